@@ -1,0 +1,335 @@
+//! What a transformer looks like, in integers and switches: [`TransformerConfig`] and its presets.
+
+use serde::{Deserialize, Serialize};
+use taal_embeddings::Position;
+use taal_metrics::flops::Shape;
+
+use crate::ModelError;
+
+/// Which normalisation a block uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NormKind {
+    /// Mean and variance over the width (Ba et al. 2016), with a weight and, by choice, a bias.
+    LayerNorm,
+    /// Root mean square only (Zhang and Sennrich 2019), with a weight.
+    RmsNorm,
+}
+
+/// Where the normalisation of a block stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NormPlace {
+    /// Before each sub-layer, with one more after the last block (GPT-2, LLaMA).
+    Pre,
+    /// After each residual sum (the 2017 transformer, BERT).
+    Post,
+}
+
+/// The non-linearity of the feed-forward network; the gated ones (Shazeer 2020) have a third matrix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// max(0, x).
+    Relu,
+    /// max(0, x) squared (So et al. 2021).
+    ReluSquared,
+    /// x times the normal distribution function, exact (Hendrycks and Gimpel 2016).
+    Gelu,
+    /// GELU's tanh approximation, GPT-2's `gelu_new`.
+    GeluTanh,
+    /// Gated with SiLU: `silu(gate(x)) * up(x)`.
+    SwiGlu,
+    /// Gated with GELU: `gelu(gate(x)) * up(x)`.
+    GeGlu,
+}
+
+impl Activation {
+    /// Whether the feed-forward network has a gate beside its up projection.
+    pub fn is_gated(self) -> bool {
+        matches!(self, Self::SwiGlu | Self::GeGlu)
+    }
+}
+
+/// The shape of a [`Transformer`](crate::Transformer): one description for GPT-2, LLaMA, Qwen3 and
+/// BERT alike. A family is a preset of it, not a second implementation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TransformerConfig {
+    /// Number of token ids.
+    pub vocab_size: usize,
+    /// The longest sequence the model is made for, in tokens.
+    pub max_seq_len: usize,
+    /// Number of blocks.
+    pub n_layers: usize,
+    /// Number of query heads.
+    pub n_heads: usize,
+    /// Number of key and value heads; fewer than `n_heads` means grouped queries (Ainslie et al. 2023).
+    pub n_kv_heads: usize,
+    /// Width of one head.
+    pub head_dim: usize,
+    /// Width of the residual stream.
+    pub d_model: usize,
+    /// Inner width of the feed-forward network.
+    pub d_ff: usize,
+    /// How positions enter.
+    pub position: PositionKind,
+    /// Base of the rotary angles; used with [`PositionKind::Rotary`] only.
+    pub rope_theta: f64,
+    /// Which normalisation.
+    pub norm: NormKind,
+    /// Where it stands.
+    pub norm_place: NormPlace,
+    /// Added to the variance or mean square.
+    pub norm_eps: f64,
+    /// Whether LayerNorm has a bias. RMSNorm never has one.
+    pub norm_bias: bool,
+    /// Whether the sum of the embeddings is normalised before the first block (BERT).
+    pub embedding_norm: bool,
+    /// The non-linearity of the feed-forward network.
+    pub activation: Activation,
+    /// Bias of the query, key and value projections.
+    pub qkv_bias: bool,
+    /// Bias of the attention's output projection.
+    pub attention_output_bias: bool,
+    /// Bias of the feed-forward projections.
+    pub ffn_bias: bool,
+    /// RMSNorm of every query and key head before the product (Qwen3; Henry et al. 2020).
+    pub qk_norm: bool,
+    /// Whether the output matrix is the token embedding.
+    pub tie_embeddings: bool,
+    /// Whether a position sees only itself and what comes before.
+    pub is_causal: bool,
+    /// Attend to the last `window` tokens only.
+    pub window: Option<usize>,
+    /// `c * tanh(score / c)` on attention scores (Gemma 2).
+    pub attention_softcap: Option<f64>,
+    /// `c * tanh(logit / c)` on the logits (Gemma 2).
+    pub logit_softcap: Option<f64>,
+    /// Probability of dropping an element of embeddings, attention weights and sub-layer outputs in training.
+    pub dropout: f64,
+}
+
+/// How positions enter the model; [`Position`] of the embeddings crate, in a form that files can hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PositionKind {
+    /// One learned vector a position, added to the token's (GPT-2, BERT).
+    Learned,
+    /// Fixed sines and cosines, added to the token's (Vaswani et al. 2017).
+    Sinusoidal,
+    /// Queries and keys rotated by their position (Su et al. 2021).
+    Rotary,
+    /// A penalty on attention scores that grows with distance (Press et al. 2022).
+    Alibi,
+    /// None at all.
+    None,
+}
+
+impl From<PositionKind> for Position {
+    fn from(kind: PositionKind) -> Self {
+        match kind {
+            PositionKind::Learned => Position::Learned,
+            PositionKind::Sinusoidal => Position::Sinusoidal,
+            PositionKind::Rotary => Position::Rotary,
+            PositionKind::Alibi => Position::Alibi,
+            PositionKind::None => Position::None,
+        }
+    }
+}
+
+impl TransformerConfig {
+    /// GPT-2's shape (Radford et al. 2019): learned positions, LayerNorm before each sub-layer,
+    /// tanh-GELU, biases everywhere, tied embeddings.
+    pub fn gpt2(vocab_size: usize, max_seq_len: usize, n_layers: usize, n_heads: usize, d_model: usize) -> Self {
+        Self {
+            vocab_size,
+            max_seq_len,
+            n_layers,
+            n_heads,
+            n_kv_heads: n_heads,
+            head_dim: d_model / n_heads.max(1),
+            d_model,
+            d_ff: 4 * d_model,
+            position: PositionKind::Learned,
+            rope_theta: 10_000.0,
+            norm: NormKind::LayerNorm,
+            norm_place: NormPlace::Pre,
+            norm_eps: 1e-5,
+            norm_bias: true,
+            embedding_norm: false,
+            activation: Activation::GeluTanh,
+            qkv_bias: true,
+            attention_output_bias: true,
+            ffn_bias: true,
+            qk_norm: false,
+            tie_embeddings: true,
+            is_causal: true,
+            window: None,
+            attention_softcap: None,
+            logit_softcap: None,
+            dropout: 0.0,
+        }
+    }
+
+    /// nanoGPT's shape: GPT-2 without biases and with the exact GELU.
+    pub fn nanogpt(vocab_size: usize, max_seq_len: usize, n_layers: usize, n_heads: usize, d_model: usize) -> Self {
+        Self {
+            norm_bias: false,
+            activation: Activation::Gelu,
+            qkv_bias: false,
+            attention_output_bias: false,
+            ffn_bias: false,
+            ..Self::gpt2(vocab_size, max_seq_len, n_layers, n_heads, d_model)
+        }
+    }
+
+    /// LLaMA's shape (Touvron et al. 2023): rotary positions, RMSNorm, SwiGLU, no biases, untied.
+    /// The inner width is 8/3 of the outer one, rounded up to a multiple of 32.
+    pub fn llama(vocab_size: usize, max_seq_len: usize, n_layers: usize, n_heads: usize, d_model: usize) -> Self {
+        Self {
+            d_ff: (8 * d_model / 3).div_ceil(32) * 32,
+            position: PositionKind::Rotary,
+            norm: NormKind::RmsNorm,
+            activation: Activation::SwiGlu,
+            tie_embeddings: false,
+            ..Self::nanogpt(vocab_size, max_seq_len, n_layers, n_heads, d_model)
+        }
+    }
+
+    /// Qwen3's shape (Yang et al. 2025): LLaMA with RMSNorm on every query and key head.
+    pub fn qwen3(vocab_size: usize, max_seq_len: usize, n_layers: usize, n_heads: usize, d_model: usize) -> Self {
+        Self {
+            norm_eps: 1e-6,
+            qk_norm: true,
+            ..Self::llama(vocab_size, max_seq_len, n_layers, n_heads, d_model)
+        }
+    }
+
+    /// BERT's shape (Devlin et al. 2019): bidirectional, LayerNorm after each residual sum and after
+    /// the embeddings, exact GELU.
+    pub fn bert(vocab_size: usize, max_seq_len: usize, n_layers: usize, n_heads: usize, d_model: usize) -> Self {
+        Self {
+            norm_place: NormPlace::Post,
+            norm_eps: 1e-12,
+            embedding_norm: true,
+            activation: Activation::Gelu,
+            is_causal: false,
+            ..Self::gpt2(vocab_size, max_seq_len, n_layers, n_heads, d_model)
+        }
+    }
+
+    /// Checks every value and combination.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError::Config`] names the field, what it is and what was expected.
+    pub fn validate(&self) -> Result<(), ModelError> {
+        let positive = [
+            ("vocab_size", self.vocab_size),
+            ("max_seq_len", self.max_seq_len),
+            ("n_layers", self.n_layers),
+            ("n_heads", self.n_heads),
+            ("n_kv_heads", self.n_kv_heads),
+            ("head_dim", self.head_dim),
+            ("d_model", self.d_model),
+            ("d_ff", self.d_ff),
+        ];
+        for (field, value) in positive {
+            if value == 0 || value > MAX_DIMENSION {
+                return Err(ModelError::config(field, format!("expected 1..={MAX_DIMENSION}, got {value}")));
+            }
+        }
+        if !self.n_heads.is_multiple_of(self.n_kv_heads) {
+            return Err(ModelError::config(
+                "n_kv_heads",
+                format!("expected a divisor of n_heads = {}, got {}", self.n_heads, self.n_kv_heads),
+            ));
+        }
+        if self.position == PositionKind::Rotary && !self.head_dim.is_multiple_of(2) {
+            return Err(ModelError::config(
+                "head_dim",
+                format!("rotary positions turn pairs, so it must be even, got {}", self.head_dim),
+            ));
+        }
+        if self.position == PositionKind::Sinusoidal && !self.d_model.is_multiple_of(2) {
+            return Err(ModelError::config(
+                "d_model",
+                format!("sinusoidal positions come in pairs, so it must be even, got {}", self.d_model),
+            ));
+        }
+        if self.norm == NormKind::RmsNorm && self.norm_bias {
+            return Err(ModelError::config("norm_bias", "RMSNorm has no bias; use LayerNorm or norm_bias = false"));
+        }
+        if self.window == Some(0) {
+            return Err(ModelError::config("window", "expected at least 1, got 0"));
+        }
+        self.validate_numbers()
+    }
+
+    fn validate_numbers(&self) -> Result<(), ModelError> {
+        if !(self.norm_eps.is_finite() && self.norm_eps > 0.0 && self.norm_eps < 1.0) {
+            return Err(ModelError::config("norm_eps", format!("expected a number in (0, 1), got {}", self.norm_eps)));
+        }
+        if !(self.rope_theta.is_finite() && self.rope_theta > 1.0) {
+            return Err(ModelError::config("rope_theta", format!("expected a number above 1, got {}", self.rope_theta)));
+        }
+        if !(0.0..1.0).contains(&self.dropout) {
+            return Err(ModelError::config("dropout", format!("expected a number in [0, 1), got {}", self.dropout)));
+        }
+        for (field, cap) in [("attention_softcap", self.attention_softcap), ("logit_softcap", self.logit_softcap)] {
+            if cap.is_some_and(|cap| !(cap.is_finite() && cap > 0.0)) {
+                return Err(ModelError::config(field, format!("expected a number above 0, got {}", cap.unwrap_or(0.0))));
+            }
+        }
+        Ok(())
+    }
+
+    /// Number of parameters, the tied output matrix counted once.
+    pub fn n_params(&self) -> u64 {
+        let [vocab, len, layers, d, ff] =
+            [self.vocab_size, self.max_seq_len, self.n_layers, self.d_model, self.d_ff].map(|n| n as u64);
+        let [heads, kv_heads, head_dim] = [self.n_heads, self.n_kv_heads, self.head_dim].map(|n| n as u64);
+        let norm = d * if self.norm_bias { 2 } else { 1 };
+        let qkv_width = (heads + 2 * kv_heads) * head_dim;
+        let attention = d * qkv_width
+            + if self.qkv_bias { qkv_width } else { 0 }
+            + heads * head_dim * d
+            + if self.attention_output_bias { d } else { 0 }
+            + if self.qk_norm { 2 * head_dim } else { 0 };
+        let ups = if self.activation.is_gated() { 2 } else { 1 };
+        let feed_forward = (ups + 1) * d * ff + if self.ffn_bias { ups * ff + d } else { 0 };
+        let norms = 2 * norm * layers
+            + if self.norm_place == NormPlace::Pre { norm } else { 0 }
+            + if self.embedding_norm { norm } else { 0 };
+        let positions = if self.position == PositionKind::Learned { len * d } else { 0 };
+        let head = if self.tie_embeddings { 0 } else { vocab * d };
+        vocab * d + positions + layers * (attention + feed_forward) + norms + head
+    }
+
+    /// The integers from which `taal_metrics::flops` counts work, for sequences of `seq_len` tokens.
+    ///
+    /// `n_params` of the shape is PaLM's N: learned positions are not in it, a tied output matrix is.
+    pub fn shape(&self, seq_len: usize) -> Shape {
+        let positions = if self.position == PositionKind::Learned {
+            (self.max_seq_len * self.d_model) as u64
+        } else {
+            0
+        };
+        Shape {
+            n_layers: self.n_layers as u64,
+            n_heads: self.n_heads as u64,
+            n_kv_heads: self.n_kv_heads as u64,
+            head_dim: self.head_dim as u64,
+            d_model: self.d_model as u64,
+            d_ff: self.d_ff as u64,
+            vocab_size: self.vocab_size as u64,
+            seq_len: seq_len as u64,
+            is_gated: self.activation.is_gated(),
+            n_params: self.n_params() - positions,
+        }
+    }
+}
+
+/// No dimension of a model may pass this; it keeps a hostile file from asking for all memory.
+pub const MAX_DIMENSION: usize = 16_777_216;

@@ -1,0 +1,367 @@
+//! `config.json`: Hugging Face's keys into [`TransformerConfig`] and back.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::Companions;
+use crate::config::{Activation, NormKind, NormPlace, PositionKind, TransformerConfig};
+
+/// A published layout of configuration and weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// OpenAI's GPT-2.
+    Gpt2,
+    /// Meta's LLaMA.
+    Llama,
+    /// Alibaba's Qwen3.
+    Qwen3,
+    /// None of them: Taal's own names, opened by Taal alone.
+    Taal,
+}
+
+impl Family {
+    /// The family that can express a configuration.
+    pub fn of(config: &TransformerConfig) -> Self {
+        if gpt2_obstacle(config).is_none() {
+            Self::Gpt2
+        } else if llama_obstacle(config).is_none() {
+            if config.qk_norm { Self::Qwen3 } else { Self::Llama }
+        } else {
+            Self::Taal
+        }
+    }
+
+    /// The first field that keeps a configuration out of every published family, or `None` where one fits.
+    pub fn obstacle(config: &TransformerConfig) -> Option<&'static str> {
+        let nearest =
+            if config.norm == NormKind::LayerNorm { gpt2_obstacle(config) } else { llama_obstacle(config) };
+        (Self::of(config) == Self::Taal).then_some(nearest).flatten()
+    }
+
+    fn model_type(self) -> &'static str {
+        match self {
+            Self::Gpt2 => "gpt2",
+            Self::Llama => "llama",
+            Self::Qwen3 => "qwen3",
+            Self::Taal => "taal",
+        }
+    }
+}
+
+/// What keeps a configuration out of every family that is read and written.
+fn common_obstacle(c: &TransformerConfig) -> Option<&'static str> {
+    let obstacles = [
+        (!c.is_causal, "is_causal"),
+        (c.window.is_some(), "window"),
+        (c.norm_place != NormPlace::Pre, "norm_place"),
+        (c.embedding_norm, "embedding_norm"),
+        (c.attention_softcap.is_some(), "attention_softcap"),
+        (c.logit_softcap.is_some(), "logit_softcap"),
+    ];
+    obstacles.into_iter().find_map(|(is_there, field)| is_there.then_some(field))
+}
+
+fn gpt2_obstacle(c: &TransformerConfig) -> Option<&'static str> {
+    let obstacles = [
+        (c.position != PositionKind::Learned, "position"),
+        (c.norm != NormKind::LayerNorm, "norm"),
+        (gpt2_activation(c.activation).is_none(), "activation"),
+        (c.n_kv_heads != c.n_heads, "n_kv_heads"),
+        (c.n_heads * c.head_dim != c.d_model, "head_dim"),
+        (c.qk_norm, "qk_norm"),
+    ];
+    common_obstacle(c).or_else(|| obstacles.into_iter().find_map(|(is_there, field)| is_there.then_some(field)))
+}
+
+fn llama_obstacle(c: &TransformerConfig) -> Option<&'static str> {
+    let obstacles = [
+        (c.position != PositionKind::Rotary, "position"),
+        (c.norm != NormKind::RmsNorm, "norm"),
+        (c.activation != Activation::SwiGlu, "activation"),
+        (c.qkv_bias != c.attention_output_bias, "qkv_bias"),
+        (c.qk_norm && c.ffn_bias, "ffn_bias"),
+    ];
+    common_obstacle(c).or_else(|| obstacles.into_iter().find_map(|(is_there, field)| is_there.then_some(field)))
+}
+
+fn gpt2_activation(activation: Activation) -> Option<&'static str> {
+    match activation {
+        Activation::Gelu => Some("gelu"),
+        Activation::GeluTanh => Some("gelu_new"),
+        Activation::Relu => Some("relu"),
+        Activation::ReluSquared => Some("relu2"),
+        Activation::SwiGlu | Activation::GeGlu => None,
+    }
+}
+
+/// What a family's keys cannot say; the `taal` object of config.json. Absent fields keep the family's rule.
+#[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Overrides {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    norm_bias: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    qkv_bias: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attention_output_bias: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ffn_bias: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dropout: Option<f64>,
+}
+
+impl Overrides {
+    fn of(c: &TransformerConfig, family: Family) -> Self {
+        let unless = |usual: bool, value: bool| (value != usual).then_some(value);
+        let is_gpt2 = family == Family::Gpt2;
+        Self {
+            norm_bias: unless(is_gpt2, c.norm_bias),
+            qkv_bias: is_gpt2.then(|| unless(true, c.qkv_bias)).flatten(),
+            attention_output_bias: is_gpt2.then(|| unless(true, c.attention_output_bias)).flatten(),
+            ffn_bias: is_gpt2.then(|| unless(true, c.ffn_bias)).flatten(),
+            dropout: (c.dropout != 0.0).then_some(c.dropout),
+        }
+    }
+
+    fn apply(self, config: &mut TransformerConfig) {
+        config.norm_bias = self.norm_bias.unwrap_or(config.norm_bias);
+        config.qkv_bias = self.qkv_bias.unwrap_or(config.qkv_bias);
+        config.attention_output_bias = self.attention_output_bias.unwrap_or(config.attention_output_bias);
+        config.ffn_bias = self.ffn_bias.unwrap_or(config.ffn_bias);
+        config.dropout = self.dropout.unwrap_or(config.dropout);
+    }
+}
+
+/// The bytes of config.json, two spaces deep, with a final newline.
+pub(super) fn to_json(c: &TransformerConfig, family: Family, companions: Companions<'_>) -> Vec<u8> {
+    let mut object = match family {
+        Family::Gpt2 => gpt2_json(c),
+        Family::Llama | Family::Qwen3 => llama_json(c, family),
+        Family::Taal => json!({ "architectures": ["TaalForCausalLM"], "taal": c }),
+    };
+    if let Some(object) = object.as_object_mut() {
+        object.insert("model_type".into(), family.model_type().into());
+        object.insert("dtype".into(), "float32".into());
+        object.insert("bos_token_id".into(), companions.bos_token_id.into());
+        object.insert("eos_token_id".into(), companions.eos_token_id.into());
+        object.insert("pad_token_id".into(), companions.pad_token_id.into());
+        let overrides = Overrides::of(c, family);
+        if family != Family::Taal && overrides != Overrides::default() {
+            object.insert("taal".into(), json!(overrides));
+        }
+    }
+    let mut text = format!("{object:#}");
+    text.push('\n');
+    text.into_bytes()
+}
+
+fn gpt2_json(c: &TransformerConfig) -> Value {
+    json!({
+        "architectures": ["GPT2LMHeadModel"],
+        "vocab_size": c.vocab_size,
+        "n_positions": c.max_seq_len,
+        "n_ctx": c.max_seq_len,
+        "n_embd": c.d_model,
+        "n_layer": c.n_layers,
+        "n_head": c.n_heads,
+        "n_inner": c.d_ff,
+        "activation_function": gpt2_activation(c.activation),
+        "layer_norm_epsilon": c.norm_eps,
+        "tie_word_embeddings": c.tie_embeddings,
+        "embd_pdrop": c.dropout,
+        "attn_pdrop": c.dropout,
+        "resid_pdrop": c.dropout,
+    })
+}
+
+fn llama_json(c: &TransformerConfig, family: Family) -> Value {
+    let architecture = if family == Family::Qwen3 { "Qwen3ForCausalLM" } else { "LlamaForCausalLM" };
+    let mut object = json!({
+        "architectures": [architecture],
+        "vocab_size": c.vocab_size,
+        "max_position_embeddings": c.max_seq_len,
+        "hidden_size": c.d_model,
+        "intermediate_size": c.d_ff,
+        "num_hidden_layers": c.n_layers,
+        "num_attention_heads": c.n_heads,
+        "num_key_value_heads": c.n_kv_heads,
+        "head_dim": c.head_dim,
+        "hidden_act": "silu",
+        "rms_norm_eps": c.norm_eps,
+        "rope_theta": c.rope_theta,
+        "rope_parameters": { "rope_type": "default", "rope_theta": c.rope_theta },
+        "attention_bias": c.qkv_bias,
+        "attention_dropout": c.dropout,
+        "tie_word_embeddings": c.tie_embeddings,
+    });
+    if family == Family::Llama {
+        object["mlp_bias"] = c.ffn_bias.into();
+    }
+    object
+}
+
+/// Reads config.json; the error is a sentence that names the key.
+pub(super) fn from_json(text: &str) -> Result<(TransformerConfig, Family), String> {
+    let value: Value = serde_json::from_str(text).map_err(|error| format!("not valid JSON: {error}"))?;
+    let keys = Keys(value.as_object().ok_or("expected a JSON object")?);
+    let family = match keys.text("model_type")? {
+        "gpt2" => Family::Gpt2,
+        "llama" => Family::Llama,
+        "qwen3" => Family::Qwen3,
+        "taal" => Family::Taal,
+        other => {
+            return Err(format!("key `model_type`: expected gpt2, llama, qwen3 or taal, got \"{other}\""));
+        }
+    };
+    if family == Family::Taal {
+        let own = keys.0.get("taal").cloned().ok_or("key `taal` is missing")?;
+        let config = serde_json::from_value(own).map_err(|error| format!("key `taal`: {error}"))?;
+        return Ok((config, family));
+    }
+    let mut config = if family == Family::Gpt2 { gpt2(&keys)? } else { llama(&keys, family)? };
+    if let Some(own) = keys.0.get("taal") {
+        let overrides: Overrides =
+            serde_json::from_value(own.clone()).map_err(|error| format!("key `taal`: {error}"))?;
+        overrides.apply(&mut config);
+    }
+    Ok((config, family))
+}
+
+fn gpt2(keys: &Keys<'_>) -> Result<TransformerConfig, String> {
+    keys.expect_absent_or("scale_attn_weights", true)?;
+    keys.expect_absent_or("scale_attn_by_inverse_layer_idx", false)?;
+    keys.expect_absent_or("reorder_and_upcast_attn", false)?;
+    keys.expect_absent_or("add_cross_attention", false)?;
+    let d_model = keys.size("n_embd")?;
+    let n_heads = keys.size("n_head")?;
+    if n_heads == 0 || !d_model.is_multiple_of(n_heads) {
+        return Err(format!("key `n_head`: expected a divisor of n_embd = {d_model}, got {n_heads}"));
+    }
+    let activation = match keys.text_or("activation_function", "gelu_new")? {
+        "gelu" => Activation::Gelu,
+        "gelu_new" | "gelu_pytorch_tanh" => Activation::GeluTanh,
+        "relu" => Activation::Relu,
+        "relu2" => Activation::ReluSquared,
+        other => {
+            return Err(format!("key `activation_function`: expected gelu, gelu_new, relu or relu2, got \"{other}\""));
+        }
+    };
+    let base = TransformerConfig::gpt2(
+        keys.size("vocab_size")?,
+        keys.size("n_positions")?,
+        keys.size("n_layer")?,
+        n_heads,
+        d_model,
+    );
+    Ok(TransformerConfig {
+        d_ff: keys.size_or("n_inner", base.d_ff)?,
+        activation,
+        norm_eps: keys.number_or("layer_norm_epsilon", base.norm_eps)?,
+        tie_embeddings: keys.truth_or("tie_word_embeddings", true)?,
+        dropout: keys.number_or("resid_pdrop", 0.1)?,
+        ..base
+    })
+}
+
+fn llama(keys: &Keys<'_>, family: Family) -> Result<TransformerConfig, String> {
+    let activation = keys.text_or("hidden_act", "silu")?;
+    if activation != "silu" {
+        return Err(format!("key `hidden_act`: expected \"silu\", got \"{activation}\""));
+    }
+    keys.expect_absent_or("use_sliding_window", false)?;
+    if let Some(scaling) = keys.0.get("rope_scaling").filter(|value| !value.is_null()) {
+        return Err(format!("key `rope_scaling`: scaled rotary positions are not supported, got {scaling}"));
+    }
+    let d_model = keys.size("hidden_size")?;
+    let n_heads = keys.size("num_attention_heads")?;
+    if n_heads == 0 {
+        return Err("key `num_attention_heads`: expected at least 1, got 0".to_string());
+    }
+    let bias = keys.truth_or("attention_bias", false)?;
+    let is_qwen3 = family == Family::Qwen3;
+    let base = TransformerConfig::llama(
+        keys.size("vocab_size")?,
+        keys.size("max_position_embeddings")?,
+        keys.size("num_hidden_layers")?,
+        n_heads,
+        d_model,
+    );
+    Ok(TransformerConfig {
+        n_kv_heads: keys.size_or("num_key_value_heads", n_heads)?,
+        head_dim: keys.size_or("head_dim", if is_qwen3 { 128 } else { d_model / n_heads })?,
+        d_ff: keys.size("intermediate_size")?,
+        norm_eps: keys.number_or("rms_norm_eps", 1e-6)?,
+        rope_theta: rope_theta(keys)?,
+        qkv_bias: bias,
+        attention_output_bias: bias,
+        ffn_bias: keys.truth_or("mlp_bias", false)?,
+        qk_norm: is_qwen3,
+        tie_embeddings: keys.truth_or("tie_word_embeddings", false)?,
+        ..base
+    })
+}
+
+/// The base of the rotary angles: transformers 5 keeps it in `rope_parameters`, earlier ones at the top.
+fn rope_theta(keys: &Keys<'_>) -> Result<f64, String> {
+    let Some(parameters) = keys.0.get("rope_parameters").filter(|value| !value.is_null()) else {
+        return keys.number_or("rope_theta", 10_000.0);
+    };
+    let inner = Keys(parameters.as_object().ok_or("key `rope_parameters`: expected an object")?);
+    let kind = inner.text_or("rope_type", "default")?;
+    if kind != "default" {
+        return Err(format!("key `rope_parameters.rope_type`: expected \"default\", got \"{kind}\""));
+    }
+    inner.number_or("rope_theta", 10_000.0)
+}
+
+/// Typed access to the keys of a JSON object.
+struct Keys<'a>(&'a Map<String, Value>);
+
+impl Keys<'_> {
+    fn present(&self, key: &str) -> Option<&Value> {
+        self.0.get(key).filter(|value| !value.is_null())
+    }
+
+    fn text(&self, key: &str) -> Result<&str, String> {
+        let value = self.present(key).ok_or_else(|| format!("key `{key}` is missing"))?;
+        value.as_str().ok_or_else(|| format!("key `{key}`: expected a string, got {value}"))
+    }
+
+    fn text_or<'b>(&'b self, key: &str, default: &'b str) -> Result<&'b str, String> {
+        if self.present(key).is_some() { self.text(key) } else { Ok(default) }
+    }
+
+    fn size(&self, key: &str) -> Result<usize, String> {
+        let value = self.present(key).ok_or_else(|| format!("key `{key}` is missing"))?;
+        value
+            .as_u64()
+            .and_then(|size| usize::try_from(size).ok())
+            .filter(|size| *size <= crate::MAX_DIMENSION)
+            .ok_or_else(|| format!("key `{key}`: expected an integer in 0..={}, got {value}", crate::MAX_DIMENSION))
+    }
+
+    fn size_or(&self, key: &str, default: usize) -> Result<usize, String> {
+        if self.present(key).is_some() { self.size(key) } else { Ok(default) }
+    }
+
+    fn number_or(&self, key: &str, default: f64) -> Result<f64, String> {
+        match self.present(key) {
+            Some(value) => value.as_f64().ok_or_else(|| format!("key `{key}`: expected a number, got {value}")),
+            None => Ok(default),
+        }
+    }
+
+    fn truth_or(&self, key: &str, default: bool) -> Result<bool, String> {
+        match self.present(key) {
+            Some(value) => value.as_bool().ok_or_else(|| format!("key `{key}`: expected true or false, got {value}")),
+            None => Ok(default),
+        }
+    }
+
+    fn expect_absent_or(&self, key: &str, supported: bool) -> Result<(), String> {
+        match self.truth_or(key, supported)? {
+            value if value == supported => Ok(()),
+            value => Err(format!("key `{key}`: only {supported} is supported, got {value}")),
+        }
+    }
+}

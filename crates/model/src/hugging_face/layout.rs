@@ -1,0 +1,216 @@
+//! Which tensor of a family's file is which parameter of ours, and which way round it lies.
+
+use super::Family;
+use crate::config::TransformerConfig;
+
+/// Names and orientation of one family's tensors.
+pub(super) struct Layout {
+    config: TransformerConfig,
+    family: Family,
+}
+
+/// One parameter of ours as the file has it: in one tensor or, for the fused query, key and value
+/// matrix, in three.
+pub(super) struct Parameter {
+    shape: Vec<usize>,
+    is_transposed: bool,
+    pub(super) parts: Vec<Part>,
+}
+
+/// One tensor of the file.
+pub(super) struct Part {
+    pub(super) name: String,
+    pub(super) shape: Vec<usize>,
+    width: usize,
+}
+
+impl Layout {
+    pub(super) fn new(config: &TransformerConfig, family: Family) -> Self {
+        Self { config: config.clone(), family }
+    }
+
+    /// Where a parameter of ours lies in the file.
+    pub(super) fn parameter(&self, ours: &str, shape: &[usize]) -> Parameter {
+        match self.family {
+            Family::Gpt2 => self.gpt2(ours, shape),
+            Family::Llama | Family::Qwen3 => self.llama(ours, shape),
+            Family::Taal => Parameter::whole(ours.to_string(), shape, false),
+        }
+    }
+
+    fn gpt2(&self, ours: &str, shape: &[usize]) -> Parameter {
+        let renamed = rename(
+            ours,
+            &[
+                ("token_embedding.", "transformer.wte."),
+                ("position_embedding.", "transformer.wpe."),
+                ("final_norm.", "transformer.ln_f."),
+                ("head.", "lm_head."),
+                ("blocks.", "transformer.h."),
+                (".attention_norm.", ".ln_1."),
+                (".feed_forward_norm.", ".ln_2."),
+                (".attention.qkv.", ".attn.c_attn."),
+                (".attention.output.", ".attn.c_proj."),
+                (".feed_forward.up.", ".mlp.c_fc."),
+                (".feed_forward.down.", ".mlp.c_proj."),
+            ],
+        );
+        // GPT-2's Conv1D stores [in, out] as Burn does; only the output matrix is a Linear of PyTorch's.
+        Parameter::whole(renamed, shape, ours == "head.weight")
+    }
+
+    fn llama(&self, ours: &str, shape: &[usize]) -> Parameter {
+        let renamed = rename(
+            ours,
+            &[
+                ("token_embedding.", "model.embed_tokens."),
+                ("final_norm.", "model.norm."),
+                ("head.", "lm_head."),
+                ("blocks.", "model.layers."),
+                (".attention_norm.", ".input_layernorm."),
+                (".feed_forward_norm.", ".post_attention_layernorm."),
+                (".attention.output.", ".self_attn.o_proj."),
+                (".attention.q_norm", ".self_attn.q_norm.weight"),
+                (".attention.k_norm", ".self_attn.k_norm.weight"),
+                (".feed_forward.gate.", ".mlp.gate_proj."),
+                (".feed_forward.up.", ".mlp.up_proj."),
+                (".feed_forward.down.", ".mlp.down_proj."),
+            ],
+        );
+        // PyTorch's Linear stores [out, in]; the embedding is [vocab, width] in both.
+        let is_transposed = shape.len() == 2 && ours != "token_embedding.weight";
+        if let Some((layer, kind)) = renamed.split_once(".attention.qkv.") {
+            let c = &self.config;
+            let widths = [c.n_heads, c.n_kv_heads, c.n_kv_heads].map(|heads| heads * c.head_dim);
+            let parts = ["q_proj", "k_proj", "v_proj"]
+                .iter()
+                .zip(widths)
+                .map(|(name, width)| Part::new(format!("{layer}.self_attn.{name}.{kind}"), shape, width, is_transposed))
+                .collect();
+            return Parameter { shape: shape.to_vec(), is_transposed, parts };
+        }
+        Parameter::whole(renamed, shape, is_transposed)
+    }
+
+    /// Tensors that the family's layout demands and this model does not have.
+    pub(super) fn zeros(&self) -> Vec<(String, Vec<usize>)> {
+        if self.family != Family::Gpt2 {
+            return Vec::new();
+        }
+        let c = &self.config;
+        let mut zeros = Vec::new();
+        for layer in 0..c.n_layers {
+            let mut add = |is_present: bool, name: &str, width: usize| {
+                if !is_present {
+                    zeros.push((format!("transformer.h.{layer}.{name}.bias"), vec![width]));
+                }
+            };
+            add(c.norm_bias, "ln_1", c.d_model);
+            add(c.norm_bias, "ln_2", c.d_model);
+            add(c.qkv_bias, "attn.c_attn", 3 * c.d_model);
+            add(c.attention_output_bias, "attn.c_proj", c.d_model);
+            add(c.ffn_bias, "mlp.c_fc", c.d_ff);
+            add(c.ffn_bias, "mlp.c_proj", c.d_model);
+        }
+        if !c.norm_bias {
+            zeros.push(("transformer.ln_f.bias".to_string(), vec![c.d_model]));
+        }
+        zeros
+    }
+
+    /// The name under which a file holds a tensor: OpenAI's first GPT-2 files lack the prefix.
+    pub(super) fn stored_name(&self, name: &str, is_stored: impl Fn(&str) -> bool) -> Option<String> {
+        if is_stored(name) {
+            return Some(name.to_string());
+        }
+        let short = name.strip_prefix("transformer.").or_else(|| name.strip_prefix("model."))?;
+        is_stored(short).then(|| short.to_string())
+    }
+
+    /// Tensors that some files carry and no model needs: masks, tables, the tied output matrix.
+    pub(super) fn is_ignored(&self, name: &str) -> bool {
+        let is_buffer = match self.family {
+            Family::Gpt2 => name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias"),
+            Family::Llama | Family::Qwen3 => name.ends_with("rotary_emb.inv_freq"),
+            Family::Taal => false,
+        };
+        is_buffer || (self.config.tie_embeddings && name == "lm_head.weight")
+    }
+}
+
+fn rename(ours: &str, pairs: &[(&str, &str)]) -> String {
+    pairs.iter().fold(ours.to_string(), |name, (from, to)| {
+        let is_prefix = !from.starts_with('.');
+        match name.strip_prefix(from) {
+            Some(rest) if is_prefix => format!("{to}{rest}"),
+            _ if is_prefix => name,
+            _ => name.replacen(from, to, 1),
+        }
+    })
+}
+
+impl Part {
+    fn new(name: String, ours: &[usize], width: usize, is_transposed: bool) -> Self {
+        let shape = match ours {
+            [rows, _] if is_transposed => vec![width, *rows],
+            [rows, _] => vec![*rows, width],
+            _ => vec![width],
+        };
+        Self { name, shape, width }
+    }
+}
+
+impl Parameter {
+    fn whole(name: String, shape: &[usize], is_transposed: bool) -> Self {
+        let width = shape.last().copied().unwrap_or(1);
+        Self { shape: shape.to_vec(), is_transposed, parts: vec![Part::new(name, shape, width, is_transposed)] }
+    }
+
+    /// Our values, `[rows, columns]` or `[columns]`, cut by columns into the tensors of the file.
+    pub(super) fn split(&self, values: &[f32]) -> Vec<(String, Vec<usize>, Vec<f32>)> {
+        let (rows, columns) = self.rows_and_columns();
+        let mut from = 0;
+        let mut tensors = Vec::with_capacity(self.parts.len());
+        for part in &self.parts {
+            let mut out = vec![0.0; rows * part.width];
+            for row in 0..rows {
+                for column in 0..part.width {
+                    let value = values[row * columns + from + column];
+                    let at = if self.is_transposed { column * rows + row } else { row * part.width + column };
+                    out[at] = value;
+                }
+            }
+            from += part.width;
+            tensors.push((part.name.clone(), part.shape.clone(), out));
+        }
+        tensors
+    }
+
+    /// The tensors of the file, put together as ours.
+    pub(super) fn join(&self, parts: &[Vec<f32>]) -> Vec<f32> {
+        let (rows, columns) = self.rows_and_columns();
+        if let ([only], false) = (parts, self.is_transposed) {
+            return only.clone();
+        }
+        let mut values = vec![0.0; rows * columns];
+        let mut from = 0;
+        for (part, data) in self.parts.iter().zip(parts) {
+            for row in 0..rows {
+                for column in 0..part.width {
+                    let at = if self.is_transposed { column * rows + row } else { row * part.width + column };
+                    values[row * columns + from + column] = data[at];
+                }
+            }
+            from += part.width;
+        }
+        values
+    }
+
+    fn rows_and_columns(&self) -> (usize, usize) {
+        match self.shape[..] {
+            [rows, columns] => (rows, columns),
+            [columns] => (1, columns),
+            _ => (1, self.shape.iter().product()),
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! Model directories as Hugging Face has them: `config.json`, `model.safetensors`, `tokenizer.json`.
+//!
+//! Everything that knows Hugging Face's names lives here. GPT-2, LLaMA and Qwen3 layouts are read and
+//! written, so `transformers`, llama.cpp's converter and candle open what Taal trained. A model that no
+//! family can express is written with `model_type: "taal"` under Taal's own names. What a family's
+//! layout demands but the model lacks (GPT-2 without biases) is written as zeros, and a `taal` object in
+//! `config.json` says the true configuration.
+
+mod config;
+mod layout;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use burn::tensor::Device;
+use safetensors::tensor::{Dtype, TensorView};
+use safetensors::SafeTensors;
+use taal_store::Map;
+
+pub use config::Family;
+
+use crate::config::TransformerConfig;
+use crate::parameters;
+use crate::transformer::Transformer;
+use crate::ModelError;
+use layout::{Layout, Parameter};
+
+/// Name of the configuration file in a model directory.
+pub const CONFIG_FILE: &str = "config.json";
+/// Name of the weights file in a model directory.
+pub const WEIGHTS_FILE: &str = "model.safetensors";
+/// Name of the tokenizer file in a model directory.
+pub const TOKENIZER_FILE: &str = "tokenizer.json";
+
+/// A configuration file above this size is not one.
+const MAX_CONFIG_BYTES: u64 = 1 << 20;
+
+/// What stands in a model directory beside the weights.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Companions<'a> {
+    /// The bytes of `tokenizer.json`.
+    pub tokenizer_json: Option<&'a [u8]>,
+    /// The id that begins a text.
+    pub bos_token_id: Option<u32>,
+    /// The id that ends a text.
+    pub eos_token_id: Option<u32>,
+    /// The id that fills up short rows.
+    pub pad_token_id: Option<u32>,
+}
+
+/// Writes a model directory as one atomic step: it is there whole, or not at all.
+///
+/// # Errors
+///
+/// [`ModelError::Store`] where writing fails, or the directory exists already.
+pub fn save(model: &Transformer, dir: &Path, companions: Companions<'_>) -> Result<(), ModelError> {
+    let target = taal_store::AtomicDir::create(dir)?;
+    write_into(model, target.path(), companions)?;
+    target.commit()?;
+    Ok(())
+}
+
+/// Writes the files of a model directory into an existing one, for callers that publish it together
+/// with something else.
+///
+/// # Errors
+///
+/// [`ModelError::Store`] where writing fails.
+pub fn write_into(model: &Transformer, dir: &Path, companions: Companions<'_>) -> Result<(), ModelError> {
+    let family = Family::of(model.config());
+    taal_store::write_atomic(&dir.join(CONFIG_FILE), &config::to_json(model.config(), family, companions))?;
+    taal_store::write_atomic(&dir.join(WEIGHTS_FILE), &weights_bytes(model, family)?)?;
+    if let Some(tokenizer) = companions.tokenizer_json {
+        taal_store::write_atomic(&dir.join(TOKENIZER_FILE), tokenizer)?;
+    }
+    Ok(())
+}
+
+/// The configuration of a model directory.
+///
+/// # Errors
+///
+/// [`ModelError::File`] names the key that is missing, of a wrong type or not supported.
+pub fn open_config(dir: &Path) -> Result<TransformerConfig, ModelError> {
+    Ok(read_config(dir)?.0)
+}
+
+/// Opens a model directory: the configuration is checked first, then every tensor's name, shape and
+/// type; nothing is accepted in part.
+///
+/// # Errors
+///
+/// [`ModelError::File`] names the file and the key or tensor.
+pub fn open(dir: &Path, device: &Device) -> Result<Transformer, ModelError> {
+    let (config, family) = read_config(dir)?;
+    let path = dir.join(WEIGHTS_FILE);
+    let map = Map::open(&path)?;
+    let tensors = SafeTensors::deserialize(&map)
+        .map_err(|error| ModelError::file(&path, format!("not a whole safetensors file ({error}); copy it again")))?;
+    let model = config.empty(device)?;
+    let layout = Layout::new(&config, family);
+    let parameters = parameters::list(&model);
+    check_names(&path, &tensors, &layout, &parameters)?;
+    let model = parameters::replace(model, |name, shape| {
+        let parameter = layout.parameter(name, shape);
+        read_parameter(&path, &tensors, &layout, &parameter)
+    })?;
+    check_zeros(&path, &tensors, &layout)?;
+    Ok(model)
+}
+
+fn read_config(dir: &Path) -> Result<(TransformerConfig, Family), ModelError> {
+    let path = dir.join(CONFIG_FILE);
+    let text = taal_store::read_text(&path, MAX_CONFIG_BYTES)?;
+    let (config, family) = config::from_json(&text).map_err(|detail| ModelError::file(&path, detail))?;
+    config.validate().map_err(|error| ModelError::file(&path, error.to_string()))?;
+    Ok((config, family))
+}
+
+/// The whole safetensors file, with the metadata that transformers expects and nothing else, so that
+/// equal weights are equal bytes.
+fn weights_bytes(model: &Transformer, family: Family) -> Result<Vec<u8>, ModelError> {
+    let layout = Layout::new(model.config(), family);
+    let mut tensors: BTreeMap<String, (Vec<usize>, Vec<u8>)> = BTreeMap::new();
+    parameters::read(model, |name, shape, values| {
+        for (name, shape, values) in layout.parameter(name, shape).split(&values) {
+            tensors.insert(name, (shape, to_bytes(&values)));
+        }
+    });
+    for (name, shape) in layout.zeros() {
+        let bytes = vec![0; 4 * shape.iter().product::<usize>()];
+        tensors.insert(name, (shape, bytes));
+    }
+    let views = tensors
+        .iter()
+        .map(|(name, (shape, bytes))| Ok((name, TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
+        .collect::<Result<Vec<_>, safetensors::SafeTensorError>>();
+    let metadata = Some([("format".to_string(), "pt".to_string())].into());
+    views
+        .and_then(|views| safetensors::serialize(views, metadata))
+        .map_err(|error| ModelError::Input(format!("the model cannot be written as safetensors: {error}")))
+}
+
+fn to_bytes(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+/// Every expected tensor is there, and no other.
+fn check_names(
+    path: &Path,
+    tensors: &SafeTensors<'_>,
+    layout: &Layout,
+    parameters: &[parameters::ParameterInfo],
+) -> Result<(), ModelError> {
+    let stored: BTreeSet<&str> = tensors.names().into_iter().collect();
+    let mut expected = BTreeSet::new();
+    for parameter in parameters {
+        for part in layout.parameter(&parameter.name, &parameter.shape).parts {
+            let found = layout.stored_name(&part.name, |name| stored.contains(name)).ok_or_else(|| {
+                ModelError::file(path, format!("tensor `{}` is missing; config.json asks for it", part.name))
+            })?;
+            expected.insert(found);
+        }
+    }
+    for (name, _) in layout.zeros() {
+        expected.extend(layout.stored_name(&name, |name| stored.contains(name)));
+    }
+    match stored.iter().find(|name| !expected.contains(**name) && !layout.is_ignored(name)) {
+        Some(name) => Err(ModelError::file(
+            path,
+            format!("tensor `{name}` has no place in the model that config.json describes"),
+        )),
+        None => Ok(()),
+    }
+}
+
+fn read_parameter(
+    path: &Path,
+    tensors: &SafeTensors<'_>,
+    layout: &Layout,
+    parameter: &Parameter,
+) -> Result<Vec<f32>, ModelError> {
+    let mut parts = Vec::with_capacity(parameter.parts.len());
+    for part in &parameter.parts {
+        let name = layout.stored_name(&part.name, |name| tensors.tensor(name).is_ok());
+        let view = name.and_then(|name| tensors.tensor(&name).ok()).ok_or_else(|| {
+            ModelError::file(path, format!("tensor `{}` is missing; config.json asks for it", part.name))
+        })?;
+        if view.shape() != part.shape {
+            return Err(ModelError::file(
+                path,
+                format!(
+                    "tensor `{}` has shape {:?}, but config.json asks for {:?}",
+                    part.name,
+                    view.shape(),
+                    part.shape
+                ),
+            ));
+        }
+        parts.push(to_f32(path, &part.name, &view)?);
+    }
+    Ok(parameter.join(&parts))
+}
+
+/// Values of a tensor in any of the three float types that models come in.
+fn to_f32(path: &Path, name: &str, view: &TensorView<'_>) -> Result<Vec<f32>, ModelError> {
+    let bytes = view.data();
+    match view.dtype() {
+        Dtype::F32 => Ok(bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()),
+        Dtype::F16 => Ok(bytes.as_chunks().0.iter().map(|b| half::f16::from_le_bytes(*b).to_f32()).collect()),
+        Dtype::BF16 => Ok(bytes.as_chunks().0.iter().map(|b| half::bf16::from_le_bytes(*b).to_f32()).collect()),
+        other => Err(ModelError::file(
+            path,
+            format!("tensor `{name}` has type {other:?}; expected F32, F16 or BF16"),
+        )),
+    }
+}
+
+/// Tensors that stand for something the model does not have must say so: all zero.
+fn check_zeros(path: &Path, tensors: &SafeTensors<'_>, layout: &Layout) -> Result<(), ModelError> {
+    for (name, _) in layout.zeros() {
+        let Some(view) = layout
+            .stored_name(&name, |name| tensors.tensor(name).is_ok())
+            .and_then(|name| tensors.tensor(&name).ok())
+        else {
+            continue;
+        };
+        if to_f32(path, &name, &view)?.iter().any(|value| *value != 0.0) {
+            return Err(ModelError::file(
+                path,
+                format!("tensor `{name}` is not zero, but the `taal` object of config.json says the model has none"),
+            ));
+        }
+    }
+    Ok(())
+}

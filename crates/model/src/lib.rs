@@ -1,0 +1,32 @@
+//! Transformer language models by configuration: causal or bidirectional, GPT-2, LLaMA, Qwen3 and BERT
+//! shapes from one [`Transformer`], read from and written as Hugging Face directories.
+//!
+//! A model is a [`TransformerConfig`] that becomes a [`Transformer`] on a Burn device. It maps token ids
+//! to logits and, on request, hands out the attention weights and hidden states of every layer. It knows
+//! nothing of text, training or sampling: those are the tokenizer, trainer and inference crates.
+//!
+//! ```
+//! use burn::tensor::{Device, Int, Tensor};
+//! use taal_model::TransformerConfig;
+//!
+//! let config = TransformerConfig::llama(50, 16, 2, 4, 32);
+//! let model = config.init(42, &Device::flex())?;
+//! let ids = Tensor::<2, Int>::from_ints([[1, 2, 3]], &Device::flex());
+//! assert_eq!(model.forward(ids)?.dims(), [1, 3, 50]); // [batch, seq, vocab_size]
+//! # Ok::<(), taal_model::ModelError>(())
+//! ```
+
+mod config;
+mod error;
+mod feed_forward;
+pub mod hugging_face;
+mod norm;
+pub mod parameters;
+mod transformer;
+
+pub use config::{Activation, MAX_DIMENSION, NormKind, NormPlace, PositionKind, TransformerConfig};
+pub use error::ModelError;
+pub use feed_forward::FeedForward;
+pub use norm::Norm;
+pub use parameters::Initialisation;
+pub use transformer::{Block, Cache, Capture, ForwardOptions, Output, Transformer};

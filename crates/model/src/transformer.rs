@@ -1,0 +1,362 @@
+//! The transformer itself: embeddings, a stack of blocks, a final norm and the output matrix.
+
+use burn::module::Module;
+use burn::nn::Linear;
+use burn::tensor::{Bool, Device, Int, Tensor};
+use taal_attention::{
+    AttentionContext, AttentionOptions, KvCache, MultiHeadAttention, MultiHeadAttentionConfig, attention_mask,
+};
+use taal_embeddings::{LearnedPositions, LearnedPositionsConfig, Rotary, TokenEmbedding, TokenEmbeddingConfig};
+
+use crate::config::{NormPlace, PositionKind, TransformerConfig};
+use crate::feed_forward::{FeedForward, empty_linear};
+use crate::norm::Norm;
+use crate::parameters::{self, Initialisation};
+use crate::ModelError;
+
+/// A transformer language model, causal or bidirectional, of any family that [`TransformerConfig`] describes.
+#[derive(Module, Debug)]
+pub struct Transformer {
+    /// Token ids to vectors.
+    pub token_embedding: TokenEmbedding,
+    /// Learned positions, where the configuration has them.
+    pub position_embedding: Option<LearnedPositions>,
+    /// Norm of the summed embeddings (BERT).
+    pub embedding_norm: Option<Norm>,
+    /// The blocks, first to last.
+    pub blocks: Vec<Block>,
+    /// Norm after the last block (pre-norm models).
+    pub final_norm: Option<Norm>,
+    /// The output matrix where it is not the token embedding, `[d_model, vocab_size]`.
+    pub head: Option<Linear>,
+    /// Angles of the rotary positions; constants, in no file.
+    rotary: Option<Rotary>,
+    /// The sinusoidal positions, `[max_seq_len, d_model]`; constants, in no file.
+    sinusoidal: Option<Tensor<2>>,
+    #[module(skip)]
+    config: TransformerConfig,
+}
+
+/// One block: attention, then the feed-forward network, each around a residual.
+#[derive(Module, Debug)]
+pub struct Block {
+    /// Norm of the attention's input (pre-norm) or of the sum after it (post-norm).
+    pub attention_norm: Norm,
+    /// Who listens to whom.
+    pub attention: MultiHeadAttention,
+    /// Norm of the feed-forward network's input (pre-norm) or of the sum after it (post-norm).
+    pub feed_forward_norm: Norm,
+    /// What each position makes of what it heard.
+    pub feed_forward: FeedForward,
+    #[module(skip)]
+    place: NormPlace,
+    #[module(skip)]
+    dropout: f64,
+}
+
+/// What to compute beside the last hidden state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Capture {
+    /// The residual stream before the first block and after every block.
+    pub hidden_states: bool,
+    /// The attention weights of every layer.
+    pub attention_weights: bool,
+}
+
+/// How to run a forward pass; the default is evaluation of unpadded rows without a cache.
+#[derive(Debug, Default)]
+pub struct ForwardOptions<'a> {
+    /// `[batch, kv_len]`, true where a position is padding that nobody may attend to.
+    pub padding: Option<Tensor<2, Bool>>,
+    /// Turns dropout on; the mask of each site is a function of this key.
+    pub dropout_key: Option<u64>,
+    /// Keys and values of earlier positions; filled by the pass.
+    pub cache: Option<&'a mut Cache>,
+    /// What to hand out.
+    pub capture: Capture,
+}
+
+/// What a forward pass hands out.
+#[derive(Debug, Clone)]
+pub struct Output {
+    /// After the final norm, `[batch, seq, d_model]`.
+    pub hidden: Tensor<3>,
+    /// The residual stream before the first block and after every block, `[batch, seq, d_model]` each;
+    /// empty unless asked for.
+    pub hidden_states: Vec<Tensor<3>>,
+    /// One `[batch, n_heads, seq, kv_len]` a layer; empty unless asked for.
+    pub attention_weights: Vec<Tensor<4>>,
+}
+
+/// Keys and values of all layers, so that decoding computes only the new positions.
+#[derive(Debug, Clone)]
+pub struct Cache {
+    layers: Vec<KvCache>,
+}
+
+impl Cache {
+    /// Positions held so far.
+    pub fn len(&self) -> usize {
+        self.layers.first().map_or(0, KvCache::len)
+    }
+
+    /// Whether no position is held.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Positions that fit.
+    pub fn capacity(&self) -> usize {
+        self.layers.first().map_or(0, KvCache::capacity)
+    }
+
+    /// Forgets everything and keeps the memory.
+    pub fn reset(&mut self) {
+        self.layers.iter_mut().for_each(KvCache::reset);
+    }
+}
+
+impl TransformerConfig {
+    /// Builds a model with drawn weights: nanoGPT's initialisation, N(0, 0.02) with the projections into
+    /// the residual stream scaled by `1 / sqrt(2 * n_layers)`. The draw is a function of the seed alone.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError::Config`] where the configuration cannot be.
+    pub fn init(&self, seed: u64, device: &Device) -> Result<Transformer, ModelError> {
+        self.init_with(seed, Initialisation::default(), device)
+    }
+
+    /// [`init`](Self::init) with standard deviations of one's own.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError::Config`] where the configuration cannot be.
+    pub fn init_with(&self, seed: u64, how: Initialisation, device: &Device) -> Result<Transformer, ModelError> {
+        Ok(parameters::draw(self.empty(device)?, self, seed, how))
+    }
+
+    /// A model of zeros, to be filled from a file.
+    pub(crate) fn empty(&self, device: &Device) -> Result<Transformer, ModelError> {
+        self.validate()?;
+        let attention = MultiHeadAttentionConfig {
+            d_model: self.d_model,
+            n_heads: self.n_heads,
+            n_kv_heads: self.n_kv_heads,
+            head_dim: self.head_dim,
+            qkv_bias: self.qkv_bias,
+            output_bias: self.attention_output_bias,
+            qk_norm: self.qk_norm.then_some(self.norm_eps),
+        };
+        attention.validate()?;
+        let blocks = (0..self.n_layers).map(|_| Block::new(self, &attention, device)).collect();
+        let norm = || Norm::new(self, self.d_model, device);
+        let constants = device.clone().inner();
+        Ok(Transformer {
+            token_embedding: TokenEmbeddingConfig { vocab_size: self.vocab_size, d_model: self.d_model }.init(device),
+            position_embedding: (self.position == PositionKind::Learned)
+                .then(|| LearnedPositionsConfig { max_len: self.max_seq_len, d_model: self.d_model }.init(device)),
+            embedding_norm: self.embedding_norm.then(norm),
+            blocks,
+            final_norm: (self.norm_place == NormPlace::Pre).then(norm),
+            head: (!self.tie_embeddings).then(|| empty_linear(self.d_model, self.vocab_size, false, device)),
+            rotary: (self.position == PositionKind::Rotary)
+                .then(|| Rotary::new(self.head_dim, self.max_seq_len, self.rope_theta, &constants))
+                .transpose()?,
+            sinusoidal: (self.position == PositionKind::Sinusoidal)
+                .then(|| taal_embeddings::sinusoidal(self.max_seq_len, self.d_model, &constants)),
+            config: self.clone(),
+        })
+    }
+}
+
+impl Block {
+    fn new(config: &TransformerConfig, attention: &MultiHeadAttentionConfig, device: &Device) -> Self {
+        Self {
+            attention_norm: Norm::new(config, config.d_model, device),
+            attention: attention.init(device),
+            feed_forward_norm: Norm::new(config, config.d_model, device),
+            feed_forward: FeedForward::new(config, device),
+            place: config.norm_place,
+            dropout: config.dropout,
+        }
+    }
+
+    /// # Shapes
+    ///
+    /// - x and output: `[batch, seq, d_model]`
+    /// - weights: `[batch, n_heads, seq, kv_len]`
+    fn forward(
+        &self,
+        x: Tensor<3>,
+        context: AttentionContext<'_>,
+        dropout_key: Option<u64>,
+    ) -> Result<(Tensor<3>, Option<Tensor<4>>), ModelError> {
+        let drop = |x: Tensor<3>, site| drop_at(x, self.dropout, dropout_key, site);
+        match self.place {
+            NormPlace::Pre => {
+                let heard = self.attention.forward(self.attention_norm.forward(x.clone()), context)?;
+                let x = x + drop(heard.output, "attention");
+                let thought = self.feed_forward.forward(self.feed_forward_norm.forward(x.clone()));
+                Ok((x + drop(thought, "feed_forward"), heard.weights))
+            }
+            NormPlace::Post => {
+                let heard = self.attention.forward(x.clone(), context)?;
+                let x = self.attention_norm.forward(x + drop(heard.output, "attention"));
+                let thought = self.feed_forward.forward(x.clone());
+                let x = self.feed_forward_norm.forward(x + drop(thought, "feed_forward"));
+                Ok((x, heard.weights))
+            }
+        }
+    }
+}
+
+impl Transformer {
+    /// The configuration this model was built from.
+    pub fn config(&self) -> &TransformerConfig {
+        &self.config
+    }
+
+    /// The device of the parameters.
+    pub fn device(&self) -> Device {
+        self.token_embedding.weight.lazy_device()
+    }
+
+    /// Room for the keys and values of `capacity` positions in `batch` rows.
+    pub fn new_cache(&self, batch: usize, capacity: usize) -> Cache {
+        let device = self.device().inner();
+        let c = &self.config;
+        let layer = || KvCache::new(batch, c.n_kv_heads, capacity, c.head_dim, &device);
+        Cache { layers: (0..c.n_layers).map(|_| layer()).collect() }
+    }
+
+    /// Logits of every position, in evaluation mode.
+    ///
+    /// # Shapes
+    ///
+    /// - ids: `[batch, seq]`
+    /// - output: `[batch, seq, vocab_size]`
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError::Input`] where the rows are longer than the model's context.
+    pub fn forward(&self, ids: Tensor<2, Int>) -> Result<Tensor<3>, ModelError> {
+        let output = self.forward_with(ids, ForwardOptions::default())?;
+        Ok(self.logits(output.hidden))
+    }
+
+    /// The hidden states after the final norm, and whatever else the options ask for. Ids must be below
+    /// `vocab_size`.
+    ///
+    /// # Shapes
+    ///
+    /// - ids: `[batch, seq]`; with a cache, the new positions only
+    /// - hidden: `[batch, seq, d_model]`
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError::Input`] where the rows, with what the cache holds, are longer than the model's context.
+    pub fn forward_with(&self, ids: Tensor<2, Int>, options: ForwardOptions<'_>) -> Result<Output, ModelError> {
+        let ForwardOptions { padding, dropout_key, mut cache, capture } = options;
+        let [_, seq] = ids.dims();
+        let start = cache.as_ref().map_or(0, |cache| cache.len());
+        self.check_length(start + seq)?;
+
+        let mut x = drop_at(self.embed(ids, start)?, self.config.dropout, dropout_key, "embedding");
+        let attention = AttentionOptions {
+            is_causal: self.config.is_causal,
+            window: self.config.window,
+            softcap: self.config.attention_softcap,
+            return_weights: capture.attention_weights,
+            ..AttentionOptions::default()
+        };
+        let device = x.device().inner();
+        let bias = (self.config.position == PositionKind::Alibi)
+            .then(|| taal_embeddings::alibi_bias(self.config.n_heads, seq, start + seq, &device));
+        let mask = attention_mask(seq, start + seq, padding, bias, &attention, &device);
+
+        let mut hidden_states = Vec::new();
+        let mut attention_weights = Vec::new();
+        for (index, block) in self.blocks.iter().enumerate() {
+            if capture.hidden_states {
+                hidden_states.push(x.clone());
+            }
+            let layer_key = dropout_key.map(|key| taal_kernels::random::key(key, index as u64, "layer"));
+            let dropout = layer_key.filter(|_| self.config.dropout > 0.0);
+            let context = AttentionContext {
+                rotary: self.rotary.as_ref(),
+                mask: mask.as_ref(),
+                options: AttentionOptions {
+                    dropout: dropout
+                        .map(|key| (self.config.dropout, taal_kernels::random::key(key, 0, "attention_weights"))),
+                    ..attention
+                },
+                cache: cache.as_mut().map(|cache| &mut cache.layers[index]),
+                start,
+            };
+            let (next, weights) = block.forward(x, context, layer_key)?;
+            x = next;
+            attention_weights.extend(weights);
+        }
+        if capture.hidden_states {
+            hidden_states.push(x.clone());
+        }
+        let hidden = match &self.final_norm {
+            Some(norm) => norm.forward(x),
+            None => x,
+        };
+        Ok(Output { hidden, hidden_states, attention_weights })
+    }
+
+    /// The output matrix on hidden states.
+    ///
+    /// # Shapes
+    ///
+    /// - hidden: `[batch, seq, d_model]`
+    /// - output: `[batch, seq, vocab_size]`
+    pub fn logits(&self, hidden: Tensor<3>) -> Tensor<3> {
+        let logits = match &self.head {
+            Some(head) => head.forward(hidden),
+            None => self.token_embedding.logits(hidden),
+        };
+        match self.config.logit_softcap {
+            Some(cap) => logits.div_scalar(cap).tanh().mul_scalar(cap),
+            None => logits,
+        }
+    }
+
+    fn embed(&self, ids: Tensor<2, Int>, start: usize) -> Result<Tensor<3>, ModelError> {
+        let [_, seq] = ids.dims();
+        let mut x = self.token_embedding.forward(ids); // [batch, seq, d_model]
+        if let Some(positions) = &self.position_embedding {
+            x = x + positions.forward(seq, start)?.unsqueeze::<3>();
+        }
+        if let Some(table) = &self.sinusoidal {
+            x = x + table.clone().narrow(0, start, seq).unsqueeze::<3>();
+        }
+        Ok(match &self.embedding_norm {
+            Some(norm) => norm.forward(x),
+            None => x,
+        })
+    }
+
+    fn check_length(&self, length: usize) -> Result<(), ModelError> {
+        let limit = self.config.max_seq_len;
+        if length > limit {
+            return Err(ModelError::Input(format!(
+                "{length} tokens do not fit the model's context of {limit}; shorten the text or train with a larger block_size"
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// Dropout at a named site of the network, off where there is no key.
+fn drop_at<const D: usize>(x: Tensor<D>, probability: f64, key: Option<u64>, site: &str) -> Tensor<D> {
+    match key {
+        Some(key) if probability > 0.0 => {
+            taal_kernels::dropout(x, probability, taal_kernels::random::key(key, 0, site))
+        }
+        _ => x,
+    }
+}

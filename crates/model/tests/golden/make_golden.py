@@ -1,0 +1,125 @@
+"""Make the golden files of the model crate: tiny random models of Hugging Face `transformers` and what they compute.
+
+Run from any folder: `python make_golden.py` (needs torch, transformers, safetensors; CPU, fp32).
+Each folder written beside this script holds
+
+- `config.json` and `model.safetensors`, as `save_pretrained` writes them (fp32). Every tensor is random: matrices,
+  embeddings and biases are normal with standard deviation 0.2, norm weights are 1 + 0.1 * normal, so that a swapped,
+  transposed or forgotten tensor changes the logits.
+- `expected.json`: the versions used and one entry a sample with `input_ids` [batch, seq], `logits` [batch, seq, vocab],
+  `hidden_norms` (Euclidean norm over the whole tensor of: the embedding output, each block's output, the final norm's
+  output, in this order) and `attention_layer0_head0` [batch, seq, seq] (rows are queries, after the softmax).
+  Numbers have 7 significant digits.
+"""
+
+import json
+import pathlib
+import platform
+
+import torch
+import transformers
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
+
+HERE = pathlib.Path(__file__).parent
+VOCAB = 50
+
+LLAMA = dict(
+    vocab_size=VOCAB, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+    num_key_value_heads=2, max_position_embeddings=32, rms_norm_eps=1e-5, bos_token_id=None, eos_token_id=None,
+)
+
+
+def rope(theta):
+    return {"rope_theta": theta, "rope_type": "default"}
+
+
+def models():
+    """Yield (folder name, model); the seed of each model is fixed by its place in the list."""
+    yield "gpt2", GPT2LMHeadModel(GPT2Config(
+        vocab_size=VOCAB, n_positions=24, n_embd=32, n_layer=2, n_head=4, bos_token_id=None, eos_token_id=None))
+    yield "llama-tied", LlamaForCausalLM(LlamaConfig(**LLAMA, tie_word_embeddings=True, rope_parameters=rope(10000.0)))
+    yield "llama-untied", LlamaForCausalLM(
+        LlamaConfig(**LLAMA, tie_word_embeddings=False, rope_parameters=rope(10000.0)))
+    yield "qwen3", Qwen3ForCausalLM(Qwen3Config(
+        **{**LLAMA, "rms_norm_eps": 1e-6}, head_dim=16, tie_word_embeddings=True, rope_parameters=rope(1000000.0)))
+
+
+def randomise(model, generator):
+    """Overwrite every parameter; norm weights are recognised by their name."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            is_norm_weight = parameter.dim() == 1 and name.endswith("weight")
+            parameter.copy_(1.0 + 0.1 * noise if is_norm_weight else 0.2 * noise)
+
+
+def rounded(value):
+    """A tensor or number as nested lists with 7 significant digits."""
+    if isinstance(value, torch.Tensor):
+        value = value.tolist()
+    if isinstance(value, list):
+        return [rounded(item) for item in value]
+    return float(f"{value:.7g}")
+
+
+def blocks_and_final_norm(model):
+    if isinstance(model, GPT2LMHeadModel):
+        return model.transformer.h, model.transformer.ln_f
+    return model.model.layers, model.model.norm
+
+
+def first(output):
+    return output[0] if isinstance(output, tuple) else output
+
+
+def sample(model, input_ids):
+    """Run one batch and record what the Rust test compares."""
+    blocks, final_norm = blocks_and_final_norm(model)
+    seen = []
+    hooks = [blocks[0].register_forward_pre_hook(lambda _m, args: seen.append(args[0].norm()))]
+    for module in [*blocks, final_norm]:
+        hooks.append(module.register_forward_hook(lambda _m, _args, output: seen.append(first(output).norm())))
+    with torch.no_grad():
+        output = model(input_ids, output_attentions=True, use_cache=False)
+    for hook in hooks:
+        hook.remove()
+    return {
+        "input_ids": input_ids.tolist(),
+        "logits": rounded(output.logits),
+        "hidden_norms": rounded(torch.stack(seen)),
+        "attention_layer0_head0": rounded(output.attentions[0][:, 0]),
+    }
+
+
+def use_older_config_keys(folder):
+    """Rewrite `rope_parameters` to the top-level `rope_theta` of files written before transformers 5."""
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    parameters = config.pop("rope_parameters")
+    config["rope_theta"] = parameters["rope_theta"]
+    config["rope_scaling"] = None
+    config["torch_dtype"] = config.pop("dtype")
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def main():
+    torch.set_num_threads(1)
+    versions = {"python": platform.python_version(), "torch": torch.__version__,
+                "transformers": transformers.__version__}
+    for index, (name, model) in enumerate(models()):
+        generator = torch.Generator().manual_seed(1000 + index)
+        randomise(model, generator)
+        model.eval()
+        model.set_attn_implementation("eager")
+        folder = HERE / name
+        model.save_pretrained(folder)
+        (folder / "generation_config.json").unlink(missing_ok=True)
+        if name == "llama-untied":
+            use_older_config_keys(folder)
+        shapes = [(2, 11), (1, 17)]
+        samples = [sample(model, torch.randint(VOCAB, shape, generator=generator)) for shape in shapes]
+        text = json.dumps({"made_with": versions, "samples": samples}, separators=(",", ":"))
+        (folder / "expected.json").write_text(text + "\n")
+
+
+main()

@@ -1,0 +1,377 @@
+//! One transformer, many families: against numbers from transformers and PyTorch, and against itself.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+use serde::Deserialize;
+use taal_model::hugging_face::{self, Companions, Family};
+use taal_model::{
+    Activation, Capture, ForwardOptions, Initialisation, ModelError, NormKind, NormPlace, PositionKind, Transformer,
+    TransformerConfig, parameters,
+};
+
+/// Largest difference to logits that transformers computed in fp32.
+const LOGIT_TOLERANCE: f32 = 1e-4;
+/// Largest difference between two ways of computing the same thing.
+const SELF_TOLERANCE: f32 = 2e-5;
+
+#[derive(Deserialize)]
+struct Golden {
+    samples: Vec<Sample>,
+}
+
+#[derive(Deserialize)]
+struct Sample {
+    input_ids: Vec<Vec<i64>>,
+    logits: Vec<Vec<Vec<f32>>>,
+    attention_layer0_head0: Vec<Vec<Vec<f32>>>,
+}
+
+fn golden_dir(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+}
+
+fn golden(name: &str) -> (PathBuf, Golden) {
+    let dir = golden_dir(name);
+    let text = std::fs::read_to_string(dir.join("expected.json")).unwrap();
+    (dir, serde_json::from_str(&text).unwrap())
+}
+
+fn ids(rows: &[Vec<i64>]) -> Tensor<2, Int> {
+    let flat: Vec<i32> = rows.iter().flatten().map(|id| *id as i32).collect();
+    Tensor::from_data(TensorData::new(flat, [rows.len(), rows[0].len()]), &Device::flex())
+}
+
+fn some_ids(batch: usize, seq: usize, vocab: usize) -> Tensor<2, Int> {
+    let flat: Vec<i32> = (0..batch * seq).map(|i| ((i * 7919 + i * i % 13) % vocab) as i32).collect();
+    Tensor::from_data(TensorData::new(flat, [batch, seq]), &Device::flex())
+}
+
+fn largest_difference<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> f32 {
+    (a - b).abs().max().into_scalar()
+}
+
+fn against(values: Tensor<3>, expected: &[Vec<Vec<f32>>]) -> f32 {
+    let shape = values.dims();
+    let flat: Vec<f32> = expected.iter().flatten().flatten().copied().collect();
+    largest_difference(values, Tensor::from_data(TensorData::new(flat, shape), &Device::flex()))
+}
+
+/// Every family and switch that the configuration knows, small.
+fn many_configs() -> Vec<(&'static str, TransformerConfig)> {
+    let llama = TransformerConfig::llama(50, 40, 2, 4, 32);
+    vec![
+        ("gpt2", TransformerConfig::gpt2(50, 40, 2, 4, 32)),
+        ("nanogpt", TransformerConfig::nanogpt(50, 40, 2, 4, 32)),
+        ("llama", llama.clone()),
+        ("llama tied", TransformerConfig { tie_embeddings: true, ..llama.clone() }),
+        ("qwen3 grouped", TransformerConfig { n_kv_heads: 2, ..TransformerConfig::qwen3(50, 40, 2, 4, 32) }),
+        ("window", TransformerConfig { window: Some(5), ..llama.clone() }),
+        ("alibi", TransformerConfig { position: PositionKind::Alibi, ..llama.clone() }),
+        ("sinusoidal", TransformerConfig { position: PositionKind::Sinusoidal, ..llama.clone() }),
+        ("no positions", TransformerConfig { position: PositionKind::None, ..llama.clone() }),
+        ("soft caps", TransformerConfig { attention_softcap: Some(5.0), logit_softcap: Some(3.0), ..llama.clone() }),
+        ("geglu", TransformerConfig { activation: Activation::GeGlu, ..llama.clone() }),
+        ("relu squared", TransformerConfig { activation: Activation::ReluSquared, ..llama.clone() }),
+        ("post-norm", TransformerConfig { norm_place: NormPlace::Post, ..TransformerConfig::gpt2(50, 40, 2, 4, 32) }),
+        ("wide heads", TransformerConfig { head_dim: 16, ..llama }),
+    ]
+}
+
+/// Weights large enough that mistakes show.
+fn loud(config: &TransformerConfig) -> Transformer {
+    config.init_with(7, Initialisation { std: 0.3, residual_std: Some(0.3) }, &Device::flex()).unwrap()
+}
+
+#[test]
+fn logits_equal_those_of_transformers() {
+    for name in ["gpt2", "llama-tied", "llama-untied", "qwen3"] {
+        let (dir, golden) = golden(name);
+        let model = hugging_face::open(&dir, &Device::flex()).unwrap();
+        for sample in &golden.samples {
+            let logits = model.forward(ids(&sample.input_ids)).unwrap();
+            let difference = against(logits, &sample.logits);
+            assert!(difference < LOGIT_TOLERANCE, "{name}: {difference}");
+        }
+    }
+}
+
+#[test]
+fn attention_weights_equal_those_of_transformers() {
+    for name in ["gpt2", "llama-tied", "llama-untied", "qwen3"] {
+        let (dir, golden) = golden(name);
+        let model = hugging_face::open(&dir, &Device::flex()).unwrap();
+        for sample in &golden.samples {
+            let capture = Capture { attention_weights: true, hidden_states: true };
+            let options = ForwardOptions { capture, ..ForwardOptions::default() };
+            let output = model.forward_with(ids(&sample.input_ids), options).unwrap();
+            assert_eq!(output.attention_weights.len(), 2);
+            assert_eq!(output.hidden_states.len(), 3);
+            let [batch, _, seq, kv] = output.attention_weights[0].dims();
+            let first = output.attention_weights[0].clone().narrow(1, 0, 1).reshape([batch, seq, kv]);
+            let difference = against(first, &sample.attention_layer0_head0);
+            assert!(difference < LOGIT_TOLERANCE, "{name}: {difference}");
+        }
+    }
+}
+
+#[test]
+fn a_saved_directory_opens_as_the_same_model() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, config) in many_configs() {
+        let model = loud(&config);
+        let dir = folder.path().join(name);
+        let companions = Companions { tokenizer_json: Some(b"{}"), eos_token_id: Some(3), ..Companions::default() };
+        hugging_face::save(&model, &dir, companions).unwrap();
+        let opened = hugging_face::open(&dir, &Device::flex()).unwrap();
+        assert_eq!(opened.config(), model.config(), "{name}");
+        let ids = some_ids(2, 17, 50);
+        let difference = largest_difference(model.forward(ids.clone()).unwrap(), opened.forward(ids).unwrap());
+        assert_eq!(difference, 0.0, "{name}");
+        assert_eq!(std::fs::read(dir.join("tokenizer.json")).unwrap(), b"{}");
+    }
+}
+
+#[test]
+fn a_published_model_is_written_back_with_equal_tensors() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["gpt2", "llama-tied", "llama-untied", "qwen3"] {
+        let model = hugging_face::open(&golden_dir(name), &Device::flex()).unwrap();
+        let dir = folder.path().join(name);
+        hugging_face::save(&model, &dir, Companions::default()).unwrap();
+        let [theirs, ours] = [golden_dir(name), dir].map(|dir| std::fs::read(dir.join("model.safetensors")).unwrap());
+        let theirs = safetensors::SafeTensors::deserialize(&theirs).unwrap();
+        let ours = safetensors::SafeTensors::deserialize(&ours).unwrap();
+        let mut names = theirs.names();
+        names.sort();
+        let mut own = ours.names();
+        own.sort();
+        assert_eq!(names, own, "{name}");
+        for tensor in names {
+            assert_eq!(theirs.tensor(tensor).unwrap().data(), ours.tensor(tensor).unwrap().data(), "{name}: {tensor}");
+        }
+    }
+}
+
+#[test]
+fn equal_weights_are_equal_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = TransformerConfig::nanogpt(65, 16, 2, 4, 32);
+    let bytes = ["a", "b"].map(|name| {
+        let dir = folder.path().join(name);
+        let model = config.init(1337, &Device::flex()).unwrap();
+        hugging_face::save(&model, &dir, Companions::default()).unwrap();
+        std::fs::read(dir.join("model.safetensors")).unwrap()
+    });
+    assert_eq!(bytes[0], bytes[1]);
+}
+
+#[test]
+fn what_gpt2_files_demand_and_the_model_lacks_is_written_as_zeros_and_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("m");
+    let config = TransformerConfig::nanogpt(65, 16, 1, 4, 32);
+    hugging_face::save(&loud(&config), &dir, Companions::default()).unwrap();
+    let bytes = std::fs::read(dir.join("model.safetensors")).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    for name in ["transformer.h.0.ln_1.bias", "transformer.h.0.attn.c_attn.bias", "transformer.ln_f.bias"] {
+        assert!(tensors.tensor(name).unwrap().data().iter().all(|byte| *byte == 0), "{name}");
+    }
+    let json: serde_json::Value = serde_json::from_slice(&std::fs::read(dir.join("config.json")).unwrap()).unwrap();
+    assert_eq!(json["model_type"], "gpt2");
+    assert_eq!(json["taal"]["norm_bias"], false);
+    assert_eq!(json["taal"]["qkv_bias"], false);
+}
+
+#[test]
+fn families_are_told_from_the_configuration() {
+    let gpt2 = TransformerConfig::gpt2(50, 16, 1, 4, 32);
+    let llama = TransformerConfig::llama(50, 16, 1, 4, 32);
+    let window = TransformerConfig { window: Some(4), ..llama.clone() };
+    assert_eq!(Family::of(&gpt2), Family::Gpt2);
+    assert_eq!(Family::of(&llama), Family::Llama);
+    assert_eq!(Family::of(&TransformerConfig::qwen3(50, 16, 1, 4, 32)), Family::Qwen3);
+    assert_eq!(Family::of(&window), Family::Taal);
+    assert_eq!(Family::obstacle(&window), Some("window"));
+    assert_eq!(Family::obstacle(&llama), None);
+}
+
+#[test]
+fn cached_decoding_equals_one_whole_forward() {
+    for (name, config) in many_configs().into_iter().filter(|(_, config)| config.is_causal) {
+        let model = loud(&config);
+        let ids = some_ids(2, 23, 50);
+        let whole = model.forward(ids.clone()).unwrap();
+        let mut cache = model.new_cache(2, 40);
+        let mut parts = Vec::new();
+        let mut from = 0;
+        for length in [11, 1, 1, 7, 3] {
+            let options = ForwardOptions { cache: Some(&mut cache), ..ForwardOptions::default() };
+            let output = model.forward_with(ids.clone().narrow(1, from, length), options).unwrap();
+            parts.push(model.logits(output.hidden));
+            from += length;
+        }
+        let difference = largest_difference(Tensor::cat(parts, 1), whole);
+        assert!(difference < 10.0 * SELF_TOLERANCE, "{name}: {difference}");
+    }
+}
+
+#[test]
+fn a_causal_model_does_not_see_the_future_and_a_bidirectional_one_does() {
+    for (name, config) in many_configs().into_iter().chain([("bert", TransformerConfig::bert(50, 40, 2, 4, 32))]) {
+        let model = loud(&config);
+        let ids = some_ids(1, 9, 50);
+        let changed = ids.clone().slice_assign([0..1, 8..9], Tensor::from_ints([[49]], &Device::flex()));
+        let early = |ids| model.forward(ids).unwrap().narrow(1, 0, 8);
+        let difference = largest_difference(early(ids), early(changed));
+        assert_eq!(difference == 0.0, config.is_causal, "{name}: {difference}");
+    }
+}
+
+#[test]
+fn padding_changes_nothing_for_the_tokens_before_it() {
+    let model = loud(&TransformerConfig::bert(50, 40, 2, 4, 32));
+    let ids = some_ids(1, 9, 50);
+    let short = model.forward(ids.clone().narrow(1, 0, 6)).unwrap();
+    let flags: Vec<bool> = (0..9).map(|position| position >= 6).collect();
+    let padding = Tensor::<2, Bool>::from_data(TensorData::new(flags, [1, 9]), &Device::flex());
+    let options = ForwardOptions { padding: Some(padding), ..ForwardOptions::default() };
+    let padded = model.forward_with(ids, options).unwrap();
+    let difference = largest_difference(model.logits(padded.hidden).narrow(1, 0, 6), short);
+    assert!(difference < SELF_TOLERANCE, "{difference}");
+}
+
+#[test]
+fn initialisation_is_nanogpts_and_a_function_of_the_seed() {
+    let config = TransformerConfig::gpt2(300, 64, 8, 4, 64);
+    let mut seen = 0;
+    parameters::read(&config.init(1, &Device::flex()).unwrap(), |name, _, values| {
+        let std = |values: &[f32]| (values.iter().map(|v| v * v).sum::<f32>() / values.len() as f32).sqrt();
+        let expected = match name {
+            "blocks.3.attention.output.weight" | "blocks.3.feed_forward.down.weight" => 0.02 / 4.0,
+            "blocks.3.attention.qkv.weight" | "token_embedding.weight" | "position_embedding.weight" => 0.02,
+            "blocks.3.attention_norm.weight" | "final_norm.weight" => 1.0,
+            "blocks.3.attention.qkv.bias" => 0.0,
+            _ => return,
+        };
+        seen += 1;
+        assert!((std(&values) - expected).abs() <= 0.05 * expected, "{name}: {} is not {expected}", std(&values));
+    });
+    assert_eq!(seen, 8);
+    let embedding = |seed| {
+        let mut found = Vec::new();
+        let model = config.init(seed, &Device::flex()).unwrap();
+        parameters::read(&model, |name, _, values| {
+            if name == "token_embedding.weight" {
+                found = values;
+            }
+        });
+        found
+    };
+    assert_eq!(embedding(1), embedding(1));
+    assert_ne!(embedding(1), embedding(2));
+}
+
+#[test]
+fn parameters_are_counted_as_they_are() {
+    for (name, config) in many_configs().into_iter().chain([("bert", TransformerConfig::bert(50, 40, 2, 4, 32))]) {
+        let model = config.init(1, &Device::flex()).unwrap();
+        let counted: usize = parameters::list(&model).iter().map(|p| p.shape.iter().product::<usize>()).sum();
+        assert_eq!(config.n_params(), counted as u64, "{name}");
+    }
+    // nanoGPT's transformer_sizing.ipynb: GPT-2 124M without biases.
+    let gpt2 = TransformerConfig::nanogpt(50_257, 1024, 12, 12, 768);
+    assert_eq!(gpt2.shape(1024).n_params, 124_337_664 - 1024 * 768);
+}
+
+#[test]
+fn dropout_is_a_function_of_its_key_and_off_without_one() {
+    let config = TransformerConfig { dropout: 0.5, ..TransformerConfig::llama(50, 16, 2, 4, 32) };
+    let model = loud(&config);
+    let run = |dropout_key| {
+        let options = ForwardOptions { dropout_key, ..ForwardOptions::default() };
+        parameters::to_vec(model.forward_with(some_ids(1, 7, 50), options).unwrap().hidden)
+    };
+    assert_eq!(run(None), run(None));
+    assert_eq!(run(Some(1)), run(Some(1)));
+    assert_ne!(run(Some(1)), run(Some(2)));
+    assert_ne!(run(Some(1)), run(None));
+}
+
+#[test]
+fn impossible_configurations_name_the_field() {
+    let good = TransformerConfig::llama(50, 16, 2, 4, 32);
+    let bad = [
+        ("model.n_kv_heads", TransformerConfig { n_kv_heads: 3, ..good.clone() }),
+        ("model.head_dim", TransformerConfig { head_dim: 7, ..good.clone() }),
+        ("model.vocab_size", TransformerConfig { vocab_size: 0, ..good.clone() }),
+        ("model.norm_bias", TransformerConfig { norm_bias: true, ..good.clone() }),
+        ("model.window", TransformerConfig { window: Some(0), ..good.clone() }),
+        ("model.dropout", TransformerConfig { dropout: 1.0, ..good.clone() }),
+        ("model.norm_eps", TransformerConfig { norm_eps: f64::NAN, ..good.clone() }),
+        ("model.logit_softcap", TransformerConfig { logit_softcap: Some(-1.0), ..good.clone() }),
+    ];
+    for (field, config) in bad {
+        let message = config.init(1, &Device::flex()).unwrap_err().to_string();
+        assert!(message.starts_with(field), "{message}");
+    }
+    let layer_norm = TransformerConfig { norm: NormKind::LayerNorm, norm_bias: true, ..good };
+    layer_norm.validate().unwrap();
+}
+
+#[test]
+fn a_row_longer_than_the_context_is_refused_with_both_lengths() {
+    let model = TransformerConfig::llama(50, 16, 1, 4, 32).init(1, &Device::flex()).unwrap();
+    let message = model.forward(some_ids(1, 17, 50)).unwrap_err().to_string();
+    assert!(message.contains("17") && message.contains("16"), "{message}");
+}
+
+/// Opens a copy of a golden directory after changing one file of it.
+fn open_damaged(file: &str, damage: impl Fn(Vec<u8>) -> Vec<u8>) -> ModelError {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["config.json", "model.safetensors"] {
+        let bytes = std::fs::read(golden_dir("llama-untied").join(name)).unwrap();
+        let bytes = if name == file { damage(bytes) } else { bytes };
+        std::fs::write(folder.path().join(name), bytes).unwrap();
+    }
+    hugging_face::open(folder.path(), &Device::flex()).unwrap_err()
+}
+
+fn with_key(key: &'static str, value: serde_json::Value) -> impl Fn(Vec<u8>) -> Vec<u8> {
+    move |bytes| {
+        let mut json: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+        json[key] = value.clone();
+        serde_json::to_vec(&json).unwrap()
+    }
+}
+
+#[test]
+fn damaged_directories_are_refused_whole_and_named() {
+    let cases: Vec<(ModelError, &[&str])> = vec![
+        (open_damaged("model.safetensors", |bytes| bytes[..bytes.len() / 2].to_vec()), &["model.safetensors"]),
+        (open_damaged("model.safetensors", |_| b"garbage".to_vec()), &["model.safetensors"]),
+        (open_damaged("config.json", |bytes| bytes[..10].to_vec()), &["config.json", "JSON"]),
+        (open_damaged("config.json", with_key("model_type", "mamba".into())), &["config.json", "model_type", "mamba"]),
+        (open_damaged("config.json", with_key("hidden_size", "32".into())), &["config.json", "hidden_size"]),
+        (open_damaged("config.json", with_key("hidden_size", serde_json::json!(1u64 << 40))), &["hidden_size"]),
+        (open_damaged("config.json", with_key("num_hidden_layers", 3.into())), &["model.layers.2", "missing"]),
+        (open_damaged("config.json", with_key("num_hidden_layers", 1.into())), &["model.layers.1", "no place"]),
+        (open_damaged("config.json", with_key("vocab_size", 51.into())), &["shape", "50", "51"]),
+        (open_damaged("config.json", with_key("hidden_act", "gelu".into())), &["hidden_act"]),
+        (
+            open_damaged("config.json", with_key("rope_parameters", serde_json::json!({"rope_type": "yarn"}))),
+            &["rope_parameters.rope_type", "yarn"],
+        ),
+    ];
+    for (error, words) in cases {
+        let message = error.to_string();
+        assert!(words.iter().all(|word| message.contains(word)), "{message} lacks one of {words:?}");
+        assert_eq!(error.kind(), taal_store::ErrorKind::Corrupt);
+    }
+}
+
+#[test]
+fn a_missing_directory_names_the_file() {
+    let message = hugging_face::open(Path::new("/nowhere/at/all"), &Device::flex()).unwrap_err().to_string();
+    assert!(message.contains("/nowhere/at/all/config.json"), "{message}");
+}

@@ -1,0 +1,33 @@
+//! A stranger builds a small LLaMA, saves it as a Hugging Face directory and opens the same model from it.
+
+use std::error::Error;
+use std::{env, fs, process};
+
+use burn::tensor::{Device, Int, Tensor};
+use taal_model::hugging_face::{self, Companions};
+use taal_model::{Transformer, TransformerConfig};
+
+fn logits(model: &Transformer) -> Result<Vec<f32>, Box<dyn Error>> {
+    let ids = Tensor::<2, Int>::from_ints([[1, 2, 3, 5, 8]], &model.device());
+    let logits = model.forward(ids)?; // [batch, seq, vocab_size]
+    assert_eq!(logits.dims(), [1, 5, 50]);
+    Ok(logits.into_data().iter().collect())
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let device = Device::flex();
+    let model = TransformerConfig::llama(50, 16, 2, 4, 32).init(42, &device)?;
+    let before = logits(&model)?;
+    assert!(before.iter().all(|logit| logit.is_finite()));
+
+    let dir = env::temp_dir().join(format!("taal-model-consumer-{}", process::id()));
+    hugging_face::save(&model, &dir, Companions::default())?;
+    let opened = hugging_face::open(&dir, &device)?;
+    fs::remove_dir_all(&dir)?;
+    assert_eq!(logits(&opened)?, before, "a saved model says the same");
+    println!(
+        "model: {} parameters went to disk and came back",
+        opened.config().n_params()
+    );
+    Ok(())
+}

@@ -1,0 +1,147 @@
+//! Developer verbs of Taal, so that nobody has to remember which flags and features this workspace needs.
+//!
+//! Every verb prints the commands it runs on stderr. It depends on no product crate: it must build in seconds
+//! and work while the product does not compile.
+
+mod command;
+mod consumers;
+mod package;
+mod suite;
+mod train;
+mod workspace;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::workspace::Workspace;
+
+/// Developer verbs of Taal.
+///
+/// Each verb prints the commands it runs (`$ ...`) on stderr and ends with the exit code of the one that failed.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Build `taal` in release with the backend that `--device` asks for, then run `taal train ARGS`
+    #[command(disable_help_flag = true)]
+    Train(Rest),
+    /// Run all tests: unit, integration, layers, doctests, then training on the ndarray backend
+    ///
+    /// Arguments go to `cargo test`. With a filter or a choice of packages (`-p taal-data`), only that runs.
+    Test(Rest),
+    /// Run the benchmarks, or those of one file or name
+    Bench(Bench),
+    /// Check formatting and clippy, warnings denied
+    Lint,
+    /// Format the sources
+    Fmt {
+        /// Change nothing, fail where formatting is wrong
+        #[arg(long)]
+        check: bool,
+    },
+    /// Run clippy on every target, warnings denied
+    Clippy,
+    /// Build the documentation of the workspace, warnings denied
+    Doc {
+        /// Show it in a browser afterwards
+        #[arg(long)]
+        open: bool,
+    },
+    /// Package every publishable crate as for crates.io and build each from its archive
+    Package(Package),
+    /// Build and run small outside projects that each use one crate as a stranger would
+    Consumers {
+        /// Which of them (default: all); the folders in xtask/consumers
+        names: Vec<String>,
+    },
+}
+
+/// Arguments that belong to another program.
+#[derive(Debug, Args)]
+struct Rest {
+    /// Passed on as they are
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    args: Vec<OsString>,
+}
+
+/// Arguments of `cargo xtask bench`.
+#[derive(Debug, Args)]
+struct Bench {
+    /// A file in benches/benches (without .rs), or a part of a benchmark's name (default: all)
+    filter: Option<String>,
+    /// Cargo feature of the benchmarks, for example `ndarray`
+    #[arg(long)]
+    features: Option<String>,
+    /// Passed on to criterion, for example `-- --save-baseline before`
+    #[arg(last = true)]
+    args: Vec<OsString>,
+}
+
+/// Arguments of `cargo xtask package`.
+#[derive(Debug, Args)]
+struct Package {
+    /// Do not build the packaged crates
+    #[arg(long)]
+    no_verify: bool,
+    /// Package a working tree with uncommitted changes
+    #[arg(long)]
+    allow_dirty: bool,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(&cli.verb) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            command::exit_code(&error)
+        }
+    }
+}
+
+fn run(verb: &Verb) -> anyhow::Result<()> {
+    let workspace = Workspace::find()?;
+    match verb {
+        Verb::Train(_) => train::train(&workspace, &arguments_after_verb()),
+        Verb::Test(_) => suite::test(&workspace, &arguments_after_verb()),
+        Verb::Bench(bench) => suite::bench(&workspace, bench),
+        Verb::Lint => suite::lint(&workspace),
+        Verb::Fmt { check } => suite::fmt(&workspace, *check),
+        Verb::Clippy => suite::clippy(&workspace),
+        Verb::Doc { open } => suite::doc(&workspace, *open),
+        Verb::Package(package) => package::package(&workspace, package),
+        Verb::Consumers { names } => consumers::consumers(&workspace, names),
+    }
+}
+
+/// What stands after the verb, read from the process because clap drops the first `--`, which cargo needs.
+fn arguments_after_verb() -> Vec<OsString> {
+    std::env::args_os().skip(2).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_of_train_is_left_to_taal() {
+        let cli = Cli::try_parse_from(["xtask", "train", "--help"]).expect("`--help` belongs to `taal train`");
+        let Verb::Train(rest) = cli.verb else {
+            panic!("parsed as another verb");
+        };
+        assert_eq!(rest.args, ["--help"]);
+    }
+}

@@ -1,0 +1,167 @@
+//! The verbs that look after the whole workspace: tests, benchmarks, formatting, clippy, documentation.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::Bench;
+use crate::command::run;
+use crate::workspace::Workspace;
+
+/// Runs the whole suite, or what the arguments choose.
+///
+/// The ndarray run comes last: rustdoc prints a summary of its own after the doctests, while a run of one test file ends with the test
+/// runner's closing line, which is what scripts look for.
+pub fn test(workspace: &Workspace, args: &[OsString]) -> Result<()> {
+    let (scope, is_whole_suite) = test_scope(args);
+    let mut everything = workspace.cargo();
+    everything.arg("test");
+    if scope == Scope::Workspace {
+        everything.arg("--workspace");
+    }
+    run(everything.args(args))?;
+
+    if !is_whole_suite {
+        return Ok(());
+    }
+    if workspace.root().join("crates/cli/tests/ndarray.rs").is_file() {
+        run(workspace
+            .cargo()
+            .args([
+                "test",
+                "--package",
+                "taal-cli",
+                "--features",
+                "ndarray",
+                "--test",
+                "ndarray",
+            ])
+            .args(args))
+    } else {
+        eprintln!("the run on ndarray is left out: there is no crates/cli/tests/ndarray.rs");
+        Ok(())
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Scope {
+    /// Every package.
+    Workspace,
+    /// The packages that the arguments name.
+    Named,
+}
+
+/// Which packages a test run covers, and whether it is the whole suite: its arguments then only say how to run, not what.
+fn test_scope(args: &[OsString]) -> (Scope, bool) {
+    const HOW: [&str; 8] = [
+        "--locked",
+        "--offline",
+        "--frozen",
+        "--no-fail-fast",
+        "--quiet",
+        "-q",
+        "--verbose",
+        "-v",
+    ];
+    let for_cargo = || {
+        args.iter()
+            .filter_map(|arg| arg.to_str())
+            .take_while(|arg| *arg != "--")
+    };
+    let names_packages = for_cargo().any(|arg| {
+        arg == "--package" || arg.starts_with("--package=") || (arg.starts_with("-p") && !arg.starts_with("--"))
+    });
+    let is_whole_suite = for_cargo().all(|arg| HOW.contains(&arg));
+    let scope = if names_packages { Scope::Named } else { Scope::Workspace };
+    (scope, is_whole_suite)
+}
+
+/// Runs the benchmarks of the package `taal-benches`.
+pub fn bench(workspace: &Workspace, bench: &Bench) -> Result<()> {
+    let is_source = |path: &Path| path.extension().is_some_and(|extension| extension == "rs");
+    let files = workspace.names_in("benches/benches", is_source)?;
+
+    let mut command = workspace.cargo();
+    command.args(["bench", "--package", "taal-benches"]);
+    if let Some(features) = &bench.features {
+        command.args(["--features", features]);
+    }
+    // Naming bench targets keeps the library's test harness out, which knows none of criterion's options.
+    match &bench.filter {
+        Some(file) if files.contains(file) => command.args(["--bench", file, "--"]),
+        Some(filter) => command.args(["--bench", "*", "--", filter]),
+        None => command.args(["--bench", "*", "--"]),
+    };
+    run(command.args(&bench.args))
+}
+
+/// Checks formatting, then clippy: the cheap one first.
+pub fn lint(workspace: &Workspace) -> Result<()> {
+    fmt(workspace, true)?;
+    clippy(workspace)
+}
+
+/// Formats the workspace and the outside projects, which cargo does not see.
+pub fn fmt(workspace: &Workspace, is_check: bool) -> Result<()> {
+    let check: &[&str] = if is_check { &["--check"] } else { &[] };
+    run(workspace.cargo().args(["fmt", "--all"]).args(check))?;
+
+    let mut rustfmt = Command::new("rustfmt");
+    rustfmt
+        .current_dir(workspace.root())
+        .args(["--edition", "2024"])
+        .args(check);
+    let consumers = workspace.names_in("xtask/consumers", Path::is_dir)?;
+    run(rustfmt.args(
+        consumers
+            .iter()
+            .map(|name| format!("xtask/consumers/{name}/src/main.rs")),
+    ))
+}
+
+pub fn clippy(workspace: &Workspace) -> Result<()> {
+    run(workspace
+        .cargo()
+        .args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+}
+
+pub fn doc(workspace: &Workspace, is_shown: bool) -> Result<()> {
+    let mut doc = workspace.cargo();
+    doc.args(["doc", "--workspace", "--no-deps"])
+        .env("RUSTDOCFLAGS", "-D warnings");
+    if is_shown {
+        doc.arg("--open");
+    }
+    run(&mut doc)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scope_of(args: &[&str]) -> (Scope, bool) {
+        test_scope(&args.iter().map(OsString::from).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn arguments_that_choose_nothing_leave_the_whole_suite() {
+        for args in [&[][..], &["--locked"], &["--no-fail-fast", "--", "--nocapture"]] {
+            assert_eq!(scope_of(args), (Scope::Workspace, true), "{args:?}");
+        }
+    }
+
+    #[test]
+    fn a_filter_looks_in_the_whole_workspace_without_the_second_run() {
+        assert_eq!(scope_of(&["causal"]), (Scope::Workspace, false));
+        assert_eq!(scope_of(&["--doc"]), (Scope::Workspace, false));
+    }
+
+    #[test]
+    fn named_packages_are_tested_alone() {
+        for args in [&["-p", "taal-data"][..], &["--package=taal-data"], &["-ptaal-data"]] {
+            assert_eq!(scope_of(args), (Scope::Named, false), "{args:?}");
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! What this workspace is made of, as `cargo metadata` tells it.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+
+use crate::command;
+
+/// The root folder of the workspace.
+#[derive(Debug)]
+pub struct Workspace {
+    root: PathBuf,
+}
+
+/// The part of `cargo metadata --no-deps` that the verbs need.
+#[derive(Debug, Deserialize)]
+pub struct Metadata {
+    pub packages: Vec<Package>,
+    pub target_directory: PathBuf,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Package {
+    pub name: String,
+    pub manifest_path: PathBuf,
+    pub features: BTreeMap<String, Vec<String>>,
+    /// `None`: to any registry; an empty list: `publish = false`.
+    pub publish: Option<Vec<String>>,
+    pub dependencies: Vec<Dependency>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Dependency {
+    pub name: String,
+    /// `None`: an ordinary dependency; else `dev` or `build`.
+    pub kind: Option<String>,
+}
+
+impl Dependency {
+    pub fn is_for_development(&self) -> bool {
+        self.kind.as_deref() == Some("dev")
+    }
+}
+
+impl Package {
+    pub fn is_publishable(&self) -> bool {
+        self.publish.as_ref().is_none_or(|registries| !registries.is_empty())
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.manifest_path.parent().unwrap_or(&self.manifest_path)
+    }
+}
+
+impl Metadata {
+    pub fn package(&self, name: &str) -> Option<&Package> {
+        self.packages.iter().find(|package| package.name == name)
+    }
+}
+
+impl Workspace {
+    /// The workspace that this xtask belongs to.
+    ///
+    /// Cargo says where at run time; the place of compilation would be wrong for a target directory that several clones share.
+    pub fn find() -> Result<Self> {
+        let manifest_dir =
+            env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+        let root = manifest_dir
+            .parent()
+            .map(Path::to_path_buf)
+            .context("xtask stands in no workspace; run it as `cargo xtask`")?;
+        ensure!(
+            root.join("Cargo.toml").is_file(),
+            "no Cargo.toml in {}; run this as `cargo xtask` inside a clone of Taal",
+            root.display()
+        );
+        Ok(Self { root })
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// A cargo command that runs in the root of the workspace.
+    pub fn cargo(&self) -> Command {
+        let mut cargo = command::cargo();
+        cargo.current_dir(&self.root);
+        cargo
+    }
+
+    pub fn metadata(&self) -> Result<Metadata> {
+        let output = self
+            .cargo()
+            .args(["metadata", "--format-version", "1", "--no-deps"])
+            .stderr(Stdio::inherit())
+            .output()
+            .context("cannot run cargo metadata")?;
+        ensure!(output.status.success(), "cargo metadata failed");
+        serde_json::from_slice(&output.stdout).context("cannot read what cargo metadata printed")
+    }
+
+    /// The sorted names of the entries of a folder of the workspace that `keep` accepts, without a `.rs` ending; none where there is no such folder.
+    pub fn names_in(&self, folder: &str, keep: impl Fn(&Path) -> bool) -> Result<Vec<String>> {
+        let folder = self.root.join(folder);
+        if !folder.is_dir() {
+            return Ok(Vec::new());
+        }
+        let mut names = Vec::new();
+        for entry in folder
+            .read_dir()
+            .with_context(|| format!("cannot list {}", folder.display()))?
+        {
+            let path = entry
+                .with_context(|| format!("cannot list {}", folder.display()))?
+                .path();
+            if keep(&path)
+                && let Some(name) = path.file_stem().and_then(|name| name.to_str())
+            {
+                names.push(name.to_owned());
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+}
