@@ -237,13 +237,19 @@ impl TransformerConfig {
         ];
         for (field, value) in positive {
             if value == 0 || value > MAX_DIMENSION {
-                return Err(ModelError::config(field, format!("expected 1..={MAX_DIMENSION}, got {value}")));
+                return Err(ModelError::config(
+                    field,
+                    format!("expected 1..={MAX_DIMENSION}, got {value}"),
+                ));
             }
         }
         if !self.n_heads.is_multiple_of(self.n_kv_heads) {
             return Err(ModelError::config(
                 "n_kv_heads",
-                format!("expected a divisor of n_heads = {}, got {}", self.n_heads, self.n_kv_heads),
+                format!(
+                    "expected a divisor of n_heads = {}, got {}",
+                    self.n_heads, self.n_kv_heads
+                ),
             ));
         }
         if self.position == PositionKind::Rotary && !self.head_dim.is_multiple_of(2) {
@@ -255,11 +261,17 @@ impl TransformerConfig {
         if self.position == PositionKind::Sinusoidal && !self.d_model.is_multiple_of(2) {
             return Err(ModelError::config(
                 "d_model",
-                format!("sinusoidal positions come in pairs, so it must be even, got {}", self.d_model),
+                format!(
+                    "sinusoidal positions come in pairs, so it must be even, got {}",
+                    self.d_model
+                ),
             ));
         }
         if self.norm == NormKind::RmsNorm && self.norm_bias {
-            return Err(ModelError::config("norm_bias", "RMSNorm has no bias; use LayerNorm or norm_bias = false"));
+            return Err(ModelError::config(
+                "norm_bias",
+                "RMSNorm has no bias; use LayerNorm or norm_bias = false",
+            ));
         }
         if self.window == Some(0) {
             return Err(ModelError::config("window", "expected at least 1, got 0"));
@@ -269,17 +281,32 @@ impl TransformerConfig {
 
     fn validate_numbers(&self) -> Result<(), ModelError> {
         if !(self.norm_eps.is_finite() && self.norm_eps > 0.0 && self.norm_eps < 1.0) {
-            return Err(ModelError::config("norm_eps", format!("expected a number in (0, 1), got {}", self.norm_eps)));
+            return Err(ModelError::config(
+                "norm_eps",
+                format!("expected a number in (0, 1), got {}", self.norm_eps),
+            ));
         }
         if !(self.rope_theta.is_finite() && self.rope_theta > 1.0) {
-            return Err(ModelError::config("rope_theta", format!("expected a number above 1, got {}", self.rope_theta)));
+            return Err(ModelError::config(
+                "rope_theta",
+                format!("expected a number above 1, got {}", self.rope_theta),
+            ));
         }
         if !(0.0..1.0).contains(&self.dropout) {
-            return Err(ModelError::config("dropout", format!("expected a number in [0, 1), got {}", self.dropout)));
+            return Err(ModelError::config(
+                "dropout",
+                format!("expected a number in [0, 1), got {}", self.dropout),
+            ));
         }
-        for (field, cap) in [("attention_softcap", self.attention_softcap), ("logit_softcap", self.logit_softcap)] {
+        for (field, cap) in [
+            ("attention_softcap", self.attention_softcap),
+            ("logit_softcap", self.logit_softcap),
+        ] {
             if cap.is_some_and(|cap| !(cap.is_finite() && cap > 0.0)) {
-                return Err(ModelError::config(field, format!("expected a number above 0, got {}", cap.unwrap_or(0.0))));
+                return Err(ModelError::config(
+                    field,
+                    format!("expected a number above 0, got {}", cap.unwrap_or(0.0)),
+                ));
             }
         }
         Ok(())
@@ -287,8 +314,14 @@ impl TransformerConfig {
 
     /// Number of parameters, the tied output matrix counted once.
     pub fn n_params(&self) -> u64 {
-        let [vocab, len, layers, d, ff] =
-            [self.vocab_size, self.max_seq_len, self.n_layers, self.d_model, self.d_ff].map(|n| n as u64);
+        let [vocab, len, layers, d, ff] = [
+            self.vocab_size,
+            self.max_seq_len,
+            self.n_layers,
+            self.d_model,
+            self.d_ff,
+        ]
+        .map(|n| n as u64);
         let [heads, kv_heads, head_dim] = [self.n_heads, self.n_kv_heads, self.head_dim].map(|n| n as u64);
         let norm = d * if self.norm_bias { 2 } else { 1 };
         let qkv_width = (heads + 2 * kv_heads) * head_dim;
@@ -302,7 +335,11 @@ impl TransformerConfig {
         let norms = 2 * norm * layers
             + if self.norm_place == NormPlace::Pre { norm } else { 0 }
             + if self.embedding_norm { norm } else { 0 };
-        let positions = if self.position == PositionKind::Learned { len * d } else { 0 };
+        let positions = if self.position == PositionKind::Learned {
+            len * d
+        } else {
+            0
+        };
         let head = if self.tie_embeddings { 0 } else { vocab * d };
         vocab * d + positions + layers * (attention + feed_forward) + norms + head
     }

@@ -39,11 +39,17 @@ pub enum ModelError {
 
 impl ModelError {
     pub(crate) fn config(field: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self::Config { field: field.into(), detail: detail.into() }
+        Self::Config {
+            field: field.into(),
+            detail: detail.into(),
+        }
     }
 
     pub(crate) fn file(path: impl Into<PathBuf>, detail: impl Into<String>) -> Self {
-        Self::File { path: path.into(), detail: detail.into() }
+        Self::File {
+            path: path.into(),
+            detail: detail.into(),
+        }
     }
 
     /// Whose fault it is, for exit codes.

@@ -24,7 +24,10 @@ impl FeedForward {
         let [d_model, d_ff, bias] = [config.d_model, config.d_ff, config.ffn_bias as usize];
         Self {
             up: empty_linear(d_model, d_ff, bias == 1, device),
-            gate: config.activation.is_gated().then(|| empty_linear(d_model, d_ff, bias == 1, device)),
+            gate: config
+                .activation
+                .is_gated()
+                .then(|| empty_linear(d_model, d_ff, bias == 1, device)),
             down: empty_linear(d_ff, d_model, bias == 1, device),
             activation: config.activation,
         }

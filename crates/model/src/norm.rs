@@ -22,7 +22,9 @@ impl Norm {
     pub(crate) fn new(config: &TransformerConfig, width: usize, device: &Device) -> Self {
         Self {
             weight: Param::from_tensor(Tensor::ones([width], device)),
-            bias: config.norm_bias.then(|| Param::from_tensor(Tensor::zeros([width], device))),
+            bias: config
+                .norm_bias
+                .then(|| Param::from_tensor(Tensor::zeros([width], device))),
             kind: config.norm,
             eps: config.norm_eps,
         }
@@ -35,9 +37,12 @@ impl Norm {
     /// - input and output: `[..., width]`
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         match self.kind {
-            NormKind::LayerNorm => {
-                taal_kernels::layer_norm(x, self.weight.val(), self.bias.as_ref().map(|bias| bias.val()), self.eps)
-            }
+            NormKind::LayerNorm => taal_kernels::layer_norm(
+                x,
+                self.weight.val(),
+                self.bias.as_ref().map(|bias| bias.val()),
+                self.eps,
+            ),
             NormKind::RmsNorm => taal_kernels::rms_norm(x, self.weight.val(), self.eps),
         }
     }

@@ -51,7 +51,10 @@ pub struct Initialisation {
 
 impl Default for Initialisation {
     fn default() -> Self {
-        Self { std: 0.02, residual_std: None }
+        Self {
+            std: 0.02,
+            residual_std: None,
+        }
     }
 }
 
@@ -78,13 +81,19 @@ impl ModuleVisitor for Lister {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        self.found.push(ParameterInfo { name: self.path.name(), shape: param.lazy_shape().to_vec() });
+        self.found.push(ParameterInfo {
+            name: self.path.name(),
+            shape: param.lazy_shape().to_vec(),
+        });
     }
 }
 
 /// Calls `see` with every parameter's name, shape and values, one at a time.
 pub fn read(model: &Transformer, see: impl FnMut(&str, &[usize], Vec<f32>)) {
-    model.visit(&mut Reader { path: ParameterPath::default(), see });
+    model.visit(&mut Reader {
+        path: ParameterPath::default(),
+        see,
+    });
 }
 
 struct Reader<F> {
@@ -118,7 +127,11 @@ pub fn replace<E>(
     model: Transformer,
     give: impl FnMut(&str, &[usize]) -> Result<Vec<f32>, E>,
 ) -> Result<Transformer, E> {
-    let mut replacer = Replacer { path: ParameterPath::default(), give, error: None };
+    let mut replacer = Replacer {
+        path: ParameterPath::default(),
+        give,
+        error: None,
+    };
     let model = model.map(&mut replacer);
     match replacer.error {
         Some(error) => Err(error),
@@ -166,7 +179,9 @@ impl<E, F: FnMut(&str, &[usize]) -> Result<Vec<f32>, E>> ModuleMapper for Replac
 /// Draws all weights: norms are one, biases zero, everything else normal. Each draw is a function of
 /// the seed and the parameter's name, so the order of fields, the device and threads do not matter.
 pub(crate) fn draw(model: Transformer, config: &TransformerConfig, seed: u64, how: Initialisation) -> Transformer {
-    let residual_std = how.residual_std.unwrap_or(how.std / (2.0 * config.n_layers as f64).sqrt());
+    let residual_std = how
+        .residual_std
+        .unwrap_or(how.std / (2.0 * config.n_layers as f64).sqrt());
     let drawn = replace(model, |name, shape| -> Result<Vec<f32>, std::convert::Infallible> {
         let count = shape.iter().product();
         let key = taal_kernels::random::key(seed, 0, name);

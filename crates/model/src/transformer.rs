@@ -8,11 +8,11 @@ use taal_attention::{
 };
 use taal_embeddings::{LearnedPositions, LearnedPositionsConfig, Rotary, TokenEmbedding, TokenEmbeddingConfig};
 
+use crate::ModelError;
 use crate::config::{NormPlace, PositionKind, TransformerConfig};
 use crate::feed_forward::{FeedForward, empty_linear};
 use crate::norm::Norm;
 use crate::parameters::{self, Initialisation};
-use crate::ModelError;
 
 /// A transformer language model, causal or bidirectional, of any family that [`TransformerConfig`] describes.
 #[derive(Module, Debug)]
@@ -149,13 +149,24 @@ impl TransformerConfig {
             qk_norm: self.qk_norm.then_some(self.norm_eps),
         };
         attention.validate()?;
-        let blocks = (0..self.n_layers).map(|_| Block::new(self, &attention, device)).collect();
+        let blocks = (0..self.n_layers)
+            .map(|_| Block::new(self, &attention, device))
+            .collect();
         let norm = || Norm::new(self, self.d_model, device);
         let constants = device.clone().inner();
         Ok(Transformer {
-            token_embedding: TokenEmbeddingConfig { vocab_size: self.vocab_size, d_model: self.d_model }.init(device),
-            position_embedding: (self.position == PositionKind::Learned)
-                .then(|| LearnedPositionsConfig { max_len: self.max_seq_len, d_model: self.d_model }.init(device)),
+            token_embedding: TokenEmbeddingConfig {
+                vocab_size: self.vocab_size,
+                d_model: self.d_model,
+            }
+            .init(device),
+            position_embedding: (self.position == PositionKind::Learned).then(|| {
+                LearnedPositionsConfig {
+                    max_len: self.max_seq_len,
+                    d_model: self.d_model,
+                }
+                .init(device)
+            }),
             embedding_norm: self.embedding_norm.then(norm),
             blocks,
             final_norm: (self.norm_place == NormPlace::Pre).then(norm),
@@ -195,7 +206,9 @@ impl Block {
         let drop = |x: Tensor<3>, site| drop_at(x, self.dropout, dropout_key, site);
         match self.place {
             NormPlace::Pre => {
-                let heard = self.attention.forward(self.attention_norm.forward(x.clone()), context)?;
+                let heard = self
+                    .attention
+                    .forward(self.attention_norm.forward(x.clone()), context)?;
                 let x = x + drop(heard.output, "attention");
                 let thought = self.feed_forward.forward(self.feed_forward_norm.forward(x.clone()));
                 Ok((x + drop(thought, "feed_forward"), heard.weights))
@@ -217,6 +230,14 @@ impl Transformer {
         &self.config
     }
 
+    /// The same model with another probability of dropout in training.
+    #[must_use]
+    pub fn with_dropout(mut self, dropout: f64) -> Self {
+        self.config.dropout = dropout;
+        self.blocks.iter_mut().for_each(|block| block.dropout = dropout);
+        self
+    }
+
     /// The device of the parameters.
     pub fn device(&self) -> Device {
         self.token_embedding.weight.lazy_device()
@@ -227,7 +248,9 @@ impl Transformer {
         let device = self.device().inner();
         let c = &self.config;
         let layer = || KvCache::new(batch, c.n_kv_heads, capacity, c.head_dim, &device);
-        Cache { layers: (0..c.n_layers).map(|_| layer()).collect() }
+        Cache {
+            layers: (0..c.n_layers).map(|_| layer()).collect(),
+        }
     }
 
     /// Logits of every position, in evaluation mode.
@@ -257,7 +280,12 @@ impl Transformer {
     ///
     /// [`ModelError::Input`] where the rows, with what the cache holds, are longer than the model's context.
     pub fn forward_with(&self, ids: Tensor<2, Int>, options: ForwardOptions<'_>) -> Result<Output, ModelError> {
-        let ForwardOptions { padding, dropout_key, mut cache, capture } = options;
+        let ForwardOptions {
+            padding,
+            dropout_key,
+            mut cache,
+            capture,
+        } = options;
         let [_, seq] = ids.dims();
         let start = cache.as_ref().map_or(0, |cache| cache.len());
         self.check_length(start + seq)?;
@@ -287,8 +315,12 @@ impl Transformer {
                 rotary: self.rotary.as_ref(),
                 mask: mask.as_ref(),
                 options: AttentionOptions {
-                    dropout: dropout
-                        .map(|key| (self.config.dropout, taal_kernels::random::key(key, 0, "attention_weights"))),
+                    dropout: dropout.map(|key| {
+                        (
+                            self.config.dropout,
+                            taal_kernels::random::key(key, 0, "attention_weights"),
+                        )
+                    }),
                     ..attention
                 },
                 cache: cache.as_mut().map(|cache| &mut cache.layers[index]),
@@ -305,7 +337,11 @@ impl Transformer {
             Some(norm) => norm.forward(x),
             None => x,
         };
-        Ok(Output { hidden, hidden_states, attention_weights })
+        Ok(Output {
+            hidden,
+            hidden_states,
+            attention_weights,
+        })
     }
 
     /// The output matrix on hidden states.

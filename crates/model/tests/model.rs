@@ -43,7 +43,9 @@ fn ids(rows: &[Vec<i64>]) -> Tensor<2, Int> {
 }
 
 fn some_ids(batch: usize, seq: usize, vocab: usize) -> Tensor<2, Int> {
-    let flat: Vec<i32> = (0..batch * seq).map(|i| ((i * 7919 + i * i % 13) % vocab) as i32).collect();
+    let flat: Vec<i32> = (0..batch * seq)
+        .map(|i| ((i * 7919 + i * i % 13) % vocab) as i32)
+        .collect();
     Tensor::from_data(TensorData::new(flat, [batch, seq]), &Device::flex())
 }
 
@@ -64,23 +66,93 @@ fn many_configs() -> Vec<(&'static str, TransformerConfig)> {
         ("gpt2", TransformerConfig::gpt2(50, 40, 2, 4, 32)),
         ("nanogpt", TransformerConfig::nanogpt(50, 40, 2, 4, 32)),
         ("llama", llama.clone()),
-        ("llama tied", TransformerConfig { tie_embeddings: true, ..llama.clone() }),
-        ("qwen3 grouped", TransformerConfig { n_kv_heads: 2, ..TransformerConfig::qwen3(50, 40, 2, 4, 32) }),
-        ("window", TransformerConfig { window: Some(5), ..llama.clone() }),
-        ("alibi", TransformerConfig { position: PositionKind::Alibi, ..llama.clone() }),
-        ("sinusoidal", TransformerConfig { position: PositionKind::Sinusoidal, ..llama.clone() }),
-        ("no positions", TransformerConfig { position: PositionKind::None, ..llama.clone() }),
-        ("soft caps", TransformerConfig { attention_softcap: Some(5.0), logit_softcap: Some(3.0), ..llama.clone() }),
-        ("geglu", TransformerConfig { activation: Activation::GeGlu, ..llama.clone() }),
-        ("relu squared", TransformerConfig { activation: Activation::ReluSquared, ..llama.clone() }),
-        ("post-norm", TransformerConfig { norm_place: NormPlace::Post, ..TransformerConfig::gpt2(50, 40, 2, 4, 32) }),
+        (
+            "llama tied",
+            TransformerConfig {
+                tie_embeddings: true,
+                ..llama.clone()
+            },
+        ),
+        (
+            "qwen3 grouped",
+            TransformerConfig {
+                n_kv_heads: 2,
+                ..TransformerConfig::qwen3(50, 40, 2, 4, 32)
+            },
+        ),
+        (
+            "window",
+            TransformerConfig {
+                window: Some(5),
+                ..llama.clone()
+            },
+        ),
+        (
+            "alibi",
+            TransformerConfig {
+                position: PositionKind::Alibi,
+                ..llama.clone()
+            },
+        ),
+        (
+            "sinusoidal",
+            TransformerConfig {
+                position: PositionKind::Sinusoidal,
+                ..llama.clone()
+            },
+        ),
+        (
+            "no positions",
+            TransformerConfig {
+                position: PositionKind::None,
+                ..llama.clone()
+            },
+        ),
+        (
+            "soft caps",
+            TransformerConfig {
+                attention_softcap: Some(5.0),
+                logit_softcap: Some(3.0),
+                ..llama.clone()
+            },
+        ),
+        (
+            "geglu",
+            TransformerConfig {
+                activation: Activation::GeGlu,
+                ..llama.clone()
+            },
+        ),
+        (
+            "relu squared",
+            TransformerConfig {
+                activation: Activation::ReluSquared,
+                ..llama.clone()
+            },
+        ),
+        (
+            "post-norm",
+            TransformerConfig {
+                norm_place: NormPlace::Post,
+                ..TransformerConfig::gpt2(50, 40, 2, 4, 32)
+            },
+        ),
         ("wide heads", TransformerConfig { head_dim: 16, ..llama }),
     ]
 }
 
 /// Weights large enough that mistakes show.
 fn loud(config: &TransformerConfig) -> Transformer {
-    config.init_with(7, Initialisation { std: 0.3, residual_std: Some(0.3) }, &Device::flex()).unwrap()
+    config
+        .init_with(
+            7,
+            Initialisation {
+                std: 0.3,
+                residual_std: Some(0.3),
+            },
+            &Device::flex(),
+        )
+        .unwrap()
 }
 
 #[test]
@@ -102,13 +174,22 @@ fn attention_weights_equal_those_of_transformers() {
         let (dir, golden) = golden(name);
         let model = hugging_face::open(&dir, &Device::flex()).unwrap();
         for sample in &golden.samples {
-            let capture = Capture { attention_weights: true, hidden_states: true };
-            let options = ForwardOptions { capture, ..ForwardOptions::default() };
+            let capture = Capture {
+                attention_weights: true,
+                hidden_states: true,
+            };
+            let options = ForwardOptions {
+                capture,
+                ..ForwardOptions::default()
+            };
             let output = model.forward_with(ids(&sample.input_ids), options).unwrap();
             assert_eq!(output.attention_weights.len(), 2);
             assert_eq!(output.hidden_states.len(), 3);
             let [batch, _, seq, kv] = output.attention_weights[0].dims();
-            let first = output.attention_weights[0].clone().narrow(1, 0, 1).reshape([batch, seq, kv]);
+            let first = output.attention_weights[0]
+                .clone()
+                .narrow(1, 0, 1)
+                .reshape([batch, seq, kv]);
             let difference = against(first, &sample.attention_layer0_head0);
             assert!(difference < LOGIT_TOLERANCE, "{name}: {difference}");
         }
@@ -121,7 +202,11 @@ fn a_saved_directory_opens_as_the_same_model() {
     for (name, config) in many_configs() {
         let model = loud(&config);
         let dir = folder.path().join(name);
-        let companions = Companions { tokenizer_json: Some(b"{}"), eos_token_id: Some(3), ..Companions::default() };
+        let companions = Companions {
+            tokenizer_json: Some(b"{}"),
+            eos_token_id: Some(3),
+            ..Companions::default()
+        };
         hugging_face::save(&model, &dir, companions).unwrap();
         let opened = hugging_face::open(&dir, &Device::flex()).unwrap();
         assert_eq!(opened.config(), model.config(), "{name}");
@@ -148,7 +233,11 @@ fn a_published_model_is_written_back_with_equal_tensors() {
         own.sort();
         assert_eq!(names, own, "{name}");
         for tensor in names {
-            assert_eq!(theirs.tensor(tensor).unwrap().data(), ours.tensor(tensor).unwrap().data(), "{name}: {tensor}");
+            assert_eq!(
+                theirs.tensor(tensor).unwrap().data(),
+                ours.tensor(tensor).unwrap().data(),
+                "{name}: {tensor}"
+            );
         }
     }
 }
@@ -174,8 +263,15 @@ fn what_gpt2_files_demand_and_the_model_lacks_is_written_as_zeros_and_said() {
     hugging_face::save(&loud(&config), &dir, Companions::default()).unwrap();
     let bytes = std::fs::read(dir.join("model.safetensors")).unwrap();
     let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
-    for name in ["transformer.h.0.ln_1.bias", "transformer.h.0.attn.c_attn.bias", "transformer.ln_f.bias"] {
-        assert!(tensors.tensor(name).unwrap().data().iter().all(|byte| *byte == 0), "{name}");
+    for name in [
+        "transformer.h.0.ln_1.bias",
+        "transformer.h.0.attn.c_attn.bias",
+        "transformer.ln_f.bias",
+    ] {
+        assert!(
+            tensors.tensor(name).unwrap().data().iter().all(|byte| *byte == 0),
+            "{name}"
+        );
     }
     let json: serde_json::Value = serde_json::from_slice(&std::fs::read(dir.join("config.json")).unwrap()).unwrap();
     assert_eq!(json["model_type"], "gpt2");
@@ -187,7 +283,10 @@ fn what_gpt2_files_demand_and_the_model_lacks_is_written_as_zeros_and_said() {
 fn families_are_told_from_the_configuration() {
     let gpt2 = TransformerConfig::gpt2(50, 16, 1, 4, 32);
     let llama = TransformerConfig::llama(50, 16, 1, 4, 32);
-    let window = TransformerConfig { window: Some(4), ..llama.clone() };
+    let window = TransformerConfig {
+        window: Some(4),
+        ..llama.clone()
+    };
     assert_eq!(Family::of(&gpt2), Family::Gpt2);
     assert_eq!(Family::of(&llama), Family::Llama);
     assert_eq!(Family::of(&TransformerConfig::qwen3(50, 16, 1, 4, 32)), Family::Qwen3);
@@ -206,8 +305,13 @@ fn cached_decoding_equals_one_whole_forward() {
         let mut parts = Vec::new();
         let mut from = 0;
         for length in [11, 1, 1, 7, 3] {
-            let options = ForwardOptions { cache: Some(&mut cache), ..ForwardOptions::default() };
-            let output = model.forward_with(ids.clone().narrow(1, from, length), options).unwrap();
+            let options = ForwardOptions {
+                cache: Some(&mut cache),
+                ..ForwardOptions::default()
+            };
+            let output = model
+                .forward_with(ids.clone().narrow(1, from, length), options)
+                .unwrap();
             parts.push(model.logits(output.hidden));
             from += length;
         }
@@ -218,10 +322,15 @@ fn cached_decoding_equals_one_whole_forward() {
 
 #[test]
 fn a_causal_model_does_not_see_the_future_and_a_bidirectional_one_does() {
-    for (name, config) in many_configs().into_iter().chain([("bert", TransformerConfig::bert(50, 40, 2, 4, 32))]) {
+    for (name, config) in many_configs()
+        .into_iter()
+        .chain([("bert", TransformerConfig::bert(50, 40, 2, 4, 32))])
+    {
         let model = loud(&config);
         let ids = some_ids(1, 9, 50);
-        let changed = ids.clone().slice_assign([0..1, 8..9], Tensor::from_ints([[49]], &Device::flex()));
+        let changed = ids
+            .clone()
+            .slice_assign([0..1, 8..9], Tensor::from_ints([[49]], &Device::flex()));
         let early = |ids| model.forward(ids).unwrap().narrow(1, 0, 8);
         let difference = largest_difference(early(ids), early(changed));
         assert_eq!(difference == 0.0, config.is_causal, "{name}: {difference}");
@@ -235,7 +344,10 @@ fn padding_changes_nothing_for_the_tokens_before_it() {
     let short = model.forward(ids.clone().narrow(1, 0, 6)).unwrap();
     let flags: Vec<bool> = (0..9).map(|position| position >= 6).collect();
     let padding = Tensor::<2, Bool>::from_data(TensorData::new(flags, [1, 9]), &Device::flex());
-    let options = ForwardOptions { padding: Some(padding), ..ForwardOptions::default() };
+    let options = ForwardOptions {
+        padding: Some(padding),
+        ..ForwardOptions::default()
+    };
     let padded = model.forward_with(ids, options).unwrap();
     let difference = largest_difference(model.logits(padded.hidden).narrow(1, 0, 6), short);
     assert!(difference < SELF_TOLERANCE, "{difference}");
@@ -255,7 +367,11 @@ fn initialisation_is_nanogpts_and_a_function_of_the_seed() {
             _ => return,
         };
         seen += 1;
-        assert!((std(&values) - expected).abs() <= 0.05 * expected, "{name}: {} is not {expected}", std(&values));
+        assert!(
+            (std(&values) - expected).abs() <= 0.05 * expected,
+            "{name}: {} is not {expected}",
+            std(&values)
+        );
     });
     assert_eq!(seen, 8);
     let embedding = |seed| {
@@ -274,9 +390,15 @@ fn initialisation_is_nanogpts_and_a_function_of_the_seed() {
 
 #[test]
 fn parameters_are_counted_as_they_are() {
-    for (name, config) in many_configs().into_iter().chain([("bert", TransformerConfig::bert(50, 40, 2, 4, 32))]) {
+    for (name, config) in many_configs()
+        .into_iter()
+        .chain([("bert", TransformerConfig::bert(50, 40, 2, 4, 32))])
+    {
         let model = config.init(1, &Device::flex()).unwrap();
-        let counted: usize = parameters::list(&model).iter().map(|p| p.shape.iter().product::<usize>()).sum();
+        let counted: usize = parameters::list(&model)
+            .iter()
+            .map(|p| p.shape.iter().product::<usize>())
+            .sum();
         assert_eq!(config.n_params(), counted as u64, "{name}");
     }
     // nanoGPT's transformer_sizing.ipynb: GPT-2 124M without biases.
@@ -286,10 +408,16 @@ fn parameters_are_counted_as_they_are() {
 
 #[test]
 fn dropout_is_a_function_of_its_key_and_off_without_one() {
-    let config = TransformerConfig { dropout: 0.5, ..TransformerConfig::llama(50, 16, 2, 4, 32) };
+    let config = TransformerConfig {
+        dropout: 0.5,
+        ..TransformerConfig::llama(50, 16, 2, 4, 32)
+    };
     let model = loud(&config);
     let run = |dropout_key| {
-        let options = ForwardOptions { dropout_key, ..ForwardOptions::default() };
+        let options = ForwardOptions {
+            dropout_key,
+            ..ForwardOptions::default()
+        };
         parameters::to_vec(model.forward_with(some_ids(1, 7, 50), options).unwrap().hidden)
     };
     assert_eq!(run(None), run(None));
@@ -302,26 +430,80 @@ fn dropout_is_a_function_of_its_key_and_off_without_one() {
 fn impossible_configurations_name_the_field() {
     let good = TransformerConfig::llama(50, 16, 2, 4, 32);
     let bad = [
-        ("model.n_kv_heads", TransformerConfig { n_kv_heads: 3, ..good.clone() }),
-        ("model.head_dim", TransformerConfig { head_dim: 7, ..good.clone() }),
-        ("model.vocab_size", TransformerConfig { vocab_size: 0, ..good.clone() }),
-        ("model.norm_bias", TransformerConfig { norm_bias: true, ..good.clone() }),
-        ("model.window", TransformerConfig { window: Some(0), ..good.clone() }),
-        ("model.dropout", TransformerConfig { dropout: 1.0, ..good.clone() }),
-        ("model.norm_eps", TransformerConfig { norm_eps: f64::NAN, ..good.clone() }),
-        ("model.logit_softcap", TransformerConfig { logit_softcap: Some(-1.0), ..good.clone() }),
+        (
+            "model.n_kv_heads",
+            TransformerConfig {
+                n_kv_heads: 3,
+                ..good.clone()
+            },
+        ),
+        (
+            "model.head_dim",
+            TransformerConfig {
+                head_dim: 7,
+                ..good.clone()
+            },
+        ),
+        (
+            "model.vocab_size",
+            TransformerConfig {
+                vocab_size: 0,
+                ..good.clone()
+            },
+        ),
+        (
+            "model.norm_bias",
+            TransformerConfig {
+                norm_bias: true,
+                ..good.clone()
+            },
+        ),
+        (
+            "model.window",
+            TransformerConfig {
+                window: Some(0),
+                ..good.clone()
+            },
+        ),
+        (
+            "model.dropout",
+            TransformerConfig {
+                dropout: 1.0,
+                ..good.clone()
+            },
+        ),
+        (
+            "model.norm_eps",
+            TransformerConfig {
+                norm_eps: f64::NAN,
+                ..good.clone()
+            },
+        ),
+        (
+            "model.logit_softcap",
+            TransformerConfig {
+                logit_softcap: Some(-1.0),
+                ..good.clone()
+            },
+        ),
     ];
     for (field, config) in bad {
         let message = config.init(1, &Device::flex()).unwrap_err().to_string();
         assert!(message.starts_with(field), "{message}");
     }
-    let layer_norm = TransformerConfig { norm: NormKind::LayerNorm, norm_bias: true, ..good };
+    let layer_norm = TransformerConfig {
+        norm: NormKind::LayerNorm,
+        norm_bias: true,
+        ..good
+    };
     layer_norm.validate().unwrap();
 }
 
 #[test]
 fn a_row_longer_than_the_context_is_refused_with_both_lengths() {
-    let model = TransformerConfig::llama(50, 16, 1, 4, 32).init(1, &Device::flex()).unwrap();
+    let model = TransformerConfig::llama(50, 16, 1, 4, 32)
+        .init(1, &Device::flex())
+        .unwrap();
     let message = model.forward(some_ids(1, 17, 50)).unwrap_err().to_string();
     assert!(message.contains("17") && message.contains("16"), "{message}");
 }
@@ -348,30 +530,68 @@ fn with_key(key: &'static str, value: serde_json::Value) -> impl Fn(Vec<u8>) -> 
 #[test]
 fn damaged_directories_are_refused_whole_and_named() {
     let cases: Vec<(ModelError, &[&str])> = vec![
-        (open_damaged("model.safetensors", |bytes| bytes[..bytes.len() / 2].to_vec()), &["model.safetensors"]),
-        (open_damaged("model.safetensors", |_| b"garbage".to_vec()), &["model.safetensors"]),
-        (open_damaged("config.json", |bytes| bytes[..10].to_vec()), &["config.json", "JSON"]),
-        (open_damaged("config.json", with_key("model_type", "mamba".into())), &["config.json", "model_type", "mamba"]),
-        (open_damaged("config.json", with_key("hidden_size", "32".into())), &["config.json", "hidden_size"]),
-        (open_damaged("config.json", with_key("hidden_size", serde_json::json!(1u64 << 40))), &["hidden_size"]),
-        (open_damaged("config.json", with_key("num_hidden_layers", 3.into())), &["model.layers.2", "missing"]),
-        (open_damaged("config.json", with_key("num_hidden_layers", 1.into())), &["model.layers.1", "no place"]),
-        (open_damaged("config.json", with_key("vocab_size", 51.into())), &["shape", "50", "51"]),
-        (open_damaged("config.json", with_key("hidden_act", "gelu".into())), &["hidden_act"]),
         (
-            open_damaged("config.json", with_key("rope_parameters", serde_json::json!({"rope_type": "yarn"}))),
+            open_damaged("model.safetensors", |bytes| bytes[..bytes.len() / 2].to_vec()),
+            &["model.safetensors"],
+        ),
+        (
+            open_damaged("model.safetensors", |_| b"garbage".to_vec()),
+            &["model.safetensors"],
+        ),
+        (
+            open_damaged("config.json", |bytes| bytes[..10].to_vec()),
+            &["config.json", "JSON"],
+        ),
+        (
+            open_damaged("config.json", with_key("model_type", "mamba".into())),
+            &["config.json", "model_type", "mamba"],
+        ),
+        (
+            open_damaged("config.json", with_key("hidden_size", "32".into())),
+            &["config.json", "hidden_size"],
+        ),
+        (
+            open_damaged("config.json", with_key("hidden_size", serde_json::json!(1u64 << 40))),
+            &["hidden_size"],
+        ),
+        (
+            open_damaged("config.json", with_key("num_hidden_layers", 3.into())),
+            &["model.layers.2", "missing"],
+        ),
+        (
+            open_damaged("config.json", with_key("num_hidden_layers", 1.into())),
+            &["model.layers.1", "no place"],
+        ),
+        (
+            open_damaged("config.json", with_key("vocab_size", 51.into())),
+            &["shape", "50", "51"],
+        ),
+        (
+            open_damaged("config.json", with_key("hidden_act", "gelu".into())),
+            &["hidden_act"],
+        ),
+        (
+            open_damaged(
+                "config.json",
+                with_key("rope_parameters", serde_json::json!({"rope_type": "yarn"})),
+            ),
             &["rope_parameters.rope_type", "yarn"],
         ),
     ];
     for (error, words) in cases {
         let message = error.to_string();
-        assert!(words.iter().all(|word| message.contains(word)), "{message} lacks one of {words:?}");
+        assert!(
+            words.iter().all(|word| message.contains(word)),
+            "{message} lacks one of {words:?}"
+        );
         assert_eq!(error.kind(), taal_store::ErrorKind::Corrupt);
     }
 }
 
 #[test]
 fn a_missing_directory_names_the_file() {
-    let message = hugging_face::open(Path::new("/nowhere/at/all"), &Device::flex()).unwrap_err().to_string();
+    let message = hugging_face::open(Path::new("/nowhere/at/all"), &Device::flex())
+        .unwrap_err()
+        .to_string();
     assert!(message.contains("/nowhere/at/all/config.json"), "{message}");
 }

@@ -33,8 +33,11 @@ impl Family {
 
     /// The first field that keeps a configuration out of every published family, or `None` where one fits.
     pub fn obstacle(config: &TransformerConfig) -> Option<&'static str> {
-        let nearest =
-            if config.norm == NormKind::LayerNorm { gpt2_obstacle(config) } else { llama_obstacle(config) };
+        let nearest = if config.norm == NormKind::LayerNorm {
+            gpt2_obstacle(config)
+        } else {
+            llama_obstacle(config)
+        };
         (Self::of(config) == Self::Taal).then_some(nearest).flatten()
     }
 
@@ -58,7 +61,9 @@ fn common_obstacle(c: &TransformerConfig) -> Option<&'static str> {
         (c.attention_softcap.is_some(), "attention_softcap"),
         (c.logit_softcap.is_some(), "logit_softcap"),
     ];
-    obstacles.into_iter().find_map(|(is_there, field)| is_there.then_some(field))
+    obstacles
+        .into_iter()
+        .find_map(|(is_there, field)| is_there.then_some(field))
 }
 
 fn gpt2_obstacle(c: &TransformerConfig) -> Option<&'static str> {
@@ -70,7 +75,11 @@ fn gpt2_obstacle(c: &TransformerConfig) -> Option<&'static str> {
         (c.n_heads * c.head_dim != c.d_model, "head_dim"),
         (c.qk_norm, "qk_norm"),
     ];
-    common_obstacle(c).or_else(|| obstacles.into_iter().find_map(|(is_there, field)| is_there.then_some(field)))
+    common_obstacle(c).or_else(|| {
+        obstacles
+            .into_iter()
+            .find_map(|(is_there, field)| is_there.then_some(field))
+    })
 }
 
 fn llama_obstacle(c: &TransformerConfig) -> Option<&'static str> {
@@ -81,7 +90,11 @@ fn llama_obstacle(c: &TransformerConfig) -> Option<&'static str> {
         (c.qkv_bias != c.attention_output_bias, "qkv_bias"),
         (c.qk_norm && c.ffn_bias, "ffn_bias"),
     ];
-    common_obstacle(c).or_else(|| obstacles.into_iter().find_map(|(is_there, field)| is_there.then_some(field)))
+    common_obstacle(c).or_else(|| {
+        obstacles
+            .into_iter()
+            .find_map(|(is_there, field)| is_there.then_some(field))
+    })
 }
 
 fn gpt2_activation(activation: Activation) -> Option<&'static str> {
@@ -175,7 +188,11 @@ fn gpt2_json(c: &TransformerConfig) -> Value {
 }
 
 fn llama_json(c: &TransformerConfig, family: Family) -> Value {
-    let architecture = if family == Family::Qwen3 { "Qwen3ForCausalLM" } else { "LlamaForCausalLM" };
+    let architecture = if family == Family::Qwen3 {
+        "Qwen3ForCausalLM"
+    } else {
+        "LlamaForCausalLM"
+    };
     let mut object = json!({
         "architectures": [architecture],
         "vocab_size": c.vocab_size,
@@ -210,7 +227,9 @@ pub(super) fn from_json(text: &str) -> Result<(TransformerConfig, Family), Strin
         "qwen3" => Family::Qwen3,
         "taal" => Family::Taal,
         other => {
-            return Err(format!("key `model_type`: expected gpt2, llama, qwen3 or taal, got \"{other}\""));
+            return Err(format!(
+                "key `model_type`: expected gpt2, llama, qwen3 or taal, got \"{other}\""
+            ));
         }
     };
     if family == Family::Taal {
@@ -218,7 +237,11 @@ pub(super) fn from_json(text: &str) -> Result<(TransformerConfig, Family), Strin
         let config = serde_json::from_value(own).map_err(|error| format!("key `taal`: {error}"))?;
         return Ok((config, family));
     }
-    let mut config = if family == Family::Gpt2 { gpt2(&keys)? } else { llama(&keys, family)? };
+    let mut config = if family == Family::Gpt2 {
+        gpt2(&keys)?
+    } else {
+        llama(&keys, family)?
+    };
     if let Some(own) = keys.0.get("taal") {
         let overrides: Overrides =
             serde_json::from_value(own.clone()).map_err(|error| format!("key `taal`: {error}"))?;
@@ -235,7 +258,9 @@ fn gpt2(keys: &Keys<'_>) -> Result<TransformerConfig, String> {
     let d_model = keys.size("n_embd")?;
     let n_heads = keys.size("n_head")?;
     if n_heads == 0 || !d_model.is_multiple_of(n_heads) {
-        return Err(format!("key `n_head`: expected a divisor of n_embd = {d_model}, got {n_heads}"));
+        return Err(format!(
+            "key `n_head`: expected a divisor of n_embd = {d_model}, got {n_heads}"
+        ));
     }
     let activation = match keys.text_or("activation_function", "gelu_new")? {
         "gelu" => Activation::Gelu,
@@ -243,7 +268,9 @@ fn gpt2(keys: &Keys<'_>) -> Result<TransformerConfig, String> {
         "relu" => Activation::Relu,
         "relu2" => Activation::ReluSquared,
         other => {
-            return Err(format!("key `activation_function`: expected gelu, gelu_new, relu or relu2, got \"{other}\""));
+            return Err(format!(
+                "key `activation_function`: expected gelu, gelu_new, relu or relu2, got \"{other}\""
+            ));
         }
     };
     let base = TransformerConfig::gpt2(
@@ -270,7 +297,9 @@ fn llama(keys: &Keys<'_>, family: Family) -> Result<TransformerConfig, String> {
     }
     keys.expect_absent_or("use_sliding_window", false)?;
     if let Some(scaling) = keys.0.get("rope_scaling").filter(|value| !value.is_null()) {
-        return Err(format!("key `rope_scaling`: scaled rotary positions are not supported, got {scaling}"));
+        return Err(format!(
+            "key `rope_scaling`: scaled rotary positions are not supported, got {scaling}"
+        ));
     }
     let d_model = keys.size("hidden_size")?;
     let n_heads = keys.size("num_attention_heads")?;
@@ -306,10 +335,16 @@ fn rope_theta(keys: &Keys<'_>) -> Result<f64, String> {
     let Some(parameters) = keys.0.get("rope_parameters").filter(|value| !value.is_null()) else {
         return keys.number_or("rope_theta", 10_000.0);
     };
-    let inner = Keys(parameters.as_object().ok_or("key `rope_parameters`: expected an object")?);
+    let inner = Keys(
+        parameters
+            .as_object()
+            .ok_or("key `rope_parameters`: expected an object")?,
+    );
     let kind = inner.text_or("rope_type", "default")?;
     if kind != "default" {
-        return Err(format!("key `rope_parameters.rope_type`: expected \"default\", got \"{kind}\""));
+        return Err(format!(
+            "key `rope_parameters.rope_type`: expected \"default\", got \"{kind}\""
+        ));
     }
     inner.number_or("rope_theta", 10_000.0)
 }
@@ -324,11 +359,17 @@ impl Keys<'_> {
 
     fn text(&self, key: &str) -> Result<&str, String> {
         let value = self.present(key).ok_or_else(|| format!("key `{key}` is missing"))?;
-        value.as_str().ok_or_else(|| format!("key `{key}`: expected a string, got {value}"))
+        value
+            .as_str()
+            .ok_or_else(|| format!("key `{key}`: expected a string, got {value}"))
     }
 
     fn text_or<'b>(&'b self, key: &str, default: &'b str) -> Result<&'b str, String> {
-        if self.present(key).is_some() { self.text(key) } else { Ok(default) }
+        if self.present(key).is_some() {
+            self.text(key)
+        } else {
+            Ok(default)
+        }
     }
 
     fn size(&self, key: &str) -> Result<usize, String> {
@@ -337,23 +378,36 @@ impl Keys<'_> {
             .as_u64()
             .and_then(|size| usize::try_from(size).ok())
             .filter(|size| *size <= crate::MAX_DIMENSION)
-            .ok_or_else(|| format!("key `{key}`: expected an integer in 0..={}, got {value}", crate::MAX_DIMENSION))
+            .ok_or_else(|| {
+                format!(
+                    "key `{key}`: expected an integer in 0..={}, got {value}",
+                    crate::MAX_DIMENSION
+                )
+            })
     }
 
     fn size_or(&self, key: &str, default: usize) -> Result<usize, String> {
-        if self.present(key).is_some() { self.size(key) } else { Ok(default) }
+        if self.present(key).is_some() {
+            self.size(key)
+        } else {
+            Ok(default)
+        }
     }
 
     fn number_or(&self, key: &str, default: f64) -> Result<f64, String> {
         match self.present(key) {
-            Some(value) => value.as_f64().ok_or_else(|| format!("key `{key}`: expected a number, got {value}")),
+            Some(value) => value
+                .as_f64()
+                .ok_or_else(|| format!("key `{key}`: expected a number, got {value}")),
             None => Ok(default),
         }
     }
 
     fn truth_or(&self, key: &str, default: bool) -> Result<bool, String> {
         match self.present(key) {
-            Some(value) => value.as_bool().ok_or_else(|| format!("key `{key}`: expected true or false, got {value}")),
+            Some(value) => value
+                .as_bool()
+                .ok_or_else(|| format!("key `{key}`: expected true or false, got {value}")),
             None => Ok(default),
         }
     }

@@ -26,7 +26,10 @@ pub(super) struct Part {
 
 impl Layout {
     pub(super) fn new(config: &TransformerConfig, family: Family) -> Self {
-        Self { config: config.clone(), family }
+        Self {
+            config: config.clone(),
+            family,
+        }
     }
 
     /// Where a parameter of ours lies in the file.
@@ -87,7 +90,11 @@ impl Layout {
                 .zip(widths)
                 .map(|(name, width)| Part::new(format!("{layer}.self_attn.{name}.{kind}"), shape, width, is_transposed))
                 .collect();
-            return Parameter { shape: shape.to_vec(), is_transposed, parts };
+            return Parameter {
+                shape: shape.to_vec(),
+                is_transposed,
+                parts,
+            };
         }
         Parameter::whole(renamed, shape, is_transposed)
     }
@@ -123,7 +130,9 @@ impl Layout {
         if is_stored(name) {
             return Some(name.to_string());
         }
-        let short = name.strip_prefix("transformer.").or_else(|| name.strip_prefix("model."))?;
+        let short = name
+            .strip_prefix("transformer.")
+            .or_else(|| name.strip_prefix("model."))?;
         is_stored(short).then(|| short.to_string())
     }
 
@@ -163,7 +172,11 @@ impl Part {
 impl Parameter {
     fn whole(name: String, shape: &[usize], is_transposed: bool) -> Self {
         let width = shape.last().copied().unwrap_or(1);
-        Self { shape: shape.to_vec(), is_transposed, parts: vec![Part::new(name, shape, width, is_transposed)] }
+        Self {
+            shape: shape.to_vec(),
+            is_transposed,
+            parts: vec![Part::new(name, shape, width, is_transposed)],
+        }
     }
 
     /// Our values, `[rows, columns]` or `[columns]`, cut by columns into the tensors of the file.
@@ -176,7 +189,11 @@ impl Parameter {
             for row in 0..rows {
                 for column in 0..part.width {
                     let value = values[row * columns + from + column];
-                    let at = if self.is_transposed { column * rows + row } else { row * part.width + column };
+                    let at = if self.is_transposed {
+                        column * rows + row
+                    } else {
+                        row * part.width + column
+                    };
                     out[at] = value;
                 }
             }
@@ -197,7 +214,11 @@ impl Parameter {
         for (part, data) in self.parts.iter().zip(parts) {
             for row in 0..rows {
                 for column in 0..part.width {
-                    let at = if self.is_transposed { column * rows + row } else { row * part.width + column };
+                    let at = if self.is_transposed {
+                        column * rows + row
+                    } else {
+                        row * part.width + column
+                    };
                     values[row * columns + from + column] = data[at];
                 }
             }

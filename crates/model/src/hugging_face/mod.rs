@@ -13,16 +13,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use burn::tensor::Device;
-use safetensors::tensor::{Dtype, TensorView};
 use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView};
 use taal_store::Map;
 
 pub use config::Family;
 
+use crate::ModelError;
 use crate::config::TransformerConfig;
 use crate::parameters;
 use crate::transformer::Transformer;
-use crate::ModelError;
 use layout::{Layout, Parameter};
 
 /// Name of the configuration file in a model directory.
@@ -68,7 +68,10 @@ pub fn save(model: &Transformer, dir: &Path, companions: Companions<'_>) -> Resu
 /// [`ModelError::Store`] where writing fails.
 pub fn write_into(model: &Transformer, dir: &Path, companions: Companions<'_>) -> Result<(), ModelError> {
     let family = Family::of(model.config());
-    taal_store::write_atomic(&dir.join(CONFIG_FILE), &config::to_json(model.config(), family, companions))?;
+    taal_store::write_atomic(
+        &dir.join(CONFIG_FILE),
+        &config::to_json(model.config(), family, companions),
+    )?;
     taal_store::write_atomic(&dir.join(WEIGHTS_FILE), &weights_bytes(model, family)?)?;
     if let Some(tokenizer) = companions.tokenizer_json {
         taal_store::write_atomic(&dir.join(TOKENIZER_FILE), tokenizer)?;
@@ -113,7 +116,9 @@ fn read_config(dir: &Path) -> Result<(TransformerConfig, Family), ModelError> {
     let path = dir.join(CONFIG_FILE);
     let text = taal_store::read_text(&path, MAX_CONFIG_BYTES)?;
     let (config, family) = config::from_json(&text).map_err(|detail| ModelError::file(&path, detail))?;
-    config.validate().map_err(|error| ModelError::file(&path, error.to_string()))?;
+    config
+        .validate()
+        .map_err(|error| ModelError::file(&path, error.to_string()))?;
     Ok((config, family))
 }
 
@@ -156,16 +161,24 @@ fn check_names(
     let mut expected = BTreeSet::new();
     for parameter in parameters {
         for part in layout.parameter(&parameter.name, &parameter.shape).parts {
-            let found = layout.stored_name(&part.name, |name| stored.contains(name)).ok_or_else(|| {
-                ModelError::file(path, format!("tensor `{}` is missing; config.json asks for it", part.name))
-            })?;
+            let found = layout
+                .stored_name(&part.name, |name| stored.contains(name))
+                .ok_or_else(|| {
+                    ModelError::file(
+                        path,
+                        format!("tensor `{}` is missing; config.json asks for it", part.name),
+                    )
+                })?;
             expected.insert(found);
         }
     }
     for (name, _) in layout.zeros() {
         expected.extend(layout.stored_name(&name, |name| stored.contains(name)));
     }
-    match stored.iter().find(|name| !expected.contains(**name) && !layout.is_ignored(name)) {
+    match stored
+        .iter()
+        .find(|name| !expected.contains(**name) && !layout.is_ignored(name))
+    {
         Some(name) => Err(ModelError::file(
             path,
             format!("tensor `{name}` has no place in the model that config.json describes"),
@@ -184,7 +197,10 @@ fn read_parameter(
     for part in &parameter.parts {
         let name = layout.stored_name(&part.name, |name| tensors.tensor(name).is_ok());
         let view = name.and_then(|name| tensors.tensor(&name).ok()).ok_or_else(|| {
-            ModelError::file(path, format!("tensor `{}` is missing; config.json asks for it", part.name))
+            ModelError::file(
+                path,
+                format!("tensor `{}` is missing; config.json asks for it", part.name),
+            )
         })?;
         if view.shape() != part.shape {
             return Err(ModelError::file(
@@ -207,8 +223,18 @@ fn to_f32(path: &Path, name: &str, view: &TensorView<'_>) -> Result<Vec<f32>, Mo
     let bytes = view.data();
     match view.dtype() {
         Dtype::F32 => Ok(bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()),
-        Dtype::F16 => Ok(bytes.as_chunks().0.iter().map(|b| half::f16::from_le_bytes(*b).to_f32()).collect()),
-        Dtype::BF16 => Ok(bytes.as_chunks().0.iter().map(|b| half::bf16::from_le_bytes(*b).to_f32()).collect()),
+        Dtype::F16 => Ok(bytes
+            .as_chunks()
+            .0
+            .iter()
+            .map(|b| half::f16::from_le_bytes(*b).to_f32())
+            .collect()),
+        Dtype::BF16 => Ok(bytes
+            .as_chunks()
+            .0
+            .iter()
+            .map(|b| half::bf16::from_le_bytes(*b).to_f32())
+            .collect()),
         other => Err(ModelError::file(
             path,
             format!("tensor `{name}` has type {other:?}; expected F32, F16 or BF16"),

@@ -1,0 +1,44 @@
+//! Numbers about a language model run: perplexity, bits per byte, FLOPs, utilisation, logs and reports.
+//!
+//! - [`perplexity`], [`bits_per_byte`], [`MeanLoss`] and [`Accuracy`]: how well a model predicts;
+//! - [`flops`]: what a step costs, counted operation by operation and by PaLM's formula, and the share of a machine's peak it reaches;
+//! - [`StepRecord`], [`RunLog`], [`read_log`] and [`write_csv`]: one record a training step, in a log that survives crashes;
+//! - [`Report`] and [`html`]: a run's figures as JSON, and as one self-contained page with its loss curves and samples;
+//! - [`peak_rss_bytes`]: the most memory this process has used.
+//!
+//! Left out: computing a loss (that needs tensors, which this crate does not know) and measuring a machine's peak.
+//!
+//! # Example
+//!
+//! ```
+//! use taal_metrics::{bits_per_byte, flops, perplexity};
+//!
+//! // A model that is as unsure as a fair choice between 8 characters.
+//! let loss_nats = 8_f64.ln();
+//! assert!((perplexity(loss_nats) - 8.0).abs() < 1e-12);
+//! assert!((bits_per_byte(loss_nats * 100.0, 100) - 3.0).abs() < 1e-12);
+//!
+//! let gpt2 = flops::Shape {
+//!     n_layers: 12, n_heads: 12, n_kv_heads: 12, head_dim: 64, d_model: 768, d_ff: 3072,
+//!     vocab_size: 50257, seq_len: 1024, is_gated: false, n_params: 123_551_232,
+//! };
+//! assert_eq!(flops::count(&gpt2).forward, 291_648_307_200);
+//! ```
+
+mod chart;
+mod curves;
+mod error;
+pub mod flops;
+mod html;
+mod log;
+mod memory;
+mod numbers;
+mod quality;
+mod report;
+
+pub use error::{Error, Result};
+pub use html::html;
+pub use log::{LOG_NAME, RunLog, StepRecord, best_validation, csv, read_log, write_csv};
+pub use memory::peak_rss_bytes;
+pub use quality::{Accuracy, MeanLoss, bits_per_byte, perplexity};
+pub use report::{Report, Sample};

@@ -1,0 +1,101 @@
+//! A run's figures, for scripts.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result, numbers};
+
+/// A report holds samples, which are short.
+const MAX_REPORT_BYTES: u64 = 64 * 1024 * 1024;
+
+/// A text that the model wrote.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sample {
+    /// What it was given.
+    pub prompt: String,
+    /// What it added.
+    pub text: String,
+}
+
+/// The figures of a whole run, resumed parts included: `report.json`.
+///
+/// A number that is not finite, and an option without a value, is `null` in the file.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Report {
+    /// The recipe's name.
+    pub recipe: String,
+    /// The device that trained.
+    pub device: String,
+    /// Trainable parameters of the model.
+    pub params: u64,
+    /// Optimizer steps done.
+    pub steps: u64,
+    /// Optimizer steps that the recipe asks for; more than `steps` in the report of an interrupted run.
+    pub planned_steps: u64,
+    /// Training tokens seen.
+    pub tokens: u64,
+    /// Seconds of the whole run.
+    #[serde(with = "numbers::required")]
+    pub wall_s: f64,
+    /// The last training loss in nats a token.
+    #[serde(with = "numbers::required")]
+    pub train_loss: f64,
+    /// The last loss over the whole validation split in nats a token.
+    pub val_loss: Option<f64>,
+    /// The lowest validation loss of the run.
+    pub best_val_loss: Option<f64>,
+    /// The step of the lowest validation loss.
+    pub best_step: Option<u64>,
+    /// The last validation loss in bits a byte of text.
+    pub val_bits_per_byte: Option<f64>,
+    /// Tokens scored in one evaluation.
+    pub val_tokens: Option<u64>,
+    /// Tokens a second over whole training steps, without start-up and evaluation.
+    #[serde(with = "numbers::required")]
+    pub tokens_per_s: f64,
+    /// Model FLOPs utilisation: PaLM's FLOPs over the machine's measured peak, 1.0 being all of it.
+    #[serde(with = "numbers::required")]
+    pub mfu: f64,
+    /// The largest resident set of the process in bytes; 0 where the system does not say.
+    pub peak_rss_bytes: u64,
+    /// The step at which the run was last resumed.
+    pub resumed_from: Option<u64>,
+    /// The tokenizer in words, such as its kind.
+    pub tokenizer: String,
+    /// Tokens the tokenizer knows.
+    pub vocab_size: u64,
+    /// Texts that the trained model wrote.
+    pub samples: Vec<Sample>,
+}
+
+impl Report {
+    /// Writes the report as JSON, atomically.
+    ///
+    /// # Errors
+    ///
+    /// As [`taal_store::write_atomic`].
+    pub fn write_json(&self, path: &Path) -> Result<()> {
+        let mut text = serde_json::to_string_pretty(self).map_err(|error| bad_report(path, &error))?;
+        text.push('\n');
+        Ok(taal_store::write_atomic(path, text.as_bytes())?)
+    }
+
+    /// Reads a report back.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadReport`] for a file that is not a report, or as [`taal_store::read_text`].
+    pub fn read_json(path: &Path) -> Result<Self> {
+        let text = taal_store::read_text(path, MAX_REPORT_BYTES)?;
+        serde_json::from_str(&text).map_err(|error| bad_report(path, &error))
+    }
+}
+
+fn bad_report(path: &Path, error: &serde_json::Error) -> Error {
+    Error::BadReport {
+        path: path.to_path_buf(),
+        detail: error.to_string(),
+    }
+}

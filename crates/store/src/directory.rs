@@ -1,0 +1,162 @@
+//! Listing, creating and removing directories and files.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::disk::{self, Kind};
+use crate::{Error, Result};
+
+/// Every unfinished file or directory of this crate starts with this, beside its final place.
+pub(crate) const TEMPORARY_PREFIX: &str = ".tmp-";
+
+/// Whether anything stands at the path, a dangling link included.
+pub fn exists(path: &Path) -> bool {
+    disk::kind(path).is_ok()
+}
+
+/// Whether the path leads to a directory, links followed.
+pub fn is_dir(path: &Path) -> bool {
+    disk::is_dir(path)
+}
+
+/// The size of a file, links followed.
+///
+/// # Errors
+///
+/// [`Error::NotFound`], [`Error::NotAFile`] for a directory, or [`Error::Io`].
+pub fn file_size_bytes(path: &Path) -> Result<u64> {
+    if disk::is_dir(path) {
+        return Err(Error::NotAFile {
+            path: path.to_path_buf(),
+        });
+    }
+    disk::size_bytes(path).map_err(|source| Error::io("ask the size of", path, source))
+}
+
+/// The names in a directory, sorted by their bytes so that every machine sees the same order.
+///
+/// # Errors
+///
+/// [`Error::NotFound`], [`Error::Io`], or [`Error::UnsafePath`] for a name that is not UTF-8.
+pub fn list_dir(dir: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for path in entries(dir)? {
+        names.push(utf8_name(&path)?.to_owned());
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// Creates a directory and its missing parents, durably; an existing directory is fine.
+///
+/// # Errors
+///
+/// [`Error::AlreadyExists`] when something else than a directory is in the way, [`Error::NoSpace`] or [`Error::Io`].
+pub fn create_dir_all(dir: &Path) -> Result<()> {
+    if disk::is_dir(dir) {
+        return Ok(());
+    }
+    if exists(dir) {
+        return Err(Error::AlreadyExists {
+            path: dir.to_path_buf(),
+        });
+    }
+    let parent = parent_of(dir);
+    // A parent that is the directory itself is a root that does not exist, which only the system can explain.
+    if parent != dir {
+        create_dir_all(&parent)?;
+    }
+    match disk::create_dir(dir) {
+        // Somebody else may have made it since we looked.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && disk::is_dir(dir) => {}
+        other => other.map_err(|source| Error::io("create directory", dir, source))?,
+    }
+    fsync_dir(&parent)
+}
+
+/// Removes a directory and everything in it; links are removed, not followed. A missing directory is fine.
+///
+/// # Errors
+///
+/// [`Error::Io`].
+pub fn remove_dir_all(dir: &Path) -> Result<()> {
+    match disk::remove_dir_all(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other.map_err(|source| Error::io("remove", dir, source)),
+    }
+}
+
+/// Removes a file or a link; a missing file is fine.
+///
+/// # Errors
+///
+/// [`Error::Io`].
+pub fn remove_file(path: &Path) -> Result<()> {
+    match disk::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other.map_err(|source| Error::io("remove", path, source)),
+    }
+}
+
+/// Removes what an interrupted [`AtomicFile`](crate::AtomicFile) or [`AtomicDir`](crate::AtomicDir) left directly in `dir`, and says how many.
+///
+/// Call it under the directory's [`RunLock`](crate::RunLock): it cannot tell a leftover from another process's work in progress.
+/// A missing directory has no leftovers.
+///
+/// # Errors
+///
+/// [`Error::Io`].
+pub fn remove_temporaries(dir: &Path) -> Result<usize> {
+    if !exists(dir) {
+        return Ok(0);
+    }
+    let mut removed = 0;
+    for path in entries(dir)? {
+        let is_temporary = path
+            .file_name()
+            .is_some_and(|name| name.as_encoded_bytes().starts_with(TEMPORARY_PREFIX.as_bytes()));
+        if is_temporary {
+            remove_any(&path)?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
+
+/// Removes whatever stands at the path.
+pub(crate) fn remove_any(path: &Path) -> Result<()> {
+    match disk::kind(path) {
+        Ok(Kind::Dir) => remove_dir_all(path),
+        Ok(_) => remove_file(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(Error::io("remove", path, source)),
+    }
+}
+
+/// The paths of a directory's entries.
+pub(crate) fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
+    disk::entries(dir).map_err(|source| Error::io("list", dir, source))
+}
+
+/// The last component as text.
+pub(crate) fn utf8_name(path: &Path) -> Result<&str> {
+    let name = path.file_name().and_then(|name| name.to_str());
+    name.ok_or_else(|| Error::UnsafePath {
+        path: path.to_path_buf(),
+        detail: "the file name is not UTF-8; rename the file".to_owned(),
+    })
+}
+
+/// The directory that holds the path's last component; `.` for a bare name.
+pub(crate) fn parent_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => PathBuf::from("."),
+        Some(parent) => parent.to_path_buf(),
+        None => path.to_path_buf(),
+    }
+}
+
+/// Makes the names in a directory durable.
+pub(crate) fn fsync_dir(dir: &Path) -> Result<()> {
+    disk::fsync_dir(dir).map_err(|source| Error::io("sync directory", dir, source))
+}

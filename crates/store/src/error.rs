@@ -1,0 +1,176 @@
+//! What can go wrong with files, each error with its path and a way out.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::space;
+
+/// A shorthand for results of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What an error means to the person or script that started the program; `taal` maps each kind to one exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// A wrong argument, recipe or path: exit code 2.
+    Usage,
+    /// Input that is damaged or not what it claims to be: exit code 65.
+    Corrupt,
+    /// The disk is full, unreadable or unwritable: exit code 74.
+    Disk,
+    /// Another process holds the directory: exit code 77.
+    InUse,
+    /// Not enough memory: exit code 71.
+    Memory,
+    /// A computation left the finite numbers and could not be brought back: exit code 86.
+    Diverged,
+}
+
+/// An error of file access, always with the path it is about.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused an operation.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// The operation, as a verb that fits after "cannot".
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: io::Error,
+    },
+    /// Nothing stands at the path.
+    #[error("{}: no such file or directory; check the path", path.display())]
+    NotFound {
+        /// The path that was asked for.
+        path: PathBuf,
+    },
+    /// A file was expected, and something else stands there.
+    #[error("{} is not a file; name a file", path.display())]
+    NotAFile {
+        /// The path that was asked for.
+        path: PathBuf,
+    },
+    /// Something stands where a new thing was to be made, and replacing it could lose data.
+    #[error("{} already exists; choose another name or remove it first", path.display())]
+    AlreadyExists {
+        /// The occupied path.
+        path: PathBuf,
+    },
+    /// A text file is not UTF-8.
+    #[error("{}: not UTF-8 text: invalid byte at offset {offset}; convert the file to UTF-8, for example with iconv", path.display())]
+    NotUtf8 {
+        /// The file.
+        path: PathBuf,
+        /// Offset of the first byte that is not part of valid UTF-8, in bytes from the start.
+        offset: u64,
+    },
+    /// A file is larger than its reader accepts.
+    #[error("{}: at least {actual_bytes} bytes, but at most {limit_bytes} are accepted here; is it the right file?", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The reader's limit.
+        limit_bytes: u64,
+        /// The size found; a lower bound when the file does not know its own size (a pipe).
+        actual_bytes: u64,
+    },
+    /// Content that is damaged or does not match its description.
+    #[error("{}: {detail}", path.display())]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, what was expected and what to do.
+        detail: String,
+    },
+    /// Another process holds the lock of a directory.
+    #[error("{} is in use by {holder}; wait for it, stop it, or choose another directory", path.display())]
+    Locked {
+        /// The locked directory.
+        path: PathBuf,
+        /// The holder in words, with its process id where it is known.
+        holder: String,
+    },
+    /// The disk is full.
+    #[error("{}: no space left: at least {needed_bytes} bytes needed, {free_bytes} bytes free; free some space or choose another disk", path.display())]
+    NoSpace {
+        /// The file or directory that did not fit.
+        path: PathBuf,
+        /// A lower bound of what it needs.
+        needed_bytes: u64,
+        /// What the file system reported as free for this user.
+        free_bytes: u64,
+    },
+    /// A relative path that could lead outside its directory, or cannot be written down portably.
+    #[error("unsafe path {:?}: {detail}", path)]
+    UnsafePath {
+        /// The path as it was found.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
+}
+
+impl Error {
+    /// Wraps an error of the operating system; a missing file and a full disk become [`Error::NotFound`] and [`Error::NoSpace`].
+    ///
+    /// `action` is a verb that fits after "cannot", such as `"read"`.
+    pub fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::io_sized(action, path, 0, source)
+    }
+
+    /// Like [`Error::io`] for a write of a known size, which a full disk's message then tells.
+    pub(crate) fn io_sized(action: &'static str, path: &Path, needed_bytes: u64, source: io::Error) -> Self {
+        let path = path.to_path_buf();
+        match source.kind() {
+            io::ErrorKind::NotFound => Self::NotFound { path },
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                // A quota leaves space on the disk that is not ours, and the report itself must not fail.
+                let free_bytes = space::free_space_bytes(&path).unwrap_or(0);
+                Self::NoSpace {
+                    path,
+                    needed_bytes,
+                    free_bytes,
+                }
+            }
+            _ => Self::Io { action, path, source },
+        }
+    }
+
+    /// A [`Error::Corrupt`] in fewer words.
+    pub(crate) fn corrupt(path: &Path, detail: impl Into<String>) -> Self {
+        Self::Corrupt {
+            path: path.to_path_buf(),
+            detail: detail.into(),
+        }
+    }
+
+    /// What this error means to the caller of the program.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::OutOfMemory => ErrorKind::Memory,
+            Self::Io { .. } | Self::NoSpace { .. } => ErrorKind::Disk,
+            Self::NotFound { .. } | Self::NotAFile { .. } | Self::AlreadyExists { .. } => ErrorKind::Usage,
+            Self::NotUtf8 { .. } | Self::TooLarge { .. } | Self::Corrupt { .. } | Self::UnsafePath { .. } => {
+                ErrorKind::Corrupt
+            }
+            Self::Locked { .. } => ErrorKind::InUse,
+        }
+    }
+
+    /// The file or directory the error is about.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Io { path, .. }
+            | Self::NotFound { path }
+            | Self::NotAFile { path }
+            | Self::AlreadyExists { path }
+            | Self::NotUtf8 { path, .. }
+            | Self::TooLarge { path, .. }
+            | Self::Corrupt { path, .. }
+            | Self::Locked { path, .. }
+            | Self::NoSpace { path, .. }
+            | Self::UnsafePath { path, .. } => path,
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Durable, bounded file access: atomic files and directories, manifests, locks and memory maps.
+//!
+//! A training run must survive `kill -9`, a full disk and a flipped bit. This crate holds the few file operations that make
+//! this possible, so that no other library crate opens a file for writing by itself:
+//!
+//! - [`write_atomic`], [`AtomicFile`] and [`AtomicDir`]: what stands under the final name is either the old state or the whole new one;
+//! - [`Manifest`]: sizes and BLAKE3 hashes of a directory's files, verified before anything in it is believed;
+//! - [`RunLock`]: one process a directory; the kernel frees the lock when the process dies, however it dies;
+//! - [`AppendLog`]: one line a record, where a torn last line after a crash is expected and dropped;
+//! - [`read`], [`read_text`], [`Reader`] and [`Map`]: reading with a stated limit, as a stream, or through a read-only memory map;
+//! - [`RelPath`]: paths found inside files, parsed before they are joined to anything;
+//! - [`Error`] and [`ErrorKind`]: every error names its file; the kind decides the exit code of `taal`.
+//!
+//! Left out: asynchronous access, file permissions, network file systems without working locks.
+//!
+//! # Example
+//!
+//! A directory that exists only when it is complete:
+//!
+//! ```
+//! # fn main() -> taal_store::Result<()> {
+//! # let scratch = tempfile::tempdir().expect("a scratch directory");
+//! # let root = scratch.path();
+//! let final_path = root.join("step-00000010");
+//! let directory = taal_store::AtomicDir::create(&final_path)?;
+//! directory.write("model/weights.bin", &[1, 2, 3])?;
+//! taal_store::Manifest::write(directory.path(), serde_json::json!({ "step": 10 }))?;
+//! assert!(!taal_store::exists(&final_path));
+//! directory.commit()?;
+//!
+//! let manifest = taal_store::Manifest::verify(&final_path)?;
+//! assert_eq!(manifest.extra["step"], 10);
+//! assert_eq!(manifest.files[0].path, "model/weights.bin");
+//! # Ok(())
+//! # }
+//! ```
+#![deny(unsafe_code)]
+
+mod append_log;
+mod atomic;
+mod directory;
+mod disk;
+mod error;
+mod link;
+mod lock;
+mod manifest;
+mod map;
+mod reading;
+mod rel_path;
+mod space;
+
+pub use append_log::AppendLog;
+pub use atomic::{AtomicDir, AtomicFile, DirFile, write_atomic};
+pub use directory::{
+    create_dir_all, exists, file_size_bytes, is_dir, list_dir, remove_dir_all, remove_file, remove_temporaries,
+};
+pub use error::{Error, ErrorKind, Result};
+pub use link::publish_link;
+pub use lock::RunLock;
+pub use manifest::{FileEntry, MANIFEST_NAME, Manifest};
+pub use map::Map;
+pub use reading::{Reader, read, read_text};
+pub use rel_path::RelPath;
+pub use space::{ensure_space, free_space_bytes};
+
+/// The BLAKE3 hash of `bytes` as 64 lower-case hexadecimal digits.
+pub fn blake3_hex(bytes: &[u8]) -> String {
+    blake3::hash(bytes).to_hex().to_string()
+}

@@ -1,0 +1,183 @@
+//! One name that always leads to the newest complete directory.
+
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use crate::atomic::create_beside;
+use crate::directory::{entries, fsync_dir, parent_of, remove_any};
+use crate::disk::{self, Kind};
+use crate::{Error, Reader, Result};
+
+/// Marks a directory as a copy that `publish_link` made, and may therefore remove.
+const COPY_MARKER: &str = ".published-copy";
+
+/// Makes `link` lead to the directory `target`: as a relative symbolic link, replaced in one step, or as a copy where the file system
+/// has no links.
+///
+/// The link is relative, so the tree that holds both can be moved. A directory at `link` that is not a copy made here (links turn into
+/// directories when a tree is copied by some tools) is kept, renamed to `<link>.old-<n>`.
+///
+/// # Errors
+///
+/// [`Error::NotFound`] without the target, [`Error::AlreadyExists`] when a file stands at `link`, [`Error::NoSpace`] or [`Error::Io`].
+pub fn publish_link(target: &Path, link: &Path) -> Result<()> {
+    if !disk::is_dir(target) {
+        return Err(Error::NotFound {
+            path: target.to_path_buf(),
+        });
+    }
+    let text = relative_target(target, link)?;
+    match create_beside(link, |temporary| disk::symlink_dir(&text, temporary)) {
+        Ok((temporary, ())) => replace(&temporary, link),
+        Err(error) if is_link_refused(&error) => publish_copy(target, link),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether the file system or the user's rights have no symbolic links, as opposed to a disk that fails.
+fn is_link_refused(error: &Error) -> bool {
+    // Windows without developer mode answers "a required privilege is not held" (1314), which has no kind of its own.
+    const PRIVILEGE_NOT_HELD: i32 = 1314;
+    let Error::Io { source, .. } = error else {
+        return false;
+    };
+    matches!(
+        source.kind(),
+        io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied
+    ) || (cfg!(windows) && source.raw_os_error() == Some(PRIVILEGE_NOT_HELD))
+}
+
+/// Makes `link` a copy of `target`. The copy is complete before the old one goes, but for a moment neither stands there.
+fn publish_copy(target: &Path, link: &Path) -> Result<()> {
+    let (temporary, ()) = create_beside(link, disk::create_dir)?;
+    let copied = copy_tree(target, &temporary)
+        .and_then(|()| crate::write_atomic(&temporary.join(COPY_MARKER), b""))
+        .and_then(|()| replace(&temporary, link));
+    if copied.is_err() {
+        // The first error is the one that tells; leftovers go at the next start.
+        let _ = remove_any(&temporary);
+    }
+    copied
+}
+
+/// Puts a finished temporary link or copy at `link`, and moves or removes what stood there.
+fn replace(temporary: &Path, link: &Path) -> Result<()> {
+    let mut retired = None;
+    match disk::kind(link) {
+        Ok(Kind::File | Kind::Other) => {
+            let _ = remove_any(temporary);
+            return Err(Error::AlreadyExists {
+                path: link.to_path_buf(),
+            });
+        }
+        Ok(Kind::Dir) => retired = retire(link)?,
+        // A link is replaced by a link in one step, but cannot be replaced by a directory.
+        Ok(Kind::Link) if disk::kind(temporary).is_ok_and(|kind| kind == Kind::Dir) => {
+            remove_any(link)?;
+        }
+        Ok(Kind::Link) | Err(_) => {}
+    }
+    disk::rename(temporary, link).map_err(|source| {
+        let _ = remove_any(temporary);
+        Error::io("replace", link, source)
+    })?;
+    fsync_dir(&parent_of(link))?;
+    match retired {
+        Some(old_copy) => remove_any(&old_copy),
+        None => Ok(()),
+    }
+}
+
+/// Moves the directory at `link` out of the way, and returns its new place when it is a copy of ours that may be removed.
+fn retire(link: &Path) -> Result<Option<PathBuf>> {
+    let move_to = |place: &Path| disk::rename(link, place).map_err(|source| Error::io("move aside", link, source));
+    if disk::kind(&link.join(COPY_MARKER)).is_ok() {
+        let (place, ()) = create_beside(link, disk::create_dir)?;
+        // The name was all that was wanted: not every system renames a directory over an empty one.
+        remove_any(&place)?;
+        move_to(&place)?;
+        return Ok(Some(place));
+    }
+    let mut place = link.as_os_str().to_owned();
+    place.push(".old-1");
+    let mut number = 1_u64;
+    while disk::kind(Path::new(&place)).is_ok() {
+        number += 1;
+        place = link.as_os_str().to_owned();
+        place.push(format!(".old-{number}"));
+    }
+    move_to(Path::new(&place))?;
+    Ok(None)
+}
+
+/// Copies files and directories; what is neither is refused.
+fn copy_tree(from: &Path, to: &Path) -> Result<()> {
+    for path in entries(from)? {
+        let Some(name) = path.file_name() else {
+            continue;
+        };
+        let copy = to.join(name);
+        if disk::is_dir(&path) {
+            disk::create_dir(&copy).map_err(|source| Error::io("create", &copy, source))?;
+            copy_tree(&path, &copy)?;
+        } else {
+            let mut output = crate::AtomicFile::create(&copy)?;
+            io::copy(&mut Reader::open(&path)?, &mut output).map_err(|source| Error::io("copy", &copy, source))?;
+            output.commit()?;
+        }
+    }
+    Ok(())
+}
+
+/// The text of a link at `link` that leads to `target`, from the link's own directory.
+fn relative_target(target: &Path, link: &Path) -> Result<PathBuf> {
+    let resolve = |path: &Path| disk::canonicalize(path).map_err(|source| Error::io("resolve", path, source));
+    let to = resolve(target)?;
+    let from = resolve(&parent_of(link))?;
+    let to: Vec<Component<'_>> = to.components().collect();
+    let from: Vec<Component<'_>> = from.components().collect();
+    let shared = to.iter().zip(&from).take_while(|(a, b)| a == b).count();
+    let mut text = PathBuf::new();
+    text.extend(from[shared..].iter().map(|_| Component::ParentDir));
+    text.extend(&to[shared..]);
+    if text.as_os_str().is_empty() {
+        text.push(".");
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_links_a_copy_is_published_and_replaced() {
+        let dir = tempfile::tempdir().expect("a scratch directory");
+        let link = dir.path().join("model");
+        for step in ["1", "2"] {
+            let target = dir.path().join(step);
+            std::fs::create_dir_all(target.join("deep")).expect("a directory");
+            std::fs::write(target.join("deep/file"), step).expect("a file");
+            publish_copy(&target, &link).expect("a copy");
+            let content = std::fs::read_to_string(link.join("deep/file")).expect("the copy");
+            assert_eq!(content, step);
+        }
+        // The first copy was ours, so it did not stay.
+        let names = crate::list_dir(dir.path()).expect("names");
+        assert_eq!(names, ["1", "2", "model"]);
+    }
+
+    #[test]
+    fn a_copy_replaces_a_link_and_a_link_replaces_a_copy() {
+        let dir = tempfile::tempdir().expect("a scratch directory");
+        let (target, link) = (dir.path().join("target"), dir.path().join("model"));
+        crate::create_dir_all(&target).expect("a directory");
+        for _ in 0..2 {
+            publish_copy(&target, &link).expect("a copy");
+            assert!(disk::kind(&link).is_ok_and(|kind| kind == Kind::Dir));
+            publish_link(&target, &link).expect("a link");
+        }
+        let names = crate::list_dir(dir.path()).expect("names");
+        assert_eq!(names, ["model", "target"]);
+    }
+}

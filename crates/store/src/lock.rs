@@ -1,0 +1,62 @@
+//! One process a directory.
+
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use crate::{Error, Result, disk};
+
+/// The name of the lock file inside the directory it protects.
+const LOCK_NAME: &str = ".lock";
+
+/// The exclusive lock of a directory, held until this value is dropped or the process ends, however it ends.
+///
+/// The lock is the operating system's advisory lock on `.lock` in the directory, so the kernel frees it after `kill -9`. The file
+/// holds the holder's process id and stays when the lock is released. A network file system without working locks does not protect.
+#[derive(Debug)]
+pub struct RunLock {
+    // Closing the file releases the lock.
+    _file: disk::File,
+    dir: PathBuf,
+}
+
+impl RunLock {
+    /// Takes the lock of an existing directory without waiting. Who does not get it has changed nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Locked`] naming the holder, [`Error::NotFound`] without the directory, or [`Error::Io`].
+    pub fn acquire(dir: &Path) -> Result<Self> {
+        let path = dir.join(LOCK_NAME);
+        let io_error = |source| Error::io("lock", &path, source);
+        let mut file = disk::open_update(&path).map_err(io_error)?;
+        if !file.try_lock().map_err(io_error)? {
+            return Err(Error::Locked {
+                path: dir.to_path_buf(),
+                holder: holder(&mut file),
+            });
+        }
+        let process_id = format!("{}\n", std::process::id());
+        file.set_len(0).map_err(io_error)?;
+        file.seek(SeekFrom::Start(0)).map_err(io_error)?;
+        file.write_all(process_id.as_bytes()).map_err(io_error)?;
+        Ok(Self {
+            _file: file,
+            dir: dir.to_path_buf(),
+        })
+    }
+
+    /// The directory that is locked.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+}
+
+/// Who holds the lock, in words. The holder may not have written its id yet, and on Windows its lock forbids reading.
+fn holder(file: &mut disk::File) -> String {
+    let mut text = String::new();
+    let is_read = file.take(32).read_to_string(&mut text).is_ok();
+    match text.trim().parse::<u32>() {
+        Ok(process_id) if is_read => format!("process {process_id}"),
+        _ => "another process".to_owned(),
+    }
+}

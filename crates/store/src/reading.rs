@@ -1,0 +1,102 @@
+//! Reading whole files under a limit, and streaming the ones that do not fit.
+
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use crate::{Error, Result, disk};
+
+/// Large enough that a read costs more than its system call.
+const BUFFER_BYTES: usize = 256 * 1024;
+
+/// Opens a file for reading; a directory is refused by name instead of failing at the first read.
+pub(crate) fn open(path: &Path) -> Result<disk::File> {
+    if disk::is_dir(path) {
+        return Err(Error::NotAFile {
+            path: path.to_path_buf(),
+        });
+    }
+    disk::open(path).map_err(|source| Error::io("open", path, source))
+}
+
+/// Reads a whole file of at most `limit_bytes`.
+///
+/// # Errors
+///
+/// [`Error::NotFound`], [`Error::NotAFile`], [`Error::TooLarge`] before more than the limit is read, or [`Error::Io`].
+pub fn read(path: &Path, limit_bytes: u64) -> Result<Vec<u8>> {
+    let file = open(path)?;
+    let too_large = |actual_bytes| Error::TooLarge {
+        path: path.to_path_buf(),
+        limit_bytes,
+        actual_bytes,
+    };
+    let io_error = |source| Error::io("read", path, source);
+    let size_bytes = file.len().map_err(io_error)?;
+    if size_bytes > limit_bytes {
+        return Err(too_large(size_bytes));
+    }
+    // A pipe reports size 0 and a file may grow while it is read, so the limit holds for the bytes themselves too.
+    let mut bytes = Vec::with_capacity(usize::try_from(size_bytes).unwrap_or(0));
+    file.take(limit_bytes.saturating_add(1))
+        .read_to_end(&mut bytes)
+        .map_err(io_error)?;
+    let read_bytes = bytes.len() as u64;
+    if read_bytes > limit_bytes {
+        return Err(too_large(read_bytes));
+    }
+    Ok(bytes)
+}
+
+/// Reads a whole UTF-8 text file of at most `limit_bytes`.
+///
+/// # Errors
+///
+/// As [`read`], and [`Error::NotUtf8`] with the offset of the first invalid byte.
+pub fn read_text(path: &Path, limit_bytes: u64) -> Result<String> {
+    String::from_utf8(read(path, limit_bytes)?).map_err(|error| Error::NotUtf8 {
+        path: path.to_path_buf(),
+        offset: error.utf8_error().valid_up_to() as u64,
+    })
+}
+
+/// A buffered stream over a file that may be larger than memory.
+#[derive(Debug)]
+pub struct Reader {
+    path: PathBuf,
+    inner: BufReader<disk::File>,
+}
+
+impl Reader {
+    /// Opens a file for streaming.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`], [`Error::NotAFile`] or [`Error::Io`].
+    pub fn open(path: &Path) -> Result<Self> {
+        Ok(Self {
+            path: path.to_path_buf(),
+            inner: BufReader::with_capacity(BUFFER_BYTES, open(path)?),
+        })
+    }
+
+    /// The file's path, for the errors of whoever reads from it.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Read for Reader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.inner.read(buffer)
+    }
+}
+
+impl BufRead for Reader {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.inner.fill_buf()
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.inner.consume(amount);
+    }
+}

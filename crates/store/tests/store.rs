@@ -1,0 +1,32 @@
+//! Claims of taal-store, checked through its public functions.
+
+#[path = "store/append_log.rs"]
+mod append_log;
+#[path = "store/atomic.rs"]
+mod atomic;
+#[path = "store/directory.rs"]
+mod directory;
+#[path = "store/link.rs"]
+mod link;
+#[path = "store/lock.rs"]
+mod lock;
+#[path = "store/manifest.rs"]
+mod manifest;
+#[path = "store/reading.rs"]
+mod reading;
+#[path = "store/rel_path.rs"]
+mod rel_path;
+
+use std::path::Path;
+
+use tempfile::TempDir;
+
+/// A scratch directory that goes when the test ends.
+fn scratch() -> TempDir {
+    tempfile::tempdir().expect("a scratch directory")
+}
+
+/// The names in a directory, sorted.
+fn names(dir: &Path) -> Vec<String> {
+    taal_store::list_dir(dir).expect("a directory that lists")
+}

@@ -1,0 +1,102 @@
+use std::path::Path;
+
+use taal_store::{Error, ErrorKind, RelPath};
+
+use crate::scratch;
+
+#[test]
+fn paths_inside_a_directory_are_accepted() {
+    for text in [
+        "a",
+        "model/config.json",
+        "a.b/..c",
+        ".hidden",
+        "é/ü",
+        "a b",
+        "model-00001-of-00002.safetensors",
+    ] {
+        let path = RelPath::parse(text).expect(text);
+        assert_eq!(path.as_str(), text);
+        assert_eq!(path.join(Path::new("root")), Path::new("root").join(text));
+    }
+}
+
+#[test]
+fn paths_that_could_lead_elsewhere_are_refused() {
+    let texts = [
+        "",
+        "/",
+        "//",
+        "/etc/passwd",
+        "//server/share",
+        "..",
+        "../a",
+        "a/..",
+        "a/../b",
+        "a/../../b",
+        "../../../../etc/passwd",
+        ".",
+        "./a",
+        "a/.",
+        "a/./b",
+        "a//b",
+        "a/",
+        "a\0b",
+        "\0",
+        "a\nb",
+        "a\tb",
+        "\u{7f}",
+        "\\",
+        "..\\a",
+        "a\\..\\b",
+        "\\\\server\\share",
+        "\\\\?\\C:\\a",
+        "C:",
+        "C:a",
+        "C:/a",
+        "C:\\a",
+        "file:///a",
+        "a:stream",
+        "http://host/a",
+        "a ",
+        "a.",
+        "a /b",
+        ". ./a",
+        ".../a",
+        "... /a",
+    ];
+    for text in texts {
+        let error = RelPath::parse(text).expect_err(text);
+        assert!(
+            matches!(&error, Error::UnsafePath { path, .. } if path == Path::new(text)),
+            "{error}"
+        );
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+    }
+    assert!(RelPath::parse(&"a".repeat(1024)).is_ok());
+    assert!(RelPath::parse(&"a".repeat(1025)).is_err());
+}
+
+#[test]
+fn a_message_shows_hostile_characters_escaped() {
+    let error = RelPath::parse("a\n\u{1b}[2Jb").expect_err("control characters");
+    assert!(!error.to_string().chars().any(char::is_control), "{error}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_that_leads_outside_is_refused_and_one_inside_is_followed() {
+    use std::os::unix::fs::symlink;
+    let dir = scratch();
+    let root = dir.path().join("root");
+    std::fs::create_dir(&root).expect("a directory");
+    std::fs::write(root.join("real"), b"x").expect("a file");
+    std::fs::write(dir.path().join("secret"), b"x").expect("a file");
+    symlink("real", root.join("inside")).expect("a link");
+    symlink("../secret", root.join("outside")).expect("a link");
+    let resolve = |text: &str| RelPath::parse(text).expect("a path").resolve(&root);
+    let real = std::fs::canonicalize(root.join("real")).expect("a path");
+    assert_eq!(resolve("inside").expect("a link inside"), real);
+    assert!(matches!(resolve("outside"), Err(Error::UnsafePath { .. })));
+    assert!(matches!(resolve("missing"), Err(Error::NotFound { .. })));
+}

@@ -1,0 +1,137 @@
+//! Gradients of a whole model: summed over micro-steps, measured and scaled together.
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::optim::GradientsParams;
+use burn::tensor::Tensor;
+use taal_model::Transformer;
+use taal_model::parameters::ParameterPath;
+
+/// Adds `more` to `sum`, parameter by parameter.
+pub(crate) fn add(model: &Transformer, sum: GradientsParams, more: GradientsParams) -> GradientsParams {
+    if sum.is_empty() {
+        return more;
+    }
+    let mut adder = Adder { sum, more };
+    model.visit(&mut adder);
+    adder.sum
+}
+
+struct Adder {
+    sum: GradientsParams,
+    more: GradientsParams,
+}
+
+impl ModuleVisitor for Adder {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let total = match (self.sum.remove::<D>(param.id), self.more.remove::<D>(param.id)) {
+            (Some(sum), Some(more)) => sum + more,
+            (Some(one), None) | (None, Some(one)) => one,
+            (None, None) => return,
+        };
+        self.sum.register(param.id, total);
+    }
+}
+
+/// The Euclidean norm of all gradients together, summed in double precision in a fixed order.
+pub(crate) fn global_norm(model: &Transformer, gradients: &GradientsParams) -> f64 {
+    let mut visitor = SquareSum { gradients, total: 0.0 };
+    model.visit(&mut visitor);
+    visitor.total.sqrt()
+}
+
+struct SquareSum<'a> {
+    gradients: &'a GradientsParams,
+    total: f64,
+}
+
+impl ModuleVisitor for SquareSum<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(gradient) = self.gradients.get::<D>(param.id) {
+            self.total += taal_kernels::sum_of_squares(gradient);
+        }
+    }
+}
+
+/// What gradients are multiplied by so that their global norm is at most `max_norm`: PyTorch's
+/// `clip_grad_norm_`, its 1e-6 included.
+pub(crate) fn clip_factor(norm: f64, max_norm: Option<f64>) -> f64 {
+    match max_norm {
+        Some(max_norm) => (max_norm / (norm + 1e-6)).min(1.0),
+        None => 1.0,
+    }
+}
+
+/// Reads every gradient out under its parameter's name, for tests and for people who look inside.
+pub(crate) fn read(model: &Transformer, gradients: &GradientsParams, see: impl FnMut(&str, &[usize], Vec<f32>)) {
+    model.visit(&mut Reader {
+        path: ParameterPath::default(),
+        gradients,
+        see,
+    });
+}
+
+struct Reader<'a, F> {
+    path: ParameterPath,
+    gradients: &'a GradientsParams,
+    see: F,
+}
+
+impl<F: FnMut(&str, &[usize], Vec<f32>)> ModuleVisitor for Reader<'_, F> {
+    fn enter_module(&mut self, name: &str, _container: &str) {
+        self.path.enter(name);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.exit();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(gradient) = self.gradients.get::<D>(param.id) {
+            let shape = gradient.dims();
+            (self.see)(&self.path.name(), &shape, taal_model::parameters::to_vec(gradient));
+        }
+    }
+}
+
+/// Walks the parameters with their gradients and names, replacing each by what `update` returns.
+pub(crate) fn update(model: Transformer, gradients: GradientsParams, update: &mut impl ParameterUpdate) -> Transformer {
+    model.map(&mut Updater {
+        path: ParameterPath::default(),
+        gradients,
+        update,
+    })
+}
+
+/// One parameter's change; generic over its rank because Burn's tensors are.
+pub(crate) trait ParameterUpdate {
+    /// The new value, both outside of autodiff.
+    fn update<const D: usize>(&mut self, name: &str, value: Tensor<D>, gradient: Tensor<D>) -> Tensor<D>;
+}
+
+struct Updater<'a, U> {
+    path: ParameterPath,
+    gradients: GradientsParams,
+    update: &'a mut U,
+}
+
+impl<U: ParameterUpdate> ModuleMapper for Updater<'_, U> {
+    fn enter_module(&mut self, name: &str, _container: &str) {
+        self.path.enter(name);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.exit();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let Some(gradient) = self.gradients.remove::<D>(param.id) else {
+            return param;
+        };
+        let name = self.path.name();
+        let update = &mut *self.update;
+        param.map(|value| {
+            let is_trained = value.is_require_grad();
+            Tensor::from_inner(update.update(&name, value.inner(), gradient.inner())).set_require_grad(is_trained)
+        })
+    }
+}

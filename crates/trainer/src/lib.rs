@@ -1,0 +1,44 @@
+//! Recipes and the loop that trains them: pre-training and fine-tuning, optimizers, schedules, checkpoints, exact resume.
+//!
+//! A [`Recipe`] says a training run completely. [`resolve`] makes one from TOML and settings, [`train`] runs it in a
+//! run directory: batches in, one [`Learner::step`] after another, evaluations of the whole validation split, atomic
+//! [`Checkpoints`], a report at the end. Everything random is a function of the seed and the step, so a run that was
+//! interrupted and resumed ends, on the CPU, with the same bits as one that was not.
+//!
+//! It leaves out what a model is (the model crate), where batches come from (data) and how a run is shown to a person
+//! ([`Progress`] is what the command line implements).
+//!
+//! ```
+//! use taal_trainer::{RecipeText, resolve};
+//!
+//! let source = RecipeText::find("nanogpt-cpu")?;
+//! let resolved = resolve(&source, &["train.steps=100".to_string()])?;
+//! assert_eq!(resolved.recipe.train.steps, 100);
+//! assert_eq!(resolved.recipe.train.block_size, 64);
+//! # Ok::<(), taal_trainer::TrainError>(())
+//! ```
+
+mod checkpoint;
+mod error;
+mod gradients;
+mod optimizer;
+mod prepare;
+mod raw;
+mod recipe;
+mod run_dir;
+mod schedule;
+mod step;
+mod train;
+
+pub use checkpoint::{Checkpoint, Checkpoints, TrainState};
+pub use error::TrainError;
+pub use optimizer::{AdamW, Muon, Optimizer, OptimizerKind, orthogonalise};
+pub use raw::{OrderKind, Preset, RawRecipe, UnknownKind};
+pub use recipe::{
+    CheckpointRecipe, DEFAULT_RECIPE, DataRecipe, DataSource, EvalRecipe, ModelRecipe, Recipe, RecipeText, Resolved,
+    SampleRecipe, TokenizerRecipe, TrainRecipe, embedded, resolve,
+};
+pub use run_dir::{RECIPE_FILE, RESOLVED_FILE, first_free, latest, stored_recipe};
+pub use schedule::{Schedule, ScheduleKind};
+pub use step::{Learner, StepOutcome, loss};
+pub use train::{Outcome, Progress, RunInfo, RunOptions, Silent, StepInfo, train};

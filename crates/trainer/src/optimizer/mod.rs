@@ -1,0 +1,259 @@
+//! Optimizers over whole models: AdamW, and Muon for the matrices of the blocks.
+//!
+//! State is kept by parameter name, so it is written to and read from a file that people can look into,
+//! and survives a change of fields' order.
+
+mod adamw;
+mod muon;
+
+use std::collections::BTreeMap;
+
+use burn::optim::GradientsParams;
+use burn::tensor::{Device, Tensor, TensorData};
+use serde::{Deserialize, Serialize};
+use taal_model::{Transformer, TransformerConfig};
+
+use crate::gradients::{self, ParameterUpdate};
+
+pub use adamw::AdamW;
+pub use muon::{Muon, orthogonalise};
+
+/// Which optimizer trains the matrices of the blocks; everything else is AdamW's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OptimizerKind {
+    /// AdamW for everything.
+    AdamW,
+    /// Muon for the matrices inside the blocks, AdamW for embeddings, output matrix, norms and biases.
+    Muon,
+}
+
+/// An optimizer with its state.
+#[derive(Debug, Clone)]
+pub struct Optimizer {
+    adamw: AdamW,
+    muon: Option<Muon>,
+    /// Widths of query, key and value in the fused projection: Muon treats them as three matrices.
+    qkv_widths: [usize; 3],
+    state: State,
+}
+
+/// Moments by name: `<parameter>.<moment>`, flat.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct State {
+    /// Updates made so far.
+    pub(crate) step: u64,
+    pub(crate) moments: BTreeMap<String, Tensor<1>>,
+}
+
+impl State {
+    /// Takes a moment out in the shape of its parameter, zeros where there is none yet. Taking it out
+    /// leaves it uniquely owned, so that the arithmetic on it works in place.
+    pub(crate) fn take<const D: usize>(&mut self, key: &str, like: &Tensor<D>) -> Tensor<D> {
+        match self.moments.remove(key) {
+            Some(moment) => moment.reshape(like.dims()),
+            None => Tensor::zeros(like.dims(), &like.device()),
+        }
+    }
+
+    pub(crate) fn put<const D: usize>(&mut self, key: String, moment: Tensor<D>) {
+        let count = moment.dims().iter().product::<usize>();
+        self.moments.insert(key, moment.reshape([count]));
+    }
+}
+
+impl Optimizer {
+    /// An optimizer without state. Weight decay acts on matrices only, as nanoGPT has it.
+    pub fn new(adamw: AdamW, muon: Option<Muon>, model: &TransformerConfig) -> Self {
+        let kv = model.n_kv_heads * model.head_dim;
+        let qkv_widths = [model.n_heads * model.head_dim, kv, kv];
+        Self {
+            adamw,
+            muon,
+            qkv_widths,
+            state: State::default(),
+        }
+    }
+
+    /// Updates made so far.
+    pub fn step_count(&self) -> u64 {
+        self.state.step
+    }
+
+    /// One update. `lr_factor` is the schedule's learning rate over its peak: both optimizers follow one
+    /// curve. `gradient_factor` multiplies every gradient (clipping).
+    pub fn step(
+        &mut self,
+        model: Transformer,
+        gradients: GradientsParams,
+        lr_factor: f64,
+        gradient_factor: f64,
+    ) -> Transformer {
+        self.state.step += 1;
+        let mut update = Update {
+            adamw: &self.adamw,
+            muon: self.muon.as_ref(),
+            qkv_widths: self.qkv_widths,
+            state: &mut self.state,
+            lr_factor,
+            gradient_factor,
+        };
+        gradients::update(model, gradients, &mut update)
+    }
+
+    /// Every moment's name and values, in the order of names.
+    pub fn read_state(&self) -> Vec<(String, Vec<f32>)> {
+        self.state
+            .moments
+            .iter()
+            .map(|(name, moment)| (name.clone(), taal_model::parameters::to_vec(moment.clone())))
+            .collect()
+    }
+
+    /// Puts back what [`read_state`](Self::read_state) and [`step_count`](Self::step_count) gave.
+    pub fn restore_state(&mut self, step: u64, moments: Vec<(String, Vec<f32>)>, device: &Device) {
+        let device = device.clone().inner();
+        let tensor = |values: Vec<f32>| {
+            let count = values.len();
+            Tensor::from_data(TensorData::new(values, [count]), &device)
+        };
+        self.state.step = step;
+        self.state.moments = moments
+            .into_iter()
+            .map(|(name, values)| (name, tensor(values)))
+            .collect();
+    }
+}
+
+struct Update<'a> {
+    adamw: &'a AdamW,
+    muon: Option<&'a Muon>,
+    qkv_widths: [usize; 3],
+    state: &'a mut State,
+    lr_factor: f64,
+    gradient_factor: f64,
+}
+
+impl ParameterUpdate for Update<'_> {
+    fn update<const D: usize>(&mut self, name: &str, value: Tensor<D>, gradient: Tensor<D>) -> Tensor<D> {
+        let gradient = if self.gradient_factor == 1.0 {
+            gradient
+        } else {
+            gradient.mul_scalar(self.gradient_factor)
+        };
+        match self.muon {
+            Some(muon) if D == 2 && name.starts_with("blocks.") => {
+                let [rows, columns] = [value.dims()[0], value.dims()[1]];
+                let widths = if name.ends_with("attention.qkv.weight") {
+                    &self.qkv_widths[..]
+                } else {
+                    &[columns][..]
+                };
+                let value: Tensor<2> = value.reshape([rows, columns]);
+                let gradient: Tensor<2> = gradient.reshape([rows, columns]);
+                let new = muon.update(name, value, gradient, widths, self.lr_factor, self.state);
+                new.reshape([rows, columns].map(|n| n as i64).to_vec().as_slice().to_dims::<D>())
+            }
+            _ => self.adamw.update(name, value, gradient, self.lr_factor, self.state),
+        }
+    }
+}
+
+/// A shape of known length from a slice.
+trait ToDims {
+    fn to_dims<const D: usize>(&self) -> [i64; D];
+}
+
+impl ToDims for [i64] {
+    fn to_dims<const D: usize>(&self) -> [i64; D] {
+        std::array::from_fn(|axis| self[axis])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    fn golden(text: &str) -> Vec<Value> {
+        let value: Value = serde_json::from_str(text).unwrap();
+        value["cases"].as_array().unwrap().clone()
+    }
+
+    fn numbers(value: &Value) -> Vec<f32> {
+        match value.as_array() {
+            Some(values) => values.iter().flat_map(numbers).collect(),
+            None => vec![value.as_f64().unwrap() as f32],
+        }
+    }
+
+    fn tensor(value: &Value, shape: [usize; 2]) -> Tensor<2> {
+        Tensor::from_data(TensorData::new(numbers(value), shape), &Device::flex())
+    }
+
+    fn assert_close(found: Tensor<2>, expected: Tensor<2>) {
+        let difference: f32 = (found - expected).abs().max().into_scalar();
+        assert!(difference < 2e-5, "{difference}");
+    }
+
+    /// PyTorch decays vectors too, so its vector of six stands as a matrix here.
+    #[test]
+    fn adamw_equals_pytorchs() {
+        for case in golden(include_str!("../../tests/golden/adamw.json")) {
+            let mut state = State::default();
+            let mut value = tensor(&case["initial"], [2, 3]);
+            for step in case["steps"].as_array().unwrap() {
+                state.step += 1;
+                let gradient = tensor(&step["gradient"], [2, 3]);
+                value = AdamW::default().update("x", value, gradient, 1.0, &mut state);
+                assert_close(value.clone(), tensor(&step["parameter"], [2, 3]));
+            }
+        }
+    }
+
+    /// Its weights are `[out, in]`, ours `[in, out]`.
+    #[test]
+    fn muon_equals_keller_jordans() {
+        for case in golden(include_str!("../../tests/golden/muon.json")) {
+            let shape = numbers(&case["shape"]);
+            let [d_output, d_input] = [shape[0] as usize, shape[1] as usize];
+            let muon = Muon {
+                weight_decay: case["weight_decay"].as_f64().unwrap(),
+                ..Muon::default()
+            };
+            let mut state = State::default();
+            let mut value = tensor(&case["initial"], [d_output, d_input]).transpose();
+            for step in case["steps"].as_array().unwrap() {
+                let gradient = tensor(&step["gradient"], [d_output, d_input]).transpose();
+                value = muon.update("x", value, gradient, &[d_output], 1.0, &mut state);
+                assert_close(
+                    value.clone().transpose(),
+                    tensor(&step["parameter"], [d_output, d_input]),
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn muon_treats_query_key_and_value_as_three_matrices() {
+        let muon = Muon::default();
+        let gradient = taal_kernels::random::normal([6, 12], 1.0, 5, &Device::flex());
+        let value = Tensor::zeros([6, 12], &Device::flex());
+        let fused = muon.update(
+            "x",
+            value.clone(),
+            gradient.clone(),
+            &[6, 3, 3],
+            1.0,
+            &mut State::default(),
+        );
+        let mut from = 0;
+        for width in [6, 3, 3] {
+            let part = gradient.clone().narrow(1, from, width);
+            let alone = muon.update("x", part.zeros_like(), part, &[width], 1.0, &mut State::default());
+            assert_close(fused.clone().narrow(1, from, width), alone);
+            from += width;
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! From a recipe to what training needs: tokenizer, data, model.
+
+use std::path::PathBuf;
+
+use burn::tensor::Device;
+use taal_data::{
+    BatchPlan, BatchSource, ConversationSource, Conversations, Dataset, Order, TokenSource, TokenizeOptions,
+};
+use taal_inference::Score;
+use taal_model::hugging_face::{self, TOKENIZER_FILE};
+use taal_model::{Transformer, TransformerConfig};
+use taal_tokenizer::{Kind, Tokenizer, TrainerConfig, Unknown};
+
+use crate::TrainError;
+use crate::raw::{OrderKind, UnknownKind};
+use crate::recipe::{DataSource, ModelRecipe, Recipe, TokenizerRecipe};
+
+/// Text as tokens, ready to be drawn from and evaluated on.
+#[derive(Debug)]
+pub(crate) enum Corpus {
+    /// Running text.
+    Text(Dataset),
+    /// Prompts and completions.
+    Conversations(Conversations),
+}
+
+/// A loss over the whole validation split.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Validation {
+    pub(crate) score: Score,
+    pub(crate) bytes: u64,
+}
+
+impl Corpus {
+    /// Encodes the recipe's text.
+    pub(crate) fn prepare(recipe: &Recipe, tokenizer: &Tokenizer) -> Result<Self, TrainError> {
+        let options = TokenizeOptions {
+            validation_fraction: recipe.data.validation_fraction,
+            ..TokenizeOptions::default()
+        };
+        Ok(match &recipe.data.source {
+            DataSource::Corpus(name) => Self::Text(Dataset::from_texts(
+                tokenizer,
+                &[(name, corpus_text(recipe, name)?)],
+                &options,
+            )?),
+            DataSource::Files(files) => Self::Text(Dataset::from_files(tokenizer, files, &options)?),
+            DataSource::Shards(dir) => {
+                let dataset = Dataset::open(dir)?;
+                dataset.expect_tokenizer(tokenizer, dir)?;
+                Self::Text(dataset)
+            }
+            DataSource::Conversations(path) => Self::Conversations(Conversations::open(
+                tokenizer,
+                std::slice::from_ref(path),
+                recipe.train.block_size,
+                recipe.data.validation_fraction,
+            )?),
+        })
+    }
+
+    pub(crate) fn train(&self) -> &dyn BatchSource {
+        match self {
+            Self::Text(dataset) => &dataset.train,
+            Self::Conversations(conversations) => &conversations.train,
+        }
+    }
+
+    /// Training and validation tokens; of conversations, the positions of all rows.
+    pub(crate) fn token_counts(&self) -> (u64, u64) {
+        match self {
+            Self::Text(dataset) => (
+                dataset.train.len(),
+                dataset.validation.iter().map(TokenSource::len).sum(),
+            ),
+            Self::Conversations(conversations) => {
+                let positions = |source: &ConversationSource| (source.rows() * source.block_size()) as u64;
+                (
+                    positions(&conversations.train),
+                    conversations.validation.as_ref().map_or(0, positions),
+                )
+            }
+        }
+    }
+
+    /// A sentence about examples that did not fit a block, where there are any.
+    pub(crate) fn truncated(&self) -> Option<String> {
+        let Self::Conversations(conversations) = self else {
+            return None;
+        };
+        let count = conversations.train.truncated();
+        (count > 0).then(|| format!("{count} examples are longer than train.block_size and were cut"))
+    }
+
+    /// The loss over everything that is held back, in evaluation mode; `None` where nothing is.
+    pub(crate) fn validate(&self, model: &Transformer, batch_size: usize) -> Result<Option<Validation>, TrainError> {
+        match self {
+            Self::Text(dataset) => validate_text(model, &dataset.validation, batch_size),
+            Self::Conversations(conversations) => match &conversations.validation {
+                Some(held_back) => validate_conversations(model, held_back, batch_size).map(Some),
+                None => Ok(None),
+            },
+        }
+    }
+}
+
+fn validate_text(
+    model: &Transformer,
+    sources: &[TokenSource],
+    batch_size: usize,
+) -> Result<Option<Validation>, TrainError> {
+    let mut total: Option<Validation> = None;
+    for source in sources {
+        let len = usize::try_from(source.len()).unwrap_or(usize::MAX);
+        let read = |range: std::ops::Range<usize>| source.read(range.start as u64, range.len());
+        let score = taal_inference::score_windows(model, len, model.config().max_seq_len, batch_size, read)?;
+        let so_far = total.map_or(
+            Validation {
+                score: Score::default(),
+                bytes: 0,
+            },
+            |total| total,
+        );
+        total = Some(Validation {
+            score: so_far.score + score,
+            bytes: so_far.bytes + source.text_bytes(),
+        });
+    }
+    Ok(total.filter(|total| total.score.tokens > 0))
+}
+
+fn validate_conversations(
+    model: &Transformer,
+    source: &ConversationSource,
+    batch_size: usize,
+) -> Result<Validation, TrainError> {
+    let mut score = Score::default();
+    for batch in source.in_order(batch_size) {
+        let tokens = batch.counted_targets() as u64;
+        let mean = f64::from(crate::step::loss(model, &batch, None)?.into_scalar::<f32>());
+        score = score
+            + Score {
+                nats: mean * tokens as f64,
+                tokens,
+            };
+    }
+    Ok(Validation {
+        score,
+        bytes: source.completion_bytes(),
+    })
+}
+
+fn corpus_text(recipe: &Recipe, name: &str) -> Result<&'static str, TrainError> {
+    let corpus = taal_data::corpus(name);
+    Ok(corpus
+        .ok_or_else(|| TrainError::recipe(&recipe.name, "data.corpus", format!("there is no \"{name}\"")))?
+        .text)
+}
+
+/// Which windows each step sees: a function of the recipe's seed.
+pub(crate) fn batch_plan(recipe: &Recipe) -> BatchPlan {
+    let order = match recipe.data.order {
+        OrderKind::Random => Order::Random,
+        OrderKind::Shuffled => Order::Shuffled,
+    };
+    BatchPlan::new(recipe.seed, recipe.train.batch_size, recipe.train.block_size).with_order(order)
+}
+
+/// The tokenizer that the recipe means: opened, or trained on the training text.
+pub(crate) fn tokenizer(recipe: &Recipe) -> Result<Tokenizer, TrainError> {
+    match (&recipe.tokenizer, &recipe.model, &recipe.data.source) {
+        (TokenizerRecipe::File(path), _, _) => Ok(Tokenizer::open(path)?),
+        (TokenizerRecipe::Given, ModelRecipe::InitFrom { dir, .. }, _) => {
+            Ok(Tokenizer::open(&model_dir(dir).join(TOKENIZER_FILE))?)
+        }
+        (TokenizerRecipe::Given, ModelRecipe::New { .. }, DataSource::Shards(dir)) => Ok(Dataset::open_tokenizer(dir)?),
+        (TokenizerRecipe::Given, ModelRecipe::New { .. }, _) => Err(TrainError::recipe(
+            &recipe.name,
+            "tokenizer",
+            "nothing gives a tokenizer; set tokenizer.kind",
+        )),
+        (
+            TokenizerRecipe::Train {
+                kind,
+                vocab_size,
+                special_tokens,
+                unknown,
+            },
+            _,
+            source,
+        ) => {
+            let mut config = TrainerConfig::new(*kind, *vocab_size);
+            if let Some(tokens) = special_tokens {
+                config.special_tokens.clone_from(tokens);
+            }
+            match unknown {
+                Some(UnknownKind::Error) => config.unknown = Unknown::Error,
+                Some(UnknownKind::Token) => config.unknown = Unknown::Token,
+                None => {}
+            }
+            train_tokenizer(recipe, &config, source)
+        }
+    }
+}
+
+fn train_tokenizer(recipe: &Recipe, config: &TrainerConfig, source: &DataSource) -> Result<Tokenizer, TrainError> {
+    Ok(match source {
+        DataSource::Corpus(name) => {
+            let text = corpus_text(recipe, name)?;
+            // Characters must all be known, so they come from the whole text; what is learnt about words comes
+            // from the training split alone.
+            let (train, _) = taal_data::split_text(text, recipe.data.validation_fraction);
+            config.train([if config.kind == Kind::Char { text } else { train }])?
+        }
+        DataSource::Files(files) => config.train_files(&taal_data::text_files(files)?)?,
+        DataSource::Shards(dir) => Dataset::open_tokenizer(dir)?,
+        DataSource::Conversations(path) => config.train(taal_data::conversation_texts(std::slice::from_ref(path))?)?,
+    })
+}
+
+/// The tokenizer's kind, for the report.
+pub(crate) fn tokenizer_words(recipe: &Recipe) -> String {
+    match &recipe.tokenizer {
+        TokenizerRecipe::Train { kind, .. } => kind.to_string(),
+        TokenizerRecipe::File(path) => path.display().to_string(),
+        TokenizerRecipe::Given => match &recipe.model {
+            ModelRecipe::InitFrom { dir, .. } => format!("of {}", dir.display()),
+            ModelRecipe::New { .. } => "of the shards".to_string(),
+        },
+    }
+}
+
+/// A directory or, where it is a run directory, the best model inside.
+pub(crate) fn model_dir(dir: &std::path::Path) -> PathBuf {
+    let inner = dir.join("model");
+    let is_run = !taal_store::exists(&dir.join(hugging_face::CONFIG_FILE)) && taal_store::is_dir(&inner);
+    if is_run { inner } else { dir.to_path_buf() }
+}
+
+/// The model before its first step.
+pub(crate) fn model(recipe: &Recipe, tokenizer: &Tokenizer, device: &Device) -> Result<Transformer, TrainError> {
+    match &recipe.model {
+        ModelRecipe::New { config, init } => {
+            let config = TransformerConfig {
+                vocab_size: tokenizer.vocab_size(),
+                ..config.as_ref().clone()
+            };
+            Ok(config.init_with(recipe.seed, *init, device)?)
+        }
+        ModelRecipe::InitFrom { dir, dropout } => {
+            let dir = model_dir(dir);
+            let model = hugging_face::open(&dir, device)?.with_dropout(*dropout);
+            let config = model.config();
+            if recipe.train.block_size > config.max_seq_len {
+                return Err(TrainError::recipe(
+                    &recipe.name,
+                    "train.block_size",
+                    format!(
+                        "{} tokens do not fit the context of {} of {}",
+                        recipe.train.block_size,
+                        config.max_seq_len,
+                        dir.display()
+                    ),
+                ));
+            }
+            if tokenizer.vocab_size() > config.vocab_size {
+                return Err(TrainError::recipe(
+                    &recipe.name,
+                    "train.init_from",
+                    format!(
+                        "the tokenizer has {} tokens, the model only {}",
+                        tokenizer.vocab_size(),
+                        config.vocab_size
+                    ),
+                ));
+            }
+            Ok(model)
+        }
+    }
+}

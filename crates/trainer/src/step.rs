@@ -1,0 +1,122 @@
+//! One training step, top to bottom: forward, loss, backward, clip, update.
+
+use burn::optim::GradientsParams;
+use burn::tensor::{Int, Tensor, TensorData};
+use taal_data::{Batch, IGNORE_INDEX};
+use taal_kernels::cross_entropy;
+use taal_model::{ForwardOptions, Transformer};
+
+use crate::optimizer::Optimizer;
+use crate::{TrainError, gradients};
+
+/// A model that learns: the model itself and its optimizer.
+#[derive(Debug)]
+pub struct Learner {
+    /// The model, on a device with autodiff.
+    pub model: Transformer,
+    /// Its optimizer.
+    pub optimizer: Optimizer,
+    /// Limit of the global gradient norm.
+    pub clip_norm: Option<f64>,
+}
+
+/// What a step found.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepOutcome {
+    /// Mean loss over the counted targets of all micro-batches, in nats, before the update.
+    pub loss: f64,
+    /// Global gradient norm before clipping.
+    pub grad_norm: f64,
+}
+
+impl StepOutcome {
+    /// Whether both numbers are finite; where they are not, no weight was changed.
+    pub fn is_finite(&self) -> bool {
+        self.loss.is_finite() && self.grad_norm.is_finite()
+    }
+}
+
+impl Learner {
+    /// One update from one or several micro-batches, whose gradients are averaged by their counted targets.
+    /// `dropout_keys` gives one key a micro-batch. Where loss or gradient is not finite, nothing changes.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::Model`] where a batch is longer than the model's context.
+    pub fn step(&mut self, batches: &[Batch], dropout_keys: &[u64], lr_factor: f64) -> Result<StepOutcome, TrainError> {
+        let (loss, gradients) = self.accumulate(batches, dropout_keys)?;
+        let grad_norm = gradients::global_norm(&self.model, &gradients);
+        let outcome = StepOutcome { loss, grad_norm };
+        if outcome.is_finite() {
+            let factor = gradients::clip_factor(grad_norm, self.clip_norm);
+            self.model = self.optimizer.step(self.model.clone(), gradients, lr_factor, factor);
+        }
+        Ok(outcome)
+    }
+
+    /// Every gradient of a batch by its parameter's name, before clipping; nothing is updated.
+    ///
+    /// # Errors
+    ///
+    /// As [`step`](Self::step).
+    pub fn gradients(&self, batch: &Batch) -> Result<Vec<(String, Vec<usize>, Vec<f32>)>, TrainError> {
+        let (_, gradients) = self.accumulate(std::slice::from_ref(batch), &[])?;
+        let mut found = Vec::new();
+        gradients::read(&self.model, &gradients, |name, shape, values| {
+            found.push((name.to_string(), shape.to_vec(), values));
+        });
+        Ok(found)
+    }
+
+    fn accumulate(&self, batches: &[Batch], dropout_keys: &[u64]) -> Result<(f64, GradientsParams), TrainError> {
+        let counted: usize = batches.iter().map(Batch::counted_targets).sum();
+        let mut total_loss = 0.0;
+        let mut sum = GradientsParams::new();
+        for (index, batch) in batches.iter().enumerate() {
+            let share = batch.counted_targets() as f64 / counted.max(1) as f64;
+            let loss = loss(&self.model, batch, dropout_keys.get(index).copied())?;
+            total_loss += share * f64::from(loss.clone().into_scalar::<f32>());
+            let scaled = if batches.len() == 1 {
+                loss
+            } else {
+                loss.mul_scalar(share)
+            };
+            let gradients = GradientsParams::from_grads(scaled.backward(), &self.model);
+            sum = gradients::add(&self.model, sum, gradients);
+        }
+        Ok((total_loss, sum))
+    }
+}
+
+/// Mean cross-entropy of a batch in nats.
+///
+/// # Shapes
+///
+/// - output: `[1]`
+///
+/// # Errors
+///
+/// [`TrainError::Model`] where the batch is longer than the model's context.
+pub fn loss(model: &Transformer, batch: &Batch, dropout_key: Option<u64>) -> Result<Tensor<1>, TrainError> {
+    let device = model.device();
+    let shape = [batch.batch_size, batch.seq_len];
+    let inputs = Tensor::<2, Int>::from_data(TensorData::new(batch.inputs.clone(), shape), &device);
+    let count = batch.targets.len();
+    let targets = Tensor::<1, Int>::from_data(TensorData::new(batch.targets.clone(), [count]), &device);
+    let hidden = model
+        .forward_with(
+            inputs,
+            ForwardOptions {
+                dropout_key,
+                ..ForwardOptions::default()
+            },
+        )?
+        .hidden;
+    let logits = model.logits(hidden); // [batch, seq, vocab]
+    let vocab_size = model.config().vocab_size;
+    Ok(cross_entropy(
+        logits.reshape([count, vocab_size]),
+        targets,
+        IGNORE_INDEX,
+    ))
+}

@@ -1,0 +1,426 @@
+//! Whole runs of a tiny model: resuming, stopping, specialising, and what a damaged run directory gets.
+
+use std::path::{Path, PathBuf};
+
+use taal_kernels::DeviceSpec;
+use taal_metrics::{Report, StepRecord};
+use taal_store::ErrorKind;
+use taal_trainer::{Outcome, Progress, RecipeText, RunOptions, Silent, StepInfo, TrainError, resolve, train};
+
+/// Dropout, accumulation, several epochs and Muon, so that whatever could differ after a resume has its chance to.
+const RECIPE: &str = r#"
+seed = 3
+[data]
+files = ["TEXT"]
+[tokenizer]
+kind = "char"
+vocab_size = 100
+[model]
+preset = "qwen3"
+n_layers = 1
+n_heads = 2
+n_kv_heads = 1
+d_model = 16
+dropout = 0.1
+[train]
+steps = 12
+batch_size = 3
+block_size = 8
+accumulation = 2
+optimizer = "muon"
+lr = 1e-2
+warmup_steps = 2
+clip_norm = 1.0
+[eval]
+every = 4
+[checkpoint]
+every = 3
+keep = 20
+[sample]
+prompts = ["de "]
+max_tokens = 8
+"#;
+
+struct Workplace {
+    folder: tempfile::TempDir,
+}
+
+impl Workplace {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let text = "de kat zat op de mat en de hond zat op de kat; ".repeat(20);
+        std::fs::write(folder.path().join("text.txt"), text).unwrap();
+        Self { folder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn run(
+        &self,
+        run_dir: &str,
+        sets: &[&str],
+        is_resume: bool,
+        progress: &mut dyn Progress,
+    ) -> Result<Outcome, TrainError> {
+        let text = RECIPE.replace("TEXT", &self.path("text.txt").display().to_string());
+        let source = RecipeText {
+            name: "tiny".to_string(),
+            origin: "tiny.toml".to_string(),
+            text,
+        };
+        let sets: Vec<String> = sets.iter().map(|set| (*set).to_string()).collect();
+        let resolved = resolve(&source, &sets)?;
+        let run_dir = self.path(run_dir);
+        let options = RunOptions {
+            run_dir: &run_dir,
+            device: DeviceSpec::Flex,
+            is_resume,
+        };
+        train(&resolved, &source.text, &options, progress)
+    }
+
+    fn finish(&self, run_dir: &str, sets: &[&str], is_resume: bool) -> Report {
+        match self.run(run_dir, sets, is_resume, &mut Silent).unwrap() {
+            Outcome::Finished(report) => report,
+            Outcome::Interrupted(_) => panic!("nobody asked to stop"),
+        }
+    }
+
+    fn weights(&self, run_dir: &str, step: u64) -> Vec<u8> {
+        std::fs::read(
+            self.path(run_dir)
+                .join(format!("checkpoints/step-{step:08}/model/model.safetensors")),
+        )
+        .unwrap()
+    }
+
+    /// The log without what depends on the clock.
+    fn log(&self, run_dir: &str) -> Vec<(u64, f64, f64, f64, Option<f64>)> {
+        let records: Vec<StepRecord> = taal_metrics::read_log(&self.path(run_dir).join("log.jsonl")).unwrap();
+        records
+            .iter()
+            .map(|r| (r.step, r.loss, r.lr, r.grad_norm, r.val_loss))
+            .collect()
+    }
+}
+
+/// Asks to stop after a step.
+struct StopAfter(u64, u64);
+
+impl Progress for StopAfter {
+    fn step(&mut self, record: &StepRecord, _info: &StepInfo) {
+        self.1 = record.step;
+    }
+
+    fn should_stop(&mut self) -> bool {
+        // Asked before the step is shown, so the last shown one is the one before.
+        self.1 + 1 == self.0
+    }
+}
+
+/// Keeps every note.
+#[derive(Default)]
+struct Notes(Vec<String>);
+
+impl Progress for Notes {
+    fn note(&mut self, message: &str) {
+        self.0.push(message.to_string());
+    }
+}
+
+#[test]
+fn stopping_at_any_step_and_resuming_ends_with_equal_bits() {
+    let place = Workplace::new();
+    let unbroken = place.finish("unbroken", &[], false);
+    assert_eq!((unbroken.steps, unbroken.tokens), (12, 12 * 2 * 3 * 8));
+    for stop in 1..12 {
+        let name = format!("stopped-{stop}");
+        let mut watcher = StopAfter(stop, 0);
+        let Outcome::Interrupted(report) = place.run(&name, &[], false, &mut watcher).unwrap() else {
+            panic!("step {stop} did not stop")
+        };
+        assert_eq!(report.steps, stop);
+        let report = place.finish(&name, &[], true);
+        assert_eq!(report.resumed_from, Some(stop));
+        assert_eq!(
+            place.weights(&name, 12),
+            place.weights("unbroken", 12),
+            "stopped at {stop}"
+        );
+        assert_eq!(place.log(&name), place.log("unbroken"), "stopped at {stop}");
+        assert_eq!(
+            (report.train_loss, report.val_loss),
+            (unbroken.train_loss, unbroken.val_loss)
+        );
+        assert_eq!(report.samples, unbroken.samples);
+    }
+}
+
+#[test]
+fn equal_seeds_give_equal_bits_and_other_seeds_do_not() {
+    let place = Workplace::new();
+    place.finish("a", &[], false);
+    place.finish("b", &[], false);
+    place.finish("c", &["seed=4"], false);
+    assert_eq!(place.weights("a", 12), place.weights("b", 12));
+    assert_ne!(place.weights("a", 12), place.weights("c", 12));
+}
+
+#[test]
+fn a_run_directory_holds_what_it_promises() {
+    let place = Workplace::new();
+    let report = place.finish("run", &[], false);
+    for file in [
+        "recipe.toml",
+        "recipe.resolved.toml",
+        "log.jsonl",
+        "log.csv",
+        "report.json",
+        "report.html",
+    ] {
+        assert!(place.path("run").join(file).is_file(), "{file}");
+    }
+    for file in ["config.json", "model.safetensors", "tokenizer.json"] {
+        assert!(place.path("run/model").join(file).is_file(), "model/{file}");
+    }
+    let json: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(place.path("run/report.json")).unwrap()).unwrap();
+    for key in [
+        "recipe",
+        "device",
+        "params",
+        "steps",
+        "tokens",
+        "wall_s",
+        "train_loss",
+        "val_loss",
+        "best_val_loss",
+        "val_bits_per_byte",
+        "tokens_per_s",
+        "mfu",
+        "peak_rss_bytes",
+        "resumed_from",
+    ] {
+        assert!(json.get(key).is_some(), "{key}");
+    }
+    assert_eq!(json["recipe"], "tiny");
+    assert_eq!(report.samples.len(), 1);
+    let evaluated: Vec<u64> = place.log("run").iter().filter(|r| r.4.is_some()).map(|r| r.0).collect();
+    assert_eq!(evaluated, [4, 8, 12]);
+    assert_eq!(place.log("run").last().unwrap().4, report.val_loss);
+}
+
+#[test]
+fn the_validation_loss_is_what_scoring_the_held_back_text_gives() {
+    let place = Workplace::new();
+    let report = place.finish("run", &[], false);
+    let text = std::fs::read_to_string(place.path("text.txt")).unwrap();
+    let (_, held_back) = taal_data::split_text(&text, 0.1);
+    let dir = place.path("run/checkpoints/step-00000012/model");
+    let lm = taal_inference::LanguageModel::open(&dir, &DeviceSpec::Flex.open().unwrap()).unwrap();
+    let score = taal_inference::evaluate_text(&lm, "held back", held_back).unwrap();
+    let loss = score.nats / score.tokens as f64;
+    assert_eq!(score.tokens, held_back.chars().count() as u64 - 1);
+    assert!(
+        (loss - report.val_loss.unwrap()).abs() < 1e-6,
+        "{loss} is not {:?}",
+        report.val_loss
+    );
+}
+
+#[test]
+fn a_run_directory_is_not_begun_twice_and_not_used_by_two() {
+    let place = Workplace::new();
+    place.finish("run", &[], false);
+    let error = place.run("run", &[], false, &mut Silent).unwrap_err();
+    assert!(error.to_string().contains("--resume"), "{error}");
+    assert_eq!(error.kind(), ErrorKind::Usage);
+    let lock = taal_store::RunLock::acquire(&place.path("run")).unwrap();
+    let error = place.run("run", &[], true, &mut Silent).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InUse);
+    drop(lock);
+}
+
+#[test]
+fn resuming_nothing_starts_at_step_0_and_says_so() {
+    let place = Workplace::new();
+    let mut notes = Notes::default();
+    place.run("run", &[], true, &mut notes).unwrap();
+    assert!(
+        notes.0.iter().any(|note| note.contains("starting at step 0")),
+        "{:?}",
+        notes.0
+    );
+}
+
+#[test]
+fn a_damaged_checkpoint_is_passed_over_for_the_one_before() {
+    let place = Workplace::new();
+    let unbroken = place.finish("unbroken", &[], false);
+    assert!(matches!(
+        place.run("run", &[], false, &mut StopAfter(7, 0)).unwrap(),
+        Outcome::Interrupted(_)
+    ));
+    let victim = place.path("run/checkpoints/step-00000007/model/model.safetensors");
+    let mut bytes = std::fs::read(&victim).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&victim, bytes).unwrap();
+    let mut notes = Notes::default();
+    let Outcome::Finished(report) = place.run("run", &[], true, &mut notes).unwrap() else {
+        panic!()
+    };
+    assert!(
+        notes
+            .0
+            .iter()
+            .any(|note| note.contains("step 7") && note.contains("model.safetensors")),
+        "{:?}",
+        notes.0
+    );
+    assert_eq!(report.resumed_from, Some(6));
+    assert_eq!(report.train_loss, unbroken.train_loss);
+    assert_eq!(place.weights("run", 12), place.weights("unbroken", 12));
+}
+
+#[test]
+fn a_resumed_run_may_not_change_what_it_learns_and_may_change_how_often_it_saves() {
+    let place = Workplace::new();
+    place.run("run", &[], false, &mut StopAfter(5, 0)).unwrap();
+    for set in [
+        "train.lr=0.5",
+        "seed=9",
+        "model.tie_embeddings=true",
+        "train.batch_size=4",
+    ] {
+        let error = place.run("run", &[set], true, &mut Silent).unwrap_err();
+        let key = set.split('=').next().unwrap();
+        assert!(error.to_string().contains(key), "{error}");
+        assert_eq!(error.kind(), ErrorKind::Usage);
+    }
+    let mut notes = Notes::default();
+    place.run("run", &["checkpoint.every=1"], true, &mut notes).unwrap();
+    assert!(
+        notes
+            .0
+            .iter()
+            .any(|note| note.contains("checkpoint.every changes from 3 to 1")),
+        "{:?}",
+        notes.0
+    );
+    assert!(Path::new(&place.path("run/checkpoints/step-00000006")).is_dir());
+}
+
+#[test]
+fn old_checkpoints_go_and_the_best_stays() {
+    let place = Workplace::new();
+    let report = place.finish("run", &["checkpoint.every=1", "checkpoint.keep=2"], false);
+    let mut steps: Vec<String> = std::fs::read_dir(place.path("run/checkpoints"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    steps.sort();
+    let best = report.best_step.unwrap();
+    let mut expected: Vec<String> = [best, 11, 12].iter().map(|step| format!("step-{step:08}")).collect();
+    expected.sort();
+    expected.dedup();
+    assert_eq!(steps, expected);
+    let shown = std::fs::read(place.path("run/model/model.safetensors")).unwrap();
+    assert_eq!(shown, place.weights("run", best));
+}
+
+#[test]
+fn training_stops_early_when_patience_runs_out() {
+    let place = Workplace::new();
+    // A rate this large makes the loss worse at once.
+    let sets = [
+        "train.patience=1",
+        "train.lr=5.0",
+        "train.muon_lr=5.0",
+        "eval.every=1",
+        "train.warmup_steps=0",
+    ];
+    let report = place.finish("run", &sets, false);
+    assert!(report.steps < 12, "{}", report.steps);
+    assert_eq!(report.best_step, Some(report.steps - 1));
+}
+
+#[test]
+fn a_model_that_was_pretrained_is_specialised_with_its_own_tokenizer() {
+    let place = Workplace::new();
+    place.finish("base", &[], false);
+    std::fs::write(place.path("domain.txt"), "de hond en de kat; ".repeat(30)).unwrap();
+    let text = format!(
+        "[data]\nfiles = [\"{}\"]\n[train]\ninit_from = \"{}\"\nsteps = 2\nblock_size = 8\nbatch_size = 2\n[sample]\nmax_tokens = 0\n",
+        place.path("domain.txt").display(),
+        place.path("base").display()
+    );
+    let source = RecipeText {
+        name: "domain".to_string(),
+        origin: "domain.toml".to_string(),
+        text,
+    };
+    let resolved = resolve(&source, &[]).unwrap();
+    let run_dir = place.path("domain");
+    let options = RunOptions {
+        run_dir: &run_dir,
+        device: DeviceSpec::Flex,
+        is_resume: false,
+    };
+    let Outcome::Finished(report) = train(&resolved, &source.text, &options, &mut Silent).unwrap() else {
+        panic!()
+    };
+    // The first loss is that of a trained model, far below the ln(14) of a fresh one.
+    let first = place.log("domain")[0].1;
+    assert!(first < place.log("base")[0].1 - 0.2, "{first}");
+    assert_eq!(report.steps, 2);
+    let [base, domain] =
+        ["base", "domain"].map(|run| std::fs::read(place.path(run).join("model/tokenizer.json")).unwrap());
+    assert_eq!(base, domain);
+}
+
+#[test]
+fn conversations_are_learnt_from_their_completions() {
+    let place = Workplace::new();
+    let lines: String = (0..40)
+        .map(|i| format!("{{\"prompt\": \"{i} en\", \"completion\": \" ja\"}}\n"))
+        .collect();
+    std::fs::write(place.path("chat.jsonl"), lines).unwrap();
+    let text = format!(
+        "[data]\nconversations = \"{}\"\n[tokenizer]\nkind = \"bpe\"\nvocab_size = 260\n[model]\nn_layers = 1\nn_heads = 2\nd_model = 16\n\
+         [train]\nsteps = 30\nblock_size = 24\nbatch_size = 4\nlr = 1e-2\n",
+        place.path("chat.jsonl").display()
+    );
+    let source = RecipeText {
+        name: "chat".to_string(),
+        origin: "chat.toml".to_string(),
+        text,
+    };
+    let resolved = resolve(&source, &[]).unwrap();
+    let run_dir = place.path("chat");
+    let options = RunOptions {
+        run_dir: &run_dir,
+        device: DeviceSpec::Flex,
+        is_resume: false,
+    };
+    let Outcome::Finished(report) = train(&resolved, &source.text, &options, &mut Silent).unwrap() else {
+        panic!()
+    };
+    assert!(report.val_loss.unwrap() < 2.0, "{:?}", report.val_loss);
+}
+
+#[test]
+fn a_text_shorter_than_a_block_is_refused_with_the_way_out() {
+    let place = Workplace::new();
+    std::fs::write(place.path("text.txt"), "te kort om te leren").unwrap();
+    let error = place
+        .run("run", &["train.block_size=64"], false, &mut Silent)
+        .unwrap_err();
+    let message = error.to_string();
+    assert!(
+        message.contains("text.txt") && message.contains("block_size"),
+        "{message}"
+    );
+}
