@@ -1,0 +1,325 @@
+//! Prompts and completions from JSONL: the loss falls on the completions only, and several examples share a row.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use taal_tokenizer::Tokenizer;
+
+use crate::batch::{Batch, BatchPlan, BatchSource, IGNORE_INDEX};
+use crate::error::{DataError, Result};
+use crate::input::{Input, find_inputs};
+use crate::text::{Lines, check_fraction, checked_train_share, type_name};
+use crate::tokenize::tokenizer_error;
+
+/// Fills the rest of a row after its last example when the tokenizer has no padding token. Padding comes last and has no
+/// loss, so which id it is makes no difference to a causal model.
+const FALLBACK_PAD_ID: u32 = 0;
+
+/// Examples of a prompt and its completion, packed into rows.
+///
+/// All examples are kept in memory: this is for fine-tuning, not for pre-training.
+#[derive(Debug, Clone)]
+pub struct ConversationSource {
+    name: String,
+    block_size: usize,
+    pad_id: u32,
+    rows: Vec<Vec<Example>>,
+    examples: usize,
+    truncated: usize,
+    completion_bytes: u64,
+}
+
+#[derive(Debug, Clone)]
+struct Example {
+    ids: Vec<u32>,
+    /// Position of the first id with a loss.
+    completion_start: usize,
+    completion_bytes: u64,
+}
+
+/// Conversations to train on and to validate with.
+///
+/// Each line is `{"prompt": "...", "completion": "..."}`; other keys are ignored. An example is the prompt's ids, the
+/// completion's ids and the end-of-text token where the tokenizer has one. The two are encoded apart, so that what the
+/// model has to predict never depends on how the prompt's last letters merge. An empty prompt becomes the
+/// beginning-of-text token where the tokenizer has one; where it has none, the completion's first token has no loss.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Conversations {
+    /// The first examples of every file.
+    pub train: ConversationSource,
+    /// The last examples of every file; none where nothing is held back.
+    pub validation: Option<ConversationSource>,
+}
+
+/// Whether the first line of a JSONL file has a `completion`, that is, whether the file holds conversations rather than
+/// plain texts. A file that is not JSONL holds none.
+///
+/// # Errors
+/// [`DataError::Line`], [`DataError::NotUtf8`]; the store's for a missing file.
+pub fn has_conversations(path: &std::path::Path) -> Result<bool> {
+    let input = Input::file(path.to_owned());
+    if !input.is_jsonl() {
+        return Ok(false);
+    }
+    Ok(Lines::open(&input)?
+        .next_object()?
+        .is_some_and(|(_, object)| object.contains_key("completion")))
+}
+
+/// Every prompt followed by its completion, to train a tokenizer on.
+///
+/// # Errors
+/// [`DataError::Line`] naming file, line and key; [`DataError::NoInput`]; the store's.
+pub fn conversation_texts(paths: &[PathBuf]) -> Result<Vec<String>> {
+    let mut texts = Vec::new();
+    for input in &find_inputs(paths)? {
+        let mut lines = Lines::open(input)?;
+        while let Some((_, mut object)) = lines.next_object()? {
+            let prompt = take_string(&lines, &mut object, "prompt")?;
+            texts.push(prompt + &take_string(&lines, &mut object, "completion")?);
+        }
+    }
+    Ok(texts)
+}
+
+impl Conversations {
+    /// Reads JSONL files or folders of them; the last `validation_fraction` of each file's examples is held back.
+    ///
+    /// # Errors
+    /// [`DataError::Line`] naming file, line and key; [`DataError::Empty`], [`DataError::TooShortToSplit`],
+    /// [`DataError::Setting`], [`DataError::Tokenizer`]; the store's.
+    pub fn open(tokenizer: &Tokenizer, paths: &[PathBuf], block_size: usize, validation_fraction: f64) -> Result<Self> {
+        check_fraction(validation_fraction)?;
+        BatchPlan::new(0, 1, block_size).check_sizes()?;
+        let (mut train, mut validation) = (Vec::new(), Vec::new());
+        let (mut train_cut, mut validation_cut) = (0, 0);
+        let inputs = find_inputs(paths)?;
+        for input in &inputs {
+            let (mut examples, cut) = read_examples(tokenizer, input, block_size)?;
+            let share =
+                checked_train_share(&input.name, examples.len() as u64, "example", validation_fraction)? as usize;
+            validation.extend(examples.drain(share..));
+            train.append(&mut examples);
+            train_cut += cut.iter().filter(|&&line| line < share).count();
+            validation_cut += cut.iter().filter(|&&line| line >= share).count();
+        }
+        let name = match inputs.as_slice() {
+            [one] => one.name.clone(),
+            [first, rest @ ..] => format!("{} and {} more", first.name, rest.len()),
+            [] => return Err(DataError::NoInput),
+        };
+        let pad_id = tokenizer.pad_id().or(tokenizer.eos_id()).unwrap_or(FALLBACK_PAD_ID);
+        let source = |examples, truncated| ConversationSource::pack(&name, examples, truncated, block_size, pad_id);
+        let validation = (!validation.is_empty()).then(|| source(validation, validation_cut));
+        Ok(Self {
+            train: source(train, train_cut),
+            validation,
+        })
+    }
+}
+
+/// The examples of one file, and the positions of those that were cut to fit.
+fn read_examples(tokenizer: &Tokenizer, input: &Input<'_>, block_size: usize) -> Result<(Vec<Example>, Vec<usize>)> {
+    let (mut examples, mut cut) = (Vec::new(), Vec::new());
+    let mut lines = Lines::open(input)?;
+    while let Some((line, mut object)) = lines.next_object()? {
+        let prompt = take_string(&lines, &mut object, "prompt")?;
+        let completion = take_string(&lines, &mut object, "completion")?;
+        if completion.is_empty() {
+            return Err(
+                lines.bad("key `completion` is empty: there is nothing to learn, leave the line out".to_owned())
+            );
+        }
+        let encode = |text: &str| {
+            tokenizer
+                .encode(text)
+                .map_err(|source| tokenizer_error(&format!("{}, line {line}", input.name), source))
+        };
+        let (example, was_cut) = Example::new(
+            tokenizer,
+            encode(&prompt)?,
+            encode(&completion)?,
+            completion.len() as u64,
+            block_size,
+        );
+        if was_cut {
+            cut.push(examples.len());
+        }
+        examples.push(example);
+    }
+    if examples.is_empty() {
+        return Err(DataError::Empty {
+            name: input.name.clone(),
+        });
+    }
+    Ok((examples, cut))
+}
+
+fn take_string(
+    lines: &Lines<'_>,
+    object: &mut serde_json::Map<String, serde_json::Value>,
+    key: &str,
+) -> Result<String> {
+    match object.remove(key) {
+        Some(serde_json::Value::String(text)) => Ok(text),
+        Some(other) => Err(lines.bad(format!("key `{key}`: expected a string, found {}", type_name(&other)))),
+        None => Err(lines.bad(format!(
+            "key `{key}` is missing: each line needs {{\"prompt\": \"...\", \"completion\": \"...\"}}"
+        ))),
+    }
+}
+
+impl Example {
+    /// One example of at most `block_size` ids. A longer one loses the beginning of its prompt, because its end is what
+    /// the completion answers to; a completion that is too long by itself loses its own end.
+    fn new(
+        tokenizer: &Tokenizer,
+        mut prompt: Vec<u32>,
+        mut completion: Vec<u32>,
+        completion_bytes: u64,
+        block_size: usize,
+    ) -> (Self, bool) {
+        if prompt.is_empty() {
+            prompt.extend(tokenizer.bos_id());
+        }
+        completion.extend(tokenizer.eos_id());
+        let too_many = (prompt.len() + completion.len()).saturating_sub(block_size);
+        // One id of the prompt stays, for the first of the completion to follow.
+        let from_prompt = too_many.min(prompt.len().saturating_sub(1));
+        prompt.drain(..from_prompt);
+        completion.truncate(completion.len() - (too_many - from_prompt).min(completion.len()));
+        let completion_start = prompt.len();
+        prompt.append(&mut completion);
+        (
+            Self {
+                ids: prompt,
+                completion_start,
+                completion_bytes,
+            },
+            too_many > 0,
+        )
+    }
+}
+
+impl ConversationSource {
+    /// Best fit: each example goes to the fullest row that still has room for it. Rows depend on the examples and the
+    /// block size alone, which keeps a batch a function of seed and step.
+    fn pack(name: &str, examples: Vec<Example>, truncated: usize, block_size: usize, pad_id: u32) -> Self {
+        let mut rows: Vec<Vec<Example>> = Vec::new();
+        let mut rooms = BTreeSet::new();
+        let count = examples.len();
+        let completion_bytes = examples.iter().map(|example| example.completion_bytes).sum();
+        for example in examples {
+            let needed = example.ids.len();
+            let fitting = rooms.range((needed, 0)..).next().copied();
+            let (room, row) = fitting.unwrap_or_else(|| {
+                rows.push(Vec::new());
+                (block_size, rows.len() - 1)
+            });
+            rooms.remove(&(room, row));
+            rooms.insert((room - needed, row));
+            rows[row].push(example);
+        }
+        let name = name.to_owned();
+        Self {
+            name,
+            block_size,
+            pad_id,
+            rows,
+            examples: count,
+            truncated,
+            completion_bytes,
+        }
+    }
+
+    /// How messages call the source.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Number of examples.
+    pub fn examples(&self) -> usize {
+        self.examples
+    }
+
+    /// Examples that were longer than a block and lost the beginning of their prompt, or the end of their completion.
+    pub fn truncated(&self) -> usize {
+        self.truncated
+    }
+
+    /// Rows that the examples were packed into.
+    pub fn rows(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Positions a row.
+    pub fn block_size(&self) -> usize {
+        self.block_size
+    }
+
+    /// Bytes of all completions as they stand in the files.
+    pub fn completion_bytes(&self) -> u64 {
+        self.completion_bytes
+    }
+
+    /// All rows once, in order, at most `batch_size` at a time, for evaluation.
+    pub fn in_order(&self, batch_size: usize) -> impl Iterator<Item = Batch> + '_ {
+        self.rows.chunks(batch_size.max(1)).map(|rows| {
+            let mut batch = Batch::with_capacity(rows.len(), self.block_size);
+            rows.iter().for_each(|row| self.append_row(row, &mut batch));
+            batch
+        })
+    }
+
+    fn append_row(&self, row: &[Example], batch: &mut Batch) {
+        let start = batch.inputs.len();
+        for example in row {
+            batch.inputs.extend(example.ids.iter().map(|&id| id as i32));
+            let is_counted = |position: usize| position >= example.completion_start;
+            for (position, &id) in example.ids.iter().enumerate().skip(1) {
+                batch
+                    .targets
+                    .push(if is_counted(position) { id as i32 } else { IGNORE_INDEX });
+            }
+            // What follows an example's last id is another example, or nothing.
+            batch.targets.extend((!example.ids.is_empty()).then_some(IGNORE_INDEX));
+        }
+        batch.inputs.resize(start + self.block_size, self.pad_id as i32);
+        batch.targets.resize(start + self.block_size, IGNORE_INDEX);
+    }
+}
+
+impl BatchSource for ConversationSource {
+    fn check(&self, plan: &BatchPlan) -> Result<()> {
+        plan.check_sizes()?;
+        if plan.block_size == self.block_size {
+            return Ok(());
+        }
+        let detail = format!(
+            "expected {}, which the examples were packed for, got {}",
+            self.block_size, plan.block_size
+        );
+        Err(DataError::Setting {
+            key: "train.block_size",
+            detail,
+        })
+    }
+
+    /// Rows are always visited in epochs, each in its own order: drawing them independently would show some examples
+    /// several times before others are seen at all.
+    fn batch(&self, plan: &BatchPlan, step: u64) -> Result<Batch> {
+        self.check(plan)?;
+        let mut batch = Batch::with_capacity(plan.batch_size, self.block_size);
+        for row in 0..plan.batch_size {
+            let (_, index) = plan.shuffled(step, row, self.rows.len() as u64);
+            self.append_row(&self.rows[index as usize], &mut batch);
+        }
+        Ok(batch)
+    }
+
+    fn batches_per_epoch(&self, plan: &BatchPlan) -> Result<u64> {
+        self.check(plan)?;
+        Ok((self.rows.len() as u64).div_ceil(plan.batch_size as u64))
+    }
+}

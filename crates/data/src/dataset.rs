@@ -1,0 +1,247 @@
+//! A training part and its validation parts, made from texts in memory, from files, or from a folder of shards.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use taal_store::RelPath;
+use taal_tokenizer::Tokenizer;
+
+use crate::build::{INDEX_FORMAT, INDEX_NAME, INDEX_VERSION, Index, InputSummary, ShardEntry, TOKENIZER_NAME};
+use crate::error::{DataError, Result};
+use crate::input::{Input, find_inputs};
+use crate::shard::Shard;
+use crate::source::{ShardRun, Storage, TokenSource};
+use crate::tokenize::{Part, Sink, TokenizeOptions, tokenize};
+
+/// An index has a few hundred bytes an input; a larger file is no index.
+const MAX_INDEX_BYTES: u64 = 256 << 20;
+
+/// Ids up to this vocabulary are kept in two bytes.
+const MAX_NARROW_VOCABULARY: usize = 1 << 16;
+
+/// Token ids to train on and to validate with.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Dataset {
+    /// The training parts of all inputs, one after the other. Windows may run across the end of an input: this is how
+    /// texts shorter than a block are packed, and what weighs the inputs by their length.
+    pub train: TokenSource,
+    /// The validation part of each input, to be evaluated each alone. Empty where nothing is held back.
+    pub validation: Vec<TokenSource>,
+    /// What each input came to.
+    pub inputs: Vec<InputSummary>,
+    /// BLAKE3 of the tokenizer that made the ids.
+    pub tokenizer_hash: String,
+    /// Number of ids in its vocabulary.
+    pub vocab_size: usize,
+}
+
+impl Dataset {
+    /// Encodes texts that are in memory already, such as an embedded corpus; each comes with the name that messages use.
+    ///
+    /// # Errors
+    /// [`DataError::Empty`], [`DataError::TooShortToSplit`], [`DataError::Tokenizer`], [`DataError::Setting`].
+    pub fn from_texts(tokenizer: &Tokenizer, texts: &[(&str, &str)], options: &TokenizeOptions<'_>) -> Result<Self> {
+        let inputs: Vec<_> = texts.iter().map(|(name, text)| Input::text(name, text)).collect();
+        Self::from_inputs(tokenizer, &inputs, options)
+    }
+
+    /// Encodes files and folders as [`build_shards`](crate::build_shards) does, keeping the ids in memory (two bytes a
+    /// token up to a vocabulary of 65 536).
+    ///
+    /// # Errors
+    /// Any fault of an input, named with its place.
+    pub fn from_files(tokenizer: &Tokenizer, paths: &[PathBuf], options: &TokenizeOptions<'_>) -> Result<Self> {
+        Self::from_inputs(tokenizer, &find_inputs(paths)?, options)
+    }
+
+    fn from_inputs(tokenizer: &Tokenizer, inputs: &[Input<'_>], options: &TokenizeOptions<'_>) -> Result<Self> {
+        let vocab_size = tokenizer.vocab_size();
+        let mut sink = MemorySink {
+            train: empty_storage(vocab_size),
+            validation: empty_storage(vocab_size),
+        };
+        let totals = tokenize(tokenizer, inputs, options, &mut sink)?;
+        let inputs = totals.inputs.iter().map(InputSummary::from).collect();
+        Ok(Self::assemble(
+            inputs,
+            sink.train,
+            sink.validation,
+            tokenizer.hash().to_owned(),
+            vocab_size,
+        ))
+    }
+
+    fn assemble(
+        inputs: Vec<InputSummary>,
+        train: Storage,
+        validation: Storage,
+        tokenizer_hash: String,
+        vocab_size: usize,
+    ) -> Self {
+        let name = match inputs.as_slice() {
+            [one] => one.name.clone(),
+            [first, rest @ ..] => format!("{} and {} more", first.name, rest.len()),
+            [] => String::new(),
+        };
+        let train = Arc::new(train);
+        let train_bytes = inputs.iter().map(|input| input.train_bytes).sum();
+        let storage = Arc::new(validation);
+        let mut start = 0;
+        let mut validation = Vec::new();
+        for input in inputs.iter().filter(|input| input.validation_tokens > 0) {
+            let (tokens, bytes) = (input.validation_tokens, input.validation_bytes);
+            validation.push(TokenSource::part(input.name.clone(), &storage, start, tokens, bytes));
+            start += tokens;
+        }
+        let train = TokenSource::part(name, &train, 0, train.len(), train_bytes);
+        Self {
+            train,
+            validation,
+            inputs,
+            tokenizer_hash,
+            vocab_size,
+        }
+    }
+
+    /// Opens a folder that [`build_shards`](crate::build_shards) made, and verifies every byte of it.
+    ///
+    /// # Errors
+    /// [`DataError::Shard`] and [`DataError::Index`] for anything damaged, cut off or foreign; the store's for a missing
+    /// file.
+    pub fn open(dir: &Path) -> Result<Self> {
+        let path = dir.join(INDEX_NAME);
+        let index = read_index(&path)?;
+        let train = open_shards(dir, &path, &index, &index.train)?;
+        let validation = open_shards(dir, &path, &index, &index.validation)?;
+        let sums = index
+            .inputs
+            .iter()
+            .try_fold((0u64, 0u64), |(train, validation), input| {
+                Some((
+                    train.checked_add(input.train_tokens)?,
+                    validation.checked_add(input.validation_tokens)?,
+                ))
+            });
+        if sums != Some((train.len(), validation.len())) {
+            return Err(DataError::Index {
+                path,
+                detail: "does not add up to the tokens of its shards".to_owned(),
+            });
+        }
+        Ok(Self::assemble(
+            index.inputs,
+            train,
+            validation,
+            index.tokenizer_hash,
+            index.vocab_size,
+        ))
+    }
+
+    /// The tokenizer that stands in a folder of shards.
+    ///
+    /// # Errors
+    /// [`DataError::WrongTokenizer`] where the file was replaced by another; the tokenizer's, [`DataError::Index`] and the
+    /// store's.
+    pub fn open_tokenizer(dir: &Path) -> Result<Tokenizer> {
+        let index = read_index(&dir.join(INDEX_NAME))?;
+        let path = dir.join(TOKENIZER_NAME);
+        let name = path.display().to_string();
+        let tokenizer = Tokenizer::open(&path).map_err(|source| DataError::Tokenizer { name, source })?;
+        if tokenizer.hash() != index.tokenizer_hash {
+            let (expected, found) = (tokenizer.hash().to_owned(), index.tokenizer_hash);
+            return Err(DataError::WrongTokenizer {
+                path: dir.to_owned(),
+                expected,
+                found,
+            });
+        }
+        Ok(tokenizer)
+    }
+
+    /// Makes sure that the ids were made with `tokenizer`; `path` is the folder that the error names.
+    ///
+    /// # Errors
+    /// [`DataError::WrongTokenizer`].
+    pub fn expect_tokenizer(&self, tokenizer: &Tokenizer, path: &Path) -> Result<()> {
+        if tokenizer.hash() == self.tokenizer_hash {
+            return Ok(());
+        }
+        Err(DataError::WrongTokenizer {
+            path: path.to_owned(),
+            expected: tokenizer.hash().to_owned(),
+            found: self.tokenizer_hash.clone(),
+        })
+    }
+}
+
+fn empty_storage(vocab_size: usize) -> Storage {
+    if vocab_size <= MAX_NARROW_VOCABULARY {
+        Storage::Narrow(Vec::new())
+    } else {
+        Storage::Wide(Vec::new())
+    }
+}
+
+struct MemorySink {
+    train: Storage,
+    validation: Storage,
+}
+
+impl Sink for MemorySink {
+    fn push(&mut self, part: Part, ids: &[u32], _text_bytes: u64) -> Result<()> {
+        let storage = match part {
+            Part::Train => &mut self.train,
+            Part::Validation => &mut self.validation,
+        };
+        match storage {
+            Storage::Narrow(stored) => stored.extend(ids.iter().map(|&id| id as u16)),
+            Storage::Wide(stored) => stored.extend_from_slice(ids),
+            Storage::Shards(_) => unreachable!("a memory sink starts with storage in memory"),
+        }
+        Ok(())
+    }
+}
+
+fn read_index(path: &Path) -> Result<Index> {
+    let bad = |detail: String| DataError::Index {
+        path: path.to_owned(),
+        detail,
+    };
+    let json = taal_store::read_text(path, MAX_INDEX_BYTES)?;
+    let index: Index =
+        serde_json::from_str(&json).map_err(|error| bad(format!("is not an index of token shards ({error})")))?;
+    if index.format != INDEX_FORMAT || index.version != INDEX_VERSION {
+        let (format, version) = (&index.format, index.version);
+        return Err(bad(format!(
+            "is `{format}` version {version}, expected `{INDEX_FORMAT}` version {INDEX_VERSION}"
+        )));
+    }
+    let checksum = index
+        .checksum()
+        .map_err(|error| bad(format!("cannot be checked ({error})")))?;
+    if checksum != index.blake3 {
+        return Err(bad("was damaged or edited: its checksum does not match".to_owned()));
+    }
+    Ok(index)
+}
+
+fn open_shards(dir: &Path, index_path: &Path, index: &Index, entries: &[ShardEntry]) -> Result<Storage> {
+    let mut run = ShardRun::default();
+    for entry in entries {
+        let shard = Shard::open(&RelPath::parse(&entry.file)?.join(dir), Some(&index.tokenizer_hash))?;
+        let is_as_listed = shard.tokens() == entry.tokens
+            && shard.text_bytes() == entry.text_bytes
+            && shard.origin().vocab_size == index.vocab_size;
+        if !is_as_listed {
+            let detail = format!("lists {} with other numbers than its header has", entry.file);
+            return Err(DataError::Index {
+                path: index_path.to_owned(),
+                detail,
+            });
+        }
+        shard.verify()?;
+        run.push(shard);
+    }
+    Ok(Storage::Shards(run))
+}

@@ -1,0 +1,172 @@
+//! What can go wrong between a text and a batch, each as one sentence with a way out.
+
+use std::path::PathBuf;
+
+use taal_store::ErrorKind;
+use thiserror::Error;
+
+/// The result of this crate's functions.
+pub type Result<T> = std::result::Result<T, DataError>;
+
+/// An input, a folder of shards or a plan that cannot be used.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum DataError {
+    /// A file that is missing, or that could not be read, written or mapped.
+    #[error(transparent)]
+    Store(#[from] taal_store::Error),
+    /// The tokenizer refused a piece of an input.
+    #[error("{name}: {source}")]
+    Tokenizer {
+        /// The input, as it was named.
+        name: String,
+        /// What the tokenizer said.
+        source: taal_tokenizer::Error,
+    },
+    /// No inputs were given at all.
+    #[error("no input was given: name at least one text file or a folder with .txt, .md or .jsonl files")]
+    NoInput,
+    /// A folder holds nothing that can be read as text.
+    #[error("{path} holds no .txt, .md or .jsonl file, not in its subfolders either: name a folder with text files")]
+    NoTextFiles {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A text without a single character.
+    #[error("{name} is empty: there is nothing to learn from it; remove it from the inputs or fill it")]
+    Empty {
+        /// The input, as it was named.
+        name: String,
+    },
+    /// A text too short to give both splits a share.
+    #[error(
+        "{name} has {length} {unit}(s), too few for a training and a validation part: add text, or give it no \
+         validation split (validation fraction 0)"
+    )]
+    TooShortToSplit {
+        /// The input, as it was named.
+        name: String,
+        /// Its length in `unit`.
+        length: u64,
+        /// What is counted: characters of a text, documents or examples of a JSONL file.
+        unit: &'static str,
+    },
+    /// A text that is not UTF-8.
+    #[error("{name} is not UTF-8 at byte {offset}: save it as UTF-8 (for example `iconv -f LATIN1 -t UTF-8`)")]
+    NotUtf8 {
+        /// The input, as it was named.
+        name: String,
+        /// The first byte, counted from 0, that does not belong to a UTF-8 character.
+        offset: u64,
+    },
+    /// A text with a NUL byte, which no text has.
+    #[error("{name} is a binary file (byte {offset} is NUL): give plain text")]
+    Binary {
+        /// The input, as it was named.
+        name: String,
+        /// The position of the NUL byte, counted from 0.
+        offset: u64,
+    },
+    /// A file that changed between its two readings.
+    #[error("{path} changed while it was read: leave it alone until the work is done, then start again")]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A line of a JSONL file that cannot be used.
+    #[error("{name}, line {line}: {detail}")]
+    Line {
+        /// The input, as it was named.
+        name: String,
+        /// The line, counted from 1.
+        line: u64,
+        /// What was expected, what was found, and what to do.
+        detail: String,
+    },
+    /// A setting outside its range.
+    #[error("{key}: {detail}")]
+    Setting {
+        /// The setting.
+        key: &'static str,
+        /// What was expected and what was given.
+        detail: String,
+    },
+    /// A source shorter than one window.
+    #[error(
+        "{name} has {tokens} token(s), but a block of {block_size} needs at least {needed}: add text or make \
+         train.block_size smaller"
+    )]
+    TooShort {
+        /// The source, as it was named.
+        name: String,
+        /// Its length in tokens.
+        tokens: u64,
+        /// The length of a row, in tokens.
+        block_size: usize,
+        /// The least number of tokens, `block_size + 1`: the last target follows the last input.
+        needed: u64,
+    },
+    /// A token shard that is damaged, cut off or something else altogether.
+    #[error("{path} {detail}; build the shards again with `taal data build`")]
+    Shard {
+        /// The shard.
+        path: PathBuf,
+        /// What is wrong, and at which byte or block.
+        detail: String,
+    },
+    /// A folder of shards whose index is damaged or disagrees with its files.
+    #[error("{path} {detail}; build the shards again with `taal data build`")]
+    Index {
+        /// The index file.
+        path: PathBuf,
+        /// What is wrong.
+        detail: String,
+    },
+    /// Shards that were made with another tokenizer.
+    #[error(
+        "{path} was made with the tokenizer {found}, not with {expected}: use the tokenizer.json beside the shards, \
+         or build the shards again with yours"
+    )]
+    WrongTokenizer {
+        /// The shard or the folder of shards.
+        path: PathBuf,
+        /// The hash of the tokenizer that was asked for.
+        expected: String,
+        /// The hash of the tokenizer that made the shards.
+        found: String,
+    },
+    /// A tokenizer that gave an id outside its own vocabulary.
+    #[error("{name}: the tokenizer gave id {id}, outside its vocabulary of {vocab_size}: its tokenizer.json is broken")]
+    IdOutsideVocabulary {
+        /// The input, as it was named.
+        name: String,
+        /// The id.
+        id: u32,
+        /// Number of ids in the vocabulary.
+        vocab_size: usize,
+    },
+}
+
+impl DataError {
+    /// The family of the error, from which `taal` takes its exit code.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Store(error) => error.kind(),
+            Self::Tokenizer { source, .. } => source.kind(),
+            Self::NoInput
+            | Self::NoTextFiles { .. }
+            | Self::Empty { .. }
+            | Self::TooShortToSplit { .. }
+            | Self::Setting { .. }
+            | Self::TooShort { .. }
+            | Self::WrongTokenizer { .. } => ErrorKind::Usage,
+            Self::NotUtf8 { .. }
+            | Self::Binary { .. }
+            | Self::Changed { .. }
+            | Self::Line { .. }
+            | Self::Shard { .. }
+            | Self::Index { .. }
+            | Self::IdOutsideVocabulary { .. } => ErrorKind::Corrupt,
+        }
+    }
+}

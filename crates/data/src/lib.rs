@@ -1,0 +1,72 @@
+//! Corpora to memory-mapped token shards to batches whose order is a function of seed and step.
+//!
+//! ```text
+//! texts --build_shards--> folder of shards --Dataset::open--> TokenSource --BatchPlan--> Batch
+//! texts --------Dataset::from_files / from_texts-----------> TokenSource
+//! JSONL --------Conversations::open------------------> ConversationSource --BatchPlan--> Batch
+//! ```
+//!
+//! - **Split.** The last tenth of each file, counted in characters before tokenising, is for validation
+//!   ([`split_text`]).
+//! - **Tokenising** is parallel, and its result does not depend on the number of threads: a long text is cut into chunks
+//!   where the tokenizer itself confirms, on 128 bytes to either side, that the ids stay those of the whole text; first
+//!   before a space between two words, where every pre-tokenizer that knows words has a boundary. For such a tokenizer
+//!   (byte-level BPE, WordPiece, SentencePiece, words, characters) the ids are those of the whole text. A text that offers
+//!   no confirmed place over 32 KiB, or a tokenizer that lets pieces run across spaces, may have one place a 128 KiB where
+//!   they differ: [`BuildReport::inexact_cuts`] counts the unconfirmed ones.
+//! - **Memory.** [`build_shards`] reads files as streams and holds a few chunks a thread; shards are mapped, not read.
+//! - **Order.** A batch is computed from (seed, step, row) alone; nothing has to be saved to resume ([`BatchPlan`]).
+//!   Several files are weighed by their length: their training parts follow one another, with the end-of-text token
+//!   between them where the tokenizer has one, and windows may run across. Each validation part stays alone.
+//! - **Trust.** Shards carry the hash of their tokenizer and a checksum for every MiB; damage is found when they are
+//!   opened, never in the middle of a run. The format is in [`Shard`].
+//!
+//! Left out: downloads, deduplication, streams from a network, formats other than text and JSONL.
+//!
+//! # Example
+//!
+//! ```
+//! use taal_data::{BatchPlan, Dataset, Order, TokenizeOptions};
+//! use taal_tokenizer::{Kind, TrainerConfig};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let text = taal_data::corpus("names").expect("an embedded corpus").text;
+//! let tokenizer = TrainerConfig::new(Kind::Char, 64).train([text])?;
+//! let dataset = Dataset::from_texts(&tokenizer, &[("names", text)], &TokenizeOptions::default())?;
+//! assert_eq!(dataset.train.len() + dataset.validation[0].len(), 228_145);
+//!
+//! let plan = BatchPlan::new(1337, 4, 16).with_order(Order::Shuffled);
+//! let batch = plan.batch(&dataset.train, 0)?;
+//! assert_eq!(batch.inputs.len(), 4 * 16);
+//! assert_eq!(batch.inputs[1], batch.targets[0]);
+//! assert_eq!(batch, plan.batch(&dataset.train, 0)?); // the same step, the same batch
+//! # Ok(())
+//! # }
+//! ```
+#![forbid(unsafe_code)]
+
+mod batch;
+mod build;
+mod chunk;
+mod conversation;
+mod corpus;
+mod dataset;
+mod error;
+mod input;
+mod random;
+mod shard;
+mod source;
+mod text;
+mod tokenize;
+
+pub use batch::{Batch, BatchPlan, BatchSource, IGNORE_INDEX, Order};
+pub use build::{BuildOptions, BuildReport, DEFAULT_SHARD_TOKENS, InputSummary, build_shards};
+pub use conversation::{ConversationSource, Conversations, conversation_texts, has_conversations};
+pub use corpus::{Corpus, corpora, corpus};
+pub use dataset::Dataset;
+pub use error::{DataError, Result};
+pub use input::text_files;
+pub use shard::{Shard, ShardOrigin, ShardWriter};
+pub use source::TokenSource;
+pub use text::{DEFAULT_VALIDATION_FRACTION, split_text};
+pub use tokenize::{Progress, Separator, TokenizeOptions};

@@ -1,0 +1,465 @@
+//! Inputs to ids: measured first, then streamed, split, encoded in parallel and handed to a sink in order.
+
+use rayon::prelude::*;
+use taal_tokenizer::Tokenizer;
+
+use crate::chunk::{CHUNK_BYTES, Chunk, Chunker};
+use crate::error::{DataError, Result};
+use crate::input::Input;
+use crate::text::{
+    DEFAULT_VALIDATION_FRACTION, Lines, TextReader, byte_of_character, check_fraction, checked_train_share,
+    count_characters, type_name,
+};
+
+/// Chunks a thread is given before the next batch of text is read.
+const CHUNKS_PER_THREAD: usize = 4;
+
+/// A bound on texts waiting to be encoded: files of tiny documents would otherwise wait by the hundred thousand.
+const MAX_WAITING: usize = 4096;
+
+/// What stands between documents that follow one another in the training part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Separator {
+    /// The tokenizer's end-of-text token where it has one, otherwise nothing.
+    #[default]
+    EndOfText,
+    /// This token.
+    Id(u32),
+    /// Nothing.
+    None,
+}
+
+/// How far tokenising is; handed to the progress callback after every group of chunks.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct Progress<'a> {
+    /// The input being read.
+    pub name: &'a str,
+    /// Bytes of text encoded so far, over all inputs.
+    pub bytes_done: u64,
+    /// Bytes of text in all inputs.
+    pub bytes_total: u64,
+    /// Tokens so far, over all inputs.
+    pub tokens: u64,
+}
+
+/// How inputs become tokens.
+#[derive(Clone, Copy)]
+pub struct TokenizeOptions<'a> {
+    /// Share of each input, counted in characters (a text) or documents (JSONL), that is held back from its end.
+    pub validation_fraction: f64,
+    /// What stands between documents.
+    pub separator: Separator,
+    /// Threads that encode; 0 for as many as there are cores. The ids are the same for any number.
+    pub threads: usize,
+    /// Called as the work goes on, always from the calling thread.
+    pub progress: Option<&'a dyn Fn(Progress<'_>)>,
+}
+
+impl Default for TokenizeOptions<'_> {
+    fn default() -> Self {
+        Self {
+            validation_fraction: DEFAULT_VALIDATION_FRACTION,
+            separator: Separator::EndOfText,
+            threads: 0,
+            progress: None,
+        }
+    }
+}
+
+impl std::fmt::Debug for TokenizeOptions<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TokenizeOptions")
+            .field("validation_fraction", &self.validation_fraction)
+            .field("separator", &self.separator)
+            .field("threads", &self.threads)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Which side of the split a token belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    Train,
+    Validation,
+}
+
+/// Where ids go, in order.
+pub(crate) trait Sink {
+    /// Takes the ids of `text_bytes` bytes of text.
+    fn push(&mut self, part: Part, ids: &[u32], text_bytes: u64) -> Result<()>;
+}
+
+/// What one part of an input came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct PartTotals {
+    pub(crate) tokens: u64,
+    pub(crate) bytes: u64,
+}
+
+/// What one input came to.
+#[derive(Debug, Clone)]
+pub(crate) struct InputTotals {
+    pub(crate) name: String,
+    pub(crate) train: PartTotals,
+    pub(crate) validation: PartTotals,
+}
+
+/// What all inputs came to.
+#[derive(Debug)]
+pub(crate) struct Totals {
+    pub(crate) inputs: Vec<InputTotals>,
+    pub(crate) inexact_cuts: u64,
+}
+
+/// Encodes all inputs into `sink`: the training part of each, one after the other with separators between them, and
+/// the validation part of each by itself.
+///
+/// # Errors
+/// Every error of the inputs, before anything is encoded where a first reading can tell.
+pub(crate) fn tokenize(
+    tokenizer: &Tokenizer,
+    inputs: &[Input<'_>],
+    options: &TokenizeOptions<'_>,
+    sink: &mut dyn Sink,
+) -> Result<Totals> {
+    check_fraction(options.validation_fraction)?;
+    if inputs.is_empty() {
+        return Err(DataError::NoInput);
+    }
+    let separator = match options.separator {
+        Separator::EndOfText => tokenizer.eos_id(),
+        Separator::Id(id) if (id as usize) < tokenizer.vocab_size() => Some(id),
+        Separator::Id(id) => {
+            let detail = format!(
+                "expected an id below the vocabulary size {}, got {id}",
+                tokenizer.vocab_size()
+            );
+            return Err(DataError::Setting {
+                key: "data.separator",
+                detail,
+            });
+        }
+        Separator::None => None,
+    };
+    let measures = inputs
+        .iter()
+        .map(|input| measure(input, options))
+        .collect::<Result<Vec<_>>>()?;
+    let pool = thread_pool(options.threads)?;
+    let mut run = Run {
+        tokenizer,
+        vocab_size: tokenizer.vocab_size(),
+        separator,
+        pool: &pool,
+        options,
+        sink,
+        waiting: Vec::new(),
+        waiting_bytes: 0,
+        bytes_done: 0,
+        bytes_total: measures.iter().map(|measure| measure.bytes).sum(),
+        tokens: 0,
+        inexact_cuts: 0,
+        totals: None,
+    };
+    let mut totals = Vec::with_capacity(inputs.len());
+    for (input, measure) in inputs.iter().zip(&measures) {
+        totals.push(run.input(input, measure, totals.is_empty())?);
+    }
+    Ok(Totals {
+        inputs: totals,
+        inexact_cuts: run.inexact_cuts,
+    })
+}
+
+fn thread_pool(threads: usize) -> Result<rayon::ThreadPool> {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build()
+        .map_err(|error| DataError::Setting {
+            key: "threads",
+            detail: format!("{threads} threads could not be started ({error}): ask for fewer"),
+        })
+}
+
+/// What the first reading of an input found.
+#[derive(Debug, PartialEq, Eq)]
+struct Measure {
+    /// Bytes of text: without byte order mark and, in JSONL, without JSON.
+    bytes: u64,
+    /// Characters of a text, documents of a JSONL file.
+    units: u64,
+    /// How many of the units, from the first, are for training.
+    train_units: u64,
+}
+
+/// Reads an input once, so that the second reading knows where to split and every fault of encoding is reported
+/// before work is spent.
+fn measure(input: &Input<'_>, options: &TokenizeOptions<'_>) -> Result<Measure> {
+    let (mut bytes, mut units) = (0, 0);
+    if input.is_jsonl() {
+        let mut lines = Lines::open(input)?;
+        while let Some((_, text)) = next_document(&mut lines)? {
+            bytes += text.len() as u64;
+            units += 1;
+        }
+    } else {
+        let mut reader = TextReader::open(input)?;
+        let mut text = String::new();
+        while reader.read_into(&mut text)? {
+            bytes += text.len() as u64;
+            units += count_characters(text.as_bytes());
+            text.clear();
+        }
+    }
+    if units == 0 {
+        return Err(DataError::Empty {
+            name: input.name.clone(),
+        });
+    }
+    let unit = if input.is_jsonl() { "document" } else { "character" };
+    let train_units = checked_train_share(&input.name, units, unit, options.validation_fraction)?;
+    Ok(Measure {
+        bytes,
+        units,
+        train_units,
+    })
+}
+
+/// The number of the next line and its `text`.
+fn next_document(lines: &mut Lines<'_>) -> Result<Option<(u64, String)>> {
+    let Some((line, mut object)) = lines.next_object()? else {
+        return Ok(None);
+    };
+    match object.remove("text") {
+        Some(serde_json::Value::String(text)) if text.is_empty() => {
+            Err(lines.bad("key `text` is empty: leave the line out".to_owned()))
+        }
+        Some(serde_json::Value::String(text)) => Ok(Some((line, text))),
+        Some(other) => Err(lines.bad(format!("key `text`: expected a string, found {}", type_name(&other)))),
+        None if object.contains_key("completion") => Err(lines.bad(
+            "found `completion` where plain text needs `text`: a file of conversations is not made into shards, name \
+             it in a recipe's data.files"
+                .to_owned(),
+        )),
+        None => Err(lines.bad("key `text` is missing: each line needs {\"text\": \"...\"}".to_owned())),
+    }
+}
+
+/// Where the next chunk belongs.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    part: Part,
+    /// Line of a JSONL file, for errors.
+    line: Option<u64>,
+    /// A separator goes before the chunk: it begins a document that is not the first.
+    follows_document: bool,
+}
+
+struct Waiting {
+    place: Place,
+    chunk: Chunk,
+}
+
+/// The state of one pass over all inputs.
+struct Run<'r> {
+    tokenizer: &'r Tokenizer,
+    vocab_size: usize,
+    separator: Option<u32>,
+    pool: &'r rayon::ThreadPool,
+    options: &'r TokenizeOptions<'r>,
+    sink: &'r mut dyn Sink,
+    waiting: Vec<Waiting>,
+    waiting_bytes: usize,
+    bytes_done: u64,
+    bytes_total: u64,
+    tokens: u64,
+    inexact_cuts: u64,
+    /// Of the input being read.
+    totals: Option<InputTotals>,
+}
+
+impl Run<'_> {
+    fn input(&mut self, input: &Input<'_>, measure: &Measure, is_first: bool) -> Result<InputTotals> {
+        self.totals = Some(InputTotals {
+            name: input.name.clone(),
+            train: PartTotals::default(),
+            validation: PartTotals::default(),
+        });
+        let found = if input.is_jsonl() {
+            self.documents(input, measure, is_first)?
+        } else {
+            self.text(input, measure, is_first)?
+        };
+        self.flush(&input.name)?;
+        // Only a file can differ: a string in memory is borrowed while we read it.
+        if found != *measure {
+            return Err(DataError::Changed { path: input.path() });
+        }
+        self.totals
+            .take()
+            .ok_or_else(|| DataError::Changed { path: input.path() })
+    }
+
+    /// One text: the first `train_units` characters are for training.
+    fn text(&mut self, input: &Input<'_>, measure: &Measure, is_first: bool) -> Result<Measure> {
+        let mut found = Measure {
+            bytes: 0,
+            units: 0,
+            train_units: measure.train_units,
+        };
+        let mut reader = TextReader::open(input)?;
+        let mut chunker = Chunker::new(self.tokenizer);
+        let mut place = Place {
+            part: Part::Train,
+            line: None,
+            follows_document: !is_first,
+        };
+        let mut text = String::new();
+        while reader.read_into(&mut text)? {
+            let characters = count_characters(text.as_bytes());
+            let mut rest = text.as_str();
+            let train_left = measure.train_units.saturating_sub(found.units);
+            if place.part == Part::Train && characters >= train_left {
+                let (train, validation) = rest.split_at(byte_of_character(rest, train_left));
+                chunker.push(train);
+                self.chunks(&input.name, &mut chunker, &mut place)?;
+                self.last_chunk(&input.name, &mut chunker, &place)?;
+                place = Place {
+                    part: Part::Validation,
+                    line: None,
+                    follows_document: false,
+                };
+                rest = validation;
+            }
+            chunker.push(rest);
+            self.chunks(&input.name, &mut chunker, &mut place)?;
+            found.bytes += text.len() as u64;
+            found.units += characters;
+            text.clear();
+        }
+        self.last_chunk(&input.name, &mut chunker, &place)?;
+        Ok(found)
+    }
+
+    /// Many texts: the first `train_units` documents are for training.
+    fn documents(&mut self, input: &Input<'_>, measure: &Measure, is_first: bool) -> Result<Measure> {
+        let mut found = Measure {
+            bytes: 0,
+            units: 0,
+            train_units: measure.train_units,
+        };
+        let mut lines = Lines::open(input)?;
+        while let Some((line, text)) = next_document(&mut lines)? {
+            let is_train = found.units < measure.train_units;
+            let part = if is_train { Part::Train } else { Part::Validation };
+            let starts_part = if is_train {
+                is_first && found.units == 0
+            } else {
+                found.units == measure.train_units
+            };
+            let mut place = Place {
+                part,
+                line: Some(line),
+                follows_document: !starts_part,
+            };
+            let mut chunker = Chunker::new(self.tokenizer);
+            chunker.push(&text);
+            self.chunks(&input.name, &mut chunker, &mut place)?;
+            self.last_chunk(&input.name, &mut chunker, &place)?;
+            found.bytes += text.len() as u64;
+            found.units += 1;
+        }
+        Ok(found)
+    }
+
+    /// Queues the complete chunks; the first of a document takes `follows_document` with it.
+    fn chunks(&mut self, name: &str, chunker: &mut Chunker<'_, Tokenizer>, place: &mut Place) -> Result<()> {
+        while let Some(chunk) = chunker.next() {
+            self.queue(name, Waiting { place: *place, chunk })?;
+            place.follows_document = false;
+        }
+        Ok(())
+    }
+
+    fn last_chunk(&mut self, name: &str, chunker: &mut Chunker<'_, Tokenizer>, place: &Place) -> Result<()> {
+        match chunker.finish() {
+            Some(chunk) => self.queue(name, Waiting { place: *place, chunk }),
+            None => Ok(()),
+        }
+    }
+
+    fn queue(&mut self, name: &str, waiting: Waiting) -> Result<()> {
+        self.waiting_bytes += waiting.chunk.text.len();
+        self.waiting.push(waiting);
+        let group_bytes = self.pool.current_num_threads() * CHUNKS_PER_THREAD * CHUNK_BYTES;
+        if self.waiting_bytes >= group_bytes || self.waiting.len() >= MAX_WAITING {
+            self.flush(name)?;
+        }
+        Ok(())
+    }
+
+    /// Encodes what is waiting and hands it on in order. The first failing chunk in the order of the text decides the
+    /// error, whichever thread met its own first.
+    fn flush(&mut self, name: &str) -> Result<()> {
+        let waiting = std::mem::take(&mut self.waiting);
+        self.waiting_bytes = 0;
+        let tokenizer = self.tokenizer;
+        let encoded: Vec<_> = self.pool.install(|| {
+            waiting
+                .par_iter()
+                .map(|waiting| waiting.chunk.encode(tokenizer))
+                .collect()
+        });
+        for (waiting, result) in waiting.iter().zip(encoded) {
+            let (ids, is_exact) = result.map_err(|source| match waiting.place.line {
+                Some(line) => tokenizer_error(&format!("{name}, line {line}"), source),
+                None => tokenizer_error(name, source),
+            })?;
+            self.inexact_cuts += u64::from(!is_exact);
+            if let Some(&id) = ids.iter().find(|&&id| id as usize >= self.vocab_size) {
+                return Err(DataError::IdOutsideVocabulary {
+                    name: name.to_owned(),
+                    id,
+                    vocab_size: self.vocab_size,
+                });
+            }
+            if let (true, Some(separator)) = (waiting.place.follows_document, self.separator) {
+                self.hand_on(waiting.place.part, &[separator], 0)?;
+            }
+            self.hand_on(waiting.place.part, &ids, waiting.chunk.text.len() as u64)?;
+        }
+        if let Some(progress) = self.options.progress {
+            let (bytes_done, bytes_total, tokens) = (self.bytes_done, self.bytes_total, self.tokens);
+            progress(Progress {
+                name,
+                bytes_done,
+                bytes_total,
+                tokens,
+            });
+        }
+        Ok(())
+    }
+
+    fn hand_on(&mut self, part: Part, ids: &[u32], bytes: u64) -> Result<()> {
+        self.sink.push(part, ids, bytes)?;
+        self.bytes_done += bytes;
+        self.tokens += ids.len() as u64;
+        if let Some(totals) = &mut self.totals {
+            let of_part = match part {
+                Part::Train => &mut totals.train,
+                Part::Validation => &mut totals.validation,
+            };
+            of_part.tokens += ids.len() as u64;
+            of_part.bytes += bytes;
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn tokenizer_error(name: &str, source: taal_tokenizer::Error) -> DataError {
+    DataError::Tokenizer {
+        name: name.to_owned(),
+        source,
+    }
+}

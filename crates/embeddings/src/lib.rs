@@ -1,0 +1,36 @@
+//! Token embeddings and positions on Burn: learned, sinusoidal, rotary and ALiBi.
+//!
+//! [`TokenEmbedding`] turns token ids into vectors and, tied, hidden states back into logits. A transformer sees
+//! a set of vectors unless it is told their order; [`Position`] names the ways that are offered here:
+//! [`LearnedPositions`] and [`sinusoidal`] are added to the vectors, [`Rotary`] turns queries and keys,
+//! [`alibi_bias`] is added to the attention scores.
+//!
+//! Left out: everything that mixes positions with each other (that is attention).
+//!
+//! ```
+//! use burn::tensor::{Device, Int, Tensor};
+//! use taal_embeddings::TokenEmbeddingConfig;
+//!
+//! let device = Device::flex();
+//! let embedding = TokenEmbeddingConfig { vocab_size: 10, d_model: 4 }.init(&device);
+//! let ids = Tensor::<2, Int>::from_ints([[3, 1, 4]], &device); // [batch, seq]
+//! let hidden = embedding.forward(ids); // [batch, seq, d_model]
+//! assert_eq!(hidden.dims(), [1, 3, 4]);
+//! assert_eq!(embedding.logits(hidden).dims(), [1, 3, 10]);
+//! ```
+
+mod alibi;
+mod error;
+mod learned;
+mod position;
+mod rotary;
+mod sinusoidal;
+mod token;
+
+pub use alibi::{alibi_bias, alibi_slopes};
+pub use error::EmbeddingError;
+pub use learned::{LearnedPositions, LearnedPositionsConfig};
+pub use position::Position;
+pub use rotary::Rotary;
+pub use sinusoidal::sinusoidal;
+pub use token::{TokenEmbedding, TokenEmbeddingConfig};

@@ -1,0 +1,56 @@
+//! The table from token ids to vectors, and back to logits when it is tied.
+
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Int, Tensor, module};
+use taal_kernels::{normal_param, random};
+
+/// The standard deviation of fresh weights, as in GPT-2 and BERT.
+pub(crate) const INIT_STD: f64 = 0.02;
+
+/// The size of a [`TokenEmbedding`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenEmbeddingConfig {
+    /// How many token ids there are.
+    pub vocab_size: usize,
+    /// The width of a vector.
+    pub d_model: usize,
+}
+
+impl TokenEmbeddingConfig {
+    /// A fresh table, normal with standard deviation 0.02. The numbers are always the same ones; a model that
+    /// wants them to depend on its seed replaces them. They are drawn when first used, so that loading a
+    /// checkpoint draws none.
+    pub fn init(&self, device: &Device) -> TokenEmbedding {
+        let key = random::key(0, 0, "token embedding");
+        TokenEmbedding {
+            weight: normal_param([self.vocab_size, self.d_model], INIT_STD, key, device),
+        }
+    }
+}
+
+/// One trained vector a token id.
+#[derive(Module, Debug)]
+pub struct TokenEmbedding {
+    /// `[vocab_size, d_model]`.
+    pub weight: Param<Tensor<2>>,
+}
+
+impl TokenEmbedding {
+    /// The vectors of the ids.
+    ///
+    /// # Shapes
+    ///
+    /// - `ids`: `[batch, seq]`, each in `0..vocab_size`; result: `[batch, seq, d_model]`.
+    pub fn forward(&self, ids: Tensor<2, Int>) -> Tensor<3> {
+        module::embedding(self.weight.val(), ids)
+    }
+
+    /// The tied output layer (Press and Wolf, 2016): how well each token's vector fits each hidden state.
+    ///
+    /// # Shapes
+    ///
+    /// - `hidden`: `[.., d_model]`; result: `[.., vocab_size]`.
+    pub fn logits<const D: usize>(&self, hidden: Tensor<D>) -> Tensor<D> {
+        module::linear(hidden, self.weight.val().transpose(), None)
+    }
+}

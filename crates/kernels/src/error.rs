@@ -1,0 +1,43 @@
+//! What can go wrong when a device is asked for.
+
+/// An error of this crate; all of them are the caller's choice of a device.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KernelError {
+    /// The text names no device.
+    #[error("unknown device {given:?}: expected flex, ndarray, wgpu or wgpu:N (N counts adapters from 0)")]
+    UnknownDevice {
+        /// What was typed.
+        given: String,
+    },
+    /// The device exists but this program was built without it.
+    #[error(
+        "device {device:?} is not compiled into this program (feature {feature:?} is off); \
+         build it in with `cargo xtask train --device {device}`, or with `cargo build -p taal-cli --features {feature}`"
+    )]
+    NotCompiled {
+        /// The device asked for, as typed after `--device`.
+        device: String,
+        /// The Cargo feature that brings it.
+        feature: &'static str,
+    },
+    /// The backend is there, the numbered adapter is not.
+    #[error(
+        "device {device:?} does not exist: this machine has {found} such adapter(s), numbered from 0; use a lower number, or --device flex"
+    )]
+    NoSuchAdapter {
+        /// The device asked for, as typed after `--device`.
+        device: String,
+        /// How many adapters the backend found.
+        found: usize,
+    },
+}
+
+impl KernelError {
+    /// Whether the fault lies in what was asked for (exit code 2 of `taal`). True of every error here;
+    /// a method, so that callers need no change when another kind joins.
+    pub fn is_usage(&self) -> bool {
+        match self {
+            Self::UnknownDevice { .. } | Self::NotCompiled { .. } | Self::NoSuchAdapter { .. } => true,
+        }
+    }
+}

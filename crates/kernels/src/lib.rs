@@ -1,0 +1,44 @@
+//! Devices, losses and tensor operations on Burn for training and running language models.
+//!
+//! This is the layer that the rest of Taal computes with: which device runs ([`DeviceSpec`]), how a loss is
+//! measured ([`cross_entropy`]), norms, activations and [`softmax`] as functions, and randomness that is a
+//! function of a key ([`random`], [`dropout`]) instead of a generator's state. Every operation here is composed
+//! of Burn's own, so it runs and differentiates on every device; what a device computes faster in one fused
+//! operation changes behind these functions, never their meaning.
+//!
+//! It leaves out everything that knows a model: embeddings, attention and layers are crates of their own.
+//!
+//! ```
+//! use burn::tensor::{Int, Tensor};
+//! use taal_kernels::{DeviceSpec, IGNORE_INDEX, cross_entropy};
+//!
+//! let device = "flex".parse::<DeviceSpec>()?.open()?;
+//! let logits = Tensor::<2>::zeros([2, 4], &device); // [n, vocab]: four tokens, all equally likely
+//! let targets = Tensor::<1, Int>::from_ints([3, IGNORE_INDEX], &device);
+//! let loss: f32 = cross_entropy(logits, targets, IGNORE_INDEX).into_scalar();
+//! assert!((loss - 4.0_f32.ln()).abs() < 1e-6);
+//! # Ok::<(), taal_kernels::KernelError>(())
+//! ```
+
+mod activation;
+mod device;
+mod dropout;
+mod error;
+mod loss;
+mod norm;
+mod param;
+mod peak;
+pub mod random;
+mod reduce;
+mod softmax;
+
+pub use activation::{gelu, gelu_tanh, relu_squared, silu};
+pub use device::{DeviceInfo, DeviceSpec, available};
+pub use dropout::{dropout, dropout_mask};
+pub use error::KernelError;
+pub use loss::{IGNORE_INDEX, cross_entropy, cross_entropy_smoothed, negative_log_likelihood};
+pub use norm::{layer_norm, rms_norm};
+pub use param::{constant_param, normal_param};
+pub use peak::measured_peak_flops_per_s;
+pub use reduce::sum_of_squares;
+pub use softmax::{masked_exp, softmax};

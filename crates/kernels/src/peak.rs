@@ -1,0 +1,69 @@
+//! The machine's measured peak, against which utilisation is stated.
+
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+/// Side of the square matrices: large enough that packing and thread start-up vanish.
+const SIDE: usize = 2048;
+
+/// How long to keep measuring.
+const BUDGET: Duration = Duration::from_millis(500);
+
+/// Floating-point operations a second of a single-precision matrix product over all cores: the denominator of
+/// model FLOPs utilisation on a CPU.
+///
+/// Measured once a process, in about half a second, as the best of several products with the `gemm` crate, which
+/// is what flex multiplies with. Measure while nothing else runs.
+pub fn measured_peak_flops_per_s() -> f64 {
+    static PEAK: OnceLock<f64> = OnceLock::new();
+    *PEAK.get_or_init(measure)
+}
+
+fn measure() -> f64 {
+    let lhs = vec![1.0_f32; SIDE * SIDE];
+    let rhs = vec![1.0_f32; SIDE * SIDE];
+    let mut product = vec![0.0_f32; SIDE * SIDE];
+    let mut best = Duration::MAX;
+    let begin = Instant::now();
+    // The first product also faults in the pages, so there are at least two.
+    for run in 0.. {
+        let start = Instant::now();
+        multiply(&lhs, &rhs, &mut product);
+        best = best.min(start.elapsed());
+        if run > 0 && begin.elapsed() > BUDGET {
+            break;
+        }
+    }
+    std::hint::black_box(&product);
+    2.0 * (SIDE as f64).powi(3) / best.as_secs_f64()
+}
+
+fn multiply(lhs: &[f32], rhs: &[f32], product: &mut [f32]) {
+    let side = SIDE as isize;
+    assert!(lhs.len() == SIDE * SIDE && rhs.len() == SIDE * SIDE && product.len() == SIDE * SIDE);
+    // SAFETY: the three slices hold SIDE x SIDE numbers, row-major (column stride 1, row stride SIDE), and the
+    // exclusive borrow keeps `product` apart from the operands.
+    unsafe {
+        gemm::gemm(
+            SIDE,
+            SIDE,
+            SIDE,
+            product.as_mut_ptr(),
+            1,
+            side,
+            false,
+            lhs.as_ptr(),
+            1,
+            side,
+            rhs.as_ptr(),
+            1,
+            side,
+            0.0,
+            1.0,
+            false,
+            false,
+            false,
+            gemm::Parallelism::Rayon(0),
+        );
+    }
+}
