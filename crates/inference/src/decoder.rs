@@ -1,0 +1,150 @@
+//! The model as a function from "what was said so far" to "what may come next", with or without a cache.
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use taal_model::{Cache, ForwardOptions, Transformer};
+
+use crate::language_model::{check_causal, check_ids};
+use crate::{InferenceError, Result};
+
+/// Predicts one token after another: first [`prefill`](Self::prefill) computes all positions of the prompt, then
+/// [`decode`](Self::decode) only the new one, since the cache holds the keys and values of the others.
+///
+/// When a token no longer fits the model's context, the last half of the context (`max_seq_len / 2` tokens, the new
+/// one included) is kept and prefilled again. The same holds for a prompt longer than the context. Without a cache
+/// all positions are computed every time, but of the same context, so both ways predict the same.
+///
+/// ```
+/// use burn::tensor::Device;
+/// use taal_inference::Decoder;
+/// use taal_model::TransformerConfig;
+///
+/// let model = TransformerConfig::llama(50, 16, 2, 4, 32).init(42, &Device::flex())?;
+/// let mut decoder = Decoder::new(&model, true)?;
+/// let logits = decoder.prefill(&[1, 2, 3])?;
+/// assert_eq!(logits.len(), 50); // one for each id of the vocabulary
+/// decoder.decode(4)?;
+/// assert_eq!(decoder.context(), [1, 2, 3, 4]);
+/// # Ok::<(), taal_inference::InferenceError>(())
+/// ```
+#[derive(Debug)]
+pub struct Decoder<'a> {
+    model: &'a Transformer,
+    is_cached: bool,
+    cache: Option<Cache>,
+    /// How many positions the cache gets room for at first.
+    expected_len: usize,
+    context: Vec<u32>,
+}
+
+impl<'a> Decoder<'a> {
+    /// A decoder that has seen nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`InferenceError::NotCausal`].
+    pub fn new(model: &'a Transformer, use_cache: bool) -> Result<Self> {
+        check_causal(model, "generating text")?;
+        Ok(Self {
+            model,
+            is_cached: use_cache,
+            cache: None,
+            expected_len: 0,
+            context: Vec::new(),
+        })
+    }
+
+    /// Says how many tokens will come, the prompt included. A cache made for fewer grows, at the price of one more
+    /// prefill.
+    #[must_use]
+    pub fn with_expected_len(mut self, tokens: usize) -> Self {
+        self.expected_len = tokens;
+        self
+    }
+
+    /// The tokens that the last prediction was made from.
+    pub fn context(&self) -> &[u32] {
+        &self.context
+    }
+
+    /// Forgets everything and reads a prompt; returns the logits of the token after it, one for each id of the
+    /// model's vocabulary.
+    ///
+    /// # Errors
+    ///
+    /// [`InferenceError::EmptyPrompt`], [`InferenceError::UnknownId`], [`InferenceError::Device`], or the model's.
+    pub fn prefill(&mut self, prompt: &[u32]) -> Result<Vec<f32>> {
+        check_ids(prompt, self.model.config().vocab_size, "prompt id")?;
+        if prompt.is_empty() {
+            return Err(InferenceError::EmptyPrompt {
+                reason: "there is no token to start from",
+            });
+        }
+        self.forget();
+        self.context = prompt.to_vec();
+        self.predict()
+    }
+
+    /// Reads one more token; returns the logits of the token after it, one for each id of the model's vocabulary.
+    ///
+    /// # Errors
+    ///
+    /// [`InferenceError::UnknownId`], [`InferenceError::Device`], or the model's.
+    pub fn decode(&mut self, id: u32) -> Result<Vec<f32>> {
+        check_ids(&[id], self.model.config().vocab_size, "token id")?;
+        self.context.push(id);
+        self.predict()
+    }
+
+    fn predict(&mut self) -> Result<Vec<f32>> {
+        self.make_room();
+        let known = self.cache.as_ref().map_or(0, Cache::len);
+        let new = self.context.len() - known;
+        let ids = ids_tensor(&self.context[known..], [1, new], &self.model.device());
+        let options = ForwardOptions {
+            cache: self.cache.as_mut(),
+            ..ForwardOptions::default()
+        };
+        let hidden = self.model.forward_with(ids, options)?.hidden; // [1, new, d_model]
+        // The output matrix is the largest of the model, and only the last position is asked for.
+        let last = hidden.narrow(1, new - 1, 1); // [1, 1, d_model]
+        to_host(self.model.logits(last))
+    }
+
+    /// Cuts the context where it is full, and sees to a cache that holds what remains.
+    fn make_room(&mut self) {
+        let limit = self.model.config().max_seq_len;
+        if self.context.len() > limit {
+            self.context.drain(..self.context.len() - (limit / 2).max(1));
+            self.forget();
+        }
+        let (len, capacity) = (self.context.len(), self.cache.as_ref().map_or(0, Cache::capacity));
+        if self.is_cached && len > capacity {
+            let capacity = self.expected_len.max(len).max(2 * capacity).min(limit);
+            self.cache = Some(self.model.new_cache(1, capacity));
+        }
+    }
+
+    fn forget(&mut self) {
+        if let Some(cache) = &mut self.cache {
+            cache.reset();
+        }
+    }
+}
+
+/// Ids, checked to be below the vocabulary size and so below 2^24, as a tensor.
+pub(crate) fn ids_tensor(ids: &[u32], shape: [usize; 2], device: &Device) -> Tensor<2, Int> {
+    let ids: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
+    Tensor::from_data(TensorData::new(ids, shape), device)
+}
+
+/// The values of a tensor of any float type.
+///
+/// # Errors
+///
+/// [`InferenceError::Device`] where the device did not finish.
+pub(crate) fn to_host<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>> {
+    let data = tensor.try_into_data().map_err(|error| InferenceError::Device {
+        detail: error.to_string(),
+    })?;
+    Ok(data.iter::<f32>().collect())
+}

@@ -1,0 +1,174 @@
+//! What can go wrong when a model generates or scores, each as one sentence with a way out.
+
+use std::path::PathBuf;
+
+use taal_store::ErrorKind;
+
+/// A shorthand for results of this crate.
+pub type Result<T> = std::result::Result<T, InferenceError>;
+
+/// An error of this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InferenceError {
+    /// No model directory where one was named.
+    #[error(
+        "{}: no model here: neither {} nor {} exists; name a model directory, or a run directory that holds one",
+        dir.display(), dir.join("config.json").display(), dir.join("model").join("config.json").display()
+    )]
+    NoModel {
+        /// The directory that was named.
+        dir: PathBuf,
+    },
+    /// A tokenizer that knows ids which the model does not.
+    #[error(
+        "{} has {tokenizer_vocab_size} token ids, but {} has a vocab_size of {model_vocab_size}: \
+         they belong to different models; copy the tokenizer.json that this model was trained with",
+        tokenizer.display(), config.display()
+    )]
+    TokenizerMismatch {
+        /// The tokenizer's file.
+        tokenizer: PathBuf,
+        /// Number of ids of the tokenizer.
+        tokenizer_vocab_size: usize,
+        /// The model's configuration file.
+        config: PathBuf,
+        /// Number of ids of the model.
+        model_vocab_size: usize,
+    },
+    /// A setting outside its range.
+    #[error("{key}: {detail}")]
+    Setting {
+        /// The setting.
+        key: &'static str,
+        /// What was expected and what was given.
+        detail: String,
+    },
+    /// Text was asked for or given, and the model has no tokenizer.
+    #[error(
+        "{purpose} needs a tokenizer, and this model has none: put its tokenizer.json into the model directory, \
+         or give the prompt as token ids"
+    )]
+    NoTokenizer {
+        /// What needs it, as the beginning of a sentence.
+        purpose: &'static str,
+    },
+    /// Nothing to continue.
+    #[error("the prompt is empty and {reason}: give a prompt of at least one token, for example a line break")]
+    EmptyPrompt {
+        /// Why nothing stands in for it.
+        reason: &'static str,
+    },
+    /// A token id that the model does not know.
+    #[error("{what} {id} is not in the model's vocabulary: expected an id from 0 to {}", vocab_size.saturating_sub(1))]
+    UnknownId {
+        /// Where the id stands, as the beginning of a sentence.
+        what: &'static str,
+        /// The id.
+        id: u32,
+        /// Number of ids of the model.
+        vocab_size: usize,
+    },
+    /// A model that sees both sides of a token, where one that predicts the next token is needed.
+    #[error(
+        "{purpose} needs a causal model, and this one is bidirectional (is_causal = false): \
+         use a model that was trained to predict the next token"
+    )]
+    NotCausal {
+        /// What needs it, as the beginning of a sentence.
+        purpose: &'static str,
+    },
+    /// A text too short to score.
+    #[error(
+        "{name} has {tokens} token(s): the first token of a text is not scored, so at least 2 are needed; \
+         give a longer text"
+    )]
+    TooShort {
+        /// The text, as it was named.
+        name: String,
+        /// Its length in tokens.
+        tokens: usize,
+    },
+    /// A text with a NUL byte, which no text has.
+    #[error("{name} is a binary file (byte {offset} is NUL): give plain text")]
+    Binary {
+        /// The file, as it was named.
+        name: String,
+        /// The position of the NUL byte, counted from 0.
+        offset: usize,
+    },
+    /// A tokenizer's complaint about a named text.
+    #[error("{name}: {source}")]
+    Text {
+        /// The text, as it was named.
+        name: String,
+        /// What the tokenizer said.
+        source: taal_tokenizer::Error,
+    },
+    /// The model computed numbers that mean nothing.
+    #[error(
+        "{what} not finite: the model's weights have diverged or are damaged; use an earlier checkpoint, \
+         or train again with a smaller train.lr"
+    )]
+    NotFinite {
+        /// What is not finite, with its verb.
+        what: String,
+    },
+    /// The device gave up.
+    #[error(
+        "the device failed while computing ({detail}); if its memory is full, use a smaller model or --device flex"
+    )]
+    Device {
+        /// What the device said.
+        detail: String,
+    },
+    /// A source of tokens that did not hand out what was asked for.
+    #[error("the source of tokens gave {given} ids for positions {start}..{end}: expected {}", end - start)]
+    Source {
+        /// First position asked for.
+        start: usize,
+        /// The position after the last one asked for.
+        end: usize,
+        /// How many ids came.
+        given: usize,
+    },
+    /// The tokenizer refused.
+    #[error(transparent)]
+    Tokenizer(#[from] taal_tokenizer::Error),
+    /// The model refused, or its files are not what they should be.
+    #[error(transparent)]
+    Model(#[from] taal_model::ModelError),
+    /// Reading failed.
+    #[error(transparent)]
+    Store(#[from] taal_store::Error),
+}
+
+impl InferenceError {
+    pub(crate) fn setting(key: &'static str, detail: impl Into<String>) -> Self {
+        Self::Setting {
+            key,
+            detail: detail.into(),
+        }
+    }
+
+    /// The family of the error, from which `taal` takes its exit code.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NoModel { .. }
+            | Self::Setting { .. }
+            | Self::NoTokenizer { .. }
+            | Self::EmptyPrompt { .. }
+            | Self::UnknownId { .. }
+            | Self::NotCausal { .. }
+            | Self::TooShort { .. }
+            | Self::Source { .. } => ErrorKind::Usage,
+            Self::TokenizerMismatch { .. } | Self::Binary { .. } => ErrorKind::Corrupt,
+            Self::NotFinite { .. } => ErrorKind::Diverged,
+            Self::Device { .. } => ErrorKind::Memory,
+            Self::Text { source, .. } => source.kind(),
+            Self::Tokenizer(error) => error.kind(),
+            Self::Model(error) => error.kind(),
+            Self::Store(error) => error.kind(),
+        }
+    }
+}

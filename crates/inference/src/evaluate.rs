@@ -1,0 +1,117 @@
+//! `taal eval`: how well a model predicts texts.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use taal_metrics::{bits_per_byte, perplexity};
+
+use crate::score::{Score, default_batch_size, score_ids};
+use crate::{InferenceError, LanguageModel, Result};
+
+/// A text and its ids, four bytes each, are held in memory.
+const MAX_TEXT_BYTES: u64 = 1 << 30;
+
+/// How well a model predicts one text.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct TextScore {
+    /// Negative log-likelihood of all tokens but the first, summed, in nats.
+    pub nats: f64,
+    /// Tokens scored: all but the first.
+    pub tokens: u64,
+    /// Length of the whole text.
+    pub bytes: u64,
+}
+
+/// How well a model predicts some texts, in the form that `taal eval --json` prints.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// Mean negative log-likelihood, in nats a token.
+    pub loss: f64,
+    /// `exp(loss)`.
+    pub perplexity: f64,
+    /// Summed negative log-likelihood in bits over all bytes of the texts; comparable between tokenizers.
+    pub bits_per_byte: f64,
+    /// Tokens scored: all but the first of each text.
+    pub tokens: u64,
+    /// Length of all texts.
+    pub bytes: u64,
+}
+
+impl From<TextScore> for Evaluation {
+    fn from(score: TextScore) -> Self {
+        let loss = Score {
+            nats: score.nats,
+            tokens: score.tokens,
+        }
+        .loss();
+        Self {
+            loss,
+            perplexity: perplexity(loss),
+            bits_per_byte: bits_per_byte(score.nats, score.bytes),
+            tokens: score.tokens,
+            bytes: score.bytes,
+        }
+    }
+}
+
+/// Scores one text in non-overlapping windows of the model's context, the short last one included, the first token
+/// unscored. `name` stands for the text in errors. No special tokens are added.
+///
+/// # Errors
+///
+/// [`InferenceError::NoTokenizer`], [`InferenceError::Text`] where the tokenizer refuses,
+/// [`InferenceError::TooShort`], [`InferenceError::NotFinite`], or what [`score_ids`] reports.
+pub fn evaluate_text(lm: &LanguageModel, name: &str, text: &str) -> Result<TextScore> {
+    let tokenizer = lm.tokenizer.as_ref().ok_or(InferenceError::NoTokenizer {
+        purpose: "scoring text",
+    })?;
+    let ids = tokenizer.encode(text).map_err(|source| InferenceError::Text {
+        name: name.to_owned(),
+        source,
+    })?;
+    if ids.len() < 2 {
+        return Err(InferenceError::TooShort {
+            name: name.to_owned(),
+            tokens: ids.len(),
+        });
+    }
+    let score = score_ids(&lm.model, &ids, default_batch_size(lm.model.config().max_seq_len))?;
+    if !score.nats.is_finite() {
+        return Err(InferenceError::NotFinite {
+            what: format!("the model's loss on {name} is {}, which is", score.nats),
+        });
+    }
+    Ok(TextScore {
+        nats: score.nats,
+        tokens: score.tokens,
+        bytes: text.len() as u64,
+    })
+}
+
+/// Scores text files, each alone, and reports on all of them together.
+///
+/// # Errors
+///
+/// The first file that cannot be read ([`InferenceError::Store`]) or is binary ([`InferenceError::Binary`]), and what
+/// [`evaluate_text`] reports of it; no files at all is [`InferenceError::Setting`].
+pub fn evaluate_files(lm: &LanguageModel, paths: &[PathBuf]) -> Result<Evaluation> {
+    if paths.is_empty() {
+        return Err(InferenceError::setting(
+            "text",
+            "expected at least one text file, got none",
+        ));
+    }
+    let mut total = TextScore::default();
+    for path in paths {
+        let name = path.display().to_string();
+        let text = taal_store::read_text(path, MAX_TEXT_BYTES)?;
+        if let Some(offset) = text.find('\0') {
+            return Err(InferenceError::Binary { name, offset });
+        }
+        let score = evaluate_text(lm, &name, &text)?;
+        total.nats += score.nats;
+        total.tokens += score.tokens;
+        total.bytes += score.bytes;
+    }
+    Ok(total.into())
+}

@@ -1,0 +1,49 @@
+//! Generate text with a key/value cache and score text with a language model on Burn.
+//!
+//! A [`LanguageModel`] is a [`Transformer`](taal_model::Transformer) with its tokenizer, opened from a Hugging Face
+//! directory. [`generate`] continues a prompt and streams the words as they come; [`Sampling`] says how each token is
+//! chosen, and [`sample`] does it on a plain slice of logits; [`Decoder`] is the step beneath, prefill and decode, and
+//! [`StopFilter`] finds stop strings in a stream of text.
+//! [`evaluate_files`] measures loss, perplexity and bits per byte of texts, [`score_windows`] those of any source of
+//! token ids.
+//!
+//! All of it is a function of its arguments: token `n` of a generation is drawn with a number that depends on the seed
+//! and `n` alone, with or without a cache, and a score has the same bits every time.
+//!
+//! Left out: many prompts at once, beam search, chat templates, and everything that listens on a network.
+//!
+//! ```
+//! use burn::tensor::Device;
+//! use taal_inference::{FinishReason, GenerateOptions, LanguageModel, Prompt, Sampling, generate};
+//! use taal_model::TransformerConfig;
+//! use taal_tokenizer::{Kind, TrainerConfig};
+//!
+//! let tokenizer = TrainerConfig::new(Kind::Char, 100).train(["a rose is a rose"])?;
+//! let model = TransformerConfig::llama(tokenizer.vocab_size(), 16, 2, 4, 32).init(42, &Device::flex())?;
+//! let lm = LanguageModel::new(model, Some(tokenizer));
+//!
+//! let options = GenerateOptions { max_tokens: 20, sampling: Sampling::greedy(), ..GenerateOptions::default() };
+//! let mut heard = String::new();
+//! let generation = generate(&lm, &Prompt::from("a rose"), &options, &mut |text| heard.push_str(text))?;
+//! assert_eq!(generation.text, Some(heard));
+//! assert_eq!(generation.finish_reason, FinishReason::Length);
+//! # Ok::<(), taal_inference::InferenceError>(())
+//! ```
+
+mod decoder;
+mod error;
+mod evaluate;
+mod generate;
+mod language_model;
+mod sampling;
+mod score;
+mod stop;
+
+pub use decoder::Decoder;
+pub use error::{InferenceError, Result};
+pub use evaluate::{Evaluation, TextScore, evaluate_files, evaluate_text};
+pub use generate::{FinishReason, GenerateOptions, Generation, Prompt, generate};
+pub use language_model::LanguageModel;
+pub use sampling::{Candidate, Sampling, candidates, sample};
+pub use score::{Score, default_batch_size, score_ids, score_windows};
+pub use stop::{Passed, StopFilter};

@@ -1,0 +1,262 @@
+//! Which token comes next: the filters between a model's logits and a drawn token, on plain slices.
+
+use std::cmp::Ordering;
+
+use serde::{Deserialize, Serialize};
+use taal_kernels::random::{Generator, key};
+
+use crate::{InferenceError, Result};
+
+/// A repetition penalty outside this range turns every logit into noise, or overflows.
+const REPETITION_PENALTIES: std::ops::RangeInclusive<f64> = 0.01..=100.0;
+
+/// How the next token is chosen from the logits. The filters work in the order of the fields:
+///
+/// 1. `repetition_penalty` (Keskar et al. 2019, CTRL): the logits of tokens seen before are divided by it where
+///    positive and multiplied by it where negative;
+/// 2. `temperature`: the logits are divided by it. At 0 the rest is skipped and the highest logit wins, of equal ones
+///    the lowest id;
+/// 3. `top_k`: the `k` most probable tokens stay, of equal ones those with the lowest ids;
+/// 4. `top_p` (Holtzman et al. 2020): of those, the smallest set of most probable tokens with a mass of at least `p`
+///    stays, always one or more;
+/// 5. `min_p` (Nguyen et al. 2024): of those, the tokens stay that are at least `min_p` times as probable as the most
+///    probable one.
+///
+/// One token is then drawn from what stays, in proportion to its probability.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sampling {
+    /// In `[0.01, 100]`; 1 is off, more than 1 discourages repetition.
+    pub repetition_penalty: f64,
+    /// 0 or more; 0 is greedy, 1 is the model's own distribution.
+    pub temperature: f64,
+    /// 1 or more.
+    pub top_k: Option<usize>,
+    /// In `(0, 1]`.
+    pub top_p: Option<f64>,
+    /// In `[0, 1]`.
+    pub min_p: Option<f64>,
+    /// Names the draws: token `n` of a generation is a function of `seed`, `n` and the logits.
+    pub seed: u64,
+}
+
+impl Default for Sampling {
+    /// The model's own distribution: temperature 1, no filters, seed 0.
+    fn default() -> Self {
+        Self {
+            repetition_penalty: 1.0,
+            temperature: 1.0,
+            top_k: None,
+            top_p: None,
+            min_p: None,
+            seed: 0,
+        }
+    }
+}
+
+impl Sampling {
+    /// Always the most probable token.
+    pub fn greedy() -> Self {
+        Self {
+            temperature: 0.0,
+            ..Self::default()
+        }
+    }
+
+    /// The key of the draw of new token `position`, counted from 0, as [`sample`] takes it.
+    pub fn draw_key(&self, position: u64) -> u64 {
+        key(self.seed, position, "inference/sample")
+    }
+
+    /// Checks every value.
+    ///
+    /// # Errors
+    ///
+    /// [`InferenceError::Setting`] names the setting, what was expected and what it is.
+    pub fn validate(&self) -> Result<()> {
+        let wrong = |key, expected, given: String| {
+            Err(InferenceError::setting(
+                key,
+                format!("expected {expected}, got {given}"),
+            ))
+        };
+        if !REPETITION_PENALTIES.contains(&self.repetition_penalty) {
+            let expected = "a number from 0.01 to 100 (1 is off)";
+            return wrong("repetition_penalty", expected, self.repetition_penalty.to_string());
+        }
+        if !(self.temperature.is_finite() && self.temperature >= 0.0) {
+            let expected = "0 (always the most probable token) or a positive number";
+            return wrong("temperature", expected, self.temperature.to_string());
+        }
+        if self.top_k == Some(0) {
+            return wrong("top_k", "1 or more; leave it out to keep all tokens", "0".to_owned());
+        }
+        if let Some(top_p) = self.top_p.filter(|p| !(*p > 0.0 && *p <= 1.0)) {
+            return wrong("top_p", "a number above 0 and at most 1", top_p.to_string());
+        }
+        match self.min_p.filter(|p| !(0.0..=1.0).contains(p)) {
+            Some(min_p) => wrong("min_p", "a number from 0 to 1", min_p.to_string()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A token that may come next.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Candidate {
+    /// The token.
+    pub id: u32,
+    /// How probable it is among the tokens that the filters leave.
+    pub probability: f64,
+}
+
+/// Draws the next token from logits, one for each id; `seen` are the ids that the repetition penalty is about.
+/// Equal arguments give equal tokens.
+///
+/// ```
+/// use taal_inference::{Sampling, sample};
+///
+/// let sampling = Sampling { top_k: Some(2), seed: 1337, ..Sampling::default() };
+/// let id = sample(&[0.5, 3.0, -1.0, 2.0], &[], &sampling, sampling.draw_key(0))?;
+/// assert!([1, 3].contains(&id));
+/// assert_eq!(sample(&[0.5, 3.0, -1.0, 2.0], &[], &Sampling::greedy(), 0)?, 1);
+/// # Ok::<(), taal_inference::InferenceError>(())
+/// ```
+///
+/// # Errors
+///
+/// As [`candidates`].
+pub fn sample(logits: &[f32], seen: &[u32], sampling: &Sampling, draw_key: u64) -> Result<u32> {
+    let kept = weigh(logits, seen, sampling)?;
+    let target = Generator::new(draw_key).uniform() * total(&kept);
+    let mut mass = 0.0;
+    let mut last = kept.first().map_or(0, |weighted| weighted.id);
+    for weighted in kept.iter().filter(|weighted| weighted.weight > 0.0) {
+        mass += weighted.weight;
+        // The sum may round to just below the target at the very end, so the last token with any weight stands in.
+        last = weighted.id;
+        if target < mass {
+            break;
+        }
+    }
+    Ok(last)
+}
+
+/// The tokens that the filters leave, by ascending id, with the probabilities that [`sample`] draws them with.
+///
+/// # Errors
+///
+/// [`InferenceError::Setting`] where a setting is outside its range, [`InferenceError::NotFinite`] where a logit is
+/// NaN or infinite (negative infinity forbids a token and is fine) or all tokens are forbidden.
+pub fn candidates(logits: &[f32], seen: &[u32], sampling: &Sampling) -> Result<Vec<Candidate>> {
+    let kept = weigh(logits, seen, sampling)?;
+    let total = total(&kept);
+    Ok(kept
+        .iter()
+        .map(|weighted| Candidate {
+            id: weighted.id,
+            probability: weighted.weight / total,
+        })
+        .collect())
+}
+
+/// A token with its logit and, from the temperature on, its probability up to a common factor.
+#[derive(Debug, Clone, Copy)]
+struct Weighted {
+    id: u32,
+    logit: f64,
+    weight: f64,
+}
+
+/// The most probable first, of equal ones the lowest id.
+fn by_rank(left: &Weighted, right: &Weighted) -> Ordering {
+    right.logit.total_cmp(&left.logit).then(left.id.cmp(&right.id))
+}
+
+fn total(kept: &[Weighted]) -> f64 {
+    kept.iter().map(|weighted| weighted.weight).sum()
+}
+
+/// All filters, in their order. What stays is sorted by id, so that a draw depends on the distribution alone and not
+/// on which of the filters led to it.
+fn weigh(logits: &[f32], seen: &[u32], sampling: &Sampling) -> Result<Vec<Weighted>> {
+    sampling.validate()?;
+    let mut kept = allowed(logits)?;
+    if sampling.repetition_penalty != 1.0 {
+        penalise(&mut kept, seen, sampling.repetition_penalty);
+    }
+    let Some(best) = kept.iter().copied().min_by(by_rank) else {
+        return Err(InferenceError::NotFinite {
+            what: "all logits of the next token are".to_owned(),
+        });
+    };
+    if sampling.temperature == 0.0 {
+        return Ok(vec![Weighted { weight: 1.0, ..best }]);
+    }
+    for weighted in &mut kept {
+        // The best has weight 1, so the sum is at least 1 and nothing overflows.
+        weighted.weight = ((weighted.logit - best.logit) / sampling.temperature).exp();
+    }
+    if let Some(top_k) = sampling.top_k.filter(|top_k| *top_k < kept.len()) {
+        kept.select_nth_unstable_by(top_k, by_rank);
+        kept.truncate(top_k);
+    }
+    if let Some(top_p) = sampling.top_p.filter(|top_p| *top_p < 1.0) {
+        keep_mass(&mut kept, top_p);
+    }
+    if let Some(min_p) = sampling.min_p {
+        kept.retain(|weighted| weighted.weight >= min_p);
+    }
+    kept.sort_unstable_by_key(|weighted| weighted.id);
+    Ok(kept)
+}
+
+/// Every token that is not forbidden by a logit of negative infinity.
+fn allowed(logits: &[f32]) -> Result<Vec<Weighted>> {
+    let mut kept = Vec::with_capacity(logits.len());
+    for (id, &logit) in (0_u32..).zip(logits) {
+        if logit.is_nan() || logit == f32::INFINITY {
+            return Err(InferenceError::NotFinite {
+                what: format!("the logit of token {id} is {logit}, which is"),
+            });
+        }
+        if logit > f32::NEG_INFINITY {
+            // Adding zero makes negative zero positive, so that the two are equals in rank.
+            kept.push(Weighted {
+                id,
+                logit: f64::from(logit) + 0.0,
+                weight: 0.0,
+            });
+        }
+    }
+    Ok(kept)
+}
+
+/// Once for each token, however often it was seen.
+fn penalise(kept: &mut [Weighted], seen: &[u32], penalty: f64) {
+    let mut is_seen = vec![false; kept.last().map_or(0, |last| last.id as usize + 1)];
+    for &id in seen {
+        if let Some(is_seen) = is_seen.get_mut(id as usize) {
+            *is_seen = true;
+        }
+    }
+    for weighted in kept.iter_mut().filter(|weighted| is_seen[weighted.id as usize]) {
+        if weighted.logit > 0.0 {
+            weighted.logit /= penalty;
+        } else {
+            weighted.logit *= penalty;
+        }
+    }
+}
+
+/// Keeps the smallest set of most probable tokens whose mass is at least `share` of all.
+fn keep_mass(kept: &mut Vec<Weighted>, share: f64) {
+    kept.sort_unstable_by(by_rank);
+    let needed = share * total(kept);
+    let mut mass = 0.0;
+    let enough = kept.iter().position(|weighted| {
+        mass += weighted.weight;
+        mass >= needed
+    });
+    kept.truncate(enough.map_or(kept.len(), |last| last + 1));
+}

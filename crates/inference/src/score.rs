@@ -1,0 +1,154 @@
+//! How probable a model finds token ids: the sum behind loss, perplexity and bits per byte.
+
+use std::ops::Range;
+
+use burn::tensor::{Int, Tensor};
+use serde::{Deserialize, Serialize};
+use taal_model::{ForwardOptions, Transformer};
+
+use crate::decoder::{ids_tensor, to_host};
+use crate::language_model::{check_causal, check_ids};
+use crate::{InferenceError, Result};
+
+/// Logits computed at once, 64 MiB of them; a GPT-2 of 50,257 ids would otherwise want 1.6 GB for eight full windows.
+const LOGITS_AT_ONCE: usize = 1 << 24;
+
+/// Work of one forward pass, in tokens, where the caller has no opinion: enough to keep the device busy.
+const TOKENS_AT_ONCE: usize = 4096;
+
+/// The summed negative log-likelihood of some tokens. Scores add up, so that files can be scored alone and reported
+/// together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Score {
+    /// Negative log-likelihood, summed, in nats.
+    pub nats: f64,
+    /// How many tokens it is the sum over.
+    pub tokens: u64,
+}
+
+impl Score {
+    /// Nats a token; NaN where there is none.
+    pub fn loss(&self) -> f64 {
+        self.nats / self.tokens as f64
+    }
+}
+
+impl std::ops::Add for Score {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            nats: self.nats + other.nats,
+            tokens: self.tokens + other.tokens,
+        }
+    }
+}
+
+/// How many windows of a length make a forward pass of a good size.
+pub fn default_batch_size(window: usize) -> usize {
+    (TOKENS_AT_ONCE / window.max(1)).max(1)
+}
+
+/// Scores ids in windows of the model's context, `batch_size` windows at a time; see [`score_windows`].
+///
+/// # Errors
+///
+/// As [`score_windows`].
+pub fn score_ids(model: &Transformer, ids: &[u32], batch_size: usize) -> Result<Score> {
+    let read = |range: Range<usize>| ids[range].to_vec();
+    score_windows(model, ids.len(), model.config().max_seq_len, batch_size, read)
+}
+
+/// Scores a source of `len` ids, of which `read` hands out any range.
+///
+/// Every id but the first is predicted once, from the ids before it in its window. The windows have `window` inputs,
+/// do not overlap, and the last one may be short: window `k` reads ids `k * window ..` and predicts ids
+/// `k * window + 1 ..`. So `len` ids give a score over `len - 1` tokens, and fewer than 2 ids a score over none.
+///
+/// The sum is in f64 and in the order of the ids, so equal arguments give equal bits. Pass a model without autodiff
+/// (`model.valid()`): nothing here needs gradients.
+///
+/// # Errors
+///
+/// [`InferenceError::Setting`] where `window` is not in `1..=max_seq_len` or `batch_size` is 0,
+/// [`InferenceError::NotCausal`], [`InferenceError::UnknownId`], [`InferenceError::Source`] where `read` gives another
+/// number of ids than asked for, [`InferenceError::Device`]. Loss that is not finite is not an error here.
+pub fn score_windows(
+    model: &Transformer,
+    len: usize,
+    window: usize,
+    batch_size: usize,
+    mut read: impl FnMut(Range<usize>) -> Vec<u32>,
+) -> Result<Score> {
+    check_causal(model, "scoring text")?;
+    let limit = model.config().max_seq_len;
+    if window == 0 || window > limit {
+        return Err(InferenceError::setting(
+            "window",
+            format!("expected 1 to {limit} tokens, the model's context, got {window}"),
+        ));
+    }
+    if batch_size == 0 {
+        return Err(InferenceError::setting(
+            "batch_size",
+            "expected at least 1 window at a time, got 0",
+        ));
+    }
+    let scored = len.saturating_sub(1);
+    let mut score = Score {
+        nats: 0.0,
+        tokens: scored as u64,
+    };
+    let mut start = 0;
+    while start < scored {
+        // Full windows go together, as rows of one batch; the short last one goes alone.
+        let left = scored - start;
+        let [rows, width] = if left < window {
+            [1, left]
+        } else {
+            [batch_size.min(left / window), window]
+        };
+        let end = start + rows * width + 1;
+        let ids = read(start..end);
+        if ids.len() != end - start {
+            return Err(InferenceError::Source {
+                start,
+                end,
+                given: ids.len(),
+            });
+        }
+        check_ids(&ids, model.config().vocab_size, "token id")?;
+        score.nats += batch_nats(model, &ids, [rows, width])?;
+        start = end - 1;
+    }
+    Ok(score)
+}
+
+/// The summed loss of one batch: `rows * width` inputs, and as many targets one place further on.
+fn batch_nats(model: &Transformer, ids: &[u32], [rows, width]: [usize; 2]) -> Result<f64> {
+    let n = rows * width;
+    let device = model.device();
+    let inputs = ids_tensor(&ids[..n], [rows, width], &device);
+    let targets = ids_tensor(&ids[1..], [1, n], &device).reshape([n]);
+    let hidden = model.forward_with(inputs, ForwardOptions::default())?.hidden; // [rows, width, d_model]
+    let [_, _, d_model] = hidden.dims();
+    let hidden = hidden.reshape([1, n, d_model]);
+
+    let at_once = (LOGITS_AT_ONCE / model.config().vocab_size).max(1);
+    let mut nats = 0.0;
+    for start in (0..n).step_by(at_once) {
+        let len = at_once.min(n - start);
+        let logits = model.logits(hidden.clone().narrow(1, start, len)).squeeze_dim::<2>(0); // [len, vocab_size]
+        let losses = position_nats(logits, targets.clone().narrow(0, start, len))?;
+        nats += losses.into_iter().map(f64::from).sum::<f64>();
+    }
+    Ok(nats)
+}
+
+/// # Shapes
+///
+/// - logits: `[n, vocab_size]`
+/// - targets: `[n]`
+fn position_nats(logits: Tensor<2>, targets: Tensor<1, Int>) -> Result<Vec<f32>> {
+    to_host(taal_kernels::negative_log_likelihood(logits, targets))
+}

@@ -1,0 +1,16 @@
+//! What the crate promises, on tiny models with drawn weights.
+
+#[path = "inference/decoding.rs"]
+mod decoding;
+#[path = "inference/generation.rs"]
+mod generation;
+#[path = "inference/opening.rs"]
+mod opening;
+#[path = "inference/sampling.rs"]
+mod sampling;
+#[path = "inference/scoring.rs"]
+mod scoring;
+#[path = "inference/stopping.rs"]
+mod stopping;
+#[path = "inference/tiny.rs"]
+mod tiny;
