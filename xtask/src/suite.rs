@@ -10,39 +10,29 @@ use crate::Bench;
 use crate::command::run;
 use crate::workspace::Workspace;
 
+/// The feature with which the suite is built: the comparison of devices runs on both of the CPU's, and one build
+/// of Burn serves the tests and clippy.
+const FEATURES: [&str; 2] = ["--features", "taal-cli/ndarray"];
+
 /// Runs the whole suite, or what the arguments choose.
 ///
-/// The ndarray run comes last: rustdoc prints a summary of its own after the doctests, while a run of one test file ends with the test
+/// Doctests go first: rustdoc prints a summary of its own after them, while everything else ends with the test
 /// runner's closing line, which is what scripts look for.
 pub fn test(workspace: &Workspace, args: &[OsString]) -> Result<()> {
     let (scope, is_whole_suite) = test_scope(args);
-    let mut everything = workspace.cargo();
-    everything.arg("test");
-    if scope == Scope::Workspace {
-        everything.arg("--workspace");
+    if scope == Scope::Named {
+        return run(workspace.cargo().arg("test").args(args));
     }
-    run(everything.args(args))?;
-
+    let all = || {
+        let mut cargo = workspace.cargo();
+        cargo.args(["test", "--workspace"]).args(FEATURES);
+        cargo
+    };
     if !is_whole_suite {
-        return Ok(());
+        return run(all().args(args));
     }
-    if workspace.root().join("crates/cli/tests/ndarray.rs").is_file() {
-        run(workspace
-            .cargo()
-            .args([
-                "test",
-                "--package",
-                "taal-cli",
-                "--features",
-                "ndarray",
-                "--test",
-                "ndarray",
-            ])
-            .args(args))
-    } else {
-        eprintln!("the run on ndarray is left out: there is no crates/cli/tests/ndarray.rs");
-        Ok(())
-    }
+    run(all().arg("--doc").args(args))?;
+    run(all().args(["--lib", "--bins", "--examples", "--tests"]).args(args))
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -124,7 +114,9 @@ pub fn fmt(workspace: &Workspace, is_check: bool) -> Result<()> {
 pub fn clippy(workspace: &Workspace) -> Result<()> {
     run(workspace
         .cargo()
-        .args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+        .args(["clippy", "--workspace", "--all-targets"])
+        .args(FEATURES)
+        .args(["--", "-D", "warnings"]))
 }
 
 pub fn doc(workspace: &Workspace, is_shown: bool) -> Result<()> {
@@ -153,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_looks_in_the_whole_workspace_without_the_second_run() {
+    fn a_filter_looks_in_the_whole_workspace_in_one_run() {
         assert_eq!(scope_of(&["causal"]), (Scope::Workspace, false));
         assert_eq!(scope_of(&["--doc"]), (Scope::Workspace, false));
     }

@@ -1,0 +1,100 @@
+//! What can go wrong with tokenizers, each error with what was expected and a way out.
+
+use std::path::PathBuf;
+
+use taal_store::ErrorKind;
+
+/// A shorthand for results of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// An error of training, opening or applying a tokenizer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file could not be read or written, is too large or is not UTF-8.
+    #[error(transparent)]
+    Store(#[from] taal_store::Error),
+    /// A setting of the trainer is out of range or contradicts another one.
+    #[error("{key}: expected {expected}, got {got}")]
+    Setting {
+        /// The field of [`TrainerConfig`](crate::TrainerConfig), or `kind`.
+        key: &'static str,
+        /// What would have been accepted.
+        expected: String,
+        /// What was given.
+        got: String,
+    },
+    /// There is no text to train on.
+    #[error("{origin} holds no text to train on; expected UTF-8 text with at least one {unit}")]
+    Empty {
+        /// The file or files, or "the text" for text in memory.
+        origin: String,
+        /// What was looked for: a character or a word.
+        unit: &'static str,
+    },
+    /// A file with a NUL byte, which text does not have.
+    #[error("{}: a NUL byte at offset {offset}, so this is a binary file; expected UTF-8 text", path.display())]
+    Binary {
+        /// The file.
+        path: PathBuf,
+        /// Offset of the first NUL byte, in bytes from the start.
+        offset: u64,
+    },
+    /// A tokenizer file that is damaged or is not a `tokenizer.json`.
+    #[error("{origin}: not a usable tokenizer.json: {detail}; expected the file of a Hugging Face fast tokenizer")]
+    Corrupt {
+        /// The file, or "the given bytes".
+        origin: String,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// A tokenizer without an unknown token met something that is not in its vocabulary.
+    #[error(
+        "{what} at character {position} is not in the vocabulary and the tokenizer has no unknown token; \
+         change the text, or train the tokenizer with `unknown = token`"
+    )]
+    Unknown {
+        /// The character with its code point, or the word.
+        what: String,
+        /// Where it starts, in characters from the start of the text.
+        position: usize,
+    },
+    /// An id that no token has.
+    #[error("there is no token {id}: expected ids from 0 to {}", vocab_size.saturating_sub(1))]
+    NoSuchToken {
+        /// The id that was asked for.
+        id: u32,
+        /// How many tokens there are.
+        vocab_size: usize,
+    },
+    /// The tokenizer library refused a text or a list of ids.
+    #[error("the tokenizer cannot {action}: {detail}")]
+    Library {
+        /// The operation, as a verb that fits after "cannot".
+        action: &'static str,
+        /// The library's reason.
+        detail: String,
+    },
+}
+
+impl Error {
+    /// What this error means to the caller of the program.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Store(error) => error.kind(),
+            Self::Setting { .. } | Self::Unknown { .. } | Self::NoSuchToken { .. } => ErrorKind::Usage,
+            Self::Empty { .. } | Self::Binary { .. } | Self::Corrupt { .. } | Self::Library { .. } => {
+                ErrorKind::Corrupt
+            }
+        }
+    }
+
+    /// A [`Error::Setting`] in fewer words.
+    pub(crate) fn setting(key: &'static str, expected: impl Into<String>, got: impl ToString) -> Self {
+        Self::Setting {
+            key,
+            expected: expected.into(),
+            got: got.to_string(),
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Train, save and apply tokenizers: BPE, WordPiece, Unigram, char and word.
+//!
+//! A tokenizer cuts text into tokens of a fixed vocabulary and gives each its id. All kinds are saved as a `tokenizer.json`, which the
+//! Python package `tokenizers` opens and encodes to the same ids with; [`Tokenizer::open`] in turn opens those of published models. The
+//! work of encoding is done by Hugging Face's `tokenizers` crate; this crate adds training in bounded memory with equal bytes for equal
+//! text, checks on files before they are trusted, streaming decoding, and exact char and word tokenizers.
+//!
+//! | [`Kind`] | smallest unit | text outside the vocabulary | `decode(encode(text))` |
+//! |---|---|---|---|
+//! | `Bpe` | byte | none | the text |
+//! | `WordPiece` | character | `[UNK]` or an error | words and punctuation separated by spaces |
+//! | `Unigram` | byte | none | the text |
+//! | `Char` | character | an error or `[UNK]` | the text, if all is known |
+//! | `Word` | word | `[UNK]` or an error | the text, if all is known |
+//!
+//! Decoding leaves special tokens out, so a text that spells one comes back without it.
+//!
+//! It leaves out chat templates, normalisation while training (text is taken as it is, with its case), and the alignment of tokens with
+//! characters.
+//!
+//! # Example
+//!
+//! ```
+//! use taal_tokenizer::{Kind, Tokenizer, TrainerConfig};
+//!
+//! let text = "de kat krabt de krullen van de trap, de kat krabt de krullen";
+//! let trained = TrainerConfig::new(Kind::Bpe, 300).train([text])?;
+//! let opened = Tokenizer::from_json(&trained.to_json())?;
+//! assert_eq!(opened.hash(), trained.hash());
+//!
+//! let ids = opened.encode(text)?;
+//! assert!(ids.len() < text.len() / 2);
+//! assert_eq!(opened.decode(&ids)?, text);
+//! # Ok::<(), taal_tokenizer::Error>(())
+//! ```
+
+mod bytes;
+mod chunks;
+mod compression;
+mod cut;
+mod error;
+mod file;
+mod kind;
+mod open;
+mod patterns;
+mod special;
+mod stream;
+mod tokenizer;
+mod train;
+
+pub use compression::{Compression, compression};
+pub use error::{Error, Result};
+pub use kind::{Kind, Unknown};
+pub use stream::DecodeStream;
+pub use tokenizer::Tokenizer;
+pub use train::{DEFAULT_MEMORY_LIMIT_BYTES, TrainerConfig, TrainingReport};

@@ -1,0 +1,399 @@
+//! A tokenizer that was trained or opened: text to ids and back.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use rayon::prelude::*;
+use serde_json::Value;
+use tokenizers::Tokenizer as Inner;
+use tokenizers::utils::SysRegex;
+
+use crate::bytes::{TokenBytes, own_token_bytes};
+use crate::cut::safe_parts;
+use crate::open::{self, Facts};
+use crate::{DecodeStream, Error, Result, file, patterns, special};
+
+/// Texts longer than this are encoded in parts, which bounds the library's working memory (about 200 bytes a byte of text) and lets
+/// several threads work.
+const PART_BYTES: usize = 64 * 1024;
+
+/// Text to token ids and back, by a `tokenizer.json`.
+///
+/// It opens every fast tokenizer of Hugging Face's and encodes to the same ids as the Python package. Two settings of such files are not
+/// applied, because they would change texts in silence: truncation and padding. BPE dropout is not applied either: encoding is a function
+/// of the text.
+///
+/// # Example
+///
+/// ```
+/// use taal_tokenizer::{Kind, TrainerConfig};
+///
+/// let tokenizer = TrainerConfig::new(Kind::Char, 100).train(["een kat"])?;
+/// let ids = tokenizer.encode("kat")?;
+/// assert_eq!(ids, [3, 1, 5]); // of " aeknt"
+/// assert_eq!(tokenizer.decode(&ids)?, "kat");
+/// assert!(tokenizer.encode("kap").is_err());
+/// # Ok::<(), taal_tokenizer::Error>(())
+/// ```
+pub struct Tokenizer {
+    pub(crate) inner: Inner,
+    json: Vec<u8>,
+    hash: String,
+    tokens: Vec<String>,
+    special: HashSet<u32>,
+    unknown: Option<u32>,
+    /// Contents of the added tokens, which are found before anything else in a text.
+    added: Vec<String>,
+    /// Whether a text may be encoded in parts, see [`crate::cut`].
+    can_cut: bool,
+    /// The ids of a char tokenizer, which needs no library to encode.
+    characters: Option<HashMap<char, u32>>,
+    /// Every token's bytes, where decoding is putting them one after another.
+    pub(crate) bytes: Option<TokenBytes>,
+}
+
+impl fmt::Debug for Tokenizer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut fields = f.debug_struct("Tokenizer");
+        fields
+            .field("vocab_size", &self.vocab_size())
+            .field("hash", &self.hash)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Tokenizer {
+    /// Opens a `tokenizer.json` of at most 64 MiB.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`] when it cannot be read, and [`Error::Corrupt`], with the file's name, when it is damaged, is something else, has
+    /// more than a million tokens, ids with gaps, or merges of tokens that it does not have.
+    pub fn open(path: &Path) -> Result<Self> {
+        let bytes = taal_store::read(path, open::MAX_FILE_BYTES)?;
+        Self::from_bytes(bytes, &path.display().to_string())
+    }
+
+    /// Opens the bytes of a `tokenizer.json`, as [`open`](Self::open) does.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`].
+    pub fn from_json(json: &[u8]) -> Result<Self> {
+        Self::from_bytes(json.to_vec(), "the given bytes")
+    }
+
+    pub(crate) fn from_bytes(json: Vec<u8>, origin: &str) -> Result<Self> {
+        let corrupt = |detail: String| Error::Corrupt {
+            origin: origin.to_owned(),
+            detail,
+        };
+        if json.len() as u64 > open::MAX_FILE_BYTES {
+            return Err(corrupt(format!(
+                "{} bytes, but at most {} are accepted",
+                json.len(),
+                open::MAX_FILE_BYTES
+            )));
+        }
+        let mut value: Value = serde_json::from_slice(&json).map_err(|error| corrupt(error.to_string()))?;
+        let facts = open::check(&value).map_err(corrupt)?;
+        let can_cut = can_cut(&value, &facts);
+        let characters = character_ids(&value, &facts);
+        let bytes = own_token_bytes(&value, &facts.tokens);
+        disable_lossy_settings(&mut value);
+        let inner = load(value).map_err(corrupt)?;
+        for content in &facts.added {
+            let id = inner.token_to_id(content);
+            if id.and_then(|id| facts.tokens.get(id as usize)) != Some(content) {
+                return Err(corrupt(format!(
+                    "the added token {content:?} would get another id than the file says"
+                )));
+            }
+        }
+        Ok(Self {
+            inner,
+            hash: taal_store::blake3_hex(&json),
+            json,
+            tokens: facts.tokens,
+            special: facts.special,
+            unknown: facts.unknown,
+            added: facts.added,
+            can_cut,
+            characters,
+            bytes,
+        })
+    }
+
+    /// The bytes of the `tokenizer.json`: those that were opened, or those that training wrote. Equal training gives equal bytes.
+    pub fn to_json(&self) -> Vec<u8> {
+        self.json.clone()
+    }
+
+    /// Writes the `tokenizer.json`; an old file is replaced in one step.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`] when the disk is full or the path cannot be written.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        Ok(taal_store::write_atomic(path, &self.json)?)
+    }
+
+    /// BLAKE3 of [`to_json`](Self::to_json) in hexadecimal, by which shards and checkpoints know their tokenizer.
+    pub fn hash(&self) -> &str {
+        &self.hash
+    }
+
+    /// The ids of a text, with no token put before or after it.
+    ///
+    /// Special tokens that are spelled out in the text become their ids, as in Python. Long texts are encoded on all threads of the
+    /// current rayon pool where that gives the same ids.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unknown`] for a character or word outside the vocabulary of a tokenizer without unknown token.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        if let Some(characters) = &self.characters
+            && !self.added.iter().any(|token| text.contains(token.as_str()))
+        {
+            return self.encode_characters(text, characters);
+        }
+        if !self.can_cut || text.len() <= PART_BYTES {
+            return self
+                .encode_part(text, false)
+                .map_err(|detail| self.explain(text, detail));
+        }
+        let parts: std::result::Result<Vec<Vec<u32>>, String> = safe_parts(text, PART_BYTES)
+            .par_iter()
+            .map(|part| self.encode_part(part, false))
+            .collect();
+        Ok(parts.map_err(|detail| self.explain(text, detail))?.concat())
+    }
+
+    /// The ids of a text with the special tokens around it that the file asks for, such as `[CLS]` and `[SEP]`.
+    ///
+    /// # Errors
+    ///
+    /// As [`encode`](Self::encode).
+    pub fn encode_with_special(&self, text: &str) -> Result<Vec<u32>> {
+        self.encode_part(text, true)
+            .map_err(|detail| self.explain(text, detail))
+    }
+
+    fn encode_characters(&self, text: &str, ids: &HashMap<char, u32>) -> Result<Vec<u32>> {
+        let mut encoded = Vec::with_capacity(text.len());
+        for (position, character) in text.chars().enumerate() {
+            let id = ids.get(&character).copied().or(self.unknown);
+            encoded.push(id.ok_or_else(|| unknown_character(character, position))?);
+        }
+        Ok(encoded)
+    }
+
+    fn encode_part(&self, text: &str, with_special: bool) -> std::result::Result<Vec<u32>, String> {
+        let encode = || {
+            self.inner
+                .encode_fast(text, with_special)
+                .map(|encoding| encoding.get_ids().to_vec())
+        };
+        guarded(encode)?.map_err(|error| error.to_string())
+    }
+
+    /// Turns the library's refusal to encode into an error that names what is unknown, where that is the cause.
+    fn explain(&self, text: &str, detail: String) -> Error {
+        let unknown = if let Some(characters) = &self.characters {
+            let mut all = text.chars().enumerate();
+            all.find(|(_, character)| !characters.contains_key(character))
+                .map(|(position, character)| unknown_character(character, position))
+        } else {
+            self.first_unknown_word(text)
+        };
+        let action = "encode this text";
+        unknown
+            .filter(|_| self.unknown.is_none())
+            .unwrap_or(Error::Library { action, detail })
+    }
+
+    /// The first word that alone cannot be encoded.
+    fn first_unknown_word(&self, text: &str) -> Option<Error> {
+        let words = SysRegex::new(patterns::WORDS).ok()?;
+        let (start, end) = words
+            .find_iter(text)
+            .find(|&(start, end)| self.encode_part(&text[start..end], false).is_err())?;
+        Some(Error::Unknown {
+            what: format!("the word {:?}", &text[start..end]),
+            position: text[..start].chars().count(),
+        })
+    }
+
+    /// The tokens of ids as the vocabulary spells them, for people to look at; an id without a token becomes `<no token ID>`.
+    pub fn tokens(&self, ids: &[u32]) -> Vec<String> {
+        ids.iter()
+            .map(|&id| self.id_to_token(id).unwrap_or_else(|| format!("<no token {id}>")))
+            .collect()
+    }
+
+    /// The text of ids; special tokens are left out, but for the unknown token, which shows that there was something.
+    ///
+    /// Ids that a model made up may spell bytes that are not UTF-8; these become U+FFFD.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSuchToken`] for an id outside the vocabulary.
+    pub fn decode(&self, ids: &[u32]) -> Result<String> {
+        let mut kept = Vec::with_capacity(ids.len());
+        for &id in ids {
+            self.check_id(id)?;
+            if !self.is_left_out(id) {
+                kept.push(id);
+            }
+        }
+        self.decode_kept(&kept)
+    }
+
+    /// Decodes ids of the vocabulary without those that are left out.
+    pub(crate) fn decode_kept(&self, ids: &[u32]) -> Result<String> {
+        if ids.is_empty() {
+            return Ok(String::new());
+        }
+        if let Some(bytes) = &self.bytes {
+            return Ok(bytes.decode(ids));
+        }
+        let action = "decode these ids";
+        let library = |detail: String| Error::Library { action, detail };
+        let decoded = guarded(|| self.inner.decode(ids, false)).map_err(library)?;
+        decoded.map_err(|error| library(error.to_string()))
+    }
+
+    /// Decodes ids one by one as a model makes them, see [`DecodeStream`].
+    pub fn decode_stream(&self) -> DecodeStream<'_> {
+        DecodeStream::new(self)
+    }
+
+    pub(crate) fn check_id(&self, id: u32) -> Result<()> {
+        if (id as usize) < self.tokens.len() {
+            return Ok(());
+        }
+        Err(Error::NoSuchToken {
+            id,
+            vocab_size: self.tokens.len(),
+        })
+    }
+
+    /// How many tokens there are, special and other added tokens included: ids are less than this.
+    pub fn vocab_size(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// The id of a token as the vocabulary spells it.
+    pub fn token_to_id(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
+    /// The token of an id as the vocabulary spells it.
+    pub fn id_to_token(&self, id: u32) -> Option<String> {
+        self.tokens.get(id as usize).cloned()
+    }
+
+    /// Whether an id is that of a special token.
+    pub fn is_special(&self, id: u32) -> bool {
+        self.special.contains(&id)
+    }
+
+    /// Whether decoding leaves an id out.
+    pub(crate) fn is_left_out(&self, id: u32) -> bool {
+        self.is_special(id) && Some(id) != self.unknown
+    }
+
+    /// The special token that begins a text, such as `<s>`, `[CLS]` or GPT-2's `<|endoftext|>`.
+    pub fn bos_id(&self) -> Option<u32> {
+        self.special_id(special::BEGIN)
+    }
+
+    /// The special token that ends a text, such as `</s>`, `[SEP]` or `<|endoftext|>`.
+    pub fn eos_id(&self) -> Option<u32> {
+        self.special_id(special::END)
+    }
+
+    /// The special token that fills up batches, such as `[PAD]`.
+    pub fn pad_id(&self) -> Option<u32> {
+        self.special_id(special::PADDING)
+    }
+
+    /// The token for what the vocabulary does not have, such as `[UNK]`.
+    pub fn unk_id(&self) -> Option<u32> {
+        self.unknown.or_else(|| self.special_id(special::UNKNOWN))
+    }
+
+    /// The special token that hides what a masked model shall guess, such as `[MASK]`.
+    pub fn mask_id(&self) -> Option<u32> {
+        self.special_id(special::MASK)
+    }
+
+    /// The first of the names that is a special token; an ordinary token that is spelled like one does not count.
+    fn special_id(&self, names: &[&str]) -> Option<u32> {
+        let ids = names.iter().filter_map(|name| self.token_to_id(name));
+        ids.into_iter().find(|id| self.special.contains(id))
+    }
+}
+
+fn unknown_character(character: char, position: usize) -> Error {
+    Error::Unknown {
+        what: format!("the character {character:?} (U+{:04X})", character as u32),
+        position,
+    }
+}
+
+/// Runs a call into the library and turns a panic into an error.
+///
+/// The checks of [`crate::open`] keep out the damaged files that are known to panic. Normalizers, decoders and templates of files made
+/// elsewhere have more unchecked arithmetic than can be listed, and a panic there must not end a training run.
+pub(crate) fn guarded<T>(call: impl FnOnce() -> T) -> std::result::Result<T, String> {
+    catch_unwind(AssertUnwindSafe(call)).map_err(|panic| {
+        let message = panic.downcast_ref::<String>().map(String::as_str);
+        let message = message.or_else(|| panic.downcast_ref::<&str>().copied());
+        format!("the tokenizer library panicked: {}", message.unwrap_or("no message"))
+    })
+}
+
+fn load(value: Value) -> std::result::Result<Inner, String> {
+    guarded(|| serde_json::from_value::<Inner>(value))?.map_err(|error| error.to_string())
+}
+
+fn disable_lossy_settings(file: &mut Value) {
+    for key in ["truncation", "padding"] {
+        if let Some(setting) = file.get_mut(key) {
+            *setting = Value::Null;
+        }
+    }
+    if let Some(dropout) = file.get_mut("model").and_then(|model| model.get_mut("dropout")) {
+        *dropout = Value::Null;
+    }
+}
+
+fn can_cut(file: &Value, facts: &Facts) -> bool {
+    let has_normalizer = file.get("normalizer").is_some_and(|normalizer| !normalizer.is_null());
+    !has_normalizer && !facts.has_wide_added_tokens && file.get("pre_tokenizer").is_some_and(file::is_own_pre_tokenizer)
+}
+
+/// The ids of single characters, if the file is a char tokenizer as this crate trains it.
+fn character_ids(file: &Value, facts: &Facts) -> Option<HashMap<char, u32>> {
+    let is_word_level = file.get("model")?.get("type")? == "WordLevel";
+    let pattern = file.get("pre_tokenizer")?.get("pattern")?.get("Regex")?;
+    if !is_word_level || !can_cut(file, facts) || pattern != patterns::CHARACTERS {
+        return None;
+    }
+    let mut ids = HashMap::new();
+    for (id, token) in (0..).zip(&facts.tokens) {
+        let mut characters = token.chars();
+        match (characters.next(), characters.next()) {
+            (Some(character), None) => {
+                ids.insert(character, id);
+            }
+            // A longer token can only come from the text as an added token, or stand for the unknown.
+            _ if facts.special.contains(&id) || Some(id) == facts.unknown => {}
+            _ => return None,
+        }
+    }
+    Some(ids)
+}

@@ -1,0 +1,263 @@
+//! Claims of the tokenizer crate, each through its public API.
+
+use std::path::{Path, PathBuf};
+
+use taal_tokenizer::{Error, Kind, Tokenizer, TrainerConfig, Unknown, compression};
+
+mod tokenizer {
+    mod golden;
+    mod opening;
+    mod training;
+}
+
+const CORPUS: &str = include_str!("golden/corpus.txt");
+
+/// Texts that tokenizers stumble over.
+const HARD: &[&str] = &[
+    "",
+    " ",
+    "  twee spaties  ervoor en erna  ",
+    "één idee, naïef: Curaçao\r\n\tIJsselmeer\r\n\r\n",
+    "losse accenten e\u{301}, nul\u{200b}breed, \u{feff}, niet\u{a0}breken",
+    "👩\u{200d}👩\u{200d}👧 🇳🇱 ❤\u{fe0f} ▁▂▃ <0x41> <0xE2>",
+    "日本語 العربية \u{1}\u{7f}\u{2028}\u{10ffff}",
+    "   \n\n\n   x\t\t",
+];
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+}
+
+fn train(kind: Kind, vocab_size: usize) -> Tokenizer {
+    TrainerConfig::new(kind, vocab_size).train([CORPUS]).unwrap()
+}
+
+/// Texts that mix everything: hard ones, slices of the corpus at odd places, repetitions.
+fn texts() -> Vec<String> {
+    let mut texts: Vec<String> = HARD.iter().map(ToString::to_string).collect();
+    texts.extend(
+        HARD.iter()
+            .map(|text| format!("{text}{}{text}", &CORPUS[..CORPUS.floor_char_boundary(101)])),
+    );
+    texts.push("a".repeat(5000));
+    texts.push(format!("{}x", " ".repeat(5000)));
+    texts.push("🦜".repeat(3000));
+    texts
+}
+
+#[test]
+fn byte_level_bpe_and_unigram_give_every_text_back_exactly() {
+    for tokenizer in [train(Kind::Bpe, 500), train(Kind::Unigram, 500)] {
+        for text in texts() {
+            let ids = tokenizer.encode(&text).unwrap();
+            assert_eq!(tokenizer.decode(&ids).unwrap(), text);
+        }
+    }
+}
+
+#[test]
+fn a_char_tokenizer_has_the_sorted_characters_as_ids_and_nothing_else() {
+    let mut characters: Vec<char> = CORPUS.chars().collect();
+    characters.sort_unstable();
+    characters.dedup();
+    let tokenizer = train(Kind::Char, characters.len());
+    assert_eq!(tokenizer.vocab_size(), characters.len());
+    let expected: Vec<u32> = CORPUS
+        .chars()
+        .map(|c| characters.binary_search(&c).unwrap() as u32)
+        .collect();
+    assert_eq!(tokenizer.encode(CORPUS).unwrap(), expected);
+    assert_eq!(tokenizer.decode(&expected).unwrap(), CORPUS);
+    assert_eq!(tokenizer.bos_id(), None);
+    assert_eq!(tokenizer.token_to_id("\n"), Some(0));
+}
+
+#[test]
+fn a_word_tokenizer_gives_text_of_known_words_back_exactly() {
+    let tokenizer = train(Kind::Word, 100_000);
+    let ids = tokenizer.encode(CORPUS).unwrap();
+    assert_eq!(tokenizer.decode(&ids).unwrap(), CORPUS);
+    assert_eq!(tokenizer.unk_id(), Some(0));
+    let ids = tokenizer.encode("de xyzzy").unwrap();
+    assert_eq!(tokenizer.tokens(&ids), ["de", " ", "[UNK]"]);
+    assert_eq!(
+        tokenizer.decode(&ids).unwrap(),
+        "de [UNK]",
+        "what was unknown stays visible"
+    );
+}
+
+#[test]
+fn a_wordpiece_tokenizer_keeps_case_and_marks_what_continues_a_word() {
+    let tokenizer = train(Kind::WordPiece, 500);
+    let ids = tokenizer.encode("De deuren, De").unwrap();
+    assert_eq!(tokenizer.decode(&ids).unwrap(), "De deuren , De");
+    let tokens = tokenizer.tokens(&ids);
+    assert!(tokens.iter().any(|token| token.starts_with("##")), "{tokens:?}");
+    let with_special = tokenizer.encode_with_special("De deuren, De").unwrap();
+    let (first, last) = (tokenizer.bos_id().unwrap(), tokenizer.eos_id().unwrap());
+    assert_eq!(with_special, [vec![first], ids, vec![last]].concat());
+    let unknown = tokenizer.encode("日").unwrap();
+    assert_eq!(unknown, [tokenizer.unk_id().unwrap()]);
+}
+
+#[test]
+fn an_unknown_character_is_an_error_with_its_code_point_and_place() {
+    let tokenizer = train(Kind::Char, 200);
+    let error = tokenizer.encode("één kat, 🐈").unwrap_err();
+    assert!(matches!(&error, Error::Unknown { position: 9, .. }), "{error}");
+    let message = error.to_string();
+    assert!(
+        message.contains('🐈') && message.contains("U+1F408") && message.contains("9"),
+        "{message}"
+    );
+}
+
+#[test]
+fn an_unknown_word_is_an_error_that_names_it_where_there_is_no_unknown_token() {
+    let mut config = TrainerConfig::new(Kind::Word, 100_000);
+    config.unknown = Unknown::Error;
+    let tokenizer = config.train([CORPUS]).unwrap();
+    let error = tokenizer.encode("één xyzzy").unwrap_err();
+    assert!(
+        matches!(&error, Error::Unknown { what, position: 4 } if what.contains("xyzzy")),
+        "{error}"
+    );
+
+    config.kind = Kind::WordPiece;
+    let error = config.train([CORPUS]).unwrap().encode("De 日本").unwrap_err();
+    assert!(
+        matches!(&error, Error::Unknown { what, position: 3 } if what.contains("日本")),
+        "{error}"
+    );
+}
+
+#[test]
+fn unknown_characters_become_the_unknown_token_by_choice_and_the_rarest_ones_first() {
+    let mut config = TrainerConfig::new(Kind::Char, 3);
+    config.unknown = Unknown::Token;
+    let tokenizer = config.train(["aaabbc"]).unwrap();
+    assert_eq!(tokenizer.vocab_size(), 3);
+    let ids = tokenizer.encode("abcé").unwrap();
+    assert_eq!(tokenizer.tokens(&ids), ["a", "b", "[UNK]", "[UNK]"]);
+    assert_eq!(compression(&tokenizer, "abcé").unwrap().unknown, 2);
+}
+
+#[test]
+fn a_stream_gives_the_text_of_all_ids_and_never_splits_a_character() {
+    for (kind, vocab_size) in [
+        (Kind::Bpe, 257),
+        (Kind::Unigram, 400),
+        (Kind::WordPiece, 500),
+        (Kind::Word, 500),
+    ] {
+        let tokenizer = train(kind, vocab_size);
+        for text in texts() {
+            let ids = tokenizer.encode(&text).unwrap();
+            let ids = &ids[..ids.len().min(2000)];
+            let mut stream = tokenizer.decode_stream();
+            let mut streamed = String::new();
+            for &id in ids {
+                let part = stream.push(id).unwrap().unwrap_or_default();
+                assert!(!part.contains('\u{fffd}'), "a split character");
+                streamed.push_str(&part);
+            }
+            streamed.push_str(&stream.finish().unwrap());
+            assert_eq!(streamed, tokenizer.decode(ids).unwrap(), "{kind}");
+        }
+    }
+}
+
+#[test]
+fn a_stream_of_arbitrary_ids_ends_in_the_same_text_as_decoding_them_at_once() {
+    for tokenizer in [train(Kind::Bpe, 300), train(Kind::Unigram, 400)] {
+        let mut state = 7_u32;
+        let random = std::iter::repeat_with(|| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) % tokenizer.vocab_size() as u32
+        });
+        let ids: Vec<u32> = random.take(3000).collect();
+        let mut stream = tokenizer.decode_stream();
+        let mut streamed = String::new();
+        for &id in &ids {
+            streamed.push_str(&stream.push(id).unwrap().unwrap_or_default());
+        }
+        streamed.push_str(&stream.finish().unwrap());
+        assert_eq!(streamed, tokenizer.decode(&ids).unwrap());
+    }
+}
+
+#[test]
+fn special_tokens_come_first_are_found_in_text_and_left_out_of_decoded_text() {
+    let mut config = TrainerConfig::new(Kind::Bpe, 300);
+    config.special_tokens = vec!["<|bos|>".into(), "<|eos|>".into(), "<pad>".into(), "<mask>".into()];
+    let tokenizer = config.train([CORPUS]).unwrap();
+    assert_eq!((tokenizer.bos_id(), tokenizer.eos_id()), (Some(0), Some(1)));
+    assert_eq!(
+        (tokenizer.pad_id(), tokenizer.mask_id(), tokenizer.unk_id()),
+        (Some(2), Some(3), None)
+    );
+    let ids = tokenizer.encode("<|bos|>de<|eos|>").unwrap();
+    assert_eq!((ids[0], ids[ids.len() - 1]), (0, 1));
+    assert_eq!(tokenizer.decode(&ids).unwrap(), "de");
+    let default = TrainerConfig::new(Kind::Bpe, 300).train([CORPUS]).unwrap();
+    assert_eq!((default.bos_id(), default.eos_id()), (Some(0), Some(0)));
+}
+
+#[test]
+fn an_ordinary_token_that_looks_special_is_not() {
+    let tokenizer = TrainerConfig::new(Kind::Word, 100).train(["s s s"]).unwrap();
+    assert_eq!(tokenizer.bos_id(), None);
+    assert_eq!(train(Kind::Char, 200).unk_id(), None);
+}
+
+#[test]
+fn ids_without_a_token_are_an_error_with_the_size_of_the_vocabulary() {
+    let tokenizer = train(Kind::Bpe, 300);
+    for decoded in [
+        tokenizer.decode(&[0, 300]).map(|_| ()),
+        tokenizer.decode_stream().push(300).map(|_| ()),
+    ] {
+        assert!(matches!(
+            decoded,
+            Err(Error::NoSuchToken {
+                id: 300,
+                vocab_size: 300
+            })
+        ));
+    }
+    assert_eq!(tokenizer.tokens(&[300]), ["<no token 300>"]);
+    assert_eq!(tokenizer.id_to_token(300), None);
+}
+
+#[test]
+fn long_texts_encode_to_the_same_ids_as_one_piece_would() {
+    let long = CORPUS.repeat(8);
+    for (kind, vocab_size) in [
+        (Kind::Bpe, 400),
+        (Kind::WordPiece, 400),
+        (Kind::Unigram, 400),
+        (Kind::Char, 200),
+        (Kind::Word, 400),
+    ] {
+        let tokenizer = train(kind, vocab_size);
+        let in_parts = tokenizer.encode(&long).unwrap();
+        let library: tokenizers::Tokenizer = serde_json::from_slice(&tokenizer.to_json()).unwrap();
+        assert!(
+            in_parts == library.encode_fast(long.as_str(), false).unwrap().get_ids(),
+            "{kind}"
+        );
+    }
+}
+
+#[test]
+fn compression_counts_bytes_characters_and_tokens() {
+    let report = compression(&train(Kind::Char, 200), "één\n").unwrap();
+    assert_eq!(
+        (report.bytes, report.characters, report.tokens, report.unknown),
+        (6, 4, 4, 0)
+    );
+    assert!((report.bytes_per_token - 1.5).abs() < 1e-12);
+    assert_eq!(compression(&train(Kind::Char, 200), "").unwrap().bytes_per_token, 0.0);
+    assert!(compression(&train(Kind::Bpe, 600), CORPUS).unwrap().bytes_per_token > 2.0);
+}
