@@ -1,0 +1,114 @@
+//! Shared set-up of the benchmarks: the program's allocator, criterion's settings, devices, recipes, models and text.
+//!
+//! A benchmark's name is `stage/operation/device/size`. Set-up is not input: where it fails, the benchmark stops.
+
+use std::time::Duration;
+
+use burn::tensor::Device;
+use criterion::Criterion;
+use taal_data::{BatchPlan, Dataset, Order, TokenizeOptions};
+use taal_kernels::{DeviceSpec, available};
+use taal_model::{Initialisation, Transformer, TransformerConfig};
+use taal_tokenizer::{Kind, Tokenizer, TrainerConfig};
+use taal_trainer::{Learner, ModelRecipe, Optimizer, OrderKind, Recipe, RecipeText, resolve};
+
+/// The program's settings of jemalloc, which keep its pages; crates/cli/src/allocator.rs says why. They are read
+/// before `main`, so they can be said only here.
+// SAFETY: the name is jemalloc's own, prefixed as the crate builds it, declared there as a weak symbol to be replaced in just this way.
+#[cfg(not(target_env = "msvc"))]
+#[unsafe(export_name = "_rjem_malloc_conf")]
+pub static MALLOC_CONF: &[u8; 36] = b"dirty_decay_ms:-1,muzzy_decay_ms:-1\0";
+
+#[cfg(not(target_env = "msvc"))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// Ten samples in two seconds a benchmark: the whole suite takes minutes, and a change of a few percent shows.
+pub fn criterion() -> Criterion {
+    Criterion::default()
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(2))
+        .nresamples(10_000)
+}
+
+/// The CPU's devices in this build: flex, and ndarray where its feature is on. A GPU returns before it has computed,
+/// so it would need another clock.
+pub fn devices() -> Vec<(DeviceSpec, Device)> {
+    available()
+        .into_iter()
+        .filter(|info| info.is_compiled && !matches!(info.spec, DeviceSpec::Wgpu(_)))
+        .map(|info| (info.spec, info.spec.open().expect("a compiled CPU device opens")))
+        .collect()
+}
+
+/// An embedded recipe.
+pub fn recipe(name: &str) -> Recipe {
+    let source = RecipeText::find(name).expect("an embedded recipe");
+    resolve(&source, &[]).expect("an embedded recipe is valid").recipe
+}
+
+/// The model of a recipe before its first step.
+pub fn model(recipe: &Recipe, vocab_size: usize, device: &Device) -> Transformer {
+    let ModelRecipe::New { config, init } = &recipe.model else {
+        panic!("the recipe {} draws no new model", recipe.name);
+    };
+    let config = TransformerConfig {
+        vocab_size,
+        ..config.as_ref().clone()
+    };
+    draw(&config, *init, recipe.seed, device)
+}
+
+/// A model of about 4 M parameters with a context of 512: large enough that its matrices, and not the calls around
+/// them, take the time.
+pub fn larger_model(device: &Device) -> Transformer {
+    draw(
+        &TransformerConfig::llama(4096, 512, 4, 8, 256),
+        Initialisation::default(),
+        1337,
+        device,
+    )
+}
+
+fn draw(config: &TransformerConfig, init: Initialisation, seed: u64, device: &Device) -> Transformer {
+    config.init_with(seed, init, device).expect("a valid shape")
+}
+
+/// The model and optimizer of a recipe, on a device with autodiff.
+pub fn learner(recipe: &Recipe, vocab_size: usize, device: &Device) -> Learner {
+    let model = model(recipe, vocab_size, &device.clone().autodiff());
+    let optimizer = Optimizer::new(recipe.train.adamw, recipe.train.muon, model.config());
+    Learner {
+        model,
+        optimizer,
+        clip_norm: recipe.train.clip_norm,
+    }
+}
+
+/// Which windows the steps of a recipe see.
+pub fn batch_plan(recipe: &Recipe) -> BatchPlan {
+    let order = match recipe.data.order {
+        OrderKind::Random => Order::Random,
+        OrderKind::Shuffled => Order::Shuffled,
+    };
+    BatchPlan::new(recipe.seed, recipe.train.batch_size, recipe.train.block_size).with_order(order)
+}
+
+/// Tiny Shakespeare, 1.1 MB of plain text.
+pub fn shakespeare() -> &'static str {
+    taal_data::corpus("tinyshakespeare").expect("an embedded corpus").text
+}
+
+/// A tokenizer of tiny Shakespeare's 65 characters.
+pub fn characters() -> Tokenizer {
+    TrainerConfig::new(Kind::Char, 65)
+        .train([shakespeare()])
+        .expect("the text has 65 characters")
+}
+
+/// Tiny Shakespeare in characters, held in memory.
+pub fn shakespeare_characters() -> Dataset {
+    let texts = [("tinyshakespeare", shakespeare())];
+    Dataset::from_texts(&characters(), &texts, &TokenizeOptions::default()).expect("an embedded text is encoded")
+}
