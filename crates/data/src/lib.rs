@@ -69,4 +69,4 @@ pub use input::text_files;
 pub use shard::{Shard, ShardOrigin, ShardWriter};
 pub use source::TokenSource;
 pub use text::{DEFAULT_VALIDATION_FRACTION, split_text};
-pub use tokenize::{Progress, Separator, TokenizeOptions};
+pub use tokenize::{Progress, Separator, TokenizeOptions, training_texts};

@@ -1,14 +1,16 @@
 //! Inputs to ids: measured first, then streamed, split, encoded in parallel and handed to a sink in order.
 
+use std::path::PathBuf;
+
 use rayon::prelude::*;
 use taal_tokenizer::Tokenizer;
 
 use crate::chunk::{CHUNK_BYTES, Chunk, Chunker};
 use crate::error::{DataError, Result};
-use crate::input::Input;
+use crate::input::{Input, find_inputs};
 use crate::text::{
     DEFAULT_VALIDATION_FRACTION, Lines, TextReader, byte_of_character, check_fraction, checked_train_share,
-    count_characters, type_name,
+    count_characters, split_text, train_share, type_name,
 };
 
 /// Chunks a thread is given before the next batch of text is read.
@@ -239,11 +241,55 @@ fn next_document(lines: &mut Lines<'_>) -> Result<Option<(u64, String)>> {
         Some(other) => Err(lines.bad(format!("key `text`: expected a string, found {}", type_name(&other)))),
         None if object.contains_key("completion") => Err(lines.bad(
             "found `completion` where plain text needs `text`: a file of conversations is not made into shards, name \
-             it in a recipe's data.files"
+             it in a recipe's data.conversations"
                 .to_owned(),
         )),
         None => Err(lines.bad("key `text` is missing: each line needs {\"text\": \"...\"}".to_owned())),
     }
+}
+
+/// A tokenizer's training text is held in memory; beyond this, `TrainerConfig::train_files` streams instead.
+const MAX_TRAINING_TEXT_BYTES: u64 = 1 << 30;
+
+/// The training part of every file and folder, split as [`Dataset::from_files`](crate::Dataset::from_files) splits
+/// it, for training a tokenizer that has not seen what is held back.
+///
+/// # Errors
+/// [`DataError::Setting`] above 1 GiB of text, or any fault of an input, named with its place.
+pub fn training_texts(paths: &[PathBuf], validation_fraction: f64) -> Result<Vec<String>> {
+    check_fraction(validation_fraction)?;
+    let mut texts = Vec::new();
+    let mut left_bytes = MAX_TRAINING_TEXT_BYTES;
+    for input in &find_inputs(paths)? {
+        let bytes = taal_store::file_size_bytes(&input.path())?;
+        left_bytes = left_bytes.checked_sub(bytes).ok_or_else(|| DataError::Setting {
+            key: "tokenizer.kind",
+            detail: format!(
+                "{} and what stands before it are more than {MAX_TRAINING_TEXT_BYTES} bytes of text: train the tokenizer \
+                 with `taal tokenizer train`, which reads files of any size, and name it in tokenizer.file",
+                input.name
+            ),
+        })?;
+        if input.is_jsonl() {
+            let mut documents = Vec::new();
+            let mut lines = Lines::open(input)?;
+            while let Some((_, text)) = next_document(&mut lines)? {
+                documents.push(text);
+            }
+            documents.truncate(train_share(documents.len() as u64, validation_fraction) as usize);
+            texts.append(&mut documents);
+        } else {
+            let mut text = String::new();
+            let mut reader = TextReader::open(input)?;
+            while reader.read_into(&mut text)? {}
+            if text.is_empty() {
+                let name = input.name.clone();
+                return Err(DataError::Empty { name });
+            }
+            texts.push(split_text(&text, validation_fraction).0.to_owned());
+        }
+    }
+    Ok(texts)
 }
 
 /// Where the next chunk belongs.

@@ -47,6 +47,6 @@ impl LearnedPositions {
         let weight = self.weight.val();
         let [max_len, _] = weight.dims();
         EmbeddingError::check_length(start, seq, max_len)?;
-        Ok(weight.slice([start..start + seq]))
+        Ok(weight.narrow(0, start, seq))
     }
 }

@@ -69,9 +69,8 @@ impl Rotary {
     pub fn apply(&self, x: Tensor<4>, start: usize) -> Result<Tensor<4>, EmbeddingError> {
         let [batch, heads, seq, head_dim] = x.dims();
         EmbeddingError::check_length(start, seq, self.max_len())?;
-        let rows = |table: &Tensor<2>| -> Tensor<4> {
-            table.clone().slice([start..start + seq]).reshape([1, 1, seq, head_dim])
-        };
+        let rows =
+            |table: &Tensor<2>| -> Tensor<4> { table.clone().narrow(0, start, seq).reshape([1, 1, seq, head_dim]) };
         // transformers computes x * cos + rotate_half(x) * sin with rotate_half(x) = [-x2, x1]. Swapping the
         // halves as a flip of an axis of length 2 moves no memory, forward or backward; the sign is in the table.
         let swapped: Tensor<4> = x

@@ -82,6 +82,8 @@ fn open_ndarray() -> Result<Device, KernelError> {
     Err(KernelError::NotCompiled {
         device: DeviceSpec::NdArray.to_string(),
         feature: "ndarray",
+        hint: "build it in with `cargo xtask train --device ndarray` or `cargo build -p taal-cli --features ndarray`, \
+               or use --device flex",
     })
 }
 
@@ -106,6 +108,7 @@ fn open_wgpu(index: usize) -> Result<Device, KernelError> {
     Err(KernelError::NotCompiled {
         device: DeviceSpec::Wgpu(index).to_string(),
         feature: "wgpu",
+        hint: "`taal` has no GPU build yet, only taal-kernels has the feature: use --device flex",
     })
 }
 

@@ -10,15 +10,14 @@ pub enum KernelError {
         given: String,
     },
     /// The device exists but this program was built without it.
-    #[error(
-        "device {device:?} is not compiled into this program (feature {feature:?} is off); \
-         build it in with `cargo xtask train --device {device}`, or with `cargo build -p taal-cli --features {feature}`"
-    )]
+    #[error("device {device:?} is not compiled into this program, whose feature {feature:?} is off; {hint}")]
     NotCompiled {
         /// The device asked for, as typed after `--device`.
         device: String,
         /// The Cargo feature that brings it.
         feature: &'static str,
+        /// What to do.
+        hint: &'static str,
     },
     /// The backend is there, the numbered adapter is not.
     #[error(

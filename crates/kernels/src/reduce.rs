@@ -15,11 +15,11 @@ pub fn sum_of_squares<const D: usize>(x: Tensor<D>) -> f64 {
     let full = len / ROW * ROW;
     let mut total = 0.0;
     if full > 0 {
-        let rows = flat.clone().slice([0..full]).reshape([full / ROW, ROW]);
+        let rows = flat.clone().narrow(0, 0, full).reshape([full / ROW, ROW]);
         total += row_sums_of_squares(rows);
     }
     if full < len {
-        let rest = flat.slice([full..len]).reshape([1, len - full]);
+        let rest = flat.narrow(0, full, len - full).reshape([1, len - full]);
         total += row_sums_of_squares(rest);
     }
     total

@@ -39,8 +39,10 @@ pub enum Activation {
     /// GELU's tanh approximation, GPT-2's `gelu_new`.
     GeluTanh,
     /// Gated with SiLU: `silu(gate(x)) * up(x)`.
+    #[serde(rename = "swiglu")]
     SwiGlu,
     /// Gated with GELU: `gelu(gate(x)) * up(x)`.
+    #[serde(rename = "geglu")]
     GeGlu,
 }
 

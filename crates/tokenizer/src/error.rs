@@ -82,10 +82,10 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Store(error) => error.kind(),
-            Self::Setting { .. } | Self::Unknown { .. } | Self::NoSuchToken { .. } => ErrorKind::Usage,
-            Self::Empty { .. } | Self::Binary { .. } | Self::Corrupt { .. } | Self::Library { .. } => {
-                ErrorKind::Corrupt
+            Self::Setting { .. } | Self::Unknown { .. } | Self::NoSuchToken { .. } | Self::Empty { .. } => {
+                ErrorKind::Usage
             }
+            Self::Binary { .. } | Self::Corrupt { .. } | Self::Library { .. } => ErrorKind::Corrupt,
         }
     }
 

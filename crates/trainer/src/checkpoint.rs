@@ -14,11 +14,13 @@ use burn::tensor::Device;
 use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use taal_model::Transformer;
 use taal_model::hugging_face::{self, Companions};
 use taal_store::{AtomicDir, Manifest};
 use taal_tokenizer::Tokenizer;
 
 use crate::TrainError;
+use crate::optimizer::Optimizer;
 use crate::step::Learner;
 
 const MODEL_DIR: &str = "model";
@@ -216,10 +218,13 @@ impl Checkpoint {
         Ok(Tokenizer::open(&self.model_dir().join(hugging_face::TOKENIZER_FILE))?)
     }
 
-    /// Puts model and optimizer state into a learner that was built from the same recipe.
-    pub(crate) fn restore(&self, learner: &mut Learner, device: &Device) -> Result<(), TrainError> {
-        let dropout = learner.model.config().dropout;
-        learner.model = hugging_face::open(&self.model_dir(), device)?.with_dropout(dropout);
+    /// The model, to go on training.
+    pub(crate) fn model(&self, dropout: f64, device: &Device) -> Result<Transformer, TrainError> {
+        Ok(hugging_face::open(&self.model_dir(), device)?.with_dropout(dropout))
+    }
+
+    /// Puts the saved moments into an optimizer that was built from the same recipe.
+    pub(crate) fn restore(&self, optimizer: &mut Optimizer, device: &Device) -> Result<(), TrainError> {
         let path = self.path.join(OPTIMIZER_FILE);
         let map = taal_store::Map::open(&path)?;
         let tensors = safetensors::SafeTensors::deserialize(&map).map_err(|error| damaged(&path, error))?;
@@ -241,7 +246,7 @@ impl Checkpoint {
             moments.push((name, values));
         }
         let steps = self.manifest.extra["optimizer_steps"].as_u64().unwrap_or(self.step);
-        learner.optimizer.restore_state(steps, moments, device);
+        optimizer.restore_state(steps, moments, device);
         Ok(())
     }
 }

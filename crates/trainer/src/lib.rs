@@ -40,5 +40,8 @@ pub use recipe::{
 };
 pub use run_dir::{RECIPE_FILE, RESOLVED_FILE, first_free, latest, stored_recipe};
 pub use schedule::{Schedule, ScheduleKind};
-pub use step::{Learner, StepOutcome, loss};
+pub use step::{Learner, NamedGradient, StepOutcome, loss};
+// What a caller of `train` names, so that the crate can be used alone.
+pub use taal_kernels::DeviceSpec;
+pub use taal_metrics::{Report, StepRecord};
 pub use train::{Outcome, Progress, RunInfo, RunOptions, Silent, StepInfo, train};

@@ -212,7 +212,14 @@ fn train_tokenizer(recipe: &Recipe, config: &TrainerConfig, source: &DataSource)
             let (train, _) = taal_data::split_text(text, recipe.data.validation_fraction);
             config.train([if config.kind == Kind::Char { text } else { train }])?
         }
-        DataSource::Files(files) => config.train_files(&taal_data::text_files(files)?)?,
+        DataSource::Files(files) => {
+            let held_back = if config.kind == Kind::Char {
+                0.0
+            } else {
+                recipe.data.validation_fraction
+            };
+            config.train(taal_data::training_texts(files, held_back)?)?
+        }
         DataSource::Shards(dir) => Dataset::open_tokenizer(dir)?,
         DataSource::Conversations(path) => config.train(taal_data::conversation_texts(std::slice::from_ref(path))?)?,
     })

@@ -114,6 +114,16 @@ pub enum ModelRecipe {
     },
 }
 
+impl ModelRecipe {
+    /// Dropout while training.
+    pub fn dropout(&self) -> f64 {
+        match self {
+            Self::New { config, .. } => config.dropout,
+            Self::InitFrom { dropout, .. } => *dropout,
+        }
+    }
+}
+
 /// How it is trained.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainRecipe {

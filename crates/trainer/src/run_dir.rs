@@ -68,7 +68,6 @@ pub fn stored_recipe(run_dir: &Path) -> Result<RecipeText, TrainError> {
 pub(crate) fn enter(
     options: &RunOptions<'_>,
     resolved: &Resolved,
-    recipe_text: &str,
     checkpoints: &Checkpoints,
     progress: &mut dyn Progress,
 ) -> Result<Option<Checkpoint>, TrainError> {
@@ -84,7 +83,6 @@ pub(crate) fn enter(
         if options.is_resume {
             progress.note("nothing to resume: starting at step 0");
         }
-        write_recipe(dir, resolved, recipe_text)?;
         return Ok(None);
     }
     if taal_store::exists(&dir.join(RESOLVED_FILE)) {
@@ -96,11 +94,19 @@ pub(crate) fn enter(
         Some(checkpoint) => progress.note(&format!("resuming from the checkpoint of step {}", checkpoint.step)),
         None => progress.note("no complete checkpoint to resume from: starting at step 0"),
     }
-    write_recipe(dir, resolved, recipe_text)?;
     Ok(checkpoint)
 }
 
-fn write_recipe(dir: &Path, resolved: &Resolved, recipe_text: &str) -> Result<(), TrainError> {
+/// Puts the recipe into the run directory, from then on a run that was begun. Not before tokenizer, data and model
+/// stand: a mistyped file name must not leave a directory that refuses the corrected recipe. A resumed run whose
+/// values are the same keeps what is there, which says more about where they came from.
+pub(crate) fn write_recipe(dir: &Path, resolved: &Resolved, recipe_text: &str) -> Result<(), TrainError> {
+    if taal_store::exists(&dir.join(RESOLVED_FILE)) {
+        let before = resolve(&stored_recipe(dir)?, &[])?;
+        if differences(&before, resolved).is_empty() {
+            return Ok(());
+        }
+    }
     taal_store::write_atomic(&dir.join(RECIPE_FILE), recipe_text.as_bytes())?;
     taal_store::write_atomic(&dir.join(RESOLVED_FILE), resolved.text.as_bytes())?;
     Ok(())

@@ -29,6 +29,17 @@ pub struct StepOutcome {
     pub grad_norm: f64,
 }
 
+/// The gradient of one parameter.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NamedGradient {
+    /// The parameter's name.
+    pub name: String,
+    /// Its dimensions.
+    pub shape: Vec<usize>,
+    /// The gradient in row-major order.
+    pub values: Vec<f32>,
+}
+
 impl StepOutcome {
     /// Whether both numbers are finite; where they are not, no weight was changed.
     pub fn is_finite(&self) -> bool {
@@ -59,11 +70,15 @@ impl Learner {
     /// # Errors
     ///
     /// As [`step`](Self::step).
-    pub fn gradients(&self, batch: &Batch) -> Result<Vec<(String, Vec<usize>, Vec<f32>)>, TrainError> {
+    pub fn gradients(&self, batch: &Batch) -> Result<Vec<NamedGradient>, TrainError> {
         let (_, gradients) = self.accumulate(std::slice::from_ref(batch), &[])?;
         let mut found = Vec::new();
         gradients::read(&self.model, &gradients, |name, shape, values| {
-            found.push((name.to_string(), shape.to_vec(), values));
+            found.push(NamedGradient {
+                name: name.to_string(),
+                shape: shape.to_vec(),
+                values,
+            });
         });
         Ok(found)
     }

@@ -110,8 +110,9 @@ pub fn train(
     let lock = RunLock::acquire(options.run_dir)?;
     let checkpoints = Checkpoints::of(options.run_dir);
     checkpoints.clean()?;
-    let checkpoint = run_dir::enter(options, resolved, recipe_text, &checkpoints, progress)?;
+    let checkpoint = run_dir::enter(options, resolved, &checkpoints, progress)?;
     let mut run = Run::prepare(resolved, options, checkpoints, checkpoint, started)?;
+    run_dir::write_recipe(options.run_dir, resolved, recipe_text)?;
     run.announce(progress);
     let outcome = run.go(progress);
     drop(lock);
@@ -156,19 +157,22 @@ impl<'a> Run<'a> {
         let plan = prepare::batch_plan(recipe);
         corpus.train().check(&plan)?;
 
-        let model = prepare::model(recipe, &tokenizer, &device)?;
-        let optimizer = Optimizer::new(recipe.train.adamw, recipe.train.muon, model.config());
-        let mut learner = Learner {
-            model,
-            optimizer,
-            clip_norm: recipe.train.clip_norm,
+        let model = match &checkpoint {
+            Some(checkpoint) => checkpoint.model(recipe.model.dropout(), &device)?,
+            None => prepare::model(recipe, &tokenizer, &device)?,
         };
+        let mut optimizer = Optimizer::new(recipe.train.adamw, recipe.train.muon, model.config());
         let mut state = TrainState::default();
         if let Some(checkpoint) = &checkpoint {
             state = checkpoint.state()?;
             state.resumed_from = Some(checkpoint.step);
-            checkpoint.restore(&mut learner, &device)?;
+            checkpoint.restore(&mut optimizer, &device)?;
         }
+        let learner = Learner {
+            model,
+            optimizer,
+            clip_norm: recipe.train.clip_norm,
+        };
         let mut log = RunLog::open(options.run_dir)?;
         log.truncate_to(state.step)?;
         Ok(Self {
@@ -211,7 +215,7 @@ impl<'a> Run<'a> {
     }
 
     fn go(&mut self, progress: &mut dyn Progress) -> Result<Outcome, TrainError> {
-        while self.state.step < self.recipe.train.steps {
+        while self.state.step < self.recipe.train.steps && !self.is_out_of_patience() {
             let mut record = self.one_step()?;
             let step = self.state.step;
             let is_last = step == self.recipe.train.steps;
@@ -222,11 +226,7 @@ impl<'a> Run<'a> {
             };
             self.log.append(&record)?;
 
-            let is_out_of_patience = self
-                .recipe
-                .train
-                .patience
-                .is_some_and(|patience| self.state.evaluations_without_gain >= patience);
+            let is_out_of_patience = self.is_out_of_patience();
             let is_stopping = progress.should_stop();
             let is_done = is_last || is_out_of_patience;
             let is_saved = is_done || is_stopping || is_best || step.is_multiple_of(self.recipe.checkpoint.every);
@@ -250,6 +250,13 @@ impl<'a> Run<'a> {
         }
         self.write_samples(progress)?;
         Ok(Outcome::Finished(self.report()?))
+    }
+
+    fn is_out_of_patience(&self) -> bool {
+        self.recipe
+            .train
+            .patience
+            .is_some_and(|patience| self.state.evaluations_without_gain >= patience)
     }
 
     /// Draws the batches of the next step, makes the step, and keeps the figures.

@@ -68,7 +68,10 @@ fn every_unusable_text_gets_a_sentence_with_its_name_and_place() {
 fn a_file_of_conversations_is_not_taken_for_documents() {
     let dir = tempfile::tempdir().unwrap();
     let path = write(dir.path(), "talk.jsonl", "{\"prompt\": \"a\", \"completion\": \"b\"}\n");
-    assert_says(read(&[path]), &["talk.jsonl, line 1", "`completion`", "data.files"]);
+    assert_says(
+        read(&[path]),
+        &["talk.jsonl, line 1", "`completion`", "data.conversations"],
+    );
 }
 
 #[test]
@@ -140,4 +143,19 @@ fn an_impossible_fraction_is_refused() {
         let result = Dataset::from_texts(&characters("abc"), &[("text", "abcabc")], &options);
         assert_says(result, &["validation_fraction", "expected"]);
     }
+}
+
+#[test]
+fn a_tokenizers_training_text_leaves_out_what_is_held_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = folder.path().join("a.txt");
+    std::fs::write(&text, "abcdefghij").unwrap();
+    let lines = folder.path().join("b.jsonl");
+    std::fs::write(&lines, "{\"text\": \"een\"}\n{\"text\": \"twee\"}\n").unwrap();
+    let paths = [text, lines];
+    assert_eq!(taal_data::training_texts(&paths, 0.5).unwrap(), ["abcde", "een"]);
+    assert_eq!(
+        taal_data::training_texts(&paths, 0.0).unwrap(),
+        ["abcdefghij", "een", "twee"]
+    );
 }

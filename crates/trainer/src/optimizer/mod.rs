@@ -23,6 +23,7 @@ pub use muon::{Muon, orthogonalise};
 #[serde(rename_all = "snake_case")]
 pub enum OptimizerKind {
     /// AdamW for everything.
+    #[serde(rename = "adamw")]
     AdamW,
     /// Muon for the matrices inside the blocks, AdamW for embeddings, output matrix, norms and biases.
     Muon,

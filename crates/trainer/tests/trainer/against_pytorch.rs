@@ -143,8 +143,9 @@ fn every_gradient_of_step_0_equals_pytorchs() {
     let expected = SafeTensors::deserialize(&bytes).unwrap();
     let found = learner().gradients(&batches()[0]).unwrap();
     assert_eq!(found.len(), expected.len());
-    for (name, _, values) in found {
-        let difference = relative_difference(&values, &floats(&expected, &published_name(&name)));
+    for gradient in found {
+        let name = &gradient.name;
+        let difference = relative_difference(&gradient.values, &floats(&expected, &published_name(name)));
         assert!(difference < TOLERANCE, "{name}: {difference}");
     }
 }

@@ -424,3 +424,13 @@ fn a_text_shorter_than_a_block_is_refused_with_the_way_out() {
         "{message}"
     );
 }
+
+#[test]
+fn a_recipe_that_could_not_begin_leaves_the_directory_to_its_correction() {
+    let place = Workplace::new();
+    let error = place
+        .run("run", &["data.files=[\"nowhere.txt\"]"], false, &mut Silent)
+        .unwrap_err();
+    assert!(error.to_string().contains("nowhere.txt"), "{error}");
+    assert_eq!(place.finish("run", &[], false).steps, 12);
+}

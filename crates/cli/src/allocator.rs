@@ -1,0 +1,79 @@
+//! The global allocator: jemalloc that keeps its pages, and exit code 71 where there is no more memory.
+//!
+//! Training allocates the same large tensors in every step. By default an allocator gives such memory back to the
+//! system as soon as it is free and gets it again a moment later, zeroed page by page, which takes a large part of the
+//! time of a step. So jemalloc is told otherwise:
+//!
+//! - `dirty_decay_ms:-1,muzzy_decay_ms:-1`: it keeps what it once got;
+//! - `thp:always`: it asks for huge pages, and then zeroes memory that it reuses by writing zeros. Without it, it
+//!   gives large memory back even so whenever zeroed memory is asked for, because fresh pages are zero.
+//!
+//! Twelve steps of nanogpt-cpu with 32 x 128 tokens had 1.9 million page faults with jemalloc's own settings,
+//! 1.1 million with the decay times and 3 thousand with all three, for a tenth more memory; the time inside the
+//! kernel fell from 4 s to 2 s to 0.8 s. `perf stat -e page-faults taal train ...` shows it.
+#![cfg(not(target_env = "msvc"))]
+
+use std::alloc::{GlobalAlloc, Layout};
+use std::io::Write;
+
+use tikv_jemallocator::Jemalloc;
+
+/// jemalloc reads its settings from this pointer to a C string before `main`, so they can be said only here. A
+/// reference to an array is thin, which is the layout of C's `const char *`. `_RJEM_MALLOC_CONF` in the environment
+/// overrides it.
+// SAFETY: the name is jemalloc's own, prefixed as the crate builds it, declared there as a weak symbol to be replaced
+// in just this way.
+#[unsafe(export_name = "_rjem_malloc_conf")]
+pub static MALLOC_CONF: &[u8; 47] = b"dirty_decay_ms:-1,muzzy_decay_ms:-1,thp:always\0";
+
+#[global_allocator]
+static ALLOCATOR: Allocator = Allocator;
+
+/// jemalloc, but when it has nothing to give, the program ends with the exit code that says so. Rust would abort it,
+/// which a script cannot tell from a crash; nothing is lost, because files appear only when they are complete.
+struct Allocator;
+
+// SAFETY: every call is handed on to jemalloc unchanged; a null pointer never comes back.
+unsafe impl GlobalAlloc for Allocator {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's promises are those that jemalloc's method asks for.
+        given(unsafe { Jemalloc.alloc(layout) }, layout.size())
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as above.
+        given(unsafe { Jemalloc.alloc_zeroed(layout) }, layout.size())
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        // SAFETY: as above.
+        given(unsafe { Jemalloc.realloc(pointer, layout, new_size) }, new_size)
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { Jemalloc.dealloc(pointer, layout) }
+    }
+}
+
+fn given(pointer: *mut u8, bytes: usize) -> *mut u8 {
+    if pointer.is_null() {
+        out_of_memory(bytes);
+    }
+    pointer
+}
+
+#[cold]
+fn out_of_memory(bytes: usize) -> ! {
+    // Standard error is not buffered, and formatting numbers into it allocates nothing.
+    let mut stderr = std::io::stderr();
+    let _ = writeln!(
+        stderr,
+        "error: out of memory: the system has no further {bytes} bytes to give"
+    );
+    let _ = writeln!(
+        stderr,
+        "hint: make train.batch_size (train.accumulation makes up for it), train.block_size or the model smaller"
+    );
+    std::process::exit(i32::from(crate::failure::OUT_OF_MEMORY))
+}

@@ -1,0 +1,301 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use taal_kernels::DeviceSpec;
+use taal_tokenizer::{Kind, Unknown};
+
+/// Train, generate, evaluate and look inside language models.
+#[derive(Debug, Parser)]
+#[command(
+    name = "taal",
+    version,
+    max_term_width = 100,
+    arg_required_else_help = true,
+    disable_help_subcommand = true,
+    after_help = "Example:\n  taal train && taal generate --model runs/shakespeare-char --prompt ROMEO:"
+)]
+pub struct Arguments {
+    /// The verb.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Train a model by a recipe
+    Train(TrainArguments),
+    /// Continue a prompt
+    Generate(GenerateArguments),
+    /// Measure how well a model predicts texts
+    Eval(EvalArguments),
+    /// Train a tokenizer, or use one
+    Tokenizer(TokenizerArguments),
+    /// Turn texts into token shards
+    Data(DataArguments),
+    /// List and show the recipes that come along
+    Recipes(RecipesArguments),
+    /// Say what this machine offers
+    Doctor(DoctorArguments),
+}
+
+/// `taal train`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  taal train --recipe shakespeare-char --set train.steps=1000 --set model.n_layers=6\n\n\
+                  Ctrl-C saves after the step under way; `taal train --resume` goes on from there."
+)]
+pub struct TrainArguments {
+    /// Embedded recipe or TOML file [default: shakespeare-char]
+    #[arg(long, value_name = "NAME|FILE")]
+    pub recipe: Option<String>,
+    /// Where the run is kept [default: the first free runs/<recipe>[-N]]
+    #[arg(long, value_name = "DIR")]
+    pub run_dir: Option<PathBuf>,
+    /// flex, ndarray, wgpu or wgpu:N
+    #[arg(long, default_value = "flex")]
+    pub device: DeviceSpec,
+    /// Change a value of the recipe, as in train.lr=3e-4 (may be repeated)
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Go on from the last checkpoint of --run-dir, or of the latest run
+    #[arg(long)]
+    pub resume: bool,
+}
+
+/// `taal generate`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  taal generate --model runs/shakespeare-char --prompt ROMEO: --max-tokens 500 --temperature 0.8"
+)]
+pub struct GenerateArguments {
+    /// Model directory or run directory
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// Text to continue; empty starts a new text, - reads standard input
+    #[arg(
+        long,
+        value_name = "TEXT",
+        required_unless_present = "prompt_ids",
+        conflicts_with = "prompt_ids"
+    )]
+    pub prompt: Option<String>,
+    /// Token ids to continue, as in 1,2,3
+    #[arg(long, value_name = "IDS", value_delimiter = ',')]
+    pub prompt_ids: Option<Vec<u32>>,
+    /// The most new tokens
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    pub max_tokens: usize,
+    /// 0 takes the likeliest token, 1 the model's own odds
+    #[arg(long, value_name = "T", default_value_t = 0.8)]
+    pub temperature: f64,
+    /// Draw from the K likeliest tokens only
+    #[arg(long, value_name = "K")]
+    pub top_k: Option<usize>,
+    /// Draw from the likeliest tokens that have probability P together
+    #[arg(long, value_name = "P")]
+    pub top_p: Option<f64>,
+    /// Draw from tokens at least P times as likely as the likeliest
+    #[arg(long, value_name = "P")]
+    pub min_p: Option<f64>,
+    /// More than 1 discourages tokens that were there before
+    #[arg(long, value_name = "R", default_value_t = 1.0)]
+    pub repetition_penalty: f64,
+    /// Equal seeds give equal texts [default: another one each time]
+    #[arg(long, value_name = "S")]
+    pub seed: Option<u64>,
+    /// Text that ends the continuation (may be repeated)
+    #[arg(long, value_name = "TEXT")]
+    pub stop: Vec<String>,
+    /// flex, ndarray, wgpu or wgpu:N
+    #[arg(long, default_value = "flex")]
+    pub device: DeviceSpec,
+    /// Compute every token from the whole text: slower, same tokens
+    #[arg(long)]
+    pub no_cache: bool,
+    /// Print one JSON object: prompt, text, token_ids, finish_reason
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `taal eval`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  taal eval --model runs/shakespeare-char --text hamlet.txt macbeth.txt")]
+pub struct EvalArguments {
+    /// Model directory or run directory
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// Text files, each scored alone
+    #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
+    pub text: Vec<PathBuf>,
+    /// flex, ndarray, wgpu or wgpu:N
+    #[arg(long, default_value = "flex")]
+    pub device: DeviceSpec,
+    /// Print one JSON object: loss, perplexity, bits_per_byte, tokens, bytes
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `taal tokenizer`
+#[derive(Debug, Args)]
+#[command(
+    disable_help_subcommand = true,
+    after_help = "Example:\n  taal tokenizer train --kind bpe --vocab-size 4096 --out tokenizer.json book.txt"
+)]
+pub struct TokenizerArguments {
+    /// The verb.
+    #[command(subcommand)]
+    pub command: TokenizerCommand,
+}
+
+/// `taal tokenizer ...`
+#[derive(Debug, Subcommand)]
+pub enum TokenizerCommand {
+    /// Learn a vocabulary from texts
+    Train(TokenizerTrainArguments),
+    /// Text to token ids
+    Encode(EncodeArguments),
+    /// Token ids to text
+    Decode(DecodeArguments),
+}
+
+/// `taal tokenizer train`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  taal tokenizer train --kind bpe --vocab-size 4096 --out tokenizer.json books/ more.txt"
+)]
+pub struct TokenizerTrainArguments {
+    /// bpe, wordpiece, unigram, char or word
+    #[arg(long)]
+    pub kind: Kind,
+    /// The most tokens, special ones included
+    #[arg(long, value_name = "N")]
+    pub vocab_size: usize,
+    /// The tokenizer.json to write; an old one is replaced
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Special token instead of the kind's own (may be repeated)
+    #[arg(long, value_name = "T")]
+    pub special_token: Vec<String>,
+    /// Unknown characters: error or token [default: the kind's own rule]
+    #[arg(long, value_name = "RULE")]
+    pub unknown: Option<Unknown>,
+    /// Memory for counting; beyond it, rare words are forgotten
+    #[arg(long, value_name = "MIB", default_value_t = taal_tokenizer::DEFAULT_MEMORY_LIMIT_BYTES >> 20)]
+    pub memory_limit: u64,
+    /// Text files or folders with .txt and .md files
+    #[arg(value_name = "INPUT", required = true)]
+    pub inputs: Vec<PathBuf>,
+}
+
+/// `taal tokenizer encode`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  taal tokenizer encode --tokenizer runs/names --json emma")]
+pub struct EncodeArguments {
+    /// tokenizer.json, model directory or run directory
+    #[arg(long, value_name = "FILE|DIR")]
+    pub tokenizer: PathBuf,
+    /// Put the special tokens around the text that the tokenizer asks for
+    #[arg(long)]
+    pub special: bool,
+    /// Print one JSON object: ids, tokens
+    #[arg(long)]
+    pub json: bool,
+    /// The text; - reads standard input
+    #[arg(value_name = "TEXT", allow_hyphen_values = true)]
+    pub text: String,
+}
+
+/// `taal tokenizer decode`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  taal tokenizer decode --tokenizer runs/names 5,13,13,1")]
+pub struct DecodeArguments {
+    /// tokenizer.json, model directory or run directory
+    #[arg(long, value_name = "FILE|DIR")]
+    pub tokenizer: PathBuf,
+    /// Token ids, as in 1,2,3 or 1 2 3
+    #[arg(value_name = "IDS", required = true, value_delimiter = ',')]
+    pub ids: Vec<u32>,
+}
+
+/// `taal data`
+#[derive(Debug, Args)]
+#[command(
+    disable_help_subcommand = true,
+    after_help = "Example:\n  taal data build --tokenizer tokenizer.json --out shards books/"
+)]
+pub struct DataArguments {
+    /// The verb.
+    #[command(subcommand)]
+    pub command: DataCommand,
+}
+
+/// `taal data ...`
+#[derive(Debug, Subcommand)]
+pub enum DataCommand {
+    /// Make a folder of token shards, complete or not at all
+    Build(DataBuildArguments),
+}
+
+/// `taal data build`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  taal data build --tokenizer tokenizer.json --out shards books/ more.jsonl")]
+pub struct DataBuildArguments {
+    /// tokenizer.json, model directory or run directory
+    #[arg(long, value_name = "FILE|DIR")]
+    pub tokenizer: PathBuf,
+    /// The folder to make; it must not be there yet
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Share held back for validation, from the end of each input
+    #[arg(long, value_name = "F", default_value_t = taal_data::DEFAULT_VALIDATION_FRACTION)]
+    pub validation_fraction: f64,
+    /// Text files, JSONL files with a "text" a line, or folders of them
+    #[arg(value_name = "INPUT", required = true)]
+    pub inputs: Vec<PathBuf>,
+}
+
+/// `taal recipes`
+#[derive(Debug, Args)]
+#[command(
+    disable_help_subcommand = true,
+    after_help = "Example:\n  taal recipes show shakespeare-char > mine.toml && taal train --recipe mine.toml"
+)]
+pub struct RecipesArguments {
+    /// The verb; the list where there is none.
+    #[command(subcommand)]
+    pub command: Option<RecipesCommand>,
+}
+
+/// `taal recipes ...`
+#[derive(Debug, Subcommand)]
+pub enum RecipesCommand {
+    /// Print a recipe
+    Show(RecipesShowArguments),
+}
+
+/// `taal recipes show`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  taal recipes show nanogpt-cpu --resolved --set train.steps=100")]
+pub struct RecipesShowArguments {
+    /// Embedded recipe or TOML file
+    #[arg(value_name = "NAME|FILE")]
+    pub name: String,
+    /// Print every value and where it comes from
+    #[arg(long)]
+    pub resolved: bool,
+    /// Change a value, as in train.lr=3e-4 (may be repeated)
+    #[arg(long, value_name = "KEY=VALUE", requires = "resolved")]
+    pub set: Vec<String>,
+}
+
+/// `taal doctor`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  taal doctor --json")]
+pub struct DoctorArguments {
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}

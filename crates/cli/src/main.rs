@@ -1,0 +1,52 @@
+//! `taal`: train, generate, evaluate and look inside language models from the command line.
+//!
+//! Each verb is a module that parses nothing and decides little: it takes what [`arguments`] parsed, calls one library
+//! function and prints. Data goes to standard output, progress and messages to standard error.
+
+mod allocator;
+mod arguments;
+mod data;
+mod doctor;
+mod evaluate;
+mod failure;
+mod generate;
+mod progress;
+mod recipes;
+mod signals;
+mod terminal;
+mod tokenizer;
+mod train;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::arguments::{Arguments, Command, DataCommand, TokenizerCommand};
+use crate::failure::Failure;
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(code) => code,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode, Failure> {
+    let done = match command {
+        // Only training can end in a way that is neither done nor failed.
+        Command::Train(arguments) => return train::run(&arguments),
+        Command::Generate(arguments) => generate::run(&arguments),
+        Command::Eval(arguments) => evaluate::run(&arguments),
+        Command::Tokenizer(arguments) => match arguments.command {
+            TokenizerCommand::Train(arguments) => tokenizer::train(&arguments),
+            TokenizerCommand::Encode(arguments) => tokenizer::encode(&arguments),
+            TokenizerCommand::Decode(arguments) => tokenizer::decode(&arguments),
+        },
+        Command::Data(arguments) => match arguments.command {
+            DataCommand::Build(arguments) => data::build(&arguments),
+        },
+        Command::Recipes(arguments) => recipes::run(&arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments),
+    };
+    done.map(|()| ExitCode::SUCCESS)
+}

@@ -1,0 +1,145 @@
+//! `taal tokenizer`: train one, and see what it does.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use taal_tokenizer::{Compression, Tokenizer, TrainerConfig, TrainingReport, Unknown, compression};
+
+use crate::arguments::{DecodeArguments, EncodeArguments, TokenizerTrainArguments};
+use crate::failure::Failure;
+use crate::terminal;
+
+const TOKENIZER_FILE: &str = "tokenizer.json";
+
+/// Compression is measured on so much of the text at most; more would take long and say the same.
+const MAX_MEASURED_BYTES: usize = 16 << 20;
+
+/// A tokenizer.json, or the one in a model directory, or the one of the best model in a run directory.
+pub fn open(path: &Path) -> Result<Tokenizer, taal_tokenizer::Error> {
+    let inside = [path.join(TOKENIZER_FILE), path.join("model").join(TOKENIZER_FILE)];
+    let [first, _] = &inside;
+    match taal_store::is_dir(path) {
+        true => Tokenizer::open(inside.iter().find(|path| taal_store::exists(path)).unwrap_or(first)),
+        false => Tokenizer::open(path),
+    }
+}
+
+/// `taal tokenizer train`
+pub fn train(arguments: &TokenizerTrainArguments) -> Result<(), Failure> {
+    let mut config = TrainerConfig::new(arguments.kind, arguments.vocab_size);
+    if !arguments.special_token.is_empty() {
+        config.special_tokens.clone_from(&arguments.special_token);
+    }
+    config.unknown = arguments.unknown.unwrap_or(config.unknown);
+    config.memory_limit_bytes = arguments.memory_limit.saturating_mul(1 << 20);
+    let files = taal_data::text_files(&arguments.inputs)?;
+    let (tokenizer, report) = config.train_files_reported(&files)?;
+    tokenizer.save(&arguments.out)?;
+    let measured = measure(&tokenizer, &files)?;
+    terminal::print(&summary(arguments, &tokenizer, &report, &measured))?;
+    Ok(())
+}
+
+/// Compression on the training text, or on the beginning of a long one.
+fn measure(tokenizer: &Tokenizer, files: &[PathBuf]) -> Result<Compression, Failure> {
+    let mut total = Compression {
+        bytes: 0,
+        characters: 0,
+        tokens: 0,
+        bytes_per_token: 0.0,
+        unknown: 0,
+    };
+    for path in files {
+        let room = MAX_MEASURED_BYTES - total.bytes as usize;
+        let map = taal_store::Map::open(path)?;
+        let bytes = &map[..map.len().min(room)];
+        // Training has read the files as UTF-8, so only the cut itself can split a character.
+        let text = bytes.utf8_chunks().next().map_or("", |chunk| chunk.valid());
+        let part = compression(tokenizer, text)?;
+        total.bytes += part.bytes;
+        total.characters += part.characters;
+        total.tokens += part.tokens;
+        total.unknown += part.unknown;
+        if total.bytes as usize + 4 > MAX_MEASURED_BYTES {
+            break;
+        }
+    }
+    total.bytes_per_token = total.bytes as f64 / total.tokens.max(1) as f64;
+    Ok(total)
+}
+
+fn summary(
+    arguments: &TokenizerTrainArguments,
+    tokenizer: &Tokenizer,
+    report: &TrainingReport,
+    measured: &Compression,
+) -> String {
+    let mut rows = vec![
+        ("tokenizer", arguments.out.display().to_string()),
+        ("kind", arguments.kind.to_string()),
+        (
+            "vocabulary",
+            format!("{} tokens", terminal::grouped(tokenizer.vocab_size() as u64)),
+        ),
+        ("trained on", format!("{} bytes", terminal::grouped(report.bytes))),
+        ("compression", format!("{:.3} bytes/token", measured.bytes_per_token)),
+        (
+            "measured on",
+            match measured.bytes < report.bytes {
+                true => format!(
+                    "the first {} bytes of the training text",
+                    terminal::grouped(measured.bytes)
+                ),
+                false => "the training text".to_string(),
+            },
+        ),
+    ];
+    if tokenizer.unk_id().is_some() && arguments.unknown != Some(Unknown::Error) {
+        rows.push((
+            "unknown",
+            format!("{} of {} tokens", measured.unknown, terminal::grouped(measured.tokens)),
+        ));
+    }
+    rows.push((
+        "forgotten",
+        match report.forgotten_occurrences {
+            0 => "nothing: all words were counted exactly".to_string(),
+            occurrences => format!(
+                "{} of {} occurrences, all of rare words (--memory-limit {})",
+                terminal::grouped(occurrences),
+                terminal::grouped(report.occurrences),
+                arguments.memory_limit
+            ),
+        },
+    ));
+    terminal::table(&rows)
+}
+
+/// What `taal tokenizer encode --json` prints.
+#[derive(Serialize)]
+struct Encoded {
+    ids: Vec<u32>,
+    tokens: Vec<String>,
+}
+
+/// `taal tokenizer encode`
+pub fn encode(arguments: &EncodeArguments) -> Result<(), Failure> {
+    let tokenizer = open(&arguments.tokenizer)?;
+    let text = terminal::text_or_stdin(&arguments.text)?;
+    let ids = match arguments.special {
+        true => tokenizer.encode_with_special(&text)?,
+        false => tokenizer.encode(&text)?,
+    };
+    if arguments.json {
+        let tokens = tokenizer.tokens(&ids);
+        return Ok(terminal::print_json(&Encoded { ids, tokens })?);
+    }
+    let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+    Ok(terminal::print(&format!("{}\n", ids.join(",")))?)
+}
+
+/// `taal tokenizer decode`
+pub fn decode(arguments: &DecodeArguments) -> Result<(), Failure> {
+    let text = open(&arguments.tokenizer)?.decode(&arguments.ids)?;
+    Ok(terminal::print(&format!("{text}\n"))?)
+}

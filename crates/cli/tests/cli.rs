@@ -1,0 +1,907 @@
+//! `taal` as scripts meet it: its output, its files, its exit codes and its words.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+const TAAL: &str = env!("CARGO_BIN_EXE_taal");
+
+/// A run that takes a moment: one layer of width 16 on characters.
+const TINY: &str = r#"
+description = "as small as it gets"
+seed = 7
+
+[data]
+files = ["text.txt"]
+validation_fraction = 0.2
+
+[tokenizer]
+kind = "char"
+
+[model]
+n_layers = 1
+n_heads = 2
+d_model = 16
+
+[train]
+steps = 6
+batch_size = 2
+block_size = 8
+schedule = "constant"
+warmup_steps = 0
+
+[eval]
+every = 3
+batch_size = 4
+
+[checkpoint]
+every = 2
+
+[sample]
+prompts = ["de kat"]
+max_tokens = 8
+"#;
+
+/// A folder with a recipe and its text, in which `taal` runs.
+struct Place {
+    dir: TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let place = Self {
+            dir: TempDir::new().expect("a temporary folder"),
+        };
+        place.write(
+            "text.txt",
+            "de kat krabt de krullen van de trap, en de rat ziet het.\n".repeat(8),
+        );
+        place.write("tiny.toml", TINY);
+        place
+    }
+
+    /// With a model in `run`.
+    fn trained() -> Self {
+        let place = Self::new();
+        done(place.train(&[]));
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        fs::write(self.path(name), content).expect("a file");
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).expect("a text file")
+    }
+
+    /// Keeps only the first half of a file.
+    fn truncate(&self, name: &str) {
+        let bytes = fs::read(self.path(name)).expect("a file");
+        self.write(name, &bytes[..bytes.len() / 2]);
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(TAAL);
+        command
+            .args(arguments)
+            .current_dir(self.dir.path())
+            .stdin(Stdio::null())
+            .env_remove("COLUMNS");
+        command
+    }
+
+    fn taal(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().expect("taal starts")
+    }
+
+    /// `taal train --recipe tiny.toml --run-dir run` and more.
+    fn train(&self, more: &[&str]) -> Output {
+        self.taal(&[&["train", "--recipe", "tiny.toml", "--run-dir", "run"], more].concat())
+    }
+
+    /// The same with `--set`.
+    fn train_with(&self, settings: &[&str]) -> Output {
+        let more: Vec<&str> = settings.iter().flat_map(|setting| ["--set", setting]).collect();
+        self.train(&more)
+    }
+
+    /// Loss, gradient norm and learning rate of every step of a run, as they were logged.
+    fn losses(&self, run: &str) -> Vec<[serde_json::Value; 4]> {
+        let records = self.read(&format!("{run}/log.jsonl"));
+        let record = |line| serde_json::from_str::<serde_json::Value>(line).expect("a record");
+        let values = |record: serde_json::Value| ["step", "loss", "grad_norm", "lr"].map(|key| record[key].clone());
+        records.lines().map(record).map(values).collect()
+    }
+}
+
+fn stdout(output: &Output) -> &str {
+    std::str::from_utf8(&output.stdout).expect("UTF-8")
+}
+
+fn stderr(output: &Output) -> &str {
+    std::str::from_utf8(&output.stderr).expect("UTF-8")
+}
+
+/// Standard output of a command that must succeed.
+fn done(output: Output) -> String {
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    stdout(&output).to_string()
+}
+
+fn json(output: Output) -> serde_json::Value {
+    serde_json::from_str(&done(output)).expect("JSON on standard output")
+}
+
+/// A command that must fail, with an exit code and with words in its `error:` or `hint:`.
+#[track_caller]
+fn fails(output: Output, code: i32, words: &[&str]) {
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(code), "{said}");
+    assert!(
+        said.lines().any(|line| line.starts_with("error: ")),
+        "no error line in: {said}"
+    );
+    for word in words {
+        assert!(said.contains(word), "no {word:?} in: {said}");
+    }
+    assert!(!said.contains("panicked"), "{said}");
+    assert!(!said.contains('\x1b'), "colour without a terminal: {said:?}");
+}
+
+fn equal_files(left: &Path, right: &Path) -> bool {
+    fs::read(left).expect("a file") == fs::read(right).expect("a file")
+}
+
+// Training, and what follows it.
+
+#[test]
+fn a_model_is_trained_generates_and_is_evaluated() {
+    let place = Place::new();
+    let trained = place.train(&[]);
+    assert!(
+        stderr(&trained).contains("step 3/6"),
+        "plain progress lines: {}",
+        stderr(&trained)
+    );
+    let summary = done(trained);
+    for word in [
+        "de kat",
+        "val loss",
+        "bits/byte",
+        "tokens/s",
+        "run/report.html",
+        "taal generate --model run",
+    ] {
+        assert!(summary.contains(word), "no {word:?} in: {summary}");
+    }
+    for file in [
+        "recipe.toml",
+        "recipe.resolved.toml",
+        "log.jsonl",
+        "report.json",
+        "report.html",
+        "model/config.json",
+    ] {
+        assert!(place.path("run").join(file).exists(), "{file}");
+    }
+    assert_eq!(place.read("run/recipe.toml"), TINY);
+    assert_eq!(place.losses("run").len(), 6);
+
+    let generate = [
+        "generate",
+        "--model",
+        "run",
+        "--prompt",
+        "de kat",
+        "--max-tokens",
+        "12",
+        "--seed",
+        "3",
+    ];
+    let text = done(place.taal(&generate));
+    let generation = json(place.taal(&[&generate[..], &["--json"]].concat()));
+    assert_eq!(generation["prompt"], "de kat");
+    assert_eq!(generation["finish_reason"], "length");
+    assert_eq!(generation["token_ids"].as_array().map(Vec::len), Some(12));
+    assert_eq!(text, format!("{}\n", generation["text"].as_str().expect("text")));
+    assert_eq!(
+        text,
+        done(place.taal(&[&generate[..], &["--no-cache"]].concat())),
+        "a cache changes nothing"
+    );
+
+    place.write("other.txt", "de rat krabt de kat.");
+    let evaluation = json(place.taal(&["eval", "--model", "run/model", "--text", "other.txt", "--json"]));
+    assert_eq!(evaluation["tokens"], 19);
+    assert_eq!(evaluation["bytes"], 20);
+    let [loss, perplexity, bits] = ["loss", "perplexity", "bits_per_byte"].map(|key| evaluation[key].as_f64());
+    let loss = loss.expect("a number");
+    assert!((perplexity.expect("a number") - loss.exp()).abs() < 1e-9);
+    assert!((bits.expect("a number") - loss * 19.0 / 20.0 / std::f64::consts::LN_2).abs() < 1e-9);
+    let table = done(place.taal(&["eval", "--model", "run", "--text", "other.txt"]));
+    assert!(table.contains(&format!("{loss:.4} nats/token")), "{table}");
+}
+
+#[test]
+fn a_prompt_may_be_ids_or_standard_input() {
+    let place = Place::trained();
+    let greedy = ["--model", "run", "--max-tokens", "5", "--temperature", "0", "--json"];
+    let ids = json(place.taal(&["tokenizer", "encode", "--tokenizer", "run", "--json", "de kat"]))["ids"].to_string();
+    let ids = ids.trim_matches(['[', ']']);
+    let by_text = json(place.taal(&[&["generate", "--prompt", "de kat"], &greedy[..]].concat()));
+    let by_ids = json(place.taal(&[&["generate", "--prompt-ids", ids], &greedy[..]].concat()));
+    assert_eq!(by_text["token_ids"], by_ids["token_ids"]);
+    assert!(by_ids["prompt"].is_array());
+
+    place.write("prompt", "de kat");
+    let mut command = place.command(&[&["generate", "--prompt", "-"], &greedy[..]].concat());
+    command.stdin(fs::File::open(place.path("prompt")).expect("a file"));
+    assert_eq!(json(command.output().expect("taal starts")), by_text);
+}
+
+#[test]
+fn a_stop_text_ends_the_continuation_before_it() {
+    let place = Place::trained();
+    let generate = [
+        "generate",
+        "--model",
+        "run",
+        "--prompt",
+        "de",
+        "--temperature",
+        "0",
+        "--max-tokens",
+        "20",
+        "--json",
+    ];
+    let whole = json(place.taal(&generate))["text"].as_str().expect("text").to_string();
+    let stop = whole.chars().next_back().expect("a character").to_string();
+    let stopped = json(place.taal(&[&generate[..], &["--stop", &stop]].concat()));
+    assert_eq!(stopped["finish_reason"], "stop");
+    assert_eq!(stopped["text"].as_str(), whole.split(&stop).next());
+}
+
+#[test]
+fn runs_without_a_directory_are_numbered_and_the_latest_is_resumed() {
+    let place = Place::new();
+    let train = [
+        "train",
+        "--recipe",
+        "tiny.toml",
+        "--set",
+        "train.steps=2",
+        "--set",
+        "sample.max_tokens=0",
+    ];
+    done(place.taal(&train));
+    done(place.taal(&train));
+    assert!(place.path("runs/tiny/report.json").exists() && place.path("runs/tiny-2/report.json").exists());
+    let resumed = place.taal(&[&train[..], &["--resume"]].concat());
+    assert!(stderr(&resumed).contains("runs/tiny-2"), "{}", stderr(&resumed));
+    done(resumed);
+    assert!(!place.path("runs/tiny-3").exists());
+}
+
+#[test]
+fn a_killed_run_resumes_to_the_same_bits() {
+    let place = Place::new();
+    let endless = [
+        "--set",
+        "train.steps=1000000",
+        "--set",
+        "eval.every=1000000",
+        "--set",
+        "checkpoint.every=1",
+    ];
+    let mut child = place.command(&[&["train", "--recipe", "tiny.toml", "--run-dir", "run"], &endless[..]].concat());
+    let mut child = child
+        .stderr(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("taal starts");
+    let lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
+    assert!(
+        lines.map_while(Result::ok).any(|line| line.contains("saved")),
+        "a checkpoint is reported"
+    );
+    child.kill().expect("SIGKILL");
+    child.wait().expect("an end");
+
+    resumes_to_the_same_bits(&place);
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_run_saves_says_how_to_resume_and_resumes_to_the_same_bits() {
+    for signal in ["-INT", "-TERM"] {
+        let place = Place::new();
+        let endless = [
+            "--set",
+            "train.steps=1000000",
+            "--set",
+            "eval.every=1000000",
+            "--set",
+            "checkpoint.every=1000",
+        ];
+        // A line each step is not needed: the first one comes before the first step.
+        let mut child =
+            place.command(&[&["train", "--recipe", "tiny.toml", "--run-dir", "run"], &endless[..]].concat());
+        let mut child = child
+            .stderr(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("taal starts");
+        let mut lines = BufReader::new(child.stderr.take().expect("a pipe"))
+            .lines()
+            .map_while(Result::ok);
+        assert!(lines.any(|line| line.contains("parameters")), "training begins");
+        let killed = Command::new("kill")
+            .args([signal, &child.id().to_string()])
+            .status()
+            .expect("kill starts");
+        assert!(killed.success());
+        let rest: Vec<String> = lines.collect();
+        let status = child.wait().expect("an end");
+        assert_eq!(status.code(), Some(75), "{rest:?}");
+        assert!(
+            rest.iter()
+                .any(|line| line.contains("taal train --resume --run-dir run")),
+            "{rest:?}"
+        );
+        assert!(place.path("run/report.html").exists());
+        resumes_to_the_same_bits(&place);
+    }
+}
+
+/// Goes on with the run for a few steps and compares with one that was never interrupted.
+fn resumes_to_the_same_bits(place: &Place) {
+    let names = fs::read_dir(place.path("run/checkpoints")).expect("checkpoints");
+    let name =
+        |entry: std::io::Result<fs::DirEntry>| entry.expect("an entry").file_name().into_string().expect("UTF-8");
+    let saved = names
+        .map(name)
+        .filter_map(|name| name.strip_prefix("step-")?.parse::<u64>().ok())
+        .max();
+    let saved = saved.expect("a checkpoint");
+    let steps = format!("train.steps={}", saved + 4);
+    let rest = [
+        "--set",
+        &steps,
+        "--set",
+        "eval.every=1000000",
+        "--set",
+        "checkpoint.every=1000000",
+    ];
+
+    let resumed = place.taal(&[&["train", "--resume", "--run-dir", "run"], &rest[..]].concat());
+    assert!(
+        stderr(&resumed).contains(&format!("resuming from the checkpoint of step {saved}")),
+        "{}",
+        stderr(&resumed)
+    );
+    done(resumed);
+    done(place.taal(&[&["train", "--recipe", "tiny.toml", "--run-dir", "whole"], &rest[..]].concat()));
+
+    assert_eq!(place.losses("run"), place.losses("whole"));
+    let last = format!("checkpoints/step-{:08}", saved + 4);
+    for file in ["model/model.safetensors", "optimizer.safetensors"] {
+        let [resumed, whole] = ["run", "whole"].map(|run| place.path(run).join(&last).join(file));
+        assert!(equal_files(&resumed, &whole), "{file} differs");
+    }
+}
+
+#[test]
+fn resume_without_a_run_starts_at_step_0_and_says_so() {
+    let place = Place::new();
+    let output = place.train(&["--resume"]);
+    assert!(stderr(&output).contains("starting at step 0"), "{}", stderr(&output));
+    done(output);
+}
+
+#[test]
+fn a_damaged_checkpoint_is_passed_over_for_an_older_one() {
+    let place = Place::trained();
+    place.truncate("run/checkpoints/step-00000006/model/model.safetensors");
+    let output = place.taal(&["train", "--resume", "--run-dir", "run", "--set", "train.steps=8"]);
+    let said = stderr(&output);
+    assert!(said.contains("checkpoint of step 6 is passed over"), "{said}");
+    assert!(said.contains("resuming from the checkpoint of step 4"), "{said}");
+    done(output);
+    assert_eq!(place.losses("run").len(), 8);
+}
+
+#[test]
+fn a_run_without_an_intact_checkpoint_starts_at_step_0_and_says_so() {
+    let place = Place::trained();
+    for checkpoint in ["step-00000004", "step-00000006"] {
+        place.truncate(&format!("run/checkpoints/{checkpoint}/train_state.json"));
+    }
+    let before = place.losses("run");
+    let output = place.taal(&["train", "--resume", "--run-dir", "run"]);
+    assert!(
+        stderr(&output).contains("no complete checkpoint to resume from: starting at step 0"),
+        "{}",
+        stderr(&output)
+    );
+    done(output);
+    assert_eq!(place.losses("run"), before);
+}
+
+// Tokenizers and data.
+
+#[test]
+fn a_tokenizer_is_trained_encodes_and_decodes() {
+    let place = Place::new();
+    let train = [
+        "tokenizer",
+        "train",
+        "--kind",
+        "bpe",
+        "--vocab-size",
+        "280",
+        "--out",
+        "bpe.json",
+    ];
+    let summary = done(
+        place.taal(
+            &[
+                &train[..],
+                &["--special-token", "<s>", "--special-token", "</s>", "text.txt"],
+            ]
+            .concat(),
+        ),
+    );
+    assert!(
+        summary.contains("bytes/token") && summary.contains("forgotten"),
+        "{summary}"
+    );
+
+    let encoded = json(place.taal(&["tokenizer", "encode", "--tokenizer", "bpe.json", "--json", "de kat"]));
+    let ids: Vec<String> = encoded["ids"]
+        .as_array()
+        .expect("ids")
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(encoded["tokens"].as_array().map(Vec::len), Some(ids.len()));
+    let plain = done(place.taal(&["tokenizer", "encode", "--tokenizer", "bpe.json", "de kat"]));
+    assert_eq!(plain.trim_end(), ids.join(","));
+    assert_eq!(
+        done(place.taal(&["tokenizer", "decode", "--tokenizer", "bpe.json", &ids.join(",")])),
+        "de kat\n"
+    );
+    let apart: Vec<&str> = ids.iter().map(String::as_str).collect();
+    assert_eq!(
+        done(place.taal(&[&["tokenizer", "decode", "--tokenizer", "bpe.json"], &apart[..]].concat())),
+        "de kat\n"
+    );
+    let special = json(place.taal(&["tokenizer", "encode", "--tokenizer", "bpe.json", "--json", "<s>"]));
+    assert_eq!(
+        special["ids"],
+        serde_json::json!([0]),
+        "the first special token has the first id"
+    );
+}
+
+#[test]
+fn text_becomes_shards_that_a_recipe_trains_on() {
+    let place = Place::new();
+    done(place.taal(&[
+        "tokenizer",
+        "train",
+        "--kind",
+        "char",
+        "--vocab-size",
+        "64",
+        "--out",
+        "char.json",
+        "text.txt",
+    ]));
+    let build = [
+        "data",
+        "build",
+        "--tokenizer",
+        "char.json",
+        "--out",
+        "shards",
+        "--validation-fraction",
+        "0.25",
+        "text.txt",
+    ];
+    let summary = done(place.taal(&build));
+    assert!(summary.contains("[data]\nshards = \"shards\"\n"), "{summary}");
+    assert!(summary.contains("bytes/token"), "{summary}");
+    fails(place.taal(&build), 2, &["shards", "already exists"]);
+
+    let recipe = TINY
+        .replace("files = [\"text.txt\"]", "shards = \"shards\"")
+        .replace("validation_fraction = 0.2", "");
+    place.write("tiny.toml", recipe.replace("[tokenizer]\nkind = \"char\"", ""));
+    done(place.train(&[]));
+    let shard = place.path("shards").join("train-00000.shard");
+    let bytes = fs::read(&shard).expect("a shard");
+    fs::write(&shard, &bytes[..bytes.len() - 7]).expect("a shard");
+    fails(
+        place.taal(&["train", "--recipe", "tiny.toml", "--run-dir", "again"]),
+        65,
+        &["train-00000.shard", "taal data build"],
+    );
+}
+
+// What is wrong, in words and exit codes.
+
+#[test]
+fn mistakes_in_a_recipe_name_the_key_and_what_was_expected() {
+    let place = Place::new();
+    fails(place.train_with(&["train.stepps=3"]), 2, &["stepps", "unknown field"]);
+    fails(place.train_with(&["train.steps=soon"]), 2, &["train.steps", "soon"]);
+    fails(
+        place.train_with(&["train.batch_size=0"]),
+        2,
+        &["train.batch_size: expected 1..=4096, got 0"],
+    );
+    fails(place.train_with(&["model.n_heads=3"]), 2, &["model.n_heads", "16"]);
+    fails(
+        place.train_with(&["model.max_seq_len=4"]),
+        2,
+        &["train.block_size", "model.max_seq_len"],
+    );
+    fails(place.train_with(&["train.steps"]), 2, &["key=value"]);
+    fails(
+        place.taal(&["train", "--recipe", "nonsuch"]),
+        2,
+        &["nonsuch", "shakespeare-char"],
+    );
+    fails(
+        place.taal(&["train", "--recipe", "nonsuch.toml"]),
+        2,
+        &["nonsuch.toml", "no such file"],
+    );
+    place.write("broken.toml", "[train\nsteps = 1");
+    fails(
+        place.taal(&["train", "--recipe", "broken.toml"]),
+        2,
+        &["broken.toml", "TOML"],
+    );
+    assert!(
+        !place.path("run").exists() && !place.path("runs").exists(),
+        "nothing was begun"
+    );
+}
+
+#[test]
+fn text_that_cannot_be_trained_on_is_named_with_what_is_wrong() {
+    let place = Place::new();
+    let with_text = |text: &[u8]| {
+        place.write("text.txt", text);
+        let _ = fs::remove_dir_all(place.path("run"));
+        place.train(&[])
+    };
+    fails(with_text(b""), 2, &["text.txt is empty"]);
+    fails(with_text(b"caf\xe9 au lait"), 65, &["text.txt", "UTF-8", "3"]);
+    fails(with_text(b"text\0with a zero in it"), 65, &["text.txt", "binary"]);
+    fails(with_text(b"a"), 2, &["text.txt", "too few"]);
+    fails(
+        with_text(b"nine char"),
+        2,
+        &["text.txt", "block of 8", "train.block_size"],
+    );
+    let _ = fs::remove_dir_all(place.path("run"));
+    fs::remove_file(place.path("text.txt")).expect("a file");
+    fails(place.train(&[]), 2, &["text.txt", "no such file"]);
+}
+
+#[test]
+fn a_run_directory_is_neither_overwritten_nor_shared() {
+    let place = Place::trained();
+    fails(place.train(&[]), 2, &["run", "--resume", "--run-dir"]);
+    fails(
+        place.train(&["--resume", "--set", "model.n_layers=2"]),
+        2,
+        &["model.n_layers was 1 and is now 2"],
+    );
+    let lock = taal_store::RunLock::acquire(&place.path("run")).expect("the lock");
+    fails(
+        place.train(&["--resume"]),
+        77,
+        &["in use", &std::process::id().to_string()],
+    );
+    drop(lock);
+    done(place.train(&["--resume"]));
+    place.write("text-file", "");
+    fails(
+        place.taal(&["train", "--recipe", "tiny.toml", "--run-dir", "text-file"]),
+        2,
+        &["text-file"],
+    );
+    fs::create_dir(place.path("elsewhere")).expect("a folder");
+    place.write("elsewhere/letter.txt", "not a run");
+    fails(
+        place.taal(&["train", "--resume", "--run-dir", "elsewhere"]),
+        2,
+        &["elsewhere", "no run to resume"],
+    );
+}
+
+#[test]
+fn models_and_tokenizers_that_are_missing_or_damaged_are_named() {
+    let place = Place::trained();
+    fails(
+        place.taal(&["generate", "--model", "nowhere", "--prompt", "a"]),
+        2,
+        &["nowhere", "no model here"],
+    );
+    fails(
+        place.taal(&["eval", "--model", "run", "--text", "nothing.txt"]),
+        2,
+        &["nothing.txt", "no such file"],
+    );
+    fails(
+        place.taal(&["generate", "--model", "run", "--prompt", "Q"]),
+        2,
+        &["'Q'", "not in the vocabulary"],
+    );
+    fails(
+        place.taal(&["generate", "--model", "run", "--prompt", ""]),
+        2,
+        &["the prompt is empty"],
+    );
+    fails(
+        place.taal(&["generate", "--model", "run", "--prompt-ids", "1,9999"]),
+        2,
+        &["9999"],
+    );
+    fails(
+        place.taal(&["generate", "--model", "run", "--prompt", "d", "--top-p", "2"]),
+        2,
+        &["top_p", "2"],
+    );
+    fails(
+        place.taal(&["tokenizer", "decode", "--tokenizer", "run", "9999"]),
+        2,
+        &["9999"],
+    );
+    fails(
+        place.taal(&["tokenizer", "encode", "--tokenizer", "nothing.json", "a"]),
+        2,
+        &["nothing.json"],
+    );
+    place.write("binary.txt", b"de\0kat");
+    fails(
+        place.taal(&["eval", "--model", "run", "--text", "binary.txt"]),
+        65,
+        &["binary.txt", "binary"],
+    );
+    fs::copy(place.path("run/model/tokenizer.json"), place.path("cut.json")).expect("a copy");
+    place.truncate("cut.json");
+    fails(
+        place.taal(&["tokenizer", "encode", "--tokenizer", "cut.json", "a"]),
+        65,
+        &["cut.json"],
+    );
+    fails(
+        place.taal(&[
+            "data",
+            "build",
+            "--tokenizer",
+            "cut.json",
+            "--out",
+            "shards",
+            "text.txt",
+        ]),
+        65,
+        &["cut.json"],
+    );
+    place.truncate("run/model/model.safetensors");
+    fails(
+        place.taal(&["generate", "--model", "run", "--prompt", "de"]),
+        65,
+        &["model.safetensors"],
+    );
+}
+
+#[test]
+fn wrong_arguments_end_with_2_before_anything_is_done() {
+    let place = Place::new();
+    fails(place.taal(&["trian"]), 2, &["trian"]);
+    fails(place.taal(&["train", "--device", "abacus"]), 2, &["abacus", "flex"]);
+    fails(
+        place.taal(&[
+            "tokenizer",
+            "train",
+            "--kind",
+            "runes",
+            "--vocab-size",
+            "9",
+            "--out",
+            "t",
+            "text.txt",
+        ]),
+        2,
+        &["runes"],
+    );
+    assert_eq!(place.taal(&[]).status.code(), Some(2));
+    if !cfg!(feature = "ndarray") {
+        fails(
+            place.train(&["--device", "ndarray"]),
+            2,
+            &["ndarray", "not compiled", "cargo xtask train --device ndarray"],
+        );
+    }
+}
+
+#[test]
+fn training_that_diverges_ends_with_86_and_a_way_out() {
+    let place = Place::new();
+    let wild = [
+        "train.lr=10.0",
+        "model.init_std=10.0",
+        "train.weight_decay=10.0",
+        "train.steps=500",
+        "checkpoint.every=1000",
+    ];
+    fails(place.train_with(&wild), 86, &["diverged", "train.lr"]);
+}
+
+#[cfg(not(target_env = "msvc"))]
+#[test]
+fn memory_that_nobody_has_ends_with_71() {
+    let place = Place::new();
+    // The query projection alone has 2^46 x 16 numbers, more than a processor can address.
+    let vast = ["model.n_heads=16777216", "model.head_dim=4194304"];
+    fails(place.train_with(&vast), 71, &["out of memory", "hint: "]);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_ends_with_74() {
+    let place = Place::new();
+    let full = fs::OpenOptions::new()
+        .write(true)
+        .open("/dev/full")
+        .expect("the full device");
+    let mut command = place.command(&["recipes"]);
+    fails(
+        command
+            .stdout(full)
+            .stderr(Stdio::piped())
+            .spawn()
+            .and_then(|child| child.wait_with_output())
+            .expect("taal starts"),
+        74,
+        &[],
+    );
+}
+
+#[test]
+fn output_that_nobody_reads_is_no_error() {
+    let place = Place::trained();
+    let commands: [&[&str]; 3] = [
+        &["recipes"],
+        &["--help"],
+        &[
+            "generate",
+            "--model",
+            "run",
+            "--prompt",
+            "de",
+            "--max-tokens",
+            "1000000",
+        ],
+    ];
+    for arguments in commands {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let output = place.command(arguments).stdout(writer).stderr(Stdio::piped()).spawn();
+        let output = output.and_then(|child| child.wait_with_output()).expect("taal starts");
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", stderr(&output));
+        assert_eq!(stderr(&output), "", "{arguments:?}");
+    }
+}
+
+// What is said about the program and the machine.
+
+#[test]
+fn recipes_are_listed_and_shown_as_they_are_written() {
+    let place = Place::new();
+    let list = done(place.taal(&["recipes"]));
+    for (name, text) in taal_trainer::embedded() {
+        assert!(
+            list.lines()
+                .any(|line| line.starts_with(name) && line.len() > name.len() + 10),
+            "{name} in: {list}"
+        );
+        assert_eq!(done(place.taal(&["recipes", "show", name])), text);
+    }
+    let resolved = done(place.taal(&["recipes", "show", "names", "--resolved", "--set", "seed=42"]));
+    assert!(resolved.contains("seed = 42 # --set"), "{resolved}");
+    place.write("again.toml", &resolved);
+    done(place.taal(&["recipes", "show", "again.toml", "--resolved"]));
+    fails(place.taal(&["recipes", "show", "nonsuch"]), 2, &["nonsuch"]);
+}
+
+#[test]
+fn the_doctor_reports_the_machine() {
+    let place = Place::new();
+    let found = json(place.taal(&["doctor", "--json"]));
+    assert_eq!(found["version"], env!("CARGO_PKG_VERSION"));
+    assert!(found["cores"].as_u64().is_some_and(|cores| cores > 0));
+    assert!(found["peak_flops_per_s"].as_f64().is_some_and(|peak| peak > 1e6));
+    assert!(found["disk_free_bytes"].as_u64().is_some());
+    assert_eq!(found["devices"][0]["name"], "flex");
+    assert_eq!(found["devices"][0]["is_available"], true);
+    assert!(done(place.taal(&["doctor"])).contains("cores"));
+}
+
+/// `UPDATE=1` rewrites the stored copies.
+#[test]
+fn the_help_is_what_it_was() {
+    let place = Place::new();
+    let commands = [
+        "",
+        "train",
+        "generate",
+        "eval",
+        "tokenizer",
+        "tokenizer train",
+        "tokenizer encode",
+        "tokenizer decode",
+        "data",
+        "data build",
+        "recipes",
+        "recipes show",
+        "doctor",
+    ];
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/help");
+    for command in commands {
+        let arguments: Vec<&str> = command.split_whitespace().chain(["--help"]).collect();
+        let help = done(place.taal(&arguments));
+        let name = if command.is_empty() {
+            "taal".to_string()
+        } else {
+            command.replace(' ', "-")
+        };
+        let path = folder.join(name).with_extension("txt");
+        if std::env::var_os("UPDATE").is_some() {
+            fs::write(&path, &help).expect("a stored copy");
+        }
+        let stored = fs::read_to_string(&path).unwrap_or_default().replace("\r\n", "\n");
+        assert_eq!(
+            help.replace("taal.exe", "taal"),
+            stored,
+            "taal {command} --help changed; UPDATE=1 accepts it"
+        );
+        assert!(
+            help.contains("Example:\n  taal"),
+            "taal {command} --help ends with an example"
+        );
+    }
+}
+
+/// The settings reach jemalloc, which otherwise gives memory back and gets it anew in every step.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_allocator_keeps_its_pages() {
+    let place = Place::new();
+    let mut command = place.command(&["recipes"]);
+    let output = command
+        .env("_RJEM_MALLOC_CONF", "stats_print:true")
+        .output()
+        .expect("taal starts");
+    let statistics = stderr(&output);
+    for setting in [
+        "opt.dirty_decay_ms: -1 ",
+        "opt.muzzy_decay_ms: -1 ",
+        "opt.thp: \"always\"",
+    ] {
+        assert!(statistics.contains(setting), "{setting}");
+    }
+}
