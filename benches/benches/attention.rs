@@ -12,7 +12,7 @@ struct Inputs {
     q: Tensor<4>,
     k: Tensor<4>,
     v: Tensor<4>,
-    mask: Option<AttentionMask>,
+    mask: AttentionMask,
     options: AttentionOptions,
 }
 
@@ -45,7 +45,7 @@ impl Inputs {
 
     fn attend(&self) -> Tensor<4> {
         let (q, k, v) = (self.q.clone(), self.k.clone(), self.v.clone());
-        scaled_dot_product_attention(q, k, v, self.mask.as_ref(), &self.options).0
+        scaled_dot_product_attention(q, k, v, Some(&self.mask), &self.options).0
     }
 }
 

@@ -1,78 +1,368 @@
-//! Norms, activations, softmax, dropout and cross-entropy, forward and with gradients, in elements a second.
+//! Every fused operation beside its plain twin, forward and with gradients, in floating-point operations and bytes a
+//! second. `cargo xtask bench kernels` adds their share of the roofline.
+//!
+//! The work of a pass is counted from its sizes: a product of m x k x n takes 2 m k n operations, its gradients twice as
+//! many more; an element-wise operation reads and writes each number once a pass. Exponentials count as one operation.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group};
 use taal_kernels::random::{self, Generator};
-use taal_kernels::{IGNORE_INDEX, cross_entropy, dropout, gelu, gelu_tanh, layer_norm, rms_norm, silu, softmax};
+use taal_kernels::{AdamWStep, AttentionMask, AttentionSettings, IGNORE_INDEX, plain};
 
-/// Rows of the residual stream: 16 x 64 tokens of nanoGPT's CPU model.
-const STREAM: [usize; 2] = [1024, 128];
-/// The same rows inside the feed-forward network.
-const INNER: [usize; 2] = [1024, 512];
-/// Logits by characters, and of a BPE model.
-const LOGITS: [[usize; 2]; 2] = [[1024, 65], [1024, 4096]];
+/// Rows and width: nanoGPT's CPU model, one with odd sizes, and nanoGPT's baby model.
+const STREAMS: [[usize; 2]; 3] = [[768, 128], [257, 96], [4096, 384]];
 
-fn random(shape: [usize; 2], device: &Device) -> Tensor<2> {
-    random::normal(shape, 1.0, random::key(1337, 0, "benchmark input"), device)
+/// What a pass computes and moves.
+#[derive(Clone, Copy)]
+struct Work {
+    flops: usize,
+    /// Numbers of four bytes.
+    numbers: usize,
 }
 
-/// One operation on every device, without gradients and with them.
-fn operation(c: &mut Criterion, name: &str, shape: [usize; 2], compute: impl Fn(Tensor<2>) -> Tensor<2>) {
-    let mut group = c.benchmark_group(format!("kernels/{name}"));
-    let [rows, columns] = shape;
-    group.throughput(Throughput::Elements((rows * columns) as u64));
-    let size = format!("{rows}x{columns}");
-    for (device_name, device) in taal_benches::devices() {
-        let x = random(shape, &device);
-        group.bench_function(BenchmarkId::new(format!("forward/{device_name}"), &size), |b| {
-            b.iter(|| compute(x.clone()));
-        });
+impl Work {
+    /// An operation that reads `reads` and writes one number a number.
+    fn elementwise(numbers: usize, flops: usize, reads: usize) -> Self {
+        Self {
+            flops: numbers * flops,
+            numbers: numbers * (reads + 1),
+        }
+    }
 
-        let x = random(shape, &device.clone().autodiff()).require_grad();
-        group.bench_function(
-            BenchmarkId::new(format!("forward_backward/{device_name}"), &size),
-            |b| {
-                b.iter(|| compute(x.clone()).sum().backward());
-            },
-        );
+    /// The same with its gradient, which reads the inputs and the gradient again.
+    fn with_gradient(self) -> Self {
+        Self {
+            flops: 3 * self.flops,
+            numbers: 3 * self.numbers,
+        }
+    }
+
+    fn throughput(self) -> Throughput {
+        Throughput::ElementsAndBytes {
+            elements: self.flops as u64,
+            bytes: 4 * self.numbers as u64,
+        }
+    }
+}
+
+fn random<const D: usize>(shape: [usize; D], name: &str, device: &Device) -> Tensor<D> {
+    random::normal(shape, 1.0, random::key(1337, 0, name), device)
+}
+
+fn targets(rows: usize, vocab_size: usize, device: &Device) -> Tensor<1, Int> {
+    let mut generator = Generator::new(random::key(1337, 0, "benchmark targets"));
+    let targets: Vec<i32> = (0..rows).map(|_| generator.below(vocab_size as u64) as i32).collect();
+    Tensor::from_data(TensorData::new(targets, [rows]), device)
+}
+
+/// The fused operation and its twin on flex, without gradients and with them.
+fn twins<I: Clone>(
+    c: &mut Criterion,
+    name: &str,
+    size: &str,
+    work: Work,
+    inputs: impl Fn(&Device) -> I,
+    roads: [(&str, &dyn Fn(I) -> Tensor<1>); 2],
+) {
+    let mut group = c.benchmark_group(format!("kernels/{name}"));
+    for (road, compute) in roads {
+        let values = inputs(&Device::flex());
+        group.throughput(work.throughput());
+        group.bench_function(BenchmarkId::new(format!("forward/{road}"), size), |b| {
+            b.iter(|| compute(values.clone()));
+        });
+        let tracked = inputs(&Device::flex().autodiff());
+        group.throughput(work.with_gradient().throughput());
+        group.bench_function(BenchmarkId::new(format!("forward_backward/{road}"), size), |b| {
+            b.iter(|| compute(tracked.clone()).sum().backward());
+        });
     }
     group.finish();
 }
 
-fn norms(c: &mut Criterion) {
-    let ones = |x: &Tensor<2>| Tensor::ones([STREAM[1]], &x.device());
-    operation(c, "layer_norm", STREAM, |x| {
-        let weight = ones(&x);
-        layer_norm(x, weight, None, 1e-5)
-    });
-    operation(c, "rms_norm", STREAM, |x| {
-        let weight = ones(&x);
-        rms_norm(x, weight, 1e-6)
-    });
-}
-
 fn activations(c: &mut Criterion) {
-    operation(c, "gelu", INNER, gelu);
-    operation(c, "gelu_tanh", INNER, gelu_tanh);
-    operation(c, "silu", INNER, silu);
-}
-
-fn others(c: &mut Criterion) {
-    operation(c, "softmax", INNER, softmax);
-    operation(c, "dropout", INNER, |x| dropout(x, 0.1, 1337));
-}
-
-fn losses(c: &mut Criterion) {
-    for shape in LOGITS {
-        let [rows, vocab_size] = shape;
-        let mut generator = Generator::new(random::key(1337, 0, "benchmark targets"));
-        let targets: Vec<i32> = (0..rows).map(|_| generator.below(vocab_size as u64) as i32).collect();
-        operation(c, "cross_entropy", shape, |logits| {
-            let targets = Tensor::<1, Int>::from_data(TensorData::new(targets.clone(), [rows]), &logits.device());
-            cross_entropy(logits, targets, IGNORE_INDEX).unsqueeze()
-        });
+    type Function = fn(Tensor<2>) -> Tensor<2>;
+    let functions: [(&str, Function, Function); 3] = [
+        ("gelu", taal_kernels::gelu, plain::gelu),
+        ("gelu_tanh", taal_kernels::gelu_tanh, plain::gelu_tanh),
+        ("silu", taal_kernels::silu, plain::silu),
+    ];
+    for [rows, width] in STREAMS {
+        let shape = [rows, 4 * width];
+        for (name, fused, twin) in functions {
+            twins(
+                c,
+                name,
+                &format!("{rows}x{}", 4 * width),
+                Work::elementwise(shape[0] * shape[1], 20, 1),
+                |device| tracked(random(shape, "x", device)),
+                [
+                    ("fused", &|x| fused(x).flatten(0, 1)),
+                    ("plain", &|x| twin(x).flatten(0, 1)),
+                ],
+            );
+        }
+        let pair = |device: &Device| {
+            [
+                tracked(random(shape, "gate", device)),
+                tracked(random(shape, "up", device)),
+            ]
+        };
+        twins(
+            c,
+            "swiglu",
+            &format!("{rows}x{}", 4 * width),
+            Work::elementwise(shape[0] * shape[1], 21, 2),
+            pair,
+            [
+                ("fused", &|[gate, up]| taal_kernels::swiglu(gate, up).flatten(0, 1)),
+                ("plain", &|[gate, up]| plain::swiglu(gate, up).flatten(0, 1)),
+            ],
+        );
     }
 }
 
-criterion_group!(name = benches; config = taal_benches::criterion(); targets = norms, activations, others, losses);
-criterion_main!(benches);
+fn norms(c: &mut Criterion) {
+    for shape in STREAMS {
+        let [rows, width] = shape;
+        let inputs = |device: &Device| {
+            let [weight, bias] = ["weight", "bias"].map(|name| tracked(random([width], name, device)));
+            (tracked(random(shape, "x", device)), weight, bias)
+        };
+        let size = format!("{rows}x{width}");
+        twins(
+            c,
+            "layer_norm",
+            &size,
+            Work::elementwise(rows * width, 8, 1),
+            inputs,
+            [
+                ("fused", &|(x, w, b)| {
+                    taal_kernels::layer_norm(x, w, Some(b), 1e-5).flatten(0, 1)
+                }),
+                ("plain", &|(x, w, b)| {
+                    plain::layer_norm(x, w, Some(b), 1e-5).flatten(0, 1)
+                }),
+            ],
+        );
+        twins(
+            c,
+            "rms_norm",
+            &size,
+            Work::elementwise(rows * width, 5, 1),
+            inputs,
+            [
+                ("fused", &|(x, w, _)| taal_kernels::rms_norm(x, w, 1e-6).flatten(0, 1)),
+                ("plain", &|(x, w, _)| plain::rms_norm(x, w, 1e-6).flatten(0, 1)),
+            ],
+        );
+    }
+}
+
+fn linears(c: &mut Criterion) {
+    for [rows, width] in STREAMS {
+        for [k, n] in [[width, 3 * width], [width, 4 * width], [4 * width, width]] {
+            let inputs = |device: &Device| {
+                let [x, weight] =
+                    [([rows, k], "x"), ([k, n], "weight")].map(|(s, name)| tracked(random(s, name, device)));
+                (x, weight, tracked(random([rows, n], "residual", device)))
+            };
+            twins(
+                c,
+                "linear_add",
+                &format!("{rows}x{k}x{n}"),
+                Work {
+                    flops: 2 * rows * k * n,
+                    numbers: rows * k + k * n + 2 * rows * n,
+                },
+                inputs,
+                [
+                    ("fused", &|(x, w, r)| {
+                        taal_kernels::linear_add(x, w, None, r).flatten(0, 1)
+                    }),
+                    ("plain", &|(x, w, r)| plain::linear_add(x, w, None, r).flatten(0, 1)),
+                ],
+            );
+        }
+    }
+    // Decoding: one row, and eight.
+    for rows in [1, 8] {
+        let (k, n) = (768, 3072);
+        let inputs = |device: &Device| (random([rows, k], "x", device), random([k, n], "weight", device));
+        twins(
+            c,
+            "linear",
+            &format!("{rows}x{k}x{n}"),
+            Work {
+                flops: 2 * rows * k * n,
+                numbers: rows * k + k * n + rows * n,
+            },
+            |device| {
+                let (x, weight) = inputs(device);
+                (tracked(x), tracked(weight))
+            },
+            [
+                ("fused", &|(x, w)| taal_kernels::linear(x, w, None).flatten(0, 1)),
+                ("plain", &|(x, w)| plain::linear(x, w, None).flatten(0, 1)),
+            ],
+        );
+    }
+}
+
+fn attentions(c: &mut Criterion) {
+    for [batch, heads, seq, head_dim] in [[12, 4, 64, 32], [3, 3, 96, 40], [16, 6, 256, 64], [1, 6, 2048, 64]] {
+        let shape = [batch, heads, seq, head_dim];
+        let inputs = |device: &Device| ["q", "k", "v"].map(|name| tracked(random(shape, name, device)));
+        let mask = AttentionMask::new(seq, seq, true, None, &Device::flex());
+        let settings = AttentionSettings::default();
+        // A causal query sees half of the keys; its gradients take five products where the result takes two.
+        twins(
+            c,
+            "attention",
+            &format!("{batch}x{heads}x{seq}x{head_dim}"),
+            Work {
+                flops: 2 * batch * heads * seq * (seq + 1) * head_dim,
+                numbers: 4 * batch * heads * seq * head_dim,
+            },
+            inputs,
+            [
+                ("fused", &|[q, k, v]| {
+                    taal_kernels::attention(q, k, v, &mask, &settings).flatten(0, 3)
+                }),
+                ("plain", &|[q, k, v]| {
+                    plain::attention(q, k, v, &mask, &settings).0.flatten(0, 3)
+                }),
+            ],
+        );
+    }
+}
+
+fn losses(c: &mut Criterion) {
+    for [rows, vocab_size] in [[768, 65], [257, 4096], [4096, 65]] {
+        let shape = [rows, vocab_size];
+        let ids = targets(rows, vocab_size, &Device::flex());
+        let of_device = |x: &Tensor<2>| ids.clone().to_device(&x.device());
+        twins(
+            c,
+            "cross_entropy",
+            &format!("{rows}x{vocab_size}"),
+            Work::elementwise(rows * vocab_size, 4, 1),
+            |device| tracked(random(shape, "logits", device)),
+            [
+                ("fused", &|x| {
+                    let ids = of_device(&x);
+                    taal_kernels::cross_entropy(x, ids, IGNORE_INDEX)
+                }),
+                ("plain", &|x| {
+                    let ids = of_device(&x);
+                    plain::cross_entropy(x, ids, IGNORE_INDEX)
+                }),
+            ],
+        );
+    }
+    for [rows, width, vocab_size] in [[768, 128, 65], [256, 96, 8192]] {
+        let ids = targets(rows, vocab_size, &Device::flex());
+        let of_device = |x: &Tensor<2>| ids.clone().to_device(&x.device());
+        let inputs = |device: &Device| {
+            let shapes = [([rows, width], "hidden"), ([width, vocab_size], "weight")];
+            shapes.map(|(shape, name)| tracked(random(shape, name, device)))
+        };
+        twins(
+            c,
+            "linear_cross_entropy",
+            &format!("{rows}x{width}x{vocab_size}"),
+            Work {
+                flops: 2 * rows * width * vocab_size,
+                numbers: rows * width + width * vocab_size + 2 * rows * vocab_size,
+            },
+            inputs,
+            [
+                ("fused", &|[hidden, weight]| {
+                    let ids = of_device(&hidden);
+                    taal_kernels::linear_cross_entropy(hidden, weight, false, ids, IGNORE_INDEX, 0.0)
+                }),
+                ("plain", &|[hidden, weight]| {
+                    let ids = of_device(&hidden);
+                    plain::linear_cross_entropy(hidden, weight, false, ids, IGNORE_INDEX, 0.0)
+                }),
+            ],
+        );
+    }
+}
+
+fn others(c: &mut Criterion) {
+    for [rows, width] in STREAMS {
+        let shape = [rows, width];
+        twins(
+            c,
+            "dropout",
+            &format!("{rows}x{width}"),
+            Work::elementwise(rows * width, 1, 1),
+            |device| tracked(random(shape, "x", device)),
+            [
+                ("fused", &|x| taal_kernels::dropout(x, 0.1, 1337).flatten(0, 1)),
+                ("plain", &|x| plain::dropout(x, 0.1, 1337).flatten(0, 1)),
+            ],
+        );
+    }
+}
+
+/// One update of a matrix, moments included, in place.
+fn adamw(c: &mut Criterion) {
+    type Update = fn(&AdamWStep, Tensor<1>, Tensor<1>, Tensor<1>, Tensor<1>) -> (Tensor<1>, Tensor<1>, Tensor<1>);
+    let step = AdamWStep {
+        lr: 1e-3,
+        beta1: 0.9,
+        beta2: 0.99,
+        eps: 1e-8,
+        weight_decay: 0.1,
+        step: 10,
+        gradient_factor: 0.5,
+    };
+    let mut group = c.benchmark_group("kernels/adamw");
+    for len in [128 * 512, 99_999, 768 * 3072] {
+        group.throughput(
+            Work {
+                flops: 12 * len,
+                numbers: 7 * len,
+            }
+            .throughput(),
+        );
+        for (road, update) in [
+            ("fused", taal_kernels::adamw as Update),
+            ("plain", plain::adamw as Update),
+        ] {
+            let device = Device::flex();
+            let gradient = random([len], "gradient", &device);
+            let zeros = || Tensor::<1>::zeros([len], &device);
+            let mut state = Some((random([len], "value", &device), zeros(), zeros()));
+            group.bench_function(BenchmarkId::new(road, len), |b| {
+                b.iter(|| {
+                    let (value, first, second) = state.take().expect("put back below");
+                    state = Some(update(&step, value, gradient.clone(), first, second));
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
+/// A leaf of the graph where the device has one.
+fn tracked<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    if x.is_autodiff() { x.require_grad() } else { x }
+}
+
+criterion_group!(
+    name = benches;
+    config = taal_benches::criterion();
+    targets = activations, norms, linears, attentions, losses, others, adamw
+);
+
+fn main() {
+    taal_benches::write_machine();
+    // On a thread of the pool, as a training step runs.
+    taal_kernels::on_pool(|| {
+        benches();
+        Criterion::default().configure_from_args().final_summary();
+    });
+}

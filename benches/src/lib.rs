@@ -32,6 +32,21 @@ pub fn criterion() -> Criterion {
         .nresamples(10_000)
 }
 
+/// Leaves the machine's measured peaks where `cargo xtask bench` looks for them, to state rates as shares.
+pub fn write_machine() {
+    let Some(home) = std::env::var_os("CRITERION_HOME") else {
+        return;
+    };
+    let text = format!(
+        "{{\"flops_per_s\": {:.0}, \"bytes_per_s\": {:.0}}}\n",
+        taal_kernels::measured_peak_flops_per_s(),
+        taal_kernels::measured_bandwidth_bytes_per_s()
+    );
+    let home = std::path::PathBuf::from(home);
+    std::fs::create_dir_all(&home).expect("criterion's folder can be made");
+    std::fs::write(home.join("machine.json"), text).expect("criterion's folder can be written");
+}
+
 /// The CPU's devices in this build: flex, and ndarray where its feature is on. A GPU returns before it has computed,
 /// so it would need another clock.
 pub fn devices() -> Vec<(DeviceSpec, Device)> {

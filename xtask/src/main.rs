@@ -3,6 +3,7 @@
 //! Every verb prints the commands it runs on stderr. It depends on no product crate: it must build in seconds
 //! and work while the product does not compile.
 
+mod bench;
 mod command;
 mod consumers;
 mod package;
@@ -79,6 +80,9 @@ struct Bench {
     /// Cargo feature of the benchmarks, for example `ndarray`
     #[arg(long)]
     features: Option<String>,
+    /// Run the benchmarks of an earlier commit first and compare with them
+    #[arg(long, value_name = "REF")]
+    against: Option<String>,
     /// Passed on to criterion, for example `-- --save-baseline before`
     #[arg(last = true)]
     args: Vec<OsString>,
@@ -111,7 +115,7 @@ fn run(verb: &Verb) -> anyhow::Result<()> {
     match verb {
         Verb::Train(_) => train::train(&workspace, &arguments_after_verb()),
         Verb::Test(_) => suite::test(&workspace, &arguments_after_verb()),
-        Verb::Bench(bench) => suite::bench(&workspace, bench),
+        Verb::Bench(bench) => bench::bench(&workspace, bench),
         Verb::Lint => suite::lint(&workspace),
         Verb::Fmt { check } => suite::fmt(&workspace, *check),
         Verb::Clippy => suite::clippy(&workspace),

@@ -1,4 +1,4 @@
-//! The verbs that look after the whole workspace: tests, benchmarks, formatting, clippy, documentation.
+//! The verbs that look after the whole workspace: tests, formatting, clippy, documentation.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -6,7 +6,6 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use crate::Bench;
 use crate::command::run;
 use crate::workspace::Workspace;
 
@@ -66,25 +65,6 @@ fn test_scope(args: &[OsString]) -> (Scope, bool) {
     let is_whole_suite = for_cargo().all(|arg| HOW.contains(&arg));
     let scope = if names_packages { Scope::Named } else { Scope::Workspace };
     (scope, is_whole_suite)
-}
-
-/// Runs the benchmarks of the package `taal-benches`.
-pub fn bench(workspace: &Workspace, bench: &Bench) -> Result<()> {
-    let is_source = |path: &Path| path.extension().is_some_and(|extension| extension == "rs");
-    let files = workspace.names_in("benches/benches", is_source)?;
-
-    let mut command = workspace.cargo();
-    command.args(["bench", "--package", "taal-benches"]);
-    if let Some(features) = &bench.features {
-        command.args(["--features", features]);
-    }
-    // Naming bench targets keeps the library's test harness out, which knows none of criterion's options.
-    match &bench.filter {
-        Some(file) if files.contains(file) => command.args(["--bench", file, "--"]),
-        Some(filter) => command.args(["--bench", "*", "--", filter]),
-        None => command.args(["--bench", "*", "--"]),
-    };
-    run(command.args(&bench.args))
 }
 
 /// Checks formatting, then clippy: the cheap one first.

@@ -1,9 +1,9 @@
 //! Scaled dot-product attention as a function of queries, keys and values.
 
 use burn::tensor::Tensor;
-use taal_kernels::{dropout, masked_exp};
+use taal_kernels::{AttentionMask, AttentionSettings, attention, plain};
 
-use crate::mask::{AttentionMask, attention_mask};
+use crate::mask::attention_mask;
 
 /// How to attend. The default attends everywhere, scaled by `1 / sqrt(head_dim)`.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -21,6 +21,17 @@ pub struct AttentionOptions {
     pub dropout: Option<(f64, u64)>,
     /// Whether to hand out the attention weights, for people who look inside.
     pub return_weights: bool,
+}
+
+impl AttentionOptions {
+    /// The part that concerns scores and weights.
+    pub(crate) fn settings(&self) -> AttentionSettings {
+        AttentionSettings {
+            scale: self.scale,
+            softcap: self.softcap,
+            dropout: self.dropout,
+        }
+    }
 }
 
 /// `softmax(q k^T * scale + mask) v` (Vaswani et al., 2017), for grouped queries too (Ainslie et al., 2023): query
@@ -50,40 +61,20 @@ pub fn scaled_dot_product_attention(
     mask: Option<&AttentionMask>,
     options: &AttentionOptions,
 ) -> (Tensor<4>, Option<Tensor<4>>) {
-    let [batch, n_heads, q_len, head_dim] = q.dims();
-    let [_, n_kv_heads, kv_len, value_dim] = v.dims();
-    assert_eq!(n_heads % n_kv_heads, 0, "n_heads must be a multiple of n_kv_heads");
-    // The queries of one key head stand below each other, so that no key is copied for a second query head.
-    let group_len = n_heads / n_kv_heads * q_len;
-
-    // Queries are smaller than scores, so they take the scale.
-    let scale = options.scale.unwrap_or_else(|| (head_dim as f64).sqrt().recip());
-    let q = q.mul_scalar(scale).reshape([batch, n_kv_heads, group_len, head_dim]);
-    let scores: Tensor<4> = q.matmul(k.swap_dims(2, 3)).reshape([batch, n_heads, q_len, kv_len]);
-    let scores = match options.softcap {
-        Some(cap) => scores.div_scalar(cap).tanh().mul_scalar(cap),
-        None => scores,
+    let [_, _, q_len, _] = q.dims();
+    let [_, _, kv_len, _] = v.dims();
+    let built;
+    let mask = match mask {
+        Some(mask) => mask,
+        None => {
+            built = attention_mask(q_len, kv_len, None, None, options, &q.device());
+            &built
+        }
     };
-    let built = match mask {
-        Some(_) => None,
-        None => attention_mask(q_len, kv_len, None, None, options, &scores.device()),
-    };
-    let scores = match mask.or(built.as_ref()) {
-        Some(mask) => scores + mask.additive().clone(),
-        None => scores,
-    };
-
-    // The softmax is divided after the product with the values: [.., value_dim] is smaller than [.., kv_len].
-    let (numerator, sum) = masked_exp(scores);
-    let inverse_sum = sum.recip();
-    let weights = options.return_weights.then(|| numerator.clone() * inverse_sum.clone());
-    let numerator = match options.dropout {
-        Some((probability, key)) => dropout(numerator, probability, key),
-        None => numerator,
-    };
-    let context: Tensor<4> = numerator
-        .reshape([batch, n_kv_heads, group_len, kv_len])
-        .matmul(v)
-        .reshape([batch, n_heads, q_len, value_dim]);
-    (context * inverse_sum, weights)
+    if options.return_weights {
+        let (context, weights) = plain::attention(q, k, v, mask, &options.settings());
+        (context, Some(weights))
+    } else {
+        (attention(q, k, v, mask, &options.settings()), None)
+    }
 }

@@ -28,5 +28,6 @@ mod multi_head;
 pub use cache::KvCache;
 pub use error::AttentionError;
 pub use functional::{AttentionOptions, scaled_dot_product_attention};
-pub use mask::{AttentionMask, attention_mask};
+pub use mask::attention_mask;
 pub use multi_head::{AttentionContext, AttentionOutput, MultiHeadAttention, MultiHeadAttentionConfig};
+pub use taal_kernels::AttentionMask;

@@ -2,11 +2,13 @@
 
 use burn::module::{Module, Param};
 use burn::nn::Linear;
-use burn::tensor::{Device, Tensor, module};
+use burn::tensor::{Device, Tensor};
 use taal_embeddings::Rotary;
-use taal_kernels::{constant_param, normal_param, random, rms_norm};
+use taal_kernels::{
+    AttentionMask, Projection, constant_param, linear, linear_add, normal_param, projected_attention, random,
+};
 
-use crate::{AttentionError, AttentionMask, AttentionOptions, KvCache, scaled_dot_product_attention};
+use crate::{AttentionError, AttentionOptions, KvCache, attention_mask, scaled_dot_product_attention};
 
 /// The standard deviation of fresh weights, as in GPT-2 and BERT.
 const INIT_STD: f64 = 0.02;
@@ -67,8 +69,8 @@ impl MultiHeadAttentionConfig {
         let qkv_width = (self.n_heads + 2 * self.n_kv_heads) * self.head_dim;
         let norm = || constant_param([self.head_dim], 1.0, device);
         MultiHeadAttention {
-            qkv: linear(self.d_model, qkv_width, self.qkv_bias, "attention qkv", device),
-            output: linear(
+            qkv: fresh_linear(self.d_model, qkv_width, self.qkv_bias, "attention qkv", device),
+            output: fresh_linear(
                 self.n_heads * self.head_dim,
                 self.d_model,
                 self.output_bias,
@@ -137,61 +139,86 @@ impl MultiHeadAttention {
     ///
     /// [`AttentionError`] when the cache is full or made for other sizes, or a position does not exist.
     pub fn forward(&self, x: Tensor<3>, context: AttentionContext<'_>) -> Result<AttentionOutput, AttentionError> {
-        let [batch, seq, _] = x.dims();
-        let [mut q, mut k, mut v] = self.project(x);
-        if let (Some(q_norm), Some(k_norm)) = (&self.q_norm, &self.k_norm) {
-            q = rms_norm(q, q_norm.val(), self.qk_norm_eps);
-            k = rms_norm(k, k_norm.val(), self.qk_norm_eps);
-        }
-        if let Some(rotary) = context.rotary {
-            q = rotary.apply(q, context.start)?;
-            k = rotary.apply(k, context.start)?;
-        }
-        if let Some(cache) = context.cache {
-            (k, v) = cache.append(k, v)?;
-        }
-        let (attended, weights) = scaled_dot_product_attention(q, k, v, context.mask, &context.options);
-        let [_, n_heads, _, head_dim] = attended.dims();
-        let attended = attended
-            .swap_dims(1, 2) // [batch, seq, n_heads, head_dim]
-            .reshape([batch, seq, n_heads * head_dim]);
+        let (attended, weights) = self.attend(x, context)?;
         Ok(AttentionOutput {
-            output: self.output.forward(attended),
+            output: linear(attended, self.output.weight.val(), self.output_bias()),
             weights,
         })
     }
 
-    /// Queries, keys and values, each `[batch, heads, seq, head_dim]`.
-    fn project(&self, x: Tensor<3>) -> [Tensor<4>; 3] {
-        let [batch, seq, _] = x.dims();
-        let weight = self.qkv.weight.val();
-        let bias = self.qkv.bias.as_ref().map(|bias| bias.val());
-        let n_blocks = self.n_heads + 2 * self.n_kv_heads;
-        let head_dim = weight.dims()[1] / n_blocks;
-        let q_end = self.n_heads;
-        let k_end = q_end + self.n_kv_heads;
-        let heads = [0..q_end, q_end..k_end, k_end..n_blocks];
+    /// [`forward`](Self::forward) with the output added to a residual.
+    ///
+    /// # Shapes
+    ///
+    /// - `x`, `residual`: `[batch, seq, d_model]`; the output has the same.
+    ///
+    /// # Errors
+    ///
+    /// As [`forward`](Self::forward).
+    pub fn forward_add(
+        &self,
+        x: Tensor<3>,
+        residual: Tensor<3>,
+        context: AttentionContext<'_>,
+    ) -> Result<AttentionOutput, AttentionError> {
+        let (attended, weights) = self.attend(x, context)?;
+        Ok(AttentionOutput {
+            output: linear_add(attended, self.output.weight.val(), self.output_bias(), residual),
+            weights,
+        })
+    }
 
-        if weight.is_tracked() {
-            // The gradient of slicing the projected tokens would fill and add three tensors of their whole size.
-            // Slicing the weights instead leaves that to the far smaller weights.
-            return heads.map(|heads| {
-                let columns = heads.start * head_dim..heads.end * head_dim;
-                let weight = weight.clone().slice_dim(1, columns.clone());
-                let bias = bias.clone().map(|bias| bias.slice_dim(0, columns));
-                module::linear(x.clone(), weight, bias)
-                    .reshape([batch, seq, heads.len(), head_dim])
-                    .swap_dims(1, 2) // [batch, heads, seq, head_dim]
-            });
+    fn output_bias(&self) -> Option<Tensor<1>> {
+        self.output.bias.as_ref().map(|bias| bias.val())
+    }
+
+    /// The heads' contexts beside each other, `[batch, seq, n_heads * head_dim]`, and the weights where asked for.
+    fn attend(
+        &self,
+        x: Tensor<3>,
+        context: AttentionContext<'_>,
+    ) -> Result<(Tensor<3>, Option<Tensor<4>>), AttentionError> {
+        let [batch, seq, _] = x.dims();
+        let bias = self.qkv.bias.as_ref().map(|bias| bias.val());
+        let qkv = linear(x, self.qkv.weight.val(), bias); // [batch, seq, (n_heads + 2 n_kv_heads) head_dim]
+        let projection = Projection {
+            n_heads: self.n_heads,
+            n_kv_heads: self.n_kv_heads,
+            norms: match (&self.q_norm, &self.k_norm) {
+                (Some(q), Some(k)) => Some((q.val(), k.val(), self.qk_norm_eps)),
+                _ => None,
+            },
+            rotary: match context.rotary {
+                Some(rotary) => Some(rotary.rows(context.start, seq)?),
+                None => None,
+            },
+        };
+        let options = &context.options;
+        if context.cache.is_none() && !options.return_weights {
+            let built;
+            let mask = match context.mask {
+                Some(mask) => mask,
+                None => {
+                    built = attention_mask(seq, seq, None, None, options, &qkv.device());
+                    &built
+                }
+            };
+            return Ok((projected_attention(qkv, projection, mask, &options.settings()), None));
         }
-        let projected = module::linear(x, weight, bias)
-            .reshape([batch, seq, n_blocks, head_dim])
-            .swap_dims(1, 2); // [batch, n_blocks, seq, head_dim]
-        heads.map(|heads| projected.clone().slice_dim(1, heads))
+        let [q, mut k, mut v] = projection.heads(qkv);
+        if let Some(cache) = context.cache {
+            (k, v) = cache.append(k, v)?;
+        }
+        let (attended, weights) = scaled_dot_product_attention(q, k, v, context.mask, options);
+        let [_, n_heads, _, head_dim] = attended.dims();
+        let attended = attended
+            .swap_dims(1, 2) // [batch, seq, n_heads, head_dim]
+            .reshape([batch, seq, n_heads * head_dim]);
+        Ok((attended, weights))
     }
 }
 
-fn linear(d_input: usize, d_output: usize, has_bias: bool, purpose: &str, device: &Device) -> Linear {
+fn fresh_linear(d_input: usize, d_output: usize, has_bias: bool, purpose: &str, device: &Device) -> Linear {
     let key = random::key(0, 0, purpose);
     Linear {
         weight: normal_param([d_input, d_output], INIT_STD, key, device),

@@ -155,7 +155,7 @@ mod function {
         let objective = |inputs: [Tensor<4>; 3]| {
             let [q, k, v] = inputs;
             let mask = attention_mask(5, 7, Some(padding()), None, &options, &device);
-            let (context, _) = scaled_dot_product_attention(q, k, v, mask.as_ref(), &options);
+            let (context, _) = scaled_dot_product_attention(q, k, v, Some(&mask), &options);
             (context * upstream.clone()).sum()
         };
         let tracked = inputs.clone().map(|x| x.autodiff().require_grad());
@@ -203,8 +203,8 @@ mod function {
 mod masks {
     use super::*;
 
-    fn additive(mask: Option<AttentionMask>) -> Vec<f32> {
-        values(mask.expect("there is something to mask").additive().clone())
+    fn additive(mask: AttentionMask) -> Vec<f32> {
+        values(mask.additive().expect("there is something to mask").clone())
     }
 
     const NO: f32 = f32::NEG_INFINITY;
@@ -234,7 +234,9 @@ mod masks {
     #[test]
     fn there_is_no_mask_where_every_query_sees_every_key() {
         let none = |q_len, kv_len, options: &AttentionOptions| {
-            attention_mask(q_len, kv_len, None, None, options, &flex()).is_none()
+            attention_mask(q_len, kv_len, None, None, options, &flex())
+                .additive()
+                .is_none()
         };
         assert!(none(1, 17, &causal()), "a step of decoding");
         assert!(none(17, 17, &AttentionOptions::default()), "a bidirectional model");
@@ -305,7 +307,7 @@ mod masks {
         let mask = attention_mask(3, 5, Some(padding), None, &options, &flex());
         // Not even numbers that would swamp the rest.
         let k = k.slice_fill([0..1, 0..2, 3..5, 0..4], 1e6_f32);
-        let long = scaled_dot_product_attention(q, k, v, mask.as_ref(), &options);
+        let long = scaled_dot_product_attention(q, k, v, Some(&mask), &options);
         assert_close(&values(long.0), &values(short.0), TOLERANCE);
     }
 
@@ -317,7 +319,7 @@ mod masks {
         // Left padding: the first queries of the second text see padding only.
         let padding = Tensor::<2, Bool>::from_data([[false; 3], [true, true, false]], &device);
         let mask = attention_mask(3, 3, Some(padding), None, &causal(), &device);
-        let (context, weights) = scaled_dot_product_attention(q, k, v, mask.as_ref(), &causal());
+        let (context, weights) = scaled_dot_product_attention(q, k, v, Some(&mask), &causal());
         let gradients = context.clone().sum().backward();
         let lonely = context.slice([1..2, 0..2, 0..2, 0..4]);
         assert_eq!(values(lonely), [0.0; 16]);
@@ -337,7 +339,7 @@ mod masks {
         let zeros = Tensor::<4>::zeros([1, 1, 3, 4], &flex());
         let bias = alibi_bias(1, 3, 3, &flex());
         let mask = attention_mask(3, 3, None, Some(bias), &causal(), &flex());
-        let (_, weights) = scaled_dot_product_attention(zeros.clone(), zeros.clone(), zeros, mask.as_ref(), &causal());
+        let (_, weights) = scaled_dot_product_attention(zeros.clone(), zeros.clone(), zeros, Some(&mask), &causal());
         let [near, mid, far] = [0.0, 1.0, 2.0].map(|distance: f32| (-distance / 256.0).exp());
         let total = near + mid + far;
         let expected = [far / total, mid / total, near / total];
@@ -520,7 +522,7 @@ mod layer {
             };
             values(layer.forward(input(17, &flex()), context).unwrap().output)
         };
-        assert_eq!(run(mask.as_ref()), run(None));
+        assert_eq!(run(Some(&mask)), run(None));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use taal_kernels::DeviceSpec;
 use taal_tokenizer::{Kind, Unknown};
+use taal_trainer::bench::BenchShape;
 
 /// Train, generate, evaluate and look inside language models.
 #[derive(Debug, Parser)]
@@ -37,6 +38,8 @@ pub enum Command {
     Data(DataArguments),
     /// List and show the recipes that come along
     Recipes(RecipesArguments),
+    /// Measure how fast this machine trains and generates
+    Bench(BenchArguments),
     /// Say what this machine offers
     Doctor(DoctorArguments),
 }
@@ -289,6 +292,69 @@ pub struct RecipesShowArguments {
     /// Change a value, as in train.lr=3e-4 (may be repeated)
     #[arg(long, value_name = "KEY=VALUE", requires = "resolved")]
     pub set: Vec<String>,
+}
+
+/// `taal bench`
+#[derive(Debug, Args)]
+#[command(
+    disable_help_subcommand = true,
+    after_help = "Example:\n  taal bench train --shape baby"
+)]
+pub struct BenchArguments {
+    /// The verb.
+    #[command(subcommand)]
+    pub command: BenchCommand,
+}
+
+/// `taal bench ...`
+#[derive(Debug, Subcommand)]
+pub enum BenchCommand {
+    /// Time whole training steps of a known shape
+    Train(BenchTrainArguments),
+    /// Time reading a prompt and writing after it
+    Generate(BenchGenerateArguments),
+}
+
+/// `taal bench train`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  taal bench train --shape baby --json")]
+pub struct BenchTrainArguments {
+    /// cpu (4 layers of 128), baby (6 of 384) or small (12 of 768, vocabulary 50,304)
+    #[arg(long, default_value = "cpu")]
+    pub shape: BenchShape,
+    /// flex, ndarray, wgpu or wgpu:N
+    #[arg(long, default_value = "flex")]
+    pub device: DeviceSpec,
+    /// Measured steps [default: some seconds of them]
+    #[arg(long, value_name = "N")]
+    pub steps: Option<usize>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `taal bench generate`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  taal bench generate --model runs/shakespeare-char --batch 1,8")]
+pub struct BenchGenerateArguments {
+    /// Model directory or run directory [default: random weights in GPT-2 124M's shape]
+    #[arg(long, value_name = "DIR")]
+    pub model: Option<PathBuf>,
+    /// How many texts are written at once, as in 1,8
+    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [1, 8])]
+    pub batch: Vec<usize>,
+    /// Tokens of the prompt
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    pub prompt_tokens: usize,
+    /// Tokens written after it
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    pub max_tokens: usize,
+    /// flex, ndarray, wgpu or wgpu:N
+    #[arg(long, default_value = "flex")]
+    pub device: DeviceSpec,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `taal doctor`

@@ -5,6 +5,7 @@
 
 mod allocator;
 mod arguments;
+mod bench;
 mod data;
 mod doctor;
 mod evaluate;
@@ -21,7 +22,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::arguments::{Arguments, Command, DataCommand, TokenizerCommand};
+use crate::arguments::{Arguments, BenchCommand, Command, DataCommand, TokenizerCommand};
 use crate::failure::Failure;
 
 fn main() -> ExitCode {
@@ -46,6 +47,10 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
             DataCommand::Build(arguments) => data::build(&arguments),
         },
         Command::Recipes(arguments) => recipes::run(&arguments),
+        Command::Bench(arguments) => match arguments.command {
+            BenchCommand::Train(arguments) => bench::train(&arguments),
+            BenchCommand::Generate(arguments) => bench::generate(&arguments),
+        },
         Command::Doctor(arguments) => doctor::run(&arguments),
     };
     done.map(|()| ExitCode::SUCCESS)

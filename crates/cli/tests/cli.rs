@@ -841,6 +841,69 @@ fn the_doctor_reports_the_machine() {
     assert!(done(place.taal(&["doctor"])).contains("cores"));
 }
 
+#[test]
+fn the_benchmarks_report_what_they_measured() {
+    let place = Place::trained();
+    let found = json(place.taal(&["bench", "train", "--shape", "cpu", "--steps", "1", "--json"]));
+    assert_eq!(found["params"], 813_568);
+    for key in ["tokens_per_s", "mfu", "peak_rss_bytes", "step_time_ms"] {
+        assert!(found[key].as_f64().is_some_and(|value| value > 0.0), "{key} in {found}");
+    }
+    let shares = found["time_shares"].as_array().expect("a list");
+    let total: f64 = shares.iter().filter_map(|share| share["share"].as_f64()).sum();
+    assert!((total - 1.0).abs() < 1e-6, "shares of {total} in {found}");
+
+    let arguments = [
+        "bench",
+        "generate",
+        "--model",
+        "run",
+        "--batch",
+        "1,3",
+        "--max-tokens",
+        "2",
+        "--json",
+    ];
+    let found = json(place.taal(&arguments));
+    assert_eq!(found["batches"][1]["batch_size"], 3);
+    assert!(
+        found["batches"][0]["decode_tokens_per_s"]
+            .as_f64()
+            .is_some_and(|rate| rate > 0.0)
+    );
+
+    fails(place.taal(&["bench", "train", "--shape", "huge"]), 2, &["huge", "baby"]);
+}
+
+/// The recipe of every family of operations: the twins of the kernels train as the fused ones do.
+#[test]
+fn plain_and_fused_kernels_train_alike() {
+    let place = Place::new();
+    for preset in ["nanogpt", "qwen3"] {
+        let mut curves = Vec::new();
+        for road in ["fused", "plain"] {
+            let run = format!("{preset}-{road}");
+            let sets = [format!("model.preset={preset}"), "train.steps=60".to_string()];
+            let mut command = place.command(&["train", "--recipe", "tiny.toml", "--run-dir", &run]);
+            for set in &sets {
+                command.args(["--set", set]);
+            }
+            if road == "plain" {
+                command.env("TAAL_PLAIN_KERNELS", "1");
+            } else {
+                command.env_remove("TAAL_PLAIN_KERNELS");
+            }
+            done(command.output().expect("taal starts"));
+            curves.push(place.losses(&run));
+        }
+        assert_eq!(curves[0].len(), 60);
+        for (fused, plain) in curves[0].iter().zip(&curves[1]) {
+            let difference = (fused[1].as_f64().unwrap() - plain[1].as_f64().unwrap()).abs();
+            assert!(difference < 1e-3, "{preset}: {fused:?} against {plain:?}");
+        }
+    }
+}
+
 /// `UPDATE=1` rewrites the stored copies.
 #[test]
 fn the_help_is_what_it_was() {
@@ -858,6 +921,9 @@ fn the_help_is_what_it_was() {
         "data build",
         "recipes",
         "recipes show",
+        "bench",
+        "bench train",
+        "bench generate",
         "doctor",
     ];
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/help");

@@ -67,17 +67,26 @@ impl Rotary {
     ///
     /// [`EmbeddingError::TooLong`] when a position lies outside the tables.
     pub fn apply(&self, x: Tensor<4>, start: usize) -> Result<Tensor<4>, EmbeddingError> {
-        let [batch, heads, seq, head_dim] = x.dims();
+        let [_, _, seq, _] = x.dims();
+        let (cos, signed_sin) = self.rows(start, seq)?;
+        Ok(taal_kernels::rotary(x, cos, signed_sin))
+    }
+
+    /// The tables' rows for positions `start..start + seq`: cosines and signed sines, as
+    /// [`taal_kernels::rotary`] takes them.
+    ///
+    /// # Shapes
+    ///
+    /// - results: `[seq, head_dim]`
+    ///
+    /// # Errors
+    ///
+    /// [`EmbeddingError::TooLong`] when a position lies outside the tables.
+    pub fn rows(&self, start: usize, seq: usize) -> Result<(Tensor<2>, Tensor<2>), EmbeddingError> {
         EmbeddingError::check_length(start, seq, self.max_len())?;
-        let rows =
-            |table: &Tensor<2>| -> Tensor<4> { table.clone().narrow(0, start, seq).reshape([1, 1, seq, head_dim]) };
-        // transformers computes x * cos + rotate_half(x) * sin with rotate_half(x) = [-x2, x1]. Swapping the
-        // halves as a flip of an axis of length 2 moves no memory, forward or backward; the sign is in the table.
-        let swapped: Tensor<4> = x
-            .clone()
-            .reshape([batch, heads, seq, 2, head_dim / 2])
-            .flip([3])
-            .reshape([batch, heads, seq, head_dim]);
-        Ok(x * rows(&self.cos) + swapped * rows(&self.signed_sin))
+        Ok((
+            self.cos.clone().narrow(0, start, seq),
+            self.signed_sin.clone().narrow(0, start, seq),
+        ))
     }
 }

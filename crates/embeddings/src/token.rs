@@ -51,6 +51,6 @@ impl TokenEmbedding {
     ///
     /// - `hidden`: `[.., d_model]`; result: `[.., vocab_size]`.
     pub fn logits<const D: usize>(&self, hidden: Tensor<D>) -> Tensor<D> {
-        module::linear(hidden, self.weight.val().transpose(), None)
+        taal_kernels::linear_transposed(hidden, self.weight.val())
     }
 }

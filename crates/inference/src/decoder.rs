@@ -96,6 +96,10 @@ impl<'a> Decoder<'a> {
     }
 
     fn predict(&mut self) -> Result<Vec<f32>> {
+        taal_kernels::on_pool(|| self.predict_here())
+    }
+
+    fn predict_here(&mut self) -> Result<Vec<f32>> {
         self.make_room();
         let known = self.cache.as_ref().map_or(0, Cache::len);
         let new = self.context.len() - known;

@@ -30,6 +30,7 @@
 //! # Ok::<(), taal_inference::InferenceError>(())
 //! ```
 
+pub mod bench;
 mod decoder;
 mod error;
 mod evaluate;

@@ -1,9 +1,9 @@
 //! Activation functions of feed-forward layers.
 
-use burn::tensor::{Tensor, activation};
+use burn::tensor::Tensor;
 
-/// `sqrt(2 / pi)`.
-const SQRT_2_OVER_PI: f64 = 0.797_884_560_802_865_4;
+use crate::cpu::activation::Activation;
+use crate::{fused, plain};
 
 /// GELU with the error function, `x * Phi(x)` (Hendrycks and Gimpel, 2016): BERT, and `gelu` in transformers.
 ///
@@ -11,7 +11,11 @@ const SQRT_2_OVER_PI: f64 = 0.797_884_560_802_865_4;
 ///
 /// - `x`: any; the result has the same.
 pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    activation::gelu(x)
+    if fused::is_fused(&x) {
+        fused::activation(Activation::Gelu, x)
+    } else {
+        plain::gelu(x)
+    }
 }
 
 /// GELU's tanh approximation, `0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))`: GPT-2, and `gelu_new` or
@@ -21,12 +25,11 @@ pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 ///
 /// - `x`: any; the result has the same.
 pub fn gelu_tanh<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    // 0.5 (1 + tanh(u)) = sigmoid(2u): one operation with a backward of its own instead of three.
-    let inner = (x.clone() * x.clone())
-        .mul_scalar(2.0 * SQRT_2_OVER_PI * 0.044_715)
-        .add_scalar(2.0 * SQRT_2_OVER_PI)
-        * x.clone();
-    x * activation::sigmoid(inner)
+    if fused::is_fused(&x) {
+        fused::activation(Activation::GeluTanh, x)
+    } else {
+        plain::gelu_tanh(x)
+    }
 }
 
 /// SiLU, also called swish: `x * sigmoid(x)` (Elfwing et al., 2017): LLaMA, Qwen.
@@ -35,7 +38,11 @@ pub fn gelu_tanh<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 ///
 /// - `x`: any; the result has the same.
 pub fn silu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    activation::silu(x)
+    if fused::is_fused(&x) {
+        fused::activation(Activation::Silu, x)
+    } else {
+        plain::silu(x)
+    }
 }
 
 /// Squared ReLU, `max(x, 0)^2` (So et al., "Primer", 2021): nanochat.
@@ -44,6 +51,35 @@ pub fn silu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 ///
 /// - `x`: any; the result has the same.
 pub fn relu_squared<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    let positive = activation::relu(x);
-    positive.clone() * positive
+    if fused::is_fused(&x) {
+        fused::activation(Activation::ReluSquared, x)
+    } else {
+        plain::relu_squared(x)
+    }
+}
+
+/// The gate of SwiGLU layers (Shazeer, 2020): `silu(gate) * up`.
+///
+/// # Shapes
+///
+/// - `gate`, `up` and the result: one shape.
+pub fn swiglu<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Tensor<D> {
+    if fused::is_fused(&gate) {
+        fused::gated_activation(Activation::Silu, gate, up)
+    } else {
+        plain::swiglu(gate, up)
+    }
+}
+
+/// The gate of GeGLU layers (Shazeer, 2020): `gelu(gate) * up` with the exact GELU.
+///
+/// # Shapes
+///
+/// - `gate`, `up` and the result: one shape.
+pub fn geglu<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Tensor<D> {
+    if fused::is_fused(&gate) {
+        fused::gated_activation(Activation::Gelu, gate, up)
+    } else {
+        plain::geglu(gate, up)
+    }
 }

@@ -21,24 +21,32 @@
 //! ```
 
 mod activation;
+mod attention;
+mod cpu;
 mod device;
 mod dropout;
 mod error;
+mod fused;
+mod linear;
 mod loss;
 mod norm;
+mod optimizer;
 mod param;
 mod peak;
+pub mod plain;
+pub mod profile;
 pub mod random;
-mod reduce;
-mod softmax;
 
-pub use activation::{gelu, gelu_tanh, relu_squared, silu};
+pub use activation::{geglu, gelu, gelu_tanh, relu_squared, silu, swiglu};
+pub use attention::{AttentionMask, AttentionSettings, Projection, attention, projected_attention};
+pub use cpu::parallel::on_pool;
 pub use device::{DeviceInfo, DeviceSpec, available};
 pub use dropout::{dropout, dropout_mask};
 pub use error::KernelError;
+pub use linear::{linear, linear_add, linear_cross_entropy, linear_transposed};
 pub use loss::{IGNORE_INDEX, cross_entropy, cross_entropy_smoothed, negative_log_likelihood};
 pub use norm::{layer_norm, rms_norm};
+pub use optimizer::{AdamWStep, adamw, sum_of_squares};
 pub use param::{constant_param, normal_param};
-pub use peak::measured_peak_flops_per_s;
-pub use reduce::sum_of_squares;
-pub use softmax::{masked_exp, softmax};
+pub use peak::{measured_bandwidth_bytes_per_s, measured_peak_flops_per_s};
+pub use plain::{masked_exp, rotary, softmax};

@@ -2,6 +2,8 @@
 
 use burn::tensor::{Int, Tensor};
 
+use crate::{fused, plain};
+
 /// The target that says "no loss here", as in PyTorch: padding, prompts, tokens that were not masked.
 pub const IGNORE_INDEX: i32 = -100;
 
@@ -26,12 +28,11 @@ pub fn cross_entropy_smoothed(
     ignore_index: i32,
     smoothing: f64,
 ) -> Tensor<1> {
-    let is_ignored = targets.clone().equal_scalar(ignore_index);
-    // An ignored position scores token 0; its loss and gradient are replaced by zeros below.
-    let targets = targets.mask_fill(is_ignored.clone(), 0);
-    let losses = smoothed_losses(logits, targets, smoothing).mask_fill(is_ignored.clone(), 0.0);
-    let counted = is_ignored.bool_not().float().sum_dim(0); // [1]
-    losses.sum_dim(0) / counted.clamp_min(1.0)
+    if fused::is_fused(&logits) {
+        fused::cross_entropy(logits, targets, ignore_index, smoothing)
+    } else {
+        plain::cross_entropy_smoothed(logits, targets, ignore_index, smoothing)
+    }
 }
 
 /// Negative log-likelihood in nats of each target, `ln(sum(exp(logits))) - logits[target]`.
@@ -40,22 +41,9 @@ pub fn cross_entropy_smoothed(
 ///
 /// - `logits`: `[n, vocab]`; `targets`: `[n]`, each in `0..vocab`; result: `[n]`.
 pub fn negative_log_likelihood(logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
-    smoothed_losses(logits, targets, 0.0)
-}
-
-/// The loss of each position. One walk each over `[n, vocab]` for maximum, shift, exponential and sum; all that
-/// follows has one number a row.
-fn smoothed_losses(logits: Tensor<2>, targets: Tensor<1, Int>, smoothing: f64) -> Tensor<1> {
-    let [n, vocab] = logits.dims();
-    let max = logits.clone().detach().max_dim(1);
-    let shifted = logits - max;
-    let picked = shifted.clone().gather(1, targets.reshape([n, 1])); // [n, 1]
-    let scored = if smoothing > 0.0 {
-        let mean = shifted.clone().sum_dim(1).mul_scalar(smoothing / vocab as f64);
-        picked.mul_scalar(1.0 - smoothing) + mean
+    if fused::is_fused(&logits) && !logits.is_autodiff() {
+        fused::token_losses(logits, targets)
     } else {
-        picked
-    };
-    let log_sum_exp = shifted.exp().sum_dim(1).log();
-    (log_sum_exp - scored).reshape([n])
+        plain::negative_log_likelihood(logits, targets)
+    }
 }

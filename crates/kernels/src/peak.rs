@@ -67,3 +67,25 @@ fn multiply(lhs: &[f32], rhs: &[f32], product: &mut [f32]) {
         );
     }
 }
+
+/// How many numbers are read to measure the bandwidth: 256 MiB, more than any cache holds.
+const STREAM: usize = 1 << 26;
+
+/// Bytes a second at which all cores together read memory: what bounds decoding, which reads every weight a token.
+///
+/// Measured once a process, in about half a second, as the best of several sums over 256 MiB. Measure while nothing
+/// else runs.
+pub fn measured_bandwidth_bytes_per_s() -> f64 {
+    static BANDWIDTH: OnceLock<f64> = OnceLock::new();
+    *BANDWIDTH.get_or_init(|| {
+        let values = vec![1.0_f32; STREAM];
+        let mut best = Duration::MAX;
+        let begin = Instant::now();
+        while begin.elapsed() < BUDGET {
+            let start = Instant::now();
+            std::hint::black_box(crate::cpu::optimizer::sum_of_squares(&values));
+            best = best.min(start.elapsed());
+        }
+        (STREAM * size_of::<f32>()) as f64 / best.as_secs_f64()
+    })
+}

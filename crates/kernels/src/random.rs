@@ -31,6 +31,7 @@ pub fn bits(key: u64, index: u64) -> u64 {
 }
 
 /// SplitMix64's finaliser: a bijection of 64 bits in which each input bit flips about half of the output bits.
+#[inline(always)]
 fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
@@ -139,6 +140,37 @@ pub(crate) fn fill(len: usize, make: impl Fn(u64, &mut [f32]) + Sync) -> Vec<f32
         .enumerate()
         .for_each(|(chunk, values)| make((chunk * CHUNK) as u64, values));
     values
+}
+
+/// Dropout's factors: 0 with a probability, otherwise what keeps the mean, a function of a key and an index.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Dropout {
+    key: u64,
+    threshold: u64,
+    scale: f32,
+}
+
+impl Dropout {
+    pub(crate) fn new(probability: f64, key: u64) -> Self {
+        let probability = probability.clamp(0.0, 1.0);
+        Self {
+            key,
+            threshold: (probability * (1_u64 << 32) as f64) as u64,
+            scale: if probability < 1.0 {
+                (1.0 / (1.0 - probability)) as f32
+            } else {
+                0.0
+            },
+        }
+    }
+
+    /// The factor of one element. Elements 2i and 2i + 1 share 64 bits: 32 are plenty to compare with a probability.
+    #[inline(always)]
+    pub(crate) fn factor(&self, index: u64) -> f32 {
+        let bits = mix(self.key.wrapping_add((index / 2).wrapping_add(1).wrapping_mul(GAMMA)));
+        let half = (bits >> (32 * (index % 2))) & 0xFFFF_FFFF;
+        if half < self.threshold { 0.0 } else { self.scale }
+    }
 }
 
 fn unit_f64(bits: u64) -> f64 {

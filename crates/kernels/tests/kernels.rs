@@ -1,5 +1,8 @@
 //! Kernels against PyTorch's numbers and against what their documentation promises.
 
+#[path = "kernels/fused.rs"]
+mod fused;
+
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use taal_kernels::random::{self, Generator};
 use taal_kernels::{

@@ -3,6 +3,7 @@
 use burn::module::{Module, Param};
 use burn::nn::Linear;
 use burn::tensor::{Device, Tensor};
+use taal_kernels::{geglu, gelu, gelu_tanh, linear, linear_add, relu_squared, swiglu};
 
 use crate::config::{Activation, TransformerConfig};
 
@@ -37,16 +38,35 @@ impl FeedForward {
     ///
     /// - input and output: `[batch, seq, d_model]`
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let inner = match (&self.gate, self.activation) {
-            (Some(gate), Activation::GeGlu) => taal_kernels::gelu(gate.forward(x.clone())) * self.up.forward(x),
-            (Some(gate), _) => taal_kernels::silu(gate.forward(x.clone())) * self.up.forward(x),
-            (None, Activation::Relu) => burn::tensor::activation::relu(self.up.forward(x)),
-            (None, Activation::ReluSquared) => taal_kernels::relu_squared(self.up.forward(x)),
-            (None, Activation::GeluTanh) => taal_kernels::gelu_tanh(self.up.forward(x)),
-            (None, _) => taal_kernels::gelu(self.up.forward(x)),
-        };
-        self.down.forward(inner) // [batch, seq, d_model]
+        apply(&self.down, self.inner(x)) // [batch, seq, d_model]
     }
+
+    /// [`forward`](Self::forward) added to a residual.
+    ///
+    /// # Shapes
+    ///
+    /// - `x`, `residual` and output: `[batch, seq, d_model]`
+    pub fn forward_add(&self, x: Tensor<3>, residual: Tensor<3>) -> Tensor<3> {
+        let bias = self.down.bias.as_ref().map(|bias| bias.val());
+        linear_add(self.inner(x), self.down.weight.val(), bias, residual)
+    }
+
+    /// What the down projection reads, `[batch, seq, d_ff]`.
+    fn inner(&self, x: Tensor<3>) -> Tensor<3> {
+        match (&self.gate, self.activation) {
+            (Some(gate), Activation::GeGlu) => geglu(apply(gate, x.clone()), apply(&self.up, x)),
+            (Some(gate), _) => swiglu(apply(gate, x.clone()), apply(&self.up, x)),
+            (None, Activation::Relu) => burn::tensor::activation::relu(apply(&self.up, x)),
+            (None, Activation::ReluSquared) => relu_squared(apply(&self.up, x)),
+            (None, Activation::GeluTanh) => gelu_tanh(apply(&self.up, x)),
+            (None, _) => gelu(apply(&self.up, x)),
+        }
+    }
+}
+
+/// A linear layer's product.
+pub(crate) fn apply(layer: &Linear, x: Tensor<3>) -> Tensor<3> {
+    linear(x, layer.weight.val(), layer.bias.as_ref().map(|bias| bias.val()))
 }
 
 /// A linear layer of zeros: weights are drawn or read in one place, after the whole module stands.

@@ -10,7 +10,7 @@ use taal_embeddings::{LearnedPositions, LearnedPositionsConfig, Rotary, TokenEmb
 
 use crate::ModelError;
 use crate::config::{NormPlace, PositionKind, TransformerConfig};
-use crate::feed_forward::{FeedForward, empty_linear};
+use crate::feed_forward::{FeedForward, apply, empty_linear};
 use crate::norm::Norm;
 use crate::parameters::{self, Initialisation};
 
@@ -204,7 +204,15 @@ impl Block {
         dropout_key: Option<u64>,
     ) -> Result<(Tensor<3>, Option<Tensor<4>>), ModelError> {
         let drop = |x: Tensor<3>, site| drop_at(x, self.dropout, dropout_key, site);
+        let is_dropping = dropout_key.is_some() && self.dropout > 0.0;
         match self.place {
+            // Without dropout the projections are added to the residual stream as they are computed.
+            NormPlace::Pre if !is_dropping => {
+                let normed = self.attention_norm.forward(x.clone());
+                let heard = self.attention.forward_add(normed, x, context)?;
+                let normed = self.feed_forward_norm.forward(heard.output.clone());
+                Ok((self.feed_forward.forward_add(normed, heard.output), heard.weights))
+            }
             NormPlace::Pre => {
                 let heard = self
                     .attention
@@ -313,7 +321,7 @@ impl Transformer {
             let dropout = layer_key.filter(|_| self.config.dropout > 0.0);
             let context = AttentionContext {
                 rotary: self.rotary.as_ref(),
-                mask: mask.as_ref(),
+                mask: Some(&mask),
                 options: AttentionOptions {
                     dropout: dropout.map(|key| {
                         (
@@ -352,13 +360,35 @@ impl Transformer {
     /// - output: `[batch, seq, vocab_size]`
     pub fn logits(&self, hidden: Tensor<3>) -> Tensor<3> {
         let logits = match &self.head {
-            Some(head) => head.forward(hidden),
+            Some(head) => apply(head, hidden),
             None => self.token_embedding.logits(hidden),
         };
         match self.config.logit_softcap {
             Some(cap) => logits.div_scalar(cap).tanh().mul_scalar(cap),
             None => logits,
         }
+    }
+
+    /// Mean cross-entropy in nats of the logits of `hidden` over the targets that are not `ignore_index`; 0 when all
+    /// of them are. Where the device has the fused operation, the logits never exist at once.
+    ///
+    /// # Shapes
+    ///
+    /// - hidden: `[batch, seq, d_model]`
+    /// - targets: `[batch * seq]`
+    /// - output: `[1]`
+    pub fn loss(&self, hidden: Tensor<3>, targets: Tensor<1, Int>, ignore_index: i32) -> Tensor<1> {
+        let [batch, seq, d_model] = hidden.dims();
+        if self.config.logit_softcap.is_some() || self.head.as_ref().is_some_and(|head| head.bias.is_some()) {
+            let logits = self.logits(hidden).reshape([batch * seq, self.config.vocab_size]);
+            return taal_kernels::cross_entropy(logits, targets, ignore_index);
+        }
+        let hidden = hidden.reshape([batch * seq, d_model]);
+        let (weight, is_transposed) = match &self.head {
+            Some(head) => (head.weight.val(), false),
+            None => (self.token_embedding.weight.val(), true),
+        };
+        taal_kernels::linear_cross_entropy(hidden, weight, is_transposed, targets, ignore_index, 0.0)
     }
 
     fn embed(&self, ids: Tensor<2, Int>, start: usize) -> Result<Tensor<3>, ModelError> {

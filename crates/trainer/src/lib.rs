@@ -18,6 +18,7 @@
 //! # Ok::<(), taal_trainer::TrainError>(())
 //! ```
 
+pub mod bench;
 mod checkpoint;
 mod error;
 mod gradients;

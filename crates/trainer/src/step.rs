@@ -3,7 +3,6 @@
 use burn::optim::GradientsParams;
 use burn::tensor::{Int, Tensor, TensorData};
 use taal_data::{Batch, IGNORE_INDEX};
-use taal_kernels::cross_entropy;
 use taal_model::{ForwardOptions, Transformer};
 
 use crate::optimizer::Optimizer;
@@ -55,12 +54,25 @@ impl Learner {
     ///
     /// [`TrainError::Model`] where a batch is longer than the model's context.
     pub fn step(&mut self, batches: &[Batch], dropout_keys: &[u64], lr_factor: f64) -> Result<StepOutcome, TrainError> {
+        taal_kernels::on_pool(|| self.step_here(batches, dropout_keys, lr_factor))
+    }
+
+    fn step_here(
+        &mut self,
+        batches: &[Batch],
+        dropout_keys: &[u64],
+        lr_factor: f64,
+    ) -> Result<StepOutcome, TrainError> {
         let (loss, gradients) = self.accumulate(batches, dropout_keys)?;
         let grad_norm = gradients::global_norm(&self.model, &gradients);
         let outcome = StepOutcome { loss, grad_norm };
         if outcome.is_finite() {
             let factor = gradients::clip_factor(grad_norm, self.clip_norm);
-            self.model = self.optimizer.step(self.model.clone(), gradients, lr_factor, factor);
+            let optimizer = &mut self.optimizer;
+            // The model moves through the update, so that nobody else holds its weights and they change in place.
+            replace_with::replace_with_or_abort(&mut self.model, |model| {
+                optimizer.step(model, gradients, lr_factor, factor)
+            });
         }
         Ok(outcome)
     }
@@ -127,11 +139,5 @@ pub fn loss(model: &Transformer, batch: &Batch, dropout_key: Option<u64>) -> Res
             },
         )?
         .hidden;
-    let logits = model.logits(hidden); // [batch, seq, vocab]
-    let vocab_size = model.config().vocab_size;
-    Ok(cross_entropy(
-        logits.reshape([count, vocab_size]),
-        targets,
-        IGNORE_INDEX,
-    ))
+    Ok(model.loss(hidden, targets, IGNORE_INDEX))
 }

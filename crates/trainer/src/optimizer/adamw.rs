@@ -1,6 +1,7 @@
 //! AdamW (Loshchilov and Hutter 2019) with PyTorch's defaults and PyTorch's arithmetic.
 
 use burn::tensor::Tensor;
+use taal_kernels::AdamWStep;
 
 use super::State;
 
@@ -32,36 +33,31 @@ impl Default for AdamW {
 }
 
 impl AdamW {
+    /// One update. `gradient_factor` multiplies the gradient first (clipping).
     pub(super) fn update<const D: usize>(
         &self,
         name: &str,
         value: Tensor<D>,
         gradient: Tensor<D>,
         lr_factor: f64,
+        gradient_factor: f64,
         state: &mut State,
     ) -> Tensor<D> {
-        let lr = self.lr * lr_factor;
         let (first_key, second_key) = (format!("{name}.exp_avg"), format!("{name}.exp_avg_sq"));
-        let first =
-            state.take(&first_key, &value).mul_scalar(self.beta1) + gradient.clone().mul_scalar(1.0 - self.beta1);
-        let second = state.take(&second_key, &value).mul_scalar(self.beta2)
-            + (gradient.clone() * gradient).mul_scalar(1.0 - self.beta2);
-
-        let steps = i32::try_from(state.step).unwrap_or(i32::MAX);
-        let correction1 = 1.0 - self.beta1.powi(steps);
-        let correction2 = (1.0 - self.beta2.powi(steps)).sqrt();
-        let denominator = second.clone().sqrt().div_scalar(correction2).add_scalar(self.eps);
-        let change = (first.clone() / denominator).mul_scalar(lr / correction1);
+        let step = AdamWStep {
+            lr: self.lr * lr_factor,
+            beta1: self.beta1,
+            beta2: self.beta2,
+            eps: self.eps,
+            // Norms, biases and other vectors are not decayed.
+            weight_decay: if D >= 2 { self.weight_decay } else { 0.0 },
+            step: state.step,
+            gradient_factor,
+        };
+        let (first, second) = (state.take(&first_key, &value), state.take(&second_key, &value));
+        let (value, first, second) = taal_kernels::adamw(&step, value, gradient, first, second);
         state.put(first_key, first);
         state.put(second_key, second);
-
-        // Norms, biases and other vectors are not decayed.
-        let decay = if D >= 2 { self.weight_decay } else { 0.0 };
-        let value = if decay > 0.0 {
-            value.mul_scalar(1.0 - lr * decay)
-        } else {
-            value
-        };
-        value - change
+        value
     }
 }

@@ -48,18 +48,17 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// Takes a moment out in the shape of its parameter, zeros where there is none yet. Taking it out
-    /// leaves it uniquely owned, so that the arithmetic on it works in place.
-    pub(crate) fn take<const D: usize>(&mut self, key: &str, like: &Tensor<D>) -> Tensor<D> {
+    /// Takes a moment out, as many zeros as its parameter has elements where there is none yet. Taking it
+    /// out leaves it uniquely owned, so that the arithmetic on it works in place.
+    pub(crate) fn take<const D: usize>(&mut self, key: &str, like: &Tensor<D>) -> Tensor<1> {
         match self.moments.remove(key) {
-            Some(moment) => moment.reshape(like.dims()),
-            None => Tensor::zeros(like.dims(), &like.device()),
+            Some(moment) => moment,
+            None => Tensor::zeros([like.dims().iter().product::<usize>()], &like.device()),
         }
     }
 
-    pub(crate) fn put<const D: usize>(&mut self, key: String, moment: Tensor<D>) {
-        let count = moment.dims().iter().product::<usize>();
-        self.moments.insert(key, moment.reshape([count]));
+    pub(crate) fn put(&mut self, key: String, moment: Tensor<1>) {
+        self.moments.insert(key, moment);
     }
 }
 
@@ -137,11 +136,6 @@ struct Update<'a> {
 
 impl ParameterUpdate for Update<'_> {
     fn update<const D: usize>(&mut self, name: &str, value: Tensor<D>, gradient: Tensor<D>) -> Tensor<D> {
-        let gradient = if self.gradient_factor == 1.0 {
-            gradient
-        } else {
-            gradient.mul_scalar(self.gradient_factor)
-        };
         match self.muon {
             Some(muon) if D == 2 && name.starts_with("blocks.") => {
                 let [rows, columns] = [value.dims()[0], value.dims()[1]];
@@ -151,11 +145,15 @@ impl ParameterUpdate for Update<'_> {
                     &[columns][..]
                 };
                 let value: Tensor<2> = value.reshape([rows, columns]);
-                let gradient: Tensor<2> = gradient.reshape([rows, columns]);
+                let gradient: Tensor<2> = gradient.mul_scalar(self.gradient_factor).reshape([rows, columns]);
                 let new = muon.update(name, value, gradient, widths, self.lr_factor, self.state);
                 new.reshape([rows, columns].map(|n| n as i64).to_vec().as_slice().to_dims::<D>())
             }
-            _ => self.adamw.update(name, value, gradient, self.lr_factor, self.state),
+            _ => {
+                let (lr_factor, gradient_factor) = (self.lr_factor, self.gradient_factor);
+                self.adamw
+                    .update(name, value, gradient, lr_factor, gradient_factor, self.state)
+            }
         }
     }
 }
@@ -207,7 +205,7 @@ mod tests {
             for step in case["steps"].as_array().unwrap() {
                 state.step += 1;
                 let gradient = tensor(&step["gradient"], [2, 3]);
-                value = AdamW::default().update("x", value, gradient, 1.0, &mut state);
+                value = AdamW::default().update("x", value, gradient, 1.0, 1.0, &mut state);
                 assert_close(value.clone(), tensor(&step["parameter"], [2, 3]));
             }
         }

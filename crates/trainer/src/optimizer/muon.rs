@@ -43,11 +43,11 @@ impl Muon {
     ) -> Tensor<2> {
         let lr = self.lr * lr_factor;
         let key = format!("{name}.momentum_buffer");
-        let momentum =
-            state.take(&key, &value).mul_scalar(self.momentum) + gradient.clone().mul_scalar(1.0 - self.momentum);
+        let momentum: Tensor<2> = state.take(&key, &value).reshape(value.dims());
+        let momentum = momentum.mul_scalar(self.momentum) + gradient.clone().mul_scalar(1.0 - self.momentum);
         // Nesterov's look-ahead: the step that the momentum would take next.
         let direction = gradient.mul_scalar(1.0 - self.momentum) + momentum.clone().mul_scalar(self.momentum);
-        state.put(key, momentum);
+        state.put(key, momentum.reshape([value.dims().iter().product::<usize>()]));
 
         let mut from = 0;
         let mut changes = Vec::with_capacity(widths.len());

@@ -106,6 +106,28 @@ impl Workplace {
     }
 }
 
+#[test]
+fn weights_are_equal_bits_with_one_thread_two_and_four() {
+    let place = Workplace::new();
+    // Wide enough that the products are shared out among threads.
+    let sets = [
+        "model.d_model=96",
+        "train.block_size=24",
+        "train.batch_size=8",
+        "train.steps=4",
+        "model.preset=qwen3",
+    ];
+    let weights = |threads: usize| {
+        let run = format!("threads-{threads}");
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| place.finish(&run, &sets, false));
+        place.weights(&run, 4)
+    };
+    let one = weights(1);
+    assert!(weights(2) == one, "two threads end with other weights than one");
+    assert!(weights(4) == one, "four threads end with other weights than one");
+}
+
 /// Asks to stop after a step.
 struct StopAfter(u64, u64);
 

@@ -1,0 +1,142 @@
+//! The speed of prefill and decoding, and the share of the memory's bandwidth that decoding reaches: [`measure`].
+
+use std::time::{Duration, Instant};
+
+use burn::tensor::{Device, Int, Tensor};
+use serde::Serialize;
+use taal_model::{ForwardOptions, Transformer};
+
+use crate::Result;
+use crate::decoder::{ids_tensor, to_host};
+use crate::language_model::check_causal;
+
+/// How much to measure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BenchOptions {
+    /// Tokens of the prompt, shortened where the context is.
+    pub prompt_len: usize,
+    /// Tokens decoded after it.
+    pub decode_len: usize,
+}
+
+impl Default for BenchOptions {
+    fn default() -> Self {
+        Self {
+            prompt_len: 128,
+            decode_len: 32,
+        }
+    }
+}
+
+/// What [`measure`] found.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct BenchFigures {
+    /// Parameters.
+    pub params: u64,
+    /// Bytes a second at which all cores read memory, measured beside it.
+    pub bandwidth_bytes_per_s: f64,
+    /// One row a batch size.
+    pub batches: Vec<BatchFigures>,
+}
+
+/// The speed at one batch size.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct BatchFigures {
+    /// How many texts are written at once.
+    pub batch_size: usize,
+    /// Tokens a second of reading prompts, all rows together.
+    pub prefill_tokens_per_s: f64,
+    /// Tokens a second of writing, all rows together, at the median step.
+    pub decode_tokens_per_s: f64,
+    /// What a step must read (weights once, cached keys and values of every row) over its time and the bandwidth.
+    pub decode_bandwidth_share: f64,
+}
+
+/// Measures a causal model at each batch size. Text does not matter: every row reads the same ids, and the likeliest
+/// token follows.
+///
+/// # Errors
+///
+/// [`InferenceError::NotCausal`](crate::InferenceError::NotCausal), or the model's.
+pub fn measure(model: &Transformer, batch_sizes: &[usize], options: BenchOptions) -> Result<BenchFigures> {
+    check_causal(model, "generating text")?;
+    let bandwidth_bytes_per_s = taal_kernels::measured_bandwidth_bytes_per_s();
+    let measure = |batch_size: &usize| measure_batch(model, (*batch_size).max(1), options, bandwidth_bytes_per_s);
+    let batches = taal_kernels::on_pool(|| batch_sizes.iter().map(measure).collect::<Result<_>>())?;
+    Ok(BenchFigures {
+        params: model.config().n_params(),
+        bandwidth_bytes_per_s,
+        batches,
+    })
+}
+
+fn measure_batch(
+    model: &Transformer,
+    batch_size: usize,
+    options: BenchOptions,
+    bandwidth_bytes_per_s: f64,
+) -> Result<BatchFigures> {
+    let config = model.config();
+    let prompt_len = options.prompt_len.clamp(1, (config.max_seq_len - 1).max(1));
+    let decode_len = options.decode_len.clamp(1, (config.max_seq_len - prompt_len).max(1));
+    let device = model.device();
+    let row: Vec<u32> = (0..prompt_len).map(|i| (i * 7919 % config.vocab_size) as u32).collect();
+    let prompt = ids_tensor(&row.repeat(batch_size), [batch_size, prompt_len], &device);
+
+    let mut cache = model.new_cache(batch_size, prompt_len + decode_len);
+    let mut next = step(model, prompt.clone(), &mut cache, &device)?; // once to warm up
+    cache.reset();
+    let begin = Instant::now();
+    next = {
+        drop(next);
+        step(model, prompt, &mut cache, &device)?
+    };
+    let prefill = begin.elapsed();
+
+    let mut times: Vec<Duration> = Vec::with_capacity(decode_len);
+    for _ in 0..decode_len {
+        let begin = Instant::now();
+        next = step(model, next, &mut cache, &device)?;
+        times.push(begin.elapsed());
+    }
+    times.sort_unstable();
+    let decode = times[times.len() / 2].as_secs_f64();
+
+    // The token embedding is read a row a token, unless it is the output matrix too.
+    let mut weights = config.n_params();
+    if !config.tie_embeddings {
+        weights -= (config.vocab_size * config.d_model) as u64;
+    }
+    let cached = 2 * config.n_layers * config.n_kv_heads * config.head_dim * (prompt_len + decode_len / 2);
+    let bytes = 4 * (weights + (batch_size * cached) as u64);
+    Ok(BatchFigures {
+        batch_size,
+        prefill_tokens_per_s: (batch_size * prompt_len) as f64 / prefill.as_secs_f64(),
+        decode_tokens_per_s: batch_size as f64 / decode,
+        decode_bandwidth_share: bytes as f64 / decode / bandwidth_bytes_per_s,
+    })
+}
+
+/// Reads ids and returns the likeliest next id of each row, `[batch, 1]`.
+fn step(
+    model: &Transformer,
+    ids: Tensor<2, Int>,
+    cache: &mut taal_model::Cache,
+    device: &Device,
+) -> Result<Tensor<2, Int>> {
+    let [batch_size, new] = ids.dims();
+    let options = ForwardOptions {
+        cache: Some(cache),
+        ..ForwardOptions::default()
+    };
+    let hidden = model.forward_with(ids, options)?.hidden; // [batch, new, d_model]
+    let logits = to_host(model.logits(hidden.narrow(1, new - 1, 1)))?; // [batch, 1, vocab_size]
+    let likeliest: Vec<u32> = logits
+        .chunks_exact(logits.len() / batch_size)
+        .map(|row| {
+            let best = row.iter().enumerate().max_by(|(_, a), (_, b)| a.total_cmp(b));
+            best.map_or(0, |(id, _)| id as u32)
+        })
+        .collect();
+    Ok(ids_tensor(&likeliest, [batch_size, 1], device))
+}

@@ -1,0 +1,904 @@
+//! Attention and its gradients in memory linear in the length (Dao et al., "FlashAttention", 2022, on a CPU's terms).
+//!
+//! A task is one batch row with one key head and the query heads that share it. It works on blocks of queries, whose
+//! scores against all visible keys stay in the cache; the backward pass computes them again from the logarithm of
+//! each row's sum. QK-norm and rotary positions are applied to queries and keys on the way in, so that projected
+//! tokens are read where they lie and no head is ever copied out.
+
+use std::cell::RefCell;
+
+use pulp::{Simd, WithSimd};
+
+use super::math::{LANES, exp, max, sigmoid, sum, sum2};
+use super::matmul::{Operand, Sizes, Target, Write, pack_panels, panel_width, tiles};
+use super::{parallel, uninitialised};
+use crate::random;
+
+/// Queries of a block: a multiple of every tile's height.
+const BLOCK: usize = 48;
+
+/// The sizes of an attention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Shape {
+    pub(crate) batch: usize,
+    pub(crate) n_heads: usize,
+    pub(crate) n_kv_heads: usize,
+    pub(crate) q_len: usize,
+    pub(crate) kv_len: usize,
+    pub(crate) head_dim: usize,
+    pub(crate) value_dim: usize,
+}
+
+impl Shape {
+    fn group(&self) -> usize {
+        self.n_heads / self.n_kv_heads
+    }
+}
+
+/// Who sees whom, and what happens to scores.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Settings {
+    pub(crate) scale: f32,
+    pub(crate) is_causal: bool,
+    pub(crate) window: Option<usize>,
+    pub(crate) softcap: Option<f32>,
+    /// Probability and key.
+    pub(crate) dropout: Option<(f64, u64)>,
+}
+
+impl Settings {
+    /// The keys that query `i` sees: first and one past the last.
+    fn visible(&self, i: usize, shape: &Shape) -> (usize, usize) {
+        let query = shape.kv_len - shape.q_len + i;
+        let first = self.window.map_or(0, |window| (query + 1).saturating_sub(window));
+        let end = if self.is_causal {
+            query + 1
+        } else {
+            self.window.map_or(usize::MAX, |window| query.saturating_add(window))
+        };
+        (first.min(shape.kv_len), end.min(shape.kv_len))
+    }
+}
+
+/// Rows of heads in memory: distances between batch rows, heads and tokens; a row itself is contiguous.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct View {
+    pub(crate) start: usize,
+    pub(crate) batch_stride: usize,
+    pub(crate) head_stride: usize,
+    pub(crate) row_stride: usize,
+}
+
+impl View {
+    fn at(&self, batch: usize, head: usize) -> usize {
+        self.start + batch * self.batch_stride + head * self.head_stride
+    }
+
+    /// One past the last number that a view of these sizes reaches.
+    fn end(&self, batch: usize, heads: usize, rows: usize, width: usize) -> usize {
+        self.at(batch - 1, heads - 1) + (rows - 1) * self.row_stride + width
+    }
+}
+
+/// Numbers with a view of them.
+#[derive(Clone, Copy)]
+pub(crate) struct Heads<'a> {
+    pub(crate) values: &'a [f32],
+    pub(crate) view: View,
+}
+
+/// Numbers to add to the scores, `[batch, n_heads, q_len, kv_len]` with a distance of 0 along what is shared.
+#[derive(Clone, Copy)]
+pub(crate) struct Bias<'a> {
+    pub(crate) values: &'a [f32],
+    pub(crate) strides: [usize; 3],
+}
+
+/// What is done to queries and keys first.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Preparation<'a> {
+    /// Weights of the RMS norms of queries and of keys, and their epsilon.
+    pub(crate) norms: Option<(&'a [f32], &'a [f32], f32)>,
+    /// Cosines and signed sines, a row a token.
+    pub(crate) rotary: Option<(&'a [f32], &'a [f32])>,
+}
+
+impl Preparation<'_> {
+    fn is_needed(&self) -> bool {
+        self.norms.is_some() || self.rotary.is_some()
+    }
+}
+
+/// Everything that goes into an attention.
+#[derive(Clone, Copy)]
+pub(crate) struct Inputs<'a> {
+    pub(crate) shape: Shape,
+    pub(crate) settings: Settings,
+    pub(crate) q: Heads<'a>,
+    pub(crate) k: Heads<'a>,
+    pub(crate) v: Heads<'a>,
+    pub(crate) bias: Option<Bias<'a>>,
+    pub(crate) preparation: Preparation<'a>,
+}
+
+impl Inputs<'_> {
+    fn check(&self) {
+        let Shape {
+            batch,
+            n_heads,
+            n_kv_heads,
+            q_len,
+            kv_len,
+            head_dim,
+            value_dim,
+        } = self.shape;
+        assert!(
+            batch * n_heads * n_kv_heads * q_len * kv_len * head_dim * value_dim > 0,
+            "attention over nothing"
+        );
+        assert!(
+            n_heads.is_multiple_of(n_kv_heads) && q_len <= kv_len,
+            "heads or lengths do not fit"
+        );
+        assert!(
+            self.q.values.len() >= self.q.view.end(batch, n_heads, q_len, head_dim),
+            "queries are too few"
+        );
+        assert!(
+            self.k.values.len() >= self.k.view.end(batch, n_kv_heads, kv_len, head_dim),
+            "keys are too few"
+        );
+        assert!(
+            self.v.values.len() >= self.v.view.end(batch, n_kv_heads, kv_len, value_dim),
+            "values are too few"
+        );
+        if let Some(bias) = &self.bias {
+            let [batch_stride, head_stride, row_stride] = bias.strides;
+            let end = (batch - 1) * batch_stride + (n_heads - 1) * head_stride + (q_len - 1) * row_stride + kv_len;
+            assert!(bias.values.len() >= end, "the bias is too small");
+        }
+        if let Some((cos, sin)) = self.preparation.rotary {
+            assert!(
+                cos.len() >= kv_len * head_dim && sin.len() >= kv_len * head_dim,
+                "angles are too few"
+            );
+            assert!(
+                q_len == kv_len && head_dim.is_multiple_of(2),
+                "rotary positions need all queries"
+            );
+        }
+        if let Some((q, k, _)) = self.preparation.norms {
+            assert!(
+                q.len() == head_dim && k.len() == head_dim,
+                "norm weights do not fit the heads"
+            );
+        }
+    }
+}
+
+/// The context and, for the backward pass, the logarithm of the sum of each row's exponentials.
+pub(crate) struct Attended {
+    /// `[batch, q_len, n_heads, value_dim]`.
+    pub(crate) context: Vec<f32>,
+    /// `[batch, n_heads, q_len]`; `inf` for a query that sees nothing.
+    pub(crate) log_sums: Vec<f32>,
+}
+
+/// What [`backward`] writes to; the views say where the gradients of queries, keys and values stand.
+pub(crate) struct Gradients<'a> {
+    pub(crate) q: (&'a mut [f32], View),
+    pub(crate) k: (&'a mut [f32], View),
+    pub(crate) v: (&'a mut [f32], View),
+}
+
+/// Scratch memory of a thread, kept so that no task allocates.
+#[derive(Default)]
+struct Scratch {
+    keys_transposed: Vec<f32>,
+    values: Vec<f32>,
+    keys: Vec<f32>,
+    block: Vec<f32>,
+    scores: Vec<f32>,
+    slopes: Vec<f32>,
+    q: Vec<f32>,
+    k: Vec<f32>,
+    dq: Vec<f32>,
+    dk: Vec<f32>,
+    dv: Vec<f32>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+fn reserve(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
+    if buffer.len() < len {
+        buffer.resize(len, 0.0);
+    }
+    &mut buffer[..len]
+}
+
+/// `softmax(q k^T * scale + bias) v`.
+pub(crate) fn forward(inputs: &Inputs<'_>) -> Attended {
+    inputs.check();
+    let shape = inputs.shape;
+    let mut context = uninitialised(shape.batch * shape.q_len * shape.n_heads * shape.value_dim);
+    let mut log_sums = uninitialised(shape.batch * shape.n_heads * shape.q_len);
+    let context_parts = parallel::Parts::new(&mut context);
+    let log_sum_parts = parallel::Parts::new(&mut log_sums);
+    parallel::for_each(shape.batch * shape.n_kv_heads, |task| {
+        SCRATCH.with_borrow_mut(|scratch| {
+            super::dispatch(ForwardTask {
+                inputs,
+                batch: task / shape.n_kv_heads,
+                kv_head: task % shape.n_kv_heads,
+                context: context_parts,
+                log_sums: log_sum_parts,
+                scratch,
+            });
+        });
+    });
+    Attended { context, log_sums }
+}
+
+struct ForwardTask<'a> {
+    inputs: &'a Inputs<'a>,
+    batch: usize,
+    kv_head: usize,
+    context: parallel::Parts<'a, f32>,
+    log_sums: parallel::Parts<'a, f32>,
+    scratch: &'a mut Scratch,
+}
+
+/// The rows of one head, prepared or where they lie.
+#[inline(always)]
+fn prepared<'a>(
+    heads: Heads<'a>,
+    at: usize,
+    rows: usize,
+    width: usize,
+    norm: Option<(&[f32], f32)>,
+    rotary: Option<(&[f32], &[f32])>,
+    buffer: &'a mut Vec<f32>,
+) -> Operand {
+    if norm.is_none() && rotary.is_none() {
+        // SAFETY: `Inputs::check` saw that the view ends within the values.
+        return unsafe { Operand::strided(heads.values.as_ptr().add(at), heads.view.row_stride, 1) };
+    }
+    let buffer = reserve(buffer, rows * width);
+    for (row, out) in buffer.chunks_exact_mut(width).enumerate() {
+        let x = &heads.values[at + row * heads.view.row_stride..][..width];
+        match norm {
+            Some((weight, eps)) => {
+                let scale = 1.0 / (sum(x, |x| x * x) / width as f32 + eps).sqrt();
+                for ((out, x), w) in out.iter_mut().zip(x).zip(weight) {
+                    *out = x * scale * w;
+                }
+            }
+            None => out.copy_from_slice(x),
+        }
+        if let Some((cos, sin)) = rotary {
+            let half = width / 2;
+            let (cos, sin) = (&cos[row * width..][..width], &sin[row * width..][..width]);
+            let (near, far) = out.split_at_mut(half);
+            for i in 0..half {
+                let (a, b) = (near[i], far[i]);
+                near[i] = a * cos[i] + b * sin[i];
+                far[i] = b * cos[half + i] + a * sin[half + i];
+            }
+        }
+    }
+    Operand::row_major(buffer, rows, width)
+}
+
+/// Turns the gradient of prepared rows into that of the rows themselves, in place; adds to the norm weight's.
+#[inline(always)]
+fn unprepare(
+    heads: Heads<'_>,
+    at: usize,
+    width: usize,
+    norm: Option<(&[f32], f32)>,
+    rotary: Option<(&[f32], &[f32])>,
+    gradient: &mut [f32],
+    dweight: &mut [f32],
+) {
+    for (row, g) in gradient.chunks_exact_mut(width).enumerate() {
+        if let Some((cos, sin)) = rotary {
+            let half = width / 2;
+            let (cos, sin) = (&cos[row * width..][..width], &sin[row * width..][..width]);
+            let (near, far) = g.split_at_mut(half);
+            for i in 0..half {
+                let (a, b) = (near[i], far[i]);
+                near[i] = a * cos[i] + b * sin[half + i];
+                far[i] = b * cos[half + i] + a * sin[i];
+            }
+        }
+        if let Some((weight, eps)) = norm {
+            let x = &heads.values[at + row * heads.view.row_stride..][..width];
+            let scale = 1.0 / (sum(x, |x| x * x) / width as f32 + eps).sqrt();
+            for i in 0..width {
+                dweight[i] += g[i] * (x[i] * scale);
+                g[i] *= weight[i];
+            }
+            let along = sum2(g, x, |g, x| g * (x * scale)) / width as f32;
+            for (g, x) in g.iter_mut().zip(x) {
+                *g = scale * (*g - x * scale * along);
+            }
+        }
+    }
+}
+
+/// A block of queries: its rows, and the keys that at least one of them sees, widened to whole panels on the left.
+struct Block {
+    first: usize,
+    rows: usize,
+    /// First key, a multiple of the panel width.
+    from: usize,
+    /// One past the last key.
+    to: usize,
+}
+
+#[inline(always)]
+fn block<S: Simd>(first: usize, inputs: &Inputs<'_>) -> Block {
+    let rows = BLOCK.min(inputs.shape.q_len - first);
+    let (from, _) = inputs.settings.visible(first, &inputs.shape);
+    let (_, to) = inputs.settings.visible(first + rows - 1, &inputs.shape);
+    let width = panel_width::<S>();
+    let from = from / width * width;
+    Block {
+        first,
+        rows,
+        from,
+        to: to.max(from),
+    }
+}
+
+/// Scores of a row after scale, cap and bias, in place; what the query does not see becomes `-inf`, and so does
+/// whatever stands in the row past the block's keys.
+#[inline(always)]
+fn finish_scores(inputs: &Inputs<'_>, batch: usize, head: usize, i: usize, block: &Block, scores: &mut [f32]) {
+    let Settings { scale, softcap, .. } = inputs.settings;
+    match softcap {
+        Some(cap) => {
+            for x in scores.iter_mut() {
+                *x = cap * 2.0f32.mul_add(sigmoid(2.0 * *x * scale / cap), -1.0);
+            }
+        }
+        None => {
+            for x in scores.iter_mut() {
+                *x *= scale;
+            }
+        }
+    }
+    if let Some(bias) = &inputs.bias {
+        let [batch_stride, head_stride, row_stride] = bias.strides;
+        let at = batch * batch_stride + head * head_stride + i * row_stride + block.from;
+        let keys = block.to - block.from;
+        for (x, bias) in scores[..keys].iter_mut().zip(&bias.values[at..]) {
+            *x += bias;
+        }
+    }
+    let (first, end) = inputs.settings.visible(i, &inputs.shape);
+    scores[..first.max(block.from) - block.from].fill(f32::NEG_INFINITY);
+    scores[end.clamp(block.from, block.to) - block.from..].fill(f32::NEG_INFINITY);
+}
+
+/// Scores become their exponentials over the row's largest; the largest and the sum are handed out. A row that sees
+/// nothing gives zeros and a sum of 0.
+#[inline(always)]
+fn exponentials(scores: &mut [f32]) -> (f32, f32) {
+    let largest = max(scores);
+    let largest = if largest == f32::NEG_INFINITY { 0.0 } else { largest };
+    let mut sums = [0.0_f32; LANES];
+    let (chunks, rest) = scores.as_chunks_mut::<LANES>();
+    for chunk in chunks {
+        for (x, sum) in chunk.iter_mut().zip(&mut sums) {
+            *x = exp(*x - largest);
+            *sum += *x;
+        }
+    }
+    for (x, sum) in rest.iter_mut().zip(&mut sums) {
+        *x = exp(*x - largest);
+        *sum += *x;
+    }
+    (largest, sum(&sums, |x| x))
+}
+
+/// Multiplies weights with dropout's factors, which are a function of the key and of each weight's place.
+#[inline(always)]
+fn drop_weights(inputs: &Inputs<'_>, batch: usize, head: usize, i: usize, block: &Block, weights: &mut [f32]) {
+    let Some((probability, key)) = inputs.settings.dropout else {
+        return;
+    };
+    let shape = &inputs.shape;
+    let row = ((batch * shape.n_heads + head) * shape.q_len + i) * shape.kv_len;
+    let dropout = random::Dropout::new(probability, key);
+    for (j, weight) in weights.iter_mut().enumerate() {
+        *weight *= dropout.factor((row + block.from + j) as u64);
+    }
+}
+
+impl WithSimd for ForwardTask<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self {
+            inputs,
+            batch,
+            kv_head,
+            context,
+            log_sums,
+            scratch,
+        } = self;
+        let Shape {
+            n_heads,
+            q_len,
+            kv_len,
+            head_dim,
+            value_dim,
+            ..
+        } = inputs.shape;
+        let width = panel_width::<S>();
+        let Preparation { norms, rotary } = inputs.preparation;
+        let at = inputs.k.view.at(batch, kv_head);
+        let k_norm = norms.map(|(_, weight, eps)| (weight, eps));
+        let k = prepared(inputs.k, at, kv_len, head_dim, k_norm, rotary, &mut scratch.k);
+        // SAFETY: `Inputs::check` saw that all views end within their values; blocks lie within the lengths.
+        unsafe {
+            pack_panels(simd, k.transposed(), head_dim, kv_len, &mut scratch.keys_transposed);
+            let at = inputs.v.view.at(batch, kv_head);
+            let v = Operand::strided(inputs.v.values.as_ptr().add(at), inputs.v.view.row_stride, 1);
+            pack_panels(simd, v, kv_len, value_dim, &mut scratch.values);
+            for head in kv_head * inputs.shape.group()..(kv_head + 1) * inputs.shape.group() {
+                let at = inputs.q.view.at(batch, head);
+                let q_norm = norms.map(|(weight, _, eps)| (weight, eps));
+                let q = prepared(inputs.q, at, q_len, head_dim, q_norm, rotary, &mut scratch.q);
+                let log_sums = log_sums.part((batch * n_heads + head) * q_len, q_len);
+                for first in (0..q_len).step_by(BLOCK) {
+                    let block = block::<S>(first, inputs);
+                    let keys = block.to - block.from;
+                    let stride = keys.next_multiple_of(width);
+                    let scores = reserve(&mut scratch.scores, BLOCK * stride);
+                    let sizes = Sizes {
+                        m: block.rows,
+                        n: keys,
+                        k: head_dim,
+                    };
+                    let target = Target::row_major(scores, block.rows, stride);
+                    let panels = &scratch.keys_transposed[block.from * head_dim..];
+                    tiles(simd, sizes, q.from(first, 0), panels, head_dim, target, Write::Replace);
+                    let mut inverse = [0.0_f32; BLOCK];
+                    for (row, inverse) in inverse.iter_mut().enumerate().take(block.rows) {
+                        let i = block.first + row;
+                        let scores = &mut scores[row * stride..][..stride];
+                        finish_scores(inputs, batch, head, i, &block, scores);
+                        let (largest, total) = exponentials(scores);
+                        (*inverse, log_sums[i]) = if total == 0.0 {
+                            (0.0, f32::INFINITY)
+                        } else {
+                            (1.0 / total, largest + total.ln())
+                        };
+                        drop_weights(inputs, batch, head, i, &block, &mut scores[..keys]);
+                    }
+                    let sizes = Sizes {
+                        m: block.rows,
+                        n: value_dim,
+                        k: keys,
+                    };
+                    let out = context
+                        .as_mut_ptr()
+                        .add(((batch * q_len + first) * n_heads + head) * value_dim);
+                    let target = Target::strided(out, n_heads * value_dim);
+                    let weights = Operand::row_major(scores, block.rows, stride);
+                    let panels = &scratch.values[block.from * width..];
+                    tiles(simd, sizes, weights, panels, kv_len, target, Write::Replace);
+                    for (row, inverse) in inverse.iter().enumerate().take(block.rows) {
+                        let out = std::slice::from_raw_parts_mut(out.add(row * n_heads * value_dim), value_dim);
+                        for x in out {
+                            *x *= inverse;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The gradients for queries, keys and values, written where the views say, and for the weights of the norms (empty
+/// without norms), given the context's gradient `[batch, q_len, n_heads, value_dim]`.
+pub(crate) fn backward(
+    inputs: &Inputs<'_>,
+    attended: (&[f32], &[f32]),
+    dcontext: &[f32],
+    gradients: Gradients<'_>,
+) -> (Vec<f32>, Vec<f32>) {
+    inputs.check();
+    let shape = inputs.shape;
+    let (context, log_sums) = attended;
+    assert!(dcontext.len() == context.len() && log_sums.len() == shape.batch * shape.n_heads * shape.q_len);
+    let Shape {
+        batch,
+        n_heads,
+        n_kv_heads,
+        q_len,
+        kv_len,
+        head_dim,
+        value_dim,
+    } = shape;
+    assert!(gradients.q.0.len() >= gradients.q.1.end(batch, n_heads, q_len, head_dim));
+    assert!(gradients.k.0.len() >= gradients.k.1.end(batch, n_kv_heads, kv_len, head_dim));
+    assert!(gradients.v.0.len() >= gradients.v.1.end(batch, n_kv_heads, kv_len, value_dim));
+    let tasks = batch * n_kv_heads;
+    let norm_width = if inputs.preparation.norms.is_some() {
+        head_dim
+    } else {
+        0
+    };
+    let mut dweights = vec![0.0; tasks * 2 * norm_width];
+    let places = Places {
+        q: (gradients.q.0.as_mut_ptr(), gradients.q.1),
+        k: (gradients.k.0.as_mut_ptr(), gradients.k.1),
+        v: (gradients.v.0.as_mut_ptr(), gradients.v.1),
+    };
+    let dweight_parts = parallel::Parts::new(&mut dweights);
+    parallel::for_each(tasks, |task| {
+        SCRATCH.with_borrow_mut(|scratch| {
+            // SAFETY: each task has its own partial sums.
+            let dweights = unsafe { dweight_parts.part(task * 2 * norm_width, 2 * norm_width) };
+            super::dispatch(BackwardTask {
+                inputs,
+                batch: task / n_kv_heads,
+                kv_head: task % n_kv_heads,
+                context,
+                log_sums,
+                dcontext,
+                places: &places,
+                dweights,
+                scratch,
+            });
+        });
+    });
+    if norm_width == 0 {
+        return (Vec::new(), Vec::new());
+    }
+    let mut total = parallel::sum_rows(&dweights, 2 * norm_width);
+    let dk_weight = total.split_off(norm_width);
+    (total, dk_weight)
+}
+
+/// Where gradients go; each task writes the rows of its own heads.
+struct Places {
+    q: (*mut f32, View),
+    k: (*mut f32, View),
+    v: (*mut f32, View),
+}
+
+// SAFETY: tasks write disjoint heads, within the lengths that `backward` checked.
+unsafe impl Sync for Places {}
+
+struct BackwardTask<'a> {
+    inputs: &'a Inputs<'a>,
+    batch: usize,
+    kv_head: usize,
+    context: &'a [f32],
+    log_sums: &'a [f32],
+    dcontext: &'a [f32],
+    places: &'a Places,
+    dweights: &'a mut [f32],
+    scratch: &'a mut Scratch,
+}
+
+impl WithSimd for BackwardTask<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self {
+            inputs,
+            batch,
+            kv_head,
+            context,
+            log_sums,
+            dcontext,
+            places,
+            dweights,
+            scratch,
+        } = self;
+        let Shape {
+            n_heads,
+            q_len,
+            kv_len,
+            head_dim,
+            value_dim,
+            ..
+        } = inputs.shape;
+        let width = panel_width::<S>();
+        let Preparation { norms, rotary } = inputs.preparation;
+        let (dq_weight, dk_weight) = dweights.split_at_mut(dweights.len() / 2);
+        let k_at = inputs.k.view.at(batch, kv_head);
+        let k_norm = norms.map(|(_, weight, eps)| (weight, eps));
+        let q_norm = norms.map(|(weight, _, eps)| (weight, eps));
+        let k = prepared(inputs.k, k_at, kv_len, head_dim, k_norm, rotary, &mut scratch.k);
+        reserve(&mut scratch.dk, kv_len * head_dim).fill(0.0);
+        reserve(&mut scratch.dv, kv_len * value_dim).fill(0.0);
+        // SAFETY: `Inputs::check` and `backward` saw that all views end within their values; blocks lie within the
+        // lengths.
+        unsafe {
+            let v_at = inputs.v.view.at(batch, kv_head);
+            let v = Operand::strided(inputs.v.values.as_ptr().add(v_at), inputs.v.view.row_stride, 1);
+            pack_panels(simd, k.transposed(), head_dim, kv_len, &mut scratch.keys_transposed);
+            pack_panels(simd, v.transposed(), value_dim, kv_len, &mut scratch.values);
+            pack_panels(simd, k, kv_len, head_dim, &mut scratch.keys);
+            for head in kv_head * inputs.shape.group()..(kv_head + 1) * inputs.shape.group() {
+                let q_at = inputs.q.view.at(batch, head);
+                let q = prepared(inputs.q, q_at, q_len, head_dim, q_norm, rotary, &mut scratch.q);
+                let dq = reserve(&mut scratch.dq, q_len * head_dim);
+                let log_sums = &log_sums[(batch * n_heads + head) * q_len..][..q_len];
+                for first in (0..q_len).step_by(BLOCK) {
+                    let block = block::<S>(first, inputs);
+                    let Block { rows, .. } = block;
+                    let keys = block.to - block.from;
+                    let stride = keys.next_multiple_of(width);
+                    let weights = reserve(&mut scratch.scores, BLOCK * stride);
+                    let slopes = reserve(&mut scratch.slopes, BLOCK * stride);
+                    let out_at = ((batch * q_len + first) * n_heads + head) * value_dim;
+                    let out_stride = n_heads * value_dim;
+                    let dout = Operand::strided(dcontext.as_ptr().add(out_at), out_stride, 1);
+
+                    let sizes = Sizes {
+                        m: rows,
+                        n: keys,
+                        k: head_dim,
+                    };
+                    let panels = &scratch.keys_transposed[block.from * head_dim..];
+                    let target = Target::row_major(weights, rows, stride);
+                    tiles(simd, sizes, q.from(first, 0), panels, head_dim, target, Write::Replace);
+                    let sizes = Sizes {
+                        m: rows,
+                        n: keys,
+                        k: value_dim,
+                    };
+                    let panels = &scratch.values[block.from * value_dim..];
+                    let target = Target::row_major(slopes, rows, stride);
+                    tiles(simd, sizes, dout, panels, value_dim, target, Write::Replace);
+
+                    for row in 0..rows {
+                        let i = first + row;
+                        let weights = &mut weights[row * stride..][..stride];
+                        let slopes = &mut slopes[row * stride..][..stride];
+                        // What tiles do not write must be a number for the masked weights of 0 to hide.
+                        slopes[keys..].fill(0.0);
+                        let at = out_at + row * out_stride;
+                        let delta = sum2(&dcontext[at..][..value_dim], &context[at..][..value_dim], |d, o| d * o);
+                        softmax_backward(inputs, batch, head, i, &block, (log_sums[i], delta), weights, slopes);
+                    }
+
+                    let slope_rows = Operand::row_major(slopes, rows, stride);
+                    let sizes = Sizes {
+                        m: rows,
+                        n: head_dim,
+                        k: keys,
+                    };
+                    let target = Target::row_major(&mut dq[first * head_dim..], rows, head_dim);
+                    let panels = &scratch.keys[block.from * width..];
+                    tiles(simd, sizes, slope_rows, panels, kv_len, target, Write::Replace);
+
+                    pack_panels(simd, q.from(first, 0), rows, head_dim, &mut scratch.block);
+                    let sizes = Sizes {
+                        m: keys,
+                        n: head_dim,
+                        k: rows,
+                    };
+                    let target = Target::row_major(&mut scratch.dk[block.from * head_dim..], keys, head_dim);
+                    tiles(
+                        simd,
+                        sizes,
+                        slope_rows.transposed(),
+                        &scratch.block,
+                        rows,
+                        target,
+                        Write::Add,
+                    );
+
+                    pack_panels(simd, dout, rows, value_dim, &mut scratch.block);
+                    let sizes = Sizes {
+                        m: keys,
+                        n: value_dim,
+                        k: rows,
+                    };
+                    let target = Target::row_major(&mut scratch.dv[block.from * value_dim..], keys, value_dim);
+                    let weight_rows = Operand::row_major(weights, rows, stride);
+                    tiles(
+                        simd,
+                        sizes,
+                        weight_rows.transposed(),
+                        &scratch.block,
+                        rows,
+                        target,
+                        Write::Add,
+                    );
+                }
+                unprepare(inputs.q, q_at, head_dim, q_norm, rotary, dq, dq_weight);
+                scatter(dq, head_dim, places.q, batch, head);
+            }
+            let dk = &mut scratch.dk[..kv_len * head_dim];
+            unprepare(inputs.k, k_at, head_dim, k_norm, rotary, dk, dk_weight);
+            scatter(dk, head_dim, places.k, batch, kv_head);
+            scatter(&scratch.dv[..kv_len * value_dim], value_dim, places.v, batch, kv_head);
+        }
+    }
+}
+
+/// From the raw scores and the gradient of the dropped weights of one row: `weights` becomes the dropped weights,
+/// `slopes` the gradient of the raw scores.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+fn softmax_backward(
+    inputs: &Inputs<'_>,
+    batch: usize,
+    head: usize,
+    i: usize,
+    block: &Block,
+    (log_sum, delta): (f32, f32),
+    weights: &mut [f32],
+    slopes: &mut [f32],
+) {
+    let Settings {
+        scale,
+        softcap,
+        dropout,
+        ..
+    } = inputs.settings;
+    let Shape {
+        n_heads, q_len, kv_len, ..
+    } = inputs.shape;
+    finish_scores(inputs, batch, head, i, block, weights);
+    if softcap.is_none() && dropout.is_none() {
+        for (weight, slope) in weights.iter_mut().zip(slopes) {
+            *weight = exp(*weight - log_sum);
+            *slope = *weight * (*slope - delta) * scale;
+        }
+        return;
+    }
+    let row = ((batch * n_heads + head) * q_len + i) * kv_len + block.from;
+    let dropout = dropout.map(|(probability, key)| random::Dropout::new(probability, key));
+    let bias = inputs.bias.map(|bias| {
+        let [batch_stride, head_stride, row_stride] = bias.strides;
+        &bias.values[batch * batch_stride + head * head_stride + i * row_stride + block.from..]
+    });
+    for (j, (weight, slope)) in weights.iter_mut().zip(slopes).enumerate() {
+        let score = *weight;
+        let kept = exp(score - log_sum);
+        let factor = dropout.as_ref().map_or(1.0, |dropout| dropout.factor((row + j) as u64));
+        // tanh' = 1 - tanh^2, and the capped score without its bias is cap * tanh.
+        let through_cap = softcap.filter(|_| kept > 0.0).map_or(1.0, |cap| {
+            let tanh = (score - bias.and_then(|bias| bias.get(j)).unwrap_or(&0.0)) / cap;
+            1.0 - tanh * tanh
+        });
+        *weight = kept * factor;
+        *slope = kept * slope.mul_add(factor, -delta) * through_cap * scale;
+    }
+}
+
+/// Copies the rows of one head to their place.
+///
+/// # Safety
+///
+/// The rows must lie within the memory of `place`, and no other task may write them.
+#[inline(always)]
+unsafe fn scatter(rows: &[f32], width: usize, place: (*mut f32, View), batch: usize, head: usize) {
+    let (ptr, view) = place;
+    for (row, values) in rows.chunks_exact(width).enumerate() {
+        // SAFETY: the caller's promise.
+        let out =
+            unsafe { std::slice::from_raw_parts_mut(ptr.add(view.at(batch, head) + row * view.row_stride), width) };
+        out.copy_from_slice(values);
+    }
+}
+
+/// Attention of few queries, each key and value read once from where it lies: decoding with a cache. The result is
+/// `[batch, q_len, n_heads, value_dim]`. Scores take `q_len * kv_len` numbers a head.
+pub(crate) fn decode(inputs: &Inputs<'_>) -> Vec<f32> {
+    inputs.check();
+    assert!(
+        !inputs.preparation.is_needed(),
+        "decoding takes prepared queries and keys"
+    );
+    let shape = inputs.shape;
+    let mut context = uninitialised(shape.batch * shape.q_len * shape.n_heads * shape.value_dim);
+    let parts = parallel::Parts::new(&mut context);
+    let task = |task: usize| {
+        SCRATCH.with_borrow_mut(|scratch| {
+            super::dispatch(DecodeTask {
+                inputs,
+                batch: task / shape.n_kv_heads,
+                kv_head: task % shape.n_kv_heads,
+                context: parts,
+                scratch,
+            });
+        });
+    };
+    let tasks = shape.batch * shape.n_kv_heads;
+    // A short cache is faster on one thread than waking another.
+    if tasks * shape.kv_len * shape.head_dim < 1 << 15 {
+        (0..tasks).for_each(task);
+    } else {
+        parallel::for_each(tasks, task);
+    }
+    context
+}
+
+struct DecodeTask<'a> {
+    inputs: &'a Inputs<'a>,
+    batch: usize,
+    kv_head: usize,
+    context: parallel::Parts<'a, f32>,
+    scratch: &'a mut Scratch,
+}
+
+impl WithSimd for DecodeTask<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _simd: S) {
+        let Self {
+            inputs,
+            batch,
+            kv_head,
+            context,
+            scratch,
+        } = self;
+        let Shape {
+            n_heads,
+            q_len,
+            kv_len,
+            head_dim,
+            value_dim,
+            ..
+        } = inputs.shape;
+        let group = inputs.shape.group();
+        let rows = group * q_len;
+        let scores = reserve(&mut scratch.scores, rows * kv_len);
+        let k_at = inputs.k.view.at(batch, kv_head);
+        let v_at = inputs.v.view.at(batch, kv_head);
+        let head_of = |row: usize| (kv_head * group + row / q_len, row % q_len);
+        for j in 0..kv_len {
+            let k = &inputs.k.values[k_at + j * inputs.k.view.row_stride..][..head_dim];
+            for row in 0..rows {
+                let (head, i) = head_of(row);
+                let q = &inputs.q.values[inputs.q.view.at(batch, head) + i * inputs.q.view.row_stride..][..head_dim];
+                scores[row * kv_len + j] = sum2(q, k, |q, k| q * k);
+            }
+        }
+        for row in 0..rows {
+            let (head, i) = head_of(row);
+            let scores = &mut scores[row * kv_len..][..kv_len];
+            let block = Block {
+                first: i,
+                rows: 1,
+                from: 0,
+                to: kv_len,
+            };
+            finish_scores(inputs, batch, head, i, &block, scores);
+            let (_, total) = exponentials(scores);
+            let inverse = if total == 0.0 { 0.0 } else { 1.0 / total };
+            for x in scores.iter_mut() {
+                *x *= inverse;
+            }
+        }
+        for row in 0..rows {
+            let (head, i) = head_of(row);
+            // SAFETY: each task writes the rows of its own heads.
+            let out = unsafe { context.part(((batch * q_len + i) * n_heads + head) * value_dim, value_dim) };
+            out.fill(0.0);
+            for j in 0..kv_len {
+                let weight = scores[row * kv_len + j];
+                let v = &inputs.v.values[v_at + j * inputs.v.view.row_stride..][..value_dim];
+                for (out, v) in out.iter_mut().zip(v) {
+                    *out = v.mul_add(weight, *out);
+                }
+            }
+        }
+    }
+}

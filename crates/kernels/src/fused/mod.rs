@@ -1,0 +1,196 @@
+//! The fused road: operations on the CPU as one step of Burn's autodiff each, with a backward written by hand.
+//!
+//! [`Fused`] is what an operation looks like from here: numbers in, numbers out, and gradients on request. [`apply`]
+//! makes a Burn backend extension of it for flex, tracked where one of its inputs is.
+
+mod activation;
+mod attention;
+mod dropout;
+mod linear;
+mod loss;
+mod norm;
+mod optimizer;
+
+use std::fmt::Debug;
+use std::sync::OnceLock;
+
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::checkpoint::strategy::NoCheckpointing;
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::flex::FlexTensor;
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Autodiff, Flex};
+use burn::tensor::{DType, Device, Int, Shape, Tensor, TensorData};
+
+use crate::profile;
+
+pub(crate) use activation::{activation, gated_activation};
+pub(crate) use attention::{attend, attend_projected};
+pub(crate) use dropout::dropout;
+pub(crate) use linear::linear;
+pub(crate) use loss::{cross_entropy, linear_cross_entropy, token_losses};
+pub(crate) use norm::norm;
+pub(crate) use optimizer::{adamw, sum_of_squares};
+
+/// The environment variable that turns the fused road off.
+const PLAIN: &str = "TAAL_PLAIN_KERNELS";
+
+/// A tensor on flex, with or without a place in the graph.
+pub(crate) type Tracked = FloatTensor<Autodiff<Flex>>;
+
+/// Whether operations on this tensor take the fused road: single precision, on flex, on a CPU with vectors, and
+/// `TAAL_PLAIN_KERNELS` is unset.
+pub(crate) fn is_fused<const D: usize>(x: &Tensor<D>) -> bool {
+    static IS_ON: OnceLock<bool> = OnceLock::new();
+    let is_on = *IS_ON.get_or_init(|| std::env::var_os(PLAIN).is_none() && crate::cpu::has_vectors());
+    is_on && x.dtype() == DType::F32 && is_flex(&x.device())
+}
+
+/// Whether this is flex, with plain autodiff or none. Gradient checkpointing is left to Burn's own operations.
+fn is_flex(device: &Device) -> bool {
+    let flex = Device::flex();
+    *device == flex || *device == flex.autodiff()
+}
+
+/// An operation of `N` inputs; inputs that an instance does not use are empty.
+pub(crate) trait Fused<const N: usize>: Clone + Debug + Send + 'static {
+    /// Its name, and that of its backward pass, in [`profile`].
+    const NAMES: [&'static str; 2];
+
+    /// What the backward pass needs.
+    type Saved: Clone + Debug + Send + 'static;
+
+    /// The result, and what is to be saved where `is_tracked`.
+    fn forward(&self, inputs: [FlexTensor; N], is_tracked: bool) -> (FlexTensor, Option<Self::Saved>);
+
+    /// The gradient of each input that is wanted, given the result's.
+    fn backward(&self, saved: Self::Saved, gradient: FlexTensor, wanted: [bool; N]) -> [Option<FlexTensor>; N];
+}
+
+/// One step of autodiff's graph.
+#[derive(Debug)]
+struct Step<F>(std::marker::PhantomData<F>);
+
+impl<const N: usize, F: Fused<N>> Backward<Flex, N> for Step<F> {
+    type State = (F, F::Saved);
+
+    fn backward(self, ops: Ops<Self::State, N>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
+        let (operation, saved) = ops.state;
+        let gradient = grads.consume::<Flex>(&ops.node);
+        let wanted = std::array::from_fn(|i| ops.parents[i].is_some());
+        let gradients = profile::count(F::NAMES[1], || operation.backward(saved, gradient, wanted));
+        for (parent, gradient) in ops.parents.into_iter().zip(gradients) {
+            if let (Some(parent), Some(gradient)) = (parent, gradient) {
+                grads.register::<Flex>(parent.id, gradient);
+            }
+        }
+    }
+}
+
+/// An input of [`apply`].
+pub(crate) struct Input {
+    tensor: Tracked,
+    is_autodiff: bool,
+}
+
+impl Input {
+    /// A tensor for which [`is_fused`] holds, or a constant on flex beside one.
+    pub(crate) fn new<const D: usize>(x: Tensor<D>) -> Self {
+        let is_autodiff = x.is_autodiff();
+        let tensor = if is_autodiff {
+            x.try_into_primitive::<Autodiff<Flex>>()
+                .expect("is_fused saw that this is flex with autodiff")
+        } else {
+            Tracked::new(primitive(x))
+        };
+        Self { tensor, is_autodiff }
+    }
+
+    /// An optional tensor.
+    pub(crate) fn optional<const D: usize>(x: Option<Tensor<D>>) -> Self {
+        x.map_or_else(Self::absent, Self::new)
+    }
+
+    /// An input that this instance does not use.
+    pub(crate) fn absent() -> Self {
+        Self {
+            tensor: Tracked::new(FlexTensor::empty(Shape::new([0]), DType::F32)),
+            is_autodiff: false,
+        }
+    }
+}
+
+/// Runs an operation, as a step of the graph where an input is tracked.
+pub(crate) fn apply<const N: usize, const D: usize, F: Fused<N>>(operation: F, inputs: [Input; N]) -> Tensor<D> {
+    let is_autodiff = inputs.iter().any(|input| input.is_autodiff);
+    let forward = |inputs, is_tracked| profile::count(F::NAMES[0], || operation.forward(inputs, is_tracked));
+    if !is_autodiff {
+        let primitives = inputs.map(|input| input.tensor.into_primitive());
+        return Tensor::from_primitive::<Flex>(forward(primitives, false).0);
+    }
+    let primitives = std::array::from_fn(|i| inputs[i].tensor.primitive().clone());
+    let guards = inputs.map(|input| input.tensor.into_parts().1);
+    let prepared = Step::<F>(std::marker::PhantomData)
+        .prepare::<NoCheckpointing>(guards)
+        .compute_bound()
+        .stateful();
+    Tensor::from_primitive::<Autodiff<Flex>>(match prepared {
+        OpsKind::Tracked(step) => {
+            let (result, saved) = forward(primitives, true);
+            let saved = saved.expect("a tracked forward saves what its backward needs");
+            step.finish((operation.clone(), saved), result)
+        }
+        OpsKind::UnTracked(step) => step.finish(forward(primitives, false).0),
+    })
+}
+
+/// A tensor of flex without autodiff as what flex itself works with.
+pub(crate) fn primitive<const D: usize>(x: Tensor<D>) -> FlexTensor {
+    x.without_autodiff()
+        .try_into_primitive::<Flex>()
+        .expect("is_fused saw that this is flex")
+}
+
+/// An integer tensor of flex.
+pub(crate) fn int_primitive<const D: usize>(x: Tensor<D, Int>) -> FlexTensor {
+    x.without_autodiff()
+        .try_into_primitive::<Flex>()
+        .expect("targets lie on the logits' device")
+}
+
+/// The numbers of a contiguous tensor.
+pub(crate) fn numbers(x: &FlexTensor) -> &[f32] {
+    x.as_slice::<f32>().expect("made contiguous and in single precision")
+}
+
+/// A tensor of these numbers.
+pub(crate) fn tensor(values: Vec<f32>, shape: Shape) -> FlexTensor {
+    FlexTensor::from_data(TensorData::new(values, shape))
+}
+
+/// The dimensions of a tensor.
+pub(crate) fn dims(x: &FlexTensor) -> Shape {
+    x.layout().shape().clone()
+}
+
+/// Whether an input that was passed is there.
+pub(crate) fn is_present(x: &FlexTensor) -> bool {
+    x.layout().num_elements() > 0
+}
+
+/// The numbers of an optional input.
+pub(crate) fn optional(x: &FlexTensor) -> Option<&[f32]> {
+    is_present(x).then(|| numbers(x))
+}
+
+/// All inputs contiguous.
+pub(crate) fn contiguous<const N: usize>(inputs: [FlexTensor; N]) -> [FlexTensor; N] {
+    inputs.map(|input| {
+        if input.is_contiguous() {
+            input
+        } else {
+            input.to_contiguous()
+        }
+    })
+}

@@ -1,0 +1,61 @@
+//! AdamW composed of Burn's operations, and sums of squares.
+
+use burn::tensor::Tensor;
+
+use crate::AdamWStep;
+
+/// The plain twin of [`adamw`](crate::adamw).
+pub fn adamw<const D: usize>(
+    step: &AdamWStep,
+    value: Tensor<D>,
+    gradient: Tensor<D>,
+    first: Tensor<1>,
+    second: Tensor<1>,
+) -> (Tensor<D>, Tensor<1>, Tensor<1>) {
+    let shape = value.dims();
+    let count: usize = shape.iter().product();
+    let gradient: Tensor<1> = gradient.mul_scalar(step.gradient_factor).reshape([count]);
+    let first = first.mul_scalar(step.beta1) + gradient.clone().mul_scalar(1.0 - step.beta1);
+    let second = second.mul_scalar(step.beta2) + (gradient.clone() * gradient).mul_scalar(1.0 - step.beta2);
+    let (correction1, correction2) = step.bias_corrections();
+    let denominator = second
+        .clone()
+        .sqrt()
+        .div_scalar(correction2.sqrt())
+        .add_scalar(step.eps);
+    let change = (first.clone() / denominator).mul_scalar(step.lr / correction1);
+    let value = if step.weight_decay > 0.0 {
+        value.mul_scalar(1.0 - step.lr * step.weight_decay)
+    } else {
+        value
+    };
+    (value - change.reshape(shape), first, second)
+}
+
+/// How many squares are added in single precision before the partial sums are added in double precision.
+const ROW: usize = 4096;
+
+/// The plain twin of [`sum_of_squares`](crate::sum_of_squares).
+///
+/// The elements are cut into fixed rows, each added on the device, the rows on the host in order: two runs give
+/// equal bits. (Burn's `sum` over 4 Mi elements and more groups them by which thread was free.)
+pub fn sum_of_squares<const D: usize>(x: Tensor<D>) -> f64 {
+    let len: usize = x.dims().iter().product();
+    let flat: Tensor<1> = x.without_autodiff().reshape([len]);
+    let full = len / ROW * ROW;
+    let mut total = 0.0;
+    if full > 0 {
+        let rows = flat.clone().narrow(0, 0, full).reshape([full / ROW, ROW]);
+        total += row_sums_of_squares(rows);
+    }
+    if full < len {
+        let rest = flat.narrow(0, full, len - full).reshape([1, len - full]);
+        total += row_sums_of_squares(rest);
+    }
+    total
+}
+
+fn row_sums_of_squares(rows: Tensor<2>) -> f64 {
+    let sums = (rows.clone() * rows).sum_dim(1);
+    sums.into_data().iter::<f64>().sum()
+}

@@ -1,0 +1,232 @@
+//! The speed of training steps on fixed shapes, for comparison with other programs: [`BenchShape`], [`measure`].
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use taal_data::Batch;
+use taal_kernels::{DeviceSpec, profile};
+use taal_metrics::flops;
+use taal_model::TransformerConfig;
+
+use crate::TrainError;
+use crate::optimizer::{AdamW, Optimizer};
+use crate::step::Learner;
+
+/// A model and a batch that others measure too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum BenchShape {
+    /// nanoGPT's CPU recipe: 4 layers, 4 heads, 128 wide, 12 x 64 tokens of 65.
+    Cpu,
+    /// nanoGPT's "baby GPT": 6 layers, 6 heads, 384 wide, 16 x 256 tokens of 65.
+    Baby,
+    /// GPT-2 124M's shape with its own output matrix: 12 layers, 12 heads, 768 wide, 1 x 256 tokens of 50,304.
+    Small,
+}
+
+impl BenchShape {
+    /// Every shape, the smallest first.
+    pub const ALL: [Self; 3] = [Self::Cpu, Self::Baby, Self::Small];
+
+    /// The name after `--shape`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Baby => "baby",
+            Self::Small => "small",
+        }
+    }
+
+    /// GPT-2 with biases in its norms only, and an output matrix of its own.
+    pub fn config(self) -> TransformerConfig {
+        let [vocab_size, seq, layers, heads, width] = match self {
+            Self::Cpu => [65, 64, 4, 4, 128],
+            Self::Baby => [65, 256, 6, 6, 384],
+            Self::Small => [50_304, 256, 12, 12, 768],
+        };
+        TransformerConfig {
+            qkv_bias: false,
+            attention_output_bias: false,
+            ffn_bias: false,
+            tie_embeddings: false,
+            ..TransformerConfig::gpt2(vocab_size, seq, layers, heads, width)
+        }
+    }
+
+    /// Rows of a batch.
+    pub fn batch_size(self) -> usize {
+        match self {
+            Self::Cpu => 12,
+            Self::Baby => 16,
+            Self::Small => 1,
+        }
+    }
+
+    /// The measured steps unless said otherwise: some seconds of work.
+    pub fn default_steps(self) -> usize {
+        match self {
+            Self::Cpu => 60,
+            Self::Baby => 8,
+            Self::Small => 5,
+        }
+    }
+
+    /// The batch of every step: the ids `(i * 7919 + i^2 mod 13) mod vocab_size`, each position predicting the next.
+    fn batch(self) -> Batch {
+        let config = self.config();
+        let (batch_size, seq_len) = (self.batch_size(), config.max_seq_len);
+        let count = batch_size * seq_len;
+        let id = |i: usize| ((i * 7919 + (i * i) % 13) % config.vocab_size) as i32;
+        Batch {
+            batch_size,
+            seq_len,
+            inputs: (0..count).map(id).collect(),
+            targets: (1..=count).map(id).collect(),
+        }
+    }
+}
+
+impl fmt::Display for BenchShape {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+impl FromStr for BenchShape {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|shape| shape.name() == text);
+        found.ok_or_else(|| format!("unknown shape {text:?}: expected cpu, baby or small"))
+    }
+}
+
+/// What [`measure`] found.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct BenchFigures {
+    /// The shape's name.
+    pub shape: &'static str,
+    /// The device's name.
+    pub device: String,
+    /// Parameters.
+    pub params: u64,
+    /// Measured steps.
+    pub steps: usize,
+    /// Tokens of a step over the median time of whole steps: forward, backward, optimizer.
+    pub tokens_per_s: f64,
+    /// The median time of a step.
+    pub step_time_ms: f64,
+    /// Share of the machine's measured fp32 peak (PaLM's FLOPs); 0 where the peak is unknown.
+    pub mfu: f64,
+    /// Floating-point operations a second of the best matrix product measured beside it.
+    pub peak_flops_per_s: f64,
+    /// The largest memory of the process so far.
+    pub peak_rss_bytes: u64,
+    /// Loss of the first and of the last step.
+    pub losses: [f64; 2],
+    /// The share of each operation in a step that was watched after the measurement; fused operations by name, the
+    /// rest as `other`. Empty where nothing is fused.
+    pub time_shares: Vec<TimeShare>,
+}
+
+/// The part of one operation in a training step.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TimeShare {
+    /// Its name.
+    pub operation: String,
+    /// Between 0 and 1.
+    pub share: f64,
+}
+
+/// Steps before the measurement, in which memory and thread pool reach their size.
+const WARM_UP: usize = 2;
+
+/// Trains a fresh model on one batch and times whole steps.
+///
+/// # Errors
+///
+/// [`TrainError`] where the device cannot be opened.
+pub fn measure(shape: BenchShape, device: DeviceSpec, steps: Option<usize>) -> Result<BenchFigures, TrainError> {
+    let steps = steps.unwrap_or(shape.default_steps()).max(1);
+    let config = shape.config();
+    let model = config.init(1337, &device.open()?.autodiff())?;
+    let optimizer = Optimizer::new(AdamW::default(), None, &config);
+    let mut learner = Learner {
+        model,
+        optimizer,
+        clip_norm: None,
+    };
+    let batches = [shape.batch()];
+    let mut step = || -> Result<(f64, Duration), TrainError> {
+        let begin = Instant::now();
+        let loss = learner.step(&batches, &[], 1.0)?.loss;
+        Ok((loss, begin.elapsed()))
+    };
+
+    let (first_loss, _) = step()?;
+    for _ in 1..WARM_UP {
+        step()?;
+    }
+    let mut last_loss = first_loss;
+    let mut times = Vec::with_capacity(steps);
+    for _ in 0..steps {
+        let (loss, time) = step()?;
+        last_loss = loss;
+        times.push(time);
+    }
+    times.sort_unstable();
+    let median = times[times.len() / 2].as_secs_f64();
+
+    profile::start();
+    let mut watched = Duration::ZERO;
+    for _ in 0..steps.div_ceil(4) {
+        watched += step()?.1;
+    }
+    let time_shares = shares(&profile::stop(), watched);
+
+    let peak_flops_per_s = match device {
+        DeviceSpec::Flex | DeviceSpec::NdArray => taal_kernels::measured_peak_flops_per_s(),
+        DeviceSpec::Wgpu(_) => 0.0,
+    };
+    let tokens_per_s = (shape.batch_size() * config.max_seq_len) as f64 / median;
+    let mfu = if peak_flops_per_s > 0.0 {
+        flops::utilisation(tokens_per_s, &config.shape(config.max_seq_len), peak_flops_per_s)
+    } else {
+        0.0
+    };
+    Ok(BenchFigures {
+        shape: shape.name(),
+        device: device.to_string(),
+        params: config.n_params(),
+        steps,
+        tokens_per_s,
+        step_time_ms: median * 1e3,
+        mfu,
+        peak_flops_per_s,
+        peak_rss_bytes: taal_metrics::peak_rss_bytes().unwrap_or(0),
+        losses: [first_loss, last_loss],
+        time_shares,
+    })
+}
+
+/// Times as shares of the whole, and what is left.
+fn shares(times: &[(&'static str, Duration)], whole: Duration) -> Vec<TimeShare> {
+    if times.is_empty() {
+        return Vec::new();
+    }
+    let whole = whole.as_secs_f64().max(1e-9);
+    let mut found: Vec<TimeShare> = times
+        .iter()
+        .map(|(name, time)| TimeShare {
+            operation: (*name).to_string(),
+            share: time.as_secs_f64() / whole,
+        })
+        .collect();
+    let rest = 1.0 - found.iter().map(|share| share.share).sum::<f64>();
+    found.push(TimeShare {
+        operation: "other".to_string(),
+        share: rest.max(0.0),
+    });
+    found
+}
