@@ -615,7 +615,7 @@ mod attentions {
         };
         let padded = || {
             // All of the second row's keys but the last two are padding, so with causality most queries see nothing.
-            let hidden: Vec<bool> = (0..150).map(|i| i >= 75 && i < 148).collect();
+            let hidden: Vec<bool> = (0..150).map(|i| (75..148).contains(&i)).collect();
             let padding = Tensor::from_data(TensorData::new(hidden, [2, 75]), &Device::flex());
             mask(sizes, true, None).with_padding(padding)
         };
