@@ -1,4 +1,4 @@
-//! The arithmetic of AdamW, and sums of squares for the global norm.
+//! The arithmetic of AdamW and Muon, and sums of squares for the global norm.
 
 use burn::tensor::Tensor;
 
@@ -74,5 +74,79 @@ pub fn sum_of_squares<const D: usize>(x: Tensor<D>) -> f64 {
         fused::sum_of_squares(x)
     } else {
         plain::sum_of_squares(x)
+    }
+}
+
+/// One update of Muon (Jordan et al., 2024): momentum whose update is brought near to the nearest orthogonal matrix.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct MuonStep {
+    /// Learning rate.
+    pub lr: f64,
+    /// Decay of the momentum.
+    pub momentum: f64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// Newton-Schulz iterations.
+    pub iterations: usize,
+    /// What the gradient is multiplied by first (clipping).
+    pub gradient_factor: f64,
+}
+
+impl MuonStep {
+    /// `sqrt(max(1, out / in))`: wide and tall matrices are to change their outputs alike.
+    pub(crate) fn scale_of(&self, d_input: usize, d_output: usize) -> f64 {
+        (d_output as f64 / d_input as f64).max(1.0).sqrt()
+    }
+
+    fn fused(&self) -> cpu::muon::Muon {
+        cpu::muon::Muon {
+            lr: self.lr as f32,
+            momentum: self.momentum as f32,
+            keep: (1.0 - self.lr * self.weight_decay) as f32,
+            gradient_factor: self.gradient_factor as f32,
+            iterations: self.iterations,
+        }
+    }
+}
+
+/// A matrix and what [`muon`] updates it with.
+///
+/// # Shapes
+///
+/// - `value` and `gradient`: `[d_input, d_output]`; `momentum`: as many elements, flat
+#[derive(Debug, Clone)]
+pub struct MuonMatrix {
+    /// Cuts the columns into matrices that are orthogonalised each for itself (query, key and value of a fused
+    /// projection); their sum is `d_output`.
+    pub widths: Vec<usize>,
+    /// The weights.
+    pub value: Tensor<2>,
+    /// Their gradient.
+    pub gradient: Tensor<2>,
+    /// Their momentum.
+    pub momentum: Tensor<1>,
+}
+
+/// Value and momentum of each matrix after one update. All matrices of a model go together, because that is how they
+/// are shared out among threads. Memory that nobody else holds is updated in place.
+pub fn muon(step: &MuonStep, matrices: Vec<MuonMatrix>) -> Vec<(Tensor<2>, Tensor<1>)> {
+    if matrices.iter().all(|matrix| fused::is_fused(&matrix.value)) {
+        fused::muon(step.fused(), matrices)
+    } else {
+        plain::muon(step, matrices)
+    }
+}
+
+/// The Newton-Schulz iteration of degree five with Keller Jordan's coefficients: singular values move to about 1 (0.7
+/// to 1.2), singular vectors stay.
+///
+/// # Shapes
+///
+/// - `x` and result: `[rows, columns]`
+pub fn orthogonalise(x: Tensor<2>, iterations: usize) -> Tensor<2> {
+    if fused::is_fused(&x) {
+        fused::orthogonalise(x, iterations)
+    } else {
+        plain::orthogonalise(x, iterations)
     }
 }

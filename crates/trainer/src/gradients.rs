@@ -93,6 +93,52 @@ impl<F: FnMut(&str, &[usize], Vec<f32>)> ModuleVisitor for Reader<'_, F> {
     }
 }
 
+/// The matrices whose names are chosen: name, value and gradient, outside of autodiff.
+pub(crate) fn matrices(
+    model: &Transformer,
+    gradients: &GradientsParams,
+    is_chosen: impl Fn(&str) -> bool,
+) -> Vec<(String, Tensor<2>, Tensor<2>)> {
+    let mut collector = MatrixCollector {
+        path: ParameterPath::default(),
+        gradients,
+        is_chosen,
+        found: Vec::new(),
+    };
+    model.visit(&mut collector);
+    collector.found
+}
+
+struct MatrixCollector<'a, F> {
+    path: ParameterPath,
+    gradients: &'a GradientsParams,
+    is_chosen: F,
+    found: Vec<(String, Tensor<2>, Tensor<2>)>,
+}
+
+impl<F: Fn(&str) -> bool> ModuleVisitor for MatrixCollector<'_, F> {
+    fn enter_module(&mut self, name: &str, _container: &str) {
+        self.path.enter(name);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.exit();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let name = self.path.name();
+        if D != 2 || !(self.is_chosen)(&name) {
+            return;
+        }
+        if let Some(gradient) = self.gradients.get::<D>(param.id) {
+            let shape = gradient.dims();
+            let matrix = |x: Tensor<D>| -> Tensor<2> { x.reshape([shape[0], shape[1]]) };
+            self.found
+                .push((name, matrix(param.val().inner()), matrix(gradient.without_autodiff())));
+        }
+    }
+}
+
 /// Walks the parameters with their gradients and names, replacing each by what `update` returns.
 pub(crate) fn update(model: Transformer, gradients: GradientsParams, update: &mut impl ParameterUpdate) -> Transformer {
     model.map(&mut Updater {

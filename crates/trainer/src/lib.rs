@@ -33,7 +33,7 @@ mod train;
 
 pub use checkpoint::{Checkpoint, Checkpoints, TrainState};
 pub use error::TrainError;
-pub use optimizer::{AdamW, Muon, Optimizer, OptimizerKind, orthogonalise};
+pub use optimizer::{AdamW, Muon, Optimizer, OptimizerKind};
 pub use raw::{OrderKind, Preset, RawRecipe, UnknownKind};
 pub use recipe::{
     CheckpointRecipe, DEFAULT_RECIPE, DataRecipe, DataSource, EvalRecipe, ModelRecipe, Recipe, RecipeText, Resolved,
@@ -42,6 +42,7 @@ pub use recipe::{
 pub use run_dir::{RECIPE_FILE, RESOLVED_FILE, first_free, latest, stored_recipe};
 pub use schedule::{Schedule, ScheduleKind};
 pub use step::{Learner, NamedGradient, StepOutcome, loss};
+pub use taal_kernels::orthogonalise;
 // What a caller of `train` names, so that the crate can be used alone.
 pub use taal_kernels::DeviceSpec;
 pub use taal_metrics::{Report, StepRecord};

@@ -39,6 +39,7 @@ pub(crate) mod attention;
 pub(crate) mod loss;
 pub(crate) mod math;
 pub(crate) mod matmul;
+pub(crate) mod muon;
 pub(crate) mod norm;
 pub(crate) mod optimizer;
 pub(crate) mod parallel;

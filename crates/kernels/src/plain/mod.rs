@@ -20,6 +20,6 @@ pub use dropout::dropout;
 pub use linear::{linear, linear_add, linear_cross_entropy, linear_transposed};
 pub use loss::{cross_entropy, cross_entropy_smoothed, negative_log_likelihood};
 pub use norm::{layer_norm, rms_norm};
-pub use optimizer::{adamw, sum_of_squares};
+pub use optimizer::{adamw, muon, orthogonalise, sum_of_squares};
 pub use rotary::rotary;
 pub use softmax::{masked_exp, softmax};

@@ -1,8 +1,9 @@
-//! AdamW composed of Burn's operations, and sums of squares.
+//! AdamW and Muon composed of Burn's operations, and sums of squares.
 
 use burn::tensor::Tensor;
 
-use crate::AdamWStep;
+use crate::cpu::muon::COEFFICIENTS;
+use crate::{AdamWStep, MuonMatrix, MuonStep};
 
 /// The plain twin of [`adamw`](crate::adamw).
 pub fn adamw<const D: usize>(
@@ -58,4 +59,60 @@ pub fn sum_of_squares<const D: usize>(x: Tensor<D>) -> f64 {
 fn row_sums_of_squares(rows: Tensor<2>) -> f64 {
     let sums = (rows.clone() * rows).sum_dim(1);
     sums.into_data().iter::<f64>().sum()
+}
+
+/// The plain twin of [`muon`](crate::muon).
+pub fn muon(step: &MuonStep, matrices: Vec<MuonMatrix>) -> Vec<(Tensor<2>, Tensor<1>)> {
+    matrices.into_iter().map(|matrix| muon_one(step, matrix)).collect()
+}
+
+fn muon_one(step: &MuonStep, matrix: MuonMatrix) -> (Tensor<2>, Tensor<1>) {
+    let MuonMatrix {
+        widths,
+        value,
+        gradient,
+        momentum,
+    } = matrix;
+    let shape = value.dims();
+    let gradient = gradient.mul_scalar(step.gradient_factor);
+    let momentum: Tensor<2> = momentum.reshape(shape);
+    let momentum = momentum.mul_scalar(step.momentum) + gradient.clone().mul_scalar(1.0 - step.momentum);
+    // Nesterov's look-ahead: the step that the momentum would take next.
+    let direction = gradient.mul_scalar(1.0 - step.momentum) + momentum.clone().mul_scalar(step.momentum);
+    let mut from = 0;
+    let mut changes = Vec::with_capacity(widths.len());
+    for width in widths {
+        let part = direction.clone().narrow(1, from, width);
+        changes.push(orthogonalise(part, step.iterations).mul_scalar(step.scale_of(shape[0], width)));
+        from += width;
+    }
+    let change = if changes.len() == 1 {
+        changes.remove(0)
+    } else {
+        Tensor::cat(changes, 1)
+    };
+    let value = if step.weight_decay > 0.0 {
+        value.mul_scalar(1.0 - step.lr * step.weight_decay)
+    } else {
+        value
+    };
+    let count = shape[0] * shape[1];
+    (value - change.mul_scalar(step.lr), momentum.reshape([count]))
+}
+
+/// The plain twin of [`orthogonalise`](crate::orthogonalise).
+pub fn orthogonalise(x: Tensor<2>, iterations: usize) -> Tensor<2> {
+    let [a, b, c] = COEFFICIENTS;
+    let [rows, columns] = x.dims();
+    // The products below are rows x rows, so the shorter side goes first.
+    let is_tall = rows > columns;
+    let x = if is_tall { x.transpose() } else { x };
+    let norm = sum_of_squares(x.clone()).sqrt();
+    let mut x = x.div_scalar(norm + 1e-7);
+    for _ in 0..iterations {
+        let gram = x.clone().matmul(x.clone().transpose()); // [short, short]
+        let polynomial = gram.clone().mul_scalar(b) + gram.clone().matmul(gram).mul_scalar(c);
+        x = x.clone().mul_scalar(a) + polynomial.matmul(x);
+    }
+    if is_tall { x.transpose() } else { x }
 }

@@ -2,7 +2,9 @@
 //! out; the plain twins against finite differences in double precision; and equal bits for every number of threads.
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
-use taal_kernels::{AdamWStep, AttentionMask, AttentionSettings, IGNORE_INDEX, Projection, plain, profile, random};
+use taal_kernels::{
+    AdamWStep, AttentionMask, AttentionSettings, IGNORE_INDEX, MuonMatrix, MuonStep, Projection, plain, profile, random,
+};
 
 /// The largest difference, relative to the largest number of a tensor, that is put down to the order of sums.
 const TOLERANCE: f32 = 3e-5;
@@ -866,6 +868,50 @@ mod others {
             assert_near("value", &values(fused.0), &values(plain.0));
             assert_near("first moment", &values(fused.1), &values(plain.1));
             assert_near("second moment", &values(fused.2), &values(plain.2));
+        }
+    }
+
+    #[test]
+    fn muon_equals_its_twin_for_wide_tall_and_cut_matrices() {
+        for (rows, widths) in [
+            (3, &[17][..]),
+            (40, &[96]),
+            (96, &[40]),
+            (17, &[17]),
+            (40, &[40, 17, 17]),
+        ] {
+            let device = Device::flex();
+            let columns: usize = widths.iter().sum();
+            let count = rows * columns;
+            let tensor = |purpose: &str| -> Tensor<2> {
+                Tensor::from_data(TensorData::new(normal(count, purpose), [rows, columns]), &device)
+            };
+            let zeros = Tensor::<1>::zeros([count], &device);
+            let mut fused = (tensor("value"), zeros.clone());
+            let mut plain = (tensor("value"), zeros);
+            for step in 1..=3 {
+                let gradient = tensor(&format!("gradient {step}"));
+                let settings = MuonStep {
+                    lr: 0.02,
+                    momentum: 0.95,
+                    weight_decay: 0.1,
+                    iterations: 5,
+                    gradient_factor: 0.7,
+                };
+                let matrix = |(value, momentum)| MuonMatrix {
+                    widths: widths.to_vec(),
+                    value,
+                    gradient: gradient.clone(),
+                    momentum,
+                };
+                fused = taal_kernels::muon(&settings, vec![matrix(fused)]).remove(0);
+                plain = plain::muon(&settings, vec![matrix(plain)]).remove(0);
+            }
+            let values = |x: Tensor<2>| -> Vec<f32> { x.into_data().iter::<f32>().collect() };
+            assert_near(&format!("muon {rows} x {widths:?}"), &values(fused.0), &values(plain.0));
+            let x = tensor("matrix");
+            let found = taal_kernels::orthogonalise(x.clone(), 5);
+            assert_near("orthogonalised", &values(found), &values(plain::orthogonalise(x, 5)));
         }
     }
 

@@ -11,12 +11,14 @@ use std::collections::BTreeMap;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
+use taal_kernels::MuonMatrix;
 use taal_model::{Transformer, TransformerConfig};
 
 use crate::gradients::{self, ParameterUpdate};
 
 pub use adamw::AdamW;
-pub use muon::{Muon, orthogonalise};
+pub use muon::Muon;
+use muon::momentum_key;
 
 /// Which optimizer trains the matrices of the blocks; everything else is AdamW's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,15 +92,51 @@ impl Optimizer {
         gradient_factor: f64,
     ) -> Transformer {
         self.state.step += 1;
+        let by_muon = self.muon_update(&model, &gradients, lr_factor, gradient_factor);
         let mut update = Update {
             adamw: &self.adamw,
-            muon: self.muon.as_ref(),
-            qkv_widths: self.qkv_widths,
+            by_muon,
             state: &mut self.state,
             lr_factor,
             gradient_factor,
         };
         gradients::update(model, gradients, &mut update)
+    }
+
+    /// The new values of the matrices that are Muon's, by name: all together, as the kernel wants them.
+    fn muon_update(
+        &mut self,
+        model: &Transformer,
+        gradients: &GradientsParams,
+        lr_factor: f64,
+        gradient_factor: f64,
+    ) -> BTreeMap<String, Tensor<2>> {
+        let Some(muon) = &self.muon else {
+            return BTreeMap::new();
+        };
+        let mut names = Vec::new();
+        let mut matrices = Vec::new();
+        for (name, value, gradient) in gradients::matrices(model, gradients, |name| name.starts_with("blocks.")) {
+            let widths = if name.ends_with("attention.qkv.weight") {
+                self.qkv_widths.to_vec()
+            } else {
+                vec![value.dims()[1]]
+            };
+            let momentum = self.state.take(&momentum_key(&name), &value);
+            names.push(name);
+            matrices.push(MuonMatrix {
+                widths,
+                value,
+                gradient,
+                momentum,
+            });
+        }
+        let updated = taal_kernels::muon(&muon.step(lr_factor, gradient_factor), matrices);
+        let keep = |(name, (value, momentum)): (String, (Tensor<2>, Tensor<1>))| {
+            self.state.put(momentum_key(&name), momentum);
+            (name, value)
+        };
+        names.into_iter().zip(updated).map(keep).collect()
     }
 
     /// Every moment's name and values, in the order of names.
@@ -127,8 +165,8 @@ impl Optimizer {
 
 struct Update<'a> {
     adamw: &'a AdamW,
-    muon: Option<&'a Muon>,
-    qkv_widths: [usize; 3],
+    /// New values that Muon has computed.
+    by_muon: BTreeMap<String, Tensor<2>>,
     state: &'a mut State,
     lr_factor: f64,
     gradient_factor: f64,
@@ -136,36 +174,12 @@ struct Update<'a> {
 
 impl ParameterUpdate for Update<'_> {
     fn update<const D: usize>(&mut self, name: &str, value: Tensor<D>, gradient: Tensor<D>) -> Tensor<D> {
-        match self.muon {
-            Some(muon) if D == 2 && name.starts_with("blocks.") => {
-                let [rows, columns] = [value.dims()[0], value.dims()[1]];
-                let widths = if name.ends_with("attention.qkv.weight") {
-                    &self.qkv_widths[..]
-                } else {
-                    &[columns][..]
-                };
-                let value: Tensor<2> = value.reshape([rows, columns]);
-                let gradient: Tensor<2> = gradient.mul_scalar(self.gradient_factor).reshape([rows, columns]);
-                let new = muon.update(name, value, gradient, widths, self.lr_factor, self.state);
-                new.reshape([rows, columns].map(|n| n as i64).to_vec().as_slice().to_dims::<D>())
-            }
-            _ => {
-                let (lr_factor, gradient_factor) = (self.lr_factor, self.gradient_factor);
-                self.adamw
-                    .update(name, value, gradient, lr_factor, gradient_factor, self.state)
-            }
+        if let Some(updated) = self.by_muon.remove(name) {
+            return updated.reshape(value.dims());
         }
-    }
-}
-
-/// A shape of known length from a slice.
-trait ToDims {
-    fn to_dims<const D: usize>(&self) -> [i64; D];
-}
-
-impl ToDims for [i64] {
-    fn to_dims<const D: usize>(&self) -> [i64; D] {
-        std::array::from_fn(|axis| self[axis])
+        let (lr_factor, gradient_factor) = (self.lr_factor, self.gradient_factor);
+        self.adamw
+            .update(name, value, gradient, lr_factor, gradient_factor, self.state)
     }
 }
 
@@ -211,6 +225,22 @@ mod tests {
         }
     }
 
+    fn update(
+        muon: &Muon,
+        widths: &[usize],
+        value: Tensor<2>,
+        gradient: Tensor<2>,
+        momentum: Tensor<1>,
+    ) -> (Tensor<2>, Tensor<1>) {
+        let matrix = MuonMatrix {
+            widths: widths.to_vec(),
+            value,
+            gradient,
+            momentum,
+        };
+        taal_kernels::muon(&muon.step(1.0, 1.0), vec![matrix]).remove(0)
+    }
+
     /// Its weights are `[out, in]`, ours `[in, out]`.
     #[test]
     fn muon_equals_keller_jordans() {
@@ -221,11 +251,11 @@ mod tests {
                 weight_decay: case["weight_decay"].as_f64().unwrap(),
                 ..Muon::default()
             };
-            let mut state = State::default();
             let mut value = tensor(&case["initial"], [d_output, d_input]).transpose();
+            let mut momentum = Tensor::zeros([d_output * d_input], &Device::flex());
             for step in case["steps"].as_array().unwrap() {
                 let gradient = tensor(&step["gradient"], [d_output, d_input]).transpose();
-                value = muon.update("x", value, gradient, &[d_output], 1.0, &mut state);
+                (value, momentum) = update(&muon, &[d_output], value, gradient, momentum);
                 assert_close(
                     value.clone().transpose(),
                     tensor(&step["parameter"], [d_output, d_input]),
@@ -239,18 +269,12 @@ mod tests {
         let muon = Muon::default();
         let gradient = taal_kernels::random::normal([6, 12], 1.0, 5, &Device::flex());
         let value = Tensor::zeros([6, 12], &Device::flex());
-        let fused = muon.update(
-            "x",
-            value.clone(),
-            gradient.clone(),
-            &[6, 3, 3],
-            1.0,
-            &mut State::default(),
-        );
+        let zeros = |count: usize| Tensor::zeros([count], &Device::flex());
+        let (fused, _) = update(&muon, &[6, 3, 3], value, gradient.clone(), zeros(72));
         let mut from = 0;
         for width in [6, 3, 3] {
             let part = gradient.clone().narrow(1, from, width);
-            let alone = muon.update("x", part.zeros_like(), part, &[width], 1.0, &mut State::default());
+            let (alone, _) = update(&muon, &[width], part.zeros_like(), part, zeros(6 * width));
             assert_close(fused.clone().narrow(1, from, width), alone);
             from += width;
         }
