@@ -167,9 +167,14 @@ impl Dropout {
     /// The factor of one element. Elements 2i and 2i + 1 share 64 bits: 32 are plenty to compare with a probability.
     #[inline(always)]
     pub(crate) fn factor(&self, index: u64) -> f32 {
-        let bits = mix(self.key.wrapping_add((index / 2).wrapping_add(1).wrapping_mul(GAMMA)));
-        let half = (bits >> (32 * (index % 2))) & 0xFFFF_FFFF;
-        if half < self.threshold { 0.0 } else { self.scale }
+        self.pair(index / 2)[(index % 2) as usize]
+    }
+
+    /// The factors of elements `2 * pair` and `2 * pair + 1`.
+    #[inline(always)]
+    pub(crate) fn pair(&self, pair: u64) -> [f32; 2] {
+        let bits = mix(self.key.wrapping_add(pair.wrapping_add(1).wrapping_mul(GAMMA)));
+        [bits & 0xFFFF_FFFF, bits >> 32].map(|half| if half < self.threshold { 0.0 } else { self.scale })
     }
 }
 

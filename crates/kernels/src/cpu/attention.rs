@@ -278,17 +278,34 @@ fn prepared<'a>(
             None => out.copy_from_slice(x),
         }
         if let Some((cos, sin)) = rotary {
-            let half = width / 2;
-            let (cos, sin) = (&cos[row * width..][..width], &sin[row * width..][..width]);
-            let (near, far) = out.split_at_mut(half);
-            for i in 0..half {
-                let (a, b) = (near[i], far[i]);
-                near[i] = a * cos[i] + b * sin[i];
-                far[i] = b * cos[half + i] + a * sin[half + i];
-            }
+            turn(out, &cos[row * width..][..width], &sin[row * width..][..width]);
         }
     }
     Operand::row_major(buffer, rows, width)
+}
+
+/// Rotary positions of one row: each coordinate of the near half is a pair with one of the far half.
+#[inline(always)]
+fn turn(row: &mut [f32], cos: &[f32], sin: &[f32]) {
+    let half = row.len() / 2;
+    let (near, far) = row.split_at_mut(half);
+    let ((near_cos, far_cos), (near_sin, far_sin)) = (cos.split_at(half), sin.split_at(half));
+    let angles = near_cos.iter().zip(far_cos).zip(near_sin).zip(far_sin);
+    for ((near, far), (((near_cos, far_cos), near_sin), far_sin)) in near.iter_mut().zip(far).zip(angles) {
+        (*near, *far) = (*near * near_cos + *far * near_sin, *far * far_cos + *near * far_sin);
+    }
+}
+
+/// The gradient of [`turn`].
+#[inline(always)]
+fn turn_back(row: &mut [f32], cos: &[f32], sin: &[f32]) {
+    let half = row.len() / 2;
+    let (near, far) = row.split_at_mut(half);
+    let ((near_cos, far_cos), (near_sin, far_sin)) = (cos.split_at(half), sin.split_at(half));
+    let angles = near_cos.iter().zip(far_cos).zip(near_sin).zip(far_sin);
+    for ((near, far), (((near_cos, far_cos), near_sin), far_sin)) in near.iter_mut().zip(far).zip(angles) {
+        (*near, *far) = (*near * near_cos + *far * far_sin, *far * far_cos + *near * near_sin);
+    }
 }
 
 /// Turns the gradient of prepared rows into that of the rows themselves, in place; adds to the norm weight's.
@@ -304,21 +321,14 @@ fn unprepare(
 ) {
     for (row, g) in gradient.chunks_exact_mut(width).enumerate() {
         if let Some((cos, sin)) = rotary {
-            let half = width / 2;
-            let (cos, sin) = (&cos[row * width..][..width], &sin[row * width..][..width]);
-            let (near, far) = g.split_at_mut(half);
-            for i in 0..half {
-                let (a, b) = (near[i], far[i]);
-                near[i] = a * cos[i] + b * sin[half + i];
-                far[i] = b * cos[half + i] + a * sin[i];
-            }
+            turn_back(g, &cos[row * width..][..width], &sin[row * width..][..width]);
         }
         if let Some((weight, eps)) = norm {
             let x = &heads.values[at + row * heads.view.row_stride..][..width];
             let scale = 1.0 / (sum(x, |x| x * x) / width as f32 + eps).sqrt();
-            for i in 0..width {
-                dweight[i] += g[i] * (x[i] * scale);
-                g[i] *= weight[i];
+            for (((g, x), weight), dweight) in g.iter_mut().zip(x).zip(weight).zip(dweight.iter_mut()) {
+                *dweight += *g * (x * scale);
+                *g *= weight;
             }
             let along = sum2(g, x, |g, x| g * (x * scale)) / width as f32;
             for (g, x) in g.iter_mut().zip(x) {

@@ -67,12 +67,13 @@ vectorised! {
         dbias.fill(0.0);
         for ((x, dy), dx) in x.chunks_exact(width).zip(dy.chunks_exact(width)).zip(dx.chunks_exact_mut(width)) {
             let (mean, scale) = statistics(norm, x, eps);
-            for (i, dx) in dx.iter_mut().enumerate() {
-                let normalised = (x[i] - mean) * scale;
-                dweight[i] = dy[i].mul_add(normalised, dweight[i]);
-                dbias[i] += dy[i];
+            let sums = dweight.iter_mut().zip(dbias.iter_mut());
+            for ((((dx, x), dy), weight), (dweight, dbias)) in dx.iter_mut().zip(x).zip(dy).zip(weight).zip(sums) {
+                let normalised = (x - mean) * scale;
+                *dweight = dy.mul_add(normalised, *dweight);
+                *dbias += dy;
                 // dx holds the gradient of the normalised row until its two means are known.
-                *dx = dy[i] * weight[i];
+                *dx = dy * weight;
             }
             let along = sum2(dx, x, |g, x| g * ((x - mean) * scale)) / count;
             let level = match norm {

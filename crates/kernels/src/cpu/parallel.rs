@@ -15,7 +15,7 @@ pub fn on_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
 /// How many numbers an element-wise operation must touch before it is worth a second thread.
 const PARALLEL_NUMBERS: usize = 1 << 14;
 
-/// How many numbers of an element-wise operation are one task.
+/// How many numbers of an element-wise operation are one task; even, because dropout's factors come in pairs.
 const CHUNK: usize = 1 << 14;
 
 /// Runs `work` for each of `tasks` on the threads of the pool.

@@ -4,6 +4,7 @@ use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
 
 use super::{Fused, Input, apply, contiguous, dims, numbers, tensor};
+use crate::cpu::dropout::times_factors;
 use crate::cpu::{parallel, uninitialised};
 use crate::random;
 
@@ -19,9 +20,7 @@ impl Drop {
         let values = numbers(x);
         let mut y = uninitialised(values.len());
         parallel::elementwise(&mut y, |start, y| {
-            for (offset, (y, x)) in y.iter_mut().zip(&values[start..]).enumerate() {
-                *y = x * dropout.factor((start + offset) as u64);
-            }
+            times_factors(dropout, start, &values[start..start + y.len()], y);
         });
         tensor(y, dims(x))
     }

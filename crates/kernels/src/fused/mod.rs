@@ -20,7 +20,7 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Flex};
+use burn::backend::{Autodiff, Flex, GradientCheckpointingStrategy};
 use burn::tensor::{DType, Device, Int, Shape, Tensor, TensorData};
 
 use crate::profile;
@@ -44,13 +44,8 @@ pub(crate) type Tracked = FloatTensor<Autodiff<Flex>>;
 pub(crate) fn is_fused<const D: usize>(x: &Tensor<D>) -> bool {
     static IS_ON: OnceLock<bool> = OnceLock::new();
     let is_on = *IS_ON.get_or_init(|| std::env::var_os(PLAIN).is_none() && crate::cpu::has_vectors());
-    is_on && x.dtype() == DType::F32 && is_flex(&x.device())
-}
-
-/// Whether this is flex, with plain autodiff or none. Gradient checkpointing is left to Burn's own operations.
-fn is_flex(device: &Device) -> bool {
-    let flex = Device::flex();
-    *device == flex || *device == flex.autodiff()
+    // Devices compare by hardware: autodiff and gradient checkpointing may be on or off.
+    is_on && x.dtype() == DType::F32 && x.device() == Device::flex()
 }
 
 /// An operation of `N` inputs; inputs that an instance does not use are empty.
@@ -91,20 +86,23 @@ impl<const N: usize, F: Fused<N>> Backward<Flex, N> for Step<F> {
 /// An input of [`apply`].
 pub(crate) struct Input {
     tensor: Tracked,
-    is_autodiff: bool,
+    /// Gradient checkpointing where the tensor is on a device with autodiff: passed on to the result. What a fused
+    /// operation saves is the same either way.
+    autodiff: Option<GradientCheckpointingStrategy>,
 }
 
 impl Input {
     /// A tensor for which [`is_fused`] holds, or a constant on flex beside one.
     pub(crate) fn new<const D: usize>(x: Tensor<D>) -> Self {
-        let is_autodiff = x.is_autodiff();
-        let tensor = if is_autodiff {
-            x.try_into_primitive::<Autodiff<Flex>>()
-                .expect("is_fused saw that this is flex with autodiff")
+        let autodiff = x.gradient_checkpointing_strategy();
+        let tensor = if autodiff.is_some() {
+            x.with_gradient_checkpointing_strategy(GradientCheckpointingStrategy::Disabled)
+                .try_into_primitive::<Autodiff<Flex>>()
+                .expect("is_fused saw that this is flex")
         } else {
             Tracked::new(primitive(x))
         };
-        Self { tensor, is_autodiff }
+        Self { tensor, autodiff }
     }
 
     /// An optional tensor.
@@ -116,33 +114,34 @@ impl Input {
     pub(crate) fn absent() -> Self {
         Self {
             tensor: Tracked::new(FlexTensor::empty(Shape::new([0]), DType::F32)),
-            is_autodiff: false,
+            autodiff: None,
         }
     }
 }
 
 /// Runs an operation, as a step of the graph where an input is tracked.
 pub(crate) fn apply<const N: usize, const D: usize, F: Fused<N>>(operation: F, inputs: [Input; N]) -> Tensor<D> {
-    let is_autodiff = inputs.iter().any(|input| input.is_autodiff);
+    let autodiff = inputs.iter().find_map(|input| input.autodiff);
     let forward = |inputs, is_tracked| profile::count(F::NAMES[0], || operation.forward(inputs, is_tracked));
-    if !is_autodiff {
+    let Some(checkpointing) = autodiff else {
         let primitives = inputs.map(|input| input.tensor.into_primitive());
         return Tensor::from_primitive::<Flex>(forward(primitives, false).0);
-    }
+    };
     let primitives = std::array::from_fn(|i| inputs[i].tensor.primitive().clone());
     let guards = inputs.map(|input| input.tensor.into_parts().1);
     let prepared = Step::<F>(std::marker::PhantomData)
         .prepare::<NoCheckpointing>(guards)
         .compute_bound()
         .stateful();
-    Tensor::from_primitive::<Autodiff<Flex>>(match prepared {
+    let result = match prepared {
         OpsKind::Tracked(step) => {
             let (result, saved) = forward(primitives, true);
             let saved = saved.expect("a tracked forward saves what its backward needs");
             step.finish((operation.clone(), saved), result)
         }
         OpsKind::UnTracked(step) => step.finish(forward(primitives, false).0),
-    })
+    };
+    Tensor::from_primitive::<Autodiff<Flex>>(result).with_gradient_checkpointing_strategy(checkpointing)
 }
 
 /// A tensor of flex without autodiff as what flex itself works with.

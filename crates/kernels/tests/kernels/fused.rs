@@ -148,6 +148,20 @@ fn the_public_functions_take_the_fused_road_on_flex() {
     assert_eq!(taal_kernels::gelu(wide).dtype(), DType::F64);
 }
 
+#[test]
+fn gradient_checkpointing_changes_no_gradient() {
+    let gradient = |device: &Device| -> Vec<f32> {
+        let x = Tensor::<2>::from_data(TensorData::new(normal(12 * 8, "x"), [12, 8]), device).require_grad();
+        let weight = Tensor::<2>::from_data(TensorData::new(normal(8 * 8, "weight"), [8, 8]), device);
+        // Burn's own exponential between two fused operations is what gets recomputed.
+        let y = taal_kernels::linear(taal_kernels::gelu(x.clone()).exp(), weight, None);
+        let gradients = taal_kernels::silu(y).sum().backward();
+        x.grad(&gradients).unwrap().into_data().iter::<f32>().collect()
+    };
+    let device = Device::flex().autodiff();
+    assert_eq!(gradient(&device.clone().gradient_checkpointing()), gradient(&device));
+}
+
 mod activations {
     use super::*;
 
