@@ -17,7 +17,7 @@ use taal_trainer::{Learner, ModelRecipe, Optimizer, OrderKind, Recipe, RecipeTex
 // SAFETY: the name is jemalloc's own, prefixed as the crate builds it, declared there as a weak symbol to be replaced in just this way.
 #[cfg(not(target_env = "msvc"))]
 #[unsafe(export_name = "_rjem_malloc_conf")]
-pub static MALLOC_CONF: &[u8; 47] = b"dirty_decay_ms:-1,muzzy_decay_ms:-1,thp:always\0";
+pub static MALLOC_CONF: &[u8; 57] = b"narenas:1,dirty_decay_ms:-1,muzzy_decay_ms:-1,thp:always\0";
 
 #[cfg(not(target_env = "msvc"))]
 #[global_allocator]

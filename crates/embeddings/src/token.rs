@@ -1,7 +1,7 @@
 //! The table from token ids to vectors, and back to logits when it is tied.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Int, Tensor, module};
+use burn::tensor::{Device, Int, Tensor};
 use taal_kernels::{normal_param, random};
 
 /// The standard deviation of fresh weights, as in GPT-2 and BERT.
@@ -42,7 +42,7 @@ impl TokenEmbedding {
     ///
     /// - `ids`: `[batch, seq]`, each in `0..vocab_size`; result: `[batch, seq, d_model]`.
     pub fn forward(&self, ids: Tensor<2, Int>) -> Tensor<3> {
-        module::embedding(self.weight.val(), ids)
+        taal_kernels::embedding(self.weight.val(), ids)
     }
 
     /// The tied output layer (Press and Wolf, 2016): how well each token's vector fits each hidden state.

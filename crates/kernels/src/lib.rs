@@ -25,6 +25,7 @@ mod attention;
 mod cpu;
 mod device;
 mod dropout;
+mod embedding;
 mod error;
 mod fused;
 mod linear;
@@ -42,6 +43,7 @@ pub use attention::{AttentionMask, AttentionSettings, Projection, attention, pro
 pub use cpu::parallel::on_pool;
 pub use device::{DeviceInfo, DeviceSpec, available};
 pub use dropout::{dropout, dropout_mask};
+pub use embedding::embedding;
 pub use error::KernelError;
 pub use linear::{linear, linear_add, linear_cross_entropy, linear_transposed};
 pub use loss::{IGNORE_INDEX, cross_entropy, cross_entropy_smoothed, negative_log_likelihood};

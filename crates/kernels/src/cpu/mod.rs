@@ -37,6 +37,7 @@ macro_rules! vectorised {
 pub(crate) mod activation;
 pub(crate) mod attention;
 pub(crate) mod dropout;
+pub(crate) mod embedding;
 pub(crate) mod loss;
 pub(crate) mod math;
 pub(crate) mod matmul;

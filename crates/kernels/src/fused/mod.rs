@@ -6,6 +6,7 @@
 mod activation;
 mod attention;
 mod dropout;
+mod embedding;
 mod linear;
 mod loss;
 mod norm;
@@ -28,6 +29,7 @@ use crate::profile;
 pub(crate) use activation::{activation, gated_activation};
 pub(crate) use attention::{attend, attend_projected};
 pub(crate) use dropout::dropout;
+pub(crate) use embedding::embedding;
 pub(crate) use linear::linear;
 pub(crate) use loss::{cross_entropy, linear_cross_entropy, token_losses};
 pub(crate) use norm::norm;

@@ -1,8 +1,13 @@
-//! Linear layers composed of Burn's operations.
+//! Linear layers and embeddings composed of Burn's operations.
 
 use burn::tensor::{Int, Tensor, module};
 
 use super::cross_entropy_smoothed;
+
+/// The plain twin of [`embedding`](crate::embedding).
+pub fn embedding(weight: Tensor<2>, ids: Tensor<2, Int>) -> Tensor<3> {
+    module::embedding(weight, ids)
+}
 
 /// The plain twin of [`linear`](crate::linear).
 pub fn linear<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<D> {

@@ -856,6 +856,27 @@ mod others {
     }
 
     #[test]
+    fn embedding_equals_its_twin_and_does_not_depend_on_the_number_of_threads() {
+        for (vocab, width, count) in [(3, 1, 5), (17, 40, 96), (50, 257, 300)] {
+            let table = [normal(vocab * width, "table")];
+            let ids = |device: &Device| -> Tensor<2, Int> {
+                let ids: Vec<i32> = (0..count).map(|i| (i * i % vocab) as i32).collect();
+                Tensor::from_data(TensorData::new(ids, [1, count]), device)
+            };
+            let look_up = |x: &[Tensor<1>]| (x[0].clone().reshape([vocab, width]), ids(&x[0].device()));
+            let fused = |x: &[Tensor<1>]| -> Tensor<1> {
+                let (table, ids) = look_up(x);
+                taal_kernels::embedding(table, ids).flatten(0, 2)
+            };
+            assert_twins("embedding", &table, &fused, &|x| {
+                let (table, ids) = look_up(x);
+                plain::embedding(table, ids).flatten(0, 2)
+            });
+            assert_same_bits_for_any_threads("embedding", &table, fused);
+        }
+    }
+
+    #[test]
     fn adamw_equals_its_twin_over_many_steps() {
         for size in SIZES {
             let device = Device::flex();

@@ -1,0 +1,24 @@
+//! Rows of a table by id.
+
+use burn::tensor::{Int, Tensor};
+
+use crate::{fused, plain};
+
+/// The row of `weight` for each id: a token embedding. The gradient of a row is the sum over its places in their order,
+/// whatever the number of threads.
+///
+/// # Shapes
+///
+/// - `weight`: `[vocab_size, d_model]`; `ids`: `[batch, seq]`, each in `0..vocab_size`;
+///   result: `[batch, seq, d_model]`
+///
+/// # Panics
+///
+/// When an id lies outside of the table.
+pub fn embedding(weight: Tensor<2>, ids: Tensor<2, Int>) -> Tensor<3> {
+    if fused::is_fused(&weight) {
+        fused::embedding(weight, ids)
+    } else {
+        plain::embedding(weight, ids)
+    }
+}
