@@ -1,4 +1,4 @@
-//! Encoding with each kind of tokenizer on one thread, and decoding, in bytes of text a second.
+//! Encoding with each kind of tokenizer on one thread, texts that are hard on tokenizers among them, and decoding, in bytes of text a second.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use taal_benches::shakespeare;
@@ -40,5 +40,27 @@ fn decode(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(name = benches; config = taal_benches::criterion(); targets = encode, decode);
+/// Texts on which other tokenizers are known to be slow, none with a place to cut. Each is to be at least a fifth as fast as English.
+fn encode_pathological(c: &mut Criterion) {
+    let texts = [
+        ("letter", "a".repeat(TEXT_BYTES)),
+        ("caret", "^".repeat(TEXT_BYTES)),
+        ("space", " ".repeat(TEXT_BYTES)),
+        ("newline", "\n".repeat(TEXT_BYTES)),
+        ("marks", "\u{301}".repeat(TEXT_BYTES / 2)),
+    ];
+    let mut group = c.benchmark_group("tokenizer_encode_pathological");
+    group.throughput(Throughput::BytesDecimal(TEXT_BYTES as u64));
+    for kind in [Kind::Bpe, Kind::Unigram] {
+        let tokenizer = tokenizer(kind);
+        for (name, text) in &texts {
+            group.bench_function(BenchmarkId::new(kind.name(), name), |b| {
+                b.iter(|| tokenizer.encode(text).unwrap());
+            });
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(name = benches; config = taal_benches::criterion(); targets = encode, encode_pathological, decode);
 criterion_main!(benches);

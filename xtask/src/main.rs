@@ -6,6 +6,8 @@
 mod bench;
 mod command;
 mod consumers;
+mod crash;
+mod fuzz;
 mod package;
 mod suite;
 mod train;
@@ -37,6 +39,10 @@ enum Verb {
     ///
     /// Arguments go to `cargo test`. With a filter or a choice of packages (`-p taal-data`), only that runs.
     Test(Rest),
+    /// Crash, kill, fill up and damage: run the fault tests with many cases and print their figures
+    Crash(crash::Crash),
+    /// Give hostile inputs to the parsers and keep what breaks one
+    Fuzz(fuzz::Fuzz),
     /// Run the benchmarks, or those of one file or name
     Bench(Bench),
     /// Check formatting and clippy, warnings denied
@@ -115,6 +121,8 @@ fn run(verb: &Verb) -> anyhow::Result<()> {
     match verb {
         Verb::Train(_) => train::train(&workspace, &arguments_after_verb()),
         Verb::Test(_) => suite::test(&workspace, &arguments_after_verb()),
+        Verb::Crash(arguments) => crash::crash(&workspace, arguments),
+        Verb::Fuzz(fuzz) => fuzz::fuzz(&workspace, fuzz),
         Verb::Bench(bench) => bench::bench(&workspace, bench),
         Verb::Lint => suite::lint(&workspace),
         Verb::Fmt { check } => suite::fmt(&workspace, *check),

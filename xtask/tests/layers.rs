@@ -100,7 +100,7 @@ fn only_binaries_and_benchmarks_choose_the_allocator() {
     let others = workspace
         .packages
         .iter()
-        .filter(|package| !["taal-cli", "taal-benches"].contains(&package.name.as_str()));
+        .filter(|package| !["taal-cli", "taal-benches", "taal-fuzz"].contains(&package.name.as_str()));
     assert_none(
         others
             .flat_map(|package| sources::allocators(&package.sources()))

@@ -111,7 +111,7 @@ impl Screen {
         if record.step < self.steps {
             words.push(format!("{} left", terminal::duration(self.left(record.step))));
         }
-        words.extend(info.is_saved.then(|| "saved".to_string()));
+        words.extend(info.is_saved.then(|| "checkpoint".to_string()));
         words.join("  ")
     }
 }

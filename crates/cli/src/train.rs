@@ -149,11 +149,11 @@ fn explain(error: TrainError, run_dir: &Path, device: DeviceSpec) -> Failure {
             "what was saved before is whole; when there is space again, go on with: {}",
             resume_command(run_dir, device)
         )),
-        ErrorKind::Memory => Some(
+        ErrorKind::Memory if !matches!(error, TrainError::Memory { .. }) => Some(
             "make train.batch_size smaller and train.accumulation larger: the same updates in less memory".to_string(),
         ),
         ErrorKind::Diverged => {
-            Some("begin anew with the same recipe and a lower rate, for example --set train.lr=1e-4".to_string())
+            Some("begin anew with the same recipe and a lower rate, for example --set train.lr=1e-4; events.jsonl says which batches were bad".to_string())
         }
         _ => None,
     };

@@ -309,8 +309,12 @@ fn a_killed_run_resumes_to_the_same_bits() {
         .expect("taal starts");
     let lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
     assert!(
-        lines.map_while(Result::ok).any(|line| line.contains("saved")),
-        "a checkpoint is reported"
+        lines
+            .map_while(Result::ok)
+            .filter(|line| line.ends_with("checkpoint"))
+            .nth(1)
+            .is_some(),
+        "the second checkpoint is begun, so the first is there"
     );
     child.kill().expect("SIGKILL");
     child.wait().expect("an end");
@@ -757,7 +761,7 @@ fn memory_that_nobody_has_ends_with_71() {
     let place = Place::new();
     // The query projection alone has 2^46 x 16 numbers, more than a processor can address.
     let vast = ["model.n_heads=16777216", "model.head_dim=4194304"];
-    fails(place.train_with(&vast), 71, &["out of memory", "hint: "]);
+    fails(place.train_with(&vast), 71, &["needed", "free", "train.batch_size"]);
 }
 
 #[cfg(target_os = "linux")]

@@ -84,6 +84,12 @@ pub fn conversation_texts(paths: &[PathBuf]) -> Result<Vec<String>> {
 }
 
 impl Conversations {
+    /// A hash of all examples, those to train on and those to validate with: equal for equal data.
+    pub fn fingerprint(&self) -> String {
+        let sources = std::iter::once(&self.train).chain(&self.validation);
+        taal_store::blake3_hex_of(sources.map(ConversationSource::fingerprint))
+    }
+
     /// Reads JSONL files or folders of them; the last `validation_fraction` of each file's examples is held back.
     ///
     /// # Errors
@@ -203,6 +209,19 @@ impl Example {
 }
 
 impl ConversationSource {
+    /// A hash of every example: its ids, where its loss begins, and the row in which it stands.
+    pub fn fingerprint(&self) -> String {
+        let parts = self.rows.iter().enumerate().flat_map(|(row, examples)| {
+            examples.iter().map(move |example| {
+                let numbers = [row as u64, example.completion_start as u64, example.ids.len() as u64];
+                let mut bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+                bytes.extend(example.ids.iter().flat_map(|id| id.to_le_bytes()));
+                bytes
+            })
+        });
+        taal_store::blake3_hex_of(parts)
+    }
+
     /// Best fit: each example goes to the fullest row that still has room for it. Rows depend on the examples and the
     /// block size alone, which keeps a batch a function of seed and step.
     fn pack(name: &str, examples: Vec<Example>, truncated: usize, block_size: usize, pad_id: u32) -> Self {

@@ -114,16 +114,15 @@ impl Dataset {
         let index = read_index(&path)?;
         let train = open_shards(dir, &path, &index, &index.train)?;
         let validation = open_shards(dir, &path, &index, &index.validation)?;
-        let sums = index
-            .inputs
-            .iter()
-            .try_fold((0u64, 0u64), |(train, validation), input| {
-                Some((
-                    train.checked_add(input.train_tokens)?,
-                    validation.checked_add(input.validation_tokens)?,
-                ))
-            });
-        if sums != Some((train.len(), validation.len())) {
+        let total = |count: fn(&InputSummary) -> u64| {
+            let mut counts = index.inputs.iter().map(count);
+            counts.try_fold(0, u64::checked_add)
+        };
+        let is_sum = total(|input| input.train_tokens) == Some(train.len())
+            && total(|input| input.validation_tokens) == Some(validation.len())
+            && total(|input| input.train_bytes).is_some()
+            && total(|input| input.validation_bytes).is_some();
+        if !is_sum {
             return Err(DataError::Index {
                 path,
                 detail: "does not add up to the tokens of its shards".to_owned(),
@@ -157,6 +156,12 @@ impl Dataset {
             });
         }
         Ok(tokenizer)
+    }
+
+    /// A hash of all ids, those to train on and those to validate with: equal for equal data.
+    pub fn fingerprint(&self) -> String {
+        let sources = std::iter::once(&self.train).chain(&self.validation);
+        taal_store::blake3_hex_of(sources.map(TokenSource::fingerprint))
     }
 
     /// Makes sure that the ids were made with `tokenizer`; `path` is the folder that the error names.
@@ -226,10 +231,26 @@ fn read_index(path: &Path) -> Result<Index> {
     Ok(index)
 }
 
+/// Where a shard lies that an index names: inside the folder, links included.
+fn shard_path(dir: &Path, index_path: &Path, file: &str) -> Result<PathBuf> {
+    let path = RelPath::parse(file).and_then(|path| {
+        path.resolve(dir)?;
+        Ok(path.join(dir))
+    });
+    path.map_err(|error| match error {
+        taal_store::Error::UnsafePath { .. } => DataError::Index {
+            path: index_path.to_owned(),
+            detail: format!("lists a shard by an {error}"),
+        },
+        error => error.into(),
+    })
+}
+
 fn open_shards(dir: &Path, index_path: &Path, index: &Index, entries: &[ShardEntry]) -> Result<Storage> {
     let mut run = ShardRun::default();
     for entry in entries {
-        let shard = Shard::open(&RelPath::parse(&entry.file)?.join(dir), Some(&index.tokenizer_hash))?;
+        let path = shard_path(dir, index_path, &entry.file)?;
+        let shard = Shard::open(&path, Some(&index.tokenizer_hash))?;
         let is_as_listed = shard.tokens() == entry.tokens
             && shard.text_bytes() == entry.text_bytes
             && shard.origin().vocab_size == index.vocab_size;

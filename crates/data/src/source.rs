@@ -99,6 +99,23 @@ impl TokenSource {
         ids
     }
 
+    /// A hash of the source's ids. Of shards it is the hash of their checksums, which the ids were compared with when the folder was
+    /// opened; so ids in memory and the same ids in shards differ.
+    pub fn fingerprint(&self) -> String {
+        /// Ids that are turned into bytes at a time.
+        const AT_ONCE: usize = 1 << 16;
+        if let Storage::Shards(run) = &*self.storage {
+            let place = format!("{}+{}", self.start, self.len);
+            let checksums = run.shards.iter().map(Shard::checksum);
+            return taal_store::blake3_hex_of(checksums.chain([place]));
+        }
+        let parts = (0..self.len).step_by(AT_ONCE).map(|start| {
+            let ids = self.read(start, AT_ONCE);
+            ids.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<u8>>()
+        });
+        taal_store::blake3_hex_of(parts)
+    }
+
     /// Calls `take` with each of the tokens `start..start + count`, as far as there are any.
     pub(crate) fn for_each(&self, start: u64, count: usize, mut take: impl FnMut(u32)) {
         let start = start.min(self.len);

@@ -4,6 +4,7 @@ mod data {
     mod batches;
     mod conversations;
     mod corpora;
+    mod hostile;
     mod inputs;
     mod shards;
     mod tokenising;

@@ -36,6 +36,7 @@ impl LanguageModel {
     /// [`InferenceError::NoModel`] where there is neither, [`InferenceError::TokenizerMismatch`] where the tokenizer
     /// has ids that the model lacks, and the errors of the files themselves, by name.
     pub fn open(dir: &Path, device: &Device) -> Result<Self> {
+        hugging_face::refuse_pickle(dir)?;
         let in_run = dir.join(RUN_MODEL_DIR);
         let dir = [dir, &in_run]
             .into_iter()

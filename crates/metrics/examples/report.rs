@@ -49,6 +49,7 @@ fn record(step: u64) -> StepRecord {
         val_loss: is_evaluated.then_some(trend + 0.1),
         val_bits_per_byte: is_evaluated.then_some((trend + 0.1) / std::f64::consts::LN_2),
         wall_s: Some(step as f64 * 0.0349),
+        is_skipped: false,
     }
 }
 
@@ -88,6 +89,8 @@ fn report(records: &[StepRecord]) -> Report {
         resumed_from: None,
         tokenizer: "char".to_owned(),
         vocab_size: 65,
+        skipped_steps: 0,
+        rewinds: 0,
         samples: vec![
             Sample {
                 prompt: "ROMEO:".to_owned(),

@@ -4,7 +4,7 @@
 //! - [`flops`]: what a step costs, counted operation by operation and by PaLM's formula, and the share of a machine's peak it reaches;
 //! - [`StepRecord`], [`RunLog`], [`read_log`] and [`write_csv`]: one record a training step, in a log that survives crashes;
 //! - [`Report`] and [`html`]: a run's figures as JSON, and as one self-contained page with its loss curves and samples;
-//! - [`peak_rss_bytes`]: the most memory this process has used.
+//! - [`peak_rss_bytes`], [`available_memory_bytes`]: the most memory this process has used, and what it may still take.
 //!
 //! Left out: computing a loss (that needs tensors, which this crate does not know) and measuring a machine's peak.
 //!
@@ -39,6 +39,6 @@ mod report;
 pub use error::{Error, Result};
 pub use html::html;
 pub use log::{LOG_NAME, RunLog, StepRecord, best_validation, csv, read_log, write_csv};
-pub use memory::peak_rss_bytes;
+pub use memory::{available_memory_bytes, peak_rss_bytes};
 pub use quality::{Accuracy, MeanLoss, bits_per_byte, perplexity};
 pub use report::{Report, Sample};

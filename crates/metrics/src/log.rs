@@ -43,6 +43,9 @@ pub struct StepRecord {
     /// Seconds of training so far, earlier parts of a resumed run included.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "numbers::optional")]
     pub wall_s: Option<f64>,
+    /// Whether the step was a bad one and its update left out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not", rename = "skipped")]
+    pub is_skipped: bool,
 }
 
 /// The log of a run, open for appending.

@@ -62,6 +62,10 @@ pub struct Report {
     pub peak_rss_bytes: u64,
     /// The step at which the run was last resumed.
     pub resumed_from: Option<u64>,
+    /// Steps whose update was left out because loss, gradient or weights were not what they should be.
+    pub skipped_steps: u64,
+    /// How often the run went back to an earlier checkpoint because of them.
+    pub rewinds: u64,
     /// The tokenizer in words, such as its kind.
     pub tokenizer: String,
     /// Tokens the tokenizer knows.

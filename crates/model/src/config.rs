@@ -152,7 +152,8 @@ impl TransformerConfig {
             n_kv_heads: n_heads,
             head_dim: d_model / n_heads.max(1),
             d_model,
-            d_ff: 4 * d_model,
+            // Checked with everything else; here a giant must not overflow.
+            d_ff: d_model.saturating_mul(4),
             position: PositionKind::Learned,
             rope_theta: 10_000.0,
             norm: NormKind::LayerNorm,
@@ -190,7 +191,7 @@ impl TransformerConfig {
     /// The inner width is 8/3 of the outer one, rounded up to a multiple of 32.
     pub fn llama(vocab_size: usize, max_seq_len: usize, n_layers: usize, n_heads: usize, d_model: usize) -> Self {
         Self {
-            d_ff: (8 * d_model / 3).div_ceil(32) * 32,
+            d_ff: (d_model.saturating_mul(8) / 3).div_ceil(32).saturating_mul(32),
             position: PositionKind::Rotary,
             norm: NormKind::RmsNorm,
             activation: Activation::SwiGlu,
@@ -245,6 +246,12 @@ impl TransformerConfig {
                 ));
             }
         }
+        if self.n_layers > MAX_LAYERS {
+            return Err(ModelError::config(
+                "n_layers",
+                format!("expected 1..={MAX_LAYERS}, got {}", self.n_layers),
+            ));
+        }
         if !self.n_heads.is_multiple_of(self.n_kv_heads) {
             return Err(ModelError::config(
                 "n_kv_heads",
@@ -278,7 +285,31 @@ impl TransformerConfig {
         if self.window == Some(0) {
             return Err(ModelError::config("window", "expected at least 1, got 0"));
         }
+        self.validate_position_tables()?;
         self.validate_numbers()
+    }
+
+    /// Tables of fixed positions stand in no file, so nothing else keeps a hostile configuration from asking for all memory with them.
+    fn validate_position_tables(&self) -> Result<(), ModelError> {
+        let width = match self.position {
+            PositionKind::Rotary => 2 * self.head_dim,
+            PositionKind::Sinusoidal => self.d_model,
+            PositionKind::Learned | PositionKind::Alibi | PositionKind::None => 0,
+        } as u64;
+        let values = self.max_seq_len as u64 * width;
+        let limit = self.n_params().saturating_add(FREE_TABLE_VALUES);
+        if values <= limit {
+            return Ok(());
+        }
+        Err(ModelError::config(
+            "max_seq_len",
+            format!(
+                "{} positions need tables of {values} numbers, but at most {limit} are made for a model of this size; \
+                 make it at most {}",
+                self.max_seq_len,
+                limit / width
+            ),
+        ))
     }
 
     fn validate_numbers(&self) -> Result<(), ModelError> {
@@ -316,6 +347,7 @@ impl TransformerConfig {
 
     /// Number of parameters, the tied output matrix counted once.
     pub fn n_params(&self) -> u64 {
+        // The largest dimensions that are accepted give a product beyond 64 bits.
         let [vocab, len, layers, d, ff] = [
             self.vocab_size,
             self.max_seq_len,
@@ -323,8 +355,8 @@ impl TransformerConfig {
             self.d_model,
             self.d_ff,
         ]
-        .map(|n| n as u64);
-        let [heads, kv_heads, head_dim] = [self.n_heads, self.n_kv_heads, self.head_dim].map(|n| n as u64);
+        .map(|n| n as u128);
+        let [heads, kv_heads, head_dim] = [self.n_heads, self.n_kv_heads, self.head_dim].map(|n| n as u128);
         let norm = d * if self.norm_bias { 2 } else { 1 };
         let qkv_width = (heads + 2 * kv_heads) * head_dim;
         let attention = d * qkv_width
@@ -343,7 +375,8 @@ impl TransformerConfig {
             0
         };
         let head = if self.tie_embeddings { 0 } else { vocab * d };
-        vocab * d + positions + layers * (attention + feed_forward) + norms + head
+        let count = vocab * d + positions + layers * (attention + feed_forward) + norms + head;
+        u64::try_from(count).unwrap_or(u64::MAX)
     }
 
     /// The integers from which `taal_metrics::flops` counts work, for sequences of `seq_len` tokens.
@@ -372,3 +405,9 @@ impl TransformerConfig {
 
 /// No dimension of a model may pass this; it keeps a hostile file from asking for all memory.
 pub const MAX_DIMENSION: usize = 16_777_216;
+
+/// No model may have more blocks than this; each costs memory before its first weight.
+pub const MAX_LAYERS: usize = 4096;
+
+/// Numbers in the tables of fixed positions that any model may have, 32 MiB; beyond that they may not outgrow its parameters.
+const FREE_TABLE_VALUES: u64 = 1 << 23;

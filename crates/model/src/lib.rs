@@ -24,7 +24,7 @@ mod norm;
 pub mod parameters;
 mod transformer;
 
-pub use config::{Activation, MAX_DIMENSION, NormKind, NormPlace, PositionKind, TransformerConfig};
+pub use config::{Activation, MAX_DIMENSION, MAX_LAYERS, NormKind, NormPlace, PositionKind, TransformerConfig};
 pub use error::ModelError;
 pub use feed_forward::FeedForward;
 pub use norm::Norm;

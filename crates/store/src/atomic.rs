@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use crate::directory::{TEMPORARY_PREFIX, entries, fsync_dir, parent_of, remove_any};
 use crate::disk::{self, Kind};
-use crate::{Error, RelPath, Result, create_dir_all, exists};
+use crate::mutants::Mutant;
+use crate::{Error, RelPath, Result, exists, sync_file};
 
 /// Large enough that a write costs more than its system call.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -25,6 +26,17 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut file = AtomicFile::create(path)?;
     file.write_bytes(bytes)?;
     file.commit()
+}
+
+/// Writes a file that replaces what stood there, without making it durable.
+pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
+    remove_any(path)?;
+    let file = disk::create_new(path).map_err(|source| Error::io("create", path, source))?;
+    let mut output = Output::new(path.to_path_buf(), file);
+    output.write_all(bytes).map_err(|source| output.error(path, source))?;
+    output.finish(path, false)?;
+    output.is_kept = true;
+    Ok(())
 }
 
 /// A file under construction that replaces the one at its path when it is committed.
@@ -74,10 +86,13 @@ impl AtomicFile {
     ///
     /// [`Error::NoSpace`] or [`Error::Io`], also when an earlier write failed and its error was ignored; the old file is then untouched.
     pub fn commit(mut self) -> Result<()> {
-        self.output.finish(&self.final_path)?;
+        self.output.finish(&self.final_path, !Mutant::FileFsync.is_on())?;
         disk::rename(&self.output.path, &self.final_path)
             .map_err(|source| Error::io("replace", &self.final_path, source))?;
         self.output.is_kept = true;
+        if Mutant::FileDirFsync.is_on() {
+            return Ok(());
+        }
         fsync_dir(&parent_of(&self.final_path))
     }
 }
@@ -107,14 +122,14 @@ pub struct DirFile {
 }
 
 impl DirFile {
-    /// Writes out what is buffered and makes it durable.
+    /// Writes out what is buffered. It becomes durable with the directory, at [`AtomicDir::commit`].
     ///
     /// # Errors
     ///
     /// [`Error::NoSpace`] or [`Error::Io`], also when an earlier write failed and its error was ignored.
     pub fn finish(mut self) -> Result<()> {
         let path = self.output.path.clone();
-        self.output.finish(&path)?;
+        self.output.finish(&path, false)?;
         self.output.is_kept = true;
         Ok(())
     }
@@ -172,14 +187,14 @@ impl Output {
         result
     }
 
-    /// Writes out, syncs and closes the file. `named_path` is the path that an error shows.
-    fn finish(&mut self, named_path: &Path) -> Result<()> {
+    /// Writes out, syncs where it is asked to, and closes the file. `named_path` is the path that an error shows.
+    fn finish(&mut self, named_path: &Path, is_synced: bool) -> Result<()> {
         if let Some(kind) = self.failure {
             return Err(self.error(named_path, kind.into()));
         }
         self.with_writer(|writer| {
             writer.flush()?;
-            writer.get_ref().fsync()
+            if is_synced { writer.get_ref().fsync() } else { Ok(()) }
         })
         .map_err(|source| self.error(named_path, source))?;
         // Closed before the rename, which Windows demands.
@@ -242,7 +257,15 @@ impl AtomicDir {
     /// [`Error::NoSpace`] or [`Error::Io`].
     pub fn create(final_path: &Path) -> Result<Self> {
         refuse_existing(final_path)?;
-        let (temporary_path, ()) = create_beside(final_path, disk::create_dir)?;
+        let (temporary_path, ()) = if Mutant::NoTemporary.is_on() {
+            let made = disk::create_dir(final_path);
+            (
+                final_path.to_path_buf(),
+                made.map_err(|source| Error::io("create", final_path, source))?,
+            )
+        } else {
+            create_beside(final_path, disk::create_dir)?
+        };
         Ok(Self {
             final_path: final_path.to_path_buf(),
             temporary_path,
@@ -267,14 +290,15 @@ impl AtomicDir {
         file.finish()
     }
 
-    /// Starts one new file to be written as a stream; `relative_path` is a [`RelPath`], whose directories are made.
+    /// Starts one new file to be written as a stream; `relative_path` is a [`RelPath`], whose directories are made. Nothing is made
+    /// durable before the commit, which does it once for everything.
     ///
     /// # Errors
     ///
     /// [`Error::UnsafePath`], [`Error::AlreadyExists`], [`Error::NoSpace`] or [`Error::Io`].
     pub fn create_file(&self, relative_path: &str) -> Result<DirFile> {
         let path = RelPath::parse(relative_path)?.join(&self.temporary_path);
-        create_dir_all(&parent_of(&path))?;
+        create_dirs_below(&self.temporary_path, &parent_of(&path))?;
         refuse_existing(&path)?;
         let file = disk::create_new(&path).map_err(|source| Error::io("create", &path, source))?;
         Ok(DirFile {
@@ -290,12 +314,19 @@ impl AtomicDir {
     /// [`Error::Io`]; then nothing appears under the final path.
     pub fn commit(mut self) -> Result<()> {
         fsync_tree(&self.temporary_path)?;
+        if Mutant::NoTemporary.is_on() {
+            self.is_committed = true;
+            return fsync_dir(&parent_of(&self.final_path));
+        }
         // Between this check and the rename another process could at worst make an empty directory, which the rename replaces:
         // systems refuse to rename a directory over anything that holds data.
         refuse_existing(&self.final_path)?;
         disk::rename(&self.temporary_path, &self.final_path)
             .map_err(|source| Error::io("put in place", &self.final_path, source))?;
         self.is_committed = true;
+        if Mutant::TreeParentFsync.is_on() {
+            return Ok(());
+        }
         fsync_dir(&parent_of(&self.final_path))
     }
 }
@@ -307,6 +338,15 @@ impl Drop for AtomicDir {
             let _ = remove_any(&self.temporary_path);
         }
     }
+}
+
+/// Creates a directory below `root` and what lies between, without making it durable.
+fn create_dirs_below(root: &Path, dir: &Path) -> Result<()> {
+    if dir == root || disk::is_dir(dir) {
+        return Ok(());
+    }
+    create_dirs_below(root, &parent_of(dir))?;
+    disk::create_dir(dir).map_err(|source| Error::io("create directory", dir, source))
 }
 
 /// Replacing what stands at the path could lose data.
@@ -325,9 +365,13 @@ fn fsync_tree(dir: &Path) -> Result<()> {
         let kind = disk::kind(&path).map_err(|source| Error::io("inspect", &path, source))?;
         match kind {
             Kind::Dir => fsync_tree(&path)?,
-            Kind::File => disk::fsync(&path).map_err(|source| Error::io("sync", &path, source))?,
+            Kind::File if Mutant::TreeFileFsync.is_on() => {}
+            Kind::File => sync_file(&path)?,
             Kind::Link | Kind::Other => {}
         }
+    }
+    if Mutant::TreeDirFsync.is_on() {
+        return Ok(());
     }
     fsync_dir(dir)
 }

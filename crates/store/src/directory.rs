@@ -3,7 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::atomic::create_beside;
 use crate::disk::{self, Kind};
+use crate::mutants::Mutant;
 use crate::{Error, Result};
 
 /// Every unfinished file or directory of this crate starts with this, beside its final place.
@@ -71,7 +73,60 @@ pub fn create_dir_all(dir: &Path) -> Result<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && disk::is_dir(dir) => {}
         other => other.map_err(|source| Error::io("create directory", dir, source))?,
     }
+    if Mutant::CreateDirFsync.is_on() {
+        return Ok(());
+    }
     fsync_dir(&parent)
+}
+
+/// Removes a directory so that nobody ever sees a part of it under its name: it is renamed, the new name made durable, and only then
+/// is it emptied. What a crash leaves, [`remove_temporaries`] removes. A missing directory is fine.
+///
+/// # Errors
+///
+/// [`Error::Io`].
+pub fn retire_dir(dir: &Path) -> Result<()> {
+    if !exists(dir) {
+        return Ok(());
+    }
+    let (temporary, ()) = create_beside(dir, |temporary| match disk::kind(temporary) {
+        Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => disk::rename(dir, temporary),
+        Err(error) => Err(error),
+    })?;
+    if !Mutant::RetireFsync.is_on() {
+        fsync_dir(&parent_of(dir))?;
+    }
+    remove_dir_all(&temporary)
+}
+
+/// Renames a directory to `<name>.<word>`, or `<name>.<word>-2` and so on, for a person to look into; gives the new path.
+///
+/// # Errors
+///
+/// [`Error::NotFound`] or [`Error::Io`].
+pub fn set_aside(dir: &Path, word: &str) -> Result<PathBuf> {
+    let place = |number: u64| {
+        let mut path = dir.as_os_str().to_owned();
+        path.push(format!(".{word}"));
+        if number > 1 {
+            path.push(format!("-{number}"));
+        }
+        PathBuf::from(path)
+    };
+    let aside = (1..).map(place).find(|path| !exists(path)).unwrap_or_else(|| place(1));
+    disk::rename(dir, &aside).map_err(|source| Error::io("set aside", dir, source))?;
+    fsync_dir(&parent_of(dir))?;
+    Ok(aside)
+}
+
+/// Makes the content of a file durable that was written through another handle.
+///
+/// # Errors
+///
+/// [`Error::NotFound`] or [`Error::Io`].
+pub fn sync_file(path: &Path) -> Result<()> {
+    disk::fsync(path).map_err(|source| Error::io("sync", path, source))
 }
 
 /// Removes a directory and everything in it; links are removed, not followed. A missing directory is fine.

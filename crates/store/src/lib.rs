@@ -9,6 +9,7 @@
 //! - [`AppendLog`]: one line a record, where a torn last line after a crash is expected and dropped;
 //! - [`read`], [`read_text`], [`Reader`] and [`Map`]: reading with a stated limit, as a stream, or through a read-only memory map;
 //! - [`RelPath`]: paths found inside files, parsed before they are joined to anything;
+//! - [`Vfs`]: the file system beneath all of this; with the feature `faults`, a `FaultVfs` that fails or crashes where a test says;
 //! - [`Error`] and [`ErrorKind`]: every error names its file; the kind decides the exit code of `taal`.
 //!
 //! Left out: asynchronous access, file permissions, network file systems without working locks.
@@ -45,25 +46,42 @@ mod link;
 mod lock;
 mod manifest;
 mod map;
+mod mutants;
 mod reading;
 mod rel_path;
 mod space;
+mod vfs;
 
 pub use append_log::AppendLog;
 pub use atomic::{AtomicDir, AtomicFile, DirFile, write_atomic};
 pub use directory::{
     create_dir_all, exists, file_size_bytes, is_dir, list_dir, remove_dir_all, remove_file, remove_temporaries,
+    retire_dir, set_aside, sync_file,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use link::publish_link;
 pub use lock::RunLock;
 pub use manifest::{FileEntry, MANIFEST_NAME, Manifest};
 pub use map::Map;
+#[doc(hidden)]
+pub use mutants::Mutant;
 pub use reading::{Reader, read, read_text};
 pub use rel_path::RelPath;
 pub use space::{ensure_space, free_space_bytes};
+#[cfg(feature = "faults")]
+pub use vfs::faulty::{Fate, Fault, FaultVfs};
+pub use vfs::{Kind, Pages, Vfs, VfsFile, current_vfs, with_vfs};
 
 /// The BLAKE3 hash of `bytes` as 64 lower-case hexadecimal digits.
 pub fn blake3_hex(bytes: &[u8]) -> String {
     blake3::hash(bytes).to_hex().to_string()
+}
+
+/// The BLAKE3 hash of the bytes of all `parts` one after the other, as 64 lower-case hexadecimal digits.
+pub fn blake3_hex_of<B: AsRef<[u8]>>(parts: impl IntoIterator<Item = B>) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for part in parts {
+        hasher.update(part.as_ref());
+    }
+    hasher.finalize().to_hex().to_string()
 }

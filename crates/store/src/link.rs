@@ -6,6 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use crate::atomic::create_beside;
 use crate::directory::{entries, fsync_dir, parent_of, remove_any};
 use crate::disk::{self, Kind};
+use crate::mutants::Mutant;
 use crate::{Error, Reader, Result};
 
 /// Marks a directory as a copy that `publish_link` made, and may therefore remove.
@@ -81,7 +82,9 @@ fn replace(temporary: &Path, link: &Path) -> Result<()> {
         let _ = remove_any(temporary);
         Error::io("replace", link, source)
     })?;
-    fsync_dir(&parent_of(link))?;
+    if !Mutant::LinkFsync.is_on() {
+        fsync_dir(&parent_of(link))?;
+    }
     match retired {
         Some(old_copy) => remove_any(&old_copy),
         None => Ok(()),

@@ -31,7 +31,7 @@ pub fn read(path: &Path, limit_bytes: u64) -> Result<Vec<u8>> {
         actual_bytes,
     };
     let io_error = |source| Error::io("read", path, source);
-    let size_bytes = file.len().map_err(io_error)?;
+    let size_bytes = file.size_bytes().map_err(io_error)?;
     if size_bytes > limit_bytes {
         return Err(too_large(size_bytes));
     }

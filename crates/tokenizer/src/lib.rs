@@ -43,6 +43,7 @@ mod file;
 mod kind;
 mod open;
 mod patterns;
+mod pipeline;
 mod special;
 mod stream;
 mod tokenizer;

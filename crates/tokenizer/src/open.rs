@@ -1,11 +1,13 @@
 //! Checks on a `tokenizer.json` before the library sees it, because the library panics on some damaged files.
 //!
 //! A vocabulary of at most a million tokens with the ids 0, 1, 2, ... and no two tokens on one id; merges whose parts and result are in
-//! the vocabulary; finite scores; at most 64 levels of nesting.
+//! the vocabulary; finite scores; at most 64 levels of nesting. What a file does around its model is checked by [`crate::pipeline`].
 
 use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value};
+
+use crate::pipeline;
 
 /// The largest `tokenizer.json` that is opened; the largest in public use are about 35 MB.
 pub(crate) const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
@@ -56,6 +58,7 @@ pub(crate) fn check(file: &Value) -> Checked<Facts> {
     check_added_tokens(object, &mut ids, &mut facts)?;
     // The library gives added tokens the ids after the model's, so a gap inside the model's ids can never be filled.
     facts.tokens = in_id_order(ids, model_size)?;
+    pipeline::check(object, facts.tokens.len())?;
     Ok(facts)
 }
 

@@ -21,8 +21,8 @@ const PART_BYTES: usize = 64 * 1024;
 
 /// Text to token ids and back, by a `tokenizer.json`.
 ///
-/// It opens every fast tokenizer of Hugging Face's and encodes to the same ids as the Python package. Two settings of such files are not
-/// applied, because they would change texts in silence: truncation and padding. BPE dropout is not applied either: encoding is a function
+/// It opens the fast tokenizers of Hugging Face's and encodes to the same ids as the Python package. Patterns that could take exponential
+/// time are refused, which none of the well-known files has. Two settings of such files are not applied, because they would change texts in silence: truncation and padding. BPE dropout is not applied either: encoding is a function
 /// of the text.
 ///
 /// # Example
@@ -196,7 +196,12 @@ impl Tokenizer {
                 .encode_fast(text, with_special)
                 .map(|encoding| encoding.get_ids().to_vec())
         };
-        guarded(encode)?.map_err(|error| error.to_string())
+        let ids = guarded(encode)?.map_err(|error| error.to_string())?;
+        // An id without a row in the model's embedding would stop a device in the middle of its work.
+        match ids.iter().find(|&&id| id as usize >= self.tokens.len()) {
+            Some(id) => Err(format!("the tokenizer library gave id {id}, which no token has")),
+            None => Ok(ids),
+        }
     }
 
     /// Turns the library's refusal to encode into an error that names what is unknown, where that is the cause.

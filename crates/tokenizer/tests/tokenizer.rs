@@ -6,6 +6,7 @@ use taal_tokenizer::{Error, Kind, Tokenizer, TrainerConfig, Unknown, compression
 
 mod tokenizer {
     mod golden;
+    mod hostile;
     mod opening;
     mod training;
 }

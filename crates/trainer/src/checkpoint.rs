@@ -8,18 +8,22 @@
 //!     train_state.json         step, tokens, best loss and the other running figures
 //! ```
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
-use burn::tensor::Device;
-use safetensors::tensor::{Dtype, TensorView};
+use burn::tensor::{Device, Tensor};
+use safetensors::View;
+use safetensors::tensor::Dtype;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use taal_metrics::StepRecord;
 use taal_model::Transformer;
 use taal_model::hugging_face::{self, Companions};
-use taal_store::{AtomicDir, Manifest};
+use taal_store::{AtomicDir, ErrorKind, Manifest, Mutant};
 use taal_tokenizer::Tokenizer;
 
 use crate::TrainError;
+use crate::health::HealthState;
 use crate::optimizer::Optimizer;
 use crate::step::Learner;
 
@@ -57,6 +61,17 @@ pub struct TrainState {
     pub evaluations_without_gain: u64,
     /// The step at which the run was last resumed.
     pub resumed_from: Option<u64>,
+    /// The last step's record where its evaluation was broken off by a request to stop: the first thing a resumed run makes up for.
+    pub unevaluated: Option<StepRecord>,
+    /// Bad steps, and what was done about them.
+    pub health: HealthState,
+}
+
+impl TrainState {
+    /// Steps whose record is in the log.
+    pub(crate) fn logged_steps(&self) -> u64 {
+        self.step - u64::from(self.unevaluated.is_some())
+    }
 }
 
 /// The checkpoints of one run directory.
@@ -75,12 +90,78 @@ pub struct Checkpoint {
     manifest: Manifest,
 }
 
-/// What a checkpoint is written from.
-pub(crate) struct Snapshot<'a> {
-    pub(crate) learner: &'a Learner,
-    pub(crate) state: &'a TrainState,
-    pub(crate) tokenizer: &'a Tokenizer,
-    pub(crate) recipe_hash: &'a str,
+/// Everything that a checkpoint holds, as bytes: training may go on while they are written.
+#[derive(Debug, Clone)]
+pub(crate) struct Snapshot {
+    pub(crate) step: u64,
+    /// Path inside the checkpoint, and content.
+    files: Vec<(String, Vec<u8>)>,
+    manifest: serde_json::Value,
+}
+
+/// What a resumed run must begin with, or be refused.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Origin {
+    /// Hash of the resolved recipe.
+    pub(crate) recipe: String,
+    /// Hash of the training and validation ids.
+    pub(crate) data: String,
+}
+
+impl Snapshot {
+    /// Copies the state of a run. `None` where a weight or a moment is not finite: such a state must not outlive the process.
+    pub(crate) fn take(
+        learner: &Learner,
+        state: &TrainState,
+        tokenizer: &Tokenizer,
+        origin: &Origin,
+    ) -> Result<Option<Self>, TrainError> {
+        let tokenizer_json = tokenizer.to_json();
+        let companions = Companions {
+            tokenizer_json: Some(&tokenizer_json),
+            bos_token_id: tokenizer.bos_id(),
+            eos_token_id: tokenizer.eos_id(),
+            pad_token_id: tokenizer.pad_id(),
+        };
+        let model = hugging_face::files(&learner.model, companions)?;
+        let mut files: Vec<(String, Vec<u8>)> = model
+            .into_iter()
+            .map(|(name, bytes)| (format!("{MODEL_DIR}/{name}"), bytes))
+            .collect();
+        files.push((OPTIMIZER_FILE.to_string(), optimizer_bytes(learner)?));
+        let is_tensors = |name: &str| name.ends_with(".safetensors");
+        let is_finite = files.iter().all(|(name, bytes)| !is_tensors(name) || is_finite(bytes));
+        if !is_finite && !Mutant::SaveNonFinite.is_on() {
+            return Ok(None);
+        }
+        let text = serde_json::to_vec_pretty(state).map_err(|error| damaged(Path::new(STATE_FILE), error))?;
+        files.push((STATE_FILE.to_string(), text));
+        Ok(Some(Self {
+            step: state.step,
+            files,
+            manifest: json!({
+                "step": state.step,
+                "optimizer_steps": learner.optimizer.step_count(),
+                "recipe_blake3": origin.recipe,
+                "tokenizer_blake3": tokenizer.hash(),
+                "data_blake3": origin.data,
+                "taal_version": env!("CARGO_PKG_VERSION"),
+            }),
+        }))
+    }
+
+    /// Bytes of all files together.
+    pub(crate) fn size_bytes(&self) -> u64 {
+        self.files.iter().map(|(_, bytes)| bytes.len() as u64).sum()
+    }
+}
+
+/// Whether every value of a safetensors file of 32-bit floats is finite.
+fn is_finite(bytes: &[u8]) -> bool {
+    let header = bytes.first_chunk().map_or(0, |length| u64::from_le_bytes(*length));
+    let values = bytes.get(8 + header as usize..).unwrap_or_default();
+    let exponent = |bytes: &[u8; 4]| u32::from_le_bytes(*bytes) & 0x7f80_0000;
+    values.as_chunks().0.iter().all(|value| exponent(value) != 0x7f80_0000)
 }
 
 impl Checkpoints {
@@ -114,8 +195,8 @@ impl Checkpoints {
         Ok(steps)
     }
 
-    /// The newest checkpoint whose every byte is right. Damaged ones are reported through `note` and passed
-    /// over.
+    /// The newest checkpoint whose every byte is right. Damaged ones are set aside, renamed to `step-<step>.damaged`, and
+    /// reported through `note`. Only under the run's lock.
     ///
     /// # Errors
     ///
@@ -125,7 +206,14 @@ impl Checkpoints {
             let path = self.path(step);
             match Manifest::verify(&path) {
                 Ok(manifest) => return Ok(Some(Checkpoint { path, step, manifest })),
-                Err(error) => note(format!("checkpoint of step {step} is passed over: {error}")),
+                Err(error) => {
+                    note(format!("checkpoint of step {step} is passed over: {error}"));
+                    // A disk that does not answer says nothing about what is on it.
+                    if error.kind() == ErrorKind::Corrupt {
+                        let aside = taal_store::set_aside(&path, "damaged")?;
+                        note(format!("it is now {}", aside.display()));
+                    }
+                }
             }
         }
         Ok(None)
@@ -143,41 +231,28 @@ impl Checkpoints {
         Ok(())
     }
 
-    /// Writes a checkpoint as one atomic step. A damaged one of the same step makes way.
-    pub(crate) fn save(&self, snapshot: &Snapshot<'_>) -> Result<(), TrainError> {
+    /// Writes a checkpoint as one atomic step and reads it back.
+    pub(crate) fn save(&self, snapshot: &Snapshot) -> Result<(), TrainError> {
         taal_store::create_dir_all(&self.dir)?;
-        let path = self.path(snapshot.state.step);
+        let path = self.path(snapshot.step);
         if taal_store::exists(&path) {
-            taal_store::remove_dir_all(&path)?;
+            // The same step of the same run holds the same: a whole one need not be made anew, and must not be lost meanwhile.
+            match Manifest::verify(&path) {
+                Ok(_) => return Ok(()),
+                Err(_) => taal_store::set_aside(&path, "damaged")?,
+            };
         }
-        let bytes_needed = 4 * 3 * snapshot.learner.model.config().n_params();
-        taal_store::ensure_space(&self.dir, bytes_needed + bytes_needed / 5)?;
+        let size_bytes = snapshot.size_bytes();
+        taal_store::ensure_space(&self.dir, size_bytes.saturating_add(size_bytes / 5))?;
 
         let target = AtomicDir::create(&path)?;
-        let tokenizer_json = snapshot.tokenizer.to_json();
-        let companions = Companions {
-            tokenizer_json: Some(&tokenizer_json),
-            bos_token_id: snapshot.tokenizer.bos_id(),
-            eos_token_id: snapshot.tokenizer.eos_id(),
-            pad_token_id: snapshot.tokenizer.pad_id(),
-        };
-        let model_dir = target.path().join(MODEL_DIR);
-        taal_store::create_dir_all(&model_dir)?;
-        hugging_face::write_into(&snapshot.learner.model, &model_dir, companions)?;
-        target.write(OPTIMIZER_FILE, &optimizer_bytes(snapshot.learner, &path)?)?;
-        let state = serde_json::to_vec_pretty(snapshot.state).map_err(|error| damaged(&path, error))?;
-        target.write(STATE_FILE, &state)?;
-        Manifest::write(
-            target.path(),
-            json!({
-                "step": snapshot.state.step,
-                "optimizer_steps": snapshot.learner.optimizer.step_count(),
-                "recipe_blake3": snapshot.recipe_hash,
-                "tokenizer_blake3": snapshot.tokenizer.hash(),
-                "taal_version": env!("CARGO_PKG_VERSION"),
-            }),
-        )?;
+        for (name, bytes) in &snapshot.files {
+            target.write(name, bytes)?;
+        }
+        Manifest::write(target.path(), snapshot.manifest.clone())?;
         target.commit()?;
+        // Older ones go after this, so it must be as good as they are.
+        Manifest::verify(&path)?;
         Ok(())
     }
 
@@ -186,7 +261,15 @@ impl Checkpoints {
         let steps = self.steps()?;
         let obsolete = steps.len().saturating_sub(keep);
         for step in steps.into_iter().take(obsolete).filter(|step| Some(*step) != best) {
-            taal_store::remove_dir_all(&self.path(step))?;
+            taal_store::retire_dir(&self.path(step))?;
+        }
+        Ok(())
+    }
+
+    /// Removes those that are newer than `step`, when a run goes back behind them.
+    pub(crate) fn forget_after(&self, step: u64) -> Result<(), TrainError> {
+        for newer in self.steps()?.into_iter().rev().take_while(|newer| *newer > step) {
+            taal_store::retire_dir(&self.path(newer))?;
         }
         Ok(())
     }
@@ -207,6 +290,25 @@ impl Checkpoint {
         let path = self.path.join(STATE_FILE);
         let text = taal_store::read_text(&path, MAX_STATE_BYTES)?;
         serde_json::from_str(&text).map_err(|error| damaged(&path, error))
+    }
+
+    /// The hash of the tokenizer that it was trained with.
+    pub fn tokenizer_hash(&self) -> &str {
+        self.extra("tokenizer_blake3")
+    }
+
+    /// The hash of the ids that it was trained and validated on; empty in checkpoints of Taal before 0.2.
+    pub fn data_hash(&self) -> &str {
+        self.extra("data_blake3")
+    }
+
+    /// The version of Taal that wrote it.
+    pub fn version(&self) -> &str {
+        self.extra("taal_version")
+    }
+
+    fn extra(&self, key: &str) -> &str {
+        self.manifest.extra[key].as_str().unwrap_or_default()
     }
 
     /// The tokenizer.
@@ -251,20 +353,47 @@ impl Checkpoint {
     }
 }
 
-fn optimizer_bytes(learner: &Learner, path: &Path) -> Result<Vec<u8>, TrainError> {
-    let moments: Vec<(String, Vec<u8>)> = learner
+fn optimizer_bytes(learner: &Learner) -> Result<Vec<u8>, TrainError> {
+    let moments: Vec<(&str, Moment)> = learner
         .optimizer
-        .read_state()
-        .into_iter()
-        .map(|(name, values)| (name, values.iter().flat_map(|value| value.to_le_bytes()).collect()))
+        .moments()
+        .map(|(name, moment)| (name, Moment::of(moment)))
         .collect();
-    let views = moments
-        .iter()
-        .map(|(name, bytes)| Ok((name, TensorView::new(Dtype::F32, vec![bytes.len() / 4], bytes)?)))
-        .collect::<Result<Vec<_>, safetensors::SafeTensorError>>();
-    views
-        .and_then(|views| safetensors::serialize(views, None))
-        .map_err(|error| damaged(path, error))
+    safetensors::serialize(moments, None).map_err(|error| damaged(Path::new(OPTIMIZER_FILE), error))
+}
+
+/// A moment on its way into a file: read from the device when its turn comes, so that only one is there twice.
+struct Moment {
+    values: Tensor<1>,
+    shape: [usize; 1],
+}
+
+impl Moment {
+    fn of(values: &Tensor<1>) -> Self {
+        Self {
+            values: values.clone(),
+            shape: values.dims(),
+        }
+    }
+}
+
+impl View for Moment {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        let values = taal_model::parameters::to_vec(self.values.clone());
+        values.iter().flat_map(|value| value.to_le_bytes()).collect()
+    }
+
+    fn data_len(&self) -> usize {
+        4 * self.shape[0]
+    }
 }
 
 fn damaged(path: &Path, detail: impl std::fmt::Display) -> TrainError {

@@ -1,8 +1,10 @@
 //! What can go wrong with a recipe or a run, in sentences.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use taal_store::ErrorKind;
+
+use crate::health::Ailment;
 
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -43,16 +45,38 @@ pub enum TrainError {
         /// What is wrong.
         detail: String,
     },
-    /// The loss left the finite numbers.
+    /// Loss, gradient or weights left the finite numbers, and going back did not help.
     #[error(
-        "the loss of step {step} is {loss}: training diverged; the weights of the last checkpoint are unharmed. \
-         Lower train.lr, lengthen train.warmup_steps or set train.clip_norm"
+        "step {step}: {ailment}: training diverged, and leaving out bad batches did not help; the weights of the last checkpoint are \
+         unharmed. Lower train.lr, lengthen train.warmup_steps or set train.clip_norm"
     )]
     Diverged {
         /// The step.
         step: u64,
-        /// The loss or gradient norm.
-        loss: f64,
+        /// What was not finite.
+        ailment: Ailment,
+    },
+    /// The last checkpoint could not be written.
+    #[error("{}: step {step} could not be saved; the checkpoint before it is whole", path.display())]
+    Unsaved {
+        /// The run directory.
+        path: PathBuf,
+        /// The step.
+        step: u64,
+    },
+    /// The run would not fit into memory.
+    #[error(
+        "about {} needed for a step of train.batch_size = {batch_size}, but only {} free: lower train.batch_size and raise \
+         train.accumulation by the same factor (the same updates in less memory), or make the model smaller",
+        size(*needed_bytes), size(*available_bytes)
+    )]
+    Memory {
+        /// An estimate.
+        needed_bytes: u64,
+        /// What the system says is free.
+        available_bytes: u64,
+        /// The recipe's.
+        batch_size: usize,
     },
     /// Files.
     #[error(transparent)]
@@ -86,6 +110,17 @@ impl TrainError {
         }
     }
 
+    pub(crate) fn diverged(step: u64, ailment: Ailment) -> Self {
+        Self::Diverged { step, ailment }
+    }
+
+    pub(crate) fn unsaved(run_dir: &Path, step: u64) -> Self {
+        Self::Unsaved {
+            path: run_dir.to_path_buf(),
+            step,
+        }
+    }
+
     /// Whose fault it is, for exit codes.
     pub fn kind(&self) -> ErrorKind {
         match self {
@@ -94,6 +129,8 @@ impl TrainError {
             }
             Self::Checkpoint { .. } => ErrorKind::Corrupt,
             Self::Diverged { .. } => ErrorKind::Diverged,
+            Self::Unsaved { .. } => ErrorKind::Disk,
+            Self::Memory { .. } => ErrorKind::Memory,
             Self::Store(error) => error.kind(),
             Self::Model(error) => error.kind(),
             Self::Data(error) => error.kind(),
@@ -101,5 +138,15 @@ impl TrainError {
             Self::Inference(error) => error.kind(),
             Self::Metrics(error) => error.kind(),
         }
+    }
+}
+
+/// Bytes in words.
+pub(crate) fn size(bytes: u64) -> String {
+    const MIB: f64 = (1 << 20) as f64;
+    match bytes as f64 / MIB {
+        mib if mib < 10.0 => format!("{mib:.1} MiB"),
+        mib if mib < 1024.0 => format!("{mib:.0} MiB"),
+        mib => format!("{:.2} GiB", mib / 1024.0),
     }
 }

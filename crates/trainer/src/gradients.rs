@@ -52,6 +52,30 @@ impl ModuleVisitor for SquareSum<'_> {
     }
 }
 
+/// Multiplies every value of the first gradient by `factor`.
+pub(crate) fn spoil(model: &Transformer, gradients: &mut GradientsParams, factor: f32) {
+    model.visit(&mut Spoiler {
+        gradients,
+        factor: Some(factor),
+    });
+}
+
+struct Spoiler<'a> {
+    gradients: &'a mut GradientsParams,
+    factor: Option<f32>,
+}
+
+impl ModuleVisitor for Spoiler<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if self.factor.is_some()
+            && let Some(gradient) = self.gradients.remove::<D>(param.id)
+        {
+            let factor = self.factor.take().unwrap_or(1.0);
+            self.gradients.register(param.id, gradient.mul_scalar(factor));
+        }
+    }
+}
+
 /// What gradients are multiplied by so that their global norm is at most `max_norm`: PyTorch's
 /// `clip_grad_norm_`, its 1e-6 included.
 pub(crate) fn clip_factor(norm: f64, max_norm: Option<f64>) -> f64 {

@@ -21,19 +21,29 @@
 pub mod bench;
 mod checkpoint;
 mod error;
+mod events;
 mod gradients;
+mod health;
+mod memory;
 mod optimizer;
+mod poison;
 mod prepare;
 mod raw;
 mod recipe;
+mod run;
 mod run_dir;
+mod saver;
 mod schedule;
 mod step;
 mod train;
 
 pub use checkpoint::{Checkpoint, Checkpoints, TrainState};
 pub use error::TrainError;
+pub use events::{Act, EVENTS_FILE, Event};
+pub use health::{Ailment, HealthRecipe, HealthState};
 pub use optimizer::{AdamW, Muon, Optimizer, OptimizerKind};
+#[cfg(feature = "faults")]
+pub use poison::{Poison, poison_steps};
 pub use raw::{OrderKind, Preset, RawRecipe, UnknownKind};
 pub use recipe::{
     CheckpointRecipe, DEFAULT_RECIPE, DataRecipe, DataSource, EvalRecipe, ModelRecipe, Recipe, RecipeText, Resolved,

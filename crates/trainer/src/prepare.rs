@@ -24,6 +24,15 @@ pub(crate) enum Corpus {
     Conversations(Conversations),
 }
 
+/// What an evaluation came to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Validated {
+    Whole(Validation),
+    NothingHeldBack,
+    /// Somebody asked to stop.
+    BrokenOff,
+}
+
 /// A loss over the whole validation split.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Validation {
@@ -92,14 +101,37 @@ impl Corpus {
         (count > 0).then(|| format!("{count} examples are longer than train.block_size and were cut"))
     }
 
-    /// The loss over everything that is held back, in evaluation mode; `None` where nothing is.
-    pub(crate) fn validate(&self, model: &Transformer, batch_size: usize) -> Result<Option<Validation>, TrainError> {
+    /// The loss over everything that is held back, in evaluation mode. `should_stop` is asked before every batch.
+    pub(crate) fn validate(
+        &self,
+        model: &Transformer,
+        batch_size: usize,
+        should_stop: &mut dyn FnMut() -> bool,
+    ) -> Result<Validated, TrainError> {
         match self {
-            Self::Text(dataset) => validate_text(model, &dataset.validation, batch_size),
+            Self::Text(dataset) => validate_text(model, &dataset.validation, batch_size, should_stop),
             Self::Conversations(conversations) => match &conversations.validation {
-                Some(held_back) => validate_conversations(model, held_back, batch_size).map(Some),
-                None => Ok(None),
+                Some(held_back) => validate_conversations(model, held_back, batch_size, should_stop),
+                None => Ok(Validated::NothingHeldBack),
             },
+        }
+    }
+
+    /// The first batch of an evaluation, for the memory it takes.
+    pub(crate) fn rehearse(&self, model: &Transformer, batch_size: usize) -> Result<(), TrainError> {
+        let mut asked = 0;
+        self.validate(model, batch_size, &mut || {
+            asked += 1;
+            asked > 1
+        })
+        .map(drop)
+    }
+
+    /// A hash of every id to train on and to validate with.
+    pub(crate) fn fingerprint(&self) -> String {
+        match self {
+            Self::Text(dataset) => dataset.fingerprint(),
+            Self::Conversations(conversations) => conversations.fingerprint(),
         }
     }
 }
@@ -108,34 +140,45 @@ fn validate_text(
     model: &Transformer,
     sources: &[TokenSource],
     batch_size: usize,
-) -> Result<Option<Validation>, TrainError> {
-    let mut total: Option<Validation> = None;
+    should_stop: &mut dyn FnMut() -> bool,
+) -> Result<Validated, TrainError> {
+    let mut total = Validation {
+        score: Score::default(),
+        bytes: 0,
+    };
     for source in sources {
         let len = usize::try_from(source.len()).unwrap_or(usize::MAX);
-        let read = |range: std::ops::Range<usize>| source.read(range.start as u64, range.len());
-        let score = taal_inference::score_windows(model, len, model.config().max_seq_len, batch_size, read)?;
-        let so_far = total.map_or(
-            Validation {
-                score: Score::default(),
-                bytes: 0,
-            },
-            |total| total,
-        );
-        total = Some(Validation {
-            score: so_far.score + score,
-            bytes: so_far.bytes + source.text_bytes(),
-        });
+        let mut is_broken_off = false;
+        let read = |range: std::ops::Range<usize>| {
+            is_broken_off |= should_stop();
+            // Fewer ids than asked for end the scoring.
+            let count = if is_broken_off { 0 } else { range.len() };
+            source.read(range.start as u64, count)
+        };
+        let score = taal_inference::score_windows(model, len, model.config().max_seq_len, batch_size, read);
+        if is_broken_off {
+            return Ok(Validated::BrokenOff);
+        }
+        total.score = total.score + score?;
+        total.bytes += source.text_bytes();
     }
-    Ok(total.filter(|total| total.score.tokens > 0))
+    Ok(match total.score.tokens {
+        0 => Validated::NothingHeldBack,
+        _ => Validated::Whole(total),
+    })
 }
 
 fn validate_conversations(
     model: &Transformer,
     source: &ConversationSource,
     batch_size: usize,
-) -> Result<Validation, TrainError> {
+    should_stop: &mut dyn FnMut() -> bool,
+) -> Result<Validated, TrainError> {
     let mut score = Score::default();
     for batch in source.in_order(batch_size) {
+        if should_stop() {
+            return Ok(Validated::BrokenOff);
+        }
         let tokens = batch.counted_targets() as u64;
         let mean = f64::from(crate::step::loss(model, &batch, None)?.into_scalar::<f32>());
         score = score
@@ -144,10 +187,10 @@ fn validate_conversations(
                 tokens,
             };
     }
-    Ok(Validation {
+    Ok(Validated::Whole(Validation {
         score,
         bytes: source.completion_bytes(),
-    })
+    }))
 }
 
 fn corpus_text(recipe: &Recipe, name: &str) -> Result<&'static str, TrainError> {
@@ -203,6 +246,14 @@ pub(crate) fn tokenizer(recipe: &Recipe) -> Result<Tokenizer, TrainError> {
     }
 }
 
+/// The hash of the tokenizer where a file gives it, which may have been replaced; `None` where it is learnt from the text.
+pub(crate) fn given_tokenizer_hash(recipe: &Recipe) -> Result<Option<String>, TrainError> {
+    match &recipe.tokenizer {
+        TokenizerRecipe::Train { .. } => Ok(None),
+        TokenizerRecipe::File(_) | TokenizerRecipe::Given => Ok(Some(tokenizer(recipe)?.hash().to_string())),
+    }
+}
+
 fn train_tokenizer(recipe: &Recipe, config: &TrainerConfig, source: &DataSource) -> Result<Tokenizer, TrainError> {
     Ok(match source {
         DataSource::Corpus(name) => {
@@ -244,16 +295,21 @@ pub(crate) fn model_dir(dir: &std::path::Path) -> PathBuf {
     if is_run { inner } else { dir.to_path_buf() }
 }
 
+/// The shape of the model that the recipe means, before anything of it is there.
+pub(crate) fn config(recipe: &Recipe, tokenizer: &Tokenizer) -> Result<TransformerConfig, TrainError> {
+    Ok(match &recipe.model {
+        ModelRecipe::New { config, .. } => TransformerConfig {
+            vocab_size: tokenizer.vocab_size(),
+            ..config.as_ref().clone()
+        },
+        ModelRecipe::InitFrom { dir, .. } => hugging_face::open_config(&model_dir(dir))?,
+    })
+}
+
 /// The model before its first step.
 pub(crate) fn model(recipe: &Recipe, tokenizer: &Tokenizer, device: &Device) -> Result<Transformer, TrainError> {
     match &recipe.model {
-        ModelRecipe::New { config, init } => {
-            let config = TransformerConfig {
-                vocab_size: tokenizer.vocab_size(),
-                ..config.as_ref().clone()
-            };
-            Ok(config.init_with(recipe.seed, *init, device)?)
-        }
+        ModelRecipe::New { init, .. } => Ok(self::config(recipe, tokenizer)?.init_with(recipe.seed, *init, device)?),
         ModelRecipe::InitFrom { dir, dropout } => {
             let dir = model_dir(dir);
             let model = hugging_face::open(&dir, device)?.with_dropout(*dropout);

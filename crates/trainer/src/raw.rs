@@ -24,6 +24,7 @@ pub struct RawRecipe {
     pub train: RawTrain,
     pub eval: RawEval,
     pub checkpoint: RawCheckpoint,
+    pub health: RawHealth,
     pub sample: RawSample,
 }
 
@@ -160,6 +161,18 @@ pub struct RawEval {
 pub struct RawCheckpoint {
     pub every: Option<u64>,
     pub keep: Option<usize>,
+    pub background: Option<bool>,
+}
+
+/// `[health]`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct RawHealth {
+    pub spike_sigma: Option<f64>,
+    pub spike_window: Option<usize>,
+    pub max_skips: Option<u32>,
+    pub rewinds: Option<u32>,
 }
 
 /// `[sample]`

@@ -8,12 +8,19 @@ use taal_model::{Initialisation, TransformerConfig};
 use toml::{Table, Value};
 
 use crate::TrainError;
+use crate::health::HealthRecipe;
 use crate::optimizer::{AdamW, Muon, OptimizerKind};
-use crate::raw::{OrderKind, Preset, RawModel, RawRecipe, RawTrain, UnknownKind};
+use crate::raw::{OrderKind, Preset, RawHealth, RawModel, RawRecipe, RawTrain, UnknownKind};
 use crate::schedule::{Schedule, ScheduleKind};
 
 /// A recipe file above this size is not one.
 const MAX_RECIPE_BYTES: u64 = 1 << 20;
+
+/// No key has more than two parts; a table in a table for each of a hundred thousand would need more stack than there is.
+const MAX_KEY_PARTS: usize = 8;
+
+/// A longer name is a text.
+const MAX_NAME_BYTES: usize = 200;
 
 /// The recipes that come with Taal: name and text.
 const EMBEDDED: [(&str, &str); 4] = [
@@ -47,6 +54,8 @@ pub struct Recipe {
     pub eval: EvalRecipe,
     /// When it is saved.
     pub checkpoint: CheckpointRecipe,
+    /// What becomes of bad steps.
+    pub health: HealthRecipe,
     /// What it writes at the end.
     pub sample: SampleRecipe,
 }
@@ -163,6 +172,8 @@ pub struct CheckpointRecipe {
     pub every: u64,
     /// How many of the newest stay; the best one stays besides.
     pub keep: usize,
+    /// Whether training goes on while a checkpoint is written.
+    pub background: bool,
 }
 
 /// What it writes at the end.
@@ -292,6 +303,17 @@ fn apply_setting(table: &mut Table, setting: &str) -> Result<(), TrainError> {
     let mut parts: Vec<&str> = key.split('.').collect();
     let last = parts.pop().filter(|last| !last.is_empty());
     let last = last.ok_or_else(|| TrainError::recipe("--set", setting, "expected a key before the ="))?;
+    if parts.len() >= MAX_KEY_PARTS {
+        let detail = format!(
+            "expected a key of at most {MAX_KEY_PARTS} parts, got {}",
+            parts.len() + 1
+        );
+        return Err(TrainError::recipe(
+            "--set",
+            &format!("{}.{}...", parts[0], parts[1]),
+            detail,
+        ));
+    }
     let mut at = table;
     for part in parts {
         let entry = at.entry(part).or_insert_with(|| Value::Table(Table::new()));
@@ -353,7 +375,7 @@ impl Resolver<'_> {
         let train = self.train()?;
         let data = self.data()?;
         Ok(Recipe {
-            name: self.raw.name.clone().unwrap_or_else(|| name.to_string()),
+            name: self.name(self.raw.name.as_deref().unwrap_or(name))?,
             description: self.raw.description.clone().unwrap_or_default(),
             seed: self.raw.seed.unwrap_or(1337),
             tokenizer: self.tokenizer(&data)?,
@@ -375,9 +397,22 @@ impl Resolver<'_> {
                     1..=u64::MAX,
                 )?,
                 keep: self.whole("checkpoint.keep", self.raw.checkpoint.keep.unwrap_or(2), 1..=10_000)?,
+                background: self.raw.checkpoint.background.unwrap_or(true),
             },
+            health: self.health()?,
             sample: self.sample()?,
         })
+    }
+
+    /// The name stands in a comment of the resolved recipe, which a line end would end and a control character make unreadable.
+    fn name(&self, name: &str) -> Result<String, TrainError> {
+        let is_line = !name.is_empty() && name.len() <= MAX_NAME_BYTES && !name.chars().any(char::is_control);
+        if is_line {
+            return Ok(name.to_string());
+        }
+        let expected = format!("expected one line of at most {MAX_NAME_BYTES} bytes without control characters");
+        let shown: String = name.chars().take(40).collect();
+        Err(self.error("name", format!("{expected}, got {shown:?}")))
     }
 
     fn data(&self) -> Result<DataRecipe, TrainError> {
@@ -664,6 +699,22 @@ impl Resolver<'_> {
         }))
     }
 
+    fn health(&self) -> Result<HealthRecipe, TrainError> {
+        let raw = &self.raw.health;
+        let sigma = self.number(
+            "health.spike_sigma",
+            raw.spike_sigma.unwrap_or(6.0),
+            "0 (no spikes) or a number from 1 to 1000",
+            |x| x == 0.0 || (1.0..=1000.0).contains(&x),
+        )?;
+        Ok(HealthRecipe {
+            spike_sigma: (sigma > 0.0).then_some(sigma),
+            spike_window: self.whole("health.spike_window", raw.spike_window.unwrap_or(128), 2..=100_000)?,
+            max_skips: self.whole("health.max_skips", raw.max_skips.unwrap_or(3), 1..=1000)?,
+            rewinds: self.whole("health.rewinds", raw.rewinds.unwrap_or(2), 0..=1000)?,
+        })
+    }
+
     fn sample(&self) -> Result<SampleRecipe, TrainError> {
         let raw = &self.raw.sample;
         Ok(SampleRecipe {
@@ -794,6 +845,13 @@ impl Recipe {
         raw.eval.batch_size = Some(self.eval.batch_size);
         raw.checkpoint.every = Some(self.checkpoint.every);
         raw.checkpoint.keep = Some(self.checkpoint.keep);
+        raw.checkpoint.background = Some(self.checkpoint.background);
+        raw.health = RawHealth {
+            spike_sigma: Some(self.health.spike_sigma.unwrap_or(0.0)),
+            spike_window: Some(self.health.spike_window),
+            max_skips: Some(self.health.max_skips),
+            rewinds: Some(self.health.rewinds),
+        };
         raw.sample.prompts = Some(self.sample.prompts.clone());
         raw.sample.max_tokens = Some(self.sample.max_tokens);
         raw.sample.temperature = Some(self.sample.temperature);

@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use taal_store::Mutant;
+
 use crate::TrainError;
-use crate::checkpoint::{Checkpoint, Checkpoints};
-use crate::recipe::{RecipeText, Resolved, differences, resolve};
+use crate::checkpoint::{Checkpoint, Checkpoints, Origin};
+use crate::recipe::{Recipe, RecipeText, Resolved, differences, resolve};
 use crate::train::{Progress, RunOptions};
 
 /// The recipe as it was given.
@@ -115,9 +117,51 @@ pub(crate) fn write_recipe(dir: &Path, resolved: &Resolved, recipe_text: &str) -
 /// Keys that a resumed run may change: they say how long and how often, not what is learnt from what.
 fn may_change(key: &str) -> bool {
     ["train.steps", "train.patience", "name", "description"].contains(&key)
-        || ["eval.", "checkpoint.", "sample."]
+        || ["eval.", "checkpoint.", "health.", "sample."]
             .iter()
             .any(|section| key.starts_with(section))
+}
+
+/// Refuses to go on with other ids or another tokenizer than the run began with, although the recipe's words are the same: files change.
+pub(crate) fn check_origin(
+    recipe: &Recipe,
+    checkpoint: &Checkpoint,
+    now: &Origin,
+    run_dir: &Path,
+    progress: &mut dyn Progress,
+) -> Result<(), TrainError> {
+    let refuse = |what: &str, before: &str, now: &str| TrainError::RunDirectory {
+        path: run_dir.to_path_buf(),
+        detail: format!(
+            "{what} changed since the checkpoint of step {} (BLAKE3 {}, now {}): put the old one back, or start a new run \
+             (train.init_from takes over the weights)",
+            checkpoint.step,
+            short(before),
+            short(now)
+        ),
+    };
+    if let Some(hash) = crate::prepare::given_tokenizer_hash(recipe)?
+        && hash != checkpoint.tokenizer_hash()
+    {
+        return Err(refuse("the tokenizer", checkpoint.tokenizer_hash(), &hash));
+    }
+    let before = checkpoint.data_hash();
+    if !before.is_empty() && before != now.data && !Mutant::DataCheck.is_on() {
+        return Err(refuse("the training or validation text", before, &now.data));
+    }
+    if checkpoint.version() != env!("CARGO_PKG_VERSION") {
+        progress.note(&format!(
+            "the checkpoint was written by Taal {}, this is {}: equal bits are promised within a version only",
+            checkpoint.version(),
+            env!("CARGO_PKG_VERSION")
+        ));
+    }
+    Ok(())
+}
+
+/// Enough of a hash to tell two apart.
+fn short(hash: &str) -> &str {
+    hash.get(..12).unwrap_or(hash)
 }
 
 fn check_changes(dir: &Path, before: &Resolved, now: &Resolved, progress: &mut dyn Progress) -> Result<(), TrainError> {

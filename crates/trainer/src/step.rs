@@ -5,7 +5,10 @@ use burn::tensor::{Int, Tensor, TensorData};
 use taal_data::{Batch, IGNORE_INDEX};
 use taal_model::{ForwardOptions, Transformer};
 
+use taal_store::Mutant;
+
 use crate::optimizer::Optimizer;
+use crate::poison::{self, Poison};
 use crate::{TrainError, gradients};
 
 /// A model that learns: the model itself and its optimizer.
@@ -54,7 +57,24 @@ impl Learner {
     ///
     /// [`TrainError::Model`] where a batch is longer than the model's context.
     pub fn step(&mut self, batches: &[Batch], dropout_keys: &[u64], lr_factor: f64) -> Result<StepOutcome, TrainError> {
-        taal_kernels::on_pool(|| self.step_here(batches, dropout_keys, lr_factor))
+        self.step_if(batches, dropout_keys, lr_factor, &|_| true)
+    }
+
+    /// As [`step`](Self::step), but the update is made only where `accepts` says so: it sees the loss and the gradient norm, and
+    /// where it refuses, as where they are not finite, not a bit of the weights or of the optimizer changes.
+    ///
+    /// # Errors
+    ///
+    /// As [`step`](Self::step).
+    pub fn step_if(
+        &mut self,
+        batches: &[Batch],
+        dropout_keys: &[u64],
+        lr_factor: f64,
+        accepts: &(dyn Fn(&StepOutcome) -> bool + Sync),
+    ) -> Result<StepOutcome, TrainError> {
+        let poison = poison::next();
+        taal_kernels::on_pool(|| self.step_here(batches, dropout_keys, lr_factor, accepts, poison))
     }
 
     fn step_here(
@@ -62,12 +82,27 @@ impl Learner {
         batches: &[Batch],
         dropout_keys: &[u64],
         lr_factor: f64,
+        accepts: &(dyn Fn(&StepOutcome) -> bool + Sync),
+        poison: Option<Poison>,
     ) -> Result<StepOutcome, TrainError> {
-        let (loss, gradients) = self.accumulate(batches, dropout_keys)?;
+        let (loss, mut gradients) = self.accumulate(batches, dropout_keys, poison)?;
+        if let Some(Poison::Gradient(value)) = poison {
+            gradients::spoil(&self.model, &mut gradients, value);
+        }
         let grad_norm = gradients::global_norm(&self.model, &gradients);
         let outcome = StepOutcome { loss, grad_norm };
-        if outcome.is_finite() {
-            let factor = gradients::clip_factor(grad_norm, self.clip_norm);
+        let is_accepted = outcome.is_finite() && accepts(&outcome);
+        // The mutant does what some trainers do, and a number that is not finite times zero is NaN.
+        let is_multiplied = !is_accepted && Mutant::MultiplyBadStep.is_on();
+        if is_accepted || is_multiplied {
+            let mut factor = if is_multiplied {
+                0.0
+            } else {
+                gradients::clip_factor(grad_norm, self.clip_norm)
+            };
+            if let Some(Poison::Update(value)) = poison {
+                factor *= f64::from(value);
+            }
             let optimizer = &mut self.optimizer;
             // The model moves through the update, so that nobody else holds its weights and they change in place.
             replace_with::replace_with_or_abort(&mut self.model, |model| {
@@ -83,7 +118,7 @@ impl Learner {
     ///
     /// As [`step`](Self::step).
     pub fn gradients(&self, batch: &Batch) -> Result<Vec<NamedGradient>, TrainError> {
-        let (_, gradients) = self.accumulate(std::slice::from_ref(batch), &[])?;
+        let (_, gradients) = self.accumulate(std::slice::from_ref(batch), &[], None)?;
         let mut found = Vec::new();
         gradients::read(&self.model, &gradients, |name, shape, values| {
             found.push(NamedGradient {
@@ -95,13 +130,27 @@ impl Learner {
         Ok(found)
     }
 
-    fn accumulate(&self, batches: &[Batch], dropout_keys: &[u64]) -> Result<(f64, GradientsParams), TrainError> {
+    /// Forward and backward of a batch without any effect, for the memory it takes.
+    pub(crate) fn rehearse(&self, batch: &Batch) -> Result<(), TrainError> {
+        // The key makes dropout, where there is any, take its memory too.
+        taal_kernels::on_pool(|| self.accumulate(std::slice::from_ref(batch), &[0], None)).map(drop)
+    }
+
+    fn accumulate(
+        &self,
+        batches: &[Batch],
+        dropout_keys: &[u64],
+        poison: Option<Poison>,
+    ) -> Result<(f64, GradientsParams), TrainError> {
         let counted: usize = batches.iter().map(Batch::counted_targets).sum();
         let mut total_loss = 0.0;
         let mut sum = GradientsParams::new();
         for (index, batch) in batches.iter().enumerate() {
             let share = batch.counted_targets() as f64 / counted.max(1) as f64;
-            let loss = loss(&self.model, batch, dropout_keys.get(index).copied())?;
+            let mut loss = loss(&self.model, batch, dropout_keys.get(index).copied())?;
+            if let Some(Poison::Loss(value)) = poison {
+                loss = loss.mul_scalar(value);
+            }
             total_loss += share * f64::from(loss.clone().into_scalar::<f32>());
             let scaled = if batches.len() == 1 {
                 loss

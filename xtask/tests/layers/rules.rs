@@ -92,7 +92,17 @@ pub fn burn_behind(lock: &Lock, names: &[&str]) -> Vec<String> {
     complaints
 }
 
-/// Ways to Burn's reader of PyTorch pickles, which execute what they read.
+/// Packages that read pickles.
+const PICKLE_READERS: [&str; 6] = [
+    "pytorch-reader",
+    "serde-pickle",
+    "serde_pickle",
+    "repugnant-pickle",
+    "pickled",
+    "candle-core",
+];
+
+/// Ways to a reader of pickles, Burn's for PyTorch among them: a pickle says what is executed when it is read.
 pub fn pickle_readers(packages: &[Package], lock: &Lock) -> Vec<String> {
     let mut complaints = Vec::new();
     for package in packages {
@@ -105,7 +115,7 @@ pub fn pickle_readers(packages: &[Package], lock: &Lock) -> Vec<String> {
                 complaints.push(format!("{} turns on the feature `pytorch` of burn-store", package.name));
             }
         }
-        if let Some(chain) = lock.path(&package.name, |name| name == "pytorch-reader") {
+        if let Some(chain) = lock.path(&package.name, |name| PICKLE_READERS.contains(&name)) {
             complaints.push(format!(
                 "{} reaches a pickle reader: {}",
                 package.name,
@@ -168,7 +178,7 @@ pub fn missing_examples(packages: &[Package]) -> Vec<String> {
 
 /// The complaints of a rule on every library of the product: those below the binary.
 pub fn each_library(packages: &[Package], rule: impl Fn(&Package) -> Vec<String>) -> Vec<String> {
-    let is_program = |name: &str| ["taal-cli", "taal-benches"].contains(&name);
+    let is_program = |name: &str| ["taal-cli", "taal-benches", "taal-fuzz"].contains(&name);
     let is_product = |package: &&Package| package.name.starts_with("taal-") && !is_program(&package.name);
     packages
         .iter()

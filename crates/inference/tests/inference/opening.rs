@@ -105,3 +105,20 @@ fn damaged_files_are_refused_by_name() {
         assert!(error.to_string().contains(name), "{error}");
     }
 }
+
+#[test]
+fn r20_a_pickle_is_refused_with_a_way_to_convert_it() {
+    let scratch = tempfile::tempdir().expect("a scratch directory");
+    let file = scratch.path().join("model.pt");
+    std::fs::write(&file, b"PK\x03\x04").expect("a file");
+    let dir = scratch.path().join("published");
+    std::fs::create_dir(&dir).expect("a directory");
+    std::fs::write(dir.join("pytorch_model.bin"), b"PK\x03\x04").expect("a file");
+    for (path, name) in [(&file, "model.pt"), (&dir, "pytorch_model.bin")] {
+        let error = open(path).expect_err("a pickle");
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        for expected in [name, "pickle", "safetensors"] {
+            assert!(error.to_string().contains(expected), "{error}");
+        }
+    }
+}

@@ -21,6 +21,8 @@ fn report() -> Report {
         mfu: 0.3714,
         peak_rss_bytes: 512 << 20,
         resumed_from: Some(1000),
+        skipped_steps: 0,
+        rewinds: 0,
         tokenizer: "char".to_owned(),
         vocab_size: 65,
         samples: vec![Sample {
@@ -242,6 +244,7 @@ fn runs_of_any_length_and_any_numbers_give_a_page() {
         val_loss: Some(number),
         val_bits_per_byte: Some(number),
         wall_s: Some(number),
+        is_skipped: false,
     };
     let mut runs: Vec<Vec<StepRecord>> = vec![vec![]];
     for first in wild {

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::Companions;
+use super::weights::shown;
 use crate::config::{Activation, NormKind, NormPlace, PositionKind, TransformerConfig};
 
 /// A published layout of configuration and weights.
@@ -228,13 +229,15 @@ pub(super) fn from_json(text: &str) -> Result<(TransformerConfig, Family), Strin
         "taal" => Family::Taal,
         other => {
             return Err(format!(
-                "key `model_type`: expected gpt2, llama, qwen3 or taal, got \"{other}\""
+                "key `model_type`: expected gpt2, llama, qwen3 or taal, got \"{}\"",
+                shown(other)
             ));
         }
     };
     if family == Family::Taal {
         let own = keys.0.get("taal").cloned().ok_or("key `taal` is missing")?;
-        let config = serde_json::from_value(own).map_err(|error| format!("key `taal`: {error}"))?;
+        let config =
+            serde_json::from_value(own).map_err(|error| format!("key `taal`: {}", shown(&error.to_string())))?;
         return Ok((config, family));
     }
     let mut config = if family == Family::Gpt2 {
@@ -243,8 +246,8 @@ pub(super) fn from_json(text: &str) -> Result<(TransformerConfig, Family), Strin
         llama(&keys, family)?
     };
     if let Some(own) = keys.0.get("taal") {
-        let overrides: Overrides =
-            serde_json::from_value(own.clone()).map_err(|error| format!("key `taal`: {error}"))?;
+        let overrides: Overrides = serde_json::from_value(own.clone())
+            .map_err(|error| format!("key `taal`: {}", shown(&error.to_string())))?;
         overrides.apply(&mut config);
     }
     Ok((config, family))
@@ -269,7 +272,8 @@ fn gpt2(keys: &Keys<'_>) -> Result<TransformerConfig, String> {
         "relu2" => Activation::ReluSquared,
         other => {
             return Err(format!(
-                "key `activation_function`: expected gelu, gelu_new, relu or relu2, got \"{other}\""
+                "key `activation_function`: expected gelu, gelu_new, relu or relu2, got \"{}\"",
+                shown(other)
             ));
         }
     };
@@ -293,12 +297,16 @@ fn gpt2(keys: &Keys<'_>) -> Result<TransformerConfig, String> {
 fn llama(keys: &Keys<'_>, family: Family) -> Result<TransformerConfig, String> {
     let activation = keys.text_or("hidden_act", "silu")?;
     if activation != "silu" {
-        return Err(format!("key `hidden_act`: expected \"silu\", got \"{activation}\""));
+        return Err(format!(
+            "key `hidden_act`: expected \"silu\", got \"{}\"",
+            shown(activation)
+        ));
     }
     keys.expect_absent_or("use_sliding_window", false)?;
     if let Some(scaling) = keys.0.get("rope_scaling").filter(|value| !value.is_null()) {
         return Err(format!(
-            "key `rope_scaling`: scaled rotary positions are not supported, got {scaling}"
+            "key `rope_scaling`: scaled rotary positions are not supported, got {}",
+            shown(&scaling.to_string())
         ));
     }
     let d_model = keys.size("hidden_size")?;
@@ -343,7 +351,8 @@ fn rope_theta(keys: &Keys<'_>) -> Result<f64, String> {
     let kind = inner.text_or("rope_type", "default")?;
     if kind != "default" {
         return Err(format!(
-            "key `rope_parameters.rope_type`: expected \"default\", got \"{kind}\""
+            "key `rope_parameters.rope_type`: expected \"default\", got \"{}\"",
+            shown(kind)
         ));
     }
     inner.number_or("rope_theta", 10_000.0)
@@ -361,7 +370,7 @@ impl Keys<'_> {
         let value = self.present(key).ok_or_else(|| format!("key `{key}` is missing"))?;
         value
             .as_str()
-            .ok_or_else(|| format!("key `{key}`: expected a string, got {value}"))
+            .ok_or_else(|| format!("key `{key}`: expected a string, got {}", shown(&value.to_string())))
     }
 
     fn text_or<'b>(&'b self, key: &str, default: &'b str) -> Result<&'b str, String> {
@@ -380,8 +389,9 @@ impl Keys<'_> {
             .filter(|size| *size <= crate::MAX_DIMENSION)
             .ok_or_else(|| {
                 format!(
-                    "key `{key}`: expected an integer in 0..={}, got {value}",
-                    crate::MAX_DIMENSION
+                    "key `{key}`: expected an integer in 0..={}, got {}",
+                    crate::MAX_DIMENSION,
+                    shown(&value.to_string())
                 )
             })
     }
@@ -398,7 +408,7 @@ impl Keys<'_> {
         match self.present(key) {
             Some(value) => value
                 .as_f64()
-                .ok_or_else(|| format!("key `{key}`: expected a number, got {value}")),
+                .ok_or_else(|| format!("key `{key}`: expected a number, got {}", shown(&value.to_string()))),
             None => Ok(default),
         }
     }
@@ -407,7 +417,7 @@ impl Keys<'_> {
         match self.present(key) {
             Some(value) => value
                 .as_bool()
-                .ok_or_else(|| format!("key `{key}`: expected true or false, got {value}")),
+                .ok_or_else(|| format!("key `{key}`: expected true or false, got {}", shown(&value.to_string()))),
             None => Ok(default),
         }
     }

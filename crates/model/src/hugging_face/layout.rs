@@ -204,14 +204,14 @@ impl Parameter {
     }
 
     /// The tensors of the file, put together as ours.
-    pub(super) fn join(&self, parts: &[Vec<f32>]) -> Vec<f32> {
+    pub(super) fn join(&self, mut parts: Vec<Vec<f32>>) -> Vec<f32> {
         let (rows, columns) = self.rows_and_columns();
-        if let ([only], false) = (parts, self.is_transposed) {
-            return only.clone();
+        if !self.is_transposed && parts.len() == 1 {
+            return parts.pop().unwrap_or_default();
         }
         let mut values = vec![0.0; rows * columns];
         let mut from = 0;
-        for (part, data) in self.parts.iter().zip(parts) {
+        for (part, data) in self.parts.iter().zip(&parts) {
             for row in 0..rows {
                 for column in 0..part.width {
                     let at = if self.is_transposed {

@@ -8,6 +8,8 @@
 
 mod config;
 mod layout;
+mod pickle;
+mod weights;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -18,12 +20,14 @@ use safetensors::tensor::{Dtype, TensorView};
 use taal_store::Map;
 
 pub use config::Family;
+pub use pickle::refuse_pickle;
 
 use crate::ModelError;
 use crate::config::TransformerConfig;
 use crate::parameters;
 use crate::transformer::Transformer;
 use layout::{Layout, Parameter};
+use weights::{shown, to_f32};
 
 /// Name of the configuration file in a model directory.
 pub const CONFIG_FILE: &str = "config.json";
@@ -55,28 +59,27 @@ pub struct Companions<'a> {
 /// [`ModelError::Store`] where writing fails, or the directory exists already.
 pub fn save(model: &Transformer, dir: &Path, companions: Companions<'_>) -> Result<(), ModelError> {
     let target = taal_store::AtomicDir::create(dir)?;
-    write_into(model, target.path(), companions)?;
+    for (name, bytes) in files(model, companions)? {
+        target.write(name, &bytes)?;
+    }
     target.commit()?;
     Ok(())
 }
 
-/// Writes the files of a model directory into an existing one, for callers that publish it together
-/// with something else.
+/// The files of a model directory, by name: for callers that publish them together with something else, or write them while the
+/// model goes on changing.
 ///
 /// # Errors
 ///
-/// [`ModelError::Store`] where writing fails.
-pub fn write_into(model: &Transformer, dir: &Path, companions: Companions<'_>) -> Result<(), ModelError> {
+/// [`ModelError::Input`] where a tensor cannot be written.
+pub fn files(model: &Transformer, companions: Companions<'_>) -> Result<Vec<(&'static str, Vec<u8>)>, ModelError> {
     let family = Family::of(model.config());
-    taal_store::write_atomic(
-        &dir.join(CONFIG_FILE),
-        &config::to_json(model.config(), family, companions),
-    )?;
-    taal_store::write_atomic(&dir.join(WEIGHTS_FILE), &weights_bytes(model, family)?)?;
-    if let Some(tokenizer) = companions.tokenizer_json {
-        taal_store::write_atomic(&dir.join(TOKENIZER_FILE), tokenizer)?;
-    }
-    Ok(())
+    let mut files = vec![
+        (CONFIG_FILE, config::to_json(model.config(), family, companions)),
+        (WEIGHTS_FILE, weights_bytes(model, family)?),
+    ];
+    files.extend(companions.tokenizer_json.map(|json| (TOKENIZER_FILE, json.to_vec())));
+    Ok(files)
 }
 
 /// The configuration of a model directory.
@@ -88,8 +91,8 @@ pub fn open_config(dir: &Path) -> Result<TransformerConfig, ModelError> {
     Ok(read_config(dir)?.0)
 }
 
-/// Opens a model directory: the configuration is checked first, then every tensor's name, shape and
-/// type; nothing is accepted in part.
+/// Opens a model directory: the configuration is checked first, then every tensor's name, shape, type and values; nothing is accepted
+/// in part, and memory is taken only for weights that are there.
 ///
 /// # Errors
 ///
@@ -97,28 +100,67 @@ pub fn open_config(dir: &Path) -> Result<TransformerConfig, ModelError> {
 pub fn open(dir: &Path, device: &Device) -> Result<Transformer, ModelError> {
     let (config, family) = read_config(dir)?;
     let path = dir.join(WEIGHTS_FILE);
-    let map = Map::open(&path)?;
-    let tensors = SafeTensors::deserialize(&map)
-        .map_err(|error| ModelError::file(&path, format!("not a whole safetensors file ({error}); copy it again")))?;
+    let map = Map::open(&path).map_err(|error| missing_weights(dir, error))?;
+    build(&config, family, &path, &map, device)
+}
+
+/// Builds a model from the contents of its `config.json` and `model.safetensors`, as [`open`] does from their files.
+///
+/// # Errors
+///
+/// As [`open`].
+pub fn from_bytes(config_json: &str, weights: &[u8], device: &Device) -> Result<Transformer, ModelError> {
+    let (config, family) = parse_config(Path::new(CONFIG_FILE), config_json)?;
+    build(&config, family, Path::new(WEIGHTS_FILE), weights, device)
+}
+
+fn build(
+    config: &TransformerConfig,
+    family: Family,
+    path: &Path,
+    weights: &[u8],
+    device: &Device,
+) -> Result<Transformer, ModelError> {
+    // Before the model: its blocks and tables of positions take memory, and only now is it known that there are weights to fill them.
+    let tensors = weights::parse(path, weights, config)?;
     let model = config.empty(device)?;
-    let layout = Layout::new(&config, family);
+    let layout = Layout::new(config, family);
     let parameters = parameters::list(&model);
-    check_names(&path, &tensors, &layout, &parameters)?;
+    check_names(path, &tensors, &layout, &parameters)?;
     let model = parameters::replace(model, |name, shape| {
         let parameter = layout.parameter(name, shape);
-        read_parameter(&path, &tensors, &layout, &parameter)
+        read_parameter(path, &tensors, &layout, &parameter)
     })?;
-    check_zeros(&path, &tensors, &layout)?;
+    check_zeros(path, &tensors, &layout)?;
     Ok(model)
 }
 
+/// Says what the directory has instead of its weights.
+fn missing_weights(dir: &Path, error: taal_store::Error) -> ModelError {
+    let index = dir.join(format!("{WEIGHTS_FILE}.index.json"));
+    match error {
+        taal_store::Error::NotFound { .. } if taal_store::exists(&index) => ModelError::file(
+            index,
+            format!(
+                "weights in several files are not opened; save them as one {WEIGHTS_FILE}, with max_shard_size in Python"
+            ),
+        ),
+        error => error.into(),
+    }
+}
+
 fn read_config(dir: &Path) -> Result<(TransformerConfig, Family), ModelError> {
+    refuse_pickle(dir)?;
     let path = dir.join(CONFIG_FILE);
     let text = taal_store::read_text(&path, MAX_CONFIG_BYTES)?;
-    let (config, family) = config::from_json(&text).map_err(|detail| ModelError::file(&path, detail))?;
+    parse_config(&path, &text)
+}
+
+fn parse_config(path: &Path, text: &str) -> Result<(TransformerConfig, Family), ModelError> {
+    let (config, family) = config::from_json(text).map_err(|detail| ModelError::file(path, detail))?;
     config
         .validate()
-        .map_err(|error| ModelError::file(&path, error.to_string()))?;
+        .map_err(|error| ModelError::file(path, error.to_string()))?;
     Ok((config, family))
 }
 
@@ -181,7 +223,10 @@ fn check_names(
     {
         Some(name) => Err(ModelError::file(
             path,
-            format!("tensor `{name}` has no place in the model that config.json describes"),
+            format!(
+                "tensor `{}` has no place in the model that config.json describes",
+                shown(name)
+            ),
         )),
         None => Ok(()),
     }
@@ -215,31 +260,7 @@ fn read_parameter(
         }
         parts.push(to_f32(path, &part.name, &view)?);
     }
-    Ok(parameter.join(&parts))
-}
-
-/// Values of a tensor in any of the three float types that models come in.
-fn to_f32(path: &Path, name: &str, view: &TensorView<'_>) -> Result<Vec<f32>, ModelError> {
-    let bytes = view.data();
-    match view.dtype() {
-        Dtype::F32 => Ok(bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()),
-        Dtype::F16 => Ok(bytes
-            .as_chunks()
-            .0
-            .iter()
-            .map(|b| half::f16::from_le_bytes(*b).to_f32())
-            .collect()),
-        Dtype::BF16 => Ok(bytes
-            .as_chunks()
-            .0
-            .iter()
-            .map(|b| half::bf16::from_le_bytes(*b).to_f32())
-            .collect()),
-        other => Err(ModelError::file(
-            path,
-            format!("tensor `{name}` has type {other:?}; expected F32, F16 or BF16"),
-        )),
-    }
+    Ok(parameter.join(parts))
 }
 
 /// Tensors that stand for something the model does not have must say so: all zero.

@@ -1,8 +1,52 @@
 use std::path::Path;
 
-use taal_store::{Error, ErrorKind, RelPath};
+use taal_store::{Error, ErrorKind, MANIFEST_NAME, Manifest, RelPath, blake3_hex};
 
 use crate::scratch;
+
+/// Paths with which others were led out of a directory, or could be on some system.
+const HOSTILE: &[&str] = &[
+    "",
+    "/",
+    "//",
+    "/etc/passwd",
+    "//server/share",
+    "..",
+    "../a",
+    "a/..",
+    "a/../b",
+    "a/../../b",
+    "../../../../etc/passwd",
+    ".",
+    "./a",
+    "a/.",
+    "a/./b",
+    "a//b",
+    "a/",
+    "a\0b",
+    "\0",
+    "a\nb",
+    "a\tb",
+    "\u{7f}",
+    "\\",
+    "..\\a",
+    "a\\..\\b",
+    "\\\\server\\share",
+    "\\\\?\\C:\\a",
+    "C:",
+    "C:a",
+    "C:/a",
+    "C:\\a",
+    "file:///a",
+    "a:stream",
+    "http://host/a",
+    "a ",
+    "a.",
+    "a /b",
+    ". ./a",
+    ".../a",
+    "... /a",
+];
 
 #[test]
 fn paths_inside_a_directory_are_accepted() {
@@ -23,49 +67,7 @@ fn paths_inside_a_directory_are_accepted() {
 
 #[test]
 fn paths_that_could_lead_elsewhere_are_refused() {
-    let texts = [
-        "",
-        "/",
-        "//",
-        "/etc/passwd",
-        "//server/share",
-        "..",
-        "../a",
-        "a/..",
-        "a/../b",
-        "a/../../b",
-        "../../../../etc/passwd",
-        ".",
-        "./a",
-        "a/.",
-        "a/./b",
-        "a//b",
-        "a/",
-        "a\0b",
-        "\0",
-        "a\nb",
-        "a\tb",
-        "\u{7f}",
-        "\\",
-        "..\\a",
-        "a\\..\\b",
-        "\\\\server\\share",
-        "\\\\?\\C:\\a",
-        "C:",
-        "C:a",
-        "C:/a",
-        "C:\\a",
-        "file:///a",
-        "a:stream",
-        "http://host/a",
-        "a ",
-        "a.",
-        "a /b",
-        ". ./a",
-        ".../a",
-        "... /a",
-    ];
-    for text in texts {
+    for &text in HOSTILE {
         let error = RelPath::parse(text).expect_err(text);
         assert!(
             matches!(&error, Error::UnsafePath { path, .. } if path == Path::new(text)),
@@ -99,4 +101,32 @@ fn a_link_that_leads_outside_is_refused_and_one_inside_is_followed() {
     assert_eq!(resolve("inside").expect("a link inside"), real);
     assert!(matches!(resolve("outside"), Err(Error::UnsafePath { .. })));
     assert!(matches!(resolve("missing"), Err(Error::NotFound { .. })));
+}
+
+#[test]
+fn r21_a_manifest_that_lists_such_a_path_is_refused_though_its_hash_is_right() {
+    const START: &str = ",\n  \"blake3\": \"";
+    let dir = scratch();
+    let root = dir.path().join("root");
+    std::fs::create_dir(&root).expect("a directory");
+    std::fs::write(root.join("real"), b"x").expect("a file");
+    std::fs::write(dir.path().join("a"), b"x").expect("a file outside");
+    Manifest::write(&root, serde_json::json!({})).expect("a manifest");
+    let path = root.join(MANIFEST_NAME);
+    let whole = std::fs::read_to_string(&path).expect("a manifest");
+    for &text in HOSTILE {
+        let quoted = serde_json::to_string(text).expect("JSON");
+        let forged = whole.replace("\"real\"", &quoted);
+        let (body, _) = forged.rsplit_once(START).expect("a manifest ends with its own hash");
+        let hash = blake3_hex(body.as_bytes());
+        std::fs::write(&path, format!("{body}{START}{hash}\"\n}}\n")).expect("a file");
+        Manifest::read(&root).expect("its own hash is right");
+        let error = Manifest::verify(&root).expect_err(text);
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{text:?}: {error}");
+        let message = error.to_string();
+        assert!(message.contains("lists an unsafe path"), "{text:?}: {message}");
+        assert!(!message.chars().any(char::is_control), "{message:?}");
+    }
+    std::fs::write(&path, &whole).expect("a file");
+    Manifest::verify(&root).expect("a sound directory again");
 }

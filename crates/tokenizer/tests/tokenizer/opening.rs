@@ -6,7 +6,7 @@ use taal_store::ErrorKind;
 use crate::{Error, Kind, Tokenizer, golden, train};
 
 /// A tiny BPE file in the layout of others, with a change.
-fn file(change: impl FnOnce(&mut Value)) -> Vec<u8> {
+pub fn file(change: impl FnOnce(&mut Value)) -> Vec<u8> {
     let mut file = json!({
         "version": "1.0", "truncation": null, "padding": null,
         "added_tokens": [{"id": 3, "content": "<s>", "single_word": false, "lstrip": false, "rstrip": false,
@@ -20,7 +20,7 @@ fn file(change: impl FnOnce(&mut Value)) -> Vec<u8> {
     serde_json::to_vec(&file).unwrap()
 }
 
-fn detail_of(bytes: &[u8]) -> String {
+pub fn detail_of(bytes: &[u8]) -> String {
     match Tokenizer::from_json(bytes) {
         Err(error @ Error::Corrupt { .. }) => error.to_string(),
         Err(error) => panic!("another error: {error}"),

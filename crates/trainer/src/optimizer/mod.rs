@@ -139,12 +139,15 @@ impl Optimizer {
         names.into_iter().zip(updated).map(keep).collect()
     }
 
+    /// Every moment by name, flat and on its device, in the order of names.
+    pub fn moments(&self) -> impl Iterator<Item = (&str, &Tensor<1>)> {
+        self.state.moments.iter().map(|(name, moment)| (name.as_str(), moment))
+    }
+
     /// Every moment's name and values, in the order of names.
     pub fn read_state(&self) -> Vec<(String, Vec<f32>)> {
-        self.state
-            .moments
-            .iter()
-            .map(|(name, moment)| (name.clone(), taal_model::parameters::to_vec(moment.clone())))
+        self.moments()
+            .map(|(name, moment)| (name.to_string(), taal_model::parameters::to_vec(moment.clone())))
             .collect()
     }
 

@@ -1,5 +1,8 @@
 //! Training: against PyTorch, against itself after an interruption, and against bad recipes.
 
 mod against_pytorch;
+mod bad_recipes;
+#[cfg(feature = "faults")]
+mod faults;
 mod recipes;
 mod runs;

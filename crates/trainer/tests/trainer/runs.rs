@@ -308,6 +308,34 @@ fn a_damaged_checkpoint_is_passed_over_for_the_one_before() {
 }
 
 #[test]
+fn changed_file_times_change_nothing() {
+    use std::time::{Duration, SystemTime};
+    let place = Workplace::new();
+    place.finish("unbroken", &[], false);
+    let now = SystemTime::now();
+    let times = [
+        now - Duration::from_secs(86_400),
+        now + Duration::from_secs(10 * 365 * 86_400),
+        SystemTime::UNIX_EPOCH,
+    ];
+    for (run, time) in ["yesterday", "in ten years", "in 1970"].into_iter().zip(times) {
+        place.run(run, &[], false, &mut StopAfter(7, 0)).unwrap();
+        // The older checkpoint gets the other time than the newer, and so does the log.
+        for (name, time) in [
+            ("checkpoints/step-00000006", time),
+            ("checkpoints/step-00000007", now),
+            ("log.jsonl", time),
+        ] {
+            std::fs::File::open(place.path(run).join(name))
+                .and_then(|file| file.set_modified(time))
+                .unwrap();
+        }
+        assert_eq!(place.finish(run, &[], true).resumed_from, Some(7), "{run}");
+        assert_eq!(place.weights(run, 12), place.weights("unbroken", 12), "{run}");
+    }
+}
+
+#[test]
 fn a_resumed_run_may_not_change_what_it_learns_and_may_change_how_often_it_saves() {
     let place = Workplace::new();
     place.run("run", &[], false, &mut StopAfter(5, 0)).unwrap();

@@ -1,0 +1,166 @@
+//! A safetensors file as it comes from strangers: everything that its header says is checked before anything is made of it.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::path::Path;
+
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView};
+use serde::de::{Deserializer as _, Error as _, IgnoredAny, MapAccess, Visitor};
+
+use super::pickle::refuse_pickled_bytes;
+use crate::ModelError;
+use crate::config::TransformerConfig;
+
+/// The longest header that the format allows.
+pub(super) const MAX_HEADER_BYTES: u64 = 100_000_000;
+
+/// Bytes in front of the header, its length.
+const LENGTH_BYTES: usize = 8;
+
+/// Header that every file may have, for metadata.
+const FREE_HEADER_BYTES: u64 = 1 << 20;
+
+/// Header that a block may have beyond that. GPT-2's blocks have the most, 16 tensors of about 100 bytes of header each.
+const BLOCK_HEADER_BYTES: u64 = 4096;
+
+/// Bytes that a number has at least, in half precision.
+const LEAST_VALUE_BYTES: u64 = 2;
+
+/// Names from files are shown up to here.
+const MAX_SHOWN_CHARS: usize = 100;
+
+/// Reads the header and holds it against the format and against the size of the model it is for. No memory is taken that the file's own
+/// size does not pay for.
+pub(super) fn parse<'data>(
+    path: &Path,
+    bytes: &'data [u8],
+    config: &TransformerConfig,
+) -> Result<SafeTensors<'data>, ModelError> {
+    let bad = |detail: String| ModelError::file(path, detail);
+    refuse_pickled_bytes(path, bytes)?;
+    let Some((length, rest)) = bytes.split_first_chunk::<LENGTH_BYTES>() else {
+        return Err(bad(format!(
+            "not a whole safetensors file: {} bytes, and its first 8 are the length of its header; copy it again",
+            bytes.len()
+        )));
+    };
+    let length = u64::from_le_bytes(*length);
+    let limit = MAX_HEADER_BYTES.min(FREE_HEADER_BYTES + BLOCK_HEADER_BYTES * config.n_layers as u64);
+    if length > limit {
+        return Err(bad(format!(
+            "not a safetensors file of this model: it says that its header has {length} bytes, and at most {limit} are read"
+        )));
+    }
+    let header = usize::try_from(length).ok().and_then(|length| rest.get(..length));
+    let header = header.ok_or_else(|| {
+        bad(format!(
+            "not a whole safetensors file: its header has {length} bytes, and only {} follow; copy it again",
+            rest.len()
+        ))
+    })?;
+    refuse_repeated_names(header)
+        .map_err(|error| bad(format!("the header of this safetensors file is damaged: {error}")))?;
+    let data_bytes = (rest.len() - header.len()) as u64;
+    let n_params = config.n_params();
+    if data_bytes < n_params.saturating_mul(LEAST_VALUE_BYTES) {
+        return Err(bad(format!(
+            "{data_bytes} bytes of tensors are too few for the {n_params} parameters that config.json describes, \
+             which are missing or cut off"
+        )));
+    }
+    SafeTensors::deserialize(bytes).map_err(|error| {
+        bad(format!(
+            "not a whole safetensors file ({}); copy it again",
+            shown(&error.to_string())
+        ))
+    })
+}
+
+/// The library keeps the last of two tensors of one name, other readers the first; which weights are meant must not depend on the reader.
+fn refuse_repeated_names(header: &[u8]) -> serde_json::Result<()> {
+    struct Names;
+
+    impl<'de> Visitor<'de> for Names {
+        type Value = ();
+
+        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            formatter.write_str("an object of tensors")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+            let mut names = HashSet::new();
+            while let Some(name) = map.next_key::<String>()? {
+                map.next_value::<IgnoredAny>()?;
+                if names.contains(&name) {
+                    return Err(A::Error::custom(format_args!(
+                        "tensor `{}` is there twice",
+                        shown(&name)
+                    )));
+                }
+                names.insert(name);
+            }
+            Ok(())
+        }
+    }
+
+    let mut deserializer = serde_json::Deserializer::from_slice(header);
+    deserializer.deserialize_map(Names)?;
+    deserializer.end()
+}
+
+/// Values of a tensor in any of the three float types that models come in, all of them finite.
+pub(super) fn to_f32(path: &Path, name: &str, view: &TensorView<'_>) -> Result<Vec<f32>, ModelError> {
+    let bytes = view.data();
+    let values: Vec<f32> = match view.dtype() {
+        Dtype::F32 => bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
+        Dtype::F16 => bytes
+            .as_chunks()
+            .0
+            .iter()
+            .map(|b| half::f16::from_le_bytes(*b).to_f32())
+            .collect(),
+        Dtype::BF16 => bytes
+            .as_chunks()
+            .0
+            .iter()
+            .map(|b| half::bf16::from_le_bytes(*b).to_f32())
+            .collect(),
+        other => {
+            return Err(ModelError::file(
+                path,
+                format!("tensor `{}` has type {other:?}; expected F32, F16 or BF16", shown(name)),
+            ));
+        }
+    };
+    // Without a way out of the loop the processor looks at many values at once.
+    let is_finite = values
+        .iter()
+        .fold(true, |is_finite, value| is_finite & value.is_finite());
+    if !is_finite {
+        let index = values.iter().position(|value| !value.is_finite()).unwrap_or(0);
+        return Err(ModelError::file(
+            path,
+            format!(
+                "tensor `{}` holds {} at index {index}: these weights have diverged or are damaged; \
+                 use an earlier checkpoint",
+                shown(name),
+                values[index]
+            ),
+        ));
+    }
+    Ok(values)
+}
+
+/// A text from a file as it may stand in a message: without control characters, and not endless.
+pub(super) fn shown(text: &str) -> String {
+    let mut shown = String::new();
+    for (index, character) in text.chars().enumerate() {
+        match character {
+            _ if index == MAX_SHOWN_CHARS => return shown + "...",
+            control if control.is_control() => shown.extend(control.escape_default()),
+            character => shown.push(character),
+        }
+    }
+    shown
+}

@@ -1,0 +1,704 @@
+//! A file system in memory that fails, or dies, where it is told to.
+//!
+//! It keeps two versions of everything: what a running program sees, and what is on the platter. A file's content reaches the platter
+//! with `fsync` of the file, a name with `fsync` of its directory. At a crash everything that has not reached it is kept, dropped or
+//! torn, as a seed says: the worst that POSIX allows, which is more than a journalling file system does.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Component, Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use super::{Kind, Pages, Vfs, VfsFile};
+
+/// What a disk writes in one piece.
+const SECTOR_BYTES: usize = 512;
+
+/// Links that lead to links beyond this are a circle.
+const MAX_LINKS: usize = 40;
+
+/// What becomes, at a crash, of what was not made durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// All of it reached the disk.
+    Kept,
+    /// Nothing of it did.
+    Dropped,
+    /// Each 512-byte sector is the new one, the old one or zeros; each change of a name happened or did not.
+    Torn,
+}
+
+impl Fate {
+    /// All three.
+    pub const ALL: [Self; 3] = [Self::Kept, Self::Dropped, Self::Torn];
+}
+
+/// What goes wrong at an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The power goes: a write is half done, and no operation works any more.
+    Crash,
+    /// The disk is full, once.
+    Full,
+    /// The disk is full from then on.
+    FullForGood,
+    /// The operation fails as on a broken disk, once.
+    Broken,
+    /// A write takes half of what it was given, and the next one finds the disk full.
+    ShortWrite,
+}
+
+/// A file system in memory; clones are the same file system. Only operations that change something count and can fail.
+#[derive(Debug, Clone, Default)]
+pub struct FaultVfs {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug)]
+struct State {
+    nodes: Vec<Node>,
+    operations: u64,
+    fault: Option<(u64, Fault)>,
+    is_crashed: bool,
+    locked: BTreeSet<usize>,
+    available_bytes: u64,
+    trace: Vec<String>,
+}
+
+#[derive(Debug, Clone)]
+enum Node {
+    File { seen: Vec<u8>, durable: Vec<u8> },
+    Dir(Dir),
+    Link(PathBuf),
+}
+
+#[derive(Debug, Clone, Default)]
+struct Dir {
+    seen: BTreeMap<String, usize>,
+    durable: BTreeMap<String, usize>,
+    /// What happened to the names since the last fsync, in order.
+    changes: Vec<Change>,
+}
+
+#[derive(Debug, Clone)]
+enum Change {
+    Add(String, usize),
+    Remove(String),
+    Rename(String, String, usize),
+}
+
+impl Change {
+    fn apply(&self, names: &mut BTreeMap<String, usize>) {
+        match self {
+            Self::Add(name, node) => {
+                names.insert(name.clone(), *node);
+            }
+            Self::Remove(name) => {
+                names.remove(name);
+            }
+            Self::Rename(from, to, node) => {
+                names.remove(from);
+                names.insert(to.clone(), *node);
+            }
+        }
+    }
+}
+
+impl Dir {
+    fn change(&mut self, change: Change) {
+        change.apply(&mut self.seen);
+        self.changes.push(change);
+    }
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            nodes: vec![Node::Dir(Dir::default())],
+            operations: 0,
+            fault: None,
+            is_crashed: false,
+            locked: BTreeSet::new(),
+            available_bytes: u64::MAX,
+            trace: Vec::new(),
+        }
+    }
+}
+
+impl FaultVfs {
+    /// An empty file system with a root directory.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Lets the operation with this number (from 0) go wrong.
+    pub fn fail_at(&self, operation: u64, fault: Fault) {
+        self.lock().fault = Some((operation, fault));
+    }
+
+    /// No operation goes wrong any more.
+    pub fn heal(&self) {
+        self.lock().fault = None;
+    }
+
+    /// What [`crate::free_space_bytes`] says from now on.
+    pub fn set_available_bytes(&self, bytes: u64) {
+        self.lock().available_bytes = bytes;
+    }
+
+    /// How many operations changed something so far, failed ones included.
+    pub fn operations(&self) -> u64 {
+        self.lock().operations
+    }
+
+    /// Every operation so far, in words.
+    pub fn trace(&self) -> Vec<String> {
+        self.lock().trace.clone()
+    }
+
+    /// Whether the crash that was asked for has happened.
+    pub fn is_crashed(&self) -> bool {
+        self.lock().is_crashed
+    }
+
+    /// Changes a file behind everybody's back, on the platter too: a flipped bit, a cut-off end.
+    ///
+    /// # Errors
+    ///
+    /// Where no file stands at the path.
+    pub fn damage(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
+        let mut state = self.lock();
+        let id = state.follow(path)?;
+        match &mut state.nodes[id] {
+            Node::File { seen, durable } => {
+                change(seen);
+                durable.clone_from(seen);
+                Ok(())
+            }
+            _ => Err(io::ErrorKind::IsADirectory.into()),
+        }
+    }
+
+    /// The file system as the next start of the machine finds it, without faults and locks; this one is left as it is.
+    pub fn after_crash(&self, fate: Fate, seed: u64) -> Self {
+        let state = self.lock();
+        let mut dice = Dice(seed);
+        let nodes = state.nodes.iter().map(|node| survivor(node, fate, &mut dice)).collect();
+        let survived = State {
+            nodes,
+            available_bytes: state.available_bytes,
+            ..State::default()
+        };
+        Self {
+            state: Arc::new(Mutex::new(survived)),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A test that panicked under the lock has failed already.
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// What is left of a file or directory.
+fn survivor(node: &Node, fate: Fate, dice: &mut Dice) -> Node {
+    match (node, fate) {
+        (Node::Link(target), _) => Node::Link(target.clone()),
+        (Node::File { seen, .. }, Fate::Kept) => file_of(seen.clone()),
+        (Node::File { durable, .. }, Fate::Dropped) => file_of(durable.clone()),
+        (Node::File { seen, durable }, Fate::Torn) if seen == durable => file_of(seen.clone()),
+        (Node::File { seen, durable }, Fate::Torn) => file_of(torn(seen, durable, dice)),
+        (Node::Dir(dir), _) => {
+            let mut names = dir.durable.clone();
+            for change in &dir.changes {
+                let happened = match fate {
+                    Fate::Kept => true,
+                    Fate::Dropped => false,
+                    Fate::Torn => dice.roll(2) == 0,
+                };
+                if happened {
+                    change.apply(&mut names);
+                }
+            }
+            Node::Dir(Dir {
+                seen: names.clone(),
+                durable: names,
+                changes: Vec::new(),
+            })
+        }
+    }
+}
+
+fn file_of(bytes: Vec<u8>) -> Node {
+    Node::File {
+        seen: bytes.clone(),
+        durable: bytes,
+    }
+}
+
+fn torn(seen: &[u8], durable: &[u8], dice: &mut Dice) -> Vec<u8> {
+    let (shortest, longest) = (seen.len().min(durable.len()), seen.len().max(durable.len()));
+    let mut bytes = Vec::with_capacity(longest);
+    while bytes.len() < longest {
+        let range = bytes.len()..(bytes.len() + SECTOR_BYTES).min(longest);
+        // What was durable is never lost to a sector that was not written; a new sector may have its place and no content.
+        let is_new = range.start >= durable.len();
+        let source = match dice.roll(if is_new { 2 } else { 3 }) {
+            0 => seen,
+            1 if is_new => &[],
+            _ => durable,
+        };
+        bytes.extend(range.map(|at| source.get(at).copied().unwrap_or(0)));
+    }
+    // The size is written on its own too.
+    bytes.truncate(shortest + dice.roll((longest - shortest) as u64 + 1) as usize);
+    bytes
+}
+
+/// splitmix64: seeded, so that a case can be played again.
+#[derive(Debug)]
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % sides
+    }
+}
+
+fn crashed() -> io::Error {
+    io::Error::other("the simulated machine has crashed")
+}
+
+fn missing() -> io::Error {
+    io::ErrorKind::NotFound.into()
+}
+
+/// What an operation that goes wrong does with its write.
+enum Verdict {
+    Go,
+    Half,
+}
+
+impl State {
+    /// Counts a changing operation and says whether it happens.
+    fn operate(&mut self, words: impl FnOnce() -> String) -> io::Result<Verdict> {
+        if self.is_crashed {
+            return Err(crashed());
+        }
+        let number = self.operations;
+        self.operations += 1;
+        self.trace.push(words());
+        let Some((at, fault)) = self.fault else {
+            return Ok(Verdict::Go);
+        };
+        match fault {
+            Fault::Crash if number == at => {
+                self.is_crashed = true;
+                Ok(Verdict::Half)
+            }
+            Fault::Full | Fault::FullForGood if number == at => Err(io::ErrorKind::StorageFull.into()),
+            Fault::FullForGood if number > at => Err(io::ErrorKind::StorageFull.into()),
+            Fault::Broken if number == at => Err(io::Error::other("the simulated disk is broken")),
+            Fault::ShortWrite if number == at => Ok(Verdict::Half),
+            Fault::ShortWrite if number == at + 1 => Err(io::ErrorKind::StorageFull.into()),
+            _ => Ok(Verdict::Go),
+        }
+    }
+
+    /// As [`operate`](Self::operate), for everything that is done whole or not at all.
+    fn act(&mut self, words: impl FnOnce() -> String) -> io::Result<()> {
+        match self.operate(words)? {
+            Verdict::Half if self.is_crashed => Err(crashed()),
+            Verdict::Go | Verdict::Half => Ok(()),
+        }
+    }
+
+    /// As [`act`](Self::act), for operations that free space and therefore work on a full disk.
+    fn free(&mut self, words: impl FnOnce() -> String) -> io::Result<()> {
+        match self.act(words) {
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => Ok(()),
+            other => other,
+        }
+    }
+
+    fn dir(&mut self, id: usize) -> io::Result<&mut Dir> {
+        match &mut self.nodes[id] {
+            Node::Dir(dir) => Ok(dir),
+            _ => Err(io::ErrorKind::NotADirectory.into()),
+        }
+    }
+
+    fn file(&mut self, id: usize) -> io::Result<(&mut Vec<u8>, &mut Vec<u8>)> {
+        match &mut self.nodes[id] {
+            Node::File { seen, durable } => Ok((seen, durable)),
+            _ => Err(io::ErrorKind::IsADirectory.into()),
+        }
+    }
+
+    /// The directory that holds the path's last name, links followed, and that name.
+    fn parent(&self, path: &Path) -> io::Result<(usize, String)> {
+        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+        let (id, _) = self.walk(path.parent().unwrap_or(Path::new("/")))?;
+        Ok((id, name.to_string_lossy().into_owned()))
+    }
+
+    /// What the path names, its last link not followed.
+    fn look(&self, path: &Path) -> io::Result<usize> {
+        if path.file_name().is_none() {
+            return Ok(self.walk(path)?.0);
+        }
+        let (parent, name) = self.parent(path)?;
+        match &self.nodes[parent] {
+            Node::Dir(dir) => dir.seen.get(&name).copied().ok_or_else(missing),
+            _ => Err(io::ErrorKind::NotADirectory.into()),
+        }
+    }
+
+    /// What the path leads to.
+    fn follow(&self, path: &Path) -> io::Result<usize> {
+        Ok(self.walk(path)?.0)
+    }
+
+    /// What the path leads to, and its path without links.
+    fn walk(&self, path: &Path) -> io::Result<(usize, PathBuf)> {
+        let mut stack: Vec<(usize, String)> = Vec::new();
+        let mut todo: Vec<String> = words(path);
+        todo.reverse();
+        let mut links = 0;
+        while let Some(name) = todo.pop() {
+            if name == ".." {
+                stack.pop();
+                continue;
+            }
+            let here = stack.last().map_or(0, |(id, _)| *id);
+            let Node::Dir(dir) = &self.nodes[here] else {
+                return Err(io::ErrorKind::NotADirectory.into());
+            };
+            let id = *dir.seen.get(&name).ok_or_else(missing)?;
+            if let Node::Link(target) = &self.nodes[id] {
+                links += 1;
+                if links > MAX_LINKS {
+                    return Err(io::Error::other("too many links"));
+                }
+                if target.is_absolute() {
+                    stack.clear();
+                }
+                todo.extend(words(target).into_iter().rev());
+            } else {
+                stack.push((id, name));
+            }
+        }
+        let mut path = PathBuf::from("/");
+        path.extend(stack.iter().map(|(_, name)| name));
+        Ok((stack.last().map_or(0, |(id, _)| *id), path))
+    }
+
+    fn add(&mut self, path: &Path, node: Node) -> io::Result<usize> {
+        let (parent, name) = self.parent(path)?;
+        let id = self.nodes.len();
+        let dir = self.dir(parent)?;
+        if dir.seen.contains_key(&name) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        dir.change(Change::Add(name, id));
+        self.nodes.push(node);
+        Ok(id)
+    }
+
+    fn remove(&mut self, path: &Path) -> io::Result<()> {
+        let (parent, name) = self.parent(path)?;
+        self.dir(parent)?.change(Change::Remove(name));
+        Ok(())
+    }
+}
+
+fn words(path: &Path) -> Vec<String> {
+    let of = |component: Component<'_>| match component {
+        Component::Normal(name) => Some(name.to_string_lossy().into_owned()),
+        Component::ParentDir => Some("..".to_owned()),
+        _ => None,
+    };
+    path.components().filter_map(of).collect()
+}
+
+/// An open file: a place in a node.
+#[derive(Debug)]
+struct FaultFile {
+    vfs: FaultVfs,
+    id: usize,
+    position: u64,
+    is_lock_holder: std::sync::atomic::AtomicBool,
+    path: PathBuf,
+}
+
+impl FaultVfs {
+    fn opened(&self, id: usize, path: &Path) -> Box<dyn VfsFile> {
+        Box::new(FaultFile {
+            vfs: self.clone(),
+            id,
+            position: 0,
+            is_lock_holder: false.into(),
+            path: path.to_owned(),
+        })
+    }
+}
+
+impl Drop for FaultFile {
+    fn drop(&mut self) {
+        if self.is_lock_holder.load(std::sync::atomic::Ordering::SeqCst) {
+            self.vfs.lock().locked.remove(&self.id);
+        }
+    }
+}
+
+impl Read for FaultFile {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut state = self.vfs.lock();
+        if state.is_crashed {
+            return Err(crashed());
+        }
+        let (seen, _) = state.file(self.id)?;
+        let start = seen.len().min(self.position as usize);
+        let count = buffer.len().min(seen.len() - start);
+        buffer[..count].copy_from_slice(&seen[start..start + count]);
+        self.position += count as u64;
+        Ok(count)
+    }
+}
+
+impl Write for FaultFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut state = self.vfs.lock();
+        let words = || format!("write {} bytes to {}", bytes.len(), self.path.display());
+        let count = match state.operate(words)? {
+            Verdict::Go => bytes.len(),
+            Verdict::Half => bytes.len() / 2,
+        };
+        let (seen, _) = state.file(self.id)?;
+        let (start, end) = (self.position as usize, self.position as usize + count);
+        if seen.len() < end {
+            seen.resize(end, 0);
+        }
+        seen[start..end].copy_from_slice(&bytes[..count]);
+        if state.is_crashed {
+            return Err(crashed());
+        }
+        self.position += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Seek for FaultFile {
+    fn seek(&mut self, position: SeekFrom) -> io::Result<u64> {
+        let end = self.size_bytes()?;
+        let target = match position {
+            SeekFrom::Start(at) => Some(at),
+            SeekFrom::End(by) => end.checked_add_signed(by),
+            SeekFrom::Current(by) => self.position.checked_add_signed(by),
+        };
+        self.position = target.ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(self.position)
+    }
+}
+
+impl VfsFile for FaultFile {
+    fn fsync(&self) -> io::Result<()> {
+        let mut state = self.vfs.lock();
+        state.act(|| format!("fsync {}", self.path.display()))?;
+        let (seen, durable) = state.file(self.id)?;
+        durable.clone_from(seen);
+        Ok(())
+    }
+
+    fn set_len(&self, length_bytes: u64) -> io::Result<()> {
+        let mut state = self.vfs.lock();
+        state.act(|| format!("cut {} to {length_bytes} bytes", self.path.display()))?;
+        state.file(self.id)?.0.resize(length_bytes as usize, 0);
+        Ok(())
+    }
+
+    fn size_bytes(&self) -> io::Result<u64> {
+        Ok(self.vfs.lock().file(self.id)?.0.len() as u64)
+    }
+
+    fn try_lock(&self) -> io::Result<bool> {
+        let mut state = self.vfs.lock();
+        if state.is_crashed {
+            return Err(crashed());
+        }
+        let is_free = state.locked.insert(self.id);
+        self.is_lock_holder
+            .fetch_or(is_free, std::sync::atomic::Ordering::SeqCst);
+        Ok(is_free)
+    }
+
+    fn map(&self) -> io::Result<Pages> {
+        Ok(Pages::Copied(self.vfs.lock().file(self.id)?.0.clone()))
+    }
+}
+
+impl Vfs for FaultVfs {
+    fn open(&self, path: &Path) -> io::Result<Box<dyn VfsFile>> {
+        let state = self.lock();
+        if state.is_crashed {
+            return Err(crashed());
+        }
+        let id = state.follow(path)?;
+        Ok(self.opened(id, path))
+    }
+
+    fn create_new(&self, path: &Path) -> io::Result<Box<dyn VfsFile>> {
+        let mut state = self.lock();
+        if state.look(path).is_ok() && !state.is_crashed {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        state.act(|| format!("create {}", path.display()))?;
+        let id = state.add(
+            path,
+            Node::File {
+                seen: Vec::new(),
+                durable: Vec::new(),
+            },
+        )?;
+        Ok(self.opened(id, path))
+    }
+
+    fn open_update(&self, path: &Path) -> io::Result<Box<dyn VfsFile>> {
+        let found = self.lock().follow(path);
+        match found {
+            Ok(_) => self.open(path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.create_new(path),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn fsync(&self, path: &Path) -> io::Result<()> {
+        self.open(path)?.fsync()
+    }
+
+    fn fsync_dir(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.lock();
+        state.act(|| format!("fsync directory {}", path.display()))?;
+        let id = state.follow(path)?;
+        let dir = state.dir(id)?;
+        dir.durable.clone_from(&dir.seen);
+        dir.changes.clear();
+        Ok(())
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.lock();
+        let moved = state.look(from)?;
+        let replaced = state.look(to).ok();
+        match replaced.map(|id| &state.nodes[id]) {
+            Some(Node::Dir(dir)) if !dir.seen.is_empty() => return Err(io::ErrorKind::DirectoryNotEmpty.into()),
+            Some(Node::File { .. } | Node::Link(_)) if matches!(state.nodes[moved], Node::Dir(_)) => {
+                return Err(io::ErrorKind::NotADirectory.into());
+            }
+            _ => {}
+        }
+        state.act(|| format!("rename {} to {}", from.display(), to.display()))?;
+        let (from_dir, from_name) = state.parent(from)?;
+        let (to_dir, to_name) = state.parent(to)?;
+        if from_dir == to_dir {
+            state.dir(to_dir)?.change(Change::Rename(from_name, to_name, moved));
+        } else {
+            state.dir(to_dir)?.change(Change::Add(to_name, moved));
+            state.dir(from_dir)?.change(Change::Remove(from_name));
+        }
+        Ok(())
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.lock();
+        let id = state.look(path)?;
+        if matches!(state.nodes[id], Node::Dir(_)) {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        state.free(|| format!("remove {}", path.display()))?;
+        state.remove(path)
+    }
+
+    fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
+        if self.kind(path)? == Kind::Link {
+            return self.remove_file(path);
+        }
+        for entry in self.entries(path)? {
+            match self.kind(&entry)? {
+                Kind::Dir => self.remove_dir_all(&entry)?,
+                _ => self.remove_file(&entry)?,
+            }
+        }
+        let mut state = self.lock();
+        state.free(|| format!("remove directory {}", path.display()))?;
+        state.remove(path)
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.lock();
+        if state.look(path).is_ok() && !state.is_crashed {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        state.act(|| format!("create directory {}", path.display()))?;
+        state.add(path, Node::Dir(Dir::default()))?;
+        Ok(())
+    }
+
+    fn kind(&self, path: &Path) -> io::Result<Kind> {
+        let state = self.lock();
+        let id = state.look(path)?;
+        Ok(match &state.nodes[id] {
+            Node::File { .. } => Kind::File,
+            Node::Dir(_) => Kind::Dir,
+            Node::Link(_) => Kind::Link,
+        })
+    }
+
+    fn is_dir(&self, path: &Path) -> bool {
+        let state = self.lock();
+        state
+            .follow(path)
+            .is_ok_and(|id| matches!(state.nodes[id], Node::Dir(_)))
+    }
+
+    fn size_bytes(&self, path: &Path) -> io::Result<u64> {
+        let state = self.lock();
+        let id = state.follow(path)?;
+        Ok(match &state.nodes[id] {
+            Node::File { seen, .. } => seen.len() as u64,
+            _ => 0,
+        })
+    }
+
+    fn entries(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
+        let mut state = self.lock();
+        let id = state.follow(path)?;
+        Ok(state.dir(id)?.seen.keys().map(|name| path.join(name)).collect())
+    }
+
+    fn canonicalize(&self, path: &Path) -> io::Result<PathBuf> {
+        Ok(self.lock().walk(path)?.1)
+    }
+
+    fn symlink_dir(&self, target: &Path, link: &Path) -> io::Result<()> {
+        let mut state = self.lock();
+        if state.look(link).is_ok() && !state.is_crashed {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        state.act(|| format!("link {} to {}", link.display(), target.display()))?;
+        state.add(link, Node::Link(target.to_owned()))?;
+        Ok(())
+    }
+
+    fn available_bytes(&self, _path: &Path) -> io::Result<u64> {
+        Ok(self.lock().available_bytes)
+    }
+}

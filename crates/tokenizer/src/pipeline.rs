@@ -1,0 +1,465 @@
+//! Checks on what a `tokenizer.json` does around its model, so that the file of a stranger cannot make a short text cost hours or gigabytes.
+//!
+//! Normalizers, pre-tokenizers and decoders run patterns and put texts in; post-processors put tokens in. All that multiplies is bounded here:
+//! patterns must be of the kind that a linear matcher runs, replacements may not blow a text up, templates may not repeat themselves for ever.
+
+use regex_syntax::hir::{Class, Hir, HirKind};
+use serde_json::{Map, Value};
+
+type Checked<T> = Result<T, String>;
+
+/// Steps of each part of the pipeline; published files have less than a dozen.
+const MAX_STEPS: usize = 64;
+
+/// How many times longer all replacements of a part together may make a text; SentencePiece's space takes three bytes for one.
+const MAX_GROWTH: usize = 64;
+
+/// Characters take up to four bytes, but those that SentencePiece's own tables make longest take three.
+const LONGEST_CHARACTER_BYTES: usize = 3;
+
+/// The longest text that a step puts in front of, behind or between words, in bytes.
+const MAX_AFFIX_BYTES: usize = 256;
+
+/// The longest pattern, in bytes; the longest in public use have about 600.
+const MAX_PATTERN_BYTES: usize = 4096;
+
+/// Character ranges and literals of all patterns of a file, repetitions counted as often as they are; a matcher takes about 100 bytes for
+/// each. Published files stay below 20 thousand.
+const MAX_PATTERN_WEIGHT: u64 = 100_000;
+
+/// Entries of a template, and tokens that one of them stands for.
+const MAX_TEMPLATE: usize = 64;
+
+/// The longest word that WordPiece cuts, in characters; its work grows with the square. Published files have 100.
+const MAX_WORD_CHARS: u64 = 1000;
+
+/// The one look-ahead that published patterns have, GPT-2's rule for the last space before a word. It looks at one character, so it costs
+/// nothing where it is an alternative by itself.
+const LAST_SPACE: &str = r"\s+(?!\S)";
+
+/// Checks all parts of the pipeline of a parsed file.
+pub(crate) fn check(file: &Map<String, Value>, vocab_size: usize) -> Checked<()> {
+    let mut pattern_weight = 0;
+    for part in ["normalizer", "pre_tokenizer", "decoder"] {
+        if let Some(value) = file.get(part) {
+            let mut walk = Walk {
+                pattern_weight,
+                steps: 0,
+                growth: 1,
+            };
+            walk.visit(value, part)?;
+            pattern_weight = walk.pattern_weight;
+        }
+    }
+    if let Some(value) = file.get("post_processor") {
+        check_post_processor(value, "post_processor", vocab_size)?;
+    }
+    match file.get("model").and_then(Value::as_object) {
+        Some(model) => check_model(model),
+        None => Ok(()),
+    }
+}
+
+fn check_model(model: &Map<String, Value>) -> Checked<()> {
+    for key in ["continuing_subword_prefix", "end_of_word_suffix"] {
+        check_affix(model, key, "model")?;
+    }
+    let most = model.get("max_input_chars_per_word").and_then(Value::as_u64);
+    match most.filter(|&most| most > MAX_WORD_CHARS) {
+        Some(most) => Err(format!(
+            "`model.max_input_chars_per_word`: expected at most {MAX_WORD_CHARS}, got {most}"
+        )),
+        None => Ok(()),
+    }
+}
+
+fn check_affix(object: &Map<String, Value>, key: &str, path: &str) -> Checked<()> {
+    match object.get(key).and_then(Value::as_str).map(str::len) {
+        Some(bytes) if bytes > MAX_AFFIX_BYTES => Err(format!(
+            "`{path}.{key}`: {bytes} bytes, but at most {MAX_AFFIX_BYTES} are accepted"
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// A walk over one part of the pipeline.
+struct Walk {
+    pattern_weight: u64,
+    steps: usize,
+    growth: usize,
+}
+
+impl Walk {
+    fn visit(&mut self, value: &Value, path: &str) -> Checked<()> {
+        match value {
+            Value::Array(values) => {
+                for (index, value) in values.iter().enumerate() {
+                    // Only objects say anything, and their number is limited, so that a path is not made for each of a million numbers.
+                    if value.is_object() || value.is_array() {
+                        self.visit(value, &format!("{path}[{index}]"))?;
+                    }
+                }
+                Ok(())
+            }
+            Value::Object(object) => self.visit_step(object, path),
+            _ => Ok(()),
+        }
+    }
+
+    fn visit_step(&mut self, step: &Map<String, Value>, path: &str) -> Checked<()> {
+        self.steps += 1;
+        if self.steps > MAX_STEPS {
+            return Err(format!("`{path}`: more than {MAX_STEPS} steps and settings"));
+        }
+        if let Some(pattern) = step.get("Regex").and_then(Value::as_str) {
+            let weight = check_pattern(pattern).map_err(|detail| format!("`{path}.Regex`: {detail}"))?;
+            self.pattern_weight = self.pattern_weight.saturating_add(weight);
+            if self.pattern_weight > MAX_PATTERN_WEIGHT {
+                return Err(format!(
+                    "`{path}.Regex`: the patterns of this file are too large together"
+                ));
+            }
+        }
+        for key in ["content", "prepend", "replacement", "prefix", "suffix"] {
+            check_affix(step, key, path)?;
+        }
+        let kind = step.get("type").and_then(Value::as_str).unwrap_or("");
+        if kind == "FixedLength" && step.get("length").and_then(Value::as_u64) == Some(0) {
+            return Err(format!("`{path}.length`: expected at least 1, got 0"));
+        }
+        if let Some(text) = step.get("precompiled_charsmap").and_then(Value::as_str) {
+            let longest =
+                longest_replacement(text).map_err(|detail| format!("`{path}.precompiled_charsmap`: {detail}"))?;
+            self.growth = self
+                .growth
+                .saturating_mul(longest.div_ceil(LONGEST_CHARACTER_BYTES).max(1));
+        }
+        self.growth = self.growth.saturating_mul(growth(kind, step));
+        if self.growth > MAX_GROWTH {
+            return Err(format!(
+                "`{path}`: its replacements together make a text more than {MAX_GROWTH} times longer"
+            ));
+        }
+        step.iter()
+            .filter(|(_, value)| value.is_object() || value.is_array())
+            .try_for_each(|(key, value)| self.visit(value, &format!("{path}.{key}")))
+    }
+}
+
+/// How many times longer a step can make a text.
+fn growth(kind: &str, step: &Map<String, Value>) -> usize {
+    if kind == "ByteLevel" {
+        // A byte becomes a character of two bytes.
+        return 2;
+    }
+    let (Some(content), Some(pattern)) = (step.get("content").and_then(Value::as_str), step.get("pattern")) else {
+        return 1;
+    };
+    // A pattern that is not accepted is complained of where it stands.
+    let shortest_match = if let Some(text) = pattern.get("String").and_then(Value::as_str) {
+        text.len()
+    } else if let Some(regex) = pattern.get("Regex").and_then(Value::as_str) {
+        parse(regex).map_or(0, |hir| hir.properties().minimum_len().unwrap_or(0))
+    } else {
+        0
+    };
+    match shortest_match {
+        0 => 1 + content.len(),
+        bytes => content.len().div_ceil(bytes).max(1),
+    }
+}
+
+/// The longest text, in bytes, that a SentencePiece table of characters puts in the place of one.
+///
+/// The table is a trie, its length in bytes as a number of four bytes in front of it, and then the replacements, each with a NUL behind it. The
+/// library takes memory for a trie of any length that is claimed, there or not.
+fn longest_replacement(base64: &str) -> Checked<usize> {
+    let table = decode_base64(base64).ok_or("not base64")?;
+    let (length, rest) = table.split_first_chunk::<4>().ok_or("shorter than 4 bytes")?;
+    let trie_bytes = u32::from_le_bytes(*length) as usize;
+    let replacements = rest.get(trie_bytes..);
+    match replacements.filter(|_| trie_bytes > 0) {
+        Some(replacements) => Ok(replacements
+            .split(|&byte| byte == 0)
+            .map(<[u8]>::len)
+            .max()
+            .unwrap_or(0)),
+        None => Err(format!(
+            "claims a trie of {trie_bytes} bytes, and {} follow",
+            rest.len()
+        )),
+    }
+}
+
+/// The bytes of a text in base64 with padding; `None` for anything else.
+fn decode_base64(text: &str) -> Option<Vec<u8>> {
+    let digit = |byte: u8| match byte {
+        b'A'..=b'Z' => Some(byte - b'A'),
+        b'a'..=b'z' => Some(byte - b'a' + 26),
+        b'0'..=b'9' => Some(byte - b'0' + 52),
+        b'+' => Some(62),
+        b'/' => Some(63),
+        _ => None,
+    };
+    let digits = text.trim_end_matches('=').as_bytes();
+    let is_whole = text.len().is_multiple_of(4) && text.len() - digits.len() <= 2;
+    if !is_whole {
+        return None;
+    }
+    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
+    for group in digits.chunks(4) {
+        let mut bits = 0_u32;
+        for &byte in group {
+            bits = bits << 6 | u32::from(digit(byte)?);
+        }
+        bits <<= 6 * (4 - group.len());
+        bytes.extend_from_slice(&bits.to_be_bytes()[1..group.len()]);
+    }
+    Some(bytes)
+}
+
+/// Checks that a pattern is one that takes linear time, and tells how large a matcher it makes.
+///
+/// The library runs patterns with an engine that goes back and tries again when they hold look-around, back-references or possessive
+/// repetitions, which can take exponential time. Without those it hands them to a linear one.
+fn check_pattern(pattern: &str) -> Checked<u64> {
+    Ok(weight(&parse(pattern)?))
+}
+
+fn parse(pattern: &str) -> Checked<Hir> {
+    if pattern.len() > MAX_PATTERN_BYTES {
+        return Err(format!(
+            "{} bytes, but at most {MAX_PATTERN_BYTES} are accepted",
+            pattern.len()
+        ));
+    }
+    let plain = without_last_space_rule(pattern)?;
+    if let Some(found) = engine_switch(&plain) {
+        return Err(format!(
+            "{found:?} makes a pattern that may take exponential time and is not accepted"
+        ));
+    }
+    regex_syntax::parse(&plain).map_err(|_| {
+        format!(
+            "not a pattern that takes linear time: look-around (other than `{LAST_SPACE}` as an alternative by itself) \
+             and back-references are not accepted"
+        )
+    })
+}
+
+/// The pattern with each `\s+(?!\S)` that is a whole alternative of it replaced by `\s+`.
+fn without_last_space_rule(pattern: &str) -> Checked<String> {
+    let mut plain = String::with_capacity(pattern.len());
+    let mut rest = pattern;
+    while let Some((before, after)) = rest.split_once(LAST_SPACE) {
+        plain.push_str(before);
+        // What stands before is a pattern by itself only where no group and no class is open.
+        let is_first = plain.is_empty()
+            || plain
+                .strip_suffix('|')
+                .is_some_and(|alternatives| regex_syntax::parse(alternatives).is_ok());
+        if !is_first || !(after.is_empty() || after.starts_with('|')) {
+            return Err(format!("`{LAST_SPACE}` is accepted as an alternative by itself only"));
+        }
+        plain.push_str(r"\s+");
+        rest = after;
+    }
+    plain.push_str(rest);
+    Ok(plain)
+}
+
+/// The first piece of a pattern that the linear parser reads differently than the library's: possessive repetitions, and boundaries that the
+/// library makes look-around of.
+fn engine_switch(pattern: &str) -> Option<&str> {
+    let bytes = pattern.as_bytes();
+    let (mut at, mut classes, mut is_after_repetition) = (0, 0_usize, false);
+    while at < bytes.len() {
+        let here = &bytes[at..];
+        match here {
+            [b'\\', b'<' | b'>', ..] if classes == 0 => return Some(&pattern[at..at + 2]),
+            [b'\\', b'b' | b'B', b'{', ..] if classes == 0 => return Some(&pattern[at..at + 3]),
+            // The braces of a property or a code point are no repetition.
+            [b'\\', b'p' | b'P' | b'x' | b'u' | b'U', b'{', ..] => {
+                at += here
+                    .iter()
+                    .position(|&byte| byte == b'}')
+                    .map_or(here.len(), |end| end + 1);
+                is_after_repetition = false;
+                continue;
+            }
+            [b'\\', ..] => {
+                at += 2;
+                is_after_repetition = false;
+                continue;
+            }
+            [b'[', ..] => classes += 1,
+            [b']', ..] => classes = classes.saturating_sub(1),
+            [b'+', ..] if classes == 0 && is_after_repetition => return Some(&pattern[at - 1..at + 1]),
+            _ => {}
+        }
+        is_after_repetition = classes == 0 && matches!(here[0], b'*' | b'+' | b'?' | b'}');
+        at += 1;
+    }
+    None
+}
+
+/// About how many states a matcher has.
+fn weight(hir: &Hir) -> u64 {
+    match hir.kind() {
+        HirKind::Empty | HirKind::Look(_) => 1,
+        HirKind::Literal(literal) => literal.0.len() as u64,
+        HirKind::Class(Class::Unicode(class)) => 2 * class.ranges().len() as u64,
+        HirKind::Class(Class::Bytes(class)) => class.ranges().len() as u64,
+        HirKind::Repetition(repetition) => {
+            let times = repetition.max.unwrap_or(repetition.min).max(repetition.min).max(1);
+            weight(&repetition.sub).saturating_mul(u64::from(times))
+        }
+        HirKind::Capture(capture) => weight(&capture.sub).saturating_add(1),
+        HirKind::Concat(parts) | HirKind::Alternation(parts) => parts.iter().map(weight).fold(1, u64::saturating_add),
+    }
+}
+
+/// Checks the tokens that are put around a text: they are in the vocabulary, and there are not many.
+fn check_post_processor(value: &Value, path: &str, vocab_size: usize) -> Checked<()> {
+    let object = match value {
+        Value::Array(values) => {
+            if values.len() > MAX_TEMPLATE {
+                return Err(format!(
+                    "`{path}`: {} entries, but at most {MAX_TEMPLATE} are accepted",
+                    values.len()
+                ));
+            }
+            return values
+                .iter()
+                .enumerate()
+                .try_for_each(|(index, value)| check_post_processor(value, &format!("{path}[{index}]"), vocab_size));
+        }
+        Value::Object(object) => object,
+        _ => return Ok(()),
+    };
+    let check_id = |id: &Value, key: &str| match id.as_u64() {
+        Some(id) if id < vocab_size as u64 => Ok(()),
+        _ => Err(format!("`{path}.{key}`: {id} is not an id of the vocabulary")),
+    };
+    for key in ["sep", "cls"] {
+        if let Some(id) = object.get(key).and_then(|pair| pair.get(1)) {
+            check_id(id, key)?;
+        }
+    }
+    if let Some(ids) = object.get("ids").and_then(Value::as_array) {
+        ids.iter().try_for_each(|id| check_id(id, "ids"))?;
+    }
+    for key in ["single", "pair"] {
+        check_affix(object, key, path)?;
+    }
+    object
+        .iter()
+        .try_for_each(|(key, value)| check_post_processor(value, &format!("{path}.{key}"), vocab_size))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::patterns;
+
+    #[test]
+    fn published_patterns_are_accepted() {
+        let published = [
+            patterns::GPT2,
+            patterns::CHARACTERS,
+            patterns::WORDS,
+            patterns::SPACED,
+            // GPT-4, Llama 3 and Qwen 2.
+            r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+            // GPT-4o and Llama 4.
+            r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+            // DeepSeek V3.
+            r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"##,
+            // BLOOM.
+            r" ?[^(\s|[.,!?…。，、।۔،])]+",
+            // T5 and CLIP.
+            r" {2,}",
+            r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+",
+        ];
+        let mut all = 0;
+        for pattern in published {
+            all += check_pattern(pattern).unwrap_or_else(|detail| panic!("{pattern}: {detail}"));
+        }
+        assert!(all < MAX_PATTERN_WEIGHT / 2, "{all}");
+    }
+
+    #[test]
+    fn patterns_that_may_take_exponential_time_are_refused() {
+        for pattern in [
+            r"(a+)+(?!b)",
+            r"(a*)*\1",
+            r"(\s+(?!\S))+x",
+            r"(?:a|\s+(?!\S)|b)+c",
+            r"[|\s+(?!\S)|]",
+            r"\|\s+(?!\S)",
+            r"a\s+(?!\S)",
+            r"\s+(?!\S)+",
+            r"(?<=a)b",
+            r"(?>a+)b",
+            r"a++b",
+            r"(a+)+b?+c",
+            r"\d{2}+",
+            r"\p{L}++",
+            r"a\>",
+            r"\b{start}a",
+            r"\Ga",
+            r"(?(1)a|b)",
+            r"\K",
+            "(",
+            "[a",
+        ] {
+            assert!(check_pattern(pattern).is_err(), "{pattern} was accepted");
+        }
+        for pattern in [r"[a+]+", r"\++", r"\}+", r"[*+]", r"a+?", r"\\<", r"\p{L}+"] {
+            assert!(
+                check_pattern(pattern).is_ok(),
+                "{pattern}: {:?}",
+                check_pattern(pattern)
+            );
+        }
+    }
+
+    #[test]
+    fn base64_is_read_as_it_is_written() {
+        for (text, bytes) in [
+            ("", ""),
+            ("YQ==", "a"),
+            ("YWI=", "ab"),
+            ("YWJj", "abc"),
+            ("YWJjZA==", "abcd"),
+            ("/+8=", ""),
+        ] {
+            let decoded = decode_base64(text).unwrap();
+            assert!(
+                decoded == bytes.as_bytes() || decoded == [0xff, 0xef],
+                "{text}: {decoded:?}"
+            );
+        }
+        for text in ["YQ", "YQ=", "Y===", "====", "YW-=", "Y Q=", "é==="] {
+            assert_eq!(decode_base64(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_table_of_characters_holds_the_trie_that_it_claims() {
+        // A trie of 4 bytes, then `aa` and a NUL.
+        assert_eq!(longest_replacement("BAAAAAAAAABhYQA="), Ok(2));
+        // One of 0xF5F5F5F5 bytes.
+        assert!(longest_replacement("9fX19QAAAAA=").unwrap_err().contains("4126537205"));
+        for short in ["", "AAA=", "AAAAAA==", "BAAAAAAA"] {
+            assert!(longest_replacement(short).is_err(), "{short}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_weighs_as_much_as_it_expands_to() {
+        assert_eq!(check_pattern("abc").unwrap(), 3);
+        assert!(check_pattern(r"(?:(?:a{1000}){1000}){1000}").unwrap() > MAX_PATTERN_WEIGHT);
+        assert!(check_pattern(r"\p{L}{1000}").unwrap() > MAX_PATTERN_WEIGHT);
+    }
+}

@@ -1,0 +1,69 @@
+//! `events.jsonl`: what was done about bad steps, one JSON record an act, with the batch that was left out.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use taal_store::AppendLog;
+
+use crate::TrainError;
+
+/// The file's name inside a run directory.
+pub const EVENTS_FILE: &str = "events.jsonl";
+
+/// A record takes about 100 bytes; a run that fills this has other problems.
+const MAX_EVENTS_BYTES: u64 = 64 << 20;
+
+/// What was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Act {
+    /// The step's update was left out.
+    Skip,
+    /// The run went back to an earlier checkpoint.
+    Rewind,
+    /// The run stopped.
+    GiveUp,
+}
+
+/// One act.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// The bad step.
+    pub step: u64,
+    /// What was done.
+    pub act: Act,
+    /// Why.
+    pub reason: String,
+    /// The batch of the step: the number of its first micro-batch over `train.accumulation`.
+    pub batch: u64,
+}
+
+/// The file, open for appending; made when there is something to write.
+#[derive(Debug)]
+pub(crate) struct Events {
+    log: AppendLog,
+}
+
+impl Events {
+    /// Opens the file and keeps its first `count` records, which are those before the checkpoint that the run goes on from.
+    pub(crate) fn open(run_dir: &Path, count: u64) -> Result<Self, TrainError> {
+        let path = run_dir.join(EVENTS_FILE);
+        let mut log = AppendLog::open(&path)?;
+        let lines = AppendLog::read_lines(&path, MAX_EVENTS_BYTES)?;
+        if lines.len() as u64 > count {
+            let kept = lines.iter().take(count as usize).map(String::as_str);
+            log = AppendLog::rewrite(&path, kept)?;
+        }
+        Ok(Self { log })
+    }
+
+    pub(crate) fn write(&mut self, event: &Event) -> Result<(), TrainError> {
+        let line = serde_json::to_string(event)
+            .map_err(|error| taal_store::Error::io("append a record to", self.log.path(), error.into()))?;
+        Ok(self.log.append(&line)?)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.log.path()
+    }
+}

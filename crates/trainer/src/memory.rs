@@ -1,0 +1,96 @@
+//! How much memory a run will take, said before its first step.
+
+use taal_kernels::DeviceSpec;
+use taal_model::{Activation, TransformerConfig};
+
+use crate::TrainError;
+use crate::error::size;
+use crate::recipe::TrainRecipe;
+
+/// Bytes of a 32-bit float.
+const FLOAT: u64 = 4;
+
+/// A forecast from the shape alone, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Estimate {
+    /// Weights, gradients and the optimizer's moments.
+    pub(crate) state: u64,
+    /// What a micro-step keeps for its backward pass.
+    pub(crate) activations: u64,
+    /// A checkpoint on its way to the disk.
+    pub(crate) snapshot: u64,
+}
+
+impl Estimate {
+    /// Weights, gradients and two moments (one for Muon's matrices) are exact; activations follow what the fused operations keep.
+    pub(crate) fn of(config: &TransformerConfig, train: &TrainRecipe, eval_batch_size: usize) -> Self {
+        let params = config.n_params();
+        let moments = match train.muon {
+            // Nearly all parameters of a block are matrices; embeddings and output are AdamW's.
+            Some(_) => {
+                let outer = (config.vocab_size * config.d_model) as u64 * if config.tie_embeddings { 1 } else { 2 };
+                params + outer.min(params)
+            }
+            None => 2 * params,
+        };
+        let tokens = (train.batch_size * train.block_size) as u64;
+        let width = config.d_model as u64;
+        let heads = (config.n_heads * config.head_dim) as u64;
+        let kv = (config.n_kv_heads * config.head_dim) as u64;
+        let gates = if matches!(config.activation, Activation::SwiGlu | Activation::GeGlu) {
+            3
+        } else {
+            2
+        };
+        // Per token and block: both norms' outputs, both sums, query, key, value and their gradient's place, the attention's output,
+        // the feed-forward's inner values before and after the activation.
+        let block = 4 * width + 2 * heads + 2 * kv + gates * config.d_ff as u64;
+        // The widest thing at a time of the way back, and the logits or the chunk of them that is there at once.
+        let passing = 3 * (width + config.d_ff as u64) + (config.vocab_size as u64).min(4 * 4096);
+        let training = tokens * (config.n_layers as u64 * block + passing);
+        let evaluating = (eval_batch_size * config.max_seq_len) as u64 * passing;
+        Self {
+            state: FLOAT * (2 * params + moments),
+            activations: FLOAT * training.max(evaluating),
+            snapshot: FLOAT * (params + moments),
+        }
+    }
+
+    pub(crate) fn total(&self) -> u64 {
+        self.state + self.activations + self.snapshot
+    }
+
+    /// For the person who starts the run: `before_bytes` is what the process took before the model was made, `trial_bytes` what it took
+    /// after a trial step.
+    pub(crate) fn words(&self, train: &TrainRecipe, before_bytes: Option<u64>, trial_bytes: Option<u64>) -> String {
+        let trial = trial_bytes.map_or(String::new(), |bytes| {
+            format!(
+                "; a trial step and evaluation batch took the process to {}",
+                size(bytes)
+            )
+        });
+        format!(
+            "memory: about {} in all, of that {} for weights, gradients and moments, {} for the activations of {} x {} tokens and {} \
+             while saving{trial}",
+            size(self.total() + before_bytes.unwrap_or(0)),
+            size(self.state),
+            size(self.activations),
+            train.batch_size,
+            train.block_size,
+            size(self.snapshot)
+        )
+    }
+}
+
+/// Refuses a run that cannot fit.
+pub(crate) fn check(estimate: &Estimate, device: DeviceSpec, batch_size: usize) -> Result<(), TrainError> {
+    let is_host = matches!(device, DeviceSpec::Flex | DeviceSpec::NdArray);
+    match taal_metrics::available_memory_bytes() {
+        Some(available_bytes) if is_host && estimate.total() > available_bytes => Err(TrainError::Memory {
+            needed_bytes: estimate.total(),
+            available_bytes,
+            batch_size,
+        }),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,526 @@
+//! A run under way: steps, evaluations, checkpoints, and what is done about bad steps.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use burn::module::Module;
+use taal_data::BatchPlan;
+use taal_inference::{GenerateOptions, LanguageModel, Prompt, Sampling, generate};
+use taal_kernels::{DeviceSpec, random};
+use taal_metrics::{Report, RunLog, Sample, StepRecord, flops};
+use taal_store::{ErrorKind, Mutant};
+use taal_tokenizer::Tokenizer;
+
+use crate::TrainError;
+use crate::checkpoint::{Checkpoint, Checkpoints, Origin, Snapshot, TrainState};
+use crate::events::{Act, Event, Events};
+use crate::health::{Ailment, HealthState, Treatment};
+use crate::memory;
+use crate::optimizer::Optimizer;
+use crate::prepare::{self, Corpus, Validated};
+use crate::recipe::{Recipe, Resolved};
+use crate::run_dir;
+use crate::saver::{Save, Saver};
+use crate::step::Learner;
+use crate::train::{Outcome, Progress, RunInfo, RunOptions, StepInfo};
+
+/// A run under way.
+pub(crate) struct Run<'a> {
+    recipe: &'a Recipe,
+    origin: Origin,
+    recipe_text: &'a str,
+    options: &'a RunOptions<'a>,
+    tokenizer: Tokenizer,
+    corpus: Corpus,
+    plan: BatchPlan,
+    learner: Learner,
+    state: TrainState,
+    log: RunLog,
+    /// Records that a full disk did not take yet.
+    unwritten: VecDeque<StepRecord>,
+    events: Events,
+    checkpoints: Checkpoints,
+    saver: Saver,
+    started: Instant,
+    wall_before_s: f64,
+    peak_flops_per_s: f64,
+    flops_shape: flops::Shape,
+    samples: Vec<Sample>,
+}
+
+impl<'a> Run<'a> {
+    pub(crate) fn prepare(
+        resolved: &'a Resolved,
+        options: &'a RunOptions<'a>,
+        checkpoints: Checkpoints,
+        checkpoint: Option<Checkpoint>,
+        started: Instant,
+        progress: &mut dyn Progress,
+    ) -> Result<Self, TrainError> {
+        let recipe = &resolved.recipe;
+        let device = options.device.open()?.autodiff();
+        let tokenizer = match &checkpoint {
+            Some(checkpoint) => checkpoint.tokenizer()?,
+            None => prepare::tokenizer(recipe)?,
+        };
+        let corpus = Corpus::prepare(recipe, &tokenizer)?;
+        let plan = prepare::batch_plan(recipe);
+        corpus.train().check(&plan)?;
+        let origin = Origin {
+            recipe: taal_store::blake3_hex(resolved.text.as_bytes()),
+            data: corpus.fingerprint(),
+        };
+        if let Some(checkpoint) = &checkpoint {
+            run_dir::check_origin(recipe, checkpoint, &origin, options.run_dir, progress)?;
+        }
+        let config = prepare::config(recipe, &tokenizer)?;
+        let estimate = memory::Estimate::of(&config, &recipe.train, recipe.eval.batch_size);
+        let before_bytes = taal_metrics::peak_rss_bytes();
+        memory::check(&estimate, options.device, recipe.train.batch_size)?;
+
+        let model = match &checkpoint {
+            Some(checkpoint) => checkpoint.model(recipe.model.dropout(), &device)?,
+            None => prepare::model(recipe, &tokenizer, &device)?,
+        };
+        let mut optimizer = Optimizer::new(recipe.train.adamw, recipe.train.muon, model.config());
+        let mut state = TrainState::default();
+        if let Some(checkpoint) = &checkpoint {
+            state = checkpoint.state()?;
+            state.resumed_from = Some(checkpoint.step);
+            checkpoint.restore(&mut optimizer, &device)?;
+        }
+        let learner = Learner {
+            model,
+            optimizer,
+            clip_norm: recipe.train.clip_norm,
+        };
+        let mut log = RunLog::open(options.run_dir)?;
+        log.truncate_to(state.logged_steps())?;
+        let events = Events::open(options.run_dir, state.health.events)?;
+        let run = Self {
+            recipe,
+            origin,
+            recipe_text: &resolved.text,
+            options,
+            tokenizer,
+            corpus,
+            plan,
+            flops_shape: learner.model.config().shape(recipe.train.block_size),
+            learner,
+            wall_before_s: state.wall_s,
+            state,
+            log,
+            unwritten: VecDeque::new(),
+            events,
+            checkpoints,
+            saver: Saver::default(),
+            started,
+            peak_flops_per_s: match options.device {
+                DeviceSpec::Flex | DeviceSpec::NdArray => taal_kernels::measured_peak_flops_per_s(),
+                DeviceSpec::Wgpu(_) => 0.0,
+            },
+            samples: Vec::new(),
+        };
+        run.rehearse()?;
+        progress.note(&estimate.words(&recipe.train, before_bytes, taal_metrics::peak_rss_bytes()));
+        Ok(run)
+    }
+
+    /// The largest step and the largest evaluation batch once, without effect, so that too little memory shows now and not in an hour.
+    fn rehearse(&self) -> Result<(), TrainError> {
+        let batch = self.plan.batch(self.corpus.train(), 0)?;
+        self.learner.rehearse(&batch)?;
+        self.corpus
+            .rehearse(&self.learner.model.valid(), self.recipe.eval.batch_size)
+    }
+
+    pub(crate) fn announce(&self, progress: &mut dyn Progress) {
+        let (train_tokens, val_tokens) = self.corpus.token_counts();
+        progress.begin(&RunInfo {
+            params: self.learner.model.config().n_params(),
+            vocab_size: self.tokenizer.vocab_size(),
+            train_tokens,
+            val_tokens,
+            first_step: self.state.step,
+            steps: self.recipe.train.steps,
+            peak_flops_per_s: self.peak_flops_per_s,
+        });
+        if let Some(truncated) = self.corpus.truncated() {
+            progress.note(&truncated);
+        }
+    }
+
+    pub(crate) fn go(&mut self, progress: &mut dyn Progress) -> Result<Outcome, TrainError> {
+        let outcome = self.steps(progress);
+        // Whatever ended the steps, what is under way is written before the directory is unlocked.
+        let saved = self.saver.wait(|message| progress.note(&message));
+        let is_interrupted = outcome?;
+        saved?;
+        if is_interrupted {
+            return Ok(Outcome::Interrupted(self.report()?));
+        }
+        self.write_samples(progress)?;
+        Ok(Outcome::Finished(self.report()?))
+    }
+
+    /// Steps until the last one, or until somebody asks to stop, which it says.
+    fn steps(&mut self, progress: &mut dyn Progress) -> Result<bool, TrainError> {
+        if let Some(record) = self.state.unevaluated.take()
+            && self.after_step(record, true, progress)?
+        {
+            return Ok(true);
+        }
+        while self.state.step < self.recipe.train.steps && !self.is_out_of_patience() {
+            let (record, ailment) = self.one_step()?;
+            if let Some(ailment) = ailment
+                && self.treat(ailment, progress)? == Treatment::Rewind
+            {
+                continue;
+            }
+            let step = self.state.step;
+            let is_due = step == self.recipe.train.steps || step.is_multiple_of(self.recipe.eval.every);
+            if self.after_step(record, is_due, progress)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Evaluation, log and checkpoint after a step, as far as they are due; says whether to stop.
+    fn after_step(
+        &mut self,
+        mut record: StepRecord,
+        is_evaluated: bool,
+        progress: &mut dyn Progress,
+    ) -> Result<bool, TrainError> {
+        let step = self.state.step;
+        let mut is_best = false;
+        if is_evaluated {
+            match self.evaluate(&mut record, progress)? {
+                Some(found) => is_best = found,
+                None => {
+                    // The record goes to the log when the evaluation is made up for.
+                    self.state.unevaluated = Some(record);
+                    self.save_at_last(progress)?;
+                    return Ok(true);
+                }
+            }
+        }
+        self.write_record(record, progress)?;
+
+        let is_done = step == self.recipe.train.steps || self.is_out_of_patience();
+        let is_stopping = !is_done && progress.should_stop();
+        // Among bad steps the weights are those of a step before, and going back to them would be going nowhere.
+        let is_healthy = self.state.health.in_a_row == 0;
+        let is_saved = is_healthy && (is_best || step.is_multiple_of(self.recipe.checkpoint.every));
+        if is_done || is_stopping {
+            self.save_at_last(progress)?;
+        } else if is_saved && !self.save(progress)? {
+            return Ok(false);
+        }
+        let mfu = flops::utilisation(record.tokens_per_s, &self.flops_shape, self.peak_flops_per_s.max(1.0));
+        let is_saved = is_saved || is_done || is_stopping;
+        progress.step(&record, &StepInfo { mfu, is_saved, is_best });
+        if self.is_out_of_patience() && step < self.recipe.train.steps {
+            progress.note(&format!(
+                "stopped early: {} evaluations without a better loss",
+                self.state.evaluations_without_gain
+            ));
+        }
+        Ok(is_stopping)
+    }
+
+    /// Counts a bad step, writes down what is done about it, and does it.
+    fn treat(&mut self, ailment: Ailment, progress: &mut dyn Progress) -> Result<Treatment, TrainError> {
+        let step = self.state.step;
+        let treatment = self.recipe.health.treat(&mut self.state.health, ailment);
+        let act = match treatment {
+            Treatment::GoOn => Act::Skip,
+            Treatment::Rewind => Act::Rewind,
+            Treatment::GiveUp => Act::GiveUp,
+        };
+        let batch = step.saturating_sub(1) + self.state.health.batch_offset;
+        self.events.write(&Event {
+            step,
+            act,
+            reason: ailment.to_string(),
+            batch,
+        })?;
+        self.state.health.events += 1;
+        match treatment {
+            Treatment::GoOn => {
+                progress.note(&format!("step {step} is left out, its weights untouched: {ailment}"));
+            }
+            Treatment::Rewind => self.rewind(ailment, progress)?,
+            Treatment::GiveUp => return Err(TrainError::diverged(step, ailment)),
+        }
+        Ok(treatment)
+    }
+
+    /// Back to the newest checkpoint, at the second time to the one before, and on from there with the batches after the bad ones.
+    fn rewind(&mut self, ailment: Ailment, progress: &mut dyn Progress) -> Result<(), TrainError> {
+        self.saver.wait(|message| progress.note(&message))?;
+        let bad_step = self.state.step;
+        let older = self.state.health.rewinds > 0;
+        let steps = self.checkpoints.steps()?;
+        let target = match steps.as_slice() {
+            [.., before, _] if older => *before,
+            [.., newest] => *newest,
+            [] => return Err(TrainError::diverged(bad_step, ailment)),
+        };
+        self.checkpoints.forget_after(target)?;
+        let Some(checkpoint) = self.checkpoints.newest(|message| progress.note(&message))? else {
+            return Err(TrainError::diverged(bad_step, ailment));
+        };
+        let device = self.learner.model.device();
+        self.learner.model = checkpoint.model(self.recipe.model.dropout(), &device)?;
+        checkpoint.restore(&mut self.learner.optimizer, &device)?;
+
+        let mut state = checkpoint.state()?;
+        let now = &self.state.health;
+        state.health = HealthState {
+            skipped: now.skipped,
+            rewinds: now.rewinds + 1,
+            batch_offset: now.batch_offset + (bad_step - checkpoint.step),
+            events: now.events,
+            in_a_row: 0,
+            window: state.health.window,
+        };
+        state.resumed_from = self.state.resumed_from;
+        state.train_s = self.state.train_s;
+        self.state = state;
+        self.unwritten.clear();
+        self.log.truncate_to(self.state.logged_steps())?;
+        progress.note(&format!(
+            "step {bad_step}: {ailment}; back to the checkpoint of step {}, and on with the batches after step {bad_step}'s",
+            checkpoint.step
+        ));
+        Ok(())
+    }
+
+    /// Appends a record to the log. What a full disk refuses is kept and tried again with the next one.
+    fn write_record(&mut self, record: StepRecord, progress: &mut dyn Progress) -> Result<(), TrainError> {
+        self.unwritten.push_back(record);
+        match self.write_records() {
+            Err(error) if error.kind() == ErrorKind::Disk => {
+                // Once a failure is all a person wants to read; the saves count them.
+                if self.unwritten.len() == 1 {
+                    progress.note(&format!("{error}; training goes on, and the record is written later"));
+                }
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    fn write_records(&mut self) -> Result<(), TrainError> {
+        while let Some(record) = self.unwritten.front() {
+            self.log.append(record)?;
+            self.unwritten.pop_front();
+        }
+        Ok(())
+    }
+
+    fn is_out_of_patience(&self) -> bool {
+        self.recipe
+            .train
+            .patience
+            .is_some_and(|patience| self.state.evaluations_without_gain >= patience)
+    }
+
+    /// Draws the batches of the next step, makes the step where it is a good one, and keeps the figures.
+    fn one_step(&mut self) -> Result<(StepRecord, Option<Ailment>), TrainError> {
+        let train = &self.recipe.train;
+        let began = Instant::now();
+        let index = self.state.step;
+        let mut position = index + self.state.health.batch_offset;
+        if Mutant::RestartData.is_on() {
+            position -= self.state.resumed_from.unwrap_or(0).min(index);
+        }
+        let micro_steps = position * train.accumulation as u64..(position + 1) * train.accumulation as u64;
+        let source = self.corpus.train();
+        let batches = micro_steps
+            .clone()
+            .map(|micro| self.plan.batch(source, micro))
+            .collect::<Result<Vec<_>, _>>()?;
+        let dropout_keys: Vec<u64> = micro_steps
+            .map(|micro| random::key(self.recipe.seed, micro, "dropout"))
+            .collect();
+        let lr = train.schedule.at(index);
+
+        let (health, state) = (&self.recipe.health, &self.state.health);
+        let outcome = self
+            .learner
+            .step_if(&batches, &dropout_keys, lr / train.schedule.lr, &|outcome| {
+                health.diagnose(state, outcome).is_none()
+            })?;
+        let ailment = health.diagnose(state, &outcome);
+        let tokens = (train.batch_size * train.block_size * train.accumulation) as u64;
+        let seconds = began.elapsed().as_secs_f64();
+        self.state.step += 1;
+        self.state.tokens += tokens;
+        self.state.train_s += seconds;
+        self.state.wall_s = self.wall_before_s + self.started.elapsed().as_secs_f64();
+        if ailment.is_none() {
+            self.state.train_loss = outcome.loss;
+            health.accept(&mut self.state.health, outcome.loss);
+        }
+        let record = StepRecord {
+            step: self.state.step,
+            loss: outcome.loss,
+            lr,
+            grad_norm: outcome.grad_norm,
+            tokens_per_s: tokens as f64 / seconds.max(1e-9),
+            wall_s: Some(self.state.wall_s),
+            is_skipped: ailment.is_some(),
+            ..StepRecord::default()
+        };
+        Ok((record, ailment))
+    }
+
+    /// The whole validation split; says whether it was the best so far, or `None` where a request to stop broke it off.
+    fn evaluate(&mut self, record: &mut StepRecord, progress: &mut dyn Progress) -> Result<Option<bool>, TrainError> {
+        let model = self.learner.model.valid();
+        let mut should_stop = || progress.should_stop();
+        let found = self
+            .corpus
+            .validate(&model, self.recipe.eval.batch_size, &mut should_stop)?;
+        let found = match found {
+            Validated::Whole(found) => found,
+            Validated::NothingHeldBack => return Ok(Some(false)),
+            Validated::BrokenOff => return Ok(None),
+        };
+        let loss = found.score.loss();
+        let bits_per_byte = taal_metrics::bits_per_byte(found.score.nats, found.bytes);
+        record.val_loss = Some(loss);
+        record.val_bits_per_byte = Some(bits_per_byte);
+        self.state.val_loss = Some(loss);
+        self.state.val_bits_per_byte = Some(bits_per_byte);
+        self.state.val_tokens = Some(found.score.tokens);
+        self.state.wall_s = self.wall_before_s + self.started.elapsed().as_secs_f64();
+        let is_best = self.state.best_val_loss.is_none_or(|best| loss < best);
+        if is_best {
+            self.state.best_val_loss = Some(loss);
+            self.state.best_step = Some(self.state.step);
+            self.state.evaluations_without_gain = 0;
+        } else {
+            self.state.evaluations_without_gain += 1;
+        }
+        Ok(Some(is_best))
+    }
+
+    /// Starts a checkpoint, which is written while training goes on. Says `false` where the state was not finite and the run went back
+    /// instead.
+    fn save(&mut self, progress: &mut dyn Progress) -> Result<bool, TrainError> {
+        if let Err(error) = self.write_records() {
+            if error.kind() != ErrorKind::Disk {
+                return Err(error);
+            }
+            let what = format!("step {} is not saved", self.state.step);
+            self.saver
+                .forgive(&what, error, &mut |message| progress.note(&message))?;
+            return Ok(true);
+        }
+        let snapshot = Snapshot::take(&self.learner, &self.state, &self.tokenizer, &self.origin)?;
+        let Some(snapshot) = snapshot else {
+            self.treat(Ailment::State, progress)?;
+            return Ok(false);
+        };
+        let save = Save {
+            checkpoints: self.checkpoints.clone(),
+            snapshot,
+            logs: vec![self.log.path().to_path_buf(), self.events.path().to_path_buf()],
+            link: self.options.run_dir.join("model"),
+            best_step: self.state.best_step,
+            keep: self.recipe.checkpoint.keep,
+        };
+        let is_beside = self.recipe.checkpoint.background;
+        self.saver.start(save, is_beside, |message| progress.note(&message))?;
+        Ok(true)
+    }
+
+    /// The last checkpoint before this process ends: waited for, and nothing is forgiven.
+    fn save_at_last(&mut self, progress: &mut dyn Progress) -> Result<(), TrainError> {
+        self.write_records()?;
+        if !self.save(progress)? {
+            // The state was not finite and the run went back, to a step that is saved.
+            return Err(TrainError::diverged(self.state.step, Ailment::State));
+        }
+        self.saver.wait(|message| progress.note(&message))?;
+        if self.saver.is_failing() {
+            return Err(TrainError::unsaved(self.options.run_dir, self.state.step));
+        }
+        Ok(())
+    }
+
+    /// What the trained model writes, for the report and for whoever watches.
+    fn write_samples(&mut self, progress: &mut dyn Progress) -> Result<(), TrainError> {
+        let sample = &self.recipe.sample;
+        if sample.max_tokens == 0 || sample.prompts.is_empty() {
+            return Ok(());
+        }
+        let tokenizer = Tokenizer::from_json(&self.tokenizer.to_json())?;
+        let lm = LanguageModel::new(self.learner.model.valid(), Some(tokenizer));
+        for (index, prompt) in sample.prompts.iter().enumerate() {
+            let options = GenerateOptions {
+                max_tokens: sample.max_tokens,
+                sampling: Sampling {
+                    temperature: sample.temperature,
+                    top_k: sample.top_k,
+                    seed: random::key(self.recipe.seed, index as u64, "sample"),
+                    ..Sampling::default()
+                },
+                ..GenerateOptions::default()
+            };
+            let written = generate(&lm, &Prompt::Text(prompt.clone()), &options, &mut |_| ())?;
+            let text = written.text.unwrap_or_default();
+            progress.sample(prompt, &text);
+            self.samples.push(Sample {
+                prompt: prompt.clone(),
+                text,
+            });
+        }
+        Ok(())
+    }
+
+    /// Writes report.json, report.html and log.csv over the whole run so far.
+    fn report(&mut self) -> Result<Report, TrainError> {
+        self.log.sync()?;
+        let state = &self.state;
+        let tokens_per_s = state.tokens as f64 / state.train_s.max(1e-9);
+        let report = Report {
+            recipe: self.recipe.name.clone(),
+            device: self.options.device.to_string(),
+            params: self.learner.model.config().n_params(),
+            steps: state.step,
+            planned_steps: self.recipe.train.steps,
+            tokens: state.tokens,
+            wall_s: self.wall_before_s + self.started.elapsed().as_secs_f64(),
+            train_loss: state.train_loss,
+            val_loss: state.val_loss,
+            best_val_loss: state.best_val_loss,
+            best_step: state.best_step,
+            val_bits_per_byte: state.val_bits_per_byte,
+            val_tokens: state.val_tokens,
+            tokens_per_s,
+            mfu: if self.peak_flops_per_s > 0.0 {
+                flops::utilisation(tokens_per_s, &self.flops_shape, self.peak_flops_per_s)
+            } else {
+                0.0
+            },
+            peak_rss_bytes: taal_metrics::peak_rss_bytes().unwrap_or(0),
+            resumed_from: state.resumed_from,
+            skipped_steps: state.health.skipped,
+            rewinds: u64::from(state.health.rewinds),
+            tokenizer: prepare::tokenizer_words(self.recipe),
+            vocab_size: self.tokenizer.vocab_size() as u64,
+            samples: self.samples.clone(),
+        };
+        let records = taal_metrics::read_log(&self.options.run_dir.join(taal_metrics::LOG_NAME))?;
+        report.write_json(&self.options.run_dir.join("report.json"))?;
+        let html = taal_metrics::html(&report, &records, self.recipe_text);
+        taal_store::write_atomic(&self.options.run_dir.join("report.html"), html.as_bytes())?;
+        taal_metrics::write_csv(&records, &self.options.run_dir.join("log.csv"))?;
+        Ok(report)
+    }
+}

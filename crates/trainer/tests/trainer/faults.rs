@@ -1,0 +1,807 @@
+//! Faults on purpose: a machine that dies at every file operation, full and broken disks, flipped bits, numbers that are not finite.
+//!
+//! `cargo xtask crash` runs these with more cases and prints their figures; `docs/faults.md` says which promise each one holds.
+//! Everything happens on a file system in memory, so a case costs milliseconds and can be played again from its numbers.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use taal_kernels::DeviceSpec;
+use taal_metrics::{Report, StepRecord};
+use taal_store::{ErrorKind, Fate, Fault, FaultVfs, Manifest, with_vfs};
+use taal_trainer::{
+    Checkpoints, Event, Outcome, Poison, Progress, RecipeText, RunOptions, Silent, TrainError, poison_steps, resolve,
+    train,
+};
+
+/// Four steps, each of them saved and every second one evaluated; the newest checkpoint stays, and the best.
+const RECIPE: &str = r#"
+seed = 3
+[data]
+files = ["/text.txt"]
+[tokenizer]
+kind = "char"
+[model]
+preset = "qwen3"
+n_layers = 1
+n_heads = 2
+n_kv_heads = 1
+d_model = 16
+dropout = 0.1
+[train]
+steps = 4
+batch_size = 2
+block_size = 8
+accumulation = 2
+optimizer = "muon"
+lr = 1e-2
+warmup_steps = 1
+clip_norm = 1.0
+[eval]
+every = 2
+[checkpoint]
+every = 1
+keep = 1
+background = false
+[sample]
+max_tokens = 0
+"#;
+
+const RUN: &str = "/run";
+
+/// A setting of `cargo xtask crash`: how many cases, from which seed.
+fn setting(name: &str, default: u64) -> u64 {
+    match std::env::var(name) {
+        Ok(value) => value
+            .parse()
+            .unwrap_or_else(|_| panic!("{name}={value}: expected a number")),
+        Err(_) => default,
+    }
+}
+
+/// The seed of everything random here.
+fn seed() -> u64 {
+    setting("TAAL_CRASH_SEED", 1)
+}
+
+/// Hands figures to `cargo xtask crash`, which prints them.
+fn figure(row: &str, cases: u64, what: &str) {
+    if let Some(path) = std::env::var_os("TAAL_CRASH_FIGURES") {
+        use std::io::Write;
+        let line = serde_json::json!({ "row": row, "cases": cases, "result": what });
+        let mut file = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
+            .unwrap();
+        writeln!(file, "{line}").unwrap();
+    }
+}
+
+/// splitmix64.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % sides
+    }
+}
+
+fn text() -> String {
+    "de kat zat op de mat en de hond zat op de kat; ".repeat(5)
+}
+
+/// A machine: its disk, with a text on it.
+#[derive(Clone)]
+struct Machine {
+    disk: FaultVfs,
+}
+
+impl Machine {
+    fn new() -> Self {
+        let machine = Self { disk: FaultVfs::new() };
+        machine.on(|| taal_store::write_atomic(Path::new("/text.txt"), text().as_bytes()).unwrap());
+        machine
+    }
+
+    /// The machine after a power cut.
+    fn restarted(&self, fate: Fate, seed: u64) -> Self {
+        Self {
+            disk: self.disk.after_crash(fate, seed),
+        }
+    }
+
+    fn on<T>(&self, work: impl FnOnce() -> T) -> T {
+        with_vfs(Some(Arc::new(self.disk.clone())), work)
+    }
+
+    fn run(&self, sets: &[&str], is_resume: bool, progress: &mut dyn Progress) -> Result<Outcome, TrainError> {
+        let source = RecipeText {
+            name: "tiny".to_string(),
+            origin: "tiny.toml".to_string(),
+            text: RECIPE.to_string(),
+        };
+        let sets: Vec<String> = sets.iter().map(|set| (*set).to_string()).collect();
+        let resolved = resolve(&source, &sets)?;
+        let options = RunOptions {
+            run_dir: Path::new(RUN),
+            device: DeviceSpec::Flex,
+            is_resume,
+        };
+        self.on(|| train(&resolved, &source.text, &options, progress))
+    }
+
+    /// Runs or resumes to the end.
+    fn finish(&self, sets: &[&str]) -> Report {
+        match self.run(sets, true, &mut Silent) {
+            Ok(Outcome::Finished(report)) => report,
+            other => panic!("the run did not finish: {other:?}"),
+        }
+    }
+
+    fn read(&self, path: impl AsRef<Path>) -> Vec<u8> {
+        self.on(|| taal_store::read(path.as_ref(), 1 << 30).unwrap())
+    }
+
+    fn weights(&self, step: u64) -> Vec<u8> {
+        self.read(
+            Checkpoints::of(Path::new(RUN))
+                .path(step)
+                .join("model/model.safetensors"),
+        )
+    }
+
+    /// The log without what depends on the clock.
+    fn log(&self) -> Vec<(u64, u64, u64, u64, Option<u64>)> {
+        let records: Vec<StepRecord> = self.on(|| taal_metrics::read_log(&Path::new(RUN).join("log.jsonl")).unwrap());
+        let bits = |r: &StepRecord| {
+            let val_loss = r.val_loss.map(f64::to_bits);
+            (
+                r.step,
+                r.loss.to_bits(),
+                r.lr.to_bits(),
+                r.grad_norm.to_bits(),
+                val_loss,
+            )
+        };
+        records.iter().map(bits).collect()
+    }
+
+    /// Every checkpoint that can be seen, and whether each of its bytes is right.
+    fn checkpoints(&self) -> Vec<(u64, Result<Manifest, taal_store::Error>)> {
+        let checkpoints = Checkpoints::of(Path::new(RUN));
+        self.on(|| {
+            let steps = checkpoints.steps().unwrap();
+            steps
+                .into_iter()
+                .map(|step| (step, Manifest::verify(&checkpoints.path(step))))
+                .collect()
+        })
+    }
+
+    /// The newest step whose save was begun: the one before it was reported as done.
+    fn begun(&self) -> u64 {
+        let step = |words: &String| {
+            let place = words.strip_prefix("create directory /run/checkpoints/")?;
+            let place = place.strip_prefix(".tmp-").unwrap_or(place);
+            place.strip_prefix("step-")?.get(..8)?.parse().ok()
+        };
+        self.disk.trace().iter().filter_map(step).max().unwrap_or(0)
+    }
+
+    /// What must hold on any disk, whatever happened: all that is visible is whole, and `model` leads to a whole model.
+    fn check_visible(&self, begun: u64, case: &str) {
+        for (step, verdict) in self.checkpoints() {
+            assert!(
+                verdict.is_ok(),
+                "{case}: step {step} is visible and not whole: {verdict:?}"
+            );
+        }
+        if begun > 1 {
+            let model = Path::new(RUN).join("model");
+            let names = self.on(|| taal_store::list_dir(&model));
+            assert!(
+                names.as_ref().is_ok_and(|names| names.len() == 3),
+                "{case}: `model` leads to {names:?}"
+            );
+        }
+    }
+}
+
+/// The run that nothing happened to.
+struct Unbroken {
+    operations: u64,
+    weights: Vec<u8>,
+    log: Vec<(u64, u64, u64, u64, Option<u64>)>,
+    trace: Vec<String>,
+}
+
+fn unbroken(sets: &[&str], last: u64) -> Unbroken {
+    let machine = Machine::new();
+    machine.finish(sets);
+    Unbroken {
+        operations: machine.disk.operations(),
+        weights: machine.weights(last),
+        log: machine.log(),
+        trace: machine.disk.trace(),
+    }
+}
+
+/// Rows 1, 2 and 14 of the fault table.
+#[test]
+fn after_a_crash_at_any_file_operation_the_run_resumes_at_the_newest_checkpoint_or_the_one_before() {
+    let unbroken = unbroken(&[], 4);
+    let first = Machine::new().disk.operations();
+    let mut cases = 0;
+    for operation in first..=unbroken.operations {
+        let broken = Machine::new();
+        broken.disk.fail_at(operation, Fault::Crash);
+        let outcome = broken.run(&[], false, &mut Silent);
+        assert_eq!(
+            outcome.is_err(),
+            operation < unbroken.operations,
+            "operation {operation}"
+        );
+        let begun = broken.begun();
+        let is_done = outcome.is_ok();
+        for fate in Fate::ALL {
+            let what = broken.disk.trace().last().cloned().unwrap_or_default();
+            let case = format!(
+                "crash at operation {operation} ({what}), unsynced data {fate:?}, seed {}",
+                seed()
+            );
+            let machine = broken.restarted(fate, seed() ^ (operation << 8));
+            machine.check_visible(begun, &case);
+            let report = machine.finish(&[]);
+            let resumed = report.resumed_from.unwrap_or(0);
+            let least = if is_done { 4 } else { begun.saturating_sub(1) };
+            assert!(resumed >= least, "{case}: resumed at {resumed}, but {least} was saved");
+            assert_eq!(machine.weights(4), unbroken.weights, "{case}: other weights");
+            assert_eq!(machine.log(), unbroken.log, "{case}: another log");
+            let names = machine.on(|| taal_store::list_dir(&Path::new(RUN).join("checkpoints")).unwrap());
+            assert!(names.iter().all(|name| name.starts_with("step-")), "{case}: {names:?}");
+            cases += 1;
+        }
+    }
+    figure(
+        "simulated crash after every file operation, unsynced data kept, dropped or torn",
+        cases,
+        "all resumed at the newest checkpoint or the one before, ended bit-equal",
+    );
+}
+
+/// Row 1 with the saves beside training: which operation comes when is then the machine's choice.
+#[test]
+fn a_crash_while_a_save_runs_beside_training_loses_no_more() {
+    let sets = ["checkpoint.background=true"];
+    let unbroken = unbroken(&sets, 4);
+    let first = Machine::new().disk.operations();
+    let mut dice = Dice(seed());
+    let cases = setting("TAAL_CRASH_CASES", 30);
+    for _ in 0..cases {
+        let operation = first + dice.roll(unbroken.operations - first);
+        let broken = Machine::new();
+        broken.disk.fail_at(operation, Fault::Crash);
+        // The very last operations may not come when a save and a log change places.
+        let _ = broken.run(&sets, false, &mut Silent);
+        let fate = Fate::ALL[dice.roll(3) as usize];
+        let case = format!(
+            "crash at operation {operation}, unsynced data {fate:?}, seed {}",
+            seed()
+        );
+        let machine = broken.restarted(fate, operation);
+        machine.check_visible(broken.begun(), &case);
+        let report = machine.finish(&sets);
+        let least = broken.begun().saturating_sub(1);
+        assert!(report.resumed_from.unwrap_or(0) >= least, "{case}");
+        assert_eq!(machine.weights(4), unbroken.weights, "{case}: other weights");
+        assert_eq!(machine.log(), unbroken.log, "{case}: another log");
+    }
+    figure(
+        "the same with saves beside training, at random operations",
+        cases,
+        "the same",
+    );
+}
+
+/// Row 3.
+#[test]
+fn a_full_or_broken_disk_at_any_write_leaves_the_last_good_checkpoint() {
+    let unbroken = unbroken(&[], 4);
+    let first = Machine::new().disk.operations();
+    let begin_of_save = |step: u64| {
+        let name = format!(".tmp-step-{step:08}");
+        let is_first = |words: &String| words.starts_with("create directory") && words.contains(&name);
+        unbroken.trace.iter().position(is_first).unwrap() as u64
+    };
+    let survivable = begin_of_save(2)..begin_of_save(3);
+    let mut cases = 0;
+    for operation in first..unbroken.operations {
+        for fault in [Fault::Full, Fault::FullForGood, Fault::Broken, Fault::ShortWrite] {
+            let machine = Machine::new();
+            machine.disk.fail_at(operation, fault);
+            let outcome = machine.run(&[], false, &mut Silent);
+            let case = format!(
+                "{fault:?} at operation {operation} ({})",
+                unbroken.trace[operation as usize]
+            );
+            if let Err(error) = &outcome {
+                assert_eq!(error.kind(), ErrorKind::Disk, "{case}: {error}");
+            }
+            let is_once = fault != Fault::FullForGood;
+            if is_once && survivable.contains(&operation) {
+                assert!(outcome.is_ok(), "{case}: one failed save ended the run: {outcome:?}");
+            }
+            machine.disk.heal();
+            let begun = machine.begun();
+            // What is visible is whole: also right now, with whatever the failure left behind.
+            for (step, verdict) in machine.checkpoints() {
+                assert!(
+                    verdict.is_ok(),
+                    "{case}: step {step} is visible and not whole: {verdict:?}"
+                );
+            }
+            if machine.on(|| taal_store::exists(&Path::new(RUN).join("checkpoints/step-00000001"))) && begun == 2 {
+                assert_eq!(machine.checkpoints()[0].0, 1, "{case}: the last good one is gone");
+            }
+            machine.finish(&[]);
+            assert_eq!(machine.weights(4), unbroken.weights, "{case}: other weights");
+            assert_eq!(machine.log(), unbroken.log, "{case}: another log");
+            let names = machine.on(|| taal_store::list_dir(&Path::new(RUN).join("checkpoints")).unwrap());
+            assert!(names.iter().all(|name| name.starts_with("step-")), "{case}: {names:?}");
+            cases += 1;
+        }
+    }
+    figure(
+        "disk full, broken or full half-way through a write, at every file operation",
+        cases,
+        "the last good checkpoint stayed, nothing half-written was visible, the resumed run ended bit-equal",
+    );
+}
+
+/// Row 3: three in a row, and what was trained meanwhile is not pretended to be saved.
+#[test]
+fn three_failed_saves_in_a_row_end_the_run_and_free_space_is_asked_for_first() {
+    let machine = Machine::new();
+    let mut stop = StopAfter { step: 1, shown: 0 };
+    machine.run(&["train.steps=9"], false, &mut stop).unwrap();
+    machine.disk.set_available_bytes(1000);
+    let mut notes = Notes::default();
+    let error = machine.run(&["train.steps=9"], true, &mut notes).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Disk);
+    let message = error.to_string();
+    assert!(
+        message.contains("1000 bytes free") && message.contains("checkpoints"),
+        "{message}"
+    );
+    assert_eq!(
+        notes.0.iter().filter(|note| note.contains("is not saved")).count(),
+        2,
+        "{:?}",
+        notes.0
+    );
+    assert_eq!(
+        machine.checkpoints().iter().map(|(step, _)| *step).collect::<Vec<_>>(),
+        [1]
+    );
+    machine.disk.set_available_bytes(u64::MAX);
+    assert_eq!(machine.finish(&["train.steps=9"]).resumed_from, Some(1));
+}
+
+/// Every file below a directory.
+fn files_below(dir: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for name in taal_store::list_dir(dir).unwrap() {
+        let path = dir.join(name);
+        if taal_store::is_dir(&path) {
+            files.extend(files_below(&path));
+        } else {
+            files.push(path);
+        }
+    }
+    files
+}
+
+/// Damages files one bit, or one cut, at a time and counts those that `is_noticed` lets pass. The files are put back each time.
+fn undetected(machine: &Machine, files: &[PathBuf], flips: u64, is_noticed: &dyn Fn() -> bool) -> (u64, u64) {
+    let mut dice = Dice(seed());
+    let sizes: Vec<u64> = files.iter().map(|file| machine.read(file).len() as u64).collect();
+    let (mut cases, mut missed) = (0, 0);
+    let mut damage = |file: &Path, change: &mut dyn FnMut(&mut Vec<u8>)| {
+        let whole = machine.read(file);
+        machine.disk.damage(file, |bytes| change(bytes)).unwrap();
+        cases += 1;
+        missed += u64::from(!is_noticed());
+        machine.disk.damage(file, |bytes| *bytes = whole).unwrap();
+    };
+    for _ in 0..flips {
+        // A byte of any file alike, so that the large ones get their share.
+        let mut place = dice.roll(sizes.iter().sum());
+        let file = sizes.iter().position(|size| match place < *size {
+            true => true,
+            false => {
+                place -= size;
+                false
+            }
+        });
+        let bit = dice.roll(8);
+        damage(&files[file.unwrap()], &mut |bytes| bytes[place as usize] ^= 1 << bit);
+    }
+    for (file, size) in files.iter().zip(&sizes) {
+        for length in (0..*size).step_by(4096) {
+            damage(file, &mut |bytes| bytes.truncate(length as usize));
+        }
+    }
+    (cases, missed)
+}
+
+/// Row 4.
+#[test]
+fn no_flipped_bit_and_no_cut_in_a_checkpoint_goes_unnoticed() {
+    let machine = Machine::new();
+    machine.finish(&[]);
+    let dir = Checkpoints::of(Path::new(RUN)).path(4);
+    let files = machine.on(|| files_below(&dir));
+    assert_eq!(files.len(), 6, "{files:?}");
+    let is_noticed = || machine.on(|| Manifest::verify(&dir)).is_err();
+    assert!(!is_noticed(), "a whole checkpoint is refused");
+    let flips = setting("TAAL_CRASH_FLIPS", 1000);
+    let (cases, missed) = undetected(&machine, &files, flips, &is_noticed);
+    assert_eq!(missed, 0, "of {cases} damages");
+    figure("bit flips and truncations of a checkpoint", cases, "0 undetected");
+}
+
+/// Row 5.
+#[test]
+fn no_flipped_bit_and_no_cut_in_token_shards_goes_unnoticed() {
+    let machine = Machine::new();
+    let shards = Path::new("/shards");
+    machine.on(|| {
+        let tokenizer = taal_tokenizer::TrainerConfig::new(taal_tokenizer::Kind::Char, 100)
+            .train([text().as_str()])
+            .unwrap();
+        let inputs = [PathBuf::from("/text.txt")];
+        taal_data::build_shards(&tokenizer, &inputs, shards, &taal_data::BuildOptions::default()).unwrap();
+    });
+    let files = machine.on(|| files_below(shards));
+    let is_noticed = || {
+        machine
+            .on(|| taal_data::Dataset::open(shards).and_then(|_| taal_data::Dataset::open_tokenizer(shards).map(drop)))
+            .is_err()
+    };
+    assert!(!is_noticed(), "whole shards are refused");
+    let flips = setting("TAAL_CRASH_FLIPS", 1000);
+    let (cases, missed) = undetected(&machine, &files, flips, &is_noticed);
+    assert_eq!(missed, 0, "of {cases} damages of {files:?}");
+    figure(
+        "bit flips and truncations of a folder of token shards",
+        cases,
+        "0 undetected",
+    );
+}
+
+/// Row 4: a bad checkpoint is kept for a person to look into, the run goes on from the one before.
+#[test]
+fn a_damaged_checkpoint_is_set_aside_and_the_one_before_is_taken() {
+    let sets = ["checkpoint.keep=9"];
+    let unbroken = unbroken(&sets, 4);
+    let machine = Machine::new();
+    machine.run(&sets, false, &mut StopAfter { step: 3, shown: 0 }).unwrap();
+    let victim = Path::new(RUN).join("checkpoints/step-00000003/optimizer.safetensors");
+    machine.disk.damage(&victim, |bytes| bytes[300] ^= 4).unwrap();
+    let mut notes = Notes::default();
+    let Outcome::Finished(report) = machine.run(&sets, true, &mut notes).unwrap() else {
+        panic!("nobody asked to stop")
+    };
+    assert_eq!(report.resumed_from, Some(2));
+    assert!(
+        notes.0.iter().any(|note| note.contains("optimizer.safetensors")),
+        "{:?}",
+        notes.0
+    );
+    let aside = Path::new(RUN).join("checkpoints/step-00000003.damaged");
+    assert!(machine.on(|| taal_store::is_dir(&aside)));
+    assert_eq!(machine.weights(4), unbroken.weights);
+}
+
+/// Row 13: the words of the recipe are the same, the file behind them is not.
+#[test]
+fn a_text_that_changed_is_found_out_before_the_run_goes_on() {
+    let machine = Machine::new();
+    let unbroken = unbroken(&[], 4);
+    machine.run(&[], false, &mut StopAfter { step: 2, shown: 0 }).unwrap();
+    let path = Path::new("/text.txt");
+    machine.disk.damage(path, |bytes| bytes[0] = b'e').unwrap();
+    let error = machine.run(&[], true, &mut Silent).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("text changed since the checkpoint of step 2"),
+        "{error}"
+    );
+    assert_eq!(error.kind(), ErrorKind::Usage);
+    machine.disk.damage(path, |bytes| bytes[0] = b'd').unwrap();
+    machine.finish(&[]);
+    assert_eq!(machine.weights(4), unbroken.weights);
+}
+
+/// Keeps every note.
+#[derive(Default)]
+struct Notes(Vec<String>);
+
+impl Progress for Notes {
+    fn note(&mut self, message: &str) {
+        self.0.push(message.to_string());
+    }
+}
+
+/// Asks to stop after a step, also while it is evaluated.
+struct StopAfter {
+    step: u64,
+    shown: u64,
+}
+
+impl Progress for StopAfter {
+    fn step(&mut self, record: &StepRecord, _info: &taal_trainer::StepInfo) {
+        self.shown = record.step;
+    }
+
+    fn should_stop(&mut self) -> bool {
+        self.shown + 1 == self.step
+    }
+}
+
+/// Rows 9 and 12. The text has 14 windows an epoch and a step takes 4, so epochs end inside steps and between them.
+#[test]
+fn a_run_of_64_steps_that_stops_at_any_of_them_ends_with_equal_bits() {
+    let sets = [
+        "train.steps=64",
+        "eval.every=9",
+        "checkpoint.every=7",
+        "checkpoint.background=true",
+    ];
+    let unbroken = unbroken(&sets, 64);
+    for step in 1..64 {
+        let machine = Machine::new();
+        let stopped = machine.run(&sets, false, &mut StopAfter { step, shown: 0 }).unwrap();
+        let Outcome::Interrupted(report) = stopped else {
+            panic!("step {step} did not stop")
+        };
+        assert_eq!(report.steps, step);
+        let report = machine.finish(&sets);
+        assert_eq!(report.resumed_from, Some(step));
+        assert_eq!(
+            machine.weights(64),
+            unbroken.weights,
+            "stopped at {step}: other weights"
+        );
+        assert_eq!(machine.log(), unbroken.log, "stopped at {step}: another log");
+    }
+    figure(
+        "a run of 64 steps stopped at each of its 63 points (accumulation, epoch edges, broken-off evaluations)",
+        63,
+        "all ended with the same weights and log",
+    );
+}
+
+/// Row 14.
+#[test]
+fn what_is_saved_beside_training_is_what_was_trained_at_that_step() {
+    let steps = setting("TAAL_CRASH_SAVES", 60);
+    let sets = [
+        format!("train.steps={steps}"),
+        "eval.every=1000000".to_string(),
+        "checkpoint.keep=10000".to_string(),
+    ];
+    let run = |background: &str| {
+        let machine = Machine::new();
+        let mut sets: Vec<&str> = sets.iter().map(String::as_str).collect();
+        sets.push(background);
+        machine.finish(&sets);
+        machine
+    };
+    let [alone, beside] = ["checkpoint.background=false", "checkpoint.background=true"].map(run);
+    for step in 1..=steps {
+        for file in ["model/model.safetensors", "optimizer.safetensors"] {
+            let path = Checkpoints::of(Path::new(RUN)).path(step).join(file);
+            assert!(alone.read(&path) == beside.read(&path), "step {step}: {file} differs");
+        }
+    }
+    figure(
+        "saves beside training, one a step",
+        steps,
+        "every file equal to the one saved between steps",
+    );
+}
+
+/// Asks what to spoil at each step of a run: `bad` gives the poison by the number of the attempt, counted from 1.
+fn poison_at(mut bad: impl FnMut(u64) -> Option<Poison> + 'static) {
+    let mut attempt = 0;
+    poison_steps(move || {
+        attempt += 1;
+        bad(attempt)
+    });
+}
+
+const BAD: [f32; 3] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
+
+/// Row 6. A learner of its own, so that every bit before and after a step is at hand.
+#[test]
+fn a_step_that_is_not_finite_changes_no_bit_of_weights_and_moments() {
+    use taal_data::{Batch, BatchPlan, TokenSource};
+    use taal_trainer::{AdamW, Learner, Muon, Optimizer};
+
+    let device = DeviceSpec::Flex.open().unwrap().autodiff();
+    let config = taal_model::TransformerConfig {
+        vocab_size: 17,
+        ..taal_model::TransformerConfig::qwen3(17, 8, 1, 2, 16)
+    };
+    let model = config
+        .init_with(
+            1,
+            taal_model::Initialisation {
+                std: 0.02,
+                residual_std: None,
+            },
+            &device,
+        )
+        .unwrap();
+    let optimizer = Optimizer::new(AdamW::default(), Some(Muon::default()), &config);
+    let mut learner = Learner {
+        model,
+        optimizer,
+        clip_norm: Some(1.0),
+    };
+    let ids: Vec<u32> = (0..400).map(|i| (i * i + 3 * i) % 17).collect();
+    let source = TokenSource::from_ids("numbers", ids, 400);
+    let plan = BatchPlan::new(5, 2, 8);
+    let bits = |learner: &Learner| {
+        let mut bits = Vec::new();
+        taal_model::parameters::read(&learner.model, |_, _, values| {
+            bits.extend(values.iter().map(|x| x.to_bits()))
+        });
+        for (_, values) in learner.optimizer.read_state() {
+            bits.extend(values.iter().map(|x| x.to_bits()));
+        }
+        bits.push(learner.optimizer.step_count() as u32);
+        bits
+    };
+    let mut dice = Dice(seed());
+    let cases = setting("TAAL_CRASH_POISONS", 100);
+    for case in 0..cases {
+        let step = |learner: &mut Learner, index: u64| {
+            let batch: Batch = plan.batch(&source, index).unwrap();
+            learner.step(&[batch], &[], 1.0).unwrap()
+        };
+        poison_at(|_| None);
+        for good in 0..dice.roll(3) {
+            let before = bits(&learner);
+            assert!(step(&mut learner, 10 * case + good).is_finite());
+            assert!(bits(&learner) != before, "a good step changed nothing");
+        }
+        let value = BAD[dice.roll(3) as usize];
+        let poison = match dice.roll(2) {
+            0 => Poison::Loss(value),
+            _ => Poison::Gradient(value),
+        };
+        poison_at(move |_| Some(poison));
+        let before = bits(&learner);
+        assert!(!step(&mut learner, 10 * case + 9).is_finite(), "{poison:?}");
+        assert!(bits(&learner) == before, "{poison:?} changed weights or moments");
+    }
+    figure(
+        "NaN or infinity in loss or gradient at random steps",
+        cases,
+        "weights and moments bit-equal before and after",
+    );
+}
+
+/// Rows 6 and 7.
+#[test]
+fn three_bad_steps_in_a_row_send_the_run_back_and_on_with_later_batches() {
+    let sets = [
+        "train.steps=12",
+        "eval.every=4",
+        "checkpoint.every=4",
+        "checkpoint.keep=9",
+    ];
+    let machine = Machine::new();
+    poison_at(|attempt| (attempt == 3 || (7..10).contains(&attempt)).then_some(Poison::Loss(f32::NAN)));
+    let mut notes = Notes::default();
+    let Outcome::Finished(report) = machine.run(&sets, false, &mut notes).unwrap() else {
+        panic!("nobody asked to stop")
+    };
+    assert_eq!((report.steps, report.skipped_steps, report.rewinds), (12, 4, 1));
+    assert!(report.train_loss.is_finite() && report.val_loss.unwrap().is_finite());
+    assert!(
+        notes
+            .0
+            .iter()
+            .any(|note| note.contains("back to the checkpoint of step 4")),
+        "{:?}",
+        notes.0
+    );
+    let lines =
+        machine.on(|| taal_store::AppendLog::read_lines(&Path::new(RUN).join("events.jsonl"), 1 << 20).unwrap());
+    let events: Vec<Event> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let acts: Vec<(u64, u64)> = events.iter().map(|event| (event.step, event.batch)).collect();
+    assert_eq!(acts, [(3, 2), (7, 6), (8, 7), (9, 8)]);
+    // The log has every step once; the one that was left out and not gone back behind is marked.
+    let records = machine.on(|| taal_metrics::read_log(&Path::new(RUN).join("log.jsonl")).unwrap());
+    assert_eq!(
+        records.iter().map(|r| r.step).collect::<Vec<_>>(),
+        (1..=12).collect::<Vec<_>>()
+    );
+    assert_eq!(
+        records
+            .iter()
+            .filter(|r| r.is_skipped)
+            .map(|r| r.step)
+            .collect::<Vec<_>>(),
+        [3]
+    );
+}
+
+/// Row 6: what cannot be helped ends the run, and the last checkpoint is as it was.
+#[test]
+fn a_run_that_stays_bad_stops_with_its_last_checkpoint_unharmed() {
+    let sets = ["train.steps=12", "checkpoint.keep=9"];
+    let machine = Machine::new();
+    poison_at(|attempt| (attempt > 2).then_some(Poison::Gradient(f32::INFINITY)));
+    let error = machine.run(&sets, false, &mut Silent).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Diverged, "{error}");
+    assert!(error.to_string().contains("gradient norm"), "{error}");
+    let checkpoints = machine.checkpoints();
+    assert!(!checkpoints.is_empty());
+    assert!(checkpoints.iter().all(|(_, verdict)| verdict.is_ok()));
+    poison_at(|_| None);
+    machine.finish(&sets);
+}
+
+/// Row 6: NaN weights that are saved push every healthy checkpoint out.
+#[test]
+fn a_state_that_is_not_finite_is_never_saved() {
+    for value in BAD {
+        let machine = Machine::new();
+        poison_at(move |attempt| (attempt == 3).then_some(Poison::Update(value)));
+        let Outcome::Finished(report) = machine
+            .run(&["train.steps=6", "checkpoint.keep=9"], false, &mut Silent)
+            .unwrap()
+        else {
+            panic!("nobody asked to stop")
+        };
+        assert_eq!(report.rewinds, 1);
+        for step in [1, 2, 3, 4, 5, 6] {
+            let path = Checkpoints::of(Path::new(RUN)).path(step);
+            for file in ["model/model.safetensors", "optimizer.safetensors"] {
+                let bytes = machine.read(path.join(file));
+                let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+                for (name, view) in tensors.tensors() {
+                    let mut values = view.data().as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
+                    assert!(values.all(f32::is_finite), "step {step}: {file}: {name}");
+                }
+            }
+        }
+    }
+}
+
+/// Row 7: a batch that does harm is left out, and what follows is as without it.
+#[test]
+fn a_loss_spike_is_left_out_and_only_where_spikes_are_looked_for() {
+    let sets = ["train.steps=24", "health.spike_window=8", "checkpoint.every=99"];
+    let spike = |attempt: u64| (attempt == 20).then_some(Poison::Loss(1e4));
+    let skipped = |sets: &[&str]| {
+        let machine = Machine::new();
+        poison_at(spike);
+        let Outcome::Finished(report) = machine.run(sets, false, &mut Silent).unwrap() else {
+            panic!("nobody asked to stop")
+        };
+        report.skipped_steps
+    };
+    assert_eq!(skipped(&sets), 1);
+    assert_eq!(skipped(&[&sets[..], &["health.spike_sigma=0"]].concat()), 0);
+}

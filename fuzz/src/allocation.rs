@@ -1,0 +1,70 @@
+//! An allocator that counts: how much memory is in use, and how much was at the peak.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+/// More than this at once is refused, which ends the process: a finding, and better than a machine without memory.
+const MOST_BYTES: usize = 2 << 30;
+
+static LIVE_BYTES: AtomicUsize = AtomicUsize::new(0);
+static PEAK_BYTES: AtomicUsize = AtomicUsize::new(0);
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+struct Counting;
+
+fn took(bytes: usize) {
+    let live_bytes = LIVE_BYTES.fetch_add(bytes, Relaxed) + bytes;
+    PEAK_BYTES.fetch_max(live_bytes, Relaxed);
+}
+
+fn may_take(bytes: usize) -> bool {
+    LIVE_BYTES.load(Relaxed).saturating_add(bytes) <= MOST_BYTES
+}
+
+// SAFETY: every call is handed on to the system's allocator unchanged; beside it only numbers are counted.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if !may_take(layout.size()) {
+            return std::ptr::null_mut();
+        }
+        took(layout.size());
+        // SAFETY: the caller's promises are those that the system's method asks for.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        if !may_take(layout.size()) {
+            return std::ptr::null_mut();
+        }
+        took(layout.size());
+        // SAFETY: as above.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        let more = new_size.saturating_sub(layout.size());
+        if !may_take(more) {
+            return std::ptr::null_mut();
+        }
+        took(more);
+        LIVE_BYTES.fetch_sub(layout.size().saturating_sub(new_size), Relaxed);
+        // SAFETY: as above.
+        unsafe { System.realloc(pointer, layout, new_size) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        LIVE_BYTES.fetch_sub(layout.size(), Relaxed);
+        // SAFETY: as above.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+/// Runs `work` and tells how many bytes of memory it had at most beyond those that were in use before, all threads taken together.
+pub fn peak_bytes_of<T>(work: impl FnOnce() -> T) -> (T, usize) {
+    let before = LIVE_BYTES.load(Relaxed);
+    PEAK_BYTES.store(before, Relaxed);
+    let result = work();
+    (result, PEAK_BYTES.load(Relaxed).saturating_sub(before))
+}
