@@ -110,15 +110,33 @@ impl Dataset {
     /// [`DataError::Shard`] and [`DataError::Index`] for anything damaged, cut off or foreign; the store's for a missing
     /// file.
     pub fn open(dir: &Path) -> Result<Self> {
+        Ok(Self::open_except(dir, false)?.0)
+    }
+
+    /// As [`open`](Self::open), but training shards that are damaged are left out, and what was wrong with each is returned. Shards to
+    /// validate with are never left out: a loss over less would look like another result.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), and [`DataError::Shard`] where no training shard is whole.
+    pub fn open_without_damaged(dir: &Path) -> Result<(Self, Vec<DataError>)> {
+        Self::open_except(dir, true)
+    }
+
+    fn open_except(dir: &Path, are_damaged_left_out: bool) -> Result<(Self, Vec<DataError>)> {
         let path = dir.join(INDEX_NAME);
         let index = read_index(&path)?;
-        let train = open_shards(dir, &path, &index, &index.train)?;
-        let validation = open_shards(dir, &path, &index, &index.validation)?;
+        let (train, damaged) = open_shards(dir, &path, &index, &index.train, are_damaged_left_out)?;
+        let (validation, _) = open_shards(dir, &path, &index, &index.validation, false)?;
         let total = |count: fn(&InputSummary) -> u64| {
             let mut counts = index.inputs.iter().map(count);
             counts.try_fold(0, u64::checked_add)
         };
-        let is_sum = total(|input| input.train_tokens) == Some(train.len())
+        let listed = index
+            .train
+            .iter()
+            .try_fold(0, |tokens: u64, entry| tokens.checked_add(entry.tokens));
+        let is_sum = total(|input| input.train_tokens) == listed
+            && listed.is_some()
             && total(|input| input.validation_tokens) == Some(validation.len())
             && total(|input| input.train_bytes).is_some()
             && total(|input| input.validation_bytes).is_some();
@@ -128,13 +146,8 @@ impl Dataset {
                 detail: "does not add up to the tokens of its shards".to_owned(),
             });
         }
-        Ok(Self::assemble(
-            index.inputs,
-            train,
-            validation,
-            index.tokenizer_hash,
-            index.vocab_size,
-        ))
+        let dataset = Self::assemble(index.inputs, train, validation, index.tokenizer_hash, index.vocab_size);
+        Ok((dataset, damaged))
     }
 
     /// The tokenizer that stands in a folder of shards.
@@ -246,23 +259,45 @@ fn shard_path(dir: &Path, index_path: &Path, file: &str) -> Result<PathBuf> {
     })
 }
 
-fn open_shards(dir: &Path, index_path: &Path, index: &Index, entries: &[ShardEntry]) -> Result<Storage> {
+/// The shards of a list as one run; those that are damaged are an error, or left out and returned.
+fn open_shards(
+    dir: &Path,
+    index_path: &Path,
+    index: &Index,
+    entries: &[ShardEntry],
+    are_damaged_left_out: bool,
+) -> Result<(Storage, Vec<DataError>)> {
     let mut run = ShardRun::default();
+    let mut damaged = Vec::new();
     for entry in entries {
-        let path = shard_path(dir, index_path, &entry.file)?;
-        let shard = Shard::open(&path, Some(&index.tokenizer_hash))?;
-        let is_as_listed = shard.tokens() == entry.tokens
-            && shard.text_bytes() == entry.text_bytes
-            && shard.origin().vocab_size == index.vocab_size;
-        if !is_as_listed {
-            let detail = format!("lists {} with other numbers than its header has", entry.file);
-            return Err(DataError::Index {
-                path: index_path.to_owned(),
-                detail,
-            });
+        match open_shard(dir, index_path, index, entry) {
+            Ok(shard) => run.push(shard),
+            Err(error @ DataError::Shard { .. }) if are_damaged_left_out => damaged.push(error),
+            Err(error) => return Err(error),
         }
-        shard.verify()?;
-        run.push(shard);
     }
-    Ok(Storage::Shards(run))
+    match damaged.pop() {
+        Some(error) if damaged.len() + 1 == entries.len() => Err(error),
+        last => {
+            damaged.extend(last);
+            Ok((Storage::Shards(run), damaged))
+        }
+    }
+}
+
+fn open_shard(dir: &Path, index_path: &Path, index: &Index, entry: &ShardEntry) -> Result<Shard> {
+    let path = shard_path(dir, index_path, &entry.file)?;
+    let shard = Shard::open(&path, Some(&index.tokenizer_hash))?;
+    let is_as_listed = shard.tokens() == entry.tokens
+        && shard.text_bytes() == entry.text_bytes
+        && shard.origin().vocab_size == index.vocab_size;
+    if !is_as_listed {
+        let detail = format!("lists {} with other numbers than its header has", entry.file);
+        return Err(DataError::Index {
+            path: index_path.to_owned(),
+            detail,
+        });
+    }
+    shard.verify()?;
+    Ok(shard)
 }

@@ -6,6 +6,9 @@ mod append_log;
 mod atomic;
 #[path = "store/directory.rs"]
 mod directory;
+#[cfg(feature = "faults")]
+#[path = "store/faulty.rs"]
+mod faulty;
 #[path = "store/link.rs"]
 mod link;
 #[path = "store/lock.rs"]

@@ -70,7 +70,7 @@ pub struct TrainState {
 impl TrainState {
     /// Steps whose record is in the log.
     pub(crate) fn logged_steps(&self) -> u64 {
-        self.step - u64::from(self.unevaluated.is_some())
+        self.step.saturating_sub(u64::from(self.unevaluated.is_some()))
     }
 }
 
@@ -146,6 +146,7 @@ impl Snapshot {
                 "tokenizer_blake3": tokenizer.hash(),
                 "data_blake3": origin.data,
                 "taal_version": env!("CARGO_PKG_VERSION"),
+                "cargo_lock": env!("TAAL_LOCK_HASH"),
             }),
         }))
     }
@@ -305,6 +306,11 @@ impl Checkpoint {
     /// The version of Taal that wrote it.
     pub fn version(&self) -> &str {
         self.extra("taal_version")
+    }
+
+    /// A hash of the versions of everything that it was built from; empty where that was not known.
+    pub fn lock_hash(&self) -> &str {
+        self.extra("cargo_lock")
     }
 
     fn extra(&self, key: &str) -> &str {

@@ -44,7 +44,7 @@ pub use health::{Ailment, HealthRecipe, HealthState};
 pub use optimizer::{AdamW, Muon, Optimizer, OptimizerKind};
 #[cfg(feature = "faults")]
 pub use poison::{Poison, poison_steps};
-pub use raw::{OrderKind, Preset, RawRecipe, UnknownKind};
+pub use raw::{DamagedKind, OrderKind, Preset, RawRecipe, UnknownKind};
 pub use recipe::{
     CheckpointRecipe, DEFAULT_RECIPE, DataRecipe, DataSource, EvalRecipe, ModelRecipe, Recipe, RecipeText, Resolved,
     SampleRecipe, TokenizerRecipe, TrainRecipe, embedded, resolve,

@@ -12,7 +12,7 @@ use taal_model::{Transformer, TransformerConfig};
 use taal_tokenizer::{Kind, Tokenizer, TrainerConfig, Unknown};
 
 use crate::TrainError;
-use crate::raw::{OrderKind, UnknownKind};
+use crate::raw::{DamagedKind, OrderKind, UnknownKind};
 use crate::recipe::{DataSource, ModelRecipe, Recipe, TokenizerRecipe};
 
 /// Text as tokens, ready to be drawn from and evaluated on.
@@ -42,7 +42,11 @@ pub(crate) struct Validation {
 
 impl Corpus {
     /// Encodes the recipe's text.
-    pub(crate) fn prepare(recipe: &Recipe, tokenizer: &Tokenizer) -> Result<Self, TrainError> {
+    pub(crate) fn prepare(
+        recipe: &Recipe,
+        tokenizer: &Tokenizer,
+        mut note: impl FnMut(String),
+    ) -> Result<Self, TrainError> {
         let options = TokenizeOptions {
             validation_fraction: recipe.data.validation_fraction,
             ..TokenizeOptions::default()
@@ -55,7 +59,13 @@ impl Corpus {
             )?),
             DataSource::Files(files) => Self::Text(Dataset::from_files(tokenizer, files, &options)?),
             DataSource::Shards(dir) => {
-                let dataset = Dataset::open(dir)?;
+                let (dataset, damaged) = match recipe.data.damaged {
+                    DamagedKind::Stop => (Dataset::open(dir)?, Vec::new()),
+                    DamagedKind::Skip => Dataset::open_without_damaged(dir)?,
+                };
+                for error in damaged {
+                    note(format!("left out of training: {error}"));
+                }
                 dataset.expect_tokenizer(tokenizer, dir)?;
                 Self::Text(dataset)
             }

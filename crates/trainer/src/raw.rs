@@ -39,6 +39,17 @@ pub struct RawData {
     pub conversations: Option<PathBuf>,
     pub validation_fraction: Option<f64>,
     pub order: Option<OrderKind>,
+    pub damaged: Option<DamagedKind>,
+}
+
+/// What becomes of a token shard that is damaged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DamagedKind {
+    /// The run does not begin.
+    Stop,
+    /// It is left out of training, and said.
+    Skip,
 }
 
 /// In which order training windows come.

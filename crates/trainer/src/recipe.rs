@@ -10,7 +10,7 @@ use toml::{Table, Value};
 use crate::TrainError;
 use crate::health::HealthRecipe;
 use crate::optimizer::{AdamW, Muon, OptimizerKind};
-use crate::raw::{OrderKind, Preset, RawHealth, RawModel, RawRecipe, RawTrain, UnknownKind};
+use crate::raw::{DamagedKind, OrderKind, Preset, RawHealth, RawModel, RawRecipe, RawTrain, UnknownKind};
 use crate::schedule::{Schedule, ScheduleKind};
 
 /// A recipe file above this size is not one.
@@ -69,6 +69,8 @@ pub struct DataRecipe {
     pub validation_fraction: f64,
     /// Order of the training windows.
     pub order: OrderKind,
+    /// What becomes of damaged shards.
+    pub damaged: DamagedKind,
 }
 
 /// The four places that training data can come from.
@@ -448,6 +450,7 @@ impl Resolver<'_> {
                 |x| (0.0..=0.9).contains(&x),
             )?,
             order: raw.order.unwrap_or(OrderKind::Shuffled),
+            damaged: raw.damaged.unwrap_or(DamagedKind::Stop),
         })
     }
 
@@ -806,6 +809,7 @@ impl Recipe {
         raw.seed = Some(self.seed);
         raw.data.validation_fraction = Some(self.data.validation_fraction);
         raw.data.order = Some(self.data.order);
+        raw.data.damaged = Some(self.data.damaged);
         if let TokenizerRecipe::Train { kind, vocab_size, .. } = &self.tokenizer {
             raw.tokenizer.kind = Some(kind.to_string());
             raw.tokenizer.vocab_size = Some(*vocab_size);

@@ -63,7 +63,7 @@ impl<'a> Run<'a> {
             Some(checkpoint) => checkpoint.tokenizer()?,
             None => prepare::tokenizer(recipe)?,
         };
-        let corpus = Corpus::prepare(recipe, &tokenizer)?;
+        let corpus = Corpus::prepare(recipe, &tokenizer, |message| progress.note(&message))?;
         let plan = prepare::batch_plan(recipe);
         corpus.train().check(&plan)?;
         let origin = Origin {

@@ -149,11 +149,13 @@ pub(crate) fn check_origin(
     if !before.is_empty() && before != now.data && !Mutant::DataCheck.is_on() {
         return Err(refuse("the training or validation text", before, &now.data));
     }
-    if checkpoint.version() != env!("CARGO_PKG_VERSION") {
+    if (checkpoint.version(), checkpoint.lock_hash()) != (env!("CARGO_PKG_VERSION"), env!("TAAL_LOCK_HASH")) {
         progress.note(&format!(
-            "the checkpoint was written by Taal {}, this is {}: equal bits are promised within a version only",
+            "the checkpoint was written by Taal {} with Cargo.lock {}, this is {} with {}: equal bits are promised for the same only",
             checkpoint.version(),
-            env!("CARGO_PKG_VERSION")
+            checkpoint.lock_hash(),
+            env!("CARGO_PKG_VERSION"),
+            env!("TAAL_LOCK_HASH")
         ));
     }
     Ok(())

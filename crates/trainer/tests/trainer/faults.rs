@@ -805,3 +805,78 @@ fn a_loss_spike_is_left_out_and_only_where_spikes_are_looked_for() {
     assert_eq!(skipped(&sets), 1);
     assert_eq!(skipped(&[&sets[..], &["health.spike_sigma=0"]].concat()), 0);
 }
+
+/// Row 5: leaving a shard out is a choice, said, and the same after a resume.
+#[test]
+fn a_damaged_shard_stops_the_run_unless_it_is_to_be_left_out() {
+    let machine = Machine::new();
+    let shards = Path::new("/shards");
+    machine.on(|| {
+        let tokenizer = taal_tokenizer::TrainerConfig::new(taal_tokenizer::Kind::Char, 100)
+            .train([text().as_str()])
+            .unwrap();
+        let options = taal_data::BuildOptions {
+            shard_tokens: 60,
+            ..taal_data::BuildOptions::default()
+        };
+        let inputs: Vec<PathBuf> = (0..4).map(|i| PathBuf::from(format!("/{i}.txt"))).collect();
+        for path in &inputs {
+            taal_store::write_atomic(path, text().as_bytes()).unwrap();
+        }
+        taal_data::build_shards(&tokenizer, &inputs, shards, &options).unwrap();
+    });
+    let recipe = RECIPE
+        .replace("files = [\"/text.txt\"]", "shards = \"/shards\"")
+        .replace("[tokenizer]\nkind = \"char\"\n", "");
+    let run = |run_dir: &str, sets: &[&str], is_resume: bool, progress: &mut dyn Progress| {
+        let source = RecipeText {
+            name: "tiny".to_string(),
+            origin: "tiny.toml".to_string(),
+            text: recipe.clone(),
+        };
+        let sets: Vec<String> = sets.iter().map(|set| (*set).to_string()).collect();
+        let resolved = resolve(&source, &sets).unwrap();
+        let options = RunOptions {
+            run_dir: Path::new(run_dir),
+            device: DeviceSpec::Flex,
+            is_resume,
+        };
+        machine.on(|| train(&resolved, &source.text, &options, progress))
+    };
+    machine
+        .disk
+        .damage(&shards.join("train-00001.shard"), |bytes| bytes[130] ^= 1)
+        .unwrap();
+    let error = run("/stop", &[], false, &mut Silent).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert!(error.to_string().contains("train-00001.shard"), "{error}");
+
+    let skip = ["data.damaged=skip"];
+    let mut notes = Notes::default();
+    run("/skip", &skip, false, &mut notes).unwrap();
+    assert!(
+        notes
+            .0
+            .iter()
+            .any(|note| note.contains("left out of training") && note.contains("train-00001.shard")),
+        "{:?}",
+        notes.0
+    );
+    run("/again", &skip, false, &mut StopAfter { step: 2, shown: 0 }).unwrap();
+    run("/again", &skip, true, &mut Silent).unwrap();
+    let weights =
+        |run_dir: &str| machine.read(Path::new(run_dir).join("checkpoints/step-00000004/model/model.safetensors"));
+    assert!(
+        weights("/skip") == weights("/again"),
+        "a resumed run left out something else"
+    );
+
+    // Another shard fails while the run is stopped: that is other data.
+    run("/later", &skip, false, &mut StopAfter { step: 2, shown: 0 }).unwrap();
+    machine
+        .disk
+        .damage(&shards.join("train-00002.shard"), |bytes| bytes[131] ^= 1)
+        .unwrap();
+    let error = run("/later", &skip, true, &mut Silent).unwrap_err();
+    assert!(error.to_string().contains("text changed"), "{error}");
+}
