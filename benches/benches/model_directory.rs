@@ -29,6 +29,11 @@ fn model_directory(c: &mut Criterion) {
     group.bench_function(BenchmarkId::new("open", "llama-4x256"), |b| {
         b.iter(|| hugging_face::open(&dir, &device).unwrap());
     });
+    // What every start and every save does with a checkpoint, on one core.
+    taal_store::Manifest::write(&dir, serde_json::json!({})).unwrap();
+    group.bench_function(BenchmarkId::new("verify", "llama-4x256"), |b| {
+        b.iter(|| taal_store::Manifest::verify(&dir).unwrap());
+    });
     group.finish();
 }
 

@@ -112,20 +112,10 @@ fn refuse_repeated_names(header: &[u8]) -> serde_json::Result<()> {
 /// Values of a tensor in any of the three float types that models come in, all of them finite.
 pub(super) fn to_f32(path: &Path, name: &str, view: &TensorView<'_>) -> Result<Vec<f32>, ModelError> {
     let bytes = view.data();
-    let values: Vec<f32> = match view.dtype() {
-        Dtype::F32 => bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
-        Dtype::F16 => bytes
-            .as_chunks()
-            .0
-            .iter()
-            .map(|b| half::f16::from_le_bytes(*b).to_f32())
-            .collect(),
-        Dtype::BF16 => bytes
-            .as_chunks()
-            .0
-            .iter()
-            .map(|b| half::bf16::from_le_bytes(*b).to_f32())
-            .collect(),
+    let (values, is_finite) = match view.dtype() {
+        Dtype::F32 => convert(bytes, f32::from_le_bytes),
+        Dtype::F16 => convert(bytes, |bytes| half::f16::from_le_bytes(bytes).to_f32()),
+        Dtype::BF16 => convert(bytes, |bytes| half::bf16::from_le_bytes(bytes).to_f32()),
         other => {
             return Err(ModelError::file(
                 path,
@@ -133,10 +123,6 @@ pub(super) fn to_f32(path: &Path, name: &str, view: &TensorView<'_>) -> Result<V
             ));
         }
     };
-    // Without a way out of the loop the processor looks at many values at once.
-    let is_finite = values
-        .iter()
-        .fold(true, |is_finite, value| is_finite & value.is_finite());
     if !is_finite {
         let index = values.iter().position(|value| !value.is_finite()).unwrap_or(0);
         return Err(ModelError::file(
@@ -150,6 +136,23 @@ pub(super) fn to_f32(path: &Path, name: &str, view: &TensorView<'_>) -> Result<V
         ));
     }
     Ok(values)
+}
+
+/// All values, and whether all are finite: looked at while they are in the cache, and without a way out of the loop, so that the
+/// processor looks at many at once.
+fn convert<const N: usize>(bytes: &[u8], value: impl Fn([u8; N]) -> f32) -> (Vec<f32>, bool) {
+    const AT_ONCE: usize = 4096;
+    let (stored, _) = bytes.as_chunks::<N>();
+    let mut values = Vec::with_capacity(stored.len());
+    let mut is_finite = true;
+    for block in stored.chunks(AT_ONCE) {
+        let start = values.len();
+        values.extend(block.iter().map(|bytes| value(*bytes)));
+        is_finite &= values[start..]
+            .iter()
+            .fold(true, |is_finite, value: &f32| is_finite & value.is_finite());
+    }
+    (values, is_finite)
 }
 
 /// A text from a file as it may stand in a message: without control characters, and not endless.
