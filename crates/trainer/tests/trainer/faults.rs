@@ -302,9 +302,9 @@ fn a_crash_while_a_save_runs_beside_training_loses_no_more() {
         assert_eq!(machine.log(), unbroken.log, "{case}: another log");
     }
     figure(
-        "the same with saves beside training, at random operations",
+        "simulated crash at random file operations while a save runs beside training",
         cases,
-        "the same",
+        "all resumed at the newest checkpoint or the one before, ended bit-equal",
     );
 }
 
