@@ -30,6 +30,8 @@ pub enum Command {
     Train(TrainArguments),
     /// Continue a prompt
     Generate(GenerateArguments),
+    /// Guess what stands in the gaps of a text
+    Fill(FillArguments),
     /// Measure how well a model predicts texts
     Eval(EvalArguments),
     /// Train a tokenizer, or use one
@@ -66,6 +68,33 @@ pub struct TrainArguments {
     /// Go on from the last checkpoint of --run-dir, or of the latest run
     #[arg(long)]
     pub resume: bool,
+}
+
+/// `taal fill`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  taal fill --model runs/dutch-mlm \"De kat zat op de [MASK].\" --top 5 --rank mat")]
+pub struct FillArguments {
+    /// Model directory or run directory of a masked model
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// Text with at least one [MASK]; - reads standard input
+    #[arg(value_name = "TEXT")]
+    pub text: String,
+    /// Guesses a gap
+    #[arg(long, default_value_t = 5, value_name = "N")]
+    pub top: usize,
+    /// Say which rank this word has in the first gap (may be repeated)
+    #[arg(long, value_name = "WORD")]
+    pub rank: Vec<String>,
+    /// Also guess pieces that only go on with a word
+    #[arg(long)]
+    pub pieces: bool,
+    /// flex, ndarray, wgpu or wgpu:N
+    #[arg(long, default_value = "flex")]
+    pub device: DeviceSpec,
+    /// Print one JSON object: text, filled, gaps, ranks
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `taal generate`

@@ -10,6 +10,7 @@ mod data;
 mod doctor;
 mod evaluate;
 mod failure;
+mod fill;
 mod generate;
 mod progress;
 mod recipes;
@@ -37,6 +38,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         // Only training can end in a way that is neither done nor failed.
         Command::Train(arguments) => return train::run(&arguments),
         Command::Generate(arguments) => generate::run(&arguments),
+        Command::Fill(arguments) => fill::run(&arguments),
         Command::Eval(arguments) => evaluate::run(&arguments),
         Command::Tokenizer(arguments) => match arguments.command {
             TokenizerCommand::Train(arguments) => tokenizer::train(&arguments),

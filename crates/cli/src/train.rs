@@ -190,6 +190,28 @@ fn summary(report: &Report, run_dir: &Path, device: DeviceSpec) -> String {
     if let Some(bits) = report.val_bits_per_byte {
         rows.push(("bits/byte", format!("{bits:.4}")));
     }
+    if let Some(masked) = &report.masked {
+        let percent = |share: f64| format!("{:.1} %", 100.0 * share);
+        let [low, high] = masked.model.accuracy_interval;
+        rows.push((
+            "hidden tokens",
+            format!(
+                "{} guessed ({} to {}), by counting neighbours {}, always the commonest {}",
+                percent(masked.model.accuracy),
+                percent(low),
+                percent(high),
+                percent(masked.neighbours.accuracy),
+                percent(masked.unigram.accuracy)
+            ),
+        ));
+        rows.push((
+            "perplexity",
+            format!(
+                "{:.1}, by counting neighbours {:.1}, always the commonest {:.1}",
+                masked.model.perplexity, masked.neighbours.perplexity, masked.unigram.perplexity
+            ),
+        ));
+    }
     rows.push(("tokens/s", terminal::grouped(report.tokens_per_s.round() as u64)));
     if report.mfu > 0.0 {
         rows.push(("MFU", format!("{:.1} % of the measured peak", 100.0 * report.mfu)));
@@ -203,8 +225,25 @@ fn summary(report: &Report, run_dir: &Path, device: DeviceSpec) -> String {
     }
     rows.push(("report", run_dir.join("report.html").display().to_string()));
     rows.push(("model", run_dir.join("model").display().to_string()));
-    rows.push(("generate", generate_command(report, run_dir, device)));
+    match report.masked {
+        Some(_) => rows.push(("fill", fill_command(report, run_dir, device))),
+        None => rows.push(("generate", generate_command(report, run_dir, device))),
+    }
     text + &terminal::table(&rows)
+}
+
+fn fill_command(report: &Report, run_dir: &Path, device: DeviceSpec) -> String {
+    let model = terminal::shell_word(&run_dir.display().to_string());
+    let prompt = report
+        .samples
+        .first()
+        .map_or("... [MASK] ...", |sample| sample.prompt.as_str());
+    let device = if device == DeviceSpec::Flex {
+        String::new()
+    } else {
+        format!(" --device {device}")
+    };
+    format!("taal fill --model {model} {}{device}", terminal::shell_word(prompt))
 }
 
 fn generate_command(report: &Report, run_dir: &Path, device: DeviceSpec) -> String {

@@ -743,6 +743,63 @@ fn wrong_arguments_end_with_2_before_anything_is_done() {
 }
 
 #[test]
+fn gaps_are_filled_by_a_masked_model_and_by_no_other() {
+    let place = Place::trained();
+    let masked = [
+        "tokenizer.kind=wordpiece",
+        "tokenizer.vocab_size=60",
+        "model.preset=bert",
+        "train.objective=masked",
+        "train.block_size=24",
+        "sample.prompts=[\"de kat krabt de [MASK]\"]",
+    ];
+    let more: Vec<&str> = masked.iter().flat_map(|setting| ["--set", setting]).collect();
+    let train = ["train", "--recipe", "tiny.toml", "--run-dir", "masked"];
+    let summary = done(place.taal(&[&train[..], &more].concat()));
+    assert!(
+        summary.contains("hidden tokens") && summary.contains("taal fill --model masked"),
+        "{summary}"
+    );
+
+    let sentence = "de kat krabt de [MASK] van de [MASK]";
+    let fill = ["fill", "--model", "masked", sentence, "--top", "3", "--rank", "trap"];
+    let words = done(place.taal(&fill));
+    assert_eq!(words.matches(" %  ").count(), 6, "{words}");
+    assert!(
+        words.starts_with("de kat krabt de ") && words.contains("gap 2:") && words.contains("rank of trap: "),
+        "{words}"
+    );
+    let found = json(place.taal(&[&fill[..], &["--json"]].concat()));
+    assert_eq!(found["gaps"].as_array().map(Vec::len), Some(2));
+    let guesses = found["gaps"][0]["guesses"].as_array().expect("guesses");
+    let probabilities: Vec<f64> = guesses
+        .iter()
+        .filter_map(|guess| guess["probability"].as_f64())
+        .collect();
+    assert!(
+        probabilities.len() == 3 && probabilities.is_sorted_by(|a, b| a >= b),
+        "{probabilities:?}"
+    );
+
+    fails(
+        place.taal(&["fill", "--model", "run", sentence]),
+        2,
+        &["causal", "train.objective"],
+    );
+    fails(place.taal(&["fill", "--model", "masked", "de kat"]), 2, &["[MASK]"]);
+    fails(
+        place.taal(&["generate", "--model", "masked", "--prompt", "de"]),
+        2,
+        &["bidirectional"],
+    );
+    fails(
+        place.taal(&["eval", "--model", "masked", "--text", "text.txt"]),
+        2,
+        &["bidirectional"],
+    );
+}
+
+#[test]
 fn training_that_diverges_ends_with_86_and_a_way_out() {
     let place = Place::new();
     let wild = [
@@ -916,6 +973,7 @@ fn the_help_is_what_it_was() {
         "",
         "train",
         "generate",
+        "fill",
         "eval",
         "tokenizer",
         "tokenizer train",

@@ -18,6 +18,7 @@
 //! - **Order.** A batch is computed from (seed, step, row) alone; nothing has to be saved to resume ([`BatchPlan`]).
 //!   Several files are weighed by their length: their training parts follow one another, with the end-of-text token
 //!   between them where the tokenizer has one, and windows may run across. Each validation part stays alone.
+//! - **Masking.** [`Masking`] hides tokens, words or spans of a batch for a masked model to guess.
 //! - **Trust.** Shards carry the hash of their tokenizer and a checksum for every MiB; damage is found when they are
 //!   opened, never in the middle of a run. The format is in [`Shard`].
 //!
@@ -53,6 +54,7 @@ mod corpus;
 mod dataset;
 mod error;
 mod input;
+mod masking;
 mod random;
 mod shard;
 mod source;
@@ -66,6 +68,7 @@ pub use corpus::{Corpus, corpora, corpus};
 pub use dataset::Dataset;
 pub use error::{DataError, Result};
 pub use input::text_files;
+pub use masking::{MaskUnit, MaskVocabulary, Masking};
 pub use shard::{Shard, ShardOrigin, ShardWriter};
 pub use source::TokenSource;
 pub use text::{DEFAULT_VALIDATION_FRACTION, split_text};

@@ -6,6 +6,7 @@ mod data {
     mod corpora;
     mod hostile;
     mod inputs;
+    mod masking;
     mod shards;
     mod tokenising;
 

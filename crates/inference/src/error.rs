@@ -69,6 +69,12 @@ pub enum InferenceError {
         /// Number of ids of the model.
         vocab_size: usize,
     },
+    /// A causal model where a masked one is needed.
+    #[error(
+        "filling gaps needs a masked language model, and this one is causal: train one with train.objective = \"masked\" \
+         (recipe dutch-mlm), or continue a text with generate"
+    )]
+    NotMasked,
     /// A model that sees both sides of a token, where one that predicts the next token is needed.
     #[error(
         "{purpose} needs a causal model, and this one is bidirectional (is_causal = false): \
@@ -159,6 +165,7 @@ impl InferenceError {
             | Self::NoTokenizer { .. }
             | Self::EmptyPrompt { .. }
             | Self::UnknownId { .. }
+            | Self::NotMasked
             | Self::NotCausal { .. }
             | Self::TooShort { .. }
             | Self::Source { .. } => ErrorKind::Usage,

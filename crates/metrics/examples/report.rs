@@ -50,6 +50,7 @@ fn record(step: u64) -> StepRecord {
         val_bits_per_byte: is_evaluated.then_some((trend + 0.1) / std::f64::consts::LN_2),
         wall_s: Some(step as f64 * 0.0349),
         is_skipped: false,
+        val_accuracy: None,
     }
 }
 
@@ -89,7 +90,7 @@ fn report(records: &[StepRecord]) -> Report {
         resumed_from: None,
         tokenizer: "char".to_owned(),
         vocab_size: 65,
-        skipped_steps: 0,
+        skipped_steps: 0, masked: None,
         rewinds: 0,
         samples: vec![
             Sample {

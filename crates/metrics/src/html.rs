@@ -108,6 +108,21 @@ fn key_figures(report: &Report) -> String {
     if let Some(bits) = report.val_bits_per_byte {
         card("Bits per byte", decimals(bits, 4), "on the validation split".to_owned());
     }
+    if let Some(masked) = &report.masked {
+        let share = |figures: &crate::GuessFigures| format!("{:.1} %", 100.0 * figures.accuracy);
+        let [low, high] = masked.model.accuracy_interval;
+        card(
+            "Hidden tokens guessed",
+            share(&masked.model),
+            format!(
+                "95 % interval {:.1} to {:.1} %; by counting neighbours {}, always the commonest {}",
+                100.0 * low,
+                100.0 * high,
+                share(&masked.neighbours),
+                share(&masked.unigram)
+            ),
+        );
+    }
     card(
         "Training loss",
         decimals(report.train_loss, 4),

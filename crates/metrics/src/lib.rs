@@ -40,5 +40,5 @@ pub use error::{Error, Result};
 pub use html::html;
 pub use log::{LOG_NAME, RunLog, StepRecord, best_validation, csv, read_log, write_csv};
 pub use memory::{available_memory_bytes, peak_rss_bytes};
-pub use quality::{Accuracy, MeanLoss, bits_per_byte, perplexity};
-pub use report::{Report, Sample};
+pub use quality::{Accuracy, MeanLoss, bits_per_byte, perplexity, wilson_interval};
+pub use report::{GuessFigures, MaskedFigures, Report, Sample};

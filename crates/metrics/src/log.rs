@@ -40,6 +40,9 @@ pub struct StepRecord {
     /// The same in bits a byte of text.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "numbers::optional")]
     pub val_bits_per_byte: Option<f64>,
+    /// Share of the hidden tokens of the validation split that a masked model guessed; only where evaluated.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "numbers::optional")]
+    pub val_accuracy: Option<f64>,
     /// Seconds of training so far, earlier parts of a resumed run included.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "numbers::optional")]
     pub wall_s: Option<f64>,

@@ -48,6 +48,29 @@ impl MeanLoss {
     }
 }
 
+/// The 95 % interval of a share of `correct` in `total` (Wilson 1927); `[0, 1]` where there is nothing.
+///
+/// ```
+/// let [low, high] = taal_metrics::wilson_interval(8, 10);
+/// assert!((low - 0.4902).abs() < 1e-4 && (high - 0.9433).abs() < 1e-4);
+/// ```
+pub fn wilson_interval(correct: u64, total: u64) -> [f64; 2] {
+    /// The normal distribution's 97.5 % point.
+    const Z: f64 = 1.959_963_984_540_054;
+    if total == 0 {
+        return [0.0, 1.0];
+    }
+    let n = total as f64;
+    let share = correct as f64 / n;
+    let centre = share + Z * Z / (2.0 * n);
+    let spread = Z * (share * (1.0 - share) / n + Z * Z / (4.0 * n * n)).sqrt();
+    let scale = 1.0 + Z * Z / n;
+    [
+        ((centre - spread) / scale).max(0.0),
+        ((centre + spread) / scale).min(1.0),
+    ]
+}
+
 /// The share of predictions that hit their target.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Accuracy {

@@ -18,6 +18,44 @@ pub struct Sample {
     pub text: String,
 }
 
+/// How a masked language model does on the hidden tokens of its validation split, beside what counting does on the same ones.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MaskedFigures {
+    /// Hidden tokens.
+    pub tokens: u64,
+    /// The model.
+    pub model: GuessFigures,
+    /// Always the commonest token of the training text.
+    pub unigram: GuessFigures,
+    /// Counts of the training text by both neighbours, by one, by none.
+    pub neighbours: GuessFigures,
+}
+
+/// Guesses of hidden tokens.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GuessFigures {
+    /// Share that was right.
+    pub accuracy: f64,
+    /// Bounds of its 95 % interval (Wilson 1927), as if the tokens were independent.
+    pub accuracy_interval: [f64; 2],
+    /// e to the mean negative log-likelihood.
+    pub perplexity: f64,
+}
+
+impl GuessFigures {
+    /// From counts and summed negative log-likelihood in nats.
+    pub fn new(correct: u64, tokens: u64, nats: f64) -> Self {
+        let count = tokens.max(1) as f64;
+        Self {
+            accuracy: correct as f64 / count,
+            accuracy_interval: crate::wilson_interval(correct, tokens),
+            perplexity: (nats / count).exp(),
+        }
+    }
+}
+
 /// The figures of a whole run, resumed parts included: `report.json`.
 ///
 /// A number that is not finite, and an option without a value, is `null` in the file.
@@ -62,6 +100,8 @@ pub struct Report {
     pub peak_rss_bytes: u64,
     /// The step at which the run was last resumed.
     pub resumed_from: Option<u64>,
+    /// What a masked model's guesses are worth; none for other models.
+    pub masked: Option<MaskedFigures>,
     /// Steps whose update was left out because loss, gradient or weights were not what they should be.
     pub skipped_steps: u64,
     /// How often the run went back to an earlier checkpoint because of them.

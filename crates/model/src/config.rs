@@ -100,6 +100,13 @@ pub struct TransformerConfig {
     pub qk_norm: bool,
     /// Whether the output matrix is the token embedding.
     pub tie_embeddings: bool,
+    /// Whether a dense layer, the activation and a norm stand before the output matrix (BERT). Files from before this
+    /// switch have none.
+    #[serde(default)]
+    pub head_transform: bool,
+    /// Whether the logits have a bias, one number a token id (BERT).
+    #[serde(default)]
+    pub output_bias: bool,
     /// Whether a position sees only itself and what comes before.
     pub is_causal: bool,
     /// Attend to the last `window` tokens only.
@@ -167,6 +174,8 @@ impl TransformerConfig {
             ffn_bias: true,
             qk_norm: false,
             tie_embeddings: true,
+            head_transform: false,
+            output_bias: false,
             is_causal: true,
             window: None,
             attention_softcap: None,
@@ -210,13 +219,16 @@ impl TransformerConfig {
     }
 
     /// BERT's shape (Devlin et al. 2019): bidirectional, LayerNorm after each residual sum and after
-    /// the embeddings, exact GELU.
+    /// the embeddings, exact GELU, a transform before the output matrix and a bias after it. All tokens are of
+    /// one type, whose vector is part of the positions.
     pub fn bert(vocab_size: usize, max_seq_len: usize, n_layers: usize, n_heads: usize, d_model: usize) -> Self {
         Self {
             norm_place: NormPlace::Post,
             norm_eps: 1e-12,
             embedding_norm: true,
             activation: Activation::Gelu,
+            head_transform: true,
+            output_bias: true,
             is_causal: false,
             ..Self::gpt2(vocab_size, max_seq_len, n_layers, n_heads, d_model)
         }
@@ -374,8 +386,13 @@ impl TransformerConfig {
         } else {
             0
         };
-        let head = if self.tie_embeddings { 0 } else { vocab * d };
-        let count = vocab * d + positions + layers * (attention + feed_forward) + norms + head;
+        let transform = if self.head_transform {
+            d * d + if self.ffn_bias { d } else { 0 } + norm
+        } else {
+            0
+        };
+        let head = if self.tie_embeddings { 0 } else { vocab * d } + if self.output_bias { vocab } else { 0 };
+        let count = vocab * d + positions + layers * (attention + feed_forward) + norms + transform + head;
         u64::try_from(count).unwrap_or(u64::MAX)
     }
 

@@ -56,11 +56,19 @@ impl FeedForward {
         match (&self.gate, self.activation) {
             (Some(gate), Activation::GeGlu) => geglu(apply(gate, x.clone()), apply(&self.up, x)),
             (Some(gate), _) => swiglu(apply(gate, x.clone()), apply(&self.up, x)),
-            (None, Activation::Relu) => burn::tensor::activation::relu(apply(&self.up, x)),
-            (None, Activation::ReluSquared) => relu_squared(apply(&self.up, x)),
-            (None, Activation::GeluTanh) => gelu_tanh(apply(&self.up, x)),
-            (None, _) => gelu(apply(&self.up, x)),
+            (None, activation) => activate(apply(&self.up, x), activation),
         }
+    }
+}
+
+/// The non-linearity without a gate; of a gated one, what its gate goes through.
+pub(crate) fn activate(x: Tensor<3>, activation: Activation) -> Tensor<3> {
+    match activation {
+        Activation::Relu => burn::tensor::activation::relu(x),
+        Activation::ReluSquared => relu_squared(x),
+        Activation::Gelu | Activation::GeGlu => gelu(x),
+        Activation::GeluTanh => gelu_tanh(x),
+        Activation::SwiGlu => burn::tensor::activation::silu(x),
     }
 }
 

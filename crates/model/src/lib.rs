@@ -19,6 +19,7 @@
 mod config;
 mod error;
 mod feed_forward;
+mod head;
 pub mod hugging_face;
 mod norm;
 pub mod parameters;
@@ -27,6 +28,7 @@ mod transformer;
 pub use config::{Activation, MAX_DIMENSION, MAX_LAYERS, NormKind, NormPlace, PositionKind, TransformerConfig};
 pub use error::ModelError;
 pub use feed_forward::FeedForward;
+pub use head::HeadTransform;
 pub use norm::Norm;
 pub use parameters::Initialisation;
 pub use transformer::{Block, Cache, Capture, ForwardOptions, Output, Transformer};

@@ -6,7 +6,7 @@
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 
-use crate::config::TransformerConfig;
+use crate::config::{NormPlace, TransformerConfig};
 use crate::transformer::Transformer;
 
 /// The name and shape of one parameter.
@@ -44,8 +44,8 @@ impl ParameterPath {
 pub struct Initialisation {
     /// Standard deviation of matrices and embeddings.
     pub std: f64,
-    /// Standard deviation of the projections into the residual stream; `None` is nanoGPT's and
-    /// GPT-2's `std / sqrt(2 * n_layers)`.
+    /// Standard deviation of the projections into the residual stream; `None` is nanoGPT's and GPT-2's
+    /// `std / sqrt(2 * n_layers)`, and BERT's `std` where a norm follows each sum.
     pub residual_std: Option<f64>,
 }
 
@@ -179,9 +179,12 @@ impl<E, F: FnMut(&str, &[usize]) -> Result<Vec<f32>, E>> ModuleMapper for Replac
 /// Draws all weights: norms are one, biases zero, everything else normal. Each draw is a function of
 /// the seed and the parameter's name, so the order of fields, the device and threads do not matter.
 pub(crate) fn draw(model: Transformer, config: &TransformerConfig, seed: u64, how: Initialisation) -> Transformer {
-    let residual_std = how
-        .residual_std
-        .unwrap_or(how.std / (2.0 * config.n_layers as f64).sqrt());
+    // A norm after the sum already keeps the residual stream from growing with depth.
+    let usual = match config.norm_place {
+        NormPlace::Pre => how.std / (2.0 * config.n_layers as f64).sqrt(),
+        NormPlace::Post => how.std,
+    };
+    let residual_std = how.residual_std.unwrap_or(usual);
     let drawn = replace(model, |name, shape| -> Result<Vec<f32>, std::convert::Infallible> {
         let count = shape.iter().product();
         let key = taal_kernels::random::key(seed, 0, name);

@@ -1,6 +1,6 @@
 //! The transformer itself: embeddings, a stack of blocks, a final norm and the output matrix.
 
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::nn::Linear;
 use burn::tensor::{Bool, Device, Int, Tensor};
 use taal_attention::{
@@ -11,6 +11,7 @@ use taal_embeddings::{LearnedPositions, LearnedPositionsConfig, Rotary, TokenEmb
 use crate::ModelError;
 use crate::config::{NormPlace, PositionKind, TransformerConfig};
 use crate::feed_forward::{FeedForward, apply, empty_linear};
+use crate::head::HeadTransform;
 use crate::norm::Norm;
 use crate::parameters::{self, Initialisation};
 
@@ -27,8 +28,12 @@ pub struct Transformer {
     pub blocks: Vec<Block>,
     /// Norm after the last block (pre-norm models).
     pub final_norm: Option<Norm>,
+    /// What stands before the output matrix (BERT).
+    pub head_transform: Option<HeadTransform>,
     /// The output matrix where it is not the token embedding, `[d_model, vocab_size]`.
     pub head: Option<Linear>,
+    /// What is added to the logits, `[vocab_size]` (BERT).
+    pub output_bias: Option<Param<Tensor<1>>>,
     /// Angles of the rotary positions; constants, in no file.
     rotary: Option<Rotary>,
     /// The sinusoidal positions, `[max_seq_len, d_model]`; constants, in no file.
@@ -118,7 +123,8 @@ impl Cache {
 
 impl TransformerConfig {
     /// Builds a model with drawn weights: nanoGPT's initialisation, N(0, 0.02) with the projections into
-    /// the residual stream scaled by `1 / sqrt(2 * n_layers)`. The draw is a function of the seed alone.
+    /// the residual stream scaled by `1 / sqrt(2 * n_layers)`, or BERT's, without that scale, where the norm stands
+    /// after the sum. The draw is a function of the seed alone.
     ///
     /// # Errors
     ///
@@ -170,7 +176,11 @@ impl TransformerConfig {
             embedding_norm: self.embedding_norm.then(norm),
             blocks,
             final_norm: (self.norm_place == NormPlace::Pre).then(norm),
+            head_transform: self.head_transform.then(|| HeadTransform::new(self, device)),
             head: (!self.tie_embeddings).then(|| empty_linear(self.d_model, self.vocab_size, false, device)),
+            output_bias: self
+                .output_bias
+                .then(|| Param::from_tensor(Tensor::zeros([self.vocab_size], device))),
             rotary: (self.position == PositionKind::Rotary)
                 .then(|| Rotary::new(self.head_dim, self.max_seq_len, self.rope_theta, &constants))
                 .transpose()?,
@@ -352,17 +362,21 @@ impl Transformer {
         })
     }
 
-    /// The output matrix on hidden states.
+    /// The output matrix on hidden states, with the transform before it and the bias after it where there are such.
     ///
     /// # Shapes
     ///
     /// - hidden: `[batch, seq, d_model]`
     /// - output: `[batch, seq, vocab_size]`
     pub fn logits(&self, hidden: Tensor<3>) -> Tensor<3> {
-        let logits = match &self.head {
+        let hidden = self.transformed(hidden);
+        let mut logits = match &self.head {
             Some(head) => apply(head, hidden),
             None => self.token_embedding.logits(hidden),
         };
+        if let Some(bias) = &self.output_bias {
+            logits = logits + bias.val().unsqueeze::<3>();
+        }
         match self.config.logit_softcap {
             Some(cap) => logits.div_scalar(cap).tanh().mul_scalar(cap),
             None => logits,
@@ -383,12 +397,28 @@ impl Transformer {
             let logits = self.logits(hidden).reshape([batch * seq, self.config.vocab_size]);
             return taal_kernels::cross_entropy(logits, targets, ignore_index);
         }
-        let hidden = hidden.reshape([batch * seq, d_model]);
-        let (weight, is_transposed) = match &self.head {
+        let mut hidden = self.transformed(hidden).reshape([batch * seq, d_model]);
+        let (mut weight, is_transposed) = match &self.head {
             Some(head) => (head.weight.val(), false),
             None => (self.token_embedding.weight.val(), true),
         };
+        if let Some(bias) = &self.output_bias {
+            // The fused operation knows no bias, so it is one more column of the matrix, and its input is 1. That
+            // copies the matrix; all logits at once would be larger.
+            let ones = Tensor::ones([batch * seq, 1], &hidden.device());
+            hidden = Tensor::cat(vec![hidden, ones], 1); // [batch * seq, d_model + 1]
+            let axis = usize::from(is_transposed);
+            weight = Tensor::cat(vec![weight, bias.val().unsqueeze_dim(axis)], axis);
+        }
         taal_kernels::linear_cross_entropy(hidden, weight, is_transposed, targets, ignore_index, 0.0)
+    }
+
+    /// What the output matrix reads.
+    fn transformed(&self, hidden: Tensor<3>) -> Tensor<3> {
+        match &self.head_transform {
+            Some(transform) => transform.forward(hidden),
+            None => hidden,
+        }
     }
 
     fn embed(&self, ids: Tensor<2, Int>, start: usize) -> Result<Tensor<3>, ModelError> {

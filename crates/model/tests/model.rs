@@ -1,13 +1,16 @@
 //! One transformer, many families: against numbers from transformers and PyTorch, and against itself.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use serde::Deserialize;
 use taal_model::hugging_face::{self, Companions, Family};
+use taal_model::parameters::ParameterPath;
 use taal_model::{
-    Activation, Capture, ForwardOptions, Initialisation, ModelError, NormKind, NormPlace, PositionKind, Transformer,
-    TransformerConfig, parameters,
+    Activation, Capture, ForwardOptions, ModelError, NormKind, NormPlace, PositionKind, Transformer, TransformerConfig,
+    parameters,
 };
 
 /// Largest difference to logits that transformers computed in fp32.
@@ -23,9 +26,14 @@ struct Golden {
 #[derive(Deserialize)]
 struct Sample {
     input_ids: Vec<Vec<i64>>,
+    /// 0 for padding; absent where there is none.
+    attention_mask: Option<Vec<Vec<u8>>>,
     logits: Vec<Vec<Vec<f32>>>,
     attention_layer0_head0: Vec<Vec<Vec<f32>>>,
 }
+
+const CAUSAL: [&str; 4] = ["gpt2", "llama-tied", "llama-untied", "qwen3"];
+const ENCODERS: [&str; 4] = ["bert", "bert-untied", "roberta", "distilbert"];
 
 fn golden_dir(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
@@ -53,15 +61,30 @@ fn largest_difference<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> f32 {
     (a - b).abs().max().into_scalar()
 }
 
-fn against(values: Tensor<3>, expected: &[Vec<Vec<f32>>]) -> f32 {
-    let shape = values.dims();
+/// The largest difference at positions that are not padding.
+fn against(values: Tensor<3>, expected: &[Vec<Vec<f32>>], sample: &Sample) -> f32 {
+    let [batch, seq, width] = values.dims();
     let flat: Vec<f32> = expected.iter().flatten().flatten().copied().collect();
-    largest_difference(values, Tensor::from_data(TensorData::new(flat, shape), &Device::flex()))
+    let expected = Tensor::from_data(TensorData::new(flat, [batch, seq, width]), &Device::flex());
+    let difference = (values - expected).abs();
+    let difference = match padding(sample) {
+        Some(padding) => difference.mask_fill(padding.unsqueeze_dim::<3>(2).expand([batch, seq, width]), 0.0),
+        None => difference,
+    };
+    difference.max().into_scalar()
+}
+
+fn padding(sample: &Sample) -> Option<Tensor<2, Bool>> {
+    let mask = sample.attention_mask.as_ref()?;
+    let flags: Vec<bool> = mask.iter().flatten().map(|flag| *flag == 0).collect();
+    let shape = [mask.len(), mask[0].len()];
+    Some(Tensor::from_data(TensorData::new(flags, shape), &Device::flex()))
 }
 
 /// Every family and switch that the configuration knows, small.
 fn many_configs() -> Vec<(&'static str, TransformerConfig)> {
     let llama = TransformerConfig::llama(50, 40, 2, 4, 32);
+    let bert = TransformerConfig::bert(50, 40, 2, 4, 32);
     vec![
         ("gpt2", TransformerConfig::gpt2(50, 40, 2, 4, 32)),
         ("nanogpt", TransformerConfig::nanogpt(50, 40, 2, 4, 32)),
@@ -137,32 +160,78 @@ fn many_configs() -> Vec<(&'static str, TransformerConfig)> {
                 ..TransformerConfig::gpt2(50, 40, 2, 4, 32)
             },
         ),
+        (
+            "head transform and output bias, untied",
+            TransformerConfig {
+                head_transform: true,
+                output_bias: true,
+                ..llama.clone()
+            },
+        ),
         ("wide heads", TransformerConfig { head_dim: 16, ..llama }),
+        ("bert", bert.clone()),
+        (
+            "bert untied",
+            TransformerConfig {
+                tie_embeddings: false,
+                activation: Activation::Relu,
+                dropout: 0.25,
+                ..bert.clone()
+            },
+        ),
+        (
+            "bert without biases",
+            TransformerConfig {
+                norm_bias: false,
+                qkv_bias: false,
+                attention_output_bias: false,
+                ffn_bias: false,
+                output_bias: false,
+                ..bert.clone()
+            },
+        ),
+        (
+            "modern encoder",
+            TransformerConfig {
+                position: PositionKind::Rotary,
+                norm_place: NormPlace::Pre,
+                activation: Activation::GeGlu,
+                ..bert
+            },
+        ),
     ]
 }
 
-/// Weights large enough that mistakes show.
+/// Weights large enough that mistakes show, biases too.
 fn loud(config: &TransformerConfig) -> Transformer {
-    config
-        .init_with(
-            7,
-            Initialisation {
-                std: 0.3,
-                residual_std: Some(0.3),
-            },
-            &Device::flex(),
-        )
-        .unwrap()
+    loud_on(config, &Device::flex())
+}
+
+fn loud_on(config: &TransformerConfig, device: &Device) -> Transformer {
+    let model = config.init(7, device).unwrap();
+    parameters::replace(model, |name, shape| -> Result<Vec<f32>, std::convert::Infallible> {
+        let is_norm_weight = name.ends_with("norm.weight") || name.ends_with("_norm");
+        let [mean, std] = if is_norm_weight { [1.0, 0.1] } else { [0.0, 0.3] };
+        let key = taal_kernels::random::key(7, 1, name);
+        let noise = taal_kernels::random::normal([shape.iter().product()], std, key, &Device::flex());
+        Ok(parameters::to_vec(noise.add_scalar(mean)))
+    })
+    .unwrap()
 }
 
 #[test]
 fn logits_equal_those_of_transformers() {
-    for name in ["gpt2", "llama-tied", "llama-untied", "qwen3"] {
+    for name in [CAUSAL, ENCODERS].concat() {
         let (dir, golden) = golden(name);
         let model = hugging_face::open(&dir, &Device::flex()).unwrap();
         for sample in &golden.samples {
-            let logits = model.forward(ids(&sample.input_ids)).unwrap();
-            let difference = against(logits, &sample.logits);
+            let options = ForwardOptions {
+                padding: padding(sample),
+                ..ForwardOptions::default()
+            };
+            let output = model.forward_with(ids(&sample.input_ids), options).unwrap();
+            let difference = against(model.logits(output.hidden), &sample.logits, sample);
+            println!("{name}: {difference:e}");
             assert!(difference < LOGIT_TOLERANCE, "{name}: {difference}");
         }
     }
@@ -170,7 +239,7 @@ fn logits_equal_those_of_transformers() {
 
 #[test]
 fn attention_weights_equal_those_of_transformers() {
-    for name in ["gpt2", "llama-tied", "llama-untied", "qwen3"] {
+    for name in [CAUSAL, ENCODERS].concat() {
         let (dir, golden) = golden(name);
         let model = hugging_face::open(&dir, &Device::flex()).unwrap();
         for sample in &golden.samples {
@@ -179,6 +248,7 @@ fn attention_weights_equal_those_of_transformers() {
                 hidden_states: true,
             };
             let options = ForwardOptions {
+                padding: padding(sample),
                 capture,
                 ..ForwardOptions::default()
             };
@@ -190,7 +260,7 @@ fn attention_weights_equal_those_of_transformers() {
                 .clone()
                 .narrow(1, 0, 1)
                 .reshape([batch, seq, kv]);
-            let difference = against(first, &sample.attention_layer0_head0);
+            let difference = against(first, &sample.attention_layer0_head0, sample);
             assert!(difference < LOGIT_TOLERANCE, "{name}: {difference}");
         }
     }
@@ -220,7 +290,7 @@ fn a_saved_directory_opens_as_the_same_model() {
 #[test]
 fn a_published_model_is_written_back_with_equal_tensors() {
     let folder = tempfile::tempdir().unwrap();
-    for name in ["gpt2", "llama-tied", "llama-untied", "qwen3"] {
+    for name in CAUSAL {
         let model = hugging_face::open(&golden_dir(name), &Device::flex()).unwrap();
         let dir = folder.path().join(name);
         hugging_face::save(&model, &dir, Companions::default()).unwrap();
@@ -239,6 +309,257 @@ fn a_published_model_is_written_back_with_equal_tensors() {
                 "{name}: {tensor}"
             );
         }
+    }
+}
+
+/// All tensors of a model directory, by name.
+fn tensors_of(dir: &Path) -> BTreeMap<String, Vec<f32>> {
+    let bytes = std::fs::read(dir.join("model.safetensors")).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let values = |view: safetensors::tensor::TensorView<'_>| {
+        let (values, _) = view.data().as_chunks();
+        values.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
+    };
+    file.iter()
+        .map(|(name, view)| (name.to_string(), values(view)))
+        .collect()
+}
+
+#[test]
+fn a_published_encoder_is_written_back_as_bert_with_its_token_type_in_the_positions() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ENCODERS {
+        let model = hugging_face::open(&golden_dir(name), &Device::flex()).unwrap();
+        let dir = folder.path().join(name);
+        hugging_face::save(&model, &dir, Companions::default()).unwrap();
+        let again = hugging_face::open(&dir, &Device::flex()).unwrap();
+        assert_eq!(again.config(), model.config(), "{name}");
+        let ids = some_ids(2, 11, 50);
+        let difference = largest_difference(model.forward(ids.clone()).unwrap(), again.forward(ids).unwrap());
+        assert_eq!(difference, 0.0, "{name}");
+        if !name.starts_with("bert") {
+            continue;
+        }
+        let width = model.config().d_model;
+        let [mut theirs, mut ours] = [golden_dir(name), dir].map(|dir| tensors_of(&dir));
+        let [their_types, our_types] = [&mut theirs, &mut ours].map(|tensors| {
+            let types = tensors.remove("bert.embeddings.token_type_embeddings.weight").unwrap();
+            assert_eq!(types.len(), 2 * width);
+            types
+        });
+        assert!(our_types.iter().all(|value| *value == 0.0));
+        let positions = theirs.get_mut("bert.embeddings.position_embeddings.weight").unwrap();
+        for (value, added) in positions.iter_mut().zip(their_types[..width].iter().cycle()) {
+            *value += added;
+        }
+        if let Some(used) = theirs.get("cls.predictions.decoder.bias").cloned() {
+            // Untied, transformers keeps a second bias that it never adds.
+            theirs.insert("cls.predictions.bias".to_string(), used);
+        }
+        assert!(theirs.keys().eq(ours.keys()), "{name}");
+        for (tensor, values) in theirs {
+            assert!(values == ours[&tensor], "{name}: {tensor}");
+        }
+    }
+}
+
+/// Opens the golden BERT after a change of its configuration and its tensors.
+fn open_bert(
+    change_config: impl FnOnce(&mut serde_json::Value),
+    change_tensors: impl FnOnce(&mut BTreeMap<String, (Vec<usize>, Vec<u8>)>),
+) -> Result<Transformer, ModelError> {
+    let json = std::fs::read_to_string(golden_dir("bert").join("config.json")).unwrap();
+    let mut json = serde_json::from_str(&json).unwrap();
+    change_config(&mut json);
+    let bytes = std::fs::read(golden_dir("bert").join("model.safetensors")).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let mut tensors = file
+        .iter()
+        .map(|(name, view)| (name.to_string(), (view.shape().to_vec(), view.data().to_vec())))
+        .collect();
+    change_tensors(&mut tensors);
+    let views = tensors.iter().map(|(name, (shape, data))| {
+        let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), data).unwrap();
+        (name, view)
+    });
+    let bytes = safetensors::serialize(views, None).unwrap();
+    hugging_face::from_bytes(&json.to_string(), &bytes, &Device::flex())
+}
+
+#[test]
+fn old_names_and_surplus_parts_of_bert_files_are_understood() {
+    let golden = hugging_face::open(&golden_dir("bert"), &Device::flex()).unwrap();
+    let ids = some_ids(2, 11, 50);
+    let expected = golden.forward(ids.clone()).unwrap();
+    let zeros = |shape: &[usize]| (shape.to_vec(), vec![0; 4 * shape.iter().product::<usize>()]);
+    let google = open_bert(
+        |json| json["architectures"] = serde_json::json!(["BertForPreTraining"]),
+        |tensors| {
+            *tensors = std::mem::take(tensors)
+                .into_iter()
+                .map(|(name, tensor)| {
+                    let name = name.replace("LayerNorm.weight", "LayerNorm.gamma");
+                    (name.replace("LayerNorm.bias", "LayerNorm.beta"), tensor)
+                })
+                .collect();
+            let bias = tensors["cls.predictions.bias"].clone();
+            tensors.insert("cls.predictions.decoder.bias".to_string(), bias);
+            for (name, shape) in [
+                ("bert.pooler.dense.weight", &[32, 32][..]),
+                ("bert.pooler.dense.bias", &[32]),
+                ("bert.embeddings.position_ids", &[1, 24]),
+                ("cls.predictions.decoder.weight", &[50, 32]),
+                ("cls.seq_relationship.weight", &[2, 32]),
+                ("cls.seq_relationship.bias", &[2]),
+            ] {
+                tensors.insert(name.to_string(), zeros(shape));
+            }
+        },
+    )
+    .unwrap();
+    assert_eq!(largest_difference(google.forward(ids.clone()).unwrap(), expected), 0.0);
+
+    let encoder = open_bert(
+        |json| json["architectures"] = serde_json::json!(["BertModel"]),
+        |tensors| {
+            *tensors = std::mem::take(tensors)
+                .into_iter()
+                .filter_map(|(name, tensor)| Some((name.strip_prefix("bert.")?.to_string(), tensor)))
+                .collect();
+        },
+    )
+    .unwrap();
+    assert!(!encoder.config().head_transform && !encoder.config().output_bias);
+    let hidden = |model: &Transformer| {
+        model
+            .forward_with(ids.clone(), ForwardOptions::default())
+            .unwrap()
+            .hidden
+    };
+    assert_eq!(largest_difference(hidden(&encoder), hidden(&golden)), 0.0);
+}
+
+#[test]
+fn bert_files_that_mean_something_else_are_refused_and_named() {
+    let types = "bert.embeddings.token_type_embeddings.weight";
+    let with_config = |key: &'static str, value: serde_json::Value| open_bert(move |json| json[key] = value, |_| ());
+    let cases = [
+        (
+            open_bert(|_| (), |tensors| drop(tensors.remove(types))),
+            [types, "missing"],
+        ),
+        (
+            open_bert(
+                |_| (),
+                |tensors| drop(tensors.insert(types.into(), (vec![0, 32], vec![]))),
+            ),
+            [types, "[0, 32]"],
+        ),
+        (
+            open_bert(
+                |_| (),
+                |tensors| drop(tensors.insert(types.into(), (vec![2, 16], vec![0; 128]))),
+            ),
+            [types, "[2, 16]"],
+        ),
+        (
+            open_bert(|_| (), |tensors| drop(tensors.remove("cls.predictions.bias"))),
+            ["cls.predictions.bias", "missing"],
+        ),
+        (with_config("is_decoder", true.into()), ["is_decoder", "true"]),
+        (
+            with_config("architectures", serde_json::json!(["BertForSequenceClassification"])),
+            ["architectures", "BertForSequenceClassification"],
+        ),
+        (
+            with_config("position_embedding_type", "relative_key".into()),
+            ["position_embedding_type", "relative_key"],
+        ),
+        (with_config("hidden_act", "tanh".into()), ["hidden_act", "tanh"]),
+        (
+            with_config("num_attention_heads", 5.into()),
+            ["num_attention_heads", "5"],
+        ),
+        (
+            with_config("max_position_embeddings", 25.into()),
+            ["position_embeddings", "25"],
+        ),
+        (
+            with_config("taal", serde_json::json!({"output_bias": false})),
+            ["cls.predictions.bias", "not zero"],
+        ),
+    ];
+    for (opened, words) in cases {
+        let message = opened.unwrap_err().to_string();
+        assert!(
+            words.iter().all(|word| message.contains(word)),
+            "{message} lacks one of {words:?}"
+        );
+    }
+}
+
+#[test]
+fn the_loss_is_that_of_the_logits() {
+    let device = Device::flex().autodiff();
+    for (name, config) in many_configs() {
+        let model = loud_on(&config, &device);
+        let ids = some_ids(2, 9, 50);
+        let targets: Vec<i32> = (0..18).map(|i| if i % 3 == 0 { -100 } else { i * 7 % 50 }).collect();
+        let targets = Tensor::<1, Int>::from_data(TensorData::new(targets, [18]), &device);
+        // Each loss has a graph of its own, which its backward pass uses up.
+        let hidden = || {
+            let output = model.forward_with(ids.clone().to_device(&device), ForwardOptions::default());
+            output.unwrap().hidden
+        };
+        let fused = model.loss(hidden(), targets.clone(), -100);
+        let logits = model.logits(hidden()).reshape([18, 50]);
+        let plain = taal_kernels::cross_entropy(logits, targets, -100);
+        let difference = largest_difference(fused.clone().inner(), plain.clone().inner());
+        assert!(difference < SELF_TOLERANCE, "{name}: {difference}");
+
+        let [fused, plain] = [fused, plain].map(|loss| loss.backward());
+        let mut gradients = Gradients {
+            path: ParameterPath::default(),
+            of: [&fused, &plain],
+            largest_difference: 0.0,
+            largest: 0.0,
+        };
+        model.visit(&mut gradients);
+        assert!(
+            gradients.largest_difference <= SELF_TOLERANCE * gradients.largest.max(1.0),
+            "{name}: {}",
+            gradients.largest_difference
+        );
+    }
+}
+
+/// Compares the gradients of two losses, parameter by parameter.
+struct Gradients<'a> {
+    path: ParameterPath,
+    of: [&'a burn::tensor::Gradients; 2],
+    largest_difference: f32,
+    largest: f32,
+}
+
+impl ModuleVisitor for Gradients<'_> {
+    fn enter_module(&mut self, name: &str, _container: &str) {
+        self.path.enter(name);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.exit();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let name = self.path.name();
+        let [fused, plain] = self.of.map(|gradients| {
+            let gradient = param.val().grad(gradients);
+            gradient.unwrap_or_else(|| panic!("{name} has no gradient"))
+        });
+        let largest: f32 = plain.clone().abs().max().into_scalar();
+        assert!(largest > 0.0, "{name} learns nothing");
+        self.largest = self.largest.max(largest);
+        self.largest_difference = self.largest_difference.max(largest_difference(fused, plain));
     }
 }
 
@@ -291,6 +612,18 @@ fn families_are_told_from_the_configuration() {
     assert_eq!(Family::of(&llama), Family::Llama);
     assert_eq!(Family::of(&TransformerConfig::qwen3(50, 16, 1, 4, 32)), Family::Qwen3);
     assert_eq!(Family::of(&window), Family::Taal);
+    let bert = TransformerConfig::bert(50, 16, 1, 4, 32);
+    assert_eq!(Family::of(&bert), Family::Bert);
+    let headless = TransformerConfig {
+        head_transform: false,
+        ..bert.clone()
+    };
+    assert_eq!(Family::obstacle(&headless), Some("head_transform"));
+    let modern = TransformerConfig {
+        position: PositionKind::Rotary,
+        ..bert
+    };
+    assert_eq!(Family::obstacle(&modern), Some("position"));
     assert_eq!(Family::obstacle(&window), Some("window"));
     assert_eq!(Family::obstacle(&llama), None);
 }
@@ -322,10 +655,7 @@ fn cached_decoding_equals_one_whole_forward() {
 
 #[test]
 fn a_causal_model_does_not_see_the_future_and_a_bidirectional_one_does() {
-    for (name, config) in many_configs()
-        .into_iter()
-        .chain([("bert", TransformerConfig::bert(50, 40, 2, 4, 32))])
-    {
+    for (name, config) in many_configs() {
         let model = loud(&config);
         let ids = some_ids(1, 9, 50);
         let changed = ids
@@ -351,6 +681,37 @@ fn padding_changes_nothing_for_the_tokens_before_it() {
     let padded = model.forward_with(ids, options).unwrap();
     let difference = largest_difference(model.logits(padded.hidden).narrow(1, 0, 6), short);
     assert!(difference < SELF_TOLERANCE, "{difference}");
+}
+
+#[test]
+fn initialisation_of_bert_is_berts() {
+    let config = TransformerConfig::bert(300, 64, 8, 4, 64);
+    let mut seen = 0;
+    parameters::read(&config.init(1, &Device::flex()).unwrap(), |name, _, values| {
+        let std = (values.iter().map(|v| v * v).sum::<f32>() / values.len() as f32).sqrt();
+        let expected = match name {
+            "blocks.3.attention.output.weight" | "blocks.3.feed_forward.down.weight" => 0.02,
+            "head_transform.dense.weight" | "position_embedding.weight" => 0.02,
+            "head_transform.norm.weight" => 1.0,
+            "head_transform.dense.bias" | "output_bias" => 0.0,
+            _ => return,
+        };
+        seen += 1;
+        assert!(
+            (std - expected).abs() <= 0.05 * expected,
+            "{name}: {std} is not {expected}"
+        );
+    });
+    assert_eq!(seen, 7);
+}
+
+#[test]
+fn a_configuration_from_before_the_head_transform_opens() {
+    let config = TransformerConfig::llama(50, 16, 1, 4, 32);
+    let mut json = serde_json::to_value(&config).unwrap();
+    let fields = json.as_object_mut().unwrap();
+    assert!(fields.remove("head_transform").is_some() && fields.remove("output_bias").is_some());
+    assert_eq!(serde_json::from_value::<TransformerConfig>(json).unwrap(), config);
 }
 
 #[test]
@@ -390,10 +751,7 @@ fn initialisation_is_nanogpts_and_a_function_of_the_seed() {
 
 #[test]
 fn parameters_are_counted_as_they_are() {
-    for (name, config) in many_configs()
-        .into_iter()
-        .chain([("bert", TransformerConfig::bert(50, 40, 2, 4, 32))])
-    {
+    for (name, config) in many_configs() {
         let model = config.init(1, &Device::flex()).unwrap();
         let counted: usize = parameters::list(&model)
             .iter()

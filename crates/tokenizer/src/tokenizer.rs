@@ -310,6 +310,27 @@ impl Tokenizer {
         self.is_special(id) && Some(id) != self.unknown
     }
 
+    /// By id: whether the token goes on with the word of the token before it. Where words begin is seen from the vocabulary: WordPiece
+    /// goes on with `##`, SentencePiece begins with `▁`, byte-level BPE with a space or a line end; with any other tokenizer every token
+    /// begins anew.
+    pub fn continuations(&self) -> Vec<bool> {
+        let has = |mark: &str| {
+            let is_marked = |token: &String| token.len() > mark.len() && token.starts_with(mark);
+            self.tokens.iter().any(is_marked)
+        };
+        let [is_wordpiece, is_sentencepiece, is_byte_level] = ["##", "▁", "Ġ"].map(has);
+        let goes_on = |(id, token): (u32, &String)| {
+            !self.is_special(id)
+                && match () {
+                    () if is_wordpiece => token.starts_with("##"),
+                    () if is_sentencepiece => !token.starts_with('▁'),
+                    () if is_byte_level => !token.starts_with(['Ġ', 'Ċ']),
+                    () => false,
+                }
+        };
+        (0..).zip(&self.tokens).map(goes_on).collect()
+    }
+
     /// The special token that begins a text, such as `<s>`, `[CLS]` or GPT-2's `<|endoftext|>`.
     pub fn bos_id(&self) -> Option<u32> {
         self.special_id(special::BEGIN)

@@ -51,6 +51,8 @@ pub struct TrainState {
     pub val_loss: Option<f64>,
     /// The same in bits a byte.
     pub val_bits_per_byte: Option<f64>,
+    /// Hidden tokens that were guessed in the last evaluation of a masked model.
+    pub val_correct: Option<u64>,
     /// Tokens scored in an evaluation.
     pub val_tokens: Option<u64>,
     /// Lowest validation loss so far.

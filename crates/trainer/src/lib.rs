@@ -18,12 +18,14 @@
 //! # Ok::<(), taal_trainer::TrainError>(())
 //! ```
 
+mod baseline;
 pub mod bench;
 mod checkpoint;
 mod error;
 mod events;
 mod gradients;
 mod health;
+mod masked;
 mod memory;
 mod optimizer;
 mod poison;
@@ -44,10 +46,10 @@ pub use health::{Ailment, HealthRecipe, HealthState};
 pub use optimizer::{AdamW, Muon, Optimizer, OptimizerKind};
 #[cfg(feature = "faults")]
 pub use poison::{Poison, poison_steps};
-pub use raw::{DamagedKind, OrderKind, Preset, RawRecipe, UnknownKind};
+pub use raw::{DamagedKind, ObjectiveKind, OrderKind, Preset, RawRecipe, UnknownKind};
 pub use recipe::{
-    CheckpointRecipe, DEFAULT_RECIPE, DataRecipe, DataSource, EvalRecipe, ModelRecipe, Recipe, RecipeText, Resolved,
-    SampleRecipe, TokenizerRecipe, TrainRecipe, embedded, resolve,
+    CheckpointRecipe, DEFAULT_RECIPE, DataRecipe, DataSource, EvalRecipe, ModelRecipe, Objective, Recipe, RecipeText,
+    Resolved, SampleRecipe, TokenizerRecipe, TrainRecipe, embedded, resolve,
 };
 pub use run_dir::{RECIPE_FILE, RESOLVED_FILE, first_free, latest, stored_recipe};
 pub use schedule::{Schedule, ScheduleKind};

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use burn::tensor::Device;
 use taal_data::{
-    BatchPlan, BatchSource, ConversationSource, Conversations, Dataset, Order, TokenSource, TokenizeOptions,
+    BatchPlan, BatchSource, ConversationSource, Conversations, Dataset, MaskVocabulary, Order, TokenSource,
+    TokenizeOptions,
 };
 use taal_inference::Score;
 use taal_model::hugging_face::{self, TOKENIZER_FILE};
@@ -12,6 +13,7 @@ use taal_model::{Transformer, TransformerConfig};
 use taal_tokenizer::{Kind, Tokenizer, TrainerConfig, Unknown};
 
 use crate::TrainError;
+use crate::masked::{self, MaskedScore, Masker};
 use crate::raw::{DamagedKind, OrderKind, UnknownKind};
 use crate::recipe::{DataSource, ModelRecipe, Recipe, TokenizerRecipe};
 
@@ -38,6 +40,8 @@ pub(crate) enum Validated {
 pub(crate) struct Validation {
     pub(crate) score: Score,
     pub(crate) bytes: u64,
+    /// Hidden tokens that were guessed; none where the next token was.
+    pub(crate) correct: Option<u64>,
 }
 
 impl Corpus {
@@ -116,9 +120,13 @@ impl Corpus {
         &self,
         model: &Transformer,
         batch_size: usize,
+        masker: Option<&Masker>,
         should_stop: &mut dyn FnMut() -> bool,
     ) -> Result<Validated, TrainError> {
         match self {
+            Self::Text(dataset) if let Some(masker) = masker => {
+                validate_masked(model, &dataset.validation, batch_size, masker, should_stop)
+            }
             Self::Text(dataset) => validate_text(model, &dataset.validation, batch_size, should_stop),
             Self::Conversations(conversations) => match &conversations.validation {
                 Some(held_back) => validate_conversations(model, held_back, batch_size, should_stop),
@@ -128,9 +136,14 @@ impl Corpus {
     }
 
     /// The first batch of an evaluation, for the memory it takes.
-    pub(crate) fn rehearse(&self, model: &Transformer, batch_size: usize) -> Result<(), TrainError> {
+    pub(crate) fn rehearse(
+        &self,
+        model: &Transformer,
+        batch_size: usize,
+        masker: Option<&Masker>,
+    ) -> Result<(), TrainError> {
         let mut asked = 0;
-        self.validate(model, batch_size, &mut || {
+        self.validate(model, batch_size, masker, &mut || {
             asked += 1;
             asked > 1
         })
@@ -155,6 +168,7 @@ fn validate_text(
     let mut total = Validation {
         score: Score::default(),
         bytes: 0,
+        correct: None,
     };
     for source in sources {
         let len = usize::try_from(source.len()).unwrap_or(usize::MAX);
@@ -175,6 +189,35 @@ fn validate_text(
     Ok(match total.score.tokens {
         0 => Validated::NothingHeldBack,
         _ => Validated::Whole(total),
+    })
+}
+
+fn validate_masked(
+    model: &Transformer,
+    sources: &[TokenSource],
+    batch_size: usize,
+    masker: &Masker,
+    should_stop: &mut dyn FnMut() -> bool,
+) -> Result<Validated, TrainError> {
+    let mut total = MaskedScore::default();
+    let window = model.config().max_seq_len;
+    let is_whole = masker.validation(sources, window, batch_size, |_, batch| {
+        if should_stop() {
+            return Ok(false);
+        }
+        let found = masked::score(model, batch)?;
+        total.score = total.score + found.score;
+        total.correct += found.correct;
+        Ok(true)
+    })?;
+    Ok(match total.score.tokens {
+        _ if !is_whole => Validated::BrokenOff,
+        0 => Validated::NothingHeldBack,
+        _ => Validated::Whole(Validation {
+            score: total.score,
+            bytes: 0,
+            correct: Some(total.correct),
+        }),
     })
 }
 
@@ -200,6 +243,7 @@ fn validate_conversations(
     Ok(Validated::Whole(Validation {
         score,
         bytes: source.completion_bytes(),
+        correct: None,
     }))
 }
 
@@ -208,6 +252,25 @@ fn corpus_text(recipe: &Recipe, name: &str) -> Result<&'static str, TrainError> 
     Ok(corpus
         .ok_or_else(|| TrainError::recipe(&recipe.name, "data.corpus", format!("there is no \"{name}\"")))?
         .text)
+}
+
+/// How tokens are hidden, where the recipe hides them.
+pub(crate) fn masker(recipe: &Recipe, tokenizer: &Tokenizer) -> Result<Option<Masker>, TrainError> {
+    let Some(masking) = recipe.train.objective.masking() else {
+        return Ok(None);
+    };
+    if let DataSource::Conversations(_) = recipe.data.source {
+        return Err(TrainError::recipe(
+            &recipe.name,
+            "train.objective",
+            "\"masked\" learns from running text, not from data.conversations",
+        ));
+    }
+    Ok(Some(Masker {
+        masking: *masking,
+        vocabulary: MaskVocabulary::of(tokenizer)?,
+        seed: recipe.seed,
+    }))
 }
 
 /// Which windows each step sees: a function of the recipe's seed.
@@ -324,6 +387,21 @@ pub(crate) fn model(recipe: &Recipe, tokenizer: &Tokenizer, device: &Device) -> 
             let dir = model_dir(dir);
             let model = hugging_face::open(&dir, device)?.with_dropout(*dropout);
             let config = model.config();
+            if config.is_causal == recipe.train.objective.masking().is_some() {
+                let (is, needs) = if config.is_causal {
+                    ("causal", "next_token")
+                } else {
+                    ("bidirectional", "masked")
+                };
+                return Err(TrainError::recipe(
+                    &recipe.name,
+                    "train.objective",
+                    format!(
+                        "the model of {} is {is}; set train.objective = \"{needs}\"",
+                        dir.display()
+                    ),
+                ));
+            }
             if recipe.train.block_size > config.max_seq_len {
                 return Err(TrainError::recipe(
                     &recipe.name,

@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use taal_data::MaskUnit;
 use taal_model::{Activation, NormKind, NormPlace, PositionKind};
 
 use crate::optimizer::OptimizerKind;
@@ -22,6 +23,7 @@ pub struct RawRecipe {
     pub tokenizer: RawTokenizer,
     pub model: RawModel,
     pub train: RawTrain,
+    pub masking: RawMasking,
     pub eval: RawEval,
     pub checkpoint: RawCheckpoint,
     pub health: RawHealth,
@@ -93,6 +95,8 @@ pub enum Preset {
     Nanogpt,
     Llama,
     Qwen3,
+    Bert,
+    Encoder,
 }
 
 /// `[model]`
@@ -135,6 +139,7 @@ pub struct RawModel {
 #[allow(missing_docs)]
 pub struct RawTrain {
     pub init_from: Option<PathBuf>,
+    pub objective: Option<ObjectiveKind>,
     pub steps: Option<u64>,
     pub batch_size: Option<usize>,
     pub block_size: Option<usize>,
@@ -154,6 +159,27 @@ pub struct RawTrain {
     pub muon_momentum: Option<f64>,
     pub muon_weight_decay: Option<f64>,
     pub patience: Option<u64>,
+}
+
+/// What a model learns to guess.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ObjectiveKind {
+    /// The next token, from those before it.
+    NextToken,
+    /// Hidden tokens, from both sides (BERT).
+    Masked,
+}
+
+/// `[masking]`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct RawMasking {
+    pub fraction: Option<f64>,
+    pub unit: Option<MaskUnit>,
+    pub masked: Option<f64>,
+    pub random: Option<f64>,
 }
 
 /// `[eval]`
@@ -195,4 +221,5 @@ pub struct RawSample {
     pub max_tokens: Option<usize>,
     pub temperature: Option<f64>,
     pub top_k: Option<usize>,
+    pub rank: Option<Vec<String>>,
 }

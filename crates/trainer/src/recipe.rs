@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use taal_model::{Initialisation, TransformerConfig};
+use taal_data::Masking;
+use taal_model::{Activation, Initialisation, TransformerConfig};
 use toml::{Table, Value};
 
 use crate::TrainError;
 use crate::health::HealthRecipe;
 use crate::optimizer::{AdamW, Muon, OptimizerKind};
-use crate::raw::{DamagedKind, OrderKind, Preset, RawHealth, RawModel, RawRecipe, RawTrain, UnknownKind};
+use crate::raw::{
+    DamagedKind, ObjectiveKind, OrderKind, Preset, RawHealth, RawMasking, RawModel, RawRecipe, RawTrain, UnknownKind,
+};
 use crate::schedule::{Schedule, ScheduleKind};
 
 /// A recipe file above this size is not one.
@@ -23,11 +26,13 @@ const MAX_KEY_PARTS: usize = 8;
 const MAX_NAME_BYTES: usize = 200;
 
 /// The recipes that come with Taal: name and text.
-const EMBEDDED: [(&str, &str); 4] = [
+const EMBEDDED: [(&str, &str); 6] = [
     ("shakespeare-char", include_str!("../recipes/shakespeare-char.toml")),
     ("nanogpt-cpu", include_str!("../recipes/nanogpt-cpu.toml")),
     ("dutch-bpe", include_str!("../recipes/dutch-bpe.toml")),
     ("names", include_str!("../recipes/names.toml")),
+    ("dutch-mlm", include_str!("../recipes/dutch-mlm.toml")),
+    ("english-mlm", include_str!("../recipes/english-mlm.toml")),
 ];
 
 /// The recipe that trains when none is named.
@@ -138,6 +143,8 @@ impl ModelRecipe {
 /// How it is trained.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainRecipe {
+    /// What is guessed.
+    pub objective: Objective,
     /// Updates.
     pub steps: u64,
     /// Rows a micro-step.
@@ -156,6 +163,25 @@ pub struct TrainRecipe {
     pub clip_norm: Option<f64>,
     /// Evaluations without a better loss after which training stops early.
     pub patience: Option<u64>,
+}
+
+/// What a model learns to guess.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Objective {
+    /// The next token, from those before it.
+    NextToken,
+    /// Hidden tokens, from both sides.
+    Masked(Masking),
+}
+
+impl Objective {
+    /// How tokens are hidden, where they are.
+    pub fn masking(&self) -> Option<&Masking> {
+        match self {
+            Self::NextToken => None,
+            Self::Masked(masking) => Some(masking),
+        }
+    }
 }
 
 /// When and how it is evaluated.
@@ -189,6 +215,8 @@ pub struct SampleRecipe {
     pub temperature: f64,
     /// Most probable tokens to choose from.
     pub top_k: Option<usize>,
+    /// Words whose rank among the guesses for a prompt's first mask is said.
+    pub rank: Vec<String>,
 }
 
 /// Name and text of every embedded recipe.
@@ -562,7 +590,16 @@ impl Resolver<'_> {
             Preset::Nanogpt => TransformerConfig::nanogpt,
             Preset::Llama => TransformerConfig::llama,
             Preset::Qwen3 => TransformerConfig::qwen3,
+            Preset::Bert => TransformerConfig::bert,
+            Preset::Encoder => encoder,
         };
+        let is_masked = self.raw.train.objective == Some(ObjectiveKind::Masked);
+        if !is_masked && matches!(raw.preset, Some(Preset::Bert | Preset::Encoder)) {
+            return Err(self.error(
+                "model.preset",
+                "this shape sees both sides, so the next token would be no riddle; set train.objective = \"masked\"",
+            ));
+        }
         // The vocabulary is filled in when the tokenizer is there; 1 keeps the checks below meaningful.
         let base = preset(
             1,
@@ -591,6 +628,7 @@ impl Resolver<'_> {
             window: raw.window.or(base.window),
             attention_softcap: raw.attention_softcap.or(base.attention_softcap),
             logit_softcap: raw.logit_softcap.or(base.logit_softcap),
+            is_causal: !is_masked,
             dropout,
             ..base
         };
@@ -610,6 +648,7 @@ impl Resolver<'_> {
             x > 0.0 && x <= 10.0
         })?;
         Ok(TrainRecipe {
+            objective: self.objective()?,
             steps,
             batch_size: self.whole("train.batch_size", raw.batch_size.unwrap_or(12), 1..=4096)?,
             block_size: self.whole("train.block_size", raw.block_size.unwrap_or(64), 1..=1_048_576)?,
@@ -643,6 +682,43 @@ impl Resolver<'_> {
                 .map(|n| self.whole("train.patience", n, 1..=u64::MAX))
                 .transpose()?,
         })
+    }
+
+    fn objective(&self) -> Result<Objective, TrainError> {
+        let raw = &self.raw.masking;
+        let defaults = Masking::default();
+        let share = |key, value| self.number(key, value, "a number in [0, 1]", |x| (0.0..=1.0).contains(&x));
+        let masking = Masking {
+            fraction: self.number(
+                "masking.fraction",
+                raw.fraction.unwrap_or(defaults.fraction),
+                "a number in (0, 0.9]",
+                |x| x > 0.0 && x <= 0.9,
+            )?,
+            unit: raw.unit.unwrap_or(defaults.unit),
+            masked: share("masking.masked", raw.masked.unwrap_or(defaults.masked))?,
+            random: share("masking.random", raw.random.unwrap_or(defaults.random))?,
+        };
+        if masking.masked + masking.random > 1.0 {
+            return Err(self.error(
+                "masking.random",
+                format!(
+                    "expected at most 1 - masking.masked = {}, got {}",
+                    1.0 - masking.masked,
+                    masking.random
+                ),
+            ));
+        }
+        if self.raw.train.objective.unwrap_or(ObjectiveKind::NextToken) == ObjectiveKind::NextToken {
+            if *raw != RawMasking::default() {
+                return Err(self.error(
+                    "masking",
+                    "it has no effect with train.objective = \"next_token\"; set train.objective = \"masked\" or leave it out",
+                ));
+            }
+            return Ok(Objective::NextToken);
+        }
+        Ok(Objective::Masked(masking))
     }
 
     fn adamw(&self, raw: &RawTrain, lr: f64, defaults: AdamW) -> Result<AdamW, TrainError> {
@@ -733,7 +809,24 @@ impl Resolver<'_> {
                 .top_k
                 .map(|k| self.whole("sample.top_k", k, 1..=1_000_000))
                 .transpose()?,
+            rank: raw.rank.clone().unwrap_or_default(),
         })
+    }
+}
+
+/// A modern encoder (ModernBERT, Warner et al. 2024, in its essentials): rotary positions, norms before the sub-layers, GeGLU, no biases.
+fn encoder(
+    vocab_size: usize,
+    max_seq_len: usize,
+    n_layers: usize,
+    n_heads: usize,
+    d_model: usize,
+) -> TransformerConfig {
+    TransformerConfig {
+        activation: Activation::GeGlu,
+        is_causal: false,
+        tie_embeddings: true,
+        ..TransformerConfig::llama(vocab_size, max_seq_len, n_layers, n_heads, d_model)
     }
 }
 
@@ -819,8 +912,20 @@ impl Recipe {
             ModelRecipe::InitFrom { dropout, .. } => raw.model.dropout = Some(*dropout),
         }
         let t = &self.train;
+        if let Objective::Masked(masking) = &t.objective {
+            raw.masking = RawMasking {
+                fraction: Some(masking.fraction),
+                unit: Some(masking.unit),
+                masked: Some(masking.masked),
+                random: Some(masking.random),
+            };
+        }
         raw.train = RawTrain {
             init_from: typed.train.init_from.clone(),
+            objective: Some(match t.objective {
+                Objective::NextToken => ObjectiveKind::NextToken,
+                Objective::Masked(_) => ObjectiveKind::Masked,
+            }),
             steps: Some(t.steps),
             batch_size: Some(t.batch_size),
             block_size: Some(t.block_size),
@@ -860,6 +965,7 @@ impl Recipe {
         raw.sample.max_tokens = Some(self.sample.max_tokens);
         raw.sample.temperature = Some(self.sample.temperature);
         raw.sample.top_k = self.sample.top_k;
+        raw.sample.rank = (!self.sample.rank.is_empty()).then(|| self.sample.rank.clone());
         raw
     }
 }

@@ -5,16 +5,18 @@ use std::time::Instant;
 
 use burn::module::Module;
 use taal_data::BatchPlan;
-use taal_inference::{GenerateOptions, LanguageModel, Prompt, Sampling, generate};
+use taal_inference::{FillOptions, GenerateOptions, LanguageModel, Prompt, Sampling, generate};
 use taal_kernels::{DeviceSpec, random};
-use taal_metrics::{Report, RunLog, Sample, StepRecord, flops};
+use taal_metrics::{GuessFigures, MaskedFigures, Report, RunLog, Sample, StepRecord, flops};
 use taal_store::{ErrorKind, Mutant};
 use taal_tokenizer::Tokenizer;
 
 use crate::TrainError;
+use crate::baseline;
 use crate::checkpoint::{Checkpoint, Checkpoints, Origin, Snapshot, TrainState};
 use crate::events::{Act, Event, Events};
 use crate::health::{Ailment, HealthState, Treatment};
+use crate::masked::Masker;
 use crate::memory;
 use crate::optimizer::Optimizer;
 use crate::prepare::{self, Corpus, Validated};
@@ -32,6 +34,7 @@ pub(crate) struct Run<'a> {
     options: &'a RunOptions<'a>,
     tokenizer: Tokenizer,
     corpus: Corpus,
+    masker: Option<Masker>,
     plan: BatchPlan,
     learner: Learner,
     state: TrainState,
@@ -64,6 +67,7 @@ impl<'a> Run<'a> {
             None => prepare::tokenizer(recipe)?,
         };
         let corpus = Corpus::prepare(recipe, &tokenizer, |message| progress.note(&message))?;
+        let masker = prepare::masker(recipe, &tokenizer)?;
         let plan = prepare::batch_plan(recipe);
         corpus.train().check(&plan)?;
         let origin = Origin {
@@ -104,6 +108,7 @@ impl<'a> Run<'a> {
             options,
             tokenizer,
             corpus,
+            masker,
             plan,
             flops_shape: learner.model.config().shape(recipe.train.block_size),
             learner,
@@ -128,10 +133,16 @@ impl<'a> Run<'a> {
 
     /// The largest step and the largest evaluation batch once, without effect, so that too little memory shows now and not in an hour.
     fn rehearse(&self) -> Result<(), TrainError> {
-        let batch = self.plan.batch(self.corpus.train(), 0)?;
+        let mut batch = self.plan.batch(self.corpus.train(), 0)?;
+        if let Some(masker) = &self.masker {
+            masker.train(&mut batch, 0);
+        }
         self.learner.rehearse(&batch)?;
-        self.corpus
-            .rehearse(&self.learner.model.valid(), self.recipe.eval.batch_size)
+        self.corpus.rehearse(
+            &self.learner.model.valid(),
+            self.recipe.eval.batch_size,
+            self.masker.as_ref(),
+        )
     }
 
     pub(crate) fn announce(&self, progress: &mut dyn Progress) {
@@ -341,8 +352,14 @@ impl<'a> Run<'a> {
         let source = self.corpus.train();
         let batches = micro_steps
             .clone()
-            .map(|micro| self.plan.batch(source, micro))
-            .collect::<Result<Vec<_>, _>>()?;
+            .map(|micro| {
+                let mut batch = self.plan.batch(source, micro)?;
+                if let Some(masker) = &self.masker {
+                    masker.train(&mut batch, micro);
+                }
+                Ok(batch)
+            })
+            .collect::<Result<Vec<_>, TrainError>>()?;
         let dropout_keys: Vec<u64> = micro_steps
             .map(|micro| random::key(self.recipe.seed, micro, "dropout"))
             .collect();
@@ -382,20 +399,28 @@ impl<'a> Run<'a> {
     fn evaluate(&mut self, record: &mut StepRecord, progress: &mut dyn Progress) -> Result<Option<bool>, TrainError> {
         let model = self.learner.model.valid();
         let mut should_stop = || progress.should_stop();
-        let found = self
-            .corpus
-            .validate(&model, self.recipe.eval.batch_size, &mut should_stop)?;
+        let found = self.corpus.validate(
+            &model,
+            self.recipe.eval.batch_size,
+            self.masker.as_ref(),
+            &mut should_stop,
+        )?;
         let found = match found {
             Validated::Whole(found) => found,
             Validated::NothingHeldBack => return Ok(Some(false)),
             Validated::BrokenOff => return Ok(None),
         };
         let loss = found.score.loss();
-        let bits_per_byte = taal_metrics::bits_per_byte(found.score.nats, found.bytes);
+        // Hidden tokens are not the whole text, so there are no bytes to share their bits among.
+        let bits_per_byte = (found.bytes > 0).then(|| taal_metrics::bits_per_byte(found.score.nats, found.bytes));
         record.val_loss = Some(loss);
-        record.val_bits_per_byte = Some(bits_per_byte);
+        record.val_bits_per_byte = bits_per_byte;
+        record.val_accuracy = found
+            .correct
+            .map(|correct| correct as f64 / found.score.tokens.max(1) as f64);
         self.state.val_loss = Some(loss);
-        self.state.val_bits_per_byte = Some(bits_per_byte);
+        self.state.val_correct = found.correct;
+        self.state.val_bits_per_byte = bits_per_byte;
         self.state.val_tokens = Some(found.score.tokens);
         self.state.wall_s = self.wall_before_s + self.started.elapsed().as_secs_f64();
         let is_best = self.state.best_val_loss.is_none_or(|best| loss < best);
@@ -462,6 +487,15 @@ impl<'a> Run<'a> {
         let tokenizer = Tokenizer::from_json(&self.tokenizer.to_json())?;
         let lm = LanguageModel::new(self.learner.model.valid(), Some(tokenizer));
         for (index, prompt) in sample.prompts.iter().enumerate() {
+            if self.masker.is_some() {
+                let text = self.guesses(&lm, prompt)?;
+                progress.sample(prompt, &text);
+                self.samples.push(Sample {
+                    prompt: prompt.clone(),
+                    text,
+                });
+                continue;
+            }
             let options = GenerateOptions {
                 max_tokens: sample.max_tokens,
                 sampling: Sampling {
@@ -483,12 +517,67 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// What a masked model thinks stands in a prompt's gaps, in words.
+    fn guesses(&self, lm: &LanguageModel, prompt: &str) -> Result<String, TrainError> {
+        let options = FillOptions {
+            rank: self.recipe.sample.rank.clone(),
+            ..FillOptions::default()
+        };
+        let found = taal_inference::fill(lm, prompt, &options)?;
+        let percent = |probability: f64| format!("{:.1} %", 100.0 * probability);
+        let mut lines = vec![found.filled];
+        for gap in &found.gaps {
+            let guesses: Vec<String> = gap
+                .guesses
+                .iter()
+                .map(|guess| format!("{} {}", guess.text, percent(guess.probability)))
+                .collect();
+            lines.push(guesses.join(", "));
+        }
+        lines.extend(found.ranks.iter().map(|rank| match (rank.rank, rank.probability) {
+            (Some(place), Some(probability)) => {
+                format!("rank of \"{}\": {place} ({})", rank.word, percent(probability))
+            }
+            _ => format!("rank of \"{}\": none, it is more than one token", rank.word),
+        }));
+        Ok(lines.join("\n"))
+    }
+
+    /// How the model's guesses compare with counting, over the hidden tokens of the validation split.
+    fn masked_figures(&self) -> Result<Option<MaskedFigures>, TrainError> {
+        let (Some(masker), Corpus::Text(dataset)) = (&self.masker, &self.corpus) else {
+            return Ok(None);
+        };
+        let state = &self.state;
+        let (Some(correct), Some(loss), Some(tokens)) = (state.val_correct, state.val_loss, state.val_tokens) else {
+            return Ok(None);
+        };
+        let config = self.learner.model.config();
+        let counted = baseline::measure(
+            masker,
+            &dataset.train,
+            &dataset.validation,
+            config.max_seq_len,
+            config.vocab_size,
+        )?;
+        let figures = |found: baseline::Baseline| GuessFigures::new(found.correct, counted.tokens, found.nats);
+        Ok(Some(MaskedFigures {
+            tokens,
+            model: GuessFigures::new(correct, tokens, loss * tokens as f64),
+            unigram: figures(counted.commonest),
+            neighbours: figures(counted.neighbours),
+        }))
+    }
+
     /// Writes report.json, report.html and log.csv over the whole run so far.
     fn report(&mut self) -> Result<Report, TrainError> {
         self.log.sync()?;
         let state = &self.state;
         let tokens_per_s = state.tokens as f64 / state.train_s.max(1e-9);
+        let masked = self.masked_figures()?;
+        let state = &self.state;
         let report = Report {
+            masked,
             recipe: self.recipe.name.clone(),
             device: self.options.device.to_string(),
             params: self.learner.model.config().n_params(),

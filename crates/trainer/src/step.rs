@@ -177,8 +177,6 @@ pub fn loss(model: &Transformer, batch: &Batch, dropout_key: Option<u64>) -> Res
     let device = model.device();
     let shape = [batch.batch_size, batch.seq_len];
     let inputs = Tensor::<2, Int>::from_data(TensorData::new(batch.inputs.clone(), shape), &device);
-    let count = batch.targets.len();
-    let targets = Tensor::<1, Int>::from_data(TensorData::new(batch.targets.clone(), [count]), &device);
     let hidden = model
         .forward_with(
             inputs,
@@ -188,5 +186,42 @@ pub fn loss(model: &Transformer, batch: &Batch, dropout_key: Option<u64>) -> Res
             },
         )?
         .hidden;
+    // Where few positions are guessed, as with hidden tokens, only those go through the output matrix.
+    let (hidden, targets) = match batch.counted_targets() {
+        counted if counted > 0 && 2 * counted < batch.targets.len() => (
+            select_positions(hidden, counted_positions(batch)),
+            batch
+                .targets
+                .iter()
+                .copied()
+                .filter(|target| *target != IGNORE_INDEX)
+                .collect(),
+        ),
+        _ => (hidden, batch.targets.clone()),
+    };
+    let count = targets.len();
+    let targets = Tensor::<1, Int>::from_data(TensorData::new(targets, [count]), &device);
     Ok(model.loss(hidden, targets, IGNORE_INDEX))
+}
+
+/// The positions of a batch that have a target.
+pub(crate) fn counted_positions(batch: &Batch) -> Vec<i32> {
+    (0..)
+        .zip(&batch.targets)
+        .filter(|(_, target)| **target != IGNORE_INDEX)
+        .map(|(position, _)| position)
+        .collect()
+}
+
+/// Some positions of all rows, as one row.
+///
+/// # Shapes
+///
+/// - hidden: `[batch, seq, d_model]`
+/// - output: `[1, positions, d_model]`
+pub(crate) fn select_positions(hidden: Tensor<3>, positions: Vec<i32>) -> Tensor<3> {
+    let [batch, seq, d_model] = hidden.dims();
+    let count = positions.len();
+    let positions = Tensor::<1, Int>::from_data(TensorData::new(positions, [count]), &hidden.device());
+    hidden.reshape([1, batch * seq, d_model]).select(1, positions)
 }

@@ -19,6 +19,7 @@ fn records_read_back_bit_for_bit() {
             val_bits_per_byte: None,
             wall_s: Some(number),
             is_skipped: false,
+            val_accuracy: None,
         })
         .collect();
     let mut log = RunLog::open(dir.path()).expect("a log");

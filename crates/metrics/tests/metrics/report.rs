@@ -22,6 +22,7 @@ fn report() -> Report {
         peak_rss_bytes: 512 << 20,
         resumed_from: Some(1000),
         skipped_steps: 0,
+        masked: None,
         rewinds: 0,
         tokenizer: "char".to_owned(),
         vocab_size: 65,
@@ -245,6 +246,7 @@ fn runs_of_any_length_and_any_numbers_give_a_page() {
         val_bits_per_byte: Some(number),
         wall_s: Some(number),
         is_skipped: false,
+        val_accuracy: None,
     };
     let mut runs: Vec<Vec<StepRecord>> = vec![vec![]];
     for first in wild {

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::Companions;
 use super::weights::shown;
+use super::{Companions, encoders};
 use crate::config::{Activation, NormKind, NormPlace, PositionKind, TransformerConfig};
 
 /// A published layout of configuration and weights.
@@ -16,6 +16,12 @@ pub enum Family {
     Llama,
     /// Alibaba's Qwen3.
     Qwen3,
+    /// Google's BERT, as `BertForMaskedLM`.
+    Bert,
+    /// Facebook's RoBERTa: read only, and written as [`Bert`](Self::Bert).
+    Roberta,
+    /// Hugging Face's DistilBERT: read only, and written as [`Bert`](Self::Bert).
+    DistilBert,
     /// None of them: Taal's own names, opened by Taal alone.
     Taal,
 }
@@ -27,6 +33,8 @@ impl Family {
             Self::Gpt2
         } else if llama_obstacle(config).is_none() {
             if config.qk_norm { Self::Qwen3 } else { Self::Llama }
+        } else if encoders::obstacle(config).is_none() {
+            Self::Bert
         } else {
             Self::Taal
         }
@@ -34,7 +42,9 @@ impl Family {
 
     /// The first field that keeps a configuration out of every published family, or `None` where one fits.
     pub fn obstacle(config: &TransformerConfig) -> Option<&'static str> {
-        let nearest = if config.norm == NormKind::LayerNorm {
+        let nearest = if !config.is_causal {
+            encoders::obstacle(config)
+        } else if config.norm == NormKind::LayerNorm {
             gpt2_obstacle(config)
         } else {
             llama_obstacle(config)
@@ -47,12 +57,43 @@ impl Family {
             Self::Gpt2 => "gpt2",
             Self::Llama => "llama",
             Self::Qwen3 => "qwen3",
+            Self::Bert => "bert",
+            Self::Roberta => "roberta",
+            Self::DistilBert => "distilbert",
             Self::Taal => "taal",
         }
     }
+
+    fn of_model_type(model_type: &str) -> Result<Self, String> {
+        let all = [
+            Self::Gpt2,
+            Self::Llama,
+            Self::Qwen3,
+            Self::Bert,
+            Self::Roberta,
+            Self::DistilBert,
+            Self::Taal,
+        ];
+        all.into_iter()
+            .find(|family| family.model_type() == model_type)
+            .ok_or_else(|| {
+                format!(
+                    "key `model_type`: expected {}, got \"{}\"",
+                    all.map(Self::model_type).join(", "),
+                    shown(model_type)
+                )
+            })
+    }
 }
 
-/// What keeps a configuration out of every family that is read and written.
+/// The field of the first obstacle that is there.
+pub(super) fn first<const N: usize>(obstacles: [(bool, &'static str); N]) -> Option<&'static str> {
+    obstacles
+        .into_iter()
+        .find_map(|(is_there, field)| is_there.then_some(field))
+}
+
+/// What keeps a configuration out of every causal family that is read and written.
 fn common_obstacle(c: &TransformerConfig) -> Option<&'static str> {
     let obstacles = [
         (!c.is_causal, "is_causal"),
@@ -61,26 +102,22 @@ fn common_obstacle(c: &TransformerConfig) -> Option<&'static str> {
         (c.embedding_norm, "embedding_norm"),
         (c.attention_softcap.is_some(), "attention_softcap"),
         (c.logit_softcap.is_some(), "logit_softcap"),
+        (c.head_transform, "head_transform"),
+        (c.output_bias, "output_bias"),
     ];
-    obstacles
-        .into_iter()
-        .find_map(|(is_there, field)| is_there.then_some(field))
+    first(obstacles)
 }
 
 fn gpt2_obstacle(c: &TransformerConfig) -> Option<&'static str> {
     let obstacles = [
         (c.position != PositionKind::Learned, "position"),
         (c.norm != NormKind::LayerNorm, "norm"),
-        (gpt2_activation(c.activation).is_none(), "activation"),
+        (activation_name(c.activation).is_none(), "activation"),
         (c.n_kv_heads != c.n_heads, "n_kv_heads"),
         (c.n_heads * c.head_dim != c.d_model, "head_dim"),
         (c.qk_norm, "qk_norm"),
     ];
-    common_obstacle(c).or_else(|| {
-        obstacles
-            .into_iter()
-            .find_map(|(is_there, field)| is_there.then_some(field))
-    })
+    common_obstacle(c).or_else(|| first(obstacles))
 }
 
 fn llama_obstacle(c: &TransformerConfig) -> Option<&'static str> {
@@ -91,20 +128,27 @@ fn llama_obstacle(c: &TransformerConfig) -> Option<&'static str> {
         (c.qkv_bias != c.attention_output_bias, "qkv_bias"),
         (c.qk_norm && c.ffn_bias, "ffn_bias"),
     ];
-    common_obstacle(c).or_else(|| {
-        obstacles
-            .into_iter()
-            .find_map(|(is_there, field)| is_there.then_some(field))
-    })
+    common_obstacle(c).or_else(|| first(obstacles))
 }
 
-fn gpt2_activation(activation: Activation) -> Option<&'static str> {
+/// What transformers calls an activation.
+pub(super) fn activation_name(activation: Activation) -> Option<&'static str> {
     match activation {
         Activation::Gelu => Some("gelu"),
         Activation::GeluTanh => Some("gelu_new"),
         Activation::Relu => Some("relu"),
         Activation::ReluSquared => Some("relu2"),
         Activation::SwiGlu | Activation::GeGlu => None,
+    }
+}
+
+pub(super) fn activation_of(name: &str) -> Option<Activation> {
+    match name {
+        "gelu" => Some(Activation::Gelu),
+        "gelu_new" | "gelu_pytorch_tanh" => Some(Activation::GeluTanh),
+        "relu" => Some(Activation::Relu),
+        "relu2" => Some(Activation::ReluSquared),
+        _ => None,
     }
 }
 
@@ -121,18 +165,22 @@ struct Overrides {
     #[serde(skip_serializing_if = "Option::is_none")]
     ffn_bias: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    output_bias: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     dropout: Option<f64>,
 }
 
 impl Overrides {
     fn of(c: &TransformerConfig, family: Family) -> Self {
         let unless = |usual: bool, value: bool| (value != usual).then_some(value);
-        let is_gpt2 = family == Family::Gpt2;
+        let has_biases = family == Family::Gpt2 || family.is_encoder();
+        let absent = |value: bool| (has_biases && !value).then_some(false);
         Self {
-            norm_bias: unless(is_gpt2, c.norm_bias),
-            qkv_bias: is_gpt2.then(|| unless(true, c.qkv_bias)).flatten(),
-            attention_output_bias: is_gpt2.then(|| unless(true, c.attention_output_bias)).flatten(),
-            ffn_bias: is_gpt2.then(|| unless(true, c.ffn_bias)).flatten(),
+            norm_bias: unless(has_biases, c.norm_bias),
+            qkv_bias: absent(c.qkv_bias),
+            attention_output_bias: absent(c.attention_output_bias),
+            ffn_bias: absent(c.ffn_bias),
+            output_bias: (family.is_encoder() && c.head_transform && !c.output_bias).then_some(false),
             dropout: (c.dropout != 0.0).then_some(c.dropout),
         }
     }
@@ -142,6 +190,7 @@ impl Overrides {
         config.qkv_bias = self.qkv_bias.unwrap_or(config.qkv_bias);
         config.attention_output_bias = self.attention_output_bias.unwrap_or(config.attention_output_bias);
         config.ffn_bias = self.ffn_bias.unwrap_or(config.ffn_bias);
+        config.output_bias = self.output_bias.unwrap_or(config.output_bias);
         config.dropout = self.dropout.unwrap_or(config.dropout);
     }
 }
@@ -151,6 +200,7 @@ pub(super) fn to_json(c: &TransformerConfig, family: Family, companions: Compani
     let mut object = match family {
         Family::Gpt2 => gpt2_json(c),
         Family::Llama | Family::Qwen3 => llama_json(c, family),
+        Family::Bert | Family::Roberta | Family::DistilBert => encoders::to_json(c),
         Family::Taal => json!({ "architectures": ["TaalForCausalLM"], "taal": c }),
     };
     if let Some(object) = object.as_object_mut() {
@@ -179,7 +229,7 @@ fn gpt2_json(c: &TransformerConfig) -> Value {
         "n_layer": c.n_layers,
         "n_head": c.n_heads,
         "n_inner": c.d_ff,
-        "activation_function": gpt2_activation(c.activation),
+        "activation_function": activation_name(c.activation),
         "layer_norm_epsilon": c.norm_eps,
         "tie_word_embeddings": c.tie_embeddings,
         "embd_pdrop": c.dropout,
@@ -222,28 +272,17 @@ fn llama_json(c: &TransformerConfig, family: Family) -> Value {
 pub(super) fn from_json(text: &str) -> Result<(TransformerConfig, Family), String> {
     let value: Value = serde_json::from_str(text).map_err(|error| format!("not valid JSON: {error}"))?;
     let keys = Keys(value.as_object().ok_or("expected a JSON object")?);
-    let family = match keys.text("model_type")? {
-        "gpt2" => Family::Gpt2,
-        "llama" => Family::Llama,
-        "qwen3" => Family::Qwen3,
-        "taal" => Family::Taal,
-        other => {
-            return Err(format!(
-                "key `model_type`: expected gpt2, llama, qwen3 or taal, got \"{}\"",
-                shown(other)
-            ));
-        }
-    };
+    let family = Family::of_model_type(keys.text("model_type")?)?;
     if family == Family::Taal {
         let own = keys.0.get("taal").cloned().ok_or("key `taal` is missing")?;
         let config =
             serde_json::from_value(own).map_err(|error| format!("key `taal`: {}", shown(&error.to_string())))?;
         return Ok((config, family));
     }
-    let mut config = if family == Family::Gpt2 {
-        gpt2(&keys)?
-    } else {
-        llama(&keys, family)?
+    let mut config = match family {
+        Family::Gpt2 => gpt2(&keys)?,
+        Family::Bert | Family::Roberta | Family::DistilBert => encoders::from_json(&keys, family)?,
+        Family::Llama | Family::Qwen3 | Family::Taal => llama(&keys, family)?,
     };
     if let Some(own) = keys.0.get("taal") {
         let overrides: Overrides = serde_json::from_value(own.clone())
@@ -265,18 +304,13 @@ fn gpt2(keys: &Keys<'_>) -> Result<TransformerConfig, String> {
             "key `n_head`: expected a divisor of n_embd = {d_model}, got {n_heads}"
         ));
     }
-    let activation = match keys.text_or("activation_function", "gelu_new")? {
-        "gelu" => Activation::Gelu,
-        "gelu_new" | "gelu_pytorch_tanh" => Activation::GeluTanh,
-        "relu" => Activation::Relu,
-        "relu2" => Activation::ReluSquared,
-        other => {
-            return Err(format!(
-                "key `activation_function`: expected gelu, gelu_new, relu or relu2, got \"{}\"",
-                shown(other)
-            ));
-        }
-    };
+    let activation = keys.text_or("activation_function", "gelu_new")?;
+    let activation = activation_of(activation).ok_or_else(|| {
+        format!(
+            "key `activation_function`: expected gelu, gelu_new, relu or relu2, got \"{}\"",
+            shown(activation)
+        )
+    })?;
     let base = TransformerConfig::gpt2(
         keys.size("vocab_size")?,
         keys.size("n_positions")?,
@@ -359,7 +393,7 @@ fn rope_theta(keys: &Keys<'_>) -> Result<f64, String> {
 }
 
 /// Typed access to the keys of a JSON object.
-struct Keys<'a>(&'a Map<String, Value>);
+pub(super) struct Keys<'a>(&'a Map<String, Value>);
 
 impl Keys<'_> {
     fn present(&self, key: &str) -> Option<&Value> {
@@ -373,7 +407,7 @@ impl Keys<'_> {
             .ok_or_else(|| format!("key `{key}`: expected a string, got {}", shown(&value.to_string())))
     }
 
-    fn text_or<'b>(&'b self, key: &str, default: &'b str) -> Result<&'b str, String> {
+    pub(super) fn text_or<'b>(&'b self, key: &str, default: &'b str) -> Result<&'b str, String> {
         if self.present(key).is_some() {
             self.text(key)
         } else {
@@ -381,7 +415,24 @@ impl Keys<'_> {
         }
     }
 
-    fn size(&self, key: &str) -> Result<usize, String> {
+    /// The first of a list of texts, where there is one.
+    pub(super) fn first_text(&self, key: &str) -> Result<Option<&str>, String> {
+        let Some(value) = self.present(key) else {
+            return Ok(None);
+        };
+        let texts = value
+            .as_array()
+            .ok_or_else(|| format!("key `{key}`: expected a list, got {}", shown(&value.to_string())))?;
+        let Some(first) = texts.first() else {
+            return Ok(None);
+        };
+        first
+            .as_str()
+            .map(Some)
+            .ok_or_else(|| format!("key `{key}`: expected strings, got {}", shown(&first.to_string())))
+    }
+
+    pub(super) fn size(&self, key: &str) -> Result<usize, String> {
         let value = self.present(key).ok_or_else(|| format!("key `{key}` is missing"))?;
         value
             .as_u64()
@@ -396,7 +447,7 @@ impl Keys<'_> {
             })
     }
 
-    fn size_or(&self, key: &str, default: usize) -> Result<usize, String> {
+    pub(super) fn size_or(&self, key: &str, default: usize) -> Result<usize, String> {
         if self.present(key).is_some() {
             self.size(key)
         } else {
@@ -404,7 +455,7 @@ impl Keys<'_> {
         }
     }
 
-    fn number_or(&self, key: &str, default: f64) -> Result<f64, String> {
+    pub(super) fn number_or(&self, key: &str, default: f64) -> Result<f64, String> {
         match self.present(key) {
             Some(value) => value
                 .as_f64()
@@ -413,7 +464,7 @@ impl Keys<'_> {
         }
     }
 
-    fn truth_or(&self, key: &str, default: bool) -> Result<bool, String> {
+    pub(super) fn truth_or(&self, key: &str, default: bool) -> Result<bool, String> {
         match self.present(key) {
             Some(value) => value
                 .as_bool()
@@ -422,7 +473,7 @@ impl Keys<'_> {
         }
     }
 
-    fn expect_absent_or(&self, key: &str, supported: bool) -> Result<(), String> {
+    pub(super) fn expect_absent_or(&self, key: &str, supported: bool) -> Result<(), String> {
         match self.truth_or(key, supported)? {
             value if value == supported => Ok(()),
             value => Err(format!("key `{key}`: only {supported} is supported, got {value}")),

@@ -1,6 +1,6 @@
 //! Which tensor of a family's file is which parameter of ours, and which way round it lies.
 
-use super::Family;
+use super::{Family, encoders};
 use crate::config::TransformerConfig;
 
 /// Names and orientation of one family's tensors.
@@ -14,6 +14,8 @@ pub(super) struct Layout {
 pub(super) struct Parameter {
     shape: Vec<usize>,
     is_transposed: bool,
+    /// Rows of the file's tensor in front of ours, which nothing reads.
+    padding_rows: usize,
     pub(super) parts: Vec<Part>,
 }
 
@@ -37,6 +39,7 @@ impl Layout {
         match self.family {
             Family::Gpt2 => self.gpt2(ours, shape),
             Family::Llama | Family::Qwen3 => self.llama(ours, shape),
+            Family::Bert | Family::Roberta | Family::DistilBert => self.encoder(ours, shape),
             Family::Taal => Parameter::whole(ours.to_string(), shape, false),
         }
     }
@@ -83,52 +86,117 @@ impl Layout {
         // PyTorch's Linear stores [out, in]; the embedding is [vocab, width] in both.
         let is_transposed = shape.len() == 2 && ours != "token_embedding.weight";
         if let Some((layer, kind)) = renamed.split_once(".attention.qkv.") {
-            let c = &self.config;
-            let widths = [c.n_heads, c.n_kv_heads, c.n_kv_heads].map(|heads| heads * c.head_dim);
-            let parts = ["q_proj", "k_proj", "v_proj"]
-                .iter()
-                .zip(widths)
-                .map(|(name, width)| Part::new(format!("{layer}.self_attn.{name}.{kind}"), shape, width, is_transposed))
-                .collect();
-            return Parameter {
-                shape: shape.to_vec(),
-                is_transposed,
-                parts,
-            };
+            let names = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"];
+            return self.qkv(layer, names, kind, shape, is_transposed);
         }
         Parameter::whole(renamed, shape, is_transposed)
     }
 
-    /// Tensors that the family's layout demands and this model does not have.
+    fn encoder(&self, ours: &str, shape: &[usize]) -> Parameter {
+        let renamed = encoders::tensor_name(ours, self.family, self.config.tie_embeddings);
+        let is_table = ["token_embedding.weight", "position_embedding.weight"].contains(&ours);
+        let is_transposed = shape.len() == 2 && !is_table;
+        if let Some((layer, kind)) = renamed.split_once(".qkv.") {
+            return self.qkv(layer, encoders::qkv_names(self.family), kind, shape, is_transposed);
+        }
+        let mut parameter = Parameter::whole(renamed, shape, is_transposed);
+        if ours == "position_embedding.weight" {
+            parameter.padding_rows = self.family.padding_positions();
+            parameter.parts[0].shape[0] += parameter.padding_rows;
+        }
+        parameter
+    }
+
+    /// The fused query, key and value of a block, which the file has apart.
+    fn qkv(&self, layer: &str, names: [&str; 3], kind: &str, shape: &[usize], is_transposed: bool) -> Parameter {
+        let c = &self.config;
+        let widths = [c.n_heads, c.n_kv_heads, c.n_kv_heads].map(|heads| heads * c.head_dim);
+        let parts = names
+            .iter()
+            .zip(widths)
+            .map(|(name, width)| Part::new(format!("{layer}.{name}.{kind}"), shape, width, is_transposed))
+            .collect();
+        Parameter {
+            shape: shape.to_vec(),
+            is_transposed,
+            padding_rows: 0,
+            parts,
+        }
+    }
+
+    /// The width of the vectors of tokens and positions.
+    pub(super) fn width(&self) -> usize {
+        self.config.d_model
+    }
+
+    /// The table whose first row is to be added to every row of the parameter `ours`.
+    pub(super) fn added_table(&self, ours: &str) -> Option<&'static str> {
+        (ours == "position_embedding.weight")
+            .then(|| self.family.token_types())
+            .flatten()
+    }
+
+    /// The name under which a parameter of ours, cut in no parts, is in the file once more.
+    pub(super) fn second_name(&self, ours: &str) -> Option<&'static str> {
+        let is_encoder = self.family.is_encoder();
+        is_encoder
+            .then(|| encoders::second_name(ours, self.family, self.config.tie_embeddings))
+            .flatten()
+    }
+
+    /// Tensors that a file has as zeros: what the model lacks, and what is part of another tensor already.
+    pub(super) fn written_zeros(&self) -> Vec<(String, Vec<usize>)> {
+        let types = self.family.token_types();
+        let types = types.map(|name| (name.to_string(), vec![encoders::TOKEN_TYPES, self.config.d_model]));
+        self.zeros().into_iter().chain(types).collect()
+    }
+
+    /// Tensors that the family's layout demands and this model does not have: biases.
     pub(super) fn zeros(&self) -> Vec<(String, Vec<usize>)> {
-        if self.family != Family::Gpt2 {
+        if self.family != Family::Gpt2 && !self.family.is_encoder() {
             return Vec::new();
         }
         let c = &self.config;
-        let mut zeros = Vec::new();
+        let mut absent = Vec::new();
+        let mut add = |is_absent: bool, ours: String, width: usize| {
+            if is_absent {
+                absent.extend(
+                    self.parameter(&ours, &[width])
+                        .parts
+                        .into_iter()
+                        .map(|part| (part.name, part.shape)),
+                );
+            }
+        };
         for layer in 0..c.n_layers {
-            let mut add = |is_present: bool, name: &str, width: usize| {
-                if !is_present {
-                    zeros.push((format!("transformer.h.{layer}.{name}.bias"), vec![width]));
-                }
-            };
-            add(c.norm_bias, "ln_1", c.d_model);
-            add(c.norm_bias, "ln_2", c.d_model);
-            add(c.qkv_bias, "attn.c_attn", 3 * c.d_model);
-            add(c.attention_output_bias, "attn.c_proj", c.d_model);
-            add(c.ffn_bias, "mlp.c_fc", c.d_ff);
-            add(c.ffn_bias, "mlp.c_proj", c.d_model);
+            let name = |ours: &str| format!("blocks.{layer}.{ours}.bias");
+            add(!c.norm_bias, name("attention_norm"), c.d_model);
+            add(!c.norm_bias, name("feed_forward_norm"), c.d_model);
+            add(!c.qkv_bias, name("attention.qkv"), 3 * c.d_model);
+            add(!c.attention_output_bias, name("attention.output"), c.d_model);
+            add(!c.ffn_bias, name("feed_forward.up"), c.d_ff);
+            add(!c.ffn_bias, name("feed_forward.down"), c.d_model);
         }
-        if !c.norm_bias {
-            zeros.push(("transformer.ln_f.bias".to_string(), vec![c.d_model]));
-        }
-        zeros
+        let name = |ours: &str| format!("{ours}.bias");
+        let is_encoder = self.family.is_encoder();
+        let has_head = is_encoder && c.head_transform;
+        add(!c.norm_bias && !is_encoder, name("final_norm"), c.d_model);
+        add(!c.norm_bias && is_encoder, name("embedding_norm"), c.d_model);
+        add(!c.norm_bias && has_head, name("head_transform.norm"), c.d_model);
+        add(!c.ffn_bias && has_head, name("head_transform.dense"), c.d_model);
+        add(!c.output_bias && has_head, "output_bias".to_string(), c.vocab_size);
+        absent
     }
 
-    /// The name under which a file holds a tensor: OpenAI's first GPT-2 files lack the prefix.
+    /// The name under which a file holds a tensor: OpenAI's first GPT-2 files lack the prefix, Google's first BERT files
+    /// have other names for the norms.
     pub(super) fn stored_name(&self, name: &str, is_stored: impl Fn(&str) -> bool) -> Option<String> {
         if is_stored(name) {
             return Some(name.to_string());
+        }
+        if self.family.is_encoder() {
+            let names = encoders::other_names(name, self.family, self.config.tie_embeddings);
+            return names.into_iter().find(|name| is_stored(name));
         }
         let short = name
             .strip_prefix("transformer.")
@@ -141,13 +209,16 @@ impl Layout {
         let is_buffer = match self.family {
             Family::Gpt2 => name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias"),
             Family::Llama | Family::Qwen3 => name.ends_with("rotary_emb.inv_freq"),
+            Family::Bert | Family::Roberta | Family::DistilBert => {
+                return encoders::is_ignored(name, self.family, self.config.tie_embeddings);
+            }
             Family::Taal => false,
         };
         is_buffer || (self.config.tie_embeddings && name == "lm_head.weight")
     }
 }
 
-fn rename(ours: &str, pairs: &[(&str, &str)]) -> String {
+pub(super) fn rename(ours: &str, pairs: &[(&str, &str)]) -> String {
     pairs.iter().fold(ours.to_string(), |name, (from, to)| {
         let is_prefix = !from.starts_with('.');
         match name.strip_prefix(from) {
@@ -175,6 +246,7 @@ impl Parameter {
         Self {
             shape: shape.to_vec(),
             is_transposed,
+            padding_rows: 0,
             parts: vec![Part::new(name, shape, width, is_transposed)],
         }
     }
@@ -198,6 +270,7 @@ impl Parameter {
                 }
             }
             from += part.width;
+            out.splice(..0, vec![0.0; self.padding_rows * part.width]);
             tensors.push((part.name.clone(), part.shape.clone(), out));
         }
         tensors
@@ -207,7 +280,9 @@ impl Parameter {
     pub(super) fn join(&self, mut parts: Vec<Vec<f32>>) -> Vec<f32> {
         let (rows, columns) = self.rows_and_columns();
         if !self.is_transposed && parts.len() == 1 {
-            return parts.pop().unwrap_or_default();
+            let mut values = parts.pop().unwrap_or_default();
+            values.drain(..self.padding_rows * columns);
+            return values;
         }
         let mut values = vec![0.0; rows * columns];
         let mut from = 0;

@@ -1,12 +1,13 @@
 //! Model directories as Hugging Face has them: `config.json`, `model.safetensors`, `tokenizer.json`.
 //!
-//! Everything that knows Hugging Face's names lives here. GPT-2, LLaMA and Qwen3 layouts are read and
-//! written, so `transformers`, llama.cpp's converter and candle open what Taal trained. A model that no
-//! family can express is written with `model_type: "taal"` under Taal's own names. What a family's
+//! Everything that knows Hugging Face's names lives here. GPT-2, LLaMA, Qwen3 and BERT layouts are read and
+//! written, so `transformers`, llama.cpp's converter and candle open what Taal trained; RoBERTa and DistilBERT
+//! are read, and written as BERT. A model that no family can express is written with `model_type: "taal"` under Taal's own names. What a family's
 //! layout demands but the model lacks (GPT-2 without biases) is written as zeros, and a `taal` object in
 //! `config.json` says the true configuration.
 
 mod config;
+mod encoders;
 mod layout;
 mod pickle;
 mod weights;
@@ -127,9 +128,13 @@ fn build(
     let layout = Layout::new(config, family);
     let parameters = parameters::list(&model);
     check_names(path, &tensors, &layout, &parameters)?;
-    let model = parameters::replace(model, |name, shape| {
+    let model = parameters::replace(model, |name, shape| -> Result<Vec<f32>, ModelError> {
         let parameter = layout.parameter(name, shape);
-        read_parameter(path, &tensors, &layout, &parameter)
+        let mut values = read_parameter(path, &tensors, &layout, &parameter)?;
+        if let Some(table) = layout.added_table(name) {
+            add_first_row(path, &tensors, &layout, table, &mut values)?;
+        }
+        Ok(values)
     })?;
     check_zeros(path, &tensors, &layout)?;
     Ok(model)
@@ -170,11 +175,15 @@ fn weights_bytes(model: &Transformer, family: Family) -> Result<Vec<u8>, ModelEr
     let layout = Layout::new(model.config(), family);
     let mut tensors: BTreeMap<String, (Vec<usize>, Vec<u8>)> = BTreeMap::new();
     parameters::read(model, |name, shape, values| {
-        for (name, shape, values) in layout.parameter(name, shape).split(&values) {
-            tensors.insert(name, (shape, to_bytes(&values)));
+        for (stored, shape, values) in layout.parameter(name, shape).split(&values) {
+            let bytes = to_bytes(&values);
+            if let Some(second) = layout.second_name(name) {
+                tensors.insert(second.to_string(), (shape.clone(), bytes.clone()));
+            }
+            tensors.insert(stored, (shape, bytes));
         }
     });
-    for (name, shape) in layout.zeros() {
+    for (name, shape) in layout.written_zeros() {
         let bytes = vec![0; 4 * shape.iter().product::<usize>()];
         tensors.insert(name, (shape, bytes));
     }
@@ -202,16 +211,11 @@ fn check_names(
     let stored: BTreeSet<&str> = tensors.names().into_iter().collect();
     let mut expected = BTreeSet::new();
     for parameter in parameters {
-        for part in layout.parameter(&parameter.name, &parameter.shape).parts {
-            let found = layout
-                .stored_name(&part.name, |name| stored.contains(name))
-                .ok_or_else(|| {
-                    ModelError::file(
-                        path,
-                        format!("tensor `{}` is missing; config.json asks for it", part.name),
-                    )
-                })?;
-            expected.insert(found);
+        let parts = layout.parameter(&parameter.name, &parameter.shape).parts;
+        let table = layout.added_table(&parameter.name).map(str::to_string);
+        for name in parts.into_iter().map(|part| part.name).chain(table) {
+            let found = layout.stored_name(&name, |name| stored.contains(name));
+            expected.insert(found.ok_or_else(|| missing_tensor(path, &name))?);
         }
     }
     for (name, _) in layout.zeros() {
@@ -240,13 +244,7 @@ fn read_parameter(
 ) -> Result<Vec<f32>, ModelError> {
     let mut parts = Vec::with_capacity(parameter.parts.len());
     for part in &parameter.parts {
-        let name = layout.stored_name(&part.name, |name| tensors.tensor(name).is_ok());
-        let view = name.and_then(|name| tensors.tensor(&name).ok()).ok_or_else(|| {
-            ModelError::file(
-                path,
-                format!("tensor `{}` is missing; config.json asks for it", part.name),
-            )
-        })?;
+        let view = find(path, tensors, layout, &part.name)?;
         if view.shape() != part.shape {
             return Err(ModelError::file(
                 path,
@@ -261,6 +259,48 @@ fn read_parameter(
         parts.push(to_f32(path, &part.name, &view)?);
     }
     Ok(parameter.join(parts))
+}
+
+/// Adds the first row of a table, of whatever length, to every row of `values`.
+fn add_first_row(
+    path: &Path,
+    tensors: &SafeTensors<'_>,
+    layout: &Layout,
+    table: &str,
+    values: &mut [f32],
+) -> Result<(), ModelError> {
+    let view = find(path, tensors, layout, table)?;
+    let width = layout.width();
+    if !matches!(*view.shape(), [rows, columns] if rows > 0 && columns == width) {
+        return Err(ModelError::file(
+            path,
+            format!(
+                "tensor `{table}` has shape {:?}, but config.json asks for rows of {width}",
+                view.shape()
+            ),
+        ));
+    }
+    let row = &to_f32(path, table, &view)?[..width];
+    for (value, added) in values.iter_mut().zip(row.iter().cycle()) {
+        *value += added;
+    }
+    Ok(())
+}
+
+fn find<'data>(
+    path: &Path,
+    tensors: &SafeTensors<'data>,
+    layout: &Layout,
+    name: &str,
+) -> Result<TensorView<'data>, ModelError> {
+    layout
+        .stored_name(name, |name| tensors.tensor(name).is_ok())
+        .and_then(|name| tensors.tensor(&name).ok())
+        .ok_or_else(|| missing_tensor(path, name))
+}
+
+fn missing_tensor(path: &Path, name: &str) -> ModelError {
+    ModelError::file(path, format!("tensor `{name}` is missing; config.json asks for it"))
 }
 
 /// Tensors that stand for something the model does not have must say so: all zero.

@@ -9,7 +9,8 @@ Each folder written beside this script holds
 - `expected.json`: the versions used and one entry a sample with `input_ids` [batch, seq], `logits` [batch, seq, vocab],
   `hidden_norms` (Euclidean norm over the whole tensor of: the embedding output, each block's output, the final norm's
   output, in this order) and `attention_layer0_head0` [batch, seq, seq] (rows are queries, after the softmax).
-  Numbers have 7 significant digits.
+  Numbers have 7 significant digits. Encoders have one more sample with an `attention_mask` [batch, seq], 0 for padding;
+  ids that are not padding are above every special one, so that RoBERTa counts their positions.
 """
 
 import json
@@ -18,10 +19,14 @@ import platform
 
 import torch
 import transformers
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    BertConfig, BertForMaskedLM, DistilBertConfig, DistilBertForMaskedLM, GPT2Config, GPT2LMHeadModel, LlamaConfig,
+    LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM, RobertaConfig, RobertaForMaskedLM)
 
 HERE = pathlib.Path(__file__).parent
 VOCAB = 50
+FIRST_ORDINARY_ID = 5
+ENCODERS = (BertForMaskedLM, RobertaForMaskedLM, DistilBertForMaskedLM)
 
 LLAMA = dict(
     vocab_size=VOCAB, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
@@ -42,6 +47,14 @@ def models():
         LlamaConfig(**LLAMA, tie_word_embeddings=False, rope_parameters=rope(10000.0)))
     yield "qwen3", Qwen3ForCausalLM(Qwen3Config(
         **{**LLAMA, "rms_norm_eps": 1e-6}, head_dim=16, tie_word_embeddings=True, rope_parameters=rope(1000000.0)))
+    bert = dict(vocab_size=VOCAB, num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=24)
+    yield "bert", BertForMaskedLM(BertConfig(**bert, hidden_size=32, intermediate_size=64))
+    yield "bert-untied", BertForMaskedLM(
+        BertConfig(**bert, hidden_size=16, intermediate_size=24, hidden_act="relu", tie_word_embeddings=False))
+    yield "roberta", RobertaForMaskedLM(
+        RobertaConfig(**bert, hidden_size=16, intermediate_size=24, layer_norm_eps=1e-5, type_vocab_size=1))
+    yield "distilbert", DistilBertForMaskedLM(DistilBertConfig(
+        vocab_size=VOCAB, max_position_embeddings=24, n_layers=2, n_heads=4, dim=16, hidden_dim=24))
 
 
 def randomise(model, generator):
@@ -63,32 +76,48 @@ def rounded(value):
 
 
 def blocks_and_final_norm(model):
+    """The blocks and, in a list, the final norm where there is one."""
     if isinstance(model, GPT2LMHeadModel):
-        return model.transformer.h, model.transformer.ln_f
-    return model.model.layers, model.model.norm
+        return model.transformer.h, [model.transformer.ln_f]
+    if isinstance(model, DistilBertForMaskedLM):
+        return model.distilbert.transformer.layer, []
+    if isinstance(model, ENCODERS):
+        return model.base_model.encoder.layer, []
+    return model.model.layers, [model.model.norm]
 
 
 def first(output):
     return output[0] if isinstance(output, tuple) else output
 
 
-def sample(model, input_ids):
+def sample(model, input_ids, attention_mask=None):
     """Run one batch and record what the Rust test compares."""
     blocks, final_norm = blocks_and_final_norm(model)
     seen = []
     hooks = [blocks[0].register_forward_pre_hook(lambda _m, args: seen.append(args[0].norm()))]
-    for module in [*blocks, final_norm]:
+    for module in [*blocks, *final_norm]:
         hooks.append(module.register_forward_hook(lambda _m, _args, output: seen.append(first(output).norm())))
     with torch.no_grad():
-        output = model(input_ids, output_attentions=True, use_cache=False)
+        no_cache = {} if isinstance(model, ENCODERS) else {"use_cache": False}
+        output = model(input_ids, attention_mask=attention_mask, output_attentions=True, **no_cache)
     for hook in hooks:
         hook.remove()
     return {
         "input_ids": input_ids.tolist(),
+        **({} if attention_mask is None else {"attention_mask": attention_mask.tolist()}),
         "logits": rounded(output.logits),
         "hidden_norms": rounded(torch.stack(seen)),
         "attention_layer0_head0": rounded(output.attentions[0][:, 0]),
     }
+
+
+def padded_sample(model, generator):
+    """Two rows, the second of them shorter."""
+    input_ids = torch.randint(FIRST_ORDINARY_ID, VOCAB, (2, 9), generator=generator)
+    attention_mask = torch.ones_like(input_ids)
+    attention_mask[1, 6:] = 0
+    input_ids[1, 6:] = model.config.pad_token_id
+    return sample(model, input_ids, attention_mask)
 
 
 def use_older_config_keys(folder):
@@ -117,7 +146,10 @@ def main():
         if name == "llama-untied":
             use_older_config_keys(folder)
         shapes = [(2, 11), (1, 17)]
-        samples = [sample(model, torch.randint(VOCAB, shape, generator=generator)) for shape in shapes]
+        is_encoder = isinstance(model, ENCODERS)
+        first_id = FIRST_ORDINARY_ID if is_encoder else 0
+        samples = [sample(model, torch.randint(first_id, VOCAB, shape, generator=generator)) for shape in shapes]
+        samples += [padded_sample(model, generator)] if is_encoder else []
         text = json.dumps({"made_with": versions, "samples": samples}, separators=(",", ":"))
         (folder / "expected.json").write_text(text + "\n")
 

@@ -4,5 +4,6 @@ mod against_pytorch;
 mod bad_recipes;
 #[cfg(feature = "faults")]
 mod faults;
+mod masked;
 mod recipes;
 mod runs;

@@ -26,7 +26,17 @@ fn every_embedded_recipe_resolves_and_says_what_it_is() {
         assert!(!resolved.recipe.description.is_empty(), "{name}");
         names.push(name);
     }
-    assert_eq!(names, ["shakespeare-char", "nanogpt-cpu", "dutch-bpe", "names"]);
+    assert_eq!(
+        names,
+        [
+            "shakespeare-char",
+            "nanogpt-cpu",
+            "dutch-bpe",
+            "names",
+            "dutch-mlm",
+            "english-mlm"
+        ]
+    );
 }
 
 #[test]
@@ -36,7 +46,9 @@ fn embedded_recipes_stay_inside_published_families() {
         let taal_trainer::ModelRecipe::New { config, .. } = &resolved.recipe.model else {
             panic!("{name}")
         };
-        assert_eq!(taal_model::hugging_face::Family::obstacle(config), None, "{name}");
+        // A modern encoder has no layout here yet: its shape is worth more to a small model than a file that others open.
+        let obstacle = taal_model::hugging_face::Family::obstacle(config);
+        assert_eq!(obstacle.is_none(), name != "dutch-mlm", "{name}: {obstacle:?}");
     }
 }
 

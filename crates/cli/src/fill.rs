@@ -1,0 +1,46 @@
+//! `taal fill`: what a masked model thinks stands in the gaps of a text.
+
+use taal_inference::{FillOptions, LanguageModel};
+
+use crate::arguments::FillArguments;
+use crate::failure::Failure;
+use crate::terminal;
+
+/// Fills.
+pub fn run(arguments: &FillArguments) -> Result<(), Failure> {
+    let text = terminal::text_or_stdin(&arguments.text)?;
+    let options = FillOptions {
+        top: arguments.top,
+        whole_words: !arguments.pieces,
+        rank: arguments.rank.clone(),
+    };
+    let lm = LanguageModel::open(&arguments.model, &arguments.device.open()?)?;
+    let found = taal_inference::fill(&lm, &text, &options)?;
+    if arguments.json {
+        return Ok(terminal::print_json(&found)?);
+    }
+    let mut lines = format!("{}\n", found.filled);
+    let is_one = found.gaps.len() == 1;
+    for (index, gap) in found.gaps.iter().enumerate() {
+        if !is_one {
+            lines.push_str(&format!("gap {}:\n", index + 1));
+        }
+        for guess in &gap.guesses {
+            lines.push_str(&format!("{:6.2} %  {}\n", 100.0 * guess.probability, guess.text));
+        }
+    }
+    for rank in &found.ranks {
+        lines.push_str(&match (rank.rank, rank.probability) {
+            (Some(place), Some(probability)) => {
+                format!(
+                    "rank of {}: {} ({:.2} %)\n",
+                    rank.word,
+                    terminal::grouped(place as u64),
+                    100.0 * probability
+                )
+            }
+            _ => format!("rank of {}: none, it is more than one token of this model\n", rank.word),
+        });
+    }
+    Ok(terminal::print(&lines)?)
+}

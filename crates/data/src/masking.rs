@@ -1,0 +1,213 @@
+//! Hiding tokens for a masked language model to guess: a pure function of a key.
+//!
+//! BERT (Devlin et al. 2019) chooses 15 % of the tokens; of those 80 % become the mask token, 10 % a random one and 10 % stay. Drawing
+//! them anew at every step is RoBERTa's dynamic masking (Liu et al. 2019). Chosen are single tokens, whole words (BERT's later
+//! checkpoints), or spans of words (SpanBERT, Joshi et al. 2020).
+
+use serde::{Deserialize, Serialize};
+use taal_tokenizer::Tokenizer;
+
+use crate::batch::{Batch, IGNORE_INDEX};
+use crate::error::{DataError, Result};
+use crate::random::{below, bits};
+
+/// First key words, as in batches.
+const PURPOSE_UNITS: u64 = u64::from_be_bytes(*b"\0\0\0units");
+const PURPOSE_LENGTH: u64 = u64::from_be_bytes(*b"\0\0length");
+const PURPOSE_FATE: u64 = u64::from_be_bytes(*b"\0\0\0\0fate");
+const PURPOSE_OTHER: u64 = u64::from_be_bytes(*b"\0\0\0other");
+
+/// SpanBERT's geometric distribution: probability of ending after each word, and the longest span.
+const SPAN_END: f64 = 0.2;
+const SPAN_LIMIT: usize = 10;
+
+/// What is hidden together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MaskUnit {
+    /// Every token for itself.
+    Token,
+    /// All tokens of a word, or none.
+    Word,
+    /// Up to ten words in a row, 3.8 on average, with one fate for all of them.
+    Span,
+}
+
+/// How much is hidden, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Masking {
+    /// Share of the ordinary tokens that are chosen.
+    pub fraction: f64,
+    /// What is chosen together.
+    pub unit: MaskUnit,
+    /// Share of the chosen that becomes the mask token.
+    pub masked: f64,
+    /// Share of the chosen that becomes a random token; the rest stays as it is.
+    pub random: f64,
+}
+
+impl Default for Masking {
+    /// BERT's numbers, on whole words.
+    fn default() -> Self {
+        Self {
+            fraction: 0.15,
+            unit: MaskUnit::Word,
+            masked: 0.8,
+            random: 0.1,
+        }
+    }
+}
+
+/// What masking has to know of a tokenizer.
+#[derive(Debug, Clone)]
+pub struct MaskVocabulary {
+    mask_id: u32,
+    begin: Option<u32>,
+    end: Option<u32>,
+    /// By id: whether it may be hidden, which special tokens may not.
+    is_ordinary: Vec<bool>,
+    /// By id: whether it goes on with the word of the token before it.
+    goes_on: Vec<bool>,
+    ordinary: Vec<u32>,
+}
+
+impl MaskVocabulary {
+    /// Reads a tokenizer's vocabulary; [`Tokenizer::continuations`] says which tokens make up a word.
+    ///
+    /// # Errors
+    /// [`DataError::Setting`] for a tokenizer without a mask token.
+    pub fn of(tokenizer: &Tokenizer) -> Result<Self> {
+        let mask_id = tokenizer.mask_id().ok_or_else(|| DataError::Setting {
+            key: "train.objective",
+            detail: "a masked model needs a tokenizer with a mask token; use kind = \"wordpiece\", or add [MASK] to \
+                     tokenizer.special_tokens"
+                .to_owned(),
+        })?;
+        let ids = 0..u32::try_from(tokenizer.vocab_size()).unwrap_or(u32::MAX);
+        let is_ordinary: Vec<bool> = ids.clone().map(|id| !tokenizer.is_special(id)).collect();
+        Ok(Self {
+            mask_id,
+            begin: tokenizer.bos_id(),
+            end: tokenizer.eos_id(),
+            goes_on: tokenizer.continuations(),
+            ordinary: ids.filter(|id| is_ordinary[*id as usize]).collect(),
+            is_ordinary,
+        })
+    }
+
+    /// The id of the mask token.
+    pub fn mask_id(&self) -> u32 {
+        self.mask_id
+    }
+
+    /// Whether an id may be hidden.
+    pub fn is_ordinary(&self, id: u32) -> bool {
+        self.is_ordinary.get(id as usize).copied().unwrap_or(false)
+    }
+
+    /// Whether an id goes on with the word of the token before it.
+    pub fn goes_on(&self, id: u32) -> bool {
+        self.goes_on.get(id as usize).copied().unwrap_or(false)
+    }
+}
+
+impl Masking {
+    /// Hides tokens of rows of running text and makes what was hidden the targets; everywhere else the target is [`IGNORE_INDEX`].
+    ///
+    /// Where the tokenizer has a beginning and an end of text, they take the place of each row's first and last token, as a masked model
+    /// meets them later. Rows differ, and equal arguments give equal batches. A row in which nothing was chosen gets one token.
+    pub fn apply(&self, batch: &mut Batch, vocabulary: &MaskVocabulary, key: u64) {
+        batch.targets.fill(IGNORE_INDEX);
+        for row in 0..batch.batch_size {
+            let place = row * batch.seq_len..(row + 1) * batch.seq_len;
+            let (inputs, targets) = (&mut batch.inputs[place.clone()], &mut batch.targets[place]);
+            frame(inputs, vocabulary);
+            self.hide(inputs, targets, vocabulary, bits(&[key, row as u64]));
+        }
+    }
+
+    fn hide(&self, inputs: &mut [i32], targets: &mut [i32], vocabulary: &MaskVocabulary, key: u64) {
+        let units = self.units(inputs, vocabulary);
+        let ordinary: usize = units.iter().map(|(_, len)| len).sum();
+        let budget = ((ordinary as f64 * self.fraction).round() as usize).max(1);
+        let mut order: Vec<usize> = (0..units.len()).collect();
+        order.sort_by_key(|&unit| (bits(&[PURPOSE_UNITS, key, unit as u64]), unit));
+        let mut left = budget;
+        for first in order {
+            let span = match self.unit {
+                MaskUnit::Span => span_length(key, first),
+                _ => 1,
+            };
+            for &(start, len) in units[first..].iter().take(span) {
+                // What is too long for the rest is left out, unless nothing would be hidden at all.
+                if left == 0 || targets[start] != IGNORE_INDEX || (len > left && left < budget) {
+                    break;
+                }
+                left = left.saturating_sub(len);
+                for position in start..start + len {
+                    let one_fate = if self.unit == MaskUnit::Span { first } else { position };
+                    targets[position] = inputs[position];
+                    inputs[position] = self.fate(inputs[position], vocabulary, [key, one_fate as u64, position as u64]);
+                }
+            }
+            if left == 0 {
+                break;
+            }
+        }
+    }
+
+    /// Start and length of everything that is hidden together.
+    fn units(&self, inputs: &[i32], vocabulary: &MaskVocabulary) -> Vec<(usize, usize)> {
+        let mut units: Vec<(usize, usize)> = Vec::new();
+        for (position, &id) in inputs.iter().enumerate() {
+            let id = id as u32;
+            if !vocabulary.is_ordinary(id) {
+                continue;
+            }
+            match units.last_mut() {
+                Some((start, len))
+                    if self.unit != MaskUnit::Token && *start + *len == position && vocabulary.goes_on(id) =>
+                {
+                    *len += 1;
+                }
+                _ => units.push((position, 1)),
+            }
+        }
+        units
+    }
+
+    fn fate(&self, id: i32, vocabulary: &MaskVocabulary, [key, draw, position]: [u64; 3]) -> i32 {
+        const PARTS: u64 = 1 << 32;
+        let share = below(bits(&[PURPOSE_FATE, key, draw]), PARTS) as f64 / PARTS as f64;
+        if share < self.masked {
+            vocabulary.mask_id as i32
+        } else if share < self.masked + self.random {
+            let choice = below(bits(&[PURPOSE_OTHER, key, position]), vocabulary.ordinary.len() as u64);
+            vocabulary.ordinary[choice as usize] as i32
+        } else {
+            id
+        }
+    }
+}
+
+/// Beginning and end of text in the places of the first and the last token.
+fn frame(inputs: &mut [i32], vocabulary: &MaskVocabulary) {
+    if inputs.len() < 3 {
+        return;
+    }
+    if let (Some(first), Some(begin)) = (inputs.first_mut(), vocabulary.begin) {
+        *first = begin as i32;
+    }
+    if let (Some(last), Some(end)) = (inputs.last_mut(), vocabulary.end) {
+        *last = end as i32;
+    }
+}
+
+fn span_length(key: u64, unit: usize) -> usize {
+    const PARTS: u64 = 1 << 32;
+    let goes_on = |words: &usize| {
+        let share = below(bits(&[PURPOSE_LENGTH, key, unit as u64, *words as u64]), PARTS) as f64 / PARTS as f64;
+        share >= SPAN_END
+    };
+    1 + (1..SPAN_LIMIT).take_while(goes_on).count()
+}
