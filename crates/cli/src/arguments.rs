@@ -34,6 +34,8 @@ pub enum Command {
     Fill(FillArguments),
     /// Measure how well a model predicts texts
     Eval(EvalArguments),
+    /// Say what a model directory holds: layers, shapes, parameters, memory, FLOPs
+    Inspect(InspectArguments),
     /// Train a tokenizer, or use one
     Tokenizer(TokenizerArguments),
     /// Turn texts into token shards
@@ -93,6 +95,18 @@ pub struct FillArguments {
     #[arg(long, default_value = "flex")]
     pub device: DeviceSpec,
     /// Print one JSON object: text, filled, gaps, ranks
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `taal inspect`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  taal inspect --model runs/shakespeare-char")]
+pub struct InspectArguments {
+    /// Model directory or run directory
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// Print one JSON object
     #[arg(long)]
     pub json: bool,
 }

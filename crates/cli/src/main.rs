@@ -12,6 +12,7 @@ mod evaluate;
 mod failure;
 mod fill;
 mod generate;
+mod inspect;
 mod progress;
 mod recipes;
 mod signals;
@@ -39,6 +40,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Train(arguments) => return train::run(&arguments),
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Fill(arguments) => fill::run(&arguments),
+        Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Eval(arguments) => evaluate::run(&arguments),
         Command::Tokenizer(arguments) => match arguments.command {
             TokenizerCommand::Train(arguments) => tokenizer::train(&arguments),

@@ -743,6 +743,35 @@ fn wrong_arguments_end_with_2_before_anything_is_done() {
 }
 
 #[test]
+fn a_model_directory_is_inspected() {
+    let place = Place::trained();
+    let words = done(place.taal(&["inspect", "--model", "run"]));
+    for part in [
+        "family",
+        "llama",
+        "blocks.*",
+        "[16",
+        "FLOPs",
+        "bytes a token",
+        "tokenizer of",
+    ] {
+        assert!(words.contains(part), "{part}: {words}");
+    }
+    let found = json(place.taal(&["inspect", "--model", "run/model", "--json"]));
+    let tensors = found["tensors"].as_array().expect("tensors");
+    let total: u64 = tensors.iter().filter_map(|tensor| tensor["params"].as_u64()).sum();
+    assert_eq!(found["params"].as_u64(), Some(total), "every parameter is in a tensor");
+    assert_eq!(found["weight_bytes"].as_u64(), Some(4 * total));
+    fails(
+        place.taal(&["inspect", "--model", "nowhere"]),
+        2,
+        &["nowhere", "no model here"],
+    );
+    place.truncate("run/model/model.safetensors");
+    fails(place.taal(&["inspect", "--model", "run"]), 65, &["model.safetensors"]);
+}
+
+#[test]
 fn gaps_are_filled_by_a_masked_model_and_by_no_other() {
     let place = Place::trained();
     let masked = [
@@ -975,6 +1004,7 @@ fn the_help_is_what_it_was() {
         "generate",
         "fill",
         "eval",
+        "inspect",
         "tokenizer",
         "tokenizer train",
         "tokenizer encode",

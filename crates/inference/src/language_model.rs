@@ -1,6 +1,6 @@
 //! A model with its tokenizer, opened from a directory.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use taal_model::Transformer;
@@ -36,12 +36,7 @@ impl LanguageModel {
     /// [`InferenceError::NoModel`] where there is neither, [`InferenceError::TokenizerMismatch`] where the tokenizer
     /// has ids that the model lacks, and the errors of the files themselves, by name.
     pub fn open(dir: &Path, device: &Device) -> Result<Self> {
-        hugging_face::refuse_pickle(dir)?;
-        let in_run = dir.join(RUN_MODEL_DIR);
-        let dir = [dir, &in_run]
-            .into_iter()
-            .find(|dir| taal_store::exists(&dir.join(CONFIG_FILE)))
-            .ok_or_else(|| InferenceError::NoModel { dir: dir.to_path_buf() })?;
+        let dir = &model_dir(dir)?;
         // The small file first: a wrong tokenizer should not cost the loading of all weights.
         let config = hugging_face::open_config(dir)?;
         let tokenizer_path = dir.join(TOKENIZER_FILE);
@@ -113,6 +108,21 @@ impl LanguageModel {
         };
         Err(InferenceError::EmptyPrompt { reason })
     }
+}
+
+/// The model directory that a path means: itself, or the one named `model` in a run directory.
+///
+/// # Errors
+///
+/// [`InferenceError::NoModel`] where there is neither, and the model crate's for a pickle.
+pub fn model_dir(dir: &Path) -> Result<PathBuf> {
+    hugging_face::refuse_pickle(dir)?;
+    let in_run = dir.join(RUN_MODEL_DIR);
+    [dir, &in_run]
+        .into_iter()
+        .find(|dir| taal_store::exists(&dir.join(CONFIG_FILE)))
+        .map(Path::to_path_buf)
+        .ok_or_else(|| InferenceError::NoModel { dir: dir.to_path_buf() })
 }
 
 /// Every id has a row in the embedding; a device would read past its end, or stop the program.

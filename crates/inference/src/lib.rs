@@ -47,7 +47,7 @@ pub use error::{InferenceError, Result};
 pub use evaluate::{Evaluation, TextScore, evaluate_files, evaluate_text};
 pub use fill::{FillOptions, Filled, Gap, Guess, Rank, fill};
 pub use generate::{FinishReason, GenerateOptions, Generation, Prompt, generate};
-pub use language_model::LanguageModel;
+pub use language_model::{LanguageModel, model_dir};
 pub use sampling::{Candidate, Sampling, candidates, sample};
 pub use score::{Score, default_batch_size, score_ids, score_windows};
 pub use stop::{Passed, StopFilter};

@@ -79,6 +79,11 @@ impl<'a> Run<'a> {
         }
         let config = prepare::config(recipe, &tokenizer)?;
         let estimate = memory::Estimate::of(&config, &recipe.train, recipe.eval.batch_size);
+        // Measured before memory is looked at, because it takes some.
+        let peak_flops_per_s = match options.device {
+            DeviceSpec::Flex | DeviceSpec::NdArray => taal_kernels::measured_peak_flops_per_s(),
+            DeviceSpec::Wgpu(_) => 0.0,
+        };
         let before_bytes = taal_metrics::peak_rss_bytes();
         memory::check(&estimate, options.device, recipe.train.batch_size)?;
 
@@ -120,10 +125,7 @@ impl<'a> Run<'a> {
             checkpoints,
             saver: Saver::default(),
             started,
-            peak_flops_per_s: match options.device {
-                DeviceSpec::Flex | DeviceSpec::NdArray => taal_kernels::measured_peak_flops_per_s(),
-                DeviceSpec::Wgpu(_) => 0.0,
-            },
+            peak_flops_per_s,
             samples: Vec::new(),
         };
         run.rehearse()?;

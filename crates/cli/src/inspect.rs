@@ -1,0 +1,222 @@
+//! `taal inspect`: what a model directory holds and what the model costs, without running it.
+
+use serde::Serialize;
+use taal_inference::model_dir;
+use taal_kernels::DeviceSpec;
+use taal_metrics::flops;
+use taal_model::hugging_face::{self, Family, TOKENIZER_FILE};
+use taal_model::{TransformerConfig, parameters};
+use taal_tokenizer::Tokenizer;
+
+use crate::arguments::InspectArguments;
+use crate::failure::Failure;
+use crate::terminal;
+
+/// Bytes of a 32-bit float.
+const FLOAT: u64 = 4;
+
+/// Everything that is printed.
+#[derive(Debug, Serialize)]
+struct Inspection {
+    family: String,
+    config: TransformerConfig,
+    params: u64,
+    /// Bytes of the weights in fp32, as they are in memory.
+    weight_bytes: u64,
+    /// Bytes that the key/value cache of one sequence takes a token; 0 for a model that sees both sides.
+    cache_bytes_per_token: u64,
+    /// Of the forward pass over one sequence of `max_seq_len` tokens.
+    forward_flops: u64,
+    forward_flops_per_token: u64,
+    /// Forward and backward, by PaLM's formula.
+    training_flops_per_token: u64,
+    tokenizer_vocab_size: Option<usize>,
+    tensors: Vec<TensorInfo>,
+}
+
+/// One tensor, or the same one of every block.
+#[derive(Debug, Serialize)]
+struct TensorInfo {
+    name: String,
+    shape: Vec<usize>,
+    /// How many blocks have it.
+    count: usize,
+    params: u64,
+}
+
+/// Inspects.
+pub fn run(arguments: &InspectArguments) -> Result<(), Failure> {
+    let dir = model_dir(&arguments.model)?;
+    let config = hugging_face::open_config(&dir)?;
+    let tokenizer_path = dir.join(TOKENIZER_FILE);
+    let tokenizer = match taal_store::exists(&tokenizer_path) {
+        true => Some(Tokenizer::open(&tokenizer_path)?),
+        false => None,
+    };
+    // The weights are opened too: a figure about a file that does not fit its configuration would be worth nothing.
+    let model = hugging_face::open(&dir, &DeviceSpec::Flex.open()?)?;
+    let shape = config.shape(config.max_seq_len);
+    let count = flops::count(&shape);
+    let cached = 2 * config.n_layers * config.n_kv_heads * config.head_dim;
+    let found = Inspection {
+        family: format!("{:?}", Family::of(&config)).to_lowercase(),
+        params: config.n_params(),
+        weight_bytes: FLOAT * config.n_params(),
+        cache_bytes_per_token: if config.is_causal { FLOAT * cached as u64 } else { 0 },
+        forward_flops: count.forward,
+        forward_flops_per_token: count.forward / config.max_seq_len.max(1) as u64,
+        training_flops_per_token: flops::palm_per_token(&shape),
+        tokenizer_vocab_size: tokenizer.as_ref().map(Tokenizer::vocab_size),
+        tensors: tensors(&parameters::list(&model)),
+        config,
+    };
+    if arguments.json {
+        return Ok(terminal::print_json(&found)?);
+    }
+    Ok(terminal::print(&words(&found))?)
+}
+
+/// The tensors of all blocks together, where the blocks are alike.
+fn tensors(parameters: &[parameters::ParameterInfo]) -> Vec<TensorInfo> {
+    let mut found: Vec<TensorInfo> = Vec::new();
+    for parameter in parameters {
+        let name = general_name(&parameter.name);
+        let params: u64 = parameter.shape.iter().map(|size| *size as u64).product();
+        match found
+            .iter_mut()
+            .find(|info| info.name == name && info.shape == parameter.shape)
+        {
+            Some(info) => {
+                info.count += 1;
+                info.params += params;
+            }
+            None => found.push(TensorInfo {
+                name,
+                shape: parameter.shape.clone(),
+                count: 1,
+                params,
+            }),
+        }
+    }
+    found
+}
+
+/// `blocks.3.norm` as `blocks.*.norm`.
+fn general_name(name: &str) -> String {
+    let is_number = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+    let parts: Vec<&str> = name
+        .split('.')
+        .map(|part| if is_number(part) { "*" } else { part })
+        .collect();
+    parts.join(".")
+}
+
+fn words(found: &Inspection) -> String {
+    let config = &found.config;
+    let heads = match config.n_kv_heads == config.n_heads {
+        true => format!("{} heads of {}", config.n_heads, config.head_dim),
+        false => format!(
+            "{} query heads and {} key and value heads of {}",
+            config.n_heads, config.n_kv_heads, config.head_dim
+        ),
+    };
+    let sees = if config.is_causal {
+        "what comes before"
+    } else {
+        "both sides"
+    };
+    let mut rows = vec![
+        ("family", found.family.clone()),
+        (
+            "shape",
+            format!(
+                "{} blocks, {} wide, {heads}, feed-forward {} wide ({:?}), sees {sees}",
+                config.n_layers, config.d_model, config.d_ff, config.activation
+            ),
+        ),
+        (
+            "positions",
+            format!(
+                "{:?}, at most {} tokens",
+                config.position,
+                terminal::grouped(config.max_seq_len as u64)
+            ),
+        ),
+        ("norms", format!("{:?}, {:?}", config.norm, config.norm_place)),
+        (
+            "vocabulary",
+            match found.tokenizer_vocab_size {
+                Some(size) => format!(
+                    "{} rows, tokenizer of {}",
+                    terminal::grouped(config.vocab_size as u64),
+                    terminal::grouped(size as u64)
+                ),
+                None => format!("{} rows, no tokenizer", terminal::grouped(config.vocab_size as u64)),
+            },
+        ),
+        ("parameters", terminal::grouped(found.params)),
+        (
+            "memory",
+            format!("{} of weights in fp32", terminal::size(found.weight_bytes)),
+        ),
+    ];
+    if found.cache_bytes_per_token > 0 {
+        rows.push((
+            "cache",
+            format!(
+                "{} bytes a token, {} for the whole context",
+                terminal::grouped(found.cache_bytes_per_token),
+                terminal::size(found.cache_bytes_per_token * config.max_seq_len as u64)
+            ),
+        ));
+    }
+    rows.push((
+        "FLOPs",
+        format!(
+            "{} a token forward (whole context), {} a token in training",
+            terminal::short(found.forward_flops_per_token as f64),
+            terminal::short(found.training_flops_per_token as f64)
+        ),
+    ));
+    let mut text = terminal::table(&rows);
+    text.push('\n');
+    let width = found.tensors.iter().map(|info| info.name.len()).max().unwrap_or(0);
+    for info in &found.tensors {
+        let shape: Vec<String> = info.shape.iter().map(ToString::to_string).collect();
+        let times = if info.count > 1 {
+            format!("{} x ", info.count)
+        } else {
+            String::new()
+        };
+        text.push_str(&format!(
+            "{:width$}  {:>18}  {:>14}\n",
+            info.name,
+            format!("{times}[{}]", shape.join(", ")),
+            terminal::grouped(info.params)
+        ));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tensors_of_alike_blocks_are_one_line() {
+        let parameter = |name: &str, shape: &[usize]| parameters::ParameterInfo {
+            name: name.to_string(),
+            shape: shape.to_vec(),
+        };
+        let found = tensors(&[
+            parameter("blocks.0.norm.weight", &[4]),
+            parameter("blocks.10.norm.weight", &[4]),
+            parameter("head.weight", &[4, 9]),
+        ]);
+        let lines: Vec<(&str, usize, u64)> = found
+            .iter()
+            .map(|info| (info.name.as_str(), info.count, info.params))
+            .collect();
+        assert_eq!(lines, [("blocks.*.norm.weight", 2, 8), ("head.weight", 1, 36)]);
+    }
+}
