@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use taal_inference::Pooling;
 use taal_kernels::DeviceSpec;
 use taal_tokenizer::{Kind, Unknown};
 use taal_trainer::bench::BenchShape;
@@ -32,6 +33,10 @@ pub enum Command {
     Generate(GenerateArguments),
     /// Guess what stands in the gaps of a text
     Fill(FillArguments),
+    /// Turn texts into vectors
+    Embed(EmbedArguments),
+    /// Find the lines of a file that are nearest to a text
+    Similar(SimilarArguments),
     /// Measure how well a model predicts texts
     Eval(EvalArguments),
     /// Say what a model directory holds: layers, shapes, parameters, memory, FLOPs
@@ -95,6 +100,57 @@ pub struct FillArguments {
     #[arg(long, default_value = "flex")]
     pub device: DeviceSpec,
     /// Print one JSON object: text, filled, gaps, ranks
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `taal embed`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  taal embed --model runs/dutch-mlm \"de kat\" \"de hond\" --json")]
+pub struct EmbedArguments {
+    /// Model directory or run directory
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// Texts
+    #[arg(value_name = "TEXT")]
+    pub texts: Vec<String>,
+    /// A file, each line of which is a text (may be repeated)
+    #[arg(long, value_name = "FILE")]
+    pub lines: Vec<PathBuf>,
+    /// How the states of all tokens become one vector: mean, cls or last
+    #[arg(long, default_value = "mean", value_name = "POOLING")]
+    pub pool: Pooling,
+    /// flex, ndarray, wgpu or wgpu:N
+    #[arg(long, default_value = "flex")]
+    pub device: DeviceSpec,
+    /// Print one JSON object a text: text, embedding
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `taal similar`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  taal similar --model runs/dutch-mlm --lines sentences.txt \"De kat slaapt.\"")]
+pub struct SimilarArguments {
+    /// Model directory or run directory
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// Text to compare with; - reads standard input
+    #[arg(value_name = "TEXT")]
+    pub text: String,
+    /// The file whose lines are compared
+    #[arg(long, value_name = "FILE")]
+    pub lines: PathBuf,
+    /// Lines to print
+    #[arg(long, default_value_t = 5, value_name = "N")]
+    pub top: usize,
+    /// How the states of all tokens become one vector: mean, cls or last
+    #[arg(long, default_value = "mean", value_name = "POOLING")]
+    pub pool: Pooling,
+    /// flex, ndarray, wgpu or wgpu:N
+    #[arg(long, default_value = "flex")]
+    pub device: DeviceSpec,
+    /// Print a JSON list of similarity, line, text
     #[arg(long)]
     pub json: bool,
 }

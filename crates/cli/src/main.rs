@@ -8,6 +8,7 @@ mod arguments;
 mod bench;
 mod data;
 mod doctor;
+mod embed;
 mod evaluate;
 mod failure;
 mod fill;
@@ -41,6 +42,8 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Fill(arguments) => fill::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
+        Command::Embed(arguments) => embed::run(&arguments),
+        Command::Similar(arguments) => embed::similar(&arguments),
         Command::Eval(arguments) => evaluate::run(&arguments),
         Command::Tokenizer(arguments) => match arguments.command {
             TokenizerCommand::Train(arguments) => tokenizer::train(&arguments),

@@ -743,6 +743,52 @@ fn wrong_arguments_end_with_2_before_anything_is_done() {
 }
 
 #[test]
+fn texts_become_vectors_and_the_nearest_line_is_found() {
+    let place = Place::trained();
+    let vectors = done(place.taal(&["embed", "--model", "run", "de kat", "de rat", "--json"]));
+    let vectors: Vec<serde_json::Value> = vectors
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    assert_eq!((vectors.len(), &vectors[1]["text"]), (2, &serde_json::json!("de rat")));
+    assert_eq!(vectors[0]["embedding"].as_array().map(Vec::len), Some(16));
+    let plain = done(place.taal(&["embed", "--model", "run", "--pool", "last", "de kat"]));
+    assert_eq!(plain.split_whitespace().count(), 16, "{plain}");
+
+    place.write("lines.txt", "de rat\n\nhet ziet\nde kat\n");
+    let similar = [
+        "similar",
+        "--model",
+        "run",
+        "--lines",
+        "lines.txt",
+        "de kat",
+        "--top",
+        "2",
+    ];
+    let words = done(place.taal(&similar));
+    assert!(
+        words.starts_with(" 1.0000  de kat\n") && words.lines().count() == 2,
+        "{words}"
+    );
+    let found = json(place.taal(&[&similar[..], &["--json"]].concat()));
+    assert_eq!(found[0]["line"], 4);
+
+    fails(place.taal(&["embed", "--model", "run"]), 2, &["--lines"]);
+    fails(
+        place.taal(&["embed", "--model", "run", "x", "--pool", "max"]),
+        2,
+        &["mean, cls or last"],
+    );
+    place.write("empty.txt", "\n");
+    fails(
+        place.taal(&["similar", "--model", "run", "--lines", "empty.txt", "de"]),
+        2,
+        &["empty.txt"],
+    );
+}
+
+#[test]
 fn a_model_directory_is_inspected() {
     let place = Place::trained();
     let words = done(place.taal(&["inspect", "--model", "run"]));
@@ -1005,6 +1051,8 @@ fn the_help_is_what_it_was() {
         "fill",
         "eval",
         "inspect",
+        "embed",
+        "similar",
         "tokenizer",
         "tokenizer train",
         "tokenizer encode",

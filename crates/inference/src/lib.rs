@@ -4,6 +4,7 @@
 //! directory. [`generate`] continues a prompt and streams the words as they come; [`Sampling`] says how each token is
 //! chosen, and [`sample`] does it on a plain slice of logits; [`Decoder`] is the step beneath, prefill and decode, and
 //! [`StopFilter`] finds stop strings in a stream of text.
+//! [`embed`] makes a vector of a text, [`similarity`] compares two.
 //! [`fill`] asks a masked model what stands in the gaps of a text.
 //! [`evaluate_files`] measures loss, perplexity and bits per byte of texts, [`score_windows`] those of any source of
 //! token ids.
@@ -33,6 +34,7 @@
 
 pub mod bench;
 mod decoder;
+mod embed;
 mod error;
 mod evaluate;
 mod fill;
@@ -43,6 +45,7 @@ mod score;
 mod stop;
 
 pub use decoder::Decoder;
+pub use embed::{Pooling, embed, similarity};
 pub use error::{InferenceError, Result};
 pub use evaluate::{Evaluation, TextScore, evaluate_files, evaluate_text};
 pub use fill::{FillOptions, Filled, Gap, Guess, Rank, fill};

@@ -2,6 +2,8 @@
 
 #[path = "inference/decoding.rs"]
 mod decoding;
+#[path = "inference/embedding.rs"]
+mod embedding;
 #[path = "inference/generation.rs"]
 mod generation;
 #[path = "inference/opening.rs"]
