@@ -224,18 +224,25 @@ pub struct GenerateArguments {
 
 /// `taal eval`
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  taal eval --model runs/shakespeare-char --text hamlet.txt macbeth.txt")]
+#[command(
+    after_help = "Example:\n  taal eval --model runs/shakespeare-char --text hamlet.txt macbeth.txt\n  \
+                  taal eval --model runs/english-mlm --pairs passive_1.tsv"
+)]
 pub struct EvalArguments {
     /// Model directory or run directory
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
     /// Text files, each scored alone
-    #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
+    #[arg(long, value_name = "FILE", required_unless_present = "pairs", num_args = 1..)]
     pub text: Vec<PathBuf>,
+    /// Minimal pairs, by causal and masked models: JSON lines of sentence_good and sentence_bad
+    /// (.jsonl), or lines of good sentence, tab, bad sentence
+    #[arg(long, value_name = "FILE", conflicts_with = "text", num_args = 1..)]
+    pub pairs: Vec<PathBuf>,
     /// flex, ndarray, wgpu or wgpu:N
     #[arg(long, default_value = "flex")]
     pub device: DeviceSpec,
-    /// Print one JSON object: loss, perplexity, bits_per_byte, tokens, bytes
+    /// Print one JSON object: loss, perplexity, bits_per_byte, tokens, bytes; of pairs, files and all
     #[arg(long)]
     pub json: bool,
 }

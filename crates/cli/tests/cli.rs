@@ -872,6 +872,19 @@ fn gaps_are_filled_by_a_masked_model_and_by_no_other() {
         2,
         &["bidirectional"],
     );
+
+    place.write("order.tsv", "de kat krabt\tkrabt kat de\nvan de trap\ttrap de van\n");
+    for model in ["masked", "run"] {
+        let words = done(place.taal(&["eval", "--model", model, "--pairs", "order.tsv"]));
+        assert!(words.contains("% of 2 pairs") && words.contains("order"), "{words}");
+    }
+    let found = json(place.taal(&["eval", "--model", "run", "--pairs", "order.tsv", "--json"]));
+    assert_eq!(found["all"]["total"], 2);
+    fails(
+        place.taal(&["eval", "--model", "run", "--pairs", "text.txt"]),
+        65,
+        &["text.txt", "line 1", "tab"],
+    );
 }
 
 #[test]

@@ -69,6 +69,16 @@ pub enum InferenceError {
         /// Number of ids of the model.
         vocab_size: usize,
     },
+    /// A line of a file of minimal pairs that is none.
+    #[error("{}: line {line}: {detail}", path.display())]
+    Pair {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        detail: String,
+    },
     /// A causal model where a masked one is needed.
     #[error(
         "filling gaps needs a masked language model, and this one is causal: train one with train.objective = \"masked\" \
@@ -169,7 +179,7 @@ impl InferenceError {
             | Self::NotCausal { .. }
             | Self::TooShort { .. }
             | Self::Source { .. } => ErrorKind::Usage,
-            Self::TokenizerMismatch { .. } | Self::Binary { .. } => ErrorKind::Corrupt,
+            Self::TokenizerMismatch { .. } | Self::Binary { .. } | Self::Pair { .. } => ErrorKind::Corrupt,
             Self::NotFinite { .. } => ErrorKind::Diverged,
             Self::Device { .. } => ErrorKind::Memory,
             Self::Text { source, .. } => source.kind(),

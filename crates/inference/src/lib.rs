@@ -5,6 +5,7 @@
 //! chosen, and [`sample`] does it on a plain slice of logits; [`Decoder`] is the step beneath, prefill and decode, and
 //! [`StopFilter`] finds stop strings in a stream of text.
 //! [`embed`] makes a vector of a text, [`similarity`] compares two.
+//! [`evaluate_pairs`] asks which of two sentences is likelier.
 //! [`fill`] asks a masked model what stands in the gaps of a text.
 //! [`evaluate_files`] measures loss, perplexity and bits per byte of texts, [`score_windows`] those of any source of
 //! token ids.
@@ -40,6 +41,7 @@ mod evaluate;
 mod fill;
 mod generate;
 mod language_model;
+mod pairs;
 mod sampling;
 mod score;
 mod stop;
@@ -51,6 +53,7 @@ pub use evaluate::{Evaluation, TextScore, evaluate_files, evaluate_text};
 pub use fill::{FillOptions, Filled, Gap, Guess, Rank, fill};
 pub use generate::{FinishReason, GenerateOptions, Generation, Prompt, generate};
 pub use language_model::{LanguageModel, model_dir};
+pub use pairs::{PairEvaluation, PairScore, evaluate_pairs, log_likelihood};
 pub use sampling::{Candidate, Sampling, candidates, sample};
 pub use score::{Score, default_batch_size, score_ids, score_windows};
 pub use stop::{Passed, StopFilter};

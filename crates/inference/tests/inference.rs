@@ -8,6 +8,8 @@ mod embedding;
 mod generation;
 #[path = "inference/opening.rs"]
 mod opening;
+#[path = "inference/pairs.rs"]
+mod pairs;
 #[path = "inference/sampling.rs"]
 mod sampling;
 #[path = "inference/scoring.rs"]

@@ -1,0 +1,185 @@
+//! Minimal pairs: of two sentences that differ in one place, does the model find the good one likelier?
+//!
+//! BLiMP (Warstadt et al. 2020) asks this of causal models with the sum of log-probabilities of all tokens, and Salazar et al. (2020) of
+//! masked ones with the pseudo-log-likelihood: every token is hidden in turn, and the log-probabilities of all are summed.
+
+use std::io::BufRead;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{Int, Tensor};
+use serde::{Deserialize, Serialize};
+use taal_kernels::negative_log_likelihood;
+use taal_model::ForwardOptions;
+use taal_store::Reader;
+
+use crate::decoder::{ids_tensor, to_host};
+use crate::language_model::check_ids;
+use crate::score::score_ids;
+use crate::{InferenceError, LanguageModel, Result};
+
+/// Tokens of the rows that are computed at once where every token is hidden in turn.
+const TOKENS_AT_ONCE: usize = 4096;
+
+/// One pair of a file.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+struct Pair {
+    #[serde(rename = "sentence_good")]
+    good: String,
+    #[serde(rename = "sentence_bad")]
+    bad: String,
+}
+
+/// How many of a file's pairs a model gets right.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PairScore {
+    /// The file's name without folder and ending: BLiMP's paradigm.
+    pub name: String,
+    /// Pairs of which the good sentence is likelier.
+    pub correct: u64,
+    /// All pairs.
+    pub total: u64,
+    /// Share of them.
+    pub accuracy: f64,
+    /// Its 95 % interval (Wilson 1927).
+    pub interval: [f64; 2],
+}
+
+impl PairScore {
+    fn new(name: String, correct: u64, total: u64) -> Self {
+        Self {
+            name,
+            correct,
+            total,
+            accuracy: correct as f64 / total.max(1) as f64,
+            interval: taal_metrics::wilson_interval(correct, total),
+        }
+    }
+}
+
+/// The scores of some files of minimal pairs, and over all of them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PairEvaluation {
+    /// Each file's.
+    pub files: Vec<PairScore>,
+    /// All pairs together.
+    pub all: PairScore,
+}
+
+/// Scores files of minimal pairs: JSON lines with `sentence_good` and `sentence_bad` (BLiMP's format, other keys are ignored), or, where
+/// the name does not end in `.jsonl`, lines of the good sentence, a tab, and the bad one. A tie is a miss.
+///
+/// # Errors
+///
+/// [`InferenceError::Pair`] naming file and line, [`InferenceError::Setting`] where there is no pair, and [`log_likelihood`]'s.
+pub fn evaluate_pairs(lm: &LanguageModel, paths: &[PathBuf]) -> Result<PairEvaluation> {
+    let mut files = Vec::new();
+    for path in paths {
+        let pairs = read_pairs(path)?;
+        let mut correct = 0;
+        for pair in &pairs {
+            correct += u64::from(log_likelihood(lm, &pair.good)? > log_likelihood(lm, &pair.bad)?);
+        }
+        let name = path
+            .file_stem()
+            .map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
+        files.push(PairScore::new(name, correct, pairs.len() as u64));
+    }
+    let sum = |count: fn(&PairScore) -> u64| files.iter().map(count).sum();
+    let all = PairScore::new("all".to_owned(), sum(|file| file.correct), sum(|file| file.total));
+    if all.total == 0 {
+        return Err(InferenceError::setting(
+            "pairs",
+            "expected at least one pair of sentences, got none",
+        ));
+    }
+    Ok(PairEvaluation { files, all })
+}
+
+fn read_pairs(path: &Path) -> Result<Vec<Pair>> {
+    let is_jsonl = path.extension().is_some_and(|extension| extension == "jsonl");
+    let bad = |line: usize, detail: String| InferenceError::Pair {
+        path: path.to_path_buf(),
+        line,
+        detail,
+    };
+    let mut pairs = Vec::new();
+    for (number, line) in (1..).zip(Reader::open(path)?.lines()) {
+        let line = line.map_err(|error| bad(number, error.to_string()))?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        pairs.push(if is_jsonl {
+            serde_json::from_str(&line).map_err(|error| bad(number, error.to_string()))?
+        } else {
+            let (good, wrong) = line
+                .split_once('\t')
+                .ok_or_else(|| bad(number, "expected the good sentence, a tab, and the bad one".to_owned()))?;
+            Pair {
+                good: good.to_owned(),
+                bad: wrong.to_owned(),
+            }
+        });
+    }
+    Ok(pairs)
+}
+
+/// The log-probability of a text in nats: of all tokens after what begins a text where the model is causal (without such a token, of all
+/// but the first), and the sum of each one's, hidden alone, where it is masked.
+///
+/// # Errors
+///
+/// [`InferenceError::NoTokenizer`], [`InferenceError::Setting`] for a masked model without mask token or a text without a token, the
+/// tokenizer's and the model's.
+pub fn log_likelihood(lm: &LanguageModel, text: &str) -> Result<f64> {
+    let tokenizer = lm.tokenizer.as_ref().ok_or(InferenceError::NoTokenizer {
+        purpose: "scoring sentences",
+    })?;
+    let mut ids = tokenizer.encode(text)?;
+    check_ids(&ids, lm.model.config().vocab_size, "token id")?;
+    if ids.is_empty() {
+        return Err(InferenceError::setting(
+            "text",
+            format!("expected at least one token, got {text:?}"),
+        ));
+    }
+    let count = ids.len();
+    ids.splice(0..0, tokenizer.bos_id());
+    if lm.model.config().is_causal {
+        return Ok(-score_ids(&lm.model, &ids, 1)?.nats);
+    }
+    let first = ids.len() - count;
+    ids.extend(tokenizer.eos_id());
+    let mask = tokenizer.mask_id().ok_or_else(|| {
+        InferenceError::setting("tokenizer", "it has no mask token, so this is no masked language model")
+    })?;
+    taal_kernels::on_pool(|| hidden_in_turn(lm, &ids, first..first + count, mask))
+}
+
+fn hidden_in_turn(lm: &LanguageModel, ids: &[u32], places: std::ops::Range<usize>, mask: u32) -> Result<f64> {
+    let device = lm.model.device();
+    let width = ids.len();
+    let places: Vec<usize> = places.collect();
+    let mut sum = 0.0;
+    for places in places.chunks((TOKENS_AT_ONCE / width).max(1)) {
+        let rows = places.len();
+        let mut inputs = ids.repeat(rows);
+        for (row, place) in places.iter().enumerate() {
+            inputs[row * width + place] = mask;
+        }
+        let targets: Vec<u32> = places.iter().map(|place| ids[*place]).collect();
+        let flat: Vec<u32> = places
+            .iter()
+            .enumerate()
+            .map(|(row, place)| (row * width + place) as u32)
+            .collect();
+        let one = |ids: &[u32]| -> Tensor<1, Int> { ids_tensor(ids, [1, rows], &device).reshape([rows]) };
+        let inputs = ids_tensor(&inputs, [rows, width], &device);
+        let states = lm.model.forward_with(inputs, ForwardOptions::default())?.hidden; // [rows, width, d_model]
+        let [_, _, d_model] = states.dims();
+        let states = states.reshape([1, rows * width, d_model]).select(1, one(&flat));
+        let logits = lm.model.logits(states).squeeze_dim::<2>(0); // [rows, vocab_size]
+        let losses = to_host(negative_log_likelihood(logits, one(&targets)))?;
+        sum -= losses.into_iter().map(f64::from).sum::<f64>();
+    }
+    Ok(sum)
+}
