@@ -31,6 +31,6 @@ pub use alibi::{alibi_bias, alibi_slopes};
 pub use error::EmbeddingError;
 pub use learned::{LearnedPositions, LearnedPositionsConfig};
 pub use position::Position;
-pub use rotary::Rotary;
+pub use rotary::{Rotary, RotaryScaling};
 pub use sinusoidal::sinusoidal;
 pub use token::{TokenEmbedding, TokenEmbeddingConfig};

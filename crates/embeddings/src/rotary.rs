@@ -17,6 +17,69 @@ pub struct Rotary {
     signed_sin: Tensor<2>,
 }
 
+/// How the angles of a model are changed so that it reads texts longer than those it was first trained on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum RotaryScaling {
+    /// All pairs turn `factor` times slower (Chen et al., "Extending Context Window via Positional Interpolation", 2023).
+    Linear {
+        /// How many times slower.
+        factor: f64,
+    },
+    /// Pairs that turn slowly turn `factor` times slower still, fast ones as before, and those between by a mixture of both
+    /// (LLaMA 3.1, Grattafiori et al. 2024, in the form of Hugging Face's transformers).
+    Llama3 {
+        /// How many times slower.
+        factor: f64,
+        /// Pairs are slow below this number of turns in `original_max_len` positions.
+        low_freq_factor: f64,
+        /// Pairs are fast above this number of turns in `original_max_len` positions; above `low_freq_factor`.
+        high_freq_factor: f64,
+        /// The longest text of the first training, in tokens.
+        original_max_len: usize,
+    },
+}
+
+impl RotaryScaling {
+    /// Single precision at every operation, as in transformers.
+    fn apply(self, frequency: f32) -> f32 {
+        match self {
+            Self::Linear { factor } => frequency / factor as f32,
+            Self::Llama3 {
+                factor,
+                low_freq_factor,
+                high_freq_factor,
+                original_max_len,
+            } => {
+                let wavelength = 2.0 * std::f32::consts::PI / frequency;
+                let original = original_max_len as f64;
+                let slow = frequency / factor as f32;
+                if wavelength > (original / low_freq_factor) as f32 {
+                    slow
+                } else if wavelength < (original / high_freq_factor) as f32 {
+                    frequency
+                } else {
+                    let turns = original as f32 / wavelength;
+                    let share = (turns - low_freq_factor as f32) / (high_freq_factor - low_freq_factor) as f32;
+                    (1.0 - share) * frequency / factor as f32 + share * frequency
+                }
+            }
+        }
+    }
+}
+
+/// The angle by which each pair of coordinates turns from one position to the next. Exponent, power and reciprocal are rounded to
+/// single precision one by one, as transformers does it: the last bit of an angle is 0.008 at position 131,071, and models were
+/// trained with that bit.
+fn frequencies(head_dim: usize, theta: f64, scaling: Option<RotaryScaling>) -> Vec<f32> {
+    (0..head_dim / 2)
+        .map(|i| {
+            let exponent = (2 * i) as f32 / head_dim as f32;
+            let frequency = 1.0 / theta.powf(f64::from(exponent)) as f32;
+            scaling.map_or(frequency, |scaling| scaling.apply(frequency))
+        })
+        .collect()
+}
+
 impl Rotary {
     /// The tables for positions `0..max_len`. LLaMA 2 has a `theta` of 10,000.
     ///
@@ -24,15 +87,27 @@ impl Rotary {
     ///
     /// [`EmbeddingError::OddHeadDim`] unless `head_dim` is even and positive.
     pub fn new(head_dim: usize, max_len: usize, theta: f64, device: &Device) -> Result<Self, EmbeddingError> {
+        Self::scaled(head_dim, max_len, theta, None, device)
+    }
+
+    /// [`new`](Self::new) with the angles of a model that was made to read longer texts.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn scaled(
+        head_dim: usize,
+        max_len: usize,
+        theta: f64,
+        scaling: Option<RotaryScaling>,
+        device: &Device,
+    ) -> Result<Self, EmbeddingError> {
         if head_dim == 0 || head_dim % 2 == 1 {
             return Err(EmbeddingError::OddHeadDim { head_dim });
         }
         let half = head_dim / 2;
-        // Frequencies and angles are rounded to single precision where transformers rounds them, so that far
-        // positions, whose angles are large, agree with the models trained there.
-        let frequencies: Vec<f32> = (0..half)
-            .map(|i| theta.powf(-((2 * i) as f64) / head_dim as f64) as f32)
-            .collect();
+        let frequencies = frequencies(head_dim, theta, scaling);
+        // Angles too are rounded where transformers rounds them.
         let mut cos = vec![0.0_f32; max_len * head_dim];
         let mut signed_sin = vec![0.0_f32; max_len * head_dim];
         for position in 0..max_len {

@@ -2,8 +2,8 @@
 
 use burn::tensor::{Device, Int, Tensor};
 use taal_embeddings::{
-    EmbeddingError, LearnedPositionsConfig, Position, Rotary, TokenEmbeddingConfig, alibi_bias, alibi_slopes,
-    sinusoidal,
+    EmbeddingError, LearnedPositionsConfig, Position, Rotary, RotaryScaling, TokenEmbeddingConfig, alibi_bias,
+    alibi_slopes, sinusoidal,
 };
 use taal_kernels::random;
 
@@ -161,6 +161,74 @@ mod rotary {
             2.4390376, 1.2906492, 2.0688014, 1.5814852, 2.7612, 2.4269447,
         ];
         assert_close(&values(turned), &expected, TOLERANCE);
+    }
+
+    // transformers 5.24: ROPE_INIT_FUNCTIONS on a LlamaConfig with head_dim 16 and theta 500.
+    #[test]
+    fn scaled_angles_equal_transformers() {
+        let llama3 = RotaryScaling::Llama3 {
+            factor: 8.0,
+            low_freq_factor: 1.0,
+            high_freq_factor: 4.0,
+            original_max_len: 64,
+        };
+        let linear = RotaryScaling::Linear { factor: 3.0 };
+        let cases = [
+            (
+                llama3,
+                [
+                    1.0,
+                    0.459_863_28,
+                    0.097_616_63,
+                    0.012_156_156,
+                    0.005_590_17,
+                    0.002_570_714,
+                    0.001_182_177,
+                    0.000_543_639_8,
+                ],
+            ),
+            (
+                linear,
+                [
+                    0.333_333_34,
+                    0.153_287_75,
+                    0.070_491_41,
+                    0.032_416_414,
+                    0.014_907_121,
+                    0.006_855_238,
+                    0.003_152_472,
+                    0.001_449_706_2,
+                ],
+            ),
+        ];
+        for (scaling, expected) in cases {
+            let rotary = Rotary::scaled(16, 2, 500.0, Some(scaling), &flex()).unwrap();
+            let (_, sines) = rotary.rows(1, 1).unwrap();
+            let angles: Vec<f32> = values(sines)[8..].iter().map(|sine| sine.asin()).collect();
+            for (angle, expected) in angles.iter().zip(expected) {
+                assert!((angle / expected - 1.0).abs() < 1e-6, "{angle} is not {expected}");
+            }
+        }
+    }
+
+    // transformers 5.24: LlamaRotaryEmbedding with the configuration of Llama 3.2 1B at its last position.
+    #[test]
+    fn the_farthest_angles_equal_transformers() {
+        let scaling = RotaryScaling::Llama3 {
+            factor: 32.0,
+            low_freq_factor: 1.0,
+            high_freq_factor: 4.0,
+            original_max_len: 8192,
+        };
+        let rotary = Rotary::scaled(64, 131_072, 500_000.0, Some(scaling), &flex()).unwrap();
+        let (cosines, _) = rotary.rows(131_071, 1).unwrap();
+        let expected = [
+            -0.8179835, 0.7326389, -0.372722, 0.9564767, -0.5605309, -0.9996256, -0.9168654, 0.524542, -0.9951218,
+            -0.861557, -0.9696459, 0.0116621, 0.6874918, 0.9571168, 0.9989442, 0.8811103, 0.9698352, 0.9874846,
+            -0.8305308, -0.1216531, 0.4326989, 0.7347955, 0.8801259, 0.9466038, 0.9763675, 0.98957, 0.9954025,
+            0.9979745, 0.9991079, 0.9996071, 0.999827, 0.9999238,
+        ];
+        assert_close(&values(cosines)[..32], &expected, 1e-6);
     }
 
     #[test]

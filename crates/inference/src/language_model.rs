@@ -28,8 +28,8 @@ impl LanguageModel {
         Self { model, tokenizer }
     }
 
-    /// Opens a Hugging Face model directory (`config.json`, `model.safetensors` and, not necessarily,
-    /// `tokenizer.json`), or the one named `model` in a run directory.
+    /// Opens a Hugging Face model directory (`config.json`, `model.safetensors` or the files that its index lists, and, not
+    /// necessarily, `tokenizer.json`), or the one named `model` in a run directory.
     ///
     /// # Errors
     ///

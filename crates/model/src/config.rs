@@ -1,7 +1,7 @@
 //! What a transformer looks like, in integers and switches: [`TransformerConfig`] and its presets.
 
 use serde::{Deserialize, Serialize};
-use taal_embeddings::Position;
+use taal_embeddings::{Position, RotaryScaling};
 use taal_metrics::flops::Shape;
 
 use crate::ModelError;
@@ -78,6 +78,10 @@ pub struct TransformerConfig {
     pub position: PositionKind,
     /// Base of the rotary angles; used with [`PositionKind::Rotary`] only.
     pub rope_theta: f64,
+    /// How the rotary angles are changed for texts longer than those of the first training. Files from before this field have no
+    /// such change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rope_scaling: Option<RopeScaling>,
     /// Which normalisation.
     pub norm: NormKind,
     /// Where it stands.
@@ -147,6 +151,79 @@ impl From<PositionKind> for Position {
     }
 }
 
+/// [`RotaryScaling`] of the embeddings crate, in the form that Hugging Face's files have.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "rope_type", rename_all = "lowercase", deny_unknown_fields)]
+pub enum RopeScaling {
+    /// All pairs turn slower (Chen et al. 2023).
+    Linear {
+        /// How many times slower; at least 1.
+        factor: f64,
+    },
+    /// Pairs that turn slowly turn slower still (LLaMA 3.1, Grattafiori et al. 2024).
+    Llama3 {
+        /// How many times slower; at least 1.
+        factor: f64,
+        /// Turns in the original context below which a pair is slow.
+        low_freq_factor: f64,
+        /// Turns in the original context above which a pair is fast.
+        high_freq_factor: f64,
+        /// The original context, in tokens.
+        original_max_position_embeddings: usize,
+    },
+}
+
+impl From<RopeScaling> for RotaryScaling {
+    fn from(scaling: RopeScaling) -> Self {
+        match scaling {
+            RopeScaling::Linear { factor } => Self::Linear { factor },
+            RopeScaling::Llama3 {
+                factor,
+                low_freq_factor,
+                high_freq_factor,
+                original_max_position_embeddings,
+            } => Self::Llama3 {
+                factor,
+                low_freq_factor,
+                high_freq_factor,
+                original_max_len: original_max_position_embeddings,
+            },
+        }
+    }
+}
+
+impl RopeScaling {
+    fn validate(self) -> Result<(), String> {
+        let (Self::Linear { factor } | Self::Llama3 { factor, .. }) = self;
+        if !(factor.is_finite() && factor >= 1.0) {
+            return Err(format!("factor: expected a number of at least 1, got {factor}"));
+        }
+        let Self::Llama3 {
+            low_freq_factor: low,
+            high_freq_factor: high,
+            original_max_position_embeddings: original,
+            ..
+        } = self
+        else {
+            return Ok(());
+        };
+        if !(low.is_finite() && low > 0.0) {
+            return Err(format!("low_freq_factor: expected a number above 0, got {low}"));
+        }
+        if !(high.is_finite() && high > low) {
+            return Err(format!(
+                "high_freq_factor: expected a number above low_freq_factor = {low}, got {high}"
+            ));
+        }
+        if original == 0 || original > MAX_DIMENSION {
+            return Err(format!(
+                "original_max_position_embeddings: expected 1..={MAX_DIMENSION}, got {original}"
+            ));
+        }
+        Ok(())
+    }
+}
+
 impl TransformerConfig {
     /// GPT-2's shape (Radford et al. 2019): learned positions, LayerNorm before each sub-layer,
     /// tanh-GELU, biases everywhere, tied embeddings.
@@ -163,6 +240,7 @@ impl TransformerConfig {
             d_ff: d_model.saturating_mul(4),
             position: PositionKind::Learned,
             rope_theta: 10_000.0,
+            rope_scaling: None,
             norm: NormKind::LayerNorm,
             norm_place: NormPlace::Pre,
             norm_eps: 1e-5,
@@ -336,6 +414,14 @@ impl TransformerConfig {
                 "rope_theta",
                 format!("expected a number above 1, got {}", self.rope_theta),
             ));
+        }
+        if let Some(scaling) = self.rope_scaling {
+            if self.position != PositionKind::Rotary {
+                return Err(ModelError::config("rope_scaling", "only rotary positions have angles"));
+            }
+            scaling
+                .validate()
+                .map_err(|detail| ModelError::config("rope_scaling", detail))?;
         }
         if !(0.0..1.0).contains(&self.dropout) {
             return Err(ModelError::config(

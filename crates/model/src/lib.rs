@@ -25,7 +25,9 @@ mod norm;
 pub mod parameters;
 mod transformer;
 
-pub use config::{Activation, MAX_DIMENSION, MAX_LAYERS, NormKind, NormPlace, PositionKind, TransformerConfig};
+pub use config::{
+    Activation, MAX_DIMENSION, MAX_LAYERS, NormKind, NormPlace, PositionKind, RopeScaling, TransformerConfig,
+};
 pub use error::ModelError;
 pub use feed_forward::FeedForward;
 pub use head::HeadTransform;

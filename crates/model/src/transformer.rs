@@ -182,7 +182,10 @@ impl TransformerConfig {
                 .output_bias
                 .then(|| Param::from_tensor(Tensor::zeros([self.vocab_size], device))),
             rotary: (self.position == PositionKind::Rotary)
-                .then(|| Rotary::new(self.head_dim, self.max_seq_len, self.rope_theta, &constants))
+                .then(|| {
+                    let scaling = self.rope_scaling.map(Into::into);
+                    Rotary::scaled(self.head_dim, self.max_seq_len, self.rope_theta, scaling, &constants)
+                })
                 .transpose()?,
             sinusoidal: (self.position == PositionKind::Sinusoidal)
                 .then(|| taal_embeddings::sinusoidal(self.max_seq_len, self.d_model, &constants)),

@@ -462,15 +462,6 @@ fn r20_a_directory_whose_weights_are_pickles_says_so() {
 }
 
 #[test]
-fn weights_in_several_files_are_refused_with_a_way_out() {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("config.json"), config_json()).unwrap();
-    std::fs::write(folder.path().join("model.safetensors.index.json"), b"{}").unwrap();
-    let error = hugging_face::open(folder.path(), &Device::flex()).unwrap_err();
-    assert_says(&error, &["model.safetensors.index.json", "several files"]);
-}
-
-#[test]
 fn a_configuration_shows_what_it_was_given_without_control_characters() {
     let mut json: Value = serde_json::from_str(&config_json()).unwrap();
     json["model_type"] = json!(format!("\u{1b}]0;{}", "x".repeat(10_000)));

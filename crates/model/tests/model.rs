@@ -9,8 +9,8 @@ use serde::Deserialize;
 use taal_model::hugging_face::{self, Companions, Family};
 use taal_model::parameters::ParameterPath;
 use taal_model::{
-    Activation, Capture, ForwardOptions, ModelError, NormKind, NormPlace, PositionKind, Transformer, TransformerConfig,
-    parameters,
+    Activation, Capture, ForwardOptions, ModelError, NormKind, NormPlace, PositionKind, RopeScaling, Transformer,
+    TransformerConfig, parameters,
 };
 
 /// Largest difference to logits that transformers computed in fp32.
@@ -32,7 +32,16 @@ struct Sample {
     attention_layer0_head0: Vec<Vec<Vec<f32>>>,
 }
 
-const CAUSAL: [&str; 4] = ["gpt2", "llama-tied", "llama-untied", "qwen3"];
+const CAUSAL: [&str; 8] = [
+    "gpt2",
+    "llama-tied",
+    "llama-untied",
+    "llama-linear",
+    "llama3",
+    "mistral",
+    "qwen2",
+    "qwen3",
+];
 const ENCODERS: [&str; 4] = ["bert", "bert-untied", "roberta", "distilbert"];
 
 fn golden_dir(name: &str) -> PathBuf {
@@ -81,6 +90,14 @@ fn padding(sample: &Sample) -> Option<Tensor<2, Bool>> {
     Some(Tensor::from_data(TensorData::new(flags, shape), &Device::flex()))
 }
 
+/// LLaMA 3.1's scaling in small: with a `theta` of 100 and four pairs a head, one is fast, one between and two slow.
+const LLAMA3: RopeScaling = RopeScaling::Llama3 {
+    factor: 8.0,
+    low_freq_factor: 1.0,
+    high_freq_factor: 4.0,
+    original_max_position_embeddings: 32,
+};
+
 /// Every family and switch that the configuration knows, small.
 fn many_configs() -> Vec<(&'static str, TransformerConfig)> {
     let llama = TransformerConfig::llama(50, 40, 2, 4, 32);
@@ -107,6 +124,47 @@ fn many_configs() -> Vec<(&'static str, TransformerConfig)> {
             "window",
             TransformerConfig {
                 window: Some(5),
+                ..llama.clone()
+            },
+        ),
+        (
+            "window and biases",
+            TransformerConfig {
+                window: Some(5),
+                qkv_bias: true,
+                ..llama.clone()
+            },
+        ),
+        (
+            "qwen2 grouped",
+            TransformerConfig {
+                n_kv_heads: 2,
+                qkv_bias: true,
+                tie_embeddings: true,
+                ..llama.clone()
+            },
+        ),
+        (
+            "llama3 angles",
+            TransformerConfig {
+                rope_theta: 100.0,
+                rope_scaling: Some(LLAMA3),
+                ..llama.clone()
+            },
+        ),
+        (
+            "linear angles and window",
+            TransformerConfig {
+                rope_scaling: Some(RopeScaling::Linear { factor: 2.5 }),
+                window: Some(7),
+                ..llama.clone()
+            },
+        ),
+        (
+            "llama3 angles outside all families",
+            TransformerConfig {
+                rope_scaling: Some(LLAMA3),
+                logit_softcap: Some(3.0),
                 ..llama.clone()
             },
         ),
@@ -221,7 +279,7 @@ fn loud_on(config: &TransformerConfig, device: &Device) -> Transformer {
 
 #[test]
 fn logits_equal_those_of_transformers() {
-    for name in [CAUSAL, ENCODERS].concat() {
+    for name in [&CAUSAL[..], &ENCODERS].concat() {
         let (dir, golden) = golden(name);
         let model = hugging_face::open(&dir, &Device::flex()).unwrap();
         for sample in &golden.samples {
@@ -239,7 +297,7 @@ fn logits_equal_those_of_transformers() {
 
 #[test]
 fn attention_weights_equal_those_of_transformers() {
-    for name in [CAUSAL, ENCODERS].concat() {
+    for name in [&CAUSAL[..], &ENCODERS].concat() {
         let (dir, golden) = golden(name);
         let model = hugging_face::open(&dir, &Device::flex()).unwrap();
         for sample in &golden.samples {
@@ -611,7 +669,27 @@ fn families_are_told_from_the_configuration() {
     assert_eq!(Family::of(&gpt2), Family::Gpt2);
     assert_eq!(Family::of(&llama), Family::Llama);
     assert_eq!(Family::of(&TransformerConfig::qwen3(50, 16, 1, 4, 32)), Family::Qwen3);
-    assert_eq!(Family::of(&window), Family::Taal);
+    assert_eq!(Family::of(&window), Family::Mistral);
+    let qwen2 = TransformerConfig {
+        qkv_bias: true,
+        ..llama.clone()
+    };
+    assert_eq!(Family::of(&qwen2), Family::Qwen2);
+    let both = TransformerConfig {
+        window: Some(4),
+        ..qwen2.clone()
+    };
+    assert_eq!(Family::obstacle(&both), Some("window"));
+    let fed = TransformerConfig {
+        ffn_bias: true,
+        ..qwen2
+    };
+    assert_eq!(Family::obstacle(&fed), Some("qkv_bias"));
+    let gpt2_window = TransformerConfig {
+        window: Some(4),
+        ..gpt2
+    };
+    assert_eq!(Family::obstacle(&gpt2_window), Some("window"));
     let bert = TransformerConfig::bert(50, 16, 1, 4, 32);
     assert_eq!(Family::of(&bert), Family::Bert);
     let headless = TransformerConfig {
@@ -624,7 +702,7 @@ fn families_are_told_from_the_configuration() {
         ..bert
     };
     assert_eq!(Family::obstacle(&modern), Some("position"));
-    assert_eq!(Family::obstacle(&window), Some("window"));
+    assert_eq!(Family::obstacle(&window), None);
     assert_eq!(Family::obstacle(&llama), None);
 }
 
@@ -864,6 +942,165 @@ fn a_row_longer_than_the_context_is_refused_with_both_lengths() {
         .unwrap();
     let message = model.forward(some_ids(1, 17, 50)).unwrap_err().to_string();
     assert!(message.contains("17") && message.contains("16"), "{message}");
+}
+
+/// The configuration that a golden config.json describes after a change.
+fn config_of(name: &str, change: impl FnOnce(&mut serde_json::Value)) -> Result<TransformerConfig, ModelError> {
+    let text = std::fs::read_to_string(golden_dir(name).join("config.json")).unwrap();
+    let mut json = serde_json::from_str(&text).unwrap();
+    change(&mut json);
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("config.json"), json.to_string()).unwrap();
+    hugging_face::open_config(folder.path())
+}
+
+#[test]
+fn scaled_angles_are_read_in_every_spelling() {
+    let expected = config_of("llama3", |_| ()).unwrap();
+    assert_eq!(expected.rope_scaling, Some(LLAMA3));
+    assert_eq!(expected.rope_theta, 100.0);
+    let older = |json: &mut serde_json::Value| {
+        let mut parameters = json["rope_parameters"].take();
+        json["rope_theta"] = parameters.as_object_mut().unwrap().remove("rope_theta").unwrap();
+        json["rope_scaling"] = parameters;
+    };
+    assert_eq!(config_of("llama3", older).unwrap(), expected);
+    let both = |json: &mut serde_json::Value| json["rope_scaling"] = json["rope_parameters"].clone();
+    assert_eq!(config_of("llama3", both).unwrap(), expected);
+    let theta_outside = |json: &mut serde_json::Value| {
+        let parameters = json["rope_parameters"].as_object_mut().unwrap();
+        json["rope_theta"] = parameters.remove("rope_theta").unwrap();
+    };
+    assert_eq!(config_of("llama3", theta_outside).unwrap(), expected);
+    let original = |json: &mut serde_json::Value| {
+        let parameters = json["rope_parameters"].as_object_mut().unwrap();
+        parameters.remove("original_max_position_embeddings");
+        json["max_position_embeddings"] = 32.into();
+    };
+    assert_eq!(config_of("llama3", original).unwrap().rope_scaling, Some(LLAMA3));
+
+    let linear = Some(RopeScaling::Linear { factor: 4.0 });
+    assert_eq!(config_of("llama-linear", |_| ()).unwrap().rope_scaling, linear);
+    let newest = |json: &mut serde_json::Value| {
+        json["rope_scaling"] = serde_json::json!({"rope_type": "linear", "type": "older", "factor": 4});
+    };
+    assert_eq!(config_of("llama-linear", newest).unwrap().rope_scaling, linear);
+}
+
+#[test]
+fn angles_that_are_not_known_are_refused_and_named() {
+    use serde_json::json;
+    let with = |key: &'static str, value: serde_json::Value| {
+        config_of("llama3", move |json| json["rope_parameters"][key] = value)
+    };
+    let older = |value: serde_json::Value| config_of("llama-linear", move |json| json["rope_scaling"] = value);
+    let cases: [(Result<TransformerConfig, ModelError>, &[&str]); 14] = [
+        (with("rope_type", "yarn".into()), &["rope_parameters.rope_type", "yarn"]),
+        (
+            with("attention_factor", 2.into()),
+            &["rope_parameters.attention_factor"],
+        ),
+        (
+            with("partial_rotary_factor", json!(0.5)),
+            &["partial_rotary_factor", "0.5"],
+        ),
+        (with("factor", "8".into()), &["rope_parameters", "`factor`", "number"]),
+        (with("factor", json!(0.5)), &["rope_scaling", "factor", "0.5"]),
+        (with("low_freq_factor", 0.into()), &["low_freq_factor", "above 0"]),
+        (
+            with("high_freq_factor", 1.into()),
+            &["high_freq_factor", "above low_freq_factor"],
+        ),
+        (
+            with("original_max_position_embeddings", 0.into()),
+            &["original_max_position_embeddings", "1..="],
+        ),
+        (
+            with("rope_theta", "x".into()),
+            &["rope_parameters", "rope_theta", "number"],
+        ),
+        (
+            older(json!({"type": "dynamic", "factor": 2})),
+            &["rope_scaling.rope_type", "dynamic"],
+        ),
+        (older(json!({"type": "linear"})), &["rope_scaling", "factor", "missing"]),
+        (older(json!({"factor": 2})), &["rope_scaling.factor", "default"]),
+        (older("linear".into()), &["rope_scaling", "object"]),
+        (
+            config_of("llama3", |json| {
+                json["rope_scaling"] = json!({"type": "linear", "factor": 2})
+            }),
+            &["rope_scaling", "rope_parameters", "different things"],
+        ),
+    ];
+    for (opened, words) in cases {
+        let message = opened.unwrap_err().to_string();
+        assert!(message.contains("config.json"), "{message}");
+        assert!(
+            words.iter().all(|word| message.contains(word)),
+            "{message} lacks one of {words:?}"
+        );
+    }
+    let learned = TransformerConfig {
+        rope_scaling: Some(LLAMA3),
+        ..TransformerConfig::gpt2(50, 16, 1, 4, 32)
+    };
+    assert!(learned.validate().unwrap_err().to_string().contains("rope_scaling"));
+}
+
+#[test]
+fn details_of_mistral_and_qwen2_are_read_as_transformers_does() {
+    let mistral = config_of("mistral", |_| ()).unwrap();
+    assert_eq!((mistral.window, mistral.head_dim), (Some(5), 12));
+    let window = |value: serde_json::Value| config_of("mistral", move |json| json["sliding_window"] = value);
+    assert_eq!(window(serde_json::Value::Null).unwrap().window, None);
+    let absent = config_of("mistral", |json| {
+        drop(json.as_object_mut().unwrap().remove("sliding_window"))
+    });
+    assert_eq!(absent.unwrap().window, Some(4096));
+    let refused = [
+        (window(0.into()), "window"),
+        (window("5".into()), "sliding_window"),
+        (
+            config_of("mistral", |json| {
+                json["layer_types"] = serde_json::json!(["full_attention"])
+            }),
+            "layer_types",
+        ),
+        (
+            config_of("qwen2", |json| json["layer_types"][1] = "sliding_attention".into()),
+            "layer_types",
+        ),
+        (
+            config_of("qwen2", |json| json["use_sliding_window"] = true.into()),
+            "use_sliding_window",
+        ),
+    ];
+    for (opened, word) in refused {
+        let message = opened.unwrap_err().to_string();
+        assert!(message.contains("config.json") && message.contains(word), "{message}");
+    }
+    let qwen2 = config_of("qwen2", |_| ()).unwrap();
+    assert!(qwen2.qkv_bias && !qwen2.attention_output_bias && !qwen2.ffn_bias && !qwen2.qk_norm);
+    assert_eq!((qwen2.window, qwen2.head_dim, qwen2.n_kv_heads), (None, 8, 2));
+    let wide = config_of("qwen2", |json| json["head_dim"] = 16.into()).unwrap();
+    assert_eq!(wide.head_dim, 16);
+}
+
+#[test]
+fn the_family_of_a_published_model_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in CAUSAL {
+        let model = hugging_face::open(&golden_dir(name), &Device::flex()).unwrap();
+        let dir = folder.path().join(name);
+        hugging_face::save(&model, &dir, Companions::default()).unwrap();
+        let [theirs, ours] = [golden_dir(name), dir].map(|dir| -> serde_json::Value {
+            serde_json::from_slice(&std::fs::read(dir.join("config.json")).unwrap()).unwrap()
+        });
+        for key in ["model_type", "architectures", "sliding_window"] {
+            assert_eq!(theirs[key], ours[key], "{name}: {key}");
+        }
+    }
 }
 
 /// Opens a copy of a golden directory after changing one file of it.

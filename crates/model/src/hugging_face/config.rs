@@ -5,7 +5,13 @@ use serde_json::{Map, Value, json};
 
 use super::weights::shown;
 use super::{Companions, encoders};
-use crate::config::{Activation, NormKind, NormPlace, PositionKind, TransformerConfig};
+use crate::config::{Activation, NormKind, NormPlace, PositionKind, RopeScaling, TransformerConfig};
+
+/// The base of the rotary angles where a file names none.
+const ROPE_THETA: f64 = 10_000.0;
+
+/// The window of Mistral 7B v0.1.
+const MISTRAL_WINDOW: usize = 4096;
 
 /// A published layout of configuration and weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +20,10 @@ pub enum Family {
     Gpt2,
     /// Meta's LLaMA.
     Llama,
+    /// Mistral AI's Mistral: LLaMA with a sliding window.
+    Mistral,
+    /// Alibaba's Qwen2: LLaMA with biases of the query, key and value projections.
+    Qwen2,
     /// Alibaba's Qwen3.
     Qwen3,
     /// Google's BERT, as `BertForMaskedLM`.
@@ -32,11 +42,24 @@ impl Family {
         if gpt2_obstacle(config).is_none() {
             Self::Gpt2
         } else if llama_obstacle(config).is_none() {
-            if config.qk_norm { Self::Qwen3 } else { Self::Llama }
+            Self::of_rotary(config)
         } else if encoders::obstacle(config).is_none() {
             Self::Bert
         } else {
             Self::Taal
+        }
+    }
+
+    /// Which of LLaMA's kind has what a configuration has.
+    fn of_rotary(config: &TransformerConfig) -> Self {
+        if config.qk_norm {
+            Self::Qwen3
+        } else if config.window.is_some() {
+            Self::Mistral
+        } else if config.qkv_bias != config.attention_output_bias {
+            Self::Qwen2
+        } else {
+            Self::Llama
         }
     }
 
@@ -56,6 +79,8 @@ impl Family {
         match self {
             Self::Gpt2 => "gpt2",
             Self::Llama => "llama",
+            Self::Mistral => "mistral",
+            Self::Qwen2 => "qwen2",
             Self::Qwen3 => "qwen3",
             Self::Bert => "bert",
             Self::Roberta => "roberta",
@@ -68,6 +93,8 @@ impl Family {
         let all = [
             Self::Gpt2,
             Self::Llama,
+            Self::Mistral,
+            Self::Qwen2,
             Self::Qwen3,
             Self::Bert,
             Self::Roberta,
@@ -97,7 +124,6 @@ pub(super) fn first<const N: usize>(obstacles: [(bool, &'static str); N]) -> Opt
 fn common_obstacle(c: &TransformerConfig) -> Option<&'static str> {
     let obstacles = [
         (!c.is_causal, "is_causal"),
-        (c.window.is_some(), "window"),
         (c.norm_place != NormPlace::Pre, "norm_place"),
         (c.embedding_norm, "embedding_norm"),
         (c.attention_softcap.is_some(), "attention_softcap"),
@@ -110,6 +136,7 @@ fn common_obstacle(c: &TransformerConfig) -> Option<&'static str> {
 
 fn gpt2_obstacle(c: &TransformerConfig) -> Option<&'static str> {
     let obstacles = [
+        (c.window.is_some(), "window"),
         (c.position != PositionKind::Learned, "position"),
         (c.norm != NormKind::LayerNorm, "norm"),
         (activation_name(c.activation).is_none(), "activation"),
@@ -121,11 +148,14 @@ fn gpt2_obstacle(c: &TransformerConfig) -> Option<&'static str> {
 }
 
 fn llama_obstacle(c: &TransformerConfig) -> Option<&'static str> {
+    let has_bias = c.qkv_bias || c.attention_output_bias || c.ffn_bias;
+    let is_qwen2 = c.qkv_bias && !c.attention_output_bias && !c.ffn_bias && !c.qk_norm;
     let obstacles = [
+        (c.window.is_some() && (has_bias || c.qk_norm), "window"),
         (c.position != PositionKind::Rotary, "position"),
         (c.norm != NormKind::RmsNorm, "norm"),
         (c.activation != Activation::SwiGlu, "activation"),
-        (c.qkv_bias != c.attention_output_bias, "qkv_bias"),
+        (c.qkv_bias != c.attention_output_bias && !is_qwen2, "qkv_bias"),
         (c.qk_norm && c.ffn_bias, "ffn_bias"),
     ];
     common_obstacle(c).or_else(|| first(obstacles))
@@ -199,7 +229,7 @@ impl Overrides {
 pub(super) fn to_json(c: &TransformerConfig, family: Family, companions: Companions<'_>) -> Vec<u8> {
     let mut object = match family {
         Family::Gpt2 => gpt2_json(c),
-        Family::Llama | Family::Qwen3 => llama_json(c, family),
+        Family::Llama | Family::Mistral | Family::Qwen2 | Family::Qwen3 => llama_json(c, family),
         Family::Bert | Family::Roberta | Family::DistilBert => encoders::to_json(c),
         Family::Taal => json!({ "architectures": ["TaalForCausalLM"], "taal": c }),
     };
@@ -239,13 +269,7 @@ fn gpt2_json(c: &TransformerConfig) -> Value {
 }
 
 fn llama_json(c: &TransformerConfig, family: Family) -> Value {
-    let architecture = if family == Family::Qwen3 {
-        "Qwen3ForCausalLM"
-    } else {
-        "LlamaForCausalLM"
-    };
     let mut object = json!({
-        "architectures": [architecture],
         "vocab_size": c.vocab_size,
         "max_position_embeddings": c.max_seq_len,
         "hidden_size": c.d_model,
@@ -257,14 +281,36 @@ fn llama_json(c: &TransformerConfig, family: Family) -> Value {
         "hidden_act": "silu",
         "rms_norm_eps": c.norm_eps,
         "rope_theta": c.rope_theta,
-        "rope_parameters": { "rope_type": "default", "rope_theta": c.rope_theta },
-        "attention_bias": c.qkv_bias,
+        "rope_parameters": { "rope_type": "default" },
         "attention_dropout": c.dropout,
         "tie_word_embeddings": c.tie_embeddings,
     });
-    if family == Family::Llama {
-        object["mlp_bias"] = c.ffn_bias.into();
+    if let Some(scaling) = c.rope_scaling {
+        // Programs before transformers 5 know this key only.
+        object["rope_scaling"] = json!(scaling);
+        object["rope_parameters"] = json!(scaling);
     }
+    object["rope_parameters"]["rope_theta"] = c.rope_theta.into();
+    let architecture = match family {
+        Family::Mistral => {
+            object["sliding_window"] = c.window.into();
+            "MistralForCausalLM"
+        }
+        Family::Qwen2 => {
+            object["use_sliding_window"] = false.into();
+            "Qwen2ForCausalLM"
+        }
+        Family::Qwen3 => {
+            object["attention_bias"] = c.qkv_bias.into();
+            "Qwen3ForCausalLM"
+        }
+        _ => {
+            object["attention_bias"] = c.qkv_bias.into();
+            object["mlp_bias"] = c.ffn_bias.into();
+            "LlamaForCausalLM"
+        }
+    };
+    object["architectures"] = json!([architecture]);
     object
 }
 
@@ -282,7 +328,7 @@ pub(super) fn from_json(text: &str) -> Result<(TransformerConfig, Family), Strin
     let mut config = match family {
         Family::Gpt2 => gpt2(&keys)?,
         Family::Bert | Family::Roberta | Family::DistilBert => encoders::from_json(&keys, family)?,
-        Family::Llama | Family::Qwen3 | Family::Taal => llama(&keys, family)?,
+        Family::Llama | Family::Mistral | Family::Qwen2 | Family::Qwen3 | Family::Taal => llama(&keys, family)?,
     };
     if let Some(own) = keys.0.get("taal") {
         let overrides: Overrides = serde_json::from_value(own.clone())
@@ -337,18 +383,20 @@ fn llama(keys: &Keys<'_>, family: Family) -> Result<TransformerConfig, String> {
         ));
     }
     keys.expect_absent_or("use_sliding_window", false)?;
-    if let Some(scaling) = keys.0.get("rope_scaling").filter(|value| !value.is_null()) {
-        return Err(format!(
-            "key `rope_scaling`: scaled rotary positions are not supported, got {}",
-            shown(&scaling.to_string())
-        ));
-    }
     let d_model = keys.size("hidden_size")?;
     let n_heads = keys.size("num_attention_heads")?;
     if n_heads == 0 {
         return Err("key `num_attention_heads`: expected at least 1, got 0".to_string());
     }
-    let bias = keys.truth_or("attention_bias", false)?;
+    // Mistral and Qwen2 have no keys for biases, whatever else a file may say.
+    let [qkv_bias, attention_output_bias, ffn_bias] = match family {
+        Family::Mistral => [false; 3],
+        Family::Qwen2 => [true, false, false],
+        _ => {
+            let attention = keys.truth_or("attention_bias", false)?;
+            [attention, attention, keys.truth_or("mlp_bias", false)?]
+        }
+    };
     let is_qwen3 = family == Family::Qwen3;
     let base = TransformerConfig::llama(
         keys.size("vocab_size")?,
@@ -357,39 +405,132 @@ fn llama(keys: &Keys<'_>, family: Family) -> Result<TransformerConfig, String> {
         n_heads,
         d_model,
     );
+    let window = match family {
+        Family::Mistral => window(keys)?,
+        _ => None,
+    };
+    expect_layers_of_one_type(keys, window)?;
+    let (rope_theta, rope_scaling) = rotary(keys, base.max_seq_len)?;
     Ok(TransformerConfig {
         n_kv_heads: keys.size_or("num_key_value_heads", n_heads)?,
         head_dim: keys.size_or("head_dim", if is_qwen3 { 128 } else { d_model / n_heads })?,
         d_ff: keys.size("intermediate_size")?,
         norm_eps: keys.number_or("rms_norm_eps", 1e-6)?,
-        rope_theta: rope_theta(keys)?,
-        qkv_bias: bias,
-        attention_output_bias: bias,
-        ffn_bias: keys.truth_or("mlp_bias", false)?,
+        rope_theta,
+        rope_scaling,
+        qkv_bias,
+        attention_output_bias,
+        ffn_bias,
         qk_norm: is_qwen3,
         tie_embeddings: keys.truth_or("tie_word_embeddings", false)?,
+        window,
         ..base
     })
 }
 
-/// The base of the rotary angles: transformers 5 keeps it in `rope_parameters`, earlier ones at the top.
-fn rope_theta(keys: &Keys<'_>) -> Result<f64, String> {
-    let Some(parameters) = keys.0.get("rope_parameters").filter(|value| !value.is_null()) else {
-        return keys.number_or("rope_theta", 10_000.0);
-    };
-    let inner = Keys(
-        parameters
-            .as_object()
-            .ok_or("key `rope_parameters`: expected an object")?,
-    );
-    let kind = inner.text_or("rope_type", "default")?;
-    if kind != "default" {
-        return Err(format!(
-            "key `rope_parameters.rope_type`: expected \"default\", got \"{}\"",
-            shown(kind)
-        ));
+/// Mistral's window. Where the key is absent transformers takes that of the first Mistral; only `null` means none.
+fn window(keys: &Keys<'_>) -> Result<Option<usize>, String> {
+    match keys.0.get("sliding_window") {
+        None => Ok(Some(MISTRAL_WINDOW)),
+        Some(Value::Null) => Ok(None),
+        Some(_) => keys.size("sliding_window").map(Some),
     }
-    inner.number_or("rope_theta", 10_000.0)
+}
+
+/// Where a file lists the kind of attention of every layer, all are of the kind that the other keys say.
+fn expect_layers_of_one_type(keys: &Keys<'_>, window: Option<usize>) -> Result<(), String> {
+    let expected = if window.is_some() {
+        "sliding_attention"
+    } else {
+        "full_attention"
+    };
+    let Some(types) = keys.present("layer_types") else {
+        return Ok(());
+    };
+    let types = types
+        .as_array()
+        .ok_or_else(|| format!("key `layer_types`: expected a list, got {}", shown(&types.to_string())))?;
+    match types.iter().find(|kind| kind.as_str() != Some(expected)) {
+        Some(other) => Err(format!(
+            "key `layer_types`: only \"{expected}\" in every layer is supported here, got {}",
+            shown(&other.to_string())
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Base and scaling of the rotary angles: transformers 5 keeps both in `rope_parameters`, earlier ones the base at the top and the
+/// scaling in `rope_scaling`. A file that has both must mean one thing.
+fn rotary(keys: &Keys<'_>, max_seq_len: usize) -> Result<(f64, Option<RopeScaling>), String> {
+    keys.expect_whole_heads_to_turn()?;
+    let theta = keys.number_or("rope_theta", ROPE_THETA)?;
+    let read = |name: &'static str| -> Result<Option<(f64, Option<RopeScaling>)>, String> {
+        let Some(value) = keys.present(name) else {
+            return Ok(None);
+        };
+        let object = value
+            .as_object()
+            .ok_or_else(|| format!("key `{name}`: expected an object, got {}", shown(&value.to_string())))?;
+        let inner = Keys(object);
+        let scaling = rope_scaling(name, &inner, max_seq_len)?;
+        let theta = inner.number_or("rope_theta", theta);
+        Ok(Some((
+            theta.map_err(|error| format!("key `{name}`: {error}"))?,
+            scaling,
+        )))
+    };
+    match (read("rope_scaling")?, read("rope_parameters")?) {
+        (Some(older), Some(newer)) if older != newer => Err(
+            "keys `rope_scaling` and `rope_parameters`: they say different things; remove the one that is wrong"
+                .to_string(),
+        ),
+        (older, newer) => Ok(older.or(newer).unwrap_or((theta, None))),
+    }
+}
+
+/// The scaling that the object `name` holds. Keys that its kind does not have are refused: they would change the angles in a way that
+/// is not known here.
+fn rope_scaling(name: &str, inner: &Keys<'_>, max_seq_len: usize) -> Result<Option<RopeScaling>, String> {
+    let within = |error: String| format!("key `{name}`: {error}");
+    let older = inner.text_or("type", "default").map_err(within)?;
+    let kind = inner.text_or("rope_type", older).map_err(within)?;
+    let own: &[&str] = match kind {
+        "default" => &[],
+        "linear" => &["factor"],
+        "llama3" => &[
+            "factor",
+            "low_freq_factor",
+            "high_freq_factor",
+            "original_max_position_embeddings",
+        ],
+        other => {
+            return Err(format!(
+                "key `{name}.rope_type`: expected default, linear or llama3, got \"{}\"",
+                shown(other)
+            ));
+        }
+    };
+    inner.expect_whole_heads_to_turn().map_err(within)?;
+    let common = ["type", "rope_type", "rope_theta", "partial_rotary_factor"];
+    let is_known = |key: &str| common.contains(&key) || own.contains(&key);
+    if let Some(key) = inner.0.keys().find(|key| !is_known(key)) {
+        return Err(format!("key `{name}.{}`: not known for \"{kind}\"", shown(key)));
+    }
+    let number = |key: &str| inner.number(key).map_err(within);
+    Ok(match kind {
+        "linear" => Some(RopeScaling::Linear {
+            factor: number("factor")?,
+        }),
+        "llama3" => Some(RopeScaling::Llama3 {
+            factor: number("factor")?,
+            low_freq_factor: number("low_freq_factor")?,
+            high_freq_factor: number("high_freq_factor")?,
+            original_max_position_embeddings: inner
+                .size_or("original_max_position_embeddings", max_seq_len)
+                .map_err(within)?,
+        }),
+        _ => None,
+    })
 }
 
 /// Typed access to the keys of a JSON object.
@@ -452,6 +593,19 @@ impl Keys<'_> {
             self.size(key)
         } else {
             Ok(default)
+        }
+    }
+
+    fn number(&self, key: &str) -> Result<f64, String> {
+        self.present(key).ok_or_else(|| format!("key `{key}` is missing"))?;
+        self.number_or(key, 0.0)
+    }
+
+    /// Refuses a file in which only a part of each head turns.
+    fn expect_whole_heads_to_turn(&self) -> Result<(), String> {
+        match self.number_or("partial_rotary_factor", 1.0)? {
+            1.0 => Ok(()),
+            share => Err(format!("key `partial_rotary_factor`: only 1 is supported, got {share}")),
         }
     }
 

@@ -32,7 +32,7 @@ impl Family {
             Self::Bert => Some("bert."),
             Self::Roberta => Some("roberta."),
             Self::DistilBert => Some("distilbert."),
-            Self::Gpt2 | Self::Llama | Self::Qwen3 | Self::Taal => None,
+            Self::Gpt2 | Self::Llama | Self::Mistral | Self::Qwen2 | Self::Qwen3 | Self::Taal => None,
         }
     }
 

@@ -38,7 +38,7 @@ impl Layout {
     pub(super) fn parameter(&self, ours: &str, shape: &[usize]) -> Parameter {
         match self.family {
             Family::Gpt2 => self.gpt2(ours, shape),
-            Family::Llama | Family::Qwen3 => self.llama(ours, shape),
+            Family::Llama | Family::Mistral | Family::Qwen2 | Family::Qwen3 => self.llama(ours, shape),
             Family::Bert | Family::Roberta | Family::DistilBert => self.encoder(ours, shape),
             Family::Taal => Parameter::whole(ours.to_string(), shape, false),
         }
@@ -208,7 +208,7 @@ impl Layout {
     pub(super) fn is_ignored(&self, name: &str) -> bool {
         let is_buffer = match self.family {
             Family::Gpt2 => name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias"),
-            Family::Llama | Family::Qwen3 => name.ends_with("rotary_emb.inv_freq"),
+            Family::Llama | Family::Mistral | Family::Qwen2 | Family::Qwen3 => name.ends_with("rotary_emb.inv_freq"),
             Family::Bert | Family::Roberta | Family::DistilBert => {
                 return encoders::is_ignored(name, self.family, self.config.tie_embeddings);
             }

@@ -1,6 +1,6 @@
 //! Model directories as Hugging Face has them: `config.json`, `model.safetensors`, `tokenizer.json`.
 //!
-//! Everything that knows Hugging Face's names lives here. GPT-2, LLaMA, Qwen3 and BERT layouts are read and
+//! Everything that knows Hugging Face's names lives here. GPT-2, LLaMA, Mistral, Qwen2, Qwen3 and BERT layouts are read and
 //! written, so `transformers`, llama.cpp's converter and candle open what Taal trained; RoBERTa and DistilBERT
 //! are read, and written as BERT. A model that no family can express is written with `model_type: "taal"` under Taal's own names. What a family's
 //! layout demands but the model lacks (GPT-2 without biases) is written as zeros, and a `taal` object in
@@ -10,13 +10,13 @@ mod config;
 mod encoders;
 mod layout;
 mod pickle;
+mod shards;
 mod weights;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use burn::tensor::Device;
-use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use taal_store::Map;
 
@@ -28,12 +28,15 @@ use crate::config::TransformerConfig;
 use crate::parameters;
 use crate::transformer::Transformer;
 use layout::{Layout, Parameter};
+use shards::{Shards, Weights};
 use weights::{shown, to_f32};
 
 /// Name of the configuration file in a model directory.
 pub const CONFIG_FILE: &str = "config.json";
 /// Name of the weights file in a model directory.
 pub const WEIGHTS_FILE: &str = "model.safetensors";
+/// Name of the file that says which tensor is in which file, where the weights are in several.
+pub const INDEX_FILE: &str = "model.safetensors.index.json";
 /// Name of the tokenizer file in a model directory.
 pub const TOKENIZER_FILE: &str = "tokenizer.json";
 
@@ -93,7 +96,8 @@ pub fn open_config(dir: &Path) -> Result<TransformerConfig, ModelError> {
 }
 
 /// Opens a model directory: the configuration is checked first, then every tensor's name, shape, type and values; nothing is accepted
-/// in part, and memory is taken only for weights that are there.
+/// in part, and memory is taken only for weights that are there. Weights are one file or, where that is not there, the files that an
+/// index names.
 ///
 /// # Errors
 ///
@@ -101,8 +105,12 @@ pub fn open_config(dir: &Path) -> Result<TransformerConfig, ModelError> {
 pub fn open(dir: &Path, device: &Device) -> Result<Transformer, ModelError> {
     let (config, family) = read_config(dir)?;
     let path = dir.join(WEIGHTS_FILE);
-    let map = Map::open(&path).map_err(|error| missing_weights(dir, error))?;
-    build(&config, family, &path, &map, device)
+    if !taal_store::exists(&path) && taal_store::exists(&dir.join(INDEX_FILE)) {
+        let shards = Shards::open(dir, &config)?;
+        return build(&config, family, &shards.weights(&config)?, device);
+    }
+    let map = Map::open(&path)?;
+    build(&config, family, &Weights::of_file(&path, &map, &config)?, device)
 }
 
 /// Builds a model from the contents of its `config.json` and `model.safetensors`, as [`open`] does from their files.
@@ -112,46 +120,32 @@ pub fn open(dir: &Path, device: &Device) -> Result<Transformer, ModelError> {
 /// As [`open`].
 pub fn from_bytes(config_json: &str, weights: &[u8], device: &Device) -> Result<Transformer, ModelError> {
     let (config, family) = parse_config(Path::new(CONFIG_FILE), config_json)?;
-    build(&config, family, Path::new(WEIGHTS_FILE), weights, device)
+    let weights = Weights::of_file(Path::new(WEIGHTS_FILE), weights, &config)?;
+    build(&config, family, &weights, device)
 }
 
+/// Only with weights at hand: a model's blocks and tables of positions take memory, so it must be known that there is something to fill
+/// them.
 fn build(
     config: &TransformerConfig,
     family: Family,
-    path: &Path,
-    weights: &[u8],
+    weights: &Weights<'_>,
     device: &Device,
 ) -> Result<Transformer, ModelError> {
-    // Before the model: its blocks and tables of positions take memory, and only now is it known that there are weights to fill them.
-    let tensors = weights::parse(path, weights, config)?;
     let model = config.empty(device)?;
     let layout = Layout::new(config, family);
     let parameters = parameters::list(&model);
-    check_names(path, &tensors, &layout, &parameters)?;
+    check_names(weights, &layout, &parameters)?;
     let model = parameters::replace(model, |name, shape| -> Result<Vec<f32>, ModelError> {
         let parameter = layout.parameter(name, shape);
-        let mut values = read_parameter(path, &tensors, &layout, &parameter)?;
+        let mut values = read_parameter(weights, &layout, &parameter)?;
         if let Some(table) = layout.added_table(name) {
-            add_first_row(path, &tensors, &layout, table, &mut values)?;
+            add_first_row(weights, &layout, table, &mut values)?;
         }
         Ok(values)
     })?;
-    check_zeros(path, &tensors, &layout)?;
+    check_zeros(weights, &layout)?;
     Ok(model)
-}
-
-/// Says what the directory has instead of its weights.
-fn missing_weights(dir: &Path, error: taal_store::Error) -> ModelError {
-    let index = dir.join(format!("{WEIGHTS_FILE}.index.json"));
-    match error {
-        taal_store::Error::NotFound { .. } if taal_store::exists(&index) => ModelError::file(
-            index,
-            format!(
-                "weights in several files are not opened; save them as one {WEIGHTS_FILE}, with max_shard_size in Python"
-            ),
-        ),
-        error => error.into(),
-    }
 }
 
 fn read_config(dir: &Path) -> Result<(TransformerConfig, Family), ModelError> {
@@ -203,29 +197,27 @@ fn to_bytes(values: &[f32]) -> Vec<u8> {
 
 /// Every expected tensor is there, and no other.
 fn check_names(
-    path: &Path,
-    tensors: &SafeTensors<'_>,
+    weights: &Weights<'_>,
     layout: &Layout,
     parameters: &[parameters::ParameterInfo],
 ) -> Result<(), ModelError> {
-    let stored: BTreeSet<&str> = tensors.names().into_iter().collect();
     let mut expected = BTreeSet::new();
     for parameter in parameters {
         let parts = layout.parameter(&parameter.name, &parameter.shape).parts;
         let table = layout.added_table(&parameter.name).map(str::to_string);
         for name in parts.into_iter().map(|part| part.name).chain(table) {
-            let found = layout.stored_name(&name, |name| stored.contains(name));
-            expected.insert(found.ok_or_else(|| missing_tensor(path, &name))?);
+            let found = layout.stored_name(&name, |name| weights.contains(name));
+            expected.insert(found.ok_or_else(|| missing_tensor(weights.path(), &name))?);
         }
     }
     for (name, _) in layout.zeros() {
-        expected.extend(layout.stored_name(&name, |name| stored.contains(name)));
+        expected.extend(layout.stored_name(&name, |name| weights.contains(name)));
     }
-    match stored
-        .iter()
-        .find(|name| !expected.contains(**name) && !layout.is_ignored(name))
+    match weights
+        .names()
+        .find(|(name, _)| !expected.contains(*name) && !layout.is_ignored(name))
     {
-        Some(name) => Err(ModelError::file(
+        Some((name, path)) => Err(ModelError::file(
             path,
             format!(
                 "tensor `{}` has no place in the model that config.json describes",
@@ -236,15 +228,10 @@ fn check_names(
     }
 }
 
-fn read_parameter(
-    path: &Path,
-    tensors: &SafeTensors<'_>,
-    layout: &Layout,
-    parameter: &Parameter,
-) -> Result<Vec<f32>, ModelError> {
+fn read_parameter(weights: &Weights<'_>, layout: &Layout, parameter: &Parameter) -> Result<Vec<f32>, ModelError> {
     let mut parts = Vec::with_capacity(parameter.parts.len());
     for part in &parameter.parts {
-        let view = find(path, tensors, layout, &part.name)?;
+        let (path, view) = find(weights, layout, &part.name)?;
         if view.shape() != part.shape {
             return Err(ModelError::file(
                 path,
@@ -262,14 +249,8 @@ fn read_parameter(
 }
 
 /// Adds the first row of a table, of whatever length, to every row of `values`.
-fn add_first_row(
-    path: &Path,
-    tensors: &SafeTensors<'_>,
-    layout: &Layout,
-    table: &str,
-    values: &mut [f32],
-) -> Result<(), ModelError> {
-    let view = find(path, tensors, layout, table)?;
+fn add_first_row(weights: &Weights<'_>, layout: &Layout, table: &str, values: &mut [f32]) -> Result<(), ModelError> {
+    let (path, view) = find(weights, layout, table)?;
     let width = layout.width();
     if !matches!(*view.shape(), [rows, columns] if rows > 0 && columns == width) {
         return Err(ModelError::file(
@@ -287,16 +268,22 @@ fn add_first_row(
     Ok(())
 }
 
+/// A tensor under any name that the family has for it, and the file that holds it.
 fn find<'data>(
-    path: &Path,
-    tensors: &SafeTensors<'data>,
+    weights: &Weights<'data>,
     layout: &Layout,
     name: &str,
-) -> Result<TensorView<'data>, ModelError> {
-    layout
-        .stored_name(name, |name| tensors.tensor(name).is_ok())
-        .and_then(|name| tensors.tensor(&name).ok())
-        .ok_or_else(|| missing_tensor(path, name))
+) -> Result<(&'data Path, TensorView<'data>), ModelError> {
+    find_optional(weights, layout, name).ok_or_else(|| missing_tensor(weights.path(), name))
+}
+
+fn find_optional<'data>(
+    weights: &Weights<'data>,
+    layout: &Layout,
+    name: &str,
+) -> Option<(&'data Path, TensorView<'data>)> {
+    let stored = layout.stored_name(name, |name| weights.contains(name))?;
+    weights.get(&stored)
 }
 
 fn missing_tensor(path: &Path, name: &str) -> ModelError {
@@ -304,12 +291,9 @@ fn missing_tensor(path: &Path, name: &str) -> ModelError {
 }
 
 /// Tensors that stand for something the model does not have must say so: all zero.
-fn check_zeros(path: &Path, tensors: &SafeTensors<'_>, layout: &Layout) -> Result<(), ModelError> {
+fn check_zeros(weights: &Weights<'_>, layout: &Layout) -> Result<(), ModelError> {
     for (name, _) in layout.zeros() {
-        let Some(view) = layout
-            .stored_name(&name, |name| tensors.tensor(name).is_ok())
-            .and_then(|name| tensors.tensor(&name).ok())
-        else {
+        let Some((path, view)) = find_optional(weights, layout, &name) else {
             continue;
         };
         if to_f32(path, &name, &view)?.iter().any(|value| *value != 0.0) {

@@ -7,7 +7,7 @@ use taal_store::Reader;
 
 use crate::ModelError;
 
-use super::WEIGHTS_FILE;
+use super::{INDEX_FILE, WEIGHTS_FILE};
 
 /// Endings under which pickles are published.
 const EXTENSIONS: [&str; 7] = ["pt", "pth", "bin", "ckpt", "pkl", "pickle", "pt2"];
@@ -39,7 +39,10 @@ pub fn refuse_pickle(path: &Path) -> Result<(), ModelError> {
     if !taal_store::is_dir(path) {
         return refuse_file(path);
     }
-    if taal_store::exists(&path.join(WEIGHTS_FILE)) {
+    if [WEIGHTS_FILE, INDEX_FILE]
+        .iter()
+        .any(|name| taal_store::exists(&path.join(name)))
+    {
         return Ok(());
     }
     match WEIGHTS_FILES.iter().find(|name| taal_store::exists(&path.join(name))) {

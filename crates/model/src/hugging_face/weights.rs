@@ -30,8 +30,12 @@ const LEAST_VALUE_BYTES: u64 = 2;
 /// Names from files are shown up to here.
 const MAX_SHOWN_CHARS: usize = 100;
 
-/// Reads the header and holds it against the format and against the size of the model it is for. No memory is taken that the file's own
-/// size does not pay for.
+/// The longest header, or index of several files, that is read for a model.
+pub(super) fn header_limit_bytes(config: &TransformerConfig) -> u64 {
+    MAX_HEADER_BYTES.min(FREE_HEADER_BYTES + BLOCK_HEADER_BYTES * config.n_layers as u64)
+}
+
+/// Reads the header and holds it against the format. No memory is taken that the file's own size does not pay for.
 pub(super) fn parse<'data>(
     path: &Path,
     bytes: &'data [u8],
@@ -46,7 +50,7 @@ pub(super) fn parse<'data>(
         )));
     };
     let length = u64::from_le_bytes(*length);
-    let limit = MAX_HEADER_BYTES.min(FREE_HEADER_BYTES + BLOCK_HEADER_BYTES * config.n_layers as u64);
+    let limit = header_limit_bytes(config);
     if length > limit {
         return Err(bad(format!(
             "not a safetensors file of this model: it says that its header has {length} bytes, and at most {limit} are read"
@@ -61,20 +65,27 @@ pub(super) fn parse<'data>(
     })?;
     refuse_repeated_names(header)
         .map_err(|error| bad(format!("the header of this safetensors file is damaged: {error}")))?;
-    let data_bytes = (rest.len() - header.len()) as u64;
-    let n_params = config.n_params();
-    if data_bytes < n_params.saturating_mul(LEAST_VALUE_BYTES) {
-        return Err(bad(format!(
-            "{data_bytes} bytes of tensors are too few for the {n_params} parameters that config.json describes, \
-             which are missing or cut off"
-        )));
-    }
     SafeTensors::deserialize(bytes).map_err(|error| {
         bad(format!(
             "not a whole safetensors file ({}); copy it again",
             shown(&error.to_string())
         ))
     })
+}
+
+/// Tensors of `data_bytes` in all are enough for the model, so that memory may be taken for it.
+pub(super) fn refuse_too_few(path: &Path, data_bytes: u64, config: &TransformerConfig) -> Result<(), ModelError> {
+    let n_params = config.n_params();
+    if data_bytes >= n_params.saturating_mul(LEAST_VALUE_BYTES) {
+        return Ok(());
+    }
+    Err(ModelError::file(
+        path,
+        format!(
+            "{data_bytes} bytes of tensors are too few for the {n_params} parameters that config.json describes, \
+             which are missing or cut off"
+        ),
+    ))
 }
 
 /// The library keeps the last of two tensors of one name, other readers the first; which weights are meant must not depend on the reader.

@@ -1,6 +1,6 @@
 """Make the golden files of the model crate: tiny random models of Hugging Face `transformers` and what they compute.
 
-Run from any folder: `python make_golden.py` (needs torch, transformers, safetensors; CPU, fp32).
+Run from any folder: `python make_golden.py [folder ...]` (needs torch, transformers, safetensors; CPU, fp32).
 Each folder written beside this script holds
 
 - `config.json` and `model.safetensors`, as `save_pretrained` writes them (fp32). Every tensor is random: matrices,
@@ -16,12 +16,14 @@ Each folder written beside this script holds
 import json
 import pathlib
 import platform
+import sys
 
 import torch
 import transformers
 from transformers import (
     BertConfig, BertForMaskedLM, DistilBertConfig, DistilBertForMaskedLM, GPT2Config, GPT2LMHeadModel, LlamaConfig,
-    LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM, RobertaConfig, RobertaForMaskedLM)
+    LlamaForCausalLM, MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM,
+    RobertaConfig, RobertaForMaskedLM)
 
 HERE = pathlib.Path(__file__).parent
 VOCAB = 50
@@ -55,6 +57,18 @@ def models():
         RobertaConfig(**bert, hidden_size=16, intermediate_size=24, layer_norm_eps=1e-5, type_vocab_size=1))
     yield "distilbert", DistilBertForMaskedLM(DistilBertConfig(
         vocab_size=VOCAB, max_position_embeddings=24, n_layers=2, n_heads=4, dim=16, hidden_dim=24))
+    small = {**LLAMA, "intermediate_size": 24}
+    yield "mistral", MistralForCausalLM(MistralConfig(
+        **small, head_dim=12, sliding_window=5, tie_word_embeddings=False, rope_parameters=rope(10000.0)))
+    yield "qwen2", Qwen2ForCausalLM(Qwen2Config(**small, tie_word_embeddings=True, rope_parameters=rope(1000000.0)))
+    # The four pairs of a head turn 5.1, 1.6, 0.5 and 0.16 times in the original context: fast, between and slow.
+    yield "llama3", LlamaForCausalLM(LlamaConfig(
+        **{**small, "max_position_embeddings": 64}, tie_word_embeddings=True, rope_parameters={
+            "rope_type": "llama3", "rope_theta": 100.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 32}))
+    yield "llama-linear", LlamaForCausalLM(LlamaConfig(
+        **small, tie_word_embeddings=True,
+        rope_parameters={"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0}))
 
 
 def randomise(model, generator):
@@ -121,12 +135,13 @@ def padded_sample(model, generator):
 
 
 def use_older_config_keys(folder):
-    """Rewrite `rope_parameters` to the top-level `rope_theta` of files written before transformers 5."""
+    """Rewrite `rope_parameters` to the keys `rope_theta` and `rope_scaling` of files written before transformers 5."""
     path = folder / "config.json"
     config = json.loads(path.read_text())
     parameters = config.pop("rope_parameters")
-    config["rope_theta"] = parameters["rope_theta"]
-    config["rope_scaling"] = None
+    config["rope_theta"] = parameters.pop("rope_theta")
+    kind = parameters.pop("rope_type")
+    config["rope_scaling"] = None if kind == "default" else {"type": kind, **parameters}
     config["torch_dtype"] = config.pop("dtype")
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
@@ -136,6 +151,8 @@ def main():
     versions = {"python": platform.python_version(), "torch": torch.__version__,
                 "transformers": transformers.__version__}
     for index, (name, model) in enumerate(models()):
+        if sys.argv[1:] and name not in sys.argv[1:]:
+            continue
         generator = torch.Generator().manual_seed(1000 + index)
         randomise(model, generator)
         model.eval()
@@ -143,9 +160,10 @@ def main():
         folder = HERE / name
         model.save_pretrained(folder)
         (folder / "generation_config.json").unlink(missing_ok=True)
-        if name == "llama-untied":
+        if name in ("llama-untied", "llama-linear"):
             use_older_config_keys(folder)
-        shapes = [(2, 11), (1, 17)]
+        # Scaled angles show beyond the original context, in one long row.
+        shapes = [(1, 37)] if name == "llama3" else [(2, 11), (1, 17)]
         is_encoder = isinstance(model, ENCODERS)
         first_id = FIRST_ORDINARY_ID if is_encoder else 0
         samples = [sample(model, torch.randint(first_id, VOCAB, shape, generator=generator)) for shape in shapes]
