@@ -151,7 +151,9 @@ fn mutants(programs: &Programs, crash: &Crash) -> Result<()> {
     // Unbroken, the same tests must be green: otherwise red says nothing.
     for program in [SIMULATED, PROCESSES] {
         let mut command = programs.command(program.0, program.1)?;
-        run(command.env("TAAL_CRASH_SEED", crash.seed.to_string()))?;
+        run(command
+            .env("TAAL_CRASH_SEED", crash.seed.to_string())
+            .env("TAAL_CRASH_FLIPS", "300"))?;
     }
     let mut survivors = Vec::new();
     for (mutant, program, test) in MUTANTS {

@@ -209,14 +209,13 @@ impl Checkpoints {
             let path = self.path(step);
             match Manifest::verify(&path) {
                 Ok(manifest) => return Ok(Some(Checkpoint { path, step, manifest })),
-                Err(error) => {
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
                     note(format!("checkpoint of step {step} is passed over: {error}"));
-                    // A disk that does not answer says nothing about what is on it.
-                    if error.kind() == ErrorKind::Corrupt {
-                        let aside = taal_store::set_aside(&path, "damaged")?;
-                        note(format!("it is now {}", aside.display()));
-                    }
+                    let aside = taal_store::set_aside(&path, "damaged")?;
+                    note(format!("it is now {}", aside.display()));
                 }
+                // A disk that does not answer says nothing about what is on it; going on from an older step would lose that.
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(None)
@@ -252,16 +251,27 @@ impl Checkpoints {
         for (name, bytes) in &snapshot.files {
             target.write(name, bytes)?;
         }
-        Manifest::write(target.path(), snapshot.manifest.clone())?;
+        let manifest = Manifest::write(target.path(), snapshot.manifest.clone())?;
+        // The manifest was made from what the disk gives back, which must be what was meant.
+        for (name, bytes) in &snapshot.files {
+            let written = manifest.files.iter().find(|file| file.path == *name);
+            if written.is_none_or(|file| file.blake3 != taal_store::blake3_hex(bytes)) {
+                return Err(damaged(
+                    &target.path().join(name),
+                    "the disk gives back other bytes than were written",
+                ));
+            }
+        }
         target.commit()?;
         // Older ones go after this, so it must be as good as they are.
         Manifest::verify(&path)?;
         Ok(())
     }
 
-    /// Removes all but the newest `keep` and the best. Called only after a newer one is durable.
-    pub(crate) fn prune(&self, keep: usize, best: Option<u64>) -> Result<(), TrainError> {
-        let steps = self.steps()?;
+    /// Removes all but the newest `keep` up to `saved` and the best. Called only after that one is durable.
+    pub(crate) fn prune(&self, saved: u64, keep: usize, best: Option<u64>) -> Result<(), TrainError> {
+        let mut steps = self.steps()?;
+        steps.retain(|step| *step <= saved);
         let obsolete = steps.len().saturating_sub(keep);
         for step in steps.into_iter().take(obsolete).filter(|step| Some(*step) != best) {
             taal_store::retire_dir(&self.path(step))?;
@@ -269,12 +279,20 @@ impl Checkpoints {
         Ok(())
     }
 
-    /// Removes those that are newer than `step`, when a run goes back behind them.
-    pub(crate) fn forget_after(&self, step: u64) -> Result<(), TrainError> {
+    /// Renames those that are newer than `step` to `step-<step>.left`, when a run goes back behind them: nobody goes on from them, and a
+    /// person may still want them.
+    pub(crate) fn leave_after(&self, step: u64) -> Result<(), TrainError> {
         for newer in self.steps()?.into_iter().rev().take_while(|newer| *newer > step) {
-            taal_store::retire_dir(&self.path(newer))?;
+            taal_store::set_aside(&self.path(newer), "left")?;
         }
         Ok(())
+    }
+
+    /// The checkpoint of a step, verified byte for byte.
+    pub(crate) fn open(&self, step: u64) -> Result<Checkpoint, TrainError> {
+        let path = self.path(step);
+        let manifest = Manifest::verify(&path)?;
+        Ok(Checkpoint { path, step, manifest })
     }
 }
 

@@ -121,6 +121,30 @@ impl TrainError {
         }
     }
 
+    /// Whether it says that a file is not there.
+    pub(crate) fn is_missing_file(&self) -> bool {
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);
+        while let Some(error) = cause {
+            if let Some(taal_store::Error::NotFound { .. }) = error.downcast_ref() {
+                return true;
+            }
+            // Transparent errors show their inner one as themselves.
+            if let Some(Self::Store(taal_store::Error::NotFound { .. })) = error.downcast_ref() {
+                return true;
+            }
+            if let Some(taal_tokenizer::Error::Store(taal_store::Error::NotFound { .. })) = error.downcast_ref() {
+                return true;
+            }
+            if let Some(Self::Tokenizer(taal_tokenizer::Error::Store(taal_store::Error::NotFound { .. }))) =
+                error.downcast_ref()
+            {
+                return true;
+            }
+            cause = error.source();
+        }
+        false
+    }
+
     /// Whose fault it is, for exit codes.
     pub fn kind(&self) -> ErrorKind {
         match self {

@@ -46,15 +46,17 @@ pub(crate) struct Events {
 
 impl Events {
     /// Opens the file and keeps its first `count` records, which are those before the checkpoint that the run goes on from.
-    pub(crate) fn open(run_dir: &Path, count: u64) -> Result<Self, TrainError> {
+    /// Says how many there are.
+    pub(crate) fn open(run_dir: &Path, count: u64) -> Result<(Self, u64), TrainError> {
         let path = run_dir.join(EVENTS_FILE);
         let mut log = AppendLog::open(&path)?;
         let lines = AppendLog::read_lines(&path, MAX_EVENTS_BYTES)?;
+        let kept = count.min(lines.len() as u64);
         if lines.len() as u64 > count {
             let kept = lines.iter().take(count as usize).map(String::as_str);
             log = AppendLog::rewrite(&path, kept)?;
         }
-        Ok(Self { log })
+        Ok((Self { log }, kept))
     }
 
     pub(crate) fn write(&mut self, event: &Event) -> Result<(), TrainError> {

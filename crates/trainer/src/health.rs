@@ -36,6 +36,8 @@ pub struct HealthState {
     pub in_a_row: u32,
     /// How often the run went back.
     pub rewinds: u32,
+    /// The step of the checkpoint that the run went back to last.
+    pub rewound_to: Option<u64>,
     /// Batches passed over by going back: step `n` sees the batch of step `n + batch_offset`.
     pub batch_offset: u64,
     /// Records in `events.jsonl`.

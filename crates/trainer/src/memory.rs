@@ -50,7 +50,8 @@ impl Estimate {
         let training = tokens * (config.n_layers as u64 * block + passing);
         let evaluating = (eval_batch_size * config.max_seq_len) as u64 * passing;
         Self {
-            state: FLOAT * (2 * params + moments),
+            // Gradients of several micro-steps are summed, so that two sets of them are there at once.
+            state: FLOAT * (if train.accumulation > 1 { 3 } else { 2 } * params + moments),
             activations: FLOAT * training.max(evaluating),
             snapshot: FLOAT * (params + moments),
         }

@@ -323,7 +323,12 @@ pub(crate) fn tokenizer(recipe: &Recipe) -> Result<Tokenizer, TrainError> {
 pub(crate) fn given_tokenizer_hash(recipe: &Recipe) -> Result<Option<String>, TrainError> {
     match &recipe.tokenizer {
         TokenizerRecipe::Train { .. } => Ok(None),
-        TokenizerRecipe::File(_) | TokenizerRecipe::Given => Ok(Some(tokenizer(recipe)?.hash().to_string())),
+        TokenizerRecipe::File(_) | TokenizerRecipe::Given => match tokenizer(recipe) {
+            Ok(tokenizer) => Ok(Some(tokenizer.hash().to_string())),
+            // The checkpoint has the tokenizer, and a run can outlive the model that it was specialised from.
+            Err(error) if error.is_missing_file() => Ok(None),
+            Err(error) => Err(error),
+        },
     }
 }
 

@@ -8,6 +8,7 @@ use taal_data::BatchPlan;
 use taal_inference::{FillOptions, GenerateOptions, LanguageModel, Prompt, Sampling, generate};
 use taal_kernels::{DeviceSpec, random};
 use taal_metrics::{GuessFigures, MaskedFigures, Report, RunLog, Sample, StepRecord, flops};
+use taal_model::hugging_face;
 use taal_store::{ErrorKind, Mutant};
 use taal_tokenizer::Tokenizer;
 
@@ -77,7 +78,10 @@ impl<'a> Run<'a> {
         if let Some(checkpoint) = &checkpoint {
             run_dir::check_origin(recipe, checkpoint, &origin, options.run_dir, progress)?;
         }
-        let config = prepare::config(recipe, &tokenizer)?;
+        let config = match &checkpoint {
+            Some(checkpoint) => hugging_face::open_config(&checkpoint.model_dir())?,
+            None => prepare::config(recipe, &tokenizer)?,
+        };
         let estimate = memory::Estimate::of(&config, &recipe.train, recipe.eval.batch_size);
         // Measured before memory is looked at, because it takes some.
         let peak_flops_per_s = match options.device {
@@ -104,8 +108,20 @@ impl<'a> Run<'a> {
             clip_norm: recipe.train.clip_norm,
         };
         let mut log = RunLog::open(options.run_dir)?;
-        log.truncate_to(state.logged_steps())?;
-        let events = Events::open(options.run_dir, state.health.events)?;
+        if let Err(error) = log.truncate_to(state.logged_steps()) {
+            if error.kind() != ErrorKind::Corrupt {
+                return Err(error.into());
+            }
+            // The checkpoint is whole, so the run can go on; only its past is lost to the curves.
+            let aside = taal_store::set_aside(log.path(), "damaged")?;
+            progress.note(&format!(
+                "{error}; the log begins anew, the damaged one is now {}",
+                aside.display()
+            ));
+            log = RunLog::open(options.run_dir)?;
+        }
+        let (events, kept) = Events::open(options.run_dir, state.health.events)?;
+        state.health.events = kept;
         let run = Self {
             recipe,
             origin,
@@ -170,20 +186,24 @@ impl<'a> Run<'a> {
         let is_interrupted = outcome?;
         saved?;
         if is_interrupted {
-            return Ok(Outcome::Interrupted(self.report()?));
+            return Ok(Outcome::Interrupted(self.report(false)?));
         }
         self.write_samples(progress)?;
-        Ok(Outcome::Finished(self.report()?))
+        Ok(Outcome::Finished(self.report(true)?))
     }
 
     /// Steps until the last one, or until somebody asks to stop, which it says.
     fn steps(&mut self, progress: &mut dyn Progress) -> Result<bool, TrainError> {
-        if let Some(record) = self.state.unevaluated.take()
-            && self.after_step(record, true, progress)?
-        {
-            return Ok(true);
-        }
-        while self.state.step < self.recipe.train.steps && !self.is_out_of_patience() {
+        loop {
+            // Of a resumed run, or of one that went back to a checkpoint that was saved in the middle of an evaluation.
+            if let Some(record) = self.state.unevaluated.take()
+                && self.after_step(record, true, progress)?
+            {
+                return Ok(true);
+            }
+            if self.state.step >= self.recipe.train.steps || self.is_out_of_patience() {
+                return Ok(false);
+            }
             let (record, ailment) = self.one_step()?;
             if let Some(ailment) = ailment
                 && self.treat(ailment, progress)? == Treatment::Rewind
@@ -196,7 +216,6 @@ impl<'a> Run<'a> {
                 return Ok(true);
             }
         }
-        Ok(false)
     }
 
     /// Evaluation, log and checkpoint after a step, as far as they are due; says whether to stop.
@@ -214,6 +233,7 @@ impl<'a> Run<'a> {
                 None => {
                     // The record goes to the log when the evaluation is made up for.
                     self.state.unevaluated = Some(record);
+                    // Where the state was not finite the run has gone back, to a step that is saved.
                     self.save_at_last(progress)?;
                     return Ok(true);
                 }
@@ -226,10 +246,13 @@ impl<'a> Run<'a> {
         // Among bad steps the weights are those of a step before, and going back to them would be going nowhere.
         let is_healthy = self.state.health.in_a_row == 0;
         let is_saved = is_healthy && (is_best || step.is_multiple_of(self.recipe.checkpoint.every));
-        if is_done || is_stopping {
-            self.save_at_last(progress)?;
-        } else if is_saved && !self.save(progress)? {
-            return Ok(false);
+        let is_sound = match is_done || is_stopping {
+            true => self.save_at_last(progress)?,
+            false => !is_saved || self.save(progress)?,
+        };
+        if !is_sound {
+            // The run has gone back and goes on from there, or stops at a step that is saved.
+            return Ok(is_stopping);
         }
         let mfu = flops::utilisation(record.tokens_per_s, &self.flops_shape, self.peak_flops_per_s.max(1.0));
         let is_saved = is_saved || is_done || is_stopping;
@@ -253,13 +276,18 @@ impl<'a> Run<'a> {
             Treatment::GiveUp => Act::GiveUp,
         };
         let batch = step.saturating_sub(1) + self.state.health.batch_offset;
-        self.events.write(&Event {
+        let event = Event {
             step,
             act,
             reason: ailment.to_string(),
             batch,
-        })?;
-        self.state.health.events += 1;
+        };
+        match self.events.write(&event) {
+            Ok(()) => self.state.health.events += 1,
+            // What was done is on the screen too; a full disk is no reason to stop doing it.
+            Err(error) if error.kind() == ErrorKind::Disk => progress.note(&error.to_string()),
+            Err(error) => return Err(error),
+        }
         match treatment {
             Treatment::GoOn => {
                 progress.note(&format!("step {step} is left out, its weights untouched: {ailment}"));
@@ -274,15 +302,24 @@ impl<'a> Run<'a> {
     fn rewind(&mut self, ailment: Ailment, progress: &mut dyn Progress) -> Result<(), TrainError> {
         self.saver.wait(|message| progress.note(&message))?;
         let bad_step = self.state.step;
-        let older = self.state.health.rewinds > 0;
-        let steps = self.checkpoints.steps()?;
-        let target = match steps.as_slice() {
-            [.., before, _] if older => *before,
-            [.., newest] => *newest,
-            [] => return Err(TrainError::diverged(bad_step, ailment)),
-        };
-        self.checkpoints.forget_after(target)?;
-        let Some(checkpoint) = self.checkpoints.newest(|message| progress.note(&message))? else {
+        // Where nothing was saved since the last time, the newest one has had its chance.
+        let last = self.state.health.rewound_to;
+        let mut candidates = self.checkpoints.steps()?;
+        if candidates.len() > 1 && candidates.last().copied() == last {
+            candidates.pop();
+        }
+        let mut found = None;
+        while let Some(step) = candidates.pop() {
+            match self.checkpoints.open(step) {
+                Ok(checkpoint) => {
+                    found = Some(checkpoint);
+                    break;
+                }
+                Err(error) if error.kind() == ErrorKind::Corrupt => progress.note(&error.to_string()),
+                Err(error) => return Err(error),
+            }
+        }
+        let Some(checkpoint) = found else {
             return Err(TrainError::diverged(bad_step, ailment));
         };
         let device = self.learner.model.device();
@@ -297,8 +334,16 @@ impl<'a> Run<'a> {
             batch_offset: now.batch_offset + (bad_step - checkpoint.step),
             events: now.events,
             in_a_row: 0,
+            rewound_to: Some(checkpoint.step),
             window: state.health.window,
         };
+        // `model` must not lead to one of those that go; the next save says anew which is the best.
+        let best = state.best_step.map(|step| self.checkpoints.path(step));
+        let shown = best
+            .filter(|path| taal_store::is_dir(path))
+            .unwrap_or_else(|| checkpoint.path.clone());
+        taal_store::publish_link(&shown.join("model"), &self.options.run_dir.join("model"))?;
+        self.checkpoints.leave_after(checkpoint.step)?;
         state.resumed_from = self.state.resumed_from;
         state.train_s = self.state.train_s;
         self.state = state;
@@ -425,7 +470,9 @@ impl<'a> Run<'a> {
         self.state.val_bits_per_byte = bits_per_byte;
         self.state.val_tokens = Some(found.score.tokens);
         self.state.wall_s = self.wall_before_s + self.started.elapsed().as_secs_f64();
-        let is_best = self.state.best_val_loss.is_none_or(|best| loss < best);
+        // A bad step has the weights of the one before, and is not saved for being the best.
+        let is_healthy = self.state.health.in_a_row == 0;
+        let is_best = is_healthy && loss.is_finite() && self.state.best_val_loss.is_none_or(|best| loss < best);
         if is_best {
             self.state.best_val_loss = Some(loss);
             self.state.best_step = Some(self.state.step);
@@ -466,18 +513,15 @@ impl<'a> Run<'a> {
         Ok(true)
     }
 
-    /// The last checkpoint before this process ends: waited for, and nothing is forgiven.
-    fn save_at_last(&mut self, progress: &mut dyn Progress) -> Result<(), TrainError> {
+    /// The last checkpoint before this process ends: waited for, and nothing is forgiven. Says `false` as [`save`](Self::save) does.
+    fn save_at_last(&mut self, progress: &mut dyn Progress) -> Result<bool, TrainError> {
         self.write_records()?;
-        if !self.save(progress)? {
-            // The state was not finite and the run went back, to a step that is saved.
-            return Err(TrainError::diverged(self.state.step, Ailment::State));
-        }
+        let is_sound = self.save(progress)?;
         self.saver.wait(|message| progress.note(&message))?;
         if self.saver.is_failing() {
             return Err(TrainError::unsaved(self.options.run_dir, self.state.step));
         }
-        Ok(())
+        Ok(is_sound)
     }
 
     /// What the trained model writes, for the report and for whoever watches.
@@ -572,11 +616,12 @@ impl<'a> Run<'a> {
     }
 
     /// Writes report.json, report.html and log.csv over the whole run so far.
-    fn report(&mut self) -> Result<Report, TrainError> {
+    fn report(&mut self, is_finished: bool) -> Result<Report, TrainError> {
         self.log.sync()?;
         let state = &self.state;
         let tokens_per_s = state.tokens as f64 / state.train_s.max(1e-9);
-        let masked = self.masked_figures()?;
+        // Counting takes its time, which somebody who asked to stop does not have.
+        let masked = if is_finished { self.masked_figures()? } else { None };
         let state = &self.state;
         let report = Report {
             masked,

@@ -39,12 +39,12 @@ impl Save {
         let is_there = |step: &u64| *step == self.snapshot.step || taal_store::is_dir(&self.checkpoints.path(*step));
         let best = self.best_step.filter(is_there);
         if Mutant::PruneFirst.is_on() {
-            self.checkpoints.prune(self.keep.saturating_sub(1), best)?;
+            self.checkpoints.prune(step, self.keep.saturating_sub(1), best)?;
         }
         self.checkpoints.save(&self.snapshot)?;
         let shown = self.checkpoints.path(best.unwrap_or(step)).join("model");
         taal_store::publish_link(&shown, &self.link)?;
-        self.checkpoints.prune(self.keep, best)
+        self.checkpoints.prune(step, self.keep, best)
     }
 }
 

@@ -758,8 +758,54 @@ fn a_run_that_stays_bad_stops_with_its_last_checkpoint_unharmed() {
     let checkpoints = machine.checkpoints();
     assert!(!checkpoints.is_empty());
     assert!(checkpoints.iter().all(|(_, verdict)| verdict.is_ok()));
+    // The run went back behind the second one, which is set aside and not lost.
+    let left = Path::new(RUN).join("checkpoints/step-00000002.left");
+    assert!(machine.on(|| Manifest::verify(&left)).is_ok());
     poison_at(|_| None);
     machine.finish(&sets);
+}
+
+/// Row 4: a run that goes back does not go behind a good checkpoint because of a bad one.
+#[test]
+fn going_back_takes_the_newest_checkpoint_that_is_whole() {
+    let sets = ["train.steps=12", "checkpoint.keep=9", "eval.every=99"];
+    let machine = Machine::new();
+    machine.run(&sets, false, &mut StopAfter { step: 6, shown: 0 }).unwrap();
+    let disk = machine.disk.clone();
+    poison_at(move |attempt| {
+        if attempt == 1 {
+            // After the start has verified it.
+            let victim = Path::new(RUN).join("checkpoints/step-00000006/optimizer.safetensors");
+            disk.damage(&victim, |bytes| bytes[400] ^= 1).unwrap();
+        }
+        (attempt < 4).then_some(Poison::Loss(f32::NAN))
+    });
+    let report = machine.finish(&sets);
+    poison_at(|_| None);
+    assert_eq!((report.steps, report.rewinds), (12, 1));
+    assert!(machine.checkpoints().iter().all(|(_, verdict)| verdict.is_ok()));
+    assert!(machine.checkpoints().iter().any(|(step, _)| *step == 5));
+}
+
+/// Row 4: a damaged log is no reason not to go on from a whole checkpoint.
+#[test]
+fn a_damaged_log_is_set_aside_and_the_run_goes_on() {
+    let sets = ["checkpoint.keep=9"];
+    let unbroken = unbroken(&sets, 4);
+    let machine = Machine::new();
+    machine.run(&sets, false, &mut StopAfter { step: 3, shown: 0 }).unwrap();
+    machine
+        .disk
+        .damage(&Path::new(RUN).join("log.jsonl"), |bytes| bytes[3] = b'!')
+        .unwrap();
+    let mut notes = Notes::default();
+    machine.run(&sets, true, &mut notes).unwrap();
+    assert!(
+        notes.0.iter().any(|note| note.contains("log.jsonl.damaged")),
+        "{:?}",
+        notes.0
+    );
+    assert_eq!(machine.weights(4), unbroken.weights);
 }
 
 /// Row 6: NaN weights that are saved push every healthy checkpoint out.
@@ -787,6 +833,37 @@ fn a_state_that_is_not_finite_is_never_saved() {
             }
         }
     }
+}
+
+/// Row 6: also at the very last step, where there is no next one to notice.
+#[test]
+fn a_state_that_goes_bad_in_the_last_step_is_trained_again_from_the_checkpoint() {
+    let machine = Machine::new();
+    poison_at(|attempt| (attempt == 4).then_some(Poison::Update(f32::INFINITY)));
+    let Outcome::Finished(report) = machine.run(&["checkpoint.keep=9"], false, &mut Silent).unwrap() else {
+        panic!("nobody asked to stop")
+    };
+    assert_eq!((report.steps, report.rewinds), (4, 1));
+    assert!(report.val_loss.unwrap().is_finite() && report.best_val_loss.unwrap().is_finite());
+    machine.check_visible(4, "after the end");
+}
+
+/// Row 6: a checkpoint that was saved in the middle of an evaluation is gone back to, and its record is in the log nonetheless.
+#[test]
+fn going_back_behind_a_broken_off_evaluation_makes_up_for_it_again() {
+    let sets = ["train.steps=8", "eval.every=4", "checkpoint.every=99"];
+    let machine = Machine::new();
+    machine.run(&sets, false, &mut StopAfter { step: 4, shown: 0 }).unwrap();
+    poison_at(|attempt| (2..5).contains(&attempt).then_some(Poison::Loss(f32::NAN)));
+    let report = machine.finish(&sets);
+    poison_at(|_| None);
+    assert_eq!((report.resumed_from, report.rewinds), (Some(4), 1));
+    let log = machine.log();
+    assert_eq!(
+        log.iter().map(|record| record.0).collect::<Vec<_>>(),
+        (1..=8).collect::<Vec<_>>()
+    );
+    assert!(log[3].4.is_some(), "step 4 was not evaluated");
 }
 
 /// Row 7: a batch that does harm is left out, and what follows is as without it.
