@@ -78,7 +78,7 @@ fn library_crates_have_an_example_to_run() {
 fn library_crates_open_with_a_page_and_an_example() {
     let workspace = Workspace::load();
     assert_none(rules::each_library(&workspace.packages, |package| {
-        sources::missing_page(&package.library_source())
+        sources::missing_page(&package.root_source())
     }));
 }
 

@@ -123,7 +123,7 @@ impl Package {
     }
 
     /// The file of the library target.
-    pub fn library_source(&self) -> Source {
+    pub fn root_source(&self) -> Source {
         let path = self.target("lib").expect("a library").src_path.clone();
         Source {
             text: read(&path),

@@ -229,7 +229,7 @@ mod tests {
         }
     }
 
-    fn library(name: &str) -> Package {
+    fn example_package(name: &str) -> Package {
         let target = |kind: &str| Target {
             kind: vec![kind.to_owned()],
             src_path: Default::default(),
@@ -251,8 +251,8 @@ mod tests {
         ];
         assert!(undeclared_places(&packages).is_empty());
         assert!(wrong_edges(&packages).is_empty());
-        assert!(missing_descriptions(&[library("taal-store")]).is_empty());
-        assert!(missing_examples(&[library("taal-store")]).is_empty());
+        assert!(missing_descriptions(&[example_package("taal-store")]).is_empty());
+        assert!(missing_examples(&[example_package("taal-store")]).is_empty());
     }
 
     #[test]
@@ -387,7 +387,7 @@ mod tests {
 
     #[test]
     fn a_library_with_untyped_errors_is_named() {
-        let mut model = library("taal-model");
+        let mut model = example_package("taal-model");
         model.dependencies.push(Dependency {
             name: "anyhow".to_owned(),
             ..Dependency::default()
@@ -406,7 +406,7 @@ mod tests {
             description: Some(" ".to_owned()),
             license: None,
             keywords: Vec::new(),
-            ..library("taal-model")
+            ..example_package("taal-model")
         };
         assert_eq!(
             missing_descriptions(&[silent]),
@@ -416,7 +416,7 @@ mod tests {
 
     #[test]
     fn a_library_without_an_example_is_named() {
-        let mut model = library("taal-model");
+        let mut model = example_package("taal-model");
         model.targets.truncate(1);
         assert_eq!(missing_examples(&[model]), ["taal-model has no file in examples/"]);
     }
