@@ -69,7 +69,7 @@ pub use reading::{Reader, read, read_text};
 pub use rel_path::RelPath;
 pub use space::{ensure_space, free_space_bytes};
 #[cfg(feature = "faults")]
-pub use vfs::faulty::{Fate, Fault, FaultVfs};
+pub use vfs::faulty::{Dice, Fate, Fault, FaultVfs};
 pub use vfs::{Kind, Pages, Vfs, VfsFile, current_vfs, with_vfs};
 
 /// The BLAKE3 hash of `bytes` as 64 lower-case hexadecimal digits.

@@ -255,12 +255,13 @@ fn torn(seen: &[u8], durable: &[u8], dice: &mut Dice) -> Vec<u8> {
     bytes
 }
 
-/// splitmix64: seeded, so that a case can be played again.
+/// Random numbers from a seed (splitmix64, Steele, Lea and Flood 2014), so that a case can be played again.
 #[derive(Debug)]
-struct Dice(u64);
+pub struct Dice(pub u64);
 
 impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
+    /// A number below `sides`, which is at least 1.
+    pub fn roll(&mut self, sides: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

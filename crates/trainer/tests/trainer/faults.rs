@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use taal_kernels::DeviceSpec;
 use taal_metrics::{Report, StepRecord};
-use taal_store::{ErrorKind, Fate, Fault, FaultVfs, Manifest, with_vfs};
+use taal_store::{Dice, ErrorKind, Fate, Fault, FaultVfs, Manifest, with_vfs};
 use taal_trainer::{
     Checkpoints, Event, Outcome, Poison, Progress, RecipeText, RunOptions, Silent, TrainError, poison_steps, resolve,
     train,
@@ -75,19 +75,6 @@ fn figure(row: &str, cases: u64, what: &str) {
             .open(path)
             .unwrap();
         writeln!(file, "{line}").unwrap();
-    }
-}
-
-/// splitmix64.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % sides
     }
 }
 
