@@ -14,6 +14,8 @@ use taal_trainer::{
     train,
 };
 
+use crate::watchers::{Notes, StopAfter};
+
 /// Four steps, each of them saved and every second one evaluated; the newest checkpoint stays, and the best.
 const RECIPE: &str = r#"
 seed = 3
@@ -354,7 +356,7 @@ fn a_full_or_broken_disk_at_any_write_leaves_the_last_good_checkpoint() {
 #[test]
 fn three_failed_saves_in_a_row_end_the_run_and_free_space_is_asked_for_first() {
     let machine = Machine::new();
-    let mut stop = StopAfter { step: 1, shown: 0 };
+    let mut stop = StopAfter::step(1);
     machine.run(&["train.steps=9"], false, &mut stop).unwrap();
     machine.disk.set_available_bytes(1000);
     let mut notes = Notes::default();
@@ -477,7 +479,7 @@ fn a_damaged_checkpoint_is_set_aside_and_the_one_before_is_taken() {
     let sets = ["checkpoint.keep=9"];
     let unbroken = unbroken(&sets, 4);
     let machine = Machine::new();
-    machine.run(&sets, false, &mut StopAfter { step: 3, shown: 0 }).unwrap();
+    machine.run(&sets, false, &mut StopAfter::step(3)).unwrap();
     let victim = Path::new(RUN).join("checkpoints/step-00000003/optimizer.safetensors");
     machine.disk.damage(&victim, |bytes| bytes[300] ^= 4).unwrap();
     let mut notes = Notes::default();
@@ -500,7 +502,7 @@ fn a_damaged_checkpoint_is_set_aside_and_the_one_before_is_taken() {
 fn a_text_that_changed_is_found_out_before_the_run_goes_on() {
     let machine = Machine::new();
     let unbroken = unbroken(&[], 4);
-    machine.run(&[], false, &mut StopAfter { step: 2, shown: 0 }).unwrap();
+    machine.run(&[], false, &mut StopAfter::step(2)).unwrap();
     let path = Path::new("/text.txt");
     machine.disk.damage(path, |bytes| bytes[0] = b'e').unwrap();
     let error = machine.run(&[], true, &mut Silent).unwrap_err();
@@ -516,32 +518,6 @@ fn a_text_that_changed_is_found_out_before_the_run_goes_on() {
     assert_eq!(machine.weights(4), unbroken.weights);
 }
 
-/// Keeps every note.
-#[derive(Default)]
-struct Notes(Vec<String>);
-
-impl Progress for Notes {
-    fn note(&mut self, message: &str) {
-        self.0.push(message.to_string());
-    }
-}
-
-/// Asks to stop after a step, also while it is evaluated.
-struct StopAfter {
-    step: u64,
-    shown: u64,
-}
-
-impl Progress for StopAfter {
-    fn step(&mut self, record: &StepRecord, _info: &taal_trainer::StepInfo) {
-        self.shown = record.step;
-    }
-
-    fn should_stop(&mut self) -> bool {
-        self.shown + 1 == self.step
-    }
-}
-
 /// Rows 9 and 12. The text has 14 windows an epoch and a step takes 4, so epochs end inside steps and between them.
 #[test]
 fn a_run_of_64_steps_that_stops_at_any_of_them_ends_with_equal_bits() {
@@ -554,7 +530,7 @@ fn a_run_of_64_steps_that_stops_at_any_of_them_ends_with_equal_bits() {
     let unbroken = unbroken(&sets, 64);
     for step in 1..64 {
         let machine = Machine::new();
-        let stopped = machine.run(&sets, false, &mut StopAfter { step, shown: 0 }).unwrap();
+        let stopped = machine.run(&sets, false, &mut StopAfter::step(step)).unwrap();
         let Outcome::Interrupted(report) = stopped else {
             panic!("step {step} did not stop")
         };
@@ -757,7 +733,7 @@ fn a_run_that_stays_bad_stops_with_its_last_checkpoint_unharmed() {
 fn going_back_takes_the_newest_checkpoint_that_is_whole() {
     let sets = ["train.steps=12", "checkpoint.keep=9", "eval.every=99"];
     let machine = Machine::new();
-    machine.run(&sets, false, &mut StopAfter { step: 6, shown: 0 }).unwrap();
+    machine.run(&sets, false, &mut StopAfter::step(6)).unwrap();
     let disk = machine.disk.clone();
     poison_at(move |attempt| {
         if attempt == 1 {
@@ -780,7 +756,7 @@ fn a_damaged_log_is_set_aside_and_the_run_goes_on() {
     let sets = ["checkpoint.keep=9"];
     let unbroken = unbroken(&sets, 4);
     let machine = Machine::new();
-    machine.run(&sets, false, &mut StopAfter { step: 3, shown: 0 }).unwrap();
+    machine.run(&sets, false, &mut StopAfter::step(3)).unwrap();
     machine
         .disk
         .damage(&Path::new(RUN).join("log.jsonl"), |bytes| bytes[3] = b'!')
@@ -840,7 +816,7 @@ fn a_state_that_goes_bad_in_the_last_step_is_trained_again_from_the_checkpoint()
 fn going_back_behind_a_broken_off_evaluation_makes_up_for_it_again() {
     let sets = ["train.steps=8", "eval.every=4", "checkpoint.every=99"];
     let machine = Machine::new();
-    machine.run(&sets, false, &mut StopAfter { step: 4, shown: 0 }).unwrap();
+    machine.run(&sets, false, &mut StopAfter::step(4)).unwrap();
     poison_at(|attempt| (2..5).contains(&attempt).then_some(Poison::Loss(f32::NAN)));
     let report = machine.finish(&sets);
     poison_at(|_| None);
@@ -926,7 +902,7 @@ fn a_damaged_shard_stops_the_run_unless_it_is_to_be_left_out() {
         "{:?}",
         notes.0
     );
-    run("/again", &skip, false, &mut StopAfter { step: 2, shown: 0 }).unwrap();
+    run("/again", &skip, false, &mut StopAfter::step(2)).unwrap();
     run("/again", &skip, true, &mut Silent).unwrap();
     let weights =
         |run_dir: &str| machine.read(Path::new(run_dir).join("checkpoints/step-00000004/model/model.safetensors"));
@@ -936,7 +912,7 @@ fn a_damaged_shard_stops_the_run_unless_it_is_to_be_left_out() {
     );
 
     // Another shard fails while the run is stopped: that is other data.
-    run("/later", &skip, false, &mut StopAfter { step: 2, shown: 0 }).unwrap();
+    run("/later", &skip, false, &mut StopAfter::step(2)).unwrap();
     machine
         .disk
         .damage(&shards.join("train-00002.shard"), |bytes| bytes[131] ^= 1)

@@ -7,3 +7,4 @@ mod faults;
 mod masked;
 mod recipes;
 mod runs;
+mod watchers;

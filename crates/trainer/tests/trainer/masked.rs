@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use taal_inference::{FillOptions, LanguageModel, fill};
 use taal_kernels::DeviceSpec;
 use taal_store::ErrorKind;
-use taal_trainer::{
-    Outcome, Progress, RecipeText, Report, RunOptions, Silent, StepInfo, StepRecord, TrainError, resolve, train,
-};
+use taal_trainer::{Outcome, Progress, RecipeText, Report, RunOptions, Silent, TrainError, resolve, train};
+
+use crate::watchers::StopAfter;
 
 const RECIPE: &str = r#"
 seed = 3
@@ -152,18 +152,6 @@ fn a_masked_model_learns_what_counting_neighbours_cannot_know() {
     );
 }
 
-struct StopAfter(u64, u64);
-
-impl Progress for StopAfter {
-    fn step(&mut self, record: &StepRecord, _info: &StepInfo) {
-        self.1 = record.step;
-    }
-
-    fn should_stop(&mut self) -> bool {
-        self.1 + 1 == self.0
-    }
-}
-
 #[test]
 fn a_masked_run_that_stops_and_resumes_ends_with_equal_bits() {
     let place = Place::new();
@@ -172,7 +160,7 @@ fn a_masked_run_that_stops_and_resumes_ends_with_equal_bits() {
     for stop in [50, 77] {
         let run = format!("stopped-{stop}");
         assert!(matches!(
-            place.run(&run, &[], false, &mut StopAfter(stop, 0)).unwrap(),
+            place.run(&run, &[], false, &mut StopAfter::step(stop)).unwrap(),
             Outcome::Interrupted(_)
         ));
         let report = place.finish(&run, &[], true);

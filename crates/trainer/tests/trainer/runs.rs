@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use taal_kernels::DeviceSpec;
 use taal_metrics::{Report, StepRecord};
 use taal_store::ErrorKind;
-use taal_trainer::{Outcome, Progress, RecipeText, RunOptions, Silent, StepInfo, TrainError, resolve, train};
+use taal_trainer::{Outcome, Progress, RecipeText, RunOptions, Silent, TrainError, resolve, train};
+
+use crate::watchers::{Notes, StopAfter};
 
 /// Dropout, accumulation, several epochs and Muon, so that whatever could differ after a resume has its chance to.
 const RECIPE: &str = r#"
@@ -128,30 +130,6 @@ fn weights_are_equal_bits_with_one_thread_two_and_four() {
     assert!(weights(4) == one, "four threads end with other weights than one");
 }
 
-/// Asks to stop after a step.
-struct StopAfter(u64, u64);
-
-impl Progress for StopAfter {
-    fn step(&mut self, record: &StepRecord, _info: &StepInfo) {
-        self.1 = record.step;
-    }
-
-    fn should_stop(&mut self) -> bool {
-        // Asked before the step is shown, so the last shown one is the one before.
-        self.1 + 1 == self.0
-    }
-}
-
-/// Keeps every note.
-#[derive(Default)]
-struct Notes(Vec<String>);
-
-impl Progress for Notes {
-    fn note(&mut self, message: &str) {
-        self.0.push(message.to_string());
-    }
-}
-
 #[test]
 fn stopping_at_any_step_and_resuming_ends_with_equal_bits() {
     let place = Workplace::new();
@@ -159,7 +137,7 @@ fn stopping_at_any_step_and_resuming_ends_with_equal_bits() {
     assert_eq!((unbroken.steps, unbroken.tokens), (12, 12 * 2 * 3 * 8));
     for stop in 1..12 {
         let name = format!("stopped-{stop}");
-        let mut watcher = StopAfter(stop, 0);
+        let mut watcher = StopAfter::step(stop);
         let Outcome::Interrupted(report) = place.run(&name, &[], false, &mut watcher).unwrap() else {
             panic!("step {stop} did not stop")
         };
@@ -282,7 +260,7 @@ fn a_damaged_checkpoint_is_passed_over_for_the_one_before() {
     let place = Workplace::new();
     let unbroken = place.finish("unbroken", &[], false);
     assert!(matches!(
-        place.run("run", &[], false, &mut StopAfter(7, 0)).unwrap(),
+        place.run("run", &[], false, &mut StopAfter::step(7)).unwrap(),
         Outcome::Interrupted(_)
     ));
     let victim = place.path("run/checkpoints/step-00000007/model/model.safetensors");
@@ -319,7 +297,7 @@ fn changed_file_times_change_nothing() {
         SystemTime::UNIX_EPOCH,
     ];
     for (run, time) in ["yesterday", "in ten years", "in 1970"].into_iter().zip(times) {
-        place.run(run, &[], false, &mut StopAfter(7, 0)).unwrap();
+        place.run(run, &[], false, &mut StopAfter::step(7)).unwrap();
         // The older checkpoint gets the other time than the newer, and so does the log.
         for (name, time) in [
             ("checkpoints/step-00000006", time),
@@ -338,7 +316,7 @@ fn changed_file_times_change_nothing() {
 #[test]
 fn a_resumed_run_may_not_change_what_it_learns_and_may_change_how_often_it_saves() {
     let place = Workplace::new();
-    place.run("run", &[], false, &mut StopAfter(5, 0)).unwrap();
+    place.run("run", &[], false, &mut StopAfter::step(5)).unwrap();
     for set in [
         "train.lr=0.5",
         "seed=9",
