@@ -361,7 +361,7 @@ criterion_group!(
 fn main() {
     taal_benches::write_machine();
     // On a thread of the pool, as a training step runs.
-    taal_kernels::on_pool(|| {
+    taal_kernels::on_pool(&Device::flex(), || {
         benches();
         Criterion::default().configure_from_args().final_summary();
     });

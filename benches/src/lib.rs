@@ -52,7 +52,7 @@ pub fn write_machine() {
 pub fn devices() -> Vec<(DeviceSpec, Device)> {
     available()
         .into_iter()
-        .filter(|info| info.is_compiled && !matches!(info.spec, DeviceSpec::Wgpu(_)))
+        .filter(|info| info.is_compiled && !matches!(info.spec, DeviceSpec::Wgpu(_) | DeviceSpec::Cuda(_)))
         .map(|info| (info.spec, info.spec.open().expect("a compiled CPU device opens")))
         .collect()
 }

@@ -425,7 +425,7 @@ pub enum BenchCommand {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  taal bench train --shape baby --json")]
 pub struct BenchTrainArguments {
-    /// cpu (4 layers of 128), baby (6 of 384) or small (12 of 768, vocabulary 50,304)
+    /// cpu (4 layers of 128), baby (6 of 384), small or gpt2 (12 of 768, vocabulary 50,304; length 256 or 1,024)
     #[arg(long, default_value = "cpu")]
     pub shape: BenchShape,
     /// flex, ndarray, wgpu or wgpu:N
@@ -434,6 +434,9 @@ pub struct BenchTrainArguments {
     /// Measured steps [default: some seconds of them]
     #[arg(long, value_name = "N")]
     pub steps: Option<usize>,
+    /// Rows of a batch [default: 12, 16, 1 or 4 by shape, as others measure]
+    #[arg(long, value_name = "N")]
+    pub batch_size: Option<usize>,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,

@@ -10,7 +10,11 @@ use crate::terminal;
 
 /// `taal bench train`
 pub fn train(arguments: &BenchTrainArguments) -> Result<(), Failure> {
-    let figures = taal_trainer::bench::measure(arguments.shape, arguments.device, arguments.steps)?;
+    let options = taal_trainer::bench::BenchOptions {
+        steps: arguments.steps,
+        batch_size: arguments.batch_size,
+    };
+    let figures = taal_trainer::bench::measure(arguments.shape, arguments.device, options)?;
     match arguments.json {
         true => terminal::print_json(&figures)?,
         false => terminal::print(&train_table(&figures))?,
@@ -33,6 +37,9 @@ fn train_table(figures: &BenchFigures) -> String {
         rows.push(("MFU", format!("{:.1} % of {peak}FLOP/s", 100.0 * figures.mfu)));
     }
     rows.push(("peak memory", terminal::size(figures.peak_rss_bytes)));
+    if let Some(bytes) = figures.device_memory_bytes {
+        rows.push(("of the GPU", terminal::size(bytes)));
+    }
     rows.push(("loss", format!("{:.4} -> {:.4}", figures.losses[0], figures.losses[1])));
     for share in &figures.time_shares {
         rows.push(("", format!("{:5.1} %  {}", 100.0 * share.share, share.operation)));

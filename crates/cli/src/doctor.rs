@@ -28,10 +28,22 @@ struct Findings {
 #[derive(Serialize)]
 struct Device {
     name: String,
-    description: &'static str,
+    description: String,
     is_compiled: bool,
     /// Whether it opens.
     is_available: bool,
+    /// What is known of a GPU.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    adapter: Option<Adapter>,
+}
+
+#[derive(Serialize)]
+struct Adapter {
+    name: String,
+    kind: &'static str,
+    memory_bytes: Option<u64>,
+    max_buffer_bytes: u64,
+    features: Vec<&'static str>,
 }
 
 /// Looks and reports.
@@ -66,9 +78,16 @@ fn look() -> Findings {
 fn device(info: taal_kernels::DeviceInfo) -> Device {
     Device {
         name: info.spec.to_string(),
-        description: info.description,
         is_compiled: info.is_compiled,
-        is_available: info.is_compiled && info.spec.open().is_ok(),
+        is_available: info.is_compiled && info.is_present && info.spec.open().is_ok(),
+        description: info.description,
+        adapter: info.adapter.map(|adapter| Adapter {
+            name: adapter.name,
+            kind: adapter.kind,
+            memory_bytes: adapter.memory_bytes,
+            max_buffer_bytes: adapter.max_buffer_bytes,
+            features: adapter.features,
+        }),
     }
 }
 
@@ -84,6 +103,25 @@ fn simd() -> Vec<&'static str> {
     #[cfg(target_arch = "aarch64")]
     found.extend(std::arch::is_aarch64_feature_detected!("neon").then_some("neon"));
     found
+}
+
+impl Adapter {
+    /// Memory, largest buffer and features on one line.
+    fn details(&self) -> String {
+        let memory = self
+            .memory_bytes
+            .map(|bytes| format!("{} of memory, ", terminal::size(bytes)));
+        let mut text = format!(
+            "{}buffers up to {}",
+            memory.unwrap_or_default(),
+            terminal::size(self.max_buffer_bytes)
+        );
+        for feature in &self.features {
+            text.push_str(", ");
+            text.push_str(feature);
+        }
+        text
+    }
 }
 
 impl Findings {
@@ -111,13 +149,16 @@ impl Findings {
         for device in &self.devices {
             let state = match (device.is_available, device.is_compiled) {
                 (true, _) => "ready",
-                (false, true) => "compiled in, but does not open",
+                (false, true) => "not found",
                 (false, false) => "not compiled in",
             };
             rows.push((
                 "device",
                 format!("{:<8} {state:<16} {}", device.name, device.description),
             ));
+            if let Some(adapter) = &device.adapter {
+                rows.push(("", format!("{:<25} {}", "", adapter.details())));
+            }
         }
         terminal::table(&rows)
     }

@@ -62,7 +62,9 @@ pub fn measure(model: &Transformer, batch_sizes: &[usize], options: BenchOptions
     check_causal(model, "generating text")?;
     let bandwidth_bytes_per_s = taal_kernels::measured_bandwidth_bytes_per_s();
     let measure = |batch_size: &usize| measure_batch(model, (*batch_size).max(1), options, bandwidth_bytes_per_s);
-    let batches = taal_kernels::on_pool(|| batch_sizes.iter().map(measure).collect::<Result<_>>())?;
+    let batches = taal_kernels::on_pool(&model.device(), || {
+        batch_sizes.iter().map(measure).collect::<Result<_>>()
+    })?;
     Ok(BenchFigures {
         params: model.config().n_params(),
         bandwidth_bytes_per_s,

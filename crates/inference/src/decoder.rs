@@ -96,7 +96,7 @@ impl<'a> Decoder<'a> {
     }
 
     fn predict(&mut self) -> Result<Vec<f32>> {
-        taal_kernels::on_pool(|| self.predict_here())
+        taal_kernels::on_pool(&self.model.device(), || self.predict_here())
     }
 
     fn predict_here(&mut self) -> Result<Vec<f32>> {

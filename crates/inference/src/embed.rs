@@ -76,7 +76,7 @@ pub fn embed(lm: &LanguageModel, text: &str, pooling: Pooling) -> Result<Vec<f32
         framed.extend(begin);
         framed.extend(part);
         framed.extend(end);
-        let states = taal_kernels::on_pool(|| hidden(lm, &framed))?; // seq * d_model
+        let states = taal_kernels::on_pool(&lm.model.device(), || hidden(lm, &framed))?; // seq * d_model
         let rows: Vec<&[f32]> = states.chunks_exact(sum.len()).collect();
         let first = usize::from(begin.is_some());
         let chosen = match pooling {

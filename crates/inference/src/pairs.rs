@@ -152,7 +152,9 @@ pub fn log_likelihood(lm: &LanguageModel, text: &str) -> Result<f64> {
     let mask = tokenizer.mask_id().ok_or_else(|| {
         InferenceError::setting("tokenizer", "it has no mask token, so this is no masked language model")
     })?;
-    taal_kernels::on_pool(|| hidden_in_turn(lm, &ids, first..first + count, mask))
+    taal_kernels::on_pool(&lm.model.device(), || {
+        hidden_in_turn(lm, &ids, first..first + count, mask)
+    })
 }
 
 fn hidden_in_turn(lm: &LanguageModel, ids: &[u32], places: std::ops::Range<usize>, mask: u32) -> Result<f64> {

@@ -118,7 +118,7 @@ pub fn score_windows(
             });
         }
         check_ids(&ids, model.config().vocab_size, "token id")?;
-        score.nats += taal_kernels::on_pool(|| batch_nats(model, &ids, [rows, width]))?;
+        score.nats += taal_kernels::on_pool(&model.device(), || batch_nats(model, &ids, [rows, width]))?;
         start = end - 1;
     }
     Ok(score)

@@ -10,6 +10,10 @@ fn main() -> Result<(), taal_kernels::KernelError> {
             println!("{:8} not compiled in: {}", info.spec.to_string(), info.description);
             continue;
         }
+        if !info.is_present {
+            println!("{:8} not in this machine: {}", info.spec.to_string(), info.description);
+            continue;
+        }
         let device = info.spec.open()?;
         let logits = Tensor::<2>::from_floats([[2.0, 0.0], [0.0, 0.0]], &device);
         let targets = Tensor::<1, Int>::from_ints([0, 1], &device);

@@ -172,10 +172,13 @@ pub fn attention(
     settings: &AttentionSettings,
 ) -> Tensor<4> {
     if fused::is_fused(&q) && !has_tracked_bias(mask) && q.dims()[2] <= k.dims()[2] {
-        fused::attend(q, k, v, mask, settings)
-    } else {
-        plain::attention(q, k, v, mask, settings).0
+        return fused::attend(q, k, v, mask, settings);
     }
+    #[cfg(feature = "cubecl")]
+    if crate::gpu::is_gpu(&q) && !has_tracked_bias(mask) {
+        return crate::composed::attention::attend::<burn_cubecl::CubeBackend>(q, k, v, mask, settings);
+    }
+    plain::attention(q, k, v, mask, settings).0
 }
 
 /// How projected tokens are laid out, and what is done to queries and keys before they meet.
@@ -204,10 +207,9 @@ pub fn projected_attention(
     settings: &AttentionSettings,
 ) -> Tensor<3> {
     if fused::is_fused(&qkv) && !has_tracked_bias(mask) {
-        fused::attend_projected(qkv, projection, mask, settings)
-    } else {
-        plain::projected_attention(qkv, projection, mask, settings)
+        return fused::attend_projected(qkv, projection, mask, settings);
     }
+    plain::attend_projected(qkv, projection, |[q, k, v]| attention(q, k, v, mask, settings))
 }
 
 /// The fused operations have no gradient for a bias.

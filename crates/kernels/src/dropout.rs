@@ -16,10 +16,13 @@ use crate::{fused, plain, random};
 /// - `x`: any; the result has the same.
 pub fn dropout<const D: usize>(x: Tensor<D>, probability: f64, key: u64) -> Tensor<D> {
     if probability > 0.0 && fused::is_fused(&x) {
-        fused::dropout(x, probability, key)
-    } else {
-        plain::dropout(x, probability, key)
+        return fused::dropout(x, probability, key);
     }
+    #[cfg(feature = "cubecl")]
+    if probability > 0.0 && crate::gpu::is_gpu(&x) {
+        return crate::gpu::dropout(x, probability, key);
+    }
+    plain::dropout(x, probability, key)
 }
 
 /// The factors of [`dropout`]: 0 with `probability`, otherwise `1 / (1 - probability)`.

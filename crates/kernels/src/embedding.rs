@@ -17,8 +17,11 @@ use crate::{fused, plain};
 /// When an id lies outside of the table.
 pub fn embedding(weight: Tensor<2>, ids: Tensor<2, Int>) -> Tensor<3> {
     if fused::is_fused(&weight) {
-        fused::embedding(weight, ids)
-    } else {
-        plain::embedding(weight, ids)
+        return fused::embedding(weight, ids);
     }
+    #[cfg(feature = "cubecl")]
+    if crate::gpu::is_gpu(&weight) {
+        return crate::gpu::embedding(weight, ids);
+    }
+    plain::embedding(weight, ids)
 }

@@ -4,21 +4,29 @@
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KernelError {
     /// The text names no device.
-    #[error("unknown device {given:?}: expected flex, ndarray, wgpu or wgpu:N (N counts adapters from 0)")]
+    #[error(
+        "unknown device {given:?}: expected flex, ndarray, wgpu, wgpu:N, cuda or cuda:N (N as `taal doctor` numbers them)"
+    )]
     UnknownDevice {
         /// What was typed.
         given: String,
     },
     /// The device exists but this program was built without it.
-    #[error("device {device:?} is not compiled into this program, whose feature {feature:?} is off; {hint}")]
+    #[error(
+        "device {device:?} is not compiled into this program, whose feature {feature:?} is off: build it with \
+         `cargo xtask train --device {device}` or `cargo build --release -p taal-cli --features {feature}`, or use --device flex"
+    )]
     NotCompiled {
         /// The device asked for, as typed after `--device`.
         device: String,
         /// The Cargo feature that brings it.
         feature: &'static str,
-        /// What to do.
-        hint: &'static str,
     },
+    /// The backend is there, an adapter is not.
+    #[error(
+        "no GPU was found: install its Vulkan driver (docs/devices.md says how, and how to try without a GPU), or use --device flex"
+    )]
+    NoAdapter,
     /// The backend is there, the numbered adapter is not.
     #[error(
         "device {device:?} does not exist: this machine has {found} such adapter(s), numbered from 0; use a lower number, or --device flex"
@@ -36,7 +44,9 @@ impl KernelError {
     /// a method, so that callers need no change when another kind joins.
     pub fn is_usage(&self) -> bool {
         match self {
-            Self::UnknownDevice { .. } | Self::NotCompiled { .. } | Self::NoSuchAdapter { .. } => true,
+            Self::UnknownDevice { .. } | Self::NotCompiled { .. } | Self::NoAdapter | Self::NoSuchAdapter { .. } => {
+                true
+            }
         }
     }
 }

@@ -22,12 +22,16 @@
 
 mod activation;
 mod attention;
+#[cfg(any(feature = "cubecl", test))]
+mod composed;
 mod cpu;
 mod device;
 mod dropout;
 mod embedding;
 mod error;
 mod fused;
+#[cfg(feature = "cubecl")]
+mod gpu;
 mod linear;
 mod loss;
 mod norm;
@@ -41,7 +45,7 @@ pub mod random;
 pub use activation::{geglu, gelu, gelu_tanh, relu_squared, silu, swiglu};
 pub use attention::{AttentionMask, AttentionSettings, Projection, attention, projected_attention};
 pub use cpu::parallel::on_pool;
-pub use device::{DeviceInfo, DeviceSpec, available};
+pub use device::{Adapter, DeviceInfo, DeviceSpec, adapters, available, is_gpu};
 pub use dropout::{dropout, dropout_mask};
 pub use embedding::embedding;
 pub use error::KernelError;
@@ -50,5 +54,5 @@ pub use loss::{IGNORE_INDEX, cross_entropy, cross_entropy_smoothed, negative_log
 pub use norm::{layer_norm, rms_norm};
 pub use optimizer::{AdamWStep, MuonMatrix, MuonStep, adamw, muon, orthogonalise, sum_of_squares};
 pub use param::{constant_param, normal_param};
-pub use peak::{measured_bandwidth_bytes_per_s, measured_peak_flops_per_s};
-pub use plain::{masked_exp, rotary, softmax};
+pub use peak::{measured_bandwidth_bytes_per_s, measured_peak_flops_per_s, measured_peak_flops_per_s_of};
+pub use plain::{masked_exp, rotary, softmax, sum_of_squares_on_device};

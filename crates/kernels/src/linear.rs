@@ -51,8 +51,8 @@ pub fn linear_add<const D: usize>(
 /// Mean cross-entropy in nats of the logits `hidden W` over the targets that are not `ignore_index`, as
 /// [`cross_entropy_smoothed`](crate::cross_entropy_smoothed) of them; 0 when all are ignored.
 ///
-/// Fused, at most 64 MiB of logits exist at a time, and none after the forward pass: the gradients are computed
-/// beside the loss.
+/// Fused, at most 64 MiB of logits exist at a time (256 MiB on a GPU), and none after the forward pass: the gradients
+/// are computed beside the loss.
 ///
 /// # Shapes
 ///
@@ -67,8 +67,19 @@ pub fn linear_cross_entropy(
     smoothing: f64,
 ) -> Tensor<1> {
     if fused::is_fused(&hidden) {
-        fused::linear_cross_entropy(hidden, weight, is_transposed, targets, ignore_index, smoothing)
-    } else {
-        plain::linear_cross_entropy(hidden, weight, is_transposed, targets, ignore_index, smoothing)
+        return fused::linear_cross_entropy(hidden, weight, is_transposed, targets, ignore_index, smoothing);
     }
+    #[cfg(feature = "cubecl")]
+    if crate::gpu::is_gpu(&hidden) {
+        type Gpu = burn_cubecl::CubeBackend;
+        return crate::composed::loss::linear_cross_entropy::<Gpu>(
+            hidden,
+            weight,
+            is_transposed,
+            targets,
+            ignore_index,
+            smoothing,
+        );
+    }
+    plain::linear_cross_entropy(hidden, weight, is_transposed, targets, ignore_index, smoothing)
 }

@@ -61,10 +61,13 @@ pub fn adamw<const D: usize>(
     second: Tensor<1>,
 ) -> (Tensor<D>, Tensor<1>, Tensor<1>) {
     if fused::is_fused(&value) {
-        fused::adamw(step.fused(), value, gradient, first, second)
-    } else {
-        plain::adamw(step, value, gradient, first, second)
+        return fused::adamw(step.fused(), value, gradient, first, second);
     }
+    #[cfg(feature = "cubecl")]
+    if crate::gpu::is_gpu(&value) {
+        return crate::gpu::adamw(step.fused(), value, gradient, first, second);
+    }
+    plain::adamw(step, value, gradient, first, second)
 }
 
 /// The sum of squares of all elements, for the global norm of gradients. Two runs give equal bits, whatever the

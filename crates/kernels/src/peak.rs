@@ -3,6 +3,8 @@
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use burn::tensor::{Device, Tensor};
+
 /// Side of the square matrices: large enough that packing and thread start-up vanish.
 const SIDE: usize = 2048;
 
@@ -17,6 +19,42 @@ const BUDGET: Duration = Duration::from_millis(500);
 pub fn measured_peak_flops_per_s() -> f64 {
     static PEAK: OnceLock<f64> = OnceLock::new();
     *PEAK.get_or_init(measure)
+}
+
+/// The largest square product tried on a GPU.
+const MAX_GPU_SIDE: usize = 8192;
+
+/// Floating-point operations a second of a single-precision matrix product on a device: [`measured_peak_flops_per_s`]
+/// for the CPU's devices, and the best of growing square products for a GPU, through the same operation that layers
+/// use. Takes about a second there, and some more the first time, when variants are tried out.
+pub fn measured_peak_flops_per_s_of(device: &Device) -> f64 {
+    let device = device.clone().inner();
+    if !crate::is_gpu(&device) {
+        return measured_peak_flops_per_s();
+    }
+    let wait = || device.sync().ok();
+    let mut best = 0.0_f64;
+    let mut side = 512;
+    while side <= MAX_GPU_SIDE {
+        let matrix = Tensor::<2>::ones([side, side], &device);
+        // The first product chooses the variant.
+        drop(matrix.clone().matmul(matrix.clone()));
+        wait();
+        let mut took = Duration::MAX;
+        for _ in 0..3 {
+            let start = Instant::now();
+            drop(matrix.clone().matmul(matrix.clone()));
+            wait();
+            took = took.min(start.elapsed());
+        }
+        best = best.max(2.0 * (side as f64).powi(3) / took.as_secs_f64());
+        // The next is eight times the work.
+        if took > BUDGET / 8 {
+            break;
+        }
+        side *= 2;
+    }
+    best
 }
 
 fn measure() -> f64 {

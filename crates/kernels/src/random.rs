@@ -164,6 +164,12 @@ impl Dropout {
         }
     }
 
+    /// Key, threshold (an element is dropped where its 32 bits are below it) and the factor of those that are kept.
+    #[cfg(feature = "cubecl")]
+    pub(crate) fn parts(&self) -> (u64, u64, f32) {
+        (self.key, self.threshold, self.scale)
+    }
+
     /// The factor of one element. Elements 2i and 2i + 1 share 64 bits: 32 are plenty to compare with a probability.
     #[inline(always)]
     pub(crate) fn factor(&self, index: u64) -> f32 {

@@ -425,7 +425,7 @@ mod devices {
 
     #[test]
     fn every_device_name_reads_back_as_written() {
-        for name in ["flex", "ndarray", "wgpu", "wgpu:3"] {
+        for name in ["flex", "ndarray", "wgpu", "wgpu:3", "cuda", "cuda:1"] {
             assert_eq!(name.parse::<DeviceSpec>().unwrap().to_string(), name);
         }
         assert_eq!("wgpu:0".parse(), Ok(DeviceSpec::Wgpu(0)));
@@ -434,7 +434,9 @@ mod devices {
 
     #[test]
     fn an_unknown_device_is_refused_with_the_known_ones() {
-        for name in ["", "cuda", "flex:1", "wgpu:", "wgpu:-1", "wgpu:+1", "wgpu:x", "FLEX"] {
+        for name in [
+            "", "tpu", "flex:1", "wgpu:", "cuda:x", "wgpu:-1", "wgpu:+1", "wgpu:x", "FLEX",
+        ] {
             let error = name.parse::<DeviceSpec>().unwrap_err();
             assert!(error.is_usage());
             assert!(error.to_string().contains("flex, ndarray, wgpu"), "{error}");

@@ -23,11 +23,13 @@ pub enum BenchShape {
     Baby,
     /// GPT-2 124M's shape with its own output matrix: 12 layers, 12 heads, 768 wide, 1 x 256 tokens of 50,304.
     Small,
+    /// nanoGPT's GPT-2 124M, for GPUs: 12 layers, 12 heads, 768 wide, tied, 4 x 1,024 tokens of 50,304.
+    Gpt2,
 }
 
 impl BenchShape {
     /// Every shape, the smallest first.
-    pub const ALL: [Self; 3] = [Self::Cpu, Self::Baby, Self::Small];
+    pub const ALL: [Self; 4] = [Self::Cpu, Self::Baby, Self::Small, Self::Gpt2];
 
     /// The name after `--shape`.
     pub fn name(self) -> &'static str {
@@ -35,21 +37,23 @@ impl BenchShape {
             Self::Cpu => "cpu",
             Self::Baby => "baby",
             Self::Small => "small",
+            Self::Gpt2 => "gpt2",
         }
     }
 
-    /// GPT-2 with biases in its norms only, and an output matrix of its own.
+    /// GPT-2 with biases in its norms only, and but for `gpt2` an output matrix of its own.
     pub fn config(self) -> TransformerConfig {
         let [vocab_size, seq, layers, heads, width] = match self {
             Self::Cpu => [65, 64, 4, 4, 128],
             Self::Baby => [65, 256, 6, 6, 384],
             Self::Small => [50_304, 256, 12, 12, 768],
+            Self::Gpt2 => [50_304, 1024, 12, 12, 768],
         };
         TransformerConfig {
             qkv_bias: false,
             attention_output_bias: false,
             ffn_bias: false,
-            tie_embeddings: false,
+            tie_embeddings: self == Self::Gpt2,
             ..TransformerConfig::gpt2(vocab_size, seq, layers, heads, width)
         }
     }
@@ -60,6 +64,7 @@ impl BenchShape {
             Self::Cpu => 12,
             Self::Baby => 16,
             Self::Small => 1,
+            Self::Gpt2 => 4,
         }
     }
 
@@ -68,14 +73,14 @@ impl BenchShape {
         match self {
             Self::Cpu => 60,
             Self::Baby => 8,
-            Self::Small => 5,
+            Self::Small | Self::Gpt2 => 5,
         }
     }
 
     /// The batch of every step: the ids `(i * 7919 + i^2 mod 13) mod vocab_size`, each position predicting the next.
-    fn batch(self) -> Batch {
+    fn batch(self, batch_size: usize) -> Batch {
         let config = self.config();
-        let (batch_size, seq_len) = (self.batch_size(), config.max_seq_len);
+        let seq_len = config.max_seq_len;
         let count = batch_size * seq_len;
         let id = |i: usize| ((i * 7919 + (i * i) % 13) % config.vocab_size) as i32;
         Batch {
@@ -98,7 +103,7 @@ impl FromStr for BenchShape {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let found = Self::ALL.into_iter().find(|shape| shape.name() == text);
-        found.ok_or_else(|| format!("unknown shape {text:?}: expected cpu, baby or small"))
+        found.ok_or_else(|| format!("unknown shape {text:?}: expected cpu, baby, small or gpt2"))
     }
 }
 
@@ -117,12 +122,15 @@ pub struct BenchFigures {
     pub tokens_per_s: f64,
     /// The median time of a step.
     pub step_time_ms: f64,
-    /// Share of the machine's measured fp32 peak (PaLM's FLOPs); 0 where the peak is unknown.
+    /// Share of the device's measured fp32 peak (PaLM's FLOPs).
     pub mfu: f64,
     /// Floating-point operations a second of the best matrix product measured beside it.
     pub peak_flops_per_s: f64,
     /// The largest memory of the process so far.
     pub peak_rss_bytes: u64,
+    /// What a GPU's allocator has reserved at the end, which is the most it needed; absent on the CPU.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device_memory_bytes: Option<u64>,
     /// Loss of the first and of the last step.
     pub losses: [f64; 2],
     /// The share of each operation in a step that was watched after the measurement; fused operations by name, the
@@ -142,22 +150,33 @@ pub struct TimeShare {
 /// Steps before the measurement, in which memory and thread pool reach their size.
 const WARM_UP: usize = 2;
 
+/// What a measurement may leave open.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BenchOptions {
+    /// How many steps are timed; by default some seconds of work.
+    pub steps: Option<usize>,
+    /// Rows of a batch; by default the shape's, with which others measure.
+    pub batch_size: Option<usize>,
+}
+
 /// Trains a fresh model on one batch and times whole steps.
 ///
 /// # Errors
 ///
 /// [`TrainError`] where the device cannot be opened.
-pub fn measure(shape: BenchShape, device: DeviceSpec, steps: Option<usize>) -> Result<BenchFigures, TrainError> {
-    let steps = steps.unwrap_or(shape.default_steps()).max(1);
+pub fn measure(shape: BenchShape, device: DeviceSpec, options: BenchOptions) -> Result<BenchFigures, TrainError> {
+    let steps = options.steps.unwrap_or(shape.default_steps()).max(1);
+    let batch_size = options.batch_size.unwrap_or(shape.batch_size()).max(1);
     let config = shape.config();
-    let model = config.init(1337, &device.open()?.autodiff())?;
+    let opened = device.open()?;
+    let model = config.init(1337, &opened.clone().autodiff())?;
     let optimizer = Optimizer::new(AdamW::default(), None, &config);
     let mut learner = Learner {
         model,
         optimizer,
         clip_norm: None,
     };
-    let batches = [shape.batch()];
+    let batches = [shape.batch(batch_size)];
     let mut step = || -> Result<(f64, Duration), TrainError> {
         let begin = Instant::now();
         let loss = learner.step(&batches, &[], 1.0)?.loss;
@@ -185,11 +204,8 @@ pub fn measure(shape: BenchShape, device: DeviceSpec, steps: Option<usize>) -> R
     }
     let time_shares = shares(&profile::stop(), watched);
 
-    let peak_flops_per_s = match device {
-        DeviceSpec::Flex | DeviceSpec::NdArray => taal_kernels::measured_peak_flops_per_s(),
-        DeviceSpec::Wgpu(_) => 0.0,
-    };
-    let tokens_per_s = (shape.batch_size() * config.max_seq_len) as f64 / median;
+    let peak_flops_per_s = taal_kernels::measured_peak_flops_per_s_of(&opened);
+    let tokens_per_s = (batch_size * config.max_seq_len) as f64 / median;
     let mfu = if peak_flops_per_s > 0.0 {
         flops::utilisation(tokens_per_s, &config.shape(config.max_seq_len), peak_flops_per_s)
     } else {
@@ -205,6 +221,7 @@ pub fn measure(shape: BenchShape, device: DeviceSpec, steps: Option<usize>) -> R
         mfu,
         peak_flops_per_s,
         peak_rss_bytes: taal_metrics::peak_rss_bytes().unwrap_or(0),
+        device_memory_bytes: opened.memory_pool_usage().map(|usage| usage.bytes_reserved),
         losses: [first_loss, last_loss],
         time_shares,
     })

@@ -33,10 +33,53 @@ impl ModuleVisitor for Adder {
 }
 
 /// The Euclidean norm of all gradients together, summed in double precision in a fixed order.
-pub(crate) fn global_norm(model: &Transformer, gradients: &GradientsParams) -> f64 {
+fn global_norm(model: &Transformer, gradients: &GradientsParams) -> f64 {
     let mut visitor = SquareSum { gradients, total: 0.0 };
     model.visit(&mut visitor);
     visitor.total.sqrt()
+}
+
+/// The losses summed by their shares, and [`global_norm`]. What a GPU has of both is read in one go, because every reading waits
+/// for all that was asked of it.
+///
+/// # Shapes
+///
+/// - `losses`: `[1]` each
+pub(crate) fn loss_and_norm(
+    model: &Transformer,
+    gradients: &GradientsParams,
+    losses: Vec<(f64, Tensor<1>)>,
+) -> (f64, f64) {
+    if !taal_kernels::is_gpu(&model.device()) {
+        let loss = losses
+            .into_iter()
+            .map(|(share, loss)| share * f64::from(loss.into_scalar::<f32>()))
+            .sum();
+        return (loss, global_norm(model, gradients));
+    }
+    let (shares, losses): (Vec<f64>, Vec<Tensor<1>>) = losses.into_iter().unzip();
+    let mut visitor = SquareSumsOnDevice {
+        gradients,
+        sums: losses,
+    };
+    model.visit(&mut visitor);
+    let numbers: Vec<f64> = Tensor::cat(visitor.sums, 0).into_data().iter::<f64>().collect();
+    let (losses, squares) = numbers.split_at(shares.len());
+    let loss = shares.iter().zip(losses).map(|(share, loss)| share * loss).sum();
+    (loss, squares.iter().sum::<f64>().sqrt())
+}
+
+struct SquareSumsOnDevice<'a> {
+    gradients: &'a GradientsParams,
+    sums: Vec<Tensor<1>>,
+}
+
+impl ModuleVisitor for SquareSumsOnDevice<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(gradient) = self.gradients.get::<D>(param.id) {
+            self.sums.push(taal_kernels::sum_of_squares_on_device(gradient));
+        }
+    }
 }
 
 struct SquareSum<'a> {

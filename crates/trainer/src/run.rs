@@ -6,7 +6,7 @@ use std::time::Instant;
 use burn::module::Module;
 use taal_data::BatchPlan;
 use taal_inference::{FillOptions, GenerateOptions, LanguageModel, Prompt, Sampling, generate};
-use taal_kernels::{DeviceSpec, random};
+use taal_kernels::random;
 use taal_metrics::{GuessFigures, MaskedFigures, Report, RunLog, Sample, StepRecord, flops};
 use taal_model::hugging_face;
 use taal_store::{ErrorKind, Mutant};
@@ -84,10 +84,7 @@ impl<'a> Run<'a> {
         };
         let estimate = memory::Estimate::of(&config, &recipe.train, recipe.eval.batch_size);
         // Measured before memory is looked at, because it takes some.
-        let peak_flops_per_s = match options.device {
-            DeviceSpec::Flex | DeviceSpec::NdArray => taal_kernels::measured_peak_flops_per_s(),
-            DeviceSpec::Wgpu(_) => 0.0,
-        };
+        let peak_flops_per_s = taal_kernels::measured_peak_flops_per_s_of(&device);
         let before_bytes = taal_metrics::peak_rss_bytes();
         memory::check(&estimate, options.device, recipe.train.batch_size)?;
 

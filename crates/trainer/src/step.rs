@@ -74,7 +74,9 @@ impl Learner {
         accepts: &(dyn Fn(&StepOutcome) -> bool + Sync),
     ) -> Result<StepOutcome, TrainError> {
         let poison = poison::next();
-        taal_kernels::on_pool(|| self.step_here(batches, dropout_keys, lr_factor, accepts, poison))
+        taal_kernels::on_pool(&self.model.device(), || {
+            self.step_here(batches, dropout_keys, lr_factor, accepts, poison)
+        })
     }
 
     fn step_here(
@@ -85,11 +87,11 @@ impl Learner {
         accepts: &(dyn Fn(&StepOutcome) -> bool + Sync),
         poison: Option<Poison>,
     ) -> Result<StepOutcome, TrainError> {
-        let (loss, mut gradients) = self.accumulate(batches, dropout_keys, poison)?;
+        let (losses, mut gradients) = self.accumulate(batches, dropout_keys, poison)?;
         if let Some(Poison::Gradient(value)) = poison {
             gradients::spoil(&self.model, &mut gradients, value);
         }
-        let grad_norm = gradients::global_norm(&self.model, &gradients);
+        let (loss, grad_norm) = gradients::loss_and_norm(&self.model, &gradients, losses);
         let outcome = StepOutcome { loss, grad_norm };
         let is_accepted = outcome.is_finite() && accepts(&outcome);
         // The mutant does what some trainers do, and a number that is not finite times zero is NaN.
@@ -133,17 +135,21 @@ impl Learner {
     /// Forward and backward of a batch without any effect, for the memory it takes.
     pub(crate) fn rehearse(&self, batch: &Batch) -> Result<(), TrainError> {
         // The key makes dropout, where there is any, take its memory too.
-        taal_kernels::on_pool(|| self.accumulate(std::slice::from_ref(batch), &[0], None)).map(drop)
+        taal_kernels::on_pool(&self.model.device(), || {
+            self.accumulate(std::slice::from_ref(batch), &[0], None)
+        })
+        .map(drop)
     }
 
+    /// Each micro-batch's loss with its share in the mean, and the sum of the gradients.
     fn accumulate(
         &self,
         batches: &[Batch],
         dropout_keys: &[u64],
         poison: Option<Poison>,
-    ) -> Result<(f64, GradientsParams), TrainError> {
+    ) -> Result<(Vec<(f64, Tensor<1>)>, GradientsParams), TrainError> {
         let counted: usize = batches.iter().map(Batch::counted_targets).sum();
-        let mut total_loss = 0.0;
+        let mut losses = Vec::with_capacity(batches.len());
         let mut sum = GradientsParams::new();
         for (index, batch) in batches.iter().enumerate() {
             let share = batch.counted_targets() as f64 / counted.max(1) as f64;
@@ -151,7 +157,7 @@ impl Learner {
             if let Some(Poison::Loss(value)) = poison {
                 loss = loss.mul_scalar(value);
             }
-            total_loss += share * f64::from(loss.clone().into_scalar::<f32>());
+            losses.push((share, loss.clone().inner()));
             let scaled = if batches.len() == 1 {
                 loss
             } else {
@@ -160,7 +166,7 @@ impl Learner {
             let gradients = GradientsParams::from_grads(scaled.backward(), &self.model);
             sum = gradients::add(&self.model, sum, gradients);
         }
-        Ok((total_loss, sum))
+        Ok((losses, sum))
     }
 }
 

@@ -1,15 +1,25 @@
 //! Work over all threads, cut the same way whatever their number.
 
+use burn::tensor::Device;
 use rayon::prelude::*;
 
-/// Runs a piece of work on a thread of the pool. Whoever calls operations from outside of it pays for a hand-over at
-/// each one; a whole training step or the prediction of a token is handed over once.
+/// Runs a piece of work on a thread of the pool, where the device computes with it. Whoever calls operations from outside
+/// of it pays for a hand-over at each one; a whole training step or the prediction of a token is handed over once.
+///
+/// Work for a GPU stays on its thread: each thread has a queue of its own there, and would wait for the others'.
 ///
 /// ```
-/// assert_eq!(taal_kernels::on_pool(|| 6 * 7), 42);
+/// # use taal_kernels::{DeviceSpec, on_pool};
+/// let device = DeviceSpec::Flex.open()?;
+/// assert_eq!(on_pool(&device, || 6 * 7), 42);
+/// # Ok::<(), taal_kernels::KernelError>(())
 /// ```
-pub fn on_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
-    rayon::scope(|_| work())
+pub fn on_pool<R: Send>(device: &Device, work: impl FnOnce() -> R + Send) -> R {
+    if crate::is_gpu(device) {
+        work()
+    } else {
+        rayon::scope(|_| work())
+    }
 }
 
 /// How many numbers an element-wise operation must touch before it is worth a second thread.

@@ -21,7 +21,7 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Flex, GradientCheckpointingStrategy};
+use burn::backend::{Autodiff, Backend, DispatchKindConversion, DispatchTensor, Flex, GradientCheckpointingStrategy};
 use burn::tensor::{DType, Device, Int, Shape, Tensor, TensorData};
 
 use crate::profile;
@@ -38,20 +38,24 @@ pub(crate) use optimizer::{adamw, muon, orthogonalise, sum_of_squares};
 /// The environment variable that turns the fused road off.
 const PLAIN: &str = "TAAL_PLAIN_KERNELS";
 
-/// A tensor on flex, with or without a place in the graph.
-pub(crate) type Tracked = FloatTensor<Autodiff<Flex>>;
+/// A tensor of a backend, with or without a place in the graph.
+pub(crate) type Tracked<B> = FloatTensor<Autodiff<B>>;
 
 /// Whether operations on this tensor take the fused road: single precision, on flex, on a CPU with vectors, and
 /// `TAAL_PLAIN_KERNELS` is unset.
 pub(crate) fn is_fused<const D: usize>(x: &Tensor<D>) -> bool {
-    static IS_ON: OnceLock<bool> = OnceLock::new();
-    let is_on = *IS_ON.get_or_init(|| std::env::var_os(PLAIN).is_none() && crate::cpu::has_vectors());
     // Devices compare by hardware: autodiff and gradient checkpointing may be on or off.
-    is_on && x.dtype() == DType::F32 && x.device() == Device::flex()
+    is_on() && crate::cpu::has_vectors() && x.dtype() == DType::F32 && x.device() == Device::flex()
 }
 
-/// An operation of `N` inputs; inputs that an instance does not use are empty.
-pub(crate) trait Fused<const N: usize>: Clone + Debug + Send + 'static {
+/// Whether `TAAL_PLAIN_KERNELS` is unset.
+pub(crate) fn is_on() -> bool {
+    static IS_ON: OnceLock<bool> = OnceLock::new();
+    *IS_ON.get_or_init(|| std::env::var_os(PLAIN).is_none())
+}
+
+/// An operation of `N` inputs on one backend; inputs that an instance does not use are empty.
+pub(crate) trait Fused<const N: usize, B: Backend = Flex>: Clone + Debug + Send + 'static {
     /// Its name, and that of its backward pass, in [`profile`].
     const NAMES: [&'static str; 2];
 
@@ -59,54 +63,62 @@ pub(crate) trait Fused<const N: usize>: Clone + Debug + Send + 'static {
     type Saved: Clone + Debug + Send + 'static;
 
     /// The result, and what is to be saved where `is_tracked`.
-    fn forward(&self, inputs: [FlexTensor; N], is_tracked: bool) -> (FlexTensor, Option<Self::Saved>);
+    fn forward(&self, inputs: [FloatTensor<B>; N], is_tracked: bool) -> (FloatTensor<B>, Option<Self::Saved>);
 
     /// The gradient of each input that is wanted, given the result's.
-    fn backward(&self, saved: Self::Saved, gradient: FlexTensor, wanted: [bool; N]) -> [Option<FlexTensor>; N];
+    fn backward(&self, saved: Self::Saved, gradient: FloatTensor<B>, wanted: [bool; N]) -> [Option<FloatTensor<B>>; N];
 }
 
 /// One step of autodiff's graph.
 #[derive(Debug)]
 struct Step<F>(std::marker::PhantomData<F>);
 
-impl<const N: usize, F: Fused<N>> Backward<Flex, N> for Step<F> {
+impl<const N: usize, B: Backend, F: Fused<N, B>> Backward<B, N> for Step<F> {
     type State = (F, F::Saved);
 
     fn backward(self, ops: Ops<Self::State, N>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
         let (operation, saved) = ops.state;
-        let gradient = grads.consume::<Flex>(&ops.node);
+        let gradient = grads.consume::<B>(&ops.node);
         let wanted = std::array::from_fn(|i| ops.parents[i].is_some());
         let gradients = profile::count(F::NAMES[1], || operation.backward(saved, gradient, wanted));
         for (parent, gradient) in ops.parents.into_iter().zip(gradients) {
             if let (Some(parent), Some(gradient)) = (parent, gradient) {
-                grads.register::<Flex>(parent.id, gradient);
+                grads.register::<B>(parent.id, gradient);
             }
         }
     }
 }
 
 /// An input of [`apply`].
-pub(crate) struct Input {
-    tensor: Tracked,
+pub(crate) struct Input<B: Backend> {
+    tensor: Tracked<B>,
     /// Gradient checkpointing where the tensor is on a device with autodiff: passed on to the result. What a fused
     /// operation saves is the same either way.
     autodiff: Option<GradientCheckpointingStrategy>,
 }
 
-impl Input {
-    /// A tensor for which [`is_fused`] holds, or a constant on flex beside one.
+impl<B: Backend> Input<B>
+where
+    DispatchTensor: DispatchKindConversion<B> + DispatchKindConversion<Autodiff<B>>,
+{
+    /// A tensor on the backend.
     pub(crate) fn new<const D: usize>(x: Tensor<D>) -> Self {
         let autodiff = x.gradient_checkpointing_strategy();
         let tensor = if autodiff.is_some() {
             x.with_gradient_checkpointing_strategy(GradientCheckpointingStrategy::Disabled)
-                .try_into_primitive::<Autodiff<Flex>>()
-                .expect("is_fused saw that this is flex")
+                .try_into_primitive::<Autodiff<B>>()
+                .expect("the caller saw that the tensor is on this backend")
         } else {
-            Tracked::new(primitive(x))
+            Tracked::<B>::new(
+                x.try_into_primitive::<B>()
+                    .expect("the caller saw that the tensor is on this backend"),
+            )
         };
         Self { tensor, autodiff }
     }
+}
 
+impl Input<Flex> {
     /// An optional tensor.
     pub(crate) fn optional<const D: usize>(x: Option<Tensor<D>>) -> Self {
         x.map_or_else(Self::absent, Self::new)
@@ -115,19 +127,25 @@ impl Input {
     /// An input that this instance does not use.
     pub(crate) fn absent() -> Self {
         Self {
-            tensor: Tracked::new(FlexTensor::empty(Shape::new([0]), DType::F32)),
+            tensor: Tracked::<Flex>::new(FlexTensor::empty(Shape::new([0]), DType::F32)),
             autodiff: None,
         }
     }
 }
 
 /// Runs an operation, as a step of the graph where an input is tracked.
-pub(crate) fn apply<const N: usize, const D: usize, F: Fused<N>>(operation: F, inputs: [Input; N]) -> Tensor<D> {
+pub(crate) fn apply<const N: usize, const D: usize, B: Backend, F: Fused<N, B>>(
+    operation: F,
+    inputs: [Input<B>; N],
+) -> Tensor<D>
+where
+    DispatchTensor: DispatchKindConversion<B> + DispatchKindConversion<Autodiff<B>>,
+{
     let autodiff = inputs.iter().find_map(|input| input.autodiff);
     let forward = |inputs, is_tracked| profile::count(F::NAMES[0], || operation.forward(inputs, is_tracked));
     let Some(checkpointing) = autodiff else {
         let primitives = inputs.map(|input| input.tensor.into_primitive());
-        return Tensor::from_primitive::<Flex>(forward(primitives, false).0);
+        return Tensor::from_primitive::<B>(forward(primitives, false).0);
     };
     let primitives = std::array::from_fn(|i| inputs[i].tensor.primitive().clone());
     let guards = inputs.map(|input| input.tensor.into_parts().1);
@@ -143,7 +161,7 @@ pub(crate) fn apply<const N: usize, const D: usize, F: Fused<N>>(operation: F, i
         }
         OpsKind::UnTracked(step) => step.finish(forward(primitives, false).0),
     };
-    Tensor::from_primitive::<Autodiff<Flex>>(result).with_gradient_checkpointing_strategy(checkpointing)
+    Tensor::from_primitive::<Autodiff<B>>(result).with_gradient_checkpointing_strategy(checkpointing)
 }
 
 /// A tensor of flex without autodiff as what flex itself works with.

@@ -66,14 +66,21 @@ pub fn projected_attention(
     mask: &AttentionMask,
     settings: &AttentionSettings,
 ) -> Tensor<3> {
+    attend_projected(qkv, projection, |[q, k, v]| attention(q, k, v, mask, settings).0)
+}
+
+/// Any attention between the heads of projected tokens, the results of the heads side by side again.
+pub(crate) fn attend_projected(
+    qkv: Tensor<3>,
+    projection: Projection,
+    attend: impl FnOnce([Tensor<4>; 3]) -> Tensor<4>,
+) -> Tensor<3> {
     let [batch, seq, width] = qkv.dims();
     let Projection {
         n_heads, n_kv_heads, ..
     } = projection;
     let head_dim = width / (n_heads + 2 * n_kv_heads);
-    let [q, k, v] = projection.heads(qkv);
-    let context = attention(q, k, v, mask, settings).0;
-    context
+    attend(projection.heads(qkv))
         .swap_dims(1, 2) // [batch, seq, n_heads, head_dim]
         .reshape([batch, seq, n_heads * head_dim])
 }

@@ -15,11 +15,12 @@ mod rotary;
 mod softmax;
 
 pub use activation::{geglu, gelu, gelu_tanh, relu_squared, silu, swiglu};
+pub(crate) use attention::attend_projected;
 pub use attention::{attention, projected_attention};
 pub use dropout::dropout;
 pub use linear::{embedding, linear, linear_add, linear_cross_entropy, linear_transposed};
 pub use loss::{cross_entropy, cross_entropy_smoothed, negative_log_likelihood};
 pub use norm::{layer_norm, rms_norm};
-pub use optimizer::{adamw, muon, orthogonalise, sum_of_squares};
+pub use optimizer::{adamw, muon, orthogonalise, sum_of_squares, sum_of_squares_on_device};
 pub use rotary::rotary;
 pub use softmax::{masked_exp, softmax};

@@ -41,24 +41,41 @@ const ROW: usize = 4096;
 /// The elements are cut into fixed rows, each added on the device, the rows on the host in order: two runs give
 /// equal bits. (Burn's `sum` over 4 Mi elements and more groups them by which thread was free.)
 pub fn sum_of_squares<const D: usize>(x: Tensor<D>) -> f64 {
+    let sums = row_sums_of_squares(x);
+    sums.into_iter()
+        .map(|sums| sums.into_data().iter::<f64>().sum::<f64>())
+        .sum()
+}
+
+/// The sum of squares of all elements on the device they lie on, for devices whose numbers are slow to read: those
+/// of all gradients of a model are read together.
+///
+/// # Shapes
+///
+/// - result: `[1]`
+pub fn sum_of_squares_on_device<const D: usize>(x: Tensor<D>) -> Tensor<1> {
+    let device = x.device().inner();
+    row_sums_of_squares(x)
+        .into_iter()
+        .map(|sums| sums.sum_dim(0).reshape([1]))
+        .reduce(|sum, more| sum + more)
+        .unwrap_or_else(|| Tensor::zeros([1], &device))
+}
+
+/// The sums of squares of fixed rows, `[rows, 1]`: those of full length, and what is left.
+fn row_sums_of_squares<const D: usize>(x: Tensor<D>) -> Vec<Tensor<2>> {
     let len: usize = x.dims().iter().product();
     let flat: Tensor<1> = x.without_autodiff().reshape([len]);
     let full = len / ROW * ROW;
-    let mut total = 0.0;
+    let mut sums = Vec::new();
+    let mut add = |rows: Tensor<2>| sums.push((rows.clone() * rows).sum_dim(1));
     if full > 0 {
-        let rows = flat.clone().narrow(0, 0, full).reshape([full / ROW, ROW]);
-        total += row_sums_of_squares(rows);
+        add(flat.clone().narrow(0, 0, full).reshape([full / ROW, ROW]));
     }
     if full < len {
-        let rest = flat.narrow(0, full, len - full).reshape([1, len - full]);
-        total += row_sums_of_squares(rest);
+        add(flat.narrow(0, full, len - full).reshape([1, len - full]));
     }
-    total
-}
-
-fn row_sums_of_squares(rows: Tensor<2>) -> f64 {
-    let sums = (rows.clone() * rows).sum_dim(1);
-    sums.into_data().iter::<f64>().sum()
+    sums
 }
 
 /// The plain twin of [`muon`](crate::muon).

@@ -1,0 +1,498 @@
+//! One model, two devices: what flex computes on the CPU, the GPU computes too.
+//!
+//! `cargo xtask parity --device wgpu` runs it; `TAAL_PARITY_DEVICE` names the device, `wgpu` unless set.
+#![cfg(any(feature = "wgpu", feature = "cuda"))]
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+use taal_data::{Batch, IGNORE_INDEX};
+use taal_kernels::{AdamWStep, AttentionMask, AttentionSettings, DeviceSpec, random};
+use taal_model::{ForwardOptions, Transformer, TransformerConfig, parameters};
+use taal_trainer::{AdamW, Learner, Optimizer};
+
+/// Lengths at which other programs have gone wrong: one token, odd ones, one above a power of two.
+const LENGTHS: [usize; 7] = [1, 3, 17, 40, 48, 96, 257];
+
+/// The largest difference between two numbers, over the largest number of the reference and 1. Both devices compute in
+/// single precision and add in another order.
+const LOGITS: f64 = 1e-4;
+const LOSS: f64 = 1e-5;
+const GRADIENT: f64 = 2e-4;
+const STEP: f64 = 1e-4;
+/// Between the losses of two runs of 50 steps.
+const CURVE: f64 = 1e-3;
+
+fn spec() -> DeviceSpec {
+    let name = std::env::var("TAAL_PARITY_DEVICE").unwrap_or_else(|_| "wgpu".to_owned());
+    name.parse().expect("TAAL_PARITY_DEVICE names a device")
+}
+
+fn gpu() -> Device {
+    spec().open().expect("the device opens")
+}
+
+fn numbers<const D: usize>(x: Tensor<D>) -> Vec<f32> {
+    x.into_data().iter::<f32>().collect()
+}
+
+/// The largest difference, over the largest number of the reference and a floor.
+fn difference(found: &[f32], expected: &[f32], floor: f64) -> f64 {
+    assert_eq!(found.len(), expected.len());
+    let largest = expected.iter().fold(floor, |max, x| max.max(f64::from(x.abs())));
+    let pairs = found.iter().zip(expected);
+    let worst = pairs
+        .map(|(a, b)| (f64::from(*a) - f64::from(*b)).abs())
+        .fold(0.0, |max: f64, x| if x.is_nan() { f64::INFINITY } else { max.max(x) });
+    worst / largest
+}
+
+#[track_caller]
+fn assert_alike(what: &str, found: &[f32], expected: &[f32], tolerance: f64) {
+    let difference = difference(found, expected, 1.0);
+    assert!(
+        difference <= tolerance,
+        "{what}: differs by {difference:.2e}, allowed {tolerance:.0e}"
+    );
+}
+
+/// Every way in which the families differ: positions, norms, activation, head, groups, QK norm, window.
+fn families() -> Vec<(&'static str, TransformerConfig)> {
+    let sizes = (67, 260, 2, 4, 32);
+    let (vocab, len, layers, heads, width) = sizes;
+    vec![
+        ("gpt2", TransformerConfig::gpt2(vocab, len, layers, heads, width)),
+        (
+            "llama",
+            TransformerConfig {
+                n_kv_heads: 2,
+                ..TransformerConfig::llama(vocab, len, layers, heads, width)
+            },
+        ),
+        ("bert", TransformerConfig::bert(vocab, len, layers, heads, width)),
+    ]
+}
+
+fn ids(batch: usize, len: usize, vocab: usize) -> Vec<i32> {
+    (0..batch * len)
+        .map(|i| ((i * 31 + i * i % 7) % vocab) as i32)
+        .collect()
+}
+
+fn ids_tensor(ids: &[i32], shape: [usize; 2], device: &Device) -> Tensor<2, Int> {
+    Tensor::from_data(TensorData::new(ids.to_vec(), shape), device)
+}
+
+/// A batch in which some targets do not count.
+fn batch(rows: usize, len: usize, vocab: usize) -> Batch {
+    let inputs = ids(rows, len, vocab);
+    let targets = inputs
+        .iter()
+        .enumerate()
+        .map(|(i, id)| {
+            if i % 5 == 4 {
+                IGNORE_INDEX
+            } else {
+                (id + 3) % vocab as i32
+            }
+        })
+        .collect();
+    Batch {
+        batch_size: rows,
+        seq_len: len,
+        inputs,
+        targets,
+    }
+}
+
+fn logits(model: &Transformer, len: usize) -> Vec<f32> {
+    let vocab = model.config().vocab_size;
+    let input = ids_tensor(&ids(2, len, vocab), [2, len], &model.device());
+    numbers(model.forward(input).expect("the text fits"))
+}
+
+fn learner(config: &TransformerConfig, device: &Device) -> Learner {
+    Learner {
+        model: config.init(7, &device.clone().autodiff()).expect("a valid shape"),
+        optimizer: Optimizer::new(AdamW::default(), None, config),
+        clip_norm: Some(1.0),
+    }
+}
+
+#[test]
+fn logits_are_alike_at_every_length() {
+    let (cpu, gpu) = (Device::flex(), gpu());
+    for (family, config) in families() {
+        let [on_cpu, on_gpu] = [&cpu, &gpu].map(|device| config.init(7, device).expect("a valid shape"));
+        for len in LENGTHS {
+            assert_alike(
+                &format!("{family}, {len} tokens"),
+                &logits(&on_gpu, len),
+                &logits(&on_cpu, len),
+                LOGITS,
+            );
+        }
+    }
+}
+
+#[test]
+fn losses_and_every_gradient_are_alike_at_every_length() {
+    let (cpu, gpu) = (Device::flex(), gpu());
+    for (family, config) in families() {
+        let [on_cpu, on_gpu] = [&cpu, &gpu].map(|device| learner(&config, device));
+        for len in LENGTHS {
+            let batch = batch(2, len, config.vocab_size);
+            let [expected, found] = [&on_cpu, &on_gpu].map(|learner| {
+                let loss = taal_trainer::loss(&learner.model, &batch, None).expect("the batch fits");
+                let gradients = learner.gradients(&batch).expect("the batch fits");
+                (loss.into_scalar::<f32>(), gradients)
+            });
+            assert_alike(
+                &format!("loss of {family}, {len} tokens"),
+                &[found.0],
+                &[expected.0],
+                LOSS,
+            );
+            assert_eq!(found.1.len(), expected.1.len());
+            for (found, expected) in found.1.iter().zip(&expected.1) {
+                assert_eq!(found.name, expected.name);
+                let difference = difference(&found.values, &expected.values, 1e-2);
+                let name = &found.name;
+                assert!(
+                    difference <= GRADIENT,
+                    "gradient of {name} of {family}, {len} tokens: differs by {difference:.2e}, allowed {GRADIENT:.0e}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn one_optimizer_step_changes_every_parameter_alike() {
+    let (cpu, gpu) = (Device::flex(), gpu());
+    for (family, config) in families() {
+        let batches = [batch(2, 40, config.vocab_size), batch(2, 40, config.vocab_size)];
+        let [expected, found] = [&cpu, &gpu].map(|device| {
+            let mut learner = learner(&config, device);
+            // With a large epsilon the update is a smooth function of the gradient, also where that is nearly zero.
+            learner.optimizer = Optimizer::new(
+                AdamW {
+                    eps: 1e-3,
+                    ..AdamW::default()
+                },
+                None,
+                &config,
+            );
+            let outcome = learner.step(&batches, &[], 1.0).expect("the batch fits");
+            let mut values = Vec::new();
+            parameters::read(&learner.model, |name, _, numbers| {
+                values.push((name.to_owned(), numbers))
+            });
+            (outcome, values)
+        });
+        let norm = (found.0.grad_norm - expected.0.grad_norm).abs() / expected.0.grad_norm;
+        assert!(norm < 1e-4, "gradient norm of {family}: differs by {norm:.2e}");
+        for ((name, found), (_, expected)) in found.1.iter().zip(&expected.1) {
+            assert_alike(&format!("{name} of {family} after a step"), found, expected, STEP);
+        }
+    }
+}
+
+#[test]
+fn prefill_and_decode_give_the_logits_of_a_full_forward() {
+    let gpu = gpu();
+    for (family, config) in families().into_iter().filter(|(_, config)| config.is_causal) {
+        let [on_cpu, on_gpu] = [&Device::flex(), &gpu].map(|device| config.init(7, device).expect("a valid shape"));
+        for len in [3, 17, 48, 257] {
+            let text = ids(1, len, config.vocab_size);
+            let full = numbers(
+                on_cpu
+                    .forward(ids_tensor(&text, [1, len], &on_cpu.device()))
+                    .expect("fits"),
+            );
+            let mut cache = on_gpu.new_cache(1, len);
+            let mut found = Vec::new();
+            // Most at once, the rest one by one.
+            let mut start = 0;
+            let first = len - len.min(6) / 2;
+            for count in std::iter::once(first).chain(std::iter::repeat_n(1, len - first)) {
+                let part = ids_tensor(&text[start..start + count], [1, count], &gpu);
+                let options = ForwardOptions {
+                    cache: Some(&mut cache),
+                    ..ForwardOptions::default()
+                };
+                let hidden = on_gpu.forward_with(part, options).expect("fits").hidden;
+                found.extend(numbers(on_gpu.logits(hidden)));
+                start += count;
+            }
+            assert_alike(&format!("{family}, {len} tokens, with a cache"), &found, &full, LOGITS);
+        }
+    }
+}
+
+#[test]
+fn fifty_steps_give_one_loss_curve() {
+    let (cpu, gpu) = (Device::flex(), gpu());
+    for (family, config) in families() {
+        let config = TransformerConfig { dropout: 0.1, ..config };
+        let [expected, found] = [&cpu, &gpu].map(|device| {
+            let mut learner = learner(&config, device);
+            (0..50)
+                .map(|step| {
+                    let batch = batch(4, 24 + step % 3, config.vocab_size);
+                    let key = random::key(1, step as u64, "dropout");
+                    let outcome = learner.step(std::slice::from_ref(&batch), &[key], 1.0).expect("fits");
+                    outcome.loss
+                })
+                .collect::<Vec<f64>>()
+        });
+        assert!(
+            expected[49] < expected[0] - 0.5,
+            "{family} learns: {} -> {}",
+            expected[0],
+            expected[49]
+        );
+        for (step, (found, expected)) in found.iter().zip(&expected).enumerate() {
+            let difference = (found - expected).abs();
+            assert!(
+                difference <= CURVE,
+                "loss of {family} at step {step}: {found} instead of {expected}"
+            );
+        }
+    }
+}
+
+/// Memory grows with nothing: what the allocator holds after 200 steps is what it held after 40.
+#[test]
+fn memory_stays_flat() {
+    let gpu = gpu();
+    let (_, config) = families().remove(0);
+    let mut learner = learner(&config, &gpu);
+    let batch = batch(2, 48, config.vocab_size);
+    let mut steps = |count: usize| {
+        for _ in 0..count {
+            learner.step(std::slice::from_ref(&batch), &[], 1.0).expect("fits");
+        }
+        gpu.sync().expect("the device answers");
+        gpu.memory_pool_usage()
+            .expect("the device reports its memory")
+            .bytes_reserved
+    };
+    let count = std::env::var("TAAL_PARITY_STEPS").map_or(200, |count| count.parse().expect("a number of steps"));
+    let early = steps(40);
+    let late = steps(count);
+    assert!(
+        late <= early + early / 20,
+        "{early} bytes after 40 steps, {late} after {count} more"
+    );
+}
+
+#[test]
+fn dropout_draws_the_same_elements() {
+    let gpu = gpu();
+    for (len, probability) in [(1, 0.5), (2, 0.1), (4097, 0.3), (100_000, 0.9), (7, 1.0)] {
+        let make = |device: &Device| Tensor::<1>::ones([len], device);
+        let key = random::key(3, 5, "parity");
+        let expected = numbers(taal_kernels::dropout(make(&Device::flex()), probability, key));
+        let found = numbers(taal_kernels::dropout(make(&gpu), probability, key));
+        assert_eq!(found, expected, "{len} elements, {probability}");
+    }
+}
+
+#[test]
+fn embeddings_sum_the_gradients_of_repeated_tokens_in_their_order() {
+    let gpu = gpu();
+    for (vocab, width, batch, len) in [(5, 3, 2, 40), (1000, 7, 3, 33), (4, 64, 1, 1), (300, 48, 2, 257)] {
+        let run = |device: &Device| {
+            let device = device.clone().autodiff();
+            let table = random::normal([vocab, width], 1.0, 1, &device).require_grad();
+            let ids = ids_tensor(&ids(batch, len, vocab), [batch, len], &device);
+            let vectors = taal_kernels::embedding(table.clone(), ids);
+            let slope = random::normal(vectors.dims(), 1.0, 2, &device);
+            let gradients = (vectors.clone() * slope).sum().backward();
+            [numbers(vectors), numbers(table.grad(&gradients).expect("a gradient"))]
+        };
+        let [found, again, expected] = [&gpu, &gpu, &Device::flex()].map(run);
+        assert_eq!(found, again, "two runs give equal bits");
+        for (found, expected) in found.iter().zip(&expected) {
+            assert_alike("embedding", found, expected, 1e-5);
+        }
+    }
+}
+
+#[test]
+fn adamw_is_one_function() {
+    let gpu = gpu();
+    let step = AdamWStep {
+        lr: 3e-3,
+        beta1: 0.9,
+        beta2: 0.95,
+        eps: 1e-8,
+        weight_decay: 0.1,
+        step: 4,
+        gradient_factor: 0.7,
+    };
+    let run = |device: &Device| {
+        let make = |key| random::normal([37, 11], 1.0, key, device);
+        let second = random::uniform([407], 0.0, 1.0, 4, device);
+        let first = make(3).reshape([407]);
+        let kept = make(1);
+        let (value, first, second) = taal_kernels::adamw(&step, kept.clone(), make(2), first, second);
+        // A value that somebody else holds is left alone.
+        [numbers(value), numbers(first), numbers(second), numbers(kept)]
+    };
+    let (found, expected) = (run(&gpu), run(&Device::flex()));
+    for (found, expected) in found.iter().zip(&expected) {
+        assert_alike("adamw", found, expected, 1e-6);
+    }
+}
+
+/// Grouped queries, window, cap, scale, dropout, padding, bias, more keys than queries.
+#[test]
+fn attention_of_every_kind_is_alike() {
+    let gpu = gpu();
+    let capped = AttentionSettings {
+        scale: Some(0.2),
+        softcap: Some(3.0),
+        dropout: Some((0.2, 11)),
+    };
+    for (q_len, kv_len, is_causal, window, settings) in [
+        (40, 40, true, None, AttentionSettings::default()),
+        (17, 40, true, Some(5), AttentionSettings::default()),
+        (33, 33, false, Some(4), AttentionSettings::default()),
+        (48, 48, true, None, capped),
+        (1, 257, true, None, AttentionSettings::default()),
+    ] {
+        let run = |device: &Device| {
+            let device = device.clone().autodiff();
+            let make = |heads, len, key| random::normal([2, heads, len, 16], 1.0, key, &device).require_grad();
+            let (q, k, v) = (make(4, q_len, 1), make(2, kv_len, 2), make(2, kv_len, 3));
+            let mut mask = AttentionMask::new(q_len, kv_len, is_causal, window, &device);
+            if !is_causal {
+                let is_padding = (0..2 * kv_len)
+                    .map(|i| i >= kv_len && i % kv_len > 20)
+                    .collect::<Vec<bool>>();
+                mask = mask.with_padding(Tensor::<2, Bool>::from_data(
+                    TensorData::new(is_padding, [2, kv_len]),
+                    &device,
+                ));
+            }
+            let context = taal_kernels::attention(q.clone(), k.clone(), v.clone(), &mask, &settings);
+            let slope = random::normal(context.dims(), 1.0, 4, &device);
+            let gradients = (context.clone() * slope).sum().backward();
+            let of = |x: Tensor<4>| numbers(x.grad(&gradients).expect("a gradient"));
+            [numbers(context), of(q), of(k), of(v)]
+        };
+        let (found, expected) = (run(&gpu), run(&Device::flex()));
+        for (what, (found, expected)) in ["context", "q", "k", "v"].iter().zip(found.iter().zip(&expected)) {
+            assert_alike(&format!("{what} of {q_len} x {kv_len}"), found, expected, 1e-4);
+        }
+    }
+}
+
+const RECIPE: &str = r#"
+seed = 7
+
+[data]
+files = ["text.txt"]
+validation_fraction = 0.2
+
+[tokenizer]
+kind = "char"
+
+[model]
+n_layers = 2
+n_heads = 2
+d_model = 16
+dropout = 0.1
+
+[train]
+steps = 12
+batch_size = 4
+block_size = 17
+clip_norm = 1.0
+
+[eval]
+every = 6
+
+[checkpoint]
+every = 6
+
+[sample]
+max_tokens = 20
+"#;
+
+fn taal(place: &Path, args: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_taal"))
+        .args(args)
+        .current_dir(place)
+        .output()
+        .expect("taal starts");
+    assert!(
+        output.status.success(),
+        "taal {args:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn losses(place: &Path, run: &str) -> Vec<f64> {
+    let text = fs::read_to_string(place.join(run).join("log.jsonl")).expect("a log");
+    let record = |line: &str| serde_json::from_str::<serde_json::Value>(line).expect("a record");
+    text.lines().filter_map(|line| record(line)["loss"].as_f64()).collect()
+}
+
+/// The program itself: training, generating, and a run that moves from one device to the other in the middle.
+#[test]
+fn a_run_moves_between_devices() {
+    let place = tempfile::TempDir::new().expect("a temporary folder");
+    let place = place.path();
+    let device = spec().to_string();
+    fs::write(
+        place.join("text.txt"),
+        "de kat krabt de krullen van de trap.\n".repeat(12),
+    )
+    .expect("a file");
+    fs::write(place.join("tiny.toml"), RECIPE).expect("a file");
+    let train = |device: &str, run: &str, steps: &str, more: &[&str]| {
+        let mut args = vec!["train", "--recipe", "tiny.toml", "--device", device, "--run-dir", run];
+        let set = format!("train.steps={steps}");
+        args.extend(["--set", &set]);
+        args.extend(more);
+        taal(place, &args);
+    };
+    train("flex", "cpu", "12", &[]);
+    train(&device, "gpu", "12", &[]);
+    let expected = losses(place, "cpu");
+    assert_eq!(expected.len(), 12);
+    for (first, second) in [("flex", device.as_str()), (device.as_str(), "flex")] {
+        let run = format!("from-{}", first.replace(':', "-"));
+        train(first, &run, "6", &[]);
+        train(second, &run, "12", &["--resume"]);
+        let found = losses(place, &run);
+        assert_eq!(found.len(), expected.len(), "{run}");
+        for (found, expected) in found.iter().zip(&expected) {
+            assert!((found - expected).abs() < CURVE, "{run}: {found} instead of {expected}");
+        }
+    }
+    for (found, expected) in losses(place, "gpu").iter().zip(&expected) {
+        assert!((found - expected).abs() < CURVE, "{found} instead of {expected}");
+    }
+    let generate = |device: &str| {
+        let args = [
+            "generate",
+            "--model",
+            "gpu",
+            "--device",
+            device,
+            "--prompt",
+            "de kat",
+            "--temperature",
+            "0",
+        ];
+        taal(place, &[&args[..], &["--max-tokens", "12"]].concat())
+    };
+    assert_eq!(generate(&device), generate("flex"));
+}

@@ -1,0 +1,274 @@
+//! Attention whose backward pass computes the weights again, so that none are kept from the forward pass: memory
+//! between the two grows linearly with the length (the idea of FlashAttention, Dao et al., 2022, without its tiles).
+
+use std::marker::PhantomData;
+
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Autodiff, Backend, DispatchKindConversion, DispatchTensor};
+use burn::tensor::Tensor;
+
+use super::{MAX_NUMBERS, join, pieces, primitive, tensor};
+use crate::attention::{AttentionMask, AttentionSettings};
+use crate::fused::{Fused, Input, apply};
+use crate::plain;
+
+#[derive(Debug, Clone)]
+struct Attention<B> {
+    mask: AttentionMask,
+    settings: AttentionSettings,
+    /// How many sequences are worked on at a time.
+    sequences: usize,
+    backend: PhantomData<B>,
+}
+
+impl<B: Backend> Attention<B> {
+    /// Numbers to add to the scores of some sequences.
+    fn additive(&self, start: usize, len: usize) -> Option<Tensor<4>> {
+        let additive = self.mask.additive()?.clone().without_autodiff();
+        Some(match additive.dims()[0] {
+            1 => additive,
+            _ => additive.narrow(0, start, len),
+        })
+    }
+
+    /// The context of some sequences.
+    fn context(&self, [q, k, v]: [Tensor<4>; 3], additive: Option<Tensor<4>>) -> Tensor<4> {
+        let mask = match additive {
+            Some(additive) => AttentionMask::from_additive(additive),
+            None => AttentionMask::new(q.dims()[2], k.dims()[2], false, None, &q.device()),
+        };
+        plain::attention(q, k, v, &mask, &self.settings).0
+    }
+
+    /// The gradients of queries, keys and values of some sequences.
+    fn slopes(
+        &self,
+        [q, k, v]: [Tensor<4>; 3],
+        context: Tensor<4>,
+        dcontext: Tensor<4>,
+        additive: Option<Tensor<4>>,
+    ) -> [Tensor<4>; 3] {
+        let [batch, n_heads, q_len, head_dim] = q.dims();
+        let [_, n_kv_heads, kv_len, value_dim] = v.dims();
+        // The queries of one key head stand below each other, as in the forward pass.
+        let group_len = n_heads / n_kv_heads * q_len;
+        let of_groups = |x: Tensor<4>, width: usize| x.reshape([batch, n_kv_heads, group_len, width]);
+        let of_heads = |x: Tensor<4>| x.reshape([batch, n_heads, q_len, kv_len]);
+
+        let scale = self.settings.scale_for(head_dim);
+        let q = of_groups(q.mul_scalar(scale), head_dim);
+        let scores = of_heads(q.clone().matmul(k.clone().swap_dims(2, 3)));
+        // What a capped score changes where the score does.
+        let (scores, cap_slope) = match self.settings.softcap {
+            Some(cap) => {
+                let bent = scores.div_scalar(cap).tanh();
+                let slope = (bent.clone() * bent.clone()).neg().add_scalar(1.0);
+                (bent.mul_scalar(cap), Some(slope))
+            }
+            None => (scores, None),
+        };
+        let scores = match additive {
+            Some(additive) => scores + additive,
+            None => scores,
+        };
+        let (numerator, sum) = plain::masked_exp(scores);
+        let weights = numerator * sum.recip();
+
+        let with_dropout = |x: Tensor<4>| match self.settings.dropout {
+            Some((probability, key)) => crate::dropout(x, probability, key),
+            None => x,
+        };
+        let delta = (dcontext.clone() * context).sum_dim(3); // [batch, n_heads, q_len, 1]
+        let dcontext = of_groups(dcontext, value_dim);
+        let dropped = of_groups(with_dropout(weights.clone()), kv_len);
+        let dv = dropped.swap_dims(2, 3).matmul(dcontext.clone());
+        let dweights = with_dropout(of_heads(dcontext.matmul(v.swap_dims(2, 3))));
+        let dscores = weights * (dweights - delta);
+        let dscores = match cap_slope {
+            Some(slope) => dscores * slope,
+            None => dscores,
+        };
+        let dscores = of_groups(dscores, kv_len);
+        let dk = dscores.clone().swap_dims(2, 3).matmul(q);
+        let dq = dscores.matmul(k).mul_scalar(scale);
+        [dq.reshape([batch, n_heads, q_len, head_dim]), dk, dv]
+    }
+}
+
+fn part(x: &Tensor<4>, start: usize, len: usize) -> Tensor<4> {
+    x.clone().narrow(0, start, len)
+}
+
+impl<B: Backend> Fused<3, B> for Attention<B>
+where
+    DispatchTensor: DispatchKindConversion<B>,
+{
+    const NAMES: [&'static str; 2] = ["attention", "attention backward"];
+
+    /// Queries, keys, values and the result.
+    type Saved = [FloatTensor<B>; 4];
+
+    fn forward(&self, inputs: [FloatTensor<B>; 3], is_tracked: bool) -> (FloatTensor<B>, Option<[FloatTensor<B>; 4]>) {
+        let inputs = inputs.map(|x| tensor::<4, B>(x));
+        let batch = inputs[0].dims()[0];
+        let parts = pieces(batch, self.sequences)
+            .map(|(start, len)| {
+                let inputs = inputs.each_ref().map(|x| part(x, start, len));
+                self.context(inputs, self.additive(start, len))
+            })
+            .collect();
+        let context = primitive::<4, B>(join(parts));
+        let saved = is_tracked.then(|| {
+            let [q, k, v] = inputs.map(|x| primitive::<4, B>(x));
+            [q, k, v, context.clone()]
+        });
+        (context, saved)
+    }
+
+    fn backward(
+        &self,
+        saved: [FloatTensor<B>; 4],
+        gradient: FloatTensor<B>,
+        wanted: [bool; 3],
+    ) -> [Option<FloatTensor<B>>; 3] {
+        let [q, k, v, context] = saved.map(|x| tensor::<4, B>(x));
+        let gradient = tensor::<4, B>(gradient);
+        let mut slopes: [Vec<Tensor<4>>; 3] = Default::default();
+        for (start, len) in pieces(q.dims()[0], self.sequences) {
+            let inputs = [&q, &k, &v].map(|x| part(x, start, len));
+            let [context, gradient] = [&context, &gradient].map(|x| part(x, start, len));
+            let found = self.slopes(inputs, context, gradient, self.additive(start, len));
+            slopes
+                .iter_mut()
+                .zip(found)
+                .for_each(|(slopes, found)| slopes.push(found));
+        }
+        let mut wanted = wanted.into_iter();
+        slopes.map(|parts| {
+            let is_wanted = wanted.next().unwrap_or(false);
+            is_wanted.then(|| primitive::<4, B>(join(parts)))
+        })
+    }
+}
+
+/// [`attention`](crate::attention) with a mask that has no gradient.
+pub(crate) fn attend<B: Backend>(
+    q: Tensor<4>,
+    k: Tensor<4>,
+    v: Tensor<4>,
+    mask: &AttentionMask,
+    settings: &AttentionSettings,
+) -> Tensor<4>
+where
+    DispatchTensor: DispatchKindConversion<B> + DispatchKindConversion<Autodiff<B>>,
+{
+    let [batch, n_heads, q_len, _] = q.dims();
+    let scores = n_heads * q_len * k.dims()[2];
+    // Dropout counts elements over all sequences, so with it they go together.
+    let sequences = match settings.dropout {
+        Some(_) => batch,
+        None => MAX_NUMBERS / scores.max(1),
+    };
+    by_sequences::<B>([q, k, v], mask, settings, sequences)
+}
+
+fn by_sequences<B: Backend>(
+    inputs: [Tensor<4>; 3],
+    mask: &AttentionMask,
+    settings: &AttentionSettings,
+    sequences: usize,
+) -> Tensor<4>
+where
+    DispatchTensor: DispatchKindConversion<B> + DispatchKindConversion<Autodiff<B>>,
+{
+    let operation = Attention::<B> {
+        mask: mask.clone(),
+        settings: *settings,
+        sequences,
+        backend: PhantomData,
+    };
+    apply(operation, inputs.map(Input::<B>::new))
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::backend::Flex;
+    use burn::tensor::{Bool, Device, TensorData};
+
+    use super::*;
+    use crate::random;
+
+    /// Result and gradients of queries, keys and values.
+    fn run(shape: [usize; 6], function: impl Fn([Tensor<4>; 3], &Device) -> Tensor<4>) -> [Vec<f32>; 4] {
+        let [batch, n_heads, n_kv_heads, q_len, kv_len, head_dim] = shape;
+        let device = Device::flex().autodiff();
+        let make = |heads, len, key| random::normal([batch, heads, len, head_dim], 1.0, key, &device).require_grad();
+        let inputs = [
+            make(n_heads, q_len, 1),
+            make(n_kv_heads, kv_len, 2),
+            make(n_kv_heads, kv_len, 3),
+        ];
+        let context = function(inputs.clone(), &device);
+        let slope = random::normal(context.dims(), 1.0, 4, &device);
+        let gradients = (context.clone() * slope).sum().backward();
+        let numbers = |x: Tensor<4>| x.into_data().iter::<f32>().collect::<Vec<_>>();
+        let [q, k, v] = inputs.map(|x| numbers(x.grad(&gradients).unwrap()));
+        [numbers(context), q, k, v]
+    }
+
+    /// So many sequences at a time, 0 for as many as the operation itself takes.
+    fn compare(
+        shape: [usize; 6],
+        sequences: usize,
+        settings: &AttentionSettings,
+        mask: impl Fn(&Device) -> AttentionMask,
+    ) {
+        let found = run(shape, |[q, k, v], device| {
+            let mask = mask(&device.clone().inner());
+            match sequences {
+                0 => attend::<Flex>(q, k, v, &mask, settings),
+                _ => by_sequences::<Flex>([q, k, v], &mask, settings, sequences),
+            }
+        });
+        let expected = run(shape, |[q, k, v], device| {
+            plain::attention(q, k, v, &mask(&device.clone().inner()), settings).0
+        });
+        for (found, expected) in found.iter().zip(&expected) {
+            assert_eq!(found.len(), expected.len());
+            for (found, expected) in found.iter().zip(expected) {
+                assert!((found - expected).abs() < 1e-5, "{found} instead of {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn weights_computed_again_give_the_gradients_of_those_kept() {
+        let settings = AttentionSettings::default();
+        let capped = AttentionSettings {
+            scale: Some(0.3),
+            softcap: Some(2.0),
+            dropout: Some((0.3, 9)),
+        };
+        compare([3, 4, 2, 5, 5, 6], 2, &settings, |device| {
+            AttentionMask::new(5, 5, true, None, device)
+        });
+        compare([2, 2, 2, 3, 7, 4], 1, &settings, |device| {
+            AttentionMask::new(3, 7, true, Some(2), device)
+        });
+        compare([2, 4, 1, 5, 5, 6], 0, &capped, |device| {
+            AttentionMask::new(5, 5, true, None, device)
+        });
+    }
+
+    #[test]
+    fn each_piece_of_a_batch_has_its_own_padding() {
+        let settings = AttentionSettings::default();
+        compare([3, 2, 2, 4, 4, 4], 2, &settings, |device| {
+            let is_padding = vec![
+                false, false, true, true, true, true, true, true, false, true, false, false,
+            ];
+            let padding = Tensor::<2, Bool>::from_data(TensorData::new(is_padding, [3, 4]), device);
+            AttentionMask::new(4, 4, false, None, device).with_padding(padding)
+        });
+    }
+}

@@ -1,0 +1,55 @@
+//! Kernels in CubeCL for GPUs: what Burn composes of too many launches, or leaves to too few threads.
+//!
+//! Each belongs to a public function of this crate and has its plain twin there; `cargo xtask parity` compares the two.
+
+mod dropout;
+mod embedding;
+mod optimizer;
+
+use burn::tensor::{DType, Shape, Tensor};
+use burn_cubecl::CubeBackend;
+use burn_cubecl::kernel::into_contiguous;
+use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
+use burn_cubecl::tensor::CubeTensor;
+use cubecl::CubeDim;
+use cubecl::prelude::*;
+
+pub(crate) use dropout::dropout;
+pub(crate) use embedding::embedding;
+pub(crate) use optimizer::adamw;
+
+/// Whether operations on this tensor take the GPU's road: single precision on a device of CubeCL, and
+/// `TAAL_PLAIN_KERNELS` is unset.
+pub(crate) fn is_gpu<const D: usize>(x: &Tensor<D>) -> bool {
+    use burn::backend::DispatchDevice;
+
+    crate::fused::is_on()
+        && x.dtype() == DType::F32
+        && matches!(x.device().inner().as_dispatch(), DispatchDevice::Cube(_))
+}
+
+/// A tensor of the GPU without autodiff, contiguous.
+fn primitive<const D: usize>(x: Tensor<D>) -> CubeTensor {
+    let x = x
+        .without_autodiff()
+        .try_into_primitive::<CubeBackend>()
+        .expect("the caller saw that this is a GPU");
+    into_contiguous(x)
+}
+
+/// Memory for a result beside `like`, with anything in it.
+fn empty_like(like: &CubeTensor, shape: Shape, dtype: DType) -> CubeTensor {
+    empty_device_contiguous_dtype(like.client.clone(), like.device.clone(), shape, dtype)
+}
+
+/// A tensor's memory for a kernel to write, and as input of what follows: the same where nobody else holds it.
+fn writable(x: CubeTensor) -> CubeTensor {
+    if x.can_mut() { x } else { x.copy() }
+}
+
+/// How `units` threads are launched, over several dimensions where one has not enough room.
+fn launch_over(units: usize, like: &CubeTensor) -> (CubeCount, CubeDim) {
+    let cube_dim = CubeDim::new(&like.client, units);
+    let cube_count = cubecl::calculate_cube_count_elemwise(&like.client, units, cube_dim);
+    (cube_count, cube_dim)
+}
