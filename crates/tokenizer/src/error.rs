@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use taal_store::ErrorKind;
 
+use crate::Format;
+
 /// A shorthand for results of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -48,6 +50,28 @@ pub enum Error {
         /// What is wrong with it.
         detail: String,
     },
+    /// A file or folder that is none of the formats that can be imported.
+    #[error(
+        "{}: {detail}; expected {}",
+        path.display(),
+        Format::ALL.map(Format::description).join("; or ")
+    )]
+    Unrecognised {
+        /// The file or folder.
+        path: PathBuf,
+        /// What it is instead.
+        detail: String,
+    },
+    /// A tokenizer file of a known format that is damaged, or asks for something that cannot be kept.
+    #[error("{}: not a usable {format}: {detail}", path.display())]
+    Import {
+        /// The file.
+        path: PathBuf,
+        /// The format.
+        format: Format,
+        /// What is wrong with it, with the line or the piece where there is one.
+        detail: String,
+    },
     /// A tokenizer without an unknown token met something that is not in its vocabulary.
     #[error(
         "{what} at character {position} is not in the vocabulary and the tokenizer has no unknown token; \
@@ -85,7 +109,11 @@ impl Error {
             Self::Setting { .. } | Self::Unknown { .. } | Self::NoSuchToken { .. } | Self::Empty { .. } => {
                 ErrorKind::Usage
             }
-            Self::Binary { .. } | Self::Corrupt { .. } | Self::Library { .. } => ErrorKind::Corrupt,
+            Self::Binary { .. }
+            | Self::Corrupt { .. }
+            | Self::Unrecognised { .. }
+            | Self::Import { .. }
+            | Self::Library { .. } => ErrorKind::Corrupt,
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Typed structs instead of JSON values: their order is fixed, so equal tokenizers are equal bytes.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::ser::SerializeMap;
@@ -15,8 +16,8 @@ pub(crate) struct File {
     truncation: Option<()>,
     padding: Option<()>,
     added_tokens: Vec<AddedToken>,
-    normalizer: Option<()>,
-    pre_tokenizer: PreTokenizer,
+    normalizer: Option<Normalizer>,
+    pre_tokenizer: Option<PreTokenizer>,
     post_processor: Option<PostProcessor>,
     decoder: Decoder,
     model: Model,
@@ -40,11 +41,38 @@ impl File {
                 .map(|(id, content)| AddedToken::special(id, content))
                 .collect(),
             normalizer: None,
+            pre_tokenizer: Some(pre_tokenizer),
+            post_processor,
+            decoder,
+            model,
+        }
+    }
+
+    /// A file with the parts that imported tokenizers have: a normalizer, and added tokens at any ids.
+    pub(crate) fn imported(
+        added_tokens: Vec<AddedToken>,
+        normalizer: Option<Normalizer>,
+        pre_tokenizer: Option<PreTokenizer>,
+        post_processor: Option<PostProcessor>,
+        decoder: Decoder,
+        model: Model,
+    ) -> Self {
+        Self {
+            version: "1.0",
+            truncation: None,
+            padding: None,
+            added_tokens,
+            normalizer,
             pre_tokenizer,
             post_processor,
             decoder,
             model,
         }
+    }
+
+    /// The bytes of the file on one line: the merges of a large vocabulary take five times the space laid out.
+    pub(crate) fn to_compact_bytes(&self) -> serde_json::Result<Vec<u8>> {
+        serde_json::to_vec(self)
     }
 
     /// The bytes of the file, laid out for people like Python's `Tokenizer.save` does.
@@ -53,19 +81,21 @@ impl File {
     }
 }
 
-#[derive(Serialize)]
-struct AddedToken {
-    id: u32,
-    content: String,
-    single_word: bool,
-    lstrip: bool,
-    rstrip: bool,
-    normalized: bool,
-    special: bool,
+/// A token that is found in a text before anything else happens to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct AddedToken {
+    pub(crate) id: u32,
+    pub(crate) content: String,
+    pub(crate) single_word: bool,
+    pub(crate) lstrip: bool,
+    pub(crate) rstrip: bool,
+    /// Whether it is looked for in the normalized text instead.
+    pub(crate) normalized: bool,
+    pub(crate) special: bool,
 }
 
 impl AddedToken {
-    fn special(id: u32, content: &str) -> Self {
+    pub(crate) fn special(id: u32, content: &str) -> Self {
         Self {
             id,
             content: content.to_owned(),
@@ -76,6 +106,30 @@ impl AddedToken {
             special: true,
         }
     }
+}
+
+/// What happens to a text before it is cut into words.
+#[derive(Serialize)]
+#[serde(tag = "type")]
+pub(crate) enum Normalizer {
+    #[serde(rename = "BertNormalizer")]
+    Bert {
+        clean_text: bool,
+        handle_chinese_chars: bool,
+        strip_accents: Option<bool>,
+        lowercase: bool,
+    },
+    /// SentencePiece's table of characters, in base64.
+    Precompiled {
+        precompiled_charsmap: String,
+    },
+    Replace {
+        pattern: Pattern,
+        content: &'static str,
+    },
+    Sequence {
+        normalizers: Vec<Normalizer>,
+    },
 }
 
 #[derive(Serialize)]
@@ -93,11 +147,20 @@ pub(crate) enum PreTokenizer {
         behavior: &'static str,
         invert: bool,
     },
+    Metaspace {
+        replacement: char,
+        prepend_scheme: &'static str,
+        split: bool,
+    },
+    Sequence {
+        pretokenizers: Vec<PreTokenizer>,
+    },
 }
 
 #[derive(Serialize)]
 pub(crate) enum Pattern {
-    Regex(&'static str),
+    Regex(Cow<'static, str>),
+    String(&'static str),
 }
 
 impl PreTokenizer {
@@ -110,10 +173,19 @@ impl PreTokenizer {
         }
     }
 
+    /// The bytes of words that another pre-tokenizer has cut.
+    pub(crate) fn bytes_of_words() -> Self {
+        Self::ByteLevel {
+            add_prefix_space: false,
+            trim_offsets: true,
+            use_regex: false,
+        }
+    }
+
     /// Every match of the pattern is a word, and so is what stands between two matches.
-    pub(crate) fn split(pattern: &'static str) -> Self {
+    pub(crate) fn split(pattern: impl Into<Cow<'static, str>>) -> Self {
         Self::Split {
-            pattern: Pattern::Regex(pattern),
+            pattern: Pattern::Regex(pattern.into()),
             behavior: "Isolated",
             invert: false,
         }
@@ -135,8 +207,17 @@ pub(crate) enum Decoder {
     Sequence {
         decoders: Vec<Decoder>,
     },
+    Replace {
+        pattern: Pattern,
+        content: &'static str,
+    },
     ByteFallback,
     Fuse,
+    Strip {
+        content: char,
+        start: usize,
+        stop: usize,
+    },
 }
 
 impl Decoder {
@@ -183,32 +264,42 @@ pub(crate) struct TemplateToken {
 impl PostProcessor {
     /// One token before a text and one after it, and after each of two texts, as BERT has it; `None` unless both are special tokens.
     pub(crate) fn around(special_tokens: &[String], first: &str, last: &str) -> Option<Self> {
-        let mut template_tokens = BTreeMap::new();
-        for name in [first, last] {
-            let id = (0..).zip(special_tokens).find(|(_, token)| *token == name)?.0;
+        let find = |name: &str| (0..).zip(special_tokens).find(|(_, token)| *token == name);
+        let [first, last] = [first, last].map(|name| find(name).map(|(id, _)| (name, id)));
+        Some(Self::template(Some(first?), Some(last?)))
+    }
+
+    /// The tokens before a text and after it, each with its id.
+    pub(crate) fn template(first: Option<(&str, u32)>, last: Option<(&str, u32)>) -> Self {
+        let mut special_tokens = BTreeMap::new();
+        for (name, id) in first.into_iter().chain(last) {
             let token = TemplateToken {
                 id: name.to_owned(),
                 ids: vec![id],
                 tokens: vec![name.to_owned()],
             };
-            template_tokens.insert(name.to_owned(), token);
+            special_tokens.insert(name.to_owned(), token);
         }
-        let special = |name: &str, type_id| Piece::SpecialToken {
-            id: name.to_owned(),
-            type_id,
+        let special = |token: Option<(&str, u32)>, type_id| {
+            token.map(|(name, _)| Piece::SpecialToken {
+                id: name.to_owned(),
+                type_id,
+            })
         };
-        let text = |id, type_id| Piece::Sequence { id, type_id };
-        Some(Self::TemplateProcessing {
-            single: vec![special(first, 0), text("A", 0), special(last, 0)],
-            pair: vec![
-                special(first, 0),
-                text("A", 0),
-                special(last, 0),
-                text("B", 1),
-                special(last, 1),
-            ],
-            special_tokens: template_tokens,
-        })
+        let text = |id, type_id| Some(Piece::Sequence { id, type_id });
+        let single = [special(first, 0), text("A", 0), special(last, 0)];
+        let pair = [
+            special(first, 0),
+            text("A", 0),
+            special(last, 0),
+            text("B", 1),
+            special(last, 1),
+        ];
+        Self::TemplateProcessing {
+            single: single.into_iter().flatten().collect(),
+            pair: pair.into_iter().flatten().collect(),
+            special_tokens,
+        }
     }
 }
 

@@ -34,12 +34,14 @@
 //! # Ok::<(), taal_tokenizer::Error>(())
 //! ```
 
+mod base64;
 mod bytes;
 mod chunks;
 mod compression;
 mod cut;
 mod error;
 mod file;
+mod import;
 mod kind;
 mod open;
 mod patterns;
@@ -51,6 +53,7 @@ mod train;
 
 pub use compression::{Compression, compression};
 pub use error::{Error, Result};
+pub use import::{Format, ImportOptions};
 pub use kind::{Kind, Unknown};
 pub use stream::DecodeStream;
 pub use tokenizer::Tokenizer;

@@ -6,6 +6,8 @@
 use regex_syntax::hir::{Class, Hir, HirKind};
 use serde_json::{Map, Value};
 
+use crate::base64;
+
 type Checked<T> = Result<T, String>;
 
 /// Steps of each part of the pipeline; published files have less than a dozen.
@@ -174,7 +176,7 @@ fn growth(kind: &str, step: &Map<String, Value>) -> usize {
 /// The table is a trie, its length in bytes as a number of four bytes in front of it, and then the replacements, each with a NUL behind it. The
 /// library takes memory for a trie of any length that is claimed, there or not.
 fn longest_replacement(base64: &str) -> Checked<usize> {
-    let table = decode_base64(base64).ok_or("not base64")?;
+    let table = base64::decode(base64).ok_or("not base64")?;
     let (length, rest) = table.split_first_chunk::<4>().ok_or("shorter than 4 bytes")?;
     let trie_bytes = u32::from_le_bytes(*length) as usize;
     let replacements = rest.get(trie_bytes..);
@@ -189,33 +191,6 @@ fn longest_replacement(base64: &str) -> Checked<usize> {
             rest.len()
         )),
     }
-}
-
-/// The bytes of a text in base64 with padding; `None` for anything else.
-fn decode_base64(text: &str) -> Option<Vec<u8>> {
-    let digit = |byte: u8| match byte {
-        b'A'..=b'Z' => Some(byte - b'A'),
-        b'a'..=b'z' => Some(byte - b'a' + 26),
-        b'0'..=b'9' => Some(byte - b'0' + 52),
-        b'+' => Some(62),
-        b'/' => Some(63),
-        _ => None,
-    };
-    let digits = text.trim_end_matches('=').as_bytes();
-    let is_whole = text.len().is_multiple_of(4) && text.len() - digits.len() <= 2;
-    if !is_whole {
-        return None;
-    }
-    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
-    for group in digits.chunks(4) {
-        let mut bits = 0_u32;
-        for &byte in group {
-            bits = bits << 6 | u32::from(digit(byte)?);
-        }
-        bits <<= 6 * (4 - group.len());
-        bytes.extend_from_slice(&bits.to_be_bytes()[1..group.len()]);
-    }
-    Some(bytes)
 }
 
 /// Checks that a pattern is one that takes linear time, and tells how large a matcher it makes.
@@ -421,27 +396,6 @@ mod tests {
                 "{pattern}: {:?}",
                 check_pattern(pattern)
             );
-        }
-    }
-
-    #[test]
-    fn base64_is_read_as_it_is_written() {
-        for (text, bytes) in [
-            ("", ""),
-            ("YQ==", "a"),
-            ("YWI=", "ab"),
-            ("YWJj", "abc"),
-            ("YWJjZA==", "abcd"),
-            ("/+8=", ""),
-        ] {
-            let decoded = decode_base64(text).unwrap();
-            assert!(
-                decoded == bytes.as_bytes() || decoded == [0xff, 0xef],
-                "{text}: {decoded:?}"
-            );
-        }
-        for text in ["YQ", "YQ=", "Y===", "====", "YW-=", "Y Q=", "é==="] {
-            assert_eq!(decode_base64(text), None, "{text}");
         }
     }
 

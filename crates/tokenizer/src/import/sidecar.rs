@@ -1,0 +1,120 @@
+//! What the JSON files beside a vocabulary say: `tokenizer_config.json`, `special_tokens_map.json` and `added_tokens.json`.
+//!
+//! None of them has to be there. A file that is there and is not JSON is an error, because ignoring it would give other ids in silence.
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use crate::file::AddedToken;
+use crate::{Error, Result};
+
+/// The largest of these files that is read; those of vocabularies with thousands of added tokens have 200 KB.
+const MAX_SIDECAR_BYTES: u64 = 8 << 20;
+
+/// The added tokens of a file are checked with the vocabulary, but a list of them is made first.
+const MAX_ADDED_TOKENS: usize = 100_000;
+
+/// The facts that the files beside a vocabulary hold.
+#[derive(Debug, Default)]
+pub(super) struct Sidecar {
+    config: Map<String, Value>,
+    /// Names of special tokens, which the vocabulary may or may not have.
+    special: Vec<String>,
+    /// Added tokens with their ids.
+    added: Vec<AddedToken>,
+}
+
+impl Sidecar {
+    /// Reads what stands beside a file.
+    pub(super) fn beside(path: &Path) -> Result<Self> {
+        let config = read_object(path, "tokenizer_config.json")?;
+        let map = read_object(path, "special_tokens_map.json")?;
+        let added = read_object(path, "added_tokens.json")?;
+        let mut sidecar = Self::default();
+        for object in [&config, &map] {
+            let named = object.iter().filter(|(key, _)| key.ends_with("_token"));
+            sidecar.special.extend(named.filter_map(|(_, value)| content(value)));
+            let more = object.get("additional_special_tokens").and_then(Value::as_array);
+            sidecar.special.extend(more.into_iter().flatten().filter_map(content));
+        }
+        for (name, id) in &added {
+            if let Some(id) = id.as_u64().and_then(|id| u32::try_from(id).ok()) {
+                sidecar.added.push(AddedToken {
+                    special: sidecar.special.contains(name),
+                    ..AddedToken::special(id, name)
+                });
+            }
+        }
+        let decoder = config.get("added_tokens_decoder").and_then(Value::as_object);
+        for (id, token) in decoder.into_iter().flatten() {
+            let (Ok(id), Some(content)) = (id.parse(), content(token)) else {
+                continue;
+            };
+            let is = |key| token.get(key).and_then(Value::as_bool).unwrap_or(false);
+            sidecar.added.retain(|known: &AddedToken| known.content != content);
+            sidecar.added.push(AddedToken {
+                id,
+                content,
+                single_word: is("single_word"),
+                lstrip: is("lstrip"),
+                rstrip: is("rstrip"),
+                normalized: is("normalized"),
+                special: is("special"),
+            });
+        }
+        if sidecar.added.len() > MAX_ADDED_TOKENS {
+            return Err(Error::Unrecognised {
+                path: path.to_path_buf(),
+                detail: format!("the files beside it add more than {MAX_ADDED_TOKENS} tokens"),
+            });
+        }
+        sidecar.config = config;
+        Ok(sidecar)
+    }
+
+    /// A switch of `tokenizer_config.json`.
+    pub(super) fn switch(&self, key: &str) -> Option<bool> {
+        self.config.get(key).and_then(Value::as_bool)
+    }
+
+    /// The name of a special token by its role, such as `unk_token`.
+    pub(super) fn token(&self, role: &str) -> Option<String> {
+        self.config.get(role).and_then(content)
+    }
+
+    /// The added tokens of a vocabulary: those that the files list, and those of its own tokens that they or `usual` call special.
+    pub(super) fn added_tokens(&self, tokens: &[String], usual: &[&str]) -> Vec<AddedToken> {
+        let mut added: Vec<AddedToken> = (0..)
+            .zip(tokens)
+            .filter(|(_, token)| self.special.contains(token) || usual.contains(&token.as_str()))
+            .map(|(id, token)| AddedToken::special(id, token))
+            .collect();
+        for token in &self.added {
+            added.retain(|known| known.content != token.content);
+            added.push(token.clone());
+        }
+        added.sort_by_key(|token| token.id);
+        added
+    }
+}
+
+fn read_object(path: &Path, name: &str) -> Result<Map<String, Value>> {
+    let path = path.with_file_name(name);
+    if !taal_store::exists(&path) {
+        return Ok(Map::new());
+    }
+    let bytes = taal_store::read(&path, MAX_SIDECAR_BYTES)?;
+    serde_json::from_slice(&bytes).map_err(|error| Error::Unrecognised {
+        path,
+        detail: format!("not a JSON object ({error}); mend it or take it away"),
+    })
+}
+
+/// The text of a token, which stands alone or in an object with its flags.
+fn content(value: &Value) -> Option<String> {
+    let text = value
+        .as_str()
+        .or_else(|| value.get("content").and_then(Value::as_str))?;
+    Some(text.to_owned())
+}
