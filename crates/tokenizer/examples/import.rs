@@ -1,23 +1,35 @@
-//! Turns the tokenizer file of another program into a tokenizer.json.
+//! Turns the tokenizer file of another program into a tokenizer.json, and encodes texts with it.
 //!
-//! ```text
-//! cargo run --release -p taal-tokenizer --example import -- FILE OUT [PATTERN]
-//! ```
+//! `cargo run -p taal-tokenizer --example import -- FILE OUT.json [TEXTS.json [PATTERN]]`, or without arguments on a vocabulary of two
+//! words. TEXTS.json is a list of texts; the ids and what they decode to are printed as JSON, a text a line.
 
+use std::error::Error;
 use std::path::Path;
 
 use taal_tokenizer::{ImportOptions, Tokenizer};
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [file, out, pattern @ ..] = arguments.as_slice() else {
-        return Err("usage: import FILE OUT [PATTERN]".into());
+    let [file, out, rest @ ..] = arguments.as_slice() else {
+        let path = std::env::temp_dir().join(format!("vocab-{}.txt", std::process::id()));
+        std::fs::write(&path, "[UNK]\nvoorbeeld\n##zin\n")?;
+        let tokenizer = Tokenizer::import(&path, &ImportOptions::default());
+        std::fs::remove_file(&path)?;
+        println!("voorbeeldzin -> {:?}", tokenizer?.encode("voorbeeldzin")?);
+        return Ok(());
     };
     let options = ImportOptions {
-        pattern: pattern.first().cloned(),
+        pattern: rest.get(1).cloned(),
     };
     let (tokenizer, format) = Tokenizer::import_reported(Path::new(file), &options)?;
     tokenizer.save(Path::new(out))?;
-    println!("{format}: {} tokens, {out}", tokenizer.vocab_size());
+    eprintln!("{format}: {} tokens", tokenizer.vocab_size());
+    if let Some(texts) = rest.first() {
+        let texts: Vec<String> = serde_json::from_slice(&std::fs::read(texts)?)?;
+        for text in texts {
+            let ids = tokenizer.encode(&text)?;
+            println!("{}", serde_json::to_string(&(&ids, tokenizer.decode(&ids)?))?);
+        }
+    }
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::sidecar::Sidecar;
-use super::{Format, name_of, problem};
+use super::{Format, name_of, problem, tiktoken};
 use crate::bytes::byte_character;
 use crate::file::{Decoder, File, Model, PostProcessor, PreTokenizer, Vocabulary};
 use crate::open::{MAX_FILE_BYTES, MAX_VOCAB_SIZE};
@@ -41,7 +41,7 @@ pub(super) fn pair(path: &Path) -> Option<(PathBuf, PathBuf)> {
     Some((beside(&MERGES, &VOCABULARIES)?, path.to_path_buf()))
 }
 
-pub(super) fn read(vocabulary: &Path, merges: &Path) -> Result<File> {
+pub(super) fn read(vocabulary: &Path, merges: &Path, pattern: Option<&str>) -> Result<File> {
     let tokens = read_vocabulary(vocabulary)?;
     let merges = read_merges(merges, &tokens)?;
     let sidecar = Sidecar::beside(vocabulary)?;
@@ -81,7 +81,7 @@ pub(super) fn read(vocabulary: &Path, merges: &Path) -> Result<File> {
         vocab: Vocabulary(tokens),
         merges,
     };
-    let pre_tokenizer = Some(PreTokenizer::byte_level());
+    let pre_tokenizer = Some(pattern.map_or_else(PreTokenizer::byte_level, tiktoken::words_by_name));
     Ok(File::imported(
         added,
         None,
@@ -121,14 +121,13 @@ fn read_vocabulary(path: &Path) -> Result<Vec<String>> {
     }
     // As many tokens as ids and no id twice: none is left out.
     let tokens: Vec<String> = tokens.into_iter().flatten().collect();
-    let known: HashSet<&str> = tokens.iter().map(String::as_str).collect();
-    let missing = (0..=255).find(|&byte| !known.contains(String::from(byte_character(byte)).as_str()));
-    match missing {
-        Some(byte) => Err(wrong(format!(
-            "no token for the byte 0x{byte:02X}; a byte-level vocabulary has all 256"
-        ))),
-        None => Ok(tokens),
+    // Small vocabularies may lack bytes that their text did not have, and lose them as Python does; without the space it is something else.
+    if !tokens.contains(&String::from(byte_character(b' '))) {
+        return Err(wrong(
+            "no token for the space, so this is no byte-level vocabulary".to_owned(),
+        ));
     }
+    Ok(tokens)
 }
 
 fn read_merges(path: &Path, tokens: &[String]) -> Result<Vec<(String, String)>> {

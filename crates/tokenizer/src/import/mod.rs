@@ -41,9 +41,11 @@ const MAX_MERGES: usize = 3_000_000;
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ImportOptions {
-    /// How a tiktoken rank file cuts text into words: the name of an encoding, which also has special tokens (`gpt2`, `r50k_base`,
-    /// `p50k_base`, `p50k_edit`, `cl100k_base`, `o200k_base`, `o200k_harmony`), or a regular expression. Without it, the encoding is
-    /// recognised from the file's name or its number of tokens.
+    /// How text is cut into words: a regular expression, or the name of an encoding of tiktoken's (`gpt2`, `r50k_base`, `p50k_base`,
+    /// `p50k_edit`, `cl100k_base`, `o200k_base`, `o200k_harmony`), which gives a rank file its special tokens too.
+    ///
+    /// Without it, the encoding of a rank file is recognised from its name or its number of tokens, and GPT-2's two files are cut as GPT-2
+    /// does. The other formats have no choice.
     pub pattern: Option<String>,
 }
 
@@ -145,20 +147,20 @@ impl Tokenizer {
         } else {
             recognise(path)?
         };
-        let is_tiktoken = matches!(found, Found::Tiktoken(_));
-        if let Some(pattern) = options.pattern.as_ref().filter(|_| !is_tiktoken) {
-            return Err(Error::setting(
-                "pattern",
-                "none, because only tiktoken rank files need it",
-                pattern,
-            ));
+        let has_pattern = !matches!(found, Found::Tiktoken(_) | Found::Gpt2 { .. });
+        let pattern = options.pattern.as_deref();
+        if let Some(pattern) = pattern.filter(|_| has_pattern) {
+            let expected = "none, because only rank files of tiktoken and GPT-2's files leave it open";
+            return Err(Error::setting("pattern", expected, pattern));
         }
         match found {
             Found::TokenizerJson(path) => Ok((Self::open(&path)?, Format::TokenizerJson)),
-            Found::Gpt2 { vocabulary, merges } => finish(gpt2::read(&vocabulary, &merges)?, &vocabulary, Format::Gpt2),
+            Found::Gpt2 { vocabulary, merges } => {
+                finish(gpt2::read(&vocabulary, &merges, pattern)?, &vocabulary, Format::Gpt2)
+            }
             Found::Bert(path) => finish(bert::read(&path)?, &path, Format::Bert),
             Found::Tiktoken(path) => {
-                let file = tiktoken::read(&path, options.pattern.as_deref())?;
+                let file = tiktoken::read(&path, pattern)?;
                 finish(file, &path, Format::Tiktoken)
             }
             Found::SentencePiece(path) => finish(sentencepiece::read(&path)?, &path, Format::SentencePiece),

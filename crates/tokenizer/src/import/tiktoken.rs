@@ -241,6 +241,12 @@ fn choose(
     Ok((words(encoding.pattern), encoding.special))
 }
 
+/// The pre-tokenizer of an encoding's name or of a pattern.
+pub(super) fn words_by_name(pattern: &str) -> PreTokenizer {
+    let encoding = ENCODINGS.iter().find(|encoding| encoding.name == pattern);
+    words(encoding.map_or(pattern, |encoding| encoding.pattern))
+}
+
 /// The bytes of words that a pattern finds; what stands between its matches is kept, where tiktoken would drop it.
 fn words(pattern: &str) -> PreTokenizer {
     if pattern == patterns::GPT2 {
