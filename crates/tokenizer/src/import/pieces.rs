@@ -98,7 +98,7 @@ impl PieceModel {
             Search::Bpe => self.bpe(unknown, self.merges()?),
             Search::Characters => self.bpe(unknown, Vec::new()),
         };
-        let normalizer = Some(self.normalizer());
+        let normalizer = self.normalizer();
         Ok(File::imported(
             added,
             normalizer,
@@ -189,7 +189,7 @@ impl PieceModel {
         (first.is_some() || last.is_some()).then(|| PostProcessor::template(first, last))
     }
 
-    fn normalizer(&self) -> Normalizer {
+    fn normalizer(&self) -> Option<Normalizer> {
         let replace = |pattern, content| Normalizer::Replace { pattern, content };
         let regex = |pattern: &'static str| Pattern::Regex(pattern.into());
         let mut normalizers = Vec::new();
@@ -199,19 +199,28 @@ impl PieceModel {
             });
         }
         if self.remove_extra_whitespaces {
-            normalizers.push(replace(regex(r"\A +"), ""));
             // SentencePiece does this after spaces have become U+2581, and takes the text's own ones along.
             normalizers.push(replace(regex(r"[ \x{2581}]+\z"), ""));
             normalizers.push(replace(regex(r" {2,}"), " "));
+            if !self.add_dummy_prefix {
+                normalizers.push(replace(regex(r"\A +"), ""));
+            }
         }
-        normalizers.push(replace(Pattern::String(" "), SPACE));
-        Normalizer::Sequence { normalizers }
+        if !self.keeps_first_space() {
+            normalizers.push(replace(Pattern::String(" "), SPACE));
+        }
+        (!normalizers.is_empty()).then_some(Normalizer::Sequence { normalizers })
     }
 
-    /// Puts a space in front of the text and of nothing else: not behind a special token, and also where the text begins with a space.
+    /// Whether a space at the beginning of a text stands for the one that is put there: where extra ones are removed, the two are one.
+    fn keeps_first_space(&self) -> bool {
+        self.add_dummy_prefix && self.remove_extra_whitespaces
+    }
+
+    /// Puts a space in front of the text and of nothing else, such as what follows a special token.
     ///
-    /// A single `Metaspace` adds none where one is already. By now no space is a space any more, so one with a plain space as its mark always
-    /// adds it, and the second turns it into U+2581.
+    /// A single `Metaspace` would take a U+2581 of the text for that space. So the first has a plain space as its mark: it adds one where
+    /// there is none, which is always where the normalizer has turned all spaces into U+2581 already. The second turns what is left.
     fn pre_tokenizer(&self) -> Option<PreTokenizer> {
         let mut pretokenizers = Vec::new();
         if self.add_dummy_prefix {
