@@ -194,7 +194,12 @@ impl MultiHeadAttention {
             },
         };
         let options = &context.options;
-        if context.cache.is_none() && !options.return_weights {
+        // Weights are computed beside the output and not in its stead, so that asking for them changes no bit of it.
+        let unseen = AttentionOptions {
+            return_weights: false,
+            ..options.clone()
+        };
+        if context.cache.is_none() {
             let built;
             let mask = match context.mask {
                 Some(mask) => mask,
@@ -203,13 +208,24 @@ impl MultiHeadAttention {
                     &built
                 }
             };
-            return Ok((projected_attention(qkv, projection, mask, &options.settings()), None));
+            let weights = match options.return_weights {
+                true => {
+                    let [q, k, v] = projection.heads(qkv.clone());
+                    scaled_dot_product_attention(q, k, v, Some(mask), options).1
+                }
+                false => None,
+            };
+            return Ok((projected_attention(qkv, projection, mask, &options.settings()), weights));
         }
         let [q, mut k, mut v] = projection.heads(qkv);
         if let Some(cache) = context.cache {
             (k, v) = cache.append(k, v)?;
         }
-        let (attended, weights) = scaled_dot_product_attention(q, k, v, context.mask, options);
+        let weights = match options.return_weights {
+            true => scaled_dot_product_attention(q.clone(), k.clone(), v.clone(), context.mask, options).1,
+            false => None,
+        };
+        let (attended, _) = scaled_dot_product_attention(q, k, v, context.mask, &unseen);
         let [_, n_heads, _, head_dim] = attended.dims();
         let attended = attended
             .swap_dims(1, 2) // [batch, seq, n_heads, head_dim]

@@ -89,7 +89,8 @@ pub struct Output {
     /// The residual stream before the first block and after every block, `[batch, seq, d_model]` each;
     /// empty unless asked for.
     pub hidden_states: Vec<Tensor<3>>,
-    /// One `[batch, n_heads, seq, kv_len]` a layer; empty unless asked for.
+    /// One `[batch, n_heads, seq, kv_len]` a layer; empty unless asked for. They are computed beside the output: no bit of `hidden`
+    /// depends on whether they were asked for.
     pub attention_weights: Vec<Tensor<4>>,
 }
 
@@ -354,15 +355,24 @@ impl Transformer {
         if capture.hidden_states {
             hidden_states.push(x.clone());
         }
-        let hidden = match &self.final_norm {
-            Some(norm) => norm.forward(x),
-            None => x,
-        };
         Ok(Output {
-            hidden,
+            hidden: self.normed(x),
             hidden_states,
             attention_weights,
         })
+    }
+
+    /// The final norm on the residual stream, where the model has one: what [`logits`](Self::logits) reads. On the stream after the last
+    /// block this is [`Output::hidden`]; on an earlier one it is the logit lens (nostalgebraist, 2020).
+    ///
+    /// # Shapes
+    ///
+    /// - stream and output: `[batch, seq, d_model]`
+    pub fn normed(&self, stream: Tensor<3>) -> Tensor<3> {
+        match &self.final_norm {
+            Some(norm) => norm.forward(stream),
+            None => stream,
+        }
     }
 
     /// The output matrix on hidden states, with the transform before it and the bias after it where there are such.
@@ -424,14 +434,34 @@ impl Transformer {
         }
     }
 
+    /// The vectors that are added to those of tokens at positions `start..start + seq`; none where the model knows places in another way.
+    ///
+    /// # Shapes
+    ///
+    /// - output: `[seq, d_model]`
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError`] where a position lies outside the model's context.
+    pub fn position_vectors(&self, start: usize, seq: usize) -> Result<Option<Tensor<2>>, ModelError> {
+        self.check_length(start.saturating_add(seq))?;
+        Ok(match (&self.position_embedding, &self.sinusoidal) {
+            (Some(positions), _) => Some(positions.forward(seq, start)?),
+            (None, Some(table)) => Some(table.clone().narrow(0, start, seq)),
+            (None, None) => None,
+        })
+    }
+
+    /// The angles of the rotary positions, where the model has such.
+    pub fn rotary(&self) -> Option<&Rotary> {
+        self.rotary.as_ref()
+    }
+
     fn embed(&self, ids: Tensor<2, Int>, start: usize) -> Result<Tensor<3>, ModelError> {
         let [_, seq] = ids.dims();
         let mut x = self.token_embedding.forward(ids); // [batch, seq, d_model]
-        if let Some(positions) = &self.position_embedding {
-            x = x + positions.forward(seq, start)?.unsqueeze::<3>();
-        }
-        if let Some(table) = &self.sinusoidal {
-            x = x + table.clone().narrow(0, start, seq).unsqueeze::<3>();
+        if let Some(positions) = self.position_vectors(start, seq)? {
+            x = x + positions.unsqueeze::<3>();
         }
         Ok(match &self.embedding_norm {
             Some(norm) => norm.forward(x),

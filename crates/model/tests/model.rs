@@ -325,6 +325,43 @@ fn attention_weights_equal_those_of_transformers() {
 }
 
 #[test]
+fn looking_changes_no_bit_and_what_is_padded_or_ahead_has_weight_zero() {
+    for (name, config) in many_configs() {
+        let model = loud(&config);
+        let [batch, seq] = [2, 7];
+        let flags: Vec<bool> = (0..batch * seq).map(|i| i / seq == 1 && i % seq > 4).collect();
+        let padding = || Tensor::<2, Bool>::from_data(TensorData::new(flags.clone(), [batch, seq]), &Device::flex());
+        let run = |attention_weights| {
+            let options = ForwardOptions {
+                padding: Some(padding()),
+                capture: Capture {
+                    attention_weights,
+                    ..Capture::default()
+                },
+                ..ForwardOptions::default()
+            };
+            model.forward_with(some_ids(batch, seq, 50), options).unwrap()
+        };
+        let (plain, looked) = (run(false), run(true));
+        let bits = |tensor: Tensor<3>| -> Vec<u32> {
+            let values: Vec<f32> = tensor.into_data().try_to_vec().unwrap();
+            values.iter().map(|value| value.to_bits()).collect()
+        };
+        assert!(bits(plain.hidden) == bits(looked.hidden), "{name}");
+        for weights in looked.attention_weights {
+            let [_, n_heads, ..] = weights.dims();
+            let values: Vec<f32> = weights.into_data().try_to_vec().unwrap();
+            for (index, weight) in values.iter().enumerate() {
+                let (key, query, row) = (index % seq, index / seq % seq, index / (seq * seq * n_heads));
+                if flags[row * seq + key] || (config.is_causal && key > query) {
+                    assert_eq!(weight.to_bits(), 0, "{name}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn a_saved_directory_opens_as_the_same_model() {
     let folder = tempfile::tempdir().unwrap();
     for (name, config) in many_configs() {
