@@ -15,8 +15,9 @@
 //!
 //! Decoding leaves special tokens out, so a text that spells one comes back without it.
 //!
-//! It leaves out chat templates, normalisation while training (text is taken as it is, with its case), and the alignment of tokens with
-//! characters.
+//! [`Tokenizer::spans`] and [`Tokenizer::merges`] say where tokens come from.
+//!
+//! It leaves out chat templates, and normalisation while training (text is taken as it is, with its case).
 //!
 //! # Example
 //!
@@ -44,6 +45,7 @@ mod file;
 mod import;
 mod kind;
 mod open;
+mod origin;
 mod patterns;
 mod pipeline;
 mod special;
@@ -55,6 +57,7 @@ pub use compression::{Compression, compression};
 pub use error::{Error, Result};
 pub use import::{Format, ImportOptions};
 pub use kind::{Kind, Unknown};
+pub use origin::Merge;
 pub use stream::DecodeStream;
 pub use tokenizer::Tokenizer;
 pub use train::{DEFAULT_MEMORY_LIMIT_BYTES, TrainerConfig, TrainingReport};

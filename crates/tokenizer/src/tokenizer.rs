@@ -305,6 +305,11 @@ impl Tokenizer {
         self.special.contains(&id)
     }
 
+    /// Whether a token was added to the vocabulary, and so is found in a text before anything else.
+    pub(crate) fn is_added(&self, token: &str) -> bool {
+        self.added.iter().any(|added| added == token)
+    }
+
     /// Whether decoding leaves an id out.
     pub(crate) fn is_left_out(&self, id: u32) -> bool {
         self.is_special(id) && Some(id) != self.unknown

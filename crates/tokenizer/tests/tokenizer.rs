@@ -262,3 +262,124 @@ fn compression_counts_bytes_characters_and_tokens() {
     assert_eq!(compression(&train(Kind::Char, 200), "").unwrap().bytes_per_token, 0.0);
     assert!(compression(&train(Kind::Bpe, 600), CORPUS).unwrap().bytes_per_token > 2.0);
 }
+
+/// Byte-pair encoding of one word by the definition, and the merges that happened inside each token that came out.
+fn merges_by_definition(word: &str, ranks: &[(String, String)]) -> Vec<(String, Vec<(String, String)>)> {
+    let mut tokens: Vec<(String, Vec<(usize, (String, String))>)> =
+        word.chars().map(|c| (c.to_string(), Vec::new())).collect();
+    for time in 0.. {
+        let rank = |pair: &[(String, Vec<_>)]| ranks.iter().position(|(a, b)| *a == pair[0].0 && *b == pair[1].0);
+        let places = tokens.windows(2).enumerate();
+        let Some((_, place)) = places.filter_map(|(place, pair)| Some((rank(pair)?, place))).min() else {
+            break;
+        };
+        let (right, later) = tokens.remove(place + 1);
+        let (left, merges) = &mut tokens[place];
+        merges.extend(later);
+        merges.push((time, (left.clone(), right.clone())));
+        left.push_str(&right);
+    }
+    let in_order = |mut merges: Vec<(usize, (String, String))>| {
+        merges.sort();
+        merges.into_iter().map(|merge| merge.1).collect()
+    };
+    tokens
+        .into_iter()
+        .map(|(token, merges)| (token, in_order(merges)))
+        .collect()
+}
+
+#[test]
+fn the_merges_of_tokens_are_those_that_happened_in_their_word() {
+    let tokenizer = train(Kind::Bpe, 500);
+    let file: serde_json::Value = serde_json::from_slice(&tokenizer.to_json()).unwrap();
+    let ranks: Vec<(String, String)> = serde_json::from_value(file["model"]["merges"].clone()).unwrap();
+    let mut several = 0;
+    for word in CORPUS.split_whitespace().take(300) {
+        let ids = tokenizer.encode(word).unwrap();
+        let spelled = tokenizer.tokens(&ids);
+        let merges = tokenizer.merges(&ids).unwrap();
+        // A word with punctuation is several words to the tokenizer, between which nothing merges.
+        let Some(expected) = Some(merges_by_definition(&spelled.concat(), &ranks))
+            .filter(|expected| expected.iter().map(|token| &token.0).eq(&spelled))
+        else {
+            continue;
+        };
+        for (own, (token, expected)) in merges.iter().zip(expected) {
+            let own: Vec<(String, String)> = own
+                .iter()
+                .map(|merge| (merge.left.clone(), merge.right.clone()))
+                .collect();
+            assert_eq!(own, expected, "{token}");
+            several += usize::from(own.len() > 2);
+        }
+    }
+    assert!(several > 15, "{several} tokens of more than two merges");
+    assert_eq!(train(Kind::Unigram, 400).merges(&[1]), None);
+}
+
+#[test]
+fn merges_know_prefixes_suffixes_and_files_that_skip_them() {
+    let with = |change: fn(&mut serde_json::Value)| {
+        let mut file: serde_json::Value = serde_json::from_str(
+            r#"{"version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+                "pre_tokenizer": null, "post_processor": null, "decoder": null, "model": {"type": "BPE", "dropout": null,
+                "unk_token": null, "continuing_subword_prefix": null, "end_of_word_suffix": null, "fuse_unk": false,
+                "byte_fallback": false, "ignore_merges": false, "vocab": {}, "merges": []}}"#,
+        )
+        .unwrap();
+        change(&mut file);
+        Tokenizer::from_json(&serde_json::to_vec(&file).unwrap()).unwrap()
+    };
+    let pairs = |tokenizer: &Tokenizer, text: &str| {
+        let ids = tokenizer.encode(text).unwrap();
+        let merges = tokenizer.merges(&ids).unwrap();
+        let pairs = merges.concat().into_iter();
+        pairs
+            .map(|merge| format!("{}+{}", merge.left, merge.right))
+            .collect::<Vec<_>>()
+    };
+    let prefix = with(|file| {
+        file["model"]["continuing_subword_prefix"] = "##".into();
+        file["model"]["vocab"] = serde_json::json!({"a": 0, "##b": 1, "##c": 2, "##bc": 3, "abc": 4});
+        file["model"]["merges"] = serde_json::json!([["##b", "##c"], ["a", "##bc"]]);
+    });
+    assert_eq!(pairs(&prefix, "abc"), ["##b+##c", "a+##bc"]);
+    let suffix = with(|file| {
+        file["model"]["end_of_word_suffix"] = "</w>".into();
+        file["model"]["vocab"] = serde_json::json!({"a": 0, "b": 1, "b</w>": 2, "ab</w>": 3});
+        file["model"]["merges"] = serde_json::json!(["#version: 0.2", "a b</w>"]);
+    });
+    assert_eq!(pairs(&suffix, "ab"), ["a+b</w>"]);
+    let whole = with(|file| {
+        file["model"]["ignore_merges"] = true.into();
+        file["model"]["vocab"] = serde_json::json!({"a": 0, "b": 1, "ab": 2});
+    });
+    assert_eq!(whole.encode("ab").unwrap(), [2]);
+    assert!(pairs(&whole, "ab").is_empty());
+}
+
+#[test]
+fn spans_are_the_parts_of_the_text_that_tokens_stand_for() {
+    for kind in [Kind::Bpe, Kind::WordPiece, Kind::Unigram, Kind::Char, Kind::Word] {
+        let tokenizer = train(kind, 1000);
+        let text = &CORPUS[..CORPUS.floor_char_boundary(300)];
+        let ids = tokenizer.encode(text).unwrap();
+        let spans = tokenizer.spans(text, &ids).unwrap();
+        assert_eq!(spans.len(), ids.len());
+        let mut covered = vec![false; text.len()];
+        for (span, &id) in spans.iter().zip(&ids) {
+            covered[span.clone()].fill(true);
+            if let Some(bytes) = tokenizer
+                .token_bytes(id)
+                .filter(|_| kind != Kind::Unigram && Some(id) != tokenizer.unk_id())
+            {
+                let part = &text.as_bytes()[span.clone()];
+                assert!(part.windows(bytes.len()).any(|part| part == bytes), "{kind}");
+            }
+        }
+        let is_left_out = |index: usize| !covered[index] && !text.as_bytes()[index].is_ascii_whitespace();
+        assert!(!(0..text.len()).any(is_left_out), "{kind}");
+        assert_eq!(tokenizer.spans(text, &ids[1..]), None, "other ids");
+    }
+}
