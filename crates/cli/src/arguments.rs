@@ -39,6 +39,8 @@ pub enum Command {
     Similar(SimilarArguments),
     /// Measure how well a model predicts texts
     Eval(EvalArguments),
+    /// Follow one text through every stage of a model
+    Trace(TraceArguments),
     /// Say what a model directory holds: layers, shapes, parameters, memory, FLOPs
     Inspect(InspectArguments),
     /// Train a tokenizer, or use one
@@ -153,6 +155,36 @@ pub struct SimilarArguments {
     /// Print a JSON list of similarity, line, text
     #[arg(long)]
     pub json: bool,
+}
+
+/// `taal trace`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  taal trace --model runs/dutch-bpe \"De kat zat op de\" --json trace.json\n  \
+                  taal trace --checkpoints runs/dutch-bpe \"De kat zat op de\""
+)]
+pub struct TraceArguments {
+    /// Model directory or run directory [default: that of --checkpoints]
+    #[arg(long, value_name = "DIR", required_unless_present = "checkpoints")]
+    pub model: Option<PathBuf>,
+    /// Text to follow, for a masked model with [MASK]; - reads standard input
+    #[arg(value_name = "TEXT", required_unless_present = "ids", conflicts_with = "ids")]
+    pub text: Option<String>,
+    /// Token ids to follow, as in 1,2,3
+    #[arg(long, value_name = "IDS", value_delimiter = ',')]
+    pub ids: Option<Vec<u32>>,
+    /// Guesses a place and layer
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub top: usize,
+    /// Also ask every checkpoint of this run
+    #[arg(long, value_name = "RUN_DIR")]
+    pub checkpoints: Option<PathBuf>,
+    /// Write all numbers as one JSON object; - prints it instead of the text
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// flex, ndarray, wgpu or wgpu:N
+    #[arg(long, default_value = "flex")]
+    pub device: DeviceSpec,
 }
 
 /// `taal inspect`

@@ -93,6 +93,7 @@ impl Failure {
 
 fn kind_of(error: &(dyn std::error::Error + 'static)) -> Option<ErrorKind> {
     let found = error.downcast_ref().map(taal_trainer::TrainError::kind);
+    let found = found.or_else(|| error.downcast_ref().map(taal_insight::InsightError::kind));
     let found = found.or_else(|| error.downcast_ref().map(taal_inference::InferenceError::kind));
     let found = found.or_else(|| error.downcast_ref().map(taal_data::DataError::kind));
     let found = found.or_else(|| error.downcast_ref().map(taal_tokenizer::Error::kind));

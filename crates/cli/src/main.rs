@@ -6,6 +6,7 @@
 mod allocator;
 mod arguments;
 mod bench;
+mod columns;
 mod data;
 mod doctor;
 mod embed;
@@ -19,6 +20,7 @@ mod recipes;
 mod signals;
 mod terminal;
 mod tokenizer;
+mod trace;
 mod train;
 
 use std::process::ExitCode;
@@ -41,6 +43,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Train(arguments) => return train::run(&arguments),
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Fill(arguments) => fill::run(&arguments),
+        Command::Trace(arguments) => trace::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Embed(arguments) => embed::run(&arguments),
         Command::Similar(arguments) => embed::similar(&arguments),

@@ -38,11 +38,20 @@ pub fn is_watched() -> bool {
     io::stderr().is_terminal()
 }
 
-/// <https://no-color.org>: any value but an empty one means no.
 fn has_colour() -> bool {
+    is_watched() && is_colour_welcome()
+}
+
+/// Whether data on standard output may be coloured.
+pub fn has_colour_on_stdout() -> bool {
+    io::stdout().is_terminal() && is_colour_welcome()
+}
+
+/// <https://no-color.org>: any value but an empty one means no.
+fn is_colour_welcome() -> bool {
     let is_refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-    is_watched() && !is_refused && !is_dumb
+    !is_refused && !is_dumb
 }
 
 /// The text itself, or all of standard input where it is `-`.

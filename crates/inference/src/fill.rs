@@ -97,7 +97,7 @@ pub fn fill(lm: &LanguageModel, text: &str, options: &FillOptions) -> Result<Fil
         InferenceError::setting("tokenizer", "it has no mask token, so this is no masked language model")
     })?;
     let mask = tokenizer.id_to_token(mask_id).unwrap_or_default();
-    let masked = text.replace(MASK, &mask);
+    let masked = with_own_mask(tokenizer, text);
     let ids = framed(tokenizer, &masked)?;
     check_ids(&ids, lm.model.config().vocab_size, "token id")?;
     let masks: Vec<usize> = (0..ids.len()).filter(|place| ids[*place] == mask_id).collect();
@@ -137,8 +137,20 @@ pub fn fill(lm: &LanguageModel, text: &str, options: &FillOptions) -> Result<Fil
     })
 }
 
+/// A text with the tokenizer's own mask token for every `[MASK]`; as it was where the tokenizer has none.
+pub fn with_own_mask(tokenizer: &Tokenizer, text: &str) -> String {
+    match tokenizer.mask_id().and_then(|id| tokenizer.id_to_token(id)) {
+        Some(mask) => text.replace(MASK, &mask),
+        None => text.to_owned(),
+    }
+}
+
 /// The ids of a text between the tokens that begin and end one, where the tokenizer has them: as in training.
-fn framed(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
+///
+/// # Errors
+///
+/// The tokenizer's.
+pub fn framed(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
     let mut ids = tokenizer.encode(text)?;
     ids.splice(0..0, tokenizer.bos_id());
     ids.extend(tokenizer.eos_id());

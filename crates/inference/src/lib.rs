@@ -50,7 +50,7 @@ pub use decoder::Decoder;
 pub use embed::{Pooling, embed, similarity};
 pub use error::{InferenceError, Result};
 pub use evaluate::{Evaluation, TextScore, evaluate_files, evaluate_text};
-pub use fill::{FillOptions, Filled, Gap, Guess, Rank, fill};
+pub use fill::{FillOptions, Filled, Gap, Guess, Rank, fill, framed, with_own_mask};
 pub use generate::{FinishReason, GenerateOptions, Generation, Prompt, generate};
 pub use language_model::{LanguageModel, model_dir};
 pub use pairs::{PairEvaluation, PairScore, evaluate_pairs, log_likelihood};

@@ -1,0 +1,36 @@
+//! What every layer of a model would say next: `cargo run -p taal-insight --example trace -- DIR "Once upon a time"`.
+//! Without arguments, a tiny model with drawn weights is looked into.
+
+use std::path::Path;
+
+use burn::tensor::Device;
+use taal_inference::{LanguageModel, Prompt};
+use taal_insight::{TraceOptions, trace};
+use taal_model::TransformerConfig;
+use taal_tokenizer::{Kind, TrainerConfig};
+
+fn newborn() -> Result<LanguageModel, Box<dyn std::error::Error>> {
+    let tokenizer = TrainerConfig::new(Kind::Bpe, 300).train(["once upon a time there was a model"])?;
+    let config = TransformerConfig::llama(tokenizer.vocab_size(), 64, 4, 4, 32);
+    Ok(LanguageModel::new(config.init(1337, &Device::flex())?, Some(tokenizer)))
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let lm = match arguments.next() {
+        Some(dir) => LanguageModel::open(Path::new(&dir), &Device::flex())?,
+        None => newborn()?,
+    };
+    let prompt = Prompt::Text(arguments.next().unwrap_or_else(|| "once upon".to_owned()));
+    let trace = trace(&lm, &prompt, &TraceOptions::default())?;
+    let place = trace.focus[0];
+    for (state, row) in trace.lens.iter().enumerate() {
+        let guess = &row[place].guesses[0];
+        println!(
+            "after layer {state}: {:?} ({:.1} %)",
+            guess.text,
+            100.0 * guess.probability
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,108 @@
+//! The same question to every checkpoint of a training run.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use burn::tensor::Device;
+use serde::{Deserialize, Serialize};
+use taal_inference::LanguageModel;
+use taal_metrics::{LOG_NAME, StepRecord, read_log};
+use taal_model::Capture;
+use taal_store::Manifest;
+use taal_tokenizer::Tokenizer;
+use taal_trainer::Checkpoints;
+
+use crate::forward::{logits_at, read};
+use crate::rank::rank;
+use crate::trace::{Guess, Trace, TraceOptions, guesses};
+use crate::{InsightError, Result};
+
+/// The folder of a checkpoint in which its model stands.
+const MODEL_DIR: &str = "model";
+
+/// What one checkpoint says at the first place of a trace's `focus`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CheckpointGuess {
+    /// Updates done.
+    pub step: u64,
+    /// Training loss of the step in nats a token, where the log has it.
+    pub train_loss: Option<f64>,
+    /// Validation loss after the step in nats a token, where it was evaluated.
+    pub val_loss: Option<f64>,
+    /// The likeliest first.
+    pub guesses: Vec<Guess>,
+    /// The rank, from 1, that the traced model's first choice has here.
+    pub final_rank: usize,
+    /// Its probability here.
+    pub final_probability: f64,
+}
+
+/// Asks every checkpoint of a run what it makes of a traced text, and puts the answers, oldest first, into the trace. Checkpoints are
+/// verified byte for byte before they are opened.
+///
+/// # Errors
+///
+/// [`InsightError::NoCheckpoints`], [`InsightError::OtherTokenizer`], and those of the checkpoints' files and models.
+pub fn over_checkpoints(
+    trace: &mut Trace,
+    tokenizer: Option<&Tokenizer>,
+    run_dir: &Path,
+    device: &Device,
+    options: &TraceOptions,
+) -> Result<()> {
+    options.validate()?;
+    let checkpoints = Checkpoints::of(run_dir);
+    let steps = checkpoints.steps()?;
+    let asked = trace.predictions.first().and_then(|prediction| {
+        let choice = prediction.guesses.first()?.id;
+        Some((prediction.place, choice))
+    });
+    let Some((place, choice)) = asked.filter(|_| !steps.is_empty()) else {
+        return Err(InsightError::NoCheckpoints {
+            dir: run_dir.to_path_buf(),
+        });
+    };
+    let ids: Vec<u32> = trace.tokens.iter().map(|token| token.id).collect();
+    let log = logged(run_dir)?;
+    let mut series = Vec::with_capacity(steps.len());
+    for step in steps {
+        let dir = checkpoints.path(step);
+        Manifest::verify(&dir)?;
+        let lm = LanguageModel::open(&dir.join(MODEL_DIR), device)?;
+        let is_same = match (&lm.tokenizer, tokenizer) {
+            (Some(own), Some(traced)) => own.hash() == traced.hash(),
+            _ => lm.vocab_size() == trace.model.vocab_size,
+        };
+        if !is_same || lm.model.config().is_causal != trace.model.is_causal {
+            return Err(InsightError::OtherTokenizer { checkpoint: dir });
+        }
+        let logits = taal_kernels::on_pool(|| {
+            let output = read(&lm.model, &ids, Capture::default())?;
+            logits_at(&lm.model, output.hidden, &[place])
+        })?;
+        let ranked = rank(&logits[..lm.vocab_size()], options.top, Some(choice))?;
+        let record = log.get(&step);
+        series.push(CheckpointGuess {
+            step,
+            train_loss: record.map(|record| record.loss).filter(|loss| loss.is_finite()),
+            val_loss: record
+                .and_then(|record| record.val_loss)
+                .filter(|loss| loss.is_finite()),
+            guesses: guesses(lm.tokenizer.as_ref(), &ranked),
+            final_rank: ranked.of.0,
+            final_probability: ranked.of.1,
+        });
+    }
+    trace.checkpoints = series;
+    Ok(())
+}
+
+/// The records of a run by step; none where it has no log.
+fn logged(run_dir: &Path) -> Result<HashMap<u64, StepRecord>> {
+    let path = run_dir.join(LOG_NAME);
+    if !taal_store::exists(&path) {
+        return Ok(HashMap::new());
+    }
+    let records = read_log(&path)?;
+    Ok(records.into_iter().map(|record| (record.step, record)).collect())
+}

@@ -1,0 +1,109 @@
+//! What can go wrong when somebody looks inside a model, each as one sentence with a way out.
+
+use std::path::PathBuf;
+
+use taal_store::ErrorKind;
+
+/// A shorthand for results of this crate.
+pub type Result<T> = std::result::Result<T, InsightError>;
+
+/// An error of this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InsightError {
+    /// A setting outside its range.
+    #[error("{key}: {detail}")]
+    Setting {
+        /// The setting.
+        key: &'static str,
+        /// What was expected and what was given.
+        detail: String,
+    },
+    /// More attention weights than are kept.
+    #[error(
+        "{tokens} tokens through {n_layers} layers of {n_heads} heads are {weights} attention weights, and at most {limit} are kept; \
+         trace a shorter text"
+    )]
+    TooManyWeights {
+        /// Tokens of the text.
+        tokens: usize,
+        /// Layers of the model.
+        n_layers: usize,
+        /// Heads of a layer.
+        n_heads: usize,
+        /// All weights.
+        weights: u64,
+        /// How many are accepted.
+        limit: u64,
+    },
+    /// A run directory without a checkpoint.
+    #[error(
+        "{}: no checkpoints here; name the directory of a training run, and train with a larger checkpoint.keep to have several",
+        dir.display()
+    )]
+    NoCheckpoints {
+        /// The directory that was named.
+        dir: PathBuf,
+    },
+    /// Checkpoints whose tokens mean something else.
+    #[error(
+        "{}: its tokenizer is not that of the traced model, so its guesses cannot be compared; trace a model of this run",
+        checkpoint.display()
+    )]
+    OtherTokenizer {
+        /// The checkpoint.
+        checkpoint: PathBuf,
+    },
+    /// A trace file that is damaged or is none.
+    #[error("{}: not a trace: {detail}; make it again with taal trace --json", path.display())]
+    BadTrace {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// Opening, tokenising or predicting failed.
+    #[error(transparent)]
+    Inference(#[from] taal_inference::InferenceError),
+    /// The model refused.
+    #[error(transparent)]
+    Model(#[from] taal_model::ModelError),
+    /// The tokenizer refused.
+    #[error(transparent)]
+    Tokenizer(#[from] taal_tokenizer::Error),
+    /// The run's checkpoints could not be listed.
+    #[error(transparent)]
+    Run(#[from] taal_trainer::TrainError),
+    /// The run's log does not read.
+    #[error(transparent)]
+    Metrics(#[from] taal_metrics::Error),
+    /// Reading or writing failed.
+    #[error(transparent)]
+    Store(#[from] taal_store::Error),
+}
+
+impl InsightError {
+    pub(crate) fn setting(key: &'static str, detail: impl Into<String>) -> Self {
+        Self::Setting {
+            key,
+            detail: detail.into(),
+        }
+    }
+
+    /// The family of the error, from which `taal` takes its exit code.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Setting { .. }
+            | Self::TooManyWeights { .. }
+            | Self::NoCheckpoints { .. }
+            | Self::OtherTokenizer { .. } => ErrorKind::Usage,
+            Self::BadTrace { .. } => ErrorKind::Corrupt,
+            Self::Inference(error) => error.kind(),
+            Self::Model(error) => error.kind(),
+            Self::Tokenizer(error) => error.kind(),
+            Self::Run(error) => error.kind(),
+            Self::Metrics(error) => error.kind(),
+            Self::Store(error) => error.kind(),
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! Look inside a language model: one sentence through every stage.
+//!
+//! [`trace`] reads a text with a causal or a masked model and hands out what happens on the way, as one [`Trace`]: the tokens with the
+//! merges that made them, their vectors and positions, the attention weights of every layer and head, the length of the residual stream
+//! after every layer, the next-token guess that each layer would make (the logit lens) and the final distribution. [`over_checkpoints`]
+//! asks the checkpoints of a training run the same question. A trace is JSON ([`Trace::save_json`], [`Trace::open_json`]).
+//!
+//! Looking changes nothing: the logits of a trace are those of [`taal_inference::Decoder`], bit for bit, and the last row of the lens is
+//! the model's output.
+//!
+//! Left out: gradients and attributions, sparse autoencoders, changing activations on the way.
+//!
+//! ```
+//! use burn::tensor::Device;
+//! use taal_inference::{LanguageModel, Prompt};
+//! use taal_insight::{TraceOptions, trace};
+//! use taal_model::TransformerConfig;
+//! use taal_tokenizer::{Kind, TrainerConfig};
+//!
+//! let tokenizer = TrainerConfig::new(Kind::Bpe, 300).train(["de kat krabt de krullen van de trap"])?;
+//! let model = TransformerConfig::llama(tokenizer.vocab_size(), 16, 2, 4, 32).init(42, &Device::flex())?;
+//! let lm = LanguageModel::new(model, Some(tokenizer));
+//!
+//! let trace = trace(&lm, &Prompt::from("de kat"), &TraceOptions::default())?;
+//! let listens = &trace.attention[1][3][0]; // layer 2, head 4, the first token
+//! assert_eq!(listens[0], 1.0); // to nobody but itself
+//! assert_eq!(trace.lens.len(), 3); // before the first layer and after each
+//! let (output, last) = (&trace.predictions[0], trace.lens[2].last().unwrap());
+//! assert_eq!(output.guesses, last.guesses);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod checkpoints;
+mod error;
+mod forward;
+mod rank;
+mod reading;
+mod trace;
+
+pub use checkpoints::{CheckpointGuess, over_checkpoints};
+pub use error::{InsightError, Result};
+pub use trace::{
+    Embedding, Guess, LensCell, MAX_TOP, MAX_WEIGHTS, MergeStep, ModelFacts, Positions, Prediction, Token, Trace,
+    TraceOptions, trace,
+};

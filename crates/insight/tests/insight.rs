@@ -1,0 +1,363 @@
+//! What the crate promises, on tiny models with drawn weights.
+
+use burn::tensor::Device;
+use taal_inference::{Decoder, FillOptions, LanguageModel, Prompt, fill};
+use taal_insight::{Guess, InsightError, MAX_TOP, Trace, TraceOptions, trace};
+use taal_model::{Initialisation, PositionKind, TransformerConfig};
+use taal_store::ErrorKind;
+use taal_tokenizer::{Kind, Tokenizer, TrainerConfig};
+
+const VOCAB_SIZE: usize = 23;
+const CONTEXT: usize = 13;
+const IDS: [u32; 9] = [3, 1, 4, 1, 5, 9, 2, 6, 22];
+
+/// Every way in which positions, masks and caches can meet, by name.
+fn configs() -> Vec<(&'static str, TransformerConfig)> {
+    let nanogpt = TransformerConfig::nanogpt(VOCAB_SIZE, CONTEXT, 3, 4, 16);
+    let llama = TransformerConfig::llama(VOCAB_SIZE, CONTEXT, 2, 4, 24);
+    let grouped = TransformerConfig {
+        n_kv_heads: 2,
+        ..llama.clone()
+    };
+    let with_position = |position| TransformerConfig {
+        position,
+        ..nanogpt.clone()
+    };
+    let masked = TransformerConfig {
+        is_causal: false,
+        ..llama.clone()
+    };
+    vec![
+        ("gpt2", TransformerConfig::gpt2(VOCAB_SIZE, CONTEXT, 2, 2, 16)),
+        ("nanogpt", nanogpt.clone()),
+        ("alibi", with_position(PositionKind::Alibi)),
+        ("sinusoidal", with_position(PositionKind::Sinusoidal)),
+        ("no positions", with_position(PositionKind::None)),
+        ("llama", llama),
+        ("qwen3", TransformerConfig::qwen3(VOCAB_SIZE, CONTEXT, 2, 4, 24)),
+        (
+            "window",
+            TransformerConfig {
+                window: Some(3),
+                ..grouped.clone()
+            },
+        ),
+        (
+            "soft caps",
+            TransformerConfig {
+                attention_softcap: Some(5.0),
+                logit_softcap: Some(8.0),
+                ..grouped
+            },
+        ),
+        ("bert", TransformerConfig::bert(VOCAB_SIZE, CONTEXT, 2, 4, 16)),
+        ("encoder", masked.clone()),
+        (
+            "encoder with window",
+            TransformerConfig {
+                window: Some(2),
+                ..masked
+            },
+        ),
+    ]
+}
+
+/// Weights ten times as wide as those that training starts from, or every prediction would be nearly the same.
+fn model(config: &TransformerConfig, tokenizer: Option<Tokenizer>) -> LanguageModel {
+    let wide = Initialisation {
+        std: 0.2,
+        residual_std: Some(0.2),
+    };
+    LanguageModel::new(config.init_with(7, wide, &Device::flex()).unwrap(), tokenizer)
+}
+
+fn traced(config: &TransformerConfig) -> (LanguageModel, Trace) {
+    let lm = model(config, None);
+    let options = TraceOptions { top: MAX_TOP };
+    let trace = trace(&lm, &Prompt::Ids(IDS.to_vec()), &options).unwrap();
+    (lm, trace)
+}
+
+fn dutch(kind: Kind, vocab_size: usize) -> Tokenizer {
+    let text = "de kat krabt de krullen van de trap, één idee: de kat zat op de mat";
+    TrainerConfig::new(kind, vocab_size).train([text]).unwrap()
+}
+
+fn dutch_model() -> LanguageModel {
+    let tokenizer = dutch(Kind::Bpe, 300);
+    model(
+        &TransformerConfig::llama(tokenizer.vocab_size(), 32, 2, 4, 32),
+        Some(tokenizer),
+    )
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+#[test]
+fn attention_rows_sum_to_one_and_what_is_masked_is_exactly_zero() {
+    for (name, config) in configs() {
+        let (_, trace) = traced(&config);
+        assert_eq!(trace.attention.len(), config.n_layers, "{name}");
+        let window = config.window.unwrap_or(usize::MAX);
+        let mut visible = 0;
+        for head in trace.attention.iter().flatten() {
+            for (query, row) in head.iter().enumerate() {
+                let sum: f64 = row.iter().map(|weight| f64::from(*weight)).sum();
+                assert!((sum - 1.0).abs() < 1e-5, "{name}: {sum}");
+                for (key, weight) in row.iter().enumerate() {
+                    let is_future = config.is_causal && key > query;
+                    if is_future || query.abs_diff(key) >= window {
+                        assert_eq!(weight.to_bits(), 0, "{name}: {query} hears {key}");
+                    } else {
+                        visible += usize::from(*weight > 0.0);
+                    }
+                }
+            }
+        }
+        assert!(visible > config.n_layers * config.n_heads * IDS.len(), "{name}");
+    }
+}
+
+#[test]
+fn logits_are_those_of_generating_bit_for_bit() {
+    for (name, config) in configs() {
+        if !config.is_causal {
+            continue;
+        }
+        let (lm, trace) = traced(&config);
+        let mut decoder = Decoder::new(&lm.model, true).unwrap().with_expected_len(CONTEXT);
+        let logits = decoder.prefill(&IDS).unwrap();
+        assert_eq!(trace.focus, [IDS.len() - 1]);
+        assert_eq!(bits(&trace.predictions[0].logits), bits(&logits), "{name}");
+    }
+}
+
+#[test]
+fn the_last_row_of_the_lens_is_the_output_bit_for_bit() {
+    for (name, config) in configs() {
+        let (_, trace) = traced(&config);
+        assert_eq!(trace.lens.len(), config.n_layers + 1, "{name}");
+        assert_eq!(trace.residual_norms.len(), config.n_layers + 1, "{name}");
+        for prediction in &trace.predictions {
+            let last = &trace.lens[config.n_layers][prediction.place];
+            assert_eq!(last.guesses.len(), VOCAB_SIZE, "{name}: all ids are ranked");
+            for guess in &last.guesses {
+                let logit = prediction.logits[guess.id as usize];
+                assert_eq!(guess.logit.to_bits(), logit.to_bits(), "{name}");
+            }
+            assert_eq!(last.guesses, prediction.guesses, "{name}");
+            assert_eq!(last.final_rank, 1, "{name}");
+        }
+        let first = &trace.lens[0][trace.focus[0]];
+        assert_ne!(
+            first.guesses, trace.predictions[0].guesses,
+            "{name}: layers do something"
+        );
+    }
+}
+
+#[test]
+fn probabilities_are_those_of_the_softmax_and_ranks_follow_from_them() {
+    for (name, config) in configs() {
+        let (_, trace) = traced(&config);
+        for cell in trace.lens.iter().flatten() {
+            let sum: f64 = cell.guesses.iter().map(|guess| guess.probability).sum();
+            assert!((sum - 1.0).abs() < 1e-9, "{name}: {sum}");
+            assert!(
+                cell.guesses.is_sorted_by(|a, b| a.probability >= b.probability),
+                "{name}"
+            );
+            let entropy: f64 = cell
+                .guesses
+                .iter()
+                .map(|guess| -guess.probability * guess.probability.log2())
+                .sum();
+            assert!((entropy - cell.entropy_bits).abs() < 1e-6, "{name}");
+        }
+        for place in 0..IDS.len() {
+            let choice = trace.lens[config.n_layers][place].guesses[0].id;
+            let cell = &trace.lens[0][place];
+            let rank = cell.guesses.iter().position(|guess| guess.id == choice).unwrap();
+            assert_eq!(cell.final_rank, rank + 1, "{name}");
+            assert_eq!(cell.final_probability, cell.guesses[rank].probability, "{name}");
+        }
+    }
+}
+
+#[test]
+fn what_the_first_layer_reads_is_the_sum_of_token_and_place() {
+    for (name, config) in configs() {
+        let (_, trace) = traced(&config);
+        let embedding = &trace.embedding;
+        let has_vectors = matches!(config.position, PositionKind::Learned | PositionKind::Sinusoidal);
+        assert_eq!(
+            embedding.places.len(),
+            if has_vectors { IDS.len() } else { 0 },
+            "{name}"
+        );
+        assert_eq!(
+            embedding.positions.wavelengths.len(),
+            if config.position == PositionKind::Rotary {
+                config.head_dim / 2
+            } else {
+                0
+            },
+            "{name}"
+        );
+        if let Some(first) = embedding.positions.wavelengths.first() {
+            // The fastest pair turns by one radian a place.
+            assert!((first - std::f64::consts::TAU).abs() < 1e-5, "{name}: {first}");
+        }
+        for place in (0..IDS.len()).filter(|_| !config.embedding_norm) {
+            for (index, sum) in embedding.sum[place].iter().enumerate() {
+                let added = embedding.places.get(place).map_or(0.0, |row| row[index]);
+                assert_eq!(*sum, embedding.tokens[place][index] + added, "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_trace_is_the_same_after_a_way_through_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("trace.json");
+    for (name, config) in configs() {
+        let (_, trace) = traced(&config);
+        trace.save_json(&path).unwrap();
+        assert!(Trace::open_json(&path).unwrap() == trace, "{name}");
+    }
+    let lm = dutch_model();
+    let trace = trace(&lm, &Prompt::from("één kat </script>\n"), &TraceOptions::default()).unwrap();
+    trace.save_json(&path).unwrap();
+    assert!(Trace::open_json(&path).unwrap() == trace);
+
+    let json = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &json[..json.len() / 2]).unwrap();
+    let error = Trace::open_json(&path).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert!(error.to_string().contains("trace.json"), "{error}");
+}
+
+#[test]
+fn tokens_tell_their_bytes_their_place_in_the_text_and_their_merges() {
+    let lm = dutch_model();
+    let text = "één kat krabt 🦜";
+    let trace = trace(&lm, &Prompt::from(text), &TraceOptions::default()).unwrap();
+    let bytes: Vec<u8> = trace.tokens.iter().flat_map(|token| token.bytes.clone()).collect();
+    assert_eq!(bytes, text.as_bytes());
+    assert_eq!(trace.model.tokenizer.as_deref(), Some("BPE"));
+    for token in &trace.tokens {
+        let [start, end] = token.span.unwrap();
+        let of_text = &text.as_bytes()[start..end];
+        assert!(
+            of_text.windows(token.bytes.len()).any(|part| part == token.bytes),
+            "{token:?}"
+        );
+        match token.merges.last() {
+            // The halves of é are no text by themselves.
+            Some(_) if !token.text.is_ascii() => {}
+            Some(last) => assert_eq!(format!("{}{}", last.left, last.right), token.text),
+            None => assert_eq!(token.bytes.len(), 1, "{token:?}"),
+        }
+        assert_eq!(token.merges.len() + 1, token.bytes.len(), "{token:?}");
+    }
+    assert!(trace.tokens.iter().any(|token| token.merges.len() > 1));
+    assert!(trace.tokens.iter().any(|token| token.text == "\\xF0"), "a byte of 🦜");
+}
+
+#[test]
+fn a_masked_model_is_asked_at_its_masks_and_answers_as_fill_does() {
+    let tokenizer = dutch(Kind::WordPiece, 60);
+    let config = TransformerConfig::bert(tokenizer.vocab_size(), 32, 2, 4, 32);
+    let lm = model(&config, Some(tokenizer));
+    let text = "de [MASK] krabt de [MASK] van de trap";
+    let options = TraceOptions { top: MAX_TOP };
+    let trace = trace(&lm, &Prompt::from(text), &options).unwrap();
+    let tokenizer = lm.tokenizer.as_ref().unwrap();
+    assert_eq!(Some(trace.tokens[0].id), tokenizer.bos_id());
+    assert_eq!(trace.tokens.last().map(|token| token.id), tokenizer.eos_id());
+    assert_eq!(trace.tokens[0].span, None);
+
+    let options = FillOptions {
+        top: 5,
+        whole_words: false,
+        ..FillOptions::default()
+    };
+    let filled = fill(&lm, text, &options).unwrap();
+    assert_eq!(trace.focus.len(), 2);
+    for ((gap, prediction), place) in filled.gaps.iter().zip(&trace.predictions).zip(&trace.focus) {
+        assert_eq!((gap.position, prediction.place), (*place, *place));
+        let is_guess = |guess: &&Guess| !tokenizer.is_special(guess.id);
+        let guesses: Vec<&Guess> = prediction.guesses.iter().filter(is_guess).take(5).collect();
+        for (own, other) in guesses.iter().zip(&gap.guesses) {
+            assert_eq!(own.id, other.id);
+            assert!((own.probability - other.probability).abs() < 1e-6);
+        }
+    }
+    assert_eq!(
+        trace.filled,
+        Some(fill(&lm, text, &FillOptions::default()).unwrap().filled)
+    );
+
+    let unmasked = taal_insight::trace(&lm, &Prompt::from("de kat"), &TraceOptions::default()).unwrap();
+    assert_eq!(unmasked.filled, None);
+    assert_eq!(unmasked.focus, [unmasked.tokens.len() - 2], "the last word");
+}
+
+#[test]
+fn bad_input_is_one_sentence_and_nothing_else() {
+    let lm = dutch_model();
+    let said = |lm: &LanguageModel, prompt: Prompt, top: usize| {
+        let error = trace(lm, &prompt, &TraceOptions { top }).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Usage, "{error}");
+        error.to_string()
+    };
+    let long = "de kat ".repeat(40);
+    for (prompt, words) in [
+        (Prompt::from(""), "at least one character"),
+        (Prompt::Ids(Vec::new()), "at least one id"),
+        (Prompt::Ids(vec![1, 300]), "300"),
+        (Prompt::from(long.as_str()), "context of 32"),
+    ] {
+        let said = said(&lm, prompt, 5);
+        assert!(said.contains(words), "{said}");
+    }
+    for top in [0, MAX_TOP + 1] {
+        assert!(said(&lm, Prompt::from("de"), top).contains("top"));
+    }
+    let (unnamed, _) = traced(&configs()[0].1);
+    assert!(said(&unnamed, Prompt::from("de"), 5).contains("tokenizer"));
+
+    let wide = TransformerConfig::gpt2(VOCAB_SIZE, 4096, 2, 4, 4);
+    let error = trace(
+        &model(&wide, None),
+        &Prompt::Ids(vec![1; 4096]),
+        &TraceOptions::default(),
+    )
+    .unwrap_err();
+    assert!(
+        matches!(
+            error,
+            InsightError::TooManyWeights {
+                weights: 134_217_728,
+                ..
+            }
+        ),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_model_that_has_diverged_says_so() {
+    let config = TransformerConfig::gpt2(VOCAB_SIZE, CONTEXT, 2, 2, 16);
+    let endless = Initialisation {
+        std: f64::MAX,
+        residual_std: Some(0.2),
+    };
+    let lm = LanguageModel::new(config.init_with(7, endless, &Device::flex()).unwrap(), None);
+    let error = trace(&lm, &Prompt::Ids(vec![1, 2]), &TraceOptions::default()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Diverged, "{error}");
+    assert!(error.to_string().contains("not finite"), "{error}");
+}
