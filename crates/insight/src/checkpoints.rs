@@ -76,7 +76,7 @@ pub fn over_checkpoints(
         if !is_same || lm.model.config().is_causal != trace.model.is_causal {
             return Err(InsightError::OtherTokenizer { checkpoint: dir });
         }
-        let logits = taal_kernels::on_pool(|| {
+        let logits = taal_kernels::on_pool(&lm.model.device(), || {
             let output = read(&lm.model, &ids, Capture::default())?;
             logits_at(&lm.model, output.hidden, &[place])
         })?;
