@@ -300,6 +300,10 @@ pub enum TokenizerCommand {
     Encode(EncodeArguments),
     /// Token ids to text
     Decode(DecodeArguments),
+    /// Turn another program's tokenizer into a tokenizer.json
+    Import(TokenizerImportArguments),
+    /// How well tokens respect the parts of compound words
+    Compounds(CompoundsArguments),
 }
 
 /// `taal tokenizer train`
@@ -359,6 +363,37 @@ pub struct DecodeArguments {
     /// Token ids, as in 1,2,3 or 1 2 3
     #[arg(value_name = "IDS", required = true, value_delimiter = ',')]
     pub ids: Vec<u32>,
+}
+
+/// `taal tokenizer import`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  taal tokenizer import --from cl100k_base.tiktoken --out tokenizer.json")]
+pub struct TokenizerImportArguments {
+    /// tokenizer.json, vocab.txt, vocab.json with merges.txt, encoder.json with vocab.bpe, tiktoken, SentencePiece or llama2.c file, or
+    /// the folder of one
+    #[arg(long, value_name = "FILE|DIR")]
+    pub from: PathBuf,
+    /// How a tiktoken file cuts words: cl100k_base, another name, or a regular expression [default: by the file]
+    #[arg(long, value_name = "NAME|REGEX")]
+    pub pattern: Option<String>,
+    /// The file to write, replacing an old one, or a folder for a tokenizer.json
+    #[arg(long, value_name = "FILE|DIR")]
+    pub out: PathBuf,
+}
+
+/// `taal tokenizer compounds`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  taal tokenizer compounds --tokenizer a.json b.json --words compounds.tsv")]
+pub struct CompoundsArguments {
+    /// tokenizer.json, model directory or run directory, one or more
+    #[arg(long, value_name = "FILE|DIR", required = true, num_args = 1..)]
+    pub tokenizer: Vec<PathBuf>,
+    /// Lines of a word, a tab and its parts; or of words only, to find compounds in
+    #[arg(long, value_name = "FILE")]
+    pub words: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `taal data`

@@ -52,6 +52,8 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
             TokenizerCommand::Train(arguments) => tokenizer::train(&arguments),
             TokenizerCommand::Encode(arguments) => tokenizer::encode(&arguments),
             TokenizerCommand::Decode(arguments) => tokenizer::decode(&arguments),
+            TokenizerCommand::Import(arguments) => tokenizer::import(&arguments),
+            TokenizerCommand::Compounds(arguments) => tokenizer::compounds(&arguments),
         },
         Command::Data(arguments) => match arguments.command {
             DataCommand::Build(arguments) => data::build(&arguments),

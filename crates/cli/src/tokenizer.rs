@@ -3,9 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use taal_tokenizer::{Compression, Tokenizer, TrainerConfig, TrainingReport, Unknown, compression};
+use taal_metrics::wilson_interval;
+use taal_tokenizer::{
+    Compound, CompoundReport, Compression, ImportOptions, Tokenizer, TrainerConfig, TrainingReport, Unknown,
+    compound_report, compression,
+};
 
-use crate::arguments::{DecodeArguments, EncodeArguments, TokenizerTrainArguments};
+use crate::arguments::{
+    CompoundsArguments, DecodeArguments, EncodeArguments, TokenizerImportArguments, TokenizerTrainArguments,
+};
 use crate::failure::Failure;
 use crate::terminal;
 
@@ -142,4 +148,99 @@ pub fn encode(arguments: &EncodeArguments) -> Result<(), Failure> {
 pub fn decode(arguments: &DecodeArguments) -> Result<(), Failure> {
     let text = open(&arguments.tokenizer)?.decode(&arguments.ids)?;
     Ok(terminal::print(&format!("{text}\n"))?)
+}
+
+/// `taal tokenizer import`
+pub fn import(arguments: &TokenizerImportArguments) -> Result<(), Failure> {
+    let options = ImportOptions {
+        pattern: arguments.pattern.clone(),
+    };
+    let (tokenizer, format) = Tokenizer::import_reported(&arguments.from, &options)?;
+    let out = match taal_store::is_dir(&arguments.out) {
+        true => arguments.out.join(TOKENIZER_FILE),
+        false => arguments.out.clone(),
+    };
+    tokenizer.save(&out)?;
+    let rows = [
+        ("tokenizer", out.display().to_string()),
+        ("format", format.to_string()),
+        (
+            "vocabulary",
+            format!("{} tokens", terminal::grouped(tokenizer.vocab_size() as u64)),
+        ),
+    ];
+    Ok(terminal::print(&terminal::table(&rows))?)
+}
+
+/// One tokenizer in what `taal tokenizer compounds --json` prints.
+#[derive(Serialize)]
+struct Scored {
+    tokenizer: String,
+    vocab_size: usize,
+    /// Share of the boundaries between parts that a boundary between tokens falls on.
+    respected: f64,
+    /// Its 95 % interval (Wilson 1927), as if the boundaries were independent.
+    respected_interval: [f64; 2],
+    false_splits_per_word: f64,
+    tokens_per_word: f64,
+    unknown_words: u64,
+}
+
+impl Scored {
+    fn new(path: &Path, tokenizer: &Tokenizer, report: &CompoundReport) -> Self {
+        let words = report.words.max(1) as f64;
+        Self {
+            tokenizer: path.display().to_string(),
+            vocab_size: tokenizer.vocab_size(),
+            respected: report.respected as f64 / report.boundaries.max(1) as f64,
+            respected_interval: wilson_interval(report.respected, report.boundaries),
+            false_splits_per_word: report.false_splits as f64 / words,
+            tokens_per_word: report.tokens as f64 / words,
+            unknown_words: report.unknown,
+        }
+    }
+}
+
+/// What `taal tokenizer compounds --json` prints.
+#[derive(Serialize)]
+struct CompoundScores {
+    words: usize,
+    boundaries: usize,
+    tokenizers: Vec<Scored>,
+}
+
+/// `taal tokenizer compounds`
+pub fn compounds(arguments: &CompoundsArguments) -> Result<(), Failure> {
+    let compounds = Compound::read_file(&arguments.words)?;
+    let mut scores = CompoundScores {
+        words: compounds.len(),
+        boundaries: compounds.iter().map(|compound| compound.boundaries.len()).sum(),
+        tokenizers: Vec::new(),
+    };
+    for path in &arguments.tokenizer {
+        let tokenizer = open(path)?;
+        let report = compound_report(&tokenizer, &compounds)?;
+        scores.tokenizers.push(Scored::new(path, &tokenizer, &report));
+    }
+    if arguments.json {
+        return Ok(terminal::print_json(&scores)?);
+    }
+    let count = |number: usize| terminal::grouped(number as u64);
+    let mut lines = format!(
+        "{} compounds with {} boundaries\nrespected (95 % interval)  false splits/word  tokens/word  unknown  tokenizer\n",
+        count(scores.words),
+        count(scores.boundaries)
+    );
+    for scored in &scores.tokenizers {
+        let [low, high] = scored.respected_interval.map(|bound| 100.0 * bound);
+        lines.push_str(&format!(
+            "{:6.1} % ({low:5.1} to {high:5.1})  {:17.2}  {:11.2}  {:>7}  {}\n",
+            100.0 * scored.respected,
+            scored.false_splits_per_word,
+            scored.tokens_per_word,
+            terminal::grouped(scored.unknown_words),
+            scored.tokenizer
+        ));
+    }
+    Ok(terminal::print(&lines)?)
 }

@@ -1,7 +1,8 @@
 //! Train, save and apply tokenizers: BPE, WordPiece, Unigram, char and word.
 //!
 //! A tokenizer cuts text into tokens of a fixed vocabulary and gives each its id. All kinds are saved as a `tokenizer.json`, which the
-//! Python package `tokenizers` opens and encodes to the same ids with; [`Tokenizer::open`] in turn opens those of published models. The
+//! Python package `tokenizers` opens and encodes to the same ids with; [`Tokenizer::open`] in turn opens those of published models, and
+//! [`Tokenizer::import`] the other files that tokenizers are published in. The
 //! work of encoding is done by Hugging Face's `tokenizers` crate; this crate adds training in bounded memory with equal bytes for equal
 //! text, checks on files before they are trusted, streaming decoding, and exact char and word tokenizers.
 //!
@@ -38,6 +39,7 @@
 mod base64;
 mod bytes;
 mod chunks;
+mod compounds;
 mod compression;
 mod cut;
 mod error;
@@ -53,6 +55,7 @@ mod stream;
 mod tokenizer;
 mod train;
 
+pub use compounds::{Compound, CompoundReport, compound_report};
 pub use compression::{Compression, compression};
 pub use error::{Error, Result};
 pub use import::{Format, ImportOptions};

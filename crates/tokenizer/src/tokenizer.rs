@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
@@ -202,6 +203,15 @@ impl Tokenizer {
             Some(id) => Err(format!("the tokenizer library gave id {id}, which no token has")),
             None => Ok(ids),
         }
+    }
+
+    /// The ids of a text, each with the bytes of the text that it stands for.
+    pub(crate) fn encode_with_offsets(&self, text: &str) -> Result<Vec<(u32, Range<usize>)>> {
+        let encoding =
+            guarded(|| self.inner.encode(text, false)).and_then(|encoding| encoding.map_err(|error| error.to_string()));
+        let encoding = encoding.map_err(|detail| self.explain(text, detail))?;
+        let offsets = encoding.get_offsets().iter().map(|&(start, end)| start..end);
+        Ok(encoding.get_ids().iter().copied().zip(offsets).collect())
     }
 
     /// Turns the library's refusal to encode into an error that names what is unknown, where that is the cause.

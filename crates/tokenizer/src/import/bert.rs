@@ -92,8 +92,10 @@ fn read_tokens(text: &str) -> std::result::Result<Vec<String>, String> {
 }
 
 /// A vocabulary without capitals was made from text without them; names in brackets are special tokens.
+///
+/// Letters that lower case leaves as they are, such as U+211D of mathematics, are in BERT's own vocabulary without capitals.
 fn is_uncased(tokens: &[String]) -> bool {
     let is_name = |token: &str| token.starts_with(['[', '<']) && token.ends_with([']', '>']);
     let mut words = tokens.iter().filter(|token| !is_name(token));
-    !words.any(|token| token.chars().any(char::is_uppercase))
+    words.all(|token| token.to_lowercase() == *token)
 }

@@ -194,6 +194,10 @@ impl PieceModel {
         let regex = |pattern: &'static str| Pattern::Regex(pattern.into());
         let mut normalizers = Vec::new();
         if !self.characters.is_empty() {
+            if self.rule.starts_with("nmt") {
+                // Both become a space. The library takes the two for one character and would make one space of them.
+                normalizers.push(replace(Pattern::String("\r\n"), "\n\n"));
+            }
             normalizers.push(Normalizer::Precompiled {
                 precompiled_charsmap: base64::encode(&self.characters),
             });

@@ -1,0 +1,302 @@
+//! How well tokens respect the parts of compound words, such as `voorbeeld` and `zin` in `voorbeeldzin`.
+//!
+//! Dutch writes compounds as one word. A tokenizer that cuts them where their parts meet lets a model know a new compound by its parts; one
+//! that cuts elsewhere hides them. Counted are the boundaries between parts that tokens respect, and beside them the cuts inside parts and
+//! the tokens of a word, so that cutting everywhere does not win.
+//!
+//! A linking element (the `s` of `stadsbestuur`, a hyphen) belongs to neither part: a cut on either side of it respects the boundary, and
+//! none of its cuts is false.
+
+use std::collections::{BTreeSet, HashSet};
+use std::ops::Range;
+use std::path::Path;
+
+use crate::{Error, Result, Tokenizer};
+
+/// The largest file of words that is read.
+const MAX_WORDS_BYTES: u64 = 64 << 20;
+
+/// The longest word, in bytes.
+const MAX_WORD_BYTES: usize = 200;
+
+/// What may stand between two parts of a labelled compound, the longest first.
+const LINKS: [&str; 9] = ["ens", "en", "er", "es", "s", "e", "n", "-", "'"];
+
+/// The only linking letter that the rule for plain lists looks for; the others are too often the end of a word.
+const RULE_LINK: &str = "s";
+
+/// The shortest parts that the rule believes, in letters; shorter ones are found in too many words by chance.
+const MIN_FIRST_LETTERS: usize = 4;
+const MIN_LAST_LETTERS: usize = 3;
+
+/// Words of their own that are far more often a suffix.
+const SUFFIXES: [&str; 22] = [
+    "aard", "achtig", "baar", "dom", "eren", "ering", "erij", "haft", "heid", "isch", "lijk", "ling", "loos", "matig",
+    "nis", "rijk", "schap", "ster", "tje", "ten", "vol", "zaam",
+];
+
+/// What a sentence has before the word, so that it is encoded as in running text.
+const CARRIER: &str = "en ";
+
+/// A compound with the boundaries between its parts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compound {
+    /// The word.
+    pub word: String,
+    /// For each boundary, in bytes from the start of the word: where the part before it ends and the one after it begins. The two are equal
+    /// but for a linking element.
+    pub boundaries: Vec<Range<usize>>,
+}
+
+impl Compound {
+    /// A word and its parts in order; `None` when they do not make up the word, linking elements aside.
+    ///
+    /// ```
+    /// use taal_tokenizer::Compound;
+    ///
+    /// let compound = Compound::new("stadsbestuur", &["stad", "bestuur"]);
+    /// assert_eq!(compound.map(|compound| compound.boundaries), Some(vec![4..5]));
+    /// assert_eq!(Compound::new("minister", &["mini", "sta"]), None);
+    /// ```
+    pub fn new(word: &str, parts: &[&str]) -> Option<Self> {
+        let (first, others) = parts.split_first()?;
+        let mut end = word.strip_prefix(first).map(|_| first.len())?;
+        let mut boundaries = Vec::new();
+        for part in others {
+            let rest = &word[end..];
+            let link = [""].iter().chain(&LINKS).find(|link| {
+                let after = rest.strip_prefix(**link);
+                after.is_some_and(|after| after.starts_with(part))
+            })?;
+            let start = end + link.len();
+            boundaries.push(end..start);
+            end = start + part.len();
+        }
+        let is_whole = end == word.len() && !boundaries.is_empty() && parts.iter().all(|part| !part.is_empty());
+        is_whole.then(|| Self {
+            word: word.to_owned(),
+            boundaries,
+        })
+    }
+
+    /// Reads compounds from a file, each once, in the order of the file.
+    ///
+    /// A line is a word, a tab and its parts with spaces between them, or the parts alone with `+` or `|` between them. In a file without
+    /// either, each line is a word, and a word counts as a compound where other words of the list make it up in one way only: at
+    /// least four letters first and three last, `s` as the only linking letter. That rule errs now and then, for every tokenizer alike.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`] when the file cannot be read, and [`Error::Empty`] when it has no compound.
+    pub fn read_file(path: &Path) -> Result<Vec<Self>> {
+        let text = taal_store::read_text(path, MAX_WORDS_BYTES)?;
+        let is_labelled = text.lines().any(|line| line.contains(['\t', '+', '|']));
+        let compounds = match is_labelled {
+            true => labelled(&text),
+            false => found_in(&text),
+        };
+        if compounds.is_empty() {
+            return Err(Error::Empty {
+                origin: path.display().to_string(),
+                unit: "compound (a word, a tab and its parts, such as `voorbeeldzin\tvoorbeeld zin`)",
+            });
+        }
+        Ok(compounds)
+    }
+}
+
+/// Lines that name the parts; a line whose parts do not make up its word is no compound.
+fn labelled(text: &str) -> Vec<Compound> {
+    let mut seen = HashSet::new();
+    let compounds = text.lines().filter_map(|line| {
+        let (word, parts) = match line.split_once('\t') {
+            Some((word, parts)) => (word.trim().to_owned(), parts),
+            None => (line.trim().replace(['+', '|'], ""), line),
+        };
+        let parts: Vec<&str> = parts
+            .split(['\t', '+', '|', ' '])
+            .filter(|part| !part.is_empty())
+            .collect();
+        Compound::new(&word, &parts).filter(|compound| compound.word.len() <= MAX_WORD_BYTES)
+    });
+    compounds
+        .filter(|compound| seen.insert(compound.word.clone()))
+        .collect()
+}
+
+fn found_in(text: &str) -> Vec<Compound> {
+    let is_plain = |word: &&str| {
+        word.chars()
+            .all(|letter| letter.is_lowercase() && letter.is_alphabetic())
+    };
+    let words: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .filter(|word| word.len() <= MAX_WORD_BYTES)
+        .filter(is_plain)
+        .collect();
+    let known: HashSet<&str> = words
+        .iter()
+        .copied()
+        .filter(|word| word.chars().count() >= MIN_LAST_LETTERS && !SUFFIXES.contains(word))
+        .collect();
+    let mut seen = HashSet::new();
+    let compounds = words.iter().filter(|word| seen.insert(**word)).filter_map(|word| {
+        let mut ways = Vec::new();
+        find_ways(word, 0, &known, &mut Vec::new(), &mut ways);
+        // The finest way counts if all others are coarser views of it, as with `voor|beeld|zin` and `voorbeeld|zin`.
+        let finest = ways.iter().max_by_key(|way| way.len())?;
+        let is_only = ways
+            .iter()
+            .all(|way| way.iter().all(|boundary| finest.contains(boundary)));
+        is_only.then(|| Compound {
+            word: (*word).to_owned(),
+            boundaries: finest.clone(),
+        })
+    });
+    compounds.collect()
+}
+
+/// How many ways of one word are looked at; a word with more is too ambiguous to count.
+const MAX_WAYS: usize = 64;
+
+/// All ways to cut a word from `start` on into two or more known words.
+fn find_ways(
+    word: &str,
+    start: usize,
+    known: &HashSet<&str>,
+    before: &mut Vec<Range<usize>>,
+    ways: &mut Vec<Vec<Range<usize>>>,
+) {
+    let rest = &word[start..];
+    if !before.is_empty() && known.contains(rest) {
+        ways.push(before.clone());
+    }
+    for (length, _) in rest.char_indices().skip(MIN_FIRST_LETTERS) {
+        if ways.len() >= MAX_WAYS {
+            return;
+        }
+        let end = start + length;
+        if !known.contains(&word[start..end]) {
+            continue;
+        }
+        for link in ["", RULE_LINK] {
+            if word[end..].starts_with(link) {
+                before.push(end..end + link.len());
+                find_ways(word, end + link.len(), known, before, ways);
+                before.pop();
+            }
+        }
+    }
+}
+
+/// How a tokenizer cuts compounds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CompoundReport {
+    /// Compounds.
+    pub words: u64,
+    /// Boundaries between their parts.
+    pub boundaries: u64,
+    /// Boundaries that a boundary between tokens falls on.
+    pub respected: u64,
+    /// Boundaries between tokens inside a part.
+    pub false_splits: u64,
+    /// Tokens of the words, without those of the text around them.
+    pub tokens: u64,
+    /// Words with an unknown token, whose boundaries all count as missed.
+    pub unknown: u64,
+}
+
+/// Encodes compounds, each as a word of a text, and counts what becomes of their parts.
+///
+/// # Errors
+///
+/// As [`Tokenizer::encode`].
+///
+/// # Example
+///
+/// ```
+/// use taal_tokenizer::{Compound, Kind, TrainerConfig, compound_report};
+///
+/// let tokenizer = TrainerConfig::new(Kind::Char, 100).train(["en voorbeeldzin"])?;
+/// let compound = Compound::new("voorbeeldzin", &["voorbeeld", "zin"]).expect("its parts");
+/// let report = compound_report(&tokenizer, &[compound])?;
+/// assert_eq!((report.respected, report.false_splits, report.tokens), (1, 10, 12));
+/// # Ok::<(), taal_tokenizer::Error>(())
+/// ```
+pub fn compound_report(tokenizer: &Tokenizer, compounds: &[Compound]) -> Result<CompoundReport> {
+    let mut report = CompoundReport::default();
+    for compound in compounds {
+        let text = format!("{CARRIER}{}", compound.word);
+        let tokens = tokenizer.encode_with_offsets(&text)?;
+        // What ends before the word is the carrier's; a space in front of the word may be a token of its own or part of the first.
+        let of_word = || tokens.iter().filter(|(_, range)| range.end > CARRIER.len());
+        let cuts: BTreeSet<usize> = of_word()
+            .filter_map(|(_, range)| range.start.checked_sub(CARRIER.len()))
+            .collect();
+        let is_inside = |cut: &&usize| **cut > 0 && **cut < compound.word.len();
+        let is_at = |cut: usize| {
+            compound
+                .boundaries
+                .iter()
+                .any(|boundary| boundary.start <= cut && cut <= boundary.end)
+        };
+        let is_respected = |boundary: &&Range<usize>| cuts.range(boundary.start..=boundary.end).next().is_some();
+        report.words += 1;
+        report.boundaries += compound.boundaries.len() as u64;
+        report.respected += compound.boundaries.iter().filter(is_respected).count() as u64;
+        report.false_splits += cuts.iter().filter(is_inside).filter(|cut| !is_at(**cut)).count() as u64;
+        report.tokens += of_word().count() as u64;
+        report.unknown += u64::from(of_word().any(|(id, _)| Some(*id) == tokenizer.unk_id()));
+    }
+    Ok(report)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_found_in_a_word_with_and_without_linking_elements() {
+        let boundaries = |word, parts: &[&str]| Compound::new(word, parts).map(|compound| compound.boundaries);
+        assert_eq!(boundaries("voorbeeldzin", &["voorbeeld", "zin"]), Some(vec![9..9]));
+        assert_eq!(boundaries("stadsbestuur", &["stad", "bestuur"]), Some(vec![4..5]));
+        assert_eq!(boundaries("stadsbestuur", &["stads", "bestuur"]), Some(vec![5..5]));
+        assert_eq!(boundaries("zuid-holland", &["zuid", "holland"]), Some(vec![4..5]));
+        assert_eq!(
+            boundaries("boekenkastdeur", &["boek", "kast", "deur"]),
+            Some(vec![4..6, 10..10])
+        );
+        assert_eq!(boundaries("zin", &["zin"]), None);
+        assert_eq!(boundaries("voorbeeldzin", &["voorbeeld", "zi"]), None);
+    }
+
+    #[test]
+    fn a_plain_list_gives_the_words_that_others_make_up_in_one_way() {
+        let list = "voorbeeld\nzin\nvoorbeeldzin\nstad\nbestuur\nstadsbestuur\nkast\nkastanje\nkastdeur\ndeur\nhuis\nhuisdeur\nkastdeurhuis";
+        let found: Vec<(String, Vec<Range<usize>>)> = found_in(list)
+            .into_iter()
+            .map(|compound| (compound.word, compound.boundaries))
+            .collect();
+        let expected: [(&str, &[Range<usize>]); 5] = [
+            ("voorbeeldzin", &[9..9]),
+            ("stadsbestuur", &[4..5]),
+            ("kastdeur", &[4..4]),
+            ("huisdeur", &[4..4]),
+            ("kastdeurhuis", &[4..4, 8..8]),
+        ];
+        assert_eq!(
+            found,
+            expected.map(|(word, boundaries)| (word.to_owned(), boundaries.to_vec()))
+        );
+    }
+
+    #[test]
+    fn labelled_lines_may_have_a_tab_a_plus_or_a_bar() {
+        let read = labelled(
+            "voorbeeldzin\tvoorbeeld zin\nstad+bestuur\nkast|deur\naprilgek\t1 aprilgek\nkastdeur\tkast deur\n",
+        );
+        let words: Vec<&str> = read.iter().map(|compound| compound.word.as_str()).collect();
+        assert_eq!(words, ["voorbeeldzin", "stadbestuur", "kastdeur"]);
+    }
+}
