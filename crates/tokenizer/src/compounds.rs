@@ -81,24 +81,24 @@ impl Compound {
 
     /// Reads compounds from a file, each once, in the order of the file.
     ///
-    /// A line is a word, a tab and its parts with spaces between them, or the parts alone with `+` or `|` between them. In a file without
-    /// either, each line is a word, and a word counts as a compound where other words of the list make it up in one way only: at
+    /// A line is a word, a tab and its parts with spaces between them, or the parts alone with `+` or `|` between them. In a file where
+    /// most lines have none of these, each line is a word, and a word counts as a compound where other words of the list make it up in one way only: at
     /// least four letters first and three last, `s` as the only linking letter. That rule errs now and then, for every tokenizer alike.
     ///
     /// # Errors
     ///
-    /// [`Error::Store`] when the file cannot be read, and [`Error::Empty`] when it has no compound.
+    /// [`Error::Store`] when the file cannot be read, and [`Error::NoCompounds`] when it has none.
     pub fn read_file(path: &Path) -> Result<Vec<Self>> {
         let text = taal_store::read_text(path, MAX_WORDS_BYTES)?;
-        let is_labelled = text.lines().any(|line| line.contains(['\t', '+', '|']));
-        let compounds = match is_labelled {
+        // A list of words may hold a few with such a character in them.
+        let with_parts = text.lines().filter(|line| line.contains(['\t', '+', '|'])).count();
+        let compounds = match 2 * with_parts >= text.lines().count() {
             true => labelled(&text),
             false => found_in(&text),
         };
         if compounds.is_empty() {
-            return Err(Error::Empty {
-                origin: path.display().to_string(),
-                unit: "compound (a word, a tab and its parts, such as `voorbeeldzin\tvoorbeeld zin`)",
+            return Err(Error::NoCompounds {
+                path: path.to_path_buf(),
             });
         }
         Ok(compounds)

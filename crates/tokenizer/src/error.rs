@@ -72,6 +72,16 @@ pub enum Error {
         /// What is wrong with it, with the line or the piece where there is one.
         detail: String,
     },
+    /// A file of words without a compound in it.
+    #[error(
+        "{}: no line holds a compound and the parts that make it up; expected a word, a tab and its parts, as in \
+         `voorbeeldzin\tvoorbeeld zin`, or a list of words that make up others",
+        path.display()
+    )]
+    NoCompounds {
+        /// The file.
+        path: PathBuf,
+    },
     /// A tokenizer without an unknown token met something that is not in its vocabulary.
     #[error(
         "{what} at character {position} is not in the vocabulary and the tokenizer has no unknown token; \
@@ -106,9 +116,11 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Store(error) => error.kind(),
-            Self::Setting { .. } | Self::Unknown { .. } | Self::NoSuchToken { .. } | Self::Empty { .. } => {
-                ErrorKind::Usage
-            }
+            Self::Setting { .. }
+            | Self::Unknown { .. }
+            | Self::NoSuchToken { .. }
+            | Self::Empty { .. }
+            | Self::NoCompounds { .. } => ErrorKind::Usage,
             Self::Binary { .. }
             | Self::Corrupt { .. }
             | Self::Unrecognised { .. }
