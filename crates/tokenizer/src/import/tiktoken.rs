@@ -253,7 +253,10 @@ fn words(pattern: &str) -> PreTokenizer {
         return PreTokenizer::byte_level();
     }
     PreTokenizer::Sequence {
-        pretokenizers: vec![PreTokenizer::split(pattern.to_owned()), PreTokenizer::bytes_of_words()],
+        pretokenizers: vec![
+            PreTokenizer::split(String::from(pattern)),
+            PreTokenizer::bytes_of_words(),
+        ],
     }
 }
 
