@@ -252,7 +252,9 @@ pub fn compound_report(tokenizer: &Tokenizer, compounds: &[Compound]) -> Result<
     Ok(report)
 }
 
+// A list of one range is what is meant.
 #[cfg(test)]
+#[allow(clippy::single_range_in_vec_init)]
 mod tests {
     use super::*;
 

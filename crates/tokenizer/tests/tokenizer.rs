@@ -266,8 +266,8 @@ fn compression_counts_bytes_characters_and_tokens() {
 
 /// Byte-pair encoding of one word by the definition, and the merges that happened inside each token that came out.
 fn merges_by_definition(word: &str, ranks: &[(String, String)]) -> Vec<(String, Vec<(String, String)>)> {
-    let mut tokens: Vec<(String, Vec<(usize, (String, String))>)> =
-        word.chars().map(|c| (c.to_string(), Vec::new())).collect();
+    type Merges = Vec<(usize, (String, String))>;
+    let mut tokens: Vec<(String, Merges)> = word.chars().map(|c| (c.to_string(), Vec::new())).collect();
     for time in 0.. {
         let rank = |pair: &[(String, Vec<_>)]| ranks.iter().position(|(a, b)| *a == pair[0].0 && *b == pair[1].0);
         let places = tokens.windows(2).enumerate();
