@@ -1,6 +1,7 @@
 //! One model, two devices: what flex computes on the CPU, the GPU computes too.
 //!
-//! `cargo xtask parity --device wgpu` runs it; `TAAL_PARITY_DEVICE` names the device, `wgpu` unless set.
+//! `cargo test -p taal-cli --features wgpu --test parity` runs it, which the whole suite does not;
+//! `TAAL_PARITY_DEVICE` names the device, `wgpu` unless set.
 #![cfg(any(feature = "wgpu", feature = "cuda"))]
 
 use std::fs;

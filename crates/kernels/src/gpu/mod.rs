@@ -1,6 +1,6 @@
 //! Kernels in CubeCL for GPUs: what Burn composes of too many launches, or leaves to too few threads.
 //!
-//! Each belongs to a public function of this crate and has its plain twin there; `cargo xtask parity` compares the two.
+//! Each belongs to a public function of this crate and has its plain twin there; the parity tests of `taal-cli` compare the two.
 
 mod dropout;
 mod embedding;
