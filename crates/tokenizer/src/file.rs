@@ -32,20 +32,11 @@ impl File {
         decoder: Decoder,
         model: Model,
     ) -> Self {
-        Self {
-            version: "1.0",
-            truncation: None,
-            padding: None,
-            added_tokens: (0..)
-                .zip(special_tokens)
-                .map(|(id, content)| AddedToken::special(id, content))
-                .collect(),
-            normalizer: None,
-            pre_tokenizer: Some(pre_tokenizer),
-            post_processor,
-            decoder,
-            model,
-        }
+        let added_tokens = (0..)
+            .zip(special_tokens)
+            .map(|(id, content)| AddedToken::special(id, content))
+            .collect();
+        Self::imported(added_tokens, None, Some(pre_tokenizer), post_processor, decoder, model)
     }
 
     /// A file with the parts that imported tokenizers have: a normalizer, and added tokens at any ids.
@@ -336,7 +327,8 @@ pub(crate) enum Model {
 }
 
 impl Model {
-    pub(crate) fn bpe(tokens: Vec<String>, merges: Vec<(String, String)>) -> Self {
+    /// Merges as GPT-2 has them. `ignore_merges`: a word that is a token as a whole is that token, whether or not merges lead to it.
+    pub(crate) fn bpe(tokens: Vec<String>, merges: Vec<(String, String)>, ignore_merges: bool) -> Self {
         Self::Bpe {
             dropout: None,
             unk_token: None,
@@ -344,7 +336,7 @@ impl Model {
             end_of_word_suffix: None,
             fuse_unk: false,
             byte_fallback: false,
-            ignore_merges: false,
+            ignore_merges,
             vocab: Vocabulary(tokens),
             merges,
         }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::sidecar::Sidecar;
 use super::{Format, name_of, problem, tiktoken};
 use crate::bytes::byte_character;
-use crate::file::{Decoder, File, Model, PostProcessor, PreTokenizer, Vocabulary};
+use crate::file::{Decoder, File, Model, PostProcessor, PreTokenizer};
 use crate::open::{MAX_FILE_BYTES, MAX_VOCAB_SIZE};
 use crate::{Result, special};
 
@@ -70,17 +70,7 @@ pub(super) fn read(vocabulary: &Path, merges: &Path, pattern: Option<&str>) -> R
     // RoBERTa puts every text between these, GPT-2 has neither.
     let template = id_of("<s>").zip(id_of("</s>"));
     let template = template.map(|(first, last)| PostProcessor::template(Some(first), Some(last)));
-    let model = Model::Bpe {
-        dropout: None,
-        unk_token: None,
-        continuing_subword_prefix: None,
-        end_of_word_suffix: None,
-        fuse_unk: false,
-        byte_fallback: false,
-        ignore_merges: false,
-        vocab: Vocabulary(tokens),
-        merges,
-    };
+    let model = Model::bpe(tokens, merges, false);
     let pre_tokenizer = Some(pattern.map_or_else(PreTokenizer::byte_level, tiktoken::words_by_name));
     Ok(File::imported(
         added,

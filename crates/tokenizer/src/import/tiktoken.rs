@@ -10,7 +10,7 @@ use std::path::Path;
 use super::sidecar::Sidecar;
 use super::{Format, MAX_TOKEN_BYTES, all_merges, name_of, problem};
 use crate::bytes::byte_character;
-use crate::file::{Decoder, File, Model, PreTokenizer, Vocabulary};
+use crate::file::{Decoder, File, Model, PreTokenizer};
 use crate::open::{MAX_FILE_BYTES, MAX_VOCAB_SIZE};
 use crate::{Error, Result, base64, patterns};
 
@@ -130,18 +130,7 @@ pub(super) fn read(path: &Path, pattern: Option<&str>) -> Result<File> {
         .collect();
     let added =
         Sidecar::beside(path)?.added_tokens(&spelled, &special.iter().map(|&(name, _)| name).collect::<Vec<_>>());
-    let model = Model::Bpe {
-        dropout: None,
-        unk_token: None,
-        continuing_subword_prefix: None,
-        end_of_word_suffix: None,
-        fuse_unk: false,
-        byte_fallback: false,
-        // A word that is a token as a whole is that token, whether or not merges lead to it.
-        ignore_merges: true,
-        vocab: Vocabulary(spelled),
-        merges,
-    };
+    let model = Model::bpe(spelled, merges, true);
     Ok(File::imported(
         added,
         None,

@@ -56,7 +56,7 @@ pub(super) fn train_bpe(plan: &Plan, chunks: impl Iterator<Item = Result<String>
     }
     let reserved = plan.special_tokens.len();
     let merges = Learner::new(corpus, &mut tokens, reserved, "").run(plan.vocab_size, plan.min_frequency);
-    let model = Model::bpe(tokens, merges);
+    let model = Model::bpe(tokens, merges, false);
     let file = File::new(
         &plan.special_tokens,
         PreTokenizer::byte_level(),
