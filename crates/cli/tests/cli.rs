@@ -740,6 +740,14 @@ fn wrong_arguments_end_with_2_before_anything_is_done() {
             &["ndarray", "not compiled", "cargo xtask train --device ndarray"],
         );
     }
+    if !cfg!(feature = "wgpu") {
+        fails(
+            place.train(&["--device", "wgpu"]),
+            2,
+            &["wgpu", "not compiled", "cargo xtask train --device wgpu"],
+        );
+        assert!(!place.path("run").exists(), "a run that cannot start takes no name");
+    }
 }
 
 #[test]

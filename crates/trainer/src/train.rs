@@ -100,6 +100,8 @@ pub fn train(
     progress: &mut dyn Progress,
 ) -> Result<Outcome, TrainError> {
     let started = Instant::now();
+    // A device that does not open leaves no folder behind, which would take the run's name.
+    options.device.open()?;
     taal_store::create_dir_all(options.run_dir)?;
     let lock = RunLock::acquire(options.run_dir)?;
     let checkpoints = Checkpoints::of(options.run_dir);
