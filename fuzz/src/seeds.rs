@@ -214,6 +214,38 @@ pub(crate) fn trained() -> &'static [(Kind, Tokenizer)] {
     })
 }
 
+/// Strings of tokenizer files that are no tokenizer.json: kinds of pieces and fields of SentencePiece among them.
+pub(crate) const FOREIGN_WORDS: &[&str] = &[
+    "[UNK]",
+    "##",
+    "IQ== 0",
+    "<0x41>",
+    "<s>",
+    "\u{2581}",
+    "\u{18}\u{3}",
+    "\u{18}\u{6}",
+    "\u{12}\u{2}\u{18}\u{2}",
+    "\u{a}\u{4}",
+];
+
+/// The small files of the tokenizer crate's own tests.
+pub(crate) fn foreign_tokenizers() -> Vec<Vec<u8>> {
+    macro_rules! golden {
+        ($($name:literal),*) => {
+            vec![$(include_bytes!(concat!("../../crates/tokenizer/tests/golden/import/", $name)).to_vec()),*]
+        };
+    }
+    golden!(
+        "bpe.model",
+        "bpe-unk.model",
+        "unigram.model",
+        "unigram-unk.model",
+        "llama2c.bin",
+        "cased.vocab.txt",
+        "uncased.vocab.txt"
+    )
+}
+
 pub(crate) fn tokenizers() -> Vec<Vec<u8>> {
     let mut seeds: Vec<Vec<u8>> = trained().iter().map(|(_, tokenizer)| tokenizer.to_json()).collect();
     let added = json!([{"id": 4, "content": "<s>", "single_word": false, "lstrip": false, "rstrip": true, "normalized": true, "special": true}]);

@@ -11,7 +11,7 @@ use burn::tensor::Device;
 use taal_data::{Conversations, Dataset, Shard};
 use taal_model::hugging_face;
 use taal_store::{MANIFEST_NAME, Manifest, RelPath};
-use taal_tokenizer::{Kind, Tokenizer};
+use taal_tokenizer::{ImportOptions, Kind, Tokenizer};
 use taal_trainer::{RecipeText, TrainState, resolve};
 
 use crate::{scratch, seeds};
@@ -51,7 +51,7 @@ impl Target {
     }
 }
 
-static TARGETS: [Target; 12] = [
+static TARGETS: [Target; 13] = [
     Target::new("tokenizer", tokenizer, seeds::tokenizers, seeds::TOKENIZER_WORDS),
     Target::new("text", text, seeds::texts, seeds::TEXT_WORDS),
     Target::new("config", config, seeds::configs, seeds::CONFIG_WORDS),
@@ -74,6 +74,12 @@ static TARGETS: [Target; 12] = [
         &["\"step\"", "\"health\"", "\"val_loss\""],
     ),
     Target::new("path", path, seeds::paths, seeds::PATH_WORDS),
+    Target::new(
+        "tokenizer_import",
+        tokenizer_import,
+        seeds::foreign_tokenizers,
+        seeds::FOREIGN_WORDS,
+    ),
 ];
 
 /// All targets.
@@ -85,9 +91,22 @@ pub fn targets() -> &'static [Target] {
 const SAMPLE: &str = "De kat, <s> één 🦜  \n don't 123";
 
 fn tokenizer(bytes: &[u8]) -> bool {
-    let Ok(tokenizer) = Tokenizer::from_json(bytes) else {
-        return false;
-    };
+    Tokenizer::from_json(bytes).is_ok_and(|tokenizer| use_tokenizer(&tokenizer))
+}
+
+fn tokenizer_import(bytes: &[u8]) -> bool {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    let path = folder(&FOLDER, "tokenizer_import", |_| {}).join("fuzz");
+    write(&path, bytes);
+    // A rank file of tests is too small to be known by its size.
+    let options = [None, Some("gpt2".to_owned())].map(|pattern| ImportOptions { pattern });
+    let mut tokenizers = options
+        .iter()
+        .filter_map(|options| Tokenizer::import(&path, options).ok());
+    tokenizers.next().is_some_and(|tokenizer| use_tokenizer(&tokenizer))
+}
+
+fn use_tokenizer(tokenizer: &Tokenizer) -> bool {
     for text in [SAMPLE, "", "a", "\u{0}\u{301}"] {
         for ids in [tokenizer.encode(text), tokenizer.encode_with_special(text)]
             .into_iter()

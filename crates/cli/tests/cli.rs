@@ -496,6 +496,92 @@ fn a_tokenizer_is_trained_encodes_and_decodes() {
 }
 
 #[test]
+fn another_programs_tokenizer_is_imported_and_encodes() {
+    let place = Place::new();
+    place.write("vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nvoorbeeld\n##zin\n");
+    let summary = done(place.taal(&["tokenizer", "import", "--from", "vocab.txt", "--out", "."]));
+    assert!(
+        summary.contains("BERT vocab.txt") && summary.contains("7 tokens"),
+        "{summary}"
+    );
+    let encode = ["tokenizer", "encode", "--tokenizer", "tokenizer.json"];
+    assert_eq!(done(place.taal(&[&encode[..], &["Voorbeeldzin"]].concat())), "5,6\n");
+    let import = ["tokenizer", "import", "--out", "new.json", "--from"];
+    fails(
+        place.taal(&[&import[..], &["text.txt"]].concat()),
+        65,
+        &["text.txt", "tiktoken", "SentencePiece", "merges.txt"],
+    );
+    fails(
+        place.taal(&[&import[..], &["vocab.txt", "--pattern", "gpt2"]].concat()),
+        2,
+        &["pattern"],
+    );
+    fails(
+        place.taal(&[&import[..], &["nothing.model"]].concat()),
+        2,
+        &["nothing.model"],
+    );
+    assert!(!place.path("new.json").exists());
+}
+
+#[test]
+fn compounds_are_scored_by_their_parts() {
+    let place = Place::new();
+    place.write("vocab.txt", "[UNK]\nvoorbeeld\n##zin\nhui\n##sdeur\n");
+    done(place.taal(&["tokenizer", "import", "--from", "vocab.txt", "--out", "whole.json"]));
+    place.write(
+        "letters.txt",
+        "[UNK]\nv\nh\n##".to_owned() + &["o", "r", "b", "e", "l", "d", "z", "i", "n", "u", "s"].join("\n##") + "\n",
+    );
+    done(place.taal(&["tokenizer", "import", "--from", "letters.txt", "--out", "letters.json"]));
+    place.write("words.tsv", "voorbeeldzin\tvoorbeeld zin\nhuisdeur\thuis deur\n");
+    let score = [
+        "tokenizer",
+        "compounds",
+        "--words",
+        "words.tsv",
+        "--tokenizer",
+        "whole.json",
+        "letters.json",
+    ];
+    let scores = json(place.taal(&[&score[..], &["--json"]].concat()));
+    assert_eq!((&scores["words"], &scores["boundaries"]), (&2.into(), &2.into()));
+    let of = |index: usize, key: &str| scores["tokenizers"][index][key].as_f64().expect("a number");
+    assert_eq!(
+        [
+            of(0, "respected"),
+            of(0, "false_splits_per_word"),
+            of(0, "tokens_per_word")
+        ],
+        [0.5, 0.5, 2.0]
+    );
+    assert_eq!(
+        [
+            of(1, "respected"),
+            of(1, "false_splits_per_word"),
+            of(1, "tokens_per_word")
+        ],
+        [1.0, 8.0, 10.0]
+    );
+    let table = done(place.taal(&score));
+    assert!(table.contains("50.0 %") && table.contains("letters.json"), "{table}");
+    place.write("none.tsv", "aprilgek\t1 aprilgek\n");
+    fails(
+        place.taal(&[
+            "tokenizer",
+            "compounds",
+            "--words",
+            "none.tsv",
+            "--tokenizer",
+            "whole.json",
+        ]),
+        2,
+        &["none.tsv", "voorbeeldzin"],
+    );
+}
+
+#[test]
 fn text_becomes_shards_that_a_recipe_trains_on() {
     let place = Place::new();
     done(place.taal(&[
@@ -1078,6 +1164,8 @@ fn the_help_is_what_it_was() {
         "tokenizer train",
         "tokenizer encode",
         "tokenizer decode",
+        "tokenizer import",
+        "tokenizer compounds",
         "data",
         "data build",
         "recipes",

@@ -30,9 +30,9 @@ const MIN_FIRST_LETTERS: usize = 4;
 const MIN_LAST_LETTERS: usize = 3;
 
 /// Words of their own that are far more often a suffix.
-const SUFFIXES: [&str; 22] = [
+const SUFFIXES: [&str; 25] = [
     "aard", "achtig", "baar", "dom", "eren", "ering", "erij", "haft", "heid", "isch", "lijk", "ling", "loos", "matig",
-    "nis", "rijk", "schap", "ster", "tje", "ten", "vol", "zaam",
+    "nis", "rijk", "schap", "ster", "tie", "tijk", "pij", "tje", "ten", "vol", "zaam",
 ];
 
 /// What a sentence has before the word, so that it is encoded as in running text.
@@ -46,6 +46,8 @@ pub struct Compound {
     /// For each boundary, in bytes from the start of the word: where the part before it ends and the one after it begins. The two are equal
     /// but for a linking element.
     pub boundaries: Vec<Range<usize>>,
+    /// Places inside parts that may be boundaries too, in the same way: a cut there is neither asked for nor false.
+    pub neutral: Vec<Range<usize>>,
 }
 
 impl Compound {
@@ -76,14 +78,16 @@ impl Compound {
         is_whole.then(|| Self {
             word: word.to_owned(),
             boundaries,
+            neutral: Vec::new(),
         })
     }
 
     /// Reads compounds from a file, each once, in the order of the file.
     ///
     /// A line is a word, a tab and its parts with spaces between them, or the parts alone with `+` or `|` between them. In a file where
-    /// most lines have none of these, each line is a word, and a word counts as a compound where other words of the list make it up in one way only: at
-    /// least four letters first and three last, `s` as the only linking letter. That rule errs now and then, for every tokenizer alike.
+    /// most lines have none of these, each line is a word, and a word counts as a compound where two other words of the list make it up in one way only: at
+    /// least four letters first and three last, `s` as the only linking letter. Where three or more make it up (`voor`, `beeld` and `zin`),
+    /// their other boundaries are neutral. That rule errs now and then, for every tokenizer alike.
     ///
     /// # Errors
     ///
@@ -144,14 +148,14 @@ fn found_in(text: &str) -> Vec<Compound> {
     let compounds = words.iter().filter(|word| seen.insert(**word)).filter_map(|word| {
         let mut ways = Vec::new();
         find_ways(word, 0, &known, &mut Vec::new(), &mut ways);
-        // The finest way counts if all others are coarser views of it, as with `voor|beeld|zin` and `voorbeeld|zin`.
-        let finest = ways.iter().max_by_key(|way| way.len())?;
-        let is_only = ways
-            .iter()
-            .all(|way| way.iter().all(|boundary| finest.contains(boundary)));
-        is_only.then(|| Compound {
+        let mut of_two = ways.iter().filter(|way| way.len() == 1);
+        let boundaries = of_two.next().filter(|_| of_two.next().is_none())?.clone();
+        let mut neutral: Vec<Range<usize>> = ways.concat();
+        neutral.retain(|boundary| !boundaries.contains(boundary));
+        Some(Compound {
             word: (*word).to_owned(),
-            boundaries: finest.clone(),
+            boundaries,
+            neutral,
         })
     });
     compounds.collect()
@@ -252,22 +256,28 @@ pub fn compound_report(tokenizer: &Tokenizer, compounds: &[Compound]) -> Result<
     Ok(report)
 }
 
-// A list of one range is what is meant.
 #[cfg(test)]
-#[allow(clippy::single_range_in_vec_init)]
 mod tests {
     use super::*;
 
+    /// Where the boundaries begin and end.
+    fn places(boundaries: &[Range<usize>]) -> Vec<(usize, usize)> {
+        boundaries
+            .iter()
+            .map(|boundary| (boundary.start, boundary.end))
+            .collect()
+    }
+
     #[test]
     fn parts_are_found_in_a_word_with_and_without_linking_elements() {
-        let boundaries = |word, parts: &[&str]| Compound::new(word, parts).map(|compound| compound.boundaries);
-        assert_eq!(boundaries("voorbeeldzin", &["voorbeeld", "zin"]), Some(vec![9..9]));
-        assert_eq!(boundaries("stadsbestuur", &["stad", "bestuur"]), Some(vec![4..5]));
-        assert_eq!(boundaries("stadsbestuur", &["stads", "bestuur"]), Some(vec![5..5]));
-        assert_eq!(boundaries("zuid-holland", &["zuid", "holland"]), Some(vec![4..5]));
+        let boundaries = |word, parts: &[&str]| Compound::new(word, parts).map(|compound| places(&compound.boundaries));
+        assert_eq!(boundaries("voorbeeldzin", &["voorbeeld", "zin"]), Some(vec![(9, 9)]));
+        assert_eq!(boundaries("stadsbestuur", &["stad", "bestuur"]), Some(vec![(4, 5)]));
+        assert_eq!(boundaries("stadsbestuur", &["stads", "bestuur"]), Some(vec![(5, 5)]));
+        assert_eq!(boundaries("zuid-holland", &["zuid", "holland"]), Some(vec![(4, 5)]));
         assert_eq!(
             boundaries("boekenkastdeur", &["boek", "kast", "deur"]),
-            Some(vec![4..6, 10..10])
+            Some(vec![(4, 6), (10, 10)])
         );
         assert_eq!(boundaries("zin", &["zin"]), None);
         assert_eq!(boundaries("voorbeeldzin", &["voorbeeld", "zi"]), None);
@@ -275,17 +285,18 @@ mod tests {
 
     #[test]
     fn a_plain_list_gives_the_words_that_others_make_up_in_one_way() {
-        let list = "voorbeeld\nzin\nvoorbeeldzin\nstad\nbestuur\nstadsbestuur\nkast\nkastanje\nkastdeur\ndeur\nhuis\nhuisdeur\nkastdeurhuis";
-        let found: Vec<(String, Vec<Range<usize>>)> = found_in(list)
+        let list = "voorbeeld\nzin\nvoorbeeldzin\nstad\nbestuur\nstadsbestuur\nkast\nkastanje\nkastdeur\ndeur\nhuis\nhuisdeur\nkastdeurhuis\nvoor\nbeeld";
+        let found: Vec<(String, Vec<(usize, usize)>)> = found_in(list)
             .into_iter()
-            .map(|compound| (compound.word, compound.boundaries))
+            .map(|compound| (compound.word, places(&compound.boundaries)))
             .collect();
-        let expected: [(&str, &[Range<usize>]); 5] = [
-            ("voorbeeldzin", &[9..9]),
-            ("stadsbestuur", &[4..5]),
-            ("kastdeur", &[4..4]),
-            ("huisdeur", &[4..4]),
-            ("kastdeurhuis", &[4..4, 8..8]),
+        let expected: [(&str, &[(usize, usize)]); 6] = [
+            ("voorbeeld", &[(4, 4)]),
+            ("voorbeeldzin", &[(9, 9)]),
+            ("stadsbestuur", &[(4, 5)]),
+            ("kastdeur", &[(4, 4)]),
+            ("huisdeur", &[(4, 4)]),
+            ("kastdeurhuis", &[(8, 8)]),
         ];
         assert_eq!(
             found,

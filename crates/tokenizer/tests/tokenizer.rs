@@ -7,7 +7,7 @@ use taal_tokenizer::{Error, Kind, Tokenizer, TrainerConfig, Unknown, compression
 mod tokenizer {
     mod golden;
     mod hostile;
-    mod importing;
+    mod import;
     mod opening;
     mod training;
 }

@@ -2,7 +2,7 @@
 //!
 //! It is a SentencePiece BPE model with byte fallback, written out by llama2.c's `tokenizer.py`: U+2581 has become a space, `<s>` and `</s>`
 //! stand between line ends, and the kinds of pieces are gone. llama2.c knows them by their ids: 0 is unknown, 1 begins and 2 ends a text, and
-//! the bytes follow from 3 on.
+//! the bytes follow from 3 on. A text's own U+2581 is a space to SentencePiece and here, and three bytes to llama2.c.
 
 use std::path::Path;
 

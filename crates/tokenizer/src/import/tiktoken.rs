@@ -130,6 +130,7 @@ pub(super) fn read(path: &Path, pattern: Option<&str>) -> Result<File> {
         .collect();
     let added =
         Sidecar::beside(path)?.added_tokens(&spelled, &special.iter().map(|&(name, _)| name).collect::<Vec<_>>());
+    // A word that is a token as a whole is that token, whether or not merges lead to it.
     let model = Model::bpe(spelled, merges, true);
     Ok(File::imported(
         added,

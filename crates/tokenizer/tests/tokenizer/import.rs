@@ -1,0 +1,249 @@
+//! Files of other programs give the ids that those programs give, and damaged ones are errors.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use taal_store::ErrorKind;
+use taal_tokenizer::{Format, ImportOptions};
+
+use crate::{Error, Tokenizer, golden};
+
+/// tiktoken's cl100k_base as a regular expression, for a rank file that has another vocabulary.
+const PATTERN: &str =
+    r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s+\z|\s*[\r\n]|\s+(?!\S)|\s";
+
+#[derive(Deserialize)]
+struct Expected {
+    texts: Vec<String>,
+    files: BTreeMap<String, Vec<Case>>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    /// `None` where the text spells a special token.
+    ids: Option<Vec<u32>>,
+    decoded: Option<String>,
+}
+
+fn file(name: &str) -> PathBuf {
+    golden("import").join(name)
+}
+
+fn options(name: &str) -> ImportOptions {
+    ImportOptions {
+        pattern: name.ends_with(".tiktoken").then(|| PATTERN.to_owned()),
+    }
+}
+
+fn import(name: &str) -> (Tokenizer, Format) {
+    Tokenizer::import_reported(&file(name), &options(name)).unwrap()
+}
+
+const FILES: [(&str, Format); 10] = [
+    ("gpt2", Format::Gpt2),
+    ("cased.vocab.txt", Format::Bert),
+    ("uncased.vocab.txt", Format::Bert),
+    ("tiny.tiktoken", Format::Tiktoken),
+    ("unigram.model", Format::SentencePiece),
+    ("unigram-names.model", Format::SentencePiece),
+    ("unigram-unk.model", Format::SentencePiece),
+    ("bpe.model", Format::SentencePiece),
+    ("bpe-unk.model", Format::SentencePiece),
+    ("llama2c.bin", Format::Llama2c),
+];
+
+#[test]
+fn every_format_encodes_hard_texts_to_the_ids_of_its_own_program() {
+    let expected: Expected = serde_json::from_slice(&fs::read(file("expected.json")).unwrap()).unwrap();
+    assert_eq!(expected.files.len(), FILES.len());
+    for (name, format) in FILES {
+        let (tokenizer, found) = import(name);
+        assert_eq!(found, format, "{name}");
+        let opened = Tokenizer::from_json(&tokenizer.to_json()).unwrap();
+        assert_eq!(opened.hash(), tokenizer.hash());
+        let cases = &expected.files[name];
+        assert_eq!(cases.len(), expected.texts.len());
+        for (text, case) in expected.texts.iter().zip(cases) {
+            let Some(ids) = &case.ids else { continue };
+            assert_eq!(&tokenizer.encode(text).unwrap(), ids, "{name} {text:?}");
+            if let Some(decoded) = &case.decoded {
+                // SentencePiece loses U+2581 at the beginning of a text where it removes extra spaces.
+                let decoded = match text.starts_with('\u{2581}') {
+                    true => continue,
+                    false => decoded,
+                };
+                assert_eq!(&tokenizer.decode(ids).unwrap(), decoded, "{name} {text:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn special_tokens_in_a_text_become_their_ids_and_take_no_space_along() {
+    let (tokenizer, _) = import("bpe.model");
+    let [begin, end] = [tokenizer.bos_id(), tokenizer.eos_id()].map(Option::unwrap);
+    let ids = tokenizer.encode("<s>kat</s>").unwrap();
+    assert_eq!((ids.first(), ids.last()), (Some(&begin), Some(&end)));
+    assert_eq!(tokenizer.decode(&ids).unwrap(), "kat");
+    assert_eq!(
+        tokenizer.encode_with_special("kat").unwrap(),
+        tokenizer.encode("kat").unwrap()
+    );
+    // llama2.c begins every text, BERT frames it.
+    let (llama, _) = import("llama2c.bin");
+    assert_eq!(llama.encode_with_special("kat").unwrap()[0], llama.bos_id().unwrap());
+    let (bert, _) = import("cased.vocab.txt");
+    let framed = bert.encode_with_special("kat").unwrap();
+    assert_eq!(
+        (framed.first().copied(), framed.last().copied()),
+        (bert.bos_id(), bert.eos_id())
+    );
+    assert!(bert.mask_id().is_some() && bert.pad_id().is_some());
+}
+
+#[test]
+fn a_file_is_known_by_its_content_and_either_of_two_finds_the_other() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["bpe.model", "llama2c.bin", "cased.vocab.txt"] {
+        let renamed = folder.path().join("iets.anders");
+        fs::copy(file(name), &renamed).unwrap();
+        let tokenizer = Tokenizer::import(&renamed, &ImportOptions::default()).unwrap();
+        assert_eq!(tokenizer.hash(), import(name).0.hash());
+    }
+    let (whole, _) = import("gpt2");
+    for half in ["vocab.json", "merges.txt"] {
+        assert_eq!(import(&format!("gpt2/{half}")).0.hash(), whole.hash());
+    }
+    for (half, name) in [("vocab.json", "mijn.encoder.json"), ("merges.txt", "mijn.vocab.bpe")] {
+        fs::copy(file("gpt2").join(half), folder.path().join(name)).unwrap();
+    }
+    let tokenizer = Tokenizer::import(&folder.path().join("mijn.vocab.bpe"), &ImportOptions::default()).unwrap();
+    assert_eq!(tokenizer.hash(), whole.hash());
+    let json = Tokenizer::import_reported(&golden("bpe.tokenizer.json"), &ImportOptions::default()).unwrap();
+    assert_eq!(json.1, Format::TokenizerJson);
+}
+
+#[test]
+fn the_files_beside_a_vocabulary_say_case_special_tokens_and_added_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let vocabulary = folder.path().join("vocab.txt");
+    fs::write(&vocabulary, "[UNK]\n[CLS]\n[SEP]\nkat\nKat\n<naam>\n").unwrap();
+    let encode = |text: &str| {
+        Tokenizer::import(folder.path(), &ImportOptions::default())
+            .unwrap()
+            .encode(text)
+            .unwrap()
+    };
+    assert_eq!(encode("Kat"), [4], "a capital in the vocabulary");
+    let config = r#"{"do_lower_case": true, "mask_token": "<naam>",
+        "added_tokens_decoder": {"6": {"content": "<nieuw>", "special": true}}}"#;
+    fs::write(folder.path().join("tokenizer_config.json"), config).unwrap();
+    assert_eq!(encode("Kat<naam><nieuw>"), [3, 5, 6]);
+    fs::write(folder.path().join("tokenizer_config.json"), "{").unwrap();
+    let error = Tokenizer::import(folder.path(), &ImportOptions::default()).unwrap_err();
+    assert!(error.to_string().contains("tokenizer_config.json"), "{error}");
+}
+
+/// The error of a file with this name and content.
+fn error_of(name: &str, content: &[u8]) -> Error {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(name);
+    fs::write(&path, content).unwrap();
+    let error = Tokenizer::import(&path, &ImportOptions::default()).unwrap_err();
+    assert!(error.to_string().contains(name), "{error}");
+    error
+}
+
+#[test]
+fn what_is_no_tokenizer_is_refused_with_the_list_of_formats() {
+    for content in [
+        &b""[..],
+        b"een gewone tekst met woorden\n",
+        b"\x89PNG\r\n\x1a\n\0\0\0\0",
+        &[0xFF; 100],
+    ] {
+        let error = error_of("iets", content);
+        assert!(matches!(error, Error::Unrecognised { .. }), "{error}");
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        for format in Format::ALL {
+            assert!(error.to_string().contains(format.description()), "{error}");
+        }
+    }
+    let empty = tempfile::tempdir().unwrap();
+    let error = Tokenizer::import(empty.path(), &ImportOptions::default()).unwrap_err();
+    assert!(error.to_string().contains("a folder without"), "{error}");
+    fs::copy(file("bpe.model"), empty.path().join("a.model")).unwrap();
+    fs::copy(file("bpe.model"), empty.path().join("b.model")).unwrap();
+    let error = Tokenizer::import(empty.path(), &ImportOptions::default()).unwrap_err();
+    assert!(error.to_string().contains("a.model, b.model"), "{error}");
+}
+
+#[test]
+fn wrong_files_of_known_formats_name_the_place() {
+    let ranks = fs::read_to_string(file("tiny.tiktoken")).unwrap();
+    let unknown = error_of("iets.tiktoken", ranks.as_bytes()).to_string();
+    assert!(
+        unknown.contains("cl100k_base") && unknown.contains("regular expression"),
+        "{unknown}"
+    );
+    let cases: [(&str, Vec<u8>, &str); 9] = [
+        ("merges.txt", b"#version: 0.2\na b\n".to_vec(), "not beside it"),
+        ("vocab.json", b"{\"a\": 0}".to_vec(), "not beside it"),
+        (
+            "r50k_base.tiktoken",
+            b"IQ== 0\nIg== 1\n".to_vec(),
+            "no token for the byte 0x00",
+        ),
+        ("r50k_base.tiktoken", b"IQ== 0\nIQ== 1\n".to_vec(), "lines 1 and 2"),
+        ("r50k_base.tiktoken", b"IQ== 0\nIg== 4000000000\n".to_vec(), "line 2"),
+        ("r50k_base.tiktoken", b"IQ== 0\nIg== 1\n# 3\n".to_vec(), "line 3"),
+        ("vocab.txt", b"[UNK]\nkat\nkat\n".to_vec(), "lines 2 and 3"),
+        ("vocab.txt", b"kat\n##je\n".to_vec(), "[UNK]"),
+        // A piece `a`, and a trainer that says words.
+        ("m.model", vec![0x0A, 3, 0x0A, 1, b'a', 0x12, 2, 0x18, 3], "whole words"),
+    ];
+    for (name, content, place) in cases {
+        let error = error_of(name, &content);
+        assert!(error.to_string().contains(place), "{error} lacks {place}");
+    }
+    let pattern = ImportOptions {
+        pattern: Some("gpt2".into()),
+    };
+    let error = Tokenizer::import(&file("bpe.model"), &pattern).unwrap_err();
+    assert!(matches!(error, Error::Setting { key: "pattern", .. }), "{error}");
+    let pattern = ImportOptions {
+        pattern: Some(r"(a+)+\1".into()),
+    };
+    assert!(Tokenizer::import(&file("tiny.tiktoken"), &pattern).is_err());
+}
+
+/// Imports damaged bytes; whatever comes of it, it comes back, and what opens can be used.
+fn exercise(path: &Path, name: &str) {
+    if let Ok(tokenizer) = Tokenizer::import(path, &options(name)) {
+        for text in ["", " kat  ë", "<0x41>👍", &"ab ".repeat(50)] {
+            if let Ok(ids) = tokenizer.encode(text) {
+                let _ = tokenizer.decode(&ids);
+            }
+        }
+    }
+}
+
+#[test]
+fn truncated_and_flipped_files_never_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, _) in FILES.iter().filter(|(name, _)| *name != "gpt2") {
+        let whole = fs::read(file(name)).unwrap();
+        let path = folder.path().join(name);
+        for step in 0..60 {
+            fs::write(&path, &whole[..whole.len() * step / 60]).unwrap();
+            exercise(&path, name);
+            let mut flipped = whole.clone();
+            let place = (step * 7919 + step * step * 31) % whole.len();
+            flipped[place] ^= 1 << (step % 8);
+            fs::write(&path, &flipped).unwrap();
+            exercise(&path, name);
+        }
+    }
+}
