@@ -8,6 +8,7 @@ mod command;
 mod consumers;
 mod crash;
 mod fuzz;
+mod interop;
 mod package;
 mod suite;
 mod train;
@@ -43,6 +44,8 @@ enum Verb {
     Crash(crash::Crash),
     /// Give hostile inputs to the parsers and keep what breaks one
     Fuzz(fuzz::Fuzz),
+    /// Open models of Hugging Face's transformers with Taal, and Taal's with transformers, and compare their logits
+    Interop(interop::Interop),
     /// Run the benchmarks, or those of one file or name
     Bench(Bench),
     /// Check formatting and clippy, warnings denied
@@ -123,6 +126,7 @@ fn run(verb: &Verb) -> anyhow::Result<()> {
         Verb::Test(_) => suite::test(&workspace, &arguments_after_verb()),
         Verb::Crash(arguments) => crash::crash(&workspace, arguments),
         Verb::Fuzz(fuzz) => fuzz::fuzz(&workspace, fuzz),
+        Verb::Interop(interop) => interop::interop(&workspace, interop),
         Verb::Bench(bench) => bench::bench(&workspace, bench),
         Verb::Lint => suite::lint(&workspace),
         Verb::Fmt { check } => suite::fmt(&workspace, *check),

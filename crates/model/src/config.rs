@@ -53,8 +53,8 @@ impl Activation {
     }
 }
 
-/// The shape of a [`Transformer`](crate::Transformer): one description for GPT-2, LLaMA, Qwen3 and
-/// BERT alike. A family is a preset of it, not a second implementation.
+/// The shape of a [`Transformer`](crate::Transformer): one description for GPT-2, LLaMA, Qwen3, BERT and
+/// ModernBERT alike. A family is a preset of it, not a second implementation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TransformerConfig {
@@ -78,6 +78,9 @@ pub struct TransformerConfig {
     pub position: PositionKind,
     /// Base of the rotary angles; used with [`PositionKind::Rotary`] only.
     pub rope_theta: f64,
+    /// Base of the rotary angles in the blocks with a window, where it is another one (ModernBERT).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local_rope_theta: Option<f64>,
     /// How the rotary angles are changed for texts longer than those of the first training. Files from before this field have no
     /// such change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -92,6 +95,10 @@ pub struct TransformerConfig {
     pub norm_bias: bool,
     /// Whether the sum of the embeddings is normalised before the first block (BERT).
     pub embedding_norm: bool,
+    /// Whether the first block's attention has no norm of its own, because the embeddings have one (ModernBERT). Files from before
+    /// this switch have that norm.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub skip_first_norm: bool,
     /// The non-linearity of the feed-forward network.
     pub activation: Activation,
     /// Bias of the query, key and value projections.
@@ -108,13 +115,19 @@ pub struct TransformerConfig {
     /// switch have none.
     #[serde(default)]
     pub head_transform: bool,
+    /// Bias of that dense layer, where it is not as `ffn_bias` has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head_transform_bias: Option<bool>,
     /// Whether the logits have a bias, one number a token id (BERT).
     #[serde(default)]
     pub output_bias: bool,
     /// Whether a position sees only itself and what comes before.
     pub is_causal: bool,
-    /// Attend to the last `window` tokens only.
+    /// Attend to the last `window` tokens only, the own one included; where both sides are seen, to as many after it.
     pub window: Option<usize>,
+    /// Every n-th block, from the first one on, attends to all tokens in spite of the window (ModernBERT); `None` is no block.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub global_every: Option<usize>,
     /// `c * tanh(score / c)` on attention scores (Gemma 2).
     pub attention_softcap: Option<f64>,
     /// `c * tanh(logit / c)` on the logits (Gemma 2).
@@ -240,12 +253,14 @@ impl TransformerConfig {
             d_ff: d_model.saturating_mul(4),
             position: PositionKind::Learned,
             rope_theta: 10_000.0,
+            local_rope_theta: None,
             rope_scaling: None,
             norm: NormKind::LayerNorm,
             norm_place: NormPlace::Pre,
             norm_eps: 1e-5,
             norm_bias: true,
             embedding_norm: false,
+            skip_first_norm: false,
             activation: Activation::GeluTanh,
             qkv_bias: true,
             attention_output_bias: true,
@@ -253,9 +268,11 @@ impl TransformerConfig {
             qk_norm: false,
             tie_embeddings: true,
             head_transform: false,
+            head_transform_bias: None,
             output_bias: false,
             is_causal: true,
             window: None,
+            global_every: None,
             attention_softcap: None,
             logit_softcap: None,
             dropout: 0.0,
@@ -310,6 +327,39 @@ impl TransformerConfig {
             is_causal: false,
             ..Self::gpt2(vocab_size, max_seq_len, n_layers, n_heads, d_model)
         }
+    }
+
+    /// ModernBERT's shape (Warner et al. 2024): bidirectional, rotary positions, LayerNorm without bias before each sub-layer and
+    /// after the embeddings, GeGLU, a transform before the tied output matrix and a bias after it, no other biases. Every third
+    /// block sees everything, the others 64 tokens to each side. The inner width is LLaMA's.
+    pub fn modernbert(vocab_size: usize, max_seq_len: usize, n_layers: usize, n_heads: usize, d_model: usize) -> Self {
+        Self {
+            rope_theta: 160_000.0,
+            local_rope_theta: Some(10_000.0),
+            norm: NormKind::LayerNorm,
+            norm_eps: 1e-5,
+            embedding_norm: true,
+            skip_first_norm: true,
+            activation: Activation::GeGlu,
+            tie_embeddings: true,
+            head_transform: true,
+            output_bias: true,
+            is_causal: false,
+            window: Some(65),
+            global_every: Some(3),
+            ..Self::llama(vocab_size, max_seq_len, n_layers, n_heads, d_model)
+        }
+    }
+
+    /// The window of a block, `None` where it attends to all tokens.
+    pub fn window_of(&self, layer: usize) -> Option<usize> {
+        let is_global = self.global_every.is_some_and(|every| layer.is_multiple_of(every));
+        self.window.filter(|_| !is_global)
+    }
+
+    /// Whether the dense layer before the output matrix has a bias, where there is such a layer.
+    pub fn has_head_transform_bias(&self) -> bool {
+        self.head_transform_bias.unwrap_or(self.ffn_bias)
     }
 
     /// Checks every value and combination.
@@ -372,16 +422,40 @@ impl TransformerConfig {
                 "RMSNorm has no bias; use LayerNorm or norm_bias = false",
             ));
         }
-        if self.window == Some(0) {
-            return Err(ModelError::config("window", "expected at least 1, got 0"));
+        if self.skip_first_norm && self.norm_place != NormPlace::Pre {
+            return Err(ModelError::config(
+                "skip_first_norm",
+                "only where norms stand before the sub-layers",
+            ));
         }
+        self.validate_windows()?;
         self.validate_position_tables()?;
         self.validate_numbers()
+    }
+
+    fn validate_windows(&self) -> Result<(), ModelError> {
+        for (field, value) in [("window", self.window), ("global_every", self.global_every)] {
+            if value == Some(0) {
+                return Err(ModelError::config(field, "expected at least 1, got 0"));
+            }
+        }
+        let without_window = [
+            ("global_every", self.global_every.is_some()),
+            ("local_rope_theta", self.local_rope_theta.is_some()),
+        ];
+        match without_window
+            .into_iter()
+            .find(|(_, is_there)| *is_there && self.window.is_none())
+        {
+            Some((field, _)) => Err(ModelError::config(field, "only a model with a window has a use for it")),
+            None => Ok(()),
+        }
     }
 
     /// Tables of fixed positions stand in no file, so nothing else keeps a hostile configuration from asking for all memory with them.
     fn validate_position_tables(&self) -> Result<(), ModelError> {
         let width = match self.position {
+            PositionKind::Rotary if self.local_rope_theta.is_some() => 4 * self.head_dim,
             PositionKind::Rotary => 2 * self.head_dim,
             PositionKind::Sinusoidal => self.d_model,
             PositionKind::Learned | PositionKind::Alibi | PositionKind::None => 0,
@@ -409,11 +483,16 @@ impl TransformerConfig {
                 format!("expected a number in (0, 1), got {}", self.norm_eps),
             ));
         }
-        if !(self.rope_theta.is_finite() && self.rope_theta > 1.0) {
-            return Err(ModelError::config(
-                "rope_theta",
-                format!("expected a number above 1, got {}", self.rope_theta),
-            ));
+        for (field, theta) in [
+            ("rope_theta", Some(self.rope_theta)),
+            ("local_rope_theta", self.local_rope_theta),
+        ] {
+            if let Some(theta) = theta.filter(|theta| !(theta.is_finite() && *theta > 1.0)) {
+                return Err(ModelError::config(
+                    field,
+                    format!("expected a number above 1, got {theta}"),
+                ));
+            }
         }
         if let Some(scaling) = self.rope_scaling {
             if self.position != PositionKind::Rotary {
@@ -464,7 +543,7 @@ impl TransformerConfig {
             + if self.qk_norm { 2 * head_dim } else { 0 };
         let ups = if self.activation.is_gated() { 2 } else { 1 };
         let feed_forward = (ups + 1) * d * ff + if self.ffn_bias { ups * ff + d } else { 0 };
-        let norms = 2 * norm * layers
+        let norms = 2 * norm * layers - if self.skip_first_norm { norm } else { 0 }
             + if self.norm_place == NormPlace::Pre { norm } else { 0 }
             + if self.embedding_norm { norm } else { 0 };
         let positions = if self.position == PositionKind::Learned {
@@ -473,7 +552,7 @@ impl TransformerConfig {
             0
         };
         let transform = if self.head_transform {
-            d * d + if self.ffn_bias { d } else { 0 } + norm
+            d * d + if self.has_head_transform_bias() { d } else { 0 } + norm
         } else {
             0
         };

@@ -23,7 +23,7 @@ pub struct HeadTransform {
 impl HeadTransform {
     pub(crate) fn new(config: &TransformerConfig, device: &Device) -> Self {
         Self {
-            dense: empty_linear(config.d_model, config.d_model, config.ffn_bias, device),
+            dense: empty_linear(config.d_model, config.d_model, config.has_head_transform_bias(), device),
             norm: Norm::new(config, config.d_model, device),
             activation: config.activation,
         }

@@ -36,6 +36,8 @@ pub struct Transformer {
     pub output_bias: Option<Param<Tensor<1>>>,
     /// Angles of the rotary positions; constants, in no file.
     rotary: Option<Rotary>,
+    /// The angles of the blocks with a window, where they are others.
+    local_rotary: Option<Rotary>,
     /// The sinusoidal positions, `[max_seq_len, d_model]`; constants, in no file.
     sinusoidal: Option<Tensor<2>>,
     #[module(skip)]
@@ -45,8 +47,8 @@ pub struct Transformer {
 /// One block: attention, then the feed-forward network, each around a residual.
 #[derive(Module, Debug)]
 pub struct Block {
-    /// Norm of the attention's input (pre-norm) or of the sum after it (post-norm).
-    pub attention_norm: Norm,
+    /// Norm of the attention's input (pre-norm) or of the sum after it (post-norm); a first block may have none (ModernBERT).
+    pub attention_norm: Option<Norm>,
     /// Who listens to whom.
     pub attention: MultiHeadAttention,
     /// Norm of the feed-forward network's input (pre-norm) or of the sum after it (post-norm).
@@ -157,10 +159,17 @@ impl TransformerConfig {
         };
         attention.validate()?;
         let blocks = (0..self.n_layers)
-            .map(|_| Block::new(self, &attention, device))
+            .map(|layer| Block::new(self, layer, &attention, device))
             .collect();
         let norm = || Norm::new(self, self.d_model, device);
         let constants = device.clone().inner();
+        let rotary = |theta: Option<f64>| {
+            let theta = theta.filter(|_| self.position == PositionKind::Rotary);
+            let scaling = self.rope_scaling.map(Into::into);
+            theta
+                .map(|theta| Rotary::scaled(self.head_dim, self.max_seq_len, theta, scaling, &constants))
+                .transpose()
+        };
         Ok(Transformer {
             token_embedding: TokenEmbeddingConfig {
                 vocab_size: self.vocab_size,
@@ -182,12 +191,8 @@ impl TransformerConfig {
             output_bias: self
                 .output_bias
                 .then(|| Param::from_tensor(Tensor::zeros([self.vocab_size], device))),
-            rotary: (self.position == PositionKind::Rotary)
-                .then(|| {
-                    let scaling = self.rope_scaling.map(Into::into);
-                    Rotary::scaled(self.head_dim, self.max_seq_len, self.rope_theta, scaling, &constants)
-                })
-                .transpose()?,
+            rotary: rotary(Some(self.rope_theta))?,
+            local_rotary: rotary(self.local_rope_theta)?,
             sinusoidal: (self.position == PositionKind::Sinusoidal)
                 .then(|| taal_embeddings::sinusoidal(self.max_seq_len, self.d_model, &constants)),
             config: self.clone(),
@@ -196,9 +201,10 @@ impl TransformerConfig {
 }
 
 impl Block {
-    fn new(config: &TransformerConfig, attention: &MultiHeadAttentionConfig, device: &Device) -> Self {
+    fn new(config: &TransformerConfig, layer: usize, attention: &MultiHeadAttentionConfig, device: &Device) -> Self {
+        let has_no_norm = layer == 0 && config.skip_first_norm;
         Self {
-            attention_norm: Norm::new(config, config.d_model, device),
+            attention_norm: (!has_no_norm).then(|| Norm::new(config, config.d_model, device)),
             attention: attention.init(device),
             feed_forward_norm: Norm::new(config, config.d_model, device),
             feed_forward: FeedForward::new(config, device),
@@ -219,25 +225,28 @@ impl Block {
     ) -> Result<(Tensor<3>, Option<Tensor<4>>), ModelError> {
         let drop = |x: Tensor<3>, site| drop_at(x, self.dropout, dropout_key, site);
         let is_dropping = dropout_key.is_some() && self.dropout > 0.0;
+        let normed_for_attention = |x: Tensor<3>| match &self.attention_norm {
+            Some(norm) => norm.forward(x),
+            None => x,
+        };
         match self.place {
             // Without dropout the projections are added to the residual stream as they are computed.
             NormPlace::Pre if !is_dropping => {
-                let normed = self.attention_norm.forward(x.clone());
-                let heard = self.attention.forward_add(normed, x, context)?;
+                let heard = self
+                    .attention
+                    .forward_add(normed_for_attention(x.clone()), x, context)?;
                 let normed = self.feed_forward_norm.forward(heard.output.clone());
                 Ok((self.feed_forward.forward_add(normed, heard.output), heard.weights))
             }
             NormPlace::Pre => {
-                let heard = self
-                    .attention
-                    .forward(self.attention_norm.forward(x.clone()), context)?;
+                let heard = self.attention.forward(normed_for_attention(x.clone()), context)?;
                 let x = x + drop(heard.output, "attention");
                 let thought = self.feed_forward.forward(self.feed_forward_norm.forward(x.clone()));
                 Ok((x + drop(thought, "feed_forward"), heard.weights))
             }
             NormPlace::Post => {
                 let heard = self.attention.forward(x.clone(), context)?;
-                let x = self.attention_norm.forward(x + drop(heard.output, "attention"));
+                let x = normed_for_attention(x + drop(heard.output, "attention"));
                 let thought = self.feed_forward.forward(x.clone());
                 let x = self.feed_forward_norm.forward(x + drop(thought, "feed_forward"));
                 Ok((x, heard.weights))
@@ -315,7 +324,6 @@ impl Transformer {
         let mut x = drop_at(self.embed(ids, start)?, self.config.dropout, dropout_key, "embedding");
         let attention = AttentionOptions {
             is_causal: self.config.is_causal,
-            window: self.config.window,
             softcap: self.config.attention_softcap,
             return_weights: capture.attention_weights,
             ..AttentionOptions::default()
@@ -323,7 +331,12 @@ impl Transformer {
         let device = x.device().inner();
         let bias = (self.config.position == PositionKind::Alibi)
             .then(|| taal_embeddings::alibi_bias(self.config.n_heads, seq, start + seq, &device));
-        let mask = attention_mask(seq, start + seq, padding, bias, &attention, &device);
+        let mask_of = |window| {
+            let options = AttentionOptions { window, ..attention };
+            attention_mask(seq, start + seq, padding.clone(), bias.clone(), &options, &device)
+        };
+        let global_mask = mask_of(None);
+        let local_mask = self.config.window.map(|window| mask_of(Some(window)));
 
         let mut hidden_states = Vec::new();
         let mut attention_weights = Vec::new();
@@ -333,10 +346,14 @@ impl Transformer {
             }
             let layer_key = dropout_key.map(|key| taal_kernels::random::key(key, index as u64, "layer"));
             let dropout = layer_key.filter(|_| self.config.dropout > 0.0);
+            let window = self.config.window_of(index);
+            let local_rotary = self.local_rotary.as_ref().filter(|_| window.is_some());
+            let local_mask = local_mask.as_ref().filter(|_| window.is_some());
             let context = AttentionContext {
-                rotary: self.rotary.as_ref(),
-                mask: Some(&mask),
+                rotary: local_rotary.or(self.rotary.as_ref()),
+                mask: local_mask.or(Some(&global_mask)),
                 options: AttentionOptions {
+                    window,
                     dropout: dropout.map(|key| {
                         (
                             self.config.dropout,

@@ -43,6 +43,7 @@ const CAUSAL: [&str; 8] = [
     "qwen3",
 ];
 const ENCODERS: [&str; 4] = ["bert", "bert-untied", "roberta", "distilbert"];
+const MODERN_ENCODERS: [&str; 2] = ["modernbert", "modernbert-untied"];
 
 fn golden_dir(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
@@ -102,6 +103,11 @@ const LLAMA3: RopeScaling = RopeScaling::Llama3 {
 fn many_configs() -> Vec<(&'static str, TransformerConfig)> {
     let llama = TransformerConfig::llama(50, 40, 2, 4, 32);
     let bert = TransformerConfig::bert(50, 40, 2, 4, 32);
+    let modernbert = TransformerConfig {
+        window: Some(4),
+        local_rope_theta: Some(100.0),
+        ..TransformerConfig::modernbert(50, 40, 4, 4, 32)
+    };
     vec![
         ("gpt2", TransformerConfig::gpt2(50, 40, 2, 4, 32)),
         ("nanogpt", TransformerConfig::nanogpt(50, 40, 2, 4, 32)),
@@ -248,6 +254,50 @@ fn many_configs() -> Vec<(&'static str, TransformerConfig)> {
                 ..bert.clone()
             },
         ),
+        ("modernbert", modernbert.clone()),
+        (
+            "modernbert with biases, untied, every second block global",
+            TransformerConfig {
+                norm_bias: true,
+                qkv_bias: true,
+                attention_output_bias: true,
+                ffn_bias: true,
+                output_bias: false,
+                tie_embeddings: false,
+                activation: Activation::SwiGlu,
+                global_every: Some(2),
+                rope_scaling: Some(RopeScaling::Linear { factor: 2.0 }),
+                ..modernbert.clone()
+            },
+        ),
+        (
+            "modernbert without windows, one bias",
+            TransformerConfig {
+                window: None,
+                global_every: None,
+                local_rope_theta: None,
+                head_transform_bias: Some(true),
+                dropout: 0.25,
+                ..modernbert.clone()
+            },
+        ),
+        (
+            "modernbert with windows in all blocks",
+            TransformerConfig {
+                global_every: None,
+                local_rope_theta: None,
+                ..modernbert.clone()
+            },
+        ),
+        (
+            "every second block global, causal",
+            TransformerConfig {
+                window: Some(4),
+                global_every: Some(2),
+                local_rope_theta: Some(100.0),
+                ..TransformerConfig::llama(50, 40, 3, 4, 32)
+            },
+        ),
         (
             "modern encoder",
             TransformerConfig {
@@ -279,7 +329,7 @@ fn loud_on(config: &TransformerConfig, device: &Device) -> Transformer {
 
 #[test]
 fn logits_equal_those_of_transformers() {
-    for name in [&CAUSAL[..], &ENCODERS].concat() {
+    for name in [&CAUSAL[..], &ENCODERS, &MODERN_ENCODERS].concat() {
         let (dir, golden) = golden(name);
         let model = hugging_face::open(&dir, &Device::flex()).unwrap();
         for sample in &golden.samples {
@@ -297,7 +347,7 @@ fn logits_equal_those_of_transformers() {
 
 #[test]
 fn attention_weights_equal_those_of_transformers() {
-    for name in [&CAUSAL[..], &ENCODERS].concat() {
+    for name in [&CAUSAL[..], &ENCODERS, &MODERN_ENCODERS].concat() {
         let (dir, golden) = golden(name);
         let model = hugging_face::open(&dir, &Device::flex()).unwrap();
         for sample in &golden.samples {
@@ -311,8 +361,8 @@ fn attention_weights_equal_those_of_transformers() {
                 ..ForwardOptions::default()
             };
             let output = model.forward_with(ids(&sample.input_ids), options).unwrap();
-            assert_eq!(output.attention_weights.len(), 2);
-            assert_eq!(output.hidden_states.len(), 3);
+            assert_eq!(output.attention_weights.len(), model.config().n_layers);
+            assert_eq!(output.hidden_states.len(), model.config().n_layers + 1);
             let [batch, _, seq, kv] = output.attention_weights[0].dims();
             let first = output.attention_weights[0]
                 .clone()
@@ -385,7 +435,7 @@ fn a_saved_directory_opens_as_the_same_model() {
 #[test]
 fn a_published_model_is_written_back_with_equal_tensors() {
     let folder = tempfile::tempdir().unwrap();
-    for name in CAUSAL {
+    for name in [&CAUSAL[..], &MODERN_ENCODERS].concat() {
         let model = hugging_face::open(&golden_dir(name), &Device::flex()).unwrap();
         let dir = folder.path().join(name);
         hugging_face::save(&model, &dir, Companions::default()).unwrap();
@@ -458,15 +508,26 @@ fn a_published_encoder_is_written_back_as_bert_with_its_token_type_in_the_positi
     }
 }
 
+/// Shape and bytes of tensors, by name.
+type Tensors = BTreeMap<String, (Vec<usize>, Vec<u8>)>;
+
 /// Opens the golden BERT after a change of its configuration and its tensors.
 fn open_bert(
     change_config: impl FnOnce(&mut serde_json::Value),
-    change_tensors: impl FnOnce(&mut BTreeMap<String, (Vec<usize>, Vec<u8>)>),
+    change_tensors: impl FnOnce(&mut Tensors),
 ) -> Result<Transformer, ModelError> {
-    let json = std::fs::read_to_string(golden_dir("bert").join("config.json")).unwrap();
+    open_changed("bert", change_config, change_tensors)
+}
+
+fn open_changed(
+    name: &str,
+    change_config: impl FnOnce(&mut serde_json::Value),
+    change_tensors: impl FnOnce(&mut Tensors),
+) -> Result<Transformer, ModelError> {
+    let json = std::fs::read_to_string(golden_dir(name).join("config.json")).unwrap();
     let mut json = serde_json::from_str(&json).unwrap();
     change_config(&mut json);
-    let bytes = std::fs::read(golden_dir("bert").join("model.safetensors")).unwrap();
+    let bytes = std::fs::read(golden_dir(name).join("model.safetensors")).unwrap();
     let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
     let mut tensors = file
         .iter()
@@ -586,6 +647,197 @@ fn bert_files_that_mean_something_else_are_refused_and_named() {
     ];
     for (opened, words) in cases {
         let message = opened.unwrap_err().to_string();
+        assert!(
+            words.iter().all(|word| message.contains(word)),
+            "{message} lacks one of {words:?}"
+        );
+    }
+}
+
+/// What a tensor becomes: one of zeros, or none.
+type NewShape = Option<&'static [usize]>;
+
+/// A change of a configuration.
+type Change = Box<dyn FnOnce(&mut serde_json::Value)>;
+
+fn set(key: &'static str, value: impl Into<serde_json::Value>) -> Change {
+    let value = value.into();
+    Box::new(move |json| json[key] = value)
+}
+
+fn zeros(shape: &[usize]) -> (Vec<usize>, Vec<u8>) {
+    (shape.to_vec(), vec![0; 4 * shape.iter().product::<usize>()])
+}
+
+#[test]
+fn other_names_and_keys_of_modernbert_files_are_understood() {
+    let golden = hugging_face::open(&golden_dir("modernbert"), &Device::flex()).unwrap();
+    let ids = some_ids(2, 17, 50);
+    let expected = golden.forward(ids.clone()).unwrap();
+    let rename_keys = |json: &mut serde_json::Value| {
+        let json = json.as_object_mut().unwrap();
+        json.remove("rope_parameters");
+        json.remove("layer_types");
+        json.insert("global_rope_theta".into(), 160_000.0.into());
+        json.insert("local_rope_theta".into(), 100.0.into());
+        json.insert("global_attn_every_n_layers".into(), 3.into());
+    };
+    let older = open_changed("modernbert", rename_keys, |tensors| {
+        // Written where the output matrix is tied, it is the embedding once more.
+        drop(tensors.insert("decoder.weight".into(), zeros(&[50, 16])));
+    });
+    let older = older.unwrap();
+    assert_eq!(older.config(), golden.config());
+    assert_eq!(largest_difference(older.forward(ids.clone()).unwrap(), expected), 0.0);
+
+    let headless = open_changed(
+        "modernbert",
+        |json| json["architectures"] = serde_json::json!(["ModernBertModel"]),
+        |tensors| {
+            *tensors = std::mem::take(tensors)
+                .into_iter()
+                .filter_map(|(name, tensor)| Some((name.strip_prefix("model.")?.to_string(), tensor)))
+                .collect();
+        },
+    );
+    let headless = headless.unwrap();
+    assert!(!headless.config().head_transform && !headless.config().output_bias);
+    let hidden = |model: &Transformer| {
+        let output = model.forward_with(ids.clone(), ForwardOptions::default());
+        output.unwrap().hidden
+    };
+    assert_eq!(largest_difference(hidden(&headless), hidden(&golden)), 0.0);
+}
+
+#[test]
+fn modernbert_files_whose_tensors_are_others_are_refused_and_named() {
+    let wi = "model.layers.1.mlp.Wi.weight";
+    let changes: [(&str, NewShape, [&str; 2]); 12] = [
+        (wi, None, [wi, "is missing"]),
+        (wi, Some(&[24, 16]), ["[24, 16]", "[48, 16]"]),
+        (wi, Some(&[16, 48]), ["[16, 48]", "[48, 16]"]),
+        ("model.layers.0.attn.Wqkv.weight", Some(&[32, 16]), ["Wqkv", "[48, 16]"]),
+        (
+            "model.layers.2.attn_norm.weight",
+            None,
+            ["model.layers.2.attn_norm.weight", "is missing"],
+        ),
+        // The first block has no such norm.
+        (
+            "model.layers.0.attn_norm.weight",
+            Some(&[16]),
+            ["model.layers.0.attn_norm.weight", "has no place"],
+        ),
+        (
+            "model.layers.4.mlp_norm.weight",
+            Some(&[16]),
+            ["model.layers.4.mlp_norm.weight", "has no place"],
+        ),
+        (
+            "model.layers.1.mlp.Wi.bias",
+            Some(&[48]),
+            ["model.layers.1.mlp.Wi.bias", "has no place"],
+        ),
+        (
+            "model.embeddings.norm.weight",
+            Some(&[17]),
+            ["model.embeddings.norm.weight", "[17]"],
+        ),
+        ("head.dense.weight", None, ["head.dense.weight", "is missing"]),
+        ("decoder.bias", Some(&[49]), ["decoder.bias", "[49]"]),
+        (
+            "model.final_norm.weight",
+            None,
+            ["model.final_norm.weight", "is missing"],
+        ),
+    ];
+    for (name, shape, words) in changes {
+        let change = |tensors: &mut Tensors| match shape {
+            Some(shape) => drop(tensors.insert(name.to_string(), zeros(shape))),
+            None => drop(tensors.remove(name)),
+        };
+        let message = open_changed("modernbert", |_| (), change).unwrap_err().to_string();
+        assert!(
+            words.iter().all(|word| message.contains(word)),
+            "{message} lacks one of {words:?}"
+        );
+    }
+}
+
+#[test]
+fn modernbert_configurations_that_disagree_with_the_weights_or_themselves_are_refused_and_named() {
+    let json = |value: serde_json::Value| value;
+    let angles = |local: serde_json::Value| {
+        json(serde_json::json!({
+            "full_attention": { "rope_type": "default", "rope_theta": 160_000.0 },
+            "sliding_attention": local,
+        }))
+    };
+    let types = |second: &str| serde_json::json!(["full_attention", second, "sliding_attention", "full_attention"]);
+    let cases: Vec<(Change, [&str; 2])> = vec![
+        (set("num_hidden_layers", 5), ["layer_types", "num_hidden_layers = 5"]),
+        (set("num_hidden_layers", 3), ["layer_types", "got 4"]),
+        (set("intermediate_size", 23), ["mlp.Wi.weight", "[46, 16]"]),
+        (set("hidden_size", 24), ["tok_embeddings.weight", "[50, 24]"]),
+        (set("hidden_size", 64), ["too few", "parameters"]),
+        (set("hidden_size", 15), ["num_attention_heads", "hidden_size = 15"]),
+        (set("vocab_size", 49), ["tok_embeddings.weight", "[49, 16]"]),
+        (set("norm_bias", true), ["norm.bias", "is missing"]),
+        (set("attention_bias", true), ["bias", "is missing"]),
+        (set("mlp_bias", true), ["mlp.Wi.bias", "is missing"]),
+        (set("classifier_bias", true), ["head.dense.bias", "is missing"]),
+        (set("decoder_bias", false), ["decoder.bias", "has no place"]),
+        (set("tie_word_embeddings", false), ["decoder.weight", "is missing"]),
+        (set("hidden_activation", "relu"), ["hidden_activation", "relu"]),
+        (set("classifier_activation", "silu"), ["classifier_activation", "silu"]),
+        (
+            set("layer_types", types("full_attention")),
+            ["layer_types", "n-th layer"],
+        ),
+        (
+            set("layer_types", types("chunked_attention")),
+            ["layer_types", "chunked_attention"],
+        ),
+        (set("layer_types", "full_attention"), ["layer_types", "expected a list"]),
+        (
+            set("global_attn_every_n_layers", 2),
+            ["layer_types", "global_attn_every_n_layers"],
+        ),
+        (
+            set("global_attn_every_n_layers", 0),
+            ["global_attn_every_n_layers", "got 0"],
+        ),
+        (set("local_rope_theta", 10.0), ["local_rope_theta", "sliding_attention"]),
+        (set("rope_parameters", 1), ["rope_parameters", "expected an object"]),
+        (
+            set("rope_parameters", angles(1.into())),
+            ["rope_parameters.sliding_attention", "expected an object"],
+        ),
+        (
+            set(
+                "rope_parameters",
+                angles(serde_json::json!({ "rope_type": "yarn", "factor": 2.0 })),
+            ),
+            ["rope_parameters.sliding_attention.rope_type", "yarn"],
+        ),
+        (
+            set(
+                "rope_parameters",
+                angles(serde_json::json!({ "rope_type": "linear", "factor": 2.0 })),
+            ),
+            ["rope_parameters", "scale the angles differently"],
+        ),
+        (set("local_attention", -1), ["local_attention", "-1"]),
+        (
+            set(
+                "architectures",
+                serde_json::json!(["ModernBertForSequenceClassification"]),
+            ),
+            ["architectures", "ModernBertForSequenceClassification"],
+        ),
+    ];
+    for (change, words) in cases {
+        let message = open_changed("modernbert", change, |_| ()).unwrap_err().to_string();
         assert!(
             words.iter().all(|word| message.contains(word)),
             "{message} lacks one of {words:?}"
@@ -734,11 +986,23 @@ fn families_are_told_from_the_configuration() {
         ..bert.clone()
     };
     assert_eq!(Family::obstacle(&headless), Some("head_transform"));
-    let modern = TransformerConfig {
+    let rotary_bert = TransformerConfig {
         position: PositionKind::Rotary,
         ..bert
     };
-    assert_eq!(Family::obstacle(&modern), Some("position"));
+    assert_eq!(Family::obstacle(&rotary_bert), Some("norm_place"));
+    let modern = TransformerConfig::modernbert(50, 16, 4, 4, 32);
+    assert_eq!(Family::of(&modern), Family::ModernBert);
+    let with_first_norm = TransformerConfig {
+        skip_first_norm: false,
+        ..modern.clone()
+    };
+    assert_eq!(Family::obstacle(&with_first_norm), Some("skip_first_norm"));
+    let grouped = TransformerConfig {
+        n_kv_heads: 2,
+        ..modern
+    };
+    assert_eq!(Family::obstacle(&grouped), Some("n_kv_heads"));
     assert_eq!(Family::obstacle(&window), None);
     assert_eq!(Family::obstacle(&llama), None);
 }

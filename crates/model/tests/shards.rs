@@ -244,6 +244,74 @@ fn files_outside_the_directory_are_refused() {
     }
 }
 
+/// The cut model as Hugging Face's cache keeps it, in `folder`: names in a snapshot, which are links to the files in `blobs`.
+#[cfg(unix)]
+fn write_cache(folder: &Path, snapshot: &str) -> std::path::PathBuf {
+    let dir = folder.join(snapshot);
+    let blobs = dir.parent().unwrap().with_file_name("blobs");
+    std::fs::create_dir_all(&dir).unwrap();
+    std::fs::create_dir_all(&blobs).unwrap();
+    Cut::new().write(&dir);
+    for (number, name) in SHARDS.into_iter().chain([INDEX, "config.json"]).enumerate() {
+        std::fs::rename(dir.join(name), blobs.join(number.to_string())).unwrap();
+        std::os::unix::fs::symlink(format!("../../blobs/{number}"), dir.join(name)).unwrap();
+    }
+    dir
+}
+
+#[cfg(unix)]
+#[test]
+fn a_snapshot_in_hugging_faces_cache_opens_and_nothing_else_leads_outside() {
+    use std::os::unix::fs::symlink;
+    const SNAPSHOT: &str = "models--a--b/snapshots/0123";
+    let golden = open(&golden_dir()).unwrap();
+
+    let folder = tempfile::tempdir().unwrap();
+    let dir = write_cache(folder.path(), SNAPSHOT);
+    assert_eq!(logits(&open(&dir).unwrap()), logits(&golden));
+    // The snapshot under another name.
+    symlink(SNAPSHOT, folder.path().join("model")).unwrap();
+    assert_eq!(logits(&open(&folder.path().join("model")).unwrap()), logits(&golden));
+
+    let refused = |snapshot: &str, change: fn(&Path, &Path)| {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = write_cache(folder.path(), snapshot);
+        change(folder.path(), &dir);
+        assert_says(&open(&dir).unwrap_err(), &[INDEX, "a link leads outside the directory"]);
+    };
+    for other in [
+        "a--b/snapshots/0123",
+        "models--a--b/revisions/0123",
+        "models--a--b/snapshots/0/1",
+    ] {
+        refused(other, |_, _| ());
+    }
+    // Another model's files, or those beside the blobs.
+    for target in ["models--c--d/blobs", "models--a--b/refs"] {
+        let target: fn(&Path, &Path) = match target {
+            "models--c--d/blobs" => |folder, dir| relink(&folder.join("models--c--d/blobs"), dir),
+            _ => |folder, dir| relink(&folder.join("models--a--b/refs"), dir),
+        };
+        refused(SNAPSHOT, target);
+    }
+    // The folder of blobs is a link itself.
+    refused(SNAPSHOT, |folder, _| {
+        let blobs = folder.join("models--a--b/blobs");
+        std::fs::rename(&blobs, folder.join("elsewhere")).unwrap();
+        symlink("../elsewhere", &blobs).unwrap();
+    });
+}
+
+/// Moves the first file of weights to `target` and links to it.
+#[cfg(unix)]
+fn relink(target: &Path, dir: &Path) {
+    std::fs::create_dir_all(target).unwrap();
+    let link = dir.join(SHARDS[0]);
+    std::fs::rename(std::fs::canonicalize(&link).unwrap(), target.join("0")).unwrap();
+    std::fs::remove_file(&link).unwrap();
+    std::os::unix::fs::symlink(target.join("0"), &link).unwrap();
+}
+
 #[test]
 fn damaged_indexes_are_refused() {
     let many: BTreeMap<String, &str> = (0..20_000).map(|i| (format!("{i:0200}"), SHARDS[0])).collect();

@@ -11,6 +11,15 @@ use crate::{Error, Result};
 /// Every unfinished file or directory of this crate starts with this, beside its final place.
 pub(crate) const TEMPORARY_PREFIX: &str = ".tmp-";
 
+/// The absolute path with all links resolved.
+///
+/// # Errors
+///
+/// [`Error::NotFound`] or [`Error::Io`].
+pub fn resolve(path: &Path) -> Result<PathBuf> {
+    disk::canonicalize(path).map_err(|source| Error::io("resolve", path, source))
+}
+
 /// Whether anything stands at the path, a dangling link included.
 pub fn exists(path: &Path) -> bool {
     disk::kind(path).is_ok()

@@ -56,7 +56,7 @@ pub use append_log::AppendLog;
 pub use atomic::{AtomicDir, AtomicFile, DirFile, write_atomic};
 pub use directory::{
     create_dir_all, exists, file_size_bytes, is_dir, list_dir, remove_dir_all, remove_file, remove_temporaries,
-    retire_dir, set_aside, sync_file,
+    resolve, retire_dir, set_aside, sync_file,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use link::publish_link;

@@ -26,6 +26,19 @@ impl Map {
             .map_err(|source| Error::io("map", path, source))?;
         Ok(Self { pages })
     }
+
+    /// Gives the memory of `part`, which was read and is not needed soon, back to the system. Its bytes stay readable: the system
+    /// fetches them from the disk again. A slice of something else is left alone.
+    ///
+    /// Pages that were looked at count as memory of the process until then, so a file larger than what is made of it at a time
+    /// would be there whole otherwise.
+    pub fn let_go(&self, part: &[u8]) {
+        let start = (part.as_ptr() as usize).checked_sub(self.pages.as_ptr() as usize);
+        let end = start.and_then(|start| start.checked_add(part.len()));
+        if let (Some(start), Some(end)) = (start, end) {
+            self.pages.let_go(start..end);
+        }
+    }
 }
 
 impl Deref for Map {

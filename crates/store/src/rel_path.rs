@@ -3,7 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::{Error, Result, disk};
+use crate::directory::resolve;
+use crate::{Error, Result};
 
 /// Longer than any path this product writes, shorter than what breaks file systems.
 const MAX_BYTES: usize = 1024;
@@ -81,10 +82,23 @@ impl RelPath {
     ///
     /// [`Error::NotFound`], [`Error::UnsafePath`] for a link that leads outside, or [`Error::Io`].
     pub fn resolve(&self, root: &Path) -> Result<PathBuf> {
+        self.resolve_or_in(root, None)
+    }
+
+    /// [`resolve`](Self::resolve), where links may lead into the directory `store` too: what keeps its files in one place and
+    /// their names in another.
+    ///
+    /// # Errors
+    ///
+    /// As [`resolve`](Self::resolve).
+    pub fn resolve_or_in(&self, root: &Path, store: Option<&Path>) -> Result<PathBuf> {
         let joined = self.join(root);
-        let resolve = |path: &Path| disk::canonicalize(path).map_err(|source| Error::io("resolve", path, source));
         let target = resolve(&joined)?;
-        if !target.starts_with(resolve(root)?) {
+        let is_stored = match store {
+            Some(store) => target.starts_with(resolve(store)?),
+            None => false,
+        };
+        if !is_stored && !target.starts_with(resolve(root)?) {
             return Err(Error::UnsafePath {
                 path: joined,
                 detail: format!("a link leads outside the directory, to {}", target.display()),

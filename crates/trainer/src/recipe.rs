@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use taal_data::Masking;
-use taal_model::{Activation, Initialisation, TransformerConfig};
+use taal_model::{Initialisation, NormPlace, TransformerConfig};
 use toml::{Table, Value};
 
 use crate::TrainError;
@@ -608,17 +608,22 @@ impl Resolver<'_> {
             n_heads,
             d_model,
         );
+        let norm_place = raw.norm_place.unwrap_or(base.norm_place);
+        let embedding_norm = raw.embedding_norm.unwrap_or(base.embedding_norm);
         let config = TransformerConfig {
             n_kv_heads: raw.n_kv_heads.unwrap_or(base.n_kv_heads),
             head_dim: raw.head_dim.unwrap_or(base.head_dim),
             d_ff: raw.d_ff.unwrap_or(base.d_ff),
             position: raw.position.unwrap_or(base.position),
             rope_theta: raw.rope_theta.unwrap_or(base.rope_theta),
+            local_rope_theta: raw.local_rope_theta.or(base.local_rope_theta),
             norm: raw.norm.unwrap_or(base.norm),
-            norm_place: raw.norm_place.unwrap_or(base.norm_place),
+            norm_place,
             norm_eps: raw.norm_eps.unwrap_or(base.norm_eps),
             norm_bias: raw.norm_bias.unwrap_or(base.norm_bias),
-            embedding_norm: raw.embedding_norm.unwrap_or(base.embedding_norm),
+            embedding_norm,
+            // What the embeddings' norm stands in for is there without it.
+            skip_first_norm: base.skip_first_norm && embedding_norm && norm_place == NormPlace::Pre,
             activation: raw.activation.unwrap_or(base.activation),
             qkv_bias: raw.qkv_bias.unwrap_or(base.qkv_bias),
             attention_output_bias: raw.attention_output_bias.unwrap_or(base.attention_output_bias),
@@ -626,6 +631,7 @@ impl Resolver<'_> {
             qk_norm: raw.qk_norm.unwrap_or(base.qk_norm),
             tie_embeddings: raw.tie_embeddings.unwrap_or(base.tie_embeddings),
             window: raw.window.or(base.window),
+            global_every: raw.global_every.or(base.global_every),
             attention_softcap: raw.attention_softcap.or(base.attention_softcap),
             logit_softcap: raw.logit_softcap.or(base.logit_softcap),
             is_causal: !is_masked,
@@ -814,7 +820,7 @@ impl Resolver<'_> {
     }
 }
 
-/// A modern encoder (ModernBERT, Warner et al. 2024, in its essentials): rotary positions, norms before the sub-layers, GeGLU, no biases.
+/// A modern encoder (ModernBERT, Warner et al. 2024) for short texts: every block sees everything, with LLaMA's rotary angles.
 fn encoder(
     vocab_size: usize,
     max_seq_len: usize,
@@ -823,10 +829,11 @@ fn encoder(
     d_model: usize,
 ) -> TransformerConfig {
     TransformerConfig {
-        activation: Activation::GeGlu,
-        is_causal: false,
-        tie_embeddings: true,
-        ..TransformerConfig::llama(vocab_size, max_seq_len, n_layers, n_heads, d_model)
+        rope_theta: 10_000.0,
+        local_rope_theta: None,
+        window: None,
+        global_every: None,
+        ..TransformerConfig::modernbert(vocab_size, max_seq_len, n_layers, n_heads, d_model)
     }
 }
 
@@ -982,6 +989,7 @@ fn fill_model(raw: &mut RawModel, c: &TransformerConfig, init: Initialisation) {
         d_ff: Some(c.d_ff),
         position: Some(c.position),
         rope_theta: Some(c.rope_theta),
+        local_rope_theta: c.local_rope_theta,
         norm: Some(c.norm),
         norm_place: Some(c.norm_place),
         norm_eps: Some(c.norm_eps),
@@ -994,6 +1002,7 @@ fn fill_model(raw: &mut RawModel, c: &TransformerConfig, init: Initialisation) {
         qk_norm: Some(c.qk_norm),
         tie_embeddings: Some(c.tie_embeddings),
         window: c.window,
+        global_every: c.global_every,
         attention_softcap: c.attention_softcap,
         logit_softcap: c.logit_softcap,
         dropout: Some(c.dropout),

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::weights::shown;
-use super::{Companions, encoders};
+use super::{Companions, encoders, modernbert};
 use crate::config::{Activation, NormKind, NormPlace, PositionKind, RopeScaling, TransformerConfig};
 
 /// The base of the rotary angles where a file names none.
@@ -32,6 +32,8 @@ pub enum Family {
     Roberta,
     /// Hugging Face's DistilBERT: read only, and written as [`Bert`](Self::Bert).
     DistilBert,
+    /// Answer.AI's ModernBERT, as `ModernBertForMaskedLM`.
+    ModernBert,
     /// None of them: Taal's own names, opened by Taal alone.
     Taal,
 }
@@ -45,6 +47,8 @@ impl Family {
             Self::of_rotary(config)
         } else if encoders::obstacle(config).is_none() {
             Self::Bert
+        } else if modernbert::obstacle(config).is_none() {
+            Self::ModernBert
         } else {
             Self::Taal
         }
@@ -65,7 +69,9 @@ impl Family {
 
     /// The first field that keeps a configuration out of every published family, or `None` where one fits.
     pub fn obstacle(config: &TransformerConfig) -> Option<&'static str> {
-        let nearest = if !config.is_causal {
+        let nearest = if !config.is_causal && config.position == PositionKind::Rotary {
+            modernbert::obstacle(config)
+        } else if !config.is_causal {
             encoders::obstacle(config)
         } else if config.norm == NormKind::LayerNorm {
             gpt2_obstacle(config)
@@ -85,6 +91,7 @@ impl Family {
             Self::Bert => "bert",
             Self::Roberta => "roberta",
             Self::DistilBert => "distilbert",
+            Self::ModernBert => "modernbert",
             Self::Taal => "taal",
         }
     }
@@ -99,6 +106,7 @@ impl Family {
             Self::Bert,
             Self::Roberta,
             Self::DistilBert,
+            Self::ModernBert,
             Self::Taal,
         ];
         all.into_iter()
@@ -130,6 +138,9 @@ fn common_obstacle(c: &TransformerConfig) -> Option<&'static str> {
         (c.logit_softcap.is_some(), "logit_softcap"),
         (c.head_transform, "head_transform"),
         (c.output_bias, "output_bias"),
+        (c.global_every.is_some(), "global_every"),
+        (c.local_rope_theta.is_some(), "local_rope_theta"),
+        (c.skip_first_norm, "skip_first_norm"),
     ];
     first(obstacles)
 }
@@ -203,14 +214,15 @@ struct Overrides {
 impl Overrides {
     fn of(c: &TransformerConfig, family: Family) -> Self {
         let unless = |usual: bool, value: bool| (value != usual).then_some(value);
-        let has_biases = family == Family::Gpt2 || family.is_encoder();
+        let has_biases = family == Family::Gpt2 || family.is_bert_like();
         let absent = |value: bool| (has_biases && !value).then_some(false);
         Self {
-            norm_bias: unless(has_biases, c.norm_bias),
+            // ModernBERT has a key for it.
+            norm_bias: unless(has_biases, c.norm_bias).filter(|_| family != Family::ModernBert),
             qkv_bias: absent(c.qkv_bias),
             attention_output_bias: absent(c.attention_output_bias),
             ffn_bias: absent(c.ffn_bias),
-            output_bias: (family.is_encoder() && c.head_transform && !c.output_bias).then_some(false),
+            output_bias: (family.is_bert_like() && c.head_transform && !c.output_bias).then_some(false),
             dropout: (c.dropout != 0.0).then_some(c.dropout),
         }
     }
@@ -231,6 +243,7 @@ pub(super) fn to_json(c: &TransformerConfig, family: Family, companions: Compani
         Family::Gpt2 => gpt2_json(c),
         Family::Llama | Family::Mistral | Family::Qwen2 | Family::Qwen3 => llama_json(c, family),
         Family::Bert | Family::Roberta | Family::DistilBert => encoders::to_json(c),
+        Family::ModernBert => modernbert::to_json(c),
         Family::Taal => json!({ "architectures": ["TaalForCausalLM"], "taal": c }),
     };
     if let Some(object) = object.as_object_mut() {
@@ -239,6 +252,11 @@ pub(super) fn to_json(c: &TransformerConfig, family: Family, companions: Compani
         object.insert("bos_token_id".into(), companions.bos_token_id.into());
         object.insert("eos_token_id".into(), companions.eos_token_id.into());
         object.insert("pad_token_id".into(), companions.pad_token_id.into());
+        if family == Family::ModernBert {
+            // Where these are absent they are ids of the published vocabulary, which a smaller one does not have.
+            object.insert("cls_token_id".into(), companions.bos_token_id.into());
+            object.insert("sep_token_id".into(), companions.eos_token_id.into());
+        }
         let overrides = Overrides::of(c, family);
         if family != Family::Taal && overrides != Overrides::default() {
             object.insert("taal".into(), json!(overrides));
@@ -328,6 +346,7 @@ pub(super) fn from_json(text: &str) -> Result<(TransformerConfig, Family), Strin
     let mut config = match family {
         Family::Gpt2 => gpt2(&keys)?,
         Family::Bert | Family::Roberta | Family::DistilBert => encoders::from_json(&keys, family)?,
+        Family::ModernBert => modernbert::from_json(&keys)?,
         Family::Llama | Family::Mistral | Family::Qwen2 | Family::Qwen3 | Family::Taal => llama(&keys, family)?,
     };
     if let Some(own) = keys.0.get("taal") {
@@ -490,7 +509,7 @@ fn rotary(keys: &Keys<'_>, max_seq_len: usize) -> Result<(f64, Option<RopeScalin
 
 /// The scaling that the object `name` holds. Keys that its kind does not have are refused: they would change the angles in a way that
 /// is not known here.
-fn rope_scaling(name: &str, inner: &Keys<'_>, max_seq_len: usize) -> Result<Option<RopeScaling>, String> {
+pub(super) fn rope_scaling(name: &str, inner: &Keys<'_>, max_seq_len: usize) -> Result<Option<RopeScaling>, String> {
     let within = |error: String| format!("key `{name}`: {error}");
     let older = inner.text_or("type", "default").map_err(within)?;
     let kind = inner.text_or("rope_type", older).map_err(within)?;
@@ -534,10 +553,10 @@ fn rope_scaling(name: &str, inner: &Keys<'_>, max_seq_len: usize) -> Result<Opti
 }
 
 /// Typed access to the keys of a JSON object.
-pub(super) struct Keys<'a>(&'a Map<String, Value>);
+pub(super) struct Keys<'a>(pub(super) &'a Map<String, Value>);
 
 impl Keys<'_> {
-    fn present(&self, key: &str) -> Option<&Value> {
+    pub(super) fn present(&self, key: &str) -> Option<&Value> {
         self.0.get(key).filter(|value| !value.is_null())
     }
 
@@ -602,7 +621,7 @@ impl Keys<'_> {
     }
 
     /// Refuses a file in which only a part of each head turns.
-    fn expect_whole_heads_to_turn(&self) -> Result<(), String> {
+    pub(super) fn expect_whole_heads_to_turn(&self) -> Result<(), String> {
         match self.number_or("partial_rotary_factor", 1.0)? {
             1.0 => Ok(()),
             share => Err(format!("key `partial_rotary_factor`: only 1 is supported, got {share}")),

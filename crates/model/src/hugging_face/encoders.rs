@@ -22,7 +22,8 @@ const ROBERTA_PADDING_ID: usize = 1;
 const DISTILBERT_NORM_EPS: f64 = 1e-12;
 
 impl Family {
-    pub(super) fn is_encoder(self) -> bool {
+    /// Whether the layout is BERT's or one of those after it.
+    pub(super) fn is_bert_like(self) -> bool {
         matches!(self, Self::Bert | Self::Roberta | Self::DistilBert)
     }
 
@@ -32,7 +33,9 @@ impl Family {
             Self::Bert => Some("bert."),
             Self::Roberta => Some("roberta."),
             Self::DistilBert => Some("distilbert."),
-            Self::Gpt2 | Self::Llama | Self::Mistral | Self::Qwen2 | Self::Qwen3 | Self::Taal => None,
+            Self::Gpt2 | Self::Llama | Self::Mistral | Self::Qwen2 | Self::Qwen3 | Self::ModernBert | Self::Taal => {
+                None
+            }
         }
     }
 
@@ -69,6 +72,7 @@ pub(super) fn obstacle(c: &TransformerConfig) -> Option<&'static str> {
         (c.n_heads * c.head_dim != c.d_model, "head_dim"),
         (c.qk_norm, "qk_norm"),
         (!c.head_transform, "head_transform"),
+        (c.has_head_transform_bias() != c.ffn_bias, "head_transform_bias"),
         (c.attention_softcap.is_some(), "attention_softcap"),
         (c.logit_softcap.is_some(), "logit_softcap"),
     ];
@@ -173,10 +177,11 @@ impl Names {
 }
 
 /// Whether the weights have a head for masked tokens; a classifier's are not those of a language model.
-fn has_head(keys: &Keys<'_>, family: Family) -> Result<bool, String> {
+pub(super) fn has_head(keys: &Keys<'_>, family: Family) -> Result<bool, String> {
     let class = match family {
         Family::Roberta => "Roberta",
         Family::DistilBert => "DistilBert",
+        Family::ModernBert => "ModernBert",
         _ => "Bert",
     };
     let Some(architecture) = keys.first_text("architectures")? else {

@@ -1,6 +1,8 @@
 //! Which tensor of a family's file is which parameter of ours, and which way round it lies.
 
-use super::{Family, encoders};
+use std::ops::Range;
+
+use super::{Family, encoders, modernbert};
 use crate::config::TransformerConfig;
 
 /// Names and orientation of one family's tensors.
@@ -9,13 +11,11 @@ pub(super) struct Layout {
     family: Family,
 }
 
-/// One parameter of ours as the file has it: in one tensor or, for the fused query, key and value
+/// One parameter of ours as the file has it: in one tensor, in some rows of one, or, for the fused query, key and value
 /// matrix, in three.
 pub(super) struct Parameter {
     shape: Vec<usize>,
     is_transposed: bool,
-    /// Rows of the file's tensor in front of ours, which nothing reads.
-    padding_rows: usize,
     pub(super) parts: Vec<Part>,
 }
 
@@ -23,6 +23,9 @@ pub(super) struct Parameter {
 pub(super) struct Part {
     pub(super) name: String,
     pub(super) shape: Vec<usize>,
+    /// Rows of it in front of ours, which are another parameter's or nobody's.
+    first_row: usize,
+    /// Columns of ours that it holds.
     width: usize,
 }
 
@@ -40,6 +43,7 @@ impl Layout {
             Family::Gpt2 => self.gpt2(ours, shape),
             Family::Llama | Family::Mistral | Family::Qwen2 | Family::Qwen3 => self.llama(ours, shape),
             Family::Bert | Family::Roberta | Family::DistilBert => self.encoder(ours, shape),
+            Family::ModernBert => self.modernbert(ours, shape),
             Family::Taal => Parameter::whole(ours.to_string(), shape, false),
         }
     }
@@ -99,12 +103,21 @@ impl Layout {
         if let Some((layer, kind)) = renamed.split_once(".qkv.") {
             return self.qkv(layer, encoders::qkv_names(self.family), kind, shape, is_transposed);
         }
-        let mut parameter = Parameter::whole(renamed, shape, is_transposed);
+        let parameter = Parameter::whole(renamed, shape, is_transposed);
         if ours == "position_embedding.weight" {
-            parameter.padding_rows = self.family.padding_positions();
-            parameter.parts[0].shape[0] += parameter.padding_rows;
+            let padding = self.family.padding_positions();
+            return parameter.within_rows(padding, padding + shape[0]);
         }
         parameter
+    }
+
+    fn modernbert(&self, ours: &str, shape: &[usize]) -> Parameter {
+        let is_transposed = shape.len() == 2 && ours != "token_embedding.weight";
+        let parameter = Parameter::whole(modernbert::tensor_name(ours), shape, is_transposed);
+        match modernbert::half_of_gated(ours) {
+            Some(half) => parameter.within_rows(half * self.config.d_ff, 2 * self.config.d_ff),
+            None => parameter,
+        }
     }
 
     /// The fused query, key and value of a block, which the file has apart.
@@ -119,7 +132,6 @@ impl Layout {
         Parameter {
             shape: shape.to_vec(),
             is_transposed,
-            padding_rows: 0,
             parts,
         }
     }
@@ -138,8 +150,8 @@ impl Layout {
 
     /// The name under which a parameter of ours, cut in no parts, is in the file once more.
     pub(super) fn second_name(&self, ours: &str) -> Option<&'static str> {
-        let is_encoder = self.family.is_encoder();
-        is_encoder
+        let is_bert_like = self.family.is_bert_like();
+        is_bert_like
             .then(|| encoders::second_name(ours, self.family, self.config.tie_embeddings))
             .flatten()
     }
@@ -153,7 +165,7 @@ impl Layout {
 
     /// Tensors that the family's layout demands and this model does not have: biases.
     pub(super) fn zeros(&self) -> Vec<(String, Vec<usize>)> {
-        if self.family != Family::Gpt2 && !self.family.is_encoder() {
+        if self.family != Family::Gpt2 && !self.family.is_bert_like() {
             return Vec::new();
         }
         let c = &self.config;
@@ -178,10 +190,10 @@ impl Layout {
             add(!c.ffn_bias, name("feed_forward.down"), c.d_model);
         }
         let name = |ours: &str| format!("{ours}.bias");
-        let is_encoder = self.family.is_encoder();
-        let has_head = is_encoder && c.head_transform;
-        add(!c.norm_bias && !is_encoder, name("final_norm"), c.d_model);
-        add(!c.norm_bias && is_encoder, name("embedding_norm"), c.d_model);
+        let is_bert_like = self.family.is_bert_like();
+        let has_head = is_bert_like && c.head_transform;
+        add(!c.norm_bias && !is_bert_like, name("final_norm"), c.d_model);
+        add(!c.norm_bias && is_bert_like, name("embedding_norm"), c.d_model);
         add(!c.norm_bias && has_head, name("head_transform.norm"), c.d_model);
         add(!c.ffn_bias && has_head, name("head_transform.dense"), c.d_model);
         add(!c.output_bias && has_head, "output_bias".to_string(), c.vocab_size);
@@ -194,7 +206,7 @@ impl Layout {
         if is_stored(name) {
             return Some(name.to_string());
         }
-        if self.family.is_encoder() {
+        if self.family.is_bert_like() {
             let names = encoders::other_names(name, self.family, self.config.tie_embeddings);
             return names.into_iter().find(|name| is_stored(name));
         }
@@ -212,6 +224,7 @@ impl Layout {
             Family::Bert | Family::Roberta | Family::DistilBert => {
                 return encoders::is_ignored(name, self.family, self.config.tie_embeddings);
             }
+            Family::ModernBert => return modernbert::is_ignored(name, self.config.tie_embeddings),
             Family::Taal => false,
         };
         is_buffer || (self.config.tie_embeddings && name == "lm_head.weight")
@@ -236,7 +249,17 @@ impl Part {
             [rows, _] => vec![*rows, width],
             _ => vec![width],
         };
-        Self { name, shape, width }
+        Self {
+            name,
+            shape,
+            first_row: 0,
+            width,
+        }
+    }
+
+    /// Values in a row of the file's tensor.
+    pub(super) fn row_len(&self) -> usize {
+        self.shape[1..].iter().product()
     }
 }
 
@@ -246,60 +269,85 @@ impl Parameter {
         Self {
             shape: shape.to_vec(),
             is_transposed,
-            padding_rows: 0,
             parts: vec![Part::new(name, shape, width, is_transposed)],
         }
     }
 
-    /// Our values, `[rows, columns]` or `[columns]`, cut by columns into the tensors of the file.
-    pub(super) fn split(&self, values: &[f32]) -> Vec<(String, Vec<usize>, Vec<f32>)> {
-        let (rows, columns) = self.rows_and_columns();
-        let mut from = 0;
-        let mut tensors = Vec::with_capacity(self.parts.len());
-        for part in &self.parts {
-            let mut out = vec![0.0; rows * part.width];
-            for row in 0..rows {
-                for column in 0..part.width {
-                    let value = values[row * columns + from + column];
-                    let at = if self.is_transposed {
-                        column * rows + row
-                    } else {
-                        row * part.width + column
-                    };
-                    out[at] = value;
-                }
-            }
-            from += part.width;
-            out.splice(..0, vec![0.0; self.padding_rows * part.width]);
-            tensors.push((part.name.clone(), part.shape.clone(), out));
+    /// The parameter is the rows of a larger tensor of the file from `first_row` on, which has `n_rows` of them.
+    fn within_rows(mut self, first_row: usize, n_rows: usize) -> Self {
+        for part in &mut self.parts {
+            part.first_row = first_row;
+            part.shape[0] = n_rows;
         }
-        tensors
+        self
     }
 
-    /// The tensors of the file, put together as ours.
-    pub(super) fn join(&self, mut parts: Vec<Vec<f32>>) -> Vec<f32> {
+    /// Where the values of a part lie in the file's tensor.
+    pub(super) fn range_of(&self, part: &Part) -> Range<usize> {
+        let (rows, _) = self.rows_and_columns();
+        let start = part.first_row * part.row_len();
+        start..start + rows * part.width
+    }
+
+    /// The columns of ours in front of those of each part.
+    fn first_columns(&self) -> impl Iterator<Item = usize> {
+        self.parts.iter().scan(0, |next, part| {
+            let first = *next;
+            *next += part.width;
+            Some(first)
+        })
+    }
+
+    /// Our values, `[rows, columns]` or `[columns]`, of one part, in the order of the file.
+    pub(super) fn part_values(&self, index: usize, values: &[f32]) -> Vec<f32> {
         let (rows, columns) = self.rows_and_columns();
-        if !self.is_transposed && parts.len() == 1 {
-            let mut values = parts.pop().unwrap_or_default();
-            values.drain(..self.padding_rows * columns);
-            return values;
+        let part = &self.parts[index];
+        let from = self.first_columns().nth(index).unwrap_or(0);
+        if part.width == columns && !self.is_transposed {
+            return values.to_vec();
         }
-        let mut values = vec![0.0; rows * columns];
-        let mut from = 0;
-        for (part, data) in self.parts.iter().zip(&parts) {
-            for row in 0..rows {
-                for column in 0..part.width {
-                    let at = if self.is_transposed {
-                        column * rows + row
-                    } else {
-                        row * part.width + column
-                    };
-                    values[row * columns + from + column] = data[at];
+        let mut out = Vec::with_capacity(rows * part.width);
+        if self.is_transposed {
+            for column in from..from + part.width {
+                out.extend((0..rows).map(|row| values[row * columns + column]));
+            }
+        } else {
+            for row in values.chunks_exact(columns) {
+                out.extend_from_slice(&row[from..from + part.width]);
+            }
+        }
+        out
+    }
+
+    /// Puts values of a part, whole rows of the file's tensor of which `start` values were put before, where ours are.
+    pub(super) fn place(&self, index: usize, start: usize, block: &[f32], values: &mut [f32]) {
+        let (rows, columns) = self.rows_and_columns();
+        let width = self.parts[index].width;
+        let from = self.first_columns().nth(index).unwrap_or(0);
+        if rows == 1 || (width == columns && !self.is_transposed) {
+            values[from + start..][..block.len()].copy_from_slice(block);
+        } else if self.is_transposed {
+            // Several rows of the file at once, so that ours are written several values at a time.
+            let first = from + start / rows;
+            let n_columns = block.len() / rows;
+            for (row, ours) in values.chunks_exact_mut(columns).enumerate() {
+                let ours = &mut ours[first..first + n_columns];
+                for (value, stored) in ours.iter_mut().zip(block[row..].iter().step_by(rows)) {
+                    *value = *stored;
                 }
             }
-            from += part.width;
+        } else {
+            let ours = values.chunks_exact_mut(columns).skip(start / width);
+            for (ours, stored) in ours.zip(block.chunks_exact(width)) {
+                ours[from..from + width].copy_from_slice(stored);
+            }
         }
-        values
+    }
+
+    /// How many values ours are.
+    pub(super) fn count(&self) -> usize {
+        let (rows, columns) = self.rows_and_columns();
+        rows * columns
     }
 
     fn rows_and_columns(&self) -> (usize, usize) {

@@ -1,7 +1,7 @@
 //! Model directories as Hugging Face has them: `config.json`, `model.safetensors`, `tokenizer.json`.
 //!
-//! Everything that knows Hugging Face's names lives here. GPT-2, LLaMA, Mistral, Qwen2, Qwen3 and BERT layouts are read and
-//! written, so `transformers`, llama.cpp's converter and candle open what Taal trained; RoBERTa and DistilBERT
+//! Everything that knows Hugging Face's names lives here. GPT-2, LLaMA, Mistral, Qwen2, Qwen3, BERT and ModernBERT layouts are read
+//! and written, so `transformers`, llama.cpp's converter and candle open what Taal trained; RoBERTa and DistilBERT
 //! are read, and written as BERT. A model that no family can express is written with `model_type: "taal"` under Taal's own names. What a family's
 //! layout demands but the model lacks (GPT-2 without biases) is written as zeros, and a `taal` object in
 //! `config.json` says the true configuration.
@@ -9,6 +9,7 @@
 mod config;
 mod encoders;
 mod layout;
+mod modernbert;
 mod pickle;
 mod shards;
 mod weights;
@@ -29,7 +30,7 @@ use crate::parameters;
 use crate::transformer::Transformer;
 use layout::{Layout, Parameter};
 use shards::{Shards, Weights};
-use weights::{shown, to_f32};
+use weights::{Stored, shown};
 
 /// Name of the configuration file in a model directory.
 pub const CONFIG_FILE: &str = "config.json";
@@ -39,6 +40,9 @@ pub const WEIGHTS_FILE: &str = "model.safetensors";
 pub const INDEX_FILE: &str = "model.safetensors.index.json";
 /// Name of the tokenizer file in a model directory.
 pub const TOKENIZER_FILE: &str = "tokenizer.json";
+
+/// Bytes of a number in the files that are written.
+const FLOAT_BYTES: usize = size_of::<f32>();
 
 /// A configuration file above this size is not one.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
@@ -110,7 +114,7 @@ pub fn open(dir: &Path, device: &Device) -> Result<Transformer, ModelError> {
         return build(&config, family, &shards.weights(&config)?, device);
     }
     let map = Map::open(&path)?;
-    build(&config, family, &Weights::of_file(&path, &map, &config)?, device)
+    build(&config, family, &Weights::of_map(&path, &map, &config)?, device)
 }
 
 /// Builds a model from the contents of its `config.json` and `model.safetensors`, as [`open`] does from their files.
@@ -120,7 +124,7 @@ pub fn open(dir: &Path, device: &Device) -> Result<Transformer, ModelError> {
 /// As [`open`].
 pub fn from_bytes(config_json: &str, weights: &[u8], device: &Device) -> Result<Transformer, ModelError> {
     let (config, family) = parse_config(Path::new(CONFIG_FILE), config_json)?;
-    let weights = Weights::of_file(Path::new(WEIGHTS_FILE), weights, &config)?;
+    let weights = Weights::of_bytes(Path::new(WEIGHTS_FILE), weights, &config)?;
     build(&config, family, &weights, device)
 }
 
@@ -169,16 +173,23 @@ fn weights_bytes(model: &Transformer, family: Family) -> Result<Vec<u8>, ModelEr
     let layout = Layout::new(model.config(), family);
     let mut tensors: BTreeMap<String, (Vec<usize>, Vec<u8>)> = BTreeMap::new();
     parameters::read(model, |name, shape, values| {
-        for (stored, shape, values) in layout.parameter(name, shape).split(&values) {
-            let bytes = to_bytes(&values);
+        let parameter = layout.parameter(name, shape);
+        for (index, part) in parameter.parts.iter().enumerate() {
+            let bytes = to_bytes(&parameter.part_values(index, &values));
             if let Some(second) = layout.second_name(name) {
-                tensors.insert(second.to_string(), (shape.clone(), bytes.clone()));
+                tensors.insert(second.to_string(), (part.shape.clone(), bytes.clone()));
             }
-            tensors.insert(stored, (shape, bytes));
+            // Other parameters may be in the other rows.
+            let (_, stored) = tensors.entry(part.name.clone()).or_insert_with(|| {
+                let count: usize = part.shape.iter().product();
+                (part.shape.clone(), vec![0; FLOAT_BYTES * count])
+            });
+            let start = FLOAT_BYTES * parameter.range_of(part).start;
+            stored[start..start + bytes.len()].copy_from_slice(&bytes);
         }
     });
     for (name, shape) in layout.written_zeros() {
-        let bytes = vec![0; 4 * shape.iter().product::<usize>()];
+        let bytes = vec![0; FLOAT_BYTES * shape.iter().product::<usize>()];
         tensors.insert(name, (shape, bytes));
     }
     let views = tensors
@@ -228,60 +239,61 @@ fn check_names(
     }
 }
 
+/// The values of a parameter. The file's bytes are read block by block, each into its place, and let go: of what is opened, no more than
+/// a block stands in memory beside the model.
 fn read_parameter(weights: &Weights<'_>, layout: &Layout, parameter: &Parameter) -> Result<Vec<f32>, ModelError> {
-    let mut parts = Vec::with_capacity(parameter.parts.len());
-    for part in &parameter.parts {
-        let (path, view) = find(weights, layout, &part.name)?;
-        if view.shape() != part.shape {
-            return Err(ModelError::file(
-                path,
-                format!(
-                    "tensor `{}` has shape {:?}, but config.json asks for {:?}",
-                    part.name,
-                    view.shape(),
-                    part.shape
-                ),
-            ));
-        }
-        parts.push(to_f32(path, &part.name, &view)?);
+    let found: Vec<Stored<'_>> = parameter
+        .parts
+        .iter()
+        .map(|part| {
+            let stored = find(weights, layout, &part.name)?;
+            if stored.view.shape() == part.shape {
+                return Ok(stored);
+            }
+            let detail = format!(
+                "has shape {:?}, but config.json asks for {:?}",
+                stored.view.shape(),
+                part.shape
+            );
+            Err(stored.bad(&part.name, &detail))
+        })
+        .collect::<Result<_, ModelError>>()?;
+    // Only now that all of it is known to be there.
+    let mut values = vec![0.0; parameter.count()];
+    for (index, (part, stored)) in parameter.parts.iter().zip(found).enumerate() {
+        let mut start = 0;
+        stored.read(&part.name, parameter.range_of(part), part.row_len(), |block| {
+            parameter.place(index, start, block, &mut values);
+            start += block.len();
+        })?;
     }
-    Ok(parameter.join(parts))
+    Ok(values)
 }
 
 /// Adds the first row of a table, of whatever length, to every row of `values`.
 fn add_first_row(weights: &Weights<'_>, layout: &Layout, table: &str, values: &mut [f32]) -> Result<(), ModelError> {
-    let (path, view) = find(weights, layout, table)?;
+    let stored = find(weights, layout, table)?;
     let width = layout.width();
-    if !matches!(*view.shape(), [rows, columns] if rows > 0 && columns == width) {
-        return Err(ModelError::file(
-            path,
-            format!(
-                "tensor `{table}` has shape {:?}, but config.json asks for rows of {width}",
-                view.shape()
-            ),
-        ));
+    if !matches!(*stored.view.shape(), [rows, columns] if rows > 0 && columns == width) {
+        let detail = format!(
+            "has shape {:?}, but config.json asks for rows of {width}",
+            stored.view.shape()
+        );
+        return Err(stored.bad(table, &detail));
     }
-    let row = &to_f32(path, table, &view)?[..width];
-    for (value, added) in values.iter_mut().zip(row.iter().cycle()) {
-        *value += added;
-    }
-    Ok(())
+    stored.read(table, 0..width, width, |row| {
+        for (value, added) in values.iter_mut().zip(row.iter().cycle()) {
+            *value += added;
+        }
+    })
 }
 
-/// A tensor under any name that the family has for it, and the file that holds it.
-fn find<'data>(
-    weights: &Weights<'data>,
-    layout: &Layout,
-    name: &str,
-) -> Result<(&'data Path, TensorView<'data>), ModelError> {
+/// A tensor under any name that the family has for it.
+fn find<'data>(weights: &Weights<'data>, layout: &Layout, name: &str) -> Result<Stored<'data>, ModelError> {
     find_optional(weights, layout, name).ok_or_else(|| missing_tensor(weights.path(), name))
 }
 
-fn find_optional<'data>(
-    weights: &Weights<'data>,
-    layout: &Layout,
-    name: &str,
-) -> Option<(&'data Path, TensorView<'data>)> {
+fn find_optional<'data>(weights: &Weights<'data>, layout: &Layout, name: &str) -> Option<Stored<'data>> {
     let stored = layout.stored_name(name, |name| weights.contains(name))?;
     weights.get(&stored)
 }
@@ -293,14 +305,16 @@ fn missing_tensor(path: &Path, name: &str) -> ModelError {
 /// Tensors that stand for something the model does not have must say so: all zero.
 fn check_zeros(weights: &Weights<'_>, layout: &Layout) -> Result<(), ModelError> {
     for (name, _) in layout.zeros() {
-        let Some((path, view)) = find_optional(weights, layout, &name) else {
+        let Some(stored) = find_optional(weights, layout, &name) else {
             continue;
         };
-        if to_f32(path, &name, &view)?.iter().any(|value| *value != 0.0) {
-            return Err(ModelError::file(
-                path,
-                format!("tensor `{name}` is not zero, but the `taal` object of config.json says the model has none"),
-            ));
+        let mut is_zero = true;
+        stored.read(&name, 0..stored.count(), 1, |block| {
+            is_zero &= block.iter().all(|value| *value == 0.0);
+        })?;
+        if !is_zero {
+            let detail = "is not zero, but the `taal` object of config.json says the model has none";
+            return Err(stored.bad(&name, detail));
         }
     }
     Ok(())

@@ -6,13 +6,12 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use safetensors::SafeTensors;
-use safetensors::tensor::TensorView;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use taal_store::{ErrorKind, Map, RelPath};
 
 use super::INDEX_FILE;
-use super::weights::{header_limit_bytes, parse, refuse_too_few, shown};
+use super::weights::{Stored, header_limit_bytes, parse, refuse_too_few, shown};
 use crate::ModelError;
 use crate::config::TransformerConfig;
 
@@ -23,23 +22,38 @@ const MAX_SHARDS: usize = 1024;
 pub(super) struct Weights<'data> {
     /// What names all tensors: the only file, or the index.
     path: &'data Path,
-    files: Vec<(&'data Path, SafeTensors<'data>)>,
+    files: Vec<WeightsFile<'data>>,
     /// Which of the files holds a tensor.
     places: BTreeMap<String, usize>,
 }
 
+/// One of the files.
+struct WeightsFile<'data> {
+    path: &'data Path,
+    tensors: SafeTensors<'data>,
+    map: Option<&'data Map>,
+}
+
 impl<'data> Weights<'data> {
+    /// All tensors of one file that is mapped.
+    pub(super) fn of_map(path: &'data Path, map: &'data Map, config: &TransformerConfig) -> Result<Self, ModelError> {
+        let mut weights = Self::of_bytes(path, map, config)?;
+        weights.files.iter_mut().for_each(|file| file.map = Some(map));
+        Ok(weights)
+    }
+
     /// All tensors of one file.
-    pub(super) fn of_file(
+    pub(super) fn of_bytes(
         path: &'data Path,
         bytes: &'data [u8],
         config: &TransformerConfig,
     ) -> Result<Self, ModelError> {
         let tensors = parse(path, bytes, config)?;
         let places = tensors.names().into_iter().map(|name| (name.to_string(), 0)).collect();
+        let map = None;
         let weights = Self {
             path,
-            files: vec![(path, tensors)],
+            files: vec![WeightsFile { path, tensors, map }],
             places,
         };
         refuse_too_few(path, weights.data_bytes(), config)?;
@@ -47,7 +61,7 @@ impl<'data> Weights<'data> {
     }
 
     fn data_bytes(&self) -> u64 {
-        let tensors = self.files.iter().flat_map(|(_, tensors)| tensors.iter());
+        let tensors = self.files.iter().flat_map(|file| file.tensors.iter());
         tensors.map(|(_, view)| view.data().len() as u64).sum()
     }
 
@@ -60,17 +74,21 @@ impl<'data> Weights<'data> {
     pub(super) fn names(&self) -> impl Iterator<Item = (&str, &'data Path)> {
         self.places
             .iter()
-            .map(|(name, place)| (name.as_str(), self.files[*place].0))
+            .map(|(name, place)| (name.as_str(), self.files[*place].path))
     }
 
     pub(super) fn contains(&self, name: &str) -> bool {
         self.places.contains_key(name)
     }
 
-    /// A tensor and the file that holds it.
-    pub(super) fn get(&self, name: &str) -> Option<(&'data Path, TensorView<'data>)> {
-        let (path, tensors) = &self.files[*self.places.get(name)?];
-        Some((path, tensors.tensor(name).ok()?))
+    /// A tensor.
+    pub(super) fn get(&self, name: &str) -> Option<Stored<'data>> {
+        let file = &self.files[*self.places.get(name)?];
+        Some(Stored {
+            path: file.path,
+            view: file.tensors.tensor(name).ok()?,
+            map: file.map,
+        })
     }
 }
 
@@ -88,7 +106,8 @@ struct Shard {
 }
 
 impl Shards {
-    /// Reads the index and maps every file that it names; none may lie outside the directory.
+    /// Reads the index and maps every file that it names; none may lie outside the directory, or outside of where Hugging Face's cache
+    /// keeps the files of this model.
     pub(super) fn open(dir: &Path, config: &TransformerConfig) -> Result<Self, ModelError> {
         let index = dir.join(INDEX_FILE);
         let text = taal_store::read_text(&index, header_limit_bytes(config))?;
@@ -100,6 +119,7 @@ impl Shards {
                 )
             })?
             .weight_map;
+        let blobs = cached_blobs(dir);
         let mut numbers = BTreeMap::new();
         let mut files = Vec::new();
         let mut places = BTreeMap::new();
@@ -112,7 +132,7 @@ impl Shards {
                     return Err(ModelError::file(index, detail));
                 }
                 Entry::Vacant(entry) => {
-                    files.push(Shard::open(dir, &index, entry.key())?);
+                    files.push(Shard::open(dir, blobs.as_deref(), &index, entry.key())?);
                     *entry.insert(files.len() - 1)
                 }
             };
@@ -127,12 +147,16 @@ impl Shards {
         for (number, shard) in self.files.iter().enumerate() {
             let tensors = parse(&shard.path, &shard.map, config)?;
             self.refuse_unlisted(number, &tensors)?;
-            files.push((shard.path.as_path(), tensors));
+            files.push(WeightsFile {
+                path: &shard.path,
+                tensors,
+                map: Some(&shard.map),
+            });
         }
         for (name, place) in &self.places {
-            if files[*place].1.tensor(name).is_err() {
+            if files[*place].tensors.tensor(name).is_err() {
                 let detail = format!("tensor `{}` is missing; {INDEX_FILE} has it here", shown(name));
-                return Err(ModelError::file(files[*place].0, detail));
+                return Err(ModelError::file(files[*place].path, detail));
             }
         }
         let weights = Weights {
@@ -165,7 +189,7 @@ impl Shards {
 }
 
 impl Shard {
-    fn open(dir: &Path, index: &Path, name: &str) -> Result<Self, ModelError> {
+    fn open(dir: &Path, blobs: Option<&Path>, index: &Path, name: &str) -> Result<Self, ModelError> {
         let refuse = |error: taal_store::Error| {
             let detail = match error {
                 taal_store::Error::NotFound { .. } => "is missing; copy it again".to_string(),
@@ -177,7 +201,7 @@ impl Shard {
         };
         let relative = RelPath::parse(name).map_err(refuse)?;
         let map = relative
-            .resolve(dir)
+            .resolve_or_in(dir, blobs)
             .and_then(|path| Map::open(&path))
             .map_err(refuse)?;
         Ok(Self {
@@ -186,6 +210,18 @@ impl Shard {
             map,
         })
     }
+}
+
+/// Where Hugging Face's cache keeps the files of a model whose names are in `dir`: `models--ORGANISATION--NAME/blobs`, beside
+/// `models--ORGANISATION--NAME/snapshots/REVISION`. `None` where `dir` is another directory.
+fn cached_blobs(dir: &Path) -> Option<PathBuf> {
+    let snapshot = taal_store::resolve(dir).ok()?;
+    let snapshots = snapshot.parent()?;
+    let model = snapshots.parent()?;
+    let is_cache = snapshots.file_name()? == "snapshots" && model.file_name()?.to_str()?.starts_with("models--");
+    let blobs = model.join("blobs");
+    // A link in its place could lead anywhere.
+    (is_cache && taal_store::resolve(&blobs).ok()? == blobs).then_some(blobs)
 }
 
 /// `model.safetensors.index.json`; its metadata, a total size that not all programs count alike, is left out.

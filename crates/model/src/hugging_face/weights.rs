@@ -2,11 +2,13 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::ops::Range;
 use std::path::Path;
 
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use serde::de::{Deserializer as _, Error as _, IgnoredAny, MapAccess, Visitor};
+use taal_store::Map;
 
 use super::pickle::refuse_pickled_bytes;
 use crate::ModelError;
@@ -26,6 +28,9 @@ const BLOCK_HEADER_BYTES: u64 = 4096;
 
 /// Bytes that a number has at least, in half precision.
 const LEAST_VALUE_BYTES: u64 = 2;
+
+/// About how many numbers are converted at a time: 1 MiB, which stays in the processor's cache.
+const BLOCK_VALUES: usize = 1 << 18;
 
 /// Names from files are shown up to here.
 const MAX_SHOWN_CHARS: usize = 100;
@@ -120,50 +125,83 @@ fn refuse_repeated_names(header: &[u8]) -> serde_json::Result<()> {
     deserializer.end()
 }
 
-/// Values of a tensor in any of the three float types that models come in, all of them finite.
-pub(super) fn to_f32(path: &Path, name: &str, view: &TensorView<'_>) -> Result<Vec<f32>, ModelError> {
-    let bytes = view.data();
-    let (values, is_finite) = match view.dtype() {
-        Dtype::F32 => convert(bytes, f32::from_le_bytes),
-        Dtype::F16 => convert(bytes, |bytes| half::f16::from_le_bytes(bytes).to_f32()),
-        Dtype::BF16 => convert(bytes, |bytes| half::bf16::from_le_bytes(bytes).to_f32()),
-        other => {
-            return Err(ModelError::file(
-                path,
-                format!("tensor `{}` has type {other:?}; expected F32, F16 or BF16", shown(name)),
-            ));
-        }
-    };
-    if !is_finite {
-        let index = values.iter().position(|value| !value.is_finite()).unwrap_or(0);
-        return Err(ModelError::file(
-            path,
-            format!(
-                "tensor `{}` holds {} at index {index}: these weights have diverged or are damaged; \
-                 use an earlier checkpoint",
-                shown(name),
-                values[index]
-            ),
-        ));
-    }
-    Ok(values)
+/// Adds the numbers that bytes of a file stand for.
+type Convert = fn(&[u8], &mut Vec<f32>);
+
+/// A tensor in a file, to be read in blocks.
+pub(super) struct Stored<'data> {
+    /// The file that holds it.
+    pub(super) path: &'data Path,
+    pub(super) view: TensorView<'data>,
+    /// The file's pages, where it is mapped.
+    pub(super) map: Option<&'data Map>,
 }
 
-/// All values, and whether all are finite: looked at while they are in the cache, and without a way out of the loop, so that the
-/// processor looks at many at once.
-fn convert<const N: usize>(bytes: &[u8], value: impl Fn([u8; N]) -> f32) -> (Vec<f32>, bool) {
-    const AT_ONCE: usize = 4096;
-    let (stored, _) = bytes.as_chunks::<N>();
-    let mut values = Vec::with_capacity(stored.len());
-    let mut is_finite = true;
-    for block in stored.chunks(AT_ONCE) {
-        let start = values.len();
-        values.extend(block.iter().map(|bytes| value(*bytes)));
-        is_finite &= values[start..]
-            .iter()
-            .fold(true, |is_finite, value: &f32| is_finite & value.is_finite());
+impl Stored<'_> {
+    /// Calls `see` with the values of `range`, in order and in blocks of some multiple of `row_len`, all of them finite. A block's
+    /// bytes are let go before the next is read, so no tensor stands in memory twice.
+    pub(super) fn read(
+        &self,
+        name: &str,
+        range: Range<usize>,
+        row_len: usize,
+        mut see: impl FnMut(&[f32]),
+    ) -> Result<(), ModelError> {
+        let (value_bytes, convert): (usize, Convert) = match self.view.dtype() {
+            Dtype::F32 => (4, |bytes, values| convert(bytes, values, f32::from_le_bytes)),
+            Dtype::F16 => (2, |bytes, values| {
+                convert(bytes, values, |bytes| half::f16::from_le_bytes(bytes).to_f32());
+            }),
+            Dtype::BF16 => (2, |bytes, values| {
+                convert(bytes, values, |bytes| half::bf16::from_le_bytes(bytes).to_f32());
+            }),
+            other => {
+                return Err(self.bad(name, &format!("has type {other:?}; expected F32, F16 or BF16")));
+            }
+        };
+        let bytes = &self.view.data()[range.start * value_bytes..range.end * value_bytes];
+        let block = row_len * (BLOCK_VALUES / row_len.max(1)).max(1);
+        let mut values = Vec::new();
+        let mut start = range.start;
+        for bytes in bytes.chunks(block.max(1) * value_bytes) {
+            values.clear();
+            convert(bytes, &mut values);
+            // Without a way out of the loop, so that the processor looks at many at once.
+            let is_finite = values
+                .iter()
+                .fold(true, |is_finite, value: &f32| is_finite & value.is_finite());
+            if !is_finite {
+                let index = values.iter().position(|value| !value.is_finite()).unwrap_or(0);
+                let detail = format!(
+                    "holds {} at index {}: these weights have diverged or are damaged; use an earlier checkpoint",
+                    values[index],
+                    start + index
+                );
+                return Err(self.bad(name, &detail));
+            }
+            see(&values);
+            start += values.len();
+            if let Some(map) = self.map {
+                map.let_go(bytes);
+            }
+        }
+        Ok(())
     }
-    (values, is_finite)
+
+    /// How many values the tensor has.
+    pub(super) fn count(&self) -> usize {
+        self.view.shape().iter().product()
+    }
+
+    /// Refuses the tensor.
+    pub(super) fn bad(&self, name: &str, detail: &str) -> ModelError {
+        ModelError::file(self.path, format!("tensor `{}` {detail}", shown(name)))
+    }
+}
+
+fn convert<const N: usize>(bytes: &[u8], values: &mut Vec<f32>, value: impl Fn([u8; N]) -> f32) {
+    let (stored, _) = bytes.as_chunks::<N>();
+    values.extend(stored.iter().map(|bytes| value(*bytes)));
 }
 
 /// A text from a file as it may stand in a message: without control characters, and not endless.

@@ -22,13 +22,13 @@ import torch
 import transformers
 from transformers import (
     BertConfig, BertForMaskedLM, DistilBertConfig, DistilBertForMaskedLM, GPT2Config, GPT2LMHeadModel, LlamaConfig,
-    LlamaForCausalLM, MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM,
+    LlamaForCausalLM, MistralConfig, MistralForCausalLM, ModernBertConfig, ModernBertForMaskedLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM,
     RobertaConfig, RobertaForMaskedLM)
 
 HERE = pathlib.Path(__file__).parent
 VOCAB = 50
 FIRST_ORDINARY_ID = 5
-ENCODERS = (BertForMaskedLM, RobertaForMaskedLM, DistilBertForMaskedLM)
+ENCODERS = (BertForMaskedLM, RobertaForMaskedLM, DistilBertForMaskedLM, ModernBertForMaskedLM)
 
 LLAMA = dict(
     vocab_size=VOCAB, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
@@ -69,6 +69,17 @@ def models():
     yield "llama-linear", LlamaForCausalLM(LlamaConfig(
         **small, tie_word_embeddings=True,
         rope_parameters={"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0}))
+    # A window of three tokens to each side in the second and third of four layers, with angles of its own.
+    modernbert = dict(
+        vocab_size=VOCAB, hidden_size=16, intermediate_size=24, num_attention_heads=2, max_position_embeddings=32,
+        local_attention=6, pad_token_id=0, bos_token_id=None, eos_token_id=None, cls_token_id=None, sep_token_id=None)
+    angles = {"full_attention": rope(160000.0), "sliding_attention": rope(100.0)}
+    yield "modernbert", ModernBertForMaskedLM(
+        ModernBertConfig(**modernbert, num_hidden_layers=4, rope_parameters=angles))
+    yield "modernbert-untied", ModernBertForMaskedLM(ModernBertConfig(
+        **modernbert, num_hidden_layers=3, global_attn_every_n_layers=2, tie_word_embeddings=False, norm_bias=True,
+        attention_bias=True, mlp_bias=True, decoder_bias=False, hidden_activation="silu", classifier_activation="silu",
+        norm_eps=1e-4))
 
 
 def randomise(model, generator):
@@ -93,6 +104,8 @@ def blocks_and_final_norm(model):
     """The blocks and, in a list, the final norm where there is one."""
     if isinstance(model, GPT2LMHeadModel):
         return model.transformer.h, [model.transformer.ln_f]
+    if isinstance(model, ModernBertForMaskedLM):
+        return model.model.layers, [model.model.final_norm]
     if isinstance(model, DistilBertForMaskedLM):
         return model.distilbert.transformer.layer, []
     if isinstance(model, ENCODERS):

@@ -11,7 +11,7 @@ mod real;
 use std::cell::RefCell;
 use std::fmt::Debug;
 use std::io::{self, Read, Seek, Write};
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -37,6 +37,28 @@ pub enum Pages {
     Mapped(memmap2::Mmap),
     /// A copy, from a file system that is no disk.
     Copied(Vec<u8>),
+}
+
+impl Pages {
+    /// Gives the memory of the mapped pages that `range` touches back to the system; they are read from the disk again where they are
+    /// looked at again.
+    #[allow(unsafe_code)]
+    pub fn let_go(&self, range: Range<usize>) {
+        #[cfg(unix)]
+        if let Self::Mapped(map) = self
+            && range.start < range.end
+            && range.end <= map.len()
+        {
+            // SAFETY: the range is not empty and lies inside the map. The map is shared with its file and was never written to, so
+            // a page that is dropped comes back with the same bytes.
+            let advised =
+                unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, range.start, range.len()) };
+            // Where the system refuses, the memory stays taken, and nothing else is different.
+            let _ = advised;
+        }
+        #[cfg(not(unix))]
+        let _ = range;
+    }
 }
 
 impl Deref for Pages {

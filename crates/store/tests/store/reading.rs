@@ -88,6 +88,20 @@ fn a_map_shows_the_file_and_keeps_it_when_the_file_is_replaced() {
 }
 
 #[test]
+fn a_map_shows_the_same_bytes_after_its_memory_was_let_go() {
+    let dir = scratch();
+    let path = dir.path().join("file");
+    let bytes: Vec<u8> = (0..100_000_u32).map(|i| (i * 7 % 251) as u8).collect();
+    std::fs::write(&path, &bytes).expect("a file");
+    let map = Map::open(&path).expect("a map");
+    assert_eq!(&map[..], bytes);
+    for part in [&map[5..5], &map[5000..70_000], &map[..], &bytes[..], &[1, 2, 3]] {
+        map.let_go(part);
+        assert_eq!(&map[..], bytes);
+    }
+}
+
+#[test]
 fn an_empty_file_maps_to_an_empty_slice() {
     let dir = scratch();
     let path = dir.path().join("empty");

@@ -101,6 +101,21 @@ fn a_link_that_leads_outside_is_refused_and_one_inside_is_followed() {
     assert_eq!(resolve("inside").expect("a link inside"), real);
     assert!(matches!(resolve("outside"), Err(Error::UnsafePath { .. })));
     assert!(matches!(resolve("missing"), Err(Error::NotFound { .. })));
+
+    // With a second directory whose files may be meant.
+    let store = dir.path().join("store");
+    std::fs::create_dir(&store).expect("a directory");
+    std::fs::write(store.join("file"), b"x").expect("a file");
+    symlink("../store/file", root.join("stored")).expect("a link");
+    let resolve = |text: &str, store| RelPath::parse(text).expect("a path").resolve_or_in(&root, store);
+    let file = std::fs::canonicalize(store.join("file")).expect("a path");
+    assert_eq!(resolve("stored", Some(&store)).expect("a link into the store"), file);
+    assert_eq!(resolve("inside", Some(&store)).expect("a link inside"), real);
+    assert!(matches!(resolve("stored", None), Err(Error::UnsafePath { .. })));
+    assert!(matches!(
+        resolve("outside", Some(&store)),
+        Err(Error::UnsafePath { .. })
+    ));
 }
 
 #[test]

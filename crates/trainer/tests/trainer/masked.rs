@@ -28,7 +28,7 @@ batch_size = 8
 block_size = 24
 accumulation = 2
 optimizer = "muon"
-lr = 1e-2
+lr = 2e-2
 muon_lr = 0.02
 schedule = "linear"
 clip_norm = 1.0
@@ -116,6 +116,10 @@ fn a_masked_model_learns_what_counting_neighbours_cannot_know() {
     assert!(masked.model.perplexity < masked.neighbours.perplexity, "{masked:?}");
     assert!((masked.model.perplexity.ln() - report.val_loss.unwrap()).abs() < 1e-9);
     assert_eq!(report.val_bits_per_byte, None);
+
+    // The preset is of a published family, so others open what was trained.
+    let json = std::fs::read_to_string(place.path("run/model/config.json")).unwrap();
+    assert!(json.contains("\"model_type\": \"modernbert\""), "{json}");
 
     let lm = LanguageModel::open(&place.path("run"), &DeviceSpec::Flex.open().unwrap()).unwrap();
     let options = FillOptions {

@@ -1,0 +1,316 @@
+//! `cargo xtask interop`: models of Hugging Face's `transformers` opened by Taal, and Taal's by `transformers`, their logits compared.
+//!
+//! Everything happens in `interop` in the target folder: a virtual environment of Python with the pinned packages of
+//! `xtask/interop/requirements.txt`, kept from one call to the next, and the models of the last call.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+
+use crate::command::run;
+use crate::suite::FEATURES;
+use crate::workspace::Workspace;
+
+/// The largest difference of two logits, both computed in fp32 and of the order of 1.
+const TOLERANCE: f32 = 1e-4;
+
+/// The families that are compared, and whether Taal writes them.
+const FAMILIES: [(&str, bool); 9] = [
+    ("gpt2", true),
+    ("llama", true),
+    ("mistral", true),
+    ("qwen2", true),
+    ("qwen3", true),
+    ("bert", true),
+    ("roberta", false),
+    ("distilbert", false),
+    ("modernbert", true),
+];
+
+/// Arguments of `cargo xtask interop`.
+#[derive(Debug, Args)]
+pub struct Interop {
+    /// Families (default: all): gpt2, llama, mistral, qwen2, qwen3, bert, roberta, distilbert, modernbert
+    families: Vec<String>,
+    /// A Python that has the packages, instead of one that is set up in the target folder (PIP_EXTRA_INDEX_URL may name an index with
+    /// smaller builds of torch)
+    #[arg(long, value_name = "PATH")]
+    python: Option<PathBuf>,
+}
+
+/// Who wrote the models, and who opened them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    ToTaal,
+    ToTransformers,
+}
+
+impl Direction {
+    fn folder(self) -> &'static str {
+        match self {
+            Self::ToTaal => "to-taal",
+            Self::ToTransformers => "to-transformers",
+        }
+    }
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ToTaal => "transformers -> Taal",
+            Self::ToTransformers => "Taal -> transformers",
+        })
+    }
+}
+
+/// A row of the table.
+#[derive(Debug)]
+struct Row {
+    family: &'static str,
+    direction: Direction,
+    cases: usize,
+    /// The largest difference and the case that has it.
+    largest: (f32, String),
+    /// What went wrong in which case.
+    wrong: Vec<String>,
+}
+
+/// Makes the models, opens them on the other side, prints the table and fails where a bound is broken.
+pub fn interop(workspace: &Workspace, interop: &Interop) -> Result<()> {
+    let chosen = chosen(&interop.families)?;
+    let folder = workspace.metadata()?.target_directory.join("interop");
+    let python = match &interop.python {
+        Some(python) => python.clone(),
+        None => environment(workspace, &folder)?,
+    };
+    let taal = example(workspace)?;
+    let [to_taal, to_transformers] = [Direction::ToTaal, Direction::ToTransformers].map(|direction| {
+        let folder = folder.join(direction.folder());
+        emptied(&folder).map(|()| folder)
+    });
+    let (to_taal, to_transformers) = (to_taal?, to_transformers?);
+
+    let names: Vec<&str> = chosen.iter().map(|(family, _)| *family).collect();
+    run(script(workspace, &python, "make_models.py").arg(&to_taal).args(&names))?;
+    run(Command::new(&taal).arg("open").arg(&to_taal))?;
+    let written: Vec<&str> = chosen
+        .iter()
+        .filter(|(_, is_written)| *is_written)
+        .map(|(family, _)| *family)
+        .collect();
+    if !written.is_empty() {
+        run(Command::new(&taal).arg("make").arg(&to_transformers).args(&written))?;
+        run(script(workspace, &python, "open_models.py").arg(&to_transformers))?;
+    }
+
+    let mut rows = Vec::new();
+    for (family, is_written) in chosen {
+        rows.push(row(&to_taal, family, Direction::ToTaal)?);
+        if is_written {
+            rows.push(row(&to_transformers, family, Direction::ToTransformers)?);
+        }
+    }
+    print!("{}", table(&rows));
+    let wrong: Vec<&str> = rows.iter().flat_map(|row| &row.wrong).map(String::as_str).collect();
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(())
+}
+
+fn chosen(families: &[String]) -> Result<Vec<(&'static str, bool)>> {
+    for family in families {
+        if !FAMILIES.iter().any(|(name, _)| name == family) {
+            bail!(
+                "no family `{family}`; there are: {}",
+                FAMILIES.map(|(name, _)| name).join(", ")
+            );
+        }
+    }
+    let is_chosen = |name: &str| families.is_empty() || families.iter().any(|family| family == name);
+    Ok(FAMILIES.into_iter().filter(|(name, _)| is_chosen(name)).collect())
+}
+
+/// The Python of a virtual environment with the pinned packages; set up where it is not there or was made for other packages.
+fn environment(workspace: &Workspace, folder: &Path) -> Result<PathBuf> {
+    let requirements = workspace.root().join("xtask/interop/requirements.txt");
+    let wanted =
+        fs::read_to_string(&requirements).with_context(|| format!("cannot read {}", requirements.display()))?;
+    let venv = folder.join("venv");
+    let python = match cfg!(windows) {
+        true => venv.join("Scripts/python.exe"),
+        false => venv.join("bin/python"),
+    };
+    // Written last, so an environment without it is not finished.
+    let stamp = venv.join("requirements.txt");
+    if fs::read_to_string(&stamp).is_ok_and(|present| present == wanted) {
+        return Ok(python);
+    }
+    let system = if cfg!(windows) { "python" } else { "python3" };
+    run(Command::new(system).args(["-m", "venv", "--clear"]).arg(&venv))
+        .context("this needs Python 3 with its module venv; or name one that has the packages with --python")?;
+    run(Command::new(&python)
+        .args(["-m", "pip", "install", "--quiet", "--requirement"])
+        .arg(&requirements))?;
+    fs::write(&stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))?;
+    Ok(python)
+}
+
+/// Builds Taal's side, the example `interop` of the model crate, and says where it is.
+fn example(workspace: &Workspace) -> Result<PathBuf> {
+    // The whole workspace is named because the features of Burn follow from the packages that are: those of the tests are built already.
+    run(workspace
+        .cargo()
+        .args(["build", "--workspace", "--example", "interop"])
+        .args(FEATURES))?;
+    let name = format!("interop{}", std::env::consts::EXE_SUFFIX);
+    Ok(workspace.metadata()?.target_directory.join("debug/examples").join(name))
+}
+
+fn script(workspace: &Workspace, python: &Path, name: &str) -> Command {
+    let mut command = Command::new(python);
+    // Nothing is fetched, whatever a model may name, and nothing is left beside the scripts.
+    command
+        .env("HF_HUB_OFFLINE", "1")
+        .env("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .arg(workspace.root().join("xtask/interop").join(name));
+    command
+}
+
+fn emptied(folder: &Path) -> Result<()> {
+    if folder.exists() {
+        fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+    }
+    fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))
+}
+
+/// Compares all cases of a family.
+fn row(folder: &Path, family: &'static str, direction: Direction) -> Result<Row> {
+    let folder = folder.join(family);
+    let entries = folder
+        .read_dir()
+        .with_context(|| format!("cannot list {}", folder.display()))?;
+    let mut cases: Vec<PathBuf> = entries.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
+    cases.sort();
+    let mut row = Row {
+        family,
+        direction,
+        cases: cases.len(),
+        largest: (0.0, String::new()),
+        wrong: Vec::new(),
+    };
+    ensure!(!cases.is_empty(), "no case in {}", folder.display());
+    for case in cases {
+        let name = case.file_name().unwrap_or_else(|| OsStr::new("")).display().to_string();
+        match difference(&case) {
+            Ok(difference) => {
+                if difference.total_cmp(&TOLERANCE).is_ge() {
+                    row.wrong
+                        .push(format!("{direction}: {family}/{name} differs by {difference:e}"));
+                }
+                if row.largest.1.is_empty() || difference.total_cmp(&row.largest.0).is_gt() {
+                    row.largest = (difference, name);
+                }
+            }
+            Err(error) => row.wrong.push(format!("{direction}: {family}/{name}: {error:#}")),
+        }
+    }
+    Ok(row)
+}
+
+/// The largest difference of the two sides' logits of one case.
+fn difference(case: &Path) -> Result<f32> {
+    let [taal, transformers] = ["taal", "transformers"].map(|side| {
+        if let Ok(error) = fs::read_to_string(case.join(format!("{side}.error"))) {
+            bail!("{side} does not open it: {error}");
+        }
+        let path = case.join(format!("{side}.bin"));
+        let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let (values, _) = bytes.as_chunks();
+        Ok(values
+            .iter()
+            .map(|bytes| f32::from_le_bytes(*bytes))
+            .collect::<Vec<_>>())
+    });
+    let (taal, transformers) = (taal?, transformers?);
+    ensure!(
+        taal.len() == transformers.len() && !taal.is_empty(),
+        "Taal has {} logits and transformers {}",
+        taal.len(),
+        transformers.len()
+    );
+    Ok(largest_difference(&taal, &transformers))
+}
+
+/// Not a number where one of them is not; in the order of all floats that is above every number.
+fn largest_difference(ours: &[f32], theirs: &[f32]) -> f32 {
+    let differences = ours.iter().zip(theirs).map(|(ours, theirs)| (ours - theirs).abs());
+    differences.max_by(f32::total_cmp).unwrap_or(0.0)
+}
+
+fn table(rows: &[Row]) -> String {
+    let mut text =
+        String::from("| family | direction | cases | largest difference of logits | in |\n|---|---|---:|---:|---|\n");
+    for row in rows {
+        let (difference, case) = &row.largest;
+        let broken = if row.wrong.is_empty() { "" } else { ", broken" };
+        text += &format!(
+            "| {} | {} | {} | {difference:.1e} | {case}{broken} |\n",
+            row.family, row.direction, row.cases
+        );
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_difference_that_is_not_a_number_stays_visible() {
+        assert_eq!(largest_difference(&[1.0, 2.0], &[1.5, 2.25]), 0.5);
+        assert!(largest_difference(&[1.0, f32::NAN], &[1.5, 2.25]).is_nan());
+        assert!(largest_difference(&[f32::INFINITY, 1.0], &[f32::INFINITY, 1.0]).is_nan());
+    }
+
+    #[test]
+    fn families_that_nobody_knows_are_named() {
+        let error = chosen(&["gpt3".to_owned()]).expect_err("no such family");
+        assert!(error.to_string().contains("gpt3") && error.to_string().contains("gpt2, llama"));
+        assert_eq!(chosen(&[]).expect("all").len(), FAMILIES.len());
+        assert_eq!(chosen(&["bert".to_owned()]).expect("one"), [("bert", true)]);
+    }
+
+    #[test]
+    fn a_case_that_does_not_open_or_differs_breaks_its_row() {
+        let folder = std::env::temp_dir().join(format!("taal-interop-{}", std::process::id()));
+        let write = |name: &str, bytes: &[u8]| {
+            let path = folder.join("bert").join(name);
+            fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+            fs::write(path, bytes).expect("a file");
+        };
+        let one = 1.0_f32.to_le_bytes();
+        for (name, bytes) in [
+            ("equal/taal.bin", one),
+            ("equal/transformers.bin", one),
+            ("refused/taal.bin", one),
+        ] {
+            write(name, &bytes);
+        }
+        write("refused/transformers.error", b"no");
+        write("other/taal.bin", &one);
+        write("other/transformers.bin", &1.01_f32.to_le_bytes());
+        let row = row(&folder, "bert", Direction::ToTransformers).expect("a row");
+        fs::remove_dir_all(&folder).expect("a folder");
+        assert_eq!((row.cases, row.largest.1.as_str()), (3, "other"));
+        assert_eq!(row.wrong.len(), 2, "{:?}", row.wrong);
+        assert!(
+            row.wrong[0].contains("bert/other differs") && row.wrong[1].contains("transformers does not open it: no")
+        );
+        assert!(table(&[row]).contains("| bert | Taal -> transformers | 3 | 1.0e-2 | other, broken |"));
+    }
+}
