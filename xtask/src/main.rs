@@ -4,6 +4,7 @@
 //! and work while the product does not compile.
 
 mod bench;
+mod browser;
 mod command;
 mod consumers;
 mod crash;
@@ -48,6 +49,8 @@ enum Verb {
     Interop(interop::Interop),
     /// Run the benchmarks, or those of one file or name
     Bench(Bench),
+    /// Open pages of `taal trace --html` in Chromium, with node and npm, and check them by pointer, keyboard and axe-core
+    Browser,
     /// Check formatting and clippy, warnings denied
     Lint,
     /// Format the sources
@@ -128,6 +131,7 @@ fn run(verb: &Verb) -> anyhow::Result<()> {
         Verb::Fuzz(fuzz) => fuzz::fuzz(&workspace, fuzz),
         Verb::Interop(interop) => interop::interop(&workspace, interop),
         Verb::Bench(bench) => bench::bench(&workspace, bench),
+        Verb::Browser => browser::browser(&workspace),
         Verb::Lint => suite::lint(&workspace),
         Verb::Fmt { check } => suite::fmt(&workspace, *check),
         Verb::Clippy => suite::clippy(&workspace),

@@ -160,7 +160,7 @@ pub struct SimilarArguments {
 /// `taal trace`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  taal trace --model runs/dutch-bpe \"De kat zat op de\" --json trace.json\n  \
+    after_help = "Example:\n  taal trace --model runs/dutch-bpe \"De kat zat op de\" --html trace.html\n  \
                   taal trace --checkpoints runs/dutch-bpe \"De kat zat op de\""
 )]
 pub struct TraceArguments {
@@ -179,6 +179,9 @@ pub struct TraceArguments {
     /// Also ask every checkpoint of this run
     #[arg(long, value_name = "RUN_DIR")]
     pub checkpoints: Option<PathBuf>,
+    /// Write a page for the browser: one file that needs no network
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
     /// Write all numbers as one JSON object; - prints it instead of the text
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,

@@ -1,4 +1,4 @@
-//! `taal trace`: one text through every stage of a model, for a terminal of 80 columns, or as JSON.
+//! `taal trace`: one text through every stage of a model, for a terminal of 80 columns, as a page, or as JSON.
 
 use std::path::Path;
 
@@ -40,13 +40,16 @@ pub fn run(arguments: &TraceArguments) -> Result<(), Failure> {
     if let Some(run_dir) = &arguments.checkpoints {
         taal_insight::over_checkpoints(&mut trace, lm.tokenizer.as_ref(), run_dir, &device, &options)?;
     }
+    if let Some(path) = &arguments.html {
+        trace.save_html(path)?;
+    }
     match arguments.json.as_deref() {
         Some(path) if path == Path::new("-") => return Ok(terminal::print_json(&trace)?),
         Some(path) => trace.save_json(path)?,
         None => {}
     }
     terminal::print(&Page::of(&trace))?;
-    if let Some(path) = &arguments.json {
+    for path in [&arguments.html, &arguments.json].into_iter().flatten() {
         terminal::message(&format!("wrote {}", path.display()));
     }
     Ok(())
@@ -140,7 +143,7 @@ impl<'a> Page<'a> {
     fn tokens(&mut self) {
         self.heading("2 Bytes, tokens and ids");
         let how = match self.trace.model.tokenizer.as_deref() {
-            Some("BPE") => "merges that made it, in order",
+            Some("BPE") => "merges, in their order",
             Some("WordPiece") => "longest pieces that match",
             Some("Unigram") => "likeliest pieces together",
             Some(_) => "",
@@ -193,7 +196,7 @@ impl<'a> Page<'a> {
         };
         for place in 0..count {
             if place == left_out.start && !left_out.is_empty() {
-                self.line(&format!("  ... {} more; --json has all", left_out.len()));
+                self.line(&format!("  ... {} more; --html and --json have all", left_out.len()));
             }
             if !left_out.contains(&place) {
                 one(self, place);
@@ -264,7 +267,7 @@ impl<'a> Page<'a> {
             "What place {place} ({}) listens to: all heads of a layer together, then each head's",
             self.token_at(place)
         ));
-        self.line("strongest. All places are in --json.");
+        self.line("strongest. All places are in --html and --json.");
         for (layer, heads) in trace.attention.iter().enumerate() {
             let mut mean = vec![0.0; trace.tokens.len()];
             for head in heads {
@@ -321,7 +324,7 @@ impl<'a> Page<'a> {
         let choice = last.map_or_else(String::new, |guess| cut(&visible(&guess.text), TOKEN_COLUMNS));
         self.line("What the output matrix reads from each layer (logit lens), and the rank of the");
         self.line(&format!(
-            "model's own choice, {choice}. The last row is the model's output."
+            "model's own choice, \"{choice}\". The last row is the model's output."
         ));
         for (state, row) in trace.lens.iter().enumerate() {
             let cell = &row[place];
@@ -361,7 +364,7 @@ impl<'a> Page<'a> {
             self.guesses(&prediction.guesses);
         }
         if let Some(filled) = &trace.filled {
-            self.line("filled:");
+            self.line("filled, with whole words:");
             self.paragraph(filled);
         }
     }
@@ -390,7 +393,7 @@ impl<'a> Page<'a> {
             .and_then(|prediction| prediction.guesses.first());
         let choice = choice.map_or_else(String::new, |guess| cut(&visible(&guess.text), TOKEN_COLUMNS));
         self.line(&format!(
-            "At place {}; rank and chance are those of {choice}.",
+            "At place {}; rank and chance are those of \"{choice}\".",
             self.place
         ));
         self.line(&format!(

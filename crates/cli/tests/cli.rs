@@ -982,6 +982,101 @@ fn gaps_are_filled_by_a_masked_model_and_by_no_other() {
 }
 
 #[test]
+fn a_text_is_followed_through_every_stage_of_a_model_and_its_checkpoints() {
+    let place = Place::new();
+    done(place.train(&["--set", "checkpoint.keep=9"]));
+    let trace = ["trace", "--checkpoints", "run", "de kat"];
+    let words = done(place.taal(&trace));
+    for heading in [
+        "1 Text",
+        "2 Bytes, tokens and ids",
+        "3 Embedding and position",
+        "4 Attention: who listens to whom",
+        "5 Residual stream",
+        "6 Guess after every layer",
+        "7 What comes next",
+        "8 Over the checkpoints of the run",
+    ] {
+        assert!(words.contains(heading), "no {heading:?} in: {words}");
+    }
+    assert!(words.lines().all(|line| line.chars().count() <= 80), "{words}");
+
+    let saved = [
+        &trace[..],
+        &["--json", "trace.json", "--html", "trace.html", "--top", "3"],
+    ]
+    .concat();
+    let output = place.taal(&saved);
+    assert!(stderr(&output).contains("wrote trace.html"), "{}", stderr(&output));
+    done(output);
+    let printed = done(place.taal(&[&trace[..], &["--json", "-", "--top", "3"]].concat()));
+    assert_eq!(printed, place.read("trace.json"));
+    let found: serde_json::Value = serde_json::from_str(&printed).expect("JSON");
+    assert_eq!(found["tokens"].as_array().map(Vec::len), Some(6));
+    assert_eq!(found["attention"][0].as_array().map(Vec::len), Some(2));
+    assert_eq!(found["lens"][1][5]["guesses"], found["predictions"][0]["guesses"]);
+    let steps: Vec<u64> = found["checkpoints"]
+        .as_array()
+        .expect("checkpoints")
+        .iter()
+        .filter_map(|checkpoint| checkpoint["step"].as_u64())
+        .collect();
+    assert_eq!(steps, [2, 3, 4, 6]);
+    // The best model of the run is one of its checkpoints, whose answer is then the traced one.
+    let choice = &found["predictions"][0]["guesses"][0];
+    let answers = found["checkpoints"].as_array().expect("checkpoints").iter();
+    assert!(
+        answers
+            .map(|checkpoint| &checkpoint["guesses"][0])
+            .any(|answer| answer == choice),
+        "{found}"
+    );
+    let logged = place.losses("run");
+    assert_eq!(found["checkpoints"][0]["train_loss"], logged[1][1]);
+    let page = place.read("trace.html");
+    assert!(
+        page.starts_with("<!DOCTYPE html>") && !page.contains("http"),
+        "a page of its own"
+    );
+
+    let bpe = ["tokenizer.kind=bpe", "tokenizer.vocab_size=300", "train.block_size=32"];
+    let settings = bpe.iter().flat_map(|setting| ["--set", setting]);
+    let train = ["train", "--recipe", "tiny.toml", "--run-dir", "bpe"];
+    done(place.taal(&train.into_iter().chain(settings).collect::<Vec<_>>()));
+    let words = done(place.taal(&["trace", "--model", "bpe", "één kat krabt\x1b[31m"]));
+    for line in ["a+t", "é", "krabt\\u{1B}[31m"] {
+        assert!(words.contains(line), "no {line:?} in: {words}");
+    }
+    assert!(words.lines().all(|line| line.chars().count() <= 80), "{words}");
+
+    let ids = ["trace", "--model", "run", "--ids", "1,2,3"];
+    assert!(done(place.taal(&ids)).contains("3 tokens"));
+}
+
+#[test]
+fn what_cannot_be_traced_is_said_in_one_sentence() {
+    let place = Place::trained();
+    let trace = |more: &[&str]| place.taal(&[&["trace", "--model", "run"], more].concat());
+    fails(trace(&[""]), 2, &["text", "at least one character"]);
+    fails(trace(&["de kat krabt de krullen"]), 2, &["context of 8"]);
+    fails(trace(&["--ids", "1,99"]), 2, &["99", "vocabulary"]);
+    fails(trace(&["de", "--top", "0"]), 2, &["top", "1..=1000"]);
+    fails(trace(&["de XYZ"]), 2, &["'X'"]);
+    fails(trace(&["de", "--checkpoints", "."]), 2, &["no checkpoints"]);
+    for format in ["--html", "--json"] {
+        let output = trace(&["de", format, "missing/trace"]);
+        assert_eq!(stdout(&output), "");
+        fails(output, 2, &["missing"]);
+    }
+    fs::remove_file(place.path("run/model/tokenizer.json")).expect("a tokenizer");
+    fails(trace(&["de"]), 2, &["tokenizer"]);
+    assert!(done(trace(&["--ids", "1,2"])).contains("#1"));
+    place.truncate("run/checkpoints/step-00000006/optimizer.safetensors");
+    let damaged = ["trace", "--model", "run", "--ids", "1,2", "--checkpoints", "run"];
+    fails(place.taal(&damaged), 65, &["step-0000000"]);
+}
+
+#[test]
 fn training_that_diverges_ends_with_86_and_a_way_out() {
     let place = Place::new();
     let wild = [
@@ -1157,6 +1252,7 @@ fn the_help_is_what_it_was() {
         "generate",
         "fill",
         "eval",
+        "trace",
         "inspect",
         "embed",
         "similar",

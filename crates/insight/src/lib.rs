@@ -3,7 +3,8 @@
 //! [`trace`] reads a text with a causal or a masked model and hands out what happens on the way, as one [`Trace`]: the tokens with the
 //! merges that made them, their vectors and positions, the attention weights of every layer and head, the length of the residual stream
 //! after every layer, the next-token guess that each layer would make (the logit lens) and the final distribution. [`over_checkpoints`]
-//! asks the checkpoints of a training run the same question. A trace is JSON ([`Trace::save_json`], [`Trace::open_json`]).
+//! asks the checkpoints of a training run the same question. A trace is JSON ([`Trace::save_json`], [`Trace::open_json`]) and a page for
+//! the browser that needs nothing beside it ([`html`], [`Trace::save_html`]).
 //!
 //! Looking changes nothing: the logits of a trace are those of [`taal_inference::Decoder`], bit for bit, and the last row of the lens is
 //! the model's output.
@@ -33,12 +34,14 @@
 mod checkpoints;
 mod error;
 mod forward;
+mod html;
 mod rank;
 mod reading;
 mod trace;
 
 pub use checkpoints::{CheckpointGuess, over_checkpoints};
 pub use error::{InsightError, Result};
+pub use html::html;
 pub use trace::{
     Embedding, Guess, LensCell, MAX_TOP, MAX_WEIGHTS, MergeStep, ModelFacts, Positions, Prediction, Token, Trace,
     TraceOptions, trace,

@@ -2,7 +2,7 @@
 
 use burn::tensor::Device;
 use taal_inference::{Decoder, FillOptions, LanguageModel, Prompt, fill};
-use taal_insight::{Guess, InsightError, MAX_TOP, Trace, TraceOptions, trace};
+use taal_insight::{Guess, InsightError, MAX_TOP, Trace, TraceOptions, html, trace};
 use taal_model::{Initialisation, PositionKind, TransformerConfig};
 use taal_store::ErrorKind;
 use taal_tokenizer::{Kind, Tokenizer, TrainerConfig};
@@ -360,4 +360,73 @@ fn a_model_that_has_diverged_says_so() {
     let error = trace(&lm, &Prompt::Ids(vec![1, 2]), &TraceOptions::default()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Diverged, "{error}");
     assert!(error.to_string().contains("not finite"), "{error}");
+}
+
+/// The data that a page's script reads.
+fn data_of(page: &str) -> serde_json::Value {
+    let start = "<script type=\"application/json\" id=\"data\">";
+    let (_, rest) = page.split_once(start).unwrap();
+    let (data, _) = rest.split_once("</script>").unwrap();
+    serde_json::from_str(data).unwrap()
+}
+
+#[test]
+fn a_page_of_64_tokens_and_144_heads_is_below_a_megabyte_and_needs_nothing() {
+    let text: String = ('a'..='z')
+        .chain('A'..='Z')
+        .chain('0'..='9')
+        .chain([' ', '.'])
+        .collect();
+    let tokenizer = TrainerConfig::new(Kind::Char, 100).train([text.as_str()]).unwrap();
+    assert_eq!(tokenizer.vocab_size(), 64);
+    let gpt2 = TransformerConfig::gpt2(64, 64, 12, 12, 48);
+    let bert = TransformerConfig::bert(64, 64, 12, 12, 48);
+    for config in [gpt2, bert] {
+        let lm = model(
+            &config,
+            Some(TrainerConfig::new(Kind::Char, 100).train([text.as_str()]).unwrap()),
+        );
+        let trace = trace(&lm, &Prompt::from(text.as_str()), &TraceOptions { top: 64 }).unwrap();
+        assert_eq!(trace.tokens.len(), 64);
+        let page = html(&trace);
+        assert!(page.len() < 1_000_000, "{} bytes", page.len());
+        for outside in ["http", "//cdn", "src=", "@import", "url("] {
+            assert!(!page.to_lowercase().contains(outside), "{outside}");
+        }
+    }
+}
+
+#[test]
+fn text_on_a_page_is_data_and_never_markup() {
+    let lm = dutch_model();
+    let text = "</script><!--DATA-->&\u{2028}http://x";
+    let trace = trace(&lm, &Prompt::from(text), &TraceOptions::default()).unwrap();
+    let page = html(&trace);
+    assert_eq!(page.matches("</script>").count(), 2);
+    assert_eq!(page.to_lowercase().matches("http").count(), 0);
+    let data = data_of(&page);
+    assert_eq!(data["text"], text);
+    assert_eq!(data["tokens"].as_array().map(Vec::len), Some(trace.tokens.len()));
+}
+
+#[test]
+fn a_page_has_the_attention_of_every_layer_and_head_to_a_byte() {
+    use base64::Engine;
+    for (name, config) in configs() {
+        let (_, trace) = traced(&config);
+        let data = data_of(&html(&trace));
+        let packed = data["attention"].as_str().unwrap();
+        let packed = base64::engine::general_purpose::STANDARD.decode(packed).unwrap();
+        let mut packed = packed.into_iter();
+        for head in trace.attention.iter().flatten() {
+            for (query, row) in head.iter().enumerate() {
+                let end = if config.is_causal { query + 1 } else { row.len() };
+                for weight in &row[..end] {
+                    let byte = f32::from(packed.next().unwrap());
+                    assert!((byte / 255.0 - weight).abs() <= 0.501 / 255.0, "{name}");
+                }
+            }
+        }
+        assert_eq!(packed.next(), None, "{name}");
+    }
 }

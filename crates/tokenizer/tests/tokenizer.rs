@@ -264,10 +264,15 @@ fn compression_counts_bytes_characters_and_tokens() {
     assert!(compression(&train(Kind::Bpe, 600), CORPUS).unwrap().bytes_per_token > 2.0);
 }
 
+/// Two neighbours that merge.
+type Pair = (String, String);
+
+/// A token and the merges inside it, each with the time at which it happened.
+type Made = (String, Vec<(usize, Pair)>);
+
 /// Byte-pair encoding of one word by the definition, and the merges that happened inside each token that came out.
-fn merges_by_definition(word: &str, ranks: &[(String, String)]) -> Vec<(String, Vec<(String, String)>)> {
-    type Merges = Vec<(usize, (String, String))>;
-    let mut tokens: Vec<(String, Merges)> = word.chars().map(|c| (c.to_string(), Vec::new())).collect();
+fn merges_by_definition(word: &str, ranks: &[Pair]) -> Vec<(String, Vec<Pair>)> {
+    let mut tokens: Vec<Made> = word.chars().map(|c| (c.to_string(), Vec::new())).collect();
     for time in 0.. {
         let rank = |pair: &[(String, Vec<_>)]| ranks.iter().position(|(a, b)| *a == pair[0].0 && *b == pair[1].0);
         let places = tokens.windows(2).enumerate();
@@ -280,7 +285,7 @@ fn merges_by_definition(word: &str, ranks: &[(String, String)]) -> Vec<(String, 
         merges.push((time, (left.clone(), right.clone())));
         left.push_str(&right);
     }
-    let in_order = |mut merges: Vec<(usize, (String, String))>| {
+    let in_order = |mut merges: Vec<(usize, Pair)>| {
         merges.sort();
         merges.into_iter().map(|merge| merge.1).collect()
     };

@@ -1,0 +1,200 @@
+//! The trace as one self-contained page: no network, light and dark, by pointer, keyboard or screen reader.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+use crate::trace::{Guess, LensCell, Token};
+use crate::{Result, Trace};
+
+const PAGE: &str = include_str!("page/page.html");
+const STYLE: &str = include_str!("page/page.css");
+const SCRIPT: &str = include_str!("page/page.js");
+
+/// Guesses of a layer at a place; the model's own answers have as many as the trace.
+const LENS_GUESSES: usize = 5;
+
+/// The first numbers of each vector.
+const FIRST_NUMBERS: usize = 32;
+
+/// Writes a trace as one HTML page, which shows it stage by stage and follows the token that is pointed at.
+///
+/// The page needs nothing beside it. All text of the trace is data that the page's script reads, and no part of its markup. Attention
+/// weights are rounded to 255ths, so 64 tokens through 12 layers of 12 heads stay below 1 MB.
+pub fn html(trace: &Trace) -> String {
+    let data = safe_json(&data(trace));
+    let parts = [
+        ("<!--STYLE-->", STYLE),
+        ("<!--VERSION-->", env!("CARGO_PKG_VERSION")),
+        ("<!--DATA-->", &data),
+        ("<!--SCRIPT-->", SCRIPT),
+    ];
+    let mut page = String::with_capacity(PAGE.len() + STYLE.len() + SCRIPT.len() + data.len());
+    let mut rest = PAGE;
+    for (mark, part) in parts {
+        let (before, after) = rest.split_once(mark).unwrap_or((rest, ""));
+        page.push_str(before);
+        page.push_str(part);
+        rest = after;
+    }
+    page.push_str(rest);
+    page
+}
+
+impl Trace {
+    /// Writes [`html`] to a file; an old one is replaced in one step.
+    ///
+    /// # Errors
+    ///
+    /// [`InsightError::Store`](crate::InsightError::Store).
+    pub fn save_html(&self, path: &Path) -> Result<()> {
+        Ok(taal_store::write_atomic(path, html(self).as_bytes())?)
+    }
+}
+
+/// JSON that ends no script element, whatever the text is. `http` is broken up as well, so that nobody has to look whether an address in
+/// the page is text or something that is fetched.
+fn safe_json(value: &Value) -> String {
+    let json = value.to_string();
+    let mut safe = String::with_capacity(json.len());
+    for (index, character) in json.char_indices() {
+        let begins_address = || {
+            let ahead = json.as_bytes().get(index..index + 4);
+            ahead.is_some_and(|ahead| ahead.eq_ignore_ascii_case(b"http"))
+        };
+        match character {
+            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => safe.push_str(&format!("\\u{:04x}", character as u32)),
+            'h' | 'H' if begins_address() => safe.push_str(&format!("\\u{:04x}", character as u32)),
+            _ => safe.push(character),
+        }
+    }
+    safe
+}
+
+/// What the script reads.
+fn data(trace: &Trace) -> Value {
+    let mut words = Words::default();
+    let lens: Vec<Vec<Value>> = trace
+        .lens
+        .iter()
+        .map(|row| row.iter().map(|cell| lens_cell(cell, &mut words)).collect())
+        .collect();
+    let embedding = &trace.embedding;
+    let lengths = |rows: &[Vec<f32>]| -> Vec<f64> { rows.iter().map(|row| rounded(norm(row))).collect() };
+    let first = |row: &Vec<f32>| -> Vec<f64> {
+        let numbers = row.iter().take(FIRST_NUMBERS);
+        numbers.map(|value| rounded(f64::from(*value))).collect()
+    };
+    let turns = &embedding.positions.wavelengths;
+    json!({
+        "model": trace.model,
+        "text": trace.text,
+        "tokens": trace.tokens.iter().map(|token| of_token(token, trace.text.as_deref())).collect::<Vec<_>>(),
+        "embedding": {
+            "tokens": lengths(&embedding.tokens),
+            "places": lengths(&embedding.places),
+            "first": embedding.sum.iter().map(first).collect::<Vec<_>>(),
+            "positions": {
+                "kind": embedding.positions.kind,
+                "shortest": turns.iter().copied().reduce(f64::min),
+                "longest": turns.iter().copied().reduce(f64::max),
+            },
+        },
+        "norms": trace.residual_norms.iter().map(|row| row.iter().copied().map(rounded).collect()).collect::<Vec<Vec<f64>>>(),
+        "lens": lens,
+        "words": words.texts,
+        "focus": trace.focus,
+        "predictions": trace.predictions.iter().map(|prediction| json!({
+            "place": prediction.place,
+            "bits": prediction.entropy_bits,
+            "guesses": pairs(&prediction.guesses),
+        })).collect::<Vec<_>>(),
+        "filled": trace.filled,
+        "checkpoints": trace.checkpoints.iter().map(|checkpoint| json!({
+            "step": checkpoint.step,
+            "train_loss": checkpoint.train_loss,
+            "val_loss": checkpoint.val_loss,
+            "rank": checkpoint.final_rank,
+            "probability": checkpoint.final_probability,
+            "guesses": pairs(&checkpoint.guesses[..1.min(checkpoint.guesses.len())]),
+        })).collect::<Vec<_>>(),
+        "attention": STANDARD.encode(packed(trace)),
+    })
+}
+
+fn of_token(token: &Token, text: Option<&str>) -> Value {
+    // The script counts characters.
+    let characters = |end: usize| text.and_then(|text| text.get(..end)).map(|part| part.chars().count());
+    let span = token.span.map(|[start, end]| [characters(start), characters(end)]);
+    json!({
+        "id": token.id,
+        "text": token.text,
+        "bytes": token.bytes.iter().map(|byte| format!("{byte:02X}")).collect::<String>(),
+        "special": token.is_special,
+        "span": span,
+        "merges": token.merges.iter().map(|merge| [&merge.left, &merge.right]).collect::<Vec<_>>(),
+    })
+}
+
+/// Guesses as numbers of words and probabilities in turn; rank and probability of the last layer's choice; entropy.
+fn lens_cell(cell: &LensCell, words: &mut Words) -> Value {
+    let guesses: Vec<Value> = cell
+        .guesses
+        .iter()
+        .take(LENS_GUESSES)
+        .flat_map(|guess| [json!(words.number(guess)), json!(rounded(guess.probability))])
+        .collect();
+    json!([
+        guesses,
+        cell.final_rank,
+        rounded(cell.final_probability),
+        rounded(cell.entropy_bits)
+    ])
+}
+
+/// Texts of guesses, each once.
+#[derive(Default)]
+struct Words {
+    texts: Vec<String>,
+    numbers: HashMap<u32, usize>,
+}
+
+impl Words {
+    fn number(&mut self, guess: &Guess) -> usize {
+        let texts = &mut self.texts;
+        *self.numbers.entry(guess.id).or_insert_with(|| {
+            texts.push(guess.text.clone());
+            texts.len() - 1
+        })
+    }
+}
+
+fn pairs(guesses: &[Guess]) -> Vec<Value> {
+    let pair = |guess: &Guess| json!([guess.text, rounded(guess.probability)]);
+    guesses.iter().map(pair).collect()
+}
+
+/// Attention weights as bytes; of a causal model without those of keys ahead.
+fn packed(trace: &Trace) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for head in trace.attention.iter().flatten() {
+        for (query, row) in head.iter().enumerate() {
+            let end = if trace.model.is_causal { query + 1 } else { row.len() };
+            // Between 0 and 255, so nothing is lost but the fraction.
+            bytes.extend(row[..end].iter().map(|weight| (weight * 255.0).round() as u8));
+        }
+    }
+    bytes
+}
+
+fn norm(row: &[f32]) -> f64 {
+    row.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt()
+}
+
+/// Five decimals, which is more than the page shows.
+fn rounded(value: f64) -> f64 {
+    (value * 1e5).round() / 1e5
+}

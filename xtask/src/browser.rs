@@ -1,0 +1,64 @@
+//! `cargo xtask browser`: pages of `taal trace --html` in a real browser, with axe-core's rules on accessibility.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::command::run;
+use crate::suite::FEATURES;
+use crate::workspace::Workspace;
+
+/// A text that tries to be markup, and one that fills a phone's screen more than once.
+const HOSTILE: &str = "De kat zat op de mat, \u{e9}\u{e9}n keer </script> <b>\u{1f99c}</b>\n& weg";
+const LONG: &str = "De kat krabt de krullen van de trap en de rat ziet het aan vanaf de bovenste tree, waar hij sinds \
+                    maandag woont; niemand heeft hem gevraagd.";
+
+/// Trains two small models, traces with them, and opens the pages. Needs node, npm, and Chromium (`CHROMIUM` names it).
+pub fn browser(workspace: &Workspace) -> Result<()> {
+    run(workspace
+        .cargo()
+        .args(["build", "--workspace", "--bin", "taal"])
+        .args(FEATURES))?;
+    let target = workspace.metadata()?.target_directory;
+    let taal = target
+        .join("debug")
+        .join(format!("taal{}", std::env::consts::EXE_SUFFIX));
+    let folder = target.join("browser");
+    let pages = folder.join("pages");
+    if pages.exists() {
+        fs::remove_dir_all(&pages).with_context(|| format!("cannot empty {}", pages.display()))?;
+    }
+    fs::create_dir_all(&pages).with_context(|| format!("cannot make {}", pages.display()))?;
+
+    for name in ["package.json", "check.mjs"] {
+        let source = workspace.root().join("xtask/trace").join(name);
+        fs::copy(&source, folder.join(name)).with_context(|| format!("cannot copy {}", source.display()))?;
+    }
+    run(Command::new("npm")
+        .current_dir(&folder)
+        .args(["install", "--no-audit", "--no-fund", "--loglevel=error"]))?;
+
+    let taal = |arguments: &[&str]| run(Command::new(&taal).current_dir(&pages).args(arguments));
+    let train = |recipe: &str, run_dir: &str, steps: &str| {
+        let start = ["train", "--recipe", recipe, "--run-dir", run_dir];
+        let few = ["train.warmup_steps=0", "checkpoint.every=2", "checkpoint.keep=9"];
+        let settings = few.iter().chain([&steps]).flat_map(|setting| ["--set", setting]);
+        taal(&start.into_iter().chain(settings).collect::<Vec<_>>())
+    };
+    train("dutch-bpe", "causal", "train.steps=8")?;
+    train("dutch-mlm", "masked", "train.steps=4")?;
+    taal(&["trace", "--checkpoints", "causal", HOSTILE, "--html", "causal.html"])?;
+    taal(&["trace", "--model", "causal", LONG, "--html", "long.html"])?;
+    let masked = "De [MASK] zat op de [MASK].";
+    taal(&["trace", "--checkpoints", "masked", masked, "--html", "masked.html"])?;
+
+    let shots = Path::new("pages");
+    let files = ["causal", "long", "masked"].map(|name| shots.join(name).with_extension("html"));
+    run(Command::new("node")
+        .current_dir(&folder)
+        .arg("check.mjs")
+        .arg(shots)
+        .args(files))
+}

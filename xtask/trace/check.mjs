@@ -1,0 +1,115 @@
+// Opens pages of `taal trace --html` in a browser as people do: by pointer, by keyboard, in light and dark, on a desk and on a phone.
+// `node check.mjs SCREENSHOTS PAGE...`; CHROMIUM names the browser (default: chromium). Ends with 1 where something is wrong.
+
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import path from "node:path";
+import { pathToFileURL } from "node:url";
+import { chromium } from "playwright-core";
+
+const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+const [screenshots, ...pages] = process.argv.slice(2);
+const problems = [];
+let checks = 0;
+
+const browser = await chromium.launch({
+  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+  args: ["--no-sandbox"],
+});
+for (const file of pages) {
+  for (const colorScheme of ["light", "dark"]) {
+    for (const width of [1280, 375, 360]) {
+      await look(file, colorScheme, width);
+    }
+  }
+}
+await browser.close();
+for (const problem of problems) console.error(problem);
+console.log(`${checks} checks, ${problems.length} problems`);
+process.exit(problems.length === 0 ? 0 : 1);
+
+async function look(file, colorScheme, width) {
+  const title = `${path.basename(file, ".html")} ${colorScheme} ${width}`;
+  const expect = (isRight, what) => {
+    checks += 1;
+    if (!isRight) problems.push(`${title}: ${what}`);
+  };
+  const page = await browser.newPage({ colorScheme, viewport: { width, height: width > 600 ? 900 : 740 } });
+  page.on("console", (message) => {
+    if (["error", "warning"].includes(message.type())) problems.push(`${title}: console: ${message.text()}`);
+  });
+  page.on("pageerror", (error) => problems.push(`${title}: ${error}`));
+  page.on("request", (request) => {
+    if (!request.url().startsWith("file:")) problems.push(`${title}: asks for ${request.url()}`);
+  });
+  await page.goto(pathToFileURL(path.resolve(file)).href);
+
+  const live = page.locator("#live");
+  const tokens = page.getByRole("radio");
+  const count = await tokens.count();
+  expect(count > 1, "no tokens");
+  const settled = async () => {
+    await page.waitForTimeout(200);
+    return live.textContent();
+  };
+  const followed = async () => tokens.evaluateAll((all) => all.findIndex((one) => one.getAttribute("aria-checked") === "true"));
+  const fits = () => page.evaluate(() => document.documentElement.scrollWidth <= window.innerWidth);
+  const accessible = async (when) => {
+    await page.evaluate(axe);
+    const { violations } = await page.evaluate(() => globalThis.axe.run(document));
+    const said = violations.map((one) => `${one.id} (${one.nodes.length}: ${one.nodes[0].target} ${one.nodes[0].failureSummary})`);
+    expect(violations.length === 0, `${when}: ${said.join("; ")}`);
+  };
+
+  expect(await fits(), "wider than the window");
+  await accessible("as it opens");
+  await page.screenshot({ path: path.join(screenshots, `${title.replaceAll(" ", "-")}.png`), fullPage: true });
+
+  await tokens.first().hover();
+  expect((await settled()).startsWith("Token 0,"), "pointing at a token does not follow it");
+  const other = Math.min(3, count - 1);
+  await tokens.nth(other).hover();
+  expect((await settled()).startsWith(`Token ${other},`), "pointing at another token does not follow it");
+  expect(await page.locator("#text mark").count() <= 1, "more than one token is marked in the text");
+
+  await page.mouse.move(0, 0);
+  await page.evaluate(() => document.activeElement?.blur());
+  await page.keyboard.press("Tab");
+  expect(await page.locator(".skip").evaluate((link) => link === document.activeElement), "the first tab stop is not the way to the stages");
+  await page.keyboard.press("Tab");
+  expect(await followed() === other, "the second tab stop is not the token that is followed");
+  await page.keyboard.press("Home");
+  expect(await followed() === 0, "Home");
+  await page.keyboard.press("ArrowRight");
+  expect(await followed() === 1, "ArrowRight");
+  await page.keyboard.press("End");
+  expect(await followed() === count - 1, "End");
+  await page.keyboard.press("ArrowLeft");
+  expect(await followed() === count - 2 && (await settled()).startsWith(`Token ${count - 2},`), "ArrowLeft");
+
+  const arcs = page.locator("#arcs svg");
+  const layer = page.getByRole("slider", { name: "Layer" });
+  await layer.focus();
+  await page.keyboard.press("Home");
+  expect((await page.locator("#layer-value").textContent()).startsWith("1 of"), "the slider does not choose the first layer");
+  const mean = await arcs.innerHTML();
+  await page.getByRole("combobox", { name: "Head" }).selectOption("0");
+  expect(await page.locator("#arcs-title").textContent().then((text) => text.endsWith("layer 1, head 1.")), "the title does not name the head");
+  expect(await arcs.innerHTML() !== mean, "another head gives the same picture");
+  await layer.focus();
+  await page.keyboard.press("ArrowRight");
+  expect((await settled()).includes("layer 2"), "the next layer is not told");
+
+  for (const summary of await page.locator("summary").all()) await summary.click();
+  const rows = await page.locator("#attention-table tbody tr").evaluateAll((all) =>
+    all.map((row) => [...row.querySelectorAll("td")].reduce((sum, cell) => sum + (parseFloat(cell.textContent) || 0), 0)));
+  expect(rows.length === count, "the table of attention lacks rows");
+  // Each weight is rounded to a 255th of its own, and to two digits behind the point.
+  expect(rows.every((sum) => Math.abs(sum - 100) < 0.2 * count + 1), `rows of attention that do not add up: ${rows}`);
+  expect(await page.locator("#lens .row").count() === await page.locator("#residual-table thead th").count() - 1, "not a guess a layer");
+  expect(await page.locator("#lens .row.is-output").count() === 1, "no output among the guesses");
+  expect(await fits(), "wider than the window with all tables open");
+  await accessible("with all tables open");
+  await page.screenshot({ path: path.join(screenshots, `${title.replaceAll(" ", "-")}-open.png`), fullPage: true });
+  await page.close();
+}
