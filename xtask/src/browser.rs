@@ -41,21 +41,23 @@ pub fn browser(workspace: &Workspace) -> Result<()> {
         .args(["install", "--no-audit", "--no-fund", "--loglevel=error"]))?;
 
     let taal = |arguments: &[&str]| run(Command::new(&taal).current_dir(&pages).args(arguments));
-    let train = |recipe: &str, run_dir: &str, steps: &str| {
+    let train = |recipe: &str, run_dir: &str, settings: &[&'static str]| {
         let start = ["train", "--recipe", recipe, "--run-dir", run_dir];
         let few = ["train.warmup_steps=0", "checkpoint.every=2", "checkpoint.keep=9"];
-        let settings = few.iter().chain([&steps]).flat_map(|setting| ["--set", setting]);
+        let settings = few.iter().chain(settings).flat_map(|setting| ["--set", setting]);
         taal(&start.into_iter().chain(settings).collect::<Vec<_>>())
     };
-    train("dutch-bpe", "causal", "train.steps=8")?;
-    train("dutch-mlm", "masked", "train.steps=4")?;
+    train("dutch-bpe", "causal", &["train.steps=8"])?;
+    train("dutch-mlm", "masked", &["train.steps=4"])?;
+    train("dutch-bpe", "recurrent", &["train.steps=4", "model.preset=lstm"])?;
     taal(&["trace", "--checkpoints", "causal", HOSTILE, "--html", "causal.html"])?;
     taal(&["trace", "--model", "causal", LONG, "--html", "long.html"])?;
+    taal(&["trace", "--checkpoints", "recurrent", LONG, "--html", "recurrent.html"])?;
     let masked = "De [MASK] zat op de [MASK].";
     taal(&["trace", "--checkpoints", "masked", masked, "--html", "masked.html"])?;
 
     let shots = Path::new("pages");
-    let files = ["causal", "long", "masked"].map(|name| shots.join(name).with_extension("html"));
+    let files = ["causal", "long", "masked", "recurrent"].map(|name| shots.join(name).with_extension("html"));
     run(Command::new("node")
         .current_dir(&folder)
         .arg("check.mjs")

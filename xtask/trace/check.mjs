@@ -61,6 +61,20 @@ async function look(file, colorScheme, width) {
     expect(violations.length === 0, `${when}: ${said.join("; ")}`);
   };
 
+  const chooseLayers = async () => {
+    const arcs = page.locator("#arcs svg");
+    const layer = page.getByRole("slider", { name: "Layer" });
+    await layer.focus();
+    await page.keyboard.press("Home");
+    expect((await page.locator("#layer-value").textContent()).startsWith("1 of"), "the slider does not choose the first layer");
+    const mean = await arcs.innerHTML();
+    await page.getByRole("combobox", { name: "Head" }).selectOption("0");
+    expect(await page.locator("#arcs-title").textContent().then((text) => text.endsWith("layer 1, head 1.")), "the title does not name the head");
+    expect(await arcs.innerHTML() !== mean, "another head gives the same picture");
+    await layer.focus();
+    await page.keyboard.press("ArrowRight");
+    expect((await settled()).includes("layer 2"), "the next layer is not told");
+  };
   expect(await fits(), "wider than the window");
   await accessible("as it opens");
   await page.screenshot({ path: path.join(screenshots, `${title.replaceAll(" ", "-")}.png`), fullPage: true });
@@ -87,25 +101,18 @@ async function look(file, colorScheme, width) {
   await page.keyboard.press("ArrowLeft");
   expect(await followed() === count - 2 && (await settled()).startsWith(`Token ${count - 2},`), "ArrowLeft");
 
-  const arcs = page.locator("#arcs svg");
-  const layer = page.getByRole("slider", { name: "Layer" });
-  await layer.focus();
-  await page.keyboard.press("Home");
-  expect((await page.locator("#layer-value").textContent()).startsWith("1 of"), "the slider does not choose the first layer");
-  const mean = await arcs.innerHTML();
-  await page.getByRole("combobox", { name: "Head" }).selectOption("0");
-  expect(await page.locator("#arcs-title").textContent().then((text) => text.endsWith("layer 1, head 1.")), "the title does not name the head");
-  expect(await arcs.innerHTML() !== mean, "another head gives the same picture");
-  await layer.focus();
-  await page.keyboard.press("ArrowRight");
-  expect((await settled()).includes("layer 2"), "the next layer is not told");
+  const hasAttention = await page.locator("#attention").isVisible();
+  expect(hasAttention !== await page.locator("#no-attention").isVisible(), "attention and its absence");
+  if (hasAttention) await chooseLayers();
 
-  for (const summary of await page.locator("summary").all()) await summary.click();
-  const rows = await page.locator("#attention-table tbody tr").evaluateAll((all) =>
-    all.map((row) => [...row.querySelectorAll("td")].reduce((sum, cell) => sum + (parseFloat(cell.textContent) || 0), 0)));
-  expect(rows.length === count, "the table of attention lacks rows");
-  // Each weight is rounded to a 255th of its own, and to two digits behind the point.
-  expect(rows.every((sum) => Math.abs(sum - 100) < 0.2 * count + 1), `rows of attention that do not add up: ${rows}`);
+  for (const summary of await page.locator("summary").all()) if (await summary.isVisible()) await summary.click();
+  if (hasAttention) {
+    const rows = await page.locator("#attention-table tbody tr").evaluateAll((all) =>
+      all.map((row) => [...row.querySelectorAll("td")].reduce((sum, cell) => sum + (parseFloat(cell.textContent) || 0), 0)));
+    expect(rows.length === count, "the table of attention lacks rows");
+    // Each weight is rounded to a 255th of its own, and to two digits behind the point.
+    expect(rows.every((sum) => Math.abs(sum - 100) < 0.2 * count + 1), `rows of attention that do not add up: ${rows}`);
+  }
   expect(await page.locator("#lens .row").count() === await page.locator("#residual-table thead th").count() - 1, "not a guess a layer");
   expect(await page.locator("#lens .row.is-output").count() === 1, "no output among the guesses");
   expect(await fits(), "wider than the window with all tables open");

@@ -489,6 +489,8 @@ pub enum BenchCommand {
     Train(BenchTrainArguments),
     /// Time reading a prompt and writing after it
     Generate(BenchGenerateArguments),
+    /// Train a recurrent network beside the transformer and compare them
+    Paradigm(BenchParadigmArguments),
 }
 
 /// `taal bench train`
@@ -534,6 +536,46 @@ pub struct BenchGenerateArguments {
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+/// `taal bench paradigm`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  taal bench paradigm --recipe dutch-bpe --seconds 120 --svg positions.svg")]
+pub struct BenchParadigmArguments {
+    /// Embedded recipe or TOML file of the transformer; the LSTM gets as many parameters
+    #[arg(long, value_name = "NAME|FILE", default_value = "dutch-bpe")]
+    pub recipe: String,
+    /// Change a value of the recipe, for both networks (may be repeated)
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Training time of each network in seconds; all of it takes about four times as long
+    #[arg(long, default_value_t = 60.0, value_name = "SECONDS", value_parser = positive)]
+    pub seconds: f64,
+    /// Lengths at which the time of a training token is measured
+    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [64, 256, 1024],
+          value_parser = clap::value_parser!(u64).range(1..=65_536))]
+    pub lengths: Vec<u64>,
+    /// Steps in which each network learns to copy up to 32 symbols
+    #[arg(long, default_value_t = 600, value_name = "N")]
+    pub copy_steps: u64,
+    /// flex, ndarray, wgpu or wgpu:N
+    #[arg(long, default_value = "flex")]
+    pub device: DeviceSpec,
+    /// Write a chart of the loss by position
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A finite number above 0.
+fn positive(text: &str) -> Result<f64, String> {
+    let number = text
+        .parse::<f64>()
+        .ok()
+        .filter(|number| number.is_finite() && *number > 0.0);
+    number.ok_or_else(|| "expected a number above 0".to_string())
 }
 
 /// `taal doctor`

@@ -3,8 +3,10 @@
 use taal_inference::bench::{BenchFigures as GenerateFigures, BenchOptions};
 use taal_model::TransformerConfig;
 use taal_trainer::bench::BenchFigures;
+use taal_trainer::paradigm::{self, NetworkFigures, ParadigmFigures, ParadigmOptions, TrainedFigures};
+use taal_trainer::{Progress, RecipeText, resolve};
 
-use crate::arguments::{BenchGenerateArguments, BenchTrainArguments};
+use crate::arguments::{BenchGenerateArguments, BenchParadigmArguments, BenchTrainArguments};
 use crate::failure::Failure;
 use crate::terminal;
 
@@ -87,4 +89,130 @@ fn generate_table(figures: &GenerateFigures) -> String {
         ));
     }
     terminal::table(&rows)
+}
+
+/// What is being measured, on standard error.
+struct Notes;
+
+impl Progress for Notes {
+    fn note(&mut self, message: &str) {
+        terminal::message(message);
+    }
+}
+
+/// `taal bench paradigm`
+pub fn paradigm(arguments: &BenchParadigmArguments) -> Result<(), Failure> {
+    let resolved = resolve(&RecipeText::find(&arguments.recipe)?, &arguments.set)?;
+    let options = ParadigmOptions {
+        seconds: arguments.seconds,
+        lengths: arguments.lengths.iter().map(|&length| length as usize).collect(),
+        copy_steps: arguments.copy_steps,
+        ..ParadigmOptions::default()
+    };
+    let figures = paradigm::compare(&resolved.recipe, arguments.device, &options, &mut Notes)?;
+    if let Some(path) = &arguments.svg {
+        taal_store::write_atomic(path, position_chart(&figures).as_bytes())?;
+    }
+    match arguments.json {
+        true => terminal::print_json(&figures)?,
+        false => terminal::print(&paradigm_table(&figures))?,
+    }
+    if let Some(path) = &arguments.svg {
+        terminal::message(&format!("wrote {}", path.display()));
+    }
+    Ok(())
+}
+
+/// A row a measurement, a column a network.
+fn paradigm_table(figures: &ParadigmFigures) -> String {
+    let mut text = format!(
+        "{} on {}: {} ids, rows of {} tokens, {} rows a batch\n\n",
+        figures.recipe, figures.device, figures.vocab_size, figures.block_size, figures.batch_size
+    );
+    let mut row = |name: &str, cells: Vec<String>| {
+        text.push_str(&format!("{name:<32}"));
+        for cell in cells {
+            text.push_str(&format!("{cell:>16}"));
+        }
+        text.push('\n');
+    };
+    let networks = &figures.networks;
+    let of_each = |cell: &dyn Fn(&NetworkFigures) -> String| networks.iter().map(cell).collect::<Vec<_>>();
+    row("", of_each(&|network| network.name.to_string()));
+    row(
+        "layers x width",
+        of_each(&|network| format!("{} x {}", network.layers, network.width)),
+    );
+    row("parameters", of_each(&|network| terminal::grouped(network.params)));
+    for index in 0..networks.first().map_or(0, |network| network.speed.len()) {
+        let length = networks[0].speed[index].length;
+        row(
+            &format!("us a token, rows of {}", terminal::grouped(length as u64)),
+            of_each(&|network| format!("{:.1}", network.speed[index].microseconds_per_token)),
+        );
+    }
+    let trained = |name: &str, of: &dyn Fn(&NetworkFigures) -> TrainedFigures| {
+        [
+            (
+                format!("{name}: tokens"),
+                of_each(&|network| terminal::grouped(of(network).tokens)),
+            ),
+            (
+                "  seconds".to_string(),
+                of_each(&|network| format!("{:.1}", of(network).seconds)),
+            ),
+            (
+                "  validation loss".to_string(),
+                of_each(&|network| format!("{:.4}", of(network).val_loss)),
+            ),
+        ]
+    };
+    for (name, cells) in trained("equal time", &|network| network.after_equal_time) {
+        row(&name, cells);
+    }
+    for (name, cells) in trained("equal tokens", &|network| network.after_equal_tokens) {
+        row(&name, cells);
+    }
+    for index in 0..networks.first().map_or(0, |network| network.by_position.len()) {
+        let at = networks[0].by_position[index];
+        let name = match at.first == at.last {
+            true => format!("  loss at place {}", at.first),
+            false => format!("  loss at places {} to {}", at.first, at.last),
+        };
+        row(
+            &name,
+            of_each(&|network| format!("{:.4}", network.by_position[index].loss)),
+        );
+    }
+    for index in 0..networks.first().map_or(0, |network| network.copy.len()) {
+        let length = networks[0].copy[index].length;
+        row(
+            &format!("copied right, {length} symbols"),
+            of_each(&|network| format!("{:.1} %", 100.0 * network.copy[index].accuracy)),
+        );
+    }
+    text
+}
+
+/// The loss over the number of tokens that are known, its middle for places that are taken together, in powers of two.
+fn position_chart(figures: &ParadigmFigures) -> String {
+    let curve = |network: &NetworkFigures| {
+        let point = |at: &taal_trainer::paradigm::PositionLoss| {
+            let middle = (at.first as f64 * at.last as f64).sqrt();
+            (middle.log2(), at.loss)
+        };
+        network.by_position.iter().map(point).collect()
+    };
+    let [first, second] = [0, 1].map(|index| figures.networks.get(index));
+    let named = |network: Option<&NetworkFigures>| network.map_or(Vec::new(), curve);
+    let lines = taal_metrics::Lines {
+        title: "Loss of the next token by the number of tokens before it",
+        x_label: "known tokens, powers of 2",
+        y_label: "loss (nats a token)",
+        curves: [
+            (first.map_or("", |network| network.name), named(first)),
+            (second.map_or("", |network| network.name), named(second)),
+        ],
+    };
+    lines.to_svg()
 }

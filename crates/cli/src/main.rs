@@ -62,6 +62,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Bench(arguments) => match arguments.command {
             BenchCommand::Train(arguments) => bench::train(&arguments),
             BenchCommand::Generate(arguments) => bench::generate(&arguments),
+            BenchCommand::Paradigm(arguments) => bench::paradigm(&arguments),
         },
         Command::Doctor(arguments) => doctor::run(&arguments),
     };

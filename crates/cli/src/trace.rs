@@ -116,10 +116,12 @@ impl<'a> Page<'a> {
     fn text(&mut self) {
         let model = &self.trace.model;
         let kind = if model.is_causal { "causal" } else { "masked" };
+        let layers = match model.n_heads {
+            0 => format!("{} recurrent layers", model.n_layers),
+            heads => format!("{} layers of {heads} heads", model.n_layers),
+        };
         let facts = format!(
-            "{kind} model: {} layers of {} heads, width {}, {} ids",
-            model.n_layers,
-            model.n_heads,
+            "{kind} model: {layers}, width {}, {} ids",
             grouped(model.d_model as u64),
             grouped(model.vocab_size as u64)
         );
@@ -213,6 +215,7 @@ impl<'a> Page<'a> {
             PositionKind::Learned => "a learned vector of its place is added".to_owned(),
             PositionKind::Sinusoidal => "fixed waves of its place are added".to_owned(),
             PositionKind::Alibi => "attention falls with distance (ALiBi)".to_owned(),
+            PositionKind::None if trace.model.n_heads == 0 => "the state tells the order".to_owned(),
             PositionKind::None => "only the causal mask tells the order".to_owned(),
             PositionKind::Rotary => {
                 let turns = &embedding.positions.wavelengths;
@@ -263,6 +266,11 @@ impl<'a> Page<'a> {
         let trace = self.trace;
         let place = self.place;
         self.heading("4 Attention: who listens to whom");
+        if trace.attention.is_empty() {
+            self.line("A recurrent network has none: what it knows of the tokens before is in its state,");
+            self.line("as many numbers however long the text.");
+            return;
+        }
         self.line(&format!(
             "What place {place} ({}) listens to: all heads of a layer together, then each head's",
             self.token_at(place)

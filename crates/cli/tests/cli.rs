@@ -1211,6 +1211,39 @@ fn the_benchmarks_report_what_they_measured() {
     );
 
     fails(place.taal(&["bench", "train", "--shape", "huge"]), 2, &["huge", "baby"]);
+    let found = json(place.taal(&[
+        "bench",
+        "paradigm",
+        "--recipe",
+        "names",
+        "--seconds",
+        "0.01",
+        "--lengths",
+        "8",
+        "--copy-steps",
+        "1",
+        "--svg",
+        "positions.svg",
+        "--json",
+    ]));
+    assert_eq!(found["networks"][1]["name"], "lstm");
+    assert!(
+        found["networks"][0]["speed"][0]["microseconds_per_token"]
+            .as_f64()
+            .unwrap()
+            > 0.0
+    );
+    assert!(
+        std::fs::read_to_string(place.path("positions.svg"))
+            .unwrap()
+            .starts_with("<svg")
+    );
+    fails(
+        place.taal(&["bench", "paradigm", "--recipe", "dutch-mlm"]),
+        2,
+        &["train.objective", "next_token"],
+    );
+    fails(place.taal(&["bench", "paradigm", "--seconds", "0"]), 2, &["above 0"]);
 }
 
 /// The recipe of every family of operations: the twins of the kernels train as the fused ones do.
@@ -1269,6 +1302,7 @@ fn the_help_is_what_it_was() {
         "bench",
         "bench train",
         "bench generate",
+        "bench paradigm",
         "doctor",
     ];
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/help");

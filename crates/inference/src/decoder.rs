@@ -10,7 +10,8 @@ use crate::{InferenceError, Result};
 /// [`decode`](Self::decode) only the new one, since the cache holds the keys and values of the others.
 ///
 /// When a token no longer fits the model's context, the last half of the context (`max_seq_len / 2` tokens, the new
-/// one included) is kept and prefilled again. The same holds for a prompt longer than the context. Without a cache
+/// one included) is kept and prefilled again. The same holds for a prompt longer than the context. A recurrent network has no such
+/// limit. Without a cache
 /// all positions are computed every time, but of the same context, so both ways predict the same.
 ///
 /// ```
@@ -116,7 +117,7 @@ impl<'a> Decoder<'a> {
 
     /// Cuts the context where it is full, and sees to a cache that holds what remains.
     fn make_room(&mut self) {
-        let limit = self.model.config().max_seq_len;
+        let limit = self.model.config().context_limit().unwrap_or(usize::MAX);
         if self.context.len() > limit {
             self.context.drain(..self.context.len() - (limit / 2).max(1));
             self.forget();

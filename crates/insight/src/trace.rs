@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use taal_inference::{FillOptions, InferenceError, LanguageModel, Prompt};
-use taal_model::{Capture, Output, PositionKind, Transformer};
+use taal_model::{Capture, Mixer, Output, PositionKind, Transformer, TransformerConfig};
 use taal_tokenizer::Tokenizer;
 
 use crate::checkpoints::CheckpointGuess;
@@ -270,11 +270,19 @@ pub fn trace(lm: &LanguageModel, prompt: &Prompt, options: &TraceOptions) -> Res
     Ok(trace)
 }
 
+/// A recurrent network has none, whatever its configuration says.
+fn n_heads(config: &TransformerConfig) -> usize {
+    match config.mixer {
+        Mixer::Attention => config.n_heads,
+        Mixer::Lstm => 0,
+    }
+}
+
 fn check_weights(model: &Transformer, tokens: usize) -> Result<()> {
     let config = model.config();
     // A text that does not fit the context is refused by the model, which says so better.
     let tokens = tokens.min(config.max_seq_len);
-    let sizes = [config.n_layers, config.n_heads, tokens, tokens];
+    let sizes = [config.n_layers, n_heads(config), tokens, tokens];
     let weights = sizes
         .iter()
         .fold(1_u64, |product, &size| product.saturating_mul(size as u64));
@@ -282,7 +290,7 @@ fn check_weights(model: &Transformer, tokens: usize) -> Result<()> {
         true => Err(InsightError::TooManyWeights {
             tokens,
             n_layers: config.n_layers,
-            n_heads: config.n_heads,
+            n_heads: n_heads(config),
             weights,
             limit: MAX_WEIGHTS,
         }),
@@ -318,7 +326,7 @@ fn pass(lm: &LanguageModel, reading: &Reading, options: &TraceOptions) -> Result
         model: ModelFacts {
             is_causal: config.is_causal,
             n_layers: config.n_layers,
-            n_heads: config.n_heads,
+            n_heads: n_heads(config),
             d_model: config.d_model,
             vocab_size: lm.vocab_size(),
             max_seq_len: config.max_seq_len,

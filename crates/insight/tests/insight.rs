@@ -3,7 +3,7 @@
 use burn::tensor::Device;
 use taal_inference::{Decoder, FillOptions, LanguageModel, Prompt, fill};
 use taal_insight::{Guess, InsightError, MAX_TOP, Trace, TraceOptions, html, trace};
-use taal_model::{Initialisation, PositionKind, TransformerConfig};
+use taal_model::{Initialisation, Mixer, PositionKind, TransformerConfig};
 use taal_store::ErrorKind;
 use taal_tokenizer::{Kind, Tokenizer, TrainerConfig};
 
@@ -34,6 +34,7 @@ fn configs() -> Vec<(&'static str, TransformerConfig)> {
         ("sinusoidal", with_position(PositionKind::Sinusoidal)),
         ("no positions", with_position(PositionKind::None)),
         ("llama", llama),
+        ("lstm", TransformerConfig::lstm(VOCAB_SIZE, CONTEXT, 2, 16)),
         ("qwen3", TransformerConfig::qwen3(VOCAB_SIZE, CONTEXT, 2, 4, 24)),
         (
             "window",
@@ -99,6 +100,11 @@ fn bits(values: &[f32]) -> Vec<u32> {
 fn attention_rows_sum_to_one_and_what_is_masked_is_exactly_zero() {
     for (name, config) in configs() {
         let (_, trace) = traced(&config);
+        if config.mixer == Mixer::Lstm {
+            assert!(trace.attention.is_empty());
+            assert_eq!(trace.model.n_heads, 0);
+            continue;
+        }
         assert_eq!(trace.attention.len(), config.n_layers, "{name}");
         let window = config.window.unwrap_or(usize::MAX);
         let mut visible = 0;

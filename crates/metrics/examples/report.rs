@@ -65,6 +65,7 @@ fn report(records: &[StepRecord]) -> Report {
         vocab_size: 65,
         seq_len: 64,
         is_gated: false,
+        is_recurrent: false,
         n_params: 795_776,
     };
     let tokens_per_s = 22_000.0;

@@ -55,6 +55,8 @@ pub(crate) struct Chart<'a> {
     pub n_labels: (usize, usize),
     /// What the chart shows, for those who do not see it.
     pub title: &'a str,
+    /// What the horizontal axis shows.
+    pub x_label: &'a str,
     /// What the vertical axis shows, with its unit.
     pub y_label: &'a str,
     pub x_axis: (f64, f64),
@@ -95,7 +97,7 @@ impl Chart<'_> {
             .y_labels(self.n_labels.1)
             .x_label_formatter(&|value| axis_number(*value))
             .y_label_formatter(&|value| axis_number(*value))
-            .x_desc("step")
+            .x_desc(self.x_label)
             .y_desc(self.y_label)
             .draw()?;
         // plotters draws what lies beyond an axis at its end.

@@ -25,6 +25,8 @@ pub struct Shape {
     pub seq_len: u64,
     /// Whether the feed-forward layer has a gate (SwiGLU, GeGLU): two matrices in, one out.
     pub is_gated: bool,
+    /// Whether LSTM layers stand in the place of the blocks: four gates, each with two products as wide as the model.
+    pub is_recurrent: bool,
     /// PaLM's N: all parameters, a tied output embedding counted once, without learned position embeddings.
     pub n_params: u64,
 }
@@ -48,7 +50,9 @@ pub struct OpCounts {
     pub feed_forward_out: u64,
     /// The two above.
     pub feed_forward: u64,
-    /// Attention and feed-forward of one block.
+    /// Input and state into the four gates, one LSTM layer; 0 in a transformer, as what is above is here.
+    pub recurrent: u64,
+    /// Attention and feed-forward of one block, or one LSTM layer.
     pub block: u64,
     /// All blocks.
     pub transformer: u64,
@@ -64,6 +68,14 @@ pub struct OpCounts {
 ///
 /// Counts that exceed 64 bits stay at the largest number.
 pub fn count(shape: &Shape) -> OpCounts {
+    // What an LSTM has not costs nothing.
+    let by_attention = u64::from(!shape.is_recurrent);
+    let shape = &Shape {
+        n_heads: by_attention * shape.n_heads,
+        n_kv_heads: by_attention * shape.n_kv_heads,
+        d_ff: by_attention * shape.d_ff,
+        ..*shape
+    };
     let query_width = shape.n_heads.saturating_mul(shape.head_dim);
     let key_value_width = product(&[2, shape.n_kv_heads, shape.head_dim]);
     let tokens = shape.seq_len;
@@ -76,7 +88,8 @@ pub fn count(shape: &Shape) -> OpCounts {
     let feed_forward_in = feed_forward_out.saturating_mul(n_matrices_in);
     let attention = sum(&[qkv, scores, reduce, projection]);
     let feed_forward = feed_forward_in.saturating_add(feed_forward_out);
-    let block = attention.saturating_add(feed_forward);
+    let recurrent = product(&[16, u64::from(shape.is_recurrent), tokens, shape.d_model, shape.d_model]);
+    let block = sum(&[attention, feed_forward, recurrent]);
     let transformer = block.saturating_mul(shape.n_layers);
     let head = product(&[2, tokens, shape.d_model, shape.vocab_size]);
     let forward = transformer.saturating_add(head);
@@ -89,6 +102,7 @@ pub fn count(shape: &Shape) -> OpCounts {
         feed_forward_in,
         feed_forward_out,
         feed_forward,
+        recurrent,
         block,
         transformer,
         head,
@@ -99,7 +113,15 @@ pub fn count(shape: &Shape) -> OpCounts {
 
 /// FLOPs to train on one token by PaLM's formula, `6N + 12·L·H·Q·T`: parameters, layers, heads, head width, sequence length.
 pub fn palm_per_token(shape: &Shape) -> u64 {
-    let attention = product(&[12, shape.n_layers, shape.n_heads, shape.head_dim, shape.seq_len]);
+    let by_attention = u64::from(!shape.is_recurrent);
+    let attention = product(&[
+        12,
+        by_attention,
+        shape.n_layers,
+        shape.n_heads,
+        shape.head_dim,
+        shape.seq_len,
+    ]);
     shape.n_params.saturating_mul(6).saturating_add(attention)
 }
 

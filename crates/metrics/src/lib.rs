@@ -20,7 +20,7 @@
 //!
 //! let gpt2 = flops::Shape {
 //!     n_layers: 12, n_heads: 12, n_kv_heads: 12, head_dim: 64, d_model: 768, d_ff: 3072,
-//!     vocab_size: 50257, seq_len: 1024, is_gated: false, n_params: 123_551_232,
+//!     vocab_size: 50257, seq_len: 1024, is_gated: false, is_recurrent: false, n_params: 123_551_232,
 //! };
 //! assert_eq!(flops::count(&gpt2).forward, 291_648_307_200);
 //! ```
@@ -30,6 +30,7 @@ mod curves;
 mod error;
 pub mod flops;
 mod html;
+mod lines;
 mod log;
 mod memory;
 mod numbers;
@@ -38,6 +39,7 @@ mod report;
 
 pub use error::{Error, Result};
 pub use html::html;
+pub use lines::Lines;
 pub use log::{LOG_NAME, RunLog, StepRecord, best_validation, csv, read_log, write_csv};
 pub use memory::{available_memory_bytes, peak_rss_bytes};
 pub use quality::{Accuracy, MeanLoss, bits_per_byte, perplexity, wilson_interval};

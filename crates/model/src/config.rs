@@ -53,6 +53,24 @@ impl Activation {
     }
 }
 
+/// What carries information from one position to another.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mixer {
+    /// Attention: every position looks at those before it (Vaswani et al. 2017).
+    #[default]
+    Attention,
+    /// Layers of LSTM instead of blocks: a state of fixed size that each token changes (Hochreiter and Schmidhuber 1997). The fields
+    /// of attention, norms and feed-forward network mean nothing then.
+    Lstm,
+}
+
+impl Mixer {
+    fn is_attention(&self) -> bool {
+        *self == Self::Attention
+    }
+}
+
 /// The shape of a [`Transformer`](crate::Transformer): one description for GPT-2, LLaMA, Qwen3, BERT and
 /// ModernBERT alike. A family is a preset of it, not a second implementation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -74,6 +92,9 @@ pub struct TransformerConfig {
     pub d_model: usize,
     /// Inner width of the feed-forward network.
     pub d_ff: usize,
+    /// What carries information between positions. Files from before this field have attention.
+    #[serde(default, skip_serializing_if = "Mixer::is_attention")]
+    pub mixer: Mixer,
     /// How positions enter.
     pub position: PositionKind,
     /// Base of the rotary angles; used with [`PositionKind::Rotary`] only.
@@ -251,6 +272,7 @@ impl TransformerConfig {
             d_model,
             // Checked with everything else; here a giant must not overflow.
             d_ff: d_model.saturating_mul(4),
+            mixer: Mixer::Attention,
             position: PositionKind::Learned,
             rope_theta: 10_000.0,
             local_rope_theta: None,
@@ -351,6 +373,26 @@ impl TransformerConfig {
         }
     }
 
+    /// An LSTM language model (Zaremba et al. 2014): `n_layers` of LSTM as wide as the embedding, which is the output matrix too, with
+    /// dropout between them. `max_seq_len` is what it reads at a time in training and evaluation; the state goes on for ever.
+    pub fn lstm(vocab_size: usize, max_seq_len: usize, n_layers: usize, d_model: usize) -> Self {
+        Self {
+            mixer: Mixer::Lstm,
+            position: PositionKind::None,
+            // There is no norm at all: none stands before a sub-layer, and so none after the last.
+            norm_place: NormPlace::Post,
+            ..Self::nanogpt(vocab_size, max_seq_len, n_layers, 1, d_model)
+        }
+    }
+
+    /// The longest context that a prediction can be made from, in tokens; `None` where there is no limit.
+    pub fn context_limit(&self) -> Option<usize> {
+        match self.mixer {
+            Mixer::Attention => Some(self.max_seq_len),
+            Mixer::Lstm => None,
+        }
+    }
+
     /// The window of a block, `None` where it attends to all tokens.
     pub fn window_of(&self, layer: usize) -> Option<usize> {
         let is_global = self.global_every.is_some_and(|every| layer.is_multiple_of(every));
@@ -428,9 +470,42 @@ impl TransformerConfig {
                 "only where norms stand before the sub-layers",
             ));
         }
+        self.validate_mixer()?;
         self.validate_windows()?;
         self.validate_position_tables()?;
         self.validate_numbers()
+    }
+
+    /// What an LSTM has no use for would be passed over in silence.
+    fn validate_mixer(&self) -> Result<(), ModelError> {
+        if self.mixer == Mixer::Attention {
+            return Ok(());
+        }
+        let unused = [
+            ("position", self.position != PositionKind::None),
+            ("norm_place", self.norm_place != NormPlace::Post),
+            ("embedding_norm", self.embedding_norm),
+            ("head_transform", self.head_transform),
+            ("qk_norm", self.qk_norm),
+            ("qkv_bias", self.qkv_bias),
+            ("attention_output_bias", self.attention_output_bias),
+            ("ffn_bias", self.ffn_bias),
+            ("window", self.window.is_some()),
+            ("attention_softcap", self.attention_softcap.is_some()),
+        ];
+        if let Some((field, _)) = unused.into_iter().find(|(_, is_set)| *is_set) {
+            return Err(ModelError::config(
+                field,
+                "a recurrent network has neither attention nor norms, positions or feed-forward layers; leave it out",
+            ));
+        }
+        match self.is_causal {
+            true => Ok(()),
+            false => Err(ModelError::config(
+                "is_causal",
+                "a recurrent network reads forwards only; masked words need attention",
+            )),
+        }
     }
 
     fn validate_windows(&self) -> Result<(), ModelError> {
@@ -543,6 +618,12 @@ impl TransformerConfig {
             + if self.qk_norm { 2 * head_dim } else { 0 };
         let ups = if self.activation.is_gated() { 2 } else { 1 };
         let feed_forward = (ups + 1) * d * ff + if self.ffn_bias { ups * ff + d } else { 0 };
+        if self.mixer == Mixer::Lstm {
+            let matrices = vocab * d * if self.tie_embeddings { 1 } else { 2 };
+            // Four gates, each with a matrix and a bias for the input and for the state.
+            let count = matrices + if self.output_bias { vocab } else { 0 } + layers * 8 * (d * d + d);
+            return u64::try_from(count).unwrap_or(u64::MAX);
+        }
         let norms = 2 * norm * layers - if self.skip_first_norm { norm } else { 0 }
             + if self.norm_place == NormPlace::Pre { norm } else { 0 }
             + if self.embedding_norm { norm } else { 0 };
@@ -580,6 +661,7 @@ impl TransformerConfig {
             vocab_size: self.vocab_size as u64,
             seq_len: seq_len as u64,
             is_gated: self.activation.is_gated(),
+            is_recurrent: self.mixer == Mixer::Lstm,
             n_params: self.n_params() - positions,
         }
     }

@@ -3,7 +3,8 @@
 //!
 //! A model is a [`TransformerConfig`] that becomes a [`Transformer`] on a Burn device. It maps token ids
 //! to logits and, on request, hands out the attention weights and hidden states of every layer. It knows
-//! nothing of text, training or sampling: those are the tokenizer, trainer and inference crates.
+//! nothing of text, training or sampling: those are the tokenizer, trainer and inference crates. For comparison with what was there
+//! before, [`Mixer::Lstm`] puts recurrent layers in the place of the blocks.
 //!
 //! ```
 //! use burn::tensor::{Device, Int, Tensor};
@@ -23,14 +24,16 @@ mod head;
 pub mod hugging_face;
 mod norm;
 pub mod parameters;
+mod recurrent;
 mod transformer;
 
 pub use config::{
-    Activation, MAX_DIMENSION, MAX_LAYERS, NormKind, NormPlace, PositionKind, RopeScaling, TransformerConfig,
+    Activation, MAX_DIMENSION, MAX_LAYERS, Mixer, NormKind, NormPlace, PositionKind, RopeScaling, TransformerConfig,
 };
 pub use error::ModelError;
 pub use feed_forward::FeedForward;
 pub use head::HeadTransform;
 pub use norm::Norm;
 pub use parameters::Initialisation;
+pub use recurrent::Recurrent;
 pub use transformer::{Block, Cache, Capture, ForwardOptions, Output, Transformer};

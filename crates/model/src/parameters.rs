@@ -176,7 +176,8 @@ impl<E, F: FnMut(&str, &[usize]) -> Result<Vec<f32>, E>> ModuleMapper for Replac
     }
 }
 
-/// Draws all weights: norms are one, biases zero, everything else normal. Each draw is a function of
+/// Draws all weights: norms are one, biases zero, everything else normal. The matrices of an LSTM get the variance of PyTorch's, one third
+/// of the width's inverse, and its forget gates a bias of one, so that it begins by remembering (Jozefowicz et al. 2015). Each draw is a function of
 /// the seed and the parameter's name, so the order of fields, the device and threads do not matter.
 pub(crate) fn draw(model: Transformer, config: &TransformerConfig, seed: u64, how: Initialisation) -> Transformer {
     // A norm after the sum already keeps the residual stream from growing with depth.
@@ -193,6 +194,8 @@ pub(crate) fn draw(model: Transformer, config: &TransformerConfig, seed: u64, ho
             Role::Bias => vec![0.0; count],
             Role::Residual => normal(count, residual_std, key),
             Role::Matrix => normal(count, how.std, key),
+            Role::Gate => normal(count, (3.0 * config.d_model as f64).sqrt().recip(), key),
+            Role::ForgetBias => vec![1.0; count],
         })
     });
     match drawn {
@@ -218,11 +221,19 @@ enum Role {
     /// A projection into the residual stream.
     Residual,
     Matrix,
+    /// A matrix of an LSTM.
+    Gate,
+    /// The bias that decides how much an LSTM remembers at first.
+    ForgetBias,
 }
 
 impl Role {
     fn of(name: &str) -> Self {
-        if name.ends_with("bias") {
+        if name.ends_with("forget_gate.input_transform.bias") {
+            Self::ForgetBias
+        } else if name.starts_with("recurrent.") && name.ends_with("weight") {
+            Self::Gate
+        } else if name.ends_with("bias") {
             Self::Bias
         } else if name.ends_with("norm.weight") || name.ends_with("q_norm") || name.ends_with("k_norm") {
             Self::NormWeight

@@ -9,11 +9,12 @@ use taal_attention::{
 use taal_embeddings::{LearnedPositions, LearnedPositionsConfig, Rotary, TokenEmbedding, TokenEmbeddingConfig};
 
 use crate::ModelError;
-use crate::config::{NormPlace, PositionKind, TransformerConfig};
+use crate::config::{Mixer, NormPlace, PositionKind, TransformerConfig};
 use crate::feed_forward::{FeedForward, apply, empty_linear};
 use crate::head::HeadTransform;
 use crate::norm::Norm;
 use crate::parameters::{self, Initialisation};
+use crate::recurrent::{Recurrent, States};
 
 /// A transformer language model, causal or bidirectional, of any family that [`TransformerConfig`] describes.
 #[derive(Module, Debug)]
@@ -26,6 +27,8 @@ pub struct Transformer {
     pub embedding_norm: Option<Norm>,
     /// The blocks, first to last.
     pub blocks: Vec<Block>,
+    /// What stands in the place of the blocks in a recurrent network.
+    pub recurrent: Option<Recurrent>,
     /// Norm after the last block (pre-norm models).
     pub final_norm: Option<Norm>,
     /// What stands before the output matrix (BERT).
@@ -88,39 +91,45 @@ pub struct ForwardOptions<'a> {
 pub struct Output {
     /// After the final norm, `[batch, seq, d_model]`.
     pub hidden: Tensor<3>,
-    /// The residual stream before the first block and after every block, `[batch, seq, d_model]` each;
-    /// empty unless asked for.
+    /// The residual stream before the first block and after every block, or what each recurrent layer hands up,
+    /// `[batch, seq, d_model]` each; empty unless asked for.
     pub hidden_states: Vec<Tensor<3>>,
     /// One `[batch, n_heads, seq, kv_len]` a layer; empty unless asked for. They are computed beside the output: no bit of `hidden`
-    /// depends on whether they were asked for.
+    /// depends on whether they were asked for. A recurrent network has none.
     pub attention_weights: Vec<Tensor<4>>,
 }
 
-/// Keys and values of all layers, so that decoding computes only the new positions.
+/// What is kept of the positions so far, so that decoding computes only the new ones: keys and values of all layers, or the states of
+/// a recurrent network, which take the same room however long the text.
 #[derive(Debug, Clone)]
 pub struct Cache {
     layers: Vec<KvCache>,
+    states: States,
+    len: usize,
+    capacity: usize,
 }
 
 impl Cache {
     /// Positions held so far.
     pub fn len(&self) -> usize {
-        self.layers.first().map_or(0, KvCache::len)
+        self.len
     }
 
     /// Whether no position is held.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.len == 0
     }
 
     /// Positions that fit.
     pub fn capacity(&self) -> usize {
-        self.layers.first().map_or(0, KvCache::capacity)
+        self.capacity
     }
 
     /// Forgets everything and keeps the memory.
     pub fn reset(&mut self) {
         self.layers.iter_mut().for_each(KvCache::reset);
+        self.states.clear();
+        self.len = 0;
     }
 }
 
@@ -158,7 +167,11 @@ impl TransformerConfig {
             qk_norm: self.qk_norm.then_some(self.norm_eps),
         };
         attention.validate()?;
-        let blocks = (0..self.n_layers)
+        let (n_blocks, recurrent) = match self.mixer {
+            Mixer::Attention => (self.n_layers, None),
+            Mixer::Lstm => (0, Some(Recurrent::new(self, device))),
+        };
+        let blocks = (0..n_blocks)
             .map(|layer| Block::new(self, layer, &attention, device))
             .collect();
         let norm = || Norm::new(self, self.d_model, device);
@@ -185,6 +198,7 @@ impl TransformerConfig {
             }),
             embedding_norm: self.embedding_norm.then(norm),
             blocks,
+            recurrent,
             final_norm: (self.norm_place == NormPlace::Pre).then(norm),
             head_transform: self.head_transform.then(|| HeadTransform::new(self, device)),
             head: (!self.tie_embeddings).then(|| empty_linear(self.d_model, self.vocab_size, false, device)),
@@ -274,13 +288,16 @@ impl Transformer {
         self.token_embedding.weight.lazy_device()
     }
 
-    /// Room for the keys and values of `capacity` positions in `batch` rows.
+    /// Room for the keys and values of `capacity` positions in `batch` rows; any number of them where the model is recurrent.
     pub fn new_cache(&self, batch: usize, capacity: usize) -> Cache {
         let device = self.device().inner();
         let c = &self.config;
         let layer = || KvCache::new(batch, c.n_kv_heads, capacity, c.head_dim, &device);
         Cache {
-            layers: (0..c.n_layers).map(|_| layer()).collect(),
+            layers: self.blocks.iter().map(|_| layer()).collect(),
+            states: States::new(),
+            len: 0,
+            capacity: if self.recurrent.is_some() { usize::MAX } else { capacity },
         }
     }
 
@@ -322,6 +339,9 @@ impl Transformer {
         self.check_length(start + seq)?;
 
         let mut x = drop_at(self.embed(ids, start)?, self.config.dropout, dropout_key, "embedding");
+        if let Some(recurrent) = &self.recurrent {
+            return Ok(self.read_on(recurrent, x, dropout_key, cache, capture));
+        }
         let attention = AttentionOptions {
             is_causal: self.config.is_causal,
             softcap: self.config.attention_softcap,
@@ -369,6 +389,9 @@ impl Transformer {
             x = next;
             attention_weights.extend(weights);
         }
+        if let Some(cache) = cache {
+            cache.len += seq;
+        }
         if capture.hidden_states {
             hidden_states.push(x.clone());
         }
@@ -377,6 +400,38 @@ impl Transformer {
             hidden_states,
             attention_weights,
         })
+    }
+
+    /// The pass of a recurrent network, which needs no mask: nothing that comes later can be heard.
+    fn read_on(
+        &self,
+        recurrent: &Recurrent,
+        x: Tensor<3>,
+        dropout_key: Option<u64>,
+        cache: Option<&mut Cache>,
+        capture: Capture,
+    ) -> Output {
+        let mut hidden_states: Vec<Tensor<3>> = capture.hidden_states.then(|| x.clone()).into_iter().collect();
+        let [_, seq, _] = x.dims();
+        let mut fresh = States::new();
+        let states = match cache {
+            Some(cache) => {
+                cache.len += seq;
+                &mut cache.states
+            }
+            None => &mut fresh,
+        };
+        let hidden = recurrent.forward(x, states, |layer, heard| {
+            let layer_key = dropout_key.map(|key| taal_kernels::random::key(key, layer as u64, "layer"));
+            let heard = drop_at(heard, self.config.dropout, layer_key, "recurrent");
+            hidden_states.extend(capture.hidden_states.then(|| heard.clone()));
+            heard
+        });
+        Output {
+            hidden,
+            hidden_states,
+            attention_weights: Vec::new(),
+        }
     }
 
     /// The final norm on the residual stream, where the model has one: what [`logits`](Self::logits) reads. On the stream after the last
@@ -487,7 +542,9 @@ impl Transformer {
     }
 
     fn check_length(&self, length: usize) -> Result<(), ModelError> {
-        let limit = self.config.max_seq_len;
+        let Some(limit) = self.config.context_limit() else {
+            return Ok(());
+        };
         if length > limit {
             return Err(ModelError::Input(format!(
                 "{length} tokens do not fit the model's context of {limit}; shorten the text or train with a larger block_size"

@@ -13,6 +13,10 @@ use taal_model::{
     TransformerConfig, parameters,
 };
 
+mod model {
+    mod recurrent;
+}
+
 /// Largest difference to logits that transformers computed in fp32.
 const LOGIT_TOLERANCE: f32 = 1e-4;
 /// Largest difference between two ways of computing the same thing.
@@ -112,6 +116,14 @@ fn many_configs() -> Vec<(&'static str, TransformerConfig)> {
         ("gpt2", TransformerConfig::gpt2(50, 40, 2, 4, 32)),
         ("nanogpt", TransformerConfig::nanogpt(50, 40, 2, 4, 32)),
         ("llama", llama.clone()),
+        ("lstm", TransformerConfig::lstm(50, 40, 2, 32)),
+        (
+            "lstm untied",
+            TransformerConfig {
+                tie_embeddings: false,
+                ..TransformerConfig::lstm(50, 40, 3, 16)
+            },
+        ),
         (
             "llama tied",
             TransformerConfig {

@@ -28,6 +28,7 @@ mod health;
 mod masked;
 mod memory;
 mod optimizer;
+pub mod paradigm;
 mod poison;
 mod prepare;
 mod raw;

@@ -1,7 +1,7 @@
 //! How much memory a run will take, said before its first step.
 
 use taal_kernels::DeviceSpec;
-use taal_model::{Activation, TransformerConfig};
+use taal_model::{Activation, Mixer, TransformerConfig};
 
 use crate::TrainError;
 use crate::error::size;
@@ -44,7 +44,11 @@ impl Estimate {
         };
         // Per token and block: both norms' outputs, both sums, query, key, value and their gradient's place, the attention's output,
         // the feed-forward's inner values before and after the activation.
-        let block = 4 * width + 2 * heads + 2 * kv + gates * config.d_ff as u64;
+        let block = match config.mixer {
+            Mixer::Attention => 4 * width + 2 * heads + 2 * kv + gates * config.d_ff as u64,
+            // Each of the four gates keeps both its products, their sum and its value; then the cell, its tanh and the products of the two.
+            Mixer::Lstm => 24 * width,
+        };
         // The widest thing at a time of the way back, and the logits or the chunk of them that is there at once.
         let passing = 3 * (width + config.d_ff as u64) + (config.vocab_size as u64).min(4 * 4096);
         let training = tokens * (config.n_layers as u64 * block + passing);

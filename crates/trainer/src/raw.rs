@@ -97,6 +97,7 @@ pub enum Preset {
     Qwen3,
     Bert,
     Encoder,
+    Lstm,
 }
 
 /// `[model]`

@@ -579,7 +579,8 @@ impl Resolver<'_> {
         let raw = &self.raw.model;
         let n_heads = raw.n_heads.unwrap_or(4);
         let d_model = raw.d_model.unwrap_or(128);
-        if raw.head_dim.is_none() && (n_heads == 0 || !d_model.is_multiple_of(n_heads)) {
+        let has_heads = raw.preset != Some(Preset::Lstm);
+        if has_heads && raw.head_dim.is_none() && (n_heads == 0 || !d_model.is_multiple_of(n_heads)) {
             return Err(self.error(
                 "model.n_heads",
                 format!("expected a divisor of model.d_model = {d_model} (or a model.head_dim), got {n_heads}"),
@@ -592,6 +593,7 @@ impl Resolver<'_> {
             Preset::Qwen3 => TransformerConfig::qwen3,
             Preset::Bert => TransformerConfig::bert,
             Preset::Encoder => encoder,
+            Preset::Lstm => lstm,
         };
         let is_masked = self.raw.train.objective == Some(ObjectiveKind::Masked);
         if !is_masked && matches!(raw.preset, Some(Preset::Bert | Preset::Encoder)) {
@@ -975,6 +977,11 @@ impl Recipe {
         raw.sample.rank = (!self.sample.rank.is_empty()).then(|| self.sample.rank.clone());
         raw
     }
+}
+
+/// An LSTM has no heads.
+fn lstm(vocab_size: usize, max_seq_len: usize, n_layers: usize, _n_heads: usize, d_model: usize) -> TransformerConfig {
+    TransformerConfig::lstm(vocab_size, max_seq_len, n_layers, d_model)
 }
 
 fn fill_model(raw: &mut RawModel, c: &TransformerConfig, init: Initialisation) {

@@ -24,6 +24,8 @@
   // Weights are bytes: of a causal model only the keys up to the query, row after row.
   const packed = Uint8Array.from(atob(data.attention), (character) => character.charCodeAt(0));
   const perHead = isCausal ? n * (n + 1) / 2 : n * n;
+  // A recurrent network has no attention.
+  const hasAttention = packed.length > 0;
   const ofHead = (layer, head, query, key) => {
     if (isCausal && key > query) return 0;
     const inside = isCausal ? query * (query + 1) / 2 + key : query * n + key;
@@ -89,8 +91,9 @@
 
   const showOnce = () => {
     const model = data.model;
-    at("facts").textContent = `${isCausal ? "causal" : "masked"} model: ${counted(nLayers, "layer")} of ` +
-      `${counted(nHeads, "head")}, width ${grouped(model.d_model)}, ${grouped(model.vocab_size)} ids`;
+    at("facts").textContent = `${isCausal ? "causal" : "masked"} model: ` +
+      (hasAttention ? `${counted(nLayers, "layer")} of ${counted(nHeads, "head")}` : counted(nLayers, "recurrent layer")) +
+      `, width ${grouped(model.d_model)}, ${grouped(model.vocab_size)} ids`;
     at("counts").textContent = data.text === null ? "The model was given ids." :
       `${counted([...data.text].length, "character")}, ${counted(new TextEncoder().encode(data.text).length, "byte")}, ${counted(n, "token")}`;
     at("how-cut").textContent = {
@@ -107,7 +110,8 @@
       rotary: "In attention, queries and keys are turned by their place (rotary positions)." + (shortest === null ? "" :
         ` Pairs of numbers make a full turn every ${shortest.toFixed(1)} to ${grouped(Math.round(longest))} places.`),
       alibi: "In attention, what is further away is heard less (ALiBi).",
-      none: "Nothing tells the place but that a token sees only those before it.",
+      none: !hasAttention ? "Tokens are read one after another, each changing the state that the one before it left." :
+        "Nothing tells the place but that a token sees only those before it.",
     }[kind];
     at("about-lens").textContent = "If the model stopped after a layer, what would it say at this token? Underlined is what the whole " +
       "model says, and the rank is that word's. The last row is the model's output.";
@@ -156,6 +160,7 @@
   };
 
   const showAttention = () => {
+    if (!hasAttention) return;
     at("layer-value").textContent = `${now.layer + 1} of ${nLayers}`;
     const which = now.head < 0 ? "all heads together" : "head " + (now.head + 1);
     at("arcs-title").textContent = `What ${name(now.place)} (place ${now.place}) listens to in layer ${now.layer + 1}, ${which}.`;
@@ -175,7 +180,7 @@
           `${right} ${y(key)}" stroke-width="${(0.5 + 7 * share).toFixed(2)}" opacity="${(0.25 + 0.75 * share).toFixed(2)}"/>`);
       }
     }
-    at("arcs").innerHTML = `<svg viewBox="0 0 ${width} ${step * (n + 1)}" role="img" aria-label="${esc(listening())}">` +
+    at("arcs").innerHTML = `<svg viewBox="0 0 ${width} ${step * (n + 1)}" role="img" aria-label="${esc(listening().slice(2))}">` +
       lines.join("") + rows.join("") + "</svg>";
     showHeat();
     fill("attention-table");
@@ -183,7 +188,7 @@
 
   const strongest = () => data.tokens.map((_, key) => [key, weight(now.layer, now.head, now.place, key)])
     .sort((a, b) => b[1] - a[1]).slice(0, 3).filter(([, share]) => share > 0);
-  const listening = () => `layer ${now.layer + 1} listens to ` +
+  const listening = () => !hasAttention ? "" : `; layer ${now.layer + 1} listens to ` +
     strongest().map(([key, share]) => `“${name(key)}” ${Math.round(100 * share)} %`).join(", ");
 
   const showHeat = () => {
@@ -268,7 +273,7 @@
     clearTimeout(timer);
     timer = setTimeout(() => {
       const { guesses } = cell(nLayers, now.place);
-      at("live").textContent = `Token ${now.place}, “${name(now.place)}”: ${listening()}; the model's guess here: ` +
+      at("live").textContent = `Token ${now.place}, “${name(now.place)}”${listening()}; the model's guess here: ` +
         `“${seen(guesses[0][0])}” ${percent(guesses[0][1])}.`;
     }, 120);
   };
@@ -314,7 +319,7 @@
     Array.from({ length: nHeads }, (_, index) => `<option value="${index}">head ${index + 1}</option>`).join("");
   select.addEventListener("change", () => { now.head = Number(select.value); showAttention(); say(); });
   for (const id of Object.keys(tables)) at(id).addEventListener("toggle", () => fill(id));
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", showHeat);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", showAttention);
 
   let drawnWidth = document.documentElement.clientWidth;
   addEventListener("resize", () => {
@@ -323,6 +328,8 @@
     showAttention(); showResidual(); showCheckpoints();
   });
 
+  at("attention").hidden = !hasAttention;
+  at("no-attention").hidden = hasAttention;
   showOnce();
   follow(now.place);
   // On a narrow screen the tokens are one row, which shows the one that is followed.

@@ -11,6 +11,7 @@ const GPT2: Shape = Shape {
     vocab_size: 50_257,
     seq_len: 1024,
     is_gated: false,
+    is_recurrent: false,
     n_params: 124_337_664 - 786_432,
 };
 
@@ -25,6 +26,7 @@ const GROUPED_AND_GATED: Shape = Shape {
     vocab_size: 11,
     seq_len: 4,
     is_gated: true,
+    is_recurrent: false,
     n_params: 100,
 };
 
@@ -91,12 +93,38 @@ fn grouped_queries_and_gates_count_as_by_hand() {
 fn without_gate_and_groups_the_same_shape_costs_less_and_more() {
     let plain = Shape {
         is_gated: false,
+        is_recurrent: false,
         n_kv_heads: 2,
         ..GROUPED_AND_GATED
     };
     let counts = count(&plain);
     // 2 * 4 * 5 * 18 and one matrix in.
     assert_eq!((counts.qkv, counts.feed_forward_in), (720, 280));
+}
+
+#[test]
+fn a_recurrent_layer_is_its_gates_and_nothing_else() {
+    let counts = count(&Shape {
+        is_recurrent: true,
+        n_layers: 2,
+        d_model: 5,
+        seq_len: 4,
+        vocab_size: 11,
+        n_params: 100,
+        ..GROUPED_AND_GATED
+    });
+    // Four gates, two products of 5 x 5 each, an addition to each multiplication, 4 tokens.
+    assert_eq!(
+        (counts.recurrent, counts.attention, counts.feed_forward),
+        (4 * 2 * 25 * 2 * 4, 0, 0)
+    );
+    assert_eq!(counts.forward, 2 * 1600 + 2 * 4 * 5 * 11);
+    let shape = Shape {
+        is_recurrent: true,
+        n_params: 100,
+        ..GROUPED_AND_GATED
+    };
+    assert_eq!(palm_per_token(&shape), 600);
 }
 
 #[test]

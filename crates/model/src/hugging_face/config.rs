@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::weights::shown;
 use super::{Companions, encoders, modernbert};
-use crate::config::{Activation, NormKind, NormPlace, PositionKind, RopeScaling, TransformerConfig};
+use crate::config::{Activation, Mixer, NormKind, NormPlace, PositionKind, RopeScaling, TransformerConfig};
 
 /// The base of the rotary angles where a file names none.
 const ROPE_THETA: f64 = 10_000.0;
@@ -131,6 +131,7 @@ pub(super) fn first<const N: usize>(obstacles: [(bool, &'static str); N]) -> Opt
 /// What keeps a configuration out of every causal family that is read and written.
 fn common_obstacle(c: &TransformerConfig) -> Option<&'static str> {
     let obstacles = [
+        (c.mixer != Mixer::Attention, "mixer"),
         (!c.is_causal, "is_causal"),
         (c.norm_place != NormPlace::Pre, "norm_place"),
         (c.embedding_norm, "embedding_norm"),

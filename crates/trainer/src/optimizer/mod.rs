@@ -64,6 +64,11 @@ impl State {
     }
 }
 
+/// Whether a parameter lies between the embeddings and the output matrix.
+fn is_inner(name: &str) -> bool {
+    name.starts_with("blocks.") || name.starts_with("recurrent.")
+}
+
 impl Optimizer {
     /// An optimizer without state. Weight decay acts on matrices only, as nanoGPT has it.
     pub fn new(adamw: AdamW, muon: Option<Muon>, model: &TransformerConfig) -> Self {
@@ -116,7 +121,7 @@ impl Optimizer {
         };
         let mut names = Vec::new();
         let mut matrices = Vec::new();
-        for (name, value, gradient) in gradients::matrices(model, gradients, |name| name.starts_with("blocks.")) {
+        for (name, value, gradient) in gradients::matrices(model, gradients, is_inner) {
             let widths = if name.ends_with("attention.qkv.weight") {
                 self.qkv_widths.to_vec()
             } else {

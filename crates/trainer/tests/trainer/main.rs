@@ -5,6 +5,7 @@ mod bad_recipes;
 #[cfg(feature = "faults")]
 mod faults;
 mod masked;
+mod paradigm;
 mod recipes;
 mod runs;
 mod watchers;

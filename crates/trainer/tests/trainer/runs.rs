@@ -159,6 +159,24 @@ fn stopping_at_any_step_and_resuming_ends_with_equal_bits() {
 }
 
 #[test]
+fn a_recurrent_network_learns_and_resumes_to_equal_bits_by_the_same_recipe() {
+    let place = Workplace::new();
+    let sets = ["model.preset=lstm", "train.steps=40", "checkpoint.every=10"];
+    let unbroken = place.finish("unbroken", &sets, false);
+    let log = place.log("unbroken");
+    assert!(log[39].1 < log[0].1 - 0.2, "{} {}", log[0].1, log[39].1);
+    assert_eq!(unbroken.samples[0].text.chars().count(), 8);
+    let mut watcher = StopAfter::step(17);
+    assert!(matches!(
+        place.run("stopped", &sets, false, &mut watcher).unwrap(),
+        Outcome::Interrupted(_)
+    ));
+    let resumed = place.finish("stopped", &sets, true);
+    assert_eq!(place.weights("stopped", 40), place.weights("unbroken", 40));
+    assert_eq!(resumed.samples, unbroken.samples);
+}
+
+#[test]
 fn equal_seeds_give_equal_bits_and_other_seeds_do_not() {
     let place = Workplace::new();
     place.finish("a", &[], false);

@@ -1,0 +1,560 @@
+//! A recurrent network beside the transformer, on the same text and tokens: [`compare`].
+//!
+//! Both are trained by one recipe, with one optimizer and one course of the learning rate. The recurrent network is an LSTM of two layers
+//! (Zaremba et al. 2014) whose width gives it about as many parameters as the transformer has.
+
+use std::time::Instant;
+
+use burn::module::Module;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use serde::Serialize;
+use taal_data::{Batch, IGNORE_INDEX, TokenSource};
+use taal_kernels::{DeviceSpec, random};
+use taal_model::{ForwardOptions, Initialisation, Mixer, Transformer, TransformerConfig};
+
+use crate::health::Ailment;
+use crate::optimizer::Optimizer;
+use crate::prepare::{self, Corpus, Validated};
+use crate::recipe::{ModelRecipe, Recipe};
+use crate::schedule::Schedule;
+use crate::step::Learner;
+use crate::{Progress, TrainError};
+
+/// Layers of the recurrent network.
+const LSTM_LAYERS: usize = 2;
+/// Widths that are tried for it.
+const WIDTH_STEP: usize = 8;
+/// Steps before a measurement, and steps that are timed.
+const WARM_UP: u64 = 2;
+const TIMED: u64 = 5;
+/// Numbers in the logits that are there at once while losses by position are computed.
+const LOGITS_AT_ONCE: usize = 1 << 24;
+/// Symbols of the copy task; one more separates the original from the copy.
+const SYMBOLS: usize = 16;
+const COPY_ROWS: usize = 32;
+
+/// How much is measured.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ParadigmOptions {
+    /// Training time of each network, in seconds.
+    pub seconds: f64,
+    /// Lengths at which the time of a training token is measured.
+    pub lengths: Vec<usize>,
+    /// Tokens of a step of that measurement, at least.
+    pub tokens_per_step: usize,
+    /// Steps of the copy task.
+    pub copy_steps: u64,
+    /// Lengths of the texts to copy; the longest is the longest that was trained on.
+    pub copy_lengths: Vec<usize>,
+}
+
+impl Default for ParadigmOptions {
+    fn default() -> Self {
+        Self {
+            seconds: 60.0,
+            lengths: vec![64, 256, 1024],
+            tokens_per_step: 2048,
+            copy_steps: 600,
+            copy_lengths: vec![4, 8, 16, 32],
+        }
+    }
+}
+
+/// Everything that was measured.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ParadigmFigures {
+    /// The recipe both were trained by.
+    pub recipe: String,
+    /// The device's name.
+    pub device: String,
+    /// Tokens of a row in training and evaluation.
+    pub block_size: usize,
+    /// Rows of a batch.
+    pub batch_size: usize,
+    /// Token ids.
+    pub vocab_size: usize,
+    /// The transformer, then the recurrent network.
+    pub networks: Vec<NetworkFigures>,
+}
+
+/// What one network did.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct NetworkFigures {
+    /// `transformer` or `lstm`.
+    pub name: &'static str,
+    /// Layers and width.
+    pub layers: usize,
+    /// Width of the residual stream or of the state.
+    pub width: usize,
+    /// Parameters.
+    pub params: u64,
+    /// The time of a training token by length.
+    pub speed: Vec<LengthSpeed>,
+    /// Training for an equal time.
+    pub after_equal_time: TrainedFigures,
+    /// Training on an equal number of tokens.
+    pub after_equal_tokens: TrainedFigures,
+    /// The loss by position in the window, after equal tokens.
+    pub by_position: Vec<PositionLoss>,
+    /// The share of symbols that are copied right, by the length of what is to be copied.
+    pub copy: Vec<CopyAccuracy>,
+}
+
+/// The time of a token in whole training steps: forward, backward, optimizer.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LengthSpeed {
+    /// Tokens of a row.
+    pub length: usize,
+    /// Rows of a batch.
+    pub batch_size: usize,
+    /// Median over the timed steps.
+    pub microseconds_per_token: f64,
+}
+
+/// A training with a course of the learning rate of its own, from the warm-up to the end.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct TrainedFigures {
+    /// Updates.
+    pub steps: u64,
+    /// Tokens read.
+    pub tokens: u64,
+    /// Time of the steps alone.
+    pub seconds: f64,
+    /// Mean loss over the validation split, in nats a token.
+    pub val_loss: f64,
+}
+
+/// The mean loss over some positions of all windows of the validation split.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct PositionLoss {
+    /// The first position, counted from 1: as many tokens are known there.
+    pub first: usize,
+    /// The last position, this one included.
+    pub last: usize,
+    /// In nats a token.
+    pub loss: f64,
+}
+
+/// How well texts of one length are copied.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct CopyAccuracy {
+    /// Symbols to copy; the model looks back this far and one token more.
+    pub length: usize,
+    /// Share of symbols that the model finds likeliest where they stand; by chance it is 1/16.
+    pub accuracy: f64,
+}
+
+/// Trains and measures both networks.
+///
+/// # Errors
+///
+/// [`TrainError`] where the recipe hides words, starts from a trained model or has no text that is held back, and as
+/// [`train`](crate::train) has them.
+pub fn compare(
+    recipe: &Recipe,
+    device: DeviceSpec,
+    options: &ParadigmOptions,
+    progress: &mut dyn Progress,
+) -> Result<ParadigmFigures, TrainError> {
+    let ModelRecipe::New { init, .. } = &recipe.model else {
+        return Err(TrainError::recipe(
+            &recipe.name,
+            "train.init_from",
+            "both networks must begin untrained; leave it out",
+        ));
+    };
+    if recipe.train.objective.masking().is_some() {
+        return Err(TrainError::recipe(
+            &recipe.name,
+            "train.objective",
+            "a recurrent network reads forwards only; use \"next_token\"",
+        ));
+    }
+    let opened = device.open()?;
+    let tokenizer = prepare::tokenizer(recipe)?;
+    let corpus = Corpus::prepare(recipe, &tokenizer, |message| progress.note(&message))?;
+    let Corpus::Text(dataset) = &corpus else {
+        return Err(TrainError::recipe(
+            &recipe.name,
+            "data.conversations",
+            "the networks are compared on running text",
+        ));
+    };
+    let transformer = prepare::config(recipe, &tokenizer)?;
+    if transformer.mixer == Mixer::Lstm {
+        return Err(TrainError::recipe(
+            &recipe.name,
+            "model.preset",
+            "the recurrent network is made to the transformer's measure; name a transformer",
+        ));
+    }
+    let bench = Bench {
+        recipe,
+        init: *init,
+        device: opened.autodiff(),
+        corpus: &corpus,
+    };
+    let configs = [("transformer", transformer.clone()), ("lstm", lstm_like(&transformer))];
+
+    let mut speeds = Vec::new();
+    for (name, config) in &configs {
+        progress.note(&format!("{name}: time of a training token"));
+        speeds.push(bench.speed(config, options)?);
+    }
+    let mut timed = Vec::new();
+    for (name, config) in &configs {
+        let steps = bench.steps_in(config, options.seconds)?;
+        progress.note(&format!("{name}: {steps} steps in {:.0} s", options.seconds));
+        timed.push(bench.trained(config, steps)?);
+    }
+    // The one that took fewer steps in the time has its run with equal tokens already.
+    let steps = timed.iter().map(|(figures, _)| figures.steps).min().unwrap_or(1);
+    let mut networks = Vec::new();
+    for (((name, config), speed), (after_equal_time, model)) in configs.iter().zip(speeds).zip(timed) {
+        let (after_equal_tokens, model) = if after_equal_time.steps == steps {
+            (after_equal_time, model)
+        } else {
+            progress.note(&format!("{name}: {steps} steps, as many as the other took"));
+            bench.trained(config, steps)?
+        };
+        let by_position = by_position(&model, &dataset.validation, recipe)?;
+        progress.note(&format!("{name}: copying, {} steps", options.copy_steps));
+        networks.push(NetworkFigures {
+            name,
+            layers: config.n_layers,
+            width: config.d_model,
+            params: config.n_params(),
+            speed,
+            after_equal_time,
+            after_equal_tokens,
+            by_position,
+            copy: bench.copy(config, options)?,
+        });
+    }
+    Ok(ParadigmFigures {
+        recipe: recipe.name.clone(),
+        device: device.to_string(),
+        block_size: recipe.train.block_size,
+        batch_size: recipe.train.batch_size,
+        vocab_size: transformer.vocab_size,
+        networks,
+    })
+}
+
+/// An LSTM with about as many parameters.
+fn lstm_like(transformer: &TransformerConfig) -> TransformerConfig {
+    let of_width = |width: usize| TransformerConfig {
+        tie_embeddings: transformer.tie_embeddings,
+        dropout: transformer.dropout,
+        ..TransformerConfig::lstm(transformer.vocab_size, transformer.max_seq_len, LSTM_LAYERS, width)
+    };
+    let distance = |config: &TransformerConfig| config.n_params().abs_diff(transformer.n_params());
+    let mut best = of_width(WIDTH_STEP);
+    for width in (2..).map(|n| n * WIDTH_STEP) {
+        let next = of_width(width);
+        // The number of parameters grows with the width, so the distance falls and then rises.
+        if distance(&next) >= distance(&best) {
+            break;
+        }
+        best = next;
+    }
+    best
+}
+
+/// What all measurements share.
+struct Bench<'a> {
+    recipe: &'a Recipe,
+    init: Initialisation,
+    /// With autodiff.
+    device: Device,
+    corpus: &'a Corpus,
+}
+
+impl Bench<'_> {
+    fn learner(&self, config: &TransformerConfig) -> Result<Learner, TrainError> {
+        let train = &self.recipe.train;
+        Ok(Learner {
+            model: config.init_with(self.recipe.seed, self.init, &self.device)?,
+            optimizer: Optimizer::new(train.adamw, train.muon, config),
+            clip_norm: train.clip_norm,
+        })
+    }
+
+    /// The recipe's course of the learning rate, drawn together or out to another number of steps.
+    fn schedule(&self, steps: u64) -> Schedule {
+        let of_recipe = self.recipe.train.schedule;
+        let share = of_recipe.warmup_steps as f64 / of_recipe.steps.max(1) as f64;
+        Schedule {
+            steps,
+            warmup_steps: (share * steps as f64).round() as u64,
+            ..of_recipe
+        }
+    }
+
+    /// The median time of a step on the text, turned into steps.
+    fn steps_in(&self, config: &TransformerConfig, seconds: f64) -> Result<u64, TrainError> {
+        let mut learner = self.learner(config)?;
+        let step_s = median_s(|step| {
+            let batches = self.batches(step)?;
+            let began = Instant::now();
+            learner.step(&batches, &self.dropout_keys(step), 1.0)?;
+            Ok(began.elapsed().as_secs_f64())
+        })?;
+        Ok(((seconds / step_s).round() as u64).max(1))
+    }
+
+    fn batches(&self, step: u64) -> Result<Vec<Batch>, TrainError> {
+        let plan = prepare::batch_plan(self.recipe);
+        let source = self.corpus.train();
+        self.micro_steps(step)
+            .map(|micro| Ok(plan.batch(source, micro)?))
+            .collect()
+    }
+
+    fn dropout_keys(&self, step: u64) -> Vec<u64> {
+        self.micro_steps(step)
+            .map(|micro| random::key(self.recipe.seed, micro, "dropout"))
+            .collect()
+    }
+
+    fn micro_steps(&self, step: u64) -> std::ops::Range<u64> {
+        let accumulation = self.recipe.train.accumulation as u64;
+        step * accumulation..(step + 1) * accumulation
+    }
+
+    fn trained(&self, config: &TransformerConfig, steps: u64) -> Result<(TrainedFigures, Transformer), TrainError> {
+        let schedule = self.schedule(steps);
+        let mut learner = self.learner(config)?;
+        let mut seconds = 0.0;
+        for step in 0..steps {
+            let batches = self.batches(step)?;
+            let began = Instant::now();
+            let outcome = learner.step(&batches, &self.dropout_keys(step), schedule.at(step) / schedule.lr)?;
+            seconds += began.elapsed().as_secs_f64();
+            if !outcome.is_finite() {
+                let ailment = if outcome.loss.is_finite() {
+                    Ailment::Gradient(outcome.grad_norm)
+                } else {
+                    Ailment::Loss(outcome.loss)
+                };
+                return Err(TrainError::diverged(step, ailment));
+            }
+        }
+        let model = learner.model.valid();
+        let train = &self.recipe.train;
+        let validated = self
+            .corpus
+            .validate(&model, self.recipe.eval.batch_size, None, &mut || false)?;
+        let Validated::Whole(validation) = validated else {
+            return Err(TrainError::recipe(
+                &self.recipe.name,
+                "data.validation_fraction",
+                "nothing is held back to compare on; set it above 0",
+            ));
+        };
+        let figures = TrainedFigures {
+            steps,
+            tokens: steps * (train.batch_size * train.block_size * train.accumulation) as u64,
+            seconds,
+            val_loss: validation.score.nats / validation.score.tokens as f64,
+        };
+        Ok((figures, model))
+    }
+
+    fn speed(&self, config: &TransformerConfig, options: &ParadigmOptions) -> Result<Vec<LengthSpeed>, TrainError> {
+        let at = |&length: &usize| {
+            let batch_size = options.tokens_per_step.div_ceil(length).max(1);
+            let config = TransformerConfig {
+                max_seq_len: length,
+                ..config.clone()
+            };
+            let mut learner = self.learner(&config)?;
+            let key = random::key(self.recipe.seed, length as u64, "paradigm");
+            let id = |index: usize| (random::bits(key, index as u64) % config.vocab_size as u64) as i32;
+            let count = batch_size * length;
+            let batches = [Batch {
+                batch_size,
+                seq_len: length,
+                inputs: (0..count).map(id).collect(),
+                targets: (1..=count).map(id).collect(),
+            }];
+            let step_s = median_s(|step| {
+                let began = Instant::now();
+                learner.step(&batches, &[random::key(key, step, "dropout")], 1.0)?;
+                Ok(began.elapsed().as_secs_f64())
+            })?;
+            Ok(LengthSpeed {
+                length,
+                batch_size,
+                microseconds_per_token: 1e6 * step_s / count as f64,
+            })
+        };
+        options.lengths.iter().map(at).collect()
+    }
+
+    /// Trains on texts of random symbols that stand there twice, and counts how many of the second time are foreseen.
+    fn copy(&self, config: &TransformerConfig, options: &ParadigmOptions) -> Result<Vec<CopyAccuracy>, TrainError> {
+        let longest = options.copy_lengths.iter().copied().max().unwrap_or(1).max(1);
+        let config = TransformerConfig {
+            vocab_size: SYMBOLS + 1,
+            max_seq_len: 2 * longest,
+            ..config.clone()
+        };
+        let mut learner = self.learner(&config)?;
+        let schedule = self.schedule(options.copy_steps);
+        for step in 0..options.copy_steps {
+            let key = random::key(self.recipe.seed, step, "copy");
+            let length = 1 + (random::bits(key, u64::MAX) % longest as u64) as usize;
+            learner.step(
+                &[copy_batch(key, length)],
+                &[random::key(key, step, "dropout")],
+                schedule.at(step) / schedule.lr,
+            )?;
+        }
+        let model = learner.model.valid();
+        let accuracy = |&length: &usize| {
+            let batch = copy_batch(
+                random::key(self.recipe.seed, length as u64, "copy to measure"),
+                length.max(1),
+            );
+            Ok(CopyAccuracy {
+                length,
+                accuracy: copied(&model, &batch)?,
+            })
+        };
+        options.copy_lengths.iter().map(accuracy).collect()
+    }
+}
+
+/// The median over the timed steps of what `step` says it took.
+fn median_s(mut step: impl FnMut(u64) -> Result<f64, TrainError>) -> Result<f64, TrainError> {
+    for index in 0..WARM_UP {
+        step(index)?;
+    }
+    let mut times = (WARM_UP..WARM_UP + TIMED).map(step).collect::<Result<Vec<f64>, _>>()?;
+    times.sort_unstable_by(f64::total_cmp);
+    Ok(times[times.len() / 2].max(f64::MIN_POSITIVE))
+}
+
+/// Rows of `length` random symbols, a separator, and the symbols again, of which only the second time counts.
+fn copy_batch(key: u64, length: usize) -> Batch {
+    let seq_len = 2 * length;
+    let mut batch = Batch {
+        batch_size: COPY_ROWS,
+        seq_len,
+        inputs: Vec::with_capacity(COPY_ROWS * seq_len),
+        targets: Vec::with_capacity(COPY_ROWS * seq_len),
+    };
+    for row in 0..COPY_ROWS {
+        let symbol = |place: usize| (random::bits(key, (row * length + place) as u64) % SYMBOLS as u64) as i32;
+        let symbols: Vec<i32> = (0..length).map(symbol).collect();
+        batch.inputs.extend(&symbols);
+        batch.inputs.push(SYMBOLS as i32);
+        batch.inputs.extend(&symbols[..length - 1]);
+        batch.targets.extend(std::iter::repeat_n(IGNORE_INDEX, length));
+        batch.targets.extend(&symbols);
+    }
+    batch
+}
+
+/// The share of counted targets that are the likeliest.
+fn copied(model: &Transformer, batch: &Batch) -> Result<f64, TrainError> {
+    let device = model.device();
+    let found = taal_kernels::on_pool(&device, || {
+        let inputs = Tensor::<2, Int>::from_data(
+            TensorData::new(batch.inputs.clone(), [batch.batch_size, batch.seq_len]),
+            &device,
+        );
+        let hidden = model.forward_with(inputs, ForwardOptions::default())?.hidden;
+        let likeliest: Vec<i32> = model.logits(hidden).argmax(2).into_data().iter::<i32>().collect();
+        Ok::<_, TrainError>(likeliest)
+    })?;
+    let mut accuracy = taal_metrics::Accuracy::default();
+    let counted = found
+        .iter()
+        .zip(&batch.targets)
+        .filter(|(_, target)| **target != IGNORE_INDEX);
+    let (found, targets): (Vec<i32>, Vec<i32>) = counted.map(|(a, b)| (*a, *b)).unzip();
+    accuracy.add(&found, &targets);
+    Ok(accuracy.value().unwrap_or(0.0))
+}
+
+/// Mean losses over positions 1, 2, 3 to 4, 5 to 8 and so on of all whole windows that are held back.
+fn by_position(model: &Transformer, sources: &[TokenSource], recipe: &Recipe) -> Result<Vec<PositionLoss>, TrainError> {
+    let width = recipe.train.block_size;
+    let rows = (LOGITS_AT_ONCE / (width * model.config().vocab_size)).clamp(1, recipe.eval.batch_size);
+    let mut sums = vec![0.0_f64; width];
+    let mut windows = 0_u64;
+    for source in sources {
+        let whole = usize::try_from(source.len().saturating_sub(1)).unwrap_or(usize::MAX) / width;
+        for first in (0..whole).step_by(rows) {
+            let rows = rows.min(whole - first);
+            let ids = source.read((first * width) as u64, rows * width + 1);
+            let losses = taal_kernels::on_pool(&model.device(), || position_losses(model, &ids, [rows, width]))?;
+            for (index, loss) in losses.into_iter().enumerate() {
+                sums[index % width] += f64::from(loss);
+            }
+            windows += rows as u64;
+        }
+    }
+    if windows == 0 {
+        return Ok(Vec::new());
+    }
+    let ends = (0..).map(|power| 1_usize << power).take_while(|end| *end < width);
+    let mut first = 1;
+    let mut found = Vec::new();
+    for last in ends.chain([width]) {
+        let sum: f64 = sums[first - 1..last].iter().sum();
+        found.push(PositionLoss {
+            first,
+            last,
+            loss: sum / (windows * (last + 1 - first) as u64) as f64,
+        });
+        first = last + 1;
+    }
+    Ok(found)
+}
+
+/// `rows * width` losses of the ids that follow each other.
+fn position_losses(model: &Transformer, ids: &[u32], [rows, width]: [usize; 2]) -> Result<Vec<f32>, TrainError> {
+    let device = model.device();
+    let count = rows * width;
+    let ids: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
+    let inputs = Tensor::<2, Int>::from_data(TensorData::new(ids[..count].to_vec(), [rows, width]), &device);
+    let targets = Tensor::<1, Int>::from_data(TensorData::new(ids[1..].to_vec(), [count]), &device);
+    let hidden = model.forward_with(inputs, ForwardOptions::default())?.hidden;
+    let logits = model.logits(hidden).reshape([count, model.config().vocab_size]);
+    let losses = taal_kernels::negative_log_likelihood(logits, targets);
+    Ok(losses.into_data().iter::<f32>().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_recurrent_network_has_about_as_many_parameters() {
+        for transformer in [
+            TransformerConfig::llama(2048, 128, 4, 4, 128),
+            TransformerConfig::qwen3(65, 128, 4, 4, 128),
+            TransformerConfig::gpt2(50_257, 1024, 12, 12, 768),
+        ] {
+            let lstm = lstm_like(&transformer);
+            let ratio = lstm.n_params() as f64 / transformer.n_params() as f64;
+            assert!((0.95..1.05).contains(&ratio), "{ratio}");
+        }
+    }
+
+    #[test]
+    fn rows_to_copy_stand_there_twice_and_only_the_second_time_counts() {
+        let batch = copy_batch(7, 3);
+        assert_eq!(batch.counted_targets(), 3 * COPY_ROWS);
+        for (inputs, targets) in batch.inputs.chunks_exact(6).zip(batch.targets.chunks_exact(6)) {
+            assert_eq!(inputs[3], SYMBOLS as i32);
+            assert_eq!(targets[..3], [IGNORE_INDEX; 3]);
+            assert_eq!(targets[3..], inputs[..3]);
+            assert_eq!(inputs[4..], inputs[..2]);
+        }
+        assert_ne!(batch.inputs[..3], batch.inputs[6..9]);
+    }
+}
