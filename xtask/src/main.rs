@@ -11,6 +11,7 @@ mod crash;
 mod fuzz;
 mod interop;
 mod package;
+mod parity;
 mod suite;
 mod train;
 mod workspace;
@@ -47,6 +48,8 @@ enum Verb {
     Fuzz(fuzz::Fuzz),
     /// Open models of Hugging Face's transformers with Taal, and Taal's with transformers, and compare their logits
     Interop(interop::Interop),
+    /// Compare what a GPU computes with what the CPU computes: logits, losses, gradients, steps, decoding, memory
+    Parity(parity::Parity),
     /// Run the benchmarks, or those of one file or name
     Bench(Bench),
     /// Open pages of `taal trace --html` in Chromium, with node and npm, and check them by pointer, keyboard and axe-core
@@ -130,6 +133,7 @@ fn run(verb: &Verb) -> anyhow::Result<()> {
         Verb::Crash(arguments) => crash::crash(&workspace, arguments),
         Verb::Fuzz(fuzz) => fuzz::fuzz(&workspace, fuzz),
         Verb::Interop(interop) => interop::interop(&workspace, interop),
+        Verb::Parity(arguments) => parity::parity(&workspace, arguments),
         Verb::Bench(bench) => bench::bench(&workspace, bench),
         Verb::Browser => browser::browser(&workspace),
         Verb::Lint => suite::lint(&workspace),

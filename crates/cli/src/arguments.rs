@@ -197,6 +197,9 @@ pub struct InspectArguments {
     /// Model directory or run directory
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
+    /// Draw the layers, boxes within boxes
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,

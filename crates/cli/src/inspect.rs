@@ -2,15 +2,19 @@
 
 use serde::Serialize;
 use taal_inference::model_dir;
+use taal_insight::Part;
 use taal_kernels::DeviceSpec;
 use taal_metrics::flops;
 use taal_model::hugging_face::{self, Family, TOKENIZER_FILE};
-use taal_model::{TransformerConfig, parameters};
+use taal_model::{Mixer, TransformerConfig, parameters};
 use taal_tokenizer::Tokenizer;
 
 use crate::arguments::InspectArguments;
 use crate::failure::Failure;
 use crate::terminal;
+
+/// Columns of the tree's names.
+const TREE: usize = 38;
 
 /// Bytes of a 32-bit float.
 const FLOAT: u64 = 4;
@@ -23,7 +27,7 @@ struct Inspection {
     params: u64,
     /// Bytes of the weights in fp32, as they are in memory.
     weight_bytes: u64,
-    /// Bytes that the key/value cache of one sequence takes a token; 0 for a model that sees both sides.
+    /// Bytes that the key/value cache of one sequence takes a token; 0 for a model that sees both sides or keeps a state.
     cache_bytes_per_token: u64,
     /// Of the forward pass over one sequence of `max_seq_len` tokens.
     forward_flops: u64,
@@ -32,6 +36,8 @@ struct Inspection {
     training_flops_per_token: u64,
     tokenizer_vocab_size: Option<usize>,
     tensors: Vec<TensorInfo>,
+    /// The layers as a tree.
+    anatomy: Part,
 }
 
 /// One tensor, or the same one of every block.
@@ -57,7 +63,11 @@ pub fn run(arguments: &InspectArguments) -> Result<(), Failure> {
     let model = hugging_face::open(&dir, &DeviceSpec::Flex.open()?)?;
     let shape = config.shape(config.max_seq_len);
     let count = flops::count(&shape);
-    let cached = 2 * config.n_layers * config.n_kv_heads * config.head_dim;
+    let cached = match config.mixer {
+        Mixer::Attention => 2 * config.n_layers * config.n_kv_heads * config.head_dim,
+        // Its state does not grow.
+        Mixer::Lstm => 0,
+    };
     let found = Inspection {
         family: format!("{:?}", Family::of(&config)).to_lowercase(),
         params: config.n_params(),
@@ -68,8 +78,13 @@ pub fn run(arguments: &InspectArguments) -> Result<(), Failure> {
         training_flops_per_token: flops::palm_per_token(&shape),
         tokenizer_vocab_size: tokenizer.as_ref().map(Tokenizer::vocab_size),
         tensors: tensors(&parameters::list(&model)),
+        anatomy: taal_insight::anatomy(&model),
         config,
     };
+    if let Some(path) = &arguments.svg {
+        taal_store::write_atomic(path, taal_insight::svg(&found.anatomy).as_bytes())?;
+        terminal::message(&format!("wrote {}", path.display()));
+    }
     if arguments.json {
         return Ok(terminal::print_json(&found)?);
     }
@@ -113,6 +128,7 @@ fn general_name(name: &str) -> String {
 
 fn words(found: &Inspection) -> String {
     let config = &found.config;
+    let is_recurrent = config.mixer == Mixer::Lstm;
     let heads = match config.n_kv_heads == config.n_heads {
         true => format!("{} heads of {}", config.n_heads, config.head_dim),
         false => format!(
@@ -129,10 +145,18 @@ fn words(found: &Inspection) -> String {
         ("family", found.family.clone()),
         (
             "shape",
-            format!(
-                "{} blocks, {} wide, {heads}, feed-forward {} wide ({:?}), sees {sees}",
-                config.n_layers, config.d_model, config.d_ff, config.activation
-            ),
+            match is_recurrent {
+                true => format!(
+                    "{} layers of LSTM, {} wide, trained on {} tokens at a time",
+                    config.n_layers,
+                    config.d_model,
+                    terminal::grouped(config.max_seq_len as u64)
+                ),
+                false => format!(
+                    "{} blocks, {} wide, {heads}, feed-forward {} wide ({:?}), sees {sees}",
+                    config.n_layers, config.d_model, config.d_ff, config.activation
+                ),
+            },
         ),
         (
             "positions",
@@ -160,6 +184,9 @@ fn words(found: &Inspection) -> String {
             format!("{} of weights in fp32", terminal::size(found.weight_bytes)),
         ),
     ];
+    if is_recurrent {
+        rows.retain(|(name, _)| !["positions", "norms"].contains(name));
+    }
     if found.cache_bytes_per_token > 0 {
         rows.push((
             "cache",
@@ -180,21 +207,30 @@ fn words(found: &Inspection) -> String {
     ));
     let mut text = terminal::table(&rows);
     text.push('\n');
-    let width = found.tensors.iter().map(|info| info.name.len()).max().unwrap_or(0);
-    for info in &found.tensors {
-        let shape: Vec<String> = info.shape.iter().map(ToString::to_string).collect();
-        let times = if info.count > 1 {
-            format!("{} x ", info.count)
-        } else {
-            String::new()
-        };
-        text.push_str(&format!(
-            "{:width$}  {:>18}  {:>14}\n",
-            info.name,
-            format!("{times}[{}]", shape.join(", ")),
-            terminal::grouped(info.params)
-        ));
+    text.push_str(&format!(
+        "{:TREE$}{:>12}{:>12}{:>10}{:>8}\n",
+        "", "shape", "parameters", "memory", "FLOPs"
+    ));
+    for row in taal_insight::rows(&found.anatomy) {
+        let part = row.part;
+        let shape = part
+            .shape
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(" x ");
+        let unless_0 = |number: u64, text: String| if number == 0 { String::new() } else { text };
+        let name = format!("{}{}", row.branches, row.label);
+        let line = format!(
+            "{name:TREE$}{shape:>12}{:>12}{:>10}{:>8}",
+            unless_0(part.params, terminal::grouped(part.params)),
+            unless_0(part.bytes, terminal::size(part.bytes)),
+            unless_0(part.flops_per_token, terminal::short(part.flops_per_token as f64)),
+        );
+        text.push_str(line.trim_end());
+        text.push('\n');
     }
+    text.push_str("\nFLOPs are those of a token's way forward in a whole context.\n");
     text
 }
 

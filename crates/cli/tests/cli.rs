@@ -885,12 +885,15 @@ fn texts_become_vectors_and_the_nearest_line_is_found() {
 #[test]
 fn a_model_directory_is_inspected() {
     let place = Place::trained();
-    let words = done(place.taal(&["inspect", "--model", "run"]));
+    let words = done(place.taal(&["inspect", "--model", "run", "--svg", "layers.svg"]));
+    assert!(words.lines().all(|line| line.chars().count() <= 80), "{words}");
+    let drawing = std::fs::read_to_string(place.path("layers.svg")).unwrap();
+    assert!(drawing.starts_with("<svg") && drawing.contains("feed_forward"));
     for part in [
         "family",
         "llama",
-        "blocks.*",
-        "[16",
+        "└─ output",
+        "│     ├─ attention",
         "FLOPs",
         "bytes a token",
         "tokenizer of",
@@ -902,6 +905,7 @@ fn a_model_directory_is_inspected() {
     let total: u64 = tensors.iter().filter_map(|tensor| tensor["params"].as_u64()).sum();
     assert_eq!(found["params"].as_u64(), Some(total), "every parameter is in a tensor");
     assert_eq!(found["weight_bytes"].as_u64(), Some(4 * total));
+    assert_eq!(found["anatomy"]["params"].as_u64(), Some(total));
     fails(
         place.taal(&["inspect", "--model", "nowhere"]),
         2,

@@ -31,6 +31,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod anatomy;
 mod checkpoints;
 mod error;
 mod forward;
@@ -39,6 +40,7 @@ mod rank;
 mod reading;
 mod trace;
 
+pub use anatomy::{Part, Row, anatomy, rows, svg};
 pub use checkpoints::{CheckpointGuess, over_checkpoints};
 pub use error::{InsightError, Result};
 pub use html::html;

@@ -28,7 +28,7 @@ impl Lines<'_> {
         let points = || self.curves.iter().flat_map(|(_, points)| points);
         let (Some(x_axis), Some(y_axis)) = (
             axis(points().map(|point| point.0), false),
-            axis(points().map(|point| point.1), true),
+            axis(points().map(|point| point.1), false),
         ) else {
             return self.wrapped("");
         };
