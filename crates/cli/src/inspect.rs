@@ -152,11 +152,15 @@ fn words(found: &Inspection) -> String {
                     config.d_model,
                     terminal::grouped(config.max_seq_len as u64)
                 ),
-                false => format!(
-                    "{} blocks, {} wide, {heads}, feed-forward {} wide ({:?}), sees {sees}",
-                    config.n_layers, config.d_model, config.d_ff, config.activation
-                ),
+                false => format!("{} blocks, {} wide, {heads}", config.n_layers, config.d_model),
             },
+        ),
+        (
+            "inside",
+            format!(
+                "feed-forward {} wide ({:?}), sees {sees}",
+                config.d_ff, config.activation
+            ),
         ),
         (
             "positions",
@@ -185,7 +189,7 @@ fn words(found: &Inspection) -> String {
         ),
     ];
     if is_recurrent {
-        rows.retain(|(name, _)| !["positions", "norms"].contains(name));
+        rows.retain(|(name, _)| !["inside", "positions", "norms"].contains(name));
     }
     if found.cache_bytes_per_token > 0 {
         rows.push((
