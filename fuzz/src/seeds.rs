@@ -228,6 +228,69 @@ pub(crate) const FOREIGN_WORDS: &[&str] = &[
     "\u{a}\u{4}",
 ];
 
+/// The golden files of the model crate.
+macro_rules! golden {
+    ($include:ident, $path:literal) => {
+        $include!(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../crates/model/tests/golden/",
+            $path
+        ))
+    };
+}
+
+/// Strings of GGUF files.
+pub(crate) const GGUF_WORDS: &[&str] = &[
+    "GGUF",
+    "general.architecture",
+    "general.alignment",
+    "gpt2",
+    "llama",
+    "qwen2",
+    "qwen3",
+    ".block_count",
+    ".context_length",
+    ".attention.head_count_kv",
+    ".rope.scaling.type",
+    "tokenizer.ggml.tokens",
+    "tokenizer.ggml.token_type",
+    "rope_freqs.weight",
+    "blk.0.attn_q.weight",
+    "output.weight",
+    "\u{8}\0\0\0",
+    "\u{9}\0\0\0",
+    "\u{20}\0\0\0\0\0\0\0",
+];
+
+/// The smaller GGUF files of the model and inference crates' own tests.
+pub(crate) fn gguf_files() -> Vec<Vec<u8>> {
+    vec![
+        golden!(include_bytes, "formats/gpt2-q8_0.gguf").to_vec(),
+        golden!(include_bytes, "formats/llama-untied-q8_0.gguf").to_vec(),
+        golden!(include_bytes, "formats/llama3-f32.gguf").to_vec(),
+        golden!(include_bytes, "formats/qwen2-f32.gguf").to_vec(),
+        include_bytes!("../../crates/inference/tests/golden/sentence-piece.gguf").to_vec(),
+    ]
+}
+
+const LLAMA2C_FILES: [&[u8]; 2] = [
+    golden!(include_bytes, "formats/llama-tied-v0.bin"),
+    golden!(include_bytes, "formats/llama-untied-v1.bin"),
+];
+
+pub(crate) fn llama2c_files() -> Vec<Vec<u8>> {
+    LLAMA2C_FILES.map(<[u8]>::to_vec).to_vec()
+}
+
+/// How long a file must be for its header to fit it, where that is the header of a seed: any other length is refused at once.
+pub(crate) fn llama2c_len(bytes: &[u8]) -> usize {
+    let [first, versioned] = LLAMA2C_FILES;
+    match bytes.starts_with(&versioned[..4]) {
+        true => versioned.len(),
+        false => first.len(),
+    }
+}
+
 /// The small files of the tokenizer crate's own tests.
 pub(crate) fn foreign_tokenizers() -> Vec<Vec<u8>> {
     macro_rules! golden {
@@ -310,17 +373,6 @@ pub(crate) fn texts() -> Vec<Vec<u8>> {
     let kinds = 0..Kind::ALL.len() as u8;
     let seeds = kinds.flat_map(|kind| texts.map(|text| [&[kind], text.as_bytes()].concat()));
     seeds.collect()
-}
-
-/// The golden files of the model crate.
-macro_rules! golden {
-    ($include:ident, $path:literal) => {
-        $include!(concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/../crates/model/tests/golden/",
-            $path
-        ))
-    };
 }
 
 /// Models whose configurations are changed, as `config.json` and `model.safetensors`: one of each published family, and some of Taal's own.

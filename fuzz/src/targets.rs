@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 
 use burn::tensor::Device;
 use taal_data::{Conversations, Dataset, Shard};
-use taal_model::hugging_face;
+use taal_model::{gguf, hugging_face, llama2c};
 use taal_store::{MANIFEST_NAME, Manifest, RelPath};
 use taal_tokenizer::{ImportOptions, Kind, Tokenizer};
 use taal_trainer::{RecipeText, TrainState, resolve};
@@ -51,7 +51,7 @@ impl Target {
     }
 }
 
-static TARGETS: [Target; 13] = [
+static TARGETS: [Target; 15] = [
     Target::new("tokenizer", tokenizer, seeds::tokenizers, seeds::TOKENIZER_WORDS),
     Target::new("text", text, seeds::texts, seeds::TEXT_WORDS),
     Target::new("config", config, seeds::configs, seeds::CONFIG_WORDS),
@@ -80,6 +80,8 @@ static TARGETS: [Target; 13] = [
         seeds::foreign_tokenizers,
         seeds::FOREIGN_WORDS,
     ),
+    Target::new("gguf", gguf, seeds::gguf_files, seeds::GGUF_WORDS),
+    Target::new("llama2c", llama2c, seeds::llama2c_files, &["24ka", "\0\0\0\0"]),
 ];
 
 /// All targets.
@@ -168,6 +170,32 @@ fn config(bytes: &[u8]) -> bool {
 fn safetensors(bytes: &[u8]) -> bool {
     let open = |bytes: &[u8]| hugging_face::from_bytes(seeds::small_config(), bytes, &Device::flex()).is_ok();
     open(bytes) | seeds::with_right_lengths(bytes).is_some_and(|bytes| open(&bytes))
+}
+
+fn gguf(bytes: &[u8]) -> bool {
+    let Ok(contents) = gguf::from_bytes(Path::new("fuzz.gguf"), bytes, &Device::flex()) else {
+        return false;
+    };
+    if let Some(vocabulary) = contents.vocabulary {
+        let n_tokens = vocabulary.tokens.len();
+        let lists = [
+            vocabulary.scores.map(|scores| scores.len()),
+            vocabulary.kinds.map(|kinds| kinds.len()),
+        ];
+        assert!(lists.into_iter().flatten().all(|len| len == n_tokens));
+    }
+    true
+}
+
+fn llama2c(bytes: &[u8]) -> bool {
+    let open = |bytes: &[u8]| {
+        let is_accepted = llama2c::from_bytes(Path::new("fuzz.bin"), bytes, &Device::flex()).is_ok();
+        assert!(!is_accepted || llama2c::is_llama2c(bytes));
+        is_accepted
+    };
+    let mut fitted = bytes.to_vec();
+    fitted.resize(seeds::llama2c_len(bytes), 0);
+    open(bytes) | open(&fitted)
 }
 
 fn recipe(bytes: &[u8]) -> bool {

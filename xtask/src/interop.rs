@@ -1,7 +1,8 @@
-//! `cargo xtask interop`: models of Hugging Face's `transformers` opened by Taal, and Taal's by `transformers`, their logits compared.
+//! `cargo xtask interop`: models of Hugging Face's `transformers` opened by Taal, and Taal's by `transformers` and, where it is asked for,
+//! by llama.cpp, their logits compared.
 //!
-//! Everything happens in `interop` in the target folder: a virtual environment of Python with the pinned packages of
-//! `xtask/interop/requirements.txt`, kept from one call to the next, and the models of the last call.
+//! Everything happens in `interop` in the target folder: virtual environments of Python with the pinned packages of
+//! `xtask/interop/requirements*.txt`, kept from one call to the next, and the models of the last call.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -18,6 +19,12 @@ use crate::workspace::Workspace;
 
 /// The largest difference of two logits, both computed in fp32 and of the order of 1.
 const TOLERANCE: f32 = 1e-4;
+
+/// The same of GPT-2 in llama.cpp, whose table of GELU has 16-bit floats.
+const LLAMA_CPP_GELU_TOLERANCE: f32 = 1e-2;
+
+/// Those that llama.cpp is given.
+const LLAMA_CPP_FAMILIES: [&str; 4] = ["gpt2", "llama", "qwen2", "qwen3"];
 
 /// The families that are compared, and whether Taal writes them.
 const FAMILIES: [(&str, bool); 9] = [
@@ -41,20 +48,43 @@ pub struct Interop {
     /// smaller builds of torch)
     #[arg(long, value_name = "PATH")]
     python: Option<PathBuf>,
+    /// Give GGUF files of Taal's to llama.cpp too, whose Python package is built from source: some minutes the first time
+    #[arg(long)]
+    llama_cpp: bool,
+    /// A Python that has llama-cpp-python and gguf, instead of one that is set up in the target folder
+    #[arg(long, value_name = "PATH", requires = "llama_cpp")]
+    llama_cpp_python: Option<PathBuf>,
 }
 
 /// Who wrote the models, and who opened them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Direction {
-    ToTaal,
-    ToTransformers,
+    IntoTaal,
+    OutToTransformers,
+    OutToLlamaCpp,
 }
 
 impl Direction {
     fn folder(self) -> &'static str {
         match self {
-            Self::ToTaal => "to-taal",
-            Self::ToTransformers => "to-transformers",
+            Self::IntoTaal => "to-taal",
+            Self::OutToTransformers => "to-transformers",
+            Self::OutToLlamaCpp => "to-llama.cpp",
+        }
+    }
+
+    /// The program that is not Taal, as its files are named.
+    fn other_side(self) -> &'static str {
+        match self {
+            Self::IntoTaal | Self::OutToTransformers => "transformers",
+            Self::OutToLlamaCpp => "llama.cpp",
+        }
+    }
+
+    fn tolerance(self, family: &str) -> f32 {
+        match (self, family) {
+            (Self::OutToLlamaCpp, "gpt2") => LLAMA_CPP_GELU_TOLERANCE,
+            _ => TOLERANCE,
         }
     }
 }
@@ -62,8 +92,9 @@ impl Direction {
 impl fmt::Display for Direction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::ToTaal => "transformers -> Taal",
-            Self::ToTransformers => "Taal -> transformers",
+            Self::IntoTaal => "transformers -> Taal",
+            Self::OutToTransformers => "Taal -> transformers",
+            Self::OutToLlamaCpp => "Taal -> llama.cpp",
         })
     }
 }
@@ -86,10 +117,10 @@ pub fn interop(workspace: &Workspace, interop: &Interop) -> Result<()> {
     let folder = workspace.metadata()?.target_directory.join("interop");
     let python = match &interop.python {
         Some(python) => python.clone(),
-        None => environment(workspace, &folder)?,
+        None => environment(workspace, &folder, "venv", "requirements.txt")?,
     };
     let taal = example(workspace)?;
-    let [to_taal, to_transformers] = [Direction::ToTaal, Direction::ToTransformers].map(|direction| {
+    let [to_taal, to_transformers] = [Direction::IntoTaal, Direction::OutToTransformers].map(|direction| {
         let folder = folder.join(direction.folder());
         emptied(&folder).map(|()| folder)
     });
@@ -109,16 +140,48 @@ pub fn interop(workspace: &Workspace, interop: &Interop) -> Result<()> {
     }
 
     let mut rows = Vec::new();
-    for (family, is_written) in chosen {
-        rows.push(row(&to_taal, family, Direction::ToTaal)?);
-        if is_written {
-            rows.push(row(&to_transformers, family, Direction::ToTransformers)?);
+    for (family, is_written) in &chosen {
+        rows.push(row(&to_taal, family, Direction::IntoTaal)?);
+        if *is_written {
+            rows.push(row(&to_transformers, family, Direction::OutToTransformers)?);
         }
+    }
+    if interop.llama_cpp {
+        rows.extend(llama_cpp(workspace, interop, &folder, &taal, &names)?);
     }
     print!("{}", table(&rows));
     let wrong: Vec<&str> = rows.iter().flat_map(|row| &row.wrong).map(String::as_str).collect();
     ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
     Ok(())
+}
+
+/// Has llama.cpp open what Taal writes of the chosen families.
+fn llama_cpp(
+    workspace: &Workspace,
+    interop: &Interop,
+    folder: &Path,
+    taal: &Path,
+    chosen: &[&str],
+) -> Result<Vec<Row>> {
+    let families: Vec<&str> = LLAMA_CPP_FAMILIES
+        .into_iter()
+        .filter(|family| chosen.contains(family))
+        .collect();
+    if families.is_empty() {
+        return Ok(Vec::new());
+    }
+    let python = match &interop.llama_cpp_python {
+        Some(python) => python.clone(),
+        None => environment(workspace, folder, "venv-llama-cpp", "requirements-llama-cpp.txt")?,
+    };
+    let folder = folder.join(Direction::OutToLlamaCpp.folder());
+    emptied(&folder)?;
+    run(Command::new(taal).arg("gguf").arg(&folder).args(&families))?;
+    run(script(workspace, &python, "open_gguf.py").arg(&folder))?;
+    families
+        .into_iter()
+        .map(|family| row(&folder, family, Direction::OutToLlamaCpp))
+        .collect()
 }
 
 fn chosen(families: &[String]) -> Result<Vec<(&'static str, bool)>> {
@@ -135,11 +198,11 @@ fn chosen(families: &[String]) -> Result<Vec<(&'static str, bool)>> {
 }
 
 /// The Python of a virtual environment with the pinned packages; set up where it is not there or was made for other packages.
-fn environment(workspace: &Workspace, folder: &Path) -> Result<PathBuf> {
-    let requirements = workspace.root().join("xtask/interop/requirements.txt");
+fn environment(workspace: &Workspace, folder: &Path, name: &str, requirements: &str) -> Result<PathBuf> {
+    let requirements = workspace.root().join("xtask/interop").join(requirements);
     let wanted =
         fs::read_to_string(&requirements).with_context(|| format!("cannot read {}", requirements.display()))?;
-    let venv = folder.join("venv");
+    let venv = folder.join(name);
     let python = match cfg!(windows) {
         true => venv.join("Scripts/python.exe"),
         false => venv.join("bin/python"),
@@ -206,9 +269,9 @@ fn row(folder: &Path, family: &'static str, direction: Direction) -> Result<Row>
     ensure!(!cases.is_empty(), "no case in {}", folder.display());
     for case in cases {
         let name = case.file_name().unwrap_or_else(|| OsStr::new("")).display().to_string();
-        match difference(&case) {
+        match difference(&case, direction.other_side()) {
             Ok(difference) => {
-                if difference.total_cmp(&TOLERANCE).is_ge() {
+                if difference.total_cmp(&direction.tolerance(family)).is_ge() {
                     row.wrong
                         .push(format!("{direction}: {family}/{name} differs by {difference:e}"));
                 }
@@ -223,8 +286,8 @@ fn row(folder: &Path, family: &'static str, direction: Direction) -> Result<Row>
 }
 
 /// The largest difference of the two sides' logits of one case.
-fn difference(case: &Path) -> Result<f32> {
-    let [taal, transformers] = ["taal", "transformers"].map(|side| {
+fn difference(case: &Path, other_side: &str) -> Result<f32> {
+    let [taal, other] = ["taal", other_side].map(|side| {
         if let Ok(error) = fs::read_to_string(case.join(format!("{side}.error"))) {
             bail!("{side} does not open it: {error}");
         }
@@ -236,14 +299,14 @@ fn difference(case: &Path) -> Result<f32> {
             .map(|bytes| f32::from_le_bytes(*bytes))
             .collect::<Vec<_>>())
     });
-    let (taal, transformers) = (taal?, transformers?);
+    let (taal, other) = (taal?, other?);
     ensure!(
-        taal.len() == transformers.len() && !taal.is_empty(),
-        "Taal has {} logits and transformers {}",
+        taal.len() == other.len() && !taal.is_empty(),
+        "Taal has {} logits and {other_side} {}",
         taal.len(),
-        transformers.len()
+        other.len()
     );
-    Ok(largest_difference(&taal, &transformers))
+    Ok(largest_difference(&taal, &other))
 }
 
 /// Not a number where one of them is not; in the order of all floats that is above every number.
@@ -304,7 +367,7 @@ mod tests {
         write("refused/transformers.error", b"no");
         write("other/taal.bin", &one);
         write("other/transformers.bin", &1.01_f32.to_le_bytes());
-        let row = row(&folder, "bert", Direction::ToTransformers).expect("a row");
+        let row = row(&folder, "bert", Direction::OutToTransformers).expect("a row");
         fs::remove_dir_all(&folder).expect("a folder");
         assert_eq!((row.cases, row.largest.1.as_str()), (3, "other"));
         assert_eq!(row.wrong.len(), 2, "{:?}", row.wrong);

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use taal_inference::Pooling;
+use taal_inference::{Pooling, Target};
 use taal_kernels::DeviceSpec;
+use taal_model::gguf::TensorType;
 use taal_tokenizer::{Kind, Unknown};
 use taal_trainer::bench::BenchShape;
 
@@ -43,6 +44,10 @@ pub enum Command {
     Trace(TraceArguments),
     /// Say what a model directory holds: layers, shapes, parameters, memory, FLOPs
     Inspect(InspectArguments),
+    /// Turn another program's model into a model directory
+    Import(ImportArguments),
+    /// Turn a model directory into another program's model
+    Export(ExportArguments),
     /// Train a tokenizer, or use one
     Tokenizer(TokenizerArguments),
     /// Turn texts into token shards
@@ -201,6 +206,51 @@ pub struct InspectArguments {
     #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,
     /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `taal import`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  taal import --from stories260K.bin --tokenizer tok512.bin --out models/stories")]
+pub struct ImportArguments {
+    /// Hugging Face directory, .safetensors file beside its config.json, GGUF file or llama2.c .bin file
+    #[arg(long, value_name = "FILE|DIR")]
+    pub from: PathBuf,
+    /// Tokenizer of any format that `taal tokenizer import` reads, instead of the model's own
+    #[arg(long, value_name = "FILE|DIR")]
+    pub tokenizer: Option<PathBuf>,
+    /// The model directory to make; it must not be there yet
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// flex, ndarray, wgpu or wgpu:N
+    #[arg(long, default_value = "flex")]
+    pub device: DeviceSpec,
+    /// Print one JSON object: source, family, params, tokenizer_vocab_size, out
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `taal export`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  taal export --model runs/dutch-bpe --to gguf --type q8_0 --out dutch.gguf")]
+pub struct ExportArguments {
+    /// Model directory or run directory
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// hf (a directory for transformers), gguf (a file for llama.cpp) or llama2c (a file for llama2.c)
+    #[arg(long, value_name = "FORMAT")]
+    pub to: Target,
+    /// The file or directory to make; it must not be there yet
+    #[arg(long, value_name = "FILE|DIR")]
+    pub out: PathBuf,
+    /// How a GGUF file stores matrices: f32, f16 or q8_0
+    #[arg(long = "type", value_name = "TYPE", default_value = "f32")]
+    pub tensor_type: TensorType,
+    /// flex, ndarray, wgpu or wgpu:N
+    #[arg(long, default_value = "flex")]
+    pub device: DeviceSpec,
+    /// Print one JSON object: target, tensor_type, params, bytes, tokenizer, notes, out
     #[arg(long)]
     pub json: bool,
 }

@@ -11,6 +11,7 @@ mod data;
 mod doctor;
 mod embed;
 mod evaluate;
+mod exchange;
 mod failure;
 mod fill;
 mod generate;
@@ -48,6 +49,8 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Embed(arguments) => embed::run(&arguments),
         Command::Similar(arguments) => embed::similar(&arguments),
         Command::Eval(arguments) => evaluate::run(&arguments),
+        Command::Import(arguments) => exchange::import(&arguments),
+        Command::Export(arguments) => exchange::export(&arguments),
         Command::Tokenizer(arguments) => match arguments.command {
             TokenizerCommand::Train(arguments) => tokenizer::train(&arguments),
             TokenizerCommand::Encode(arguments) => tokenizer::encode(&arguments),

@@ -526,6 +526,139 @@ fn another_programs_tokenizer_is_imported_and_encodes() {
 }
 
 #[test]
+fn another_programs_model_is_imported_generates_and_is_exported() {
+    let place = Place::new();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../inference/tests/golden");
+    for name in [
+        "byte-level.gguf",
+        "stories260k/stories260K.bin",
+        "stories260k/tok512.bin",
+    ] {
+        let from = golden.join(name);
+        let to = place.path(&from.file_name().expect("a name").to_string_lossy());
+        fs::copy(from, to).expect("a golden file");
+    }
+    let generate = |model: &str, prompt: &str| {
+        let arguments = [
+            "generate",
+            "--model",
+            model,
+            "--prompt",
+            prompt,
+            "--max-tokens",
+            "20",
+            "--temperature",
+            "0",
+        ];
+        done(place.taal(&arguments))
+    };
+
+    let summary = done(place.taal(&["import", "--from", "byte-level.gguf", "--out", "models/bytes"]));
+    assert!(summary.contains("GGUF file") && summary.contains("gpt2"), "{summary}");
+    let stories = [
+        "import",
+        "--from",
+        "stories260K.bin",
+        "--tokenizer",
+        "tok512.bin",
+        "--out",
+        "stories",
+        "--json",
+    ];
+    let imported = json(place.taal(&stories));
+    assert_eq!(
+        (
+            &imported["source"],
+            &imported["params"],
+            &imported["tokenizer_vocab_size"]
+        ),
+        (&"llama2c".into(), &260_032.into(), &512.into())
+    );
+    let story = generate("stories", "Once upon a time");
+    assert!(story.contains(", there was a little girl named Lily."), "{story}");
+
+    for (kind, most) in [("f32", 1_060_000), ("f16", 540_000), ("q8_0", 350_000)] {
+        let file = format!("stories-{kind}.gguf");
+        let arguments = [
+            "export", "--model", "stories", "--to", "gguf", "--type", kind, "--out", &file, "--json",
+        ];
+        let exported = json(place.taal(&arguments));
+        assert_eq!(exported["tokenizer"], "llama", "{exported}");
+        assert!(
+            exported["bytes"].as_u64().is_some_and(|bytes| bytes < most),
+            "{exported}"
+        );
+        let back = format!("back-{kind}");
+        done(place.taal(&["import", "--from", &file, "--out", &back]));
+        let again = generate(&back, "Once upon a time");
+        assert!(kind == "q8_0" || again == story, "{kind}: {again}");
+    }
+    done(place.taal(&["export", "--model", "stories", "--to", "hf", "--out", "copy"]));
+    assert_eq!(generate("copy", "Once upon"), generate("stories", "Once upon"));
+    let output = place.taal(&[
+        "export",
+        "--model",
+        "stories",
+        "--to",
+        "llama2c",
+        "--out",
+        "stories.bin",
+    ]);
+    assert!(stderr(&output).contains("hint: ") && output.status.success());
+
+    let export = ["export", "--model", "stories", "--out"];
+    fails(
+        place.taal(&[&export[..], &["copy", "--to", "gguf"]].concat()),
+        2,
+        &["copy", "exists"],
+    );
+    fails(
+        place.taal(&[&export[..], &["new", "--to", "onnx"]].concat()),
+        2,
+        &["onnx", "hf, gguf or llama2c"],
+    );
+    fails(
+        place.taal(&[&export[..], &["new", "--to", "gguf", "--type", "q4"]].concat()),
+        2,
+        &["q4", "f32, f16 or q8_0"],
+    );
+    fails(
+        place.taal(&[&export[..], &["new", "--to", "hf", "--type", "f16"]].concat()),
+        2,
+        &["type", "expected f32"],
+    );
+    fails(
+        place.taal(&["export", "--model", "models/bytes", "--to", "llama2c", "--out", "new"]),
+        2,
+        &["llama2.c", "GPT-2"],
+    );
+    place.truncate("byte-level.gguf");
+    let import = ["import", "--out", "new", "--from"];
+    fails(
+        place.taal(&[&import[..], &["byte-level.gguf"]].concat()),
+        65,
+        &["byte-level.gguf", "copy the file again"],
+    );
+    fails(
+        place.taal(&[&import[..], &["nothing.gguf"]].concat()),
+        2,
+        &["nothing.gguf"],
+    );
+    fails(
+        place.taal(&[&import[..], &["text.txt"]].concat()),
+        65,
+        &["text.txt", "GGUF"],
+    );
+    place.write("model.pth", "anything");
+    fails(
+        place.taal(&[&import[..], &["model.pth"]].concat()),
+        65,
+        &["model.pth", "pickle", "safetensors"],
+    );
+    assert!(!place.path("new").exists());
+}
+
+#[test]
 fn compounds_are_scored_by_their_parts() {
     let place = Place::new();
     place.write("vocab.txt", "[UNK]\nvoorbeeld\n##zin\nhui\n##sdeur\n");
@@ -1293,6 +1426,8 @@ fn the_help_is_what_it_was() {
         "inspect",
         "embed",
         "similar",
+        "import",
+        "export",
         "tokenizer",
         "tokenizer train",
         "tokenizer encode",

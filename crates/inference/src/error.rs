@@ -69,6 +69,22 @@ pub enum InferenceError {
         /// Number of ids of the model.
         vocab_size: usize,
     },
+    /// A model that is in none of the formats that are read.
+    #[error("{}: {detail}", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// What it is, and what was expected.
+        detail: String,
+    },
+    /// A tokenizer that the target of an export cannot express.
+    #[error("{}: {detail}", what.display())]
+    Inexpressible {
+        /// The file.
+        what: PathBuf,
+        /// The part of it, and why.
+        detail: String,
+    },
     /// A line of a file of minimal pairs that is none.
     #[error("{}: line {line}: {detail}", path.display())]
     Pair {
@@ -176,10 +192,13 @@ impl InferenceError {
             | Self::EmptyPrompt { .. }
             | Self::UnknownId { .. }
             | Self::NotMasked
+            | Self::Inexpressible { .. }
             | Self::NotCausal { .. }
             | Self::TooShort { .. }
             | Self::Source { .. } => ErrorKind::Usage,
-            Self::TokenizerMismatch { .. } | Self::Binary { .. } | Self::Pair { .. } => ErrorKind::Corrupt,
+            Self::TokenizerMismatch { .. } | Self::Foreign { .. } | Self::Binary { .. } | Self::Pair { .. } => {
+                ErrorKind::Corrupt
+            }
             Self::NotFinite { .. } => ErrorKind::Diverged,
             Self::Device { .. } => ErrorKind::Memory,
             Self::Text { source, .. } => source.kind(),

@@ -98,7 +98,7 @@ pub struct Generation {
 /// Continues a prompt. `on_text` gets the new text piece by piece as soon as it is certain: whole characters that can
 /// no longer become part of a stop string. The pieces together are [`Generation::text`].
 ///
-/// The prompt is tokenised as it stands, without special tokens; an empty one is replaced by the tokenizer's
+/// The prompt is tokenised as [`LanguageModel::prompt_ids`] says; an empty one is replaced by the tokenizer's
 /// beginning-of-sequence token. [`Decoder`] says what happens when the context is full. Equal models, prompts and
 /// options give equal continuations.
 ///

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use taal_model::Transformer;
 use taal_model::hugging_face::{self, CONFIG_FILE, TOKENIZER_FILE};
+use taal_model::{Transformer, TransformerConfig};
 use taal_tokenizer::Tokenizer;
 
 use crate::generate::Prompt;
@@ -44,17 +44,7 @@ impl LanguageModel {
             true => Some(Tokenizer::open(&tokenizer_path)?),
             false => None,
         };
-        if let Some(tokenizer) = tokenizer
-            .as_ref()
-            .filter(|tokenizer| tokenizer.vocab_size() > config.vocab_size)
-        {
-            return Err(InferenceError::TokenizerMismatch {
-                tokenizer: tokenizer_path,
-                tokenizer_vocab_size: tokenizer.vocab_size(),
-                config: dir.join(CONFIG_FILE),
-                model_vocab_size: config.vocab_size,
-            });
-        }
+        check_tokenizer(tokenizer.as_ref(), &tokenizer_path, &config, &dir.join(CONFIG_FILE))?;
         Ok(Self {
             model: hugging_face::open(dir, device)?,
             tokenizer,
@@ -70,8 +60,9 @@ impl LanguageModel {
             .map_or(model, |tokenizer| tokenizer.vocab_size().min(model))
     }
 
-    /// The ids of a prompt, checked; an empty prompt becomes the tokenizer's beginning-of-sequence token. No other
-    /// special tokens are added, but those written in the text (`<s>`) are recognised.
+    /// The ids of a prompt, checked; an empty prompt becomes the tokenizer's beginning-of-sequence token. Where the tokenizer
+    /// begins every text with a special token and ends none, as LLaMA's `<s>`, so does a prompt in words. No other special
+    /// tokens are added, but those written in the text are recognised.
     ///
     /// # Errors
     ///
@@ -83,11 +74,10 @@ impl LanguageModel {
             Prompt::Text(text) if text.is_empty() => Vec::new(),
             Prompt::Text(text) => {
                 let tokenizer = self.tokenizer.as_ref();
-                tokenizer
-                    .ok_or(InferenceError::NoTokenizer {
-                        purpose: "a prompt in words",
-                    })?
-                    .encode(text)?
+                let tokenizer = tokenizer.ok_or(InferenceError::NoTokenizer {
+                    purpose: "a prompt in words",
+                })?;
+                with_beginning(tokenizer, text)?
             }
             Prompt::Ids(ids) => ids.clone(),
         };
@@ -107,6 +97,36 @@ impl LanguageModel {
             },
         };
         Err(InferenceError::EmptyPrompt { reason })
+    }
+}
+
+/// The ids of a text behind the special tokens that the tokenizer begins every text with, unless it also ends texts: what a model
+/// of whole texts was trained on is no prompt.
+fn with_beginning(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
+    let ids = tokenizer.encode(text)?;
+    let whole = tokenizer.encode_with_special(text)?;
+    let beginning = whole.strip_suffix(ids.as_slice()).unwrap_or_default();
+    if beginning.is_empty() || ids.starts_with(beginning) {
+        return Ok(ids);
+    }
+    Ok(whole)
+}
+
+/// The tokenizer has no ids that the model lacks; the paths are for the message.
+pub(crate) fn check_tokenizer(
+    tokenizer: Option<&Tokenizer>,
+    tokenizer_path: &Path,
+    config: &TransformerConfig,
+    config_path: &Path,
+) -> Result<()> {
+    match tokenizer.filter(|tokenizer| tokenizer.vocab_size() > config.vocab_size) {
+        Some(tokenizer) => Err(InferenceError::TokenizerMismatch {
+            tokenizer: tokenizer_path.to_path_buf(),
+            tokenizer_vocab_size: tokenizer.vocab_size(),
+            config: config_path.to_path_buf(),
+            model_vocab_size: config.vocab_size,
+        }),
+        None => Ok(()),
     }
 }
 

@@ -7,6 +7,7 @@
 //! [`embed`] makes a vector of a text, [`similarity`] compares two.
 //! [`evaluate_pairs`] asks which of two sentences is likelier.
 //! [`fill`] asks a masked model what stands in the gaps of a text.
+//! [`import_model`] and [`export_model`] move models from and to other programs.
 //! [`evaluate_files`] measures loss, perplexity and bits per byte of texts, [`score_windows`] those of any source of
 //! token ids.
 //!
@@ -38,6 +39,7 @@ mod decoder;
 mod embed;
 mod error;
 mod evaluate;
+mod exchange;
 mod fill;
 mod generate;
 mod language_model;
@@ -50,6 +52,7 @@ pub use decoder::Decoder;
 pub use embed::{Pooling, embed, similarity};
 pub use error::{InferenceError, Result};
 pub use evaluate::{Evaluation, TextScore, evaluate_files, evaluate_text};
+pub use exchange::{Exported, Imported, Source, Target, export_model, import_model};
 pub use fill::{FillOptions, Filled, Gap, Guess, Rank, fill, framed, with_own_mask};
 pub use generate::{FinishReason, GenerateOptions, Generation, Prompt, generate};
 pub use language_model::{LanguageModel, model_dir};

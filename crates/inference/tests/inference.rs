@@ -4,6 +4,8 @@
 mod decoding;
 #[path = "inference/embedding.rs"]
 mod embedding;
+#[path = "inference/exchange.rs"]
+mod exchange;
 #[path = "inference/generation.rs"]
 mod generation;
 #[path = "inference/opening.rs"]

@@ -48,7 +48,12 @@ pub(crate) fn read(lm: &LanguageModel, prompt: &Prompt) -> Result<Reading> {
                 ));
             }
             match is_causal {
-                true => (Some(text), ids, 0),
+                true => {
+                    // As generation reads it: behind a beginning-of-sequence token, where the tokenizer begins every text with one.
+                    let whole = lm.prompt_ids(&Prompt::from(text.as_str()))?;
+                    let first = whole.len().saturating_sub(ids.len());
+                    (Some(text), whole, first)
+                }
                 false => {
                     let first = usize::from(tokenizer.bos_id().is_some());
                     let framed = framed(tokenizer, &text)?;

@@ -274,6 +274,28 @@ fn tokens_tell_their_bytes_their_place_in_the_text_and_their_merges() {
 }
 
 #[test]
+fn a_text_is_read_behind_the_token_that_begins_every_text() {
+    let plain = dutch(Kind::Bpe, 300);
+    let mut file: serde_json::Value = serde_json::from_slice(&plain.to_json()).expect("a tokenizer.json");
+    let id = plain.token_to_id("<|endoftext|>").expect("a special token");
+    file["post_processor"] = serde_json::json!({
+        "type": "TemplateProcessing",
+        "single": [{"SpecialToken": {"id": "<|endoftext|>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": {"<|endoftext|>": {"id": "<|endoftext|>", "ids": [id], "tokens": ["<|endoftext|>"]}},
+    });
+    let tokenizer = Tokenizer::from_json(file.to_string().as_bytes()).expect("a tokenizer");
+    let config = TransformerConfig::llama(tokenizer.vocab_size(), 40, 1, 2, 16);
+    let lm = model(&config, Some(tokenizer));
+    let prompt = Prompt::from("de kat");
+    let trace = trace(&lm, &prompt, &TraceOptions::default()).expect("a trace");
+    let ids: Vec<u32> = trace.tokens.iter().map(|token| token.id).collect();
+    assert_eq!(ids, lm.prompt_ids(&prompt).expect("ids"), "as generation reads it");
+    assert_eq!((ids[0], trace.tokens[0].span), (id, None));
+    assert_eq!(trace.tokens[1].span.map(|span| span[0]), Some(0));
+}
+
+#[test]
 fn a_masked_model_is_asked_at_its_masks_and_answers_as_fill_does() {
     let tokenizer = dutch(Kind::WordPiece, 60);
     let config = TransformerConfig::bert(tokenizer.vocab_size(), 32, 2, 4, 32);

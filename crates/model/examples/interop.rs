@@ -3,14 +3,16 @@
 //! `interop open FOLDER` opens each `FOLDER/FAMILY/CASE` and writes the logits of its `ids.json` (a list of samples with `input_ids` and
 //! perhaps an `attention_mask`) to `taal.bin`: fp32, little-endian, 0 at padding; or `taal.error` where the directory does not open.
 //! `interop make FOLDER FAMILY...` writes such directories with random weights, with `ids.json` and `taal.bin` beside them.
+//! `interop gguf FOLDER FAMILY...` writes `model.gguf` instead, of those that llama.cpp has an architecture for.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
+use taal_model::gguf::{self, TensorType};
 use taal_model::hugging_face::{self, Companions};
-use taal_model::{Activation, ForwardOptions, RopeScaling, Transformer, TransformerConfig, parameters};
+use taal_model::{Activation, ForwardOptions, ModelError, RopeScaling, Transformer, TransformerConfig, parameters};
 
 /// Ids from here on are of no special token.
 const FIRST_ORDINARY_ID: usize = 5;
@@ -29,7 +31,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     match arguments.split_first() {
         Some((verb, rest)) if verb == "open" && rest.len() == 1 => open_all(Path::new(&rest[0])),
         Some((verb, rest)) if verb == "make" && rest.len() > 1 => make_all(Path::new(&rest[0]), &rest[1..]),
-        _ => Err("expected `interop open FOLDER` or `interop make FOLDER FAMILY...`".into()),
+        Some((verb, rest)) if verb == "gguf" && rest.len() > 1 => make_gguf(Path::new(&rest[0]), &rest[1..]),
+        _ => Err("expected `interop open FOLDER`, or `interop make` or `gguf FOLDER FAMILY...`".into()),
     }
 }
 
@@ -71,6 +74,28 @@ fn make_all(folder: &Path, families: &[String]) -> Result<(), Box<dyn Error>> {
                 ..Companions::default()
             };
             hugging_face::save(&model, &case, companions)?;
+            let samples = samples(&config);
+            std::fs::write(case.join("ids.json"), serde_json::to_vec(&samples)?)?;
+            write_logits(&case, &model, &samples)?;
+        }
+    }
+    Ok(())
+}
+
+fn make_gguf(folder: &Path, families: &[String]) -> Result<(), Box<dyn Error>> {
+    for family in families {
+        for (name, config) in configs(family) {
+            let case = folder.join(family).join(name);
+            let model = random_model(&config)?;
+            std::fs::create_dir_all(&case)?;
+            match gguf::save(&model, None, TensorType::F32, name, &case.join("model.gguf")) {
+                Ok(()) => {}
+                Err(ModelError::Config { .. }) => {
+                    std::fs::remove_dir(&case)?;
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            }
             let samples = samples(&config);
             std::fs::write(case.join("ids.json"), serde_json::to_vec(&samples)?)?;
             write_logits(&case, &model, &samples)?;

@@ -20,8 +20,11 @@
 mod config;
 mod error;
 mod feed_forward;
+pub mod gguf;
 mod head;
 pub mod hugging_face;
+mod layout;
+pub mod llama2c;
 mod norm;
 pub mod parameters;
 mod recurrent;

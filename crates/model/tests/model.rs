@@ -1,5 +1,8 @@
 //! One transformer, many families: against numbers from transformers and PyTorch, and against itself.
 
+#[path = "model/formats.rs"]
+mod formats;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

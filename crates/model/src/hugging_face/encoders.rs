@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 
 use super::Family;
 use super::config::{Keys, activation_name, activation_of, first};
-use super::layout::rename;
 use super::weights::shown;
 use crate::config::{NormKind, NormPlace, PositionKind, TransformerConfig};
+use crate::layout::rename;
 
 /// Types of tokens in the files we write, as BERT has them; all vectors are zero.
 pub(super) const TOKEN_TYPES: usize = 2;

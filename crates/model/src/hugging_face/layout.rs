@@ -1,32 +1,13 @@
 //! Which tensor of a family's file is which parameter of ours, and which way round it lies.
 
-use std::ops::Range;
-
 use super::{Family, encoders, modernbert};
 use crate::config::TransformerConfig;
+use crate::layout::{Parameter, Part, rename};
 
 /// Names and orientation of one family's tensors.
 pub(super) struct Layout {
     config: TransformerConfig,
     family: Family,
-}
-
-/// One parameter of ours as the file has it: in one tensor, in some rows of one, or, for the fused query, key and value
-/// matrix, in three.
-pub(super) struct Parameter {
-    shape: Vec<usize>,
-    is_transposed: bool,
-    pub(super) parts: Vec<Part>,
-}
-
-/// One tensor of the file.
-pub(super) struct Part {
-    pub(super) name: String,
-    pub(super) shape: Vec<usize>,
-    /// Rows of it in front of ours, which are another parameter's or nobody's.
-    first_row: usize,
-    /// Columns of ours that it holds.
-    width: usize,
 }
 
 impl Layout {
@@ -129,11 +110,7 @@ impl Layout {
             .zip(widths)
             .map(|(name, width)| Part::new(format!("{layer}.{name}.{kind}"), shape, width, is_transposed))
             .collect();
-        Parameter {
-            shape: shape.to_vec(),
-            is_transposed,
-            parts,
-        }
+        Parameter::cut(shape, is_transposed, parts)
     }
 
     /// The width of the vectors of tokens and positions.
@@ -228,133 +205,5 @@ impl Layout {
             Family::Taal => false,
         };
         is_buffer || (self.config.tie_embeddings && name == "lm_head.weight")
-    }
-}
-
-pub(super) fn rename(ours: &str, pairs: &[(&str, &str)]) -> String {
-    pairs.iter().fold(ours.to_string(), |name, (from, to)| {
-        let is_prefix = !from.starts_with('.');
-        match name.strip_prefix(from) {
-            Some(rest) if is_prefix => format!("{to}{rest}"),
-            _ if is_prefix => name,
-            _ => name.replacen(from, to, 1),
-        }
-    })
-}
-
-impl Part {
-    fn new(name: String, ours: &[usize], width: usize, is_transposed: bool) -> Self {
-        let shape = match ours {
-            [rows, _] if is_transposed => vec![width, *rows],
-            [rows, _] => vec![*rows, width],
-            _ => vec![width],
-        };
-        Self {
-            name,
-            shape,
-            first_row: 0,
-            width,
-        }
-    }
-
-    /// Values in a row of the file's tensor.
-    pub(super) fn row_len(&self) -> usize {
-        self.shape[1..].iter().product()
-    }
-}
-
-impl Parameter {
-    fn whole(name: String, shape: &[usize], is_transposed: bool) -> Self {
-        let width = shape.last().copied().unwrap_or(1);
-        Self {
-            shape: shape.to_vec(),
-            is_transposed,
-            parts: vec![Part::new(name, shape, width, is_transposed)],
-        }
-    }
-
-    /// The parameter is the rows of a larger tensor of the file from `first_row` on, which has `n_rows` of them.
-    fn within_rows(mut self, first_row: usize, n_rows: usize) -> Self {
-        for part in &mut self.parts {
-            part.first_row = first_row;
-            part.shape[0] = n_rows;
-        }
-        self
-    }
-
-    /// Where the values of a part lie in the file's tensor.
-    pub(super) fn range_of(&self, part: &Part) -> Range<usize> {
-        let (rows, _) = self.rows_and_columns();
-        let start = part.first_row * part.row_len();
-        start..start + rows * part.width
-    }
-
-    /// The columns of ours in front of those of each part.
-    fn first_columns(&self) -> impl Iterator<Item = usize> {
-        self.parts.iter().scan(0, |next, part| {
-            let first = *next;
-            *next += part.width;
-            Some(first)
-        })
-    }
-
-    /// Our values, `[rows, columns]` or `[columns]`, of one part, in the order of the file.
-    pub(super) fn part_values(&self, index: usize, values: &[f32]) -> Vec<f32> {
-        let (rows, columns) = self.rows_and_columns();
-        let part = &self.parts[index];
-        let from = self.first_columns().nth(index).unwrap_or(0);
-        if part.width == columns && !self.is_transposed {
-            return values.to_vec();
-        }
-        let mut out = Vec::with_capacity(rows * part.width);
-        if self.is_transposed {
-            for column in from..from + part.width {
-                out.extend((0..rows).map(|row| values[row * columns + column]));
-            }
-        } else {
-            for row in values.chunks_exact(columns) {
-                out.extend_from_slice(&row[from..from + part.width]);
-            }
-        }
-        out
-    }
-
-    /// Puts values of a part, whole rows of the file's tensor of which `start` values were put before, where ours are.
-    pub(super) fn place(&self, index: usize, start: usize, block: &[f32], values: &mut [f32]) {
-        let (rows, columns) = self.rows_and_columns();
-        let width = self.parts[index].width;
-        let from = self.first_columns().nth(index).unwrap_or(0);
-        if rows == 1 || (width == columns && !self.is_transposed) {
-            values[from + start..][..block.len()].copy_from_slice(block);
-        } else if self.is_transposed {
-            // Several rows of the file at once, so that ours are written several values at a time.
-            let first = from + start / rows;
-            let n_columns = block.len() / rows;
-            for (row, ours) in values.chunks_exact_mut(columns).enumerate() {
-                let ours = &mut ours[first..first + n_columns];
-                for (value, stored) in ours.iter_mut().zip(block[row..].iter().step_by(rows)) {
-                    *value = *stored;
-                }
-            }
-        } else {
-            let ours = values.chunks_exact_mut(columns).skip(start / width);
-            for (ours, stored) in ours.zip(block.chunks_exact(width)) {
-                ours[from..from + width].copy_from_slice(stored);
-            }
-        }
-    }
-
-    /// How many values ours are.
-    pub(super) fn count(&self) -> usize {
-        let (rows, columns) = self.rows_and_columns();
-        rows * columns
-    }
-
-    fn rows_and_columns(&self) -> (usize, usize) {
-        match self.shape[..] {
-            [rows, columns] => (rows, columns),
-            [columns] => (1, columns),
-            _ => (1, self.shape.iter().product()),
-        }
     }
 }

@@ -26,11 +26,13 @@ pub use pickle::refuse_pickle;
 
 use crate::ModelError;
 use crate::config::TransformerConfig;
+use crate::layout::Parameter;
 use crate::parameters;
 use crate::transformer::Transformer;
-use layout::{Layout, Parameter};
+use layout::Layout;
 use shards::{Shards, Weights};
-use weights::{Stored, shown};
+use weights::Stored;
+pub(crate) use weights::shown;
 
 /// Name of the configuration file in a model directory.
 pub const CONFIG_FILE: &str = "config.json";
@@ -115,6 +117,18 @@ pub fn open(dir: &Path, device: &Device) -> Result<Transformer, ModelError> {
     }
     let map = Map::open(&path)?;
     build(&config, family, &Weights::of_map(&path, &map, &config)?, device)
+}
+
+/// Opens a model whose configuration and only file of weights have whatever names, as [`open`] does.
+///
+/// # Errors
+///
+/// As [`open`].
+pub fn open_files(config_path: &Path, weights_path: &Path, device: &Device) -> Result<Transformer, ModelError> {
+    let text = taal_store::read_text(config_path, MAX_CONFIG_BYTES)?;
+    let (config, family) = parse_config(config_path, &text)?;
+    let map = Map::open(weights_path)?;
+    build(&config, family, &Weights::of_map(weights_path, &map, &config)?, device)
 }
 
 /// Builds a model from the contents of its `config.json` and `model.safetensors`, as [`open`] does from their files.

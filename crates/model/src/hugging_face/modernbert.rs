@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 use super::Family;
 use super::config::{Keys, first, rope_scaling};
 use super::encoders::has_head;
-use super::layout::rename;
 use super::weights::shown;
 use crate::config::{Activation, NormKind, NormPlace, PositionKind, RopeScaling, TransformerConfig};
+use crate::layout::rename;
 
 /// Base of the rotary angles in the blocks that see everything, where a file names none.
 const GLOBAL_ROPE_THETA: f64 = 160_000.0;

@@ -1,0 +1,64 @@
+//! `taal import` and `taal export`: models of other programs in, and out.
+
+use taal_inference::{Exported, Imported, export_model, import_model};
+
+use crate::arguments::{ExportArguments, ImportArguments};
+use crate::failure::Failure;
+use crate::terminal;
+
+/// `taal import`
+pub fn import(arguments: &ImportArguments) -> Result<(), Failure> {
+    let device = arguments.device.open()?;
+    let imported = import_model(&arguments.from, arguments.tokenizer.as_deref(), &arguments.out, &device)?;
+    if arguments.json {
+        return Ok(terminal::print_json(&imported)?);
+    }
+    Ok(terminal::print(&import_summary(&imported))?)
+}
+
+/// `taal export`
+pub fn export(arguments: &ExportArguments) -> Result<(), Failure> {
+    let device = arguments.device.open()?;
+    let exported = export_model(
+        &arguments.model,
+        arguments.to,
+        arguments.tensor_type,
+        &arguments.out,
+        &device,
+    )?;
+    for note in &exported.notes {
+        terminal::error("hint", note);
+    }
+    if arguments.json {
+        return Ok(terminal::print_json(&exported)?);
+    }
+    Ok(terminal::print(&export_summary(&exported))?)
+}
+
+fn import_summary(imported: &Imported) -> String {
+    let tokenizer = match imported.tokenizer_vocab_size {
+        Some(size) => format!("{} tokens", terminal::grouped(size as u64)),
+        None => "none: prompts and continuations are token ids; import again with --tokenizer FILE".to_string(),
+    };
+    terminal::table(&[
+        ("model", imported.out.display().to_string()),
+        ("from", imported.source.to_string()),
+        ("family", imported.family.clone()),
+        ("parameters", terminal::grouped(imported.params)),
+        ("tokenizer", tokenizer),
+    ])
+}
+
+fn export_summary(exported: &Exported) -> String {
+    let mut rows = vec![
+        ("file", exported.out.display().to_string()),
+        ("format", exported.target.to_string()),
+        ("matrices", exported.tensor_type.clone()),
+        ("parameters", terminal::grouped(exported.params)),
+        ("size", terminal::size(exported.bytes)),
+    ];
+    if let Some(tokenizer) = &exported.tokenizer {
+        rows.push(("tokenizer", tokenizer.clone()));
+    }
+    terminal::table(&rows)
+}

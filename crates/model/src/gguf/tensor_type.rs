@@ -1,0 +1,238 @@
+//! How the values of a tensor are stored: as floats, or in blocks of small integers with a scale. The blocks are those of llama.cpp's
+//! `ggml-quants.c`, to the bit.
+
+use std::fmt;
+use std::str::FromStr;
+
+use half::{bf16, f16};
+
+/// Values of a block of every type that has blocks here.
+const BLOCK: usize = 32;
+
+/// The storage of one tensor's values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TensorType {
+    /// 32-bit floats.
+    F32,
+    /// 16-bit floats.
+    F16,
+    /// The upper half of 32-bit floats.
+    Bf16,
+    /// Blocks of 32 values: a 16-bit scale and 8-bit integers.
+    Q8_0,
+    /// Blocks of 32 values: a 16-bit scale and 4-bit integers. Read only.
+    Q4_0,
+    /// The same with a 16-bit minimum. Read only.
+    Q4_1,
+    /// Blocks of 32 values: a 16-bit scale and 5-bit integers. Read only.
+    Q5_0,
+    /// The same with a 16-bit minimum. Read only.
+    Q5_1,
+    /// One that is not read here, by its number in the format.
+    Other(u32),
+}
+
+impl TensorType {
+    /// Those that are read.
+    pub(super) const READ: [Self; 8] = [
+        Self::F32,
+        Self::F16,
+        Self::Bf16,
+        Self::Q8_0,
+        Self::Q4_0,
+        Self::Q4_1,
+        Self::Q5_0,
+        Self::Q5_1,
+    ];
+
+    /// Those that are written.
+    pub const WRITTEN: [Self; 3] = [Self::F32, Self::F16, Self::Q8_0];
+
+    /// The number that the format has for it.
+    pub(super) fn number(self) -> u32 {
+        match self {
+            Self::F32 => 0,
+            Self::F16 => 1,
+            Self::Q4_0 => 2,
+            Self::Q4_1 => 3,
+            Self::Q5_0 => 6,
+            Self::Q5_1 => 7,
+            Self::Q8_0 => 8,
+            Self::Bf16 => 30,
+            Self::Other(number) => number,
+        }
+    }
+
+    pub(super) fn of(number: u32) -> Self {
+        let found = Self::READ
+            .into_iter()
+            .find(|tensor_type| tensor_type.number() == number);
+        found.unwrap_or(Self::Other(number))
+    }
+
+    /// Values and bytes of a block; none of a type that is not read.
+    pub(super) fn block(self) -> Option<(usize, usize)> {
+        Some(match self {
+            Self::F32 => (1, 4),
+            Self::F16 | Self::Bf16 => (1, 2),
+            Self::Q8_0 => (BLOCK, 34),
+            Self::Q4_0 => (BLOCK, 18),
+            Self::Q4_1 => (BLOCK, 20),
+            Self::Q5_0 => (BLOCK, 22),
+            Self::Q5_1 => (BLOCK, 24),
+            Self::Other(_) => return None,
+        })
+    }
+
+    /// The values of whole blocks; `None` of a type that is not read.
+    pub(super) fn decode(self, bytes: &[u8]) -> Option<Vec<f32>> {
+        Some(match self {
+            Self::F32 => each(bytes, f32::from_le_bytes),
+            Self::F16 => each(bytes, |bytes| f16::from_le_bytes(bytes).to_f32()),
+            Self::Bf16 => each(bytes, |bytes| bf16::from_le_bytes(bytes).to_f32()),
+            Self::Q8_0 => blocks::<34>(bytes, |block, values| {
+                let scale = half(block, 0);
+                for (value, byte) in values.iter_mut().zip(&block[2..]) {
+                    *value = f32::from(*byte as i8) * scale;
+                }
+            }),
+            Self::Q4_0 => blocks::<18>(bytes, |block, values| {
+                let scale = half(block, 0);
+                for (i, value) in values.iter_mut().enumerate() {
+                    *value = f32::from(i16::from(nibble(&block[2..], i)) - 8) * scale;
+                }
+            }),
+            Self::Q4_1 => blocks::<20>(bytes, |block, values| {
+                let (scale, least) = (half(block, 0), half(block, 2));
+                for (i, value) in values.iter_mut().enumerate() {
+                    *value = f32::from(nibble(&block[4..], i)) * scale + least;
+                }
+            }),
+            Self::Q5_0 => blocks::<22>(bytes, |block, values| {
+                let scale = half(block, 0);
+                for (i, value) in values.iter_mut().enumerate() {
+                    *value = f32::from(i16::from(five_bits(&block[2..], i)) - 16) * scale;
+                }
+            }),
+            Self::Q5_1 => blocks::<24>(bytes, |block, values| {
+                let (scale, least) = (half(block, 0), half(block, 2));
+                for (i, value) in values.iter_mut().enumerate() {
+                    *value = f32::from(five_bits(&block[4..], i)) * scale + least;
+                }
+            }),
+            Self::Other(_) => return None,
+        })
+    }
+
+    /// The bytes of values, which are whole blocks; `None` where a value is too large for the type, or the type is not written.
+    pub(super) fn encode(self, values: &[f32]) -> Option<Vec<u8>> {
+        match self {
+            Self::F32 => Some(values.iter().flat_map(|value| value.to_le_bytes()).collect()),
+            Self::F16 => {
+                let mut bytes = Vec::with_capacity(2 * values.len());
+                for value in values {
+                    let stored = f16::from_f32(*value);
+                    if !stored.is_finite() {
+                        return None;
+                    }
+                    bytes.extend_from_slice(&stored.to_le_bytes());
+                }
+                Some(bytes)
+            }
+            Self::Q8_0 => {
+                let (whole, _) = values.as_chunks::<BLOCK>();
+                let mut bytes = Vec::with_capacity(34 * whole.len());
+                for block in whole {
+                    encode_q8_0(block, &mut bytes)?;
+                }
+                Some(bytes)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// `quantize_row_q8_0_ref`: the largest value becomes 127 or -127, halves are rounded away from zero, and the scale is rounded only
+/// after it was divided by.
+fn encode_q8_0(block: &[f32; BLOCK], bytes: &mut Vec<u8>) -> Option<()> {
+    let largest = block.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
+    let scale = largest / 127.0;
+    let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
+    let stored = f16::from_f32(scale);
+    if !stored.is_finite() {
+        return None;
+    }
+    bytes.extend_from_slice(&stored.to_le_bytes());
+    // A saturating cast: an inverse beyond all floats belongs to values that are zero in eight bits.
+    bytes.extend(block.iter().map(|value| (value * inverse).round() as i8 as u8));
+    Some(())
+}
+
+fn each<const N: usize>(bytes: &[u8], value: impl Fn([u8; N]) -> f32) -> Vec<f32> {
+    let (stored, _) = bytes.as_chunks::<N>();
+    stored.iter().map(|bytes| value(*bytes)).collect()
+}
+
+fn blocks<const N: usize>(bytes: &[u8], decode: impl Fn(&[u8; N], &mut [f32; BLOCK])) -> Vec<f32> {
+    let (stored, _) = bytes.as_chunks::<N>();
+    let mut values = vec![0.0; BLOCK * stored.len()];
+    let (decoded, _) = values.as_chunks_mut::<BLOCK>();
+    for (block, values) in stored.iter().zip(decoded) {
+        decode(block, values);
+    }
+    values
+}
+
+fn half(block: &[u8], at: usize) -> f32 {
+    f16::from_le_bytes([block[at], block[at + 1]]).to_f32()
+}
+
+/// The first half of a block's values stands in the lower halves of its bytes, the second in the upper ones.
+fn nibble(bytes: &[u8], i: usize) -> u8 {
+    if i < BLOCK / 2 {
+        bytes[i] & 0x0f
+    } else {
+        bytes[i - BLOCK / 2] >> 4
+    }
+}
+
+/// Four bytes with each value's fifth bit, then the other four.
+fn five_bits(bytes: &[u8], i: usize) -> u8 {
+    let fifth = bytes[i / 8] >> (i % 8) & 1;
+    nibble(&bytes[4..], i) | fifth << 4
+}
+
+impl fmt::Display for TensorType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self {
+            Self::F32 => "F32",
+            Self::F16 => "F16",
+            Self::Bf16 => "BF16",
+            Self::Q8_0 => "Q8_0",
+            Self::Q4_0 => "Q4_0",
+            Self::Q4_1 => "Q4_1",
+            Self::Q5_0 => "Q5_0",
+            Self::Q5_1 => "Q5_1",
+            Self::Other(10) => "Q2_K",
+            Self::Other(11) => "Q3_K",
+            Self::Other(12) => "Q4_K",
+            Self::Other(13) => "Q5_K",
+            Self::Other(14) => "Q6_K",
+            Self::Other(15) => "Q8_K",
+            Self::Other(number) => return write!(f, "number {number}"),
+        };
+        f.write_str(name)
+    }
+}
+
+impl FromStr for TensorType {
+    type Err = String;
+
+    /// Those that are written, in small letters or large ones.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Self::WRITTEN
+            .into_iter()
+            .find(|tensor_type| tensor_type.to_string().eq_ignore_ascii_case(text));
+        found.ok_or_else(|| "expected f32, f16 or q8_0".to_string())
+    }
+}

@@ -1,0 +1,185 @@
+//! How a parameter of ours lies in a file: in one tensor or in several, which way round, and in which order of rows.
+
+use std::ops::Range;
+
+/// One parameter of ours as the file has it: in one tensor, in some rows of one, or, for the fused query, key and value
+/// matrix, in three.
+pub(crate) struct Parameter {
+    shape: Vec<usize>,
+    is_transposed: bool,
+    pub(crate) parts: Vec<Part>,
+}
+
+/// One tensor of the file.
+pub(crate) struct Part {
+    pub(crate) name: String,
+    pub(crate) shape: Vec<usize>,
+    /// Rows of it in front of ours, which are another parameter's or nobody's.
+    first_row: usize,
+    /// Columns of ours that it holds.
+    width: usize,
+    /// The width of a head whose rotary pairs stand beside each other in the file; ours are half a head apart.
+    interleaved_head_dim: Option<usize>,
+}
+
+/// The name with each of `pairs` replaced: at its beginning, or anywhere where it begins with a dot.
+pub(crate) fn rename(ours: &str, pairs: &[(&str, &str)]) -> String {
+    pairs.iter().fold(ours.to_string(), |name, (from, to)| {
+        let is_prefix = !from.starts_with('.');
+        match name.strip_prefix(from) {
+            Some(rest) if is_prefix => format!("{to}{rest}"),
+            _ if is_prefix => name,
+            _ => name.replacen(from, to, 1),
+        }
+    })
+}
+
+impl Part {
+    pub(crate) fn new(name: String, ours: &[usize], width: usize, is_transposed: bool) -> Self {
+        let shape = match ours {
+            [rows, _] if is_transposed => vec![width, *rows],
+            [rows, _] => vec![*rows, width],
+            _ => vec![width],
+        };
+        Self {
+            name,
+            shape,
+            first_row: 0,
+            width,
+            interleaved_head_dim: None,
+        }
+    }
+
+    /// The same, where the file has the two coordinates of a rotary pair beside each other, as Meta's LLaMA does.
+    pub(crate) fn with_interleaved_heads(mut self, head_dim: usize) -> Self {
+        self.interleaved_head_dim = Some(head_dim);
+        self
+    }
+
+    /// Values in a row of the file's tensor.
+    pub(crate) fn row_len(&self) -> usize {
+        self.shape[1..].iter().product()
+    }
+
+    /// Which of our columns of this part is the file's `column`.
+    fn our_column(&self, column: usize) -> usize {
+        match self.interleaved_head_dim {
+            Some(head_dim) => {
+                let (head, within) = (column / head_dim, column % head_dim);
+                head * head_dim + within % 2 * (head_dim / 2) + within / 2
+            }
+            None => column,
+        }
+    }
+}
+
+impl Parameter {
+    pub(crate) fn whole(name: String, shape: &[usize], is_transposed: bool) -> Self {
+        let width = shape.last().copied().unwrap_or(1);
+        let part = Part::new(name, shape, width, is_transposed);
+        Self::cut(shape, is_transposed, vec![part])
+    }
+
+    /// A parameter that the file has in several tensors, one beside the other.
+    pub(crate) fn cut(shape: &[usize], is_transposed: bool, parts: Vec<Part>) -> Self {
+        Self {
+            shape: shape.to_vec(),
+            is_transposed,
+            parts,
+        }
+    }
+
+    /// The parameter is the rows of a larger tensor of the file from `first_row` on, which has `n_rows` of them.
+    pub(crate) fn within_rows(mut self, first_row: usize, n_rows: usize) -> Self {
+        for part in &mut self.parts {
+            part.first_row = first_row;
+            part.shape[0] = n_rows;
+        }
+        self
+    }
+
+    /// Where the values of a part lie in the file's tensor.
+    pub(crate) fn range_of(&self, part: &Part) -> Range<usize> {
+        let (rows, _) = self.rows_and_columns();
+        let start = part.first_row * part.row_len();
+        start..start + rows * part.width
+    }
+
+    /// The columns of ours in front of those of each part.
+    fn first_columns(&self) -> impl Iterator<Item = usize> {
+        self.parts.iter().scan(0, |next, part| {
+            let first = *next;
+            *next += part.width;
+            Some(first)
+        })
+    }
+
+    /// Our values, `[rows, columns]` or `[columns]`, of one part, in the order of the file.
+    pub(crate) fn part_values(&self, index: usize, values: &[f32]) -> Vec<f32> {
+        let (rows, columns) = self.rows_and_columns();
+        let part = &self.parts[index];
+        let from = self.first_columns().nth(index).unwrap_or(0);
+        let is_by_columns = self.is_transposed || rows == 1;
+        if part.width == columns && !is_by_columns {
+            return values.to_vec();
+        }
+        let mut out = Vec::with_capacity(rows * part.width);
+        if is_by_columns {
+            for column in (0..part.width).map(|column| from + part.our_column(column)) {
+                out.extend((0..rows).map(|row| values[row * columns + column]));
+            }
+        } else {
+            for row in values.chunks_exact(columns) {
+                out.extend_from_slice(&row[from..from + part.width]);
+            }
+        }
+        out
+    }
+
+    /// Puts values of a part, whole rows of the file's tensor of which `start` values were put before, where ours are.
+    pub(crate) fn place(&self, index: usize, start: usize, block: &[f32], values: &mut [f32]) {
+        let (rows, columns) = self.rows_and_columns();
+        let part = &self.parts[index];
+        let width = part.width;
+        let from = self.first_columns().nth(index).unwrap_or(0);
+        if part.interleaved_head_dim.is_some() {
+            for (column, stored) in block.chunks_exact(rows).enumerate() {
+                let column = from + part.our_column(start / rows + column);
+                for (row, value) in stored.iter().enumerate() {
+                    values[row * columns + column] = *value;
+                }
+            }
+        } else if rows == 1 || (width == columns && !self.is_transposed) {
+            values[from + start..][..block.len()].copy_from_slice(block);
+        } else if self.is_transposed {
+            // Several rows of the file at once, so that ours are written several values at a time.
+            let first = from + start / rows;
+            let n_columns = block.len() / rows;
+            for (row, ours) in values.chunks_exact_mut(columns).enumerate() {
+                let ours = &mut ours[first..first + n_columns];
+                for (value, stored) in ours.iter_mut().zip(block[row..].iter().step_by(rows)) {
+                    *value = *stored;
+                }
+            }
+        } else {
+            let ours = values.chunks_exact_mut(columns).skip(start / width);
+            for (ours, stored) in ours.zip(block.chunks_exact(width)) {
+                ours[from..from + width].copy_from_slice(stored);
+            }
+        }
+    }
+
+    /// How many values ours are.
+    pub(crate) fn count(&self) -> usize {
+        let (rows, columns) = self.rows_and_columns();
+        rows * columns
+    }
+
+    fn rows_and_columns(&self) -> (usize, usize) {
+        match self.shape[..] {
+            [rows, columns] => (rows, columns),
+            [columns] => (1, columns),
+            _ => (1, self.shape.iter().product()),
+        }
+    }
+}

@@ -1,0 +1,43 @@
+"""Open GGUF files that Taal wrote with llama.cpp and write what it computes: `open_gguf.py FOLDER`.
+
+For each `FOLDER/FAMILY/CASE/model.gguf` with an `ids.json`, writes `llama.cpp.bin`, the logits of all samples as fp32, or `llama.cpp.error`
+where the package `gguf` or llama.cpp does not open it, or they find other tensors.
+"""
+
+import json
+import pathlib
+import sys
+
+import gguf
+import numpy as np
+from llama_cpp import Llama
+
+FP32 = 0
+
+
+def logits_of(model, rows):
+    for ids in rows:
+        model.reset()
+        model.eval(ids)
+        yield np.array(model.scores[: len(ids)])
+
+
+def main():
+    for path in sorted(pathlib.Path(sys.argv[1]).glob("*/*/ids.json")):
+        case = path.parent
+        try:
+            samples = json.loads(path.read_text())
+            tensors = gguf.GGUFReader(case / "model.gguf").tensors
+            if not all(np.isfinite(tensor.data).all() for tensor in tensors):
+                raise ValueError("not all values are finite")
+            longest = max(len(row) for sample in samples for row in sample["input_ids"])
+            # Keys and values in fp32, as everything else; the default is fp16.
+            model = Llama(str(case / "model.gguf"), n_ctx=longest, n_batch=longest, n_threads=1, logits_all=True, verbose=False,
+                          type_k=FP32, type_v=FP32)
+            logits = [row for sample in samples for row in logits_of(model, sample["input_ids"])]
+            np.concatenate([row.ravel() for row in logits]).astype("<f4").tofile(case / "llama.cpp.bin")
+        except Exception as error:  # One that fails is a row of the table; the others are still compared.
+            (case / "llama.cpp.error").write_text(f"{type(error).__name__}: {error}")
+
+
+main()
