@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use taal_inference::{Pooling, Target};
+use taal_inference::{Normalise, Pooling, Target};
 use taal_kernels::DeviceSpec;
 use taal_model::gguf::TensorType;
 use taal_tokenizer::{Kind, Unknown};
@@ -36,8 +36,10 @@ pub enum Command {
     Fill(FillArguments),
     /// Turn texts into vectors
     Embed(EmbedArguments),
-    /// Find the lines of a file that are nearest to a text
+    /// Find the words, or the lines of a file, that are nearest to a text
     Similar(SimilarArguments),
+    /// Measure what the vectors of words know, or draw a map of them
+    Embeddings(EmbeddingsArguments),
     /// Measure how well a model predicts texts
     Eval(EvalArguments),
     /// Follow one text through every stage of a model
@@ -124,7 +126,8 @@ pub struct EmbedArguments {
     /// A file, each line of which is a text (may be repeated)
     #[arg(long, value_name = "FILE")]
     pub lines: Vec<PathBuf>,
-    /// How the states of all tokens become one vector: mean, cls or last
+    /// How the states of all tokens become one vector: mean, cls, last, or
+    /// input for the tokens' own vectors before any layer
     #[arg(long, default_value = "mean", value_name = "POOLING")]
     pub pool: Pooling,
     /// flex, ndarray, wgpu or wgpu:N
@@ -137,7 +140,8 @@ pub struct EmbedArguments {
 
 /// `taal similar`
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  taal similar --model runs/dutch-mlm --lines sentences.txt \"De kat slaapt.\"")]
+#[command(after_help = "Example:\n  taal similar --model runs/dutch-mlm kat\n  \
+                  taal similar --model runs/dutch-mlm --lines sentences.txt \"De kat slaapt.\"")]
 pub struct SimilarArguments {
     /// Model directory or run directory
     #[arg(long, value_name = "DIR")]
@@ -145,19 +149,112 @@ pub struct SimilarArguments {
     /// Text to compare with; - reads standard input
     #[arg(value_name = "TEXT")]
     pub text: String,
-    /// The file whose lines are compared
+    /// The file whose lines are compared [default: the words that are tokens of the model]
     #[arg(long, value_name = "FILE")]
-    pub lines: PathBuf,
-    /// Lines to print
+    pub lines: Option<PathBuf>,
+    /// Lines or words to print
     #[arg(long, default_value_t = 5, value_name = "N")]
     pub top: usize,
-    /// How the states of all tokens become one vector: mean, cls or last
+    /// How the states of all tokens become one vector: mean, cls, last, or
+    /// input for the tokens' own vectors before any layer
     #[arg(long, default_value = "mean", value_name = "POOLING")]
     pub pool: Pooling,
     /// flex, ndarray, wgpu or wgpu:N
     #[arg(long, default_value = "flex")]
     pub device: DeviceSpec,
     /// Print a JSON list of similarity, line, text
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `taal embeddings`
+#[derive(Debug, Args)]
+#[command(
+    disable_help_subcommand = true,
+    after_help = "Example:\n  taal embeddings plot --model runs/dutch-mlm --out words.svg kat hond huis kerk rood blauw"
+)]
+pub struct EmbeddingsArguments {
+    /// The verb.
+    #[command(subcommand)]
+    pub command: EmbeddingsCommand,
+}
+
+/// `taal embeddings ...`
+#[derive(Debug, Subcommand)]
+pub enum EmbeddingsCommand {
+    /// Compare the vectors of words with what people say: similarity, analogies, categories
+    Score(EmbeddingsScoreArguments),
+    /// Draw words or lines as points of a plane
+    Plot(EmbeddingsPlotArguments),
+}
+
+/// `taal embeddings score`
+#[derive(Debug, Args)]
+#[command(
+    group = clap::ArgGroup::new("test").required(true).multiple(true),
+    after_help = "Example:\n  taal embeddings score --model runs/english-mlm --similarity simlex999.csv --analogies questions-words.txt"
+)]
+pub struct EmbeddingsScoreArguments {
+    /// Model directory or run directory
+    #[arg(long, value_name = "DIR", required_unless_present = "vectors")]
+    pub model: Option<PathBuf>,
+    /// Words with their vectors instead of a model, in word2vec's text format
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "pool", "device"])]
+    pub vectors: Option<PathBuf>,
+    /// Word pairs and how similar people find them: CSV with the columns word1, word2, similarity
+    #[arg(long, value_name = "FILE", num_args = 1.., group = "test")]
+    pub similarity: Vec<PathBuf>,
+    /// Analogies: lines of four words and lines of `: section`, or a .json object of lists of pairs
+    #[arg(long, value_name = "FILE", num_args = 1.., group = "test")]
+    pub analogies: Vec<PathBuf>,
+    /// Words and what they are: CSV with the columns category, word
+    #[arg(long, value_name = "FILE", num_args = 1.., group = "test")]
+    pub categories: Vec<PathBuf>,
+    /// How the states of all tokens become one vector: mean, cls, last, or
+    /// input for the tokens' own vectors before any layer
+    #[arg(long, default_value = "mean", value_name = "POOLING")]
+    pub pool: Pooling,
+    /// Make the words of the tests lower case
+    #[arg(long)]
+    pub lowercase: bool,
+    /// flex, ndarray, wgpu or wgpu:N
+    #[arg(long, default_value = "flex")]
+    pub device: DeviceSpec,
+    /// Print one JSON object: similarity, analogies, categories
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `taal embeddings plot`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  taal embeddings plot --model runs/dutch-mlm --out words.svg kat hond huis kerk rood blauw\n  \
+                  taal embeddings plot --model runs/dutch-mlm --out lines.html --lines sentences.txt"
+)]
+pub struct EmbeddingsPlotArguments {
+    /// Model directory or run directory
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// Words
+    #[arg(value_name = "WORD", conflicts_with = "lines")]
+    pub words: Vec<String>,
+    /// A file with words between white space (may be repeated)
+    #[arg(long = "words", value_name = "FILE", conflicts_with = "lines")]
+    pub word_files: Vec<PathBuf>,
+    /// A file, each line of which is a text (may be repeated)
+    #[arg(long, value_name = "FILE")]
+    pub lines: Vec<PathBuf>,
+    /// The .svg or .html file to write; an old one is replaced
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// How the states of all tokens become one vector: mean, cls, last, or
+    /// input for the tokens' own vectors before any layer
+    #[arg(long, default_value = "mean", value_name = "POOLING")]
+    pub pool: Pooling,
+    /// flex, ndarray, wgpu or wgpu:N
+    #[arg(long, default_value = "flex")]
+    pub device: DeviceSpec,
+    /// Print one JSON object: shares of the variance, points with text, x, y
     #[arg(long)]
     pub json: bool,
 }
@@ -314,23 +411,33 @@ pub struct GenerateArguments {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  taal eval --model runs/shakespeare-char --text hamlet.txt macbeth.txt\n  \
-                  taal eval --model runs/english-mlm --pairs passive_1.tsv"
+                  taal eval --model runs/english-mlm --pairs passive_1.tsv\n  \
+                  taal eval --model runs/english --choices questions.jsonl"
 )]
 pub struct EvalArguments {
     /// Model directory or run directory
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
     /// Text files, each scored alone
-    #[arg(long, value_name = "FILE", required_unless_present = "pairs", num_args = 1..)]
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["pairs", "choices"], num_args = 1..)]
     pub text: Vec<PathBuf>,
     /// Minimal pairs, by causal and masked models: JSON lines of sentence_good and sentence_bad
     /// (.jsonl), or lines of good sentence, tab, bad sentence
     #[arg(long, value_name = "FILE", conflicts_with = "text", num_args = 1..)]
     pub pairs: Vec<PathBuf>,
+    /// Multiple choice, by causal and masked models: JSON lines of context, choices and answer (the
+    /// right one's index from 0 or letter)
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["text", "pairs"], num_args = 1..)]
+    pub choices: Vec<PathBuf>,
+    /// By which length of a choice its log-likelihood is divided for the second accuracy: characters,
+    /// bytes, tokens or none
+    #[arg(long, value_name = "LENGTH", default_value_t, requires = "choices")]
+    pub normalise: Normalise,
     /// flex, ndarray, wgpu or wgpu:N
     #[arg(long, default_value = "flex")]
     pub device: DeviceSpec,
-    /// Print one JSON object: loss, perplexity, bits_per_byte, tokens, bytes; of pairs, files and all
+    /// Print one JSON object: loss, perplexity, bits_per_byte, tokens, bytes; of pairs and
+    /// choices, files and all
     #[arg(long)]
     pub json: bool,
 }

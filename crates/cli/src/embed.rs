@@ -1,7 +1,7 @@
-//! `taal embed` and `taal similar`: texts as vectors, and the lines that are nearest to a text.
+//! `taal embed` and `taal similar`: texts as vectors, and the words or lines that are nearest to a text.
 
 use serde::Serialize;
-use taal_inference::{LanguageModel, embed, similarity};
+use taal_inference::{LanguageModel, WordVectors, embed, similarity, vocabulary_words};
 
 use crate::arguments::{EmbedArguments, SimilarArguments};
 use crate::failure::Failure;
@@ -17,11 +17,12 @@ struct Embedded {
     embedding: Vec<f32>,
 }
 
-/// A line and how near it is.
+/// A line or word and how near it is.
 #[derive(Debug, Serialize)]
 struct Near {
     similarity: f64,
-    line: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<usize>,
     text: String,
 }
 
@@ -49,20 +50,15 @@ pub fn run(arguments: &EmbedArguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Prints the lines of a file that are nearest to a text.
+/// Prints what is nearest to a text: lines of a file, or words of the vocabulary.
 pub fn similar(arguments: &SimilarArguments) -> Result<(), Failure> {
-    let lines = lines(&arguments.lines)?;
+    let lines = arguments.lines.as_deref().map(lines).transpose()?;
     let text = terminal::text_or_stdin(&arguments.text)?;
     let lm = LanguageModel::open(&arguments.model, &arguments.device.open()?)?;
-    let wanted = embed(&lm, &text, arguments.pool)?;
-    let mut found = Vec::with_capacity(lines.len());
-    for (line, text) in lines {
-        let similarity = similarity(&wanted, &embed(&lm, &text, arguments.pool)?);
-        found.push(Near { similarity, line, text });
-    }
-    // Of equals the earlier line first.
-    found.sort_by(|a, b| b.similarity.total_cmp(&a.similarity).then(a.line.cmp(&b.line)));
-    found.truncate(arguments.top);
+    let found = match lines {
+        Some(lines) => nearest_lines(&lm, &text, lines, arguments)?,
+        None => nearest_words(&lm, text.trim(), arguments)?,
+    };
     if arguments.json {
         return Ok(terminal::print_json(&found)?);
     }
@@ -73,8 +69,50 @@ pub fn similar(arguments: &SimilarArguments) -> Result<(), Failure> {
     Ok(terminal::print(&words)?)
 }
 
+fn nearest_lines(
+    lm: &LanguageModel,
+    text: &str,
+    lines: Vec<(usize, String)>,
+    arguments: &SimilarArguments,
+) -> Result<Vec<Near>, Failure> {
+    let wanted = embed(lm, text, arguments.pool)?;
+    let mut found = Vec::with_capacity(lines.len());
+    for (line, text) in lines {
+        let similarity = similarity(&wanted, &embed(lm, &text, arguments.pool)?);
+        let line = Some(line);
+        found.push(Near { similarity, line, text });
+    }
+    // Of equals the earlier line first.
+    found.sort_by(|a, b| b.similarity.total_cmp(&a.similarity).then(a.line.cmp(&b.line)));
+    found.truncate(arguments.top);
+    Ok(found)
+}
+
+/// The text itself is left out of its neighbours.
+fn nearest_words(lm: &LanguageModel, text: &str, arguments: &SimilarArguments) -> Result<Vec<Near>, Failure> {
+    let wanted = WordVectors::of_model(lm, [text], arguments.pool)?;
+    let Some(wanted) = wanted.vector(text) else {
+        return Err(anyhow::anyhow!("the model's tokenizer does not know {text:?}").into());
+    };
+    let words = lm.tokenizer.as_ref().map(vocabulary_words).unwrap_or_default();
+    let others = words.iter().map(String::as_str).filter(|word| *word != text);
+    let vectors = WordVectors::of_model(lm, others, arguments.pool)?;
+    if vectors.is_empty() {
+        let error = anyhow::anyhow!("no token of the model is another word");
+        return Err(Failure::from(error).with_hint("give the words or lines to compare with in a file: --lines FILE"));
+    }
+    let nearest = vectors.nearest(wanted, arguments.top).into_iter();
+    Ok(nearest
+        .map(|(word, similarity)| Near {
+            similarity,
+            line: None,
+            text: word.to_owned(),
+        })
+        .collect())
+}
+
 /// The lines of a file that hold something, with their numbers from 1.
-fn lines(path: &std::path::Path) -> Result<Vec<(usize, String)>, Failure> {
+pub fn lines(path: &std::path::Path) -> Result<Vec<(usize, String)>, Failure> {
     let text = taal_store::read_text(path, MAX_LINES_BYTES)?;
     let numbered = (1..).zip(text.lines());
     let lines: Vec<(usize, String)> = numbered

@@ -1,6 +1,6 @@
 //! `taal eval`: how well a model predicts texts.
 
-use taal_inference::LanguageModel;
+use taal_inference::{ChoiceAccuracy, ChoiceFile, ChoiceOptions, LanguageModel};
 
 use crate::arguments::EvalArguments;
 use crate::failure::Failure;
@@ -11,6 +11,9 @@ pub fn run(arguments: &EvalArguments) -> Result<(), Failure> {
     let lm = LanguageModel::open(&arguments.model, &arguments.device.open()?)?;
     if !arguments.pairs.is_empty() {
         return pairs(&lm, arguments);
+    }
+    if !arguments.choices.is_empty() {
+        return choices(&lm, arguments);
     }
     let evaluation = taal_inference::evaluate_files(&lm, &arguments.text)?;
     if arguments.json {
@@ -44,4 +47,50 @@ fn pairs(lm: &LanguageModel, arguments: &EvalArguments) -> Result<(), Failure> {
         })
         .collect();
     Ok(terminal::print(&words)?)
+}
+
+fn choices(lm: &LanguageModel, arguments: &EvalArguments) -> Result<(), Failure> {
+    let options = ChoiceOptions {
+        normalise: arguments.normalise,
+        ..ChoiceOptions::default()
+    };
+    let evaluation = taal_inference::evaluate_choices(lm, &arguments.choices, &options)?;
+    if evaluation.all.truncated > 0 {
+        terminal::message(&format!(
+            "{} of {} contexts did not fit the model and lost their beginning",
+            terminal::grouped(evaluation.all.truncated),
+            terminal::grouped(evaluation.all.total)
+        ));
+    }
+    if arguments.json {
+        return Ok(terminal::print_json(&evaluation)?);
+    }
+    let is_one = evaluation.files.len() == 1;
+    let files = evaluation.files.iter().chain((!is_one).then_some(&evaluation.all));
+    Ok(terminal::print(&files.map(choice_words).collect::<String>())?)
+}
+
+fn choice_words(file: &ChoiceFile) -> String {
+    let line = |accuracy: &ChoiceAccuracy, what: &str| {
+        let [low, high] = accuracy.interval.map(|share| 100.0 * share);
+        let ties = match accuracy.ties {
+            0 => String::new(),
+            ties => format!(", {} undecided", terminal::grouped(ties)),
+        };
+        format!(
+            "{:5.1} % by {what} ({low:.1} to {high:.1}{ties})\n",
+            100.0 * accuracy.accuracy
+        )
+    };
+    let normalised = file.normalised.iter();
+    let normalised: String = normalised
+        .map(|it| line(it, &format!("that over {}", it.normalise)))
+        .collect();
+    format!(
+        "{}: {} items\n{}{normalised}{:5.1} % by chance\n",
+        file.name,
+        terminal::grouped(file.total),
+        line(&file.plain, "log-likelihood"),
+        100.0 * file.chance
+    )
 }

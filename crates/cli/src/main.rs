@@ -10,6 +10,7 @@ mod columns;
 mod data;
 mod doctor;
 mod embed;
+mod embeddings;
 mod evaluate;
 mod exchange;
 mod failure;
@@ -28,7 +29,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::arguments::{Arguments, BenchCommand, Command, DataCommand, TokenizerCommand};
+use crate::arguments::{Arguments, BenchCommand, Command, DataCommand, EmbeddingsCommand, TokenizerCommand};
 use crate::failure::Failure;
 
 fn main() -> ExitCode {
@@ -48,6 +49,10 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Embed(arguments) => embed::run(&arguments),
         Command::Similar(arguments) => embed::similar(&arguments),
+        Command::Embeddings(arguments) => match arguments.command {
+            EmbeddingsCommand::Score(arguments) => embeddings::score(&arguments),
+            EmbeddingsCommand::Plot(arguments) => embeddings::plot(&arguments),
+        },
         Command::Eval(arguments) => evaluate::run(&arguments),
         Command::Import(arguments) => exchange::import(&arguments),
         Command::Export(arguments) => exchange::export(&arguments),

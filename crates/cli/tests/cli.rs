@@ -1005,7 +1005,7 @@ fn texts_become_vectors_and_the_nearest_line_is_found() {
     fails(
         place.taal(&["embed", "--model", "run", "x", "--pool", "max"]),
         2,
-        &["mean, cls or last"],
+        &["mean, cls, last or input"],
     );
     place.write("empty.txt", "\n");
     fails(
@@ -1013,6 +1013,138 @@ fn texts_become_vectors_and_the_nearest_line_is_found() {
         2,
         &["empty.txt"],
     );
+    // The model reads characters, so its words are letters.
+    let letters = done(place.taal(&["similar", "--model", "run", "k", "--top", "3"]));
+    assert_eq!(letters.lines().count(), 3, "{letters}");
+    assert!(
+        !letters.contains("  k\n"),
+        "a word is no neighbour of itself: {letters}"
+    );
+    fails(
+        place.taal(&["similar", "--model", "run", "Q"]),
+        2,
+        &["does not know \"Q\""],
+    );
+}
+
+#[test]
+fn vectors_of_words_are_scored_against_people() {
+    let place = Place::trained();
+    place.write(
+        "pairs.csv",
+        "word1,word2,similarity\nkat,rat,9\ntrap,kat,2\nrat,ziet,1\nkat,Q,5\n",
+    );
+    place.write("analogies.txt", ": animals\nkat rat trap ziet\nkat rat ziet trap\n");
+    place.write("kinds.csv", "category,word\nanimal,kat\nanimal,rat\nthing,trap\n");
+    let score = [
+        "embeddings",
+        "score",
+        "--model",
+        "run",
+        "--similarity",
+        "pairs.csv",
+        "--analogies",
+        "analogies.txt",
+        "--categories",
+        "kinds.csv",
+    ];
+    let words = done(place.taal(&score));
+    for part in [
+        "pairs: Spearman ",
+        "3 of 4 pairs",
+        "words without a vector: 1 (Q)",
+        "2 of 2 questions  animals",
+        "chosen from 4 words",
+        "kinds: purity ",
+        "3 of 3 words",
+    ] {
+        assert!(words.contains(part), "{part}: {words}");
+    }
+    let found = json(place.taal(&[&score[..], &["--json", "--pool", "input"]].concat()));
+    assert_eq!(found["similarity"][0]["scored"], 3);
+    assert_eq!(found["analogies"][0]["all"]["scored"], 2);
+
+    place.write("vectors.txt", "3 2\nkat 1 0\nrat 1 0.1\ntrap 0 1\n");
+    let of_file = [
+        "embeddings",
+        "score",
+        "--vectors",
+        "vectors.txt",
+        "--similarity",
+        "pairs.csv",
+    ];
+    assert_eq!(
+        json(place.taal(&[&of_file[..], &["--json"]].concat()))["similarity"][0]["spearman"],
+        1.0
+    );
+    fails(
+        place.taal(&[&of_file[..4], &["--model", "run"]].concat()),
+        2,
+        &["--vectors"],
+    );
+    fails(
+        place.taal(&["embeddings", "score", "--model", "run"]),
+        2,
+        &["--similarity"],
+    );
+    place.write("bad.csv", "word1,word2,similarity\nkat,rat,9\ntrap,kat\n");
+    fails(
+        place.taal(&["embeddings", "score", "--model", "run", "--similarity", "bad.csv"]),
+        65,
+        &["bad.csv", "line 3", "expected 3 fields"],
+    );
+}
+
+#[test]
+fn words_and_lines_become_a_map() {
+    let place = Place::trained();
+    place.write("words.txt", "kat rat\ntrap ziet kat Q\n");
+    let plot = ["embeddings", "plot", "--model", "run", "--words", "words.txt", "het"];
+    let words = done(place.taal(&[&plot[..], &["--out", "map.svg"]].concat()));
+    assert!(
+        words.starts_with("map.svg: 5 points, ") && words.ends_with("% of the variance\n"),
+        "{words}"
+    );
+    let svg = place.read("map.svg");
+    assert!(svg.starts_with("<svg ") && svg.contains(">trap</text>") && svg.contains("5 words by run"));
+    let found = json(place.taal(&[&plot[..], &["--out", "map.html", "--json"]].concat()));
+    assert_eq!(
+        (&found["points"][0]["text"], &found["unknown"][0]),
+        (&"het".into(), &"Q".into())
+    );
+    assert!(place.read("map.html").starts_with("<!DOCTYPE html>"));
+    let lines = [
+        "embeddings",
+        "plot",
+        "--model",
+        "run",
+        "--lines",
+        "lines.txt",
+        "--out",
+        "lines.svg",
+    ];
+    place.write("lines.txt", "de kat\n\nde rat ziet het\nvan de trap\n");
+    done(place.taal(&lines));
+    assert!(place.read("lines.svg").contains(">de rat ziet het</text>"));
+
+    let map = |more: &[&str]| place.taal(&[&["embeddings", "plot", "--model", "run"], more].concat());
+    fails(
+        map(&["kat", "rat", "het", "--out", "map.png"]),
+        2,
+        &["map.png", ".svg or .html"],
+    );
+    fails(
+        map(&["kat", "Q", "rat", "--out", "few.svg"]),
+        2,
+        &["at least 3 known words", "got 2"],
+    );
+    fails(map(&["--out", "none.svg"]), 2, &["no word"]);
+    fails(
+        map(&["kat", "--lines", "lines.txt", "--out", "both.svg"]),
+        2,
+        &["--lines"],
+    );
+    assert!(!place.path("few.svg").exists() && !place.path("map.png").exists());
 }
 
 #[test]
@@ -1115,6 +1247,43 @@ fn gaps_are_filled_by_a_masked_model_and_by_no_other() {
         place.taal(&["eval", "--model", "run", "--pairs", "text.txt"]),
         65,
         &["text.txt", "line 1", "tab"],
+    );
+
+    place.write(
+        "next.jsonl",
+        "{\"context\": \"de kat\", \"choices\": [\"krabt\", \"de de\"], \"answer\": 0}\n\
+         {\"question\": \"de kat krabt de krullen van de\", \"choices\": [\"rat\", \"trap\"], \"answer\": \"B\"}\n",
+    );
+    for model in ["masked", "run"] {
+        let words = done(place.taal(&["eval", "--model", model, "--choices", "next.jsonl"]));
+        for part in [
+            "next: 2 items",
+            "% by log-likelihood (",
+            "% by that over characters (",
+            " 50.0 % by chance",
+        ] {
+            assert!(words.contains(part), "{part}: {words}");
+        }
+    }
+    let choices = ["eval", "--model", "run", "--choices", "next.jsonl"];
+    let found = json(place.taal(&[&choices[..], &["--normalise", "none", "--json"]].concat()));
+    assert_eq!(
+        (&found["all"]["total"], &found["all"]["normalised"]),
+        (&2.into(), &serde_json::Value::Null)
+    );
+    fails(
+        place.taal(&[&choices[..], &["--normalise", "words"]].concat()),
+        2,
+        &["none, tokens, characters or bytes"],
+    );
+    place.write(
+        "next.jsonl",
+        "{\"context\": \"de kat\", \"choices\": [\"krabt\", \"de\"], \"answer\": 2}\n",
+    );
+    fails(
+        place.taal(&choices),
+        65,
+        &["next.jsonl", "line 1", "the answer 2 is none of the 2 choices"],
     );
 }
 
@@ -1428,6 +1597,9 @@ fn the_help_is_what_it_was() {
         "similar",
         "import",
         "export",
+        "embeddings",
+        "embeddings score",
+        "embeddings plot",
         "tokenizer",
         "tokenizer train",
         "tokenizer encode",

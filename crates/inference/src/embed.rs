@@ -3,6 +3,7 @@
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 use taal_model::ForwardOptions;
+use taal_tokenizer::Tokenizer;
 
 use crate::decoder::{ids_tensor, to_host};
 use crate::language_model::check_ids;
@@ -19,6 +20,8 @@ pub enum Pooling {
     Cls,
     /// The last one: all that a causal model has read.
     Last,
+    /// The mean of the tokens' own vectors, before any layer: a word whatever stands around it.
+    Input,
 }
 
 impl std::str::FromStr for Pooling {
@@ -29,7 +32,8 @@ impl std::str::FromStr for Pooling {
             "mean" => Ok(Self::Mean),
             "cls" => Ok(Self::Cls),
             "last" => Ok(Self::Last),
-            other => Err(format!("unknown pooling {other:?}: expected mean, cls or last")),
+            "input" => Ok(Self::Input),
+            other => Err(format!("unknown pooling {other:?}: expected mean, cls, last or input")),
         }
     }
 }
@@ -55,6 +59,20 @@ pub fn embed(lm: &LanguageModel, text: &str, pooling: Pooling) -> Result<Vec<f32
             format!("expected at least one token, got {text:?}"),
         ));
     }
+    embed_ids(lm, tokenizer, &ids, pooling)
+}
+
+/// The vector of a text of at least one token; see [`embed`].
+pub(crate) fn embed_ids(lm: &LanguageModel, tokenizer: &Tokenizer, ids: &[u32], pooling: Pooling) -> Result<Vec<f32>> {
+    let mut sum = vec![0.0_f64; lm.model.config().d_model];
+    if pooling == Pooling::Input {
+        let rows = lm
+            .model
+            .token_embedding
+            .forward(ids_tensor(ids, [1, ids.len()], &lm.model.device()));
+        add_rows(&mut sum, to_host(rows)?.chunks_exact(lm.model.config().d_model));
+        return Ok(of_length_1(&sum));
+    }
     let is_framed = !lm.model.config().is_causal;
     let begin = tokenizer.bos_id().filter(|_| is_framed);
     let end = tokenizer.eos_id().filter(|_| is_framed);
@@ -70,7 +88,6 @@ pub fn embed(lm: &LanguageModel, text: &str, pooling: Pooling) -> Result<Vec<f32
             ),
         ));
     }
-    let mut sum = vec![0.0_f64; lm.model.config().d_model];
     for part in ids.chunks(window) {
         let mut framed: Vec<u32> = Vec::with_capacity(part.len() + frame);
         framed.extend(begin);
@@ -83,19 +100,26 @@ pub fn embed(lm: &LanguageModel, text: &str, pooling: Pooling) -> Result<Vec<f32
             Pooling::Mean => &rows[first..first + part.len()],
             Pooling::Cls => &rows[..1],
             // Of a framed text the last token is the one that ends it.
-            Pooling::Last => &rows[rows.len() - 1..],
+            Pooling::Last | Pooling::Input => &rows[rows.len() - 1..],
         };
-        for row in chosen {
-            for (sum, value) in sum.iter_mut().zip(*row) {
-                *sum += f64::from(*value);
-            }
+        add_rows(&mut sum, chosen.iter().copied());
+    }
+    Ok(of_length_1(&sum))
+}
+
+fn add_rows<'a>(sum: &mut [f64], rows: impl Iterator<Item = &'a [f32]>) {
+    for row in rows {
+        for (sum, value) in sum.iter_mut().zip(row) {
+            *sum += f64::from(*value);
         }
     }
+}
+
+fn of_length_1(sum: &[f64]) -> Vec<f32> {
     let norm = sum.iter().map(|value| value * value).sum::<f64>().sqrt();
-    Ok(sum
-        .iter()
+    sum.iter()
         .map(|value| (value / norm.max(f64::MIN_POSITIVE)) as f32)
-        .collect())
+        .collect()
 }
 
 /// # Shapes

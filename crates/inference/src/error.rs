@@ -85,9 +85,9 @@ pub enum InferenceError {
         /// The part of it, and why.
         detail: String,
     },
-    /// A line of a file of minimal pairs that is none.
+    /// A line of a test's file (minimal pairs, choices, words) that is not what it should be.
     #[error("{}: line {line}: {detail}", path.display())]
-    Pair {
+    Line {
         /// The file.
         path: PathBuf,
         /// The line, from 1.
@@ -196,7 +196,7 @@ impl InferenceError {
             | Self::NotCausal { .. }
             | Self::TooShort { .. }
             | Self::Source { .. } => ErrorKind::Usage,
-            Self::TokenizerMismatch { .. } | Self::Foreign { .. } | Self::Binary { .. } | Self::Pair { .. } => {
+            Self::TokenizerMismatch { .. } | Self::Foreign { .. } | Self::Binary { .. } | Self::Line { .. } => {
                 ErrorKind::Corrupt
             }
             Self::NotFinite { .. } => ErrorKind::Diverged,

@@ -5,6 +5,8 @@
 //! chosen, and [`sample`] does it on a plain slice of logits; [`Decoder`] is the step beneath, prefill and decode, and
 //! [`StopFilter`] finds stop strings in a stream of text.
 //! [`embed`] makes a vector of a text, [`similarity`] compares two.
+//! [`WordVectors`] are measured by [`WordPairs`] (people's judgements), [`Analogies`] and [`Categories`].
+//! [`evaluate_choices`] asks which of several continuations is likeliest.
 //! [`evaluate_pairs`] asks which of two sentences is likelier.
 //! [`fill`] asks a masked model what stands in the gaps of a text.
 //! [`import_model`] and [`export_model`] move models from and to other programs.
@@ -35,6 +37,7 @@
 //! ```
 
 pub mod bench;
+mod choices;
 mod decoder;
 mod embed;
 mod error;
@@ -47,7 +50,12 @@ mod pairs;
 mod sampling;
 mod score;
 mod stop;
+mod words;
 
+pub use choices::{
+    ChoiceAccuracy, ChoiceEvaluation, ChoiceFile, ChoiceItem, ChoiceOptions, ChoiceScore, Normalise, evaluate_choices,
+    read_choices, score_choices,
+};
 pub use decoder::Decoder;
 pub use embed::{Pooling, embed, similarity};
 pub use error::{InferenceError, Result};
@@ -60,3 +68,7 @@ pub use pairs::{PairEvaluation, PairScore, evaluate_pairs, log_likelihood};
 pub use sampling::{Candidate, Sampling, candidates, sample};
 pub use score::{Score, default_batch_size, score_ids, score_windows};
 pub use stop::{Passed, StopFilter};
+pub use words::{
+    Analogies, AnalogyScore, BOOTSTRAP_ROUNDS, Categories, CategoryScore, SectionScore, SimilarityScore, UnknownWords,
+    WordPairs, WordVectors, vocabulary_words,
+};

@@ -18,7 +18,7 @@ use crate::score::score_ids;
 use crate::{InferenceError, LanguageModel, Result};
 
 /// Tokens of the rows that are computed at once where every token is hidden in turn.
-const TOKENS_AT_ONCE: usize = 4096;
+pub(crate) const TOKENS_AT_ONCE: usize = 4096;
 
 /// One pair of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -70,7 +70,7 @@ pub struct PairEvaluation {
 ///
 /// # Errors
 ///
-/// [`InferenceError::Pair`] naming file and line, [`InferenceError::Setting`] where there is no pair, and [`log_likelihood`]'s.
+/// [`InferenceError::Line`] naming file and line, [`InferenceError::Setting`] where there is no pair, and [`log_likelihood`]'s.
 pub fn evaluate_pairs(lm: &LanguageModel, paths: &[PathBuf]) -> Result<PairEvaluation> {
     let mut files = Vec::new();
     for path in paths {
@@ -97,7 +97,7 @@ pub fn evaluate_pairs(lm: &LanguageModel, paths: &[PathBuf]) -> Result<PairEvalu
 
 fn read_pairs(path: &Path) -> Result<Vec<Pair>> {
     let is_jsonl = path.extension().is_some_and(|extension| extension == "jsonl");
-    let bad = |line: usize, detail: String| InferenceError::Pair {
+    let bad = |line: usize, detail: String| InferenceError::Line {
         path: path.to_path_buf(),
         line,
         detail,
@@ -157,7 +157,13 @@ pub fn log_likelihood(lm: &LanguageModel, text: &str) -> Result<f64> {
     })
 }
 
-fn hidden_in_turn(lm: &LanguageModel, ids: &[u32], places: std::ops::Range<usize>, mask: u32) -> Result<f64> {
+/// The summed log-probabilities of the ids at some places, each hidden alone.
+pub(crate) fn hidden_in_turn(
+    lm: &LanguageModel,
+    ids: &[u32],
+    places: std::ops::Range<usize>,
+    mask: u32,
+) -> Result<f64> {
     let device = lm.model.device();
     let width = ids.len();
     let places: Vec<usize> = places.collect();

@@ -11,7 +11,7 @@ use crate::language_model::{check_causal, check_ids};
 use crate::{InferenceError, Result};
 
 /// Logits computed at once, 64 MiB of them; a GPT-2 of 50,257 ids would otherwise want 1.6 GB for eight full windows.
-const LOGITS_AT_ONCE: usize = 1 << 24;
+pub(crate) const LOGITS_AT_ONCE: usize = 1 << 24;
 
 /// Work of one forward pass, in tokens, where the caller has no opinion: enough to keep the device busy.
 const TOKENS_AT_ONCE: usize = 4096;

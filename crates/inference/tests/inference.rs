@@ -1,5 +1,7 @@
 //! What the crate promises, on tiny models with drawn weights.
 
+#[path = "inference/choices.rs"]
+mod choices;
 #[path = "inference/decoding.rs"]
 mod decoding;
 #[path = "inference/embedding.rs"]
@@ -20,3 +22,5 @@ mod scoring;
 mod stopping;
 #[path = "inference/tiny.rs"]
 mod tiny;
+#[path = "inference/words.rs"]
+mod words;

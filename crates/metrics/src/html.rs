@@ -35,6 +35,11 @@ pub fn html(report: &Report, records: &[StepRecord], recipe_toml: &str) -> Strin
         recipe_details(recipe_toml),
     ]
     .concat();
+    page(&title, &body)
+}
+
+/// A whole page around its body; `title` is escaped already.
+pub(crate) fn page(title: &str, body: &str) -> String {
     let version = env!("CARGO_PKG_VERSION");
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\

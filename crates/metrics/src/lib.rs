@@ -4,6 +4,8 @@
 //! - [`flops`]: what a step costs, counted operation by operation and by PaLM's formula, and the share of a machine's peak it reaches;
 //! - [`StepRecord`], [`RunLog`], [`read_log`] and [`write_csv`]: one record a training step, in a log that survives crashes;
 //! - [`Report`] and [`html`]: a run's figures as JSON, and as one self-contained page with its loss curves and samples;
+//! - [`spearman`] and [`spearman_interval`]: how well two orders agree;
+//! - [`pca`] and [`WordMap`]: vectors as points of a plane, and these as a picture;
 //! - [`peak_rss_bytes`], [`available_memory_bytes`]: the most memory this process has used, and what it may still take.
 //!
 //! Left out: computing a loss (that needs tensors, which this crate does not know) and measuring a machine's peak.
@@ -32,15 +34,21 @@ pub mod flops;
 mod html;
 mod lines;
 mod log;
+mod map;
 mod memory;
 mod numbers;
+mod projection;
 mod quality;
+mod rank;
 mod report;
 
 pub use error::{Error, Result};
 pub use html::html;
 pub use lines::Lines;
 pub use log::{LOG_NAME, RunLog, StepRecord, best_validation, csv, read_log, write_csv};
+pub use map::WordMap;
 pub use memory::{available_memory_bytes, peak_rss_bytes};
+pub use projection::{Projection, pca};
 pub use quality::{Accuracy, MeanLoss, bits_per_byte, perplexity, wilson_interval};
+pub use rank::{spearman, spearman_interval};
 pub use report::{GuessFigures, MaskedFigures, Report, Sample};

@@ -4,13 +4,30 @@
 mod flops;
 #[path = "metrics/log.rs"]
 mod log;
+#[path = "metrics/map.rs"]
+mod map;
+#[path = "metrics/projection.rs"]
+mod projection;
 #[path = "metrics/quality.rs"]
 mod quality;
+#[path = "metrics/rank.rs"]
+mod rank;
 #[path = "metrics/report.rs"]
 mod report;
 
 use taal_metrics::StepRecord;
 use tempfile::TempDir;
+
+/// What scipy and scikit-learn compute; `golden/make_golden.py` makes it.
+fn golden() -> serde_json::Value {
+    serde_json::from_str(include_str!("golden/expected.json")).expect("JSON")
+}
+
+/// A list of numbers of a golden file.
+fn numbers(value: &serde_json::Value) -> Vec<f64> {
+    let list = value.as_array().expect("a list");
+    list.iter().map(|it| it.as_f64().expect("a number")).collect()
+}
 
 /// A scratch directory that goes when the test ends.
 fn scratch() -> TempDir {

@@ -1,0 +1,452 @@
+//! A map of texts: points of a plane with their names, as an SVG file or a page that needs nothing beside it.
+
+use crate::chart::escape;
+use crate::curves::axis_number;
+use crate::html::page;
+
+const STYLE: &str = include_str!("map.css");
+
+/// What of the top margin is for the title; a page has its own.
+const TITLE_HEIGHT: f64 = 62.0;
+const DOT_RADIUS: f64 = 4.5;
+const FONT_SIZE: f64 = 15.0;
+/// Longer names are cut in the drawing and whole in the table.
+const MAX_LABEL_CHARS: usize = 36;
+/// How far a name may stand from its dot; from the second on, a line leads to it.
+const DISTANCES: [f64; 5] = [8.0, 22.0, 40.0, 64.0, 92.0];
+/// About how far apart the numbers of an axis are.
+const TICK_DISTANCE: f64 = 115.0;
+/// What a line that leads to a name leaves free before it.
+const LEADER_GAP: f64 = 3.0;
+
+/// A drawing, in units of its own.
+#[derive(Debug, Clone, Copy)]
+struct Canvas {
+    name: &'static str,
+    width: f64,
+    height: f64,
+    /// What stands around the frame: left, top, right, bottom.
+    margin: [f64; 4],
+}
+
+const WIDE: Canvas = Canvas {
+    name: "wide",
+    width: 1000.0,
+    height: 760.0,
+    margin: [64.0, 76.0, 20.0, 72.0],
+};
+
+/// For a telephone, where the names of the wide one would be too small to read.
+const NARROW: Canvas = Canvas {
+    name: "narrow",
+    width: 420.0,
+    height: 640.0,
+    margin: [60.0, 70.0, 6.0, 72.0],
+};
+
+impl Canvas {
+    /// Left, top, right and bottom of the frame.
+    fn frame(&self) -> [f64; 4] {
+        let [left, top, right, bottom] = self.margin;
+        [left, top, self.width - right, self.height - bottom]
+    }
+}
+
+/// What a map shows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WordMap {
+    /// Its title.
+    pub title: String,
+    /// One sentence on where the points come from.
+    pub note: String,
+    /// What the axes are, with their part in words: `component 1 (41.2 % of the variance)`.
+    pub axes: [String; 2],
+    /// The names of the points.
+    pub labels: Vec<String>,
+    /// The points; those without a name, or with a number that is not finite, are left out.
+    pub points: Vec<[f64; 2]>,
+}
+
+impl WordMap {
+    /// The map as an SVG file: light and dark, with its title, and with all coordinates in its description.
+    pub fn svg(&self) -> String {
+        let rows: Vec<String> = self
+            .named()
+            .map(|(label, [x, y])| format!("{label}: {}, {}", axis_number(x), axis_number(y)))
+            .collect();
+        let Canvas {
+            width, height, margin, ..
+        } = WIDE;
+        let left = margin[0];
+        let description = format!("{} {}.", self.description(), escape(&rows.join("; ")));
+        format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" {}<style>{STYLE}</style>\n\
+             <rect class=\"page\" width=\"{width}\" height=\"{height}\"/>\n\
+             <text class=\"title\" x=\"{left}\" y=\"32\">{}</text>\n<text class=\"axis\" x=\"{left}\" y=\"56\">{}</text>\n{}</svg>\n",
+            self.opening(&WIDE, 0.0, &description),
+            shown(&self.title),
+            shown(&self.note),
+            self.drawing(&WIDE)
+        )
+    }
+
+    /// The map as an HTML page: light and dark, the drawing and a table of its coordinates. It refers to nothing outside.
+    pub fn html(&self) -> String {
+        let rows: String = self
+            .named()
+            .map(|(label, [x, y])| {
+                format!(
+                    "<tr><th scope=\"row\">{}</th><td>{}</td><td>{}</td></tr>\n",
+                    shown(&label),
+                    axis_number(x),
+                    axis_number(y)
+                )
+            })
+            .collect();
+        let description = format!("{} The table below has the coordinates.", self.description());
+        let drawing = |canvas: &Canvas| {
+            let opening = self.opening(canvas, TITLE_HEIGHT, &description);
+            format!(
+                "<div class=\"{}\"><svg {opening}{}</svg></div>\n",
+                canvas.name,
+                self.drawing(canvas)
+            )
+        };
+        let drawings = [WIDE, NARROW].each_ref().map(drawing).concat();
+        let body = format!(
+            "<style>{STYLE}</style>\n<header>\n<h1>{}</h1>\n<p class=\"under-title\">{}</p>\n</header>\n\
+             <figure>\n{drawings}</figure>\n<details>\n<summary>Coordinates</summary>\n<table>\n\
+             <thead><tr><th scope=\"col\">text</th><th scope=\"col\">across</th><th scope=\"col\">upwards</th></tr></thead>\n\
+             <tbody>\n{rows}</tbody>\n</table>\n</details>\n",
+            shown(&self.title),
+            shown(&self.note)
+        );
+        page(&shown(&self.title), &body)
+    }
+
+    /// Names and points that can be drawn.
+    fn named(&self) -> impl Iterator<Item = (String, [f64; 2])> {
+        let pairs = self.labels.iter().zip(&self.points);
+        pairs
+            .filter(|(_, point)| point.iter().all(|value| value.abs() < 1e30))
+            .map(|(label, point)| (printable(label), *point))
+    }
+
+    fn description(&self) -> String {
+        let [x, y] = self.axes.each_ref().map(|axis| shown(axis));
+        let note = shown(&self.note);
+        format!(
+            "A map of {} points. Across: {x}; upwards: {y}. {note}",
+            self.named().count()
+        )
+    }
+
+    /// The rest of the `<svg` tag from `top` on, with title and description.
+    fn opening(&self, canvas: &Canvas, top: f64, description: &str) -> String {
+        let Canvas {
+            name, width, height, ..
+        } = canvas;
+        format!(
+            "viewBox=\"0 {top} {width} {}\" class=\"map\" role=\"img\" aria-labelledby=\"{name}-title {name}-desc\">\n\
+             <title id=\"{name}-title\">{}</title>\n<desc id=\"{name}-desc\">{description}</desc>\n",
+            height - top,
+            shown(&self.title)
+        )
+    }
+
+    /// Axes, points and names.
+    fn drawing(&self, canvas: &Canvas) -> String {
+        let named: Vec<(String, [f64; 2])> = self.named().collect();
+        let frame = Frame::around(*canvas, named.iter().map(|(_, point)| *point));
+        let mut text = self.axes_around(&frame);
+        let dots: Vec<[f64; 2]> = named.iter().map(|(_, point)| frame.place(*point)).collect();
+        let names: Vec<String> = named.iter().map(|(label, _)| shortened(label)).collect();
+        let labels = place_labels(canvas, &dots, &names);
+        for (label, dot) in labels.iter().zip(&dots) {
+            if let Some(Label { leader: Some(end), .. }) = label {
+                text.push_str(&format!(
+                    "<line class=\"leader\" x1=\"{:.1}\" y1=\"{:.1}\" x2=\"{:.1}\" y2=\"{:.1}\"/>\n",
+                    dot[0], dot[1], end[0], end[1]
+                ));
+            }
+        }
+        for ((label, name), ((full, point), dot)) in labels.iter().zip(&names).zip(named.iter().zip(&dots)) {
+            text.push_str(&format!(
+                "<g><title>{} ({}, {})</title><circle class=\"dot\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"{DOT_RADIUS}\"/>",
+                shown(full),
+                axis_number(point[0]),
+                axis_number(point[1]),
+                dot[0],
+                dot[1]
+            ));
+            if let Some(label) = label {
+                text.push_str(&format!(
+                    "<text class=\"name\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"{}\">{}</text>",
+                    label.x,
+                    label.area.bottom - 0.28 * FONT_SIZE,
+                    label.anchor,
+                    shown(name)
+                ));
+            }
+            text.push_str("</g>\n");
+        }
+        let hidden = labels.iter().filter(|label| label.is_none()).count();
+        if hidden > 0 {
+            text.push_str(&format!(
+                "<text class=\"axis\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">names without room: {hidden}</text>\n",
+                canvas.width - canvas.margin[2],
+                canvas.height - 8.0
+            ));
+        }
+        text
+    }
+
+    /// Frame, ticks and the names of the axes.
+    fn axes_around(&self, frame: &Frame) -> String {
+        let [left, top, right, bottom] = frame.canvas.frame();
+        let mut text = format!(
+            "<rect class=\"frame\" x=\"{left}\" y=\"{top}\" width=\"{}\" height=\"{}\"/>\n",
+            right - left,
+            bottom - top
+        );
+        for value in ticks(frame.low[0], frame.high[0], (right - left) / TICK_DISTANCE) {
+            let x = frame.place([value, 0.0])[0];
+            text.push_str(&format!(
+                "<line class=\"grid\" x1=\"{x:.1}\" y1=\"{top}\" x2=\"{x:.1}\" y2=\"{bottom}\"/>\n\
+                 <text class=\"axis\" x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>\n",
+                bottom + 18.0,
+                axis_number(value)
+            ));
+        }
+        for value in ticks(frame.low[1], frame.high[1], (bottom - top) / TICK_DISTANCE) {
+            let y = frame.place([0.0, value])[1];
+            text.push_str(&format!(
+                "<line class=\"grid\" x1=\"{left}\" y1=\"{y:.1}\" x2=\"{right}\" y2=\"{y:.1}\"/>\n\
+                 <text class=\"axis\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>\n",
+                left - 6.0,
+                y + 4.5,
+                axis_number(value)
+            ));
+        }
+        let [x, y] = self.axes.each_ref().map(|axis| shown(axis));
+        let middle = (top + bottom) / 2.0;
+        text.push_str(&format!(
+            "<text class=\"axis\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{x}</text>\n\
+             <text class=\"axis\" x=\"16\" y=\"{middle:.1}\" text-anchor=\"middle\" transform=\"rotate(-90 16 {middle:.1})\">{y}</text>\n",
+            (left + right) / 2.0,
+            bottom + 42.0
+        ));
+        text
+    }
+}
+
+/// What part of the plane is drawn. A unit is as long across as upwards, because the distances are what a map is for.
+struct Frame {
+    canvas: Canvas,
+    low: [f64; 2],
+    high: [f64; 2],
+}
+
+impl Frame {
+    fn around(canvas: Canvas, points: impl Iterator<Item = [f64; 2]>) -> Self {
+        let (mut low, mut high) = ([f64::INFINITY; 2], [f64::NEG_INFINITY; 2]);
+        for point in points {
+            for axis in 0..2 {
+                low[axis] = low[axis].min(point[axis]);
+                high[axis] = high[axis].max(point[axis]);
+            }
+        }
+        let [left, top, right, bottom] = canvas.frame();
+        let sizes = [right - left, bottom - top];
+        if low.iter().any(|value| !value.is_finite()) {
+            (low, high) = ([0.0; 2], [0.0; 2]);
+        }
+        // Names need room beside the outermost dots.
+        let wanted = [0, 1].map(|axis| 1.16 * (high[axis] - low[axis]) / sizes[axis]);
+        let unit = wanted[0].max(wanted[1]);
+        let far = low.iter().chain(&high).fold(0.0_f64, |far, value| far.max(value.abs()));
+        let unit = if unit > 1e-9 * far {
+            unit
+        } else {
+            (2.0 * far).max(1.0) / sizes[1]
+        };
+        let middle = [0, 1].map(|axis| (low[axis] + high[axis]) / 2.0);
+        Self {
+            canvas,
+            low: [0, 1].map(|axis| middle[axis] - unit * sizes[axis] / 2.0),
+            high: [0, 1].map(|axis| middle[axis] + unit * sizes[axis] / 2.0),
+        }
+    }
+
+    /// From the plane to the drawing.
+    fn place(&self, point: [f64; 2]) -> [f64; 2] {
+        let part = [0, 1].map(|axis| (point[axis] - self.low[axis]) / (self.high[axis] - self.low[axis]));
+        let [left, top, right, bottom] = self.canvas.frame();
+        [left + part[0] * (right - left), bottom - part[1] * (bottom - top)]
+    }
+}
+
+/// About so many round numbers between two ends: 1, 2 or 5 times a power of ten apart.
+fn ticks(low: f64, high: f64, wanted: f64) -> Vec<f64> {
+    let rough = (high - low) / wanted.max(1.0);
+    let power = 10_f64.powf(rough.log10().floor());
+    let step = [1.0, 2.0, 5.0, 10.0]
+        .map(|times| times * power)
+        .into_iter()
+        .find(|step| *step >= rough);
+    let step = step.unwrap_or(10.0 * power);
+    let first = (low / step).ceil() as i64;
+    let last = (high / step).floor() as i64;
+    (first..=last).take(32).map(|count| count as f64 * step).collect()
+}
+
+/// A rectangle of the drawing.
+#[derive(Debug, Clone, Copy)]
+struct Area {
+    left: f64,
+    top: f64,
+    right: f64,
+    bottom: f64,
+}
+
+impl Area {
+    fn around([x, y]: [f64; 2], reach: f64) -> Self {
+        Self {
+            left: x - reach,
+            top: y - reach,
+            right: x + reach,
+            bottom: y + reach,
+        }
+    }
+
+    fn overlaps(&self, other: &Self) -> bool {
+        self.left < other.right && other.left < self.right && self.top < other.bottom && other.top < self.bottom
+    }
+
+    fn is_inside(&self, [left, top, right, bottom]: [f64; 4]) -> bool {
+        self.left >= left + 2.0 && self.right <= right - 2.0 && self.top >= top + 2.0 && self.bottom <= bottom - 2.0
+    }
+}
+
+/// Where a name stands.
+struct Label {
+    area: Area,
+    /// The side of the name that looks at its dot, or its middle, stands here, however wide the font is.
+    x: f64,
+    anchor: &'static str,
+    /// Where the line from its dot ends, if it stands apart.
+    leader: Option<[f64; 2]>,
+}
+
+/// A place for every name, one after another, that covers no dot, no name before it and no line; none where there is no such place.
+fn place_labels(canvas: &Canvas, dots: &[[f64; 2]], names: &[String]) -> Vec<Option<Label>> {
+    let mut taken: Vec<Area> = dots.iter().map(|dot| Area::around(*dot, DOT_RADIUS + 1.0)).collect();
+    let mut labels = Vec::with_capacity(dots.len());
+    for (index, (dot, name)) in dots.iter().zip(names).enumerate() {
+        let width = text_width(name);
+        let found = candidates(*dot, width).find(|label| {
+            let is_free = |area: &Area, own: bool| {
+                let blocks = |(other, taken): (usize, &Area)| !(own && other == index) && taken.overlaps(area);
+                !taken.iter().enumerate().any(blocks)
+            };
+            let line = leader_areas(*dot, label.leader);
+            label.area.is_inside(canvas.frame())
+                && is_free(&label.area, false)
+                && line.iter().all(|area| is_free(area, true))
+        });
+        if let Some(label) = &found {
+            taken.push(label.area);
+            taken.extend(leader_areas(*dot, label.leader));
+        }
+        labels.push(found);
+    }
+    labels
+}
+
+/// Places around a dot, the best first: right, left, above, below, then the corners; near, then further away.
+fn candidates([x, y]: [f64; 2], width: f64) -> impl Iterator<Item = Label> {
+    const SIDES: [[f64; 2]; 8] = [
+        [1.0, 0.0],
+        [-1.0, 0.0],
+        [0.0, -1.0],
+        [0.0, 1.0],
+        [0.7, -0.7],
+        [0.7, 0.7],
+        [-0.7, -0.7],
+        [-0.7, 0.7],
+    ];
+    let height = 1.2 * FONT_SIZE;
+    DISTANCES.into_iter().enumerate().flat_map(move |(round, distance)| {
+        SIDES.into_iter().map(move |[across, down]| {
+            let near = [x + across * distance, y + down * distance];
+            let (anchor, before) = match across {
+                a if a > 0.0 => ("start", 0.0),
+                a if a < 0.0 => ("end", width),
+                _ => ("middle", width / 2.0),
+            };
+            let left = near[0] - before;
+            let top = near[1] - height * (1.0 - down) / 2.0;
+            let area = Area {
+                left,
+                top,
+                right: left + width,
+                bottom: top + height,
+            };
+            let end = 1.0 - LEADER_GAP / distance;
+            let leader = (round > 0).then_some([x + across * distance * end, y + down * distance * end]);
+            Label {
+                area,
+                x: near[0],
+                anchor,
+                leader,
+            }
+        })
+    })
+}
+
+/// A line as small squares along it.
+fn leader_areas(from: [f64; 2], to: Option<[f64; 2]>) -> Vec<Area> {
+    let Some(to) = to else { return Vec::new() };
+    let along = |part: f64| [0, 1].map(|axis| from[axis] + part * (to[axis] - from[axis]));
+    let steps = ((to[0] - from[0]).hypot(to[1] - from[1]) / 4.0).ceil().max(1.0) as u32;
+    (1..steps)
+        .map(|step| Area::around(along(f64::from(step) / f64::from(steps)), 1.5))
+        .collect()
+}
+
+/// About how wide a name is: fonts differ, so rather too much.
+fn text_width(text: &str) -> f64 {
+    let width = |character: char| match character {
+        'i' | 'j' | 'l' | 't' | 'f' | 'r' | 'I' | '.' | ',' | ':' | ';' | '\'' | '!' | '|' | ' ' | '-' | '(' | ')' => {
+            0.42
+        }
+        'm' | 'w' | 'M' | 'W' | '@' | '%' => 1.0,
+        c if c.is_ascii_uppercase() => 0.74,
+        c if (c as u32) < 0x1100 => 0.62,
+        _ => 1.05,
+    };
+    FONT_SIZE * text.chars().map(width).sum::<f64>() + 2.0
+}
+
+fn shortened(label: &str) -> String {
+    if label.chars().count() <= MAX_LABEL_CHARS {
+        return label.to_owned();
+    }
+    let kept: String = label.chars().take(MAX_LABEL_CHARS - 1).collect();
+    format!("{}\u{2026}", kept.trim_end())
+}
+
+/// A text as it stands between two tags.
+fn shown(text: &str) -> String {
+    escape(&printable(text))
+}
+
+/// Without characters that an XML file cannot hold.
+fn printable(text: &str) -> String {
+    let shown = |character: char| match character {
+        '\t' | '\n' | '\r' => ' ',
+        c if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => '\u{fffd}',
+        c => c,
+    };
+    text.chars().map(shown).collect()
+}
