@@ -130,9 +130,9 @@ fn paradigm_table(figures: &ParadigmFigures) -> String {
         figures.recipe, figures.device, figures.vocab_size, figures.block_size, figures.batch_size
     );
     let mut row = |name: &str, cells: Vec<String>| {
-        text.push_str(&format!("{name:<32}"));
+        text.push_str(&format!("{name:<34}"));
         for cell in cells {
-            text.push_str(&format!("{cell:>16}"));
+            text.push_str(&format!("{cell:>15}"));
         }
         text.push('\n');
     };
@@ -144,6 +144,10 @@ fn paradigm_table(figures: &ParadigmFigures) -> String {
         of_each(&|network| format!("{} x {}", network.layers, network.width)),
     );
     row("parameters", of_each(&|network| terminal::grouped(network.params)));
+    row(
+        "times the recipe's learning rates",
+        of_each(&|network| network.rate.to_string()),
+    );
     for index in 0..networks.first().map_or(0, |network| network.speed.len()) {
         let length = networks[0].speed[index].length;
         row(

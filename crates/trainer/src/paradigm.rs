@@ -1,7 +1,8 @@
 //! A recurrent network beside the transformer, on the same text and tokens: [`compare`].
 //!
-//! Both are trained by one recipe, with one optimizer and one course of the learning rate. The recurrent network is an LSTM of two layers
-//! (Zaremba et al. 2014) whose width gives it about as many parameters as the transformer has.
+//! Both are trained by one recipe, with one optimizer and one course of the learning rate; how high it is, each network finds out for itself
+//! in short trainings. The recurrent network is an LSTM of two layers (Zaremba et al. 2014) whose width gives it about as many parameters
+//! as the transformer has.
 
 use std::time::Instant;
 
@@ -15,7 +16,7 @@ use taal_model::{ForwardOptions, Initialisation, Mixer, Transformer, Transformer
 use crate::health::Ailment;
 use crate::optimizer::Optimizer;
 use crate::prepare::{self, Corpus, Validated};
-use crate::recipe::{ModelRecipe, Recipe};
+use crate::recipe::{LSTM_INIT_STD, ModelRecipe, Recipe};
 use crate::schedule::Schedule;
 use crate::step::Learner;
 use crate::{Progress, TrainError};
@@ -38,6 +39,8 @@ const COPY_ROWS: usize = 32;
 pub struct ParadigmOptions {
     /// Training time of each network, in seconds.
     pub seconds: f64,
+    /// Multiples of the recipe's learning rates that each network tries, in a quarter of its steps each; the best one is its own.
+    pub rates: Vec<f64>,
     /// Lengths at which the time of a training token is measured.
     pub lengths: Vec<usize>,
     /// Tokens of a step of that measurement, at least.
@@ -52,6 +55,7 @@ impl Default for ParadigmOptions {
     fn default() -> Self {
         Self {
             seconds: 60.0,
+            rates: vec![1.0, 3.0, 10.0],
             lengths: vec![64, 256, 1024],
             tokens_per_step: 2048,
             copy_steps: 600,
@@ -88,6 +92,8 @@ pub struct NetworkFigures {
     pub width: usize,
     /// Parameters.
     pub params: u64,
+    /// The multiple of the recipe's learning rates that was best for it.
+    pub rate: f64,
     /// The time of a training token by length.
     pub speed: Vec<LengthSpeed>,
     /// Training for an equal time.
@@ -202,20 +208,27 @@ pub fn compare(
         speeds.push(bench.speed(config, options)?);
     }
     let mut timed = Vec::new();
+    let mut rates = Vec::new();
     for (name, config) in &configs {
         let steps = bench.steps_in(config, options.seconds)?;
-        progress.note(&format!("{name}: {steps} steps in {:.0} s", options.seconds));
-        timed.push(bench.trained(config, steps)?);
+        let rate = bench.best_rate(config, steps.div_ceil(4), &options.rates)?;
+        progress.note(&format!(
+            "{name}: {steps} steps in {:.0} s, at {rate} times the recipe's rates",
+            options.seconds
+        ));
+        timed.push(bench.trained(config, steps, rate)?);
+        rates.push(rate);
     }
     // The one that took fewer steps in the time has its run with equal tokens already.
     let steps = timed.iter().map(|(figures, _)| figures.steps).min().unwrap_or(1);
     let mut networks = Vec::new();
-    for (((name, config), speed), (after_equal_time, model)) in configs.iter().zip(speeds).zip(timed) {
+    for ((((name, config), speed), (after_equal_time, model)), rate) in configs.iter().zip(speeds).zip(timed).zip(rates)
+    {
         let (after_equal_tokens, model) = if after_equal_time.steps == steps {
             (after_equal_time, model)
         } else {
             progress.note(&format!("{name}: {steps} steps, as many as the other took"));
-            bench.trained(config, steps)?
+            bench.trained(config, steps, rate)?
         };
         let by_position = by_position(&model, &dataset.validation, recipe)?;
         progress.note(&format!("{name}: copying, {} steps", options.copy_steps));
@@ -224,11 +237,12 @@ pub fn compare(
             layers: config.n_layers,
             width: config.d_model,
             params: config.n_params(),
+            rate,
             speed,
             after_equal_time,
             after_equal_tokens,
             by_position,
-            copy: bench.copy(config, options)?,
+            copy: bench.copy(config, options, rate)?,
         });
     }
     Ok(ParadigmFigures {
@@ -274,10 +288,40 @@ impl Bench<'_> {
     fn learner(&self, config: &TransformerConfig) -> Result<Learner, TrainError> {
         let train = &self.recipe.train;
         Ok(Learner {
-            model: config.init_with(self.recipe.seed, self.init, &self.device)?,
+            model: config.init_with(self.recipe.seed, self.init_of(config), &self.device)?,
             optimizer: Optimizer::new(train.adamw, train.muon, config),
             clip_norm: train.clip_norm,
         })
+    }
+
+    /// An LSTM has no norm that would make small embeddings large.
+    fn init_of(&self, config: &TransformerConfig) -> Initialisation {
+        match config.mixer {
+            Mixer::Attention => self.init,
+            Mixer::Lstm => Initialisation {
+                std: LSTM_INIT_STD,
+                ..self.init
+            },
+        }
+    }
+
+    /// The multiple of the learning rates that gives the lowest loss after so many steps.
+    fn best_rate(&self, config: &TransformerConfig, steps: u64, rates: &[f64]) -> Result<f64, TrainError> {
+        let mut best = (rates.first().copied().unwrap_or(1.0), f64::INFINITY);
+        if rates.len() < 2 {
+            return Ok(best.0);
+        }
+        for &rate in rates {
+            let loss = match self.trained(config, steps, rate) {
+                Ok((figures, _)) => figures.val_loss,
+                Err(TrainError::Diverged { .. }) => continue,
+                Err(error) => return Err(error),
+            };
+            if loss < best.1 {
+                best = (rate, loss);
+            }
+        }
+        Ok(best.0)
     }
 
     /// The recipe's course of the learning rate, drawn together or out to another number of steps.
@@ -322,14 +366,23 @@ impl Bench<'_> {
         step * accumulation..(step + 1) * accumulation
     }
 
-    fn trained(&self, config: &TransformerConfig, steps: u64) -> Result<(TrainedFigures, Transformer), TrainError> {
+    fn trained(
+        &self,
+        config: &TransformerConfig,
+        steps: u64,
+        rate: f64,
+    ) -> Result<(TrainedFigures, Transformer), TrainError> {
         let schedule = self.schedule(steps);
         let mut learner = self.learner(config)?;
         let mut seconds = 0.0;
         for step in 0..steps {
             let batches = self.batches(step)?;
             let began = Instant::now();
-            let outcome = learner.step(&batches, &self.dropout_keys(step), schedule.at(step) / schedule.lr)?;
+            let outcome = learner.step(
+                &batches,
+                &self.dropout_keys(step),
+                rate * schedule.at(step) / schedule.lr,
+            )?;
             seconds += began.elapsed().as_secs_f64();
             if !outcome.is_finite() {
                 let ailment = if outcome.loss.is_finite() {
@@ -393,7 +446,12 @@ impl Bench<'_> {
     }
 
     /// Trains on texts of random symbols that stand there twice, and counts how many of the second time are foreseen.
-    fn copy(&self, config: &TransformerConfig, options: &ParadigmOptions) -> Result<Vec<CopyAccuracy>, TrainError> {
+    fn copy(
+        &self,
+        config: &TransformerConfig,
+        options: &ParadigmOptions,
+        rate: f64,
+    ) -> Result<Vec<CopyAccuracy>, TrainError> {
         let longest = options.copy_lengths.iter().copied().max().unwrap_or(1).max(1);
         let config = TransformerConfig {
             vocab_size: SYMBOLS + 1,
@@ -408,7 +466,7 @@ impl Bench<'_> {
             learner.step(
                 &[copy_batch(key, length)],
                 &[random::key(key, step, "dropout")],
-                schedule.at(step) / schedule.lr,
+                rate * schedule.at(step) / schedule.lr,
             )?;
         }
         let model = learner.model.valid();

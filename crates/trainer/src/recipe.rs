@@ -65,6 +65,10 @@ pub struct Recipe {
     pub sample: SampleRecipe,
 }
 
+/// The standard deviation of an LSTM's initial embeddings: it has no norm that would make small ones large, and with 0.02 it stays
+/// for long at guessing the commonest token (docs/log.md).
+pub(crate) const LSTM_INIT_STD: f64 = 0.1;
+
 /// Where text comes from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DataRecipe {
@@ -557,7 +561,10 @@ impl Resolver<'_> {
         }
         let std = self.number(
             "model.init_std",
-            raw.init_std.unwrap_or(0.02),
+            raw.init_std.unwrap_or(match raw.preset {
+                Some(Preset::Lstm) => LSTM_INIT_STD,
+                _ => 0.02,
+            }),
             "a number in (0, 10]",
             |x| x > 0.0 && x <= 10.0,
         )?;

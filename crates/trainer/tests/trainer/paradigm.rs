@@ -37,6 +37,7 @@ fn compared(sets: &[&str], options: &ParadigmOptions) -> Result<ParadigmFigures,
 fn both_networks_get_equal_tokens_and_every_measurement() {
     let options = ParadigmOptions {
         seconds: 0.1,
+        rates: vec![1.0, 2.0],
         lengths: vec![8, 16],
         tokens_per_step: 32,
         copy_steps: 3,
@@ -74,6 +75,7 @@ fn both_networks_get_equal_tokens_and_every_measurement() {
 fn a_transformer_learns_to_copy_far_above_chance() {
     let options = ParadigmOptions {
         seconds: 0.01,
+        rates: vec![1.0],
         lengths: Vec::new(),
         tokens_per_step: 32,
         copy_steps: 400,
