@@ -430,6 +430,7 @@ dropout = 0.1
 [train]
 steps = 12
 warmup_steps = 0
+schedule = "constant"
 batch_size = 4
 block_size = 17
 clip_norm = 1.0
