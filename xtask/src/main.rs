@@ -13,6 +13,7 @@ mod interop;
 mod package;
 mod parity;
 mod suite;
+mod tour;
 mod train;
 mod workspace;
 
@@ -54,6 +55,10 @@ enum Verb {
     Bench(Bench),
     /// Open pages of `taal trace --html` in Chromium, with node and npm, and check them by pointer, keyboard and axe-core
     Browser,
+    /// Walk the guided tours from an empty folder, and fail where what is printed is not what their pages say
+    ///
+    /// Text must be equal, numbers to 2 % or what a fence says; figures of speed and time are not compared.
+    Tour(tour::Tour),
     /// Check formatting and clippy, warnings denied
     Lint,
     /// Format the sources
@@ -136,6 +141,7 @@ fn run(verb: &Verb) -> anyhow::Result<()> {
         Verb::Parity(arguments) => parity::parity(&workspace, arguments),
         Verb::Bench(bench) => bench::bench(&workspace, bench),
         Verb::Browser => browser::browser(&workspace),
+        Verb::Tour(arguments) => tour::tour(&workspace, arguments),
         Verb::Lint => suite::lint(&workspace),
         Verb::Fmt { check } => suite::fmt(&workspace, *check),
         Verb::Clippy => suite::clippy(&workspace),
