@@ -708,7 +708,7 @@ pub struct BenchParadigmArguments {
     /// Change a value of the recipe, for both networks (may be repeated)
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Training time of each network in seconds; all of it takes about six times as long
+    /// Training time of each network in seconds; with three learning rates each, all of it takes over ten times as long
     #[arg(long, default_value_t = 60.0, value_name = "SECONDS", value_parser = positive)]
     pub seconds: f64,
     /// Lengths at which the time of a training token is measured

@@ -144,10 +144,6 @@ fn paradigm_table(figures: &ParadigmFigures) -> String {
         of_each(&|network| format!("{} x {}", network.layers, network.width)),
     );
     row("parameters", of_each(&|network| terminal::grouped(network.params)));
-    row(
-        "times the recipe's learning rates",
-        of_each(&|network| network.rate.to_string()),
-    );
     for index in 0..networks.first().map_or(0, |network| network.speed.len()) {
         let length = networks[0].speed[index].length;
         row(
@@ -160,6 +156,10 @@ fn paradigm_table(figures: &ParadigmFigures) -> String {
             (
                 format!("{name}: tokens"),
                 of_each(&|network| terminal::grouped(of(network).tokens)),
+            ),
+            (
+                "  times the recipe's rates".to_string(),
+                of_each(&|network| of(network).rate.to_string()),
             ),
             (
                 "  seconds".to_string(),
@@ -189,9 +189,15 @@ fn paradigm_table(figures: &ParadigmFigures) -> String {
         );
     }
     for index in 0..networks.first().map_or(0, |network| network.copy.len()) {
+        if index == 0 {
+            row(
+                "copying: times the recipe's rates",
+                of_each(&|network| network.copy_rate.to_string()),
+            );
+        }
         let length = networks[0].copy[index].length;
         row(
-            &format!("copied right, {length} symbols"),
+            &format!("  copied right, {length} symbols"),
             of_each(&|network| format!("{:.1} %", 100.0 * network.copy[index].accuracy)),
         );
     }

@@ -1,7 +1,7 @@
 //! A recurrent network beside the transformer, on the same text and tokens: [`compare`].
 //!
 //! Both are trained by one recipe, with one optimizer and one course of the learning rate; how high it is, each network finds out for itself
-//! in short trainings. The recurrent network is an LSTM of two layers (Zaremba et al. 2014) whose width gives it about as many parameters
+//! by training with several in full. The recurrent network is an LSTM of two layers (Zaremba et al. 2014) whose width gives it about as many parameters
 //! as the transformer has.
 
 use std::time::Instant;
@@ -18,7 +18,7 @@ use crate::optimizer::Optimizer;
 use crate::prepare::{self, Corpus, Validated};
 use crate::recipe::{LSTM_INIT_STD, ModelRecipe, Recipe};
 use crate::schedule::Schedule;
-use crate::step::Learner;
+use crate::step::{Learner, StepOutcome};
 use crate::{Progress, TrainError};
 
 /// Layers of the recurrent network.
@@ -39,7 +39,7 @@ const COPY_ROWS: usize = 32;
 pub struct ParadigmOptions {
     /// Training time of each network, in seconds.
     pub seconds: f64,
-    /// Multiples of the recipe's learning rates that each network tries, in a quarter of its steps each; the best one is its own.
+    /// Multiples of the recipe's learning rates that each network is trained with, each in full; the best one counts.
     pub rates: Vec<f64>,
     /// Lengths at which the time of a training token is measured.
     pub lengths: Vec<usize>,
@@ -92,8 +92,6 @@ pub struct NetworkFigures {
     pub width: usize,
     /// Parameters.
     pub params: u64,
-    /// The multiple of the recipe's learning rates that was best for it.
-    pub rate: f64,
     /// The time of a training token by length.
     pub speed: Vec<LengthSpeed>,
     /// Training for an equal time.
@@ -102,6 +100,8 @@ pub struct NetworkFigures {
     pub after_equal_tokens: TrainedFigures,
     /// The loss by position in the window, after equal tokens.
     pub by_position: Vec<PositionLoss>,
+    /// The multiple of the recipe's learning rates with which it copied best.
+    pub copy_rate: f64,
     /// The share of symbols that are copied right, by the length of what is to be copied.
     pub copy: Vec<CopyAccuracy>,
 }
@@ -120,6 +120,8 @@ pub struct LengthSpeed {
 /// A training with a course of the learning rate of its own, from the warm-up to the end.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct TrainedFigures {
+    /// The multiple of the recipe's learning rates that was best.
+    pub rate: f64,
     /// Updates.
     pub steps: u64,
     /// Tokens read.
@@ -208,41 +210,35 @@ pub fn compare(
         speeds.push(bench.speed(config, options)?);
     }
     let mut timed = Vec::new();
-    let mut rates = Vec::new();
     for (name, config) in &configs {
         let steps = bench.steps_in(config, options.seconds)?;
-        let rate = bench.best_rate(config, steps.div_ceil(4), &options.rates)?;
-        progress.note(&format!(
-            "{name}: {steps} steps in {:.0} s, at {rate} times the recipe's rates",
-            options.seconds
-        ));
-        timed.push(bench.trained(config, steps, rate)?);
-        rates.push(rate);
+        progress.note(&format!("{name}: {steps} steps in about {:.0} s", options.seconds));
+        timed.push(bench.trained_best(config, steps, &options.rates)?);
     }
     // The one that took fewer steps in the time has its run with equal tokens already.
     let steps = timed.iter().map(|(figures, _)| figures.steps).min().unwrap_or(1);
     let mut networks = Vec::new();
-    for ((((name, config), speed), (after_equal_time, model)), rate) in configs.iter().zip(speeds).zip(timed).zip(rates)
-    {
+    for (((name, config), speed), (after_equal_time, model)) in configs.iter().zip(speeds).zip(timed) {
         let (after_equal_tokens, model) = if after_equal_time.steps == steps {
             (after_equal_time, model)
         } else {
             progress.note(&format!("{name}: {steps} steps, as many as the other took"));
-            bench.trained(config, steps, rate)?
+            bench.trained_best(config, steps, &options.rates)?
         };
         let by_position = by_position(&model, &dataset.validation, recipe)?;
         progress.note(&format!("{name}: copying, {} steps", options.copy_steps));
+        let (copy_rate, copy) = bench.copied_best(config, options)?;
         networks.push(NetworkFigures {
             name,
             layers: config.n_layers,
             width: config.d_model,
             params: config.n_params(),
-            rate,
             speed,
             after_equal_time,
             after_equal_tokens,
             by_position,
-            copy: bench.copy(config, options, rate)?,
+            copy_rate,
+            copy,
         });
     }
     Ok(ParadigmFigures {
@@ -305,23 +301,30 @@ impl Bench<'_> {
         }
     }
 
-    /// The multiple of the learning rates that gives the lowest loss after so many steps.
-    fn best_rate(&self, config: &TransformerConfig, steps: u64, rates: &[f64]) -> Result<f64, TrainError> {
-        let mut best = (rates.first().copied().unwrap_or(1.0), f64::INFINITY);
-        if rates.len() < 2 {
-            return Ok(best.0);
-        }
-        for &rate in rates {
-            let loss = match self.trained(config, steps, rate) {
-                Ok((figures, _)) => figures.val_loss,
-                Err(TrainError::Diverged { .. }) => continue,
-                Err(error) => return Err(error),
-            };
-            if loss < best.1 {
-                best = (rate, loss);
-            }
-        }
-        Ok(best.0)
+    /// The training with the lowest loss among those with each rate.
+    fn trained_best(
+        &self,
+        config: &TransformerConfig,
+        steps: u64,
+        rates: &[f64],
+    ) -> Result<(TrainedFigures, Transformer), TrainError> {
+        best_of(
+            rates,
+            |rate| self.trained(config, steps, rate),
+            |(figures, _)| -figures.val_loss,
+        )
+    }
+
+    /// The rate and what was copied with it, the one that copied most.
+    fn copied_best(
+        &self,
+        config: &TransformerConfig,
+        options: &ParadigmOptions,
+    ) -> Result<(f64, Vec<CopyAccuracy>), TrainError> {
+        let copy = |rate| Ok((rate, self.copy(config, options, rate)?));
+        best_of(&options.rates, copy, |(_, copy)| {
+            copy.iter().map(|copy| copy.accuracy).sum()
+        })
     }
 
     /// The recipe's course of the learning rate, drawn together or out to another number of steps.
@@ -384,14 +387,7 @@ impl Bench<'_> {
                 rate * schedule.at(step) / schedule.lr,
             )?;
             seconds += began.elapsed().as_secs_f64();
-            if !outcome.is_finite() {
-                let ailment = if outcome.loss.is_finite() {
-                    Ailment::Gradient(outcome.grad_norm)
-                } else {
-                    Ailment::Loss(outcome.loss)
-                };
-                return Err(TrainError::diverged(step, ailment));
-            }
+            check(step, &outcome)?;
         }
         let model = learner.model.valid();
         let train = &self.recipe.train;
@@ -406,6 +402,7 @@ impl Bench<'_> {
             ));
         };
         let figures = TrainedFigures {
+            rate,
             steps,
             tokens: steps * (train.batch_size * train.block_size * train.accumulation) as u64,
             seconds,
@@ -463,11 +460,12 @@ impl Bench<'_> {
         for step in 0..options.copy_steps {
             let key = random::key(self.recipe.seed, step, "copy");
             let length = 1 + (random::bits(key, u64::MAX) % longest as u64) as usize;
-            learner.step(
+            let outcome = learner.step(
                 &[copy_batch(key, length)],
                 &[random::key(key, step, "dropout")],
                 rate * schedule.at(step) / schedule.lr,
             )?;
+            check(step, &outcome)?;
         }
         let model = learner.model.valid();
         let accuracy = |&length: &usize| {
@@ -481,6 +479,44 @@ impl Bench<'_> {
             })
         };
         options.copy_lengths.iter().map(accuracy).collect()
+    }
+}
+
+fn check(step: u64, outcome: &StepOutcome) -> Result<(), TrainError> {
+    let ailment = match outcome.loss.is_finite() {
+        _ if outcome.is_finite() => return Ok(()),
+        true => Ailment::Gradient(outcome.grad_norm),
+        false => Ailment::Loss(outcome.loss),
+    };
+    Err(TrainError::diverged(step, ailment))
+}
+
+/// What `attempt` gives for the rate with the highest merit. One that diverges counts only where all do.
+fn best_of<T>(
+    rates: &[f64],
+    attempt: impl Fn(f64) -> Result<T, TrainError>,
+    merit: impl Fn(&T) -> f64,
+) -> Result<T, TrainError> {
+    let mut best: Option<(T, f64)> = None;
+    let mut diverged = None;
+    let usual = [1.0];
+    for &rate in if rates.is_empty() { &usual } else { rates } {
+        match attempt(rate) {
+            Ok(found) => {
+                let of_found = merit(&found);
+                if best.as_ref().is_none_or(|(_, of_best)| of_found > *of_best) {
+                    best = Some((found, of_found));
+                }
+            }
+            Err(error @ TrainError::Diverged { .. }) => diverged = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    match (best, diverged) {
+        (Some((best, _)), _) => Ok(best),
+        (None, Some(error)) => Err(error),
+        // There is at least one rate, and each gives one or the other.
+        (None, None) => attempt(1.0),
     }
 }
 
@@ -601,6 +637,18 @@ mod tests {
             let ratio = lstm.n_params() as f64 / transformer.n_params() as f64;
             assert!((0.95..1.05).contains(&ratio), "{ratio}");
         }
+    }
+
+    #[test]
+    fn the_best_rate_is_taken_and_one_that_diverges_is_passed_over() {
+        let attempt = |rate: f64| match rate {
+            10.0.. => Err(TrainError::diverged(3, Ailment::Loss(f64::NAN))),
+            rate => Ok(rate),
+        };
+        let best = |rates: &[f64]| best_of(rates, attempt, |rate| -(rate - 2.0).abs());
+        assert_eq!(best(&[1.0, 2.5, 5.0, 10.0]).expect("some that train"), 2.5);
+        assert_eq!(best(&[]).expect("the recipe's own"), 1.0);
+        assert!(matches!(best(&[10.0, 20.0]), Err(TrainError::Diverged { step: 3, .. })));
     }
 
     #[test]
