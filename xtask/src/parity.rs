@@ -4,6 +4,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use crate::command::run;
+use crate::suite::FEATURES;
 use crate::workspace::Workspace;
 
 /// Arguments of `cargo xtask parity`.
@@ -22,36 +23,33 @@ pub struct Parity {
     filter: Option<String>,
 }
 
-/// Builds the tests with the device's feature, in a folder of their own in the target folder: features change how Burn is built, and
-/// everything else would be built again at each change.
+/// Runs the tests of operations and of models that need a GPU.
 pub fn parity(workspace: &Workspace, arguments: &Parity) -> Result<()> {
-    let feature = match arguments.device.split(':').next() {
-        Some("wgpu") => "wgpu",
-        Some("cuda") => "cuda",
+    // The suite is built for wgpu as it is.
+    let feature: &[&str] = match arguments.device.split(':').next() {
+        Some("wgpu") => &[],
+        Some("cuda") => &["--features", "taal-cli/cuda"],
         _ => bail!(
             "--device: expected wgpu, wgpu:N, cuda or cuda:N, got {:?}",
             arguments.device
         ),
     };
-    let target = workspace.metadata()?.target_directory.join(feature);
-    let mut test = workspace.cargo();
-    test.args([
-        "test",
-        "--package",
-        "taal-cli",
-        "--features",
-        feature,
-        "--test",
-        "parity",
-    ])
-    .env("CARGO_TARGET_DIR", target)
-    .env("TAAL_PARITY_DEVICE", &arguments.device)
-    .env("TAAL_PARITY_STEPS", arguments.steps.to_string());
-    if arguments.small {
-        // The fewest candidates of each kernel are tried, since each is compiled.
-        test.env("TAAL_PARITY_SMALL", "1")
-            .env("CUBECL_AUTOTUNE_LEVEL", "minimal");
+    let filter = arguments.filter.as_deref().unwrap_or_default();
+    // In the tests of the kernels those of a GPU are one module among others.
+    for (target, filter) in [("kernels", format!("gpu::{filter}")), ("parity", filter.to_owned())] {
+        let mut test = workspace.cargo();
+        test.args(["test", "--workspace"])
+            .args(FEATURES)
+            .args(feature)
+            .args(["--test", target])
+            .env("TAAL_PARITY_DEVICE", &arguments.device)
+            .env("TAAL_PARITY_STEPS", arguments.steps.to_string());
+        if arguments.small {
+            // The fewest candidates of each kernel are tried, since each is compiled.
+            test.env("TAAL_PARITY_SMALL", "1")
+                .env("CUBECL_AUTOTUNE_LEVEL", "minimal");
+        }
+        run(test.arg("--").args(["--ignored", "--test-threads", "1", &filter]))?;
     }
-    test.arg("--").args(["--test-threads", "1"]).args(&arguments.filter);
-    run(&mut test)
+    Ok(())
 }

@@ -9,9 +9,9 @@ use anyhow::Result;
 use crate::command::run;
 use crate::workspace::Workspace;
 
-/// The features with which the suite is built: the comparison of devices runs on both of the CPU's, the fault tests need their faults,
-/// and one build of Burn serves the tests and clippy.
-pub const FEATURES: [&str; 2] = ["--features", "taal-cli/ndarray,taal-trainer/faults"];
+/// The features with which the suite is built: the comparison of devices runs on both of the CPU's and on a GPU, the fault tests need
+/// their faults, and one build of Burn, which is large, serves the tests, clippy and `cargo xtask parity`.
+pub const FEATURES: [&str; 2] = ["--features", "taal-cli/ndarray,taal-cli/wgpu,taal-trainer/faults"];
 
 /// Runs the whole suite, or what the arguments choose.
 ///

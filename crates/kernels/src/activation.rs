@@ -11,11 +11,7 @@ use crate::{fused, plain};
 ///
 /// - `x`: any; the result has the same.
 pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    if fused::is_fused(&x) {
-        fused::activation(Activation::Gelu, x)
-    } else {
-        plain::gelu(x)
-    }
+    activate(Activation::Gelu, x, plain::gelu)
 }
 
 /// GELU's tanh approximation, `0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))`: GPT-2, and `gelu_new` or
@@ -25,11 +21,7 @@ pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 ///
 /// - `x`: any; the result has the same.
 pub fn gelu_tanh<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    if fused::is_fused(&x) {
-        fused::activation(Activation::GeluTanh, x)
-    } else {
-        plain::gelu_tanh(x)
-    }
+    activate(Activation::GeluTanh, x, plain::gelu_tanh)
 }
 
 /// SiLU, also called swish: `x * sigmoid(x)` (Elfwing et al., 2017): LLaMA, Qwen.
@@ -38,11 +30,7 @@ pub fn gelu_tanh<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 ///
 /// - `x`: any; the result has the same.
 pub fn silu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    if fused::is_fused(&x) {
-        fused::activation(Activation::Silu, x)
-    } else {
-        plain::silu(x)
-    }
+    activate(Activation::Silu, x, plain::silu)
 }
 
 /// Squared ReLU, `max(x, 0)^2` (So et al., "Primer", 2021): nanochat.
@@ -51,11 +39,7 @@ pub fn silu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 ///
 /// - `x`: any; the result has the same.
 pub fn relu_squared<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    if fused::is_fused(&x) {
-        fused::activation(Activation::ReluSquared, x)
-    } else {
-        plain::relu_squared(x)
-    }
+    activate(Activation::ReluSquared, x, plain::relu_squared)
 }
 
 /// The gate of SwiGLU layers (Shazeer, 2020): `silu(gate) * up`.
@@ -64,11 +48,7 @@ pub fn relu_squared<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 ///
 /// - `gate`, `up` and the result: one shape.
 pub fn swiglu<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Tensor<D> {
-    if fused::is_fused(&gate) {
-        fused::gated_activation(Activation::Silu, gate, up)
-    } else {
-        plain::swiglu(gate, up)
-    }
+    gate_with(Activation::Silu, gate, up, plain::swiglu)
 }
 
 /// The gate of GeGLU layers (Shazeer, 2020): `gelu(gate) * up` with the exact GELU.
@@ -77,9 +57,38 @@ pub fn swiglu<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Tensor<D> {
 ///
 /// - `gate`, `up` and the result: one shape.
 pub fn geglu<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Tensor<D> {
-    if fused::is_fused(&gate) {
-        fused::gated_activation(Activation::Gelu, gate, up)
-    } else {
-        plain::geglu(gate, up)
+    gate_with(Activation::Gelu, gate, up, plain::geglu)
+}
+
+/// The activation as one operation, or its twin where the device has none.
+fn activate<const D: usize>(
+    activation: Activation,
+    x: Tensor<D>,
+    twin: impl FnOnce(Tensor<D>) -> Tensor<D>,
+) -> Tensor<D> {
+    if fused::is_fused(&x) {
+        return fused::activation(activation, x);
     }
+    #[cfg(feature = "cubecl")]
+    if crate::gpu::is_gpu(&x) {
+        return crate::gpu::activation(activation, x);
+    }
+    twin(x)
+}
+
+/// The product with a second input as one operation, or its twin where the device has none.
+fn gate_with<const D: usize>(
+    activation: Activation,
+    gate: Tensor<D>,
+    up: Tensor<D>,
+    twin: impl FnOnce(Tensor<D>, Tensor<D>) -> Tensor<D>,
+) -> Tensor<D> {
+    if fused::is_fused(&gate) {
+        return fused::gated_activation(activation, gate, up);
+    }
+    #[cfg(feature = "cubecl")]
+    if crate::gpu::is_gpu(&gate) {
+        return crate::gpu::gated_activation(activation, gate, up);
+    }
+    twin(gate, up)
 }

@@ -176,7 +176,8 @@ pub fn attention(
     }
     #[cfg(feature = "cubecl")]
     if crate::gpu::is_gpu(&q) && !has_tracked_bias(mask) {
-        return crate::composed::attention::attend::<burn_cubecl::CubeBackend>(q, k, v, mask, settings);
+        let between = crate::gpu::BETWEEN;
+        return crate::composed::attention::attend::<burn_cubecl::CubeBackend>(q, k, v, mask, settings, between);
     }
     plain::attention(q, k, v, mask, settings).0
 }

@@ -79,6 +79,7 @@ pub fn linear_cross_entropy(
             targets,
             ignore_index,
             smoothing,
+            crate::gpu::score,
         );
     }
     plain::linear_cross_entropy(hidden, weight, is_transposed, targets, ignore_index, smoothing)

@@ -2,6 +2,9 @@
 
 #[path = "kernels/fused.rs"]
 mod fused;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+#[path = "kernels/gpu.rs"]
+mod gpu;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use taal_kernels::random::{self, Generator};

@@ -10,34 +10,97 @@ use burn::tensor::Tensor;
 use super::{MAX_NUMBERS, join, pieces, primitive, tensor};
 use crate::attention::{AttentionMask, AttentionSettings};
 use crate::fused::{Fused, Input, apply};
-use crate::plain;
+
+/// What comes between the matrix products.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Between {
+    /// Weights from scores, whose factor is the last argument; the sequences begin at a number.
+    pub(crate) weights: fn(Tensor<4>, &AttentionMask, usize, f64) -> Tensor<4>,
+    /// The gradient of scores, from weights and their gradient, context and its gradient, and the factor.
+    pub(crate) slopes: fn(Tensor<4>, Tensor<4>, Tensor<4>, Tensor<4>, f64) -> Tensor<4>,
+}
+
+#[cfg(test)]
+impl Between {
+    /// Composed of Burn's operations.
+    pub(crate) const PLAIN: Self = Self {
+        weights: |scores, mask, start, scale| {
+            let sequences = scores.dims()[0];
+            let scores = scores.mul_scalar(scale);
+            let scores = match mask.additive() {
+                Some(additive) => scores + of_sequences(additive, start, sequences),
+                None => scores,
+            };
+            let (numerator, sum) = crate::plain::masked_exp(scores);
+            numerator * sum.recip()
+        },
+        slopes: |weights, dweights, context, dcontext, scale| {
+            let delta = (dcontext * context).sum_dim(3); // [batch, n_heads, q_len, 1]
+            (weights * (dweights - delta)).mul_scalar(scale)
+        },
+    };
+}
+
+/// The numbers that a mask adds to the scores of some sequences.
+pub(crate) fn of_sequences(additive: &Tensor<4>, start: usize, len: usize) -> Tensor<4> {
+    let additive = additive.clone().without_autodiff();
+    match additive.dims()[0] {
+        1 => additive,
+        _ => additive.narrow(0, start, len),
+    }
+}
 
 #[derive(Debug, Clone)]
 struct Attention<B> {
     mask: AttentionMask,
     settings: AttentionSettings,
+    between: Between,
     /// How many sequences are worked on at a time.
     sequences: usize,
     backend: PhantomData<B>,
 }
 
 impl<B: Backend> Attention<B> {
-    /// Numbers to add to the scores of some sequences.
-    fn additive(&self, start: usize, len: usize) -> Option<Tensor<4>> {
-        let additive = self.mask.additive()?.clone().without_autodiff();
-        Some(match additive.dims()[0] {
-            1 => additive,
-            _ => additive.narrow(0, start, len),
-        })
+    /// The weights of some sequences, the factor of their scores, and what a capped score changes where the score does.
+    fn weights(&self, [q, k]: [Tensor<4>; 2], start: usize) -> (Tensor<4>, f64, Option<Tensor<4>>) {
+        let [batch, n_heads, q_len, head_dim] = q.dims();
+        let [_, n_kv_heads, kv_len, _] = k.dims();
+        let scale = self.settings.scale_for(head_dim);
+        // The queries of one key head stand below each other, so that no key is copied for a second query head.
+        let group_len = n_heads / n_kv_heads * q_len;
+        let q = q.reshape([batch, n_kv_heads, group_len, head_dim]);
+        let scores = q.matmul(k.swap_dims(2, 3)).reshape([batch, n_heads, q_len, kv_len]);
+        let (scores, scale, cap_slope) = match self.settings.softcap {
+            Some(cap) => {
+                let bent = scores.mul_scalar(scale / cap).tanh();
+                let slope = (bent.clone() * bent.clone()).neg().add_scalar(1.0).mul_scalar(scale);
+                (bent.mul_scalar(cap), 1.0, Some(slope))
+            }
+            None => (scores, scale, None),
+        };
+        (
+            (self.between.weights)(scores, &self.mask, start, scale),
+            scale,
+            cap_slope,
+        )
+    }
+
+    fn with_dropout(&self, x: Tensor<4>) -> Tensor<4> {
+        match self.settings.dropout {
+            Some((probability, key)) => crate::dropout(x, probability, key),
+            None => x,
+        }
     }
 
     /// The context of some sequences.
-    fn context(&self, [q, k, v]: [Tensor<4>; 3], additive: Option<Tensor<4>>) -> Tensor<4> {
-        let mask = match additive {
-            Some(additive) => AttentionMask::from_additive(additive),
-            None => AttentionMask::new(q.dims()[2], k.dims()[2], false, None, &q.device()),
-        };
-        plain::attention(q, k, v, &mask, &self.settings).0
+    fn context(&self, [q, k, v]: [Tensor<4>; 3], start: usize) -> Tensor<4> {
+        let [batch, n_heads, q_len, _] = q.dims();
+        let [_, n_kv_heads, kv_len, value_dim] = v.dims();
+        let (weights, _, _) = self.weights([q, k], start);
+        self.with_dropout(weights)
+            .reshape([batch, n_kv_heads, n_heads / n_kv_heads * q_len, kv_len])
+            .matmul(v)
+            .reshape([batch, n_heads, q_len, value_dim])
     }
 
     /// The gradients of queries, keys and values of some sequences.
@@ -46,51 +109,29 @@ impl<B: Backend> Attention<B> {
         [q, k, v]: [Tensor<4>; 3],
         context: Tensor<4>,
         dcontext: Tensor<4>,
-        additive: Option<Tensor<4>>,
+        start: usize,
     ) -> [Tensor<4>; 3] {
         let [batch, n_heads, q_len, head_dim] = q.dims();
         let [_, n_kv_heads, kv_len, value_dim] = v.dims();
-        // The queries of one key head stand below each other, as in the forward pass.
         let group_len = n_heads / n_kv_heads * q_len;
         let of_groups = |x: Tensor<4>, width: usize| x.reshape([batch, n_kv_heads, group_len, width]);
-        let of_heads = |x: Tensor<4>| x.reshape([batch, n_heads, q_len, kv_len]);
 
-        let scale = self.settings.scale_for(head_dim);
-        let q = of_groups(q.mul_scalar(scale), head_dim);
-        let scores = of_heads(q.clone().matmul(k.clone().swap_dims(2, 3)));
-        // What a capped score changes where the score does.
-        let (scores, cap_slope) = match self.settings.softcap {
-            Some(cap) => {
-                let bent = scores.div_scalar(cap).tanh();
-                let slope = (bent.clone() * bent.clone()).neg().add_scalar(1.0);
-                (bent.mul_scalar(cap), Some(slope))
-            }
-            None => (scores, None),
-        };
-        let scores = match additive {
-            Some(additive) => scores + additive,
-            None => scores,
-        };
-        let (numerator, sum) = plain::masked_exp(scores);
-        let weights = numerator * sum.recip();
-
-        let with_dropout = |x: Tensor<4>| match self.settings.dropout {
-            Some((probability, key)) => crate::dropout(x, probability, key),
-            None => x,
-        };
-        let delta = (dcontext.clone() * context).sum_dim(3); // [batch, n_heads, q_len, 1]
-        let dcontext = of_groups(dcontext, value_dim);
-        let dropped = of_groups(with_dropout(weights.clone()), kv_len);
-        let dv = dropped.swap_dims(2, 3).matmul(dcontext.clone());
-        let dweights = with_dropout(of_heads(dcontext.matmul(v.swap_dims(2, 3))));
-        let dscores = weights * (dweights - delta);
+        let (weights, scale, cap_slope) = self.weights([q.clone(), k.clone()], start);
+        let grouped = of_groups(dcontext.clone(), value_dim);
+        let dropped = of_groups(self.with_dropout(weights.clone()), kv_len);
+        let dv = dropped.swap_dims(2, 3).matmul(grouped.clone());
+        let dweights = grouped
+            .matmul(v.swap_dims(2, 3))
+            .reshape([batch, n_heads, q_len, kv_len]);
+        let dweights = self.with_dropout(dweights);
+        let dscores = (self.between.slopes)(weights, dweights, context, dcontext, scale);
         let dscores = match cap_slope {
             Some(slope) => dscores * slope,
             None => dscores,
         };
         let dscores = of_groups(dscores, kv_len);
-        let dk = dscores.clone().swap_dims(2, 3).matmul(q);
-        let dq = dscores.matmul(k).mul_scalar(scale);
+        let dk = dscores.clone().swap_dims(2, 3).matmul(of_groups(q, head_dim));
+        let dq = dscores.matmul(k);
         [dq.reshape([batch, n_heads, q_len, head_dim]), dk, dv]
     }
 }
@@ -114,7 +155,7 @@ where
         let parts = pieces(batch, self.sequences)
             .map(|(start, len)| {
                 let inputs = inputs.each_ref().map(|x| part(x, start, len));
-                self.context(inputs, self.additive(start, len))
+                self.context(inputs, start)
             })
             .collect();
         let context = primitive::<4, B>(join(parts));
@@ -137,7 +178,7 @@ where
         for (start, len) in pieces(q.dims()[0], self.sequences) {
             let inputs = [&q, &k, &v].map(|x| part(x, start, len));
             let [context, gradient] = [&context, &gradient].map(|x| part(x, start, len));
-            let found = self.slopes(inputs, context, gradient, self.additive(start, len));
+            let found = self.slopes(inputs, context, gradient, start);
             slopes
                 .iter_mut()
                 .zip(found)
@@ -158,6 +199,7 @@ pub(crate) fn attend<B: Backend>(
     v: Tensor<4>,
     mask: &AttentionMask,
     settings: &AttentionSettings,
+    between: Between,
 ) -> Tensor<4>
 where
     DispatchTensor: DispatchKindConversion<B> + DispatchKindConversion<Autodiff<B>>,
@@ -169,13 +211,14 @@ where
         Some(_) => batch,
         None => MAX_NUMBERS / scores.max(1),
     };
-    by_sequences::<B>([q, k, v], mask, settings, sequences)
+    by_sequences::<B>([q, k, v], mask, settings, between, sequences)
 }
 
 fn by_sequences<B: Backend>(
     inputs: [Tensor<4>; 3],
     mask: &AttentionMask,
     settings: &AttentionSettings,
+    between: Between,
     sequences: usize,
 ) -> Tensor<4>
 where
@@ -184,6 +227,7 @@ where
     let operation = Attention::<B> {
         mask: mask.clone(),
         settings: *settings,
+        between,
         sequences,
         backend: PhantomData,
     };
@@ -196,7 +240,7 @@ mod tests {
     use burn::tensor::{Bool, Device, TensorData};
 
     use super::*;
-    use crate::random;
+    use crate::{plain, random};
 
     /// Result and gradients of queries, keys and values.
     fn run(shape: [usize; 6], function: impl Fn([Tensor<4>; 3], &Device) -> Tensor<4>) -> [Vec<f32>; 4] {
@@ -226,8 +270,8 @@ mod tests {
         let found = run(shape, |[q, k, v], device| {
             let mask = mask(&device.clone().inner());
             match sequences {
-                0 => attend::<Flex>(q, k, v, &mask, settings),
-                _ => by_sequences::<Flex>([q, k, v], &mask, settings, sequences),
+                0 => attend::<Flex>(q, k, v, &mask, settings, Between::PLAIN),
+                _ => by_sequences::<Flex>([q, k, v], &mask, settings, Between::PLAIN, sequences),
             }
         });
         let expected = run(shape, |[q, k, v], device| {

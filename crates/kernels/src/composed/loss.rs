@@ -4,16 +4,65 @@ use std::marker::PhantomData;
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, DispatchKindConversion, DispatchTensor};
-use burn::tensor::{IndexingUpdateOp, Int, Tensor};
+use burn::tensor::{Int, Tensor};
 
 use super::{MAX_NUMBERS, join, pieces, primitive, tensor};
 use crate::fused::{Fused, Input, apply};
+
+/// What some rows of logits are scored against.
+#[derive(Debug, Clone)]
+pub(crate) struct Targets {
+    /// One a row.
+    pub(crate) ids: Tensor<1, Int>,
+    /// The id of rows that do not count.
+    pub(crate) ignore_index: i32,
+    /// The share of the loss that is spread over all tokens.
+    pub(crate) smoothing: f64,
+    /// How many rows count in the whole batch, `[1]`.
+    pub(crate) counted: Tensor<1>,
+}
+
+/// The loss of each row, 0 where it is ignored, and with `true` the gradient of the logits in the mean loss.
+pub(crate) type Score = fn(Tensor<2>, &Targets, bool) -> (Tensor<1>, Option<Tensor<2>>);
+
+/// [`Score`] composed of Burn's operations.
+#[cfg(test)]
+pub(crate) fn score(logits: Tensor<2>, targets: &Targets, is_tracked: bool) -> (Tensor<1>, Option<Tensor<2>>) {
+    let [len, vocab] = logits.dims();
+    let Targets { smoothing, .. } = *targets;
+    let is_ignored = targets.ids.clone().equal_scalar(targets.ignore_index);
+    // An ignored position scores token 0; its loss and its slopes are replaced by zeros below.
+    let ids = targets.ids.clone().mask_fill(is_ignored.clone(), 0).reshape([len, 1]);
+    let max = logits.clone().max_dim(1);
+    let shifted = logits - max;
+    let mut scored = shifted.clone().gather(1, ids.clone()).mul_scalar(1.0 - smoothing); // [len, 1]
+    if smoothing > 0.0 {
+        scored = scored + shifted.clone().sum_dim(1).mul_scalar(smoothing / vocab as f64);
+    }
+    let exponentials = shifted.exp();
+    let sums = exponentials.clone().sum_dim(1); // [len, 1]
+    let losses = (sums.clone().log() - scored)
+        .reshape([len])
+        .mask_fill(is_ignored.clone(), 0.0);
+    let slopes = is_tracked.then(|| {
+        let mut slopes = exponentials * sums.recip();
+        if smoothing > 0.0 {
+            slopes = slopes.sub_scalar(smoothing / vocab as f64);
+        }
+        let at_target = Tensor::full([len, 1], -(1.0 - smoothing), &slopes.device());
+        let slopes = slopes.scatter(1, ids, at_target, burn::tensor::IndexingUpdateOp::Add);
+        let share = is_ignored.bool_not().float().reshape([len, 1]) / targets.counted.clone().reshape([1, 1]);
+        slopes * share
+    });
+    (losses, slopes)
+}
 
 #[derive(Debug, Clone)]
 struct LinearCrossEntropy<B> {
     targets: Tensor<1, Int>,
     ignore_index: i32,
     smoothing: f64,
+    score: Score,
     is_transposed: bool,
     /// How many rows of logits exist at a time.
     rows: usize,
@@ -38,44 +87,24 @@ where
         let weight: Tensor<2> = tensor::<2, B>(weight);
         // [d_model, vocab]
         let matrix = if self.is_transposed { weight.transpose() } else { weight };
-        let [_, vocab] = matrix.dims();
         let is_ignored = self.targets.clone().equal_scalar(self.ignore_index);
-        let counted = is_ignored.clone().bool_not().float().sum_dim(0).clamp_min(1.0); // [1]
-        // An ignored position scores token 0; its loss and its slopes are replaced by zeros below.
-        let targets = self.targets.clone().mask_fill(is_ignored.clone(), 0);
+        let counted = is_ignored.bool_not().float().sum_dim(0).clamp_min(1.0); // [1]
 
         let mut total = Tensor::zeros([1], &hidden.device());
         let mut dhidden = Vec::new();
         let mut dmatrix: Option<Tensor<2>> = None;
         for (start, len) in pieces(hidden.dims()[0], self.rows) {
             let hidden = hidden.clone().narrow(0, start, len);
-            let targets = targets.clone().narrow(0, start, len).reshape([len, 1]);
-            let is_ignored = is_ignored.clone().narrow(0, start, len);
+            let targets = Targets {
+                ids: self.targets.clone().narrow(0, start, len),
+                ignore_index: self.ignore_index,
+                smoothing: self.smoothing,
+                counted: counted.clone(),
+            };
             let logits = hidden.clone().matmul(matrix.clone()); // [len, vocab]
-            let max = logits.clone().max_dim(1);
-            let shifted = logits - max;
-            let mut scored = shifted
-                .clone()
-                .gather(1, targets.clone())
-                .mul_scalar(1.0 - self.smoothing); // [len, 1]
-            if self.smoothing > 0.0 {
-                scored = scored + shifted.clone().sum_dim(1).mul_scalar(self.smoothing / vocab as f64);
-            }
-            let exponentials = shifted.exp();
-            let sums = exponentials.clone().sum_dim(1); // [len, 1]
-            let losses = (sums.clone().log() - scored).reshape([len]);
-            total = total + losses.mask_fill(is_ignored.clone(), 0.0).sum_dim(0);
-            if !is_tracked {
-                continue;
-            }
-            let mut slopes = exponentials * sums.recip();
-            if self.smoothing > 0.0 {
-                slopes = slopes.sub_scalar(self.smoothing / vocab as f64);
-            }
-            let at_target = Tensor::full([len, 1], -(1.0 - self.smoothing), &slopes.device());
-            let slopes = slopes.scatter(1, targets, at_target, IndexingUpdateOp::Add);
-            let share = is_ignored.bool_not().float().reshape([len, 1]) / counted.clone().reshape([1, 1]);
-            let slopes = slopes * share;
+            let (losses, slopes) = (self.score)(logits, &targets, is_tracked);
+            total = total + losses.sum_dim(0);
+            let Some(slopes) = slopes else { continue };
             dhidden.push(slopes.clone().matmul(matrix.clone().transpose()));
             let piece = hidden.transpose().matmul(slopes); // [d_model, vocab]
             dmatrix = Some(match dmatrix {
@@ -124,13 +153,21 @@ pub(crate) fn linear_cross_entropy<B: Backend>(
     targets: Tensor<1, Int>,
     ignore_index: i32,
     smoothing: f64,
+    score: Score,
 ) -> Tensor<1>
 where
     DispatchTensor: DispatchKindConversion<B> + DispatchKindConversion<Autodiff<B>>,
 {
     let vocab = weight.dims()[if is_transposed { 0 } else { 1 }];
     let rows = MAX_NUMBERS / vocab.max(1);
-    in_pieces::<B>(hidden, weight, is_transposed, targets, (ignore_index, smoothing, rows))
+    in_pieces::<B>(
+        hidden,
+        weight,
+        is_transposed,
+        targets,
+        (ignore_index, smoothing, rows),
+        score,
+    )
 }
 
 fn in_pieces<B: Backend>(
@@ -139,6 +176,7 @@ fn in_pieces<B: Backend>(
     is_transposed: bool,
     targets: Tensor<1, Int>,
     (ignore_index, smoothing, rows): (i32, f64, usize),
+    score: Score,
 ) -> Tensor<1>
 where
     DispatchTensor: DispatchKindConversion<B> + DispatchKindConversion<Autodiff<B>>,
@@ -147,6 +185,7 @@ where
         targets: targets.without_autodiff(),
         ignore_index,
         smoothing,
+        score,
         is_transposed,
         rows,
         backend: PhantomData,
@@ -195,12 +234,12 @@ mod tests {
         for is_transposed in [false, true] {
             let (in_pieces, whole): (Lce, Lce) = if is_transposed {
                 (
-                    |h, w, t| in_pieces::<Flex>(h, w, true, t, (-100, 0.1, 2)),
+                    |h, w, t| in_pieces::<Flex>(h, w, true, t, (-100, 0.1, 2), score),
                     |h, w, t| plain::linear_cross_entropy(h, w, true, t, -100, 0.1),
                 )
             } else {
                 (
-                    |h, w, t| in_pieces::<Flex>(h, w, false, t, (-100, 0.0, 3)),
+                    |h, w, t| in_pieces::<Flex>(h, w, false, t, (-100, 0.0, 3), score),
                     |h, w, t| plain::linear_cross_entropy(h, w, false, t, -100, 0.0),
                 )
             };
@@ -214,7 +253,7 @@ mod tests {
         let hidden = random::normal([3, 4], 1.0, 1, &device).require_grad();
         let weight = random::normal([4, 6], 1.0, 2, &device);
         let targets = Tensor::from_data(TensorData::new(vec![-100; 3], [3]), &device);
-        let loss = linear_cross_entropy::<Flex>(hidden.clone(), weight, false, targets, -100, 0.0);
+        let loss = linear_cross_entropy::<Flex>(hidden.clone(), weight, false, targets, -100, 0.0, score);
         let gradients = loss.clone().backward();
         assert_eq!(loss.into_scalar::<f32>(), 0.0);
         let gradient = hidden.grad(&gradients).unwrap();

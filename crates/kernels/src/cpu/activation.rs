@@ -4,10 +4,10 @@ use super::math::{normal_cdf, normal_pdf, sigmoid};
 use super::{parallel, uninitialised};
 
 /// `sqrt(2 / pi)`.
-const SQRT_2_OVER_PI: f32 = 0.797_884_6;
+pub(crate) const SQRT_2_OVER_PI: f32 = 0.797_884_6;
 
 /// Which function.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Activation {
     /// `x * Phi(x)`.
     Gelu,

@@ -62,24 +62,24 @@ fn times_factors(
     // z ^= z >> 30
     let shifted_low = (low >> 30u32) | (high << 2u32);
     let shifted_high = high >> 30u32;
-    low = low ^ shifted_low;
-    high = high ^ shifted_high;
+    low ^= shifted_low;
+    high ^= shifted_high;
     // z *= 0xBF58_476D_1CE4_E5B9
     high = wide_product_high(high, low, 0xBF58_476Du32, 0x1CE4_E5B9u32);
-    low = low * 0x1CE4_E5B9u32;
+    low *= 0x1CE4_E5B9u32;
     // z ^= z >> 27
     let shifted_low = (low >> 27u32) | (high << 5u32);
     let shifted_high = high >> 27u32;
-    low = low ^ shifted_low;
-    high = high ^ shifted_high;
+    low ^= shifted_low;
+    high ^= shifted_high;
     // z *= 0x94D0_49BB_1331_11EB
     high = wide_product_high(high, low, 0x94D0_49BBu32, 0x1331_11EBu32);
-    low = low * 0x1331_11EBu32;
+    low *= 0x1331_11EBu32;
     // z ^= z >> 31
     let shifted_low = (low >> 31u32) | (high << 1u32);
     let shifted_high = high >> 31u32;
-    low = low ^ shifted_low;
-    high = high ^ shifted_high;
+    low ^= shifted_low;
+    high ^= shifted_high;
 
     if low < threshold || is_all == 1u32 {
         y[element] = 0.0f32;

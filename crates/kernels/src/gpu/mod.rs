@@ -2,9 +2,14 @@
 //!
 //! Each belongs to a public function of this crate and has its plain twin there; the parity tests of `taal-cli` compare the two.
 
+mod activation;
+mod attention;
 mod dropout;
 mod embedding;
+mod loss;
+mod norm;
 mod optimizer;
+mod rows;
 
 use burn::tensor::{DType, Shape, Tensor};
 use burn_cubecl::CubeBackend;
@@ -14,8 +19,12 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::CubeDim;
 use cubecl::prelude::*;
 
+pub(crate) use activation::{activation, gated_activation};
+pub(crate) use attention::BETWEEN;
 pub(crate) use dropout::dropout;
 pub(crate) use embedding::embedding;
+pub(crate) use loss::score;
+pub(crate) use norm::norm;
 pub(crate) use optimizer::adamw;
 
 /// Whether operations on this tensor take the GPU's road: single precision on a device of CubeCL, and

@@ -10,7 +10,7 @@ use taal_kernels::{
 const TOLERANCE: f32 = 3e-5;
 /// Tensors whose largest number is below this are held to the same absolute difference: the inputs are of size 1, and
 /// where a result is 0 but for rounding, both roads are nothing but rounding.
-const SMALLEST_SCALE: f32 = 3e-2;
+const SMALLEST_SCALE: f32 = 1e-1;
 /// The same between a gradient and finite differences in double precision.
 const FINITE_DIFFERENCE_TOLERANCE: f64 = 2e-6;
 /// Sizes that fill no vector, exactly one, and several with a rest.
