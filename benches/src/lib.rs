@@ -10,7 +10,7 @@ use taal_data::{BatchPlan, Dataset, Order, TokenizeOptions};
 use taal_kernels::{DeviceSpec, available};
 use taal_model::{Initialisation, Transformer, TransformerConfig};
 use taal_tokenizer::{Kind, Tokenizer, TrainerConfig};
-use taal_trainer::{Learner, ModelRecipe, Optimizer, OrderKind, Recipe, RecipeText, resolve};
+use taal_trainer::{Learner, MixedPrecision, ModelRecipe, Optimizer, OrderKind, Recipe, RecipeText, resolve};
 
 /// The program's settings of jemalloc, which keep its pages; crates/cli/src/allocator.rs says why. They are read
 /// before `main`, so they can be said only here.
@@ -98,6 +98,7 @@ pub fn learner(recipe: &Recipe, vocab_size: usize, device: &Device) -> Learner {
         model,
         optimizer,
         clip_norm: recipe.train.clip_norm,
+        precision: MixedPrecision::new(recipe.train.precision),
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use taal_inference::{Normalise, Pooling, Target};
-use taal_kernels::DeviceSpec;
+use taal_kernels::{DeviceSpec, Precision};
 use taal_model::gguf::TensorType;
 use taal_tokenizer::{Kind, Unknown};
 use taal_trainer::bench::BenchShape;
@@ -669,6 +669,9 @@ pub struct BenchTrainArguments {
     /// Rows of a batch [default: 12, 16, 1 or 4 by shape, as others measure]
     #[arg(long, value_name = "N")]
     pub batch_size: Option<usize>,
+    /// fp32, bf16 or f16: what the products of linear layers are computed in
+    #[arg(long, default_value = "fp32", value_name = "TYPE")]
+    pub precision: Precision,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,

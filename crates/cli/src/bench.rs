@@ -15,6 +15,7 @@ pub fn train(arguments: &BenchTrainArguments) -> Result<(), Failure> {
     let options = taal_trainer::bench::BenchOptions {
         steps: arguments.steps,
         batch_size: arguments.batch_size,
+        precision: arguments.precision,
     };
     let figures = taal_trainer::bench::measure(arguments.shape, arguments.device, options)?;
     match arguments.json {
@@ -26,7 +27,10 @@ pub fn train(arguments: &BenchTrainArguments) -> Result<(), Failure> {
 
 fn train_table(figures: &BenchFigures) -> String {
     let mut rows = vec![
-        ("shape", format!("{} on {}", figures.shape, figures.device)),
+        (
+            "shape",
+            format!("{} on {}, {}", figures.shape, figures.device, figures.precision),
+        ),
         ("parameters", terminal::grouped(figures.params)),
         ("tokens/s", terminal::grouped(figures.tokens_per_s.round() as u64)),
         (

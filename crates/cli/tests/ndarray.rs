@@ -1,4 +1,4 @@
-//! Two backends, one training run: flex and ndarray log the same losses.
+//! Two backends, one training run: flex and ndarray log the same losses. And what ndarray lacks.
 #![cfg(feature = "ndarray")]
 
 use std::fs;
@@ -81,5 +81,34 @@ fn flex_and_ndarray_train_alike() {
                 "{key}: {flex} with flex, {ndarray} with ndarray"
             );
         }
+    }
+}
+
+#[test]
+fn a_precision_that_the_device_lacks_is_refused_before_anything_is_written() {
+    let place = tempfile::TempDir::new().expect("a temporary folder");
+    fs::write(place.path().join("text.txt"), "de kat krabt de krullen van de trap.\n").expect("a file");
+    fs::write(place.path().join("tiny.toml"), RECIPE).expect("a file");
+    let refusal = |args: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_taal"))
+            .args(args)
+            .args(["--device", "ndarray"])
+            .current_dir(place.path())
+            .output()
+            .expect("taal starts");
+        assert_eq!(output.status.code(), Some(2));
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    for precision in ["bf16", "f16"] {
+        let set = format!("train.precision={precision}");
+        let message = refusal(&["train", "--recipe", "tiny.toml", "--run-dir", "run", "--set", &set]);
+        let expected = format!("train.precision: ndarray does not compute in {precision}; use fp32");
+        assert!(message.contains(&expected), "{message}");
+        assert!(!place.path().join("run").exists());
+        let message = refusal(&["bench", "train", "--precision", precision]);
+        assert!(
+            message.contains("--precision: ndarray does not compute in"),
+            "{message}"
+        );
     }
 }

@@ -11,9 +11,9 @@ use std::process::Command;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use taal_data::{Batch, IGNORE_INDEX};
-use taal_kernels::{DeviceSpec, random};
+use taal_kernels::{DeviceSpec, Precision, random};
 use taal_model::{ForwardOptions, Transformer, TransformerConfig, parameters};
-use taal_trainer::{AdamW, Learner, Optimizer};
+use taal_trainer::{AdamW, Learner, MixedPrecision, Optimizer};
 
 /// Lengths at which other programs have gone wrong: one token, odd ones, one above a power of two.
 const LENGTHS: [usize; 7] = [1, 3, 17, 40, 48, 96, 257];
@@ -137,6 +137,7 @@ fn learner(config: &TransformerConfig, device: &Device) -> Learner {
         model: config.init(7, &device.clone().autodiff()).expect("a valid shape"),
         optimizer: Optimizer::new(AdamW::default(), None, config),
         clip_norm: Some(1.0),
+        precision: MixedPrecision::default(),
     }
 }
 
@@ -418,4 +419,55 @@ fn a_run_moves_between_devices() {
         taal(place, &[&prompt[..], &greedy].concat())
     };
     assert_eq!(generate(&device), generate("flex"));
+}
+
+/// Between the losses of ten steps with f16 products on the GPU and fp32 ones on flex: 11 bits a product.
+const HALF_CURVE: f64 = 2e-2;
+
+#[test]
+fn f16_follows_fp32_or_is_refused() {
+    let place = tempfile::TempDir::new().expect("a temporary folder");
+    let place = place.path();
+    let device = spec().to_string();
+    fs::write(
+        place.join("text.txt"),
+        "de kat krabt de krullen van de trap.\n".repeat(12),
+    )
+    .expect("a file");
+    fs::write(place.join("tiny.toml"), RECIPE).expect("a file");
+    let arguments = |device: &str, run: &str, precision: &str| {
+        let set = format!("train.precision={precision}");
+        let fixed = [
+            "train",
+            "--recipe",
+            "tiny.toml",
+            "--set",
+            "train.steps=10",
+            "--set",
+            &set,
+        ];
+        let all = [&fixed[..], &["--device", device, "--run-dir", run]].concat();
+        all.into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let f16 = arguments(&device, "gpu", "f16");
+    if !Precision::F16.is_supported(&gpu()) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_taal"));
+        let output = command.args(f16).current_dir(place).output().expect("taal starts");
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{message}");
+        assert!(
+            message.contains("train.precision") && message.contains("fp32"),
+            "{message}"
+        );
+        return;
+    }
+    let run = |args: &[String]| taal(place, &args.iter().map(String::as_str).collect::<Vec<_>>());
+    run(&f16);
+    run(&arguments("flex", "cpu", "fp32"));
+    let (found, expected) = (losses(place, "gpu"), losses(place, "cpu"));
+    assert_eq!((found.len(), expected.len()), (10, 10));
+    assert_ne!(found, expected);
+    for (found, expected) in found.iter().zip(&expected) {
+        assert!((found - expected).abs() < HALF_CURVE, "{found} instead of {expected}");
+    }
 }

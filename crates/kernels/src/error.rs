@@ -1,6 +1,6 @@
-//! What can go wrong when a device is asked for.
+//! What can go wrong when a device or a precision is asked for.
 
-/// An error of this crate; all of them are the caller's choice of a device.
+/// An error of this crate; all of them are the caller's choice of a device or precision.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KernelError {
     /// The text names no device.
@@ -8,6 +8,12 @@ pub enum KernelError {
         "unknown device {given:?}: expected flex, ndarray, wgpu, wgpu:N, cuda or cuda:N (N as `taal doctor` numbers them)"
     )]
     UnknownDevice {
+        /// What was typed.
+        given: String,
+    },
+    /// The text names no precision.
+    #[error("unknown precision {given:?}: expected fp32, bf16 or f16")]
+    UnknownPrecision {
         /// What was typed.
         given: String,
     },
@@ -44,9 +50,11 @@ impl KernelError {
     /// a method, so that callers need no change when another kind joins.
     pub fn is_usage(&self) -> bool {
         match self {
-            Self::UnknownDevice { .. } | Self::NotCompiled { .. } | Self::NoAdapter | Self::NoSuchAdapter { .. } => {
-                true
-            }
+            Self::UnknownDevice { .. }
+            | Self::UnknownPrecision { .. }
+            | Self::NotCompiled { .. }
+            | Self::NoAdapter
+            | Self::NoSuchAdapter { .. } => true,
         }
     }
 }

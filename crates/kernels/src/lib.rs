@@ -39,6 +39,7 @@ mod optimizer;
 mod param;
 mod peak;
 pub mod plain;
+mod precision;
 pub mod profile;
 pub mod random;
 
@@ -56,3 +57,4 @@ pub use optimizer::{AdamWStep, MuonMatrix, MuonStep, adamw, muon, orthogonalise,
 pub use param::{constant_param, normal_param};
 pub use peak::{measured_bandwidth_bytes_per_s, measured_peak_flops_per_s, measured_peak_flops_per_s_of};
 pub use plain::{masked_exp, rotary, softmax, sum_of_squares_on_device};
+pub use precision::{Precision, with_precision};

@@ -1,8 +1,8 @@
-//! Linear layers as functions of their weights.
+//! Linear layers as functions of their weights, in the precision that [`with_precision`](crate::with_precision) says.
 
 use burn::tensor::{Int, Tensor};
 
-use crate::{fused, plain};
+use crate::{fused, plain, precision};
 
 /// `x W + bias`.
 ///
@@ -10,7 +10,9 @@ use crate::{fused, plain};
 ///
 /// - `x`: `[.., d_input]`; `weight`: `[d_input, d_output]`; `bias`: `[d_output]`; result: `[.., d_output]`
 pub fn linear<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<D> {
-    if fused::is_fused(&x) {
+    if let Some(half) = precision::half_of(&x) {
+        precision::linear(x, weight, half, bias, None)
+    } else if fused::is_fused(&x) {
         fused::linear(x, weight, false, bias, None)
     } else {
         plain::linear(x, weight, bias)
@@ -23,7 +25,9 @@ pub fn linear<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tens
 ///
 /// - `x`: `[.., d_input]`; `weight`: `[d_output, d_input]`; result: `[.., d_output]`
 pub fn linear_transposed<const D: usize>(x: Tensor<D>, weight: Tensor<2>) -> Tensor<D> {
-    if fused::is_fused(&x) {
+    if let Some(half) = precision::half_of(&x) {
+        precision::linear(x, weight.transpose(), half, None, None)
+    } else if fused::is_fused(&x) {
         fused::linear(x, weight, true, None, None)
     } else {
         plain::linear_transposed(x, weight)
@@ -41,7 +45,9 @@ pub fn linear_add<const D: usize>(
     bias: Option<Tensor<1>>,
     residual: Tensor<D>,
 ) -> Tensor<D> {
-    if fused::is_fused(&x) {
+    if let Some(half) = precision::half_of(&x) {
+        precision::linear(x, weight, half, bias, Some(residual))
+    } else if fused::is_fused(&x) {
         fused::linear(x, weight, false, bias, Some(residual))
     } else {
         plain::linear_add(x, weight, bias, residual)

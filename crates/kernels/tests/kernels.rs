@@ -5,6 +5,8 @@ mod fused;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 #[path = "kernels/gpu.rs"]
 mod gpu;
+#[path = "kernels/precision.rs"]
+mod precision;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use taal_kernels::random::{self, Generator};

@@ -7,6 +7,7 @@ use taal_attention::{
     AttentionContext, AttentionOptions, KvCache, MultiHeadAttention, MultiHeadAttentionConfig, attention_mask,
 };
 use taal_embeddings::{LearnedPositions, LearnedPositionsConfig, Rotary, TokenEmbedding, TokenEmbeddingConfig};
+use taal_kernels::{Precision, with_precision};
 
 use crate::ModelError;
 use crate::config::{Mixer, NormPlace, PositionKind, TransformerConfig};
@@ -455,10 +456,11 @@ impl Transformer {
     /// - output: `[batch, seq, vocab_size]`
     pub fn logits(&self, hidden: Tensor<3>) -> Tensor<3> {
         let hidden = self.transformed(hidden);
-        let mut logits = match &self.head {
+        // As in the loss below: what is compared are differences between logits, for which half precision is too coarse.
+        let mut logits = with_precision(Precision::Fp32, || match &self.head {
             Some(head) => apply(head, hidden),
             None => self.token_embedding.logits(hidden),
-        };
+        });
         if let Some(bias) = &self.output_bias {
             logits = logits + bias.val().unsqueeze::<3>();
         }

@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use taal_data::Batch;
-use taal_kernels::{DeviceSpec, profile};
+use taal_kernels::{DeviceSpec, Precision, profile};
 use taal_metrics::flops;
 use taal_model::TransformerConfig;
 
 use crate::TrainError;
 use crate::optimizer::{AdamW, Optimizer};
+use crate::precision::{self, MixedPrecision};
 use crate::step::Learner;
 
 /// A model and a batch that others measure too.
@@ -114,6 +115,8 @@ pub struct BenchFigures {
     pub shape: &'static str,
     /// The device's name.
     pub device: String,
+    /// What the products of linear layers were computed in.
+    pub precision: String,
     /// Parameters.
     pub params: u64,
     /// Measured steps.
@@ -157,24 +160,28 @@ pub struct BenchOptions {
     pub steps: Option<usize>,
     /// Rows of a batch; by default the shape's, with which others measure.
     pub batch_size: Option<usize>,
+    /// What the products of linear layers are computed in.
+    pub precision: Precision,
 }
 
 /// Trains a fresh model on one batch and times whole steps.
 ///
 /// # Errors
 ///
-/// [`TrainError`] where the device cannot be opened.
+/// [`TrainError`] where the device cannot be opened or does not compute in the precision.
 pub fn measure(shape: BenchShape, device: DeviceSpec, options: BenchOptions) -> Result<BenchFigures, TrainError> {
     let steps = options.steps.unwrap_or(shape.default_steps()).max(1);
     let batch_size = options.batch_size.unwrap_or(shape.batch_size()).max(1);
     let config = shape.config();
     let opened = device.open()?;
+    precision::check(options.precision, device, &opened, "bench train", "--precision")?;
     let model = config.init(1337, &opened.clone().autodiff())?;
     let optimizer = Optimizer::new(AdamW::default(), None, &config);
     let mut learner = Learner {
         model,
         optimizer,
         clip_norm: None,
+        precision: MixedPrecision::new(options.precision),
     };
     let batches = [shape.batch(batch_size)];
     let mut step = || -> Result<(f64, Duration), TrainError> {
@@ -214,6 +221,7 @@ pub fn measure(shape: BenchShape, device: DeviceSpec, options: BenchOptions) -> 
     Ok(BenchFigures {
         shape: shape.name(),
         device: device.to_string(),
+        precision: options.precision.to_string(),
         params: config.n_params(),
         steps,
         tokens_per_s,

@@ -25,6 +25,7 @@ use taal_tokenizer::Tokenizer;
 use crate::TrainError;
 use crate::health::HealthState;
 use crate::optimizer::Optimizer;
+use crate::precision::LossScale;
 use crate::step::Learner;
 
 const MODEL_DIR: &str = "model";
@@ -67,6 +68,9 @@ pub struct TrainState {
     pub unevaluated: Option<StepRecord>,
     /// Bad steps, and what was done about them.
     pub health: HealthState,
+    /// What the loss of the next step is multiplied by, with `train.precision = "f16"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loss_scale: Option<LossScale>,
 }
 
 impl TrainState {

@@ -51,6 +51,11 @@ pub enum Ailment {
     Loss(f64),
     /// The gradient's norm is.
     Gradient(f64),
+    /// It is, where half the loss scale may help.
+    Overflow {
+        /// The scale of the step, now half of it.
+        loss_scale: f64,
+    },
     /// Weights or moments are; found when they were to be saved.
     State,
     /// The loss is finite and far above those before.
@@ -67,6 +72,10 @@ impl fmt::Display for Ailment {
         match self {
             Self::Loss(loss) => write!(f, "the loss is {loss}"),
             Self::Gradient(norm) => write!(f, "the gradient norm is {norm}"),
+            Self::Overflow { loss_scale } => write!(
+                f,
+                "the gradient left f16's range with a loss scale of {loss_scale}, which is halved"
+            ),
             Self::State => write!(f, "weights or moments are not finite"),
             Self::Spike { loss, limit } => write!(f, "the loss of {loss:.4} is a spike, above {limit:.4}"),
         }
@@ -89,6 +98,11 @@ impl HealthRecipe {
     pub(crate) fn diagnose(&self, state: &HealthState, outcome: &StepOutcome) -> Option<Ailment> {
         if !outcome.loss.is_finite() {
             return Some(Ailment::Loss(outcome.loss));
+        }
+        if outcome.is_overflow() {
+            return Some(Ailment::Overflow {
+                loss_scale: outcome.loss_scale,
+            });
         }
         if !outcome.grad_norm.is_finite() {
             return Some(Ailment::Gradient(outcome.grad_norm));
@@ -119,6 +133,10 @@ impl HealthRecipe {
     /// Notes a bad step and says what to do.
     pub(crate) fn treat(&self, state: &mut HealthState, ailment: Ailment) -> Treatment {
         state.skipped += 1;
+        // The next step has half the loss scale; only what remains without one is the run's own fault.
+        if matches!(ailment, Ailment::Overflow { .. }) {
+            return Treatment::GoOn;
+        }
         state.in_a_row += 1;
         // A state that is not finite spoils every later step too.
         if state.in_a_row < self.max_skips && ailment != Ailment::State {
@@ -148,7 +166,11 @@ mod tests {
     };
 
     fn outcome(loss: f64) -> StepOutcome {
-        StepOutcome { loss, grad_norm: 1.0 }
+        StepOutcome {
+            loss,
+            grad_norm: 1.0,
+            loss_scale: 1.0,
+        }
     }
 
     fn after(losses: &[f64]) -> HealthState {
@@ -183,7 +205,11 @@ mod tests {
             (1.0, f64::NAN),
             (1.0, f64::INFINITY),
         ] {
-            let outcome = StepOutcome { loss, grad_norm };
+            let outcome = StepOutcome {
+                loss,
+                grad_norm,
+                loss_scale: 1.0,
+            };
             let ailment = RECIPE.diagnose(&state, &outcome).expect("a bad step");
             let mut treated = state.clone();
             RECIPE.treat(&mut treated, ailment);
@@ -202,6 +228,26 @@ mod tests {
         state.rewinds = 1;
         assert_eq!(RECIPE.treat(&mut state, bad), Treatment::GiveUp);
         assert_eq!(state.skipped, 5);
+    }
+
+    #[test]
+    fn overflows_are_no_bad_steps_until_the_loss_scale_is_1() {
+        let mut state = after(&[1.0]);
+        let overflow = |loss_scale| StepOutcome {
+            grad_norm: f64::INFINITY,
+            loss_scale,
+            ..outcome(1.0)
+        };
+        for exponent in (1..17).rev() {
+            let ailment = RECIPE.diagnose(&state, &overflow(2.0_f64.powi(exponent))).unwrap();
+            assert!(matches!(ailment, Ailment::Overflow { .. }), "{ailment}");
+            assert_eq!(RECIPE.treat(&mut state, ailment), Treatment::GoOn);
+        }
+        assert_eq!((state.skipped, state.in_a_row), (16, 0));
+        let ailment = RECIPE.diagnose(&state, &overflow(1.0)).unwrap();
+        assert_eq!(ailment, Ailment::Gradient(f64::INFINITY));
+        RECIPE.treat(&mut state, ailment);
+        assert_eq!((state.skipped, state.in_a_row), (17, 1));
     }
 
     #[test]

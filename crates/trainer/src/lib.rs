@@ -30,6 +30,7 @@ mod memory;
 mod optimizer;
 pub mod paradigm;
 mod poison;
+mod precision;
 mod prepare;
 mod raw;
 mod recipe;
@@ -47,6 +48,10 @@ pub use health::{Ailment, HealthRecipe, HealthState};
 pub use optimizer::{AdamW, Muon, Optimizer, OptimizerKind};
 #[cfg(feature = "faults")]
 pub use poison::{Poison, poison_steps};
+pub use precision::{
+    BACKOFF_FACTOR, GROWTH_FACTOR, GROWTH_INTERVAL, INITIAL_LOSS_SCALE, LossScale, MAX_LOSS_SCALE, MIN_LOSS_SCALE,
+    MixedPrecision,
+};
 pub use raw::{DamagedKind, ObjectiveKind, OrderKind, Preset, RawRecipe, UnknownKind};
 pub use recipe::{
     CheckpointRecipe, DEFAULT_RECIPE, DataRecipe, DataSource, EvalRecipe, ModelRecipe, Objective, Recipe, RecipeText,
@@ -57,6 +62,6 @@ pub use schedule::{Schedule, ScheduleKind};
 pub use step::{Learner, NamedGradient, StepOutcome, loss};
 pub use taal_kernels::orthogonalise;
 // What a caller of `train` names, so that the crate can be used alone.
-pub use taal_kernels::DeviceSpec;
+pub use taal_kernels::{DeviceSpec, Precision};
 pub use taal_metrics::{Report, StepRecord};
 pub use train::{Outcome, Progress, RunInfo, RunOptions, Silent, StepInfo, train};

@@ -1,6 +1,6 @@
 //! How much memory a run will take, said before its first step.
 
-use taal_kernels::DeviceSpec;
+use taal_kernels::{DeviceSpec, Precision};
 use taal_model::{Activation, Mixer, TransformerConfig};
 
 use crate::TrainError;
@@ -9,6 +9,8 @@ use crate::recipe::TrainRecipe;
 
 /// Bytes of a 32-bit float.
 const FLOAT: u64 = 4;
+/// Bytes of a float in half precision.
+const HALF: u64 = 2;
 
 /// A forecast from the shape alone, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,11 +54,16 @@ impl Estimate {
         // The widest thing at a time of the way back, and the logits or the chunk of them that is there at once.
         let passing = 3 * (width + config.d_ff as u64) + (config.vocab_size as u64).min(4 * 4096);
         let training = tokens * (config.n_layers as u64 * block + passing);
+        // A micro-step keeps what the weights were cast to until its backward pass.
+        let casts = match train.precision {
+            Precision::Fp32 => 0,
+            Precision::Bf16 | Precision::F16 => HALF * params,
+        };
         let evaluating = (eval_batch_size * config.max_seq_len) as u64 * passing;
         Self {
             // Gradients of several micro-steps are summed, so that two sets of them are there at once.
             state: FLOAT * (if train.accumulation > 1 { 3 } else { 2 } * params + moments),
-            activations: FLOAT * training.max(evaluating),
+            activations: (FLOAT * training + casts).max(FLOAT * evaluating),
             snapshot: FLOAT * (params + moments),
         }
     }

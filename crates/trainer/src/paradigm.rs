@@ -10,11 +10,12 @@ use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde::Serialize;
 use taal_data::{Batch, IGNORE_INDEX, TokenSource};
-use taal_kernels::{DeviceSpec, random};
+use taal_kernels::{DeviceSpec, Precision, random};
 use taal_model::{ForwardOptions, Initialisation, Mixer, Transformer, TransformerConfig};
 
 use crate::health::Ailment;
 use crate::optimizer::Optimizer;
+use crate::precision::MixedPrecision;
 use crate::prepare::{self, Corpus, Validated};
 use crate::recipe::{LSTM_INIT_STD, ModelRecipe, Recipe};
 use crate::schedule::Schedule;
@@ -178,6 +179,13 @@ pub fn compare(
             "a recurrent network reads forwards only; use \"next_token\"",
         ));
     }
+    if recipe.train.precision != Precision::Fp32 {
+        return Err(TrainError::recipe(
+            &recipe.name,
+            "train.precision",
+            "the networks are compared in fp32; leave it out",
+        ));
+    }
     let opened = device.open()?;
     let tokenizer = prepare::tokenizer(recipe)?;
     let corpus = Corpus::prepare(recipe, &tokenizer, |message| progress.note(&message))?;
@@ -287,6 +295,7 @@ impl Bench<'_> {
             model: config.init_with(self.recipe.seed, self.init_of(config), &self.device)?,
             optimizer: Optimizer::new(train.adamw, train.muon, config),
             clip_norm: train.clip_norm,
+            precision: MixedPrecision::default(),
         })
     }
 

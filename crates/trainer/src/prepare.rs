@@ -8,14 +8,15 @@ use taal_data::{
     TokenizeOptions,
 };
 use taal_inference::Score;
+use taal_kernels::Precision;
 use taal_model::hugging_face::{self, TOKENIZER_FILE};
-use taal_model::{Transformer, TransformerConfig};
+use taal_model::{Mixer, Transformer, TransformerConfig};
 use taal_tokenizer::{Kind, Tokenizer, TrainerConfig, Unknown};
 
 use crate::TrainError;
 use crate::masked::{self, MaskedScore, Masker};
 use crate::raw::{DamagedKind, OrderKind, UnknownKind};
-use crate::recipe::{DataSource, ModelRecipe, Recipe, TokenizerRecipe};
+use crate::recipe::{DataSource, LSTM_IS_FP32, ModelRecipe, Recipe, TokenizerRecipe};
 
 /// Text as tokens, ready to be drawn from and evaluated on.
 #[derive(Debug)]
@@ -406,6 +407,9 @@ pub(crate) fn model(recipe: &Recipe, tokenizer: &Tokenizer, device: &Device) -> 
                         dir.display()
                     ),
                 ));
+            }
+            if config.mixer == Mixer::Lstm && recipe.train.precision != Precision::Fp32 {
+                return Err(TrainError::recipe(&recipe.name, "train.precision", LSTM_IS_FP32));
             }
             if recipe.train.block_size > config.max_seq_len {
                 return Err(TrainError::recipe(

@@ -147,6 +147,7 @@ pub struct RawTrain {
     pub batch_size: Option<usize>,
     pub block_size: Option<usize>,
     pub accumulation: Option<usize>,
+    pub precision: Option<String>,
     pub schedule: Option<ScheduleKind>,
     pub lr: Option<f64>,
     pub min_lr: Option<f64>,

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use taal_data::Masking;
+use taal_kernels::Precision;
 use taal_model::{Initialisation, NormPlace, TransformerConfig};
 use toml::{Table, Value};
 
@@ -68,6 +69,9 @@ pub struct Recipe {
 /// The standard deviation of an LSTM's initial embeddings: it has no norm that would make small ones large, and with 0.02 it stays
 /// for long at guessing the commonest token (docs/log.md).
 pub(crate) const LSTM_INIT_STD: f64 = 0.1;
+
+/// Why an LSTM takes no `train.precision` but one: its products are Burn's own layers'.
+pub(crate) const LSTM_IS_FP32: &str = "an LSTM computes in fp32 only; use fp32";
 
 /// Where text comes from.
 #[derive(Debug, Clone, PartialEq)]
@@ -157,6 +161,8 @@ pub struct TrainRecipe {
     pub block_size: usize,
     /// Micro-steps an update.
     pub accumulation: usize,
+    /// What the products of linear layers are computed in.
+    pub precision: Precision,
     /// Learning rate over time.
     pub schedule: Schedule,
     /// AdamW's constants.
@@ -668,6 +674,7 @@ impl Resolver<'_> {
             batch_size: self.whole("train.batch_size", raw.batch_size.unwrap_or(12), 1..=4096)?,
             block_size: self.whole("train.block_size", raw.block_size.unwrap_or(64), 1..=1_048_576)?,
             accumulation: self.whole("train.accumulation", raw.accumulation.unwrap_or(1), 1..=65_536)?,
+            precision: self.precision()?,
             schedule: Schedule {
                 kind: raw.schedule.unwrap_or(ScheduleKind::Cosine),
                 lr,
@@ -697,6 +704,20 @@ impl Resolver<'_> {
                 .map(|n| self.whole("train.patience", n, 1..=u64::MAX))
                 .transpose()?,
         })
+    }
+
+    fn precision(&self) -> Result<Precision, TrainError> {
+        let Some(given) = &self.raw.train.precision else {
+            return Ok(Precision::default());
+        };
+        let precision = given.parse().map_err(|_| {
+            let detail = format!("expected fp32, bf16 or f16, got \"{given}\"");
+            self.error("train.precision", detail)
+        })?;
+        if precision != Precision::Fp32 && self.raw.model.preset == Some(Preset::Lstm) {
+            return Err(self.error("train.precision", LSTM_IS_FP32));
+        }
+        Ok(precision)
     }
 
     fn objective(&self) -> Result<Objective, TrainError> {
@@ -946,6 +967,7 @@ impl Recipe {
             batch_size: Some(t.batch_size),
             block_size: Some(t.block_size),
             accumulation: Some(t.accumulation),
+            precision: Some(t.precision.to_string()),
             schedule: Some(t.schedule.kind),
             lr: Some(t.schedule.lr),
             min_lr: Some(t.schedule.min_lr),

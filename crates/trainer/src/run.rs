@@ -20,6 +20,7 @@ use crate::health::{Ailment, HealthState, Treatment};
 use crate::masked::Masker;
 use crate::memory;
 use crate::optimizer::Optimizer;
+use crate::precision::MixedPrecision;
 use crate::prepare::{self, Corpus, Validated};
 use crate::recipe::{Recipe, Resolved};
 use crate::run_dir;
@@ -103,6 +104,7 @@ impl<'a> Run<'a> {
             model,
             optimizer,
             clip_norm: recipe.train.clip_norm,
+            precision: MixedPrecision::resumed(recipe.train.precision, state.loss_scale),
         };
         let mut log = RunLog::open(options.run_dir)?;
         if let Err(error) = log.truncate_to(state.logged_steps()) {
@@ -343,6 +345,7 @@ impl<'a> Run<'a> {
         self.checkpoints.leave_after(checkpoint.step)?;
         state.resumed_from = self.state.resumed_from;
         state.train_s = self.state.train_s;
+        self.learner.precision = MixedPrecision::resumed(self.recipe.train.precision, state.loss_scale);
         self.state = state;
         self.unwritten.clear();
         self.log.truncate_to(self.state.logged_steps())?;
@@ -416,6 +419,7 @@ impl<'a> Run<'a> {
                 health.diagnose(state, outcome).is_none()
             })?;
         let ailment = health.diagnose(state, &outcome);
+        self.state.loss_scale = self.learner.precision.loss_scale;
         let tokens = (train.batch_size * train.block_size * train.accumulation) as u64;
         let seconds = began.elapsed().as_secs_f64();
         self.state.step += 1;

@@ -3,12 +3,14 @@
 use burn::optim::GradientsParams;
 use burn::tensor::{Int, Tensor, TensorData};
 use taal_data::{Batch, IGNORE_INDEX};
+use taal_kernels::with_precision;
 use taal_model::{ForwardOptions, Transformer};
 
 use taal_store::Mutant;
 
 use crate::optimizer::Optimizer;
 use crate::poison::{self, Poison};
+use crate::precision::{MIN_LOSS_SCALE, MixedPrecision};
 use crate::{TrainError, gradients};
 
 /// A model that learns: the model itself and its optimizer.
@@ -20,6 +22,8 @@ pub struct Learner {
     pub optimizer: Optimizer,
     /// Limit of the global gradient norm.
     pub clip_norm: Option<f64>,
+    /// What products are computed in, and the loss scale with f16.
+    pub precision: MixedPrecision,
 }
 
 /// What a step found.
@@ -27,8 +31,10 @@ pub struct Learner {
 pub struct StepOutcome {
     /// Mean loss over the counted targets of all micro-batches, in nats, before the update.
     pub loss: f64,
-    /// Global gradient norm before clipping.
+    /// Global gradient norm before clipping, the loss scale divided out.
     pub grad_norm: f64,
+    /// What the loss was multiplied by before the backward pass; 1 where there is no loss scale.
+    pub loss_scale: f64,
 }
 
 /// The gradient of one parameter.
@@ -46,6 +52,12 @@ impl StepOutcome {
     /// Whether both numbers are finite; where they are not, no weight was changed.
     pub fn is_finite(&self) -> bool {
         self.loss.is_finite() && self.grad_norm.is_finite()
+    }
+
+    /// Whether the gradient overflowed and a smaller loss scale may prevent it: no weight was changed, and the next step has half
+    /// the scale.
+    pub fn is_overflow(&self) -> bool {
+        self.loss.is_finite() && !self.grad_norm.is_finite() && self.loss_scale > MIN_LOSS_SCALE
     }
 }
 
@@ -91,8 +103,14 @@ impl Learner {
         if let Some(Poison::Gradient(value)) = poison {
             gradients::spoil(&self.model, &mut gradients, value);
         }
-        let (loss, grad_norm) = gradients::loss_and_norm(&self.model, &gradients, losses);
-        let outcome = StepOutcome { loss, grad_norm };
+        let loss_scale = self.precision.scale();
+        let (loss, scaled_norm) = gradients::loss_and_norm(&self.model, &gradients, losses);
+        let outcome = StepOutcome {
+            loss,
+            grad_norm: scaled_norm / loss_scale,
+            loss_scale,
+        };
+        self.precision.note(&outcome);
         let is_accepted = outcome.is_finite() && accepts(&outcome);
         // The mutant does what some trainers do, and a number that is not finite times zero is NaN.
         let is_multiplied = !is_accepted && Mutant::MultiplyBadStep.is_on();
@@ -100,7 +118,7 @@ impl Learner {
             let mut factor = if is_multiplied {
                 0.0
             } else {
-                gradients::clip_factor(grad_norm, self.clip_norm)
+                gradients::clip_factor(outcome.grad_norm, self.clip_norm) / loss_scale
             };
             if let Some(Poison::Update(value)) = poison {
                 factor *= f64::from(value);
@@ -122,7 +140,9 @@ impl Learner {
     pub fn gradients(&self, batch: &Batch) -> Result<Vec<NamedGradient>, TrainError> {
         let (_, gradients) = self.accumulate(std::slice::from_ref(batch), &[], None)?;
         let mut found = Vec::new();
-        gradients::read(&self.model, &gradients, |name, shape, values| {
+        let loss_scale = self.precision.scale() as f32;
+        gradients::read(&self.model, &gradients, |name, shape, mut values| {
+            values.iter_mut().for_each(|value| *value /= loss_scale);
             found.push(NamedGradient {
                 name: name.to_string(),
                 shape: shape.to_vec(),
@@ -141,7 +161,7 @@ impl Learner {
         .map(drop)
     }
 
-    /// Each micro-batch's loss with its share in the mean, and the sum of the gradients.
+    /// Each micro-batch's loss with its share in the mean, and the sum of the gradients times the loss scale.
     fn accumulate(
         &self,
         batches: &[Batch],
@@ -153,16 +173,15 @@ impl Learner {
         let mut sum = GradientsParams::new();
         for (index, batch) in batches.iter().enumerate() {
             let share = batch.counted_targets() as f64 / counted.max(1) as f64;
-            let mut loss = loss(&self.model, batch, dropout_keys.get(index).copied())?;
+            let mut loss = with_precision(self.precision.products, || {
+                loss(&self.model, batch, dropout_keys.get(index).copied())
+            })?;
             if let Some(Poison::Loss(value)) = poison {
                 loss = loss.mul_scalar(value);
             }
             losses.push((share, loss.clone().inner()));
-            let scaled = if batches.len() == 1 {
-                loss
-            } else {
-                loss.mul_scalar(share)
-            };
+            let factor = self.precision.scale() * if batches.len() == 1 { 1.0 } else { share };
+            let scaled = if factor == 1.0 { loss } else { loss.mul_scalar(factor) };
             let gradients = GradientsParams::from_grads(scaled.backward(), &self.model);
             sum = gradients::add(&self.model, sum, gradients);
         }

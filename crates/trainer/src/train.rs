@@ -9,6 +9,7 @@ use taal_store::RunLock;
 
 use crate::TrainError;
 use crate::checkpoint::Checkpoints;
+use crate::precision;
 use crate::recipe::Resolved;
 use crate::run::Run;
 use crate::run_dir;
@@ -100,8 +101,16 @@ pub fn train(
     progress: &mut dyn Progress,
 ) -> Result<Outcome, TrainError> {
     let started = Instant::now();
-    // A device that does not open leaves no folder behind, which would take the run's name.
-    options.device.open()?;
+    // A device that does not open or compute as it should leaves no folder behind, which would take the run's name.
+    let opened = options.device.open()?;
+    let recipe = &resolved.recipe;
+    precision::check(
+        recipe.train.precision,
+        options.device,
+        &opened,
+        &recipe.name,
+        "train.precision",
+    )?;
     taal_store::create_dir_all(options.run_dir)?;
     let lock = RunLock::acquire(options.run_dir)?;
     let checkpoints = Checkpoints::of(options.run_dir);

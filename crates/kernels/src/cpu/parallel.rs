@@ -3,8 +3,11 @@
 use burn::tensor::Device;
 use rayon::prelude::*;
 
+use crate::{Precision, with_precision};
+
 /// Runs a piece of work on a thread of the pool, where the device computes with it. Whoever calls operations from outside
-/// of it pays for a hand-over at each one; a whole training step or the prediction of a token is handed over once.
+/// of it pays for a hand-over at each one; a whole training step or the prediction of a token is handed over once. The
+/// caller's [precision](crate::with_precision) goes with it: that of the thread is of other work, in whose middle this may run.
 ///
 /// Work for a GPU stays on its thread: each thread has a queue of its own there, and would wait for the others'.
 ///
@@ -18,7 +21,8 @@ pub fn on_pool<R: Send>(device: &Device, work: impl FnOnce() -> R + Send) -> R {
     if crate::is_gpu(device) {
         work()
     } else {
-        rayon::scope(|_| work())
+        let precision = Precision::current();
+        rayon::scope(|_| with_precision(precision, work))
     }
 }
 

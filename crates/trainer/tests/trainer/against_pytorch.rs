@@ -7,7 +7,7 @@ use serde::Deserialize;
 use taal_data::Batch;
 use taal_kernels::DeviceSpec;
 use taal_model::hugging_face;
-use taal_trainer::{AdamW, Learner, Optimizer, Schedule, ScheduleKind};
+use taal_trainer::{AdamW, Learner, MixedPrecision, Optimizer, Schedule, ScheduleKind};
 
 /// Relative tolerance of losses and of the norm of a gradient's difference, in fp32.
 const TOLERANCE: f64 = 1e-4;
@@ -61,6 +61,7 @@ fn learner() -> Learner {
         model,
         optimizer,
         clip_norm: Some(1.0),
+        precision: MixedPrecision::default(),
     }
 }
 

@@ -140,6 +140,7 @@ fn r19_a_word_that_is_no_choice_is_refused_with_the_choices() {
         ("model.activation", "swiglu"),
         ("train.schedule", "cosine"),
         ("train.optimizer", "muon"),
+        ("train.precision", "bf16"),
     ] {
         let message = refusal(&format!("{key}=\"zzz\"")).unwrap_or_else(|| panic!("{key} takes zzz"));
         assert!(

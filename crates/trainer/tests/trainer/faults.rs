@@ -10,8 +10,8 @@ use taal_kernels::DeviceSpec;
 use taal_metrics::{Report, StepRecord};
 use taal_store::{Dice, ErrorKind, Fate, Fault, FaultVfs, Manifest, with_vfs};
 use taal_trainer::{
-    Checkpoints, Event, Outcome, Poison, Progress, RecipeText, RunOptions, Silent, TrainError, poison_steps, resolve,
-    train,
+    Act, Checkpoints, Event, Outcome, Poison, Progress, RecipeText, RunOptions, Silent, TrainError, TrainState,
+    poison_steps, resolve, train,
 };
 
 use crate::watchers::{Notes, StopAfter};
@@ -142,6 +142,11 @@ impl Machine {
                 .path(step)
                 .join("model/model.safetensors"),
         )
+    }
+
+    fn state(&self, step: u64) -> TrainState {
+        let path = Checkpoints::of(Path::new(RUN)).path(step).join("train_state.json");
+        serde_json::from_slice(&self.read(path)).unwrap()
     }
 
     /// The log without what depends on the clock.
@@ -596,7 +601,7 @@ const BAD: [f32; 3] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
 #[test]
 fn a_step_that_is_not_finite_changes_no_bit_of_weights_and_moments() {
     use taal_data::{Batch, BatchPlan, TokenSource};
-    use taal_trainer::{AdamW, Learner, Muon, Optimizer};
+    use taal_trainer::{AdamW, Learner, MixedPrecision, Muon, Optimizer};
 
     let device = DeviceSpec::Flex.open().unwrap().autodiff();
     let config = taal_model::TransformerConfig {
@@ -618,6 +623,7 @@ fn a_step_that_is_not_finite_changes_no_bit_of_weights_and_moments() {
         model,
         optimizer,
         clip_norm: Some(1.0),
+        precision: MixedPrecision::default(),
     };
     let ids: Vec<u32> = (0..400).map(|i| (i * i + 3 * i) % 17).collect();
     let source = TokenSource::from_ids("numbers", ids, 400);
@@ -707,6 +713,103 @@ fn three_bad_steps_in_a_row_send_the_run_back_and_on_with_later_batches() {
             .collect::<Vec<_>>(),
         [3]
     );
+}
+
+/// What a run in f16 does about overflows: every bit of a checkpoint, and the loss scale.
+#[test]
+fn an_overflow_in_f16_is_left_out_halves_the_loss_scale_and_is_resumed_with_equal_bits() {
+    const STEPS: u64 = 12;
+    // Were an overflow a bad step, the run would go back at the first one.
+    let sets = [
+        "train.precision=f16",
+        "train.steps=12",
+        "checkpoint.keep=99",
+        "health.max_skips=1",
+    ];
+    let overflow_after = |steps: u64| {
+        poison_at(move |attempt| {
+            [3, 4, 7]
+                .contains(&(attempt + steps))
+                .then_some(Poison::Gradient(f32::INFINITY))
+        })
+    };
+    let unbroken = Machine::new();
+    overflow_after(0);
+    let report = unbroken.finish(&sets);
+    assert_eq!((report.steps, report.skipped_steps, report.rewinds), (STEPS, 3, 0));
+    let loss_scale = unbroken.state(STEPS).loss_scale.unwrap();
+    assert_eq!((loss_scale.scale, loss_scale.good_steps), (8192.0, 5));
+    let lines =
+        unbroken.on(|| taal_store::AppendLog::read_lines(&Path::new(RUN).join("events.jsonl"), 1 << 20).unwrap());
+    let events: Vec<Event> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(
+        events.iter().map(|event| (event.act, event.step)).collect::<Vec<_>>(),
+        [(Act::Skip, 3), (Act::Skip, 4), (Act::Skip, 7)]
+    );
+    assert!(
+        events[0].reason.contains("loss scale of 65536") && events[2].reason.contains("16384"),
+        "{events:?}"
+    );
+    for file in ["model/model.safetensors", "optimizer.safetensors"] {
+        let bytes = |step| unbroken.read(Checkpoints::of(Path::new(RUN)).path(step).join(file));
+        assert!(bytes(2) == bytes(4) && bytes(4) != bytes(5), "{file}");
+    }
+    for stop in 1..STEPS {
+        let machine = Machine::new();
+        overflow_after(0);
+        machine.run(&sets, false, &mut StopAfter::step(stop)).unwrap();
+        overflow_after(stop);
+        assert_eq!(machine.finish(&sets).resumed_from, Some(stop));
+        assert_eq!(
+            machine.weights(STEPS),
+            unbroken.weights(STEPS),
+            "stopped at {stop}: other weights"
+        );
+        assert_eq!(machine.log(), unbroken.log(), "stopped at {stop}: another log");
+        assert_eq!(machine.state(STEPS).loss_scale, Some(loss_scale), "stopped at {stop}");
+    }
+    poison_at(|_| None);
+}
+
+/// The loss scale is part of the state that a run goes back to.
+#[test]
+fn going_back_in_f16_takes_the_loss_scale_of_the_checkpoint() {
+    let sets = [
+        "train.precision=f16",
+        "train.steps=12",
+        "checkpoint.every=4",
+        "eval.every=4",
+    ];
+    let machine = Machine::new();
+    poison_at(|attempt| match attempt {
+        2 | 5 => Some(Poison::Gradient(f32::INFINITY)),
+        6..9 => Some(Poison::Loss(f32::NAN)),
+        _ => None,
+    });
+    let report = machine.finish(&sets);
+    poison_at(|_| None);
+    assert_eq!((report.steps, report.skipped_steps, report.rewinds), (12, 5, 1));
+    // Halved at step 2, as the checkpoint of step 4 has it; the halving of step 5 was gone back behind.
+    let loss_scale = machine.state(12).loss_scale.unwrap();
+    assert_eq!((loss_scale.scale, loss_scale.good_steps), (32768.0, 10));
+}
+
+/// A run whose gradient is not finite with any loss scale has diverged as one in fp32 would.
+#[test]
+fn overflows_that_no_loss_scale_prevents_end_the_run() {
+    let machine = Machine::new();
+    poison_at(|attempt| (attempt > 2).then_some(Poison::Gradient(f32::INFINITY)));
+    let sets = [
+        "train.precision=f16",
+        "train.steps=99",
+        "checkpoint.keep=99",
+        "health.rewinds=0",
+    ];
+    let error = machine.run(&sets, false, &mut Silent).unwrap_err();
+    poison_at(|_| None);
+    assert_eq!(error.kind(), ErrorKind::Diverged, "{error}");
+    // 16 halvings from 65536 to 1, then the three bad steps that any run may have.
+    assert!(error.to_string().starts_with("step 21:"), "{error}");
 }
 
 /// Row 6: what cannot be helped ends the run, and the last checkpoint is as it was.

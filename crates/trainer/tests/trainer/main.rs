@@ -6,6 +6,7 @@ mod bad_recipes;
 mod faults;
 mod masked;
 mod paradigm;
+mod precision;
 mod recipes;
 mod runs;
 mod watchers;

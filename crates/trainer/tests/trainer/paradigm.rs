@@ -93,6 +93,7 @@ fn recipes_that_cannot_be_compared_are_refused_by_key() {
     for (set, key) in [
         (["model.preset=lstm"], "model.preset"),
         (["data.validation_fraction=0.0"], "data.validation_fraction"),
+        (["train.precision=bf16"], "train.precision"),
     ] {
         let options = ParadigmOptions {
             seconds: 0.01,

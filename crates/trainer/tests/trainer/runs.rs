@@ -340,6 +340,7 @@ fn a_resumed_run_may_not_change_what_it_learns_and_may_change_how_often_it_saves
         "seed=9",
         "model.tie_embeddings=true",
         "train.batch_size=4",
+        "train.precision=bf16",
     ] {
         let error = place.run("run", &[set], true, &mut Silent).unwrap_err();
         let key = set.split('=').next().unwrap();

@@ -1,0 +1,176 @@
+//! Mixed precision while training: what products are computed in, and the loss scale that f16 needs (Micikevicius et al. 2018).
+//!
+//! Weights, moments, norms, softmax, loss and the update stay fp32; [`taal_kernels::Precision`] says which products do not.
+
+use burn::tensor::Device;
+use serde::{Deserialize, Serialize};
+use taal_kernels::{DeviceSpec, Precision};
+
+use crate::TrainError;
+use crate::step::StepOutcome;
+
+/// The scale of the first step, as `init_scale` of PyTorch's `torch.amp.GradScaler`. All scales are powers of two, so that
+/// multiplying and dividing by them changes no bit of a gradient that stays in range.
+pub const INITIAL_LOSS_SCALE: f64 = 65536.0;
+/// What the scale is multiplied by after [`GROWTH_INTERVAL`] steps, as `growth_factor` there.
+pub const GROWTH_FACTOR: f64 = 2.0;
+/// What the scale is multiplied by after a step that overflows, as `backoff_factor` there.
+pub const BACKOFF_FACTOR: f64 = 0.5;
+/// Steps without an overflow after which the scale grows, as `growth_interval` there.
+pub const GROWTH_INTERVAL: u64 = 2000;
+/// The scale does not fall below this, as `min_loss_scale` of DeepSpeed; an overflow without any scaling is the run's own.
+pub const MIN_LOSS_SCALE: f64 = 1.0;
+/// The scale does not grow above this, as `max_loss_scale` of NVIDIA's Apex.
+pub const MAX_LOSS_SCALE: f64 = 16_777_216.0;
+
+/// What the loss is multiplied by before the backward pass, so that small gradients are not 0 in f16; part of every checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct LossScale {
+    /// A power of two.
+    pub scale: f64,
+    /// Steps without an overflow since it last changed.
+    pub good_steps: u64,
+}
+
+impl Default for LossScale {
+    fn default() -> Self {
+        Self {
+            scale: INITIAL_LOSS_SCALE,
+            good_steps: 0,
+        }
+    }
+}
+
+impl LossScale {
+    /// Shrinks after an overflow, grows after many steps without one.
+    fn note(&mut self, is_overflow: bool) {
+        if is_overflow {
+            self.scale = (self.scale * BACKOFF_FACTOR).max(MIN_LOSS_SCALE);
+            self.good_steps = 0;
+            return;
+        }
+        self.good_steps += 1;
+        if self.good_steps == GROWTH_INTERVAL {
+            self.scale = (self.scale * GROWTH_FACTOR).min(MAX_LOSS_SCALE);
+            self.good_steps = 0;
+        }
+    }
+}
+
+/// What a learner's products are computed in, with the loss scale that goes with it. The default is fp32.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct MixedPrecision {
+    /// The products of linear layers.
+    pub products: Precision,
+    /// There is one with f16 only: bf16 reaches as far as fp32.
+    pub loss_scale: Option<LossScale>,
+}
+
+impl MixedPrecision {
+    /// With the loss scale of a first step, where there is one.
+    pub fn new(products: Precision) -> Self {
+        Self {
+            products,
+            loss_scale: (products == Precision::F16).then(LossScale::default),
+        }
+    }
+
+    /// With the loss scale of a checkpoint, where it has one.
+    pub(crate) fn resumed(products: Precision, saved: Option<LossScale>) -> Self {
+        let fresh = Self::new(products);
+        Self {
+            loss_scale: fresh.loss_scale.map(|scale| saved.unwrap_or(scale)),
+            ..fresh
+        }
+    }
+
+    /// What the loss of the next step is multiplied by; 1 where there is no loss scale.
+    pub fn scale(&self) -> f64 {
+        self.loss_scale.map_or(1.0, |loss_scale| loss_scale.scale)
+    }
+
+    /// Adapts the scale to what a step found.
+    pub(crate) fn note(&mut self, outcome: &StepOutcome) {
+        // A loss that is not finite went bad before it was multiplied, and says nothing about the scale.
+        if let (Some(loss_scale), true) = (&mut self.loss_scale, outcome.loss.is_finite()) {
+            loss_scale.note(!outcome.grad_norm.is_finite());
+        }
+    }
+}
+
+/// Refuses what the device does not compute in; `key` is where it was asked for.
+pub(crate) fn check(
+    precision: Precision,
+    device: DeviceSpec,
+    opened: &Device,
+    origin: &str,
+    key: &str,
+) -> Result<(), TrainError> {
+    if precision.is_supported(opened) {
+        return Ok(());
+    }
+    let others: Vec<String> = [Precision::Bf16, Precision::F16, Precision::Fp32]
+        .into_iter()
+        .filter(|other| other.is_supported(opened))
+        .map(|other| other.to_string())
+        .collect();
+    Err(TrainError::recipe(
+        origin,
+        key,
+        format!("{device} does not compute in {precision}; use {}", others.join(" or ")),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(grad_norm: f64) -> StepOutcome {
+        StepOutcome {
+            loss: 1.0,
+            grad_norm,
+            loss_scale: 1.0,
+        }
+    }
+
+    #[test]
+    fn the_loss_scale_halves_at_an_overflow_and_doubles_after_2000_good_steps() {
+        let mut precision = MixedPrecision::new(Precision::F16);
+        assert_eq!(precision.scale(), 65536.0);
+        precision.note(&outcome(f64::INFINITY));
+        precision.note(&outcome(f64::NAN));
+        assert_eq!(precision.scale(), 16384.0);
+        for _ in 0..1999 {
+            precision.note(&outcome(1.0));
+        }
+        assert_eq!(precision.scale(), 16384.0);
+        precision.note(&outcome(1.0));
+        assert_eq!(
+            (precision.scale(), precision.loss_scale.unwrap().good_steps),
+            (32768.0, 0)
+        );
+        // Of 2000 good steps in a row: one that overflows begins the count anew.
+        (0..1999).for_each(|_| precision.note(&outcome(1.0)));
+        precision.note(&outcome(f64::INFINITY));
+        (0..1999).for_each(|_| precision.note(&outcome(1.0)));
+        assert_eq!(precision.scale(), 16384.0);
+    }
+
+    #[test]
+    fn the_loss_scale_stays_between_1_and_2_to_the_24th() {
+        let mut precision = MixedPrecision::new(Precision::F16);
+        (0..99).for_each(|_| precision.note(&outcome(f64::INFINITY)));
+        assert_eq!(precision.scale(), 1.0);
+        (0..99 * GROWTH_INTERVAL).for_each(|_| precision.note(&outcome(1.0)));
+        assert_eq!(precision.scale(), 2.0_f64.powi(24));
+    }
+
+    #[test]
+    fn only_f16_has_a_loss_scale() {
+        for products in [Precision::Fp32, Precision::Bf16] {
+            let mut precision = MixedPrecision::resumed(products, Some(LossScale::default()));
+            precision.note(&outcome(f64::INFINITY));
+            assert_eq!((precision.scale(), precision.loss_scale), (1.0, None));
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! Mixed precision: runs in half precision follow those in fp32, and a loss scale changes nothing but what f16 can hold.
+
+use taal_data::{Batch, BatchPlan, TokenSource};
+use taal_kernels::{DeviceSpec, Precision, random, with_precision};
+use taal_metrics::StepRecord;
+use taal_model::{Initialisation, TransformerConfig, parameters};
+use taal_store::ErrorKind;
+use taal_trainer::{
+    AdamW, Learner, LossScale, MixedPrecision, Muon, Optimizer, Outcome, RecipeText, RunOptions, Silent, TrainState,
+    resolve, train,
+};
+
+/// The largest difference between the losses of a run in half precision and of one in fp32, in nats: products have 8 bits (bf16) or
+/// 11 (f16), and the differences of the first steps are in the weights of the later ones.
+const CURVE: f64 = 2e-2;
+
+const RECIPE: &str = r#"
+seed = 3
+[data]
+files = ["TEXT"]
+[tokenizer]
+kind = "char"
+[model]
+preset = "gpt2"
+n_layers = 2
+n_heads = 2
+d_model = 32
+[train]
+steps = 40
+batch_size = 4
+block_size = 16
+lr = 3e-3
+clip_norm = 1.0
+[eval]
+every = 20
+[sample]
+max_tokens = 0
+"#;
+
+/// The losses of all steps.
+fn losses(precision: &str) -> Vec<f64> {
+    let folder = tempfile::tempdir().unwrap();
+    let text = folder.path().join("text.txt");
+    std::fs::write(&text, "de kat zat op de mat en de hond zat op de kat; ".repeat(20)).unwrap();
+    let source = RecipeText {
+        name: "tiny".to_string(),
+        origin: "tiny.toml".to_string(),
+        text: RECIPE.replace("TEXT", &text.display().to_string()),
+    };
+    let resolved = resolve(&source, &[format!("train.precision={precision}")]).unwrap();
+    let run_dir = folder.path().join("run");
+    let options = RunOptions {
+        run_dir: &run_dir,
+        device: DeviceSpec::Flex,
+        is_resume: false,
+    };
+    let outcome = train(&resolved, &source.text, &options, &mut Silent).unwrap();
+    assert!(matches!(outcome, Outcome::Finished(_)));
+    let records: Vec<StepRecord> = taal_metrics::read_log(&run_dir.join("log.jsonl")).unwrap();
+    assert!(records.iter().all(|record| !record.is_skipped), "{precision} overflows");
+    records.iter().map(|record| record.loss).collect()
+}
+
+#[test]
+fn a_run_in_half_precision_learns_as_one_in_fp32() {
+    let expected = losses("fp32");
+    assert!(expected[39] < expected[0] - 0.5, "{expected:?}");
+    for precision in ["bf16", "f16"] {
+        let found = losses(precision);
+        assert_ne!(found, expected, "{precision} computed in fp32");
+        for (step, (found, expected)) in found.iter().zip(&expected).enumerate() {
+            let difference = (found - expected).abs();
+            assert!(
+                difference < CURVE,
+                "{precision}, step {step}: {found} instead of {expected}"
+            );
+        }
+    }
+}
+
+fn config() -> TransformerConfig {
+    TransformerConfig::qwen3(17, 8, 1, 2, 16)
+}
+
+fn learner(precision: MixedPrecision) -> Learner {
+    let device = DeviceSpec::Flex.open().unwrap().autodiff();
+    let config = config();
+    let init = Initialisation {
+        std: 0.02,
+        residual_std: None,
+    };
+    Learner {
+        model: config.init_with(1, init, &device).unwrap(),
+        optimizer: Optimizer::new(AdamW::default(), Some(Muon::default()), &config),
+        clip_norm: Some(0.5),
+        precision,
+    }
+}
+
+fn batch(index: u64) -> Batch {
+    let ids: Vec<u32> = (0..400).map(|i| (i * i + 3 * i) % 17).collect();
+    let source = TokenSource::from_ids("numbers", ids, 400);
+    BatchPlan::new(5, 2, 8).batch(&source, index).unwrap()
+}
+
+/// Every bit of weights and moments.
+fn bits(learner: &Learner) -> Vec<u32> {
+    let mut bits = Vec::new();
+    parameters::read(&learner.model, |_, _, values| {
+        bits.extend(values.iter().map(|x| x.to_bits()))
+    });
+    for (_, values) in learner.optimizer.read_state() {
+        bits.extend(values.iter().map(|x| x.to_bits()));
+    }
+    bits.push(learner.optimizer.step_count() as u32);
+    bits
+}
+
+/// A loss scale on top of products of any kind.
+fn scaled(products: Precision, scale: f64) -> MixedPrecision {
+    MixedPrecision {
+        products,
+        loss_scale: Some(LossScale { scale, good_steps: 0 }),
+    }
+}
+
+#[test]
+fn a_loss_scale_alone_changes_no_bit() {
+    let mut plain = learner(MixedPrecision::default());
+    let mut with_scale = learner(scaled(Precision::Fp32, 1024.0));
+    for index in 0..6 {
+        // With clipping, and every second step with two micro-batches.
+        let batches: Vec<Batch> = (0..=index % 2).map(|micro| batch(2 * index + micro)).collect();
+        let expected = plain.step(&batches, &[], 1.0).unwrap();
+        let found = with_scale.step(&batches, &[], 1.0).unwrap();
+        assert_eq!((found.loss, found.grad_norm), (expected.loss, expected.grad_norm));
+        assert!(expected.grad_norm > 0.5, "nothing was clipped");
+    }
+    assert_eq!(bits(&with_scale), bits(&plain));
+    assert_eq!(
+        with_scale.gradients(&batch(99)).unwrap(),
+        plain.gradients(&batch(99)).unwrap()
+    );
+}
+
+#[test]
+fn an_overflow_changes_no_bit_and_halves_the_loss_scale_until_there_is_none() {
+    const ABSURD: f64 = (1_u64 << 40) as f64;
+    let mut learner = learner(scaled(Precision::F16, ABSURD));
+    let before = bits(&learner);
+    let mut scale = ABSURD;
+    let good = loop {
+        let outcome = learner.step(&[batch(0)], &[], 1.0).unwrap();
+        assert_eq!(outcome.loss_scale, scale);
+        if outcome.is_finite() {
+            break outcome;
+        }
+        assert!(outcome.is_overflow() && outcome.loss.is_finite(), "{outcome:?}");
+        assert!(
+            bits(&learner) == before,
+            "a scale of {scale} changed weights or moments"
+        );
+        scale /= 2.0;
+        assert_eq!(learner.precision.scale(), scale);
+    };
+    assert!((1.0..ABSURD).contains(&scale), "{scale}");
+    assert!(bits(&learner) != before);
+    // What is said of the step is said without the scale.
+    let expected = self::learner(MixedPrecision::default())
+        .step(&[batch(0)], &[], 1.0)
+        .unwrap();
+    assert!((good.loss - expected.loss).abs() < CURVE, "{good:?} {expected:?}");
+    assert!(
+        (good.grad_norm / expected.grad_norm - 1.0).abs() < CURVE,
+        "{good:?} {expected:?}"
+    );
+}
+
+/// What the loss scale is there for.
+#[test]
+fn gradients_below_f16s_smallest_number_survive_by_the_loss_scale() {
+    // A mean over so many targets that nearly all of what comes back is below 2^-24.
+    let tiny = |mut batch: Batch| {
+        let (inputs, targets) = (batch.inputs.clone(), batch.targets.clone());
+        for _ in 1..2048 {
+            batch.inputs.extend(&inputs);
+            batch.targets.extend(&targets);
+        }
+        batch.batch_size *= 2048;
+        batch
+    };
+    let norm = |precision| {
+        let gradients = learner(precision).gradients(&tiny(batch(0))).unwrap();
+        let inner = gradients.iter().filter(|gradient| gradient.name.contains("qkv.weight"));
+        let squares = inner
+            .flat_map(|gradient| &gradient.values)
+            .map(|x| f64::from(*x).powi(2));
+        squares.sum::<f64>().sqrt()
+    };
+    let expected = norm(MixedPrecision::default());
+    let with_scale = norm(MixedPrecision::new(Precision::F16));
+    let without = norm(MixedPrecision {
+        products: Precision::F16,
+        loss_scale: None,
+    });
+    let off = |found: f64| (found / expected - 1.0).abs();
+    assert!(off(with_scale) < 0.01, "{with_scale} instead of {expected}");
+    assert!(
+        off(without) > 10.0 * off(with_scale),
+        "{without} without a scale, {with_scale} with one"
+    );
+}
+
+#[test]
+fn the_output_matrix_stays_fp32() {
+    let model = learner(MixedPrecision::default()).model;
+    let hidden = random::normal([1, 5, 16], 1.0, 3, &model.device());
+    let logits = |precision| with_precision(precision, || parameters::to_vec(model.logits(hidden.clone())));
+    assert_eq!(logits(Precision::F16), logits(Precision::Fp32));
+}
+
+#[test]
+fn a_state_from_before_there_was_a_loss_scale_opens() {
+    let state: TrainState = serde_json::from_str(r#"{"step": 3, "tokens": 48, "health": {"skipped": 1}}"#).unwrap();
+    assert_eq!((state.step, state.health.skipped, state.loss_scale), (3, 1, None));
+}
+
+#[test]
+fn an_lstm_takes_no_precision_but_fp32() {
+    let resolve = |precision: &str| {
+        let source = RecipeText {
+            name: "tiny".to_string(),
+            origin: "tiny.toml".to_string(),
+            text: RECIPE.replace("gpt2", "lstm"),
+        };
+        resolve(&source, &[format!("train.precision={precision}")])
+    };
+    let error = resolve("bf16").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Usage);
+    let message = error.to_string();
+    assert!(
+        message.contains("train.precision") && message.contains("fp32"),
+        "{message}"
+    );
+    assert_eq!(resolve("fp32").unwrap().recipe.train.precision, Precision::Fp32);
+}
