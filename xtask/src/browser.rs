@@ -17,9 +17,10 @@ const LONG: &str = "De kat krabt de krullen van de trap en de rat ziet het aan v
 
 /// Trains two small models, traces with them, and opens the pages. Needs node, npm, and Chromium (`CHROMIUM` names it).
 pub fn browser(workspace: &Workspace) -> Result<()> {
+    // Built as its tests build it, so that Burn is built once.
     run(workspace
         .cargo()
-        .args(["build", "--workspace", "--bin", "taal"])
+        .args(["test", "--workspace", "--test", "cli", "--no-run"])
         .args(FEATURES))?;
     let target = workspace.metadata()?.target_directory;
     let taal = target

@@ -31,10 +31,10 @@ pub fn fuzz(workspace: &Workspace, fuzz: &Fuzz) -> Result<()> {
     if fuzz.nightly {
         return nightly(workspace, fuzz);
     }
-    // The whole workspace is named because the features of Burn follow from the packages that are: those of the tests are built already.
+    // Built as its tests build it: the features of Burn follow from the packages that are named and from what tests depend on.
     run(workspace
         .cargo()
-        .args(["build", "--workspace", "--bin", "taal-fuzz"])
+        .args(["test", "--workspace", "--test", "fuzz", "--no-run"])
         .args(FEATURES))?;
     let program = workspace
         .metadata()?

@@ -176,8 +176,14 @@ pub fn attention(
     }
     #[cfg(feature = "cubecl")]
     if crate::gpu::is_gpu(&q) && !has_tracked_bias(mask) {
-        let between = crate::gpu::BETWEEN;
-        return crate::composed::attention::attend::<burn_cubecl::CubeBackend>(q, k, v, mask, settings, between);
+        let max_numbers = crate::gpu::max_numbers(&q);
+        return crate::composed::attention::attend::<burn_cubecl::CubeBackend>(
+            [q, k, v],
+            mask,
+            settings,
+            crate::gpu::BETWEEN,
+            max_numbers,
+        );
     }
     plain::attention(q, k, v, mask, settings).0
 }

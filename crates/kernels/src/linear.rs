@@ -77,14 +77,14 @@ pub fn linear_cross_entropy(
     }
     #[cfg(feature = "cubecl")]
     if crate::gpu::is_gpu(&hidden) {
-        type Gpu = burn_cubecl::CubeBackend;
-        return crate::composed::loss::linear_cross_entropy::<Gpu>(
+        let vocab = weight.dims()[if is_transposed { 0 } else { 1 }];
+        let rows = crate::gpu::max_numbers(&hidden) / vocab.max(1);
+        return crate::composed::loss::in_pieces::<burn_cubecl::CubeBackend>(
             hidden,
             weight,
             is_transposed,
             targets,
-            ignore_index,
-            smoothing,
+            (ignore_index, smoothing, rows),
             crate::gpu::score,
         );
     }

@@ -25,6 +25,12 @@ pub fn key(seed: u64, step: u64, purpose: &str) -> u64 {
     mix(mix(mix(seed.wrapping_add(GAMMA)) ^ step.wrapping_mul(GAMMA)).wrapping_add(mix(purpose)))
 }
 
+/// The key whose number `index` is number `start + index` of this one.
+#[cfg(any(feature = "cubecl", test))]
+pub(crate) fn key_from(key: u64, start: u64) -> u64 {
+    key.wrapping_add(start.wrapping_mul(GAMMA))
+}
+
 /// Number `index` of the stream named by `key`: 64 uniform bits.
 pub fn bits(key: u64, index: u64) -> u64 {
     mix(key.wrapping_add(index.wrapping_add(1).wrapping_mul(GAMMA)))

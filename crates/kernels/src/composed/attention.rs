@@ -7,9 +7,10 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, DispatchKindConversion, DispatchTensor};
 use burn::tensor::Tensor;
 
-use super::{MAX_NUMBERS, join, pieces, primitive, tensor};
+use super::{join, pieces, primitive, tensor};
 use crate::attention::{AttentionMask, AttentionSettings};
 use crate::fused::{Fused, Input, apply};
+use crate::random;
 
 /// What comes between the matrix products.
 #[derive(Debug, Clone, Copy)]
@@ -85,11 +86,15 @@ impl<B: Backend> Attention<B> {
         )
     }
 
-    fn with_dropout(&self, x: Tensor<4>) -> Tensor<4> {
-        match self.settings.dropout {
-            Some((probability, key)) => crate::dropout(x, probability, key),
-            None => x,
-        }
+    /// Dropout on weights that begin at a sequence: elements are counted over all sequences, and drawn in pairs.
+    fn with_dropout(&self, x: Tensor<4>, start: usize) -> Tensor<4> {
+        let Some((probability, key)) = self.settings.dropout else {
+            return x;
+        };
+        let [_, n_heads, q_len, kv_len] = x.dims();
+        let before = start as u64 * (n_heads * q_len * kv_len) as u64;
+        debug_assert!(before.is_multiple_of(2), "a piece begins with a pair");
+        crate::dropout(x, probability, random::key_from(key, before / 2))
     }
 
     /// The context of some sequences.
@@ -97,7 +102,7 @@ impl<B: Backend> Attention<B> {
         let [batch, n_heads, q_len, _] = q.dims();
         let [_, n_kv_heads, kv_len, value_dim] = v.dims();
         let (weights, _, _) = self.weights([q, k], start);
-        self.with_dropout(weights)
+        self.with_dropout(weights, start)
             .reshape([batch, n_kv_heads, n_heads / n_kv_heads * q_len, kv_len])
             .matmul(v)
             .reshape([batch, n_heads, q_len, value_dim])
@@ -118,12 +123,12 @@ impl<B: Backend> Attention<B> {
 
         let (weights, scale, cap_slope) = self.weights([q.clone(), k.clone()], start);
         let grouped = of_groups(dcontext.clone(), value_dim);
-        let dropped = of_groups(self.with_dropout(weights.clone()), kv_len);
+        let dropped = of_groups(self.with_dropout(weights.clone(), start), kv_len);
         let dv = dropped.swap_dims(2, 3).matmul(grouped.clone());
         let dweights = grouped
             .matmul(v.swap_dims(2, 3))
             .reshape([batch, n_heads, q_len, kv_len]);
-        let dweights = self.with_dropout(dweights);
+        let dweights = self.with_dropout(dweights, start);
         let dscores = (self.between.slopes)(weights, dweights, context, dcontext, scale);
         let dscores = match cap_slope {
             Some(slope) => dscores * slope,
@@ -192,43 +197,31 @@ where
     }
 }
 
-/// [`attention`](crate::attention) with a mask that has no gradient.
+/// [`attention`](crate::attention) with a mask that has no gradient, of so many sequences at a time that their scores are at most
+/// `max_numbers` where that is possible.
 pub(crate) fn attend<B: Backend>(
-    q: Tensor<4>,
-    k: Tensor<4>,
-    v: Tensor<4>,
-    mask: &AttentionMask,
-    settings: &AttentionSettings,
-    between: Between,
-) -> Tensor<4>
-where
-    DispatchTensor: DispatchKindConversion<B> + DispatchKindConversion<Autodiff<B>>,
-{
-    let [batch, n_heads, q_len, _] = q.dims();
-    let scores = n_heads * q_len * k.dims()[2];
-    // Dropout counts elements over all sequences, so with it they go together.
-    let sequences = match settings.dropout {
-        Some(_) => batch,
-        None => MAX_NUMBERS / scores.max(1),
-    };
-    by_sequences::<B>([q, k, v], mask, settings, between, sequences)
-}
-
-fn by_sequences<B: Backend>(
     inputs: [Tensor<4>; 3],
     mask: &AttentionMask,
     settings: &AttentionSettings,
     between: Between,
-    sequences: usize,
+    max_numbers: usize,
 ) -> Tensor<4>
 where
     DispatchTensor: DispatchKindConversion<B> + DispatchKindConversion<Autodiff<B>>,
 {
+    let [_, n_heads, q_len, _] = inputs[0].dims();
+    let scores = n_heads * q_len * inputs[1].dims()[2];
+    let sequences = (max_numbers / scores.max(1)).max(1);
     let operation = Attention::<B> {
         mask: mask.clone(),
         settings: *settings,
         between,
-        sequences,
+        // An even number, so that dropout's pairs of elements stay together.
+        sequences: if settings.dropout.is_some() {
+            sequences.next_multiple_of(2)
+        } else {
+            sequences
+        },
         backend: PhantomData,
     };
     apply(operation, inputs.map(Input::<B>::new))
@@ -240,7 +233,7 @@ mod tests {
     use burn::tensor::{Bool, Device, TensorData};
 
     use super::*;
-    use crate::{plain, random};
+    use crate::plain;
 
     /// Result and gradients of queries, keys and values.
     fn run(shape: [usize; 6], function: impl Fn([Tensor<4>; 3], &Device) -> Tensor<4>) -> [Vec<f32>; 4] {
@@ -260,19 +253,18 @@ mod tests {
         [numbers(context), q, k, v]
     }
 
-    /// So many sequences at a time, 0 for as many as the operation itself takes.
+    /// So many sequences at a time.
     fn compare(
         shape: [usize; 6],
         sequences: usize,
         settings: &AttentionSettings,
         mask: impl Fn(&Device) -> AttentionMask,
     ) {
-        let found = run(shape, |[q, k, v], device| {
+        let [_, n_heads, _, q_len, kv_len, _] = shape;
+        let max_numbers = sequences * n_heads * q_len * kv_len;
+        let found = run(shape, |inputs, device| {
             let mask = mask(&device.clone().inner());
-            match sequences {
-                0 => attend::<Flex>(q, k, v, &mask, settings, Between::PLAIN),
-                _ => by_sequences::<Flex>([q, k, v], &mask, settings, Between::PLAIN, sequences),
-            }
+            attend::<Flex>(inputs, &mask, settings, Between::PLAIN, max_numbers)
         });
         let expected = run(shape, |[q, k, v], device| {
             plain::attention(q, k, v, &mask(&device.clone().inner()), settings).0
@@ -299,9 +291,12 @@ mod tests {
         compare([2, 2, 2, 3, 7, 4], 1, &settings, |device| {
             AttentionMask::new(3, 7, true, Some(2), device)
         });
-        compare([2, 4, 1, 5, 5, 6], 0, &capped, |device| {
-            AttentionMask::new(5, 5, true, None, device)
-        });
+        // With an odd number of weights a sequence, each alone would begin in the middle of a pair that dropout draws.
+        for sequences in [1, 2, 5] {
+            compare([5, 3, 1, 5, 5, 6], sequences, &capped, |device| {
+                AttentionMask::new(5, 5, true, None, device)
+            });
+        }
     }
 
     #[test]

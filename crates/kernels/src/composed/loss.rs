@@ -6,7 +6,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, DispatchKindConversion, DispatchTensor};
 use burn::tensor::{Int, Tensor};
 
-use super::{MAX_NUMBERS, join, pieces, primitive, tensor};
+use super::{join, pieces, primitive, tensor};
 use crate::fused::{Fused, Input, apply};
 
 /// What some rows of logits are scored against.
@@ -145,32 +145,8 @@ where
     }
 }
 
-/// Mean cross-entropy of `hidden W`.
-pub(crate) fn linear_cross_entropy<B: Backend>(
-    hidden: Tensor<2>,
-    weight: Tensor<2>,
-    is_transposed: bool,
-    targets: Tensor<1, Int>,
-    ignore_index: i32,
-    smoothing: f64,
-    score: Score,
-) -> Tensor<1>
-where
-    DispatchTensor: DispatchKindConversion<B> + DispatchKindConversion<Autodiff<B>>,
-{
-    let vocab = weight.dims()[if is_transposed { 0 } else { 1 }];
-    let rows = MAX_NUMBERS / vocab.max(1);
-    in_pieces::<B>(
-        hidden,
-        weight,
-        is_transposed,
-        targets,
-        (ignore_index, smoothing, rows),
-        score,
-    )
-}
-
-fn in_pieces<B: Backend>(
+/// Mean cross-entropy of `hidden W`, of which at most `rows` rows of logits exist at a time.
+pub(crate) fn in_pieces<B: Backend>(
     hidden: Tensor<2>,
     weight: Tensor<2>,
     is_transposed: bool,
@@ -253,7 +229,7 @@ mod tests {
         let hidden = random::normal([3, 4], 1.0, 1, &device).require_grad();
         let weight = random::normal([4, 6], 1.0, 2, &device);
         let targets = Tensor::from_data(TensorData::new(vec![-100; 3], [3]), &device);
-        let loss = linear_cross_entropy::<Flex>(hidden.clone(), weight, false, targets, -100, 0.0, score);
+        let loss = in_pieces::<Flex>(hidden.clone(), weight, false, targets, (-100, 0.0, 9), score);
         let gradients = loss.clone().backward();
         assert_eq!(loss.into_scalar::<f32>(), 0.0);
         let gradient = hidden.grad(&gradients).unwrap();

@@ -12,9 +12,9 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, DispatchKindConversion, DispatchTensor};
 use burn::tensor::Tensor;
 
-/// How many numbers an intermediate result may have: 256 MiB in single precision, well below the smallest limit of
-/// adapters that train (2 GiB).
-const MAX_NUMBERS: usize = 1 << 26;
+/// How many numbers an intermediate result may have where the device allows more: 256 MiB in single precision.
+#[cfg(feature = "cubecl")]
+pub(crate) const MAX_NUMBERS: usize = 1 << 26;
 
 /// A primitive as a tensor of Burn's interface.
 fn tensor<const D: usize, B: Backend>(x: FloatTensor<B>) -> Tensor<D>

@@ -11,6 +11,7 @@ mod norm;
 mod optimizer;
 mod rows;
 
+use burn::backend::DispatchDevice;
 use burn::tensor::{DType, Shape, Tensor};
 use burn_cubecl::CubeBackend;
 use burn_cubecl::kernel::into_contiguous;
@@ -18,6 +19,8 @@ use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::CubeDim;
 use cubecl::prelude::*;
+
+use crate::composed::MAX_NUMBERS;
 
 pub(crate) use activation::{activation, gated_activation};
 pub(crate) use attention::BETWEEN;
@@ -30,11 +33,19 @@ pub(crate) use optimizer::adamw;
 /// Whether operations on this tensor take the GPU's road: single precision on a device of CubeCL, and
 /// `TAAL_PLAIN_KERNELS` is unset.
 pub(crate) fn is_gpu<const D: usize>(x: &Tensor<D>) -> bool {
-    use burn::backend::DispatchDevice;
-
     crate::fused::is_on()
         && x.dtype() == DType::F32
         && matches!(x.device().inner().as_dispatch(), DispatchDevice::Cube(_))
+}
+
+/// How many numbers an intermediate result may have on a tensor's device: what fits one of its buffers, and 256 MiB at most.
+pub(crate) fn max_numbers<const D: usize>(x: &Tensor<D>) -> usize {
+    let client = match x.device().inner().as_dispatch() {
+        DispatchDevice::Cube(device) => device.client(),
+        _ => return MAX_NUMBERS,
+    };
+    let largest = client.properties().memory.max_page_size / size_of::<f32>() as u64;
+    MAX_NUMBERS.min(usize::try_from(largest).unwrap_or(usize::MAX))
 }
 
 /// A tensor of the GPU without autodiff, contiguous.
