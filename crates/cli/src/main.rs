@@ -3,6 +3,9 @@
 //! Each verb is a module that parses nothing and decides little: it takes what [`arguments`] parsed, calls one library
 //! function and prints. Data goes to standard output, progress and messages to standard error.
 
+// Comments on arguments are the help on a terminal, where `[MASK]` and `<recipe>` are text.
+#![allow(rustdoc::broken_intra_doc_links, rustdoc::invalid_html_tags)]
+
 mod allocator;
 mod arguments;
 mod bench;

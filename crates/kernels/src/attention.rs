@@ -197,7 +197,7 @@ pub struct Projection {
     pub n_kv_heads: usize,
     /// Weights of the RMS norms of queries and of keys, `[head_dim]` each, and their epsilon.
     pub norms: Option<(Tensor<1>, Tensor<1>, f64)>,
-    /// Cosines and signed sines of the positions, `[seq, head_dim]` each, as [`rotary`] takes them.
+    /// Cosines and signed sines of the positions, `[seq, head_dim]` each, as [`rotary`](crate::rotary) takes them.
     pub rotary: Option<(Tensor<2>, Tensor<2>)>,
 }
 
