@@ -370,19 +370,22 @@ fn losses(place: &Path, run: &str) -> Vec<f64> {
     text.lines().filter_map(|line| record(line)["loss"].as_f64()).collect()
 }
 
+/// A folder with `tiny.toml` and the text that it trains on.
+fn place_with_recipe() -> tempfile::TempDir {
+    let place = tempfile::TempDir::new().expect("a temporary folder");
+    let text = "de kat krabt de krullen van de trap.\n".repeat(12);
+    fs::write(place.path().join("text.txt"), text).expect("a file");
+    fs::write(place.path().join("tiny.toml"), RECIPE).expect("a file");
+    place
+}
+
 /// The program itself: training, generating, and a run that moves from one device to the other in the middle.
 #[test]
 #[ignore = "needs a GPU: cargo xtask parity"]
 fn a_run_moves_between_devices() {
-    let place = tempfile::TempDir::new().expect("a temporary folder");
+    let place = place_with_recipe();
     let place = place.path();
     let device = spec().to_string();
-    fs::write(
-        place.join("text.txt"),
-        "de kat krabt de krullen van de trap.\n".repeat(12),
-    )
-    .expect("a file");
-    fs::write(place.join("tiny.toml"), RECIPE).expect("a file");
     let train = |device: &str, run: &str, steps: &str, more: &[&str]| {
         let mut args = vec!["train", "--recipe", "tiny.toml", "--device", device, "--run-dir", run];
         let set = format!("train.steps={steps}");
@@ -427,15 +430,9 @@ const HALF_CURVE: f64 = 2e-2;
 #[test]
 #[ignore = "needs a GPU: cargo xtask parity"]
 fn f16_follows_fp32_or_is_refused() {
-    let place = tempfile::TempDir::new().expect("a temporary folder");
+    let place = place_with_recipe();
     let place = place.path();
     let device = spec().to_string();
-    fs::write(
-        place.join("text.txt"),
-        "de kat krabt de krullen van de trap.\n".repeat(12),
-    )
-    .expect("a file");
-    fs::write(place.join("tiny.toml"), RECIPE).expect("a file");
     let arguments = |device: &str, run: &str, precision: &str| {
         let set = format!("train.precision={precision}");
         let fixed = [
