@@ -14,10 +14,14 @@ mod generation;
 mod opening;
 #[path = "inference/pairs.rs"]
 mod pairs;
+#[path = "inference/reports_generate.rs"]
+mod reports_generate;
 #[path = "inference/sampling.rs"]
 mod sampling;
 #[path = "inference/scoring.rs"]
 mod scoring;
+#[path = "inference/scripted.rs"]
+mod scripted;
 #[path = "inference/stopping.rs"]
 mod stopping;
 #[path = "inference/tiny.rs"]
