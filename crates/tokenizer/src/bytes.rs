@@ -35,12 +35,6 @@ impl TokenBytes {
         };
         self.ends.get(id).map_or(&[], |&end| &self.bytes[start..end])
     }
-
-    /// The text of ids; bytes that are not UTF-8 become U+FFFD.
-    pub(crate) fn decode(&self, ids: &[u32]) -> String {
-        let bytes: Vec<u8> = ids.iter().flat_map(|&id| self.of(id)).copied().collect();
-        String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
-    }
 }
 
 /// The bytes of all tokens, if the file's decoder is one of those that this crate trains with and that keep every byte.
@@ -88,7 +82,7 @@ fn character_byte(character: char) -> Option<u8> {
 }
 
 /// A token with other characters than the byte alphabet's stands for itself, as in the library.
-fn byte_level_bytes(token: &str) -> Vec<u8> {
+pub(crate) fn byte_level_bytes(token: &str) -> Vec<u8> {
     let bytes: Option<Vec<u8>> = token.chars().map(character_byte).collect();
     bytes.unwrap_or_else(|| token.as_bytes().to_vec())
 }
@@ -105,6 +99,13 @@ pub(crate) fn fallback_byte(token: &str) -> Option<u8> {
         return None;
     }
     u8::from_str_radix(digits, 16).ok()
+}
+
+/// The byte of such a token as the library's decoder reads it, which takes more than is ever written: `<0x+A>` is a byte too.
+pub(crate) fn library_fallback_byte(token: &str) -> Option<u8> {
+    let digits = token.strip_prefix("<0x")?.strip_suffix('>')?;
+    let is_byte = token.len() == 6;
+    is_byte.then(|| u8::from_str_radix(digits, 16).ok()).flatten()
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@
 //! | `Char` | character | an error or `[UNK]` | the text, if all is known |
 //! | `Word` | word | `[UNK]` or an error | the text, if all is known |
 //!
-//! Decoding leaves special tokens out, so a text that spells one comes back without it.
+//! Decoding leaves special tokens out, so a text that spells one comes back without it; [`Tokenizer::decode_with_special`] keeps them.
 //!
 //! [`Tokenizer::spans`] and [`Tokenizer::merges`] say where tokens come from.
 //!
@@ -51,6 +51,7 @@ mod origin;
 mod patterns;
 mod pipeline;
 mod special;
+mod steps;
 mod stream;
 mod tokenizer;
 mod train;

@@ -1,11 +1,14 @@
-//! Decoding ids one by one without ever splitting a character.
+//! Decoding ids one by one: the parts together are what decoding all ids at once gives.
 
-use crate::{Result, Tokenizer};
+use crate::steps::{PendingBytes, Steps};
+use crate::tokenizer::guarded;
+use crate::{Error, Result, Tokenizer};
 
 /// Decodes ids one by one, as a model makes them.
 ///
-/// A character whose bytes are spread over several tokens comes out with the last of them. All parts put together are what
-/// [`Tokenizer::decode`] gives for all ids.
+/// A part of the text comes out as soon as no later id can change it: a character whose bytes are spread over several tokens with the last
+/// of them, a run of byte tokens such as `<0xE2>` with the token after it, since one byte that does not fit makes replacement characters of
+/// all of them. All parts put together are what [`Tokenizer::decode`] gives for all ids, replacement characters included.
 ///
 /// # Example
 ///
@@ -24,123 +27,351 @@ use crate::{Result, Tokenizer};
 #[derive(Debug)]
 pub struct DecodeStream<'a> {
     tokenizer: &'a Tokenizer,
-    /// Bytes that do not make a whole character yet, for decoders that put bytes one after another.
-    bytes: Vec<u8>,
-    /// Ids whose text depends on each other, for all other decoders: those of the text that was given out last, then the new ones.
-    ids: Vec<u32>,
-    /// How many of `ids` were given out.
-    given_ids: usize,
-    /// The text of the given ids.
-    given: String,
+    shows_special: bool,
+    is_prompt: bool,
+    state: State<'a>,
+}
+
+#[derive(Debug)]
+enum State<'a> {
+    /// For tokenizers that put bytes one after another.
+    Bytes(PendingBytes),
+    /// For all others.
+    Steps(Steps<'a>),
 }
 
 impl<'a> DecodeStream<'a> {
     pub(crate) fn new(tokenizer: &'a Tokenizer) -> Self {
         Self {
             tokenizer,
-            bytes: Vec::new(),
-            ids: Vec::new(),
-            given_ids: 0,
-            given: String::new(),
+            shows_special: false,
+            is_prompt: false,
+            state: match tokenizer.bytes {
+                Some(_) => State::Bytes(PendingBytes::default()),
+                None => State::Steps(Steps::new(tokenizer.inner.get_decoder())),
+            },
         }
     }
 
-    /// Adds an id and returns the text that is complete with it, if any.
+    /// The same with special tokens in the text, as [`Tokenizer::decode_with_special`] has them.
+    #[must_use]
+    pub fn with_special(mut self) -> Self {
+        self.shows_special = true;
+        self
+    }
+
+    /// Reads a prompt, of which nothing comes out: the parts that follow are what decoding prompt and new ids together has more than decoding
+    /// the prompt. So a continuation keeps the space before its first word, which many tokenizers drop at the beginning of a text.
+    ///
+    /// Where the prompt ends in the middle of a character or of a run of byte tokens, new ids can change the prompt's own end. Then text
+    /// belongs to the tokens that it comes from: a character with a byte of a new token is part of the continuation, and a replacement
+    /// character for bytes that begin in the prompt is not, since decoding the prompt has shown one already. Ids outside the vocabulary
+    /// are passed over.
     ///
     /// # Errors
     ///
-    /// [`Error::NoSuchToken`](crate::Error::NoSuchToken) for an id outside the vocabulary; the stream is then as before.
+    /// [`Error::Library`] when a decoder made elsewhere fails.
+    pub fn after(mut self, prompt_ids: &[u32]) -> Result<Self> {
+        self.is_prompt = true;
+        for &id in prompt_ids
+            .iter()
+            .filter(|id| (**id as usize) < self.tokenizer.vocab_size())
+        {
+            self.push(id)?;
+        }
+        self.is_prompt = false;
+        Ok(self)
+    }
+
+    /// Adds an id and returns the text that is certain with it, if any.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSuchToken`] for an id outside the vocabulary; the stream is then as before. [`Error::Library`] when a decoder made elsewhere
+    /// fails.
     pub fn push(&mut self, id: u32) -> Result<Option<String>> {
         self.tokenizer.check_id(id)?;
-        if self.tokenizer.is_left_out(id) {
+        if !self.shows_special && self.tokenizer.is_left_out(id) {
             return Ok(None);
         }
-        let text = match &self.tokenizer.bytes {
-            Some(all) => {
-                self.bytes.extend_from_slice(all.of(id));
-                take_complete(&mut self.bytes)
+        let text = match (&mut self.state, &self.tokenizer.bytes) {
+            (State::Bytes(pending), Some(all)) => {
+                pending.extend(all.of(id), self.is_prompt);
+                pending.taken(false)
             }
-            None => self.push_to_window(id)?,
+            (State::Bytes(_), None) => String::new(),
+            (State::Steps(steps), _) => {
+                let token = self.tokenizer.library_token(id);
+                let is_prompt = self.is_prompt;
+                guarded(|| steps.push(&token, is_prompt))
+                    .and_then(|text| text)
+                    .map_err(failed)?
+            }
         };
         Ok((!text.is_empty()).then_some(text))
     }
 
-    /// Ends the stream and returns what is left: bytes of a character that never became whole, as U+FFFD.
+    /// Ends the stream and returns what is left, such as bytes of a character that never became whole, as U+FFFD.
     ///
     /// # Errors
     ///
-    /// [`Error::Library`](crate::Error::Library) when a decoder made elsewhere fails.
+    /// [`Error::Library`] when a decoder made elsewhere fails.
     pub fn finish(self) -> Result<String> {
-        if self.tokenizer.bytes.is_some() {
-            return Ok(String::from_utf8_lossy(&self.bytes).into_owned());
+        match self.state {
+            State::Bytes(mut pending) => Ok(pending.taken(true)),
+            State::Steps(steps) => guarded(|| steps.finish()).and_then(|text| text).map_err(failed),
         }
-        let text = self.tokenizer.decode_kept(&self.ids)?;
-        Ok(text.get(self.given.len()..).unwrap_or_default().to_owned())
-    }
-
-    /// Decodes the ids since the text before the last one, because most decoders treat the first token of a text differently; the method
-    /// of the library's `DecodeStream`.
-    fn push_to_window(&mut self, id: u32) -> Result<String> {
-        self.ids.push(id);
-        let text = self.tokenizer.decode_kept(&self.ids)?;
-        let Some(new) = text.strip_prefix(self.given.as_str()) else {
-            return Ok(String::new());
-        };
-        // The replacement character at the end may be the beginning of a character of several tokens.
-        if new.is_empty() || new.ends_with(char::REPLACEMENT_CHARACTER) {
-            return Ok(String::new());
-        }
-        let new = new.to_owned();
-        self.ids.drain(..self.given_ids);
-        self.given_ids = self.ids.len();
-        self.given = self.tokenizer.decode_kept(&self.ids)?;
-        Ok(new)
     }
 }
 
-/// Takes the text at the front of the bytes and leaves the beginning of a character that more bytes can complete.
-fn take_complete(bytes: &mut Vec<u8>) -> String {
-    let mut text = String::new();
-    let mut end = 0;
-    for chunk in bytes.utf8_chunks() {
-        let is_last = end + chunk.valid().len() + chunk.invalid().len() == bytes.len();
-        text.push_str(chunk.valid());
-        end += chunk.valid().len();
-        if is_last && can_continue(chunk.invalid()) {
-            break;
-        }
-        if !chunk.invalid().is_empty() {
-            text.push(char::REPLACEMENT_CHARACTER);
-            end += chunk.invalid().len();
-        }
+fn failed(detail: String) -> Error {
+    Error::Library {
+        action: "decode these ids",
+        detail,
     }
-    bytes.drain(..end);
-    text
-}
-
-/// Whether bytes at the end of a text are the beginning of a character.
-fn can_continue(bytes: &[u8]) -> bool {
-    std::str::from_utf8(bytes).is_err_and(|error| error.error_len().is_none())
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
 
+    /// Sequences of each kind of decoder.
+    const SEQUENCES: usize = 10_000;
+
+    /// Tokens that one decoder or another treats specially, and their neighbours.
+    const TOKENS: &[&str] = &[
+        "x",
+        "a",
+        "b",
+        "ab",
+        " ",
+        "  ",
+        " a ",
+        "\u{2581}",
+        "\u{2581}a",
+        "a\u{2581}",
+        "é",
+        "섬",
+        "\u{fffd}",
+        "🦜",
+        "##a",
+        "##",
+        "##.",
+        ".",
+        "a</w>",
+        "</w>",
+        "a</w>b",
+        "<pad>",
+        "|",
+        "a|b",
+        "<unk>",
+        " n't",
+        "'",
+        "<0x41>",
+        "<0x20>",
+        "<0x0A>",
+        "<0xC3>",
+        "<0xA9>",
+        "<0xE2>",
+        "<0x82>",
+        "<0xAC>",
+        "<0xF0>",
+        "<0x9F>",
+        "<0xFF>",
+        "<0x+A>",
+        "<0xé>",
+        "Ã",
+        "©",
+        "Ġ",
+        "Ġa",
+        "âĤ",
+        "¬",
+        "ðŁ",
+        "ÿ",
+        "Ċ",
+        "<s>",
+        "</s>",
+    ];
+
+    const SPECIAL: [&str; 3] = ["<s>", "</s>", "<unk>"];
+
+    fn tokenizer(decoder: &Value) -> Tokenizer {
+        let vocab: serde_json::Map<String, Value> = TOKENS
+            .iter()
+            .zip(0..)
+            .map(|(token, id): (_, u32)| ((*token).to_owned(), id.into()))
+            .collect();
+        let special = |name: &&str| {
+            json!({"id": vocab[*name], "content": name, "single_word": false, "lstrip": false, "rstrip": false,
+                   "normalized": false, "special": true})
+        };
+        let added: Vec<Value> = SPECIAL.iter().map(special).collect();
+        let file = json!({"version": "1.0", "truncation": null, "padding": null, "added_tokens": added, "normalizer": null,
+            "pre_tokenizer": null, "post_processor": null, "decoder": decoder,
+            "model": {"type": "WordLevel", "vocab": vocab, "unk_token": "<unk>"}});
+        Tokenizer::from_json(file.to_string().as_bytes()).unwrap()
+    }
+
+    /// Every decoder of the library, and sequences of them in published and in other orders.
+    fn decoders() -> Vec<Value> {
+        let replace = json!({"type": "Replace", "pattern": {"String": "\u{2581}"}, "content": " "});
+        let pattern = json!({"type": "Replace", "pattern": {"Regex": "a +b?"}, "content": "B"});
+        let fallback = json!({"type": "ByteFallback"});
+        let fuse = json!({"type": "Fuse"});
+        let strip = |start: usize, stop: usize| json!({"type": "Strip", "content": " ", "start": start, "stop": stop});
+        let bytes = json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true});
+        let metaspace = |scheme: &str| json!({"type": "Metaspace", "replacement": "\u{2581}", "prepend_scheme": scheme, "split": true});
+        let wordpiece = |cleanup: bool| json!({"type": "WordPiece", "prefix": "##", "cleanup": cleanup});
+        let bpe = json!({"type": "BPEDecoder", "suffix": "</w>"});
+        let ctc = |cleanup: bool| json!({"type": "CTC", "pad_token": "<pad>", "word_delimiter_token": "|", "cleanup": cleanup});
+        let sequence = |decoders: &[&Value]| json!({"type": "Sequence", "decoders": decoders});
+        vec![
+            Value::Null,
+            replace.clone(),
+            pattern.clone(),
+            fallback.clone(),
+            fuse.clone(),
+            strip(1, 0),
+            bytes.clone(),
+            metaspace("always"),
+            metaspace("never"),
+            wordpiece(true),
+            wordpiece(false),
+            bpe.clone(),
+            ctc(true),
+            ctc(false),
+            sequence(&[&replace, &fallback, &fuse, &strip(1, 0)]),
+            sequence(&[&replace, &fallback, &fuse, &strip(2, 2)]),
+            sequence(&[&replace, &fallback, &fuse]),
+            sequence(&[&fallback, &metaspace("first")]),
+            sequence(&[&fuse, &pattern]),
+            sequence(&[&wordpiece(true), &fuse, &strip(0, 1)]),
+            sequence(&[&bytes, &strip(1, 1)]),
+            sequence(&[&ctc(true), &bpe, &pattern]),
+        ]
+    }
+
+    struct Random(u64);
+
+    impl Random {
+        fn below(&mut self, limit: usize) -> usize {
+            self.0 = self
+                .0
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (self.0 >> 33) as usize % limit
+        }
+
+        /// Ids that begin with one of a letter, since the library cannot strip both ends of a text of spaces only.
+        fn ids(&mut self) -> Vec<u32> {
+            let more = self.below(9);
+            let ids = (0..more).map(|_| self.below(TOKENS.len()) as u32);
+            [0].into_iter().chain(ids).collect()
+        }
+    }
+
+    fn streamed(mut stream: DecodeStream<'_>, ids: &[u32]) -> String {
+        let mut text = String::new();
+        for &id in ids {
+            text.extend(stream.push(id).unwrap());
+        }
+        text + &stream.finish().unwrap()
+    }
+
     #[test]
-    fn bytes_in_any_portions_become_the_same_text_as_all_at_once() {
-        let bytes = b"a\xC3\xA9\xF0\x9F\x98\x80\xFF\xC3(\xE2\x82\xE2\x82\xAC\xF0\x9F";
-        let whole = String::from_utf8_lossy(bytes);
-        for portion in 1..bytes.len() {
-            let mut pending = Vec::new();
-            let mut text = String::new();
-            for part in bytes.chunks(portion) {
-                pending.extend_from_slice(part);
-                text.push_str(&take_complete(&mut pending));
-                assert!(pending.len() < 4, "only the beginning of one character is kept");
+    fn report_3_streamed_parts_are_what_the_library_decodes_for_every_decoder() {
+        for decoder in decoders() {
+            let tokenizer = tokenizer(&decoder);
+            let mut random = Random(3);
+            for _ in 0..SEQUENCES {
+                let ids = random.ids();
+                let whole = tokenizer.inner.decode(&ids, false).unwrap();
+                assert_eq!(
+                    streamed(tokenizer.decode_stream().with_special(), &ids),
+                    whole,
+                    "{decoder} {:?}",
+                    tokenizer.tokens(&ids)
+                );
+                let kept: Vec<u32> = ids.into_iter().filter(|&id| !tokenizer.is_left_out(id)).collect();
+                let whole = tokenizer.inner.decode(&kept, false).unwrap();
+                assert_eq!(
+                    streamed(tokenizer.decode_stream(), &kept),
+                    whole,
+                    "{decoder} {:?}",
+                    tokenizer.tokens(&kept)
+                );
             }
-            text.push_str(&String::from_utf8_lossy(&pending));
-            assert_eq!(text, whole, "portions of {portion} bytes");
+        }
+    }
+
+    #[test]
+    fn report_4_a_continuation_is_what_all_ids_have_more_than_the_prompt() {
+        for decoder in decoders() {
+            let tokenizer = tokenizer(&decoder);
+            let mut random = Random(4);
+            let mut plain = 0;
+            for _ in 0..SEQUENCES {
+                let ids = random.ids();
+                let (prompt, new) = ids.split_at(1 + random.below(ids.len()));
+                let (before, whole) = (tokenizer.decode(prompt).unwrap(), tokenizer.decode(&ids).unwrap());
+                let text = streamed(tokenizer.decode_stream().after(prompt).unwrap(), new);
+                let tokens = (tokenizer.tokens(prompt), tokenizer.tokens(new));
+                let mut kept = prompt.iter().rev().filter(|&&id| !tokenizer.is_left_out(id));
+                // A space that was stripped from the prompt's end can become a replacement character, which still is the prompt's.
+                let ends_in_space = kept.next().is_some_and(|&id| TOKENS[id as usize] == "<0x20>");
+                if let Some(rest) = whole.strip_prefix(&before).filter(|_| !ends_in_space) {
+                    assert_eq!(text, rest, "{decoder} {tokens:?}");
+                    plain += 1;
+                }
+                assert!(whole.ends_with(&text), "{decoder} {tokens:?}: {text:?} of {whole:?}");
+            }
+            assert!(plain > SEQUENCES / 2, "{decoder}: {plain}");
+        }
+    }
+
+    #[test]
+    fn report_4_a_prompts_half_character_does_not_come_back() {
+        let published = json!({"type": "Sequence", "decoders": [
+            {"type": "Replace", "pattern": {"String": "\u{2581}"}, "content": " "}, {"type": "ByteFallback"}, {"type": "Fuse"},
+            {"type": "Strip", "content": " ", "start": 1, "stop": 0}]});
+        let level = json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true});
+        let cases: [(&Value, &[&str], &[&str], &str); 9] = [
+            (&published, &["x", "<0xE2>"], &["a"], "a"),
+            (&published, &["x", "<0xE2>", "<0x82>"], &["<0xAC>", "a"], "€a"),
+            (&published, &["x", "<0x41>", "<0xE2>"], &["<0x82>", "<0xAC>"], "€"),
+            (&published, &["x", "<0x41>"], &["<0xFF>", "a"], "\u{fffd}a"),
+            (&published, &["x", "\u{fffd}"], &["a"], "a"),
+            (&published, &["x", "\u{fffd}"], &["\u{fffd}"], "\u{fffd}"),
+            (&level, &["x", "âĤ"], &["a"], "a"),
+            (&level, &["x", "âĤ"], &["¬", "a"], "€a"),
+            (&level, &["x"], &["ðŁ"], "\u{fffd}"),
+        ];
+        for (decoder, prompt, new, expected) in cases {
+            let tokenizer = tokenizer(decoder);
+            let ids = |tokens: &[&str]| -> Vec<u32> {
+                tokens
+                    .iter()
+                    .map(|token| tokenizer.token_to_id(token).unwrap())
+                    .collect()
+            };
+            let text = streamed(tokenizer.decode_stream().after(&ids(prompt)).unwrap(), &ids(new));
+            assert_eq!(text, expected, "{prompt:?} {new:?}");
+        }
+    }
+
+    #[test]
+    fn certain_text_does_not_wait() {
+        for decoder in &decoders()[14..17] {
+            let tokenizer = tokenizer(decoder);
+            let mut stream = tokenizer.decode_stream();
+            let ids = ["a", "\u{2581}a", "<0x41>", "b", "é"].map(|token| tokenizer.token_to_id(token).unwrap());
+            let parts: Vec<String> = ids
+                .iter()
+                .map(|&id| stream.push(id).unwrap().unwrap_or_default())
+                .collect();
+            assert_eq!(parts, ["a", " a", "", "Ab", "é"]);
         }
     }
 }

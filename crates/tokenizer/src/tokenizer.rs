@@ -256,28 +256,21 @@ impl Tokenizer {
     ///
     /// [`Error::NoSuchToken`] for an id outside the vocabulary.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        let mut kept = Vec::with_capacity(ids.len());
-        for &id in ids {
-            self.check_id(id)?;
-            if !self.is_left_out(id) {
-                kept.push(id);
-            }
-        }
-        self.decode_kept(&kept)
+        decoded(self.decode_stream(), ids)
     }
 
-    /// Decodes ids of the vocabulary without those that are left out.
-    pub(crate) fn decode_kept(&self, ids: &[u32]) -> Result<String> {
-        if ids.is_empty() {
-            return Ok(String::new());
-        }
-        if let Some(bytes) = &self.bytes {
-            return Ok(bytes.decode(ids));
-        }
-        let action = "decode these ids";
-        let library = |detail: String| Error::Library { action, detail };
-        let decoded = guarded(|| self.inner.decode(ids, false)).map_err(library)?;
-        decoded.map_err(|error| library(error.to_string()))
+    /// The text of ids with all special tokens in it, as the vocabulary spells them.
+    ///
+    /// # Errors
+    ///
+    /// As [`decode`](Self::decode).
+    pub fn decode_with_special(&self, ids: &[u32]) -> Result<String> {
+        decoded(self.decode_stream().with_special(), ids)
+    }
+
+    /// A token as the library's decoders get it: an added one may be spelled otherwise in the vocabulary.
+    pub(crate) fn library_token(&self, id: u32) -> String {
+        self.inner.id_to_token(id).unwrap_or_default()
     }
 
     /// Decodes ids one by one as a model makes them, see [`DecodeStream`].
@@ -376,6 +369,15 @@ impl Tokenizer {
         let ids = names.iter().filter_map(|name| self.token_to_id(name));
         ids.into_iter().find(|id| self.special.contains(id))
     }
+}
+
+fn decoded(mut stream: DecodeStream<'_>, ids: &[u32]) -> Result<String> {
+    let mut text = String::new();
+    for &id in ids {
+        text.extend(stream.push(id)?);
+    }
+    text.push_str(&stream.finish()?);
+    Ok(text)
 }
 
 fn unknown_character(character: char, position: usize) -> Error {
