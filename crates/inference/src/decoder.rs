@@ -35,6 +35,7 @@ pub struct Decoder<'a> {
     /// How many positions the cache gets room for at first.
     expected_len: usize,
     context: Vec<u32>,
+    slid_tokens: usize,
 }
 
 impl<'a> Decoder<'a> {
@@ -51,6 +52,7 @@ impl<'a> Decoder<'a> {
             cache: None,
             expected_len: 0,
             context: Vec::new(),
+            slid_tokens: 0,
         })
     }
 
@@ -65,6 +67,11 @@ impl<'a> Decoder<'a> {
     /// The tokens that the last prediction was made from.
     pub fn context(&self) -> &[u32] {
         &self.context
+    }
+
+    /// How many tokens left the context because it was full.
+    pub fn slid_tokens(&self) -> usize {
+        self.slid_tokens
     }
 
     /// Forgets everything and reads a prompt; returns the logits of the token after it, one for each id of the
@@ -119,7 +126,9 @@ impl<'a> Decoder<'a> {
     fn make_room(&mut self) {
         let limit = self.model.config().context_limit().unwrap_or(usize::MAX);
         if self.context.len() > limit {
-            self.context.drain(..self.context.len() - (limit / 2).max(1));
+            let slid_tokens = self.context.len() - (limit / 2).max(1);
+            self.context.drain(..slid_tokens);
+            self.slid_tokens += slid_tokens;
             self.forget();
         }
         let (len, capacity) = (self.context.len(), self.cache.as_ref().map_or(0, Cache::capacity));

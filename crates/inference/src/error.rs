@@ -59,6 +59,16 @@ pub enum InferenceError {
         /// Why nothing stands in for it.
         reason: &'static str,
     },
+    /// A prompt that may not be cut and does not fit.
+    #[error(
+        "the prompt has {tokens} tokens and the model's context holds {context}: give a shorter prompt, or let its beginning be left out"
+    )]
+    PromptTooLong {
+        /// Number of tokens of the prompt.
+        tokens: usize,
+        /// Number of tokens of the context.
+        context: usize,
+    },
     /// A token id that the model does not know.
     #[error("{what} {id} is not in the model's vocabulary: expected an id from 0 to {}", vocab_size.saturating_sub(1))]
     UnknownId {
@@ -190,6 +200,7 @@ impl InferenceError {
             | Self::Setting { .. }
             | Self::NoTokenizer { .. }
             | Self::EmptyPrompt { .. }
+            | Self::PromptTooLong { .. }
             | Self::UnknownId { .. }
             | Self::NotMasked
             | Self::Inexpressible { .. }

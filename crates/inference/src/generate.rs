@@ -1,11 +1,10 @@
 //! Text from a prompt, token by token, to whoever listens.
 
 use serde::{Deserialize, Serialize};
-use taal_tokenizer::DecodeStream;
 
 use crate::decoder::Decoder;
 use crate::sampling::{Sampling, sample};
-use crate::stop::{Passed, StopFilter};
+use crate::text_stream::TextStream;
 use crate::{InferenceError, LanguageModel, Result};
 
 /// What to continue.
@@ -31,11 +30,16 @@ pub struct GenerateOptions {
     pub max_tokens: usize,
     /// How each token is chosen.
     pub sampling: Sampling,
-    /// Texts that end the continuation and are not part of it.
+    /// Texts that end the continuation and are not part of it. They are looked for in the text with its special tokens, so they can name
+    /// those.
     pub stop: Vec<String>,
+    /// Whether special tokens are part of the text.
+    pub show_special: bool,
+    /// Whether the beginning of a prompt that is longer than the context is left out; such a prompt is refused otherwise.
+    pub truncate: bool,
     /// Whether keys and values are kept. Off, the same tokens come out more slowly.
     pub use_cache: bool,
-    /// Whether the tokenizer's end-of-sequence token ends the continuation.
+    /// Whether [`LanguageModel::end_ids`] end the continuation.
     pub stop_at_eos: bool,
 }
 
@@ -46,6 +50,8 @@ impl Default for GenerateOptions {
             max_tokens: 128,
             sampling: Sampling::default(),
             stop: Vec::new(),
+            show_special: false,
+            truncate: true,
             use_cache: true,
             stop_at_eos: true,
         }
@@ -93,14 +99,25 @@ pub struct Generation {
     pub token_ids: Vec<u32>,
     /// Why it ended.
     pub finish_reason: FinishReason,
+    /// Number of tokens of the prompt.
+    #[serde(default)]
+    pub prompt_tokens: usize,
+    /// How many of them the model did not read, because the prompt is longer than its context.
+    #[serde(default)]
+    pub dropped_prompt_tokens: usize,
+    /// How many tokens left the context while the text was made, because it was full.
+    #[serde(default)]
+    pub slid_tokens: usize,
 }
 
 /// Continues a prompt. `on_text` gets the new text piece by piece as soon as it is certain: whole characters that can
 /// no longer become part of a stop string. The pieces together are [`Generation::text`].
 ///
-/// The prompt is tokenised as [`LanguageModel::prompt_ids`] says; an empty one is replaced by the tokenizer's
-/// beginning-of-sequence token. [`Decoder`] says what happens when the context is full. Equal models, prompts and
-/// options give equal continuations.
+/// The prompt is tokenised as [`LanguageModel::prompt_ids`] says; an empty one is replaced by the beginning-of-sequence token. Of a prompt
+/// that is longer than the context the last `context - 1` ids are read, the first of them replaced by the id that begins every text where
+/// the prompt begins with it. [`Decoder`] says what happens when the context is full later. Equal models, prompts and options give equal
+/// continuations. The new text is what decoding prompt and new ids together has more than decoding the prompt, as
+/// [`DecodeStream::after`](taal_tokenizer::DecodeStream::after) says it.
 ///
 /// # Errors
 ///
@@ -118,17 +135,12 @@ pub fn generate(
         });
     }
     let prompt_ids = lm.prompt_ids(prompt)?;
-    let mut decoder = Decoder::new(&lm.model, options.use_cache)?
-        .with_expected_len(prompt_ids.len().saturating_add(options.max_tokens));
     let mut text = TextStream::new(lm, &prompt_ids, options, on_text)?;
-    let eos_id = lm
-        .tokenizer
-        .as_ref()
-        .filter(|_| options.stop_at_eos)
-        .and_then(|tokenizer| tokenizer.eos_id());
-
-    let mut seen = prompt_ids;
+    let prompt_tokens = prompt_ids.len();
+    let mut seen = fit(lm, prompt_ids, options.truncate)?;
     let prompt_len = seen.len();
+    let mut decoder =
+        Decoder::new(&lm.model, options.use_cache)?.with_expected_len(prompt_len.saturating_add(options.max_tokens));
     let mut finish_reason = FinishReason::Length;
     while seen.len() - prompt_len < options.max_tokens {
         let position = seen.len() - prompt_len;
@@ -144,8 +156,11 @@ pub fn generate(
             options.sampling.draw_key(position as u64),
         )?;
         seen.push(id);
-        if eos_id == Some(id) {
+        if options.stop_at_eos && lm.end_ids.contains(&id) {
             finish_reason = FinishReason::Eos;
+            if options.show_special {
+                text.push(id)?;
+            }
             break;
         }
         if text.push(id)? {
@@ -154,7 +169,7 @@ pub fn generate(
         }
     }
     let (text, is_stopped) = text.finish()?;
-    if is_stopped {
+    if is_stopped && finish_reason == FinishReason::Length {
         finish_reason = FinishReason::Stop;
     }
     let token_ids = seen.split_off(prompt_len);
@@ -163,86 +178,28 @@ pub fn generate(
         text,
         token_ids,
         finish_reason,
+        prompt_tokens,
+        dropped_prompt_tokens: prompt_tokens - prompt_len,
+        slid_tokens: decoder.slid_tokens(),
     })
 }
 
-/// Tokens to text, past the stop strings, to the listener.
-struct TextStream<'a> {
-    /// None without a tokenizer, or once a stop string has come.
-    words: Option<(DecodeStream<'a>, StopFilter<'a>)>,
-    text: Option<String>,
-    on_text: &'a mut dyn FnMut(&str),
-}
-
-impl<'a> TextStream<'a> {
-    fn new(
-        lm: &'a LanguageModel,
-        prompt_ids: &[u32],
-        options: &'a GenerateOptions,
-        on_text: &'a mut dyn FnMut(&str),
-    ) -> Result<Self> {
-        let words = match &lm.tokenizer {
-            None => None,
-            Some(tokenizer) => {
-                let mut stream = tokenizer.decode_stream();
-                // A token's text depends on what stands before it: at the start of a text, many tokenizers drop the
-                // space that begins a word. So the stream reads the prompt first, and nobody hears it.
-                for &id in prompt_ids.iter().filter(|id| (**id as usize) < tokenizer.vocab_size()) {
-                    stream.push(id)?;
-                }
-                Some((stream, StopFilter::new(&options.stop)))
-            }
-        };
-        Ok(Self {
-            text: words.as_ref().map(|_| String::new()),
-            words,
-            on_text,
-        })
+/// The part of a prompt that the model reads, with room for a new token where it is too long.
+fn fit(lm: &LanguageModel, mut ids: Vec<u32>, truncate: bool) -> Result<Vec<u32>> {
+    let Some(context) = lm.model.config().context_limit().filter(|context| ids.len() > *context) else {
+        return Ok(ids);
+    };
+    if !truncate {
+        return Err(InferenceError::PromptTooLong {
+            tokens: ids.len(),
+            context,
+        });
     }
-
-    /// Takes a new token; returns whether it completes a stop string.
-    fn push(&mut self, id: u32) -> Result<bool> {
-        let Some((mut stream, filter)) = self.words.take() else {
-            return Ok(false);
-        };
-        let piece = stream.push(id)?.unwrap_or_default();
-        let filter = self.pass(filter, &piece);
-        let is_stopped = filter.is_none();
-        self.words = filter.map(|filter| (stream, filter));
-        Ok(is_stopped)
+    let kept = (context - 1).max(1);
+    let first = ids[0];
+    ids.drain(..ids.len() - kept);
+    if kept > 1 && lm.begins_texts(first)? {
+        ids[0] = first;
     }
-
-    /// The whole text, and whether its last characters completed a stop string.
-    fn finish(mut self) -> Result<(Option<String>, bool)> {
-        let Some((stream, filter)) = self.words.take() else {
-            return Ok((self.text, false));
-        };
-        let rest = stream.finish()?;
-        let Some(filter) = self.pass(filter, &rest) else {
-            return Ok((self.text, true));
-        };
-        self.hear(&filter.finish());
-        Ok((self.text, false))
-    }
-
-    /// Lets through what is certain, and gives the filter back unless a stop string ended the text.
-    fn pass(&mut self, mut filter: StopFilter<'a>, piece: &str) -> Option<StopFilter<'a>> {
-        match filter.push(piece) {
-            Passed::Text(text) => {
-                self.hear(&text);
-                Some(filter)
-            }
-            Passed::Stopped(text) => {
-                self.hear(&text);
-                None
-            }
-        }
-    }
-
-    fn hear(&mut self, piece: &str) {
-        if let Some(text) = self.text.as_mut().filter(|_| !piece.is_empty()) {
-            text.push_str(piece);
-            (self.on_text)(piece);
-        }
-    }
+    Ok(ids)
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use taal_model::hugging_face::{self, CONFIG_FILE, TOKENIZER_FILE};
+use taal_model::hugging_face::{self, CONFIG_FILE, Mark, SpecialIds, TOKENIZER_FILE};
 use taal_model::{Transformer, TransformerConfig};
 use taal_tokenizer::Tokenizer;
 
@@ -20,16 +20,39 @@ pub struct LanguageModel {
     pub model: Transformer,
     /// Its tokenizer; without one, prompts and continuations are token ids.
     pub tokenizer: Option<Tokenizer>,
+    /// The id that stands for an empty prompt.
+    pub begin_id: Option<u32>,
+    /// The ids that end a text.
+    pub end_ids: Vec<u32>,
+    /// Ids that the model's files name as the end of a text and that are not in its vocabulary, so that they never come.
+    pub unknown_end_ids: Vec<i64>,
+    /// What the files said, for a copy of them.
+    pub(crate) special_ids: SpecialIds,
 }
 
 impl LanguageModel {
-    /// A model and a tokenizer that are in memory already.
+    /// A model and a tokenizer that are in memory already; the names of the tokenizer's special tokens say what begins and ends a text.
     pub fn new(model: Transformer, tokenizer: Option<Tokenizer>) -> Self {
-        Self { model, tokenizer }
+        Self::with_special_ids(model, tokenizer, SpecialIds::default())
+    }
+
+    fn with_special_ids(model: Transformer, tokenizer: Option<Tokenizer>, special_ids: SpecialIds) -> Self {
+        let ends = Ends::of(&special_ids, tokenizer.as_ref(), model.config().vocab_size);
+        Self {
+            model,
+            tokenizer,
+            begin_id: ends.begin_id,
+            end_ids: ends.end_ids,
+            unknown_end_ids: ends.unknown_end_ids,
+            special_ids,
+        }
     }
 
     /// Opens a Hugging Face model directory (`config.json`, `model.safetensors` or the files that its index lists, and, not
     /// necessarily, `tokenizer.json`), or the one named `model` in a run directory.
+    ///
+    /// Which ids begin and end a text is said by the first of `generation_config.json`, `config.json` and `tokenizer_config.json` that has the
+    /// key, `null` included, and otherwise by the names of the tokenizer's special tokens.
     ///
     /// # Errors
     ///
@@ -45,10 +68,12 @@ impl LanguageModel {
             false => None,
         };
         check_tokenizer(tokenizer.as_ref(), &tokenizer_path, &config, &dir.join(CONFIG_FILE))?;
-        Ok(Self {
-            model: hugging_face::open(dir, device)?,
+        let special_ids = SpecialIds::open(dir)?;
+        Ok(Self::with_special_ids(
+            hugging_face::open(dir, device)?,
             tokenizer,
-        })
+            special_ids,
+        ))
     }
 
     /// Number of ids that may be drawn: the tokenizer's where there is one, since models often have more rows than
@@ -60,7 +85,7 @@ impl LanguageModel {
             .map_or(model, |tokenizer| tokenizer.vocab_size().min(model))
     }
 
-    /// The ids of a prompt, checked; an empty prompt becomes the tokenizer's beginning-of-sequence token. Where the tokenizer
+    /// The ids of a prompt, checked; an empty prompt becomes the beginning-of-sequence token. Where the tokenizer
     /// begins every text with a special token and ends none, as LLaMA's `<s>`, so does a prompt in words. No other special
     /// tokens are added, but those written in the text are recognised.
     ///
@@ -88,15 +113,56 @@ impl LanguageModel {
         Ok(ids)
     }
 
+    /// Whether an id is the one that begins every text.
+    pub(crate) fn begins_texts(&self, id: u32) -> Result<bool> {
+        let frame = self
+            .tokenizer
+            .as_ref()
+            .map(|tokenizer| tokenizer.encode_with_special(""));
+        let first = frame.transpose()?.and_then(|frame| frame.first().copied());
+        Ok(self.begin_id == Some(id) || first == Some(id))
+    }
+
     fn first_id(&self) -> Result<u32> {
-        let reason = match &self.tokenizer {
-            None => "the model has no tokenizer that names a beginning-of-sequence token",
-            Some(tokenizer) => match tokenizer.bos_id() {
-                Some(id) => return Ok(id),
-                None => "the tokenizer has no beginning-of-sequence token",
+        self.begin_id.ok_or(InferenceError::EmptyPrompt {
+            reason: match (&self.special_ids.begin, &self.tokenizer) {
+                (Some(Mark::Ids(ids)), _) if ids.is_empty() => {
+                    "the model's files say that no beginning-of-sequence token starts a text"
+                }
+                (Some(_), _) => "the beginning-of-sequence token that the model's files name is not in its vocabulary",
+                (None, None) => "the model has no tokenizer that names a beginning-of-sequence token",
+                (None, Some(_)) => "the tokenizer has no beginning-of-sequence token",
             },
+        })
+    }
+}
+
+/// The ids at both ends of a text.
+pub(crate) struct Ends {
+    pub(crate) begin_id: Option<u32>,
+    pub(crate) end_ids: Vec<u32>,
+    pub(crate) unknown_end_ids: Vec<i64>,
+}
+
+impl Ends {
+    /// What the files say, else the names of the tokenizer's tokens.
+    pub(crate) fn of(said: &SpecialIds, tokenizer: Option<&Tokenizer>, vocab_size: usize) -> Self {
+        let ids = |mark: &Option<Mark>, by_name: Option<u32>| match mark {
+            Some(Mark::Ids(ids)) => ids.clone(),
+            Some(Mark::Token(name)) => {
+                let id = tokenizer.and_then(|tokenizer| tokenizer.token_to_id(name));
+                id.map(i64::from).into_iter().collect()
+            }
+            None => by_name.map(i64::from).into_iter().collect(),
         };
-        Err(InferenceError::EmptyPrompt { reason })
+        let known = |id: i64| u32::try_from(id).ok().filter(|&id| (id as usize) < vocab_size);
+        let begin = ids(&said.begin, tokenizer.and_then(Tokenizer::bos_id));
+        let end = ids(&said.end, tokenizer.and_then(Tokenizer::eos_id));
+        Self {
+            begin_id: begin.first().copied().and_then(known),
+            end_ids: end.iter().copied().filter_map(known).collect(),
+            unknown_end_ids: end.into_iter().filter(|&id| known(id).is_none()).collect(),
+        }
     }
 }
 

@@ -50,6 +50,7 @@ mod pairs;
 mod sampling;
 mod score;
 mod stop;
+mod text_stream;
 mod words;
 
 pub use choices::{

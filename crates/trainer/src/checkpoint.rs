@@ -128,6 +128,7 @@ impl Snapshot {
             bos_token_id: tokenizer.bos_id(),
             eos_token_id: tokenizer.eos_id(),
             pad_token_id: tokenizer.pad_id(),
+            special_ids: None,
         };
         let model = hugging_face::files(&learner.model, companions)?;
         let mut files: Vec<(String, Vec<u8>)> = model

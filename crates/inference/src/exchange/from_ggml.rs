@@ -209,7 +209,7 @@ fn merges(v: &Vocabulary, ids: &HashMap<&str, usize>) -> std::result::Result<Vec
 }
 
 fn added_tokens(v: &Vocabulary) -> Vec<Value> {
-    let named = [v.bos_id, v.eos_id, v.pad_id];
+    let named = [v.bos_id, v.eos_id, v.eot_id, v.eom_id, v.pad_id];
     let kinds = v.kinds.as_deref().unwrap_or_default();
     let tokens = v.tokens.iter().enumerate().filter_map(|(id, token)| {
         let kind = kinds.get(id).copied().unwrap_or(TokenKind::Normal);

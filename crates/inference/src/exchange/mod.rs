@@ -14,12 +14,12 @@ use std::str::FromStr;
 use burn::tensor::Device;
 use serde::Serialize;
 use taal_model::gguf::{self, TensorType};
-use taal_model::hugging_face::{self, CONFIG_FILE, Companions, Family};
+use taal_model::hugging_face::{self, CONFIG_FILE, Companions, Family, SpecialIds};
 use taal_model::{Activation, ModelError, Transformer, llama2c};
 use taal_store::Map;
 use taal_tokenizer::{ImportOptions, Tokenizer};
 
-use crate::language_model::check_tokenizer;
+use crate::language_model::{Ends, check_tokenizer};
 use crate::{InferenceError, LanguageModel, Result, model_dir};
 
 /// Said of models with the exact GELU, as nanoGPT has it.
@@ -132,7 +132,12 @@ pub fn import_model(from: &Path, tokenizer: Option<&Path>, out: &Path, device: &
     let given = tokenizer
         .map(|path| Tokenizer::import(path, &ImportOptions::default()))
         .transpose()?;
-    let (source, model, own) = open_any(from, given.is_some(), device)?;
+    let Opened {
+        source,
+        model,
+        tokenizer: own,
+        special_ids,
+    } = open_any(from, given.is_some(), device)?;
     let tokenizer_path = tokenizer.unwrap_or(from);
     let tokenizer = match source {
         Source::Llama2c => given.or(own).map(from_ggml::with_bos).transpose()?,
@@ -140,7 +145,7 @@ pub fn import_model(from: &Path, tokenizer: Option<&Path>, out: &Path, device: &
     };
     check_tokenizer(tokenizer.as_ref(), tokenizer_path, model.config(), from)?;
     make_parent(out)?;
-    save(&model, tokenizer.as_ref(), out)?;
+    save(&model, tokenizer.as_ref(), special_ids, out)?;
     Ok(Imported {
         source,
         family: family_name(&model),
@@ -185,18 +190,19 @@ pub fn export_model(
     let mut weights = out.to_path_buf();
     match target {
         Target::HuggingFace => {
-            save(&lm.model, lm.tokenizer.as_ref(), out)?;
+            save(&lm.model, lm.tokenizer.as_ref(), lm.special_ids.clone(), out)?;
             weights = out.join(hugging_face::WEIGHTS_FILE);
         }
         Target::Gguf => {
             let vocabulary = lm
                 .tokenizer
                 .as_ref()
-                .map(|tokenizer| to_ggml::vocabulary(tokenizer, dir));
+                .map(|tokenizer| to_ggml::vocabulary(&lm, tokenizer, dir));
             let vocabulary = vocabulary.transpose()?;
             match &vocabulary {
                 Some(vocabulary) => {
                     exported.notes.extend(to_ggml::missing_end(vocabulary));
+                    exported.notes.extend(to_ggml::unkept_ends(vocabulary, &lm));
                     exported
                         .notes
                         .extend(lm.tokenizer.as_ref().and_then(to_ggml::kept_spaces));
@@ -242,13 +248,17 @@ fn make_parent(out: &Path) -> Result<()> {
     }
 }
 
-fn save(model: &Transformer, tokenizer: Option<&Tokenizer>, out: &Path) -> Result<()> {
+/// Writes a directory; what the source says of special ids is written as it is.
+fn save(model: &Transformer, tokenizer: Option<&Tokenizer>, mut special_ids: SpecialIds, out: &Path) -> Result<()> {
     let json = tokenizer.map(Tokenizer::to_json);
+    let ends = Ends::of(&special_ids, tokenizer, model.config().vocab_size);
+    special_ids.complete(ends.begin_id, &ends.end_ids, tokenizer.and_then(Tokenizer::pad_id));
     let companions = Companions {
         tokenizer_json: json.as_deref(),
-        bos_token_id: tokenizer.and_then(Tokenizer::bos_id),
-        eos_token_id: tokenizer.and_then(Tokenizer::eos_id),
+        bos_token_id: ends.begin_id,
+        eos_token_id: ends.end_ids.first().copied(),
         pad_token_id: tokenizer.and_then(Tokenizer::pad_id),
+        special_ids: Some(&special_ids),
     };
     Ok(hugging_face::save(model, out, companions)?)
 }
@@ -257,31 +267,62 @@ fn family_name(model: &Transformer) -> String {
     format!("{:?}", Family::of(model.config())).to_lowercase()
 }
 
+/// A model of whatever format.
+struct Opened {
+    source: Source,
+    model: Transformer,
+    tokenizer: Option<Tokenizer>,
+    special_ids: SpecialIds,
+}
+
 /// Opens whatever stands at a path; its own tokenizer is left out where another one is given.
-fn open_any(path: &Path, has_tokenizer: bool, device: &Device) -> Result<(Source, Transformer, Option<Tokenizer>)> {
+fn open_any(path: &Path, has_tokenizer: bool, device: &Device) -> Result<Opened> {
     if taal_store::is_dir(path) {
         let dir = model_dir(path)?;
         let tokenizer = match has_tokenizer {
             true => None,
             false => tokenizer_of_folder(&dir)?,
         };
-        return Ok((Source::HuggingFace, hugging_face::open(&dir, device)?, tokenizer));
+        return Ok(Opened {
+            source: Source::HuggingFace,
+            model: hugging_face::open(&dir, device)?,
+            tokenizer,
+            special_ids: SpecialIds::open(&dir)?,
+        });
     }
     let map = Map::open(path)?;
     if gguf::is_gguf(&map) {
         let contents = gguf::from_map(path, &map, device)?;
+        let special_ids = contents
+            .vocabulary
+            .as_ref()
+            .map(|vocabulary| SpecialIds::new(vocabulary.bos_id, &vocabulary.end_ids()));
         let vocabulary = contents.vocabulary.filter(|_| !has_tokenizer);
         let tokenizer = vocabulary.map(|vocabulary| from_ggml::tokenizer(path, &vocabulary));
-        return Ok((Source::Gguf, contents.model, tokenizer.transpose()?));
+        return Ok(Opened {
+            source: Source::Gguf,
+            model: contents.model,
+            tokenizer: tokenizer.transpose()?,
+            special_ids: special_ids.unwrap_or_default(),
+        });
     }
     if llama2c::is_llama2c(&map) {
-        return Ok((Source::Llama2c, llama2c::from_bytes(path, &map, device)?, None));
+        return Ok(Opened {
+            source: Source::Llama2c,
+            model: llama2c::from_bytes(path, &map, device)?,
+            tokenizer: None,
+            special_ids: SpecialIds::default(),
+        });
     }
     hugging_face::refuse_pickle(path)?;
     if path.extension().is_some_and(|extension| extension == "safetensors") {
         let config = path.with_file_name(CONFIG_FILE);
-        let model = hugging_face::open_files(&config, path, device)?;
-        return Ok((Source::Safetensors, model, None));
+        return Ok(Opened {
+            source: Source::Safetensors,
+            model: hugging_face::open_files(&config, path, device)?,
+            tokenizer: None,
+            special_ids: SpecialIds::open(config.parent().unwrap_or(path))?,
+        });
     }
     // The marks of llama.cpp's files of 2023, as they lie in a file.
     let is_ggml = [b"lmgg", b"fmgg", b"tjgg"].iter().any(|mark| map.starts_with(*mark));

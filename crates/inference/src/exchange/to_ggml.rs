@@ -10,7 +10,7 @@ use taal_model::hugging_face::TOKENIZER_FILE;
 use taal_tokenizer::Tokenizer;
 
 use super::from_ggml::{LLAMA3_WORDS, QWEN2_WORDS, SPACE};
-use crate::{InferenceError, Result};
+use crate::{InferenceError, LanguageModel, Result};
 
 /// What llama.cpp takes for the end of a text where a file names none: a token of the text like any other.
 const DEFAULT_END: [(&str, u32); 2] = [("gpt2", 11), ("llama", 2)];
@@ -25,6 +25,23 @@ pub(super) fn missing_end(v: &Vocabulary) -> Option<String> {
     Some(format!(
         "the tokenizer has no end-of-text token, and llama.cpp then ends a text at id {id} ({token:?}): run it with --ignore-eos"
     ))
+}
+
+/// The ids that end a text and have no key in the file.
+pub(super) fn unkept_ends(v: &Vocabulary, lm: &LanguageModel) -> Option<String> {
+    let kept = v.end_ids();
+    let unkept: Vec<String> = lm
+        .end_ids
+        .iter()
+        .filter(|id| !kept.contains(id))
+        .map(u32::to_string)
+        .collect();
+    (!unkept.is_empty()).then(|| {
+        format!(
+            "a GGUF file has keys for three ids that end a text, and this model has more: llama.cpp does not stop at id {}",
+            unkept.join(", ")
+        )
+    })
 }
 
 /// What SentencePiece does by default and llama.cpp does not. It concerns few texts, and llama.cpp's own converter passes over it in silence.
@@ -42,7 +59,7 @@ pub(super) fn kept_spaces(tokenizer: &Tokenizer) -> Option<String> {
 /// # Errors
 ///
 /// [`InferenceError::Inexpressible`] with the part of the `tokenizer.json` that llama.cpp has no name for.
-pub(super) fn vocabulary(tokenizer: &Tokenizer, dir: &Path) -> Result<Vocabulary> {
+pub(super) fn vocabulary(lm: &LanguageModel, tokenizer: &Tokenizer, dir: &Path) -> Result<Vocabulary> {
     let json = tokenizer.to_json();
     let inexpressible = |detail: String| InferenceError::Inexpressible {
         what: dir.join(TOKENIZER_FILE),
@@ -51,6 +68,7 @@ pub(super) fn vocabulary(tokenizer: &Tokenizer, dir: &Path) -> Result<Vocabulary
     let file: Value = serde_json::from_slice(&json).map_err(|error| inexpressible(error.to_string()))?;
     let file = File {
         file: &file,
+        lm,
         tokenizer,
         added: added_kinds(&file),
     };
@@ -74,6 +92,7 @@ type Made<T> = std::result::Result<T, String>;
 
 struct File<'a> {
     file: &'a Value,
+    lm: &'a LanguageModel,
     tokenizer: &'a Tokenizer,
     added: HashMap<usize, TokenKind>,
 }
@@ -86,11 +105,16 @@ impl File<'_> {
         let kind = |id: usize| self.added.get(&id).copied().unwrap_or(TokenKind::Normal);
         let kinds: Vec<TokenKind> = (0..tokens.len()).map(kind).collect();
         let (add_bos, add_eos) = self.template()?;
+        let mut ends = add_eos.into_iter().chain(self.lm.end_ids.iter().copied());
+        let eos_id = ends.next();
+        let mut others = ends.filter(|&id| Some(id) != eos_id);
         let base = Vocabulary {
             tokens,
             kinds: Some(kinds),
-            bos_id: add_bos.or(self.tokenizer.bos_id()),
-            eos_id: add_eos.or(self.tokenizer.eos_id()),
+            bos_id: add_bos.or(self.lm.begin_id),
+            eos_id,
+            eot_id: others.next(),
+            eom_id: others.next(),
             unk_id: self.tokenizer.unk_id(),
             pad_id: self.tokenizer.pad_id(),
             add_bos: Some(add_bos.is_some()),

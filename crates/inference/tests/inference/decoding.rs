@@ -15,7 +15,10 @@ fn argmax(logits: &[f32]) -> u32 {
 /// Greedy decoding as the documentation says it, in the plainest way.
 fn reference(model: &Transformer, prompt: &[u32], max_tokens: usize) -> Vec<u32> {
     let limit = model.config().max_seq_len;
-    let mut context = prompt.to_vec();
+    let mut context = match prompt.len() > limit {
+        true => prompt[prompt.len() - (limit - 1).max(1)..].to_vec(),
+        false => prompt.to_vec(),
+    };
     let mut new = Vec::new();
     for _ in 0..max_tokens {
         if context.len() > limit {

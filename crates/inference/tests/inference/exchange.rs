@@ -194,6 +194,8 @@ fn save_with(tokenizer: &Tokenizer, dir: &Path) {
     let json = tokenizer.to_json();
     let companions = Companions {
         tokenizer_json: Some(&json),
+        bos_token_id: tokenizer.bos_id(),
+        eos_token_id: tokenizer.eos_id(),
         ..Companions::default()
     };
     hugging_face::save(&tiny::model(&config, 5), dir, companions).expect("a saved model");

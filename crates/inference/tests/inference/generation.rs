@@ -66,12 +66,12 @@ fn pieces_never_split_a_character() {
         );
         assert!(pieces.iter().all(|piece| !piece.is_empty()));
     }
-    // The first half of a character, left over from the prompt, belongs to what follows.
+    // The first half of a character, left over from the prompt, is shown by the prompt already where nothing completes it.
     let half = tokenizer.encode("é").expect("two bytes")[..1].to_vec();
     let (generation, _) = heard(&lm, &Prompt::Ids(half.clone()), &options(5, 1));
     let whole = [half, generation.token_ids].concat();
     assert_eq!(
-        generation.text.expect("a text"),
+        "\u{fffd}".to_owned() + &generation.text.expect("a text"),
         tokenizer.decode(&whole).expect("a text")
     );
 }
@@ -221,8 +221,8 @@ fn without_a_tokenizer_ids_become_ids_and_there_is_no_text() {
     let (generation, pieces) = heard(&lm, &Prompt::Ids(vec![1, 2, 3]), &options(5, 0));
     let json = serde_json::to_value(&generation).expect("JSON");
     let ids = serde_json::json!(generation.token_ids);
-    let expected =
-        serde_json::json!({ "prompt": [1, 2, 3], "text": null, "token_ids": ids, "finish_reason": "length" });
+    let expected = serde_json::json!({ "prompt": [1, 2, 3], "text": null, "token_ids": ids, "finish_reason": "length",
+            "prompt_tokens": 3, "dropped_prompt_tokens": 0, "slid_tokens": 0 });
     assert_eq!(json, expected);
     assert!(pieces.is_empty());
 }
@@ -234,11 +234,14 @@ fn the_json_of_a_generation_has_the_fields_that_scripts_rely_on() {
         text: Some(" upon".into()),
         token_ids: vec![7],
         finish_reason: FinishReason::Stop,
+        prompt_tokens: 9,
+        dropped_prompt_tokens: 2,
+        slid_tokens: 0,
     };
     let json = serde_json::to_string(&generation).expect("JSON");
     assert_eq!(
         json,
-        r#"{"prompt":"once","text":" upon","token_ids":[7],"finish_reason":"stop"}"#
+        r#"{"prompt":"once","text":" upon","token_ids":[7],"finish_reason":"stop","prompt_tokens":9,"dropped_prompt_tokens":2,"slid_tokens":0}"#
     );
     assert_eq!(
         serde_json::from_str::<Generation>(&json).expect("a generation"),

@@ -1,6 +1,16 @@
 //! Reports of users of other programs about generating, by their number in the list.
 
-use taal_inference::{GenerateOptions, Generation, LanguageModel, Prompt, Sampling, generate};
+use std::path::Path;
+
+use burn::tensor::Device;
+use serde_json::{Value, json};
+use taal_inference::{
+    FinishReason, GenerateOptions, Generation, InferenceError, LanguageModel, Prompt, Sampling, Target, export_model,
+    generate, import_model,
+};
+use taal_model::gguf::{self, TensorType};
+use taal_store::ErrorKind;
+use taal_tokenizer::Tokenizer;
 
 use crate::scripted::{self, byte_tokenizer, chain, sentence_piece_tokenizer};
 
@@ -33,4 +43,374 @@ fn a_scripted_model_says_its_script() {
     let lm = LanguageModel::new(scripted::model(261, 32, &chain(&[259, 260, 259])), Some(tokenizer));
     let generation = heard(&lm, &Prompt::Ids(vec![259]), &greedy(2));
     assert_eq!(generation.text.as_deref(), Some(" sat a"));
+}
+
+/// Bytes, then `<|endoftext|>` (256), `<|im_start|>` (257) and `<|im_end|>` (258), as Qwen has them.
+fn qwen() -> Tokenizer {
+    byte_tokenizer(&[], &["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
+}
+
+/// Says "a", "b", "<|im_end|>", "<|endoftext|>" and "c" for ever after "?".
+const QWEN_SCRIPT: [u32; 7] = [63, 97, 98, 258, 256, 99, 99];
+
+fn qwen_directory(dir: &Path, config: Value, files: &[(&str, Value)], tokenizer: Option<&Tokenizer>) -> LanguageModel {
+    let model = scripted::model(259, 64, &chain(&QWEN_SCRIPT));
+    scripted::save(&model, tokenizer, dir, config, files);
+    LanguageModel::open(dir, &Device::flex()).expect("a model")
+}
+
+#[test]
+fn report_1_the_first_file_with_the_key_says_what_ends_a_text() {
+    let (generation, tokens) = ("generation_config.json", "tokenizer_config.json");
+    let cases: [(Value, &[(&str, Value)], usize); 13] = [
+        // By names, `<|endoftext|>` comes first.
+        (json!({}), &[], 4),
+        (json!({"eos_token_id": 258}), &[], 3),
+        (json!({"eos_token_id": [256, 258]}), &[], 3),
+        (json!({"eos_token_id": null}), &[], 9),
+        (json!({"eos_token_id": []}), &[], 9),
+        (
+            json!({"eos_token_id": 256}),
+            &[(generation, json!({"eos_token_id": [258, 256]}))],
+            3,
+        ),
+        (
+            json!({"eos_token_id": 258}),
+            &[(generation, json!({"eos_token_id": null}))],
+            9,
+        ),
+        (
+            json!({"eos_token_id": 258}),
+            &[(generation, json!({"temperature": 1.0}))],
+            3,
+        ),
+        (json!({}), &[(tokens, json!({"eos_token": "<|im_end|>"}))], 3),
+        (
+            json!({}),
+            &[(tokens, json!({"eos_token": {"content": "<|im_end|>", "special": true}}))],
+            3,
+        ),
+        (json!({}), &[(tokens, json!({"eos_token": null}))], 9),
+        (
+            json!({"eos_token_id": 256}),
+            &[(tokens, json!({"eos_token": "<|im_end|>"}))],
+            4,
+        ),
+        // An id that no token has never comes.
+        (json!({"eos_token_id": [999, -1, 258]}), &[], 3),
+    ];
+    for (config, files, expected) in cases {
+        for tokenizer in [Some(qwen()), None] {
+            let needs_tokenizer =
+                config.get("eos_token_id").is_none() && !files.iter().any(|(name, _)| *name == generation);
+            if tokenizer.is_none() && needs_tokenizer {
+                continue;
+            }
+            let folder = tempfile::tempdir().expect("a folder");
+            let lm = qwen_directory(&folder.path().join("model"), config.clone(), files, tokenizer.as_ref());
+            let generation = heard(&lm, &Prompt::Ids(vec![63]), &greedy(9));
+            assert_eq!(generation.token_ids.len(), expected, "{config} {files:?}");
+            let reason = if expected == 9 {
+                FinishReason::Length
+            } else {
+                FinishReason::Eos
+            };
+            assert_eq!(generation.finish_reason, reason, "{config} {files:?}");
+            let has_unknown = config["eos_token_id"][0] == 999;
+            assert_eq!(lm.unknown_end_ids, if has_unknown { vec![999, -1] } else { vec![] });
+            if tokenizer.is_some() && expected == 3 {
+                assert_eq!(generation.text.as_deref(), Some("ab"));
+            }
+        }
+    }
+}
+
+#[test]
+fn report_1_an_empty_prompt_begins_with_the_id_that_the_files_name() {
+    let cases: [(Value, &[(&str, Value)], Option<u32>); 6] = [
+        (json!({}), &[], Some(256)),
+        (json!({"bos_token_id": 63}), &[], Some(63)),
+        (
+            json!({"bos_token_id": 97}),
+            &[("generation_config.json", json!({"bos_token_id": 63}))],
+            Some(63),
+        ),
+        (json!({"bos_token_id": null}), &[], None),
+        (json!({"bos_token_id": 999}), &[], None),
+        (
+            json!({}),
+            &[("tokenizer_config.json", json!({"bos_token": "<|im_start|>"}))],
+            Some(257),
+        ),
+    ];
+    for (config, files, expected) in cases {
+        let folder = tempfile::tempdir().expect("a folder");
+        let lm = qwen_directory(&folder.path().join("model"), config.clone(), files, Some(&qwen()));
+        match (lm.prompt_ids(&Prompt::from("")), expected) {
+            (Ok(ids), Some(id)) => assert_eq!(ids, [id], "{config}"),
+            (Err(error @ InferenceError::EmptyPrompt { .. }), None) => assert_eq!(error.kind(), ErrorKind::Usage),
+            (found, expected) => panic!("{config}: {found:?} instead of {expected:?}"),
+        }
+    }
+}
+
+#[test]
+fn report_1_what_is_no_id_is_refused_by_file_and_key() {
+    for (config, files, words) in [
+        (json!({"eos_token_id": "</s>"}), vec![], ["config.json", "eos_token_id"]),
+        (
+            json!({}),
+            vec![("generation_config.json", json!({"bos_token_id": 1.5}))],
+            ["generation_config.json", "bos_token_id"],
+        ),
+        (
+            json!({}),
+            vec![("tokenizer_config.json", json!({"eos_token": 3}))],
+            ["tokenizer_config.json", "eos_token"],
+        ),
+        (
+            json!({}),
+            vec![("generation_config.json", json!([]))],
+            ["generation_config.json", "object"],
+        ),
+    ] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let dir = folder.path().join("model");
+        scripted::save(&scripted::model(259, 64, &[]), Some(&qwen()), &dir, config, &files);
+        let error = LanguageModel::open(&dir, &Device::flex()).expect_err("no id");
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        let message = error.to_string();
+        assert!(words.iter().all(|word| message.contains(word)), "{message}");
+    }
+}
+
+fn read(path: &Path) -> Value {
+    serde_json::from_str(&std::fs::read_to_string(path).expect("a file")).expect("JSON")
+}
+
+#[test]
+fn report_1_import_and_export_copy_the_ids() {
+    let settings = json!({"eos_token_id": [258, 256], "temperature": 0.7});
+    let cases: [(Value, Option<Value>); 5] = [
+        (json!({"eos_token_id": 258, "bos_token_id": 7, "pad_token_id": 0}), None),
+        (json!({"eos_token_id": [258, 256], "bos_token_id": null}), None),
+        (json!({"eos_token_id": null, "bos_token_id": 256}), None),
+        (
+            json!({"eos_token_id": 258, "bos_token_id": null}),
+            Some(settings.clone()),
+        ),
+        (json!({"bos_token_id": 999}), Some(settings)),
+    ];
+    for (config, generation) in cases {
+        let folder = tempfile::tempdir().expect("a folder");
+        let [dir, imported, exported] = ["dir", "imported", "exported"].map(|name| folder.path().join(name));
+        let files: Vec<(&str, Value)> = generation
+            .iter()
+            .map(|value| ("generation_config.json", value.clone()))
+            .collect();
+        let lm = qwen_directory(&dir, config.clone(), &files, Some(&qwen()));
+        import_model(&dir, None, &imported, &Device::flex()).expect("an import");
+        export_model(&dir, Target::HuggingFace, TensorType::F32, &exported, &Device::flex()).expect("an export");
+        for out in [imported, exported] {
+            let written = read(&out.join("config.json"));
+            for (key, value) in config.as_object().expect("an object") {
+                assert_eq!(&written[key], value, "{key}");
+            }
+            if config.get("eos_token_id").is_none() {
+                assert_eq!(written["eos_token_id"], json!([258, 256]), "what another file says");
+            }
+            let path = out.join("generation_config.json");
+            assert_eq!(path.exists(), generation.is_some());
+            if let Some(generation) = &generation {
+                assert_eq!(&read(&path), generation);
+            }
+            let again = LanguageModel::open(&out, &Device::flex()).expect("a model");
+            assert_eq!((again.begin_id, &again.end_ids), (lm.begin_id, &lm.end_ids), "{config}");
+        }
+    }
+}
+
+#[test]
+fn report_1_gguf_files_keep_the_ids_both_ways() {
+    for (ids, kept) in [
+        (json!(258), 1),
+        (json!([258, 256]), 2),
+        (json!([258, 256, 97]), 3),
+        (json!([258, 256, 97, 98]), 3),
+    ] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let [dir, file, again] = ["dir", "model.gguf", "again"].map(|name| folder.path().join(name));
+        let lm = qwen_directory(
+            &dir,
+            json!({"eos_token_id": ids, "bos_token_id": 257}),
+            &[],
+            Some(&qwen()),
+        );
+        let notes = export_model(&dir, Target::Gguf, TensorType::F32, &file, &Device::flex())
+            .expect("an export")
+            .notes;
+        assert_eq!(
+            notes.iter().any(|note| note.contains("id 98")),
+            lm.end_ids.len() > 3,
+            "{notes:?}"
+        );
+        let vocabulary = gguf::open(&file, &Device::flex())
+            .expect("a file")
+            .vocabulary
+            .expect("a vocabulary");
+        assert_eq!(vocabulary.bos_id, Some(257));
+        assert_eq!(vocabulary.end_ids(), lm.end_ids[..kept]);
+        assert_eq!(
+            (vocabulary.eos_id, vocabulary.eot_id),
+            (Some(258), lm.end_ids.get(1).copied())
+        );
+        import_model(&file, None, &again, &Device::flex()).expect("an import");
+        let config = read(&again.join("config.json"));
+        assert_eq!(config["bos_token_id"], 257);
+        let ids = if kept == 1 {
+            json!(258)
+        } else {
+            json!(lm.end_ids[..kept])
+        };
+        assert_eq!(config["eos_token_id"], ids);
+        // With another tokenizer, the ids are still the model's.
+        let other = folder.path().join("other");
+        import_model(&file, Some(&dir.join("tokenizer.json")), &other, &Device::flex()).expect("an import");
+        assert_eq!(read(&other.join("config.json"))["eos_token_id"], ids);
+    }
+}
+
+/// Bytes, " user" (256), then `</s>` (257), `<|eot_id|>` (258) and `<|im_start|>` (259).
+fn chat() -> Tokenizer {
+    byte_tokenizer(&["\u{120}user"], &["</s>", "<|eot_id|>", "<|im_start|>"])
+}
+
+#[test]
+fn report_2_a_stop_string_names_special_tokens_and_the_text_leaves_them_out() {
+    // "?" leads to "ab<|eot_id|>c<|im_start|> userd</s>".
+    let script = chain(&[63, 97, 98, 258, 99, 259, 256, 100, 257]);
+    let lm = LanguageModel::new(scripted::model(260, 64, &script), Some(chat()));
+    let cases: [(&[&str], &str, &str, usize); 9] = [
+        (&[], "abc userd", "ab<|eot_id|>c<|im_start|> userd</s>", 8),
+        (&["<|eot_id|>"], "ab", "ab", 3),
+        (&["b<|eot_id|>c"], "a", "a", 4),
+        (&["<|im_start|> us"], "abc", "ab<|eot_id|>c", 6),
+        (&["<|im_start|>x", "userd"], "abc ", "ab<|eot_id|>c<|im_start|> ", 7),
+        (&["eot"], "ab", "ab<|", 3),
+        (&["c us", "rd"], "abc use", "ab<|eot_id|>c<|im_start|> use", 7),
+        (
+            &["<|im_start|>y"],
+            "abc userd",
+            "ab<|eot_id|>c<|im_start|> userd</s>",
+            8,
+        ),
+        (&["</s>"], "abc userd", "ab<|eot_id|>c<|im_start|> userd", 8),
+    ];
+    for (stop, hidden, shown, tokens) in cases {
+        for (show_special, expected) in [(false, hidden), (true, shown)] {
+            let options = GenerateOptions {
+                stop: stop.iter().map(|stop| (*stop).to_owned()).collect(),
+                show_special,
+                ..greedy(12)
+            };
+            let generation = heard(&lm, &Prompt::Ids(vec![63]), &options);
+            assert_eq!(generation.text.as_deref(), Some(expected), "{stop:?}");
+            assert_eq!(generation.token_ids.len(), tokens, "{stop:?}");
+            let reason = if tokens == 8 {
+                FinishReason::Eos
+            } else {
+                FinishReason::Stop
+            };
+            assert_eq!(generation.finish_reason, reason, "{stop:?}");
+        }
+    }
+}
+
+#[test]
+fn report_3_nothing_is_lost_after_a_byte_that_does_not_fit() {
+    let tokenizer = sentence_piece_tokenizer(&["a", "b", "END", "\u{2581}sat"]);
+    // "a", a byte that begins a character, then "b", " sat", "END".
+    let script = chain(&[259, 3 + 0xE2, 260, 262, 261]);
+    let lm = LanguageModel::new(scripted::model(263, 64, &script), Some(tokenizer));
+    let generation = heard(&lm, &Prompt::Ids(vec![259]), &greedy(4));
+    assert_eq!(generation.text.as_deref(), Some("\u{fffd}b satEND"));
+    let options = GenerateOptions {
+        stop: vec!["END".to_owned()],
+        ..greedy(9)
+    };
+    let generation = heard(&lm, &Prompt::Ids(vec![259]), &options);
+    assert_eq!(generation.text.as_deref(), Some("\u{fffd}b sat"));
+    assert_eq!(
+        (generation.finish_reason, generation.token_ids.len()),
+        (FinishReason::Stop, 4)
+    );
+}
+
+#[test]
+fn report_4_a_prompts_last_character_does_not_come_back() {
+    let tokenizer = || sentence_piece_tokenizer(&["a", "\u{fffd}", "\u{2581}sat"]);
+    let script = chain(&[260, 261, 259]);
+    let lm = LanguageModel::new(scripted::model(262, 64, &script), Some(tokenizer()));
+    let generation = heard(&lm, &Prompt::Ids(vec![259, 260]), &greedy(2));
+    assert_eq!(generation.text.as_deref(), Some(" sata"), "after U+FFFD");
+    let script = chain(&[3 + 0xE2, 261, 259]);
+    let lm = LanguageModel::new(scripted::model(262, 64, &script), Some(tokenizer()));
+    let generation = heard(&lm, &Prompt::Ids(vec![259, 3 + 0xE2]), &greedy(2));
+    assert_eq!(generation.text.as_deref(), Some(" sata"), "after half a character");
+    let script = chain(&[3 + 0xE2, 3 + 0x82, 3 + 0xAC, 261]);
+    let lm = LanguageModel::new(scripted::model(262, 64, &script), Some(tokenizer()));
+    let generation = heard(&lm, &Prompt::Ids(vec![259, 3 + 0xE2]), &greedy(3));
+    assert_eq!(
+        generation.text.as_deref(),
+        Some("€ sat"),
+        "a character that the new tokens complete"
+    );
+}
+
+#[test]
+fn report_5_a_prompt_longer_than_the_context_keeps_its_end_and_its_first_id_and_says_so() {
+    let tokenizer = byte_tokenizer(&[], &["<s>", "</s>"]);
+    let model = crate::tiny::model(&taal_model::TransformerConfig::llama(258, 32, 1, 2, 16), 3);
+    let lm = LanguageModel::new(model, Some(tokenizer));
+    let ids: Vec<u32> = (40..79).collect();
+    let begun = [&[256], ids.as_slice()].concat();
+    let continued =
+        |ids: &[u32], options: &GenerateOptions| generate(&lm, &Prompt::Ids(ids.to_vec()), options, &mut |_| {});
+    for (long, short) in [
+        (ids.clone(), ids[8..].to_vec()),
+        (begun.clone(), [&[256], &ids[9..]].concat()),
+    ] {
+        assert_eq!(short.len(), 31);
+        let generation = continued(&long, &greedy(2)).expect("a generation");
+        let counts = (
+            generation.prompt_tokens,
+            generation.dropped_prompt_tokens,
+            generation.slid_tokens,
+        );
+        assert_eq!(counts, (long.len(), long.len() - 31, 0));
+        let alone = continued(&short, &greedy(2)).expect("a generation");
+        assert_eq!(generation.token_ids, alone.token_ids);
+        assert_eq!((alone.prompt_tokens, alone.dropped_prompt_tokens), (31, 0));
+        let error = continued(
+            &long,
+            &GenerateOptions {
+                truncate: false,
+                ..greedy(2)
+            },
+        )
+        .expect_err("too long");
+        assert_eq!(error.kind(), ErrorKind::Usage);
+        assert!(error.to_string().contains("32"), "{error}");
+    }
+    // 31 and 32 ids fit; of the 33rd on, 17 leave the window at once.
+    let full = continued(
+        &begun[..32],
+        &GenerateOptions {
+            truncate: false,
+            stop_at_eos: false,
+            ..greedy(2)
+        },
+    );
+    let full = full.expect("a prompt that fits");
+    assert_eq!((full.dropped_prompt_tokens, full.slid_tokens), (0, 17));
 }

@@ -62,7 +62,7 @@ pub fn byte_tokenizer(more: &[&str], special: &[&str]) -> Tokenizer {
         Value::Null,
         decoder.clone(),
         decoder,
-        json!({"ignore_merges": true}),
+        json!({"ignore_merges": !more.is_empty()}),
     )
 }
 

@@ -12,6 +12,8 @@ const KINDS: &str = "tokenizer.ggml.token_type";
 const MERGES: &str = "tokenizer.ggml.merges";
 const BOS: &str = "tokenizer.ggml.bos_token_id";
 const EOS: &str = "tokenizer.ggml.eos_token_id";
+const EOT: &str = "tokenizer.ggml.eot_token_id";
+const EOM: &str = "tokenizer.ggml.eom_token_id";
 const UNK: &str = "tokenizer.ggml.unknown_token_id";
 const PAD: &str = "tokenizer.ggml.padding_token_id";
 const ADD_BOS: &str = "tokenizer.ggml.add_bos_token";
@@ -71,6 +73,10 @@ pub struct Vocabulary {
     pub bos_id: Option<u32>,
     /// The id that ends a text.
     pub eos_id: Option<u32>,
+    /// The id that ends a turn, after which llama.cpp stops as well.
+    pub eot_id: Option<u32>,
+    /// The id that ends a message, after which llama.cpp stops as well.
+    pub eom_id: Option<u32>,
     /// The id of text outside the vocabulary.
     pub unk_id: Option<u32>,
     /// The id that fills up short rows.
@@ -124,6 +130,8 @@ impl Vocabulary {
                 .map(|merges| merges.into_iter().map(str::to_string).collect()),
             bos_id: id(BOS)?,
             eos_id: id(EOS)?,
+            eot_id: id(EOT)?,
+            eom_id: id(EOM)?,
             unk_id: id(UNK)?,
             pad_id: id(PAD)?,
             add_bos: file.truth(ADD_BOS)?,
@@ -168,12 +176,25 @@ impl Vocabulary {
         add(MERGES, v.merges.clone().map(Entry::Texts));
         add(BOS, v.bos_id.map(Entry::U32));
         add(EOS, v.eos_id.map(Entry::U32));
+        add(EOT, v.eot_id.map(Entry::U32));
+        add(EOM, v.eom_id.map(Entry::U32));
         add(UNK, v.unk_id.map(Entry::U32));
         add(PAD, v.pad_id.map(Entry::U32));
         add(ADD_BOS, v.add_bos.map(Entry::Truth));
         add(ADD_EOS, v.add_eos.map(Entry::Truth));
         add(ADD_SPACE, v.add_space_prefix.map(Entry::Truth));
         Ok(entries)
+    }
+
+    /// The ids after which llama.cpp stops.
+    pub fn end_ids(&self) -> Vec<u32> {
+        let mut ids = Vec::new();
+        for id in [self.eos_id, self.eot_id, self.eom_id].into_iter().flatten() {
+            if !ids.contains(&id) {
+                ids.push(id);
+            }
+        }
+        ids
     }
 
     /// The same without the tokens at its end that only fill up the embedding.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::special_ids::{BOS_KEY, EOS_KEY, PAD_KEY};
 use super::weights::shown;
 use super::{Companions, encoders, modernbert};
 use crate::config::{Activation, Mixer, NormKind, NormPlace, PositionKind, RopeScaling, TransformerConfig};
@@ -250,13 +251,16 @@ pub(super) fn to_json(c: &TransformerConfig, family: Family, companions: Compani
     if let Some(object) = object.as_object_mut() {
         object.insert("model_type".into(), family.model_type().into());
         object.insert("dtype".into(), "float32".into());
-        object.insert("bos_token_id".into(), companions.bos_token_id.into());
-        object.insert("eos_token_id".into(), companions.eos_token_id.into());
-        object.insert("pad_token_id".into(), companions.pad_token_id.into());
+        object.insert(BOS_KEY.into(), companions.bos_token_id.into());
+        object.insert(EOS_KEY.into(), companions.eos_token_id.into());
+        object.insert(PAD_KEY.into(), companions.pad_token_id.into());
         if family == Family::ModernBert {
             // Where these are absent they are ids of the published vocabulary, which a smaller one does not have.
             object.insert("cls_token_id".into(), companions.bos_token_id.into());
             object.insert("sep_token_id".into(), companions.eos_token_id.into());
+        }
+        if let Some(special_ids) = companions.special_ids {
+            object.extend(special_ids.config().clone());
         }
         let overrides = Overrides::of(c, family);
         if family != Family::Taal && overrides != Overrides::default() {

@@ -12,6 +12,7 @@ mod layout;
 mod modernbert;
 mod pickle;
 mod shards;
+mod special_ids;
 mod weights;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +24,7 @@ use taal_store::Map;
 
 pub use config::Family;
 pub use pickle::refuse_pickle;
+pub use special_ids::{GENERATION_CONFIG_FILE, Mark, SpecialIds, TOKENIZER_CONFIG_FILE};
 
 use crate::ModelError;
 use crate::config::TransformerConfig;
@@ -60,6 +62,8 @@ pub struct Companions<'a> {
     pub eos_token_id: Option<u32>,
     /// The id that fills up short rows.
     pub pad_token_id: Option<u32>,
+    /// What the files of another directory say of these ids, which is written instead of the three above.
+    pub special_ids: Option<&'a SpecialIds>,
 }
 
 /// Writes a model directory as one atomic step: it is there whole, or not at all.
@@ -89,6 +93,8 @@ pub fn files(model: &Transformer, companions: Companions<'_>) -> Result<Vec<(&'s
         (WEIGHTS_FILE, weights_bytes(model, family)?),
     ];
     files.extend(companions.tokenizer_json.map(|json| (TOKENIZER_FILE, json.to_vec())));
+    let generation_config = companions.special_ids.and_then(SpecialIds::generation_config);
+    files.extend(generation_config.map(|json| (GENERATION_CONFIG_FILE, json.to_vec())));
     Ok(files)
 }
 

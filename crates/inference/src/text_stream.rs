@@ -1,0 +1,171 @@
+//! New tokens to text, past the stop strings, to the caller.
+
+use std::collections::VecDeque;
+
+use taal_tokenizer::DecodeStream;
+
+use crate::generate::GenerateOptions;
+use crate::stop::{Passed, StopFilter};
+use crate::{LanguageModel, Result};
+
+/// The text of a continuation as it comes.
+pub(crate) struct TextStream<'a> {
+    /// None without a tokenizer, or once a stop string has come.
+    words: Option<Words<'a>>,
+    text: Option<String>,
+    on_text: &'a mut dyn FnMut(&str),
+}
+
+/// The text that is handed out, and beside it the text in which stop strings are looked for.
+struct Words<'a> {
+    output: DecodeStream<'a>,
+    watched: Option<Watched<'a>>,
+}
+
+/// The text with its special tokens, so that a stop string can name them.
+struct Watched<'a> {
+    /// None where special tokens are part of what is handed out: it is the same text.
+    stream: Option<DecodeStream<'a>>,
+    filter: StopFilter<'a>,
+    held: VecDeque<Held>,
+}
+
+/// What a token became and was not handed out yet.
+struct Held {
+    watched: String,
+    output: String,
+    /// Whether the two differed, so that a place in one is none in the other.
+    is_apart: bool,
+}
+
+impl<'a> TextStream<'a> {
+    pub(crate) fn new(
+        lm: &'a LanguageModel,
+        prompt_ids: &[u32],
+        options: &'a GenerateOptions,
+        on_text: &'a mut dyn FnMut(&str),
+    ) -> Result<Self> {
+        let words = match &lm.tokenizer {
+            None => None,
+            Some(tokenizer) => {
+                let shown = || tokenizer.decode_stream().with_special().after(prompt_ids);
+                let watched = || -> Result<Watched<'a>> {
+                    Ok(Watched {
+                        stream: (!options.show_special).then(shown).transpose()?,
+                        filter: StopFilter::new(&options.stop),
+                        held: VecDeque::new(),
+                    })
+                };
+                Some(Words {
+                    output: match options.show_special {
+                        true => shown()?,
+                        false => tokenizer.decode_stream().after(prompt_ids)?,
+                    },
+                    watched: (!options.stop.is_empty()).then(watched).transpose()?,
+                })
+            }
+        };
+        Ok(Self {
+            text: words.as_ref().map(|_| String::new()),
+            words,
+            on_text,
+        })
+    }
+
+    /// Takes a new token; returns whether it completes a stop string.
+    pub(crate) fn push(&mut self, id: u32) -> Result<bool> {
+        let Some(mut words) = self.words.take() else {
+            return Ok(false);
+        };
+        let output = words.output.push(id)?.unwrap_or_default();
+        let Some(watched) = &mut words.watched else {
+            self.hand_out(&output);
+            self.words = Some(words);
+            return Ok(false);
+        };
+        let shown = match &mut watched.stream {
+            Some(stream) => stream.push(id)?.unwrap_or_default(),
+            None => output.clone(),
+        };
+        let (text, is_stopped) = watched.take(shown, output);
+        self.hand_out(&text);
+        self.words = (!is_stopped).then_some(words);
+        Ok(is_stopped)
+    }
+
+    /// The whole text, and whether its last characters completed a stop string.
+    pub(crate) fn finish(mut self) -> Result<(Option<String>, bool)> {
+        let Some(words) = self.words.take() else {
+            return Ok((self.text, false));
+        };
+        let output = words.output.finish()?;
+        let Some(mut watched) = words.watched else {
+            self.hand_out(&output);
+            return Ok((self.text, false));
+        };
+        let shown = match watched.stream.take() {
+            Some(stream) => stream.finish()?,
+            None => output.clone(),
+        };
+        let (text, is_stopped) = watched.take(shown, output);
+        self.hand_out(&text);
+        if !is_stopped {
+            let rest: String = watched.held.into_iter().map(|held| held.output).collect();
+            self.hand_out(&rest);
+        }
+        Ok((self.text, is_stopped))
+    }
+
+    fn hand_out(&mut self, piece: &str) {
+        if let Some(text) = self.text.as_mut().filter(|_| !piece.is_empty()) {
+            text.push_str(piece);
+            (self.on_text)(piece);
+        }
+    }
+}
+
+impl Watched<'_> {
+    /// The text that may be handed out now, and whether it is the last before a stop string.
+    fn take(&mut self, watched: String, output: String) -> (String, bool) {
+        let passed = self.filter.push(&watched);
+        self.held.push_back(Held {
+            watched,
+            output,
+            is_apart: false,
+        });
+        match passed {
+            Passed::Text(text) => (self.release(text.len()), false),
+            Passed::Stopped(text) => (self.release(text.len()), true),
+        }
+    }
+
+    /// The text of the tokens that are whole within the first `bytes` of the watched text, and of the next one as much as both texts of it
+    /// have in common: nothing of a special token that is left out.
+    fn release(&mut self, mut bytes: usize) -> String {
+        let mut text = String::new();
+        while let Some(held) = self.held.front_mut() {
+            if held.watched.len() > bytes {
+                text.push_str(&held.split_off(bytes));
+                break;
+            }
+            bytes -= held.watched.len();
+            text.extend(self.held.pop_front().map(|held| held.output));
+        }
+        text
+    }
+}
+
+impl Held {
+    fn split_off(&mut self, bytes: usize) -> String {
+        let rest = self.watched.split_off(bytes);
+        let watched = std::mem::replace(&mut self.watched, rest);
+        self.is_apart |= !self.output.starts_with(&watched);
+        match self.is_apart {
+            true => String::new(),
+            false => {
+                let rest = self.output.split_off(bytes);
+                std::mem::replace(&mut self.output, rest)
+            }
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Which ids begin and end a text, by the files of a model directory.
+//!
+//! As in transformers, `generation_config.json` comes before `config.json`, and both before the names in `tokenizer_config.json`. The first file
+//! that has the key decides, and `null` there means that nothing does.
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use super::{CONFIG_FILE, MAX_CONFIG_BYTES, shown};
+use crate::ModelError;
+
+/// Name of the file with the settings for generating in a model directory.
+pub const GENERATION_CONFIG_FILE: &str = "generation_config.json";
+/// Name of the file with the tokenizer's settings in a model directory.
+pub const TOKENIZER_CONFIG_FILE: &str = "tokenizer_config.json";
+
+/// Chat templates and lists of added tokens are in this file.
+const MAX_TOKENIZER_CONFIG_BYTES: u64 = 16 << 20;
+
+pub(super) const BOS_KEY: &str = "bos_token_id";
+pub(super) const EOS_KEY: &str = "eos_token_id";
+pub(super) const PAD_KEY: &str = "pad_token_id";
+
+/// What a file says of the beginning or end of a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mark {
+    /// These ids, of whatever vocabulary; none where the file says `null`.
+    Ids(Vec<i64>),
+    /// The token of this name.
+    Token(String),
+}
+
+/// What the files of a model directory say of special ids; by default nothing.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct SpecialIds {
+    /// What begins a text; none where no file has the key.
+    pub begin: Option<Mark>,
+    /// What ends a text; none where no file has the key.
+    pub end: Option<Mark>,
+    /// The values of the ids in `config.json`, as they are there.
+    config: Map<String, Value>,
+    /// The bytes of `generation_config.json`.
+    generation_config: Option<Vec<u8>>,
+}
+
+impl SpecialIds {
+    /// Reads the files of a model directory.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError::File`] names the file and the key, where one is not JSON or a value is no id.
+    pub fn open(dir: &Path) -> Result<Self, ModelError> {
+        let mut ids = Self::default();
+        let path = dir.join(GENERATION_CONFIG_FILE);
+        if taal_store::exists(&path) {
+            let text = taal_store::read_text(&path, MAX_CONFIG_BYTES)?;
+            let object = parse(&path, &text)?;
+            ids.begin = ids_of(&path, &object, BOS_KEY)?;
+            ids.end = ids_of(&path, &object, EOS_KEY)?;
+            ids.generation_config = Some(text.into_bytes());
+        }
+        let path = dir.join(CONFIG_FILE);
+        let object = parse(&path, &taal_store::read_text(&path, MAX_CONFIG_BYTES)?)?;
+        let [begin, end] = [BOS_KEY, EOS_KEY].map(|key| ids_of(&path, &object, key));
+        let (begin, end) = (begin?, end?);
+        ids.begin = ids.begin.or(begin);
+        ids.end = ids.end.or(end);
+        for key in [BOS_KEY, EOS_KEY, PAD_KEY] {
+            ids.config
+                .extend(object.get(key).map(|value| (key.to_string(), value.clone())));
+        }
+        let path = dir.join(TOKENIZER_CONFIG_FILE);
+        if (ids.begin.is_none() || ids.end.is_none()) && taal_store::exists(&path) {
+            let object = parse(&path, &taal_store::read_text(&path, MAX_TOKENIZER_CONFIG_BYTES)?)?;
+            let [begin, end] = ["bos_token", "eos_token"].map(|key| token_of(&path, &object, key));
+            let (begin, end) = (begin?, end?);
+            ids.begin = ids.begin.or(begin);
+            ids.end = ids.end.or(end);
+        }
+        Ok(ids)
+    }
+
+    /// Those that a file of another kind names.
+    pub fn new(begin: Option<u32>, end: &[u32]) -> Self {
+        let mark = |ids: &[u32]| (!ids.is_empty()).then(|| Mark::Ids(ids.iter().map(|&id| i64::from(id)).collect()));
+        Self {
+            begin: mark(begin.as_slice()),
+            end: mark(end),
+            ..Self::default()
+        }
+    }
+
+    /// Fills in what `config.json` does not say; what it says stays as it is.
+    pub fn complete(&mut self, begin: Option<u32>, end: &[u32], padding: Option<u32>) {
+        let end = match end {
+            [] => Value::Null,
+            [id] => (*id).into(),
+            ids => ids.into(),
+        };
+        for (key, value) in [(BOS_KEY, begin.into()), (EOS_KEY, end), (PAD_KEY, padding.into())] {
+            self.config.entry(key).or_insert(value);
+        }
+    }
+
+    /// The values for `config.json`.
+    pub(super) fn config(&self) -> &Map<String, Value> {
+        &self.config
+    }
+
+    /// The file with the settings for generating, which is copied as it is.
+    pub(super) fn generation_config(&self) -> Option<&[u8]> {
+        self.generation_config.as_deref()
+    }
+}
+
+fn parse(path: &Path, text: &str) -> Result<Map<String, Value>, ModelError> {
+    match serde_json::from_str(text) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(_) => Err(ModelError::file(path, "expected a JSON object")),
+        Err(error) => Err(ModelError::file(path, format!("not valid JSON: {error}"))),
+    }
+}
+
+/// A number, a list of numbers, or `null`.
+fn ids_of(path: &Path, object: &Map<String, Value>, key: &str) -> Result<Option<Mark>, ModelError> {
+    let Some(value) = object.get(key) else {
+        return Ok(None);
+    };
+    let ids = match value {
+        Value::Null => Some(Vec::new()),
+        Value::Array(ids) => ids.iter().map(Value::as_i64).collect(),
+        id => id.as_i64().map(|id| vec![id]),
+    };
+    match ids {
+        Some(ids) => Ok(Some(Mark::Ids(ids))),
+        None => Err(wrong(path, key, "an id, a list of ids or null", value)),
+    }
+}
+
+/// A name, an object with the name as its `content`, or `null`.
+fn token_of(path: &Path, object: &Map<String, Value>, key: &str) -> Result<Option<Mark>, ModelError> {
+    let Some(value) = object.get(key) else {
+        return Ok(None);
+    };
+    let name = value.as_str().or_else(|| value.get("content")?.as_str());
+    match name {
+        Some(name) => Ok(Some(Mark::Token(name.to_string()))),
+        None if value.is_null() => Ok(Some(Mark::Ids(Vec::new()))),
+        None => Err(wrong(path, key, "a token, an object with its content or null", value)),
+    }
+}
+
+fn wrong(path: &Path, key: &str, expected: &str, value: &Value) -> ModelError {
+    ModelError::file(
+        path,
+        format!("key `{key}`: expected {expected}, got {}", shown(&value.to_string())),
+    )
+}
