@@ -4,7 +4,7 @@ use taal_inference::{FillOptions, LanguageModel};
 
 use crate::arguments::FillArguments;
 use crate::failure::Failure;
-use crate::terminal;
+use crate::{columns, terminal};
 
 /// Fills.
 pub fn run(arguments: &FillArguments) -> Result<(), Failure> {
@@ -26,7 +26,11 @@ pub fn run(arguments: &FillArguments) -> Result<(), Failure> {
             lines.push_str(&format!("gap {}:\n", index + 1));
         }
         for guess in &gap.guesses {
-            lines.push_str(&format!("{:6.2} %  {}\n", 100.0 * guess.probability, guess.text));
+            lines.push_str(&format!(
+                "{:6.2} %  {}\n",
+                100.0 * guess.probability,
+                columns::visible(&guess.text)
+            ));
         }
     }
     for rank in &found.ranks {

@@ -5,7 +5,7 @@
 //! checkpoints), or spans of words (SpanBERT, Joshi et al. 2020).
 
 use serde::{Deserialize, Serialize};
-use taal_tokenizer::Tokenizer;
+use taal_tokenizer::{Frame, Tokenizer, WordMarks};
 
 use crate::batch::{Batch, IGNORE_INDEX};
 use crate::error::{DataError, Result};
@@ -62,17 +62,16 @@ impl Default for Masking {
 #[derive(Debug, Clone)]
 pub struct MaskVocabulary {
     mask_id: u32,
-    begin: Option<u32>,
-    end: Option<u32>,
+    frame: Frame,
     /// By id: whether it may be hidden, which special tokens may not.
     is_ordinary: Vec<bool>,
-    /// By id: whether it goes on with the word of the token before it.
-    goes_on: Vec<bool>,
+    marks: WordMarks,
     ordinary: Vec<u32>,
 }
 
 impl MaskVocabulary {
-    /// Reads a tokenizer's vocabulary; [`Tokenizer::continuations`] says which tokens make up a word.
+    /// Reads a tokenizer's vocabulary; [`Tokenizer::word_marks`] says which tokens make up a word, and
+    /// [`Tokenizer::frame`] what begins and ends a text.
     ///
     /// # Errors
     /// [`DataError::Setting`] for a tokenizer without a mask token.
@@ -87,9 +86,8 @@ impl MaskVocabulary {
         let is_ordinary: Vec<bool> = ids.clone().map(|id| !tokenizer.is_special(id)).collect();
         Ok(Self {
             mask_id,
-            begin: tokenizer.bos_id(),
-            end: tokenizer.eos_id(),
-            goes_on: tokenizer.continuations(),
+            frame: tokenizer.frame(),
+            marks: tokenizer.word_marks(),
             ordinary: ids.filter(|id| is_ordinary[*id as usize]).collect(),
             is_ordinary,
         })
@@ -105,17 +103,17 @@ impl MaskVocabulary {
         self.is_ordinary.get(id as usize).copied().unwrap_or(false)
     }
 
-    /// Whether an id goes on with the word of the token before it.
-    pub fn goes_on(&self, id: u32) -> bool {
-        self.goes_on.get(id as usize).copied().unwrap_or(false)
+    /// Whether an id continues the word of the token before it.
+    pub fn continues(&self, before: u32, id: u32) -> bool {
+        self.marks.continues(before, id)
     }
 }
 
 impl Masking {
     /// Hides tokens of rows of running text and makes what was hidden the targets; everywhere else the target is [`IGNORE_INDEX`].
     ///
-    /// Where the tokenizer has a beginning and an end of text, they take the place of each row's first and last token, as a masked model
-    /// meets them later. Rows differ, and equal arguments give equal batches. A row in which nothing was chosen gets one token.
+    /// The special tokens that the tokenizer puts around a text take the place of each row's first and last tokens, as a masked model meets
+    /// them later. Rows differ, and equal arguments give equal batches. A row in which nothing was chosen gets one token.
     pub fn apply(&self, batch: &mut Batch, vocabulary: &MaskVocabulary, key: u64) {
         batch.targets.fill(IGNORE_INDEX);
         for row in 0..batch.batch_size {
@@ -166,7 +164,9 @@ impl Masking {
             }
             match units.last_mut() {
                 Some((start, len))
-                    if self.unit != MaskUnit::Token && *start + *len == position && vocabulary.goes_on(id) =>
+                    if self.unit != MaskUnit::Token
+                        && *start + *len == position
+                        && vocabulary.continues(inputs[position - 1] as u32, id) =>
                 {
                     *len += 1;
                 }
@@ -190,16 +190,18 @@ impl Masking {
     }
 }
 
-/// Beginning and end of text in the places of the first and the last token.
+/// Beginning and end of text in the places of the first and the last tokens; a row too short for them and a token stays as it is.
 fn frame(inputs: &mut [i32], vocabulary: &MaskVocabulary) {
-    if inputs.len() < 3 {
+    let Frame { before, after } = &vocabulary.frame;
+    if inputs.len() <= before.len() + after.len() {
         return;
     }
-    if let (Some(first), Some(begin)) = (inputs.first_mut(), vocabulary.begin) {
-        *first = begin as i32;
+    let last = inputs.len() - after.len();
+    for (input, id) in inputs.iter_mut().zip(before) {
+        *input = *id as i32;
     }
-    if let (Some(last), Some(end)) = (inputs.last_mut(), vocabulary.end) {
-        *last = end as i32;
+    for (input, id) in inputs[last..].iter_mut().zip(after) {
+        *input = *id as i32;
     }
 }
 

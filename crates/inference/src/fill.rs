@@ -3,7 +3,7 @@
 use burn::tensor::{Int, Tensor};
 use serde::Serialize;
 use taal_model::{ForwardOptions, Transformer};
-use taal_tokenizer::Tokenizer;
+use taal_tokenizer::{Tokenizer, WordMarks};
 
 use crate::decoder::{ids_tensor, to_host};
 use crate::language_model::check_ids;
@@ -17,7 +17,8 @@ const MASK: &str = "[MASK]";
 pub struct FillOptions {
     /// Guesses a mask.
     pub top: usize,
-    /// Leave out pieces that only go on with a word, where a word begins.
+    /// Leave out white space and pieces that only continue a word. At a place where a word may begin without a space, such as the beginning
+    /// of a text, such pieces look like words and are not left out.
     pub whole_words: bool,
     /// Words whose rank at the first mask is wanted.
     pub rank: Vec<String>,
@@ -36,8 +37,10 @@ impl Default for FillOptions {
 /// One guess.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Guess {
-    /// The text of the token.
+    /// The text of the token, with the space that it brings along.
     pub text: String,
+    /// The token as the vocabulary spells it.
+    pub token: String,
     /// Its id.
     pub id: u32,
     /// Its probability, among all tokens.
@@ -53,7 +56,7 @@ pub struct Gap {
     pub guesses: Vec<Guess>,
 }
 
-/// Where a word stands among all tokens.
+/// The rank of a word among all tokens.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Rank {
     /// The word.
@@ -69,7 +72,7 @@ pub struct Rank {
 pub struct Filled {
     /// The text as it was given.
     pub text: String,
-    /// The text with every mask replaced: the surest one first, and the next one with that in place.
+    /// The text that the tokens spell with every mask replaced: the surest one first, and the next one with that in place.
     pub filled: String,
     /// Guesses for each mask, with all the others still hidden.
     pub gaps: Vec<Gap>,
@@ -96,7 +99,6 @@ pub fn fill(lm: &LanguageModel, text: &str, options: &FillOptions) -> Result<Fil
     let mask_id = tokenizer.mask_id().ok_or_else(|| {
         InferenceError::setting("tokenizer", "it has no mask token, so this is no masked language model")
     })?;
-    let mask = tokenizer.id_to_token(mask_id).unwrap_or_default();
     let masked = with_own_mask(tokenizer, text);
     let ids = framed(tokenizer, &masked)?;
     check_ids(&ids, lm.model.config().vocab_size, "token id")?;
@@ -107,10 +109,13 @@ pub fn fill(lm: &LanguageModel, text: &str, options: &FillOptions) -> Result<Fil
             format!("expected at least one {MASK} to fill, found none in {text:?}"),
         ));
     }
+    let frame = tokenizer.frame();
     let gap = Gaps {
         lm,
         tokenizer,
-        goes_on: tokenizer.continuations(),
+        marks: tokenizer.word_marks(),
+        mask_id,
+        first: frame.before.len(),
         whole_words: options.whole_words,
     };
     let rows = gap.probabilities(&ids, &masks)?;
@@ -119,16 +124,21 @@ pub fn fill(lm: &LanguageModel, text: &str, options: &FillOptions) -> Result<Fil
         .zip(&rows)
         .map(|(&position, row)| Gap {
             position,
-            guesses: gap.best(row, options.top),
+            guesses: gap.best(row, gap.takes_bare_words(&ids, position), options.top),
         })
         .collect();
     let ranks = options
         .rank
         .iter()
-        .map(|word| gap.rank(word, &rows[0]))
+        .map(|word| gap.rank(word, &rows[0], gap.takes_bare_words(&ids, masks[0])))
         .collect::<Result<_>>()?;
-    let words = gap.fill_all(ids, &masks)?;
-    let filled = words.iter().fold(masked, |text, word| text.replacen(&mask, word, 1));
+    let ids = gap.fill_all(ids, &masks)?;
+    let filled = tokenizer.decode(&ids[frame.before.len()..ids.len() - frame.after.len()])?;
+    // Some tokenizers put a space before every text, and not all of them take it away again.
+    let filled = match filled.strip_prefix(' ') {
+        Some(rest) if !text.starts_with(' ') => rest.to_owned(),
+        _ => filled,
+    };
     Ok(Filled {
         text: text.to_owned(),
         filled,
@@ -138,29 +148,37 @@ pub fn fill(lm: &LanguageModel, text: &str, options: &FillOptions) -> Result<Fil
 }
 
 /// A text with the tokenizer's own mask token for every `[MASK]`; as it was where the tokenizer has none.
+///
+/// Where a token holds the space before its word, the mask takes that space too, as it does in training: else it would be left in front of
+/// the mask as a token of its own. Signs for a space such as `Ġ` are left to the file of the tokenizer, whose mask says whether it takes one
+/// (`lstrip`), since other programs read it so.
 pub fn with_own_mask(tokenizer: &Tokenizer, text: &str) -> String {
-    match tokenizer.mask_id().and_then(|id| tokenizer.id_to_token(id)) {
-        Some(mask) => text.replace(MASK, &mask),
-        None => text.to_owned(),
+    let Some(mask) = tokenizer.mask_id().and_then(|id| tokenizer.id_to_token(id)) else {
+        return text.to_owned();
+    };
+    let text = text.replace(MASK, &mask);
+    match tokenizer.word_marks().carry_literal_space() {
+        true => text.replace(&format!(" {mask}"), &mask),
+        false => text,
     }
 }
 
-/// The ids of a text between the tokens that begin and end one, where the tokenizer has them: as in training.
+/// The ids of a text inside the tokenizer's [frame](Tokenizer::frame), as in training.
 ///
 /// # Errors
 ///
 /// The tokenizer's.
 pub fn framed(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
-    let mut ids = tokenizer.encode(text)?;
-    ids.splice(0..0, tokenizer.bos_id());
-    ids.extend(tokenizer.eos_id());
-    Ok(ids)
+    Ok(tokenizer.frame().around(&tokenizer.encode(text)?))
 }
 
 struct Gaps<'a> {
     lm: &'a LanguageModel,
     tokenizer: &'a Tokenizer,
-    goes_on: Vec<bool>,
+    marks: WordMarks,
+    mask_id: u32,
+    /// The place of the text's first token.
+    first: usize,
     whole_words: bool,
 }
 
@@ -179,37 +197,61 @@ impl Gaps<'_> {
         Ok(values.chunks_exact(vocab_size).map(<[f32]>::to_vec).collect())
     }
 
-    fn is_candidate(&self, id: usize) -> bool {
-        let is_known = id < self.tokenizer.vocab_size() && !self.tokenizer.is_special(id as u32);
-        is_known && !(self.whole_words && self.goes_on.get(id).copied().unwrap_or(false))
+    /// Whether the word at a place may be a token without a space in it.
+    fn takes_bare_words(&self, ids: &[u32], place: usize) -> bool {
+        let before = place
+            .checked_sub(1)
+            .filter(|_| place > self.first)
+            .map(|place| ids[place]);
+        // A mask before this one is a word, whichever it will be.
+        before != Some(self.mask_id) && self.marks.begins_without_space(before)
     }
 
-    fn best(&self, row: &[f32], top: usize) -> Vec<Guess> {
-        let mut ids: Vec<usize> = (0..row.len()).filter(|id| self.is_candidate(*id)).collect();
+    fn is_candidate(&self, id: usize, takes_bare_words: bool) -> bool {
+        let is_known = id < self.tokenizer.vocab_size() && !self.tokenizer.is_special(id as u32);
+        let id = id as u32;
+        let is_word = || self.marks.is_word(id) || (takes_bare_words && !self.marks.is_space(id));
+        is_known && (!self.whole_words || is_word())
+    }
+
+    fn best(&self, row: &[f32], takes_bare_words: bool, top: usize) -> Vec<Guess> {
+        let is_candidate = |id: &usize| self.is_candidate(*id, takes_bare_words);
+        let mut ids: Vec<usize> = (0..row.len()).filter(is_candidate).collect();
         // Of equals the smaller id first, so that equal arguments give equal guesses.
         ids.sort_by(|a, b| row[*b].total_cmp(&row[*a]).then(a.cmp(b)));
         ids.truncate(top);
         let guess = |id: usize| Guess {
-            text: self
-                .tokenizer
-                .decode(&[id as u32])
-                .unwrap_or_default()
-                .trim()
-                .to_owned(),
+            text: self.text_of(id as u32),
+            token: self.tokenizer.id_to_token(id as u32).unwrap_or_default(),
             id: id as u32,
             probability: f64::from(row[id]),
         };
         ids.into_iter().map(guess).collect()
     }
 
-    fn rank(&self, word: &str, row: &[f32]) -> Result<Rank> {
-        // With a space before it, as it would stand in a sentence; most tokenizers do not mind.
+    /// The text of a token in the middle of a sentence.
+    fn text_of(&self, id: u32) -> String {
+        let text = self.tokenizer.decode(&[id]).unwrap_or_default();
+        // Decoders drop the space that begins a text, and here it tells two tokens apart.
+        match self.marks.has_space(id) && !text.starts_with(char::is_whitespace) {
+            true => format!(" {text}"),
+            false => text,
+        }
+    }
+
+    /// The rank of the token that spells the word at the gap: with a space in it, unless a word begins there without one.
+    fn rank(&self, word: &str, row: &[f32], takes_bare_words: bool) -> Result<Rank> {
         let ids = [format!(" {word}"), word.to_owned()]
             .iter()
             .map(|text| self.tokenizer.encode(text))
             .collect::<std::result::Result<Vec<_>, _>>()?;
-        let single = ids.iter().find(|ids| ids.len() == 1).map(|ids| ids[0] as usize);
-        let single = single.filter(|id| *id < row.len() && !self.tokenizer.is_special(*id as u32));
+        let is_wanted = |id: &u32| {
+            let is_known = !self.tokenizer.is_special(*id) && Some(*id) != self.tokenizer.unk_id();
+            let has_right_space = !self.marks.carry_space() || self.marks.has_space(*id) != takes_bare_words;
+            (*id as usize) < row.len() && is_known && has_right_space
+        };
+        let single = ids.iter().filter(|ids| ids.len() == 1).map(|ids| ids[0]);
+        let single = single.into_iter().find(is_wanted).map(|id| id as usize);
         Ok(Rank {
             word: word.to_owned(),
             rank: single.map(|id| 1 + row.iter().filter(|other| **other > row[id]).count()),
@@ -217,23 +259,22 @@ impl Gaps<'_> {
         })
     }
 
-    /// A word for every mask in the order of the text: the surest is chosen first, the next one with that in place.
-    fn fill_all(&self, mut ids: Vec<u32>, masks: &[usize]) -> Result<Vec<String>> {
-        let mut words = vec![String::new(); masks.len()];
-        let mut open: Vec<usize> = (0..masks.len()).collect();
+    /// The ids with a word for every mask: the surest is chosen first, the next one with that in place.
+    fn fill_all(&self, mut ids: Vec<u32>, masks: &[usize]) -> Result<Vec<u32>> {
+        let mut open = masks.to_vec();
         while !open.is_empty() {
-            let places: Vec<usize> = open.iter().map(|index| masks[*index]).collect();
-            let rows = self.probabilities(&ids, &places)?;
-            let firsts = rows.iter().map(|row| self.best(row, 1).pop());
-            let surest = firsts
+            let rows = self.probabilities(&ids, &open)?;
+            let bests = open.iter().zip(&rows).map(|(&place, row)| {
+                let best = self.best(row, self.takes_bare_words(&ids, place), 1);
+                best.into_iter().next()
+            });
+            let surest = bests
                 .enumerate()
                 .filter_map(|(index, guess)| Some((index, guess?)))
                 .max_by(|(a, one), (b, other)| one.probability.total_cmp(&other.probability).then(b.cmp(a)));
             let Some((index, guess)) = surest else { break };
-            let index = open.remove(index);
-            ids[masks[index]] = guess.id;
-            words[index] = guess.text;
+            ids[open.remove(index)] = guess.id;
         }
-        Ok(words)
+        Ok(ids)
     }
 }

@@ -198,7 +198,7 @@ fn fit(lm: &LanguageModel, mut ids: Vec<u32>, truncate: bool) -> Result<Vec<u32>
     let kept = (context - 1).max(1);
     let first = ids[0];
     ids.drain(..ids.len() - kept);
-    if kept > 1 && lm.begins_texts(first)? {
+    if kept > 1 && lm.begins_texts(first) {
         ids[0] = first;
     }
     Ok(ids)

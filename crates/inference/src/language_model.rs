@@ -85,9 +85,9 @@ impl LanguageModel {
             .map_or(model, |tokenizer| tokenizer.vocab_size().min(model))
     }
 
-    /// The ids of a prompt, checked; an empty prompt becomes the beginning-of-sequence token. Where the tokenizer
-    /// begins every text with a special token and ends none, as LLaMA's `<s>`, so does a prompt in words. No other special
-    /// tokens are added, but those written in the text are recognised.
+    /// The ids of a prompt, checked; an empty prompt becomes the beginning-of-sequence token. Where the tokenizer's
+    /// file begins every text with special tokens, as LLaMA's `<s>`, so does a prompt in words; those that end a text are left out. No
+    /// other special tokens are added, but those written in the text are recognised.
     ///
     /// # Errors
     ///
@@ -114,13 +114,10 @@ impl LanguageModel {
     }
 
     /// Whether an id is the one that begins every text.
-    pub(crate) fn begins_texts(&self, id: u32) -> Result<bool> {
-        let frame = self
-            .tokenizer
-            .as_ref()
-            .map(|tokenizer| tokenizer.encode_with_special(""));
-        let first = frame.transpose()?.and_then(|frame| frame.first().copied());
-        Ok(self.begin_id == Some(id) || first == Some(id))
+    pub(crate) fn begins_texts(&self, id: u32) -> bool {
+        let frame = self.tokenizer.as_ref().map(Tokenizer::template);
+        let first = frame.and_then(|frame| frame.before.first().copied());
+        self.begin_id == Some(id) || first == Some(id)
     }
 
     fn first_id(&self) -> Result<u32> {
@@ -166,16 +163,14 @@ impl Ends {
     }
 }
 
-/// The ids of a text behind the special tokens that the tokenizer begins every text with, unless it also ends texts: what a model
-/// of whole texts was trained on is no prompt.
+/// The ids of a text after the special tokens that the tokenizer begins every text with, unless the text spells them already.
 fn with_beginning(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
     let ids = tokenizer.encode(text)?;
-    let whole = tokenizer.encode_with_special(text)?;
-    let beginning = whole.strip_suffix(ids.as_slice()).unwrap_or_default();
-    if beginning.is_empty() || ids.starts_with(beginning) {
-        return Ok(ids);
+    let beginning = tokenizer.template().before;
+    match ids.starts_with(&beginning) {
+        true => Ok(ids),
+        false => Ok([beginning, ids].concat()),
     }
-    Ok(whole)
 }
 
 /// The tokenizer has no ids that the model lacks; the paths are for the message.

@@ -55,7 +55,7 @@ pub(crate) fn read(lm: &LanguageModel, prompt: &Prompt) -> Result<Reading> {
                     (Some(text), whole, first)
                 }
                 false => {
-                    let first = usize::from(tokenizer.bos_id().is_some());
+                    let first = tokenizer.frame().before.len();
                     let framed = framed(tokenizer, &text)?;
                     (Some(text), framed, first)
                 }

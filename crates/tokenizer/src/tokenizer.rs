@@ -13,6 +13,8 @@ use tokenizers::utils::SysRegex;
 
 use crate::bytes::{TokenBytes, own_token_bytes};
 use crate::cut::safe_parts;
+use crate::frame::{self, Frame};
+use crate::marks::WordMarks;
 use crate::open::{self, Facts};
 use crate::{DecodeStream, Error, Result, file, patterns, special};
 
@@ -45,6 +47,8 @@ pub struct Tokenizer {
     tokens: Vec<String>,
     special: HashSet<u32>,
     unknown: Option<u32>,
+    /// What the post-processor puts around a text; none where the file has no post-processor.
+    frame: Option<Frame>,
     /// Contents of the added tokens, which are found before anything else in a text.
     added: Vec<String>,
     /// Whether a text may be encoded in parts, see [`crate::cut`].
@@ -101,6 +105,7 @@ impl Tokenizer {
         let mut value: Value = serde_json::from_slice(&json).map_err(|error| corrupt(error.to_string()))?;
         let facts = open::check(&value).map_err(corrupt)?;
         let can_cut = can_cut(&value, &facts);
+        let frame = frame::of_post_processor(&value);
         let characters = character_ids(&value, &facts);
         let bytes = own_token_bytes(&value, &facts.tokens);
         disable_lossy_settings(&mut value);
@@ -120,6 +125,7 @@ impl Tokenizer {
             tokens: facts.tokens,
             special: facts.special,
             unknown: facts.unknown,
+            frame,
             added: facts.added,
             can_cut,
             characters,
@@ -318,25 +324,33 @@ impl Tokenizer {
         self.is_special(id) && Some(id) != self.unknown
     }
 
-    /// By id: whether the token goes on with the word of the token before it. Where words begin is seen from the vocabulary: WordPiece
-    /// goes on with `##`, SentencePiece begins with `▁`, byte-level BPE with a space or a line end; with any other tokenizer every token
-    /// begins anew.
-    pub fn continuations(&self) -> Vec<bool> {
-        let has = |mark: &str| {
-            let is_marked = |token: &String| token.len() > mark.len() && token.starts_with(mark);
-            self.tokens.iter().any(is_marked)
+    /// Where words begin and end, by the mark that the model or the pre-tokenizer puts on tokens: WordPiece's `##` inside a word, `</w>` at
+    /// its end, a space before it as `Ġ`, `▁` or itself. With any other tokenizer every token is a word.
+    pub fn word_marks(&self) -> WordMarks {
+        WordMarks::new(&self.inner, &self.tokens, |id| self.is_special(id))
+    }
+
+    /// The special tokens around a text, for a model that reads whole texts: what the file's post-processor puts there. Where the file has no
+    /// post-processor, `[CLS]` and `[SEP]` if both are special tokens, and else [`bos_id`](Self::bos_id) and [`eos_id`](Self::eos_id).
+    pub fn frame(&self) -> Frame {
+        if let Some(frame) = &self.frame {
+            return frame.clone();
+        }
+        let berts = ["[CLS]", "[SEP]"].map(|name| self.special_id(&[name]));
+        let [before, after] = match berts {
+            [Some(_), Some(_)] => berts,
+            _ => [self.bos_id(), self.eos_id()],
         };
-        let [is_wordpiece, is_sentencepiece, is_byte_level] = ["##", "▁", "Ġ"].map(has);
-        let goes_on = |(id, token): (u32, &String)| {
-            !self.is_special(id)
-                && match () {
-                    () if is_wordpiece => token.starts_with("##"),
-                    () if is_sentencepiece => !token.starts_with('▁'),
-                    () if is_byte_level => !token.starts_with(['Ġ', 'Ċ']),
-                    () => false,
-                }
-        };
-        (0..).zip(&self.tokens).map(goes_on).collect()
+        Frame {
+            before: before.into_iter().collect(),
+            after: after.into_iter().collect(),
+        }
+    }
+
+    /// The special tokens around a text, by the file's post-processor alone: none where it has no post-processor. A causal model gets those
+    /// before the text at the beginning of a prompt, and a program that reads whole texts gets all of them.
+    pub fn template(&self) -> Frame {
+        self.frame.clone().unwrap_or_default()
     }
 
     /// The special token that begins a text, such as `<s>`, `[CLS]` or GPT-2's `<|endoftext|>`.

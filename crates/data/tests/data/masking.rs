@@ -80,7 +80,7 @@ fn a_word_is_hidden_whole_or_not_at_all() {
         for position in
             (0..before.inputs.len()).filter(|position| !(0..2).contains(&(position % 64)) && position % 64 != 63)
         {
-            if vocabulary.goes_on(before.inputs[position] as u32) {
+            if vocabulary.continues(before.inputs[position - 1] as u32, before.inputs[position] as u32) {
                 let is_hidden = |position: usize| after.targets[position] != IGNORE_INDEX;
                 assert_eq!(is_hidden(position), is_hidden(position - 1), "{unit:?}: {position}");
                 pieces += 1;

@@ -188,11 +188,10 @@ impl WordVectors {
 /// on with a word, special tokens and numbers are left out.
 pub fn vocabulary_words(tokenizer: &Tokenizer) -> Vec<String> {
     let mut seen = std::collections::HashSet::new();
-    let goes_on = tokenizer.continuations();
-    let ids = (0..)
-        .zip(&goes_on)
-        .filter(|(id, goes_on)| !**goes_on && !tokenizer.is_special(*id));
-    let texts = ids.filter_map(|(id, _)| tokenizer.decode(&[id]).ok());
+    let marks = tokenizer.word_marks();
+    let all = 0..u32::try_from(tokenizer.vocab_size()).unwrap_or(u32::MAX);
+    let ids = all.filter(|id| marks.is_word(*id) && !tokenizer.is_special(*id));
+    let texts = ids.filter_map(|id| tokenizer.decode(&[id]).ok());
     let words = texts.map(|text| text.trim().to_owned()).filter(|word| is_word(word));
     words.filter(|word| seen.insert(word.clone())).collect()
 }
