@@ -106,5 +106,5 @@ fn kind_of(error: &(dyn std::error::Error + 'static)) -> Option<ErrorKind> {
             .map(|_| ErrorKind::Usage)
     });
     // The only files that are not the libraries' are standard input and output.
-    found.or_else(|| error.downcast_ref::<std::io::Error>().map(|_| ErrorKind::Disk))
+    found.or_else(|| error.downcast_ref::<std::io::Error>().map(taal_store::kind_of_io))
 }

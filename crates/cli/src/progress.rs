@@ -132,10 +132,12 @@ impl Progress for Screen {
             tokens => format!("{} held back", terminal::short(tokens as f64)),
         };
         self.line(&format!(
-            "{} parameters, vocabulary of {}, {} training tokens, {held_back}",
+            "{} parameters, vocabulary of {}, {} training tokens, {held_back}; {} steps go {} over the training text",
             terminal::short(run.params as f64),
             terminal::grouped(run.vocab_size as u64),
             terminal::short(run.train_tokens as f64),
+            terminal::grouped(run.steps),
+            terminal::times(run.epochs),
         ));
         if self.is_watched {
             self.bar.disable_steady_tick();

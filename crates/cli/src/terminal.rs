@@ -110,6 +110,14 @@ pub fn short(number: f64) -> String {
     format!("{value:.decimals$}{unit}")
 }
 
+/// How often something was gone through, as `2.4 times`.
+pub fn times(epochs: f64) -> String {
+    match epochs {
+        few if few < 10.0 => format!("{few:.2} times"),
+        many => format!("{} times", grouped(many.round() as u64)),
+    }
+}
+
 /// A size in binary units.
 pub fn size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["bytes", "KiB", "MiB", "GiB", "TiB"];

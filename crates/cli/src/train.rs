@@ -2,14 +2,15 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use taal_kernels::DeviceSpec;
 use taal_metrics::Report;
 use taal_store::ErrorKind;
 use taal_trainer::{
-    DEFAULT_RECIPE, Outcome, RECIPE_FILE, RESOLVED_FILE, RecipeText, RunOptions, TrainError, first_free, latest,
-    resolve, stored_recipe,
+    Claim, DEFAULT_RECIPE, Outcome, RECIPE_FILE, RecipeText, Resolved, RunOptions, Start, TrainError, is_run, latest,
+    nothing_to_resume, resolve, resolve_stored, stored_recipe, train_in,
 };
 
 use crate::arguments::TrainArguments;
@@ -26,112 +27,148 @@ const MAX_RECIPE_BYTES: u64 = 1 << 20;
 
 /// What a run is about, once all of the arguments have had their say.
 struct Plan {
-    run_dir: PathBuf,
-    recipe: RecipeText,
+    /// `None` is the next one below [`RUNS`].
+    run_dir: Option<PathBuf>,
+    resolved: Resolved,
     /// The recipe as a person wrote it.
     typed: String,
 }
 
 /// Trains.
 pub fn run(arguments: &TrainArguments) -> Result<ExitCode, Failure> {
-    let plan = Plan::new(arguments)?;
-    let resolved = resolve(&plan.recipe, &arguments.set).map_err(|error| {
-        let hint = "`taal recipes show NAME --resolved` prints a recipe with every key and its value";
-        let failure = Failure::from(error);
-        if arguments.resume && arguments.recipe.is_none() {
-            failure
-        } else {
-            failure.with_hint(hint)
-        }
-    })?;
+    let plan = match arguments.resume {
+        true => Plan::resumed(arguments)?,
+        false => Plan::new(arguments)?,
+    };
     let device = arguments.device;
     let mut screen = Screen::new();
-    listen(&screen, &plan.run_dir, device)?;
+    let start = listen(&screen, device)?;
+    let claim = match (&plan.run_dir, arguments.resume) {
+        (Some(dir), true) => Claim::resume(dir)?,
+        (Some(dir), false) => Claim::of(dir, &plan.resolved.source_name)?,
+        (None, _) => Claim::next(Path::new(RUNS), &plan.resolved.source_name)?,
+    };
+    let run_dir = claim.dir().to_path_buf();
+    *start.lock().unwrap_or_else(PoisonError::into_inner) = Some((run_dir.clone(), claim.start()));
+    let verb = if arguments.resume { "resuming" } else { "training" };
     screen.line(&format!(
-        "training {} in {}",
-        resolved.recipe.name,
-        plan.run_dir.display()
+        "{verb} {} in {}",
+        plan.resolved.recipe.name,
+        run_dir.display()
     ));
 
     let options = RunOptions {
-        run_dir: &plan.run_dir,
+        run_dir: &run_dir,
         device,
         is_resume: arguments.resume,
     };
-    let outcome = taal_trainer::train(&resolved, &plan.typed, &options, &mut screen);
+    let outcome = train_in(claim, &plan.resolved, &plan.typed, &options, &mut screen);
     screen.finish();
     match outcome {
         Ok(Outcome::Finished(report)) => {
-            terminal::print(&summary(&report, &plan.run_dir, device))?;
+            terminal::print(&summary(&report, &run_dir, device))?;
             Ok(ExitCode::SUCCESS)
         }
         Ok(Outcome::Interrupted(report)) => {
-            let resume = resume_command(&plan.run_dir, device);
+            let resume = resume_command(&run_dir, device);
             terminal::message(&format!(
-                "stopped after step {} of {}, all of it saved; go on with: {resume}",
+                "stopped after step {} of {}, all of it saved; continue with: {resume}",
                 report.steps, report.planned_steps
             ));
             Ok(ExitCode::from(STOPPED))
         }
-        Err(error) => Err(explain(error, &plan.run_dir, device)),
+        Err(error) => Err(explain(error, &run_dir, device)),
     }
 }
 
 impl Plan {
+    /// A new run.
     fn new(arguments: &TrainArguments) -> Result<Self, Failure> {
         let recipe = RecipeText::find(arguments.recipe.as_deref().unwrap_or(DEFAULT_RECIPE))?;
+        Ok(Self {
+            run_dir: arguments.run_dir.clone(),
+            resolved: resolve(&recipe, &arguments.set).map_err(with_recipes_hint)?,
+            typed: recipe.text,
+        })
+    }
+
+    /// A run that was begun: the one that is named, or the latest, of a recipe or of all. Never a new one.
+    fn resumed(arguments: &TrainArguments) -> Result<Self, Failure> {
         let base = Path::new(RUNS);
-        let found = if arguments.resume {
-            latest(base, &recipe.name)
-        } else {
-            None
-        };
+        let named = arguments.recipe.as_deref().map(RecipeText::find).transpose()?;
+        let wanted = named.as_ref().map(|recipe| recipe.name.as_str());
         let run_dir = match &arguments.run_dir {
             Some(dir) => dir.clone(),
-            None => found.unwrap_or_else(|| first_free(base, &recipe.name)),
+            None => latest(base, wanted).ok_or_else(|| {
+                let place = wanted.map_or(base.to_path_buf(), |name| base.join(name));
+                nothing_to_resume(&place, &[base])
+            })?,
         };
-        if arguments.resume && arguments.recipe.is_none() && is_in_use(&run_dir)? {
-            let recipe = stored_recipe(&run_dir)?;
-            let typed = run_dir.join(RECIPE_FILE);
-            let typed = match taal_store::exists(&typed) {
-                true => taal_store::read_text(&typed, MAX_RECIPE_BYTES)?,
-                false => recipe.text.clone(),
-            };
-            return Ok(Self { run_dir, recipe, typed });
+        if !is_run(&run_dir) {
+            let beside = run_dir.parent().unwrap_or(base);
+            return Err(nothing_to_resume(&run_dir, &[beside, base]).into());
         }
-        let typed = recipe.text.clone();
-        Ok(Self { run_dir, recipe, typed })
+        if let Some(recipe) = named {
+            return Ok(Self {
+                run_dir: Some(run_dir),
+                resolved: resolve(&recipe, &arguments.set).map_err(with_recipes_hint)?,
+                typed: recipe.text,
+            });
+        }
+        let recipe = stored_recipe(&run_dir)?;
+        let typed = run_dir.join(RECIPE_FILE);
+        let typed = match taal_store::exists(&typed) {
+            true => taal_store::read_text(&typed, MAX_RECIPE_BYTES)?,
+            false => recipe.text.clone(),
+        };
+        Ok(Self {
+            run_dir: Some(run_dir),
+            resolved: resolve_stored(&recipe, &arguments.set)?,
+            typed,
+        })
     }
 }
 
-/// Whether anything but hidden files stands in the directory: a run that was killed in its first moment leaves a lock.
-fn is_in_use(dir: &Path) -> Result<bool, taal_store::Error> {
-    Ok(taal_store::exists(dir) && taal_store::list_dir(dir)?.iter().any(|name| !name.starts_with('.')))
+fn with_recipes_hint(error: TrainError) -> Failure {
+    Failure::from(error).with_hint("`taal recipes show NAME --resolved` prints a recipe with every key and its value")
 }
 
-fn listen(screen: &Screen, run_dir: &Path, device: DeviceSpec) -> Result<(), Failure> {
+/// The run directory, once there is one, and what goes again where the run is not begun.
+type Started = Arc<Mutex<Option<(PathBuf, Start)>>>;
+
+fn listen(screen: &Screen, device: DeviceSpec) -> Result<Started, Failure> {
     let bar = screen.bar();
-    let begun = run_dir.join(RESOLVED_FILE);
-    let resume = resume_command(run_dir, device);
-    let say = move |moment| match moment {
-        Moment::WhileTraining => bar.suspend(|| {
-            terminal::message("stopping after this step; once more stops at once and loses what is not saved");
-        }),
-        Moment::OnceMore => {
-            bar.finish_and_clear();
-            terminal::message(&format!(
-                "stopped at once; from the last checkpoint go on with: {resume}"
-            ));
-        }
-        Moment::BeforeFirstStep => {
-            bar.finish_and_clear();
-            terminal::message(&match taal_store::exists(&begun) {
-                true => format!("stopped before the first step; go on with: {resume}"),
-                false => "stopped before the first step, nothing was begun: run the same command again".to_string(),
-            });
+    let started = Started::default();
+    let known = started.clone();
+    let say = move |moment| {
+        let known = known.lock().unwrap_or_else(PoisonError::into_inner);
+        let begun = known.as_ref().filter(|(dir, _)| is_run(dir));
+        let resume = begun.map(|(dir, _)| resume_command(dir, device)).unwrap_or_default();
+        match moment {
+            Moment::WhileTraining => bar.suspend(|| {
+                terminal::message("stopping after this step; once more stops at once and loses what is not saved");
+            }),
+            Moment::OnceMore => {
+                bar.finish_and_clear();
+                terminal::message(&format!(
+                    "stopped at once; from the last checkpoint continue with: {resume}"
+                ));
+            }
+            Moment::BeforeFirstStep => {
+                bar.finish_and_clear();
+                if begun.is_some() {
+                    terminal::message(&format!("stopped before the first step; continue with: {resume}"));
+                    return;
+                }
+                if let Some((_, start)) = known.as_ref() {
+                    start.clear();
+                }
+                terminal::message("stopped before the first step, nothing was begun: run the same command again");
+            }
         }
     };
-    Ok(signals::listen(say)?)
+    signals::listen(say)?;
+    Ok(started)
 }
 
 fn resume_command(run_dir: &Path, device: DeviceSpec) -> String {
@@ -144,17 +181,20 @@ fn resume_command(run_dir: &Path, device: DeviceSpec) -> String {
 
 /// Adds the way out that depends on what was asked for.
 fn explain(error: TrainError, run_dir: &Path, device: DeviceSpec) -> Failure {
-    let hint = match error.kind() {
-        ErrorKind::Disk => Some(format!(
-            "what was saved before is whole; when there is space again, go on with: {}",
-            resume_command(run_dir, device)
-        )),
-        ErrorKind::Memory if !matches!(error, TrainError::Memory { .. }) => Some(
+    let is_full = has_cause(&error, |error| matches!(error, taal_store::Error::NoSpace { .. }));
+    let resume = is_run(run_dir).then(|| resume_command(run_dir, device));
+    let hint = match (error.kind(), resume) {
+        (ErrorKind::Disk, Some(resume)) => Some(match is_full {
+            true => format!("what was saved before is whole; when there is space again, continue with: {resume}"),
+            false => format!("what was saved before is whole; when the disk works again, continue with: {resume}"),
+        }),
+        (ErrorKind::Memory, _) if !matches!(error, TrainError::Memory { .. }) => Some(
             "make train.batch_size smaller and train.accumulation larger: the same updates in less memory".to_string(),
         ),
-        ErrorKind::Diverged => {
-            Some("begin anew with the same recipe and a lower rate, for example --set train.lr=1e-4; events.jsonl says which batches were bad".to_string())
-        }
+        (ErrorKind::Diverged, _) => Some(
+            "start again with the same recipe and a lower rate, for example --set train.lr=1e-4; events.jsonl says which batches were bad"
+                .to_string(),
+        ),
         _ => None,
     };
     let failure = Failure::from(error);
@@ -162,6 +202,14 @@ fn explain(error: TrainError, run_dir: &Path, device: DeviceSpec) -> Failure {
         Some(hint) => failure.with_hint(hint),
         None => failure,
     }
+}
+
+/// Whether an error of the store is the cause.
+fn has_cause(error: &TrainError, is_it: impl Fn(&taal_store::Error) -> bool) -> bool {
+    let (TrainError::Store(error) | TrainError::Metrics(taal_metrics::Error::Store(error))) = error else {
+        return false;
+    };
+    is_it(error)
 }
 
 /// Samples and figures of a finished run.
@@ -175,7 +223,14 @@ fn summary(report: &Report, run_dir: &Path, device: DeviceSpec) -> String {
     }
     let mut rows = vec![
         ("recipe", report.recipe.clone()),
-        ("steps", terminal::grouped(report.steps)),
+        (
+            "steps",
+            format!(
+                "{}, {} over the training text",
+                terminal::grouped(report.steps),
+                terminal::times(report.epochs)
+            ),
+        ),
         ("train loss", format!("{:.4} nats/token", report.train_loss)),
     ];
     if let Some(loss) = report.val_loss {
@@ -214,7 +269,14 @@ fn summary(report: &Report, run_dir: &Path, device: DeviceSpec) -> String {
     }
     rows.push(("tokens/s", terminal::grouped(report.tokens_per_s.round() as u64)));
     if report.mfu > 0.0 {
-        rows.push(("MFU", format!("{:.1} % of the measured peak", 100.0 * report.mfu)));
+        let share = 100.0 * report.mfu;
+        rows.push((
+            "MFU",
+            match report.peak_is_lower_bound {
+                true => format!("at most {share:.1} %: the fastest step was faster than the measured peak"),
+                false => format!("{share:.1} % of the measured peak"),
+            },
+        ));
     }
     rows.push((
         "time",

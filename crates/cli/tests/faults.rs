@@ -100,8 +100,11 @@ impl Place {
     }
 
     fn start(&self, run_dir: &str, more: &[&str]) -> Child {
+        // Before its first step there is no run to resume, and what a killed start left is taken over.
+        let is_begun = self.path(run_dir).join("recipe.resolved.toml").exists();
         Command::new(TAAL)
-            .args(["train", "--recipe", "tiny.toml", "--resume", "--run-dir", run_dir])
+            .args(["train", "--recipe", "tiny.toml", "--run-dir", run_dir])
+            .args(is_begun.then_some("--resume"))
             .args(more)
             .current_dir(self.dir.path())
             .stdin(Stdio::null())

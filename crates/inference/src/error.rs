@@ -20,6 +20,14 @@ pub enum InferenceError {
         /// The directory that was named.
         dir: PathBuf,
     },
+    /// A run directory that has no model, with what happened.
+    #[error("{}: no model here: {detail}", dir.display())]
+    NoModelYet {
+        /// The directory that was named.
+        dir: PathBuf,
+        /// Why, and what to do.
+        detail: String,
+    },
     /// A tokenizer that knows ids which the model does not.
     #[error(
         "{} has {tokenizer_vocab_size} token ids, but {} has a vocab_size of {model_vocab_size}: \
@@ -197,6 +205,7 @@ impl InferenceError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::NoModel { .. }
+            | Self::NoModelYet { .. }
             | Self::Setting { .. }
             | Self::NoTokenizer { .. }
             | Self::EmptyPrompt { .. }

@@ -13,6 +13,13 @@ use crate::{InferenceError, Result};
 /// The folder of a run directory in which the best model stands.
 const RUN_MODEL_DIR: &str = "model";
 
+/// What a run directory has from its first step on, and from its start on.
+const RUN_RECIPE: &str = "recipe.resolved.toml";
+const RUN_MARK: &str = ".taal-run";
+
+/// How often a link may change while a model is being opened.
+const MAX_CHANGES: usize = 100;
+
 /// A transformer and, where there is one, the tokenizer that turns text into its ids.
 #[derive(Debug)]
 pub struct LanguageModel {
@@ -59,7 +66,22 @@ impl LanguageModel {
     /// [`InferenceError::NoModel`] where there is neither, [`InferenceError::TokenizerMismatch`] where the tokenizer
     /// has ids that the model lacks, and the errors of the files themselves, by name.
     pub fn open(dir: &Path, device: &Device) -> Result<Self> {
-        let dir = &model_dir(dir)?;
+        let mut target = model_dir(dir)?;
+        for _ in 0..MAX_CHANGES {
+            match Self::open_at(&target, device) {
+                Ok(opened) => return Ok(opened),
+                // A run that trains meanwhile makes its link lead to another checkpoint, and removes the one before.
+                Err(error) => match model_dir(dir)? {
+                    now if now == target => return Err(error),
+                    now => target = now,
+                },
+            }
+        }
+        Self::open_at(&target, device)
+    }
+
+    /// Opens a model directory whose links are resolved, so that all of its files are those of one checkpoint.
+    fn open_at(dir: &Path, device: &Device) -> Result<Self> {
         // The small file first: a wrong tokenizer should not cost the loading of all weights.
         let config = hugging_face::open_config(dir)?;
         let tokenizer_path = dir.join(TOKENIZER_FILE);
@@ -191,19 +213,114 @@ pub(crate) fn check_tokenizer(
     }
 }
 
-/// The model directory that a path means: itself, or the one named `model` in a run directory.
+/// The model directory that a path means: itself, or the one named `model` in a run directory. A link to it is followed once, so that
+/// all files are of one checkpoint while a run trains, and a model inside a checkpoint is compared with its manifest.
 ///
 /// # Errors
 ///
-/// [`InferenceError::NoModel`] where there is neither, and the model crate's for a pickle.
+/// [`InferenceError::NoModel`] or [`InferenceError::NoModelYet`] where there is neither, the store's where a file of the checkpoint is
+/// damaged, and the model crate's for a pickle.
 pub fn model_dir(dir: &Path) -> Result<PathBuf> {
+    if is_dangling(dir) {
+        return Err(no_model(dir));
+    }
     hugging_face::refuse_pickle(dir)?;
+    let mut target = found(dir)?;
+    for _ in 0..MAX_CHANGES {
+        match check_whole(&target) {
+            Ok(()) => break,
+            Err(error) => match found(dir)? {
+                now if now == target => return Err(error.into()),
+                now => target = now,
+            },
+        }
+    }
+    Ok(target)
+}
+
+/// Where the files of a model are now.
+fn found(dir: &Path) -> Result<PathBuf> {
     let in_run = dir.join(RUN_MODEL_DIR);
-    [dir, &in_run]
-        .into_iter()
-        .find(|dir| taal_store::exists(&dir.join(CONFIG_FILE)))
-        .map(Path::to_path_buf)
-        .ok_or_else(|| InferenceError::NoModel { dir: dir.to_path_buf() })
+    for _ in 0..MAX_CHANGES {
+        for candidate in [dir, &in_run] {
+            let target = followed(candidate);
+            if taal_store::exists(&target.join(CONFIG_FILE)) {
+                return Ok(target);
+            }
+        }
+        // A checkpoint that was removed since its link was followed has a successor.
+        if !taal_store::exists(&in_run.join(CONFIG_FILE)) {
+            break;
+        }
+    }
+    Err(no_model(dir))
+}
+
+fn no_model(dir: &Path) -> InferenceError {
+    let detail = why_no_model(dir);
+    let dir = dir.to_path_buf();
+    match detail {
+        Some(detail) => InferenceError::NoModelYet { dir, detail },
+        None => InferenceError::NoModel { dir },
+    }
+}
+
+/// Whether a link leads to nothing that is there.
+fn is_dangling(path: &Path) -> bool {
+    taal_store::is_link(path) && taal_store::resolve(path).is_err()
+}
+
+/// Where a link leads, as a path that begins as the link's does; what is no link is left as it is.
+fn followed(path: &Path) -> PathBuf {
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let target = match taal_store::is_link(path) {
+        true => taal_store::resolve(path).ok(),
+        false => None,
+    };
+    let Some(target) = target else {
+        return path.to_path_buf();
+    };
+    let root = taal_store::resolve(parent).ok();
+    match root.and_then(|root| target.strip_prefix(root).map(Path::to_path_buf).ok()) {
+        Some(rest) => parent.join(rest),
+        None => target,
+    }
+}
+
+/// A model that is part of a checkpoint has the bytes that were saved.
+fn check_whole(model: &Path) -> taal_store::Result<()> {
+    let checkpoint = model.parent().unwrap_or(model);
+    let is_in_checkpoint = model.file_name().is_some_and(|name| name == RUN_MODEL_DIR)
+        && taal_store::exists(&checkpoint.join(taal_store::MANIFEST_NAME));
+    if is_in_checkpoint {
+        taal_store::Manifest::verify_part(checkpoint, RUN_MODEL_DIR)?;
+    }
+    Ok(())
+}
+
+/// What became of the model, where the place says so.
+fn why_no_model(dir: &Path) -> Option<String> {
+    let in_run = dir.join(RUN_MODEL_DIR);
+    for link in [dir, &in_run] {
+        if is_dangling(link) {
+            return Some(format!(
+                "{} is a link that leads nowhere: copy a run as a whole, or a model with `cp -rL`, or write it with `taal export --to hf`",
+                link.display()
+            ));
+        }
+    }
+    let run = dir.display();
+    if taal_store::exists(&dir.join(RUN_RECIPE)) {
+        return Some(format!(
+            "this run has saved no model that is whole: the first one comes with the first checkpoint. `taal train --resume --run-dir {run}` \
+             continues it where it is not training now"
+        ));
+    }
+    taal_store::exists(&dir.join(RUN_MARK))
+        .then(|| "a run was started here and ended before its first step; start it again with `taal train`".to_string())
 }
 
 /// Every id has a row in the embedding; a device would read past its end, or stop the program.

@@ -55,6 +55,9 @@ pub use loss::{IGNORE_INDEX, cross_entropy, cross_entropy_smoothed, negative_log
 pub use norm::{layer_norm, rms_norm};
 pub use optimizer::{AdamWStep, MuonMatrix, MuonStep, adamw, muon, orthogonalise, sum_of_squares};
 pub use param::{constant_param, normal_param};
-pub use peak::{measured_bandwidth_bytes_per_s, measured_peak_flops_per_s, measured_peak_flops_per_s_of};
+pub use peak::{
+    measured_bandwidth_bytes_per_s, measured_peak_flops_per_s, measured_peak_flops_per_s_of,
+    peak_flops_per_s_measured_again,
+};
 pub use plain::{masked_exp, rotary, softmax, sum_of_squares_on_device};
 pub use precision::{Precision, with_precision};

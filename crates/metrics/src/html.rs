@@ -135,7 +135,11 @@ fn key_figures(report: &Report) -> String {
     );
     card("Parameters", counted(report.params), String::new());
     card("Steps", grouped(report.steps), String::new());
-    card("Training tokens", counted(report.tokens), String::new());
+    let epochs = match report.epochs {
+        epochs if epochs.is_finite() && epochs > 0.0 => format!("{} times the training text", significant(epochs)),
+        _ => String::new(),
+    };
+    card("Training tokens", counted(report.tokens), epochs);
     card("Time", duration(report.wall_s), String::new());
     card("Speed", significant(report.tokens_per_s), "tokens a second".to_owned());
     let per_cent = report.mfu * 100.0;
@@ -144,7 +148,11 @@ fn key_figures(report: &Report) -> String {
     } else {
         NOT_FINITE.to_owned()
     };
-    card("Utilisation", share, "model FLOPs over the measured peak".to_owned());
+    let over = match report.peak_is_lower_bound {
+        true => "at most: model FLOPs over the fastest step's, which was faster than the measured peak",
+        false => "model FLOPs over the measured peak",
+    };
+    card("Utilisation", share, over.to_owned());
     if report.peak_rss_bytes > 0 {
         card("Peak memory", bytes(report.peak_rss_bytes), String::new());
     }

@@ -93,9 +93,17 @@ pub struct Report {
     /// Tokens a second over whole training steps, without start-up and evaluation.
     #[serde(with = "numbers::required")]
     pub tokens_per_s: f64,
-    /// Model FLOPs utilisation: PaLM's FLOPs over the machine's measured peak, 1.0 being all of it.
+    /// How often the training tokens were gone through.
+    #[serde(with = "numbers::required")]
+    pub epochs: f64,
+    /// Model FLOPs utilisation: PaLM's FLOPs over the machine's peak, 1.0 being all of it and never more.
     #[serde(with = "numbers::required")]
     pub mfu: f64,
+    /// That peak in FLOP/s: measured, or the fastest step where that was faster; 0 where the device has none.
+    #[serde(with = "numbers::required")]
+    pub peak_flops_per_s: f64,
+    /// Whether the fastest step was faster than what was measured: then `mfu` is an upper bound.
+    pub peak_is_lower_bound: bool,
     /// The largest resident set of the process in bytes; 0 where the system does not say.
     pub peak_rss_bytes: u64,
     /// The step at which the run was last resumed.

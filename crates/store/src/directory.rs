@@ -30,6 +30,20 @@ pub fn is_dir(path: &Path) -> bool {
     disk::is_dir(path)
 }
 
+/// Whether a symbolic link is at the path, wherever it leads.
+pub fn is_link(path: &Path) -> bool {
+    disk::kind(path).is_ok_and(|kind| kind == Kind::Link)
+}
+
+/// When the file at the path was last written, links followed.
+///
+/// # Errors
+///
+/// [`Error::NotFound`] or [`Error::Io`].
+pub fn modified(path: &Path) -> Result<std::time::SystemTime> {
+    disk::modified(path).map_err(|source| Error::io("ask the time of", path, source))
+}
+
 /// The size of a file, links followed.
 ///
 /// # Errors
@@ -56,6 +70,17 @@ pub fn list_dir(dir: &Path) -> Result<Vec<String>> {
     }
     names.sort_unstable();
     Ok(names)
+}
+
+/// The paths of a directory's entries, sorted; also of those whose names are not UTF-8.
+///
+/// # Errors
+///
+/// [`Error::NotFound`] or [`Error::Io`].
+pub fn list_paths(dir: &Path) -> Result<Vec<PathBuf>> {
+    let mut paths = entries(dir)?;
+    paths.sort_unstable();
+    Ok(paths)
 }
 
 /// Creates a directory and its missing parents, durably; an existing directory is fine.
@@ -136,6 +161,29 @@ pub fn set_aside(dir: &Path, word: &str) -> Result<PathBuf> {
 /// [`Error::NotFound`] or [`Error::Io`].
 pub fn sync_file(path: &Path) -> Result<()> {
     disk::fsync(path).map_err(|source| Error::io("sync", path, source))
+}
+
+/// Makes the names in a directory durable.
+///
+/// # Errors
+///
+/// [`Error::NotFound`] or [`Error::Io`].
+pub fn sync_dir(dir: &Path) -> Result<()> {
+    fsync_dir(dir)
+}
+
+/// Removes a directory where nothing is in it, and says whether it is gone. A missing directory is.
+///
+/// # Errors
+///
+/// [`Error::Io`].
+pub fn remove_dir_if_empty(dir: &Path) -> Result<bool> {
+    match disk::remove_dir(dir) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(false),
+        Err(source) => Err(Error::io("remove", dir, source)),
+    }
 }
 
 /// Removes a directory and everything in it; links are removed, not followed. A missing directory is fine.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use crate::vfs::on_disk;
 pub(crate) use crate::vfs::{Kind, Pages};
@@ -39,6 +40,14 @@ pub(crate) fn remove_file(path: &Path) -> io::Result<()> {
 
 pub(crate) fn remove_dir_all(path: &Path) -> io::Result<()> {
     on_disk(|disk| disk.remove_dir_all(path))
+}
+
+pub(crate) fn remove_dir(path: &Path) -> io::Result<()> {
+    on_disk(|disk| disk.remove_dir(path))
+}
+
+pub(crate) fn modified(path: &Path) -> io::Result<SystemTime> {
+    on_disk(|disk| disk.modified(path))
 }
 
 pub(crate) fn create_dir(path: &Path) -> io::Result<()> {

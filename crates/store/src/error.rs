@@ -30,7 +30,7 @@ pub enum ErrorKind {
 #[non_exhaustive]
 pub enum Error {
     /// The operating system refused an operation.
-    #[error("cannot {action} {}: {source}", path.display())]
+    #[error("cannot {action} {}: {source}{}", path.display(), way_out(source))]
     Io {
         /// The operation, as a verb that fits after "cannot".
         action: &'static str,
@@ -92,11 +92,11 @@ pub enum Error {
         holder: String,
     },
     /// The disk is full.
-    #[error("{}: no space left: at least {needed_bytes} bytes needed, {free_bytes} bytes free; free some space or choose another disk", path.display())]
+    #[error("{}: no space left: {}; free some space or choose another disk", path.display(), space_words(*needed_bytes, *free_bytes))]
     NoSpace {
         /// The file or directory that did not fit.
         path: PathBuf,
-        /// A lower bound of what it needs.
+        /// A lower bound of what it needs; 0 where nothing is known of it.
         needed_bytes: u64,
         /// What the file system reported as free for this user.
         free_bytes: u64,
@@ -148,8 +148,8 @@ impl Error {
     /// What this error means to the caller of the program.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Io { source, .. } if source.kind() == io::ErrorKind::OutOfMemory => ErrorKind::Memory,
-            Self::Io { .. } | Self::NoSpace { .. } => ErrorKind::Disk,
+            Self::Io { source, .. } => kind_of_io(source),
+            Self::NoSpace { .. } => ErrorKind::Disk,
             Self::NotFound { .. } | Self::NotAFile { .. } | Self::AlreadyExists { .. } => ErrorKind::Usage,
             Self::NotUtf8 { .. } | Self::TooLarge { .. } | Self::Corrupt { .. } | Self::UnsafePath { .. } => {
                 ErrorKind::Corrupt
@@ -172,5 +172,91 @@ impl Error {
             | Self::NoSpace { path, .. }
             | Self::UnsafePath { path, .. } => path,
         }
+    }
+}
+
+/// Whose fault it is that the operating system refused an operation: a disk that fails is not the user's, a path that may not be used,
+/// or leads nowhere, is.
+pub fn kind_of_io(source: &io::Error) -> ErrorKind {
+    match source.kind() {
+        io::ErrorKind::OutOfMemory => ErrorKind::Memory,
+        io::ErrorKind::PermissionDenied
+        | io::ErrorKind::NotFound
+        | io::ErrorKind::AlreadyExists
+        | io::ErrorKind::NotADirectory
+        | io::ErrorKind::IsADirectory
+        | io::ErrorKind::DirectoryNotEmpty
+        | io::ErrorKind::InvalidInput
+        | io::ErrorKind::InvalidFilename
+        | io::ErrorKind::ResourceBusy => ErrorKind::Usage,
+        _ if is_link_loop(source) => ErrorKind::Usage,
+        _ => ErrorKind::Disk,
+    }
+}
+
+/// Links that lead to one another; the standard library's own kind for it is not stable.
+fn is_link_loop(source: &io::Error) -> bool {
+    const LINUX: i32 = 40;
+    const BSD: i32 = 62;
+    let code = if cfg!(target_os = "linux") { LINUX } else { BSD };
+    cfg!(unix) && source.raw_os_error() == Some(code)
+}
+
+/// What to do about an error of the operating system, where that is known.
+fn way_out(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::PermissionDenied => "; check the permissions, or choose another place",
+        io::ErrorKind::ReadOnlyFilesystem => "; choose a place that can be written to",
+        _ if is_link_loop(source) => "; the links lead to one another: name the file itself",
+        _ => "",
+    }
+}
+
+/// What a full disk's message says of its two figures: a figure that nobody knows is left out.
+fn space_words(needed_bytes: u64, free_bytes: u64) -> String {
+    match (needed_bytes, free_bytes) {
+        (0, 0) => "the disk is full".to_owned(),
+        (0, free) => format!("{free} bytes free, but the system allows no more files or bytes here"),
+        (needed, free) => format!("at least {needed} bytes needed, {free} bytes free"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn report_35_a_full_disk_says_no_figure_that_is_not_known() {
+        let words = |needed_bytes, free_bytes| {
+            Error::NoSpace {
+                path: PathBuf::from("run"),
+                needed_bytes,
+                free_bytes,
+            }
+            .to_string()
+        };
+        assert!(!words(0, 0).contains(" 0 bytes"), "{}", words(0, 0));
+        assert!(words(0, 512).contains("512 bytes free"));
+        assert!(words(900, 0).contains("at least 900 bytes needed, 0 bytes free"));
+    }
+
+    #[test]
+    fn report_21_only_a_failing_disk_is_the_disks_fault() {
+        let kind = |kind: io::ErrorKind| Error::io("open", Path::new("a"), kind.into()).kind();
+        for usage in [
+            io::ErrorKind::PermissionDenied,
+            io::ErrorKind::NotADirectory,
+            io::ErrorKind::NotFound,
+        ] {
+            assert_eq!(kind(usage), ErrorKind::Usage, "{usage}");
+        }
+        for disk in [
+            io::ErrorKind::StorageFull,
+            io::ErrorKind::ReadOnlyFilesystem,
+            io::ErrorKind::TimedOut,
+        ] {
+            assert_eq!(kind(disk), ErrorKind::Disk, "{disk}");
+        }
+        assert_eq!(kind(io::ErrorKind::OutOfMemory), ErrorKind::Memory);
     }
 }

@@ -55,12 +55,12 @@ mod vfs;
 pub use append_log::AppendLog;
 pub use atomic::{AtomicDir, AtomicFile, DirFile, write_atomic};
 pub use directory::{
-    create_dir_all, exists, file_size_bytes, is_dir, list_dir, remove_dir_all, remove_file, remove_temporaries,
-    resolve, retire_dir, set_aside, sync_file,
+    create_dir_all, exists, file_size_bytes, is_dir, is_link, list_dir, list_paths, modified, remove_dir_all,
+    remove_dir_if_empty, remove_file, remove_temporaries, resolve, retire_dir, set_aside, sync_dir, sync_file,
 };
-pub use error::{Error, ErrorKind, Result};
-pub use link::publish_link;
-pub use lock::RunLock;
+pub use error::{Error, ErrorKind, Result, kind_of_io};
+pub use link::{publish_link, unpublish_link};
+pub use lock::{LOCK_NAME, RunLock};
 pub use manifest::{FileEntry, MANIFEST_NAME, Manifest};
 pub use map::Map;
 #[doc(hidden)]

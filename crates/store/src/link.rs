@@ -35,6 +35,19 @@ pub fn publish_link(target: &Path, link: &Path) -> Result<()> {
     }
 }
 
+/// Removes the link at `link`, so that nothing leads to what is about to go; a directory or file there is left alone.
+///
+/// # Errors
+///
+/// [`Error::Io`].
+pub fn unpublish_link(link: &Path) -> Result<()> {
+    if !disk::kind(link).is_ok_and(|kind| kind == Kind::Link) {
+        return Ok(());
+    }
+    crate::remove_file(link)?;
+    fsync_dir(&parent_of(link))
+}
+
 /// Whether the file system or the user's rights have no symbolic links, as opposed to a disk that fails.
 fn is_link_refused(error: &Error) -> bool {
     // Windows without developer mode answers "a required privilege is not held" (1314), which has no kind of its own.

@@ -7,7 +7,7 @@ use crate::mutants::Mutant;
 use crate::{Error, Result, disk};
 
 /// The name of the lock file inside the directory it protects.
-const LOCK_NAME: &str = ".lock";
+pub const LOCK_NAME: &str = ".lock";
 
 /// The exclusive lock of a directory, held until this value is dropped or the process ends, however it ends.
 ///
@@ -27,6 +27,16 @@ impl RunLock {
     ///
     /// [`Error::Locked`] naming the holder, [`Error::NotFound`] without the directory, or [`Error::Io`].
     pub fn acquire(dir: &Path) -> Result<Self> {
+        // A holder that leaves nothing behind removes the file: whoever opened it before then locks a file without a name.
+        loop {
+            let lock = Self::acquire_once(dir)?;
+            if lock.is_named() {
+                return Ok(lock);
+            }
+        }
+    }
+
+    fn acquire_once(dir: &Path) -> Result<Self> {
         let path = dir.join(LOCK_NAME);
         let io_error = |source| Error::io("lock", &path, source);
         let mut file = disk::open_update(&path).map_err(io_error)?;
@@ -44,6 +54,27 @@ impl RunLock {
             _file: file,
             dir: dir.to_path_buf(),
         })
+    }
+
+    /// Whether the file that is locked is the one under the lock's name. Windows removes no file that is open, and its lock
+    /// forbids reading.
+    fn is_named(&self) -> bool {
+        let own = format!("{}\n", std::process::id());
+        cfg!(windows)
+            || match crate::read(&self.dir.join(LOCK_NAME), 32) {
+                Ok(found) => found == own.as_bytes(),
+                Err(error) => !matches!(error, Error::NotFound { .. }),
+            }
+    }
+
+    /// Removes the lock file, for a directory in which nothing was begun: what is left of it is nobody's.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn remove(self) -> Result<()> {
+        // While it is held, so that nobody else's is removed.
+        crate::remove_file(&self.dir.join(LOCK_NAME))
     }
 
     /// The directory that is locked.

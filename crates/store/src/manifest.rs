@@ -107,6 +107,23 @@ impl Manifest {
         Ok(manifest)
     }
 
+    /// Compares the listed files below `dir/part` with the manifest of `dir`: what somebody who reads that part alone needs to know. Files
+    /// that are not listed are nobody's promise and not looked at.
+    ///
+    /// # Errors
+    ///
+    /// As [`verify`](Self::verify), of these files.
+    pub fn verify_part(dir: &Path, part: &str) -> Result<Self> {
+        let manifest = Self::read(dir)?;
+        let is_part = |entry: &&FileEntry| entry.path.split('/').next() == Some(part);
+        for entry in manifest.files.iter().filter(is_part) {
+            let path = RelPath::parse(&entry.path)
+                .map_err(|error| Error::corrupt(&dir.join(MANIFEST_NAME), format!("lists an {error}")))?;
+            verify_file(&path.join(dir), entry)?;
+        }
+        Ok(manifest)
+    }
+
     /// Reads the manifest of `dir` and checks it against its own hash, without looking at the files it lists.
     ///
     /// # Errors

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use taal_data::Batch;
 use taal_kernels::{DeviceSpec, Precision, profile};
-use taal_metrics::flops;
 use taal_model::TransformerConfig;
 
 use crate::TrainError;
 use crate::optimizer::{AdamW, Optimizer};
 use crate::precision::{self, MixedPrecision};
 use crate::step::Learner;
+use crate::utilisation::Peak;
 
 /// A model and a batch that others measure too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -211,13 +211,12 @@ pub fn measure(shape: BenchShape, device: DeviceSpec, options: BenchOptions) -> 
     }
     let time_shares = shares(&profile::stop(), watched);
 
-    let peak_flops_per_s = taal_kernels::measured_peak_flops_per_s_of(&opened);
+    let mut peak = Peak::new(taal_kernels::measured_peak_flops_per_s_of(&opened));
     let tokens_per_s = (batch_size * config.max_seq_len) as f64 / median;
-    let mfu = if peak_flops_per_s > 0.0 {
-        flops::utilisation(tokens_per_s, &config.shape(config.max_seq_len), peak_flops_per_s)
-    } else {
-        0.0
-    };
+    let flops_shape = config.shape(config.max_seq_len);
+    peak.utilisation(tokens_per_s, &flops_shape);
+    peak.measure_again(&opened);
+    let mfu = peak.utilisation(tokens_per_s, &flops_shape);
     Ok(BenchFigures {
         shape: shape.name(),
         device: device.to_string(),
@@ -227,7 +226,7 @@ pub fn measure(shape: BenchShape, device: DeviceSpec, options: BenchOptions) -> 
         tokens_per_s,
         step_time_ms: median * 1e3,
         mfu,
-        peak_flops_per_s,
+        peak_flops_per_s: peak.flops_per_s(),
         peak_rss_bytes: taal_metrics::peak_rss_bytes().unwrap_or(0),
         device_memory_bytes: opened.memory_pool_usage().map(|usage| usage.bytes_reserved),
         losses: [first_loss, last_loss],

@@ -203,27 +203,77 @@ impl Checkpoints {
         Ok(steps)
     }
 
-    /// The newest checkpoint whose every byte is right. Damaged ones are set aside, renamed to `step-<step>.damaged`, and
-    /// reported through `note`. Only under the run's lock.
+    /// The newest checkpoint whose every byte is right. Damaged ones, that one too which `model` leads to, are set aside, renamed to
+    /// `step-<step>.damaged`, and reported through `note`; before that `model` is made to lead to a whole one. Only under the run's lock.
     ///
     /// # Errors
     ///
     /// [`TrainError::Store`] where the directory cannot be read.
     pub fn newest(&self, mut note: impl FnMut(String)) -> Result<Option<Checkpoint>, TrainError> {
+        let mut damaged = Vec::new();
+        let mut check = |step: u64| match self.open(step) {
+            Ok(checkpoint) => Ok(Some(checkpoint)),
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                damaged.push((step, error.to_string()));
+                Ok(None)
+            }
+            // A disk that does not answer says nothing about what is on it; continuing from an older step would lose that.
+            Err(error) => Err(error),
+        };
+        let mut found = None;
         for step in self.steps()?.into_iter().rev() {
-            let path = self.path(step);
-            match Manifest::verify(&path) {
-                Ok(manifest) => return Ok(Some(Checkpoint { path, step, manifest })),
-                Err(error) if error.kind() == ErrorKind::Corrupt => {
-                    note(format!("checkpoint of step {step} is passed over: {error}"));
-                    let aside = taal_store::set_aside(&path, "damaged")?;
-                    note(format!("it is now {}", aside.display()));
-                }
-                // A disk that does not answer says nothing about what is on it; going on from an older step would lose that.
-                Err(error) => return Err(error.into()),
+            found = check(step)?;
+            if found.is_some() {
+                break;
             }
         }
-        Ok(None)
+        let newest = found.as_ref().map(|checkpoint| checkpoint.step);
+        if let Some(shown) = self.shown().filter(|shown| newest.is_none_or(|newest| *shown < newest)) {
+            check(shown)?;
+        }
+        damaged.sort_unstable();
+        damaged.dedup();
+        for (step, error) in damaged.into_iter().rev() {
+            note(format!("checkpoint of step {step} is passed over: {error}"));
+            let aside = self.set_damaged_aside(step, found.as_ref())?;
+            note(format!("it is now {}", aside.display()));
+        }
+        if taal_store::is_link(&self.link()) && !taal_store::is_dir(&self.link()) {
+            self.show(found.as_ref())?;
+        }
+        Ok(found)
+    }
+
+    /// The link to the model that the run shows.
+    fn link(&self) -> PathBuf {
+        self.dir.with_file_name(MODEL_DIR)
+    }
+
+    /// The step of the checkpoint that the link `model` leads into.
+    fn shown(&self) -> Option<u64> {
+        let target = taal_store::resolve(&self.link()).ok()?;
+        let checkpoint = target.parent()?;
+        if checkpoint.parent()? != taal_store::resolve(&self.dir).ok()? {
+            return None;
+        }
+        checkpoint.file_name()?.to_str()?.strip_prefix("step-")?.parse().ok()
+    }
+
+    /// Makes `model` lead to a checkpoint, or nowhere.
+    fn show(&self, checkpoint: Option<&Checkpoint>) -> Result<(), TrainError> {
+        Ok(match checkpoint {
+            Some(checkpoint) => taal_store::publish_link(&checkpoint.model_dir(), &self.link())?,
+            None => taal_store::unpublish_link(&self.link())?,
+        })
+    }
+
+    /// Renames a damaged checkpoint, so that nobody continues from it and you can look into it. What `model` leads to is whole before
+    /// and after, whenever the process dies.
+    fn set_damaged_aside(&self, step: u64, whole: Option<&Checkpoint>) -> Result<PathBuf, TrainError> {
+        if self.shown() == Some(step) {
+            self.show(whole)?;
+        }
+        Ok(taal_store::set_aside(&self.path(step), "damaged")?)
     }
 
     /// Removes what a killed process left half-written. Only under the run's lock.
@@ -235,6 +285,9 @@ impl Checkpoints {
         if taal_store::is_dir(&self.dir) {
             taal_store::remove_temporaries(&self.dir)?;
         }
+        if let Some(run_dir) = self.dir.parent() {
+            taal_store::remove_temporaries(run_dir)?;
+        }
         Ok(())
     }
 
@@ -244,10 +297,12 @@ impl Checkpoints {
         let path = self.path(snapshot.step);
         if taal_store::exists(&path) {
             // The same step of the same run holds the same: a whole one need not be made anew, and must not be lost meanwhile.
-            match Manifest::verify(&path) {
-                Ok(_) => return Ok(()),
-                Err(_) => taal_store::set_aside(&path, "damaged")?,
-            };
+            if Manifest::verify(&path).is_ok() {
+                return Ok(());
+            }
+            let others = self.steps()?.into_iter().rev().filter(|step| *step != snapshot.step);
+            let whole = others.map(|step| self.open(step)).find_map(Result::ok);
+            self.set_damaged_aside(snapshot.step, whole.as_ref())?;
         }
         let size_bytes = snapshot.size_bytes();
         taal_store::ensure_space(&self.dir, size_bytes.saturating_add(size_bytes / 5))?;

@@ -47,14 +47,17 @@ pub enum TrainError {
     },
     /// Loss, gradient or weights left the finite numbers, and going back did not help.
     #[error(
-        "step {step}: {ailment}: training diverged, and leaving out bad batches did not help; the weights of the last checkpoint are \
-         unharmed. Lower train.lr, lengthen train.warmup_steps or set train.clip_norm"
+        "step {step}: {ailment}: training diverged, and leaving out bad batches did not help; {}. Lower train.lr, lengthen \
+         train.warmup_steps or set train.clip_norm",
+        saved_words(*saved)
     )]
     Diverged {
         /// The step.
         step: u64,
         /// What was not finite.
         ailment: Ailment,
+        /// The newest checkpoint, where one was saved.
+        saved: Option<u64>,
     },
     /// The last checkpoint could not be written.
     #[error("{}: step {step} could not be saved; the checkpoint before it is whole", path.display())]
@@ -65,18 +68,14 @@ pub enum TrainError {
         step: u64,
     },
     /// The run would not fit into memory.
-    #[error(
-        "about {} needed for a step of train.batch_size = {batch_size}, but only {} free: lower train.batch_size and raise \
-         train.accumulation by the same factor (the same updates in less memory), or make the model smaller",
-        size(*needed_bytes), size(*available_bytes)
-    )]
+    #[error("about {} needed, but only {} free: {cause}", size(*needed_bytes), size(*available_bytes))]
     Memory {
         /// An estimate.
         needed_bytes: u64,
         /// What the system says is free.
         available_bytes: u64,
-        /// The recipe's.
-        batch_size: usize,
+        /// What takes it, and the keys to lower.
+        cause: String,
     },
     /// Files.
     #[error(transparent)]
@@ -110,8 +109,8 @@ impl TrainError {
         }
     }
 
-    pub(crate) fn diverged(step: u64, ailment: Ailment) -> Self {
-        Self::Diverged { step, ailment }
+    pub(crate) fn diverged(step: u64, ailment: Ailment, saved: Option<u64>) -> Self {
+        Self::Diverged { step, ailment, saved }
     }
 
     pub(crate) fn unsaved(run_dir: &Path, step: u64) -> Self {
@@ -123,6 +122,10 @@ impl TrainError {
 
     /// Whether it says that a file is not there.
     pub(crate) fn is_missing_file(&self) -> bool {
+        use taal_inference::InferenceError;
+        if let Self::Inference(InferenceError::NoModel { .. } | InferenceError::NoModelYet { .. }) = self {
+            return true;
+        }
         let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);
         while let Some(error) = cause {
             if let Some(taal_store::Error::NotFound { .. }) = error.downcast_ref() {
@@ -143,6 +146,16 @@ impl TrainError {
             cause = error.source();
         }
         false
+    }
+
+    /// Whether writing or reading a file failed in a way that may pass: a full disk, but also rights that somebody changed.
+    pub(crate) fn is_of_a_disk(&self) -> bool {
+        let is_io = matches!(
+            self,
+            Self::Store(taal_store::Error::Io { .. })
+                | Self::Metrics(taal_metrics::Error::Store(taal_store::Error::Io { .. }))
+        );
+        is_io || self.kind() == ErrorKind::Disk
     }
 
     /// Whose fault it is, for exit codes.
@@ -172,5 +185,12 @@ pub(crate) fn size(bytes: u64) -> String {
         mib if mib < 10.0 => format!("{mib:.1} MiB"),
         mib if mib < 1024.0 => format!("{mib:.0} MiB"),
         mib => format!("{:.2} GiB", mib / 1024.0),
+    }
+}
+
+fn saved_words(saved: Option<u64>) -> String {
+    match saved {
+        Some(step) => format!("the weights of the last checkpoint, of step {step}, are unharmed"),
+        None => "no checkpoint had been saved".to_string(),
     }
 }

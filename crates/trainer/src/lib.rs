@@ -38,8 +38,10 @@ mod run;
 mod run_dir;
 mod saver;
 mod schedule;
+mod settings;
 mod step;
 mod train;
+mod utilisation;
 
 pub use checkpoint::{Checkpoint, Checkpoints, TrainState};
 pub use error::TrainError;
@@ -55,13 +57,15 @@ pub use precision::{
 pub use raw::{DamagedKind, ObjectiveKind, OrderKind, Preset, RawRecipe, UnknownKind};
 pub use recipe::{
     CheckpointRecipe, DEFAULT_RECIPE, DataRecipe, DataSource, EvalRecipe, ModelRecipe, Objective, Recipe, RecipeText,
-    Resolved, SampleRecipe, TokenizerRecipe, TrainRecipe, embedded, resolve,
+    Resolved, SampleRecipe, TokenizerRecipe, TrainRecipe, embedded, resolve, resolve_stored,
 };
-pub use run_dir::{RECIPE_FILE, RESOLVED_FILE, first_free, latest, stored_recipe};
+pub use run_dir::{
+    Claim, RECIPE_FILE, RESOLVED_FILE, RUN_FILE, Start, is_run, latest, nothing_to_resume, stored_recipe,
+};
 pub use schedule::{Schedule, ScheduleKind};
 pub use step::{Learner, NamedGradient, StepOutcome, loss};
 pub use taal_kernels::orthogonalise;
 // What a caller of `train` names, so that the crate can be used alone.
 pub use taal_kernels::{DeviceSpec, Precision};
 pub use taal_metrics::{Report, StepRecord};
-pub use train::{Outcome, Progress, RunInfo, RunOptions, Silent, StepInfo, train};
+pub use train::{Outcome, Progress, RunInfo, RunOptions, Silent, StepInfo, train, train_in};

@@ -95,14 +95,105 @@ impl Estimate {
 }
 
 /// Refuses a run that cannot fit.
-pub(crate) fn check(estimate: &Estimate, device: DeviceSpec, batch_size: usize) -> Result<(), TrainError> {
+pub(crate) fn check(
+    estimate: &Estimate,
+    config: &TransformerConfig,
+    device: DeviceSpec,
+    train: &TrainRecipe,
+) -> Result<(), TrainError> {
     let is_host = matches!(device, DeviceSpec::Flex | DeviceSpec::NdArray);
     match taal_metrics::available_memory_bytes() {
         Some(available_bytes) if is_host && estimate.total() > available_bytes => Err(TrainError::Memory {
             needed_bytes: estimate.total(),
             available_bytes,
-            batch_size,
+            cause: estimate.cause(config, train, available_bytes),
         }),
         _ => Ok(()),
+    }
+}
+
+impl Estimate {
+    /// What takes the memory and which keys to lower: fewer rows do not help a model whose weights alone are too many.
+    fn cause(&self, config: &TransformerConfig, train: &TrainRecipe, available_bytes: u64) -> String {
+        let weights = self.state.saturating_add(self.snapshot);
+        if weights < available_bytes {
+            return format!(
+                "{} of that for the activations of train.batch_size = {}; lower train.batch_size and raise train.accumulation by the \
+                 same factor (the same updates in less memory), or train.block_size, or make the model smaller",
+                size(self.activations),
+                train.batch_size
+            );
+        }
+        format!(
+            "the weights, gradients and moments of {} parameters alone take {}; lower {}",
+            config.n_params(),
+            size(weights),
+            largest_keys(config)
+        )
+    }
+}
+
+/// The keys of the shape that most parameters follow from.
+fn largest_keys(config: &TransformerConfig) -> String {
+    let product = |factors: &[usize]| factors.iter().fold(1.0, |product, factor| product * *factor as f64);
+    let layers = config.n_layers;
+    let heads = 2 * config.n_heads * config.head_dim + 2 * config.n_kv_heads * config.head_dim;
+    let parts = [
+        (
+            product(&[config.vocab_size, config.d_model, 2]),
+            format!("model.d_model = {} or tokenizer.vocab_size", config.d_model),
+        ),
+        (
+            product(&[layers, config.d_model, heads]),
+            format!(
+                "model.d_model = {}, model.n_layers = {layers}, or model.n_heads = {} and model.head_dim = {}",
+                config.d_model, config.n_heads, config.head_dim
+            ),
+        ),
+        (
+            product(&[layers, config.d_model, config.d_ff, 3]),
+            format!(
+                "model.d_model = {}, model.d_ff = {} or model.n_layers = {layers}",
+                config.d_model, config.d_ff
+            ),
+        ),
+    ];
+    let largest = parts.into_iter().max_by(|a, b| a.0.total_cmp(&b.0));
+    largest.map_or(String::new(), |(_, keys)| keys)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recipe::{RecipeText, resolve};
+
+    /// What is said where only `available_bytes` are free.
+    fn cause(config: &TransformerConfig, sets: &[&str], available_bytes: u64) -> String {
+        let sets: Vec<String> = sets.iter().map(ToString::to_string).collect();
+        let recipe = resolve(&RecipeText::find("names").unwrap(), &sets).unwrap().recipe;
+        let estimate = Estimate::of(config, &recipe.train, 8);
+        estimate.cause(config, &recipe.train, available_bytes)
+    }
+
+    #[test]
+    fn report_35_the_memory_hint_names_what_takes_the_memory() {
+        let wide = TransformerConfig::llama(100, 64, 2, 4, 65_536);
+        let said = cause(&wide, &[], 1 << 30);
+        assert!(
+            said.contains("model.d_model = 65536") && !said.contains("batch_size"),
+            "{said}"
+        );
+        let many = TransformerConfig::llama(1_000_000, 64, 1, 4, 4096);
+        let said = cause(&many, &[], 1 << 30);
+        assert!(
+            said.contains("tokenizer.vocab_size") && !said.contains("batch_size"),
+            "{said}"
+        );
+        let small = TransformerConfig::llama(100, 64, 2, 4, 64);
+        let said = cause(&small, &["train.batch_size=4096"], 1 << 30);
+        assert!(
+            said.contains("train.batch_size = 4096") && !said.contains("d_model"),
+            "{said}"
+        );
     }
 }

@@ -497,7 +497,7 @@ fn check(step: u64, outcome: &StepOutcome) -> Result<(), TrainError> {
         true => Ailment::Gradient(outcome.grad_norm),
         false => Ailment::Loss(outcome.loss),
     };
-    Err(TrainError::diverged(step, ailment))
+    Err(TrainError::diverged(step, ailment, None))
 }
 
 /// What `attempt` gives for the rate with the highest merit. One that diverges counts only where all do.
@@ -651,7 +651,7 @@ mod tests {
     #[test]
     fn the_best_rate_is_taken_and_one_that_diverges_is_passed_over() {
         let attempt = |rate: f64| match rate {
-            10.0.. => Err(TrainError::diverged(3, Ailment::Loss(f64::NAN))),
+            10.0.. => Err(TrainError::diverged(3, Ailment::Loss(f64::NAN), None)),
             rate => Ok(rate),
         };
         let best = |rates: &[f64]| best_of(rates, attempt, |rate| -(rate - 2.0).abs());

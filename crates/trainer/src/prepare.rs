@@ -1,7 +1,5 @@
 //! From a recipe to what training needs: tokenizer, data, model.
 
-use std::path::PathBuf;
-
 use burn::tensor::Device;
 use taal_data::{
     BatchPlan, BatchSource, ConversationSource, Conversations, Dataset, MaskVocabulary, Order, TokenSource,
@@ -288,7 +286,7 @@ pub(crate) fn tokenizer(recipe: &Recipe) -> Result<Tokenizer, TrainError> {
     match (&recipe.tokenizer, &recipe.model, &recipe.data.source) {
         (TokenizerRecipe::File(path), _, _) => Ok(Tokenizer::open(path)?),
         (TokenizerRecipe::Given, ModelRecipe::InitFrom { dir, .. }, _) => {
-            Ok(Tokenizer::open(&model_dir(dir).join(TOKENIZER_FILE))?)
+            Ok(Tokenizer::open(&taal_inference::model_dir(dir)?.join(TOKENIZER_FILE))?)
         }
         (TokenizerRecipe::Given, ModelRecipe::New { .. }, DataSource::Shards(dir)) => Ok(Dataset::open_tokenizer(dir)?),
         (TokenizerRecipe::Given, ModelRecipe::New { .. }, _) => Err(TrainError::recipe(
@@ -367,13 +365,6 @@ pub(crate) fn tokenizer_words(recipe: &Recipe) -> String {
     }
 }
 
-/// A directory or, where it is a run directory, the best model inside.
-pub(crate) fn model_dir(dir: &std::path::Path) -> PathBuf {
-    let inner = dir.join("model");
-    let is_run = !taal_store::exists(&dir.join(hugging_face::CONFIG_FILE)) && taal_store::is_dir(&inner);
-    if is_run { inner } else { dir.to_path_buf() }
-}
-
 /// The shape of the model that the recipe means, before anything of it is there.
 pub(crate) fn config(recipe: &Recipe, tokenizer: &Tokenizer) -> Result<TransformerConfig, TrainError> {
     Ok(match &recipe.model {
@@ -381,7 +372,7 @@ pub(crate) fn config(recipe: &Recipe, tokenizer: &Tokenizer) -> Result<Transform
             vocab_size: tokenizer.vocab_size(),
             ..config.as_ref().clone()
         },
-        ModelRecipe::InitFrom { dir, .. } => hugging_face::open_config(&model_dir(dir))?,
+        ModelRecipe::InitFrom { dir, .. } => hugging_face::open_config(&taal_inference::model_dir(dir)?)?,
     })
 }
 
@@ -390,7 +381,7 @@ pub(crate) fn model(recipe: &Recipe, tokenizer: &Tokenizer, device: &Device) -> 
     match &recipe.model {
         ModelRecipe::New { init, .. } => Ok(self::config(recipe, tokenizer)?.init_with(recipe.seed, *init, device)?),
         ModelRecipe::InitFrom { dir, dropout } => {
-            let dir = model_dir(dir);
+            let dir = taal_inference::model_dir(dir)?;
             let model = hugging_face::open(&dir, device)?.with_dropout(*dropout);
             let config = model.config();
             if config.is_causal == recipe.train.objective.masking().is_some() {

@@ -16,12 +16,10 @@ use crate::raw::{
     DamagedKind, ObjectiveKind, OrderKind, Preset, RawHealth, RawMasking, RawModel, RawRecipe, RawTrain, UnknownKind,
 };
 use crate::schedule::{Schedule, ScheduleKind};
+use crate::settings;
 
 /// A recipe file above this size is not one.
 const MAX_RECIPE_BYTES: u64 = 1 << 20;
-
-/// No key has more than two parts; a table in a table for each of a hundred thousand would need more stack than there is.
-const MAX_KEY_PARTS: usize = 8;
 
 /// A longer name is a text.
 const MAX_NAME_BYTES: usize = 200;
@@ -289,102 +287,116 @@ pub struct Resolved {
     /// `recipe.resolved.toml`: every value, each with its source as a comment. Reading it as a recipe gives
     /// the same [`Recipe`] again.
     pub text: String,
+    /// The embedded recipe's name or the file's stem, by which runs are named and found again.
+    pub source_name: String,
+    /// What gave way to a setting, in sentences.
+    pub notes: Vec<String>,
+    /// Nobody wrote `train.warmup_steps`: it follows from `train.steps`.
+    pub(crate) has_derived_warmup: bool,
 }
 
-/// Resolves a recipe's text with settings `key=value` on top: default < preset < recipe < `--set`.
+impl Resolved {
+    /// The same with the warm-up that a run was begun with: the rate of its first steps must not change because there are more steps.
+    pub(crate) fn with_warmup(mut self, steps: u64) -> Self {
+        let line = |steps: u64| format!("\nwarmup_steps = {steps} # ");
+        let schedule = &mut self.recipe.train.schedule;
+        let derived = format!("{}default", line(schedule.warmup_steps));
+        self.text = self.text.replacen(&derived, &format!("{}kept", line(steps)), 1);
+        schedule.warmup_steps = steps;
+        self
+    }
+}
+
+/// Resolves a recipe's text with settings `key=value` on top: default < preset < recipe < `--set`. What the recipe says against a
+/// setting gives way to it, with a note.
 ///
 /// # Errors
 ///
 /// [`TrainError::Recipe`] names the key, what was expected and what was found.
 pub fn resolve(source: &RecipeText, sets: &[String]) -> Result<Resolved, TrainError> {
-    let typed: Table = source
+    resolve_as(source, sets, Source::Typed)
+}
+
+/// Resolves what [`stored_recipe`](crate::stored_recipe) gives, with settings on top: what a run was begun with stays, also a warm-up
+/// that is longer than the steps that a setting leaves.
+///
+/// # Errors
+///
+/// As [`resolve`].
+pub fn resolve_stored(source: &RecipeText, sets: &[String]) -> Result<Resolved, TrainError> {
+    resolve_as(source, sets, Source::Stored)
+}
+
+/// Who wrote a recipe's text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    /// A person.
+    Typed,
+    /// A run, as `recipe.resolved.toml`.
+    Stored,
+}
+
+fn resolve_as(source: &RecipeText, sets: &[String], kind: Source) -> Result<Resolved, TrainError> {
+    let mut typed: Table = source
         .text
         .parse()
         .map_err(|error: toml::de::Error| TrainError::recipe(&source.origin, "TOML", error.to_string().trim_end()))?;
     parse(&typed, &source.origin)?;
-    let mut set_table = Table::new();
-    for setting in sets {
-        apply_setting(&mut set_table, setting)?;
-    }
+    let set_table = settings::table(sets)?;
     parse(&set_table, "--set")?;
+    let notes = match kind {
+        Source::Typed => settings::give_way(&mut typed, &set_table),
+        Source::Stored => Vec::new(),
+    };
     let mut merged = typed.clone();
-    merge(&mut merged, &set_table);
+    settings::merge(&mut merged, &set_table);
     let raw = parse(&merged, &source.origin)?;
     let recipe = Resolver {
         origin: &source.origin,
         raw: &raw,
+        sets: &set_table,
+        kind,
     }
     .recipe(&source.name)?;
     let text = resolved_text(&recipe, &raw, &typed, &set_table);
-    Ok(Resolved { recipe, text })
+    Ok(Resolved {
+        recipe,
+        text,
+        source_name: source.name.clone(),
+        has_derived_warmup: raw.train.warmup_steps.is_none(),
+        notes,
+    })
 }
 
 fn parse(table: &Table, origin: &str) -> Result<RawRecipe, TrainError> {
+    if let Some((section, detail)) = settings::wrong_section(table) {
+        return Err(TrainError::recipe(origin, section, detail));
+    }
     serde_path_to_error::deserialize(table.clone()).map_err(|error| {
         let path = error.path().to_string();
         let mut detail = error.inner().to_string();
         // toml repeats the key on a line of its own; the path says it already.
-        detail = detail.lines().next().unwrap_or_default().to_string();
+        detail = settings::in_words(detail.lines().next().unwrap_or_default());
+        // The parser calls whatever stands where a word was expected so.
+        if let Some(value) = settings::get(table, &path) {
+            detail = detail.replace("unit variant", &settings::shortened(&value.to_string()));
+        }
         TrainError::recipe(origin, &path, detail)
     })
-}
-
-/// `--set key=value`: the value is TOML, or else a string.
-fn apply_setting(table: &mut Table, setting: &str) -> Result<(), TrainError> {
-    let (key, value) = setting
-        .split_once('=')
-        .ok_or_else(|| TrainError::recipe("--set", setting, "expected key=value, as in --set train.steps=100"))?;
-    let key = key.trim();
-    let wrapped = format!("value = {value}");
-    let value = match wrapped.parse::<Table>() {
-        Ok(mut table) if table.len() == 1 => table.remove("value").unwrap_or(Value::String(value.to_string())),
-        _ => Value::String(value.to_string()),
-    };
-    let mut parts: Vec<&str> = key.split('.').collect();
-    let last = parts.pop().filter(|last| !last.is_empty());
-    let last = last.ok_or_else(|| TrainError::recipe("--set", setting, "expected a key before the ="))?;
-    if parts.len() >= MAX_KEY_PARTS {
-        let detail = format!(
-            "expected a key of at most {MAX_KEY_PARTS} parts, got {}",
-            parts.len() + 1
-        );
-        return Err(TrainError::recipe(
-            "--set",
-            &format!("{}.{}...", parts[0], parts[1]),
-            detail,
-        ));
-    }
-    let mut at = table;
-    for part in parts {
-        let entry = at.entry(part).or_insert_with(|| Value::Table(Table::new()));
-        at = entry
-            .as_table_mut()
-            .ok_or_else(|| TrainError::recipe("--set", key, format!("`{part}` was set to a value before")))?;
-    }
-    at.insert(last.to_string(), value);
-    Ok(())
-}
-
-fn merge(into: &mut Table, from: &Table) {
-    for (key, value) in from {
-        match (into.get_mut(key), value) {
-            (Some(Value::Table(into)), Value::Table(from)) => merge(into, from),
-            _ => {
-                into.insert(key.clone(), value.clone());
-            }
-        }
-    }
 }
 
 /// From typed to meant.
 struct Resolver<'a> {
     origin: &'a str,
     raw: &'a RawRecipe,
+    sets: &'a Table,
+    kind: Source,
 }
 
 impl Resolver<'_> {
     fn error(&self, key: &str, detail: impl Into<String>) -> TrainError {
-        TrainError::recipe(self.origin, key, detail)
+        let is_set = settings::get(self.sets, key).is_some();
+        TrainError::recipe(if is_set { "--set" } else { self.origin }, key, detail)
     }
 
     /// A whole number inside a range.
@@ -664,6 +676,11 @@ impl Resolver<'_> {
         let raw = &self.raw.train;
         let steps = self.whole("train.steps", raw.steps.unwrap_or(2000), 1..=1_000_000_000)?;
         let warmup_steps = raw.warmup_steps.unwrap_or_else(|| 100.min(steps / 10));
+        let longest_warmup = match self.kind {
+            Source::Typed => steps,
+            // A run that ends earlier than it was begun for ends inside its warm-up.
+            Source::Stored => u64::MAX,
+        };
         let defaults = AdamW::default();
         let lr = self.number("train.lr", raw.lr.unwrap_or(defaults.lr), "a number in (0, 10]", |x| {
             x > 0.0 && x <= 10.0
@@ -684,7 +701,7 @@ impl Resolver<'_> {
                     "a number in [0, train.lr]",
                     |x| (0.0..=lr).contains(&x),
                 )?,
-                warmup_steps: self.whole("train.warmup_steps", warmup_steps, 0..=steps)?,
+                warmup_steps: self.whole("train.warmup_steps", warmup_steps, 0..=longest_warmup)?,
                 steps,
                 decay_fraction: self.number(
                     "train.decay_fraction",

@@ -27,6 +27,7 @@ use crate::run_dir;
 use crate::saver::{Save, Saver};
 use crate::step::Learner;
 use crate::train::{Outcome, Progress, RunInfo, RunOptions, StepInfo};
+use crate::utilisation::Peak;
 
 /// A run under way.
 pub(crate) struct Run<'a> {
@@ -48,7 +49,7 @@ pub(crate) struct Run<'a> {
     saver: Saver,
     started: Instant,
     wall_before_s: f64,
-    peak_flops_per_s: f64,
+    peak: Peak,
     flops_shape: flops::Shape,
     samples: Vec<Sample>,
 }
@@ -85,9 +86,9 @@ impl<'a> Run<'a> {
         };
         let estimate = memory::Estimate::of(&config, &recipe.train, recipe.eval.batch_size);
         // Measured before memory is looked at, because it takes some.
-        let peak_flops_per_s = taal_kernels::measured_peak_flops_per_s_of(&device);
+        let peak = Peak::new(taal_kernels::measured_peak_flops_per_s_of(&device));
         let before_bytes = taal_metrics::peak_rss_bytes();
-        memory::check(&estimate, options.device, recipe.train.batch_size)?;
+        memory::check(&estimate, &config, options.device, &recipe.train)?;
 
         let model = match &checkpoint {
             Some(checkpoint) => checkpoint.model(recipe.model.dropout(), &device)?,
@@ -140,7 +141,7 @@ impl<'a> Run<'a> {
             checkpoints,
             saver: Saver::default(),
             started,
-            peak_flops_per_s,
+            peak,
             samples: Vec::new(),
         };
         run.rehearse()?;
@@ -171,11 +172,26 @@ impl<'a> Run<'a> {
             val_tokens,
             first_step: self.state.step,
             steps: self.recipe.train.steps,
-            peak_flops_per_s: self.peak_flops_per_s,
+            epochs: self.epochs(self.recipe.train.steps * self.tokens_per_step()),
+            peak_flops_per_s: self.peak.flops_per_s(),
         });
+        if self.state.resumed_from.is_some() {
+            run_dir::note_nothing_left(self.state.step, self.recipe.train.steps, progress);
+        }
         if let Some(truncated) = self.corpus.truncated() {
             progress.note(&truncated);
         }
+    }
+
+    /// Tokens of an update.
+    fn tokens_per_step(&self) -> u64 {
+        let train = &self.recipe.train;
+        (train.batch_size * train.block_size * train.accumulation) as u64
+    }
+
+    /// How often so many tokens go through the training data.
+    fn epochs(&self, tokens: u64) -> f64 {
+        tokens as f64 / self.corpus.token_counts().0.max(1) as f64
     }
 
     pub(crate) fn go(&mut self, progress: &mut dyn Progress) -> Result<Outcome, TrainError> {
@@ -253,7 +269,7 @@ impl<'a> Run<'a> {
             // The run has gone back and goes on from there, or stops at a step that is saved.
             return Ok(is_stopping);
         }
-        let mfu = flops::utilisation(record.tokens_per_s, &self.flops_shape, self.peak_flops_per_s.max(1.0));
+        let mfu = self.peak.utilisation(record.tokens_per_s, &self.flops_shape);
         let is_saved = is_saved || is_done || is_stopping;
         progress.step(&record, &StepInfo { mfu, is_saved, is_best });
         if self.is_out_of_patience() && step < self.recipe.train.steps {
@@ -284,7 +300,7 @@ impl<'a> Run<'a> {
         match self.events.write(&event) {
             Ok(()) => self.state.health.events += 1,
             // What was done is on the screen too; a full disk is no reason to stop doing it.
-            Err(error) if error.kind() == ErrorKind::Disk => progress.note(&error.to_string()),
+            Err(error) if error.is_of_a_disk() => progress.note(&error.to_string()),
             Err(error) => return Err(error),
         }
         match treatment {
@@ -292,7 +308,12 @@ impl<'a> Run<'a> {
                 progress.note(&format!("step {step} is left out, its weights untouched: {ailment}"));
             }
             Treatment::Rewind => self.rewind(ailment, progress)?,
-            Treatment::GiveUp => return Err(TrainError::diverged(step, ailment)),
+            Treatment::GiveUp => {
+                // One that is being written counts too.
+                self.saver.wait(|message| progress.note(&message))?;
+                let saved = self.checkpoints.steps()?.last().copied();
+                return Err(TrainError::diverged(step, ailment, saved));
+            }
         }
         Ok(treatment)
     }
@@ -319,36 +340,26 @@ impl<'a> Run<'a> {
             }
         }
         let Some(checkpoint) = found else {
-            return Err(TrainError::diverged(bad_step, ailment));
+            return match self.checkpoints.steps()?.last() {
+                None => self.begin_again(ailment, progress),
+                Some(_) => Err(TrainError::Checkpoint {
+                    path: self.options.run_dir.join("checkpoints"),
+                    detail: format!("step {bad_step}: {ailment}, and no checkpoint is whole to go back to"),
+                }),
+            };
         };
         let device = self.learner.model.device();
         self.learner.model = checkpoint.model(self.recipe.model.dropout(), &device)?;
         checkpoint.restore(&mut self.learner.optimizer, &device)?;
 
         let mut state = checkpoint.state()?;
-        let now = &self.state.health;
-        state.health = HealthState {
-            skipped: now.skipped,
-            rewinds: now.rewinds + 1,
-            batch_offset: now.batch_offset + (bad_step - checkpoint.step),
-            events: now.events,
-            in_a_row: 0,
-            rewound_to: Some(checkpoint.step),
-            window: state.health.window,
-        };
+        state.health = self.health_after_rewind(checkpoint.step, state.health.window);
         // `model` must not lead to one of those that go; the next save says anew which is the best.
-        let best = state.best_step.map(|step| self.checkpoints.path(step));
-        let shown = best
-            .filter(|path| taal_store::is_dir(path))
-            .unwrap_or_else(|| checkpoint.path.clone());
-        taal_store::publish_link(&shown.join("model"), &self.options.run_dir.join("model"))?;
+        let best = state.best_step.and_then(|step| self.checkpoints.open(step).ok());
+        let shown = best.as_ref().unwrap_or(&checkpoint);
+        taal_store::publish_link(&shown.model_dir(), &self.options.run_dir.join("model"))?;
         self.checkpoints.leave_after(checkpoint.step)?;
-        state.resumed_from = self.state.resumed_from;
-        state.train_s = self.state.train_s;
-        self.learner.precision = MixedPrecision::resumed(self.recipe.train.precision, state.loss_scale);
-        self.state = state;
-        self.unwritten.clear();
-        self.log.truncate_to(self.state.logged_steps())?;
+        self.take_back(state)?;
         progress.note(&format!(
             "step {bad_step}: {ailment}; back to the checkpoint of step {}, and on with the batches after step {bad_step}'s",
             checkpoint.step
@@ -356,11 +367,54 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// Back to the beginning, where nothing was saved yet, and on from there with the batches after the bad ones.
+    fn begin_again(&mut self, ailment: Ailment, progress: &mut dyn Progress) -> Result<(), TrainError> {
+        let bad_step = self.state.step;
+        let device = self.learner.model.device();
+        let train = &self.recipe.train;
+        self.learner.model = prepare::model(self.recipe, &self.tokenizer, &device)?;
+        self.learner.optimizer = Optimizer::new(train.adamw, train.muon, self.learner.model.config());
+        let state = TrainState {
+            health: self.health_after_rewind(0, VecDeque::new()),
+            ..TrainState::default()
+        };
+        self.take_back(state)?;
+        progress.note(&format!(
+            "step {bad_step}: {ailment}; there is no checkpoint yet, so back to the beginning, and on with the batches after step \
+             {bad_step}'s"
+        ));
+        Ok(())
+    }
+
+    /// What the rules remember after going back to a step, whose window of losses is `window`.
+    fn health_after_rewind(&self, step: u64, window: VecDeque<f64>) -> HealthState {
+        let now = &self.state.health;
+        HealthState {
+            skipped: now.skipped,
+            rewinds: now.rewinds + 1,
+            batch_offset: now.batch_offset + (self.state.step - step),
+            events: now.events,
+            in_a_row: 0,
+            rewound_to: Some(step),
+            window,
+        }
+    }
+
+    /// Goes on from an earlier state, whose weights and moments are there already.
+    fn take_back(&mut self, mut state: TrainState) -> Result<(), TrainError> {
+        state.resumed_from = self.state.resumed_from;
+        state.train_s = self.state.train_s;
+        self.learner.precision = MixedPrecision::resumed(self.recipe.train.precision, state.loss_scale);
+        self.state = state;
+        self.unwritten.clear();
+        Ok(self.log.truncate_to(self.state.logged_steps())?)
+    }
+
     /// Appends a record to the log. What a full disk refuses is kept and tried again with the next one.
     fn write_record(&mut self, record: StepRecord, progress: &mut dyn Progress) -> Result<(), TrainError> {
         self.unwritten.push_back(record);
         match self.write_records() {
-            Err(error) if error.kind() == ErrorKind::Disk => {
+            Err(error) if error.is_of_a_disk() => {
                 // Once a failure is all a person wants to read; the saves count them.
                 if self.unwritten.len() == 1 {
                     progress.note(&format!("{error}; training goes on, and the record is written later"));
@@ -420,7 +474,7 @@ impl<'a> Run<'a> {
             })?;
         let ailment = health.diagnose(state, &outcome);
         self.state.loss_scale = self.learner.precision.loss_scale;
-        let tokens = (train.batch_size * train.block_size * train.accumulation) as u64;
+        let tokens = self.tokens_per_step();
         let seconds = began.elapsed().as_secs_f64();
         self.state.step += 1;
         self.state.tokens += tokens;
@@ -488,7 +542,7 @@ impl<'a> Run<'a> {
     /// instead.
     fn save(&mut self, progress: &mut dyn Progress) -> Result<bool, TrainError> {
         if let Err(error) = self.write_records() {
-            if error.kind() != ErrorKind::Disk {
+            if !error.is_of_a_disk() {
                 return Err(error);
             }
             let what = format!("step {} is not saved", self.state.step);
@@ -621,7 +675,12 @@ impl<'a> Run<'a> {
         self.log.sync()?;
         let state = &self.state;
         let tokens_per_s = state.tokens as f64 / state.train_s.max(1e-9);
-        // Counting takes its time, which somebody who asked to stop does not have.
+        // Counting and measuring take their time, which somebody who asked to stop does not have.
+        if is_finished {
+            self.peak.measure_again(&self.learner.model.device());
+        }
+        let mfu = self.peak.utilisation(tokens_per_s, &self.flops_shape);
+        let epochs = self.epochs(self.state.tokens);
         let masked = if is_finished { self.masked_figures()? } else { None };
         let state = &self.state;
         let report = Report {
@@ -640,11 +699,10 @@ impl<'a> Run<'a> {
             val_bits_per_byte: state.val_bits_per_byte,
             val_tokens: state.val_tokens,
             tokens_per_s,
-            mfu: if self.peak_flops_per_s > 0.0 {
-                flops::utilisation(tokens_per_s, &self.flops_shape, self.peak_flops_per_s)
-            } else {
-                0.0
-            },
+            epochs,
+            mfu,
+            peak_flops_per_s: self.peak.flops_per_s(),
+            peak_is_lower_bound: self.peak.is_lower_bound(),
             peak_rss_bytes: taal_metrics::peak_rss_bytes().unwrap_or(0),
             resumed_from: state.resumed_from,
             skipped_steps: state.health.skipped,

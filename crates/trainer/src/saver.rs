@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 use std::thread::JoinHandle;
 
-use taal_store::{ErrorKind, Mutant};
+use taal_store::Mutant;
 
 use crate::TrainError;
 use crate::checkpoint::{Checkpoints, Snapshot};
@@ -99,9 +99,7 @@ impl Saver {
                 self.failures = 0;
                 Ok(())
             }
-            Err(error) if error.kind() == ErrorKind::Disk => {
-                self.forgive(&format!("step {step} is not saved"), error, note)
-            }
+            Err(error) if error.is_of_a_disk() => self.forgive(&format!("step {step} is not saved"), error, note),
             Err(error) => Err(error),
         }
     }

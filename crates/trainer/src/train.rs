@@ -5,14 +5,13 @@ use std::time::Instant;
 
 use taal_kernels::DeviceSpec;
 use taal_metrics::{Report, StepRecord};
-use taal_store::RunLock;
 
 use crate::TrainError;
 use crate::checkpoint::Checkpoints;
 use crate::precision;
 use crate::recipe::Resolved;
 use crate::run::Run;
-use crate::run_dir;
+use crate::run_dir::{self, Claim};
 
 /// Where and how a recipe is run.
 #[derive(Debug, Clone)]
@@ -62,7 +61,9 @@ pub struct RunInfo {
     pub first_step: u64,
     /// Steps in all.
     pub steps: u64,
-    /// The machine's measured fp32 peak in FLOP/s, or 0 where it is not a CPU's.
+    /// How often all steps together go through the training tokens.
+    pub epochs: f64,
+    /// The machine's measured fp32 peak in FLOP/s, as far as it is known before the first step, or 0 where it is not a CPU's.
     pub peak_flops_per_s: f64,
 }
 
@@ -93,15 +94,44 @@ pub enum Outcome {
 ///
 /// # Errors
 ///
-/// [`TrainError`] of the right kind; whatever was saved before stays.
+/// [`TrainError`] of the right kind; whatever was saved before stays. A start that fails before its run is begun leaves nothing behind.
 pub fn train(
     resolved: &Resolved,
     recipe_text: &str,
     options: &RunOptions<'_>,
     progress: &mut dyn Progress,
 ) -> Result<Outcome, TrainError> {
+    let claim = match options.is_resume {
+        true => Claim::resume(options.run_dir)?,
+        false => Claim::of(options.run_dir, &resolved.source_name)?,
+    };
+    train_in(claim, resolved, recipe_text, options, progress)
+}
+
+/// As [`train`], in a directory that was locked before; `options.run_dir` is that directory.
+///
+/// # Errors
+///
+/// As [`train`].
+pub fn train_in(
+    claim: Claim,
+    resolved: &Resolved,
+    recipe_text: &str,
+    options: &RunOptions<'_>,
+    progress: &mut dyn Progress,
+) -> Result<Outcome, TrainError> {
+    let outcome = train_locked(resolved, recipe_text, options, progress);
+    claim.abandon();
+    outcome
+}
+
+fn train_locked(
+    resolved: &Resolved,
+    recipe_text: &str,
+    options: &RunOptions<'_>,
+    progress: &mut dyn Progress,
+) -> Result<Outcome, TrainError> {
     let started = Instant::now();
-    // A device that does not open or compute as it should leaves no folder behind, which would take the run's name.
     let opened = options.device.open()?;
     let recipe = &resolved.recipe;
     precision::check(
@@ -111,16 +141,14 @@ pub fn train(
         &recipe.name,
         "train.precision",
     )?;
-    taal_store::create_dir_all(options.run_dir)?;
-    let lock = RunLock::acquire(options.run_dir)?;
+    for note in &resolved.notes {
+        progress.note(note);
+    }
     let checkpoints = Checkpoints::of(options.run_dir);
     checkpoints.clean()?;
-    let checkpoint = run_dir::enter(options, resolved, &checkpoints, progress)?;
-    let mut run = Run::prepare(resolved, options, checkpoints, checkpoint, started, progress)?;
-    run_dir::write_recipe(options.run_dir, resolved, recipe_text)?;
+    let (checkpoint, resolved) = run_dir::enter(options.run_dir, options.is_resume, resolved, &checkpoints, progress)?;
+    let mut run = Run::prepare(&resolved, options, checkpoints, checkpoint, started, progress)?;
+    run_dir::write_recipe(options.run_dir, &resolved, recipe_text)?;
     run.announce(progress);
-    let outcome = run.go(progress);
-    drop(run);
-    drop(lock);
-    outcome
+    run.go(progress)
 }

@@ -18,7 +18,10 @@ fn report() -> Report {
         val_bits_per_byte: Some(2.7205),
         val_tokens: Some(111_539),
         tokens_per_s: 51_540.2,
+        epochs: 1.53,
         mfu: 0.3714,
+        peak_flops_per_s: 3.36e11,
+        peak_is_lower_bound: false,
         peak_rss_bytes: 512 << 20,
         resumed_from: Some(1000),
         skipped_steps: 0,
@@ -308,4 +311,22 @@ fn a_page_of_very_many_steps_stays_small() {
     let records: Vec<StepRecord> = (1..=200_000).map(record).collect();
     let page = html(&report(), &records, "");
     assert!(page.len() < 400_000, "{} bytes", page.len());
+}
+
+#[test]
+fn report_25_a_peak_that_was_exceeded_makes_the_utilisation_an_upper_bound() {
+    let page = |peak_is_lower_bound| {
+        visible(&html(
+            &Report {
+                mfu: 1.0,
+                peak_is_lower_bound,
+                ..report()
+            },
+            &[],
+            "",
+        ))
+    };
+    assert!(page(true).contains("at most"));
+    assert!(!page(false).contains("at most"));
+    assert!(page(false).contains("1.53 times the training text"), "{}", page(false));
 }

@@ -643,6 +643,13 @@ impl Vfs for FaultVfs {
         state.remove(path)
     }
 
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        if !self.entries(path)?.is_empty() {
+            return Err(io::ErrorKind::DirectoryNotEmpty.into());
+        }
+        self.remove_dir_all(path)
+    }
+
     fn create_dir(&self, path: &Path) -> io::Result<()> {
         let mut state = self.lock();
         if state.look(path).is_ok() && !state.is_crashed {

@@ -14,6 +14,7 @@ use std::io::{self, Read, Seek, Write};
 use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use real::RealVfs;
 
@@ -107,6 +108,12 @@ pub trait Vfs: Send + Sync + Debug {
     fn remove_file(&self, path: &Path) -> io::Result<()>;
     /// Removes a directory and everything in it, without following links.
     fn remove_dir_all(&self, path: &Path) -> io::Result<()>;
+    /// Removes a directory that has nothing in it.
+    fn remove_dir(&self, path: &Path) -> io::Result<()>;
+    /// When the file that the path leads to was last written, links followed; not every file system knows.
+    fn modified(&self, _path: &Path) -> io::Result<SystemTime> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// Creates one directory; its parent must exist.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
     /// What stands at the path itself.

@@ -10,7 +10,7 @@ use taal_kernels::DeviceSpec;
 use taal_metrics::{Report, StepRecord};
 use taal_store::{Dice, ErrorKind, Fate, Fault, FaultVfs, Manifest, with_vfs};
 use taal_trainer::{
-    Act, Checkpoints, Event, Outcome, Poison, Progress, RecipeText, RunOptions, Silent, TrainError, TrainState,
+    Act, Checkpoints, Event, Outcome, Poison, Progress, RecipeText, RunOptions, Silent, TrainError, TrainState, is_run,
     poison_steps, resolve, train,
 };
 
@@ -124,9 +124,10 @@ impl Machine {
         self.on(|| train(&resolved, &source.text, &options, progress))
     }
 
-    /// Runs or resumes to the end.
+    /// Runs, or resumes what was begun, to the end.
     fn finish(&self, sets: &[&str]) -> Report {
-        match self.run(sets, true, &mut Silent) {
+        let is_begun = self.on(|| is_run(Path::new(RUN)));
+        match self.run(sets, is_begun, &mut Silent) {
             Ok(Outcome::Finished(report)) => report,
             other => panic!("the run did not finish: {other:?}"),
         }
@@ -899,6 +900,120 @@ fn a_state_that_is_not_finite_is_never_saved() {
             }
         }
     }
+}
+
+/// Row 7: three spikes before anything was saved.
+#[test]
+fn report_29_bad_steps_before_the_first_checkpoint_send_the_run_back_to_its_beginning() {
+    let sets = ["train.steps=12", "eval.every=99", "checkpoint.every=99"];
+    let machine = Machine::new();
+    poison_at(|attempt| (4..7).contains(&attempt).then_some(Poison::Loss(f32::NAN)));
+    let mut notes = Notes::default();
+    let outcome = machine.run(&sets, false, &mut notes);
+    poison_at(|_| None);
+    let Ok(Outcome::Finished(report)) = outcome else {
+        panic!("{outcome:?}")
+    };
+    assert_eq!((report.steps, report.skipped_steps, report.rewinds), (12, 3, 1));
+    assert!(
+        notes.0.iter().any(|note| note.contains("back to the beginning")),
+        "{:?}",
+        notes.0
+    );
+    // The first step again, with the weights of the beginning and the batch after the last bad one.
+    let state = machine.state(12);
+    assert_eq!((state.health.batch_offset, state.health.rewound_to), (6, Some(0)));
+    let log = machine.log();
+    assert_eq!(
+        log.iter().map(|record| record.0).collect::<Vec<_>>(),
+        (1..=12).collect::<Vec<_>>()
+    );
+    assert!(log.iter().all(|record| f64::from_bits(record.1).is_finite()));
+}
+
+#[test]
+fn report_29_a_run_that_stays_bad_says_whether_anything_was_saved() {
+    let fail = |sets: &[&str]| {
+        let machine = Machine::new();
+        poison_at(|attempt| (attempt > 2).then_some(Poison::Loss(f32::NAN)));
+        let error = machine.run(sets, false, &mut Silent).unwrap_err();
+        poison_at(|_| None);
+        assert_eq!(error.kind(), ErrorKind::Diverged, "{error}");
+        (machine, error.to_string())
+    };
+    let (machine, said) = fail(&["train.steps=12", "eval.every=99", "checkpoint.every=99"]);
+    assert!(said.contains("no checkpoint had been saved"), "{said}");
+    assert!(machine.checkpoints().is_empty());
+    let (machine, said) = fail(&["train.steps=12", "checkpoint.keep=9"]);
+    assert!(!machine.checkpoints().is_empty());
+    assert!(said.contains("of step 1, are unharmed"), "{said}");
+}
+
+/// Row 4, at every file operation of a start that finds the newest checkpoint damaged: `model` leads to a whole one.
+#[test]
+fn report_30_model_leads_to_a_whole_checkpoint_while_a_damaged_one_is_set_aside() {
+    let sets = ["train.steps=5", "eval.every=99", "checkpoint.keep=9"];
+    // Damaged: the newest, which `model` shows too; or an older one that it shows because it is the best.
+    for (victim, sets) in [
+        (3, &sets[..]),
+        (2, &["train.steps=5", "eval.every=2", "checkpoint.keep=9"]),
+    ] {
+        let prepared = || {
+            let machine = Machine::new();
+            machine.run(sets, false, &mut StopAfter::step(3)).unwrap();
+            let link = machine.on(|| taal_store::resolve(&Path::new(RUN).join("model")).unwrap());
+            let shown = format!("/run/checkpoints/step-{victim:08}/model");
+            assert_eq!(link, Path::new(&shown));
+            let file = Checkpoints::of(Path::new(RUN))
+                .path(victim)
+                .join("model/model.safetensors");
+            machine.disk.damage(&file, |bytes| bytes[500] ^= 1).unwrap();
+            machine
+        };
+        let whole = prepared();
+        let first = whole.disk.operations();
+        whole.run(sets, true, &mut Silent).unwrap();
+        let last = whole.disk.operations();
+        for operation in first..last {
+            let broken = prepared();
+            broken.disk.fail_at(operation, Fault::Crash);
+            let _ = broken.run(sets, true, &mut Silent);
+            for fate in Fate::ALL {
+                let machine = broken.restarted(fate, seed() ^ (operation << 8));
+                let case = format!("victim {victim}, crash at operation {operation}, {fate:?}");
+                let model = Path::new(RUN).join("model");
+                let target = machine
+                    .on(|| taal_store::resolve(&model))
+                    .unwrap_or_else(|error| panic!("{case}: {error}"));
+                let checkpoint = target.parent().unwrap();
+                let is_victim = checkpoint.ends_with(format!("step-{victim:08}"));
+                // Until the start has found it out, it is the damaged one; a link to what is no longer there it is never.
+                let verdict = machine.on(|| Manifest::verify(checkpoint));
+                assert!(verdict.is_ok() || is_victim, "{case}: {verdict:?}");
+                let aside = format!("step-{victim:08}.damaged");
+                let is_aside = machine.on(|| taal_store::exists(&Path::new(RUN).join("checkpoints").join(&aside)));
+                assert!(!(is_aside && verdict.is_err()), "{case}: {verdict:?}");
+            }
+        }
+    }
+}
+
+/// Nothing whole is left: no link is better than one that leads nowhere.
+#[test]
+fn report_30_without_a_whole_checkpoint_model_leads_nowhere_wrong() {
+    let sets = ["train.steps=3", "eval.every=99", "checkpoint.keep=9"];
+    let machine = Machine::new();
+    machine.run(&sets, false, &mut StopAfter::step(1)).unwrap();
+    let file = Checkpoints::of(Path::new(RUN)).path(1).join("model/model.safetensors");
+    machine.disk.damage(&file, |bytes| bytes[500] ^= 1).unwrap();
+    let begin = machine.disk.operations();
+    let aside = |words: &String| words.contains("rename /run/checkpoints/step-00000001 ");
+    let whole = machine.clone();
+    whole.run(&sets, true, &mut StopAfter::step(1)).unwrap();
+    let trace = whole.disk.trace();
+    let renamed = trace.iter().position(aside).unwrap();
+    let removed = trace.iter().position(|words| words == "remove /run/model").unwrap();
+    assert!(begin as usize <= removed && removed < renamed, "{removed}, {renamed}");
 }
 
 /// Row 6: also at the very last step, where there is no next one to notice.

@@ -8,5 +8,6 @@ mod masked;
 mod paradigm;
 mod precision;
 mod recipes;
+mod reports_run;
 mod runs;
 mod watchers;

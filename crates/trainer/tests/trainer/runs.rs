@@ -262,18 +262,6 @@ fn a_run_directory_is_not_begun_twice_and_not_used_by_two() {
 }
 
 #[test]
-fn resuming_nothing_starts_at_step_0_and_says_so() {
-    let place = Workplace::new();
-    let mut notes = Notes::default();
-    place.run("run", &[], true, &mut notes).unwrap();
-    assert!(
-        notes.0.iter().any(|note| note.contains("starting at step 0")),
-        "{:?}",
-        notes.0
-    );
-}
-
-#[test]
 fn a_damaged_checkpoint_is_passed_over_for_the_one_before() {
     let place = Workplace::new();
     let unbroken = place.finish("unbroken", &[], false);

@@ -1,0 +1,81 @@
+//! Model FLOPs utilisation against a peak that may have been measured while the machine was busy.
+
+use burn::tensor::Device;
+use taal_metrics::flops;
+
+/// The most that the machine is known to reach: what was measured, or what training itself reached where that is more.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Peak {
+    measured_flops_per_s: f64,
+    reached_flops_per_s: f64,
+}
+
+impl Peak {
+    /// A measured peak; 0 where none was.
+    pub(crate) fn new(measured_flops_per_s: f64) -> Self {
+        Self {
+            measured_flops_per_s,
+            reached_flops_per_s: 0.0,
+        }
+    }
+
+    /// FLOP/s of the peak, 0 where none was measured.
+    pub(crate) fn flops_per_s(&self) -> f64 {
+        match self.measured_flops_per_s > 0.0 {
+            true => self.measured_flops_per_s.max(self.reached_flops_per_s),
+            false => 0.0,
+        }
+    }
+
+    /// Whether training reached more than was measured: then the peak is a lower bound of the machine's, and the utilisation an upper one.
+    pub(crate) fn is_lower_bound(&self) -> bool {
+        self.measured_flops_per_s > 0.0 && self.reached_flops_per_s > self.measured_flops_per_s
+    }
+
+    /// The utilisation at a speed, which the peak remembers: a machine that has reached something can reach it. 0 without a peak.
+    pub(crate) fn utilisation(&mut self, tokens_per_s: f64, shape: &flops::Shape) -> f64 {
+        let reached = flops::utilisation(tokens_per_s, shape, 1.0);
+        if reached.is_finite() {
+            self.reached_flops_per_s = self.reached_flops_per_s.max(reached);
+        }
+        match self.flops_per_s() {
+            peak if peak > 0.0 => reached / peak,
+            _ => 0.0,
+        }
+    }
+
+    /// Measures again where training reached more than was measured at first. Takes half a second then.
+    pub(crate) fn measure_again(&mut self, device: &Device) {
+        if self.is_lower_bound() {
+            let again = taal_kernels::peak_flops_per_s_measured_again(device);
+            self.measured_flops_per_s = self.measured_flops_per_s.max(again);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use taal_model::TransformerConfig;
+
+    use super::*;
+
+    #[test]
+    fn report_25_utilisation_is_never_more_than_all_of_the_peak() {
+        let shape = TransformerConfig::llama(64, 32, 1, 2, 16).shape(32);
+        let per_token = flops::palm_per_token(&shape) as f64;
+        // Measured at a tenth of what the steps then reach.
+        let mut peak = Peak::new(100.0 * per_token);
+        let shares: Vec<f64> = [1000.0, 500.0, 1200.0, 600.0]
+            .map(|tokens_per_s| peak.utilisation(tokens_per_s, &shape))
+            .to_vec();
+        assert_eq!(shares, [1.0, 0.5, 1.0, 0.5]);
+        assert!(peak.is_lower_bound());
+        assert_eq!(peak.flops_per_s(), 1200.0 * per_token);
+        // A peak above everything reached stays what was measured, and none stays none.
+        let mut calm = Peak::new(1e4 * per_token);
+        assert_eq!(calm.utilisation(1000.0, &shape), 0.1);
+        assert!(!calm.is_lower_bound());
+        let mut none = Peak::new(0.0);
+        assert_eq!((none.utilisation(1000.0, &shape), none.flops_per_s()), (0.0, 0.0));
+    }
+}
