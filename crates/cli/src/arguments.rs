@@ -66,13 +66,13 @@ pub enum Command {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  taal train --recipe shakespeare-char --set train.steps=1000 --set model.n_layers=6\n\n\
-                  Ctrl-C saves after the step under way; `taal train --resume` goes on from there."
+                  Ctrl-C saves after the step under way; `taal train --resume` continues from there."
 )]
 pub struct TrainArguments {
     /// Embedded recipe or TOML file [default: shakespeare-char]
     #[arg(long, value_name = "NAME|FILE")]
     pub recipe: Option<String>,
-    /// Where the run is kept [default: the first free runs/<recipe>[-N]]
+    /// Where the run is kept [default: the next free runs/<recipe>[-N]]
     #[arg(long, value_name = "DIR")]
     pub run_dir: Option<PathBuf>,
     /// flex, ndarray, wgpu or wgpu:N
@@ -81,7 +81,8 @@ pub struct TrainArguments {
     /// Change a value of the recipe, as in train.lr=3e-4 (may be repeated)
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Go on from the last checkpoint of --run-dir, or of the latest run
+    /// Continue --run-dir, or the latest run in runs/ (with --recipe, the latest of it); never
+    /// starts a new one
     #[arg(long)]
     pub resume: bool,
 }

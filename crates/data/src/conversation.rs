@@ -282,6 +282,27 @@ impl ConversationSource {
         self.completion_bytes
     }
 
+    /// The first rows, until they have so many tokens with a loss; says whether rows were left out. How many bytes the completions of a
+    /// part have is not kept, so a part has none.
+    pub fn head(&mut self, max_tokens: u64) -> bool {
+        let mut tokens = 0;
+        let enough = self.rows.iter().position(|row| {
+            tokens += row
+                .iter()
+                .map(|example| (example.ids.len() - example.completion_start.max(1).min(example.ids.len())) as u64)
+                .sum::<u64>();
+            tokens >= max_tokens
+        });
+        match enough {
+            Some(last) if last + 1 < self.rows.len() => {
+                self.rows.truncate(last + 1);
+                self.completion_bytes = 0;
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// All rows once, in order, at most `batch_size` at a time, for evaluation.
     pub fn in_order(&self, batch_size: usize) -> impl Iterator<Item = Batch> + '_ {
         self.rows.chunks(batch_size.max(1)).map(|rows| {

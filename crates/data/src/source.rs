@@ -92,6 +92,14 @@ impl TokenSource {
         self.text_bytes
     }
 
+    /// The first `len` tokens, of which the caller says how many bytes of text they stand for; all of them where there are no more.
+    pub fn head(&self, len: u64, text_bytes: u64) -> Self {
+        if len >= self.len {
+            return self.clone();
+        }
+        Self::part(self.name.clone(), &self.storage, self.start, len, text_bytes)
+    }
+
     /// The tokens `start..start + count`, fewer where the source ends before.
     pub fn read(&self, start: u64, count: usize) -> Vec<u32> {
         let mut ids = Vec::with_capacity(count.min(usize::try_from(self.len).unwrap_or(usize::MAX)));

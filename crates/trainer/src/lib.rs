@@ -25,6 +25,7 @@ mod error;
 mod events;
 mod gradients;
 mod health;
+mod limit;
 mod masked;
 mod memory;
 mod optimizer;

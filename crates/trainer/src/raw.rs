@@ -193,6 +193,7 @@ pub struct RawMasking {
 pub struct RawEval {
     pub every: Option<u64>,
     pub batch_size: Option<usize>,
+    pub max_tokens: Option<u64>,
 }
 
 /// `[checkpoint]`

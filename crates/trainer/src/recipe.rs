@@ -199,6 +199,8 @@ pub struct EvalRecipe {
     pub every: u64,
     /// Windows at a time.
     pub batch_size: usize,
+    /// Tokens scored at most.
+    pub max_tokens: Option<u64>,
 }
 
 /// When it is saved.
@@ -440,6 +442,12 @@ impl Resolver<'_> {
                     self.raw.eval.batch_size.unwrap_or(train.batch_size.max(8)),
                     1..=4096,
                 )?,
+                max_tokens: self
+                    .raw
+                    .eval
+                    .max_tokens
+                    .map(|tokens| self.whole("eval.max_tokens", tokens, 2..=u64::MAX))
+                    .transpose()?,
             },
             train,
             checkpoint: CheckpointRecipe {
@@ -1007,6 +1015,7 @@ impl Recipe {
         };
         raw.eval.every = Some(self.eval.every);
         raw.eval.batch_size = Some(self.eval.batch_size);
+        raw.eval.max_tokens = self.eval.max_tokens;
         raw.checkpoint.every = Some(self.checkpoint.every);
         raw.checkpoint.keep = Some(self.checkpoint.keep);
         raw.checkpoint.background = Some(self.checkpoint.background);

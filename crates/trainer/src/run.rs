@@ -69,7 +69,7 @@ impl<'a> Run<'a> {
             Some(checkpoint) => checkpoint.tokenizer()?,
             None => prepare::tokenizer(recipe)?,
         };
-        let corpus = Corpus::prepare(recipe, &tokenizer, |message| progress.note(&message))?;
+        let mut corpus = Corpus::prepare(recipe, &tokenizer, |message| progress.note(&message))?;
         let masker = prepare::masker(recipe, &tokenizer)?;
         let plan = prepare::batch_plan(recipe);
         corpus.train().check(&plan)?;
@@ -79,6 +79,9 @@ impl<'a> Run<'a> {
         };
         if let Some(checkpoint) = &checkpoint {
             run_dir::check_origin(recipe, checkpoint, &origin, options.run_dir, progress)?;
+        }
+        if let Some(limited) = corpus.limit_validation(recipe.eval.max_tokens, &tokenizer)? {
+            progress.note(&limited);
         }
         let config = match &checkpoint {
             Some(checkpoint) => hugging_face::open_config(&checkpoint.model_dir())?,

@@ -570,3 +570,34 @@ fn report_23_the_number_of_epochs_is_known_before_the_first_step_and_in_the_repo
         "{report:?}"
     );
 }
+
+#[test]
+fn report_23_evaluation_is_limited_to_the_first_tokens_that_are_held_back() {
+    let place = Workplace::new();
+    let outcome = |run_dir: &str, settings: &[&str], is_resume: bool| match place.run(
+        run_dir,
+        settings,
+        is_resume,
+        &mut Silent,
+    ) {
+        Ok(Outcome::Finished(report)) => report,
+        other => panic!("{other:?}"),
+    };
+    let whole = outcome("whole", &[], false);
+    let part = outcome("part", &["eval.max_tokens=30"], false);
+    assert_eq!(whole.val_tokens.map(|tokens| tokens > 60), Some(true));
+    // The first token has nothing before it, in a part as in the whole.
+    assert_eq!(part.val_tokens, Some(29));
+    assert_eq!(part.train_loss, whole.train_loss);
+    // What is scored is the beginning of what is held back, with its own bytes.
+    let text = std::fs::read_to_string(place.path("text.txt")).unwrap();
+    let (_, held_back) = taal_data::split_text(&text, 0.1);
+    let lm = taal_inference::LanguageModel::open(&place.path("part"), &DeviceSpec::Flex.open().unwrap()).unwrap();
+    let score = taal_inference::evaluate_text(&lm, "held back", &held_back[..30]).unwrap();
+    assert!((score.nats / score.tokens as f64 - part.val_loss.unwrap()).abs() < 1e-6);
+    // It may change on resume, as the other keys of [eval] may.
+    let more = outcome("part", &["eval.max_tokens=50", "train.steps=22"], true);
+    assert_eq!(more.val_tokens, Some(49));
+    let said = message(NAMES, &["eval.max_tokens=1"]);
+    assert!(said.contains("eval.max_tokens: expected 2..="), "{said}");
+}

@@ -1,0 +1,57 @@
+//! `eval.max_tokens`: evaluations of a part of what is held back, always the same.
+
+use taal_data::TokenSource;
+use taal_tokenizer::Tokenizer;
+
+use crate::TrainError;
+use crate::prepare::Corpus;
+
+impl Corpus {
+    /// Keeps the first `max_tokens` tokens of what is held back, in the order of the texts, and gives a sentence where others are left
+    /// out. After the data were compared with those of a checkpoint: how much is evaluated may change when a run is resumed.
+    pub(crate) fn limit_validation(
+        &mut self,
+        max_tokens: Option<u64>,
+        tokenizer: &Tokenizer,
+    ) -> Result<Option<String>, TrainError> {
+        let Some(max_tokens) = max_tokens else {
+            return Ok(None);
+        };
+        let is_limited = match self {
+            Self::Text(dataset) => {
+                let whole: u64 = dataset.validation.iter().map(TokenSource::len).sum();
+                dataset.validation = heads(&dataset.validation, max_tokens, tokenizer)?;
+                whole > max_tokens
+            }
+            Self::Conversations(conversations) => conversations
+                .validation
+                .as_mut()
+                .is_some_and(|held_back| held_back.head(max_tokens)),
+        };
+        Ok(is_limited.then(|| {
+            format!(
+                "evaluations score the first {max_tokens} tokens of what is held back (eval.max_tokens), not all of it"
+            )
+        }))
+    }
+}
+
+fn heads(sources: &[TokenSource], max_tokens: u64, tokenizer: &Tokenizer) -> Result<Vec<TokenSource>, TrainError> {
+    let mut left = max_tokens;
+    let mut heads = Vec::new();
+    for source in sources {
+        if left == 0 {
+            break;
+        }
+        let len = source.len().min(left);
+        left -= len;
+        heads.push(match len == source.len() {
+            true => source.clone(),
+            false => {
+                let ids = source.read(0, usize::try_from(len).unwrap_or(usize::MAX));
+                source.head(len, tokenizer.decode(&ids)?.len() as u64)
+            }
+        });
+    }
+    Ok(heads)
+}
