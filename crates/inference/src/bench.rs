@@ -33,7 +33,7 @@ impl Default for BenchOptions {
 pub struct BenchFigures {
     /// Parameters.
     pub params: u64,
-    /// Bytes a second at which all cores read memory, measured beside it.
+    /// Bytes per second at which all cores read memory: measured next to it, or what decoding reached where that is more.
     pub bandwidth_bytes_per_s: f64,
     /// One row a batch size.
     pub batches: Vec<BatchFigures>,
@@ -62,14 +62,25 @@ pub fn measure(model: &Transformer, batch_sizes: &[usize], options: BenchOptions
     check_causal(model, "generating text")?;
     let bandwidth_bytes_per_s = taal_kernels::measured_bandwidth_bytes_per_s();
     let measure = |batch_size: &usize| measure_batch(model, (*batch_size).max(1), options, bandwidth_bytes_per_s);
-    let batches = taal_kernels::on_pool(&model.device(), || {
-        batch_sizes.iter().map(measure).collect::<Result<_>>()
+    let mut batches = taal_kernels::on_pool(&model.device(), || {
+        batch_sizes.iter().map(measure).collect::<Result<Vec<_>>>()
     })?;
+    let reached = within_the_whole(&mut batches);
     Ok(BenchFigures {
         params: model.config().n_params(),
-        bandwidth_bytes_per_s,
+        bandwidth_bytes_per_s: bandwidth_bytes_per_s * reached,
         batches,
     })
+}
+
+/// Makes shares of what was measured shares of what was reached, where that is more: a busy machine was measured, or the weights
+/// fit into a cache. Gives the factor between the two, 1 where nothing was exceeded.
+fn within_the_whole(batches: &mut [BatchFigures]) -> f64 {
+    let reached = batches.iter().map(|batch| batch.decode_bandwidth_share).fold(1.0, f64::max);
+    for batch in batches {
+        batch.decode_bandwidth_share /= reached;
+    }
+    reached
 }
 
 fn measure_batch(
@@ -141,4 +152,30 @@ fn step(
         })
         .collect();
     Ok(ids_tensor(&likeliest, [batch_size, 1], device))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn report_25_no_share_of_the_bandwidth_is_more_than_all_of_it() {
+        let batches = |shares: &[f64]| -> Vec<BatchFigures> {
+            shares
+                .iter()
+                .map(|share| BatchFigures {
+                    batch_size: 1,
+                    prefill_tokens_per_s: 1.0,
+                    decode_tokens_per_s: 1.0,
+                    decode_bandwidth_share: *share,
+                })
+                .collect()
+        };
+        let mut exceeded = batches(&[0.5, 2.0]);
+        assert_eq!(within_the_whole(&mut exceeded), 2.0);
+        assert_eq!(exceeded, batches(&[0.25, 1.0]));
+        let mut calm = batches(&[0.5, 0.75]);
+        assert_eq!(within_the_whole(&mut calm), 1.0);
+        assert_eq!(calm, batches(&[0.5, 0.75]));
+    }
 }
