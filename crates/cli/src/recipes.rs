@@ -25,7 +25,13 @@ fn list() -> Result<(), Failure> {
 fn show(arguments: &RecipesShowArguments) -> Result<(), Failure> {
     let recipe = RecipeText::find(&arguments.name)?;
     let text = match arguments.resolved {
-        true => resolve(&recipe, &arguments.set)?.text,
+        true => {
+            let resolved = resolve(&recipe, &arguments.set)?;
+            for note in &resolved.notes {
+                terminal::message(&format!("note: {note}"));
+            }
+            resolved.text
+        }
         false => recipe.text,
     };
     Ok(terminal::print(&text)?)

@@ -186,7 +186,7 @@ fn explain(error: TrainError, run_dir: &Path, device: DeviceSpec) -> Failure {
     let hint = match (error.kind(), resume) {
         (ErrorKind::Disk, Some(resume)) => Some(match is_full {
             true => format!("what was saved before is whole; when there is space again, continue with: {resume}"),
-            false => format!("what was saved before is whole; when the disk works again, continue with: {resume}"),
+            false => format!("what was saved before is whole; when the disk has space and works again, continue with: {resume}"),
         }),
         (ErrorKind::Memory, _) if !matches!(error, TrainError::Memory { .. }) => Some(
             "make train.batch_size smaller and train.accumulation larger: the same updates in less memory".to_string(),

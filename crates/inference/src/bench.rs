@@ -76,7 +76,10 @@ pub fn measure(model: &Transformer, batch_sizes: &[usize], options: BenchOptions
 /// Makes shares of what was measured shares of what was reached, where that is more: a busy machine was measured, or the weights
 /// fit into a cache. Gives the factor between the two, 1 where nothing was exceeded.
 fn within_the_whole(batches: &mut [BatchFigures]) -> f64 {
-    let reached = batches.iter().map(|batch| batch.decode_bandwidth_share).fold(1.0, f64::max);
+    let reached = batches
+        .iter()
+        .map(|batch| batch.decode_bandwidth_share)
+        .fold(1.0, f64::max);
     for batch in batches {
         batch.decode_bandwidth_share /= reached;
     }

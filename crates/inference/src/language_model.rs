@@ -15,7 +15,7 @@ const RUN_MODEL_DIR: &str = "model";
 
 /// What a run directory has from its first step on, and from its start on.
 const RUN_RECIPE: &str = "recipe.resolved.toml";
-const RUN_MARK: &str = ".taal-run";
+const RUN_MARKS: [&str; 2] = [".taal-run", taal_store::LOCK_NAME];
 
 /// How often a link may change while a model is being opened.
 const MAX_CHANGES: usize = 100;
@@ -319,7 +319,9 @@ fn why_no_model(dir: &Path) -> Option<String> {
              continues it where it is not training now"
         ));
     }
-    taal_store::exists(&dir.join(RUN_MARK))
+    RUN_MARKS
+        .iter()
+        .any(|mark| taal_store::exists(&dir.join(mark)))
         .then(|| "a run was started here and ended before its first step; start it again with `taal train`".to_string())
 }
 
