@@ -30,4 +30,4 @@ pub use error::AttentionError;
 pub use functional::{AttentionOptions, scaled_dot_product_attention};
 pub use mask::attention_mask;
 pub use multi_head::{AttentionContext, AttentionOutput, MultiHeadAttention, MultiHeadAttentionConfig};
-pub use taal_kernels::AttentionMask;
+pub use taal_kernels::{AttentionMask, Segments};

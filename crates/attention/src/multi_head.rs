@@ -2,7 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::nn::Linear;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Int, Tensor};
 use taal_embeddings::Rotary;
 use taal_kernels::{
     AttentionMask, Projection, constant_param, linear, linear_add, normal_param, projected_attention, random,
@@ -101,6 +101,8 @@ pub struct AttentionContext<'a> {
     pub cache: Option<&'a mut KvCache>,
     /// Absolute position of the first token of the input: 0, or the length of the cache.
     pub start: usize,
+    /// The position of each token in its own text, `[batch * seq]`, where several texts share a row: instead of `start`.
+    pub positions: Option<Tensor<1, Int>>,
 }
 
 /// What [`MultiHeadAttention::forward`] gives.
@@ -189,7 +191,10 @@ impl MultiHeadAttention {
                 _ => None,
             },
             rotary: match context.rotary {
-                Some(rotary) => Some(rotary.rows(context.start, seq)?),
+                Some(rotary) => Some(match context.positions {
+                    Some(positions) => rotary.rows_at(positions),
+                    None => rotary.rows(context.start, seq)?,
+                }),
                 None => None,
             },
         };

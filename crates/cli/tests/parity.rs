@@ -123,6 +123,7 @@ fn batch(rows: usize, len: usize, vocab: usize) -> Batch {
         seq_len: len,
         inputs,
         targets,
+        text_starts: None,
     }
 }
 

@@ -28,8 +28,11 @@ pub struct Batch {
     pub targets: Vec<i32>,
     /// Number of rows.
     pub batch_size: usize,
-    /// Positions a row.
+    /// Positions per row.
     pub seq_len: usize,
+    /// Where several texts share a row: the position in its row at which each position's text begins. A model computes each text as if
+    /// it were alone. None where the rows are running text, or one text each.
+    pub text_starts: Option<Vec<i32>>,
 }
 
 impl Batch {
@@ -40,6 +43,7 @@ impl Batch {
             targets: Vec::with_capacity(positions),
             batch_size,
             seq_len,
+            text_starts: None,
         }
     }
 

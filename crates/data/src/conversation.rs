@@ -308,6 +308,7 @@ impl ConversationSource {
         self.rows.chunks(batch_size.max(1)).map(|rows| {
             let mut batch = Batch::with_capacity(rows.len(), self.block_size);
             rows.iter().for_each(|row| self.append_row(row, &mut batch));
+            self.mark_texts(rows.iter(), &mut batch);
             batch
         })
     }
@@ -327,6 +328,25 @@ impl ConversationSource {
         }
         batch.inputs.resize(start + self.block_size, self.pad_id as i32);
         batch.targets.resize(start + self.block_size, IGNORE_INDEX);
+    }
+
+    /// Says where each example begins, unless every row has one only: what follows it is padding, which nothing looks back from.
+    fn mark_texts<'a>(&self, rows: impl Iterator<Item = &'a Vec<Example>> + Clone, batch: &mut Batch) {
+        if rows.clone().all(|row| row.len() <= 1) {
+            return;
+        }
+        let mut starts: Vec<i32> = Vec::with_capacity(batch.inputs.len());
+        for (number, row) in rows.enumerate() {
+            let before = number * self.block_size;
+            for example in row {
+                let start = (starts.len() - before) as i32;
+                starts.resize(starts.len() + example.ids.len(), start);
+            }
+            // Padding is a text of its own.
+            let start = (starts.len() - before) as i32;
+            starts.resize(before + self.block_size, start);
+        }
+        batch.text_starts = Some(starts);
     }
 }
 
@@ -351,10 +371,14 @@ impl BatchSource for ConversationSource {
     fn batch(&self, plan: &BatchPlan, step: u64) -> Result<Batch> {
         self.check(plan)?;
         let mut batch = Batch::with_capacity(plan.batch_size, self.block_size);
-        for row in 0..plan.batch_size {
-            let (_, index) = plan.shuffled(step, row, self.rows.len() as u64);
-            self.append_row(&self.rows[index as usize], &mut batch);
-        }
+        let rows: Vec<&Vec<Example>> = (0..plan.batch_size)
+            .map(|row| {
+                let (_, index) = plan.shuffled(step, row, self.rows.len() as u64);
+                &self.rows[index as usize]
+            })
+            .collect();
+        rows.iter().for_each(|row| self.append_row(row, &mut batch));
+        self.mark_texts(rows.into_iter(), &mut batch);
         Ok(batch)
     }
 

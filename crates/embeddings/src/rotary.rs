@@ -1,7 +1,7 @@
 //! Rotary position embedding: queries and keys turned by an angle that grows with their position.
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use crate::EmbeddingError;
 
@@ -163,5 +163,17 @@ impl Rotary {
             self.cos.clone().narrow(0, start, seq),
             self.signed_sin.clone().narrow(0, start, seq),
         ))
+    }
+
+    /// The tables' rows for any positions below [`max_len`](Self::max_len), as those of texts that share a row.
+    ///
+    /// # Shapes
+    ///
+    /// - `positions`: `[n]`; results: `[n, head_dim]`
+    pub fn rows_at(&self, positions: Tensor<1, Int>) -> (Tensor<2>, Tensor<2>) {
+        (
+            self.cos.clone().select(0, positions.clone()),
+            self.signed_sin.clone().select(0, positions),
+        )
     }
 }

@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 
 use burn::tensor::{Bool, Device, Tensor, TensorData};
 
+use crate::segments::Segments;
 use crate::{fused, plain};
 
 /// Who may attend to whom among the last `q_len` of `kv_len` positions.
@@ -17,6 +18,7 @@ pub struct AttentionMask {
     kv_len: usize,
     is_causal: bool,
     window: Option<usize>,
+    segments: Option<Segments>,
     bias: Option<Tensor<4>>,
     device: Device,
     additive: OnceLock<Option<Tensor<4>>>,
@@ -31,6 +33,7 @@ impl AttentionMask {
             kv_len,
             is_causal,
             window,
+            segments: None,
             bias: None,
             device: device.clone(),
             additive: OnceLock::new(),
@@ -76,6 +79,30 @@ impl AttentionMask {
         self.with_bias(hidden)
     }
 
+    /// Keeps every query to the keys of its own text, besides causality and window. Nothing is added to the scores for it: the fused
+    /// CPU kernel skips the keys of other texts.
+    ///
+    /// # Panics
+    ///
+    /// Where the segments are of other lengths, or the queries are not all positions.
+    #[must_use]
+    pub fn with_segments(mut self, segments: Segments) -> Self {
+        let [_, seq] = segments.dims();
+        assert!(
+            seq == self.kv_len && seq == self.q_len,
+            "segments are for whole rows of {} tokens",
+            self.kv_len
+        );
+        self.segments = Some(segments);
+        self.additive = OnceLock::new();
+        self
+    }
+
+    /// The texts that share rows, where they do.
+    pub fn segments(&self) -> Option<&Segments> {
+        self.segments.as_ref()
+    }
+
     /// Whether a query sees no key after itself.
     pub fn is_causal(&self) -> bool {
         self.is_causal
@@ -106,19 +133,24 @@ impl AttentionMask {
         made.as_ref()
     }
 
-    /// The part that follows from positions, `[1, 1, q_len, kv_len]`; `None` when every query sees every key, which
-    /// is so for each step of decoding without a window.
+    /// The part that follows from positions, `[1, 1, q_len, kv_len]`, or `[batch, 1, q_len, kv_len]` with segments; `None` when
+    /// every query sees every key, which is so for each step of decoding without a window.
     fn positions(&self) -> Option<Tensor<4>> {
         let (q_len, kv_len) = (self.q_len, self.kv_len);
         let start = kv_len.saturating_sub(q_len);
-        let mut values = vec![f32::NEG_INFINITY; q_len * kv_len];
+        let batch = self.segments.as_ref().map_or(1, |segments| segments.dims()[0]);
+        let mut values = vec![f32::NEG_INFINITY; batch * q_len * kv_len];
         let mut is_needed = false;
-        for i in 0..q_len {
-            let (first, end) = self.visible_keys(start + i);
+        for row in 0..batch * q_len {
+            let (mut first, mut end) = self.visible_keys(start + row % q_len);
+            if let Some(segments) = &self.segments {
+                let (text_start, text_end) = segments.bounds()[row];
+                (first, end) = (first.max(text_start as usize), end.min(text_end as usize));
+            }
             is_needed |= first > 0 || end < kv_len;
-            values[i * kv_len..][first..end].fill(0.0);
+            values[row * kv_len..][first..end].fill(0.0);
         }
-        is_needed.then(|| Tensor::from_data(TensorData::new(values, [1, 1, q_len, kv_len]), &self.device))
+        is_needed.then(|| Tensor::from_data(TensorData::new(values, [batch, 1, q_len, kv_len]), &self.device))
     }
 
     /// The keys that a query at absolute position `query` sees: first and one past the last.
@@ -197,7 +229,8 @@ pub struct Projection {
     pub n_kv_heads: usize,
     /// Weights of the RMS norms of queries and of keys, `[head_dim]` each, and their epsilon.
     pub norms: Option<(Tensor<1>, Tensor<1>, f64)>,
-    /// Cosines and signed sines of the positions, `[seq, head_dim]` each, as [`rotary`](crate::rotary) takes them.
+    /// Cosines and signed sines of the positions, `[seq, head_dim]` or `[batch * seq, head_dim]` each, as [`rotary`](crate::rotary)
+    /// takes them.
     pub rotary: Option<(Tensor<2>, Tensor<2>)>,
 }
 

@@ -42,6 +42,7 @@ pub mod plain;
 mod precision;
 pub mod profile;
 pub mod random;
+mod segments;
 
 pub use activation::{geglu, gelu, gelu_tanh, relu_squared, silu, swiglu};
 pub use attention::{AttentionMask, AttentionSettings, Projection, attention, projected_attention};
@@ -61,3 +62,4 @@ pub use peak::{
 };
 pub use plain::{masked_exp, rotary, softmax, sum_of_squares_on_device};
 pub use precision::{Precision, with_precision};
+pub use segments::Segments;

@@ -39,4 +39,5 @@ pub use head::HeadTransform;
 pub use norm::Norm;
 pub use parameters::Initialisation;
 pub use recurrent::Recurrent;
+pub use taal_attention::Segments;
 pub use transformer::{Block, Cache, Capture, ForwardOptions, Output, Transformer};

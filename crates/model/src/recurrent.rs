@@ -3,7 +3,8 @@
 
 use burn::module::Module;
 use burn::nn::{Initializer, Lstm, LstmConfig, LstmState};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
+use taal_attention::Segments;
 
 use crate::config::TransformerConfig;
 
@@ -26,8 +27,8 @@ impl Recurrent {
         }
     }
 
-    /// Reads on from the states, which the pass replaces; none is the beginning of a text. `after_layer` sees and may change what each
-    /// layer hands up.
+    /// Reads on from the states, which the pass replaces; none is the beginning of a text, and so is the first token of each segment.
+    /// `after_layer` sees and may change what each layer hands up.
     ///
     /// # Shapes
     ///
@@ -36,11 +37,13 @@ impl Recurrent {
         &self,
         x: Tensor<3>,
         states: &mut States,
+        segments: Option<&Segments>,
         mut after_layer: impl FnMut(usize, Tensor<3>) -> Tensor<3>,
     ) -> Tensor<3> {
         let mut earlier = std::mem::take(states).into_iter();
+        let keeps = segments.map(|segments| keeps(segments, &x.device()));
         self.layers.iter().enumerate().fold(x, |x, (index, layer)| {
-            let (heard, state) = read(layer, x, earlier.next());
+            let (heard, state) = read(layer, x, earlier.next(), keeps.as_deref());
             states.push(state);
             after_layer(index, heard)
         })
@@ -49,16 +52,42 @@ impl Recurrent {
 
 /// One layer, one token after another: the layer's own loop writes each output into a tensor for all, whose gradient is copied whole
 /// at each token, so that the way back would take time quadratic in the length.
-fn read(layer: &Lstm, x: Tensor<3>, mut state: Option<LstmState<2>>) -> (Tensor<3>, LstmState<2>) {
+fn read(
+    layer: &Lstm,
+    x: Tensor<3>,
+    mut state: Option<LstmState<2>>,
+    keeps: Option<&[Option<Tensor<2>>]>,
+) -> (Tensor<3>, LstmState<2>) {
     let [batch, seq, width] = x.dims();
     let mut outputs = Vec::with_capacity(seq);
     // One split instead of `seq` slices, for the same reason.
-    for token in x.split(1, 1) {
-        let (output, next) = layer.forward(token, state.take());
+    for (position, token) in x.split(1, 1).into_iter().enumerate() {
+        let mut earlier = state.take();
+        if let Some(Some(keep)) = keeps.map(|keeps| &keeps[position]) {
+            earlier = earlier.map(|state| LstmState::new(state.cell * keep.clone(), state.hidden * keep.clone()));
+        }
+        let (output, next) = layer.forward(token, earlier);
         outputs.push(output);
         state = Some(next);
     }
     let state =
         state.unwrap_or_else(|| LstmState::initial([batch, width], &layer.input_gate.input_transform.weight.device()));
     (Tensor::cat(outputs, 1), state)
+}
+
+/// By position: 0 for the rows in which a text begins there, which forget what came before, and 1 for the others, `[batch, 1]`; none
+/// where no row forgets anything.
+fn keeps(segments: &Segments, device: &Device) -> Vec<Option<Tensor<2>>> {
+    let [batch, seq] = segments.dims();
+    let positions = segments.positions();
+    let is_first = |row: usize, position: usize| positions[row * seq + position] == 0;
+    (0..seq)
+        .map(|position| {
+            let values: Vec<f32> = (0..batch)
+                .map(|row| if is_first(row, position) { 0.0 } else { 1.0 })
+                .collect();
+            let is_needed = position > 0 && values.contains(&0.0);
+            is_needed.then(|| Tensor::from_data(TensorData::new(values, [batch, 1]), device))
+        })
+        .collect()
 }

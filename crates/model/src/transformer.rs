@@ -2,9 +2,9 @@
 
 use burn::module::{Module, Param};
 use burn::nn::Linear;
-use burn::tensor::{Bool, Device, Int, Tensor};
+use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use taal_attention::{
-    AttentionContext, AttentionOptions, KvCache, MultiHeadAttention, MultiHeadAttentionConfig, attention_mask,
+    AttentionContext, AttentionOptions, KvCache, MultiHeadAttention, MultiHeadAttentionConfig, Segments, attention_mask,
 };
 use taal_embeddings::{LearnedPositions, LearnedPositionsConfig, Rotary, TokenEmbedding, TokenEmbeddingConfig};
 use taal_kernels::{Precision, with_precision};
@@ -83,6 +83,8 @@ pub struct ForwardOptions<'a> {
     pub dropout_key: Option<u64>,
     /// Keys and values of earlier positions; filled by the pass.
     pub cache: Option<&'a mut Cache>,
+    /// Where several texts share a row: each is computed as if it were alone in it, and its positions begin with 0. Not with a cache.
+    pub segments: Option<&'a Segments>,
     /// What to hand out.
     pub capture: Capture,
 }
@@ -333,15 +335,19 @@ impl Transformer {
             padding,
             dropout_key,
             mut cache,
+            segments,
             capture,
         } = options;
         let [_, seq] = ids.dims();
+        if let Some(segments) = segments {
+            check_segments(segments, ids.dims(), cache.is_some())?;
+        }
         let start = cache.as_ref().map_or(0, |cache| cache.len());
         self.check_length(start + seq)?;
-
-        let mut x = drop_at(self.embed(ids, start)?, self.config.dropout, dropout_key, "embedding");
+        let embedded = self.embed(ids, start, segments)?;
+        let mut x = drop_at(embedded, self.config.dropout, dropout_key, "embedding");
         if let Some(recurrent) = &self.recurrent {
-            return Ok(self.read_on(recurrent, x, dropout_key, cache, capture));
+            return Ok(self.read_on(recurrent, x, dropout_key, cache, segments, capture));
         }
         let attention = AttentionOptions {
             is_causal: self.config.is_causal,
@@ -350,11 +356,16 @@ impl Transformer {
             ..AttentionOptions::default()
         };
         let device = x.device().inner();
+        let positions = segments.map(|segments| positions_of(segments, &device));
         let bias = (self.config.position == PositionKind::Alibi)
             .then(|| taal_embeddings::alibi_bias(self.config.n_heads, seq, start + seq, &device));
         let mask_of = |window| {
             let options = AttentionOptions { window, ..attention };
-            attention_mask(seq, start + seq, padding.clone(), bias.clone(), &options, &device)
+            let mask = attention_mask(seq, start + seq, padding.clone(), bias.clone(), &options, &device);
+            match segments {
+                Some(segments) => mask.with_segments(segments.clone()),
+                None => mask,
+            }
         };
         let global_mask = mask_of(None);
         let local_mask = self.config.window.map(|window| mask_of(Some(window)));
@@ -385,6 +396,7 @@ impl Transformer {
                 },
                 cache: cache.as_mut().map(|cache| &mut cache.layers[index]),
                 start,
+                positions: positions.clone(),
             };
             let (next, weights) = block.forward(x, context, layer_key)?;
             x = next;
@@ -410,6 +422,7 @@ impl Transformer {
         x: Tensor<3>,
         dropout_key: Option<u64>,
         cache: Option<&mut Cache>,
+        segments: Option<&Segments>,
         capture: Capture,
     ) -> Output {
         let mut hidden_states: Vec<Tensor<3>> = capture.hidden_states.then(|| x.clone()).into_iter().collect();
@@ -422,7 +435,7 @@ impl Transformer {
             }
             None => &mut fresh,
         };
-        let hidden = recurrent.forward(x, states, |layer, heard| {
+        let hidden = recurrent.forward(x, states, segments, |layer, heard| {
             let layer_key = dropout_key.map(|key| taal_kernels::random::key(key, layer as u64, "layer"));
             let heard = drop_at(heard, self.config.dropout, layer_key, "recurrent");
             hidden_states.extend(capture.hidden_states.then(|| heard.clone()));
@@ -531,11 +544,18 @@ impl Transformer {
         self.rotary.as_ref()
     }
 
-    fn embed(&self, ids: Tensor<2, Int>, start: usize) -> Result<Tensor<3>, ModelError> {
-        let [_, seq] = ids.dims();
+    fn embed(&self, ids: Tensor<2, Int>, start: usize, segments: Option<&Segments>) -> Result<Tensor<3>, ModelError> {
+        let [batch, seq] = ids.dims();
         let mut x = self.token_embedding.forward(ids); // [batch, seq, d_model]
-        if let Some(positions) = self.position_vectors(start, seq)? {
-            x = x + positions.unsqueeze::<3>();
+        if let Some(vectors) = self.position_vectors(start, seq)? {
+            let vectors = match segments {
+                Some(segments) => {
+                    let positions = positions_of(segments, &vectors.device());
+                    vectors.select(0, positions).reshape([batch, seq, self.config.d_model])
+                }
+                None => vectors.unsqueeze::<3>(),
+            };
+            x = x + vectors;
         }
         Ok(match &self.embedding_norm {
             Some(norm) => norm.forward(x),
@@ -554,6 +574,28 @@ impl Transformer {
         }
         Ok(())
     }
+}
+
+/// How far each token is into its own text, `[batch * seq]`.
+fn positions_of(segments: &Segments, device: &Device) -> Tensor<1, Int> {
+    let [batch, seq] = segments.dims();
+    Tensor::from_data(TensorData::new(segments.positions(), [batch * seq]), device)
+}
+
+/// Segments are of whole rows, whose positions are counted from the beginning.
+fn check_segments(segments: &Segments, dims: [usize; 2], has_cache: bool) -> Result<(), ModelError> {
+    if has_cache {
+        return Err(ModelError::Input(
+            "texts that share a row cannot be continued with a cache; give each its own row".to_owned(),
+        ));
+    }
+    if segments.dims() != dims {
+        let ([batch, seq], [rows, len]) = (segments.dims(), dims);
+        return Err(ModelError::Input(format!(
+            "the segments are of {batch} rows of {seq} tokens, the ids of {rows} rows of {len}"
+        )));
+    }
+    Ok(())
 }
 
 /// Dropout at a named site of the network, off where there is no key.

@@ -18,6 +18,7 @@ use taal_model::{
 
 mod model {
     mod recurrent;
+    mod segments;
 }
 
 /// Largest difference to logits that transformers computed in fp32.

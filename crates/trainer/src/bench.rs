@@ -89,6 +89,7 @@ impl BenchShape {
             seq_len,
             inputs: (0..count).map(id).collect(),
             targets: (1..=count).map(id).collect(),
+            text_starts: None,
         }
     }
 }

@@ -45,6 +45,7 @@ impl Masker {
                     targets: Vec::with_capacity(before.len()),
                     batch_size: rows,
                     seq_len: window,
+                    text_starts: None,
                 };
                 for (row, ids) in (first..).zip(before.chunks(window)) {
                     let mut one = Batch {
@@ -52,6 +53,7 @@ impl Masker {
                         targets: ids.to_vec(),
                         batch_size: 1,
                         seq_len: window,
+                        text_starts: None,
                     };
                     let key = random::key(self.seed, row, "validation mask") ^ index;
                     self.masking.apply(&mut one, &self.vocabulary, key);

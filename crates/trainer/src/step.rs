@@ -4,7 +4,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::{Int, Tensor, TensorData};
 use taal_data::{Batch, IGNORE_INDEX};
 use taal_kernels::with_precision;
-use taal_model::{ForwardOptions, Transformer};
+use taal_model::{ForwardOptions, Segments, Transformer};
 
 use taal_store::Mutant;
 
@@ -202,11 +202,13 @@ pub fn loss(model: &Transformer, batch: &Batch, dropout_key: Option<u64>) -> Res
     let device = model.device();
     let shape = [batch.batch_size, batch.seq_len];
     let inputs = Tensor::<2, Int>::from_data(TensorData::new(batch.inputs.clone(), shape), &device);
+    let segments = batch.text_starts.as_ref().map(|starts| Segments::new(starts, shape));
     let hidden = model
         .forward_with(
             inputs,
             ForwardOptions {
                 dropout_key,
+                segments: segments.as_ref(),
                 ..ForwardOptions::default()
             },
         )?

@@ -20,6 +20,7 @@ fn batch(tokenizer: &Tokenizer, rows: usize, seq_len: usize) -> Batch {
         inputs,
         batch_size: rows,
         seq_len,
+        text_starts: None,
     }
 }
 
@@ -116,6 +117,7 @@ fn masks_are_a_function_of_their_key_and_rows_differ() {
         targets: row.repeat(2),
         batch_size: 2,
         seq_len: 64,
+        text_starts: None,
     };
     Masking::default().apply(&mut same, &vocabulary, 1);
     assert_ne!(same.targets[..64], same.targets[64..]);

@@ -101,6 +101,8 @@ pub(crate) struct Preparation<'a> {
     pub(crate) norms: Option<(&'a [f32], &'a [f32], f32)>,
     /// Cosines and signed sines, a row a token.
     pub(crate) rotary: Option<(&'a [f32], &'a [f32])>,
+    /// Numbers from the angles of one batch row to those of the next; 0 where all have the same.
+    pub(crate) rotary_stride: usize,
 }
 
 impl Preparation<'_> {
@@ -118,10 +120,30 @@ pub(crate) struct Inputs<'a> {
     pub(crate) k: Heads<'a>,
     pub(crate) v: Heads<'a>,
     pub(crate) bias: Option<Bias<'a>>,
+    /// The first key of each query's text and one past its last, `[batch, kv_len]`, where texts share rows.
+    pub(crate) segments: Option<&'a [(u32, u32)]>,
     pub(crate) preparation: Preparation<'a>,
 }
 
-impl Inputs<'_> {
+impl<'a> Inputs<'a> {
+    /// The keys that query `i` of a batch row sees: first and one past the last. Neither falls from one query to the next.
+    fn visible(&self, batch: usize, i: usize) -> (usize, usize) {
+        let (first, end) = self.settings.visible(i, &self.shape);
+        let Some(segments) = self.segments else {
+            return (first, end);
+        };
+        let query = self.shape.kv_len - self.shape.q_len + i;
+        let (text_start, text_end) = segments[batch * self.shape.kv_len + query];
+        (first.max(text_start as usize), end.min(text_end as usize))
+    }
+
+    /// The angles of a batch row.
+    fn rotary(&self, batch: usize) -> Option<(&'a [f32], &'a [f32])> {
+        let at = batch * self.preparation.rotary_stride;
+        let (cos, sin) = self.preparation.rotary?;
+        Some((&cos[at..], &sin[at..]))
+    }
+
     fn check(&self) {
         let Shape {
             batch,
@@ -158,14 +180,15 @@ impl Inputs<'_> {
             assert!(bias.values.len() >= end, "the bias is too small");
         }
         if let Some((cos, sin)) = self.preparation.rotary {
-            assert!(
-                cos.len() >= kv_len * head_dim && sin.len() >= kv_len * head_dim,
-                "angles are too few"
-            );
+            let end = (batch - 1) * self.preparation.rotary_stride + kv_len * head_dim;
+            assert!(cos.len() >= end && sin.len() >= end, "angles are too few");
             assert!(
                 q_len == kv_len && head_dim.is_multiple_of(2),
                 "rotary positions need all queries"
             );
+        }
+        if let Some(segments) = self.segments {
+            assert!(segments.len() == batch * kv_len, "segments do not fit the rows");
         }
         if let Some((q, k, _)) = self.preparation.norms {
             assert!(
@@ -349,10 +372,10 @@ struct Block {
 }
 
 #[inline(always)]
-fn block<S: Simd>(first: usize, inputs: &Inputs<'_>) -> Block {
+fn block<S: Simd>(batch: usize, first: usize, inputs: &Inputs<'_>) -> Block {
     let rows = BLOCK.min(inputs.shape.q_len - first);
-    let (from, _) = inputs.settings.visible(first, &inputs.shape);
-    let (_, to) = inputs.settings.visible(first + rows - 1, &inputs.shape);
+    let (from, _) = inputs.visible(batch, first);
+    let (_, to) = inputs.visible(batch, first + rows - 1);
     let width = panel_width::<S>();
     let from = from / width * width;
     Block {
@@ -388,7 +411,7 @@ fn finish_scores(inputs: &Inputs<'_>, batch: usize, head: usize, i: usize, block
             *x += bias;
         }
     }
-    let (first, end) = inputs.settings.visible(i, &inputs.shape);
+    let (first, end) = inputs.visible(batch, i);
     scores[..first.max(block.from) - block.from].fill(f32::NEG_INFINITY);
     scores[end.clamp(block.from, block.to) - block.from..].fill(f32::NEG_INFINITY);
 }
@@ -450,7 +473,8 @@ impl WithSimd for ForwardTask<'_> {
             ..
         } = inputs.shape;
         let width = panel_width::<S>();
-        let Preparation { norms, rotary } = inputs.preparation;
+        let norms = inputs.preparation.norms;
+        let rotary = inputs.rotary(batch);
         let at = inputs.k.view.at(batch, kv_head);
         let k_norm = norms.map(|(_, weight, eps)| (weight, eps));
         let k = prepared(inputs.k, at, kv_len, head_dim, k_norm, rotary, &mut scratch.k);
@@ -466,7 +490,7 @@ impl WithSimd for ForwardTask<'_> {
                 let q = prepared(inputs.q, at, q_len, head_dim, q_norm, rotary, &mut scratch.q);
                 let log_sums = log_sums.part((batch * n_heads + head) * q_len, q_len);
                 for first in (0..q_len).step_by(BLOCK) {
-                    let block = block::<S>(first, inputs);
+                    let block = block::<S>(batch, first, inputs);
                     let keys = block.to - block.from;
                     let stride = keys.next_multiple_of(width);
                     let scores = reserve(&mut scratch.scores, BLOCK * stride);
@@ -624,7 +648,8 @@ impl WithSimd for BackwardTask<'_> {
             ..
         } = inputs.shape;
         let width = panel_width::<S>();
-        let Preparation { norms, rotary } = inputs.preparation;
+        let norms = inputs.preparation.norms;
+        let rotary = inputs.rotary(batch);
         let (dq_weight, dk_weight) = dweights.split_at_mut(dweights.len() / 2);
         let k_at = inputs.k.view.at(batch, kv_head);
         let k_norm = norms.map(|(_, weight, eps)| (weight, eps));
@@ -646,7 +671,7 @@ impl WithSimd for BackwardTask<'_> {
                 let dq = reserve(&mut scratch.dq, q_len * head_dim);
                 let log_sums = &log_sums[(batch * n_heads + head) * q_len..][..q_len];
                 for first in (0..q_len).step_by(BLOCK) {
-                    let block = block::<S>(first, inputs);
+                    let block = block::<S>(batch, first, inputs);
                     let Block { rows, .. } = block;
                     let keys = block.to - block.from;
                     let stride = keys.next_multiple_of(width);

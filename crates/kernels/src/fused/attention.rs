@@ -9,6 +9,7 @@ use crate::cpu::attention::{
     self as cpu, Attended, Bias, Gradients, Heads, Inputs, Preparation, Settings, Shape, View,
 };
 use crate::cpu::uninitialised;
+use crate::segments::Segments;
 
 /// With at most this many queries and no gradient, keys and values are read where they lie instead of packed.
 const FEW_QUERIES: usize = 4;
@@ -19,6 +20,7 @@ struct Common {
     settings: Settings,
     /// Numbers to add to the scores, `[batch or 1, n_heads or 1, q_len or 1, kv_len]`.
     bias: Option<FlexTensor>,
+    segments: Option<Segments>,
 }
 
 impl Common {
@@ -35,7 +37,12 @@ impl Common {
                 let [bias] = contiguous([primitive(bias.clone())]);
                 bias
             }),
+            segments: mask.segments().cloned(),
         }
+    }
+
+    fn segments(&self) -> Option<&[(u32, u32)]> {
+        self.segments.as_ref().map(Segments::bounds)
     }
 
     fn bias(&self) -> Option<Bias<'_>> {
@@ -106,6 +113,7 @@ impl Attention {
             k: heads(k),
             v: heads(v),
             bias: self.0.bias(),
+            segments: self.0.segments(),
             preparation: Preparation::default(),
         }
     }
@@ -211,9 +219,14 @@ impl ProjectedAttention {
             k: view(self.n_heads),
             v: view(self.n_heads + self.n_kv_heads),
             bias: self.common.bias(),
+            segments: self.common.segments(),
             preparation: Preparation {
                 norms: is_present(q_norm).then(|| (numbers(q_norm), numbers(k_norm), self.norm_eps)),
                 rotary: self.rotary.as_ref().map(|[cos, sin]| (numbers(cos), numbers(sin))),
+                rotary_stride: match &self.rotary {
+                    Some([cos, _]) if super::dims(cos)[0] > seq => seq * head_dim,
+                    _ => 0,
+                },
             },
         }
     }

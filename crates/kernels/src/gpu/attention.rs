@@ -157,7 +157,12 @@ fn slopes(
 fn weights(scores: BurnTensor<4>, mask: &AttentionMask, start: usize, scale: f64) -> BurnTensor<4> {
     let [batch, n_heads, q_len, kv_len] = scores.dims();
     let scores = writable(primitive(scores));
-    let bias = mask.bias().map(|bias| of_sequences(bias, start, batch));
+    // The kernel knows causality and window; what keeps texts that share a row apart is added to the scores.
+    let bias = match mask.segments() {
+        Some(_) => mask.additive(),
+        None => mask.bias(),
+    };
+    let bias = bias.map(|bias| of_sequences(bias, start, batch));
     let strides = bias.as_ref().map_or([0; 3], |bias| {
         let [batch, n_heads, q_len, _] = bias.dims();
         let of = |len: usize, stride: usize| if len > 1 { stride } else { 0 };

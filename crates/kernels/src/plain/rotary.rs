@@ -7,10 +7,14 @@ use burn::tensor::Tensor;
 /// # Shapes
 ///
 /// - `x`: `[batch, heads, seq, head_dim]`; the result has the same
-/// - `cos`, `signed_sin`: `[seq, head_dim]`, the first half of each row of `signed_sin` negated
+/// - `cos`, `signed_sin`: `[seq, head_dim]`, or `[batch * seq, head_dim]` where rows differ in their positions; the first half of each
+///   row of `signed_sin` negated
 pub fn rotary(x: Tensor<4>, cos: Tensor<2>, signed_sin: Tensor<2>) -> Tensor<4> {
     let [batch, heads, seq, head_dim] = x.dims();
-    let row = |table: Tensor<2>| -> Tensor<4> { table.reshape([1, 1, seq, head_dim]) };
+    let row = |table: Tensor<2>| -> Tensor<4> {
+        let rows = table.dims()[0] / seq.max(1);
+        table.reshape([rows, 1, seq, head_dim])
+    };
     // transformers computes x * cos + rotate_half(x) * sin with rotate_half(x) = [-x2, x1]. Swapping the
     // halves as a flip of an axis of length 2 moves no memory, forward or backward; the sign is in the table.
     let swapped: Tensor<4> = x

@@ -3,7 +3,8 @@
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use taal_kernels::{
-    AdamWStep, AttentionMask, AttentionSettings, IGNORE_INDEX, MuonMatrix, MuonStep, Projection, plain, profile, random,
+    AdamWStep, AttentionMask, AttentionSettings, IGNORE_INDEX, MuonMatrix, MuonStep, Projection, Segments, plain,
+    profile, random,
 };
 
 /// The largest difference, relative to the largest number of a tensor, that is put down to the order of sums.
@@ -768,6 +769,74 @@ mod attentions {
             norms: with[0].then(|| (x[1].clone(), x[2].clone(), 1e-6)),
             rotary: with[1].then(|| (angles("cos"), angles("sin"))),
         }
+    }
+
+    /// Two rows of texts of several lengths, other ones in each.
+    fn segments(len: usize) -> Segments {
+        let starts = |lengths: [usize; 3]| -> Vec<i32> {
+            let mut starts = Vec::new();
+            for length in lengths.into_iter().cycle() {
+                let start = starts.len() as i32;
+                starts.resize((starts.len() + length).min(len), start);
+                if starts.len() == len {
+                    return starts;
+                }
+            }
+            starts
+        };
+        Segments::new(&[starts([1, 17, 60]), starts([9, 2, 33])].concat(), [2, len])
+    }
+
+    #[test]
+    fn report_18_texts_that_share_a_row_equal_the_reference_implementation() {
+        for len in [1, 3, 40, 75, 130] {
+            let sizes = Sizes::square(4, 2, len, 24);
+            for is_causal in [true, false] {
+                for window in [None, Some(7)] {
+                    let mask = || mask(sizes, is_causal, window).with_segments(segments(len));
+                    check(sizes, &mask, AttentionSettings::default());
+                    let capped = AttentionSettings {
+                        softcap: Some(1.5),
+                        dropout: Some((0.3, 9)),
+                        ..Default::default()
+                    };
+                    check(sizes, &mask, capped);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn report_18_every_row_has_its_own_rotary_positions() {
+        let (heads, kv_heads, len, head_dim) = (4, 2, 75, 16);
+        let width = (heads + 2 * kv_heads) * head_dim;
+        let inputs = [
+            normal(2 * len * width, "qkv"),
+            normal(head_dim, "q norm"),
+            normal(head_dim, "k norm"),
+        ];
+        let mask = AttentionMask::new(len, len, true, None, &Device::flex()).with_segments(segments(len));
+        let settings = AttentionSettings::default();
+        let angles = |purpose: &str| -> Tensor<2> {
+            let values = normal(2 * len * head_dim, purpose);
+            Tensor::from_data(TensorData::new(values, [2 * len, head_dim]), &Device::flex())
+        };
+        let projection = |x: &[Tensor<1>]| Projection {
+            rotary: Some((angles("cos"), angles("sin"))),
+            ..projection(x, heads, kv_heads, len, head_dim, [true, false])
+        };
+        assert_twins(
+            "projected attention with segments",
+            &inputs,
+            &|x| {
+                let qkv = x[0].clone().reshape([2, len, width]);
+                taal_kernels::projected_attention(qkv, projection(x), &mask, &settings).flatten(0, 2)
+            },
+            &|x| {
+                let qkv = x[0].clone().reshape([2, len, width]);
+                plain::projected_attention(qkv, projection(x), &mask, &settings).flatten(0, 2)
+            },
+        );
     }
 
     #[test]

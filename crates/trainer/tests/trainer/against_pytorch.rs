@@ -42,6 +42,7 @@ fn batches() -> Vec<Batch> {
             targets: targets.concat(),
             batch_size: inputs.len(),
             seq_len: inputs[0].len(),
+            text_starts: None,
         })
         .collect()
 }
@@ -159,6 +160,7 @@ fn accumulated_micro_batches_equal_one_large_batch() {
         targets: whole.targets[from * 16..to * 16].to_vec(),
         batch_size: to - from,
         seq_len: 16,
+        text_starts: None,
     };
     let [mut at_once, mut in_parts] = [learner(), learner()];
     let one = at_once.step(std::slice::from_ref(whole), &[], 1.0).unwrap();
