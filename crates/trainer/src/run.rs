@@ -1,5 +1,7 @@
 //! A run under way: steps, evaluations, checkpoints, and what is done about bad steps.
 
+mod rewind;
+
 use std::collections::VecDeque;
 use std::time::Instant;
 
@@ -16,7 +18,7 @@ use crate::TrainError;
 use crate::baseline;
 use crate::checkpoint::{Checkpoint, Checkpoints, Origin, Snapshot, TrainState};
 use crate::events::{Act, Event, Events};
-use crate::health::{Ailment, HealthState, Treatment};
+use crate::health::{Ailment, Treatment};
 use crate::masked::Masker;
 use crate::memory;
 use crate::optimizer::Optimizer;
@@ -319,98 +321,6 @@ impl<'a> Run<'a> {
             }
         }
         Ok(treatment)
-    }
-
-    /// Back to the newest checkpoint, at the second time to the one before, and on from there with the batches after the bad ones.
-    fn rewind(&mut self, ailment: Ailment, progress: &mut dyn Progress) -> Result<(), TrainError> {
-        self.saver.wait(|message| progress.note(&message))?;
-        let bad_step = self.state.step;
-        // Where nothing was saved since the last time, the newest one has had its chance.
-        let last = self.state.health.rewound_to;
-        let mut candidates = self.checkpoints.steps()?;
-        if candidates.len() > 1 && candidates.last().copied() == last {
-            candidates.pop();
-        }
-        let mut found = None;
-        while let Some(step) = candidates.pop() {
-            match self.checkpoints.open(step) {
-                Ok(checkpoint) => {
-                    found = Some(checkpoint);
-                    break;
-                }
-                Err(error) if error.kind() == ErrorKind::Corrupt => progress.note(&error.to_string()),
-                Err(error) => return Err(error),
-            }
-        }
-        let Some(checkpoint) = found else {
-            return match self.checkpoints.steps()?.last() {
-                None => self.begin_again(ailment, progress),
-                Some(_) => Err(TrainError::Checkpoint {
-                    path: self.options.run_dir.join("checkpoints"),
-                    detail: format!("step {bad_step}: {ailment}, and no checkpoint is whole to go back to"),
-                }),
-            };
-        };
-        let device = self.learner.model.device();
-        self.learner.model = checkpoint.model(self.recipe.model.dropout(), &device)?;
-        checkpoint.restore(&mut self.learner.optimizer, &device)?;
-
-        let mut state = checkpoint.state()?;
-        state.health = self.health_after_rewind(checkpoint.step, state.health.window);
-        // `model` must not lead to one of those that go; the next save says anew which is the best.
-        let best = state.best_step.and_then(|step| self.checkpoints.open(step).ok());
-        let shown = best.as_ref().unwrap_or(&checkpoint);
-        taal_store::publish_link(&shown.model_dir(), &self.options.run_dir.join("model"))?;
-        self.checkpoints.leave_after(checkpoint.step)?;
-        self.take_back(state)?;
-        progress.note(&format!(
-            "step {bad_step}: {ailment}; back to the checkpoint of step {}, and on with the batches after step {bad_step}'s",
-            checkpoint.step
-        ));
-        Ok(())
-    }
-
-    /// Back to the beginning, where nothing was saved yet, and on from there with the batches after the bad ones.
-    fn begin_again(&mut self, ailment: Ailment, progress: &mut dyn Progress) -> Result<(), TrainError> {
-        let bad_step = self.state.step;
-        let device = self.learner.model.device();
-        let train = &self.recipe.train;
-        self.learner.model = prepare::model(self.recipe, &self.tokenizer, &device)?;
-        self.learner.optimizer = Optimizer::new(train.adamw, train.muon, self.learner.model.config());
-        let state = TrainState {
-            health: self.health_after_rewind(0, VecDeque::new()),
-            ..TrainState::default()
-        };
-        self.take_back(state)?;
-        progress.note(&format!(
-            "step {bad_step}: {ailment}; there is no checkpoint yet, so back to the beginning, and on with the batches after step \
-             {bad_step}'s"
-        ));
-        Ok(())
-    }
-
-    /// What the rules remember after going back to a step, whose window of losses is `window`.
-    fn health_after_rewind(&self, step: u64, window: VecDeque<f64>) -> HealthState {
-        let now = &self.state.health;
-        HealthState {
-            skipped: now.skipped,
-            rewinds: now.rewinds + 1,
-            batch_offset: now.batch_offset + (self.state.step - step),
-            events: now.events,
-            in_a_row: 0,
-            rewound_to: Some(step),
-            window,
-        }
-    }
-
-    /// Goes on from an earlier state, whose weights and moments are there already.
-    fn take_back(&mut self, mut state: TrainState) -> Result<(), TrainError> {
-        state.resumed_from = self.state.resumed_from;
-        state.train_s = self.state.train_s;
-        self.learner.precision = MixedPrecision::resumed(self.recipe.train.precision, state.loss_scale);
-        self.state = state;
-        self.unwritten.clear();
-        Ok(self.log.truncate_to(self.state.logged_steps())?)
     }
 
     /// Appends a record to the log. What a full disk refuses is kept and tried again with the next one.
