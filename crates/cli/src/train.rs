@@ -223,14 +223,7 @@ fn summary(report: &Report, run_dir: &Path, device: DeviceSpec) -> String {
     }
     let mut rows = vec![
         ("recipe", report.recipe.clone()),
-        (
-            "steps",
-            format!(
-                "{}, {} over the training text",
-                terminal::grouped(report.steps),
-                terminal::times(report.epochs)
-            ),
-        ),
+        ("steps", terminal::grouped(report.steps)),
         ("train loss", format!("{:.4} nats/token", report.train_loss)),
     ];
     if let Some(loss) = report.val_loss {
