@@ -261,10 +261,11 @@ impl Checkpoints {
 
     /// Makes `model` lead to a checkpoint, or nowhere.
     fn show(&self, checkpoint: Option<&Checkpoint>) -> Result<(), TrainError> {
-        Ok(match checkpoint {
+        match checkpoint {
             Some(checkpoint) => taal_store::publish_link(&checkpoint.model_dir(), &self.link())?,
             None => taal_store::unpublish_link(&self.link())?,
-        })
+        }
+        Ok(())
     }
 
     /// Renames a damaged checkpoint, so that nobody continues from it and you can look into it. What `model` leads to is whole before
