@@ -1,8 +1,9 @@
 //! What can be typed.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use taal_inference::{Normalise, Pooling, Target};
 use taal_kernels::{DeviceSpec, Precision};
 use taal_model::gguf::TensorType;
@@ -98,7 +99,7 @@ pub struct FillArguments {
     #[arg(value_name = "TEXT")]
     pub text: String,
     /// Guesses a gap
-    #[arg(long, default_value_t = 5, value_name = "N")]
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = from_zero::<usize>)]
     pub top: usize,
     /// Say which rank this word has in the first gap (may be repeated)
     #[arg(long, value_name = "WORD")]
@@ -154,7 +155,7 @@ pub struct SimilarArguments {
     #[arg(long, value_name = "FILE")]
     pub lines: Option<PathBuf>,
     /// Lines or words to print
-    #[arg(long, default_value_t = 5, value_name = "N")]
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = from_zero::<usize>)]
     pub top: usize,
     /// How the states of all tokens become one vector: mean, cls, last, or
     /// input for the tokens' own vectors before any layer
@@ -274,10 +275,10 @@ pub struct TraceArguments {
     #[arg(value_name = "TEXT", required_unless_present = "ids", conflicts_with = "ids")]
     pub text: Option<String>,
     /// Token ids to follow, as in 1,2,3
-    #[arg(long, value_name = "IDS", value_delimiter = ',')]
+    #[arg(long, value_name = "IDS", value_delimiter = ',', value_parser = from_zero::<u32>)]
     pub ids: Option<Vec<u32>>,
     /// Guesses a place and layer
-    #[arg(long, value_name = "N", default_value_t = 5)]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = from_zero::<usize>)]
     pub top: usize,
     /// Also ask every checkpoint of this run
     #[arg(long, value_name = "RUN_DIR")]
@@ -356,7 +357,10 @@ pub struct ExportArguments {
 /// `taal generate`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  taal generate --model runs/shakespeare-char --prompt ROMEO: --max-tokens 500 --temperature 0.8"
+    after_help = "Of a prompt longer than the model's context, the last tokens are read: one less than the context\n\
+                  holds, with the beginning-of-sequence token where the prompt begins with it. When the context\n\
+                  fills while the text is made, its last half is kept.\n\n\
+                  Example:\n  taal generate --model runs/shakespeare-char --prompt ROMEO: --max-tokens 500 --temperature 0.8"
 )]
 pub struct GenerateArguments {
     /// Model directory or run directory
@@ -371,39 +375,46 @@ pub struct GenerateArguments {
     )]
     pub prompt: Option<String>,
     /// Token ids to continue, as in 1,2,3
-    #[arg(long, value_name = "IDS", value_delimiter = ',')]
+    #[arg(long, value_name = "IDS", value_delimiter = ',', value_parser = from_zero::<u32>)]
     pub prompt_ids: Option<Vec<u32>>,
     /// The most new tokens
-    #[arg(long, value_name = "N", default_value_t = 200)]
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = from_zero::<usize>)]
     pub max_tokens: usize,
     /// 0 takes the likeliest token, 1 the model's own odds
-    #[arg(long, value_name = "T", default_value_t = 0.8)]
+    #[arg(long, value_name = "T", default_value_t = 0.8, value_parser = number)]
     pub temperature: f64,
     /// Draw from the K likeliest tokens only
-    #[arg(long, value_name = "K")]
+    #[arg(long, value_name = "K", value_parser = from_one::<usize>)]
     pub top_k: Option<usize>,
     /// Draw from the likeliest tokens that have probability P together
-    #[arg(long, value_name = "P")]
+    #[arg(long, value_name = "P", value_parser = number)]
     pub top_p: Option<f64>,
     /// Draw from tokens at least P times as likely as the likeliest
-    #[arg(long, value_name = "P")]
+    #[arg(long, value_name = "P", value_parser = number)]
     pub min_p: Option<f64>,
     /// More than 1 discourages tokens that were there before
-    #[arg(long, value_name = "R", default_value_t = 1.0)]
+    #[arg(long, value_name = "R", default_value_t = 1.0, value_parser = number)]
     pub repetition_penalty: f64,
     /// Equal seeds give equal texts [default: another one each time]
-    #[arg(long, value_name = "S")]
+    #[arg(long, value_name = "S", value_parser = from_zero::<u64>)]
     pub seed: Option<u64>,
-    /// Text that ends the continuation (may be repeated)
+    /// Text that ends the continuation, special tokens such as <|im_end|> included (may be repeated)
     #[arg(long, value_name = "TEXT")]
     pub stop: Vec<String>,
+    /// Show special tokens in the text
+    #[arg(long)]
+    pub show_special: bool,
+    /// Refuse a prompt longer than the context, instead of leaving out its beginning
+    #[arg(long)]
+    pub no_truncate: bool,
     /// flex, ndarray, wgpu or wgpu:N
     #[arg(long, default_value = "flex")]
     pub device: DeviceSpec,
     /// Compute every token from the whole text: slower, same tokens
     #[arg(long)]
     pub no_cache: bool,
-    /// Print one JSON object: prompt, text, token_ids, finish_reason
+    /// Print one JSON object: prompt, text, token_ids, finish_reason (length, stop or eos), prompt_tokens,
+    /// dropped_prompt_tokens, slid_tokens
     #[arg(long)]
     pub json: bool,
 }
@@ -480,7 +491,7 @@ pub struct TokenizerTrainArguments {
     #[arg(long)]
     pub kind: Kind,
     /// The most tokens, special ones included
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = from_zero::<usize>)]
     pub vocab_size: usize,
     /// The tokenizer.json to write; an old one is replaced
     #[arg(long, value_name = "FILE")]
@@ -492,7 +503,7 @@ pub struct TokenizerTrainArguments {
     #[arg(long, value_name = "RULE")]
     pub unknown: Option<Unknown>,
     /// Memory for counting; beyond it, rare words are forgotten
-    #[arg(long, value_name = "MIB", default_value_t = taal_tokenizer::DEFAULT_MEMORY_LIMIT_BYTES >> 20)]
+    #[arg(long, value_name = "MIB", default_value_t = taal_tokenizer::DEFAULT_MEMORY_LIMIT_BYTES >> 20, value_parser = from_zero::<u64>)]
     pub memory_limit: u64,
     /// Text files or folders with .txt and .md files
     #[arg(value_name = "INPUT", required = true)]
@@ -524,8 +535,11 @@ pub struct DecodeArguments {
     /// tokenizer.json, model directory or run directory
     #[arg(long, value_name = "FILE|DIR")]
     pub tokenizer: PathBuf,
+    /// Show special tokens in the text
+    #[arg(long)]
+    pub show_special: bool,
     /// Token ids, as in 1,2,3 or 1 2 3
-    #[arg(value_name = "IDS", required = true, value_delimiter = ',')]
+    #[arg(value_name = "IDS", required = true, value_delimiter = ',', value_parser = from_zero::<u32>)]
     pub ids: Vec<u32>,
 }
 
@@ -590,7 +604,7 @@ pub struct DataBuildArguments {
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     /// Share held back for validation, from the end of each input
-    #[arg(long, value_name = "F", default_value_t = taal_data::DEFAULT_VALIDATION_FRACTION)]
+    #[arg(long, value_name = "F", default_value_t = taal_data::DEFAULT_VALIDATION_FRACTION, value_parser = number)]
     pub validation_fraction: f64,
     /// Text files, JSONL files with a "text" a line, or folders of them
     #[arg(value_name = "INPUT", required = true)]
@@ -665,10 +679,10 @@ pub struct BenchTrainArguments {
     #[arg(long, default_value = "flex")]
     pub device: DeviceSpec,
     /// Measured steps [default: some seconds of them]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = from_zero::<usize>)]
     pub steps: Option<usize>,
     /// Rows of a batch [default: 12, 16, 1 or 4 by shape, as others measure]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = from_zero::<usize>)]
     pub batch_size: Option<usize>,
     /// fp32, bf16 or f16: what the products of linear layers are computed in
     #[arg(long, default_value = "fp32", value_name = "TYPE")]
@@ -686,13 +700,13 @@ pub struct BenchGenerateArguments {
     #[arg(long, value_name = "DIR")]
     pub model: Option<PathBuf>,
     /// How many texts are written at once, as in 1,8
-    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [1, 8])]
+    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [1, 8], value_parser = from_zero::<usize>)]
     pub batch: Vec<usize>,
     /// Tokens of the prompt
-    #[arg(long, value_name = "N", default_value_t = 128)]
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = from_zero::<usize>)]
     pub prompt_tokens: usize,
     /// Tokens written after it
-    #[arg(long, value_name = "N", default_value_t = 32)]
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = from_zero::<usize>)]
     pub max_tokens: usize,
     /// flex, ndarray, wgpu or wgpu:N
     #[arg(long, default_value = "flex")]
@@ -717,10 +731,10 @@ pub struct BenchParadigmArguments {
     pub seconds: f64,
     /// Lengths at which the time of a training token is measured
     #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [64, 256, 1024],
-          value_parser = clap::value_parser!(u64).range(1..=65_536))]
+          value_parser = length)]
     pub lengths: Vec<u64>,
     /// Steps in which each network learns to copy up to 32 symbols
-    #[arg(long, default_value_t = 600, value_name = "N")]
+    #[arg(long, default_value_t = 600, value_name = "N", value_parser = from_zero::<u64>)]
     pub copy_steps: u64,
     /// flex, ndarray, wgpu or wgpu:N
     #[arg(long, default_value = "flex")]
@@ -731,6 +745,42 @@ pub struct BenchParadigmArguments {
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+/// All arguments, of which every one that takes a value takes a negative number too: a message that names the range says more than one that
+/// takes the number for an option.
+pub fn command() -> clap::Command {
+    with_negative_numbers(Arguments::command())
+}
+
+fn with_negative_numbers(command: clap::Command) -> clap::Command {
+    command
+        .mut_args(|argument| match argument.get_action().takes_values() {
+            true => argument.allow_negative_numbers(true),
+            false => argument,
+        })
+        .mut_subcommands(with_negative_numbers)
+}
+
+/// A whole number that the type holds.
+fn from_zero<T: FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| "expected a whole number from 0".to_string())
+}
+
+/// The same where 0 is refused later, with what to do instead.
+fn from_one<T: FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| "expected a whole number from 1".to_string())
+}
+
+/// A length in tokens.
+fn length(text: &str) -> Result<u64, String> {
+    let number = text.parse().ok().filter(|number| (1..=65_536).contains(number));
+    number.ok_or_else(|| "expected a whole number from 1 to 65536".to_string())
+}
+
+/// Any number; what it is for says its range.
+fn number(text: &str) -> Result<f64, String> {
+    text.parse().map_err(|_| "expected a number".to_string())
 }
 
 /// A finite number above 0.

@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use taal_inference::{GenerateOptions, LanguageModel, Prompt, Sampling};
+use taal_inference::{GenerateOptions, Generation, InferenceError, LanguageModel, Prompt, Sampling};
 
 use crate::arguments::GenerateArguments;
 use crate::failure::Failure;
@@ -23,8 +23,10 @@ pub fn run(arguments: &GenerateArguments) -> Result<(), Failure> {
     if arguments.seed.is_none() && options.sampling.temperature > 0.0 && terminal::is_watched() {
         terminal::message(&format!("seed: {}", options.sampling.seed));
     }
+    warn_of_unknown_ends(&lm);
     if arguments.json {
-        let generation = taal_inference::generate(&lm, &prompt, &options, &mut |_| ())?;
+        let generation = taal_inference::generate(&lm, &prompt, &options, &mut |_| ()).map_err(with_way_out)?;
+        say_what_was_dropped(&lm, &generation);
         return Ok(terminal::print_json(&generation)?);
     }
     let mut written = Ok(());
@@ -39,16 +41,51 @@ pub fn run(arguments: &GenerateArguments) -> Result<(), Failure> {
         {
             std::process::exit(0);
         }
-    })?;
+    })
+    .map_err(with_way_out)?;
     written?;
-    match generation.text {
+    match &generation.text {
         Some(_) => terminal::print("\n")?,
         None => {
             let ids: Vec<String> = generation.token_ids.iter().map(ToString::to_string).collect();
             terminal::print(&format!("{}\n", ids.join(",")))?;
         }
     }
+    say_what_was_dropped(&lm, &generation);
     Ok(())
+}
+
+/// An id that no token has never comes, so the text may go on longer than the model's makers meant.
+fn warn_of_unknown_ends(lm: &LanguageModel) {
+    let ids: Vec<String> = lm.unknown_end_ids.iter().map(ToString::to_string).collect();
+    if !ids.is_empty() {
+        let ids = ids.join(", ");
+        terminal::message(&format!(
+            "note: the model's files name id {ids} as the end of a text, and its vocabulary has {} ids",
+            lm.model.config().vocab_size
+        ));
+    }
+}
+
+/// The text does not show that its beginning was not read.
+fn say_what_was_dropped(lm: &LanguageModel, generation: &Generation) {
+    if generation.dropped_prompt_tokens > 0 {
+        terminal::message(&format!(
+            "note: the prompt has {} tokens and the model's context holds {}: {} of its first tokens were left out (--no-truncate refuses)",
+            generation.prompt_tokens,
+            lm.model.config().context_limit().unwrap_or_default(),
+            generation.dropped_prompt_tokens
+        ));
+    }
+}
+
+fn with_way_out(error: InferenceError) -> Failure {
+    let is_too_long = matches!(error, InferenceError::PromptTooLong { .. });
+    let failure = Failure::from(error);
+    match is_too_long {
+        true => failure.with_hint("without --no-truncate, the last tokens of the prompt are read"),
+        false => failure,
+    }
 }
 
 fn options(arguments: &GenerateArguments) -> GenerateOptions {
@@ -63,6 +100,8 @@ fn options(arguments: &GenerateArguments) -> GenerateOptions {
             seed: arguments.seed.unwrap_or_else(seed_of_the_clock),
         },
         stop: arguments.stop.clone(),
+        show_special: arguments.show_special,
+        truncate: !arguments.no_truncate,
         use_cache: !arguments.no_cache,
         ..GenerateOptions::default()
     }

@@ -30,13 +30,18 @@ mod train;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::FromArgMatches;
 
 use crate::arguments::{Arguments, BenchCommand, Command, DataCommand, EmbeddingsCommand, TokenizerCommand};
 use crate::failure::Failure;
 
 fn main() -> ExitCode {
-    match run(Arguments::parse().command) {
+    let matches = arguments::command().try_get_matches();
+    let arguments = match matches.and_then(|matches| Arguments::from_arg_matches(&matches)) {
+        Ok(arguments) => arguments,
+        Err(error) => return terminal::explain(&error, arguments::command()),
+    };
+    match run(arguments.command) {
         Ok(code) => code,
         Err(failure) => failure.report(),
     }

@@ -1,10 +1,20 @@
 //! What people and scripts see: standard output for data, standard error for messages, and numbers in words.
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal, Read, Write};
+use std::process::ExitCode;
 use std::time::Duration;
 
-/// Writes data to standard output at once.
+/// Writes data to standard output at once; on a terminal, [`shown`].
 pub fn print(text: &str) -> io::Result<()> {
+    match io::stdout().is_terminal() {
+        true => print_raw(&shown(text)),
+        false => print_raw(text),
+    }
+}
+
+/// Writes text to standard output whose own colours may steer the terminal; all that comes from a model or a file is [`shown`] already.
+pub fn print_raw(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes())?;
     stdout.flush()
@@ -13,14 +23,51 @@ pub fn print(text: &str) -> io::Result<()> {
 /// Writes a value to standard output as one line of JSON.
 pub fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
     let mut line = serde_json::to_string(value)?;
+    if io::stdout().is_terminal() {
+        // The escapes of JSON, so that what is copied from the terminal is JSON still.
+        line = spelled(&line, |character| format!("\\u{:04x}", character as u32)).into_owned();
+    }
     line.push('\n');
-    Ok(print(&line)?)
+    Ok(print_raw(&line)?)
 }
 
-/// Writes a line to standard error.
-///
-/// Unlike `eprintln!` it does not panic where nobody reads.
+/// Text as a terminal may get it: what would steer it, or turn the direction of a line, is spelled out, as `\u{1b}`. Line ends and tabs
+/// stay.
+pub fn shown(text: &str) -> Cow<'_, str> {
+    spelled(text, |character| format!("\\u{{{:x}}}", character as u32))
+}
+
+fn spelled(text: &str, spell: impl Fn(char) -> String) -> Cow<'_, str> {
+    if !text.contains(steers) {
+        return Cow::Borrowed(text);
+    }
+    let mut spelled = String::with_capacity(text.len() + 16);
+    for character in text.chars() {
+        match steers(character) {
+            true => spelled.push_str(&spell(character)),
+            false => spelled.push(character),
+        }
+    }
+    Cow::Owned(spelled)
+}
+
+/// Whether a character is an order to the terminal rather than something to see.
+fn steers(character: char) -> bool {
+    let turns_line = matches!(character, '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}');
+    let is_control = character.is_control() && character != '\n' && character != '\t';
+    is_control || turns_line
+}
+
+/// Writes a line to standard error; on a terminal, [`shown`].
 pub fn message(text: &str) {
+    match is_watched() {
+        true => message_raw(&shown(text)),
+        false => message_raw(text),
+    }
+}
+
+/// Unlike `eprintln!` it does not panic where nobody reads.
+fn message_raw(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
@@ -28,9 +75,28 @@ pub fn message(text: &str) {
 pub fn error(word: &str, text: &str) {
     let code = if word == "error" { "1;31" } else { "1;36" };
     match has_colour() {
-        true => message(&format!("\x1b[{code}m{word}:\x1b[0m {text}")),
+        true => message_raw(&format!("\x1b[{code}m{word}:\x1b[0m {}", shown(text))),
         false => message(&format!("{word}: {text}")),
     }
+}
+
+/// Says what is wrong with the command line, or the help that was asked for.
+pub fn explain(error: &clap::Error, command: clap::Command) -> ExitCode {
+    let arguments: Vec<String> = std::env::args_os()
+        .map(|argument| argument.to_string_lossy().into_owned())
+        .collect();
+    let steered = arguments.iter().any(|argument| argument.contains(steers));
+    // The message quotes arguments, and its own colours cannot be told from theirs: it is made again of what may be shown.
+    let said = match steered && is_watched() {
+        true => match command.try_get_matches_from(arguments.iter().map(|argument| shown(argument).into_owned())) {
+            Err(again) => again.print(),
+            Ok(_) => Ok(message(&error.to_string())),
+        },
+        false => error.print(),
+    };
+    // Nothing can be said where nobody reads.
+    drop(said);
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1))
 }
 
 /// Whether somebody is watching standard error.
@@ -164,5 +230,21 @@ fn escaped(character: char) -> String {
         '\\' => r"\\".to_string(),
         c if c.is_control() && c.is_ascii() => format!(r"\x{:02x}", c as u32),
         c => c.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn report_33_orders_to_a_terminal_are_spelled_out_and_text_stays() {
+        let orders = "\x1b]0;title\x07 \x1b[31mred\u{9b}31m \u{202e}abc\u{2066} \r\x08\x7f\0";
+        let expected = r"\u{1b}]0;title\u{7} \u{1b}[31mred\u{9b}31m \u{202e}abc\u{2066} \u{d}\u{8}\u{7f}\u{0}";
+        assert_eq!(shown(orders), expected);
+        let text = "een kat\n\tcafé 👩\u{200d}💻 ▁x \u{a0}";
+        assert_eq!(shown(text), text);
+        let json = spelled("\"\u{9b}\u{7f}\"", |character| format!("\\u{:04x}", character as u32));
+        assert_eq!(serde_json::from_str::<String>(&json).expect("JSON"), "\u{9b}\u{7f}");
     }
 }

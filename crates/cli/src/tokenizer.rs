@@ -146,7 +146,11 @@ pub fn encode(arguments: &EncodeArguments) -> Result<(), Failure> {
 
 /// `taal tokenizer decode`
 pub fn decode(arguments: &DecodeArguments) -> Result<(), Failure> {
-    let text = open(&arguments.tokenizer)?.decode(&arguments.ids)?;
+    let tokenizer = open(&arguments.tokenizer)?;
+    let text = match arguments.show_special {
+        true => tokenizer.decode_with_special(&arguments.ids)?,
+        false => tokenizer.decode(&arguments.ids)?,
+    };
     Ok(terminal::print(&format!("{text}\n"))?)
 }
 

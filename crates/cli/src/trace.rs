@@ -48,7 +48,7 @@ pub fn run(arguments: &TraceArguments) -> Result<(), Failure> {
         Some(path) => trace.save_json(path)?,
         None => {}
     }
-    terminal::print(&Page::of(&trace))?;
+    terminal::print_raw(&Page::of(&trace))?;
     for path in [&arguments.html, &arguments.json].into_iter().flatten() {
         terminal::message(&format!("wrote {}", path.display()));
     }
@@ -94,7 +94,7 @@ impl<'a> Page<'a> {
     }
 
     fn line(&mut self, line: &str) {
-        self.text.push_str(line.trim_end());
+        self.text.push_str(&terminal::shown(line.trim_end()));
         self.text.push('\n');
     }
 

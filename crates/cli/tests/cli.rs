@@ -1,5 +1,11 @@
 //! `taal` as scripts meet it: its output, its files, its exit codes and its words.
 
+#[path = "cli/generating.rs"]
+mod generating;
+#[cfg(unix)]
+#[path = "cli/terminal.rs"]
+mod terminal;
+
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
