@@ -216,7 +216,10 @@ fn has_cause(error: &TrainError, is_it: impl Fn(&taal_store::Error) -> bool) -> 
 fn summary(report: &Report, run_dir: &Path, device: DeviceSpec) -> String {
     let mut text = String::new();
     for sample in &report.samples {
-        text.push_str(&format!("--- {:?} continued:\n{}\n", sample.prompt, sample.text));
+        text.push_str(&match &sample.error {
+            Some(error) => format!("--- {:?} has no sample: {error}\n", sample.prompt),
+            None => format!("--- {:?} continued:\n{}\n", sample.prompt, sample.text),
+        });
     }
     if !report.samples.is_empty() {
         text.push_str("---\n");
@@ -280,9 +283,9 @@ fn summary(report: &Report, run_dir: &Path, device: DeviceSpec) -> String {
     }
     rows.push(("report", run_dir.join("report.html").display().to_string()));
     rows.push(("model", run_dir.join("model").display().to_string()));
-    match report.masked {
-        Some(_) => rows.push(("fill", fill_command(report, run_dir, device))),
-        None => rows.push(("generate", generate_command(report, run_dir, device))),
+    match report.objective.as_str() {
+        "masked" => rows.push(("fill", fill_command(report, run_dir, device))),
+        _ => rows.push(("generate", generate_command(report, run_dir, device))),
     }
     text + &terminal::table(&rows)
 }

@@ -39,7 +39,8 @@ struct Example {
 
 /// Conversations to train on and to validate with.
 ///
-/// Each line is `{"prompt": "...", "completion": "..."}`; other keys are ignored. An example is the prompt's ids, the
+/// Each line is `{"prompt": "...", "completion": "..."}`; other keys are ignored. An example is the special tokens that the
+/// tokenizer's file puts before a text, as when generating, the prompt's ids, the
 /// completion's ids and the end-of-text token where the tokenizer has one. The two are encoded apart, so that what the
 /// model has to predict never depends on how the prompt's last letters merge. An empty prompt becomes the
 /// beginning-of-text token where the tokenizer has one; where it has none, the completion's first token has no loss.
@@ -50,6 +51,8 @@ pub struct Conversations {
     pub train: ConversationSource,
     /// The last examples of every file; none where nothing is held back.
     pub validation: Option<ConversationSource>,
+    /// Examples that were left out because no token of their completion has a loss: one token after an empty prompt, or no room.
+    pub without_target: usize,
 }
 
 /// Whether the first line of a JSONL file has a `completion`, that is, whether the file holds conversations rather than
@@ -116,11 +119,21 @@ impl Conversations {
             [] => return Err(DataError::NoInput),
         };
         let pad_id = tokenizer.pad_id().or(tokenizer.eos_id()).unwrap_or(FALLBACK_PAD_ID);
-        let source = |examples, truncated| ConversationSource::pack(&name, examples, truncated, block_size, pad_id);
-        let validation = (!validation.is_empty()).then(|| source(validation, validation_cut));
+        let source = |mut examples: Vec<Example>, truncated| {
+            // Without a token to learn there is no loss, and a row of such examples would make a step without one.
+            examples.retain(Example::has_target);
+            ConversationSource::pack(&name, examples, truncated, block_size, pad_id)
+        };
+        let (all, held_back) = (train.len(), validation.len());
+        let train = source(train, train_cut);
+        if train.examples == 0 {
+            return Err(DataError::NothingToLearn { name, examples: all });
+        }
+        let validation = source(validation, validation_cut);
         Ok(Self {
-            train: source(train, train_cut),
-            validation,
+            without_target: all + held_back - train.examples - validation.examples,
+            train,
+            validation: (validation.examples > 0).then_some(validation),
         })
     }
 }
@@ -186,25 +199,49 @@ impl Example {
         completion_bytes: u64,
         block_size: usize,
     ) -> (Self, bool) {
-        if prompt.is_empty() {
-            prompt.extend(tokenizer.bos_id());
-        }
+        let begin = beginning(tokenizer, &prompt);
+        let begin_len = begin.len();
+        prompt.splice(0..0, begin);
         completion.extend(tokenizer.eos_id());
         let too_many = (prompt.len() + completion.len()).saturating_sub(block_size);
-        // One id of the prompt stays, for the first of the completion to follow.
-        let from_prompt = too_many.min(prompt.len().saturating_sub(1));
-        prompt.drain(..from_prompt);
+        // One id of the prompt stays, for the first of the completion to follow; what begins texts stays before it.
+        let from_prompt = too_many.min(prompt.len().saturating_sub(begin_len.max(1)));
+        prompt.drain(begin_len..begin_len + from_prompt);
         completion.truncate(completion.len() - (too_many - from_prompt).min(completion.len()));
         let completion_start = prompt.len();
         prompt.append(&mut completion);
-        (
-            Self {
-                ids: prompt,
-                completion_start,
-                completion_bytes,
-            },
-            too_many > 0,
-        )
+        let mut example = Self {
+            ids: prompt,
+            completion_start,
+            completion_bytes,
+        };
+        if too_many > 0 || completion_start == 0 {
+            example.completion_bytes = example.counted().iter().map(|&id| tokenizer.text_bytes_of(id)).sum();
+        }
+        (example, too_many > 0)
+    }
+
+    /// The ids with a loss.
+    fn counted(&self) -> &[u32] {
+        self.ids.get(self.completion_start.max(1)..).unwrap_or_default()
+    }
+
+    fn has_target(&self) -> bool {
+        !self.counted().is_empty()
+    }
+}
+
+/// What generating puts in front of a prompt: the special tokens with which the tokenizer's file begins every text, or, where nothing else
+/// is there to follow, the beginning-of-text token.
+fn beginning(tokenizer: &Tokenizer, prompt: &[u32]) -> Vec<u32> {
+    if prompt.is_empty() {
+        return tokenizer.bos_id().into_iter().collect();
+    }
+    let before = tokenizer.template().before;
+    if prompt.starts_with(&before) {
+        Vec::new()
+    } else {
+        before
     }
 }
 
@@ -277,7 +314,7 @@ impl ConversationSource {
         self.block_size
     }
 
-    /// Bytes of all completions as they stand in the files.
+    /// Bytes of all completions, as far as they have a loss.
     pub fn completion_bytes(&self) -> u64 {
         self.completion_bytes
     }

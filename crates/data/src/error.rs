@@ -38,6 +38,17 @@ pub enum DataError {
         /// The input, as it was named.
         name: String,
     },
+    /// Prompts and completions without a single token to learn.
+    #[error(
+        "{name}: none of the {examples} example(s) has a token to learn: the first token of an example has nothing before it, so a \
+         completion of one token needs a prompt, and train.block_size must leave room for the completion"
+    )]
+    NothingToLearn {
+        /// The inputs, as they were named.
+        name: String,
+        /// How many examples there are.
+        examples: usize,
+    },
     /// A text too short to give both splits a share.
     #[error(
         "{name} has {length} {unit}(s), too few for a training and a validation part: add text, or give it no \
@@ -156,6 +167,7 @@ impl DataError {
             Self::NoInput
             | Self::NoTextFiles { .. }
             | Self::Empty { .. }
+            | Self::NothingToLearn { .. }
             | Self::TooShortToSplit { .. }
             | Self::Setting { .. }
             | Self::TooShort { .. }

@@ -100,6 +100,13 @@ impl TokenSource {
         Self::part(self.name.clone(), &self.storage, self.start, len, text_bytes)
     }
 
+    /// The same tokens with other bytes to their account, where not all of them are scored.
+    #[must_use]
+    pub fn with_text_bytes(mut self, text_bytes: u64) -> Self {
+        self.text_bytes = text_bytes;
+        self
+    }
+
     /// The tokens `start..start + count`, fewer where the source ends before.
     pub fn read(&self, start: u64, count: usize) -> Vec<u32> {
         let mut ids = Vec::with_capacity(count.min(usize::try_from(self.len).unwrap_or(usize::MAX)));

@@ -151,12 +151,23 @@ pub(crate) fn ids_tensor(ids: &[u32], shape: [usize; 2], device: &Device) -> Ten
     Tensor::from_data(TensorData::new(ids, shape), device)
 }
 
-/// The values of a tensor of any float type.
+/// The values of a tensor of any float type, which a model computed: what is not a number is an answer to nothing.
 ///
 /// # Errors
 ///
-/// [`InferenceError::Device`] where the device did not finish.
+/// [`InferenceError::Device`] where the device did not finish, [`InferenceError::NotFinite`] where a value is not finite.
 pub(crate) fn to_host<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>> {
+    let values = to_host_unchecked(tensor)?;
+    match values.iter().find(|value| !value.is_finite()) {
+        Some(value) => Err(InferenceError::NotFinite {
+            what: format!("the model computed {value}, which is"),
+        }),
+        None => Ok(values),
+    }
+}
+
+/// [`to_host`] where the caller looks at what is not finite.
+pub(crate) fn to_host_unchecked<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>> {
     let data = tensor.try_into_data().map_err(|error| InferenceError::Device {
         detail: error.to_string(),
     })?;

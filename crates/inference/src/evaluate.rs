@@ -18,7 +18,7 @@ pub struct TextScore {
     pub nats: f64,
     /// Tokens scored: all but the first.
     pub tokens: u64,
-    /// Length of the whole text.
+    /// Bytes that the scored tokens stand for: the whole text where it begins with a special token, else all but the first token's.
     pub bytes: u64,
 }
 
@@ -29,11 +29,11 @@ pub struct Evaluation {
     pub loss: f64,
     /// `exp(loss)`.
     pub perplexity: f64,
-    /// Summed negative log-likelihood in bits over all bytes of the texts; comparable between tokenizers.
+    /// Summed negative log-likelihood in bits over `bytes`; comparable between tokenizers.
     pub bits_per_byte: f64,
     /// Tokens scored: all but the first of each text.
     pub tokens: u64,
-    /// Length of all texts.
+    /// Bytes that the scored tokens stand for: each text without its first token, unless that is a special one.
     pub bytes: u64,
 }
 
@@ -75,16 +75,11 @@ pub fn evaluate_text(lm: &LanguageModel, name: &str, text: &str) -> Result<TextS
             tokens: ids.len(),
         });
     }
-    let score = score_ids(&lm.model, &ids, default_batch_size(lm.model.config().max_seq_len))?;
-    if !score.nats.is_finite() {
-        return Err(InferenceError::NotFinite {
-            what: format!("the model's loss on {name} is {}, which is", score.nats),
-        });
-    }
+    let score = score_ids(&lm.model, &ids, default_batch_size(lm.model.config().max_seq_len))?.finite(name)?;
     Ok(TextScore {
         nats: score.nats,
         tokens: score.tokens,
-        bytes: text.len() as u64,
+        bytes: (text.len() as u64).saturating_sub(tokenizer.text_bytes_of(ids[0])),
     })
 }
 

@@ -145,7 +145,7 @@ pub fn log_likelihood(lm: &LanguageModel, text: &str) -> Result<f64> {
     let count = ids.len();
     ids.splice(0..0, tokenizer.bos_id());
     if lm.model.config().is_causal {
-        return Ok(-score_ids(&lm.model, &ids, 1)?.nats);
+        return Ok(-score_ids(&lm.model, &ids, 1)?.finite("a sentence")?.nats);
     }
     let first = ids.len() - count;
     ids.extend(tokenizer.eos_id());

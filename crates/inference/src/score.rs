@@ -6,7 +6,7 @@ use burn::tensor::{Int, Tensor};
 use serde::{Deserialize, Serialize};
 use taal_model::{ForwardOptions, Transformer};
 
-use crate::decoder::{ids_tensor, to_host};
+use crate::decoder::{ids_tensor, to_host_unchecked};
 use crate::language_model::{check_causal, check_ids};
 use crate::{InferenceError, Result};
 
@@ -27,9 +27,25 @@ pub struct Score {
 }
 
 impl Score {
-    /// Nats a token; NaN where there is none.
+    /// Nats per token; NaN where there is none.
     pub fn loss(&self) -> f64 {
         self.nats / self.tokens as f64
+    }
+}
+
+impl Score {
+    /// The score itself, where it is a number.
+    ///
+    /// # Errors
+    ///
+    /// [`InferenceError::NotFinite`].
+    pub(crate) fn finite(self, name: &str) -> Result<Self> {
+        match self.nats.is_finite() {
+            true => Ok(self),
+            false => Err(InferenceError::NotFinite {
+                what: format!("the model's loss on {name} is {}, which is", self.nats),
+            }),
+        }
     }
 }
 
@@ -150,5 +166,6 @@ fn batch_nats(model: &Transformer, ids: &[u32], [rows, width]: [usize; 2]) -> Re
 /// - logits: `[n, vocab_size]`
 /// - targets: `[n]`
 fn position_nats(logits: Tensor<2>, targets: Tensor<1, Int>) -> Result<Vec<f32>> {
-    to_host(taal_kernels::negative_log_likelihood(logits, targets))
+    // Training goes on where an evaluation is not finite; those who answer with a score look at it.
+    to_host_unchecked(taal_kernels::negative_log_likelihood(logits, targets))
 }

@@ -72,6 +72,8 @@ fn report(records: &[StepRecord]) -> Report {
     let last = records.last().copied().unwrap_or_default();
     let best = best_validation(records);
     Report {
+        objective: "next_token".to_owned(),
+        val_bytes: Some(111_540),
         recipe: "nanogpt-cpu".to_owned(),
         device: "flex (2 cores)".to_owned(),
         params: 803_968,
@@ -100,10 +102,12 @@ fn report(records: &[StepRecord]) -> Report {
             Sample {
                 prompt: "ROMEO:".to_owned(),
                 text: "\nWhat say you to my suit? <the rest is noise>\n\nJULIET:\nI'll look to like, if looking liking move.\n".to_owned(),
+                error: None,
             },
             Sample {
                 prompt: String::new(),
                 text: "The king shall have my service, but my prayers\nFor ever and for ever shall be yours.".to_owned(),
+                error: None,
             },
         ],
     }

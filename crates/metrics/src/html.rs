@@ -323,7 +323,7 @@ fn samples(report: &Report) -> String {
         section.push_str(&format!(
             "<pre><b>{}</b><span>{}</span></pre>\n",
             escape(&sample.prompt),
-            escape(&sample.text)
+            escape(sample.error.as_ref().unwrap_or(&sample.text))
         ));
     }
     section

@@ -16,6 +16,9 @@ pub struct Sample {
     pub prompt: String,
     /// What it added.
     pub text: String,
+    /// Why there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// How a masked language model does on the hidden tokens of its validation split, beside what counting does on the same ones.
@@ -64,6 +67,8 @@ impl GuessFigures {
 pub struct Report {
     /// The recipe's name.
     pub recipe: String,
+    /// What was learned: `next_token` or `masked`.
+    pub objective: String,
     /// The device that trained.
     pub device: String,
     /// Trainable parameters of the model.
@@ -90,6 +95,8 @@ pub struct Report {
     pub val_bits_per_byte: Option<f64>,
     /// Tokens scored in one evaluation.
     pub val_tokens: Option<u64>,
+    /// Bytes of text that these tokens stand for, which `val_bits_per_byte` is over; none of a masked model.
+    pub val_bytes: Option<u64>,
     /// Tokens a second over whole training steps, without start-up and evaluation.
     #[serde(with = "numbers::required")]
     pub tokens_per_s: f64,

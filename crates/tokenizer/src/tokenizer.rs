@@ -309,6 +309,21 @@ impl Tokenizer {
         self.tokens.get(id as usize).cloned()
     }
 
+    /// How many bytes of a text a token stands for: 0 for a special one. For tokens whose text depends on where they are, that at the
+    /// beginning of a text.
+    pub fn text_bytes_of(&self, id: u32) -> u64 {
+        if self.is_special(id) || Some(id) == self.unknown {
+            return 0;
+        }
+        let bytes = match &self.bytes {
+            Some(bytes) => bytes.of(id).len(),
+            // A lone byte of a longer character, which decodes to a replacement character.
+            None if self.tokens.get(id as usize).is_some_and(|token| is_byte_token(token)) => 1,
+            None => self.decode(&[id]).map_or(0, |text| text.len()),
+        };
+        bytes as u64
+    }
+
     /// Whether an id is that of a special token.
     pub fn is_special(&self, id: u32) -> bool {
         self.special.contains(&id)
@@ -392,6 +407,11 @@ fn decoded(mut stream: DecodeStream<'_>, ids: &[u32]) -> Result<String> {
     }
     text.push_str(&stream.finish()?);
     Ok(text)
+}
+
+/// `<0x0A>` and the like, of byte fallback.
+fn is_byte_token(token: &str) -> bool {
+    token.len() == 6 && token.starts_with("<0x") && token.ends_with('>')
 }
 
 fn unknown_character(character: char, position: usize) -> Error {

@@ -56,6 +56,8 @@ pub struct TrainState {
     pub val_correct: Option<u64>,
     /// Tokens scored in an evaluation.
     pub val_tokens: Option<u64>,
+    /// Bytes of text that they stand for.
+    pub val_bytes: Option<u64>,
     /// Lowest validation loss so far.
     pub best_val_loss: Option<f64>,
     /// Its step.

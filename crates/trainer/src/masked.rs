@@ -24,7 +24,7 @@ impl Masker {
         self.masking.apply(batch, &self.vocabulary, key);
     }
 
-    /// The validation split in windows that do not overlap, hidden alike every time: `visit` sees each batch before and after.
+    /// The validation split in windows that do not overlap, the short last one of each text included, hidden alike every time: `visit` sees each batch before and after.
     pub(crate) fn validation(
         &self,
         sources: &[TokenSource],
@@ -33,26 +33,31 @@ impl Masker {
         mut visit: impl FnMut(&[i32], &Batch) -> Result<bool, TrainError>,
     ) -> Result<bool, TrainError> {
         for (index, source) in (0_u64..).zip(sources) {
-            let windows = source.len() / window as u64;
+            let full = source.len() / window as u64;
+            let rest = (source.len() % window as u64) as usize;
             let mut first = 0;
-            while first < windows {
-                let rows = (windows - first).min(batch_size as u64) as usize;
-                let ids = source.read(first * window as u64, rows * window);
+            while first < full + u64::from(rest > 0) {
+                // Full windows go together, as rows of one batch; the short last one goes alone.
+                let (rows, width) = match full - first {
+                    0 => (1, rest),
+                    left => (left.min(batch_size as u64) as usize, window),
+                };
+                let ids = source.read(first * window as u64, rows * width);
                 let before: Vec<i32> = ids.into_iter().map(|id| id as i32).collect();
                 // A row's mask must not depend on how many rows go together.
                 let mut batch = Batch {
                     inputs: Vec::with_capacity(before.len()),
                     targets: Vec::with_capacity(before.len()),
                     batch_size: rows,
-                    seq_len: window,
+                    seq_len: width,
                     text_starts: None,
                 };
-                for (row, ids) in (first..).zip(before.chunks(window)) {
+                for (row, ids) in (first..).zip(before.chunks(width)) {
                     let mut one = Batch {
                         inputs: ids.to_vec(),
                         targets: ids.to_vec(),
                         batch_size: 1,
-                        seq_len: window,
+                        seq_len: width,
                         text_starts: None,
                     };
                     let key = random::key(self.seed, row, "validation mask") ^ index;

@@ -239,6 +239,9 @@ fn validate_conversations(
                 tokens,
             };
     }
+    if score.tokens == 0 {
+        return Ok(Validated::NothingHeldBack);
+    }
     Ok(Validated::Whole(Validation {
         score,
         bytes: source.completion_bytes(),

@@ -6,8 +6,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use burn::module::Module;
-use taal_data::BatchPlan;
-use taal_inference::{FillOptions, GenerateOptions, LanguageModel, Prompt, Sampling, generate};
+use taal_data::{Batch, BatchPlan};
 use taal_kernels::random;
 use taal_metrics::{GuessFigures, MaskedFigures, Report, RunLog, Sample, StepRecord, flops};
 use taal_model::hugging_face;
@@ -19,6 +18,7 @@ use crate::baseline;
 use crate::checkpoint::{Checkpoint, Checkpoints, Origin, Snapshot, TrainState};
 use crate::events::{Act, Event, Events};
 use crate::health::{Ailment, Treatment};
+use crate::learnable;
 use crate::masked::Masker;
 use crate::memory;
 use crate::optimizer::Optimizer;
@@ -26,10 +26,14 @@ use crate::precision::MixedPrecision;
 use crate::prepare::{self, Corpus, Validated};
 use crate::recipe::{Recipe, Resolved};
 use crate::run_dir;
+use crate::samples;
 use crate::saver::{Save, Saver};
 use crate::step::Learner;
 use crate::train::{Outcome, Progress, RunInfo, RunOptions, StepInfo};
 use crate::utilisation::Peak;
+
+/// Batches without a target in a row that are passed over before a run gives up.
+const MAX_PASSED_OVER: u64 = 1000;
 
 /// A run under way.
 pub(crate) struct Run<'a> {
@@ -73,6 +77,7 @@ impl<'a> Run<'a> {
         };
         let mut corpus = Corpus::prepare(recipe, &tokenizer, |message| progress.note(&message))?;
         let masker = prepare::masker(recipe, &tokenizer)?;
+        learnable::check(recipe, &corpus, &tokenizer, &mut |message| progress.note(&message))?;
         let plan = prepare::batch_plan(recipe);
         corpus.train().check(&plan)?;
         let origin = Origin {
@@ -85,10 +90,12 @@ impl<'a> Run<'a> {
         if let Some(limited) = corpus.limit_validation(recipe.eval.max_tokens, &tokenizer)? {
             progress.note(&limited);
         }
+        corpus.leave_out_unscored_bytes(&tokenizer);
         let config = match &checkpoint {
             Some(checkpoint) => hugging_face::open_config(&checkpoint.model_dir())?,
             None => prepare::config(recipe, &tokenizer)?,
         };
+        samples::check(recipe, &tokenizer, &config)?;
         let estimate = memory::Estimate::of(&config, &recipe.train, recipe.eval.batch_size);
         // Measured before memory is looked at, because it takes some.
         let peak = Peak::new(taal_kernels::measured_peak_flops_per_s_of(&device));
@@ -186,6 +193,10 @@ impl<'a> Run<'a> {
         if let Some(truncated) = self.corpus.truncated() {
             progress.note(&truncated);
         }
+        if val_tokens == 0 && self.recipe.train.patience.is_some() {
+            progress
+                .note("train.patience has no effect: no text is held back to validate with (data.validation_fraction)");
+        }
     }
 
     /// Tokens of an update.
@@ -208,7 +219,7 @@ impl<'a> Run<'a> {
         if is_interrupted {
             return Ok(Outcome::Interrupted(self.report(false)?));
         }
-        self.write_samples(progress)?;
+        self.write_samples(progress);
         Ok(Outcome::Finished(self.report(true)?))
     }
 
@@ -362,18 +373,19 @@ impl<'a> Run<'a> {
         if Mutant::RestartData.is_on() {
             position -= self.state.resumed_from.unwrap_or(0).min(index);
         }
-        let micro_steps = position * train.accumulation as u64..(position + 1) * train.accumulation as u64;
-        let source = self.corpus.train();
-        let batches = micro_steps
-            .clone()
-            .map(|micro| {
-                let mut batch = self.plan.batch(source, micro)?;
-                if let Some(masker) = &self.masker {
-                    masker.train(&mut batch, micro);
-                }
-                Ok(batch)
-            })
-            .collect::<Result<Vec<_>, TrainError>>()?;
+        let mut batches = self.batches(position)?;
+        // A step without targets is no step: the next batches take its place.
+        let mut passed_over = 0;
+        while batches.iter().all(|batch| batch.counted_targets() == 0) {
+            passed_over += 1;
+            if passed_over > MAX_PASSED_OVER {
+                return Err(learnable::nothing(self.recipe));
+            }
+            position += 1;
+            batches = self.batches(position)?;
+        }
+        self.state.health.batch_offset += passed_over;
+        let micro_steps = self.micro_steps(position);
         let dropout_keys: Vec<u64> = micro_steps
             .map(|micro| random::key(self.recipe.seed, micro, "dropout"))
             .collect();
@@ -410,6 +422,26 @@ impl<'a> Run<'a> {
         Ok((record, ailment))
     }
 
+    /// The micro-batches of a step, numbered over the whole run.
+    fn micro_steps(&self, position: u64) -> std::ops::Range<u64> {
+        let accumulation = self.recipe.train.accumulation as u64;
+        position * accumulation..(position + 1) * accumulation
+    }
+
+    /// The batches at a position, with their hidden tokens where tokens are hidden.
+    fn batches(&self, position: u64) -> Result<Vec<Batch>, TrainError> {
+        let source = self.corpus.train();
+        self.micro_steps(position)
+            .map(|micro| {
+                let mut batch = self.plan.batch(source, micro)?;
+                if let Some(masker) = &self.masker {
+                    masker.train(&mut batch, micro);
+                }
+                Ok(batch)
+            })
+            .collect()
+    }
+
     /// The whole validation split; says whether it was the best so far, or `None` where a request to stop broke it off.
     fn evaluate(&mut self, record: &mut StepRecord, progress: &mut dyn Progress) -> Result<Option<bool>, TrainError> {
         let model = self.learner.model.valid();
@@ -437,6 +469,7 @@ impl<'a> Run<'a> {
         self.state.val_correct = found.correct;
         self.state.val_bits_per_byte = bits_per_byte;
         self.state.val_tokens = Some(found.score.tokens);
+        self.state.val_bytes = (found.bytes > 0).then_some(found.bytes);
         self.state.wall_s = self.wall_before_s + self.started.elapsed().as_secs_f64();
         // A bad step has the weights of the one before, and is not saved for being the best.
         let is_healthy = self.state.health.in_a_row == 0;
@@ -492,69 +525,17 @@ impl<'a> Run<'a> {
         Ok(is_sound)
     }
 
-    /// What the trained model writes, for the report and for whoever watches.
-    fn write_samples(&mut self, progress: &mut dyn Progress) -> Result<(), TrainError> {
-        let sample = &self.recipe.sample;
-        if sample.max_tokens == 0 || sample.prompts.is_empty() {
-            return Ok(());
-        }
-        let tokenizer = Tokenizer::from_json(&self.tokenizer.to_json())?;
-        let lm = LanguageModel::new(self.learner.model.valid(), Some(tokenizer));
-        for (index, prompt) in sample.prompts.iter().enumerate() {
-            if self.masker.is_some() {
-                let text = self.guesses(&lm, prompt)?;
-                progress.sample(prompt, &text);
-                self.samples.push(Sample {
-                    prompt: prompt.clone(),
-                    text,
-                });
-                continue;
+    /// What the model in the run directory writes, which is the best one where there is a validation split, for the report and for whoever
+    /// watches. A sample that fails costs no more than itself.
+    fn write_samples(&mut self, progress: &mut dyn Progress) {
+        let device = self.learner.model.device().inner();
+        self.samples = samples::write(self.recipe, self.options.run_dir, &device, self.masker.is_some());
+        for sample in &self.samples {
+            match &sample.error {
+                Some(error) => progress.note(&format!("no sample for {:?}: {error}", sample.prompt)),
+                None => progress.sample(&sample.prompt, &sample.text),
             }
-            let options = GenerateOptions {
-                max_tokens: sample.max_tokens,
-                sampling: Sampling {
-                    temperature: sample.temperature,
-                    top_k: sample.top_k,
-                    seed: random::key(self.recipe.seed, index as u64, "sample"),
-                    ..Sampling::default()
-                },
-                ..GenerateOptions::default()
-            };
-            let written = generate(&lm, &Prompt::Text(prompt.clone()), &options, &mut |_| ())?;
-            let text = written.text.unwrap_or_default();
-            progress.sample(prompt, &text);
-            self.samples.push(Sample {
-                prompt: prompt.clone(),
-                text,
-            });
         }
-        Ok(())
-    }
-
-    /// What a masked model thinks stands in a prompt's gaps, in words.
-    fn guesses(&self, lm: &LanguageModel, prompt: &str) -> Result<String, TrainError> {
-        let options = FillOptions {
-            rank: self.recipe.sample.rank.clone(),
-            ..FillOptions::default()
-        };
-        let found = taal_inference::fill(lm, prompt, &options)?;
-        let percent = |probability: f64| format!("{:.1} %", 100.0 * probability);
-        let mut lines = vec![found.filled];
-        for gap in &found.gaps {
-            let guesses: Vec<String> = gap
-                .guesses
-                .iter()
-                .map(|guess| format!("{} {}", guess.text, percent(guess.probability)))
-                .collect();
-            lines.push(guesses.join(", "));
-        }
-        lines.extend(found.ranks.iter().map(|rank| match (rank.rank, rank.probability) {
-            (Some(place), Some(probability)) => {
-                format!("rank of \"{}\": {place} ({})", rank.word, percent(probability))
-            }
-            _ => format!("rank of \"{}\": none, it is more than one token", rank.word),
-        }));
-        Ok(lines.join("\n"))
     }
 
     /// How the model's guesses compare with counting, over the hidden tokens of the validation split.
@@ -599,18 +580,25 @@ impl<'a> Run<'a> {
         let report = Report {
             masked,
             recipe: self.recipe.name.clone(),
+            objective: if self.masker.is_some() { "masked" } else { "next_token" }.to_string(),
             device: self.options.device.to_string(),
             params: self.learner.model.config().n_params(),
             steps: state.step,
             planned_steps: self.recipe.train.steps,
             tokens: state.tokens,
             wall_s: self.wall_before_s + self.started.elapsed().as_secs_f64(),
-            train_loss: state.train_loss,
+            // No step counted: no loss either.
+            train_loss: if state.step > state.health.skipped {
+                state.train_loss
+            } else {
+                f64::NAN
+            },
             val_loss: state.val_loss,
             best_val_loss: state.best_val_loss,
             best_step: state.best_step,
             val_bits_per_byte: state.val_bits_per_byte,
             val_tokens: state.val_tokens,
+            val_bytes: state.val_bytes,
             tokens_per_s,
             epochs,
             mfu,

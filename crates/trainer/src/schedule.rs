@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 pub enum ScheduleKind {
     /// Stays at its peak.
     Constant,
-    /// Half a cosine from the peak to `min_lr` (Loshchilov and Hutter 2017).
+    /// Half a cosine from the peak to `min_lr` (Loshchilov and Hutter 2017), which the step after the last one would have.
     Cosine,
-    /// A straight line from the peak to `min_lr`.
+    /// A straight line from the peak to `min_lr`, which the step after the last one would have.
     Linear,
-    /// Warm-up, stable, decay: the peak, then a straight line to `min_lr` over the last
-    /// `decay_fraction` of the steps (Hu et al. 2024).
+    /// Warm-up, stable, decay: the peak, then a straight line over the last `decay_fraction` of the steps, of which the last has
+    /// `min_lr` (Hu et al. 2024).
     Wsd,
 }
 
@@ -46,8 +46,18 @@ impl Schedule {
             ScheduleKind::Cosine | ScheduleKind::Linear => self.warmup_steps as f64,
             ScheduleKind::Wsd => (self.steps as f64 * (1.0 - self.decay_fraction)).max(self.warmup_steps as f64),
         };
-        let length = (self.steps as f64 - falls_from).max(1.0);
-        let progress = ((step as f64 - falls_from) / length).clamp(0.0, 1.0);
+        let length = self.steps as f64 - falls_from;
+        // PyTorch's loops set the rate of a step by the steps before it, so the last one is one short of `min_lr`; the fall of `wsd`
+        // counts the step itself and ends with it.
+        let fallen = match self.kind {
+            ScheduleKind::Wsd => (step + 1) as f64 - falls_from,
+            _ => step as f64 - falls_from,
+        };
+        let progress = if length > 0.0 {
+            (fallen / length).clamp(0.0, 1.0)
+        } else {
+            1.0
+        };
         let height = match self.kind {
             ScheduleKind::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * progress).cos()),
             _ => 1.0 - progress,
@@ -100,8 +110,34 @@ mod tests {
         assert!((schedule(ScheduleKind::Cosine).at(60) - 0.55).abs() < 1e-12);
         assert!((schedule(ScheduleKind::Linear).at(60) - 0.55).abs() < 1e-12);
         // The last half of 110 steps begins at 55.
-        assert_eq!(schedule(ScheduleKind::Wsd).at(55), 1.0);
-        assert!((schedule(ScheduleKind::Wsd).at(82) - (0.1 + 0.9 * (1.0 - 27.0 / 55.0))).abs() < 1e-12);
+        assert_eq!(schedule(ScheduleKind::Wsd).at(54), 1.0);
+        assert!((schedule(ScheduleKind::Wsd).at(82) - (0.1 + 0.9 * (1.0 - 28.0 / 55.0))).abs() < 1e-12);
+    }
+
+    #[test]
+    fn report_22_the_last_step_of_wsd_has_the_minimum() {
+        for (steps, decay_fraction) in [(1, 0.2), (5, 0.2), (10, 0.1), (15, 0.1), (110, 0.5), (7, 1.0)] {
+            let schedule = Schedule {
+                warmup_steps: 0,
+                steps,
+                decay_fraction,
+                ..schedule(ScheduleKind::Wsd)
+            };
+            assert!((schedule.at(steps - 1) - 0.1).abs() < 1e-12, "{steps} {decay_fraction}");
+            let level = (steps as f64 * (1.0 - decay_fraction)) as u64;
+            assert!(
+                (0..level).all(|step| schedule.at(step) == 1.0),
+                "{steps} {decay_fraction}"
+            );
+            assert!(
+                (level..steps).all(|step| schedule.at(step) < 1.0),
+                "{steps} {decay_fraction}"
+            );
+        }
+        // PyTorch's loops stop one step before the minimum.
+        for kind in [ScheduleKind::Cosine, ScheduleKind::Linear] {
+            assert!(schedule(kind).at(109) > 0.1, "{kind:?}");
+        }
     }
 
     #[test]

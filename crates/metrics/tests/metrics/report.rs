@@ -4,6 +4,8 @@ use crate::{record, scratch};
 
 fn report() -> Report {
     Report {
+        objective: "next_token".to_string(),
+        val_bytes: Some(1),
         recipe: "shakespeare-char".to_owned(),
         device: "flex".to_owned(),
         params: 803_968,
@@ -32,6 +34,7 @@ fn report() -> Report {
         samples: vec![Sample {
             prompt: "ROMEO:".to_owned(),
             text: "\nAy me!".to_owned(),
+            error: None,
         }],
     }
 }
@@ -203,6 +206,7 @@ fn hostile_text_stays_text() {
     let sample = Sample {
         prompt: hostile.to_owned(),
         text: hostile.to_owned(),
+        error: None,
     };
     let report = Report {
         recipe: hostile.to_owned(),

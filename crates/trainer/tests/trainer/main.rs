@@ -8,6 +8,7 @@ mod masked;
 mod paradigm;
 mod precision;
 mod recipes;
+mod reports_data;
 mod reports_run;
 mod runs;
 mod watchers;

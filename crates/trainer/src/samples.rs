@@ -1,0 +1,153 @@
+//! Samples: what a finished model makes of the recipe's prompts.
+
+use std::path::Path;
+
+use burn::tensor::Device;
+use taal_inference::{FillOptions, GenerateOptions, LanguageModel, Prompt, Sampling, generate};
+use taal_kernels::random;
+use taal_metrics::Sample;
+use taal_model::TransformerConfig;
+use taal_tokenizer::Tokenizer;
+
+use crate::TrainError;
+use crate::recipe::Recipe;
+
+/// Refuses prompts that cannot be used before anything is trained.
+pub(crate) fn check(recipe: &Recipe, tokenizer: &Tokenizer, config: &TransformerConfig) -> Result<(), TrainError> {
+    let sample = &recipe.sample;
+    if sample.max_tokens == 0 {
+        return Ok(());
+    }
+    for (index, prompt) in sample.prompts.iter().enumerate() {
+        let checked = match config.is_causal {
+            true => check_prompt(tokenizer, prompt),
+            false => check_gaps(tokenizer, prompt, config),
+        };
+        checked
+            .map_err(|detail| TrainError::recipe(&recipe.name, &format!("sample.prompts[{}]", index + 1), detail))?;
+    }
+    if !config.is_causal {
+        for (index, word) in sample.rank.iter().enumerate() {
+            let key = format!("sample.rank[{}]", index + 1);
+            encoded(tokenizer, word).map_err(|detail| TrainError::recipe(&recipe.name, &key, detail))?;
+        }
+    }
+    Ok(())
+}
+
+fn encoded(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>, String> {
+    tokenizer
+        .encode(text)
+        .map_err(|error| format!("{} cannot be used: {error}", shortened(text)))
+}
+
+/// Messages show the beginning of a long prompt.
+fn shortened(text: &str) -> String {
+    const MAX_CHARACTERS: usize = 60;
+    match text.char_indices().nth(MAX_CHARACTERS) {
+        Some((end, _)) => format!("{:?}...", &text[..end]),
+        None => format!("{text:?}"),
+    }
+}
+
+fn check_prompt(tokenizer: &Tokenizer, prompt: &str) -> Result<(), String> {
+    if encoded(tokenizer, prompt)?.is_empty() && tokenizer.bos_id().is_none() {
+        return Err(format!(
+            "{} has no token, and the tokenizer has no beginning-of-text token to start from; give at least one character",
+            shortened(prompt)
+        ));
+    }
+    Ok(())
+}
+
+fn check_gaps(tokenizer: &Tokenizer, prompt: &str, config: &TransformerConfig) -> Result<(), String> {
+    let text = taal_inference::with_own_mask(tokenizer, prompt);
+    let ids = encoded(tokenizer, &text)?;
+    if !ids.iter().any(|id| Some(*id) == tokenizer.mask_id()) {
+        return Err(format!(
+            "expected at least one [MASK] for the model to fill, got {}",
+            shortened(prompt)
+        ));
+    }
+    let tokens = ids.len() + tokenizer.frame().len();
+    match config.context_limit().filter(|limit| tokens > *limit) {
+        Some(limit) => Err(format!(
+            "{} is {tokens} tokens long with those that begin and end a text, more than the model's context of {limit}",
+            shortened(prompt)
+        )),
+        None => Ok(()),
+    }
+}
+
+/// A sample for every prompt, from the model that the run directory holds.
+pub(crate) fn write(recipe: &Recipe, run_dir: &Path, device: &Device, is_masked: bool) -> Vec<Sample> {
+    let sample = &recipe.sample;
+    if sample.max_tokens == 0 || sample.prompts.is_empty() {
+        return Vec::new();
+    }
+    let lm = LanguageModel::open(run_dir, device).map_err(|error| error.to_string());
+    let text_of = |(index, prompt): (usize, &String)| {
+        let lm = lm.as_ref().map_err(String::clone)?;
+        let found = match is_masked {
+            true => guesses(lm, prompt, &sample.rank),
+            false => continuation(lm, prompt, recipe, index as u64),
+        };
+        found.map_err(|error| error.to_string())
+    };
+    let prompts = sample.prompts.iter().enumerate();
+    prompts
+        .map(|(index, prompt)| {
+            let (text, error) = match text_of((index, prompt)) {
+                Ok(text) => (text, None),
+                Err(error) => (String::new(), Some(error)),
+            };
+            Sample {
+                prompt: prompt.clone(),
+                text,
+                error,
+            }
+        })
+        .collect()
+}
+
+fn continuation(lm: &LanguageModel, prompt: &str, recipe: &Recipe, index: u64) -> Result<String, TrainError> {
+    let sample = &recipe.sample;
+    let options = GenerateOptions {
+        max_tokens: sample.max_tokens,
+        sampling: Sampling {
+            temperature: sample.temperature,
+            top_k: sample.top_k,
+            seed: random::key(recipe.seed, index, "sample"),
+            ..Sampling::default()
+        },
+        ..GenerateOptions::default()
+    };
+    let written = generate(lm, &Prompt::Text(prompt.to_owned()), &options, &mut |_| ())?;
+    Ok(written.text.unwrap_or_default())
+}
+
+/// What a masked model thinks stands in a prompt's gaps, in words.
+fn guesses(lm: &LanguageModel, prompt: &str, rank: &[String]) -> Result<String, TrainError> {
+    let options = FillOptions {
+        rank: rank.to_vec(),
+        ..FillOptions::default()
+    };
+    let found = taal_inference::fill(lm, prompt, &options)?;
+    let percent = |probability: f64| format!("{:.1} %", 100.0 * probability);
+    let mut lines = vec![found.filled];
+    for gap in &found.gaps {
+        let guesses: Vec<String> = gap
+            .guesses
+            .iter()
+            .map(|guess| format!("{} {}", guess.text, percent(guess.probability)))
+            .collect();
+        lines.push(guesses.join(", "));
+    }
+    lines.extend(found.ranks.iter().map(|rank| match (rank.rank, rank.probability) {
+        (Some(place), Some(probability)) => {
+            format!("rank of \"{}\": {place} ({})", rank.word, percent(probability))
+        }
+        _ => format!("rank of \"{}\": none, it is more than one token", rank.word),
+    }));
+    Ok(lines.join("\n"))
+}

@@ -1,0 +1,277 @@
+//! What users of other programs ran into with data, samples and evaluations, as tests that carry the number of the report.
+
+use std::path::Path;
+
+use taal_kernels::DeviceSpec;
+use taal_metrics::Report;
+use taal_store::ErrorKind;
+use taal_trainer::{Outcome, RecipeText, RunOptions, TrainError, resolve, train};
+
+use crate::watchers::Notes;
+
+const TINY: &str = r#"
+[tokenizer]
+kind = "char"
+[model]
+n_layers = 1
+d_model = 16
+n_heads = 2
+[train]
+steps = 4
+batch_size = 2
+block_size = 16
+[eval]
+every = 2
+"#;
+
+/// Runs a recipe on one file, with settings; also what was noted.
+fn run(
+    folder: &Path,
+    data: (&str, &str, &str),
+    sets: &[&str],
+    is_resume: bool,
+) -> (Result<Outcome, TrainError>, String) {
+    let (key, name, text) = data;
+    let path = folder.join(name);
+    if !is_resume {
+        std::fs::write(&path, text).unwrap();
+    }
+    let path = path.display().to_string();
+    let value = if key == "files" {
+        format!("[{path:?}]")
+    } else {
+        format!("{path:?}")
+    };
+    let source = RecipeText {
+        name: "tiny".to_string(),
+        origin: "tiny.toml".to_string(),
+        text: format!("[data]\n{key} = {value}\n{TINY}"),
+    };
+    let sets: Vec<String> = sets.iter().map(|set| (*set).to_string()).collect();
+    let resolved = match resolve(&source, &sets) {
+        Ok(resolved) => resolved,
+        Err(error) => return (Err(error), String::new()),
+    };
+    let run_dir = folder.join("run");
+    let options = RunOptions {
+        run_dir: &run_dir,
+        device: DeviceSpec::Flex,
+        is_resume,
+    };
+    let mut notes = Notes::default();
+    let outcome = train(&resolved, &source.text, &options, &mut notes);
+    (outcome, notes.0.join("\n"))
+}
+
+fn text() -> String {
+    "de kat zat op de mat en de hond zat op de kat; ".repeat(20)
+}
+
+#[track_caller]
+fn refused(outcome: Result<Outcome, TrainError>, folder: &Path, words: &[&str]) {
+    let error = outcome.unwrap_err();
+    let said = error.to_string();
+    assert_eq!(error.kind(), ErrorKind::Usage, "{said}");
+    for word in words {
+        assert!(said.contains(word), "{word:?} is missing: {said}");
+    }
+    assert!(
+        !folder.join("run/checkpoints").join("step-00000004").exists(),
+        "nothing was trained"
+    );
+}
+
+#[track_caller]
+fn finished(outcome: Result<Outcome, TrainError>) -> Report {
+    match outcome.unwrap() {
+        Outcome::Finished(report) => report,
+        other => panic!("{other:?}"),
+    }
+}
+
+const MASKED: [&str; 4] = [
+    "tokenizer.kind=\"wordpiece\"",
+    "tokenizer.vocab_size=60",
+    "model.preset=\"encoder\"",
+    "train.objective=\"masked\"",
+];
+
+#[test]
+fn report_15_a_sample_prompt_that_cannot_be_used_is_refused_before_step_0() {
+    let long = format!("sample.prompts=[{:?}]", format!("{} [MASK]", "kat ".repeat(30)));
+    let cases: [(&[&str], &str, &[&str]); 4] = [
+        (&[], "sample.prompts=[\"de\", \"café\"]", &["sample.prompts[2]", "café"]),
+        (
+            &[],
+            "sample.prompts=[\"\"]",
+            &["sample.prompts[1]", "beginning-of-text"],
+        ),
+        (&MASKED, "sample.prompts=[\"de kat\"]", &["sample.prompts[1]", "[MASK]"]),
+        (&MASKED, &long, &["sample.prompts[1]", "context of 16"]),
+    ];
+    for (model, prompts, words) in cases {
+        let folder = tempfile::tempdir().unwrap();
+        let sets = [model, &[prompts]].concat();
+        let (outcome, _) = run(folder.path(), ("files", "text.txt", &text()), &sets, false);
+        refused(outcome, folder.path(), words);
+    }
+}
+
+#[test]
+fn report_16_nothing_to_learn_is_refused_before_step_0() {
+    let folder = tempfile::tempdir().unwrap();
+    let empty = "{\"prompt\":\"\",\"completion\":\"a\"}\n".repeat(20);
+    let (outcome, _) = run(folder.path(), ("conversations", "a.jsonl", &empty), &[], false);
+    refused(outcome, folder.path(), &["a.jsonl", "18 example(s)", "token to learn"]);
+
+    let (outcome, _) = run(
+        folder.path(),
+        ("files", "text.txt", &text()),
+        &["train.block_size=1"],
+        false,
+    );
+    refused(outcome, folder.path(), &["train.block_size"]);
+}
+
+#[test]
+fn report_16_text_that_the_tokenizer_does_not_know_is_refused_with_its_share() {
+    let folder = tempfile::tempdir().unwrap();
+    let tokenizer = taal_tokenizer::TrainerConfig::new(taal_tokenizer::Kind::WordPiece, 60)
+        .train([text()])
+        .unwrap();
+    let path = folder.path().join("tokenizer.json");
+    tokenizer.save(&path).unwrap();
+    let file = RecipeText {
+        name: "tiny".to_string(),
+        origin: "tiny.toml".to_string(),
+        text: format!(
+            "[data]\nfiles = [{:?}]\n{}",
+            folder.path().join("zh.txt").display().to_string(),
+            TINY.replace("kind = \"char\"", &format!("file = {:?}", path.display().to_string()))
+        ),
+    };
+    let attempt = |text: &str| {
+        std::fs::write(folder.path().join("zh.txt"), text).unwrap();
+        let run_dir = folder.path().join("run");
+        let options = RunOptions {
+            run_dir: &run_dir,
+            device: DeviceSpec::Flex,
+            is_resume: false,
+        };
+        let mut notes = Notes::default();
+        let outcome = train(&resolve(&file, &[]).unwrap(), &file.text, &options, &mut notes);
+        (outcome, notes.0.join("\n"))
+    };
+    let (outcome, _) = attempt(&"猫坐在垫子上 ".repeat(200));
+    refused(outcome, folder.path(), &["100.0 %", "unknown token"]);
+    let (outcome, notes) = attempt(&"de kat zat 猫 op 垫 de mat ".repeat(50));
+    finished(outcome);
+    assert!(
+        notes.contains("% of the training tokens are the unknown token"),
+        "{notes}"
+    );
+}
+
+#[test]
+fn report_16_an_example_without_a_token_to_learn_makes_no_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let lines = "{\"prompt\":\"\",\"completion\":\"a\"}\n{\"prompt\":\"b?\",\"completion\":\"c\"}\n".repeat(10);
+    let sets = [
+        "train.block_size=4",
+        "train.batch_size=1",
+        "data.validation_fraction=0.0",
+    ];
+    let (outcome, notes) = run(folder.path(), ("conversations", "a.jsonl", &lines), &sets, false);
+    assert!(finished(outcome).train_loss > 0.0);
+    assert!(notes.contains("10 example(s) have no token to learn"), "{notes}");
+    let log = taal_metrics::read_log(&folder.path().join("run").join(taal_metrics::LOG_NAME)).unwrap();
+    assert!(log.iter().all(|record| record.loss > 0.0), "{log:?}");
+}
+
+#[test]
+fn report_17_masked_validation_includes_texts_shorter_than_a_window() {
+    let folder = tempfile::tempdir().unwrap();
+    let short = "de kat zat op de mat; ".repeat(12);
+    let sets = [
+        &MASKED[..],
+        &["data.validation_fraction=0.1", "train.patience=1", "train.lr=0.0000001"],
+    ]
+    .concat();
+    let (outcome, _) = run(folder.path(), ("files", "text.txt", &short), &sets, false);
+    let report = finished(outcome);
+    assert_eq!(report.objective, "masked");
+    assert!(report.val_loss.is_some() && report.val_tokens > Some(0), "{report:?}");
+    assert!(report.masked.is_some());
+}
+
+#[test]
+fn report_22_bits_per_byte_leave_out_the_first_token_that_nothing_predicts() {
+    let folder = tempfile::tempdir().unwrap();
+    let (outcome, _) = run(folder.path(), ("files", "text.txt", &text()), &[], false);
+    let report = finished(outcome);
+    // One byte per token, and all but the first are scored.
+    assert_eq!(report.val_bytes, report.val_tokens);
+    let nats = report.val_loss.unwrap() * report.val_tokens.unwrap() as f64;
+    let expected = nats / std::f64::consts::LN_2 / report.val_bytes.unwrap() as f64;
+    assert!((report.val_bits_per_byte.unwrap() - expected).abs() < 1e-9);
+}
+
+#[test]
+fn report_22_samples_come_from_the_model_that_the_run_directory_holds() {
+    let folder = tempfile::tempdir().unwrap();
+    // What is held back is other text, so that its loss rises as training goes on.
+    let text = ["ab".repeat(450), "zy".repeat(50)].concat();
+    let sets = [
+        "train.steps=12",
+        "train.lr=0.03",
+        "train.warmup_steps=0",
+        "eval.every=1",
+        "sample.prompts=[\"ab\"]",
+        "sample.max_tokens=20",
+        "sample.temperature=0.0",
+    ];
+    let (outcome, _) = run(folder.path(), ("files", "text.txt", &text), &sets, false);
+    let report = finished(outcome);
+    assert!(report.best_step < Some(12), "{report:?}");
+    let lm = taal_inference::LanguageModel::open(&folder.path().join("run"), &burn::tensor::Device::flex()).unwrap();
+    let options = taal_inference::GenerateOptions {
+        max_tokens: 20,
+        sampling: taal_inference::Sampling::greedy(),
+        ..Default::default()
+    };
+    let prompt = taal_inference::Prompt::Text("ab".to_string());
+    let expected = taal_inference::generate(&lm, &prompt, &options, &mut |_| ()).unwrap();
+    assert_eq!(report.samples[0].text, expected.text.unwrap());
+
+    let (outcome, _) = run(folder.path(), ("files", "text.txt", &text), &sets, true);
+    assert_eq!(finished(outcome).samples, report.samples);
+}
+
+#[test]
+fn report_18_conversations_in_a_row_keep_to_the_possible_least() {
+    // The answers are a fair choice among five: no model can be better than ln 5 = 1.609 on them, but one that sees its neighbours in the
+    // row, which are sorted, can.
+    let folder = tempfile::tempdir().unwrap();
+    let lines: String = (0..400)
+        .map(|index| {
+            format!(
+                "{{\"prompt\":\"q\",\"completion\":\"{}\"}}\n",
+                ["a", "b", "c", "d", "e"][index / 80]
+            )
+        })
+        .collect();
+    let sets = [
+        "train.steps=150",
+        "train.batch_size=4",
+        "train.lr=0.01",
+        "train.warmup_steps=0",
+        "data.validation_fraction=0.0",
+        "eval.every=1000",
+    ];
+    let (outcome, _) = run(folder.path(), ("conversations", "groups.jsonl", &lines), &sets, false);
+    finished(outcome);
+    let log = taal_metrics::read_log(&folder.path().join("run").join(taal_metrics::LOG_NAME)).unwrap();
+    let last: Vec<f64> = log.iter().rev().take(50).map(|record| record.loss).collect();
+    let mean = last.iter().sum::<f64>() / last.len() as f64;
+    assert!(mean > 1.55 && mean < 1.75, "{mean}");
+}
