@@ -128,10 +128,11 @@ pub struct EmbedArguments {
     /// A file, each line of which is a text (may be repeated)
     #[arg(long, value_name = "FILE")]
     pub lines: Vec<PathBuf>,
-    /// How the states of all tokens become one vector: mean, cls, last, or
-    /// input for the tokens' own vectors before any layer
-    #[arg(long, default_value = "mean", value_name = "POOLING")]
-    pub pool: Pooling,
+    /// How the states of all tokens become one vector: mean, cls, max, last, or
+    /// input for the tokens' own vectors before any layer [default: that of
+    /// modules.json, else mean]
+    #[arg(long, value_name = "POOLING")]
+    pub pool: Option<Pooling>,
     /// flex, ndarray, wgpu or wgpu:N
     #[arg(long, default_value = "flex")]
     pub device: DeviceSpec,
@@ -157,10 +158,11 @@ pub struct SimilarArguments {
     /// Lines or words to print
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = from_zero::<usize>)]
     pub top: usize,
-    /// How the states of all tokens become one vector: mean, cls, last, or
-    /// input for the tokens' own vectors before any layer
-    #[arg(long, default_value = "mean", value_name = "POOLING")]
-    pub pool: Pooling,
+    /// How the states of all tokens become one vector: mean, cls, max, last, or
+    /// input for the tokens' own vectors before any layer [default: that of
+    /// modules.json, else mean]
+    #[arg(long, value_name = "POOLING")]
+    pub pool: Option<Pooling>,
     /// flex, ndarray, wgpu or wgpu:N
     #[arg(long, default_value = "flex")]
     pub device: DeviceSpec,
@@ -212,10 +214,11 @@ pub struct EmbeddingsScoreArguments {
     /// Words and what they are: CSV with the columns category, word
     #[arg(long, value_name = "FILE", num_args = 1.., group = "test")]
     pub categories: Vec<PathBuf>,
-    /// How the states of all tokens become one vector: mean, cls, last, or
-    /// input for the tokens' own vectors before any layer
-    #[arg(long, default_value = "mean", value_name = "POOLING")]
-    pub pool: Pooling,
+    /// How the states of all tokens become one vector: mean, cls, max, last, or
+    /// input for the tokens' own vectors before any layer [default: that of
+    /// modules.json, else mean]
+    #[arg(long, value_name = "POOLING")]
+    pub pool: Option<Pooling>,
     /// Make the words of the tests lower case
     #[arg(long)]
     pub lowercase: bool,
@@ -249,10 +252,11 @@ pub struct EmbeddingsPlotArguments {
     /// The .svg or .html file to write; an old one is replaced
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
-    /// How the states of all tokens become one vector: mean, cls, last, or
-    /// input for the tokens' own vectors before any layer
-    #[arg(long, default_value = "mean", value_name = "POOLING")]
-    pub pool: Pooling,
+    /// How the states of all tokens become one vector: mean, cls, max, last, or
+    /// input for the tokens' own vectors before any layer [default: that of
+    /// modules.json, else mean]
+    #[arg(long, value_name = "POOLING")]
+    pub pool: Option<Pooling>,
     /// flex, ndarray, wgpu or wgpu:N
     #[arg(long, default_value = "flex")]
     pub device: DeviceSpec,

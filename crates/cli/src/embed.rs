@@ -36,6 +36,7 @@ pub fn run(arguments: &EmbedArguments) -> Result<(), Failure> {
         return Err(anyhow::anyhow!("no text was given: name at least one, or a file with --lines").into());
     }
     let lm = LanguageModel::open(&arguments.model, &arguments.device.open()?)?;
+    say_what_is_cut(&lm, texts.iter().map(String::as_str))?;
     for text in texts {
         let embedding = embed(&lm, &text, arguments.pool)?;
         if arguments.json {
@@ -46,6 +47,23 @@ pub fn run(arguments: &EmbedArguments) -> Result<(), Failure> {
         }
         let numbers: Vec<String> = embedding.iter().map(ToString::to_string).collect();
         terminal::print(&format!("{}\n", numbers.join(" ")))?;
+    }
+    Ok(())
+}
+
+/// Says on standard error how many texts are longer than the model reads.
+pub fn say_what_is_cut<'a>(lm: &LanguageModel, texts: impl Iterator<Item = &'a str>) -> Result<(), Failure> {
+    let (mut total, mut cut) = (0_u64, 0_u64);
+    for text in texts {
+        total += 1;
+        cut += u64::from(taal_inference::cut_tokens(lm, text)? > 0);
+    }
+    if cut > 0 {
+        terminal::message(&format!(
+            "{} of {} texts are longer than the model reads and were cut at the end",
+            terminal::grouped(cut),
+            terminal::grouped(total)
+        ));
     }
     Ok(())
 }
@@ -75,6 +93,7 @@ fn nearest_lines(
     lines: Vec<(usize, String)>,
     arguments: &SimilarArguments,
 ) -> Result<Vec<Near>, Failure> {
+    say_what_is_cut(lm, lines.iter().map(|(_, line)| line.as_str()).chain([text]))?;
     let wanted = embed(lm, text, arguments.pool)?;
     let mut found = Vec::with_capacity(lines.len());
     for (line, text) in lines {

@@ -181,6 +181,7 @@ pub fn plot(arguments: &EmbeddingsPlotArguments) -> Result<(), Failure> {
     let wanted = if is_lines { lines(arguments)? } else { words(arguments)? };
     let lm = LanguageModel::open(&arguments.model, &arguments.device.open()?)?;
     let (labels, vectors, unknown) = if is_lines {
+        texts::say_what_is_cut(&lm, wanted.iter().map(String::as_str))?;
         let vectors = wanted.iter().map(|text| embed(&lm, text, arguments.pool));
         let vectors = vectors.collect::<Result<Vec<_>, _>>()?;
         (wanted, vectors, Vec::new())

@@ -3,24 +3,31 @@
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 use taal_model::ForwardOptions;
-use taal_tokenizer::Tokenizer;
+use taal_tokenizer::{Frame, Tokenizer};
 
 use crate::decoder::{ids_tensor, to_host};
 use crate::language_model::check_ids;
+use crate::sentence::SentenceConfig;
 use crate::{InferenceError, LanguageModel, Result};
 
-/// How the states of all tokens become one vector.
+/// How the states of all tokens become one vector. The tokens that begin and end a text count like all others, as in sentence-transformers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Pooling {
-    /// Their mean, without the tokens that begin and end a text.
+    /// Their mean.
     #[default]
     Mean,
     /// The first one: BERT's `[CLS]`.
     Cls,
+    /// The largest value of each number.
+    Max,
     /// The last one: all that a causal model has read.
     Last,
-    /// The mean of the tokens' own vectors, before any layer: a word whatever stands around it.
+    /// Their sum over the square root of how many there are.
+    MeanSqrtLen,
+    /// Their mean, the first one once, the second one twice, and so on (SGPT, Muennighoff 2022).
+    WeightedMean,
+    /// The mean of the tokens' own vectors, before any layer and without those that begin and end a text: a word whatever its context.
     Input,
 }
 
@@ -31,27 +38,55 @@ impl std::str::FromStr for Pooling {
         match text {
             "mean" => Ok(Self::Mean),
             "cls" => Ok(Self::Cls),
+            "max" => Ok(Self::Max),
             "last" => Ok(Self::Last),
             "input" => Ok(Self::Input),
-            other => Err(format!("unknown pooling {other:?}: expected mean, cls, last or input")),
+            other => Err(format!(
+                "unknown pooling {other:?}: expected mean, cls, max, last or input"
+            )),
         }
     }
 }
 
-/// The vector of a text, of length 1 and as wide as the model.
+/// The vector of a text.
 ///
-/// A model that sees both sides gets the tokens that begin and end a text around it, where its tokenizer has them. The mean of a text
-/// that is longer than the context is taken over windows that do not overlap; the other poolings refuse such a text.
+/// `pooling` is that of the model's `modules.json` where none is given, and the mean where there is no such file. Without that file the
+/// vector is as wide as the model and of length 1; with it, of length 1 where it names Normalize, and one pooling after another where it names
+/// several.
+///
+/// The text gets the special tokens around it that the tokenizer's post-processor asks for; a model that sees both sides gets
+/// [`Tokenizer::frame`] where there is no post-processor. A text that is longer than `max_seq_length`, or than the context where there is a
+/// `modules.json`, is cut there, as in sentence-transformers; [`cut_tokens`] says by how much. Otherwise the mean of a text that is longer
+/// than the context is taken over windows that do not overlap, and the other poolings refuse such a text.
 ///
 /// # Errors
 ///
-/// [`InferenceError::NoTokenizer`], [`InferenceError::Setting`] for a text without a token or one too long for its pooling, the
-/// tokenizer's and the model's.
-pub fn embed(lm: &LanguageModel, text: &str, pooling: Pooling) -> Result<Vec<f32>> {
+/// [`InferenceError::NoTokenizer`], [`InferenceError::Setting`] for a text without a token, one too long for its pooling, or a `modules.json`
+/// that cannot be followed; [`InferenceError::NotFinite`], the tokenizer's and the model's.
+pub fn embed(lm: &LanguageModel, text: &str, pooling: impl Into<Option<Pooling>>) -> Result<Vec<f32>> {
+    let (tokenizer, ids) = text_ids(lm, text)?;
+    embed_ids(lm, tokenizer, &ids, pooling.into())
+}
+
+/// How many tokens of a text [`embed`] leaves out.
+///
+/// # Errors
+///
+/// As [`embed`].
+pub fn cut_tokens(lm: &LanguageModel, text: &str) -> Result<usize> {
+    let (tokenizer, ids) = text_ids(lm, text)?;
+    let plan = Plan::new(lm, tokenizer, None)?;
+    Ok(ids.len() - plan.kept(&ids).len())
+}
+
+fn text_ids<'a>(lm: &'a LanguageModel, text: &str) -> Result<(&'a Tokenizer, Vec<u32>)> {
     let tokenizer = lm.tokenizer.as_ref().ok_or(InferenceError::NoTokenizer {
         purpose: "the vector of a text",
     })?;
-    let ids = tokenizer.encode(text)?;
+    let ids = match config(lm)? {
+        Some(config) if config.is_lowercase => tokenizer.encode(&text.to_lowercase())?,
+        _ => tokenizer.encode(text)?,
+    };
     check_ids(&ids, lm.model.config().vocab_size, "token id")?;
     if ids.is_empty() {
         return Err(InferenceError::setting(
@@ -59,67 +94,142 @@ pub fn embed(lm: &LanguageModel, text: &str, pooling: Pooling) -> Result<Vec<f32
             format!("expected at least one token, got {text:?}"),
         ));
     }
-    embed_ids(lm, tokenizer, &ids, pooling)
+    Ok((tokenizer, ids))
+}
+
+/// What the model directory says about vectors.
+fn config(lm: &LanguageModel) -> Result<Option<&SentenceConfig>> {
+    match &lm.sentence {
+        None => Ok(None),
+        Some(Ok(config)) => Ok(Some(config)),
+        Some(Err(detail)) => Err(InferenceError::setting("modules.json", detail.clone())),
+    }
+}
+
+/// How a vector is made.
+struct Plan {
+    poolings: Vec<Pooling>,
+    is_normalized: bool,
+    frame: Frame,
+    /// Tokens of a text that fit the context inside the frame.
+    window: usize,
+    /// Tokens of a text that are read; none where longer texts are read in windows.
+    most: Option<usize>,
+}
+
+impl Plan {
+    fn new(lm: &LanguageModel, tokenizer: &Tokenizer, pooling: Option<Pooling>) -> Result<Self> {
+        let config = config(lm)?;
+        let frame = match lm.model.config().is_causal {
+            true => tokenizer.template(),
+            false => tokenizer.frame(),
+        };
+        let inside = |room: usize| room.saturating_sub(frame.len()).max(1);
+        let window = inside(lm.model.config().max_seq_len);
+        let of_files = || config.map_or(vec![Pooling::Mean], |config| config.poolings.clone());
+        Ok(Self {
+            poolings: pooling.map_or_else(of_files, |pooling| vec![pooling]),
+            is_normalized: config.is_none_or(|config| config.is_normalized),
+            window,
+            most: config.map(|config| config.max_tokens.map_or(window, |most| inside(most).min(window))),
+            frame,
+        })
+    }
+
+    fn kept<'a>(&self, ids: &'a [u32]) -> &'a [u32] {
+        &ids[..self.most.unwrap_or(ids.len()).min(ids.len())]
+    }
 }
 
 /// The vector of a text of at least one token; see [`embed`].
-pub(crate) fn embed_ids(lm: &LanguageModel, tokenizer: &Tokenizer, ids: &[u32], pooling: Pooling) -> Result<Vec<f32>> {
-    let mut sum = vec![0.0_f64; lm.model.config().d_model];
-    if pooling == Pooling::Input {
-        let rows = lm
-            .model
-            .token_embedding
-            .forward(ids_tensor(ids, [1, ids.len()], &lm.model.device()));
-        add_rows(&mut sum, to_host(rows)?.chunks_exact(lm.model.config().d_model));
-        return Ok(of_length_1(&sum));
+pub(crate) fn embed_ids(
+    lm: &LanguageModel,
+    tokenizer: &Tokenizer,
+    ids: &[u32],
+    pooling: Option<Pooling>,
+) -> Result<Vec<f32>> {
+    let plan = Plan::new(lm, tokenizer, pooling)?;
+    let ids = plan.kept(ids);
+    let width = lm.model.config().d_model;
+    if plan.poolings == [Pooling::Input] {
+        let device = lm.model.device();
+        let rows = lm.model.token_embedding.forward(ids_tensor(ids, [1, ids.len()], &device));
+        let rows = to_host(rows)?;
+        let rows: Vec<&[f32]> = rows.chunks_exact(width).collect();
+        return finished(pooled(&rows, Pooling::Mean), plan.is_normalized);
     }
-    let is_framed = !lm.model.config().is_causal;
-    let begin = tokenizer.bos_id().filter(|_| is_framed);
-    let end = tokenizer.eos_id().filter(|_| is_framed);
-    let room = lm.model.config().max_seq_len;
-    let frame = usize::from(begin.is_some()) + usize::from(end.is_some());
-    let window = room.saturating_sub(frame).max(1);
-    if pooling != Pooling::Mean && ids.len() > window {
+    if plan.poolings != [Pooling::Mean] && ids.len() > plan.window {
         return Err(InferenceError::setting(
             "text",
             format!(
-                "expected at most {window} tokens with this pooling, got {}; pool by mean",
+                "expected at most {} tokens with this pooling, got {}; pool by mean",
+                plan.window,
                 ids.len()
             ),
         ));
     }
-    for part in ids.chunks(window) {
-        let mut framed: Vec<u32> = Vec::with_capacity(part.len() + frame);
-        framed.extend(begin);
-        framed.extend(part);
-        framed.extend(end);
-        let states = taal_kernels::on_pool(&lm.model.device(), || hidden(lm, &framed))?; // seq * d_model
-        let rows: Vec<&[f32]> = states.chunks_exact(sum.len()).collect();
-        let first = usize::from(begin.is_some());
-        let chosen = match pooling {
-            Pooling::Mean => &rows[first..first + part.len()],
-            Pooling::Cls => &rows[..1],
-            // Of a framed text the last token is the one that ends it.
-            Pooling::Last | Pooling::Input => &rows[rows.len() - 1..],
-        };
-        add_rows(&mut sum, chosen.iter().copied());
+    let mut states = Vec::new();
+    for part in ids.chunks(plan.window) {
+        let framed = plan.frame.around(part);
+        check_ids(&framed, lm.model.config().vocab_size, "token id")?;
+        states.extend(taal_kernels::on_pool(&lm.model.device(), || hidden(lm, &framed))?); // seq * d_model
     }
-    Ok(of_length_1(&sum))
+    let rows: Vec<&[f32]> = states.chunks_exact(width).collect();
+    let vectors = plan.poolings.iter().map(|pooling| pooled(&rows, *pooling));
+    finished(vectors.collect::<Vec<_>>().concat(), plan.is_normalized)
 }
 
-fn add_rows<'a>(sum: &mut [f64], rows: impl Iterator<Item = &'a [f32]>) {
-    for row in rows {
-        for (sum, value) in sum.iter_mut().zip(row) {
-            *sum += f64::from(*value);
+/// The states of at least one token as one vector.
+fn pooled(rows: &[&[f32]], pooling: Pooling) -> Vec<f64> {
+    let count = rows.len() as f64;
+    let [first, last] = [rows[0], rows[rows.len() - 1]];
+    let wide = |row: &[f32]| row.iter().map(|value| f64::from(*value)).collect();
+    match pooling {
+        Pooling::Cls => wide(first),
+        Pooling::Last => wide(last),
+        Pooling::Max => {
+            let mut most: Vec<f64> = wide(first);
+            for row in rows {
+                for (most, value) in most.iter_mut().zip(*row) {
+                    *most = most.max(f64::from(*value));
+                }
+            }
+            most
+        }
+        Pooling::Mean | Pooling::Input => weighted_sum(rows, |_| 1.0 / count),
+        Pooling::MeanSqrtLen => weighted_sum(rows, |_| 1.0 / count.sqrt()),
+        Pooling::WeightedMean => {
+            let all = count * (count + 1.0) / 2.0;
+            weighted_sum(rows, |index| (index + 1) as f64 / all)
         }
     }
 }
 
-fn of_length_1(sum: &[f64]) -> Vec<f32> {
-    let norm = sum.iter().map(|value| value * value).sum::<f64>().sqrt();
-    sum.iter()
+fn weighted_sum(rows: &[&[f32]], weight: impl Fn(usize) -> f64) -> Vec<f64> {
+    let mut sum = vec![0.0; rows[0].len()];
+    for (index, row) in rows.iter().enumerate() {
+        let weight = weight(index);
+        for (sum, value) in sum.iter_mut().zip(*row) {
+            *sum += weight * f64::from(*value);
+        }
+    }
+    sum
+}
+
+fn finished(vector: Vec<f64>, is_normalized: bool) -> Result<Vec<f32>> {
+    if vector.iter().any(|value| !value.is_finite()) {
+        return Err(InferenceError::NotFinite {
+            what: "the numbers of the vector are".to_owned(),
+        });
+    }
+    let norm = match is_normalized {
+        true => vector.iter().map(|value| value * value).sum::<f64>().sqrt(),
+        false => 1.0,
+    };
+    Ok(vector
+        .iter()
         .map(|value| (value / norm.max(f64::MIN_POSITIVE)) as f32)
-        .collect()
+        .collect())
 }
 
 /// # Shapes
@@ -131,7 +241,12 @@ fn hidden(lm: &LanguageModel, ids: &[u32]) -> Result<Vec<f32>> {
     to_host(states)
 }
 
-/// The cosine of the angle between two vectors of length 1.
+/// The cosine of the angle between two vectors; 0 where one of them has no length.
 pub fn similarity(a: &[f32], b: &[f32]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+    let dot = |a: &[f32], b: &[f32]| -> f64 { a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum() };
+    let norms = (dot(a, a) * dot(b, b)).sqrt();
+    match norms > 0.0 {
+        true => dot(a, b) / norms,
+        false => 0.0,
+    }
 }

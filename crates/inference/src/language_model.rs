@@ -8,6 +8,7 @@ use taal_model::{Transformer, TransformerConfig};
 use taal_tokenizer::Tokenizer;
 
 use crate::generate::Prompt;
+use crate::sentence::{self, SentenceConfig};
 use crate::{InferenceError, Result};
 
 /// The folder of a run directory in which the best model stands.
@@ -35,6 +36,8 @@ pub struct LanguageModel {
     pub unknown_end_ids: Vec<i64>,
     /// What the files said, for a copy of them.
     pub(crate) special_ids: SpecialIds,
+    /// How the files make a vector of a text, or why they do not.
+    pub(crate) sentence: Option<std::result::Result<SentenceConfig, String>>,
 }
 
 impl LanguageModel {
@@ -52,6 +55,7 @@ impl LanguageModel {
             end_ids: ends.end_ids,
             unknown_end_ids: ends.unknown_end_ids,
             special_ids,
+            sentence: None,
         }
     }
 
@@ -91,11 +95,10 @@ impl LanguageModel {
         };
         check_tokenizer(tokenizer.as_ref(), &tokenizer_path, &config, &dir.join(CONFIG_FILE))?;
         let special_ids = SpecialIds::open(dir)?;
-        Ok(Self::with_special_ids(
-            hugging_face::open(dir, device)?,
-            tokenizer,
-            special_ids,
-        ))
+        Ok(Self {
+            sentence: sentence::read(dir),
+            ..Self::with_special_ids(hugging_face::open(dir, device)?, tokenizer, special_ids)
+        })
     }
 
     /// Number of ids that may be drawn: the tokenizer's where there is one, since models often have more rows than

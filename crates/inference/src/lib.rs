@@ -49,6 +49,7 @@ mod language_model;
 mod pairs;
 mod sampling;
 mod score;
+mod sentence;
 mod stop;
 mod text_stream;
 mod words;
@@ -58,7 +59,7 @@ pub use choices::{
     read_choices, score_choices,
 };
 pub use decoder::Decoder;
-pub use embed::{Pooling, embed, similarity};
+pub use embed::{Pooling, cut_tokens, embed, similarity};
 pub use error::{InferenceError, Result};
 pub use evaluate::{Evaluation, TextScore, evaluate_files, evaluate_text};
 pub use exchange::{Exported, Imported, Source, Target, export_model, import_model};
@@ -68,6 +69,7 @@ pub use language_model::{LanguageModel, model_dir};
 pub use pairs::{PairEvaluation, PairScore, evaluate_pairs, log_likelihood};
 pub use sampling::{Candidate, Sampling, candidates, sample};
 pub use score::{Score, default_batch_size, score_ids, score_windows};
+pub use sentence::SentenceConfig;
 pub use stop::{Passed, StopFilter};
 pub use words::{
     Analogies, AnalogyScore, BOOTSTRAP_ROUNDS, Categories, CategoryScore, SectionScore, SimilarityScore, UnknownWords,

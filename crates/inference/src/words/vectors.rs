@@ -35,15 +35,13 @@ impl WordVectors {
     pub fn of_model<'a>(
         lm: &LanguageModel,
         words: impl IntoIterator<Item = &'a str>,
-        pooling: Pooling,
+        pooling: impl Into<Option<Pooling>>,
     ) -> Result<Self> {
         let tokenizer = lm.tokenizer.as_ref().ok_or(InferenceError::NoTokenizer {
             purpose: "the vector of a word",
         })?;
-        let mut vectors = Self {
-            width: lm.model.config().d_model,
-            ..Self::default()
-        };
+        let pooling = pooling.into();
+        let mut vectors = Self::default();
         for word in words {
             if vectors.find(word).is_some() {
                 continue;
@@ -51,6 +49,7 @@ impl WordVectors {
             if let Some(ids) = word_ids(tokenizer, word)? {
                 check_ids(&ids, lm.model.config().vocab_size, "token id")?;
                 let vector = embed_ids(lm, tokenizer, &ids, pooling)?;
+                vectors.width = vector.len();
                 vectors.push(word, &vector);
             }
         }

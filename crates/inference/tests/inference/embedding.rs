@@ -17,6 +17,10 @@ fn model(is_causal: bool) -> LanguageModel {
     LanguageModel::new(model, Some(tokenizer))
 }
 
+fn length(vector: &[f32]) -> f64 {
+    vector.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt()
+}
+
 #[test]
 fn a_text_is_a_vector_of_length_1_and_its_own_nearest() {
     for is_causal in [true, false] {
@@ -28,7 +32,7 @@ fn a_text_is_a_vector_of_length_1_and_its_own_nearest() {
                 .collect();
             for vector in &vectors {
                 assert_eq!(vector.len(), 16);
-                assert!((similarity(vector, vector) - 1.0).abs() < 1e-6);
+                assert!((length(vector) - 1.0).abs() < 1e-6);
             }
             assert_eq!(vectors[0], embed(&lm, "de kat zat", pooling).unwrap());
             // The first token of a causal model has seen nothing of what follows.
@@ -47,7 +51,7 @@ fn the_mean_of_a_long_text_is_over_windows_and_other_poolings_refuse_it() {
     let lm = model(false);
     let long = TEXT.repeat(2);
     let vector = embed(&lm, &long, Pooling::Mean).unwrap();
-    assert!((similarity(&vector, &vector) - 1.0).abs() < 1e-6);
+    assert!((length(&vector) - 1.0).abs() < 1e-6);
     for pooling in [Pooling::Cls, Pooling::Last] {
         let error = embed(&lm, &long, pooling).unwrap_err().to_string();
         assert!(error.contains("at most 10 tokens") && error.contains("mean"), "{error}");
@@ -67,7 +71,7 @@ fn the_mean_of_a_long_text_is_over_windows_and_other_poolings_refuse_it() {
 fn pooled_states_are_the_models_own() {
     let lm = model(true);
     let tokenizer = lm.tokenizer.as_ref().unwrap();
-    let ids = tokenizer.encode("de kat zat").unwrap();
+    let ids = tokenizer.encode_with_special("de kat zat").unwrap();
     let inputs = burn::tensor::Tensor::<2, burn::tensor::Int>::from_data(
         burn::tensor::TensorData::new(ids.iter().map(|id| *id as i32).collect::<Vec<_>>(), [1, ids.len()]),
         &lm.model.device(),

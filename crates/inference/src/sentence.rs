@@ -1,0 +1,154 @@
+//! How a model directory of sentence-transformers makes a vector of a text: `modules.json` and the files that it names.
+
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::Pooling;
+
+/// The list of modules, in the order in which they work.
+const MODULES_FILE: &str = "modules.json";
+
+/// Names of the file with the settings of the transformer, the current one first.
+const TRANSFORMER_FILES: [&str; 8] = [
+    "sentence_bert_config.json",
+    "sentence_roberta_config.json",
+    "sentence_distilbert_config.json",
+    "sentence_camembert_config.json",
+    "sentence_albert_config.json",
+    "sentence_xlm-roberta_config.json",
+    "sentence_xlnet_config.json",
+    "sentence_transformer_config.json",
+];
+
+/// The largest of these files that is read.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// The older keys of a pooling, in the order in which the vectors follow one another.
+const POOLING_KEYS: [(&str, &str); 6] = [
+    ("pooling_mode_cls_token", "cls"),
+    ("pooling_mode_max_tokens", "max"),
+    ("pooling_mode_mean_tokens", "mean"),
+    ("pooling_mode_mean_sqrt_len_tokens", "mean_sqrt_len_tokens"),
+    ("pooling_mode_weightedmean_tokens", "weightedmean"),
+    ("pooling_mode_lasttoken", "lasttoken"),
+];
+
+/// What is done with a text and with the states that the model has of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SentenceConfig {
+    /// The poolings, whose vectors are put one after another.
+    pub poolings: Vec<Pooling>,
+    /// Whether the vector is made of length 1.
+    pub is_normalized: bool,
+    /// The most tokens that are read, those that begin and end the text included; none where only the model's context limits them.
+    pub max_tokens: Option<usize>,
+    /// Whether texts are made lower case first.
+    pub is_lowercase: bool,
+}
+
+#[derive(Deserialize)]
+struct Module {
+    #[serde(default)]
+    path: String,
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+/// Reads `modules.json` of a model directory, where there is one.
+///
+/// The error says what is wrong, for whoever asks for a vector; other uses of the model do not need these files.
+pub(crate) fn read(dir: &Path) -> Option<Result<SentenceConfig, String>> {
+    let path = dir.join(MODULES_FILE);
+    taal_store::exists(&path).then(|| {
+        let modules: Vec<Module> = parse(&path)?;
+        config_of(dir, &modules)
+    })
+}
+
+fn parse<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, String> {
+    let text = taal_store::read_text(path, MAX_FILE_BYTES).map_err(|error| error.to_string())?;
+    serde_json::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn config_of(dir: &Path, modules: &[Module]) -> Result<SentenceConfig, String> {
+    let mut config = SentenceConfig {
+        poolings: Vec::new(),
+        is_normalized: false,
+        max_tokens: None,
+        is_lowercase: false,
+    };
+    for module in modules {
+        let folder = dir.join(&module.path);
+        match module.kind.rsplit('.').next().unwrap_or_default() {
+            "Transformer" => read_transformer(&folder, &mut config)?,
+            "Pooling" => config.poolings = read_poolings(&folder.join("config.json"))?,
+            "Normalize" => config.is_normalized = true,
+            // It has no effect outside of training.
+            "Dropout" => {}
+            other => {
+                return Err(format!(
+                    "{}: the module {other} is not supported: expected Transformer, Pooling, Normalize or Dropout; \
+                     without {MODULES_FILE} the vector is a mean of the transformer's states",
+                    dir.join(MODULES_FILE).display()
+                ));
+            }
+        }
+    }
+    if config.poolings.is_empty() {
+        return Err(format!("{}: expected a module Pooling, found none", dir.join(MODULES_FILE).display()));
+    }
+    Ok(config)
+}
+
+fn read_transformer(folder: &Path, config: &mut SentenceConfig) -> Result<(), String> {
+    let path = TRANSFORMER_FILES.iter().map(|name| folder.join(name)).find(|path| taal_store::exists(path));
+    let Some(path) = path else { return Ok(()) };
+    let settings: Map<String, Value> = parse(&path)?;
+    config.is_lowercase = settings.get("do_lower_case").and_then(Value::as_bool).unwrap_or(false);
+    if let Some(most) = settings.get("max_seq_length").filter(|most| !most.is_null()) {
+        let most = most.as_u64().and_then(|most| usize::try_from(most).ok()).filter(|most| *most > 0);
+        let most = most.ok_or_else(|| format!("{}: `max_seq_length`: expected a number from 1", path.display()))?;
+        config.max_tokens = Some(most);
+    }
+    Ok(())
+}
+
+fn read_poolings(path: &Path) -> Result<Vec<Pooling>, String> {
+    let settings: Map<String, Value> = parse(path)?;
+    let modes: Vec<&str> = match settings.get("pooling_mode") {
+        Some(Value::String(mode)) => vec![mode],
+        Some(Value::Array(modes)) => modes.iter().filter_map(Value::as_str).collect(),
+        _ => {
+            let is_on = |key: &str| settings.get(key).and_then(Value::as_bool).unwrap_or(false);
+            let on = POOLING_KEYS.iter().filter(|(key, _)| is_on(key));
+            on.map(|(_, mode)| *mode).collect()
+        }
+    };
+    let poolings = modes.iter().map(|mode| {
+        pooling_of(mode).ok_or_else(|| {
+            format!(
+                "{}: the pooling {mode:?} is not supported: expected cls, max, mean, mean_sqrt_len_tokens, weightedmean or lasttoken",
+                path.display()
+            )
+        })
+    });
+    let poolings = poolings.collect::<Result<Vec<_>, _>>()?;
+    match poolings.is_empty() {
+        true => Err(format!("{}: names no pooling", path.display())),
+        false => Ok(poolings),
+    }
+}
+
+fn pooling_of(mode: &str) -> Option<Pooling> {
+    Some(match mode {
+        "cls" => Pooling::Cls,
+        "max" => Pooling::Max,
+        "mean" => Pooling::Mean,
+        "mean_sqrt_len_tokens" => Pooling::MeanSqrtLen,
+        "weightedmean" => Pooling::WeightedMean,
+        "lasttoken" => Pooling::Last,
+        _ => return None,
+    })
+}
