@@ -449,6 +449,10 @@ pub struct EvalArguments {
     /// bytes, tokens or none
     #[arg(long, value_name = "LENGTH", default_value_t, requires = "choices")]
     pub normalise: Normalise,
+    /// Begin every scored text with the token that begins texts; --pairs and masked models always
+    /// do, where there is one
+    #[arg(long)]
+    pub bos: bool,
     /// flex, ndarray, wgpu or wgpu:N
     #[arg(long, default_value = "flex")]
     pub device: DeviceSpec,

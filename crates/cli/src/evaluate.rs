@@ -1,6 +1,6 @@
 //! `taal eval`: how well a model predicts texts.
 
-use taal_inference::{ChoiceAccuracy, ChoiceFile, ChoiceOptions, LanguageModel};
+use taal_inference::{ChoiceAccuracy, ChoiceFile, ChoiceOptions, LanguageModel, LeftOut, PairEvaluation};
 
 use crate::arguments::EvalArguments;
 use crate::failure::Failure;
@@ -15,7 +15,10 @@ pub fn run(arguments: &EvalArguments) -> Result<(), Failure> {
     if !arguments.choices.is_empty() {
         return choices(&lm, arguments);
     }
-    let evaluation = taal_inference::evaluate_files(&lm, &arguments.text)?;
+    let evaluation = match arguments.bos {
+        true => taal_inference::evaluate_files_after_bos(&lm, &arguments.text)?,
+        false => taal_inference::evaluate_files(&lm, &arguments.text)?,
+    };
     if arguments.json {
         return Ok(terminal::print_json(&evaluation)?);
     }
@@ -30,28 +33,32 @@ pub fn run(arguments: &EvalArguments) -> Result<(), Failure> {
 
 fn pairs(lm: &LanguageModel, arguments: &EvalArguments) -> Result<(), Failure> {
     let evaluation = taal_inference::evaluate_pairs(lm, &arguments.pairs)?;
-    if arguments.json {
-        return Ok(terminal::print_json(&evaluation)?);
+    match arguments.json {
+        true => terminal::print_json(&evaluation)?,
+        false => terminal::print(&pair_words(&evaluation))?,
     }
+    Ok(LeftOut::check(&evaluation.left_out, evaluation.all.total)?)
+}
+
+fn pair_words(evaluation: &PairEvaluation) -> String {
     let is_one = evaluation.files.len() == 1;
     let rows = evaluation.files.iter().chain((!is_one).then_some(&evaluation.all));
-    let words: String = rows
-        .map(|score| {
-            let [low, high] = score.interval.map(|share| 100.0 * share);
-            format!(
-                "{:5.1} % of {} pairs ({low:.1} to {high:.1})  {}\n",
-                100.0 * score.accuracy,
-                terminal::grouped(score.total),
-                score.name
-            )
-        })
-        .collect();
-    Ok(terminal::print(&words)?)
+    rows.map(|score| {
+        let [low, high] = score.interval.map(|share| 100.0 * share);
+        format!(
+            "{:5.1} % of {} pairs ({low:.1} to {high:.1})  {}\n",
+            100.0 * score.accuracy,
+            terminal::grouped(score.total),
+            score.name
+        )
+    })
+    .collect()
 }
 
 fn choices(lm: &LanguageModel, arguments: &EvalArguments) -> Result<(), Failure> {
     let options = ChoiceOptions {
         normalise: arguments.normalise,
+        with_bos: arguments.bos,
         ..ChoiceOptions::default()
     };
     let evaluation = taal_inference::evaluate_choices(lm, &arguments.choices, &options)?;
@@ -62,12 +69,13 @@ fn choices(lm: &LanguageModel, arguments: &EvalArguments) -> Result<(), Failure>
             terminal::grouped(evaluation.all.total)
         ));
     }
-    if arguments.json {
-        return Ok(terminal::print_json(&evaluation)?);
-    }
     let is_one = evaluation.files.len() == 1;
     let files = evaluation.files.iter().chain((!is_one).then_some(&evaluation.all));
-    Ok(terminal::print(&files.map(choice_words).collect::<String>())?)
+    match arguments.json {
+        true => terminal::print_json(&evaluation)?,
+        false => terminal::print(&files.map(choice_words).collect::<String>())?,
+    }
+    Ok(LeftOut::check(&evaluation.left_out, evaluation.all.total)?)
 }
 
 fn choice_words(file: &ChoiceFile) -> String {

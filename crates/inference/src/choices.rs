@@ -16,7 +16,8 @@ use taal_tokenizer::Tokenizer;
 
 use crate::decoder::{ids_tensor, to_host};
 use crate::language_model::check_ids;
-use crate::pairs::{TOKENS_AT_ONCE, hidden_in_turn};
+use crate::left_out::LeftOut;
+use crate::pairs::{TOKENS_AT_ONCE, beginning, finite, hidden_in_turn};
 use crate::score::LOGITS_AT_ONCE;
 use crate::words::stem;
 use crate::{InferenceError, LanguageModel, Result};
@@ -70,7 +71,7 @@ pub struct ChoiceOptions {
     pub normalise: Normalise,
     /// What stands between context and choice, where neither has white space there and the context is not empty.
     pub delimiter: String,
-    /// Begin every context with the token that begins a text; a model that sees both sides gets it always.
+    /// Begin every context with the tokens that begin a text; a model that sees both sides gets them always.
     pub with_bos: bool,
 }
 
@@ -160,41 +161,39 @@ pub struct ChoiceEvaluation {
     pub files: Vec<ChoiceFile>,
     /// All items together.
     pub all: ChoiceFile,
+    /// Items that could not be scored, which are in none of the counts. A file of such items only is not among the files.
+    pub left_out: Vec<LeftOut>,
 }
 
 /// Scores files of multiple choice; see [`read_choices`] and [`score_choices`].
 ///
 /// # Errors
 ///
-/// Theirs; what is wrong with an item names its file and line.
+/// Those of reading, [`InferenceError::LeftOut`] where no item can be scored, and those of scoring that concern all items.
 pub fn evaluate_choices(lm: &LanguageModel, paths: &[PathBuf], options: &ChoiceOptions) -> Result<ChoiceEvaluation> {
-    let mut tallies = Vec::new();
+    let (mut tallies, mut left_out) = (Vec::new(), Vec::new());
     for path in paths {
         let mut tally = Tally::new(stem(path));
         for (line, item) in read_choices(path)? {
-            let scores = score_choices(lm, &item, options).map_err(|error| match error {
-                InferenceError::Setting { detail, .. } => InferenceError::Line {
-                    path: path.clone(),
-                    line,
-                    detail,
-                },
-                InferenceError::Tokenizer(error) => InferenceError::Line {
-                    path: path.clone(),
-                    line,
-                    detail: error.to_string(),
-                },
-                other => other,
-            })?;
-            tally.add(&item, &scores, options.normalise);
+            match score_choices(lm, &item, options) {
+                Ok(scores) => tally.add(&item, &scores, options.normalise),
+                Err(error) => left_out.push(LeftOut::of(error, path, line)?),
+            }
         }
-        tallies.push(tally);
+        if tally.total > 0 {
+            tallies.push(tally);
+        }
     }
     let mut all = Tally::new("all".to_owned());
     tallies.iter().for_each(|tally| all.add_all(tally));
+    if all.total == 0 {
+        LeftOut::check(&left_out, 0)?;
+    }
     let finish = |tally: &Tally| tally.finish(options.normalise);
     Ok(ChoiceEvaluation {
         files: tallies.iter().map(finish).collect(),
         all: finish(&all),
+        left_out,
     })
 }
 
@@ -410,7 +409,7 @@ pub fn score_choices(lm: &LanguageModel, item: &ChoiceItem, options: &ChoiceOpti
         .iter()
         .map(|choice| Row::new(lm, tokenizer, &item.context, choice, options))
         .collect::<Result<Vec<_>>>()?;
-    let sums = match lm.model.config().is_causal {
+    let sums: Vec<f64> = match lm.model.config().is_causal {
         true => taal_kernels::on_pool(&lm.model.device(), || causal_sums(lm, &rows))?,
         false => {
             let mask = tokenizer.mask_id().ok_or_else(|| {
@@ -420,6 +419,9 @@ pub fn score_choices(lm: &LanguageModel, item: &ChoiceItem, options: &ChoiceOpti
             taal_kernels::on_pool(&lm.model.device(), || rows.iter().map(sum).collect::<Result<Vec<_>>>())?
         }
     };
+    for sum in &sums {
+        finite(*sum)?;
+    }
     let score = |((sum, row), choice): ((f64, Row), &String)| ChoiceScore {
         log_likelihood: sum,
         tokens: row.places.len() as u64,
@@ -454,24 +456,27 @@ impl Row {
             let detail = format!("the choice {choice:?} adds no token to its context");
             return Err(InferenceError::setting("choices", detail));
         }
-        let begin = tokenizer.bos_id();
-        let end = tokenizer.eos_id().filter(|_| !config.is_causal);
-        let is_begun = options.with_bos || !config.is_causal;
-        let first = match begin.filter(|_| is_begun) {
-            None if before.is_empty() && config.is_causal => Some(begin.or(tokenizer.eos_id()).ok_or_else(|| {
-                InferenceError::setting(
-                    "tokenizer",
-                    "the context is empty and no token of the tokenizer begins a text",
-                )
-            })?),
-            first => first,
+        let (mut first, end) = match config.is_causal {
+            true if options.with_bos || before.is_empty() => (beginning(lm, tokenizer), Vec::new()),
+            true => (Vec::new(), Vec::new()),
+            false => {
+                let frame = tokenizer.frame();
+                (frame.before, frame.after)
+            }
         };
+        if before.is_empty() && config.is_causal && first.is_empty() {
+            let end = lm.end_ids.first().ok_or_else(|| {
+                let detail = "the context is empty and no token of the tokenizer begins a text";
+                InferenceError::setting("choices", detail)
+            })?;
+            first.push(*end);
+        }
         // The last token of a causal row is predicted and not read.
         let room = config.max_seq_len + usize::from(config.is_causal);
-        let needed = continuation.len() + usize::from(first.is_some()) + usize::from(end.is_some());
+        let needed = continuation.len() + first.len() + end.len();
         let left = room
             .checked_sub(needed)
-            .filter(|left| *left > 0 || first.is_some())
+            .filter(|left| *left > 0 || !first.is_empty())
             .ok_or_else(|| {
                 let detail = format!(
                     "the choice {choice:?} has {} tokens, which do not fit the model's context of {}",

@@ -153,7 +153,10 @@ pub(crate) fn embed_ids(
     let width = lm.model.config().d_model;
     if plan.poolings == [Pooling::Input] {
         let device = lm.model.device();
-        let rows = lm.model.token_embedding.forward(ids_tensor(ids, [1, ids.len()], &device));
+        let rows = lm
+            .model
+            .token_embedding
+            .forward(ids_tensor(ids, [1, ids.len()], &device));
         let rows = to_host(rows)?;
         let rows: Vec<&[f32]> = rows.chunks_exact(width).collect();
         return finished(pooled(&rows, Pooling::Mean), plan.is_normalized);

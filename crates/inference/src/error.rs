@@ -113,6 +113,16 @@ pub enum InferenceError {
         /// What is wrong with it.
         detail: String,
     },
+    /// Items of a test that could not be scored; the others were.
+    #[error("{count} of {total} could not be scored and were left out: {named}")]
+    LeftOut {
+        /// How many.
+        count: usize,
+        /// How many there are.
+        total: u64,
+        /// Files, lines and reasons.
+        named: String,
+    },
     /// A causal model where a masked one is needed.
     #[error(
         "filling gaps needs a masked language model, and this one is causal: train one with train.objective = \"masked\" \
@@ -216,9 +226,11 @@ impl InferenceError {
             | Self::NotCausal { .. }
             | Self::TooShort { .. }
             | Self::Source { .. } => ErrorKind::Usage,
-            Self::TokenizerMismatch { .. } | Self::Foreign { .. } | Self::Binary { .. } | Self::Line { .. } => {
-                ErrorKind::Corrupt
-            }
+            Self::TokenizerMismatch { .. }
+            | Self::Foreign { .. }
+            | Self::Binary { .. }
+            | Self::LeftOut { .. }
+            | Self::Line { .. } => ErrorKind::Corrupt,
             Self::NotFinite { .. } => ErrorKind::Diverged,
             Self::Device { .. } => ErrorKind::Memory,
             Self::Text { source, .. } => source.kind(),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use taal_metrics::{bits_per_byte, perplexity};
 
+use crate::pairs::beginning;
 use crate::score::{Score, default_batch_size, score_ids};
 use crate::{InferenceError, LanguageModel, Result};
 
@@ -62,6 +63,11 @@ impl From<TextScore> for Evaluation {
 /// [`InferenceError::NoTokenizer`], [`InferenceError::Text`] where the tokenizer refuses,
 /// [`InferenceError::TooShort`], [`InferenceError::NotFinite`], or what [`score_ids`] reports.
 pub fn evaluate_text(lm: &LanguageModel, name: &str, text: &str) -> Result<TextScore> {
+    evaluate_after(lm, name, text, &[])
+}
+
+/// Scores one text after tokens that are read and not scored.
+fn evaluate_after(lm: &LanguageModel, name: &str, text: &str, beginning: &[u32]) -> Result<TextScore> {
     let tokenizer = lm.tokenizer.as_ref().ok_or(InferenceError::NoTokenizer {
         purpose: "scoring text",
     })?;
@@ -69,6 +75,7 @@ pub fn evaluate_text(lm: &LanguageModel, name: &str, text: &str) -> Result<TextS
         name: name.to_owned(),
         source,
     })?;
+    let ids = [beginning, ids.as_slice()].concat();
     if ids.len() < 2 {
         return Err(InferenceError::TooShort {
             name: name.to_owned(),
@@ -90,6 +97,31 @@ pub fn evaluate_text(lm: &LanguageModel, name: &str, text: &str) -> Result<TextS
 /// The first file that cannot be read ([`InferenceError::Store`]) or is binary ([`InferenceError::Binary`]), and what
 /// [`evaluate_text`] reports of it; no files at all is [`InferenceError::Setting`].
 pub fn evaluate_files(lm: &LanguageModel, paths: &[PathBuf]) -> Result<Evaluation> {
+    evaluate_all(lm, paths, &[])
+}
+
+/// [`evaluate_files`] with the token that begins a text before each, so that all of their own tokens are scored: that of the tokenizer's
+/// post-processor, else the model's beginning of a text.
+///
+/// # Errors
+///
+/// As [`evaluate_files`], and [`InferenceError::Setting`] where no token begins a text.
+pub fn evaluate_files_after_bos(lm: &LanguageModel, paths: &[PathBuf]) -> Result<Evaluation> {
+    let tokenizer = lm.tokenizer.as_ref().ok_or(InferenceError::NoTokenizer {
+        purpose: "scoring text",
+    })?;
+    // One token: what comes before the last one of several would be scored.
+    let beginning = beginning(lm, tokenizer);
+    match beginning.last() {
+        Some(bos) => evaluate_all(lm, paths, &[*bos]),
+        None => Err(InferenceError::setting(
+            "bos",
+            "no token of the tokenizer begins a text",
+        )),
+    }
+}
+
+fn evaluate_all(lm: &LanguageModel, paths: &[PathBuf], beginning: &[u32]) -> Result<Evaluation> {
     if paths.is_empty() {
         return Err(InferenceError::setting(
             "text",
@@ -103,7 +135,7 @@ pub fn evaluate_files(lm: &LanguageModel, paths: &[PathBuf]) -> Result<Evaluatio
         if let Some(offset) = text.find('\0') {
             return Err(InferenceError::Binary { name, offset });
         }
-        let score = evaluate_text(lm, &name, &text)?;
+        let score = evaluate_after(lm, &name, &text, beginning)?;
         total.nats += score.nats;
         total.tokens += score.tokens;
         total.bytes += score.bytes;

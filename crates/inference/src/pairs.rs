@@ -11,10 +11,13 @@ use serde::{Deserialize, Serialize};
 use taal_kernels::negative_log_likelihood;
 use taal_model::ForwardOptions;
 use taal_store::Reader;
+use taal_tokenizer::Tokenizer;
 
 use crate::decoder::{ids_tensor, to_host};
 use crate::language_model::check_ids;
+use crate::left_out::LeftOut;
 use crate::score::score_ids;
+use crate::words::stem;
 use crate::{InferenceError, LanguageModel, Result};
 
 /// Tokens of the rows that are computed at once where every token is hidden in turn.
@@ -50,7 +53,7 @@ impl PairScore {
             name,
             correct,
             total,
-            accuracy: correct as f64 / total.max(1) as f64,
+            accuracy: correct as f64 / total as f64,
             interval: taal_metrics::wilson_interval(correct, total),
         }
     }
@@ -63,6 +66,8 @@ pub struct PairEvaluation {
     pub files: Vec<PairScore>,
     /// All pairs together.
     pub all: PairScore,
+    /// Pairs that could not be scored, which are in none of the counts. A file of such pairs only is not among the files.
+    pub left_out: Vec<LeftOut>,
 }
 
 /// Scores files of minimal pairs: JSON lines with `sentence_good` and `sentence_bad` (BLiMP's format, other keys are ignored), or, where
@@ -70,32 +75,40 @@ pub struct PairEvaluation {
 ///
 /// # Errors
 ///
-/// [`InferenceError::Line`] naming file and line, [`InferenceError::Setting`] where there is no pair, and [`log_likelihood`]'s.
+/// [`InferenceError::Line`] naming file and line, also of a file without a pair; [`InferenceError::LeftOut`] where no pair can be scored,
+/// [`InferenceError::Setting`] without a file, and those errors of [`log_likelihood`] that concern all pairs.
 pub fn evaluate_pairs(lm: &LanguageModel, paths: &[PathBuf]) -> Result<PairEvaluation> {
-    let mut files = Vec::new();
+    let (mut files, mut left_out) = (Vec::new(), Vec::new());
     for path in paths {
-        let pairs = read_pairs(path)?;
-        let mut correct = 0;
-        for pair in &pairs {
-            correct += u64::from(log_likelihood(lm, &pair.good)? > log_likelihood(lm, &pair.bad)?);
+        let (mut correct, mut total) = (0, 0);
+        for (line, pair) in read_pairs(path)? {
+            let both = log_likelihood(lm, &pair.good).and_then(|good| Ok((good, log_likelihood(lm, &pair.bad)?)));
+            match both {
+                Ok((good, bad)) => {
+                    correct += u64::from(good > bad);
+                    total += 1;
+                }
+                Err(error) => left_out.push(LeftOut::of(error, path, line)?),
+            }
         }
-        let name = path
-            .file_stem()
-            .map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
-        files.push(PairScore::new(name, correct, pairs.len() as u64));
+        if total > 0 {
+            files.push(PairScore::new(stem(path), correct, total));
+        }
     }
     let sum = |count: fn(&PairScore) -> u64| files.iter().map(count).sum();
     let all = PairScore::new("all".to_owned(), sum(|file| file.correct), sum(|file| file.total));
     if all.total == 0 {
+        LeftOut::check(&left_out, 0)?;
         return Err(InferenceError::setting(
             "pairs",
             "expected at least one pair of sentences, got none",
         ));
     }
-    Ok(PairEvaluation { files, all })
+    Ok(PairEvaluation { files, all, left_out })
 }
 
-fn read_pairs(path: &Path) -> Result<Vec<Pair>> {
+/// Each pair with the number of its line.
+fn read_pairs(path: &Path) -> Result<Vec<(usize, Pair)>> {
     let is_jsonl = path.extension().is_some_and(|extension| extension == "jsonl");
     let bad = |line: usize, detail: String| InferenceError::Line {
         path: path.to_path_buf(),
@@ -108,7 +121,7 @@ fn read_pairs(path: &Path) -> Result<Vec<Pair>> {
         if line.trim().is_empty() {
             continue;
         }
-        pairs.push(if is_jsonl {
+        let pair = if is_jsonl {
             serde_json::from_str(&line).map_err(|error| bad(number, error.to_string()))?
         } else {
             let (good, wrong) = line
@@ -118,9 +131,13 @@ fn read_pairs(path: &Path) -> Result<Vec<Pair>> {
                 good: good.to_owned(),
                 bad: wrong.to_owned(),
             }
-        });
+        };
+        pairs.push((number, pair));
     }
-    Ok(pairs)
+    match pairs.is_empty() {
+        true => Err(bad(1, "expected at least one pair, got an empty file".to_owned())),
+        false => Ok(pairs),
+    }
 }
 
 /// The log-probability of a text in nats: of all tokens after what begins a text where the model is causal (without such a token, of all
@@ -134,7 +151,7 @@ pub fn log_likelihood(lm: &LanguageModel, text: &str) -> Result<f64> {
     let tokenizer = lm.tokenizer.as_ref().ok_or(InferenceError::NoTokenizer {
         purpose: "scoring sentences",
     })?;
-    let mut ids = tokenizer.encode(text)?;
+    let ids = tokenizer.encode(text)?;
     check_ids(&ids, lm.model.config().vocab_size, "token id")?;
     if ids.is_empty() {
         return Err(InferenceError::setting(
@@ -142,19 +159,50 @@ pub fn log_likelihood(lm: &LanguageModel, text: &str) -> Result<f64> {
             format!("expected at least one token, got {text:?}"),
         ));
     }
-    let count = ids.len();
-    ids.splice(0..0, tokenizer.bos_id());
-    if lm.model.config().is_causal {
-        return Ok(-score_ids(&lm.model, &ids, 1)?.finite("a sentence")?.nats);
-    }
-    let first = ids.len() - count;
-    ids.extend(tokenizer.eos_id());
+    let sum = match lm.model.config().is_causal {
+        true => -score_ids(&lm.model, &[beginning(lm, tokenizer), ids].concat(), 1)?.nats,
+        false => pseudo_log_likelihood(lm, tokenizer, &ids)?,
+    };
+    finite(sum)
+}
+
+/// The sum over all ids of a text, each hidden alone inside the tokenizer's frame.
+fn pseudo_log_likelihood(lm: &LanguageModel, tokenizer: &Tokenizer, ids: &[u32]) -> Result<f64> {
     let mask = tokenizer.mask_id().ok_or_else(|| {
         InferenceError::setting("tokenizer", "it has no mask token, so this is no masked language model")
     })?;
+    let frame = tokenizer.frame();
+    let (framed, context) = (frame.around(ids), lm.model.config().max_seq_len);
+    if framed.len() > context {
+        let detail = format!(
+            "expected at most {context} tokens, the model's context, got {}",
+            framed.len()
+        );
+        return Err(InferenceError::setting("text", detail));
+    }
+    let first = frame.before.len();
     taal_kernels::on_pool(&lm.model.device(), || {
-        hidden_in_turn(lm, &ids, first..first + count, mask)
+        hidden_in_turn(lm, &framed, first..first + ids.len(), mask)
     })
+}
+
+/// What a scored text begins with: the special tokens that the tokenizer's file puts there, else the model's beginning of a text, if any.
+pub(crate) fn beginning(lm: &LanguageModel, tokenizer: &Tokenizer) -> Vec<u32> {
+    let before = tokenizer.template().before;
+    match before.is_empty() {
+        true => lm.begin_id.into_iter().collect(),
+        false => before,
+    }
+}
+
+/// A log-probability that means something.
+pub(crate) fn finite(sum: f64) -> Result<f64> {
+    match sum.is_finite() {
+        true => Ok(sum),
+        false => Err(InferenceError::NotFinite {
+            what: format!("the log-probability of a text is {sum}, which is"),
+        }),
+    }
 }
 
 /// The summed log-probabilities of the ids at some places, each hidden alone.

@@ -97,18 +97,27 @@ fn config_of(dir: &Path, modules: &[Module]) -> Result<SentenceConfig, String> {
         }
     }
     if config.poolings.is_empty() {
-        return Err(format!("{}: expected a module Pooling, found none", dir.join(MODULES_FILE).display()));
+        return Err(format!(
+            "{}: expected a module Pooling, found none",
+            dir.join(MODULES_FILE).display()
+        ));
     }
     Ok(config)
 }
 
 fn read_transformer(folder: &Path, config: &mut SentenceConfig) -> Result<(), String> {
-    let path = TRANSFORMER_FILES.iter().map(|name| folder.join(name)).find(|path| taal_store::exists(path));
+    let path = TRANSFORMER_FILES
+        .iter()
+        .map(|name| folder.join(name))
+        .find(|path| taal_store::exists(path));
     let Some(path) = path else { return Ok(()) };
     let settings: Map<String, Value> = parse(&path)?;
     config.is_lowercase = settings.get("do_lower_case").and_then(Value::as_bool).unwrap_or(false);
     if let Some(most) = settings.get("max_seq_length").filter(|most| !most.is_null()) {
-        let most = most.as_u64().and_then(|most| usize::try_from(most).ok()).filter(|most| *most > 0);
+        let most = most
+            .as_u64()
+            .and_then(|most| usize::try_from(most).ok())
+            .filter(|most| *most > 0);
         let most = most.ok_or_else(|| format!("{}: `max_seq_length`: expected a number from 1", path.display()))?;
         config.max_tokens = Some(most);
     }

