@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use taal_inference::{InferenceError, LanguageModel, Score, evaluate_files, evaluate_text, score_ids, score_windows};
+use taal_inference::{
+    ChoiceItem, ChoiceOptions, GenerateOptions, InferenceError, LanguageModel, Prompt, Score, evaluate_files,
+    evaluate_text, generate, log_likelihood, score_choices, score_ids, score_windows,
+};
 use taal_model::{Transformer, TransformerConfig};
 use taal_store::ErrorKind;
 
@@ -154,17 +157,16 @@ fn files_are_scored_alone_and_reported_together() {
         std::fs::write(path, text).expect("a text file");
         nats += reference(&lm.model, &tokenizer.encode(text).expect("ids"), CONTEXT);
     }
-    let bytes: usize = texts.iter().map(|text| text.len()).sum();
+    // One byte per token, and the first token of each text has no score.
+    let bytes: usize = texts.iter().map(|text| text.len() - 1).sum();
 
     let evaluation = evaluate_files(&lm, &paths).expect("an evaluation");
     assert_eq!(
-        evaluation.bytes,
-        bytes as u64 - 2,
+        evaluation.bytes, bytes as u64,
         "the bytes of what is scored: not the first of each file"
     );
     assert_eq!(
-        evaluation.tokens,
-        bytes as u64 - 2,
+        evaluation.tokens, bytes as u64,
         "a token a byte, the first of each file unscored"
     );
     assert_close(evaluation.loss, nats / evaluation.tokens as f64, "loss");
@@ -227,4 +229,29 @@ fn a_model_that_has_diverged_is_an_error_of_its_own_kind() {
     let error = evaluate_text(&lm, "a text", "abc abc").expect_err("no loss");
     assert_eq!(error.kind(), ErrorKind::Diverged);
     assert!(error.to_string().contains("a text"), "{error}");
+}
+
+#[test]
+fn report_34_a_model_whose_numbers_are_not_finite_answers_nothing() {
+    let mut lm = byte_model();
+    let weight = lm.model.token_embedding.weight.val();
+    // One weight is enough: every score is a sum over all of them.
+    let spoilt = weight.clone().slice_fill([0..1, 0..1], f32::NAN);
+    lm.model.token_embedding.weight = burn::module::Param::from_tensor(spoilt);
+    let item = ChoiceItem {
+        context: "a cat".to_owned(),
+        choices: vec![" sat".to_owned(), " ran".to_owned()],
+        answer: 0,
+    };
+    let prompt = Prompt::Text("a cat".to_owned());
+    let errors = [
+        evaluate_text(&lm, "a text", "a cat sat").map(drop),
+        log_likelihood(&lm, "a cat sat").map(drop),
+        score_choices(&lm, &item, &ChoiceOptions::default()).map(drop),
+        generate(&lm, &prompt, &GenerateOptions::default(), &mut |_| ()).map(drop),
+    ];
+    for error in errors {
+        let error = error.expect_err("no answer");
+        assert_eq!(error.kind(), ErrorKind::Diverged, "{error}");
+    }
 }
