@@ -16,10 +16,31 @@ fn jsonl(examples: &[(&str, &str)]) -> String {
     examples.iter().map(line).collect()
 }
 
+/// The same tokenizer, whose file begins every text with `$`.
+fn beginning_tokenizer() -> Tokenizer {
+    let mut file: serde_json::Value = serde_json::from_slice(&tokenizer().to_json()).unwrap();
+    file["post_processor"] = serde_json::json!({
+        "type": "TemplateProcessing",
+        "single": [{"SpecialToken": {"id": "<|endoftext|>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": {"<|endoftext|>": {"id": "<|endoftext|>", "ids": [tokenizer().eos_id()], "tokens": ["<|endoftext|>"]}},
+    });
+    Tokenizer::from_json(&serde_json::to_vec(&file).unwrap()).unwrap()
+}
+
 fn open(content: &str, block_size: usize, fraction: f64) -> taal_data::Result<Conversations> {
+    open_with(&tokenizer(), content, block_size, fraction)
+}
+
+fn open_with(
+    tokenizer: &Tokenizer,
+    content: &str,
+    block_size: usize,
+    fraction: f64,
+) -> taal_data::Result<Conversations> {
     let dir = tempfile::tempdir().unwrap();
     let path: PathBuf = write(dir.path(), "talk.jsonl", content);
-    Conversations::open(&tokenizer(), &[path], block_size, fraction)
+    Conversations::open(tokenizer, &[path], block_size, fraction)
 }
 
 /// The rows of a batch with characters for ids, `$` for the end of a text and `.` where there is no loss.
@@ -51,6 +72,19 @@ fn the_loss_falls_on_completions_and_their_end_only() {
     let inputs = "hoi?ja$en?nee!$$$$$$";
     let targets = "...ja$...nee!$......";
     assert_eq!(all_rows(&conversations), [(inputs.to_owned(), targets.to_owned())]);
+}
+
+#[test]
+fn report_7_prompts_are_trained_with_the_tokens_that_generation_puts_in_front() {
+    let pairs = jsonl(&[("hoi?", "ja"), ("waarom?", "nee")]);
+    let rows_of = |block_size| all_rows(&open_with(&beginning_tokenizer(), &pairs, block_size, 0.0).unwrap());
+    let row = |inputs: &str, targets: &str| (inputs.to_owned(), targets.to_owned());
+    assert_eq!(
+        rows_of(12),
+        [row("$hoi?ja$$$$$", "....ja$....."), row("$waarom?nee$", ".......nee$.")]
+    );
+    // A prompt that is cut loses its own beginning, not the token in front of it.
+    assert_eq!(rows_of(9)[1], row("$rom?nee$", "....nee$."));
 }
 
 #[test]
