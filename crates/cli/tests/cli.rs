@@ -230,7 +230,10 @@ fn a_model_is_trained_generates_and_is_evaluated() {
     place.write("other.txt", "de rat krabt de kat.");
     let evaluation = json(place.taal(&["eval", "--model", "run/model", "--text", "other.txt", "--json"]));
     assert_eq!(evaluation["tokens"], 19);
-    assert_eq!(evaluation["bytes"], 19, "without the first character, which nothing predicts");
+    assert_eq!(
+        evaluation["bytes"], 19,
+        "without the first character, which nothing predicts"
+    );
     let [loss, perplexity, bits] = ["loss", "perplexity", "bits_per_byte"].map(|key| evaluation[key].as_f64());
     let loss = loss.expect("a number");
     assert!((perplexity.expect("a number") - loss.exp()).abs() < 1e-9);
