@@ -279,7 +279,7 @@ fn conversations(bytes: &[u8]) -> bool {
     write(&path, bytes);
     let _ = taal_data::has_conversations(&path);
     let paths = [path];
-    let _ = taal_data::conversation_texts(&paths);
+    let _ = taal_data::conversation_texts(&paths, taal_data::LineEnds::Lf);
     let (_, tokenizer) = &seeds::trained()[bytes.len() % seeds::trained().len()];
     let mut is_accepted = false;
     for (block_size, validation_fraction) in [(8, 0.0), (64, 0.3)] {

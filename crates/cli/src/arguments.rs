@@ -7,6 +7,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use taal_inference::{Normalise, Pooling, Target};
 use taal_kernels::{DeviceSpec, Precision};
 use taal_model::gguf::TensorType;
+use taal_store::LineEnds;
 use taal_tokenizer::{Kind, Unknown};
 use taal_trainer::bench::BenchShape;
 
@@ -98,6 +99,9 @@ pub struct FillArguments {
     /// Text with at least one [MASK]; - reads standard input
     #[arg(value_name = "TEXT")]
     pub text: String,
+    /// Keep the line break at the end of standard input
+    #[arg(long)]
+    pub raw: bool,
     /// Guesses a gap
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = from_zero::<usize>)]
     pub top: usize,
@@ -152,6 +156,9 @@ pub struct SimilarArguments {
     /// Text to compare with; - reads standard input
     #[arg(value_name = "TEXT")]
     pub text: String,
+    /// Keep the line break at the end of standard input
+    #[arg(long)]
+    pub raw: bool,
     /// The file whose lines are compared [default: the words that are tokens of the model]
     #[arg(long, value_name = "FILE")]
     pub lines: Option<PathBuf>,
@@ -278,6 +285,9 @@ pub struct TraceArguments {
     /// Text to follow, for a masked model with [MASK]; - reads standard input
     #[arg(value_name = "TEXT", required_unless_present = "ids", conflicts_with = "ids")]
     pub text: Option<String>,
+    /// Keep the line break at the end of standard input
+    #[arg(long)]
+    pub raw: bool,
     /// Token ids to follow, as in 1,2,3
     #[arg(long, value_name = "IDS", value_delimiter = ',', value_parser = from_zero::<u32>)]
     pub ids: Option<Vec<u32>>,
@@ -378,6 +388,9 @@ pub struct GenerateArguments {
         conflicts_with = "prompt_ids"
     )]
     pub prompt: Option<String>,
+    /// Keep the line break at the end of standard input
+    #[arg(long)]
+    pub raw: bool,
     /// Token ids to continue, as in 1,2,3
     #[arg(long, value_name = "IDS", value_delimiter = ',', value_parser = from_zero::<u32>)]
     pub prompt_ids: Option<Vec<u32>>,
@@ -434,7 +447,7 @@ pub struct EvalArguments {
     /// Model directory or run directory
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
-    /// Text files, each scored alone
+    /// Text files, each scored alone; of JSON Lines (.jsonl, .ndjson) the "text" of each line
     #[arg(long, value_name = "FILE", required_unless_present_any = ["pairs", "choices"], num_args = 1..)]
     pub text: Vec<PathBuf>,
     /// Minimal pairs, by causal and masked models: JSON lines of sentence_good and sentence_bad
@@ -513,7 +526,11 @@ pub struct TokenizerTrainArguments {
     /// Memory for counting; beyond it, rare words are forgotten
     #[arg(long, value_name = "MIB", default_value_t = taal_tokenizer::DEFAULT_MEMORY_LIMIT_BYTES >> 20, value_parser = from_zero::<u64>)]
     pub memory_limit: u64,
-    /// Text files or folders with .txt and .md files
+    /// Carriage returns: lf makes every line end a line feed, keep leaves them
+    #[arg(long, value_name = "RULE", default_value_t = LineEnds::Lf)]
+    pub line_ends: LineEnds,
+    /// Text files, JSON Lines (.jsonl, .ndjson) with a "text" or a conversation per line, folders of
+    /// them, or - for standard input
     #[arg(value_name = "INPUT", required = true)]
     pub inputs: Vec<PathBuf>,
 }
@@ -534,6 +551,9 @@ pub struct EncodeArguments {
     /// The text; - reads standard input
     #[arg(value_name = "TEXT", allow_hyphen_values = true)]
     pub text: String,
+    /// Keep the line break at the end of standard input
+    #[arg(long)]
+    pub raw: bool,
 }
 
 /// `taal tokenizer decode`
@@ -614,7 +634,10 @@ pub struct DataBuildArguments {
     /// Share held back for validation, from the end of each input
     #[arg(long, value_name = "F", default_value_t = taal_data::DEFAULT_VALIDATION_FRACTION, value_parser = number)]
     pub validation_fraction: f64,
-    /// Text files, JSONL files with a "text" a line, or folders of them
+    /// Carriage returns: lf makes every line end a line feed, keep leaves them
+    #[arg(long, value_name = "RULE", default_value_t = LineEnds::Lf)]
+    pub line_ends: LineEnds,
+    /// Text files, JSON Lines (.jsonl, .ndjson) with a "text" per line, or folders of them
     #[arg(value_name = "INPUT", required = true)]
     pub inputs: Vec<PathBuf>,
 }

@@ -1,10 +1,11 @@
 //! `taal data`: texts to token shards.
 
-use taal_data::{BuildOptions, BuildReport, Progress, TokenizeOptions};
+use taal_data::{BuildOptions, BuildReport, Content, Progress, TokenizeOptions};
+use taal_store::LineEnds;
 
 use crate::arguments::DataBuildArguments;
 use crate::failure::Failure;
-use crate::{progress, terminal, tokenizer};
+use crate::{progress, signals, terminal, tokenizer};
 
 /// `taal data build`
 pub fn build(arguments: &DataBuildArguments) -> Result<(), Failure> {
@@ -17,6 +18,7 @@ pub fn build(arguments: &DataBuildArguments) -> Result<(), Failure> {
     };
     let tokenize = TokenizeOptions {
         validation_fraction: arguments.validation_fraction,
+        line_ends: arguments.line_ends,
         progress: Some(&show),
         ..TokenizeOptions::default()
     };
@@ -24,9 +26,23 @@ pub fn build(arguments: &DataBuildArguments) -> Result<(), Failure> {
         tokenize,
         ..BuildOptions::default()
     };
-    let built = taal_data::build_shards(&tokenizer, &arguments.inputs, &arguments.out, &options);
+    signals::clean_up(&arguments.out)?;
+    let found = taal_data::find_files(&arguments.inputs, Content::Text)?;
+    if let Some(words) = found.left_out_words() {
+        terminal::message(&words);
+    }
+    let built = taal_data::build_shards(&tokenizer, &found.files, &arguments.out, &options);
     bar.finish_and_clear();
-    Ok(terminal::print(&summary(arguments, &built?))?)
+    let built = built?;
+    say_line_ends(built.carriage_returns, arguments.line_ends);
+    Ok(terminal::print(&summary(arguments, &built))?)
+}
+
+/// What became of carriage returns, where there were any.
+pub fn say_line_ends(carriage_returns: u64, line_ends: LineEnds) {
+    if carriage_returns > 0 {
+        terminal::message(&taal_data::line_ends_words(carriage_returns, line_ends));
+    }
 }
 
 fn summary(arguments: &DataBuildArguments, report: &BuildReport) -> String {

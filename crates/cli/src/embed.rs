@@ -2,10 +2,11 @@
 
 use serde::Serialize;
 use taal_inference::{LanguageModel, WordVectors, embed, similarity, vocabulary_words};
+use taal_store::TextReader;
 
 use crate::arguments::{EmbedArguments, SimilarArguments};
 use crate::failure::Failure;
-use crate::terminal;
+use crate::{standard_input, terminal};
 
 /// A file of lines to compare with, at most so large.
 const MAX_LINES_BYTES: u64 = 256 << 20;
@@ -71,7 +72,7 @@ pub fn say_what_is_cut<'a>(lm: &LanguageModel, texts: impl Iterator<Item = &'a s
 /// Prints what is nearest to a text: lines of a file, or words of the vocabulary.
 pub fn similar(arguments: &SimilarArguments) -> Result<(), Failure> {
     let lines = arguments.lines.as_deref().map(lines).transpose()?;
-    let text = terminal::text_or_stdin(&arguments.text)?;
+    let text = standard_input::text_or_stdin(&arguments.text, arguments.raw)?;
     let lm = LanguageModel::open(&arguments.model, &arguments.device.open()?)?;
     let found = match lines {
         Some(lines) => nearest_lines(&lm, &text, lines, arguments)?,
@@ -111,7 +112,7 @@ fn nearest_lines(
 fn nearest_words(lm: &LanguageModel, text: &str, arguments: &SimilarArguments) -> Result<Vec<Near>, Failure> {
     let wanted = WordVectors::of_model(lm, [text], arguments.pool)?;
     let Some(wanted) = wanted.vector(text) else {
-        return Err(anyhow::anyhow!("the model's tokenizer does not know {text:?}").into());
+        return Err(anyhow::anyhow!("the model's tokenizer does not know {}", taal_store::excerpt(text)).into());
     };
     let words = lm.tokenizer.as_ref().map(vocabulary_words).unwrap_or_default();
     let others = words.iter().map(String::as_str).filter(|word| *word != text);
@@ -132,7 +133,7 @@ fn nearest_words(lm: &LanguageModel, text: &str, arguments: &SimilarArguments) -
 
 /// The lines of a file that hold something, with their numbers from 1.
 pub fn lines(path: &std::path::Path) -> Result<Vec<(usize, String)>, Failure> {
-    let text = taal_store::read_text(path, MAX_LINES_BYTES)?;
+    let text = TextReader::open(path, MAX_LINES_BYTES)?.read_all()?;
     let numbered = (1..).zip(text.lines());
     let lines: Vec<(usize, String)> = numbered
         .filter(|(_, line)| !line.trim().is_empty())

@@ -272,7 +272,7 @@ fn format_of(path: &Path) -> Result<Format, Failure> {
 fn words(arguments: &EmbeddingsPlotArguments) -> Result<Vec<String>, Failure> {
     let mut words = arguments.words.clone();
     for path in &arguments.word_files {
-        let text = taal_store::read_text(path, MAX_WORDS_BYTES)?;
+        let text = taal_store::TextReader::open(path, MAX_WORDS_BYTES)?.read_all()?;
         words.extend(text.split_whitespace().map(str::to_owned));
     }
     let mut seen = std::collections::HashSet::new();

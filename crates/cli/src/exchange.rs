@@ -4,10 +4,11 @@ use taal_inference::{Exported, Imported, export_model, import_model};
 
 use crate::arguments::{ExportArguments, ImportArguments};
 use crate::failure::Failure;
-use crate::terminal;
+use crate::{signals, terminal};
 
 /// `taal import`
 pub fn import(arguments: &ImportArguments) -> Result<(), Failure> {
+    signals::clean_up(&arguments.out)?;
     let device = arguments.device.open()?;
     let imported = import_model(&arguments.from, arguments.tokenizer.as_deref(), &arguments.out, &device)?;
     if arguments.json {
@@ -18,6 +19,7 @@ pub fn import(arguments: &ImportArguments) -> Result<(), Failure> {
 
 /// `taal export`
 pub fn export(arguments: &ExportArguments) -> Result<(), Failure> {
+    signals::clean_up(&arguments.out)?;
     let device = arguments.device.open()?;
     let exported = export_model(
         &arguments.model,

@@ -23,6 +23,9 @@ const DIVERGED: u8 = 86;
 /// Stopped at once, as a shell reports a program that SIGINT ended.
 pub const INTERRUPTED: u8 = 130;
 
+/// No sentence of ours is longer.
+const MAX_SENTENCE_CHARACTERS: usize = 4000;
+
 /// An error on its way out, with the advice that only the command line can give.
 ///
 /// It is no `std::error::Error` itself, so that `?` turns every error into one.
@@ -58,7 +61,13 @@ impl Failure {
             // Whoever read the output has seen enough, as with `taal recipes | head -1`.
             return ExitCode::SUCCESS;
         }
-        terminal::error("error", &self.sentence());
+        let sentence = self.sentence();
+        // Only where another library repeats an input that no one has shortened.
+        let sentence = match sentence.chars().count() > MAX_SENTENCE_CHARACTERS {
+            true => taal_store::shorten(&sentence),
+            false => sentence,
+        };
+        terminal::error("error", &sentence);
         if let Some(hint) = &self.hint {
             terminal::error("hint", hint);
         }

@@ -4,11 +4,11 @@ use taal_inference::{FillOptions, LanguageModel};
 
 use crate::arguments::FillArguments;
 use crate::failure::Failure;
-use crate::{columns, terminal};
+use crate::{columns, standard_input, terminal};
 
 /// Fills.
 pub fn run(arguments: &FillArguments) -> Result<(), Failure> {
-    let text = terminal::text_or_stdin(&arguments.text)?;
+    let text = standard_input::text_or_stdin(&arguments.text, arguments.raw)?;
     let options = FillOptions {
         top: arguments.top,
         whole_words: !arguments.pieces,

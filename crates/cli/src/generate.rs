@@ -6,7 +6,7 @@ use taal_inference::{GenerateOptions, Generation, InferenceError, LanguageModel,
 
 use crate::arguments::GenerateArguments;
 use crate::failure::Failure;
-use crate::terminal;
+use crate::{standard_input, terminal};
 
 /// Generates.
 pub fn run(arguments: &GenerateArguments) -> Result<(), Failure> {
@@ -15,8 +15,9 @@ pub fn run(arguments: &GenerateArguments) -> Result<(), Failure> {
     options.validate()?;
     let prompt = match &arguments.prompt_ids {
         Some(ids) => Prompt::Ids(ids.clone()),
-        None => Prompt::Text(terminal::text_or_stdin(
+        None => Prompt::Text(standard_input::text_or_stdin(
             arguments.prompt.as_deref().unwrap_or_default(),
+            arguments.raw,
         )?),
     };
     let lm = LanguageModel::open(&arguments.model, &arguments.device.open()?)?;

@@ -23,6 +23,7 @@ mod inspect;
 mod progress;
 mod recipes;
 mod signals;
+mod standard_input;
 mod terminal;
 mod tokenizer;
 mod trace;

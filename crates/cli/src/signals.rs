@@ -1,9 +1,10 @@
 //! Ctrl-C and `kill`: the first asks training to save and stop, the second stops at once.
 
+use std::path::Path;
 use std::process::exit;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::failure::{INTERRUPTED, STOPPED};
+use crate::failure::{Failure, INTERRUPTED, STOPPED};
 
 static IS_ASKED_TO_STOP: AtomicBool = AtomicBool::new(false);
 static IS_STEPPING: AtomicBool = AtomicBool::new(false);
@@ -47,4 +48,20 @@ pub fn stepping() {
 /// Whether a signal came.
 pub fn is_asked_to_stop() -> bool {
     IS_ASKED_TO_STOP.load(Ordering::SeqCst)
+}
+
+/// Makes room for what a verb will write to `out` in one step: what interrupted processes left on their way there goes now, and what this one
+/// has begun goes when it is interrupted.
+///
+/// # Errors
+///
+/// The store's; the operating system's, where it lets no one listen.
+pub fn clean_up(out: &Path) -> Result<(), Failure> {
+    taal_store::remove_leftovers_of(out)?;
+    let out = out.to_path_buf();
+    Ok(ctrlc::set_handler(move || {
+        // The program ends in any case; the next one removes what is left.
+        let _ = taal_store::remove_unfinished_of(&out);
+        exit(i32::from(INTERRUPTED));
+    })?)
 }

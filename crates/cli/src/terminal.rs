@@ -1,7 +1,7 @@
 //! What people and scripts see: standard output for data, standard error for messages, and numbers in words.
 
 use std::borrow::Cow;
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -118,23 +118,6 @@ fn is_colour_welcome() -> bool {
     let is_refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
     !is_refused && !is_dumb
-}
-
-/// The text itself, or all of standard input where it is `-`.
-pub fn text_or_stdin(text: &str) -> anyhow::Result<String> {
-    if text != "-" {
-        return Ok(text.to_string());
-    }
-    let mut bytes = Vec::new();
-    io::stdin().lock().read_to_end(&mut bytes)?;
-    String::from_utf8(bytes).map_err(|error| {
-        let offset = error.utf8_error().valid_up_to() as u64;
-        taal_store::Error::NotUtf8 {
-            path: "standard input".into(),
-            offset,
-        }
-        .into()
-    })
 }
 
 /// Names and values in two columns.

@@ -1,11 +1,14 @@
 //! `taal tokenizer`: train one, and see what it does.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+use taal_data::{Content, DataError};
 use taal_metrics::wilson_interval;
+use taal_store::LineEnds;
 use taal_tokenizer::{
-    Compound, CompoundReport, Compression, ImportOptions, Tokenizer, TrainerConfig, TrainingReport, Unknown,
+    Compound, CompoundReport, Compression, ImportOptions, TextPart, Tokenizer, TrainerConfig, TrainingReport, Unknown,
     compound_report, compression,
 };
 
@@ -13,7 +16,7 @@ use crate::arguments::{
     CompoundsArguments, DecodeArguments, EncodeArguments, TokenizerImportArguments, TokenizerTrainArguments,
 };
 use crate::failure::Failure;
-use crate::terminal;
+use crate::{data, signals, standard_input, terminal};
 
 const TOKENIZER_FILE: &str = "tokenizer.json";
 
@@ -30,6 +33,72 @@ pub fn open(path: &Path) -> Result<Tokenizer, taal_tokenizer::Error> {
     }
 }
 
+/// Text on standard input to train on, at most so large: it is held in memory.
+const MAX_STDIN_BYTES: u64 = 1 << 30;
+
+/// What a tokenizer is trained on.
+enum Texts {
+    Files(Vec<PathBuf>),
+    Stdin(String),
+}
+
+impl Texts {
+    fn find(arguments: &TokenizerTrainArguments) -> Result<Self, Failure> {
+        let is_stdin = |path: &PathBuf| path.as_os_str() == "-";
+        match arguments.inputs.as_slice() {
+            [one] if is_stdin(one) => {
+                let text = standard_input::read(MAX_STDIN_BYTES)?;
+                Ok(Self::Stdin(text))
+            }
+            inputs if inputs.iter().any(is_stdin) => Err(anyhow::anyhow!(
+                "- reads standard input and cannot be mixed with files: name one or the other"
+            )
+            .into()),
+            inputs => {
+                let found = taal_data::find_files(inputs, Content::Text)?;
+                if let Some(words) = found.left_out_words() {
+                    terminal::message(&words);
+                }
+                Ok(Self::Files(found.files))
+            }
+        }
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Self::Stdin(_) => "standard input".to_string(),
+            Self::Files(files) => match files.as_slice() {
+                [one] => one.display().to_string(),
+                [first, rest @ ..] => format!("{} and {} more", first.display(), rest.len()),
+                [] => String::new(),
+            },
+        }
+    }
+
+    /// The texts in parts; the carriage returns that were found are added up.
+    fn parts<'a>(&'a self, line_ends: LineEnds, carriage_returns: &'a Cell<u64>) -> Result<Parts<'a>, DataError> {
+        Ok(match self {
+            Self::Files(files) => Box::new(taal_data::tokenizer_texts(files, line_ends, carriage_returns)?),
+            Self::Stdin(text) => {
+                carriage_returns.set(text.bytes().filter(|byte| *byte == b'\r').count() as u64);
+                let text = line_ends.apply(text).into_owned();
+                Box::new(std::iter::once(Ok(TextPart { text, is_last: true })))
+            }
+        })
+    }
+}
+
+type Parts<'a> = Box<dyn Iterator<Item = Result<TextPart, DataError>> + 'a>;
+
+/// What can go wrong in training: with the texts, or with the tokenizer.
+struct TrainFailure(Failure);
+
+impl From<taal_tokenizer::Error> for TrainFailure {
+    fn from(error: taal_tokenizer::Error) -> Self {
+        Self(error.into())
+    }
+}
+
 /// `taal tokenizer train`
 pub fn train(arguments: &TokenizerTrainArguments) -> Result<(), Failure> {
     let mut config = TrainerConfig::new(arguments.kind, arguments.vocab_size);
@@ -38,16 +107,22 @@ pub fn train(arguments: &TokenizerTrainArguments) -> Result<(), Failure> {
     }
     config.unknown = arguments.unknown.unwrap_or(config.unknown);
     config.memory_limit_bytes = arguments.memory_limit.saturating_mul(1 << 20);
-    let files = taal_data::text_files(&arguments.inputs)?;
-    let (tokenizer, report) = config.train_files_reported(&files)?;
+    signals::clean_up(&arguments.out)?;
+    let texts = Texts::find(arguments)?;
+    let carriage_returns = Cell::new(0);
+    let parts = texts.parts(arguments.line_ends, &carriage_returns)?;
+    let parts = parts.map(|part| part.map_err(|error| TrainFailure(error.into())));
+    let trained = config.train_parts_reported(parts, &texts.name());
+    let (tokenizer, report) = trained.map_err(|failure| failure.0)?;
+    data::say_line_ends(carriage_returns.get(), arguments.line_ends);
+    let measured = measure(&tokenizer, texts.parts(arguments.line_ends, &Cell::new(0))?)?;
     tokenizer.save(&arguments.out)?;
-    let measured = measure(&tokenizer, &files)?;
     terminal::print(&summary(arguments, &tokenizer, &report, &measured))?;
     Ok(())
 }
 
 /// Compression on the training text, or on the beginning of a long one.
-fn measure(tokenizer: &Tokenizer, files: &[PathBuf]) -> Result<Compression, Failure> {
+fn measure(tokenizer: &Tokenizer, parts: Parts<'_>) -> Result<Compression, Failure> {
     let mut total = Compression {
         bytes: 0,
         characters: 0,
@@ -55,18 +130,21 @@ fn measure(tokenizer: &Tokenizer, files: &[PathBuf]) -> Result<Compression, Fail
         bytes_per_token: 0.0,
         unknown: 0,
     };
-    for path in files {
-        let room = MAX_MEASURED_BYTES - total.bytes as usize;
-        let map = taal_store::Map::open(path)?;
-        let bytes = &map[..map.len().min(room)];
-        // Training has read the files as UTF-8, so only the cut itself can split a character.
-        let text = bytes.utf8_chunks().next().map_or("", |chunk| chunk.valid());
-        let part = compression(tokenizer, text)?;
-        total.bytes += part.bytes;
-        total.characters += part.characters;
-        total.tokens += part.tokens;
-        total.unknown += part.unknown;
-        if total.bytes as usize + 4 > MAX_MEASURED_BYTES {
+    let mut text = String::new();
+    for part in parts {
+        let part = part?;
+        let room = MAX_MEASURED_BYTES - total.bytes as usize - text.len();
+        text.push_str(&part.text[..part.text.floor_char_boundary(room)]);
+        let is_full = part.text.len() >= room;
+        if part.is_last || is_full {
+            let part = compression(tokenizer, &text)?;
+            total.bytes += part.bytes;
+            total.characters += part.characters;
+            total.tokens += part.tokens;
+            total.unknown += part.unknown;
+            text.clear();
+        }
+        if is_full {
             break;
         }
     }
@@ -131,7 +209,7 @@ struct Encoded {
 /// `taal tokenizer encode`
 pub fn encode(arguments: &EncodeArguments) -> Result<(), Failure> {
     let tokenizer = open(&arguments.tokenizer)?;
-    let text = terminal::text_or_stdin(&arguments.text)?;
+    let text = standard_input::text_or_stdin(&arguments.text, arguments.raw)?;
     let ids = match arguments.special {
         true => tokenizer.encode_with_special(&text)?,
         false => tokenizer.encode(&text)?,

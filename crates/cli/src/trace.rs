@@ -10,6 +10,7 @@ use unicode_width::UnicodeWidthStr;
 use crate::arguments::TraceArguments;
 use crate::columns::{bar, cut, fitted, folded, visible};
 use crate::failure::Failure;
+use crate::standard_input;
 use crate::terminal::{self, grouped};
 
 /// What a terminal has at least.
@@ -31,7 +32,10 @@ pub fn run(arguments: &TraceArguments) -> Result<(), Failure> {
     options.validate()?;
     let prompt = match &arguments.ids {
         Some(ids) => Prompt::Ids(ids.clone()),
-        None => Prompt::Text(terminal::text_or_stdin(arguments.text.as_deref().unwrap_or_default())?),
+        None => Prompt::Text(standard_input::text_or_stdin(
+            arguments.text.as_deref().unwrap_or_default(),
+            arguments.raw,
+        )?),
     };
     let device = arguments.device.open()?;
     let model = arguments.model.as_deref().or(arguments.checkpoints.as_deref());

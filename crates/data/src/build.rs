@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use taal_store::{AtomicDir, blake3_hex};
+use taal_store::{AtomicDir, LineEnds, blake3_hex};
 use taal_tokenizer::Tokenizer;
 
 use crate::error::{DataError, Result};
-use crate::input::find_inputs;
+use crate::input::{Content, find_inputs};
 use crate::shard::{ShardOrigin, ShardWriter};
 use crate::tokenize::{InputTotals, Part, PartTotals, Sink, TokenizeOptions, Totals, tokenize};
 
@@ -56,6 +56,8 @@ pub struct BuildReport {
     /// Places where a long text had to be cut for parallel work although the ids around the cut may differ from those
     /// of the uncut text. 0 for any text with spaces or line ends.
     pub inexact_cuts: u64,
+    /// Carriage returns in the inputs.
+    pub carriage_returns: u64,
 }
 
 /// One input of a folder of shards or a data set.
@@ -95,6 +97,9 @@ pub(crate) struct Index {
     pub(crate) tokenizer_hash: String,
     pub(crate) vocab_size: usize,
     pub(crate) validation_fraction: f64,
+    /// Missing in folders of Taal before 0.3, which kept carriage returns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) line_ends: Option<LineEnds>,
     pub(crate) train: Vec<ShardEntry>,
     pub(crate) validation: Vec<ShardEntry>,
     pub(crate) inputs: Vec<InputSummary>,
@@ -127,8 +132,8 @@ impl Index {
 /// The folder holds `train-00000.shard`, `validation-00000.shard` and so on, the `tokenizer.json` that made them, and
 /// `index.json`, which says which ids belong to which input.
 ///
-/// Inputs are text files, JSONL files with one `{"text": ...}` a line, or folders, which are searched for `.txt`, `.md`
-/// and `.jsonl` files. The last part of each file is held back for validation. Files may be larger than memory: they are
+/// Inputs are text files, JSONL files with one `{"text": ...}` a line, or folders, which are searched as
+/// [`find_files`](crate::find_files) does. The last part of each file is held back for validation. Files may be larger than memory: they are
 /// read twice, first to check and measure them, then to encode them.
 ///
 /// # Errors
@@ -146,7 +151,8 @@ pub fn build_shards(
             detail: "expected at least 1, got 0".to_owned(),
         });
     }
-    let inputs = find_inputs(inputs)?;
+    let inputs = find_inputs(inputs, Content::Text, options.tokenize.line_ends)?;
+    taal_store::remove_leftovers_of(out)?;
     let dir = AtomicDir::create(out)?;
     let mut sink = ShardSink {
         train: ShardSet::new(&dir, "train", ShardOrigin::of(tokenizer), options.shard_tokens),
@@ -161,6 +167,7 @@ pub fn build_shards(
         tokenizer_hash: tokenizer.hash().to_owned(),
         vocab_size: tokenizer.vocab_size(),
         validation_fraction: options.tokenize.validation_fraction,
+        line_ends: Some(options.tokenize.line_ends),
         train,
         validation,
         inputs: report.inputs.clone(),
@@ -203,6 +210,7 @@ fn report(totals: &Totals, shards: usize) -> BuildReport {
         validation_bytes: validation.bytes,
         shards,
         inexact_cuts: totals.inexact_cuts,
+        carriage_returns: totals.carriage_returns,
     }
 }
 

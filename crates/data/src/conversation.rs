@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use taal_store::LineEnds;
 use taal_tokenizer::Tokenizer;
 
 use crate::batch::{Batch, BatchPlan, BatchSource, IGNORE_INDEX};
 use crate::error::{DataError, Result};
-use crate::input::{Input, find_inputs};
-use crate::text::{Lines, check_fraction, checked_train_share, type_name};
+use crate::input::{Content, Input, find_inputs};
+use crate::text::{Lines, Object, check_fraction, checked_train_share};
 use crate::tokenize::tokenizer_error;
 
 /// Fills the rest of a row after its last example when the tokenizer has no padding token. Padding comes last and has no
@@ -53,6 +54,10 @@ pub struct Conversations {
     pub validation: Option<ConversationSource>,
     /// Examples that were left out because no token of their completion has a loss: one token after an empty prompt, or no room.
     pub without_target: usize,
+    /// What became of carriage returns.
+    pub line_ends: LineEnds,
+    /// Carriage returns in the files' texts.
+    pub carriage_returns: u64,
 }
 
 /// Whether the first line of a JSONL file has a `completion`, that is, whether the file holds conversations rather than
@@ -61,7 +66,7 @@ pub struct Conversations {
 /// # Errors
 /// [`DataError::Line`], [`DataError::NotUtf8`]; the store's for a missing file.
 pub fn has_conversations(path: &std::path::Path) -> Result<bool> {
-    let input = Input::file(path.to_owned());
+    let input = Input::file(path.to_owned(), LineEnds::Keep);
     if !input.is_jsonl() {
         return Ok(false);
     }
@@ -74,13 +79,13 @@ pub fn has_conversations(path: &std::path::Path) -> Result<bool> {
 ///
 /// # Errors
 /// [`DataError::Line`] naming file, line and key; [`DataError::NoInput`]; the store's.
-pub fn conversation_texts(paths: &[PathBuf]) -> Result<Vec<String>> {
+pub fn conversation_texts(paths: &[PathBuf], line_ends: LineEnds) -> Result<Vec<String>> {
     let mut texts = Vec::new();
-    for input in &find_inputs(paths)? {
+    for input in &find_inputs(paths, Content::Conversations, line_ends)? {
         let mut lines = Lines::open(input)?;
         while let Some((_, mut object)) = lines.next_object()? {
-            let prompt = take_string(&lines, &mut object, "prompt")?;
-            texts.push(prompt + &take_string(&lines, &mut object, "completion")?);
+            let prompt = take_string(&mut lines, &mut object, "prompt")?;
+            texts.push(prompt + &take_string(&mut lines, &mut object, "completion")?);
         }
     }
     Ok(texts)
@@ -99,13 +104,29 @@ impl Conversations {
     /// [`DataError::Line`] naming file, line and key; [`DataError::Empty`], [`DataError::TooShortToSplit`],
     /// [`DataError::Setting`], [`DataError::Tokenizer`]; the store's.
     pub fn open(tokenizer: &Tokenizer, paths: &[PathBuf], block_size: usize, validation_fraction: f64) -> Result<Self> {
+        Self::open_with_line_ends(tokenizer, paths, block_size, validation_fraction, LineEnds::Lf)
+    }
+
+    /// As [`open`](Self::open), which makes one line end of all, with a choice of line ends.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open).
+    pub fn open_with_line_ends(
+        tokenizer: &Tokenizer,
+        paths: &[PathBuf],
+        block_size: usize,
+        validation_fraction: f64,
+        line_ends: LineEnds,
+    ) -> Result<Self> {
         check_fraction(validation_fraction)?;
         BatchPlan::new(0, 1, block_size).check_sizes()?;
         let (mut train, mut validation) = (Vec::new(), Vec::new());
         let (mut train_cut, mut validation_cut) = (0, 0);
-        let inputs = find_inputs(paths)?;
+        let inputs = find_inputs(paths, Content::Conversations, line_ends)?;
+        let mut carriage_returns = 0;
         for input in &inputs {
-            let (mut examples, cut) = read_examples(tokenizer, input, block_size)?;
+            let (mut examples, cut, found_returns) = read_examples(tokenizer, input, block_size)?;
+            carriage_returns += found_returns;
             let share =
                 checked_train_share(&input.name, examples.len() as u64, "example", validation_fraction)? as usize;
             validation.extend(examples.drain(share..));
@@ -134,17 +155,23 @@ impl Conversations {
             without_target: all + held_back - train.examples - validation.examples,
             train,
             validation: (validation.examples > 0).then_some(validation),
+            line_ends,
+            carriage_returns,
         })
     }
 }
 
-/// The examples of one file, and the positions of those that were cut to fit.
-fn read_examples(tokenizer: &Tokenizer, input: &Input<'_>, block_size: usize) -> Result<(Vec<Example>, Vec<usize>)> {
+/// The examples of one file, the positions of those that were cut to fit, and the number of carriage returns.
+fn read_examples(
+    tokenizer: &Tokenizer,
+    input: &Input<'_>,
+    block_size: usize,
+) -> Result<(Vec<Example>, Vec<usize>, u64)> {
     let (mut examples, mut cut) = (Vec::new(), Vec::new());
     let mut lines = Lines::open(input)?;
     while let Some((line, mut object)) = lines.next_object()? {
-        let prompt = take_string(&lines, &mut object, "prompt")?;
-        let completion = take_string(&lines, &mut object, "completion")?;
+        let prompt = take_string(&mut lines, &mut object, "prompt")?;
+        let completion = take_string(&mut lines, &mut object, "completion")?;
         if completion.is_empty() {
             return Err(
                 lines.bad("key `completion` is empty: there is nothing to learn, leave the line out".to_owned())
@@ -172,21 +199,15 @@ fn read_examples(tokenizer: &Tokenizer, input: &Input<'_>, block_size: usize) ->
             name: input.name.clone(),
         });
     }
-    Ok((examples, cut))
+    Ok((examples, cut, lines.carriage_returns()))
 }
 
-fn take_string(
-    lines: &Lines<'_>,
-    object: &mut serde_json::Map<String, serde_json::Value>,
-    key: &str,
-) -> Result<String> {
-    match object.remove(key) {
-        Some(serde_json::Value::String(text)) => Ok(text),
-        Some(other) => Err(lines.bad(format!("key `{key}`: expected a string, found {}", type_name(&other)))),
-        None => Err(lines.bad(format!(
+fn take_string(lines: &mut Lines<'_>, object: &mut Object, key: &str) -> Result<String> {
+    lines.take_string(object, key)?.ok_or_else(|| {
+        lines.bad(format!(
             "key `{key}` is missing: each line needs {{\"prompt\": \"...\", \"completion\": \"...\"}}"
-        ))),
-    }
+        ))
+    })
 }
 
 impl Example {

@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use taal_store::RelPath;
+use taal_store::{LineEnds, RelPath};
 use taal_tokenizer::Tokenizer;
 
 use crate::build::{INDEX_FORMAT, INDEX_NAME, INDEX_VERSION, Index, InputSummary, ShardEntry, TOKENIZER_NAME};
 use crate::error::{DataError, Result};
-use crate::input::{Input, find_inputs};
+use crate::input::{Content, Input, find_inputs};
 use crate::shard::Shard;
 use crate::source::{ShardRun, Storage, TokenSource};
 use crate::tokenize::{Part, Sink, TokenizeOptions, tokenize};
@@ -34,6 +34,10 @@ pub struct Dataset {
     pub tokenizer_hash: String,
     /// Number of ids in its vocabulary.
     pub vocab_size: usize,
+    /// What became of carriage returns.
+    pub line_ends: LineEnds,
+    /// Carriage returns in the inputs; 0 for shards, where `taal data build` said it.
+    pub carriage_returns: u64,
 }
 
 impl Dataset {
@@ -42,7 +46,10 @@ impl Dataset {
     /// # Errors
     /// [`DataError::Empty`], [`DataError::TooShortToSplit`], [`DataError::Tokenizer`], [`DataError::Setting`].
     pub fn from_texts(tokenizer: &Tokenizer, texts: &[(&str, &str)], options: &TokenizeOptions<'_>) -> Result<Self> {
-        let inputs: Vec<_> = texts.iter().map(|(name, text)| Input::text(name, text)).collect();
+        let inputs = texts
+            .iter()
+            .map(|(name, text)| Input::text(name, text, options.line_ends));
+        let inputs: Vec<_> = inputs.collect();
         Self::from_inputs(tokenizer, &inputs, options)
     }
 
@@ -52,7 +59,11 @@ impl Dataset {
     /// # Errors
     /// Any fault of an input, named with its place.
     pub fn from_files(tokenizer: &Tokenizer, paths: &[PathBuf], options: &TokenizeOptions<'_>) -> Result<Self> {
-        Self::from_inputs(tokenizer, &find_inputs(paths)?, options)
+        Self::from_inputs(
+            tokenizer,
+            &find_inputs(paths, Content::Text, options.line_ends)?,
+            options,
+        )
     }
 
     fn from_inputs(tokenizer: &Tokenizer, inputs: &[Input<'_>], options: &TokenizeOptions<'_>) -> Result<Self> {
@@ -63,13 +74,12 @@ impl Dataset {
         };
         let totals = tokenize(tokenizer, inputs, options, &mut sink)?;
         let inputs = totals.inputs.iter().map(InputSummary::from).collect();
-        Ok(Self::assemble(
-            inputs,
-            sink.train,
-            sink.validation,
-            tokenizer.hash().to_owned(),
-            vocab_size,
-        ))
+        let hash = tokenizer.hash().to_owned();
+        Ok(Self {
+            line_ends: options.line_ends,
+            carriage_returns: totals.carriage_returns,
+            ..Self::assemble(inputs, sink.train, sink.validation, hash, vocab_size)
+        })
     }
 
     fn assemble(
@@ -101,6 +111,8 @@ impl Dataset {
             inputs,
             tokenizer_hash,
             vocab_size,
+            line_ends: LineEnds::Keep,
+            carriage_returns: 0,
         }
     }
 
@@ -146,7 +158,10 @@ impl Dataset {
                 detail: "does not add up to the tokens of its shards".to_owned(),
             });
         }
-        let dataset = Self::assemble(index.inputs, train, validation, index.tokenizer_hash, index.vocab_size);
+        let dataset = Self {
+            line_ends: index.line_ends.unwrap_or(LineEnds::Keep),
+            ..Self::assemble(index.inputs, train, validation, index.tokenizer_hash, index.vocab_size)
+        };
         Ok((dataset, damaged))
     }
 

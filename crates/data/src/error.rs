@@ -24,13 +24,26 @@ pub enum DataError {
         source: taal_tokenizer::Error,
     },
     /// No inputs were given at all.
-    #[error("no input was given: name at least one text file or a folder with .txt, .md or .jsonl files")]
+    #[error("no input was given: name at least one text file or a folder with .txt, .md, .jsonl or .ndjson files")]
     NoInput,
     /// A folder holds nothing that can be read as text.
-    #[error("{path} holds no .txt, .md or .jsonl file, not in its subfolders either: name a folder with text files")]
+    #[error(
+        "{path} holds no {extensions} file, not in its subfolders either (hidden ones, runs and models do not count): \
+         name a folder with such files, or a file"
+    )]
     NoTextFiles {
         /// The folder.
         path: PathBuf,
+        /// What was looked for.
+        extensions: &'static str,
+    },
+    /// A file named by itself that cannot be read as text.
+    #[error("{path} {detail}")]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What it is, and what to do.
+        detail: &'static str,
     },
     /// A text without a single character.
     #[error("{name} is empty: there is nothing to learn from it; remove it from the inputs or fill it")]
@@ -48,6 +61,15 @@ pub enum DataError {
         name: String,
         /// How many examples there are.
         examples: usize,
+    },
+    /// Several texts without a single character.
+    #[error(
+        "{} files are empty: there is nothing to learn from them; remove them from the inputs or fill them: {}",
+        names.len(), first_names(names)
+    )]
+    AllEmpty {
+        /// The inputs, as they were named.
+        names: Vec<String>,
     },
     /// A text too short to give both splits a share.
     #[error(
@@ -168,6 +190,8 @@ impl DataError {
             | Self::NoTextFiles { .. }
             | Self::Empty { .. }
             | Self::NothingToLearn { .. }
+            | Self::AllEmpty { .. }
+            | Self::Format { .. }
             | Self::TooShortToSplit { .. }
             | Self::Setting { .. }
             | Self::TooShort { .. }
@@ -180,5 +204,20 @@ impl DataError {
             | Self::Index { .. }
             | Self::IdOutsideVocabulary { .. } => ErrorKind::Corrupt,
         }
+    }
+}
+
+/// The first ten of some names.
+fn first_names(names: &[String]) -> String {
+    const SHOWN: usize = 10;
+    let shown = names
+        .iter()
+        .take(SHOWN)
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .join(", ");
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
     }
 }

@@ -1,23 +1,97 @@
-//! Finds and opens the texts a person named: files, folders, or strings in memory.
+//! Finds and opens the texts that were named: files, folders, or strings in memory.
 
-use std::io::BufRead;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use taal_store::Reader;
+use taal_store::{LineEnds, Reader, TextReader};
 
 use crate::error::{DataError, Result};
 
 /// Extensions that a folder is searched for. A file named by itself may have any extension.
-const TEXT_EXTENSIONS: [&str; 3] = ["txt", "md", "jsonl"];
+const TEXT_EXTENSIONS: [&str; 4] = ["txt", "md", "jsonl", "ndjson"];
+
+/// Extensions of files with one JSON object per line.
+const LINES_EXTENSIONS: [&str; 2] = ["jsonl", "ndjson"];
 
 /// Depth of folders in a folder, a bound against surprises such as a whole home folder with a mounted archive.
 const MAX_DEPTH: usize = 32;
+
+/// What is left out of a folder and named; the others are counted.
+const NAMED_LEFT_OUT: usize = 5;
+
+/// The folder in which runs are put where a command does not say otherwise.
+const RUNS_FOLDER: &str = "runs";
+
+/// What a folder that Taal made has: all the names of one of these lists.
+const OWN_FOLDERS: [(&[&str], &str); 5] = [
+    (&["recipe.resolved.toml"], "a run"),
+    (&["checkpoints", ".lock"], "a run"),
+    (&["config.json", "model.safetensors"], "a model"),
+    (&["config.json", "model.safetensors.index.json"], "a model"),
+    (&["index.json", "tokenizer.json"], "token shards"),
+];
+
+/// What files are searched for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// Running text, and documents in JSON Lines: `.txt`, `.md`, `.jsonl`, `.ndjson`.
+    Text,
+    /// Prompts with completions in JSON Lines: `.jsonl`, `.ndjson`.
+    Conversations,
+}
+
+/// The files that some paths name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FoundFiles {
+    /// In the order in which they were named; those of a folder in the order of their names.
+    pub files: Vec<PathBuf>,
+    /// How many files and whole folders were left out of the folders.
+    pub left_out: u64,
+    /// The first of them, each with why.
+    pub first_left_out: Vec<(PathBuf, &'static str)>,
+}
+
+impl FoundFiles {
+    /// "12 files, 3 left out: notes.pdf (not a text file), ..."; none where nothing was left out.
+    pub fn left_out_words(&self) -> Option<String> {
+        if self.left_out == 0 {
+            return None;
+        }
+        let named: Vec<String> = self
+            .first_left_out
+            .iter()
+            .map(|(path, why)| format!("{} ({why})", path.display()))
+            .collect();
+        let files = match self.files.len() {
+            1 => "1 file".to_owned(),
+            count => format!("{count} files"),
+        };
+        let more = match self.left_out - named.len() as u64 {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        Some(format!(
+            "{files}, {} left out: {}{more}",
+            self.left_out,
+            named.join(", ")
+        ))
+    }
+
+    fn leave_out(&mut self, path: PathBuf, why: &'static str) {
+        self.left_out += 1;
+        if self.first_left_out.len() < NAMED_LEFT_OUT {
+            self.first_left_out.push((path, why));
+        }
+    }
+}
 
 /// One input to tokenise: a file or a text in memory.
 pub(crate) struct Input<'a> {
     /// How messages and the index name it.
     pub(crate) name: String,
     origin: Origin<'a>,
+    pub(crate) line_ends: LineEnds,
 }
 
 enum Origin<'a> {
@@ -26,23 +100,25 @@ enum Origin<'a> {
 }
 
 impl<'a> Input<'a> {
-    pub(crate) fn file(path: PathBuf) -> Self {
+    pub(crate) fn file(path: PathBuf, line_ends: LineEnds) -> Self {
         Self {
             name: path.display().to_string(),
             origin: Origin::File(path),
+            line_ends,
         }
     }
 
-    pub(crate) fn text(name: &str, text: &'a str) -> Self {
+    pub(crate) fn text(name: &str, text: &'a str, line_ends: LineEnds) -> Self {
         Self {
             name: name.to_owned(),
             origin: Origin::Text(text),
+            line_ends,
         }
     }
 
-    /// Whether the input has one JSON object a line. A string in memory never has.
+    /// Whether the input has one JSON object per line. A string in memory never has.
     pub(crate) fn is_jsonl(&self) -> bool {
-        matches!(&self.origin, Origin::File(path) if extension(path) == "jsonl")
+        matches!(&self.origin, Origin::File(path) if LINES_EXTENSIONS.contains(&extension(path).as_str()))
     }
 
     /// The path for messages about the file itself.
@@ -53,79 +129,169 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// A fresh reader from the first byte.
+    /// A fresh reader from the first byte, its line ends as they are.
     ///
     /// # Errors
     /// The store's, where the file cannot be opened.
-    pub(crate) fn open(&self) -> Result<Box<dyn BufRead + 'a>> {
-        Ok(match &self.origin {
+    pub(crate) fn open(&self) -> Result<TextReader<Box<dyn Read + 'a>>> {
+        let reader: Box<dyn Read + 'a> = match &self.origin {
             Origin::Text(text) => Box::new(text.as_bytes()),
             Origin::File(path) => Box::new(Reader::open(path)?),
-        })
+        };
+        Ok(TextReader::new(self.name.as_ref(), reader, u64::MAX))
     }
 }
 
-/// The files behind `paths`: folders are searched recursively for `.txt`, `.md` and `.jsonl` in the order of their
-/// names, hidden files and linked folders left out.
+/// The text files that `paths` name: [`find_files`] without what was left out.
 ///
 /// # Errors
-/// [`DataError::NoInput`], [`DataError::NoTextFiles`], the store's for a missing path.
+/// Those of [`find_files`].
 pub fn text_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    Ok(find_files(paths, Content::Text)?.files)
+}
+
+/// The files that `paths` name. Folders are searched with their subfolders for the extensions of `content`, in the order of names. Left out
+/// are all other files, hidden ones, links to folders, pipes and devices, and what Taal made itself: `runs`, run directories, models, shards.
+///
+/// # Errors
+/// [`DataError::NoInput`], [`DataError::NoTextFiles`], [`DataError::Format`] for a file named by itself that is not text, the store's for a
+/// missing path, a pipe or a device.
+pub fn find_files(paths: &[PathBuf], content: Content) -> Result<FoundFiles> {
     if paths.is_empty() {
         return Err(DataError::NoInput);
     }
-    let mut files = Vec::new();
+    let mut found = FoundFiles::default();
     for path in paths {
         if !taal_store::is_dir(path) {
-            // Asked for now, so that a mistyped last path does not cost the reading of all others.
-            taal_store::file_size_bytes(path)?;
-            files.push(path.clone());
+            check_named(path)?;
+            found.files.push(path.clone());
             continue;
         }
-        let before = files.len();
-        search_folder(path, 0, &mut files)?;
-        if files.len() == before {
-            return Err(DataError::NoTextFiles { path: path.clone() });
+        let before = found.files.len();
+        search_folder(path, 0, content, &mut found)?;
+        if found.files.len() == before {
+            return Err(DataError::NoTextFiles {
+                path: path.clone(),
+                extensions: content.words(),
+            });
         }
     }
-    Ok(files)
+    Ok(found)
 }
 
 /// [`text_files`] as inputs.
-pub(crate) fn find_inputs(paths: &[PathBuf]) -> Result<Vec<Input<'static>>> {
-    Ok(text_files(paths)?.into_iter().map(Input::file).collect())
+pub(crate) fn find_inputs(paths: &[PathBuf], content: Content, line_ends: LineEnds) -> Result<Vec<Input<'static>>> {
+    let files = find_files(paths, content)?.files;
+    Ok(files.into_iter().map(|path| Input::file(path, line_ends)).collect())
 }
 
-fn search_folder(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> {
+/// A file named by itself is asked for at once, so that a mistyped last path does not cost the reading of all others.
+fn check_named(path: &Path) -> Result<()> {
+    taal_store::file_size_bytes(path)?;
+    if !taal_store::is_file(path) {
+        // A named pipe or a device is refused here, without waiting for it.
+        drop(Reader::open(path)?);
+        return Err(DataError::Format {
+            path: path.to_owned(),
+            detail: "is a pipe, and texts are read more than once: write it to a file first",
+        });
+    }
+    if extension(path) == "json" {
+        return Err(DataError::Format {
+            path: path.to_owned(),
+            detail: "is one JSON value, not text: write one object per line, {\"text\": \"...\"}, to a .jsonl file",
+        });
+    }
+    Ok(())
+}
+
+impl Content {
+    fn extensions(self) -> &'static [&'static str] {
+        match self {
+            Self::Text => &TEXT_EXTENSIONS,
+            Self::Conversations => &LINES_EXTENSIONS,
+        }
+    }
+
+    fn words(self) -> &'static str {
+        match self {
+            Self::Text => ".txt, .md, .jsonl or .ndjson",
+            Self::Conversations => ".jsonl or .ndjson",
+        }
+    }
+
+    fn why_left_out(self) -> &'static str {
+        match self {
+            Self::Text => "not .txt, .md, .jsonl or .ndjson",
+            Self::Conversations => "not .jsonl or .ndjson",
+        }
+    }
+}
+
+fn search_folder(folder: &Path, depth: usize, content: Content, found: &mut FoundFiles) -> Result<()> {
     if depth > MAX_DEPTH {
         let detail = format!(
-            "{} lies over {MAX_DEPTH} folders deep: name a folder nearer to its texts",
+            "{} is more than {MAX_DEPTH} folders deep: name a folder nearer to its texts",
             folder.display()
         );
         return Err(DataError::Setting { key: "input", detail });
     }
-    for name in taal_store::list_dir(folder)? {
-        let path = folder.join(&name);
-        if name.starts_with('.') {
-            continue;
-        }
-        if taal_store::is_dir(&path) {
-            // A link back up the tree would make the search find the same files again and again.
-            if !path.is_symlink() {
-                search_folder(&path, depth + 1, files)?;
+    for path in taal_store::list_paths(folder)? {
+        if path
+            .file_name()
+            .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
+        {
+            found.leave_out(path, "hidden");
+        } else if taal_store::is_dir(&path) {
+            if path.is_symlink() {
+                // A link back up the tree would make the search find the same files again and again.
+                found.leave_out(path, "a link to a folder");
+            } else if let Some(why) = own_folder(&path) {
+                found.leave_out(path, why);
+            } else {
+                search_folder(&path, depth + 1, content, found)?;
             }
-        } else if TEXT_EXTENSIONS.contains(&extension(&path).as_str()) {
-            files.push(path);
+        } else if !content.extensions().contains(&extension(&path).as_str()) {
+            found.leave_out(path, content.why_left_out());
+        } else if taal_store::is_file(&path) {
+            found.files.push(path);
+        } else {
+            found.leave_out(path, "not a regular file");
         }
     }
     Ok(())
+}
+
+/// What Taal made a folder for, if it did: its texts are samples, logs and model cards.
+fn own_folder(folder: &Path) -> Option<&'static str> {
+    if folder.file_name().is_some_and(|name| name == RUNS_FOLDER) {
+        return Some("runs");
+    }
+    let has_all = |names: &[&str]| names.iter().all(|name| taal_store::exists(&folder.join(name)));
+    OWN_FOLDERS
+        .iter()
+        .find(|(names, _)| has_all(names))
+        .map(|(_, what)| *what)
 }
 
 fn extension(path: &Path) -> String {
     path.extension().unwrap_or_default().to_string_lossy().to_lowercase()
 }
 
-/// An error of the operating system in the middle of a file that opened well.
-pub(crate) fn read_error(name: &str, source: std::io::Error) -> DataError {
-    DataError::Store(taal_store::Error::io("read", name.as_ref(), source))
+/// A fault of a text, with the name that it was given.
+pub(crate) fn text_error(name: &str, error: taal_store::Error) -> DataError {
+    let name = name.to_owned();
+    match error {
+        taal_store::Error::NotUtf8 { offset, .. } => DataError::NotUtf8 { name, offset },
+        taal_store::Error::Binary { offset, .. } => DataError::Binary { name, offset },
+        taal_store::Error::LongLine { line, limit_bytes, .. } => DataError::Line {
+            name,
+            line,
+            detail: format!(
+                "longer than {} MiB: a JSONL file has one JSON object per line",
+                limit_bytes >> 20
+            ),
+        },
+        other => DataError::Store(other),
+    }
 }

@@ -67,9 +67,10 @@ pub use conversation::{ConversationSource, Conversations, conversation_texts, ha
 pub use corpus::{Corpus, corpora, corpus};
 pub use dataset::Dataset;
 pub use error::{DataError, Result};
-pub use input::text_files;
+pub use input::{Content, FoundFiles, find_files, text_files};
 pub use masking::{MaskUnit, MaskVocabulary, Masking};
 pub use shard::{Shard, ShardOrigin, ShardWriter};
 pub use source::TokenSource;
-pub use text::{DEFAULT_VALIDATION_FRACTION, split_text};
-pub use tokenize::{Progress, Separator, TokenizeOptions, training_texts};
+pub use taal_store::LineEnds;
+pub use text::{DEFAULT_VALIDATION_FRACTION, line_ends_words, split_text};
+pub use tokenize::{Progress, Separator, TokenizeOptions, tokenizer_texts, training_texts};

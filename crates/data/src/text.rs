@@ -1,12 +1,12 @@
 //! Reads text as a stream: decoded, checked, and cut into a training and a validation part by characters.
 
-use std::io::{self, BufRead, Read};
+use std::borrow::Cow;
+use std::io::Read;
+
+use taal_store::{LineEnds, TextLines, TextReader};
 
 use crate::error::{DataError, Result};
-use crate::input::{Input, read_error};
-
-/// Bytes taken from a file at a time.
-const READ_BYTES: usize = 64 << 10;
+use crate::input::{Input, text_error};
 
 /// The longest line of a JSONL file; a longer one is more likely a file of another format.
 const MAX_LINE_BYTES: u64 = 64 << 20;
@@ -73,118 +73,91 @@ pub(crate) fn byte_of_character(text: &str, index: u64) -> usize {
         .map_or(text.len(), |(byte, _)| byte)
 }
 
-/// Decodes a byte stream piece by piece, so that a text larger than memory needs none.
-pub(crate) struct TextReader<'a> {
-    name: &'a str,
-    reader: Box<dyn BufRead + 'a>,
-    /// Bytes read but not yet decoded: the beginning of a character that goes on in the next piece.
-    carry: Vec<u8>,
-    /// Position of the first byte of `carry` in the stream.
-    offset: u64,
-    is_at_start: bool,
+/// A sentence about carriage returns that texts had.
+pub fn line_ends_words(carriage_returns: u64, line_ends: LineEnds) -> String {
+    match line_ends {
+        LineEnds::Lf => format!(
+            "{carriage_returns} line ends with a carriage return (as Windows writes them) became line feeds; line ends \"keep\" leaves them"
+        ),
+        LineEnds::Keep => format!(
+            "{carriage_returns} carriage returns (as Windows writes them at line ends) are part of the text; line ends \"lf\" takes them out"
+        ),
+    }
 }
 
-impl<'a> TextReader<'a> {
+/// The pieces of an input's text, with its line ends.
+pub(crate) struct Pieces<'a> {
+    name: String,
+    reader: TextReader<Box<dyn Read + 'a>>,
+}
+
+impl<'a> Pieces<'a> {
     /// # Errors
     /// The store's, where the file cannot be opened.
-    pub(crate) fn open(input: &'a Input<'a>) -> Result<Self> {
-        Ok(Self {
-            name: &input.name,
-            reader: input.open()?,
-            carry: Vec::new(),
-            offset: 0,
-            is_at_start: true,
-        })
+    pub(crate) fn open(input: &Input<'a>) -> Result<Self> {
+        let reader = input.open()?.with_line_ends(input.line_ends);
+        let name = input.name.clone();
+        Ok(Self { name, reader })
     }
 
-    /// Appends the next piece to `text`; false at the end of the stream. A byte order mark at the start is dropped.
+    /// Carriage returns that were read so far.
+    pub(crate) fn carriage_returns(&self) -> u64 {
+        self.reader.other_line_ends()
+    }
+
+    /// Appends the next piece to `text`; false at the end.
     ///
     /// # Errors
     /// [`DataError::NotUtf8`], [`DataError::Binary`], the store's.
     pub(crate) fn read_into(&mut self, text: &mut String) -> Result<bool> {
-        let mut bytes = std::mem::take(&mut self.carry);
-        let carried = bytes.len();
-        bytes.resize(carried + READ_BYTES, 0);
-        let count =
-            read_some(&mut self.reader, &mut bytes[carried..]).map_err(|source| read_error(self.name, source))?;
-        bytes.truncate(carried + count);
-        let valid_bytes = match std::str::from_utf8(&bytes) {
-            Ok(_) => bytes.len(),
-            Err(error) if error.error_len().is_none() && count > 0 => error.valid_up_to(),
-            Err(error) => return Err(self.not_utf8(error.valid_up_to())),
-        };
-        self.carry = bytes.split_off(valid_bytes);
-        if let Some(position) = bytes.iter().position(|&byte| byte == 0) {
-            return Err(DataError::Binary {
-                name: self.name.to_owned(),
-                offset: self.offset + position as u64,
-            });
-        }
-        self.offset += valid_bytes as u64;
-        let piece = String::from_utf8(bytes).map_err(|error| self.not_utf8(error.utf8_error().valid_up_to()))?;
-        let mut piece = piece.as_str();
-        if self.is_at_start && !piece.is_empty() {
-            self.is_at_start = false;
-            piece = piece.strip_prefix('\u{FEFF}').unwrap_or(piece);
-        }
-        text.push_str(piece);
-        Ok(count > 0)
-    }
-
-    fn not_utf8(&self, position: usize) -> DataError {
-        DataError::NotUtf8 {
-            name: self.name.to_owned(),
-            offset: self.offset + position as u64,
-        }
+        self.reader
+            .read_into(text)
+            .map_err(|error| text_error(&self.name, error))
     }
 }
 
-/// One read that is repeated when a signal interrupted it.
-fn read_some(reader: &mut dyn BufRead, buffer: &mut [u8]) -> io::Result<usize> {
-    loop {
-        match reader.read(buffer) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            result => return result,
-        }
-    }
-}
+/// A JSON object of a line.
+pub(crate) type Object = serde_json::Map<String, serde_json::Value>;
 
 /// The lines of a JSONL file with their numbers, blank ones left out.
 pub(crate) struct Lines<'a> {
-    name: &'a str,
-    reader: Box<dyn BufRead + 'a>,
-    line: u64,
-    offset: u64,
+    name: String,
+    lines: TextLines<Box<dyn Read + 'a>>,
+    line_ends: LineEnds,
+    carriage_returns: u64,
 }
 
 impl<'a> Lines<'a> {
     /// # Errors
     /// The store's, where the file cannot be opened.
-    pub(crate) fn open(input: &'a Input<'a>) -> Result<Self> {
+    pub(crate) fn open(input: &Input<'a>) -> Result<Self> {
         Ok(Self {
-            name: &input.name,
-            reader: input.open()?,
-            line: 0,
-            offset: 0,
+            name: input.name.clone(),
+            lines: TextLines::new(input.open()?, MAX_LINE_BYTES),
+            line_ends: input.line_ends,
+            carriage_returns: 0,
         })
+    }
+
+    /// Carriage returns in the texts that were taken so far.
+    pub(crate) fn carriage_returns(&self) -> u64 {
+        self.carriage_returns
     }
 
     /// The next line as a JSON object, with its number counted from 1.
     ///
     /// # Errors
     /// [`DataError::Line`] with the line's number, [`DataError::NotUtf8`], the store's.
-    pub(crate) fn next_object(&mut self) -> Result<Option<(u64, serde_json::Map<String, serde_json::Value>)>> {
-        while let Some(text) = self.next_line()? {
-            let text = if self.line == 1 {
-                text.trim_start_matches('\u{FEFF}')
-            } else {
-                &text
-            };
+    pub(crate) fn next_object(&mut self) -> Result<Option<(u64, Object)>> {
+        loop {
+            let line = self.lines.next_line().map_err(|error| text_error(&self.name, error))?;
+            let Some(text) = line else { return Ok(None) };
             if text.trim().is_empty() {
                 continue;
             }
-            return match serde_json::from_str(text) {
-                Ok(serde_json::Value::Object(object)) => Ok(Some((self.line, object))),
+            let value = serde_json::from_str(text);
+            return match value {
+                Ok(serde_json::Value::Object(object)) => Ok(Some((self.lines.line(), object))),
                 Ok(other) => Err(self.bad(format!("expected a JSON object, found {}", type_name(&other)))),
                 Err(error) => Err(self.bad(format!(
                     "not valid JSON at column {}: {}",
@@ -193,49 +166,45 @@ impl<'a> Lines<'a> {
                 ))),
             };
         }
-        Ok(None)
+    }
+
+    /// Takes a string out of an object, with its line ends; none where there is no such key.
+    ///
+    /// # Errors
+    /// [`DataError::Line`] where it is something else.
+    pub(crate) fn take_string(&mut self, object: &mut Object, key: &str) -> Result<Option<String>> {
+        match object.remove(key) {
+            Some(serde_json::Value::String(text)) => Ok(Some(self.with_line_ends(text))),
+            Some(other) => Err(self.bad(format!("key `{key}`: expected a string, found {}", type_name(&other)))),
+            None => Ok(None),
+        }
+    }
+
+    pub(crate) fn with_line_ends(&mut self, text: String) -> String {
+        self.carriage_returns += text.bytes().filter(|&byte| byte == b'\r').count() as u64;
+        match self.line_ends.apply(&text) {
+            Cow::Borrowed(_) => text,
+            Cow::Owned(changed) => changed,
+        }
     }
 
     /// The error for the line that was read last.
     pub(crate) fn bad(&self, detail: String) -> DataError {
         DataError::Line {
-            name: self.name.to_owned(),
-            line: self.line,
+            name: self.name.clone(),
+            line: self.lines.line(),
             detail,
         }
-    }
-
-    fn next_line(&mut self) -> Result<Option<String>> {
-        let mut bytes = Vec::new();
-        let count = (&mut self.reader)
-            .take(MAX_LINE_BYTES + 1)
-            .read_until(b'\n', &mut bytes)
-            .map_err(|source| read_error(self.name, source))? as u64;
-        if count == 0 {
-            return Ok(None);
-        }
-        self.line += 1;
-        if count > MAX_LINE_BYTES {
-            let limit_mib = MAX_LINE_BYTES >> 20;
-            return Err(self.bad(format!(
-                "longer than {limit_mib} MiB: a JSONL file has one JSON object a line"
-            )));
-        }
-        let start = self.offset;
-        self.offset += count;
-        String::from_utf8(bytes).map(Some).map_err(|error| DataError::NotUtf8 {
-            name: self.name.to_owned(),
-            offset: start + error.utf8_error().valid_up_to() as u64,
-        })
     }
 }
 
 /// serde_json's message without the position within our one line, which would name line 1.
 fn reason(error: &serde_json::Error) -> String {
     let message = error.to_string();
-    message
+    let text = message
         .rsplit_once(" at line ")
-        .map_or(message.clone(), |(text, _)| text.to_owned())
+        .map_or(message.as_str(), |(text, _)| text);
+    taal_store::shorten(text)
 }
 
 pub(crate) fn type_name(value: &serde_json::Value) -> &'static str {
@@ -246,65 +215,5 @@ pub(crate) fn type_name(value: &serde_json::Value) -> &'static str {
         serde_json::Value::String(_) => "a string",
         serde_json::Value::Array(_) => "a list",
         serde_json::Value::Object(_) => "an object",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Hands out one byte a call, the hardest way to receive multi-byte characters.
-    struct Dripping<'a>(&'a [u8]);
-
-    impl BufRead for Dripping<'_> {
-        fn fill_buf(&mut self) -> io::Result<&[u8]> {
-            Ok(&self.0[..self.0.len().min(1)])
-        }
-
-        fn consume(&mut self, amount: usize) {
-            self.0 = &self.0[amount..];
-        }
-    }
-
-    impl Read for Dripping<'_> {
-        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-            let count = self.0.len().min(1);
-            buffer[..count].copy_from_slice(&self.0[..count]);
-            self.0 = &self.0[count..];
-            Ok(count)
-        }
-    }
-
-    fn read_all(bytes: &[u8]) -> Result<String> {
-        let mut reader = TextReader {
-            name: "x.txt",
-            reader: Box::new(Dripping(bytes)),
-            carry: Vec::new(),
-            offset: 0,
-            is_at_start: true,
-        };
-        let mut text = String::new();
-        while reader.read_into(&mut text)? {}
-        Ok(text)
-    }
-
-    #[test]
-    fn characters_cut_by_a_read_are_put_together_again() {
-        assert_eq!(read_all("ĳs € 5 🎉 één".as_bytes()).unwrap(), "ĳs € 5 🎉 één");
-    }
-
-    #[test]
-    fn a_byte_order_mark_is_dropped_at_the_start_only() {
-        assert_eq!(read_all("\u{FEFF}a\u{FEFF}b".as_bytes()).unwrap(), "a\u{FEFF}b");
-    }
-
-    #[test]
-    fn a_wrong_byte_is_named_by_its_offset_even_at_the_very_end() {
-        let offset = |bytes: &[u8]| match read_all(bytes) {
-            Err(DataError::NotUtf8 { offset, .. }) => offset,
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(offset(b"caf\xe9 noir"), 3);
-        assert_eq!(offset(b"euro \xe2\x82"), 5);
     }
 }

@@ -1,15 +1,17 @@
 //! Inputs to ids: measured first, then streamed, split, encoded in parallel and handed to a sink in order.
 
-use std::path::PathBuf;
+use std::cell::Cell;
+use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
-use taal_tokenizer::Tokenizer;
+use taal_store::LineEnds;
+use taal_tokenizer::{TextPart, Tokenizer};
 
 use crate::chunk::{CHUNK_BYTES, Chunk, Chunker};
 use crate::error::{DataError, Result};
-use crate::input::{Input, find_inputs};
+use crate::input::{Content, Input, find_inputs};
 use crate::text::{
-    DEFAULT_VALIDATION_FRACTION, Lines, TextReader, byte_of_character, check_fraction, checked_train_share,
+    DEFAULT_VALIDATION_FRACTION, Lines, Pieces, byte_of_character, check_fraction, checked_train_share,
     count_characters, split_text, train_share, type_name,
 };
 
@@ -52,6 +54,8 @@ pub struct TokenizeOptions<'a> {
     pub validation_fraction: f64,
     /// What stands between documents.
     pub separator: Separator,
+    /// What becomes of carriage returns.
+    pub line_ends: LineEnds,
     /// Threads that encode; 0 for as many as there are cores. The ids are the same for any number.
     pub threads: usize,
     /// Called as the work goes on, always from the calling thread.
@@ -63,6 +67,7 @@ impl Default for TokenizeOptions<'_> {
         Self {
             validation_fraction: DEFAULT_VALIDATION_FRACTION,
             separator: Separator::EndOfText,
+            line_ends: LineEnds::Lf,
             threads: 0,
             progress: None,
         }
@@ -74,6 +79,7 @@ impl std::fmt::Debug for TokenizeOptions<'_> {
         f.debug_struct("TokenizeOptions")
             .field("validation_fraction", &self.validation_fraction)
             .field("separator", &self.separator)
+            .field("line_ends", &self.line_ends)
             .field("threads", &self.threads)
             .finish_non_exhaustive()
     }
@@ -112,6 +118,7 @@ pub(crate) struct InputTotals {
 pub(crate) struct Totals {
     pub(crate) inputs: Vec<InputTotals>,
     pub(crate) inexact_cuts: u64,
+    pub(crate) carriage_returns: u64,
 }
 
 /// Encodes all inputs into `sink`: the training part of each, one after the other with separators between them, and
@@ -144,10 +151,7 @@ pub(crate) fn tokenize(
         }
         Separator::None => None,
     };
-    let measures = inputs
-        .iter()
-        .map(|input| measure(input, options))
-        .collect::<Result<Vec<_>>>()?;
+    let measures = measure_all(inputs, options)?;
     let pool = thread_pool(options.threads)?;
     let mut run = Run {
         tokenizer,
@@ -171,6 +175,7 @@ pub(crate) fn tokenize(
     Ok(Totals {
         inputs: totals,
         inexact_cuts: run.inexact_cuts,
+        carriage_returns: measures.iter().map(|measure| measure.carriage_returns).sum(),
     })
 }
 
@@ -193,26 +198,55 @@ struct Measure {
     units: u64,
     /// How many of the units, from the first, are for training.
     train_units: u64,
+    carriage_returns: u64,
+}
+
+/// Measures every input; empty ones are reported together, so that they can be put right at once.
+fn measure_all(inputs: &[Input<'_>], options: &TokenizeOptions<'_>) -> Result<Vec<Measure>> {
+    let mut measures = Vec::with_capacity(inputs.len());
+    let mut empty = Vec::new();
+    for input in inputs {
+        match measure(input, options) {
+            Ok(measure) => measures.push(measure),
+            Err(DataError::Empty { name }) => empty.push(name),
+            Err(error) => return Err(error),
+        }
+    }
+    refuse_empty(empty)?;
+    Ok(measures)
+}
+
+/// # Errors
+/// [`DataError::Empty`] or [`DataError::AllEmpty`] where there is a name.
+fn refuse_empty(mut names: Vec<String>) -> Result<()> {
+    match names.len() {
+        0 => Ok(()),
+        1 => Err(DataError::Empty { name: names.remove(0) }),
+        _ => Err(DataError::AllEmpty { names }),
+    }
 }
 
 /// Reads an input once, so that the second reading knows where to split and every fault of encoding is reported
 /// before work is spent.
 fn measure(input: &Input<'_>, options: &TokenizeOptions<'_>) -> Result<Measure> {
     let (mut bytes, mut units) = (0, 0);
+    let carriage_returns;
     if input.is_jsonl() {
         let mut lines = Lines::open(input)?;
         while let Some((_, text)) = next_document(&mut lines)? {
             bytes += text.len() as u64;
             units += 1;
         }
+        carriage_returns = lines.carriage_returns();
     } else {
-        let mut reader = TextReader::open(input)?;
+        let mut reader = Pieces::open(input)?;
         let mut text = String::new();
         while reader.read_into(&mut text)? {
             bytes += text.len() as u64;
             units += count_characters(text.as_bytes());
             text.clear();
         }
+        carriage_returns = reader.carriage_returns();
     }
     if units == 0 {
         return Err(DataError::Empty {
@@ -225,6 +259,7 @@ fn measure(input: &Input<'_>, options: &TokenizeOptions<'_>) -> Result<Measure> 
         bytes,
         units,
         train_units,
+        carriage_returns,
     })
 }
 
@@ -233,12 +268,9 @@ fn next_document(lines: &mut Lines<'_>) -> Result<Option<(u64, String)>> {
     let Some((line, mut object)) = lines.next_object()? else {
         return Ok(None);
     };
-    match object.remove("text") {
-        Some(serde_json::Value::String(text)) if text.is_empty() => {
-            Err(lines.bad("key `text` is empty: leave the line out".to_owned()))
-        }
-        Some(serde_json::Value::String(text)) => Ok(Some((line, text))),
-        Some(other) => Err(lines.bad(format!("key `text`: expected a string, found {}", type_name(&other)))),
+    match lines.take_string(&mut object, "text")? {
+        Some(text) if text.is_empty() => Err(lines.bad("key `text` is empty: leave the line out".to_owned())),
+        Some(text) => Ok(Some((line, text))),
         None if object.contains_key("completion") => Err(lines.bad(
             "found `completion` where plain text needs `text`: a file of conversations is not made into shards, name \
              it in a recipe's data.conversations"
@@ -256,11 +288,12 @@ const MAX_TRAINING_TEXT_BYTES: u64 = 1 << 30;
 ///
 /// # Errors
 /// [`DataError::Setting`] above 1 GiB of text, or any fault of an input, named with its place.
-pub fn training_texts(paths: &[PathBuf], validation_fraction: f64) -> Result<Vec<String>> {
+pub fn training_texts(paths: &[PathBuf], validation_fraction: f64, line_ends: LineEnds) -> Result<Vec<String>> {
     check_fraction(validation_fraction)?;
     let mut texts = Vec::new();
     let mut left_bytes = MAX_TRAINING_TEXT_BYTES;
-    for input in &find_inputs(paths)? {
+    let mut empty = Vec::new();
+    for input in &find_inputs(paths, Content::Text, line_ends)? {
         let bytes = taal_store::file_size_bytes(&input.path())?;
         left_bytes = left_bytes.checked_sub(bytes).ok_or_else(|| DataError::Setting {
             key: "tokenizer.kind",
@@ -280,16 +313,144 @@ pub fn training_texts(paths: &[PathBuf], validation_fraction: f64) -> Result<Vec
             texts.append(&mut documents);
         } else {
             let mut text = String::new();
-            let mut reader = TextReader::open(input)?;
+            let mut reader = Pieces::open(input)?;
             while reader.read_into(&mut text)? {}
             if text.is_empty() {
-                let name = input.name.clone();
-                return Err(DataError::Empty { name });
+                empty.push(input.name.clone());
             }
             texts.push(split_text(&text, validation_fraction).0.to_owned());
         }
     }
+    refuse_empty(empty)?;
     Ok(texts)
+}
+
+/// The whole text of files, for training a tokenizer on texts of any size: of JSON Lines every document, and of conversations everything
+/// that is said in one.
+///
+/// # Errors
+/// [`DataError::Empty`] and [`DataError::AllEmpty`] before anything is read; an item is an error for any fault of a file.
+pub fn tokenizer_texts<'a>(
+    files: &'a [PathBuf],
+    line_ends: LineEnds,
+    carriage_returns: &'a Cell<u64>,
+) -> Result<impl Iterator<Item = Result<TextPart>> + 'a> {
+    let mut empty = Vec::new();
+    for path in files {
+        if taal_store::file_size_bytes(path)? == 0 {
+            empty.push(path.display().to_string());
+        }
+    }
+    refuse_empty(empty)?;
+    Ok(files
+        .iter()
+        .flat_map(move |path| FileParts::open(path, line_ends, carriage_returns)))
+}
+
+/// The parts of one file, read as they are asked for.
+struct FileParts<'a> {
+    state: FileState,
+    carriage_returns: &'a Cell<u64>,
+}
+
+enum FileState {
+    Failed(DataError),
+    Text(Pieces<'static>),
+    Lines(Lines<'static>),
+    Ended,
+}
+
+impl<'a> FileParts<'a> {
+    fn open(path: &Path, line_ends: LineEnds, carriage_returns: &'a Cell<u64>) -> Self {
+        let input = Input::file(path.to_owned(), line_ends);
+        let state = match input.is_jsonl() {
+            true => Lines::open(&input).map(FileState::Lines),
+            false => Pieces::open(&input).map(FileState::Text),
+        };
+        Self {
+            state: state.unwrap_or_else(FileState::Failed),
+            carriage_returns,
+        }
+    }
+
+    fn end(&mut self, carriage_returns: u64) {
+        self.carriage_returns
+            .set(self.carriage_returns.get() + carriage_returns);
+        self.state = FileState::Ended;
+    }
+}
+
+impl Iterator for FileParts<'_> {
+    type Item = Result<TextPart>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut text = String::new();
+        let found = match &mut self.state {
+            FileState::Text(pieces) => pieces.read_into(&mut text).map(|is_more| {
+                let part = TextPart {
+                    text,
+                    is_last: !is_more,
+                };
+                (Some(part), !is_more, pieces.carriage_returns())
+            }),
+            FileState::Lines(lines) => next_said(lines).map(|said| {
+                let is_ended = said.is_none();
+                let part = said.map(|text| TextPart { text, is_last: true });
+                (part, is_ended, lines.carriage_returns())
+            }),
+            FileState::Failed(_) | FileState::Ended => match std::mem::replace(&mut self.state, FileState::Ended) {
+                FileState::Failed(error) => Err(error),
+                _ => return None,
+            },
+        };
+        match found {
+            Ok((part, is_ended, carriage_returns)) => {
+                if is_ended {
+                    self.end(carriage_returns);
+                }
+                part.map(Ok)
+            }
+            Err(error) => {
+                self.state = FileState::Ended;
+                Some(Err(error))
+            }
+        }
+    }
+}
+
+/// What the next line of JSON Lines says: its `text`, its `prompt` and `completion`, or the contents of its `messages`.
+fn next_said(lines: &mut Lines<'_>) -> Result<Option<String>> {
+    let Some((_, mut object)) = lines.next_object()? else {
+        return Ok(None);
+    };
+    if let Some(text) = lines.take_string(&mut object, "text")? {
+        return Ok(Some(text));
+    }
+    if let Some(completion) = lines.take_string(&mut object, "completion")? {
+        let prompt = lines.take_string(&mut object, "prompt")?.unwrap_or_default();
+        return Ok(Some(prompt + &completion));
+    }
+    match object.remove("messages") {
+        Some(serde_json::Value::Array(messages)) => contents(lines, messages).map(Some),
+        Some(other) => Err(lines.bad(format!("key `messages`: expected a list, found {}", type_name(&other)))),
+        None => Err(lines.bad(
+            "expected a key `text`, `completion` (with `prompt`) or `messages`: nothing else of a line is text"
+                .to_owned(),
+        )),
+    }
+}
+
+/// The contents of messages, a line each.
+fn contents(lines: &mut Lines<'_>, messages: Vec<serde_json::Value>) -> Result<String> {
+    let mut said = Vec::with_capacity(messages.len());
+    for message in messages {
+        let content = match message {
+            serde_json::Value::Object(mut message) => lines.take_string(&mut message, "content")?,
+            _ => None,
+        };
+        said.push(content.ok_or_else(|| lines.bad("key `messages`: each needs a string `content`".to_owned()))?);
+    }
+    Ok(said.join("\n"))
 }
 
 /// Where the next chunk belongs.
@@ -353,8 +514,9 @@ impl Run<'_> {
             bytes: 0,
             units: 0,
             train_units: measure.train_units,
+            carriage_returns: 0,
         };
-        let mut reader = TextReader::open(input)?;
+        let mut reader = Pieces::open(input)?;
         let mut chunker = Chunker::new(self.tokenizer);
         let mut place = Place {
             part: Part::Train,
@@ -385,6 +547,7 @@ impl Run<'_> {
             text.clear();
         }
         self.last_chunk(&input.name, &mut chunker, &place)?;
+        found.carriage_returns = reader.carriage_returns();
         Ok(found)
     }
 
@@ -394,6 +557,7 @@ impl Run<'_> {
             bytes: 0,
             units: 0,
             train_units: measure.train_units,
+            carriage_returns: 0,
         };
         let mut lines = Lines::open(input)?;
         while let Some((line, text)) = next_document(&mut lines)? {
@@ -416,6 +580,7 @@ impl Run<'_> {
             found.bytes += text.len() as u64;
             found.units += 1;
         }
+        found.carriage_returns = lines.carriage_returns();
         Ok(found)
     }
 

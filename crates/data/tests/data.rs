@@ -7,6 +7,7 @@ mod data {
     mod hostile;
     mod inputs;
     mod masking;
+    mod reports_txt;
     mod shards;
     mod tokenising;
 

@@ -4,22 +4,22 @@
 //! of the context belongs to the continuation, and the tokens after as many as the context alone has are the continuation's. A context
 //! that does not fit loses its beginning.
 
-use std::io::BufRead;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Int, Tensor};
 use serde::{Deserialize, Serialize};
 use taal_kernels::negative_log_likelihood;
 use taal_model::ForwardOptions;
-use taal_store::Reader;
+use taal_store::excerpt;
 use taal_tokenizer::Tokenizer;
 
 use crate::decoder::{ids_tensor, to_host};
 use crate::language_model::check_ids;
 use crate::left_out::LeftOut;
+use crate::lines::{MAX_LINE_BYTES, bad_line, for_each_line};
 use crate::pairs::{TOKENS_AT_ONCE, beginning, finite, hidden_in_turn};
 use crate::score::LOGITS_AT_ONCE;
-use crate::words::stem;
+use crate::words::{MAX_TEST_BYTES, stem};
 use crate::{InferenceError, LanguageModel, Result};
 
 /// By what the log-likelihood of a choice is divided before choices are compared a second time, since longer ones are less likely.
@@ -308,22 +308,15 @@ enum RawAnswer {
 ///
 /// [`InferenceError::Line`] naming file and line, also for a file without an item; the store's.
 pub fn read_choices(path: &Path) -> Result<Vec<(usize, ChoiceItem)>> {
-    let bad = |line: usize, detail: String| InferenceError::Line {
-        path: path.to_path_buf(),
-        line,
-        detail,
-    };
     let mut items = Vec::new();
-    for (number, line) in (1..).zip(Reader::open(path)?.lines()) {
-        let line = line.map_err(|error| bad(number, error.to_string()))?;
-        if line.trim().is_empty() {
-            continue;
-        }
-        let raw: RawItem = serde_json::from_str(&line).map_err(|error| bad(number, without_place(&error)))?;
-        items.push((number, raw.check().map_err(|detail| bad(number, detail))?));
-    }
+    for_each_line(path, MAX_TEST_BYTES, MAX_LINE_BYTES, |number, line| {
+        let bad = |detail: String| bad_line(path, number, &detail);
+        let raw: RawItem = serde_json::from_str(line).map_err(|error| bad(without_place(&error)))?;
+        items.push((number, raw.check().map_err(bad)?));
+        Ok(())
+    })?;
     if items.is_empty() {
-        return Err(bad(1, "expected at least one item, got an empty file".to_owned()));
+        return Err(bad_line(path, 1, "expected at least one item, got an empty file"));
     }
     Ok(items)
 }
@@ -368,7 +361,7 @@ impl RawItem {
         let answer = answer.filter(|answer| *answer < n).ok_or_else(|| {
             let given = match &self.answer {
                 RawAnswer::Index(index) => index.to_string(),
-                RawAnswer::Word(word) => format!("{word:?}"),
+                RawAnswer::Word(word) => excerpt(word),
             };
             format!(
                 "the answer {given} is none of the {n} choices: expected an index from 0 to {} or a letter from A",
@@ -449,11 +442,16 @@ impl Row {
         options: &ChoiceOptions,
     ) -> Result<Self> {
         let config = lm.model.config();
-        let (mut before, continuation) = encode_pair(tokenizer, context, choice, &options.delimiter)?;
+        let (mut before, continuation) = encode_pair(
+            tokenizer,
+            &lm.normalized(context),
+            &lm.normalized(choice),
+            &options.delimiter,
+        )?;
         check_ids(&before, config.vocab_size, "token id")?;
         check_ids(&continuation, config.vocab_size, "token id")?;
         if continuation.is_empty() {
-            let detail = format!("the choice {choice:?} adds no token to its context");
+            let detail = format!("the choice {} adds no token to its context", excerpt(choice));
             return Err(InferenceError::setting("choices", detail));
         }
         let (mut first, end) = match config.is_causal {
@@ -479,7 +477,8 @@ impl Row {
             .filter(|left| *left > 0 || !first.is_empty())
             .ok_or_else(|| {
                 let detail = format!(
-                    "the choice {choice:?} has {} tokens, which do not fit the model's context of {}",
+                    "the choice {} has {} tokens, which do not fit the model's context of {}",
+                    excerpt(choice),
                     continuation.len(),
                     config.max_seq_len
                 );

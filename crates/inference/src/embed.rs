@@ -83,15 +83,16 @@ fn text_ids<'a>(lm: &'a LanguageModel, text: &str) -> Result<(&'a Tokenizer, Vec
     let tokenizer = lm.tokenizer.as_ref().ok_or(InferenceError::NoTokenizer {
         purpose: "the vector of a text",
     })?;
+    let text = lm.normalized(text);
     let ids = match config(lm)? {
         Some(config) if config.is_lowercase => tokenizer.encode(&text.to_lowercase())?,
-        _ => tokenizer.encode(text)?,
+        _ => tokenizer.encode(&text)?,
     };
     check_ids(&ids, lm.model.config().vocab_size, "token id")?;
     if ids.is_empty() {
         return Err(InferenceError::setting(
             "text",
-            format!("expected at least one token, got {text:?}"),
+            format!("expected at least one token, got {}", taal_store::excerpt(&text)),
         ));
     }
     Ok((tokenizer, ids))

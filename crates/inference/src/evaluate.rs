@@ -1,10 +1,12 @@
 //! `taal eval`: how well a model predicts texts.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use taal_metrics::{bits_per_byte, perplexity};
+use taal_store::TextReader;
 
+use crate::lines::{bad_line, is_json_lines, json_lines};
 use crate::pairs::beginning;
 use crate::score::{Score, default_batch_size, score_ids};
 use crate::{InferenceError, LanguageModel, Result};
@@ -71,6 +73,7 @@ fn evaluate_after(lm: &LanguageModel, name: &str, text: &str, beginning: &[u32])
     let tokenizer = lm.tokenizer.as_ref().ok_or(InferenceError::NoTokenizer {
         purpose: "scoring text",
     })?;
+    let text = &lm.normalized(text);
     let ids = tokenizer.encode(text).map_err(|source| InferenceError::Text {
         name: name.to_owned(),
         source,
@@ -90,11 +93,11 @@ fn evaluate_after(lm: &LanguageModel, name: &str, text: &str, beginning: &[u32])
     })
 }
 
-/// Scores text files, each alone, and reports on all of them together.
+/// Scores text files, each alone, and of JSON Lines every line's `text` alone, and reports on all of them together.
 ///
 /// # Errors
 ///
-/// The first file that cannot be read ([`InferenceError::Store`]) or is binary ([`InferenceError::Binary`]), and what
+/// The first file that cannot be read or is no text ([`InferenceError::Store`]), [`InferenceError::Line`] in JSON Lines, and what
 /// [`evaluate_text`] reports of it; no files at all is [`InferenceError::Setting`].
 pub fn evaluate_files(lm: &LanguageModel, paths: &[PathBuf]) -> Result<Evaluation> {
     evaluate_all(lm, paths, &[])
@@ -130,15 +133,40 @@ fn evaluate_all(lm: &LanguageModel, paths: &[PathBuf], beginning: &[u32]) -> Res
     }
     let mut total = TextScore::default();
     for path in paths {
-        let name = path.display().to_string();
-        let text = taal_store::read_text(path, MAX_TEXT_BYTES)?;
-        if let Some(offset) = text.find('\0') {
-            return Err(InferenceError::Binary { name, offset });
+        for (name, text) in texts(path)? {
+            let score = evaluate_after(lm, &name, &text, beginning)?;
+            total.nats += score.nats;
+            total.tokens += score.tokens;
+            total.bytes += score.bytes;
         }
-        let score = evaluate_after(lm, &name, &text, beginning)?;
-        total.nats += score.nats;
-        total.tokens += score.tokens;
-        total.bytes += score.bytes;
     }
     Ok(total.into())
+}
+
+/// The texts of a file: the whole of it, or each line's `text` where it is JSON Lines. Each comes with the name that errors use.
+///
+/// # Errors
+///
+/// The store's, [`InferenceError::Line`] for a line without text.
+fn texts(path: &Path) -> Result<Vec<(String, String)>> {
+    /// A line of a file of documents; its other keys are ignored.
+    #[derive(Deserialize)]
+    struct Document {
+        text: String,
+    }
+    let name = path.display().to_string();
+    if is_json_lines(path) {
+        let documents = json_lines::<Document>(path, MAX_TEXT_BYTES)?.into_iter();
+        return Ok(documents
+            .map(|(line, document)| (format!("{name}, line {line}"), document.text))
+            .collect());
+    }
+    if path
+        .extension()
+        .is_some_and(|extension| extension.eq_ignore_ascii_case("json"))
+    {
+        let detail = "one JSON value is not text; write one object per line, {\"text\": \"...\"}, to a .jsonl file";
+        return Err(bad_line(path, 1, detail));
+    }
+    Ok(vec![(name, TextReader::open(path, MAX_TEXT_BYTES)?.read_all()?)])
 }

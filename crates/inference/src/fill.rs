@@ -99,14 +99,17 @@ pub fn fill(lm: &LanguageModel, text: &str, options: &FillOptions) -> Result<Fil
     let mask_id = tokenizer.mask_id().ok_or_else(|| {
         InferenceError::setting("tokenizer", "it has no mask token, so this is no masked language model")
     })?;
-    let masked = with_own_mask(tokenizer, text);
+    let masked = with_own_mask(tokenizer, &lm.normalized(text));
     let ids = framed(tokenizer, &masked)?;
     check_ids(&ids, lm.model.config().vocab_size, "token id")?;
     let masks: Vec<usize> = (0..ids.len()).filter(|place| ids[*place] == mask_id).collect();
     if masks.is_empty() {
         return Err(InferenceError::setting(
             "text",
-            format!("expected at least one {MASK} to fill, found none in {text:?}"),
+            format!(
+                "expected at least one {MASK} to fill, found none in {}",
+                taal_store::excerpt(text)
+            ),
         ));
     }
     let frame = tokenizer.frame();

@@ -1,10 +1,12 @@
 //! A model with its tokenizer, opened from a directory.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use taal_model::hugging_face::{self, CONFIG_FILE, Mark, SpecialIds, TOKENIZER_FILE};
 use taal_model::{Transformer, TransformerConfig};
+use taal_store::LineEnds;
 use taal_tokenizer::Tokenizer;
 
 use crate::generate::Prompt;
@@ -34,6 +36,8 @@ pub struct LanguageModel {
     pub end_ids: Vec<u32>,
     /// Ids that the model's files name as the end of a text and that are not in its vocabulary, so that they never come.
     pub unknown_end_ids: Vec<i64>,
+    /// What becomes of carriage returns in texts for the model: what became of them in the text that it was trained on.
+    pub line_ends: LineEnds,
     /// What the files said, for a copy of them.
     pub(crate) special_ids: SpecialIds,
     /// How the files make a vector of a text, or why they do not.
@@ -54,9 +58,15 @@ impl LanguageModel {
             begin_id: ends.begin_id,
             end_ids: ends.end_ids,
             unknown_end_ids: ends.unknown_end_ids,
+            line_ends: LineEnds::Keep,
             special_ids,
             sentence: None,
         }
+    }
+
+    /// A text with the line ends that the model was trained on.
+    pub fn normalized<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        self.line_ends.apply(text)
     }
 
     /// Opens a Hugging Face model directory (`config.json`, `model.safetensors` or the files that its index lists, and, not
@@ -95,9 +105,12 @@ impl LanguageModel {
         };
         check_tokenizer(tokenizer.as_ref(), &tokenizer_path, &config, &dir.join(CONFIG_FILE))?;
         let special_ids = SpecialIds::open(dir)?;
+        let line_ends = hugging_face::open_line_ends(dir)?;
+        let model = hugging_face::open(dir, device)?;
         Ok(Self {
+            line_ends,
             sentence: sentence::read(dir),
-            ..Self::with_special_ids(hugging_face::open(dir, device)?, tokenizer, special_ids)
+            ..Self::with_special_ids(model, tokenizer, special_ids)
         })
     }
 
@@ -127,7 +140,7 @@ impl LanguageModel {
                 let tokenizer = tokenizer.ok_or(InferenceError::NoTokenizer {
                     purpose: "a prompt in words",
                 })?;
-                with_beginning(tokenizer, text)?
+                with_beginning(tokenizer, &self.normalized(text))?
             }
             Prompt::Ids(ids) => ids.clone(),
         };

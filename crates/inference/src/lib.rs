@@ -47,6 +47,7 @@ mod fill;
 mod generate;
 mod language_model;
 mod left_out;
+mod lines;
 mod pairs;
 mod sampling;
 mod score;

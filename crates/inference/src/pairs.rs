@@ -3,21 +3,20 @@
 //! BLiMP (Warstadt et al. 2020) asks this of causal models with the sum of log-probabilities of all tokens, and Salazar et al. (2020) of
 //! masked ones with the pseudo-log-likelihood: every token is hidden in turn, and the log-probabilities of all are summed.
 
-use std::io::BufRead;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Int, Tensor};
 use serde::{Deserialize, Serialize};
 use taal_kernels::negative_log_likelihood;
 use taal_model::ForwardOptions;
-use taal_store::Reader;
 use taal_tokenizer::Tokenizer;
 
 use crate::decoder::{ids_tensor, to_host};
 use crate::language_model::check_ids;
 use crate::left_out::LeftOut;
+use crate::lines::{MAX_LINE_BYTES, bad_line, for_each_line, is_json_lines, json_lines};
 use crate::score::score_ids;
-use crate::words::stem;
+use crate::words::{MAX_TEST_BYTES, stem};
 use crate::{InferenceError, LanguageModel, Result};
 
 /// Tokens of the rows that are computed at once where every token is hidden in turn.
@@ -71,7 +70,7 @@ pub struct PairEvaluation {
 }
 
 /// Scores files of minimal pairs: JSON lines with `sentence_good` and `sentence_bad` (BLiMP's format, other keys are ignored), or, where
-/// the name does not end in `.jsonl`, lines of the good sentence, a tab, and the bad one. A tie is a miss.
+/// the name does not end in `.jsonl` or `.ndjson`, lines of the good sentence, a tab, and the bad one. A tie is a miss.
 ///
 /// # Errors
 ///
@@ -109,33 +108,21 @@ pub fn evaluate_pairs(lm: &LanguageModel, paths: &[PathBuf]) -> Result<PairEvalu
 
 /// Each pair with the number of its line.
 fn read_pairs(path: &Path) -> Result<Vec<(usize, Pair)>> {
-    let is_jsonl = path.extension().is_some_and(|extension| extension == "jsonl");
-    let bad = |line: usize, detail: String| InferenceError::Line {
-        path: path.to_path_buf(),
-        line,
-        detail,
-    };
     let mut pairs = Vec::new();
-    for (number, line) in (1..).zip(Reader::open(path)?.lines()) {
-        let line = line.map_err(|error| bad(number, error.to_string()))?;
-        if line.trim().is_empty() {
-            continue;
-        }
-        let pair = if is_jsonl {
-            serde_json::from_str(&line).map_err(|error| bad(number, error.to_string()))?
-        } else {
-            let (good, wrong) = line
+    if is_json_lines(path) {
+        pairs = json_lines(path, MAX_TEST_BYTES)?;
+    } else {
+        for_each_line(path, MAX_TEST_BYTES, MAX_LINE_BYTES, |number, line| {
+            let (good, bad) = line
                 .split_once('\t')
-                .ok_or_else(|| bad(number, "expected the good sentence, a tab, and the bad one".to_owned()))?;
-            Pair {
-                good: good.to_owned(),
-                bad: wrong.to_owned(),
-            }
-        };
-        pairs.push((number, pair));
+                .ok_or_else(|| bad_line(path, number, "expected the good sentence, a tab, and the bad one"))?;
+            let (good, bad) = (good.to_owned(), bad.to_owned());
+            pairs.push((number, Pair { good, bad }));
+            Ok(())
+        })?;
     }
     match pairs.is_empty() {
-        true => Err(bad(1, "expected at least one pair, got an empty file".to_owned())),
+        true => Err(bad_line(path, 1, "expected at least one pair, got an empty file")),
         false => Ok(pairs),
     }
 }
@@ -151,12 +138,12 @@ pub fn log_likelihood(lm: &LanguageModel, text: &str) -> Result<f64> {
     let tokenizer = lm.tokenizer.as_ref().ok_or(InferenceError::NoTokenizer {
         purpose: "scoring sentences",
     })?;
-    let ids = tokenizer.encode(text)?;
+    let ids = tokenizer.encode(&lm.normalized(text))?;
     check_ids(&ids, lm.model.config().vocab_size, "token id")?;
     if ids.is_empty() {
         return Err(InferenceError::setting(
             "text",
-            format!("expected at least one token, got {text:?}"),
+            format!("expected at least one token, got {}", taal_store::excerpt(text)),
         ));
     }
     let sum = match lm.model.config().is_causal {

@@ -36,15 +36,18 @@ pub(crate) fn read(lm: &LanguageModel, prompt: &Prompt) -> Result<Reading> {
                 purpose: "tracing a text",
             })?;
             let text = if is_causal {
-                text.clone()
+                lm.normalized(text).into_owned()
             } else {
-                with_own_mask(tokenizer, text)
+                with_own_mask(tokenizer, &lm.normalized(text))
             };
             let ids = tokenizer.encode(&text)?;
             if ids.is_empty() {
                 return Err(InsightError::setting(
                     "text",
-                    format!("expected at least one token, and the tokenizer makes none of {text:?}"),
+                    format!(
+                        "expected at least one token, and the tokenizer makes none of {}",
+                        taal_store::excerpt(&text)
+                    ),
                 ));
             }
             match is_causal {

@@ -1,5 +1,6 @@
 //! Files and directories that appear under their final name only when they are complete and durable.
 
+use std::ffi::OsStr;
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -376,6 +377,62 @@ fn fsync_tree(dir: &Path) -> Result<()> {
     fsync_dir(dir)
 }
 
+/// What the temporary names of a final name begin with.
+fn temporary_stem(name: &OsStr) -> String {
+    let mut name = name.to_string_lossy().into_owned();
+    name.truncate(name.floor_char_boundary(MAX_NAME_BYTES));
+    format!("{TEMPORARY_PREFIX}{name}-")
+}
+
+/// Removes what interrupted processes left next to `final_path` on their way to it, and says how many. What a process that still runs
+/// works on stays, as far as the system says which ones run; so does what has another final name.
+///
+/// # Errors
+///
+/// [`Error::Io`].
+pub fn remove_leftovers_of(final_path: &Path) -> Result<usize> {
+    remove_temporaries_where(final_path, is_gone)
+}
+
+/// Removes what this process has begun next to `final_path`, for one that is about to end early, and says how many.
+///
+/// # Errors
+///
+/// [`Error::Io`].
+pub fn remove_unfinished_of(final_path: &Path) -> Result<usize> {
+    remove_temporaries_where(final_path, |process_id| process_id == std::process::id())
+}
+
+fn remove_temporaries_where(final_path: &Path, is_meant: impl Fn(u32) -> bool) -> Result<usize> {
+    let parent = parent_of(final_path);
+    let Some(name) = final_path.file_name().filter(|_| disk::is_dir(&parent)) else {
+        return Ok(0);
+    };
+    let stem = temporary_stem(name);
+    let process_of = |path: &Path| -> Option<u32> {
+        let numbers = path.file_name()?.to_str()?.strip_prefix(&stem)?;
+        let (process_id, attempt) = numbers.split_once('-')?;
+        attempt.parse::<u32>().ok()?;
+        process_id.parse().ok()
+    };
+    let mut removed = 0;
+    for path in entries(&parent)? {
+        if process_of(&path).is_some_and(&is_meant) {
+            remove_any(&path)?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
+
+/// Whether a process is known to have ended. Only Linux tells without asking for rights.
+fn is_gone(process_id: u32) -> bool {
+    let processes = Path::new("/proc");
+    process_id != std::process::id()
+        && processes.join("self").exists()
+        && !processes.join(process_id.to_string()).exists()
+}
+
 /// Creates something new under a temporary name beside `final_path`, and returns that name with it.
 pub(crate) fn create_beside<T>(final_path: &Path, create: impl Fn(&Path) -> io::Result<T>) -> Result<(PathBuf, T)> {
     let Some(name) = final_path.file_name() else {
@@ -384,12 +441,11 @@ pub(crate) fn create_beside<T>(final_path: &Path, create: impl Fn(&Path) -> io::
             detail: "it does not end in a name".to_owned(),
         });
     };
-    let mut name = name.to_string_lossy().into_owned();
-    name.truncate(name.floor_char_boundary(MAX_NAME_BYTES));
+    let stem = temporary_stem(name);
     let parent = parent_of(final_path);
     let process_id = std::process::id();
     for attempt in 0..MAX_ATTEMPTS {
-        let temporary = parent.join(format!("{TEMPORARY_PREFIX}{name}-{process_id}-{attempt}"));
+        let temporary = parent.join(format!("{stem}{process_id}-{attempt}"));
         match create(&temporary) {
             Ok(created) => return Ok((temporary, created)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}

@@ -83,6 +83,12 @@ pub fn list_paths(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
+/// Whether the path leads to a file that can be read more than once, links followed: no directory, pipe or device.
+pub fn is_file(path: &Path) -> bool {
+    let target = disk::canonicalize(path).and_then(|target| disk::kind(&target));
+    matches!(target, Ok(Kind::File))
+}
+
 /// Creates a directory and its missing parents, durably; an existing directory is fine.
 ///
 /// # Errors

@@ -62,6 +62,10 @@ pub(crate) fn is_dir(path: &Path) -> bool {
     on_disk(|disk| disk.is_dir(path))
 }
 
+pub(crate) fn stream_kind(path: &Path) -> Option<&'static str> {
+    on_disk(|disk| disk.stream_kind(path))
+}
+
 pub(crate) fn size_bytes(path: &Path) -> io::Result<u64> {
     on_disk(|disk| disk.size_bytes(path))
 }

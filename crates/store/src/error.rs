@@ -40,7 +40,7 @@ pub enum Error {
         source: io::Error,
     },
     /// Nothing stands at the path.
-    #[error("{}: no such file or directory; check the path", path.display())]
+    #[error("{}: no such file or directory; {}", path.display(), advice_on(path))]
     NotFound {
         /// The path that was asked for.
         path: PathBuf,
@@ -56,6 +56,32 @@ pub enum Error {
     AlreadyExists {
         /// The occupied path.
         path: PathBuf,
+    },
+    /// A named pipe, a device or a socket, whose content may never come or never end.
+    #[error("{} is {what}, not a file; write its content to a file and name that, or use standard input where - is read", path.display())]
+    Stream {
+        /// The path that was asked for.
+        path: PathBuf,
+        /// What it is, with its article.
+        what: &'static str,
+    },
+    /// A text with a NUL byte, which no text has.
+    #[error("{} is a binary file (byte {offset} is NUL); give plain text", path.display())]
+    Binary {
+        /// The file.
+        path: PathBuf,
+        /// The position of the NUL byte, counted from 0.
+        offset: u64,
+    },
+    /// A line that is longer than its reader accepts.
+    #[error("{}, line {line}: longer than {limit_bytes} bytes; is it the right file?", path.display())]
+    LongLine {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: u64,
+        /// The reader's limit.
+        limit_bytes: u64,
     },
     /// A text file is not UTF-8.
     #[error("{}: not UTF-8 text: invalid byte at offset {offset}; convert the file to UTF-8, for example with iconv", path.display())]
@@ -150,10 +176,15 @@ impl Error {
         match self {
             Self::Io { source, .. } => kind_of_io(source),
             Self::NoSpace { .. } => ErrorKind::Disk,
-            Self::NotFound { .. } | Self::NotAFile { .. } | Self::AlreadyExists { .. } => ErrorKind::Usage,
-            Self::NotUtf8 { .. } | Self::TooLarge { .. } | Self::Corrupt { .. } | Self::UnsafePath { .. } => {
-                ErrorKind::Corrupt
+            Self::NotFound { .. } | Self::NotAFile { .. } | Self::Stream { .. } | Self::AlreadyExists { .. } => {
+                ErrorKind::Usage
             }
+            Self::NotUtf8 { .. }
+            | Self::Binary { .. }
+            | Self::LongLine { .. }
+            | Self::TooLarge { .. }
+            | Self::Corrupt { .. }
+            | Self::UnsafePath { .. } => ErrorKind::Corrupt,
             Self::Locked { .. } => ErrorKind::InUse,
         }
     }
@@ -166,6 +197,9 @@ impl Error {
             | Self::NotAFile { path }
             | Self::AlreadyExists { path }
             | Self::NotUtf8 { path, .. }
+            | Self::Stream { path, .. }
+            | Self::Binary { path, .. }
+            | Self::LongLine { path, .. }
             | Self::TooLarge { path, .. }
             | Self::Corrupt { path, .. }
             | Self::Locked { path, .. }
@@ -219,6 +253,21 @@ fn space_words(needed_bytes: u64, free_bytes: u64) -> String {
         (0, free) => format!("{free} bytes free, but the system allows no more files or bytes here"),
         (needed, free) => format!("at least {needed} bytes needed, {free} bytes free"),
     }
+}
+
+/// What to do about a path that leads nowhere: shells replace some characters, and a recipe is not read by a shell.
+fn advice_on(path: &Path) -> &'static str {
+    let text = path.to_string_lossy();
+    if text.starts_with('~') {
+        return "~ means your home folder to a shell only; write the whole path";
+    }
+    if text.contains(['*', '?', '[']) {
+        return "patterns such as * are replaced by a shell only; name the folder, or each file";
+    }
+    if text.contains('$') {
+        return "variables such as $HOME are replaced by a shell only; write the whole path";
+    }
+    "check the path"
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 //! - [`RunLock`]: one process a directory; the kernel frees the lock when the process dies, however it dies;
 //! - [`AppendLog`]: one line a record, where a torn last line after a crash is expected and dropped;
 //! - [`read`], [`read_text`], [`Reader`] and [`Map`]: reading with a stated limit, as a stream, or through a read-only memory map;
+//! - [`TextReader`] and [`TextLines`]: the one reader of text, which drops a byte order mark and refuses other formats by name;
 //! - [`RelPath`]: paths found inside files, parsed before they are joined to anything;
 //! - [`Vfs`]: the file system beneath all of this; with the feature `faults`, a `FaultVfs` that fails or crashes where a test says;
 //! - [`Error`] and [`ErrorKind`]: every error names its file; the kind decides the exit code of `taal`.
@@ -49,13 +50,15 @@ mod map;
 mod mutants;
 mod reading;
 mod rel_path;
+mod sniff;
 mod space;
+mod text;
 mod vfs;
 
 pub use append_log::AppendLog;
-pub use atomic::{AtomicDir, AtomicFile, DirFile, write_atomic};
+pub use atomic::{AtomicDir, AtomicFile, DirFile, remove_leftovers_of, remove_unfinished_of, write_atomic};
 pub use directory::{
-    create_dir_all, exists, file_size_bytes, is_dir, is_link, list_dir, list_paths, modified, remove_dir_all,
+    create_dir_all, exists, file_size_bytes, is_dir, is_file, is_link, list_dir, list_paths, modified, remove_dir_all,
     remove_dir_if_empty, remove_file, remove_temporaries, resolve, retire_dir, set_aside, sync_dir, sync_file,
 };
 pub use error::{Error, ErrorKind, Result, kind_of_io};
@@ -67,7 +70,9 @@ pub use map::Map;
 pub use mutants::Mutant;
 pub use reading::{Reader, read, read_text};
 pub use rel_path::RelPath;
+pub use sniff::{FileFormat, SNIFFED_BYTES};
 pub use space::{ensure_space, free_space_bytes};
+pub use text::{EXCERPT_CHARACTERS, LineEnds, TextLines, TextReader, excerpt, shorten};
 #[cfg(feature = "faults")]
 pub use vfs::faulty::{Dice, Fate, Fault, FaultVfs};
 pub use vfs::{Kind, Pages, Vfs, VfsFile, current_vfs, with_vfs};

@@ -3,7 +3,7 @@
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use crate::{Error, Result, disk};
+use crate::{Error, FileFormat, Result, disk};
 
 /// Large enough that a read costs more than its system call.
 const BUFFER_BYTES: usize = 256 * 1024;
@@ -14,6 +14,10 @@ pub(crate) fn open(path: &Path) -> Result<disk::File> {
         return Err(Error::NotAFile {
             path: path.to_path_buf(),
         });
+    }
+    if let Some(what) = disk::stream_kind(path) {
+        let path = path.to_path_buf();
+        return Err(Error::Stream { path, what });
     }
     disk::open(path).map_err(|source| Error::io("open", path, source))
 }
@@ -51,11 +55,17 @@ pub fn read(path: &Path, limit_bytes: u64) -> Result<Vec<u8>> {
 ///
 /// # Errors
 ///
-/// As [`read`], and [`Error::NotUtf8`] with the offset of the first invalid byte.
+/// As [`read`], and [`Error::NotUtf8`] with the offset of the first invalid byte, or [`Error::Corrupt`] where the first bytes tell what the
+/// file is instead.
 pub fn read_text(path: &Path, limit_bytes: u64) -> Result<String> {
-    String::from_utf8(read(path, limit_bytes)?).map_err(|error| Error::NotUtf8 {
-        path: path.to_path_buf(),
-        offset: error.utf8_error().valid_up_to() as u64,
+    let bytes = read(path, limit_bytes)?;
+    let first = FileFormat::of(&bytes);
+    String::from_utf8(bytes).map_err(|error| match first {
+        Some(format) => Error::corrupt(path, format.in_place_of("text in UTF-8")),
+        None => Error::NotUtf8 {
+            path: path.to_path_buf(),
+            offset: error.utf8_error().valid_up_to() as u64,
+        },
     })
 }
 

@@ -19,6 +19,8 @@ mod manifest;
 mod reading;
 #[path = "store/rel_path.rs"]
 mod rel_path;
+#[path = "store/sniff.rs"]
+mod sniff;
 
 use std::path::Path;
 

@@ -1,15 +1,23 @@
 //! Training text as bounded chunks, from files larger than memory or from memory.
 
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use taal_store::Reader;
+use taal_store::TextReader;
 
 use crate::cut::bounded_prefix;
 use crate::{Error, Result};
 
 /// The most bytes a chunk has; two dozen of them in work at once cost tens of MiB.
 pub(crate) const CHUNK_BYTES: usize = 256 * 1024;
+
+/// A part of a text that is too large to be handed over at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TextPart {
+    /// What follows the part before.
+    pub text: String,
+    /// Whether the text ends here: no word reaches into the next part.
+    pub is_last: bool,
+}
 
 /// The chunks of texts that are in memory already.
 pub(crate) struct TextChunks<I: Iterator> {
@@ -41,105 +49,75 @@ impl<I: Iterator<Item: AsRef<str>>> Iterator for TextChunks<I> {
     }
 }
 
-/// The chunks of files, one file after another.
-pub(crate) struct FileChunks<'a> {
-    paths: std::slice::Iter<'a, PathBuf>,
-    open: Option<OpenFile>,
+/// The chunks of texts that come in parts.
+pub(crate) struct PartChunks<I> {
+    parts: I,
+    /// Text of which the bytes before `start` were handed out.
+    pending: String,
+    start: usize,
+    /// Whether the text that is pending is there to its end.
+    is_whole: bool,
 }
 
-impl<'a> FileChunks<'a> {
-    pub(crate) fn new(paths: &'a [PathBuf]) -> Self {
+impl<I> PartChunks<I> {
+    pub(crate) fn new(parts: I) -> Self {
         Self {
-            paths: paths.iter(),
-            open: None,
+            parts,
+            pending: String::new(),
+            start: 0,
+            is_whole: false,
         }
     }
 }
 
-impl Iterator for FileChunks<'_> {
+impl<I: Iterator<Item = Result<TextPart>>> Iterator for PartChunks<I> {
     type Item = Result<String>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            if let Some(file) = &mut self.open
-                && let Some(chunk) = file.next_chunk().transpose()
-            {
-                return Some(chunk);
+            let rest = &self.pending[self.start..];
+            // More than a chunk must be there unless the text ends, so that a cut at the end of a part is never taken for the end of a word.
+            if rest.len() > CHUNK_BYTES || (self.is_whole && !rest.is_empty()) {
+                let chunk = bounded_prefix(rest, CHUNK_BYTES).to_owned();
+                self.start += chunk.len();
+                return Some(Ok(chunk));
             }
-            match OpenFile::new(self.paths.next()?) {
-                Ok(file) => self.open = Some(file),
-                Err(error) => return Some(Err(error)),
+            match self.parts.next() {
+                Some(Ok(part)) => {
+                    self.pending.drain(..self.start);
+                    self.start = 0;
+                    self.pending.push_str(&part.text);
+                    self.is_whole = part.is_last;
+                }
+                Some(Err(error)) => return Some(Err(error)),
+                None if rest.is_empty() => return None,
+                None => self.is_whole = true,
             }
         }
     }
 }
 
-/// A file that is read piece by piece, with what was read and not yet handed out.
-struct OpenFile {
-    reader: Reader,
-    pending: Vec<u8>,
-    /// Offset of the first pending byte, in bytes from the start of the file.
-    offset: u64,
-    is_at_end: bool,
-}
-
-impl OpenFile {
-    fn new(path: &Path) -> Result<Self> {
-        Ok(Self {
-            reader: Reader::open(path)?,
-            pending: Vec::new(),
-            offset: 0,
-            is_at_end: false,
+/// The parts of files, one file after another.
+pub(crate) fn file_parts(paths: &[PathBuf]) -> impl Iterator<Item = Result<TextPart>> {
+    paths.iter().flat_map(|path| {
+        let mut reader = Some(TextReader::open(path, u64::MAX));
+        std::iter::from_fn(move || {
+            let mut text = String::new();
+            let is_more = match reader.as_mut()? {
+                Ok(open) => open.read_into(&mut text),
+                Err(_) => reader.take()?.map(|_| false),
+            };
+            if !matches!(is_more, Ok(true)) {
+                reader = None;
+            }
+            Some(match is_more {
+                Ok(is_more) => Ok(TextPart {
+                    text,
+                    is_last: !is_more,
+                }),
+                Err(taal_store::Error::Binary { path, offset }) => Err(Error::Binary { path, offset }),
+                Err(error) => Err(error.into()),
+            })
         })
-    }
-
-    fn next_chunk(&mut self) -> Result<Option<String>> {
-        self.fill()?;
-        let text = self.valid_prefix()?;
-        let limit = if self.is_at_end {
-            CHUNK_BYTES
-        } else {
-            // The last byte is held back, so that a cut at the very end of what was read is never mistaken for the end of a word.
-            CHUNK_BYTES.min(text.len().saturating_sub(1))
-        };
-        let chunk = bounded_prefix(text, limit).to_owned();
-        self.pending.drain(..chunk.len());
-        self.offset += chunk.len() as u64;
-        Ok((!chunk.is_empty()).then_some(chunk))
-    }
-
-    /// Reads until more than a chunk is pending or the file ends.
-    fn fill(&mut self) -> Result<()> {
-        let wanted = (CHUNK_BYTES + 8).saturating_sub(self.pending.len());
-        if self.is_at_end || wanted == 0 {
-            return Ok(());
-        }
-        let before = self.pending.len();
-        let read = self.reader.by_ref().take(wanted as u64).read_to_end(&mut self.pending);
-        read.map_err(|source| taal_store::Error::io("read", self.reader.path(), source))?;
-        self.is_at_end = self.pending.len() - before < wanted;
-        let path = self.reader.path().to_path_buf();
-        if let Some(position) = self.pending[before..].iter().position(|&byte| byte == 0) {
-            let offset = self.offset + (before + position) as u64;
-            return Err(Error::Binary { path, offset });
-        }
-        Ok(())
-    }
-
-    /// The pending bytes as text, without a character that the next read will complete.
-    fn valid_prefix(&self) -> Result<&str> {
-        let error = match std::str::from_utf8(&self.pending) {
-            Ok(text) => return Ok(text),
-            Err(error) => error,
-        };
-        let valid = error.valid_up_to();
-        if error.error_len().is_none() && !self.is_at_end {
-            // `valid_up_to` is a boundary by definition, so this cannot fail and costs a second check of one chunk.
-            return Ok(std::str::from_utf8(&self.pending[..valid]).unwrap_or_default());
-        }
-        Err(Error::Store(taal_store::Error::NotUtf8 {
-            path: self.reader.path().to_path_buf(),
-            offset: self.offset + valid as u64,
-        }))
-    }
+    })
 }

@@ -93,7 +93,7 @@ impl Compound {
     ///
     /// [`Error::Store`] when the file cannot be read, and [`Error::NoCompounds`] when it has none.
     pub fn read_file(path: &Path) -> Result<Vec<Self>> {
-        let text = taal_store::read_text(path, MAX_WORDS_BYTES)?;
+        let text = taal_store::TextReader::open(path, MAX_WORDS_BYTES)?.read_all()?;
         // A list of words may hold a few with such a character in them.
         let with_parts = text.lines().filter(|line| line.contains(['\t', '+', '|'])).count();
         let compounds = match 2 * with_parts >= text.lines().count() {

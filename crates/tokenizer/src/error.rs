@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use taal_store::ErrorKind;
 
-use crate::Format;
+use crate::{Format, Kind};
 
 /// A shorthand for results of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -33,6 +33,19 @@ pub enum Error {
         origin: String,
         /// What was looked for: a character or a word.
         unit: &'static str,
+    },
+    /// Text in which a kind finds no word to learn from.
+    #[error(
+        "{origin} has no word that {kind} could learn from: it reads words of at most {limit_characters} characters between white space and \
+         punctuation; for text without spaces use bpe, unigram or char"
+    )]
+    NoWord {
+        /// The file or files, or "the text" for text in memory.
+        origin: String,
+        /// The kind of tokenizer.
+        kind: Kind,
+        /// The longest word.
+        limit_characters: usize,
     },
     /// A file with a NUL byte, which text does not have.
     #[error("{}: a NUL byte at offset {offset}, so this is a binary file; expected UTF-8 text", path.display())]
@@ -120,6 +133,7 @@ impl Error {
             | Self::Unknown { .. }
             | Self::NoSuchToken { .. }
             | Self::Empty { .. }
+            | Self::NoWord { .. }
             | Self::NoCompounds { .. } => ErrorKind::Usage,
             Self::Binary { .. }
             | Self::Corrupt { .. }

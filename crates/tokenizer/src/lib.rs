@@ -58,6 +58,7 @@ mod stream;
 mod tokenizer;
 mod train;
 
+pub use chunks::TextPart;
 pub use compounds::{Compound, CompoundReport, compound_report};
 pub use compression::{Compression, compression};
 pub use error::{Error, Result};

@@ -242,7 +242,7 @@ impl Tokenizer {
             .find_iter(text)
             .find(|&(start, end)| self.encode_part(&text[start..end], false).is_err())?;
         Some(Error::Unknown {
-            what: format!("the word {:?}", &text[start..end]),
+            what: format!("the word {}", taal_store::excerpt(&text[start..end])),
             position: text[..start].chars().count(),
         })
     }

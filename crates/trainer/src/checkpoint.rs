@@ -16,6 +16,7 @@ use safetensors::View;
 use safetensors::tensor::Dtype;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use taal_data::LineEnds;
 use taal_metrics::StepRecord;
 use taal_model::Transformer;
 use taal_model::hugging_face::{self, Companions};
@@ -114,6 +115,8 @@ pub(crate) struct Origin {
     pub(crate) recipe: String,
     /// Hash of the training and validation ids.
     pub(crate) data: String,
+    /// What became of carriage returns in the text, which texts for the model must follow.
+    pub(crate) line_ends: LineEnds,
 }
 
 impl Snapshot {
@@ -131,6 +134,7 @@ impl Snapshot {
             eos_token_id: tokenizer.eos_id(),
             pad_token_id: tokenizer.pad_id(),
             special_ids: None,
+            line_ends: origin.line_ends,
         };
         let model = hugging_face::files(&learner.model, companions)?;
         let mut files: Vec<(String, Vec<u8>)> = model

@@ -2,8 +2,8 @@
 
 use burn::tensor::Device;
 use taal_data::{
-    BatchPlan, BatchSource, ConversationSource, Conversations, Dataset, MaskVocabulary, Order, TokenSource,
-    TokenizeOptions,
+    BatchPlan, BatchSource, Content, ConversationSource, Conversations, Dataset, LineEnds, MaskVocabulary, Order,
+    TokenSource, TokenizeOptions,
 };
 use taal_inference::Score;
 use taal_kernels::Precision;
@@ -52,15 +52,20 @@ impl Corpus {
     ) -> Result<Self, TrainError> {
         let options = TokenizeOptions {
             validation_fraction: recipe.data.validation_fraction,
+            line_ends: recipe.data.line_ends,
             ..TokenizeOptions::default()
         };
-        Ok(match &recipe.data.source {
+        let corpus = match &recipe.data.source {
             DataSource::Corpus(name) => Self::Text(Dataset::from_texts(
                 tokenizer,
                 &[(name, corpus_text(recipe, name)?)],
                 &options,
             )?),
-            DataSource::Files(files) => Self::Text(Dataset::from_files(tokenizer, files, &options)?),
+            DataSource::Files(paths) => {
+                let found = taal_data::find_files(paths, Content::Text)?;
+                found.left_out_words().into_iter().for_each(&mut note);
+                Self::Text(Dataset::from_files(tokenizer, &found.files, &options)?)
+            }
             DataSource::Shards(dir) => {
                 let (dataset, damaged) = match recipe.data.damaged {
                     DamagedKind::Stop => (Dataset::open(dir)?, Vec::new()),
@@ -72,13 +77,35 @@ impl Corpus {
                 dataset.expect_tokenizer(tokenizer, dir)?;
                 Self::Text(dataset)
             }
-            DataSource::Conversations(path) => Self::Conversations(Conversations::open(
-                tokenizer,
-                std::slice::from_ref(path),
-                recipe.train.block_size,
-                recipe.data.validation_fraction,
-            )?),
-        })
+            DataSource::Conversations(path) => {
+                let found = taal_data::find_files(std::slice::from_ref(path), Content::Conversations)?;
+                found.left_out_words().into_iter().for_each(&mut note);
+                Self::Conversations(Conversations::open_with_line_ends(
+                    tokenizer,
+                    &found.files,
+                    recipe.train.block_size,
+                    recipe.data.validation_fraction,
+                    recipe.data.line_ends,
+                )?)
+            }
+        };
+        let carriage_returns = match &corpus {
+            Self::Text(dataset) => dataset.carriage_returns,
+            Self::Conversations(conversations) => conversations.carriage_returns,
+        };
+        if carriage_returns > 0 {
+            let words = taal_data::line_ends_words(carriage_returns, recipe.data.line_ends);
+            note(format!("data.line_ends = \"{}\": {words}", recipe.data.line_ends));
+        }
+        Ok(corpus)
+    }
+
+    /// What became of carriage returns in the text.
+    pub(crate) fn line_ends(&self) -> LineEnds {
+        match self {
+            Self::Text(dataset) => dataset.line_ends,
+            Self::Conversations(conversations) => conversations.line_ends,
+        }
     }
 
     pub(crate) fn train(&self) -> &dyn BatchSource {
@@ -349,10 +376,13 @@ fn train_tokenizer(recipe: &Recipe, config: &TrainerConfig, source: &DataSource)
             } else {
                 recipe.data.validation_fraction
             };
-            config.train(taal_data::training_texts(files, held_back)?)?
+            config.train(taal_data::training_texts(files, held_back, recipe.data.line_ends)?)?
         }
         DataSource::Shards(dir) => Dataset::open_tokenizer(dir)?,
-        DataSource::Conversations(path) => config.train(taal_data::conversation_texts(std::slice::from_ref(path))?)?,
+        DataSource::Conversations(path) => config.train(taal_data::conversation_texts(
+            std::slice::from_ref(path),
+            recipe.data.line_ends,
+        )?)?,
     })
 }
 

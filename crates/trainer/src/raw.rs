@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use taal_data::MaskUnit;
+use taal_data::{LineEnds, MaskUnit};
 use taal_model::{Activation, NormKind, NormPlace, PositionKind};
 
 use crate::optimizer::OptimizerKind;
@@ -42,6 +42,7 @@ pub struct RawData {
     pub validation_fraction: Option<f64>,
     pub order: Option<OrderKind>,
     pub damaged: Option<DamagedKind>,
+    pub line_ends: Option<LineEnds>,
 }
 
 /// What becomes of a token shard that is damaged.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use taal_data::Masking;
+use taal_data::{LineEnds, Masking};
 use taal_kernels::Precision;
 use taal_model::{Initialisation, NormPlace, TransformerConfig};
 use toml::{Table, Value};
@@ -82,6 +82,8 @@ pub struct DataRecipe {
     pub order: OrderKind,
     /// What becomes of damaged shards.
     pub damaged: DamagedKind,
+    /// What becomes of carriage returns; shards say it themselves.
+    pub line_ends: LineEnds,
 }
 
 /// The four places that training data can come from.
@@ -509,6 +511,7 @@ impl Resolver<'_> {
             )?,
             order: raw.order.unwrap_or(OrderKind::Shuffled),
             damaged: raw.damaged.unwrap_or(DamagedKind::Stop),
+            line_ends: raw.line_ends.unwrap_or(LineEnds::Lf),
         })
     }
 
@@ -965,6 +968,7 @@ impl Recipe {
         raw.data.validation_fraction = Some(self.data.validation_fraction);
         raw.data.order = Some(self.data.order);
         raw.data.damaged = Some(self.data.damaged);
+        raw.data.line_ends = Some(self.data.line_ends);
         if let TokenizerRecipe::Train { kind, vocab_size, .. } = &self.tokenizer {
             raw.tokenizer.kind = Some(kind.to_string());
             raw.tokenizer.vocab_size = Some(*vocab_size);

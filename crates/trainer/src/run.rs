@@ -83,6 +83,7 @@ impl<'a> Run<'a> {
         let origin = Origin {
             recipe: taal_store::blake3_hex(resolved.text.as_bytes()),
             data: corpus.fingerprint(),
+            line_ends: corpus.line_ends(),
         };
         if let Some(checkpoint) = &checkpoint {
             run_dir::check_origin(recipe, checkpoint, &origin, options.run_dir, progress)?;

@@ -439,9 +439,10 @@ pub(crate) fn write_recipe(dir: &Path, resolved: &Resolved, recipe_text: &str) -
     Ok(())
 }
 
-/// Keys that a resumed run may change: they say how long and how often, not what is learnt from what.
+/// Keys that a resumed run may change: they say how long and how often, not what is learnt from what. Line ends may, because runs from before
+/// the key kept carriage returns; where the ids differ, [`check_origin`] refuses.
 fn may_change(key: &str) -> bool {
-    ["train.steps", "train.patience", "name", "description"].contains(&key)
+    ["train.steps", "train.patience", "data.line_ends", "name", "description"].contains(&key)
         || ["eval.", "checkpoint.", "health.", "sample."]
             .iter()
             .any(|section| key.starts_with(section))

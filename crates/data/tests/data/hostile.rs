@@ -17,6 +17,7 @@ struct Index {
     tokenizer_hash: String,
     vocab_size: usize,
     validation_fraction: f64,
+    line_ends: String,
     train: Vec<Entry>,
     validation: Vec<Entry>,
     inputs: Vec<Input>,

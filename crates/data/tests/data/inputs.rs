@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use taal_data::{Dataset, TokenizeOptions};
+use taal_data::{Dataset, LineEnds, TokenizeOptions};
 use taal_store::ErrorKind;
 
 use super::{assert_says, characters, write};
@@ -45,7 +45,7 @@ fn every_unusable_text_gets_a_sentence_with_its_name_and_place() {
         (
             file("utf16.txt", &utf16),
             ErrorKind::Corrupt,
-            &["utf16.txt is a binary file (byte 1"],
+            &["utf16.txt", "UTF-16", "iconv -f UTF-16"],
         ),
         (
             file("bad.jsonl", b"{\"text\": \"ab\"}\n\n{\"txt\": 1}\n"),
@@ -108,7 +108,7 @@ fn a_folder_is_searched_in_order_and_one_without_text_is_refused() {
     write(dir.path(), "pictures/a.png", "x");
     assert_says(
         read(&[dir.path().join("pictures")]),
-        &["pictures", "no .txt, .md or .jsonl file"],
+        &["pictures", "no .txt, .md, .jsonl or .ndjson file"],
     );
 }
 
@@ -153,9 +153,12 @@ fn a_tokenizers_training_text_leaves_out_what_is_held_back() {
     let lines = folder.path().join("b.jsonl");
     std::fs::write(&lines, "{\"text\": \"een\"}\n{\"text\": \"twee\"}\n").unwrap();
     let paths = [text, lines];
-    assert_eq!(taal_data::training_texts(&paths, 0.5).unwrap(), ["abcde", "een"]);
     assert_eq!(
-        taal_data::training_texts(&paths, 0.0).unwrap(),
+        taal_data::training_texts(&paths, 0.5, LineEnds::Lf).unwrap(),
+        ["abcde", "een"]
+    );
+    assert_eq!(
+        taal_data::training_texts(&paths, 0.0, LineEnds::Lf).unwrap(),
         ["abcdefghij", "een", "twee"]
     );
 }

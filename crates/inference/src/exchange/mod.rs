@@ -16,7 +16,7 @@ use serde::Serialize;
 use taal_model::gguf::{self, TensorType};
 use taal_model::hugging_face::{self, CONFIG_FILE, Companions, Family, SpecialIds};
 use taal_model::{Activation, ModelError, Transformer, llama2c};
-use taal_store::Map;
+use taal_store::{LineEnds, Map};
 use taal_tokenizer::{ImportOptions, Tokenizer};
 
 use crate::language_model::{Ends, check_tokenizer};
@@ -137,6 +137,7 @@ pub fn import_model(from: &Path, tokenizer: Option<&Path>, out: &Path, device: &
         model,
         tokenizer: own,
         special_ids,
+        line_ends,
     } = open_any(from, given.is_some(), device)?;
     let tokenizer_path = tokenizer.unwrap_or(from);
     let tokenizer = match source {
@@ -145,7 +146,7 @@ pub fn import_model(from: &Path, tokenizer: Option<&Path>, out: &Path, device: &
     };
     check_tokenizer(tokenizer.as_ref(), tokenizer_path, model.config(), from)?;
     make_parent(out)?;
-    save(&model, tokenizer.as_ref(), special_ids, out)?;
+    save(&model, tokenizer.as_ref(), special_ids, line_ends, out)?;
     Ok(Imported {
         source,
         family: family_name(&model),
@@ -190,7 +191,13 @@ pub fn export_model(
     let mut weights = out.to_path_buf();
     match target {
         Target::HuggingFace => {
-            save(&lm.model, lm.tokenizer.as_ref(), lm.special_ids.clone(), out)?;
+            save(
+                &lm.model,
+                lm.tokenizer.as_ref(),
+                lm.special_ids.clone(),
+                lm.line_ends,
+                out,
+            )?;
             weights = out.join(hugging_face::WEIGHTS_FILE);
         }
         Target::Gguf => {
@@ -249,7 +256,13 @@ fn make_parent(out: &Path) -> Result<()> {
 }
 
 /// Writes a directory; what the source says of special ids is written as it is.
-fn save(model: &Transformer, tokenizer: Option<&Tokenizer>, mut special_ids: SpecialIds, out: &Path) -> Result<()> {
+fn save(
+    model: &Transformer,
+    tokenizer: Option<&Tokenizer>,
+    mut special_ids: SpecialIds,
+    line_ends: LineEnds,
+    out: &Path,
+) -> Result<()> {
     let json = tokenizer.map(Tokenizer::to_json);
     let ends = Ends::of(&special_ids, tokenizer, model.config().vocab_size);
     special_ids.complete(ends.begin_id, &ends.end_ids, tokenizer.and_then(Tokenizer::pad_id));
@@ -259,6 +272,7 @@ fn save(model: &Transformer, tokenizer: Option<&Tokenizer>, mut special_ids: Spe
         eos_token_id: ends.end_ids.first().copied(),
         pad_token_id: tokenizer.and_then(Tokenizer::pad_id),
         special_ids: Some(&special_ids),
+        line_ends,
     };
     Ok(hugging_face::save(model, out, companions)?)
 }
@@ -273,6 +287,7 @@ struct Opened {
     model: Transformer,
     tokenizer: Option<Tokenizer>,
     special_ids: SpecialIds,
+    line_ends: LineEnds,
 }
 
 /// Opens whatever stands at a path; its own tokenizer is left out where another one is given.
@@ -288,6 +303,7 @@ fn open_any(path: &Path, has_tokenizer: bool, device: &Device) -> Result<Opened>
             model: hugging_face::open(&dir, device)?,
             tokenizer,
             special_ids: SpecialIds::open(&dir)?,
+            line_ends: hugging_face::open_line_ends(&dir)?,
         });
     }
     let map = Map::open(path)?;
@@ -304,6 +320,7 @@ fn open_any(path: &Path, has_tokenizer: bool, device: &Device) -> Result<Opened>
             model: contents.model,
             tokenizer: tokenizer.transpose()?,
             special_ids: special_ids.unwrap_or_default(),
+            line_ends: LineEnds::Keep,
         });
     }
     if llama2c::is_llama2c(&map) {
@@ -312,6 +329,7 @@ fn open_any(path: &Path, has_tokenizer: bool, device: &Device) -> Result<Opened>
             model: llama2c::from_bytes(path, &map, device)?,
             tokenizer: None,
             special_ids: SpecialIds::default(),
+            line_ends: LineEnds::Keep,
         });
     }
     hugging_face::refuse_pickle(path)?;
@@ -322,6 +340,7 @@ fn open_any(path: &Path, has_tokenizer: bool, device: &Device) -> Result<Opened>
             model: hugging_face::open_files(&config, path, device)?,
             tokenizer: None,
             special_ids: SpecialIds::open(config.parent().unwrap_or(path))?,
+            line_ends: hugging_face::open_line_ends(config.parent().unwrap_or(path))?,
         });
     }
     // The marks of llama.cpp's files of 2023, as they lie in a file.

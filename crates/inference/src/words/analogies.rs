@@ -88,7 +88,7 @@ impl Analogies {
     ///
     /// [`InferenceError::Line`] naming file and line; the store's.
     pub fn read(path: &Path, lowercase: bool) -> Result<Self> {
-        let text = taal_store::read_text(path, MAX_TEST_BYTES)?;
+        let text = taal_store::TextReader::open(path, MAX_TEST_BYTES)?.read_all()?;
         let is_json = path.extension().is_some_and(|extension| extension == "json");
         let sections = match is_json {
             true => sections_of_pairs(&text),
@@ -235,7 +235,7 @@ fn sections_of_lines(text: &str) -> std::result::Result<Vec<Section>, (usize, St
 
 fn sections_of_pairs(text: &str) -> std::result::Result<Vec<Section>, (usize, String)> {
     let parsed: BTreeMap<String, Vec<[String; 2]>> =
-        serde_json::from_str(text).map_err(|error| (error.line().max(1), error.to_string()))?;
+        serde_json::from_str(text).map_err(|error| (error.line().max(1), taal_store::shorten(&error.to_string())))?;
     let section = |(name, mut pairs): (String, Vec<[String; 2]>)| {
         let mut seen = HashSet::new();
         pairs.retain(|pair| seen.insert(pair.clone()));

@@ -22,7 +22,7 @@ pub use vectors::{WordVectors, vocabulary_words};
 pub const BOOTSTRAP_ROUNDS: usize = 1000;
 
 /// A file of a test, at most so large.
-const MAX_TEST_BYTES: u64 = 256 << 20;
+pub(crate) const MAX_TEST_BYTES: u64 = 256 << 20;
 
 /// Words without a vector that are named.
 const NAMED_UNKNOWN: usize = 10;

@@ -63,7 +63,12 @@ impl WordPairs {
                 return Err(bad("expected two words, got an empty one".to_owned()));
             }
             let value = similarity.parse::<f64>().ok().filter(|value| value.is_finite());
-            let value = value.ok_or_else(|| bad(format!("expected a number as similarity, got {similarity:?}")))?;
+            let value = value.ok_or_else(|| {
+                bad(format!(
+                    "expected a number as similarity, got {}",
+                    taal_store::excerpt(&similarity)
+                ))
+            })?;
             pairs.push((a, b, value));
         }
         let without = |word: &str| {

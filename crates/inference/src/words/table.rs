@@ -26,8 +26,7 @@ pub(super) fn read_columns<const N: usize>(path: &Path, wanted: [&[&str]; N]) ->
         line,
         detail,
     };
-    let text = taal_store::read_text(path, MAX_TEST_BYTES)?;
-    let text = text.trim_start_matches('\u{feff}');
+    let text = taal_store::TextReader::open(path, MAX_TEST_BYTES)?.read_all()?;
     let names = wanted.map(|names| names[0]).join(", ");
     let header = text.lines().next().unwrap_or_default();
     if header.trim().is_empty() {
@@ -37,7 +36,7 @@ pub(super) fn read_columns<const N: usize>(path: &Path, wanted: [&[&str]; N]) ->
         ));
     }
     let delimiter = [b'\t', b';'].into_iter().find(|byte| header.as_bytes().contains(byte));
-    let mut rows = records(text, delimiter.unwrap_or(b','))
+    let mut rows = records(&text, delimiter.unwrap_or(b','))
         .map_err(|(line, detail)| bad(line, detail))?
         .into_iter();
     let (_, header) = rows.next().unwrap_or_default();
@@ -47,7 +46,11 @@ pub(super) fn read_columns<const N: usize>(path: &Path, wanted: [&[&str]; N]) ->
         *place = header.iter().position(is_wanted).ok_or_else(|| {
             bad(
                 1,
-                format!("no column {:?} in the header, which has {header:?}", names[0]),
+                format!(
+                    "no column {:?} in the header, which has {}",
+                    names[0],
+                    taal_store::excerpt(&header.join(", "))
+                ),
             )
         })?;
     }

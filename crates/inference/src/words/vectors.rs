@@ -1,15 +1,20 @@
 //! Vectors of words: a model's, or those of a word2vec text file.
 
 use std::collections::HashMap;
-use std::io::BufRead;
 use std::path::Path;
 
-use taal_store::Reader;
 use taal_tokenizer::Tokenizer;
 
 use crate::embed::embed_ids;
 use crate::language_model::check_ids;
+use crate::lines::for_each_line;
 use crate::{InferenceError, LanguageModel, Pooling, Result};
+
+/// A file of vectors, at most so large: the largest of GloVe has 5.6 GB.
+const MAX_VECTORS_BYTES: u64 = 16 << 30;
+
+/// A word and its vector in a file.
+const MAX_VECTOR_BYTES: u64 = 4 << 20;
 
 /// Words, each with one vector.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -71,12 +76,8 @@ impl WordVectors {
         let mut vectors = Self::default();
         let mut promised = None;
         let (mut last, mut found) = (1, 0);
-        for (number, line) in (1..).zip(Reader::open(path)?.lines()) {
-            let line = line.map_err(|error| bad(number, error.to_string()))?;
+        for_each_line(path, MAX_VECTORS_BYTES, MAX_VECTOR_BYTES, |number, line| {
             let line = line.trim_end();
-            if line.is_empty() {
-                continue;
-            }
             last = number;
             if number == 1 {
                 let fields: Vec<&str> = line.split_whitespace().collect();
@@ -85,7 +86,7 @@ impl WordVectors {
                 {
                     promised = Some(count);
                     vectors.width = width;
-                    continue;
+                    return Ok(());
                 }
                 vectors.width = fields.len() - 1;
             }
@@ -97,7 +98,8 @@ impl WordVectors {
             if vectors.find(word).is_none() {
                 vectors.push(word, &values);
             }
-        }
+            Ok(())
+        })?;
         match promised {
             Some(count) if count != found => Err(bad(
                 last,
@@ -229,7 +231,7 @@ fn word_and_values(line: &str, width: usize) -> std::result::Result<(&str, Vec<f
             .rsplit_once([' ', '\t'])
             .ok_or_else(|| format!("{}, got {} numbers", expected(), values.len()))?;
         let value = field.parse::<f32>().ok().filter(|value| value.is_finite());
-        values.push(value.ok_or_else(|| format!("{}, got {field:?} among them", expected()))?);
+        values.push(value.ok_or_else(|| format!("{}, got {} among them", expected(), taal_store::excerpt(field)))?);
         rest = before;
     }
     if rest

@@ -20,7 +20,8 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use safetensors::tensor::{Dtype, TensorView};
-use taal_store::Map;
+use serde::{Deserialize, Serialize};
+use taal_store::{LineEnds, Map};
 
 pub use config::Family;
 pub use pickle::refuse_pickle;
@@ -44,12 +45,17 @@ pub const WEIGHTS_FILE: &str = "model.safetensors";
 pub const INDEX_FILE: &str = "model.safetensors.index.json";
 /// Name of the tokenizer file in a model directory.
 pub const TOKENIZER_FILE: &str = "tokenizer.json";
+/// What becomes of carriage returns in texts for the model, where they are not kept.
+pub const TEXT_FILE: &str = "text.json";
 
 /// Bytes of a number in the files that are written.
 const FLOAT_BYTES: usize = size_of::<f32>();
 
 /// A configuration file above this size is not one.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
+
+/// One key.
+const MAX_TEXT_RULES_BYTES: u64 = 1 << 16;
 
 /// What stands in a model directory beside the weights.
 #[derive(Debug, Clone, Copy, Default)]
@@ -64,6 +70,33 @@ pub struct Companions<'a> {
     pub pad_token_id: Option<u32>,
     /// What the files of another directory say of these ids, which is written instead of the three above.
     pub special_ids: Option<&'a SpecialIds>,
+    /// What became of carriage returns in the text that the model was trained on.
+    pub line_ends: LineEnds,
+}
+
+/// What a model directory says of the texts for its model, where they must be changed.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct TextRules {
+    line_ends: LineEnds,
+}
+
+/// What becomes of carriage returns in texts for the model of a directory: they are kept unless its `text.json` says otherwise.
+///
+/// # Errors
+///
+/// [`ModelError::File`] for a `text.json` that says something else; [`ModelError::Store`].
+pub fn open_line_ends(dir: &Path) -> Result<LineEnds, ModelError> {
+    let path = dir.join(TEXT_FILE);
+    if !taal_store::exists(&path) {
+        return Ok(LineEnds::Keep);
+    }
+    let text = taal_store::read_text(&path, MAX_TEXT_RULES_BYTES)?;
+    let rules: Result<TextRules, _> = serde_json::from_str(&text);
+    rules.map(|rules| rules.line_ends).map_err(|error| ModelError::File {
+        path,
+        detail: taal_store::shorten(&error.to_string()),
+    })
 }
 
 /// Writes a model directory as one atomic step: it is there whole, or not at all.
@@ -94,6 +127,12 @@ pub fn files(model: &Transformer, companions: Companions<'_>) -> Result<Vec<(&'s
     ];
     files.extend(companions.tokenizer_json.map(|json| (TOKENIZER_FILE, json.to_vec())));
     let generation_config = companions.special_ids.and_then(SpecialIds::generation_config);
+    if companions.line_ends != LineEnds::Keep {
+        files.push((
+            TEXT_FILE,
+            format!("{{\"line_ends\": \"{}\"}}\n", companions.line_ends).into_bytes(),
+        ));
+    }
     files.extend(generation_config.map(|json| (GENERATION_CONFIG_FILE, json.to_vec())));
     Ok(files)
 }

@@ -120,6 +120,12 @@ pub trait Vfs: Send + Sync + Debug {
     fn kind(&self, path: &Path) -> io::Result<Kind>;
     /// Whether the path leads to a directory, links followed.
     fn is_dir(&self, path: &Path) -> bool;
+    /// What the path leads to, links followed, where its content may never come or never end: a named pipe, a device, a socket. A pipe
+    /// that this process was started with, such as a shell's `<(...)`, is none: it has a writer, and its name is a number.
+    fn stream_kind(&self, path: &Path) -> Option<&'static str> {
+        let _ = path;
+        None
+    }
     /// The size of the file the path leads to, links followed.
     fn size_bytes(&self, path: &Path) -> io::Result<u64>;
     /// The paths of a directory's entries, in the file system's order.

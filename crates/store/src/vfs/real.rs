@@ -145,6 +145,22 @@ impl Vfs for RealVfs {
         fs::metadata(path).is_ok_and(|metadata| metadata.is_dir())
     }
 
+    #[cfg(unix)]
+    fn stream_kind(&self, path: &Path) -> Option<&'static str> {
+        use std::os::unix::fs::FileTypeExt;
+
+        let file_type = fs::metadata(path).ok()?.file_type();
+        if file_type.is_char_device() || file_type.is_block_device() {
+            Some("a device")
+        } else if file_type.is_socket() {
+            Some("a socket")
+        } else if file_type.is_fifo() && fs::canonicalize(path).is_ok() {
+            Some("a named pipe")
+        } else {
+            None
+        }
+    }
+
     fn size_bytes(&self, path: &Path) -> io::Result<u64> {
         Ok(fs::metadata(path)?.len())
     }

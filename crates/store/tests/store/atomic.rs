@@ -159,3 +159,28 @@ fn files_of_a_new_directory_stay_inside_it_and_are_written_once() {
     let error = new.write("twice", b"second").expect_err("written twice");
     assert!(matches!(error, Error::AlreadyExists { .. }), "{error}");
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn report_21_what_a_dead_process_left_on_the_way_to_a_file_goes_and_the_rest_stays() {
+    let dir = scratch();
+    let mut gone = std::process::Command::new("true").spawn().expect("a process");
+    let dead = gone.id();
+    gone.wait().expect("its end");
+    let alive = std::process::id();
+    let names = [
+        format!(".tmp-out-{dead}-0"),
+        format!(".tmp-out-{alive}-0"),
+        format!(".tmp-other-{dead}-0"),
+        ".tmp-out-notes".to_owned(),
+    ];
+    for name in &names {
+        std::fs::create_dir(dir.path().join(name)).expect("a folder");
+    }
+    let out = dir.path().join("out");
+    assert_eq!(taal_store::remove_leftovers_of(&out).expect("removed"), 1);
+    let left = |name: &String| dir.path().join(name).exists();
+    assert_eq!(names.each_ref().map(left), [false, true, true, true]);
+    assert_eq!(taal_store::remove_unfinished_of(&out).expect("removed"), 1);
+    assert_eq!(names.each_ref().map(left), [false, false, true, true]);
+}

@@ -27,9 +27,31 @@ fn a_file_up_to_the_limit_is_read_and_one_byte_more_is_refused() {
 
 #[cfg(unix)]
 #[test]
-fn the_limit_holds_for_files_that_do_not_know_their_size() {
+fn report_32_devices_and_named_pipes_are_refused_at_once() {
     let endless = std::path::Path::new("/dev/zero");
-    assert!(matches!(read(endless, 1000), Err(Error::TooLarge { .. })));
+    let dir = scratch();
+    let pipe = dir.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.expect("mkfifo").success());
+    for path in [endless, &pipe] {
+        for error in [
+            read(path, 1000).map(drop),
+            Reader::open(path).map(drop),
+            Map::open(path).map(drop),
+        ] {
+            let error = error.expect_err("no file");
+            assert!(matches!(&error, Error::Stream { .. }), "{error}");
+            assert_eq!(error.kind(), ErrorKind::Usage);
+        }
+    }
+}
+
+#[test]
+fn report_23_a_path_that_only_a_shell_would_change_says_so() {
+    let said = |path: &str| read(std::path::Path::new(path), 1).expect_err("no file").to_string();
+    assert!(said("~/texts/a.txt").contains("home folder"));
+    assert!(said("texts/*.txt").contains("patterns such as *"));
+    assert!(said("texts/a.txt").contains("check the path"));
 }
 
 #[test]

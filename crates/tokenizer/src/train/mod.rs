@@ -9,7 +9,7 @@ mod words;
 
 use std::path::PathBuf;
 
-use crate::chunks::{FileChunks, TextChunks};
+use crate::chunks::{PartChunks, TextChunks, TextPart, file_parts};
 use crate::open::MAX_VOCAB_SIZE;
 use crate::{Error, Kind, Result, Tokenizer, Unknown, file, special};
 
@@ -156,7 +156,35 @@ impl TrainerConfig {
         } else {
             names.join(", ")
         };
-        self.train_chunks(FileChunks::new(paths), &origin)
+        self.train_chunks(PartChunks::new(file_parts(paths)), &origin)
+    }
+
+    /// Trains on texts that come in parts from a source that can fail, and tells what was counted; `origin` is what errors call the source.
+    ///
+    /// # Errors
+    ///
+    /// The source's first error, and as [`train`](Self::train).
+    pub fn train_parts_reported<E: From<Error>>(
+        &self,
+        parts: impl Iterator<Item = std::result::Result<TextPart, E>>,
+        origin: &str,
+    ) -> std::result::Result<(Tokenizer, TrainingReport), E> {
+        let mut failure = None;
+        let parts = parts.map(|part| {
+            part.map_err(|error| {
+                failure = Some(error);
+                // Ends the training; the source's own error takes its place.
+                Error::Library {
+                    action: "be trained",
+                    detail: "its text could not be read".to_owned(),
+                }
+            })
+        });
+        let trained = self.train_chunks(PartChunks::new(parts), origin);
+        match failure {
+            Some(error) => Err(error),
+            None => Ok(trained?),
+        }
     }
 
     fn train_chunks(

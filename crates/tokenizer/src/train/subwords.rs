@@ -11,13 +11,15 @@ use super::words::{compile, for_each_match};
 use super::{Plan, Trained};
 use crate::bytes::byte_character;
 use crate::file::{Decoder, File, Model, PostProcessor, PreTokenizer, Vocabulary};
-use crate::{Error, Result, Unknown, patterns};
+use crate::{Error, Kind, Result, Unknown, patterns};
 
 /// What a word costs while merges are learnt: its symbols (4 bytes each), their places in the lists of pairs (4 bytes each, twice for the
-/// growth of the lists, and again for the pairs that merges make), and its entries in two lists.
+/// growth of the lists, and again for the pairs that merges make), and its entries in two lists. A long piece has pairs of its own after a
+/// few merges, each with its entry, list and place in the queue.
 const COST: WordCost = WordCost {
     per_word: 64,
     per_byte: 28,
+    per_long_byte: 200,
 };
 
 /// Longer words teach nothing but would cost quadratic time; they are learnt from in pieces of this length.
@@ -80,7 +82,14 @@ pub(super) fn train_wordpiece(
             }
         });
     })?;
-    let (counts, report) = table.finish(origin)?;
+    let (counts, report) = table.finish(origin).map_err(|error| match error {
+        Error::Empty { origin, unit: "word" } => Error::NoWord {
+            origin,
+            kind: Kind::WordPiece,
+            limit_characters: MAX_WORDPIECE_CHARACTERS,
+        },
+        other => other,
+    })?;
     let mut tokens = plan.special_tokens.clone();
     let symbols = wordpiece_symbols(plan, &counts, &mut tokens)?;
     let mut corpus = Corpus::with_capacity(counts.len(), total_bytes(&counts));

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tokenizers::models::unigram::{Unigram, UnigramTrainer};
 
 use super::subwords::for_each_piece;
-use super::word_table::{WordCost, WordCounts, WordTable};
+use super::word_table::{LONG_WORD_BYTES, WordCost, WordCounts, WordTable};
 use super::words::{compile, for_each_match};
 use super::{Plan, Trained};
 use crate::bytes::{fallback_byte, fallback_token};
@@ -21,6 +21,7 @@ use crate::{Error, Result, patterns, special};
 const COST: WordCost = WordCost {
     per_word: 120,
     per_byte: 110,
+    per_long_byte: 0,
 };
 
 /// What a candidate piece costs in the library's lists, hash tables and tries, of which two generations exist at a time.
@@ -31,6 +32,10 @@ const MAX_SEEDS: u64 = 1_000_000;
 
 /// Longer words are learnt from in pieces of this length.
 const MAX_WORD_BYTES: usize = 128;
+
+/// Text in words of more than [`LONG_WORD_BYTES`] that is learnt from. In text without spaces almost every such word is another, and the
+/// library goes over all of them some thirty times: 3 MB of DNA took 228 s. Ordinary text has far less of them.
+const MAX_LONG_BYTES: usize = 512 << 10;
 
 /// Characters of the byte tokens' names. They are always pieces, so that a text with such a name is spelled in them and not taken for a
 /// byte.
@@ -130,7 +135,34 @@ fn to_sentences(counts: WordCounts, alphabet: &BTreeSet<char>) -> Vec<(String, u
             }
         }
     }
-    sentences.into_iter().collect()
+    sample_long(sentences.into_iter().collect())
+}
+
+/// Leaves out all but every n-th of the long words where there is more than [`MAX_LONG_BYTES`] of them, and counts the others n times.
+fn sample_long(mut sentences: Vec<(String, u32)>) -> Vec<(String, u32)> {
+    let is_long = |sentence: &str| sentence.len() > LONG_WORD_BYTES;
+    let lengths = sentences.iter().map(|(sentence, _)| sentence.len());
+    let long_bytes: usize = lengths.filter(|&length| length > LONG_WORD_BYTES).sum();
+    if long_bytes <= MAX_LONG_BYTES {
+        return sentences;
+    }
+    let every = long_bytes.div_ceil(MAX_LONG_BYTES);
+    let characters = sentences
+        .iter()
+        .map(|(sentence, count)| sentence.len() as u64 * u64::from(*count));
+    // The library's sums must stay in 32 bits.
+    let most = u64::from(u32::MAX / 2) / characters.sum::<u64>().max(1);
+    let times = u32::try_from(most.clamp(1, every as u64)).unwrap_or(1);
+    let mut seen = 0;
+    sentences.retain_mut(|(sentence, count)| {
+        if !is_long(sentence) {
+            return true;
+        }
+        *count = count.saturating_mul(times);
+        seen += 1;
+        (seen - 1) % every == 0
+    });
+    sentences
 }
 
 /// Runs the library's trainer on one thread: its sums of floating-point numbers depend on how words are shared among threads.

@@ -21,7 +21,20 @@ pub(super) struct WordCost {
     pub(super) per_word: u64,
     /// Bytes of memory a byte of a word.
     pub(super) per_byte: u64,
+    /// Bytes of memory that each byte of a word after the first [`LONG_WORD_BYTES`] costs in addition: text without spaces is cut into
+    /// long pieces that hardly share anything, while words share almost all their parts with others.
+    pub(super) per_long_byte: u64,
 }
+
+impl WordCost {
+    fn of(&self, word: &str) -> u64 {
+        let long_bytes = word.len().saturating_sub(LONG_WORD_BYTES) as u64;
+        self.per_word + self.per_byte * word.len() as u64 + self.per_long_byte * long_bytes
+    }
+}
+
+/// Words are hardly ever longer; what is longer is mostly a piece of a text without spaces.
+pub(super) const LONG_WORD_BYTES: usize = 48;
 
 /// Counts of words, of which the rarest are forgotten when the table is full.
 pub(super) struct WordTable {
@@ -40,6 +53,7 @@ impl WordTable {
         let cost = WordCost {
             per_word: cost.per_word + TABLE_BYTES_PER_WORD,
             per_byte: cost.per_byte + 1,
+            ..cost
         };
         Self {
             counts: HashMap::new(),
@@ -51,7 +65,7 @@ impl WordTable {
     }
 
     fn cost_of(&self, word: &str) -> u64 {
-        self.cost.per_word + self.cost.per_byte * word.len() as u64
+        self.cost.of(word)
     }
 
     fn add(&mut self, word: &str, count: u64) {
@@ -66,7 +80,8 @@ impl WordTable {
 
     /// Forgets the rarest words until at most half of the budget is used, if more than all of it is.
     ///
-    /// All words of one count go or stay together, so the result does not depend on the order of the hash table.
+    /// All words of one count go or stay together, so the result does not depend on the order of the hash table. Where all words would go,
+    /// as where none occurs twice, about half of them stay, chosen by a hash of the word.
     fn prune(&mut self) {
         if self.used_bytes <= self.budget_bytes {
             return;
@@ -84,10 +99,15 @@ impl WordTable {
             kept_bytes -= bytes;
             threshold = count;
         }
-        self.counts.retain(|_, count| {
-            let is_kept = *count > threshold;
+        let would_all_go = kept_bytes == 0;
+        let cost = self.cost;
+        self.counts.retain(|word, count| {
+            let is_chosen = || taal_store::blake3_hex(word.as_bytes()).as_bytes()[0] < b'8';
+            let is_kept = *count > threshold || (would_all_go && is_chosen());
             if !is_kept {
                 self.report.forgotten_occurrences += *count;
+            } else if would_all_go {
+                kept_bytes += cost.of(word);
             }
             is_kept
         });
@@ -174,6 +194,7 @@ mod tests {
         let cost = WordCost {
             per_word: 0,
             per_byte: 0,
+            per_long_byte: 0,
         };
         WordTable::new(budget_words * (TABLE_BYTES_PER_WORD + 1), cost)
     }
@@ -189,6 +210,23 @@ mod tests {
         assert_eq!(counts, [("a".into(), 9), ("b".into(), 5)]);
         assert_eq!((report.occurrences, report.distinct), (18, 2));
         assert_eq!((report.forgotten_occurrences, report.forgotten_up_to), (4, 2));
+    }
+
+    #[test]
+    fn report_32_a_full_table_of_words_that_occur_once_keeps_some_of_them() {
+        let mut table = table(100);
+        for number in 0..150 {
+            table.add(
+                &char::from(b'a' + (number % 26) as u8)
+                    .to_string()
+                    .repeat(1 + number / 26),
+                1,
+            );
+        }
+        table.prune();
+        let (counts, report) = table.finish("test").unwrap();
+        assert!((40..110).contains(&counts.len()), "{}", counts.len());
+        assert_eq!(report.forgotten_occurrences, 150 - counts.len() as u64);
     }
 
     #[test]

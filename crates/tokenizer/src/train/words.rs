@@ -11,6 +11,7 @@ use crate::{Error, Result, Unknown, patterns};
 const COST: WordCost = WordCost {
     per_word: 64,
     per_byte: 1,
+    per_long_byte: 0,
 };
 
 pub(super) fn train(plan: &Plan, chunks: impl Iterator<Item = Result<String>>, origin: &str) -> Result<Trained> {

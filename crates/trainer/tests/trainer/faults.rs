@@ -200,7 +200,7 @@ impl Machine {
             let model = Path::new(RUN).join("model");
             let names = self.on(|| taal_store::list_dir(&model));
             assert!(
-                names.as_ref().is_ok_and(|names| names.len() == 3),
+                names.as_ref().is_ok_and(|names| names.len() == 4),
                 "{case}: `model` leads to {names:?}"
             );
         }
@@ -441,7 +441,7 @@ fn no_flipped_bit_and_no_cut_in_a_checkpoint_goes_unnoticed() {
     machine.finish(&[]);
     let dir = Checkpoints::of(Path::new(RUN)).path(4);
     let files = machine.on(|| files_below(&dir));
-    assert_eq!(files.len(), 6, "{files:?}");
+    assert_eq!(files.len(), 7, "{files:?}");
     let is_noticed = || machine.on(|| Manifest::verify(&dir)).is_err();
     assert!(!is_noticed(), "a whole checkpoint is refused");
     let flips = setting("TAAL_CRASH_FLIPS", 1000);

@@ -491,6 +491,7 @@ fn report_30_a_model_opens_while_its_link_changes() {
                     "MANIFEST.json",
                     "model/config.json",
                     "model/model.safetensors",
+                    "model/text.json",
                     "model/tokenizer.json",
                 ] {
                     std::fs::copy(whole.join(file), next.join(file)).unwrap();
