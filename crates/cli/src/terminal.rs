@@ -90,7 +90,10 @@ pub fn explain(error: &clap::Error, command: clap::Command) -> ExitCode {
     let said = match steered && is_watched() {
         true => match command.try_get_matches_from(arguments.iter().map(|argument| shown(argument).into_owned())) {
             Err(again) => again.print(),
-            Ok(_) => Ok(message(&error.to_string())),
+            Ok(_) => {
+                message(&error.to_string());
+                Ok(())
+            }
         },
         false => error.print(),
     };

@@ -230,14 +230,13 @@ fn refuse_empty(mut names: Vec<String>) -> Result<()> {
 /// before work is spent.
 fn measure(input: &Input<'_>, options: &TokenizeOptions<'_>) -> Result<Measure> {
     let (mut bytes, mut units) = (0, 0);
-    let carriage_returns;
-    if input.is_jsonl() {
+    let carriage_returns = if input.is_jsonl() {
         let mut lines = Lines::open(input)?;
         while let Some((_, text)) = next_document(&mut lines)? {
             bytes += text.len() as u64;
             units += 1;
         }
-        carriage_returns = lines.carriage_returns();
+        lines.carriage_returns()
     } else {
         let mut reader = Pieces::open(input)?;
         let mut text = String::new();
@@ -246,8 +245,8 @@ fn measure(input: &Input<'_>, options: &TokenizeOptions<'_>) -> Result<Measure> 
             units += count_characters(text.as_bytes());
             text.clear();
         }
-        carriage_returns = reader.carriage_returns();
-    }
+        reader.carriage_returns()
+    };
     if units == 0 {
         return Err(DataError::Empty {
             name: input.name.clone(),

@@ -19,6 +19,7 @@ use taal_model::{
 mod model {
     mod recurrent;
     mod segments;
+    mod tying;
 }
 
 /// Largest difference to logits that transformers computed in fp32.

@@ -113,7 +113,7 @@ fn report_27_carriage_returns_become_line_feeds_unless_they_are_kept() {
     let windows = write(
         dir.path(),
         "a.txt",
-        "\u{feff}ab\r\nba\r\n".repeat(1) + &"ab\r\nba\r\n".repeat(20),
+        "\u{feff}ab\r\nba\r\n".to_owned() + &"ab\r\nba\r\n".repeat(20),
     );
     let unix = write(dir.path(), "b.txt", "ab\nba\n".repeat(21));
     let tokenizer = characters("ab\r\n");

@@ -30,6 +30,9 @@ fn heard(lm: &LanguageModel, prompt: &Prompt, options: &GenerateOptions) -> Gene
     generation
 }
 
+/// Files of a model directory, by name.
+type Files<'a> = &'a [(&'a str, Value)];
+
 #[test]
 fn a_scripted_model_says_its_script() {
     let tokenizer = byte_tokenizer(&["\u{120}cat"], &["<s>"]);
@@ -62,7 +65,7 @@ fn qwen_directory(dir: &Path, config: Value, files: &[(&str, Value)], tokenizer:
 #[test]
 fn report_1_the_first_file_with_the_key_says_what_ends_a_text() {
     let (generation, tokens) = ("generation_config.json", "tokenizer_config.json");
-    let cases: [(Value, &[(&str, Value)], usize); 13] = [
+    let cases: [(Value, Files<'_>, usize); 13] = [
         // By names, `<|endoftext|>` comes first.
         (json!({}), &[], 4),
         (json!({"eos_token_id": 258}), &[], 3),
@@ -127,7 +130,7 @@ fn report_1_the_first_file_with_the_key_says_what_ends_a_text() {
 
 #[test]
 fn report_1_an_empty_prompt_begins_with_the_id_that_the_files_name() {
-    let cases: [(Value, &[(&str, Value)], Option<u32>); 6] = [
+    let cases: [(Value, Files<'_>, Option<u32>); 6] = [
         (json!({}), &[], Some(256)),
         (json!({"bos_token_id": 63}), &[], Some(63)),
         (

@@ -180,6 +180,27 @@ impl Layout {
     /// The name under which a file holds a tensor: OpenAI's first GPT-2 files lack the prefix, Google's first BERT files
     /// have other names for the norms.
     pub(super) fn stored_name(&self, name: &str, is_stored: impl Fn(&str) -> bool) -> Option<String> {
+        self.name_in_file(name, &is_stored).or_else(|| {
+            // Of two tied matrices some files hold the output matrix only.
+            let is_embedding = self.config.tie_embeddings && name == self.embedding_name();
+            let head = is_embedding.then(|| self.head_name())?;
+            is_stored(&head).then_some(head)
+        })
+    }
+
+    /// The name of the table of tokens.
+    pub(super) fn embedding_name(&self) -> String {
+        let shape = [self.config.vocab_size, self.config.d_model];
+        self.parameter("token_embedding.weight", &shape).parts.remove(0).name
+    }
+
+    /// The name of the output matrix.
+    pub(super) fn head_name(&self) -> String {
+        let shape = [self.config.d_model, self.config.vocab_size];
+        self.parameter("head.weight", &shape).parts.remove(0).name
+    }
+
+    fn name_in_file(&self, name: &str, is_stored: impl Fn(&str) -> bool) -> Option<String> {
         if is_stored(name) {
             return Some(name.to_string());
         }

@@ -13,6 +13,7 @@ mod modernbert;
 mod pickle;
 mod shards;
 mod special_ids;
+mod tying;
 mod weights;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -195,6 +196,7 @@ fn build(
     weights: &Weights<'_>,
     device: &Device,
 ) -> Result<Transformer, ModelError> {
+    let config = &tying::as_stored(config, family, weights);
     let model = config.empty(device)?;
     let layout = Layout::new(config, family);
     let parameters = parameters::list(&model);
