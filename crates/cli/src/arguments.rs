@@ -333,6 +333,9 @@ pub struct ImportArguments {
     /// Tokenizer of any format that `taal tokenizer import` reads, instead of the model's own
     #[arg(long, value_name = "FILE|DIR")]
     pub tokenizer: Option<PathBuf>,
+    /// Import the model alone: prompts and continuations are token ids
+    #[arg(long, conflicts_with = "tokenizer")]
+    pub without_tokenizer: bool,
     /// The model directory to make; it must not be there yet
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,

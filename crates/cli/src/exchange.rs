@@ -1,6 +1,6 @@
 //! `taal import` and `taal export`: models of other programs in, and out.
 
-use taal_inference::{Exported, Imported, export_model, import_model};
+use taal_inference::{Exported, Imported, TokenizerChoice, export_model, import_model};
 
 use crate::arguments::{ExportArguments, ImportArguments};
 use crate::failure::Failure;
@@ -10,7 +10,11 @@ use crate::{signals, terminal};
 pub fn import(arguments: &ImportArguments) -> Result<(), Failure> {
     signals::clean_up(&arguments.out)?;
     let device = arguments.device.open()?;
-    let imported = import_model(&arguments.from, arguments.tokenizer.as_deref(), &arguments.out, &device)?;
+    let tokenizer = match arguments.without_tokenizer {
+        true => TokenizerChoice::Without,
+        false => arguments.tokenizer.as_deref().into(),
+    };
+    let imported = import_model(&arguments.from, tokenizer, &arguments.out, &device)?;
     if arguments.json {
         return Ok(terminal::print_json(&imported)?);
     }

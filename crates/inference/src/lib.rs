@@ -64,7 +64,7 @@ pub use decoder::Decoder;
 pub use embed::{Pooling, cut_tokens, embed, similarity};
 pub use error::{InferenceError, Result};
 pub use evaluate::{Evaluation, TextScore, evaluate_files, evaluate_files_after_bos, evaluate_text};
-pub use exchange::{Exported, Imported, Source, Target, export_model, import_model};
+pub use exchange::{Exported, Imported, Source, Target, TokenizerChoice, export_model, import_model};
 pub use fill::{FillOptions, Filled, Gap, Guess, Rank, fill, framed, with_own_mask};
 pub use generate::{FinishReason, GenerateOptions, Generation, Prompt, generate};
 pub use language_model::{LanguageModel, model_dir};

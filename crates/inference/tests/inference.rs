@@ -18,6 +18,8 @@ mod pairs;
 mod reports_encoders;
 #[path = "inference/reports_generate.rs"]
 mod reports_generate;
+#[path = "inference/reports_import.rs"]
+mod reports_import;
 #[path = "inference/sampling.rs"]
 mod sampling;
 #[path = "inference/scoring.rs"]

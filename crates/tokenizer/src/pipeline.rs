@@ -179,7 +179,14 @@ fn longest_replacement(base64: &str) -> Checked<usize> {
     let table = base64::decode(base64).ok_or("not base64")?;
     let (length, rest) = table.split_first_chunk::<4>().ok_or("shorter than 4 bytes")?;
     let trie_bytes = u32::from_le_bytes(*length) as usize;
-    let replacements = rest.get(trie_bytes..);
+    // The library reads the trie as whole words of 4 bytes.
+    let replacements = rest.get(trie_bytes / 4 * 4..).filter(|_| trie_bytes <= rest.len());
+    if let Some(Err(error)) = replacements.map(std::str::from_utf8) {
+        let offset = error.valid_up_to();
+        return Err(format!(
+            "its replacements are not UTF-8 from byte {offset} on: the table is damaged"
+        ));
+    }
     match replacements.filter(|_| trie_bytes > 0) {
         Some(replacements) => Ok(replacements
             .split(|&byte| byte == 0)

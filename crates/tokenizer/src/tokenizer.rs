@@ -1,13 +1,16 @@
 //! A tokenizer that was trained or opened: text to ids and back.
 
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{self, AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::Once;
 
 use rayon::prelude::*;
 use serde_json::Value;
+use taal_store::FileFormat;
 use tokenizers::Tokenizer as Inner;
 use tokenizers::utils::SysRegex;
 
@@ -102,7 +105,14 @@ impl Tokenizer {
                 open::MAX_FILE_BYTES
             )));
         }
-        let mut value: Value = serde_json::from_slice(&json).map_err(|error| corrupt(error.to_string()))?;
+        let mut value: Value = serde_json::from_slice(&json).map_err(|error| {
+            let format = FileFormat::of(&json).filter(|format| *format != FileFormat::Json);
+            corrupt(match format {
+                Some(format) => format.in_place_of("a tokenizer.json"),
+                None if json.is_empty() => "the file is empty; copy it again".to_owned(),
+                None => error.to_string(),
+            })
+        })?;
         let facts = open::check(&value).map_err(corrupt)?;
         let can_cut = can_cut(&value, &facts);
         let frame = frame::of_post_processor(&value);
@@ -421,12 +431,38 @@ fn unknown_character(character: char, position: usize) -> Error {
     }
 }
 
+thread_local! {
+    /// Whether this thread is inside [`guarded`].
+    static IS_GUARDED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// From now on a panic that becomes an error is not printed: the error says it.
+fn silence_guarded_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // The hook cannot be changed by a thread that panics, as one may that drops a tokenizer.
+        if std::thread::panicking() {
+            return;
+        }
+        let print = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if !IS_GUARDED.get() {
+                print(info);
+            }
+        }));
+    });
+}
+
 /// Runs a call into the library and turns a panic into an error.
 ///
 /// The checks of [`crate::open`] keep out the damaged files that are known to panic. Normalizers, decoders and templates of files made
 /// elsewhere have more unchecked arithmetic than can be listed, and a panic there must not end a training run.
 pub(crate) fn guarded<T>(call: impl FnOnce() -> T) -> std::result::Result<T, String> {
-    catch_unwind(AssertUnwindSafe(call)).map_err(|panic| {
+    silence_guarded_panics();
+    let was_guarded = IS_GUARDED.replace(true);
+    let result = catch_unwind(AssertUnwindSafe(call));
+    IS_GUARDED.set(was_guarded);
+    result.map_err(|panic| {
         let message = panic.downcast_ref::<String>().map(String::as_str);
         let message = message.or_else(|| panic.downcast_ref::<&str>().copied());
         format!("the tokenizer library panicked: {}", message.unwrap_or("no message"))

@@ -16,7 +16,7 @@ use serde::Serialize;
 use taal_model::gguf::{self, TensorType};
 use taal_model::hugging_face::{self, CONFIG_FILE, Companions, Family, SpecialIds};
 use taal_model::{Activation, ModelError, Transformer, llama2c};
-use taal_store::{LineEnds, Map};
+use taal_store::{FileFormat, LineEnds, Map};
 use taal_tokenizer::{ImportOptions, Tokenizer};
 
 use crate::language_model::{Ends, check_tokenizer};
@@ -120,15 +120,42 @@ pub struct Exported {
     pub out: PathBuf,
 }
 
-/// Opens a model of another program and writes it as a Hugging Face directory, as one step: it is there whole, or not at all. `tokenizer`
-/// names a tokenizer file of any format that [`Tokenizer::import`] reads, and replaces the source's own.
+/// Which tokenizer an imported model gets.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum TokenizerChoice<'a> {
+    /// The source's own, where it has one.
+    #[default]
+    Own,
+    /// Another one, a file or folder of any format that [`Tokenizer::import`] reads.
+    File(&'a Path),
+    /// None: prompts and continuations are token ids.
+    Without,
+}
+
+impl<'a> From<Option<&'a Path>> for TokenizerChoice<'a> {
+    fn from(path: Option<&'a Path>) -> Self {
+        path.map_or(Self::Own, Self::File)
+    }
+}
+
+/// Opens a model of another program and writes it as a Hugging Face directory, as one step: it is there whole, or not at all.
 ///
 /// # Errors
 ///
 /// [`InferenceError::Foreign`] where the source is none of the formats, [`InferenceError::TokenizerMismatch`], or the errors of the files
 /// themselves, by name.
-pub fn import_model(from: &Path, tokenizer: Option<&Path>, out: &Path, device: &Device) -> Result<Imported> {
+pub fn import_model<'a>(
+    from: &Path,
+    tokenizer: impl Into<TokenizerChoice<'a>>,
+    out: &Path,
+    device: &Device,
+) -> Result<Imported> {
     refuse_existing(out)?;
+    let choice = tokenizer.into();
+    let tokenizer = match choice {
+        TokenizerChoice::File(path) => Some(path),
+        TokenizerChoice::Own | TokenizerChoice::Without => None,
+    };
     let given = tokenizer
         .map(|path| Tokenizer::import(path, &ImportOptions::default()))
         .transpose()?;
@@ -138,7 +165,7 @@ pub fn import_model(from: &Path, tokenizer: Option<&Path>, out: &Path, device: &
         tokenizer: own,
         special_ids,
         line_ends,
-    } = open_any(from, given.is_some(), device)?;
+    } = open_any(from, choice != TokenizerChoice::Own, device)?;
     let tokenizer_path = tokenizer.unwrap_or(from);
     let tokenizer = match source {
         Source::Llama2c => given.or(own).map(from_ggml::with_bos).transpose()?,
@@ -290,7 +317,7 @@ struct Opened {
     line_ends: LineEnds,
 }
 
-/// Opens whatever stands at a path; its own tokenizer is left out where another one is given.
+/// Opens whatever is at a path; its own tokenizer is left out where another one is given or none is wanted.
 fn open_any(path: &Path, has_tokenizer: bool, device: &Device) -> Result<Opened> {
     if taal_store::is_dir(path) {
         let dir = model_dir(path)?;
@@ -345,26 +372,60 @@ fn open_any(path: &Path, has_tokenizer: bool, device: &Device) -> Result<Opened>
     }
     // The marks of llama.cpp's files of 2023, as they lie in a file.
     let is_ggml = [b"lmgg", b"fmgg", b"tjgg"].iter().any(|mark| map.starts_with(*mark));
-    let detail = match is_ggml {
-        true => "a GGML file from before GGUF; convert it with convert_llama_ggml_to_gguf.py of llama.cpp",
-        false => {
-            "none of the formats that are read: a Hugging Face directory, a .safetensors file beside its config.json, \
-             a GGUF file, a llama2.c file"
+    let detail = match FileFormat::of(&map) {
+        _ if is_ggml => {
+            "a GGML file from before GGUF; convert it with convert_llama_ggml_to_gguf.py of llama.cpp".to_string()
+        }
+        Some(format) => format.in_place_of("a model"),
+        None => {
+            "none of the formats that are read: a Hugging Face directory, a .safetensors file next to its config.json, \
+                 a GGUF file, a llama2.c file"
+                .to_string()
         }
     };
-    Err(InferenceError::Foreign {
-        path: path.to_path_buf(),
-        detail: detail.to_string(),
-    })
+    let path = path.to_path_buf();
+    Err(InferenceError::Foreign { path, detail })
 }
 
-/// The tokenizer of a directory, of whatever format; none where no file is one.
+/// Names under which a directory has its tokenizer, the first of those that are there.
+const TOKENIZER_FILES: [&str; 7] = [
+    hugging_face::TOKENIZER_FILE,
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "vocab.json",
+    "encoder.json",
+    "vocab.txt",
+];
+
+/// The tokenizer of a directory, of whatever format; none where no file is one. A file that has a tokenizer's name and cannot be read is an
+/// error: without it, the model would be imported as one of token ids.
 fn tokenizer_of_folder(dir: &Path) -> Result<Option<Tokenizer>> {
-    match Tokenizer::import(dir, &ImportOptions::default()) {
-        Ok(tokenizer) => Ok(Some(tokenizer)),
-        Err(taal_tokenizer::Error::Unrecognised { .. }) => Ok(None),
-        Err(error) => Err(error.into()),
+    let named = TOKENIZER_FILES.iter().map(|name| dir.join(name));
+    let named = named.into_iter().find(|path| taal_store::exists(path));
+    let found = match &named {
+        Some(path) if path.ends_with(hugging_face::TOKENIZER_FILE) => Tokenizer::open(path),
+        _ => Tokenizer::import(dir, &ImportOptions::default()),
+    };
+    match (found, named) {
+        (Ok(tokenizer), _) => Ok(Some(tokenizer)),
+        (Err(taal_tokenizer::Error::Unrecognised { .. }), None) => Ok(None),
+        (Err(error), Some(path)) => Err(foreign(
+            &path,
+            format!(
+                "{}; --tokenizer FILE names another one, --without-tokenizer imports the model alone",
+                reason(&path, &error)
+            ),
+        )),
+        (Err(error), None) => Err(error.into()),
     }
+}
+
+/// What an error says after the name of its file.
+fn reason(path: &Path, error: &taal_tokenizer::Error) -> String {
+    let said = error.to_string();
+    let name = format!("{}: ", path.display());
+    said.strip_prefix(&name).unwrap_or(&said).to_string()
 }
 
 /// An error about the tokenizer of a file, by the file's name.

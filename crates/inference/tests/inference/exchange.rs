@@ -515,7 +515,7 @@ fn a_tokenizer_with_more_tokens_than_the_model_is_refused() {
     gguf::save(&tiny::model(&config, 1), None, TensorType::F32, "name", &path).expect("a file");
     let out = folder.path().join("out");
     let tokenizer = golden("stories260k/tok512.bin");
-    let error = import_model(&path, Some(&tokenizer), &out, &Device::flex()).expect_err("a refusal");
+    let error = import_model(&path, Some(tokenizer.as_path()), &out, &Device::flex()).expect_err("a refusal");
     let message = error.to_string();
     assert!(
         message.contains("tok512.bin") && message.contains("512") && message.contains("100"),

@@ -278,7 +278,13 @@ fn report_1_gguf_files_keep_the_ids_both_ways() {
         assert_eq!(config["eos_token_id"], ids);
         // With another tokenizer, the ids are still the model's.
         let other = folder.path().join("other");
-        import_model(&file, Some(&dir.join("tokenizer.json")), &other, &Device::flex()).expect("an import");
+        import_model(
+            &file,
+            Some(dir.join("tokenizer.json").as_path()),
+            &other,
+            &Device::flex(),
+        )
+        .expect("an import");
         assert_eq!(read(&other.join("config.json"))["eos_token_id"], ids);
     }
 }

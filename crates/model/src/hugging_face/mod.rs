@@ -22,7 +22,7 @@ use std::path::Path;
 use burn::tensor::Device;
 use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
-use taal_store::{LineEnds, Map};
+use taal_store::{FileFormat, LineEnds, Map};
 
 pub use config::Family;
 pub use pickle::refuse_pickle;
@@ -161,8 +161,26 @@ pub fn open(dir: &Path, device: &Device) -> Result<Transformer, ModelError> {
         let shards = Shards::open(dir, &config)?;
         return build(&config, family, &shards.weights(&config)?, device);
     }
+    refuse_shards_without_index(dir, &path)?;
     let map = Map::open(&path)?;
     build(&config, family, &Weights::of_map(&path, &map, &config)?, device)
+}
+
+/// Weights in several files need the index that says which tensor is where.
+fn refuse_shards_without_index(dir: &Path, whole: &Path) -> Result<(), ModelError> {
+    let is_shard = |name: &String| name.ends_with(".safetensors") && name.contains("-of-");
+    if taal_store::exists(whole) {
+        return Ok(());
+    }
+    match taal_store::list_dir(dir)?.into_iter().find(is_shard) {
+        Some(shard) => Err(ModelError::file(
+            &dir.join(INDEX_FILE),
+            format!(
+                "is missing: the weights are in several files, such as {shard}, and it says which tensor is in which; copy it too"
+            ),
+        )),
+        None => Ok(()),
+    }
 }
 
 /// Opens a model whose configuration and only file of weights have whatever names, as [`open`] does.
@@ -221,6 +239,7 @@ fn read_config(dir: &Path) -> Result<(TransformerConfig, Family), ModelError> {
 }
 
 fn parse_config(path: &Path, text: &str) -> Result<(TransformerConfig, Family), ModelError> {
+    weights::refuse_other_format(path, text.as_bytes(), FileFormat::Json, "a config.json")?;
     let (config, family) = config::from_json(text).map_err(|detail| ModelError::file(path, detail))?;
     config
         .validate()

@@ -8,7 +8,7 @@ use std::path::Path;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use serde::de::{Deserializer as _, Error as _, IgnoredAny, MapAccess, Visitor};
-use taal_store::Map;
+use taal_store::{FileFormat, Map};
 
 use super::pickle::refuse_pickled_bytes;
 use crate::ModelError;
@@ -48,6 +48,7 @@ pub(super) fn parse<'data>(
 ) -> Result<SafeTensors<'data>, ModelError> {
     let bad = |detail: String| ModelError::file(path, detail);
     refuse_pickled_bytes(path, bytes)?;
+    refuse_other_format(path, bytes, FileFormat::Safetensors, "a safetensors file")?;
     let Some((length, rest)) = bytes.split_first_chunk::<LENGTH_BYTES>() else {
         return Err(bad(format!(
             "not a whole safetensors file: {} bytes, and its first 8 are the length of its header; copy it again",
@@ -76,6 +77,19 @@ pub(super) fn parse<'data>(
             shown(&error.to_string())
         ))
     })
+}
+
+/// Refuses what its first bytes tell to be something else, such as a git-lfs pointer or a web page.
+pub(crate) fn refuse_other_format(
+    path: &Path,
+    bytes: &[u8],
+    expected: FileFormat,
+    name: &str,
+) -> Result<(), ModelError> {
+    match FileFormat::of(bytes).filter(|format| *format != expected) {
+        Some(format) => Err(ModelError::file(path, format.in_place_of(name))),
+        None => Ok(()),
+    }
 }
 
 /// Tensors of `data_bytes` in all are enough for the model, so that memory may be taken for it.

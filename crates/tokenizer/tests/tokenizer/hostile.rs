@@ -111,6 +111,15 @@ fn r16_a_table_of_characters_may_not_claim_memory() {
     );
 }
 
+#[test]
+fn report_34_a_damaged_table_of_characters_is_refused_before_the_library_panics() {
+    let table = [&[4, 0, 0, 0], &[0; 4][..], b"a\0\xff\0"].concat();
+    assert_refused(
+        &file(|file| file["normalizer"] = json!({"type": "Precompiled", "precompiled_charsmap": base64(&table)})),
+        &["normalizer.precompiled_charsmap", "not UTF-8 from byte 2"],
+    );
+}
+
 fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let group = |group: &[u8]| {
