@@ -218,7 +218,11 @@ pub(crate) fn check_tokenizer(
     config: &TransformerConfig,
     config_path: &Path,
 ) -> Result<()> {
-    match tokenizer.filter(|tokenizer| tokenizer.vocab_size() > config.vocab_size) {
+    // Tokens that were added to a tokenizer and not to its model are refused when a text has one.
+    let has_others = |tokenizer: &&Tokenizer| {
+        (config.vocab_size as u32..tokenizer.vocab_size() as u32).any(|id| !tokenizer.is_added_id(id))
+    };
+    match tokenizer.filter(has_others) {
         Some(tokenizer) => Err(InferenceError::TokenizerMismatch {
             tokenizer: tokenizer_path.to_path_buf(),
             tokenizer_vocab_size: tokenizer.vocab_size(),

@@ -344,6 +344,11 @@ impl Tokenizer {
         self.added.iter().any(|added| added == token)
     }
 
+    /// Whether the token of an id was added to the vocabulary that the tokenizer was trained with.
+    pub fn is_added_id(&self, id: u32) -> bool {
+        self.tokens.get(id as usize).is_some_and(|token| self.is_added(token))
+    }
+
     /// Whether decoding leaves an id out.
     pub(crate) fn is_left_out(&self, id: u32) -> bool {
         self.is_special(id) && Some(id) != self.unknown

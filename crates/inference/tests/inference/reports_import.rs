@@ -4,7 +4,7 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use serde_json::json;
-use taal_inference::{LanguageModel, TokenizerChoice, import_model};
+use taal_inference::{LanguageModel, Prompt, TokenizerChoice, import_model};
 
 use crate::scripted::{self, byte_tokenizer, chain};
 
@@ -79,4 +79,40 @@ fn report_31_a_tokenizer_that_cannot_be_read_is_not_dropped() {
     }
     let imported = import_model(&dir, TokenizerChoice::Without, &out, &Device::flex()).unwrap();
     assert_eq!(imported.tokenizer_vocab_size, None);
+}
+
+#[test]
+fn report_13_what_transformers_opens_is_opened() {
+    let tokenizer = byte_tokenizer(&[], &["<s>"]);
+    let model = scripted::model(257, 32, &chain(&[97, 98]));
+    for config in [
+        json!({"hidden_act": "swish"}),
+        json!({"rope_scaling": {"rope_type": "default", "factor": 2.0}}),
+        json!({"rope_scaling": {"type": "default", "beta_fast": 32}}),
+        json!({"rope_scaling": null}),
+    ] {
+        let place = tempfile::tempdir().unwrap();
+        let dir = place.path().join("model");
+        scripted::save(&model, Some(&tokenizer), &dir, config.clone(), &[]);
+        LanguageModel::open(&dir, &Device::flex()).unwrap_or_else(|error| panic!("{config}: {error}"));
+    }
+}
+
+#[test]
+fn report_13_a_token_without_a_row_in_the_embedding_is_refused_where_a_text_has_it() {
+    let place = tempfile::tempdir().unwrap();
+    let dir = place.path().join("model");
+    let model = scripted::model(257, 32, &chain(&[97, 98]));
+    scripted::save(
+        &model,
+        Some(&byte_tokenizer(&[], &["<s>", "<added>"])),
+        &dir,
+        json!({}),
+        &[],
+    );
+    let lm = LanguageModel::open(&dir, &Device::flex()).expect("a model");
+    let ids = |text: &str| lm.prompt_ids(&Prompt::from(text));
+    assert_eq!(ids("a").unwrap(), [97]);
+    let error = ids("a<added>").expect_err("no row").to_string();
+    assert!(error.contains("257"), "{error}");
 }

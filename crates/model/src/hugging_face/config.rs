@@ -399,8 +399,9 @@ fn gpt2(keys: &Keys<'_>) -> Result<TransformerConfig, String> {
 }
 
 fn llama(keys: &Keys<'_>, family: Family) -> Result<TransformerConfig, String> {
+    // Two names of one function.
     let activation = keys.text_or("hidden_act", "silu")?;
-    if activation != "silu" {
+    if !["silu", "swish"].contains(&activation) {
         return Err(format!(
             "key `hidden_act`: expected \"silu\", got \"{}\"",
             shown(activation)
@@ -512,36 +513,15 @@ fn rotary(keys: &Keys<'_>, max_seq_len: usize) -> Result<(f64, Option<RopeScalin
     }
 }
 
-/// The scaling that the object `name` holds. Keys that its kind does not have are refused: they would change the angles in a way that
-/// is not known here.
+/// The scaling that the object `name` holds. Keys that its kind does not use are passed over, as transformers does.
 pub(super) fn rope_scaling(name: &str, inner: &Keys<'_>, max_seq_len: usize) -> Result<Option<RopeScaling>, String> {
     let within = |error: String| format!("key `{name}`: {error}");
     let older = inner.text_or("type", "default").map_err(within)?;
     let kind = inner.text_or("rope_type", older).map_err(within)?;
-    let own: &[&str] = match kind {
-        "default" => &[],
-        "linear" => &["factor"],
-        "llama3" => &[
-            "factor",
-            "low_freq_factor",
-            "high_freq_factor",
-            "original_max_position_embeddings",
-        ],
-        other => {
-            return Err(format!(
-                "key `{name}.rope_type`: expected default, linear or llama3, got \"{}\"",
-                shown(other)
-            ));
-        }
-    };
     inner.expect_whole_heads_to_turn().map_err(within)?;
-    let common = ["type", "rope_type", "rope_theta", "partial_rotary_factor"];
-    let is_known = |key: &str| common.contains(&key) || own.contains(&key);
-    if let Some(key) = inner.0.keys().find(|key| !is_known(key)) {
-        return Err(format!("key `{name}.{}`: not known for \"{kind}\"", shown(key)));
-    }
     let number = |key: &str| inner.number(key).map_err(within);
     Ok(match kind {
+        "default" => None,
         "linear" => Some(RopeScaling::Linear {
             factor: number("factor")?,
         }),
@@ -553,7 +533,12 @@ pub(super) fn rope_scaling(name: &str, inner: &Keys<'_>, max_seq_len: usize) -> 
                 .size_or("original_max_position_embeddings", max_seq_len)
                 .map_err(within)?,
         }),
-        _ => None,
+        other => {
+            return Err(format!(
+                "key `{name}.rope_type`: expected default, linear or llama3, got \"{}\"",
+                shown(other)
+            ));
+        }
     })
 }
 

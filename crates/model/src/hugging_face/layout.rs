@@ -218,7 +218,9 @@ impl Layout {
     pub(super) fn is_ignored(&self, name: &str) -> bool {
         let is_buffer = match self.family {
             Family::Gpt2 => name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias"),
-            Family::Llama | Family::Mistral | Family::Qwen2 | Family::Qwen3 => name.ends_with("rotary_emb.inv_freq"),
+            Family::Llama | Family::Mistral | Family::Qwen2 | Family::Qwen3 => ["inv_freq", "cos_cached", "sin_cached"]
+                .iter()
+                .any(|table| name.ends_with(&format!("rotary_emb.{table}"))),
             Family::Bert | Family::Roberta | Family::DistilBert => {
                 return encoders::is_ignored(name, self.family, self.config.tie_embeddings);
             }
