@@ -174,7 +174,7 @@ fn refuse_shards_without_index(dir: &Path, whole: &Path) -> Result<(), ModelErro
     }
     match taal_store::list_dir(dir)?.into_iter().find(is_shard) {
         Some(shard) => Err(ModelError::file(
-            &dir.join(INDEX_FILE),
+            dir.join(INDEX_FILE),
             format!(
                 "is missing: the weights are in several files, such as {shard}, and it says which tensor is in which; copy it too"
             ),
