@@ -72,7 +72,8 @@ pub struct Rank {
 pub struct Filled {
     /// The text as it was given.
     pub text: String,
-    /// The text that the tokens spell with every mask replaced: the surest one first, and the next one with that in place.
+    /// The text with every mask replaced: the surest one first, and the next one with that in place. Where tokens carry the spaces between
+    /// words, it is what the tokens spell.
     pub filled: String,
     /// Guesses for each mask, with all the others still hidden.
     pub gaps: Vec<Gap>,
@@ -136,11 +137,12 @@ pub fn fill(lm: &LanguageModel, text: &str, options: &FillOptions) -> Result<Fil
         .map(|word| gap.rank(word, &rows[0], gap.takes_bare_words(&ids, masks[0])))
         .collect::<Result<_>>()?;
     let ids = gap.fill_all(ids, &masks)?;
-    let filled = tokenizer.decode(&ids[frame.before.len()..ids.len() - frame.after.len()])?;
-    // Some tokenizers put a space before every text, and not all of them take it away again.
-    let filled = match filled.strip_prefix(' ') {
-        Some(rest) if !text.starts_with(' ') => rest.to_owned(),
-        _ => filled,
+    let filled = match gap.marks.carry_space() {
+        true => decoded(tokenizer, text, &ids[frame.before.len()..ids.len() - frame.after.len()])?,
+        false => {
+            let words: Vec<u32> = masks.iter().map(|place| ids[*place]).collect();
+            replaced(tokenizer, &masked, &words)?
+        }
     };
     Ok(Filled {
         text: text.to_owned(),
@@ -148,6 +150,40 @@ pub fn fill(lm: &LanguageModel, text: &str, options: &FillOptions) -> Result<Fil
         gaps,
         ranks,
     })
+}
+
+/// The text of ids whose tokens carry the spaces between words.
+fn decoded(tokenizer: &Tokenizer, text: &str, ids: &[u32]) -> Result<String> {
+    let filled = tokenizer.decode(ids)?;
+    // Some tokenizers put a space before every text, and not all of them take it away again.
+    Ok(match filled.strip_prefix(' ') {
+        Some(rest) if !text.starts_with(' ') => rest.to_owned(),
+        _ => filled,
+    })
+}
+
+/// The text as it was given with `words` in place of its masks, where tokens do not carry spaces: decoding such tokens would change the case of
+/// the text or put spaces around its punctuation. Masks with nothing between them are decoded together, since only the tokens know whether
+/// they are one word.
+fn replaced(tokenizer: &Tokenizer, masked: &str, words: &[u32]) -> Result<String> {
+    let mask = tokenizer
+        .mask_id()
+        .and_then(|id| tokenizer.id_to_token(id))
+        .unwrap_or_default();
+    let mut parts = masked.split(mask.as_str());
+    let mut filled = parts.next().unwrap_or_default().to_owned();
+    let mut run = Vec::new();
+    for (word, part) in words.iter().zip(parts) {
+        run.push(*word);
+        if !part.is_empty() {
+            filled.push_str(&tokenizer.decode(&std::mem::take(&mut run))?);
+            filled.push_str(part);
+        }
+    }
+    if !run.is_empty() {
+        filled.push_str(&tokenizer.decode(&run)?);
+    }
+    Ok(filled)
 }
 
 /// A text with the tokenizer's own mask token for every `[MASK]`; as it was where the tokenizer has none.

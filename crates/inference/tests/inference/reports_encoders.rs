@@ -96,6 +96,20 @@ fn report_8_filled_gaps_keep_their_spaces_and_guesses_show_them() {
 }
 
 #[test]
+fn report_8_a_text_of_word_pieces_is_left_as_it_was_around_its_gaps() {
+    let mut config = TrainerConfig::new(Kind::WordPiece, 80);
+    config.special_tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+        .map(str::to_owned)
+        .to_vec();
+    let lm = masked(config.train(["De kat zat, op de mat. De kat zat, op de mat."]).unwrap());
+    let found = fill(&lm, "De kat, [MASK][MASK] op de mat.  [MASK]", &FillOptions::default()).unwrap();
+    let words = found.filled.strip_prefix("De kat, ").expect(&found.filled);
+    let (pair, last) = words.split_once(" op de mat.  ").expect(&found.filled);
+    assert_eq!(pair.split(' ').count(), 2, "two words: {:?}", found.filled);
+    assert!(!last.is_empty() && !last.contains(' '), "{:?}", found.filled);
+}
+
+#[test]
 fn report_9_hashes_in_a_byte_level_vocabulary_are_no_mark() {
     let tokens = |hashes: &str| -> Vec<String> {
         let lm = masked(byte_level(
