@@ -110,6 +110,8 @@ pub(crate) enum Normalizer {
         strip_accents: Option<bool>,
         lowercase: bool,
     },
+    #[serde(rename = "NFC")]
+    Nfc,
     /// SentencePiece's table of characters, in base64.
     Precompiled {
         precompiled_charsmap: String,

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::sidecar::Sidecar;
 use super::{Format, name_of, problem, tiktoken};
 use crate::bytes::byte_character;
-use crate::file::{Decoder, File, Model, PostProcessor, PreTokenizer};
+use crate::file::{Decoder, File, Model, Normalizer, PostProcessor, PreTokenizer};
 use crate::open::{MAX_FILE_BYTES, MAX_VOCAB_SIZE};
 use crate::{Result, special};
 
@@ -17,6 +17,37 @@ const MERGES: [&str; 2] = ["vocab.bpe", "merges.txt"];
 
 /// Marks the end of a word in the vocabularies of GPT-1 and CLIP, which work on words and not on bytes.
 const END_OF_WORD: &str = "</w>";
+
+/// Classes of transformers that cut text as GPT-2 does; `PreTrainedTokenizer` says nothing of its own.
+const LIKE_GPT2: [&str; 8] = [
+    "GPT2Tokenizer",
+    "RobertaTokenizer",
+    "CodeGenTokenizer",
+    "BartTokenizer",
+    "LongformerTokenizer",
+    "LEDTokenizer",
+    "MvpTokenizer",
+    "PreTrainedTokenizer",
+];
+
+/// How Qwen2 cuts text, from its tokenizer in transformers.
+const QWEN2: &str =
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+/// How a class of transformers cuts and normalizes text: the same two files belong to several.
+fn rules(class: Option<&str>) -> std::result::Result<(Option<Normalizer>, PreTokenizer), String> {
+    let like_gpt2 = PreTokenizer::byte_level();
+    match class {
+        None => Ok((None, like_gpt2)),
+        Some(class) if LIKE_GPT2.contains(&class) => Ok((None, like_gpt2)),
+        Some("GPTNeoXTokenizer") => Ok((Some(Normalizer::Nfc), like_gpt2)),
+        Some("Qwen2Tokenizer") => Ok((Some(Normalizer::Nfc), tiktoken::words_by_name(QWEN2))),
+        Some(class) => Err(format!(
+            "tokenizer_config.json says {class}, and how that cuts text is not known here; save its tokenizer.json with \
+             transformers (AutoTokenizer.from_pretrained(...).save_pretrained(...)), or give --pattern"
+        )),
+    }
+}
 
 /// Whether a file is called like a vocabulary, alone or with a model's name in front, as in `tiny.vocab.json`.
 pub(super) fn is_vocabulary_name(name: &str) -> bool {
@@ -71,11 +102,14 @@ pub(super) fn read(vocabulary: &Path, merges: &Path, pattern: Option<&str>) -> R
     let template = id_of("<s>").zip(id_of("</s>"));
     let template = template.map(|(first, last)| PostProcessor::template(Some(first), Some(last)));
     let model = Model::bpe(tokens, merges, false);
-    let pre_tokenizer = Some(pattern.map_or_else(PreTokenizer::byte_level, tiktoken::words_by_name));
+    let (normalizer, pre_tokenizer) = match pattern {
+        Some(pattern) => (None, tiktoken::words_by_name(pattern)),
+        None => rules(sidecar.class()).map_err(|detail| problem(vocabulary, Format::Gpt2, detail))?,
+    };
     Ok(File::imported(
         added,
-        None,
-        pre_tokenizer,
+        normalizer,
+        Some(pre_tokenizer),
         template,
         Decoder::byte_level(),
         model,

@@ -268,10 +268,10 @@ fn recognise(path: &Path) -> Result<Found> {
     if sentencepiece::looks_like(&bytes) {
         return Ok(Found::SentencePiece(path));
     }
-    let detail = if bytes.is_empty() {
-        "an empty file"
-    } else {
-        "an unknown kind of file"
+    let detail = match taal_store::FileFormat::of(&bytes) {
+        _ if bytes.is_empty() => "an empty file".to_owned(),
+        Some(format) => format.in_place_of("a tokenizer"),
+        None => "an unknown kind of file".to_owned(),
     };
     Err(unrecognised(&path, detail))
 }

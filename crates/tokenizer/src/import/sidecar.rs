@@ -78,6 +78,12 @@ impl Sidecar {
         self.config.get(key).and_then(Value::as_bool)
     }
 
+    /// The class of `tokenizer_config.json` without `Fast`, such as `Qwen2Tokenizer`.
+    pub(super) fn class(&self) -> Option<&str> {
+        let class = self.config.get("tokenizer_class")?.as_str()?;
+        Some(class.strip_suffix("Fast").unwrap_or(class))
+    }
+
     /// The name of a special token by its role, such as `unk_token`.
     pub(super) fn token(&self, role: &str) -> Option<String> {
         self.config.get(role).and_then(content)

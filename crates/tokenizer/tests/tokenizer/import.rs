@@ -247,3 +247,48 @@ fn truncated_and_flipped_files_never_panic() {
         }
     }
 }
+
+/// GPT-2's files of the golden folder with a `tokenizer_config.json` of a class.
+fn of_class(class: &str) -> taal_tokenizer::Result<Tokenizer> {
+    let place = tempfile::tempdir().unwrap();
+    for entry in fs::read_dir(file("gpt2")).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, place.path().join(path.file_name().unwrap())).unwrap();
+    }
+    let config = format!("{{\"tokenizer_class\": \"{class}\"}}");
+    fs::write(place.path().join("tokenizer_config.json"), config).unwrap();
+    Tokenizer::import(place.path(), &ImportOptions::default())
+}
+
+#[test]
+fn report_11_the_class_of_a_tokenizer_says_how_it_cuts_text() {
+    let [gpt2, qwen2] = ["GPT2TokenizerFast", "Qwen2Tokenizer"].map(|class| of_class(class).unwrap());
+    let pieces = |tokenizer: &Tokenizer, text: &str| tokenizer.encode(text).unwrap().len();
+    // Qwen2 takes digits one by one and normalizes to NFC; the words of both are those of the vocabulary.
+    assert_eq!(gpt2.encode("een kat").unwrap(), qwen2.encode("een kat").unwrap());
+    assert_eq!(qwen2.encode("cafe\u{301}").unwrap(), gpt2.encode("caf\u{e9}").unwrap());
+    assert_ne!(gpt2.encode("cafe\u{301}").unwrap(), gpt2.encode("caf\u{e9}").unwrap());
+    assert_eq!(pieces(&qwen2, "2024"), 4);
+    let error = of_class("BlenderbotTokenizer").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    let error = error.to_string();
+    assert!(
+        error.contains("BlenderbotTokenizer") && error.contains("tokenizer.json"),
+        "{error}"
+    );
+}
+
+#[test]
+fn report_13_a_pointer_or_page_in_place_of_a_tokenizer_is_called_what_it_is() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("tokenizer.model");
+    fs::write(
+        &path,
+        "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 500000\n",
+    )
+    .unwrap();
+    let error = Tokenizer::import(&path, &ImportOptions::default())
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("git-lfs pointer"), "{error}");
+}
