@@ -23,6 +23,9 @@ const TOKENIZER_FILE: &str = "tokenizer.json";
 /// Compression is measured on so much of the text at most; more would take long and say the same.
 const MAX_MEASURED_BYTES: usize = 16 << 20;
 
+/// Text that is encoded at a time to measure: one word of 16 MiB would take 2 GB, whatever the limit for training.
+const MEASURED_AT_ONCE_BYTES: usize = 1 << 20;
+
 /// A tokenizer.json, or the one in a model directory, or the one of the best model in a run directory.
 pub fn open(path: &Path) -> Result<Tokenizer, taal_tokenizer::Error> {
     let inside = [path.join(TOKENIZER_FILE), path.join("model").join(TOKENIZER_FILE)];
@@ -136,20 +139,37 @@ fn measure(tokenizer: &Tokenizer, parts: Parts<'_>) -> Result<Compression, Failu
         let room = MAX_MEASURED_BYTES - total.bytes as usize - text.len();
         text.push_str(&part.text[..part.text.floor_char_boundary(room)]);
         let is_full = part.text.len() >= room;
-        if part.is_last || is_full {
-            let part = compression(tokenizer, &text)?;
+        let is_whole = part.is_last || is_full;
+        let mut done = 0;
+        while text.len() - done > MEASURED_AT_ONCE_BYTES || (is_whole && done < text.len()) {
+            let piece = measured_piece(&text[done..]);
+            done += piece.len();
+            let part = compression(tokenizer, piece)?;
             total.bytes += part.bytes;
             total.characters += part.characters;
             total.tokens += part.tokens;
             total.unknown += part.unknown;
-            text.clear();
         }
+        text.drain(..done);
         if is_full {
             break;
         }
     }
     total.bytes_per_token = total.bytes as f64 / total.tokens.max(1) as f64;
     Ok(total)
+}
+
+/// The beginning of a text, cut where white space follows a word, which changes no token; in a text without white space between characters.
+fn measured_piece(text: &str) -> &str {
+    if text.len() <= MEASURED_AT_ONCE_BYTES {
+        return text;
+    }
+    let limit = text.floor_char_boundary(MEASURED_AT_ONCE_BYTES);
+    let word_ends = text[..limit].trim_end().rfind(char::is_whitespace);
+    let cut = word_ends
+        .map(|space| text[..space].trim_end().len())
+        .filter(|cut| *cut > 0);
+    &text[..cut.unwrap_or(limit)]
 }
 
 fn summary(
@@ -325,4 +345,25 @@ pub fn compounds(arguments: &CompoundsArguments) -> Result<(), Failure> {
         ));
     }
     Ok(terminal::print(&lines)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn report_32_a_long_word_is_measured_in_pieces_and_others_stay_whole() {
+        let word = "é".repeat(MEASURED_AT_ONCE_BYTES);
+        assert_eq!(measured_piece(&word).len(), MEASURED_AT_ONCE_BYTES);
+        let words = "een  twee ".repeat(MEASURED_AT_ONCE_BYTES / 5);
+        let (mut rest, mut pieces) = (words.as_str(), 0);
+        while !rest.is_empty() {
+            let piece = measured_piece(rest);
+            assert!(piece.len() <= MEASURED_AT_ONCE_BYTES);
+            assert!(rest.len() == piece.len() || piece.ends_with(['n', 'e']) && rest[piece.len()..].starts_with(' '));
+            rest = &rest[piece.len()..];
+            pieces += 1;
+        }
+        assert_eq!(pieces, 3);
+    }
 }
