@@ -98,8 +98,12 @@ pub(super) fn read(vocabulary: &Path, merges: &Path, pattern: Option<&str>) -> R
         let token = added.iter().find(|token| token.content == name)?;
         Some((name, token.id))
     };
-    // RoBERTa puts every text between these, GPT-2 has neither.
-    let template = id_of("<s>").zip(id_of("</s>"));
+    // RoBERTa and those after it put every text between these, GPT-2 and Qwen2 do not, whatever their vocabulary has.
+    let is_framed = !matches!(
+        sidecar.class(),
+        Some("GPT2Tokenizer" | "CodeGenTokenizer" | "GPTNeoXTokenizer" | "Qwen2Tokenizer")
+    );
+    let template = id_of("<s>").zip(id_of("</s>")).filter(|_| is_framed);
     let template = template.map(|(first, last)| PostProcessor::template(Some(first), Some(last)));
     let model = Model::bpe(tokens, merges, false);
     let (normalizer, pre_tokenizer) = match pattern {

@@ -19,6 +19,8 @@ const MAX_ADDED_TOKENS: usize = 100_000;
 #[derive(Debug, Default)]
 pub(super) struct Sidecar {
     config: Map<String, Value>,
+    /// The model's own `config.json`.
+    model: Map<String, Value>,
     /// Names of special tokens, which the vocabulary may or may not have.
     special: Vec<String>,
     /// Added tokens with their ids.
@@ -70,6 +72,7 @@ impl Sidecar {
             });
         }
         sidecar.config = config;
+        sidecar.model = read_object(path, "config.json")?;
         Ok(sidecar)
     }
 
@@ -78,10 +81,20 @@ impl Sidecar {
         self.config.get(key).and_then(Value::as_bool)
     }
 
-    /// The class of `tokenizer_config.json` without `Fast`, such as `Qwen2Tokenizer`.
+    /// The class of `tokenizer_config.json` without `Fast`, such as `Qwen2Tokenizer`; where it says nothing of its own, that of the model's
+    /// kind in `config.json`.
     pub(super) fn class(&self) -> Option<&str> {
-        let class = self.config.get("tokenizer_class")?.as_str()?;
-        Some(class.strip_suffix("Fast").unwrap_or(class))
+        let class = self.config.get("tokenizer_class").and_then(Value::as_str);
+        let class = class.map(|class| class.strip_suffix("Fast").unwrap_or(class));
+        let of_model = match self.model.get("model_type").and_then(Value::as_str) {
+            Some("qwen2" | "qwen2_moe" | "qwen3" | "qwen3_moe") => Some("Qwen2Tokenizer"),
+            Some("gpt_neox") => Some("GPTNeoXTokenizer"),
+            _ => None,
+        };
+        match class {
+            None | Some("PreTrainedTokenizer" | "TokenizersBackend") => of_model.or(class),
+            class => class,
+        }
     }
 
     /// The name of a special token by its role, such as `unk_token`.
