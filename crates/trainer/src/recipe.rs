@@ -297,6 +297,8 @@ pub struct Resolved {
     pub notes: Vec<String>,
     /// Nobody wrote `train.warmup_steps`: it follows from `train.steps`.
     pub(crate) has_derived_warmup: bool,
+    /// Nobody wrote `data.line_ends`.
+    pub(crate) has_default_line_ends: bool,
 }
 
 impl Resolved {
@@ -307,6 +309,15 @@ impl Resolved {
         let derived = format!("{}default", line(schedule.warmup_steps));
         self.text = self.text.replacen(&derived, &format!("{}kept", line(steps)), 1);
         schedule.warmup_steps = steps;
+        self
+    }
+
+    /// The same with what a run was begun with becoming of line ends: its text must stay the same.
+    pub(crate) fn with_line_ends(mut self, line_ends: LineEnds) -> Self {
+        let line = |line_ends: LineEnds| format!("\nline_ends = \"{line_ends}\" # ");
+        let default = format!("{}default", line(self.recipe.data.line_ends));
+        self.text = self.text.replacen(&default, &format!("{}kept", line(line_ends)), 1);
+        self.recipe.data.line_ends = line_ends;
         self
     }
 }
@@ -368,6 +379,7 @@ fn resolve_as(source: &RecipeText, sets: &[String], kind: Source) -> Result<Reso
         text,
         source_name: source.name.clone(),
         has_derived_warmup: raw.train.warmup_steps.is_none(),
+        has_default_line_ends: raw.data.line_ends.is_none(),
         notes,
     })
 }
@@ -511,7 +523,11 @@ impl Resolver<'_> {
             )?,
             order: raw.order.unwrap_or(OrderKind::Shuffled),
             damaged: raw.damaged.unwrap_or(DamagedKind::Stop),
-            line_ends: raw.line_ends.unwrap_or(LineEnds::Lf),
+            line_ends: raw.line_ends.unwrap_or(match self.kind {
+                Source::Typed => LineEnds::Lf,
+                // A run from before the key kept them.
+                Source::Stored => LineEnds::Keep,
+            }),
         })
     }
 

@@ -401,6 +401,13 @@ pub(crate) fn enter(
             ));
             resolved = resolved.with_warmup(kept);
         }
+        let line_ends = before.recipe.data.line_ends;
+        if resolved.has_default_line_ends && resolved.recipe.data.line_ends != line_ends {
+            progress.note(&format!(
+                "data.line_ends stays \"{line_ends}\", as the run was begun with; the recipe does not set it"
+            ));
+            resolved = resolved.with_line_ends(line_ends);
+        }
         check_changes(dir, &before, &resolved, progress)?;
     }
     let checkpoint = checkpoints.newest(|message| progress.note(&message))?;

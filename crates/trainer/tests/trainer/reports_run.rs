@@ -6,7 +6,7 @@ use taal_kernels::DeviceSpec;
 use taal_store::ErrorKind;
 use taal_trainer::{
     Checkpoints, Claim, DataSource, Outcome, Progress, RecipeText, RunInfo, RunOptions, Silent, TokenizerRecipe,
-    TrainError, is_run, latest, resolve, stored_recipe, train,
+    TrainError, is_run, latest, resolve, resolve_stored, stored_recipe, train,
 };
 
 use crate::watchers::{Notes, StopAfter};
@@ -255,6 +255,43 @@ fn report_20_more_steps_keep_the_warm_up_that_nobody_wrote() {
     // Again, and to the same number: nothing is refused that the run itself wrote.
     place.run("run", &["train.steps=70"], true, &mut Silent).unwrap();
     assert_eq!(place.rates("run").len(), 70);
+}
+
+#[test]
+fn report_27_a_run_from_before_the_key_keeps_the_line_ends_of_its_text() {
+    for is_by_recipe in [true, false] {
+        let place = Workplace::new();
+        let text = "de kat zat op de mat\r\nen de hond zat op de kat\r\n".repeat(20);
+        std::fs::write(place.path("text.txt"), text).unwrap();
+        let keep = "data.line_ends=keep";
+        place.run("whole", &[keep], false, &mut Silent).unwrap();
+        place.run("old", &[keep], false, &mut StopAfter::step(7)).unwrap();
+        // As such a run left it: without the key.
+        let run = place.path("old");
+        let path = run.join("recipe.resolved.toml");
+        let stored = std::fs::read_to_string(&path).unwrap();
+        let without: Vec<&str> = stored.lines().filter(|line| !line.starts_with("line_ends")).collect();
+        assert_eq!(without.len() + 1, stored.lines().count(), "{stored}");
+        std::fs::write(&path, without.join("\n") + "\n").unwrap();
+
+        let mut notes = Notes::default();
+        if is_by_recipe {
+            place.run("old", &[], true, &mut notes).unwrap();
+            let said = |note: &String| note.contains("data.line_ends stays \"keep\"");
+            assert!(notes.0.iter().any(said), "{:?}", notes.0);
+        } else {
+            let source = stored_recipe(&run).unwrap();
+            let resolved = resolve_stored(&source, &[]).unwrap();
+            let options = RunOptions {
+                run_dir: &run,
+                device: DeviceSpec::Flex,
+                is_resume: true,
+            };
+            train(&resolved, &source.text, &options, &mut notes).unwrap();
+        }
+        let weights = |run: &str| std::fs::read(place.path(run).join("model/model.safetensors")).unwrap();
+        assert_eq!(weights("old"), weights("whole"));
+    }
 }
 
 #[test]
