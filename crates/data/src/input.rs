@@ -19,11 +19,9 @@ const MAX_DEPTH: usize = 32;
 /// What is left out of a folder and named; the others are counted.
 const NAMED_LEFT_OUT: usize = 5;
 
-/// The folder in which runs are put where a command does not say otherwise.
-const RUNS_FOLDER: &str = "runs";
-
 /// What a folder that Taal made has: all the names of one of these lists.
-const OWN_FOLDERS: [(&[&str], &str); 5] = [
+const OWN_FOLDERS: [(&[&str], &str); 6] = [
+    (&[".taal-run"], "a run"),
     (&["recipe.resolved.toml"], "a run"),
     (&["checkpoints", ".lock"], "a run"),
     (&["config.json", "model.safetensors"], "a model"),
@@ -151,7 +149,7 @@ pub fn text_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
 }
 
 /// The files that `paths` name. Folders are searched with their subfolders for the extensions of `content`, in the order of names. Left out
-/// are all other files, hidden ones, links to folders, pipes and devices, and what Taal made itself: `runs`, run directories, models, shards.
+/// are all other files, hidden ones, links to folders, pipes and devices, and what Taal made itself: run directories, models, shards.
 ///
 /// # Errors
 /// [`DataError::NoInput`], [`DataError::NoTextFiles`], [`DataError::Format`] for a file named by itself that is not text, the store's for a
@@ -264,9 +262,6 @@ fn search_folder(folder: &Path, depth: usize, content: Content, found: &mut Foun
 
 /// What Taal made a folder for, if it did: its texts are samples, logs and model cards.
 fn own_folder(folder: &Path) -> Option<&'static str> {
-    if folder.file_name().is_some_and(|name| name == RUNS_FOLDER) {
-        return Some("runs");
-    }
     let has_all = |names: &[&str]| names.iter().all(|name| taal_store::exists(&folder.join(name)));
     OWN_FOLDERS
         .iter()

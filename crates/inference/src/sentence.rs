@@ -58,7 +58,7 @@ struct Module {
 
 /// Reads `modules.json` of a model directory, where there is one.
 ///
-/// The error says what is wrong, for whoever asks for a vector; other uses of the model do not need these files.
+/// The error says what is wrong, for the caller who asks for a vector; other uses of the model do not need these files.
 pub(crate) fn read(dir: &Path) -> Option<Result<SentenceConfig, String>> {
     let path = dir.join(MODULES_FILE);
     taal_store::exists(&path).then(|| {

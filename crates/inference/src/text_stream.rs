@@ -16,7 +16,7 @@ pub(crate) struct TextStream<'a> {
     on_text: &'a mut dyn FnMut(&str),
 }
 
-/// The text that is handed out, and beside it the text in which stop strings are looked for.
+/// The text that is handed out, and the text in which stop strings are looked for.
 struct Words<'a> {
     output: DecodeStream<'a>,
     watched: Option<Watched<'a>>,

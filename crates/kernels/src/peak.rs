@@ -57,7 +57,7 @@ pub fn measured_peak_flops_per_s_of(device: &Device) -> f64 {
     best
 }
 
-/// The same measured anew, for a machine that was found to reach more than the first measurement, which something else disturbed.
+/// The same measured again, for a machine that was found to reach more than the first measurement, which something else disturbed.
 pub fn peak_flops_per_s_measured_again(device: &Device) -> f64 {
     match crate::is_gpu(&device.clone().inner()) {
         true => measured_peak_flops_per_s_of(device),

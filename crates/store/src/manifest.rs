@@ -107,7 +107,7 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// Compares the listed files below `dir/part` with the manifest of `dir`: what somebody who reads that part alone needs to know. Files
+    /// Compares the listed files below `dir/part` with the manifest of `dir`: what a reader of that part alone needs to know. Files
     /// that are not listed are nobody's promise and not looked at.
     ///
     /// # Errors

@@ -42,7 +42,7 @@ enum Step<'a> {
     },
 }
 
-/// What a decoder wants to know beside the token.
+/// What a decoder needs besides the token.
 #[derive(Debug)]
 enum Neighbours {
     Nothing,

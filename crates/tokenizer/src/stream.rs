@@ -101,7 +101,7 @@ impl<'a> DecodeStream<'a> {
             }
             (State::Bytes(_), None) => String::new(),
             (State::Steps(steps), _) => {
-                let token = self.tokenizer.library_token(id);
+                let token = self.tokenizer.token_in_library(id);
                 let is_prompt = self.is_prompt;
                 guarded(|| steps.push(&token, is_prompt))
                     .and_then(|text| text)

@@ -285,7 +285,7 @@ impl Tokenizer {
     }
 
     /// A token as the library's decoders get it: an added one may be spelled otherwise in the vocabulary.
-    pub(crate) fn library_token(&self, id: u32) -> String {
+    pub(crate) fn token_in_library(&self, id: u32) -> String {
         self.inner.id_to_token(id).unwrap_or_default()
     }
 

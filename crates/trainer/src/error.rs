@@ -148,7 +148,7 @@ impl TrainError {
         false
     }
 
-    /// Whether writing or reading a file failed in a way that may pass: a full disk, but also rights that somebody changed.
+    /// Whether writing or reading a file failed in a way that may pass: a full disk, but also changed permissions.
     pub(crate) fn is_of_a_disk(&self) -> bool {
         let is_io = matches!(
             self,

@@ -526,7 +526,7 @@ impl<'a> Run<'a> {
         Ok(is_sound)
     }
 
-    /// What the model in the run directory writes, which is the best one where there is a validation split, for the report and for whoever
+    /// What the model in the run directory writes, which is the best one where there is a validation split, for the report and for the caller
     /// watches. A sample that fails costs no more than itself.
     fn write_samples(&mut self, progress: &mut dyn Progress) {
         let device = self.learner.model.device().inner();
@@ -570,7 +570,7 @@ impl<'a> Run<'a> {
         self.log.sync()?;
         let state = &self.state;
         let tokens_per_s = state.tokens as f64 / state.train_s.max(1e-9);
-        // Counting and measuring take their time, which somebody who asked to stop does not have.
+        // Counting and measuring take time that a caller who asked to stop does not have.
         if is_finished {
             self.peak.measure_again(&self.learner.model.device());
         }

@@ -25,6 +25,7 @@ fn report_19_a_folder_gives_the_same_files_with_runs_and_models_in_it() {
     assert_eq!((before.files.len(), before.left_out), (4, 0));
     assert_eq!(before.left_out_words(), None);
     for name in [
+        "runs/my/.taal-run",
         "runs/my/samples.txt",
         "elsewhere/recipe.resolved.toml",
         "elsewhere/notes.md",
@@ -46,6 +47,10 @@ fn report_19_a_folder_gives_the_same_files_with_runs_and_models_in_it() {
         "{words}"
     );
     assert!(words.ends_with(" and 1 more"), "{words}");
+    // A folder of that name may hold texts, too.
+    write(folder, "runs/marathon.txt", "abc");
+    let texts = find_files(&[folder.to_owned()], Content::Text).unwrap().files;
+    assert!(texts.len() == 5 && texts[4].ends_with("runs/marathon.txt"), "{texts:?}");
 }
 
 #[cfg(unix)]

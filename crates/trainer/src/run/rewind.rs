@@ -50,7 +50,7 @@ impl Run<'_> {
 
         let mut state = checkpoint.state()?;
         state.health = self.health_after_rewind(checkpoint.step, state.health.window);
-        // `model` must not lead to one of those that go; the next save says anew which is the best.
+        // `model` must not lead to one of those that go; the next save says again which is the best.
         let best = state.best_step.and_then(|step| self.checkpoints.open(step).ok());
         let shown = best.as_ref().unwrap_or(&checkpoint);
         taal_store::publish_link(&shown.model_dir(), &self.options.run_dir.join("model"))?;
