@@ -1,21 +1,26 @@
-//! `cargo xtask bench`: criterion, the roofline of the kernels, and comparison with an earlier commit.
+//! `cargo xtask bench`: criterion, the roofline of the kernels, and comparison of them with an earlier commit.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde::Deserialize;
 
 use crate::Bench;
 use crate::command::run;
+use crate::pairs;
+use crate::revision::{Worktree, resolve};
 use crate::workspace::Workspace;
 
 /// The file in which the kernels' benchmark leaves the machine's peaks.
 const MACHINE: &str = "machine.json";
 
-/// Runs the benchmarks of the package `taal-benches`; with `--against`, those of another commit first.
+/// Runs the benchmarks of the package `taal-benches`; with `--against`, those of another commit first, or without a filter the two
+/// programs in turns.
 pub fn bench(workspace: &Workspace, bench: &Bench) -> Result<()> {
+    if let (Some(revision), None) = (&bench.against, &bench.filter) {
+        return pairs::compare(workspace, revision, bench.pairs.into());
+    }
     let home = workspace.metadata()?.target_directory.join("criterion");
     match &bench.against {
         None => criterion(workspace, workspace.root(), &home, bench, &[])?,
@@ -57,57 +62,6 @@ fn criterion(workspace: &Workspace, root: &Path, home: &Path, bench: &Bench, mor
         None => command.args(["--bench", "*", "--"]),
     };
     run(command.args(more).args(&bench.args))
-}
-
-/// The commit that a revision names, short enough for a folder's name.
-fn resolve(workspace: &Workspace, revision: &str) -> Result<String> {
-    let output = Command::new("git")
-        .current_dir(workspace.root())
-        .args(["rev-parse", "--verify", "--quiet", "--short=12"])
-        .arg(format!("{revision}^{{commit}}"))
-        .stderr(Stdio::inherit())
-        .output()
-        .context("cannot run git")?;
-    ensure!(
-        output.status.success(),
-        "--against {revision}: git knows no such commit; give a commit, a tag or a branch"
-    );
-    Ok(String::from_utf8_lossy(&output.stdout).trim().to_string())
-}
-
-/// Another commit, checked out beside the build for as long as this lives.
-struct Worktree<'a> {
-    workspace: &'a Workspace,
-    path: PathBuf,
-}
-
-impl<'a> Worktree<'a> {
-    fn add(workspace: &'a Workspace, commit: &str) -> Result<Self> {
-        let path = workspace.metadata()?.target_directory.join("against").join(commit);
-        let tree = Self { workspace, path };
-        tree.remove();
-        let mut git = Command::new("git");
-        git.current_dir(workspace.root())
-            .args(["worktree", "add", "--detach", "--force"]);
-        run(git.arg(&tree.path).arg(commit))?;
-        Ok(tree)
-    }
-
-    /// What an interrupted run left is removed as well; where there is nothing, git only says so.
-    fn remove(&self) {
-        let _ = Command::new("git")
-            .current_dir(self.workspace.root())
-            .args(["worktree", "remove", "--force"])
-            .arg(&self.path)
-            .stderr(Stdio::null())
-            .status();
-    }
-}
-
-impl Drop for Worktree<'_> {
-    fn drop(&mut self) {
-        self.remove();
-    }
 }
 
 /// The machine's peaks, as the benchmark measured them.

@@ -8,10 +8,13 @@ mod browser;
 mod command;
 mod consumers;
 mod crash;
+mod equal;
 mod fuzz;
 mod interop;
 mod package;
+mod pairs;
 mod parity;
+mod revision;
 mod suite;
 mod tour;
 mod train;
@@ -51,7 +54,12 @@ enum Verb {
     Interop(interop::Interop),
     /// Compare what a GPU computes with what the CPU computes: logits, losses, gradients, steps, decoding, memory
     Parity(parity::Parity),
+    /// Train and ask models with another commit's `taal` and with this one's, and compare every byte
+    Equal(equal::Equal),
     /// Run the benchmarks, or those of one file or name
+    ///
+    /// `--against REF` alone runs the `taal` of both commits in turns: training, decoding and evaluation, with the 95 % interval of the
+    /// ratio of their speeds. With a filter, criterion compares those benchmarks.
     Bench(Bench),
     /// Open pages of `taal trace --html` in Chromium, with node and npm, and check them by pointer, keyboard and axe-core
     Browser,
@@ -100,9 +108,12 @@ struct Bench {
     /// Cargo feature of the benchmarks, for example `ndarray`
     #[arg(long)]
     features: Option<String>,
-    /// Run the benchmarks of an earlier commit first and compare with them
+    /// Compare with an earlier commit
     #[arg(long, value_name = "REF")]
     against: Option<String>,
+    /// How many pairs `--against` measures of each speed
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(5..))]
+    pairs: u16,
     /// Passed on to criterion, for example `-- --save-baseline before`
     #[arg(last = true)]
     args: Vec<OsString>,
@@ -139,6 +150,7 @@ fn run(verb: &Verb) -> anyhow::Result<()> {
         Verb::Fuzz(fuzz) => fuzz::fuzz(&workspace, fuzz),
         Verb::Interop(interop) => interop::interop(&workspace, interop),
         Verb::Parity(arguments) => parity::parity(&workspace, arguments),
+        Verb::Equal(arguments) => equal::equal(&workspace, arguments),
         Verb::Bench(bench) => bench::bench(&workspace, bench),
         Verb::Browser => browser::browser(&workspace),
         Verb::Tour(arguments) => tour::tour(&workspace, arguments),

@@ -1,0 +1,95 @@
+//! Another commit of this workspace: found, checked out beside the build, and its `taal` built.
+
+use std::env::consts::EXE_SUFFIX;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::command::run;
+use crate::workspace::Workspace;
+
+/// The release builds of `taal` that a comparison runs: another commit's and this working tree's.
+pub struct Pair {
+    pub before: PathBuf,
+    pub after: PathBuf,
+}
+
+impl Pair {
+    /// Builds both, one after the other, and keeps them below `home`. What was built of a commit before is used again.
+    pub fn build(workspace: &Workspace, revision: &str, home: &Path) -> Result<Self> {
+        let commit = resolve(workspace, revision)?;
+        let before = home.join(format!("taal-{commit}{EXE_SUFFIX}"));
+        let after = home.join(format!("taal-working-tree{EXE_SUFFIX}"));
+        fs::create_dir_all(home).with_context(|| format!("cannot make {}", home.display()))?;
+        if !before.is_file() {
+            let tree = Worktree::add(workspace, &commit)?;
+            build(workspace, &tree.path, &before)?;
+        }
+        build(workspace, workspace.root(), &after)?;
+        Ok(Self { before, after })
+    }
+}
+
+/// Builds the `taal` of a checkout into this workspace's target folder and copies it to `to`.
+fn build(workspace: &Workspace, root: &Path, to: &Path) -> Result<()> {
+    let target = workspace.metadata()?.target_directory;
+    let mut cargo = workspace.cargo();
+    cargo.current_dir(root).env("CARGO_TARGET_DIR", &target);
+    run(cargo.args(["build", "--release", "--package", "taal-cli", "--bin", "taal"]))?;
+    let built = target.join("release").join(format!("taal{EXE_SUFFIX}"));
+    fs::copy(&built, to).with_context(|| format!("cannot copy {} to {}", built.display(), to.display()))?;
+    Ok(())
+}
+
+/// The commit that a revision names, short enough for a folder's name.
+pub fn resolve(workspace: &Workspace, revision: &str) -> Result<String> {
+    let output = Command::new("git")
+        .current_dir(workspace.root())
+        .args(["rev-parse", "--verify", "--quiet", "--short=12"])
+        .arg(format!("{revision}^{{commit}}"))
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cannot run git")?;
+    ensure!(
+        output.status.success(),
+        "{revision}: git knows no such commit; give a commit, a tag or a branch"
+    );
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_string())
+}
+
+/// Another commit, checked out beside the build for as long as this lives.
+pub struct Worktree<'a> {
+    workspace: &'a Workspace,
+    pub path: PathBuf,
+}
+
+impl<'a> Worktree<'a> {
+    pub fn add(workspace: &'a Workspace, commit: &str) -> Result<Self> {
+        let path = workspace.metadata()?.target_directory.join("against").join(commit);
+        let tree = Self { workspace, path };
+        tree.remove();
+        let mut git = Command::new("git");
+        git.current_dir(workspace.root())
+            .args(["worktree", "add", "--detach", "--force"]);
+        run(git.arg(&tree.path).arg(commit))?;
+        Ok(tree)
+    }
+
+    /// What an interrupted run left is removed as well; where there is nothing, git only says so.
+    fn remove(&self) {
+        let _ = Command::new("git")
+            .current_dir(self.workspace.root())
+            .args(["worktree", "remove", "--force"])
+            .arg(&self.path)
+            .stderr(Stdio::null())
+            .status();
+    }
+}
+
+impl Drop for Worktree<'_> {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}
