@@ -191,6 +191,9 @@ fn explain(error: TrainError, run_dir: &Path, device: DeviceSpec) -> Failure {
         (ErrorKind::Memory, _) if !matches!(error, TrainError::Memory { .. }) => Some(
             "make train.batch_size smaller and train.accumulation larger: the same updates in less memory".to_string(),
         ),
+        (_, Some(resume)) if matches!(error, TrainError::NothingWhole { .. }) => Some(format!(
+            "check the disk; then start again from step 0 with: {resume}"
+        )),
         (ErrorKind::Diverged, _) => Some(
             "start again with the same recipe and a lower rate, for example --set train.lr=1e-4; events.jsonl says which batches were bad"
                 .to_string(),

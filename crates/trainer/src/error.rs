@@ -59,6 +59,20 @@ pub enum TrainError {
         /// The newest checkpoint, where one was saved.
         saved: Option<u64>,
     },
+    /// A run must go back, and no checkpoint is as it was written.
+    #[error(
+        "{}: step {step}: {ailment}; the run must go back, and every checkpoint is damaged: each is set aside there as \
+         step-<step>.damaged, and training can only start again from step 0",
+        path.display()
+    )]
+    NothingWhole {
+        /// The directory of checkpoints.
+        path: PathBuf,
+        /// The step.
+        step: u64,
+        /// What was wrong with it.
+        ailment: Ailment,
+    },
     /// The last checkpoint could not be written.
     #[error("{}: step {step} could not be saved; the checkpoint before it is whole", path.display())]
     Unsaved {
@@ -164,7 +178,7 @@ impl TrainError {
             Self::Recipe { .. } | Self::NoSuchRecipe { .. } | Self::RunDirectory { .. } | Self::Kernel(_) => {
                 ErrorKind::Usage
             }
-            Self::Checkpoint { .. } => ErrorKind::Corrupt,
+            Self::Checkpoint { .. } | Self::NothingWhole { .. } => ErrorKind::Corrupt,
             Self::Diverged { .. } => ErrorKind::Diverged,
             Self::Unsaved { .. } => ErrorKind::Disk,
             Self::Memory { .. } => ErrorKind::Memory,

@@ -25,22 +25,32 @@ impl Run<'_> {
             candidates.pop();
         }
         let mut found = None;
+        let mut damaged = Vec::new();
         while let Some(step) = candidates.pop() {
             match self.checkpoints.open(step) {
                 Ok(checkpoint) => {
                     found = Some(checkpoint);
                     break;
                 }
-                Err(error) if error.kind() == ErrorKind::Corrupt => progress.note(&error.to_string()),
+                Err(error) if error.kind() == ErrorKind::Corrupt => damaged.push(error.to_string()),
                 Err(error) => return Err(error),
             }
         }
+        let found = match found {
+            Some(checkpoint) => {
+                damaged.iter().for_each(|error| progress.note(error));
+                Some(checkpoint)
+            }
+            // One that had its chance is better than none; what is damaged is set aside, and `model` leads nowhere wrong.
+            None => self.checkpoints.newest(|message| progress.note(&message))?,
+        };
         let Some(checkpoint) = found else {
-            return match self.checkpoints.steps()?.last() {
-                None => self.begin_again(ailment, progress),
-                Some(_) => Err(TrainError::Checkpoint {
+            return match damaged.is_empty() {
+                true => self.begin_again(ailment, progress),
+                false => Err(TrainError::NothingWhole {
                     path: self.options.run_dir.join("checkpoints"),
-                    detail: format!("step {bad_step}: {ailment}, and no checkpoint is whole to go back to"),
+                    step: bad_step,
+                    ailment,
                 }),
             };
         };

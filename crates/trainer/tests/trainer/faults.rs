@@ -854,6 +854,80 @@ fn going_back_takes_the_newest_checkpoint_that_is_whole() {
     assert!(machine.checkpoints().iter().any(|(step, _)| *step == 5));
 }
 
+/// Row 4: a run that must go back finds every checkpoint damaged. It says so, sets them aside, and starts again when it is resumed.
+#[test]
+fn report_30_a_run_that_must_go_back_and_has_nothing_whole_says_what_is_set_aside() {
+    let sets = ["train.steps=8", "checkpoint.keep=9", "eval.every=99"];
+    let machine = Machine::new();
+    machine.run(&sets, false, &mut StopAfter::step(3)).unwrap();
+    let disk = machine.disk.clone();
+    poison_at(move |attempt| {
+        if attempt == 1 {
+            // After the start has verified the newest.
+            for step in 1..=3 {
+                let victim = Checkpoints::of(Path::new(RUN)).path(step).join("optimizer.safetensors");
+                disk.damage(&victim, |bytes| bytes[400] ^= 1).unwrap();
+            }
+        }
+        Some(Poison::Loss(f32::NAN))
+    });
+    let mut notes = Notes::default();
+    let error = machine.run(&sets, true, &mut notes).unwrap_err();
+    poison_at(|_| None);
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+    assert!(matches!(&error, TrainError::NothingWhole { step: 6, .. }), "{error:?}");
+    let said = error.to_string();
+    for word in [
+        "/run/checkpoints",
+        "every checkpoint is damaged",
+        "the loss is NaN",
+        "step 0",
+    ] {
+        assert!(said.contains(word), "no {word:?} in: {said}");
+    }
+    for step in 1..=3 {
+        let aside = format!("/run/checkpoints/step-{step:08}.damaged");
+        assert!(
+            notes.0.iter().any(|note| note == &format!("it is now {aside}")),
+            "{:?}",
+            notes.0
+        );
+        assert!(machine.on(|| taal_store::is_dir(Path::new(&aside))));
+    }
+    assert!(!machine.on(|| taal_store::exists(&Path::new(RUN).join("model"))));
+    // The way out that the error names.
+    let report = machine.finish(&sets);
+    assert_eq!((report.steps, report.resumed_from), (8, None));
+    machine.check_visible(8, "after starting again");
+}
+
+/// Row 4: the checkpoint that a run went back to before is better than none.
+#[test]
+fn going_back_again_takes_the_same_checkpoint_where_the_ones_before_are_damaged() {
+    let sets = [
+        "train.steps=8",
+        "checkpoint.every=2",
+        "checkpoint.keep=9",
+        "eval.every=99",
+    ];
+    let machine = Machine::new();
+    machine.run(&sets, false, &mut StopAfter::step(4)).unwrap();
+    let disk = machine.disk.clone();
+    poison_at(move |attempt| {
+        if attempt == 1 {
+            let victim = Checkpoints::of(Path::new(RUN)).path(2).join("optimizer.safetensors");
+            disk.damage(&victim, |bytes| bytes[400] ^= 1).unwrap();
+        }
+        (attempt <= 6).then_some(Poison::Loss(f32::NAN))
+    });
+    let outcome = machine.run(&sets, true, &mut Silent);
+    poison_at(|_| None);
+    let Ok(Outcome::Finished(report)) = outcome else {
+        panic!("{outcome:?}")
+    };
+    assert_eq!((report.steps, report.rewinds), (8, 2));
+}
+
 /// Row 4: a damaged log is no reason not to go on from a whole checkpoint.
 #[test]
 fn a_damaged_log_is_set_aside_and_the_run_goes_on() {

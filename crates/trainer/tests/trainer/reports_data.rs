@@ -5,7 +5,7 @@ use std::path::Path;
 use taal_kernels::DeviceSpec;
 use taal_metrics::Report;
 use taal_store::ErrorKind;
-use taal_trainer::{Outcome, RecipeText, RunOptions, TrainError, resolve, train};
+use taal_trainer::{Checkpoints, Outcome, RecipeText, RunOptions, TrainError, TrainState, resolve, train};
 
 use crate::watchers::Notes;
 
@@ -31,6 +31,17 @@ fn run(
     sets: &[&str],
     is_resume: bool,
 ) -> (Result<Outcome, TrainError>, String) {
+    run_with(folder, data, TINY, sets, is_resume)
+}
+
+/// The same with another recipe.
+fn run_with(
+    folder: &Path,
+    data: (&str, &str, &str),
+    recipe: &str,
+    sets: &[&str],
+    is_resume: bool,
+) -> (Result<Outcome, TrainError>, String) {
     let (key, name, text) = data;
     let path = folder.join(name);
     if !is_resume {
@@ -45,7 +56,7 @@ fn run(
     let source = RecipeText {
         name: "tiny".to_string(),
         origin: "tiny.toml".to_string(),
-        text: format!("[data]\n{key} = {value}\n{TINY}"),
+        text: format!("[data]\n{key} = {value}\n{recipe}"),
     };
     let sets: Vec<String> = sets.iter().map(|set| (*set).to_string()).collect();
     let resolved = match resolve(&source, &sets) {
@@ -274,4 +285,112 @@ fn report_18_conversations_in_a_row_keep_to_the_possible_least() {
     let last: Vec<f64> = log.iter().rev().take(50).map(|record| record.loss).collect();
     let mean = last.iter().sum::<f64>() / last.len() as f64;
     assert!(mean > 1.55 && mean < 1.75, "{mean}");
+}
+
+/// A tokenizer that knows none of the characters of [`UNKNOWN`], and a text in which most windows of 16 tokens hold nothing else.
+fn mostly_unknown(folder: &Path) -> (String, String) {
+    let path = folder.join("tokenizer.json");
+    let tokenizer = taal_tokenizer::TrainerConfig::new(taal_tokenizer::Kind::WordPiece, 60)
+        .train([text()])
+        .unwrap();
+    tokenizer.save(&path).unwrap();
+    let text = format!("{}{}", UNKNOWN.repeat(900), text());
+    (format!("file = {:?}", path.display().to_string()), text)
+}
+
+const UNKNOWN: &str = "猫 ";
+
+#[test]
+fn report_16_a_step_without_targets_is_passed_over_and_resumed_alike() {
+    let sets = [
+        "model.preset=\"encoder\"",
+        "train.objective=\"masked\"",
+        "train.batch_size=1",
+        "train.accumulation=2",
+        "data.validation_fraction=0.0",
+        "eval.every=100",
+        "train.warmup_steps=0",
+        "train.schedule=\"constant\"",
+        "checkpoint.every=1",
+        "checkpoint.keep=20",
+    ];
+    let masked = |folder: &Path, steps: &str, is_resume: bool| {
+        let (tokenizer, text) = mostly_unknown(folder);
+        let recipe = TINY.replace("kind = \"char\"", &tokenizer);
+        let sets = [&sets[..], &[steps]].concat();
+        let (outcome, _) = run_with(folder, ("files", "text.txt", &text), &recipe, &sets, is_resume);
+        finished(outcome)
+    };
+    let (whole, broken) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let report = masked(whole.path(), "train.steps=8", false);
+    assert_eq!((report.steps, report.skipped_steps), (8, 0));
+    let log = |folder: &Path| taal_metrics::read_log(&folder.join("run").join(taal_metrics::LOG_NAME)).unwrap();
+    let losses: Vec<f64> = log(whole.path()).iter().map(|record| record.loss).collect();
+    assert_eq!(losses.len(), 8);
+    // A step over nothing has a loss of 0, and a loss of NaN where it is divided by its targets.
+    assert!(losses.iter().all(|loss| *loss > 0.0 && loss.is_finite()), "{losses:?}");
+    let state = |folder: &Path, step: u64| {
+        let path = Checkpoints::of(&folder.join("run")).path(step).join("train_state.json");
+        serde_json::from_slice::<TrainState>(&std::fs::read(path).unwrap()).unwrap()
+    };
+    let passed_over = state(whole.path(), 8).health.batch_offset;
+    assert!(passed_over > 8, "most windows have nothing to guess: {passed_over}");
+
+    // What was passed over before the stop is not drawn again.
+    masked(broken.path(), "train.steps=3", false);
+    masked(broken.path(), "train.steps=8", true);
+    let weights = |folder: &Path| {
+        let path = Checkpoints::of(&folder.join("run")).path(8);
+        std::fs::read(path.join("model/model.safetensors")).unwrap()
+    };
+    assert_eq!(
+        log(broken.path()).iter().map(|record| record.loss).collect::<Vec<_>>(),
+        losses
+    );
+    assert!(weights(whole.path()) == weights(broken.path()));
+}
+
+/// What is held back is other text than what is learned, so that its loss rises.
+fn two_languages(count: usize) -> String {
+    [
+        "de kat zat op de mat en ".repeat(count),
+        "zag uil bij vis ".repeat(count / 4),
+    ]
+    .concat()
+}
+
+#[test]
+fn report_17_patience_ends_next_token_and_masked_training() {
+    let sets = [
+        "train.steps=60",
+        "train.patience=2",
+        "train.lr=0.03",
+        "train.warmup_steps=0",
+        "train.schedule=\"constant\"",
+        "eval.every=1",
+    ];
+    for objective in [&[][..], &MASKED[..]] {
+        let folder = tempfile::tempdir().unwrap();
+        let sets = [objective, &sets[..]].concat();
+        let attempt = |is_resume| {
+            run(
+                folder.path(),
+                ("files", "text.txt", &two_languages(40)),
+                &sets,
+                is_resume,
+            )
+        };
+        let (outcome, notes) = attempt(false);
+        let report = finished(outcome);
+        assert!(report.steps < 60, "{report:?}");
+        assert_eq!(report.best_step.unwrap() + 2, report.steps, "{report:?}");
+        assert!(
+            notes.contains("stopped early: 2 evaluations without a better loss"),
+            "{notes}"
+        );
+        // Out of patience it stays.
+        let (outcome, _) = attempt(true);
+        let again = finished(outcome);
+        assert_eq!((again.steps, again.best_step), (report.steps, report.best_step));
+    }
 }
