@@ -350,6 +350,25 @@ fn report_16_a_step_without_targets_is_passed_over_and_resumed_alike() {
     assert!(weights(whole.path()) == weights(broken.path()));
 }
 
+#[test]
+fn report_16_text_in_which_no_batch_has_a_target_ends_the_run_in_one_sentence() {
+    let folder = tempfile::tempdir().unwrap();
+    let (tokenizer, _) = mostly_unknown(folder.path());
+    let recipe = TINY.replace("kind = \"char\"", &tokenizer);
+    let sets = [
+        "model.preset=\"encoder\"",
+        "train.objective=\"masked\"",
+        "data.validation_fraction=0.0",
+    ];
+    let text = "[SEP] ".repeat(400);
+    let (outcome, _) = run_with(folder.path(), ("files", "text.txt", &text), &recipe, &sets, false);
+    refused(
+        outcome,
+        folder.path(),
+        &["data", "batch after batch has no token to learn"],
+    );
+}
+
 /// What is held back is other text than what is learned, so that its loss rises.
 fn two_languages(count: usize) -> String {
     [
