@@ -126,9 +126,12 @@ pub struct EmbedArguments {
     /// Model directory or run directory
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
-    /// Texts
+    /// Texts; - reads standard input
     #[arg(value_name = "TEXT")]
     pub texts: Vec<String>,
+    /// Keep the line break at the end of standard input
+    #[arg(long)]
+    pub raw: bool,
     /// A file, each line of which is a text (may be repeated)
     #[arg(long, value_name = "FILE")]
     pub lines: Vec<PathBuf>,

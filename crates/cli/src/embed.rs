@@ -29,7 +29,13 @@ struct Near {
 
 /// Prints the vector of every text.
 pub fn run(arguments: &EmbedArguments) -> Result<(), Failure> {
-    let mut texts = arguments.texts.clone();
+    let is_stdin = |text: &&String| *text == "-";
+    if arguments.texts.iter().filter(is_stdin).count() > 1 {
+        return Err(anyhow::anyhow!("- may be given once: standard input is one text").into());
+    }
+    let texts = arguments.texts.iter();
+    let texts = texts.map(|text| standard_input::text_or_stdin(text, arguments.raw));
+    let mut texts: Vec<String> = texts.collect::<Result<_, _>>()?;
     for path in &arguments.lines {
         texts.extend(lines(path)?.into_iter().map(|(_, line)| line));
     }

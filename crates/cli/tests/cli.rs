@@ -15,6 +15,8 @@ use tempfile::TempDir;
 
 #[path = "cli/reports_run.rs"]
 mod reports_run;
+#[path = "cli/reports_text.rs"]
+mod reports_text;
 
 const TAAL: &str = env!("CARGO_BIN_EXE_taal");
 
@@ -1204,6 +1206,14 @@ fn gaps_are_filled_by_a_masked_model_and_by_no_other() {
         summary.contains("hidden tokens") && summary.contains("taal fill --model masked"),
         "{summary}"
     );
+    assert!(!summary.contains("taal generate"), "report 17: {summary}");
+    let hint = summary
+        .lines()
+        .find_map(|line| line.split_once("taal fill "))
+        .expect("a hint")
+        .1;
+    assert_eq!(hint, "--model masked 'de kat krabt de [MASK]'");
+    done(place.taal(&["fill", "--model", "masked", "de kat krabt de [MASK]"]));
 
     let sentence = "de kat krabt de [MASK] van de [MASK]";
     let fill = ["fill", "--model", "masked", sentence, "--top", "3", "--rank", "trap"];

@@ -258,6 +258,9 @@ fn space_words(needed_bytes: u64, free_bytes: u64) -> String {
 /// What to do about a path that leads nowhere: shells replace some characters, and a recipe is not read by a shell.
 fn advice_on(path: &Path) -> &'static str {
     let text = path.to_string_lossy();
+    if text == "-" {
+        return "standard input is not read in this place; name a file";
+    }
     if text.starts_with('~') {
         return "~ means your home folder to a shell only; write the whole path";
     }

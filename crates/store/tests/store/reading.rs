@@ -47,6 +47,13 @@ fn report_32_devices_and_named_pipes_are_refused_at_once() {
 }
 
 #[test]
+fn report_32_a_dash_that_is_not_standard_input_says_so() {
+    let error = read(std::path::Path::new("-"), 1).expect_err("no file");
+    assert_eq!(error.kind(), ErrorKind::Usage);
+    assert!(error.to_string().contains("standard input is not read"), "{error}");
+}
+
+#[test]
 fn report_23_a_path_that_only_a_shell_would_change_says_so() {
     let said = |path: &str| read(std::path::Path::new(path), 1).expect_err("no file").to_string();
     assert!(said("~/texts/a.txt").contains("home folder"));
