@@ -1,8 +1,10 @@
 //! `cargo xtask interop`: models of Hugging Face's `transformers` opened by Taal, and Taal's by `transformers` and, where it is asked for,
-//! by llama.cpp, their logits compared.
+//! by llama.cpp, their logits compared; and what the program makes of texts with models of `transformers` and `sentence-transformers`.
 //!
 //! Everything happens in `interop` in the target folder: virtual environments of Python with the pinned packages of
 //! `xtask/interop/requirements*.txt`, kept from one call to the next, and the models of the last call.
+
+mod texts;
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -26,6 +28,9 @@ const LLAMA_CPP_GELU_TOLERANCE: f32 = 1e-2;
 /// Those that llama.cpp is given.
 const LLAMA_CPP_FAMILIES: [&str; 4] = ["gpt2", "llama", "qwen2", "qwen3"];
 
+/// The name of the comparison of texts among the families.
+const TEXTS: &str = "texts";
+
 /// The families that are compared, and whether Taal writes them.
 const FAMILIES: [(&str, bool); 9] = [
     ("gpt2", true),
@@ -42,12 +47,16 @@ const FAMILIES: [(&str, bool); 9] = [
 /// Arguments of `cargo xtask interop`.
 #[derive(Debug, Args)]
 pub struct Interop {
-    /// Families (default: all): gpt2, llama, mistral, qwen2, qwen3, bert, roberta, distilbert, modernbert
+    /// Families (default: all): gpt2, llama, mistral, qwen2, qwen3, bert, roberta, distilbert, modernbert; and texts, for what the program
+    /// `taal` makes of texts
     families: Vec<String>,
     /// A Python that has the packages, instead of one that is set up in the target folder (PIP_EXTRA_INDEX_URL may name an index with
     /// smaller builds of torch)
     #[arg(long, value_name = "PATH")]
     python: Option<PathBuf>,
+    /// A program `taal` to compare texts with, instead of one that is built
+    #[arg(long, value_name = "PATH")]
+    taal: Option<PathBuf>,
     /// Give GGUF files of Taal's to llama.cpp too, whose Python package is built from source: some minutes the first time
     #[arg(long)]
     llama_cpp: bool,
@@ -119,6 +128,40 @@ pub fn interop(workspace: &Workspace, interop: &Interop) -> Result<()> {
         Some(python) => python.clone(),
         None => environment(workspace, &folder, "venv", "requirements.txt")?,
     };
+    let mut rows = Vec::new();
+    if !chosen.is_empty() {
+        rows = logits(workspace, interop, &folder, &python, &chosen)?;
+        print!("{}", table(&rows));
+    }
+    let mut cases = Vec::new();
+    if is_chosen(&interop.families, TEXTS) {
+        let folder = folder.join(TEXTS);
+        emptied(&folder)?;
+        run(script(workspace, &python, "make_texts.py").arg(&folder))?;
+        let taal = match &interop.taal {
+            Some(taal) => fs::canonicalize(taal).with_context(|| format!("cannot find {}", taal.display()))?,
+            None => program(workspace)?,
+        };
+        cases = texts::compare(&taal, &folder)?;
+        print!("{}", texts::table(&cases));
+    }
+    let wrong = rows.iter().flat_map(|row| &row.wrong);
+    let wrong: Vec<&str> = wrong
+        .chain(cases.iter().filter_map(|case| case.wrong.as_ref()))
+        .map(String::as_str)
+        .collect();
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(())
+}
+
+/// Has both sides open the other's models of the chosen families.
+fn logits(
+    workspace: &Workspace,
+    interop: &Interop,
+    folder: &Path,
+    python: &Path,
+    chosen: &[(&'static str, bool)],
+) -> Result<Vec<Row>> {
     let taal = example(workspace)?;
     let [to_taal, to_transformers] = [Direction::IntoTaal, Direction::OutToTransformers].map(|direction| {
         let folder = folder.join(direction.folder());
@@ -127,7 +170,7 @@ pub fn interop(workspace: &Workspace, interop: &Interop) -> Result<()> {
     let (to_taal, to_transformers) = (to_taal?, to_transformers?);
 
     let names: Vec<&str> = chosen.iter().map(|(family, _)| *family).collect();
-    run(script(workspace, &python, "make_models.py").arg(&to_taal).args(&names))?;
+    run(script(workspace, python, "make_models.py").arg(&to_taal).args(&names))?;
     run(Command::new(&taal).arg("open").arg(&to_taal))?;
     let written: Vec<&str> = chosen
         .iter()
@@ -136,23 +179,20 @@ pub fn interop(workspace: &Workspace, interop: &Interop) -> Result<()> {
         .collect();
     if !written.is_empty() {
         run(Command::new(&taal).arg("make").arg(&to_transformers).args(&written))?;
-        run(script(workspace, &python, "open_models.py").arg(&to_transformers))?;
+        run(script(workspace, python, "open_models.py").arg(&to_transformers))?;
     }
 
     let mut rows = Vec::new();
-    for (family, is_written) in &chosen {
+    for (family, is_written) in chosen {
         rows.push(row(&to_taal, family, Direction::IntoTaal)?);
         if *is_written {
             rows.push(row(&to_transformers, family, Direction::OutToTransformers)?);
         }
     }
     if interop.llama_cpp {
-        rows.extend(llama_cpp(workspace, interop, &folder, &taal, &names)?);
+        rows.extend(llama_cpp(workspace, interop, folder, &taal, &names)?);
     }
-    print!("{}", table(&rows));
-    let wrong: Vec<&str> = rows.iter().flat_map(|row| &row.wrong).map(String::as_str).collect();
-    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
-    Ok(())
+    Ok(rows)
 }
 
 /// Has llama.cpp open what Taal writes of the chosen families.
@@ -186,15 +226,19 @@ fn llama_cpp(
 
 fn chosen(families: &[String]) -> Result<Vec<(&'static str, bool)>> {
     for family in families {
-        if !FAMILIES.iter().any(|(name, _)| name == family) {
+        if family != TEXTS && !FAMILIES.iter().any(|(name, _)| name == family) {
             bail!(
-                "no family `{family}`; there are: {}",
+                "no family `{family}`; there are: {}, {TEXTS}",
                 FAMILIES.map(|(name, _)| name).join(", ")
             );
         }
     }
-    let is_chosen = |name: &str| families.is_empty() || families.iter().any(|family| family == name);
-    Ok(FAMILIES.into_iter().filter(|(name, _)| is_chosen(name)).collect())
+    let chosen = FAMILIES.into_iter().filter(|(name, _)| is_chosen(families, name));
+    Ok(chosen.collect())
+}
+
+fn is_chosen(families: &[String], name: &str) -> bool {
+    families.is_empty() || families.iter().any(|family| family == name)
 }
 
 /// The Python of a virtual environment with the pinned packages; set up where it is not there or was made for other packages.
@@ -231,6 +275,16 @@ fn example(workspace: &Workspace) -> Result<PathBuf> {
         .args(FEATURES))?;
     let name = format!("interop{}", std::env::consts::EXE_SUFFIX);
     Ok(workspace.metadata()?.target_directory.join("debug/examples").join(name))
+}
+
+/// Builds the program itself, and says where it is.
+fn program(workspace: &Workspace) -> Result<PathBuf> {
+    run(workspace
+        .cargo()
+        .args(["build", "--workspace", "--bin", "taal"])
+        .args(FEATURES))?;
+    let name = format!("taal{}", std::env::consts::EXE_SUFFIX);
+    Ok(workspace.metadata()?.target_directory.join("debug").join(name))
 }
 
 fn script(workspace: &Workspace, python: &Path, name: &str) -> Command {

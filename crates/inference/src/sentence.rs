@@ -22,8 +22,14 @@ const TRANSFORMER_FILES: [&str; 8] = [
     "sentence_transformer_config.json",
 ];
 
+/// The file with the settings of the tokenizer.
+const TOKENIZER_FILE: &str = "tokenizer_config.json";
+
 /// The largest of these files that is read.
 const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// The largest tokenizer_config.json: it may list thousands of added tokens.
+const MAX_TOKENIZER_BYTES: u64 = 8 << 20;
 
 /// The older keys of a pooling, in the order in which the vectors follow one another.
 const POOLING_KEYS: [(&str, &str); 6] = [
@@ -62,13 +68,13 @@ struct Module {
 pub(crate) fn read(dir: &Path) -> Option<Result<SentenceConfig, String>> {
     let path = dir.join(MODULES_FILE);
     taal_store::exists(&path).then(|| {
-        let modules: Vec<Module> = parse(&path)?;
+        let modules: Vec<Module> = parse(&path, MAX_FILE_BYTES)?;
         config_of(dir, &modules)
     })
 }
 
-fn parse<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, String> {
-    let text = taal_store::read_text(path, MAX_FILE_BYTES).map_err(|error| error.to_string())?;
+fn parse<T: serde::de::DeserializeOwned>(path: &Path, limit_bytes: u64) -> Result<T, String> {
+    let text = taal_store::read_text(path, limit_bytes).map_err(|error| error.to_string())?;
     serde_json::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))
 }
 
@@ -110,22 +116,32 @@ fn read_transformer(folder: &Path, config: &mut SentenceConfig) -> Result<(), St
         .iter()
         .map(|name| folder.join(name))
         .find(|path| taal_store::exists(path));
-    let Some(path) = path else { return Ok(()) };
-    let settings: Map<String, Value> = parse(&path)?;
-    config.is_lowercase = settings.get("do_lower_case").and_then(Value::as_bool).unwrap_or(false);
-    if let Some(most) = settings.get("max_seq_length").filter(|most| !most.is_null()) {
-        let most = most
-            .as_u64()
-            .and_then(|most| usize::try_from(most).ok())
-            .filter(|most| *most > 0);
-        let most = most.ok_or_else(|| format!("{}: `max_seq_length`: expected a number from 1", path.display()))?;
-        config.max_tokens = Some(most);
+    if let Some(path) = path {
+        let settings: Map<String, Value> = parse(&path, MAX_FILE_BYTES)?;
+        config.is_lowercase = settings.get("do_lower_case").and_then(Value::as_bool).unwrap_or(false);
+        if let Some(most) = settings.get("max_seq_length").filter(|most| !most.is_null()) {
+            let most = whole(most).filter(|most| *most > 0);
+            let most = most.ok_or_else(|| format!("{}: `max_seq_length`: expected a number from 1", path.display()))?;
+            config.max_tokens = Some(most);
+            return Ok(());
+        }
+    }
+    // Newer versions write the limit there only. Where it has none it is a number that no text reaches.
+    let path = folder.join(TOKENIZER_FILE);
+    if taal_store::exists(&path) {
+        let settings: Map<String, Value> = parse(&path, MAX_TOKENIZER_BYTES)?;
+        let most = settings.get("model_max_length").and_then(whole);
+        config.max_tokens = most.filter(|most| *most > 0);
     }
     Ok(())
 }
 
+fn whole(number: &Value) -> Option<usize> {
+    number.as_u64().and_then(|number| usize::try_from(number).ok())
+}
+
 fn read_poolings(path: &Path) -> Result<Vec<Pooling>, String> {
-    let settings: Map<String, Value> = parse(path)?;
+    let settings: Map<String, Value> = parse(path, MAX_FILE_BYTES)?;
     let modes: Vec<&str> = match settings.get("pooling_mode") {
         Some(Value::String(mode)) => vec![mode],
         Some(Value::Array(modes)) => modes.iter().filter_map(Value::as_str).collect(),

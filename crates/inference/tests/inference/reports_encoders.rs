@@ -211,6 +211,72 @@ fn report_10_the_mean_is_over_all_tokens_with_those_around_the_text() {
 }
 
 #[test]
+fn report_10_the_files_of_sentence_transformers_say_how_a_vector_is_made() {
+    let place = tempfile::tempdir().unwrap();
+    let dir = place.path().join("model");
+    let lm = masked(byte_level(&["Ġcat"], &["[CLS]", "[SEP]"], &["[CLS]"], &["[SEP]"]));
+    let tokenizer = lm.tokenizer.as_ref().unwrap().to_json();
+    let companions = taal_model::hugging_face::Companions {
+        tokenizer_json: Some(&tokenizer),
+        ..Default::default()
+    };
+    taal_model::hugging_face::save(&lm.model, &dir, companions).unwrap();
+    let write = |name: &str, value: Value| {
+        let path = dir.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, value.to_string()).unwrap();
+    };
+    let open = || LanguageModel::open(&dir, &burn::tensor::Device::flex()).unwrap();
+    let module = |kind: &str, path: &str| json!({"idx": 0, "name": "", "path": path, "type": format!("sentence_transformers.models.{kind}")});
+    let modules = [module("Transformer", ""), module("Pooling", "1_Pooling")];
+    write("modules.json", json!(modules));
+
+    // The older keys and the newer one; without Normalize a vector has the length that it has.
+    let text = "a cat cat cat";
+    let length = |vector: &[f32]| vector.iter().map(|x| x * x).sum::<f32>().sqrt();
+    for (settings, pooling) in [
+        (json!({"pooling_mode_cls_token": true}), Pooling::Cls),
+        (
+            json!({"pooling_mode": "mean", "embedding_dimension": 16}),
+            Pooling::Mean,
+        ),
+        (json!({"pooling_mode": ["max"]}), Pooling::Max),
+    ] {
+        write("1_Pooling/config.json", settings);
+        let vector = embed(&open(), text, None).unwrap();
+        let unit = embed(&lm, text, pooling).unwrap();
+        let norm = length(&vector);
+        assert!((norm - 1.0).abs() > 0.1 && (length(&unit) - 1.0).abs() < 1e-5, "{norm}");
+        for (found, expected) in vector.iter().zip(&unit) {
+            assert!(
+                (found / norm - expected).abs() < 1e-5,
+                "{pooling:?}: {found} {expected}"
+            );
+        }
+    }
+
+    // The limit counts the frame, and the settings of the transformer come before those of the tokenizer.
+    let cut = || taal_inference::cut_tokens(&open(), text).unwrap();
+    assert_eq!(cut(), 0);
+    write("tokenizer_config.json", json!({"model_max_length": 5}));
+    assert_eq!(cut(), 1);
+    write(
+        "sentence_bert_config.json",
+        json!({"transformer_task": "feature-extraction"}),
+    );
+    assert_eq!(cut(), 1);
+    write("sentence_bert_config.json", json!({"max_seq_length": 4}));
+    assert_eq!(cut(), 2);
+    write("sentence_bert_config.json", json!({}));
+    std::fs::write(
+        dir.join("tokenizer_config.json"),
+        r#"{"model_max_length": 1000000000000000019884624838656}"#,
+    )
+    .unwrap();
+    assert_eq!(cut(), 0);
+}
+
+#[test]
 fn report_14_items_that_cannot_be_scored_are_left_out_and_named() {
     let lm = tiny::char_model();
     let dir = tempfile::tempdir().unwrap();
