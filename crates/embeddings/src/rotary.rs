@@ -37,13 +37,98 @@ pub enum RotaryScaling {
         /// The longest text of the first training, in tokens.
         original_max_len: usize,
     },
+    /// A larger base for texts longer than those of the first training, so that fast pairs turn as before and the slowest one
+    /// slower by the ratio of the lengths ("dynamic NTK" of Hugging Face's transformers). Tables no longer than `original_max_len`
+    /// are those without scaling.
+    Dynamic {
+        /// How fast the base grows with the length.
+        factor: f64,
+        /// The longest text of the first training, in tokens.
+        original_max_len: usize,
+    },
+    /// As [`Llama3`](Self::Llama3) with the mixture linear in the index of the pair, and all queries and keys longer by
+    /// `attention_factor` (Peng et al., "YaRN", 2023, in the form of Hugging Face's transformers).
+    Yarn {
+        /// How many times slower.
+        factor: f64,
+        /// What cosines and sines are multiplied by.
+        attention_factor: f64,
+        /// Pairs are fast above this number of turns in `original_max_len` positions.
+        beta_fast: f64,
+        /// Pairs are slow below this number of turns in `original_max_len` positions.
+        beta_slow: f64,
+        /// The longest text of the first training, in tokens.
+        original_max_len: usize,
+        /// Whether the first and the last pair of the mixture are rounded outwards to whole pairs.
+        truncate: bool,
+    },
 }
 
 impl RotaryScaling {
-    /// Single precision at every operation, as in transformers.
-    fn apply(self, frequency: f32) -> f32 {
+    /// The base for tables of `max_len` positions.
+    fn theta(self, theta: f64, head_dim: usize, max_len: usize) -> f64 {
+        match self {
+            Self::Dynamic {
+                factor,
+                original_max_len,
+            } if max_len > original_max_len => {
+                let ratio = max_len as f64 / original_max_len as f64;
+                let dim = head_dim as f64;
+                theta * (factor * ratio - (factor - 1.0)).powf(dim / (dim - 2.0))
+            }
+            _ => theta,
+        }
+    }
+
+    /// What cosines and sines are multiplied by.
+    fn attention_factor(self) -> f64 {
+        match self {
+            Self::Yarn { attention_factor, .. } => attention_factor,
+            Self::Linear { .. } | Self::Llama3 { .. } | Self::Dynamic { .. } => 1.0,
+        }
+    }
+
+    /// The pairs at which YaRN's mixture begins and ends.
+    fn mixed_pairs(self, head_dim: usize, theta: f64) -> Option<(f64, f64)> {
+        let Self::Yarn {
+            beta_fast,
+            beta_slow,
+            original_max_len,
+            truncate,
+            ..
+        } = self
+        else {
+            return None;
+        };
+        let dim = head_dim as f64;
+        let pair_of = |turns: f64| {
+            let share = original_max_len as f64 / (turns * 2.0 * std::f64::consts::PI);
+            (dim * share.ln()) / (2.0 * theta.ln())
+        };
+        let (low, high) = (pair_of(beta_fast), pair_of(beta_slow));
+        let (low, high) = if truncate {
+            (low.floor(), high.ceil())
+        } else {
+            (low, high)
+        };
+        // transformers bounds the end by the width, not by the number of pairs.
+        let (low, high) = (low.max(0.0), high.min(dim - 1.0));
+        // As there, so that nothing is divided by 0.
+        Some((low, if low == high { high + 0.001 } else { high }))
+    }
+
+    /// The angle of pair `i`; `power` is its wavelength over a whole turn without scaling. Single precision at every operation, as in transformers.
+    fn apply(self, i: usize, power: f32, mixed: Option<(f64, f64)>) -> f32 {
+        let frequency = 1.0 / power;
         match self {
             Self::Linear { factor } => frequency / factor as f32,
+            Self::Dynamic { .. } => frequency,
+            Self::Yarn { factor, .. } => {
+                let Some((low, high)) = mixed else { return frequency };
+                let ramp = ((i as f32 - low as f32) / (high - low) as f32).clamp(0.0, 1.0);
+                let unchanged = 1.0 - ramp;
+                1.0 / (factor as f32 * power) * (1.0 - unchanged) + frequency * unchanged
+            }
             Self::Llama3 {
                 factor,
                 low_freq_factor,
@@ -70,12 +155,14 @@ impl RotaryScaling {
 /// The angle by which each pair of coordinates turns from one position to the next. Exponent, power and reciprocal are rounded to
 /// single precision one by one, as transformers does it: the last bit of an angle is 0.008 at position 131,071, and models were
 /// trained with that bit.
-fn frequencies(head_dim: usize, theta: f64, scaling: Option<RotaryScaling>) -> Vec<f32> {
+fn frequencies(head_dim: usize, max_len: usize, theta: f64, scaling: Option<RotaryScaling>) -> Vec<f32> {
+    let theta = scaling.map_or(theta, |scaling| scaling.theta(theta, head_dim, max_len));
+    let mixed = scaling.and_then(|scaling| scaling.mixed_pairs(head_dim, theta));
     (0..head_dim / 2)
         .map(|i| {
             let exponent = (2 * i) as f32 / head_dim as f32;
-            let frequency = 1.0 / theta.powf(f64::from(exponent)) as f32;
-            scaling.map_or(frequency, |scaling| scaling.apply(frequency))
+            let power = theta.powf(f64::from(exponent)) as f32;
+            scaling.map_or(1.0 / power, |scaling| scaling.apply(i, power, mixed))
         })
         .collect()
 }
@@ -90,7 +177,8 @@ impl Rotary {
         Self::scaled(head_dim, max_len, theta, None, device)
     }
 
-    /// [`new`](Self::new) with the angles of a model that was made to read longer texts.
+    /// [`new`](Self::new) with the angles of a model that was made to read longer texts. With
+    /// [`Yarn`](RotaryScaling::Yarn) the turned vectors are longer too.
     ///
     /// # Errors
     ///
@@ -106,7 +194,8 @@ impl Rotary {
             return Err(EmbeddingError::OddHeadDim { head_dim });
         }
         let half = head_dim / 2;
-        let frequencies = frequencies(head_dim, theta, scaling);
+        let frequencies = frequencies(head_dim, max_len, theta, scaling);
+        let length = scaling.map_or(1.0, RotaryScaling::attention_factor) as f32;
         // Angles too are rounded where transformers rounds them.
         let mut cos = vec![0.0_f32; max_len * head_dim];
         let mut signed_sin = vec![0.0_f32; max_len * head_dim];
@@ -114,10 +203,11 @@ impl Rotary {
             for (i, frequency) in frequencies.iter().enumerate() {
                 let (sin_angle, cos_angle) = f64::from(position as f32 * frequency).sin_cos();
                 let row = position * head_dim;
-                cos[row + i] = cos_angle as f32;
-                cos[row + half + i] = cos_angle as f32;
-                signed_sin[row + i] = -sin_angle as f32;
-                signed_sin[row + half + i] = sin_angle as f32;
+                let (cos_angle, sin_angle) = (cos_angle as f32 * length, sin_angle as f32 * length);
+                cos[row + i] = cos_angle;
+                cos[row + half + i] = cos_angle;
+                signed_sin[row + i] = -sin_angle;
+                signed_sin[row + half + i] = sin_angle;
             }
         }
         let shape = [max_len, head_dim];

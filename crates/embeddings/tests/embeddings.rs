@@ -231,6 +231,259 @@ mod rotary {
         assert_close(&values(cosines)[..32], &expected, 1e-6);
     }
 
+    /// The angle of every pair from one position to the next, and the cosines and sines of position 97.
+    fn angles_and_tables(max_len: usize, theta: f64, scaling: RotaryScaling) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+        let rotary = Rotary::scaled(16, max_len, theta, Some(scaling), &flex()).unwrap();
+        let row = |position: usize| {
+            let (cosines, sines) = rotary.rows(position, 1).unwrap();
+            (values(cosines)[8..].to_vec(), values(sines)[8..].to_vec())
+        };
+        let (cosines, sines) = row(1);
+        let angles = cosines.iter().zip(sines).map(|(cosine, sine)| sine.atan2(*cosine));
+        let (cosines, sines) = row(97.min(max_len - 1));
+        (angles.collect(), cosines, sines)
+    }
+
+    const YARN: RotaryScaling = yarn(4.0, 1.138_629_436_111_989, [32.0, 1.0], 2048, true);
+
+    const fn yarn(
+        factor: f64,
+        attention_factor: f64,
+        [beta_fast, beta_slow]: [f64; 2],
+        original_max_len: usize,
+        truncate: bool,
+    ) -> RotaryScaling {
+        RotaryScaling::Yarn {
+            factor,
+            attention_factor,
+            beta_fast,
+            beta_slow,
+            original_max_len,
+            truncate,
+        }
+    }
+
+    // transformers 5.24: LlamaRotaryEmbedding with head_dim 16; `inv_freq`, and its forward at position 97.
+    #[test]
+    fn report_13_yarn_equals_transformers() {
+        let usual = 1.138_629_436_111_989;
+        let cases = [
+            (
+                10_000.0,
+                yarn(4.0, usual, [32.0, 1.0], 32, true),
+                [
+                    1.0,
+                    0.197_642_36,
+                    0.025,
+                    0.007_905_695,
+                    0.0025,
+                    0.000_790_569_47,
+                    0.000_25,
+                    0.000_079_056_947,
+                ],
+                [
+                    -1.0534002, 1.080198, -0.8585813, 0.8199251, 1.1053139, 1.1352831, 1.1382947, 1.1385959,
+                ],
+                [
+                    0.4322325, 0.3600684, 0.7478737, 0.7900632, 0.2734193, 0.0872305, 0.0276091, 0.0087315,
+                ],
+            ),
+            (
+                10_000.0,
+                YARN,
+                [
+                    1.0,
+                    0.316_227_76,
+                    0.1,
+                    0.025_693_506,
+                    0.006_25,
+                    0.001_383_496_6,
+                    0.000_25,
+                    0.000_079_056_947,
+                ],
+                [
+                    -1.0534002, 0.8394331, -1.095777, -0.906911, 0.9357149, 1.1283919, 1.1382947, 1.1385959,
+                ],
+                [
+                    0.4322325, -0.7693043, -0.3094344, 0.6884689, 0.6487794, 0.1523449, 0.0276091, 0.0087315,
+                ],
+            ),
+            (
+                10_000.0,
+                yarn(4.0, usual, [32.0, 1.0], 2048, false),
+                [
+                    1.0,
+                    0.316_227_76,
+                    0.1,
+                    0.023_870_196,
+                    0.005_056_971_7,
+                    0.000_811_290_46,
+                    0.000_25,
+                    0.000_079_056_947,
+                ],
+                [
+                    -1.0534002, 0.8394331, -1.095777, -0.7716343, 1.0043681, 1.1351055, 1.1382947, 1.1385959,
+                ],
+                [
+                    0.4322325, -0.7693043, -0.3094344, 0.8372917, 0.5363972, 0.0895122, 0.0276091, 0.0087315,
+                ],
+            ),
+            (
+                10_000.0,
+                yarn(4.0, usual, [16.0, 2.0], 2048, true),
+                [
+                    1.0,
+                    0.316_227_76,
+                    0.1,
+                    0.023_717_083,
+                    0.005,
+                    0.000_790_569_47,
+                    0.000_25,
+                    0.000_079_056_947,
+                ],
+                [
+                    -1.0534002, 0.8394331, -1.095777, -0.7591144, 1.0073169, 1.1352831, 1.1382947, 1.1385959,
+                ],
+                [
+                    0.4322325, -0.7693043, -0.3094344, 0.8486592, 0.5308385, 0.0872305, 0.0276091, 0.0087315,
+                ],
+            ),
+            (
+                10_000.0,
+                yarn(40.0, 0.921_042_355_316_339_9, [32.0, 1.0], 2048, true),
+                [
+                    1.0,
+                    0.316_227_76,
+                    0.1,
+                    0.023_914_725,
+                    0.005_125,
+                    0.000_849_862_18,
+                    0.000_025,
+                    0.000_007_905_694_5,
+                ],
+                [
+                    -0.8521001, 0.6790211, -0.8863789, -0.6270981, 0.8095569, 0.9179146, 0.9210397, 0.9210421,
+                ],
+                [
+                    0.3496348, -0.6222936, -0.2503029, 0.6745865, 0.4392456, 0.0758417, 0.0022335, 0.0007063,
+                ],
+            ),
+            // Not one pair turns once in 4 positions: the mixture would begin and end before the first.
+            (
+                500.0,
+                yarn(4.0, usual, [32.0, 1.0], 4, true),
+                [
+                    1.0,
+                    0.114_965_82,
+                    0.052_868_56,
+                    0.024_312_312,
+                    0.011_180_34,
+                    0.005_141_428,
+                    0.002_364_354,
+                    0.001_087_279_6,
+                ],
+                [
+                    -1.0534002, 0.1770309, 0.4599811, -0.8068214, 0.5321509, 0.99994, 1.1088157, 1.1323028,
+                ],
+                [
+                    0.4322325, -1.124783, -1.0415826, 0.8034402, 1.0066242, 0.5446071, 0.2588528, 0.1198643,
+                ],
+            ),
+        ];
+        for (theta, scaling, expected, cosines, sines) in cases {
+            let (angles, got_cosines, got_sines) = angles_and_tables(128, theta, scaling);
+            for (angle, expected) in angles.iter().zip(expected) {
+                let expected: f32 = expected;
+                assert!(
+                    (angle / expected - 1.0).abs() < 1e-6,
+                    "{scaling:?}: {angle} is not {expected}"
+                );
+            }
+            assert_close(&got_cosines, &cosines, 1e-6);
+            assert_close(&got_sines, &sines, 1e-6);
+        }
+    }
+
+    // transformers 5.24: dynamic scaling of a text of so many tokens; head_dim 16, theta 10,000, factor 4, trained on 64 tokens.
+    #[test]
+    fn report_13_dynamic_scaling_equals_transformers_and_changes_nothing_up_to_the_original_length() {
+        let dynamic = RotaryScaling::Dynamic {
+            factor: 4.0,
+            original_max_len: 64,
+        };
+        let usual = [
+            1.0,
+            0.316_227_76,
+            0.1,
+            0.031_622_78,
+            0.01,
+            0.003_162_277_9,
+            0.001,
+            0.000_316_227_8,
+        ];
+        let cases = [
+            (32, usual),
+            (64, usual),
+            (
+                65,
+                [
+                    1.0,
+                    0.313_500_85,
+                    0.098_282_784,
+                    0.030_811_736,
+                    0.009_659_505,
+                    0.003_028_263,
+                    0.000_949_363_1,
+                    0.000_297_626_13,
+                ],
+            ),
+            (
+                128,
+                [
+                    1.0,
+                    0.251_273_75,
+                    0.063_138_51,
+                    0.015_865_048,
+                    0.003_986_470_4,
+                    0.001_001_695_4,
+                    0.000_251_699_8,
+                    0.000_063_245_55,
+                ],
+            ),
+        ];
+        for (max_len, expected) in cases {
+            let (angles, ..) = angles_and_tables(max_len, 10_000.0, dynamic);
+            for (angle, expected) in angles.iter().zip(expected) {
+                let expected: f32 = expected;
+                assert!(
+                    (angle / expected - 1.0).abs() < 1e-6,
+                    "{max_len}: {angle} is not {expected}"
+                );
+            }
+        }
+        let rotary = Rotary::scaled(16, 65, 10_000.0, Some(dynamic), &flex()).unwrap();
+        let (cosines, _) = rotary.rows(64, 1).unwrap();
+        let expected = [
+            0.3918572, 0.3488069, 0.9999761, -0.3904817, 0.8149182, 0.9812778, 0.9981547, 0.9998186,
+        ];
+        assert_close(&values(cosines)[..8], &expected, 1e-6);
+    }
+
+    // Scores of queries and keys grow by the square of the attention factor; so do gradients through both.
+    #[test]
+    fn report_13_yarn_makes_queries_and_keys_longer() {
+        let device = flex().autodiff();
+        let rotary = Rotary::scaled(16, 8, 10_000.0, Some(YARN), &flex()).unwrap();
+        let x = random::normal([1, 1, 8, 16], 1.0, 1, &device).require_grad();
+        let turned = rotary.apply(x.clone(), 0).unwrap();
+        let square = 1.138_629_4_f32 * 1.138_629_4;
+        let length = |x: Tensor<4>| values((x.clone() * x).sum())[0];
+        assert!((length(turned.clone().inner()) / length(x.clone().inner()) - square).abs() < 1e-5);
+        let gradients = (turned.clone() * turned).sum().div_scalar(2.0).backward();
+        let gradient = x.grad(&gradients).unwrap();
+        assert_close(&values(gradient), &values(x.inner().mul_scalar(square)), 1e-5);
+    }
+
     #[test]
     fn scores_depend_on_distance_only() {
         let rotary = Rotary::new(40, 96, 10_000.0, &flex()).unwrap();

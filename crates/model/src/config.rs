@@ -1,10 +1,11 @@
 //! What a transformer looks like, in integers and switches: [`TransformerConfig`] and its presets.
 
 use serde::{Deserialize, Serialize};
-use taal_embeddings::{Position, RotaryScaling};
+use taal_embeddings::Position;
 use taal_metrics::flops::Shape;
 
 use crate::ModelError;
+pub use crate::rope_scaling::RopeScaling;
 
 /// Which normalisation a block uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -182,79 +183,6 @@ impl From<PositionKind> for Position {
             PositionKind::Alibi => Position::Alibi,
             PositionKind::None => Position::None,
         }
-    }
-}
-
-/// [`RotaryScaling`] of the embeddings crate, in the form that Hugging Face's files have.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "rope_type", rename_all = "lowercase", deny_unknown_fields)]
-pub enum RopeScaling {
-    /// All pairs turn slower (Chen et al. 2023).
-    Linear {
-        /// How many times slower; at least 1.
-        factor: f64,
-    },
-    /// Pairs that turn slowly turn slower still (LLaMA 3.1, Grattafiori et al. 2024).
-    Llama3 {
-        /// How many times slower; at least 1.
-        factor: f64,
-        /// Turns in the original context below which a pair is slow.
-        low_freq_factor: f64,
-        /// Turns in the original context above which a pair is fast.
-        high_freq_factor: f64,
-        /// The original context, in tokens.
-        original_max_position_embeddings: usize,
-    },
-}
-
-impl From<RopeScaling> for RotaryScaling {
-    fn from(scaling: RopeScaling) -> Self {
-        match scaling {
-            RopeScaling::Linear { factor } => Self::Linear { factor },
-            RopeScaling::Llama3 {
-                factor,
-                low_freq_factor,
-                high_freq_factor,
-                original_max_position_embeddings,
-            } => Self::Llama3 {
-                factor,
-                low_freq_factor,
-                high_freq_factor,
-                original_max_len: original_max_position_embeddings,
-            },
-        }
-    }
-}
-
-impl RopeScaling {
-    fn validate(self) -> Result<(), String> {
-        let (Self::Linear { factor } | Self::Llama3 { factor, .. }) = self;
-        if !(factor.is_finite() && factor >= 1.0) {
-            return Err(format!("factor: expected a number of at least 1, got {factor}"));
-        }
-        let Self::Llama3 {
-            low_freq_factor: low,
-            high_freq_factor: high,
-            original_max_position_embeddings: original,
-            ..
-        } = self
-        else {
-            return Ok(());
-        };
-        if !(low.is_finite() && low > 0.0) {
-            return Err(format!("low_freq_factor: expected a number above 0, got {low}"));
-        }
-        if !(high.is_finite() && high > low) {
-            return Err(format!(
-                "high_freq_factor: expected a number above low_freq_factor = {low}, got {high}"
-            ));
-        }
-        if original == 0 || original > MAX_DIMENSION {
-            return Err(format!(
-                "original_max_position_embeddings: expected 1..={MAX_DIMENSION}, got {original}"
-            ));
-        }
-        Ok(())
     }
 }
 

@@ -28,6 +28,7 @@ pub mod llama2c;
 mod norm;
 pub mod parameters;
 mod recurrent;
+mod rope_scaling;
 mod transformer;
 
 pub use config::{

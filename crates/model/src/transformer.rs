@@ -181,7 +181,7 @@ impl TransformerConfig {
         let constants = device.clone().inner();
         let rotary = |theta: Option<f64>| {
             let theta = theta.filter(|_| self.position == PositionKind::Rotary);
-            let scaling = self.rope_scaling.map(Into::into);
+            let scaling = self.rope_scaling.map(|scaling| scaling.rotary(self.max_seq_len));
             theta
                 .map(|theta| Rotary::scaled(self.head_dim, self.max_seq_len, theta, scaling, &constants))
                 .transpose()

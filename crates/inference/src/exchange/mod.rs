@@ -15,12 +15,16 @@ use burn::tensor::Device;
 use serde::Serialize;
 use taal_model::gguf::{self, TensorType};
 use taal_model::hugging_face::{self, CONFIG_FILE, Companions, Family, SpecialIds};
-use taal_model::{Activation, ModelError, Transformer, llama2c};
+use taal_model::{Activation, ModelError, RopeScaling, Transformer, llama2c};
 use taal_store::{FileFormat, LineEnds, Map};
 use taal_tokenizer::{ImportOptions, Tokenizer};
 
 use crate::language_model::{Ends, check_tokenizer};
 use crate::{InferenceError, LanguageModel, Result, model_dir};
+
+/// Said of models whose rotary angles change with texts longer than their context.
+const NO_DYNAMIC_ANGLES: &str = "llama.cpp has no dynamic scaling of rotary angles; in the model's context it changes nothing, and beyond it the \
+                                 file is one without scaling";
 
 /// Said of models with the exact GELU, as nanoGPT has it.
 const APPROXIMATE_GELU: &str = "llama.cpp computes GELU by its tanh approximation, and this model has the exact one: activations there differ by \
@@ -247,6 +251,9 @@ pub fn export_model(
             }
             if lm.model.config().activation == Activation::Gelu {
                 exported.notes.push(APPROXIMATE_GELU.to_string());
+            }
+            if let Some(RopeScaling::Dynamic { .. }) = lm.model.config().rope_scaling {
+                exported.notes.push(NO_DYNAMIC_ANGLES.to_string());
             }
             let name = dir.file_name().unwrap_or_default().to_string_lossy();
             gguf::save(&lm.model, vocabulary.as_ref(), tensor_type, &name, out)?;

@@ -1,17 +1,12 @@
 //! Which of llama.cpp's architectures a configuration is, the keys that describe it, and the tensors that it has.
 
 use super::file::File;
+use super::rope;
 use super::write::Entry;
 use crate::ModelError;
 use crate::config::{Activation, MAX_DIMENSION, MAX_LAYERS, RopeScaling, TransformerConfig};
 use crate::hugging_face::Family;
 use crate::layout::{Parameter, Part, rename};
-
-/// The table of angles that llama.cpp multiplies the rotary frequencies with.
-pub(super) const ROPE_FREQS: &str = "rope_freqs.weight";
-
-/// Relative difference up to which a table of angles is the one that a scaling makes; it was rounded to single precision.
-const ROPE_TOLERANCE: f32 = 1e-5;
 
 /// One of llama.cpp's architectures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +68,12 @@ impl Architecture {
         if architecture != Self::Llama && matches!(c.rope_scaling, Some(RopeScaling::Llama3 { .. })) {
             return refuse("rope_scaling", "llama.cpp has LLaMA 3's angles in its LLaMA only");
         }
+        if let Some(RopeScaling::Yarn { truncate: false, .. }) = c.rope_scaling {
+            return refuse(
+                "rope_scaling",
+                "llama.cpp always rounds the pairs that YaRN mixes outwards",
+            );
+        }
         Ok(architecture)
     }
 
@@ -100,10 +101,7 @@ impl Architecture {
             (own("rope.freq_base"), Entry::F32(c.rope_theta as f32)),
             (own("attention.layer_norm_rms_epsilon"), Entry::F32(c.norm_eps as f32)),
         ]);
-        if let Some(RopeScaling::Linear { factor }) = c.rope_scaling {
-            entries.push((own("rope.scaling.type"), Entry::Text("linear".to_string())));
-            entries.push((own("rope.scaling.factor"), Entry::F32(factor as f32)));
-        }
+        entries.extend(rope::entries(own, c));
         entries
     }
 
@@ -113,12 +111,15 @@ impl Architecture {
         let size = |key: &str| file.size_up_to(&own(key), MAX_DIMENSION);
         let required = |key: &str| size(key)?.ok_or_else(|| file.wrong(&own(key), "an integer"));
         let d_model = required("embedding_length")?;
-        let n_heads = required("attention.head_count")?;
+        let n_layers = file.size_up_to(&own("block_count"), MAX_LAYERS)?;
+        let n_layers = n_layers.ok_or_else(|| file.wrong(&own("block_count"), "an integer"))?;
+        // llama.cpp writes these as one number, or as one number per layer.
+        let of_layers = |key: &str| file.size_of_layers(&own(key), n_layers, MAX_DIMENSION);
+        let in_all_layers = |key: &str| of_layers(key)?.ok_or_else(|| file.wrong(&own(key), "an integer"));
+        let n_heads = in_all_layers("attention.head_count")?;
         if n_heads == 0 {
             return Err(file.wrong(&own("attention.head_count"), "at least 1"));
         }
-        let n_layers = file.size_up_to(&own("block_count"), MAX_LAYERS)?;
-        let n_layers = n_layers.ok_or_else(|| file.wrong(&own("block_count"), "an integer"))?;
         let shape = (
             vocab_size(file, &own("vocab_size"))?,
             required("context_length")?,
@@ -128,7 +129,7 @@ impl Architecture {
         );
         let (vocab_size, max_seq_len, ..) = shape;
         self.refuse_what_differs(file, max_seq_len)?;
-        let d_ff = required("feed_forward_length")?;
+        let d_ff = in_all_layers("feed_forward_length")?;
         let tie_embeddings = file.tensor("output.weight").is_none();
         if self == Self::Gpt2 {
             let eps = own("attention.layer_norm_epsilon");
@@ -150,7 +151,7 @@ impl Architecture {
         let is_llama = self == Self::Llama;
         let base = TransformerConfig::llama(vocab_size, max_seq_len, n_layers, n_heads, d_model);
         let config = TransformerConfig {
-            n_kv_heads: size("attention.head_count_kv")?.unwrap_or(n_heads),
+            n_kv_heads: of_layers("attention.head_count_kv")?.unwrap_or(n_heads),
             head_dim,
             d_ff,
             norm_eps: file.number(&eps)?.ok_or_else(|| file.wrong(&eps, "a number"))?,
@@ -162,7 +163,7 @@ impl Architecture {
             tie_embeddings,
             ..base
         };
-        let rope_scaling = self.rope_scaling(file, &config)?;
+        let rope_scaling = rope::scaling(file, own, &config)?;
         Ok(TransformerConfig { rope_scaling, ..config })
     }
 
@@ -179,6 +180,8 @@ impl Architecture {
             "logit_scale",
             "residual_scale",
             "embedding_scale",
+            "rope.scaling.alpha",
+            "rope.scaling.yarn_log_multiplier",
         ];
         for key in zeros.map(own) {
             if file.number(&key)?.is_some_and(|number| number != 0.0) {
@@ -201,37 +204,6 @@ impl Architecture {
             return Err(file.wrong(&key, &format!("no window, or at least the context, {max_seq_len}")));
         }
         Ok(())
-    }
-
-    fn rope_scaling(self, file: &File<'_>, config: &TransformerConfig) -> Result<Option<RopeScaling>, ModelError> {
-        let own = |key: &str| format!("{}.{key}", self.name());
-        let key = own("rope.scaling.type");
-        let kind = file.text(&key)?.unwrap_or("linear");
-        let factor = match kind {
-            "none" => 1.0,
-            "linear" => {
-                // The second name is that of files from before August 2023.
-                let found = file.number(&own("rope.scaling.factor"))?;
-                let older = file.number(&own("rope.scale_linear"))?;
-                found.or(older).unwrap_or(1.0)
-            }
-            _ => return Err(file.wrong(&key, "none or linear")),
-        };
-        let linear = (factor != 1.0 && factor != 0.0).then_some(RopeScaling::Linear { factor });
-        let Some(info) = file.tensor(ROPE_FREQS) else {
-            return Ok(linear);
-        };
-        let table = file.values(ROPE_FREQS, info)?;
-        if table.iter().all(|share| *share == 1.0) {
-            return Ok(linear);
-        }
-        let found = linear.is_none().then(|| llama3_of(&table, config)).flatten();
-        found.map(Some).ok_or_else(|| {
-            let detail = format!(
-                "tensor `{ROPE_FREQS}` scales the rotary angles in a way that is not LLaMA 3's; this is not supported"
-            );
-            ModelError::file(file.path(), detail)
-        })
     }
 
     /// Where a parameter of ours lies in the file.
@@ -320,64 +292,4 @@ fn vocab_size(file: &File<'_>, key: &str) -> Result<usize, ModelError> {
             .and_then(|info| info.shape.first().copied())
     };
     tokens.or_else(rows).ok_or_else(|| file.wrong(key, "an integer"))
-}
-
-/// By how much llama.cpp divides each rotary frequency of a model with LLaMA 3's scaling, `[head_dim / 2]`.
-pub(super) fn llama3_table(c: &TransformerConfig) -> Option<Vec<f32>> {
-    let RopeScaling::Llama3 {
-        factor,
-        low_freq_factor,
-        high_freq_factor,
-        original_max_position_embeddings,
-    } = c.rope_scaling?
-    else {
-        return None;
-    };
-    let [factor, low, high, original] = [
-        factor,
-        low_freq_factor,
-        high_freq_factor,
-        original_max_position_embeddings as f64,
-    ];
-    let share = |i: usize| {
-        let frequency = 1.0 / c.rope_theta.powf((2 * i) as f64 / c.head_dim as f64);
-        let turns = original * frequency / (2.0 * std::f64::consts::PI);
-        if turns > high {
-            1.0
-        } else if turns < low {
-            factor
-        } else {
-            let smooth = (turns - low) / (high - low);
-            1.0 / ((1.0 - smooth) / factor + smooth)
-        }
-    };
-    Some((0..c.head_dim / 2).map(|i| share(i) as f32).collect())
-}
-
-/// The scaling that makes a table, among those that are published: factors 1 and 4 on an original context that is a power of two.
-fn llama3_of(table: &[f32], config: &TransformerConfig) -> Option<RopeScaling> {
-    let factor = table.iter().copied().fold(1.0_f32, f32::max);
-    let candidates = (4..=20).map(|power| RopeScaling::Llama3 {
-        factor: f64::from(factor),
-        low_freq_factor: 1.0,
-        high_freq_factor: 4.0,
-        original_max_position_embeddings: 1 << power,
-    });
-    let makes_table = |scaling: &RopeScaling| {
-        let config = TransformerConfig {
-            rope_scaling: Some(*scaling),
-            ..config.clone()
-        };
-        llama3_table(&config).is_some_and(|made| {
-            let is_near = |(a, b): (&f32, &f32)| (a - b).abs() <= ROPE_TOLERANCE * b.abs();
-            made.len() == table.len() && made.iter().zip(table).all(is_near)
-        })
-    };
-    // The usual context first: where no pair is between fast and slow, several contexts make the same table.
-    let usual = candidates.clone().filter(|scaling| is_on(scaling, 8192));
-    usual.chain(candidates).find(makes_table)
-}
-
-fn is_on(scaling: &RopeScaling, context: usize) -> bool {
-    matches!(scaling, RopeScaling::Llama3 { original_max_position_embeddings, .. } if *original_max_position_embeddings == context)
 }

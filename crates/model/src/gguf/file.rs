@@ -270,6 +270,32 @@ impl<'data> File<'data> {
         }
     }
 
+    /// A whole number of at most `most` for all layers: one number, or a list of one number per layer that are all the same.
+    pub(super) fn size_of_layers(&self, key: &str, n_layers: usize, most: usize) -> Result<Option<usize>, ModelError> {
+        if !matches!(self.value(key), Some(Value::List(_))) {
+            return self.size_up_to(key, most);
+        }
+        let sizes = self.integers(key)?.unwrap_or_default();
+        let bad = |detail: String| Err(ModelError::file(self.path, format!("key `{key}`: {detail}")));
+        let Some(first) = sizes.first().filter(|_| sizes.len() == n_layers) else {
+            return bad(format!(
+                "expected a list of {n_layers} numbers, one per layer, got {}",
+                sizes.len()
+            ));
+        };
+        if sizes.iter().any(|size| size != first) {
+            let list: Vec<String> = sizes.iter().map(i64::to_string).collect();
+            return bad(format!(
+                "layers of different sizes are not supported; its list is {}",
+                taal_store::shorten(&list.join(", "))
+            ));
+        }
+        match usize::try_from(*first).ok().filter(|size| *size <= most) {
+            Some(size) => Ok(Some(size)),
+            None => bad(format!("expected integers in 0..={most}, got {first}")),
+        }
+    }
+
     /// A number. One of single precision is taken as it is written in digits, so that 1e-5 is not 0.000009999999747378752.
     pub(super) fn number(&self, key: &str) -> Result<Option<f64>, ModelError> {
         match self.value(key) {

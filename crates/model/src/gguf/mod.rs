@@ -9,6 +9,7 @@
 
 mod architecture;
 mod file;
+mod rope;
 mod tensor_type;
 mod vocabulary;
 mod write;
@@ -27,8 +28,9 @@ use crate::config::TransformerConfig;
 use crate::hugging_face::shown;
 use crate::parameters;
 use crate::transformer::Transformer;
-use architecture::{Architecture, ROPE_FREQS, llama3_table};
+use architecture::Architecture;
 use file::File;
+use rope::{ROPE_FREQS, llama3_table};
 use write::{Entry, Planned, Writer};
 
 /// The least that 32 values take: those of Q4_0.

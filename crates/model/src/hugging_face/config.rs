@@ -3,13 +3,11 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::rope::rotary;
 use super::special_ids::{BOS_KEY, EOS_KEY, PAD_KEY};
 use super::weights::shown;
 use super::{Companions, encoders, modernbert};
-use crate::config::{Activation, Mixer, NormKind, NormPlace, PositionKind, RopeScaling, TransformerConfig};
-
-/// The base of the rotary angles where a file names none.
-const ROPE_THETA: f64 = 10_000.0;
+use crate::config::{Activation, Mixer, NormKind, NormPlace, PositionKind, TransformerConfig};
 
 /// The window of Mistral 7B v0.1.
 const MISTRAL_WINDOW: usize = 4096;
@@ -187,8 +185,11 @@ pub(super) fn activation_name(activation: Activation) -> Option<&'static str> {
 
 pub(super) fn activation_of(name: &str) -> Option<Activation> {
     match name {
-        "gelu" => Some(Activation::Gelu),
-        "gelu_new" | "gelu_pytorch_tanh" => Some(Activation::GeluTanh),
+        // Each of these is one function in several forms, which differ in the last bits.
+        "gelu" | "gelu_python" => Some(Activation::Gelu),
+        "gelu_new" | "gelu_pytorch_tanh" | "gelu_python_tanh" | "gelu_fast" | "gelu_accurate" => {
+            Some(Activation::GeluTanh)
+        }
         "relu" => Some(Activation::Relu),
         "relu2" => Some(Activation::ReluSquared),
         _ => None,
@@ -377,7 +378,7 @@ fn gpt2(keys: &Keys<'_>) -> Result<TransformerConfig, String> {
     let activation = keys.text_or("activation_function", "gelu_new")?;
     let activation = activation_of(activation).ok_or_else(|| {
         format!(
-            "key `activation_function`: expected gelu, gelu_new, relu or relu2, got \"{}\"",
+            "key `activation_function`: expected gelu, gelu_new or another name of these two, relu or relu2, got \"{}\"",
             shown(activation)
         )
     })?;
@@ -484,64 +485,6 @@ fn expect_layers_of_one_type(keys: &Keys<'_>, window: Option<usize>) -> Result<(
     }
 }
 
-/// Base and scaling of the rotary angles: transformers 5 keeps both in `rope_parameters`, earlier ones the base at the top and the
-/// scaling in `rope_scaling`. A file that has both must mean one thing.
-fn rotary(keys: &Keys<'_>, max_seq_len: usize) -> Result<(f64, Option<RopeScaling>), String> {
-    keys.expect_whole_heads_to_turn()?;
-    let theta = keys.number_or("rope_theta", ROPE_THETA)?;
-    let read = |name: &'static str| -> Result<Option<(f64, Option<RopeScaling>)>, String> {
-        let Some(value) = keys.present(name) else {
-            return Ok(None);
-        };
-        let object = value
-            .as_object()
-            .ok_or_else(|| format!("key `{name}`: expected an object, got {}", shown(&value.to_string())))?;
-        let inner = Keys(object);
-        let scaling = rope_scaling(name, &inner, max_seq_len)?;
-        let theta = inner.number_or("rope_theta", theta);
-        Ok(Some((
-            theta.map_err(|error| format!("key `{name}`: {error}"))?,
-            scaling,
-        )))
-    };
-    match (read("rope_scaling")?, read("rope_parameters")?) {
-        (Some(older), Some(newer)) if older != newer => Err(
-            "keys `rope_scaling` and `rope_parameters`: they say different things; remove the one that is wrong"
-                .to_string(),
-        ),
-        (older, newer) => Ok(older.or(newer).unwrap_or((theta, None))),
-    }
-}
-
-/// The scaling that the object `name` holds. Keys that its kind does not use are passed over, as transformers does.
-pub(super) fn rope_scaling(name: &str, inner: &Keys<'_>, max_seq_len: usize) -> Result<Option<RopeScaling>, String> {
-    let within = |error: String| format!("key `{name}`: {error}");
-    let older = inner.text_or("type", "default").map_err(within)?;
-    let kind = inner.text_or("rope_type", older).map_err(within)?;
-    inner.expect_whole_heads_to_turn().map_err(within)?;
-    let number = |key: &str| inner.number(key).map_err(within);
-    Ok(match kind {
-        "default" => None,
-        "linear" => Some(RopeScaling::Linear {
-            factor: number("factor")?,
-        }),
-        "llama3" => Some(RopeScaling::Llama3 {
-            factor: number("factor")?,
-            low_freq_factor: number("low_freq_factor")?,
-            high_freq_factor: number("high_freq_factor")?,
-            original_max_position_embeddings: inner
-                .size_or("original_max_position_embeddings", max_seq_len)
-                .map_err(within)?,
-        }),
-        other => {
-            return Err(format!(
-                "key `{name}.rope_type`: expected default, linear or llama3, got \"{}\"",
-                shown(other)
-            ));
-        }
-    })
-}
-
 /// Typed access to the keys of a JSON object.
 pub(super) struct Keys<'a>(pub(super) &'a Map<String, Value>);
 
@@ -605,7 +548,18 @@ impl Keys<'_> {
         }
     }
 
-    fn number(&self, key: &str) -> Result<f64, String> {
+    /// An object, where there is one.
+    pub(super) fn object(&self, key: &str) -> Result<Option<&Map<String, Value>>, String> {
+        let Some(value) = self.present(key) else {
+            return Ok(None);
+        };
+        value
+            .as_object()
+            .map(Some)
+            .ok_or_else(|| format!("key `{key}`: expected an object, got {}", shown(&value.to_string())))
+    }
+
+    pub(super) fn number(&self, key: &str) -> Result<f64, String> {
         self.present(key).ok_or_else(|| format!("key `{key}` is missing"))?;
         self.number_or(key, 0.0)
     }

@@ -4,6 +4,17 @@ use super::{Family, encoders, modernbert};
 use crate::config::TransformerConfig;
 use crate::layout::{Parameter, Part, rename};
 
+/// Causal masks of old checkpoints, and the number that they put in place of a hidden score.
+const MASKS: [&str; 2] = ["bias", "masked_bias"];
+
+/// Tables of rotary angles, which follow from the configuration.
+const TABLES: [&str; 4] = ["inv_freq", "original_inv_freq", "cos_cached", "sin_cached"];
+
+fn ends_with_one_of(name: &str, part: &str, ends: &[&str]) -> bool {
+    ends.iter()
+        .any(|end| name.strip_suffix(end).is_some_and(|start| start.ends_with(part)))
+}
+
 /// Names and orientation of one family's tensors.
 pub(super) struct Layout {
     config: TransformerConfig,
@@ -217,10 +228,10 @@ impl Layout {
     /// Tensors that some files carry and no model needs: masks, tables, the tied output matrix.
     pub(super) fn is_ignored(&self, name: &str) -> bool {
         let is_buffer = match self.family {
-            Family::Gpt2 => name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias"),
-            Family::Llama | Family::Mistral | Family::Qwen2 | Family::Qwen3 => ["inv_freq", "cos_cached", "sin_cached"]
-                .iter()
-                .any(|table| name.ends_with(&format!("rotary_emb.{table}"))),
+            Family::Gpt2 => ends_with_one_of(name, ".attn.", &MASKS),
+            Family::Llama | Family::Mistral | Family::Qwen2 | Family::Qwen3 => {
+                ends_with_one_of(name, "rotary_emb.", &TABLES) || ends_with_one_of(name, ".self_attn.", &MASKS)
+            }
             Family::Bert | Family::Roberta | Family::DistilBert => {
                 return encoders::is_ignored(name, self.family, self.config.tie_embeddings);
             }

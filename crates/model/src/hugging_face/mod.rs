@@ -11,6 +11,7 @@ mod encoders;
 mod layout;
 mod modernbert;
 mod pickle;
+mod rope;
 mod shards;
 mod special_ids;
 mod tying;

@@ -3,11 +3,12 @@
 //! Its window is counted to both sides together, without the token itself; the two halves of the gated feed-forward network's input are
 //! one tensor, the half that goes through the activation first; the first block has no norm before its attention.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::Family;
-use super::config::{Keys, first, rope_scaling};
+use super::config::{Keys, first};
 use super::encoders::has_head;
+use super::rope::{Contexts, rope_scaling};
 use super::weights::shown;
 use crate::config::{Activation, NormKind, NormPlace, PositionKind, RopeScaling, TransformerConfig};
 use crate::layout::rename;
@@ -153,18 +154,20 @@ pub(super) fn from_json(keys: &Keys<'_>) -> Result<TransformerConfig, String> {
 
 /// One activation for the blocks and the head, as ours have it.
 fn activation(keys: &Keys<'_>, has_head: bool) -> Result<Activation, String> {
+    let gated = |name: &str| match name {
+        "gelu" | "gelu_python" => Some(Activation::GeGlu),
+        "silu" | "swish" => Some(Activation::SwiGlu),
+        _ => None,
+    };
     let name = keys.text_or("hidden_activation", "gelu")?;
-    let known = [Activation::GeGlu, Activation::SwiGlu]
-        .into_iter()
-        .find(|activation| activation_name(*activation) == Some(name));
-    let known = known.ok_or_else(|| {
+    let known = gated(name).ok_or_else(|| {
         format!(
             "key `hidden_activation`: expected gelu or silu, got \"{}\"",
             shown(name)
         )
     })?;
     let of_head = keys.text_or("classifier_activation", "gelu")?;
-    if has_head && of_head != name {
+    if has_head && gated(of_head) != Some(known) {
         return Err(format!(
             "key `classifier_activation`: expected \"{name}\" as in hidden_activation, got \"{}\"",
             shown(of_head)
@@ -269,7 +272,8 @@ fn rotary(
     Ok((theta, (local_theta != theta).then_some(local_theta), scaling))
 }
 
-/// Base and scaling for one kind of layer.
+/// Base and scaling for one kind of layer. As transformers reads it, what is in `rope_scaling` is put over both objects of
+/// `rope_parameters`, and the bases at the top count where an object has none.
 fn angles(
     keys: &Keys<'_>,
     kind: &'static str,
@@ -277,39 +281,28 @@ fn angles(
     usual: f64,
     max_seq_len: usize,
 ) -> Result<(f64, Option<RopeScaling>), String> {
-    let object = |value: &Value, name: &str| match value.as_object() {
-        Some(object) => Ok(object.clone()),
-        None => Err(format!(
-            "key `{name}`: expected an object, got {}",
-            shown(&value.to_string())
-        )),
-    };
     let older_theta = keys.number_or(older_key, usual)?;
-    let older_scaling = match keys.present("rope_scaling") {
-        Some(value) => rope_scaling("rope_scaling", &Keys(&object(value, "rope_scaling")?), max_seq_len)?,
-        None => None,
-    };
-    let Some(all) = keys.present("rope_parameters") else {
-        return Ok((older_theta, older_scaling));
-    };
-    let all = object(all, "rope_parameters")?;
+    let all = keys.object("rope_parameters")?.cloned().unwrap_or_default();
     let name = format!("rope_parameters.{kind}");
-    let Some(own) = Keys(&all).present(kind).map(|value| object(value, &name)).transpose()? else {
-        return Ok((older_theta, older_scaling));
+    let within = |error: String| format!("key `{name}`: {error}");
+    let mut own = match Keys(&all).present(kind) {
+        None => Map::new(),
+        Some(Value::Object(own)) => own.clone(),
+        Some(other) => {
+            return Err(format!(
+                "key `{name}`: expected an object, got {}",
+                shown(&other.to_string())
+            ));
+        }
     };
+    own.extend(keys.object("rope_scaling")?.cloned().unwrap_or_default());
     let own = Keys(&own);
-    let scaling = rope_scaling(&name, &own, max_seq_len)?;
-    let theta = own
-        .number_or("rope_theta", older_theta)
-        .map_err(|error| format!("key `{name}`: {error}"))?;
-    let says_otherwise = keys.present(older_key).is_some() && theta != older_theta;
-    if says_otherwise || keys.present("rope_scaling").is_some() && scaling != older_scaling {
-        let other = if says_otherwise { older_key } else { "rope_scaling" };
-        return Err(format!(
-            "keys `{other}` and `{name}`: they say different things; remove the one that is wrong"
-        ));
-    }
-    Ok((theta, scaling))
+    let contexts = Contexts {
+        longest: max_seq_len,
+        original: None,
+    };
+    let scaling = rope_scaling(&name, &own, contexts)?;
+    Ok((own.number_or("rope_theta", older_theta).map_err(within)?, scaling))
 }
 
 /// The name of the tensor that holds a parameter of ours, or a half of it.
