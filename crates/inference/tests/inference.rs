@@ -20,6 +20,8 @@ mod reports_encoders;
 mod reports_generate;
 #[path = "inference/reports_import.rs"]
 mod reports_import;
+#[path = "inference/reports_words.rs"]
+mod reports_words;
 #[path = "inference/sampling.rs"]
 mod sampling;
 #[path = "inference/scoring.rs"]

@@ -7,15 +7,8 @@ use serde_json::{Map, Value, json};
 use taal_model::gguf::{TokenKind, Vocabulary};
 use taal_tokenizer::Tokenizer;
 
-use super::foreign;
+use super::{foreign, words};
 use crate::Result;
-
-/// How LLaMA 3 cuts words.
-pub(super) const LLAMA3_WORDS: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-
-/// How Qwen2 and Qwen3 cut words.
-pub(super) const QWEN2_WORDS: &str =
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 /// SentencePiece's visible space.
 pub(super) const SPACE: &str = "\u{2581}";
@@ -111,34 +104,23 @@ fn byte_level(v: &Vocabulary) -> std::result::Result<Parts, String> {
         Ok(json!([first, second]))
     });
     let mut model = bpe(merges.collect::<std::result::Result<Vec<Value>, String>>()?);
-    let bytes = |use_regex: bool| json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex});
-    let words = |pattern: &str| {
-        let split = json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false});
-        json!({"type": "Sequence", "pretokenizers": [split, bytes(false)]})
-    };
-    let mut normalizer = Value::Null;
     // Files from before this key are GPT-2's, whose way of cutting was the only one.
-    let pre_tokenizer = match v.pre.as_deref().unwrap_or("gpt-2") {
-        "gpt-2" | "phi-2" => bytes(true),
-        "llama3" | "llama-v3" | "llama-bpe" => {
-            model["ignore_merges"] = true.into();
-            words(LLAMA3_WORDS)
-        }
-        "qwen2" => {
-            normalizer = json!({"type": "NFC"});
-            words(QWEN2_WORDS)
-        }
-        other => {
-            return Err(format!(
-                "key `tokenizer.ggml.pre`: expected gpt-2, phi-2, llama-bpe or qwen2, got {other:?}; \
-                 give a tokenizer with --tokenizer"
-            ));
-        }
-    };
+    let pre = v.pre.as_deref().unwrap_or("gpt-2");
+    let words = words::named(pre).ok_or_else(|| {
+        format!(
+            "key `tokenizer.ggml.pre`: expected one of {}, got {pre:?}; give a tokenizer with --tokenizer",
+            words::names()
+        )
+    })?;
+    model["ignore_merges"] = words.ignores_merges.into();
     Ok(Parts {
-        normalizer,
-        pre_tokenizer,
-        decoder: bytes(true),
+        normalizer: if words.composes {
+            json!({"type": "NFC"})
+        } else {
+            Value::Null
+        },
+        pre_tokenizer: words.pre_tokenizer(),
+        decoder: words::byte_level(true),
         model,
     })
 }
@@ -231,9 +213,11 @@ fn added_tokens(v: &Vocabulary) -> Vec<Value> {
     tokens.collect()
 }
 
-/// The tokens that are put around a text. SentencePiece's models begin every text where nothing says otherwise, and so does LLaMA 3.
+/// The tokens that are put around a text. Where nothing says otherwise, SentencePiece's models begin every text with one, and so do those whose
+/// words are cut in the ways that llama.cpp knows for it.
 fn template(v: &Vocabulary) -> Value {
-    let begins = v.model == "llama" || matches!(v.pre.as_deref(), Some("llama3" | "llama-v3" | "llama-bpe"));
+    let words = v.pre.as_deref().and_then(words::named);
+    let begins = v.model == "llama" || words.is_some_and(|words| words.begins);
     let token = |id: Option<u32>, is_on: bool| {
         let id = id.filter(|_| is_on)?;
         Some((id, v.tokens.get(id as usize)?.as_str()))

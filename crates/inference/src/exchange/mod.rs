@@ -6,6 +6,7 @@
 
 mod from_ggml;
 mod to_ggml;
+mod words;
 
 use std::fmt;
 use std::path::{Path, PathBuf};

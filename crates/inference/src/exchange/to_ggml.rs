@@ -9,7 +9,8 @@ use taal_model::gguf::{TokenKind, Vocabulary};
 use taal_model::hugging_face::TOKENIZER_FILE;
 use taal_tokenizer::Tokenizer;
 
-use super::from_ggml::{LLAMA3_WORDS, QWEN2_WORDS, SPACE};
+use super::from_ggml::SPACE;
+use super::words;
 use crate::{InferenceError, LanguageModel, Result};
 
 /// What llama.cpp takes for the end of a text where a file names none: a token of the text like any other.
@@ -144,36 +145,28 @@ impl File<'_> {
         if steps.iter().any(|step| step["add_prefix_space"] == true) {
             return Err("`pre_tokenizer.add_prefix_space` is true, which llama.cpp does not do".to_string());
         }
-        let split = |step: &Value| {
-            let is_plain = step["type"] == "Split" && step["behavior"] == "Isolated" && step["invert"] != true;
-            step["pattern"]["Regex"]
-                .as_str()
-                .filter(|_| is_plain)
-                .map(str::to_string)
-        };
-        let pre = match steps.as_slice() {
-            [bytes] if bytes["use_regex"] != false => "gpt-2",
-            [words, bytes] if bytes["use_regex"] == false => match split(words).as_deref() {
-                Some(LLAMA3_WORDS) => "llama-bpe",
-                Some(QWEN2_WORDS) => "qwen2",
-                _ => return Err("`pre_tokenizer` cuts words in a way that llama.cpp has no name for".to_string()),
-            },
-            _ => return Err("`pre_tokenizer` cuts words in a way that llama.cpp has no name for".to_string()),
-        };
-        // llama.cpp normalises nothing here; what NFC changes is rare enough for Qwen's makers.
+        let ways = words::of_steps(&steps);
+        let name = ways
+            .first()
+            .ok_or("`pre_tokenizer` cuts words in a way that llama.cpp has no name for")?
+            .name();
+        // llama.cpp normalises nothing here; what NFC changes is rare enough for the makers of those files that have it.
         let normalizer = &self.file["normalizer"];
-        if !(normalizer.is_null() || pre == "qwen2" && normalizer["type"] == "NFC") {
+        let composes = normalizer["type"] == "NFC";
+        if !(normalizer.is_null() || composes) || composes && !ways.iter().any(|words| words.composes) {
             return Err("`normalizer` changes texts, which llama.cpp does not do".to_string());
         }
         let ignores_merges = model["ignore_merges"] == true;
-        if ignores_merges != (pre == "llama-bpe") {
-            return Err(format!(
-                "`model.ignore_merges` is {ignores_merges}, which llama.cpp does otherwise where words are cut like {pre}"
-            ));
-        }
+        let mut fitting = ways.iter().filter(|words| words.ignores_merges == ignores_merges);
+        let exact = fitting.clone().find(|words| words.composes == composes);
+        let words = exact.or_else(|| fitting.next()).ok_or_else(|| {
+            format!(
+                "`model.ignore_merges` is {ignores_merges}, which llama.cpp does otherwise where words are cut like {name}"
+            )
+        })?;
         Ok(Vocabulary {
             model: "gpt2".to_string(),
-            pre: Some(pre.to_string()),
+            pre: Some(words.name().to_string()),
             merges: Some(
                 self.merges()
                     .map(|(first, second)| format!("{first} {second}"))

@@ -129,7 +129,7 @@ fn tokenizer(
 }
 
 /// A byte as GPT-2's vocabulary spells it.
-fn spelled(byte: u8) -> String {
+pub fn spelled(byte: u8) -> String {
     let is_printable = |byte: u8| matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
     let code = match is_printable(byte) {
         true => u32::from(byte),
