@@ -120,7 +120,11 @@ fn nearest_words(lm: &LanguageModel, text: &str, arguments: &SimilarArguments) -
     let Some(wanted) = wanted.vector(text) else {
         return Err(anyhow::anyhow!("the model's tokenizer does not know {}", taal_store::excerpt(text)).into());
     };
-    let words = lm.tokenizer.as_ref().map(vocabulary_words).unwrap_or_default();
+    let words = lm
+        .tokenizer
+        .as_ref()
+        .map(|tokenizer| vocabulary_words(tokenizer, lm.vocab_size()))
+        .unwrap_or_default();
     let others = words.iter().map(String::as_str).filter(|word| *word != text);
     let vectors = WordVectors::of_model(lm, others, arguments.pool)?;
     if vectors.is_empty() {

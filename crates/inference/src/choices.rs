@@ -14,7 +14,6 @@ use taal_store::excerpt;
 use taal_tokenizer::Tokenizer;
 
 use crate::decoder::{ids_tensor, to_host};
-use crate::language_model::check_ids;
 use crate::left_out::LeftOut;
 use crate::lines::{MAX_LINE_BYTES, bad_line, for_each_line};
 use crate::pairs::{TOKENS_AT_ONCE, beginning, finite, hidden_in_turn};
@@ -448,8 +447,8 @@ impl Row {
             &lm.normalized(choice),
             &options.delimiter,
         )?;
-        check_ids(&before, config.vocab_size, "token id")?;
-        check_ids(&continuation, config.vocab_size, "token id")?;
+        lm.check_ids(&before, "token id")?;
+        lm.check_ids(&continuation, "token id")?;
         if continuation.is_empty() {
             let detail = format!("the choice {} adds no token to its context", excerpt(choice));
             return Err(InferenceError::setting("choices", detail));

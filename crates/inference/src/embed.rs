@@ -6,7 +6,6 @@ use taal_model::ForwardOptions;
 use taal_tokenizer::{Frame, Tokenizer};
 
 use crate::decoder::{ids_tensor, to_host};
-use crate::language_model::check_ids;
 use crate::sentence::SentenceConfig;
 use crate::{InferenceError, LanguageModel, Result};
 
@@ -88,7 +87,7 @@ fn text_ids<'a>(lm: &'a LanguageModel, text: &str) -> Result<(&'a Tokenizer, Vec
         Some(config) if config.is_lowercase => tokenizer.encode(&text.to_lowercase())?,
         _ => tokenizer.encode(&text)?,
     };
-    check_ids(&ids, lm.model.config().vocab_size, "token id")?;
+    lm.check_ids(&ids, "token id")?;
     if ids.is_empty() {
         return Err(InferenceError::setting(
             "text",
@@ -175,7 +174,7 @@ pub(crate) fn embed_ids(
     let mut states = Vec::new();
     for part in ids.chunks(plan.window) {
         let framed = plan.frame.around(part);
-        check_ids(&framed, lm.model.config().vocab_size, "token id")?;
+        lm.check_ids(&framed, "token id")?;
         states.extend(taal_kernels::on_pool(&lm.model.device(), || hidden(lm, &framed))?); // seq * d_model
     }
     let rows: Vec<&[f32]> = states.chunks_exact(width).collect();

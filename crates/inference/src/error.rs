@@ -87,6 +87,23 @@ pub enum InferenceError {
         /// Number of ids of the model.
         vocab_size: usize,
     },
+    /// A token of the tokenizer's that the model has no vector for.
+    #[error(
+        "{place}token {} (id {id}) has no row in the model's embedding, which has ids from 0 to {}: leave it out of the text, or take a model \
+         that was saved after the token was added",
+        taal_store::excerpt(token),
+        vocab_size.saturating_sub(1)
+    )]
+    NoRow {
+        /// The text that has the token, as the beginning of a sentence; empty where there is one text only.
+        place: String,
+        /// The token.
+        token: String,
+        /// Its id.
+        id: u32,
+        /// Number of ids of the model.
+        vocab_size: usize,
+    },
     /// A model that is in none of the formats that are read.
     #[error("{}: {detail}", path.display())]
     Foreign {
@@ -211,6 +228,14 @@ impl InferenceError {
         }
     }
 
+    /// The error with the name of the text that it is about, where it has place for one.
+    pub(crate) fn of_text(mut self, name: &str) -> Self {
+        if let Self::NoRow { place, .. } = &mut self {
+            *place = format!("{name}: ");
+        }
+        self
+    }
+
     /// The family of the error, from which `taal` takes its exit code.
     pub fn kind(&self) -> ErrorKind {
         match self {
@@ -221,6 +246,7 @@ impl InferenceError {
             | Self::EmptyPrompt { .. }
             | Self::PromptTooLong { .. }
             | Self::UnknownId { .. }
+            | Self::NoRow { .. }
             | Self::NotMasked
             | Self::Inexpressible { .. }
             | Self::NotCausal { .. }

@@ -85,6 +85,7 @@ fn evaluate_after(lm: &LanguageModel, name: &str, text: &str, beginning: &[u32])
             tokens: ids.len(),
         });
     }
+    lm.check_ids(&ids, "token id").map_err(|error| error.of_text(name))?;
     let score = score_ids(&lm.model, &ids, default_batch_size(lm.model.config().max_seq_len))?.finite(name)?;
     Ok(TextScore {
         nats: score.nats,

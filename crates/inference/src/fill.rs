@@ -6,7 +6,6 @@ use taal_model::{ForwardOptions, Transformer};
 use taal_tokenizer::{Tokenizer, WordMarks};
 
 use crate::decoder::{ids_tensor, to_host};
-use crate::language_model::check_ids;
 use crate::{InferenceError, LanguageModel, Result};
 
 /// How a mask may be written, whatever the tokenizer calls it.
@@ -102,7 +101,7 @@ pub fn fill(lm: &LanguageModel, text: &str, options: &FillOptions) -> Result<Fil
     })?;
     let masked = with_own_mask(tokenizer, &lm.normalized(text));
     let ids = framed(tokenizer, &masked)?;
-    check_ids(&ids, lm.model.config().vocab_size, "token id")?;
+    lm.check_ids(&ids, "token id")?;
     let masks: Vec<usize> = (0..ids.len()).filter(|place| ids[*place] == mask_id).collect();
     if masks.is_empty() {
         return Err(InferenceError::setting(

@@ -129,7 +129,7 @@ impl LanguageModel {
     ///
     /// # Errors
     ///
-    /// [`InferenceError::NoTokenizer`], [`InferenceError::EmptyPrompt`], [`InferenceError::UnknownId`], or the
+    /// [`InferenceError::NoTokenizer`], [`InferenceError::EmptyPrompt`], those of [`check_ids`](Self::check_ids), or the
     /// tokenizer's error.
     pub fn prompt_ids(&self, prompt: &Prompt) -> Result<Vec<u32>> {
         let mut ids = match prompt {
@@ -147,8 +147,29 @@ impl LanguageModel {
         if ids.is_empty() {
             ids.push(self.first_id()?);
         }
-        check_ids(&ids, self.model.config().vocab_size, "prompt id")?;
+        self.check_ids(&ids, "prompt id")?;
         Ok(ids)
+    }
+
+    /// [`check_ids`] with the name of a token that the tokenizer has and the model lacks.
+    ///
+    /// # Errors
+    ///
+    /// [`InferenceError::NoRow`], or [`InferenceError::UnknownId`] where the tokenizer does not know the id either.
+    pub fn check_ids(&self, ids: &[u32], what: &'static str) -> Result<()> {
+        let name = |id: u32| self.tokenizer.as_ref()?.id_to_token(id);
+        check_ids(ids, self.model.config().vocab_size, what).map_err(|error| match error {
+            InferenceError::UnknownId { id, vocab_size, .. } => match name(id) {
+                Some(token) => InferenceError::NoRow {
+                    place: String::new(),
+                    token,
+                    id,
+                    vocab_size,
+                },
+                None => error,
+            },
+            error => error,
+        })
     }
 
     /// Whether an id is the one that begins every text.

@@ -23,6 +23,7 @@ impl LeftOut {
         let reason = match error {
             InferenceError::Setting { key, detail } if key == "text" || key == "choices" => detail,
             InferenceError::Tokenizer(error) => error.to_string(),
+            InferenceError::NoRow { .. } => error.to_string(),
             other => return Err(other),
         };
         Ok(Self {

@@ -12,7 +12,6 @@ use taal_model::ForwardOptions;
 use taal_tokenizer::Tokenizer;
 
 use crate::decoder::{ids_tensor, to_host};
-use crate::language_model::check_ids;
 use crate::left_out::LeftOut;
 use crate::lines::{MAX_LINE_BYTES, bad_line, for_each_line, is_json_lines, json_lines};
 use crate::score::score_ids;
@@ -139,7 +138,7 @@ pub fn log_likelihood(lm: &LanguageModel, text: &str) -> Result<f64> {
         purpose: "scoring sentences",
     })?;
     let ids = tokenizer.encode(&lm.normalized(text))?;
-    check_ids(&ids, lm.model.config().vocab_size, "token id")?;
+    lm.check_ids(&ids, "token id")?;
     if ids.is_empty() {
         return Err(InferenceError::setting(
             "text",

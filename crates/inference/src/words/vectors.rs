@@ -6,7 +6,6 @@ use std::path::Path;
 use taal_tokenizer::Tokenizer;
 
 use crate::embed::embed_ids;
-use crate::language_model::check_ids;
 use crate::lines::for_each_line;
 use crate::{InferenceError, LanguageModel, Pooling, Result};
 
@@ -52,7 +51,7 @@ impl WordVectors {
                 continue;
             }
             if let Some(ids) = word_ids(tokenizer, word)? {
-                check_ids(&ids, lm.model.config().vocab_size, "token id")?;
+                lm.check_ids(&ids, "token id")?;
                 let vector = embed_ids(lm, tokenizer, &ids, pooling)?;
                 vectors.width = vector.len();
                 vectors.push(word, &vector);
@@ -186,11 +185,11 @@ impl WordVectors {
 }
 
 /// The words that a tokenizer has a token of its own for, in the order of their ids: letters, and marks between them. Pieces that only go
-/// on with a word, special tokens and numbers are left out.
-pub fn vocabulary_words(tokenizer: &Tokenizer) -> Vec<String> {
+/// on with a word, special tokens and numbers are left out, as are ids from `vocab_size` on: the model has no vectors for them.
+pub fn vocabulary_words(tokenizer: &Tokenizer, vocab_size: usize) -> Vec<String> {
     let mut seen = std::collections::HashSet::new();
     let marks = tokenizer.word_marks();
-    let all = 0..u32::try_from(tokenizer.vocab_size()).unwrap_or(u32::MAX);
+    let all = 0..u32::try_from(tokenizer.vocab_size().min(vocab_size)).unwrap_or(u32::MAX);
     let ids = all.filter(|id| marks.is_word(*id) && !tokenizer.is_special(*id));
     let texts = ids.filter_map(|id| tokenizer.decode(&[id]).ok());
     let words = texts.map(|text| text.trim().to_owned()).filter(|word| is_word(word));

@@ -144,7 +144,7 @@ fn the_words_of_a_vocabulary_are_whole_ones() {
         let tokenizer = taal_tokenizer::TrainerConfig::new(kind, 320)
             .train([text.repeat(9)])
             .unwrap();
-        let words = taal_inference::vocabulary_words(&tokenizer);
+        let words = taal_inference::vocabulary_words(&tokenizer, tokenizer.vocab_size());
         let count = |wanted: &str| words.iter().filter(|word| *word == wanted).count();
         assert_eq!(count("the"), 1, "{words:?}");
         for wrong in ["12", "...", "[MASK]", "<|endoftext|>", "he", ""] {

@@ -62,6 +62,12 @@ def variants():
            "set": {"rope_scaling": None, "rope_parameters": {**YARN, **ORIGINAL}}}
     yield angles("default with keys that it does not use", {
         "rope_type": "default", "factor": 2.0, "beta_fast": 32, **THETA})
+    yield {"name": "default with keys that it does not use, older keys", "base": "llama-linear", "absent": [],
+           "set": {"rope_scaling": {"type": "default", "factor": 2.0, "beta_fast": 32}, "rope_theta": 10.0}}
+    yield {"name": "null for rope_scaling", "base": "llama-linear", "absent": [],
+           "set": {"rope_scaling": None, "rope_theta": 10.0}}
+    yield {"name": "null for rope_parameters", "base": "llama-linear", "absent": ["rope_scaling"],
+           "set": {"rope_parameters": None, "rope_theta": 10.0}}
     yield angles("swish", {"rope_type": "default", **THETA}, hidden_act="swish")
     for base in ("mistral", "qwen2", "qwen3"):
         yield {"name": f"yarn in {base}", "base": base, "absent": [], "set": {"rope_parameters": {**YARN, **ORIGINAL}}}

@@ -206,11 +206,11 @@ fn with_list(bytes: &[u8], key: &str, list: &[u32]) -> Vec<u8> {
         .position(|window| window == written)
         .unwrap()
         + written.len();
-    // A kind is 4 bytes: 4 is a 32-bit integer without a sign, 9 a list.
+    // A kind is 4 bytes: 4 is a 32-bit integer without a sign, 9 a list, 5 a 32-bit integer with a sign, as gguf's Python package has it.
     assert_eq!(bytes[at..at + 4], 4_u32.to_le_bytes());
     let mut changed = bytes[..at].to_vec();
     changed.extend(9_u32.to_le_bytes());
-    changed.extend(4_u32.to_le_bytes());
+    changed.extend(5_u32.to_le_bytes());
     changed.extend((list.len() as u64).to_le_bytes());
     changed.extend(list.iter().flat_map(|number| number.to_le_bytes()));
     changed.extend(&bytes[at + 8..]);
