@@ -11,6 +11,9 @@ use crate::{standard_input, terminal};
 /// A file of lines to compare with, at most so large.
 const MAX_LINES_BYTES: u64 = 256 << 20;
 
+/// The same in lines: one that is held costs more than its bytes.
+const MAX_LINES: usize = 1 << 22;
+
 /// A text with its vector.
 #[derive(Debug, Serialize)]
 struct Embedded {
@@ -144,6 +147,13 @@ fn nearest_words(lm: &LanguageModel, text: &str, arguments: &SimilarArguments) -
 /// The lines of a file that hold something, with their numbers from 1.
 pub fn lines(path: &std::path::Path) -> Result<Vec<(usize, String)>, Failure> {
     let text = TextReader::open(path, MAX_LINES_BYTES)?.read_all()?;
+    if text.lines().count() > MAX_LINES {
+        return Err(taal_store::Error::Corrupt {
+            path: path.to_path_buf(),
+            detail: format!("more than {MAX_LINES} lines are not accepted here; is it the right file?"),
+        }
+        .into());
+    }
     let numbered = (1..).zip(text.lines());
     let lines: Vec<(usize, String)> = numbered
         .filter(|(_, line)| !line.trim().is_empty())

@@ -15,10 +15,10 @@ use taal_tokenizer::Tokenizer;
 
 use crate::decoder::{ids_tensor, to_host};
 use crate::left_out::LeftOut;
-use crate::lines::{MAX_LINE_BYTES, bad_line, for_each_line};
+use crate::lines::{TEST_LIMITS, bad_line, for_each_line};
 use crate::pairs::{TOKENS_AT_ONCE, beginning, finite, hidden_in_turn};
 use crate::score::LOGITS_AT_ONCE;
-use crate::words::{MAX_TEST_BYTES, stem};
+use crate::words::stem;
 use crate::{InferenceError, LanguageModel, Result};
 
 /// By what the log-likelihood of a choice is divided before choices are compared a second time, since longer ones are less likely.
@@ -308,7 +308,7 @@ enum RawAnswer {
 /// [`InferenceError::Line`] naming file and line, also for a file without an item; the store's.
 pub fn read_choices(path: &Path) -> Result<Vec<(usize, ChoiceItem)>> {
     let mut items = Vec::new();
-    for_each_line(path, MAX_TEST_BYTES, MAX_LINE_BYTES, |number, line| {
+    for_each_line(path, TEST_LIMITS, |number, line| {
         let bad = |detail: String| bad_line(path, number, &detail);
         let raw: RawItem = serde_json::from_str(line).map_err(|error| bad(without_place(&error)))?;
         items.push((number, raw.check().map_err(bad)?));

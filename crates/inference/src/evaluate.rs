@@ -6,13 +6,20 @@ use serde::{Deserialize, Serialize};
 use taal_metrics::{bits_per_byte, perplexity};
 use taal_store::TextReader;
 
-use crate::lines::{bad_line, is_json_lines, json_lines};
+use crate::lines::{Limits, TEST_LIMITS, bad_line, is_json_lines, json_lines};
 use crate::pairs::beginning;
 use crate::score::{Score, default_batch_size, score_ids};
 use crate::{InferenceError, LanguageModel, Result};
 
 /// A text and its ids, four bytes each, are held in memory.
 const MAX_TEXT_BYTES: u64 = 1 << 30;
+
+/// The same of many texts in one file.
+const DOCUMENT_LIMITS: Limits = Limits {
+    bytes: MAX_TEXT_BYTES,
+    lines: 1 << 23,
+    ..TEST_LIMITS
+};
 
 /// How well a model predicts one text.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -157,7 +164,7 @@ fn texts(path: &Path) -> Result<Vec<(String, String)>> {
     }
     let name = path.display().to_string();
     if is_json_lines(path) {
-        let documents = json_lines::<Document>(path, MAX_TEXT_BYTES)?.into_iter();
+        let documents = json_lines::<Document>(path, DOCUMENT_LIMITS)?.into_iter();
         return Ok(documents
             .map(|(line, document)| (format!("{name}, line {line}"), document.text))
             .collect());

@@ -7,8 +7,20 @@ use taal_store::{TextLines, TextReader, shorten};
 
 use crate::{InferenceError, Result};
 
-/// The longest line of a file of pairs, choices or documents.
-pub(crate) const MAX_LINE_BYTES: u64 = 64 << 20;
+/// What a file may hold at most. Lines are counted too, because a line that is held costs more than its bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) bytes: u64,
+    pub(crate) line_bytes: u64,
+    pub(crate) lines: usize,
+}
+
+/// Of a file of pairs, choices, questions or rated words.
+pub(crate) const TEST_LIMITS: Limits = Limits {
+    bytes: 256 << 20,
+    line_bytes: 64 << 20,
+    lines: 1 << 20,
+};
 
 /// Calls `take` with the number and the text of every line that holds something.
 ///
@@ -17,14 +29,14 @@ pub(crate) const MAX_LINE_BYTES: u64 = 64 << 20;
 /// The store's, also for a file or a line above its limit; `take`'s.
 pub(crate) fn for_each_line(
     path: &Path,
-    limit_bytes: u64,
-    line_limit_bytes: u64,
+    limits: Limits,
     mut take: impl FnMut(usize, &str) -> Result<()>,
 ) -> Result<()> {
-    let mut lines = TextLines::new(TextReader::open(path, limit_bytes)?, line_limit_bytes);
+    let mut lines = TextLines::new(TextReader::open(path, limits.bytes)?, limits.line_bytes);
     let mut number = 0;
     while let Some(line) = lines.next_line()? {
         number += 1;
+        check_count(path, number, limits)?;
         if !line.trim().is_empty() {
             take(number, line)?;
         }
@@ -32,14 +44,38 @@ pub(crate) fn for_each_line(
     Ok(())
 }
 
+/// A text that is read whole, under the same limits.
+///
+/// # Errors
+///
+/// As [`for_each_line`].
+pub(crate) fn whole_text(path: &Path, limits: Limits) -> Result<String> {
+    let text = TextReader::open(path, limits.bytes)?.read_all()?;
+    check_count(path, text.lines().count(), limits)?;
+    Ok(text)
+}
+
+fn check_count(path: &Path, lines: usize, limits: Limits) -> Result<()> {
+    match lines <= limits.lines {
+        true => Ok(()),
+        false => {
+            let detail = format!(
+                "more than {} lines are not accepted here; is it the right file?",
+                limits.lines
+            );
+            Err(bad_line(path, limits.lines + 1, &detail))
+        }
+    }
+}
+
 /// The values of a file with one JSON value per line, each with its line.
 ///
 /// # Errors
 ///
 /// [`InferenceError::Line`] for a line that is something else; the store's.
-pub(crate) fn json_lines<T: DeserializeOwned>(path: &Path, limit_bytes: u64) -> Result<Vec<(usize, T)>> {
+pub(crate) fn json_lines<T: DeserializeOwned>(path: &Path, limits: Limits) -> Result<Vec<(usize, T)>> {
     let mut values = Vec::new();
-    for_each_line(path, limit_bytes, MAX_LINE_BYTES, |number, line| {
+    for_each_line(path, limits, |number, line| {
         let value = serde_json::from_str(line).map_err(|error| bad_line(path, number, &error.to_string()))?;
         values.push((number, value));
         Ok(())
@@ -60,4 +96,38 @@ pub(crate) fn bad_line(path: &Path, line: usize, detail: &str) -> InferenceError
 pub(crate) fn is_json_lines(path: &Path) -> bool {
     path.extension()
         .is_some_and(|extension| extension.eq_ignore_ascii_case("jsonl") || extension.eq_ignore_ascii_case("ndjson"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn report_32_a_file_of_endless_short_lines_ends_at_the_limit_of_lines() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("a.txt");
+        let limits = Limits {
+            lines: 3,
+            ..TEST_LIMITS
+        };
+        let mut taken = Vec::new();
+        let mut read = |text: &str| {
+            taken.clear();
+            std::fs::write(&path, text).expect("a file");
+            let read = for_each_line(&path, limits, |number, line| {
+                taken.push((number, line.to_owned()));
+                Ok(())
+            });
+            assert_eq!(read.is_ok(), whole_text(&path, limits).is_ok());
+            (read.map_err(|error| error.to_string()), taken.len())
+        };
+        assert_eq!(read("a\n\nb\n"), (Ok(()), 2));
+        // Empty lines count: a file of nothing else must end too.
+        for text in ["a\nb\nc\nd", "\n\n\n\n"] {
+            let (read, taken) = read(text);
+            let error = read.expect_err("too many lines");
+            assert!(error.contains("a.txt: line 4: more than 3 lines"), "{error}");
+            assert!(taken <= 3);
+        }
+    }
 }

@@ -13,9 +13,9 @@ use taal_tokenizer::Tokenizer;
 
 use crate::decoder::{ids_tensor, to_host};
 use crate::left_out::LeftOut;
-use crate::lines::{MAX_LINE_BYTES, bad_line, for_each_line, is_json_lines, json_lines};
+use crate::lines::{TEST_LIMITS, bad_line, for_each_line, is_json_lines, json_lines};
 use crate::score::score_ids;
-use crate::words::{MAX_TEST_BYTES, stem};
+use crate::words::stem;
 use crate::{InferenceError, LanguageModel, Result};
 
 /// Tokens of the rows that are computed at once where every token is hidden in turn.
@@ -109,9 +109,9 @@ pub fn evaluate_pairs(lm: &LanguageModel, paths: &[PathBuf]) -> Result<PairEvalu
 fn read_pairs(path: &Path) -> Result<Vec<(usize, Pair)>> {
     let mut pairs = Vec::new();
     if is_json_lines(path) {
-        pairs = json_lines(path, MAX_TEST_BYTES)?;
+        pairs = json_lines(path, TEST_LIMITS)?;
     } else {
-        for_each_line(path, MAX_TEST_BYTES, MAX_LINE_BYTES, |number, line| {
+        for_each_line(path, TEST_LIMITS, |number, line| {
             let (good, bad) = line
                 .split_once('\t')
                 .ok_or_else(|| bad_line(path, number, "expected the good sentence, a tab, and the bad one"))?;

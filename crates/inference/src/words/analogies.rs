@@ -9,7 +9,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use taal_metrics::wilson_interval;
 
-use super::{MAX_TEST_BYTES, UnknownWords, WordVectors, stem};
+use super::{UnknownWords, WordVectors, stem};
+use crate::lines::{TEST_LIMITS, whole_text};
 use crate::{InferenceError, Result};
 
 /// Cosines that are held at once, 32 MiB of them.
@@ -88,7 +89,7 @@ impl Analogies {
     ///
     /// [`InferenceError::Line`] naming file and line; the store's.
     pub fn read(path: &Path, lowercase: bool) -> Result<Self> {
-        let text = taal_store::TextReader::open(path, MAX_TEST_BYTES)?.read_all()?;
+        let text = whole_text(path, TEST_LIMITS)?;
         let is_json = path.extension().is_some_and(|extension| extension == "json");
         let sections = match is_json {
             true => sections_of_pairs(&text),
@@ -236,6 +237,16 @@ fn sections_of_lines(text: &str) -> std::result::Result<Vec<Section>, (usize, St
 fn sections_of_pairs(text: &str) -> std::result::Result<Vec<Section>, (usize, String)> {
     let parsed: BTreeMap<String, Vec<[String; 2]>> =
         serde_json::from_str(text).map_err(|error| (error.line().max(1), taal_store::shorten(&error.to_string())))?;
+    // A few bytes more make many more questions.
+    let count = |pairs: &Vec<[String; 2]>| pairs.len().saturating_mul(pairs.len().saturating_sub(1));
+    let questions = parsed.values().map(count).fold(0_usize, usize::saturating_add);
+    if questions > TEST_LIMITS.lines {
+        let detail = format!(
+            "the pairs make {questions} questions, but at most {} are accepted",
+            TEST_LIMITS.lines
+        );
+        return Err((1, detail));
+    }
     let section = |(name, mut pairs): (String, Vec<[String; 2]>)| {
         let mut seen = HashSet::new();
         pairs.retain(|pair| seen.insert(pair.clone()));

@@ -21,9 +21,6 @@ pub use vectors::{WordVectors, vocabulary_words};
 /// Samples that the bootstrap of an interval draws where the caller has no opinion.
 pub const BOOTSTRAP_ROUNDS: usize = 1000;
 
-/// A file of a test, at most so large.
-pub(crate) const MAX_TEST_BYTES: u64 = 256 << 20;
-
 /// Words without a vector that are named.
 const NAMED_UNKNOWN: usize = 10;
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use csv_core::{ReadRecordResult, ReaderBuilder};
 
-use super::MAX_TEST_BYTES;
+use crate::lines::{TEST_LIMITS, whole_text};
 use crate::{InferenceError, Result};
 
 /// The longest row, and the most fields of one.
@@ -26,7 +26,7 @@ pub(super) fn read_columns<const N: usize>(path: &Path, wanted: [&[&str]; N]) ->
         line,
         detail,
     };
-    let text = taal_store::TextReader::open(path, MAX_TEST_BYTES)?.read_all()?;
+    let text = whole_text(path, TEST_LIMITS)?;
     let names = wanted.map(|names| names[0]).join(", ");
     let header = text.lines().next().unwrap_or_default();
     if header.trim().is_empty() {

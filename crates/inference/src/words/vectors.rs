@@ -6,14 +6,15 @@ use std::path::Path;
 use taal_tokenizer::Tokenizer;
 
 use crate::embed::embed_ids;
-use crate::lines::for_each_line;
+use crate::lines::{Limits, for_each_line};
 use crate::{InferenceError, LanguageModel, Pooling, Result};
 
-/// A file of vectors, at most so large: the largest of GloVe has 5.6 GB.
-const MAX_VECTORS_BYTES: u64 = 16 << 30;
-
-/// A word and its vector in a file.
-const MAX_VECTOR_BYTES: u64 = 4 << 20;
+/// A file of vectors: the largest of GloVe has 5.6 GB and 2.2 M words.
+const LIMITS: Limits = Limits {
+    bytes: 16 << 30,
+    line_bytes: 4 << 20,
+    lines: 1 << 24,
+};
 
 /// Words, each with one vector.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -75,7 +76,7 @@ impl WordVectors {
         let mut vectors = Self::default();
         let mut promised = None;
         let (mut last, mut found) = (1, 0);
-        for_each_line(path, MAX_VECTORS_BYTES, MAX_VECTOR_BYTES, |number, line| {
+        for_each_line(path, LIMITS, |number, line| {
             let line = line.trim_end();
             last = number;
             if number == 1 {

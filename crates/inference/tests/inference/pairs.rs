@@ -18,6 +18,16 @@ fn model(is_causal: bool) -> LanguageModel {
 }
 
 #[test]
+fn report_32_endless_pairs_end_at_the_limit_of_lines() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.tsv");
+    std::fs::write(&path, "a\tb\n".repeat((1 << 20) + 1)).unwrap();
+    let error = taal_inference::evaluate_pairs(&crate::tiny::char_model(), &[path]).unwrap_err();
+    assert_eq!(error.kind(), taal_store::ErrorKind::Corrupt);
+    assert!(error.to_string().contains("more than 1048576 lines"), "{error}");
+}
+
+#[test]
 fn a_causal_log_likelihood_is_the_score_of_the_tokens() {
     let lm = model(true);
     let tokenizer = lm.tokenizer.as_ref().unwrap();

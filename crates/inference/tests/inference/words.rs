@@ -278,3 +278,38 @@ fn bad_files_are_named_with_their_line() {
     let words = vectors(&path("u.txt")).unwrap().to_string();
     assert!(words.contains("u.txt") && words.contains("offset 2"), "{words}");
 }
+
+#[test]
+fn report_32_pairs_that_make_too_many_questions_are_refused_by_their_number() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.json");
+    let pairs: Vec<[String; 2]> = (0..1025).map(|i| [format!("a{i}"), format!("b{i}")]).collect();
+    let write = |count: usize| {
+        let section = std::collections::BTreeMap::from([("all", &pairs[..count])]);
+        std::fs::write(&path, serde_json::to_string(&section).unwrap()).unwrap();
+        Analogies::read(&path, false)
+    };
+    let said = write(1025).unwrap_err().to_string();
+    assert!(
+        said.contains("make 1049600 questions") && said.contains("1048576"),
+        "{said}"
+    );
+    assert!(write(50).is_ok());
+}
+
+#[test]
+fn report_32_tests_of_words_end_at_the_limit_of_lines() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.csv");
+    let read = |lines: usize| {
+        std::fs::write(&path, ["word1,word2,similarity\n", &"a,b,1\n".repeat(lines)].concat()).unwrap();
+        WordPairs::read(&path, false)
+            .map(drop)
+            .map_err(|error| error.to_string())
+    };
+    let said = read(1 << 20).unwrap_err();
+    assert!(said.contains("a.csv: line 1048577: more than 1048576 lines"), "{said}");
+    std::fs::write(&path, "a b c d\n".repeat((1 << 20) + 1)).unwrap();
+    let said = Analogies::read(&path, false).unwrap_err().to_string();
+    assert!(said.contains("more than 1048576 lines"), "{said}");
+}
