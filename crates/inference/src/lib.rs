@@ -71,7 +71,7 @@ pub use language_model::{LanguageModel, model_dir};
 pub use left_out::LeftOut;
 pub use pairs::{PairEvaluation, PairScore, evaluate_pairs, log_likelihood};
 pub use sampling::{Candidate, Sampling, candidates, sample};
-pub use score::{Score, default_batch_size, score_ids, score_windows};
+pub use score::{Score, default_batch_size, score_ids, score_windows, try_score_windows};
 pub use sentence::SentenceConfig;
 pub use stop::{Passed, StopFilter};
 pub use words::{

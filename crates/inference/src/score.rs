@@ -1,6 +1,7 @@
 //! How probable a model finds token ids: the sum behind loss, perplexity and bits per byte.
 
-use std::ops::Range;
+use std::convert::Infallible;
+use std::ops::{ControlFlow, Range};
 
 use burn::tensor::{Int, Tensor};
 use serde::{Deserialize, Serialize};
@@ -96,6 +97,25 @@ pub fn score_windows(
     batch_size: usize,
     mut read: impl FnMut(Range<usize>) -> Vec<u32>,
 ) -> Result<Score> {
+    let read = |range| ControlFlow::<Infallible, _>::Continue(read(range));
+    match try_score_windows(model, len, window, batch_size, read)? {
+        ControlFlow::Continue(score) => Ok(score),
+        ControlFlow::Break(never) => match never {},
+    }
+}
+
+/// As [`score_windows`], until `read`, which is asked once for each batch, breaks.
+///
+/// # Errors
+///
+/// As [`score_windows`].
+pub fn try_score_windows<B>(
+    model: &Transformer,
+    len: usize,
+    window: usize,
+    batch_size: usize,
+    mut read: impl FnMut(Range<usize>) -> ControlFlow<B, Vec<u32>>,
+) -> Result<ControlFlow<B, Score>> {
     check_causal(model, "scoring text")?;
     let limit = model.config().max_seq_len;
     if window == 0 || window > limit {
@@ -125,7 +145,10 @@ pub fn score_windows(
             [batch_size.min(left / window), window]
         };
         let end = start + rows * width + 1;
-        let ids = read(start..end);
+        let ids = match read(start..end) {
+            ControlFlow::Continue(ids) => ids,
+            ControlFlow::Break(reason) => return Ok(ControlFlow::Break(reason)),
+        };
         if ids.len() != end - start {
             return Err(InferenceError::Source {
                 start,
@@ -137,7 +160,7 @@ pub fn score_windows(
         score.nats += taal_kernels::on_pool(&model.device(), || batch_nats(model, &ids, [rows, width]))?;
         start = end - 1;
     }
-    Ok(score)
+    Ok(ControlFlow::Continue(score))
 }
 
 /// The summed loss of one batch: `rows * width` inputs, and as many targets one place further on.

@@ -18,7 +18,6 @@
 //! # Ok::<(), taal_trainer::TrainError>(())
 //! ```
 
-mod baseline;
 pub mod bench;
 mod checkpoint;
 mod error;
@@ -27,8 +26,8 @@ mod gradients;
 mod health;
 mod learnable;
 mod limit;
-mod masked;
 mod memory;
+mod objective;
 mod optimizer;
 pub mod paradigm;
 mod poison;
@@ -66,7 +65,7 @@ pub use run_dir::{
     Claim, RECIPE_FILE, RESOLVED_FILE, RUN_FILE, Start, is_run, latest, nothing_to_resume, stored_recipe,
 };
 pub use schedule::{Schedule, ScheduleKind};
-pub use step::{Learner, NamedGradient, StepOutcome, loss};
+pub use step::{Learner, LossFn, NamedGradient, StepOutcome, loss};
 pub use taal_kernels::orthogonalise;
 // What a caller of `train` names, so that the crate can be used alone.
 pub use taal_kernels::{DeviceSpec, Precision};

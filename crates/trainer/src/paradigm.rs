@@ -4,6 +4,7 @@
 //! by training with several in full. The recurrent network is an LSTM of two layers (Zaremba et al. 2014) whose width gives it about as many parameters
 //! as the transformer has.
 
+use std::ops::ControlFlow;
 use std::time::Instant;
 
 use burn::module::Module;
@@ -14,9 +15,10 @@ use taal_kernels::{DeviceSpec, Precision, random};
 use taal_model::{ForwardOptions, Initialisation, Mixer, Transformer, TransformerConfig};
 
 use crate::health::Ailment;
+use crate::objective::{NextToken, Task};
 use crate::optimizer::Optimizer;
 use crate::precision::MixedPrecision;
-use crate::prepare::{self, Corpus, Validated};
+use crate::prepare::{self, Corpus};
 use crate::recipe::{LSTM_INIT_STD, ModelRecipe, Recipe};
 use crate::schedule::Schedule;
 use crate::step::{Learner, StepOutcome};
@@ -189,7 +191,7 @@ pub fn compare(
     let opened = device.open()?;
     let tokenizer = prepare::tokenizer(recipe)?;
     let corpus = Corpus::prepare(recipe, &tokenizer, |message| progress.note(&message))?;
-    let Corpus::Text(dataset) = &corpus else {
+    let Corpus::Text(data) = corpus else {
         return Err(TrainError::recipe(
             &recipe.name,
             "data.conversations",
@@ -208,7 +210,7 @@ pub fn compare(
         recipe,
         init: *init,
         device: opened.autodiff(),
-        corpus: &corpus,
+        task: NextToken { data },
     };
     let configs = [("transformer", transformer.clone()), ("lstm", lstm_like(&transformer))];
 
@@ -233,7 +235,7 @@ pub fn compare(
             progress.note(&format!("{name}: {steps} steps, as many as the other took"));
             bench.trained_best(config, steps, &options.rates)?
         };
-        let by_position = by_position(&model, &dataset.validation, recipe)?;
+        let by_position = by_position(&model, &bench.task.data.validation, recipe)?;
         progress.note(&format!("{name}: copying, {} steps", options.copy_steps));
         let (copy_rate, copy) = bench.copied_best(config, options)?;
         networks.push(NetworkFigures {
@@ -285,7 +287,7 @@ struct Bench<'a> {
     init: Initialisation,
     /// With autodiff.
     device: Device,
-    corpus: &'a Corpus,
+    task: NextToken,
 }
 
 impl Bench<'_> {
@@ -361,9 +363,8 @@ impl Bench<'_> {
 
     fn batches(&self, step: u64) -> Result<Vec<Batch>, TrainError> {
         let plan = prepare::batch_plan(self.recipe);
-        let source = self.corpus.train();
         self.micro_steps(step)
-            .map(|micro| Ok(plan.batch(source, micro)?))
+            .map(|micro| self.task.batch(&plan, micro))
             .collect()
     }
 
@@ -400,10 +401,9 @@ impl Bench<'_> {
         }
         let model = learner.model.valid();
         let train = &self.recipe.train;
-        let validated = self
-            .corpus
-            .validate(&model, self.recipe.eval.batch_size, None, &mut || false)?;
-        let Validated::Whole(validation) = validated else {
+        let mut ask = || ControlFlow::Continue(());
+        let validated = self.task.validate(&model, self.recipe.eval.batch_size, &mut ask)?;
+        let ControlFlow::Continue(Some(validation)) = validated else {
             return Err(TrainError::recipe(
                 &self.recipe.name,
                 "data.validation_fraction",

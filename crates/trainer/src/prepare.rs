@@ -2,17 +2,15 @@
 
 use burn::tensor::Device;
 use taal_data::{
-    BatchPlan, BatchSource, Content, ConversationSource, Conversations, Dataset, LineEnds, MaskVocabulary, Order,
-    TokenSource, TokenizeOptions,
+    BatchPlan, BatchSource, Content, ConversationSource, Conversations, Dataset, LineEnds, Order, TokenSource,
+    TokenizeOptions,
 };
-use taal_inference::Score;
 use taal_kernels::Precision;
 use taal_model::hugging_face::{self, TOKENIZER_FILE};
 use taal_model::{Mixer, Transformer, TransformerConfig};
 use taal_tokenizer::{Kind, Tokenizer, TrainerConfig, Unknown};
 
 use crate::TrainError;
-use crate::masked::{self, MaskedScore, Masker};
 use crate::raw::{DamagedKind, OrderKind, UnknownKind};
 use crate::recipe::{DataSource, LSTM_IS_FP32, ModelRecipe, Recipe, TokenizerRecipe};
 
@@ -23,24 +21,6 @@ pub(crate) enum Corpus {
     Text(Dataset),
     /// Prompts and completions.
     Conversations(Conversations),
-}
-
-/// What an evaluation came to.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Validated {
-    Whole(Validation),
-    NothingHeldBack,
-    /// Somebody asked to stop.
-    BrokenOff,
-}
-
-/// A loss over the whole validation split.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Validation {
-    pub(crate) score: Score,
-    pub(crate) bytes: u64,
-    /// Hidden tokens that were guessed; none where the next token was.
-    pub(crate) correct: Option<u64>,
 }
 
 impl Corpus {
@@ -141,41 +121,6 @@ impl Corpus {
         (count > 0).then(|| format!("{count} examples are longer than train.block_size and were cut"))
     }
 
-    /// The loss over everything that is held back, in evaluation mode. `should_stop` is asked before every batch.
-    pub(crate) fn validate(
-        &self,
-        model: &Transformer,
-        batch_size: usize,
-        masker: Option<&Masker>,
-        should_stop: &mut dyn FnMut() -> bool,
-    ) -> Result<Validated, TrainError> {
-        match self {
-            Self::Text(dataset) if let Some(masker) = masker => {
-                validate_masked(model, &dataset.validation, batch_size, masker, should_stop)
-            }
-            Self::Text(dataset) => validate_text(model, &dataset.validation, batch_size, should_stop),
-            Self::Conversations(conversations) => match &conversations.validation {
-                Some(held_back) => validate_conversations(model, held_back, batch_size, should_stop),
-                None => Ok(Validated::NothingHeldBack),
-            },
-        }
-    }
-
-    /// The first batch of an evaluation, for the memory it takes.
-    pub(crate) fn rehearse(
-        &self,
-        model: &Transformer,
-        batch_size: usize,
-        masker: Option<&Masker>,
-    ) -> Result<(), TrainError> {
-        let mut asked = 0;
-        self.validate(model, batch_size, masker, &mut || {
-            asked += 1;
-            asked > 1
-        })
-        .map(drop)
-    }
-
     /// A hash of every id to train on and to validate with.
     pub(crate) fn fingerprint(&self) -> String {
         match self {
@@ -185,121 +130,11 @@ impl Corpus {
     }
 }
 
-fn validate_text(
-    model: &Transformer,
-    sources: &[TokenSource],
-    batch_size: usize,
-    should_stop: &mut dyn FnMut() -> bool,
-) -> Result<Validated, TrainError> {
-    let mut total = Validation {
-        score: Score::default(),
-        bytes: 0,
-        correct: None,
-    };
-    for source in sources {
-        let len = usize::try_from(source.len()).unwrap_or(usize::MAX);
-        let mut is_broken_off = false;
-        let read = |range: std::ops::Range<usize>| {
-            is_broken_off |= should_stop();
-            // Fewer ids than asked for end the scoring.
-            let count = if is_broken_off { 0 } else { range.len() };
-            source.read(range.start as u64, count)
-        };
-        let score = taal_inference::score_windows(model, len, model.config().max_seq_len, batch_size, read);
-        if is_broken_off {
-            return Ok(Validated::BrokenOff);
-        }
-        total.score = total.score + score?;
-        total.bytes += source.text_bytes();
-    }
-    Ok(match total.score.tokens {
-        0 => Validated::NothingHeldBack,
-        _ => Validated::Whole(total),
-    })
-}
-
-fn validate_masked(
-    model: &Transformer,
-    sources: &[TokenSource],
-    batch_size: usize,
-    masker: &Masker,
-    should_stop: &mut dyn FnMut() -> bool,
-) -> Result<Validated, TrainError> {
-    let mut total = MaskedScore::default();
-    let window = model.config().max_seq_len;
-    let is_whole = masker.validation(sources, window, batch_size, |_, batch| {
-        if should_stop() {
-            return Ok(false);
-        }
-        let found = masked::score(model, batch)?;
-        total.score = total.score + found.score;
-        total.correct += found.correct;
-        Ok(true)
-    })?;
-    Ok(match total.score.tokens {
-        _ if !is_whole => Validated::BrokenOff,
-        0 => Validated::NothingHeldBack,
-        _ => Validated::Whole(Validation {
-            score: total.score,
-            bytes: 0,
-            correct: Some(total.correct),
-        }),
-    })
-}
-
-fn validate_conversations(
-    model: &Transformer,
-    source: &ConversationSource,
-    batch_size: usize,
-    should_stop: &mut dyn FnMut() -> bool,
-) -> Result<Validated, TrainError> {
-    let mut score = Score::default();
-    for batch in source.in_order(batch_size) {
-        if should_stop() {
-            return Ok(Validated::BrokenOff);
-        }
-        let tokens = batch.counted_targets() as u64;
-        let mean = f64::from(crate::step::loss(model, &batch, None)?.into_scalar::<f32>());
-        score = score
-            + Score {
-                nats: mean * tokens as f64,
-                tokens,
-            };
-    }
-    if score.tokens == 0 {
-        return Ok(Validated::NothingHeldBack);
-    }
-    Ok(Validated::Whole(Validation {
-        score,
-        bytes: source.completion_bytes(),
-        correct: None,
-    }))
-}
-
 fn corpus_text(recipe: &Recipe, name: &str) -> Result<&'static str, TrainError> {
     let corpus = taal_data::corpus(name);
     Ok(corpus
         .ok_or_else(|| TrainError::recipe(&recipe.name, "data.corpus", format!("there is no \"{name}\"")))?
         .text)
-}
-
-/// How tokens are hidden, where the recipe hides them.
-pub(crate) fn masker(recipe: &Recipe, tokenizer: &Tokenizer) -> Result<Option<Masker>, TrainError> {
-    let Some(masking) = recipe.train.objective.masking() else {
-        return Ok(None);
-    };
-    if let DataSource::Conversations(_) = recipe.data.source {
-        return Err(TrainError::recipe(
-            &recipe.name,
-            "train.objective",
-            "\"masked\" learns from running text, not from data.conversations",
-        ));
-    }
-    Ok(Some(Masker {
-        masking: *masking,
-        vocabulary: MaskVocabulary::of(tokenizer)?,
-        seed: recipe.seed,
-    }))
 }
 
 /// Which windows each step sees: a function of the recipe's seed.

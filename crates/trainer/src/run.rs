@@ -3,27 +3,27 @@
 mod rewind;
 
 use std::collections::VecDeque;
+use std::ops::ControlFlow;
 use std::time::Instant;
 
 use burn::module::Module;
 use taal_data::{Batch, BatchPlan};
 use taal_kernels::random;
-use taal_metrics::{GuessFigures, MaskedFigures, Report, RunLog, Sample, StepRecord, flops};
+use taal_metrics::{Report, RunLog, Sample, StepRecord, flops};
 use taal_model::hugging_face;
 use taal_store::{ErrorKind, Mutant};
 use taal_tokenizer::Tokenizer;
 
 use crate::TrainError;
-use crate::baseline;
 use crate::checkpoint::{Checkpoint, Checkpoints, Origin, Snapshot, TrainState};
 use crate::events::{Act, Event, Events};
 use crate::health::{Ailment, Treatment};
 use crate::learnable;
-use crate::masked::Masker;
 use crate::memory;
+use crate::objective::{self, Task};
 use crate::optimizer::Optimizer;
 use crate::precision::MixedPrecision;
-use crate::prepare::{self, Corpus, Validated};
+use crate::prepare::{self, Corpus};
 use crate::recipe::{Recipe, Resolved};
 use crate::run_dir;
 use crate::samples;
@@ -42,8 +42,11 @@ pub(crate) struct Run<'a> {
     recipe_text: &'a str,
     options: &'a RunOptions<'a>,
     tokenizer: Tokenizer,
-    corpus: Corpus,
-    masker: Option<Masker>,
+    task: Box<dyn Task>,
+    /// Tokens to train on and to validate with.
+    tokens: (u64, u64),
+    /// A sentence about examples that were cut.
+    truncated: Option<String>,
     plan: BatchPlan,
     learner: Learner,
     state: TrainState,
@@ -76,7 +79,7 @@ impl<'a> Run<'a> {
             None => prepare::tokenizer(recipe)?,
         };
         let mut corpus = Corpus::prepare(recipe, &tokenizer, |message| progress.note(&message))?;
-        let masker = prepare::masker(recipe, &tokenizer)?;
+        objective::check(recipe, &tokenizer)?;
         learnable::check(recipe, &corpus, &tokenizer, &mut |message| progress.note(&message))?;
         let plan = prepare::batch_plan(recipe);
         corpus.train().check(&plan)?;
@@ -140,9 +143,10 @@ impl<'a> Run<'a> {
             origin,
             recipe_text: &resolved.text,
             options,
+            tokens: corpus.token_counts(),
+            truncated: corpus.truncated(),
+            task: objective::of(recipe, &tokenizer, corpus)?,
             tokenizer,
-            corpus,
-            masker,
             plan,
             flops_shape: learner.model.config().shape(recipe.train.block_size),
             learner,
@@ -164,20 +168,22 @@ impl<'a> Run<'a> {
 
     /// The largest step and the largest evaluation batch once, without effect, so that too little memory shows now and not in an hour.
     fn rehearse(&self) -> Result<(), TrainError> {
-        let mut batch = self.plan.batch(self.corpus.train(), 0)?;
-        if let Some(masker) = &self.masker {
-            masker.train(&mut batch, 0);
-        }
-        self.learner.rehearse(&batch)?;
-        self.corpus.rehearse(
-            &self.learner.model.valid(),
-            self.recipe.eval.batch_size,
-            self.masker.as_ref(),
-        )
+        let batch = self.task.batch(&self.plan, 0)?;
+        self.learner
+            .rehearse(&batch, &|model, batch, key| self.task.loss(model, batch, key))?;
+        let mut is_first = true;
+        let mut once = || match std::mem::take(&mut is_first) {
+            true => ControlFlow::Continue(()),
+            false => ControlFlow::Break(()),
+        };
+        let model = self.learner.model.valid();
+        self.task
+            .validate(&model, self.recipe.eval.batch_size, &mut once)
+            .map(drop)
     }
 
     pub(crate) fn announce(&self, progress: &mut dyn Progress) {
-        let (train_tokens, val_tokens) = self.corpus.token_counts();
+        let (train_tokens, val_tokens) = self.tokens;
         progress.begin(&RunInfo {
             params: self.learner.model.config().n_params(),
             vocab_size: self.tokenizer.vocab_size(),
@@ -191,8 +197,8 @@ impl<'a> Run<'a> {
         if self.state.resumed_from.is_some() {
             run_dir::note_nothing_left(self.state.step, self.recipe.train.steps, progress);
         }
-        if let Some(truncated) = self.corpus.truncated() {
-            progress.note(&truncated);
+        if let Some(truncated) = &self.truncated {
+            progress.note(truncated);
         }
         if val_tokens == 0 && self.recipe.train.patience.is_some() {
             progress
@@ -208,7 +214,7 @@ impl<'a> Run<'a> {
 
     /// How often so many tokens go through the training data.
     fn epochs(&self, tokens: u64) -> f64 {
-        tokens as f64 / self.corpus.token_counts().0.max(1) as f64
+        tokens as f64 / self.tokens.0.max(1) as f64
     }
 
     pub(crate) fn go(&mut self, progress: &mut dyn Progress) -> Result<Outcome, TrainError> {
@@ -393,11 +399,13 @@ impl<'a> Run<'a> {
         let lr = train.schedule.at(index);
 
         let (health, state) = (&self.recipe.health, &self.state.health);
-        let outcome = self
-            .learner
-            .step_if(&batches, &dropout_keys, lr / train.schedule.lr, &|outcome| {
-                health.diagnose(state, outcome).is_none()
-            })?;
+        let outcome = self.learner.step_if(
+            &batches,
+            &dropout_keys,
+            lr / train.schedule.lr,
+            &|model, batch, key| self.task.loss(model, batch, key),
+            &|outcome| health.diagnose(state, outcome).is_none(),
+        )?;
         let ailment = health.diagnose(state, &outcome);
         self.state.loss_scale = self.learner.precision.loss_scale;
         let tokens = self.tokens_per_step();
@@ -429,37 +437,26 @@ impl<'a> Run<'a> {
         position * accumulation..(position + 1) * accumulation
     }
 
-    /// The batches at a position, with their hidden tokens where tokens are hidden.
+    /// The batches at a position.
     fn batches(&self, position: u64) -> Result<Vec<Batch>, TrainError> {
-        let source = self.corpus.train();
         self.micro_steps(position)
-            .map(|micro| {
-                let mut batch = self.plan.batch(source, micro)?;
-                if let Some(masker) = &self.masker {
-                    masker.train(&mut batch, micro);
-                }
-                Ok(batch)
-            })
+            .map(|micro| self.task.batch(&self.plan, micro))
             .collect()
     }
 
     /// The whole validation split; says whether it was the best so far, or `None` where a request to stop broke it off.
     fn evaluate(&mut self, record: &mut StepRecord, progress: &mut dyn Progress) -> Result<Option<bool>, TrainError> {
         let model = self.learner.model.valid();
-        let mut should_stop = || progress.should_stop();
-        let found = self.corpus.validate(
-            &model,
-            self.recipe.eval.batch_size,
-            self.masker.as_ref(),
-            &mut should_stop,
-        )?;
-        let found = match found {
-            Validated::Whole(found) => found,
-            Validated::NothingHeldBack => return Ok(Some(false)),
-            Validated::BrokenOff => return Ok(None),
+        let mut ask = || match progress.should_stop() {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        };
+        let found = match self.task.validate(&model, self.recipe.eval.batch_size, &mut ask)? {
+            ControlFlow::Continue(Some(found)) => found,
+            ControlFlow::Continue(None) => return Ok(Some(false)),
+            ControlFlow::Break(()) => return Ok(None),
         };
         let loss = found.score.loss();
-        // Hidden tokens are not the whole text, so there are no bytes to share their bits among.
         let bits_per_byte = (found.bytes > 0).then(|| taal_metrics::bits_per_byte(found.score.nats, found.bytes));
         record.val_loss = Some(loss);
         record.val_bits_per_byte = bits_per_byte;
@@ -530,39 +527,13 @@ impl<'a> Run<'a> {
     /// watches. A sample that fails costs no more than itself.
     fn write_samples(&mut self, progress: &mut dyn Progress) {
         let device = self.learner.model.device().inner();
-        self.samples = samples::write(self.recipe, self.options.run_dir, &device, self.masker.is_some());
+        self.samples = samples::write(self.recipe, self.options.run_dir, &device, self.task.as_ref());
         for sample in &self.samples {
             match &sample.error {
                 Some(error) => progress.note(&format!("no sample for {:?}: {error}", sample.prompt)),
                 None => progress.sample(&sample.prompt, &sample.text),
             }
         }
-    }
-
-    /// How the model's guesses compare with counting, over the hidden tokens of the validation split.
-    fn masked_figures(&self) -> Result<Option<MaskedFigures>, TrainError> {
-        let (Some(masker), Corpus::Text(dataset)) = (&self.masker, &self.corpus) else {
-            return Ok(None);
-        };
-        let state = &self.state;
-        let (Some(correct), Some(loss), Some(tokens)) = (state.val_correct, state.val_loss, state.val_tokens) else {
-            return Ok(None);
-        };
-        let config = self.learner.model.config();
-        let counted = baseline::measure(
-            masker,
-            &dataset.train,
-            &dataset.validation,
-            config.max_seq_len,
-            config.vocab_size,
-        )?;
-        let figures = |found: baseline::Baseline| GuessFigures::new(found.correct, counted.tokens, found.nats);
-        Ok(Some(MaskedFigures {
-            tokens,
-            model: GuessFigures::new(correct, tokens, loss * tokens as f64),
-            unigram: figures(counted.commonest),
-            neighbours: figures(counted.neighbours),
-        }))
     }
 
     /// Writes report.json, report.html and log.csv over the whole run so far.
@@ -576,12 +547,10 @@ impl<'a> Run<'a> {
         }
         let mfu = self.peak.utilisation(tokens_per_s, &self.flops_shape);
         let epochs = self.epochs(self.state.tokens);
-        let masked = if is_finished { self.masked_figures()? } else { None };
         let state = &self.state;
-        let report = Report {
-            masked,
+        let mut report = Report {
             recipe: self.recipe.name.clone(),
-            objective: if self.masker.is_some() { "masked" } else { "next_token" }.to_string(),
+            objective: self.task.name().to_string(),
             device: self.options.device.to_string(),
             params: self.learner.model.config().n_params(),
             steps: state.step,
@@ -612,7 +581,11 @@ impl<'a> Run<'a> {
             tokenizer: prepare::tokenizer_words(self.recipe),
             vocab_size: self.tokenizer.vocab_size() as u64,
             samples: self.samples.clone(),
+            masked: None,
         };
+        if is_finished {
+            self.task.report(state, self.learner.model.config(), &mut report)?;
+        }
         let records = taal_metrics::read_log(&self.options.run_dir.join(taal_metrics::LOG_NAME))?;
         report.write_json(&self.options.run_dir.join("report.json"))?;
         let html = taal_metrics::html(&report, &records, self.recipe_text);

@@ -10,6 +10,7 @@ use taal_model::TransformerConfig;
 use taal_tokenizer::Tokenizer;
 
 use crate::TrainError;
+use crate::objective::Task;
 use crate::recipe::Recipe;
 
 /// Refuses prompts that cannot be used before anything is trained.
@@ -80,24 +81,20 @@ fn check_gaps(tokenizer: &Tokenizer, prompt: &str, config: &TransformerConfig) -
 }
 
 /// A sample for every prompt, from the model that the run directory holds.
-pub(crate) fn write(recipe: &Recipe, run_dir: &Path, device: &Device, is_masked: bool) -> Vec<Sample> {
+pub(crate) fn write(recipe: &Recipe, run_dir: &Path, device: &Device, task: &dyn Task) -> Vec<Sample> {
     let sample = &recipe.sample;
     if sample.max_tokens == 0 || sample.prompts.is_empty() {
         return Vec::new();
     }
     let lm = LanguageModel::open(run_dir, device).map_err(|error| error.to_string());
-    let text_of = |(index, prompt): (usize, &String)| {
+    let text_of = |index: usize| {
         let lm = lm.as_ref().map_err(String::clone)?;
-        let found = match is_masked {
-            true => guesses(lm, prompt, &sample.rank),
-            false => continuation(lm, prompt, recipe, index as u64),
-        };
-        found.map_err(|error| error.to_string())
+        task.sample(lm, recipe, index).map_err(|error| error.to_string())
     };
     let prompts = sample.prompts.iter().enumerate();
     prompts
         .map(|(index, prompt)| {
-            let (text, error) = match text_of((index, prompt)) {
+            let (text, error) = match text_of(index) {
                 Ok(text) => (text, None),
                 Err(error) => (String::new(), Some(error)),
             };
@@ -110,24 +107,25 @@ pub(crate) fn write(recipe: &Recipe, run_dir: &Path, device: &Device, is_masked:
         .collect()
 }
 
-fn continuation(lm: &LanguageModel, prompt: &str, recipe: &Recipe, index: u64) -> Result<String, TrainError> {
+/// What a model writes after a prompt.
+pub(crate) fn continuation(lm: &LanguageModel, recipe: &Recipe, index: usize) -> Result<String, TrainError> {
     let sample = &recipe.sample;
     let options = GenerateOptions {
         max_tokens: sample.max_tokens,
         sampling: Sampling {
             temperature: sample.temperature,
             top_k: sample.top_k,
-            seed: random::key(recipe.seed, index, "sample"),
+            seed: random::key(recipe.seed, index as u64, "sample"),
             ..Sampling::default()
         },
         ..GenerateOptions::default()
     };
-    let written = generate(lm, &Prompt::Text(prompt.to_owned()), &options, &mut |_| ())?;
+    let written = generate(lm, &Prompt::Text(sample.prompts[index].clone()), &options, &mut |_| ())?;
     Ok(written.text.unwrap_or_default())
 }
 
-/// What a masked model thinks stands in a prompt's gaps, in words.
-fn guesses(lm: &LanguageModel, prompt: &str, rank: &[String]) -> Result<String, TrainError> {
+/// What a masked model puts into a prompt's gaps, in words.
+pub(crate) fn guesses(lm: &LanguageModel, prompt: &str, rank: &[String]) -> Result<String, TrainError> {
     let options = FillOptions {
         rank: rank.to_vec(),
         ..FillOptions::default()

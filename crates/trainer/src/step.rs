@@ -26,6 +26,9 @@ pub struct Learner {
     pub precision: MixedPrecision,
 }
 
+/// How a batch becomes its mean loss in nats, with a key for dropout: [`loss`], or the task's own.
+pub type LossFn<'a> = dyn Fn(&Transformer, &Batch, Option<u64>) -> Result<Tensor<1>, TrainError> + Sync + 'a;
+
 /// What a step found.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepOutcome {
@@ -69,11 +72,11 @@ impl Learner {
     ///
     /// [`TrainError::Model`] where a batch is longer than the model's context.
     pub fn step(&mut self, batches: &[Batch], dropout_keys: &[u64], lr_factor: f64) -> Result<StepOutcome, TrainError> {
-        self.step_if(batches, dropout_keys, lr_factor, &|_| true)
+        self.step_if(batches, dropout_keys, lr_factor, &loss, &|_| true)
     }
 
-    /// As [`step`](Self::step), but the update is made only where `accepts` says so: it sees the loss and the gradient norm, and
-    /// where it refuses, as where they are not finite, not a bit of the weights or of the optimizer changes.
+    /// As [`step`](Self::step) with a loss of the caller's, and the update is made only where `accepts` says so: it sees the loss and the
+    /// gradient norm, and where it refuses, as where they are not finite, not a bit of the weights or of the optimizer changes.
     ///
     /// # Errors
     ///
@@ -83,11 +86,12 @@ impl Learner {
         batches: &[Batch],
         dropout_keys: &[u64],
         lr_factor: f64,
+        loss: &LossFn<'_>,
         accepts: &(dyn Fn(&StepOutcome) -> bool + Sync),
     ) -> Result<StepOutcome, TrainError> {
         let poison = poison::next();
         taal_kernels::on_pool(&self.model.device(), || {
-            self.step_here(batches, dropout_keys, lr_factor, accepts, poison)
+            self.step_here(batches, dropout_keys, lr_factor, loss, accepts, poison)
         })
     }
 
@@ -96,10 +100,11 @@ impl Learner {
         batches: &[Batch],
         dropout_keys: &[u64],
         lr_factor: f64,
+        loss: &LossFn<'_>,
         accepts: &(dyn Fn(&StepOutcome) -> bool + Sync),
         poison: Option<Poison>,
     ) -> Result<StepOutcome, TrainError> {
-        let (losses, mut gradients) = self.accumulate(batches, dropout_keys, poison)?;
+        let (losses, mut gradients) = self.accumulate(batches, dropout_keys, loss, poison)?;
         if let Some(Poison::Gradient(value)) = poison {
             gradients::spoil(&self.model, &mut gradients, value);
         }
@@ -138,7 +143,7 @@ impl Learner {
     ///
     /// As [`step`](Self::step).
     pub fn gradients(&self, batch: &Batch) -> Result<Vec<NamedGradient>, TrainError> {
-        let (_, gradients) = self.accumulate(std::slice::from_ref(batch), &[], None)?;
+        let (_, gradients) = self.accumulate(std::slice::from_ref(batch), &[], &loss, None)?;
         let mut found = Vec::new();
         let loss_scale = self.precision.scale() as f32;
         gradients::read(&self.model, &gradients, |name, shape, mut values| {
@@ -153,10 +158,10 @@ impl Learner {
     }
 
     /// Forward and backward of a batch without any effect, for the memory it takes.
-    pub(crate) fn rehearse(&self, batch: &Batch) -> Result<(), TrainError> {
+    pub(crate) fn rehearse(&self, batch: &Batch, loss: &LossFn<'_>) -> Result<(), TrainError> {
         // The key makes dropout, where there is any, take its memory too.
         taal_kernels::on_pool(&self.model.device(), || {
-            self.accumulate(std::slice::from_ref(batch), &[0], None)
+            self.accumulate(std::slice::from_ref(batch), &[0], loss, None)
         })
         .map(drop)
     }
@@ -166,6 +171,7 @@ impl Learner {
         &self,
         batches: &[Batch],
         dropout_keys: &[u64],
+        loss: &LossFn<'_>,
         poison: Option<Poison>,
     ) -> Result<(Vec<(f64, Tensor<1>)>, GradientsParams), TrainError> {
         let counted: usize = batches.iter().map(Batch::counted_targets).sum();

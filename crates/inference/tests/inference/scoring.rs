@@ -1,11 +1,12 @@
 //! Loss of ids and of texts, against a softmax written out.
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use taal_inference::{
     ChoiceItem, ChoiceOptions, GenerateOptions, InferenceError, LanguageModel, Prompt, Score, evaluate_files,
-    evaluate_text, generate, log_likelihood, score_choices, score_ids, score_windows,
+    evaluate_text, generate, log_likelihood, score_choices, score_ids, score_windows, try_score_windows,
 };
 use taal_model::{Transformer, TransformerConfig};
 use taal_store::ErrorKind;
@@ -104,6 +105,31 @@ fn a_source_is_asked_for_each_target_once_and_for_little_at_a_time() {
     };
     score_windows(&model, 100, 10, 4, read).expect("a score");
     assert_eq!(asked, [0..41, 40..81, 80..91, 90..100]);
+}
+
+#[test]
+fn scoring_stops_where_the_source_breaks_and_gives_its_reason() {
+    let model = model(&TransformerConfig::llama(VOCAB_SIZE, CONTEXT, 1, 2, 16), 9);
+    let ids = ids(100);
+    let until = |limit: usize| {
+        let mut asked = 0;
+        let read = |range: std::ops::Range<usize>| match range.end > limit {
+            true => ControlFlow::Break("enough"),
+            false => {
+                asked += 1;
+                ControlFlow::Continue(ids[range].to_vec())
+            }
+        };
+        let scored = try_score_windows(&model, 100, 10, 4, read).expect("no error");
+        (scored, asked)
+    };
+    assert_eq!(until(90), (ControlFlow::Break("enough"), 2));
+    let whole = score_ids(&model, &ids, 4).expect("a score");
+    assert_eq!(until(100).1, 4);
+    let ControlFlow::Continue(score) = until(100).0 else {
+        panic!("nothing broke");
+    };
+    assert_eq!(score.tokens, whole.tokens);
 }
 
 #[test]

@@ -2,10 +2,9 @@
 
 use std::collections::HashMap;
 
-use taal_data::{Batch, IGNORE_INDEX, TokenSource};
+use taal_data::{Batch, Dataset, IGNORE_INDEX, TokenSource};
 
-use crate::TrainError;
-use crate::masked::Masker;
+use super::masked::Masker;
 
 /// Training tokens that are counted at most: the counts of more would not fit beside a model.
 const MAX_COUNTED: u64 = 20_000_000;
@@ -45,17 +44,17 @@ struct Neighbours {
 
 /// A baseline's result.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(crate) struct Baseline {
-    pub(crate) correct: u64,
-    pub(crate) nats: f64,
+pub(super) struct Baseline {
+    pub(super) correct: u64,
+    pub(super) nats: f64,
 }
 
 /// Both baselines over the validation split's hidden tokens.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(crate) struct Baselines {
-    pub(crate) tokens: u64,
-    pub(crate) commonest: Baseline,
-    pub(crate) neighbours: Baseline,
+pub(super) struct Baselines {
+    pub(super) tokens: u64,
+    pub(super) commonest: Baseline,
+    pub(super) neighbours: Baseline,
 }
 
 impl Neighbours {
@@ -128,21 +127,15 @@ impl Neighbours {
 }
 
 /// Scores both baselines on the hidden tokens that the model is scored on.
-pub(crate) fn measure(
-    masker: &Masker,
-    train: &TokenSource,
-    validation: &[TokenSource],
-    window: usize,
-    vocab_size: usize,
-) -> Result<Baselines, TrainError> {
-    let counts = Neighbours::of(train);
+pub(super) fn measure(masker: &Masker, data: &Dataset, window: usize, vocab_size: usize) -> Baselines {
+    let counts = Neighbours::of(&data.train);
     let alone = counts.contexts(None, None);
     let commonest = counts.guess(&alone, vocab_size);
     let mut found = Baselines::default();
-    masker.validation(validation, window, 64, |_, batch| {
+    for batch in masker.validation(&data.validation, window, 64) {
         for row in 0..batch.batch_size {
             for position in 0..batch.seq_len {
-                let at = |position: Option<usize>| visible(batch, row, position?, masker);
+                let at = |position: Option<usize>| visible(&batch, row, position?, masker);
                 let target = batch.targets[row * batch.seq_len + position];
                 if target == IGNORE_INDEX {
                     continue;
@@ -156,9 +149,8 @@ pub(crate) fn measure(
                 found.neighbours.nats -= counts.probability(&contexts, target, vocab_size).ln();
             }
         }
-        Ok(true)
-    })?;
-    Ok(found)
+    }
+    found
 }
 
 /// A token that can be seen beside a hidden one.

@@ -1,0 +1,180 @@
+//! Hidden tokens of running text, from both sides: single tokens, whole words or spans of them, as `masking.unit` says.
+
+use std::ops::ControlFlow;
+
+use burn::tensor::{Int, Tensor, TensorData};
+use taal_data::{Batch, BatchPlan, Dataset, IGNORE_INDEX, MaskVocabulary, Masking, TokenSource};
+use taal_inference::{LanguageModel, Score};
+use taal_kernels::random;
+use taal_metrics::{GuessFigures, MaskedFigures, Report};
+use taal_model::{ForwardOptions, Transformer, TransformerConfig};
+use taal_tokenizer::Tokenizer;
+
+use super::{Ask, Task, Validated, Validation, baseline};
+use crate::TrainError;
+use crate::checkpoint::TrainState;
+use crate::recipe::Recipe;
+use crate::samples;
+use crate::step::{counted_positions, select_positions};
+
+/// Running text in which tokens are hidden.
+#[derive(Debug)]
+pub(crate) struct Masked {
+    pub(super) data: Dataset,
+    pub(super) masker: Masker,
+}
+
+impl Task for Masked {
+    fn name(&self) -> &'static str {
+        "masked"
+    }
+
+    /// Hides other tokens at every step.
+    fn batch(&self, plan: &BatchPlan, micro_step: u64) -> Result<Batch, TrainError> {
+        let mut batch = plan.batch(&self.data.train, micro_step)?;
+        let key = random::key(self.masker.seed, micro_step, "mask");
+        self.masker.masking.apply(&mut batch, &self.masker.vocabulary, key);
+        Ok(batch)
+    }
+
+    fn validate(&self, model: &Transformer, batch_size: usize, ask: &mut Ask<'_>) -> Result<Validated, TrainError> {
+        let mut total = Validation {
+            score: Score::default(),
+            // Hidden tokens are not the whole text, so there are no bytes to share their bits among.
+            bytes: 0,
+            correct: Some(0),
+        };
+        let window = model.config().max_seq_len;
+        for batch in self.masker.validation(&self.data.validation, window, batch_size) {
+            if ask().is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+            let (score, correct) = score(model, &batch)?;
+            total.score = total.score + score;
+            total.correct = total.correct.map(|before| before + correct);
+        }
+        Ok(total.whole())
+    }
+
+    fn sample(&self, model: &LanguageModel, recipe: &Recipe, index: usize) -> Result<String, TrainError> {
+        samples::guesses(model, &recipe.sample.prompts[index], &recipe.sample.rank)
+    }
+
+    /// How the model's guesses compare with counting, over the hidden tokens of the validation split.
+    fn report(&self, state: &TrainState, model: &TransformerConfig, report: &mut Report) -> Result<(), TrainError> {
+        let (Some(correct), Some(loss), Some(tokens)) = (state.val_correct, state.val_loss, state.val_tokens) else {
+            return Ok(());
+        };
+        let counted = baseline::measure(&self.masker, &self.data, model.max_seq_len, model.vocab_size);
+        let figures = |found: baseline::Baseline| GuessFigures::new(found.correct, counted.tokens, found.nats);
+        report.masked = Some(MaskedFigures {
+            tokens,
+            model: GuessFigures::new(correct, tokens, loss * tokens as f64),
+            unigram: figures(counted.commonest),
+            neighbours: figures(counted.neighbours),
+        });
+        Ok(())
+    }
+}
+
+/// That examples of prompts and completions have nothing to hide.
+pub(super) fn needs_running_text(recipe: &Recipe) -> TrainError {
+    TrainError::recipe(
+        &recipe.name,
+        "train.objective",
+        "\"masked\" learns from running text, not from data.conversations",
+    )
+}
+
+/// Masking with what it has to know.
+#[derive(Debug)]
+pub(super) struct Masker {
+    masking: Masking,
+    pub(super) vocabulary: MaskVocabulary,
+    seed: u64,
+}
+
+impl Masker {
+    pub(super) fn new(masking: Masking, tokenizer: &Tokenizer, seed: u64) -> Result<Self, TrainError> {
+        Ok(Self {
+            masking,
+            vocabulary: MaskVocabulary::of(tokenizer)?,
+            seed,
+        })
+    }
+
+    /// The validation split in windows that do not overlap, the short last one of each text included, hidden alike every time.
+    pub(super) fn validation<'a>(
+        &'a self,
+        sources: &'a [TokenSource],
+        window: usize,
+        batch_size: usize,
+    ) -> impl Iterator<Item = Batch> + 'a {
+        let batch_size = batch_size.max(1);
+        (0_u64..).zip(sources).flat_map(move |(index, source)| {
+            let full = source.len() / window as u64;
+            let rest = (source.len() % window as u64) as usize;
+            // Full windows go together, as rows of one batch; the short last one goes alone.
+            let together = (0..full).step_by(batch_size).map(move |first| {
+                let rows = (full - first).min(batch_size as u64) as usize;
+                (first, rows, window)
+            });
+            let batches = together.chain((rest > 0).then_some((full, 1, rest)));
+            batches.map(move |(first, rows, width)| {
+                let ids = source.read(first * window as u64, rows * width);
+                self.hidden(index, first, width, ids)
+            })
+        })
+    }
+
+    /// Windows of the text number `index` as rows, from window `first` on. A row's mask does not depend on how many rows go together.
+    fn hidden(&self, index: u64, first: u64, width: usize, ids: Vec<u32>) -> Batch {
+        let ids: Vec<i32> = ids.into_iter().map(|id| id as i32).collect();
+        let rows = |inputs: Vec<i32>| Batch {
+            batch_size: inputs.len() / width,
+            seq_len: width,
+            targets: inputs.clone(),
+            inputs,
+            text_starts: None,
+        };
+        let mut batch = rows(Vec::with_capacity(ids.len()));
+        for (row, ids) in (first..).zip(ids.chunks(width)) {
+            let mut one = rows(ids.to_vec());
+            let key = random::key(self.seed, row, "validation mask") ^ index;
+            self.masking.apply(&mut one, &self.vocabulary, key);
+            batch.inputs.extend(one.inputs);
+            batch.targets.extend(one.targets);
+            batch.batch_size += 1;
+        }
+        batch
+    }
+}
+
+/// The score of a batch's hidden tokens, and how many of them the model found likeliest.
+fn score(model: &Transformer, batch: &Batch) -> Result<(Score, u64), TrainError> {
+    let positions = counted_positions(batch);
+    let count = positions.len();
+    if count == 0 {
+        return Ok((Score::default(), 0));
+    }
+    let targets: Vec<i32> = batch
+        .targets
+        .iter()
+        .copied()
+        .filter(|target| *target != IGNORE_INDEX)
+        .collect();
+    let device = model.device();
+    let shape = [batch.batch_size, batch.seq_len];
+    taal_kernels::on_pool(&device, || {
+        let inputs = Tensor::<2, Int>::from_data(TensorData::new(batch.inputs.clone(), shape), &device);
+        let hidden = model.forward_with(inputs, ForwardOptions::default())?.hidden;
+        let logits = model.logits(select_positions(hidden, positions)).squeeze_dim::<2>(0); // [count, vocab_size]
+        let likeliest = logits.clone().argmax(1).reshape([count]);
+        let targets = Tensor::<1, Int>::from_data(TensorData::new(targets, [count]), &device);
+        let correct = likeliest.equal(targets.clone()).int().sum().into_scalar::<i32>();
+        let losses = taal_kernels::negative_log_likelihood(logits, targets);
+        let nats = taal_model::parameters::to_vec(losses).into_iter().map(f64::from).sum();
+        let tokens = count as u64;
+        Ok((Score { nats, tokens }, u64::try_from(correct).unwrap_or(0)))
+    })
+}

@@ -1,0 +1,48 @@
+//! The next token of running text, from those before it.
+
+use std::ops::{ControlFlow, Range};
+
+use taal_data::{Batch, BatchPlan, Dataset};
+use taal_inference::{Score, try_score_windows};
+use taal_model::Transformer;
+
+use super::{Ask, Task, Validated, Validation};
+use crate::TrainError;
+
+/// Running text, every token of it a target.
+#[derive(Debug)]
+pub(crate) struct NextToken {
+    pub(crate) data: Dataset,
+}
+
+impl Task for NextToken {
+    fn name(&self) -> &'static str {
+        "next_token"
+    }
+
+    fn batch(&self, plan: &BatchPlan, micro_step: u64) -> Result<Batch, TrainError> {
+        Ok(plan.batch(&self.data.train, micro_step)?)
+    }
+
+    fn validate(&self, model: &Transformer, batch_size: usize, ask: &mut Ask<'_>) -> Result<Validated, TrainError> {
+        let mut total = Validation {
+            score: Score::default(),
+            bytes: 0,
+            correct: None,
+        };
+        let window = model.config().max_seq_len;
+        for source in &self.data.validation {
+            let len = usize::try_from(source.len()).unwrap_or(usize::MAX);
+            let read = |range: Range<usize>| {
+                ask()?;
+                ControlFlow::Continue(source.read(range.start as u64, range.len()))
+            };
+            match try_score_windows(model, len, window, batch_size, read)? {
+                ControlFlow::Continue(score) => total.score = total.score + score,
+                ControlFlow::Break(()) => return Ok(ControlFlow::Break(())),
+            }
+            total.bytes += source.text_bytes();
+        }
+        Ok(total.whole())
+    }
+}
