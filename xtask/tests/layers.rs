@@ -41,10 +41,10 @@ fn xtask_depends_on_no_product_crate() {
 }
 
 #[test]
-fn tokenizer_metrics_data_and_store_build_without_burn() {
+fn tokenizer_metrics_draw_data_and_store_build_without_burn() {
     assert_none(rules::burn_behind(
         &Workspace::load().lock,
-        &["taal-tokenizer", "taal-metrics", "taal-data", "taal-store"],
+        &["taal-tokenizer", "taal-metrics", "taal-draw", "taal-data", "taal-store"],
     ));
 }
 

@@ -219,7 +219,7 @@ fn position_chart(figures: &ParadigmFigures) -> String {
     };
     let [first, second] = [0, 1].map(|index| figures.networks.get(index));
     let named = |network: Option<&NetworkFigures>| network.map_or(Vec::new(), curve);
-    let lines = taal_metrics::Lines {
+    let lines = taal_draw::Lines {
         title: "Loss of the next token by the number of tokens before it",
         x_label: "known tokens, powers of 2",
         y_label: "loss (nats a token)",

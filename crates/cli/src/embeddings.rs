@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use serde::Serialize;
+use taal_draw::WordMap;
 use taal_inference::{
     Analogies, AnalogyScore, BOOTSTRAP_ROUNDS, Categories, CategoryScore, LanguageModel, SectionScore, SimilarityScore,
     UnknownWords, WordPairs, WordVectors, embed,
 };
-use taal_metrics::{WordMap, pca};
+use taal_metrics::pca;
 
 use crate::arguments::{EmbeddingsPlotArguments, EmbeddingsScoreArguments};
 use crate::failure::Failure;

@@ -1,6 +1,7 @@
 //! What a model is made of: its layers as a tree with shapes, parameters and work, for people and as a drawing.
 
 use serde::{Deserialize, Serialize};
+use taal_draw::Layer;
 use taal_model::{Mixer, Transformer, TransformerConfig, parameters};
 
 /// Bytes of a 32-bit float.
@@ -59,6 +60,14 @@ impl Part {
             bytes: count * self.bytes,
             flops_per_token: count * self.flops_per_token,
             ..self
+        }
+    }
+
+    /// Its name, with the number of those that are alike.
+    fn label(&self) -> String {
+        match self.count {
+            1 => self.name.clone(),
+            count => format!("all {count} {}s (inside: one)", self.name),
         }
     }
 }
@@ -204,14 +213,10 @@ pub fn rows(root: &Part) -> Vec<Row<'_>> {
 }
 
 fn add_rows<'a>(part: &'a Part, depth: usize, branches: &str, below: &str, found: &mut Vec<Row<'a>>) {
-    let label = match part.count {
-        1 => part.name.clone(),
-        count => format!("all {count} {}s (inside: one)", part.name),
-    };
     found.push(Row {
         depth,
         branches: branches.to_string(),
-        label,
+        label: part.label(),
         part,
     });
     for (index, child) in part.parts.iter().enumerate() {
@@ -231,74 +236,26 @@ fn add_rows<'a>(part: &'a Part, depth: usize, branches: &str, below: &str, found
     }
 }
 
-const STYLE: &str = include_str!("anatomy.css");
-const WIDTH: usize = 860;
-const ROW: usize = 30;
-const INDENT: usize = 14;
-
-/// The tree as an SVG file: boxes within boxes, from the input at the top to the output. It needs nothing beside it, is light or dark as
-/// its reader's screen, and every box has its numbers as text.
+/// The tree as an SVG file ([`taal_draw::Layer::svg`]), from the input at the top to the output.
 pub fn svg(root: &Part) -> String {
-    let mut body = String::new();
-    let height = boxes(root, 0, 10, &mut body) + 10;
-    format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" role=\"img\" aria-label=\"The layers of a model with {} parameters\" \
-         viewBox=\"0 0 {WIDTH} {height}\" font-size=\"15\">\n<style>\n{STYLE}</style>\n\
-         <rect class=\"page\" width=\"{WIDTH}\" height=\"{height}\"/>\n{body}</svg>\n",
-        root.params
-    )
+    drawn(root).svg(&format!("The layers of a model with {} parameters", root.params))
 }
 
-/// Draws a part and what is inside it from `top` on; gives the lower end.
-fn boxes(part: &Part, depth: usize, top: usize, body: &mut String) -> usize {
-    let mut inner = String::new();
-    let mut bottom = top + ROW;
-    for child in &part.parts {
-        bottom = boxes(child, depth + 1, bottom, &mut inner) + 6;
-    }
-    let left = 10 + INDENT * depth;
-    let height = bottom - top;
-    let label = match part.count {
-        1 => part.name.clone(),
-        count => format!("all {count} {}s (inside: one)", part.name),
-    };
-    let shape = part
-        .shape
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(" × ");
-    let params = match part.params {
+fn drawn(part: &Part) -> Layer {
+    let shape: Vec<String> = part.shape.iter().map(ToString::to_string).collect();
+    let unless_0 = |number: u64, unit: &str| match number {
         0 => String::new(),
-        params => format!("{} parameters", short(params)),
+        number => format!("{} {unit}", short(number)),
     };
-    let work = match part.flops_per_token {
-        0 => String::new(),
-        work => format!("{} FLOPs", short(work)),
-    };
-    body.push_str(&format!(
-        "<rect class=\"box{}\" x=\"{left}\" y=\"{top}\" width=\"{}\" height=\"{height}\" rx=\"5\"/>\n",
-        depth % 2,
-        WIDTH - 2 * left
-    ));
-    let baseline = top + 20;
-    let right = WIDTH - 22 - INDENT * depth;
-    // Columns stand where the outermost has them, so that numbers can be compared.
-    let columns = [
-        (left + 12, "start", label),
-        (440, "end", shape),
-        (615, "end", params),
-        (right.min(WIDTH - 92), "end", work),
-    ];
-    for (x, anchor, text) in columns {
-        if !text.is_empty() {
-            body.push_str(&format!(
-                "<text x=\"{x}\" y=\"{baseline}\" text-anchor=\"{anchor}\">{text}</text>\n"
-            ));
-        }
+    Layer {
+        name: part.label(),
+        figures: [
+            shape.join(" × "),
+            unless_0(part.params, "parameters"),
+            unless_0(part.flops_per_token, "FLOPs"),
+        ],
+        inside: part.parts.iter().map(drawn).collect(),
     }
-    body.push_str(&inner);
-    bottom
 }
 
 /// Three digits and a unit.

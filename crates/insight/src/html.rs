@@ -10,10 +10,6 @@ use serde_json::{Value, json};
 use crate::trace::{Guess, LensCell, Token};
 use crate::{Result, Trace};
 
-const PAGE: &str = include_str!("page/page.html");
-const STYLE: &str = include_str!("page/page.css");
-const SCRIPT: &str = include_str!("page/page.js");
-
 /// Guesses of a layer at a place; the model's own answers have as many as the trace.
 const LENS_GUESSES: usize = 5;
 
@@ -25,23 +21,7 @@ const FIRST_NUMBERS: usize = 32;
 /// The page needs nothing beside it. All text of the trace is data that the page's script reads, and no part of its markup. Attention
 /// weights are rounded to 255ths, so 64 tokens through 12 layers of 12 heads stay below 1 MB.
 pub fn html(trace: &Trace) -> String {
-    let data = safe_json(&data(trace));
-    let parts = [
-        ("<!--STYLE-->", STYLE),
-        ("<!--VERSION-->", env!("CARGO_PKG_VERSION")),
-        ("<!--DATA-->", &data),
-        ("<!--SCRIPT-->", SCRIPT),
-    ];
-    let mut page = String::with_capacity(PAGE.len() + STYLE.len() + SCRIPT.len() + data.len());
-    let mut rest = PAGE;
-    for (mark, part) in parts {
-        let (before, after) = rest.split_once(mark).unwrap_or((rest, ""));
-        page.push_str(before);
-        page.push_str(part);
-        rest = after;
-    }
-    page.push_str(rest);
-    page
+    taal_draw::trace(&data(trace))
 }
 
 impl Trace {
@@ -53,25 +33,6 @@ impl Trace {
     pub fn save_html(&self, path: &Path) -> Result<()> {
         Ok(taal_store::write_atomic(path, html(self).as_bytes())?)
     }
-}
-
-/// JSON that ends no script element, whatever the text is. `http` is broken up as well, so that nobody has to look whether an address in
-/// the page is text or something that is fetched.
-fn safe_json(value: &Value) -> String {
-    let json = value.to_string();
-    let mut safe = String::with_capacity(json.len());
-    for (index, character) in json.char_indices() {
-        let begins_address = || {
-            let ahead = json.as_bytes().get(index..index + 4);
-            ahead.is_some_and(|ahead| ahead.eq_ignore_ascii_case(b"http"))
-        };
-        match character {
-            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => safe.push_str(&format!("\\u{:04x}", character as u32)),
-            'h' | 'H' if begins_address() => safe.push_str(&format!("\\u{:04x}", character as u32)),
-            _ => safe.push(character),
-        }
-    }
-    safe
 }
 
 /// What the script reads.

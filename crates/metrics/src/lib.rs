@@ -3,12 +3,12 @@
 //! - [`perplexity`], [`bits_per_byte`], [`MeanLoss`] and [`Accuracy`]: how well a model predicts;
 //! - [`flops`]: what a step costs, counted operation by operation and by PaLM's formula, and the share of a machine's peak it reaches;
 //! - [`StepRecord`], [`RunLog`], [`read_log`] and [`write_csv`]: one record a training step, in a log that survives crashes;
-//! - [`Report`] and [`html`]: a run's figures as JSON, and as one self-contained page with its loss curves and samples;
+//! - [`Report`]: a run's figures as JSON;
 //! - [`spearman`] and [`spearman_interval`]: how well two orders agree;
-//! - [`pca`] and [`WordMap`]: vectors as points of a plane, and these as a picture;
+//! - [`pca`]: vectors as points of a plane;
 //! - [`peak_rss_bytes`], [`available_memory_bytes`]: the most memory this process has used, and what it may still take.
 //!
-//! Left out: computing a loss (that needs tensors, which this crate does not know) and measuring a machine's peak.
+//! Left out: computing a loss (that needs tensors, which this crate does not know), measuring a machine's peak, and drawing (`taal-draw`).
 //!
 //! # Example
 //!
@@ -27,14 +27,9 @@
 //! assert_eq!(flops::count(&gpt2).forward, 291_648_307_200);
 //! ```
 
-mod chart;
-mod curves;
 mod error;
 pub mod flops;
-mod html;
-mod lines;
 mod log;
-mod map;
 mod memory;
 mod numbers;
 mod projection;
@@ -43,10 +38,7 @@ mod rank;
 mod report;
 
 pub use error::{Error, Result};
-pub use html::html;
-pub use lines::Lines;
 pub use log::{LOG_NAME, RunLog, StepRecord, best_validation, csv, read_log, write_csv};
-pub use map::WordMap;
 pub use memory::{available_memory_bytes, peak_rss_bytes};
 pub use projection::{Projection, pca};
 pub use quality::{Accuracy, MeanLoss, bits_per_byte, perplexity, wilson_interval};

@@ -4,8 +4,6 @@
 mod flops;
 #[path = "metrics/log.rs"]
 mod log;
-#[path = "metrics/map.rs"]
-mod map;
 #[path = "metrics/projection.rs"]
 mod projection;
 #[path = "metrics/quality.rs"]

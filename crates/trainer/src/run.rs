@@ -588,7 +588,7 @@ impl<'a> Run<'a> {
         }
         let records = taal_metrics::read_log(&self.options.run_dir.join(taal_metrics::LOG_NAME))?;
         report.write_json(&self.options.run_dir.join("report.json"))?;
-        let html = taal_metrics::html(&report, &records, self.recipe_text);
+        let html = taal_draw::report(&report, &records, self.recipe_text);
         taal_store::write_atomic(&self.options.run_dir.join("report.html"), html.as_bytes())?;
         taal_metrics::write_csv(&records, &self.options.run_dir.join("log.csv"))?;
         Ok(report)

@@ -48,10 +48,10 @@
 
   const now = { place: data.focus[0], layer: nLayers - 1, head: -1 };
 
-  const table = (headings, rows) => "<table><thead><tr>" + headings.map((heading, index) =>
-    `<th scope="col"${index === 0 ? ' class="name"' : ""}>${esc(heading)}</th>`).join("") + "</tr></thead><tbody>" +
+  const table = (headings, rows) => "<table><thead><tr>" + headings.map((heading) =>
+    `<th scope="col">${esc(heading)}</th>`).join("") + "</tr></thead><tbody>" +
     rows.map((row) => "<tr>" + row.join("") + "</tr>").join("") + "</tbody></table>";
-  const head = (text, place) => `<th scope="row" class="name" data-place="${place ?? ""}">${esc(text)}</th>`;
+  const head = (text, place) => `<th scope="row" data-place="${place ?? ""}">${esc(text)}</th>`;
   const data_ = (text, style) => `<td${style ? ` style="${style}"` : ""}>${esc(text)}</td>`;
   const label = (place) => place + " " + name(place);
 
@@ -180,7 +180,7 @@
           `${right} ${y(key)}" stroke-width="${(0.5 + 7 * share).toFixed(2)}" opacity="${(0.25 + 0.75 * share).toFixed(2)}"/>`);
       }
     }
-    at("arcs").innerHTML = `<svg viewBox="0 0 ${width} ${step * (n + 1)}" role="img" aria-label="${esc(listening().slice(2))}">` +
+    at("arcs").innerHTML = `<svg class="mono" viewBox="0 0 ${width} ${step * (n + 1)}" role="img" aria-label="${esc(listening().slice(2))}">` +
       lines.join("") + rows.join("") + "</svg>";
     showHeat();
     fill("attention-table");
@@ -227,7 +227,7 @@
         `<text x="${x(i)}" y="${bottom + 26}" text-anchor="middle" font-size="13" class="faint">${esc(names[i])}</text>` : "";
       return `<circle class="dot" cx="${x(i)}" cy="${y(value)}" r="4"/>${texts}`;
     });
-    where.innerHTML = `<svg viewBox="0 0 ${width} ${height}" role="img" aria-label="${esc(label)}">` +
+    where.innerHTML = `<svg class="mono" viewBox="0 0 ${width} ${height}" role="img" aria-label="${esc(label)}">` +
       `<line class="grid" x1="40" x2="${width - 40}" y1="${bottom}" y2="${bottom}"/><polyline class="line" points="${points}"/>` +
       marks.join("") + "</svg>";
   };

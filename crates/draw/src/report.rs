@@ -1,10 +1,10 @@
 //! A run as one self-contained page: no script, no network, light and dark, from a phone's width to a desk's.
 
-use crate::chart::{Chart, Role, escape};
-use crate::curves::{Curve, axis, drawable, smooth, thin};
-use crate::{Report, StepRecord, perplexity};
+use taal_metrics::{GuessFigures, Report, StepRecord, perplexity};
 
-const STYLE: &str = include_str!("html.css");
+use crate::chart::{Chart, Role};
+use crate::curves::{Curve, axis, drawable, smooth, thin};
+use crate::{Page, escape};
 
 /// An average covers this part of a run: quiet enough to read, quick enough to follow the first descent.
 const SMOOTHED_PARTS: usize = 100;
@@ -20,37 +20,29 @@ const BUCKETS_NARROW: usize = 200;
 ///
 /// The page needs nothing beside it and allows itself no network. All text is escaped; values that are not finite are left out of the
 /// curves and counted below them.
-pub fn html(report: &Report, records: &[StepRecord], recipe_toml: &str) -> String {
+pub fn report(report: &Report, records: &[StepRecord], recipe_toml: &str) -> String {
     let recipe = if report.recipe.is_empty() {
         "A run"
     } else {
         &report.recipe
     };
-    let title = escape(recipe);
-    let body = [
-        heading(report, &title),
+    let body = format!(
+        "<header>\n{}</header>\n<main>\n{}{}{}{}</main>\n",
+        heading(report, recipe),
         key_figures(report),
         curves(records),
         samples(report),
-        recipe_details(recipe_toml),
-    ]
-    .concat();
-    page(&title, &body)
+        recipe_details(recipe_toml)
+    );
+    Page {
+        title: recipe,
+        body: &body,
+        script: None,
+    }
+    .to_html()
 }
 
-/// A whole page around its body; `title` is escaped already.
-pub(crate) fn page(title: &str, body: &str) -> String {
-    let version = env!("CARGO_PKG_VERSION");
-    format!(
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n\
-         <title>{title} · Taal</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n{body}\
-         <footer>Written by Taal {version}.</footer>\n</main>\n</body>\n</html>\n"
-    )
-}
-
-fn heading(report: &Report, title: &str) -> String {
+fn heading(report: &Report, recipe: &str) -> String {
     let mut facts = Vec::new();
     if !report.device.is_empty() {
         facts.push(format!("trained on {}", escape(&report.device)));
@@ -74,7 +66,7 @@ fn heading(report: &Report, title: &str) -> String {
         String::new()
     };
     let facts = facts.join(" · ");
-    format!("<header>\n<h1>{title}</h1>\n<p class=\"under-title\">{facts}</p>\n{notice}</header>\n")
+    format!("<h1>{}</h1>\n<p class=\"quiet\">{facts}</p>\n{notice}", escape(recipe))
 }
 
 /// The figures as cards; those that were not measured are left out.
@@ -114,7 +106,7 @@ fn key_figures(report: &Report) -> String {
         card("Bits per byte", decimals(bits, 4), "on the validation split".to_owned());
     }
     if let Some(masked) = &report.masked {
-        let share = |figures: &crate::GuessFigures| format!("{:.1} %", 100.0 * figures.accuracy);
+        let share = |figures: &GuessFigures| format!("{:.1} %", 100.0 * figures.accuracy);
         let [low, high] = masked.model.accuracy_interval;
         card(
             "Hidden tokens guessed",
@@ -156,7 +148,7 @@ fn key_figures(report: &Report) -> String {
     if report.peak_rss_bytes > 0 {
         card("Peak memory", bytes(report.peak_rss_bytes), String::new());
     }
-    format!("<dl>\n{cards}</dl>\n")
+    format!("<dl class=\"figures\">\n{cards}</dl>\n")
 }
 
 fn curves(records: &[StepRecord]) -> String {

@@ -1,10 +1,8 @@
 //! A map of texts: points of a plane with their names, as an SVG file or a page that needs nothing beside it.
 
-use crate::chart::escape;
 use crate::curves::axis_number;
-use crate::html::page;
-
-const STYLE: &str = include_str!("map.css");
+use crate::page::PICTURE_STYLE;
+use crate::{Page, escape};
 
 /// What of the top margin is for the title; a page has its own.
 const TITLE_HEIGHT: f64 = 62.0;
@@ -80,7 +78,7 @@ impl WordMap {
         let left = margin[0];
         let description = format!("{} {}.", self.description(), escape(&rows.join("; ")));
         format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" {}<style>{STYLE}</style>\n\
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" {}<style>\n{PICTURE_STYLE}</style>\n\
              <rect class=\"page\" width=\"{width}\" height=\"{height}\"/>\n\
              <text class=\"title\" x=\"{left}\" y=\"32\">{}</text>\n<text class=\"axis\" x=\"{left}\" y=\"56\">{}</text>\n{}</svg>\n",
             self.opening(&WIDE, 0.0, &description),
@@ -114,14 +112,19 @@ impl WordMap {
         };
         let drawings = [WIDE, NARROW].each_ref().map(drawing).concat();
         let body = format!(
-            "<style>{STYLE}</style>\n<header>\n<h1>{}</h1>\n<p class=\"under-title\">{}</p>\n</header>\n\
+            "<header>\n<h1>{}</h1>\n<p class=\"quiet\">{}</p>\n</header>\n<main>\n\
              <figure>\n{drawings}</figure>\n<details>\n<summary>Coordinates</summary>\n<table>\n\
              <thead><tr><th scope=\"col\">text</th><th scope=\"col\">across</th><th scope=\"col\">upwards</th></tr></thead>\n\
-             <tbody>\n{rows}</tbody>\n</table>\n</details>\n",
+             <tbody>\n{rows}</tbody>\n</table>\n</details>\n</main>\n",
             shown(&self.title),
             shown(&self.note)
         );
-        page(&shown(&self.title), &body)
+        Page {
+            title: &self.title,
+            body: &body,
+            script: None,
+        }
+        .to_html()
     }
 
     /// Names and points that can be drawn.
@@ -129,7 +132,7 @@ impl WordMap {
         let pairs = self.labels.iter().zip(&self.points);
         pairs
             .filter(|(_, point)| point.iter().all(|value| value.abs() < 1e30))
-            .map(|(label, point)| (printable(label), *point))
+            .map(|(label, point)| (one_line(label), *point))
     }
 
     fn description(&self) -> String {
@@ -436,17 +439,11 @@ fn shortened(label: &str) -> String {
     format!("{}\u{2026}", kept.trim_end())
 }
 
-/// A text as it stands between two tags.
+/// A text on one line between two tags.
 fn shown(text: &str) -> String {
-    escape(&printable(text))
+    escape(&one_line(text))
 }
 
-/// Without characters that an XML file cannot hold.
-fn printable(text: &str) -> String {
-    let shown = |character: char| match character {
-        '\t' | '\n' | '\r' => ' ',
-        c if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => '\u{fffd}',
-        c => c,
-    };
-    text.chars().map(shown).collect()
+fn one_line(text: &str) -> String {
+    text.replace(['\t', '\n', '\r'], " ")
 }

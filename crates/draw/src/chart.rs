@@ -7,6 +7,7 @@ use plotters::element::{Circle, PathElement};
 use plotters::style::{Color, IntoFont, RGBColor, ShapeStyle, TRANSPARENT};
 
 use crate::curves::{Curve, axis_number};
+use crate::escape;
 
 /// What is drawn, in the words of the page's style sheet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,22 +142,4 @@ fn line_width(role: Role) -> u32 {
 fn dot(point: (f64, f64), role: Role) -> Circle<(f64, f64), i32> {
     let style: ShapeStyle = role.color().filled();
     Circle::new(point, 6, style)
-}
-
-/// Text as HTML shows it letter by letter, also inside a quoted attribute.
-pub(crate) fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            // HTML has no way to write these, not even as numbers.
-            '\0' => escaped.push('\u{fffd}'),
-            other => escaped.push(other),
-        }
-    }
-    escaped
 }

@@ -1,6 +1,6 @@
 //! Maps of words as SVG and as a page.
 
-use taal_metrics::WordMap;
+use taal_draw::WordMap;
 
 fn map(named: &[(&str, [f64; 2])]) -> WordMap {
     WordMap {

@@ -1,9 +1,10 @@
 //! Two curves beside each other as one SVG file.
 
-use crate::chart::{Chart, Role, escape};
+use crate::chart::{Chart, Role};
 use crate::curves::{axis, drawable};
+use crate::escape;
+use crate::page::PICTURE_STYLE;
 
-const STYLE: &str = include_str!("lines.css");
 const SIZE: (u32, u32) = (960, 540);
 const LEGEND_HEIGHT: u32 = 48;
 const FONT_SIZE: u32 = 22;
@@ -75,7 +76,7 @@ impl Lines<'_> {
         }
         format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" role=\"img\" aria-label=\"{}\" viewBox=\"0 0 {width} {height}\">\n\
-             <style>\n{STYLE}</style>\n<rect class=\"page\" width=\"{width}\" height=\"{height}\"/>\n{legend}\
+             <style>\n{PICTURE_STYLE}</style>\n<rect class=\"page\" width=\"{width}\" height=\"{height}\"/>\n{legend}\
              <g transform=\"translate(0 {LEGEND_HEIGHT})\">{}</g>\n</svg>\n",
             escape(self.title),
             drawing.replacen("<svg ", &format!("<svg width=\"{}\" height=\"{}\" ", SIZE.0, SIZE.1), 1)

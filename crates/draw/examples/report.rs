@@ -1,11 +1,11 @@
-//! Logs a made-up run, measures its cost, and writes its report as a page: `report.html` in the folder given, or in a scratch folder.
+//! Makes up a run, measures its cost, and writes its report as a page: `report.html` in the folder given, or in a scratch folder.
 //!
-//! `cargo run -p taal-metrics --example report -- [FOLDER]`
+//! `cargo run -p taal-draw --example report -- [FOLDER]`
 
 use std::error::Error;
 use std::path::PathBuf;
 
-use taal_metrics::{Report, RunLog, Sample, StepRecord, best_validation, flops, html, read_log};
+use taal_metrics::{Report, Sample, StepRecord, best_validation, flops};
 
 const N_STEPS: u64 = 2000;
 const RECIPE: &str = "seed = 1337\n\n[data]\ncorpus = \"tinyshakespeare\"\n\n[train]\nsteps = 2000\nbatch_size = 12\nblock_size = 64\nlr = 1e-3\n";
@@ -15,17 +15,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let folder = std::env::args_os()
         .nth(1)
         .map_or_else(|| scratch.path().to_path_buf(), PathBuf::from);
-    let mut log = RunLog::open(&folder)?;
-    log.truncate_to(0)?;
-    for step in 1..=N_STEPS {
-        log.append(&record(step))?;
-    }
-    log.sync()?;
-
-    let records = read_log(log.path())?;
+    let records: Vec<StepRecord> = (1..=N_STEPS).map(record).collect();
     let report = report(&records);
-    report.write_json(&folder.join("report.json"))?;
-    let page = html(&report, &records, RECIPE);
+    let page = taal_draw::report(&report, &records, RECIPE);
     let path = folder.join("report.html");
     taal_store::write_atomic(&path, page.as_bytes())?;
     println!("{} bytes in {}", page.len(), path.display());

@@ -1,0 +1,45 @@
+//! Pages, charts, maps and layer pictures: text in, HTML or SVG out.
+//!
+//! - [`Page`]: the skeleton of every page, with its style sheet and its content security policy;
+//! - [`report`], [`trace`] and [`WordMap::html`]: the pages of a run, of a text through a model, and of texts as points of a plane;
+//! - [`Lines`], [`WordMap::svg`] and [`Layer::svg`]: pictures as SVG files;
+//! - [`escape`]: the only way from text to markup.
+//!
+//! All of them are light or dark as the reader's screen and load nothing. The colors are in `picture.css`, which pages and pictures share;
+//! `page.css` has what only pages need.
+//!
+//! Left out: computing what is drawn, and writing files.
+//!
+//! # Example
+//!
+//! ```
+//! use taal_draw::{Lines, Page, escape};
+//!
+//! let chart = Lines {
+//!     title: "Loss by length",
+//!     x_label: "tokens",
+//!     y_label: "loss (nats per token)",
+//!     curves: [("one", vec![(1.0, 2.0), (2.0, 1.5)]), ("other", vec![(1.0, 2.5), (2.0, 1.0)])],
+//! };
+//! assert!(chart.to_svg().starts_with("<svg"));
+//!
+//! let body = format!("<main>\n<p>{}</p>\n</main>\n", escape("a < b"));
+//! let page = Page { title: "Order", body: &body, script: None }.to_html();
+//! assert!(page.contains("<p>a &lt; b</p>") && page.contains("default-src 'none'"));
+//! ```
+
+mod chart;
+mod curves;
+mod layers;
+mod lines;
+mod map;
+mod page;
+mod report;
+mod trace;
+
+pub use layers::Layer;
+pub use lines::Lines;
+pub use map::WordMap;
+pub use page::{Page, Script, escape};
+pub use report::report;
+pub use trace::trace;

@@ -1,0 +1,271 @@
+use taal_draw::report as html;
+use taal_metrics::{Report, Sample, StepRecord};
+
+use crate::record;
+
+fn report() -> Report {
+    Report {
+        objective: "next_token".to_string(),
+        val_bytes: Some(1),
+        recipe: "shakespeare-char".to_owned(),
+        device: "flex".to_owned(),
+        params: 803_968,
+        steps: 2000,
+        planned_steps: 2000,
+        tokens: 1_536_000,
+        wall_s: 202.4,
+        train_loss: 1.71,
+        val_loss: Some(1.8857),
+        best_val_loss: Some(1.8801),
+        best_step: Some(1750),
+        val_bits_per_byte: Some(2.7205),
+        val_tokens: Some(111_539),
+        tokens_per_s: 51_540.2,
+        epochs: 1.53,
+        mfu: 0.3714,
+        peak_flops_per_s: 3.36e11,
+        peak_is_lower_bound: false,
+        peak_rss_bytes: 512 << 20,
+        resumed_from: Some(1000),
+        skipped_steps: 0,
+        masked: None,
+        rewinds: 0,
+        tokenizer: "char".to_owned(),
+        vocab_size: 65,
+        samples: vec![Sample {
+            prompt: "ROMEO:".to_owned(),
+            text: "\nAy me!".to_owned(),
+            error: None,
+        }],
+    }
+}
+
+/// What a reader sees: the page without tags, styles and drawings.
+fn visible(page: &str) -> String {
+    let body = page.split_once("<body>").expect("a body").1;
+    let mut text = String::new();
+    for part in body.split('<') {
+        text.push_str(part.split_once('>').map_or("", |(_, rest)| rest));
+    }
+    text
+}
+
+/// The positions of all line points on the page, in units of their drawings.
+fn coordinates(page: &str) -> Vec<(i32, i32)> {
+    let lists = page
+        .split("points=\"")
+        .skip(1)
+        .filter_map(|rest| rest.split('"').next());
+    let pairs = lists
+        .flat_map(str::split_whitespace)
+        .filter_map(|pair| pair.split_once(','));
+    let parsed: Vec<_> = pairs
+        .map(|(x, y)| (x.parse().expect("a number"), y.parse().expect("a number")))
+        .collect();
+    assert!(!parsed.is_empty(), "the page has no lines");
+    parsed
+}
+
+#[test]
+fn the_page_shows_figures_curves_samples_and_recipe() {
+    let records: Vec<StepRecord> = (1..=300).map(record).collect();
+    let page = html(&report(), &records, "seed = 1337\n");
+    let text = visible(&page);
+    let shown = [
+        "shakespeare-char",
+        "1.8857",
+        "over 111,539 tokens",
+        "1.8801",
+        "step 1,750",
+        "2.7205",
+        "804 K",
+        "1.54 M",
+        "3 min 22 s",
+        "51,540",
+        "37.1 %",
+        "512 MiB",
+        "resumed from step 1,000",
+        "loss (nats a token)",
+        "validation",
+        "ROMEO:",
+        "Ay me!",
+        "seed = 1337",
+    ];
+    for part in shown {
+        assert!(text.contains(part), "{part:?} is not on the page");
+    }
+    // The loss for wide and for narrow screens, the learning rate and the gradient norm.
+    assert_eq!(page.matches("<svg").count(), 4);
+    assert!(!text.contains("Interrupted"));
+}
+
+#[test]
+fn the_page_of_an_interrupted_run_says_so() {
+    let page = html(&Report { steps: 500, ..report() }, &[], "");
+    assert!(visible(&page).contains("Interrupted at step 500 of 2,000"));
+}
+
+#[test]
+fn the_page_needs_nothing_from_outside_and_forbids_it() {
+    let records: Vec<StepRecord> = (1..=30).map(record).collect();
+    let page = html(&report(), &records, "");
+    for outside in ["<script", "<link", "<img", "@import", "url(", "href=", "src="] {
+        assert!(!page.contains(outside), "{outside} on the page");
+    }
+    let addresses = page.matches("http://").count() + page.matches("https://").count();
+    assert_eq!(addresses, page.matches("xmlns=\"http://www.w3.org/2000/svg\"").count());
+    assert!(page.contains("default-src 'none'"));
+}
+
+#[test]
+fn charts_scale_and_take_their_colours_from_the_page() {
+    let records: Vec<StepRecord> = (1..=300).map(record).collect();
+    let page = html(&report(), &records, "");
+    let drawings = page
+        .split("<svg")
+        .skip(1)
+        .map(|rest| rest.split("</svg>").next().unwrap_or_default());
+    for drawing in drawings {
+        let (opening, content) = drawing.split_once('>').expect("an opening tag");
+        assert!(opening.contains("viewBox=") && !opening.contains("width="), "{opening}");
+        assert!(opening.contains("aria-label="), "{opening}");
+        assert!(!content.contains("\"#"), "a fixed colour is left in a chart");
+        assert!(content.contains("class=\"text-fill\"") && content.contains("class=\"grid-line\""));
+    }
+    assert!(page.contains("prefers-color-scheme: dark"));
+}
+
+#[test]
+fn hostile_text_stays_text() {
+    let hostile = "</pre><script>alert(1)</script><img src=x onerror='a'>\"&amp;\0";
+    let sample = Sample {
+        prompt: hostile.to_owned(),
+        text: hostile.to_owned(),
+        error: None,
+    };
+    let report = Report {
+        recipe: hostile.to_owned(),
+        device: hostile.to_owned(),
+        tokenizer: hostile.to_owned(),
+        samples: vec![sample],
+        ..report()
+    };
+    let page = html(&report, &[record(1)], hostile);
+    assert!(!page.contains("<script") && !page.contains("<img") && !page.contains('\0'));
+    let escaped =
+        "&lt;/pre&gt;&lt;script&gt;alert(1)&lt;/script&gt;&lt;img src=x onerror=&#39;a&#39;&gt;&quot;&amp;amp;";
+    // Title, heading, device, tokenizer, prompt, text and recipe.
+    assert_eq!(page.matches(escaped).count(), 7);
+}
+
+#[test]
+fn runs_of_any_length_and_any_numbers_give_a_page() {
+    let wild = [
+        f64::NAN,
+        f64::INFINITY,
+        f64::NEG_INFINITY,
+        0.0,
+        -0.0,
+        1.0,
+        -1.0,
+        f64::MAX,
+        f64::MIN,
+        f64::MIN_POSITIVE,
+        f64::EPSILON,
+        1e30,
+        -1e30,
+        1e-300,
+        4.2,
+        4.2 + f64::EPSILON,
+    ];
+    let with = |step, number| StepRecord {
+        step,
+        loss: number,
+        lr: number,
+        grad_norm: number,
+        tokens_per_s: number,
+        val_loss: Some(number),
+        val_bits_per_byte: Some(number),
+        wall_s: Some(number),
+        is_skipped: false,
+        val_accuracy: None,
+    };
+    let mut runs: Vec<Vec<StepRecord>> = vec![vec![]];
+    for first in wild {
+        runs.push(vec![with(0, first)]);
+        runs.push(vec![with(u64::MAX, first); 3]);
+        for second in wild {
+            runs.push(vec![with(1, first), with(2, second), with(3, first)]);
+        }
+    }
+    runs.push(
+        (0..20_000)
+            .map(|step| with(step, wild[step as usize % wild.len()]))
+            .collect(),
+    );
+    for records in runs {
+        let last = records.last().copied().unwrap_or_default();
+        let report = Report {
+            train_loss: last.loss,
+            val_loss: last.val_loss,
+            wall_s: last.loss,
+            tokens_per_s: last.loss,
+            mfu: last.loss,
+            ..report()
+        };
+        let page = html(&report, &records, "");
+        assert!(page.ends_with("</html>\n"));
+        assert!(!page.contains("could not be drawn"));
+        for wrong in ["NaN", "inf"] {
+            assert!(!visible(&page).contains(wrong), "{wrong} on the page of {last:?}");
+        }
+    }
+}
+
+#[test]
+fn values_that_the_charts_leave_out_are_counted() {
+    let mut records: Vec<StepRecord> = (1..=200)
+        .map(|step| StepRecord {
+            loss: 2.0 + 0.001 * step as f64,
+            ..record(step)
+        })
+        .collect();
+    records[3].loss = f64::NAN;
+    records[5].loss = f64::INFINITY;
+    records[9].loss = 1e9;
+    let page = html(&report(), &records, "");
+    let text = visible(&page);
+    assert!(text.contains("2 values are not finite"), "{text}");
+    assert!(text.contains("1 value lies beyond the axis"), "{text}");
+    for (x, y) in coordinates(&page) {
+        assert!(
+            (0..2100).contains(&x) && (0..900).contains(&y),
+            "({x}, {y}) is outside its chart"
+        );
+    }
+}
+
+#[test]
+fn a_page_of_very_many_steps_stays_small() {
+    let records: Vec<StepRecord> = (1..=200_000).map(record).collect();
+    let page = html(&report(), &records, "");
+    assert!(page.len() < 400_000, "{} bytes", page.len());
+}
+
+#[test]
+fn report_25_a_peak_that_was_exceeded_makes_the_utilisation_an_upper_bound() {
+    let page = |peak_is_lower_bound| {
+        visible(&html(
+            &Report {
+                mfu: 1.0,
+                peak_is_lower_bound,
+                ..report()
+            },
+            &[],
+            "",
+        ))
+    };
+    assert!(page(true).contains("at most"));
+    assert!(!page(false).contains("at most"));
+    assert!(page(false).contains("1.53 times the training text"), "{}", page(false));
+}
