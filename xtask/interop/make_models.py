@@ -56,6 +56,10 @@ def llama():
     long = {**tiny, "max_position_embeddings": 2048, "lengths": [(1, 900), (2, 100)]}
     yield "llama3", {**long, "rope_parameters": LLAMA3, "num_key_value_heads": 2, "tie_word_embeddings": True, "head_dim": 16}
     yield "linear", {**long, "rope_parameters": rope(10000.0, "linear", factor=4.0)}
+    yield "dynamic", {**long, "rope_parameters": rope(10000.0, "dynamic", factor=4.0)}
+    yield "yarn", {**long, "rope_parameters": rope(10000.0, "yarn", factor=4.0, original_max_position_embeddings=256)}
+    yield "yarn-mscale", {**long, "rope_parameters": rope(
+        10000.0, "yarn", factor=40.0, original_max_position_embeddings=64, mscale=0.7, mscale_all_dim=1.0, beta_fast=16, truncate=False)}
 
 
 def mistral():

@@ -175,6 +175,31 @@ fn configs(family: &str) -> Vec<(&'static str, TransformerConfig)> {
                     &long_llama,
                 ),
             ),
+            (
+                "dynamic",
+                with(
+                    |c| c.rope_scaling = Some(RopeScaling::Dynamic { factor: 4.0 }),
+                    &long_llama,
+                ),
+            ),
+            (
+                "yarn",
+                with(
+                    |c| {
+                        c.rope_scaling = Some(RopeScaling::Yarn {
+                            factor: 4.0,
+                            original_max_position_embeddings: 256,
+                            attention_factor: None,
+                            mscale: Some(0.7),
+                            mscale_all_dim: Some(1.5),
+                            beta_fast: 32.0,
+                            beta_slow: 1.0,
+                            truncate: true,
+                        });
+                    },
+                    &long_llama,
+                ),
+            ),
         ],
         "mistral" => vec![
             ("tiny", with(|c| c.window = Some(9), &llama)),

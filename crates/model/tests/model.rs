@@ -109,6 +109,18 @@ const LLAMA3: RopeScaling = RopeScaling::Llama3 {
     original_max_position_embeddings: 32,
 };
 
+/// YaRN with a key for everything: with a `theta` of 10 and four pairs per head, two are between fast and slow.
+const YARN: RopeScaling = RopeScaling::Yarn {
+    factor: 4.0,
+    original_max_position_embeddings: 16,
+    attention_factor: None,
+    mscale: Some(0.7),
+    mscale_all_dim: Some(1.5),
+    beta_fast: 2.0,
+    beta_slow: 0.5,
+    truncate: false,
+};
+
 /// Every family and switch that the configuration knows, small.
 fn many_configs() -> Vec<(&'static str, TransformerConfig)> {
     let llama = TransformerConfig::llama(50, 40, 2, 4, 32);
@@ -181,6 +193,31 @@ fn many_configs() -> Vec<(&'static str, TransformerConfig)> {
             TransformerConfig {
                 rope_scaling: Some(RopeScaling::Linear { factor: 2.5 }),
                 window: Some(7),
+                ..llama.clone()
+            },
+        ),
+        (
+            "yarn angles",
+            TransformerConfig {
+                rope_theta: 10.0,
+                rope_scaling: Some(YARN),
+                ..llama.clone()
+            },
+        ),
+        (
+            "dynamic angles outside all families",
+            TransformerConfig {
+                rope_scaling: Some(RopeScaling::Dynamic { factor: 2.0 }),
+                logit_softcap: Some(3.0),
+                ..llama.clone()
+            },
+        ),
+        (
+            "yarn angles outside all families",
+            TransformerConfig {
+                rope_theta: 10.0,
+                rope_scaling: Some(YARN),
+                logit_softcap: Some(3.0),
                 ..llama.clone()
             },
         ),
