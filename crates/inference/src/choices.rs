@@ -15,7 +15,7 @@ use taal_tokenizer::Tokenizer;
 
 use crate::decoder::{ids_tensor, to_host};
 use crate::left_out::LeftOut;
-use crate::lines::{TEST_LIMITS, bad_line, for_each_line};
+use crate::lines::{TEST_LIMITS, bad_line, for_each_line, without_place};
 use crate::pairs::{TOKENS_AT_ONCE, beginning, finite, hidden_in_turn};
 use crate::score::LOGITS_AT_ONCE;
 use crate::words::stem;
@@ -318,14 +318,6 @@ pub fn read_choices(path: &Path) -> Result<Vec<(usize, ChoiceItem)>> {
         return Err(bad_line(path, 1, "expected at least one item, got an empty file"));
     }
     Ok(items)
-}
-
-/// The line that serde counts is always the first: it sees one only.
-fn without_place(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    let place = format!(" at line {} column {}", error.line(), error.column());
-    text.strip_suffix(&place)
-        .map_or(text.clone(), |cause| format!("{cause} (column {})", error.column()))
 }
 
 impl RawItem {

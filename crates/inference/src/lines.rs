@@ -76,11 +76,19 @@ fn check_count(path: &Path, lines: usize, limits: Limits) -> Result<()> {
 pub(crate) fn json_lines<T: DeserializeOwned>(path: &Path, limits: Limits) -> Result<Vec<(usize, T)>> {
     let mut values = Vec::new();
     for_each_line(path, limits, |number, line| {
-        let value = serde_json::from_str(line).map_err(|error| bad_line(path, number, &error.to_string()))?;
+        let value = serde_json::from_str(line).map_err(|error| bad_line(path, number, &without_place(&error)))?;
         values.push((number, value));
         Ok(())
     })?;
     Ok(values)
+}
+
+/// The line that serde counts is always the first: it sees one only.
+pub(crate) fn without_place(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    text.strip_suffix(&place)
+        .map_or(text.clone(), |cause| format!("{cause} (column {})", error.column()))
 }
 
 /// An error about a line, without a long input that another library's message repeats.

@@ -217,11 +217,11 @@ fn report_35_json_lines_are_scored_by_their_texts() {
         65,
         &["c.json", ".jsonl"],
     );
-    place.write("d.jsonl", "{\"id\": 1}\n");
+    place.write("d.jsonl", "{\"text\": \"de kat\"}\n{\"id\": 1}\n");
     fails(
         place.taal(&["eval", "--model", "run", "--text", "d.jsonl"]),
         65,
-        &["d.jsonl", "line 1", "text"],
+        &["d.jsonl: line 2: missing field `text` (column"],
     );
 }
 
