@@ -175,6 +175,15 @@ impl PreTokenizer {
         }
     }
 
+    /// Puts a space in front of every text that a step with bytes gets, unless it has one.
+    pub(crate) fn prefix_with_space(&mut self) {
+        match self {
+            Self::ByteLevel { add_prefix_space, .. } => *add_prefix_space = true,
+            Self::Sequence { pretokenizers } => pretokenizers.iter_mut().for_each(Self::prefix_with_space),
+            _ => {}
+        }
+    }
+
     /// Every match of the pattern is a word, and so is what stands between two matches.
     pub(crate) fn split(pattern: impl Into<Cow<'static, str>>) -> Self {
         Self::Split {

@@ -38,6 +38,7 @@
 
 mod base64;
 mod bytes;
+mod charsmap;
 mod chunks;
 mod compounds;
 mod compression;

@@ -6,6 +6,7 @@
 use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value};
+use taal_store::excerpt;
 
 use crate::pipeline;
 
@@ -91,8 +92,12 @@ fn model_vocabulary(model: &Map<String, Value>) -> Checked<HashMap<String, u32>>
             check_size(vocab.len())?;
             let entries = vocab.iter().map(|(token, id)| {
                 let id = id.as_u64().and_then(|id| u32::try_from(id).ok());
-                let id =
-                    id.ok_or_else(|| format!("`model.vocab`: the id of {token:?} is not a whole number from 0"))?;
+                let id = id.ok_or_else(|| {
+                    format!(
+                        "`model.vocab`: the id of {} is not a whole number from 0",
+                        excerpt(token)
+                    )
+                })?;
                 Ok((token.clone(), id))
             });
             entries.collect()
@@ -107,7 +112,10 @@ fn model_vocabulary(model: &Map<String, Value>) -> Checked<HashMap<String, u32>>
                     return Err(format!("`model.vocab[{id}]`: expected a token and a finite score"));
                 };
                 if ids.insert(token.to_owned(), id).is_some() {
-                    return Err(format!("`model.vocab[{id}]`: the token {token:?} occurs twice"));
+                    return Err(format!(
+                        "`model.vocab[{id}]`: the token {} occurs twice",
+                        excerpt(token)
+                    ));
                 }
             }
             Ok(ids)
@@ -139,12 +147,18 @@ fn check_merges(model: &Map<String, Value>, ids: &HashMap<String, u32>) -> Check
         let (first, second) = parts.ok_or_else(|| format!("`model.merges[{index}]`: expected two tokens"))?;
         // The library cuts the prefix off by its length alone, which panics inside a character.
         let rest = second.get(prefix.len()..);
-        let rest = rest.ok_or_else(|| format!("`model.merges[{index}]`: {second:?} is shorter than the prefix"))?;
+        let rest = rest.ok_or_else(|| {
+            format!(
+                "`model.merges[{index}]`: {} is shorter than the prefix",
+                excerpt(second)
+            )
+        })?;
         let merged = format!("{first}{rest}");
         for token in [first, second, &merged] {
             if !ids.contains_key(token) {
                 return Err(format!(
-                    "`model.merges[{index}]`: the token {token:?} is not in the vocabulary"
+                    "`model.merges[{index}]`: the token {} is not in the vocabulary",
+                    excerpt(token)
                 ));
             }
         }
@@ -188,7 +202,8 @@ fn check_added_tokens(object: &Map<String, Value>, ids: &mut HashMap<String, u32
         let id = id.ok_or_else(|| format!("`added_tokens[{index}]`: expected an `id`"))?;
         if *ids.entry(content.to_owned()).or_insert(id) != id {
             return Err(format!(
-                "`added_tokens[{index}]`: {content:?} has another id in `model.vocab`"
+                "`added_tokens[{index}]`: {} has another id in `model.vocab`",
+                excerpt(content)
             ));
         }
         let is = |key| token.get(key).and_then(Value::as_bool).unwrap_or(false);
@@ -213,7 +228,8 @@ fn in_id_order(ids: HashMap<String, u32>, model_size: usize) -> Checked<Vec<Stri
                 "the added tokens"
             };
             return Err(format!(
-                "ids of {of} are not 0, 1, 2, ...: {token:?} has id {id} where {expected} was expected"
+                "ids of {of} are not 0, 1, 2, ...: {} has id {id} where {expected} was expected",
+                excerpt(&token)
             ));
         }
     }

@@ -6,7 +6,7 @@
 use regex_syntax::hir::{Class, Hir, HirKind};
 use serde_json::{Map, Value};
 
-use crate::base64;
+use crate::charsmap::Table;
 
 type Checked<T> = Result<T, String>;
 
@@ -129,9 +129,11 @@ impl Walk {
         if kind == "FixedLength" && step.get("length").and_then(Value::as_u64) == Some(0) {
             return Err(format!("`{path}.length`: expected at least 1, got 0"));
         }
-        if let Some(text) = step.get("precompiled_charsmap").and_then(Value::as_str) {
-            let longest =
-                longest_replacement(text).map_err(|detail| format!("`{path}.precompiled_charsmap`: {detail}"))?;
+        let wrong = |detail: String| format!("`{path}.precompiled_charsmap`: {detail}");
+        let table = step.get("precompiled_charsmap").and_then(Value::as_str);
+        let table = table.map(Table::parse).transpose().map_err(wrong)?;
+        if let Some(table) = &table {
+            let longest = table.longest_replacement();
             self.growth = self
                 .growth
                 .saturating_mul(longest.div_ceil(LONGEST_CHARACTER_BYTES).max(1));
@@ -141,6 +143,9 @@ impl Walk {
             return Err(format!(
                 "`{path}`: its replacements together make a text more than {MAX_GROWTH} times longer"
             ));
+        }
+        if let Some(table) = &table {
+            table.check_ways().map_err(wrong)?;
         }
         step.iter()
             .filter(|(_, value)| value.is_object() || value.is_array())
@@ -168,35 +173,6 @@ fn growth(kind: &str, step: &Map<String, Value>) -> usize {
     match shortest_match {
         0 => 1 + content.len(),
         bytes => content.len().div_ceil(bytes).max(1),
-    }
-}
-
-/// The longest text, in bytes, that a SentencePiece table of characters puts in the place of one.
-///
-/// The table is a trie, its length in bytes as a number of four bytes in front of it, and then the replacements, each with a NUL behind it. The
-/// library takes memory for a trie of any length that is claimed, there or not.
-fn longest_replacement(base64: &str) -> Checked<usize> {
-    let table = base64::decode(base64).ok_or("not base64")?;
-    let (length, rest) = table.split_first_chunk::<4>().ok_or("shorter than 4 bytes")?;
-    let trie_bytes = u32::from_le_bytes(*length) as usize;
-    // The library reads the trie as whole words of 4 bytes.
-    let replacements = rest.get(trie_bytes / 4 * 4..).filter(|_| trie_bytes <= rest.len());
-    if let Some(Err(error)) = replacements.map(std::str::from_utf8) {
-        let offset = error.valid_up_to();
-        return Err(format!(
-            "its replacements are not UTF-8 from byte {offset} on: the table is damaged"
-        ));
-    }
-    match replacements.filter(|_| trie_bytes > 0) {
-        Some(replacements) => Ok(replacements
-            .split(|&byte| byte == 0)
-            .map(<[u8]>::len)
-            .max()
-            .unwrap_or(0)),
-        None => Err(format!(
-            "claims a trie of {trie_bytes} bytes, and {} follow",
-            rest.len()
-        )),
     }
 }
 
@@ -403,17 +379,6 @@ mod tests {
                 "{pattern}: {:?}",
                 check_pattern(pattern)
             );
-        }
-    }
-
-    #[test]
-    fn a_table_of_characters_holds_the_trie_that_it_claims() {
-        // A trie of 4 bytes, then `aa` and a NUL.
-        assert_eq!(longest_replacement("BAAAAAAAAABhYQA="), Ok(2));
-        // One of 0xF5F5F5F5 bytes.
-        assert!(longest_replacement("9fX19QAAAAA=").unwrap_err().contains("4126537205"));
-        for short in ["", "AAA=", "AAAAAA==", "BAAAAAAA"] {
-            assert!(longest_replacement(short).is_err(), "{short}");
         }
     }
 

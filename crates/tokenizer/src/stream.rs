@@ -105,7 +105,7 @@ impl<'a> DecodeStream<'a> {
                 let is_prompt = self.is_prompt;
                 guarded(|| steps.push(&token, is_prompt))
                     .and_then(|text| text)
-                    .map_err(failed)?
+                    .map_err(|detail| failed(self.tokenizer, detail))?
             }
         };
         Ok((!text.is_empty()).then_some(text))
@@ -119,16 +119,15 @@ impl<'a> DecodeStream<'a> {
     pub fn finish(self) -> Result<String> {
         match self.state {
             State::Bytes(mut pending) => Ok(pending.taken(true)),
-            State::Steps(steps) => guarded(|| steps.finish()).and_then(|text| text).map_err(failed),
+            State::Steps(steps) => guarded(|| steps.finish())
+                .and_then(|text| text)
+                .map_err(|detail| failed(self.tokenizer, detail)),
         }
     }
 }
 
-fn failed(detail: String) -> Error {
-    Error::Library {
-        action: "decode these ids",
-        detail,
-    }
+fn failed(tokenizer: &Tokenizer, detail: String) -> Error {
+    tokenizer.library_error("decode these ids", detail)
 }
 
 #[cfg(test)]

@@ -45,6 +45,8 @@ const PART_BYTES: usize = 64 * 1024;
 /// ```
 pub struct Tokenizer {
     pub(crate) inner: Inner,
+    /// The file it was opened from, for messages.
+    origin: String,
     json: Vec<u8>,
     hash: String,
     tokens: Vec<String>,
@@ -110,7 +112,7 @@ impl Tokenizer {
             corrupt(match format {
                 Some(format) => format.in_place_of("a tokenizer.json"),
                 None if json.is_empty() => "the file is empty; copy it again".to_owned(),
-                None => error.to_string(),
+                None => taal_store::shorten(&error.to_string()),
             })
         })?;
         let facts = open::check(&value).map_err(corrupt)?;
@@ -124,12 +126,14 @@ impl Tokenizer {
             let id = inner.token_to_id(content);
             if id.and_then(|id| facts.tokens.get(id as usize)) != Some(content) {
                 return Err(corrupt(format!(
-                    "the added token {content:?} would get another id than the file says"
+                    "the added token {} would get another id than the file says",
+                    taal_store::excerpt(content)
                 )));
             }
         }
         Ok(Self {
             inner,
+            origin: origin.to_owned(),
             hash: taal_store::blake3_hex(&json),
             json,
             tokens: facts.tokens,
@@ -242,7 +246,15 @@ impl Tokenizer {
         let action = "encode this text";
         unknown
             .filter(|_| self.unknown.is_none())
-            .unwrap_or(Error::Library { action, detail })
+            .unwrap_or_else(|| self.library_error(action, detail))
+    }
+
+    /// An error of the library with the file that it comes from.
+    pub(crate) fn library_error(&self, action: &'static str, detail: String) -> Error {
+        Error::Library {
+            action,
+            detail: format!("{}: {detail}", self.origin),
+        }
     }
 
     /// The first word that alone cannot be encoded.
@@ -467,15 +479,16 @@ pub(crate) fn guarded<T>(call: impl FnOnce() -> T) -> std::result::Result<T, Str
     let was_guarded = IS_GUARDED.replace(true);
     let result = catch_unwind(AssertUnwindSafe(call));
     IS_GUARDED.set(was_guarded);
-    result.map_err(|panic| {
-        let message = panic.downcast_ref::<String>().map(String::as_str);
-        let message = message.or_else(|| panic.downcast_ref::<&str>().copied());
-        format!("the tokenizer library panicked: {}", message.unwrap_or("no message"))
+    // What the library says of itself helps nobody who has a file.
+    result.map_err(|_| {
+        "a step of the tokenizer failed inside the library, as damaged files and steps of rare kinds make it do; make the tokenizer.json \
+         again, or use another"
+            .to_owned()
     })
 }
 
 fn load(value: Value) -> std::result::Result<Inner, String> {
-    guarded(|| serde_json::from_value::<Inner>(value))?.map_err(|error| error.to_string())
+    guarded(|| serde_json::from_value::<Inner>(value))?.map_err(|error| taal_store::shorten(&error.to_string()))
 }
 
 fn disable_lossy_settings(file: &mut Value) {

@@ -9,6 +9,7 @@ mod tokenizer {
     mod hostile;
     mod import;
     mod opening;
+    mod reports_files;
     mod training;
 }
 

@@ -73,12 +73,14 @@ pub(super) fn read(path: &Path) -> Result<File> {
     ))
 }
 
+/// The tokens in the order of their ids. Of equal lines the last one counts, as in transformers, and the ids of the others become names with
+/// spaces, which no word of a text ever has.
 fn read_tokens(text: &str) -> std::result::Result<Vec<String>, String> {
-    let mut lines = HashMap::new();
-    let mut tokens = Vec::new();
-    for (number, line) in (1_usize..).zip(text.lines()) {
-        if let Some(other) = lines.insert(line, number) {
-            return Err(format!("lines {other} and {number} are the same token {line:?}"));
+    let mut ids = HashMap::new();
+    let mut tokens: Vec<String> = Vec::new();
+    for (id, line) in text.lines().enumerate() {
+        if let Some(earlier) = ids.insert(line, id) {
+            tokens[earlier] = format!("<|no token {earlier}|>");
         }
         tokens.push(line.to_owned());
     }

@@ -6,6 +6,7 @@
 //! Left out, and refused by name: word models and suffix spaces of SentencePiece, vocabularies with GPT-1's end-of-word marks.
 
 mod bert;
+mod class;
 mod gpt2;
 mod llama2c;
 mod pieces;
@@ -16,6 +17,8 @@ mod tiktoken;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+
+use taal_store::FileFormat;
 
 use crate::file::File;
 use crate::open::MAX_FILE_BYTES;
@@ -174,7 +177,7 @@ fn finish(file: File, path: &Path, format: Format) -> Result<(Tokenizer, Format)
     let bytes = file
         .to_compact_bytes()
         .map_err(|error| problem(path, format, error.to_string()))?;
-    match Tokenizer::from_bytes(bytes, "") {
+    match Tokenizer::from_bytes(bytes, &path.display().to_string()) {
         Ok(tokenizer) => Ok((tokenizer, format)),
         Err(Error::Corrupt { detail, .. }) => Err(problem(path, format, detail)),
         Err(error) => Err(error),
@@ -193,6 +196,16 @@ fn unrecognised(path: &Path, detail: impl Into<String>) -> Error {
     Error::Unrecognised {
         path: path.to_path_buf(),
         detail: detail.into(),
+    }
+}
+
+/// Refuses what downloads leave in the place of a file, which some formats would read as one of theirs that is damaged.
+fn refuse_stand_in(path: &Path, bytes: &[u8]) -> Result<()> {
+    match FileFormat::of(bytes) {
+        Some(format @ (FileFormat::GitLfsPointer | FileFormat::Html)) => {
+            Err(unrecognised(path, format.in_place_of("a tokenizer's file")))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -243,6 +256,7 @@ fn in_folder(folder: &Path) -> Result<Found> {
 /// What a file is, by its content first and its name second.
 fn recognise(path: &Path) -> Result<Found> {
     let bytes = taal_store::read(path, MAX_FILE_BYTES)?;
+    refuse_stand_in(path, &bytes)?;
     let text = std::str::from_utf8(&bytes).ok();
     let name = name_of(path);
     let path = path.to_path_buf();
@@ -268,7 +282,7 @@ fn recognise(path: &Path) -> Result<Found> {
     if sentencepiece::looks_like(&bytes) {
         return Ok(Found::SentencePiece(path));
     }
-    let detail = match taal_store::FileFormat::of(&bytes) {
+    let detail = match FileFormat::of(&bytes) {
         _ if bytes.is_empty() => "an empty file".to_owned(),
         Some(format) => format.in_place_of("a tokenizer"),
         None => "an unknown kind of file".to_owned(),

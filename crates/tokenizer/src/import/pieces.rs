@@ -6,6 +6,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use taal_store::excerpt;
+
 use super::sidecar::Sidecar;
 use super::{MAX_TOKEN_BYTES, all_merges};
 use crate::base64;
@@ -123,11 +125,15 @@ impl PieceModel {
                 return Err(format!("piece {id}: the score {} is not finite", piece.score));
             }
             if let Some(other) = ids.insert(&piece.text, id) {
-                return Err(format!("pieces {other} and {id} are the same text {:?}", piece.text));
+                return Err(format!(
+                    "pieces {other} and {id} are the same text {}",
+                    excerpt(&piece.text)
+                ));
             }
             if piece.kind == Kind::Byte {
                 bytes.insert(
-                    fallback_byte(&piece.text).ok_or_else(|| format!("piece {id}: {:?} names no byte", piece.text))?,
+                    fallback_byte(&piece.text)
+                        .ok_or_else(|| format!("piece {id}: {} names no byte", excerpt(&piece.text)))?,
                 );
             }
             if piece.kind == Kind::Unused && self.search == Search::Bpe {

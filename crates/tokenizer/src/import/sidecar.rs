@@ -19,6 +19,7 @@ const MAX_ADDED_TOKENS: usize = 100_000;
 #[derive(Debug, Default)]
 pub(super) struct Sidecar {
     config: Map<String, Value>,
+    map: Map<String, Value>,
     /// The model's own `config.json`.
     model: Map<String, Value>,
     /// Names of special tokens, which the vocabulary may or may not have.
@@ -71,7 +72,7 @@ impl Sidecar {
                 detail: format!("the files beside it add more than {MAX_ADDED_TOKENS} tokens"),
             });
         }
-        sidecar.config = config;
+        (sidecar.config, sidecar.map) = (config, map);
         sidecar.model = read_object(path, "config.json")?;
         Ok(sidecar)
     }
@@ -81,20 +82,25 @@ impl Sidecar {
         self.config.get(key).and_then(Value::as_bool)
     }
 
-    /// The class of `tokenizer_config.json` without `Fast`, such as `Qwen2Tokenizer`; where it says nothing of its own, that of the model's
-    /// kind in `config.json`.
+    /// The class of `tokenizer_config.json`, such as `Qwen2Tokenizer`; else that of the model's `config.json`.
     pub(super) fn class(&self) -> Option<&str> {
-        let class = self.config.get("tokenizer_class").and_then(Value::as_str);
-        let class = class.map(|class| class.strip_suffix("Fast").unwrap_or(class));
-        let of_model = match self.model.get("model_type").and_then(Value::as_str) {
-            Some("qwen2" | "qwen2_moe" | "qwen3" | "qwen3_moe") => Some("Qwen2Tokenizer"),
-            Some("gpt_neox") => Some("GPTNeoXTokenizer"),
-            _ => None,
-        };
-        match class {
-            None | Some("PreTrainedTokenizer" | "TokenizersBackend") => of_model.or(class),
-            class => class,
-        }
+        let files = [&self.config, &self.model];
+        files
+            .into_iter()
+            .find_map(|file| file.get("tokenizer_class").and_then(Value::as_str))
+    }
+
+    /// The kind of model that `config.json` says.
+    pub(super) fn model_type(&self) -> Option<&str> {
+        self.model.get("model_type").and_then(Value::as_str)
+    }
+
+    /// What the files say of a special token's role: nothing, that there is none, or its name. As in transformers, special_tokens_map.json comes
+    /// first where tokenizer_config.json does not list added tokens.
+    pub(super) fn role(&self, role: &str) -> Option<Option<String>> {
+        let map = Some(&self.map).filter(|_| !self.config.contains_key("added_tokens_decoder"));
+        let mut files = map.into_iter().chain([&self.config]);
+        files.find_map(|file| file.get(role)).map(content)
     }
 
     /// The name of a special token by its role, such as `unk_token`.
@@ -124,9 +130,13 @@ fn read_object(path: &Path, name: &str) -> Result<Map<String, Value>> {
         return Ok(Map::new());
     }
     let bytes = taal_store::read(&path, MAX_SIDECAR_BYTES)?;
+    super::refuse_stand_in(&path, &bytes)?;
     serde_json::from_slice(&bytes).map_err(|error| Error::Unrecognised {
         path,
-        detail: format!("not a JSON object ({error}); mend it or take it away"),
+        detail: format!(
+            "not a JSON object ({}); mend it or take it away",
+            taal_store::shorten(&error.to_string())
+        ),
     })
 }
 
