@@ -665,6 +665,17 @@ pub struct RecipesArguments {
 pub enum RecipesCommand {
     /// Print a recipe
     Show(RecipesShowArguments),
+    /// List every key of a recipe: type, range, default and meaning
+    Keys(RecipesKeysArguments),
+}
+
+/// `taal recipes keys`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  taal recipes keys | grep train.")]
+pub struct RecipesKeysArguments {
+    /// Print a JSON list of key, type, range, default, meaning
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `taal recipes show`

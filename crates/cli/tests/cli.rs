@@ -1634,6 +1634,7 @@ fn the_help_is_what_it_was() {
         "data build",
         "recipes",
         "recipes show",
+        "recipes keys",
         "bench",
         "bench train",
         "bench generate",

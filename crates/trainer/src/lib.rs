@@ -33,14 +33,12 @@ pub mod paradigm;
 mod poison;
 mod precision;
 mod prepare;
-mod raw;
 mod recipe;
 mod run;
 mod run_dir;
 mod samples;
 mod saver;
 mod schedule;
-mod settings;
 mod step;
 mod train;
 mod utilisation;
@@ -56,10 +54,10 @@ pub use precision::{
     BACKOFF_FACTOR, GROWTH_FACTOR, GROWTH_INTERVAL, INITIAL_LOSS_SCALE, LossScale, MAX_LOSS_SCALE, MIN_LOSS_SCALE,
     MixedPrecision,
 };
-pub use raw::{DamagedKind, ObjectiveKind, OrderKind, Preset, RawRecipe, UnknownKind};
 pub use recipe::{
-    CheckpointRecipe, DEFAULT_RECIPE, DataRecipe, DataSource, EvalRecipe, ModelRecipe, Objective, Recipe, RecipeText,
-    Resolved, SampleRecipe, TokenizerRecipe, TrainRecipe, embedded, resolve, resolve_stored,
+    CheckpointRecipe, DEFAULT_RECIPE, DamagedKind, DataRecipe, DataSource, EvalRecipe, KEYS, Key, ModelRecipe,
+    Objective, ObjectiveKind, OrderKind, Preset, RawRecipe, Recipe, RecipeText, Resolved, SampleRecipe,
+    TokenizerRecipe, TrainRecipe, UnknownKind, embedded, resolve, resolve_stored,
 };
 pub use run_dir::{
     Claim, RECIPE_FILE, RESOLVED_FILE, RUN_FILE, Start, is_run, latest, nothing_to_resume, stored_recipe,

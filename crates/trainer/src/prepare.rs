@@ -11,8 +11,9 @@ use taal_model::{Mixer, Transformer, TransformerConfig};
 use taal_tokenizer::{Kind, Tokenizer, TrainerConfig, Unknown};
 
 use crate::TrainError;
-use crate::raw::{DamagedKind, OrderKind, UnknownKind};
-use crate::recipe::{DataSource, LSTM_IS_FP32, ModelRecipe, Recipe, TokenizerRecipe};
+use crate::recipe::{
+    DamagedKind, DataSource, LSTM_IS_FP32, ModelRecipe, OrderKind, Recipe, TokenizerRecipe, UnknownKind,
+};
 
 /// Text as tokens, ready to be drawn from and evaluated on.
 #[derive(Debug)]

@@ -4,6 +4,7 @@ mod against_pytorch;
 mod bad_recipes;
 #[cfg(feature = "faults")]
 mod faults;
+mod keys;
 mod masked;
 mod paradigm;
 mod precision;

@@ -2,6 +2,7 @@
 
 use toml::{Table, Value};
 
+use super::KEYS;
 use crate::TrainError;
 
 /// No key has more than two parts; a table in a table for each of a hundred thousand would need more stack than there is.
@@ -13,22 +14,10 @@ const MAX_SHOWN_CHARS: usize = 80;
 /// The keys of `[data]` of which a recipe has exactly one.
 const SOURCES: [&str; 4] = ["corpus", "files", "shards", "conversations"];
 
-/// What a recipe has besides single keys.
-const SECTIONS: [&str; 9] = [
-    "data",
-    "tokenizer",
-    "model",
-    "train",
-    "masking",
-    "eval",
-    "checkpoint",
-    "health",
-    "sample",
-];
-
 /// A section that is something else: the parser would take a list for one, key by key.
-pub(crate) fn wrong_section(table: &Table) -> Option<(&'static str, String)> {
-    SECTIONS.into_iter().find_map(|section| {
+pub(super) fn wrong_section(table: &Table) -> Option<(&'static str, String)> {
+    let mut sections = KEYS.iter().map(|key| key.section).filter(|section| !section.is_empty());
+    sections.find_map(|section| {
         let value = table.get(section).filter(|value| !value.is_table())?;
         let got = shortened(&value.to_string());
         Some((
@@ -39,7 +28,7 @@ pub(crate) fn wrong_section(table: &Table) -> Option<(&'static str, String)> {
 }
 
 /// The table of all settings. The value of each is TOML, or else a string.
-pub(crate) fn table(sets: &[String]) -> Result<Table, TrainError> {
+pub(super) fn table(sets: &[String]) -> Result<Table, TrainError> {
     let mut table = Table::new();
     for setting in sets {
         apply(&mut table, setting)?;
@@ -91,7 +80,7 @@ fn apply(table: &mut Table, setting: &str) -> Result<(), TrainError> {
 }
 
 /// Puts one table on top of another.
-pub(crate) fn merge(into: &mut Table, from: &Table) {
+pub(super) fn merge(into: &mut Table, from: &Table) {
     for (key, value) in from {
         match (into.get_mut(key), value) {
             (Some(Value::Table(into)), Value::Table(from)) => merge(into, from),
@@ -103,7 +92,7 @@ pub(crate) fn merge(into: &mut Table, from: &Table) {
 }
 
 /// The value at a dotted path.
-pub(crate) fn get<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
+pub(super) fn get<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
     match key.split_once('.') {
         Some((section, rest)) => get(table.get(section)?.as_table()?, rest),
         None => table.get(key),
@@ -112,7 +101,7 @@ pub(crate) fn get<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
 
 /// Takes out of a recipe what contradicts a setting and what `--set` has no way to take away: another source of text, a tokenizer
 /// or shape where the setting brings its own, a warm-up longer than the run. Gives a sentence for each.
-pub(crate) fn give_way(recipe: &mut Table, sets: &Table) -> Vec<String> {
+pub(super) fn give_way(recipe: &mut Table, sets: &Table) -> Vec<String> {
     let mut way = Way {
         recipe,
         sets,
@@ -238,14 +227,14 @@ impl Way<'_> {
     }
 }
 
-fn number(value: &Value) -> Option<f64> {
+pub(super) fn number(value: &Value) -> Option<f64> {
     value
         .as_float()
         .or_else(|| value.as_integer().map(|integer| integer as f64))
 }
 
 /// What the parser says of a value of a wrong type, in words of recipes and not of the program's types.
-pub(crate) fn in_words(message: &str) -> String {
+pub(super) fn in_words(message: &str) -> String {
     let Some(rest) = ["invalid type: ", "invalid value: ", "invalid length "]
         .iter()
         .find_map(|start| message.strip_prefix(start))
@@ -311,7 +300,7 @@ fn unknown_variant(message: &str) -> Option<String> {
 }
 
 /// The beginning of what was typed.
-pub(crate) fn shortened(text: &str) -> String {
+pub(super) fn shortened(text: &str) -> String {
     let mut shown: String = text.chars().take(MAX_SHOWN_CHARS).collect();
     if shown.len() < text.len() {
         shown.push_str("...");

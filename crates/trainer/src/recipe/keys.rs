@@ -1,0 +1,340 @@
+//! The table of keys, and what a person typed: [`RawRecipe`], every key optional, unknown keys refused.
+//!
+//! One line of the table is all that is said of a key: what `docs/recipes.md` and `taal recipes keys` print, the field that TOML is
+//! read into, its default, and its range. [`Recipe`](crate::Recipe) is what is meant: every value there, checked.
+
+use std::ops::Bound::{Excluded, Included, Unbounded};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use taal_data::{LineEnds, MaskUnit, Masking};
+use taal_model::{Activation, NormKind, NormPlace, PositionKind};
+
+use super::key::{Default as D, Key, Range, Range::*, typed};
+use crate::optimizer::{AdamW, Muon, OptimizerKind};
+use crate::schedule::ScheduleKind;
+
+/// `key: type, in range, = default;`: the default is a value, for which the section gets a method, or said in words after `or`.
+/// Without either the key has none, and leaving it out turns its thing off or is refused.
+macro_rules! keys {
+    ($(
+        $(#[$about:meta])*
+        $raw:ident $section:literal {
+            $($(#[doc = $doc:literal])+
+            $key:ident: $type:ty $(, in $range:expr)? $(, = $default:expr)? $(, or $words:literal)?;)*
+            $(+ $part:ident: $part_raw:ident;)*
+        }
+    )*) => {
+        $(
+            $(#[$about])*
+            #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+            #[serde(default, deny_unknown_fields)]
+            #[allow(missing_docs)] // Of the sections.
+            pub struct $raw {
+                $($(#[doc = $doc])+ pub $key: Option<$type>,)*
+                $(pub $part: $part_raw,)*
+            }
+
+            impl $raw {
+                $($(pub(super) fn $key(&self) -> $type {
+                    self.$key.unwrap_or($default)
+                })?)*
+            }
+        )*
+
+        /// Every key of a recipe, section by section.
+        pub const KEYS: &[Key] = &[$($(Key {
+            section: $section,
+            name: stringify!($key),
+            range: [$($range,)? Range::Any][0],
+            rust_type: stringify!($type),
+            default: [$(D::Value(|| typed($default)),)? $(D::Words($words),)? D::Words("")][0],
+            doc: concat!($($doc),+),
+        },)*)*];
+    };
+}
+
+keys! {
+    /// A recipe as it is written.
+    RawRecipe "" {
+        /// name in the report; the run directory takes the file's name in any case
+        name: String, in Words("one line"), or "the embedded recipe's name, or the file's without `.toml`";
+        /// one line for people
+        description: String, or "empty";
+        /// everything random follows from it: initial weights, data order, dropout, samples
+        seed: u64, in Whole(0, u64::MAX), = 1337;
+        + data: RawData;
+        + tokenizer: RawTokenizer;
+        + model: RawModel;
+        + train: RawTrain;
+        + masking: RawMasking;
+        + eval: RawEval;
+        + checkpoint: RawCheckpoint;
+        + health: RawHealth;
+        + sample: RawSample;
+    }
+
+    /// `[data]`
+    RawData "data" {
+        /// an embedded corpus
+        corpus: String, in OneOf(&["tinyshakespeare", "names", "dutch"]);
+        /// text files and folders
+        files: Vec<PathBuf>, in Words("at least one");
+        /// a folder that `taal data build` made
+        shards: PathBuf;
+        /// a JSONL file of prompts and completions, or a folder of them
+        conversations: PathBuf;
+        /// share at the end of each input that is held back; 0 for none
+        validation_fraction: f64, in Number(Included(0.0), Included(0.9)), = 0.1;
+        /// in which order training windows come
+        order: OrderKind, in OneOf(&["random", "shuffled"]), = OrderKind::Shuffled;
+        /// what becomes of a damaged training shard: `skip` leaves it out and says so; a damaged validation shard always stops the run
+        damaged: DamagedKind, in OneOf(&["stop", "skip"]), = DamagedKind::Stop;
+        /// `lf` makes one line feed of every line end (Windows writes a carriage return before it); `keep` leaves texts as they are
+        line_ends: LineEnds, in OneOf(&["lf", "keep"]), or "`lf`";
+    }
+
+    /// `[tokenizer]`
+    RawTokenizer "tokenizer" {
+        /// what a token is
+        kind: String, in OneOf(&["bpe", "wordpiece", "unigram", "char", "word"]), or "`bpe`";
+        /// most tokens, special ones included; a small text gives fewer
+        vocab_size: usize, in Whole(2, 1_000_000), = 4096;
+        /// a `tokenizer.json`; then `kind` and `vocab_size` must be left out
+        file: PathBuf;
+        /// special tokens; they get the first ids
+        special_tokens: Vec<String>, in Words("without whitespace, each once"), or "the kind's own";
+        /// what a character or word outside the vocabulary becomes
+        unknown: UnknownKind, in OneOf(&["error", "token"]), or "the kind's own";
+    }
+
+    /// `[model]`
+    RawModel "model" {
+        /// the shape to start from; `bert` and `encoder` see both sides and need `train.objective = "masked"`, with which the
+        /// transformers do too
+        preset: Preset, in OneOf(&["gpt2", "nanogpt", "llama", "qwen3", "bert", "encoder", "lstm"]), = Preset::Llama;
+        /// the model's context in tokens; evaluation windows have this length
+        max_seq_len: usize, in Whole(1, 16_777_216), or "`train.block_size`";
+        /// blocks
+        n_layers: usize, in Words("1 to 4,096"), = 4;
+        /// query heads
+        n_heads: usize, in Words("divides `d_model`, unless `head_dim` is given"), = 4;
+        /// key and value heads; fewer are grouped queries (Ainslie et al. 2023)
+        n_kv_heads: usize, in Words("divides `n_heads`"), or "`n_heads`";
+        /// width of a head
+        head_dim: usize, in Words("even with rotary positions"), or "`d_model / n_heads`";
+        /// width of the residual stream
+        d_model: usize, in Whole(1, 16_777_216), = 128;
+        /// inner width of the feed-forward network
+        d_ff: usize, in Whole(1, 16_777_216), or "by preset";
+        /// how positions enter (Vaswani et al. 2017, Su et al. 2021, Press et al. 2022)
+        position: PositionKind, in OneOf(&["learned", "sinusoidal", "rotary", "alibi", "none"]), or "by preset";
+        /// base of the rotary angles
+        rope_theta: f64, in Number(Excluded(1.0), Unbounded), or "10000";
+        /// base of the rotary angles in the blocks with a window (ModernBERT)
+        local_rope_theta: f64, in Words("above 1, with a `window`"), or "`rope_theta`";
+        /// Ba et al. 2016; Zhang and Sennrich 2019
+        norm: NormKind, in OneOf(&["layer_norm", "rms_norm"]), or "by preset";
+        /// before each sub-layer, or after each residual sum
+        norm_place: NormPlace, in OneOf(&["pre", "post"]), or "by preset";
+        /// added to the variance or mean square
+        norm_eps: f64, in Number(Excluded(0.0), Excluded(1.0)), or "by preset";
+        /// bias of LayerNorm
+        norm_bias: bool, in Words("false with `rms_norm`"), or "by preset";
+        /// normalize the sum of the embeddings (BERT)
+        embedding_norm: bool, or "by preset";
+        /// So et al. 2021, Hendrycks and Gimpel 2016, Shazeer 2020
+        activation: Activation, in OneOf(&["relu", "relu_squared", "gelu", "gelu_tanh", "swiglu", "geglu"]), or "by preset";
+        /// bias of query, key and value projections
+        qkv_bias: bool, or "by preset";
+        /// bias of the attention's output projection
+        attention_output_bias: bool, or "by preset";
+        /// bias of the feed-forward projections
+        ffn_bias: bool, or "by preset";
+        /// RMSNorm of every query and key head (Henry et al. 2020)
+        qk_norm: bool, or "by preset";
+        /// the output matrix is the token embedding (Press and Wolf 2017)
+        tie_embeddings: bool, or "by preset";
+        /// attend to the last so many tokens only, the own one included; where both sides are seen, to as many after it
+        window: usize, in Words("1 or more"), or "none";
+        /// every n-th block, from the first on, sees everything in spite of the window (ModernBERT)
+        global_every: usize, in Words("1 or more, with a `window`"), or "none";
+        /// `c * tanh(score / c)` on attention scores (Gemma 2)
+        attention_softcap: f64, in Number(Excluded(0.0), Unbounded), or "none";
+        /// the same on the logits
+        logit_softcap: f64, in Number(Excluded(0.0), Unbounded), or "none";
+        /// in training, on embeddings, attention weights and sub-layer outputs
+        dropout: f64, in Number(Included(0.0), Excluded(1.0)), = 0.0;
+        /// standard deviation of initial matrices and embeddings (GPT-2); of an LSTM's embeddings only, its gates have PyTorch's
+        init_std: f64, in Number(Excluded(0.0), Included(10.0)), or "0.02; 0.1 with `lstm`";
+        /// the same for projections into the residual stream
+        residual_std: f64, in Number(Included(0.0), Included(10.0)),
+            or "`init_std / sqrt(2 n_layers)`; `init_std` with `norm_place = \"post\"`";
+    }
+
+    /// `[train]`
+    RawTrain "train" {
+        /// start from its weights, shape and tokenizer, with a fresh optimizer
+        init_from: PathBuf, in Words("a model or run directory"), or "none";
+        /// what is guessed: the next token from those before it, or hidden tokens from both sides (BERT, Devlin et al. 2019); `masked`
+        /// needs a tokenizer with a mask token, such as WordPiece
+        objective: ObjectiveKind, in OneOf(&["next_token", "masked"]), = ObjectiveKind::NextToken;
+        /// updates
+        steps: u64, in Whole(1, 1_000_000_000), = 2000;
+        /// rows of a micro-step
+        batch_size: usize, in Whole(1, 4096), = 12;
+        /// tokens of a row, at most `model.max_seq_len`; 1 is refused too, because nothing could be predicted
+        block_size: usize, in Whole(1, 1_048_576), = 64;
+        /// micro-steps of an update, averaged by their counted targets
+        accumulation: usize, in Whole(1, 65_536), = 1;
+        /// what the products of linear layers are computed in; refused where the device or an LSTM has only `fp32`
+        /// ([devices.md](devices.md#mixed-precision))
+        precision: String, in OneOf(&["fp32", "bf16", "f16"]), or "`fp32`";
+        /// the rate after the warm-up
+        schedule: ScheduleKind, in OneOf(&["constant", "cosine", "linear", "wsd"]), = ScheduleKind::Cosine;
+        /// peak learning rate of AdamW
+        lr: f64, in Number(Excluded(0.0), Included(10.0)), = AdamW::default().lr;
+        /// rate at the end
+        min_lr: f64, in Words("0 to `lr`"), or "`lr / 10`";
+        /// linear warm-up, `lr (step + 1) / (warmup_steps + 1)` (nanoGPT)
+        warmup_steps: u64, in Words("0 to `steps`"), or "`steps / 10`, at most 100";
+        /// share of the steps over which `wsd` falls
+        decay_fraction: f64, in Number(Excluded(0.0), Included(1.0)), = 0.2;
+        /// what trains the matrices of the blocks
+        optimizer: OptimizerKind, in OneOf(&["adamw", "muon"]), = OptimizerKind::AdamW;
+        /// AdamW, first moment
+        beta1: f64, in Number(Included(0.0), Excluded(1.0)), = AdamW::default().beta1;
+        /// AdamW, second moment
+        beta2: f64, in Number(Included(0.0), Excluded(1.0)), = AdamW::default().beta2;
+        /// AdamW, added to the root of the second moment
+        eps: f64, in Number(Excluded(0.0), Unbounded), = AdamW::default().eps;
+        /// AdamW, decoupled, on matrices only
+        weight_decay: f64, in Number(Included(0.0), Included(10.0)), = AdamW::default().weight_decay;
+        /// limit of the global gradient norm (Pascanu et al. 2013)
+        clip_norm: f64, in Number(Excluded(0.0), Unbounded), or "none";
+        /// Muon's peak rate
+        muon_lr: f64, in Number(Excluded(0.0), Included(10.0)), = Muon::default().lr;
+        /// Muon's momentum
+        muon_momentum: f64, in Number(Included(0.0), Excluded(1.0)), = Muon::default().momentum;
+        /// Muon's decoupled weight decay
+        muon_weight_decay: f64, in Number(Included(0.0), Included(10.0)), = Muon::default().weight_decay;
+        /// stop after so many evaluations without a better loss
+        patience: u64, in Whole(1, u64::MAX), or "none";
+    }
+
+    /// `[masking]`
+    RawMasking "masking" {
+        /// share of the tokens that is to be guessed
+        fraction: f64, in Number(Excluded(0.0), Included(0.9)), = Masking::default().fraction;
+        /// what is hidden together: a token, all tokens of a word, up to ten words in a row (SpanBERT, Joshi et al. 2020)
+        unit: MaskUnit, in OneOf(&["token", "word", "span"]), = Masking::default().unit;
+        /// share of those that becomes the mask token
+        masked: f64, in Number(Included(0.0), Included(1.0)), = Masking::default().masked;
+        /// share that becomes a random token, at most 1 - `masked`; the rest stays as it is
+        random: f64, in Number(Included(0.0), Included(1.0)), = Masking::default().random;
+    }
+
+    /// `[eval]`
+    RawEval "eval" {
+        /// steps between evaluations of the whole validation split; the last step is always evaluated
+        every: u64, in Whole(1, u64::MAX), = 250;
+        /// windows at a time; the loss does not depend on it
+        batch_size: usize, in Whole(1, 4096), or "the larger of `train.batch_size` and 8";
+        /// score the first so many tokens of what is held back (of conversations, the first rows until they have so many tokens with a
+        /// loss, without bits per byte), not all of it
+        max_tokens: u64, in Whole(2, u64::MAX), or "none";
+    }
+
+    /// `[checkpoint]`
+    RawCheckpoint "checkpoint" {
+        /// steps between checkpoints; one is saved too after the best evaluation so far, when training is stopped, and after the last
+        /// step
+        every: u64, in Whole(1, u64::MAX), = 500;
+        /// how many of the newest stay; the best stays besides
+        keep: usize, in Whole(1, 10_000), = 2;
+        /// training goes on while a checkpoint is written; the copy of weights and moments that is written takes memory meanwhile
+        background: bool, = true;
+    }
+
+    /// `[health]`
+    RawHealth "health" {
+        /// a loss above the window's mean by so many standard deviations is a spike (OLMo); 0: there are no spikes
+        spike_sigma: f64, in Words("0, or 1 to 1000"), = 6.0;
+        /// accepted losses in the window; before there are so many, nothing is a spike
+        spike_window: usize, in Whole(2, 100_000), = 128;
+        /// bad steps in a row after which the run goes back to its newest checkpoint, or to its beginning where nothing was saved yet, and
+        /// on from there with the batches after the bad ones (PaLM, section 5.1)
+        max_skips: u32, in Whole(1, 1000), = 3;
+        /// how often a run goes back; after that a run that is not finite stops with exit code 86, and a loss that stays high is taken as
+        /// the new normal
+        rewinds: u32, in Whole(0, 1000), = 2;
+    }
+
+    /// `[sample]`
+    RawSample "sample" {
+        /// one sample for each
+        prompts: Vec<String>, or "none";
+        /// new tokens of a sample
+        max_tokens: usize, in Whole(0, 1_000_000), = 200;
+        /// 0 is greedy
+        temperature: f64, in Number(Included(0.0), Included(100.0)), = 0.8;
+        /// draw from the so many most probable tokens only
+        top_k: usize, in Whole(1, 1_000_000), or "none";
+        /// of a masked model: words whose rank among the guesses for a prompt's first `[MASK]` is said
+        rank: Vec<String>, or "none";
+    }
+}
+
+/// What becomes of a token shard that is damaged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DamagedKind {
+    /// The run does not begin.
+    Stop,
+    /// It is left out of training, and said.
+    Skip,
+}
+
+/// In which order training windows come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OrderKind {
+    /// Uniformly random offsets, nanoGPT's way.
+    Random,
+    /// Every window once an epoch, shuffled.
+    Shuffled,
+}
+
+/// What becomes of a character that the tokenizer does not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UnknownKind {
+    /// An error that names it.
+    Error,
+    /// The unknown token.
+    Token,
+}
+
+/// A published shape from which `[model]` starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)]
+pub enum Preset {
+    Gpt2,
+    Nanogpt,
+    Llama,
+    Qwen3,
+    Bert,
+    Encoder,
+    Lstm,
+}
+
+/// What a model learns to guess.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ObjectiveKind {
+    /// The next token, from those before it.
+    NextToken,
+    /// Hidden tokens, from both sides (BERT).
+    Masked,
+}

@@ -1,0 +1,544 @@
+//! From what was typed to what is meant.
+
+use taal_data::{LineEnds, Masking};
+use taal_kernels::Precision;
+use taal_model::{Initialisation, NormPlace, TransformerConfig};
+use toml::Table;
+
+use super::keys::{KEYS, ObjectiveKind, Preset, RawMasking, RawModel, RawRecipe, RawTokenizer, RawTrain};
+use super::{
+    CheckpointRecipe, DataRecipe, DataSource, EvalRecipe, LSTM_INIT_STD, LSTM_IS_FP32, ModelRecipe, Objective, Recipe,
+    RecipeText, SampleRecipe, TokenizerRecipe, TrainRecipe, settings, text,
+};
+use crate::TrainError;
+use crate::health::HealthRecipe;
+use crate::optimizer::{AdamW, Muon, OptimizerKind};
+use crate::schedule::Schedule;
+
+/// A longer name is a text.
+const MAX_NAME_BYTES: usize = 200;
+
+/// A resolved recipe with where each value came from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Resolved {
+    /// The recipe.
+    pub recipe: Recipe,
+    /// `recipe.resolved.toml`: every value, each with its source as a comment. Reading it as a recipe gives
+    /// the same [`Recipe`] again.
+    pub text: String,
+    /// The embedded recipe's name or the file's stem, by which runs are named and found again.
+    pub source_name: String,
+    /// What gave way to a setting, in sentences.
+    pub notes: Vec<String>,
+    /// Nobody wrote `train.warmup_steps`: it follows from `train.steps`.
+    pub(crate) has_derived_warmup: bool,
+    /// Nobody wrote `data.line_ends`.
+    pub(crate) has_default_line_ends: bool,
+}
+
+impl Resolved {
+    /// The same with the warm-up that a run was begun with: the rate of its first steps must not change because there are more steps.
+    pub(crate) fn with_warmup(mut self, steps: u64) -> Self {
+        let line = |steps: u64| format!("\nwarmup_steps = {steps} # ");
+        let schedule = &mut self.recipe.train.schedule;
+        let derived = format!("{}default", line(schedule.warmup_steps));
+        self.text = self.text.replacen(&derived, &format!("{}kept", line(steps)), 1);
+        schedule.warmup_steps = steps;
+        self
+    }
+
+    /// The same with what a run was begun with becoming of line ends: its text must stay the same.
+    pub(crate) fn with_line_ends(mut self, line_ends: LineEnds) -> Self {
+        let line = |line_ends: LineEnds| format!("\nline_ends = \"{line_ends}\" # ");
+        let default = format!("{}default", line(self.recipe.data.line_ends));
+        self.text = self.text.replacen(&default, &format!("{}kept", line(line_ends)), 1);
+        self.recipe.data.line_ends = line_ends;
+        self
+    }
+}
+
+/// Resolves a recipe's text with settings `key=value` on top: default < preset < recipe < `--set`. What the recipe says against a
+/// setting gives way to it, with a note.
+///
+/// # Errors
+///
+/// [`TrainError::Recipe`] names the key, what was expected and what was found.
+pub fn resolve(source: &RecipeText, sets: &[String]) -> Result<Resolved, TrainError> {
+    resolve_as(source, sets, Source::Typed)
+}
+
+/// Resolves what [`stored_recipe`](crate::stored_recipe) gives, with settings on top: what a run was begun with stays, also a warm-up
+/// that is longer than the steps that a setting leaves.
+///
+/// # Errors
+///
+/// As [`resolve`].
+pub fn resolve_stored(source: &RecipeText, sets: &[String]) -> Result<Resolved, TrainError> {
+    resolve_as(source, sets, Source::Stored)
+}
+
+/// Who wrote a recipe's text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    /// A person.
+    Typed,
+    /// A run, as `recipe.resolved.toml`.
+    Stored,
+}
+
+fn resolve_as(source: &RecipeText, sets: &[String], kind: Source) -> Result<Resolved, TrainError> {
+    let mut typed: Table = source
+        .text
+        .parse()
+        .map_err(|error: toml::de::Error| TrainError::recipe(&source.origin, "TOML", error.to_string().trim_end()))?;
+    parse(&typed, &source.origin)?;
+    let set_table = settings::table(sets)?;
+    parse(&set_table, "--set")?;
+    let notes = match kind {
+        Source::Typed => settings::give_way(&mut typed, &set_table),
+        Source::Stored => Vec::new(),
+    };
+    let mut merged = typed.clone();
+    settings::merge(&mut merged, &set_table);
+    let raw = parse(&merged, &source.origin)?;
+    let resolver = Resolver {
+        origin: &source.origin,
+        raw: &raw,
+        sets: &set_table,
+        kind,
+    };
+    resolver.check_ranges(&merged)?;
+    let recipe = resolver.recipe(&source.name)?;
+    let text = text::resolved_text(&recipe, &raw, &typed, &set_table);
+    Ok(Resolved {
+        recipe,
+        text,
+        source_name: source.name.clone(),
+        has_derived_warmup: raw.train.warmup_steps.is_none(),
+        has_default_line_ends: raw.data.line_ends.is_none(),
+        notes,
+    })
+}
+
+fn parse(table: &Table, origin: &str) -> Result<RawRecipe, TrainError> {
+    if let Some((section, detail)) = settings::wrong_section(table) {
+        return Err(TrainError::recipe(origin, section, detail));
+    }
+    serde_path_to_error::deserialize(table.clone()).map_err(|error| {
+        let path = error.path().to_string();
+        let mut detail = error.inner().to_string();
+        // toml repeats the key on a line of its own; the path says it already.
+        detail = settings::in_words(detail.lines().next().unwrap_or_default());
+        // The parser calls whatever stands where a word was expected so.
+        if let Some(value) = settings::get(table, &path) {
+            detail = detail.replace("unit variant", &settings::shortened(&value.to_string()));
+        }
+        TrainError::recipe(origin, &path, detail)
+    })
+}
+
+/// From typed to meant.
+struct Resolver<'a> {
+    origin: &'a str,
+    raw: &'a RawRecipe,
+    sets: &'a Table,
+    kind: Source,
+}
+
+impl Resolver<'_> {
+    fn error(&self, key: &str, detail: impl Into<String>) -> TrainError {
+        let is_set = settings::get(self.sets, key).is_some();
+        TrainError::recipe(if is_set { "--set" } else { self.origin }, key, detail)
+    }
+
+    /// Holds every value against the range that the table of keys gives it.
+    fn check_ranges(&self, typed: &Table) -> Result<(), TrainError> {
+        for (key, path) in KEYS.iter().map(|key| (key, key.path())) {
+            if let Some(detail) = settings::get(typed, &path).and_then(|value| key.refusal(value)) {
+                return Err(self.error(&path, detail));
+            }
+        }
+        Ok(())
+    }
+
+    fn recipe(&self, name: &str) -> Result<Recipe, TrainError> {
+        let train = self.train()?;
+        let data = self.data()?;
+        Ok(Recipe {
+            name: self.name(self.raw.name.as_deref().unwrap_or(name))?,
+            description: self.raw.description.clone().unwrap_or_default(),
+            seed: self.raw.seed(),
+            tokenizer: self.tokenizer(&data)?,
+            data,
+            model: self.model(train.block_size)?,
+            eval: EvalRecipe {
+                every: self.raw.eval.every(),
+                batch_size: self.raw.eval.batch_size.unwrap_or(train.batch_size.max(8)),
+                max_tokens: self.raw.eval.max_tokens,
+            },
+            train,
+            checkpoint: CheckpointRecipe {
+                every: self.raw.checkpoint.every(),
+                keep: self.raw.checkpoint.keep(),
+                background: self.raw.checkpoint.background(),
+            },
+            health: self.health()?,
+            sample: self.sample(),
+        })
+    }
+
+    /// The name stands in a comment of the resolved recipe, which a line end would end and a control character make unreadable.
+    fn name(&self, name: &str) -> Result<String, TrainError> {
+        let is_line = !name.is_empty() && name.len() <= MAX_NAME_BYTES && !name.chars().any(char::is_control);
+        if is_line {
+            return Ok(name.to_string());
+        }
+        let expected = format!("expected one line of at most {MAX_NAME_BYTES} bytes without control characters");
+        let shown: String = name.chars().take(40).collect();
+        Err(self.error("name", format!("{expected}, got {shown:?}")))
+    }
+
+    fn data(&self) -> Result<DataRecipe, TrainError> {
+        let raw = &self.raw.data;
+        let mut sources = Vec::new();
+        sources.extend(raw.corpus.clone().map(DataSource::Corpus));
+        sources.extend(raw.files.clone().map(DataSource::Files));
+        sources.extend(raw.shards.clone().map(DataSource::Shards));
+        sources.extend(raw.conversations.clone().map(DataSource::Conversations));
+        let [source] = <[DataSource; 1]>::try_from(sources).map_err(|sources| {
+            let detail = "expected exactly one of data.corpus, data.files, data.shards and data.conversations";
+            self.error("data", format!("{detail}, got {}", sources.len()))
+        })?;
+        match &source {
+            DataSource::Corpus(name) if taal_data::corpus(name).is_none() => {
+                let known: Vec<_> = taal_data::corpora().iter().map(|corpus| corpus.name).collect();
+                return Err(self.error(
+                    "data.corpus",
+                    format!("expected one of {}, got \"{name}\"", known.join(", ")),
+                ));
+            }
+            DataSource::Files(files) if files.is_empty() => {
+                return Err(self.error("data.files", "expected at least one file or folder, got none"));
+            }
+            _ => {}
+        }
+        Ok(DataRecipe {
+            source,
+            validation_fraction: raw.validation_fraction(),
+            order: raw.order(),
+            damaged: raw.damaged(),
+            line_ends: raw.line_ends.unwrap_or(match self.kind {
+                Source::Typed => LineEnds::Lf,
+                // A run from before the key kept them.
+                Source::Stored => LineEnds::Keep,
+            }),
+        })
+    }
+
+    fn tokenizer(&self, data: &DataRecipe) -> Result<TokenizerRecipe, TrainError> {
+        let raw = &self.raw.tokenizer;
+        let giver = match (&self.raw.train.init_from, &data.source) {
+            (Some(_), _) => Some("train.init_from"),
+            (None, DataSource::Shards(_)) => Some("data.shards"),
+            _ => None,
+        };
+        if let Some(giver) = giver {
+            if *raw != RawTokenizer::default() {
+                return Err(self.error(
+                    "tokenizer",
+                    format!("{giver} brings its own tokenizer; leave this section out"),
+                ));
+            }
+            return Ok(TokenizerRecipe::Given);
+        }
+        if let Some(file) = &raw.file {
+            if raw.kind.is_some() || raw.vocab_size.is_some() {
+                let detail =
+                    "a tokenizer that is there already has its kind and size; leave tokenizer.kind and vocab_size out";
+                return Err(self.error("tokenizer.file", detail));
+            }
+            return Ok(TokenizerRecipe::File(file.clone()));
+        }
+        let kind = raw.kind.as_deref().unwrap_or("bpe");
+        let kind: taal_tokenizer::Kind = kind.parse().map_err(|_| {
+            self.error(
+                "tokenizer.kind",
+                format!("expected bpe, wordpiece, unigram, char or word, got \"{kind}\""),
+            )
+        })?;
+        Ok(TokenizerRecipe::Train {
+            kind,
+            vocab_size: raw.vocab_size(),
+            special_tokens: raw.special_tokens.clone(),
+            unknown: raw.unknown,
+        })
+    }
+
+    fn model(&self, block_size: usize) -> Result<ModelRecipe, TrainError> {
+        let raw = &self.raw.model;
+        let dropout = raw.dropout();
+        if let Some(dir) = &self.raw.train.init_from {
+            let rest = RawModel {
+                dropout: None,
+                ..raw.clone()
+            };
+            if rest != RawModel::default() {
+                let detail = "train.init_from brings the model's shape; only model.dropout may be set beside it";
+                return Err(self.error("model", detail));
+            }
+            return Ok(ModelRecipe::InitFrom {
+                dir: dir.clone(),
+                dropout,
+            });
+        }
+        let config = self.model_config(block_size, dropout)?;
+        if block_size > config.max_seq_len {
+            return Err(self.error(
+                "train.block_size",
+                format!(
+                    "{block_size} tokens do not fit model.max_seq_len = {}",
+                    config.max_seq_len
+                ),
+            ));
+        }
+        let std = raw.init_std.unwrap_or(match raw.preset() {
+            Preset::Lstm => LSTM_INIT_STD,
+            _ => 0.02,
+        });
+        Ok(ModelRecipe::New {
+            config: Box::new(config),
+            init: Initialisation {
+                std,
+                residual_std: raw.residual_std,
+            },
+        })
+    }
+
+    fn model_config(&self, block_size: usize, dropout: f64) -> Result<TransformerConfig, TrainError> {
+        let raw = &self.raw.model;
+        let n_heads = raw.n_heads();
+        let d_model = raw.d_model();
+        let has_heads = raw.preset != Some(Preset::Lstm);
+        if has_heads && raw.head_dim.is_none() && (n_heads == 0 || !d_model.is_multiple_of(n_heads)) {
+            return Err(self.error(
+                "model.n_heads",
+                format!("expected a divisor of model.d_model = {d_model} (or a model.head_dim), got {n_heads}"),
+            ));
+        }
+        let preset = match raw.preset() {
+            Preset::Gpt2 => TransformerConfig::gpt2,
+            Preset::Nanogpt => TransformerConfig::nanogpt,
+            Preset::Llama => TransformerConfig::llama,
+            Preset::Qwen3 => TransformerConfig::qwen3,
+            Preset::Bert => TransformerConfig::bert,
+            Preset::Encoder => encoder,
+            Preset::Lstm => lstm,
+        };
+        let is_masked = self.raw.train.objective == Some(ObjectiveKind::Masked);
+        if !is_masked && matches!(raw.preset, Some(Preset::Bert | Preset::Encoder)) {
+            return Err(self.error(
+                "model.preset",
+                "this shape sees both sides, so the next token would be no riddle; set train.objective = \"masked\"",
+            ));
+        }
+        // The vocabulary is filled in when the tokenizer is there; 1 keeps the checks below meaningful.
+        let base = preset(
+            1,
+            raw.max_seq_len.unwrap_or(block_size),
+            raw.n_layers(),
+            n_heads,
+            d_model,
+        );
+        let norm_place = raw.norm_place.unwrap_or(base.norm_place);
+        let embedding_norm = raw.embedding_norm.unwrap_or(base.embedding_norm);
+        let config = TransformerConfig {
+            n_kv_heads: raw.n_kv_heads.unwrap_or(base.n_kv_heads),
+            head_dim: raw.head_dim.unwrap_or(base.head_dim),
+            d_ff: raw.d_ff.unwrap_or(base.d_ff),
+            position: raw.position.unwrap_or(base.position),
+            rope_theta: raw.rope_theta.unwrap_or(base.rope_theta),
+            local_rope_theta: raw.local_rope_theta.or(base.local_rope_theta),
+            norm: raw.norm.unwrap_or(base.norm),
+            norm_place,
+            norm_eps: raw.norm_eps.unwrap_or(base.norm_eps),
+            norm_bias: raw.norm_bias.unwrap_or(base.norm_bias),
+            embedding_norm,
+            // What the embeddings' norm stands in for is there without it.
+            skip_first_norm: base.skip_first_norm && embedding_norm && norm_place == NormPlace::Pre,
+            activation: raw.activation.unwrap_or(base.activation),
+            qkv_bias: raw.qkv_bias.unwrap_or(base.qkv_bias),
+            attention_output_bias: raw.attention_output_bias.unwrap_or(base.attention_output_bias),
+            ffn_bias: raw.ffn_bias.unwrap_or(base.ffn_bias),
+            qk_norm: raw.qk_norm.unwrap_or(base.qk_norm),
+            tie_embeddings: raw.tie_embeddings.unwrap_or(base.tie_embeddings),
+            window: raw.window.or(base.window),
+            global_every: raw.global_every.or(base.global_every),
+            attention_softcap: raw.attention_softcap.or(base.attention_softcap),
+            logit_softcap: raw.logit_softcap.or(base.logit_softcap),
+            is_causal: !is_masked,
+            dropout,
+            ..base
+        };
+        config.validate().map_err(|error| match error {
+            taal_model::ModelError::Config { field, detail } => self.error(&format!("model.{field}"), detail),
+            other => self.error("model", other.to_string()),
+        })?;
+        Ok(config)
+    }
+
+    fn train(&self) -> Result<TrainRecipe, TrainError> {
+        let raw = &self.raw.train;
+        let (steps, lr) = (raw.steps(), raw.lr());
+        let schedule = Schedule {
+            kind: raw.schedule(),
+            lr,
+            min_lr: raw.min_lr.unwrap_or(lr / 10.0),
+            warmup_steps: raw.warmup_steps.unwrap_or_else(|| 100.min(steps / 10)),
+            steps,
+            decay_fraction: raw.decay_fraction(),
+        };
+        if !(0.0..=lr).contains(&schedule.min_lr) {
+            let detail = format!("expected a number in [0, train.lr], got {}", schedule.min_lr);
+            return Err(self.error("train.min_lr", detail));
+        }
+        // A stored run that ends earlier than it was begun for ends inside its warm-up.
+        if self.kind == Source::Typed && schedule.warmup_steps > steps {
+            let detail = format!("expected 0..={steps}, got {}", schedule.warmup_steps);
+            return Err(self.error("train.warmup_steps", detail));
+        }
+        Ok(TrainRecipe {
+            objective: self.objective()?,
+            steps,
+            batch_size: raw.batch_size(),
+            block_size: raw.block_size(),
+            accumulation: raw.accumulation(),
+            precision: self.precision()?,
+            schedule,
+            adamw: AdamW {
+                lr,
+                beta1: raw.beta1(),
+                beta2: raw.beta2(),
+                eps: raw.eps(),
+                weight_decay: raw.weight_decay(),
+            },
+            muon: self.muon(raw)?,
+            clip_norm: raw.clip_norm,
+            patience: raw.patience,
+        })
+    }
+
+    fn precision(&self) -> Result<Precision, TrainError> {
+        let Some(given) = &self.raw.train.precision else {
+            return Ok(Precision::default());
+        };
+        let precision = given.parse().map_err(|_| {
+            let detail = format!("expected fp32, bf16 or f16, got \"{given}\"");
+            self.error("train.precision", detail)
+        })?;
+        if precision != Precision::Fp32 && self.raw.model.preset == Some(Preset::Lstm) {
+            return Err(self.error("train.precision", LSTM_IS_FP32));
+        }
+        Ok(precision)
+    }
+
+    fn objective(&self) -> Result<Objective, TrainError> {
+        let raw = &self.raw.masking;
+        let masking = Masking {
+            fraction: raw.fraction(),
+            unit: raw.unit(),
+            masked: raw.masked(),
+            random: raw.random(),
+        };
+        if masking.masked + masking.random > 1.0 {
+            return Err(self.error(
+                "masking.random",
+                format!(
+                    "expected at most 1 - masking.masked = {}, got {}",
+                    1.0 - masking.masked,
+                    masking.random
+                ),
+            ));
+        }
+        if self.raw.train.objective() == ObjectiveKind::NextToken {
+            if *raw != RawMasking::default() {
+                return Err(self.error(
+                    "masking",
+                    "it has no effect with train.objective = \"next_token\"; set train.objective = \"masked\" or leave it out",
+                ));
+            }
+            return Ok(Objective::NextToken);
+        }
+        Ok(Objective::Masked(masking))
+    }
+
+    fn muon(&self, raw: &RawTrain) -> Result<Option<Muon>, TrainError> {
+        if raw.optimizer() == OptimizerKind::AdamW {
+            let strays = [
+                ("muon_lr", raw.muon_lr),
+                ("muon_momentum", raw.muon_momentum),
+                ("muon_weight_decay", raw.muon_weight_decay),
+            ];
+            return match strays.into_iter().find(|(_, value)| value.is_some()) {
+                Some((key, _)) => Err(self.error(
+                    &format!("train.{key}"),
+                    "it has no effect with train.optimizer = \"adamw\"; set train.optimizer = \"muon\" or leave it out",
+                )),
+                None => Ok(None),
+            };
+        }
+        Ok(Some(Muon {
+            lr: raw.muon_lr(),
+            momentum: raw.muon_momentum(),
+            weight_decay: raw.muon_weight_decay(),
+            ..Muon::default()
+        }))
+    }
+
+    fn health(&self) -> Result<HealthRecipe, TrainError> {
+        let raw = &self.raw.health;
+        let sigma = raw.spike_sigma();
+        if sigma != 0.0 && !(1.0..=1000.0).contains(&sigma) {
+            let detail = format!("expected 0 (no spikes) or a number from 1 to 1000, got {sigma}");
+            return Err(self.error("health.spike_sigma", detail));
+        }
+        Ok(HealthRecipe {
+            spike_sigma: (sigma > 0.0).then_some(sigma),
+            spike_window: raw.spike_window(),
+            max_skips: raw.max_skips(),
+            rewinds: raw.rewinds(),
+        })
+    }
+
+    fn sample(&self) -> SampleRecipe {
+        let raw = &self.raw.sample;
+        SampleRecipe {
+            prompts: raw.prompts.clone().unwrap_or_default(),
+            max_tokens: raw.max_tokens(),
+            temperature: raw.temperature(),
+            top_k: raw.top_k,
+            rank: raw.rank.clone().unwrap_or_default(),
+        }
+    }
+}
+
+/// A modern encoder (ModernBERT, Warner et al. 2024) for short texts: every block sees everything, with LLaMA's rotary angles.
+fn encoder(
+    vocab_size: usize,
+    max_seq_len: usize,
+    n_layers: usize,
+    n_heads: usize,
+    d_model: usize,
+) -> TransformerConfig {
+    TransformerConfig {
+        rope_theta: 10_000.0,
+        local_rope_theta: None,
+        window: None,
+        global_every: None,
+        ..TransformerConfig::modernbert(vocab_size, max_seq_len, n_layers, n_heads, d_model)
+    }
+}
+
+/// An LSTM has no heads.
+fn lstm(vocab_size: usize, max_seq_len: usize, n_layers: usize, _n_heads: usize, d_model: usize) -> TransformerConfig {
+    TransformerConfig::lstm(vocab_size, max_seq_len, n_layers, d_model)
+}
