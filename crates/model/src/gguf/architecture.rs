@@ -68,11 +68,8 @@ impl Architecture {
         if architecture != Self::Llama && matches!(c.rope_scaling, Some(RopeScaling::Llama3 { .. })) {
             return refuse("rope_scaling", "llama.cpp has LLaMA 3's angles in its LLaMA only");
         }
-        if let Some(RopeScaling::Yarn { truncate: false, .. }) = c.rope_scaling {
-            return refuse(
-                "rope_scaling",
-                "llama.cpp always rounds the pairs that YaRN mixes outwards",
-            );
+        if let Some(Err(why)) = c.rope_scaling.map(rope::check) {
+            return refuse("rope_scaling", why);
         }
         Ok(architecture)
     }

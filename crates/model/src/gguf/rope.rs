@@ -24,6 +24,19 @@ const EXTRAPOLATION_FACTOR: &str = "rope.scaling.yarn_ext_factor";
 const YARN_BETA_FAST: &str = "rope.scaling.yarn_beta_fast";
 const YARN_BETA_SLOW: &str = "rope.scaling.yarn_beta_slow";
 
+/// What llama.cpp's YaRN cannot do in the architectures that are written here.
+pub(super) fn check(scaling: RopeScaling) -> Result<(), &'static str> {
+    match scaling {
+        RopeScaling::Yarn { truncate: false, .. } => Err("llama.cpp always rounds the pairs that YaRN mixes outwards"),
+        RopeScaling::Yarn {
+            beta_fast, beta_slow, ..
+        } if (beta_fast, beta_slow) != (BETA_FAST, BETA_SLOW) => {
+            Err("llama.cpp has a beta_fast of 32 and a beta_slow of 1, whatever a file of this architecture says")
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The keys of a configuration's scaling. LLaMA 3's is a table instead, and in a context of the model's own dynamic scaling changes nothing.
 pub(super) fn entries(own: impl Fn(&str) -> String, c: &TransformerConfig) -> Vec<(String, Entry)> {
     let text = |kind: &str| (own(KIND), Entry::Text(kind.to_string()));
@@ -35,8 +48,6 @@ pub(super) fn entries(own: impl Fn(&str) -> String, c: &TransformerConfig) -> Ve
             scaling @ RopeScaling::Yarn {
                 factor,
                 original_max_position_embeddings,
-                beta_fast,
-                beta_slow,
                 ..
             },
         ) => {
@@ -49,14 +60,6 @@ pub(super) fn entries(own: impl Fn(&str) -> String, c: &TransformerConfig) -> Ve
             let attention_factor = scaling.attention_factor() / yarn_length(factor, 1.0);
             if !is_near(attention_factor, 1.0) {
                 entries.push(number(ATTENTION_FACTOR, attention_factor));
-            }
-            for (key, turns, usual) in [
-                (YARN_BETA_FAST, beta_fast, BETA_FAST),
-                (YARN_BETA_SLOW, beta_slow, BETA_SLOW),
-            ] {
-                if turns != usual {
-                    entries.push(number(key, turns));
-                }
             }
             entries
         }
@@ -139,6 +142,7 @@ fn yarn(
         attention_factor: (!is_near(attention_factor, 1.0)).then_some(attention_factor * usual),
         mscale: None,
         mscale_all_dim: None,
+        // llama.cpp's converter writes what transformers has, and llama.cpp itself reads it in other architectures.
         beta_fast: number(YARN_BETA_FAST)?.unwrap_or(BETA_FAST),
         beta_slow: number(YARN_BETA_SLOW)?.unwrap_or(BETA_SLOW),
         truncate: true,

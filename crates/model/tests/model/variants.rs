@@ -10,6 +10,18 @@ use burn::tensor::Device;
 
 use crate::{Tensors, config_of, golden_dir, ids, loud, open_changed, some_ids};
 
+/// The usual YaRN.
+const YARN: RopeScaling = RopeScaling::Yarn {
+    factor: 4.0,
+    original_max_position_embeddings: 16,
+    attention_factor: None,
+    mscale: None,
+    mscale_all_dim: None,
+    beta_fast: 32.0,
+    beta_slow: 1.0,
+    truncate: true,
+};
+
 /// Absolute, on logits of up to about 8.
 const TOLERANCE: f32 = 2e-5;
 
@@ -106,6 +118,7 @@ fn report_13_scaled_angles_survive_taals_own_directory_and_gguf() {
                 let (error, name) = (error.to_string(), &variant.name);
                 let has_reason = match scaling {
                     RopeScaling::Yarn { truncate: false, .. } => error.contains("outwards"),
+                    RopeScaling::Yarn { beta_fast: 2.0, .. } => error.contains("beta_fast of 32"),
                     // ModernBERT is no architecture that is written, and Mistral's window is not.
                     _ => ["modernbert", "mistral"].contains(&&*variant.base) && error.contains("GGUF"),
                 };
@@ -155,46 +168,87 @@ fn gguf_of(config: &TransformerConfig) -> Vec<u8> {
 
 #[test]
 fn report_13_gguf_files_with_yarn_have_its_angles() {
-    let yarn = RopeScaling::Yarn {
-        factor: 4.0,
-        original_max_position_embeddings: 16,
-        attention_factor: Some(0.75),
-        mscale: None,
-        mscale_all_dim: None,
-        beta_fast: 8.0,
-        beta_slow: 0.5,
-        truncate: true,
-    };
-    let config = TransformerConfig {
-        rope_scaling: Some(yarn),
+    let yarn = |beta_fast: f64, beta_slow: f64| TransformerConfig {
+        rope_scaling: Some(RopeScaling::Yarn {
+            factor: 4.0,
+            original_max_position_embeddings: 16,
+            attention_factor: Some(0.75),
+            mscale: None,
+            mscale_all_dim: None,
+            beta_fast,
+            beta_slow,
+            truncate: true,
+        }),
         rope_theta: 10.0,
         ..TransformerConfig::llama(50, 32, 2, 4, 32)
     };
-    let bytes = gguf_of(&config);
-    let opened = gguf::from_bytes("model.gguf".as_ref(), &bytes, &Device::flex())
-        .unwrap()
-        .model;
-    let Some(RopeScaling::Yarn {
-        attention_factor: Some(attention_factor),
-        factor: 4.0,
-        original_max_position_embeddings: 16,
-        beta_fast: 8.0,
-        beta_slow: 0.5,
-        ..
-    }) = opened.config().rope_scaling
-    else {
-        panic!("{:?}", opened.config().rope_scaling);
-    };
-    assert!((attention_factor - 0.75).abs() < 1e-6, "{attention_factor}");
+    let usual = gguf_of(&yarn(32.0, 1.0));
     // What llama.cpp multiplies with on top of YaRN's own factor, 1.1386.
     let key = b"llama.rope.scaling.attn_factor";
-    let at = bytes.windows(key.len()).position(|window| window == key).unwrap() + key.len() + 4;
-    let number = f32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+    let at = usual.windows(key.len()).position(|window| window == key).unwrap() + key.len() + 4;
+    let number = f32::from_le_bytes(usual[at..at + 4].try_into().unwrap());
     assert!((number - 0.658_686_8).abs() < 1e-6, "{number}");
-    let some = some_ids(1, 24, 50);
-    let difference = opened.forward(some.clone()).unwrap() - loud(&config).forward(some).unwrap();
-    let difference: f32 = difference.abs().max().into_scalar();
-    assert!(difference < TOLERANCE, "{difference}");
+    // As llama.cpp's converter writes these two; the third makes the three 128 bytes, so that tensors stay where they are counted from.
+    let numbers = [
+        ("llama.rope.scaling.yarn_beta_fast", 2.0),
+        ("llama.rope.scaling.yarn_beta_slow", 0.25),
+        ("general.number", 0.0),
+    ];
+    let others = with_numbers(&usual, &numbers);
+    for (bytes, beta_fast, beta_slow) in [(usual, 32.0, 1.0), (others, 2.0, 0.25)] {
+        let opened = gguf::from_bytes("model.gguf".as_ref(), &bytes, &Device::flex())
+            .unwrap()
+            .model;
+        let some = some_ids(1, 24, 50);
+        let expected = loud(&yarn(beta_fast, beta_slow));
+        let difference = opened.forward(some.clone()).unwrap() - expected.forward(some).unwrap();
+        let difference: f32 = difference.abs().max().into_scalar();
+        assert!(difference < TOLERANCE, "beta_fast {beta_fast}: {difference}");
+    }
+}
+
+/// The bytes of a file with more keys that have numbers in single precision.
+fn with_numbers(bytes: &[u8], numbers: &[(&str, f32)]) -> Vec<u8> {
+    let mut changed = bytes[..16].to_vec();
+    let n_keys = u64::from_le_bytes(bytes[16..24].try_into().unwrap());
+    changed.extend((n_keys + numbers.len() as u64).to_le_bytes());
+    for (key, number) in numbers {
+        changed.extend((key.len() as u64).to_le_bytes());
+        changed.extend(key.as_bytes());
+        // The kind of such a number is 6.
+        changed.extend(6_u32.to_le_bytes());
+        changed.extend(number.to_le_bytes());
+    }
+    changed.extend(&bytes[24..]);
+    assert_eq!((changed.len() - bytes.len()) % 32, 0);
+    changed
+}
+
+#[test]
+fn report_13_gguf_keys_that_change_yarn_in_other_ways_are_refused_and_named() {
+    let linear = TransformerConfig {
+        rope_scaling: Some(RopeScaling::Linear { factor: 4.0 }),
+        ..TransformerConfig::llama(50, 32, 2, 4, 32)
+    };
+    let yarn = TransformerConfig {
+        rope_scaling: Some(YARN),
+        ..linear.clone()
+    };
+    for (config, key) in [
+        (&linear, "llama.rope.scaling.attn_factor"),
+        (&yarn, "llama.rope.scaling.yarn_ext_factor"),
+        (&yarn, "llama.rope.scaling.yarn_attn_factor"),
+        (&yarn, "llama.rope.scaling.yarn_log_multiplier"),
+        (&yarn, "llama.rope.scaling.alpha"),
+    ] {
+        // Two keys of 64 characters together are 96 bytes.
+        let filler = &"general.number".repeat(4)[..64 - key.len()];
+        let bytes = with_numbers(&gguf_of(config), &[(key, 0.5), (filler, 0.0)]);
+        let error = gguf::from_bytes("model.gguf".as_ref(), &bytes, &Device::flex())
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(&format!("`{key}`")) && error.contains("0.5"), "{error}");
+    }
 }
 
 /// The bytes of a file in which the number of a key is a list instead.
