@@ -1,4 +1,4 @@
-//! `cargo xtask browser`: pages of `taal trace --html` in a real browser, with axe-core's rules on accessibility.
+//! `cargo xtask browser`: traces, a report and a map in a real browser, with axe-core's rules on accessibility.
 
 use std::fs;
 use std::path::Path;
@@ -15,7 +15,7 @@ const HOSTILE: &str = "De kat zat op de mat, \u{e9}\u{e9}n keer </script> <b>\u{
 const LONG: &str = "De kat krabt de krullen van de trap en de rat ziet het aan vanaf de bovenste tree, waar hij sinds \
                     maandag woont; niemand heeft hem gevraagd.";
 
-/// Trains two small models, traces with them, and opens the pages. Needs node, npm, and Chromium (`CHROMIUM` names it).
+/// Trains three small models, makes pages with them, and opens these. Needs node, npm, and Chromium (`CHROMIUM` names it).
 pub fn browser(workspace: &Workspace) -> Result<()> {
     // Built as its tests build it, so that Burn is built once.
     run(workspace
@@ -57,8 +57,12 @@ pub fn browser(workspace: &Workspace) -> Result<()> {
     let masked = "De [MASK] zat op de [MASK].";
     taal(&["trace", "--checkpoints", "masked", masked, "--html", "masked.html"])?;
 
+    let plot = ["embeddings", "plot", "--model", "masked", "--out", "map.html"];
+    taal(&[&plot[..], &["kat", "hond", "huis", "een", "de", "het"]].concat())?;
+
     let shots = Path::new("pages");
-    let files = ["causal", "long", "masked", "recurrent"].map(|name| shots.join(name).with_extension("html"));
+    let names = ["causal", "long", "masked", "recurrent", "map", "causal/report"];
+    let files = names.map(|name| shots.join(name).with_extension("html"));
     run(Command::new("node")
         .current_dir(&folder)
         .arg("check.mjs")

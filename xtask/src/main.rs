@@ -61,7 +61,7 @@ enum Verb {
     /// `--against REF` alone runs the `taal` of both commits in turns: training, decoding and evaluation, with the 95 % interval of the
     /// ratio of their speeds. With a filter, criterion compares those benchmarks.
     Bench(Bench),
-    /// Open pages of `taal trace --html` in Chromium, with node and npm, and check them by pointer, keyboard and axe-core
+    /// Open traces, a report and a map in Chromium, with node and npm, and check them by pointer, keyboard and axe-core
     Browser,
     /// Walk the guided tours from an empty folder, and fail where what is printed is not what their pages say
     ///

@@ -1,4 +1,5 @@
-// Opens pages of `taal trace --html` in a browser as people do: by pointer, by keyboard, in light and dark, on a desk and on a phone.
+// Opens Taal's pages in a browser as people do: by pointer, by keyboard, in light and dark, on a desk and on a phone. A trace is also
+// followed token by token; other pages (a report, a map) have no script.
 // `node check.mjs SCREENSHOTS PAGE...`; CHROMIUM names the browser (default: chromium). Ends with 1 where something is wrong.
 
 import { readFileSync } from "node:fs";
@@ -44,6 +45,28 @@ async function look(file, colorScheme, width) {
   });
   await page.goto(pathToFileURL(path.resolve(file)).href);
 
+  const fits = () => page.evaluate(() => document.documentElement.scrollWidth <= window.innerWidth);
+  const accessible = async (when) => {
+    await page.evaluate(axe);
+    const { violations } = await page.evaluate(() => globalThis.axe.run(document));
+    const said = violations.map((one) => `${one.id} (${one.nodes.length}: ${one.nodes[0].target} ${one.nodes[0].failureSummary})`);
+    expect(violations.length === 0, `${when}: ${said.join("; ")}`);
+  };
+  const open = async () => {
+    for (const summary of await page.locator("summary").all()) if (await summary.isVisible()) await summary.click();
+  };
+  const shoot = (end) =>
+    page.screenshot({ path: path.join(screenshots, `${title.replaceAll(" ", "-")}${end}.png`), fullPage: true });
+  if (await page.locator("#data").count() === 0) {
+    await open();
+    expect(await fits(), "wider than the window");
+    expect(await page.locator("svg:visible").count() > 0, "no picture");
+    await accessible("with everything open");
+    await shoot("");
+    await page.close();
+    return;
+  }
+
   const live = page.locator("#live");
   const tokens = page.getByRole("radio");
   const count = await tokens.count();
@@ -53,13 +76,6 @@ async function look(file, colorScheme, width) {
     return live.textContent();
   };
   const followed = async () => tokens.evaluateAll((all) => all.findIndex((one) => one.getAttribute("aria-checked") === "true"));
-  const fits = () => page.evaluate(() => document.documentElement.scrollWidth <= window.innerWidth);
-  const accessible = async (when) => {
-    await page.evaluate(axe);
-    const { violations } = await page.evaluate(() => globalThis.axe.run(document));
-    const said = violations.map((one) => `${one.id} (${one.nodes.length}: ${one.nodes[0].target} ${one.nodes[0].failureSummary})`);
-    expect(violations.length === 0, `${when}: ${said.join("; ")}`);
-  };
 
   const chooseLayers = async () => {
     const arcs = page.locator("#arcs svg");
@@ -77,7 +93,7 @@ async function look(file, colorScheme, width) {
   };
   expect(await fits(), "wider than the window");
   await accessible("as it opens");
-  await page.screenshot({ path: path.join(screenshots, `${title.replaceAll(" ", "-")}.png`), fullPage: true });
+  await shoot("");
 
   await tokens.first().hover();
   expect((await settled()).startsWith("Token 0,"), "pointing at a token does not follow it");
@@ -105,7 +121,7 @@ async function look(file, colorScheme, width) {
   expect(hasAttention !== await page.locator("#no-attention").isVisible(), "attention and its absence");
   if (hasAttention) await chooseLayers();
 
-  for (const summary of await page.locator("summary").all()) if (await summary.isVisible()) await summary.click();
+  await open();
   if (hasAttention) {
     const rows = await page.locator("#attention-table tbody tr").evaluateAll((all) =>
       all.map((row) => [...row.querySelectorAll("td")].reduce((sum, cell) => sum + (parseFloat(cell.textContent) || 0), 0)));
@@ -117,6 +133,6 @@ async function look(file, colorScheme, width) {
   expect(await page.locator("#lens .row.is-output").count() === 1, "no output among the guesses");
   expect(await fits(), "wider than the window with all tables open");
   await accessible("with all tables open");
-  await page.screenshot({ path: path.join(screenshots, `${title.replaceAll(" ", "-")}-open.png`), fullPage: true });
+  await shoot("-open");
   await page.close();
 }
