@@ -28,14 +28,14 @@ fn tokens(c: &mut Criterion) {
             let size = format!("{batch}x{seq} of {vocab_size}x{d_model}");
             let config = TokenEmbeddingConfig { vocab_size, d_model };
 
-            let embedding = config.init(&device);
+            let embedding = config.init(0, &device);
             let inputs = ids([batch, seq], vocab_size, &device);
             group.bench_function(BenchmarkId::new(format!("forward/{name}"), &size), |b| {
                 b.iter(|| embedding.forward(inputs.clone()));
             });
 
             let device = device.clone().autodiff();
-            let embedding = config.init(&device);
+            let embedding = config.init(0, &device);
             let inputs = ids([batch, seq], vocab_size, &device);
             group.bench_function(BenchmarkId::new(format!("forward_backward/{name}"), &size), |b| {
                 b.iter(|| embedding.forward(inputs.clone()).sum().backward());

@@ -8,7 +8,7 @@ use burn::tensor::Device;
 use criterion::Criterion;
 use taal_data::{BatchPlan, Dataset, Order, TokenizeOptions};
 use taal_kernels::{DeviceSpec, available};
-use taal_model::{Initialisation, Transformer, TransformerConfig};
+use taal_model::{Initialization, Transformer, TransformerConfig};
 use taal_tokenizer::{Kind, Tokenizer, TrainerConfig};
 use taal_trainer::{Learner, MixedPrecision, ModelRecipe, Optimizer, OrderKind, Recipe, RecipeText, resolve};
 
@@ -80,20 +80,20 @@ pub fn model(recipe: &Recipe, vocab_size: usize, device: &Device) -> Transformer
 pub fn larger_model(device: &Device) -> Transformer {
     draw(
         &TransformerConfig::llama(4096, 512, 4, 8, 256),
-        Initialisation::default(),
+        Initialization::default(),
         1337,
         device,
     )
 }
 
-fn draw(config: &TransformerConfig, init: Initialisation, seed: u64, device: &Device) -> Transformer {
+fn draw(config: &TransformerConfig, init: Initialization, seed: u64, device: &Device) -> Transformer {
     config.init_with(seed, init, device).expect("a valid shape")
 }
 
 /// The model and optimizer of a recipe, on a device with autodiff.
 pub fn learner(recipe: &Recipe, vocab_size: usize, device: &Device) -> Learner {
     let model = model(recipe, vocab_size, &device.clone().autodiff());
-    let optimizer = Optimizer::new(recipe.train.adamw, recipe.train.muon, model.config());
+    let optimizer = Optimizer::new(recipe.train.adamw, recipe.train.muon);
     Learner {
         model,
         optimizer,

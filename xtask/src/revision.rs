@@ -18,6 +18,9 @@ pub struct Pair {
 
 impl Pair {
     /// Builds both, one after the other, and keeps them below `home`. What was built of a commit before is used again.
+    ///
+    /// The other commit has a target folder of its own, which is built from nothing the first time: in a shared one cargo takes the crates
+    /// that it built last for those of both checkouts, since it looks at times only.
     pub fn build(workspace: &Workspace, revision: &str, home: &Path) -> Result<Self> {
         let commit = resolve(workspace, revision)?;
         let before = home.join(format!("taal-{commit}{EXE_SUFFIX}"));
@@ -25,18 +28,18 @@ impl Pair {
         fs::create_dir_all(home).with_context(|| format!("cannot make {}", home.display()))?;
         if !before.is_file() {
             let tree = Worktree::add(workspace, &commit)?;
-            build(workspace, &tree.path, &before)?;
+            build(workspace, &tree.path, &home.join("target"), &before)?;
         }
-        build(workspace, workspace.root(), &after)?;
+        let target = workspace.metadata()?.target_directory;
+        build(workspace, workspace.root(), &target, &after)?;
         Ok(Self { before, after })
     }
 }
 
-/// Builds the `taal` of a checkout into this workspace's target folder and copies it to `to`.
-fn build(workspace: &Workspace, root: &Path, to: &Path) -> Result<()> {
-    let target = workspace.metadata()?.target_directory;
+/// Builds the `taal` of a checkout and copies it to `to`.
+fn build(workspace: &Workspace, root: &Path, target: &Path, to: &Path) -> Result<()> {
     let mut cargo = workspace.cargo();
-    cargo.current_dir(root).env("CARGO_TARGET_DIR", &target);
+    cargo.current_dir(root).env("CARGO_TARGET_DIR", target);
     run(cargo.args(["build", "--release", "--package", "taal-cli", "--bin", "taal"]))?;
     let built = target.join("release").join(format!("taal{EXE_SUFFIX}"));
     fs::copy(&built, to).with_context(|| format!("cannot copy {} to {}", built.display(), to.display()))?;
@@ -67,7 +70,7 @@ pub struct Worktree<'a> {
 
 impl<'a> Worktree<'a> {
     pub fn add(workspace: &'a Workspace, commit: &str) -> Result<Self> {
-        let path = workspace.metadata()?.target_directory.join("against").join(commit);
+        let path = workspace.metadata()?.target_directory.join("against").join("tree").join(commit);
         let tree = Self { workspace, path };
         tree.remove();
         let mut git = Command::new("git");

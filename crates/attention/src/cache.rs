@@ -4,7 +4,7 @@ use burn::tensor::{Device, Tensor};
 
 use crate::AttentionError;
 
-/// Preallocated keys and values of one layer.
+/// Preallocated keys and values of one layer. Each row has a length of its own, so that texts of different lengths go on together.
 ///
 /// New tokens are written in place and the filled part is handed out as a view, so a step copies only the new
 /// tokens (on flex, as long as views of earlier steps have been dropped).
@@ -12,7 +12,7 @@ use crate::AttentionError;
 pub struct KvCache {
     keys: Tensor<4>,
     values: Tensor<4>,
-    len: usize,
+    lens: Vec<usize>,
 }
 
 impl KvCache {
@@ -22,18 +22,23 @@ impl KvCache {
         Self {
             keys: Tensor::zeros(shape, device),
             values: Tensor::zeros(shape, device),
-            len: 0,
+            lens: vec![0; batch],
         }
     }
 
-    /// How many tokens it holds.
+    /// How many tokens its longest row holds.
     pub fn len(&self) -> usize {
-        self.len
+        self.lens.iter().copied().max().unwrap_or(0)
+    }
+
+    /// How many tokens each row holds.
+    pub fn lens(&self) -> &[usize] {
+        &self.lens
     }
 
     /// Whether it holds no token.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
     }
 
     /// How many tokens it can hold.
@@ -45,13 +50,28 @@ impl KvCache {
     ///
     /// # Shapes
     ///
-    /// - `keys`, `values`: `[batch, n_kv_heads, new, head_dim]`; results: `[batch, n_kv_heads, len, head_dim]`.
+    /// - `keys`, `values`: `[batch, n_kv_heads, new, head_dim]`; results: `[batch, n_kv_heads, len, head_dim]`, where `len` is the length
+    ///   of the longest row. After a shorter row's own tokens comes what means nothing.
     ///
     /// # Errors
     ///
     /// [`AttentionError::CacheFull`] when the tokens do not fit, [`AttentionError::CacheShape`] when their sizes
     /// are not the cache's. The cache is unchanged then.
     pub fn append(&mut self, keys: Tensor<4>, values: Tensor<4>) -> Result<(Tensor<4>, Tensor<4>), AttentionError> {
+        self.append_rows(keys, values, None)
+    }
+
+    /// [`append`](Self::append) of the first `lengths[row]` new tokens of each row.
+    ///
+    /// # Errors
+    ///
+    /// As [`append`](Self::append).
+    pub fn append_rows(
+        &mut self,
+        keys: Tensor<4>,
+        values: Tensor<4>,
+        lengths: Option<&[usize]>,
+    ) -> Result<(Tensor<4>, Tensor<4>), AttentionError> {
         let [batch, heads, capacity, width] = self.keys.dims();
         let expected = [batch, heads, width];
         for [batch, heads, _, width] in [keys.dims(), values.dims()] {
@@ -60,35 +80,46 @@ impl KvCache {
                 return Err(AttentionError::CacheShape { expected, given });
             }
         }
-        let added = keys.dims()[2];
-        let end = self.len.saturating_add(added);
+        let (len, seq) = (self.len(), keys.dims()[2]);
+        let is_even = lengths.is_none() && self.lens.iter().all(|row| *row == len);
+        let added = |row: usize| lengths.map_or(seq, |lengths| lengths[row].min(seq));
+        let ends = self.lens.iter().enumerate();
+        let end = ends
+            .map(|(row, len)| len.saturating_add(added(row)))
+            .fold(seq, usize::max);
         if end > capacity {
-            return Err(AttentionError::CacheFull {
-                len: self.len,
-                added,
-                capacity,
-            });
+            let added = end - len.min(end);
+            return Err(AttentionError::CacheFull { len, added, capacity });
         }
         // `inplace` gives the tensor away for the write; a second owner would force a copy of the whole cache.
-        let start = self.len;
-        self.keys
-            .inplace(|cache| cache.slice_assign([0..batch, 0..heads, start..end, 0..width], keys));
-        self.values
-            .inplace(|cache| cache.slice_assign([0..batch, 0..heads, start..end, 0..width], values));
-        self.len = end;
+        if is_even {
+            self.keys
+                .inplace(|cache| cache.slice_assign([0..batch, 0..heads, len..end, 0..width], keys));
+            self.values
+                .inplace(|cache| cache.slice_assign([0..batch, 0..heads, len..end, 0..width], values));
+            self.lens.fill(end);
+        } else {
+            for (row, len) in self.lens.iter_mut().enumerate().filter(|(row, _)| added(*row) > 0) {
+                let place = [row..row + 1, 0..heads, *len..*len + added(row), 0..width];
+                let new = |x: &Tensor<4>| x.clone().slice([row..row + 1, 0..heads, 0..added(row), 0..width]);
+                self.keys.inplace(|cache| cache.slice_assign(place.clone(), new(&keys)));
+                self.values.inplace(|cache| cache.slice_assign(place, new(&values)));
+                *len += added(row);
+            }
+        }
         Ok((
             self.keys.clone().narrow(2, 0, end),
             self.values.clone().narrow(2, 0, end),
         ))
     }
 
-    /// Forgets the tokens from `len` on; does nothing when there are no more than `len`.
+    /// Forgets the tokens of every row from `len` on; does nothing when there are no more than `len`.
     pub fn truncate(&mut self, len: usize) {
-        self.len = self.len.min(len);
+        self.lens.iter_mut().for_each(|row| *row = len.min(*row));
     }
 
     /// Forgets all tokens and keeps the memory.
     pub fn reset(&mut self) {
-        self.len = 0;
+        self.lens.fill(0);
     }
 }

@@ -1,12 +1,9 @@
 //! Multi-head attention as a layer: project, attend, project back.
 
 use burn::module::{Module, Param};
-use burn::nn::Linear;
 use burn::tensor::{Device, Int, Tensor};
 use taal_embeddings::Rotary;
-use taal_kernels::{
-    AttentionMask, Projection, constant_param, linear, linear_add, normal_param, projected_attention, random,
-};
+use taal_kernels::{AttentionMask, Dense, DenseConfig, Projection, constant_param, projected_attention, random};
 
 use crate::{AttentionError, AttentionOptions, KvCache, attention_mask, scaled_dot_product_attention};
 
@@ -62,20 +59,26 @@ impl MultiHeadAttentionConfig {
         }
     }
 
-    /// A fresh layer: weights normal with standard deviation 0.02, biases 0, norm weights 1, each made when first
-    /// used. The numbers are always the same ones; a model that wants them to depend on its seed replaces them.
-    /// Assumes that [`validate`](Self::validate) passed.
-    pub fn init(&self, device: &Device) -> MultiHeadAttention {
+    /// A fresh layer: weights normal with standard deviation 0.02, a function of the seed; biases 0, norm weights 1. Each is made when
+    /// first used. Assumes that [`validate`](Self::validate) passed.
+    pub fn init(&self, seed: u64, device: &Device) -> MultiHeadAttention {
+        let dense = |d_input, d_output, bias, purpose| {
+            let config = DenseConfig {
+                d_input,
+                d_output,
+                bias,
+            };
+            config.init(INIT_STD, random::key(seed, 0, purpose), device)
+        };
         let qkv_width = (self.n_heads + 2 * self.n_kv_heads) * self.head_dim;
         let norm = || constant_param([self.head_dim], 1.0, device);
         MultiHeadAttention {
-            qkv: fresh_linear(self.d_model, qkv_width, self.qkv_bias, "attention qkv", device),
-            output: fresh_linear(
+            qkv: dense(self.d_model, qkv_width, self.qkv_bias, "attention qkv"),
+            output: dense(
                 self.n_heads * self.head_dim,
                 self.d_model,
                 self.output_bias,
                 "attention output",
-                device,
             ),
             q_norm: self.qk_norm.map(|_| norm()),
             k_norm: self.qk_norm.map(|_| norm()),
@@ -88,7 +91,7 @@ impl MultiHeadAttentionConfig {
 
 /// What a forward of [`MultiHeadAttention`] works with beside its input. The default attends everywhere, without
 /// positions.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct AttentionContext<'a> {
     /// Turns queries and keys by their positions.
     pub rotary: Option<&'a Rotary>,
@@ -101,8 +104,12 @@ pub struct AttentionContext<'a> {
     pub cache: Option<&'a mut KvCache>,
     /// Absolute position of the first token of the input: 0, or the length of the cache.
     pub start: usize,
-    /// The position of each token in its own text, `[batch * seq]`, where several texts share a row: instead of `start`.
+    /// The position of each token in its own text, `[batch * seq]`, where rows differ: instead of `start`.
     pub positions: Option<Tensor<1, Int>>,
+    /// How many of the new tokens of each row are real, where rows with a cache differ; the others are padding at the end of the row.
+    pub lengths: Option<&'a [usize]>,
+    /// Reads and may replace the heads' outputs beside each other, `[batch, seq, n_heads * head_dim]`, before they are projected.
+    pub heads: Option<&'a mut dyn FnMut(Tensor<3>) -> Tensor<3>>,
 }
 
 /// What [`MultiHeadAttention::forward`] gives.
@@ -118,9 +125,9 @@ pub struct AttentionOutput {
 #[derive(Module, Debug)]
 pub struct MultiHeadAttention {
     /// `[d_model, (n_heads + 2 * n_kv_heads) * head_dim]`: the columns of queries, then keys, then values.
-    pub qkv: Linear,
+    pub qkv: Dense,
     /// `[n_heads * head_dim, d_model]`.
-    pub output: Linear,
+    pub output: Dense,
     /// Weight of the RMS norm on queries, `[head_dim]`.
     pub q_norm: Option<Param<Tensor<1>>>,
     /// Weight of the RMS norm on keys, `[head_dim]`.
@@ -141,9 +148,9 @@ impl MultiHeadAttention {
     ///
     /// [`AttentionError`] when the cache is full or made for other sizes, or a position does not exist.
     pub fn forward(&self, x: Tensor<3>, context: AttentionContext<'_>) -> Result<AttentionOutput, AttentionError> {
-        let (attended, weights) = self.attend(x, context)?;
+        let (attended, weights) = self.attended(x, context)?;
         Ok(AttentionOutput {
-            output: linear(attended, self.output.weight.val(), self.output_bias()),
+            output: self.output.forward(attended),
             weights,
         })
     }
@@ -163,15 +170,25 @@ impl MultiHeadAttention {
         residual: Tensor<3>,
         context: AttentionContext<'_>,
     ) -> Result<AttentionOutput, AttentionError> {
-        let (attended, weights) = self.attend(x, context)?;
+        let (attended, weights) = self.attended(x, context)?;
         Ok(AttentionOutput {
-            output: linear_add(attended, self.output.weight.val(), self.output_bias(), residual),
+            output: self.output.forward_add(attended, residual),
             weights,
         })
     }
 
-    fn output_bias(&self) -> Option<Tensor<1>> {
-        self.output.bias.as_ref().map(|bias| bias.val())
+    /// [`attend`](Self::attend) with the hook on its result.
+    fn attended(
+        &self,
+        x: Tensor<3>,
+        mut context: AttentionContext<'_>,
+    ) -> Result<(Tensor<3>, Option<Tensor<4>>), AttentionError> {
+        let hook = context.heads.take();
+        let (attended, weights) = self.attend(x, context)?;
+        Ok(match hook {
+            Some(hook) => (hook(attended), weights),
+            None => (attended, weights),
+        })
     }
 
     /// The heads' contexts beside each other, `[batch, seq, n_heads * head_dim]`, and the weights where asked for.
@@ -181,8 +198,7 @@ impl MultiHeadAttention {
         context: AttentionContext<'_>,
     ) -> Result<(Tensor<3>, Option<Tensor<4>>), AttentionError> {
         let [batch, seq, _] = x.dims();
-        let bias = self.qkv.bias.as_ref().map(|bias| bias.val());
-        let qkv = linear(x, self.qkv.weight.val(), bias); // [batch, seq, (n_heads + 2 n_kv_heads) head_dim]
+        let qkv = self.qkv.forward(x); // [batch, seq, (n_heads + 2 n_kv_heads) head_dim]
         let projection = Projection {
             n_heads: self.n_heads,
             n_kv_heads: self.n_kv_heads,
@@ -224,7 +240,7 @@ impl MultiHeadAttention {
         }
         let [q, mut k, mut v] = projection.heads(qkv);
         if let Some(cache) = context.cache {
-            (k, v) = cache.append(k, v)?;
+            (k, v) = cache.append_rows(k, v, context.lengths)?;
         }
         let weights = match options.return_weights {
             true => scaled_dot_product_attention(q.clone(), k.clone(), v.clone(), context.mask, options).1,
@@ -236,13 +252,5 @@ impl MultiHeadAttention {
             .swap_dims(1, 2) // [batch, seq, n_heads, head_dim]
             .reshape([batch, seq, n_heads * head_dim]);
         Ok((attended, weights))
-    }
-}
-
-fn fresh_linear(d_input: usize, d_output: usize, has_bias: bool, purpose: &str, device: &Device) -> Linear {
-    let key = random::key(0, 0, purpose);
-    Linear {
-        weight: normal_param([d_input, d_output], INIT_STD, key, device),
-        bias: has_bias.then(|| constant_param([d_output], 0.0, device)),
     }
 }

@@ -415,7 +415,7 @@ mod layer {
 
     /// A layer whose weights are large enough to make attention uneven, biases and norms included.
     fn layer(config: MultiHeadAttentionConfig, device: &Device) -> MultiHeadAttention {
-        let mut layer = config.init(device);
+        let mut layer = config.init(0, device);
         let vector = |len, key| Param::from_tensor(random::normal([len], 0.5, key, device));
         let shape = layer.qkv.weight.val().dims();
         let [d_model, qkv_width] = shape;

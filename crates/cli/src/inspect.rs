@@ -247,6 +247,8 @@ mod tests {
         let parameter = |name: &str, shape: &[usize]| parameters::ParameterInfo {
             name: name.to_string(),
             shape: shape.to_vec(),
+            role: taal_model::Role::Matrix,
+            parts: shape.to_vec(),
         };
         let found = tensors(&[
             parameter("blocks.0.norm.weight", &[4]),

@@ -136,7 +136,7 @@ fn logits(model: &Transformer, len: usize) -> Vec<f32> {
 fn learner(config: &TransformerConfig, device: &Device) -> Learner {
     Learner {
         model: config.init(7, &device.clone().autodiff()).expect("a valid shape"),
-        optimizer: Optimizer::new(AdamW::default(), None, config),
+        optimizer: Optimizer::new(AdamW::default(), None),
         clip_norm: Some(1.0),
         precision: MixedPrecision::default(),
     }
@@ -207,7 +207,6 @@ fn one_optimizer_step_changes_every_parameter_alike() {
                     ..AdamW::default()
                 },
                 None,
-                &config,
             );
             let outcome = learner.step(&batches, &[], 1.0).expect("the batch fits");
             let mut values = Vec::new();

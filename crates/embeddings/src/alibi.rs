@@ -28,11 +28,21 @@ pub fn alibi_slopes(n_heads: usize) -> Vec<f32> {
 /// - result: `[1, n_heads, q_len, kv_len]`
 pub fn alibi_bias(n_heads: usize, q_len: usize, kv_len: usize, device: &Device) -> Tensor<4> {
     let start = kv_len.saturating_sub(q_len);
-    let mut distances = Vec::with_capacity(q_len * kv_len);
-    for query in start..start + q_len {
+    alibi_bias_at(n_heads, &[start], q_len, kv_len, device)
+}
+
+/// [`alibi_bias`] where the queries of each row begin at a position of their own.
+///
+/// # Shapes
+///
+/// - `starts`: `[batch]`; result: `[batch, n_heads, q_len, kv_len]`
+pub fn alibi_bias_at(n_heads: usize, starts: &[usize], q_len: usize, kv_len: usize, device: &Device) -> Tensor<4> {
+    let mut distances = Vec::with_capacity(starts.len() * q_len * kv_len);
+    for query in starts.iter().flat_map(|start| *start..start + q_len) {
         distances.extend((0..kv_len).map(|key| -(query.abs_diff(key) as f32)));
     }
-    let distances = Tensor::<4>::from_data(TensorData::new(distances, [1, 1, q_len, kv_len]), device);
+    let shape = [starts.len(), 1, q_len, kv_len];
+    let distances = Tensor::<4>::from_data(TensorData::new(distances, shape), device);
     let slopes = TensorData::new(alibi_slopes(n_heads), [1, n_heads, 1, 1]);
     distances * Tensor::from_data(slopes, device)
 }

@@ -17,9 +17,9 @@ pub struct LearnedPositionsConfig {
 }
 
 impl LearnedPositionsConfig {
-    /// A fresh table, normal with standard deviation 0.02, drawn when first used; always the same numbers.
-    pub fn init(&self, device: &Device) -> LearnedPositions {
-        let key = random::key(0, 0, "learned positions");
+    /// A fresh table, normal with standard deviation 0.02, a function of the seed and drawn when first used.
+    pub fn init(&self, seed: u64, device: &Device) -> LearnedPositions {
+        let key = random::key(seed, 0, "learned positions");
         LearnedPositions {
             weight: normal_param([self.max_len, self.d_model], INIT_STD, key, device),
         }

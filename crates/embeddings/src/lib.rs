@@ -12,7 +12,7 @@
 //! use taal_embeddings::TokenEmbeddingConfig;
 //!
 //! let device = Device::flex();
-//! let embedding = TokenEmbeddingConfig { vocab_size: 10, d_model: 4 }.init(&device);
+//! let embedding = TokenEmbeddingConfig { vocab_size: 10, d_model: 4 }.init(0, &device);
 //! let ids = Tensor::<2, Int>::from_ints([[3, 1, 4]], &device); // [batch, seq]
 //! let hidden = embedding.forward(ids); // [batch, seq, d_model]
 //! assert_eq!(hidden.dims(), [1, 3, 4]);
@@ -27,7 +27,7 @@ mod rotary;
 mod sinusoidal;
 mod token;
 
-pub use alibi::{alibi_bias, alibi_slopes};
+pub use alibi::{alibi_bias, alibi_bias_at, alibi_slopes};
 pub use error::EmbeddingError;
 pub use learned::{LearnedPositions, LearnedPositionsConfig};
 pub use position::Position;

@@ -17,11 +17,10 @@ pub struct TokenEmbeddingConfig {
 }
 
 impl TokenEmbeddingConfig {
-    /// A fresh table, normal with standard deviation 0.02. The numbers are always the same ones; a model that
-    /// wants them to depend on its seed replaces them. They are drawn when first used, so that loading a
+    /// A fresh table, normal with standard deviation 0.02, a function of the seed. It is drawn when first used, so that loading a
     /// checkpoint draws none.
-    pub fn init(&self, device: &Device) -> TokenEmbedding {
-        let key = random::key(0, 0, "token embedding");
+    pub fn init(&self, seed: u64, device: &Device) -> TokenEmbedding {
+        let key = random::key(seed, 0, "token embedding");
         TokenEmbedding {
             weight: normal_param([self.vocab_size, self.d_model], INIT_STD, key, device),
         }

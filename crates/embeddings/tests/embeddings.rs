@@ -34,7 +34,7 @@ mod token {
             vocab_size: 17,
             d_model: 3,
         }
-        .init(&flex());
+        .init(0, &flex());
         let ids = Tensor::<2, Int>::from_ints([[0, 16, 5], [5, 5, 1]], &flex());
         let rows = values(embedding.forward(ids));
         let weight = values(embedding.weight.val());
@@ -50,7 +50,7 @@ mod token {
             vocab_size: 4,
             d_model: 2,
         }
-        .init(&device);
+        .init(0, &device);
         let ids = Tensor::<2, Int>::from_ints([[1, 1, 3]], &device);
         let gradients = embedding.forward(ids).sum().backward();
         let gradient = embedding.weight.val().grad(&gradients).unwrap();
@@ -63,7 +63,7 @@ mod token {
             vocab_size: 40,
             d_model: 17,
         }
-        .init(&flex());
+        .init(0, &flex());
         let hidden = random::normal([2, 3, 17], 1.0, 1, &flex());
         let logits = embedding.logits(hidden.clone());
         assert_eq!(logits.dims(), [2, 3, 40]);
@@ -84,8 +84,8 @@ mod token {
             vocab_size: 96,
             d_model: 40,
         };
-        let weight = values(config.init(&flex()).weight.val());
-        assert_eq!(weight, values(config.init(&flex().autodiff()).weight.val()));
+        let weight = values(config.init(0, &flex()).weight.val());
+        assert_eq!(weight, values(config.init(0, &flex().autodiff()).weight.val()));
         let variance = weight.iter().map(|x| x * x).sum::<f32>() / weight.len() as f32;
         assert!((variance.sqrt() - 0.02).abs() < 0.001);
     }
@@ -100,7 +100,7 @@ mod learned {
             max_len: 17,
             d_model: 3,
         }
-        .init(&flex());
+        .init(0, &flex());
         let all = values(positions.forward(17, 0).unwrap());
         assert_eq!(values(positions.forward(3, 14).unwrap()), all[42..]);
         assert_eq!(positions.forward(1, 16).unwrap().dims(), [1, 3]);
@@ -112,7 +112,7 @@ mod learned {
             max_len: 17,
             d_model: 3,
         }
-        .init(&flex());
+        .init(0, &flex());
         let expected = EmbeddingError::TooLong {
             start: 15,
             end: 18,

@@ -155,7 +155,8 @@ pub(crate) fn embed_ids(
         let device = lm.model.device();
         let rows = lm
             .model
-            .token_embedding
+            .embeddings
+            .tokens
             .forward(ids_tensor(ids, [1, ids.len()], &device));
         let rows = to_host(rows)?;
         let rows: Vec<&[f32]> = rows.chunks_exact(width).collect();

@@ -415,7 +415,7 @@ pub(crate) fn guesses(tokenizer: Option<&Tokenizer>, ranked: &Ranked) -> Vec<Gue
 }
 
 fn embedding(model: &Transformer, ids: &[u32], output: &Output) -> Result<Embedding> {
-    let tokens = model.token_embedding.forward(row(ids, &model.device())); // [1, seq, d_model]
+    let tokens = model.embeddings.tokens.forward(row(ids, &model.device())); // [1, seq, d_model]
     let places = match model.position_vectors(0, ids.len())? {
         Some(places) => vectors(places.unsqueeze::<3>())?,
         None => Vec::new(),

@@ -3,7 +3,7 @@
 use burn::tensor::Device;
 use taal_inference::{Decoder, FillOptions, LanguageModel, Prompt, fill};
 use taal_insight::{Guess, InsightError, MAX_TOP, Trace, TraceOptions, html, trace};
-use taal_model::{Initialisation, Mixer, PositionKind, TransformerConfig};
+use taal_model::{Initialization, Mixer, PositionKind, TransformerConfig};
 use taal_store::ErrorKind;
 use taal_tokenizer::{Kind, Tokenizer, TrainerConfig};
 
@@ -65,7 +65,7 @@ fn configs() -> Vec<(&'static str, TransformerConfig)> {
 
 /// Weights ten times as wide as those that training starts from, or every prediction would be nearly the same.
 fn model(config: &TransformerConfig, tokenizer: Option<Tokenizer>) -> LanguageModel {
-    let wide = Initialisation {
+    let wide = Initialization {
         std: 0.2,
         residual_std: Some(0.2),
     };
@@ -380,7 +380,7 @@ fn bad_input_is_one_sentence_and_nothing_else() {
 #[test]
 fn a_model_that_has_diverged_says_so() {
     let config = TransformerConfig::gpt2(VOCAB_SIZE, CONTEXT, 2, 2, 16);
-    let endless = Initialisation {
+    let endless = Initialization {
         std: f64::MAX,
         residual_std: Some(0.2),
     };

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use burn::tensor::{Bool, Device, Tensor, TensorData};
 
-use crate::segments::Segments;
+use crate::segments::{KeyRanges, Segments};
 use crate::{fused, plain};
 
 /// Who may attend to whom among the last `q_len` of `kv_len` positions.
@@ -18,7 +18,7 @@ pub struct AttentionMask {
     kv_len: usize,
     is_causal: bool,
     window: Option<usize>,
-    segments: Option<Segments>,
+    ranges: Option<(usize, KeyRanges)>,
     bias: Option<Tensor<4>>,
     device: Device,
     additive: OnceLock<Option<Tensor<4>>>,
@@ -33,7 +33,7 @@ impl AttentionMask {
             kv_len,
             is_causal,
             window,
-            segments: None,
+            ranges: None,
             bias: None,
             device: device.clone(),
             additive: OnceLock::new(),
@@ -93,14 +93,35 @@ impl AttentionMask {
             "segments are for whole rows of {} tokens",
             self.kv_len
         );
-        self.segments = Some(segments);
+        self.ranges = Some((segments.dims()[0], segments.bounds().clone()));
         self.additive = OnceLock::new();
         self
     }
 
-    /// The texts that share rows, where they do.
-    pub fn segments(&self) -> Option<&Segments> {
-        self.segments.as_ref()
+    /// The causal mask of rows of different lengths with a cache: query `i` of a row is its position `starts[row] + i`, key `j` its position
+    /// `j`. The queries after the first `lengths[row]` are padding, whose results mean nothing.
+    pub fn of_rows(starts: &[usize], lengths: &[usize], q_len: usize, window: Option<usize>, device: &Device) -> Self {
+        let ends = || starts.iter().zip(lengths).map(|(start, length)| start + length);
+        let ranges = starts.iter().zip(ends()).flat_map(|(&start, end)| {
+            (start..start + q_len).map(move |query| {
+                let first = window.map_or(0, |window| (query + 1).saturating_sub(window));
+                let end = end.min(query + 1);
+                (first.min(end) as u32, end as u32)
+            })
+        });
+        let mut mask = Self::new(q_len, ends().fold(q_len, usize::max), false, None, device);
+        mask.ranges = Some((starts.len(), ranges.collect()));
+        mask
+    }
+
+    /// The keys that each query may see besides causality and window, `[batch, q_len]`, where that is not the same in every row.
+    pub(crate) fn ranges(&self) -> Option<&KeyRanges> {
+        self.ranges.as_ref().map(|(_, ranges)| ranges)
+    }
+
+    /// How many keys there are.
+    pub fn kv_len(&self) -> usize {
+        self.kv_len
     }
 
     /// Whether a query sees no key after itself.
@@ -133,19 +154,19 @@ impl AttentionMask {
         made.as_ref()
     }
 
-    /// The part that follows from positions, `[1, 1, q_len, kv_len]`, or `[batch, 1, q_len, kv_len]` with segments; `None` when
+    /// The part that follows from positions, `[1, 1, q_len, kv_len]`, or `[batch, 1, q_len, kv_len]` where rows differ; `None` when
     /// every query sees every key, which is so for each step of decoding without a window.
     fn positions(&self) -> Option<Tensor<4>> {
         let (q_len, kv_len) = (self.q_len, self.kv_len);
         let start = kv_len.saturating_sub(q_len);
-        let batch = self.segments.as_ref().map_or(1, |segments| segments.dims()[0]);
+        let batch = self.ranges.as_ref().map_or(1, |(batch, _)| *batch);
         let mut values = vec![f32::NEG_INFINITY; batch * q_len * kv_len];
         let mut is_needed = false;
         for row in 0..batch * q_len {
             let (mut first, mut end) = self.visible_keys(start + row % q_len);
-            if let Some(segments) = &self.segments {
-                let (text_start, text_end) = segments.bounds()[row];
-                (first, end) = (first.max(text_start as usize), end.min(text_end as usize));
+            if let Some(ranges) = self.ranges() {
+                let (range_start, range_end) = ranges[row];
+                (first, end) = (first.max(range_start as usize), end.min(range_end as usize));
             }
             is_needed |= first > 0 || end < kv_len;
             values[row * kv_len..][first..end].fill(0.0);

@@ -25,6 +25,7 @@ mod attention;
 #[cfg(any(feature = "cubecl", test))]
 mod composed;
 mod cpu;
+mod dense;
 mod device;
 mod dropout;
 mod embedding;
@@ -47,6 +48,7 @@ mod segments;
 pub use activation::{geglu, gelu, gelu_tanh, relu_squared, silu, swiglu};
 pub use attention::{AttentionMask, AttentionSettings, Projection, attention, projected_attention};
 pub use cpu::parallel::on_pool;
+pub use dense::{Dense, DenseConfig};
 pub use device::{Adapter, DeviceInfo, DeviceSpec, adapters, available, is_gpu};
 pub use dropout::{dropout, dropout_mask};
 pub use embedding::embedding;

@@ -1,17 +1,21 @@
 //! Texts that share rows of a batch without seeing each other.
 
+use std::ops::Range;
 use std::sync::Arc;
+
+/// The keys that each query of a batch may see: the first and one past the last. `[batch, q_len]`.
+pub(crate) type KeyRanges = Arc<[(u32, u32)]>;
 
 /// For every position of a batch: where its text begins in the row, and where it ends.
 ///
 /// Attention keeps to it ([`AttentionMask::with_segments`](crate::AttentionMask::with_segments)): keys of other texts are skipped, as
-/// those outside a window are. Cloning is cheap.
+/// those outside a window are. Padding is a text of its own, which nobody reads. Cloning is cheap.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Segments {
     batch: usize,
     seq: usize,
     /// First position and one past the last, `[batch, seq]`.
-    bounds: Arc<[(u32, u32)]>,
+    bounds: KeyRanges,
 }
 
 impl Segments {
@@ -49,13 +53,30 @@ impl Segments {
         }
     }
 
+    /// Rows of `seq` positions that hold one text each, with padding before or after it.
+    ///
+    /// # Panics
+    ///
+    /// Where a text is outside its row.
+    pub fn of_padded(texts: &[Range<usize>], seq: usize) -> Self {
+        let starts = texts.iter().flat_map(|text| {
+            assert!(text.start <= text.end && text.end <= seq, "a text outside its row");
+            (0..seq).map(|position| match position {
+                position if position < text.start => 0,
+                position if position < text.end => text.start as i32,
+                _ => text.end as i32,
+            })
+        });
+        Self::new(&starts.collect::<Vec<_>>(), [texts.len(), seq])
+    }
+
     /// Rows and positions per row.
     pub fn dims(&self) -> [usize; 2] {
         [self.batch, self.seq]
     }
 
     /// First position and one past the last of each position's text, `[batch, seq]`.
-    pub(crate) fn bounds(&self) -> &[(u32, u32)] {
+    pub(crate) fn bounds(&self) -> &KeyRanges {
         &self.bounds
     }
 
@@ -87,7 +108,7 @@ mod tests {
             (1, 4),
             (4, 5),
         ];
-        assert_eq!(segments.bounds(), expected);
+        assert_eq!(segments.bounds()[..], expected);
         assert_eq!(segments.positions(), [0, 1, 0, 1, 2, 0, 0, 1, 2, 0]);
     }
 

@@ -12,7 +12,9 @@ use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 use taal_model::gguf::{self, TensorType};
 use taal_model::hugging_face::{self, Companions};
-use taal_model::{Activation, ForwardOptions, ModelError, RopeScaling, Transformer, TransformerConfig, parameters};
+use taal_model::{
+    Activation, ForwardOptions, ModelError, RopeScaling, Segments, Transformer, TransformerConfig, parameters,
+};
 
 /// Ids from here on are of no special token.
 const FIRST_ORDINARY_ID: usize = 5;
@@ -324,8 +326,15 @@ fn write_logits(case: &Path, model: &Transformer, samples: &[Sample]) -> Result<
             let flags: Vec<bool> = mask.concat().iter().map(|flag| *flag == 0).collect();
             Tensor::<2, Bool>::from_data(TensorData::new(flags, [batch, seq]), &Device::flex())
         });
+        let segments = sample.attention_mask.as_ref().map(|mask| {
+            let texts: Vec<_> = mask
+                .iter()
+                .map(|row| 0..row.iter().filter(|flag| **flag == 1).count())
+                .collect();
+            Segments::of_padded(&texts, seq)
+        });
         let options = ForwardOptions {
-            padding: padding.clone(),
+            segments: segments.as_ref(),
             ..ForwardOptions::default()
         };
         let mut logits = model.logits(model.forward_with(ids, options)?.hidden); // [batch, seq, vocab_size]

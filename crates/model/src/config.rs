@@ -1,11 +1,15 @@
 //! What a transformer looks like, in integers and switches: [`TransformerConfig`] and its presets.
 
 use serde::{Deserialize, Serialize};
+use taal_attention::MultiHeadAttentionConfig;
 use taal_embeddings::Position;
 use taal_metrics::flops::Shape;
 
 use crate::ModelError;
+use crate::feed_forward::FeedForwardConfig;
+use crate::norm::NormConfig;
 pub use crate::rope_scaling::RopeScaling;
+use crate::stack::BlockConfig;
 
 /// Which normalisation a block uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -330,6 +334,41 @@ impl TransformerConfig {
     /// Whether the dense layer before the output matrix has a bias, where there is such a layer.
     pub fn has_head_transform_bias(&self) -> bool {
         self.head_transform_bias.unwrap_or(self.ffn_bias)
+    }
+
+    /// The norms of the model.
+    pub fn norm_config(&self) -> NormConfig {
+        NormConfig {
+            width: self.d_model,
+            kind: self.norm,
+            eps: self.norm_eps,
+            bias: self.norm_bias,
+        }
+    }
+
+    /// The parts of a block.
+    pub fn block_config(&self, layer: usize) -> BlockConfig {
+        BlockConfig {
+            attention: MultiHeadAttentionConfig {
+                d_model: self.d_model,
+                n_heads: self.n_heads,
+                n_kv_heads: self.n_kv_heads,
+                head_dim: self.head_dim,
+                qkv_bias: self.qkv_bias,
+                output_bias: self.attention_output_bias,
+                qk_norm: self.qk_norm.then_some(self.norm_eps),
+            },
+            feed_forward: FeedForwardConfig {
+                d_model: self.d_model,
+                d_ff: self.d_ff,
+                activation: self.activation,
+                bias: self.ffn_bias,
+            },
+            norm: self.norm_config(),
+            norm_place: self.norm_place,
+            has_attention_norm: !(layer == 0 && self.skip_first_norm),
+            dropout: self.dropout,
+        }
     }
 
     /// Checks every value and combination.

@@ -1,44 +1,65 @@
 //! The position-wise feed-forward network of a block, plain or gated.
 
-use burn::module::{Module, Param};
-use burn::nn::Linear;
+use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use taal_kernels::{geglu, gelu, gelu_tanh, linear, linear_add, relu_squared, swiglu};
+use taal_kernels::{Dense, DenseConfig, geglu, gelu, gelu_tanh, random, relu_squared, swiglu};
 
-use crate::config::{Activation, TransformerConfig};
+use crate::config::Activation;
+use crate::parameters::{Initialization, ParameterTable, Role};
 
 /// `down(activation(up(x)))`, or `down(activation(gate(x)) * up(x))` where the activation is gated.
 #[derive(Module, Debug)]
 pub struct FeedForward {
     /// `[d_model, d_ff]`
-    pub up: Linear,
+    pub up: Dense,
     /// `[d_model, d_ff]`, gated activations only.
-    pub gate: Option<Linear>,
+    pub gate: Option<Dense>,
     /// `[d_ff, d_model]`
-    pub down: Linear,
+    pub down: Dense,
     #[module(skip)]
     activation: Activation,
 }
 
-impl FeedForward {
-    pub(crate) fn new(config: &TransformerConfig, device: &Device) -> Self {
-        let [d_model, d_ff, bias] = [config.d_model, config.d_ff, config.ffn_bias as usize];
-        Self {
-            up: empty_linear(d_model, d_ff, bias == 1, device),
-            gate: config
-                .activation
-                .is_gated()
-                .then(|| empty_linear(d_model, d_ff, bias == 1, device)),
-            down: empty_linear(d_ff, d_model, bias == 1, device),
-            activation: config.activation,
+/// The sizes of a [`FeedForward`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FeedForwardConfig {
+    /// Width of what it reads and gives.
+    pub d_model: usize,
+    /// Inner width.
+    pub d_ff: usize,
+    /// The non-linearity.
+    pub activation: Activation,
+    /// Whether its matrices have biases.
+    pub bias: bool,
+}
+
+impl FeedForwardConfig {
+    /// A fresh network: weights normal with standard deviation 0.02, a function of the seed; biases 0.
+    pub fn init(&self, seed: u64, device: &Device) -> FeedForward {
+        let dense = |[d_input, d_output]: [usize; 2], purpose| {
+            let config = DenseConfig {
+                d_input,
+                d_output,
+                bias: self.bias,
+            };
+            config.init(Initialization::default().std, random::key(seed, 0, purpose), device)
+        };
+        let (up, down) = ([self.d_model, self.d_ff], [self.d_ff, self.d_model]);
+        FeedForward {
+            up: dense(up, "feed-forward up"),
+            gate: self.activation.is_gated().then(|| dense(up, "feed-forward gate")),
+            down: dense(down, "feed-forward down"),
+            activation: self.activation,
         }
     }
+}
 
+impl FeedForward {
     /// # Shapes
     ///
     /// - input and output: `[batch, seq, d_model]`
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        apply(&self.down, self.inner(x)) // [batch, seq, d_model]
+        self.down.forward(self.inner(x)) // [batch, seq, d_model]
     }
 
     /// [`forward`](Self::forward) added to a residual.
@@ -47,17 +68,24 @@ impl FeedForward {
     ///
     /// - `x`, `residual` and output: `[batch, seq, d_model]`
     pub fn forward_add(&self, x: Tensor<3>, residual: Tensor<3>) -> Tensor<3> {
-        let bias = self.down.bias.as_ref().map(|bias| bias.val());
-        linear_add(self.inner(x), self.down.weight.val(), bias, residual)
+        self.down.forward_add(self.inner(x), residual)
     }
 
     /// What the down projection reads, `[batch, seq, d_ff]`.
     fn inner(&self, x: Tensor<3>) -> Tensor<3> {
         match (&self.gate, self.activation) {
-            (Some(gate), Activation::GeGlu) => geglu(apply(gate, x.clone()), apply(&self.up, x)),
-            (Some(gate), _) => swiglu(apply(gate, x.clone()), apply(&self.up, x)),
-            (None, activation) => activate(apply(&self.up, x), activation),
+            (Some(gate), Activation::GeGlu) => geglu(gate.forward(x.clone()), self.up.forward(x)),
+            (Some(gate), _) => swiglu(gate.forward(x.clone()), self.up.forward(x)),
+            (None, activation) => activate(self.up.forward(x), activation),
         }
+    }
+
+    pub(crate) fn list(&self, name: &str, table: &mut ParameterTable) {
+        table.dense(&format!("{name}.up"), Role::Matrix, &self.up);
+        if let Some(gate) = &self.gate {
+            table.dense(&format!("{name}.gate"), Role::Matrix, gate);
+        }
+        table.dense(&format!("{name}.down"), Role::ResidualMatrix, &self.down);
     }
 }
 
@@ -69,18 +97,5 @@ pub(crate) fn activate(x: Tensor<3>, activation: Activation) -> Tensor<3> {
         Activation::Gelu | Activation::GeGlu => gelu(x),
         Activation::GeluTanh => gelu_tanh(x),
         Activation::SwiGlu => burn::tensor::activation::silu(x),
-    }
-}
-
-/// A linear layer's product.
-pub(crate) fn apply(layer: &Linear, x: Tensor<3>) -> Tensor<3> {
-    linear(x, layer.weight.val(), layer.bias.as_ref().map(|bias| bias.val()))
-}
-
-/// A linear layer of zeros: weights are drawn or read in one place, after the whole module stands.
-pub(crate) fn empty_linear(d_input: usize, d_output: usize, bias: bool, device: &Device) -> Linear {
-    Linear {
-        weight: Param::from_tensor(Tensor::zeros([d_input, d_output], device)),
-        bias: bias.then(|| Param::from_tensor(Tensor::zeros([d_output], device))),
     }
 }

@@ -1,38 +1,195 @@
-//! What stands between the last hidden state and the output matrix in a masked language model.
+//! From hidden states to what a model says: logits and losses.
 
-use burn::module::Module;
-use burn::nn::Linear;
-use burn::tensor::{Device, Tensor};
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Int, Tensor};
+use taal_embeddings::TokenEmbedding;
+use taal_kernels::{Dense, DenseConfig, Precision, random, with_precision};
 
 use crate::config::{Activation, TransformerConfig};
-use crate::feed_forward::{activate, apply, empty_linear};
+use crate::feed_forward::activate;
 use crate::norm::Norm;
+use crate::parameters::{Initialization, ParameterTable, Role};
+
+/// What reads the hidden states after the last norm.
+#[derive(Module, Debug)]
+#[non_exhaustive]
+pub enum Head {
+    /// The output matrix alone.
+    LanguageModel(OutputMatrix),
+    /// A transform before the output matrix, as BERT's masked language model has it.
+    Masked(MaskedHead),
+}
+
+/// The output matrix: the token embedding unless there is one of its own.
+#[derive(Module, Debug)]
+pub struct OutputMatrix {
+    /// `[d_model, vocab_size]`, where it is not the token embedding.
+    pub matrix: Option<Dense>,
+    /// What is added to the logits, `[vocab_size]` (BERT).
+    pub bias: Option<Param<Tensor<1>>>,
+    /// `c * tanh(logit / c)` (Gemma 2).
+    #[module(skip)]
+    softcap: Option<f64>,
+}
+
+/// The output matrix, and what comes before it.
+#[derive(Module, Debug)]
+pub struct MaskedHead {
+    /// What the output matrix reads is its result.
+    pub transform: HeadTransform,
+    /// The output matrix.
+    pub output: OutputMatrix,
+}
 
 /// `norm(activation(dense(x)))`: BERT's transform, so that the space of the output matrix, the token embedding's, need
 /// not be that of the last block.
 #[derive(Module, Debug)]
 pub struct HeadTransform {
     /// `[d_model, d_model]`
-    pub dense: Linear,
+    pub dense: Dense,
     /// Of the same kind as everywhere in the model.
     pub norm: Norm,
     #[module(skip)]
     activation: Activation,
 }
 
-impl HeadTransform {
-    pub(crate) fn new(config: &TransformerConfig, device: &Device) -> Self {
-        Self {
-            dense: empty_linear(config.d_model, config.d_model, config.has_head_transform_bias(), device),
-            norm: Norm::new(config, config.d_model, device),
+impl Head {
+    pub(crate) fn new(config: &TransformerConfig, seed: u64, device: &Device) -> Self {
+        let dense = |d_output, bias, purpose| {
+            let config = DenseConfig {
+                d_input: config.d_model,
+                d_output,
+                bias,
+            };
+            config.init(Initialization::default().std, random::key(seed, 0, purpose), device)
+        };
+        let output = OutputMatrix {
+            matrix: (!config.tie_embeddings).then(|| dense(config.vocab_size, false, "output")),
+            bias: config
+                .output_bias
+                .then(|| Param::from_tensor(Tensor::zeros([config.vocab_size], device))),
+            softcap: config.logit_softcap,
+        };
+        if !config.head_transform {
+            return Self::LanguageModel(output);
+        }
+        let transform = HeadTransform {
+            dense: dense(config.d_model, config.has_head_transform_bias(), "head transform"),
+            norm: config.norm_config().init(device),
             activation: config.activation,
+        };
+        Self::Masked(MaskedHead { transform, output })
+    }
+
+    fn parts(&self) -> (Option<&HeadTransform>, &OutputMatrix) {
+        match self {
+            Self::LanguageModel(output) => (None, output),
+            Self::Masked(head) => (Some(&head.transform), &head.output),
+        }
+    }
+
+    /// What the output matrix reads, and the output matrix.
+    fn read(&self, hidden: Tensor<3>) -> (Tensor<3>, &OutputMatrix) {
+        match self.parts() {
+            (Some(transform), output) => (transform.forward(hidden), output),
+            (None, output) => (hidden, output),
         }
     }
 
     /// # Shapes
     ///
+    /// - hidden: `[batch, seq, d_model]`
+    /// - output: `[batch, seq, vocab_size]`
+    pub fn logits(&self, hidden: Tensor<3>, tokens: &TokenEmbedding) -> Tensor<3> {
+        let (hidden, output) = self.read(hidden);
+        output.logits(hidden, tokens)
+    }
+
+    /// Mean cross-entropy in nats over the targets that are not `ignore_index`; 0 when all of them are. Where the device has the fused
+    /// operation, the logits never exist at once.
+    ///
+    /// # Shapes
+    ///
+    /// - hidden: `[batch, seq, d_model]`
+    /// - targets: `[batch * seq]`
+    /// - output: `[1]`
+    pub fn loss(
+        &self,
+        hidden: Tensor<3>,
+        tokens: &TokenEmbedding,
+        targets: Tensor<1, Int>,
+        ignore_index: i32,
+    ) -> Tensor<1> {
+        let (hidden, output) = self.read(hidden);
+        output.loss(hidden, tokens, targets, ignore_index)
+    }
+
+    pub(crate) fn list(&self, table: &mut ParameterTable) {
+        let (transform, output) = self.parts();
+        if let Some(transform) = transform {
+            table.dense("head_transform.dense", Role::HeadMatrix, &transform.dense);
+            table.norm("head_transform.norm", &transform.norm);
+        }
+        if let Some(matrix) = &output.matrix {
+            table.dense("head", Role::HeadMatrix, matrix);
+        }
+        if let Some(bias) = &output.bias {
+            table.add("output_bias".to_owned(), Role::Bias, bias);
+        }
+    }
+}
+
+impl OutputMatrix {
+    fn logits(&self, hidden: Tensor<3>, tokens: &TokenEmbedding) -> Tensor<3> {
+        // As in the loss below: what is compared are differences between logits, for which half precision is too coarse.
+        let mut logits = with_precision(Precision::Fp32, || match &self.matrix {
+            Some(matrix) => matrix.forward(hidden),
+            None => tokens.logits(hidden),
+        });
+        if let Some(bias) = &self.bias {
+            logits = logits + bias.val().unsqueeze::<3>();
+        }
+        match self.softcap {
+            Some(cap) => logits.div_scalar(cap).tanh().mul_scalar(cap),
+            None => logits,
+        }
+    }
+
+    fn loss(
+        &self,
+        hidden: Tensor<3>,
+        tokens: &TokenEmbedding,
+        targets: Tensor<1, Int>,
+        ignore_index: i32,
+    ) -> Tensor<1> {
+        let [batch, seq, d_model] = hidden.dims();
+        if self.softcap.is_some() || self.matrix.as_ref().is_some_and(|matrix| matrix.bias.is_some()) {
+            let logits = self.logits(hidden, tokens);
+            let [_, _, vocab_size] = logits.dims();
+            return taal_kernels::cross_entropy(logits.reshape([batch * seq, vocab_size]), targets, ignore_index);
+        }
+        let mut hidden = hidden.reshape([batch * seq, d_model]);
+        let (mut weight, is_transposed) = match &self.matrix {
+            Some(matrix) => (matrix.weight(), false),
+            None => (tokens.weight.val(), true),
+        };
+        if let Some(bias) = &self.bias {
+            // The fused operation knows no bias, so it is one more column of the matrix, and its input is 1. That
+            // copies the matrix; all logits at once would be larger.
+            let ones = Tensor::ones([batch * seq, 1], &hidden.device());
+            hidden = Tensor::cat(vec![hidden, ones], 1); // [batch * seq, d_model + 1]
+            let axis = usize::from(is_transposed);
+            weight = Tensor::cat(vec![weight, bias.val().unsqueeze_dim(axis)], axis);
+        }
+        taal_kernels::linear_cross_entropy(hidden, weight, is_transposed, targets, ignore_index, 0.0)
+    }
+}
+
+impl HeadTransform {
+    /// # Shapes
+    ///
     /// - input and output: `[batch, seq, d_model]`
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        self.norm.forward(activate(apply(&self.dense, x), self.activation))
+        self.norm.forward(activate(self.dense.forward(x), self.activation))
     }
 }

@@ -18,6 +18,7 @@
 //! ```
 
 mod config;
+mod embeddings;
 mod error;
 mod feed_forward;
 pub mod gguf;
@@ -27,18 +28,22 @@ mod layout;
 pub mod llama2c;
 mod norm;
 pub mod parameters;
+mod places;
 mod recurrent;
 mod rope_scaling;
+mod stack;
 mod transformer;
 
 pub use config::{
     Activation, MAX_DIMENSION, MAX_LAYERS, Mixer, NormKind, NormPlace, PositionKind, RopeScaling, TransformerConfig,
 };
+pub use embeddings::Embeddings;
 pub use error::ModelError;
-pub use feed_forward::FeedForward;
-pub use head::HeadTransform;
-pub use norm::Norm;
-pub use parameters::Initialisation;
+pub use feed_forward::{FeedForward, FeedForwardConfig};
+pub use head::{Head, HeadTransform, MaskedHead, OutputMatrix};
+pub use norm::{Norm, NormConfig};
+pub use parameters::{Initialization, ParameterInfo, ParameterTable, Role};
 pub use recurrent::Recurrent;
+pub use stack::{Block, BlockConfig, Blocks, Stack};
 pub use taal_attention::Segments;
-pub use transformer::{Block, Cache, Capture, ForwardOptions, Output, Transformer};
+pub use transformer::{Cache, Capture, ForwardOptions, Hook, Output, Site, Transformer};

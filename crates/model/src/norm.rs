@@ -1,9 +1,9 @@
-//! Normalisation layers: LayerNorm and RMSNorm behind one type.
+//! Normalization layers: LayerNorm and RMSNorm as one type.
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
-use crate::config::{NormKind, TransformerConfig};
+use crate::config::NormKind;
 
 /// LayerNorm or RMSNorm over the last dimension.
 #[derive(Module, Debug)]
@@ -18,19 +18,35 @@ pub struct Norm {
     eps: f64,
 }
 
-impl Norm {
-    pub(crate) fn new(config: &TransformerConfig, width: usize, device: &Device) -> Self {
-        Self {
-            weight: Param::from_tensor(Tensor::ones([width], device)),
-            bias: config
-                .norm_bias
-                .then(|| Param::from_tensor(Tensor::zeros([width], device))),
-            kind: config.norm,
-            eps: config.norm_eps,
+/// The kind and size of a [`Norm`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct NormConfig {
+    /// Length of the normalized dimension.
+    pub width: usize,
+    /// LayerNorm or RMSNorm.
+    pub kind: NormKind,
+    /// Added to the variance or mean square.
+    pub eps: f64,
+    /// Whether something is added afterwards; LayerNorm only.
+    pub bias: bool,
+}
+
+impl NormConfig {
+    /// A norm that changes no scale: weights of one, biases of zero.
+    pub fn init(&self, device: &Device) -> Norm {
+        Norm {
+            weight: Param::from_tensor(Tensor::ones([self.width], device)),
+            bias: self
+                .bias
+                .then(|| Param::from_tensor(Tensor::zeros([self.width], device))),
+            kind: self.kind,
+            eps: self.eps,
         }
     }
+}
 
-    /// Normalises the last dimension.
+impl Norm {
+    /// Normalizes the last dimension.
     ///
     /// # Shapes
     ///

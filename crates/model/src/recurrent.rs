@@ -3,16 +3,22 @@
 
 use burn::module::Module;
 use burn::nn::{Initializer, Lstm, LstmConfig, LstmState};
-use burn::tensor::{Device, Tensor, TensorData};
-use taal_attention::Segments;
+use burn::tensor::{Bool, Device, Tensor, TensorData};
+use taal_kernels::random;
 
 use crate::config::TransformerConfig;
+use crate::parameters::{ParameterTable, Role};
+use crate::places::Places;
+use crate::stack::Pass;
+use crate::transformer::{Output, Site, drop_at};
 
 /// LSTM layers, each as wide as the model; the first reads the embeddings, each other one the layer below it.
 #[derive(Module, Debug)]
 pub struct Recurrent {
     /// Burn's layers, first to last.
     pub layers: Vec<Lstm>,
+    #[module(skip)]
+    dropout: f64,
 }
 
 /// What the layers remember of the text so far: cell and hidden state of each, `[batch, d_model]`.
@@ -24,49 +30,101 @@ impl Recurrent {
         let layer = LstmConfig::new(config.d_model, config.d_model, true).with_initializer(Initializer::Zeros);
         Self {
             layers: (0..config.n_layers).map(|_| layer.init(device)).collect(),
+            dropout: config.dropout,
         }
     }
 
-    /// Reads on from the states, which the pass replaces; none is the beginning of a text, and so is the first token of each segment.
-    /// `after_layer` sees and may change what each layer hands up.
+    pub(crate) fn set_dropout(&mut self, dropout: f64) {
+        self.dropout = dropout;
+    }
+
+    /// Reads on from the cache's states, which the pass replaces; none is the beginning of a text, and so is the first token of each
+    /// segment. There is no mask: nothing that comes later can be known.
     ///
     /// # Shapes
     ///
-    /// - x and output: `[batch, seq, d_model]`
-    pub(crate) fn forward(
-        &self,
-        x: Tensor<3>,
-        states: &mut States,
-        segments: Option<&Segments>,
-        mut after_layer: impl FnMut(usize, Tensor<3>) -> Tensor<3>,
-    ) -> Tensor<3> {
-        let mut earlier = std::mem::take(states).into_iter();
-        let keeps = segments.map(|segments| keeps(segments, &x.device()));
-        self.layers.iter().enumerate().fold(x, |x, (index, layer)| {
-            let (heard, state) = read(layer, x, earlier.next(), keeps.as_deref());
+    /// - x: `[batch, seq, d_model]`
+    pub(crate) fn forward(&self, mut x: Tensor<3>, mut pass: Pass<'_, '_>) -> Output {
+        let mut hidden_states: Vec<Tensor<3>> = pass.capture.hidden_states.then(|| x.clone()).into_iter().collect();
+        let mut earlier = match &mut pass.cache {
+            Some(cache) => cache.take_states().into_iter(),
+            None => States::new().into_iter(),
+        };
+        let keeps = keeps(&pass.places, x.dims(), &x.device());
+        let mut states = States::new();
+        for (index, layer) in self.layers.iter().enumerate() {
+            x = pass.visit(Site::BeforeBlock(index), x);
+            let (read, state) = read(layer, x, earlier.next(), &keeps);
             states.push(state);
-            after_layer(index, heard)
-        })
+            let layer_key = pass.dropout_key.map(|key| random::key(key, index as u64, "layer"));
+            x = pass.visit(
+                Site::AfterBlock(index),
+                drop_at(read, self.dropout, layer_key, "recurrent"),
+            );
+            hidden_states.extend(pass.capture.hidden_states.then(|| x.clone()));
+        }
+        if let Some(cache) = pass.cache {
+            cache.put_states(states);
+        }
+        Output {
+            hidden: x,
+            hidden_states,
+            attention_weights: Vec::new(),
+        }
+    }
+
+    pub(crate) fn list(&self, table: &mut ParameterTable) {
+        for (index, layer) in self.layers.iter().enumerate() {
+            let gates = [
+                ("input_gate", Some(&layer.input_gate)),
+                ("forget_gate", layer.forget_gate.as_ref()),
+                ("output_gate", Some(&layer.output_gate)),
+                ("cell_gate", Some(&layer.cell_gate)),
+            ];
+            for (gate, controller) in gates {
+                let Some(controller) = controller else { continue };
+                let transforms = [
+                    ("input_transform", &controller.input_transform),
+                    ("hidden_transform", &controller.hidden_transform),
+                ];
+                for (transform, linear) in transforms {
+                    let name = format!("recurrent.layers.{index}.{gate}.{transform}");
+                    table.add(format!("{name}.weight"), Role::RecurrentMatrix, &linear.weight);
+                    let is_forget = (gate, transform) == ("forget_gate", "input_transform");
+                    let role = if is_forget { Role::ForgetBias } else { Role::Bias };
+                    if let Some(bias) = &linear.bias {
+                        table.add(format!("{name}.bias"), role, bias);
+                    }
+                }
+            }
+        }
     }
 }
 
 /// One layer, one token after another: the layer's own loop writes each output into a tensor for all, whose gradient is copied whole
 /// at each token, so that the way back would take time quadratic in the length.
-fn read(
-    layer: &Lstm,
-    x: Tensor<3>,
-    mut state: Option<LstmState<2>>,
-    keeps: Option<&[Option<Tensor<2>>]>,
-) -> (Tensor<3>, LstmState<2>) {
+fn read(layer: &Lstm, x: Tensor<3>, mut state: Option<LstmState<2>>, keeps: &Keeps) -> (Tensor<3>, LstmState<2>) {
     let [batch, seq, width] = x.dims();
     let mut outputs = Vec::with_capacity(seq);
     // One split instead of `seq` slices, for the same reason.
     for (position, token) in x.split(1, 1).into_iter().enumerate() {
         let mut earlier = state.take();
-        if let Some(Some(keep)) = keeps.map(|keeps| &keeps[position]) {
+        if let Some(keep) = keeps.before.get(position).and_then(Option::as_ref) {
             earlier = earlier.map(|state| LstmState::new(state.cell * keep.clone(), state.hidden * keep.clone()));
         }
-        let (output, next) = layer.forward(token, earlier);
+        let is_over = keeps.over.get(position).and_then(Option::as_ref);
+        let old = is_over.map(|_| {
+            let device = layer.input_gate.input_transform.weight.device();
+            earlier
+                .clone()
+                .unwrap_or_else(|| LstmState::initial([batch, width], &device))
+        });
+        let (output, mut next) = layer.forward(token, earlier);
+        if let (Some(is_over), Some(old)) = (is_over, old) {
+            let is_over = is_over.clone().expand([batch, width]);
+            let stays = |old: Tensor<2>, new: Tensor<2>| new.mask_where(is_over.clone(), old);
+            next = LstmState::new(stays(old.cell, next.cell), stays(old.hidden, next.hidden));
+        }
         outputs.push(output);
         state = Some(next);
     }
@@ -75,19 +133,46 @@ fn read(
     (Tensor::cat(outputs, 1), state)
 }
 
-/// By position: 0 for the rows in which a text begins there, which forget what came before, and 1 for the others, `[batch, 1]`; none
-/// where no row forgets anything.
-fn keeps(segments: &Segments, device: &Device) -> Vec<Option<Tensor<2>>> {
-    let [batch, seq] = segments.dims();
-    let positions = segments.positions();
-    let is_first = |row: usize, position: usize| positions[row * seq + position] == 0;
-    (0..seq)
-        .map(|position| {
-            let values: Vec<f32> = (0..batch)
-                .map(|row| if is_first(row, position) { 0.0 } else { 1.0 })
-                .collect();
-            let is_needed = position > 0 && values.contains(&0.0);
-            is_needed.then(|| Tensor::from_data(TensorData::new(values, [batch, 1]), device))
-        })
-        .collect()
+/// What becomes of the states at each position; empty where every row reads one text on.
+#[derive(Default)]
+struct Keeps {
+    /// 0 for the rows in which a text begins there, which forget what came before, and 1 for the others, `[batch, 1]`; none where no row
+    /// forgets anything.
+    before: Vec<Option<Tensor<2>>>,
+    /// True for the rows that have ended, whose states stay as they are, `[batch, 1]`; none where all rows go on.
+    over: Vec<Option<Tensor<2, Bool>>>,
+}
+
+fn keeps(places: &Places<'_>, [batch, seq, _]: [usize; 3], device: &Device) -> Keeps {
+    let rows = |is: &dyn Fn(usize) -> bool| (0..batch).map(is).collect::<Vec<bool>>();
+    match places {
+        Places::Together { .. } => Keeps::default(),
+        Places::Segments(segments) => {
+            let positions = segments.positions();
+            let before = (0..seq).map(|position| {
+                let begins = rows(&|row| positions[row * seq + position] == 0);
+                let is_needed = position > 0 && begins.contains(&true);
+                let keep = begins
+                    .iter()
+                    .map(|begins| if *begins { 0.0 } else { 1.0 })
+                    .collect::<Vec<f32>>();
+                is_needed.then(|| Tensor::from_data(TensorData::new(keep, [batch, 1]), device))
+            });
+            Keeps {
+                before: before.collect(),
+                ..Keeps::default()
+            }
+        }
+        Places::Rows { lengths, .. } => {
+            let over = (0..seq).map(|position| {
+                let over = rows(&|row| position >= lengths[row]);
+                let is_needed = over.contains(&true);
+                is_needed.then(|| Tensor::from_data(TensorData::new(over, [batch, 1]), device))
+            });
+            Keeps {
+                over: over.collect(),
+                ..Keeps::default()
+            }
+        }
+    }
 }

@@ -10,15 +10,16 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use serde::Deserialize;
 use taal_model::hugging_face::{self, Companions, Family};
-use taal_model::parameters::ParameterPath;
 use taal_model::{
-    Activation, Capture, ForwardOptions, ModelError, NormKind, NormPlace, PositionKind, RopeScaling, Transformer,
-    TransformerConfig, parameters,
+    Activation, Capture, ForwardOptions, ModelError, NormKind, NormPlace, ParameterTable, PositionKind, RopeScaling,
+    Segments, Transformer, TransformerConfig, parameters,
 };
 
 mod model {
     mod recurrent;
+    mod rows;
     mod segments;
+    mod stack;
     mod tying;
     mod variants;
 }
@@ -99,6 +100,16 @@ fn padding(sample: &Sample) -> Option<Tensor<2, Bool>> {
     let flags: Vec<bool> = mask.iter().flatten().map(|flag| *flag == 0).collect();
     let shape = [mask.len(), mask[0].len()];
     Some(Tensor::from_data(TensorData::new(flags, shape), &Device::flex()))
+}
+
+/// The texts of a sample with padding after them.
+fn segments(sample: &Sample) -> Option<Segments> {
+    let mask = sample.attention_mask.as_ref()?;
+    let texts: Vec<_> = mask
+        .iter()
+        .map(|row| 0..row.iter().filter(|flag| **flag == 1).count())
+        .collect();
+    Some(Segments::of_padded(&texts, mask[0].len()))
 }
 
 /// LLaMA 3.1's scaling in small: with a `theta` of 100 and four pairs a head, one is fast, one between and two slow.
@@ -388,8 +399,9 @@ fn logits_equal_those_of_transformers() {
         let (dir, golden) = golden(name);
         let model = hugging_face::open(&dir, &Device::flex()).unwrap();
         for sample in &golden.samples {
+            let segments = segments(sample);
             let options = ForwardOptions {
-                padding: padding(sample),
+                segments: segments.as_ref(),
                 ..ForwardOptions::default()
             };
             let output = model.forward_with(ids(&sample.input_ids), options).unwrap();
@@ -410,8 +422,9 @@ fn attention_weights_equal_those_of_transformers() {
                 attention_weights: true,
                 hidden_states: true,
             };
+            let segments = segments(sample);
             let options = ForwardOptions {
-                padding: padding(sample),
+                segments: segments.as_ref(),
                 capture,
                 ..ForwardOptions::default()
             };
@@ -434,11 +447,10 @@ fn looking_changes_no_bit_and_what_is_padded_or_ahead_has_weight_zero() {
     for (name, config) in many_configs() {
         let model = loud(&config);
         let [batch, seq] = [2, 7];
-        let flags: Vec<bool> = (0..batch * seq).map(|i| i / seq == 1 && i % seq > 4).collect();
-        let padding = || Tensor::<2, Bool>::from_data(TensorData::new(flags.clone(), [batch, seq]), &Device::flex());
+        let segments = Segments::of_padded(&[0..seq, 0..5], seq);
         let run = |attention_weights| {
             let options = ForwardOptions {
-                padding: Some(padding()),
+                segments: Some(&segments),
                 capture: Capture {
                     attention_weights,
                     ..Capture::default()
@@ -458,7 +470,8 @@ fn looking_changes_no_bit_and_what_is_padded_or_ahead_has_weight_zero() {
             let values: Vec<f32> = weights.into_data().try_to_vec().unwrap();
             for (index, weight) in values.iter().enumerate() {
                 let (key, query, row) = (index % seq, index / seq % seq, index / (seq * seq * n_heads));
-                if flags[row * seq + key] || (config.is_causal && key > query) {
+                let is_padding = |position: usize| row == 1 && position >= 5;
+                if (is_padding(key) && !is_padding(query)) || (config.is_causal && key > query) {
                     assert_eq!(weight.to_bits(), 0, "{name}");
                 }
             }
@@ -922,7 +935,7 @@ fn the_loss_is_that_of_the_logits() {
 
         let [fused, plain] = [fused, plain].map(|loss| loss.backward());
         let mut gradients = Gradients {
-            path: ParameterPath::default(),
+            table: ParameterTable::of(&model),
             of: [&fused, &plain],
             largest_difference: 0.0,
             largest: 0.0,
@@ -938,23 +951,15 @@ fn the_loss_is_that_of_the_logits() {
 
 /// Compares the gradients of two losses, parameter by parameter.
 struct Gradients<'a> {
-    path: ParameterPath,
+    table: ParameterTable,
     of: [&'a burn::tensor::Gradients; 2],
     largest_difference: f32,
     largest: f32,
 }
 
 impl ModuleVisitor for Gradients<'_> {
-    fn enter_module(&mut self, name: &str, _container: &str) {
-        self.path.enter(name);
-    }
-
-    fn exit_module(&mut self, _name: &str, _container: &str) {
-        self.path.exit();
-    }
-
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let name = self.path.name();
+        let name = &self.table.row(param.id).name;
         let [fused, plain] = self.of.map(|gradients| {
             let gradient = param.val().grad(gradients);
             gradient.unwrap_or_else(|| panic!("{name} has no gradient"))
@@ -1107,10 +1112,9 @@ fn padding_changes_nothing_for_the_tokens_before_it() {
     let model = loud(&TransformerConfig::bert(50, 40, 2, 4, 32));
     let ids = some_ids(1, 9, 50);
     let short = model.forward(ids.clone().narrow(1, 0, 6)).unwrap();
-    let flags: Vec<bool> = (0..9).map(|position| position >= 6).collect();
-    let padding = Tensor::<2, Bool>::from_data(TensorData::new(flags, [1, 9]), &Device::flex());
+    let segments = Segments::of_padded(&[0..6], 9);
     let options = ForwardOptions {
-        padding: Some(padding),
+        segments: Some(&segments),
         ..ForwardOptions::default()
     };
     let padded = model.forward_with(ids, options).unwrap();
@@ -1119,7 +1123,7 @@ fn padding_changes_nothing_for_the_tokens_before_it() {
 }
 
 #[test]
-fn initialisation_of_bert_is_berts() {
+fn initialization_of_bert_is_berts() {
     let config = TransformerConfig::bert(300, 64, 8, 4, 64);
     let mut seen = 0;
     parameters::read(&config.init(1, &Device::flex()).unwrap(), |name, _, values| {

@@ -177,7 +177,7 @@ pub fn measure(shape: BenchShape, device: DeviceSpec, options: BenchOptions) -> 
     let opened = device.open()?;
     precision::check(options.precision, device, &opened, "bench train", "--precision")?;
     let model = config.init(1337, &opened.clone().autodiff())?;
-    let optimizer = Optimizer::new(AdamW::default(), None, &config);
+    let optimizer = Optimizer::new(AdamW::default(), None);
     let mut learner = Learner {
         model,
         optimizer,

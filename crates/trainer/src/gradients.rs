@@ -3,8 +3,7 @@
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
-use taal_model::Transformer;
-use taal_model::parameters::ParameterPath;
+use taal_model::{ParameterInfo, ParameterTable, Transformer};
 
 /// Adds `more` to `sum`, parameter by parameter.
 pub(crate) fn add(model: &Transformer, sum: GradientsParams, more: GradientsParams) -> GradientsParams {
@@ -131,85 +130,74 @@ pub(crate) fn clip_factor(norm: f64, max_norm: Option<f64>) -> f64 {
 /// Reads every gradient out under its parameter's name, for tests and for people who look inside.
 pub(crate) fn read(model: &Transformer, gradients: &GradientsParams, see: impl FnMut(&str, &[usize], Vec<f32>)) {
     model.visit(&mut Reader {
-        path: ParameterPath::default(),
+        table: ParameterTable::of(model),
         gradients,
         see,
     });
 }
 
 struct Reader<'a, F> {
-    path: ParameterPath,
+    table: ParameterTable,
     gradients: &'a GradientsParams,
     see: F,
 }
 
 impl<F: FnMut(&str, &[usize], Vec<f32>)> ModuleVisitor for Reader<'_, F> {
-    fn enter_module(&mut self, name: &str, _container: &str) {
-        self.path.enter(name);
-    }
-
-    fn exit_module(&mut self, _name: &str, _container: &str) {
-        self.path.exit();
-    }
-
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         if let Some(gradient) = self.gradients.get::<D>(param.id) {
             let shape = gradient.dims();
-            (self.see)(&self.path.name(), &shape, taal_model::parameters::to_vec(gradient));
+            (self.see)(
+                &self.table.row(param.id).name,
+                &shape,
+                taal_model::parameters::to_vec(gradient),
+            );
         }
     }
 }
 
-/// The matrices whose names are chosen: name, value and gradient, outside of autodiff.
-pub(crate) fn matrices(
+/// The matrices between embeddings and head, their values and gradients, outside of autodiff.
+pub(crate) fn hidden_matrices(
     model: &Transformer,
     gradients: &GradientsParams,
-    is_chosen: impl Fn(&str) -> bool,
-) -> Vec<(String, Tensor<2>, Tensor<2>)> {
+) -> Vec<(ParameterInfo, Tensor<2>, Tensor<2>)> {
     let mut collector = MatrixCollector {
-        path: ParameterPath::default(),
+        table: ParameterTable::of(model),
         gradients,
-        is_chosen,
         found: Vec::new(),
     };
     model.visit(&mut collector);
     collector.found
 }
 
-struct MatrixCollector<'a, F> {
-    path: ParameterPath,
+struct MatrixCollector<'a> {
+    table: ParameterTable,
     gradients: &'a GradientsParams,
-    is_chosen: F,
-    found: Vec<(String, Tensor<2>, Tensor<2>)>,
+    found: Vec<(ParameterInfo, Tensor<2>, Tensor<2>)>,
 }
 
-impl<F: Fn(&str) -> bool> ModuleVisitor for MatrixCollector<'_, F> {
-    fn enter_module(&mut self, name: &str, _container: &str) {
-        self.path.enter(name);
-    }
-
-    fn exit_module(&mut self, _name: &str, _container: &str) {
-        self.path.exit();
-    }
-
+impl ModuleVisitor for MatrixCollector<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let name = self.path.name();
-        if D != 2 || !(self.is_chosen)(&name) {
+        let row = self.table.row(param.id);
+        if !row.role.is_hidden_matrix() {
             return;
         }
         if let Some(gradient) = self.gradients.get::<D>(param.id) {
             let shape = gradient.dims();
             let matrix = |x: Tensor<D>| -> Tensor<2> { x.reshape([shape[0], shape[1]]) };
-            self.found
-                .push((name, matrix(param.val().inner()), matrix(gradient.without_autodiff())));
+            self.found.push((
+                row.clone(),
+                matrix(param.val().inner()),
+                matrix(gradient.without_autodiff()),
+            ));
         }
     }
 }
 
-/// Walks the parameters with their gradients and names, replacing each by what `update` returns.
+/// Walks the parameters with their gradients, replacing each by what `update` returns.
 pub(crate) fn update(model: Transformer, gradients: GradientsParams, update: &mut impl ParameterUpdate) -> Transformer {
+    let table = ParameterTable::of(&model);
     model.map(&mut Updater {
-        path: ParameterPath::default(),
+        table,
         gradients,
         update,
     })
@@ -218,33 +206,26 @@ pub(crate) fn update(model: Transformer, gradients: GradientsParams, update: &mu
 /// One parameter's change; generic over its rank because Burn's tensors are.
 pub(crate) trait ParameterUpdate {
     /// The new value, both outside of autodiff.
-    fn update<const D: usize>(&mut self, name: &str, value: Tensor<D>, gradient: Tensor<D>) -> Tensor<D>;
+    fn update<const D: usize>(&mut self, parameter: &ParameterInfo, value: Tensor<D>, gradient: Tensor<D>)
+    -> Tensor<D>;
 }
 
 struct Updater<'a, U> {
-    path: ParameterPath,
+    table: ParameterTable,
     gradients: GradientsParams,
     update: &'a mut U,
 }
 
 impl<U: ParameterUpdate> ModuleMapper for Updater<'_, U> {
-    fn enter_module(&mut self, name: &str, _container: &str) {
-        self.path.enter(name);
-    }
-
-    fn exit_module(&mut self, _name: &str, _container: &str) {
-        self.path.exit();
-    }
-
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let Some(gradient) = self.gradients.remove::<D>(param.id) else {
             return param;
         };
-        let name = self.path.name();
+        let row = self.table.row(param.id);
         let update = &mut *self.update;
         param.map(|value| {
             let is_trained = value.is_require_grad();
-            Tensor::from_inner(update.update(&name, value.inner(), gradient.inner())).set_require_grad(is_trained)
+            Tensor::from_inner(update.update(row, value.inner(), gradient.inner())).set_require_grad(is_trained)
         })
     }
 }

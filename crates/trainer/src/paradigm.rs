@@ -12,7 +12,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde::Serialize;
 use taal_data::{Batch, IGNORE_INDEX, TokenSource};
 use taal_kernels::{DeviceSpec, Precision, random};
-use taal_model::{ForwardOptions, Initialisation, Mixer, Transformer, TransformerConfig};
+use taal_model::{ForwardOptions, Initialization, Mixer, Transformer, TransformerConfig};
 
 use crate::health::Ailment;
 use crate::objective::{NextToken, Task};
@@ -284,7 +284,7 @@ fn lstm_like(transformer: &TransformerConfig) -> TransformerConfig {
 /// What all measurements share.
 struct Bench<'a> {
     recipe: &'a Recipe,
-    init: Initialisation,
+    init: Initialization,
     /// With autodiff.
     device: Device,
     task: NextToken,
@@ -295,17 +295,17 @@ impl Bench<'_> {
         let train = &self.recipe.train;
         Ok(Learner {
             model: config.init_with(self.recipe.seed, self.init_of(config), &self.device)?,
-            optimizer: Optimizer::new(train.adamw, train.muon, config),
+            optimizer: Optimizer::new(train.adamw, train.muon),
             clip_norm: train.clip_norm,
             precision: MixedPrecision::default(),
         })
     }
 
     /// An LSTM has no norm that would make small embeddings large.
-    fn init_of(&self, config: &TransformerConfig) -> Initialisation {
+    fn init_of(&self, config: &TransformerConfig) -> Initialization {
         match config.mixer {
             Mixer::Attention => self.init,
-            Mixer::Lstm => Initialisation {
+            Mixer::Lstm => Initialization {
                 std: LSTM_INIT_STD,
                 ..self.init
             },

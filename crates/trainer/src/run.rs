@@ -110,7 +110,7 @@ impl<'a> Run<'a> {
             Some(checkpoint) => checkpoint.model(recipe.model.dropout(), &device)?,
             None => prepare::model(recipe, &tokenizer, &device)?,
         };
-        let mut optimizer = Optimizer::new(recipe.train.adamw, recipe.train.muon, model.config());
+        let mut optimizer = Optimizer::new(recipe.train.adamw, recipe.train.muon);
         let mut state = TrainState::default();
         if let Some(checkpoint) = &checkpoint {
             state = checkpoint.state()?;

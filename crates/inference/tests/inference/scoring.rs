@@ -250,8 +250,8 @@ fn files_that_cannot_be_scored_are_refused_by_name() {
 #[test]
 fn a_model_that_has_diverged_is_an_error_of_its_own_kind() {
     let mut lm = char_model();
-    let weight = lm.model.token_embedding.weight.val();
-    lm.model.token_embedding.weight = burn::module::Param::from_tensor(weight.mul_scalar(f32::NAN));
+    let weight = lm.model.embeddings.tokens.weight.val();
+    lm.model.embeddings.tokens.weight = burn::module::Param::from_tensor(weight.mul_scalar(f32::NAN));
     let error = evaluate_text(&lm, "a text", "abc abc").expect_err("no loss");
     assert_eq!(error.kind(), ErrorKind::Diverged);
     assert!(error.to_string().contains("a text"), "{error}");
@@ -260,10 +260,10 @@ fn a_model_that_has_diverged_is_an_error_of_its_own_kind() {
 #[test]
 fn report_34_a_model_whose_numbers_are_not_finite_answers_nothing() {
     let mut lm = byte_model();
-    let weight = lm.model.token_embedding.weight.val();
+    let weight = lm.model.embeddings.tokens.weight.val();
     // One weight is enough: every score is a sum over all of them.
     let spoilt = weight.clone().slice_fill([0..1, 0..1], f32::NAN);
-    lm.model.token_embedding.weight = burn::module::Param::from_tensor(spoilt);
+    lm.model.embeddings.tokens.weight = burn::module::Param::from_tensor(spoilt);
     let item = ChoiceItem {
         context: "a cat".to_owned(),
         choices: vec![" sat".to_owned(), " ran".to_owned()],

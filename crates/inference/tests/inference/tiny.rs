@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use taal_inference::LanguageModel;
-use taal_model::{Initialisation, PositionKind, Transformer, TransformerConfig};
+use taal_model::{Initialization, PositionKind, Transformer, TransformerConfig};
 use taal_tokenizer::{Kind, Tokenizer, TrainerConfig};
 
 /// Small, and no power of two.
@@ -64,7 +64,7 @@ pub fn configs() -> Vec<(&'static str, TransformerConfig)> {
 
 /// Weights ten times as wide as those that training starts from, or every prediction would be nearly the same.
 pub fn model(config: &TransformerConfig, seed: u64) -> Transformer {
-    let wide = Initialisation {
+    let wide = Initialization {
         std: 0.2,
         residual_std: Some(0.2),
     };

@@ -158,7 +158,7 @@ fn the_words_of_a_vocabulary_are_whole_ones() {
 fn an_input_vector_is_the_mean_of_the_tokens_rows() {
     let lm = char_model();
     let ids = char_tokenizer().encode("fed").unwrap();
-    let table = taal_model::parameters::to_vec(lm.model.token_embedding.weight.val());
+    let table = taal_model::parameters::to_vec(lm.model.embeddings.tokens.weight.val());
     let width = lm.model.config().d_model;
     let row = |id: &u32| &table[*id as usize * width..][..width];
     let sum: Vec<f32> = (0..width).map(|at| ids.iter().map(|id| row(id)[at]).sum()).collect();

@@ -120,8 +120,8 @@ pub(crate) struct Inputs<'a> {
     pub(crate) k: Heads<'a>,
     pub(crate) v: Heads<'a>,
     pub(crate) bias: Option<Bias<'a>>,
-    /// The first key of each query's text and one past its last, `[batch, kv_len]`, where texts share rows.
-    pub(crate) segments: Option<&'a [(u32, u32)]>,
+    /// The first key that each query may see and one past the last, `[batch, q_len]`, where rows differ.
+    pub(crate) ranges: Option<&'a [(u32, u32)]>,
     pub(crate) preparation: Preparation<'a>,
 }
 
@@ -129,12 +129,11 @@ impl<'a> Inputs<'a> {
     /// The keys that query `i` of a batch row sees: first and one past the last. Neither falls from one query to the next.
     fn visible(&self, batch: usize, i: usize) -> (usize, usize) {
         let (first, end) = self.settings.visible(i, &self.shape);
-        let Some(segments) = self.segments else {
+        let Some(ranges) = self.ranges else {
             return (first, end);
         };
-        let query = self.shape.kv_len - self.shape.q_len + i;
-        let (text_start, text_end) = segments[batch * self.shape.kv_len + query];
-        (first.max(text_start as usize), end.min(text_end as usize))
+        let (range_start, range_end) = ranges[batch * self.shape.q_len + i];
+        (first.max(range_start as usize), end.min(range_end as usize))
     }
 
     /// The angles of a batch row.
@@ -187,8 +186,11 @@ impl<'a> Inputs<'a> {
                 "rotary positions need all queries"
             );
         }
-        if let Some(segments) = self.segments {
-            assert!(segments.len() == batch * kv_len, "segments do not fit the rows");
+        if let Some(ranges) = self.ranges {
+            assert!(
+                ranges.len() == batch * q_len,
+                "the ranges of keys do not fit the queries"
+            );
         }
         if let Some((q, k, _)) = self.preparation.norms {
             assert!(
@@ -887,13 +889,14 @@ impl WithSimd for DecodeTask<'_> {
         let Shape {
             n_heads,
             q_len,
-            kv_len,
             head_dim,
             value_dim,
             ..
         } = inputs.shape;
         let group = inputs.shape.group();
         let rows = group * q_len;
+        // The last query sees farthest.
+        let (_, kv_len) = inputs.visible(batch, q_len - 1);
         let scores = reserve(&mut scratch.scores, rows * kv_len);
         let k_at = inputs.k.view.at(batch, kv_head);
         let v_at = inputs.v.view.at(batch, kv_head);

@@ -9,7 +9,7 @@ use crate::cpu::attention::{
     self as cpu, Attended, Bias, Gradients, Heads, Inputs, Preparation, Settings, Shape, View,
 };
 use crate::cpu::uninitialised;
-use crate::segments::Segments;
+use crate::segments::KeyRanges;
 
 /// With at most this many queries and no gradient, keys and values are read where they lie instead of packed.
 const FEW_QUERIES: usize = 4;
@@ -20,7 +20,7 @@ struct Common {
     settings: Settings,
     /// Numbers to add to the scores, `[batch or 1, n_heads or 1, q_len or 1, kv_len]`.
     bias: Option<FlexTensor>,
-    segments: Option<Segments>,
+    ranges: Option<KeyRanges>,
 }
 
 impl Common {
@@ -37,12 +37,12 @@ impl Common {
                 let [bias] = contiguous([primitive(bias.clone())]);
                 bias
             }),
-            segments: mask.segments().cloned(),
+            ranges: mask.ranges().cloned(),
         }
     }
 
-    fn segments(&self) -> Option<&[(u32, u32)]> {
-        self.segments.as_ref().map(Segments::bounds)
+    fn ranges(&self) -> Option<&[(u32, u32)]> {
+        self.ranges.as_deref()
     }
 
     fn bias(&self) -> Option<Bias<'_>> {
@@ -113,7 +113,7 @@ impl Attention {
             k: heads(k),
             v: heads(v),
             bias: self.0.bias(),
-            segments: self.0.segments(),
+            ranges: self.0.ranges(),
             preparation: Preparation::default(),
         }
     }
@@ -219,7 +219,7 @@ impl ProjectedAttention {
             k: view(self.n_heads),
             v: view(self.n_heads + self.n_kv_heads),
             bias: self.common.bias(),
-            segments: self.common.segments(),
+            ranges: self.common.ranges(),
             preparation: Preparation {
                 norms: is_present(q_norm).then(|| (numbers(q_norm), numbers(k_norm), self.norm_eps)),
                 rotary: self.rotary.as_ref().map(|[cos, sin]| (numbers(cos), numbers(sin))),

@@ -157,8 +157,8 @@ fn slopes(
 fn weights(scores: BurnTensor<4>, mask: &AttentionMask, start: usize, scale: f64) -> BurnTensor<4> {
     let [batch, n_heads, q_len, kv_len] = scores.dims();
     let scores = writable(primitive(scores));
-    // The kernel knows causality and window; what keeps texts that share a row apart is added to the scores.
-    let bias = match mask.segments() {
+    // The kernel knows causality and window; what differs between rows is added to the scores.
+    let bias = match mask.ranges() {
         Some(_) => mask.additive(),
         None => mask.bias(),
     };

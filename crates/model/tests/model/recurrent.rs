@@ -75,7 +75,7 @@ fn by_definition(model: &Transformer, ids: &[i32]) -> Vec<f64> {
 
 fn model() -> Transformer {
     // Large weights, so that gates open and close.
-    let how = taal_model::Initialisation {
+    let how = taal_model::Initialization {
         std: 0.8,
         residual_std: None,
     };

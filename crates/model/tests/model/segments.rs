@@ -1,6 +1,6 @@
 //! Texts that share a row are computed as if each were alone.
 
-use taal_model::{Initialisation, Segments};
+use taal_model::Initialization;
 
 use super::super::*;
 
@@ -20,9 +20,9 @@ fn logits(model: &Transformer, ids: &[i32], segments: Option<&Segments>) -> Vec<
 #[test]
 fn report_18_a_text_does_not_see_its_neighbours_in_a_row() {
     let device = Device::flex();
-    let large = Initialisation {
+    let large = Initialization {
         std: 0.2,
-        ..Initialisation::default()
+        ..Initialization::default()
     };
     let configs = [
         TransformerConfig::gpt2(11, 32, 2, 2, 16),

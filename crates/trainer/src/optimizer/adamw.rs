@@ -2,6 +2,7 @@
 
 use burn::tensor::Tensor;
 use taal_kernels::AdamWStep;
+use taal_model::ParameterInfo;
 
 use super::State;
 
@@ -36,21 +37,27 @@ impl AdamW {
     /// One update. `gradient_factor` multiplies the gradient first (clipping).
     pub(super) fn update<const D: usize>(
         &self,
-        name: &str,
+        parameter: &ParameterInfo,
         value: Tensor<D>,
         gradient: Tensor<D>,
         lr_factor: f64,
         gradient_factor: f64,
         state: &mut State,
     ) -> Tensor<D> {
-        let (first_key, second_key) = (format!("{name}.exp_avg"), format!("{name}.exp_avg_sq"));
+        let (first_key, second_key) = (
+            format!("{}.exp_avg", parameter.name),
+            format!("{}.exp_avg_sq", parameter.name),
+        );
         let step = AdamWStep {
             lr: self.lr * lr_factor,
             beta1: self.beta1,
             beta2: self.beta2,
             eps: self.eps,
-            // Norms, biases and other vectors are not decayed.
-            weight_decay: if D >= 2 { self.weight_decay } else { 0.0 },
+            weight_decay: if parameter.role.is_decayed() {
+                self.weight_decay
+            } else {
+                0.0
+            },
             step: state.step,
             gradient_factor,
         };

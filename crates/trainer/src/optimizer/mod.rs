@@ -12,7 +12,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 use taal_kernels::MuonMatrix;
-use taal_model::{Transformer, TransformerConfig};
+use taal_model::{ParameterInfo, Transformer};
 
 use crate::gradients::{self, ParameterUpdate};
 
@@ -36,8 +36,6 @@ pub enum OptimizerKind {
 pub struct Optimizer {
     adamw: AdamW,
     muon: Option<Muon>,
-    /// Widths of query, key and value in the fused projection: Muon treats them as three matrices.
-    qkv_widths: [usize; 3],
     state: State,
 }
 
@@ -64,20 +62,12 @@ impl State {
     }
 }
 
-/// Whether a parameter lies between the embeddings and the output matrix.
-fn is_inner(name: &str) -> bool {
-    name.starts_with("blocks.") || name.starts_with("recurrent.")
-}
-
 impl Optimizer {
     /// An optimizer without state. Weight decay acts on matrices only, as nanoGPT has it.
-    pub fn new(adamw: AdamW, muon: Option<Muon>, model: &TransformerConfig) -> Self {
-        let kv = model.n_kv_heads * model.head_dim;
-        let qkv_widths = [model.n_heads * model.head_dim, kv, kv];
+    pub fn new(adamw: AdamW, muon: Option<Muon>) -> Self {
         Self {
             adamw,
             muon,
-            qkv_widths,
             state: State::default(),
         }
     }
@@ -121,16 +111,11 @@ impl Optimizer {
         };
         let mut names = Vec::new();
         let mut matrices = Vec::new();
-        for (name, value, gradient) in gradients::matrices(model, gradients, is_inner) {
-            let widths = if name.ends_with("attention.qkv.weight") {
-                self.qkv_widths.to_vec()
-            } else {
-                vec![value.dims()[1]]
-            };
-            let momentum = self.state.take(&momentum_key(&name), &value);
-            names.push(name);
+        for (parameter, value, gradient) in gradients::hidden_matrices(model, gradients) {
+            let momentum = self.state.take(&momentum_key(&parameter.name), &value);
+            names.push(parameter.name);
             matrices.push(MuonMatrix {
-                widths,
+                widths: parameter.parts,
                 value,
                 gradient,
                 momentum,
@@ -181,13 +166,18 @@ struct Update<'a> {
 }
 
 impl ParameterUpdate for Update<'_> {
-    fn update<const D: usize>(&mut self, name: &str, value: Tensor<D>, gradient: Tensor<D>) -> Tensor<D> {
-        if let Some(updated) = self.by_muon.remove(name) {
+    fn update<const D: usize>(
+        &mut self,
+        parameter: &ParameterInfo,
+        value: Tensor<D>,
+        gradient: Tensor<D>,
+    ) -> Tensor<D> {
+        if let Some(updated) = self.by_muon.remove(&parameter.name) {
             return updated.reshape(value.dims());
         }
         let (lr_factor, gradient_factor) = (self.lr_factor, self.gradient_factor);
         self.adamw
-            .update(name, value, gradient, lr_factor, gradient_factor, self.state)
+            .update(parameter, value, gradient, lr_factor, gradient_factor, self.state)
     }
 }
 
@@ -223,11 +213,17 @@ mod tests {
     fn adamw_equals_pytorchs() {
         for case in golden(include_str!("../../tests/golden/adamw.json")) {
             let mut state = State::default();
+            let parameter = ParameterInfo {
+                name: "x".to_owned(),
+                shape: vec![2, 3],
+                role: taal_model::Role::Matrix,
+                parts: vec![3],
+            };
             let mut value = tensor(&case["initial"], [2, 3]);
             for step in case["steps"].as_array().unwrap() {
                 state.step += 1;
                 let gradient = tensor(&step["gradient"], [2, 3]);
-                value = AdamW::default().update("x", value, gradient, 1.0, 1.0, &mut state);
+                value = AdamW::default().update(&parameter, value, gradient, 1.0, 1.0, &mut state);
                 assert_close(value.clone(), tensor(&step["parameter"], [2, 3]));
             }
         }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use taal_data::{LineEnds, Masking};
 use taal_kernels::Precision;
-use taal_model::{Initialisation, TransformerConfig};
+use taal_model::{Initialization, TransformerConfig};
 
 use crate::TrainError;
 use crate::health::HealthRecipe;
@@ -128,7 +128,7 @@ pub enum ModelRecipe {
         /// Shape, its vocabulary still open.
         config: Box<TransformerConfig>,
         /// How weights are drawn.
-        init: Initialisation,
+        init: Initialization,
     },
     /// The weights, shape and tokenizer of a model directory, with a fresh optimizer.
     InitFrom {

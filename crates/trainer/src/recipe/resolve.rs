@@ -2,7 +2,7 @@
 
 use taal_data::{LineEnds, Masking};
 use taal_kernels::Precision;
-use taal_model::{Initialisation, NormPlace, TransformerConfig};
+use taal_model::{Initialization, NormPlace, TransformerConfig};
 use toml::Table;
 
 use super::keys::{KEYS, ObjectiveKind, Preset, RawMasking, RawModel, RawRecipe, RawTokenizer, RawTrain};
@@ -307,7 +307,7 @@ impl Resolver<'_> {
         });
         Ok(ModelRecipe::New {
             config: Box::new(config),
-            init: Initialisation {
+            init: Initialization {
                 std,
                 residual_std: raw.residual_std,
             },

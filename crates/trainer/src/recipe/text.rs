@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use taal_model::{Initialisation, TransformerConfig};
+use taal_model::{Initialization, TransformerConfig};
 use toml::{Table, Value};
 
 use super::keys::{ObjectiveKind, Preset, RawHealth, RawMasking, RawModel, RawRecipe, RawTrain};
@@ -153,7 +153,7 @@ impl Recipe {
     }
 }
 
-fn fill_model(raw: &mut RawModel, c: &TransformerConfig, init: Initialisation) {
+fn fill_model(raw: &mut RawModel, c: &TransformerConfig, init: Initialization) {
     *raw = RawModel {
         preset: Some(raw.preset.unwrap_or(Preset::Llama)),
         max_seq_len: Some(c.max_seq_len),

@@ -79,7 +79,7 @@ impl Run<'_> {
         let device = self.learner.model.device();
         let train = &self.recipe.train;
         self.learner.model = prepare::model(self.recipe, &self.tokenizer, &device)?;
-        self.learner.optimizer = Optimizer::new(train.adamw, train.muon, self.learner.model.config());
+        self.learner.optimizer = Optimizer::new(train.adamw, train.muon);
         let state = TrainState {
             health: self.health_after_rewind(0, VecDeque::new()),
             ..TrainState::default()

@@ -57,7 +57,7 @@ fn learner() -> Learner {
         eps: 1e-8,
         weight_decay: 0.1,
     };
-    let optimizer = Optimizer::new(adamw, None, model.config());
+    let optimizer = Optimizer::new(adamw, None);
     Learner {
         model,
         optimizer,

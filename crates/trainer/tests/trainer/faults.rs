@@ -612,14 +612,14 @@ fn a_step_that_is_not_finite_changes_no_bit_of_weights_and_moments() {
     let model = config
         .init_with(
             1,
-            taal_model::Initialisation {
+            taal_model::Initialization {
                 std: 0.02,
                 residual_std: None,
             },
             &device,
         )
         .unwrap();
-    let optimizer = Optimizer::new(AdamW::default(), Some(Muon::default()), &config);
+    let optimizer = Optimizer::new(AdamW::default(), Some(Muon::default()));
     let mut learner = Learner {
         model,
         optimizer,

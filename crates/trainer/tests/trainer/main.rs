@@ -6,6 +6,7 @@ mod bad_recipes;
 mod faults;
 mod keys;
 mod masked;
+mod old_runs;
 mod paradigm;
 mod precision;
 mod recipes;

@@ -3,7 +3,7 @@
 use taal_data::{Batch, BatchPlan, TokenSource};
 use taal_kernels::{DeviceSpec, Precision, random, with_precision};
 use taal_metrics::StepRecord;
-use taal_model::{Initialisation, TransformerConfig, parameters};
+use taal_model::{Initialization, TransformerConfig, parameters};
 use taal_store::ErrorKind;
 use taal_trainer::{
     AdamW, Learner, LossScale, MixedPrecision, Muon, Optimizer, Outcome, RecipeText, RunOptions, Silent, TrainState,
@@ -85,13 +85,13 @@ fn config() -> TransformerConfig {
 fn learner(precision: MixedPrecision) -> Learner {
     let device = DeviceSpec::Flex.open().unwrap().autodiff();
     let config = config();
-    let init = Initialisation {
+    let init = Initialization {
         std: 0.02,
         residual_std: None,
     };
     Learner {
         model: config.init_with(1, init, &device).unwrap(),
-        optimizer: Optimizer::new(AdamW::default(), Some(Muon::default()), &config),
+        optimizer: Optimizer::new(AdamW::default(), Some(Muon::default())),
         clip_norm: Some(0.5),
         precision,
     }

@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         "position 0 is sin(0), cos(0), ..."
     );
     let ids = Tensor::<2, Int>::from_ints([[3, 1, 4]], &device);
-    let hidden = config.init(&device).forward(ids) + positions.unsqueeze::<3>(); // [batch, seq, d_model]
+    let hidden = config.init(0, &device).forward(ids) + positions.unsqueeze::<3>(); // [batch, seq, d_model]
     assert_eq!(hidden.dims(), [1, 3, 6]);
 
     let rotary = Rotary::new(4, 16, 10_000.0, &device)?;
