@@ -70,7 +70,12 @@ pub struct Worktree<'a> {
 
 impl<'a> Worktree<'a> {
     pub fn add(workspace: &'a Workspace, commit: &str) -> Result<Self> {
-        let path = workspace.metadata()?.target_directory.join("against").join("tree").join(commit);
+        let path = workspace
+            .metadata()?
+            .target_directory
+            .join("against")
+            .join("tree")
+            .join(commit);
         let tree = Self { workspace, path };
         tree.remove();
         let mut git = Command::new("git");
