@@ -427,7 +427,9 @@ fn report_20_the_newest_run_is_found_in_spite_of_gaps_and_of_names_that_look_ali
     assert_eq!(begin("my"), "my-6");
     assert_eq!(begin("other"), "other");
     // A file system's clock may not tick between two starts.
-    let resolved = std::fs::File::options().append(true).open(base.join("other/recipe.resolved.toml"));
+    let resolved = std::fs::File::options()
+        .append(true)
+        .open(base.join("other/recipe.resolved.toml"));
     let later = std::time::SystemTime::now() + std::time::Duration::from_secs(1);
     resolved.unwrap().set_modified(later).unwrap();
     assert_eq!(latest(&base, None), Some(base.join("other")));
