@@ -113,6 +113,39 @@ impl KvCache {
         ))
     }
 
+    /// Puts what a row of another cache holds in place of what `row` holds.
+    ///
+    /// # Errors
+    ///
+    /// As [`append`](Self::append).
+    pub fn copy_row(&mut self, row: usize, from: &Self, from_row: usize) -> Result<(), AttentionError> {
+        let (len, [_, heads, capacity, width]) = (from.lens[from_row], self.keys.dims());
+        if len > capacity {
+            let added = len;
+            return Err(AttentionError::CacheFull {
+                len: 0,
+                added,
+                capacity,
+            });
+        }
+        let [given_batch, given_heads, _, given_width] = from.keys.dims();
+        if (given_heads, given_width) != (heads, width) {
+            let expected = [self.lens.len(), heads, width];
+            let given = [given_batch, given_heads, given_width];
+            return Err(AttentionError::CacheShape { expected, given });
+        }
+        if len > 0 {
+            let place = [row..row + 1, 0..heads, 0..len, 0..width];
+            let new = |x: &Tensor<4>| x.clone().slice([from_row..from_row + 1, 0..heads, 0..len, 0..width]);
+            self.keys
+                .inplace(|cache| cache.slice_assign(place.clone(), new(&from.keys)));
+            self.values
+                .inplace(|cache| cache.slice_assign(place, new(&from.values)));
+        }
+        self.lens[row] = len;
+        Ok(())
+    }
+
     /// Forgets the tokens of every row from `len` on; does nothing when there are no more than `len`.
     pub fn truncate(&mut self, len: usize) {
         self.lens.iter_mut().for_each(|row| *row = len.min(*row));

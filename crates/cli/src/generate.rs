@@ -1,5 +1,6 @@
 //! `taal generate`: a prompt's continuation, as it comes.
 
+use std::ops::ControlFlow;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use taal_inference::{GenerateOptions, Generation, InferenceError, LanguageModel, Prompt, Sampling};
@@ -26,25 +27,25 @@ pub fn run(arguments: &GenerateArguments) -> Result<(), Failure> {
     }
     warn_of_unknown_ends(&lm);
     if arguments.json {
-        let generation = taal_inference::generate(&lm, &prompt, &options, &mut |_| ()).map_err(with_way_out)?;
+        let all = &mut |_: &str| ControlFlow::Continue(());
+        let generation = taal_inference::generate(&lm, &prompt, &options, all).map_err(with_way_out)?;
         say_what_was_dropped(&lm, &generation);
         return Ok(terminal::print_json(&generation)?);
     }
     let mut written = Ok(());
     let generation = taal_inference::generate(&lm, &prompt, &options, &mut |text| {
-        if written.is_ok() {
-            written = terminal::print(text);
-        }
-        // The generation cannot be told to stop, and its other tokens have no reader.
-        if written
-            .as_ref()
-            .is_err_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
-        {
-            std::process::exit(0);
+        written = terminal::print(text);
+        match written {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
         }
     })
     .map_err(with_way_out)?;
-    written?;
+    match written {
+        // Nobody reads on, as with `| head`.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
+        written => written?,
+    }
     match &generation.text {
         Some(_) => terminal::print("\n")?,
         None => {

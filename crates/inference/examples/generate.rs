@@ -3,6 +3,7 @@
 //! Without arguments, a tiny model with drawn weights babbles.
 
 use std::io::Write;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use burn::tensor::Device;
@@ -39,6 +40,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         print!("{text}");
         // What is not shown at once is not streamed; a closed terminal is noticed by the next print.
         let _ = stdout.flush();
+        ControlFlow::Continue(())
     })?;
     println!(
         "\n({} tokens, {:?})",

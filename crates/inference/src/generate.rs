@@ -1,5 +1,7 @@
 //! Text from a prompt, token by token, to whoever listens.
 
+use std::ops::ControlFlow;
+
 use serde::{Deserialize, Serialize};
 
 use crate::decoder::Decoder;
@@ -86,6 +88,8 @@ pub enum FinishReason {
     Stop,
     /// The end-of-sequence token came.
     Eos,
+    /// The caller asked for no more.
+    Cancelled,
 }
 
 /// A prompt's continuation, in the form that `taal generate --json` prints.
@@ -111,7 +115,7 @@ pub struct Generation {
 }
 
 /// Continues a prompt. `on_text` gets the new text piece by piece as soon as it is certain: whole characters that can
-/// no longer become part of a stop string. The pieces together are [`Generation::text`].
+/// no longer become part of a stop string. The pieces together are [`Generation::text`]. Where it breaks, no further token is made.
 ///
 /// The prompt is tokenised as [`LanguageModel::prompt_ids`] says; an empty one is replaced by the beginning-of-sequence token. Of a prompt
 /// that is longer than the context the last `context - 1` ids are read, the first of them replaced by the id that begins every text where
@@ -126,62 +130,148 @@ pub fn generate(
     lm: &LanguageModel,
     prompt: &Prompt,
     options: &GenerateOptions,
-    on_text: &mut dyn FnMut(&str),
+    on_text: &mut dyn FnMut(&str) -> ControlFlow<()>,
 ) -> Result<Generation> {
-    options.validate()?;
-    if lm.tokenizer.is_none() && !options.stop.is_empty() {
-        return Err(InferenceError::NoTokenizer {
-            purpose: "a stop string",
-        });
-    }
-    let prompt_ids = lm.prompt_ids(prompt)?;
-    let mut text = TextStream::new(lm, &prompt_ids, options, on_text)?;
-    let prompt_tokens = prompt_ids.len();
-    let mut seen = fit(lm, prompt_ids, options.truncate)?;
-    let prompt_len = seen.len();
-    let mut decoder =
-        Decoder::new(&lm.model, options.use_cache)?.with_expected_len(prompt_len.saturating_add(options.max_tokens));
-    let mut finish_reason = FinishReason::Length;
-    while seen.len() - prompt_len < options.max_tokens {
-        let position = seen.len() - prompt_len;
-        let logits = match seen.last() {
-            Some(&last) if position > 0 => decoder.decode(last)?,
-            _ => decoder.prefill(&seen)?,
+    let (mut course, mut text) = Course::new(lm, prompt, options)?;
+    let mut decoder = Decoder::new(&lm.model, options.use_cache)?.with_expected_len(course.expected_len(options));
+    let mut is_cancelled = false;
+    while !course.is_over(options) {
+        let logits = match course.is_begun() {
+            true => decoder.decode(course.last())?,
+            false => decoder.prefill(course.seen())?,
         };
-        let known = &logits[..lm.vocab_size()];
-        let id = sample(
-            known,
-            &seen,
-            &options.sampling,
-            options.sampling.draw_key(position as u64),
-        )?;
-        seen.push(id);
+        let piece = course.take(lm, options, &mut text, &logits)?;
+        if !piece.is_empty() && on_text(&piece).is_break() {
+            is_cancelled = true;
+            break;
+        }
+    }
+    let (rest, generation) = course.end(&mut text, is_cancelled, decoder.slid_tokens())?;
+    if !rest.is_empty() {
+        // There is nothing left to be stopped.
+        let _ = on_text(&rest);
+    }
+    Ok(generation)
+}
+
+/// A continuation on its way: which tokens there are, and why it ended.
+pub(crate) struct Course {
+    prompt: Prompt,
+    prompt_tokens: usize,
+    prompt_len: usize,
+    /// The part of the prompt that is read, and the new tokens.
+    seen: Vec<u32>,
+    finish_reason: Option<FinishReason>,
+}
+
+impl Course {
+    /// The beginning, and the stream of its text.
+    pub(crate) fn new<'a>(
+        lm: &'a LanguageModel,
+        prompt: &Prompt,
+        options: &'a GenerateOptions,
+    ) -> Result<(Self, TextStream<'a>)> {
+        options.validate()?;
+        if lm.tokenizer.is_none() && !options.stop.is_empty() {
+            return Err(InferenceError::NoTokenizer {
+                purpose: "a stop string",
+            });
+        }
+        let prompt_ids = lm.prompt_ids(prompt)?;
+        let text = TextStream::new(lm, &prompt_ids, options)?;
+        let prompt_tokens = prompt_ids.len();
+        let seen = fit(lm, prompt_ids, options.truncate)?;
+        let course = Self {
+            prompt: prompt.clone(),
+            prompt_tokens,
+            prompt_len: seen.len(),
+            seen,
+            finish_reason: None,
+        };
+        Ok((course, text))
+    }
+
+    /// The prompt and the new tokens.
+    pub(crate) fn seen(&self) -> &[u32] {
+        &self.seen
+    }
+
+    /// The newest token.
+    pub(crate) fn last(&self) -> u32 {
+        self.seen[self.seen.len() - 1]
+    }
+
+    /// Whether there is a new token.
+    pub(crate) fn is_begun(&self) -> bool {
+        self.new_tokens() > 0
+    }
+
+    /// How many tokens there will be at most.
+    pub(crate) fn expected_len(&self, options: &GenerateOptions) -> usize {
+        self.prompt_len.saturating_add(options.max_tokens)
+    }
+
+    /// Whether it has all the tokens that were asked for.
+    pub(crate) fn is_long_enough(&self, options: &GenerateOptions) -> bool {
+        self.new_tokens() >= options.max_tokens
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn is_over(&self, options: &GenerateOptions) -> bool {
+        self.finish_reason.is_some() || self.is_long_enough(options)
+    }
+
+    fn new_tokens(&self) -> usize {
+        self.seen.len() - self.prompt_len
+    }
+
+    /// Chooses the next token from the logits; returns the text that is certain now.
+    pub(crate) fn take(
+        &mut self,
+        lm: &LanguageModel,
+        options: &GenerateOptions,
+        text: &mut TextStream<'_>,
+        logits: &[f32],
+    ) -> Result<String> {
+        let key = options.sampling.draw_key(self.new_tokens() as u64);
+        let id = sample(&logits[..lm.vocab_size()], &self.seen, &options.sampling, key)?;
+        self.seen.push(id);
         if options.stop_at_eos && lm.end_ids.contains(&id) {
-            finish_reason = FinishReason::Eos;
-            if options.show_special {
-                text.push(id)?;
-            }
-            break;
+            self.finish_reason = Some(FinishReason::Eos);
+            return match options.show_special {
+                true => Ok(text.push(id)?.0),
+                false => Ok(String::new()),
+            };
         }
-        if text.push(id)? {
-            finish_reason = FinishReason::Stop;
-            break;
-        }
+        let (piece, is_stopped) = text.push(id)?;
+        self.finish_reason = is_stopped.then_some(FinishReason::Stop);
+        Ok(piece)
     }
-    let (text, is_stopped) = text.finish()?;
-    if is_stopped && finish_reason == FinishReason::Length {
-        finish_reason = FinishReason::Stop;
+
+    /// The text that was still held back, and everything together.
+    pub(crate) fn end(
+        mut self,
+        text: &mut TextStream<'_>,
+        is_cancelled: bool,
+        slid_tokens: usize,
+    ) -> Result<(String, Generation)> {
+        let (rest, is_stopped) = text.finish()?;
+        let finish_reason = self.finish_reason.unwrap_or(match (is_stopped, is_cancelled) {
+            (true, _) => FinishReason::Stop,
+            (false, true) => FinishReason::Cancelled,
+            (false, false) => FinishReason::Length,
+        });
+        let generation = Generation {
+            prompt: self.prompt,
+            text: text.text(),
+            token_ids: self.seen.split_off(self.prompt_len),
+            finish_reason,
+            prompt_tokens: self.prompt_tokens,
+            dropped_prompt_tokens: self.prompt_tokens - self.prompt_len,
+            slid_tokens,
+        };
+        Ok((rest, generation))
     }
-    let token_ids = seen.split_off(prompt_len);
-    Ok(Generation {
-        prompt: prompt.clone(),
-        text,
-        token_ids,
-        finish_reason,
-        prompt_tokens,
-        dropped_prompt_tokens: prompt_tokens - prompt_len,
-        slid_tokens: decoder.slid_tokens(),
-    })
 }
 
 /// The part of a prompt that the model reads, with room for a new token where it is too long.

@@ -1,7 +1,7 @@
 //! Generate text with a key/value cache and score text with a language model on Burn.
 //!
 //! A [`LanguageModel`] is a [`Transformer`](taal_model::Transformer) with its tokenizer, opened from a Hugging Face
-//! directory. [`generate`] continues a prompt and streams the words as they come; [`Sampling`] says how each token is
+//! directory. [`generate`] continues a prompt and streams the words as they come, [`Generator`] several at once; [`Sampling`] says how each token is
 //! chosen, and [`sample`] does it on a plain slice of logits; [`Decoder`] is the step beneath, prefill and decode, and
 //! [`StopFilter`] finds stop strings in a stream of text.
 //! [`embed`] makes a vector of a text, [`similarity`] compares two.
@@ -16,9 +16,10 @@
 //! All of it is a function of its arguments: token `n` of a generation is drawn with a number that depends on the seed
 //! and `n` alone, with or without a cache, and a score has the same bits every time.
 //!
-//! Left out: many prompts at once, beam search, chat templates, and everything that listens on a network.
+//! Left out: beam search, chat templates, and everything that listens on a network.
 //!
 //! ```
+//! use std::ops::ControlFlow;
 //! use burn::tensor::Device;
 //! use taal_inference::{FinishReason, GenerateOptions, LanguageModel, Prompt, Sampling, generate};
 //! use taal_model::TransformerConfig;
@@ -30,7 +31,10 @@
 //!
 //! let options = GenerateOptions { max_tokens: 20, sampling: Sampling::greedy(), ..GenerateOptions::default() };
 //! let mut heard = String::new();
-//! let generation = generate(&lm, &Prompt::from("a rose"), &options, &mut |text| heard.push_str(text))?;
+//! let generation = generate(&lm, &Prompt::from("a rose"), &options, &mut |text| {
+//!     heard.push_str(text);
+//!     ControlFlow::Continue(())
+//! })?;
 //! assert_eq!(generation.text, Some(heard));
 //! assert_eq!(generation.finish_reason, FinishReason::Length);
 //! # Ok::<(), taal_inference::InferenceError>(())
@@ -45,6 +49,7 @@ mod evaluate;
 mod exchange;
 mod fill;
 mod generate;
+mod generator;
 mod language_model;
 mod left_out;
 mod lines;
@@ -67,6 +72,7 @@ pub use evaluate::{Evaluation, TextScore, evaluate_files, evaluate_files_after_b
 pub use exchange::{Exported, Imported, Source, Target, TokenizerChoice, export_model, import_model};
 pub use fill::{FillOptions, Filled, Gap, Guess, Rank, fill, framed, with_own_mask};
 pub use generate::{FinishReason, GenerateOptions, Generation, Prompt, generate};
+pub use generator::{Generator, Progress, SequenceId};
 pub use language_model::{LanguageModel, model_dir};
 pub use left_out::LeftOut;
 pub use pairs::{PairEvaluation, PairScore, evaluate_pairs, log_likelihood};

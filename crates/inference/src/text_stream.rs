@@ -1,4 +1,4 @@
-//! New tokens to text, past the stop strings, to the caller.
+//! New tokens to text, past the stop strings.
 
 use std::collections::VecDeque;
 
@@ -13,7 +13,6 @@ pub(crate) struct TextStream<'a> {
     /// None without a tokenizer, or once a stop string has come.
     words: Option<Words<'a>>,
     text: Option<String>,
-    on_text: &'a mut dyn FnMut(&str),
 }
 
 /// The text that is handed out, and the text in which stop strings are looked for.
@@ -39,12 +38,7 @@ struct Held {
 }
 
 impl<'a> TextStream<'a> {
-    pub(crate) fn new(
-        lm: &'a LanguageModel,
-        prompt_ids: &[u32],
-        options: &'a GenerateOptions,
-        on_text: &'a mut dyn FnMut(&str),
-    ) -> Result<Self> {
+    pub(crate) fn new(lm: &'a LanguageModel, prompt_ids: &[u32], options: &'a GenerateOptions) -> Result<Self> {
         let words = match &lm.tokenizer {
             None => None,
             Some(tokenizer) => {
@@ -68,59 +62,58 @@ impl<'a> TextStream<'a> {
         Ok(Self {
             text: words.as_ref().map(|_| String::new()),
             words,
-            on_text,
         })
     }
 
-    /// Takes a new token; returns whether it completes a stop string.
-    pub(crate) fn push(&mut self, id: u32) -> Result<bool> {
+    /// Takes a new token; returns the text that is certain now, and whether the token completes a stop string.
+    pub(crate) fn push(&mut self, id: u32) -> Result<(String, bool)> {
         let Some(mut words) = self.words.take() else {
-            return Ok(false);
+            return Ok((String::new(), false));
         };
         let output = words.output.push(id)?.unwrap_or_default();
         let Some(watched) = &mut words.watched else {
-            self.hand_out(&output);
             self.words = Some(words);
-            return Ok(false);
+            return Ok((self.hand_out(output), false));
         };
         let shown = match &mut watched.stream {
             Some(stream) => stream.push(id)?.unwrap_or_default(),
             None => output.clone(),
         };
         let (text, is_stopped) = watched.take(shown, output);
-        self.hand_out(&text);
         self.words = (!is_stopped).then_some(words);
-        Ok(is_stopped)
+        Ok((self.hand_out(text), is_stopped))
     }
 
-    /// The whole text, and whether its last characters completed a stop string.
-    pub(crate) fn finish(mut self) -> Result<(Option<String>, bool)> {
+    /// The text that was still held back, and whether its last characters completed a stop string.
+    pub(crate) fn finish(&mut self) -> Result<(String, bool)> {
         let Some(words) = self.words.take() else {
-            return Ok((self.text, false));
+            return Ok((String::new(), false));
         };
         let output = words.output.finish()?;
         let Some(mut watched) = words.watched else {
-            self.hand_out(&output);
-            return Ok((self.text, false));
+            return Ok((self.hand_out(output), false));
         };
         let shown = match watched.stream.take() {
             Some(stream) => stream.finish()?,
             None => output.clone(),
         };
-        let (text, is_stopped) = watched.take(shown, output);
-        self.hand_out(&text);
+        let (mut text, is_stopped) = watched.take(shown, output);
         if !is_stopped {
-            let rest: String = watched.held.into_iter().map(|held| held.output).collect();
-            self.hand_out(&rest);
+            text.extend(watched.held.into_iter().map(|held| held.output));
         }
-        Ok((self.text, is_stopped))
+        Ok((self.hand_out(text), is_stopped))
     }
 
-    fn hand_out(&mut self, piece: &str) {
-        if let Some(text) = self.text.as_mut().filter(|_| !piece.is_empty()) {
-            text.push_str(piece);
-            (self.on_text)(piece);
+    /// All text so far; none without a tokenizer.
+    pub(crate) fn text(&self) -> Option<String> {
+        self.text.clone()
+    }
+
+    fn hand_out(&mut self, piece: String) -> String {
+        if let Some(text) = &mut self.text {
+            text.push_str(&piece);
         }
+        piece
     }
 }
 

@@ -32,5 +32,7 @@ mod scripted;
 mod stopping;
 #[path = "inference/tiny.rs"]
 mod tiny;
+#[path = "inference/together.rs"]
+mod together;
 #[path = "inference/words.rs"]
 mod words;

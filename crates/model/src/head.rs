@@ -13,6 +13,7 @@ use crate::parameters::{Initialization, ParameterTable, Role};
 /// What reads the hidden states after the last norm.
 #[derive(Module, Debug)]
 #[non_exhaustive]
+#[expect(clippy::large_enum_variant, reason = "a model has one head")]
 pub enum Head {
     /// The output matrix alone.
     LanguageModel(OutputMatrix),

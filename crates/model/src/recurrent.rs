@@ -101,6 +101,21 @@ impl Recurrent {
     }
 }
 
+/// Puts the state of a row in place of that of another, of `batch` rows that know nothing yet where there are no states.
+pub(crate) fn copy_row(states: &mut States, batch: usize, row: usize, from: &States, from_row: usize) {
+    for (index, from) in from.iter().enumerate() {
+        let [_, width] = from.cell.dims();
+        if states.len() == index {
+            states.push(LstmState::initial([batch, width], &from.cell.device()));
+        }
+        let state = &mut states[index];
+        for (all, one) in [(&mut state.cell, &from.cell), (&mut state.hidden, &from.hidden)] {
+            let one = one.clone().slice([from_row..from_row + 1, 0..width]);
+            all.inplace(|all| all.slice_assign([row..row + 1, 0..width], one));
+        }
+    }
+}
+
 /// One layer, one token after another: the layer's own loop writes each output into a tensor for all, whose gradient is copied whole
 /// at each token, so that the way back would take time quadratic in the length.
 fn read(layer: &Lstm, x: Tensor<3>, mut state: Option<LstmState<2>>, keeps: &Keeps) -> (Tensor<3>, LstmState<2>) {

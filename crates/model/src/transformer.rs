@@ -11,7 +11,7 @@ use crate::embeddings::Embeddings;
 use crate::head::Head;
 use crate::parameters::{self, Initialization, ParameterTable};
 use crate::places::Places;
-use crate::recurrent::States;
+use crate::recurrent::{self, States};
 use crate::stack::{Pass, Stack};
 
 /// A language model, causal or bidirectional, of any family that [`TransformerConfig`] describes.
@@ -119,6 +119,21 @@ impl Cache {
         self.layers.iter_mut().for_each(KvCache::reset);
         self.states.clear();
         self.lens.fill(0);
+    }
+
+    /// Puts what a row of another cache of the same model holds in place of what `row` holds, so that a text that was read alone goes on
+    /// among others.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError::Attention`] where the row does not fit.
+    pub fn copy_row(&mut self, row: usize, from: &Self, from_row: usize) -> Result<(), ModelError> {
+        for (layer, from) in self.layers.iter_mut().zip(&from.layers) {
+            layer.copy_row(row, from, from_row)?;
+        }
+        recurrent::copy_row(&mut self.states, self.lens.len(), row, &from.states, from_row);
+        self.lens[row] = from.lens[from_row];
+        Ok(())
     }
 
     pub(crate) fn layer(&mut self, index: usize) -> &mut KvCache {

@@ -229,7 +229,7 @@ fn in_id_order(ids: HashMap<String, u32>, model_size: usize) -> Checked<Vec<Stri
             };
             return Err(format!(
                 "ids of {of} are not 0, 1, 2, ...: {} has id {id} where {expected} was expected",
-                excerpt(&token)
+                excerpt(token)
             ));
         }
     }

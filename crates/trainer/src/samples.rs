@@ -1,5 +1,6 @@
 //! Samples: what a finished model makes of the recipe's prompts.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use burn::tensor::Device;
@@ -120,7 +121,9 @@ pub(crate) fn continuation(lm: &LanguageModel, recipe: &Recipe, index: usize) ->
         },
         ..GenerateOptions::default()
     };
-    let written = generate(lm, &Prompt::Text(sample.prompts[index].clone()), &options, &mut |_| ())?;
+    let written = generate(lm, &Prompt::Text(sample.prompts[index].clone()), &options, &mut |_| {
+        ControlFlow::Continue(())
+    })?;
     Ok(written.text.unwrap_or_default())
 }
 

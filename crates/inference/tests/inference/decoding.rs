@@ -38,9 +38,11 @@ fn greedy(lm: &LanguageModel, prompt: &[u32], max_tokens: usize, use_cache: bool
         use_cache,
         ..GenerateOptions::default()
     };
-    generate(lm, &Prompt::Ids(prompt.to_vec()), &options, &mut |_| {})
-        .expect("a generation")
-        .token_ids
+    generate(lm, &Prompt::Ids(prompt.to_vec()), &options, &mut |_| {
+        std::ops::ControlFlow::Continue(())
+    })
+    .expect("a generation")
+    .token_ids
 }
 
 #[test]
@@ -87,9 +89,11 @@ fn sampled_tokens_are_the_same_with_and_without_cache() {
                 sampling: sampling.clone(),
                 ..GenerateOptions::default()
             };
-            generate(&lm, &Prompt::Ids(vec![4]), &options, &mut |_| {})
-                .expect("a generation")
-                .token_ids
+            generate(&lm, &Prompt::Ids(vec![4]), &options, &mut |_| {
+                std::ops::ControlFlow::Continue(())
+            })
+            .expect("a generation")
+            .token_ids
         };
         assert_eq!(run(true), run(false), "{name}");
     }

@@ -89,7 +89,8 @@ fn greedy(lm: &LanguageModel, prompt: &Prompt, max_tokens: usize) -> (Vec<u32>, 
         stop_at_eos: false,
         ..GenerateOptions::default()
     };
-    let generation = generate(lm, prompt, &options, &mut |_| {}).expect("a continuation");
+    let generation =
+        generate(lm, prompt, &options, &mut |_| std::ops::ControlFlow::Continue(())).expect("a continuation");
     (generation.token_ids, generation.text)
 }
 

@@ -24,12 +24,16 @@ fn options(max_tokens: usize, seed: u64) -> GenerateOptions {
 /// The generation, and the pieces that the listener heard.
 fn heard(lm: &LanguageModel, prompt: &Prompt, options: &GenerateOptions) -> (Generation, Vec<String>) {
     let mut pieces = Vec::new();
-    let generation = generate(lm, prompt, options, &mut |piece| pieces.push(piece.to_owned())).expect("a generation");
+    let generation = generate(lm, prompt, options, &mut |piece| {
+        pieces.push(piece.to_owned());
+        std::ops::ControlFlow::Continue(())
+    })
+    .expect("a generation");
     (generation, pieces)
 }
 
 fn refusal(lm: &LanguageModel, prompt: &Prompt, options: &GenerateOptions) -> InferenceError {
-    generate(lm, prompt, options, &mut |_| {}).expect_err("a refusal")
+    generate(lm, prompt, options, &mut |_| std::ops::ControlFlow::Continue(())).expect_err("a refusal")
 }
 
 #[test]

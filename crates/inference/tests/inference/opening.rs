@@ -29,9 +29,11 @@ fn ids(lm: &LanguageModel) -> Vec<u32> {
         sampling: Sampling::greedy(),
         ..GenerateOptions::default()
     };
-    generate(lm, &Prompt::Ids(vec![1, 2]), &options, &mut |_| {})
-        .expect("a generation")
-        .token_ids
+    generate(lm, &Prompt::Ids(vec![1, 2]), &options, &mut |_| {
+        std::ops::ControlFlow::Continue(())
+    })
+    .expect("a generation")
+    .token_ids
 }
 
 #[test]

@@ -25,7 +25,11 @@ fn greedy(max_tokens: usize) -> GenerateOptions {
 /// The continuation, whose pieces must be its text.
 fn heard(lm: &LanguageModel, prompt: &Prompt, options: &GenerateOptions) -> Generation {
     let mut pieces = String::new();
-    let generation = generate(lm, prompt, options, &mut |piece| pieces.push_str(piece)).expect("a generation");
+    let generation = generate(lm, prompt, options, &mut |piece| {
+        pieces.push_str(piece);
+        std::ops::ControlFlow::Continue(())
+    })
+    .expect("a generation");
     assert_eq!(generation.text.as_deref().unwrap_or_default(), pieces);
     generation
 }
@@ -390,8 +394,11 @@ fn report_5_a_prompt_longer_than_the_context_keeps_its_end_and_its_first_id_and_
         let config = taal_model::TransformerConfig::llama(258, 32, 2, 4, 32);
         let tokenizer = byte_tokenizer(&[], &["<s>", "</s>"]);
         let lm = LanguageModel::new(crate::tiny::model(&config, seed), Some(tokenizer));
-        let continued =
-            |ids: &[u32], truncate| generate(&lm, &Prompt::Ids(ids.to_vec()), &greedy(truncate), &mut |_| {});
+        let continued = |ids: &[u32], truncate| {
+            generate(&lm, &Prompt::Ids(ids.to_vec()), &greedy(truncate), &mut |_| {
+                std::ops::ControlFlow::Continue(())
+            })
+        };
         for (long, short) in [(&ids, ids[8..].to_vec()), (&begun, [&[256], &ids[9..]].concat())] {
             assert_eq!(short.len(), 31);
             let generation = continued(long, true).expect("a generation");

@@ -274,7 +274,10 @@ fn report_34_a_model_whose_numbers_are_not_finite_answers_nothing() {
         evaluate_text(&lm, "a text", "a cat sat").map(drop),
         log_likelihood(&lm, "a cat sat").map(drop),
         score_choices(&lm, &item, &ChoiceOptions::default()).map(drop),
-        generate(&lm, &prompt, &GenerateOptions::default(), &mut |_| ()).map(drop),
+        generate(&lm, &prompt, &GenerateOptions::default(), &mut |_| {
+            std::ops::ControlFlow::Continue(())
+        })
+        .map(drop),
     ];
     for error in errors {
         let error = error.expect_err("no answer");

@@ -94,6 +94,12 @@ pub fn char_model() -> LanguageModel {
     LanguageModel::new(model(&config, 7), Some(tokenizer))
 }
 
+/// The same tokens with an LSTM.
+pub fn recurrent_model() -> LanguageModel {
+    let config = TransformerConfig::lstm(VOCAB_SIZE, CONTEXT, 2, 24);
+    LanguageModel::new(model(&config, 5), Some(char_tokenizer()))
+}
+
 pub fn byte_model() -> LanguageModel {
     let tokenizer = byte_tokenizer();
     let config = TransformerConfig::nanogpt(tokenizer.vocab_size(), CONTEXT, 1, 2, 16);

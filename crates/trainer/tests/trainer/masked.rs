@@ -233,7 +233,7 @@ fn causal_models_fill_no_gaps_and_masked_ones_do_not_go_on() {
         &masked,
         &prompt,
         &taal_inference::GenerateOptions::default(),
-        &mut |_| (),
+        &mut |_| std::ops::ControlFlow::Continue(()),
     );
     assert!(error.unwrap_err().to_string().contains("bidirectional"));
     // Specialising keeps the riddle that the model was made for.

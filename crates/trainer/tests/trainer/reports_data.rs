@@ -251,7 +251,8 @@ fn report_22_samples_come_from_the_model_that_the_run_directory_holds() {
         ..Default::default()
     };
     let prompt = taal_inference::Prompt::Text("ab".to_string());
-    let expected = taal_inference::generate(&lm, &prompt, &options, &mut |_| ()).unwrap();
+    let expected =
+        taal_inference::generate(&lm, &prompt, &options, &mut |_| std::ops::ControlFlow::Continue(())).unwrap();
     assert_eq!(report.samples[0].text, expected.text.unwrap());
 
     let (outcome, _) = run(folder.path(), ("files", "text.txt", &text), &sets, true);

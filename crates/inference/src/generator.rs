@@ -1,0 +1,320 @@
+//! Several prompts continued together, a token of each at a step.
+
+use std::sync::Arc;
+
+use burn::tensor::{Int, Tensor, TensorData};
+use self_cell::self_cell;
+use taal_model::{Cache, ForwardOptions};
+
+use crate::decoder::to_host;
+use crate::generate::{Course, GenerateOptions, Generation, Prompt};
+use crate::language_model::check_causal;
+use crate::text_stream::TextStream;
+use crate::{InferenceError, LanguageModel, Result};
+
+/// Names a sequence of a [`Generator`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SequenceId(u64);
+
+/// What a step made of one sequence.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Progress {
+    /// Which sequence.
+    pub id: SequenceId,
+    /// The text that is certain now; may be empty.
+    pub text: String,
+    /// Everything together, once the sequence has ended; its place is free then.
+    pub finished: Option<Generation>,
+}
+
+/// Continues several prompts of different lengths at once: each step adds a token to every one of them, and one reading of the weights
+/// serves all. A sequence can be added, or ended, between any two steps. What a sequence becomes does not depend on its neighbors,
+/// but for rounding (1e-6 of the largest logit).
+///
+/// It owns its model, so it can be moved to a thread of its own.
+///
+/// ```
+/// use std::sync::Arc;
+/// use burn::tensor::Device;
+/// use taal_inference::{GenerateOptions, Generator, LanguageModel, Prompt};
+/// use taal_model::TransformerConfig;
+///
+/// let model = TransformerConfig::llama(50, 16, 2, 4, 32).init(42, &Device::flex())?;
+/// let mut generator = Generator::new(Arc::new(LanguageModel::new(model, None)), 4)?;
+/// let options = GenerateOptions { max_tokens: 3, ..GenerateOptions::default() };
+/// generator.add(&Prompt::Ids(vec![1, 2, 3]), options.clone())?;
+/// let second = generator.add(&Prompt::Ids(vec![4]), options)?;
+/// generator.step()?;
+/// let stopped = generator.cancel(second)?.expect("it was running");
+/// assert_eq!(stopped.token_ids.len(), 1);
+/// while generator.is_running() {
+///     generator.step()?;
+/// }
+/// # Ok::<(), taal_inference::InferenceError>(())
+/// ```
+pub struct Generator {
+    lm: Arc<LanguageModel>,
+    rows: Vec<Option<Sequence>>,
+    cache: Option<Cache>,
+    next_id: u64,
+}
+
+/// A row of the cache and the text in it.
+struct Sequence {
+    id: SequenceId,
+    course: Course,
+    text: OwnedStream,
+    /// The tokens that the next prediction is made from.
+    context: Vec<u32>,
+    slid_tokens: usize,
+    /// Whether the cache has all of the context but its last token.
+    is_read: bool,
+}
+
+/// What a stream of text reads from.
+struct Source {
+    lm: Arc<LanguageModel>,
+    options: GenerateOptions,
+}
+
+self_cell!(
+    struct OwnedStream {
+        owner: Source,
+        #[not_covariant]
+        dependent: TextStream,
+    }
+);
+
+impl Generator {
+    /// Room for so many sequences at a time.
+    ///
+    /// # Errors
+    ///
+    /// [`InferenceError::NotCausal`], and [`InferenceError::Setting`] for no sequence at all.
+    pub fn new(lm: Arc<LanguageModel>, max_sequences: usize) -> Result<Self> {
+        check_causal(&lm.model, "generating text")?;
+        if max_sequences == 0 {
+            return Err(InferenceError::setting("max_sequences", "expected at least 1, got 0"));
+        }
+        Ok(Self {
+            lm,
+            rows: (0..max_sequences).map(|_| None).collect(),
+            cache: None,
+            next_id: 0,
+        })
+    }
+
+    /// The model and its tokenizer.
+    pub fn language_model(&self) -> &Arc<LanguageModel> {
+        &self.lm
+    }
+
+    /// Whether there is room for one more sequence.
+    pub fn has_room(&self) -> bool {
+        self.rows.iter().any(Option::is_none)
+    }
+
+    /// Whether a sequence is on its way.
+    pub fn is_running(&self) -> bool {
+        self.rows.iter().any(Option::is_some)
+    }
+
+    /// Begins a sequence with the next step. Keys and values are always kept ([`GenerateOptions::use_cache`] changes nothing).
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the prompt or the options, as of [`generate`](crate::generate()); [`InferenceError::Setting`] where there is no
+    /// room.
+    pub fn add(&mut self, prompt: &Prompt, options: GenerateOptions) -> Result<SequenceId> {
+        let Some(free) = self.rows.iter().position(Option::is_none) else {
+            let count = self.rows.len();
+            let expected = format!("expected more than the {count} sequences that are on their way");
+            return Err(InferenceError::setting("max_sequences", expected));
+        };
+        let lm = self.lm.clone();
+        let mut course = None;
+        let text = OwnedStream::try_new(Source { lm, options }, |source| {
+            let (begun, text) = Course::new(&source.lm, prompt, &source.options)?;
+            course = Some(begun);
+            Ok::<_, InferenceError>(text)
+        })?;
+        let id = SequenceId(self.next_id);
+        self.next_id += 1;
+        self.rows[free] = course.map(|course| Sequence {
+            id,
+            context: course.seen().to_vec(),
+            course,
+            text,
+            slid_tokens: 0,
+            is_read: false,
+        });
+        Ok(id)
+    }
+
+    /// Ends a sequence, with the text that was still held back; `None` where it is not on its way.
+    ///
+    /// # Errors
+    ///
+    /// The tokenizer's.
+    pub fn cancel(&mut self, id: SequenceId) -> Result<Option<Generation>> {
+        let is_meant = |row: &Option<Sequence>| row.as_ref().is_some_and(|sequence| sequence.id == id);
+        let Some(row) = self.rows.iter().position(is_meant) else {
+            return Ok(None);
+        };
+        let ended = self.rows[row].take().map(|sequence| sequence.end(true));
+        Ok(ended.transpose()?.map(|(_, generation)| generation))
+    }
+
+    /// A token more for every sequence.
+    ///
+    /// # Errors
+    ///
+    /// [`InferenceError::NotFinite`], [`InferenceError::Device`], or the model's; no sequence is lost then.
+    pub fn step(&mut self) -> Result<Vec<Progress>> {
+        let mut logits: Vec<Option<Vec<f32>>> = self.rows.iter().map(|_| None).collect();
+        for row in 0..self.rows.len() {
+            let is_new = |sequence: &Sequence| !sequence.course.is_over(sequence.options());
+            if self.rows[row].as_ref().is_some_and(is_new) {
+                logits[row] = self.read(row)?;
+            }
+        }
+        self.decode(&mut logits)?;
+        let mut progress = Vec::new();
+        for (row, logits) in self.rows.iter_mut().zip(logits) {
+            let Some(sequence) = row else { continue };
+            let mut text = match logits {
+                Some(logits) => sequence.take(&logits)?,
+                None => String::new(),
+            };
+            let mut finished = None;
+            let id = sequence.id;
+            if sequence.course.is_over(sequence.options())
+                && let Some(sequence) = row.take()
+            {
+                let (rest, generation) = sequence.end(false)?;
+                text.push_str(&rest);
+                finished = Some(generation);
+            }
+            progress.push(Progress { id, text, finished });
+        }
+        Ok(progress)
+    }
+
+    /// Reads what a row's context has before its cache can go on token by token, alone and in one piece; returns the logits after it. The
+    /// last half of a context that is full stays, as [`Decoder`](crate::Decoder) has it.
+    fn read(&mut self, row: usize) -> Result<Option<Vec<f32>>> {
+        let Some(sequence) = &mut self.rows[row] else {
+            return Ok(None);
+        };
+        let limit = self.lm.model.config().context_limit().unwrap_or(usize::MAX);
+        if sequence.context.len() > limit {
+            let slid = sequence.context.len() - (limit / 2).max(1);
+            sequence.context.drain(..slid);
+            sequence.slid_tokens += slid;
+            sequence.is_read = false;
+        }
+        if sequence.is_read {
+            return Ok(None);
+        }
+        let (context, len) = (sequence.context.clone(), sequence.context.len());
+        let model = &self.lm.model;
+        let mut own = model.new_cache(1, len);
+        let logits = taal_kernels::on_pool(&model.device(), || {
+            let options = ForwardOptions {
+                cache: Some(&mut own),
+                ..ForwardOptions::default()
+            };
+            let hidden = model.forward_with(ids(&context, 1, model), options)?.hidden; // [1, len, d_model]
+            to_host(model.logits(hidden.narrow(1, len - 1, 1)))
+        })?;
+        let expected = sequence.course.expected_len(sequence.options()).min(limit);
+        self.make_room(expected.max(len))?;
+        if let (Some(cache), Some(sequence)) = (&mut self.cache, &mut self.rows[row]) {
+            cache.copy_row(row, &own, 0)?;
+            sequence.is_read = true;
+        }
+        Ok(Some(logits))
+    }
+
+    /// A cache for rows of `len` tokens.
+    fn make_room(&mut self, len: usize) -> Result<()> {
+        let capacity = self.cache.as_ref().map_or(0, Cache::capacity);
+        if self.cache.is_none() || capacity < len {
+            let mut larger = self.lm.model.new_cache(self.rows.len(), len.max(capacity));
+            if let Some(cache) = &self.cache {
+                for row in 0..self.rows.len() {
+                    larger.copy_row(row, cache, row)?;
+                }
+            }
+            self.cache = Some(larger);
+        }
+        Ok(())
+    }
+
+    /// The logits after the newest token of every row that has none yet.
+    fn decode(&mut self, logits: &mut [Option<Vec<f32>>]) -> Result<()> {
+        let goes_on = |(row, sequence): (usize, &Option<Sequence>)| {
+            let is_over = |sequence: &Sequence| sequence.course.is_over(sequence.options());
+            logits[row].is_none() && sequence.as_ref().is_some_and(|sequence| !is_over(sequence))
+        };
+        let lengths: Vec<usize> = self
+            .rows
+            .iter()
+            .enumerate()
+            .map(|row| usize::from(goes_on(row)))
+            .collect();
+        let Some(cache) = self.cache.as_mut().filter(|_| lengths.contains(&1)) else {
+            return Ok(());
+        };
+        let newest = |row: &Option<Sequence>| row.as_ref().map_or(0, |sequence| sequence.course.last());
+        let newest: Vec<u32> = self.rows.iter().map(newest).collect();
+        let model = &self.lm.model;
+        let all = taal_kernels::on_pool(&model.device(), || {
+            let options = ForwardOptions {
+                cache: Some(cache),
+                lengths: Some(&lengths),
+                ..ForwardOptions::default()
+            };
+            let hidden = model.forward_with(ids(&newest, newest.len(), model), options)?.hidden; // [rows, 1, d_model]
+            let rows: Vec<Tensor<3>> = (0..lengths.len())
+                .filter(|row| lengths[*row] == 1)
+                .map(|row| hidden.clone().narrow(0, row, 1))
+                .collect();
+            to_host(model.logits(Tensor::cat(rows, 0)))
+        })?;
+        let width = model.config().vocab_size;
+        let asked = lengths.iter().enumerate().filter(|(_, length)| **length == 1);
+        for ((row, _), found) in asked.zip(all.chunks_exact(width)) {
+            logits[row] = Some(found.to_vec());
+        }
+        Ok(())
+    }
+}
+
+impl Sequence {
+    fn options(&self) -> &GenerateOptions {
+        &self.text.borrow_owner().options
+    }
+
+    fn take(&mut self, logits: &[f32]) -> Result<String> {
+        let course = &mut self.course;
+        let text = self
+            .text
+            .with_dependent_mut(|source, text| course.take(&source.lm, &source.options, text, logits))?;
+        self.context.push(self.course.last());
+        Ok(text)
+    }
+
+    fn end(mut self, is_cancelled: bool) -> Result<(String, Generation)> {
+        let (course, slid) = (self.course, self.slid_tokens);
+        self.text
+            .with_dependent_mut(|_, text| course.end(text, is_cancelled, slid))
+    }
+}
+
+/// Rows of equally many ids.
+fn ids(ids: &[u32], rows: usize, model: &taal_model::Transformer) -> Tensor<2, Int> {
+    let ids: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
+    let width = ids.len() / rows;
+    Tensor::from_data(TensorData::new(ids, [rows, width]), &model.device())
+}

@@ -1,0 +1,114 @@
+//! A stranger serves three prompts of different lengths in one batch, from a thread that owns the model; one of them has a stop button.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::thread;
+
+use burn::tensor::Device;
+use taal_inference::{FinishReason, GenerateOptions, Generation, Generator, LanguageModel, Prompt, SequenceId};
+use taal_model::TransformerConfig;
+use taal_tokenizer::{Kind, TrainerConfig};
+
+/// What a person does.
+enum Act {
+    Ask(usize, String),
+    /// The stop button of a question.
+    Stop(usize),
+}
+
+/// What a person sees.
+enum Reply {
+    Text(usize, String),
+    End(usize, Generation),
+}
+
+fn serve(
+    mut generator: Generator,
+    acts: &Receiver<Act>,
+    replies: &Sender<Reply>,
+) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let mut persons = BTreeMap::<SequenceId, usize>::new();
+    let mut is_open = true;
+    while is_open || generator.is_running() {
+        // Waits only where there is nothing to do.
+        let act = match generator.is_running() {
+            true => acts.try_recv(),
+            false => acts.recv().map_err(|_| TryRecvError::Disconnected),
+        };
+        match act {
+            Ok(Act::Ask(person, text)) => {
+                let options = GenerateOptions {
+                    max_tokens: 24,
+                    ..GenerateOptions::default()
+                };
+                persons.insert(generator.add(&Prompt::Text(text), options)?, person);
+                continue;
+            }
+            Ok(Act::Stop(person)) => {
+                if let Some((&id, _)) = persons.iter().find(|(_, of)| **of == person)
+                    && let Some(generation) = generator.cancel(id)?
+                {
+                    replies.send(Reply::End(person, generation))?;
+                }
+            }
+            Err(TryRecvError::Empty) => (),
+            Err(TryRecvError::Disconnected) => is_open = false,
+        }
+        for progress in generator.step()? {
+            let person = persons[&progress.id];
+            replies.send(Reply::Text(person, progress.text))?;
+            if let Some(generation) = progress.finished {
+                replies.send(Reply::End(person, generation))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let tokenizer = TrainerConfig::new(Kind::Char, 100).train(["the cat sat on the mat; how are you?"])?;
+    let model = TransformerConfig::llama(tokenizer.vocab_size(), 64, 2, 4, 32).init(42, &Device::flex())?;
+    let generator = Generator::new(Arc::new(LanguageModel::new(model, Some(tokenizer))), 3)?;
+    let (act, acts) = channel();
+    let (reply, replies) = channel();
+    let server = thread::spawn(move || serve(generator, &acts, &reply));
+
+    for (person, prompt) in ["the cat sat on", "how are you?", "a"].into_iter().enumerate() {
+        act.send(Act::Ask(person, prompt.to_owned()))?;
+    }
+    let mut texts = vec![String::new(); 3];
+    let mut ends = BTreeMap::new();
+    let mut act = Some(act);
+    for reply in replies {
+        match reply {
+            Reply::Text(person, text) => texts[person].push_str(&text),
+            Reply::End(person, generation) => {
+                ends.insert(person, generation);
+            }
+        }
+        // The second person has read enough.
+        if texts[1].len() >= 5
+            && let Some(act) = act.take()
+        {
+            act.send(Act::Stop(1))?;
+        }
+    }
+    server
+        .join()
+        .map_err(|_| "the server's thread ended badly")?
+        .map_err(|error| error.to_string())?;
+
+    assert_eq!(ends[&1].finish_reason, FinishReason::Cancelled);
+    assert!(ends[&1].token_ids.len() < 24);
+    for (person, text) in texts.iter().enumerate() {
+        assert_eq!(ends[&person].text.as_deref(), Some(text.as_str()));
+    }
+    assert_eq!([ends[&0].token_ids.len(), ends[&2].token_ids.len()], [24, 24]);
+    println!(
+        "inference: three texts in one batch, the second stopped after {} tokens",
+        ends[&1].token_ids.len()
+    );
+    Ok(())
+}
