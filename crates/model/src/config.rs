@@ -1,15 +1,11 @@
 //! What a transformer looks like, in integers and switches: [`TransformerConfig`] and its presets.
 
 use serde::{Deserialize, Serialize};
-use taal_attention::MultiHeadAttentionConfig;
 use taal_embeddings::Position;
 use taal_metrics::flops::Shape;
 
 use crate::ModelError;
-use crate::feed_forward::FeedForwardConfig;
-use crate::norm::NormConfig;
 pub use crate::rope_scaling::RopeScaling;
-use crate::stack::BlockConfig;
 
 /// Which normalisation a block uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -190,6 +186,25 @@ impl From<PositionKind> for Position {
     }
 }
 
+/// How weights are drawn.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Initialization {
+    /// Standard deviation of matrices and embeddings.
+    pub std: f64,
+    /// Standard deviation of the projections into the residual stream; `None` is nanoGPT's and GPT-2's
+    /// `std / sqrt(2 * n_layers)`, and BERT's `std` where a norm follows each sum.
+    pub residual_std: Option<f64>,
+}
+
+impl Default for Initialization {
+    fn default() -> Self {
+        Self {
+            std: 0.02,
+            residual_std: None,
+        }
+    }
+}
+
 impl TransformerConfig {
     /// GPT-2's shape (Radford et al. 2019): learned positions, LayerNorm before each sub-layer,
     /// tanh-GELU, biases everywhere, tied embeddings.
@@ -334,41 +349,6 @@ impl TransformerConfig {
     /// Whether the dense layer before the output matrix has a bias, where there is such a layer.
     pub fn has_head_transform_bias(&self) -> bool {
         self.head_transform_bias.unwrap_or(self.ffn_bias)
-    }
-
-    /// The norms of the model.
-    pub fn norm_config(&self) -> NormConfig {
-        NormConfig {
-            width: self.d_model,
-            kind: self.norm,
-            eps: self.norm_eps,
-            bias: self.norm_bias,
-        }
-    }
-
-    /// The parts of a block.
-    pub fn block_config(&self, layer: usize) -> BlockConfig {
-        BlockConfig {
-            attention: MultiHeadAttentionConfig {
-                d_model: self.d_model,
-                n_heads: self.n_heads,
-                n_kv_heads: self.n_kv_heads,
-                head_dim: self.head_dim,
-                qkv_bias: self.qkv_bias,
-                output_bias: self.attention_output_bias,
-                qk_norm: self.qk_norm.then_some(self.norm_eps),
-            },
-            feed_forward: FeedForwardConfig {
-                d_model: self.d_model,
-                d_ff: self.d_ff,
-                activation: self.activation,
-                bias: self.ffn_bias,
-            },
-            norm: self.norm_config(),
-            norm_place: self.norm_place,
-            has_attention_norm: !(layer == 0 && self.skip_first_norm),
-            dropout: self.dropout,
-        }
     }
 
     /// Checks every value and combination.

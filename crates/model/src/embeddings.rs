@@ -7,8 +7,8 @@ use taal_embeddings::{LearnedPositions, LearnedPositionsConfig, TokenEmbedding, 
 use crate::ModelError;
 use crate::config::{PositionKind, TransformerConfig};
 use crate::norm::Norm;
-use crate::parameters::{ParameterTable, Role};
 use crate::places::Places;
+use crate::table::{ParameterTable, Role};
 
 /// Token vectors, with position vectors added where the model has such, and a norm where it has one.
 #[derive(Module, Debug)]
@@ -84,7 +84,7 @@ impl Embeddings {
             );
         }
         if let Some(norm) = &self.norm {
-            table.norm("embedding_norm", norm);
+            norm.list("embedding_norm", table);
         }
     }
 }

@@ -4,8 +4,8 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use taal_kernels::{Dense, DenseConfig, geglu, gelu, gelu_tanh, random, relu_squared, swiglu};
 
-use crate::config::Activation;
-use crate::parameters::{Initialization, ParameterTable, Role};
+use crate::config::{Activation, Initialization};
+use crate::table::{ParameterTable, Role};
 
 /// `down(activation(up(x)))`, or `down(activation(gate(x)) * up(x))` where the activation is gated.
 #[derive(Module, Debug)]

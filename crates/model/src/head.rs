@@ -5,10 +5,10 @@ use burn::tensor::{Device, Int, Tensor};
 use taal_embeddings::TokenEmbedding;
 use taal_kernels::{Dense, DenseConfig, Precision, random, with_precision};
 
-use crate::config::{Activation, TransformerConfig};
+use crate::config::{Activation, Initialization, TransformerConfig};
 use crate::feed_forward::activate;
 use crate::norm::Norm;
-use crate::parameters::{Initialization, ParameterTable, Role};
+use crate::table::{ParameterTable, Role};
 
 /// What reads the hidden states after the last norm.
 #[derive(Module, Debug)]
@@ -129,7 +129,7 @@ impl Head {
         let (transform, output) = self.parts();
         if let Some(transform) = transform {
             table.dense("head_transform.dense", Role::HeadMatrix, &transform.dense);
-            table.norm("head_transform.norm", &transform.norm);
+            transform.norm.list("head_transform.norm", table);
         }
         if let Some(matrix) = &output.matrix {
             table.dense("head", Role::HeadMatrix, matrix);

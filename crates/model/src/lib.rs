@@ -28,22 +28,26 @@ mod layout;
 pub mod llama2c;
 mod norm;
 pub mod parameters;
+mod pass;
 mod places;
 mod recurrent;
 mod rope_scaling;
 mod stack;
+mod table;
 mod transformer;
 
 pub use config::{
-    Activation, MAX_DIMENSION, MAX_LAYERS, Mixer, NormKind, NormPlace, PositionKind, RopeScaling, TransformerConfig,
+    Activation, Initialization, MAX_DIMENSION, MAX_LAYERS, Mixer, NormKind, NormPlace, PositionKind, RopeScaling,
+    TransformerConfig,
 };
 pub use embeddings::Embeddings;
 pub use error::ModelError;
 pub use feed_forward::{FeedForward, FeedForwardConfig};
 pub use head::{Head, HeadTransform, MaskedHead, OutputMatrix};
 pub use norm::{Norm, NormConfig};
-pub use parameters::{Initialization, ParameterInfo, ParameterTable, Role};
+pub use pass::{Cache, Capture, ForwardOptions, Hook, Output, Site};
 pub use recurrent::Recurrent;
 pub use stack::{Block, BlockConfig, Blocks, Stack};
 pub use taal_attention::Segments;
-pub use transformer::{Cache, Capture, ForwardOptions, Hook, Output, Site, Transformer};
+pub use table::{ParameterInfo, ParameterTable, Role};
+pub use transformer::Transformer;

@@ -3,7 +3,8 @@
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
-use crate::config::NormKind;
+use crate::config::{NormKind, TransformerConfig};
+use crate::table::{ParameterTable, Role};
 
 /// LayerNorm or RMSNorm over the last dimension.
 #[derive(Module, Debug)]
@@ -29,6 +30,18 @@ pub struct NormConfig {
     pub eps: f64,
     /// Whether something is added afterwards; LayerNorm only.
     pub bias: bool,
+}
+
+impl TransformerConfig {
+    /// The norms of the model.
+    pub fn norm_config(&self) -> NormConfig {
+        NormConfig {
+            width: self.d_model,
+            kind: self.norm,
+            eps: self.norm_eps,
+            bias: self.norm_bias,
+        }
+    }
 }
 
 impl NormConfig {
@@ -60,6 +73,13 @@ impl Norm {
                 self.eps,
             ),
             NormKind::RmsNorm => taal_kernels::rms_norm(x, self.weight.val(), self.eps),
+        }
+    }
+
+    pub(crate) fn list(&self, name: &str, table: &mut ParameterTable) {
+        table.add(format!("{name}.weight"), Role::NormWeight, &self.weight);
+        if let Some(bias) = &self.bias {
+            table.add(format!("{name}.bias"), Role::Bias, bias);
         }
     }
 }

@@ -1,71 +1,13 @@
-//! The table of a model's parameters: what each is called and what it is for; and reading, drawing and replacing them by it.
-//!
-//! A name, as `blocks.0.attention.qkv.weight`, is what optimizer state, gradients and files are keyed by. It is written where a layer lists
-//! its parameters and does not follow from the names of fields, which are free to change.
+//! A model's parameters by its table: listing, reading, drawing and replacing them.
 
-use std::collections::HashMap;
-
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor, TensorData};
-use taal_kernels::Dense;
 
+use crate::ModelError;
+pub use crate::config::Initialization;
 use crate::config::{NormPlace, TransformerConfig};
-use crate::norm::Norm;
+pub use crate::table::{ParameterInfo, ParameterTable, Role};
 use crate::transformer::Transformer;
-
-/// One parameter: a row of the table.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ParameterInfo {
-    /// What files and optimizer states call it; it never changes.
-    pub name: String,
-    /// Dimensions.
-    pub shape: Vec<usize>,
-    /// What it is for.
-    pub role: Role,
-    /// The widths of the matrices that lie beside each other in this one, such as those of queries, keys and values; one otherwise.
-    pub parts: Vec<usize>,
-}
-
-/// What a parameter is for: it decides how it is drawn, which optimizer trains it and whether it decays.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Role {
-    /// A table of vectors, of tokens or of positions.
-    Embedding,
-    /// A matrix of a block.
-    Matrix,
-    /// A matrix of a block whose product is added to the residual stream.
-    ResidualMatrix,
-    /// A matrix of an LSTM.
-    RecurrentMatrix,
-    /// A matrix of the head.
-    HeadMatrix,
-    /// The scale of a norm.
-    NormWeight,
-    /// What is added to a product or to a normed value.
-    Bias,
-    /// The bias that decides how much an LSTM remembers at first.
-    ForgetBias,
-}
-
-impl Role {
-    /// Whether weight decay acts on it: on matrices and tables, not on vectors, as in nanoGPT.
-    pub fn is_decayed(self) -> bool {
-        !matches!(self, Self::NormWeight | Self::Bias | Self::ForgetBias)
-    }
-
-    /// Whether it is a matrix between the embeddings and the head, which Muon may train.
-    pub fn is_hidden_matrix(self) -> bool {
-        matches!(self, Self::Matrix | Self::ResidualMatrix | Self::RecurrentMatrix)
-    }
-}
-
-/// A row for every parameter of a model, in the order in which Burn walks it.
-#[derive(Debug, Default)]
-pub struct ParameterTable {
-    rows: Vec<ParameterInfo>,
-    by_id: HashMap<ParamId, usize>,
-}
 
 impl ParameterTable {
     /// The table of a model.
@@ -74,76 +16,11 @@ impl ParameterTable {
         model.list(&mut table);
         table
     }
-
-    /// All rows.
-    pub fn rows(&self) -> &[ParameterInfo] {
-        &self.rows
-    }
-
-    /// The row of a parameter.
-    ///
-    /// # Panics
-    ///
-    /// Where the parameter is not of the table's model.
-    pub fn row(&self, id: ParamId) -> &ParameterInfo {
-        &self.rows[self.by_id[&id]]
-    }
-
-    pub(crate) fn add<const D: usize>(&mut self, name: String, role: Role, param: &Param<Tensor<D>>) {
-        let shape = param.lazy_shape().to_vec();
-        self.by_id.insert(param.id, self.rows.len());
-        self.rows.push(ParameterInfo {
-            name,
-            parts: shape.last().copied().into_iter().collect(),
-            shape,
-            role,
-        });
-    }
-
-    pub(crate) fn dense(&mut self, name: &str, role: Role, dense: &Dense) {
-        self.add(format!("{name}.weight"), role, &dense.weight);
-        if let Some(bias) = &dense.bias {
-            self.add(format!("{name}.bias"), Role::Bias, bias);
-        }
-    }
-
-    /// A matrix that is several beside each other.
-    pub(crate) fn dense_of_parts(&mut self, name: &str, parts: Vec<usize>, dense: &Dense) {
-        let row = self.rows.len();
-        self.dense(name, Role::Matrix, dense);
-        self.rows[row].parts = parts;
-    }
-
-    pub(crate) fn norm(&mut self, name: &str, norm: &Norm) {
-        self.add(format!("{name}.weight"), Role::NormWeight, &norm.weight);
-        if let Some(bias) = &norm.bias {
-            self.add(format!("{name}.bias"), Role::Bias, bias);
-        }
-    }
-}
-
-/// How weights are drawn.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Initialization {
-    /// Standard deviation of matrices and embeddings.
-    pub std: f64,
-    /// Standard deviation of the projections into the residual stream; `None` is nanoGPT's and GPT-2's
-    /// `std / sqrt(2 * n_layers)`, and BERT's `std` where a norm follows each sum.
-    pub residual_std: Option<f64>,
-}
-
-impl Default for Initialization {
-    fn default() -> Self {
-        Self {
-            std: 0.02,
-            residual_std: None,
-        }
-    }
 }
 
 /// The parameters of `model` in the order in which it is walked.
 pub fn list(model: &Transformer) -> Vec<ParameterInfo> {
-    ParameterTable::of(model).rows
+    ParameterTable::of(model).into_rows()
 }
 
 /// Calls `see` with every parameter's name, shape and values, one at a time.
@@ -222,10 +99,32 @@ impl<E, F: FnMut(&ParameterInfo) -> Result<Vec<f32>, E>> ModuleMapper for Replac
     }
 }
 
+impl TransformerConfig {
+    /// Builds a model with drawn weights: nanoGPT's initialization, N(0, 0.02) with the projections into
+    /// the residual stream scaled by `1 / sqrt(2 * n_layers)`, or BERT's, without that scale, where the norm stands
+    /// after the sum. The draw is a function of the seed alone.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError::Config`] where the configuration cannot be.
+    pub fn init(&self, seed: u64, device: &Device) -> Result<Transformer, ModelError> {
+        self.init_with(seed, Initialization::default(), device)
+    }
+
+    /// [`init`](Self::init) with standard deviations of one's own.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError::Config`] where the configuration cannot be.
+    pub fn init_with(&self, seed: u64, how: Initialization, device: &Device) -> Result<Transformer, ModelError> {
+        Ok(draw(self.empty(device)?, self, seed, how))
+    }
+}
+
 /// Draws all weights: norms are one, biases zero, everything else normal. The matrices of an LSTM get the variance of PyTorch's, one third
 /// of the width's inverse, and its forget gates a bias of one, so that it begins by remembering (Jozefowicz et al. 2015). Each draw is a function of
 /// the seed and the parameter's name, so the order of fields, the device and threads do not matter.
-pub(crate) fn draw(model: Transformer, config: &TransformerConfig, seed: u64, how: Initialization) -> Transformer {
+fn draw(model: Transformer, config: &TransformerConfig, seed: u64, how: Initialization) -> Transformer {
     // A norm after the sum already keeps the residual stream from growing with depth.
     let usual = match config.norm_place {
         NormPlace::Pre => how.std / (2.0 * config.n_layers as f64).sqrt(),

@@ -7,10 +7,9 @@ use burn::tensor::{Bool, Device, Tensor, TensorData};
 use taal_kernels::random;
 
 use crate::config::TransformerConfig;
-use crate::parameters::{ParameterTable, Role};
+use crate::pass::{Output, Pass, Site, States, drop_at};
 use crate::places::Places;
-use crate::stack::Pass;
-use crate::transformer::{Output, Site, drop_at};
+use crate::table::{ParameterTable, Role};
 
 /// LSTM layers, each as wide as the model; the first reads the embeddings, each other one the layer below it.
 #[derive(Module, Debug)]
@@ -20,9 +19,6 @@ pub struct Recurrent {
     #[module(skip)]
     dropout: f64,
 }
-
-/// What the layers remember of the text so far: cell and hidden state of each, `[batch, d_model]`.
-pub(crate) type States = Vec<LstmState<2>>;
 
 impl Recurrent {
     /// Layers of zeros, to be drawn or read.
@@ -97,21 +93,6 @@ impl Recurrent {
                     }
                 }
             }
-        }
-    }
-}
-
-/// Puts the state of a row in place of that of another, of `batch` rows that know nothing yet where there are no states.
-pub(crate) fn copy_row(states: &mut States, batch: usize, row: usize, from: &States, from_row: usize) {
-    for (index, from) in from.iter().enumerate() {
-        let [_, width] = from.cell.dims();
-        if states.len() == index {
-            states.push(LstmState::initial([batch, width], &from.cell.device()));
-        }
-        let state = &mut states[index];
-        for (all, one) in [(&mut state.cell, &from.cell), (&mut state.hidden, &from.hidden)] {
-            let one = one.clone().slice([from_row..from_row + 1, 0..width]);
-            all.inplace(|all| all.slice_assign([row..row + 1, 0..width], one));
         }
     }
 }

@@ -13,10 +13,10 @@ use crate::ModelError;
 use crate::config::{Mixer, NormPlace, PositionKind, TransformerConfig};
 use crate::feed_forward::{FeedForward, FeedForwardConfig};
 use crate::norm::{Norm, NormConfig};
-use crate::parameters::{ParameterTable, Role};
+use crate::pass::{Output, Pass, Site, drop_at};
 use crate::places::Places;
 use crate::recurrent::Recurrent;
-use crate::transformer::{Cache, Capture, Hook, Output, Site, drop_at};
+use crate::table::{ParameterTable, Role};
 
 /// What relates the positions of a text to one another.
 #[derive(Module, Debug)]
@@ -77,6 +77,33 @@ pub struct BlockConfig {
     pub dropout: f64,
 }
 
+impl TransformerConfig {
+    /// The parts of a block.
+    pub fn block_config(&self, layer: usize) -> BlockConfig {
+        BlockConfig {
+            attention: MultiHeadAttentionConfig {
+                d_model: self.d_model,
+                n_heads: self.n_heads,
+                n_kv_heads: self.n_kv_heads,
+                head_dim: self.head_dim,
+                qkv_bias: self.qkv_bias,
+                output_bias: self.attention_output_bias,
+                qk_norm: self.qk_norm.then_some(self.norm_eps),
+            },
+            feed_forward: FeedForwardConfig {
+                d_model: self.d_model,
+                d_ff: self.d_ff,
+                activation: self.activation,
+                bias: self.ffn_bias,
+            },
+            norm: self.norm_config(),
+            norm_place: self.norm_place,
+            has_attention_norm: !(layer == 0 && self.skip_first_norm),
+            dropout: self.dropout,
+        }
+    }
+}
+
 impl BlockConfig {
     /// A fresh block, a function of the seed.
     ///
@@ -93,25 +120,6 @@ impl BlockConfig {
             place: self.norm_place,
             dropout: self.dropout,
         })
-    }
-}
-
-/// What a pass through a stack needs besides vectors.
-pub(crate) struct Pass<'a, 'b> {
-    pub(crate) places: Places<'a>,
-    pub(crate) dropout_key: Option<u64>,
-    pub(crate) cache: Option<&'a mut Cache>,
-    pub(crate) capture: Capture,
-    pub(crate) hook: Option<Hook<'b>>,
-}
-
-impl Pass<'_, '_> {
-    /// What the hook makes of the tensor at a site.
-    pub(crate) fn visit(&mut self, site: Site, x: Tensor<3>) -> Tensor<3> {
-        match &mut self.hook {
-            Some(hook) => hook(site, x),
-            None => x,
-        }
     }
 }
 
@@ -297,7 +305,7 @@ impl Blocks {
             block.list(&format!("blocks.{index}"), qkv, table);
         }
         if let Some(norm) = &self.final_norm {
-            table.norm("final_norm", norm);
+            norm.list("final_norm", table);
         }
     }
 }
@@ -352,7 +360,7 @@ impl Block {
 
     fn list(&self, name: &str, qkv: [usize; 3], table: &mut ParameterTable) {
         if let Some(norm) = &self.attention_norm {
-            table.norm(&format!("{name}.attention_norm"), norm);
+            norm.list(&format!("{name}.attention_norm"), table);
         }
         let attention = &self.attention;
         table.dense_of_parts(&format!("{name}.attention.qkv"), qkv.to_vec(), &attention.qkv);
@@ -366,7 +374,7 @@ impl Block {
                 table.add(format!("{name}.attention.{part}"), Role::NormWeight, norm);
             }
         }
-        table.norm(&format!("{name}.feed_forward_norm"), &self.feed_forward_norm);
+        self.feed_forward_norm.list(&format!("{name}.feed_forward_norm"), table);
         self.feed_forward.list(&format!("{name}.feed_forward"), table);
     }
 }

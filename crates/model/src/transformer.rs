@@ -2,17 +2,17 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
-use taal_attention::{KvCache, Segments};
+use taal_attention::Segments;
 use taal_embeddings::Rotary;
 
 use crate::ModelError;
 use crate::config::TransformerConfig;
 use crate::embeddings::Embeddings;
 use crate::head::Head;
-use crate::parameters::{self, Initialization, ParameterTable};
+use crate::pass::{Cache, ForwardOptions, Output, Pass, States, drop_at};
 use crate::places::Places;
-use crate::recurrent::{self, States};
-use crate::stack::{Pass, Stack};
+use crate::stack::Stack;
+use crate::table::ParameterTable;
 
 /// A language model, causal or bidirectional, of any family that [`TransformerConfig`] describes.
 #[derive(Module, Debug)]
@@ -27,149 +27,7 @@ pub struct Transformer {
     config: TransformerConfig,
 }
 
-/// What to compute besides the last hidden state.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Capture {
-    /// The residual stream before the first block and after every block.
-    pub hidden_states: bool,
-    /// The attention weights of every layer.
-    pub attention_weights: bool,
-}
-
-/// Where a [`Hook`] is called.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Site {
-    /// The residual stream that a block, or a recurrent layer, reads: `[batch, seq, d_model]`.
-    BeforeBlock(usize),
-    /// The outputs of a block's heads beside each other, before they are projected: `[batch, seq, n_heads * head_dim]`.
-    Heads(usize),
-    /// The residual stream after a block, or what a recurrent layer gives: `[batch, seq, d_model]`.
-    AfterBlock(usize),
-}
-
-/// Reads, and may replace, what flows through a model: what it returns goes on in place of what it was given.
-pub type Hook<'a> = &'a mut dyn FnMut(Site, Tensor<3>) -> Tensor<3>;
-
-/// How to run a forward pass; the default is evaluation of unpadded rows without a cache.
-#[derive(Default)]
-pub struct ForwardOptions<'a> {
-    /// Turns dropout on; the mask of each site is a function of this key.
-    pub dropout_key: Option<u64>,
-    /// Keys and values of earlier positions; filled by the pass.
-    pub cache: Option<&'a mut Cache>,
-    /// With a cache: how many tokens of each row are real, `[batch]`; the others are padding at the end of the row, whose hidden states mean
-    /// nothing. `None`: all of them.
-    pub lengths: Option<&'a [usize]>,
-    /// Where several texts, or a text and padding, share a row: each is computed as if it were alone in it, and its positions begin with 0.
-    /// Not with a cache.
-    pub segments: Option<&'a Segments>,
-    /// What to hand out.
-    pub capture: Capture,
-    /// What sees the residual stream and the heads on the way.
-    pub hook: Option<Hook<'a>>,
-}
-
-/// What a forward pass hands out.
-#[derive(Debug, Clone)]
-pub struct Output {
-    /// After the final norm, `[batch, seq, d_model]`.
-    pub hidden: Tensor<3>,
-    /// The residual stream before the first block and after every block, or what each recurrent layer hands up,
-    /// `[batch, seq, d_model]` each; empty unless asked for.
-    pub hidden_states: Vec<Tensor<3>>,
-    /// One `[batch, n_heads, seq, kv_len]` per layer; empty unless asked for. They are computed beside the output: no bit of `hidden`
-    /// depends on whether they were asked for. A recurrent network has none.
-    pub attention_weights: Vec<Tensor<4>>,
-}
-
-/// What is kept of the positions so far, so that decoding computes only the new ones: keys and values of all layers, or the states of
-/// a recurrent network, which take the same room however long the text. Each row has a length of its own.
-#[derive(Debug, Clone)]
-pub struct Cache {
-    layers: Vec<KvCache>,
-    states: States,
-    lens: Vec<usize>,
-    capacity: usize,
-}
-
-impl Cache {
-    /// Positions that the longest row holds so far.
-    pub fn len(&self) -> usize {
-        self.lens.iter().copied().max().unwrap_or(0)
-    }
-
-    /// Positions that each row holds so far.
-    pub fn lens(&self) -> &[usize] {
-        &self.lens
-    }
-
-    /// Whether no position is held.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Positions that fit.
-    pub fn capacity(&self) -> usize {
-        self.capacity
-    }
-
-    /// Forgets everything and keeps the memory.
-    pub fn reset(&mut self) {
-        self.layers.iter_mut().for_each(KvCache::reset);
-        self.states.clear();
-        self.lens.fill(0);
-    }
-
-    /// Puts what a row of another cache of the same model holds in place of what `row` holds, so that a text that was read alone goes on
-    /// among others.
-    ///
-    /// # Errors
-    ///
-    /// [`ModelError::Attention`] where the row does not fit.
-    pub fn copy_row(&mut self, row: usize, from: &Self, from_row: usize) -> Result<(), ModelError> {
-        for (layer, from) in self.layers.iter_mut().zip(&from.layers) {
-            layer.copy_row(row, from, from_row)?;
-        }
-        recurrent::copy_row(&mut self.states, self.lens.len(), row, &from.states, from_row);
-        self.lens[row] = from.lens[from_row];
-        Ok(())
-    }
-
-    pub(crate) fn layer(&mut self, index: usize) -> &mut KvCache {
-        &mut self.layers[index]
-    }
-
-    pub(crate) fn take_states(&mut self) -> States {
-        std::mem::take(&mut self.states)
-    }
-
-    pub(crate) fn put_states(&mut self, states: States) {
-        self.states = states;
-    }
-}
-
 impl TransformerConfig {
-    /// Builds a model with drawn weights: nanoGPT's initialization, N(0, 0.02) with the projections into
-    /// the residual stream scaled by `1 / sqrt(2 * n_layers)`, or BERT's, without that scale, where the norm stands
-    /// after the sum. The draw is a function of the seed alone.
-    ///
-    /// # Errors
-    ///
-    /// [`ModelError::Config`] where the configuration cannot be.
-    pub fn init(&self, seed: u64, device: &Device) -> Result<Transformer, ModelError> {
-        self.init_with(seed, Initialization::default(), device)
-    }
-
-    /// [`init`](Self::init) with standard deviations of one's own.
-    ///
-    /// # Errors
-    ///
-    /// [`ModelError::Config`] where the configuration cannot be.
-    pub fn init_with(&self, seed: u64, how: Initialization, device: &Device) -> Result<Transformer, ModelError> {
-        Ok(parameters::draw(self.empty(device)?, self, seed, how))
-    }
-
     /// A model whose values nobody reads, to be drawn or filled from a file.
     pub(crate) fn empty(&self, device: &Device) -> Result<Transformer, ModelError> {
         self.validate()?;
@@ -422,15 +280,5 @@ fn check_lengths(lengths: &[usize], [batch, seq]: [usize; 2]) -> Result<(), Mode
         false => Err(ModelError::Input(format!(
             "lengths of rows: expected {batch} numbers of at most {seq}, got {lengths:?}"
         ))),
-    }
-}
-
-/// Dropout at a named site of the network, off where there is no key.
-pub(crate) fn drop_at<const D: usize>(x: Tensor<D>, probability: f64, key: Option<u64>, site: &str) -> Tensor<D> {
-    match key {
-        Some(key) if probability > 0.0 => {
-            taal_kernels::dropout(x, probability, taal_kernels::random::key(key, 0, site))
-        }
-        _ => x,
     }
 }

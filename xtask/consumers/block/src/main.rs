@@ -2,10 +2,10 @@
 
 use std::error::Error;
 
-use burn::module::{AutodiffModule, Module};
+use burn::module::Module;
 use burn::nn::loss::CrossEntropyLossConfig;
 use burn::nn::{Linear, LinearConfig};
-use burn::optim::{AdamConfig, GradientsParams, Optimizer};
+use burn::optim::{AdamConfig, GradientsParams};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use taal_attention::{AttentionContext, MultiHeadAttentionConfig};
 use taal_embeddings::{TokenEmbedding, TokenEmbeddingConfig};

@@ -1,0 +1,177 @@
+//! A pass through a model: how to run it, what it remembers and what it hands out.
+
+use burn::nn::LstmState;
+use burn::tensor::Tensor;
+use taal_attention::{KvCache, Segments};
+
+use crate::ModelError;
+use crate::places::Places;
+
+/// What to compute besides the last hidden state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Capture {
+    /// The residual stream before the first block and after every block.
+    pub hidden_states: bool,
+    /// The attention weights of every layer.
+    pub attention_weights: bool,
+}
+
+/// Where a [`Hook`] is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Site {
+    /// The residual stream that a block, or a recurrent layer, reads: `[batch, seq, d_model]`.
+    BeforeBlock(usize),
+    /// The outputs of a block's heads beside each other, before they are projected: `[batch, seq, n_heads * head_dim]`.
+    Heads(usize),
+    /// The residual stream after a block, or what a recurrent layer gives: `[batch, seq, d_model]`.
+    AfterBlock(usize),
+}
+
+/// Reads, and may replace, what flows through a model: what it returns goes on in place of what it was given.
+pub type Hook<'a> = &'a mut dyn FnMut(Site, Tensor<3>) -> Tensor<3>;
+
+/// How to run a forward pass; the default is evaluation of unpadded rows without a cache.
+#[derive(Default)]
+pub struct ForwardOptions<'a> {
+    /// Turns dropout on; the mask of each site is a function of this key.
+    pub dropout_key: Option<u64>,
+    /// Keys and values of earlier positions; filled by the pass.
+    pub cache: Option<&'a mut Cache>,
+    /// With a cache: how many tokens of each row are real, `[batch]`; the others are padding at the end of the row, whose hidden states mean
+    /// nothing. `None`: all of them.
+    pub lengths: Option<&'a [usize]>,
+    /// Where several texts, or a text and padding, share a row: each is computed as if it were alone in it, and its positions begin with 0.
+    /// Not with a cache.
+    pub segments: Option<&'a Segments>,
+    /// What to hand out.
+    pub capture: Capture,
+    /// What sees the residual stream and the heads on the way.
+    pub hook: Option<Hook<'a>>,
+}
+
+/// What a forward pass hands out.
+#[derive(Debug, Clone)]
+pub struct Output {
+    /// After the final norm, `[batch, seq, d_model]`.
+    pub hidden: Tensor<3>,
+    /// The residual stream before the first block and after every block, or what each recurrent layer hands up,
+    /// `[batch, seq, d_model]` each; empty unless asked for.
+    pub hidden_states: Vec<Tensor<3>>,
+    /// One `[batch, n_heads, seq, kv_len]` per layer; empty unless asked for. They are computed beside the output: no bit of `hidden`
+    /// depends on whether they were asked for. A recurrent network has none.
+    pub attention_weights: Vec<Tensor<4>>,
+}
+
+/// What is kept of the positions so far, so that decoding computes only the new ones: keys and values of all layers, or the states of
+/// a recurrent network, which take the same room however long the text. Each row has a length of its own.
+#[derive(Debug, Clone)]
+pub struct Cache {
+    pub(crate) layers: Vec<KvCache>,
+    pub(crate) states: States,
+    pub(crate) lens: Vec<usize>,
+    pub(crate) capacity: usize,
+}
+
+impl Cache {
+    /// Positions that the longest row holds so far.
+    pub fn len(&self) -> usize {
+        self.lens.iter().copied().max().unwrap_or(0)
+    }
+
+    /// Positions that each row holds so far.
+    pub fn lens(&self) -> &[usize] {
+        &self.lens
+    }
+
+    /// Whether no position is held.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Positions that fit.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Forgets everything and keeps the memory.
+    pub fn reset(&mut self) {
+        self.layers.iter_mut().for_each(KvCache::reset);
+        self.states.clear();
+        self.lens.fill(0);
+    }
+
+    /// Puts what a row of another cache of the same model holds in place of what `row` holds, so that a text that was read alone goes on
+    /// among others.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError::Attention`] where the row does not fit.
+    pub fn copy_row(&mut self, row: usize, from: &Self, from_row: usize) -> Result<(), ModelError> {
+        for (layer, from) in self.layers.iter_mut().zip(&from.layers) {
+            layer.copy_row(row, from, from_row)?;
+        }
+        copy_state(&mut self.states, self.lens.len(), row, &from.states, from_row);
+        self.lens[row] = from.lens[from_row];
+        Ok(())
+    }
+
+    pub(crate) fn layer(&mut self, index: usize) -> &mut KvCache {
+        &mut self.layers[index]
+    }
+
+    pub(crate) fn take_states(&mut self) -> States {
+        std::mem::take(&mut self.states)
+    }
+
+    pub(crate) fn put_states(&mut self, states: States) {
+        self.states = states;
+    }
+}
+
+/// What an LSTM's layers remember of the text so far: cell and hidden state of each, `[batch, d_model]`.
+pub(crate) type States = Vec<LstmState<2>>;
+
+/// Puts the state of a row in place of that of another, of `batch` rows that know nothing yet where there are no states.
+fn copy_state(states: &mut States, batch: usize, row: usize, from: &States, from_row: usize) {
+    for (index, from) in from.iter().enumerate() {
+        let [_, width] = from.cell.dims();
+        if states.len() == index {
+            states.push(LstmState::initial([batch, width], &from.cell.device()));
+        }
+        let state = &mut states[index];
+        for (all, one) in [(&mut state.cell, &from.cell), (&mut state.hidden, &from.hidden)] {
+            let one = one.clone().slice([from_row..from_row + 1, 0..width]);
+            all.inplace(|all| all.slice_assign([row..row + 1, 0..width], one));
+        }
+    }
+}
+
+/// What a pass through a stack needs besides vectors.
+pub(crate) struct Pass<'a, 'b> {
+    pub(crate) places: Places<'a>,
+    pub(crate) dropout_key: Option<u64>,
+    pub(crate) cache: Option<&'a mut Cache>,
+    pub(crate) capture: Capture,
+    pub(crate) hook: Option<Hook<'b>>,
+}
+
+impl Pass<'_, '_> {
+    /// What the hook makes of the tensor at a site.
+    pub(crate) fn visit(&mut self, site: Site, x: Tensor<3>) -> Tensor<3> {
+        match &mut self.hook {
+            Some(hook) => hook(site, x),
+            None => x,
+        }
+    }
+}
+
+/// Dropout at a named site of the network, off where there is no key.
+pub(crate) fn drop_at<const D: usize>(x: Tensor<D>, probability: f64, key: Option<u64>, site: &str) -> Tensor<D> {
+    match key {
+        Some(key) if probability > 0.0 => {
+            taal_kernels::dropout(x, probability, taal_kernels::random::key(key, 0, site))
+        }
+        _ => x,
+    }
+}
