@@ -37,7 +37,7 @@ pub struct Crash {
 const SIMULATED: (&str, &str) = ("trainer", "faults::");
 const PROCESSES: (&str, &str) = ("faults", "");
 
-/// Each mutant of the store, with the test program and the test that must notice it.
+/// Each promise that can be broken on purpose, with the test program and the test that must notice it.
 const MUTANTS: [(&str, &str, &str); 19] = [
     ("file-fsync", "trainer", "after_a_crash_at_any_file_operation"),
     ("file-dir-fsync", "trainer", "after_a_crash_at_any_file_operation"),
@@ -251,23 +251,25 @@ impl Programs {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
-    fn every_mutant_of_the_store_has_a_test_that_must_notice_it() {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/store/src/mutants.rs");
-        let text = fs::read_to_string(source).expect("the store's mutants");
-        let known: Vec<&str> = text
-            .lines()
-            .filter_map(|line| line.trim().strip_prefix("(\"")?.split_once("\", Self::"))
-            .map(|(name, _)| name)
-            .collect();
-        let mut tested: Vec<&str> = MUTANTS.iter().map(|(name, _, _)| *name).collect();
-        let mut expected = known.clone();
-        tested.sort_unstable();
-        expected.sort_unstable();
-        assert_eq!(tested, expected);
-        assert_eq!(known.len(), MUTANTS.len());
+    fn every_promise_that_can_be_broken_has_a_test_that_must_notice_it() {
+        let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates");
+        let mut known = BTreeSet::new();
+        for folder in ["store/src", "data/src", "trainer/src", "trainer/src/step"].map(|name| crates.join(name)) {
+            for entry in fs::read_dir(&folder).expect("sources") {
+                let path = entry.expect("a file").path();
+                let text = fs::read_to_string(path).unwrap_or_default();
+                let calls = text.split("is_broken(\"").skip(1);
+                known.extend(calls.filter_map(|rest| Some(rest.split_once('"')?.0.to_owned())));
+            }
+        }
+        let tested: BTreeSet<String> = MUTANTS.iter().map(|(name, _, _)| (*name).to_owned()).collect();
+        assert_eq!(tested, known);
+        assert_eq!(tested.len(), MUTANTS.len());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use crate::mutants::Mutant;
+use crate::mutants::is_broken;
 use crate::{AtomicFile, Error, Result, disk, reading};
 
 /// How far back the end of the last whole line is searched at a time.
@@ -74,7 +74,7 @@ impl AppendLog {
     ///
     /// [`Error::NoSpace`] or [`Error::Io`].
     pub fn sync(&mut self) -> Result<()> {
-        if Mutant::LogFsync.is_on() {
+        if is_broken("log-fsync") {
             return Ok(());
         }
         self.file

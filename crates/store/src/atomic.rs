@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::directory::{TEMPORARY_PREFIX, entries, fsync_dir, parent_of, remove_any};
 use crate::disk::{self, Kind};
-use crate::mutants::Mutant;
+use crate::mutants::is_broken;
 use crate::{Error, RelPath, Result, exists, sync_file};
 
 /// Large enough that a write costs more than its system call.
@@ -87,11 +87,11 @@ impl AtomicFile {
     ///
     /// [`Error::NoSpace`] or [`Error::Io`], also when an earlier write failed and its error was ignored; the old file is then untouched.
     pub fn commit(mut self) -> Result<()> {
-        self.output.finish(&self.final_path, !Mutant::FileFsync.is_on())?;
+        self.output.finish(&self.final_path, !is_broken("file-fsync"))?;
         disk::rename(&self.output.path, &self.final_path)
             .map_err(|source| Error::io("replace", &self.final_path, source))?;
         self.output.is_kept = true;
-        if Mutant::FileDirFsync.is_on() {
+        if is_broken("file-dir-fsync") {
             return Ok(());
         }
         fsync_dir(&parent_of(&self.final_path))
@@ -258,7 +258,7 @@ impl AtomicDir {
     /// [`Error::NoSpace`] or [`Error::Io`].
     pub fn create(final_path: &Path) -> Result<Self> {
         refuse_existing(final_path)?;
-        let (temporary_path, ()) = if Mutant::NoTemporary.is_on() {
+        let (temporary_path, ()) = if is_broken("no-temporary") {
             let made = disk::create_dir(final_path);
             (
                 final_path.to_path_buf(),
@@ -315,7 +315,7 @@ impl AtomicDir {
     /// [`Error::Io`]; then nothing appears under the final path.
     pub fn commit(mut self) -> Result<()> {
         fsync_tree(&self.temporary_path)?;
-        if Mutant::NoTemporary.is_on() {
+        if is_broken("no-temporary") {
             self.is_committed = true;
             return fsync_dir(&parent_of(&self.final_path));
         }
@@ -325,7 +325,7 @@ impl AtomicDir {
         disk::rename(&self.temporary_path, &self.final_path)
             .map_err(|source| Error::io("put in place", &self.final_path, source))?;
         self.is_committed = true;
-        if Mutant::TreeParentFsync.is_on() {
+        if is_broken("tree-parent-fsync") {
             return Ok(());
         }
         fsync_dir(&parent_of(&self.final_path))
@@ -366,12 +366,12 @@ fn fsync_tree(dir: &Path) -> Result<()> {
         let kind = disk::kind(&path).map_err(|source| Error::io("inspect", &path, source))?;
         match kind {
             Kind::Dir => fsync_tree(&path)?,
-            Kind::File if Mutant::TreeFileFsync.is_on() => {}
+            Kind::File if is_broken("tree-file-fsync") => {}
             Kind::File => sync_file(&path)?,
             Kind::Link | Kind::Other => {}
         }
     }
-    if Mutant::TreeDirFsync.is_on() {
+    if is_broken("tree-dir-fsync") {
         return Ok(());
     }
     fsync_dir(dir)

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::atomic::create_beside;
 use crate::disk::{self, Kind};
-use crate::mutants::Mutant;
+use crate::mutants::is_broken;
 use crate::{Error, Result};
 
 /// Every unfinished file or directory of this crate starts with this, beside its final place.
@@ -113,7 +113,7 @@ pub fn create_dir_all(dir: &Path) -> Result<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && disk::is_dir(dir) => {}
         other => other.map_err(|source| Error::io("create directory", dir, source))?,
     }
-    if Mutant::CreateDirFsync.is_on() {
+    if is_broken("create-dir-fsync") {
         return Ok(());
     }
     fsync_dir(&parent)
@@ -134,7 +134,7 @@ pub fn retire_dir(dir: &Path) -> Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => disk::rename(dir, temporary),
         Err(error) => Err(error),
     })?;
-    if !Mutant::RetireFsync.is_on() {
+    if !is_broken("retire-fsync") {
         fsync_dir(&parent_of(dir))?;
     }
     remove_dir_all(&temporary)

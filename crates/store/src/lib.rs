@@ -67,7 +67,7 @@ pub use lock::{LOCK_NAME, RunLock};
 pub use manifest::{FileEntry, MANIFEST_NAME, Manifest};
 pub use map::Map;
 #[doc(hidden)]
-pub use mutants::Mutant;
+pub use mutants::is_broken;
 pub use reading::{Reader, read, read_text};
 pub use rel_path::RelPath;
 pub use sniff::{FileFormat, SNIFFED_BYTES};

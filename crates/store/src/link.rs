@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use crate::atomic::create_beside;
 use crate::directory::{entries, fsync_dir, parent_of, remove_any};
 use crate::disk::{self, Kind};
-use crate::mutants::Mutant;
+use crate::mutants::is_broken;
 use crate::{Error, Reader, Result};
 
 /// Marks a directory as a copy that `publish_link` made, and may therefore remove.
@@ -95,7 +95,7 @@ fn replace(temporary: &Path, link: &Path) -> Result<()> {
         let _ = remove_any(temporary);
         Error::io("replace", link, source)
     })?;
-    if !Mutant::LinkFsync.is_on() {
+    if !is_broken("link-fsync") {
         fsync_dir(&parent_of(link))?;
     }
     match retired {

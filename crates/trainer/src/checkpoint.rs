@@ -20,7 +20,7 @@ use taal_data::LineEnds;
 use taal_metrics::StepRecord;
 use taal_model::Transformer;
 use taal_model::hugging_face::{self, Companions};
-use taal_store::{AtomicDir, ErrorKind, Manifest, Mutant};
+use taal_store::{AtomicDir, ErrorKind, Manifest};
 use taal_tokenizer::Tokenizer;
 
 use crate::TrainError;
@@ -77,6 +77,15 @@ pub struct TrainState {
 }
 
 impl TrainState {
+    /// The position of the next step's batches in the order of the data.
+    pub(crate) fn position(&self) -> u64 {
+        let position = self.step + self.health.batch_offset;
+        match taal_store::is_broken("restart-data") {
+            true => position - self.resumed_from.unwrap_or(0).min(self.step),
+            false => position,
+        }
+    }
+
     /// Steps whose record is in the log.
     pub(crate) fn logged_steps(&self) -> u64 {
         self.step.saturating_sub(u64::from(self.unevaluated.is_some()))
@@ -144,7 +153,7 @@ impl Snapshot {
         files.push((OPTIMIZER_FILE.to_string(), optimizer_bytes(learner)?));
         let is_tensors = |name: &str| name.ends_with(".safetensors");
         let is_finite = files.iter().all(|(name, bytes)| !is_tensors(name) || is_finite(bytes));
-        if !is_finite && !Mutant::SaveNonFinite.is_on() {
+        if !is_finite && !taal_store::is_broken("save-non-finite") {
             return Ok(None);
         }
         let text = serde_json::to_vec_pretty(state).map_err(|error| damaged(Path::new(STATE_FILE), error))?;

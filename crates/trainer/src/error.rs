@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use taal_store::ErrorKind;
 
-use crate::health::Ailment;
+use crate::ailment::Ailment;
 
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]

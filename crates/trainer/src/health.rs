@@ -5,10 +5,10 @@
 //! that does not help either, a run that is not finite stops; a loss that stays high is taken as the new normal.
 
 use std::collections::VecDeque;
-use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::ailment::Ailment;
 use crate::step::StepOutcome;
 
 /// When a step is left out, and what follows from several.
@@ -42,44 +42,6 @@ pub struct HealthState {
     pub batch_offset: u64,
     /// Records in `events.jsonl`.
     pub events: u64,
-}
-
-/// Why a step is bad.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Ailment {
-    /// The loss is NaN or infinite.
-    Loss(f64),
-    /// The gradient's norm is.
-    Gradient(f64),
-    /// It is, where half the loss scale may help.
-    Overflow {
-        /// The scale of the step, now half of it.
-        loss_scale: f64,
-    },
-    /// Weights or moments are; found when they were to be saved.
-    State,
-    /// The loss is finite and far above those before.
-    Spike {
-        /// The loss.
-        loss: f64,
-        /// What was the limit.
-        limit: f64,
-    },
-}
-
-impl fmt::Display for Ailment {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Loss(loss) => write!(f, "the loss is {loss}"),
-            Self::Gradient(norm) => write!(f, "the gradient norm is {norm}"),
-            Self::Overflow { loss_scale } => write!(
-                f,
-                "the gradient left f16's range with a loss scale of {loss_scale}, which is halved"
-            ),
-            Self::State => write!(f, "weights or moments are not finite"),
-            Self::Spike { loss, limit } => write!(f, "the loss of {loss:.4} is a spike, above {limit:.4}"),
-        }
-    }
 }
 
 /// What follows from a bad step.

@@ -18,6 +18,7 @@
 //! # Ok::<(), taal_trainer::TrainError>(())
 //! ```
 
+mod ailment;
 pub mod bench;
 mod checkpoint;
 mod error;
@@ -30,26 +31,24 @@ mod memory;
 mod objective;
 mod optimizer;
 pub mod paradigm;
-mod poison;
 mod precision;
 mod prepare;
+mod progress;
 mod recipe;
 mod run;
 mod run_dir;
-mod samples;
 mod saver;
 mod schedule;
 mod step;
 mod train;
 mod utilisation;
 
+pub use ailment::Ailment;
 pub use checkpoint::{Checkpoint, Checkpoints, TrainState};
 pub use error::TrainError;
 pub use events::{Act, EVENTS_FILE, Event};
-pub use health::{Ailment, HealthRecipe, HealthState};
+pub use health::{HealthRecipe, HealthState};
 pub use optimizer::{AdamW, Muon, Optimizer, OptimizerKind};
-#[cfg(feature = "faults")]
-pub use poison::{Poison, poison_steps};
 pub use precision::{
     BACKOFF_FACTOR, GROWTH_FACTOR, GROWTH_INTERVAL, INITIAL_LOSS_SCALE, LossScale, MAX_LOSS_SCALE, MIN_LOSS_SCALE,
     MixedPrecision,
@@ -64,8 +63,12 @@ pub use run_dir::{
 };
 pub use schedule::{Schedule, ScheduleKind};
 pub use step::{Learner, LossFn, NamedGradient, StepOutcome, loss};
+#[cfg(feature = "faults")]
+pub use step::{Poison, poison_steps};
 pub use taal_kernels::orthogonalise;
 // What a caller of `train` names, so that the crate can be used alone.
+pub use progress::{Progress, RunInfo, Silent, StepInfo};
+pub use run::{Outcome, RunOptions};
 pub use taal_kernels::{DeviceSpec, Precision};
 pub use taal_metrics::{Report, StepRecord};
-pub use train::{Outcome, Progress, RunInfo, RunOptions, Silent, StepInfo, train, train_in};
+pub use train::{train, train_in};

@@ -14,7 +14,7 @@ use taal_data::{Batch, IGNORE_INDEX, TokenSource};
 use taal_kernels::{DeviceSpec, Precision, random};
 use taal_model::{ForwardOptions, Initialization, Mixer, Transformer, TransformerConfig};
 
-use crate::health::Ailment;
+use crate::ailment::Ailment;
 use crate::objective::{NextToken, Task};
 use crate::optimizer::Optimizer;
 use crate::precision::MixedPrecision;

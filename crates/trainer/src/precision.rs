@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use taal_kernels::{DeviceSpec, Precision};
 
 use crate::TrainError;
-use crate::step::StepOutcome;
 
 /// The scale of the first step, as `init_scale` of PyTorch's `torch.amp.GradScaler`. All scales are powers of two, so that
 /// multiplying and dividing by them changes no bit of a gradient that stays in range.
@@ -90,10 +89,10 @@ impl MixedPrecision {
     }
 
     /// Adapts the scale to what a step found.
-    pub(crate) fn note(&mut self, outcome: &StepOutcome) {
+    pub(crate) fn note(&mut self, loss: f64, grad_norm: f64) {
         // A loss that is not finite went bad before it was multiplied, and says nothing about the scale.
-        if let (Some(loss_scale), true) = (&mut self.loss_scale, outcome.loss.is_finite()) {
-            loss_scale.note(!outcome.grad_norm.is_finite());
+        if let (Some(loss_scale), true) = (&mut self.loss_scale, loss.is_finite()) {
+            loss_scale.note(!grad_norm.is_finite());
         }
     }
 }
@@ -125,43 +124,35 @@ pub(crate) fn check(
 mod tests {
     use super::*;
 
-    fn outcome(grad_norm: f64) -> StepOutcome {
-        StepOutcome {
-            loss: 1.0,
-            grad_norm,
-            loss_scale: 1.0,
-        }
-    }
-
     #[test]
     fn the_loss_scale_halves_at_an_overflow_and_doubles_after_2000_good_steps() {
         let mut precision = MixedPrecision::new(Precision::F16);
         assert_eq!(precision.scale(), 65536.0);
-        precision.note(&outcome(f64::INFINITY));
-        precision.note(&outcome(f64::NAN));
+        precision.note(1.0, f64::INFINITY);
+        precision.note(1.0, f64::NAN);
         assert_eq!(precision.scale(), 16384.0);
         for _ in 0..1999 {
-            precision.note(&outcome(1.0));
+            precision.note(1.0, 1.0);
         }
         assert_eq!(precision.scale(), 16384.0);
-        precision.note(&outcome(1.0));
+        precision.note(1.0, 1.0);
         assert_eq!(
             (precision.scale(), precision.loss_scale.unwrap().good_steps),
             (32768.0, 0)
         );
         // Of 2000 good steps in a row: one that overflows begins the count anew.
-        (0..1999).for_each(|_| precision.note(&outcome(1.0)));
-        precision.note(&outcome(f64::INFINITY));
-        (0..1999).for_each(|_| precision.note(&outcome(1.0)));
+        (0..1999).for_each(|_| precision.note(1.0, 1.0));
+        precision.note(1.0, f64::INFINITY);
+        (0..1999).for_each(|_| precision.note(1.0, 1.0));
         assert_eq!(precision.scale(), 16384.0);
     }
 
     #[test]
     fn the_loss_scale_stays_between_1_and_2_to_the_24th() {
         let mut precision = MixedPrecision::new(Precision::F16);
-        (0..99).for_each(|_| precision.note(&outcome(f64::INFINITY)));
+        (0..99).for_each(|_| precision.note(1.0, f64::INFINITY));
         assert_eq!(precision.scale(), 1.0);
-        (0..99 * GROWTH_INTERVAL).for_each(|_| precision.note(&outcome(1.0)));
+        (0..99 * GROWTH_INTERVAL).for_each(|_| precision.note(1.0, 1.0));
         assert_eq!(precision.scale(), 2.0_f64.powi(24));
     }
 
@@ -169,7 +160,7 @@ mod tests {
     fn only_f16_has_a_loss_scale() {
         for products in [Precision::Fp32, Precision::Bf16] {
             let mut precision = MixedPrecision::resumed(products, Some(LossScale::default()));
-            precision.note(&outcome(f64::INFINITY));
+            precision.note(1.0, f64::INFINITY);
             assert_eq!((precision.scale(), precision.loss_scale), (1.0, None));
         }
     }

@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use taal_store::{ErrorKind, LOCK_NAME, Mutant, RunLock};
+use taal_store::{ErrorKind, LOCK_NAME, RunLock};
 
 use crate::TrainError;
 use crate::checkpoint::{Checkpoint, Checkpoints, Origin};
 use crate::events::EVENTS_FILE;
+use crate::progress::Progress;
 use crate::recipe::{Recipe, RecipeText, Resolved, differences, resolve_stored};
-use crate::train::Progress;
 
 /// The recipe as it was given.
 pub const RECIPE_FILE: &str = "recipe.toml";
@@ -479,7 +479,7 @@ pub(crate) fn check_origin(
         return Err(refuse("the tokenizer", checkpoint.tokenizer_hash(), &hash));
     }
     let before = checkpoint.data_hash();
-    if !before.is_empty() && before != now.data && !Mutant::DataCheck.is_on() {
+    if !before.is_empty() && before != now.data && !taal_store::is_broken("data-check") {
         return Err(refuse("the training or validation text", before, &now.data));
     }
     if (checkpoint.version(), checkpoint.lock_hash()) != (env!("CARGO_PKG_VERSION"), env!("TAAL_LOCK_HASH")) {

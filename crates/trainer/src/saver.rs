@@ -7,8 +7,6 @@
 use std::path::PathBuf;
 use std::thread::JoinHandle;
 
-use taal_store::Mutant;
-
 use crate::TrainError;
 use crate::checkpoint::{Checkpoints, Snapshot};
 
@@ -30,7 +28,7 @@ pub(crate) struct Save {
 
 impl Save {
     pub(crate) fn run(self) -> Result<(), TrainError> {
-        if !Mutant::LogFsync.is_on() {
+        if !taal_store::is_broken("log-fsync") {
             for log in &self.logs {
                 taal_store::sync_file(log)?;
             }
@@ -38,7 +36,7 @@ impl Save {
         let step = self.snapshot.step;
         let is_there = |step: &u64| *step == self.snapshot.step || taal_store::is_dir(&self.checkpoints.path(*step));
         let best = self.best_step.filter(is_there);
-        if Mutant::PruneFirst.is_on() {
+        if taal_store::is_broken("prune-first") {
             self.checkpoints.prune(step, self.keep.saturating_sub(1), best)?;
         }
         self.checkpoints.save(&self.snapshot)?;
@@ -112,7 +110,7 @@ impl Saver {
         note: &mut impl FnMut(String),
     ) -> Result<(), TrainError> {
         self.failures += 1;
-        if self.failures >= MAX_FAILURES || Mutant::NoSecondSave.is_on() {
+        if self.failures >= MAX_FAILURES || taal_store::is_broken("no-second-save") {
             return Err(error);
         }
         note(format!(

@@ -1,17 +1,19 @@
 //! One training step, top to bottom: forward, loss, backward, clip, update.
 
+mod faults;
+
 use burn::optim::GradientsParams;
 use burn::tensor::{Int, Tensor, TensorData};
 use taal_data::{Batch, IGNORE_INDEX};
 use taal_kernels::with_precision;
 use taal_model::{ForwardOptions, Segments, Transformer};
 
-use taal_store::Mutant;
-
 use crate::optimizer::Optimizer;
-use crate::poison::{self, Poison};
 use crate::precision::{MIN_LOSS_SCALE, MixedPrecision};
 use crate::{TrainError, gradients};
+
+#[cfg(feature = "faults")]
+pub use self::faults::{Poison, poison_steps};
 
 /// A model that learns: the model itself and its optimizer.
 #[derive(Debug)]
@@ -89,9 +91,10 @@ impl Learner {
         loss: &LossFn<'_>,
         accepts: &(dyn Fn(&StepOutcome) -> bool + Sync),
     ) -> Result<StepOutcome, TrainError> {
-        let poison = poison::next();
-        taal_kernels::on_pool(&self.model.device(), || {
-            self.step_here(batches, dropout_keys, lr_factor, loss, accepts, poison)
+        let poison = faults::next();
+        taal_kernels::on_pool(&self.model.device(), || match poison {
+            None => self.step_here(batches, dropout_keys, lr_factor, loss, accepts),
+            _ => self.faulty_step(poison, batches, dropout_keys, lr_factor, loss, accepts),
         })
     }
 
@@ -102,12 +105,43 @@ impl Learner {
         lr_factor: f64,
         loss: &LossFn<'_>,
         accepts: &(dyn Fn(&StepOutcome) -> bool + Sync),
-        poison: Option<Poison>,
     ) -> Result<StepOutcome, TrainError> {
-        let (losses, mut gradients) = self.accumulate(batches, dropout_keys, loss, poison)?;
-        if let Some(Poison::Gradient(value)) = poison {
-            gradients::spoil(&self.model, &mut gradients, value);
+        let (losses, gradients) = self.accumulate(batches, dropout_keys, loss)?;
+        Ok(self.update_if(losses, gradients, lr_factor, accepts))
+    }
+
+    /// Forward, loss and backward: each micro-batch's loss with its share in the mean, and the sum of the gradients times the loss scale.
+    pub(crate) fn accumulate(
+        &self,
+        batches: &[Batch],
+        dropout_keys: &[u64],
+        loss: &LossFn<'_>,
+    ) -> Result<(Vec<(f64, Tensor<1>)>, GradientsParams), TrainError> {
+        let counted: usize = batches.iter().map(Batch::counted_targets).sum();
+        let mut losses = Vec::with_capacity(batches.len());
+        let mut sum = GradientsParams::new();
+        for (index, batch) in batches.iter().enumerate() {
+            let share = batch.counted_targets() as f64 / counted.max(1) as f64;
+            let loss = with_precision(self.precision.products, || {
+                loss(&self.model, batch, dropout_keys.get(index).copied())
+            })?;
+            losses.push((share, loss.clone().inner()));
+            let factor = self.precision.scale() * if batches.len() == 1 { 1.0 } else { share };
+            let scaled = if factor == 1.0 { loss } else { loss.mul_scalar(factor) };
+            let gradients = GradientsParams::from_grads(scaled.backward(), &self.model);
+            sum = gradients::add(&self.model, sum, gradients);
         }
+        Ok((losses, sum))
+    }
+
+    /// Clips and updates, where the loss and the gradient norm are finite and accepted.
+    pub(crate) fn update_if(
+        &mut self,
+        losses: Vec<(f64, Tensor<1>)>,
+        gradients: GradientsParams,
+        lr_factor: f64,
+        accepts: &(dyn Fn(&StepOutcome) -> bool + Sync),
+    ) -> StepOutcome {
         let loss_scale = self.precision.scale();
         let (loss, scaled_norm) = gradients::loss_and_norm(&self.model, &gradients, losses);
         let outcome = StepOutcome {
@@ -115,26 +149,21 @@ impl Learner {
             grad_norm: scaled_norm / loss_scale,
             loss_scale,
         };
-        self.precision.note(&outcome);
-        let is_accepted = outcome.is_finite() && accepts(&outcome);
-        // The mutant does what some trainers do, and a number that is not finite times zero is NaN.
-        let is_multiplied = !is_accepted && Mutant::MultiplyBadStep.is_on();
-        if is_accepted || is_multiplied {
-            let mut factor = if is_multiplied {
-                0.0
-            } else {
-                gradients::clip_factor(outcome.grad_norm, self.clip_norm) / loss_scale
-            };
-            if let Some(Poison::Update(value)) = poison {
-                factor *= f64::from(value);
-            }
-            let optimizer = &mut self.optimizer;
-            // The model moves through the update, so that nobody else holds its weights and they change in place.
-            replace_with::replace_with_or_abort(&mut self.model, |model| {
-                optimizer.step(model, gradients, lr_factor, factor)
-            });
+        self.precision.note(loss, outcome.grad_norm);
+        if outcome.is_finite() && accepts(&outcome) {
+            let factor = gradients::clip_factor(outcome.grad_norm, self.clip_norm) / loss_scale;
+            self.update(gradients, lr_factor, factor);
         }
-        Ok(outcome)
+        outcome
+    }
+
+    /// The update from the gradients times a factor.
+    pub(crate) fn update(&mut self, gradients: GradientsParams, lr_factor: f64, factor: f64) {
+        let optimizer = &mut self.optimizer;
+        // The model moves through the update, so that nobody else holds its weights and they change in place.
+        replace_with::replace_with_or_abort(&mut self.model, |model| {
+            optimizer.step(model, gradients, lr_factor, factor)
+        });
     }
 
     /// Every gradient of a batch by its parameter's name, before clipping; nothing is updated.
@@ -143,7 +172,7 @@ impl Learner {
     ///
     /// As [`step`](Self::step).
     pub fn gradients(&self, batch: &Batch) -> Result<Vec<NamedGradient>, TrainError> {
-        let (_, gradients) = self.accumulate(std::slice::from_ref(batch), &[], &loss, None)?;
+        let (_, gradients) = self.accumulate(std::slice::from_ref(batch), &[], &loss)?;
         let mut found = Vec::new();
         let loss_scale = self.precision.scale() as f32;
         gradients::read(&self.model, &gradients, |name, shape, mut values| {
@@ -161,37 +190,9 @@ impl Learner {
     pub(crate) fn rehearse(&self, batch: &Batch, loss: &LossFn<'_>) -> Result<(), TrainError> {
         // The key makes dropout, where there is any, take its memory too.
         taal_kernels::on_pool(&self.model.device(), || {
-            self.accumulate(std::slice::from_ref(batch), &[0], loss, None)
+            self.accumulate(std::slice::from_ref(batch), &[0], loss)
         })
         .map(drop)
-    }
-
-    /// Each micro-batch's loss with its share in the mean, and the sum of the gradients times the loss scale.
-    fn accumulate(
-        &self,
-        batches: &[Batch],
-        dropout_keys: &[u64],
-        loss: &LossFn<'_>,
-        poison: Option<Poison>,
-    ) -> Result<(Vec<(f64, Tensor<1>)>, GradientsParams), TrainError> {
-        let counted: usize = batches.iter().map(Batch::counted_targets).sum();
-        let mut losses = Vec::with_capacity(batches.len());
-        let mut sum = GradientsParams::new();
-        for (index, batch) in batches.iter().enumerate() {
-            let share = batch.counted_targets() as f64 / counted.max(1) as f64;
-            let mut loss = with_precision(self.precision.products, || {
-                loss(&self.model, batch, dropout_keys.get(index).copied())
-            })?;
-            if let Some(Poison::Loss(value)) = poison {
-                loss = loss.mul_scalar(value);
-            }
-            losses.push((share, loss.clone().inner()));
-            let factor = self.precision.scale() * if batches.len() == 1 { 1.0 } else { share };
-            let scaled = if factor == 1.0 { loss } else { loss.mul_scalar(factor) };
-            let gradients = GradientsParams::from_grads(scaled.backward(), &self.model);
-            sum = gradients::add(&self.model, sum, gradients);
-        }
-        Ok((losses, sum))
     }
 }
 

@@ -10,11 +10,10 @@ use taal_metrics::{GuessFigures, MaskedFigures, Report};
 use taal_model::{ForwardOptions, Transformer, TransformerConfig};
 use taal_tokenizer::Tokenizer;
 
-use super::{Ask, Task, Validated, Validation, baseline};
+use super::{Ask, Task, Validated, Validation, baseline, samples};
 use crate::TrainError;
 use crate::checkpoint::TrainState;
 use crate::recipe::Recipe;
-use crate::samples;
 use crate::step::{counted_positions, select_positions};
 
 /// Running text in which tokens are hidden.

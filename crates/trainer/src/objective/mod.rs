@@ -5,6 +5,7 @@ mod baseline;
 mod completion;
 mod masked;
 mod next_token;
+pub(crate) mod samples;
 
 use std::ops::ControlFlow;
 
@@ -22,7 +23,7 @@ use crate::TrainError;
 use crate::checkpoint::TrainState;
 use crate::prepare::Corpus;
 use crate::recipe::{DataSource, Objective, Recipe};
-use crate::{samples, step};
+use crate::step;
 
 /// Asked before every batch of an evaluation: go on?
 pub(crate) type Ask<'a> = dyn FnMut() -> ControlFlow<()> + 'a;

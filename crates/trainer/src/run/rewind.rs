@@ -4,90 +4,46 @@ use std::collections::VecDeque;
 
 use taal_store::ErrorKind;
 
-use super::Run;
+use super::compute::Compute;
+use super::record::Record;
 use crate::TrainError;
-use crate::checkpoint::TrainState;
-use crate::health::{Ailment, HealthState};
+use crate::ailment::Ailment;
+use crate::checkpoint::{Checkpoint, TrainState};
+use crate::health::HealthState;
 use crate::optimizer::Optimizer;
 use crate::precision::MixedPrecision;
 use crate::prepare;
-use crate::train::Progress;
 
-impl Run<'_> {
-    /// Back to the newest checkpoint, at the second time to the one before, and on from there with the batches after the bad ones.
-    pub(super) fn rewind(&mut self, ailment: Ailment, progress: &mut dyn Progress) -> Result<(), TrainError> {
-        self.saver.wait(|message| progress.note(&message))?;
+impl Compute<'_> {
+    /// Back to the newest checkpoint, at the second time to the one before, and on from there with the batches after the bad ones. Where
+    /// nothing was saved yet, back to the beginning.
+    pub(super) fn rewind(&mut self, ailment: Ailment, record: &mut Record<'_>) -> Result<(), TrainError> {
         let bad_step = self.state.step;
-        // Where nothing was saved since the last time, the newest one has had its chance.
-        let last = self.state.health.rewound_to;
-        let mut candidates = self.checkpoints.steps()?;
-        if candidates.len() > 1 && candidates.last().copied() == last {
-            candidates.pop();
-        }
-        let mut found = None;
-        let mut damaged = Vec::new();
-        while let Some(step) = candidates.pop() {
-            match self.checkpoints.open(step) {
-                Ok(checkpoint) => {
-                    found = Some(checkpoint);
-                    break;
-                }
-                Err(error) if error.kind() == ErrorKind::Corrupt => damaged.push(error.to_string()),
-                Err(error) => return Err(error),
-            }
-        }
-        let found = match found {
-            Some(checkpoint) => {
-                damaged.iter().for_each(|error| progress.note(error));
-                Some(checkpoint)
-            }
-            // One that had its chance is better than none; what is damaged is set aside, and `model` leads nowhere wrong.
-            None => self.checkpoints.newest(|message| progress.note(&message))?,
-        };
-        let Some(checkpoint) = found else {
-            return match damaged.is_empty() {
-                true => self.begin_again(ailment, progress),
-                false => Err(TrainError::NothingWhole {
-                    path: self.options.run_dir.join("checkpoints"),
-                    step: bad_step,
-                    ailment,
-                }),
-            };
-        };
         let device = self.learner.model.device();
+        let Some(checkpoint) = record.checkpoint_before(bad_step, ailment, self.state.health.rewound_to)? else {
+            let train = &self.recipe.train;
+            self.learner.model = prepare::model(self.recipe, &record.tokenizer, &device)?;
+            self.learner.optimizer = Optimizer::new(train.adamw, train.muon);
+            let state = TrainState {
+                health: self.health_after_rewind(0, VecDeque::new()),
+                ..TrainState::default()
+            };
+            self.take_back(state, record)?;
+            record.note(&format!(
+                "step {bad_step}: {ailment}; there is no checkpoint yet, so back to the beginning, and on with the batches after step \
+                 {bad_step}'s"
+            ));
+            return Ok(());
+        };
         self.learner.model = checkpoint.model(self.recipe.model.dropout(), &device)?;
         checkpoint.restore(&mut self.learner.optimizer, &device)?;
-
         let mut state = checkpoint.state()?;
         state.health = self.health_after_rewind(checkpoint.step, state.health.window);
-        // `model` must not lead to one of those that go; the next save says again which is the best.
-        let best = state.best_step.and_then(|step| self.checkpoints.open(step).ok());
-        let shown = best.as_ref().unwrap_or(&checkpoint);
-        taal_store::publish_link(&shown.model_dir(), &self.options.run_dir.join("model"))?;
-        self.checkpoints.leave_after(checkpoint.step)?;
-        self.take_back(state)?;
-        progress.note(&format!(
+        record.go_back(&checkpoint, state.best_step)?;
+        self.take_back(state, record)?;
+        record.note(&format!(
             "step {bad_step}: {ailment}; back to the checkpoint of step {}, and on with the batches after step {bad_step}'s",
             checkpoint.step
-        ));
-        Ok(())
-    }
-
-    /// Back to the beginning, where nothing was saved yet, and on from there with the batches after the bad ones.
-    fn begin_again(&mut self, ailment: Ailment, progress: &mut dyn Progress) -> Result<(), TrainError> {
-        let bad_step = self.state.step;
-        let device = self.learner.model.device();
-        let train = &self.recipe.train;
-        self.learner.model = prepare::model(self.recipe, &self.tokenizer, &device)?;
-        self.learner.optimizer = Optimizer::new(train.adamw, train.muon);
-        let state = TrainState {
-            health: self.health_after_rewind(0, VecDeque::new()),
-            ..TrainState::default()
-        };
-        self.take_back(state)?;
-        progress.note(&format!(
-            "step {bad_step}: {ailment}; there is no checkpoint yet, so back to the beginning, and on with the batches after step \
-             {bad_step}'s"
         ));
         Ok(())
     }
@@ -107,12 +63,57 @@ impl Run<'_> {
     }
 
     /// Goes on from an earlier state, whose weights and moments are there already.
-    fn take_back(&mut self, mut state: TrainState) -> Result<(), TrainError> {
+    fn take_back(&mut self, mut state: TrainState, record: &mut Record<'_>) -> Result<(), TrainError> {
         state.resumed_from = self.state.resumed_from;
         state.train_s = self.state.train_s;
         self.learner.precision = MixedPrecision::resumed(self.recipe.train.precision, state.loss_scale);
         self.state = state;
-        self.unwritten.clear();
-        Ok(self.log.truncate_to(self.state.logged_steps())?)
+        record.forget_after(self.state.logged_steps())
+    }
+}
+
+impl Record<'_> {
+    /// The newest whole checkpoint to go back to from a bad step, or none where none was saved.
+    fn checkpoint_before(
+        &mut self,
+        step: u64,
+        ailment: Ailment,
+        rewound_to: Option<u64>,
+    ) -> Result<Option<Checkpoint>, TrainError> {
+        self.wait()?;
+        let mut candidates = self.checkpoints.steps()?;
+        // Where nothing was saved since the last time, the newest one has had its chance.
+        if candidates.len() > 1 && candidates.last().copied() == rewound_to {
+            candidates.pop();
+        }
+        let mut damaged = Vec::new();
+        for candidate in candidates.into_iter().rev() {
+            match self.checkpoints.open(candidate) {
+                Ok(checkpoint) => {
+                    damaged.iter().for_each(|error: &String| self.progress.note(error));
+                    return Ok(Some(checkpoint));
+                }
+                Err(error) if error.kind() == ErrorKind::Corrupt => damaged.push(error.to_string()),
+                Err(error) => return Err(error),
+            }
+        }
+        // One that had its chance is better than none; what is damaged is set aside, and `model` leads nowhere wrong.
+        let found = self.checkpoints.newest(|message| self.progress.note(&message))?;
+        match found.is_none() && !damaged.is_empty() {
+            true => Err(TrainError::NothingWhole {
+                path: self.claim.dir().join("checkpoints"),
+                step,
+                ailment,
+            }),
+            false => Ok(found),
+        }
+    }
+
+    /// Leaves everything after a checkpoint: `model` must not lead to what goes; the next save says again which is the best.
+    fn go_back(&mut self, checkpoint: &Checkpoint, best_step: Option<u64>) -> Result<(), TrainError> {
+        let best = best_step.and_then(|step| self.checkpoints.open(step).ok());
+        let shown = best.as_ref().unwrap_or(checkpoint);
+        taal_store::publish_link(&shown.model_dir(), &self.claim.dir().join("model"))?;
+        self.checkpoints.leave_after(checkpoint.step)
     }
 }

@@ -10,8 +10,8 @@ use taal_metrics::Sample;
 use taal_model::TransformerConfig;
 use taal_tokenizer::Tokenizer;
 
+use super::Task;
 use crate::TrainError;
-use crate::objective::Task;
 use crate::recipe::Recipe;
 
 /// Refuses prompts that cannot be used before anything is trained.

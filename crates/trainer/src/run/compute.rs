@@ -1,0 +1,303 @@
+//! What computes: steps, evaluations, and what is done about bad steps. Every rank of several would run it.
+
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+use burn::module::Module;
+use taal_data::{Batch, BatchPlan};
+use taal_kernels::random;
+use taal_metrics::StepRecord;
+
+use super::record::Record;
+use crate::ailment::Ailment;
+use crate::checkpoint::TrainState;
+use crate::events::{Act, Event};
+use crate::health::Treatment;
+use crate::objective::Task;
+use crate::recipe::{Recipe, TrainRecipe};
+use crate::step::Learner;
+use crate::{TrainError, learnable};
+
+/// Batches without a target in a row that are passed over before a run gives up.
+const MAX_PASSED_OVER: u64 = 1000;
+
+/// The loop and what it changes: the model, its optimizer, and the running figures.
+pub(super) struct Compute<'a> {
+    pub(super) recipe: &'a Recipe,
+    pub(super) task: Box<dyn Task>,
+    pub(super) plan: BatchPlan,
+    pub(super) learner: Learner,
+    pub(super) state: TrainState,
+    pub(super) clock: Clock,
+}
+
+/// The time of a run, earlier parts of a resumed one included.
+pub(super) struct Clock {
+    pub(super) started: Instant,
+    pub(super) before_s: f64,
+}
+
+impl Clock {
+    pub(super) fn wall_s(&self) -> f64 {
+        self.before_s + self.started.elapsed().as_secs_f64()
+    }
+}
+
+/// Tokens of an update.
+pub(super) fn tokens_per_step(train: &TrainRecipe) -> u64 {
+    (train.batch_size * train.block_size * train.accumulation) as u64
+}
+
+impl Compute<'_> {
+    /// The largest step and the largest evaluation batch once, without effect, so that too little memory shows now and not in an hour.
+    pub(super) fn rehearse(&self) -> Result<(), TrainError> {
+        let batch = self.task.batch(&self.plan, 0)?;
+        self.learner
+            .rehearse(&batch, &|model, batch, key| self.task.loss(model, batch, key))?;
+        let mut is_first = true;
+        let mut once = || match std::mem::take(&mut is_first) {
+            true => ControlFlow::Continue(()),
+            false => ControlFlow::Break(()),
+        };
+        let model = self.learner.model.valid();
+        self.task
+            .validate(&model, self.recipe.eval.batch_size, &mut once)
+            .map(drop)
+    }
+
+    /// Steps until the last one, or until the record is asked to stop, where it breaks.
+    pub(super) fn steps(&mut self, record: &mut Record<'_>) -> Result<ControlFlow<()>, TrainError> {
+        loop {
+            // Of a resumed run, or of one that went back to a checkpoint that was saved in the middle of an evaluation.
+            if let Some(figures) = self.state.unevaluated.take()
+                && self.after_step(figures, true, record)?.is_break()
+            {
+                return Ok(ControlFlow::Break(()));
+            }
+            if self.state.step >= self.recipe.train.steps || self.is_out_of_patience() {
+                return Ok(ControlFlow::Continue(()));
+            }
+            let (figures, ailment) = self.step()?;
+            if let Some(ailment) = ailment
+                && self.treat(ailment, record)? == Treatment::Rewind
+            {
+                continue;
+            }
+            let step = self.state.step;
+            let is_due = step == self.recipe.train.steps || step.is_multiple_of(self.recipe.eval.every);
+            if self.after_step(figures, is_due, record)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+    }
+
+    /// Evaluation, log and checkpoint after a step, as far as they are due; breaks to stop.
+    fn after_step(
+        &mut self,
+        mut figures: StepRecord,
+        is_evaluated: bool,
+        record: &mut Record<'_>,
+    ) -> Result<ControlFlow<()>, TrainError> {
+        let step = self.state.step;
+        let mut is_best = false;
+        if is_evaluated {
+            match self.evaluate(&mut figures, record)? {
+                ControlFlow::Continue(found) => is_best = found,
+                ControlFlow::Break(()) => {
+                    // The record goes to the log when the evaluation is made up for.
+                    self.state.unevaluated = Some(figures);
+                    // Where the state was not finite the run has gone back, to a step that is saved.
+                    self.save_at_last(record)?;
+                    return Ok(ControlFlow::Break(()));
+                }
+            }
+        }
+        record.write(figures)?;
+
+        let is_done = step == self.recipe.train.steps || self.is_out_of_patience();
+        let ask = if is_done {
+            ControlFlow::Continue(())
+        } else {
+            record.ask()
+        };
+        let is_last = is_done || ask.is_break();
+        // Among bad steps the weights are those of a step before, and going back to them would be going nowhere.
+        let is_healthy = self.state.health.in_a_row == 0;
+        let is_saved = is_healthy && (is_best || step.is_multiple_of(self.recipe.checkpoint.every));
+        let is_sound = match is_last {
+            true => self.save_at_last(record)?,
+            false => !is_saved || self.save(record)?,
+        };
+        // Where it is not, the run has gone back and continues from there, or stops at a step that is saved.
+        if is_sound {
+            record.show(&figures, is_saved || is_last, is_best);
+            if self.is_out_of_patience() && step < self.recipe.train.steps {
+                record.note(&format!(
+                    "stopped early: {} evaluations without a better loss",
+                    self.state.evaluations_without_gain
+                ));
+            }
+        }
+        Ok(ask)
+    }
+
+    /// Counts a bad step, has it written down what is done about it, and does it.
+    fn treat(&mut self, ailment: Ailment, record: &mut Record<'_>) -> Result<Treatment, TrainError> {
+        let step = self.state.step;
+        let treatment = self.recipe.health.treat(&mut self.state.health, ailment);
+        let act = match treatment {
+            Treatment::GoOn => Act::Skip,
+            Treatment::Rewind => Act::Rewind,
+            Treatment::GiveUp => Act::GiveUp,
+        };
+        let is_written = record.event(&Event {
+            step,
+            act,
+            reason: ailment.to_string(),
+            batch: step.saturating_sub(1) + self.state.health.batch_offset,
+        })?;
+        self.state.health.events += u64::from(is_written);
+        match treatment {
+            Treatment::GoOn => record.note(&format!("step {step} is left out, its weights untouched: {ailment}")),
+            Treatment::Rewind => self.rewind(ailment, record)?,
+            Treatment::GiveUp => return Err(TrainError::diverged(step, ailment, record.last_saved()?)),
+        }
+        Ok(treatment)
+    }
+
+    fn is_out_of_patience(&self) -> bool {
+        self.recipe
+            .train
+            .patience
+            .is_some_and(|patience| self.state.evaluations_without_gain >= patience)
+    }
+
+    /// Draws the batches of the next step, makes the step where it is a good one, and keeps the figures.
+    fn step(&mut self) -> Result<(StepRecord, Option<Ailment>), TrainError> {
+        let train = &self.recipe.train;
+        let began = Instant::now();
+        let index = self.state.step;
+        let (position, batches) = self.draw()?;
+        let micro_steps = self.micro_steps(position);
+        let dropout_keys: Vec<u64> = micro_steps
+            .map(|micro| random::key(self.recipe.seed, micro, "dropout"))
+            .collect();
+        let lr = train.schedule.at(index);
+
+        let (health, state) = (&self.recipe.health, &self.state.health);
+        let outcome = self.learner.step_if(
+            &batches,
+            &dropout_keys,
+            lr / train.schedule.lr,
+            &|model, batch, key| self.task.loss(model, batch, key),
+            &|outcome| health.diagnose(state, outcome).is_none(),
+        )?;
+        let ailment = health.diagnose(state, &outcome);
+        self.state.loss_scale = self.learner.precision.loss_scale;
+        let tokens = tokens_per_step(train);
+        let seconds = began.elapsed().as_secs_f64();
+        self.state.step += 1;
+        self.state.tokens += tokens;
+        self.state.train_s += seconds;
+        self.state.wall_s = self.clock.wall_s();
+        if ailment.is_none() {
+            self.state.train_loss = outcome.loss;
+            health.accept(&mut self.state.health, outcome.loss);
+        }
+        let figures = StepRecord {
+            step: self.state.step,
+            loss: outcome.loss,
+            lr,
+            grad_norm: outcome.grad_norm,
+            tokens_per_s: tokens as f64 / seconds.max(1e-9),
+            wall_s: Some(self.state.wall_s),
+            is_skipped: ailment.is_some(),
+            ..StepRecord::default()
+        };
+        Ok((figures, ailment))
+    }
+
+    /// The batches of the next step and their position in the order of the data. A step without targets is no step: the next batches
+    /// take its place.
+    fn draw(&mut self) -> Result<(u64, Vec<Batch>), TrainError> {
+        let first = self.state.position();
+        for passed_over in 0..=MAX_PASSED_OVER {
+            let position = first + passed_over;
+            let batches = self.batches(position)?;
+            if batches.iter().any(|batch| batch.counted_targets() > 0) {
+                self.state.health.batch_offset += passed_over;
+                return Ok((position, batches));
+            }
+        }
+        Err(learnable::nothing(self.recipe))
+    }
+
+    /// The micro-batches of a step, numbered over the whole run.
+    fn micro_steps(&self, position: u64) -> std::ops::Range<u64> {
+        let accumulation = self.recipe.train.accumulation as u64;
+        position * accumulation..(position + 1) * accumulation
+    }
+
+    /// The batches at a position.
+    fn batches(&self, position: u64) -> Result<Vec<Batch>, TrainError> {
+        self.micro_steps(position)
+            .map(|micro| self.task.batch(&self.plan, micro))
+            .collect()
+    }
+
+    /// The whole validation split; says whether it was the best so far, or breaks where a request to stop broke it off.
+    fn evaluate(
+        &mut self,
+        figures: &mut StepRecord,
+        record: &mut Record<'_>,
+    ) -> Result<ControlFlow<(), bool>, TrainError> {
+        let model = self.learner.model.valid();
+        let mut ask = || record.ask();
+        let found = match self.task.validate(&model, self.recipe.eval.batch_size, &mut ask)? {
+            ControlFlow::Continue(Some(found)) => found,
+            ControlFlow::Continue(None) => return Ok(ControlFlow::Continue(false)),
+            ControlFlow::Break(()) => return Ok(ControlFlow::Break(())),
+        };
+        let loss = found.score.loss();
+        let bits_per_byte = (found.bytes > 0).then(|| taal_metrics::bits_per_byte(found.score.nats, found.bytes));
+        figures.val_loss = Some(loss);
+        figures.val_bits_per_byte = bits_per_byte;
+        figures.val_accuracy = found
+            .correct
+            .map(|correct| correct as f64 / found.score.tokens.max(1) as f64);
+        self.state.val_loss = Some(loss);
+        self.state.val_correct = found.correct;
+        self.state.val_bits_per_byte = bits_per_byte;
+        self.state.val_tokens = Some(found.score.tokens);
+        self.state.val_bytes = (found.bytes > 0).then_some(found.bytes);
+        self.state.wall_s = self.clock.wall_s();
+        // A bad step has the weights of the one before, and is not saved for being the best.
+        let is_healthy = self.state.health.in_a_row == 0;
+        let is_best = is_healthy && loss.is_finite() && self.state.best_val_loss.is_none_or(|best| loss < best);
+        if is_best {
+            self.state.best_val_loss = Some(loss);
+            self.state.best_step = Some(self.state.step);
+            self.state.evaluations_without_gain = 0;
+        } else {
+            self.state.evaluations_without_gain += 1;
+        }
+        Ok(ControlFlow::Continue(is_best))
+    }
+
+    /// Has a checkpoint started. Says `false` where the state was not finite and the run went back instead.
+    fn save(&mut self, record: &mut Record<'_>) -> Result<bool, TrainError> {
+        let is_sound = record.save(&self.learner, &self.state)?;
+        if !is_sound {
+            self.treat(Ailment::State, record)?;
+        }
+        Ok(is_sound)
+    }
+
+    /// The last checkpoint before this process ends: waited for, and nothing is forgiven. Says `false` as [`save`](Self::save) does.
+    fn save_at_last(&mut self, record: &mut Record<'_>) -> Result<bool, TrainError> {
+        record.write_records()?;
+        let is_sound = self.save(record)?;
+        record.wait_for_last(self.state.step)?;
+        Ok(is_sound)
+    }
+}

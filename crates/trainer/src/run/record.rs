@@ -1,0 +1,263 @@
+//! What is written down and said of a run: log, events, checkpoints, report, and progress. Only the first of several ranks would have one.
+
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+use taal_kernels::DeviceSpec;
+use taal_metrics::{Report, RunLog, Sample, StepRecord, flops};
+use taal_tokenizer::Tokenizer;
+
+use super::compute::{Compute, tokens_per_step};
+use crate::checkpoint::{Checkpoints, Origin, Snapshot, TrainState};
+use crate::events::{Event, Events};
+use crate::objective::samples;
+use crate::progress::{Progress, RunInfo, StepInfo};
+use crate::recipe::Recipe;
+use crate::run_dir::{self, Claim};
+use crate::saver::{Save, Saver};
+use crate::step::Learner;
+use crate::utilisation::Peak;
+use crate::{TrainError, prepare};
+
+/// The run directory, and the person who watches.
+pub(super) struct Record<'a> {
+    /// Whoever writes holds the directory's lock.
+    pub(super) claim: &'a Claim,
+    pub(super) device: DeviceSpec,
+    pub(super) recipe: &'a Recipe,
+    /// The recipe with every value, for the page.
+    pub(super) recipe_text: &'a str,
+    pub(super) origin: Origin,
+    pub(super) tokenizer: Tokenizer,
+    /// Tokens to train on and to validate with.
+    pub(super) tokens: (u64, u64),
+    /// A sentence about examples that were cut.
+    pub(super) truncated: Option<String>,
+    pub(super) log: RunLog,
+    /// Figures of steps that a full disk did not take yet.
+    pub(super) unwritten: VecDeque<StepRecord>,
+    pub(super) events: Events,
+    pub(super) checkpoints: Checkpoints,
+    pub(super) saver: Saver,
+    pub(super) peak: Peak,
+    pub(super) flops_shape: flops::Shape,
+    pub(super) samples: Vec<Sample>,
+    pub(super) progress: &'a mut dyn Progress,
+}
+
+impl Record<'_> {
+    fn path(&self, name: &str) -> PathBuf {
+        self.claim.dir().join(name)
+    }
+
+    pub(super) fn announce(&mut self, compute: &Compute<'_>) {
+        let (train_tokens, val_tokens) = self.tokens;
+        self.progress.begin(&RunInfo {
+            params: compute.learner.model.config().n_params(),
+            vocab_size: self.tokenizer.vocab_size(),
+            train_tokens,
+            val_tokens,
+            first_step: compute.state.step,
+            steps: self.recipe.train.steps,
+            epochs: self.epochs(self.recipe.train.steps * tokens_per_step(&self.recipe.train)),
+            peak_flops_per_s: self.peak.flops_per_s(),
+        });
+        if compute.state.resumed_from.is_some() {
+            run_dir::note_nothing_left(compute.state.step, self.recipe.train.steps, self.progress);
+        }
+        if let Some(truncated) = &self.truncated {
+            self.progress.note(truncated);
+        }
+        if val_tokens == 0 && self.recipe.train.patience.is_some() {
+            self.progress
+                .note("train.patience has no effect: no text is held back to validate with (data.validation_fraction)");
+        }
+    }
+
+    /// How often so many tokens go through the training data.
+    fn epochs(&self, tokens: u64) -> f64 {
+        tokens as f64 / self.tokens.0.max(1) as f64
+    }
+
+    pub(super) fn note(&mut self, message: &str) {
+        self.progress.note(message);
+    }
+
+    /// Breaks where a person wants the run to save and stop.
+    pub(super) fn ask(&mut self) -> ControlFlow<()> {
+        match self.progress.should_stop() {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    }
+
+    /// Shows a step.
+    pub(super) fn show(&mut self, figures: &StepRecord, is_saved: bool, is_best: bool) {
+        let mfu = self.peak.utilisation(figures.tokens_per_s, &self.flops_shape);
+        self.progress.step(figures, &StepInfo { mfu, is_saved, is_best });
+    }
+
+    /// Appends a record to the log. What a full disk refuses is kept and tried again with the next one.
+    pub(super) fn write(&mut self, figures: StepRecord) -> Result<(), TrainError> {
+        self.unwritten.push_back(figures);
+        match self.write_records() {
+            Err(error) if error.is_of_a_disk() => {
+                // Once a failure is all a person wants to read; the saves count them.
+                if self.unwritten.len() == 1 {
+                    self.progress
+                        .note(&format!("{error}; training goes on, and the record is written later"));
+                }
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    pub(super) fn write_records(&mut self) -> Result<(), TrainError> {
+        while let Some(figures) = self.unwritten.front() {
+            self.log.append(figures)?;
+            self.unwritten.pop_front();
+        }
+        Ok(())
+    }
+
+    /// Drops the figures of steps after the last `steps`, when a run goes back.
+    pub(super) fn forget_after(&mut self, steps: u64) -> Result<(), TrainError> {
+        self.unwritten.clear();
+        Ok(self.log.truncate_to(steps)?)
+    }
+
+    /// Writes down what is done about a bad step; says whether the disk took it.
+    pub(super) fn event(&mut self, event: &Event) -> Result<bool, TrainError> {
+        match self.events.write(event) {
+            Ok(()) => Ok(true),
+            // What was done is on the screen too; a full disk is no reason to stop doing it.
+            Err(error) if error.is_of_a_disk() => {
+                self.progress.note(&error.to_string());
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Starts a checkpoint, which is written while training goes on. Says `false` where the state is not finite, which is never saved.
+    pub(super) fn save(&mut self, learner: &Learner, state: &TrainState) -> Result<bool, TrainError> {
+        if let Err(error) = self.write_records() {
+            if !error.is_of_a_disk() {
+                return Err(error);
+            }
+            let what = format!("step {} is not saved", state.step);
+            let mut note = |message: String| self.progress.note(&message);
+            self.saver.forgive(&what, error, &mut note)?;
+            return Ok(true);
+        }
+        let Some(snapshot) = Snapshot::take(learner, state, &self.tokenizer, &self.origin)? else {
+            return Ok(false);
+        };
+        let save = Save {
+            checkpoints: self.checkpoints.clone(),
+            snapshot,
+            logs: vec![self.log.path().to_path_buf(), self.events.path().to_path_buf()],
+            link: self.path("model"),
+            best_step: state.best_step,
+            keep: self.recipe.checkpoint.keep,
+        };
+        let is_beside = self.recipe.checkpoint.background;
+        self.saver
+            .start(save, is_beside, |message| self.progress.note(&message))?;
+        Ok(true)
+    }
+
+    /// Waits for the checkpoint that is being written.
+    pub(super) fn wait(&mut self) -> Result<(), TrainError> {
+        self.saver.wait(|message| self.progress.note(&message))
+    }
+
+    /// Waits for the checkpoint of the last step, whose failure is not forgiven.
+    pub(super) fn wait_for_last(&mut self, step: u64) -> Result<(), TrainError> {
+        self.wait()?;
+        match self.saver.is_failing() {
+            true => Err(TrainError::unsaved(self.claim.dir(), step)),
+            false => Ok(()),
+        }
+    }
+
+    /// The step of the newest checkpoint; one that is being written counts too.
+    pub(super) fn last_saved(&mut self) -> Result<Option<u64>, TrainError> {
+        self.wait()?;
+        Ok(self.checkpoints.steps()?.last().copied())
+    }
+
+    /// What the model in the run directory writes, which is the best one where there is a validation split, for the report and for the person who
+    /// watches. A sample that fails costs no more than itself.
+    pub(super) fn write_samples(&mut self, compute: &Compute<'_>) {
+        let device = compute.learner.model.device().inner();
+        self.samples = samples::write(self.recipe, self.claim.dir(), &device, compute.task.as_ref());
+        for sample in &self.samples {
+            match &sample.error {
+                Some(error) => self
+                    .progress
+                    .note(&format!("no sample for {:?}: {error}", sample.prompt)),
+                None => self.progress.sample(&sample.prompt, &sample.text),
+            }
+        }
+    }
+
+    /// Writes report.json, report.html and log.csv over the whole run so far.
+    pub(super) fn report(&mut self, compute: &Compute<'_>, is_finished: bool) -> Result<Report, TrainError> {
+        self.log.sync()?;
+        let state = &compute.state;
+        let tokens_per_s = state.tokens as f64 / state.train_s.max(1e-9);
+        // Counting and measuring take time that a caller who asked to stop does not have.
+        if is_finished {
+            self.peak.measure_again(&compute.learner.model.device());
+        }
+        let mfu = self.peak.utilisation(tokens_per_s, &self.flops_shape);
+        let mut report = Report {
+            recipe: self.recipe.name.clone(),
+            objective: compute.task.name().to_string(),
+            device: self.device.to_string(),
+            params: compute.learner.model.config().n_params(),
+            steps: state.step,
+            planned_steps: self.recipe.train.steps,
+            tokens: state.tokens,
+            wall_s: compute.clock.wall_s(),
+            // No step counted: no loss either.
+            train_loss: match state.step > state.health.skipped {
+                true => state.train_loss,
+                false => f64::NAN,
+            },
+            val_loss: state.val_loss,
+            best_val_loss: state.best_val_loss,
+            best_step: state.best_step,
+            val_bits_per_byte: state.val_bits_per_byte,
+            val_tokens: state.val_tokens,
+            val_bytes: state.val_bytes,
+            tokens_per_s,
+            epochs: self.epochs(state.tokens),
+            mfu,
+            peak_flops_per_s: self.peak.flops_per_s(),
+            peak_is_lower_bound: self.peak.is_lower_bound(),
+            peak_rss_bytes: taal_metrics::peak_rss_bytes().unwrap_or(0),
+            resumed_from: state.resumed_from,
+            skipped_steps: state.health.skipped,
+            rewinds: u64::from(state.health.rewinds),
+            tokenizer: prepare::tokenizer_words(self.recipe),
+            vocab_size: self.tokenizer.vocab_size() as u64,
+            samples: self.samples.clone(),
+            masked: None,
+        };
+        if is_finished {
+            compute
+                .task
+                .report(state, compute.learner.model.config(), &mut report)?;
+        }
+        let records = taal_metrics::read_log(&self.path(taal_metrics::LOG_NAME))?;
+        report.write_json(&self.path("report.json"))?;
+        let html = taal_draw::report(&report, &records, self.recipe_text);
+        taal_store::write_atomic(&self.path("report.html"), html.as_bytes())?;
+        taal_metrics::write_csv(&records, &self.path("log.csv"))?;
+        Ok(report)
+    }
+}
