@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use taal_metrics::StepRecord;
+use taal_metrics::{STEP_FIGURES, StepRecord};
 use taal_trainer::{Progress, RunInfo, StepInfo};
 
 use crate::{signals, terminal};
@@ -108,6 +108,7 @@ impl Screen {
                 .map(|loss| format!("val {loss:.4}{}", if info.is_best { " (best)" } else { "" })),
         );
         words.push(self.speed_words(speed));
+        words.extend(figure_words(record));
         if record.step < self.steps {
             words.push(format!("{} left", terminal::duration(self.left(record.step))));
         }
@@ -167,12 +168,12 @@ impl Progress for Screen {
             ));
         }
         let message = match record.step < self.steps {
-            true => format!(
-                "loss {:.3}  {}  {} left",
-                record.loss,
-                self.speed_words(speed),
-                terminal::duration(self.left(record.step))
-            ),
+            true => {
+                let mut words = vec![format!("loss {:.3}", record.loss), self.speed_words(speed)];
+                words.extend(figure_words(record));
+                words.push(format!("{} left", terminal::duration(self.left(record.step))));
+                words.join("  ")
+            }
             false => "writing samples and report".to_string(),
         };
         self.bar.set_position(record.step);
@@ -182,6 +183,11 @@ impl Progress for Screen {
     fn should_stop(&mut self) -> bool {
         signals::is_asked_to_stop()
     }
+}
+
+/// The words of the figures that have no place of their own in a line.
+fn figure_words(record: &StepRecord) -> impl Iterator<Item = String> + '_ {
+    STEP_FIGURES.iter().filter_map(|figure| figure.words(record))
 }
 
 /// Something turns while there is nothing to count.

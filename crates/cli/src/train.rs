@@ -284,6 +284,11 @@ fn summary(report: &Report, run_dir: &Path, device: DeviceSpec) -> String {
     if report.peak_rss_bytes > 0 {
         rows.push(("peak memory", terminal::size(report.peak_rss_bytes)));
     }
+    rows.extend(
+        report
+            .figure_rows()
+            .map(|(label, value, unit)| (label, format!("{value:.4} {unit}"))),
+    );
     rows.push(("report", run_dir.join("report.html").display().to_string()));
     rows.push(("model", run_dir.join("model").display().to_string()));
     match report.objective.as_str() {

@@ -88,7 +88,7 @@ fn report(records: &[StepRecord]) -> Report {
         resumed_from: None,
         tokenizer: "char".to_owned(),
         vocab_size: 65,
-        skipped_steps: 0, masked: None,
+        skipped_steps: 0, masked: None, figures: Default::default(),
         rewinds: 0,
         samples: vec![
             Sample {

@@ -1,6 +1,6 @@
 //! A run as one self-contained page: no script, no network, light and dark, from a phone's width to a desk's.
 
-use taal_metrics::{GuessFigures, Report, StepRecord, perplexity};
+use taal_metrics::{GuessFigures, Report, STEP_FIGURES, StepChart, StepRecord, perplexity};
 
 use crate::chart::{Chart, Role};
 use crate::curves::{Curve, axis, drawable, smooth, thin};
@@ -148,6 +148,9 @@ fn key_figures(report: &Report) -> String {
     if report.peak_rss_bytes > 0 {
         card("Peak memory", bytes(report.peak_rss_bytes), String::new());
     }
+    for (label, value, unit) in report.figure_rows() {
+        card(label, significant(value), unit.to_owned());
+    }
     format!("<dl class=\"figures\">\n{cards}</dl>\n")
 }
 
@@ -155,23 +158,20 @@ fn curves(records: &[StepRecord]) -> String {
     if records.is_empty() {
         return "<h2>Loss</h2>\n<p>No steps were recorded.</p>\n".to_owned();
     }
-    let learning_rates = points(records, |record| Some(record.lr));
-    let learning_rate = small_chart(
-        records,
-        "Learning rate",
-        "learning rate",
-        &learning_rates,
-        vec![(Role::Smooth, thin(&learning_rates, BUCKETS_NARROW))],
-    );
-    let norms = points(records, |record| Some(record.grad_norm));
-    let span = smoothing_span(&norms);
-    let mut norm_curves = vec![(steps_role(span), thin(&norms, BUCKETS_NARROW))];
-    if let Some(span) = span {
-        norm_curves.push((Role::Smooth, vec![smooth(&norms, span, BUCKETS_NARROW)]));
-    }
-    let gradient_norm = small_chart(records, "Gradient norm", "norm before clipping", &norms, norm_curves);
+    let charts: Vec<String> = STEP_FIGURES
+        .iter()
+        .filter_map(|figure| {
+            let points = points(records, figure.value);
+            let span = smoothing_span(&points).filter(|_| figure.chart.is_some_and(|chart| chart.is_smoothed));
+            let mut curves = vec![(steps_role(span), thin(&points, BUCKETS_NARROW))];
+            if let Some(span) = span {
+                curves.push((Role::Smooth, vec![smooth(&points, span, BUCKETS_NARROW)]));
+            }
+            Some(small_chart(records, figure.chart?, &points, curves)).filter(|_| !points.is_empty())
+        })
+        .collect();
     let loss = loss_chart(records);
-    format!("{loss}<div class=\"pair\">\n{learning_rate}{gradient_norm}</div>\n")
+    format!("{loss}<div class=\"pair\">\n{}</div>\n", charts.concat())
 }
 
 /// The steps that a moving average covers; none where a run is so short that an average says no more than its steps.
@@ -232,13 +232,8 @@ fn loss_chart(records: &[StepRecord]) -> String {
     )
 }
 
-fn small_chart(
-    records: &[StepRecord],
-    title: &str,
-    y_label: &str,
-    points: &[(f64, f64)],
-    curves: Vec<(Role, Curve)>,
-) -> String {
+fn small_chart(records: &[StepRecord], chart: StepChart, points: &[(f64, f64)], curves: Vec<(Role, Curve)>) -> String {
+    let StepChart { title, y_label, .. } = chart;
     let values = points.iter().map(|point| point.1);
     let Some(y_axis) = axis(values.clone(), true) else {
         return format!("<figure>\n<h2>{title}</h2>\n{}</figure>\n", caption(&not_drawn(values)));

@@ -2,7 +2,8 @@
 //!
 //! - [`perplexity`], [`bits_per_byte`], [`MeanLoss`] and [`Accuracy`]: how well a model predicts;
 //! - [`flops`]: what a step costs, counted operation by operation and by PaLM's formula, and the share of a machine's peak it reaches;
-//! - [`StepRecord`], [`RunLog`], [`read_log`] and [`write_csv`]: one record a training step, in a log that survives crashes;
+//! - [`StepRecord`] and [`STEP_FIGURES`]: the figures of a training step, and where each is shown;
+//! - [`RunLog`], [`read_log`] and [`write_csv`]: one record per step, in a log that survives crashes;
 //! - [`Report`]: a run's figures as JSON;
 //! - [`spearman`] and [`spearman_interval`]: how well two orders agree;
 //! - [`pca`]: vectors as points of a plane;
@@ -28,6 +29,7 @@
 //! ```
 
 mod error;
+mod figures;
 pub mod flops;
 mod log;
 mod memory;
@@ -38,7 +40,8 @@ mod rank;
 mod report;
 
 pub use error::{Error, Result};
-pub use log::{LOG_NAME, RunLog, StepRecord, best_validation, csv, read_log, write_csv};
+pub use figures::{STEP_FIGURES, StepChart, StepFigure, StepRecord, run_figures};
+pub use log::{LOG_NAME, RunLog, best_validation, csv, read_log, write_csv};
 pub use memory::{available_memory_bytes, peak_rss_bytes};
 pub use projection::{Projection, pca};
 pub use quality::{Accuracy, MeanLoss, bits_per_byte, perplexity, wilson_interval};

@@ -3,53 +3,15 @@
 use std::io::{BufRead, Read};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
 use taal_store::{AppendLog, Reader};
 
-use crate::{Error, Result, numbers};
+use crate::{Error, Result, STEP_FIGURES, StepRecord};
 
 /// The log's name inside a run directory.
 pub const LOG_NAME: &str = "log.jsonl";
 
 /// A record takes about 200 bytes; this leaves room for fields of later versions.
 const MAX_LINE_BYTES: u64 = 64 * 1024;
-
-/// What one optimizer step looked like: one line of `log.jsonl`.
-///
-/// Numbers read back bit for bit; one that is not finite is `null` in the file and NaN when read. Fields that this version does not
-/// know are ignored when read, and kept when a log is truncated.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub struct StepRecord {
-    /// The optimizer step that the record is about; it rises through the log.
-    pub step: u64,
-    /// The training loss in nats a token, before the update.
-    #[serde(with = "numbers::required")]
-    pub loss: f64,
-    /// The learning rate of the update.
-    #[serde(with = "numbers::required")]
-    pub lr: f64,
-    /// The global gradient norm before clipping.
-    #[serde(with = "numbers::required")]
-    pub grad_norm: f64,
-    /// Training tokens a second.
-    #[serde(with = "numbers::required")]
-    pub tokens_per_s: f64,
-    /// The loss over the validation split after the update, in nats a token, where it was evaluated.
-    #[serde(default, skip_serializing_if = "Option::is_none", with = "numbers::optional")]
-    pub val_loss: Option<f64>,
-    /// The same in bits a byte of text.
-    #[serde(default, skip_serializing_if = "Option::is_none", with = "numbers::optional")]
-    pub val_bits_per_byte: Option<f64>,
-    /// Share of the hidden tokens of the validation split that a masked model guessed; only where evaluated.
-    #[serde(default, skip_serializing_if = "Option::is_none", with = "numbers::optional")]
-    pub val_accuracy: Option<f64>,
-    /// Seconds of training so far, earlier parts of a resumed run included.
-    #[serde(default, skip_serializing_if = "Option::is_none", with = "numbers::optional")]
-    pub wall_s: Option<f64>,
-    /// Whether the step was a bad one and its update left out.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not", rename = "skipped")]
-    pub is_skipped: bool,
-}
 
 /// The log of a run, open for appending.
 #[derive(Debug)]
@@ -151,20 +113,12 @@ pub fn best_validation(records: &[StepRecord]) -> Option<(u64, f64)> {
 
 /// The records as CSV with a header line; an absent value is an empty field, and numbers read back bit for bit.
 pub fn csv(records: &[StepRecord]) -> String {
-    let mut text = String::from("step,loss,lr,grad_norm,tokens_per_s,val_loss,val_bits_per_byte,wall_s\n");
+    let columns = || STEP_FIGURES.iter().filter(|figure| figure.is_in_csv);
+    let names: Vec<&str> = columns().map(|figure| figure.name).collect();
+    let mut text = names.join(",") + "\n";
     for record in records {
-        let optional = |number: Option<f64>| number.map_or_else(String::new, |it| it.to_string());
-        let fields = [
-            record.step.to_string(),
-            record.loss.to_string(),
-            record.lr.to_string(),
-            record.grad_norm.to_string(),
-            record.tokens_per_s.to_string(),
-            optional(record.val_loss),
-            optional(record.val_bits_per_byte),
-            optional(record.wall_s),
-        ];
-        text.push_str(&fields.join(","));
+        let fields = columns().map(|figure| (figure.value)(record).map_or_else(String::new, |it| it.to_string()));
+        text.push_str(&fields.collect::<Vec<String>>().join(","));
         text.push('\n');
     }
     text

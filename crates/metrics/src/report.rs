@@ -1,10 +1,11 @@
 //! A run's figures, for scripts.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result, numbers};
+use crate::{Error, Result, STEP_FIGURES, numbers};
 
 /// A report holds samples, which are short.
 const MAX_REPORT_BYTES: u64 = 64 * 1024 * 1024;
@@ -125,11 +126,21 @@ pub struct Report {
     pub tokenizer: String,
     /// Tokens the tokenizer knows.
     pub vocab_size: u64,
+    /// Figures that follow from those of the steps, by name; see [`run_figures`](crate::run_figures).
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub figures: BTreeMap<String, f64>,
     /// Texts that the trained model wrote.
     pub samples: Vec<Sample>,
 }
 
 impl Report {
+    /// What each of the [`figures`](Self::figures) is called, its value and its unit.
+    pub fn figure_rows(&self) -> impl Iterator<Item = (&'static str, f64, &'static str)> + '_ {
+        STEP_FIGURES
+            .iter()
+            .filter_map(|figure| Some((figure.total?, *self.figures.get(figure.name)?, figure.unit)))
+    }
+
     /// Writes the report as JSON, atomically.
     ///
     /// # Errors

@@ -92,22 +92,13 @@ impl Learner {
         accepts: &(dyn Fn(&StepOutcome) -> bool + Sync),
     ) -> Result<StepOutcome, TrainError> {
         let poison = faults::next();
-        taal_kernels::on_pool(&self.model.device(), || match poison {
-            None => self.step_here(batches, dropout_keys, lr_factor, loss, accepts),
-            _ => self.faulty_step(poison, batches, dropout_keys, lr_factor, loss, accepts),
+        taal_kernels::on_pool(&self.model.device(), || {
+            if poison.is_some() {
+                return self.faulty_step(poison, batches, dropout_keys, lr_factor, loss, accepts);
+            }
+            let (losses, gradients) = self.accumulate(batches, dropout_keys, loss)?;
+            Ok(self.update_if(losses, gradients, lr_factor, accepts))
         })
-    }
-
-    fn step_here(
-        &mut self,
-        batches: &[Batch],
-        dropout_keys: &[u64],
-        lr_factor: f64,
-        loss: &LossFn<'_>,
-        accepts: &(dyn Fn(&StepOutcome) -> bool + Sync),
-    ) -> Result<StepOutcome, TrainError> {
-        let (losses, gradients) = self.accumulate(batches, dropout_keys, loss)?;
-        Ok(self.update_if(losses, gradients, lr_factor, accepts))
     }
 
     /// Forward, loss and backward: each micro-batch's loss with its share in the mean, and the sum of the gradients times the loss scale.

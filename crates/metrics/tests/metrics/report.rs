@@ -28,6 +28,7 @@ fn report() -> Report {
         resumed_from: Some(1000),
         skipped_steps: 0,
         masked: None,
+        figures: Default::default(),
         rewinds: 0,
         tokenizer: "char".to_owned(),
         vocab_size: 65,

@@ -214,6 +214,7 @@ impl Record<'_> {
             self.peak.measure_again(&compute.learner.model.device());
         }
         let mfu = self.peak.utilisation(tokens_per_s, &self.flops_shape);
+        let records = taal_metrics::read_log(&self.path(taal_metrics::LOG_NAME))?;
         let mut report = Report {
             recipe: self.recipe.name.clone(),
             objective: compute.task.name().to_string(),
@@ -247,13 +248,13 @@ impl Record<'_> {
             vocab_size: self.tokenizer.vocab_size() as u64,
             samples: self.samples.clone(),
             masked: None,
+            figures: taal_metrics::run_figures(&records),
         };
         if is_finished {
             compute
                 .task
                 .report(state, compute.learner.model.config(), &mut report)?;
         }
-        let records = taal_metrics::read_log(&self.path(taal_metrics::LOG_NAME))?;
         report.write_json(&self.path("report.json"))?;
         let html = taal_draw::report(&report, &records, self.recipe_text);
         taal_store::write_atomic(&self.path("report.html"), html.as_bytes())?;
