@@ -3,7 +3,8 @@
 //! A [`Recipe`] says a training run completely. [`resolve`] makes one from TOML and settings, [`train`] runs it in a
 //! run directory: batches in, one [`Learner::step`] after another, evaluations of the whole validation split, atomic
 //! [`Checkpoints`], a report at the end. Everything random is a function of the seed and the step, so a run that was
-//! interrupted and resumed ends, on the CPU, with the same bits as one that was not.
+//! interrupted and resumed ends, on the CPU, with the same bits as one that was not. A [`Trainer`] is the same for a
+//! program that brings its own texts, tokenizer or weights.
 //!
 //! It leaves out what a model is (the model crate), where batches come from (data) and how a run is shown to a person
 //! ([`Progress`] is what the command line implements).
@@ -41,6 +42,7 @@ mod saver;
 mod schedule;
 mod step;
 mod train;
+mod trainer;
 mod utilisation;
 
 pub use ailment::Ailment;
@@ -72,3 +74,4 @@ pub use run::{Outcome, RunOptions};
 pub use taal_kernels::{DeviceSpec, Precision};
 pub use taal_metrics::{Report, StepRecord};
 pub use train::{train, train_in};
+pub use trainer::Trainer;

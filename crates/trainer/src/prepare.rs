@@ -1,5 +1,8 @@
 //! From a recipe to what training needs: tokenizer, data, model.
 
+use std::path::Path;
+
+use burn::module::Module;
 use burn::tensor::Device;
 use taal_data::{
     BatchPlan, BatchSource, Content, ConversationSource, Conversations, Dataset, LineEnds, Order, TokenSource,
@@ -57,6 +60,15 @@ impl Corpus {
                 }
                 dataset.expect_tokenizer(tokenizer, dir)?;
                 Self::Text(dataset)
+            }
+            DataSource::Texts(texts) => {
+                let names: Vec<String> = (1..=texts.len()).map(|number| format!("text {number}")).collect();
+                let texts: Vec<(&str, &str)> = names.iter().zip(texts.iter()).map(|(n, t)| (&**n, &**t)).collect();
+                Self::Text(Dataset::from_texts(tokenizer, &texts, &options)?)
+            }
+            DataSource::Dataset(dataset) => {
+                dataset.expect_tokenizer(tokenizer, Path::new("the program's data"))?;
+                Self::Text(Dataset::clone(dataset))
             }
             DataSource::Conversations(path) => {
                 let found = taal_data::find_files(std::slice::from_ref(path), Content::Conversations)?;
@@ -151,11 +163,12 @@ pub(crate) fn batch_plan(recipe: &Recipe) -> BatchPlan {
 pub(crate) fn tokenizer(recipe: &Recipe) -> Result<Tokenizer, TrainError> {
     match (&recipe.tokenizer, &recipe.model, &recipe.data.source) {
         (TokenizerRecipe::File(path), _, _) => Ok(Tokenizer::open(path)?),
+        (TokenizerRecipe::Own(tokenizer), _, _) => Ok(Tokenizer::from_json(&tokenizer.to_json())?),
         (TokenizerRecipe::Given, ModelRecipe::InitFrom { dir, .. }, _) => {
             Ok(Tokenizer::open(&taal_inference::model_dir(dir)?.join(TOKENIZER_FILE))?)
         }
         (TokenizerRecipe::Given, ModelRecipe::New { .. }, DataSource::Shards(dir)) => Ok(Dataset::open_tokenizer(dir)?),
-        (TokenizerRecipe::Given, ModelRecipe::New { .. }, _) => Err(TrainError::recipe(
+        (TokenizerRecipe::Given, _, _) => Err(TrainError::recipe(
             &recipe.name,
             "tokenizer",
             "nothing gives a tokenizer; set tokenizer.kind",
@@ -188,7 +201,7 @@ pub(crate) fn tokenizer(recipe: &Recipe) -> Result<Tokenizer, TrainError> {
 pub(crate) fn given_tokenizer_hash(recipe: &Recipe) -> Result<Option<String>, TrainError> {
     match &recipe.tokenizer {
         TokenizerRecipe::Train { .. } => Ok(None),
-        TokenizerRecipe::File(_) | TokenizerRecipe::Given => match tokenizer(recipe) {
+        TokenizerRecipe::File(_) | TokenizerRecipe::Given | TokenizerRecipe::Own(_) => match tokenizer(recipe) {
             Ok(tokenizer) => Ok(Some(tokenizer.hash().to_string())),
             // The checkpoint has the tokenizer, and a run can outlive the model that it was specialised from.
             Err(error) if error.is_missing_file() => Ok(None),
@@ -198,6 +211,10 @@ pub(crate) fn given_tokenizer_hash(recipe: &Recipe) -> Result<Option<String>, Tr
 }
 
 fn train_tokenizer(recipe: &Recipe, config: &TrainerConfig, source: &DataSource) -> Result<Tokenizer, TrainError> {
+    let held_back = match config.kind {
+        Kind::Char => 0.0,
+        _ => recipe.data.validation_fraction,
+    };
     Ok(match source {
         DataSource::Corpus(name) => {
             let text = corpus_text(recipe, name)?;
@@ -206,12 +223,15 @@ fn train_tokenizer(recipe: &Recipe, config: &TrainerConfig, source: &DataSource)
             let (train, _) = taal_data::split_text(text, recipe.data.validation_fraction);
             config.train([if config.kind == Kind::Char { text } else { train }])?
         }
+        DataSource::Texts(texts) => {
+            let texts: Vec<_> = texts.iter().map(|text| recipe.data.line_ends.apply(text)).collect();
+            config.train(texts.iter().map(|text| taal_data::split_text(text, held_back).0))?
+        }
+        DataSource::Dataset(_) => {
+            let detail = "the program's data are token ids; bring the tokenizer that made them too";
+            return Err(TrainError::recipe(&recipe.name, "tokenizer", detail));
+        }
         DataSource::Files(files) => {
-            let held_back = if config.kind == Kind::Char {
-                0.0
-            } else {
-                recipe.data.validation_fraction
-            };
             config.train(taal_data::training_texts(files, held_back, recipe.data.line_ends)?)?
         }
         DataSource::Shards(dir) => Dataset::open_tokenizer(dir)?,
@@ -229,8 +249,9 @@ pub(crate) fn tokenizer_words(recipe: &Recipe) -> String {
         TokenizerRecipe::File(path) => path.display().to_string(),
         TokenizerRecipe::Given => match &recipe.model {
             ModelRecipe::InitFrom { dir, .. } => format!("of {}", dir.display()),
-            ModelRecipe::New { .. } => "of the shards".to_string(),
+            ModelRecipe::New { .. } | ModelRecipe::Own { .. } => "of the shards".to_string(),
         },
+        TokenizerRecipe::Own(_) => "of the program".to_string(),
     }
 }
 
@@ -242,59 +263,61 @@ pub(crate) fn config(recipe: &Recipe, tokenizer: &Tokenizer) -> Result<Transform
             ..config.as_ref().clone()
         },
         ModelRecipe::InitFrom { dir, .. } => hugging_face::open_config(&taal_inference::model_dir(dir)?)?,
+        ModelRecipe::Own { model, .. } => model.config().clone(),
     })
 }
 
 /// The model before its first step.
 pub(crate) fn model(recipe: &Recipe, tokenizer: &Tokenizer, device: &Device) -> Result<Transformer, TrainError> {
-    match &recipe.model {
-        ModelRecipe::New { init, .. } => Ok(self::config(recipe, tokenizer)?.init_with(recipe.seed, *init, device)?),
-        ModelRecipe::InitFrom { dir, dropout } => {
-            let dir = taal_inference::model_dir(dir)?;
-            let model = hugging_face::open(&dir, device)?.with_dropout(*dropout);
-            let config = model.config();
-            if config.is_causal == recipe.train.objective.masking().is_some() {
-                let (is, needs) = if config.is_causal {
-                    ("causal", "next_token")
-                } else {
-                    ("bidirectional", "masked")
-                };
-                return Err(TrainError::recipe(
-                    &recipe.name,
-                    "train.objective",
-                    format!(
-                        "the model of {} is {is}; set train.objective = \"{needs}\"",
-                        dir.display()
-                    ),
-                ));
-            }
-            if config.mixer == Mixer::Lstm && recipe.train.precision != Precision::Fp32 {
-                return Err(TrainError::recipe(&recipe.name, "train.precision", LSTM_IS_FP32));
-            }
-            if recipe.train.block_size > config.max_seq_len {
-                return Err(TrainError::recipe(
-                    &recipe.name,
-                    "train.block_size",
-                    format!(
-                        "{} tokens do not fit the context of {} of {}",
-                        recipe.train.block_size,
-                        config.max_seq_len,
-                        dir.display()
-                    ),
-                ));
-            }
-            if tokenizer.vocab_size() > config.vocab_size {
-                return Err(TrainError::recipe(
-                    &recipe.name,
-                    "train.init_from",
-                    format!(
-                        "the tokenizer has {} tokens, the model only {}",
-                        tokenizer.vocab_size(),
-                        config.vocab_size
-                    ),
-                ));
-            }
-            Ok(model)
+    let (model, whence) = match &recipe.model {
+        ModelRecipe::New { init, .. } => {
+            return Ok(self::config(recipe, tokenizer)?.init_with(recipe.seed, *init, device)?);
         }
+        ModelRecipe::InitFrom { dir, .. } => {
+            let dir = taal_inference::model_dir(dir)?;
+            (hugging_face::open(&dir, device)?, dir.display().to_string())
+        }
+        ModelRecipe::Own { model, .. } => {
+            // Whether it has gradients already or not, it gets those of this device.
+            let model = model.valid().fork(&device.clone().inner()).train();
+            (model, "the program".to_string())
+        }
+    };
+    check_initial(recipe, tokenizer, model.config(), &whence)?;
+    Ok(model.with_dropout(recipe.model.dropout()))
+}
+
+/// Refuses a model to start from that does not go with the recipe.
+fn check_initial(
+    recipe: &Recipe,
+    tokenizer: &Tokenizer,
+    config: &TransformerConfig,
+    whence: &str,
+) -> Result<(), TrainError> {
+    let refuse = |key, detail: String| Err(TrainError::recipe(&recipe.name, key, detail));
+    if config.is_causal == recipe.train.objective.masking().is_some() {
+        let (is, needs) = match config.is_causal {
+            true => ("causal", "next_token"),
+            false => ("bidirectional", "masked"),
+        };
+        let detail = format!("the model of {whence} is {is}; set train.objective = \"{needs}\"");
+        return refuse("train.objective", detail);
     }
+    if config.mixer == Mixer::Lstm && recipe.train.precision != Precision::Fp32 {
+        return refuse("train.precision", LSTM_IS_FP32.to_string());
+    }
+    let (block_size, context) = (recipe.train.block_size, config.max_seq_len);
+    if block_size > context {
+        let detail = format!("{block_size} tokens do not fit the context of {context} of {whence}");
+        return refuse("train.block_size", detail);
+    }
+    let (tokens, most) = (tokenizer.vocab_size(), config.vocab_size);
+    if tokens > most {
+        let key = match recipe.model {
+            ModelRecipe::InitFrom { .. } => "train.init_from",
+            _ => "model",
+        };
+        return refuse(key, format!("the tokenizer has {tokens} tokens, the model only {most}"));
+    }
+    Ok(())
 }

@@ -9,7 +9,7 @@ use crate::TrainError;
 use crate::checkpoint::{Checkpoint, Checkpoints, Origin};
 use crate::events::EVENTS_FILE;
 use crate::progress::Progress;
-use crate::recipe::{Recipe, RecipeText, Resolved, differences, resolve_stored};
+use crate::recipe::{Recipe, RecipeText, Resolved, differences, resolve_again};
 
 /// The recipe as it was given.
 pub const RECIPE_FILE: &str = "recipe.toml";
@@ -393,7 +393,7 @@ pub(crate) fn enter(
         return Ok((None, resolved));
     }
     if taal_store::exists(&dir.join(RESOLVED_FILE)) {
-        let before = resolve_stored(&stored_recipe(dir)?, &[])?;
+        let before = resolve_again(&stored_recipe(dir)?, &resolved)?;
         let kept = before.recipe.train.schedule.warmup_steps;
         if resolved.has_derived_warmup && resolved.recipe.train.schedule.warmup_steps != kept {
             progress.note(&format!(
@@ -436,7 +436,7 @@ pub(crate) fn note_nothing_left(done: u64, asked: u64, progress: &mut dyn Progre
 /// values are the same keeps what is there, which says more about where they came from.
 pub(crate) fn write_recipe(dir: &Path, resolved: &Resolved, recipe_text: &str) -> Result<(), TrainError> {
     if taal_store::exists(&dir.join(RESOLVED_FILE)) {
-        let before = resolve_stored(&stored_recipe(dir)?, &[])?;
+        let before = resolve_again(&stored_recipe(dir)?, resolved)?;
         if differences(&before, resolved).is_empty() {
             return Ok(());
         }

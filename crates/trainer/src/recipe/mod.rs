@@ -2,15 +2,17 @@
 
 mod key;
 mod keys;
+mod own;
 mod resolve;
 mod settings;
 mod text;
 
 use std::path::{Path, PathBuf};
 
-use taal_data::{LineEnds, Masking};
+use taal_data::{Dataset, LineEnds, Masking};
 use taal_kernels::Precision;
-use taal_model::{Initialization, TransformerConfig};
+use taal_model::{Initialization, Transformer, TransformerConfig};
+use taal_tokenizer::Tokenizer;
 
 use crate::TrainError;
 use crate::health::HealthRecipe;
@@ -19,7 +21,10 @@ use crate::schedule::Schedule;
 
 pub use key::Key;
 pub use keys::{DamagedKind, KEYS, ObjectiveKind, OrderKind, Preset, RawRecipe, UnknownKind};
+pub(crate) use own::Brought;
+pub use own::Own;
 pub use resolve::{Resolved, resolve, resolve_stored};
+pub(crate) use resolve::{resolve_again, resolve_own};
 pub(crate) use text::differences;
 
 /// A recipe file above this size is not one.
@@ -87,7 +92,7 @@ pub struct DataRecipe {
     pub line_ends: LineEnds,
 }
 
-/// The four places that training data can come from.
+/// The places that training data can come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DataSource {
     /// An embedded corpus by name.
@@ -98,6 +103,10 @@ pub enum DataSource {
     Shards(PathBuf),
     /// A JSONL file of `prompt` and `completion`; the loss counts on completions only.
     Conversations(PathBuf),
+    /// Texts that the program has in memory.
+    Texts(Own<Vec<String>>),
+    /// Token ids that the program has in memory.
+    Dataset(Own<Dataset>),
 }
 
 /// How text becomes tokens.
@@ -118,6 +127,8 @@ pub enum TokenizerRecipe {
     },
     /// It comes with the shards or with the model of `train.init_from`.
     Given,
+    /// The program's.
+    Own(Own<Tokenizer>),
 }
 
 /// What is trained.
@@ -137,6 +148,13 @@ pub enum ModelRecipe {
         /// Dropout while training.
         dropout: f64,
     },
+    /// The program's, with a fresh optimizer.
+    Own {
+        /// The model.
+        model: Own<Transformer>,
+        /// Dropout while training.
+        dropout: f64,
+    },
 }
 
 impl ModelRecipe {
@@ -144,7 +162,7 @@ impl ModelRecipe {
     pub fn dropout(&self) -> f64 {
         match self {
             Self::New { config, .. } => config.dropout,
-            Self::InitFrom { dropout, .. } => *dropout,
+            Self::InitFrom { dropout, .. } | Self::Own { dropout, .. } => *dropout,
         }
     }
 }
@@ -249,6 +267,25 @@ pub struct RecipeText {
 }
 
 impl RecipeText {
+    /// A recipe that the program has as TOML.
+    pub fn new(name: &str, text: impl Into<String>) -> Self {
+        Self {
+            name: name.to_string(),
+            origin: format!("recipe {name}"),
+            text: text.into(),
+        }
+    }
+
+    /// A recipe that the program made, key by key.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::Recipe`] for a number that TOML cannot hold.
+    pub fn of(name: &str, recipe: &RawRecipe) -> Result<Self, TrainError> {
+        let text = toml::to_string(recipe).map_err(|error| TrainError::recipe(name, "TOML", error.to_string()))?;
+        Ok(Self::new(name, text))
+    }
+
     /// Finds a recipe by embedded name or by file.
     ///
     /// # Errors

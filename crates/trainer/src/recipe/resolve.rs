@@ -6,6 +6,7 @@ use taal_model::{Initialization, NormPlace, TransformerConfig};
 use toml::Table;
 
 use super::keys::{KEYS, ObjectiveKind, Preset, RawMasking, RawModel, RawRecipe, RawTokenizer, RawTrain};
+use super::own::Brought;
 use super::{
     CheckpointRecipe, DataRecipe, DataSource, EvalRecipe, LSTM_INIT_STD, LSTM_IS_FP32, ModelRecipe, Objective, Recipe,
     RecipeText, SampleRecipe, TokenizerRecipe, TrainRecipe, settings, text,
@@ -14,6 +15,10 @@ use crate::TrainError;
 use crate::health::HealthRecipe;
 use crate::optimizer::{AdamW, Muon, OptimizerKind};
 use crate::schedule::Schedule;
+
+/// Why a recipe has no source of text beside that of the program.
+const BRINGS_DATA: &str =
+    "the program brings its own data; leave data.corpus, data.files, data.shards and data.conversations out";
 
 /// A longer name is a text.
 const MAX_NAME_BYTES: usize = 200;
@@ -34,6 +39,7 @@ pub struct Resolved {
     pub(crate) has_derived_warmup: bool,
     /// Nobody wrote `data.line_ends`.
     pub(crate) has_default_line_ends: bool,
+    brought: Brought,
 }
 
 impl Resolved {
@@ -64,7 +70,7 @@ impl Resolved {
 ///
 /// [`TrainError::Recipe`] names the key, what was expected and what was found.
 pub fn resolve(source: &RecipeText, sets: &[String]) -> Result<Resolved, TrainError> {
-    resolve_as(source, sets, Source::Typed)
+    resolve_as(source, sets, Source::Typed, Brought::default())
 }
 
 /// Resolves what [`stored_recipe`](crate::stored_recipe) gives, with settings on top: what a run was begun with stays, also a warm-up
@@ -74,7 +80,17 @@ pub fn resolve(source: &RecipeText, sets: &[String]) -> Result<Resolved, TrainEr
 ///
 /// As [`resolve`].
 pub fn resolve_stored(source: &RecipeText, sets: &[String]) -> Result<Resolved, TrainError> {
-    resolve_as(source, sets, Source::Stored)
+    resolve_as(source, sets, Source::Stored, Brought::default())
+}
+
+/// As [`resolve`], of a program that brings things itself, which the recipe must leave out.
+pub(crate) fn resolve_own(source: &RecipeText, sets: &[String], brought: Brought) -> Result<Resolved, TrainError> {
+    resolve_as(source, sets, Source::Typed, brought)
+}
+
+/// What a run was begun with, by a program that brings the same as now.
+pub(crate) fn resolve_again(source: &RecipeText, now: &Resolved) -> Result<Resolved, TrainError> {
+    resolve_as(source, &[], Source::Stored, now.brought.clone())
 }
 
 /// Who wrote a recipe's text.
@@ -86,7 +102,7 @@ enum Source {
     Stored,
 }
 
-fn resolve_as(source: &RecipeText, sets: &[String], kind: Source) -> Result<Resolved, TrainError> {
+fn resolve_as(source: &RecipeText, sets: &[String], kind: Source, brought: Brought) -> Result<Resolved, TrainError> {
     let mut typed: Table = source
         .text
         .parse()
@@ -106,6 +122,7 @@ fn resolve_as(source: &RecipeText, sets: &[String], kind: Source) -> Result<Reso
         raw: &raw,
         sets: &set_table,
         kind,
+        brought: &brought,
     };
     resolver.check_ranges(&merged)?;
     let recipe = resolver.recipe(&source.name)?;
@@ -117,6 +134,7 @@ fn resolve_as(source: &RecipeText, sets: &[String], kind: Source) -> Result<Reso
         has_derived_warmup: raw.train.warmup_steps.is_none(),
         has_default_line_ends: raw.data.line_ends.is_none(),
         notes,
+        brought,
     })
 }
 
@@ -143,6 +161,7 @@ struct Resolver<'a> {
     raw: &'a RawRecipe,
     sets: &'a Table,
     kind: Source,
+    brought: &'a Brought,
 }
 
 impl Resolver<'_> {
@@ -205,6 +224,12 @@ impl Resolver<'_> {
         sources.extend(raw.files.clone().map(DataSource::Files));
         sources.extend(raw.shards.clone().map(DataSource::Shards));
         sources.extend(raw.conversations.clone().map(DataSource::Conversations));
+        if let Some(own) = &self.brought.data {
+            if !sources.is_empty() {
+                return Err(self.error("data", BRINGS_DATA));
+            }
+            sources.push(own.clone());
+        }
         let [source] = <[DataSource; 1]>::try_from(sources).map_err(|sources| {
             let detail = "expected exactly one of data.corpus, data.files, data.shards and data.conversations";
             self.error("data", format!("{detail}, got {}", sources.len()))
@@ -237,9 +262,10 @@ impl Resolver<'_> {
 
     fn tokenizer(&self, data: &DataRecipe) -> Result<TokenizerRecipe, TrainError> {
         let raw = &self.raw.tokenizer;
-        let giver = match (&self.raw.train.init_from, &data.source) {
-            (Some(_), _) => Some("train.init_from"),
-            (None, DataSource::Shards(_)) => Some("data.shards"),
+        let giver = match (&self.brought.tokenizer, &self.raw.train.init_from, &data.source) {
+            (Some(_), _, _) => Some("the program"),
+            (None, Some(_), _) => Some("train.init_from"),
+            (None, None, DataSource::Shards(_)) => Some("data.shards"),
             _ => None,
         };
         if let Some(giver) = giver {
@@ -249,7 +275,8 @@ impl Resolver<'_> {
                     format!("{giver} brings its own tokenizer; leave this section out"),
                 ));
             }
-            return Ok(TokenizerRecipe::Given);
+            let own = self.brought.tokenizer.clone();
+            return Ok(own.map_or(TokenizerRecipe::Given, TokenizerRecipe::Own));
         }
         if let Some(file) = &raw.file {
             if raw.kind.is_some() || raw.vocab_size.is_some() {
@@ -277,19 +304,28 @@ impl Resolver<'_> {
     fn model(&self, block_size: usize) -> Result<ModelRecipe, TrainError> {
         let raw = &self.raw.model;
         let dropout = raw.dropout();
-        if let Some(dir) = &self.raw.train.init_from {
+        let init_from = self.raw.train.init_from.clone();
+        let brought = match (self.brought.model.clone(), init_from) {
+            (Some(_), Some(_)) => {
+                return Err(self.error(
+                    "train.init_from",
+                    "the program brings its own model; leave this key out",
+                ));
+            }
+            (Some(model), None) => Some(("the program", ModelRecipe::Own { model, dropout })),
+            (None, Some(dir)) => Some(("train.init_from", ModelRecipe::InitFrom { dir, dropout })),
+            (None, None) => None,
+        };
+        if let Some((giver, model)) = brought {
             let rest = RawModel {
                 dropout: None,
                 ..raw.clone()
             };
             if rest != RawModel::default() {
-                let detail = "train.init_from brings the model's shape; only model.dropout may be set beside it";
+                let detail = format!("{giver} brings the model's shape; only model.dropout may be set beside it");
                 return Err(self.error("model", detail));
             }
-            return Ok(ModelRecipe::InitFrom {
-                dir: dir.clone(),
-                dropout,
-            });
+            return Ok(model);
         }
         let config = self.model_config(block_size, dropout)?;
         if block_size > config.max_seq_len {

@@ -90,7 +90,9 @@ impl Recipe {
         }
         match &self.model {
             ModelRecipe::New { config, init } => fill_model(&mut raw.model, config, *init),
-            ModelRecipe::InitFrom { dropout, .. } => raw.model.dropout = Some(*dropout),
+            ModelRecipe::InitFrom { dropout, .. } | ModelRecipe::Own { dropout, .. } => {
+                raw.model.dropout = Some(*dropout)
+            }
         }
         let t = &self.train;
         if let Objective::Masked(masking) = &t.objective {

@@ -4,6 +4,7 @@ mod against_pytorch;
 mod bad_recipes;
 #[cfg(feature = "faults")]
 mod faults;
+mod from_rust;
 mod keys;
 mod masked;
 mod old_runs;
