@@ -2,7 +2,7 @@
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use taal_benches::{model, recipe, shakespeare_characters};
-use taal_inference::score_windows;
+use taal_evaluation::score_windows;
 
 /// Tokens that are scored; contexts divide them.
 const TOKENS: usize = 4096;

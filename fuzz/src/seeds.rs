@@ -243,6 +243,13 @@ macro_rules! golden {
     };
 }
 
+/// The golden files of the exchange crate.
+macro_rules! formats {
+    ($name:literal) => {
+        include_bytes!(concat!("../../crates/exchange/tests/golden/formats/", $name))
+    };
+}
+
 /// Strings of GGUF files.
 pub(crate) const GGUF_WORDS: &[&str] = &[
     "GGUF",
@@ -266,21 +273,18 @@ pub(crate) const GGUF_WORDS: &[&str] = &[
     "\u{20}\0\0\0\0\0\0\0",
 ];
 
-/// The smaller GGUF files of the model and inference crates' own tests.
+/// The smaller GGUF files of the exchange crate's own tests.
 pub(crate) fn gguf_files() -> Vec<Vec<u8>> {
     vec![
-        golden!(include_bytes, "formats/gpt2-q8_0.gguf").to_vec(),
-        golden!(include_bytes, "formats/llama-untied-q8_0.gguf").to_vec(),
-        golden!(include_bytes, "formats/llama3-f32.gguf").to_vec(),
-        golden!(include_bytes, "formats/qwen2-f32.gguf").to_vec(),
-        include_bytes!("../../crates/inference/tests/golden/sentence-piece.gguf").to_vec(),
+        formats!("gpt2-q8_0.gguf").to_vec(),
+        formats!("llama-untied-q8_0.gguf").to_vec(),
+        formats!("llama3-f32.gguf").to_vec(),
+        formats!("qwen2-f32.gguf").to_vec(),
+        include_bytes!("../../crates/exchange/tests/golden/sentence-piece.gguf").to_vec(),
     ]
 }
 
-const LLAMA2C_FILES: [&[u8]; 2] = [
-    golden!(include_bytes, "formats/llama-tied-v0.bin"),
-    golden!(include_bytes, "formats/llama-untied-v1.bin"),
-];
+const LLAMA2C_FILES: [&[u8]; 2] = [formats!("llama-tied-v0.bin"), formats!("llama-untied-v1.bin")];
 
 pub(crate) fn llama2c_files() -> Vec<Vec<u8>> {
     LLAMA2C_FILES.map(<[u8]>::to_vec).to_vec()

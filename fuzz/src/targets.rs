@@ -9,7 +9,8 @@ use std::sync::OnceLock;
 
 use burn::tensor::Device;
 use taal_data::{Conversations, Dataset, Shard};
-use taal_model::{gguf, hugging_face, llama2c};
+use taal_exchange::{gguf, llama2c};
+use taal_model::hugging_face;
 use taal_store::{MANIFEST_NAME, Manifest, RelPath};
 use taal_tokenizer::{ImportOptions, Kind, Tokenizer};
 use taal_trainer::{RecipeText, TrainState, resolve};

@@ -4,9 +4,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
-use taal_inference::{Normalise, Pooling, Target};
+use taal_evaluation::Normalise;
+use taal_exchange::Target;
+use taal_exchange::gguf::TensorType;
+use taal_inference::Pooling;
 use taal_kernels::{DeviceSpec, Precision};
-use taal_model::gguf::TensorType;
 use taal_store::LineEnds;
 use taal_tokenizer::{Kind, Unknown};
 use taal_trainer::bench::BenchShape;

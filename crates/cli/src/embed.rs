@@ -1,7 +1,8 @@
 //! `taal embed` and `taal similar`: texts as vectors, and the words or lines that are nearest to a text.
 
 use serde::Serialize;
-use taal_inference::{LanguageModel, WordVectors, embed, similarity, vocabulary_words};
+use taal_evaluation::{WordVectors, vocabulary_words};
+use taal_inference::{LanguageModel, embed, similarity};
 use taal_store::TextReader;
 
 use crate::arguments::{EmbedArguments, SimilarArguments};

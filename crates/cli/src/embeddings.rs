@@ -4,10 +4,11 @@ use std::path::Path;
 
 use serde::Serialize;
 use taal_draw::WordMap;
-use taal_inference::{
-    Analogies, AnalogyScore, BOOTSTRAP_ROUNDS, Categories, CategoryScore, LanguageModel, SectionScore, SimilarityScore,
-    UnknownWords, WordPairs, WordVectors, embed,
+use taal_evaluation::{
+    Analogies, AnalogyScore, BOOTSTRAP_ROUNDS, Categories, CategoryScore, SectionScore, SimilarityScore, UnknownWords,
+    WordPairs, WordVectors,
 };
+use taal_inference::{LanguageModel, embed};
 use taal_metrics::pca;
 
 use crate::arguments::{EmbeddingsPlotArguments, EmbeddingsScoreArguments};

@@ -1,6 +1,7 @@
 //! `taal eval`: how well a model predicts texts.
 
-use taal_inference::{ChoiceAccuracy, ChoiceFile, ChoiceOptions, LanguageModel, LeftOut, PairEvaluation};
+use taal_evaluation::{ChoiceAccuracy, ChoiceFile, ChoiceOptions, LeftOut, PairEvaluation};
+use taal_inference::LanguageModel;
 
 use crate::arguments::EvalArguments;
 use crate::failure::Failure;
@@ -16,8 +17,8 @@ pub fn run(arguments: &EvalArguments) -> Result<(), Failure> {
         return choices(&lm, arguments);
     }
     let evaluation = match arguments.bos {
-        true => taal_inference::evaluate_files_after_bos(&lm, &arguments.text)?,
-        false => taal_inference::evaluate_files(&lm, &arguments.text)?,
+        true => taal_evaluation::evaluate_files_after_bos(&lm, &arguments.text)?,
+        false => taal_evaluation::evaluate_files(&lm, &arguments.text)?,
     };
     if arguments.json {
         return Ok(terminal::print_json(&evaluation)?);
@@ -32,7 +33,7 @@ pub fn run(arguments: &EvalArguments) -> Result<(), Failure> {
 }
 
 fn pairs(lm: &LanguageModel, arguments: &EvalArguments) -> Result<(), Failure> {
-    let evaluation = taal_inference::evaluate_pairs(lm, &arguments.pairs)?;
+    let evaluation = taal_evaluation::evaluate_pairs(lm, &arguments.pairs)?;
     match arguments.json {
         true => terminal::print_json(&evaluation)?,
         false => terminal::print(&pair_words(&evaluation))?,
@@ -61,7 +62,7 @@ fn choices(lm: &LanguageModel, arguments: &EvalArguments) -> Result<(), Failure>
         with_bos: arguments.bos,
         ..ChoiceOptions::default()
     };
-    let evaluation = taal_inference::evaluate_choices(lm, &arguments.choices, &options)?;
+    let evaluation = taal_evaluation::evaluate_choices(lm, &arguments.choices, &options)?;
     if evaluation.all.truncated > 0 {
         terminal::message(&format!(
             "{} of {} contexts did not fit the model and lost their beginning",

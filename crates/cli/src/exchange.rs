@@ -1,6 +1,6 @@
 //! `taal import` and `taal export`: models of other programs in, and out.
 
-use taal_inference::{Exported, Imported, TokenizerChoice, export_model, import_model};
+use taal_exchange::{Exported, Imported, TokenizerChoice, export_model, import_model};
 
 use crate::arguments::{ExportArguments, ImportArguments};
 use crate::failure::Failure;

@@ -103,6 +103,8 @@ impl Failure {
 fn kind_of(error: &(dyn std::error::Error + 'static)) -> Option<ErrorKind> {
     let found = error.downcast_ref().map(taal_trainer::TrainError::kind);
     let found = found.or_else(|| error.downcast_ref().map(taal_insight::InsightError::kind));
+    let found = found.or_else(|| error.downcast_ref().map(taal_evaluation::EvaluationError::kind));
+    let found = found.or_else(|| error.downcast_ref().map(taal_exchange::ExchangeError::kind));
     let found = found.or_else(|| error.downcast_ref().map(taal_inference::InferenceError::kind));
     let found = found.or_else(|| error.downcast_ref().map(taal_data::DataError::kind));
     let found = found.or_else(|| error.downcast_ref().map(taal_tokenizer::Error::kind));

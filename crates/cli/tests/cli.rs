@@ -534,7 +534,7 @@ fn another_programs_tokenizer_is_imported_and_encodes() {
 #[test]
 fn another_programs_model_is_imported_generates_and_is_exported() {
     let place = Place::new();
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../inference/tests/golden");
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../exchange/tests/golden");
     for name in [
         "byte-level.gguf",
         "stories260k/stories260K.bin",

@@ -2,13 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use burn::tensor::{Device, Int, Tensor};
 use serde::Serialize;
-use taal_model::{ForwardOptions, Transformer};
+use taal_model::{Cache, Transformer};
 
 use crate::Result;
-use crate::decoder::{ids_tensor, to_host};
 use crate::language_model::check_causal;
+use crate::probe::{Probe, Rows};
 
 /// How much to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +61,7 @@ pub fn measure(model: &Transformer, batch_sizes: &[usize], options: BenchOptions
     check_causal(model, "generating text")?;
     let bandwidth_bytes_per_s = taal_kernels::measured_bandwidth_bytes_per_s();
     let measure = |batch_size: &usize| measure_batch(model, (*batch_size).max(1), options, bandwidth_bytes_per_s);
-    let mut batches = taal_kernels::on_pool(&model.device(), || {
+    let mut batches = Probe::run(&model.device(), || {
         batch_sizes.iter().map(measure).collect::<Result<Vec<_>>>()
     })?;
     let reached = within_the_whole(&mut batches);
@@ -95,24 +94,23 @@ fn measure_batch(
     let config = model.config();
     let prompt_len = options.prompt_len.clamp(1, (config.max_seq_len - 1).max(1));
     let decode_len = options.decode_len.clamp(1, (config.max_seq_len - prompt_len).max(1));
-    let device = model.device();
     let row: Vec<u32> = (0..prompt_len).map(|i| (i * 7919 % config.vocab_size) as u32).collect();
-    let prompt = ids_tensor(&row.repeat(batch_size), [batch_size, prompt_len], &device);
+    let prompt = Rows::new(&row.repeat(batch_size), prompt_len);
 
     let mut cache = model.new_cache(batch_size, prompt_len + decode_len);
-    let mut next = step(model, prompt.clone(), &mut cache, &device)?; // once to warm up
+    let mut next = step(model, &prompt, &mut cache)?; // once to warm up
     cache.reset();
     let begin = Instant::now();
     next = {
         drop(next);
-        step(model, prompt, &mut cache, &device)?
+        step(model, &prompt, &mut cache)?
     };
     let prefill = begin.elapsed();
 
     let mut times: Vec<Duration> = Vec::with_capacity(decode_len);
     for _ in 0..decode_len {
         let begin = Instant::now();
-        next = step(model, next, &mut cache, &device)?;
+        next = step(model, &next, &mut cache)?;
         times.push(begin.elapsed());
     }
     times.sort_unstable();
@@ -133,28 +131,17 @@ fn measure_batch(
     })
 }
 
-/// Reads ids and returns the likeliest next id of each row, `[batch, 1]`.
-fn step(
-    model: &Transformer,
-    ids: Tensor<2, Int>,
-    cache: &mut taal_model::Cache,
-    device: &Device,
-) -> Result<Tensor<2, Int>> {
-    let [batch_size, new] = ids.dims();
-    let options = ForwardOptions {
-        cache: Some(cache),
-        ..ForwardOptions::default()
-    };
-    let hidden = model.forward_with(ids, options)?.hidden; // [batch, new, d_model]
-    let logits = to_host(model.logits(hidden.narrow(1, new - 1, 1)))?; // [batch, 1, vocab_size]
+/// Reads ids and returns the likeliest next id of each row.
+fn step(model: &Transformer, rows: &Rows, cache: &mut Cache) -> Result<Rows> {
+    let logits = Probe::new(model).next_logits(rows, Some(cache))?;
     let likeliest: Vec<u32> = logits
-        .chunks_exact(logits.len() / batch_size)
+        .chunks_exact(model.config().vocab_size)
         .map(|row| {
             let best = row.iter().enumerate().max_by(|(_, a), (_, b)| a.total_cmp(b));
             best.map_or(0, |(id, _)| id as u32)
         })
         .collect();
-    Ok(ids_tensor(&likeliest, [batch_size, 1], device))
+    Ok(Rows::new(&likeliest, 1))
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! The model as a function from "what was said so far" to "what may come next", with or without a cache.
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
-use taal_model::{Cache, ForwardOptions, Transformer};
+use taal_model::{Cache, Transformer};
 
 use crate::language_model::{check_causal, check_ids};
+use crate::probe::{Probe, Rows};
 use crate::{InferenceError, Result};
 
 /// Predicts one token after another: first [`prefill`](Self::prefill) computes all positions of the prompt, then
@@ -104,22 +104,10 @@ impl<'a> Decoder<'a> {
     }
 
     fn predict(&mut self) -> Result<Vec<f32>> {
-        taal_kernels::on_pool(&self.model.device(), || self.predict_here())
-    }
-
-    fn predict_here(&mut self) -> Result<Vec<f32>> {
         self.make_room();
         let known = self.cache.as_ref().map_or(0, Cache::len);
-        let new = self.context.len() - known;
-        let ids = ids_tensor(&self.context[known..], [1, new], &self.model.device());
-        let options = ForwardOptions {
-            cache: self.cache.as_mut(),
-            ..ForwardOptions::default()
-        };
-        let hidden = self.model.forward_with(ids, options)?.hidden; // [1, new, d_model]
-        // The output matrix is the largest of the model, and only the last position is asked for.
-        let last = hidden.narrow(1, new - 1, 1); // [1, 1, d_model]
-        to_host(self.model.logits(last))
+        let new = &self.context[known..];
+        Probe::new(self.model).next_logits(&Rows::new(new, new.len()), self.cache.as_mut())
     }
 
     /// Cuts the context where it is full, and sees to a cache that holds what remains.
@@ -143,33 +131,4 @@ impl<'a> Decoder<'a> {
             cache.reset();
         }
     }
-}
-
-/// Ids, checked to be below the vocabulary size and so below 2^24, as a tensor.
-pub(crate) fn ids_tensor(ids: &[u32], shape: [usize; 2], device: &Device) -> Tensor<2, Int> {
-    let ids: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
-    Tensor::from_data(TensorData::new(ids, shape), device)
-}
-
-/// The values of a tensor of any float type, which a model computed: what is not a number is an answer to nothing.
-///
-/// # Errors
-///
-/// [`InferenceError::Device`] where the device did not finish, [`InferenceError::NotFinite`] where a value is not finite.
-pub(crate) fn to_host<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>> {
-    let values = to_host_unchecked(tensor)?;
-    match values.iter().find(|value| !value.is_finite()) {
-        Some(value) => Err(InferenceError::NotFinite {
-            what: format!("the model computed {value}, which is"),
-        }),
-        None => Ok(values),
-    }
-}
-
-/// [`to_host`] where the caller looks at what is not finite.
-pub(crate) fn to_host_unchecked<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>> {
-    let data = tensor.try_into_data().map_err(|error| InferenceError::Device {
-        detail: error.to_string(),
-    })?;
-    Ok(data.iter::<f32>().collect())
 }

@@ -1,11 +1,9 @@
 //! Texts as vectors: the last hidden states of a model, pooled into one.
 
-use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
-use taal_model::ForwardOptions;
 use taal_tokenizer::{Frame, Tokenizer};
 
-use crate::decoder::{ids_tensor, to_host};
+use crate::probe::{Probe, Rows, to_host};
 use crate::sentence::SentenceConfig;
 use crate::{InferenceError, LanguageModel, Result};
 
@@ -141,24 +139,18 @@ impl Plan {
     }
 }
 
-/// The vector of a text of at least one token; see [`embed`].
-pub(crate) fn embed_ids(
-    lm: &LanguageModel,
-    tokenizer: &Tokenizer,
-    ids: &[u32],
-    pooling: Option<Pooling>,
-) -> Result<Vec<f32>> {
+/// The vector of the ids of a text, of at least one and without special tokens; see [`embed`].
+///
+/// # Errors
+///
+/// As [`embed`].
+pub fn embed_ids(lm: &LanguageModel, tokenizer: &Tokenizer, ids: &[u32], pooling: Option<Pooling>) -> Result<Vec<f32>> {
     let plan = Plan::new(lm, tokenizer, pooling)?;
     let ids = plan.kept(ids);
     let width = lm.model.config().d_model;
     if plan.poolings == [Pooling::Input] {
-        let device = lm.model.device();
-        let rows = lm
-            .model
-            .embeddings
-            .tokens
-            .forward(ids_tensor(ids, [1, ids.len()], &device));
-        let rows = to_host(rows)?;
+        let ids = Rows::new(ids, ids.len()).tensor(&lm.model.device());
+        let rows = to_host(lm.model.embeddings.tokens.forward(ids))?;
         let rows: Vec<&[f32]> = rows.chunks_exact(width).collect();
         return finished(pooled(&rows, Pooling::Mean), plan.is_normalized);
     }
@@ -176,7 +168,7 @@ pub(crate) fn embed_ids(
     for part in ids.chunks(plan.window) {
         let framed = plan.frame.around(part);
         lm.check_ids(&framed, "token id")?;
-        states.extend(taal_kernels::on_pool(&lm.model.device(), || hidden(lm, &framed))?); // seq * d_model
+        states.extend(Probe::new(&lm.model).hidden(&Rows::new(&framed, framed.len()))?); // seq * d_model
     }
     let rows: Vec<&[f32]> = states.chunks_exact(width).collect();
     let vectors = plan.poolings.iter().map(|pooling| pooled(&rows, *pooling));
@@ -234,15 +226,6 @@ fn finished(vector: Vec<f64>, is_normalized: bool) -> Result<Vec<f32>> {
         .iter()
         .map(|value| (value / norm.max(f64::MIN_POSITIVE)) as f32)
         .collect())
-}
-
-/// # Shapes
-///
-/// - output: `[seq, d_model]`, row by row
-fn hidden(lm: &LanguageModel, ids: &[u32]) -> Result<Vec<f32>> {
-    let inputs = ids_tensor(ids, [1, ids.len()], &lm.model.device());
-    let states: Tensor<3> = lm.model.forward_with(inputs, ForwardOptions::default())?.hidden;
-    to_host(states)
 }
 
 /// The cosine of the angle between two vectors; 0 where one of them has no length.

@@ -1,4 +1,4 @@
-//! What can go wrong when a model generates or scores, each as one sentence with a way out.
+//! What can go wrong when a model is asked, each as one sentence with a way out.
 
 use std::path::PathBuf;
 
@@ -104,42 +104,6 @@ pub enum InferenceError {
         /// Number of ids of the model.
         vocab_size: usize,
     },
-    /// A model that is in none of the formats that are read.
-    #[error("{}: {detail}", path.display())]
-    Foreign {
-        /// The file.
-        path: PathBuf,
-        /// What it is, and what was expected.
-        detail: String,
-    },
-    /// A tokenizer that the target of an export cannot express.
-    #[error("{}: {detail}", what.display())]
-    Inexpressible {
-        /// The file.
-        what: PathBuf,
-        /// The part of it, and why.
-        detail: String,
-    },
-    /// A line of a test's file (minimal pairs, choices, words) that is not what it should be.
-    #[error("{}: line {line}: {detail}", path.display())]
-    Line {
-        /// The file.
-        path: PathBuf,
-        /// The line, from 1.
-        line: usize,
-        /// What is wrong with it.
-        detail: String,
-    },
-    /// Items of a test that could not be scored; the others were.
-    #[error("{count} of {total} could not be scored and were left out: {named}")]
-    LeftOut {
-        /// How many.
-        count: usize,
-        /// How many there are.
-        total: u64,
-        /// Files, lines and reasons.
-        named: String,
-    },
     /// A causal model where a masked one is needed.
     #[error(
         "filling gaps needs a masked language model, and this one is causal: train one with train.objective = \"masked\" \
@@ -154,33 +118,6 @@ pub enum InferenceError {
     NotCausal {
         /// What needs it, as the beginning of a sentence.
         purpose: &'static str,
-    },
-    /// A text too short to score.
-    #[error(
-        "{name} has {tokens} token(s): the first token of a text is not scored, so at least 2 are needed; \
-         give a longer text"
-    )]
-    TooShort {
-        /// The text, as it was named.
-        name: String,
-        /// Its length in tokens.
-        tokens: usize,
-    },
-    /// A text with a NUL byte, which no text has.
-    #[error("{name} is a binary file (byte {offset} is NUL): give plain text")]
-    Binary {
-        /// The file, as it was named.
-        name: String,
-        /// The position of the NUL byte, counted from 0.
-        offset: usize,
-    },
-    /// A tokenizer's complaint about a named text.
-    #[error("{name}: {source}")]
-    Text {
-        /// The text, as it was named.
-        name: String,
-        /// What the tokenizer said.
-        source: taal_tokenizer::Error,
     },
     /// The model computed numbers that mean nothing.
     #[error(
@@ -199,16 +136,6 @@ pub enum InferenceError {
         /// What the device said.
         detail: String,
     },
-    /// A source of tokens that did not hand out what was asked for.
-    #[error("the source of tokens gave {given} ids for positions {start}..{end}: expected {}", end - start)]
-    Source {
-        /// First position asked for.
-        start: usize,
-        /// The position after the last one asked for.
-        end: usize,
-        /// How many ids came.
-        given: usize,
-    },
     /// The tokenizer refused.
     #[error(transparent)]
     Tokenizer(#[from] taal_tokenizer::Error),
@@ -221,7 +148,8 @@ pub enum InferenceError {
 }
 
 impl InferenceError {
-    pub(crate) fn setting(key: &'static str, detail: impl Into<String>) -> Self {
+    /// A setting outside its range.
+    pub fn setting(key: &'static str, detail: impl Into<String>) -> Self {
         Self::Setting {
             key,
             detail: detail.into(),
@@ -229,7 +157,7 @@ impl InferenceError {
     }
 
     /// The error with the name of the text that it is about, where it has place for one.
-    pub(crate) fn of_text(mut self, name: &str) -> Self {
+    pub fn of_text(mut self, name: &str) -> Self {
         if let Self::NoRow { place, .. } = &mut self {
             *place = format!("{name}: ");
         }
@@ -248,18 +176,10 @@ impl InferenceError {
             | Self::UnknownId { .. }
             | Self::NoRow { .. }
             | Self::NotMasked
-            | Self::Inexpressible { .. }
-            | Self::NotCausal { .. }
-            | Self::TooShort { .. }
-            | Self::Source { .. } => ErrorKind::Usage,
-            Self::TokenizerMismatch { .. }
-            | Self::Foreign { .. }
-            | Self::Binary { .. }
-            | Self::LeftOut { .. }
-            | Self::Line { .. } => ErrorKind::Corrupt,
+            | Self::NotCausal { .. } => ErrorKind::Usage,
+            Self::TokenizerMismatch { .. } => ErrorKind::Corrupt,
             Self::NotFinite { .. } => ErrorKind::Diverged,
             Self::Device { .. } => ErrorKind::Memory,
-            Self::Text { source, .. } => source.kind(),
             Self::Tokenizer(error) => error.kind(),
             Self::Model(error) => error.kind(),
             Self::Store(error) => error.kind(),

@@ -1,11 +1,10 @@
 //! Filling gaps: what a masked model thinks stands at a mask token.
 
-use burn::tensor::{Int, Tensor};
+use burn::tensor::activation::softmax;
 use serde::Serialize;
-use taal_model::{ForwardOptions, Transformer};
 use taal_tokenizer::{Tokenizer, WordMarks};
 
-use crate::decoder::{ids_tensor, to_host};
+use crate::probe::{Probe, Rows, to_host};
 use crate::{InferenceError, LanguageModel, Result};
 
 /// How a mask may be written, whatever the tokenizer calls it.
@@ -223,16 +222,13 @@ struct Gaps<'a> {
 impl Gaps<'_> {
     /// Probabilities of all ids at some places.
     fn probabilities(&self, ids: &[u32], places: &[usize]) -> Result<Vec<Vec<f32>>> {
-        let model: &Transformer = &self.lm.model;
-        let device = model.device();
-        let inputs = ids_tensor(ids, [1, ids.len()], &device);
-        let chosen: Vec<u32> = places.iter().map(|place| *place as u32).collect();
-        let chosen: Tensor<1, Int> = ids_tensor(&chosen, [1, chosen.len()], &device).reshape([chosen.len()]);
-        let hidden = model.forward_with(inputs, ForwardOptions::default())?.hidden; // [1, seq, d_model]
-        let logits = model.logits(hidden.select(1, chosen)); // [1, places, vocab_size]
+        let model = &self.lm.model;
+        let rows = Rows::new(ids, ids.len());
+        let blocks = Probe::new(model).ask(&rows, Some(places), |logits, _| {
+            to_host(softmax(logits.unsqueeze::<3>(), 2)) // [1, places, vocab_size]
+        })?;
         let vocab_size = model.config().vocab_size;
-        let values = to_host(burn::tensor::activation::softmax(logits, 2))?;
-        Ok(values.chunks_exact(vocab_size).map(<[f32]>::to_vec).collect())
+        Ok(blocks.concat().chunks_exact(vocab_size).map(<[f32]>::to_vec).collect())
     }
 
     /// Whether the word at a place may be a token without a space in it.

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::Tensor;
 use self_cell::self_cell;
 use taal_model::{Cache, ForwardOptions};
 
-use crate::decoder::to_host;
 use crate::generate::{Course, GenerateOptions, Generation, Prompt};
 use crate::language_model::check_causal;
+use crate::probe::{Probe, Rows, to_host};
 use crate::text_stream::TextStream;
 use crate::{InferenceError, LanguageModel, Result};
 
@@ -219,14 +219,7 @@ impl Generator {
         let (context, len) = (sequence.context.clone(), sequence.context.len());
         let model = &self.lm.model;
         let mut own = model.new_cache(1, len);
-        let logits = taal_kernels::on_pool(&model.device(), || {
-            let options = ForwardOptions {
-                cache: Some(&mut own),
-                ..ForwardOptions::default()
-            };
-            let hidden = model.forward_with(ids(&context, 1, model), options)?.hidden; // [1, len, d_model]
-            to_host(model.logits(hidden.narrow(1, len - 1, 1)))
-        })?;
+        let logits = Probe::new(model).next_logits(&Rows::new(&context, len), Some(&mut own))?;
         let expected = sequence.course.expected_len(sequence.options()).min(limit);
         self.make_room(expected.max(len))?;
         if let (Some(cache), Some(sequence)) = (&mut self.cache, &mut self.rows[row]) {
@@ -269,13 +262,13 @@ impl Generator {
         let newest = |row: &Option<Sequence>| row.as_ref().map_or(0, |sequence| sequence.course.last());
         let newest: Vec<u32> = self.rows.iter().map(newest).collect();
         let model = &self.lm.model;
-        let all = taal_kernels::on_pool(&model.device(), || {
+        let all = Probe::run(&model.device(), || {
             let options = ForwardOptions {
                 cache: Some(cache),
                 lengths: Some(&lengths),
                 ..ForwardOptions::default()
             };
-            let hidden = model.forward_with(ids(&newest, newest.len(), model), options)?.hidden; // [rows, 1, d_model]
+            let hidden = Probe::new(model).states(&Rows::new(&newest, 1), options)?.hidden; // [rows, 1, d_model]
             let rows: Vec<Tensor<3>> = (0..lengths.len())
                 .filter(|row| lengths[*row] == 1)
                 .map(|row| hidden.clone().narrow(0, row, 1))
@@ -310,11 +303,4 @@ impl Sequence {
         self.text
             .with_dependent_mut(|_, text| course.end(text, is_cancelled, slid))
     }
-}
-
-/// Rows of equally many ids.
-fn ids(ids: &[u32], rows: usize, model: &taal_model::Transformer) -> Tensor<2, Int> {
-    let ids: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
-    let width = ids.len() / rows;
-    Tensor::from_data(TensorData::new(ids, [rows, width]), &model.device())
 }

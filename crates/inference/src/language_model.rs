@@ -39,7 +39,7 @@ pub struct LanguageModel {
     /// What becomes of carriage returns in texts for the model: what became of them in the text that it was trained on.
     pub line_ends: LineEnds,
     /// What the files said, for a copy of them.
-    pub(crate) special_ids: SpecialIds,
+    pub special_ids: SpecialIds,
     /// How the files make a vector of a text, or why they do not.
     pub(crate) sentence: Option<std::result::Result<SentenceConfig, String>>,
 }
@@ -194,15 +194,19 @@ impl LanguageModel {
 }
 
 /// The ids at both ends of a text.
-pub(crate) struct Ends {
-    pub(crate) begin_id: Option<u32>,
-    pub(crate) end_ids: Vec<u32>,
-    pub(crate) unknown_end_ids: Vec<i64>,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ends {
+    /// The id that begins a text.
+    pub begin_id: Option<u32>,
+    /// The ids that end one.
+    pub end_ids: Vec<u32>,
+    /// Ids that end one and are not in the vocabulary.
+    pub unknown_end_ids: Vec<i64>,
 }
 
 impl Ends {
     /// What the files say, else the names of the tokenizer's tokens.
-    pub(crate) fn of(said: &SpecialIds, tokenizer: Option<&Tokenizer>, vocab_size: usize) -> Self {
+    pub fn of(said: &SpecialIds, tokenizer: Option<&Tokenizer>, vocab_size: usize) -> Self {
         let ids = |mark: &Option<Mark>, by_name: Option<u32>| match mark {
             Some(Mark::Ids(ids)) => ids.clone(),
             Some(Mark::Token(name)) => {
@@ -233,7 +237,11 @@ fn with_beginning(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
 }
 
 /// The tokenizer has no ids that the model lacks; the paths are for the message.
-pub(crate) fn check_tokenizer(
+///
+/// # Errors
+///
+/// [`InferenceError::TokenizerMismatch`].
+pub fn check_tokenizer(
     tokenizer: Option<&Tokenizer>,
     tokenizer_path: &Path,
     config: &TransformerConfig,
@@ -367,7 +375,11 @@ fn why_no_model(dir: &Path) -> Option<String> {
 }
 
 /// Every id has a row in the embedding; a device would read past its end, or stop the program.
-pub(crate) fn check_ids(ids: &[u32], vocab_size: usize, what: &'static str) -> Result<()> {
+///
+/// # Errors
+///
+/// [`InferenceError::UnknownId`].
+pub fn check_ids(ids: &[u32], vocab_size: usize, what: &'static str) -> Result<()> {
     match ids.iter().find(|id| **id as usize >= vocab_size) {
         Some(&id) => Err(InferenceError::UnknownId { what, id, vocab_size }),
         None => Ok(()),
@@ -375,7 +387,11 @@ pub(crate) fn check_ids(ids: &[u32], vocab_size: usize, what: &'static str) -> R
 }
 
 /// Generation and scoring both ask what comes next, which a model that has seen it cannot answer.
-pub(crate) fn check_causal(model: &Transformer, purpose: &'static str) -> Result<()> {
+///
+/// # Errors
+///
+/// [`InferenceError::NotCausal`].
+pub fn check_causal(model: &Transformer, purpose: &'static str) -> Result<()> {
     match model.config().is_causal {
         true => Ok(()),
         false => Err(InferenceError::NotCausal { purpose }),

@@ -38,14 +38,16 @@ pub enum ModelError {
 }
 
 impl ModelError {
-    pub(crate) fn config(field: impl Into<String>, detail: impl Into<String>) -> Self {
+    /// An error about a field of the configuration.
+    pub fn config(field: impl Into<String>, detail: impl Into<String>) -> Self {
         Self::Config {
             field: field.into(),
             detail: detail.into(),
         }
     }
 
-    pub(crate) fn file(path: impl Into<PathBuf>, detail: impl Into<String>) -> Self {
+    /// An error about a file.
+    pub fn file(path: impl Into<PathBuf>, detail: impl Into<String>) -> Self {
         Self::File {
             path: path.into(),
             detail: detail.into(),

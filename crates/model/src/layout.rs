@@ -4,16 +4,21 @@ use std::ops::Range;
 
 /// One parameter of ours as the file has it: in one tensor, in some rows of one, or, for the fused query, key and value
 /// matrix, in three.
-pub(crate) struct Parameter {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parameter {
     shape: Vec<usize>,
     is_transposed: bool,
-    pub(crate) parts: Vec<Part>,
+    /// The tensors of the file that it is in.
+    pub parts: Vec<Part>,
 }
 
 /// One tensor of the file.
-pub(crate) struct Part {
-    pub(crate) name: String,
-    pub(crate) shape: Vec<usize>,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// Its name.
+    pub name: String,
+    /// Its dimensions.
+    pub shape: Vec<usize>,
     /// Rows of it in front of ours, which are another parameter's or nobody's.
     first_row: usize,
     /// Columns of ours that it holds.
@@ -23,7 +28,7 @@ pub(crate) struct Part {
 }
 
 /// The name with each of `pairs` replaced: at its beginning, or anywhere where it begins with a dot.
-pub(crate) fn rename(ours: &str, pairs: &[(&str, &str)]) -> String {
+pub fn rename(ours: &str, pairs: &[(&str, &str)]) -> String {
     pairs.iter().fold(ours.to_string(), |name, (from, to)| {
         let is_prefix = !from.starts_with('.');
         match name.strip_prefix(from) {
@@ -35,7 +40,8 @@ pub(crate) fn rename(ours: &str, pairs: &[(&str, &str)]) -> String {
 }
 
 impl Part {
-    pub(crate) fn new(name: String, ours: &[usize], width: usize, is_transposed: bool) -> Self {
+    /// A tensor with `width` of the columns of ours, whose dimensions are given.
+    pub fn new(name: String, ours: &[usize], width: usize, is_transposed: bool) -> Self {
         let shape = match ours {
             [rows, _] if is_transposed => vec![width, *rows],
             [rows, _] => vec![*rows, width],
@@ -51,13 +57,13 @@ impl Part {
     }
 
     /// The same, where the file has the two coordinates of a rotary pair beside each other, as Meta's LLaMA does.
-    pub(crate) fn with_interleaved_heads(mut self, head_dim: usize) -> Self {
+    pub fn with_interleaved_heads(mut self, head_dim: usize) -> Self {
         self.interleaved_head_dim = Some(head_dim);
         self
     }
 
     /// Values in a row of the file's tensor.
-    pub(crate) fn row_len(&self) -> usize {
+    pub fn row_len(&self) -> usize {
         self.shape[1..].iter().product()
     }
 
@@ -74,14 +80,15 @@ impl Part {
 }
 
 impl Parameter {
-    pub(crate) fn whole(name: String, shape: &[usize], is_transposed: bool) -> Self {
+    /// A parameter that is one tensor of the file.
+    pub fn whole(name: String, shape: &[usize], is_transposed: bool) -> Self {
         let width = shape.last().copied().unwrap_or(1);
         let part = Part::new(name, shape, width, is_transposed);
         Self::cut(shape, is_transposed, vec![part])
     }
 
     /// A parameter that the file has in several tensors, one beside the other.
-    pub(crate) fn cut(shape: &[usize], is_transposed: bool, parts: Vec<Part>) -> Self {
+    pub fn cut(shape: &[usize], is_transposed: bool, parts: Vec<Part>) -> Self {
         Self {
             shape: shape.to_vec(),
             is_transposed,
@@ -90,7 +97,7 @@ impl Parameter {
     }
 
     /// The parameter is the rows of a larger tensor of the file from `first_row` on, which has `n_rows` of them.
-    pub(crate) fn within_rows(mut self, first_row: usize, n_rows: usize) -> Self {
+    pub fn within_rows(mut self, first_row: usize, n_rows: usize) -> Self {
         for part in &mut self.parts {
             part.first_row = first_row;
             part.shape[0] = n_rows;
@@ -99,7 +106,7 @@ impl Parameter {
     }
 
     /// Where the values of a part lie in the file's tensor.
-    pub(crate) fn range_of(&self, part: &Part) -> Range<usize> {
+    pub fn range_of(&self, part: &Part) -> Range<usize> {
         let (rows, _) = self.rows_and_columns();
         let start = part.first_row * part.row_len();
         start..start + rows * part.width
@@ -115,7 +122,7 @@ impl Parameter {
     }
 
     /// Our values, `[rows, columns]` or `[columns]`, of one part, in the order of the file.
-    pub(crate) fn part_values(&self, index: usize, values: &[f32]) -> Vec<f32> {
+    pub fn part_values(&self, index: usize, values: &[f32]) -> Vec<f32> {
         let (rows, columns) = self.rows_and_columns();
         let part = &self.parts[index];
         let from = self.first_columns().nth(index).unwrap_or(0);
@@ -137,7 +144,7 @@ impl Parameter {
     }
 
     /// Puts values of a part, whole rows of the file's tensor of which `start` values were put before, where ours are.
-    pub(crate) fn place(&self, index: usize, start: usize, block: &[f32], values: &mut [f32]) {
+    pub fn place(&self, index: usize, start: usize, block: &[f32], values: &mut [f32]) {
         let (rows, columns) = self.rows_and_columns();
         let part = &self.parts[index];
         let width = part.width;
@@ -170,7 +177,7 @@ impl Parameter {
     }
 
     /// How many values ours are.
-    pub(crate) fn count(&self) -> usize {
+    pub fn count(&self) -> usize {
         let (rows, columns) = self.rows_and_columns();
         rows * columns
     }

@@ -6,10 +6,10 @@ use taal_embeddings::RotaryScaling;
 use crate::config::MAX_DIMENSION;
 
 /// Turns above which YaRN leaves a pair as it is, where a file does not say.
-pub(crate) const BETA_FAST: f64 = 32.0;
+pub const BETA_FAST: f64 = 32.0;
 
 /// Turns below which YaRN slows a pair by the whole factor, where a file does not say.
-pub(crate) const BETA_SLOW: f64 = 1.0;
+pub const BETA_SLOW: f64 = 1.0;
 
 /// [`RotaryScaling`] of the embeddings crate, in the form that Hugging Face's files have.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -81,7 +81,7 @@ fn is_true(value: &bool) -> bool {
 }
 
 /// YaRN's factor for queries and keys; `share` is 1 in the paper.
-pub(crate) fn yarn_length(factor: f64, share: f64) -> f64 {
+pub fn yarn_length(factor: f64, share: f64) -> f64 {
     if factor <= 1.0 {
         1.0
     } else {

@@ -29,7 +29,7 @@ pub struct Transformer {
 
 impl TransformerConfig {
     /// A model whose values nobody reads, to be drawn or filled from a file.
-    pub(crate) fn empty(&self, device: &Device) -> Result<Transformer, ModelError> {
+    pub fn empty(&self, device: &Device) -> Result<Transformer, ModelError> {
         self.validate()?;
         Ok(Transformer {
             embeddings: Embeddings::new(self, 0, device),

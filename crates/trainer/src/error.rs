@@ -103,7 +103,10 @@ pub enum TrainError {
     /// Tokenizer.
     #[error(transparent)]
     Tokenizer(#[from] taal_tokenizer::Error),
-    /// Evaluation and samples.
+    /// Evaluation.
+    #[error(transparent)]
+    Evaluation(#[from] taal_evaluation::EvaluationError),
+    /// Samples, and asking the model.
     #[error(transparent)]
     Inference(#[from] taal_inference::InferenceError),
     /// Device.
@@ -186,6 +189,7 @@ impl TrainError {
             Self::Model(error) => error.kind(),
             Self::Data(error) => error.kind(),
             Self::Tokenizer(error) => error.kind(),
+            Self::Evaluation(error) => error.kind(),
             Self::Inference(error) => error.kind(),
             Self::Metrics(error) => error.kind(),
         }

@@ -1,18 +1,14 @@
 //! Reports of users of other programs about generating, by their number in the list.
 
-use std::path::Path;
-
 use burn::tensor::Device;
 use serde_json::{Value, json};
 use taal_inference::{
-    FinishReason, GenerateOptions, Generation, InferenceError, LanguageModel, Prompt, Sampling, Target, export_model,
-    generate, import_model,
+    FinishReason, GenerateOptions, Generation, InferenceError, LanguageModel, Prompt, Sampling, generate,
 };
-use taal_model::gguf::{self, TensorType};
 use taal_store::ErrorKind;
 use taal_tokenizer::Tokenizer;
 
-use crate::scripted::{self, byte_tokenizer, chain, sentence_piece_tokenizer};
+use crate::scripted::{self, byte_tokenizer, chain, qwen, qwen_directory, sentence_piece_tokenizer};
 
 fn greedy(max_tokens: usize) -> GenerateOptions {
     GenerateOptions {
@@ -50,20 +46,6 @@ fn a_scripted_model_says_its_script() {
     let lm = LanguageModel::new(scripted::model(261, 32, &chain(&[259, 260, 259])), Some(tokenizer));
     let generation = heard(&lm, &Prompt::Ids(vec![259]), &greedy(2));
     assert_eq!(generation.text.as_deref(), Some(" sat a"));
-}
-
-/// Bytes, then `<|endoftext|>` (256), `<|im_start|>` (257) and `<|im_end|>` (258), as Qwen has them.
-fn qwen() -> Tokenizer {
-    byte_tokenizer(&[], &["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
-}
-
-/// Says "a", "b", "<|im_end|>", "<|endoftext|>" and "c" for ever after "?".
-const QWEN_SCRIPT: [u32; 7] = [63, 97, 98, 258, 256, 99, 99];
-
-fn qwen_directory(dir: &Path, config: Value, files: &[(&str, Value)], tokenizer: Option<&Tokenizer>) -> LanguageModel {
-    let model = scripted::model(259, 64, &chain(&QWEN_SCRIPT));
-    scripted::save(&model, tokenizer, dir, config, files);
-    LanguageModel::open(dir, &Device::flex()).expect("a model")
 }
 
 #[test]
@@ -188,108 +170,6 @@ fn report_1_what_is_no_id_is_refused_by_file_and_key() {
         assert_eq!(error.kind(), ErrorKind::Corrupt);
         let message = error.to_string();
         assert!(words.iter().all(|word| message.contains(word)), "{message}");
-    }
-}
-
-fn read(path: &Path) -> Value {
-    serde_json::from_str(&std::fs::read_to_string(path).expect("a file")).expect("JSON")
-}
-
-#[test]
-fn report_1_import_and_export_copy_the_ids() {
-    let settings = json!({"eos_token_id": [258, 256], "temperature": 0.7});
-    let cases: [(Value, Option<Value>); 5] = [
-        (json!({"eos_token_id": 258, "bos_token_id": 7, "pad_token_id": 0}), None),
-        (json!({"eos_token_id": [258, 256], "bos_token_id": null}), None),
-        (json!({"eos_token_id": null, "bos_token_id": 256}), None),
-        (
-            json!({"eos_token_id": 258, "bos_token_id": null}),
-            Some(settings.clone()),
-        ),
-        (json!({"bos_token_id": 999}), Some(settings)),
-    ];
-    for (config, generation) in cases {
-        let folder = tempfile::tempdir().expect("a folder");
-        let [dir, imported, exported] = ["dir", "imported", "exported"].map(|name| folder.path().join(name));
-        let files: Vec<(&str, Value)> = generation
-            .iter()
-            .map(|value| ("generation_config.json", value.clone()))
-            .collect();
-        let lm = qwen_directory(&dir, config.clone(), &files, Some(&qwen()));
-        import_model(&dir, None, &imported, &Device::flex()).expect("an import");
-        export_model(&dir, Target::HuggingFace, TensorType::F32, &exported, &Device::flex()).expect("an export");
-        for out in [imported, exported] {
-            let written = read(&out.join("config.json"));
-            for (key, value) in config.as_object().expect("an object") {
-                assert_eq!(&written[key], value, "{key}");
-            }
-            if config.get("eos_token_id").is_none() {
-                assert_eq!(written["eos_token_id"], json!([258, 256]), "what another file says");
-            }
-            let path = out.join("generation_config.json");
-            assert_eq!(path.exists(), generation.is_some());
-            if let Some(generation) = &generation {
-                assert_eq!(&read(&path), generation);
-            }
-            let again = LanguageModel::open(&out, &Device::flex()).expect("a model");
-            assert_eq!((again.begin_id, &again.end_ids), (lm.begin_id, &lm.end_ids), "{config}");
-        }
-    }
-}
-
-#[test]
-fn report_1_gguf_files_keep_the_ids_both_ways() {
-    for (ids, kept) in [
-        (json!(258), 1),
-        (json!([258, 256]), 2),
-        (json!([258, 256, 97]), 3),
-        (json!([258, 256, 97, 98]), 3),
-    ] {
-        let folder = tempfile::tempdir().expect("a folder");
-        let [dir, file, again] = ["dir", "model.gguf", "again"].map(|name| folder.path().join(name));
-        let lm = qwen_directory(
-            &dir,
-            json!({"eos_token_id": ids, "bos_token_id": 257}),
-            &[],
-            Some(&qwen()),
-        );
-        let notes = export_model(&dir, Target::Gguf, TensorType::F32, &file, &Device::flex())
-            .expect("an export")
-            .notes;
-        assert_eq!(
-            notes.iter().any(|note| note.contains("id 98")),
-            lm.end_ids.len() > 3,
-            "{notes:?}"
-        );
-        let vocabulary = gguf::open(&file, &Device::flex())
-            .expect("a file")
-            .vocabulary
-            .expect("a vocabulary");
-        assert_eq!(vocabulary.bos_id, Some(257));
-        assert_eq!(vocabulary.end_ids(), lm.end_ids[..kept]);
-        assert_eq!(
-            (vocabulary.eos_id, vocabulary.eot_id),
-            (Some(258), lm.end_ids.get(1).copied())
-        );
-        import_model(&file, None, &again, &Device::flex()).expect("an import");
-        let config = read(&again.join("config.json"));
-        assert_eq!(config["bos_token_id"], 257);
-        let ids = if kept == 1 {
-            json!(258)
-        } else {
-            json!(lm.end_ids[..kept])
-        };
-        assert_eq!(config["eos_token_id"], ids);
-        // With another tokenizer, the ids are still the model's.
-        let other = folder.path().join("other");
-        import_model(
-            &file,
-            Some(dir.join("tokenizer.json").as_path()),
-            &other,
-            &Device::flex(),
-        )
-        .expect("an import");
-        assert_eq!(read(&other.join("config.json"))["eos_token_id"], ids);
     }
 }
 

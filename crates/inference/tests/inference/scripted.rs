@@ -6,6 +6,7 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use serde_json::{Value, json};
+use taal_inference::LanguageModel;
 use taal_model::hugging_face::{self, Companions};
 use taal_model::{Transformer, TransformerConfig, parameters};
 use taal_tokenizer::Tokenizer;
@@ -157,4 +158,29 @@ pub fn save(model: &Transformer, tokenizer: Option<&Tokenizer>, dir: &Path, conf
     for (name, content) in files {
         std::fs::write(dir.join(name), content.to_string()).expect("a file");
     }
+}
+
+/// Bytes, then `<|endoftext|>` (256), `<|im_start|>` (257) and `<|im_end|>` (258), as Qwen has them.
+pub fn qwen() -> Tokenizer {
+    byte_tokenizer(&[], &["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
+}
+
+/// Says "a", "b", "<|im_end|>", "<|endoftext|>" and "c" for ever after "?".
+pub const QWEN_SCRIPT: [u32; 7] = [63, 97, 98, 258, 256, 99, 99];
+
+/// A directory of a model that says [`QWEN_SCRIPT`], opened.
+pub fn qwen_directory(
+    dir: &Path,
+    config: Value,
+    files: &[(&str, Value)],
+    tokenizer: Option<&Tokenizer>,
+) -> LanguageModel {
+    let model = model(259, 64, &chain(&QWEN_SCRIPT));
+    save(&model, tokenizer, dir, config, files);
+    LanguageModel::open(dir, &Device::flex()).expect("a model")
+}
+
+/// A JSON file.
+pub fn read(path: &Path) -> Value {
+    serde_json::from_str(&std::fs::read_to_string(path).expect("a file")).expect("JSON")
 }

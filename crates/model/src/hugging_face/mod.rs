@@ -37,7 +37,7 @@ use crate::transformer::Transformer;
 use layout::Layout;
 use shards::{Shards, Weights};
 use weights::Stored;
-pub(crate) use weights::shown;
+pub use weights::shown;
 
 /// Name of the configuration file in a model directory.
 pub const CONFIG_FILE: &str = "config.json";

@@ -219,7 +219,7 @@ fn convert<const N: usize>(bytes: &[u8], values: &mut Vec<f32>, value: impl Fn([
 }
 
 /// A text from a file as it may stand in a message: without control characters, and not endless.
-pub(crate) fn shown(text: &str) -> String {
+pub fn shown(text: &str) -> String {
     let mut shown = String::new();
     for (index, character) in text.chars().enumerate() {
         match character {

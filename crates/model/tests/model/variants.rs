@@ -1,89 +1,11 @@
 //! The golden models under other configurations, against what transformers computes with the same files.
 
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
-use taal_model::gguf::{self, TensorType};
+use serde_json::{Value, json};
 use taal_model::hugging_face::{self, Companions};
-use taal_model::{ForwardOptions, RopeScaling, Transformer, TransformerConfig};
 
 use burn::tensor::Device;
 
-use crate::{Tensors, config_of, golden_dir, ids, loud, open_changed, some_ids};
-
-/// The usual YaRN.
-const YARN: RopeScaling = RopeScaling::Yarn {
-    factor: 4.0,
-    original_max_position_embeddings: 16,
-    attention_factor: None,
-    mscale: None,
-    mscale_all_dim: None,
-    beta_fast: 32.0,
-    beta_slow: 1.0,
-    truncate: true,
-};
-
-/// Absolute, on logits of up to about 8.
-const TOLERANCE: f32 = 2e-5;
-
-#[derive(Deserialize)]
-struct Variants {
-    variants: Vec<Variant>,
-}
-
-#[derive(Deserialize)]
-struct Variant {
-    name: String,
-    base: String,
-    absent: Vec<String>,
-    set: Map<String, Value>,
-    /// Tensors of ones that transformers passes over.
-    #[serde(default)]
-    extra: Map<String, Value>,
-    input_ids: Vec<i64>,
-    logits: Vec<f32>,
-}
-
-fn variants() -> Vec<Variant> {
-    let text = std::fs::read_to_string(golden_dir("variants.json")).unwrap();
-    let variants: Variants = serde_json::from_str(&text).unwrap();
-    variants.variants
-}
-
-fn open(variant: &Variant) -> Transformer {
-    let change = |config: &mut Value| {
-        let config = config.as_object_mut().unwrap();
-        for key in &variant.absent {
-            config.remove(key);
-        }
-        config.extend(variant.set.clone());
-    };
-    let add = |tensors: &mut Tensors| {
-        for (name, shape) in &variant.extra {
-            let shape: Vec<usize> = serde_json::from_value(shape.clone()).unwrap();
-            let ones = 1.0_f32.to_le_bytes().repeat(shape.iter().product());
-            tensors.insert(name.clone(), (shape, ones));
-        }
-    };
-    open_changed(&variant.base, change, add).unwrap_or_else(|error| panic!("{}: {error}", variant.name))
-}
-
-/// The logits of the last position.
-fn logits(model: &Transformer, input_ids: &[i64]) -> Vec<f32> {
-    let output = model.forward_with(ids(&[input_ids.to_vec()]), ForwardOptions::default());
-    let logits: Vec<f32> = model.logits(output.unwrap().hidden).into_data().iter().collect();
-    logits[logits.len() - model.config().vocab_size..].to_vec()
-}
-
-#[track_caller]
-fn assert_logits(got: &[f32], expected: &[f32], name: &str) {
-    assert_eq!(got.len(), expected.len(), "{name}");
-    for (id, (got, expected)) in got.iter().zip(expected).enumerate() {
-        assert!(
-            (got - expected).abs() <= TOLERANCE,
-            "{name}: token {id}: {got} is not {expected}"
-        );
-    }
-}
+use super::support::{assert_logits, config_of, logits, open, variants};
 
 #[test]
 fn report_13_logits_of_what_transformers_opens_are_those_of_transformers() {
@@ -96,7 +18,7 @@ fn report_13_logits_of_what_transformers_opens_are_those_of_transformers() {
 }
 
 #[test]
-fn report_13_scaled_angles_survive_taals_own_directory_and_gguf() {
+fn report_13_scaled_angles_survive_taals_own_directory() {
     let folder = tempfile::tempdir().unwrap();
     for (index, variant) in variants().iter().enumerate() {
         let model = open(variant);
@@ -108,23 +30,6 @@ fn report_13_scaled_angles_survive_taals_own_directory_and_gguf() {
         let saved = hugging_face::open(&dir, &Device::flex()).unwrap();
         assert_eq!(saved.config().rope_scaling, Some(scaling), "{}", variant.name);
         assert_logits(&logits(&saved, &variant.input_ids), &variant.logits, &variant.name);
-        let path = folder.path().join(format!("{index}.gguf"));
-        match gguf::save(&model, None, TensorType::F32, "name", &path) {
-            Ok(()) => {
-                let opened = gguf::open(&path, &Device::flex()).unwrap().model;
-                assert_logits(&logits(&opened, &variant.input_ids), &variant.logits, &variant.name);
-            }
-            Err(error) => {
-                let (error, name) = (error.to_string(), &variant.name);
-                let has_reason = match scaling {
-                    RopeScaling::Yarn { truncate: false, .. } => error.contains("outwards"),
-                    RopeScaling::Yarn { beta_fast: 2.0, .. } => error.contains("beta_fast of 32"),
-                    // ModernBERT is no architecture that is written, and Mistral's window is not.
-                    _ => ["modernbert", "mistral"].contains(&&*variant.base) && error.contains("GGUF"),
-                };
-                assert!(has_reason, "{name}: {error}");
-            }
-        }
     }
 }
 
@@ -155,162 +60,5 @@ fn report_13_yarn_keys_that_have_no_meaning_are_refused_and_named() {
             "{message} lacks one of {words:?}"
         );
         assert!(message.contains("config.json"), "{message}");
-    }
-}
-
-/// The bytes of a GGUF file.
-fn gguf_of(config: &TransformerConfig) -> Vec<u8> {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("model.gguf");
-    gguf::save(&loud(config), None, TensorType::F32, "name", &path).unwrap();
-    std::fs::read(path).unwrap()
-}
-
-#[test]
-fn report_13_gguf_files_with_yarn_have_its_angles() {
-    let yarn = |beta_fast: f64, beta_slow: f64| TransformerConfig {
-        rope_scaling: Some(RopeScaling::Yarn {
-            factor: 4.0,
-            original_max_position_embeddings: 16,
-            attention_factor: Some(0.75),
-            mscale: None,
-            mscale_all_dim: None,
-            beta_fast,
-            beta_slow,
-            truncate: true,
-        }),
-        rope_theta: 10.0,
-        ..TransformerConfig::llama(50, 32, 2, 4, 32)
-    };
-    let usual = gguf_of(&yarn(32.0, 1.0));
-    // What llama.cpp multiplies with on top of YaRN's own factor, 1.1386.
-    let key = b"llama.rope.scaling.attn_factor";
-    let at = usual.windows(key.len()).position(|window| window == key).unwrap() + key.len() + 4;
-    let number = f32::from_le_bytes(usual[at..at + 4].try_into().unwrap());
-    assert!((number - 0.658_686_8).abs() < 1e-6, "{number}");
-    // As llama.cpp's converter writes these two; the third makes the three 128 bytes, so that tensors stay where they are counted from.
-    let numbers = [
-        ("llama.rope.scaling.yarn_beta_fast", 1.0),
-        ("llama.rope.scaling.yarn_beta_slow", 0.25),
-        ("general.number", 0.0),
-    ];
-    let others = with_numbers(&usual, &numbers);
-    for (bytes, beta_fast, beta_slow) in [(usual, 32.0, 1.0), (others, 1.0, 0.25)] {
-        let opened = gguf::from_bytes("model.gguf".as_ref(), &bytes, &Device::flex())
-            .unwrap()
-            .model;
-        let some = some_ids(1, 24, 50);
-        let expected = loud(&yarn(beta_fast, beta_slow));
-        let difference = opened.forward(some.clone()).unwrap() - expected.forward(some).unwrap();
-        let difference: f32 = difference.abs().max().into_scalar();
-        assert!(difference < TOLERANCE, "beta_fast {beta_fast}: {difference}");
-    }
-}
-
-/// The bytes of a file with more keys that have numbers in single precision.
-fn with_numbers(bytes: &[u8], numbers: &[(&str, f32)]) -> Vec<u8> {
-    let mut changed = bytes[..16].to_vec();
-    let n_keys = u64::from_le_bytes(bytes[16..24].try_into().unwrap());
-    changed.extend((n_keys + numbers.len() as u64).to_le_bytes());
-    for (key, number) in numbers {
-        changed.extend((key.len() as u64).to_le_bytes());
-        changed.extend(key.as_bytes());
-        // The kind of such a number is 6.
-        changed.extend(6_u32.to_le_bytes());
-        changed.extend(number.to_le_bytes());
-    }
-    changed.extend(&bytes[24..]);
-    assert_eq!((changed.len() - bytes.len()) % 32, 0);
-    changed
-}
-
-#[test]
-fn report_13_gguf_keys_that_change_yarn_in_other_ways_are_refused_and_named() {
-    let linear = TransformerConfig {
-        rope_scaling: Some(RopeScaling::Linear { factor: 4.0 }),
-        ..TransformerConfig::llama(50, 32, 2, 4, 32)
-    };
-    let yarn = TransformerConfig {
-        rope_scaling: Some(YARN),
-        ..linear.clone()
-    };
-    for (config, key) in [
-        (&linear, "llama.rope.scaling.attn_factor"),
-        (&yarn, "llama.rope.scaling.yarn_ext_factor"),
-        (&yarn, "llama.rope.scaling.yarn_attn_factor"),
-        (&yarn, "llama.rope.scaling.yarn_log_multiplier"),
-        (&yarn, "llama.rope.scaling.alpha"),
-    ] {
-        // Two keys of 64 characters together are 96 bytes.
-        let filler = &"general.number".repeat(4)[..64 - key.len()];
-        let bytes = with_numbers(&gguf_of(config), &[(key, 0.5), (filler, 0.0)]);
-        let error = gguf::from_bytes("model.gguf".as_ref(), &bytes, &Device::flex())
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains(&format!("`{key}`")) && error.contains("0.5"), "{error}");
-    }
-}
-
-/// The bytes of a file in which the number of a key is a list instead.
-fn with_list(bytes: &[u8], key: &str, list: &[u32]) -> Vec<u8> {
-    // The length before a key tells head_count from head_count_kv.
-    let written = [&(key.len() as u64).to_le_bytes(), key.as_bytes()].concat();
-    let at = bytes
-        .windows(written.len())
-        .position(|window| window == written)
-        .unwrap()
-        + written.len();
-    // A kind is 4 bytes: 4 is a 32-bit integer without a sign, 9 a list, 5 a 32-bit integer with a sign, as gguf's Python package has it.
-    assert_eq!(bytes[at..at + 4], 4_u32.to_le_bytes());
-    let mut changed = bytes[..at].to_vec();
-    changed.extend(9_u32.to_le_bytes());
-    changed.extend(5_u32.to_le_bytes());
-    changed.extend((list.len() as u64).to_le_bytes());
-    changed.extend(list.iter().flat_map(|number| number.to_le_bytes()));
-    changed.extend(&bytes[at + 8..]);
-    // Six numbers are 32 bytes more, so tensors stay where they are counted from.
-    assert_eq!((changed.len() - bytes.len()) % 32, 0);
-    changed
-}
-
-#[test]
-fn report_13_gguf_lists_of_one_number_per_layer_are_read_where_all_are_equal() {
-    let config = TransformerConfig {
-        n_kv_heads: 2,
-        ..TransformerConfig::llama(50, 32, 6, 4, 32)
-    };
-    let bytes = gguf_of(&config);
-    let open = |bytes: &[u8]| gguf::from_bytes("model.gguf".as_ref(), bytes, &Device::flex());
-    let keys = [
-        ("llama.attention.head_count", 4),
-        ("llama.attention.head_count_kv", 2),
-        ("llama.feed_forward_length", config.d_ff as u32),
-    ];
-    let mut lists = bytes.clone();
-    for (key, number) in keys {
-        lists = with_list(&lists, key, &[number; 6]);
-    }
-    let opened = open(&lists).unwrap().model;
-    assert_eq!(opened.config(), open(&bytes).unwrap().model.config());
-    assert_eq!(opened.config().n_kv_heads, 2);
-    let ids = some_ids(1, 24, 50);
-    let difference = opened.forward(ids.clone()).unwrap() - loud(&config).forward(ids).unwrap();
-    let difference: f32 = difference.abs().max().into_scalar();
-    assert_eq!(difference, 0.0);
-    for (key, number) in keys {
-        let mut list = [number; 6];
-        list[3] = 1;
-        let error = open(&with_list(&bytes, key, &list)).unwrap_err().to_string();
-        let values = format!("{number}, {number}, {number}, 1, {number}, {number}");
-        assert!(
-            error.contains(&format!("`{key}`")) && error.contains(&values),
-            "{error}"
-        );
-        // Fourteen numbers, too, are a multiple of 32 bytes more.
-        let error = open(&with_list(&bytes, key, &[number; 14])).unwrap_err().to_string();
-        assert!(
-            error.contains(key) && error.contains("6 numbers") && error.contains("14"),
-            "{error}"
-        );
     }
 }

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use taal_data::{Batch, BatchPlan, Conversations};
-use taal_inference::Score;
+use taal_evaluation::Score;
 use taal_model::Transformer;
 
 use super::{Ask, Task, Validated, Validation};

@@ -4,7 +4,8 @@ use std::ops::ControlFlow;
 
 use burn::tensor::{Int, Tensor, TensorData};
 use taal_data::{Batch, BatchPlan, Dataset, IGNORE_INDEX, MaskVocabulary, Masking, TokenSource};
-use taal_inference::{LanguageModel, Score};
+use taal_evaluation::Score;
+use taal_inference::LanguageModel;
 use taal_kernels::random;
 use taal_metrics::{GuessFigures, MaskedFigures, Report};
 use taal_model::{ForwardOptions, Transformer, TransformerConfig};

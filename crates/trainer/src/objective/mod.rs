@@ -11,7 +11,8 @@ use std::ops::ControlFlow;
 
 use burn::tensor::Tensor;
 use taal_data::{Batch, BatchPlan};
-use taal_inference::{LanguageModel, Score};
+use taal_evaluation::Score;
+use taal_inference::LanguageModel;
 use taal_metrics::Report;
 use taal_model::{Transformer, TransformerConfig};
 use taal_tokenizer::Tokenizer;

@@ -3,7 +3,7 @@
 use std::ops::{ControlFlow, Range};
 
 use taal_data::{Batch, BatchPlan, Dataset};
-use taal_inference::{Score, try_score_windows};
+use taal_evaluation::{Score, try_score_windows};
 use taal_model::Transformer;
 
 use super::{Ask, Task, Validated, Validation};

@@ -637,7 +637,7 @@ fn report_23_evaluation_is_limited_to_the_first_tokens_that_are_held_back() {
     let text = std::fs::read_to_string(place.path("text.txt")).unwrap();
     let (_, held_back) = taal_data::split_text(&text, 0.1);
     let lm = taal_inference::LanguageModel::open(&place.path("part"), &DeviceSpec::Flex.open().unwrap()).unwrap();
-    let score = taal_inference::evaluate_text(&lm, "held back", &held_back[..30]).unwrap();
+    let score = taal_evaluation::evaluate_text(&lm, "held back", &held_back[..30]).unwrap();
     assert!((score.nats / score.tokens as f64 - part.val_loss.unwrap()).abs() < 1e-6);
     // It may change on resume, as the other keys of [eval] may.
     let more = outcome("part", &["eval.max_tokens=50", "train.steps=22"], true);

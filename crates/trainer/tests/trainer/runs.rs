@@ -238,7 +238,7 @@ fn the_validation_loss_is_what_scoring_the_held_back_text_gives() {
     let (_, held_back) = taal_data::split_text(&text, 0.1);
     let dir = place.path("run/checkpoints/step-00000012/model");
     let lm = taal_inference::LanguageModel::open(&dir, &DeviceSpec::Flex.open().unwrap()).unwrap();
-    let score = taal_inference::evaluate_text(&lm, "held back", held_back).unwrap();
+    let score = taal_evaluation::evaluate_text(&lm, "held back", held_back).unwrap();
     let loss = score.nats / score.tokens as f64;
     assert_eq!(score.tokens, held_back.chars().count() as u64 - 1);
     assert!(

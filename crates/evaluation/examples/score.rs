@@ -1,0 +1,23 @@
+//! Trains a tokenizer, makes a model with random weights, and measures it on a text: about as many bits per byte as guessing takes.
+//!
+//! Run with: cargo run -p taal-evaluation --example score
+
+use burn::tensor::Device;
+use taal_evaluation::{Evaluation, evaluate_text, log_likelihood};
+use taal_inference::LanguageModel;
+use taal_model::TransformerConfig;
+use taal_tokenizer::{Kind, TrainerConfig};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let text = "the cat sat on the mat and the dog sat on the log";
+    let tokenizer = TrainerConfig::new(Kind::Char, 100).train([text])?;
+    let model = TransformerConfig::llama(tokenizer.vocab_size(), 32, 2, 4, 32).init(42, &Device::flex())?;
+    let lm = LanguageModel::new(model, Some(tokenizer));
+
+    let evaluation = Evaluation::from(evaluate_text(&lm, "the text", text)?);
+    println!("{evaluation:?}");
+    for sentence in ["the cat sat", "tac eht tas"] {
+        println!("{sentence}: {:.2} nats", log_likelihood(&lm, sentence)?);
+    }
+    Ok(())
+}

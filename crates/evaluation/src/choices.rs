@@ -1,0 +1,525 @@
+//! Multiple choice: of several continuations of a context, does the model find the right one likeliest?
+//!
+//! Context and continuation are divided as by the lm-evaluation-harness (Gao et al. 2021): they are encoded together, white space at the end
+//! of the context belongs to the continuation, and the tokens after as many as the context alone has are the continuation's. A context
+//! that does not fit loses its beginning.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use taal_inference::{InferenceError, LanguageModel, Probe, Rows};
+use taal_store::excerpt;
+use taal_tokenizer::Tokenizer;
+
+use crate::left_out::LeftOut;
+use crate::lines::{TEST_LIMITS, bad_line, for_each_line, without_place};
+use crate::pairs::{TOKENS_AT_ONCE, beginning, finite, hidden_in_turn};
+use crate::words::stem;
+use crate::{EvaluationError, Result};
+
+/// By what the log-likelihood of a choice is divided before choices are compared a second time, since longer ones are less likely.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Normalise {
+    /// They are not compared a second time.
+    None,
+    /// The number of its tokens.
+    Tokens,
+    /// The number of its characters: the harness's `acc_norm`, comparable between tokenizers.
+    #[default]
+    Characters,
+    /// The number of its bytes in UTF-8: the harness's `acc_bytes`.
+    Bytes,
+}
+
+impl std::fmt::Display for Normalise {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::None => "none",
+            Self::Tokens => "tokens",
+            Self::Characters => "characters",
+            Self::Bytes => "bytes",
+        })
+    }
+}
+
+impl std::str::FromStr for Normalise {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        match text {
+            "none" => Ok(Self::None),
+            "tokens" => Ok(Self::Tokens),
+            "characters" => Ok(Self::Characters),
+            "bytes" => Ok(Self::Bytes),
+            other => Err(format!(
+                "unknown length {other:?}: expected none, tokens, characters or bytes"
+            )),
+        }
+    }
+}
+
+/// How choices are put to a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChoiceOptions {
+    /// The length that the second comparison divides by.
+    pub normalise: Normalise,
+    /// What stands between context and choice, where neither has white space there and the context is not empty.
+    pub delimiter: String,
+    /// Begin every context with the tokens that begin a text; a model that sees both sides gets them always.
+    pub with_bos: bool,
+}
+
+impl Default for ChoiceOptions {
+    fn default() -> Self {
+        Self {
+            normalise: Normalise::default(),
+            delimiter: " ".to_owned(),
+            with_bos: false,
+        }
+    }
+}
+
+/// A question with its answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChoiceItem {
+    /// What the choices go on with.
+    pub context: String,
+    /// The choices, at least two.
+    pub choices: Vec<String>,
+    /// The index of the right one.
+    pub answer: usize,
+}
+
+/// How likely a model finds a choice.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct ChoiceScore {
+    /// The log-probability of its tokens after the context, in nats; by a masked model the sum of each one's, hidden alone.
+    pub log_likelihood: f64,
+    /// How many tokens.
+    pub tokens: u64,
+    /// How many characters it has, without white space around it.
+    pub characters: u64,
+    /// How many bytes it has, likewise.
+    pub bytes: u64,
+    /// Whether the context was too long and lost its beginning.
+    pub is_truncated: bool,
+}
+
+impl ChoiceScore {
+    fn divided(&self, normalise: Normalise) -> f64 {
+        match normalise {
+            Normalise::None => self.log_likelihood,
+            Normalise::Tokens => self.log_likelihood / self.tokens as f64,
+            Normalise::Characters => self.log_likelihood / self.characters as f64,
+            Normalise::Bytes => self.log_likelihood / self.bytes as f64,
+        }
+    }
+}
+
+/// How often the likeliest choice is the right one.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct ChoiceAccuracy {
+    /// By what the log-likelihoods were divided.
+    pub normalise: Normalise,
+    /// Items whose right choice is likelier than all others; a tie is a miss.
+    pub correct: u64,
+    /// Share of them.
+    pub accuracy: f64,
+    /// Its 95 % interval (Wilson 1927).
+    pub interval: [f64; 2],
+    /// Items in which two or more choices are equally likely and likelier than all others.
+    pub ties: u64,
+}
+
+/// How a model does on a file of items.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ChoiceFile {
+    /// The file's name without folder and ending.
+    pub name: String,
+    /// Items.
+    pub total: u64,
+    /// What guessing would get: the mean of one over the number of choices.
+    pub chance: f64,
+    /// By log-likelihood.
+    pub plain: ChoiceAccuracy,
+    /// By log-likelihood over length, where that was asked for.
+    pub normalised: Option<ChoiceAccuracy>,
+    /// Items of which a context was too long and lost its beginning.
+    pub truncated: u64,
+}
+
+/// How a model does on some files, and on all of them together.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ChoiceEvaluation {
+    /// Each file.
+    pub files: Vec<ChoiceFile>,
+    /// All items together.
+    pub all: ChoiceFile,
+    /// Items that could not be scored, which are in none of the counts. A file of such items only is not among the files.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// Scores files of multiple choice; see [`read_choices`] and [`score_choices`].
+///
+/// # Errors
+///
+/// Those of reading, [`EvaluationError::LeftOut`] where no item can be scored, and those of scoring that concern all items.
+pub fn evaluate_choices(lm: &LanguageModel, paths: &[PathBuf], options: &ChoiceOptions) -> Result<ChoiceEvaluation> {
+    let (mut tallies, mut left_out) = (Vec::new(), Vec::new());
+    for path in paths {
+        let mut tally = Tally::new(stem(path));
+        for (line, item) in read_choices(path)? {
+            match score_choices(lm, &item, options) {
+                Ok(scores) => tally.add(&item, &scores, options.normalise),
+                Err(error) => left_out.push(LeftOut::of(error, path, line)?),
+            }
+        }
+        if tally.total > 0 {
+            tallies.push(tally);
+        }
+    }
+    let mut all = Tally::new("all".to_owned());
+    tallies.iter().for_each(|tally| all.add_all(tally));
+    if all.total == 0 {
+        LeftOut::check(&left_out, 0)?;
+    }
+    let finish = |tally: &Tally| tally.finish(options.normalise);
+    Ok(ChoiceEvaluation {
+        files: tallies.iter().map(finish).collect(),
+        all: finish(&all),
+        left_out,
+    })
+}
+
+/// Counts of a file.
+struct Tally {
+    name: String,
+    total: u64,
+    chances: f64,
+    truncated: u64,
+    /// Right ones and ties, by log-likelihood and by log-likelihood over length.
+    plain: [u64; 2],
+    normalised: [u64; 2],
+}
+
+impl Tally {
+    fn new(name: String) -> Self {
+        Self {
+            name,
+            total: 0,
+            chances: 0.0,
+            truncated: 0,
+            plain: [0; 2],
+            normalised: [0; 2],
+        }
+    }
+
+    fn add(&mut self, item: &ChoiceItem, scores: &[ChoiceScore], normalise: Normalise) {
+        self.total += 1;
+        self.chances += 1.0 / scores.len() as f64;
+        self.truncated += u64::from(scores.iter().any(|score| score.is_truncated));
+        for (counts, normalise) in [(&mut self.plain, Normalise::None), (&mut self.normalised, normalise)] {
+            let values: Vec<f64> = scores.iter().map(|score| score.divided(normalise)).collect();
+            let best = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let is_tied = values.iter().filter(|value| **value == best).count() > 1;
+            counts[0] += u64::from(values[item.answer] == best && !is_tied);
+            counts[1] += u64::from(is_tied);
+        }
+    }
+
+    fn add_all(&mut self, other: &Self) {
+        self.total += other.total;
+        self.chances += other.chances;
+        self.truncated += other.truncated;
+        for index in 0..2 {
+            self.plain[index] += other.plain[index];
+            self.normalised[index] += other.normalised[index];
+        }
+    }
+
+    fn finish(&self, normalise: Normalise) -> ChoiceFile {
+        let accuracy = |[correct, ties]: [u64; 2], normalise| ChoiceAccuracy {
+            normalise,
+            correct,
+            accuracy: correct as f64 / self.total as f64,
+            interval: taal_metrics::wilson_interval(correct, self.total),
+            ties,
+        };
+        ChoiceFile {
+            name: self.name.clone(),
+            total: self.total,
+            chance: self.chances / self.total as f64,
+            plain: accuracy(self.plain, Normalise::None),
+            normalised: (normalise != Normalise::None).then(|| accuracy(self.normalised, normalise)),
+            truncated: self.truncated,
+        }
+    }
+}
+
+/// A line of a file, in the names of several collections.
+#[derive(Debug, Deserialize)]
+struct RawItem {
+    #[serde(alias = "ctx")]
+    context: Option<String>,
+    question: Option<String>,
+    #[serde(alias = "endings", alias = "options")]
+    choices: RawChoices,
+    #[serde(alias = "label", alias = "gold", alias = "answerKey")]
+    answer: RawAnswer,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "expected a list of texts, or an object with the lists text and label"
+)]
+enum RawChoices {
+    Texts(Vec<String>),
+    /// ARC's.
+    Labelled {
+        text: Vec<String>,
+        label: Vec<String>,
+    },
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "expected the answer's index or letter")]
+enum RawAnswer {
+    Index(i64),
+    Word(String),
+}
+
+/// Reads JSON lines of multiple choice, each item with the number of its line.
+///
+/// - the context is `context` or `ctx`, or `question`; where there are both, the question stands on a line after the context;
+/// - the choices are a list of texts named `choices`, `endings` or `options`, or ARC's object of the lists `text` and `label`;
+/// - the answer is `answer`, `label`, `gold` or `answerKey`: the index of the right choice from 0, also as a text, or its letter from A, or one
+///   of ARC's labels.
+///
+/// Other keys are ignored.
+///
+/// # Errors
+///
+/// [`EvaluationError::Line`] naming file and line, also for a file without an item; the store's.
+pub fn read_choices(path: &Path) -> Result<Vec<(usize, ChoiceItem)>> {
+    let mut items = Vec::new();
+    for_each_line(path, TEST_LIMITS, |number, line| {
+        let bad = |detail: String| bad_line(path, number, &detail);
+        let raw: RawItem = serde_json::from_str(line).map_err(|error| bad(without_place(&error)))?;
+        items.push((number, raw.check().map_err(bad)?));
+        Ok(())
+    })?;
+    if items.is_empty() {
+        return Err(bad_line(path, 1, "expected at least one item, got an empty file"));
+    }
+    Ok(items)
+}
+
+impl RawItem {
+    fn check(self) -> std::result::Result<ChoiceItem, String> {
+        let context = match (self.context, self.question) {
+            (None, None) => return Err("expected a context, ctx or question, got none".to_owned()),
+            (Some(context), Some(question)) if !context.is_empty() => format!("{context}\n{question}"),
+            (_, Some(text)) | (Some(text), None) => text,
+        };
+        let (choices, labels) = match self.choices {
+            RawChoices::Texts(texts) => (texts, None),
+            RawChoices::Labelled { text, label } => (text, Some(label)),
+        };
+        let n = choices.len();
+        if n < 2 {
+            return Err(format!("expected at least two choices, got {n}"));
+        }
+        if let Some(index) = choices.iter().position(|choice| choice.trim().is_empty()) {
+            return Err(format!("choice {index} is empty"));
+        }
+        if let Some(labels) = labels.as_ref().filter(|labels| labels.len() != n) {
+            return Err(format!(
+                "expected a label for each of {n} choices, got {}",
+                labels.len()
+            ));
+        }
+        let answer = match (&self.answer, labels) {
+            (RawAnswer::Word(word), Some(labels)) => labels.iter().position(|label| label == word),
+            (RawAnswer::Word(word), None) => index_of(word),
+            (RawAnswer::Index(index), _) => usize::try_from(*index).ok(),
+        };
+        let answer = answer.filter(|answer| *answer < n).ok_or_else(|| {
+            let given = match &self.answer {
+                RawAnswer::Index(index) => index.to_string(),
+                RawAnswer::Word(word) => excerpt(word),
+            };
+            format!(
+                "the answer {given} is none of the {n} choices: expected an index from 0 to {} or a letter from A",
+                n - 1
+            )
+        })?;
+        Ok(ChoiceItem {
+            context,
+            choices,
+            answer,
+        })
+    }
+}
+
+/// What a text says: an index from 0 or a letter from A.
+fn index_of(word: &str) -> Option<usize> {
+    match word.trim().as_bytes() {
+        [letter] if letter.is_ascii_alphabetic() => Some(usize::from(letter.to_ascii_uppercase() - b'A')),
+        _ => word.trim().parse().ok(),
+    }
+}
+
+/// The score of every choice of an item.
+///
+/// A causal model scores the tokens of the continuation; an empty context is replaced by the token that begins a text, or the one that ends
+/// it. A masked model has each of these tokens hidden in turn.
+///
+/// # Errors
+///
+/// [`InferenceError::NoTokenizer`], [`InferenceError::Setting`] for a choice that adds no token or does not fit, a masked model without mask
+/// token, or an empty context that no token can stand for; the tokenizer's and the model's.
+pub fn score_choices(lm: &LanguageModel, item: &ChoiceItem, options: &ChoiceOptions) -> Result<Vec<ChoiceScore>> {
+    let tokenizer = lm.tokenizer.as_ref().ok_or(InferenceError::NoTokenizer {
+        purpose: "scoring choices",
+    })?;
+    let rows = item
+        .choices
+        .iter()
+        .map(|choice| Row::new(lm, tokenizer, &item.context, choice, options))
+        .collect::<Result<Vec<_>>>()?;
+    let sums: Vec<f64> = match lm.model.config().is_causal {
+        true => causal_sums(lm, &rows)?,
+        false => {
+            let mask = tokenizer.mask_id().ok_or_else(|| {
+                EvaluationError::setting("tokenizer", "it has no mask token, so this is no masked language model")
+            })?;
+            let sum = |row: &Row| hidden_in_turn(lm, &row.ids, row.places.clone(), mask);
+            rows.iter().map(sum).collect::<Result<Vec<_>>>()?
+        }
+    };
+    for sum in &sums {
+        finite(*sum)?;
+    }
+    let score = |((sum, row), choice): ((f64, Row), &String)| ChoiceScore {
+        log_likelihood: sum,
+        tokens: row.places.len() as u64,
+        characters: choice.trim().chars().count() as u64,
+        bytes: choice.trim().len() as u64,
+        is_truncated: row.is_truncated,
+    };
+    Ok(sums.into_iter().zip(rows).zip(&item.choices).map(score).collect())
+}
+
+/// Context and continuation as a model reads them.
+struct Row {
+    ids: Vec<u32>,
+    /// The continuation's.
+    places: std::ops::Range<usize>,
+    is_truncated: bool,
+}
+
+impl Row {
+    fn new(
+        lm: &LanguageModel,
+        tokenizer: &Tokenizer,
+        context: &str,
+        choice: &str,
+        options: &ChoiceOptions,
+    ) -> Result<Self> {
+        let config = lm.model.config();
+        let (mut before, continuation) = encode_pair(
+            tokenizer,
+            &lm.normalized(context),
+            &lm.normalized(choice),
+            &options.delimiter,
+        )?;
+        lm.check_ids(&before, "token id")?;
+        lm.check_ids(&continuation, "token id")?;
+        if continuation.is_empty() {
+            let detail = format!("the choice {} adds no token to its context", excerpt(choice));
+            return Err(EvaluationError::setting("choices", detail));
+        }
+        let (mut first, end) = match config.is_causal {
+            true if options.with_bos || before.is_empty() => (beginning(lm, tokenizer), Vec::new()),
+            true => (Vec::new(), Vec::new()),
+            false => {
+                let frame = tokenizer.frame();
+                (frame.before, frame.after)
+            }
+        };
+        if before.is_empty() && config.is_causal && first.is_empty() {
+            let end = lm.end_ids.first().ok_or_else(|| {
+                let detail = "the context is empty and no token of the tokenizer begins a text";
+                EvaluationError::setting("choices", detail)
+            })?;
+            first.push(*end);
+        }
+        // The last token of a causal row is predicted and not read.
+        let room = config.max_seq_len + usize::from(config.is_causal);
+        let needed = continuation.len() + first.len() + end.len();
+        let left = room
+            .checked_sub(needed)
+            .filter(|left| *left > 0 || !first.is_empty())
+            .ok_or_else(|| {
+                let detail = format!(
+                    "the choice {} has {} tokens, which do not fit the model's context of {}",
+                    excerpt(choice),
+                    continuation.len(),
+                    config.max_seq_len
+                );
+                EvaluationError::setting("choices", detail)
+            })?;
+        let lost = before.len().saturating_sub(left);
+        before.drain(..lost);
+        let mut ids: Vec<u32> = first.into_iter().chain(before).collect();
+        let places = ids.len()..ids.len() + continuation.len();
+        ids.extend(continuation);
+        ids.extend(end);
+        Ok(Self {
+            ids,
+            places,
+            is_truncated: lost > 0,
+        })
+    }
+}
+
+/// The tokens of a context and of what follows it.
+fn encode_pair(tokenizer: &Tokenizer, context: &str, choice: &str, delimiter: &str) -> Result<(Vec<u32>, Vec<u32>)> {
+    let trimmed = context.trim_end();
+    let space = &context[trimmed.len()..];
+    if trimmed.is_empty() {
+        return Ok((Vec::new(), tokenizer.encode(choice)?));
+    }
+    let needs_delimiter = space.is_empty() && !choice.starts_with(char::is_whitespace);
+    let delimiter = if needs_delimiter { delimiter } else { space };
+    let mut whole = tokenizer.encode(&format!("{trimmed}{delimiter}{choice}"))?;
+    let context = tokenizer.encode(trimmed)?;
+    let continuation = whole.split_off(context.len().min(whole.len()));
+    Ok((context, continuation))
+}
+
+/// The summed log-probabilities of the rows' continuations, several rows at once; the shorter ones are filled up behind, which a causal
+/// model does not see.
+fn causal_sums(lm: &LanguageModel, rows: &[Row]) -> Result<Vec<f64>> {
+    let width = rows.iter().map(|row| row.ids.len() - 1).max().unwrap_or(0);
+    let mut sums = Vec::with_capacity(rows.len());
+    for rows in rows.chunks((TOKENS_AT_ONCE / width.max(1)).max(1)) {
+        let mut inputs = vec![0; rows.len() * width];
+        let (mut flat, mut targets) = (Vec::new(), Vec::new());
+        for (index, row) in rows.iter().enumerate() {
+            let read = row.ids.len() - 1;
+            inputs[index * width..][..read].copy_from_slice(&row.ids[..read]);
+            // The token before a place predicts it.
+            flat.extend(row.places.clone().map(|place| index * width + place - 1));
+            targets.extend(&row.ids[row.places.clone()]);
+        }
+        let losses = Probe::new(&lm.model).losses(&Rows::new(&inputs, width), &flat, &targets)?;
+        let mut losses = losses.into_iter().map(f64::from);
+        for row in rows {
+            sums.push(-losses.by_ref().take(row.places.len()).sum::<f64>());
+        }
+    }
+    Ok(sums)
+}

@@ -1,0 +1,46 @@
+//! How well a language model does: loss of texts, minimal pairs, multiple choice, and tests of word vectors.
+//!
+//! [`evaluate_files`] measures loss, perplexity and bits per byte of texts, [`score_windows`] those of any source of token ids.
+//! [`evaluate_pairs`] asks which of two sentences is likelier, [`evaluate_choices`] which of several continuations is likeliest.
+//! [`WordVectors`] are measured by [`WordPairs`] (people's judgements), [`Analogies`] and [`Categories`].
+//!
+//! A score has the same bits every time. An item that cannot be scored is [left out](LeftOut) and named.
+//!
+//! Left out: tests that are downloaded, and answers that are generated and judged.
+//!
+//! ```
+//! use burn::tensor::Device;
+//! use taal_evaluation::evaluate_text;
+//! use taal_inference::LanguageModel;
+//! use taal_model::TransformerConfig;
+//! use taal_tokenizer::{Kind, TrainerConfig};
+//!
+//! let tokenizer = TrainerConfig::new(Kind::Char, 100).train(["a rose is a rose"])?;
+//! let model = TransformerConfig::llama(tokenizer.vocab_size(), 16, 2, 4, 32).init(42, &Device::flex())?;
+//! let score = evaluate_text(&LanguageModel::new(model, Some(tokenizer)), "a text", "is a rose")?;
+//! assert_eq!(score.tokens, 8); // all characters but the first
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod choices;
+mod error;
+mod left_out;
+mod lines;
+mod pairs;
+mod score;
+mod text;
+mod words;
+
+pub use choices::{
+    ChoiceAccuracy, ChoiceEvaluation, ChoiceFile, ChoiceItem, ChoiceOptions, ChoiceScore, Normalise, evaluate_choices,
+    read_choices, score_choices,
+};
+pub use error::{EvaluationError, Result};
+pub use left_out::LeftOut;
+pub use pairs::{PairEvaluation, PairScore, evaluate_pairs, log_likelihood};
+pub use score::{Score, default_batch_size, score_ids, score_windows, try_score_windows};
+pub use text::{Evaluation, TextScore, evaluate_files, evaluate_files_after_bos, evaluate_text};
+pub use words::{
+    Analogies, AnalogyScore, BOOTSTRAP_ROUNDS, Categories, CategoryScore, SectionScore, SimilarityScore, UnknownWords,
+    WordPairs, WordVectors, vocabulary_words,
+};

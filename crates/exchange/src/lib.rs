@@ -1,0 +1,31 @@
+//! Models of other programs in, and out, with their tokenizers: GGUF files, llama2.c files, Hugging Face directories.
+//!
+//! [`import_model`] recognises what it is given by its content and writes a Hugging Face directory, which everything in Taal opens;
+//! [`export_model`] writes what `transformers`, llama.cpp and llama2.c open. [`gguf`] and [`llama2c`] are the formats themselves.
+//!
+//! Left out: Hugging Face's directory itself, which is the model crate's own format, and formats that execute what they hold (pickles).
+//!
+//! ```
+//! use burn::tensor::Device;
+//! use taal_exchange::gguf::{self, TensorType};
+//! use taal_model::TransformerConfig;
+//!
+//! let folder = tempfile::tempdir()?;
+//! let path = folder.path().join("model.gguf");
+//! let model = TransformerConfig::llama(50, 16, 2, 4, 32).init(42, &Device::flex())?;
+//! gguf::save(&model, None, TensorType::F32, "a model", &path)?;
+//! let opened = gguf::open(&path, &Device::flex())?;
+//! assert_eq!(opened.model.config(), model.config());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod error;
+mod from_ggml;
+pub mod gguf;
+pub mod llama2c;
+mod models;
+mod to_ggml;
+mod words;
+
+pub use error::{ExchangeError, Result};
+pub use models::{Exported, Imported, Source, Target, TokenizerChoice, export_model, import_model};

@@ -1,0 +1,437 @@
+//! [`import_model`] and [`export_model`]: the weights and the tokenizer of a model together.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use burn::tensor::Device;
+use serde::Serialize;
+use taal_inference::{Ends, InferenceError, LanguageModel, check_tokenizer, model_dir};
+use taal_model::hugging_face::{self, CONFIG_FILE, Companions, Family, SpecialIds};
+use taal_model::{Activation, ModelError, RopeScaling, Transformer};
+use taal_store::{FileFormat, LineEnds, Map};
+use taal_tokenizer::{ImportOptions, Tokenizer};
+
+use crate::gguf::{self, TensorType};
+use crate::{ExchangeError, Result, from_ggml, llama2c, to_ggml};
+
+/// Said of models whose rotary angles change with texts longer than their context.
+const NO_DYNAMIC_ANGLES: &str = "llama.cpp has no dynamic scaling of rotary angles; in the model's context it changes nothing, and beyond it the \
+                                 file is one without scaling";
+
+/// Said of models with the exact GELU, as nanoGPT has it.
+const APPROXIMATE_GELU: &str = "llama.cpp computes GELU by its tanh approximation, and this model has the exact one: activations there differ by \
+                                up to 5e-4";
+
+/// What a model came as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// A directory with `config.json`, weights and, not necessarily, a tokenizer.
+    HuggingFace,
+    /// A single file of weights with its `config.json` beside it.
+    Safetensors,
+    /// A file of llama.cpp's.
+    Gguf,
+    /// A file of llama2.c's.
+    Llama2c,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::HuggingFace => "Hugging Face directory",
+            Self::Safetensors => "safetensors file with config.json",
+            Self::Gguf => "GGUF file",
+            Self::Llama2c => "llama2.c file",
+        })
+    }
+}
+
+/// What a model becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Target {
+    /// A directory that `transformers` opens.
+    HuggingFace,
+    /// A file that llama.cpp opens.
+    Gguf,
+    /// A file that llama2.c's `run` opens, without its tokenizer.
+    Llama2c,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::HuggingFace => "Hugging Face directory",
+            Self::Gguf => "GGUF file",
+            Self::Llama2c => "llama2.c file",
+        })
+    }
+}
+
+impl FromStr for Target {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        match text {
+            "hf" => Ok(Self::HuggingFace),
+            "gguf" => Ok(Self::Gguf),
+            "llama2c" => Ok(Self::Llama2c),
+            _ => Err("expected hf, gguf or llama2c".to_string()),
+        }
+    }
+}
+
+/// What an import made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Imported {
+    /// What the model came as.
+    pub source: Source,
+    /// The family of `config.json`.
+    pub family: String,
+    /// Number of parameters.
+    pub params: u64,
+    /// Number of tokens of the tokenizer; none where there is no tokenizer.
+    pub tokenizer_vocab_size: Option<usize>,
+    /// The directory that was written.
+    pub out: PathBuf,
+}
+
+/// What an export made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Exported {
+    /// What the model became.
+    pub target: Target,
+    /// The type of the matrices.
+    pub tensor_type: String,
+    /// Number of parameters.
+    pub params: u64,
+    /// Size of the weights' file.
+    pub bytes: u64,
+    /// What the tokenizer became, by llama.cpp's name; none where there is none in the file.
+    pub tokenizer: Option<String>,
+    /// What a user of the result must know.
+    pub notes: Vec<String>,
+    /// What was written.
+    pub out: PathBuf,
+}
+
+/// Which tokenizer an imported model gets.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum TokenizerChoice<'a> {
+    /// The source's own, where it has one.
+    #[default]
+    Own,
+    /// Another one, a file or folder of any format that [`Tokenizer::import`] reads.
+    File(&'a Path),
+    /// None: prompts and continuations are token ids.
+    Without,
+}
+
+impl<'a> From<Option<&'a Path>> for TokenizerChoice<'a> {
+    fn from(path: Option<&'a Path>) -> Self {
+        path.map_or(Self::Own, Self::File)
+    }
+}
+
+/// Opens a model of another program and writes it as a Hugging Face directory, as one step: it is there whole, or not at all.
+///
+/// # Errors
+///
+/// [`ExchangeError::Foreign`] where the source is none of the formats, [`InferenceError::TokenizerMismatch`], or the errors of the files
+/// themselves, by name.
+pub fn import_model<'a>(
+    from: &Path,
+    tokenizer: impl Into<TokenizerChoice<'a>>,
+    out: &Path,
+    device: &Device,
+) -> Result<Imported> {
+    refuse_existing(out)?;
+    let choice = tokenizer.into();
+    let tokenizer = match choice {
+        TokenizerChoice::File(path) => Some(path),
+        TokenizerChoice::Own | TokenizerChoice::Without => None,
+    };
+    let given = tokenizer
+        .map(|path| Tokenizer::import(path, &ImportOptions::default()))
+        .transpose()?;
+    let Opened {
+        source,
+        model,
+        tokenizer: own,
+        special_ids,
+        line_ends,
+    } = open_any(from, choice != TokenizerChoice::Own, device)?;
+    let tokenizer_path = tokenizer.unwrap_or(from);
+    let tokenizer = match source {
+        Source::Llama2c => given.or(own).map(from_ggml::with_bos).transpose()?,
+        _ => given.or(own),
+    };
+    check_tokenizer(tokenizer.as_ref(), tokenizer_path, model.config(), from)?;
+    make_parent(out)?;
+    save(&model, tokenizer.as_ref(), special_ids, line_ends, out)?;
+    Ok(Imported {
+        source,
+        family: family_name(&model),
+        params: model.config().n_params(),
+        tokenizer_vocab_size: tokenizer.as_ref().map(Tokenizer::vocab_size),
+        out: out.to_path_buf(),
+    })
+}
+
+/// Writes a model directory as a file or directory of another program. `tensor_type` is that of the matrices in a GGUF file; the other
+/// targets have F32 only.
+///
+/// # Errors
+///
+/// [`ExchangeError::Inexpressible`] where the tokenizer cannot be said in the target's format, [`InferenceError::Setting`] for a type
+/// that it does not have, the model crate's error with the field of the configuration that it cannot express, and the errors of the files.
+pub fn export_model(
+    dir: &Path,
+    target: Target,
+    tensor_type: TensorType,
+    out: &Path,
+    device: &Device,
+) -> Result<Exported> {
+    refuse_existing(out)?;
+    if target != Target::Gguf && tensor_type != TensorType::F32 {
+        return Err(
+            InferenceError::setting("type", format!("only GGUF files have {tensor_type}; expected f32")).into(),
+        );
+    }
+    let lm = LanguageModel::open(dir, device)?;
+    let mut exported = Exported {
+        target,
+        tensor_type: tensor_type.to_string(),
+        params: lm.model.config().n_params(),
+        bytes: 0,
+        tokenizer: None,
+        notes: Vec::new(),
+        out: out.to_path_buf(),
+    };
+    make_parent(out)?;
+    let mut weights = out.to_path_buf();
+    match target {
+        Target::HuggingFace => {
+            save(
+                &lm.model,
+                lm.tokenizer.as_ref(),
+                lm.special_ids.clone(),
+                lm.line_ends,
+                out,
+            )?;
+            weights = out.join(hugging_face::WEIGHTS_FILE);
+        }
+        Target::Gguf => {
+            let vocabulary = lm
+                .tokenizer
+                .as_ref()
+                .map(|tokenizer| to_ggml::vocabulary(&lm, tokenizer, dir));
+            let vocabulary = vocabulary.transpose()?;
+            match &vocabulary {
+                Some(vocabulary) => {
+                    exported.notes.extend(to_ggml::missing_end(vocabulary));
+                    exported.notes.extend(to_ggml::unkept_ends(vocabulary, &lm));
+                    exported
+                        .notes
+                        .extend(lm.tokenizer.as_ref().and_then(to_ggml::kept_spaces));
+                }
+                None => exported
+                    .notes
+                    .push("the model has no tokenizer, so llama.cpp takes and gives token ids only".to_string()),
+            }
+            if lm.model.config().activation == Activation::Gelu {
+                exported.notes.push(APPROXIMATE_GELU.to_string());
+            }
+            if let Some(RopeScaling::Dynamic { .. }) = lm.model.config().rope_scaling {
+                exported.notes.push(NO_DYNAMIC_ANGLES.to_string());
+            }
+            let name = dir.file_name().unwrap_or_default().to_string_lossy();
+            gguf::save(&lm.model, vocabulary.as_ref(), tensor_type, &name, out)?;
+            exported.tokenizer = vocabulary.map(|vocabulary| vocabulary.model);
+        }
+        Target::Llama2c => {
+            llama2c::save(&lm.model, out)?;
+            exported
+                .notes
+                .push("llama2.c keeps the tokenizer in another file, which is not written".to_string());
+        }
+    }
+    exported.bytes = taal_store::file_size_bytes(&weights)?;
+    Ok(exported)
+}
+
+/// Before anything large is read.
+fn refuse_existing(out: &Path) -> Result<()> {
+    match taal_store::exists(out) {
+        true => Err(taal_store::Error::AlreadyExists {
+            path: out.to_path_buf(),
+        }
+        .into()),
+        false => Ok(()),
+    }
+}
+
+/// The folders above what is written, which are made where they are missing.
+fn make_parent(out: &Path) -> Result<()> {
+    match out.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        Some(parent) => Ok(taal_store::create_dir_all(parent)?),
+        None => Ok(()),
+    }
+}
+
+/// Writes a directory; what the source says of special ids is written as it is.
+fn save(
+    model: &Transformer,
+    tokenizer: Option<&Tokenizer>,
+    mut special_ids: SpecialIds,
+    line_ends: LineEnds,
+    out: &Path,
+) -> Result<()> {
+    let json = tokenizer.map(Tokenizer::to_json);
+    let ends = Ends::of(&special_ids, tokenizer, model.config().vocab_size);
+    special_ids.complete(ends.begin_id, &ends.end_ids, tokenizer.and_then(Tokenizer::pad_id));
+    let companions = Companions {
+        tokenizer_json: json.as_deref(),
+        bos_token_id: ends.begin_id,
+        eos_token_id: ends.end_ids.first().copied(),
+        pad_token_id: tokenizer.and_then(Tokenizer::pad_id),
+        special_ids: Some(&special_ids),
+        line_ends,
+    };
+    Ok(hugging_face::save(model, out, companions)?)
+}
+
+fn family_name(model: &Transformer) -> String {
+    format!("{:?}", Family::of(model.config())).to_lowercase()
+}
+
+/// A model of whatever format.
+struct Opened {
+    source: Source,
+    model: Transformer,
+    tokenizer: Option<Tokenizer>,
+    special_ids: SpecialIds,
+    line_ends: LineEnds,
+}
+
+/// Opens whatever is at a path; its own tokenizer is left out where another one is given or none is wanted.
+fn open_any(path: &Path, has_tokenizer: bool, device: &Device) -> Result<Opened> {
+    if taal_store::is_dir(path) {
+        let dir = model_dir(path)?;
+        let tokenizer = match has_tokenizer {
+            true => None,
+            false => tokenizer_of_folder(&dir)?,
+        };
+        return Ok(Opened {
+            source: Source::HuggingFace,
+            model: hugging_face::open(&dir, device)?,
+            tokenizer,
+            special_ids: SpecialIds::open(&dir)?,
+            line_ends: hugging_face::open_line_ends(&dir)?,
+        });
+    }
+    let map = Map::open(path)?;
+    if gguf::is_gguf(&map) {
+        let contents = gguf::from_map(path, &map, device)?;
+        let special_ids = contents
+            .vocabulary
+            .as_ref()
+            .map(|vocabulary| SpecialIds::new(vocabulary.bos_id, &vocabulary.end_ids()));
+        let vocabulary = contents.vocabulary.filter(|_| !has_tokenizer);
+        let tokenizer = vocabulary.map(|vocabulary| from_ggml::tokenizer(path, &vocabulary));
+        return Ok(Opened {
+            source: Source::Gguf,
+            model: contents.model,
+            tokenizer: tokenizer.transpose()?,
+            special_ids: special_ids.unwrap_or_default(),
+            line_ends: LineEnds::Keep,
+        });
+    }
+    if llama2c::is_llama2c(&map) {
+        return Ok(Opened {
+            source: Source::Llama2c,
+            model: llama2c::from_bytes(path, &map, device)?,
+            tokenizer: None,
+            special_ids: SpecialIds::default(),
+            line_ends: LineEnds::Keep,
+        });
+    }
+    hugging_face::refuse_pickle(path)?;
+    if path.extension().is_some_and(|extension| extension == "safetensors") {
+        let config = path.with_file_name(CONFIG_FILE);
+        return Ok(Opened {
+            source: Source::Safetensors,
+            model: hugging_face::open_files(&config, path, device)?,
+            tokenizer: None,
+            special_ids: SpecialIds::open(config.parent().unwrap_or(path))?,
+            line_ends: hugging_face::open_line_ends(config.parent().unwrap_or(path))?,
+        });
+    }
+    // The marks of llama.cpp's files of 2023, as they lie in a file.
+    let is_ggml = [b"lmgg", b"fmgg", b"tjgg"].iter().any(|mark| map.starts_with(*mark));
+    let detail = match FileFormat::of(&map) {
+        _ if is_ggml => {
+            "a GGML file from before GGUF; convert it with convert_llama_ggml_to_gguf.py of llama.cpp".to_string()
+        }
+        Some(format) => format.in_place_of("a model"),
+        None => {
+            "none of the formats that are read: a Hugging Face directory, a .safetensors file next to its config.json, \
+                 a GGUF file, a llama2.c file"
+                .to_string()
+        }
+    };
+    let path = path.to_path_buf();
+    Err(ExchangeError::Foreign { path, detail })
+}
+
+/// Names under which a directory has its tokenizer, the first of those that are there.
+const TOKENIZER_FILES: [&str; 7] = [
+    hugging_face::TOKENIZER_FILE,
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "vocab.json",
+    "encoder.json",
+    "vocab.txt",
+];
+
+/// The tokenizer of a directory, of whatever format; none where no file is one. A file that has a tokenizer's name and cannot be read is an
+/// error: without it, the model would be imported as one of token ids.
+fn tokenizer_of_folder(dir: &Path) -> Result<Option<Tokenizer>> {
+    let named = TOKENIZER_FILES.iter().map(|name| dir.join(name));
+    let named = named.into_iter().find(|path| taal_store::exists(path));
+    let found = match &named {
+        Some(path) if path.ends_with(hugging_face::TOKENIZER_FILE) => Tokenizer::open(path),
+        _ => Tokenizer::import(dir, &ImportOptions::default()),
+    };
+    match (found, named) {
+        (Ok(tokenizer), _) => Ok(Some(tokenizer)),
+        (Err(taal_tokenizer::Error::Unrecognised { .. }), None) => Ok(None),
+        (Err(error), Some(path)) => Err(foreign(
+            &path,
+            format!(
+                "{}; --tokenizer FILE names another one, --without-tokenizer imports the model alone",
+                reason(&path, &error)
+            ),
+        )),
+        (Err(error), None) => Err(error.into()),
+    }
+}
+
+/// What an error says after the name of its file.
+fn reason(path: &Path, error: &taal_tokenizer::Error) -> String {
+    let said = error.to_string();
+    let name = format!("{}: ", path.display());
+    said.strip_prefix(&name).unwrap_or(&said).to_string()
+}
+
+/// An error about the tokenizer of a file, by the file's name.
+pub(crate) fn foreign(path: &Path, detail: impl Into<String>) -> ExchangeError {
+    ModelError::File {
+        path: path.to_path_buf(),
+        detail: detail.into(),
+    }
+    .into()
+}

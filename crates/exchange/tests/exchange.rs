@@ -1,0 +1,23 @@
+//! What the crate promises, on golden files and on tiny models with drawn weights.
+
+#[path = "exchange/formats.rs"]
+mod formats;
+#[path = "exchange/models.rs"]
+mod models;
+#[path = "exchange/reports_ids.rs"]
+mod reports_ids;
+#[path = "exchange/reports_import.rs"]
+mod reports_import;
+#[path = "exchange/reports_words.rs"]
+mod reports_words;
+#[path = "../../inference/tests/inference/scripted.rs"]
+#[allow(dead_code)]
+mod scripted;
+#[path = "../../model/tests/model/support.rs"]
+#[allow(dead_code)]
+mod support;
+#[path = "../../inference/tests/inference/tiny.rs"]
+#[allow(dead_code)]
+mod tiny;
+#[path = "exchange/variants.rs"]
+mod variants;

@@ -1,0 +1,263 @@
+//! The one way to ask a model about token ids: ids, hidden states, some positions of them, logits or losses.
+
+use std::ops::Range;
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use taal_model::{Cache, ForwardOptions, Output, Segments, Transformer};
+
+use crate::{InferenceError, Result};
+
+/// Logits computed at once, 64 MiB of them; a GPT-2 of 50,257 ids would otherwise want 1.6 GB for eight full windows.
+const LOGITS_AT_ONCE: usize = 1 << 24;
+
+/// Rows of ids of one length, one after the other. The ids are below the model's vocabulary size.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rows {
+    ids: Vec<i32>,
+    width: usize,
+}
+
+impl Rows {
+    /// `ids` in rows of `width`.
+    pub fn new(ids: &[u32], width: usize) -> Self {
+        Self::signed(ids.iter().map(|&id| id as i32).collect(), width)
+    }
+
+    /// Ids as batches have them.
+    pub fn signed(ids: Vec<i32>, width: usize) -> Self {
+        Self { ids, width }
+    }
+
+    pub(crate) fn tensor(&self, device: &Device) -> Tensor<2, Int> {
+        let shape = [self.ids.len() / self.width, self.width];
+        Tensor::from_data(TensorData::new(self.ids.clone(), shape), device)
+    }
+}
+
+/// What a training pass has beside its ids.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TrainingPass<'a> {
+    /// Turns dropout on.
+    pub dropout_key: Option<u64>,
+    /// Which tokens of a row may see each other.
+    pub segments: Option<&'a Segments>,
+}
+
+/// Asks a model about token ids. Every answer is computed where the device computes, in one piece, and no more logits than fit into
+/// 64 MiB exist at once; equal questions have equal bits.
+///
+/// ```
+/// use burn::tensor::Device;
+/// use taal_inference::{Probe, Rows};
+/// use taal_model::TransformerConfig;
+///
+/// let model = TransformerConfig::llama(50, 16, 2, 4, 32).init(42, &Device::flex())?;
+/// let probe = Probe::new(&model);
+/// let rows = Rows::new(&[1, 2, 3, 4, 5, 6], 3);
+/// assert_eq!(probe.next_logits(&rows, None)?.len(), 2 * 50); // what follows each of the two rows
+/// assert_eq!(probe.losses(&rows, &[0, 4], &[2, 6])?.len(), 2); // of 2 after 1, and of 6 after 4 and 5
+/// # Ok::<(), taal_inference::InferenceError>(())
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct Probe<'a> {
+    model: &'a Transformer,
+}
+
+impl<'a> Probe<'a> {
+    /// Asks this model.
+    pub fn new(model: &'a Transformer) -> Self {
+        Self { model }
+    }
+
+    /// Runs work of several questions, or of questions and more, in one piece where the device computes: what hands it over many
+    /// times pays for each.
+    pub fn run<R: Send>(device: &Device, work: impl FnOnce() -> R + Send) -> R {
+        taal_kernels::on_pool(device, work)
+    }
+
+    /// The hidden states of all positions after the final norm, row by row, `d_model` numbers each.
+    ///
+    /// # Errors
+    ///
+    /// The model's for rows longer than its context, [`InferenceError::Device`], [`InferenceError::NotFinite`].
+    pub fn hidden(&self, rows: &Rows) -> Result<Vec<f32>> {
+        Self::run(&self.model.device(), || {
+            to_host(self.states(rows, ForwardOptions::default())?.hidden)
+        })
+    }
+
+    /// The logits after the last position of each row, `vocab_size` numbers each. With a cache, the rows are the new positions only.
+    ///
+    /// # Errors
+    ///
+    /// As [`hidden`](Self::hidden).
+    pub fn next_logits(&self, rows: &Rows, cache: Option<&mut Cache>) -> Result<Vec<f32>> {
+        Self::run(&self.model.device(), || {
+            let options = ForwardOptions {
+                cache,
+                ..ForwardOptions::default()
+            };
+            let hidden = self.states(rows, options)?.hidden; // [rows, width, d_model]
+            // The output matrix is the largest of the model, and only the last position is asked for.
+            to_host(self.model.logits(hidden.narrow(1, rows.width - 1, 1)))
+        })
+    }
+
+    /// The losses in nats of `targets` at `places`, which count the positions of all rows from 0.
+    ///
+    /// # Errors
+    ///
+    /// As [`hidden`](Self::hidden).
+    pub fn losses(&self, rows: &Rows, places: &[usize], targets: &[u32]) -> Result<Vec<f32>> {
+        let blocks = self.ask(rows, Some(places), |logits, range| {
+            finite(losses(logits, targets[range].iter().map(|&id| id as i32))?)
+        })?;
+        Ok(blocks.concat())
+    }
+
+    /// What `take` makes of the logits at `places`, or at all positions, in blocks: it sees a block, `[places, vocab_size]`, and which of
+    /// the places are in it.
+    ///
+    /// # Errors
+    ///
+    /// As [`hidden`](Self::hidden), but that a number is not finite is for `take` to see; and those of `take`.
+    pub fn ask<R: Send>(
+        &self,
+        rows: &Rows,
+        places: Option<&[usize]>,
+        take: impl FnMut(Tensor<2>, Range<usize>) -> Result<R> + Send,
+    ) -> Result<Vec<R>> {
+        Self::run(&self.model.device(), || {
+            let hidden = self.states(rows, ForwardOptions::default())?.hidden; // [rows, width, d_model]
+            self.logits(hidden, places, take)
+        })
+    }
+
+    /// The mean cross-entropy in nats over the targets that are not `ignore_index`, `[1]`, for a backward pass.
+    ///
+    /// # Errors
+    ///
+    /// The model's for rows longer than its context.
+    pub fn mean_loss(
+        &self,
+        rows: &Rows,
+        targets: &[i32],
+        ignore_index: i32,
+        pass: TrainingPass<'_>,
+    ) -> Result<Tensor<1>> {
+        let options = ForwardOptions {
+            dropout_key: pass.dropout_key,
+            segments: pass.segments,
+            ..ForwardOptions::default()
+        };
+        let hidden = self.states(rows, options)?.hidden;
+        let counted: Vec<usize> = (0..targets.len())
+            .filter(|place| targets[*place] != ignore_index)
+            .collect();
+        // Where few positions are guessed, as with hidden tokens, only those go through the output matrix.
+        let (hidden, targets) = match counted.len() {
+            0 => (hidden, targets.to_vec()),
+            len if 2 * len >= targets.len() => (hidden, targets.to_vec()),
+            _ => {
+                let chosen = counted.iter().map(|place| targets[*place]).collect();
+                (select(as_one_row(hidden), &counted), chosen)
+            }
+        };
+        let count = targets.len();
+        let targets = Tensor::<1, Int>::from_data(TensorData::new(targets, [count]), &self.model.device());
+        Ok(self.model.loss(hidden, targets, ignore_index))
+    }
+
+    /// The first half of a question, ids to hidden states, with what else the model hands out.
+    ///
+    /// # Errors
+    ///
+    /// The model's.
+    pub fn states(&self, rows: &Rows, options: ForwardOptions<'_>) -> Result<Output> {
+        Ok(self.model.forward_with(rows.tensor(&self.model.device()), options)?)
+    }
+
+    /// The second half of a question, hidden states `[rows, width, d_model]` to logits at `places`; see [`ask`](Self::ask).
+    ///
+    /// # Errors
+    ///
+    /// Those of `take`.
+    pub fn logits<R>(
+        &self,
+        hidden: Tensor<3>,
+        places: Option<&[usize]>,
+        mut take: impl FnMut(Tensor<2>, Range<usize>) -> Result<R>,
+    ) -> Result<Vec<R>> {
+        let hidden = as_one_row(hidden); // [1, positions, d_model]
+        let count = places.map_or(hidden.dims()[1], <[usize]>::len);
+        let at_once = (LOGITS_AT_ONCE / self.model.config().vocab_size).max(1);
+        let mut found = Vec::with_capacity(count.div_ceil(at_once));
+        for start in (0..count).step_by(at_once) {
+            let range = start..count.min(start + at_once);
+            let chosen = match places {
+                Some(places) => select(hidden.clone(), &places[range.clone()]),
+                None => hidden.clone().narrow(1, start, range.len()),
+            };
+            found.push(take(self.model.logits(chosen).squeeze_dim::<2>(0), range)?);
+        }
+        Ok(found)
+    }
+}
+
+/// The losses in nats of targets, a row of logits each; what is not finite is left to the caller.
+///
+/// # Errors
+///
+/// [`InferenceError::Device`].
+pub fn losses(logits: Tensor<2>, targets: impl IntoIterator<Item = i32>) -> Result<Vec<f32>> {
+    let targets: Vec<i32> = targets.into_iter().collect();
+    let count = targets.len();
+    let targets = Tensor::<1, Int>::from_data(TensorData::new(targets, [count]), &logits.device());
+    values(taal_kernels::negative_log_likelihood(logits, targets))
+}
+
+/// # Shapes
+///
+/// - hidden: `[rows, width, d_model]`
+/// - output: `[1, rows * width, d_model]`
+fn as_one_row(hidden: Tensor<3>) -> Tensor<3> {
+    let [rows, width, d_model] = hidden.dims();
+    hidden.reshape([1, rows * width, d_model])
+}
+
+/// # Shapes
+///
+/// - hidden: `[1, positions, d_model]`
+/// - output: `[1, places, d_model]`
+fn select(hidden: Tensor<3>, places: &[usize]) -> Tensor<3> {
+    let places: Vec<i32> = places.iter().map(|&place| place as i32).collect();
+    let count = places.len();
+    let places = Tensor::<1, Int>::from_data(TensorData::new(places, [count]), &hidden.device());
+    hidden.select(1, places)
+}
+
+/// The values of a tensor of any float type, which a model computed: what is not a number is an answer to nothing.
+///
+/// # Errors
+///
+/// [`InferenceError::Device`] where the device did not finish, [`InferenceError::NotFinite`] where a value is not finite.
+pub fn to_host<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>> {
+    finite(values(tensor)?)
+}
+
+fn finite(values: Vec<f32>) -> Result<Vec<f32>> {
+    match values.iter().find(|value| !value.is_finite()) {
+        Some(value) => Err(InferenceError::NotFinite {
+            what: format!("the model computed {value}, which is"),
+        }),
+        None => Ok(values),
+    }
+}
+
+/// [`to_host`] where the caller looks at what is not finite.
+fn values<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>> {
+    let data = tensor.try_into_data().map_err(|error| InferenceError::Device {
+        detail: error.to_string(),
+    })?;
+    Ok(data.iter::<f32>().collect())
+}
