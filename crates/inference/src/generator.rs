@@ -171,12 +171,13 @@ impl Generator {
     ///
     /// [`InferenceError::NotFinite`], [`InferenceError::Device`], or the model's; no sequence is lost then.
     pub fn step(&mut self) -> Result<Vec<Progress>> {
-        let mut logits: Vec<Option<Vec<f32>>> = self.rows.iter().map(|_| None).collect();
+        let goes_on = |sequence: &Sequence| !sequence.course.is_over(sequence.options());
+        let mut logits = Vec::with_capacity(self.rows.len());
         for row in 0..self.rows.len() {
-            let is_new = |sequence: &Sequence| !sequence.course.is_over(sequence.options());
-            if self.rows[row].as_ref().is_some_and(is_new) {
-                logits[row] = self.read(row)?;
-            }
+            logits.push(match self.rows[row].as_ref().is_some_and(goes_on) {
+                true => self.read(row)?,
+                false => None,
+            });
         }
         self.decode(&mut logits)?;
         let mut progress = Vec::new();

@@ -21,6 +21,7 @@ use crate::table::{ParameterTable, Role};
 /// What relates the positions of a text to one another.
 #[derive(Module, Debug)]
 #[non_exhaustive]
+#[expect(clippy::large_enum_variant, reason = "a model has one stack")]
 pub enum Stack {
     /// A transformer's blocks.
     Blocks(Blocks),

@@ -734,7 +734,8 @@ fn padding_changes_nothing_for_the_tokens_before_it() {
     let model = loud(&TransformerConfig::bert(50, 40, 2, 4, 32));
     let ids = some_ids(1, 9, 50);
     let short = model.forward(ids.clone().narrow(1, 0, 6)).unwrap();
-    let segments = Segments::of_padded(&[0..6], 9);
+    let text = 0..6;
+    let segments = Segments::of_padded(&[text], 9);
     let options = ForwardOptions {
         segments: Some(&segments),
         ..ForwardOptions::default()

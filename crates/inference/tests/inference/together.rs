@@ -50,8 +50,8 @@ fn prompts_of_different_lengths_become_what_each_becomes_alone() {
         let prompts = ["a", "abcab cab", "cab a", "b", "abc abc abc abc abc abc abc"].map(Prompt::from);
         let wanted = |index: usize| options([9, 30, 3, 12, 60][index], 7 + index as u64);
         let mut generator = Generator::new(lm.clone(), 3).unwrap();
-        for index in 0..3 {
-            generator.add(&prompts[index], wanted(index)).unwrap();
+        for (index, prompt) in prompts.iter().enumerate().take(3) {
+            generator.add(prompt, wanted(index)).unwrap();
         }
         assert!(!generator.has_room());
         let error = generator.add(&prompts[3], wanted(3)).expect_err("no room");

@@ -41,8 +41,11 @@ pub(super) fn rotary(keys: &Keys<'_>, max_seq_len: usize) -> Result<(f64, Option
     Ok((theta.map_err(|error| format!("key `{name}`: {error}"))?, scaling))
 }
 
+/// A key, and the object that it has.
+type Named<'a> = (&'static str, &'a Map<String, Value>);
+
 /// The object that counts, and its key.
-fn object_of_angles<'a>(keys: &'a Keys<'_>) -> Result<Option<(&'static str, &'a Map<String, Value>)>, String> {
+fn object_of_angles<'a>(keys: &'a Keys<'_>) -> Result<Option<Named<'a>>, String> {
     for name in ["rope_scaling", "rope_parameters"] {
         if let Some(object) = keys.object(name)?.filter(|object| !object.is_empty()) {
             return Ok(Some((name, object)));

@@ -61,7 +61,7 @@ impl Place {
     }
 
     /// A run on the text as a file.
-    fn from_file(&self, run: &str) -> PathBuf {
+    fn trained_from_file(&self, run: &str) -> PathBuf {
         let mut keys = keys();
         keys.data.files = Some(vec![self.path("text.txt")]);
         finished(Trainer::new(recipe(&keys), self.path(run)));
@@ -72,7 +72,7 @@ impl Place {
 #[test]
 fn texts_in_memory_train_as_the_same_files_do() {
     let place = Place::new();
-    let by_name = place.from_file("by-name");
+    let by_name = place.trained_from_file("by-name");
     let report = finished(Trainer::new(recipe(&keys()), place.path("own")).texts(texts()));
     assert_eq!(weights(&place.path("own")), weights(&by_name));
     assert!(report.val_loss.is_some(), "a part is held back");
@@ -81,7 +81,7 @@ fn texts_in_memory_train_as_the_same_files_do() {
 #[test]
 fn token_ids_in_memory_train_as_their_text_does() {
     let place = Place::new();
-    let by_name = place.from_file("by-name");
+    let by_name = place.trained_from_file("by-name");
     let tokenizer = TrainerConfig::new(Kind::Char, 100).train(texts()).expect("a tokenizer");
     let options = TokenizeOptions {
         validation_fraction: 0.1,
@@ -100,7 +100,7 @@ fn token_ids_in_memory_train_as_their_text_does() {
 #[test]
 fn own_weights_train_as_those_of_init_from_do_with_and_without_gradients_before() {
     let place = Place::new();
-    let first = place.from_file("first");
+    let first = place.trained_from_file("first");
     let mut named = keys();
     (named.model, named.tokenizer) = Default::default();
     named.model.dropout = Some(0.1);
@@ -128,7 +128,7 @@ fn own_weights_train_as_those_of_init_from_do_with_and_without_gradients_before(
 #[test]
 fn a_run_on_own_texts_resumes_with_them_and_not_with_others() {
     let place = Place::new();
-    let whole = place.from_file("whole");
+    let whole = place.trained_from_file("whole");
     let run = place.path("own");
     let mut stop = StopAfter::step(3);
     let outcome = Trainer::new(recipe(&keys()), &run)
@@ -153,7 +153,7 @@ fn a_run_on_own_texts_resumes_with_them_and_not_with_others() {
 #[test]
 fn what_a_program_brings_the_recipe_leaves_out() {
     let place = Place::new();
-    let first = place.from_file("first");
+    let first = place.trained_from_file("first");
     let open = || LanguageModel::open(&first, &DeviceSpec::Flex.open().expect("a device")).expect("a model");
     let mut with_data = keys();
     with_data.data.corpus = Some("names".to_string());
