@@ -6,10 +6,10 @@ use std::str::FromStr;
 
 use burn::tensor::Device;
 use serde::Serialize;
-use taal_inference::{Ends, InferenceError, LanguageModel, check_tokenizer, model_dir};
+use taal_inference::{Ends, InferenceError, LanguageModel, check_tokenizer, model_dir, sentence_files};
 use taal_model::hugging_face::{self, CONFIG_FILE, Companions, Family, SpecialIds};
 use taal_model::{Activation, ModelError, RopeScaling, Transformer};
-use taal_store::{FileFormat, LineEnds, Map};
+use taal_store::{AtomicDir, FileFormat, LineEnds, Map};
 use taal_tokenizer::{ImportOptions, Tokenizer};
 
 use crate::gguf::{self, TensorType};
@@ -170,7 +170,11 @@ pub fn import_model<'a>(
     };
     check_tokenizer(tokenizer.as_ref(), tokenizer_path, model.config(), from)?;
     make_parent(out)?;
-    save(&model, tokenizer.as_ref(), special_ids, line_ends, out)?;
+    let sentence = match source {
+        Source::HuggingFace => sentence_files(&model_dir(from)?, model.config().d_model)?,
+        _ => Vec::new(),
+    };
+    save(&model, tokenizer.as_ref(), special_ids, line_ends, sentence, out)?;
     Ok(Imported {
         source,
         family: family_name(&model),
@@ -219,6 +223,7 @@ pub fn export_model(
                 lm.tokenizer.as_ref(),
                 lm.special_ids.clone(),
                 lm.line_ends,
+                sentence_files(&model_dir(dir)?, lm.model.config().d_model)?,
                 out,
             )?;
             weights = out.join(hugging_face::WEIGHTS_FILE);
@@ -287,6 +292,7 @@ fn save(
     tokenizer: Option<&Tokenizer>,
     mut special_ids: SpecialIds,
     line_ends: LineEnds,
+    sentence: Vec<(&'static str, Vec<u8>)>,
     out: &Path,
 ) -> Result<()> {
     let json = tokenizer.map(Tokenizer::to_json);
@@ -300,7 +306,11 @@ fn save(
         special_ids: Some(&special_ids),
         line_ends,
     };
-    Ok(hugging_face::save(model, out, companions)?)
+    let target = AtomicDir::create(out)?;
+    for (name, bytes) in hugging_face::files(model, companions)?.into_iter().chain(sentence) {
+        target.write(name, &bytes)?;
+    }
+    Ok(target.commit()?)
 }
 
 fn family_name(model: &Transformer) -> String {

@@ -58,5 +58,5 @@ pub use generator::{Generator, Progress, SequenceId};
 pub use language_model::{Ends, LanguageModel, check_causal, check_ids, check_tokenizer, model_dir};
 pub use probe::{Probe, Rows, TrainingPass, losses, to_host};
 pub use sampling::{Candidate, Sampling, candidates, sample};
-pub use sentence::SentenceConfig;
+pub use sentence::{SentenceConfig, sentence_files};
 pub use stop::{Passed, StopFilter};

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-use crate::Pooling;
+use crate::{InferenceError, Pooling};
 
 /// The list of modules, in the order in which they work.
 const MODULES_FILE: &str = "modules.json";
@@ -71,6 +71,57 @@ pub(crate) fn read(dir: &Path) -> Option<Result<SentenceConfig, String>> {
         let modules: Vec<Module> = parse(&path, MAX_FILE_BYTES)?;
         config_of(dir, &modules)
     })
+}
+
+/// The files with which another directory of the same model makes the same vectors, by name; none where the directory has no `modules.json`.
+///
+/// # Errors
+///
+/// [`InferenceError::Setting`] for a `modules.json` that cannot be followed.
+pub fn sentence_files(dir: &Path, d_model: usize) -> Result<Vec<(&'static str, Vec<u8>)>, InferenceError> {
+    let Some(config) = read(dir) else {
+        return Ok(Vec::new());
+    };
+    let config = config.map_err(|detail| InferenceError::setting(MODULES_FILE, detail))?;
+    let module = |index: usize, path: &str, kind: &str| json!({"idx": index, "name": index.to_string(), "path": path, "type": format!("sentence_transformers.models.{kind}")});
+    let mut modules = vec![module(0, "", "Transformer"), module(1, "1_Pooling", "Pooling")];
+    if config.is_normalized {
+        modules.push(module(2, "2_Normalize", "Normalize"));
+    }
+    let mut pooling = Map::new();
+    pooling.insert("word_embedding_dimension".to_owned(), d_model.into());
+    let is_on = |mode: &str| config.poolings.iter().any(|pooling| pooling_of(mode) == Some(*pooling));
+    let in_order: Vec<&str> = POOLING_KEYS
+        .iter()
+        .map(|(_, mode)| *mode)
+        .filter(|mode| is_on(mode))
+        .collect();
+    if in_order
+        .iter()
+        .map(|mode| pooling_of(mode))
+        .eq(config.poolings.iter().copied().map(Some))
+    {
+        pooling.extend(POOLING_KEYS.map(|(key, mode)| (key.to_owned(), is_on(mode).into())));
+    } else {
+        // The older keys have no order.
+        let mode_of = |pooling: &Pooling| POOLING_KEYS.iter().find(|(_, mode)| pooling_of(mode) == Some(*pooling));
+        let modes: Vec<&str> = config
+            .poolings
+            .iter()
+            .filter_map(|pooling| Some(mode_of(pooling)?.1))
+            .collect();
+        pooling.insert("pooling_mode".to_owned(), modes.into());
+    }
+    let transformer = json!({"max_seq_length": config.max_tokens, "do_lower_case": config.is_lowercase});
+    Ok(vec![
+        (MODULES_FILE, pretty(&modules.into())),
+        ("1_Pooling/config.json", pretty(&pooling.into())),
+        (TRANSFORMER_FILES[0], pretty(&transformer)),
+    ])
+}
+
+fn pretty(value: &Value) -> Vec<u8> {
+    format!("{value:#}\n").into_bytes()
 }
 
 fn parse<T: serde::de::DeserializeOwned>(path: &Path, limit_bytes: u64) -> Result<T, String> {

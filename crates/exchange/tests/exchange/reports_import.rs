@@ -12,6 +12,8 @@ use taal_exchange::gguf::TensorType;
 use taal_exchange::{Target, TokenizerChoice, export_model, import_model};
 use taal_inference::{FillOptions, LanguageModel, Pooling, Prompt, embed, fill};
 use taal_model::TransformerConfig;
+use taal_model::hugging_face::{self, Companions};
+use taal_tokenizer::{Kind, TrainerConfig};
 
 use crate::scripted::{self, byte_tokenizer, chain};
 
@@ -178,4 +180,62 @@ fn report_13_dynamic_angles_are_kept_in_a_directory_and_named_where_llama_cpp_ha
     assert_eq!(config["rope_parameters"]["rope_type"], "dynamic");
     assert!(!is_said);
     assert!(export(Target::Gguf, "model.gguf").1);
+}
+
+#[test]
+fn report_10_import_and_export_keep_how_sentence_transformers_makes_a_vector() {
+    let place = tempfile::tempdir().unwrap();
+    let tokenizer = TrainerConfig::new(Kind::WordPiece, 60)
+        .train(["a cat sat on a mat"])
+        .unwrap();
+    let config = TransformerConfig::bert(tokenizer.vocab_size(), 32, 1, 2, 16);
+    let model = config.init(3, &Device::flex()).unwrap();
+    let json = tokenizer.to_json();
+    let companions = Companions {
+        tokenizer_json: Some(&json),
+        ..Companions::default()
+    };
+    let dir = place.path().join("model");
+    hugging_face::save(&model, &dir, companions).unwrap();
+    let write = |name: &str, text: &str| {
+        std::fs::create_dir_all(dir.join(name).parent().unwrap()).unwrap();
+        std::fs::write(dir.join(name), text).unwrap();
+    };
+    let module =
+        |kind: &str, path: &str| format!(r#"{{"type": "sentence_transformers.models.{kind}", "path": "{path}"}}"#);
+    let modules = [
+        module("Transformer", ""),
+        module("Pooling", "1_Pooling"),
+        module("Normalize", "2_Normalize"),
+    ];
+    write("modules.json", &format!("[{}]", modules.join(",")));
+    write("sentence_bert_config.json", r#"{"max_seq_length": 7}"#);
+    let text = "a cat sat on a mat on a mat";
+    let vector =
+        |dir: &Path| taal_inference::embed(&LanguageModel::open(dir, &Device::flex()).unwrap(), text, None).unwrap();
+    for (index, pooling) in [
+        r#"{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": true}"#,
+        r#"{"pooling_mode": ["max", "cls"]}"#,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        write("1_Pooling/config.json", pooling);
+        let [imported, exported] = ["imported", "exported"].map(|name| place.path().join(format!("{name}-{index}")));
+        import_model(&dir, None, &imported, &Device::flex()).unwrap();
+        export_model(
+            &imported,
+            Target::HuggingFace,
+            TensorType::F32,
+            &exported,
+            &Device::flex(),
+        )
+        .unwrap();
+        assert_eq!(vector(&dir).len(), 32);
+        assert_eq!(vector(&imported), vector(&dir));
+        assert_eq!(vector(&exported), vector(&dir));
+    }
+    write("modules.json", &format!("[{}]", module("Dense", "1_Dense")));
+    let error = import_model(&dir, None, &place.path().join("dense"), &Device::flex()).unwrap_err();
+    assert!(error.to_string().contains("Dense"), "{error}");
 }
