@@ -5,6 +5,7 @@ use std::path::Path;
 use taal_inference::{LanguageModel, Prompt};
 use taal_insight::{Guess, Token, Trace, TraceOptions};
 use taal_model::PositionKind;
+use taal_trainer::Checkpoints;
 use unicode_width::UnicodeWidthStr;
 
 use crate::arguments::TraceArguments;
@@ -42,7 +43,13 @@ pub fn run(arguments: &TraceArguments) -> Result<(), Failure> {
     let lm = LanguageModel::open(model.unwrap_or(Path::new(".")), &device)?;
     let mut trace = taal_insight::trace(&lm, &prompt, &options)?;
     if let Some(run_dir) = &arguments.checkpoints {
-        taal_insight::over_checkpoints(&mut trace, lm.tokenizer.as_ref(), run_dir, &device, &options)?;
+        let checkpoints = Checkpoints::of(run_dir);
+        let dirs: Vec<_> = checkpoints
+            .steps()?
+            .into_iter()
+            .map(|step| (step, checkpoints.path(step)))
+            .collect();
+        taal_insight::over_checkpoints(&mut trace, lm.tokenizer.as_ref(), run_dir, &dirs, &device, &options)?;
     }
     if let Some(path) = &arguments.html {
         trace.save_html(path)?;

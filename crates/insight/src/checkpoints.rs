@@ -1,16 +1,15 @@
 //! The same question to every checkpoint of a training run.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
-use taal_inference::LanguageModel;
+use taal_inference::{LanguageModel, Probe};
 use taal_metrics::{LOG_NAME, StepRecord, read_log};
 use taal_model::Capture;
 use taal_store::Manifest;
 use taal_tokenizer::Tokenizer;
-use taal_trainer::Checkpoints;
 
 use crate::forward::{logits_at, read};
 use crate::rank::rank;
@@ -37,8 +36,8 @@ pub struct CheckpointGuess {
     pub final_probability: f64,
 }
 
-/// Asks every checkpoint of a run what it makes of a traced text, and puts the answers, oldest first, into the trace. Checkpoints are
-/// verified byte for byte before they are opened.
+/// Asks checkpoints of a run what each makes of a traced text, and puts the answers, in their order, into the trace. A checkpoint is a
+/// step and a directory, which is verified byte for byte before it is opened; the run's log says what the losses were.
 ///
 /// # Errors
 ///
@@ -47,43 +46,43 @@ pub fn over_checkpoints(
     trace: &mut Trace,
     tokenizer: Option<&Tokenizer>,
     run_dir: &Path,
+    checkpoints: &[(u64, PathBuf)],
     device: &Device,
     options: &TraceOptions,
 ) -> Result<()> {
     options.validate()?;
-    let checkpoints = Checkpoints::of(run_dir);
-    let steps = checkpoints.steps()?;
     let asked = trace.predictions.first().and_then(|prediction| {
         let choice = prediction.guesses.first()?.id;
         Some((prediction.place, choice))
     });
-    let Some((place, choice)) = asked.filter(|_| !steps.is_empty()) else {
+    let Some((place, choice)) = asked.filter(|_| !checkpoints.is_empty()) else {
         return Err(InsightError::NoCheckpoints {
             dir: run_dir.to_path_buf(),
         });
     };
     let ids: Vec<u32> = trace.tokens.iter().map(|token| token.id).collect();
     let log = logged(run_dir)?;
-    let mut series = Vec::with_capacity(steps.len());
-    for step in steps {
-        let dir = checkpoints.path(step);
-        Manifest::verify(&dir)?;
+    let mut series = Vec::with_capacity(checkpoints.len());
+    for (step, dir) in checkpoints {
+        Manifest::verify(dir)?;
         let lm = LanguageModel::open(&dir.join(MODEL_DIR), device)?;
         let is_same = match (&lm.tokenizer, tokenizer) {
             (Some(own), Some(traced)) => own.hash() == traced.hash(),
             _ => lm.vocab_size() == trace.model.vocab_size,
         };
         if !is_same || lm.model.config().is_causal != trace.model.is_causal {
-            return Err(InsightError::OtherTokenizer { checkpoint: dir });
+            return Err(InsightError::OtherTokenizer {
+                checkpoint: dir.clone(),
+            });
         }
-        let logits = taal_kernels::on_pool(&lm.model.device(), || {
+        let logits = Probe::run(&lm.model.device(), || {
             let output = read(&lm.model, &ids, Capture::default())?;
             logits_at(&lm.model, output.hidden, &[place])
         })?;
         let ranked = rank(&logits[..lm.vocab_size()], options.top, Some(choice))?;
-        let record = log.get(&step);
+        let record = log.get(step);
         series.push(CheckpointGuess {
-            step,
+            step: *step,
             train_loss: record.map(|record| record.loss).filter(|loss| loss.is_finite()),
             val_loss: record
                 .and_then(|record| record.val_loss)

@@ -71,9 +71,6 @@ pub enum InsightError {
     /// The tokenizer refused.
     #[error(transparent)]
     Tokenizer(#[from] taal_tokenizer::Error),
-    /// The run's checkpoints could not be listed.
-    #[error(transparent)]
-    Run(#[from] taal_trainer::TrainError),
     /// The run's log does not read.
     #[error(transparent)]
     Metrics(#[from] taal_metrics::Error),
@@ -101,7 +98,6 @@ impl InsightError {
             Self::Inference(error) => error.kind(),
             Self::Model(error) => error.kind(),
             Self::Tokenizer(error) => error.kind(),
-            Self::Run(error) => error.kind(),
             Self::Metrics(error) => error.kind(),
             Self::Store(error) => error.kind(),
         }

@@ -257,7 +257,7 @@ pub fn trace(lm: &LanguageModel, prompt: &Prompt, options: &TraceOptions) -> Res
     options.validate()?;
     let reading = reading::read(lm, prompt)?;
     check_weights(&lm.model, reading.ids.len())?;
-    let mut trace = taal_kernels::on_pool(&lm.model.device(), || pass(lm, &reading, options))?;
+    let mut trace = taal_inference::Probe::run(&lm.model.device(), || pass(lm, &reading, options))?;
     let has_mask = |tokenizer: &Tokenizer| reading.ids.iter().any(|id| tokenizer.mask_id() == Some(*id));
     if let (false, Some(text), Some(_)) = (
         trace.model.is_causal,

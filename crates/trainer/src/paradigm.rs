@@ -565,7 +565,7 @@ fn copy_batch(key: u64, length: usize) -> Batch {
 /// The share of counted targets that are the likeliest.
 fn copied(model: &Transformer, batch: &Batch) -> Result<f64, TrainError> {
     let device = model.device();
-    let found = taal_kernels::on_pool(&device, || {
+    let found = taal_inference::Probe::run(&device, || {
         let inputs = Tensor::<2, Int>::from_data(
             TensorData::new(batch.inputs.clone(), [batch.batch_size, batch.seq_len]),
             &device,
@@ -595,7 +595,7 @@ fn by_position(model: &Transformer, sources: &[TokenSource], recipe: &Recipe) ->
         for first in (0..whole).step_by(rows) {
             let rows = rows.min(whole - first);
             let ids = source.read((first * width) as u64, rows * width + 1);
-            let losses = taal_kernels::on_pool(&model.device(), || position_losses(model, &ids, [rows, width]))?;
+            let losses = taal_inference::Probe::run(&model.device(), || position_losses(model, &ids, [rows, width]))?;
             for (index, loss) in losses.into_iter().enumerate() {
                 sums[index % width] += f64::from(loss);
             }

@@ -92,7 +92,7 @@ impl Learner {
         accepts: &(dyn Fn(&StepOutcome) -> bool + Sync),
     ) -> Result<StepOutcome, TrainError> {
         let poison = faults::next();
-        taal_kernels::on_pool(&self.model.device(), || {
+        taal_inference::Probe::run(&self.model.device(), || {
             if poison.is_some() {
                 return self.faulty_step(poison, batches, dropout_keys, lr_factor, loss, accepts);
             }
@@ -180,7 +180,7 @@ impl Learner {
     /// Forward and backward of a batch without any effect, for the memory it takes.
     pub(crate) fn rehearse(&self, batch: &Batch, loss: &LossFn<'_>) -> Result<(), TrainError> {
         // The key makes dropout, where there is any, take its memory too.
-        taal_kernels::on_pool(&self.model.device(), || {
+        taal_inference::Probe::run(&self.model.device(), || {
             self.accumulate(std::slice::from_ref(batch), &[0], loss)
         })
         .map(drop)

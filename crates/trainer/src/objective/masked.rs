@@ -165,7 +165,7 @@ fn score(model: &Transformer, batch: &Batch) -> Result<(Score, u64), TrainError>
         .collect();
     let device = model.device();
     let shape = [batch.batch_size, batch.seq_len];
-    taal_kernels::on_pool(&device, || {
+    taal_inference::Probe::run(&device, || {
         let inputs = Tensor::<2, Int>::from_data(TensorData::new(batch.inputs.clone(), shape), &device);
         let hidden = model.forward_with(inputs, ForwardOptions::default())?.hidden;
         let logits = model.logits(select_positions(hidden, positions)).squeeze_dim::<2>(0); // [count, vocab_size]
