@@ -2,20 +2,20 @@
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use taal_kernels::random;
-use taal_trainer::{Muon, orthogonalise};
+use taal_trainer::{Muon, orthogonalize};
 
 /// `[in, out]`: the feed-forward network of the recipe shakespeare-char, and a larger one, tall.
 const SHAPES: [[usize; 2]; 2] = [[128, 352], [704, 256]];
 
 fn muon(c: &mut Criterion) {
-    let mut group = c.benchmark_group("muon/orthogonalise");
+    let mut group = c.benchmark_group("muon/orthogonalize");
     group.throughput(Throughput::Elements(1));
     for (name, device) in taal_benches::devices() {
         for shape in SHAPES {
             let [rows, columns] = shape;
             let x = random::normal(shape, 1.0, random::key(1337, 0, "benchmark gradient"), &device);
             group.bench_function(BenchmarkId::new(name.to_string(), format!("{rows}x{columns}")), |b| {
-                b.iter(|| orthogonalise(x.clone(), Muon::default().iterations));
+                b.iter(|| orthogonalize(x.clone(), Muon::default().iterations));
             });
         }
     }

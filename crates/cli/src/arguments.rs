@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
-use taal_evaluation::Normalise;
+use taal_evaluation::Normalize;
 use taal_exchange::Target;
 use taal_exchange::gguf::TensorType;
 use taal_inference::Pooling;
@@ -468,8 +468,14 @@ pub struct EvalArguments {
     pub choices: Vec<PathBuf>,
     /// By which length of a choice its log-likelihood is divided for the second accuracy: characters,
     /// bytes, tokens or none
-    #[arg(long, value_name = "LENGTH", default_value_t, requires = "choices")]
-    pub normalise: Normalise,
+    #[arg(
+        long,
+        alias = "normalise",
+        value_name = "LENGTH",
+        default_value_t,
+        requires = "choices"
+    )]
+    pub normalize: Normalize,
     /// Begin every scored text with the token that begins texts; --pairs and masked models always
     /// do, where there is one
     #[arg(long)]

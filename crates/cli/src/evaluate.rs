@@ -58,7 +58,7 @@ fn pair_words(evaluation: &PairEvaluation) -> String {
 
 fn choices(lm: &LanguageModel, arguments: &EvalArguments) -> Result<(), Failure> {
     let options = ChoiceOptions {
-        normalise: arguments.normalise,
+        normalize: arguments.normalize,
         with_bos: arguments.bos,
         ..ChoiceOptions::default()
     };
@@ -91,12 +91,12 @@ fn choice_words(file: &ChoiceFile) -> String {
             100.0 * accuracy.accuracy
         )
     };
-    let normalised = file.normalised.iter();
-    let normalised: String = normalised
-        .map(|it| line(it, &format!("that over {}", it.normalise)))
+    let normalized = file.normalized.iter();
+    let normalized: String = normalized
+        .map(|it| line(it, &format!("that over {}", it.normalize)))
         .collect();
     format!(
-        "{}: {} items\n{}{normalised}{:5.1} % by chance\n",
+        "{}: {} items\n{}{normalized}{:5.1} % by chance\n",
         file.name,
         terminal::grouped(file.total),
         line(&file.plain, "log-likelihood"),

@@ -81,7 +81,7 @@ fn report(records: &[StepRecord]) -> Report {
         val_tokens: Some(111_539),
         tokens_per_s,
         epochs: (last.step * 12 * 64) as f64 / 1_003_854.0,
-        mfu: flops::utilisation(tokens_per_s, &shape, 336e9),
+        mfu: flops::utilization(tokens_per_s, &shape, 336e9),
         peak_flops_per_s: 336e9,
         peak_is_lower_bound: false,
         peak_rss_bytes: taal_metrics::peak_rss_bytes().unwrap_or(0),

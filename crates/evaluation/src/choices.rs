@@ -20,7 +20,7 @@ use crate::{EvaluationError, Result};
 /// By what the log-likelihood of a choice is divided before choices are compared a second time, since longer ones are less likely.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Normalise {
+pub enum Normalize {
     /// They are not compared a second time.
     None,
     /// The number of its tokens.
@@ -32,7 +32,7 @@ pub enum Normalise {
     Bytes,
 }
 
-impl std::fmt::Display for Normalise {
+impl std::fmt::Display for Normalize {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::None => "none",
@@ -43,7 +43,7 @@ impl std::fmt::Display for Normalise {
     }
 }
 
-impl std::str::FromStr for Normalise {
+impl std::str::FromStr for Normalize {
     type Err = String;
 
     fn from_str(text: &str) -> std::result::Result<Self, String> {
@@ -63,7 +63,7 @@ impl std::str::FromStr for Normalise {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChoiceOptions {
     /// The length that the second comparison divides by.
-    pub normalise: Normalise,
+    pub normalize: Normalize,
     /// What stands between context and choice, where neither has white space there and the context is not empty.
     pub delimiter: String,
     /// Begin every context with the tokens that begin a text; a model that sees both sides gets them always.
@@ -73,7 +73,7 @@ pub struct ChoiceOptions {
 impl Default for ChoiceOptions {
     fn default() -> Self {
         Self {
-            normalise: Normalise::default(),
+            normalize: Normalize::default(),
             delimiter: " ".to_owned(),
             with_bos: false,
         }
@@ -107,12 +107,12 @@ pub struct ChoiceScore {
 }
 
 impl ChoiceScore {
-    fn divided(&self, normalise: Normalise) -> f64 {
-        match normalise {
-            Normalise::None => self.log_likelihood,
-            Normalise::Tokens => self.log_likelihood / self.tokens as f64,
-            Normalise::Characters => self.log_likelihood / self.characters as f64,
-            Normalise::Bytes => self.log_likelihood / self.bytes as f64,
+    fn divided(&self, normalize: Normalize) -> f64 {
+        match normalize {
+            Normalize::None => self.log_likelihood,
+            Normalize::Tokens => self.log_likelihood / self.tokens as f64,
+            Normalize::Characters => self.log_likelihood / self.characters as f64,
+            Normalize::Bytes => self.log_likelihood / self.bytes as f64,
         }
     }
 }
@@ -121,7 +121,8 @@ impl ChoiceScore {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct ChoiceAccuracy {
     /// By what the log-likelihoods were divided.
-    pub normalise: Normalise,
+    #[serde(rename = "normalise")]
+    pub normalize: Normalize,
     /// Items whose right choice is likelier than all others; a tie is a miss.
     pub correct: u64,
     /// Share of them.
@@ -144,7 +145,8 @@ pub struct ChoiceFile {
     /// By log-likelihood.
     pub plain: ChoiceAccuracy,
     /// By log-likelihood over length, where that was asked for.
-    pub normalised: Option<ChoiceAccuracy>,
+    #[serde(rename = "normalised")]
+    pub normalized: Option<ChoiceAccuracy>,
     /// Items of which a context was too long and lost its beginning.
     pub truncated: u64,
 }
@@ -171,7 +173,7 @@ pub fn evaluate_choices(lm: &LanguageModel, paths: &[PathBuf], options: &ChoiceO
         let mut tally = Tally::new(stem(path));
         for (line, item) in read_choices(path)? {
             match score_choices(lm, &item, options) {
-                Ok(scores) => tally.add(&item, &scores, options.normalise),
+                Ok(scores) => tally.add(&item, &scores, options.normalize),
                 Err(error) => left_out.push(LeftOut::of(error, path, line)?),
             }
         }
@@ -184,7 +186,7 @@ pub fn evaluate_choices(lm: &LanguageModel, paths: &[PathBuf], options: &ChoiceO
     if all.total == 0 {
         LeftOut::check(&left_out, 0)?;
     }
-    let finish = |tally: &Tally| tally.finish(options.normalise);
+    let finish = |tally: &Tally| tally.finish(options.normalize);
     Ok(ChoiceEvaluation {
         files: tallies.iter().map(finish).collect(),
         all: finish(&all),
@@ -200,7 +202,7 @@ struct Tally {
     truncated: u64,
     /// Right ones and ties, by log-likelihood and by log-likelihood over length.
     plain: [u64; 2],
-    normalised: [u64; 2],
+    normalized: [u64; 2],
 }
 
 impl Tally {
@@ -211,16 +213,16 @@ impl Tally {
             chances: 0.0,
             truncated: 0,
             plain: [0; 2],
-            normalised: [0; 2],
+            normalized: [0; 2],
         }
     }
 
-    fn add(&mut self, item: &ChoiceItem, scores: &[ChoiceScore], normalise: Normalise) {
+    fn add(&mut self, item: &ChoiceItem, scores: &[ChoiceScore], normalize: Normalize) {
         self.total += 1;
         self.chances += 1.0 / scores.len() as f64;
         self.truncated += u64::from(scores.iter().any(|score| score.is_truncated));
-        for (counts, normalise) in [(&mut self.plain, Normalise::None), (&mut self.normalised, normalise)] {
-            let values: Vec<f64> = scores.iter().map(|score| score.divided(normalise)).collect();
+        for (counts, normalize) in [(&mut self.plain, Normalize::None), (&mut self.normalized, normalize)] {
+            let values: Vec<f64> = scores.iter().map(|score| score.divided(normalize)).collect();
             let best = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let is_tied = values.iter().filter(|value| **value == best).count() > 1;
             counts[0] += u64::from(values[item.answer] == best && !is_tied);
@@ -234,13 +236,13 @@ impl Tally {
         self.truncated += other.truncated;
         for index in 0..2 {
             self.plain[index] += other.plain[index];
-            self.normalised[index] += other.normalised[index];
+            self.normalized[index] += other.normalized[index];
         }
     }
 
-    fn finish(&self, normalise: Normalise) -> ChoiceFile {
-        let accuracy = |[correct, ties]: [u64; 2], normalise| ChoiceAccuracy {
-            normalise,
+    fn finish(&self, normalize: Normalize) -> ChoiceFile {
+        let accuracy = |[correct, ties]: [u64; 2], normalize| ChoiceAccuracy {
+            normalize,
             correct,
             accuracy: correct as f64 / self.total as f64,
             interval: taal_metrics::wilson_interval(correct, self.total),
@@ -250,8 +252,8 @@ impl Tally {
             name: self.name.clone(),
             total: self.total,
             chance: self.chances / self.total as f64,
-            plain: accuracy(self.plain, Normalise::None),
-            normalised: (normalise != Normalise::None).then(|| accuracy(self.normalised, normalise)),
+            plain: accuracy(self.plain, Normalize::None),
+            normalized: (normalize != Normalize::None).then(|| accuracy(self.normalized, normalize)),
             truncated: self.truncated,
         }
     }

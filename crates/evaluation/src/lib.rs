@@ -32,7 +32,7 @@ mod text;
 mod words;
 
 pub use choices::{
-    ChoiceAccuracy, ChoiceEvaluation, ChoiceFile, ChoiceItem, ChoiceOptions, ChoiceScore, Normalise, evaluate_choices,
+    ChoiceAccuracy, ChoiceEvaluation, ChoiceFile, ChoiceItem, ChoiceOptions, ChoiceScore, Normalize, evaluate_choices,
     read_choices, score_choices,
 };
 pub use error::{EvaluationError, Result};

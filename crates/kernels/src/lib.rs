@@ -56,7 +56,7 @@ pub use error::KernelError;
 pub use linear::{linear, linear_add, linear_cross_entropy, linear_transposed};
 pub use loss::{IGNORE_INDEX, cross_entropy, cross_entropy_smoothed, negative_log_likelihood};
 pub use norm::{layer_norm, rms_norm};
-pub use optimizer::{AdamWStep, MuonMatrix, MuonStep, adamw, muon, orthogonalise, sum_of_squares};
+pub use optimizer::{AdamWStep, MuonMatrix, MuonStep, adamw, muon, orthogonalize, sum_of_squares};
 pub use param::{constant_param, normal_param};
 pub use peak::{
     measured_bandwidth_bytes_per_s, measured_peak_flops_per_s, measured_peak_flops_per_s_of,

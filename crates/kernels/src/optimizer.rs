@@ -119,7 +119,7 @@ impl MuonStep {
 /// - `value` and `gradient`: `[d_input, d_output]`; `momentum`: as many elements, flat
 #[derive(Debug, Clone)]
 pub struct MuonMatrix {
-    /// Cuts the columns into matrices that are orthogonalised each for itself (query, key and value of a fused
+    /// Cuts the columns into matrices that are orthogonalized each for itself (query, key and value of a fused
     /// projection); their sum is `d_output`.
     pub widths: Vec<usize>,
     /// The weights.
@@ -146,10 +146,10 @@ pub fn muon(step: &MuonStep, matrices: Vec<MuonMatrix>) -> Vec<(Tensor<2>, Tenso
 /// # Shapes
 ///
 /// - `x` and result: `[rows, columns]`
-pub fn orthogonalise(x: Tensor<2>, iterations: usize) -> Tensor<2> {
+pub fn orthogonalize(x: Tensor<2>, iterations: usize) -> Tensor<2> {
     if fused::is_fused(&x) {
-        fused::orthogonalise(x, iterations)
+        fused::orthogonalize(x, iterations)
     } else {
-        plain::orthogonalise(x, iterations)
+        plain::orthogonalize(x, iterations)
     }
 }

@@ -1,4 +1,4 @@
-//! The machine's measured peak, against which utilisation is stated.
+//! The machine's measured peak, against which utilization is stated.
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ const SIDE: usize = 2048;
 const BUDGET: Duration = Duration::from_millis(500);
 
 /// Floating-point operations a second of a single-precision matrix product over all cores: the denominator of
-/// model FLOPs utilisation on a CPU.
+/// model FLOPs utilization on a CPU.
 ///
 /// Measured once a process, in about half a second, as the best of several products with the `gemm` crate, which
 /// is what flex multiplies with. Measure while nothing else runs.

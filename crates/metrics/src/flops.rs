@@ -125,13 +125,13 @@ pub fn palm_per_token(shape: &Shape) -> u64 {
     shape.n_params.saturating_mul(6).saturating_add(attention)
 }
 
-/// Model FLOPs utilisation in training: PaLM's FLOPs for the tokens of a second over the peak of the machine, 1.0 being all of it.
-pub fn utilisation(tokens_per_s: f64, shape: &Shape, peak_flops_per_s: f64) -> f64 {
+/// Model FLOPs utilization in training: PaLM's FLOPs for the tokens of a second over the peak of the machine, 1.0 being all of it.
+pub fn utilization(tokens_per_s: f64, shape: &Shape, peak_flops_per_s: f64) -> f64 {
     tokens_per_s * palm_per_token(shape) as f64 / peak_flops_per_s
 }
 
-/// Like [`utilisation`], from the exact count of [`count`] instead of PaLM's formula.
-pub fn exact_utilisation(tokens_per_s: f64, shape: &Shape, peak_flops_per_s: f64) -> f64 {
+/// Like [`utilization`], from the exact count of [`count`] instead of PaLM's formula.
+pub fn exact_utilization(tokens_per_s: f64, shape: &Shape, peak_flops_per_s: f64) -> f64 {
     let flops_per_token = count(shape).forward_backward as f64 / shape.seq_len as f64;
     tokens_per_s * flops_per_token / peak_flops_per_s
 }

@@ -1,4 +1,4 @@
-//! Numbers about a language model run: perplexity, bits per byte, FLOPs, utilisation, logs and reports.
+//! Numbers about a language model run: perplexity, bits per byte, FLOPs, utilization, logs and reports.
 //!
 //! - [`perplexity`], [`bits_per_byte`], [`MeanLoss`] and [`Accuracy`]: how well a model predicts;
 //! - [`flops`]: what a step costs, counted operation by operation and by PaLM's formula, and the share of a machine's peak it reaches;

@@ -104,7 +104,7 @@ pub struct Report {
     /// How often the training tokens were gone through.
     #[serde(with = "numbers::required")]
     pub epochs: f64,
-    /// Model FLOPs utilisation: PaLM's FLOPs over the machine's peak, 1.0 being all of it and never more.
+    /// Model FLOPs utilization: PaLM's FLOPs over the machine's peak, 1.0 being all of it and never more.
     #[serde(with = "numbers::required")]
     pub mfu: f64,
     /// That peak in FLOP/s: measured, or the fastest step where that was faster; 0 where the device has none.

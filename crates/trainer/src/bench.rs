@@ -13,7 +13,7 @@ use crate::TrainError;
 use crate::optimizer::{AdamW, Optimizer};
 use crate::precision::{self, MixedPrecision};
 use crate::step::Learner;
-use crate::utilisation::Peak;
+use crate::utilization::Peak;
 
 /// A model and a batch that others measure too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -215,9 +215,9 @@ pub fn measure(shape: BenchShape, device: DeviceSpec, options: BenchOptions) -> 
     let mut peak = Peak::new(taal_kernels::measured_peak_flops_per_s_of(&opened));
     let tokens_per_s = (batch_size * config.max_seq_len) as f64 / median;
     let flops_shape = config.shape(config.max_seq_len);
-    peak.utilisation(tokens_per_s, &flops_shape);
+    peak.utilization(tokens_per_s, &flops_shape);
     peak.measure_again(&opened);
-    let mfu = peak.utilisation(tokens_per_s, &flops_shape);
+    let mfu = peak.utilization(tokens_per_s, &flops_shape);
     Ok(BenchFigures {
         shape: shape.name(),
         device: device.to_string(),

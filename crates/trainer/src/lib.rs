@@ -43,7 +43,7 @@ mod schedule;
 mod step;
 mod train;
 mod trainer;
-mod utilisation;
+mod utilization;
 
 pub use ailment::Ailment;
 pub use checkpoint::{Checkpoint, Checkpoints, TrainState};
@@ -67,7 +67,7 @@ pub use schedule::{Schedule, ScheduleKind};
 pub use step::{Learner, LossFn, NamedGradient, StepOutcome, loss};
 #[cfg(feature = "faults")]
 pub use step::{Poison, poison_steps};
-pub use taal_kernels::orthogonalise;
+pub use taal_kernels::orthogonalize;
 // What a caller of `train` names, so that the crate can be used alone.
 pub use progress::{Progress, RunInfo, Silent, StepInfo};
 pub use run::{Outcome, RunOptions};

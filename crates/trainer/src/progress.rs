@@ -48,7 +48,7 @@ pub struct RunInfo {
 /// Figures of a step that the log does not hold.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepInfo {
-    /// Model FLOPs utilisation of this step.
+    /// Model FLOPs utilization of this step.
     pub mfu: f64,
     /// Whether a checkpoint of it is being saved; it is there when the next one begins, or the run ends.
     pub is_saved: bool,

@@ -25,7 +25,7 @@ use crate::recipe::Resolved;
 use crate::run_dir::{self, Claim};
 use crate::saver::Saver;
 use crate::step::Learner;
-use crate::utilisation::Peak;
+use crate::utilization::Peak;
 use crate::{TrainError, learnable, memory, objective};
 
 /// Where and how a recipe is run.

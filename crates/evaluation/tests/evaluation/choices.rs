@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use taal_evaluation::{
-    ChoiceAccuracy, ChoiceItem, ChoiceOptions, LeftOut, Normalise, evaluate_choices, log_likelihood, read_choices,
+    ChoiceAccuracy, ChoiceItem, ChoiceOptions, LeftOut, Normalize, evaluate_choices, log_likelihood, read_choices,
     score_choices,
 };
 use taal_inference::LanguageModel;
@@ -45,21 +45,21 @@ fn log_likelihoods_are_those_of_the_harness_and_transformers() {
         }
     }
     assert_eq!(n_truncated, 4, "choices whose context is too long");
-    for normalise in [
-        Normalise::None,
-        Normalise::Tokens,
-        Normalise::Characters,
-        Normalise::Bytes,
+    for normalize in [
+        Normalize::None,
+        Normalize::Tokens,
+        Normalize::Characters,
+        Normalize::Bytes,
     ] {
         let options = ChoiceOptions {
-            normalise,
+            normalize,
             ..ChoiceOptions::default()
         };
         let found = evaluate_choices(&lm, &[golden("items.jsonl")], &options).unwrap();
         let counts = |it: ChoiceAccuracy| serde_json::json!({"correct": it.correct, "ties": it.ties});
-        let accuracy = found.all.normalised.unwrap_or(found.all.plain);
+        let accuracy = found.all.normalized.unwrap_or(found.all.plain);
         assert_eq!(counts(found.all.plain), expected["accuracy"]["none"]);
-        assert_eq!(counts(accuracy), expected["accuracy"][normalise.to_string()]);
+        assert_eq!(counts(accuracy), expected["accuracy"][normalize.to_string()]);
         assert_eq!((found.all.total, found.files[0].name.as_str()), (50, "items"));
     }
 }
@@ -83,13 +83,13 @@ fn lengths_are_tokens_or_bytes_and_ties_are_misses() {
             .collect::<Vec<_>>(),
         [(2, 1), (5, 4), (2, 1), (2, 1)]
     );
-    for (normalise, length) in [
-        (Normalise::Tokens, 1),
-        (Normalise::Characters, 0),
-        (Normalise::Bytes, 0),
+    for (normalize, length) in [
+        (Normalize::Tokens, 1),
+        (Normalize::Characters, 0),
+        (Normalize::Bytes, 0),
     ] {
         let options = ChoiceOptions {
-            normalise,
+            normalize,
             ..ChoiceOptions::default()
         };
         let found = evaluate_choices(&lm, std::slice::from_ref(&path), &options)
@@ -99,14 +99,14 @@ fn lengths_are_tokens_or_bytes_and_ties_are_misses() {
         assert!((found.chance - 0.375).abs() < 1e-12);
         let mean = |index: usize| scores[index].log_likelihood / (scores[index].bytes + length) as f64;
         let is_right = [0, 2, 3].iter().all(|other| mean(1) > mean(*other));
-        let normalised = found.normalised.unwrap();
-        assert_eq!((normalised.correct, normalised.ties), (u64::from(is_right), 1));
+        let normalized = found.normalized.unwrap();
+        assert_eq!((normalized.correct, normalized.ties), (u64::from(is_right), 1));
     }
     let none = ChoiceOptions {
-        normalise: Normalise::None,
+        normalize: Normalize::None,
         ..ChoiceOptions::default()
     };
-    assert_eq!(evaluate_choices(&lm, &[path], &none).unwrap().all.normalised, None);
+    assert_eq!(evaluate_choices(&lm, &[path], &none).unwrap().all.normalized, None);
 }
 
 #[test]

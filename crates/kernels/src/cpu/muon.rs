@@ -32,7 +32,7 @@ vectorised! {
     }
 }
 
-/// A matrix that is updated: `rows` rows whose columns, cut into `widths`, are orthogonalised each for itself.
+/// A matrix that is updated: `rows` rows whose columns, cut into `widths`, are orthogonalized each for itself.
 pub(crate) struct Job<'a> {
     pub(crate) rows: usize,
     pub(crate) widths: &'a [usize],
@@ -66,7 +66,7 @@ pub(crate) fn muon(settings: Muon, jobs: &mut [Job<'_>]) {
             rows,
             columns: *columns,
         };
-        orthogonalise(&matrix, settings.iterations, matmul_columns)
+        orthogonalize(&matrix, settings.iterations, matmul_columns)
     };
     let changes: Vec<Vec<f32>> = parts.par_iter().with_max_len(1).map(change).collect();
     for ((index, from, width), change) in parts.iter().zip(changes) {
@@ -135,7 +135,7 @@ impl Matrix<'_> {
 type Product = unsafe fn(Sizes, Operand, Operand, Target, Write);
 
 /// `iterations` steps towards the nearest matrix with orthonormal rows or columns, row-major without gaps.
-pub(crate) fn orthogonalise(matrix: &Matrix<'_>, iterations: usize, product: Product) -> Vec<f32> {
+pub(crate) fn orthogonalize(matrix: &Matrix<'_>, iterations: usize, product: Product) -> Vec<f32> {
     let [a, b, c] = COEFFICIENTS;
     let (mut x, short, long) = matrix.short_side_first();
     let norm = sum_of_squares(&x).sqrt();

@@ -33,7 +33,7 @@ pub(crate) use embedding::embedding;
 pub(crate) use linear::linear;
 pub(crate) use loss::{cross_entropy, linear_cross_entropy, token_losses};
 pub(crate) use norm::norm;
-pub(crate) use optimizer::{adamw, muon, orthogonalise, sum_of_squares};
+pub(crate) use optimizer::{adamw, muon, orthogonalize, sum_of_squares};
 
 /// The environment variable that turns the fused road off.
 const PLAIN: &str = "TAAL_PLAIN_KERNELS";

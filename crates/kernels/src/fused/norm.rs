@@ -7,12 +7,12 @@ use super::{Fused, Input, apply, contiguous, dims, numbers, optional, tensor};
 use crate::cpu::norm::{self as cpu, Norm};
 
 #[derive(Debug, Clone)]
-struct Normalise {
+struct Normalize {
     norm: Norm,
     eps: f32,
 }
 
-impl Fused<3> for Normalise {
+impl Fused<3> for Normalize {
     const NAMES: [&'static str; 2] = ["norm", "norm backward"];
 
     type Saved = [FlexTensor; 2];
@@ -48,6 +48,6 @@ pub(crate) fn norm<const D: usize>(
     bias: Option<Tensor<1>>,
     eps: f64,
 ) -> Tensor<D> {
-    let operation = Normalise { norm, eps: eps as f32 };
+    let operation = Normalize { norm, eps: eps as f32 };
     apply(operation, [Input::new(x), Input::new(weight), Input::optional(bias)])
 }

@@ -79,8 +79,8 @@ pub(crate) fn muon(settings: Muon, matrices: Vec<MuonMatrix>) -> Vec<(Tensor<2>,
     found.into_iter().map(tensors).collect()
 }
 
-/// The orthogonalised matrix.
-pub(crate) fn orthogonalise(x: Tensor<2>, iterations: usize) -> Tensor<2> {
+/// The orthogonalized matrix.
+pub(crate) fn orthogonalize(x: Tensor<2>, iterations: usize) -> Tensor<2> {
     let [rows, columns] = x.dims();
     let [x] = contiguous([primitive(x)]);
     let matrix = muon::Matrix {
@@ -90,5 +90,5 @@ pub(crate) fn orthogonalise(x: Tensor<2>, iterations: usize) -> Tensor<2> {
         rows,
         columns,
     };
-    Tensor::from_primitive::<Flex>(tensor(muon::orthogonalise(&matrix, iterations, matmul), dims(&x)))
+    Tensor::from_primitive::<Flex>(tensor(muon::orthogonalize(&matrix, iterations, matmul), dims(&x)))
 }

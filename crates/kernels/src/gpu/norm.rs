@@ -182,13 +182,13 @@ fn sum_parts(
 }
 
 #[derive(Debug, Clone)]
-struct Normalise {
+struct Normalize {
     norm: Norm,
     eps: f32,
     has_bias: bool,
 }
 
-impl Normalise {
+impl Normalize {
     fn is_layer(&self) -> bool {
         self.norm == Norm::Layer
     }
@@ -204,7 +204,7 @@ fn rows_and_width(x: &CubeTensor, weight: &CubeTensor) -> [usize; 2] {
     [x.meta.num_elements() / width.max(1), width]
 }
 
-impl Fused<3, CubeBackend> for Normalise {
+impl Fused<3, CubeBackend> for Normalize {
     const NAMES: [&'static str; 2] = ["norm", "norm backward"];
 
     /// Input, weight, and mean and scale of each row.
@@ -307,7 +307,7 @@ pub(crate) fn norm<const D: usize>(
     bias: Option<BurnTensor<1>>,
     eps: f64,
 ) -> BurnTensor<D> {
-    let operation = Normalise {
+    let operation = Normalize {
         norm,
         eps: eps as f32,
         has_bias: bias.is_some(),

@@ -21,6 +21,6 @@ pub use dropout::dropout;
 pub use linear::{embedding, linear, linear_add, linear_cross_entropy, linear_transposed};
 pub use loss::{cross_entropy, cross_entropy_smoothed, negative_log_likelihood};
 pub use norm::{layer_norm, rms_norm};
-pub use optimizer::{adamw, muon, orthogonalise, sum_of_squares, sum_of_squares_on_device};
+pub use optimizer::{adamw, muon, orthogonalize, sum_of_squares, sum_of_squares_on_device};
 pub use rotary::rotary;
 pub use softmax::{masked_exp, softmax};

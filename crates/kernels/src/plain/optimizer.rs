@@ -100,7 +100,7 @@ fn muon_one(step: &MuonStep, matrix: MuonMatrix) -> (Tensor<2>, Tensor<1>) {
     let mut changes = Vec::with_capacity(widths.len());
     for width in widths {
         let part = direction.clone().narrow(1, from, width);
-        changes.push(orthogonalise(part, step.iterations).mul_scalar(step.scale_of(shape[0], width)));
+        changes.push(orthogonalize(part, step.iterations).mul_scalar(step.scale_of(shape[0], width)));
         from += width;
     }
     let change = if changes.len() == 1 {
@@ -117,8 +117,8 @@ fn muon_one(step: &MuonStep, matrix: MuonMatrix) -> (Tensor<2>, Tensor<1>) {
     (value - change.mul_scalar(step.lr), momentum.reshape([count]))
 }
 
-/// The plain twin of [`orthogonalise`](crate::orthogonalise).
-pub fn orthogonalise(x: Tensor<2>, iterations: usize) -> Tensor<2> {
+/// The plain twin of [`orthogonalize`](crate::orthogonalize).
+pub fn orthogonalize(x: Tensor<2>, iterations: usize) -> Tensor<2> {
     let [a, b, c] = COEFFICIENTS;
     let [rows, columns] = x.dims();
     // The products below are rows x rows, so the shorter side goes first.

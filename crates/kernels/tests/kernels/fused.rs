@@ -1014,8 +1014,8 @@ mod others {
             let values = |x: Tensor<2>| -> Vec<f32> { x.into_data().iter::<f32>().collect() };
             assert_near(&format!("muon {rows} x {widths:?}"), &values(fused.0), &values(plain.0));
             let x = tensor("matrix");
-            let found = taal_kernels::orthogonalise(x.clone(), 5);
-            assert_near("orthogonalised", &values(found), &values(plain::orthogonalise(x, 5)));
+            let found = taal_kernels::orthogonalize(x.clone(), 5);
+            assert_near("orthogonalized", &values(found), &values(plain::orthogonalize(x, 5)));
         }
     }
 

@@ -1,4 +1,4 @@
-use taal_metrics::flops::{Shape, count, exact_utilisation, palm_per_token, utilisation};
+use taal_metrics::flops::{Shape, count, exact_utilization, palm_per_token, utilization};
 
 /// GPT-2 124M without biases, whose 124,337,664 parameters include 786,432 of learned positions.
 const GPT2: Shape = Shape {
@@ -58,9 +58,9 @@ fn palms_formula_agrees_with_the_exact_count_to_a_ten_thousandth() {
 fn gpt2_on_an_a100_reaches_the_utilisation_that_nanogpt_reports() {
     // 100 sequences of 1024 tokens in 0.755 s; 312 TFLOP/s in bf16.
     let tokens_per_s = 100.0 * 1024.0 / 0.755;
-    let exact = exact_utilisation(tokens_per_s, &GPT2, 312e12);
+    let exact = exact_utilization(tokens_per_s, &GPT2, 312e12);
     assert_eq!(format!("{:.2}", exact * 100.0), "37.14");
-    let palm = utilisation(tokens_per_s, &GPT2, 312e12);
+    let palm = utilization(tokens_per_s, &GPT2, 312e12);
     assert_eq!(format!("{:.2}", palm * 100.0), "37.15");
 }
 

@@ -17,7 +17,7 @@ use crate::recipe::Recipe;
 use crate::run_dir::{self, Claim};
 use crate::saver::{Save, Saver};
 use crate::step::Learner;
-use crate::utilisation::Peak;
+use crate::utilization::Peak;
 use crate::{TrainError, prepare};
 
 /// The run directory, and the person who watches.
@@ -94,7 +94,7 @@ impl Record<'_> {
 
     /// Shows a step.
     pub(super) fn show(&mut self, figures: &StepRecord, is_saved: bool, is_best: bool) {
-        let mfu = self.peak.utilisation(figures.tokens_per_s, &self.flops_shape);
+        let mfu = self.peak.utilization(figures.tokens_per_s, &self.flops_shape);
         self.progress.step(figures, &StepInfo { mfu, is_saved, is_best });
     }
 
@@ -213,7 +213,7 @@ impl Record<'_> {
         if is_finished {
             self.peak.measure_again(&compute.learner.model.device());
         }
-        let mfu = self.peak.utilisation(tokens_per_s, &self.flops_shape);
+        let mfu = self.peak.utilization(tokens_per_s, &self.flops_shape);
         let records = taal_metrics::read_log(&self.path(taal_metrics::LOG_NAME))?;
         let mut report = Report {
             recipe: self.recipe.name.clone(),

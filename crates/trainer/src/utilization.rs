@@ -1,4 +1,4 @@
-//! Model FLOPs utilisation against a peak that may have been measured while the machine was busy.
+//! Model FLOPs utilization against a peak that may have been measured while the machine was busy.
 
 use burn::tensor::Device;
 use taal_metrics::flops;
@@ -27,14 +27,14 @@ impl Peak {
         }
     }
 
-    /// Whether training reached more than was measured: then the peak is a lower bound of the machine's, and the utilisation an upper one.
+    /// Whether training reached more than was measured: then the peak is a lower bound of the machine's, and the utilization an upper one.
     pub(crate) fn is_lower_bound(&self) -> bool {
         self.measured_flops_per_s > 0.0 && self.reached_flops_per_s > self.measured_flops_per_s
     }
 
-    /// The utilisation at a speed, which the peak remembers: a machine that has reached something can reach it. 0 without a peak.
-    pub(crate) fn utilisation(&mut self, tokens_per_s: f64, shape: &flops::Shape) -> f64 {
-        let reached = flops::utilisation(tokens_per_s, shape, 1.0);
+    /// The utilization at a speed, which the peak remembers: a machine that has reached something can reach it. 0 without a peak.
+    pub(crate) fn utilization(&mut self, tokens_per_s: f64, shape: &flops::Shape) -> f64 {
+        let reached = flops::utilization(tokens_per_s, shape, 1.0);
         if reached.is_finite() {
             self.reached_flops_per_s = self.reached_flops_per_s.max(reached);
         }
@@ -66,16 +66,16 @@ mod tests {
         // Measured at a tenth of what the steps then reach.
         let mut peak = Peak::new(100.0 * per_token);
         let shares: Vec<f64> = [1000.0, 500.0, 1200.0, 600.0]
-            .map(|tokens_per_s| peak.utilisation(tokens_per_s, &shape))
+            .map(|tokens_per_s| peak.utilization(tokens_per_s, &shape))
             .to_vec();
         assert_eq!(shares, [1.0, 0.5, 1.0, 0.5]);
         assert!(peak.is_lower_bound());
         assert_eq!(peak.flops_per_s(), 1200.0 * per_token);
         // A peak above everything reached stays what was measured, and none stays none.
         let mut calm = Peak::new(1e4 * per_token);
-        assert_eq!(calm.utilisation(1000.0, &shape), 0.1);
+        assert_eq!(calm.utilization(1000.0, &shape), 0.1);
         assert!(!calm.is_lower_bound());
         let mut none = Peak::new(0.0);
-        assert_eq!((none.utilisation(1000.0, &shape), none.flops_per_s()), (0.0, 0.0));
+        assert_eq!((none.utilization(1000.0, &shape), none.flops_per_s()), (0.0, 0.0));
     }
 }
