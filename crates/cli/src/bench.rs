@@ -17,7 +17,7 @@ pub fn train(arguments: &BenchTrainArguments) -> Result<(), Failure> {
         batch_size: arguments.batch_size,
         precision: arguments.precision,
     };
-    let figures = taal_trainer::bench::measure(arguments.shape, arguments.device, options)?;
+    let figures = taal_trainer::bench::measure(arguments.shape, arguments.device.device, options)?;
     match arguments.json {
         true => terminal::print_json(&figures)?,
         false => terminal::print(&train_table(&figures))?,
@@ -113,7 +113,7 @@ pub fn paradigm(arguments: &BenchParadigmArguments) -> Result<(), Failure> {
         copy_steps: arguments.copy_steps,
         ..ParadigmOptions::default()
     };
-    let figures = paradigm::compare(&resolved.recipe, arguments.device, &options, &mut Notes)?;
+    let figures = paradigm::compare(&resolved.recipe, arguments.device.device, &options, &mut Notes)?;
     if let Some(path) = &arguments.svg {
         taal_store::write_atomic(path, position_chart(&figures).as_bytes())?;
     }

@@ -40,7 +40,7 @@ pub fn run(arguments: &TrainArguments) -> Result<ExitCode, Failure> {
         true => Plan::resumed(arguments)?,
         false => Plan::new(arguments)?,
     };
-    let device = arguments.device;
+    let device = arguments.device.device;
     let mut screen = Screen::new();
     let start = listen(&screen, device)?;
     let claim = match (&plan.run_dir, arguments.resume) {

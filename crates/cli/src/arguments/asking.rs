@@ -1,0 +1,296 @@
+//! Asking a model: texts, gaps, vectors, scores.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use taal_evaluation::Normalize;
+use taal_inference::Pooling;
+
+use super::{DeviceArgument, ModelArgument, from_one, from_zero, number};
+
+/// `taal fill`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  taal fill --model runs/dutch-mlm \"De kat zat op de [MASK].\" --top 5 --rank mat")]
+pub struct FillArguments {
+    /// Model directory or run directory of a masked model
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// Text with at least one [MASK]; - reads standard input
+    #[arg(value_name = "TEXT")]
+    pub text: String,
+    /// Keep the line break at the end of standard input
+    #[arg(long)]
+    pub raw: bool,
+    /// Guesses a gap
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = from_zero::<usize>)]
+    pub top: usize,
+    /// Say which rank this word has in the first gap (may be repeated)
+    #[arg(long, value_name = "WORD")]
+    pub rank: Vec<String>,
+    /// Also guess pieces that only go on with a word
+    #[arg(long)]
+    pub pieces: bool,
+    #[command(flatten)]
+    pub device: DeviceArgument,
+    /// Print one JSON object: text, filled, gaps, ranks
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `taal embed`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  taal embed --model runs/dutch-mlm \"de kat\" \"de hond\" --json")]
+pub struct EmbedArguments {
+    #[command(flatten)]
+    pub model: ModelArgument,
+    /// Texts; - reads standard input
+    #[arg(value_name = "TEXT")]
+    pub texts: Vec<String>,
+    /// Keep the line break at the end of standard input
+    #[arg(long)]
+    pub raw: bool,
+    /// A file, each line of which is a text (may be repeated)
+    #[arg(long, value_name = "FILE")]
+    pub lines: Vec<PathBuf>,
+    /// How the states of all tokens become one vector: mean, cls, max, last, or
+    /// input for the tokens' own vectors before any layer [default: that of
+    /// modules.json, else mean]
+    #[arg(long, value_name = "POOLING")]
+    pub pool: Option<Pooling>,
+    #[command(flatten)]
+    pub device: DeviceArgument,
+    /// Print one JSON object a text: text, embedding
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `taal similar`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  taal similar --model runs/dutch-mlm kat\n  \
+                  taal similar --model runs/dutch-mlm --lines sentences.txt \"De kat slaapt.\"")]
+pub struct SimilarArguments {
+    #[command(flatten)]
+    pub model: ModelArgument,
+    /// Text to compare with; - reads standard input
+    #[arg(value_name = "TEXT")]
+    pub text: String,
+    /// Keep the line break at the end of standard input
+    #[arg(long)]
+    pub raw: bool,
+    /// The file whose lines are compared [default: the words that are tokens of the model]
+    #[arg(long, value_name = "FILE")]
+    pub lines: Option<PathBuf>,
+    /// Lines or words to print
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = from_zero::<usize>)]
+    pub top: usize,
+    /// How the states of all tokens become one vector: mean, cls, max, last, or
+    /// input for the tokens' own vectors before any layer [default: that of
+    /// modules.json, else mean]
+    #[arg(long, value_name = "POOLING")]
+    pub pool: Option<Pooling>,
+    #[command(flatten)]
+    pub device: DeviceArgument,
+    /// Print a JSON list of similarity, line, text
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `taal embeddings`
+#[derive(Debug, Args)]
+#[command(
+    disable_help_subcommand = true,
+    after_help = "Example:\n  taal embeddings plot --model runs/dutch-mlm --out words.svg kat hond huis kerk rood blauw"
+)]
+pub struct EmbeddingsArguments {
+    /// The verb.
+    #[command(subcommand)]
+    pub command: EmbeddingsCommand,
+}
+
+/// `taal embeddings ...`
+#[derive(Debug, Subcommand)]
+pub enum EmbeddingsCommand {
+    /// Compare the vectors of words with what people say: similarity, analogies, categories
+    Score(EmbeddingsScoreArguments),
+    /// Draw words or lines as points of a plane
+    Plot(EmbeddingsPlotArguments),
+}
+
+/// `taal embeddings score`
+#[derive(Debug, Args)]
+#[command(
+    group = clap::ArgGroup::new("test").required(true).multiple(true),
+    after_help = "Example:\n  taal embeddings score --model runs/english-mlm --similarity simlex999.csv --analogies questions-words.txt"
+)]
+pub struct EmbeddingsScoreArguments {
+    /// Model directory or run directory
+    #[arg(long, value_name = "DIR", required_unless_present = "vectors")]
+    pub model: Option<PathBuf>,
+    /// Words with their vectors instead of a model, in word2vec's text format
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "pool", "device"])]
+    pub vectors: Option<PathBuf>,
+    /// Word pairs and how similar people find them: CSV with the columns word1, word2, similarity
+    #[arg(long, value_name = "FILE", num_args = 1.., group = "test")]
+    pub similarity: Vec<PathBuf>,
+    /// Analogies: lines of four words and lines of `: section`, or a .json object of lists of pairs
+    #[arg(long, value_name = "FILE", num_args = 1.., group = "test")]
+    pub analogies: Vec<PathBuf>,
+    /// Words and what they are: CSV with the columns category, word
+    #[arg(long, value_name = "FILE", num_args = 1.., group = "test")]
+    pub categories: Vec<PathBuf>,
+    /// How the states of all tokens become one vector: mean, cls, max, last, or
+    /// input for the tokens' own vectors before any layer [default: that of
+    /// modules.json, else mean]
+    #[arg(long, value_name = "POOLING")]
+    pub pool: Option<Pooling>,
+    /// Make the words of the tests lower case
+    #[arg(long)]
+    pub lowercase: bool,
+    #[command(flatten)]
+    pub device: DeviceArgument,
+    /// Print one JSON object: similarity, analogies, categories
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `taal embeddings plot`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  taal embeddings plot --model runs/dutch-mlm --out words.svg kat hond huis kerk rood blauw\n  \
+                  taal embeddings plot --model runs/dutch-mlm --out lines.html --lines sentences.txt"
+)]
+pub struct EmbeddingsPlotArguments {
+    #[command(flatten)]
+    pub model: ModelArgument,
+    /// Words
+    #[arg(value_name = "WORD", conflicts_with = "lines")]
+    pub words: Vec<String>,
+    /// A file with words between white space (may be repeated)
+    #[arg(long = "words", value_name = "FILE", conflicts_with = "lines")]
+    pub word_files: Vec<PathBuf>,
+    /// A file, each line of which is a text (may be repeated)
+    #[arg(long, value_name = "FILE")]
+    pub lines: Vec<PathBuf>,
+    /// The .svg or .html file to write; an old one is replaced
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// How the states of all tokens become one vector: mean, cls, max, last, or
+    /// input for the tokens' own vectors before any layer [default: that of
+    /// modules.json, else mean]
+    #[arg(long, value_name = "POOLING")]
+    pub pool: Option<Pooling>,
+    #[command(flatten)]
+    pub device: DeviceArgument,
+    /// Print one JSON object: shares of the variance, points with text, x, y
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `taal generate`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Of a prompt longer than the model's context, the last tokens are read: one less than the context\n\
+                  holds, with the beginning-of-sequence token where the prompt begins with it. When the context\n\
+                  fills while the text is made, its last half is kept.\n\n\
+                  Example:\n  taal generate --model runs/shakespeare-char --prompt ROMEO: --max-tokens 500 --temperature 0.8"
+)]
+pub struct GenerateArguments {
+    #[command(flatten)]
+    pub model: ModelArgument,
+    /// Text to continue; empty starts a new text, - reads standard input
+    #[arg(
+        long,
+        value_name = "TEXT",
+        required_unless_present = "prompt_ids",
+        conflicts_with = "prompt_ids"
+    )]
+    pub prompt: Option<String>,
+    /// Keep the line break at the end of standard input
+    #[arg(long)]
+    pub raw: bool,
+    /// Token ids to continue, as in 1,2,3
+    #[arg(long, value_name = "IDS", value_delimiter = ',', value_parser = from_zero::<u32>)]
+    pub prompt_ids: Option<Vec<u32>>,
+    /// The most new tokens
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = from_zero::<usize>)]
+    pub max_tokens: usize,
+    /// 0 takes the likeliest token, 1 the model's own odds
+    #[arg(long, value_name = "T", default_value_t = 0.8, value_parser = number)]
+    pub temperature: f64,
+    /// Draw from the K likeliest tokens only
+    #[arg(long, value_name = "K", value_parser = from_one::<usize>)]
+    pub top_k: Option<usize>,
+    /// Draw from the likeliest tokens that have probability P together
+    #[arg(long, value_name = "P", value_parser = number)]
+    pub top_p: Option<f64>,
+    /// Draw from tokens at least P times as likely as the likeliest
+    #[arg(long, value_name = "P", value_parser = number)]
+    pub min_p: Option<f64>,
+    /// More than 1 discourages tokens that were there before
+    #[arg(long, value_name = "R", default_value_t = 1.0, value_parser = number)]
+    pub repetition_penalty: f64,
+    /// Equal seeds give equal texts [default: another one each time]
+    #[arg(long, value_name = "S", value_parser = from_zero::<u64>)]
+    pub seed: Option<u64>,
+    /// Text that ends the continuation, special tokens such as <|im_end|> included (may be repeated)
+    #[arg(long, value_name = "TEXT")]
+    pub stop: Vec<String>,
+    /// Show special tokens in the text
+    #[arg(long)]
+    pub show_special: bool,
+    /// Refuse a prompt longer than the context, instead of leaving out its beginning
+    #[arg(long)]
+    pub no_truncate: bool,
+    #[command(flatten)]
+    pub device: DeviceArgument,
+    /// Compute every token from the whole text: slower, same tokens
+    #[arg(long)]
+    pub no_cache: bool,
+    /// Print one JSON object: prompt, text, token_ids, finish_reason (length, stop or eos), prompt_tokens,
+    /// dropped_prompt_tokens, slid_tokens
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `taal eval`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  taal eval --model runs/shakespeare-char --text hamlet.txt macbeth.txt\n  \
+                  taal eval --model runs/english-mlm --pairs passive_1.tsv\n  \
+                  taal eval --model runs/english --choices questions.jsonl"
+)]
+pub struct EvalArguments {
+    #[command(flatten)]
+    pub model: ModelArgument,
+    /// Text files, each scored alone; of JSON Lines (.jsonl, .ndjson) the "text" of each line
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["pairs", "choices"], num_args = 1..)]
+    pub text: Vec<PathBuf>,
+    /// Minimal pairs, by causal and masked models: JSON lines of sentence_good and sentence_bad
+    /// (.jsonl), or lines of good sentence, tab, bad sentence
+    #[arg(long, value_name = "FILE", conflicts_with = "text", num_args = 1..)]
+    pub pairs: Vec<PathBuf>,
+    /// Multiple choice, by causal and masked models: JSON lines of context, choices and answer (the
+    /// right one's index from 0 or letter)
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["text", "pairs"], num_args = 1..)]
+    pub choices: Vec<PathBuf>,
+    /// By which length of a choice its log-likelihood is divided for the second accuracy: characters,
+    /// bytes, tokens or none
+    #[arg(
+        long,
+        alias = "normalise",
+        value_name = "LENGTH",
+        default_value_t,
+        requires = "choices"
+    )]
+    pub normalize: Normalize,
+    /// Begin every scored text with the token that begins texts; --pairs and masked models always
+    /// do, where there is one
+    #[arg(long)]
+    pub bos: bool,
+    #[command(flatten)]
+    pub device: DeviceArgument,
+    /// Print one JSON object: loss, perplexity, bits_per_byte, tokens, bytes; of pairs and
+    /// choices, files and all
+    #[arg(long)]
+    pub json: bool,
+}

@@ -1,0 +1,103 @@
+//! Looking inside a model, and taking it elsewhere.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use taal_exchange::Target;
+use taal_exchange::gguf::TensorType;
+
+use super::{DeviceArgument, ModelArgument, from_zero};
+
+/// `taal trace`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  taal trace --model runs/dutch-bpe \"De kat zat op de\" --html trace.html\n  \
+                  taal trace --checkpoints runs/dutch-bpe \"De kat zat op de\""
+)]
+pub struct TraceArguments {
+    /// Model directory or run directory [default: that of --checkpoints]
+    #[arg(long, value_name = "DIR", required_unless_present = "checkpoints")]
+    pub model: Option<PathBuf>,
+    /// Text to follow, for a masked model with [MASK]; - reads standard input
+    #[arg(value_name = "TEXT", required_unless_present = "ids", conflicts_with = "ids")]
+    pub text: Option<String>,
+    /// Keep the line break at the end of standard input
+    #[arg(long)]
+    pub raw: bool,
+    /// Token ids to follow, as in 1,2,3
+    #[arg(long, value_name = "IDS", value_delimiter = ',', value_parser = from_zero::<u32>)]
+    pub ids: Option<Vec<u32>>,
+    /// Guesses a place and layer
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = from_zero::<usize>)]
+    pub top: usize,
+    /// Also ask every checkpoint of this run
+    #[arg(long, value_name = "RUN_DIR")]
+    pub checkpoints: Option<PathBuf>,
+    /// Write a page for the browser: one file that needs no network
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Write all numbers as one JSON object; - prints it instead of the text
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    #[command(flatten)]
+    pub device: DeviceArgument,
+}
+
+/// `taal inspect`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  taal inspect --model runs/shakespeare-char")]
+pub struct InspectArguments {
+    #[command(flatten)]
+    pub model: ModelArgument,
+    /// Draw the layers, boxes within boxes
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `taal import`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  taal import --from stories260K.bin --tokenizer tok512.bin --out models/stories")]
+pub struct ImportArguments {
+    /// Hugging Face directory, .safetensors file beside its config.json, GGUF file or llama2.c .bin file
+    #[arg(long, value_name = "FILE|DIR")]
+    pub from: PathBuf,
+    /// Tokenizer of any format that `taal tokenizer import` reads, instead of the model's own
+    #[arg(long, value_name = "FILE|DIR")]
+    pub tokenizer: Option<PathBuf>,
+    /// Import the model alone: prompts and continuations are token ids
+    #[arg(long, conflicts_with = "tokenizer")]
+    pub without_tokenizer: bool,
+    /// The model directory to make; it must not be there yet
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    #[command(flatten)]
+    pub device: DeviceArgument,
+    /// Print one JSON object: source, family, params, tokenizer_vocab_size, out
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `taal export`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  taal export --model runs/dutch-bpe --to gguf --type q8_0 --out dutch.gguf")]
+pub struct ExportArguments {
+    #[command(flatten)]
+    pub model: ModelArgument,
+    /// hf (a directory for transformers), gguf (a file for llama.cpp) or llama2c (a file for llama2.c)
+    #[arg(long, value_name = "FORMAT")]
+    pub to: Target,
+    /// The file or directory to make; it must not be there yet
+    #[arg(long, value_name = "FILE|DIR")]
+    pub out: PathBuf,
+    /// How a GGUF file stores matrices: f32, f16 or q8_0
+    #[arg(long = "type", value_name = "TYPE", default_value = "f32")]
+    pub tensor_type: TensorType,
+    #[command(flatten)]
+    pub device: DeviceArgument,
+    /// Print one JSON object: target, tensor_type, params, bytes, tokenizer, notes, out
+    #[arg(long)]
+    pub json: bool,
+}

@@ -1,0 +1,148 @@
+//! What can be typed.
+
+mod asking;
+mod inside;
+mod tokens;
+mod training;
+
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use taal_kernels::DeviceSpec;
+
+pub use self::asking::*;
+pub use self::inside::*;
+pub use self::tokens::*;
+pub use self::training::*;
+
+/// Train, generate, evaluate and look inside language models.
+#[derive(Debug, Parser)]
+#[command(
+    name = "taal",
+    version,
+    max_term_width = 100,
+    arg_required_else_help = true,
+    disable_help_subcommand = true,
+    after_help = "Example:\n  taal train && taal generate --model runs/shakespeare-char --prompt ROMEO:"
+)]
+pub struct Arguments {
+    /// The verb.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Train a model by a recipe
+    Train(TrainArguments),
+    /// Continue a prompt
+    Generate(GenerateArguments),
+    /// Guess what stands in the gaps of a text
+    Fill(FillArguments),
+    /// Turn texts into vectors
+    Embed(EmbedArguments),
+    /// Find the words, or the lines of a file, that are nearest to a text
+    Similar(SimilarArguments),
+    /// Measure what the vectors of words know, or draw a map of them
+    Embeddings(EmbeddingsArguments),
+    /// Measure how well a model predicts texts
+    Eval(EvalArguments),
+    /// Follow one text through every stage of a model
+    Trace(TraceArguments),
+    /// Say what a model directory holds: layers, shapes, parameters, memory, FLOPs
+    Inspect(InspectArguments),
+    /// Turn another program's model into a model directory
+    Import(ImportArguments),
+    /// Turn a model directory into another program's model
+    Export(ExportArguments),
+    /// Train a tokenizer, or use one
+    Tokenizer(TokenizerArguments),
+    /// Turn texts into token shards
+    Data(DataArguments),
+    /// List and show the recipes that come along
+    Recipes(RecipesArguments),
+    /// Measure how fast this machine trains and generates
+    Bench(BenchArguments),
+    /// Say what this machine offers
+    Doctor(DoctorArguments),
+}
+
+/// Where a verb computes.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct DeviceArgument {
+    /// flex, ndarray, wgpu or wgpu:N
+    #[arg(long, default_value = "flex")]
+    pub device: DeviceSpec,
+}
+
+impl Deref for DeviceArgument {
+    type Target = DeviceSpec;
+
+    fn deref(&self) -> &DeviceSpec {
+        &self.device
+    }
+}
+
+/// The model that a verb asks.
+#[derive(Debug, Clone, Args)]
+pub struct ModelArgument {
+    /// Model directory or run directory
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+}
+
+impl Deref for ModelArgument {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.model
+    }
+}
+
+/// All arguments, of which every one that takes a value takes a negative number too: a message that names the range says more than one that
+/// takes the number for an option.
+pub fn command() -> clap::Command {
+    with_negative_numbers(Arguments::command())
+}
+
+fn with_negative_numbers(command: clap::Command) -> clap::Command {
+    command
+        .mut_args(|argument| match argument.get_action().takes_values() {
+            true => argument.allow_negative_numbers(true),
+            false => argument,
+        })
+        .mut_subcommands(with_negative_numbers)
+}
+
+/// A whole number that the type holds.
+fn from_zero<T: FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| "expected a whole number from 0".to_string())
+}
+
+/// The same where 0 is refused later, with what to do instead.
+fn from_one<T: FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| "expected a whole number from 1".to_string())
+}
+
+/// A length in tokens.
+fn length(text: &str) -> Result<u64, String> {
+    let number = text.parse().ok().filter(|number| (1..=65_536).contains(number));
+    number.ok_or_else(|| "expected a whole number from 1 to 65536".to_string())
+}
+
+/// Any number; what it is for says its range.
+fn number(text: &str) -> Result<f64, String> {
+    text.parse().map_err(|_| "expected a number".to_string())
+}
+
+/// A finite number above 0.
+fn positive(text: &str) -> Result<f64, String> {
+    let number = text
+        .parse::<f64>()
+        .ok()
+        .filter(|number| number.is_finite() && *number > 0.0);
+    number.ok_or_else(|| "expected a number above 0".to_string())
+}

@@ -1,0 +1,186 @@
+//! Training, its recipes, and what the machine can do.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use taal_kernels::Precision;
+use taal_trainer::bench::BenchShape;
+
+use super::{DeviceArgument, from_zero, length, positive};
+
+/// `taal train`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  taal train --recipe shakespeare-char --set train.steps=1000 --set model.n_layers=6\n\n\
+                  Ctrl-C saves after the step under way; `taal train --resume` continues from there."
+)]
+pub struct TrainArguments {
+    /// Embedded recipe or TOML file [default: shakespeare-char]
+    #[arg(long, value_name = "NAME|FILE")]
+    pub recipe: Option<String>,
+    /// Where the run is kept [default: the next free runs/<recipe>[-N]]
+    #[arg(long, value_name = "DIR")]
+    pub run_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub device: DeviceArgument,
+    /// Change a value of the recipe, as in train.lr=3e-4 (may be repeated)
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Continue --run-dir, or the latest run in runs/ (with --recipe, the latest of it); never
+    /// starts a new one
+    #[arg(long)]
+    pub resume: bool,
+}
+
+/// `taal recipes`
+#[derive(Debug, Args)]
+#[command(
+    disable_help_subcommand = true,
+    after_help = "Example:\n  taal recipes show shakespeare-char > mine.toml && taal train --recipe mine.toml"
+)]
+pub struct RecipesArguments {
+    /// The verb; the list where there is none.
+    #[command(subcommand)]
+    pub command: Option<RecipesCommand>,
+}
+
+/// `taal recipes ...`
+#[derive(Debug, Subcommand)]
+pub enum RecipesCommand {
+    /// Print a recipe
+    Show(RecipesShowArguments),
+    /// List every key of a recipe: type, range, default and meaning
+    Keys(RecipesKeysArguments),
+}
+
+/// `taal recipes keys`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  taal recipes keys | grep train.")]
+pub struct RecipesKeysArguments {
+    /// Print a JSON list of key, type, range, default, meaning
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `taal recipes show`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  taal recipes show nanogpt-cpu --resolved --set train.steps=100")]
+pub struct RecipesShowArguments {
+    /// Embedded recipe or TOML file
+    #[arg(value_name = "NAME|FILE")]
+    pub name: String,
+    /// Print every value and where it comes from
+    #[arg(long)]
+    pub resolved: bool,
+    /// Change a value, as in train.lr=3e-4 (may be repeated)
+    #[arg(long, value_name = "KEY=VALUE", requires = "resolved")]
+    pub set: Vec<String>,
+}
+
+/// `taal bench`
+#[derive(Debug, Args)]
+#[command(
+    disable_help_subcommand = true,
+    after_help = "Example:\n  taal bench train --shape baby"
+)]
+pub struct BenchArguments {
+    /// The verb.
+    #[command(subcommand)]
+    pub command: BenchCommand,
+}
+
+/// `taal bench ...`
+#[derive(Debug, Subcommand)]
+pub enum BenchCommand {
+    /// Time whole training steps of a known shape
+    Train(BenchTrainArguments),
+    /// Time reading a prompt and writing after it
+    Generate(BenchGenerateArguments),
+    /// Train a recurrent network beside the transformer and compare them
+    Paradigm(BenchParadigmArguments),
+}
+
+/// `taal bench train`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  taal bench train --shape baby --json")]
+pub struct BenchTrainArguments {
+    /// cpu (4 layers of 128), baby (6 of 384), small or gpt2 (12 of 768, vocabulary 50,304; length 256 or 1,024)
+    #[arg(long, default_value = "cpu")]
+    pub shape: BenchShape,
+    #[command(flatten)]
+    pub device: DeviceArgument,
+    /// Measured steps [default: some seconds of them]
+    #[arg(long, value_name = "N", value_parser = from_zero::<usize>)]
+    pub steps: Option<usize>,
+    /// Rows of a batch [default: 12, 16, 1 or 4 by shape, as others measure]
+    #[arg(long, value_name = "N", value_parser = from_zero::<usize>)]
+    pub batch_size: Option<usize>,
+    /// fp32, bf16 or f16: what the products of linear layers are computed in
+    #[arg(long, default_value = "fp32", value_name = "TYPE")]
+    pub precision: Precision,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `taal bench generate`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  taal bench generate --model runs/shakespeare-char --batch 1,8")]
+pub struct BenchGenerateArguments {
+    /// Model directory or run directory [default: random weights in GPT-2 124M's shape]
+    #[arg(long, value_name = "DIR")]
+    pub model: Option<PathBuf>,
+    /// How many texts are written at once, as in 1,8
+    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [1, 8], value_parser = from_zero::<usize>)]
+    pub batch: Vec<usize>,
+    /// Tokens of the prompt
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = from_zero::<usize>)]
+    pub prompt_tokens: usize,
+    /// Tokens written after it
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = from_zero::<usize>)]
+    pub max_tokens: usize,
+    #[command(flatten)]
+    pub device: DeviceArgument,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `taal bench paradigm`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  taal bench paradigm --recipe dutch-bpe --seconds 120 --svg positions.svg")]
+pub struct BenchParadigmArguments {
+    /// Embedded recipe or TOML file of the transformer; the LSTM gets as many parameters
+    #[arg(long, value_name = "NAME|FILE", default_value = "dutch-bpe")]
+    pub recipe: String,
+    /// Change a value of the recipe, for both networks (may be repeated)
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Training time of each network in seconds; with three learning rates each, all of it takes over ten times as long
+    #[arg(long, default_value_t = 60.0, value_name = "SECONDS", value_parser = positive)]
+    pub seconds: f64,
+    /// Lengths at which the time of a training token is measured
+    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [64, 256, 1024],
+          value_parser = length)]
+    pub lengths: Vec<u64>,
+    /// Steps in which each network learns to copy up to 32 symbols
+    #[arg(long, default_value_t = 600, value_name = "N", value_parser = from_zero::<u64>)]
+    pub copy_steps: u64,
+    #[command(flatten)]
+    pub device: DeviceArgument,
+    /// Write a chart of the loss by position
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `taal doctor`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  taal doctor --json")]
+pub struct DoctorArguments {
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
