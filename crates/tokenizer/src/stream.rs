@@ -127,7 +127,7 @@ impl<'a> DecodeStream<'a> {
 }
 
 fn failed(tokenizer: &Tokenizer, detail: String) -> Error {
-    tokenizer.library_error("decode these ids", detail)
+    tokenizer.failure_in_library("decode these ids", detail)
 }
 
 #[cfg(test)]

@@ -246,11 +246,11 @@ impl Tokenizer {
         let action = "encode this text";
         unknown
             .filter(|_| self.unknown.is_none())
-            .unwrap_or_else(|| self.library_error(action, detail))
+            .unwrap_or_else(|| self.failure_in_library(action, detail))
     }
 
     /// An error of the library with the file that it comes from.
-    pub(crate) fn library_error(&self, action: &'static str, detail: String) -> Error {
+    pub(crate) fn failure_in_library(&self, action: &'static str, detail: String) -> Error {
         Error::Library {
             action,
             detail: format!("{}: {detail}", self.origin),
