@@ -28,7 +28,7 @@ pub struct Crash {
     /// Break one promise after the other on purpose: each must turn a test red
     #[arg(long)]
     mutants: bool,
-    /// Write the figures into docs/faults.md and README.md
+    /// Write the figures into docs/faults.md
     #[arg(long, conflicts_with = "mutants")]
     write: bool,
 }
@@ -94,9 +94,7 @@ pub fn crash(workspace: &Workspace, crash: &Crash) -> Result<()> {
     println!("{table}\nseed {}, {:.0} s", crash.seed, began.elapsed().as_secs_f64());
     outcome?;
     if crash.write {
-        for document in ["docs/faults.md", "README.md"] {
-            write_between_marks(&workspace.root().join(document), &table)?;
-        }
+        write_between_marks(&workspace.root().join("docs/faults.md"), &table)?;
     }
     Ok(())
 }
