@@ -1,9 +1,9 @@
 //! `taal bench`: how fast this machine trains and generates.
 
+use taal_experiments::paradigm::{self, NetworkFigures, ParadigmFigures, ParadigmOptions, TrainedFigures};
 use taal_inference::bench::{BenchFigures as GenerateFigures, BenchOptions};
 use taal_model::TransformerConfig;
 use taal_trainer::bench::BenchFigures;
-use taal_trainer::paradigm::{self, NetworkFigures, ParadigmFigures, ParadigmOptions, TrainedFigures};
 use taal_trainer::{Progress, RecipeText, resolve};
 
 use crate::arguments::{BenchGenerateArguments, BenchParadigmArguments, BenchTrainArguments};
@@ -211,7 +211,7 @@ fn paradigm_table(figures: &ParadigmFigures) -> String {
 /// The loss over the number of tokens that are known, its middle for places that are taken together, in powers of two.
 fn position_chart(figures: &ParadigmFigures) -> String {
     let curve = |network: &NetworkFigures| {
-        let point = |at: &taal_trainer::paradigm::PositionLoss| {
+        let point = |at: &paradigm::PositionLoss| {
             let middle = (at.first as f64 * at.last as f64).sqrt();
             (middle.log2(), at.loss)
         };

@@ -118,7 +118,8 @@ pub enum TrainError {
 }
 
 impl TrainError {
-    pub(crate) fn recipe(origin: &str, key: &str, detail: impl Into<String>) -> Self {
+    /// That a key of a recipe cannot be used as it is, and what to do.
+    pub fn recipe(origin: &str, key: &str, detail: impl Into<String>) -> Self {
         Self::Recipe {
             origin: origin.to_string(),
             key: key.to_string(),

@@ -31,9 +31,8 @@ mod limit;
 mod memory;
 mod objective;
 mod optimizer;
-pub mod paradigm;
 mod precision;
-mod prepare;
+pub mod prepare;
 mod progress;
 mod recipe;
 mod run;
@@ -56,8 +55,8 @@ pub use precision::{
     MixedPrecision,
 };
 pub use recipe::{
-    CheckpointRecipe, DEFAULT_RECIPE, DamagedKind, DataRecipe, DataSource, EvalRecipe, KEYS, Key, ModelRecipe,
-    Objective, ObjectiveKind, OrderKind, Preset, RawRecipe, Recipe, RecipeText, Resolved, SampleRecipe,
+    CheckpointRecipe, DEFAULT_RECIPE, DamagedKind, DataRecipe, DataSource, EvalRecipe, KEYS, Key, LSTM_INIT_STD,
+    ModelRecipe, Objective, ObjectiveKind, OrderKind, Preset, RawRecipe, Recipe, RecipeText, Resolved, SampleRecipe,
     TokenizerRecipe, TrainRecipe, UnknownKind, embedded, resolve, resolve_stored,
 };
 pub use run_dir::{

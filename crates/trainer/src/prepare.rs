@@ -1,4 +1,4 @@
-//! From a recipe to what training needs: tokenizer, data, model.
+//! From a recipe to what training needs: [`tokenizer`], [`Corpus`], the shape and the weights of the model.
 
 use std::path::Path;
 
@@ -20,7 +20,7 @@ use crate::recipe::{
 
 /// Text as tokens, ready to be drawn from and evaluated on.
 #[derive(Debug)]
-pub(crate) enum Corpus {
+pub enum Corpus {
     /// Running text.
     Text(Dataset),
     /// Prompts and completions.
@@ -28,12 +28,12 @@ pub(crate) enum Corpus {
 }
 
 impl Corpus {
-    /// Encodes the recipe's text.
-    pub(crate) fn prepare(
-        recipe: &Recipe,
-        tokenizer: &Tokenizer,
-        mut note: impl FnMut(String),
-    ) -> Result<Self, TrainError> {
+    /// Encodes the recipe's text; `note` gets sentences for the user, such as which files were left out.
+    ///
+    /// # Errors
+    ///
+    /// The data crate's, for files that are missing, damaged or empty, and for tokens of another tokenizer.
+    pub fn prepare(recipe: &Recipe, tokenizer: &Tokenizer, mut note: impl FnMut(String)) -> Result<Self, TrainError> {
         let options = TokenizeOptions {
             validation_fraction: recipe.data.validation_fraction,
             line_ends: recipe.data.line_ends,
@@ -151,7 +151,7 @@ fn corpus_text(recipe: &Recipe, name: &str) -> Result<&'static str, TrainError> 
 }
 
 /// Which windows each step sees: a function of the recipe's seed.
-pub(crate) fn batch_plan(recipe: &Recipe) -> BatchPlan {
+pub fn batch_plan(recipe: &Recipe) -> BatchPlan {
     let order = match recipe.data.order {
         OrderKind::Random => Order::Random,
         OrderKind::Shuffled => Order::Shuffled,
@@ -160,7 +160,11 @@ pub(crate) fn batch_plan(recipe: &Recipe) -> BatchPlan {
 }
 
 /// The tokenizer that the recipe means: opened, or trained on the training text.
-pub(crate) fn tokenizer(recipe: &Recipe) -> Result<Tokenizer, TrainError> {
+///
+/// # Errors
+///
+/// [`TrainError::Recipe`] where nothing gives one, the tokenizer's, and the data crate's for the text to train it on.
+pub fn tokenizer(recipe: &Recipe) -> Result<Tokenizer, TrainError> {
     match (&recipe.tokenizer, &recipe.model, &recipe.data.source) {
         (TokenizerRecipe::File(path), _, _) => Ok(Tokenizer::open(path)?),
         (TokenizerRecipe::Own(tokenizer), _, _) => Ok(Tokenizer::from_json(&tokenizer.to_json())?),
@@ -255,8 +259,12 @@ pub(crate) fn tokenizer_words(recipe: &Recipe) -> String {
     }
 }
 
-/// The shape of the model that the recipe means, before anything of it is there.
-pub(crate) fn config(recipe: &Recipe, tokenizer: &Tokenizer) -> Result<TransformerConfig, TrainError> {
+/// The shape of the model that the recipe means, before it is built.
+///
+/// # Errors
+///
+/// The model's, where the recipe starts from a model that cannot be opened.
+pub fn config(recipe: &Recipe, tokenizer: &Tokenizer) -> Result<TransformerConfig, TrainError> {
     Ok(match &recipe.model {
         ModelRecipe::New { config, .. } => TransformerConfig {
             vocab_size: tokenizer.vocab_size(),

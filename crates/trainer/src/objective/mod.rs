@@ -19,7 +19,7 @@ use taal_tokenizer::Tokenizer;
 
 use self::completion::Completion;
 use self::masked::{Masked, Masker};
-pub(crate) use self::next_token::NextToken;
+use self::next_token::NextToken;
 use crate::TrainError;
 use crate::checkpoint::TrainState;
 use crate::prepare::Corpus;

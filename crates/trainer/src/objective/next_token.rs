@@ -11,8 +11,8 @@ use crate::TrainError;
 
 /// Running text, every token of it a target.
 #[derive(Debug)]
-pub(crate) struct NextToken {
-    pub(crate) data: Dataset,
+pub(super) struct NextToken {
+    pub(super) data: Dataset,
 }
 
 impl Task for NextToken {

@@ -72,7 +72,7 @@ pub struct Recipe {
 
 /// The standard deviation of an LSTM's initial embeddings: it has no norm that would make small ones large, and with 0.02 it stays
 /// for long at guessing the commonest token (docs/log.md).
-pub(crate) const LSTM_INIT_STD: f64 = 0.1;
+pub const LSTM_INIT_STD: f64 = 0.1;
 
 /// Why an LSTM takes no `train.precision` but one: its products are Burn's own layers'.
 pub(crate) const LSTM_IS_FP32: &str = "an LSTM computes in fp32 only; use fp32";

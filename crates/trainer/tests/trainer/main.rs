@@ -8,7 +8,6 @@ mod from_rust;
 mod keys;
 mod masked;
 mod old_runs;
-mod paradigm;
 mod precision;
 mod recipes;
 mod reports_data;

@@ -1,8 +1,7 @@
 //! The recurrent network beside the transformer.
 
-use taal_kernels::DeviceSpec;
-use taal_trainer::paradigm::{ParadigmFigures, ParadigmOptions, compare};
-use taal_trainer::{RecipeText, Silent, TrainError, resolve};
+use taal_experiments::paradigm::{ParadigmFigures, ParadigmOptions, compare};
+use taal_trainer::{DeviceSpec, RecipeText, Silent, TrainError, resolve};
 
 const RECIPE: &str = r#"
 [data]

@@ -4,25 +4,21 @@
 //! by training with several in full. The recurrent network is an LSTM of two layers (Zaremba et al. 2014) whose width gives it about as many parameters
 //! as the transformer has.
 
-use std::ops::ControlFlow;
 use std::time::Instant;
 
 use burn::module::Module;
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::Device;
 use serde::Serialize;
-use taal_data::{Batch, IGNORE_INDEX, TokenSource};
+use taal_data::{Batch, Dataset, IGNORE_INDEX, TokenSource};
+use taal_evaluation::{Score, score_windows};
+use taal_inference::{Probe, Rows};
 use taal_kernels::{DeviceSpec, Precision, random};
-use taal_model::{ForwardOptions, Initialization, Mixer, Transformer, TransformerConfig};
-
-use crate::ailment::Ailment;
-use crate::objective::{NextToken, Task};
-use crate::optimizer::Optimizer;
-use crate::precision::MixedPrecision;
-use crate::prepare::{self, Corpus};
-use crate::recipe::{LSTM_INIT_STD, ModelRecipe, Recipe};
-use crate::schedule::Schedule;
-use crate::step::{Learner, StepOutcome};
-use crate::{Progress, TrainError};
+use taal_model::{Initialization, Mixer, Transformer, TransformerConfig};
+use taal_trainer::prepare::{self, Corpus};
+use taal_trainer::{
+    Ailment, LSTM_INIT_STD, Learner, MixedPrecision, ModelRecipe, Optimizer, Progress, Recipe, Schedule, StepOutcome,
+    TrainError,
+};
 
 /// Layers of the recurrent network.
 const LSTM_LAYERS: usize = 2;
@@ -31,8 +27,6 @@ const WIDTH_STEP: usize = 8;
 /// Steps before a measurement, and steps that are timed.
 const WARM_UP: u64 = 2;
 const TIMED: u64 = 5;
-/// Numbers in the logits that are there at once while losses by position are computed.
-const LOGITS_AT_ONCE: usize = 1 << 24;
 /// Symbols of the copy task; one more separates the original from the copy.
 const SYMBOLS: usize = 16;
 const COPY_ROWS: usize = 32;
@@ -160,7 +154,7 @@ pub struct CopyAccuracy {
 /// # Errors
 ///
 /// [`TrainError`] where the recipe hides words, starts from a trained model or has no text that is held back, and as
-/// [`train`](crate::train) has them.
+/// [`train`](taal_trainer::train) has them.
 pub fn compare(
     recipe: &Recipe,
     device: DeviceSpec,
@@ -210,7 +204,7 @@ pub fn compare(
         recipe,
         init: *init,
         device: opened.autodiff(),
-        task: NextToken { data },
+        data,
     };
     let configs = [("transformer", transformer.clone()), ("lstm", lstm_like(&transformer))];
 
@@ -235,7 +229,7 @@ pub fn compare(
             progress.note(&format!("{name}: {steps} steps, as many as the other took"));
             bench.trained_best(config, steps, &options.rates)?
         };
-        let by_position = by_position(&model, &bench.task.data.validation, recipe)?;
+        let by_position = by_position(&model, &bench.data.validation, recipe)?;
         progress.note(&format!("{name}: copying, {} steps", options.copy_steps));
         let (copy_rate, copy) = bench.copied_best(config, options)?;
         networks.push(NetworkFigures {
@@ -287,7 +281,7 @@ struct Bench<'a> {
     init: Initialization,
     /// With autodiff.
     device: Device,
-    task: NextToken,
+    data: Dataset,
 }
 
 impl Bench<'_> {
@@ -364,7 +358,7 @@ impl Bench<'_> {
     fn batches(&self, step: u64) -> Result<Vec<Batch>, TrainError> {
         let plan = prepare::batch_plan(self.recipe);
         self.micro_steps(step)
-            .map(|micro| self.task.batch(&plan, micro))
+            .map(|micro| Ok(plan.batch(&self.data.train, micro)?))
             .collect()
     }
 
@@ -401,23 +395,36 @@ impl Bench<'_> {
         }
         let model = learner.model.valid();
         let train = &self.recipe.train;
-        let mut ask = || ControlFlow::Continue(());
-        let validated = self.task.validate(&model, self.recipe.eval.batch_size, &mut ask)?;
-        let ControlFlow::Continue(Some(validation)) = validated else {
+        let score = self.validation_score(&model)?;
+        if score.tokens == 0 {
             return Err(TrainError::recipe(
                 &self.recipe.name,
                 "data.validation_fraction",
                 "nothing is held back to compare on; set it above 0",
             ));
-        };
+        }
         let figures = TrainedFigures {
             rate,
             steps,
             tokens: steps * (train.batch_size * train.block_size * train.accumulation) as u64,
             seconds,
-            val_loss: validation.score.nats / validation.score.tokens as f64,
+            val_loss: score.loss(),
         };
         Ok((figures, model))
+    }
+
+    /// As the trainer validates.
+    fn validation_score(&self, model: &Transformer) -> Result<Score, TrainError> {
+        let (window, batch_size) = (model.config().max_seq_len, self.recipe.eval.batch_size);
+        let mut total = Score::default();
+        for source in &self.data.validation {
+            let len = usize::try_from(source.len()).unwrap_or(usize::MAX);
+            let score = score_windows(model, len, window, batch_size, |range| {
+                source.read(range.start as u64, range.len())
+            })?;
+            total = total + score;
+        }
+        Ok(total)
     }
 
     fn speed(&self, config: &TransformerConfig, options: &ParadigmOptions) -> Result<Vec<LengthSpeed>, TrainError> {
@@ -498,7 +505,11 @@ fn check(step: u64, outcome: &StepOutcome) -> Result<(), TrainError> {
         true => Ailment::Gradient(outcome.grad_norm),
         false => Ailment::Loss(outcome.loss),
     };
-    Err(TrainError::diverged(step, ailment, None))
+    Err(TrainError::Diverged {
+        step,
+        ailment,
+        saved: None,
+    })
 }
 
 /// What `attempt` gives for the rate with the highest merit. One that diverges counts only where all do.
@@ -564,38 +575,32 @@ fn copy_batch(key: u64, length: usize) -> Batch {
 
 /// The share of counted targets that are the likeliest.
 fn copied(model: &Transformer, batch: &Batch) -> Result<f64, TrainError> {
-    let device = model.device();
-    let found = taal_inference::Probe::run(&device, || {
-        let inputs = Tensor::<2, Int>::from_data(
-            TensorData::new(batch.inputs.clone(), [batch.batch_size, batch.seq_len]),
-            &device,
-        );
-        let hidden = model.forward_with(inputs, ForwardOptions::default())?.hidden;
-        let likeliest: Vec<i32> = model.logits(hidden).argmax(2).into_data().iter::<i32>().collect();
-        Ok::<_, TrainError>(likeliest)
+    let is_counted = |place: &usize| batch.targets[*place] != IGNORE_INDEX;
+    let places: Vec<usize> = (0..batch.targets.len()).filter(is_counted).collect();
+    let targets: Vec<i32> = places.iter().map(|place| batch.targets[*place]).collect();
+    let rows = Rows::signed(batch.inputs.clone(), batch.seq_len);
+    let likeliest = Probe::new(model).ask(&rows, Some(&places), |logits, _| {
+        Ok(logits.argmax(1).into_data().iter::<i32>().collect::<Vec<_>>())
     })?;
     let mut accuracy = taal_metrics::Accuracy::default();
-    let counted = found
-        .iter()
-        .zip(&batch.targets)
-        .filter(|(_, target)| **target != IGNORE_INDEX);
-    let (found, targets): (Vec<i32>, Vec<i32>) = counted.map(|(a, b)| (*a, *b)).unzip();
-    accuracy.add(&found, &targets);
+    accuracy.add(&likeliest.concat(), &targets);
     Ok(accuracy.value().unwrap_or(0.0))
 }
 
 /// Mean losses over positions 1, 2, 3 to 4, 5 to 8 and so on of all whole windows that are held back.
 fn by_position(model: &Transformer, sources: &[TokenSource], recipe: &Recipe) -> Result<Vec<PositionLoss>, TrainError> {
     let width = recipe.train.block_size;
-    let rows = (LOGITS_AT_ONCE / (width * model.config().vocab_size)).clamp(1, recipe.eval.batch_size);
+    let at_once = recipe.eval.batch_size;
     let mut sums = vec![0.0_f64; width];
     let mut windows = 0_u64;
     for source in sources {
         let whole = usize::try_from(source.len().saturating_sub(1)).unwrap_or(usize::MAX) / width;
-        for first in (0..whole).step_by(rows) {
-            let rows = rows.min(whole - first);
-            let ids = source.read((first * width) as u64, rows * width + 1);
-            let losses = taal_inference::Probe::run(&model.device(), || position_losses(model, &ids, [rows, width]))?;
+        for first in (0..whole).step_by(at_once) {
+            let rows = at_once.min(whole - first);
+            let count = rows * width;
+            let ids = source.read((first * width) as u64, count + 1);
+            let places: Vec<usize> = (0..count).collect();
+            let losses = Probe::new(model).losses(&Rows::new(&ids[..count], width), &places, &ids[1..])?;
             for (index, loss) in losses.into_iter().enumerate() {
                 sums[index % width] += f64::from(loss);
             }
@@ -620,19 +625,6 @@ fn by_position(model: &Transformer, sources: &[TokenSource], recipe: &Recipe) ->
     Ok(found)
 }
 
-/// `rows * width` losses of the ids that follow each other.
-fn position_losses(model: &Transformer, ids: &[u32], [rows, width]: [usize; 2]) -> Result<Vec<f32>, TrainError> {
-    let device = model.device();
-    let count = rows * width;
-    let ids: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
-    let inputs = Tensor::<2, Int>::from_data(TensorData::new(ids[..count].to_vec(), [rows, width]), &device);
-    let targets = Tensor::<1, Int>::from_data(TensorData::new(ids[1..].to_vec(), [count]), &device);
-    let hidden = model.forward_with(inputs, ForwardOptions::default())?.hidden;
-    let logits = model.logits(hidden).reshape([count, model.config().vocab_size]);
-    let losses = taal_kernels::negative_log_likelihood(logits, targets);
-    Ok(losses.into_data().iter::<f32>().collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -653,7 +645,11 @@ mod tests {
     #[test]
     fn the_best_rate_is_taken_and_one_that_diverges_is_passed_over() {
         let attempt = |rate: f64| match rate {
-            10.0.. => Err(TrainError::diverged(3, Ailment::Loss(f64::NAN), None)),
+            10.0.. => Err(TrainError::Diverged {
+                step: 3,
+                ailment: Ailment::Loss(f64::NAN),
+                saved: None,
+            }),
             rate => Ok(rate),
         };
         let best = |rates: &[f64]| best_of(rates, attempt, |rate| -(rate - 2.0).abs());

@@ -1,0 +1,3 @@
+//! Experiments: what they measure, and which recipes they refuse.
+
+mod paradigm;
