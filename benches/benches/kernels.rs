@@ -7,7 +7,7 @@
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group};
 use taal_kernels::random::{self, Generator};
-use taal_kernels::{AdamWStep, AttentionMask, AttentionSettings, IGNORE_INDEX, plain};
+use taal_kernels::{AdamWStep, AttentionMask, AttentionSettings, IGNORE_INDEX, reference};
 
 /// Rows and width: nanoGPT's CPU model, one with odd sizes, and nanoGPT's baby model.
 const STREAMS: [[usize; 2]; 3] = [[768, 128], [257, 96], [4096, 384]];
@@ -83,9 +83,9 @@ fn twins<I: Clone>(
 fn activations(c: &mut Criterion) {
     type Function = fn(Tensor<2>) -> Tensor<2>;
     let functions: [(&str, Function, Function); 3] = [
-        ("gelu", taal_kernels::gelu, plain::gelu),
-        ("gelu_tanh", taal_kernels::gelu_tanh, plain::gelu_tanh),
-        ("silu", taal_kernels::silu, plain::silu),
+        ("gelu", taal_kernels::gelu, reference::gelu),
+        ("gelu_tanh", taal_kernels::gelu_tanh, reference::gelu_tanh),
+        ("silu", taal_kernels::silu, reference::silu),
     ];
     for [rows, width] in STREAMS {
         let shape = [rows, 4 * width];
@@ -116,7 +116,7 @@ fn activations(c: &mut Criterion) {
             pair,
             [
                 ("fused", &|[gate, up]| taal_kernels::swiglu(gate, up).flatten(0, 1)),
-                ("plain", &|[gate, up]| plain::swiglu(gate, up).flatten(0, 1)),
+                ("plain", &|[gate, up]| reference::swiglu(gate, up).flatten(0, 1)),
             ],
         );
     }
@@ -141,7 +141,7 @@ fn norms(c: &mut Criterion) {
                     taal_kernels::layer_norm(x, w, Some(b), 1e-5).flatten(0, 1)
                 }),
                 ("plain", &|(x, w, b)| {
-                    plain::layer_norm(x, w, Some(b), 1e-5).flatten(0, 1)
+                    reference::layer_norm(x, w, Some(b), 1e-5).flatten(0, 1)
                 }),
             ],
         );
@@ -153,7 +153,7 @@ fn norms(c: &mut Criterion) {
             inputs,
             [
                 ("fused", &|(x, w, _)| taal_kernels::rms_norm(x, w, 1e-6).flatten(0, 1)),
-                ("plain", &|(x, w, _)| plain::rms_norm(x, w, 1e-6).flatten(0, 1)),
+                ("plain", &|(x, w, _)| reference::rms_norm(x, w, 1e-6).flatten(0, 1)),
             ],
         );
     }
@@ -180,7 +180,7 @@ fn linears(c: &mut Criterion) {
                     ("fused", &|(x, w, r)| {
                         taal_kernels::linear_add(x, w, None, r).flatten(0, 1)
                     }),
-                    ("plain", &|(x, w, r)| plain::linear_add(x, w, None, r).flatten(0, 1)),
+                    ("plain", &|(x, w, r)| reference::linear_add(x, w, None, r).flatten(0, 1)),
                 ],
             );
         }
@@ -203,7 +203,7 @@ fn linears(c: &mut Criterion) {
             },
             [
                 ("fused", &|(x, w)| taal_kernels::linear(x, w, None).flatten(0, 1)),
-                ("plain", &|(x, w)| plain::linear(x, w, None).flatten(0, 1)),
+                ("plain", &|(x, w)| reference::linear(x, w, None).flatten(0, 1)),
             ],
         );
     }
@@ -230,7 +230,7 @@ fn attentions(c: &mut Criterion) {
                     taal_kernels::attention(q, k, v, &mask, &settings).flatten(0, 3)
                 }),
                 ("plain", &|[q, k, v]| {
-                    plain::attention(q, k, v, &mask, &settings).0.flatten(0, 3)
+                    reference::attention(q, k, v, &mask, &settings).0.flatten(0, 3)
                 }),
             ],
         );
@@ -255,7 +255,7 @@ fn losses(c: &mut Criterion) {
                 }),
                 ("plain", &|x| {
                     let ids = of_device(&x);
-                    plain::cross_entropy(x, ids, IGNORE_INDEX)
+                    reference::cross_entropy(x, ids, IGNORE_INDEX)
                 }),
             ],
         );
@@ -283,7 +283,7 @@ fn losses(c: &mut Criterion) {
                 }),
                 ("plain", &|[hidden, weight]| {
                     let ids = of_device(&hidden);
-                    plain::linear_cross_entropy(hidden, weight, false, ids, IGNORE_INDEX, 0.0)
+                    reference::linear_cross_entropy(hidden, weight, false, ids, IGNORE_INDEX, 0.0)
                 }),
             ],
         );
@@ -301,7 +301,7 @@ fn others(c: &mut Criterion) {
             |device| tracked(random(shape, "x", device)),
             [
                 ("fused", &|x| taal_kernels::dropout(x, 0.1, 1337).flatten(0, 1)),
-                ("plain", &|x| plain::dropout(x, 0.1, 1337).flatten(0, 1)),
+                ("plain", &|x| reference::dropout(x, 0.1, 1337).flatten(0, 1)),
             ],
         );
     }
@@ -330,7 +330,7 @@ fn adamw(c: &mut Criterion) {
         );
         for (road, update) in [
             ("fused", taal_kernels::adamw as Update),
-            ("plain", plain::adamw as Update),
+            ("plain", reference::adamw as Update),
         ] {
             let device = Device::flex();
             let gradient = random([len], "gradient", &device);

@@ -1,7 +1,7 @@
 //! Scaled dot-product attention as a function of queries, keys and values.
 
 use burn::tensor::Tensor;
-use taal_kernels::{AttentionMask, AttentionSettings, attention, plain};
+use taal_kernels::{AttentionMask, AttentionSettings, attention, reference};
 
 use crate::mask::attention_mask;
 
@@ -72,7 +72,7 @@ pub fn scaled_dot_product_attention(
         }
     };
     if options.return_weights {
-        let (context, weights) = plain::attention(q, k, v, mask, &options.settings());
+        let (context, weights) = reference::attention(q, k, v, mask, &options.settings());
         (context, Some(weights))
     } else {
         (attention(q, k, v, mask, &options.settings()), None)

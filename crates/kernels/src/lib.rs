@@ -22,15 +22,14 @@
 
 mod activation;
 mod attention;
-#[cfg(any(feature = "cubecl", test))]
-mod composed;
+mod autodiff;
+mod backend;
 mod cpu;
 mod dense;
 mod device;
 mod dropout;
 mod embedding;
 mod error;
-mod fused;
 #[cfg(feature = "cubecl")]
 mod gpu;
 mod linear;
@@ -39,11 +38,15 @@ mod norm;
 mod optimizer;
 mod param;
 mod peak;
-pub mod plain;
+#[cfg(any(feature = "cubecl", test))]
+mod pieces;
 mod precision;
 pub mod profile;
 pub mod random;
+pub mod reference;
+mod rotary;
 mod segments;
+mod softmax;
 
 pub use activation::{geglu, gelu, gelu_tanh, relu_squared, silu, swiglu};
 pub use attention::{AttentionMask, AttentionSettings, Projection, attention, projected_attention};
@@ -53,8 +56,8 @@ pub use device::{Adapter, DeviceInfo, DeviceSpec, adapters, available, is_gpu};
 pub use dropout::{dropout, dropout_mask};
 pub use embedding::embedding;
 pub use error::KernelError;
-pub use linear::{linear, linear_add, linear_cross_entropy, linear_transposed};
-pub use loss::{IGNORE_INDEX, cross_entropy, cross_entropy_smoothed, negative_log_likelihood};
+pub use linear::{linear, linear_add, linear_transposed};
+pub use loss::{IGNORE_INDEX, cross_entropy, cross_entropy_smoothed, linear_cross_entropy, negative_log_likelihood};
 pub use norm::{layer_norm, rms_norm};
 pub use optimizer::{AdamWStep, MuonMatrix, MuonStep, adamw, muon, orthogonalize, sum_of_squares};
 pub use param::{constant_param, normal_param};
@@ -62,6 +65,8 @@ pub use peak::{
     measured_bandwidth_bytes_per_s, measured_peak_flops_per_s, measured_peak_flops_per_s_of,
     peak_flops_per_s_measured_again,
 };
-pub use plain::{masked_exp, rotary, softmax, sum_of_squares_on_device};
 pub use precision::{Precision, with_precision};
+pub use reference::sum_of_squares_on_device;
+pub use rotary::rotary;
 pub use segments::Segments;
+pub use softmax::{masked_exp, softmax};

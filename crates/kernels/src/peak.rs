@@ -129,7 +129,7 @@ pub fn measured_bandwidth_bytes_per_s() -> f64 {
         let begin = Instant::now();
         while begin.elapsed() < BUDGET {
             let start = Instant::now();
-            std::hint::black_box(crate::cpu::optimizer::sum_of_squares(&values));
+            std::hint::black_box(crate::optimizer::cpu::sum_of_squares(&values));
             best = best.min(start.elapsed());
         }
         (STREAM * size_of::<f32>()) as f64 / best.as_secs_f64()

@@ -34,19 +34,13 @@ macro_rules! vectorised {
     (@output) => { () };
 }
 
-pub(crate) mod activation;
-pub(crate) mod attention;
-pub(crate) mod dropout;
-pub(crate) mod embedding;
-pub(crate) mod loss;
 pub(crate) mod math;
 pub(crate) mod matmul;
-pub(crate) mod muon;
-pub(crate) mod norm;
-pub(crate) mod optimizer;
 pub(crate) mod parallel;
 
 use pulp::{Arch, WithSimd};
+
+pub(crate) use vectorised;
 
 /// Runs an operation compiled for the widest vectors this CPU has.
 #[inline]

@@ -2,14 +2,7 @@
 //!
 //! Each belongs to a public function of this crate and has its plain twin there; the parity tests of `taal-cli` compare the two.
 
-mod activation;
-mod attention;
-mod dropout;
-mod embedding;
-mod loss;
-mod norm;
-mod optimizer;
-mod rows;
+pub(crate) mod rows;
 
 use burn::backend::DispatchDevice;
 use burn::tensor::{DType, Shape, Tensor};
@@ -20,23 +13,7 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::CubeDim;
 use cubecl::prelude::*;
 
-use crate::composed::MAX_NUMBERS;
-
-pub(crate) use activation::{activation, gated_activation};
-pub(crate) use attention::BETWEEN;
-pub(crate) use dropout::dropout;
-pub(crate) use embedding::embedding;
-pub(crate) use loss::score;
-pub(crate) use norm::norm;
-pub(crate) use optimizer::adamw;
-
-/// Whether operations on this tensor take the GPU's road: single precision on a device of CubeCL, and
-/// `TAAL_PLAIN_KERNELS` is unset.
-pub(crate) fn is_gpu<const D: usize>(x: &Tensor<D>) -> bool {
-    crate::fused::is_on()
-        && x.dtype() == DType::F32
-        && matches!(x.device().inner().as_dispatch(), DispatchDevice::Cube(_))
-}
+use crate::pieces::MAX_NUMBERS;
 
 /// How many numbers an intermediate result may have on a tensor's device: what fits one of its buffers, and 256 MiB at most.
 pub(crate) fn max_numbers<const D: usize>(x: &Tensor<D>) -> usize {
@@ -49,7 +26,7 @@ pub(crate) fn max_numbers<const D: usize>(x: &Tensor<D>) -> usize {
 }
 
 /// A tensor of the GPU without autodiff, contiguous.
-fn primitive<const D: usize>(x: Tensor<D>) -> CubeTensor {
+pub(crate) fn primitive<const D: usize>(x: Tensor<D>) -> CubeTensor {
     let x = x
         .without_autodiff()
         .try_into_primitive::<CubeBackend>()
@@ -58,17 +35,17 @@ fn primitive<const D: usize>(x: Tensor<D>) -> CubeTensor {
 }
 
 /// Memory for a result beside `like`, with anything in it.
-fn empty_like(like: &CubeTensor, shape: Shape, dtype: DType) -> CubeTensor {
+pub(crate) fn empty_like(like: &CubeTensor, shape: Shape, dtype: DType) -> CubeTensor {
     empty_device_contiguous_dtype(like.client.clone(), like.device.clone(), shape, dtype)
 }
 
 /// A tensor's memory for a kernel to write, and as input of what follows: the same where nobody else holds it.
-fn writable(x: CubeTensor) -> CubeTensor {
+pub(crate) fn writable(x: CubeTensor) -> CubeTensor {
     if x.can_mut() { x } else { x.copy() }
 }
 
 /// How `units` threads are launched, over several dimensions where one has not enough room.
-fn launch_over(units: usize, like: &CubeTensor) -> (CubeCount, CubeDim) {
+pub(crate) fn launch_over(units: usize, like: &CubeTensor) -> (CubeCount, CubeDim) {
     let cube_dim = CubeDim::new(&like.client, units);
     let cube_count = cubecl::calculate_cube_count_elemwise(&like.client, units, cube_dim);
     (cube_count, cube_dim)

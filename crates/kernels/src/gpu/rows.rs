@@ -12,16 +12,16 @@ use cubecl::server::CubeCountSelection;
 const MAX_UNITS: u32 = 256;
 
 /// How a kernel with one cube a row is launched.
-pub(super) struct Rows {
+pub(crate) struct Rows {
     /// At least one for each row; those behind the last row have nothing to do.
-    pub(super) cubes: CubeCount,
-    pub(super) cube: CubeDim,
+    pub(crate) cubes: CubeCount,
+    pub(crate) cube: CubeDim,
     /// Threads of a cube, a power of two.
-    pub(super) units: u32,
+    pub(crate) units: u32,
 }
 
 /// One cube for each of `rows` rows of `width` numbers, over several dimensions where one has not enough room.
-pub(super) fn rows(rows: usize, width: usize, like: &CubeTensor) -> Rows {
+pub(crate) fn rows(rows: usize, width: usize, like: &CubeTensor) -> Rows {
     let hardware = &like.client.properties().hardware;
     let most = MAX_UNITS.min(hardware.max_units_per_cube).min(hardware.max_cube_dim.0);
     // A thread with fewer than four numbers is not worth its part of the sum.
@@ -36,7 +36,7 @@ pub(super) fn rows(rows: usize, width: usize, like: &CubeTensor) -> Rows {
 
 /// The sum of one number of each thread, for all threads.
 #[cube]
-pub(super) fn sum_of_cube(value: f32, shared: &mut Shared<[f32]>, #[comptime] units: u32) -> f32 {
+pub(crate) fn sum_of_cube(value: f32, shared: &mut Shared<[f32]>, #[comptime] units: u32) -> f32 {
     // Somebody may still be reading what was there.
     sync_cube();
     shared[UNIT_POS as usize] = value;
@@ -54,7 +54,7 @@ pub(super) fn sum_of_cube(value: f32, shared: &mut Shared<[f32]>, #[comptime] un
 
 /// The largest of one number of each thread, for all threads.
 #[cube]
-pub(super) fn max_of_cube(value: f32, shared: &mut Shared<[f32]>, #[comptime] units: u32) -> f32 {
+pub(crate) fn max_of_cube(value: f32, shared: &mut Shared<[f32]>, #[comptime] units: u32) -> f32 {
     sync_cube();
     shared[UNIT_POS as usize] = value;
     sync_cube();

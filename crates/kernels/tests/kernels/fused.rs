@@ -3,8 +3,8 @@
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use taal_kernels::{
-    AdamWStep, AttentionMask, AttentionSettings, IGNORE_INDEX, MuonMatrix, MuonStep, Projection, Segments, plain,
-    profile, random,
+    AdamWStep, AttentionMask, AttentionSettings, IGNORE_INDEX, MuonMatrix, MuonStep, Projection, Segments, profile,
+    random, reference,
 };
 
 /// The largest difference, relative to the largest number of a tensor, that is put down to the order of sums.
@@ -139,7 +139,7 @@ fn the_public_functions_take_the_fused_road_on_flex() {
     profile::start();
     let x = Tensor::<2>::ones([4, 8], &Device::flex());
     let _ = taal_kernels::gelu(x.clone());
-    let _ = plain::silu(x.clone());
+    let _ = reference::silu(x.clone());
     let names: Vec<_> = profile::stop().into_iter().map(|(name, _)| name).collect();
     if std::env::var_os("TAAL_PLAIN_KERNELS").is_none() {
         assert!(names.contains(&"activation"), "{names:?}");
@@ -168,10 +168,10 @@ mod activations {
 
     type Function = (&'static str, fn(Tensor<1>) -> Tensor<1>, fn(Tensor<1>) -> Tensor<1>);
     const FUNCTIONS: [Function; 4] = [
-        ("gelu", taal_kernels::gelu, plain::gelu),
-        ("gelu_tanh", taal_kernels::gelu_tanh, plain::gelu_tanh),
-        ("silu", taal_kernels::silu, plain::silu),
-        ("relu_squared", taal_kernels::relu_squared, plain::relu_squared),
+        ("gelu", taal_kernels::gelu, reference::gelu),
+        ("gelu_tanh", taal_kernels::gelu_tanh, reference::gelu_tanh),
+        ("silu", taal_kernels::silu, reference::silu),
+        ("relu_squared", taal_kernels::relu_squared, reference::relu_squared),
     ];
 
     #[test]
@@ -207,13 +207,13 @@ mod activations {
                 "swiglu",
                 &inputs,
                 &|x| taal_kernels::swiglu(x[0].clone(), x[1].clone()),
-                &|x| plain::swiglu(x[0].clone(), x[1].clone()),
+                &|x| reference::swiglu(x[0].clone(), x[1].clone()),
             );
             assert_twins(
                 "geglu",
                 &inputs,
                 &|x| taal_kernels::geglu(x[0].clone(), x[1].clone()),
-                &|x| plain::geglu(x[0].clone(), x[1].clone()),
+                &|x| reference::geglu(x[0].clone(), x[1].clone()),
             );
         }
     }
@@ -226,7 +226,7 @@ mod activations {
             assert_finite_differences(name, &x, &|x| plain(x[0].clone()));
         }
         let inputs = [normal(5, "gate"), normal(5, "up")];
-        assert_finite_differences("swiglu", &inputs, &|x| plain::swiglu(x[0].clone(), x[1].clone()));
+        assert_finite_differences("swiglu", &inputs, &|x| reference::swiglu(x[0].clone(), x[1].clone()));
     }
 
     #[test]
@@ -263,13 +263,16 @@ mod norms {
                         taal_kernels::layer_norm(reshape(&x[0], width), x[1].clone(), Some(x[2].clone()), 1e-5)
                             .flatten(0, 1)
                     },
-                    &|x| plain::layer_norm(reshape(&x[0], width), x[1].clone(), Some(x[2].clone()), 1e-5).flatten(0, 1),
+                    &|x| {
+                        reference::layer_norm(reshape(&x[0], width), x[1].clone(), Some(x[2].clone()), 1e-5)
+                            .flatten(0, 1)
+                    },
                 );
                 assert_twins(
                     &format!("rms_norm {rows} x {width}"),
                     &inputs[..2],
                     &|x| taal_kernels::rms_norm(reshape(&x[0], width), x[1].clone(), 1e-6).flatten(0, 1),
-                    &|x| plain::rms_norm(reshape(&x[0], width), x[1].clone(), 1e-6).flatten(0, 1),
+                    &|x| reference::rms_norm(reshape(&x[0], width), x[1].clone(), 1e-6).flatten(0, 1),
                 );
             }
         }
@@ -279,10 +282,10 @@ mod norms {
     fn twins_have_the_gradient_of_finite_differences() {
         let inputs = [normal(3 * 5, "x"), normal(5, "weight"), normal(5, "bias")];
         assert_finite_differences("layer_norm", &inputs, &|x| {
-            plain::layer_norm(reshape(&x[0], 5), x[1].clone(), Some(x[2].clone()), 1e-5).flatten(0, 1)
+            reference::layer_norm(reshape(&x[0], 5), x[1].clone(), Some(x[2].clone()), 1e-5).flatten(0, 1)
         });
         assert_finite_differences("rms_norm", &inputs[..2], &|x| {
-            plain::rms_norm(reshape(&x[0], 5), x[1].clone(), 1e-6).flatten(0, 1)
+            reference::rms_norm(reshape(&x[0], 5), x[1].clone(), 1e-6).flatten(0, 1)
         });
     }
 
@@ -325,7 +328,7 @@ mod linear {
                 &format!("linear {name}"),
                 &inputs[..3],
                 &|x| taal_kernels::linear(matrix(&x[0], k), matrix(&x[1], n), Some(x[2].clone())).flatten(0, 1),
-                &|x| plain::linear(matrix(&x[0], k), matrix(&x[1], n), Some(x[2].clone())).flatten(0, 1),
+                &|x| reference::linear(matrix(&x[0], k), matrix(&x[1], n), Some(x[2].clone())).flatten(0, 1),
             );
             assert_twins(
                 &format!("linear_add {name}"),
@@ -336,14 +339,14 @@ mod linear {
                 },
                 &|x| {
                     let [input, weight, residual] = [matrix(&x[0], k), matrix(&x[1], n), matrix(&x[3], n)];
-                    plain::linear_add(input, weight, Some(x[2].clone()), residual).flatten(0, 1)
+                    reference::linear_add(input, weight, Some(x[2].clone()), residual).flatten(0, 1)
                 },
             );
             assert_twins(
                 &format!("linear_transposed {name}"),
                 &inputs[..2],
                 &|x| taal_kernels::linear_transposed(matrix(&x[0], k), matrix(&x[1], k)).flatten(0, 1),
-                &|x| plain::linear_transposed(matrix(&x[0], k), matrix(&x[1], k)).flatten(0, 1),
+                &|x| reference::linear_transposed(matrix(&x[0], k), matrix(&x[1], k)).flatten(0, 1),
             );
         }
     }
@@ -367,14 +370,14 @@ mod linear {
                 let bias: Tensor<1> = Tensor::from_data(TensorData::new(normal(n, "bias"), [n]), &device);
                 let values = |x: Tensor<2>| -> Vec<f32> { x.into_data().iter::<f32>().collect() };
                 let found = taal_kernels::linear_add(x.clone(), weight.clone(), Some(bias.clone()), residual.clone());
-                let expected = plain::linear_add(x.clone(), weight, Some(bias), residual);
+                let expected = reference::linear_add(x.clone(), weight, Some(bias), residual);
                 assert_near("few rows", &values(found), &values(expected));
                 let weight = tensor(n, k, "transposed weight");
                 let found = taal_kernels::linear_transposed(x.clone(), weight.clone());
                 assert_near(
                     "few rows, transposed",
                     &values(found),
-                    &values(plain::linear_transposed(x, weight)),
+                    &values(reference::linear_transposed(x, weight)),
                 );
             }
         }
@@ -393,7 +396,7 @@ mod linear {
             },
             &|x| {
                 let (x, weight) = through_view(x);
-                plain::linear(x, weight, None).flatten(0, 1)
+                reference::linear(x, weight, None).flatten(0, 1)
             },
         );
     }
@@ -408,7 +411,7 @@ mod linear {
         ];
         assert_finite_differences("linear_add", &inputs, &|x| {
             let [input, weight, residual] = [matrix(&x[0], 3), matrix(&x[1], 4), matrix(&x[3], 4)];
-            plain::linear_add(input, weight, Some(x[2].clone()), residual).flatten(0, 1)
+            reference::linear_add(input, weight, Some(x[2].clone()), residual).flatten(0, 1)
         });
     }
 
@@ -455,7 +458,7 @@ mod losses {
                     &|x| {
                         let logits = x[0].clone().reshape([rows, vocab]);
                         let targets = targets(rows, vocab, ignores, &logits.device());
-                        plain::cross_entropy_smoothed(logits, targets, IGNORE_INDEX, smoothing)
+                        reference::cross_entropy_smoothed(logits, targets, IGNORE_INDEX, smoothing)
                     },
                 );
             }
@@ -483,7 +486,7 @@ mod losses {
                     },
                     &|x| {
                         let (hidden, weight, targets) = parts(x);
-                        plain::linear_cross_entropy(hidden, weight, is_transposed, targets, IGNORE_INDEX, 0.1)
+                        reference::linear_cross_entropy(hidden, weight, is_transposed, targets, IGNORE_INDEX, 0.1)
                     },
                 );
             }
@@ -510,7 +513,7 @@ mod losses {
         assert_finite_differences("linear_cross_entropy", &inputs, &|x| {
             let hidden: Tensor<2> = x[0].clone().reshape([3, 4]);
             let targets = targets(3, 5, true, &hidden.device());
-            plain::linear_cross_entropy(hidden, x[1].clone().reshape([4, 5]), false, targets, IGNORE_INDEX, 0.1)
+            reference::linear_cross_entropy(hidden, x[1].clone().reshape([4, 5]), false, targets, IGNORE_INDEX, 0.1)
         });
     }
 
@@ -596,7 +599,7 @@ mod attentions {
             },
             &|x| {
                 let [q, k, v] = sizes.tensors(x);
-                plain::attention(q, k, v, &mask(), &settings).0.flatten(0, 3)
+                reference::attention(q, k, v, &mask(), &settings).0.flatten(0, 3)
             },
         );
     }
@@ -742,7 +745,7 @@ mod attentions {
                     ..Default::default()
                 };
                 let found = taal_kernels::attention(q.clone(), k.clone(), v.clone(), &mask, &settings);
-                let expected = plain::attention(q.clone(), k.clone(), v.clone(), &mask, &settings).0;
+                let expected = reference::attention(q.clone(), k.clone(), v.clone(), &mask, &settings).0;
                 let values = |x: Tensor<4>| -> Vec<f32> { x.into_data().iter::<f32>().collect() };
                 assert_near("decoding", &values(found), &values(expected));
             }
@@ -834,7 +837,7 @@ mod attentions {
             },
             &|x| {
                 let qkv = x[0].clone().reshape([2, len, width]);
-                plain::projected_attention(qkv, projection(x), &mask, &settings).flatten(0, 2)
+                reference::projected_attention(qkv, projection(x), &mask, &settings).flatten(0, 2)
             },
         );
     }
@@ -861,7 +864,7 @@ mod attentions {
                     &|x| {
                         let projection = projection(x, heads, kv_heads, len, head_dim, with);
                         let qkv = x[0].clone().reshape([2, len, width]);
-                        plain::projected_attention(qkv, projection, &mask, &settings).flatten(0, 2)
+                        reference::projected_attention(qkv, projection, &mask, &settings).flatten(0, 2)
                     },
                 );
             }
@@ -886,7 +889,7 @@ mod attentions {
             };
             assert_finite_differences("attention", &sizes.inputs(), &|x| {
                 let [q, k, v] = sizes.tensors(x);
-                plain::attention(q, k, v, &mask(sizes, true, Some(3)), &settings)
+                reference::attention(q, k, v, &mask(sizes, true, Some(3)), &settings)
                     .0
                     .flatten(0, 3)
             });
@@ -919,7 +922,7 @@ mod others {
         for size in SIZES {
             let x = [normal(size, "x")];
             assert_twins("dropout", &x, &|x| taal_kernels::dropout(x[0].clone(), 0.3, 11), &|x| {
-                plain::dropout(x[0].clone(), 0.3, 11)
+                reference::dropout(x[0].clone(), 0.3, 11)
             });
         }
     }
@@ -939,7 +942,7 @@ mod others {
             };
             assert_twins("embedding", &table, &fused, &|x| {
                 let (table, ids) = look_up(x);
-                plain::embedding(table, ids).flatten(0, 2)
+                reference::embedding(table, ids).flatten(0, 2)
             });
             assert_same_bits_for_any_threads("embedding", &table, fused);
         }
@@ -966,7 +969,7 @@ mod others {
                     gradient_factor: 0.7,
                 };
                 fused = taal_kernels::adamw(&settings, fused.0, gradient.clone(), fused.1, fused.2);
-                plain = plain::adamw(&settings, plain.0, gradient, plain.1, plain.2);
+                plain = reference::adamw(&settings, plain.0, gradient, plain.1, plain.2);
             }
             let values = |x: Tensor<1>| -> Vec<f32> { x.into_data().iter::<f32>().collect() };
             assert_near("value", &values(fused.0), &values(plain.0));
@@ -1009,13 +1012,17 @@ mod others {
                     momentum,
                 };
                 fused = taal_kernels::muon(&settings, vec![matrix(fused)]).remove(0);
-                plain = plain::muon(&settings, vec![matrix(plain)]).remove(0);
+                plain = reference::muon(&settings, vec![matrix(plain)]).remove(0);
             }
             let values = |x: Tensor<2>| -> Vec<f32> { x.into_data().iter::<f32>().collect() };
             assert_near(&format!("muon {rows} x {widths:?}"), &values(fused.0), &values(plain.0));
             let x = tensor("matrix");
             let found = taal_kernels::orthogonalize(x.clone(), 5);
-            assert_near("orthogonalized", &values(found), &values(plain::orthogonalize(x, 5)));
+            assert_near(
+                "orthogonalized",
+                &values(found),
+                &values(reference::orthogonalize(x, 5)),
+            );
         }
     }
 
@@ -1044,7 +1051,7 @@ mod others {
     fn the_sum_of_squares_equals_its_twin() {
         for size in [1, 17, 4096, 70_000] {
             let x = Tensor::<1>::from_data(TensorData::new(normal(size, "x"), [size]), &Device::flex());
-            let (found, expected) = (taal_kernels::sum_of_squares(x.clone()), plain::sum_of_squares(x));
+            let (found, expected) = (taal_kernels::sum_of_squares(x.clone()), reference::sum_of_squares(x));
             assert!((found - expected).abs() < 1e-5 * expected, "{found} is not {expected}");
         }
     }

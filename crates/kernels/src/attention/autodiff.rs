@@ -1,0 +1,326 @@
+//! Attention of queries, keys and values, and of projected tokens with QK-norm and rotary positions worked in.
+
+use burn::backend::flex::FlexTensor;
+use burn::tensor::{Shape as Dims, Tensor};
+
+use super::cpu::{self, Attended, Bias, Gradients, Heads, Inputs, Preparation, Settings, Shape, View};
+use super::{AttentionMask, AttentionSettings, Projection};
+use crate::autodiff::{Fused, Input, apply, contiguous, dims, is_present, numbers, primitive, tensor};
+use crate::cpu::uninitialised;
+use crate::segments::KeyRanges;
+
+/// With at most this many queries and no gradient, keys and values are read where they lie instead of packed.
+const FEW_QUERIES: usize = 4;
+
+/// What does not change between forward and backward.
+#[derive(Debug, Clone)]
+struct Common {
+    settings: Settings,
+    /// Numbers to add to the scores, `[batch or 1, n_heads or 1, q_len or 1, kv_len]`.
+    bias: Option<FlexTensor>,
+    ranges: Option<KeyRanges>,
+}
+
+impl Common {
+    fn new(mask: &AttentionMask, settings: &AttentionSettings, head_dim: usize) -> Self {
+        Self {
+            settings: Settings {
+                scale: settings.scale_for(head_dim) as f32,
+                is_causal: mask.is_causal(),
+                window: mask.window(),
+                softcap: settings.softcap.map(|cap| cap as f32),
+                dropout: settings.dropout.filter(|(probability, _)| *probability > 0.0),
+            },
+            bias: mask.bias().map(|bias| {
+                let [bias] = contiguous([primitive(bias.clone())]);
+                bias
+            }),
+            ranges: mask.ranges().cloned(),
+        }
+    }
+
+    fn ranges(&self) -> Option<&[(u32, u32)]> {
+        self.ranges.as_deref()
+    }
+
+    fn bias(&self) -> Option<Bias<'_>> {
+        self.bias.as_ref().map(|bias| {
+            let dims = dims(bias);
+            let mut strides = [dims[1] * dims[2] * dims[3], dims[2] * dims[3], dims[3]];
+            for (axis, stride) in strides.iter_mut().enumerate() {
+                if dims[axis] == 1 {
+                    *stride = 0;
+                }
+            }
+            Bias {
+                values: numbers(bias),
+                strides,
+            }
+        })
+    }
+}
+
+/// Rows that can be read where they lie, or a contiguous copy.
+fn readable(x: FlexTensor) -> FlexTensor {
+    let is_row_contiguous = x.layout().strides()[3] == 1 && x.layout().strides().iter().all(|stride| *stride >= 0);
+    if is_row_contiguous { x } else { x.to_contiguous() }
+}
+
+/// The numbers of `[batch, heads, rows, width]` with their strides.
+fn heads(x: &FlexTensor) -> Heads<'_> {
+    let strides = x.layout().strides();
+    Heads {
+        values: x.storage::<f32>(),
+        view: View {
+            start: x.layout().start_offset(),
+            batch_stride: strides[0] as usize,
+            head_stride: strides[1] as usize,
+            row_stride: strides[2] as usize,
+        },
+    }
+}
+
+/// The view of `[batch, heads, rows, width]` numbers without gaps.
+fn plain_view(dims: &Dims) -> View {
+    View {
+        start: 0,
+        batch_stride: dims[1] * dims[2] * dims[3],
+        head_stride: dims[2] * dims[3],
+        row_stride: dims[3],
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Attention(Common);
+
+impl Attention {
+    fn inputs<'a>(&'a self, q: &'a FlexTensor, k: &'a FlexTensor, v: &'a FlexTensor) -> Inputs<'a> {
+        let (q_dims, v_dims) = (dims(q), dims(v));
+        Inputs {
+            shape: Shape {
+                batch: q_dims[0],
+                n_heads: q_dims[1],
+                n_kv_heads: v_dims[1],
+                q_len: q_dims[2],
+                kv_len: v_dims[2],
+                head_dim: q_dims[3],
+                value_dim: v_dims[3],
+            },
+            settings: self.0.settings,
+            q: heads(q),
+            k: heads(k),
+            v: heads(v),
+            bias: self.0.bias(),
+            ranges: self.0.ranges(),
+            preparation: Preparation::default(),
+        }
+    }
+}
+
+impl Fused<3> for Attention {
+    const NAMES: [&'static str; 2] = ["attention", "attention backward"];
+
+    /// Queries, keys, values, context as `[batch, q_len, n_heads, value_dim]`, logarithms of sums.
+    type Saved = [FlexTensor; 5];
+
+    fn forward(&self, inputs: [FlexTensor; 3], is_tracked: bool) -> (FlexTensor, Option<[FlexTensor; 5]>) {
+        let [q, k, v] = inputs.map(readable);
+        let inputs = self.inputs(&q, &k, &v);
+        let Shape {
+            batch,
+            n_heads,
+            q_len,
+            value_dim,
+            ..
+        } = inputs.shape;
+        let shape = Dims::new([batch, q_len, n_heads, value_dim]);
+        if !is_tracked && q_len <= FEW_QUERIES && self.0.settings.dropout.is_none() {
+            let context = tensor(cpu::decode(&inputs), shape);
+            return (context.transpose(1, 2), None);
+        }
+        let Attended { context, log_sums } = cpu::forward(&inputs);
+        let context = tensor(context, shape);
+        let result = context.transpose(1, 2); // [batch, n_heads, q_len, value_dim]
+        let log_sums = tensor(log_sums, Dims::new([batch, n_heads, q_len]));
+        (result, is_tracked.then_some([q, k, v, context, log_sums]))
+    }
+
+    fn backward(&self, saved: [FlexTensor; 5], gradient: FlexTensor, _wanted: [bool; 3]) -> [Option<FlexTensor>; 3] {
+        let [q, k, v, context, log_sums] = saved;
+        let [gradient] = contiguous([gradient.transpose(1, 2)]); // [batch, q_len, n_heads, value_dim]
+        let inputs = self.inputs(&q, &k, &v);
+        let shapes = [dims(&q), dims(&k), dims(&v)];
+        let [mut dq, mut dk, mut dv] = [&q, &k, &v].map(|x| uninitialised(x.layout().num_elements()));
+        let gradients = Gradients {
+            q: (&mut dq, plain_view(&shapes[0])),
+            k: (&mut dk, plain_view(&shapes[1])),
+            v: (&mut dv, plain_view(&shapes[2])),
+        };
+        cpu::backward(
+            &inputs,
+            (numbers(&context), numbers(&log_sums)),
+            numbers(&gradient),
+            gradients,
+        );
+        let [q_shape, k_shape, v_shape] = shapes;
+        [
+            Some(tensor(dq, q_shape)),
+            Some(tensor(dk, k_shape)),
+            Some(tensor(dv, v_shape)),
+        ]
+    }
+}
+
+/// `softmax(q k^T * scale + mask) v`.
+pub(crate) fn attend(
+    q: Tensor<4>,
+    k: Tensor<4>,
+    v: Tensor<4>,
+    mask: &AttentionMask,
+    settings: &AttentionSettings,
+) -> Tensor<4> {
+    let common = Common::new(mask, settings, q.dims()[3]);
+    apply(Attention(common), [Input::new(q), Input::new(k), Input::new(v)])
+}
+
+#[derive(Debug, Clone)]
+struct ProjectedAttention {
+    common: Common,
+    n_heads: usize,
+    n_kv_heads: usize,
+    norm_eps: f32,
+    /// Cosines and signed sines.
+    rotary: Option<[FlexTensor; 2]>,
+}
+
+impl ProjectedAttention {
+    fn inputs<'a>(&'a self, qkv: &'a FlexTensor, q_norm: &'a FlexTensor, k_norm: &'a FlexTensor) -> Inputs<'a> {
+        let dims = dims(qkv);
+        let [batch, seq, width] = [dims[0], dims[1], dims[2]];
+        let head_dim = width / (self.n_heads + 2 * self.n_kv_heads);
+        let view = |first_head: usize| Heads {
+            values: numbers(qkv),
+            view: self.view(seq, head_dim, first_head),
+        };
+        Inputs {
+            shape: Shape {
+                batch,
+                n_heads: self.n_heads,
+                n_kv_heads: self.n_kv_heads,
+                q_len: seq,
+                kv_len: seq,
+                head_dim,
+                value_dim: head_dim,
+            },
+            settings: self.common.settings,
+            q: view(0),
+            k: view(self.n_heads),
+            v: view(self.n_heads + self.n_kv_heads),
+            bias: self.common.bias(),
+            ranges: self.common.ranges(),
+            preparation: Preparation {
+                norms: is_present(q_norm).then(|| (numbers(q_norm), numbers(k_norm), self.norm_eps)),
+                rotary: self.rotary.as_ref().map(|[cos, sin]| (numbers(cos), numbers(sin))),
+                rotary_stride: match &self.rotary {
+                    Some([cos, _]) if crate::autodiff::dims(cos)[0] > seq => seq * head_dim,
+                    _ => 0,
+                },
+            },
+        }
+    }
+
+    /// The heads from `first_head` on among the columns of projected tokens.
+    fn view(&self, seq: usize, head_dim: usize, first_head: usize) -> View {
+        let width = (self.n_heads + 2 * self.n_kv_heads) * head_dim;
+        View {
+            start: first_head * head_dim,
+            batch_stride: seq * width,
+            head_stride: head_dim,
+            row_stride: width,
+        }
+    }
+}
+
+impl Fused<3> for ProjectedAttention {
+    const NAMES: [&'static str; 2] = ["attention", "attention backward"];
+
+    /// Projected tokens, both norm weights, context, logarithms of sums.
+    type Saved = [FlexTensor; 5];
+
+    fn forward(&self, inputs: [FlexTensor; 3], is_tracked: bool) -> (FlexTensor, Option<[FlexTensor; 5]>) {
+        let [qkv, q_norm, k_norm] = contiguous(inputs);
+        let inputs = self.inputs(&qkv, &q_norm, &k_norm);
+        let Shape {
+            batch,
+            n_heads,
+            q_len,
+            value_dim,
+            ..
+        } = inputs.shape;
+        let Attended { context, log_sums } = cpu::forward(&inputs);
+        let context = tensor(context, Dims::new([batch, q_len, n_heads * value_dim]));
+        let log_sums = tensor(log_sums, Dims::new([batch, n_heads, q_len]));
+        let saved = is_tracked.then(|| [qkv, q_norm, k_norm, context.clone(), log_sums]);
+        (context, saved)
+    }
+
+    fn backward(&self, saved: [FlexTensor; 5], gradient: FlexTensor, wanted: [bool; 3]) -> [Option<FlexTensor>; 3] {
+        let [qkv, q_norm, k_norm, context, log_sums] = saved;
+        let [gradient] = contiguous([gradient]);
+        let inputs = self.inputs(&qkv, &q_norm, &k_norm);
+        let Shape { q_len, head_dim, .. } = inputs.shape;
+        let mut dqkv = uninitialised(qkv.layout().num_elements());
+        let whole = crate::cpu::parallel::Parts::new(&mut dqkv);
+        let len = qkv.layout().num_elements();
+        // SAFETY: the three views are those of different columns, so no number is written twice.
+        let [dq, dk, dv] = [(); 3].map(|()| unsafe { whole.part(0, len) });
+        let gradients = Gradients {
+            q: (dq, self.view(q_len, head_dim, 0)),
+            k: (dk, self.view(q_len, head_dim, self.n_heads)),
+            v: (dv, self.view(q_len, head_dim, self.n_heads + self.n_kv_heads)),
+        };
+        let (dq_norm, dk_norm) = cpu::backward(
+            &inputs,
+            (numbers(&context), numbers(&log_sums)),
+            numbers(&gradient),
+            gradients,
+        );
+        let weight = Dims::new([head_dim]);
+        [
+            Some(tensor(dqkv, dims(&qkv))),
+            wanted[1].then(|| tensor(dq_norm, weight.clone())),
+            wanted[2].then(|| tensor(dk_norm, weight)),
+        ]
+    }
+}
+
+/// Attention of projected tokens `[batch, seq, (n_heads + 2 n_kv_heads) head_dim]`.
+pub(crate) fn attend_projected(
+    qkv: Tensor<3>,
+    projection: Projection,
+    mask: &AttentionMask,
+    settings: &AttentionSettings,
+) -> Tensor<3> {
+    let Projection {
+        n_heads,
+        n_kv_heads,
+        norms,
+        rotary,
+    } = projection;
+    let head_dim = qkv.dims()[2] / (n_heads + 2 * n_kv_heads);
+    let (q_norm, k_norm, eps) = match norms {
+        Some((q, k, eps)) => (Some(q), Some(k), eps),
+        None => (None, None, 0.0),
+    };
+    let operation = ProjectedAttention {
+        common: Common::new(mask, settings, head_dim),
+        n_heads,
+        n_kv_heads,
+        norm_eps: eps as f32,
+        rotary: rotary.map(|(cos, sin)| contiguous([primitive(cos), primitive(sin)])),
+    };
+    apply(
+        operation,
+        [Input::new(qkv), Input::optional(q_norm), Input::optional(k_norm)],
+    )
+}

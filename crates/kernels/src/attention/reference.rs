@@ -1,0 +1,111 @@
+//! Attention composed of Burn's operations.
+
+use burn::tensor::Tensor;
+
+use super::{AttentionMask, AttentionSettings, Projection};
+use crate::reference::{dropout, masked_exp, rms_norm, rotary};
+
+/// The plain twin of [`attention`](crate::attention), with the weights (those before dropout).
+///
+/// # Shapes
+///
+/// - weights: `[batch, n_heads, q_len, kv_len]`
+///
+/// # Panics
+///
+/// When `n_kv_heads` does not divide `n_heads`.
+pub fn attention(
+    q: Tensor<4>,
+    k: Tensor<4>,
+    v: Tensor<4>,
+    mask: &AttentionMask,
+    settings: &AttentionSettings,
+) -> (Tensor<4>, Tensor<4>) {
+    let [batch, n_heads, q_len, head_dim] = q.dims();
+    let [_, n_kv_heads, kv_len, value_dim] = v.dims();
+    assert_eq!(n_heads % n_kv_heads, 0, "n_heads must be a multiple of n_kv_heads");
+    // The queries of one key head stand below each other, so that no key is copied for a second query head.
+    let group_len = n_heads / n_kv_heads * q_len;
+
+    // Queries are smaller than scores, so they take the scale.
+    let scale = settings.scale_for(head_dim);
+    let q = q.mul_scalar(scale).reshape([batch, n_kv_heads, group_len, head_dim]);
+    let scores: Tensor<4> = q.matmul(k.swap_dims(2, 3)).reshape([batch, n_heads, q_len, kv_len]);
+    let scores = match settings.softcap {
+        Some(cap) => scores.div_scalar(cap).tanh().mul_scalar(cap),
+        None => scores,
+    };
+    let scores = match mask.additive() {
+        Some(mask) => {
+            let dtype = scores.dtype();
+            scores + mask.clone().cast(dtype)
+        }
+        None => scores,
+    };
+
+    // The softmax is divided after the product with the values: [.., value_dim] is smaller than [.., kv_len].
+    let (numerator, sum) = masked_exp(scores);
+    let inverse_sum = sum.recip();
+    let weights = numerator.clone() * inverse_sum.clone();
+    let numerator = match settings.dropout {
+        Some((probability, key)) => dropout(numerator, probability, key),
+        None => numerator,
+    };
+    let context: Tensor<4> = numerator
+        .reshape([batch, n_kv_heads, group_len, kv_len])
+        .matmul(v)
+        .reshape([batch, n_heads, q_len, value_dim]);
+    (context * inverse_sum, weights)
+}
+
+/// The plain twin of [`projected_attention`](crate::projected_attention).
+pub fn projected_attention(
+    qkv: Tensor<3>,
+    projection: Projection,
+    mask: &AttentionMask,
+    settings: &AttentionSettings,
+) -> Tensor<3> {
+    attend_projected(qkv, projection, |[q, k, v]| attention(q, k, v, mask, settings).0)
+}
+
+/// Any attention between the heads of projected tokens, the results of the heads side by side again.
+pub(crate) fn attend_projected(
+    qkv: Tensor<3>,
+    projection: Projection,
+    attend: impl FnOnce([Tensor<4>; 3]) -> Tensor<4>,
+) -> Tensor<3> {
+    let [batch, seq, width] = qkv.dims();
+    let Projection {
+        n_heads, n_kv_heads, ..
+    } = projection;
+    let head_dim = width / (n_heads + 2 * n_kv_heads);
+    attend(projection.heads(qkv))
+        .swap_dims(1, 2) // [batch, seq, n_heads, head_dim]
+        .reshape([batch, seq, n_heads * head_dim])
+}
+
+impl Projection {
+    /// Queries, keys and values of projected tokens, with norms and rotary positions applied to the first two.
+    ///
+    /// # Shapes
+    ///
+    /// - `qkv`: `[batch, seq, (n_heads + 2 * n_kv_heads) * head_dim]`; results: `[batch, heads, seq, head_dim]`
+    pub fn heads(&self, qkv: Tensor<3>) -> [Tensor<4>; 3] {
+        let [batch, seq, width] = qkv.dims();
+        let n_blocks = self.n_heads + 2 * self.n_kv_heads;
+        let k_start = self.n_heads;
+        let v_start = k_start + self.n_kv_heads;
+        let blocks = qkv.reshape([batch, seq, n_blocks, width / n_blocks]).swap_dims(1, 2); // [batch, n_blocks, seq, head_dim]
+        let [mut q, mut k, v] =
+            [0..k_start, k_start..v_start, v_start..n_blocks].map(|heads| blocks.clone().slice_dim(1, heads));
+        if let Some((q_norm, k_norm, eps)) = &self.norms {
+            q = rms_norm(q, q_norm.clone(), *eps);
+            k = rms_norm(k, k_norm.clone(), *eps);
+        }
+        if let Some((cos, sin)) = &self.rotary {
+            q = rotary(q, cos.clone(), sin.clone());
+            k = rotary(k, cos.clone(), sin.clone());
+        }
+        [q, k, v]
+    }
+}

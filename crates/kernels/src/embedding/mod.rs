@@ -1,0 +1,33 @@
+//! Rows of a table by id.
+
+mod autodiff;
+mod cpu;
+#[cfg(feature = "cubecl")]
+mod gpu;
+pub(crate) mod reference;
+
+use burn::tensor::{Int, Tensor};
+
+use crate::backend::is_fused;
+
+/// The row of `weight` for each id: a token embedding. The gradient of a row is the sum over its places in their order,
+/// whatever the number of threads.
+///
+/// # Shapes
+///
+/// - `weight`: `[vocab_size, d_model]`; `ids`: `[batch, seq]`, each in `0..vocab_size`;
+///   result: `[batch, seq, d_model]`
+///
+/// # Panics
+///
+/// When an id lies outside of the table.
+pub fn embedding(weight: Tensor<2>, ids: Tensor<2, Int>) -> Tensor<3> {
+    if is_fused(&weight) {
+        return autodiff::embedding(weight, ids);
+    }
+    #[cfg(feature = "cubecl")]
+    if crate::backend::is_gpu(&weight) {
+        return gpu::embedding(weight, ids);
+    }
+    reference::embedding(weight, ids)
+}

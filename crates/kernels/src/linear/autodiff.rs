@@ -1,0 +1,149 @@
+//! The linear layer: product, bias and residual in one pass over the result.
+
+use burn::backend::flex::FlexTensor;
+use burn::tensor::{Shape, Tensor};
+
+use crate::autodiff::{Fused, Input, apply, contiguous, dims, is_present, numbers, optional, tensor};
+use crate::cpu::matmul::{FEW_ROWS, Operand, Sizes, Target, Write, few_rows, matmul};
+use crate::cpu::{parallel, uninitialised};
+
+#[derive(Debug, Clone)]
+struct Linear {
+    /// Whether the weight is `[d_output, d_input]`.
+    is_transposed: bool,
+}
+
+impl Linear {
+    /// Sizes of the product and the weight as an operand `[d_input, d_output]`.
+    fn sizes(&self, x: &FlexTensor, weight: &FlexTensor) -> (Sizes, Operand) {
+        let weight_dims = dims(weight);
+        let [rows, columns] = [weight_dims[0], weight_dims[1]];
+        let operand = Operand::row_major(numbers(weight), rows, columns);
+        let (k, n, operand) = if self.is_transposed {
+            (columns, rows, operand.transposed())
+        } else {
+            (rows, columns, operand)
+        };
+        let count = x.layout().num_elements();
+        assert!(
+            k > 0 && count.is_multiple_of(k),
+            "input rows must be as wide as the weight is high"
+        );
+        (Sizes { m: count / k, n, k }, operand)
+    }
+}
+
+impl Fused<4> for Linear {
+    const NAMES: [&'static str; 2] = ["linear", "linear backward"];
+
+    type Saved = [FlexTensor; 2];
+
+    fn forward(&self, inputs: [FlexTensor; 4], is_tracked: bool) -> (FlexTensor, Option<[FlexTensor; 2]>) {
+        let [x, weight, bias, residual] = contiguous(inputs);
+        let (sizes, operand) = self.sizes(&x, &weight);
+        let Sizes { m, n, k } = sizes;
+        let mut shape = dims(&x);
+        let last = shape.num_dims() - 1;
+        assert_eq!(shape[last], k, "input rows must be as wide as the weight is high");
+        shape[last] = n;
+        let mut y = uninitialised(m * n);
+        let residual = optional(&residual);
+        if m <= FEW_ROWS && !is_tracked {
+            few_rows(
+                sizes,
+                numbers(&x),
+                numbers(&weight),
+                self.is_transposed,
+                optional(&bias),
+                &mut y,
+            );
+            if let Some(residual) = residual {
+                y.iter_mut().zip(residual).for_each(|(y, residual)| *y += residual);
+            }
+            return (tensor(y, shape), None);
+        }
+        let write = match (residual, optional(&bias)) {
+            (Some(residual), _) => Write::Onto(Operand::row_major(residual, m, n)),
+            // SAFETY: a distance of 0 between rows stays within the bias.
+            (None, Some(bias)) => Write::Onto(unsafe { Operand::strided(bias.as_ptr(), 0, 1) }),
+            (None, None) => Write::Replace,
+        };
+        // SAFETY: operands and target were made from slices of these sizes; the result is fresh.
+        unsafe {
+            matmul(
+                sizes,
+                Operand::row_major(numbers(&x), m, k),
+                operand,
+                Target::row_major(&mut y, m, n),
+                write,
+            )
+        };
+        if let (Some(_), Some(bias)) = (residual, optional(&bias)) {
+            parallel::rows(&mut y, n, |_, rows| {
+                for row in rows.chunks_exact_mut(n) {
+                    row.iter_mut().zip(bias).for_each(|(y, bias)| *y += bias);
+                }
+            });
+        }
+        (tensor(y, shape), is_tracked.then_some([x, weight]))
+    }
+
+    fn backward(
+        &self,
+        [x, weight]: [FlexTensor; 2],
+        gradient: FlexTensor,
+        wanted: [bool; 4],
+    ) -> [Option<FlexTensor>; 4] {
+        let [gradient] = contiguous([gradient]);
+        let (Sizes { m, n, k }, operand) = self.sizes(&x, &weight);
+        let slopes = Operand::row_major(numbers(&gradient), m, n);
+        let input = Operand::row_major(numbers(&x), m, k);
+        let dx = wanted[0].then(|| {
+            let mut dx = uninitialised(m * k);
+            let sizes = Sizes { m, n: k, k: n };
+            // SAFETY: as in `forward`.
+            unsafe {
+                matmul(
+                    sizes,
+                    slopes,
+                    operand.transposed(),
+                    Target::row_major(&mut dx, m, k),
+                    Write::Replace,
+                )
+            };
+            tensor(dx, dims(&x))
+        });
+        let dweight = wanted[1].then(|| {
+            let mut dweight = uninitialised(k * n);
+            let (sizes, a, b) = if self.is_transposed {
+                (Sizes { m: n, n: k, k: m }, slopes.transposed(), input)
+            } else {
+                (Sizes { m: k, n, k: m }, input.transposed(), slopes)
+            };
+            let target = Target::row_major(&mut dweight, sizes.m, sizes.n);
+            // SAFETY: as in `forward`.
+            unsafe { matmul(sizes, a, b, target, Write::Replace) };
+            tensor(dweight, dims(&weight))
+        });
+        let dbias = wanted[2].then(|| tensor(parallel::column_sums(numbers(&gradient), n), Shape::new([n])));
+        debug_assert!(is_present(&gradient));
+        [dx, dweight, dbias, wanted[3].then_some(gradient)]
+    }
+}
+
+/// `x W (+ bias) (+ residual)`.
+pub(crate) fn linear<const D: usize>(
+    x: Tensor<D>,
+    weight: Tensor<2>,
+    is_transposed: bool,
+    bias: Option<Tensor<1>>,
+    residual: Option<Tensor<D>>,
+) -> Tensor<D> {
+    let inputs = [
+        Input::new(x),
+        Input::new(weight),
+        Input::optional(bias),
+        Input::optional(residual),
+    ];
+    apply(Linear { is_transposed }, inputs)
+}

@@ -1,0 +1,208 @@
+//! Softmax cross-entropy with its gradient, and the same together with the output matrix in chunks of rows.
+
+use crate::cpu::math::{exp, max, sum};
+use crate::cpu::matmul::{Operand, Sizes, Target, Write, matmul};
+use crate::cpu::{parallel, uninitialised, vectorised};
+
+/// How many logits are held at a time by [`linear_cross_entropy`]: 64 MiB.
+const CHUNK_LOGITS: usize = 1 << 24;
+
+/// How targets are read.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Settings {
+    pub(crate) vocab: usize,
+    pub(crate) ignore_index: i32,
+    pub(crate) smoothing: f32,
+}
+
+vectorised! {
+    /// The loss of a row, and where `slope` is given, the logits replaced by their gradient times it.
+    fn row_loss<'a>(logits: &'a mut [f32], target: usize, smoothing: f32, slope: Option<f32>) -> f32 {
+        let largest = max(logits);
+        let largest = if largest.is_finite() { largest } else { 0.0 };
+        let picked = logits[target] - largest;
+        let level = if smoothing > 0.0 {
+            sum(logits, |x| x - largest) / logits.len() as f32
+        } else {
+            0.0
+        };
+        let vocab = logits.len() as f32;
+        let log_sum = match slope {
+            None => sum(logits, |x| exp(x - largest)).ln(),
+            Some(slope) => {
+                for x in logits.iter_mut() {
+                    *x = exp(*x - largest);
+                }
+                let total = sum(logits, |x| x);
+                let scale = slope / total;
+                let uniform = slope * smoothing / vocab;
+                for x in logits.iter_mut() {
+                    *x = *x * scale - uniform;
+                }
+                logits[target] -= slope * (1.0 - smoothing);
+                total.ln()
+            }
+        };
+        log_sum - (1.0 - smoothing) * picked - smoothing * level
+    }
+}
+
+/// How many targets count.
+pub(crate) fn counted(targets: &[i32], settings: Settings) -> usize {
+    targets
+        .iter()
+        .filter(|target| **target != settings.ignore_index)
+        .count()
+}
+
+/// The loss of each row in nats, 0 where the target is ignored; where `slope` is given, `logits` become their own
+/// gradient times it.
+pub(crate) fn rows(logits: &mut [f32], targets: &[i32], settings: Settings, slope: Option<f32>) -> Vec<f32> {
+    let vocab = settings.vocab;
+    let mut losses = uninitialised(targets.len());
+    let logits = parallel::Parts::new(logits);
+    let loss_parts = parallel::Parts::new(&mut losses);
+    let per_task = parallel::rows_per_task(targets.len(), vocab);
+    parallel::for_each(targets.len().div_ceil(per_task), |task| {
+        let first = task * per_task;
+        let count = per_task.min(targets.len() - first);
+        // SAFETY: tasks have different rows.
+        let (losses, logits) = unsafe { (loss_parts.part(first, count), logits.part(first * vocab, count * vocab)) };
+        let rows = logits.chunks_exact_mut(vocab).zip(&targets[first..first + count]);
+        for (loss, (logits, target)) in losses.iter_mut().zip(rows) {
+            *loss = if *target == settings.ignore_index {
+                if slope.is_some() {
+                    logits.fill(0.0);
+                }
+                0.0
+            } else {
+                row_loss(logits, index(*target, vocab), settings.smoothing, slope)
+            };
+        }
+    });
+    losses
+}
+
+/// A target as an index; outside of the vocabulary it is the caller's bug, found before anything is read.
+fn index(target: i32, vocab: usize) -> usize {
+    let index = usize::try_from(target).unwrap_or(usize::MAX);
+    assert!(index < vocab, "target {target} is outside of the vocabulary of {vocab}");
+    index
+}
+
+/// The sum of losses in double precision, in order.
+pub(crate) fn total(losses: &[f32]) -> f64 {
+    losses.iter().map(|loss| f64::from(*loss)).sum()
+}
+
+/// The output matrix: `[d_model, vocab]`, or `[vocab, d_model]` where it is the tied embedding.
+#[derive(Clone, Copy)]
+pub(crate) struct OutputMatrix<'a> {
+    pub(crate) values: &'a [f32],
+    pub(crate) is_transposed: bool,
+}
+
+/// What [`linear_cross_entropy`] found: the mean loss, and the gradients of it for hidden states and matrix.
+pub(crate) struct LinearLoss {
+    pub(crate) loss: f32,
+    pub(crate) gradients: Option<(Vec<f32>, Vec<f32>)>,
+}
+
+/// Mean cross-entropy of `hidden W`, `hidden` having `width` columns, without ever holding more than
+/// [`CHUNK_LOGITS`] logits. Gradients are computed on the way, because the logits are gone afterwards.
+pub(crate) fn linear_cross_entropy(
+    hidden: &[f32],
+    width: usize,
+    matrix: OutputMatrix<'_>,
+    targets: &[i32],
+    settings: Settings,
+    needs_gradients: bool,
+) -> LinearLoss {
+    let vocab = settings.vocab;
+    let rows_at_once = (CHUNK_LOGITS / vocab).clamp(1, targets.len().max(1));
+    let counted = counted(targets, settings).max(1);
+    let slope = needs_gradients.then_some(1.0 / counted as f32);
+    let weights = if matrix.is_transposed {
+        Operand::row_major(matrix.values, vocab, width).transposed()
+    } else {
+        Operand::row_major(matrix.values, width, vocab)
+    };
+    let mut logits = uninitialised(rows_at_once * vocab);
+    let mut dhidden = needs_gradients.then(|| uninitialised(hidden.len()));
+    let mut dweights = needs_gradients.then(|| uninitialised(matrix.values.len()));
+    let mut total_loss = 0.0;
+    let mut write = Write::Replace;
+    for first in (0..targets.len()).step_by(rows_at_once) {
+        let rows_here = rows_at_once.min(targets.len() - first);
+        let targets = &targets[first..first + rows_here];
+        let logits = &mut logits[..rows_here * vocab];
+        let input = Operand::row_major(&hidden[first * width..], rows_here, width);
+        let sizes = Sizes {
+            m: rows_here,
+            n: vocab,
+            k: width,
+        };
+        // SAFETY: all operands were made from slices of these sizes.
+        unsafe {
+            matmul(
+                sizes,
+                input,
+                weights,
+                Target::row_major(logits, rows_here, vocab),
+                Write::Replace,
+            )
+        };
+        total_loss += total(&rows(logits, targets, settings, slope));
+        let (Some(dhidden), Some(dweights)) = (&mut dhidden, &mut dweights) else {
+            continue;
+        };
+        let slopes = Operand::row_major(logits, rows_here, vocab);
+        // SAFETY: as above.
+        unsafe {
+            let target = Target::row_major(&mut dhidden[first * width..], rows_here, width);
+            let sizes = Sizes {
+                m: rows_here,
+                n: width,
+                k: vocab,
+            };
+            matmul(sizes, slopes, weights.transposed(), target, Write::Replace);
+            if matrix.is_transposed {
+                let sizes = Sizes {
+                    m: vocab,
+                    n: width,
+                    k: rows_here,
+                };
+                matmul(
+                    sizes,
+                    slopes.transposed(),
+                    input,
+                    Target::row_major(dweights, vocab, width),
+                    write,
+                );
+            } else {
+                let sizes = Sizes {
+                    m: width,
+                    n: vocab,
+                    k: rows_here,
+                };
+                matmul(
+                    sizes,
+                    input.transposed(),
+                    slopes,
+                    Target::row_major(dweights, width, vocab),
+                    write,
+                );
+            }
+        }
+        write = Write::Add;
+    }
+    if targets.is_empty()
+        && let Some(dweights) = &mut dweights
+    {
+        dweights.fill(0.0);
+    }
+    LinearLoss {
+        loss: (total_loss / counted as f64) as f32,
+        gradients: dhidden.zip(dweights),
+    }
+}

@@ -1,0 +1,94 @@
+//! Cross-entropy of next-token predictions, in nats.
+
+mod autodiff;
+mod cpu;
+#[cfg(feature = "cubecl")]
+mod gpu;
+#[cfg(any(feature = "cubecl", test))]
+mod pieces;
+pub(crate) mod reference;
+
+use burn::tensor::{Int, Tensor};
+
+use crate::backend::is_fused;
+
+/// The target that says "no loss here", as in PyTorch: padding, prompts, tokens that were not masked.
+pub const IGNORE_INDEX: i32 = -100;
+
+/// Mean cross-entropy in nats over the targets that are not `ignore_index`; 0 when all of them are.
+///
+/// # Shapes
+///
+/// - `logits`: `[n, vocab]`; `targets`: `[n]`, each in `0..vocab` or `ignore_index`; result: `[1]`.
+pub fn cross_entropy(logits: Tensor<2>, targets: Tensor<1, Int>, ignore_index: i32) -> Tensor<1> {
+    cross_entropy_smoothed(logits, targets, ignore_index, 0.0)
+}
+
+/// [`cross_entropy`] against targets mixed with the uniform distribution (Szegedy et al., 2015; `label_smoothing`
+/// in PyTorch): `(1 - smoothing)` on the target, `smoothing / vocab` on every token.
+///
+/// # Shapes
+///
+/// - `logits`: `[n, vocab]`; `targets`: `[n]`, each in `0..vocab` or `ignore_index`; result: `[1]`.
+pub fn cross_entropy_smoothed(
+    logits: Tensor<2>,
+    targets: Tensor<1, Int>,
+    ignore_index: i32,
+    smoothing: f64,
+) -> Tensor<1> {
+    if is_fused(&logits) {
+        autodiff::cross_entropy(logits, targets, ignore_index, smoothing)
+    } else {
+        reference::cross_entropy_smoothed(logits, targets, ignore_index, smoothing)
+    }
+}
+
+/// Mean cross-entropy in nats of the logits `hidden W` over the targets that are not `ignore_index`, as
+/// [`cross_entropy_smoothed`] of them; 0 when all are ignored.
+///
+/// Fused, at most 64 MiB of logits exist at a time (256 MiB on a GPU), and none after the forward pass: the gradients
+/// are computed beside the loss.
+///
+/// # Shapes
+///
+/// - `hidden`: `[n, d_model]`; `weight`: `[d_model, vocab]`, or `[vocab, d_model]` where it `is_transposed`;
+///   `targets`: `[n]`, each in `0..vocab` or `ignore_index`; result: `[1]`
+pub fn linear_cross_entropy(
+    hidden: Tensor<2>,
+    weight: Tensor<2>,
+    is_transposed: bool,
+    targets: Tensor<1, Int>,
+    ignore_index: i32,
+    smoothing: f64,
+) -> Tensor<1> {
+    if is_fused(&hidden) {
+        return autodiff::linear_cross_entropy(hidden, weight, is_transposed, targets, ignore_index, smoothing);
+    }
+    #[cfg(feature = "cubecl")]
+    if crate::backend::is_gpu(&hidden) {
+        let vocab = weight.dims()[if is_transposed { 0 } else { 1 }];
+        let rows = crate::gpu::max_numbers(&hidden) / vocab.max(1);
+        return pieces::in_pieces::<burn_cubecl::CubeBackend>(
+            hidden,
+            weight,
+            is_transposed,
+            targets,
+            (ignore_index, smoothing, rows),
+            gpu::score,
+        );
+    }
+    reference::linear_cross_entropy(hidden, weight, is_transposed, targets, ignore_index, smoothing)
+}
+
+/// Negative log-likelihood in nats of each target, `ln(sum(exp(logits))) - logits[target]`.
+///
+/// # Shapes
+///
+/// - `logits`: `[n, vocab]`; `targets`: `[n]`, each in `0..vocab`; result: `[n]`.
+pub fn negative_log_likelihood(logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
+    if is_fused(&logits) && !logits.is_autodiff() {
+        autodiff::token_losses(logits, targets)
+    } else {
+        reference::negative_log_likelihood(logits, targets)
+    }
+}

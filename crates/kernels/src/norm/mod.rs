@@ -1,0 +1,44 @@
+//! Layer norm and RMS norm as functions of their weights.
+
+mod autodiff;
+mod cpu;
+#[cfg(feature = "cubecl")]
+mod gpu;
+pub(crate) mod reference;
+
+use burn::tensor::Tensor;
+
+use self::cpu::Norm;
+use crate::backend::is_fused;
+
+/// Layer norm over the last dimension (Ba, Kiros and Hinton, 2016): `(x - mean) / sqrt(variance + eps) * weight + bias`.
+///
+/// # Shapes
+///
+/// - `x`: `[.., d]`; `weight` and `bias`: `[d]`; the result has the shape of `x`.
+pub fn layer_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, bias: Option<Tensor<1>>, eps: f64) -> Tensor<D> {
+    if is_fused(&x) {
+        return autodiff::norm(Norm::Layer, x, weight, bias, eps);
+    }
+    #[cfg(feature = "cubecl")]
+    if crate::backend::is_gpu(&x) {
+        return gpu::norm(Norm::Layer, x, weight, bias, eps);
+    }
+    reference::layer_norm(x, weight, bias, eps)
+}
+
+/// RMS norm over the last dimension (Zhang and Sennrich, 2019): `x / sqrt(mean(x^2) + eps) * weight`.
+///
+/// # Shapes
+///
+/// - `x`: `[.., d]`; `weight`: `[d]`; the result has the shape of `x`.
+pub fn rms_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, eps: f64) -> Tensor<D> {
+    if is_fused(&x) {
+        return autodiff::norm(Norm::Rms, x, weight, None, eps);
+    }
+    #[cfg(feature = "cubecl")]
+    if crate::backend::is_gpu(&x) {
+        return gpu::norm(Norm::Rms, x, weight, None, eps);
+    }
+    reference::rms_norm(x, weight, eps)
+}

@@ -1,0 +1,94 @@
+//! AdamW and Muon in place, and sums of squares.
+
+use burn::backend::Flex;
+use burn::backend::flex::FlexTensor;
+use burn::tensor::Tensor;
+
+use super::cpu::muon::{self, Job, Muon};
+use super::cpu::{self, AdamW};
+use crate::MuonMatrix;
+use crate::autodiff::{contiguous, dims, numbers, primitive, tensor};
+use crate::cpu::matmul::matmul;
+use crate::profile;
+
+/// Value and moments after one update; memory that nobody else holds is updated where it lies.
+pub(crate) fn adamw<const D: usize>(
+    settings: AdamW,
+    value: Tensor<D>,
+    gradient: Tensor<D>,
+    first: Tensor<1>,
+    second: Tensor<1>,
+) -> (Tensor<D>, Tensor<1>, Tensor<1>) {
+    let [mut value, gradient, mut first, mut second] = contiguous([
+        primitive(value),
+        primitive(gradient),
+        primitive(first),
+        primitive(second),
+    ]);
+    assert_eq!(dims(&value), dims(&gradient), "value and gradient must have one shape");
+    profile::count("adamw", || {
+        let (first, second) = (first.storage_mut::<f32>(), second.storage_mut::<f32>());
+        cpu::adamw(settings, value.storage_mut::<f32>(), numbers(&gradient), first, second);
+    });
+    (
+        Tensor::from_primitive::<Flex>(value),
+        Tensor::from_primitive::<Flex>(first),
+        Tensor::from_primitive::<Flex>(second),
+    )
+}
+
+/// The sum of squares of all elements.
+pub(crate) fn sum_of_squares<const D: usize>(x: Tensor<D>) -> f64 {
+    let [x] = contiguous([primitive(x)]);
+    profile::count("gradient norm", || cpu::sum_of_squares(numbers(&x)))
+}
+
+/// Values and momenta after one update of Muon, in place as [`adamw`].
+pub(crate) fn muon(settings: Muon, matrices: Vec<MuonMatrix>) -> Vec<(Tensor<2>, Tensor<1>)> {
+    let mut found: Vec<_> = matrices
+        .into_iter()
+        .map(|matrix| {
+            let rows = matrix.value.dims()[0];
+            let tensors = [
+                primitive(matrix.value),
+                primitive(matrix.gradient),
+                primitive(matrix.momentum),
+            ];
+            (rows, matrix.widths, contiguous(tensors))
+        })
+        .collect();
+    profile::count("muon", || {
+        let mut jobs: Vec<Job<'_>> = found
+            .iter_mut()
+            .map(|(rows, widths, [value, gradient, momentum])| Job {
+                rows: *rows,
+                widths,
+                value: value.storage_mut::<f32>(),
+                gradient: numbers(gradient),
+                momentum: momentum.storage_mut::<f32>(),
+            })
+            .collect();
+        muon::muon(settings, &mut jobs);
+    });
+    let tensors = |(_, _, [value, _, momentum]): (usize, Vec<usize>, [FlexTensor; 3])| {
+        (
+            Tensor::from_primitive::<Flex>(value),
+            Tensor::from_primitive::<Flex>(momentum),
+        )
+    };
+    found.into_iter().map(tensors).collect()
+}
+
+/// The orthogonalized matrix.
+pub(crate) fn orthogonalize(x: Tensor<2>, iterations: usize) -> Tensor<2> {
+    let [rows, columns] = x.dims();
+    let [x] = contiguous([primitive(x)]);
+    let matrix = muon::Matrix {
+        values: numbers(&x),
+        stride: columns,
+        from: 0,
+        rows,
+        columns,
+    };
+    Tensor::from_primitive::<Flex>(tensor(muon::orthogonalize(&matrix, iterations, matmul), dims(&x)))
+}

@@ -1,0 +1,18 @@
+//! The plain twins: every operation of this crate as an ordinary function on tensors, composed of Burn's own.
+//!
+//! They run and differentiate on every device. The functions of the crate's root take the fused road where a device
+//! has one and these otherwise; tests compare the two, benchmarks time them side by side, and the environment
+//! variable `TAAL_PLAIN_KERNELS` makes everything plain.
+
+pub use crate::activation::reference::{geglu, gelu, gelu_tanh, relu_squared, silu, swiglu};
+pub use crate::attention::reference::{attention, projected_attention};
+pub use crate::dropout::reference::dropout;
+pub use crate::embedding::reference::embedding;
+pub use crate::linear::reference::{linear, linear_add, linear_transposed};
+pub use crate::loss::reference::{
+    cross_entropy, cross_entropy_smoothed, linear_cross_entropy, negative_log_likelihood,
+};
+pub use crate::norm::reference::{layer_norm, rms_norm};
+pub use crate::optimizer::reference::{adamw, muon, orthogonalize, sum_of_squares, sum_of_squares_on_device};
+pub use crate::rotary::rotary;
+pub use crate::softmax::{masked_exp, softmax};
