@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde::Serialize;
-use taal_draw::WordMap;
+use taal_draw::{MapSource, WordMap};
 use taal_evaluation::{
     Analogies, AnalogyScore, BOOTSTRAP_ROUNDS, Categories, CategoryScore, SectionScore, SimilarityScore, UnknownWords,
     WordPairs, WordVectors,
@@ -239,24 +239,16 @@ fn word_map(
     labels: Vec<String>,
     projection: &taal_metrics::Projection,
 ) -> WordMap {
-    let model = arguments.model.file_name().unwrap_or(arguments.model.as_os_str());
-    let model = model.to_string_lossy();
-    let what = if arguments.lines.is_empty() { "words" } else { "texts" };
-    let pooled = serde_json::to_value(arguments.pool).unwrap_or_default();
-    WordMap {
-        title: format!("{} {what} by {model}", terminal::grouped(labels.len() as u64)),
-        note: format!(
-            "Vectors of length 1, pooling {}, on their two principal components, which keep {:.1} % of the variance.",
-            pooled.as_str().unwrap_or_default(),
-            100.0 * projection.shares.iter().sum::<f64>()
-        ),
-        axes: [0, 1].map(|axis| {
-            let share = 100.0 * projection.shares[axis];
-            format!("component {} ({share:.1} % of the variance)", axis + 1)
-        }),
-        labels,
-        points: projection.points.clone(),
-    }
+    let pooling = arguments.pool.and_then(|pool| {
+        let pool = serde_json::to_value(pool).ok()?;
+        pool.as_str().map(str::to_owned)
+    });
+    let source = MapSource {
+        model: &terminal::model_name(&arguments.model),
+        has_words: arguments.lines.is_empty(),
+        pooling: pooling.as_deref(),
+    };
+    WordMap::of_projection(source, labels, projection, arguments.lang.language())
 }
 
 /// From the ending of the name.

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -29,6 +30,17 @@ pub fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
     }
     line.push('\n');
     Ok(print_raw(&line)?)
+}
+
+/// What people call a model: the name of its directory, or of the run whose `model` it is.
+pub fn model_name(path: &Path) -> String {
+    let resolved = taal_store::resolve(path).unwrap_or_else(|_| path.to_path_buf());
+    let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
+    match (name(path).or_else(|| name(&resolved)), path.parent()) {
+        (Some(own), Some(parent)) if own == "model" => name(parent).unwrap_or(own),
+        (Some(own), _) => own,
+        (None, _) => path.display().to_string(),
+    }
 }
 
 /// Text as a terminal may get it: what would steer it, or turn the direction of a line, is spelled out, as `\u{1b}`. Line ends and tabs

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use taal_inference::{LanguageModel, Prompt};
-use taal_insight::{Guess, Token, Trace, TraceOptions};
+use taal_insight::{Guess, PageOptions, Token, Trace, TraceOptions};
 use taal_model::PositionKind;
 use taal_trainer::Checkpoints;
 use unicode_width::UnicodeWidthStr;
@@ -52,7 +52,12 @@ pub fn run(arguments: &TraceArguments) -> Result<(), Failure> {
         taal_insight::over_checkpoints(&mut trace, lm.tokenizer.as_ref(), run_dir, &dirs, &device, &options)?;
     }
     if let Some(path) = &arguments.html {
-        trace.save_html(path)?;
+        let name = terminal::model_name(model.unwrap_or(Path::new(".")));
+        let options = PageOptions {
+            model: Some(&name),
+            language: arguments.lang.language(),
+        };
+        trace.save_html(path, options)?;
     }
     match arguments.json.as_deref() {
         Some(path) if path == Path::new("-") => return Ok(terminal::print_json(&trace)?),

@@ -61,6 +61,7 @@ pub fn run(arguments: &TrainArguments) -> Result<ExitCode, Failure> {
         run_dir: &run_dir,
         device,
         is_resume: arguments.resume,
+        language: arguments.lang.language(),
     };
     let outcome = train_in(claim, &plan.resolved, &plan.typed, &options, &mut screen);
     screen.finish();
@@ -250,19 +251,19 @@ fn summary(report: &Report, run_dir: &Path, device: DeviceSpec) -> String {
         rows.push((
             "hidden tokens",
             format!(
-                "{} guessed ({} to {}), by counting neighbours {}, always the commonest {}",
+                "{} guessed ({} to {}), by counting neighbors {}, always the most common {}",
                 percent(masked.model.accuracy),
                 percent(low),
                 percent(high),
-                percent(masked.neighbours.accuracy),
+                percent(masked.neighbors.accuracy),
                 percent(masked.unigram.accuracy)
             ),
         ));
         rows.push((
             "perplexity",
             format!(
-                "{:.1}, by counting neighbours {:.1}, always the commonest {:.1}",
-                masked.model.perplexity, masked.neighbours.perplexity, masked.unigram.perplexity
+                "{:.1}, by counting neighbors {:.1}, always the most common {:.1}",
+                masked.model.perplexity, masked.neighbors.perplexity, masked.unigram.perplexity
             ),
         ));
     }

@@ -1,10 +1,11 @@
-//! Makes up a run, measures its cost, and writes its report as a page: `report.html` in the folder given, or in a scratch folder.
+//! Invents a run, measures its cost, and writes its report as a page: `report.html` in the folder given, or in a scratch folder.
 //!
 //! `cargo run -p taal-draw --example report -- [FOLDER]`
 
 use std::error::Error;
 use std::path::PathBuf;
 
+use taal_draw::{Language, RunPage, RunState};
 use taal_metrics::{Report, Sample, StepRecord, best_validation, flops};
 
 const N_STEPS: u64 = 2000;
@@ -17,15 +18,22 @@ fn main() -> Result<(), Box<dyn Error>> {
         .map_or_else(|| scratch.path().to_path_buf(), PathBuf::from);
     let records: Vec<StepRecord> = (1..=N_STEPS).map(record).collect();
     let report = report(&records);
-    let page = taal_draw::report(&report, &records, RECIPE);
+    let page = RunPage {
+        report: &report,
+        records: &records,
+        recipe_toml: RECIPE,
+        state: RunState::Finished,
+        language: Language::English,
+    };
+    let page = page.to_html();
     let path = folder.join("report.html");
     taal_store::write_atomic(&path, page.as_bytes())?;
     println!("{} bytes in {}", page.len(), path.display());
-    println!("utilisation {:.1} % of 336 GFLOP/s", report.mfu * 100.0);
+    println!("utilization {:.1} % of 336 GFLOP/s", report.mfu * 100.0);
     Ok(())
 }
 
-/// A step of a run that never was: a loss that falls as real ones do, with noise that is a function of the step.
+/// A step of an invented run: a loss that falls as real ones do, with noise that is a function of the step.
 fn record(step: u64) -> StepRecord {
     let progress = step as f64 / N_STEPS as f64;
     let noise = f64::from((step as u32).wrapping_mul(2_654_435_761) >> 16) / 65_536.0 - 0.5;

@@ -1,4 +1,4 @@
-//! Line charts as SVG that scales with the page and takes its colours from it.
+//! Line charts as SVG that scales with the page and takes its colors from it.
 
 use plotters::backend::SVGBackend;
 use plotters::chart::ChartBuilder;
@@ -6,8 +6,9 @@ use plotters::drawing::{DrawingAreaErrorKind, IntoDrawingArea};
 use plotters::element::{Circle, PathElement};
 use plotters::style::{Color, IntoFont, RGBColor, ShapeStyle, TRANSPARENT};
 
-use crate::curves::{Curve, axis_number};
+use crate::curves::Curve;
 use crate::escape;
+use crate::numbers::Numbers;
 
 /// What is drawn, in the words of the page's style sheet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +31,7 @@ impl Role {
     }
 }
 
-// plotters writes fixed colours; these stand for classes of the style sheet and are replaced in the finished text.
+// plotters writes fixed colors; these stand for classes of the style sheet and are replaced in the finished text.
 const TEXT: RGBColor = RGBColor(1, 0, 1);
 const GRID: RGBColor = RGBColor(1, 0, 2);
 const TRAIN: RGBColor = RGBColor(1, 0, 3);
@@ -52,9 +53,9 @@ pub(crate) struct Chart<'a> {
     pub size: (u32, u32),
     /// The height of the letters.
     pub font_size: u32,
-    /// About how many numbers the axes carry.
+    /// About how many numbers the axes have.
     pub n_labels: (usize, usize),
-    /// What the chart shows, for those who do not see it.
+    /// What the chart shows, for screen readers.
     pub title: &'a str,
     /// What the horizontal axis shows.
     pub x_label: &'a str,
@@ -63,6 +64,8 @@ pub(crate) struct Chart<'a> {
     pub x_axis: (f64, f64),
     pub y_axis: (f64, f64),
     pub curves: Vec<(Role, Curve)>,
+    /// How the language of the page writes numbers.
+    pub numbers: Numbers,
 }
 
 /// Why a chart could not be drawn.
@@ -80,6 +83,7 @@ impl Chart<'_> {
 
     fn draw(&self, text: &mut String) -> Result<(), DrawError> {
         let root = SVGBackend::with_string(text, self.size).into_drawing_area();
+        let [x_numbers, y_numbers] = [self.x_axis, self.y_axis].map(|axis| self.numbers.axis(axis));
         let font = ("sans-serif", self.font_size).into_font().color(&TEXT);
         let mut chart = ChartBuilder::on(&root)
             .margin(self.font_size / 2)
@@ -96,16 +100,16 @@ impl Chart<'_> {
             .axis_desc_style(font)
             .x_labels(self.n_labels.0)
             .y_labels(self.n_labels.1)
-            .x_label_formatter(&|value| axis_number(*value))
-            .y_label_formatter(&|value| axis_number(*value))
+            .x_label_formatter(&|value| x_numbers.text(*value))
+            .y_label_formatter(&|value| y_numbers.text(*value))
             .x_desc(self.x_label)
             .y_desc(self.y_label)
             .draw()?;
-        // plotters draws what lies beyond an axis at its end.
+        // plotters draws what is beyond an axis at its end.
         for (role, curve) in &self.curves {
             let style = role.color().stroke_width(line_width(*role));
             for run in curve {
-                // A run of one point is no line, and evaluations are few enough to show each.
+                // A run of one point makes no line, and evaluations are few enough to show each.
                 if run.len() == 1 || *role == Role::Validation {
                     chart.draw_series(run.iter().map(|point| dot(*point, *role)))?;
                 }
@@ -115,7 +119,7 @@ impl Chart<'_> {
         root.present()
     }
 
-    /// Lets the drawing scale, gives it a name, and replaces colours by classes.
+    /// Lets the drawing scale, names it, and replaces colors by classes.
     fn adapt(&self, svg: String) -> String {
         let (width, height) = self.size;
         let fixed = format!("<svg width=\"{width}\" height=\"{height}\"");

@@ -1,6 +1,6 @@
 //! From the records of a run to the points of a chart: smoothing, thinning, and axes that one wild value cannot ruin.
 
-/// Larger numbers are drawn like infinity: no axis can show them beside ordinary ones.
+/// Larger numbers are drawn like infinity: no axis can show them next to ordinary ones.
 const MAX_DRAWN: f64 = 1e30;
 
 /// A curve as runs of connected points; it is interrupted where values are not finite.
@@ -11,7 +11,7 @@ pub(crate) fn drawable(value: f64) -> Option<f64> {
     (value.abs() <= MAX_DRAWN).then_some(value)
 }
 
-/// A curve of at most `max_buckets` buckets of neighbouring points, each drawn by its first, lowest, highest and last value, so that
+/// A curve of at most `max_buckets` buckets of neighboring points, each drawn by its first, lowest, highest and last value, so that
 /// spikes survive. A bucket without a drawable value is a gap.
 pub(crate) fn thin(points: &[(f64, f64)], max_buckets: usize) -> Curve {
     let bucket_size = points.len().div_ceil(max_buckets.max(1)).max(1);
@@ -46,9 +46,9 @@ fn representatives(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
         .collect()
 }
 
-/// The mean over about `span` neighbouring points, at `max_points` places at most.
+/// The mean over about `span` neighboring points, at `max_points` places at most.
 ///
-/// The window is centred, so the average does not lag behind a falling loss. It shrinks to the first point, where a loss is steep, but
+/// The window is centered, so the average does not lag behind a falling loss. It shrinks to the first point, where a loss is steep, but
 /// keeps its earlier half at the last one, where a single step would say little. Values that are not drawable are passed over.
 pub(crate) fn smooth(points: &[(f64, f64)], span: usize, max_points: usize) -> Vec<(f64, f64)> {
     let Some(last) = points.len().checked_sub(1) else {
@@ -102,26 +102,6 @@ pub(crate) fn axis(values: impl Iterator<Item = f64>, includes_zero: bool) -> Op
     Some((if is_zero_based { 0.0 } else { lower - margin }, upper + margin))
 }
 
-/// A number for an axis: at most four significant digits, with an exponent where it is very small or large.
-pub(crate) fn axis_number(value: f64) -> String {
-    let size = value.abs();
-    if size < 1e-12 {
-        return "0".to_owned();
-    }
-    if (1e-2..1e6).contains(&size) {
-        let text = format!("{value:.4}");
-        return text.trim_end_matches('0').trim_end_matches('.').to_owned();
-    }
-    let text = format!("{value:.2e}");
-    match text.split_once('e') {
-        Some((digits, exponent)) => {
-            let digits = digits.trim_end_matches('0').trim_end_matches('.');
-            format!("{digits}e{exponent}")
-        }
-        None => text,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn smoothing_is_the_mean_of_a_centred_window() {
+    fn smoothing_is_the_mean_of_a_centered_window() {
         let line: Vec<f64> = (0..100).map(f64::from).collect();
         let average = smooth(&points(&line), 20, 1000);
         // The mean of a straight line around a point is that point, so nothing lags.
@@ -201,24 +181,6 @@ mod tests {
         for value in [0.0, 1.0, -5.0, 1e-300, 1e30] {
             let (lower, upper) = axis([value; 3].into_iter(), false).expect("values");
             assert!(upper - lower >= 1e-6 * value.abs() && upper > lower);
-        }
-    }
-
-    #[test]
-    fn axis_numbers_are_short() {
-        let cases = [
-            (0.0, "0"),
-            (0.1 + 0.2, "0.3"),
-            (2.5, "2.5"),
-            (1e-3, "1e-3"),
-            (6e-4, "6e-4"),
-            (1.25e-5, "1.25e-5"),
-            (2000.0, "2000"),
-            (3e7, "3e7"),
-            (-1.5, "-1.5"),
-        ];
-        for (value, text) in cases {
-            assert_eq!(axis_number(value), text);
         }
     }
 }

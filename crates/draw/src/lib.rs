@@ -1,11 +1,12 @@
 //! Pages, charts, maps and layer pictures: text in, HTML or SVG out.
 //!
 //! - [`Page`]: the skeleton of every page, with its style sheet and its content security policy;
-//! - [`report`], [`trace`] and [`WordMap::html`]: the pages of a run, of a text through a model, and of texts as points of a plane;
+//! - [`RunPage`], [`trace`] and [`WordMap::html`]: the pages of a run, of a text through a model, and of texts as points of a plane;
+//! - [`Language`]: pages are in English or Dutch;
 //! - [`Lines`], [`WordMap::svg`] and [`Layer::svg`]: pictures as SVG files;
 //! - [`escape`]: the only way from text to markup.
 //!
-//! All of them are light or dark as the reader's screen and load nothing. The colors are in `picture.css`, which pages and pictures share;
+//! All are light or dark like the reader's screen, and load nothing. The colors are in `picture.css`, which pages and pictures share;
 //! `page.css` has what only pages need.
 //!
 //! Left out: computing what is drawn, and writing files.
@@ -13,7 +14,7 @@
 //! # Example
 //!
 //! ```
-//! use taal_draw::{Lines, Page, escape};
+//! use taal_draw::{Language, Lines, Page, escape};
 //!
 //! let chart = Lines {
 //!     title: "Loss by length",
@@ -24,7 +25,7 @@
 //! assert!(chart.to_svg().starts_with("<svg"));
 //!
 //! let body = format!("<main>\n<p>{}</p>\n</main>\n", escape("a < b"));
-//! let page = Page { title: "Order", body: &body, script: None }.to_html();
+//! let page = Page { title: "Order", body: &body, language: Language::English, script: None }.to_html();
 //! assert!(page.contains("<p>a &lt; b</p>") && page.contains("default-src 'none'"));
 //! ```
 
@@ -33,13 +34,16 @@ mod curves;
 mod layers;
 mod lines;
 mod map;
+mod numbers;
 mod page;
 mod report;
+mod texts;
 mod trace;
 
 pub use layers::Layer;
 pub use lines::Lines;
-pub use map::WordMap;
+pub use map::{MapSource, WordMap};
 pub use page::{Page, Script, escape};
-pub use report::report;
+pub use report::{RunPage, RunState};
+pub use texts::{Language, UnknownLanguage};
 pub use trace::trace;

@@ -1,9 +1,9 @@
-//! Two curves beside each other as one SVG file.
+//! Two curves in one SVG file.
 
 use crate::chart::{Chart, Role};
 use crate::curves::{axis, drawable};
-use crate::escape;
 use crate::page::PICTURE_STYLE;
+use crate::{Language, escape};
 
 const SIZE: (u32, u32) = (960, 540);
 const LEGEND_HEIGHT: u32 = 48;
@@ -12,7 +12,7 @@ const FONT_SIZE: u32 = 22;
 /// A chart of two curves.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Lines<'a> {
-    /// What the chart shows, for those who do not see it.
+    /// What the chart shows, for screen readers.
     pub title: &'a str,
     /// What the horizontal axis shows, with its unit.
     pub x_label: &'a str,
@@ -23,8 +23,8 @@ pub struct Lines<'a> {
 }
 
 impl Lines<'_> {
-    /// The chart as an SVG file, light or dark as its reader's screen, with a dot at every point and without any network. Values that
-    /// are not finite are left out.
+    /// The chart as an SVG file: light or dark like the reader's screen, the second curve with a dot at every point, loading nothing.
+    /// Values that are not finite are left out.
     pub fn to_svg(&self) -> String {
         let points = || self.curves.iter().flat_map(|(_, points)| points);
         let (Some(x_axis), Some(y_axis)) = (
@@ -56,11 +56,12 @@ impl Lines<'_> {
                 .zip(&self.curves)
                 .map(|(role, (_, points))| (role, curve(points)))
                 .collect(),
+            numbers: Language::English.numbers(),
         };
         self.wrapped(&chart.to_svg())
     }
 
-    /// The drawing below its legend, on ground of its own.
+    /// The drawing below its legend, on a background.
     fn wrapped(&self, drawing: &str) -> String {
         let (width, height) = (SIZE.0, SIZE.1 + LEGEND_HEIGHT);
         let mut x = 110;

@@ -1,20 +1,23 @@
-//! A map of texts: points of a plane with their names, as an SVG file or a page that needs nothing beside it.
+//! A map of texts: points of a plane with their names, as an SVG file or a self-contained page.
 
-use crate::curves::axis_number;
+use taal_metrics::Projection;
+
+use crate::numbers::AxisNumbers;
 use crate::page::PICTURE_STYLE;
-use crate::{Page, escape};
+use crate::texts::fill;
+use crate::{Language, Page, escape};
 
-/// What of the top margin is for the title; a page has its own.
+/// The part of the top margin that is for the title; a page has a heading instead.
 const TITLE_HEIGHT: f64 = 62.0;
 const DOT_RADIUS: f64 = 4.5;
 const FONT_SIZE: f64 = 15.0;
 /// Longer names are cut in the drawing and whole in the table.
 const MAX_LABEL_CHARS: usize = 36;
-/// How far a name may stand from its dot; from the second on, a line leads to it.
+/// How far a name may be from its dot; from the second on, a line leads to it.
 const DISTANCES: [f64; 5] = [8.0, 22.0, 40.0, 64.0, 92.0];
 /// About how far apart the numbers of an axis are.
 const TICK_DISTANCE: f64 = 115.0;
-/// What a line that leads to a name leaves free before it.
+/// The gap between a name and the line that leads to it.
 const LEADER_GAP: f64 = 3.0;
 
 /// A drawing, in units of its own.
@@ -23,8 +26,20 @@ struct Canvas {
     name: &'static str,
     width: f64,
     height: f64,
-    /// What stands around the frame: left, top, right, bottom.
+    /// The space around the frame: left, top, right, bottom.
     margin: [f64; 4],
+    labels: Labels,
+}
+
+/// How the points of a drawing are labeled if not every name has room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Labels {
+    /// Names; those without room are counted.
+    Names,
+    /// Names, and numbers for those without room.
+    NamesAndNumbers,
+    /// Numbers only.
+    Numbers,
 }
 
 const WIDE: Canvas = Canvas {
@@ -32,14 +47,16 @@ const WIDE: Canvas = Canvas {
     width: 1000.0,
     height: 760.0,
     margin: [64.0, 76.0, 20.0, 72.0],
+    labels: Labels::NamesAndNumbers,
 };
 
-/// For a telephone, where the names of the wide one would be too small to read.
+/// For a phone, where the names of the wide one would be too small to read.
 const NARROW: Canvas = Canvas {
     name: "narrow",
     width: 420.0,
     height: 640.0,
     margin: [60.0, 70.0, 6.0, 72.0],
+    labels: Labels::Numbers,
 };
 
 impl Canvas {
@@ -55,76 +72,165 @@ impl Canvas {
 pub struct WordMap {
     /// Its title.
     pub title: String,
-    /// One sentence on where the points come from.
+    /// One sentence about where the points come from.
     pub note: String,
-    /// What the axes are, with their part in words: `component 1 (41.2 % of the variance)`.
+    /// What the axes show, with their share in words: `component 1 (41.2 % of the variance)`.
     pub axes: [String; 2],
     /// The names of the points.
     pub labels: Vec<String>,
     /// The points; those without a name, or with a number that is not finite, are left out.
     pub points: Vec<[f64; 2]>,
+    /// The language of the page's own texts, and of its numbers.
+    pub language: Language,
+}
+
+/// Where the points of a map come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MapSource<'a> {
+    /// The model whose vectors they are.
+    pub model: &'a str,
+    /// Whether they are words rather than longer texts.
+    pub has_words: bool,
+    /// How the states of tokens became one vector, if it was not left to the model.
+    pub pooling: Option<&'a str>,
 }
 
 impl WordMap {
+    /// A map of vectors on their two principal components.
+    pub fn of_projection(
+        source: MapSource<'_>,
+        labels: Vec<String>,
+        projection: &Projection,
+        language: Language,
+    ) -> Self {
+        let (texts, numbers) = (&language.texts().map, language.numbers());
+        let [first, second] = projection.shares;
+        let title = match source.has_words {
+            true => texts.words_by,
+            false => texts.texts_by,
+        };
+        let pooling = source
+            .pooling
+            .map_or_else(String::new, |pooling| fill(texts.pooling, &[("pooling", pooling)]));
+        let axis = |number: &str, share| {
+            let values = [("number", number), ("share", &numbers.percent(share))];
+            fill(texts.component, &values)
+        };
+        Self {
+            title: fill(
+                title,
+                &[
+                    ("count", &numbers.grouped(labels.len() as u64)),
+                    ("model", source.model),
+                ],
+            ),
+            note: fill(
+                texts.projected,
+                &[("pooling", &pooling), ("share", &numbers.percent(first + second))],
+            ),
+            axes: [axis("1", first), axis("2", second)],
+            labels,
+            points: projection.points.clone(),
+            language,
+        }
+    }
+
     /// The map as an SVG file: light and dark, with its title, and with all coordinates in its description.
     pub fn svg(&self) -> String {
+        let numbers = self.numbers();
         let rows: Vec<String> = self
             .named()
-            .map(|(label, [x, y])| format!("{label}: {}, {}", axis_number(x), axis_number(y)))
+            .map(|(label, [x, y])| format!("{label}: {}, {}", numbers.text(x), numbers.text(y)))
             .collect();
         let Canvas {
             width, height, margin, ..
         } = WIDE;
         let left = margin[0];
         let description = format!("{} {}.", self.description(), escape(&rows.join("; ")));
+        // A file has no list to look numbers up in.
+        let canvas = Canvas {
+            labels: Labels::Names,
+            ..WIDE
+        };
         format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" {}<style>\n{PICTURE_STYLE}</style>\n\
              <rect class=\"page\" width=\"{width}\" height=\"{height}\"/>\n\
              <text class=\"title\" x=\"{left}\" y=\"32\">{}</text>\n<text class=\"axis\" x=\"{left}\" y=\"56\">{}</text>\n{}</svg>\n",
-            self.opening(&WIDE, 0.0, &description),
+            self.opening(&canvas, 0.0, &description),
             shown(&self.title),
             shown(&self.note),
-            self.drawing(&WIDE)
+            self.drawing(&canvas).0
         )
     }
 
     /// The map as an HTML page: light and dark, the drawing and a table of its coordinates. It refers to nothing outside.
+    ///
+    /// Points whose name has no room are numbered, and listed below the drawing; in the drawing for phones all are if one is.
     pub fn html(&self) -> String {
+        let texts = &self.language.texts().map;
+        let numbers = self.numbers();
         let rows: String = self
             .named()
             .map(|(label, [x, y])| {
                 format!(
                     "<tr><th scope=\"row\">{}</th><td>{}</td><td>{}</td></tr>\n",
                     shown(&label),
-                    axis_number(x),
-                    axis_number(y)
+                    numbers.text(x),
+                    numbers.text(y)
                 )
             })
             .collect();
-        let description = format!("{} The table below has the coordinates.", self.description());
+        let description = format!("{} {}", self.description(), texts.has_table);
         let drawing = |canvas: &Canvas| {
             let opening = self.opening(canvas, TITLE_HEIGHT, &description);
+            let (drawing, numbered) = self.drawing(canvas);
             format!(
-                "<div class=\"{}\"><svg {opening}{}</svg></div>\n",
+                "<div class=\"{}\"><svg {opening}{drawing}</svg>\n{}</div>\n",
                 canvas.name,
-                self.drawing(canvas)
+                self.key(&numbered)
             )
         };
         let drawings = [WIDE, NARROW].each_ref().map(drawing).concat();
         let body = format!(
             "<header>\n<h1>{}</h1>\n<p class=\"quiet\">{}</p>\n</header>\n<main>\n\
-             <figure>\n{drawings}</figure>\n<details>\n<summary>Coordinates</summary>\n<table>\n\
-             <thead><tr><th scope=\"col\">text</th><th scope=\"col\">across</th><th scope=\"col\">upwards</th></tr></thead>\n\
+             <figure>\n{drawings}</figure>\n<details>\n<summary>{}</summary>\n<table>\n\
+             <thead><tr><th scope=\"col\">{}</th><th scope=\"col\">{}</th><th scope=\"col\">{}</th></tr></thead>\n\
              <tbody>\n{rows}</tbody>\n</table>\n</details>\n</main>\n",
             shown(&self.title),
-            shown(&self.note)
+            shown(&self.note),
+            texts.coordinates,
+            texts.text,
+            texts.across,
+            texts.upwards
         );
         Page {
             title: &self.title,
             body: &body,
+            language: self.language,
             script: None,
         }
         .to_html()
+    }
+
+    /// The list of the points that have a number instead of a name.
+    fn key(&self, numbered: &[usize]) -> String {
+        if numbered.is_empty() {
+            return String::new();
+        }
+        let named: Vec<(String, [f64; 2])> = self.named().collect();
+        let rows: String = numbered
+            .iter()
+            .map(|index| format!("<li value=\"{}\">{}</li>\n", index + 1, shown(&named[*index].0)))
+            .collect();
+        let title = self.language.texts().map.numbered;
+        format!("<h2>{title}</h2>\n<ol class=\"key\">\n{rows}</ol>\n")
+    }
+
+    /// All coordinates in one notation.
+    fn numbers(&self) -> AxisNumbers {
+        let values = || self.named().flat_map(|(_, point)| point);
+        let ends = (values().fold(0.0, f64::min), values().fold(0.0, f64::max));
+        self.language.numbers().axis(ends)
     }
 
     /// Names and points that can be drawn.
@@ -137,14 +243,14 @@ impl WordMap {
 
     fn description(&self) -> String {
         let [x, y] = self.axes.each_ref().map(|axis| shown(axis));
-        let note = shown(&self.note);
-        format!(
-            "A map of {} points. Across: {x}; upwards: {y}. {note}",
-            self.named().count()
+        let count = self.named().count().to_string();
+        fill(
+            self.language.texts().map.description,
+            &[("count", &count), ("x", &x), ("y", &y), ("note", &shown(&self.note))],
         )
     }
 
-    /// The rest of the `<svg` tag from `top` on, with title and description.
+    /// The attributes of the `<svg` tag for a drawing that begins at `top`, with title and description.
     fn opening(&self, canvas: &Canvas, top: f64, description: &str) -> String {
         let Canvas {
             name, width, height, ..
@@ -157,14 +263,14 @@ impl WordMap {
         )
     }
 
-    /// Axes, points and names.
-    fn drawing(&self, canvas: &Canvas) -> String {
+    /// Axes, points and names, and the indices of the points that have a number.
+    fn drawing(&self, canvas: &Canvas) -> (String, Vec<usize>) {
         let named: Vec<(String, [f64; 2])> = self.named().collect();
         let frame = Frame::around(*canvas, named.iter().map(|(_, point)| *point));
         let mut text = self.axes_around(&frame);
         let dots: Vec<[f64; 2]> = named.iter().map(|(_, point)| frame.place(*point)).collect();
         let names: Vec<String> = named.iter().map(|(label, _)| shortened(label)).collect();
-        let labels = place_labels(canvas, &dots, &names);
+        let (labels, numbered) = labels_of(canvas, &dots, &names);
         for (label, dot) in labels.iter().zip(&dots) {
             if let Some(Label { leader: Some(end), .. }) = label {
                 text.push_str(&format!(
@@ -173,12 +279,13 @@ impl WordMap {
                 ));
             }
         }
-        for ((label, name), ((full, point), dot)) in labels.iter().zip(&names).zip(named.iter().zip(&dots)) {
+        let numbers = self.numbers();
+        for (label, ((full, point), dot)) in labels.iter().zip(named.iter().zip(&dots)) {
             text.push_str(&format!(
                 "<g><title>{} ({}, {})</title><circle class=\"dot\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"{DOT_RADIUS}\"/>",
                 shown(full),
-                axis_number(point[0]),
-                axis_number(point[1]),
+                numbers.text(point[0]),
+                numbers.text(point[1]),
                 dot[0],
                 dot[1]
             ));
@@ -188,7 +295,7 @@ impl WordMap {
                     label.x,
                     label.area.bottom - 0.28 * FONT_SIZE,
                     label.anchor,
-                    shown(name)
+                    shown(&label.text)
                 ));
             }
             text.push_str("</g>\n");
@@ -196,17 +303,22 @@ impl WordMap {
         let hidden = labels.iter().filter(|label| label.is_none()).count();
         if hidden > 0 {
             text.push_str(&format!(
-                "<text class=\"axis\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">names without room: {hidden}</text>\n",
+                "<text class=\"axis\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>\n",
                 canvas.width - canvas.margin[2],
-                canvas.height - 8.0
+                canvas.height - 8.0,
+                fill(
+                    self.language.texts().map.without_room,
+                    &[("count", &hidden.to_string())]
+                )
             ));
         }
-        text
+        (text, numbered)
     }
 
     /// Frame, ticks and the names of the axes.
     fn axes_around(&self, frame: &Frame) -> String {
         let [left, top, right, bottom] = frame.canvas.frame();
+        let numbers = [0, 1].map(|axis| self.language.numbers().axis((frame.low[axis], frame.high[axis])));
         let mut text = format!(
             "<rect class=\"frame\" x=\"{left}\" y=\"{top}\" width=\"{}\" height=\"{}\"/>\n",
             right - left,
@@ -218,7 +330,7 @@ impl WordMap {
                 "<line class=\"grid\" x1=\"{x:.1}\" y1=\"{top}\" x2=\"{x:.1}\" y2=\"{bottom}\"/>\n\
                  <text class=\"axis\" x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>\n",
                 bottom + 18.0,
-                axis_number(value)
+                numbers[0].text(value)
             ));
         }
         for value in ticks(frame.low[1], frame.high[1], (bottom - top) / TICK_DISTANCE) {
@@ -228,7 +340,7 @@ impl WordMap {
                  <text class=\"axis\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>\n",
                 left - 6.0,
                 y + 4.5,
-                axis_number(value)
+                numbers[1].text(value)
             ));
         }
         let [x, y] = self.axes.each_ref().map(|axis| shown(axis));
@@ -243,7 +355,7 @@ impl WordMap {
     }
 }
 
-/// What part of the plane is drawn. A unit is as long across as upwards, because the distances are what a map is for.
+/// The part of the plane that is drawn. Both axes have the same scale, because a map is for comparing distances.
 struct Frame {
     canvas: Canvas,
     low: [f64; 2],
@@ -264,7 +376,7 @@ impl Frame {
         if low.iter().any(|value| !value.is_finite()) {
             (low, high) = ([0.0; 2], [0.0; 2]);
         }
-        // Names need room beside the outermost dots.
+        // Names need room next to the outermost dots.
         let wanted = [0, 1].map(|axis| 1.16 * (high[axis] - low[axis]) / sizes[axis]);
         let unit = wanted[0].max(wanted[1]);
         let far = low.iter().chain(&high).fold(0.0_f64, |far, value| far.max(value.abs()));
@@ -331,43 +443,73 @@ impl Area {
     }
 }
 
-/// Where a name stands.
+/// A name or number in the drawing.
 struct Label {
+    text: String,
     area: Area,
-    /// The side of the name that looks at its dot, or its middle, stands here, however wide the font is.
+    /// The position of the side that faces its dot, or of its middle, whatever the width of the font.
     x: f64,
     anchor: &'static str,
-    /// Where the line from its dot ends, if it stands apart.
+    /// The end of the line from its dot, if it is apart from it.
     leader: Option<[f64; 2]>,
 }
 
-/// A place for every name, one after another, that covers no dot, no name before it and no line; none where there is no such place.
-fn place_labels(canvas: &Canvas, dots: &[[f64; 2]], names: &[String]) -> Vec<Option<Label>> {
-    let mut taken: Vec<Area> = dots.iter().map(|dot| Area::around(*dot, DOT_RADIUS + 1.0)).collect();
-    let mut labels = Vec::with_capacity(dots.len());
-    for (index, (dot, name)) in dots.iter().zip(names).enumerate() {
-        let width = text_width(name);
-        let found = candidates(*dot, width).find(|label| {
+/// A label for every point that has room for one, and which points have a number because not every name has room.
+fn labels_of(canvas: &Canvas, dots: &[[f64; 2]], names: &[String]) -> (Vec<Option<Label>>, Vec<usize>) {
+    let mut room = Room::new(canvas, dots);
+    let mut labels: Vec<Option<Label>> = (0..dots.len()).map(|index| room.place(index, &names[index])).collect();
+    let without: Vec<usize> = (0..dots.len()).filter(|index| labels[*index].is_none()).collect();
+    let numbered: Vec<usize> = match canvas.labels {
+        Labels::Numbers if !without.is_empty() => {
+            room = Room::new(canvas, dots);
+            (0..dots.len()).collect()
+        }
+        Labels::Names => Vec::new(),
+        Labels::NamesAndNumbers | Labels::Numbers => without,
+    };
+    for &index in &numbered {
+        labels[index] = room.place(index, &(index + 1).to_string());
+    }
+    (labels, numbered)
+}
+
+/// What labels may not cover.
+struct Room<'a> {
+    canvas: &'a Canvas,
+    dots: &'a [[f64; 2]],
+    /// Areas of the dots, in their order, then of labels and lines.
+    taken: Vec<Area>,
+}
+
+impl<'a> Room<'a> {
+    fn new(canvas: &'a Canvas, dots: &'a [[f64; 2]]) -> Self {
+        let taken = dots.iter().map(|dot| Area::around(*dot, DOT_RADIUS + 1.0)).collect();
+        Self { canvas, dots, taken }
+    }
+
+    /// Places a label that covers no dot, no earlier label and no line; none if there is no such place.
+    fn place(&mut self, index: usize, text: &str) -> Option<Label> {
+        let dot = self.dots[index];
+        let found = candidates(dot, text).find(|label| {
             let is_free = |area: &Area, own: bool| {
                 let blocks = |(other, taken): (usize, &Area)| !(own && other == index) && taken.overlaps(area);
-                !taken.iter().enumerate().any(blocks)
+                !self.taken.iter().enumerate().any(blocks)
             };
-            let line = leader_areas(*dot, label.leader);
-            label.area.is_inside(canvas.frame())
+            let line = leader_areas(dot, label.leader);
+            label.area.is_inside(self.canvas.frame())
                 && is_free(&label.area, false)
                 && line.iter().all(|area| is_free(area, true))
         });
         if let Some(label) = &found {
-            taken.push(label.area);
-            taken.extend(leader_areas(*dot, label.leader));
+            self.taken.push(label.area);
+            self.taken.extend(leader_areas(dot, label.leader));
         }
-        labels.push(found);
+        found
     }
-    labels
 }
 
 /// Places around a dot, the best first: right, left, above, below, then the corners; near, then further away.
-fn candidates([x, y]: [f64; 2], width: f64) -> impl Iterator<Item = Label> {
+fn candidates([x, y]: [f64; 2], text: &str) -> impl Iterator<Item = Label> {
     const SIDES: [[f64; 2]; 8] = [
         [1.0, 0.0],
         [-1.0, 0.0],
@@ -378,6 +520,7 @@ fn candidates([x, y]: [f64; 2], width: f64) -> impl Iterator<Item = Label> {
         [-0.7, -0.7],
         [-0.7, 0.7],
     ];
+    let width = text_width(text);
     let height = 1.2 * FONT_SIZE;
     DISTANCES.into_iter().enumerate().flat_map(move |(round, distance)| {
         SIDES.into_iter().map(move |[across, down]| {
@@ -398,6 +541,7 @@ fn candidates([x, y]: [f64; 2], width: f64) -> impl Iterator<Item = Label> {
             let end = 1.0 - LEADER_GAP / distance;
             let leader = (round > 0).then_some([x + across * distance * end, y + down * distance * end]);
             Label {
+                text: text.to_owned(),
                 area,
                 x: near[0],
                 anchor,
@@ -417,7 +561,7 @@ fn leader_areas(from: [f64; 2], to: Option<[f64; 2]>) -> Vec<Area> {
         .collect()
 }
 
-/// About how wide a name is: fonts differ, so rather too much.
+/// About how wide a name is; rather too much, because fonts differ.
 fn text_width(text: &str) -> f64 {
     let width = |character: char| match character {
         'i' | 'j' | 'l' | 't' | 'f' | 'r' | 'I' | '.' | ',' | ':' | ';' | '\'' | '!' | '|' | ' ' | '-' | '(' | ')' => {

@@ -2,6 +2,9 @@
 
 use serde_json::Value;
 
+use crate::Language;
+use crate::texts::fill;
+
 /// The colors, light and dark, and what a drawing looks like in them.
 pub(crate) const PICTURE_STYLE: &str = include_str!("picture.css");
 const PAGE_STYLE: &str = include_str!("page.css");
@@ -13,7 +16,9 @@ pub struct Page<'a> {
     pub title: &'a str,
     /// Markup from the header to the end of `<main>`; its texts went through [`escape`].
     pub body: &'a str,
-    /// What makes it move.
+    /// The language of its texts.
+    pub language: Language,
+    /// What makes it interactive.
     pub script: Option<Script<'a>>,
 }
 
@@ -31,7 +36,11 @@ impl Page<'_> {
     pub fn to_html(&self) -> String {
         let title = escape(self.title);
         let body = self.body;
-        let version = env!("CARGO_PKG_VERSION");
+        let language = self.language.code();
+        let written_by = fill(
+            self.language.texts().page.written_by,
+            &[("version", env!("CARGO_PKG_VERSION"))],
+        );
         let (policy, scripts) = match self.script {
             Some(Script { code, data }) => (
                 " script-src 'unsafe-inline';",
@@ -43,13 +52,23 @@ impl Page<'_> {
             None => ("", String::new()),
         };
         format!(
-            "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+            "<!DOCTYPE html>\n<html lang=\"{language}\">\n<head>\n<meta charset=\"utf-8\">\n\
              <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
              <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline';{policy} \
              base-uri 'none'; form-action 'none'\">\n<title>{title} · Taal</title>\n<style>\n{PICTURE_STYLE}{PAGE_STYLE}</style>\n\
-             </head>\n<body>\n{body}<footer>Written by Taal {version}.</footer>\n{scripts}</body>\n</html>\n"
+             </head>\n<body>\n{body}<footer>{written_by}</footer>\n{scripts}</body>\n</html>\n"
         )
     }
+}
+
+/// Text in which `code` between backticks is marked as such; the rest is escaped.
+pub(crate) fn marked(text: &str) -> String {
+    let parts = text.split('`').enumerate();
+    let mark = |(index, part): (usize, &str)| match index % 2 {
+        0 => escape(part),
+        _ => format!("<code>{}</code>", escape(part)),
+    };
+    parts.map(mark).collect()
 }
 
 /// Text as HTML and SVG show it letter by letter, also inside a quoted attribute. Control characters, which XML cannot hold, become U+FFFD.
@@ -70,8 +89,8 @@ pub fn escape(text: &str) -> String {
     escaped
 }
 
-/// JSON that ends no script element, whatever the text is. `http` is broken up as well, so that nobody has to look whether an address in
-/// the page is text or something that is fetched.
+/// JSON that cannot end its script element, whatever the text is. `http` is broken up as well, so that a search for it finds only what a
+/// browser would fetch.
 fn safe_json(value: &Value) -> String {
     let json = value.to_string();
     let mut safe = String::with_capacity(json.len());

@@ -3,6 +3,7 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const at = (id) => document.getElementById(id);
   const n = data.tokens.length;
+  const { say, signs } = data;
   const { n_layers: nLayers, n_heads: nHeads, is_causal: isCausal } = data.model;
 
   const escapes = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" };
@@ -15,11 +16,14 @@
     const characters = [...seen(text)];
     return characters.length > length ? characters.slice(0, length - 1).join("") + "…" : characters.join("");
   };
-  const percent = (share) => (100 * share).toFixed(share < 0.0995 ? 2 : 1) + " %";
-  const grouped = (number) => String(number).replace(/\B(?=(\d{3})+$)/g, ",");
+  // A text with values in place of {names}.
+  const fill = (text, values) => text.replace(/\{(\w+)\}/g, (all, key) => values[key] ?? all);
+  const fixed = (number, digits) => number.toFixed(digits).replace(".", signs.decimal);
+  const percent = (share) => fixed(100 * share, share < 0.0995 ? 2 : 1) + " %";
+  const grouped = (number) => String(number).replace(/\B(?=(\d{3})+$)/g, signs.thousands);
   const name = (place) => short(data.tokens[place].text, 16);
-  const stateName = (state) => state === 0 ? "embedding" : "layer " + state;
-  const counted = (count, what) => grouped(count) + " " + what + (count === 1 ? "" : "s");
+  const stateName = (state) => state === 0 ? say.embedding : fill(say.layer_n, { layer: state });
+  const headName = () => now.head < 0 ? say.all_heads : fill(say.one_head, { head: now.head + 1 });
 
   // Weights are bytes: of a causal model only the keys up to the query, row after row.
   const packed = Uint8Array.from(atob(data.attention), (character) => character.charCodeAt(0));
@@ -57,30 +61,30 @@
 
   // Tables are made when they are opened, and made again where they depend on a choice.
   const tables = {
-    "token-table": () => table(["token", "id", "bytes", "merges"], data.tokens.map((token, place) => [
+    "token-table": () => table([say.token, say.id, say.bytes, say.merges], data.tokens.map((token, place) => [
       head(label(place), place), data_(token.id), data_(token.bytes.match(/../g)?.join(" ") ?? ""),
       data_(token.merges.map(([left, right]) => seen(left) + "+" + seen(right)).join("  ")),
     ])),
-    "embedding-table": () => table(["token", "token", "place", "sum"], data.tokens.map((_, place) => [
-      head(label(place), place), data_(data.embedding.tokens[place].toFixed(2)),
-      data_(data.embedding.places.length ? data.embedding.places[place].toFixed(2) : "none"),
-      data_(data.norms[0][place].toFixed(2)),
+    "embedding-table": () => table([say.token, say.token, say.place, say.sum], data.tokens.map((_, place) => [
+      head(label(place), place), data_(fixed(data.embedding.tokens[place], 2)),
+      data_(data.embedding.places.length ? fixed(data.embedding.places[place], 2) : say.none),
+      data_(fixed(data.norms[0][place], 2)),
     ])),
-    "attention-table": () => table(["listens to →", ...data.tokens.map((_, place) => label(place))],
+    "attention-table": () => table([say.attends_to, ...data.tokens.map((_, place) => label(place))],
       data.tokens.map((_, query) => [head(label(query), query), ...data.tokens.map((_, key) =>
-        isCausal && key > query ? data_("ahead") : heated(percent(weight(now.layer, now.head, query, key)),
+        isCausal && key > query ? data_(say.ahead) : heated(percent(weight(now.layer, now.head, query, key)),
           weight(now.layer, now.head, query, key)))])),
-    "residual-table": () => table(["token", ...data.norms.map((_, state) => stateName(state))],
+    "residual-table": () => table([say.token, ...data.norms.map((_, state) => stateName(state))],
       data.tokens.map((_, place) => [head(label(place), place),
-        ...data.norms.map((row) => data_(row[place].toFixed(2)))])),
-    "lens-table": () => table(["token", ...data.lens.map((_, state) => stateName(state))],
+        ...data.norms.map((row) => data_(fixed(row[place], 2)))])),
+    "lens-table": () => table([say.token, ...data.lens.map((_, state) => stateName(state))],
       data.tokens.map((_, place) => [head(label(place), place), ...data.lens.map((_, state) => {
         const [word, probability] = cell(state, place).guesses[0];
         return heated(short(word, 12) + " " + percent(probability), probability);
       })])),
   };
   const heated = (text, share) => data_(text, `background: rgba(var(--heat), ${(0.3 * share).toFixed(3)})`);
-  const fill = (id) => {
+  const fillTable = (id) => {
     const details = at(id);
     if (!details.open) return;
     details.querySelector(".scroll").innerHTML = tables[id]();
@@ -91,36 +95,32 @@
 
   const showOnce = () => {
     const model = data.model;
-    at("facts").textContent = `${isCausal ? "causal" : "masked"} model: ` +
-      (hasAttention ? `${counted(nLayers, "layer")} of ${counted(nHeads, "head")}` : counted(nLayers, "recurrent layer")) +
-      `, width ${grouped(model.d_model)}, ${grouped(model.vocab_size)} ids`;
-    at("counts").textContent = data.text === null ? "The model was given ids." :
-      `${counted([...data.text].length, "character")}, ${counted(new TextEncoder().encode(data.text).length, "byte")}, ${counted(n, "token")}`;
+    at("facts").textContent = fill(hasAttention ? say.facts : say.facts_recurrent, {
+      kind: isCausal ? say.causal : say.masked, layers: nLayers, heads: nHeads,
+      width: grouped(model.d_model), vocabulary: grouped(model.vocab_size),
+    });
+    at("counts").textContent = data.text === null ? say.given_ids : fill(say.counts, {
+      characters: grouped([...data.text].length), bytes: grouped(new TextEncoder().encode(data.text).length), tokens: grouped(n),
+    });
     at("how-cut").textContent = {
-      BPE: "Byte-pair encoding begins with single bytes and joins the pair that training joined first, again and again.",
-      WordPiece: "WordPiece takes the longest piece of its vocabulary that matches, again and again.",
-      Unigram: "Unigram takes the pieces that are likeliest together.",
-      WordLevel: "Each word or character of the vocabulary is a token.",
-    }[model.tokenizer] ?? "The model has no tokenizer, so its tokens are numbers.";
-    at("about-embedding").textContent = `Each id is looked up in a table and becomes ${counted(model.d_model, "number")}.`;
+      BPE: say.cut_bpe, WordPiece: say.cut_wordpiece, Unigram: say.cut_unigram, WordLevel: say.cut_words,
+    }[model.tokenizer] ?? say.no_tokenizer;
+    at("about-embedding").textContent = fill(say.about_embedding, { width: grouped(model.d_model) });
     const { kind, shortest, longest } = data.embedding.positions;
     at("position").textContent = {
-      learned: "Each place has a learned vector, which is added to that of its token.",
-      sinusoidal: "Each place has a vector of waves, which is added to that of its token.",
-      rotary: "In attention, queries and keys are turned by their place (rotary positions)." + (shortest === null ? "" :
-        ` Pairs of numbers make a full turn every ${shortest.toFixed(1)} to ${grouped(Math.round(longest))} places.`),
-      alibi: "In attention, what is further away is heard less (ALiBi).",
-      none: !hasAttention ? "Tokens are read one after another, each changing the state that the one before it left." :
-        "Nothing tells the place but that a token sees only those before it.",
+      learned: say.learned,
+      sinusoidal: say.sinusoidal,
+      rotary: say.rotary + (shortest === null ? "" : " " +
+        fill(say.rotary_turns, { shortest: fixed(shortest, 1), longest: grouped(Math.round(longest)) })),
+      alibi: say.alibi,
+      none: hasAttention ? say.no_position : say.recurrent,
     }[kind];
-    at("about-lens").textContent = "If the model stopped after a layer, what would it say at this token? Underlined is what the whole " +
-      "model says, and the rank is that word's. The last row is the model's output.";
     at("distribution").innerHTML = data.predictions.map((prediction) =>
-      `<h3>${isCausal ? "After" : "At"} token ${prediction.place}, ${esc(name(prediction.place))}</h3>` +
-      `<p>${prediction.bits.toFixed(2)} bits undecided.</p>` + bars(prediction.guesses)).join("") +
-      (data.filled === null ? "" : `<h3>Filled with whole words</h3><p class="text">${esc(data.filled)}</p>`);
+      `<h3>${esc(fill(isCausal ? say.after_token : say.at_token, { place: prediction.place, token: name(prediction.place) }))}</h3>` +
+      `<p>${esc(fill(say.undecided, { bits: fixed(prediction.bits, 2) }))}</p>` + bars(prediction.guesses)).join("") +
+      (data.filled === null ? "" : `<h3>${esc(say.filled)}</h3><p class="text">${esc(data.filled)}</p>`);
     at("bytes").innerHTML = data.tokens.map((token, place) => token.bytes === "" ? "" :
-      `<span data-byte="${place}">${token.bytes.match(/../g).join(" ")}</span>`).join("") || "none";
+      `<span data-byte="${place}">${token.bytes.match(/../g).join(" ")}</span>`).join("") || esc(say.none);
     showCheckpoints();
   };
 
@@ -144,26 +144,30 @@
       chip.classList.toggle("is-followed", chip.dataset.byte === String(now.place)));
     const merges = token.merges.map(([left, right]) =>
       `<li><code>${esc(seen(left))}</code> + <code>${esc(seen(right))}</code></li>`).join("");
-    at("token").innerHTML = `<dl><dt>place</dt><dd>${now.place}</dd><dt>token</dt><dd><code>${esc(seen(token.text))}</code>` +
-      `${token.special ? " (special)" : ""}</dd><dt>id</dt><dd>${grouped(token.id)}</dd>` +
-      (merges ? `<dt>merges</dt><dd><ol>${merges}</ol></dd>` : "") + "</dl>";
+    const row = (term, about) => `<dt>${esc(term)}</dt><dd>${about}</dd>`;
+    at("token").innerHTML = `<dl>${row(say.place, now.place)}` +
+      row(say.token, `<code>${esc(seen(token.text))}</code>${token.special ? " " + esc(say.special) : ""}`) +
+      row(say.id, grouped(token.id)) + (merges ? row(say.merges, `<ol>${merges}</ol>`) : "") + "</dl>";
     const first = data.embedding.first[now.place];
     const most = Math.max(...first.map(Math.abs), 1e-9);
     const places = data.embedding.places;
-    at("embedding").innerHTML = `<dl><dt>length of the token's vector</dt><dd>${data.embedding.tokens[now.place].toFixed(2)}</dd>` +
-      (places.length ? `<dt>of its place's</dt><dd>${places[now.place].toFixed(2)}</dd>` : "") +
-      `<dt>of what layer 1 reads</dt><dd>${data.norms[0][now.place].toFixed(2)}</dd>` +
-      `<dt>its first numbers</dt><dd class="mono">${first.slice(0, 8).map((value) => value.toFixed(2)).join(" ")} …</dd></dl>` +
-      `<div class="strip" role="img" aria-label="The first ${first.length} numbers as stripes, strong where they are far from 0">` +
+    const numbers = first.slice(0, 8).map((value) => fixed(value, 2)).join(signs.decimal === "," ? "; " : " ");
+    at("embedding").innerHTML = `<dl>${row(say.length_token, fixed(data.embedding.tokens[now.place], 2))}` +
+      (places.length ? row(say.length_place, fixed(places[now.place], 2)) : "") +
+      row(say.length_input, fixed(data.norms[0][now.place], 2)) +
+      `<dt>${esc(say.first_numbers)}</dt><dd class="mono">${numbers} …</dd></dl>` +
+      `<div class="strip" role="img" aria-label="${esc(fill(say.strip, { count: first.length }))}">` +
       first.map((value) => `<i style="background: ${value < 0 ? "var(--warm)" : "var(--accent)"}; opacity: ` +
-        `${(Math.abs(value) / most).toFixed(2)}"></i>`).join("") + "</div>";
+        `${(Math.abs(value) / most).toFixed(2)}"></i>`).join("") + "</div>" +
+      `<p class="quiet"><span class="legend below">${esc(say.strip_below)}</span><span class="legend above">${esc(say.strip_above)}</span>` +
+      `${esc(fill(say.strip_note, { count: first.length, width: grouped(data.model.d_model), most: fixed(most, 2) }))}</p>`;
   };
 
   const showAttention = () => {
     if (!hasAttention) return;
-    at("layer-value").textContent = `${now.layer + 1} of ${nLayers}`;
-    const which = now.head < 0 ? "all heads together" : "head " + (now.head + 1);
-    at("arcs-title").textContent = `What ${name(now.place)} (place ${now.place}) listens to in layer ${now.layer + 1}, ${which}.`;
+    at("layer-value").textContent = fill(say.layer_of, { layer: now.layer + 1, layers: nLayers });
+    at("arcs-title").textContent =
+      fill(say.arcs_title, { token: name(now.place), place: now.place, layer: now.layer + 1, head: headName() });
     const width = Math.min(460, Math.max(300, at("arcs").clientWidth));
     const step = 20, left = width * 0.35, right = width * 0.65, bend = width * 0.15;
     const y = (place) => step * (place + 1);
@@ -176,39 +180,75 @@
         `<text x="${right + 8}" y="${y(key) + 4}" font-size="13">${esc(short(data.tokens[key].text, 8))}` +
         `${share >= 0.005 ? ` <tspan class="faint">${Math.round(100 * share)} %</tspan>` : ""}</text>`);
       if (share > 0) {
-        lines.push(`<path class="listen" d="M${left} ${y(now.place)} C${left + bend} ${y(now.place)} ${right - bend} ${y(key)} ` +
+        lines.push(`<path class="attends" d="M${left} ${y(now.place)} C${left + bend} ${y(now.place)} ${right - bend} ${y(key)} ` +
           `${right} ${y(key)}" stroke-width="${(0.5 + 7 * share).toFixed(2)}" opacity="${(0.25 + 0.75 * share).toFixed(2)}"/>`);
       }
     }
-    at("arcs").innerHTML = `<svg class="mono" viewBox="0 0 ${width} ${step * (n + 1)}" role="img" aria-label="${esc(listening().slice(2))}">` +
+    at("arcs").innerHTML = `<svg class="mono" viewBox="0 0 ${width} ${step * (n + 1)}" role="img" aria-label="${esc(fill(say.arcs_label, { layer: now.layer + 1, tokens: strongest() }))}">` +
       lines.join("") + rows.join("") + "</svg>";
     showHeat();
-    fill("attention-table");
+    fillTable("attention-table");
   };
 
+  // The three tokens with the largest shares, in words.
   const strongest = () => data.tokens.map((_, key) => [key, weight(now.layer, now.head, now.place, key)])
-    .sort((a, b) => b[1] - a[1]).slice(0, 3).filter(([, share]) => share > 0);
-  const listening = () => !hasAttention ? "" : `; layer ${now.layer + 1} listens to ` +
-    strongest().map(([key, share]) => `“${name(key)}” ${Math.round(100 * share)} %`).join(", ");
+    .sort((a, b) => b[1] - a[1]).slice(0, 3).filter(([, share]) => share > 0)
+    .map(([key, share]) => `“${name(key)}” ${Math.round(100 * share)} %`).join(", ");
 
+  // Where the cells of the grid begin, and how large one is.
+  const grid = { left: 0, top: 0, cell: 1 };
   const showHeat = () => {
     const canvas = at("heat");
-    const size = Math.max(1, Math.floor(512 / n));
-    canvas.width = canvas.height = size * n;
-    const context = canvas.getContext("2d");
     const style = getComputedStyle(document.documentElement);
-    const heat = style.getPropertyValue("--heat");
+    const color = (variable) => style.getPropertyValue(variable);
+    const sharpness = Math.max(1, devicePixelRatio);
+    const width = Math.min(544, Math.max(240, canvas.parentElement.clientWidth));
+    const context = canvas.getContext("2d");
+    const names = data.tokens.map((token) => short(token.text, 10));
+    const font = "12px " + getComputedStyle(at("tokens")).fontFamily;
+    context.font = font;
+    const margin = Math.ceil(Math.max(...names.map((one) => context.measureText(one).width))) + 8;
+    Object.assign(grid, { left: margin, top: margin, cell: (width - margin) / n });
+    // Setting its size empties a canvas, and sets its font back.
+    canvas.width = canvas.height = Math.round(width * sharpness);
+    context.scale(sharpness, sharpness);
+    const heat = color("--heat");
     for (let query = 0; query < n; query++) {
       for (let key = 0; key < n; key++) {
         const share = weight(now.layer, now.head, query, key);
         context.fillStyle = `rgba(${heat}, ${Math.sqrt(share).toFixed(3)})`;
-        context.fillRect(key * size, query * size, size, size);
+        // A little larger than a cell where cells are not whole pixels, so that no gap shows.
+        context.fillRect(margin + key * grid.cell, margin + query * grid.cell, grid.cell + 0.3, grid.cell + 0.3);
       }
     }
-    context.strokeStyle = style.getPropertyValue("--warm");
-    context.lineWidth = Math.max(1, size / 8);
-    context.strokeRect(0.5, now.place * size + 0.5, size * n - 1, size - 1);
-    canvas.setAttribute("aria-label", `Heat map of layer ${now.layer + 1}; row ${now.place} is framed. The table below has its numbers.`);
+    nameCells(context, names, font, color);
+    context.strokeStyle = color("--edge");
+    context.strokeRect(margin - 0.5, margin - 0.5, n * grid.cell, n * grid.cell);
+    context.strokeStyle = color("--warm");
+    context.lineWidth = 2;
+    context.strokeRect(margin, margin + now.place * grid.cell, n * grid.cell - 1, grid.cell);
+    canvas.setAttribute("aria-label", fill(say.grid_label, { layer: now.layer + 1, place: now.place }));
+  };
+
+  // Names along both sides; of many tokens only those that have room, and always that of the followed one.
+  const nameCells = (context, names, font, color) => {
+    const each = Math.max(1, Math.ceil(13 / grid.cell));
+    const isNamed = (place) => place === now.place || (place % each === 0 && Math.abs(place - now.place) >= each);
+    context.textBaseline = "middle";
+    names.forEach((one, place) => {
+      if (!isNamed(place)) return;
+      const middle = (place + 0.5) * grid.cell;
+      context.font = (place === now.place ? "bold " : "") + font;
+      context.fillStyle = color(place === now.place ? "--ink" : "--quiet");
+      context.textAlign = "right";
+      context.fillText(one, grid.left - 5, grid.top + middle);
+      context.save();
+      context.translate(grid.left + middle, grid.top - 5);
+      context.rotate(-Math.PI / 2);
+      context.textAlign = "left";
+      context.fillText(one, 0, 0);
+      context.restore();
+    });
   };
 
   // A line with a dot and a number at each point.
@@ -234,10 +274,10 @@
 
   const showResidual = () => {
     const values = data.norms.map((row) => row[now.place]);
-    const names = values.map((_, state) => state === 0 ? "start" : String(state));
+    const names = values.map((_, state) => state === 0 ? say.start : String(state));
     chart(at("residual"), values, names,
-      `Length of the vector of ${name(now.place)}: ${values[0].toFixed(2)} at the start, ${values.at(-1).toFixed(2)} at the end`,
-      (value) => value.toFixed(value < 10 ? 2 : value < 100 ? 1 : 0));
+      fill(say.residual_label, { token: name(now.place), first: fixed(values[0], 2), last: fixed(values.at(-1), 2) }),
+      (value) => fixed(value, value < 10 ? 2 : value < 100 ? 1 : 0));
   };
 
   const showLens = () => {
@@ -247,8 +287,8 @@
       const words = guesses.map(([word, probability]) =>
         `<span class="guess${word === choice ? " is-choice" : ""}"><b>${esc(short(word, 18))}</b> ${percent(probability)}` +
         `<u style="width: ${(100 * probability).toFixed(1)}%"></u></span>`).join("");
-      return `<div class="row${state === nLayers ? " is-output" : ""}"><div class="what">${stateName(state)}` +
-        `${state === nLayers ? ", output" : ""}<br>rank ${grouped(rank)}</div><div>${words}</div></div>`;
+      return `<div class="row${state === nLayers ? " is-output" : ""}"><div class="what">${esc(stateName(state))}` +
+        `${state === nLayers ? ", " + esc(say.output) : ""}<br>${esc(say.rank)} ${grouped(rank)}</div><div>${words}</div></div>`;
     }).join("") + "</div>";
   };
 
@@ -257,24 +297,26 @@
     if (series.length === 0) return;
     at("checkpoints").hidden = false;
     const [word] = data.predictions[0].guesses[0];
-    at("about-checkpoints").textContent = `The chance that each checkpoint gives “${seen(word)}”, the traced model's own choice, at token ` +
-      `${data.predictions[0].place}.`;
+    at("about-checkpoints").textContent = fill(say.about_checkpoints, { token: seen(word), place: data.predictions[0].place });
     chart(at("checkpoint-chart"), series.map((one) => one.probability), series.map((one) => grouped(one.step)),
-      `Probability of ${seen(word)} by step: ${percent(series[0].probability)} at the first, ${percent(series.at(-1).probability)} at the last`,
+      fill(say.checkpoints_label,
+        { token: seen(word), first: percent(series[0].probability), last: percent(series.at(-1).probability) }),
       (value) => percent(value));
-    const loss = (value) => data_(value === null ? "none" : value.toFixed(3));
-    at("checkpoint-table").innerHTML = table(["step", "training loss", "validation loss", "rank", "chance", "best guess"],
+    const loss = (value) => data_(value === null ? say.none : fixed(value, 3));
+    at("checkpoint-table").innerHTML = table([say.step, say.train_loss, say.val_loss, say.rank, say.chance, say.best_guess],
       series.map((one) => [head(grouped(one.step)), loss(one.train_loss), loss(one.val_loss), data_(grouped(one.rank)),
         data_(percent(one.probability)), data_(short(one.guesses[0][0], 18) + " " + percent(one.guesses[0][1]))]));
   };
 
   let timer = 0;
-  const say = () => {
+  const announce = () => {
     clearTimeout(timer);
     timer = setTimeout(() => {
       const { guesses } = cell(nLayers, now.place);
-      at("live").textContent = `Token ${now.place}, “${name(now.place)}”${listening()}; the model's guess here: ` +
-        `“${seen(guesses[0][0])}” ${percent(guesses[0][1])}.`;
+      const attends = hasAttention ? fill(say.attends, { layer: now.layer + 1, tokens: strongest() }) : "";
+      at("live").textContent = fill(say.live, {
+        place: now.place, token: name(now.place), attends, guess: seen(guesses[0][0]), probability: percent(guesses[0][1]),
+      });
     }, 120);
   };
 
@@ -283,7 +325,7 @@
     button.type = "button";
     button.setAttribute("role", "radio");
     button.textContent = name(place);
-    button.setAttribute("aria-label", `${place}: ${seen(token.text)}${data.focus.includes(place) ? ", asked here" : ""}`);
+    button.setAttribute("aria-label", `${place}: ${seen(token.text)}${data.focus.includes(place) ? ", " + say.asked_here : ""}`);
     button.classList.toggle("asked", data.focus.includes(place));
     for (const event of ["focus", "click", "mouseenter"]) button.addEventListener(event, () => follow(place));
     at("tokens").append(button);
@@ -295,7 +337,7 @@
       button.setAttribute("aria-checked", String(index === place));
       button.tabIndex = index === place ? 0 : -1;
     });
-    showText(); showToken(); showAttention(); showResidual(); showLens(); markRows(); say();
+    showText(); showToken(); showAttention(); showResidual(); showLens(); markRows(); announce();
   };
   at("tokens").addEventListener("keydown", (event) => {
     const moves = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1, Home: -n, End: n };
@@ -308,17 +350,17 @@
     if (row !== undefined && Number(row) !== now.place) follow(Number(row));
   });
   at("heat").addEventListener("mousemove", (event) => {
-    const place = Math.floor(event.offsetY / event.target.clientHeight * n);
+    const place = Math.floor((event.offsetY - grid.top) / grid.cell);
     if (place >= 0 && place < n && place !== now.place) follow(place);
   });
   const layer = at("layer"), select = at("head");
   layer.max = nLayers;
   layer.value = now.layer + 1;
-  layer.addEventListener("input", () => { now.layer = Number(layer.value) - 1; showAttention(); say(); });
-  select.innerHTML = '<option value="-1">all heads together (mean)</option>' +
-    Array.from({ length: nHeads }, (_, index) => `<option value="${index}">head ${index + 1}</option>`).join("");
-  select.addEventListener("change", () => { now.head = Number(select.value); showAttention(); say(); });
-  for (const id of Object.keys(tables)) at(id).addEventListener("toggle", () => fill(id));
+  layer.addEventListener("input", () => { now.layer = Number(layer.value) - 1; showAttention(); announce(); });
+  select.innerHTML = '<option value="-1">' + esc(say.all_heads_mean) + "</option>" +
+    Array.from({ length: nHeads }, (_, index) => `<option value="${index}">${esc(fill(say.one_head, { head: index + 1 }))}</option>`).join("");
+  select.addEventListener("change", () => { now.head = Number(select.value); showAttention(); announce(); });
+  for (const id of Object.keys(tables)) at(id).addEventListener("toggle", () => fillTable(id));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", showAttention);
 
   let drawnWidth = document.documentElement.clientWidth;

@@ -6,22 +6,32 @@ use std::path::Path;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
+use taal_draw::Language;
 
 use crate::trace::{Guess, LensCell, Token};
 use crate::{Result, Trace};
 
-/// Guesses of a layer at a place; the model's own answers have as many as the trace.
+/// Guesses per layer and position; the model's own answers have as many as the trace.
 const LENS_GUESSES: usize = 5;
 
 /// The first numbers of each vector.
 const FIRST_NUMBERS: usize = 32;
 
+/// What a page says besides its trace.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PageOptions<'a> {
+    /// The name of the traced model, for the heading.
+    pub model: Option<&'a str>,
+    /// The page's language.
+    pub language: Language,
+}
+
 /// Writes a trace as one HTML page, which shows it stage by stage and follows the token that is pointed at.
 ///
-/// The page needs nothing beside it. All text of the trace is data that the page's script reads, and no part of its markup. Attention
-/// weights are rounded to 255ths, so 64 tokens through 12 layers of 12 heads stay below 1 MB.
-pub fn html(trace: &Trace) -> String {
-    taal_draw::trace(&data(trace))
+/// The page needs no other file. All text of the trace is data that the page's script reads, not part of its markup. Attention weights
+/// are rounded to 255ths, so 64 tokens through 12 layers of 12 heads stay below 1 MB.
+pub fn html(trace: &Trace, options: PageOptions<'_>) -> String {
+    taal_draw::trace(data(trace), options.model, options.language)
 }
 
 impl Trace {
@@ -30,12 +40,12 @@ impl Trace {
     /// # Errors
     ///
     /// [`InsightError::Store`](crate::InsightError::Store).
-    pub fn save_html(&self, path: &Path) -> Result<()> {
-        Ok(taal_store::write_atomic(path, html(self).as_bytes())?)
+    pub fn save_html(&self, path: &Path, options: PageOptions<'_>) -> Result<()> {
+        Ok(taal_store::write_atomic(path, html(self, options).as_bytes())?)
     }
 }
 
-/// What the script reads.
+/// The data for the script.
 fn data(trace: &Trace) -> Value {
     let mut words = Words::default();
     let lens: Vec<Vec<Value>> = trace
@@ -100,7 +110,7 @@ fn of_token(token: &Token, text: Option<&str>) -> Value {
     })
 }
 
-/// Guesses as numbers of words and probabilities in turn; rank and probability of the last layer's choice; entropy.
+/// Indices of words alternating with probabilities; rank and probability of the last layer's choice; entropy.
 fn lens_cell(cell: &LensCell, words: &mut Words) -> Value {
     let guesses: Vec<Value> = cell
         .guesses
@@ -138,13 +148,13 @@ fn pairs(guesses: &[Guess]) -> Vec<Value> {
     guesses.iter().map(pair).collect()
 }
 
-/// Attention weights as bytes; of a causal model without those of keys ahead.
+/// Attention weights as bytes; for a causal model without those of later keys.
 fn packed(trace: &Trace) -> Vec<u8> {
     let mut bytes = Vec::new();
     for head in trace.attention.iter().flatten() {
         for (query, row) in head.iter().enumerate() {
             let end = if trace.model.is_causal { query + 1 } else { row.len() };
-            // Between 0 and 255, so nothing is lost but the fraction.
+            // Between 0 and 255, so only the fraction is lost.
             bytes.extend(row[..end].iter().map(|weight| (weight * 255.0).round() as u8));
         }
     }

@@ -4,7 +4,7 @@
 //! merges that made them, their vectors and positions, the attention weights of every layer and head, the length of the residual stream
 //! after every layer, the next-token guess that each layer would make (the logit lens) and the final distribution. [`over_checkpoints`]
 //! asks the checkpoints of a training run the same question. A trace is JSON ([`Trace::save_json`], [`Trace::open_json`]) and a page for
-//! the browser that needs nothing beside it ([`html`], [`Trace::save_html`]).
+//! the browser that needs no other file ([`html`], [`Trace::save_html`]).
 //!
 //! Looking changes nothing: the logits of a trace are those of [`taal_inference::Decoder`], bit for bit, and the last row of the lens is
 //! the model's output.
@@ -43,7 +43,8 @@ mod trace;
 pub use anatomy::{Part, Row, anatomy, rows, svg};
 pub use checkpoints::{CheckpointGuess, over_checkpoints};
 pub use error::{InsightError, Result};
-pub use html::html;
+pub use html::{PageOptions, html};
+pub use taal_draw::Language;
 pub use trace::{
     Embedding, Guess, LensCell, MAX_TOP, MAX_WEIGHTS, MergeStep, ModelFacts, Positions, Prediction, Token, Trace,
     TraceOptions, trace,

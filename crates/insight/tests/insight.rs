@@ -2,7 +2,7 @@
 
 use burn::tensor::Device;
 use taal_inference::{Decoder, FillOptions, LanguageModel, Prompt, fill};
-use taal_insight::{Guess, InsightError, MAX_TOP, Trace, TraceOptions, html, trace};
+use taal_insight::{Guess, InsightError, MAX_TOP, PageOptions, Trace, TraceOptions, html, trace};
 use taal_model::{Initialization, Mixer, PositionKind, TransformerConfig};
 use taal_store::ErrorKind;
 use taal_tokenizer::{Kind, Tokenizer, TrainerConfig};
@@ -416,7 +416,7 @@ fn a_page_of_64_tokens_and_144_heads_is_below_a_megabyte_and_needs_nothing() {
         );
         let trace = trace(&lm, &Prompt::from(text.as_str()), &TraceOptions { top: 64 }).unwrap();
         assert_eq!(trace.tokens.len(), 64);
-        let page = html(&trace);
+        let page = html(&trace, PageOptions::default());
         assert!(page.len() < 1_000_000, "{} bytes", page.len());
         // The page tells the browser to load nothing, too.
         assert!(page.contains("<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none';"));
@@ -432,7 +432,7 @@ fn text_on_a_page_is_data_and_never_markup() {
     let lm = dutch_model();
     let text = "</script><!--DATA-->&\u{2028}http://x";
     let trace = trace(&lm, &Prompt::from(text), &TraceOptions::default()).unwrap();
-    let page = html(&trace);
+    let page = html(&trace, PageOptions::default());
     assert_eq!(page.matches("</script>").count(), 2);
     assert_eq!(page.replace("http-equiv", "").to_lowercase().matches("http").count(), 0);
     let data = data_of(&page);
@@ -445,7 +445,7 @@ fn a_page_has_the_attention_of_every_layer_and_head_to_a_byte() {
     use base64::Engine;
     for (name, config) in configs() {
         let (_, trace) = traced(&config);
-        let data = data_of(&html(&trace));
+        let data = data_of(&html(&trace, PageOptions::default()));
         let packed = data["attention"].as_str().unwrap();
         let packed = base64::engine::general_purpose::STANDARD.decode(packed).unwrap();
         let mut packed = packed.into_iter();

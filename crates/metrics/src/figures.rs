@@ -17,7 +17,7 @@ use crate::numbers;
 pub struct StepRecord {
     /// The optimizer step that the record is about; it rises through the log.
     pub step: u64,
-    /// The training loss in nats a token, before the update.
+    /// The training loss in nats per token, before the update.
     #[serde(with = "numbers::required")]
     pub loss: f64,
     /// The learning rate of the update.
@@ -26,22 +26,22 @@ pub struct StepRecord {
     /// The global gradient norm before clipping.
     #[serde(with = "numbers::required")]
     pub grad_norm: f64,
-    /// Training tokens a second.
+    /// Training tokens per second.
     #[serde(with = "numbers::required")]
     pub tokens_per_s: f64,
-    /// The loss over the validation split after the update, in nats a token, where it was evaluated.
+    /// The loss over the validation split after the update, in nats per token, where it was evaluated.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "numbers::optional")]
     pub val_loss: Option<f64>,
-    /// The same in bits a byte of text.
+    /// The same in bits per byte of text.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "numbers::optional")]
     pub val_bits_per_byte: Option<f64>,
-    /// Share of the hidden tokens of the validation split that a masked model guessed; only where evaluated.
+    /// Share of the hidden tokens of the validation split that a masked model guessed; only if evaluated.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "numbers::optional")]
     pub val_accuracy: Option<f64>,
     /// Seconds of training so far, earlier parts of a resumed run included.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "numbers::optional")]
     pub wall_s: Option<f64>,
-    /// Whether the step was a bad one and its update left out.
+    /// Whether the step was bad and its update skipped.
     #[serde(default, skip_serializing_if = "std::ops::Not::not", rename = "skipped")]
     pub is_skipped: bool,
 }
@@ -80,18 +80,18 @@ pub struct StepChart {
 #[rustfmt::skip]
 pub const STEP_FIGURES: [StepFigure; 10] = [
     figure("step", "", "the step, counted from 1", |it| Some(it.step as f64)),
-    figure("loss", "nats a token", "training loss of the step's batches, before the update", |it| Some(it.loss)),
+    figure("loss", "nats per token", "training loss of the step's batches, before the update", |it| Some(it.loss)),
     figure("lr", "", "learning rate of the update (AdamW's; Muon's follows the same curve from its own peak)", |it| Some(it.lr))
         .with_chart("Learning rate", "learning rate", false),
     figure("grad_norm", "", "global gradient norm, before clipping", |it| Some(it.grad_norm))
         .with_chart("Gradient norm", "norm before clipping", true),
-    figure("tokens_per_s", "tokens a second", "of this step: drawing the batches, forward, backward, update", |it| Some(it.tokens_per_s)),
-    figure("val_loss", "nats a token", "over the whole validation split, after the update; only where evaluated", |it| it.val_loss),
-    figure("val_bits_per_byte", "bits a byte", "the same over the bytes of the text; only where evaluated", |it| it.val_bits_per_byte),
+    figure("tokens_per_s", "tokens per second", "of this step: drawing the batches, forward, backward, update", |it| Some(it.tokens_per_s)),
+    figure("val_loss", "nats per token", "over the whole validation split, after the update; only where evaluated", |it| it.val_loss),
+    figure("val_bits_per_byte", "bits per byte", "the same over the bytes of the text; only where evaluated", |it| it.val_bits_per_byte),
     figure("val_accuracy", "share", "of the hidden tokens that were guessed; only of masked models, where evaluated", |it| it.val_accuracy)
         .not_in_csv(),
     figure("wall_s", "seconds", "of the run so far, earlier parts included", |it| it.wall_s),
-    figure("skipped", "", "`true` where the step was a bad one and its update was left out; else absent", |it| it.is_skipped.then_some(1.0))
+    figure("skipped", "", "`true` if the step was bad and its update skipped; else absent", |it| it.is_skipped.then_some(1.0))
         .not_in_csv(),
 ];
 

@@ -83,7 +83,7 @@ fn strongest_directions(rows: &[Vec<f64>], width: usize, k: usize) -> Vec<Vec<f6
     let mut state = 0;
     let mut draw = || (splitmix(&mut state) >> 11) as f64 / (1_u64 << 52) as f64 - 1.0;
     let mut directions: Vec<Vec<f64>> = (0..k).map(|_| (0..width).map(|_| draw()).collect()).collect();
-    orthonormalise(&mut directions);
+    orthonormalize(&mut directions);
     for _ in 0..MAX_ROUNDS {
         // Within their span, the directions themselves: those of the small matrix.
         let images: Vec<Vec<f64>> = directions
@@ -120,13 +120,13 @@ fn strongest_directions(rows: &[Vec<f64>], width: usize, k: usize) -> Vec<Vec<f6
             break;
         }
         directions = next;
-        orthonormalise(&mut directions);
+        orthonormalize(&mut directions);
     }
     directions
 }
 
 /// Gram-Schmidt, twice over each for the sake of rounding. What depends on the ones before it becomes zero.
-fn orthonormalise(vectors: &mut [Vec<f64>]) {
+fn orthonormalize(vectors: &mut [Vec<f64>]) {
     for index in 0..vectors.len() {
         let (before, rest) = vectors.split_at_mut(index);
         let vector = &mut rest[0];

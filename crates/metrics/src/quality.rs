@@ -1,6 +1,6 @@
 //! How well a model predicts.
 
-/// Perplexity of a mean loss in nats a token: `exp(loss)`, the number of equally likely tokens that would leave the same doubt.
+/// Perplexity of a mean loss in nats per token: `exp(loss)`, the number of equally likely tokens that would leave the same doubt.
 pub fn perplexity(loss_nats: f64) -> f64 {
     loss_nats.exp()
 }
@@ -42,7 +42,7 @@ impl MeanLoss {
         self.tokens
     }
 
-    /// The mean loss in nats a token; none before the first token.
+    /// The mean loss in nats per token; none before the first token.
     pub fn mean(&self) -> Option<f64> {
         (self.tokens > 0).then(|| self.total_nats / self.tokens as f64)
     }

@@ -10,19 +10,19 @@ use crate::{Error, Result, STEP_FIGURES, numbers};
 /// A report holds samples, which are short.
 const MAX_REPORT_BYTES: u64 = 64 * 1024 * 1024;
 
-/// A text that the model wrote.
+/// A text that the model wrote, or a text whose gaps it filled.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sample {
-    /// What it was given.
+    /// The text that the model was given.
     pub prompt: String,
-    /// What it added.
+    /// What it added; of a masked model the filled text, with its guesses.
     pub text: String,
     /// Why there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
 
-/// How a masked language model does on the hidden tokens of its validation split, beside what counting does on the same ones.
+/// How a masked language model does on the hidden tokens of its validation split, compared with counting on the same ones.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct MaskedFigures {
@@ -30,17 +30,18 @@ pub struct MaskedFigures {
     pub tokens: u64,
     /// The model.
     pub model: GuessFigures,
-    /// Always the commonest token of the training text.
+    /// Always the most common token of the training text.
     pub unigram: GuessFigures,
-    /// Counts of the training text by both neighbours, by one, by none.
-    pub neighbours: GuessFigures,
+    /// Counts of the training text by both neighbors, by one, by none.
+    #[serde(rename = "neighbours")]
+    pub neighbors: GuessFigures,
 }
 
 /// Guesses of hidden tokens.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct GuessFigures {
-    /// Share that was right.
+    /// Share of correct guesses.
     pub accuracy: f64,
     /// Bounds of its 95 % interval (Wilson 1927), as if the tokens were independent.
     pub accuracy_interval: [f64; 2],
@@ -62,13 +63,13 @@ impl GuessFigures {
 
 /// The figures of a whole run, resumed parts included: `report.json`.
 ///
-/// A number that is not finite, and an option without a value, is `null` in the file.
+/// A number that is not finite and an option without a value are `null` in the file.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Report {
     /// The recipe's name.
     pub recipe: String,
-    /// What was learned: `next_token` or `masked`.
+    /// The training objective: `next_token` or `masked`.
     pub objective: String,
     /// The device that trained.
     pub device: String,
@@ -78,33 +79,33 @@ pub struct Report {
     pub steps: u64,
     /// Optimizer steps that the recipe asks for; more than `steps` in the report of an interrupted run.
     pub planned_steps: u64,
-    /// Training tokens seen.
+    /// Tokens that training has read, those of repeated passes included.
     pub tokens: u64,
     /// Seconds of the whole run.
     #[serde(with = "numbers::required")]
     pub wall_s: f64,
-    /// The last training loss in nats a token.
+    /// The last training loss in nats per token.
     #[serde(with = "numbers::required")]
     pub train_loss: f64,
-    /// The last loss over the whole validation split in nats a token.
+    /// The last loss over the whole validation split in nats per token.
     pub val_loss: Option<f64>,
     /// The lowest validation loss of the run.
     pub best_val_loss: Option<f64>,
     /// The step of the lowest validation loss.
     pub best_step: Option<u64>,
-    /// The last validation loss in bits a byte of text.
+    /// The last validation loss in bits per byte of text.
     pub val_bits_per_byte: Option<f64>,
     /// Tokens scored in one evaluation.
     pub val_tokens: Option<u64>,
-    /// Bytes of text that these tokens stand for, which `val_bits_per_byte` is over; none of a masked model.
+    /// Bytes of text that these tokens stand for, which `val_bits_per_byte` is over; none for a masked model.
     pub val_bytes: Option<u64>,
-    /// Tokens a second over whole training steps, without start-up and evaluation.
+    /// Tokens per second over whole training steps, without start-up and evaluation.
     #[serde(with = "numbers::required")]
     pub tokens_per_s: f64,
-    /// How often the training tokens were gone through.
+    /// Passes over the training tokens.
     #[serde(with = "numbers::required")]
     pub epochs: f64,
-    /// Model FLOPs utilization: PaLM's FLOPs over the machine's peak, 1.0 being all of it and never more.
+    /// Model FLOPs utilization: PaLM's FLOPs divided by the machine's peak, at most 1.0.
     #[serde(with = "numbers::required")]
     pub mfu: f64,
     /// That peak in FLOP/s: measured, or the fastest step where that was faster; 0 where the device has none.
@@ -112,15 +113,15 @@ pub struct Report {
     pub peak_flops_per_s: f64,
     /// Whether the fastest step was faster than what was measured: then `mfu` is an upper bound.
     pub peak_is_lower_bound: bool,
-    /// The largest resident set of the process in bytes; 0 where the system does not say.
+    /// The largest resident set of the process in bytes; 0 if the system does not say.
     pub peak_rss_bytes: u64,
     /// The step at which the run was last resumed.
     pub resumed_from: Option<u64>,
-    /// What a masked model's guesses are worth; none for other models.
+    /// The accuracy of a masked model's guesses; none for other models.
     pub masked: Option<MaskedFigures>,
-    /// Steps whose update was left out because loss, gradient or weights were not what they should be.
+    /// Steps whose update was skipped because of a bad loss, gradient or weight.
     pub skipped_steps: u64,
-    /// How often the run went back to an earlier checkpoint because of them.
+    /// How often the run returned to an earlier checkpoint because of them.
     pub rewinds: u64,
     /// The tokenizer in words, such as its kind.
     pub tokenizer: String,
@@ -134,7 +135,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// What each of the [`figures`](Self::figures) is called, its value and its unit.
+    /// The name, value and unit of each of the [`figures`](Self::figures).
     pub fn figure_rows(&self) -> impl Iterator<Item = (&'static str, f64, &'static str)> + '_ {
         STEP_FIGURES
             .iter()

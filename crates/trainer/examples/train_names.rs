@@ -37,6 +37,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         run_dir: &folder.path().join("names"),
         device: DeviceSpec::Flex,
         is_resume: false,
+        language: Default::default(),
     };
     match train(&resolved, &source.text, &options, &mut Printer)? {
         Outcome::Finished(report) => {

@@ -70,6 +70,7 @@ pub use taal_kernels::orthogonalize;
 // What a caller of `train` names, so that the crate can be used alone.
 pub use progress::{Progress, RunInfo, Silent, StepInfo};
 pub use run::{Outcome, RunOptions};
+pub use taal_draw::Language;
 pub use taal_kernels::{DeviceSpec, Precision};
 pub use taal_metrics::{Report, StepRecord};
 pub use train::{train, train_in};

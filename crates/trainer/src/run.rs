@@ -1,6 +1,7 @@
 //! A run under way: what it computes, and the record of it.
 
 mod compute;
+mod page;
 mod record;
 mod rewind;
 
@@ -8,12 +9,14 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::time::Instant;
 
+use taal_draw::{Language, RunState};
 use taal_kernels::DeviceSpec;
 use taal_metrics::{Report, RunLog};
 use taal_model::hugging_face;
 use taal_store::ErrorKind;
 
 use self::compute::{Clock, Compute};
+use self::page::Page;
 use self::record::Record;
 use crate::checkpoint::{Checkpoint, Checkpoints, Origin, TrainState};
 use crate::events::Events;
@@ -37,6 +40,8 @@ pub struct RunOptions<'a> {
     pub device: DeviceSpec,
     /// Go on from the newest checkpoint of the run directory.
     pub is_resume: bool,
+    /// The language of `report.html`.
+    pub language: Language,
 }
 
 /// How a run ended.
@@ -134,6 +139,7 @@ impl<'a> Run<'a> {
             peak,
             flops_shape: learner.model.config().shape(recipe.train.block_size),
             samples: Vec::new(),
+            page: Page::new(options.language),
             tokenizer,
             progress,
         };
@@ -158,17 +164,23 @@ impl<'a> Run<'a> {
     /// Trains to the end, or until it is asked to stop.
     pub(crate) fn go(&mut self) -> Result<Outcome, TrainError> {
         let Self { compute, record } = self;
+        record.live_page(compute);
         record.announce(compute);
         let outcome = compute.steps(record);
         // Whatever ended the steps, what is under way is written before the directory is unlocked.
         let saved = record.wait();
-        let outcome = outcome?;
-        saved?;
+        let outcome = match (outcome, saved) {
+            (Ok(outcome), Ok(())) => outcome,
+            (Err(error), _) | (_, Err(error)) => {
+                record.failure_page(compute, &error);
+                return Err(error);
+            }
+        };
         if outcome.is_break() {
-            return Ok(Outcome::Interrupted(record.report(compute, false)?));
+            return Ok(Outcome::Interrupted(record.report(compute, RunState::Interrupted)?));
         }
         record.write_samples(compute);
-        Ok(Outcome::Finished(record.report(compute, true)?))
+        Ok(Outcome::Finished(record.report(compute, RunState::Finished)?))
     }
 }
 

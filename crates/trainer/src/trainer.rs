@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use taal_data::Dataset;
+use taal_draw::Language;
 use taal_kernels::DeviceSpec;
 use taal_model::Transformer;
 use taal_tokenizer::Tokenizer;
@@ -39,6 +40,7 @@ pub struct Trainer<'a> {
     run_dir: PathBuf,
     device: DeviceSpec,
     is_resume: bool,
+    language: Language,
     progress: Option<&'a mut dyn Progress>,
 }
 
@@ -52,6 +54,7 @@ impl<'a> Trainer<'a> {
             run_dir: run_dir.into(),
             device: DeviceSpec::Flex,
             is_resume: false,
+            language: Language::English,
             progress: None,
         }
     }
@@ -100,7 +103,13 @@ impl<'a> Trainer<'a> {
         self
     }
 
-    /// Shows the run to somebody, who may stop it.
+    /// The language of `report.html`; weights, log and figures do not depend on it.
+    pub fn language(mut self, language: Language) -> Self {
+        self.language = language;
+        self
+    }
+
+    /// Shows the run to the caller, who may stop it.
     pub fn progress(mut self, progress: &'a mut dyn Progress) -> Self {
         self.progress = Some(progress);
         self
@@ -117,6 +126,7 @@ impl<'a> Trainer<'a> {
             run_dir: &self.run_dir,
             device: self.device,
             is_resume: self.is_resume,
+            language: self.language,
         };
         train(
             &resolved,

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use taal_evaluation::Normalize;
 use taal_inference::Pooling;
 
-use super::{DeviceArgument, ModelArgument, from_one, from_zero, number};
+use super::{DeviceArgument, LanguageArgument, ModelArgument, from_one, from_zero, number};
 
 /// `taal fill`
 #[derive(Debug, Args)]
@@ -179,6 +179,8 @@ pub struct EmbeddingsPlotArguments {
     /// modules.json, else mean]
     #[arg(long, value_name = "POOLING")]
     pub pool: Option<Pooling>,
+    #[command(flatten)]
+    pub lang: LanguageArgument,
     #[command(flatten)]
     pub device: DeviceArgument,
     /// Print one JSON object: shares of the variance, points with text, x, y

@@ -6,7 +6,7 @@ use clap::Args;
 use taal_exchange::Target;
 use taal_exchange::gguf::TensorType;
 
-use super::{DeviceArgument, ModelArgument, from_zero};
+use super::{DeviceArgument, LanguageArgument, ModelArgument, from_zero};
 
 /// `taal trace`
 #[derive(Debug, Args)]
@@ -39,6 +39,8 @@ pub struct TraceArguments {
     /// Write all numbers as one JSON object; - prints it instead of the text
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    #[command(flatten)]
+    pub lang: LanguageArgument,
     #[command(flatten)]
     pub device: DeviceArgument,
 }

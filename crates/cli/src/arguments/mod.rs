@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
+use taal_draw::Language;
 use taal_kernels::DeviceSpec;
 
 pub use self::asking::*;
@@ -83,6 +84,26 @@ impl Deref for DeviceArgument {
 
     fn deref(&self) -> &DeviceSpec {
         &self.device
+    }
+}
+
+/// The language of a page.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct LanguageArgument {
+    /// Language of the page: en or nl [default: that of the locale, if it is one of these, or en]
+    #[arg(long, value_name = "LANGUAGE")]
+    pub lang: Option<Language>,
+}
+
+impl LanguageArgument {
+    /// The language that was asked for, or that of the locale: the first of LC_ALL, LC_MESSAGES and LANG that is set.
+    pub fn language(&self) -> Language {
+        let of_locale = || {
+            let mut names = ["LC_ALL", "LC_MESSAGES", "LANG"].into_iter();
+            let locale = names.find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()));
+            Language::of_locale(&locale?)
+        };
+        self.lang.or_else(of_locale).unwrap_or_default()
     }
 }
 

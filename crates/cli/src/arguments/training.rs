@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use taal_kernels::Precision;
 use taal_trainer::bench::BenchShape;
 
-use super::{DeviceArgument, from_zero, length, positive};
+use super::{DeviceArgument, LanguageArgument, from_zero, length, positive};
 
 /// `taal train`
 #[derive(Debug, Args)]
@@ -30,6 +30,8 @@ pub struct TrainArguments {
     /// starts a new one
     #[arg(long)]
     pub resume: bool,
+    #[command(flatten)]
+    pub lang: LanguageArgument,
 }
 
 /// `taal recipes`

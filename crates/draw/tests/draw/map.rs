@@ -1,6 +1,6 @@
 //! Maps of words as SVG and as a page.
 
-use taal_draw::WordMap;
+use taal_draw::{Language, WordMap};
 
 fn map(named: &[(&str, [f64; 2])]) -> WordMap {
     WordMap {
@@ -9,6 +9,7 @@ fn map(named: &[(&str, [f64; 2])]) -> WordMap {
         axes: ["component 1".to_owned(), "component 2".to_owned()],
         labels: named.iter().map(|(label, _)| (*label).to_owned()).collect(),
         points: named.iter().map(|(_, point)| *point).collect(),
+        language: Language::English,
     }
 }
 
@@ -31,6 +32,15 @@ fn values<'a>(svg: &'a str, class: &str, attribute: &str) -> Vec<&'a str> {
     elements.filter_map(value).collect()
 }
 
+/// The texts of the elements of a class.
+fn texts<'a>(svg: &'a str, class: &str) -> Vec<&'a str> {
+    let class = format!("class=\"{class}\"");
+    let elements = svg.split('<').filter(|it| it.contains(&class));
+    elements
+        .filter_map(|element| Some(element.split_once('>')?.1))
+        .collect()
+}
+
 fn numbers(svg: &str, class: &str, attribute: &str) -> Vec<f64> {
     let values = values(svg, class, attribute).into_iter();
     values.map(|value| value.parse().expect("a number")).collect()
@@ -50,12 +60,13 @@ fn no_name_covers_another_or_a_dot_and_those_without_room_are_counted() {
                 let dots = numbers(svg, "dot", "cx").into_iter().zip(numbers(svg, "dot", "cy"));
                 let dots: Vec<(f64, f64)> = dots.collect();
                 let places = numbers(svg, "name", "x").into_iter().zip(numbers(svg, "name", "y"));
-                let names = places.zip(values(svg, "name", "text-anchor"));
+                let names = places.zip(values(svg, "name", "text-anchor")).zip(texts(svg, "name"));
                 // A digit of the narrowest font is half as wide as high.
-                let area = |((x, y), anchor): ((f64, f64), &str)| {
-                    let left =
-                        x - ["start", "middle", "end"].iter().position(|it| *it == anchor).unwrap() as f64 * 18.75;
-                    [left, y - 11.0, left + 37.5, y + 2.0]
+                let area = |(((x, y), anchor), text): (((f64, f64), &str), &str)| {
+                    let width = 7.5 * text.len() as f64;
+                    let side = ["start", "middle", "end"].iter().position(|it| *it == anchor).unwrap();
+                    let left = x - side as f64 * width / 2.0;
+                    [left, y - 11.0, left + width, y + 2.0]
                 };
                 let areas: Vec<[f64; 4]> = names.map(area).collect();
                 for (at, a) in areas.iter().enumerate() {
@@ -67,7 +78,7 @@ fn no_name_covers_another_or_a_dot_and_those_without_room_are_counted() {
                 assert_eq!(dots.len(), n);
                 let hidden = n - areas.len();
                 assert_eq!(
-                    svg.contains(&format!("names without room: {hidden}<")),
+                    svg.contains(&format!("points without a label: {hidden}<")),
                     hidden > 0,
                     "{n}: {hidden}"
                 );
@@ -79,7 +90,11 @@ fn no_name_covers_another_or_a_dot_and_those_without_room_are_counted() {
             }
         }
     }
-    let page = crowd(300).html();
+    let (page, file) = (crowd(300).html(), crowd(300).svg());
+    assert!(
+        !texts(&file, "name").iter().any(|name| !name.starts_with("word")),
+        "a file has no list of numbers"
+    );
     assert_eq!(
         page.matches("<th scope=\"row\">").count(),
         300,
@@ -157,4 +172,33 @@ fn points_that_are_none_are_left_out() {
     let long = "long ".repeat(40);
     let svg = map(&[(&long, [0.0, 0.0]), ("b", [1.0, 1.0])]).svg();
     assert!(svg.contains("\u{2026}</text>"), "a long name is cut");
+}
+
+#[test]
+fn on_a_phone_points_without_room_for_their_names_are_numbered_and_listed() {
+    let map = map(&(0..40)
+        .map(|at| {
+            (
+                ["a long name that takes room", "another one as long as that"][at % 2],
+                [(at % 8) as f64, (at / 8) as f64],
+            )
+        })
+        .collect::<Vec<_>>());
+    let page = map.html();
+    let narrow = drawings(&page)[1];
+    let (drawing, list) = narrow.split_once("</svg>").expect("a list");
+    let numbered = texts(drawing, "name");
+    assert!(numbered.len() >= 38, "{} of 40 have a number", numbered.len());
+    assert!(numbered.iter().all(|name| name.parse::<u32>().is_ok()), "{numbered:?}");
+    assert_eq!(list.matches("<li value=").count(), 40);
+    assert!(list.contains("<li value=\"2\">another one as long as that</li>"));
+}
+
+#[test]
+fn the_coordinates_have_one_notation_and_the_language_of_the_page() {
+    let mut map = map(&[("a", [0.1242, -0.0489]), ("b", [-0.0517, 0.00805]), ("c", [0.3, 1.0])]);
+    assert!(map.html().contains("<td>-0.0517</td><td>0.008</td>"), "{}", map.html());
+    map.language = Language::Dutch;
+    let page = map.html();
+    assert!(page.contains("<td>-0,0517</td><td>0,008</td>") && page.contains("<summary>Coördinaten</summary>"));
 }

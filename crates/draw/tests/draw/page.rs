@@ -1,7 +1,7 @@
 //! What all pages and pictures share.
 
 use serde_json::json;
-use taal_draw::{Layer, Lines, Page, Script, WordMap, escape, report, trace};
+use taal_draw::{Language, Layer, Lines, Page, RunPage, RunState, Script, WordMap, escape, trace};
 use taal_metrics::Report;
 
 /// The style sheet of a page or picture.
@@ -35,12 +35,24 @@ fn map() -> WordMap {
         axes: [String::new(), String::new()],
         labels: vec!["a".to_owned()],
         points: vec![[0.0, 0.0]],
+        language: Language::English,
     }
+}
+
+fn report() -> String {
+    let page = RunPage {
+        report: &Report::default(),
+        records: &[],
+        recipe_toml: "",
+        state: RunState::Finished,
+        language: Language::English,
+    };
+    page.to_html()
 }
 
 #[test]
 fn every_page_has_one_style_sheet_and_every_picture_its_colors() {
-    let pages = [report(&Report::default(), &[], ""), map().html(), trace(&json!({}))];
+    let pages = [report(), map().html(), trace(json!({}), None, Language::English)];
     let sheet = style(&pages[0]);
     assert!(sheet.contains("--page: #ffffff") && sheet.contains("prefers-color-scheme: dark"));
     for page in &pages {
@@ -70,6 +82,7 @@ fn only_a_page_with_a_script_allows_one_and_its_data_is_no_markup() {
         Page {
             title: "<T>",
             body: "<main></main>\n",
+            language: Language::English,
             script,
         }
         .to_html()

@@ -1,7 +1,24 @@
-use taal_draw::report as html;
+use std::time::{Duration, SystemTime};
+
+use taal_draw::{Language, RunPage, RunState};
 use taal_metrics::{Report, Sample, StepRecord};
 
 use crate::record;
+
+fn page(report: &Report, records: &[StepRecord], recipe_toml: &str, state: RunState<'_>, language: Language) -> String {
+    let page = RunPage {
+        report,
+        records,
+        recipe_toml,
+        state,
+        language,
+    };
+    page.to_html()
+}
+
+fn html(report: &Report, records: &[StepRecord], recipe_toml: &str) -> String {
+    page(report, records, recipe_toml, RunState::Finished, Language::English)
+}
 
 fn report() -> Report {
     Report {
@@ -86,7 +103,7 @@ fn the_page_shows_figures_curves_samples_and_recipe() {
         "37.1 %",
         "512 MiB",
         "resumed from step 1,000",
-        "loss (nats a token)",
+        "loss (nats per token)",
         "validation",
         "ROMEO:",
         "Ay me!",
@@ -101,9 +118,142 @@ fn the_page_shows_figures_curves_samples_and_recipe() {
 }
 
 #[test]
-fn the_page_of_an_interrupted_run_says_so() {
-    let page = html(&Report { steps: 500, ..report() }, &[], "");
-    assert!(visible(&page).contains("Interrupted at step 500 of 2,000"));
+fn the_page_says_how_a_run_ended() {
+    let half = Report { steps: 500, ..report() };
+    let text = |state| visible(&page(&half, &[], "", state, Language::English));
+    assert!(text(RunState::Interrupted).contains("Interrupted at step 500 of 2,000"));
+    assert!(text(RunState::Finished).contains("Stopped early at step 500 of 2,000"));
+    let failed = text(RunState::Failed {
+        error: "the disk is <full>",
+    });
+    assert!(failed.contains("Ended by an error after step 500 of 2,000: the disk is &lt;full&gt;"));
+    assert!(!visible(&html(&report(), &[], "")).contains("step 2,000 of"));
+}
+
+#[test]
+fn only_the_page_of_a_run_under_way_reloads_and_it_says_when_it_was_written() {
+    let half = Report {
+        steps: 500,
+        tokens: 384_000,
+        ..report()
+    };
+    let written = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_935_075);
+    let live = page(&half, &[record(1)], "", RunState::Live { written }, Language::English);
+    let text = visible(&live);
+    assert!(
+        text.contains("step 500 of 2,000 (25 %) when this page was written, 2026-11-29 06:51:15 UTC."),
+        "{text}"
+    );
+    assert!(text.contains("About 22 s left."), "{text}");
+    assert!(
+        live.contains("<time id=\"written\" datetime=\"2026-11-29T06:51:15Z\">") && live.contains("location.reload()")
+    );
+    assert!(live.contains("<noscript><meta http-equiv=\"refresh\""));
+    assert!(live.contains("<title>shakespeare-char: step 500 of 2,000 · Taal</title>"));
+    for state in [
+        RunState::Finished,
+        RunState::Interrupted,
+        RunState::Failed { error: "" },
+    ] {
+        let ended = page(&half, &[record(1)], "", state, Language::English);
+        assert!(!ended.contains("<script") && !ended.contains("http-equiv=\"refresh\""));
+    }
+}
+
+#[test]
+fn a_run_before_its_first_step_has_a_page_without_figures_that_are_not_there() {
+    let begun = Report {
+        steps: 0,
+        tokens: 0,
+        train_loss: f64::NAN,
+        val_loss: None,
+        best_val_loss: None,
+        tokens_per_s: 0.0,
+        ..report()
+    };
+    let live = page(
+        &begun,
+        &[],
+        "",
+        RunState::Live {
+            written: SystemTime::UNIX_EPOCH,
+        },
+        Language::English,
+    );
+    let text = visible(&live);
+    assert!(!text.contains("not finite") && !text.contains("left."), "{text}");
+}
+
+#[test]
+fn a_dutch_page_has_dutch_texts_and_numbers() {
+    let records: Vec<StepRecord> = (1..=300).map(record).collect();
+    let dutch = page(
+        &report(),
+        &records,
+        "seed = 1337\n",
+        RunState::Finished,
+        Language::Dutch,
+    );
+    let text = visible(&dutch);
+    for part in [
+        "Validatieverlies",
+        "1,8857",
+        "over 111.539 tokens",
+        "1,54 mln",
+        "51.540",
+        "37,1 %",
+        "stap 1.750",
+        "Leersnelheid",
+        "verlies (nats per token)",
+        "seed = 1337",
+    ] {
+        assert!(text.contains(part), "{part:?} is not on the page: {text}");
+    }
+    assert!(dutch.contains("<html lang=\"nl\">"));
+    for english in ["Validation", "Learning", "Samples", "Written", "every step"] {
+        assert!(!text.contains(english), "{english} is on the Dutch page");
+    }
+}
+
+#[test]
+fn the_heading_names_device_tokenizer_and_vocabulary() {
+    let facts = |tokenizer: &str| {
+        visible(&html(
+            &Report {
+                tokenizer: tokenizer.to_owned(),
+                resumed_from: None,
+                ..report()
+            },
+            &[],
+            "",
+        ))
+    };
+    assert!(facts("bpe").contains("device: flex (CPU) · tokenizer: bpe · vocabulary: 65 tokens"));
+    assert!(facts("of runs/my").contains("tokenizer: that of runs/my ·"));
+    assert!(facts("of the shards").contains("tokenizer: that of the token shards ·"));
+}
+
+#[test]
+fn a_filled_gap_is_shown_apart_from_its_prompt() {
+    let sample = Sample {
+        prompt: "De [MASK] zat.".to_owned(),
+        text: "De kat zat.\nkat 9.2 %".to_owned(),
+        error: None,
+    };
+    let masked = Report {
+        objective: "masked".to_owned(),
+        samples: vec![sample],
+        ..report()
+    };
+    let page = html(&masked, &[], "");
+    assert!(
+        page.contains(
+            "<dt>prompt</dt><dd><b>De [MASK] zat.</b></dd>\n<dt>filled</dt><dd><span>De kat zat.\nkat 9.2 %</span></dd>"
+        ),
+        "{page}"
+    );
+    assert!(page.contains("<h2>Filled gaps</h2>") && !page.contains("the model wrote the rest"));
+    assert!(html(&report(), &[], "").contains("<pre><b>ROMEO:</b><span>\nAy me!</span></pre>"));
 }
 
 #[test]
@@ -119,7 +269,7 @@ fn the_page_needs_nothing_from_outside_and_forbids_it() {
 }
 
 #[test]
-fn charts_scale_and_take_their_colours_from_the_page() {
+fn charts_scale_and_take_their_colors_from_the_page() {
     let records: Vec<StepRecord> = (1..=300).map(record).collect();
     let page = html(&report(), &records, "");
     let drawings = page
@@ -130,7 +280,7 @@ fn charts_scale_and_take_their_colours_from_the_page() {
         let (opening, content) = drawing.split_once('>').expect("an opening tag");
         assert!(opening.contains("viewBox=") && !opening.contains("width="), "{opening}");
         assert!(opening.contains("aria-label="), "{opening}");
-        assert!(!content.contains("\"#"), "a fixed colour is left in a chart");
+        assert!(!content.contains("\"#"), "a fixed color is left in a chart");
         assert!(content.contains("class=\"text-fill\"") && content.contains("class=\"grid-line\""));
     }
     assert!(page.contains("prefers-color-scheme: dark"));
@@ -237,7 +387,7 @@ fn values_that_the_charts_leave_out_are_counted() {
     let page = html(&report(), &records, "");
     let text = visible(&page);
     assert!(text.contains("2 values are not finite"), "{text}");
-    assert!(text.contains("1 value lies beyond the axis"), "{text}");
+    assert!(text.contains("1 value is beyond the axis"), "{text}");
     for (x, y) in coordinates(&page) {
         assert!(
             (0..2100).contains(&x) && (0..900).contains(&y),
@@ -254,7 +404,7 @@ fn a_page_of_very_many_steps_stays_small() {
 }
 
 #[test]
-fn report_25_a_peak_that_was_exceeded_makes_the_utilisation_an_upper_bound() {
+fn report_25_a_peak_that_was_exceeded_makes_the_utilization_an_upper_bound() {
     let page = |peak_is_lower_bound| {
         visible(&html(
             &Report {
@@ -268,5 +418,9 @@ fn report_25_a_peak_that_was_exceeded_makes_the_utilisation_an_upper_bound() {
     };
     assert!(page(true).contains("at most"));
     assert!(!page(false).contains("at most"));
-    assert!(page(false).contains("1.53 times the training text"), "{}", page(false));
+    assert!(
+        page(false).contains("1.53 passes over the training text"),
+        "{}",
+        page(false)
+    );
 }

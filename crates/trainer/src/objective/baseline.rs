@@ -1,4 +1,4 @@
-//! What guessing hidden tokens is worth without a network: the commonest token, and counts of tokens between their neighbours.
+//! What guessing hidden tokens is worth without a network: the commonest token, and counts of tokens between their neighbors.
 
 use std::collections::HashMap;
 
@@ -12,7 +12,7 @@ const MAX_COUNTED: u64 = 20_000_000;
 /// Tokens that are read at a time.
 const AT_ONCE: usize = 1 << 16;
 
-/// Weights of the counts by both neighbours, by the left, by the right, and by none, where all were seen.
+/// Weights of the counts by both neighbors, by the left, by the right, and by none, where all were seen.
 const WEIGHTS: [f64; 4] = [0.45, 0.25, 0.25, 0.05];
 
 /// Counts of tokens in a context.
@@ -54,7 +54,7 @@ pub(super) struct Baseline {
 pub(super) struct Baselines {
     pub(super) tokens: u64,
     pub(super) commonest: Baseline,
-    pub(super) neighbours: Baseline,
+    pub(super) neighbors: Baseline,
 }
 
 impl Neighbours {
@@ -145,8 +145,8 @@ pub(super) fn measure(masker: &Masker, data: &Dataset, window: usize, vocab_size
                 found.tokens += 1;
                 found.commonest.correct += u64::from(target == commonest);
                 found.commonest.nats -= counts.alone(target, vocab_size).ln();
-                found.neighbours.correct += u64::from(target == counts.guess(&contexts, vocab_size));
-                found.neighbours.nats -= counts.probability(&contexts, target, vocab_size).ln();
+                found.neighbors.correct += u64::from(target == counts.guess(&contexts, vocab_size));
+                found.neighbors.nats -= counts.probability(&contexts, target, vocab_size).ln();
             }
         }
     }

@@ -71,7 +71,7 @@ impl Task for Masked {
             tokens,
             model: GuessFigures::new(correct, tokens, loss * tokens as f64),
             unigram: figures(counted.commonest),
-            neighbours: figures(counted.neighbours),
+            neighbors: figures(counted.neighbors),
         });
         Ok(())
     }

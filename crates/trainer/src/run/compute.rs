@@ -128,6 +128,9 @@ impl Compute<'_> {
             true => self.save_at_last(record)?,
             false => !is_saved || self.save(record)?,
         };
+        if !is_last {
+            record.page_if_due(self, is_evaluated);
+        }
         // Where it is not, the run has gone back and continues from there, or stops at a step that is saved.
         if is_sound {
             record.show(&figures, is_saved || is_last, is_best);

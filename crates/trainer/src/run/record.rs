@@ -4,11 +4,13 @@ use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
+use taal_draw::RunState;
 use taal_kernels::DeviceSpec;
 use taal_metrics::{Report, RunLog, Sample, StepRecord, flops};
 use taal_tokenizer::Tokenizer;
 
 use super::compute::{Compute, tokens_per_step};
+use super::page::Page;
 use crate::checkpoint::{Checkpoints, Origin, Snapshot, TrainState};
 use crate::events::{Event, Events};
 use crate::objective::samples;
@@ -43,11 +45,12 @@ pub(super) struct Record<'a> {
     pub(super) peak: Peak,
     pub(super) flops_shape: flops::Shape,
     pub(super) samples: Vec<Sample>,
+    pub(super) page: Page,
     pub(super) progress: &'a mut dyn Progress,
 }
 
 impl Record<'_> {
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.claim.dir().join(name)
     }
 
@@ -205,17 +208,31 @@ impl Record<'_> {
     }
 
     /// Writes report.json, report.html and log.csv over the whole run so far.
-    pub(super) fn report(&mut self, compute: &Compute<'_>, is_finished: bool) -> Result<Report, TrainError> {
+    pub(super) fn report(&mut self, compute: &Compute<'_>, state: RunState<'_>) -> Result<Report, TrainError> {
         self.log.sync()?;
-        let state = &compute.state;
-        let tokens_per_s = state.tokens as f64 / state.train_s.max(1e-9);
+        let is_finished = state == RunState::Finished;
         // Counting and measuring take time that a caller who asked to stop does not have.
         if is_finished {
             self.peak.measure_again(&compute.learner.model.device());
         }
-        let mfu = self.peak.utilization(tokens_per_s, &self.flops_shape);
         let records = taal_metrics::read_log(&self.path(taal_metrics::LOG_NAME))?;
-        let mut report = Report {
+        let mut report = self.figures(compute, &records);
+        if is_finished {
+            compute
+                .task
+                .report(&compute.state, compute.learner.model.config(), &mut report)?;
+        }
+        report.write_json(&self.path("report.json"))?;
+        self.write_page(&report, &records, state)?;
+        taal_metrics::write_csv(&records, &self.path("log.csv"))?;
+        Ok(report)
+    }
+
+    /// The figures of the run so far, without those that have to be computed.
+    pub(super) fn figures(&mut self, compute: &Compute<'_>, records: &[StepRecord]) -> Report {
+        let state = &compute.state;
+        let tokens_per_s = state.tokens as f64 / state.train_s.max(1e-9);
+        Report {
             recipe: self.recipe.name.clone(),
             objective: compute.task.name().to_string(),
             device: self.device.to_string(),
@@ -237,7 +254,7 @@ impl Record<'_> {
             val_bytes: state.val_bytes,
             tokens_per_s,
             epochs: self.epochs(state.tokens),
-            mfu,
+            mfu: self.peak.utilization(tokens_per_s, &self.flops_shape),
             peak_flops_per_s: self.peak.flops_per_s(),
             peak_is_lower_bound: self.peak.is_lower_bound(),
             peak_rss_bytes: taal_metrics::peak_rss_bytes().unwrap_or(0),
@@ -248,17 +265,7 @@ impl Record<'_> {
             vocab_size: self.tokenizer.vocab_size() as u64,
             samples: self.samples.clone(),
             masked: None,
-            figures: taal_metrics::run_figures(&records),
-        };
-        if is_finished {
-            compute
-                .task
-                .report(state, compute.learner.model.config(), &mut report)?;
+            figures: taal_metrics::run_figures(records),
         }
-        report.write_json(&self.path("report.json"))?;
-        let html = taal_draw::report(&report, &records, self.recipe_text);
-        taal_store::write_atomic(&self.path("report.html"), html.as_bytes())?;
-        taal_metrics::write_csv(&records, &self.path("log.csv"))?;
-        Ok(report)
     }
 }

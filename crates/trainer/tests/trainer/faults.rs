@@ -120,6 +120,7 @@ impl Machine {
             run_dir: Path::new(RUN),
             device: DeviceSpec::Flex,
             is_resume,
+            language: Default::default(),
         };
         self.on(|| train(&resolved, &source.text, &options, progress))
     }
@@ -1172,6 +1173,7 @@ fn a_damaged_shard_stops_the_run_unless_it_is_to_be_left_out() {
             run_dir: Path::new(run_dir),
             device: DeviceSpec::Flex,
             is_resume,
+            language: Default::default(),
         };
         machine.on(|| train(&resolved, &source.text, &options, progress))
     };

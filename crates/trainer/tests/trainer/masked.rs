@@ -84,6 +84,7 @@ impl Place {
             run_dir: &run_dir,
             device: DeviceSpec::Flex,
             is_resume,
+            language: Default::default(),
         };
         train(&resolved, &source.text, &options, progress)
     }
@@ -105,15 +106,15 @@ impl Place {
 }
 
 #[test]
-fn a_masked_model_learns_what_counting_neighbours_cannot_know() {
+fn a_masked_model_learns_what_counting_neighbors_cannot_know() {
     let place = Place::new();
     let report = place.finish("run", &["train.steps=600", "data.validation_fraction=0.3"], false);
     let masked = report.masked.expect("figures of a masked model");
     let [low, high] = masked.model.accuracy_interval;
     assert!(low < masked.model.accuracy && masked.model.accuracy < high);
-    assert!(masked.model.accuracy > masked.neighbours.accuracy + 0.05, "{masked:?}");
-    assert!(masked.neighbours.accuracy > masked.unigram.accuracy, "{masked:?}");
-    assert!(masked.model.perplexity < masked.neighbours.perplexity, "{masked:?}");
+    assert!(masked.model.accuracy > masked.neighbors.accuracy + 0.05, "{masked:?}");
+    assert!(masked.neighbors.accuracy > masked.unigram.accuracy, "{masked:?}");
+    assert!(masked.model.perplexity < masked.neighbors.perplexity, "{masked:?}");
     assert!((masked.model.perplexity.ln() - report.val_loss.unwrap()).abs() < 1e-9);
     assert_eq!(report.val_bits_per_byte, None);
 
@@ -253,6 +254,7 @@ fn causal_models_fill_no_gaps_and_masked_ones_do_not_go_on() {
         run_dir: &run_dir,
         device: DeviceSpec::Flex,
         is_resume: false,
+        language: Default::default(),
     };
     let error = train(&resolved, &source.text, &options, &mut Silent).unwrap_err();
     assert!(

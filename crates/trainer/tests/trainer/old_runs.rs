@@ -47,6 +47,7 @@ fn a_checkpoint_of_0_1_resumes_to_the_weights_that_0_1_ended_with() {
         run_dir: &run_dir,
         device: DeviceSpec::Flex,
         is_resume: true,
+        language: Default::default(),
     };
     let outcome = train(&resolve(&source, &[]).unwrap(), &source.text, &options, &mut Silent).unwrap();
     let Outcome::Finished(report) = outcome else {

@@ -53,6 +53,7 @@ fn losses(precision: &str) -> Vec<f64> {
         run_dir: &run_dir,
         device: DeviceSpec::Flex,
         is_resume: false,
+        language: Default::default(),
     };
     let outcome = train(&resolved, &source.text, &options, &mut Silent).unwrap();
     assert!(matches!(outcome, Outcome::Finished(_)));

@@ -226,6 +226,7 @@ impl Workplace {
             run_dir: &run_dir,
             device: DeviceSpec::Flex,
             is_resume,
+            language: Default::default(),
         };
         train(&resolved, &source.text, &options, progress)
     }
@@ -286,6 +287,7 @@ fn report_27_a_run_from_before_the_key_keeps_the_line_ends_of_its_text() {
                 run_dir: &run,
                 device: DeviceSpec::Flex,
                 is_resume: true,
+                language: Default::default(),
             };
             train(&resolved, &source.text, &options, &mut notes).unwrap();
         }

@@ -79,6 +79,7 @@ impl Workplace {
             run_dir: &run_dir,
             device: DeviceSpec::Flex,
             is_resume,
+            language: Default::default(),
         };
         train(&resolved, &source.text, &options, progress)
     }
@@ -403,6 +404,7 @@ fn a_model_that_was_pretrained_is_specialised_with_its_own_tokenizer() {
         run_dir: &run_dir,
         device: DeviceSpec::Flex,
         is_resume: false,
+        language: Default::default(),
     };
     let Outcome::Finished(report) = train(&resolved, &source.text, &options, &mut Silent).unwrap() else {
         panic!()
@@ -439,6 +441,7 @@ fn conversations_are_learnt_from_their_completions() {
         run_dir: &run_dir,
         device: DeviceSpec::Flex,
         is_resume: false,
+        language: Default::default(),
     };
     let Outcome::Finished(report) = train(&resolved, &source.text, &options, &mut Silent).unwrap() else {
         panic!()

@@ -37,6 +37,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         run_dir: &dir,
         device: DeviceSpec::Flex,
         is_resume: false,
+        language: Default::default(),
     };
     let mut losses = Losses::default();
     let outcome = train(&resolved, &source.text, &options, &mut losses)?;

@@ -1,0 +1,130 @@
+//! The key figures of a run as cards.
+
+use taal_metrics::{GuessFigures, MaskedFigures, perplexity};
+
+use super::RunPage;
+use crate::escape;
+use crate::texts::fill;
+
+/// Cards under construction.
+#[derive(Default)]
+struct Cards {
+    html: String,
+}
+
+impl Cards {
+    fn add(&mut self, label: &str, figure: &str, note: &str) {
+        let note = match note {
+            "" => String::new(),
+            note => format!("<dd class=\"note\">{note}</dd>"),
+        };
+        self.html.push_str(&format!(
+            "<div><dt>{label}</dt><dd class=\"figure\">{figure}</dd>{note}</div>\n"
+        ));
+    }
+}
+
+impl RunPage<'_> {
+    /// The figures as cards; those that were not measured are left out.
+    pub(super) fn key_figures(&self) -> String {
+        let mut cards = Cards::default();
+        self.losses(&mut cards);
+        self.sizes(&mut cards);
+        self.costs(&mut cards);
+        for (label, value, unit) in self.report.figure_rows() {
+            cards.add(
+                &escape(label),
+                &self.language.numbers().significant(value),
+                &escape(unit),
+            );
+        }
+        format!("<dl class=\"figures\">\n{}</dl>\n", cards.html)
+    }
+
+    fn losses(&self, cards: &mut Cards) {
+        let Self { report, language, .. } = self;
+        let (texts, numbers) = (&language.texts().report, language.numbers());
+        if let Some(loss) = report.val_loss {
+            let note = match report.val_tokens {
+                Some(tokens) => fill(texts.over_tokens, &[("count", &numbers.grouped(tokens))]),
+                None => texts.per_token.to_owned(),
+            };
+            cards.add(texts.val_loss, &numbers.decimals(loss, 4), &note);
+            let perplexity = numbers.significant(perplexity(loss));
+            cards.add(texts.perplexity, &perplexity, texts.on_validation);
+        }
+        if let Some(loss) = report.best_val_loss {
+            let note = match report.best_step {
+                Some(step) => fill(texts.at_step, &[("step", &numbers.grouped(step))]),
+                None => texts.per_token.to_owned(),
+            };
+            cards.add(texts.best_val_loss, &numbers.decimals(loss, 4), &note);
+        }
+        if let Some(bits) = report.val_bits_per_byte {
+            cards.add(texts.bits_per_byte, &numbers.decimals(bits, 4), texts.on_validation);
+        }
+        if let Some(masked) = &report.masked {
+            self.hidden_tokens(masked, cards);
+        }
+        if report.steps > 0 {
+            cards.add(
+                texts.train_loss,
+                &numbers.decimals(report.train_loss, 4),
+                texts.last_step,
+            );
+        }
+    }
+
+    fn hidden_tokens(&self, masked: &MaskedFigures, cards: &mut Cards) {
+        let (texts, numbers) = (&self.language.texts().report, self.language.numbers());
+        let share = |figures: &GuessFigures| numbers.percent(figures.accuracy);
+        let [low, high] = masked.model.accuracy_interval;
+        let values = [
+            ("low", numbers.decimals(100.0 * low, 1)),
+            ("high", numbers.decimals(100.0 * high, 1)),
+            ("neighbors", share(&masked.neighbors)),
+            ("unigram", share(&masked.unigram)),
+        ];
+        let note = fill(
+            texts.hidden_note,
+            &values.each_ref().map(|(name, value)| (*name, value.as_str())),
+        );
+        cards.add(texts.hidden_tokens, &share(&masked.model), &note);
+    }
+
+    fn sizes(&self, cards: &mut Cards) {
+        let Self { report, language, .. } = self;
+        let (texts, numbers) = (&language.texts().report, language.numbers());
+        cards.add(texts.parameters, &numbers.counted(report.params), "");
+        let of_steps = match report.steps < report.planned_steps {
+            true => fill(texts.of_steps, &[("steps", &numbers.grouped(report.planned_steps))]),
+            false => String::new(),
+        };
+        cards.add(texts.steps, &numbers.grouped(report.steps), &of_steps);
+        let passes = match report.epochs {
+            epochs if epochs.is_finite() && epochs > 0.0 => {
+                fill(texts.times_over, &[("times", &numbers.significant(epochs))])
+            }
+            _ => String::new(),
+        };
+        cards.add(texts.tokens_seen, &numbers.counted(report.tokens), &passes);
+    }
+
+    fn costs(&self, cards: &mut Cards) {
+        let Self { report, language, .. } = self;
+        let (texts, numbers) = (&language.texts().report, language.numbers());
+        cards.add(texts.time, &numbers.duration(report.wall_s), "");
+        if report.steps > 0 {
+            let speed = numbers.significant(report.tokens_per_s);
+            cards.add(texts.speed, &speed, texts.per_second);
+            let over = match report.peak_is_lower_bound {
+                true => texts.utilization_at_most,
+                false => texts.utilization_note,
+            };
+            cards.add(texts.utilization, &numbers.percent(report.mfu), over);
+        }
+        if report.peak_rss_bytes > 0 {
+            cards.add(texts.peak_memory, &numbers.bytes(report.peak_rss_bytes), "");
+        }
+    }
+}

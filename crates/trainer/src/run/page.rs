@@ -1,0 +1,114 @@
+//! `report.html`: rewritten while a run trains, and a last time when it ends.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use taal_draw::{Language, RunPage, RunState};
+use taal_metrics::{Report, StepRecord};
+
+use super::compute::Compute;
+use super::record::Record;
+use crate::TrainError;
+
+/// The page's name in a run directory.
+pub(crate) const PAGE_FILE: &str = "report.html";
+
+/// A page is at most about this old, unless an evaluation or pages that are slow to write delay it.
+const INTERVAL: Duration = Duration::from_secs(10);
+
+/// Writing pages takes at most one part in so many of the time.
+const MIN_WORK_PER_PAGE: u32 = 100;
+
+/// An evaluation has its page if the log grew by one part in so many since the last one.
+const PARTS: u64 = 100;
+
+/// The page of a run, and when it was last written.
+#[derive(Debug)]
+pub(super) struct Page {
+    language: Language,
+    written: Instant,
+    /// How long the last one took.
+    cost: Duration,
+    /// The step it showed.
+    step: u64,
+    /// Whether a failure was reported; one message is enough.
+    has_failed: bool,
+}
+
+impl Page {
+    pub(super) fn new(language: Language) -> Self {
+        Self {
+            language,
+            written: Instant::now(),
+            cost: Duration::ZERO,
+            step: 0,
+            has_failed: false,
+        }
+    }
+
+    /// Pages take a time that grows with the log, so their number must not grow with it. What depends on the clock is the interval alone:
+    /// a short run writes the same files every time.
+    fn is_due(&self, step: u64, is_evaluated: bool) -> bool {
+        let has_grown = step >= self.step + self.step / PARTS;
+        let interval = INTERVAL.max(self.cost * MIN_WORK_PER_PAGE);
+        (is_evaluated && has_grown) || self.written.elapsed() >= interval
+    }
+}
+
+impl Record<'_> {
+    /// Writes the page of the run under way after an evaluation, and at least every ten seconds or so.
+    pub(super) fn page_if_due(&mut self, compute: &Compute<'_>, is_evaluated: bool) {
+        if self.page.is_due(compute.state.step, is_evaluated) {
+            self.live_page(compute);
+        }
+    }
+
+    /// Writes the page of the run under way. A failure is reported once and costs nothing else.
+    pub(super) fn live_page(&mut self, compute: &Compute<'_>) {
+        let began = Instant::now();
+        let state = RunState::Live {
+            written: SystemTime::now(),
+        };
+        let written = self.page_of(compute, state);
+        self.page.written = Instant::now();
+        self.page.cost = began.elapsed();
+        self.page.step = compute.state.step;
+        if let Err(error) = written
+            && !std::mem::replace(&mut self.page.has_failed, true)
+        {
+            self.note(&format!(
+                "{error}; training continues, and {PAGE_FILE} is written later"
+            ));
+        }
+    }
+
+    /// Writes that an error ended the run. The error itself is what the caller reports, so a page that cannot be written changes nothing.
+    pub(super) fn failure_page(&mut self, compute: &Compute<'_>, error: &TrainError) {
+        let error = error.to_string();
+        let _ = self.page_of(compute, RunState::Failed { error: &error });
+    }
+
+    fn page_of(&mut self, compute: &Compute<'_>, state: RunState<'_>) -> Result<(), TrainError> {
+        let records = taal_metrics::read_log(&self.path(taal_metrics::LOG_NAME))?;
+        let report = self.figures(compute, &records);
+        self.write_page(&report, &records, state)
+    }
+
+    pub(super) fn write_page(
+        &self,
+        report: &Report,
+        records: &[StepRecord],
+        state: RunState<'_>,
+    ) -> Result<(), TrainError> {
+        let page = RunPage {
+            report,
+            records,
+            recipe_toml: self.recipe_text,
+            state,
+            language: self.page.language,
+        };
+        Ok(taal_store::write_atomic(
+            &self.path(PAGE_FILE),
+            page.to_html().as_bytes(),
+        )?)
+    }
+}
