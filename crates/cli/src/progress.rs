@@ -1,5 +1,6 @@
 //! How training looks while it runs: a bar on a terminal, plain lines everywhere else, both on standard error.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -16,6 +17,8 @@ const PARTS: u64 = 20;
 
 /// The bar or the lines.
 pub struct Screen {
+    /// The page that the run rewrites, to say where it is.
+    pub page: Option<PathBuf>,
     bar: ProgressBar,
     is_watched: bool,
     steps: u64,
@@ -38,6 +41,7 @@ impl Screen {
         let is_watched = terminal::is_watched();
         let bar = spinner(is_watched, "preparing data and model");
         Self {
+            page: None,
             bar,
             is_watched,
             steps: 0,
@@ -140,6 +144,9 @@ impl Progress for Screen {
             terminal::grouped(run.steps),
             terminal::times(run.epochs),
         ));
+        if let Some(page) = &self.page {
+            self.line(&format!("live page for the browser: {}", page.display()));
+        }
         if self.is_watched {
             self.bar.disable_steady_tick();
             self.bar.set_style(style("{wide_bar} {pos}/{len}  {msg}"));

@@ -9,8 +9,8 @@ use taal_kernels::DeviceSpec;
 use taal_metrics::Report;
 use taal_store::ErrorKind;
 use taal_trainer::{
-    Claim, DEFAULT_RECIPE, Outcome, RECIPE_FILE, RecipeText, Resolved, RunOptions, Start, TrainError, is_run, latest,
-    nothing_to_resume, resolve, resolve_stored, stored_recipe, train_in,
+    Claim, DEFAULT_RECIPE, Outcome, RECIPE_FILE, REPORT_FILE, RecipeText, Resolved, RunOptions, Start, TrainError,
+    is_run, latest, nothing_to_resume, resolve, resolve_stored, stored_recipe, train_in,
 };
 
 use crate::arguments::TrainArguments;
@@ -56,6 +56,7 @@ pub fn run(arguments: &TrainArguments) -> Result<ExitCode, Failure> {
         plan.resolved.recipe.name,
         run_dir.display()
     ));
+    screen.page = Some(run_dir.join(REPORT_FILE));
 
     let options = RunOptions {
         run_dir: &run_dir,
@@ -219,10 +220,14 @@ fn has_cause(error: &TrainError, is_it: impl Fn(&taal_store::Error) -> bool) -> 
 /// Samples and figures of a finished run.
 fn summary(report: &Report, run_dir: &Path, device: DeviceSpec) -> String {
     let mut text = String::new();
+    let what = match report.objective.as_str() {
+        "masked" => "filled",
+        _ => "continued",
+    };
     for sample in &report.samples {
         text.push_str(&match &sample.error {
             Some(error) => format!("--- {:?} has no sample: {error}\n", sample.prompt),
-            None => format!("--- {:?} continued:\n{}\n", sample.prompt, sample.text),
+            None => format!("--- {:?} {what}:\n{}\n", sample.prompt, sample.text),
         });
     }
     if !report.samples.is_empty() {
@@ -290,7 +295,7 @@ fn summary(report: &Report, run_dir: &Path, device: DeviceSpec) -> String {
             .figure_rows()
             .map(|(label, value, unit)| (label, format!("{value:.4} {unit}"))),
     );
-    rows.push(("report", run_dir.join("report.html").display().to_string()));
+    rows.push(("report", run_dir.join(REPORT_FILE).display().to_string()));
     rows.push(("model", run_dir.join("model").display().to_string()));
     match report.objective.as_str() {
         "masked" => rows.push(("fill", fill_command(report, run_dir, device))),

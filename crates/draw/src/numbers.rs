@@ -105,12 +105,12 @@ impl Numbers {
     /// The numbers of an axis, all in one notation: with an exponent where the largest is very small or large, without one otherwise.
     pub(crate) fn axis(&self, (low, high): (f64, f64)) -> AxisNumbers {
         let largest = low.abs().max(high.abs());
-        // Two digits more than it takes to tell the ends apart, so that ticks between them differ.
+        // Three digits more than it takes to tell the ends apart, so that ticks between them differ.
         let span = (high - low).abs().max(1e-12);
         AxisNumbers {
             numbers: *self,
             has_exponent: !(1e-3..1e6).contains(&largest),
-            n_decimals: (2.0 - span.log10().floor()).clamp(0.0, 9.0) as usize,
+            n_decimals: (3.0 - span.log10().floor()).clamp(0.0, 9.0) as usize,
         }
     }
 }

@@ -60,7 +60,7 @@ pub use recipe::{
     TokenizerRecipe, TrainRecipe, UnknownKind, embedded, resolve, resolve_stored,
 };
 pub use run_dir::{
-    Claim, RECIPE_FILE, RESOLVED_FILE, RUN_FILE, Start, is_run, latest, nothing_to_resume, stored_recipe,
+    Claim, RECIPE_FILE, REPORT_FILE, RESOLVED_FILE, RUN_FILE, Start, is_run, latest, nothing_to_resume, stored_recipe,
 };
 pub use schedule::{Schedule, ScheduleKind};
 pub use step::{Learner, LossFn, NamedGradient, StepOutcome, loss};

@@ -15,6 +15,8 @@ use crate::recipe::{Recipe, RecipeText, Resolved, differences, resolve_again};
 pub const RECIPE_FILE: &str = "recipe.toml";
 /// The recipe with every value and its source. Where it is, a run was begun.
 pub const RESOLVED_FILE: &str = "recipe.resolved.toml";
+/// The page of the run, which is rewritten while it trains.
+pub const REPORT_FILE: &str = "report.html";
 /// Marks a directory as a run's, and says of which recipe: the first file in it, so that nothing of somebody else's is replaced.
 pub const RUN_FILE: &str = ".taal-run";
 /// A recipe file above this size is not one.
@@ -30,7 +32,7 @@ const OWN_NAMES: [&str; 9] = [
     EVENTS_FILE,
     "log.csv",
     "report.json",
-    "report.html",
+    REPORT_FILE,
     "model",
     "checkpoints",
 ];

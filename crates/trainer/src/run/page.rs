@@ -8,9 +8,7 @@ use taal_metrics::{Report, StepRecord};
 use super::compute::Compute;
 use super::record::Record;
 use crate::TrainError;
-
-/// The page's name in a run directory.
-pub(crate) const PAGE_FILE: &str = "report.html";
+use crate::run_dir::REPORT_FILE;
 
 /// A page is at most about this old, unless an evaluation or pages that are slow to write delay it.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -76,7 +74,7 @@ impl Record<'_> {
             && !std::mem::replace(&mut self.page.has_failed, true)
         {
             self.note(&format!(
-                "{error}; training continues, and {PAGE_FILE} is written later"
+                "{error}; training continues, and {REPORT_FILE} is written later"
             ));
         }
     }
@@ -107,7 +105,7 @@ impl Record<'_> {
             language: self.page.language,
         };
         Ok(taal_store::write_atomic(
-            &self.path(PAGE_FILE),
+            &self.path(REPORT_FILE),
             page.to_html().as_bytes(),
         )?)
     }
