@@ -67,7 +67,7 @@ pub(super) const TEXTS: Texts = Texts {
         some_beyond: "{count} waarden vallen buiten de as en zijn aan het eind ervan getekend.",
         samples: "Voorbeelden",
         samples_filled: "Ingevulde gaten",
-        sample_prompt: "begin",
+        sample_prompt: "prompt",
         samples_note: "Het begin is vet; de rest schreef het model.",
         sample_filled: "ingevuld",
         sample_failed: "geen voorbeeld",
