@@ -23,7 +23,7 @@ use crate::workspace::Workspace;
 pub struct Tour {
     /// Which of them (default: all)
     tours: Vec<Language>,
-    /// Write what is printed, and the pictures that are drawn, into the pages
+    /// Write what is printed, and the pictures that are drawn, into the pages, and the commands into the scripts
     #[arg(long)]
     update: bool,
     /// Run this `taal` instead of building one in release
@@ -53,6 +53,32 @@ impl Language {
             Self::En => "docs/tour.md",
         }
     }
+
+    fn script(self) -> &'static str {
+        match self {
+            Self::Nl => "docs/tour/rondleiding.sh",
+            Self::En => "docs/tour/tour.sh",
+        }
+    }
+
+    /// What a script says before its commands.
+    fn script_header(self) -> &'static str {
+        match self {
+            Self::Nl => {
+                "#!/bin/sh\n# De opdrachten van docs/nl/rondleiding.md, om te kopiëren of in een lege map uit te voeren: sh rondleiding.sh\n\
+                 # Gemaakt door `cargo xtask tour --update`.\nset -e\n"
+            }
+            Self::En => {
+                "#!/bin/sh\n# The commands of docs/tour.md, to copy or to run in an empty folder: sh tour.sh\n\
+                 # Written by `cargo xtask tour --update`.\nset -e\n"
+            }
+        }
+    }
+
+    /// The files and commands of a page as a script.
+    fn script_of(self, page: &Page) -> Result<String> {
+        Ok(format!("{}{}", self.script_header(), page.script()?))
+    }
 }
 
 /// Walks the tours, each from an empty folder; fails after the last one where a page is not what happened.
@@ -71,6 +97,11 @@ pub fn tour(workspace: &Workspace, arguments: &Tour) -> Result<()> {
         let walk = Walk::new(workspace, &home, language, &taal)?;
         if !walk.walk(arguments.update)? {
             drifted.push(language.page());
+        }
+        if arguments.update {
+            let path = workspace.root().join(language.script());
+            let script = language.script_of(&walk.page)?;
+            fs::write(&path, script).with_context(|| format!("cannot write {}", path.display()))?;
         }
     }
     ensure!(
@@ -134,6 +165,7 @@ impl Walk {
         let (mut drifted, mut other_words) = (0, 0);
         for step in &self.page.steps {
             let (command, lines, rules) = match step {
+                Step::Heading(_) => continue,
                 Step::File { name, text } => {
                     let path = self.folder.join(name);
                     fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
@@ -259,6 +291,21 @@ mod tests {
                 let picture = path.with_file_name("").join(picture);
                 assert!(picture.is_file(), "{}", picture.display());
             }
+        }
+    }
+
+    /// `UPDATE=1` writes the scripts.
+    #[test]
+    fn the_scripts_have_the_commands_of_their_pages() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        for (language, (_, page)) in Language::value_variants().iter().zip(pages()) {
+            let path = root.join(language.script());
+            let expected = language.script_of(&page).expect("a script");
+            if env::var_os("UPDATE").is_some() {
+                fs::write(&path, &expected).expect("a written script");
+            }
+            let script = fs::read_to_string(&path).expect("a script");
+            assert_eq!(script, expected, "UPDATE=1 renews {}", language.script());
         }
     }
 

@@ -16,7 +16,9 @@ pub struct Page {
 
 #[derive(Debug, PartialEq)]
 pub enum Step {
-    /// A fence with `file=NAME` behind its language: the reader saves it under that name.
+    /// A heading of the second level.
+    Heading(String),
+    /// A fence with `file=NAME` after its language: the reader saves it under that name.
     File { name: String, text: String },
     /// A line of a `console` fence that begins with `$ `, and the lines of the page with what it prints.
     Command {
@@ -38,6 +40,9 @@ impl Page {
         let mut at = 0;
         while at < lines.len() {
             let Some(info) = lines[at].strip_prefix("```") else {
+                if let Some(heading) = lines[at].strip_prefix("## ") {
+                    steps.push(Step::Heading(heading.to_owned()));
+                }
                 at += 1;
                 continue;
             };
@@ -63,7 +68,7 @@ impl Page {
     pub fn with_printed(&self, printed: &[Vec<String>]) -> Result<String> {
         let places = self.steps.iter().filter_map(|step| match step {
             Step::Command { printed, .. } => Some(printed),
-            Step::File { .. } => None,
+            Step::Heading(_) | Step::File { .. } => None,
         });
         let mut text = String::new();
         let mut from = 0;
@@ -74,12 +79,43 @@ impl Page {
         for (place, new) in places.zip(printed) {
             for line in new {
                 let is_mark = line.starts_with("$ ") || line.starts_with("```");
-                ensure!(!is_mark, "cannot stand on a page, it would read as a mark: {line:?}");
+                ensure!(!is_mark, "cannot be on a page, it would read as a mark: {line:?}");
             }
             self.lines[from..place.start].iter().chain(new).for_each(&mut push);
             from = place.end;
         }
         self.lines[from..].iter().for_each(push);
+        Ok(text)
+    }
+
+    /// The files and commands of the page as a shell script, under the headings of the page.
+    ///
+    /// # Errors
+    ///
+    /// Where a file has the line that ends a file in the script.
+    pub fn script(&self) -> Result<String> {
+        let mut text = String::new();
+        let mut heading = None;
+        for step in &self.steps {
+            let lines = match step {
+                Step::Heading(title) => {
+                    heading = Some(title);
+                    continue;
+                }
+                Step::File { name, text } => {
+                    ensure!(
+                        text.lines().all(|line| line != "EOF"),
+                        "file={name}: has the line `EOF`"
+                    );
+                    format!("cat > {name} <<'EOF'\n{text}EOF\n")
+                }
+                Step::Command { command, .. } => format!("{command}\n"),
+            };
+            if let Some(title) = heading.take() {
+                text.push_str(&format!("\n# {title}\n"));
+            }
+            text.push_str(&format!("\n{lines}"));
+        }
         Ok(text)
     }
 
@@ -101,10 +137,10 @@ fn read_fence(info: &str, lines: &[String], body: Range<usize>, steps: &mut Vec<
     }
     for word in words {
         let name = word.strip_prefix("file=");
-        let name = name.with_context(|| format!("expected file=NAME behind the language, got {word:?}"))?;
+        let name = name.with_context(|| format!("expected file=NAME after the language, got {word:?}"))?;
         ensure!(
             !name.contains(['/', '\\']) && !name.starts_with('.'),
-            "file={name}: a file of a tour stands in its folder"
+            "file={name}: a file of a tour is in its folder"
         );
         steps.push(Step::File {
             name: name.to_owned(),
@@ -118,7 +154,7 @@ fn read_console(rules: Rules, lines: &[String], body: Range<usize>, steps: &mut 
     let mut at = body.start;
     while at < body.end {
         let Some(first) = lines[at].strip_prefix("$ ") else {
-            bail!("expected a command behind `$ `, got {:?}", lines[at]);
+            bail!("expected a command after `$ `, got {:?}", lines[at]);
         };
         let mut command = first.to_owned();
         at += 1;
@@ -140,7 +176,7 @@ fn read_console(rules: Rules, lines: &[String], body: Range<usize>, steps: &mut 
 }
 
 impl Rules {
-    /// Reads what stands behind `console`.
+    /// Reads the words after `console`.
     fn parse<'a>(words: impl Iterator<Item = &'a str>) -> Result<Self> {
         let mut rules = Self::default();
         for word in words {
@@ -154,7 +190,7 @@ impl Rules {
                     rules.numbers = Numbers::Within(percent / 100.0);
                 }
                 Some(("words", "model")) => rules.are_words_the_models = true,
-                _ => bail!("expected numbers=any, numbers=5% or words=model behind `console`, got {word:?}"),
+                _ => bail!("expected numbers=any, numbers=5% or words=model after `console`, got {word:?}"),
             }
         }
         Ok(rules)
@@ -179,7 +215,7 @@ mod tests {
                 let printed = page.printed(printed).iter().map(String::as_str);
                 Some((command.as_str(), printed.collect(), *rules))
             }
-            Step::File { .. } => None,
+            Step::Heading(_) | Step::File { .. } => None,
         });
         steps.collect()
     }
@@ -211,6 +247,18 @@ mod tests {
     }
 
     #[test]
+    fn a_script_has_the_files_and_commands_under_their_headings_and_no_output() {
+        let page = Page::parse(&PAGE.replace("Prose.", "## Empty\n## One")).expect("a page");
+        let expected = "\ncat > a.toml <<'EOF'\n[data]\n\n[train]\nEOF\n\n# One\n\ntaal one \\\n  two\n\ntaal three\n\ntaal four\n";
+        assert_eq!(page.script().expect("a script"), expected);
+        let page = Page::parse("```text file=a\nEOF\n```\n").expect("a page");
+        assert_eq!(
+            page.script().expect_err("EOF").to_string(),
+            "file=a: has the line `EOF`"
+        );
+    }
+
+    #[test]
     fn new_output_replaces_the_old_and_nothing_else() {
         let page = Page::parse(PAGE).expect("a page");
         let old: Vec<Vec<String>> = commands(&page)
@@ -238,11 +286,11 @@ mod tests {
             ("x\n```console\n$ a\n", "line 2: a fence that nothing closes"),
             (
                 "```console\na\n```\n",
-                "line 1: expected a command behind `$ `, got \"a\"",
+                "line 1: expected a command after `$ `, got \"a\"",
             ),
             (
                 "```console number=5%\n$ a\n```\n",
-                "line 1: expected numbers=any, numbers=5% or words=model behind `console`, got \"number=5%\"",
+                "line 1: expected numbers=any, numbers=5% or words=model after `console`, got \"number=5%\"",
             ),
             (
                 "```console numbers=5\n$ a\n```\n",
@@ -250,7 +298,7 @@ mod tests {
             ),
             (
                 "```toml file=../a\n```\n",
-                "line 1: file=../a: a file of a tour stands in its folder",
+                "line 1: file=../a: a file of a tour is in its folder",
             ),
         ] {
             let error = Page::parse(text).expect_err(text);

@@ -57,11 +57,11 @@ macro_rules! keys {
 keys! {
     /// A recipe as it is written.
     RawRecipe "" {
-        /// name in the report; the run directory takes the file's name in any case
+        /// name in the report; the run directory is always named after the recipe file
         name: String, in Words("one line"), or "the embedded recipe's name, or the file's without `.toml`";
-        /// one line for people
+        /// one line of description
         description: String, or "empty";
-        /// everything random follows from it: initial weights, data order, dropout, samples
+        /// determines everything random: initial weights, data order, dropout, samples
         seed: u64, in Whole(0, u64::MAX), = 1337;
         + data: RawData;
         + tokenizer: RawTokenizer;
@@ -84,13 +84,13 @@ keys! {
         shards: PathBuf;
         /// a JSONL file of prompts and completions, or a folder of them
         conversations: PathBuf;
-        /// share at the end of each input that is held back; 0 for none
+        /// share at the end of each input that is held out; 0 for none
         validation_fraction: f64, in Number(Included(0.0), Included(0.9)), = 0.1;
-        /// in which order training windows come
+        /// the order of the training windows
         order: OrderKind, in OneOf(&["random", "shuffled"]), = OrderKind::Shuffled;
-        /// what becomes of a damaged training shard: `skip` leaves it out and says so; a damaged validation shard always stops the run
+        /// what to do with a damaged training shard: `skip` leaves it out and says so; a damaged validation shard always stops the run
         damaged: DamagedKind, in OneOf(&["stop", "skip"]), = DamagedKind::Stop;
-        /// `lf` makes one line feed of every line end (Windows writes a carriage return before it); `keep` leaves texts as they are
+        /// `lf` turns every line end into one line feed (Windows writes a carriage return before it); `keep` leaves texts as they are
         line_ends: LineEnds, in OneOf(&["lf", "keep"]), or "`lf`";
     }
 
@@ -98,11 +98,11 @@ keys! {
     RawTokenizer "tokenizer" {
         /// what a token is
         kind: String, in OneOf(&["bpe", "wordpiece", "unigram", "char", "word"]), or "`bpe`";
-        /// most tokens, special ones included; a small text gives fewer
+        /// largest number of tokens, including special ones; a small text gives fewer
         vocab_size: usize, in Whole(2, 1_000_000), = 4096;
         /// a `tokenizer.json`; then `kind` and `vocab_size` must be left out
         file: PathBuf;
-        /// special tokens; they get the first ids
+        /// special tokens, which get the first ids
         special_tokens: Vec<String>, in Words("without whitespace, each once"), or "the kind's own";
         /// what a character or word outside the vocabulary becomes
         unknown: UnknownKind, in OneOf(&["error", "token"]), or "the kind's own";
@@ -110,8 +110,8 @@ keys! {
 
     /// `[model]`
     RawModel "model" {
-        /// the shape to start from; `bert` and `encoder` see both sides and need `train.objective = "masked"`, with which the
-        /// transformers do too
+        /// the shape to start from; `bert` and `encoder` are bidirectional and need `train.objective = "masked"`, which makes every
+        /// transformer bidirectional
         preset: Preset, in OneOf(&["gpt2", "nanogpt", "llama", "qwen3", "bert", "encoder", "lstm"]), = Preset::Llama;
         /// the model's context in tokens; evaluation windows have this length
         max_seq_len: usize, in Whole(1, 16_777_216), or "`train.block_size`";
@@ -127,7 +127,7 @@ keys! {
         d_model: usize, in Whole(1, 16_777_216), = 128;
         /// inner width of the feed-forward network
         d_ff: usize, in Whole(1, 16_777_216), or "by preset";
-        /// how positions enter (Vaswani et al. 2017, Su et al. 2021, Press et al. 2022)
+        /// how positions are encoded (Vaswani et al. 2017, Su et al. 2021, Press et al. 2022)
         position: PositionKind, in OneOf(&["learned", "sinusoidal", "rotary", "alibi", "none"]), or "by preset";
         /// base of the rotary angles
         rope_theta: f64, in Number(Excluded(1.0), Unbounded), or "10000";
@@ -155,17 +155,18 @@ keys! {
         qk_norm: bool, or "by preset";
         /// the output matrix is the token embedding (Press and Wolf 2017)
         tie_embeddings: bool, or "by preset";
-        /// attend to the last so many tokens only, the own one included; where both sides are seen, to as many after it
+        /// attend only to the last `window` tokens, including the current one; bidirectional models also see as many after it
         window: usize, in Words("1 or more"), or "none";
-        /// every n-th block, from the first on, sees everything in spite of the window (ModernBERT)
+        /// every n-th block, beginning with the first, ignores the window (ModernBERT)
         global_every: usize, in Words("1 or more, with a `window`"), or "none";
         /// `c * tanh(score / c)` on attention scores (Gemma 2)
         attention_softcap: f64, in Number(Excluded(0.0), Unbounded), or "none";
-        /// the same on the logits
+        /// the same for the logits
         logit_softcap: f64, in Number(Excluded(0.0), Unbounded), or "none";
-        /// in training, on embeddings, attention weights and sub-layer outputs
+        /// probability in training, applied to embeddings, attention weights and sub-layer outputs
         dropout: f64, in Number(Included(0.0), Excluded(1.0)), = 0.0;
-        /// standard deviation of initial matrices and embeddings (GPT-2); of an LSTM's embeddings only, its gates have PyTorch's
+        /// standard deviation of initial matrices and embeddings (GPT-2); in an LSTM only of the embeddings, since its gates are
+        /// initialized as in PyTorch
         init_std: f64, in Number(Excluded(0.0), Included(10.0)), or "0.02; 0.1 with `lstm`";
         /// the same for projections into the residual stream
         residual_std: f64, in Number(Included(0.0), Included(10.0)),
@@ -174,31 +175,31 @@ keys! {
 
     /// `[train]`
     RawTrain "train" {
-        /// start from its weights, shape and tokenizer, with a fresh optimizer
+        /// start from this model's weights, shape and tokenizer, with a fresh optimizer
         init_from: PathBuf, in Words("a model or run directory"), or "none";
-        /// what is guessed: the next token from those before it, or hidden tokens from both sides (BERT, Devlin et al. 2019); `masked`
+        /// what is predicted: the next token from those before it, or hidden tokens from both sides (BERT, Devlin et al. 2019); `masked`
         /// needs a tokenizer with a mask token, such as WordPiece
         objective: ObjectiveKind, in OneOf(&["next_token", "masked"]), = ObjectiveKind::NextToken;
         /// updates
         steps: u64, in Whole(1, 1_000_000_000), = 2000;
-        /// rows of a micro-step
+        /// rows per micro-step
         batch_size: usize, in Whole(1, 4096), = 12;
-        /// tokens of a row, at most `model.max_seq_len`; 1 is refused too, because nothing could be predicted
+        /// tokens per row, at most `model.max_seq_len`; 1 is refused too, because nothing could be predicted
         block_size: usize, in Whole(1, 1_048_576), = 64;
-        /// micro-steps of an update, averaged by their counted targets
+        /// micro-steps per update, averaged by the number of predicted tokens
         accumulation: usize, in Whole(1, 65_536), = 1;
-        /// what the products of linear layers are computed in; refused where the device or an LSTM has only `fp32`
+        /// precision of the products of linear layers; refused if the device or an LSTM has only `fp32`
         /// ([devices.md](devices.md#mixed-precision))
         precision: String, in OneOf(&["fp32", "bf16", "f16"]), or "`fp32`";
-        /// the rate after the warm-up
+        /// the learning rate after the warm-up
         schedule: ScheduleKind, in OneOf(&["constant", "cosine", "linear", "wsd"]), = ScheduleKind::Cosine;
         /// peak learning rate of AdamW
         lr: f64, in Number(Excluded(0.0), Included(10.0)), = AdamW::default().lr;
-        /// rate at the end
+        /// learning rate at the end
         min_lr: f64, in Words("0 to `lr`"), or "`lr / 10`";
         /// linear warm-up, `lr (step + 1) / (warmup_steps + 1)` (nanoGPT)
         warmup_steps: u64, in Words("0 to `steps`"), or "`steps / 10`, at most 100";
-        /// share of the steps over which `wsd` falls
+        /// share of the steps during which `wsd` decays
         decay_fraction: f64, in Number(Excluded(0.0), Included(1.0)), = 0.2;
         /// what trains the matrices of the blocks
         optimizer: OptimizerKind, in OneOf(&["adamw", "muon"]), = OptimizerKind::AdamW;
@@ -218,13 +219,13 @@ keys! {
         muon_momentum: f64, in Number(Included(0.0), Excluded(1.0)), = Muon::default().momentum;
         /// Muon's decoupled weight decay
         muon_weight_decay: f64, in Number(Included(0.0), Included(10.0)), = Muon::default().weight_decay;
-        /// stop after so many evaluations without a better loss
+        /// stop after this many evaluations without a better loss
         patience: u64, in Whole(1, u64::MAX), or "none";
     }
 
     /// `[masking]`
     RawMasking "masking" {
-        /// share of the tokens that is to be guessed
+        /// share of the tokens to predict
         fraction: f64, in Number(Excluded(0.0), Included(0.9)), = Masking::default().fraction;
         /// what is hidden together: a token, all tokens of a word, up to ten words in a row (SpanBERT, Joshi et al. 2020)
         unit: MaskUnit, in OneOf(&["token", "word", "span"]), = Masking::default().unit;
@@ -240,47 +241,46 @@ keys! {
         every: u64, in Whole(1, u64::MAX), = 250;
         /// windows at a time; the loss does not depend on it
         batch_size: usize, in Whole(1, 4096), or "the larger of `train.batch_size` and 8";
-        /// score the first so many tokens of what is held back (of conversations, the first rows until they have so many tokens with a
-        /// loss, without bits per byte), not all of it
+        /// score only the first this many held-out tokens (of conversations, the first rows with this many scored tokens, without bits per
+        /// byte)
         max_tokens: u64, in Whole(2, u64::MAX), or "none";
     }
 
     /// `[checkpoint]`
     RawCheckpoint "checkpoint" {
-        /// steps between checkpoints; one is saved too after the best evaluation so far, when training is stopped, and after the last
-        /// step
+        /// steps between checkpoints; one is also saved after the best evaluation so far, when training is stopped, and after the last step
         every: u64, in Whole(1, u64::MAX), = 500;
-        /// how many of the newest stay; the best stays besides
+        /// how many of the newest are kept; the best is kept too
         keep: usize, in Whole(1, 10_000), = 2;
-        /// training goes on while a checkpoint is written; the copy of weights and moments that is written takes memory meanwhile
+        /// training continues while a checkpoint is written, which needs memory for a copy of weights and moments
         background: bool, = true;
     }
 
     /// `[health]`
     RawHealth "health" {
-        /// a loss above the window's mean by so many standard deviations is a spike (OLMo); 0: there are no spikes
+        /// a loss this many standard deviations above the window's mean is a spike (OLMo); 0: no spikes
         spike_sigma: f64, in Words("0, or 1 to 1000"), = 6.0;
-        /// accepted losses in the window; before there are so many, nothing is a spike
+        /// accepted losses in the window; until it is full, nothing is a spike
         spike_window: usize, in Whole(2, 100_000), = 128;
-        /// bad steps in a row after which the run goes back to its newest checkpoint, or to its beginning where nothing was saved yet, and
-        /// on from there with the batches after the bad ones (PaLM, section 5.1)
+        /// bad steps in a row after which the run goes back to its newest checkpoint, or to its beginning if nothing was saved yet, and
+        /// continues with the batches after the bad ones (PaLM, section 5.1)
         max_skips: u32, in Whole(1, 1000), = 3;
-        /// how often a run goes back; after that a run that is not finite stops with exit code 86, and a loss that stays high is taken as
-        /// the new normal
+        /// how often a run goes back; after that, a loss that is not finite stops the run with exit code 86, and a loss that stays high is
+        /// accepted
         rewinds: u32, in Whole(0, 1000), = 2;
     }
 
     /// `[sample]`
     RawSample "sample" {
-        /// one sample for each
+        /// one sample per prompt
         prompts: Vec<String>, or "none";
-        /// new tokens of a sample
+        /// new tokens per sample
         max_tokens: usize, in Whole(0, 1_000_000), = 200;
         /// 0 is greedy
         temperature: f64, in Number(Included(0.0), Included(100.0)), = 0.8;
-        /// draw from the so many most probable tokens only
+        /// draw only from this many most probable tokens
         top_k: usize, in Whole(1, 1_000_000), or "none";
-        /// of a masked model: words whose rank among the guesses for a prompt's first `[MASK]` is said
+        /// for a masked model: words whose rank among the guesses for a prompt's first `[MASK]` is printed
         rank: Vec<String>, or "none";
     }
 }
