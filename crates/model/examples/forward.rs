@@ -1,4 +1,4 @@
-//! Builds a small LLaMA, saves it as a Hugging Face directory, opens it and looks inside: logits and attention.
+//! Builds a small LLaMA, saves it as a Hugging Face directory, opens it and prints logits and attention.
 //! `cargo run -p taal-model --example forward`
 
 use burn::tensor::{Device, Int, Tensor};
@@ -14,7 +14,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let dir = folder.path().join("model");
     hugging_face::save(&drawn, &dir, Companions::default())?;
     let model = hugging_face::open(&dir, &device)?;
-    println!("{} parameters went to disk and came back", model.config().n_params());
+    println!("{} parameters saved and loaded again", model.config().n_params());
 
     let prompt = [3, 1, 4, 1, 5];
     let ids = Tensor::<2, Int>::from_ints([prompt], &device); // [batch, seq]
@@ -36,7 +36,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let head = output.attention_weights[0].clone().slice_dim(1, 0..1); // [1, 1, seq, seq]
     let weights: Vec<f32> = head.into_data().iter().collect();
-    println!("\nwhat each token attends to, layer 0, head 0");
+    println!("\nattention of each token, layer 0, head 0");
     for (id, row) in prompt.iter().zip(weights.chunks(prompt.len())) {
         let row: Vec<String> = row.iter().map(|weight| format!("{weight:.3}")).collect();
         println!("{id:>4}  {}", row.join(" "));

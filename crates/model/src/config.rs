@@ -1,4 +1,4 @@
-//! What a transformer looks like, in integers and switches: [`TransformerConfig`] and its presets.
+//! The architecture of a transformer, in integers and switches: [`TransformerConfig`] and its presets.
 
 use serde::{Deserialize, Serialize};
 use taal_embeddings::Position;
@@ -7,17 +7,17 @@ use taal_metrics::flops::Shape;
 use crate::ModelError;
 pub use crate::rope_scaling::RopeScaling;
 
-/// Which normalisation a block uses.
+/// Which normalization a block uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NormKind {
-    /// Mean and variance over the width (Ba et al. 2016), with a weight and, by choice, a bias.
+    /// Mean and variance over the width (Ba et al. 2016), with a weight and optionally a bias.
     LayerNorm,
     /// Root mean square only (Zhang and Sennrich 2019), with a weight.
     RmsNorm,
 }
 
-/// Where the normalisation of a block stands.
+/// Where a block normalizes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NormPlace {
@@ -48,7 +48,7 @@ pub enum Activation {
 }
 
 impl Activation {
-    /// Whether the feed-forward network has a gate beside its up projection.
+    /// Whether the feed-forward network has a gate in addition to its up projection.
     pub fn is_gated(self) -> bool {
         matches!(self, Self::SwiGlu | Self::GeGlu)
     }
@@ -58,11 +58,11 @@ impl Activation {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mixer {
-    /// Attention: every position looks at those before it (Vaswani et al. 2017).
+    /// Attention: every position attends to those before it (Vaswani et al. 2017).
     #[default]
     Attention,
-    /// Layers of LSTM instead of blocks: a state of fixed size that each token changes (Hochreiter and Schmidhuber 1997). The fields
-    /// of attention, norms and feed-forward network mean nothing then.
+    /// LSTM layers instead of blocks: a state of fixed size that each token updates (Hochreiter and Schmidhuber 1997). The fields
+    /// of attention, norms and feed-forward network are then unused.
     Lstm,
 }
 
@@ -72,8 +72,8 @@ impl Mixer {
     }
 }
 
-/// The shape of a [`Transformer`](crate::Transformer): one description for GPT-2, LLaMA, Qwen3, BERT and
-/// ModernBERT alike. A family is a preset of it, not a second implementation.
+/// The shape of a [`Transformer`](crate::Transformer): one description for GPT-2, LLaMA, Qwen3, BERT and ModernBERT. A family is
+/// a preset of it, not a second implementation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TransformerConfig {
@@ -93,32 +93,31 @@ pub struct TransformerConfig {
     pub d_model: usize,
     /// Inner width of the feed-forward network.
     pub d_ff: usize,
-    /// What carries information between positions. Files from before this field have attention.
+    /// What carries information between positions. Files that lack the field have attention.
     #[serde(default, skip_serializing_if = "Mixer::is_attention")]
     pub mixer: Mixer,
-    /// How positions enter.
+    /// How positions are encoded.
     pub position: PositionKind,
     /// Base of the rotary angles; used with [`PositionKind::Rotary`] only.
     pub rope_theta: f64,
-    /// Base of the rotary angles in the blocks with a window, where it is another one (ModernBERT).
+    /// Base of the rotary angles in the blocks with a window, where it differs (ModernBERT).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub local_rope_theta: Option<f64>,
-    /// How the rotary angles are changed for texts longer than those of the first training. Files from before this field have no
-    /// such change.
+    /// How the rotary angles are scaled for texts longer than the original context. Files that lack the field have no scaling.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rope_scaling: Option<RopeScaling>,
-    /// Which normalisation.
+    /// Which normalization.
     pub norm: NormKind,
-    /// Where it stands.
+    /// Before each sub-layer or after each residual sum.
     pub norm_place: NormPlace,
     /// Added to the variance or mean square.
     pub norm_eps: f64,
     /// Whether LayerNorm has a bias. RMSNorm never has one.
     pub norm_bias: bool,
-    /// Whether the sum of the embeddings is normalised before the first block (BERT).
+    /// Whether the sum of the embeddings is normalized before the first block (BERT).
     pub embedding_norm: bool,
-    /// Whether the first block's attention has no norm of its own, because the embeddings have one (ModernBERT). Files from before
-    /// this switch have that norm.
+    /// Whether the first block's attention has no norm because the embeddings have one (ModernBERT). Files that lack the switch
+    /// have that norm.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub skip_first_norm: bool,
     /// The non-linearity of the feed-forward network.
@@ -133,21 +132,21 @@ pub struct TransformerConfig {
     pub qk_norm: bool,
     /// Whether the output matrix is the token embedding.
     pub tie_embeddings: bool,
-    /// Whether a dense layer, the activation and a norm stand before the output matrix (BERT). Files from before this
-    /// switch have none.
+    /// Whether a dense layer, the activation and a norm come before the output matrix (BERT). Files that lack the switch have
+    /// none.
     #[serde(default)]
     pub head_transform: bool,
-    /// Bias of that dense layer, where it is not as `ffn_bias` has it.
+    /// Bias of that dense layer, where it differs from `ffn_bias`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head_transform_bias: Option<bool>,
-    /// Whether the logits have a bias, one number a token id (BERT).
+    /// Whether the logits have a bias, one number per token id (BERT).
     #[serde(default)]
     pub output_bias: bool,
     /// Whether a position sees only itself and what comes before.
     pub is_causal: bool,
-    /// Attend to the last `window` tokens only, the own one included; where both sides are seen, to as many after it.
+    /// Attend to the last `window` tokens, including the current one; bidirectional models also see as many after it.
     pub window: Option<usize>,
-    /// Every n-th block, from the first one on, attends to all tokens in spite of the window (ModernBERT); `None` is no block.
+    /// Every n-th block, from the first one on, attends to all tokens and ignores the window (ModernBERT).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub global_every: Option<usize>,
     /// `c * tanh(score / c)` on attention scores (Gemma 2).
@@ -158,11 +157,11 @@ pub struct TransformerConfig {
     pub dropout: f64,
 }
 
-/// How positions enter the model; [`Position`] of the embeddings crate, in a form that files can hold.
+/// How positions are encoded; [`Position`] of the embeddings crate, in serializable form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PositionKind {
-    /// One learned vector a position, added to the token's (GPT-2, BERT).
+    /// One learned vector per position, added to the token's (GPT-2, BERT).
     Learned,
     /// Fixed sines and cosines, added to the token's (Vaswani et al. 2017).
     Sinusoidal,
@@ -170,7 +169,7 @@ pub enum PositionKind {
     Rotary,
     /// A penalty on attention scores that grows with distance (Press et al. 2022).
     Alibi,
-    /// None at all.
+    /// No encoding.
     None,
 }
 
@@ -191,8 +190,8 @@ impl From<PositionKind> for Position {
 pub struct Initialization {
     /// Standard deviation of matrices and embeddings.
     pub std: f64,
-    /// Standard deviation of the projections into the residual stream; `None` is nanoGPT's and GPT-2's
-    /// `std / sqrt(2 * n_layers)`, and BERT's `std` where a norm follows each sum.
+    /// Standard deviation of the projections into the residual stream; `None` means nanoGPT's and GPT-2's
+    /// `std / sqrt(2 * n_layers)`, or BERT's `std` where a norm follows each sum.
     pub residual_std: Option<f64>,
 }
 
@@ -217,7 +216,7 @@ impl TransformerConfig {
             n_kv_heads: n_heads,
             head_dim: d_model / n_heads.max(1),
             d_model,
-            // Checked with everything else; here a giant must not overflow.
+            // Validated later; an oversized value must not overflow here.
             d_ff: d_model.saturating_mul(4),
             mixer: Mixer::Attention,
             position: PositionKind::Learned,
@@ -282,9 +281,9 @@ impl TransformerConfig {
         }
     }
 
-    /// BERT's shape (Devlin et al. 2019): bidirectional, LayerNorm after each residual sum and after
-    /// the embeddings, exact GELU, a transform before the output matrix and a bias after it. All tokens are of
-    /// one type, whose vector is part of the positions.
+    /// BERT's shape (Devlin et al. 2019): bidirectional, LayerNorm after each residual sum and after the embeddings, exact GELU,
+    /// a transform before the output matrix and a bias after it. All tokens have the same type, whose vector is added to the
+    /// positions.
     pub fn bert(vocab_size: usize, max_seq_len: usize, n_layers: usize, n_heads: usize, d_model: usize) -> Self {
         Self {
             norm_place: NormPlace::Post,
@@ -300,7 +299,7 @@ impl TransformerConfig {
 
     /// ModernBERT's shape (Warner et al. 2024): bidirectional, rotary positions, LayerNorm without bias before each sub-layer and
     /// after the embeddings, GeGLU, a transform before the tied output matrix and a bias after it, no other biases. Every third
-    /// block sees everything, the others 64 tokens to each side. The inner width is LLaMA's.
+    /// block attends to all tokens, the others to 64 on each side. The inner width is LLaMA's.
     pub fn modernbert(vocab_size: usize, max_seq_len: usize, n_layers: usize, n_heads: usize, d_model: usize) -> Self {
         Self {
             rope_theta: 160_000.0,
@@ -320,19 +319,20 @@ impl TransformerConfig {
         }
     }
 
-    /// An LSTM language model (Zaremba et al. 2014): `n_layers` of LSTM as wide as the embedding, which is the output matrix too, with
-    /// dropout between them. `max_seq_len` is what it reads at a time in training and evaluation; the state goes on for ever.
+    /// An LSTM language model (Zaremba et al. 2014): `n_layers` LSTM layers as wide as the embedding, which is also the output
+    /// matrix, with dropout between them. `max_seq_len` is the number of tokens per row in training and evaluation; the state has
+    /// no length limit.
     pub fn lstm(vocab_size: usize, max_seq_len: usize, n_layers: usize, d_model: usize) -> Self {
         Self {
             mixer: Mixer::Lstm,
             position: PositionKind::None,
-            // There is no norm at all: none stands before a sub-layer, and so none after the last.
+            // There are no norms, neither before a sub-layer nor after the last one.
             norm_place: NormPlace::Post,
             ..Self::nanogpt(vocab_size, max_seq_len, n_layers, 1, d_model)
         }
     }
 
-    /// The longest context that a prediction can be made from, in tokens; `None` where there is no limit.
+    /// The longest context of a prediction, in tokens; `None` where there is no limit.
     pub fn context_limit(&self) -> Option<usize> {
         match self.mixer {
             Mixer::Attention => Some(self.max_seq_len),
@@ -355,7 +355,7 @@ impl TransformerConfig {
     ///
     /// # Errors
     ///
-    /// [`ModelError::Config`] names the field, what it is and what was expected.
+    /// [`ModelError::Config`] names the field, its value and what was expected.
     pub fn validate(&self) -> Result<(), ModelError> {
         let positive = [
             ("vocab_size", self.vocab_size),
@@ -414,7 +414,7 @@ impl TransformerConfig {
         if self.skip_first_norm && self.norm_place != NormPlace::Pre {
             return Err(ModelError::config(
                 "skip_first_norm",
-                "only where norms stand before the sub-layers",
+                "only where norms come before the sub-layers",
             ));
         }
         self.validate_mixer()?;
@@ -423,7 +423,7 @@ impl TransformerConfig {
         self.validate_numbers()
     }
 
-    /// What an LSTM has no use for would be passed over in silence.
+    /// Refuses fields that an LSTM would silently ignore.
     fn validate_mixer(&self) -> Result<(), ModelError> {
         if self.mixer == Mixer::Attention {
             return Ok(());
@@ -469,12 +469,13 @@ impl TransformerConfig {
             .into_iter()
             .find(|(_, is_there)| *is_there && self.window.is_none())
         {
-            Some((field, _)) => Err(ModelError::config(field, "only a model with a window has a use for it")),
+            Some((field, _)) => Err(ModelError::config(field, "only a model with a window uses it")),
             None => Ok(()),
         }
     }
 
-    /// Tables of fixed positions stand in no file, so nothing else keeps a hostile configuration from asking for all memory with them.
+    /// Tables of fixed positions are not stored in files, so only this check keeps a hostile configuration from taking all memory
+    /// with them.
     fn validate_position_tables(&self) -> Result<(), ModelError> {
         let width = match self.position {
             PositionKind::Rotary if self.local_rope_theta.is_some() => 4 * self.head_dim,
@@ -546,7 +547,7 @@ impl TransformerConfig {
 
     /// Number of parameters, the tied output matrix counted once.
     pub fn n_params(&self) -> u64 {
-        // The largest dimensions that are accepted give a product beyond 64 bits.
+        // The product of the largest accepted dimensions exceeds 64 bits.
         let [vocab, len, layers, d, ff] = [
             self.vocab_size,
             self.max_seq_len,
@@ -591,7 +592,7 @@ impl TransformerConfig {
 
     /// The integers from which `taal_metrics::flops` counts work, for sequences of `seq_len` tokens.
     ///
-    /// `n_params` of the shape is PaLM's N: learned positions are not in it, a tied output matrix is.
+    /// `n_params` of the shape is PaLM's N: it excludes learned positions and includes a tied output matrix.
     pub fn shape(&self, seq_len: usize) -> Shape {
         let positions = if self.position == PositionKind::Learned {
             (self.max_seq_len * self.d_model) as u64
@@ -614,11 +615,11 @@ impl TransformerConfig {
     }
 }
 
-/// No dimension of a model may pass this; it keeps a hostile file from asking for all memory.
+/// The largest dimension of a model; it keeps a hostile file from taking all memory.
 pub const MAX_DIMENSION: usize = 16_777_216;
 
-/// No model may have more blocks than this; each costs memory before its first weight.
+/// The most blocks of a model; each takes memory before its first weight.
 pub const MAX_LAYERS: usize = 4096;
 
-/// Numbers in the tables of fixed positions that any model may have, 32 MiB; beyond that they may not outgrow its parameters.
+/// Tables of fixed positions may always hold this many numbers, 32 MiB; larger ones may not exceed the model's parameters.
 const FREE_TABLE_VALUES: u64 = 1 << 23;

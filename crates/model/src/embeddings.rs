@@ -10,7 +10,7 @@ use crate::norm::Norm;
 use crate::places::Places;
 use crate::table::{ParameterTable, Role};
 
-/// Token vectors, with position vectors added where the model has such, and a norm where it has one.
+/// Token vectors, plus position vectors and a norm where the model has them.
 #[derive(Module, Debug)]
 pub struct Embeddings {
     /// Token ids to vectors.
@@ -19,7 +19,7 @@ pub struct Embeddings {
     pub positions: Option<LearnedPositions>,
     /// Norm of the summed embeddings (BERT).
     pub norm: Option<Norm>,
-    /// The sinusoidal positions, `[max_seq_len, d_model]`; constants, in no file.
+    /// The sinusoidal positions, `[max_seq_len, d_model]`; constants, not stored in files.
     sinusoidal: Option<Tensor<2>>,
 }
 
@@ -40,12 +40,12 @@ impl Embeddings {
         }
     }
 
-    /// What the first layer reads, from the tokens' own vectors.
+    /// The input of the first layer, from the token vectors.
     ///
     /// # Shapes
     ///
     /// - vectors and output: `[batch, seq, d_model]`
-    pub(crate) fn place(&self, vectors: Tensor<3>, places: &Places<'_>) -> Result<Tensor<3>, ModelError> {
+    pub(crate) fn forward(&self, vectors: Tensor<3>, places: &Places<'_>) -> Result<Tensor<3>, ModelError> {
         let [batch, seq, d_model] = vectors.dims();
         let mut x = vectors;
         if let Some(table) = self.position_vectors(places.first(), places.span(seq))? {
@@ -61,7 +61,8 @@ impl Embeddings {
         })
     }
 
-    /// The vectors that are added at positions `start..start + seq`, `[seq, d_model]`; none where the model knows places in another way.
+    /// The vectors that are added at positions `start..start + seq`, `[seq, d_model]`; `None` where the model encodes positions
+    /// another way.
     pub(crate) fn position_vectors(&self, start: usize, seq: usize) -> Result<Option<Tensor<2>>, ModelError> {
         Ok(match (&self.positions, &self.sinusoidal) {
             (Some(positions), _) => Some(positions.forward(seq, start)?),

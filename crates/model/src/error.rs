@@ -7,7 +7,7 @@ use taal_store::ErrorKind;
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
-    /// A field of the configuration cannot be.
+    /// A field of the configuration is invalid.
     #[error("model.{field}: {detail}")]
     Config {
         /// The field.
@@ -15,7 +15,7 @@ pub enum ModelError {
         /// What was expected and what was found.
         detail: String,
     },
-    /// A file of a model directory is not what it should be.
+    /// A file of a model directory is invalid.
     #[error("{}: {detail}", path.display())]
     File {
         /// The file.
@@ -23,7 +23,7 @@ pub enum ModelError {
         /// What was expected and what was found.
         detail: String,
     },
-    /// What was asked of the model is outside its limits.
+    /// The input is outside the model's limits.
     #[error("{0}")]
     Input(String),
     /// Reading or writing failed.
@@ -54,7 +54,7 @@ impl ModelError {
         }
     }
 
-    /// Whose fault it is, for exit codes.
+    /// The kind of error, for exit codes.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Config { .. } | Self::Input(_) | Self::Attention(_) | Self::Embedding(_) => ErrorKind::Usage,

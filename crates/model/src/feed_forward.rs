@@ -23,7 +23,7 @@ pub struct FeedForward {
 /// The sizes of a [`FeedForward`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FeedForwardConfig {
-    /// Width of what it reads and gives.
+    /// Width of input and output.
     pub d_model: usize,
     /// Inner width.
     pub d_ff: usize,
@@ -71,7 +71,7 @@ impl FeedForward {
         self.down.forward_add(self.inner(x), residual)
     }
 
-    /// What the down projection reads, `[batch, seq, d_ff]`.
+    /// The input of the down projection, `[batch, seq, d_ff]`.
     fn inner(&self, x: Tensor<3>) -> Tensor<3> {
         match (&self.gate, self.activation) {
             (Some(gate), Activation::GeGlu) => geglu(gate.forward(x.clone()), self.up.forward(x)),
@@ -89,7 +89,7 @@ impl FeedForward {
     }
 }
 
-/// The non-linearity without a gate; of a gated one, what its gate goes through.
+/// The non-linearity; for a gated one, the function applied to the gate.
 pub(crate) fn activate(x: Tensor<3>, activation: Activation) -> Tensor<3> {
     match activation {
         Activation::Relu => burn::tensor::activation::relu(x),

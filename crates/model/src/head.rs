@@ -1,4 +1,4 @@
-//! From hidden states to what a model says: logits and losses.
+//! From hidden states to logits and losses.
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Int, Tensor};
@@ -10,7 +10,7 @@ use crate::feed_forward::activate;
 use crate::norm::Norm;
 use crate::table::{ParameterTable, Role};
 
-/// What reads the hidden states after the last norm.
+/// The output layers, applied after the last norm.
 #[derive(Module, Debug)]
 #[non_exhaustive]
 #[expect(clippy::large_enum_variant, reason = "a model has one head")]
@@ -21,34 +21,34 @@ pub enum Head {
     Masked(MaskedHead),
 }
 
-/// The output matrix: the token embedding unless there is one of its own.
+/// The output matrix: the token embedding unless the model is untied.
 #[derive(Module, Debug)]
 pub struct OutputMatrix {
     /// `[d_model, vocab_size]`, where it is not the token embedding.
     pub matrix: Option<Dense>,
-    /// What is added to the logits, `[vocab_size]` (BERT).
+    /// Bias of the logits, `[vocab_size]` (BERT).
     pub bias: Option<Param<Tensor<1>>>,
     /// `c * tanh(logit / c)` (Gemma 2).
     #[module(skip)]
     softcap: Option<f64>,
 }
 
-/// The output matrix, and what comes before it.
+/// The output matrix and the transform before it.
 #[derive(Module, Debug)]
 pub struct MaskedHead {
-    /// What the output matrix reads is its result.
+    /// Its result is the input of the output matrix.
     pub transform: HeadTransform,
     /// The output matrix.
     pub output: OutputMatrix,
 }
 
-/// `norm(activation(dense(x)))`: BERT's transform, so that the space of the output matrix, the token embedding's, need
-/// not be that of the last block.
+/// `norm(activation(dense(x)))`: BERT's transform, so that the last block's space may differ from the token embedding's, which
+/// the output matrix uses.
 #[derive(Module, Debug)]
 pub struct HeadTransform {
     /// `[d_model, d_model]`
     pub dense: Dense,
-    /// Of the same kind as everywhere in the model.
+    /// The same kind as the model's other norms.
     pub norm: Norm,
     #[module(skip)]
     activation: Activation,
@@ -89,7 +89,7 @@ impl Head {
         }
     }
 
-    /// What the output matrix reads, and the output matrix.
+    /// The input of the output matrix, and the matrix.
     fn read(&self, hidden: Tensor<3>) -> (Tensor<3>, &OutputMatrix) {
         match self.parts() {
             (Some(transform), output) => (transform.forward(hidden), output),
@@ -106,8 +106,8 @@ impl Head {
         output.logits(hidden, tokens)
     }
 
-    /// Mean cross-entropy in nats over the targets that are not `ignore_index`; 0 when all of them are. Where the device has the fused
-    /// operation, the logits never exist at once.
+    /// Mean cross-entropy in nats over the targets that are not `ignore_index`; 0 when all of them are. With the fused operation,
+    /// the full logits are never held in memory.
     ///
     /// # Shapes
     ///
@@ -142,7 +142,7 @@ impl Head {
 
 impl OutputMatrix {
     fn logits(&self, hidden: Tensor<3>, tokens: &TokenEmbedding) -> Tensor<3> {
-        // As in the loss below: what is compared are differences between logits, for which half precision is too coarse.
+        // As in the loss below: half precision is too coarse for differences between logits.
         let mut logits = with_precision(Precision::Fp32, || match &self.matrix {
             Some(matrix) => matrix.forward(hidden),
             None => tokens.logits(hidden),
@@ -175,7 +175,7 @@ impl OutputMatrix {
             None => (tokens.weight.val(), true),
         };
         if let Some(bias) = &self.bias {
-            // The fused operation knows no bias, so it is one more column of the matrix, and its input is 1. That
+            // The fused operation has no bias, so the bias becomes one more column of the matrix, with input 1. That
             // copies the matrix; all logits at once would be larger.
             let ones = Tensor::ones([batch * seq, 1], &hidden.device());
             hidden = Tensor::cat(vec![hidden, ones], 1); // [batch * seq, d_model + 1]

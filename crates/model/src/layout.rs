@@ -1,4 +1,4 @@
-//! How a parameter of ours lies in a file: in one tensor or in several, which way round, and in which order of rows.
+//! How a parameter of ours is stored in a file: in one tensor or in several, transposed or not, and in which row order.
 
 use std::ops::Range;
 
@@ -19,11 +19,11 @@ pub struct Part {
     pub name: String,
     /// Its dimensions.
     pub shape: Vec<usize>,
-    /// Rows of it in front of ours, which are another parameter's or nobody's.
+    /// Rows before ours, which belong to another parameter or are unused.
     first_row: usize,
     /// Columns of ours that it holds.
     width: usize,
-    /// The width of a head whose rotary pairs stand beside each other in the file; ours are half a head apart.
+    /// The width of a head whose rotary pairs are adjacent in the file; ours are half a head apart.
     interleaved_head_dim: Option<usize>,
 }
 
@@ -56,7 +56,7 @@ impl Part {
         }
     }
 
-    /// The same, where the file has the two coordinates of a rotary pair beside each other, as Meta's LLaMA does.
+    /// The same, where the two coordinates of a rotary pair are adjacent in the file, as in Meta's LLaMA.
     pub fn with_interleaved_heads(mut self, head_dim: usize) -> Self {
         self.interleaved_head_dim = Some(head_dim);
         self
@@ -67,7 +67,7 @@ impl Part {
         self.shape[1..].iter().product()
     }
 
-    /// Which of our columns of this part is the file's `column`.
+    /// Our column, within this part, for the file's `column`.
     fn our_column(&self, column: usize) -> usize {
         match self.interleaved_head_dim {
             Some(head_dim) => {
@@ -87,7 +87,7 @@ impl Parameter {
         Self::cut(shape, is_transposed, vec![part])
     }
 
-    /// A parameter that the file has in several tensors, one beside the other.
+    /// A parameter whose columns are split over several tensors of the file.
     pub fn cut(shape: &[usize], is_transposed: bool, parts: Vec<Part>) -> Self {
         Self {
             shape: shape.to_vec(),
@@ -105,14 +105,14 @@ impl Parameter {
         self
     }
 
-    /// Where the values of a part lie in the file's tensor.
+    /// The range of a part's values in the file's tensor.
     pub fn range_of(&self, part: &Part) -> Range<usize> {
         let (rows, _) = self.rows_and_columns();
         let start = part.first_row * part.row_len();
         start..start + rows * part.width
     }
 
-    /// The columns of ours in front of those of each part.
+    /// The first of our columns of each part.
     fn first_columns(&self) -> impl Iterator<Item = usize> {
         self.parts.iter().scan(0, |next, part| {
             let first = *next;
@@ -143,7 +143,7 @@ impl Parameter {
         out
     }
 
-    /// Puts values of a part, whole rows of the file's tensor of which `start` values were put before, where ours are.
+    /// Copies whole rows of a part, after `start` values copied before, from the file's order to ours.
     pub fn place(&self, index: usize, start: usize, block: &[f32], values: &mut [f32]) {
         let (rows, columns) = self.rows_and_columns();
         let part = &self.parts[index];
@@ -159,7 +159,7 @@ impl Parameter {
         } else if rows == 1 || (width == columns && !self.is_transposed) {
             values[from + start..][..block.len()].copy_from_slice(block);
         } else if self.is_transposed {
-            // Several rows of the file at once, so that ours are written several values at a time.
+            // Several rows of the file at a time, so that each write to ours covers several values.
             let first = from + start / rows;
             let n_columns = block.len() / rows;
             for (row, ours) in values.chunks_exact_mut(columns).enumerate() {
@@ -176,7 +176,7 @@ impl Parameter {
         }
     }
 
-    /// How many values ours are.
+    /// The number of our values.
     pub fn count(&self) -> usize {
         let (rows, columns) = self.rows_and_columns();
         rows * columns

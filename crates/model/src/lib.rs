@@ -1,10 +1,9 @@
 //! Transformer language models by configuration: causal or bidirectional, GPT-2, LLaMA, Qwen3 and BERT
 //! shapes from one [`Transformer`], read from and written as Hugging Face directories.
 //!
-//! A model is a [`TransformerConfig`] that becomes a [`Transformer`] on a Burn device. It maps token ids
-//! to logits and, on request, hands out the attention weights and hidden states of every layer. It knows
-//! nothing of text, training or sampling: those are the tokenizer, trainer and inference crates. For comparison with what was there
-//! before, [`Mixer::Lstm`] puts recurrent layers in the place of the blocks.
+//! A model is a [`TransformerConfig`] that becomes a [`Transformer`] on a Burn device. It maps token ids to logits and, on
+//! request, returns the attention weights and hidden states of every layer. Text, training and sampling are in the tokenizer,
+//! trainer and inference crates. For comparison with older models, [`Mixer::Lstm`] replaces the blocks by recurrent layers.
 //!
 //! ```
 //! use burn::tensor::{Device, Int, Tensor};

@@ -28,7 +28,7 @@ pub struct NormConfig {
     pub kind: NormKind,
     /// Added to the variance or mean square.
     pub eps: f64,
-    /// Whether something is added afterwards; LayerNorm only.
+    /// Whether there is a bias; LayerNorm only.
     pub bias: bool,
 }
 
@@ -45,7 +45,7 @@ impl TransformerConfig {
 }
 
 impl NormConfig {
-    /// A norm that changes no scale: weights of one, biases of zero.
+    /// A fresh norm: weights 1, biases 0.
     pub fn init(&self, device: &Device) -> Norm {
         Norm {
             weight: Param::from_tensor(Tensor::ones([self.width], device)),

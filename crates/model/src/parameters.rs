@@ -1,4 +1,4 @@
-//! A model's parameters by its table: listing, reading, drawing and replacing them.
+//! Listing, reading, drawing and replacing a model's parameters by its table.
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor, TensorData};
@@ -18,7 +18,7 @@ impl ParameterTable {
     }
 }
 
-/// The parameters of `model` in the order in which it is walked.
+/// The parameters of `model` in Burn's visiting order.
 pub fn list(model: &Transformer) -> Vec<ParameterInfo> {
     ParameterTable::of(model).into_rows()
 }
@@ -41,8 +41,7 @@ impl<F: FnMut(&str, &[usize], Vec<f32>)> ModuleVisitor for Reader<F> {
     }
 }
 
-/// Replaces every parameter by what `give` returns for its name and shape; the first error stops
-/// the replacing, and the model is dropped with it.
+/// Replaces every parameter by what `give` returns for its name and shape; the first error stops it and drops the model.
 ///
 /// # Errors
 ///
@@ -85,7 +84,7 @@ impl<E, F: FnMut(&ParameterInfo) -> Result<Vec<f32>, E>> ModuleMapper for Replac
         let row = self.table.row(param.id);
         match (self.give)(row) {
             Ok(values) => {
-                // Built anew under the same identity: mapping would first draw a lazy parameter's old value.
+                // Built again with the same id: mapping would first draw a lazy parameter's old value.
                 let value = Tensor::<D>::from_data(TensorData::new(values, row.shape.clone()), &device);
                 let mut fresh = Param::from_tensor(value);
                 fresh.id = param.id;
@@ -100,30 +99,30 @@ impl<E, F: FnMut(&ParameterInfo) -> Result<Vec<f32>, E>> ModuleMapper for Replac
 }
 
 impl TransformerConfig {
-    /// Builds a model with drawn weights: nanoGPT's initialization, N(0, 0.02) with the projections into
-    /// the residual stream scaled by `1 / sqrt(2 * n_layers)`, or BERT's, without that scale, where the norm stands
-    /// after the sum. The draw is a function of the seed alone.
+    /// Builds a model with drawn weights: nanoGPT's initialization, N(0, 0.02) with the projections into the residual stream
+    /// scaled by `1 / sqrt(2 * n_layers)`, or BERT's, without that scale, where the norm comes after the sum. The draw depends
+    /// only on the seed.
     ///
     /// # Errors
     ///
-    /// [`ModelError::Config`] where the configuration cannot be.
+    /// [`ModelError::Config`] where the configuration is invalid.
     pub fn init(&self, seed: u64, device: &Device) -> Result<Transformer, ModelError> {
         self.init_with(seed, Initialization::default(), device)
     }
 
-    /// [`init`](Self::init) with standard deviations of one's own.
+    /// [`init`](Self::init) with other standard deviations.
     ///
     /// # Errors
     ///
-    /// [`ModelError::Config`] where the configuration cannot be.
+    /// [`ModelError::Config`] where the configuration is invalid.
     pub fn init_with(&self, seed: u64, how: Initialization, device: &Device) -> Result<Transformer, ModelError> {
         Ok(draw(self.empty(device)?, self, seed, how))
     }
 }
 
-/// Draws all weights: norms are one, biases zero, everything else normal. The matrices of an LSTM get the variance of PyTorch's, one third
-/// of the width's inverse, and its forget gates a bias of one, so that it begins by remembering (Jozefowicz et al. 2015). Each draw is a function of
-/// the seed and the parameter's name, so the order of fields, the device and threads do not matter.
+/// Draws all weights: norms are one, biases zero, everything else normal. The matrices of an LSTM get the variance of PyTorch's,
+/// one third of the width's inverse, and its forget gates a bias of one, so that it initially keeps its state (Jozefowicz et al.
+/// 2015). Each draw depends only on the seed and the parameter's name, not on the order of fields, the device or threads.
 fn draw(model: Transformer, config: &TransformerConfig, seed: u64, how: Initialization) -> Transformer {
     // A norm after the sum already keeps the residual stream from growing with depth.
     let usual = match config.norm_place {

@@ -1,4 +1,4 @@
-//! A pass through a model: how to run it, what it remembers and what it hands out.
+//! A forward pass: its options, its cache and its output.
 
 use burn::nn::LstmState;
 use burn::tensor::Tensor;
@@ -22,13 +22,13 @@ pub struct Capture {
 pub enum Site {
     /// The residual stream that a block, or a recurrent layer, reads: `[batch, seq, d_model]`.
     BeforeBlock(usize),
-    /// The outputs of a block's heads beside each other, before they are projected: `[batch, seq, n_heads * head_dim]`.
+    /// The concatenated outputs of a block's heads, before projection: `[batch, seq, n_heads * head_dim]`.
     Heads(usize),
-    /// The residual stream after a block, or what a recurrent layer gives: `[batch, seq, d_model]`.
+    /// The residual stream after a block, or the output of a recurrent layer: `[batch, seq, d_model]`.
     AfterBlock(usize),
 }
 
-/// Reads, and may replace, what flows through a model: what it returns goes on in place of what it was given.
+/// Reads, and may replace, intermediate values: the pass continues with what it returns.
 pub type Hook<'a> = &'a mut dyn FnMut(Site, Tensor<3>) -> Tensor<3>;
 
 /// How to run a forward pass; the default is evaluation of unpadded rows without a cache.
@@ -38,33 +38,33 @@ pub struct ForwardOptions<'a> {
     pub dropout_key: Option<u64>,
     /// Keys and values of earlier positions; filled by the pass.
     pub cache: Option<&'a mut Cache>,
-    /// With a cache: how many tokens of each row are real, `[batch]`; the others are padding at the end of the row, whose hidden states mean
-    /// nothing. `None`: all of them.
+    /// With a cache: how many tokens of each row are real, `[batch]`; the others are padding at the end of the row, whose hidden
+    /// states are undefined. `None`: all of them.
     pub lengths: Option<&'a [usize]>,
-    /// Where several texts, or a text and padding, share a row: each is computed as if it were alone in it, and its positions begin with 0.
-    /// Not with a cache.
+    /// Where several texts, or a text and padding, share a row: each is computed as if it were alone, with positions from 0. Not
+    /// with a cache.
     pub segments: Option<&'a Segments>,
-    /// What to hand out.
+    /// What to return.
     pub capture: Capture,
-    /// What sees the residual stream and the heads on the way.
+    /// Reads and may replace the residual stream and the heads' outputs.
     pub hook: Option<Hook<'a>>,
 }
 
-/// What a forward pass hands out.
+/// The result of a forward pass.
 #[derive(Debug, Clone)]
 pub struct Output {
     /// After the final norm, `[batch, seq, d_model]`.
     pub hidden: Tensor<3>,
-    /// The residual stream before the first block and after every block, or what each recurrent layer hands up,
-    /// `[batch, seq, d_model]` each; empty unless asked for.
+    /// The residual stream before the first block and after every block, or the output of each recurrent layer,
+    /// `[batch, seq, d_model]` each; empty unless requested.
     pub hidden_states: Vec<Tensor<3>>,
-    /// One `[batch, n_heads, seq, kv_len]` per layer; empty unless asked for. They are computed beside the output: no bit of `hidden`
-    /// depends on whether they were asked for. A recurrent network has none.
+    /// One `[batch, n_heads, seq, kv_len]` per layer; empty unless requested. Requesting them changes no bit of `hidden`. A
+    /// recurrent network has none.
     pub attention_weights: Vec<Tensor<4>>,
 }
 
-/// What is kept of the positions so far, so that decoding computes only the new ones: keys and values of all layers, or the states of
-/// a recurrent network, which take the same room however long the text. Each row has a length of its own.
+/// What is kept of earlier positions, so that decoding computes only new ones: keys and values of all layers, or the states of a
+/// recurrent network, whose size does not depend on the length of the text. Each row has its own length.
 #[derive(Debug, Clone)]
 pub struct Cache {
     pub(crate) layers: Vec<KvCache>,
@@ -94,15 +94,14 @@ impl Cache {
         self.capacity
     }
 
-    /// Forgets everything and keeps the memory.
+    /// Drops everything and keeps the memory.
     pub fn reset(&mut self) {
         self.layers.iter_mut().for_each(KvCache::reset);
         self.states.clear();
         self.lens.fill(0);
     }
 
-    /// Puts what a row of another cache of the same model holds in place of what `row` holds, so that a text that was read alone goes on
-    /// among others.
+    /// Replaces `row` by a row of another cache of the same model, so that a text that was read alone can continue in a batch.
     ///
     /// # Errors
     ///
@@ -129,10 +128,10 @@ impl Cache {
     }
 }
 
-/// What an LSTM's layers remember of the text so far: cell and hidden state of each, `[batch, d_model]`.
+/// The state of each LSTM layer, cell and hidden, `[batch, d_model]`.
 pub(crate) type States = Vec<LstmState<2>>;
 
-/// Puts the state of a row in place of that of another, of `batch` rows that know nothing yet where there are no states.
+/// Replaces the state of one row by another's; `states` that do not exist yet become zeros for `batch` rows.
 fn copy_state(states: &mut States, batch: usize, row: usize, from: &States, from_row: usize) {
     for (index, from) in from.iter().enumerate() {
         let [_, width] = from.cell.dims();
@@ -147,7 +146,7 @@ fn copy_state(states: &mut States, batch: usize, row: usize, from: &States, from
     }
 }
 
-/// What a pass through a stack needs besides vectors.
+/// The inputs of a pass through a stack other than the vectors.
 pub(crate) struct Pass<'a, 'b> {
     pub(crate) places: Places<'a>,
     pub(crate) dropout_key: Option<u64>,
@@ -157,7 +156,7 @@ pub(crate) struct Pass<'a, 'b> {
 }
 
 impl Pass<'_, '_> {
-    /// What the hook makes of the tensor at a site.
+    /// Applies the hook to the tensor at a site.
     pub(crate) fn visit(&mut self, site: Site, x: Tensor<3>) -> Tensor<3> {
         match &mut self.hook {
             Some(hook) => hook(site, x),

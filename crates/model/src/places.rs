@@ -1,9 +1,9 @@
-//! At which positions the tokens of a pass are: the same in every row, or not.
+//! The positions of the tokens of a pass: the same in every row, or not.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use taal_attention::Segments;
 
-/// Where the tokens of a pass stand in their texts.
+/// The positions of the tokens of a pass in their texts.
 pub(crate) enum Places<'a> {
     /// All rows begin at the same position.
     Together {
@@ -12,7 +12,7 @@ pub(crate) enum Places<'a> {
     },
     /// Several texts, or a text and padding, share a row.
     Segments(&'a Segments),
-    /// Each row goes on from its own position; its tokens after the first `lengths[row]` are padding.
+    /// Each row continues from its own position; its tokens after the first `lengths[row]` are padding.
     Rows {
         /// The position of each row's first token.
         starts: Vec<usize>,
@@ -62,7 +62,7 @@ impl Places<'_> {
             Self::Together { .. } => return None,
             Self::Segments(segments) => segments.positions(),
             Self::Rows { starts, seq, .. } => {
-                // Padding is read by nobody; its position only has to exist.
+                // Padding is never used; its position only has to exist.
                 let last = self.end(*seq).saturating_sub(1);
                 let row = |start: &usize| *start..*start + *seq;
                 let positions = starts.iter().flat_map(row);

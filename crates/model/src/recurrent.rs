@@ -1,5 +1,5 @@
-//! What came before the transformer: a stack of LSTM layers (Hochreiter and Schmidhuber 1997; as a language model Zaremba et al. 2014),
-//! which read a text token by token and carry all they know of it in a state of fixed size.
+//! A stack of LSTM layers, the predecessor of the transformer (Hochreiter and Schmidhuber 1997; as a language model Zaremba et
+//! al. 2014). They read a text token by token and keep a state of fixed size.
 
 use burn::module::Module;
 use burn::nn::{Initializer, Lstm, LstmConfig, LstmState};
@@ -21,7 +21,7 @@ pub struct Recurrent {
 }
 
 impl Recurrent {
-    /// Layers of zeros, to be drawn or read.
+    /// Layers of zeros, to be initialized or loaded.
     pub(crate) fn new(config: &TransformerConfig, device: &Device) -> Self {
         let layer = LstmConfig::new(config.d_model, config.d_model, true).with_initializer(Initializer::Zeros);
         Self {
@@ -34,8 +34,8 @@ impl Recurrent {
         self.dropout = dropout;
     }
 
-    /// Reads on from the cache's states, which the pass replaces; none is the beginning of a text, and so is the first token of each
-    /// segment. There is no mask: nothing that comes later can be known.
+    /// Continues from the cache's states, which the pass replaces; without states, and at the first token of each segment, a text
+    /// begins. Causal by construction, so it needs no mask.
     ///
     /// # Shapes
     ///
@@ -46,16 +46,16 @@ impl Recurrent {
             Some(cache) => cache.take_states().into_iter(),
             None => States::new().into_iter(),
         };
-        let keeps = keeps(&pass.places, x.dims(), &x.device());
+        let masks = state_masks(&pass.places, x.dims(), &x.device());
         let mut states = States::new();
         for (index, layer) in self.layers.iter().enumerate() {
             x = pass.visit(Site::BeforeBlock(index), x);
-            let (read, state) = read(layer, x, earlier.next(), &keeps);
+            let (output, state) = run_layer(layer, x, earlier.next(), &masks);
             states.push(state);
             let layer_key = pass.dropout_key.map(|key| random::key(key, index as u64, "layer"));
             x = pass.visit(
                 Site::AfterBlock(index),
-                drop_at(read, self.dropout, layer_key, "recurrent"),
+                drop_at(output, self.dropout, layer_key, "recurrent"),
             );
             hidden_states.extend(pass.capture.hidden_states.then(|| x.clone()));
         }
@@ -97,18 +97,23 @@ impl Recurrent {
     }
 }
 
-/// One layer, one token after another: the layer's own loop writes each output into a tensor for all, whose gradient is copied whole
-/// at each token, so that the way back would take time quadratic in the length.
-fn read(layer: &Lstm, x: Tensor<3>, mut state: Option<LstmState<2>>, keeps: &Keeps) -> (Tensor<3>, LstmState<2>) {
+/// Runs one layer token by token. Burn's own loop writes each output into one tensor, whose gradient is copied whole per token,
+/// so its backward pass takes quadratic time.
+fn run_layer(
+    layer: &Lstm,
+    x: Tensor<3>,
+    mut state: Option<LstmState<2>>,
+    masks: &StateMasks,
+) -> (Tensor<3>, LstmState<2>) {
     let [batch, seq, width] = x.dims();
     let mut outputs = Vec::with_capacity(seq);
     // One split instead of `seq` slices, for the same reason.
     for (position, token) in x.split(1, 1).into_iter().enumerate() {
         let mut earlier = state.take();
-        if let Some(keep) = keeps.before.get(position).and_then(Option::as_ref) {
+        if let Some(keep) = masks.carry.get(position).and_then(Option::as_ref) {
             earlier = earlier.map(|state| LstmState::new(state.cell * keep.clone(), state.hidden * keep.clone()));
         }
-        let is_over = keeps.over.get(position).and_then(Option::as_ref);
+        let is_over = masks.frozen.get(position).and_then(Option::as_ref);
         let old = is_over.map(|_| {
             let device = layer.input_gate.input_transform.weight.device();
             earlier
@@ -129,23 +134,22 @@ fn read(layer: &Lstm, x: Tensor<3>, mut state: Option<LstmState<2>>, keeps: &Kee
     (Tensor::cat(outputs, 1), state)
 }
 
-/// What becomes of the states at each position; empty where every row reads one text on.
+/// Which states carry over or are frozen at each position; empty where every row continues one text.
 #[derive(Default)]
-struct Keeps {
-    /// 0 for the rows in which a text begins there, which forget what came before, and 1 for the others, `[batch, 1]`; none where no row
-    /// forgets anything.
-    before: Vec<Option<Tensor<2>>>,
-    /// True for the rows that have ended, whose states stay as they are, `[batch, 1]`; none where all rows go on.
-    over: Vec<Option<Tensor<2, Bool>>>,
+struct StateMasks {
+    /// 1 for rows whose state carries over, 0 where a text begins, `[batch, 1]`; `None` where all carry over.
+    carry: Vec<Option<Tensor<2>>>,
+    /// True for the rows that have ended, whose states do not change, `[batch, 1]`; `None` where no row has ended.
+    frozen: Vec<Option<Tensor<2, Bool>>>,
 }
 
-fn keeps(places: &Places<'_>, [batch, seq, _]: [usize; 3], device: &Device) -> Keeps {
+fn state_masks(places: &Places<'_>, [batch, seq, _]: [usize; 3], device: &Device) -> StateMasks {
     let rows = |is: &dyn Fn(usize) -> bool| (0..batch).map(is).collect::<Vec<bool>>();
     match places {
-        Places::Together { .. } => Keeps::default(),
+        Places::Together { .. } => StateMasks::default(),
         Places::Segments(segments) => {
             let positions = segments.positions();
-            let before = (0..seq).map(|position| {
+            let carry = (0..seq).map(|position| {
                 let begins = rows(&|row| positions[row * seq + position] == 0);
                 let is_needed = position > 0 && begins.contains(&true);
                 let keep = begins
@@ -154,20 +158,20 @@ fn keeps(places: &Places<'_>, [batch, seq, _]: [usize; 3], device: &Device) -> K
                     .collect::<Vec<f32>>();
                 is_needed.then(|| Tensor::from_data(TensorData::new(keep, [batch, 1]), device))
             });
-            Keeps {
-                before: before.collect(),
-                ..Keeps::default()
+            StateMasks {
+                carry: carry.collect(),
+                ..StateMasks::default()
             }
         }
         Places::Rows { lengths, .. } => {
-            let over = (0..seq).map(|position| {
-                let over = rows(&|row| position >= lengths[row]);
-                let is_needed = over.contains(&true);
-                is_needed.then(|| Tensor::from_data(TensorData::new(over, [batch, 1]), device))
+            let frozen = (0..seq).map(|position| {
+                let is_over = rows(&|row| position >= lengths[row]);
+                let is_needed = is_over.contains(&true);
+                is_needed.then(|| Tensor::from_data(TensorData::new(is_over, [batch, 1]), device))
             });
-            Keeps {
-                over: over.collect(),
-                ..Keeps::default()
+            StateMasks {
+                frozen: frozen.collect(),
+                ..StateMasks::default()
             }
         }
     }

@@ -1,26 +1,26 @@
-//! How rotary angles are changed for texts longer than those of the first training: [`RopeScaling`].
+//! How rotary angles are scaled for texts longer than the original context: [`RopeScaling`].
 
 use serde::{Deserialize, Serialize};
 use taal_embeddings::RotaryScaling;
 
 use crate::config::MAX_DIMENSION;
 
-/// Turns above which YaRN leaves a pair as it is, where a file does not say.
+/// Turns above which YaRN leaves a pair unchanged, by default.
 pub const BETA_FAST: f64 = 32.0;
 
-/// Turns below which YaRN slows a pair by the whole factor, where a file does not say.
+/// Turns below which YaRN slows a pair by the whole factor, by default.
 pub const BETA_SLOW: f64 = 1.0;
 
-/// [`RotaryScaling`] of the embeddings crate, in the form that Hugging Face's files have.
+/// [`RotaryScaling`] of the embeddings crate, in the form of Hugging Face's files.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "rope_type", rename_all = "lowercase", deny_unknown_fields)]
 pub enum RopeScaling {
-    /// All pairs turn slower (Chen et al. 2023).
+    /// All pairs rotate slower (Chen et al. 2023).
     Linear {
         /// How many times slower; at least 1.
         factor: f64,
     },
-    /// Pairs that turn slowly turn slower still (LLaMA 3.1, Grattafiori et al. 2024).
+    /// Slow pairs rotate slower (LLaMA 3.1, Grattafiori et al. 2024).
     Llama3 {
         /// How many times slower; at least 1.
         factor: f64,
@@ -31,13 +31,13 @@ pub enum RopeScaling {
         /// The original context, in tokens.
         original_max_position_embeddings: usize,
     },
-    /// A larger base for texts longer than the context. Texts of up to `max_seq_len` tokens, the longest that a model takes here,
-    /// have the angles of a model without scaling; other programs read the factor.
+    /// A larger base for texts longer than the context. Up to `max_seq_len` tokens, the longest input accepted here, the angles
+    /// are unscaled; other programs use the factor.
     Dynamic {
         /// How fast the base grows with the length; at least 1.
         factor: f64,
     },
-    /// Pairs that turn slowly turn slower still, and queries and keys are longer (YaRN, Peng et al. 2023).
+    /// Slow pairs rotate slower, and queries and keys are scaled (YaRN, Peng et al. 2023).
     Yarn {
         /// How many times slower; at least 1.
         factor: f64,
@@ -46,10 +46,10 @@ pub enum RopeScaling {
         /// What queries and keys are multiplied by; see [`attention_factor`](RopeScaling::attention_factor) where it is absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         attention_factor: Option<f64>,
-        /// A share of that factor's growth with `factor`.
+        /// Scales the growth of that factor with `factor`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         mscale: Option<f64>,
-        /// The share that it is divided by.
+        /// The same for the divisor.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         mscale_all_dim: Option<f64>,
         /// Turns in the original context above which a pair is fast.
@@ -127,8 +127,8 @@ impl RopeScaling {
         }
     }
 
-    /// What queries and keys are multiplied by: the key of that name, else the quotient of `0.1 * mscale * ln(factor) + 1` and the same
-    /// with `mscale_all_dim`, where neither is absent or 0, else `0.1 * ln(factor) + 1`. All but YaRN leave them as they are.
+    /// What queries and keys are multiplied by: the key of that name, else the quotient of `0.1 * mscale * ln(factor) + 1` and
+    /// the same with `mscale_all_dim`, where neither is absent or 0, else `0.1 * ln(factor) + 1`. 1 for all but YaRN.
     pub fn attention_factor(self) -> f64 {
         let Self::Yarn {
             factor,

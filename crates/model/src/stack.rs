@@ -18,7 +18,7 @@ use crate::places::Places;
 use crate::recurrent::Recurrent;
 use crate::table::{ParameterTable, Role};
 
-/// What relates the positions of a text to one another.
+/// Where positions exchange information.
 #[derive(Module, Debug)]
 #[non_exhaustive]
 #[expect(clippy::large_enum_variant, reason = "a model has one stack")]
@@ -36,9 +36,9 @@ pub struct Blocks {
     pub blocks: Vec<Block>,
     /// Norm after the last block (pre-norm models).
     pub final_norm: Option<Norm>,
-    /// Angles of the rotary positions; constants, in no file.
+    /// Angles of the rotary positions; constants, not stored in files.
     rotary: Option<Rotary>,
-    /// The angles of the blocks with a window, where they are others.
+    /// The angles of the blocks with a window, where they differ.
     local_rotary: Option<Rotary>,
     #[module(skip)]
     config: TransformerConfig,
@@ -49,11 +49,11 @@ pub struct Blocks {
 pub struct Block {
     /// Norm of the attention's input (pre-norm) or of the sum after it (post-norm); a first block may have none (ModernBERT).
     pub attention_norm: Option<Norm>,
-    /// What each position takes from others.
+    /// Self-attention.
     pub attention: MultiHeadAttention,
     /// Norm of the feed-forward network's input (pre-norm) or of the sum after it (post-norm).
     pub feed_forward_norm: Norm,
-    /// What each position makes of it.
+    /// Position-wise feed-forward network.
     pub feed_forward: FeedForward,
     #[module(skip)]
     place: NormPlace,
@@ -70,11 +70,11 @@ pub struct BlockConfig {
     pub feed_forward: FeedForwardConfig,
     /// Both norms.
     pub norm: NormConfig,
-    /// Before each of the two, or after each residual sum.
+    /// Before each sub-layer, or after each residual sum.
     pub norm_place: NormPlace,
     /// Whether the attention has a norm.
     pub has_attention_norm: bool,
-    /// Probability of dropout on what is added to the residual stream.
+    /// Probability of dropout on the outputs of the sub-layers.
     pub dropout: f64,
 }
 
@@ -106,7 +106,7 @@ impl TransformerConfig {
 }
 
 impl BlockConfig {
-    /// A fresh block, a function of the seed.
+    /// A fresh block drawn from the seed.
     ///
     /// # Errors
     ///
@@ -184,7 +184,7 @@ impl Blocks {
         })
     }
 
-    /// The angles of the rotary positions, where the model has such.
+    /// The angles of the rotary positions, where the model has them.
     pub(crate) fn rotary(&self) -> Option<&Rotary> {
         self.rotary.as_ref()
     }
@@ -312,7 +312,8 @@ impl Blocks {
 }
 
 impl Block {
-    /// The residual stream after the block, and the attention weights where the context asks for them. `dropout_key` turns dropout on.
+    /// The residual stream after the block, and the attention weights if the context requests them. `dropout_key` turns dropout
+    /// on.
     ///
     /// # Shapes
     ///

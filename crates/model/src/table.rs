@@ -1,7 +1,7 @@
-//! The table of a model's parameters: what each is called and what it is for.
+//! The table of a model's parameters: names and roles.
 //!
-//! A name, as `blocks.0.attention.qkv.weight`, is what optimizer state, gradients and files are keyed by. It is written where a layer lists
-//! its parameters and does not follow from the names of fields, which are free to change.
+//! Optimizer state, gradients and files are keyed by names such as `blocks.0.attention.qkv.weight`. They are written where a
+//! layer lists its parameters, so fields may be renamed.
 
 use std::collections::HashMap;
 
@@ -12,17 +12,17 @@ use taal_kernels::Dense;
 /// One parameter: a row of the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParameterInfo {
-    /// What files and optimizer states call it; it never changes.
+    /// The name in files and optimizer states; it never changes.
     pub name: String,
     /// Dimensions.
     pub shape: Vec<usize>,
-    /// What it is for.
+    /// Its role.
     pub role: Role,
-    /// The widths of the matrices that lie beside each other in this one, such as those of queries, keys and values; one otherwise.
+    /// The widths of the matrices concatenated in this one, such as queries, keys and values; otherwise a single width.
     pub parts: Vec<usize>,
 }
 
-/// What a parameter is for: it decides how it is drawn, which optimizer trains it and whether it decays.
+/// The role of a parameter: decides its initialization, its optimizer and whether it decays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Role {
@@ -38,9 +38,9 @@ pub enum Role {
     HeadMatrix,
     /// The scale of a norm.
     NormWeight,
-    /// What is added to a product or to a normed value.
+    /// The bias of a product or a norm.
     Bias,
-    /// The bias that decides how much an LSTM remembers at first.
+    /// The bias of an LSTM's forget gate.
     ForgetBias,
 }
 
@@ -56,7 +56,7 @@ impl Role {
     }
 }
 
-/// A row for every parameter of a model, in the order in which Burn walks it.
+/// A row for every parameter of a model, in Burn's visiting order.
 #[derive(Debug, Default)]
 pub struct ParameterTable {
     rows: Vec<ParameterInfo>,
@@ -77,7 +77,7 @@ impl ParameterTable {
     ///
     /// # Panics
     ///
-    /// Where the parameter is not of the table's model.
+    /// Where the parameter belongs to another model.
     pub fn row(&self, id: ParamId) -> &ParameterInfo {
         &self.rows[self.by_id[&id]]
     }
@@ -100,7 +100,7 @@ impl ParameterTable {
         }
     }
 
-    /// A matrix that is several beside each other.
+    /// Several matrices concatenated in one.
     pub(crate) fn dense_of_parts(&mut self, name: &str, parts: Vec<usize>, dense: &Dense) {
         let row = self.rows.len();
         self.dense(name, Role::Matrix, dense);

@@ -28,7 +28,7 @@ pub struct Transformer {
 }
 
 impl TransformerConfig {
-    /// A model whose values nobody reads, to be drawn or filled from a file.
+    /// An uninitialized model, to be drawn or filled from a file.
     pub fn empty(&self, device: &Device) -> Result<Transformer, ModelError> {
         self.validate()?;
         Ok(Transformer {
@@ -59,7 +59,7 @@ impl Transformer {
         self.embeddings.tokens.weight.lazy_device()
     }
 
-    /// Room for the keys and values of `capacity` positions in `batch` rows; any number of them where the model is recurrent.
+    /// A cache of `capacity` positions in `batch` rows; a recurrent model's has no limit of positions.
     pub fn new_cache(&self, batch: usize, capacity: usize) -> Cache {
         let (layers, capacity) = match &self.stack {
             Stack::Blocks(blocks) => (blocks.caches(batch, capacity, &self.device().inner()), capacity),
@@ -88,8 +88,7 @@ impl Transformer {
         Ok(self.logits(output.hidden))
     }
 
-    /// The hidden states after the final norm, and whatever else the options ask for. Ids must be below
-    /// `vocab_size`.
+    /// The hidden states after the final norm, and the captures that the options request. Ids must be below `vocab_size`.
     ///
     /// # Shapes
     ///
@@ -104,8 +103,8 @@ impl Transformer {
         self.run(self.embeddings.tokens.forward(ids), places, options)
     }
 
-    /// [`forward_with`](Self::forward_with) for vectors in place of those of tokens: patches of an image, or a text's vectors whose
-    /// gradients are asked for. Positions are added to them as to a token's.
+    /// [`forward_with`](Self::forward_with) for vectors instead of ids: patches of an image, or token vectors whose gradients are
+    /// needed. Positions are added as usual.
     ///
     /// # Shapes
     ///
@@ -136,7 +135,7 @@ impl Transformer {
             hook,
             ..
         } = options;
-        let embedded = self.embeddings.place(vectors, &places)?;
+        let embedded = self.embeddings.forward(vectors, &places)?;
         let x = drop_at(embedded, self.config.dropout, dropout_key, "embedding");
         let pass = Pass {
             places,
@@ -154,7 +153,7 @@ impl Transformer {
         Ok(output)
     }
 
-    /// Where the tokens of a pass are, checked.
+    /// The checked positions of the tokens of a pass.
     fn places<'a>(&self, [batch, seq]: [usize; 2], options: &ForwardOptions<'a>) -> Result<Places<'a>, ModelError> {
         let places = match (options.segments, &options.cache) {
             (Some(segments), cache) => {
@@ -173,7 +172,7 @@ impl Transformer {
                 None => Places::Together { start: 0 },
                 Some(_) => {
                     return Err(ModelError::Input(
-                        "lengths of rows are for a cache; without one, say with segments what is padding".to_owned(),
+                        "lengths of rows need a cache; without one, mark padding with segments".to_owned(),
                     ));
                 }
             },
@@ -182,8 +181,8 @@ impl Transformer {
         Ok(places)
     }
 
-    /// The final norm on the residual stream, where the model has one: what [`logits`](Self::logits) reads. On the stream after the last
-    /// block this is [`Output::hidden`]; on an earlier one it is the logit lens (nostalgebraist, 2020).
+    /// The final norm on the residual stream, where the model has one: the input of [`logits`](Self::logits). On the stream after
+    /// the last block this is [`Output::hidden`]; on an earlier one it is the logit lens (nostalgebraist, 2020).
     ///
     /// # Shapes
     ///
@@ -217,7 +216,8 @@ impl Transformer {
         self.head.loss(hidden, &self.embeddings.tokens, targets, ignore_index)
     }
 
-    /// The vectors that are added to those of tokens at positions `start..start + seq`; none where the model knows places in another way.
+    /// The vectors added to the token vectors at positions `start..start + seq`; `None` where the model encodes positions another
+    /// way.
     ///
     /// # Shapes
     ///
@@ -225,13 +225,13 @@ impl Transformer {
     ///
     /// # Errors
     ///
-    /// [`ModelError`] where a position lies outside the model's context.
+    /// [`ModelError`] where a position is outside the model's context.
     pub fn position_vectors(&self, start: usize, seq: usize) -> Result<Option<Tensor<2>>, ModelError> {
         self.check_length(start.saturating_add(seq))?;
         self.embeddings.position_vectors(start, seq)
     }
 
-    /// The angles of the rotary positions, where the model has such.
+    /// The angles of the rotary positions, where the model has them.
     pub fn rotary(&self) -> Option<&Rotary> {
         match &self.stack {
             Stack::Blocks(blocks) => blocks.rotary(),
@@ -258,7 +258,7 @@ impl Transformer {
     }
 }
 
-/// Segments are of whole rows, whose positions are counted from the beginning.
+/// Segments cover whole rows, with positions counted from the beginning.
 fn check_segments(segments: &Segments, dims: [usize; 2], has_cache: bool) -> Result<(), ModelError> {
     if has_cache {
         return Err(ModelError::Input(

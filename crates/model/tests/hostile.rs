@@ -1,5 +1,5 @@
-//! Model directories from strangers: each damaged, oversized or disguised file is one sentence that names it, and no memory is taken for
-//! weights that are not there.
+//! Untrusted model directories: each damaged, oversized or disguised file gives one message that names it, and no memory is taken
+//! for missing weights.
 
 use std::path::Path;
 
@@ -109,7 +109,7 @@ fn r15_attacks_on_the_file_around_the_header_are_refused() {
             &["100000001 bytes", "at most"],
         ),
         (
-            "header of all memory",
+            "header larger than memory",
             with_length(u64::MAX),
             &["18446744073709551615 bytes", "at most"],
         ),
@@ -173,12 +173,12 @@ fn r15_attacks_through_the_header_are_refused() {
             &["not a whole"],
         ),
         (
-            "an end behind the file",
+            "an end past the file",
             tensor(NORM, "data_offsets", offsets(ENDS[2] - 128, ENDS[2] + 128)),
             &["not a whole"],
         ),
         (
-            "an offset at the end of all numbers",
+            "the largest possible offset",
             tensor(NORM, "data_offsets", offsets(u64::MAX - 1, u64::MAX)),
             &["not a whole"],
         ),
@@ -208,7 +208,7 @@ fn r15_attacks_through_the_header_are_refused() {
             &["not a whole"],
         ),
         (
-            "a shape that is no list",
+            "a shape that is not a list",
             tensor(NORM, "shape", json!(32)),
             &["not a whole"],
         ),
@@ -291,12 +291,12 @@ fn r15_attacks_through_the_header_are_refused() {
             &["not a whole", "duplicate"],
         ),
         (
-            "metadata that is no text",
+            "metadata that is not text",
             header(|header| header["__metadata__"] = json!({"format": {"deep": [1]}})),
             &["not a whole"],
         ),
         (
-            "nesting for the stack",
+            "nesting that overflows the stack",
             text("\"shape\":[50,32]", &format!("\"shape\":{}", "[".repeat(100_000))),
             &["header", "damaged"],
         ),
@@ -336,7 +336,7 @@ fn config(changes: &[(&str, u64)]) -> String {
 }
 
 #[test]
-fn r15_a_configuration_of_a_giant_is_refused_before_any_memory_is_taken() {
+fn r15_an_oversized_configuration_is_refused_before_any_memory_is_taken() {
     let most = MAX_DIMENSION as u64;
     let weights = golden("model.safetensors");
     type Changes<'a> = &'a [(&'a str, u64)];
@@ -422,7 +422,7 @@ fn r20_disguised_pickles_are_refused_with_a_way_to_convert_them() {
         std::fs::write(folder.path().join("model.safetensors"), disguised).unwrap();
         let error = hugging_face::open(folder.path(), &Device::flex()).unwrap_err();
         assert_says(&error, &["model.safetensors", "pickle", "convert"]);
-        // The same under a name that promises nothing.
+        // The same under a neutral name.
         let path = folder.path().join("weights");
         std::fs::write(&path, disguised).unwrap();
         assert_says(&refuse_pickle(&path).unwrap_err(), &["weights", "pickle", "convert"]);
@@ -455,7 +455,7 @@ fn r20_a_directory_whose_weights_are_pickles_says_so() {
         std::fs::write(folder.path().join(name), b"anything").unwrap();
         let error = hugging_face::open(folder.path(), &Device::flex()).unwrap_err();
         assert_says(&error, &[name, "pickle", "save_pretrained"]);
-        // Beside safetensors it does no harm.
+        // Next to safetensors it is ignored.
         std::fs::write(folder.path().join("model.safetensors"), golden("model.safetensors")).unwrap();
         hugging_face::open(folder.path(), &Device::flex()).unwrap();
     }

@@ -22,8 +22,8 @@ mod model {
 }
 
 use model::support::{
-    LLAMA3, LOGIT_TOLERANCE, Tensors, against, config_of, golden, golden_dir, ids, largest_difference, loud, loud_on,
-    many_configs, open_changed, segments, some_ids,
+    LLAMA3, LOGIT_TOLERANCE, Tensors, against, config_of, golden, golden_dir, ids, largest_difference, many_configs,
+    open_changed, random_weights, random_weights_on, segments, some_ids,
 };
 /// Largest difference between two ways of computing the same thing.
 const SELF_TOLERANCE: f32 = 2e-5;
@@ -91,9 +91,9 @@ fn attention_weights_equal_those_of_transformers() {
 }
 
 #[test]
-fn looking_changes_no_bit_and_what_is_padded_or_ahead_has_weight_zero() {
+fn capturing_changes_no_bit_and_padded_or_later_tokens_have_weight_zero() {
     for (name, config) in many_configs() {
-        let model = loud(&config);
+        let model = random_weights(&config);
         let [batch, seq] = [2, 7];
         let segments = Segments::of_padded(&[0..seq, 0..5], seq);
         let run = |attention_weights| {
@@ -131,7 +131,7 @@ fn looking_changes_no_bit_and_what_is_padded_or_ahead_has_weight_zero() {
 fn a_saved_directory_opens_as_the_same_model() {
     let folder = tempfile::tempdir().unwrap();
     for (name, config) in many_configs() {
-        let model = loud(&config);
+        let model = random_weights(&config);
         let dir = folder.path().join(name);
         let companions = Companions {
             tokenizer_json: Some(b"{}"),
@@ -287,7 +287,7 @@ fn old_names_and_surplus_parts_of_bert_files_are_understood() {
 }
 
 #[test]
-fn bert_files_that_mean_something_else_are_refused_and_named() {
+fn bert_files_with_another_meaning_are_refused_and_named() {
     let types = "bert.embeddings.token_type_embeddings.weight";
     let with_config = |key: &'static str, value: serde_json::Value| open_bert(move |json| json[key] = value, |_| ());
     let cases = [
@@ -345,7 +345,7 @@ fn bert_files_that_mean_something_else_are_refused_and_named() {
     }
 }
 
-/// What a tensor becomes: one of zeros, or none.
+/// The replacement of a tensor: zeros, or none.
 type NewShape = Option<&'static [usize]>;
 
 /// A change of a configuration.
@@ -374,7 +374,7 @@ fn other_names_and_keys_of_modernbert_files_are_understood() {
         json.insert("global_attn_every_n_layers".into(), 3.into());
     };
     let older = open_changed("modernbert", rename_keys, |tensors| {
-        // Written where the output matrix is tied, it is the embedding once more.
+        // With a tied output matrix, it is a copy of the embedding.
         let embedding = tensors["model.embeddings.tok_embeddings.weight"].clone();
         tensors.insert("decoder.weight".into(), embedding);
     });
@@ -402,7 +402,7 @@ fn other_names_and_keys_of_modernbert_files_are_understood() {
 }
 
 #[test]
-fn modernbert_files_whose_tensors_are_others_are_refused_and_named() {
+fn modernbert_files_with_other_tensors_are_refused_and_named() {
     let wi = "model.layers.1.mlp.Wi.weight";
     let changes: [(&str, NewShape, [&str; 2]); 12] = [
         (wi, None, [wi, "is missing"]),
@@ -540,11 +540,11 @@ fn modernbert_configurations_that_disagree_with_the_weights_or_themselves_are_re
 fn the_loss_is_that_of_the_logits() {
     let device = Device::flex().autodiff();
     for (name, config) in many_configs() {
-        let model = loud_on(&config, &device);
+        let model = random_weights_on(&config, &device);
         let ids = some_ids(2, 9, 50);
         let targets: Vec<i32> = (0..18).map(|i| if i % 3 == 0 { -100 } else { i * 7 % 50 }).collect();
         let targets = Tensor::<1, Int>::from_data(TensorData::new(targets, [18]), &device);
-        // Each loss has a graph of its own, which its backward pass uses up.
+        // Each loss has its own graph, which its backward pass consumes.
         let hidden = || {
             let output = model.forward_with(ids.clone().to_device(&device), ForwardOptions::default());
             output.unwrap().hidden
@@ -587,14 +587,14 @@ impl ModuleVisitor for Gradients<'_> {
             gradient.unwrap_or_else(|| panic!("{name} has no gradient"))
         });
         let largest: f32 = plain.clone().abs().max().into_scalar();
-        assert!(largest > 0.0, "{name} learns nothing");
+        assert!(largest > 0.0, "{name} has a zero gradient");
         self.largest = self.largest.max(largest);
         self.largest_difference = self.largest_difference.max(largest_difference(fused, plain));
     }
 }
 
 #[test]
-fn equal_weights_are_equal_bytes() {
+fn equal_weights_give_equal_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let config = TransformerConfig::nanogpt(65, 16, 2, 4, 32);
     let bytes = ["a", "b"].map(|name| {
@@ -611,7 +611,7 @@ fn what_gpt2_files_demand_and_the_model_lacks_is_written_as_zeros_and_said() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("m");
     let config = TransformerConfig::nanogpt(65, 16, 1, 4, 32);
-    hugging_face::save(&loud(&config), &dir, Companions::default()).unwrap();
+    hugging_face::save(&random_weights(&config), &dir, Companions::default()).unwrap();
     let bytes = std::fs::read(dir.join("model.safetensors")).unwrap();
     let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
     for name in [
@@ -693,7 +693,7 @@ fn families_are_told_from_the_configuration() {
 #[test]
 fn cached_decoding_equals_one_whole_forward() {
     for (name, config) in many_configs().into_iter().filter(|(_, config)| config.is_causal) {
-        let model = loud(&config);
+        let model = random_weights(&config);
         let ids = some_ids(2, 23, 50);
         let whole = model.forward(ids.clone()).unwrap();
         let mut cache = model.new_cache(2, 40);
@@ -718,7 +718,7 @@ fn cached_decoding_equals_one_whole_forward() {
 #[test]
 fn a_causal_model_does_not_see_the_future_and_a_bidirectional_one_does() {
     for (name, config) in many_configs() {
-        let model = loud(&config);
+        let model = random_weights(&config);
         let ids = some_ids(1, 9, 50);
         let changed = ids
             .clone()
@@ -731,7 +731,7 @@ fn a_causal_model_does_not_see_the_future_and_a_bidirectional_one_does() {
 
 #[test]
 fn padding_changes_nothing_for_the_tokens_before_it() {
-    let model = loud(&TransformerConfig::bert(50, 40, 2, 4, 32));
+    let model = random_weights(&TransformerConfig::bert(50, 40, 2, 4, 32));
     let ids = some_ids(1, 9, 50);
     let short = model.forward(ids.clone().narrow(1, 0, 6)).unwrap();
     let text = 0..6;
@@ -777,7 +777,7 @@ fn a_configuration_from_before_the_head_transform_opens() {
 }
 
 #[test]
-fn initialisation_is_nanogpts_and_a_function_of_the_seed() {
+fn initialization_is_nanogpts_and_a_function_of_the_seed() {
     let config = TransformerConfig::gpt2(300, 64, 8, 4, 64);
     let mut seen = 0;
     parameters::read(&config.init(1, &Device::flex()).unwrap(), |name, _, values| {
@@ -832,7 +832,7 @@ fn dropout_is_a_function_of_its_key_and_off_without_one() {
         dropout: 0.5,
         ..TransformerConfig::llama(50, 16, 2, 4, 32)
     };
-    let model = loud(&config);
+    let model = random_weights(&config);
     let run = |dropout_key| {
         let options = ForwardOptions {
             dropout_key,

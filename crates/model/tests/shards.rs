@@ -24,7 +24,7 @@ fn golden_dir() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/llama-untied")
 }
 
-/// The golden model cut into three files, before it is written.
+/// The golden model split into three files, before it is written.
 struct Cut {
     shards: [Tensors; 3],
     /// Which file holds which tensor, as the index has it.
@@ -32,7 +32,7 @@ struct Cut {
 }
 
 impl Cut {
-    /// Neighbouring tensors in different files, the parts of a fused matrix too.
+    /// Adjacent tensors are in different files, as are the parts of a fused matrix.
     fn new() -> Self {
         let bytes = std::fs::read(golden_dir().join("model.safetensors")).unwrap();
         let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
@@ -49,7 +49,7 @@ impl Cut {
         Self { shards, map }
     }
 
-    /// The number of the file that holds a tensor.
+    /// The index of the file that holds a tensor.
     fn place(&self, name: &str) -> usize {
         self.shards.iter().position(|shard| shard.contains_key(name)).unwrap()
     }
@@ -72,7 +72,7 @@ fn open(dir: &Path) -> Result<Transformer, ModelError> {
     hugging_face::open(dir, &Device::flex())
 }
 
-/// What is said of the cut model after a change of its tensors or map.
+/// The error for the cut model after a change of its tensors or map.
 fn refusal(change: impl FnOnce(&mut Cut)) -> ModelError {
     let folder = tempfile::tempdir().unwrap();
     let mut cut = Cut::new();
@@ -81,7 +81,7 @@ fn refusal(change: impl FnOnce(&mut Cut)) -> ModelError {
     open(folder.path()).expect_err("this must be refused")
 }
 
-/// What is said of the directory after a change of its files.
+/// The error for the directory after a change of its files.
 fn refusal_of_files(change: impl FnOnce(&Path)) -> ModelError {
     let folder = tempfile::tempdir().unwrap();
     Cut::new().write(folder.path());
@@ -118,7 +118,7 @@ fn several_files_open_as_the_single_file_does() {
 }
 
 #[test]
-fn files_in_folders_below_and_pickles_beside_them_do_no_harm() {
+fn files_in_subfolders_and_pickles_next_to_them_are_ignored() {
     let folder = tempfile::tempdir().unwrap();
     let mut cut = Cut::new();
     cut.map
@@ -142,7 +142,7 @@ fn a_single_file_is_taken_before_an_index() {
     for name in ["config.json", "model.safetensors"] {
         std::fs::copy(golden_dir().join(name), folder.path().join(name)).unwrap();
     }
-    std::fs::write(folder.path().join(INDEX), b"no index at all").unwrap();
+    std::fs::write(folder.path().join(INDEX), b"not an index").unwrap();
     open(folder.path()).unwrap();
 }
 
@@ -211,7 +211,7 @@ fn missing_and_damaged_files_are_named() {
 }
 
 #[test]
-fn a_configuration_of_a_giant_is_refused_before_any_memory_is_taken() {
+fn an_oversized_configuration_is_refused_before_any_memory_is_taken() {
     let error = refusal_of_files(|dir| {
         let text = std::fs::read_to_string(dir.join("config.json")).unwrap();
         let mut config: Value = serde_json::from_str(&text).unwrap();
@@ -286,7 +286,7 @@ fn a_snapshot_in_hugging_faces_cache_opens_and_nothing_else_leads_outside() {
     ] {
         refused(other, |_, _| ());
     }
-    // Another model's files, or those beside the blobs.
+    // Another model's files, or those next to the blobs.
     for target in ["models--c--d/blobs", "models--a--b/refs"] {
         let target: fn(&Path, &Path) = match target {
             "models--c--d/blobs" => |folder, dir| relink(&folder.join("models--c--d/blobs"), dir),

@@ -12,7 +12,8 @@ use taal_model::{Activation, ForwardOptions, MAX_DIMENSION, ModelError, RopeScal
 use taal_store::ErrorKind;
 
 use crate::support::{
-    LOGIT_TOLERANCE, Sample, against, golden, golden_dir, ids, largest_difference, loud, many_configs, some_ids,
+    LOGIT_TOLERANCE, Sample, against, golden, golden_dir, ids, largest_difference, many_configs, random_weights,
+    some_ids,
 };
 
 /// Models of which there is a GGUF file in fp32.
@@ -146,7 +147,7 @@ fn what_gguf_can_say_comes_back_as_it_was() {
     let folder = tempfile::tempdir().unwrap();
     let mut n_written = 0;
     for (name, config) in many_configs() {
-        let model = loud(&config);
+        let model = random_weights(&config);
         let path = folder.path().join("model.gguf");
         let saved = gguf::save(&model, None, TensorType::F32, name, &path);
         if let Err(error) = saved {
@@ -162,7 +163,7 @@ fn what_gguf_can_say_comes_back_as_it_was() {
         let ids = some_ids(2, 17, 50);
         // llama.cpp knows one kind of GELU.
         let model = match config.activation {
-            Activation::Gelu => loud(&TransformerConfig {
+            Activation::Gelu => random_weights(&TransformerConfig {
                 activation: Activation::GeluTanh,
                 ..config
             }),
@@ -178,7 +179,7 @@ fn what_gguf_can_say_comes_back_as_it_was() {
 #[test]
 fn equal_models_are_equal_gguf_files_and_nothing_is_overwritten() {
     let folder = tempfile::tempdir().unwrap();
-    let model = loud(&TransformerConfig::llama(50, 40, 2, 4, 32));
+    let model = random_weights(&TransformerConfig::llama(50, 40, 2, 4, 32));
     let [first, second] = ["a", "b"].map(|name| folder.path().join(name));
     for path in [&first, &second] {
         gguf::save(&model, Some(&vocabulary()), TensorType::Q8_0, "name", path).unwrap();
@@ -197,7 +198,7 @@ fn equal_models_are_equal_gguf_files_and_nothing_is_overwritten() {
 fn values_too_large_for_a_type_are_refused_and_leave_no_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");
-    let model = loud(&TransformerConfig::llama(50, 40, 2, 4, 32));
+    let model = random_weights(&TransformerConfig::llama(50, 40, 2, 4, 32));
     let model = taal_model::parameters::replace(model, |name, shape| -> Result<Vec<f32>, std::convert::Infallible> {
         let value = if name == "blocks.1.attention.output.weight" {
             1e9
@@ -246,7 +247,7 @@ fn vocabulary() -> Vocabulary {
 fn a_vocabulary_comes_back_without_what_fills_up_the_embedding() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");
-    let model = loud(&TransformerConfig::llama(50, 40, 2, 4, 32));
+    let model = random_weights(&TransformerConfig::llama(50, 40, 2, 4, 32));
     gguf::save(&model, Some(&vocabulary()), TensorType::F32, "name", &path).unwrap();
     let contents = gguf::open(&path, &Device::flex()).unwrap();
     assert_eq!(contents.vocabulary, Some(vocabulary()));
@@ -285,7 +286,7 @@ fn architectures_of_llama_cpp_that_differ_in_a_detail_are_not_written() {
         ("is_causal", TransformerConfig::bert(50, 40, 2, 4, 32)),
     ];
     for (field, config) in cases {
-        let error = gguf::save(&loud(&config), None, TensorType::F32, "name", &path).unwrap_err();
+        let error = gguf::save(&random_weights(&config), None, TensorType::F32, "name", &path).unwrap_err();
         assert!(error.to_string().contains(field), "{field}: {error}");
         assert_eq!(error.kind(), ErrorKind::Usage, "{field}");
     }
@@ -372,7 +373,7 @@ fn what_llama2c_cannot_follow_is_not_written() {
         ),
     ];
     for (field, config) in cases {
-        let error = llama2c::save(&loud(&config), &path).unwrap_err();
+        let error = llama2c::save(&random_weights(&config), &path).unwrap_err();
         assert!(error.to_string().contains(field), "{field}: {error}");
         assert_eq!(error.kind(), ErrorKind::Usage, "{field}");
         assert!(!path.exists());

@@ -4,7 +4,7 @@ use burn::tensor::Device;
 use taal_exchange::gguf::{self, TensorType};
 use taal_model::{RopeScaling, TransformerConfig};
 
-use crate::support::{TOLERANCE, assert_logits, logits, loud, open, some_ids, variants};
+use crate::support::{TOLERANCE, assert_logits, logits, open, random_weights, some_ids, variants};
 
 /// The usual YaRN.
 const YARN: RopeScaling = RopeScaling::Yarn {
@@ -50,7 +50,7 @@ fn report_13_scaled_angles_survive_gguf() {
 fn gguf_of(config: &TransformerConfig) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");
-    gguf::save(&loud(config), None, TensorType::F32, "name", &path).unwrap();
+    gguf::save(&random_weights(config), None, TensorType::F32, "name", &path).unwrap();
     std::fs::read(path).unwrap()
 }
 
@@ -88,7 +88,7 @@ fn report_13_gguf_files_with_yarn_have_its_angles() {
             .unwrap()
             .model;
         let some = some_ids(1, 24, 50);
-        let expected = loud(&yarn(beta_fast, beta_slow));
+        let expected = random_weights(&yarn(beta_fast, beta_slow));
         let difference = opened.forward(some.clone()).unwrap() - expected.forward(some).unwrap();
         let difference: f32 = difference.abs().max().into_scalar();
         assert!(difference < TOLERANCE, "beta_fast {beta_fast}: {difference}");
@@ -182,7 +182,7 @@ fn report_13_gguf_lists_of_one_number_per_layer_are_read_where_all_are_equal() {
     assert_eq!(opened.config(), open(&bytes).unwrap().model.config());
     assert_eq!(opened.config().n_kv_heads, 2);
     let ids = some_ids(1, 24, 50);
-    let difference = opened.forward(ids.clone()).unwrap() - loud(&config).forward(ids).unwrap();
+    let difference = opened.forward(ids.clone()).unwrap() - random_weights(&config).forward(ids).unwrap();
     let difference: f32 = difference.abs().max().into_scalar();
     assert_eq!(difference, 0.0);
     for (key, number) in keys {

@@ -33,7 +33,7 @@ pub enum Family {
     DistilBert,
     /// Answer.AI's ModernBERT, as `ModernBertForMaskedLM`.
     ModernBert,
-    /// None of them: Taal's own names, opened by Taal alone.
+    /// None of them: Taal's own names, which only Taal opens.
     Taal,
 }
 
@@ -53,7 +53,7 @@ impl Family {
         }
     }
 
-    /// Which of LLaMA's kind has what a configuration has.
+    /// The LLaMA-like family that can express a configuration.
     fn of_rotary(config: &TransformerConfig) -> Self {
         if config.qk_norm {
             Self::Qwen3
@@ -120,7 +120,7 @@ impl Family {
     }
 }
 
-/// The field of the first obstacle that is there.
+/// The field of the first obstacle that applies.
 pub(super) fn first<const N: usize>(obstacles: [(bool, &'static str); N]) -> Option<&'static str> {
     obstacles
         .into_iter()
@@ -172,7 +172,7 @@ fn llama_obstacle(c: &TransformerConfig) -> Option<&'static str> {
     common_obstacle(c).or_else(|| first(obstacles))
 }
 
-/// What transformers calls an activation.
+/// The name of an activation in transformers.
 pub(super) fn activation_name(activation: Activation) -> Option<&'static str> {
     match activation {
         Activation::Gelu => Some("gelu"),
@@ -185,7 +185,7 @@ pub(super) fn activation_name(activation: Activation) -> Option<&'static str> {
 
 pub(super) fn activation_of(name: &str) -> Option<Activation> {
     match name {
-        // Each of these is one function in several forms, which differ in the last bits.
+        // Names of the same function in forms that differ in the last bits.
         "gelu" | "gelu_python" => Some(Activation::Gelu),
         "gelu_new" | "gelu_pytorch_tanh" | "gelu_python_tanh" | "gelu_fast" | "gelu_accurate" => {
             Some(Activation::GeluTanh)
@@ -196,7 +196,7 @@ pub(super) fn activation_of(name: &str) -> Option<Activation> {
     }
 }
 
-/// What a family's keys cannot say; the `taal` object of config.json. Absent fields keep the family's rule.
+/// What a family's keys cannot express; the `taal` object of config.json. Absent fields follow the family.
 #[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Overrides {
@@ -256,7 +256,7 @@ pub(super) fn to_json(c: &TransformerConfig, family: Family, companions: Compani
         object.insert(EOS_KEY.into(), companions.eos_token_id.into());
         object.insert(PAD_KEY.into(), companions.pad_token_id.into());
         if family == Family::ModernBert {
-            // Where these are absent they are ids of the published vocabulary, which a smaller one does not have.
+            // If absent, transformers assumes ids of the published vocabulary, which a smaller one does not have.
             object.insert("cls_token_id".into(), companions.bos_token_id.into());
             object.insert("sep_token_id".into(), companions.eos_token_id.into());
         }
@@ -310,7 +310,7 @@ fn llama_json(c: &TransformerConfig, family: Family) -> Value {
         "tie_word_embeddings": c.tie_embeddings,
     });
     if let Some(scaling) = c.rope_scaling {
-        // Programs before transformers 5 know this key only.
+        // Programs older than transformers 5 know only this key.
         object["rope_scaling"] = json!(scaling);
         object["rope_parameters"] = json!(scaling);
     }
@@ -414,7 +414,7 @@ fn llama(keys: &Keys<'_>, family: Family) -> Result<TransformerConfig, String> {
     if n_heads == 0 {
         return Err("key `num_attention_heads`: expected at least 1, got 0".to_string());
     }
-    // Mistral and Qwen2 have no keys for biases, whatever else a file may say.
+    // Mistral and Qwen2 have no keys for biases; such keys in a file are ignored.
     let [qkv_bias, attention_output_bias, ffn_bias] = match family {
         Family::Mistral => [false; 3],
         Family::Qwen2 => [true, false, false],
@@ -454,7 +454,7 @@ fn llama(keys: &Keys<'_>, family: Family) -> Result<TransformerConfig, String> {
     })
 }
 
-/// Mistral's window. Where the key is absent transformers takes that of the first Mistral; only `null` means none.
+/// Mistral's window. If the key is absent, transformers uses that of the first Mistral; only `null` means no window.
 fn window(keys: &Keys<'_>) -> Result<Option<usize>, String> {
     match keys.0.get("sliding_window") {
         None => Ok(Some(MISTRAL_WINDOW)),
@@ -463,7 +463,7 @@ fn window(keys: &Keys<'_>) -> Result<Option<usize>, String> {
     }
 }
 
-/// Where a file lists the kind of attention of every layer, all are of the kind that the other keys say.
+/// If a file lists the kind of attention per layer, all must match the other keys.
 fn expect_layers_of_one_type(keys: &Keys<'_>, window: Option<usize>) -> Result<(), String> {
     let expected = if window.is_some() {
         "sliding_attention"
@@ -564,7 +564,7 @@ impl Keys<'_> {
         self.number_or(key, 0.0)
     }
 
-    /// Refuses a file in which only a part of each head turns.
+    /// Refuses a file with partial rotary embeddings.
     pub(super) fn expect_whole_heads_to_turn(&self) -> Result<(), String> {
         match self.number_or("partial_rotary_factor", 1.0)? {
             1.0 => Ok(()),

@@ -1,8 +1,8 @@
-//! What BERT, RoBERTa and DistilBERT call the keys and tensors of one and the same shape.
+//! The names of keys and tensors in BERT, RoBERTa and DistilBERT files, which share one architecture.
 //!
-//! All three are read, and what they hold is written as BERT, which can express it exactly: RoBERTa's first positions
-//! belong to padding, which no token ever has, and the vector of the only type of token that Taal knows is added to the
-//! positions. Poolers and next-sentence classifiers are left out.
+//! All three are read, and written as BERT, which can express them exactly: RoBERTa's first positions belong to padding and are
+//! never used, and the vector of the only token type that Taal supports is added to the positions. Poolers and next-sentence
+//! classifiers are left out.
 
 use serde_json::{Value, json};
 
@@ -12,22 +12,22 @@ use super::weights::shown;
 use crate::config::{NormKind, NormPlace, PositionKind, TransformerConfig};
 use crate::layout::rename;
 
-/// Types of tokens in the files we write, as BERT has them; all vectors are zero.
+/// Token types in the files we write, as in BERT; all vectors are zero.
 pub(super) const TOKEN_TYPES: usize = 2;
 
-/// RoBERTa's positions start behind the id of its padding token, which is 1 in every published model.
+/// RoBERTa's positions start after the id of its padding token, which is 1 in every published model.
 const ROBERTA_PADDING_ID: usize = 1;
 
-/// DistilBERT's norms have no key for this number.
+/// DistilBERT has no key for the epsilon of its norms.
 const DISTILBERT_NORM_EPS: f64 = 1e-12;
 
 impl Family {
-    /// Whether the layout is BERT's or one of those after it.
+    /// Whether the layout is BERT's, RoBERTa's or DistilBERT's.
     pub(super) fn is_bert_like(self) -> bool {
         matches!(self, Self::Bert | Self::Roberta | Self::DistilBert)
     }
 
-    /// What the names of an encoder's tensors start with, unless it was saved without a head.
+    /// The prefix of an encoder's tensor names, unless it was saved without a head.
     pub(super) fn encoder_prefix(self) -> Option<&'static str> {
         match self {
             Self::Bert => Some("bert."),
@@ -39,7 +39,7 @@ impl Family {
         }
     }
 
-    /// Rows of the file's table of positions in front of the first token's.
+    /// Rows of the file's position table before the first token's.
     pub(super) fn padding_positions(self) -> usize {
         if self == Self::Roberta {
             ROBERTA_PADDING_ID + 1
@@ -143,7 +143,7 @@ pub(super) fn from_json(keys: &Keys<'_>, family: Family) -> Result<TransformerCo
     })
 }
 
-/// The keys that DistilBERT names otherwise.
+/// The keys that have other names in DistilBERT.
 struct Names {
     d_model: &'static str,
     n_heads: &'static str,
@@ -176,7 +176,7 @@ impl Names {
     }
 }
 
-/// Whether the weights have a head for masked tokens; a classifier's are not those of a language model.
+/// Whether the weights have a masked language model head; classifiers are refused.
 pub(super) fn has_head(keys: &Keys<'_>, family: Family) -> Result<bool, String> {
     let class = match family {
         Family::Roberta => "Roberta",
@@ -215,7 +215,7 @@ fn max_seq_len(keys: &Keys<'_>, family: Family) -> Result<usize, String> {
 
 fn activation(keys: &Keys<'_>, family: Family, key: &'static str) -> Result<crate::Activation, String> {
     let name = keys.text_or(key, "gelu")?;
-    // RoBERTa's head has GELU whatever the blocks have; ours have one activation.
+    // RoBERTa's head always uses GELU; ours uses the activation of the blocks.
     let known = activation_of(name).filter(|_| family != Family::Roberta || name == "gelu");
     let expected = match family {
         Family::Roberta => "gelu",
@@ -224,7 +224,7 @@ fn activation(keys: &Keys<'_>, family: Family, key: &'static str) -> Result<crat
     known.ok_or_else(|| format!("key `{key}`: expected {expected}, got \"{}\"", shown(name)))
 }
 
-/// The name of an encoder's tensor; the fused query, key and value are `qkv`, which is cut in [three](qkv_names).
+/// The name of an encoder's tensor; the fused query, key and value are `qkv`, which is split in [three](qkv_names).
 pub(super) fn tensor_name(ours: &str, family: Family, is_tied: bool) -> String {
     if ours == "output_bias" {
         return output_bias_names(family, is_tied)[0].to_string();
@@ -247,7 +247,7 @@ pub(super) fn qkv_names(family: Family) -> [&'static str; 3] {
     }
 }
 
-/// The bias of the logits is in a file under one name or under two. Untied, only the decoder's counts.
+/// A file holds the bias of the logits under one name or two. If untied, only the decoder's counts.
 fn output_bias_names(family: Family, is_tied: bool) -> Vec<&'static str> {
     let mut names = match family {
         Family::Roberta => vec!["lm_head.bias", "lm_head.decoder.bias"],
@@ -260,7 +260,7 @@ fn output_bias_names(family: Family, is_tied: bool) -> Vec<&'static str> {
     names
 }
 
-/// The name under which an untied model's bias of the logits is in the file once more: transformers asks for both.
+/// The second name of an untied model's logit bias: transformers requires both.
 pub(super) fn second_name(ours: &str, family: Family, is_tied: bool) -> Option<&'static str> {
     let is_twice = ours == "output_bias" && !is_tied;
     is_twice
@@ -268,7 +268,7 @@ pub(super) fn second_name(ours: &str, family: Family, is_tied: bool) -> Option<&
         .flatten()
 }
 
-/// Other names under which files hold a tensor: without the prefix, with the norms of the first BERT files.
+/// Other names of a tensor in files: without the prefix, or with the norm names of the first BERT files.
 pub(super) fn other_names(name: &str, family: Family, is_tied: bool) -> Vec<String> {
     let biases = output_bias_names(family, is_tied);
     if biases[0] == name {
@@ -316,7 +316,7 @@ const BERT: [(&str, &str); 13] = [
     ("head_transform.norm.", "cls.predictions.transform.LayerNorm."),
     ("head.", "cls.predictions.decoder."),
     ("blocks.", "bert.encoder.layer."),
-    // The blocks' projections before their norms, whose new names hold the projections' old ones.
+    // The projections come before the norms, because the norms' new names contain the projections' old ones.
     (".attention.output.", ".attention.output.dense."),
     (".attention_norm.", ".attention.output.LayerNorm."),
     (".feed_forward_norm.", ".output.LayerNorm."),

@@ -1,10 +1,10 @@
-//! Which tensor of a family's file is which parameter of ours, and which way round it lies.
+//! Which tensor of a family's file is which parameter of ours, and whether it is transposed.
 
 use super::{Family, encoders, modernbert};
 use crate::config::TransformerConfig;
 use crate::layout::{Parameter, Part, rename};
 
-/// Causal masks of old checkpoints, and the number that they put in place of a hidden score.
+/// Causal masks of old checkpoints, and their value for masked scores.
 const MASKS: [&str; 2] = ["bias", "masked_bias"];
 
 /// Tables of rotary angles, which follow from the configuration.
@@ -29,7 +29,7 @@ impl Layout {
         }
     }
 
-    /// Where a parameter of ours lies in the file.
+    /// Where a parameter of ours is in the file.
     pub(super) fn parameter(&self, ours: &str, shape: &[usize]) -> Parameter {
         match self.family {
             Family::Gpt2 => self.gpt2(ours, shape),
@@ -57,7 +57,7 @@ impl Layout {
                 (".feed_forward.down.", ".mlp.c_proj."),
             ],
         );
-        // GPT-2's Conv1D stores [in, out] as Burn does; only the output matrix is a Linear of PyTorch's.
+        // GPT-2's Conv1D stores [in, out] as Burn does; only the output matrix is a PyTorch Linear.
         Parameter::whole(renamed, shape, ours == "head.weight")
     }
 
@@ -112,7 +112,7 @@ impl Layout {
         }
     }
 
-    /// The fused query, key and value of a block, which the file has apart.
+    /// The fused query, key and value of a block, which are separate in the file.
     fn qkv(&self, layer: &str, names: [&str; 3], kind: &str, shape: &[usize], is_transposed: bool) -> Parameter {
         let c = &self.config;
         let widths = [c.n_heads, c.n_kv_heads, c.n_kv_heads].map(|heads| heads * c.head_dim);
@@ -136,7 +136,7 @@ impl Layout {
             .flatten()
     }
 
-    /// The name under which a parameter of ours, cut in no parts, is in the file once more.
+    /// The second name in the file of a parameter of ours that is not split.
     pub(super) fn second_name(&self, ours: &str) -> Option<&'static str> {
         let is_bert_like = self.family.is_bert_like();
         is_bert_like
@@ -144,7 +144,7 @@ impl Layout {
             .flatten()
     }
 
-    /// Tensors that a file has as zeros: what the model lacks, and what is part of another tensor already.
+    /// Tensors written as zeros: what the model lacks, and what is already part of another tensor.
     pub(super) fn written_zeros(&self) -> Vec<(String, Vec<usize>)> {
         let types = self.family.token_types();
         let types = types.map(|name| (name.to_string(), vec![encoders::TOKEN_TYPES, self.config.d_model]));
@@ -188,11 +188,11 @@ impl Layout {
         absent
     }
 
-    /// The name under which a file holds a tensor: OpenAI's first GPT-2 files lack the prefix, Google's first BERT files
-    /// have other names for the norms.
+    /// The name of a tensor in this file: OpenAI's first GPT-2 files lack the prefix, Google's first BERT files have other names
+    /// for the norms.
     pub(super) fn stored_name(&self, name: &str, is_stored: impl Fn(&str) -> bool) -> Option<String> {
         self.name_in_file(name, &is_stored).or_else(|| {
-            // Of two tied matrices some files hold the output matrix only.
+            // Some files hold only the output matrix of two tied matrices.
             let is_embedding = self.config.tie_embeddings && name == self.embedding_name();
             let head = is_embedding.then(|| self.head_name())?;
             is_stored(&head).then_some(head)

@@ -1,10 +1,10 @@
-//! Model directories as Hugging Face has them: `config.json`, `model.safetensors`, `tokenizer.json`.
+//! Model directories in Hugging Face's layout: `config.json`, `model.safetensors`, `tokenizer.json`.
 //!
-//! Everything that knows Hugging Face's names lives here. GPT-2, LLaMA, Mistral, Qwen2, Qwen3, BERT and ModernBERT layouts are read
-//! and written, so `transformers`, llama.cpp's converter and candle open what Taal trained; RoBERTa and DistilBERT
-//! are read, and written as BERT. A model that no family can express is written with `model_type: "taal"` under Taal's own names. What a family's
-//! layout demands but the model lacks (GPT-2 without biases) is written as zeros, and a `taal` object in
-//! `config.json` says the true configuration.
+//! Everything that knows Hugging Face's names lives here. GPT-2, LLaMA, Mistral, Qwen2, Qwen3, BERT and ModernBERT layouts are
+//! read and written, so `transformers`, llama.cpp's converter and candle open what Taal trained; RoBERTa and DistilBERT are read,
+//! and written as BERT. A model that no family can express is written with `model_type: "taal"` under Taal's own names. Tensors
+//! that a family requires but the model lacks (GPT-2 without biases) are written as zeros, and a `taal` object in `config.json`
+//! holds the true configuration.
 
 mod config;
 mod encoders;
@@ -47,7 +47,7 @@ pub const WEIGHTS_FILE: &str = "model.safetensors";
 pub const INDEX_FILE: &str = "model.safetensors.index.json";
 /// Name of the tokenizer file in a model directory.
 pub const TOKENIZER_FILE: &str = "tokenizer.json";
-/// What becomes of carriage returns in texts for the model, where they are not kept.
+/// The treatment of carriage returns in texts for the model, where they are not kept.
 pub const TEXT_FILE: &str = "text.json";
 
 /// Bytes of a number in the files that are written.
@@ -59,7 +59,7 @@ const MAX_CONFIG_BYTES: u64 = 1 << 20;
 /// One key.
 const MAX_TEXT_RULES_BYTES: u64 = 1 << 16;
 
-/// What stands in a model directory beside the weights.
+/// The files of a model directory other than the weights.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Companions<'a> {
     /// The bytes of `tokenizer.json`.
@@ -68,26 +68,26 @@ pub struct Companions<'a> {
     pub bos_token_id: Option<u32>,
     /// The id that ends a text.
     pub eos_token_id: Option<u32>,
-    /// The id that fills up short rows.
+    /// The id that pads short rows.
     pub pad_token_id: Option<u32>,
-    /// What the files of another directory say of these ids, which is written instead of the three above.
+    /// The ids in the files of another directory, which replace the three above.
     pub special_ids: Option<&'a SpecialIds>,
-    /// What became of carriage returns in the text that the model was trained on.
+    /// The treatment of carriage returns in the training text.
     pub line_ends: LineEnds,
 }
 
-/// What a model directory says of the texts for its model, where they must be changed.
+/// How texts for the model must be changed.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 #[serde(default)]
 struct TextRules {
     line_ends: LineEnds,
 }
 
-/// What becomes of carriage returns in texts for the model of a directory: they are kept unless its `text.json` says otherwise.
+/// The treatment of carriage returns in texts for a model directory: they are kept unless its `text.json` says otherwise.
 ///
 /// # Errors
 ///
-/// [`ModelError::File`] for a `text.json` that says something else; [`ModelError::Store`].
+/// [`ModelError::File`] for an invalid `text.json`; [`ModelError::Store`].
 pub fn open_line_ends(dir: &Path) -> Result<LineEnds, ModelError> {
     let path = dir.join(TEXT_FILE);
     if !taal_store::exists(&path) {
@@ -101,7 +101,7 @@ pub fn open_line_ends(dir: &Path) -> Result<LineEnds, ModelError> {
     })
 }
 
-/// Writes a model directory as one atomic step: it is there whole, or not at all.
+/// Writes a model directory atomically.
 ///
 /// # Errors
 ///
@@ -115,8 +115,8 @@ pub fn save(model: &Transformer, dir: &Path, companions: Companions<'_>) -> Resu
     Ok(())
 }
 
-/// The files of a model directory, by name: for callers that publish them together with something else, or write them while the
-/// model goes on changing.
+/// The files of a model directory, by name: for callers that publish them together with something else, or write them while
+/// training continues.
 ///
 /// # Errors
 ///
@@ -148,8 +148,8 @@ pub fn open_config(dir: &Path) -> Result<TransformerConfig, ModelError> {
     Ok(read_config(dir)?.0)
 }
 
-/// Opens a model directory: the configuration is checked first, then every tensor's name, shape, type and values; nothing is accepted
-/// in part, and memory is taken only for weights that are there. Weights are one file or, where that is not there, the files that an
+/// Opens a model directory: the configuration is checked first, then every tensor's name, shape, type and values; partial models
+/// are refused, and memory is taken only for weights that exist. Weights are one file or, if that is missing, the files that an
 /// index names.
 ///
 /// # Errors
@@ -184,7 +184,7 @@ fn refuse_shards_without_index(dir: &Path, whole: &Path) -> Result<(), ModelErro
     }
 }
 
-/// Opens a model whose configuration and only file of weights have whatever names, as [`open`] does.
+/// [`open`] for a configuration and a single weights file with any names.
 ///
 /// # Errors
 ///
@@ -196,7 +196,7 @@ pub fn open_files(config_path: &Path, weights_path: &Path, device: &Device) -> R
     build(&config, family, &Weights::of_map(weights_path, &map, &config)?, device)
 }
 
-/// Builds a model from the contents of its `config.json` and `model.safetensors`, as [`open`] does from their files.
+/// [`open`] from the contents of `config.json` and `model.safetensors`.
 ///
 /// # Errors
 ///
@@ -207,8 +207,7 @@ pub fn from_bytes(config_json: &str, weights: &[u8], device: &Device) -> Result<
     build(&config, family, &weights, device)
 }
 
-/// Only with weights at hand: a model's blocks and tables of positions take memory, so it must be known that there is something to fill
-/// them.
+/// Called only after the weights were checked: a model's blocks and position tables take memory.
 fn build(
     config: &TransformerConfig,
     family: Family,
@@ -248,8 +247,7 @@ fn parse_config(path: &Path, text: &str) -> Result<(TransformerConfig, Family), 
     Ok((config, family))
 }
 
-/// The whole safetensors file, with the metadata that transformers expects and nothing else, so that
-/// equal weights are equal bytes.
+/// The whole safetensors file, with only the metadata that transformers expects, so that equal weights give equal bytes.
 fn weights_bytes(model: &Transformer, family: Family) -> Result<Vec<u8>, ModelError> {
     let layout = Layout::new(model.config(), family);
     let mut tensors: BTreeMap<String, (Vec<usize>, Vec<u8>)> = BTreeMap::new();
@@ -260,7 +258,7 @@ fn weights_bytes(model: &Transformer, family: Family) -> Result<Vec<u8>, ModelEr
             if let Some(second) = layout.second_name(name) {
                 tensors.insert(second.to_string(), (part.shape.clone(), bytes.clone()));
             }
-            // Other parameters may be in the other rows.
+            // Other rows may hold other parameters.
             let (_, stored) = tensors.entry(part.name.clone()).or_insert_with(|| {
                 let count: usize = part.shape.iter().product();
                 (part.shape.clone(), vec![0; FLOAT_BYTES * count])
@@ -287,7 +285,7 @@ fn to_bytes(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
 
-/// Every expected tensor is there, and no other.
+/// Every expected tensor exists, and no other.
 fn check_names(
     weights: &Weights<'_>,
     layout: &Layout,
@@ -320,8 +318,7 @@ fn check_names(
     }
 }
 
-/// The values of a parameter. The file's bytes are read block by block, each into its place, and let go: of what is opened, no more than
-/// a block stands in memory beside the model.
+/// The values of a parameter. The file is read block by block, so only one block is in memory in addition to the model.
 fn read_parameter(weights: &Weights<'_>, layout: &Layout, parameter: &Parameter) -> Result<Vec<f32>, ModelError> {
     let found: Vec<Stored<'_>> = parameter
         .parts
@@ -339,7 +336,7 @@ fn read_parameter(weights: &Weights<'_>, layout: &Layout, parameter: &Parameter)
             Err(stored.bad(&part.name, &detail))
         })
         .collect::<Result<_, ModelError>>()?;
-    // Only now that all of it is known to be there.
+    // Allocated only now that all parts are known to exist.
     let mut values = vec![0.0; parameter.count()];
     for (index, (part, stored)) in parameter.parts.iter().zip(found).enumerate() {
         let mut start = 0;
@@ -383,7 +380,7 @@ fn missing_tensor(path: &Path, name: &str) -> ModelError {
     ModelError::file(path, format!("tensor `{name}` is missing; config.json asks for it"))
 }
 
-/// Tensors that stand for something the model does not have must say so: all zero.
+/// Tensors of parts that the model does not have must be all zero.
 fn check_zeros(weights: &Weights<'_>, layout: &Layout) -> Result<(), ModelError> {
     for (name, _) in layout.zeros() {
         let Some(stored) = find_optional(weights, layout, &name) else {

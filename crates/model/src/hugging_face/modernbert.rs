@@ -1,7 +1,7 @@
-//! What ModernBERT calls the keys and tensors of its shape.
+//! The names of ModernBERT's keys and tensors.
 //!
-//! Its window is counted to both sides together, without the token itself; the two halves of the gated feed-forward network's input are
-//! one tensor, the half that goes through the activation first; the first block has no norm before its attention.
+//! Its window counts both sides together, without the token itself; the two halves of the gated feed-forward network's input are
+//! one tensor, starting with the half that goes through the activation; the first block has no norm before its attention.
 
 use serde_json::{Map, Value, json};
 
@@ -13,16 +13,16 @@ use super::weights::shown;
 use crate::config::{Activation, NormKind, NormPlace, PositionKind, RopeScaling, TransformerConfig};
 use crate::layout::rename;
 
-/// Base of the rotary angles in the blocks that see everything, where a file names none.
+/// Default base of the rotary angles in global blocks.
 const GLOBAL_ROPE_THETA: f64 = 160_000.0;
 
-/// Base of the rotary angles in the blocks with a window, where a file names none.
+/// Default base of the rotary angles in blocks with a window.
 const LOCAL_ROPE_THETA: f64 = 10_000.0;
 
-/// Tokens to both sides together that a block with a window sees, where a file does not say.
+/// Default window: tokens on both sides together.
 const LOCAL_ATTENTION: usize = 128;
 
-/// Every which block sees everything, where a file does not say.
+/// Default: every third block is global.
 const GLOBAL_EVERY: usize = 3;
 
 const GLOBAL: &str = "full_attention";
@@ -49,7 +49,7 @@ pub(super) fn obstacle(c: &TransformerConfig) -> Option<&'static str> {
     first(obstacles)
 }
 
-/// What transformers calls the activation of a gated network.
+/// The name of a gated activation in transformers.
 fn activation_name(activation: Activation) -> Option<&'static str> {
     match activation {
         Activation::GeGlu => Some("gelu"),
@@ -58,7 +58,7 @@ fn activation_name(activation: Activation) -> Option<&'static str> {
     }
 }
 
-/// The keys of ModernBERT's config.json: those of transformers 5 and, where older ones can say it, theirs.
+/// The keys of ModernBERT's config.json: those of transformers 5 and, where they can express it, those of older versions.
 pub(super) fn to_json(c: &TransformerConfig) -> Value {
     let activation = activation_name(c.activation);
     let local_rope_theta = c.local_rope_theta.unwrap_or(c.rope_theta);
@@ -99,7 +99,7 @@ pub(super) fn to_json(c: &TransformerConfig) -> Value {
         "attention_dropout": c.dropout,
         "mlp_dropout": c.dropout,
     });
-    // That all blocks have a window only the list of layers can say.
+    // Only the list of layers can express that all blocks have a window.
     let every = c.global_every.or(c.window.is_none().then_some(1));
     if let Some(every) = every {
         object["global_attn_every_n_layers"] = every.into();
@@ -152,7 +152,7 @@ pub(super) fn from_json(keys: &Keys<'_>) -> Result<TransformerConfig, String> {
     })
 }
 
-/// One activation for the blocks and the head, as ours have it.
+/// The activation, which must be the same in blocks and head.
 fn activation(keys: &Keys<'_>, has_head: bool) -> Result<Activation, String> {
     let gated = |name: &str| match name {
         "gelu" | "gelu_python" => Some(Activation::GeGlu),
@@ -176,7 +176,7 @@ fn activation(keys: &Keys<'_>, has_head: bool) -> Result<Activation, String> {
     Ok(known)
 }
 
-/// The window, and every which block has none.
+/// The window, and the period of global blocks.
 fn windows(keys: &Keys<'_>, n_layers: usize) -> Result<(Option<usize>, Option<usize>), String> {
     let window = keys.size_or("local_attention", LOCAL_ATTENTION)? / 2 + 1;
     let every = keys.size_or("global_attn_every_n_layers", GLOBAL_EVERY)?;
@@ -200,7 +200,7 @@ fn windows(keys: &Keys<'_>, n_layers: usize) -> Result<(Option<usize>, Option<us
     })
 }
 
-/// Whether each block sees everything, where the file has a list of that.
+/// Whether each block is global, where the file lists it.
 fn layer_types(keys: &Keys<'_>, n_layers: usize) -> Result<Option<Vec<bool>>, String> {
     let Some(types) = keys.present("layer_types") else {
         return Ok(None);
@@ -230,7 +230,7 @@ fn is_every(is_global: &[bool], every: usize) -> bool {
     layers.all(|(layer, is_global)| *is_global == layer.is_multiple_of(every))
 }
 
-/// Every which block sees everything, or `None` where none does.
+/// The period of global blocks, or `None` where none is global.
 fn pattern_of(is_global: &[bool]) -> Result<Option<usize>, String> {
     if !is_global.contains(&true) {
         return Ok(None);
@@ -245,8 +245,8 @@ fn pattern_of(is_global: &[bool]) -> Result<Option<usize>, String> {
     ))
 }
 
-/// Bases of the rotary angles, without and with a window, and their scaling. transformers 5 keeps them in `rope_parameters`, an object a
-/// kind of layer; earlier ones the bases at the top. What no layer uses may say anything.
+/// Bases of the rotary angles, without and with a window, and their scaling. transformers 5 keeps them in `rope_parameters`, one
+/// object per kind of layer; earlier versions keep the bases at the top level. Objects that no layer uses are not checked.
 fn rotary(
     keys: &Keys<'_>,
     max_seq_len: usize,
@@ -272,8 +272,8 @@ fn rotary(
     Ok((theta, (local_theta != theta).then_some(local_theta), scaling))
 }
 
-/// Base and scaling for one kind of layer. As transformers reads it, what is in `rope_scaling` is put over both objects of
-/// `rope_parameters`, and the bases at the top count where an object has none.
+/// Base and scaling for one kind of layer. As in transformers, `rope_scaling` overrides both objects of `rope_parameters`, and
+/// the bases at the top level apply where an object has none.
 fn angles(
     keys: &Keys<'_>,
     kind: &'static str,
@@ -333,7 +333,7 @@ const NAMES: [(&str, &str); 13] = [
     ("token_embedding.", "model.embeddings.tok_embeddings."),
     ("embedding_norm.", "model.embeddings.norm."),
     ("final_norm.", "model.final_norm."),
-    // Before the transform, whose new name is the output matrix's old one.
+    // Comes before the transform, whose new name is the output matrix's old one.
     ("head.", "decoder."),
     ("head_transform.", "head."),
     ("blocks.", "model.layers."),

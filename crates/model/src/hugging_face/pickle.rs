@@ -9,7 +9,7 @@ use crate::ModelError;
 
 use super::{INDEX_FILE, WEIGHTS_FILE};
 
-/// Endings under which pickles are published.
+/// File name extensions of published pickles.
 const EXTENSIONS: [&str; 7] = ["pt", "pth", "bin", "ckpt", "pkl", "pickle", "pt2"];
 
 /// Where other programs keep a model's weights as pickles.
@@ -19,15 +19,15 @@ const WEIGHTS_FILES: [&str; 3] = [
     "consolidated.00.pth",
 ];
 
-/// Enough of a file to know a pickle by.
+/// Enough of a file to recognize a pickle.
 const HEAD_BYTES: u64 = 4096;
 
-/// What to do about it.
+/// How to convert one.
 const HINT: &str = "convert it where it came from, with safetensors.torch.save_file or save_pretrained in Python, \
                     and open the model.safetensors that this writes";
 
-/// Refuses `path` where it is a file that is a pickle, by its ending or by its first bytes, and a model directory whose only weights are
-/// pickles. Anything else passes, what is not there too.
+/// Refuses a file that is a pickle, by its extension or first bytes, and a model directory whose only weights are pickles.
+/// Anything else passes, including a missing path.
 ///
 /// # Errors
 ///

@@ -7,23 +7,23 @@ use super::weights::shown;
 use crate::config::RopeScaling;
 use crate::rope_scaling::{BETA_FAST, BETA_SLOW};
 
-/// The base of the rotary angles where a file names none.
+/// The default base of the rotary angles.
 const ROPE_THETA: f64 = 10_000.0;
 
-/// The context of the first training, where an object of angles does not say.
+/// The key of the original context length.
 const ORIGINAL: &str = "original_max_position_embeddings";
 
-/// What the rest of `config.json` says of the length of texts.
+/// Context lengths from the rest of `config.json`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Contexts {
     /// `max_position_embeddings`.
     pub(super) longest: usize,
-    /// The original one, where it is beside the object of the angles. It is taken before the one in it, as transformers does.
+    /// The original one at the top level. It takes precedence over the one in the rope object, as in transformers.
     pub(super) original: Option<usize>,
 }
 
-/// Base and scaling of the rotary angles. Earlier versions of transformers keep the base at the top and the scaling in
-/// `rope_scaling`, version 5 both in `rope_parameters`; where a file has both objects, it takes `rope_scaling` alone.
+/// Base and scaling of the rotary angles. Earlier versions of transformers keep the base at the top level and the scaling in
+/// `rope_scaling`, version 5 keeps both in `rope_parameters`; if a file has both objects, version 5 uses only `rope_scaling`.
 pub(super) fn rotary(keys: &Keys<'_>, max_seq_len: usize) -> Result<(f64, Option<RopeScaling>), String> {
     keys.expect_whole_heads_to_turn()?;
     let theta = keys.number_or("rope_theta", ROPE_THETA)?;
@@ -41,10 +41,10 @@ pub(super) fn rotary(keys: &Keys<'_>, max_seq_len: usize) -> Result<(f64, Option
     Ok((theta.map_err(|error| format!("key `{name}`: {error}"))?, scaling))
 }
 
-/// A key, and the object that it has.
+/// A key and its object.
 type Named<'a> = (&'static str, &'a Map<String, Value>);
 
-/// The object that counts, and its key.
+/// The object that applies, and its key.
 fn object_of_angles<'a>(keys: &'a Keys<'_>) -> Result<Option<Named<'a>>, String> {
     for name in ["rope_scaling", "rope_parameters"] {
         if let Some(object) = keys.object(name)?.filter(|object| !object.is_empty()) {
@@ -54,7 +54,7 @@ fn object_of_angles<'a>(keys: &'a Keys<'_>) -> Result<Option<Named<'a>>, String>
     Ok(None)
 }
 
-/// The scaling that the object `name` holds. Keys that its kind does not use are passed over, as transformers does.
+/// The scaling that the object `name` holds. Keys that its kind does not use are ignored, as in transformers.
 pub(super) fn rope_scaling(name: &str, inner: &Keys<'_>, contexts: Contexts) -> Result<Option<RopeScaling>, String> {
     let within = |error: String| format!("key `{name}`: {error}");
     let older = inner.text_or("type", "default").map_err(within)?;
@@ -91,7 +91,7 @@ pub(super) fn rope_scaling(name: &str, inner: &Keys<'_>, contexts: Contexts) -> 
 
 fn yarn(inner: &Keys<'_>, original: usize, longest: usize) -> Result<RopeScaling, String> {
     let number = |key: &str| inner.present(key).map(|_| inner.number(key)).transpose();
-    // Without a number, or with 0, transformers takes the usual one.
+    // If it is absent or 0, transformers uses the default.
     let beta = |key: &str, usual: f64| Ok::<_, String>(number(key)?.filter(|turns| *turns != 0.0).unwrap_or(usual));
     let is_null = |key: &str| inner.0.get(key).is_some_and(Value::is_null);
     let factor = if is_null("factor") {

@@ -20,7 +20,7 @@ const MAX_SHARDS: usize = 1024;
 
 /// The tensors of one file or several, each name once.
 pub(super) struct Weights<'data> {
-    /// What names all tensors: the only file, or the index.
+    /// The file that lists all tensors: the only file, or the index.
     path: &'data Path,
     files: Vec<WeightsFile<'data>>,
     /// Which of the files holds a tensor.
@@ -92,7 +92,7 @@ impl<'data> Weights<'data> {
     }
 }
 
-/// A directory's files of weights, mapped, and what its index says of them.
+/// A directory's memory-mapped weights files and their index.
 pub(super) struct Shards {
     index: PathBuf,
     files: Vec<Shard>,
@@ -106,8 +106,8 @@ struct Shard {
 }
 
 impl Shards {
-    /// Reads the index and maps every file that it names; none may lie outside the directory, or outside of where Hugging Face's cache
-    /// keeps the files of this model.
+    /// Reads the index and maps every file that it names; all must be in the directory, or where Hugging Face's cache keeps the
+    /// files of this model.
     pub(super) fn open(dir: &Path, config: &TransformerConfig) -> Result<Self, ModelError> {
         let index = dir.join(INDEX_FILE);
         let text = taal_store::read_text(&index, header_limit_bytes(config))?;
@@ -141,7 +141,7 @@ impl Shards {
         Ok(Self { index, files, places })
     }
 
-    /// The tensors, each exactly where the index has it.
+    /// The tensors, each in exactly the file that the index names.
     pub(super) fn weights(&self, config: &TransformerConfig) -> Result<Weights<'_>, ModelError> {
         let mut files = Vec::with_capacity(self.files.len());
         for (number, shard) in self.files.iter().enumerate() {
@@ -168,7 +168,7 @@ impl Shards {
         Ok(weights)
     }
 
-    /// Every tensor of a file is in the index, and there in this file: so no name is in two files.
+    /// The index must list every tensor of a file under this file, so that no name is in two files.
     fn refuse_unlisted(&self, number: usize, tensors: &SafeTensors<'_>) -> Result<(), ModelError> {
         let mut names = tensors.names();
         names.sort_unstable();
@@ -212,25 +212,25 @@ impl Shard {
     }
 }
 
-/// Where Hugging Face's cache keeps the files of a model whose names are in `dir`: `models--ORGANISATION--NAME/blobs`, beside
-/// `models--ORGANISATION--NAME/snapshots/REVISION`. `None` where `dir` is another directory.
+/// Where Hugging Face's cache keeps the files of a model whose names are in `dir`: `models--ORGANIZATION--NAME/blobs`, next to
+/// `models--ORGANIZATION--NAME/snapshots/REVISION`. `None` where `dir` is another directory.
 fn cached_blobs(dir: &Path) -> Option<PathBuf> {
     let snapshot = taal_store::resolve(dir).ok()?;
     let snapshots = snapshot.parent()?;
     let model = snapshots.parent()?;
     let is_cache = snapshots.file_name()? == "snapshots" && model.file_name()?.to_str()?.starts_with("models--");
     let blobs = model.join("blobs");
-    // A link in its place could lead anywhere.
+    // A symbolic link could lead anywhere.
     (is_cache && taal_store::resolve(&blobs).ok()? == blobs).then_some(blobs)
 }
 
-/// `model.safetensors.index.json`; its metadata, a total size that not all programs count alike, is left out.
+/// `model.safetensors.index.json`; its metadata, a total size that programs compute differently, is ignored.
 #[derive(Deserialize)]
 struct IndexFile {
     weight_map: WeightMap,
 }
 
-/// File by tensor. A tensor that is there twice is refused: which file is meant must not depend on the reader.
+/// File by tensor. Duplicate tensors are refused: which file is meant must not depend on the reader.
 struct WeightMap(BTreeMap<String, String>);
 
 impl<'de> Deserialize<'de> for WeightMap {

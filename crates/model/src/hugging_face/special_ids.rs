@@ -1,7 +1,7 @@
-//! Which ids begin and end a text, by the files of a model directory.
+//! Which ids begin and end a text, from the files of a model directory.
 //!
-//! As in transformers, `generation_config.json` comes before `config.json`, and both before the names in `tokenizer_config.json`. The first file
-//! that has the key decides, and `null` there means that nothing does.
+//! As in transformers, `generation_config.json` takes precedence over `config.json`, and both over the names in
+//! `tokenizer_config.json`. The first file that has the key decides, and `null` there means no id.
 
 use std::path::Path;
 
@@ -10,35 +10,35 @@ use serde_json::{Map, Value};
 use super::{CONFIG_FILE, MAX_CONFIG_BYTES, shown};
 use crate::ModelError;
 
-/// Name of the file with the settings for generating in a model directory.
+/// Name of the file with the generation settings in a model directory.
 pub const GENERATION_CONFIG_FILE: &str = "generation_config.json";
 /// Name of the file with the tokenizer's settings in a model directory.
 pub const TOKENIZER_CONFIG_FILE: &str = "tokenizer_config.json";
 
-/// Chat templates and lists of added tokens are in this file.
+/// Large, because it holds chat templates and lists of added tokens.
 const MAX_TOKENIZER_CONFIG_BYTES: u64 = 16 << 20;
 
 pub(super) const BOS_KEY: &str = "bos_token_id";
 pub(super) const EOS_KEY: &str = "eos_token_id";
 pub(super) const PAD_KEY: &str = "pad_token_id";
 
-/// What a file says of the beginning or end of a text.
+/// The value of a key for the beginning or end of a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mark {
-    /// These ids, of whatever vocabulary; none where the file says `null`.
+    /// These ids, which may be outside the vocabulary; empty for `null`.
     Ids(Vec<i64>),
     /// The token of this name.
     Token(String),
 }
 
-/// What the files of a model directory say of special ids; by default nothing.
+/// The special ids in the files of a model directory; empty by default.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct SpecialIds {
-    /// What begins a text; none where no file has the key.
+    /// The beginning of a text; `None` where no file has the key.
     pub begin: Option<Mark>,
-    /// What ends a text; none where no file has the key.
+    /// The end of a text; `None` where no file has the key.
     pub end: Option<Mark>,
-    /// The values of the ids in `config.json`, as they are there.
+    /// The values of the ids in `config.json`, unchanged.
     config: Map<String, Value>,
     /// The bytes of `generation_config.json`.
     generation_config: Option<Vec<u8>>,
@@ -49,7 +49,7 @@ impl SpecialIds {
     ///
     /// # Errors
     ///
-    /// [`ModelError::File`] names the file and the key, where one is not JSON or a value is no id.
+    /// [`ModelError::File`] names the file and the key, where one is not JSON or a value is not an id.
     pub fn open(dir: &Path) -> Result<Self, ModelError> {
         let mut ids = Self::default();
         let path = dir.join(GENERATION_CONFIG_FILE);
@@ -81,7 +81,7 @@ impl SpecialIds {
         Ok(ids)
     }
 
-    /// Those that a file of another kind names.
+    /// The ids from another file format.
     pub fn new(begin: Option<u32>, end: &[u32]) -> Self {
         let mark = |ids: &[u32]| (!ids.is_empty()).then(|| Mark::Ids(ids.iter().map(|&id| i64::from(id)).collect()));
         Self {
@@ -91,7 +91,7 @@ impl SpecialIds {
         }
     }
 
-    /// Fills in what `config.json` does not say; what it says stays as it is.
+    /// Fills in the keys missing from `config.json`.
     pub fn complete(&mut self, begin: Option<u32>, end: &[u32], padding: Option<u32>) {
         let end = match end {
             [] => Value::Null,
@@ -108,7 +108,7 @@ impl SpecialIds {
         &self.config
     }
 
-    /// The file with the settings for generating, which is copied as it is.
+    /// The file with the generation settings, which is copied unchanged.
     pub(super) fn generation_config(&self) -> Option<&[u8]> {
         self.generation_config.as_deref()
     }

@@ -1,4 +1,4 @@
-//! Whether the output matrix is the embedding: what the file holds decides, as in transformers.
+//! Whether the output matrix is the embedding: decided by the contents of the file, as in transformers.
 
 use super::Family;
 use super::layout::Layout;
@@ -6,11 +6,11 @@ use super::shards::Weights;
 use super::weights::Stored;
 use crate::config::TransformerConfig;
 
-/// Bytes that are compared at a time.
+/// Bytes per comparison.
 const BLOCK_BYTES: usize = 1 << 20;
 
-/// The configuration with an output matrix of its own where `config.json` says that there is none and the file has one that differs from
-/// the embedding. transformers uses that matrix, too; without it the model would compute something else.
+/// The configuration, made untied where `config.json` says tied but the file has an output matrix that differs from the
+/// embedding. transformers also uses that matrix; ignoring it would change the model's output.
 pub(super) fn as_stored(config: &TransformerConfig, family: Family, weights: &Weights<'_>) -> TransformerConfig {
     let is_tied = !config.tie_embeddings || family == Family::Taal || !has_other_head(config, family, weights);
     TransformerConfig {
@@ -28,7 +28,7 @@ fn has_other_head(config: &TransformerConfig, family: Family, weights: &Weights<
     }
 }
 
-/// Equal bytes of one type.
+/// Whether type and bytes are equal.
 fn is_equal(one: &Stored<'_>, other: &Stored<'_>) -> bool {
     let blocks = |stored: &Stored<'_>| stored.view.data().len().div_ceil(BLOCK_BYTES);
     one.view.dtype() == other.view.dtype()

@@ -1,4 +1,4 @@
-//! A safetensors file as it comes from strangers: everything that its header says is checked before anything is made of it.
+//! A safetensors file from an untrusted source: its header is fully checked before it is used.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -17,22 +17,22 @@ use crate::config::TransformerConfig;
 /// The longest header that the format allows.
 pub(super) const MAX_HEADER_BYTES: u64 = 100_000_000;
 
-/// Bytes in front of the header, its length.
+/// Bytes of the length field before the header.
 const LENGTH_BYTES: usize = 8;
 
-/// Header that every file may have, for metadata.
+/// Header bytes allowed in every file, for metadata.
 const FREE_HEADER_BYTES: u64 = 1 << 20;
 
-/// Header that a block may have beyond that. GPT-2's blocks have the most, 16 tensors of about 100 bytes of header each.
+/// Additional header bytes allowed per block. GPT-2's blocks have the most, 16 tensors of about 100 bytes of header each.
 const BLOCK_HEADER_BYTES: u64 = 4096;
 
-/// Bytes that a number has at least, in half precision.
+/// The fewest bytes per number: half precision.
 const LEAST_VALUE_BYTES: u64 = 2;
 
-/// About how many numbers are converted at a time: 1 MiB, which stays in the processor's cache.
+/// Numbers converted at a time: 1 MiB, which fits in the processor's cache.
 const BLOCK_VALUES: usize = 1 << 18;
 
-/// Names from files are shown up to here.
+/// The longest excerpt of a file shown in a message.
 const MAX_SHOWN_CHARS: usize = 100;
 
 /// The longest header, or index of several files, that is read for a model.
@@ -40,7 +40,7 @@ pub(super) fn header_limit_bytes(config: &TransformerConfig) -> u64 {
     MAX_HEADER_BYTES.min(FREE_HEADER_BYTES + BLOCK_HEADER_BYTES * config.n_layers as u64)
 }
 
-/// Reads the header and holds it against the format. No memory is taken that the file's own size does not pay for.
+/// Reads the header and checks it against the format. Memory use is bounded by the size of the file.
 pub(super) fn parse<'data>(
     path: &Path,
     bytes: &'data [u8],
@@ -79,7 +79,7 @@ pub(super) fn parse<'data>(
     })
 }
 
-/// Refuses what its first bytes tell to be something else, such as a git-lfs pointer or a web page.
+/// Refuses files whose first bytes belong to another format, such as a git-lfs pointer or a web page.
 pub(crate) fn refuse_other_format(
     path: &Path,
     bytes: &[u8],
@@ -92,7 +92,7 @@ pub(crate) fn refuse_other_format(
     }
 }
 
-/// Tensors of `data_bytes` in all are enough for the model, so that memory may be taken for it.
+/// Checks that `data_bytes` of tensors are enough for the model before memory is taken for it.
 pub(super) fn refuse_too_few(path: &Path, data_bytes: u64, config: &TransformerConfig) -> Result<(), ModelError> {
     let n_params = config.n_params();
     if data_bytes >= n_params.saturating_mul(LEAST_VALUE_BYTES) {
@@ -139,7 +139,7 @@ fn refuse_repeated_names(header: &[u8]) -> serde_json::Result<()> {
     deserializer.end()
 }
 
-/// Adds the numbers that bytes of a file stand for.
+/// Decodes bytes of a file and appends the numbers.
 type Convert = fn(&[u8], &mut Vec<f32>);
 
 /// A tensor in a file, to be read in blocks.
@@ -152,8 +152,8 @@ pub(super) struct Stored<'data> {
 }
 
 impl Stored<'_> {
-    /// Calls `see` with the values of `range`, in order and in blocks of some multiple of `row_len`, all of them finite. A block's
-    /// bytes are let go before the next is read, so no tensor stands in memory twice.
+    /// Calls `see` with the values of `range`, in order and in blocks of some multiple of `row_len`, all of them finite. A
+    /// block's bytes are released before the next is read, so no tensor is in memory twice.
     pub(super) fn read(
         &self,
         name: &str,
@@ -180,7 +180,7 @@ impl Stored<'_> {
         for bytes in bytes.chunks(block.max(1) * value_bytes) {
             values.clear();
             convert(bytes, &mut values);
-            // Without a way out of the loop, so that the processor looks at many at once.
+            // Without an early exit, so that the loop is vectorized.
             let is_finite = values
                 .iter()
                 .fold(true, |is_finite, value: &f32| is_finite & value.is_finite());
@@ -218,7 +218,7 @@ fn convert<const N: usize>(bytes: &[u8], values: &mut Vec<f32>, value: impl Fn([
     values.extend(stored.iter().map(|bytes| value(*bytes)));
 }
 
-/// A text from a file as it may stand in a message: without control characters, and not endless.
+/// Makes text from a file safe to show in a message: without control characters, and of limited length.
 pub fn shown(text: &str) -> String {
     let mut shown = String::new();
     for (index, character) in text.chars().enumerate() {

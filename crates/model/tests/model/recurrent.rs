@@ -102,7 +102,7 @@ fn logits_are_those_of_the_equations() {
 }
 
 #[test]
-fn the_state_goes_on_beyond_the_length_of_training() {
+fn the_state_continues_beyond_the_training_length() {
     let model = model();
     let ids: Vec<i32> = (0..40).map(|i| i * 7 % 11).collect();
     assert!(ids.len() > model.config().max_seq_len);
@@ -126,7 +126,7 @@ fn the_state_goes_on_beyond_the_length_of_training() {
 }
 
 #[test]
-fn it_begins_by_remembering_and_its_draw_is_a_function_of_the_seed() {
+fn it_initially_keeps_its_state_and_its_draw_is_a_function_of_the_seed() {
     let config = TransformerConfig::lstm(50, 16, 2, 64);
     let weights = |seed| weights(&config.init(seed, &Device::flex()).unwrap());
     let drawn = weights(1);
@@ -147,7 +147,7 @@ fn it_begins_by_remembering_and_its_draw_is_a_function_of_the_seed() {
 }
 
 #[test]
-fn dropout_lies_between_the_layers_and_is_off_without_a_key() {
+fn dropout_is_between_the_layers_and_is_off_without_a_key() {
     let model = model().with_dropout(0.5);
     let run = |dropout_key| {
         let options = ForwardOptions {
@@ -164,7 +164,7 @@ fn dropout_lies_between_the_layers_and_is_off_without_a_key() {
 }
 
 #[test]
-fn no_other_family_has_it_and_what_it_lacks_is_refused_by_name() {
+fn no_other_family_has_it_and_unused_fields_are_refused_by_name() {
     let config = TransformerConfig::lstm(50, 16, 2, 32);
     assert_eq!(config.mixer, Mixer::Lstm);
     assert_eq!(Family::of(&config), Family::Taal);

@@ -11,7 +11,7 @@ fn ids_of(rows: &[Vec<i32>]) -> Tensor<2, Int> {
     Tensor::from_data(TensorData::new(rows.concat(), shape), &Device::flex())
 }
 
-/// The logits of a row's own tokens, computed alone and at once.
+/// The logits of a row, computed alone and at once.
 fn alone(model: &Transformer, row: &[i32]) -> Tensor<3> {
     model.forward(ids_of(&[row.to_vec()])).unwrap()
 }
@@ -62,9 +62,9 @@ fn rows_padded_on_either_side_compute_what_each_computes_alone() {
     }
 }
 
-/// Three texts go on in one cache, in uneven steps; one rests for a step.
+/// Three texts continue in one cache, in uneven steps; one pauses for a step.
 #[test]
-fn rows_of_a_cache_go_on_from_their_own_positions() {
+fn rows_of_a_cache_continue_from_their_own_positions() {
     let texts: [Vec<i32>; 3] = [vec![3, 1, 4, 1, 5, 9, 2, 6, 5], vec![6, 5, 3], vec![8, 9, 7, 9, 3, 2]];
     // How many tokens each row gets at each step.
     let steps = [[4, 1, 2], [1, 1, 3], [3, 0, 1], [1, 1, 0]];

@@ -16,9 +16,9 @@ fn logits(model: &Transformer, ids: &[i32], segments: Option<&Segments>) -> Vec<
     model.logits(hidden).into_data().iter::<f32>().collect()
 }
 
-/// All families of positions and masks: each text's logits in a row with others are those that it has alone.
+/// All families of positions and masks: each text has the same logits alone and in a shared row.
 #[test]
-fn report_18_a_text_does_not_see_its_neighbours_in_a_row() {
+fn report_18_a_text_does_not_see_its_neighbors_in_a_row() {
     let device = Device::flex();
     let large = Initialization {
         std: 0.2,
@@ -70,7 +70,7 @@ fn report_18_a_text_does_not_see_its_neighbours_in_a_row() {
             let seen = logits(&model, &row, None);
             assert!(
                 seen.iter().zip(&alone).any(|(a, b)| (a - b).abs() > 1e-4),
-                "without segments the neighbours count: {config:?}"
+                "without segments the neighbors matter: {config:?}"
             );
         }
     }

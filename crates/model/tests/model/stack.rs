@@ -1,4 +1,4 @@
-//! What can be read and replaced inside a model, vectors in place of ids, and the table of parameters.
+//! Hooks, vectors instead of ids, and the table of parameters.
 
 use taal_model::{Hook, Role, Site};
 
@@ -17,9 +17,9 @@ fn assert_same(name: &str, a: Tensor<3>, b: Tensor<3>) {
 }
 
 #[test]
-fn a_hook_that_only_looks_sees_every_site_in_order_and_changes_no_bit() {
+fn a_hook_that_only_reads_sees_every_site_in_order_and_changes_no_bit() {
     for (name, config) in many_configs() {
-        let model = loud(&config);
+        let model = random_weights(&config);
         let ids = || some_ids(2, 7, 50);
         let mut sites = Vec::new();
         let mut streams = Vec::new();
@@ -56,12 +56,11 @@ fn a_hook_that_only_looks_sees_every_site_in_order_and_changes_no_bit() {
     }
 }
 
-/// With nothing from the heads and nothing from the feed-forward networks' inputs changed, what a replaced stream gives is what the rest
-/// of the model makes of it.
+/// The rest of the model computes from a replaced stream as if it had produced it.
 #[test]
-fn what_a_hook_returns_goes_on_in_place_of_what_it_was_given() {
+fn the_pass_continues_with_what_a_hook_returns() {
     for (name, config) in many_configs() {
-        let model = loud(&config);
+        let model = random_weights(&config);
         let (ids, others) = (
             some_ids(2, 7, 50),
             some_ids(2, 7, 50).add_scalar(1).remainder_scalar(50),
@@ -95,7 +94,7 @@ fn what_a_hook_returns_goes_on_in_place_of_what_it_was_given() {
 #[test]
 fn a_token_s_own_vectors_in_place_of_its_id_change_no_bit_and_have_gradients() {
     for (name, config) in many_configs() {
-        let model = loud(&config);
+        let model = random_weights(&config);
         let vectors = model.embeddings.tokens.forward(some_ids(2, 7, 50));
         let hidden = model
             .forward_embedded(vectors, ForwardOptions::default())

@@ -77,7 +77,7 @@ pub fn padding(sample: &Sample) -> Option<Tensor<2, Bool>> {
     Some(Tensor::from_data(TensorData::new(flags, shape), &Device::flex()))
 }
 
-/// LLaMA 3.1's scaling in small: with a `theta` of 100 and four pairs a head, one is fast, one between and two slow.
+/// LLaMA 3.1's scaling in small: with a `theta` of 100 and four pairs per head, one is fast, one between and two slow.
 pub const LLAMA3: RopeScaling = RopeScaling::Llama3 {
     factor: 8.0,
     low_freq_factor: 1.0,
@@ -352,11 +352,11 @@ pub fn many_configs() -> Vec<(&'static str, TransformerConfig)> {
 }
 
 /// Weights large enough that mistakes show, biases too.
-pub fn loud(config: &TransformerConfig) -> Transformer {
-    loud_on(config, &Device::flex())
+pub fn random_weights(config: &TransformerConfig) -> Transformer {
+    random_weights_on(config, &Device::flex())
 }
 
-pub fn loud_on(config: &TransformerConfig, device: &Device) -> Transformer {
+pub fn random_weights_on(config: &TransformerConfig, device: &Device) -> Transformer {
     let model = config.init(7, device).unwrap();
     parameters::replace(model, |name, shape| -> Result<Vec<f32>, std::convert::Infallible> {
         let is_norm_weight = name.ends_with("norm.weight") || name.ends_with("_norm");
@@ -418,7 +418,7 @@ pub struct Variant {
     pub base: String,
     pub absent: Vec<String>,
     pub set: Map<String, Value>,
-    /// Tensors of ones that transformers passes over.
+    /// Tensors of ones that transformers ignores.
     #[serde(default)]
     pub extra: Map<String, Value>,
     pub input_ids: Vec<i64>,

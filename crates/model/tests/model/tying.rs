@@ -1,4 +1,4 @@
-//! Whether the output matrix is the embedding: what the file holds decides.
+//! Whether the output matrix is the embedding: decided by the contents of the file.
 
 use super::super::*;
 

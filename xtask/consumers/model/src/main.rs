@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::remove_dir_all(&dir)?;
     assert_eq!(logits(&opened)?, before, "a saved model says the same");
     println!(
-        "model: {} parameters went to disk and came back",
+        "model: {} parameters saved and loaded again",
         opened.config().n_params()
     );
     Ok(())
