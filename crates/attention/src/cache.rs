@@ -4,7 +4,8 @@ use burn::tensor::{Device, Tensor};
 
 use crate::AttentionError;
 
-/// Preallocated keys and values of one layer. Each row has a length of its own, so that texts of different lengths go on together.
+/// Preallocated keys and values of one layer. Each row has its own length, so texts of different lengths can be continued
+/// together.
 ///
 /// New tokens are written in place and the filled part is handed out as a view, so a step copies only the new
 /// tokens (on flex, as long as views of earlier steps have been dropped).
@@ -16,7 +17,7 @@ pub struct KvCache {
 }
 
 impl KvCache {
-    /// An empty cache for `capacity` tokens whose values are as wide as its keys.
+    /// An empty cache for `capacity` tokens; values are as wide as keys.
     pub fn new(batch: usize, n_kv_heads: usize, capacity: usize, head_dim: usize, device: &Device) -> Self {
         let shape = [batch, n_kv_heads, capacity, head_dim];
         Self {
@@ -50,13 +51,13 @@ impl KvCache {
     ///
     /// # Shapes
     ///
-    /// - `keys`, `values`: `[batch, n_kv_heads, new, head_dim]`; results: `[batch, n_kv_heads, len, head_dim]`, where `len` is the length
-    ///   of the longest row. After a shorter row's own tokens comes what means nothing.
+    /// - `keys`, `values`: `[batch, n_kv_heads, new, head_dim]`; results: `[batch, n_kv_heads, len, head_dim]`, where `len` is
+    ///   the length of the longest row. The rest of a shorter row is undefined.
     ///
     /// # Errors
     ///
-    /// [`AttentionError::CacheFull`] when the tokens do not fit, [`AttentionError::CacheShape`] when their sizes
-    /// are not the cache's. The cache is unchanged then.
+    /// [`AttentionError::CacheFull`] when the tokens do not fit, [`AttentionError::CacheShape`] when their sizes differ from the
+    /// cache's. The cache is then unchanged.
     pub fn append(&mut self, keys: Tensor<4>, values: Tensor<4>) -> Result<(Tensor<4>, Tensor<4>), AttentionError> {
         self.append_rows(keys, values, None)
     }
@@ -91,7 +92,7 @@ impl KvCache {
             let added = end - len.min(end);
             return Err(AttentionError::CacheFull { len, added, capacity });
         }
-        // `inplace` gives the tensor away for the write; a second owner would force a copy of the whole cache.
+        // `inplace` moves the tensor into the write; a second owner would force a copy of the whole cache.
         if is_even {
             self.keys
                 .inplace(|cache| cache.slice_assign([0..batch, 0..heads, len..end, 0..width], keys));
@@ -113,7 +114,7 @@ impl KvCache {
         ))
     }
 
-    /// Puts what a row of another cache holds in place of what `row` holds.
+    /// Replaces `row` by a row of another cache.
     ///
     /// # Errors
     ///
@@ -146,12 +147,12 @@ impl KvCache {
         Ok(())
     }
 
-    /// Forgets the tokens of every row from `len` on; does nothing when there are no more than `len`.
+    /// Drops the tokens of every row from `len` on; does nothing to rows of at most `len`.
     pub fn truncate(&mut self, len: usize) {
         self.lens.iter_mut().for_each(|row| *row = len.min(*row));
     }
 
-    /// Forgets all tokens and keeps the memory.
+    /// Drops all tokens and keeps the memory.
     pub fn reset(&mut self) {
         self.lens.fill(0);
     }

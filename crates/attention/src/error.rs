@@ -11,7 +11,7 @@ pub enum AttentionError {
         /// The setting's name.
         name: &'static str,
     },
-    /// Query heads cannot be shared out evenly.
+    /// Query heads do not divide evenly among key/value heads.
     #[error(
         "n_heads = {n_heads} is not a multiple of n_kv_heads = {n_kv_heads}; each key/value head serves equally many query heads"
     )]

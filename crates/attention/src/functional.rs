@@ -19,7 +19,7 @@ pub struct AttentionOptions {
     /// Probability and key of the dropout on the weights; `None` while not training. The mask is a function of the
     /// key ([`taal_kernels::random::key`]), so every layer and step needs its own.
     pub dropout: Option<(f64, u64)>,
-    /// Whether to hand out the attention weights, for people who look inside.
+    /// Whether to return the attention weights, for inspection.
     pub return_weights: bool,
 }
 
@@ -37,11 +37,11 @@ impl AttentionOptions {
 /// `softmax(q k^T * scale + mask) v` (Vaswani et al., 2017), for grouped queries too (Ainslie et al., 2023): query
 /// head `h` uses key and value head `h / (n_heads / n_kv_heads)`. Values may be wider or narrower than keys.
 ///
-/// `mask` is what [`attention_mask`] built from the same options, to be shared by layers; without it, a mask is
-/// built here from `options.is_causal` and `options.window`. Masked weights are exactly 0, and a query that may
-/// look nowhere gets a context, weights and gradients of zeros.
+/// `mask` is what [`attention_mask`] built from the same options, to be shared by layers; without it, a mask is built here from
+/// `options.is_causal` and `options.window`. Masked weights are exactly 0, and a query that may attend to no key gets zeros as
+/// context, weights and gradients.
 ///
-/// Returned weights are those before dropout.
+/// The returned weights are taken before dropout.
 ///
 /// # Shapes
 ///

@@ -1,8 +1,8 @@
 //! Masked multi-head attention on Burn with grouped queries, windows and a key/value cache.
 //!
-//! [`scaled_dot_product_attention`] is the operation itself; [`MultiHeadAttention`] is the layer with its
-//! projections. [`attention_mask`] says who may look at whom, once for all layers of a forward, and [`KvCache`]
-//! keeps the keys and values of tokens already seen.
+//! [`scaled_dot_product_attention`] is the operation itself; [`MultiHeadAttention`] is the layer with its projections.
+//! [`attention_mask`] says which query may attend to which key, once per forward pass for all layers, and [`KvCache`] keeps the
+//! keys and values of tokens already seen.
 //!
 //! ```
 //! use burn::tensor::{Device, Tensor};

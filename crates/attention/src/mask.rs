@@ -5,16 +5,15 @@ use taal_kernels::AttentionMask;
 
 use crate::AttentionOptions;
 
-/// The mask for `q_len` queries that stand last among `kv_len` positions: query `i` at position
-/// `kv_len - q_len + i`. It joins
+/// The mask for `q_len` queries at the end of `kv_len` positions: query `i` at position `kv_len - q_len + i`. It joins
 ///
 /// - `options.is_causal`: no key after the query;
-/// - `options.window`: only the last `window` keys, the query's own included (with a bidirectional model as many
-///   keys after the query);
+/// - `options.window`: only the last `window` keys, including the query's own (a bidirectional model also sees as many keys after
+///   the query);
 /// - `padding`: no key that is padding (`true`);
 /// - `bias`: added, for example [`alibi_bias`](taal_embeddings::alibi_bias).
 ///
-/// A query that may look nowhere gets a context of zeros.
+/// A query that may attend to no key gets a context of zeros.
 ///
 /// # Shapes
 ///

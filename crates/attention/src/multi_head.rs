@@ -59,8 +59,8 @@ impl MultiHeadAttentionConfig {
         }
     }
 
-    /// A fresh layer: weights normal with standard deviation 0.02, a function of the seed; biases 0, norm weights 1. Each is made when
-    /// first used. Assumes that [`validate`](Self::validate) passed.
+    /// A fresh layer: weights normal with standard deviation 0.02, a function of the seed; biases 0, norm weights 1. Each is
+    /// drawn when first used. Assumes that [`validate`](Self::validate) passed.
     pub fn init(&self, seed: u64, device: &Device) -> MultiHeadAttention {
         let dense = |d_input, d_output, bias, purpose| {
             let config = DenseConfig {
@@ -89,14 +89,13 @@ impl MultiHeadAttentionConfig {
     }
 }
 
-/// What a forward of [`MultiHeadAttention`] works with beside its input. The default attends everywhere, without
-/// positions.
+/// The inputs of [`MultiHeadAttention::forward`] other than `x`. The default attends everywhere, without positions.
 #[derive(Default)]
 pub struct AttentionContext<'a> {
-    /// Turns queries and keys by their positions.
+    /// Rotates queries and keys by their positions.
     pub rotary: Option<&'a Rotary>,
-    /// The mask for these lengths, built once a forward by [`attention_mask`](crate::attention_mask) and shared by
-    /// layers; ALiBi's bias and padding are in it. Without it, causality and window of `options` apply.
+    /// The mask for these lengths, built once per forward pass by [`attention_mask`](crate::attention_mask) and shared by all
+    /// layers; it includes ALiBi's bias and padding. Without it, `is_causal` and `window` of `options` apply.
     pub mask: Option<&'a AttentionMask>,
     /// How to attend.
     pub options: AttentionOptions,
@@ -104,15 +103,15 @@ pub struct AttentionContext<'a> {
     pub cache: Option<&'a mut KvCache>,
     /// Absolute position of the first token of the input: 0, or the length of the cache.
     pub start: usize,
-    /// The position of each token in its own text, `[batch * seq]`, where rows differ: instead of `start`.
+    /// The position of each token in its text, `[batch * seq]`, where rows differ; replaces `start`.
     pub positions: Option<Tensor<1, Int>>,
     /// How many of the new tokens of each row are real, where rows with a cache differ; the others are padding at the end of the row.
     pub lengths: Option<&'a [usize]>,
-    /// Reads and may replace the heads' outputs beside each other, `[batch, seq, n_heads * head_dim]`, before they are projected.
+    /// Reads and may replace the concatenated head outputs, `[batch, seq, n_heads * head_dim]`, before projection.
     pub heads: Option<&'a mut dyn FnMut(Tensor<3>) -> Tensor<3>>,
 }
 
-/// What [`MultiHeadAttention::forward`] gives.
+/// The result of [`MultiHeadAttention::forward`].
 #[derive(Debug)]
 pub struct AttentionOutput {
     /// `[batch, seq, d_model]`.
@@ -191,7 +190,7 @@ impl MultiHeadAttention {
         })
     }
 
-    /// The heads' contexts beside each other, `[batch, seq, n_heads * head_dim]`, and the weights where asked for.
+    /// The concatenated contexts of the heads, `[batch, seq, n_heads * head_dim]`, and the weights if requested.
     fn attend(
         &self,
         x: Tensor<3>,
@@ -215,7 +214,7 @@ impl MultiHeadAttention {
             },
         };
         let options = &context.options;
-        // Weights are computed beside the output and not in its stead, so that asking for them changes no bit of it.
+        // Weights are computed in addition to the output, so requesting them changes no bit of it.
         let unseen = AttentionOptions {
             return_weights: false,
             ..options.clone()

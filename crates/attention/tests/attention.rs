@@ -226,7 +226,7 @@ mod masks {
     }
 
     #[test]
-    fn with_a_cache_the_queries_stand_last() {
+    fn with_a_cache_the_queries_come_last() {
         let mask = attention_mask(2, 5, None, None, &causal(), &flex());
         assert_eq!(additive(mask), [0.0, 0.0, 0.0, 0.0, NO, 0.0, 0.0, 0.0, 0.0, 0.0]);
     }
@@ -259,7 +259,7 @@ mod masks {
     }
 
     #[test]
-    fn a_window_of_nothing_and_more_queries_than_keys_do_not_panic() {
+    fn an_empty_window_and_more_queries_than_keys_do_not_panic() {
         for is_causal in [false, true] {
             let options = AttentionOptions {
                 is_causal,
@@ -312,7 +312,7 @@ mod masks {
     }
 
     #[test]
-    fn a_query_that_may_look_nowhere_gets_zeros_forward_and_backward() {
+    fn a_query_without_visible_keys_gets_zeros_forward_and_backward() {
         let device = flex().autodiff();
         let inputs = [1, 2, 3].map(|key| random::normal([2, 2, 3, 4], 1.0, key, &device).require_grad());
         let [q, k, v] = inputs.clone();
@@ -335,7 +335,7 @@ mod masks {
 
     #[test]
     fn alibi_lowers_scores_by_slope_times_distance() {
-        // Equal scores, so the weights follow from the bias alone; the only head of one has slope 2^-8.
+        // Equal scores, so the weights follow from the bias alone; a single head has slope 2^-8.
         let zeros = Tensor::<4>::zeros([1, 1, 3, 4], &flex());
         let bias = alibi_bias(1, 3, 3, &flex());
         let mask = attention_mask(3, 3, None, Some(bias), &causal(), &flex());
@@ -351,7 +351,7 @@ mod cache {
     use super::*;
 
     #[test]
-    fn the_cache_returns_all_tokens_and_forgets_on_request() {
+    fn the_cache_returns_all_tokens_and_drops_them_on_request() {
         let mut cache = KvCache::new(2, 3, 17, 4, &flex());
         assert!(cache.is_empty());
         assert_eq!(cache.capacity(), 17);

@@ -1,4 +1,4 @@
-//! What attention is compared with: PyTorch's numbers and a loop over every score in double precision.
+//! Reference results: PyTorch's numbers and a loop over every score in double precision.
 
 use burn::tensor::Tensor;
 use taal_attention::AttentionOptions;
