@@ -12,7 +12,7 @@ fn main() -> Result<(), EmbeddingError> {
         println!("  {row:6.3?}");
     }
 
-    println!("rotary: the vector (1, 0) turned to positions 0 to 3:");
+    println!("rotary: the vector (1, 0) rotated to positions 0 to 3:");
     let rotary = Rotary::new(2, 4, 10_000.0, &device)?;
     let x = Tensor::<4>::from_floats([[[[1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [1.0, 0.0]]]], &device);
     let turned = rotary.apply(x, 0)?.into_data();

@@ -1,4 +1,4 @@
-//! Attention with linear biases: scores fall with distance, a head at a time.
+//! Attention with linear biases: scores fall with distance, at a rate per head.
 
 use burn::tensor::{Device, Tensor, TensorData};
 
@@ -19,9 +19,8 @@ pub fn alibi_slopes(n_heads: usize) -> Vec<f32> {
         .collect()
 }
 
-/// The numbers to add to attention scores: `-slope * distance`. The queries are the last `q_len` of `kv_len`
-/// positions, as with a key/value cache; keys ahead of the query, which only a bidirectional model sees, count
-/// their distance too.
+/// The numbers to add to attention scores: `-slope * distance`. The queries are the last `q_len` of `kv_len` positions, as with a
+/// key/value cache; keys after the query, which only a bidirectional model sees, are penalized by distance too.
 ///
 /// # Shapes
 ///
@@ -31,7 +30,7 @@ pub fn alibi_bias(n_heads: usize, q_len: usize, kv_len: usize, device: &Device) 
     alibi_bias_at(n_heads, &[start], q_len, kv_len, device)
 }
 
-/// [`alibi_bias`] where the queries of each row begin at a position of their own.
+/// [`alibi_bias`] where each row's queries start at a different position.
 ///
 /// # Shapes
 ///

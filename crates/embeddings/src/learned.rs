@@ -26,7 +26,7 @@ impl LearnedPositionsConfig {
     }
 }
 
-/// One trained vector a position, to be added to the token's.
+/// One trained vector per position, added to the token's.
 #[derive(Module, Debug)]
 pub struct LearnedPositions {
     /// `[max_len, d_model]`.

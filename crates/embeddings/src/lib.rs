@@ -1,9 +1,8 @@
 //! Token embeddings and positions on Burn: learned, sinusoidal, rotary and ALiBi.
 //!
-//! [`TokenEmbedding`] turns token ids into vectors and, tied, hidden states back into logits. A transformer sees
-//! a set of vectors unless it is told their order; [`Position`] names the ways that are offered here:
-//! [`LearnedPositions`] and [`sinusoidal`] are added to the vectors, [`Rotary`] turns queries and keys,
-//! [`alibi_bias`] is added to the attention scores.
+//! [`TokenEmbedding`] turns token ids into vectors and, tied, hidden states back into logits. A transformer does not see the
+//! order of its input vectors unless positions are encoded; [`Position`] names the ways offered here: [`LearnedPositions`] and
+//! [`sinusoidal`] are added to the vectors, [`Rotary`] rotates queries and keys, [`alibi_bias`] is added to the attention scores.
 //!
 //! Left out: everything that mixes positions with each other (that is attention).
 //!

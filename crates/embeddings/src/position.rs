@@ -1,22 +1,22 @@
-//! The names of the ways to tell a transformer the order of its tokens.
+//! The names of the position encodings.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::EmbeddingError;
 
-/// How a model knows where a token stands.
+/// How a model encodes the position of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Position {
-    /// A trained vector a position is added to the embedding (GPT-2, BERT).
+    /// A trained vector per position is added to the embedding (GPT-2, BERT).
     Learned,
-    /// A fixed wave a coordinate is added to the embedding (Vaswani et al., 2017).
+    /// A fixed wave per coordinate is added to the embedding (Vaswani et al., 2017).
     Sinusoidal,
-    /// Queries and keys are turned by their position (Su et al., 2021; LLaMA, Qwen).
+    /// Queries and keys are rotated by their position (Su et al., 2021; LLaMA, Qwen).
     Rotary,
     /// Attention scores fall linearly with distance (Press, Smith and Lewis, 2021; BLOOM).
     Alibi,
-    /// Nothing: the causal mask alone tells order.
+    /// No encoding: order follows from the causal mask alone.
     None,
 }
 

@@ -1,4 +1,4 @@
-//! Rotary position embedding: queries and keys turned by an angle that grows with their position.
+//! Rotary position embedding: queries and keys rotated by an angle that grows with their position.
 
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -6,7 +6,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use crate::EmbeddingError;
 
 /// Rotary positions (Su et al., "RoFormer", 2021) in the layout of Hugging Face's transformers: coordinate `i` is
-/// paired with `i + head_dim / 2`, and the pair at position `pos` turns by `pos / theta^(2i / head_dim)`.
+/// paired with `i + head_dim / 2`, and the pair at position `pos` is rotated by `pos / theta^(2i / head_dim)`.
 ///
 /// The tables are constants, not parameters: no checkpoint holds them.
 #[derive(Module, Debug)]
@@ -17,47 +17,47 @@ pub struct Rotary {
     signed_sin: Tensor<2>,
 }
 
-/// How the angles of a model are changed so that it reads texts longer than those it was first trained on.
+/// How the angles of a model are changed to extend its context beyond its original training length.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum RotaryScaling {
-    /// All pairs turn `factor` times slower (Chen et al., "Extending Context Window via Positional Interpolation", 2023).
+    /// All pairs rotate `factor` times slower (Chen et al., "Extending Context Window via Positional Interpolation", 2023).
     Linear {
-        /// How many times slower.
+        /// The factor.
         factor: f64,
     },
-    /// Pairs that turn slowly turn `factor` times slower still, fast ones as before, and those between by a mixture of both
+    /// Slow pairs rotate `factor` times slower, fast ones as before, and those in between by a mixture of both
     /// (LLaMA 3.1, Grattafiori et al. 2024, in the form of Hugging Face's transformers).
     Llama3 {
-        /// How many times slower.
+        /// The factor.
         factor: f64,
         /// Pairs are slow below this number of turns in `original_max_len` positions.
         low_freq_factor: f64,
         /// Pairs are fast above this number of turns in `original_max_len` positions; above `low_freq_factor`.
         high_freq_factor: f64,
-        /// The longest text of the first training, in tokens.
+        /// The original context length, in tokens.
         original_max_len: usize,
     },
-    /// A larger base for texts longer than those of the first training, so that fast pairs turn as before and the slowest one
-    /// slower by the ratio of the lengths ("dynamic NTK" of Hugging Face's transformers). Tables no longer than `original_max_len`
-    /// are those without scaling.
+    /// A larger base for texts longer than the original context: fast pairs rotate as before and the slowest one slower by the
+    /// ratio of the lengths ("dynamic NTK" of Hugging Face's transformers). Tables of up to `original_max_len` positions are
+    /// unscaled.
     Dynamic {
         /// How fast the base grows with the length.
         factor: f64,
-        /// The longest text of the first training, in tokens.
+        /// The original context length, in tokens.
         original_max_len: usize,
     },
-    /// As [`Llama3`](Self::Llama3) with the mixture linear in the index of the pair, and all queries and keys longer by
+    /// As [`Llama3`](Self::Llama3) with the mixture linear in the index of the pair, and all queries and keys scaled by
     /// `attention_factor` (Peng et al., "YaRN", 2023, in the form of Hugging Face's transformers).
     Yarn {
-        /// How many times slower.
+        /// The factor.
         factor: f64,
-        /// What cosines and sines are multiplied by.
+        /// The factor on cosines and sines.
         attention_factor: f64,
         /// Pairs are fast above this number of turns in `original_max_len` positions.
         beta_fast: f64,
         /// Pairs are slow below this number of turns in `original_max_len` positions.
         beta_slow: f64,
-        /// The longest text of the first training, in tokens.
+        /// The original context length, in tokens.
         original_max_len: usize,
         /// Whether the first and the last pair of the mixture are rounded outwards to whole pairs.
         truncate: bool,
@@ -80,7 +80,7 @@ impl RotaryScaling {
         }
     }
 
-    /// What cosines and sines are multiplied by.
+    /// The factor on cosines and sines.
     fn attention_factor(self) -> f64 {
         match self {
             Self::Yarn { attention_factor, .. } => attention_factor,
@@ -113,7 +113,7 @@ impl RotaryScaling {
         };
         // transformers bounds the end by the width, not by the number of pairs.
         let (low, high) = (low.max(0.0), high.min(dim - 1.0));
-        // As there, so that nothing is divided by 0.
+        // As in transformers, to avoid a division by 0.
         Some((low, if low == high { high + 0.001 } else { high }))
     }
 
@@ -152,7 +152,7 @@ impl RotaryScaling {
     }
 }
 
-/// The angle by which each pair of coordinates turns from one position to the next. Exponent, power and reciprocal are rounded to
+/// The rotation of each pair of coordinates from one position to the next. Exponent, power and reciprocal are rounded to
 /// single precision one by one, as transformers does it: the last bit of an angle is 0.008 at position 131,071, and models were
 /// trained with that bit.
 fn frequencies(head_dim: usize, max_len: usize, theta: f64, scaling: Option<RotaryScaling>) -> Vec<f32> {
@@ -177,8 +177,7 @@ impl Rotary {
         Self::scaled(head_dim, max_len, theta, None, device)
     }
 
-    /// [`new`](Self::new) with the angles of a model that was made to read longer texts. With
-    /// [`Yarn`](RotaryScaling::Yarn) the turned vectors are longer too.
+    /// [`new`](Self::new) with scaled angles. [`Yarn`](RotaryScaling::Yarn) also makes the rotated vectors longer.
     ///
     /// # Errors
     ///
@@ -196,7 +195,7 @@ impl Rotary {
         let half = head_dim / 2;
         let frequencies = frequencies(head_dim, max_len, theta, scaling);
         let length = scaling.map_or(1.0, RotaryScaling::attention_factor) as f32;
-        // Angles too are rounded where transformers rounds them.
+        // Angles are rounded where transformers rounds them.
         let mut cos = vec![0.0_f32; max_len * head_dim];
         let mut signed_sin = vec![0.0_f32; max_len * head_dim];
         for position in 0..max_len {
@@ -222,7 +221,7 @@ impl Rotary {
         self.cos.dims()[0]
     }
 
-    /// Turns queries or keys whose first position is `start`.
+    /// Rotates queries or keys whose first position is `start`.
     ///
     /// # Shapes
     ///
@@ -230,7 +229,7 @@ impl Rotary {
     ///
     /// # Errors
     ///
-    /// [`EmbeddingError::TooLong`] when a position lies outside the tables.
+    /// [`EmbeddingError::TooLong`] when a position is outside the tables.
     pub fn apply(&self, x: Tensor<4>, start: usize) -> Result<Tensor<4>, EmbeddingError> {
         let [_, _, seq, _] = x.dims();
         let (cos, signed_sin) = self.rows(start, seq)?;
@@ -246,7 +245,7 @@ impl Rotary {
     ///
     /// # Errors
     ///
-    /// [`EmbeddingError::TooLong`] when a position lies outside the tables.
+    /// [`EmbeddingError::TooLong`] when a position is outside the tables.
     pub fn rows(&self, start: usize, seq: usize) -> Result<(Tensor<2>, Tensor<2>), EmbeddingError> {
         EmbeddingError::check_length(start, seq, self.max_len())?;
         Ok((
@@ -255,7 +254,7 @@ impl Rotary {
         ))
     }
 
-    /// The tables' rows for any positions below [`max_len`](Self::max_len), as those of texts that share a row.
+    /// The tables' rows for any positions below [`max_len`](Self::max_len), for example of texts that share a row.
     ///
     /// # Shapes
     ///

@@ -1,4 +1,4 @@
-//! The table from token ids to vectors, and back to logits when it is tied.
+//! The table from token ids to vectors, and, when tied, from hidden states to logits.
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Int, Tensor};
@@ -27,7 +27,7 @@ impl TokenEmbeddingConfig {
     }
 }
 
-/// One trained vector a token id.
+/// One trained vector per token id.
 #[derive(Module, Debug)]
 pub struct TokenEmbedding {
     /// `[vocab_size, d_model]`.
@@ -44,7 +44,7 @@ impl TokenEmbedding {
         taal_kernels::embedding(self.weight.val(), ids)
     }
 
-    /// The tied output layer (Press and Wolf, 2016): how well each token's vector fits each hidden state.
+    /// The tied output layer (Press and Wolf, 2016): the dot product of each token's vector with each hidden state.
     ///
     /// # Shapes
     ///

@@ -368,7 +368,7 @@ mod rotary {
                     0.3496348, -0.6222936, -0.2503029, 0.6745865, 0.4392456, 0.0758417, 0.0022335, 0.0007063,
                 ],
             ),
-            // Not one pair turns once in 4 positions: the mixture would begin and end before the first.
+            // No pair completes a turn in 4 positions: the mixture would begin and end before the first pair.
             (
                 500.0,
                 yarn(4.0, usual, [32.0, 1.0], 4, true),
@@ -404,7 +404,7 @@ mod rotary {
         }
     }
 
-    // transformers 5.24: dynamic scaling of a text of so many tokens; head_dim 16, theta 10,000, factor 4, trained on 64 tokens.
+    // transformers 5.24: dynamic scaling at various lengths in tokens; head_dim 16, theta 10,000, factor 4, trained on 64 tokens.
     #[test]
     fn report_13_dynamic_scaling_equals_transformers_and_changes_nothing_up_to_the_original_length() {
         let dynamic = RotaryScaling::Dynamic {
@@ -499,7 +499,7 @@ mod rotary {
     }
 
     #[test]
-    fn turning_in_parts_equals_turning_at_once_also_from_a_strided_view() {
+    fn rotating_in_parts_equals_rotating_at_once_also_from_a_strided_view() {
         let rotary = Rotary::new(4, 17, 500.0, &flex()).unwrap();
         let x = random::normal([2, 17, 3, 4], 1.0, 1, &flex()).swap_dims(1, 2); // [2, 3, 17, 4]
         let whole = rotary.apply(x.clone(), 0).unwrap();
@@ -508,9 +508,9 @@ mod rotary {
         assert_eq!(values(whole), values(Tensor::cat(parts.to_vec(), 2)));
     }
 
-    // A rotation preserves lengths, so the gradient of |turned|^2 / 2 is x itself.
+    // A rotation preserves lengths, so the gradient of |rotated|^2 / 2 is x itself.
     #[test]
-    fn the_gradient_turns_back() {
+    fn the_gradient_is_the_inverse_rotation() {
         let device = flex().autodiff();
         let rotary = Rotary::new(6, 40, 10_000.0, &device).unwrap();
         let x = random::normal([2, 3, 17, 6], 1.0, 1, &device).require_grad();
@@ -557,7 +557,7 @@ mod alibi {
         let bias = alibi_bias(8, 2, 3, &flex());
         assert_eq!(bias.dims(), [1, 8, 2, 3]);
         let bias = values(bias);
-        // The queries stand at positions 1 and 2.
+        // The queries are at positions 1 and 2.
         assert_eq!(bias[..6], [-0.5, -0.0, -0.5, -1.0, -0.5, -0.0]);
         assert_eq!(bias[6..9], [-0.25, -0.0, -0.25]);
     }
