@@ -1,6 +1,5 @@
-//! Continues a prompt with a model directory, printing the words as they come:
-//! `cargo run -p taal-inference --example generate -- DIR "Once upon a time"`.
-//! Without arguments, a tiny model with drawn weights babbles.
+//! Continues a prompt with a model directory, printing the words as they come: `cargo run -p taal-inference --example generate --
+//! DIR "Once upon a time"`. Without arguments, a tiny model with random weights is used.
 
 use std::io::Write;
 use std::ops::ControlFlow;
@@ -11,7 +10,7 @@ use taal_inference::{GenerateOptions, LanguageModel, Prompt, Sampling, generate}
 use taal_model::TransformerConfig;
 use taal_tokenizer::{Kind, TrainerConfig};
 
-fn babbler() -> Result<LanguageModel, Box<dyn std::error::Error>> {
+fn random_model() -> Result<LanguageModel, Box<dyn std::error::Error>> {
     let tokenizer = TrainerConfig::new(Kind::Char, 100).train(["once upon a time there was a model"])?;
     let config = TransformerConfig::llama(tokenizer.vocab_size(), 64, 2, 4, 32);
     Ok(LanguageModel::new(config.init(1337, &Device::flex())?, Some(tokenizer)))
@@ -21,7 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let lm = match arguments.next() {
         Some(dir) => LanguageModel::open(Path::new(&dir), &Device::flex())?,
-        None => babbler()?,
+        None => random_model()?,
     };
     let prompt = Prompt::Text(arguments.next().unwrap_or_else(|| "once".to_owned()));
     let options = GenerateOptions {
@@ -38,7 +37,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut stdout = std::io::stdout();
     let generation = generate(&lm, &prompt, &options, &mut |text| {
         print!("{text}");
-        // What is not shown at once is not streamed; a closed terminal is noticed by the next print.
+        // Flush so that text appears at once; a closed terminal is noticed by the next print.
         let _ = stdout.flush();
         ControlFlow::Continue(())
     })?;

@@ -12,7 +12,7 @@ use crate::probe::{Probe, Rows};
 /// How much to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BenchOptions {
-    /// Tokens of the prompt, shortened where the context is.
+    /// Tokens of the prompt, shortened to fit the context.
     pub prompt_len: usize,
     /// Tokens decoded after it.
     pub decode_len: usize,
@@ -27,32 +27,31 @@ impl Default for BenchOptions {
     }
 }
 
-/// What [`measure`] found.
+/// The results of [`measure`].
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct BenchFigures {
     /// Parameters.
     pub params: u64,
-    /// Bytes per second at which all cores read memory: measured next to it, or what decoding reached where that is more.
+    /// Bytes per second at which all cores read memory: measured in the same run, or what decoding reached if that is more.
     pub bandwidth_bytes_per_s: f64,
-    /// One row a batch size.
+    /// One row per batch size.
     pub batches: Vec<BatchFigures>,
 }
 
 /// The speed at one batch size.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct BatchFigures {
-    /// How many texts are written at once.
+    /// Number of texts generated together.
     pub batch_size: usize,
-    /// Tokens a second of reading prompts, all rows together.
+    /// Prefill tokens per second, over all rows.
     pub prefill_tokens_per_s: f64,
-    /// Tokens a second of writing, all rows together, at the median step.
+    /// Decoded tokens per second, over all rows, at the median step.
     pub decode_tokens_per_s: f64,
-    /// What a step must read (weights once, cached keys and values of every row) over its time and the bandwidth.
+    /// The bytes that a step must read (weights once, cached keys and values of every row) divided by its time and the bandwidth.
     pub decode_bandwidth_share: f64,
 }
 
-/// Measures a causal model at each batch size. Text does not matter: every row reads the same ids, and the likeliest
-/// token follows.
+/// Measures a causal model at each batch size. Every row reads the same ids and decodes greedily.
 ///
 /// # Errors
 ///
@@ -72,8 +71,8 @@ pub fn measure(model: &Transformer, batch_sizes: &[usize], options: BenchOptions
     })
 }
 
-/// Makes shares of what was measured shares of what was reached, where that is more: a busy machine was measured, or the weights
-/// fit into a cache. Gives the factor between the two, 1 where nothing was exceeded.
+/// Rescales the shares so that none exceeds 1. A share can exceed 1 if the bandwidth was measured on a busy machine, or if the
+/// weights fit into a cache. Returns the factor.
 fn within_the_whole(batches: &mut [BatchFigures]) -> f64 {
     let reached = batches
         .iter()
@@ -98,7 +97,7 @@ fn measure_batch(
     let prompt = Rows::new(&row.repeat(batch_size), prompt_len);
 
     let mut cache = model.new_cache(batch_size, prompt_len + decode_len);
-    let mut next = step(model, &prompt, &mut cache)?; // once to warm up
+    let mut next = step(model, &prompt, &mut cache)?; // warm-up
     cache.reset();
     let begin = Instant::now();
     next = {
@@ -116,7 +115,7 @@ fn measure_batch(
     times.sort_unstable();
     let decode = times[times.len() / 2].as_secs_f64();
 
-    // The token embedding is read a row a token, unless it is the output matrix too.
+    // Each token reads one row of the token embedding, unless it is also the output matrix.
     let mut weights = config.n_params();
     if !config.tie_embeddings {
         weights -= (config.vocab_size * config.d_model) as u64;

@@ -1,4 +1,4 @@
-//! The model as a function from "what was said so far" to "what may come next", with or without a cache.
+//! The model as a function from the tokens so far to the logits of the next one, with or without a cache.
 
 use taal_model::{Cache, Transformer};
 
@@ -9,10 +9,9 @@ use crate::{InferenceError, Result};
 /// Predicts one token after another: first [`prefill`](Self::prefill) computes all positions of the prompt, then
 /// [`decode`](Self::decode) only the new one, since the cache holds the keys and values of the others.
 ///
-/// When a token no longer fits the model's context, the last half of the context (`max_seq_len / 2` tokens, the new
-/// one included) is kept and prefilled again. The same holds for a prompt longer than the context. A recurrent network has no such
-/// limit. Without a cache
-/// all positions are computed every time, but of the same context, so both ways predict the same.
+/// When a token no longer fits the model's context, the last half of the context (`max_seq_len / 2` tokens, including the new
+/// one) is kept and prefilled again. The same holds for a prompt longer than the context. A recurrent network has no such limit.
+/// Without a cache all positions of the same context are computed every time, so the predictions are the same.
 ///
 /// ```
 /// use burn::tensor::Device;
@@ -32,14 +31,14 @@ pub struct Decoder<'a> {
     model: &'a Transformer,
     is_cached: bool,
     cache: Option<Cache>,
-    /// How many positions the cache gets room for at first.
+    /// The initial capacity of the cache, in positions.
     expected_len: usize,
     context: Vec<u32>,
     slid_tokens: usize,
 }
 
 impl<'a> Decoder<'a> {
-    /// A decoder that has seen nothing.
+    /// A decoder without context.
     ///
     /// # Errors
     ///
@@ -56,26 +55,24 @@ impl<'a> Decoder<'a> {
         })
     }
 
-    /// Says how many tokens will come, the prompt included. A cache made for fewer grows, at the price of one more
-    /// prefill.
+    /// Sets the expected number of tokens, including the prompt. A smaller cache grows at the cost of another prefill.
     #[must_use]
     pub fn with_expected_len(mut self, tokens: usize) -> Self {
         self.expected_len = tokens;
         self
     }
 
-    /// The tokens that the last prediction was made from.
+    /// The context of the last prediction.
     pub fn context(&self) -> &[u32] {
         &self.context
     }
 
-    /// How many tokens left the context because it was full.
+    /// How many tokens were dropped because the context was full.
     pub fn slid_tokens(&self) -> usize {
         self.slid_tokens
     }
 
-    /// Forgets everything and reads a prompt; returns the logits of the token after it, one for each id of the
-    /// model's vocabulary.
+    /// Starts again with a prompt; returns the logits of the token after it, one for each id of the model's vocabulary.
     ///
     /// # Errors
     ///
@@ -87,7 +84,7 @@ impl<'a> Decoder<'a> {
                 reason: "there is no token to start from",
             });
         }
-        self.forget();
+        self.clear_cache();
         self.context = prompt.to_vec();
         self.predict()
     }
@@ -110,14 +107,14 @@ impl<'a> Decoder<'a> {
         Probe::new(self.model).next_logits(&Rows::new(new, new.len()), self.cache.as_mut())
     }
 
-    /// Cuts the context where it is full, and sees to a cache that holds what remains.
+    /// Shortens a full context and makes the cache match it.
     fn make_room(&mut self) {
         let limit = self.model.config().context_limit().unwrap_or(usize::MAX);
         if self.context.len() > limit {
             let slid_tokens = self.context.len() - (limit / 2).max(1);
             self.context.drain(..slid_tokens);
             self.slid_tokens += slid_tokens;
-            self.forget();
+            self.clear_cache();
         }
         let (len, capacity) = (self.context.len(), self.cache.as_ref().map_or(0, Cache::capacity));
         if self.is_cached && len > capacity {
@@ -126,7 +123,7 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    fn forget(&mut self) {
+    fn clear_cache(&mut self) {
         if let Some(cache) = &mut self.cache {
             cache.reset();
         }

@@ -7,7 +7,8 @@ use crate::probe::{Probe, Rows, to_host};
 use crate::sentence::SentenceConfig;
 use crate::{InferenceError, LanguageModel, Result};
 
-/// How the states of all tokens become one vector. The tokens that begin and end a text count like all others, as in sentence-transformers.
+/// How the states of all tokens become one vector. As in sentence-transformers, the tokens that begin and end a text are
+/// included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Pooling {
@@ -16,15 +17,15 @@ pub enum Pooling {
     Mean,
     /// The first one: BERT's `[CLS]`.
     Cls,
-    /// The largest value of each number.
+    /// The maximum of each coordinate.
     Max,
-    /// The last one: all that a causal model has read.
+    /// The last one, for causal models.
     Last,
-    /// Their sum over the square root of how many there are.
+    /// Their sum divided by the square root of their number.
     MeanSqrtLen,
-    /// Their mean, the first one once, the second one twice, and so on (SGPT, Muennighoff 2022).
+    /// Their mean, weighted 1, 2, 3 and so on (SGPT, Muennighoff 2022).
     WeightedMean,
-    /// The mean of the tokens' own vectors, before any layer and without those that begin and end a text: a word whatever its context.
+    /// The mean of the token embeddings, without the tokens that begin and end a text; does not depend on context.
     Input,
 }
 
@@ -47,25 +48,25 @@ impl std::str::FromStr for Pooling {
 
 /// The vector of a text.
 ///
-/// `pooling` is that of the model's `modules.json` where none is given, and the mean where there is no such file. Without that file the
-/// vector is as wide as the model and of length 1; with it, of length 1 where it names Normalize, and one pooling after another where it names
-/// several.
+/// `pooling` defaults to that of the model's `modules.json`, or to the mean without that file. Without it, the vector is as wide
+/// as the model and has length 1; with it, the vector has length 1 if the file names Normalize, and several poolings are
+/// concatenated.
 ///
-/// The text gets the special tokens around it that the tokenizer's post-processor asks for; a model that sees both sides gets
-/// [`Tokenizer::frame`] where there is no post-processor. A text that is longer than `max_seq_length`, or than the context where there is a
-/// `modules.json`, is cut there, as in sentence-transformers; [`cut_tokens`] says by how much. Otherwise the mean of a text that is longer
-/// than the context is taken over windows that do not overlap, and the other poolings refuse such a text.
+/// The tokenizer's post-processor adds special tokens; without one, bidirectional models get [`Tokenizer::frame`]. With a
+/// `modules.json`, a text longer than `max_seq_length` or the context is truncated, as in sentence-transformers; [`cut_tokens`]
+/// returns by how much. Otherwise the mean of a longer text is taken over windows that do not overlap, and the other poolings
+/// refuse it.
 ///
 /// # Errors
 ///
-/// [`InferenceError::NoTokenizer`], [`InferenceError::Setting`] for a text without a token, one too long for its pooling, or a `modules.json`
-/// that cannot be followed; [`InferenceError::NotFinite`], the tokenizer's and the model's.
+/// [`InferenceError::NoTokenizer`], [`InferenceError::Setting`] for a text without a token, a text too long for its pooling, or
+/// an unsupported `modules.json`; [`InferenceError::NotFinite`], the tokenizer's and the model's.
 pub fn embed(lm: &LanguageModel, text: &str, pooling: impl Into<Option<Pooling>>) -> Result<Vec<f32>> {
     let (tokenizer, ids) = text_ids(lm, text)?;
     embed_ids(lm, tokenizer, &ids, pooling.into())
 }
 
-/// How many tokens of a text [`embed`] leaves out.
+/// The number of tokens of a text that [`embed`] truncates.
 ///
 /// # Errors
 ///
@@ -95,7 +96,7 @@ fn text_ids<'a>(lm: &'a LanguageModel, text: &str) -> Result<(&'a Tokenizer, Vec
     Ok((tokenizer, ids))
 }
 
-/// What the model directory says about vectors.
+/// The model directory's sentence configuration.
 fn config(lm: &LanguageModel) -> Result<Option<&SentenceConfig>> {
     match &lm.sentence {
         None => Ok(None),
@@ -111,7 +112,7 @@ struct Plan {
     frame: Frame,
     /// Tokens of a text that fit the context inside the frame.
     window: usize,
-    /// Tokens of a text that are read; none where longer texts are read in windows.
+    /// Tokens of a text that are read; `None` where longer texts are read in windows.
     most: Option<usize>,
 }
 
@@ -175,7 +176,7 @@ pub fn embed_ids(lm: &LanguageModel, tokenizer: &Tokenizer, ids: &[u32], pooling
     finished(vectors.collect::<Vec<_>>().concat(), plan.is_normalized)
 }
 
-/// The states of at least one token as one vector.
+/// Pools the states of at least one token.
 fn pooled(rows: &[&[f32]], pooling: Pooling) -> Vec<f64> {
     let count = rows.len() as f64;
     let [first, last] = [rows[0], rows[rows.len() - 1]];
@@ -228,7 +229,7 @@ fn finished(vector: Vec<f64>, is_normalized: bool) -> Result<Vec<f32>> {
         .collect())
 }
 
-/// The cosine of the angle between two vectors; 0 where one of them has no length.
+/// The cosine of the angle between two vectors; 0 where one of them is zero.
 pub fn similarity(a: &[f32], b: &[f32]) -> f64 {
     let dot = |a: &[f32], b: &[f32]| -> f64 { a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum() };
     let norms = (dot(a, a) * dot(b, b)).sqrt();

@@ -1,4 +1,4 @@
-//! What can go wrong when a model is asked, each as one sentence with a way out.
+//! Errors of inference; each message says what to do.
 
 use std::path::PathBuf;
 
@@ -20,7 +20,7 @@ pub enum InferenceError {
         /// The directory that was named.
         dir: PathBuf,
     },
-    /// A run directory that has no model, with what happened.
+    /// A run directory that has no model.
     #[error("{}: no model here: {detail}", dir.display())]
     NoModelYet {
         /// The directory that was named.
@@ -28,7 +28,7 @@ pub enum InferenceError {
         /// Why, and what to do.
         detail: String,
     },
-    /// A tokenizer that knows ids which the model does not.
+    /// A tokenizer with ids that the model does not have.
     #[error(
         "{} has {tokenizer_vocab_size} token ids, but {} has a vocab_size of {model_vocab_size}: \
          they belong to different models; copy the tokenizer.json that this model was trained with",
@@ -52,7 +52,7 @@ pub enum InferenceError {
         /// What was expected and what was given.
         detail: String,
     },
-    /// Text was asked for or given, and the model has no tokenizer.
+    /// Text input or output for a model without a tokenizer.
     #[error(
         "{purpose} needs a tokenizer, and this model has none: put its tokenizer.json into the model directory, \
          or give the prompt as token ids"
@@ -64,10 +64,10 @@ pub enum InferenceError {
     /// Nothing to continue.
     #[error("the prompt is empty and {reason}: give a prompt of at least one token, for example a line break")]
     EmptyPrompt {
-        /// Why nothing stands in for it.
+        /// Why there is no default.
         reason: &'static str,
     },
-    /// A prompt that may not be cut and does not fit.
+    /// A prompt that does not fit and may not be truncated.
     #[error(
         "the prompt has {tokens} tokens and the model's context holds {context}: give a shorter prompt, or let its beginning be left out"
     )]
@@ -77,17 +77,17 @@ pub enum InferenceError {
         /// Number of tokens of the context.
         context: usize,
     },
-    /// A token id that the model does not know.
+    /// A token id outside the model's vocabulary.
     #[error("{what} {id} is not in the model's vocabulary: expected an id from 0 to {}", vocab_size.saturating_sub(1))]
     UnknownId {
-        /// Where the id stands, as the beginning of a sentence.
+        /// What kind of id it is, as the beginning of a sentence.
         what: &'static str,
         /// The id.
         id: u32,
         /// Number of ids of the model.
         vocab_size: usize,
     },
-    /// A token of the tokenizer's that the model has no vector for.
+    /// A token of the tokenizer for which the model has no vector.
     #[error(
         "{place}token {} (id {id}) has no row in the model's embedding, which has ids from 0 to {}: leave it out of the text, or take a model \
          that was saved after the token was added",
@@ -110,7 +110,7 @@ pub enum InferenceError {
          (recipe dutch-mlm), or continue a text with generate"
     )]
     NotMasked,
-    /// A model that sees both sides of a token, where one that predicts the next token is needed.
+    /// A bidirectional model where a causal one is needed.
     #[error(
         "{purpose} needs a causal model, and this one is bidirectional (is_causal = false): \
          use a model that was trained to predict the next token"
@@ -119,7 +119,7 @@ pub enum InferenceError {
         /// What needs it, as the beginning of a sentence.
         purpose: &'static str,
     },
-    /// The model computed numbers that mean nothing.
+    /// The model computed numbers that are not finite.
     #[error(
         "{what} not finite: the model's weights have diverged or are damaged; use an earlier checkpoint, \
          or train again with a smaller train.lr"
@@ -128,7 +128,7 @@ pub enum InferenceError {
         /// What is not finite, with its verb.
         what: String,
     },
-    /// The device gave up.
+    /// The device failed.
     #[error(
         "the device failed while computing ({detail}); if its memory is full, use a smaller model or --device flex"
     )]
@@ -139,7 +139,7 @@ pub enum InferenceError {
     /// The tokenizer refused.
     #[error(transparent)]
     Tokenizer(#[from] taal_tokenizer::Error),
-    /// The model refused, or its files are not what they should be.
+    /// The model refused, or its files are invalid.
     #[error(transparent)]
     Model(#[from] taal_model::ModelError),
     /// Reading failed.
@@ -156,7 +156,7 @@ impl InferenceError {
         }
     }
 
-    /// The error with the name of the text that it is about, where it has place for one.
+    /// Adds the name of the text to errors that have a field for it.
     pub fn of_text(mut self, name: &str) -> Self {
         if let Self::NoRow { place, .. } = &mut self {
             *place = format!("{name}: ");

@@ -1,4 +1,4 @@
-//! Filling gaps: what a masked model thinks stands at a mask token.
+//! Filling gaps: a masked model's predictions at mask tokens.
 
 use burn::tensor::activation::softmax;
 use serde::Serialize;
@@ -10,13 +10,13 @@ use crate::{InferenceError, LanguageModel, Result};
 /// How a mask may be written, whatever the tokenizer calls it.
 const MASK: &str = "[MASK]";
 
-/// What is asked.
+/// Options of [`fill`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FillOptions {
-    /// Guesses a mask.
+    /// Guesses per mask.
     pub top: usize,
-    /// Leave out white space and pieces that only continue a word. At a place where a word may begin without a space, such as the beginning
-    /// of a text, such pieces look like words and are not left out.
+    /// Leave out white space and pieces that only continue a word. Where a word may begin without a space, such as at the
+    /// beginning of a text, such pieces look like words and are kept.
     pub whole_words: bool,
     /// Words whose rank at the first mask is wanted.
     pub rank: Vec<String>,
@@ -35,7 +35,7 @@ impl Default for FillOptions {
 /// One guess.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Guess {
-    /// The text of the token, with the space that it brings along.
+    /// The text of the token, including its leading space.
     pub text: String,
     /// The token as the vocabulary spells it.
     pub token: String,
@@ -48,7 +48,7 @@ pub struct Guess {
 /// The guesses for one mask.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Gap {
-    /// Place of the mask among the tokens.
+    /// Position of the mask among the tokens.
     pub position: usize,
     /// The likeliest first.
     pub guesses: Vec<Guess>,
@@ -59,7 +59,7 @@ pub struct Gap {
 pub struct Rank {
     /// The word.
     pub word: String,
-    /// 1 for the likeliest; none where the word is more than one token.
+    /// 1 for the likeliest; `None` where the word is more than one token.
     pub rank: Option<usize>,
     /// Its probability.
     pub probability: Option<f64>,
@@ -70,8 +70,8 @@ pub struct Rank {
 pub struct Filled {
     /// The text as it was given.
     pub text: String,
-    /// The text with every mask replaced: the surest one first, and the next one with that in place. Where tokens carry the spaces between
-    /// words, it is what the tokens spell.
+    /// The text with every mask replaced, one at a time, the most confident first. Where tokens include the spaces between words,
+    /// it is the decoded text.
     pub filled: String,
     /// Guesses for each mask, with all the others still hidden.
     pub gaps: Vec<Gap>,
@@ -79,7 +79,7 @@ pub struct Filled {
     pub ranks: Vec<Rank>,
 }
 
-/// Guesses what stands at every `[MASK]` of a text (or at the tokenizer's own mask token).
+/// Predicts the token at every `[MASK]` of a text (or at the tokenizer's own mask token).
 ///
 /// # Errors
 ///
@@ -96,7 +96,10 @@ pub fn fill(lm: &LanguageModel, text: &str, options: &FillOptions) -> Result<Fil
         purpose: "filling gaps in a text",
     })?;
     let mask_id = tokenizer.mask_id().ok_or_else(|| {
-        InferenceError::setting("tokenizer", "it has no mask token, so this is no masked language model")
+        InferenceError::setting(
+            "tokenizer",
+            "it has no mask token, so the model is not a masked language model",
+        )
     })?;
     let masked = with_own_mask(tokenizer, &lm.normalized(text));
     let ids = framed(tokenizer, &masked)?;
@@ -150,19 +153,18 @@ pub fn fill(lm: &LanguageModel, text: &str, options: &FillOptions) -> Result<Fil
     })
 }
 
-/// The text of ids whose tokens carry the spaces between words.
+/// The text of ids whose tokens include the spaces between words.
 fn decoded(tokenizer: &Tokenizer, text: &str, ids: &[u32]) -> Result<String> {
     let filled = tokenizer.decode(ids)?;
-    // Some tokenizers put a space before every text, and not all of them take it away again.
+    // Some tokenizers add a space before every text, and not all of them remove it again.
     Ok(match filled.strip_prefix(' ') {
         Some(rest) if !text.starts_with(' ') => rest.to_owned(),
         _ => filled,
     })
 }
 
-/// The text as it was given with `words` in place of its masks, where tokens do not carry spaces: decoding such tokens would change the case of
-/// the text or put spaces around its punctuation. Masks with nothing between them are decoded together, since only the tokens know whether
-/// they are one word.
+/// The given text with `words` in place of its masks, for tokens without spaces: decoding the whole text could change its case or
+/// put spaces around punctuation. Adjacent masks are decoded together, since only the tokens tell whether they form one word.
 fn replaced(tokenizer: &Tokenizer, masked: &str, words: &[u32]) -> Result<String> {
     let mask = tokenizer
         .mask_id()
@@ -184,11 +186,10 @@ fn replaced(tokenizer: &Tokenizer, masked: &str, words: &[u32]) -> Result<String
     Ok(filled)
 }
 
-/// A text with the tokenizer's own mask token for every `[MASK]`; as it was where the tokenizer has none.
+/// A text with the tokenizer's own mask token for every `[MASK]`; unchanged where the tokenizer has none.
 ///
-/// Where a token holds the space before its word, the mask takes that space too, as it does in training: else it would be left in front of
-/// the mask as a token of its own. Signs for a space such as `Ġ` are left to the file of the tokenizer, whose mask says whether it takes one
-/// (`lstrip`), since other programs read it so.
+/// Where tokens include the space before a word, the mask includes it too, as in training; otherwise the space would become a
+/// separate token. For space markers such as `Ġ` the `lstrip` of the file's mask token decides, as in other programs.
 pub fn with_own_mask(tokenizer: &Tokenizer, text: &str) -> String {
     let Some(mask) = tokenizer.mask_id().and_then(|id| tokenizer.id_to_token(id)) else {
         return text.to_owned();
@@ -214,13 +215,13 @@ struct Gaps<'a> {
     tokenizer: &'a Tokenizer,
     marks: WordMarks,
     mask_id: u32,
-    /// The place of the text's first token.
+    /// The position of the text's first token.
     first: usize,
     whole_words: bool,
 }
 
 impl Gaps<'_> {
-    /// Probabilities of all ids at some places.
+    /// Probabilities of all ids at some positions.
     fn probabilities(&self, ids: &[u32], places: &[usize]) -> Result<Vec<Vec<f32>>> {
         let model = &self.lm.model;
         let rows = Rows::new(ids, ids.len());
@@ -231,13 +232,13 @@ impl Gaps<'_> {
         Ok(blocks.concat().chunks_exact(vocab_size).map(<[f32]>::to_vec).collect())
     }
 
-    /// Whether the word at a place may be a token without a space in it.
+    /// Whether the word at a position may be a token without a space.
     fn takes_bare_words(&self, ids: &[u32], place: usize) -> bool {
         let before = place
             .checked_sub(1)
             .filter(|_| place > self.first)
             .map(|place| ids[place]);
-        // A mask before this one is a word, whichever it will be.
+        // A mask before this one will be a word.
         before != Some(self.mask_id) && self.marks.begins_without_space(before)
     }
 
@@ -251,7 +252,7 @@ impl Gaps<'_> {
     fn best(&self, row: &[f32], takes_bare_words: bool, top: usize) -> Vec<Guess> {
         let is_candidate = |id: &usize| self.is_candidate(*id, takes_bare_words);
         let mut ids: Vec<usize> = (0..row.len()).filter(is_candidate).collect();
-        // Of equals the smaller id first, so that equal arguments give equal guesses.
+        // Ties go to the smaller id, so that results are deterministic.
         ids.sort_by(|a, b| row[*b].total_cmp(&row[*a]).then(a.cmp(b)));
         ids.truncate(top);
         let guess = |id: usize| Guess {
@@ -266,14 +267,14 @@ impl Gaps<'_> {
     /// The text of a token in the middle of a sentence.
     fn text_of(&self, id: u32) -> String {
         let text = self.tokenizer.decode(&[id]).unwrap_or_default();
-        // Decoders drop the space that begins a text, and here it tells two tokens apart.
+        // Decoders drop a leading space, which here distinguishes two tokens.
         match self.marks.has_space(id) && !text.starts_with(char::is_whitespace) {
             true => format!(" {text}"),
             false => text,
         }
     }
 
-    /// The rank of the token that spells the word at the gap: with a space in it, unless a word begins there without one.
+    /// The rank of the token that spells the word at the gap: with a leading space, unless a word may begin there without one.
     fn rank(&self, word: &str, row: &[f32], takes_bare_words: bool) -> Result<Rank> {
         let ids = [format!(" {word}"), word.to_owned()]
             .iter()
@@ -293,7 +294,7 @@ impl Gaps<'_> {
         })
     }
 
-    /// The ids with a word for every mask: the surest is chosen first, the next one with that in place.
+    /// Fills every mask, one at a time, the most confident first.
     fn fill_all(&self, mut ids: Vec<u32>, masks: &[usize]) -> Result<Vec<u32>> {
         let mut open = masks.to_vec();
         while !open.is_empty() {

@@ -1,4 +1,4 @@
-//! Text from a prompt, token by token, to whoever listens.
+//! Text from a prompt, token by token, passed to a callback.
 
 use std::ops::ControlFlow;
 
@@ -13,7 +13,7 @@ use crate::{InferenceError, LanguageModel, Result};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Prompt {
-    /// Words, for a model with a tokenizer.
+    /// Text, for a model with a tokenizer.
     Text(String),
     /// Token ids.
     Ids(Vec<u32>),
@@ -25,21 +25,21 @@ impl From<&str> for Prompt {
     }
 }
 
-/// How far to go, and how.
+/// Options of [`generate`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct GenerateOptions {
     /// The most new tokens; 0 gives an empty continuation.
     pub max_tokens: usize,
     /// How each token is chosen.
     pub sampling: Sampling,
-    /// Texts that end the continuation and are not part of it. They are looked for in the text with its special tokens, so they can name
-    /// those.
+    /// Texts that end the continuation and are not part of it. They are matched against the text with special tokens, so they may
+    /// contain those.
     pub stop: Vec<String>,
     /// Whether special tokens are part of the text.
     pub show_special: bool,
-    /// Whether the beginning of a prompt that is longer than the context is left out; such a prompt is refused otherwise.
+    /// Whether a prompt longer than the context loses its beginning; otherwise it is refused.
     pub truncate: bool,
-    /// Whether keys and values are kept. Off, the same tokens come out more slowly.
+    /// Whether keys and values are cached. Without the cache the tokens are the same, but slower.
     pub use_cache: bool,
     /// Whether [`LanguageModel::end_ids`] end the continuation.
     pub stop_at_eos: bool,
@@ -65,7 +65,7 @@ impl GenerateOptions {
     ///
     /// # Errors
     ///
-    /// [`InferenceError::Setting`] names the setting, what was expected and what it is.
+    /// [`InferenceError::Setting`] names the setting, what was expected and its value.
     pub fn validate(&self) -> Result<()> {
         self.sampling.validate()?;
         match self.stop.iter().any(String::is_empty) {
@@ -82,13 +82,13 @@ impl GenerateOptions {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FinishReason {
-    /// `max_tokens` were made.
+    /// `max_tokens` were generated.
     Length,
-    /// A stop string came.
+    /// A stop string was generated.
     Stop,
-    /// The end-of-sequence token came.
+    /// The end-of-sequence token was generated.
     Eos,
-    /// The caller asked for no more.
+    /// The caller stopped it.
     Cancelled,
 }
 
@@ -97,9 +97,9 @@ pub enum FinishReason {
 pub struct Generation {
     /// The prompt as it was given: a text, or a list of ids.
     pub prompt: Prompt,
-    /// The new text, without the stop string; none without a tokenizer.
+    /// The new text, without the stop string; `None` without a tokenizer.
     pub text: Option<String>,
-    /// All tokens that were made, those of the stop string and the end-of-sequence token included.
+    /// All generated tokens, including those of the stop string and the end-of-sequence token.
     pub token_ids: Vec<u32>,
     /// Why it ended.
     pub finish_reason: FinishReason,
@@ -109,23 +109,23 @@ pub struct Generation {
     /// How many of them the model did not read, because the prompt is longer than its context.
     #[serde(default)]
     pub dropped_prompt_tokens: usize,
-    /// How many tokens left the context while the text was made, because it was full.
+    /// How many tokens were dropped during generation because the context was full.
     #[serde(default)]
     pub slid_tokens: usize,
 }
 
-/// Continues a prompt. `on_text` gets the new text piece by piece as soon as it is certain: whole characters that can
-/// no longer become part of a stop string. The pieces together are [`Generation::text`]. Where it breaks, no further token is made.
+/// Continues a prompt. `on_text` gets the new text piece by piece as soon as it is certain: whole characters that can no longer
+/// become part of a stop string. Concatenated, the pieces are [`Generation::text`]. If it breaks, generation stops.
 ///
-/// The prompt is tokenised as [`LanguageModel::prompt_ids`] says; an empty one is replaced by the beginning-of-sequence token. Of a prompt
-/// that is longer than the context the last `context - 1` ids are read, the first of them replaced by the id that begins every text where
-/// the prompt begins with it. [`Decoder`] says what happens when the context is full later. Equal models, prompts and options give equal
-/// continuations. The new text is what decoding prompt and new ids together has more than decoding the prompt, as
-/// [`DecodeStream::after`](taal_tokenizer::DecodeStream::after) says it.
+/// The prompt is tokenized by [`LanguageModel::prompt_ids`]; an empty one is replaced by the beginning-of-sequence token. Of a
+/// prompt longer than the context the last `context - 1` ids are read; if the prompt begins with the id that begins every text,
+/// that id replaces the first of them. For a context that fills up later, see [`Decoder`]. Equal models, prompts and options give
+/// equal continuations. The new text is the difference between decoding prompt and new ids together and decoding the prompt; see
+/// [`DecodeStream::after`](taal_tokenizer::DecodeStream::after).
 ///
 /// # Errors
 ///
-/// What is wrong with the prompt or the options, or [`InferenceError::NotFinite`] where the model's logits are.
+/// Invalid prompts or options, or [`InferenceError::NotFinite`] where the model's logits are not finite.
 pub fn generate(
     lm: &LanguageModel,
     prompt: &Prompt,
@@ -148,13 +148,13 @@ pub fn generate(
     }
     let (rest, generation) = course.end(&mut text, is_cancelled, decoder.slid_tokens())?;
     if !rest.is_empty() {
-        // There is nothing left to be stopped.
+        // Nothing is left to stop.
         let _ = on_text(&rest);
     }
     Ok(generation)
 }
 
-/// A continuation on its way: which tokens there are, and why it ended.
+/// A continuation in progress: its tokens, and why it ended.
 pub(crate) struct Course {
     prompt: Prompt,
     prompt_tokens: usize,
@@ -165,7 +165,7 @@ pub(crate) struct Course {
 }
 
 impl Course {
-    /// The beginning, and the stream of its text.
+    /// Starts a continuation, and the stream of its text.
     pub(crate) fn new<'a>(
         lm: &'a LanguageModel,
         prompt: &Prompt,
@@ -211,7 +211,7 @@ impl Course {
         self.prompt_len.saturating_add(options.max_tokens)
     }
 
-    /// Whether it has all the tokens that were asked for.
+    /// Whether it has `max_tokens` tokens.
     pub(crate) fn is_long_enough(&self, options: &GenerateOptions) -> bool {
         self.new_tokens() >= options.max_tokens
     }
@@ -248,7 +248,7 @@ impl Course {
         Ok(piece)
     }
 
-    /// The text that was still held back, and everything together.
+    /// The remaining text, and the whole generation.
     pub(crate) fn end(
         mut self,
         text: &mut TextStream<'_>,

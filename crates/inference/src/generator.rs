@@ -1,4 +1,4 @@
-//! Several prompts continued together, a token of each at a step.
+//! Several prompts continued together, one token each per step.
 
 use std::sync::Arc;
 
@@ -16,22 +16,22 @@ use crate::{InferenceError, LanguageModel, Result};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SequenceId(u64);
 
-/// What a step made of one sequence.
+/// The result of a step for one sequence.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Progress {
     /// Which sequence.
     pub id: SequenceId,
     /// The text that is certain now; may be empty.
     pub text: String,
-    /// Everything together, once the sequence has ended; its place is free then.
+    /// The whole generation, once the sequence has ended and its row is free.
     pub finished: Option<Generation>,
 }
 
-/// Continues several prompts of different lengths at once: each step adds a token to every one of them, and one reading of the weights
-/// serves all. A sequence can be added, or ended, between any two steps. What a sequence becomes does not depend on its neighbors,
-/// but for rounding (1e-6 of the largest logit).
+/// Continues several prompts of different lengths at once: each step adds a token to every one of them, and the weights are read
+/// once for all. Sequences can be added or cancelled between any two steps. Sequences do not influence each other, except for
+/// rounding (1e-6 of the largest logit).
 ///
-/// It owns its model, so it can be moved to a thread of its own.
+/// It owns its model, so it can be moved to another thread.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -64,14 +64,14 @@ struct Sequence {
     id: SequenceId,
     course: Course,
     text: OwnedStream,
-    /// The tokens that the next prediction is made from.
+    /// The context of the next prediction.
     context: Vec<u32>,
     slid_tokens: usize,
-    /// Whether the cache has all of the context but its last token.
+    /// Whether the cache holds all of the context except its last token.
     is_read: bool,
 }
 
-/// What a stream of text reads from.
+/// The data that a text stream borrows.
 struct Source {
     lm: Arc<LanguageModel>,
     options: GenerateOptions,
@@ -86,11 +86,11 @@ self_cell!(
 );
 
 impl Generator {
-    /// Room for so many sequences at a time.
+    /// A generator for up to `max_sequences` sequences at a time.
     ///
     /// # Errors
     ///
-    /// [`InferenceError::NotCausal`], and [`InferenceError::Setting`] for no sequence at all.
+    /// [`InferenceError::NotCausal`], and [`InferenceError::Setting`] for 0 sequences.
     pub fn new(lm: Arc<LanguageModel>, max_sequences: usize) -> Result<Self> {
         check_causal(&lm.model, "generating text")?;
         if max_sequences == 0 {
@@ -114,21 +114,21 @@ impl Generator {
         self.rows.iter().any(Option::is_none)
     }
 
-    /// Whether a sequence is on its way.
+    /// Whether any sequence is running.
     pub fn is_running(&self) -> bool {
         self.rows.iter().any(Option::is_some)
     }
 
-    /// Begins a sequence with the next step. Keys and values are always kept ([`GenerateOptions::use_cache`] changes nothing).
+    /// Adds a sequence, which starts with the next step. Keys and values are always cached ([`GenerateOptions::use_cache`] is
+    /// ignored).
     ///
     /// # Errors
     ///
-    /// What is wrong with the prompt or the options, as of [`generate`](crate::generate()); [`InferenceError::Setting`] where there is no
-    /// room.
+    /// Invalid prompts or options, as for [`generate`](crate::generate()); [`InferenceError::Setting`] where there is no room.
     pub fn add(&mut self, prompt: &Prompt, options: GenerateOptions) -> Result<SequenceId> {
         let Some(free) = self.rows.iter().position(Option::is_none) else {
             let count = self.rows.len();
-            let expected = format!("expected more than the {count} sequences that are on their way");
+            let expected = format!("expected more than the {count} running sequences");
             return Err(InferenceError::setting("max_sequences", expected));
         };
         let lm = self.lm.clone();
@@ -151,7 +151,7 @@ impl Generator {
         Ok(id)
     }
 
-    /// Ends a sequence, with the text that was still held back; `None` where it is not on its way.
+    /// Ends a sequence and returns it with its remaining text; `None` where it is not running.
     ///
     /// # Errors
     ///
@@ -165,7 +165,7 @@ impl Generator {
         Ok(ended.transpose()?.map(|(_, generation)| generation))
     }
 
-    /// A token more for every sequence.
+    /// Generates one token for every sequence.
     ///
     /// # Errors
     ///
@@ -201,8 +201,8 @@ impl Generator {
         Ok(progress)
     }
 
-    /// Reads what a row's context has before its cache can go on token by token, alone and in one piece; returns the logits after it. The
-    /// last half of a context that is full stays, as [`Decoder`](crate::Decoder) has it.
+    /// Prefills a row's context alone where its cache cannot continue token by token; returns the logits after it. A full context
+    /// keeps its last half, as in [`Decoder`](crate::Decoder).
     fn read(&mut self, row: usize) -> Result<Option<Vec<f32>>> {
         let Some(sequence) = &mut self.rows[row] else {
             return Ok(None);

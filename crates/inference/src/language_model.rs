@@ -13,10 +13,10 @@ use crate::generate::Prompt;
 use crate::sentence::{self, SentenceConfig};
 use crate::{InferenceError, Result};
 
-/// The folder of a run directory in which the best model stands.
+/// The folder of a run directory that holds the best model.
 const RUN_MODEL_DIR: &str = "model";
 
-/// What a run directory has from its first step on, and from its start on.
+/// Files that a run directory has from its first step on, and from its start on.
 const RUN_RECIPE: &str = "recipe.resolved.toml";
 const RUN_MARKS: [&str; 2] = [".taal-run", taal_store::LOCK_NAME];
 
@@ -30,22 +30,22 @@ pub struct LanguageModel {
     pub model: Transformer,
     /// Its tokenizer; without one, prompts and continuations are token ids.
     pub tokenizer: Option<Tokenizer>,
-    /// The id that stands for an empty prompt.
+    /// The id that replaces an empty prompt.
     pub begin_id: Option<u32>,
     /// The ids that end a text.
     pub end_ids: Vec<u32>,
-    /// Ids that the model's files name as the end of a text and that are not in its vocabulary, so that they never come.
+    /// Ids that the model's files name as the end of a text but that are not in its vocabulary, so they are never generated.
     pub unknown_end_ids: Vec<i64>,
-    /// What becomes of carriage returns in texts for the model: what became of them in the text that it was trained on.
+    /// The treatment of carriage returns in texts for the model, as in its training text.
     pub line_ends: LineEnds,
-    /// What the files said, for a copy of them.
+    /// The special ids in the files, for copying them.
     pub special_ids: SpecialIds,
-    /// How the files make a vector of a text, or why they do not.
+    /// The sentence configuration, or why it cannot be used.
     pub(crate) sentence: Option<std::result::Result<SentenceConfig, String>>,
 }
 
 impl LanguageModel {
-    /// A model and a tokenizer that are in memory already; the names of the tokenizer's special tokens say what begins and ends a text.
+    /// A model and a tokenizer in memory; the names of the tokenizer's special tokens tell which ids begin and end a text.
     pub fn new(model: Transformer, tokenizer: Option<Tokenizer>) -> Self {
         Self::with_special_ids(model, tokenizer, SpecialIds::default())
     }
@@ -69,11 +69,12 @@ impl LanguageModel {
         self.line_ends.apply(text)
     }
 
-    /// Opens a Hugging Face model directory (`config.json`, `model.safetensors` or the files that its index lists, and, not
-    /// necessarily, `tokenizer.json`), or the one named `model` in a run directory.
+    /// Opens a Hugging Face model directory (`config.json`, `model.safetensors` or the files that its index lists, and optionally
+    /// `tokenizer.json`), or the one named `model` in a run directory.
     ///
-    /// Which ids begin and end a text is said by the first of `generation_config.json`, `config.json` and `tokenizer_config.json` that has the
-    /// key, `null` included, and otherwise by the names of the tokenizer's special tokens.
+    /// The ids that begin and end a text come from the first of `generation_config.json`, `config.json` and
+    /// `tokenizer_config.json` that has the key, even if it is `null`, and otherwise from the names of the tokenizer's special
+    /// tokens.
     ///
     /// # Errors
     ///
@@ -84,7 +85,7 @@ impl LanguageModel {
         for _ in 0..MAX_CHANGES {
             match Self::open_at(&target, device) {
                 Ok(opened) => return Ok(opened),
-                // A run that trains meanwhile makes its link lead to another checkpoint, and removes the one before.
+                // A run in training moves its link to a new checkpoint and removes the previous one.
                 Err(error) => match model_dir(dir)? {
                     now if now == target => return Err(error),
                     now => target = now,
@@ -96,7 +97,7 @@ impl LanguageModel {
 
     /// Opens a model directory whose links are resolved, so that all of its files are those of one checkpoint.
     fn open_at(dir: &Path, device: &Device) -> Result<Self> {
-        // The small file first: a wrong tokenizer should not cost the loading of all weights.
+        // The small file first, so that a wrong tokenizer is found before all weights are loaded.
         let config = hugging_face::open_config(dir)?;
         let tokenizer_path = dir.join(TOKENIZER_FILE);
         let tokenizer = match taal_store::exists(&tokenizer_path) {
@@ -114,8 +115,8 @@ impl LanguageModel {
         })
     }
 
-    /// Number of ids that may be drawn: the tokenizer's where there is one, since models often have more rows than
-    /// tokens (rounded up for speed) and the surplus ids mean nothing.
+    /// Number of ids that may be drawn: the tokenizer's if there is one, since models often have unused rows (rounded up for
+    /// speed).
     pub fn vocab_size(&self) -> usize {
         let model = self.model.config().vocab_size;
         self.tokenizer
@@ -123,9 +124,9 @@ impl LanguageModel {
             .map_or(model, |tokenizer| tokenizer.vocab_size().min(model))
     }
 
-    /// The ids of a prompt, checked; an empty prompt becomes the beginning-of-sequence token. Where the tokenizer's
-    /// file begins every text with special tokens, as LLaMA's `<s>`, so does a prompt in words; those that end a text are left out. No
-    /// other special tokens are added, but those written in the text are recognised.
+    /// The ids of a prompt, checked; an empty prompt becomes the beginning-of-sequence token. Where the tokenizer's file begins
+    /// every text with special tokens, as LLaMA's `<s>`, a text prompt begins with them too; those that end a text are left out.
+    /// No other special tokens are added, but those written in the text are recognized.
     ///
     /// # Errors
     ///
@@ -133,12 +134,12 @@ impl LanguageModel {
     /// tokenizer's error.
     pub fn prompt_ids(&self, prompt: &Prompt) -> Result<Vec<u32>> {
         let mut ids = match prompt {
-            // No tokenizer is needed to see that nothing was given.
+            // An empty prompt needs no tokenizer.
             Prompt::Text(text) if text.is_empty() => Vec::new(),
             Prompt::Text(text) => {
                 let tokenizer = self.tokenizer.as_ref();
                 let tokenizer = tokenizer.ok_or(InferenceError::NoTokenizer {
-                    purpose: "a prompt in words",
+                    purpose: "a text prompt",
                 })?;
                 with_beginning(tokenizer, &self.normalized(text))?
             }
@@ -182,9 +183,7 @@ impl LanguageModel {
     fn first_id(&self) -> Result<u32> {
         self.begin_id.ok_or(InferenceError::EmptyPrompt {
             reason: match (&self.special_ids.begin, &self.tokenizer) {
-                (Some(Mark::Ids(ids)), _) if ids.is_empty() => {
-                    "the model's files say that no beginning-of-sequence token starts a text"
-                }
+                (Some(Mark::Ids(ids)), _) if ids.is_empty() => "the model's files name no beginning-of-sequence token",
                 (Some(_), _) => "the beginning-of-sequence token that the model's files name is not in its vocabulary",
                 (None, None) => "the model has no tokenizer that names a beginning-of-sequence token",
                 (None, Some(_)) => "the tokenizer has no beginning-of-sequence token",
@@ -205,7 +204,7 @@ pub struct Ends {
 }
 
 impl Ends {
-    /// What the files say, else the names of the tokenizer's tokens.
+    /// From the files, or else from the names of the tokenizer's tokens.
     pub fn of(said: &SpecialIds, tokenizer: Option<&Tokenizer>, vocab_size: usize) -> Self {
         let ids = |mark: &Option<Mark>, by_name: Option<u32>| match mark {
             Some(Mark::Ids(ids)) => ids.clone(),
@@ -226,7 +225,8 @@ impl Ends {
     }
 }
 
-/// The ids of a text after the special tokens that the tokenizer begins every text with, unless the text spells them already.
+/// The ids of a text after the special tokens that the tokenizer begins every text with, unless the text already begins with
+/// them.
 fn with_beginning(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
     let ids = tokenizer.encode(text)?;
     let beginning = tokenizer.template().before;
@@ -236,7 +236,7 @@ fn with_beginning(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
     }
 }
 
-/// The tokenizer has no ids that the model lacks; the paths are for the message.
+/// Checks that the tokenizer has no ids that the model lacks; the paths are for the message.
 ///
 /// # Errors
 ///
@@ -247,7 +247,7 @@ pub fn check_tokenizer(
     config: &TransformerConfig,
     config_path: &Path,
 ) -> Result<()> {
-    // Tokens that were added to a tokenizer and not to its model are refused when a text has one.
+    // Tokens added to a tokenizer but not to its model are refused only when a text contains one.
     let has_others = |tokenizer: &&Tokenizer| {
         (config.vocab_size as u32..tokenizer.vocab_size() as u32).any(|id| !tokenizer.is_added_id(id))
     };
@@ -262,8 +262,8 @@ pub fn check_tokenizer(
     }
 }
 
-/// The model directory that a path means: itself, or the one named `model` in a run directory. A link to it is followed once, so that
-/// all files are of one checkpoint while a run trains, and a model inside a checkpoint is compared with its manifest.
+/// The model directory at a path: itself, or the one named `model` in a run directory. A link to it is followed once, so that all
+/// files belong to one checkpoint while a run trains, and a model inside a checkpoint is checked against its manifest.
 ///
 /// # Errors
 ///
@@ -287,7 +287,7 @@ pub fn model_dir(dir: &Path) -> Result<PathBuf> {
     Ok(target)
 }
 
-/// Where the files of a model are now.
+/// The current directory of the model's files.
 fn found(dir: &Path) -> Result<PathBuf> {
     let in_run = dir.join(RUN_MODEL_DIR);
     for _ in 0..MAX_CHANGES {
@@ -297,7 +297,7 @@ fn found(dir: &Path) -> Result<PathBuf> {
                 return Ok(target);
             }
         }
-        // A checkpoint that was removed since its link was followed has a successor.
+        // A checkpoint that was removed after its link was followed has a successor.
         if !taal_store::exists(&in_run.join(CONFIG_FILE)) {
             break;
         }
@@ -314,12 +314,12 @@ fn no_model(dir: &Path) -> InferenceError {
     }
 }
 
-/// Whether a link leads to nothing that is there.
+/// Whether a link is dangling.
 fn is_dangling(path: &Path) -> bool {
     taal_store::is_link(path) && taal_store::resolve(path).is_err()
 }
 
-/// Where a link leads, as a path that begins as the link's does; what is no link is left as it is.
+/// The target of a link, as a path that begins as the link's does; other paths are returned unchanged.
 fn followed(path: &Path) -> PathBuf {
     let parent = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -339,7 +339,7 @@ fn followed(path: &Path) -> PathBuf {
     }
 }
 
-/// A model that is part of a checkpoint has the bytes that were saved.
+/// Checks that a model in a checkpoint has the bytes that were saved.
 fn check_whole(model: &Path) -> taal_store::Result<()> {
     let checkpoint = model.parent().unwrap_or(model);
     let is_in_checkpoint = model.file_name().is_some_and(|name| name == RUN_MODEL_DIR)
@@ -350,13 +350,13 @@ fn check_whole(model: &Path) -> taal_store::Result<()> {
     Ok(())
 }
 
-/// What became of the model, where the place says so.
+/// Why there is no model, if the directory tells.
 fn why_no_model(dir: &Path) -> Option<String> {
     let in_run = dir.join(RUN_MODEL_DIR);
     for link in [dir, &in_run] {
         if is_dangling(link) {
             return Some(format!(
-                "{} is a link that leads nowhere: copy a run as a whole, or a model with `cp -rL`, or write it with `taal export --to hf`",
+                "{} is a broken link: copy a run as a whole, or a model with `cp -rL`, or write it with `taal export --to hf`",
                 link.display()
             ));
         }
@@ -364,7 +364,7 @@ fn why_no_model(dir: &Path) -> Option<String> {
     let run = dir.display();
     if taal_store::exists(&dir.join(RUN_RECIPE)) {
         return Some(format!(
-            "this run has saved no model that is whole: the first one comes with the first checkpoint. `taal train --resume --run-dir {run}` \
+            "this run has not saved a complete model yet: the first one comes with the first checkpoint. `taal train --resume --run-dir {run}` \
              continues it where it is not training now"
         ));
     }
@@ -374,7 +374,7 @@ fn why_no_model(dir: &Path) -> Option<String> {
         .then(|| "a run was started here and ended before its first step; start it again with `taal train`".to_string())
 }
 
-/// Every id has a row in the embedding; a device would read past its end, or stop the program.
+/// Checks that every id has a row in the embedding; a device would otherwise read past its end, or abort.
 ///
 /// # Errors
 ///
@@ -386,7 +386,7 @@ pub fn check_ids(ids: &[u32], vocab_size: usize, what: &'static str) -> Result<(
     }
 }
 
-/// Generation and scoring both ask what comes next, which a model that has seen it cannot answer.
+/// Checks that the model is causal: generation and scoring need predictions from earlier tokens only.
 ///
 /// # Errors
 ///

@@ -1,17 +1,16 @@
-//! Ask a language model on Burn: generate text with a key/value cache, fill gaps, make vectors of texts.
+//! Inference with language models on Burn: generate text with a key/value cache, fill gaps, embed texts.
 //!
-//! A [`LanguageModel`] is a [`Transformer`](taal_model::Transformer) with its tokenizer, opened from a Hugging Face
-//! directory. [`generate`] continues a prompt and streams the words as they come, [`Generator`] several at once; [`Sampling`] says how each token is
-//! chosen, and [`sample`] does it on a plain slice of logits; [`Decoder`] is the step beneath, prefill and decode, and
-//! [`StopFilter`] finds stop strings in a stream of text.
-//! [`embed`] makes a vector of a text, [`similarity`] compares two.
-//! [`fill`] asks a masked model what is in the gaps of a text.
-//! Beneath them all is [`Probe`]: ids in, logits or losses at some positions out.
+//! A [`LanguageModel`] is a [`Transformer`](taal_model::Transformer) with its tokenizer, opened from a Hugging Face directory.
+//! [`generate`] continues a prompt and streams the text, [`Generator`] continues several at once; [`Sampling`] sets how each
+//! token is chosen, and [`sample`] does it on a plain slice of logits; [`Decoder`] is the step below, prefill and decode, and
+//! [`StopFilter`] finds stop strings in a stream of text. [`embed`] turns a text into a vector, [`similarity`] compares two.
+//! [`fill`] predicts the gaps of a text with a masked model. All of them use [`Probe`]: ids in, logits or losses at some
+//! positions out.
 //!
-//! All of it is a function of its arguments: token `n` of a generation is drawn with a number that depends on the seed
-//! and `n` alone, with or without a cache, and a score has the same bits every time.
+//! Everything is deterministic: token `n` of a generation is drawn with a number that depends only on the seed and `n`, with or
+//! without a cache, and a score has the same bits every time.
 //!
-//! Left out: beam search, chat templates, and everything that listens on a network.
+//! Left out: beam search, chat templates, and network servers.
 //!
 //! ```
 //! use std::ops::ControlFlow;
@@ -24,13 +23,9 @@
 //! let model = TransformerConfig::llama(tokenizer.vocab_size(), 16, 2, 4, 32).init(42, &Device::flex())?;
 //! let lm = LanguageModel::new(model, Some(tokenizer));
 //!
-//! let options = GenerateOptions { max_tokens: 20, sampling: Sampling::greedy(), ..GenerateOptions::default() };
-//! let mut heard = String::new();
-//! let generation = generate(&lm, &Prompt::from("a rose"), &options, &mut |text| {
-//!     heard.push_str(text);
-//!     ControlFlow::Continue(())
-//! })?;
-//! assert_eq!(generation.text, Some(heard));
+//! let options = GenerateOptions { max_tokens: 20, sampling: Sampling::greedy(), ..GenerateOptions::default() }; let mut
+//! hearstreamed/! String::new(); let generation = generate(&lm, &Prompt::from("a rose"), &options, &mut |text| {
+//! heard.push_sstreamedxt); ControlFlow::Continue(()) })?; assert_eq!(generation.text, Some(streamed));
 //! assert_eq!(generation.finish_reason, FinishReason::Length);
 //! # Ok::<(), taal_inference::InferenceError>(())
 //! ```

@@ -1,4 +1,4 @@
-//! The one way to ask a model about token ids: ids, hidden states, some positions of them, logits or losses.
+//! The single entry point for evaluating a model on token ids: ids to hidden states, to logits or losses at some positions.
 
 use std::ops::Range;
 
@@ -7,7 +7,7 @@ use taal_model::{Cache, ForwardOptions, Output, Segments, Transformer};
 
 use crate::{InferenceError, Result};
 
-/// Logits computed at once, 64 MiB of them; a GPT-2 of 50,257 ids would otherwise want 1.6 GB for eight full windows.
+/// Logits computed at once, 64 MiB; eight full windows of GPT-2 with 50,257 ids would otherwise take 1.6 GB.
 const LOGITS_AT_ONCE: usize = 1 << 24;
 
 /// Rows of ids of one length, one after the other. The ids are below the model's vocabulary size.
@@ -23,7 +23,7 @@ impl Rows {
         Self::signed(ids.iter().map(|&id| id as i32).collect(), width)
     }
 
-    /// Ids as batches have them.
+    /// `ids` as they are in batches, in rows of `width`.
     pub fn signed(ids: Vec<i32>, width: usize) -> Self {
         Self { ids, width }
     }
@@ -34,7 +34,7 @@ impl Rows {
     }
 }
 
-/// What a training pass has beside its ids.
+/// The inputs of a training pass other than its ids.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct TrainingPass<'a> {
     /// Turns dropout on.
@@ -43,8 +43,8 @@ pub struct TrainingPass<'a> {
     pub segments: Option<&'a Segments>,
 }
 
-/// Asks a model about token ids. Every answer is computed where the device computes, in one piece, and no more logits than fit into
-/// 64 MiB exist at once; equal questions have equal bits.
+/// Evaluates a model on token ids. Each call runs in one piece on the device's thread, and at most 64 MiB of logits exist at
+/// once; equal inputs give equal bits.
 ///
 /// ```
 /// use burn::tensor::Device;
@@ -64,13 +64,12 @@ pub struct Probe<'a> {
 }
 
 impl<'a> Probe<'a> {
-    /// Asks this model.
+    /// A probe of this model.
     pub fn new(model: &'a Transformer) -> Self {
         Self { model }
     }
 
-    /// Runs work of several questions, or of questions and more, in one piece where the device computes: what hands it over many
-    /// times pays for each.
+    /// Runs several calls, or calls and other work, in one piece on the device's thread, since each handover has a cost.
     pub fn run<R: Send>(device: &Device, work: impl FnOnce() -> R + Send) -> R {
         taal_kernels::on_pool(device, work)
     }
@@ -98,7 +97,7 @@ impl<'a> Probe<'a> {
                 ..ForwardOptions::default()
             };
             let hidden = self.states(rows, options)?.hidden; // [rows, width, d_model]
-            // The output matrix is the largest of the model, and only the last position is asked for.
+            // The output matrix is the largest of the model, and only the last position is needed.
             to_host(self.model.logits(hidden.narrow(1, rows.width - 1, 1)))
         })
     }
@@ -115,12 +114,12 @@ impl<'a> Probe<'a> {
         Ok(blocks.concat())
     }
 
-    /// What `take` makes of the logits at `places`, or at all positions, in blocks: it sees a block, `[places, vocab_size]`, and which of
-    /// the places are in it.
+    /// The results of `take` on the logits at `places`, or at all positions, in blocks: it gets a block, `[places, vocab_size]`,
+    /// and the places in it.
     ///
     /// # Errors
     ///
-    /// As [`hidden`](Self::hidden), but that a number is not finite is for `take` to see; and those of `take`.
+    /// As [`hidden`](Self::hidden), except that `take` must check for numbers that are not finite; and those of `take`.
     pub fn ask<R: Send>(
         &self,
         rows: &Rows,
@@ -154,7 +153,7 @@ impl<'a> Probe<'a> {
         let counted: Vec<usize> = (0..targets.len())
             .filter(|place| targets[*place] != ignore_index)
             .collect();
-        // Where few positions are guessed, as with hidden tokens, only those go through the output matrix.
+        // Where few positions have targets, as with masked tokens, only those go through the output matrix.
         let (hidden, targets) = match counted.len() {
             0 => (hidden, targets.to_vec()),
             len if 2 * len >= targets.len() => (hidden, targets.to_vec()),
@@ -168,7 +167,7 @@ impl<'a> Probe<'a> {
         Ok(self.model.loss(hidden, targets, ignore_index))
     }
 
-    /// The first half of a question, ids to hidden states, with what else the model hands out.
+    /// The first half of an evaluation: ids to hidden states and the model's other outputs.
     ///
     /// # Errors
     ///
@@ -177,7 +176,7 @@ impl<'a> Probe<'a> {
         Ok(self.model.forward_with(rows.tensor(&self.model.device()), options)?)
     }
 
-    /// The second half of a question, hidden states `[rows, width, d_model]` to logits at `places`; see [`ask`](Self::ask).
+    /// The second half of an evaluation, hidden states `[rows, width, d_model]` to logits at `places`; see [`ask`](Self::ask).
     ///
     /// # Errors
     ///
@@ -204,7 +203,7 @@ impl<'a> Probe<'a> {
     }
 }
 
-/// The losses in nats of targets, a row of logits each; what is not finite is left to the caller.
+/// The losses in nats of targets, each with a row of logits; the caller checks that they are finite.
 ///
 /// # Errors
 ///
@@ -236,7 +235,7 @@ fn select(hidden: Tensor<3>, places: &[usize]) -> Tensor<3> {
     hidden.select(1, places)
 }
 
-/// The values of a tensor of any float type, which a model computed: what is not a number is an answer to nothing.
+/// The values of a tensor of any float type that a model computed; they must be finite.
 ///
 /// # Errors
 ///
@@ -254,7 +253,7 @@ fn finite(values: Vec<f32>) -> Result<Vec<f32>> {
     }
 }
 
-/// [`to_host`] where the caller looks at what is not finite.
+/// [`to_host`] where the caller checks that values are finite.
 fn values<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>> {
     let data = tensor.try_into_data().map_err(|error| InferenceError::Device {
         detail: error.to_string(),

@@ -7,22 +7,21 @@ use taal_kernels::random::{Generator, key};
 
 use crate::{InferenceError, Result};
 
-/// A repetition penalty outside this range turns every logit into noise, or overflows.
+/// A repetition penalty outside this range makes logits meaningless, or overflows.
 const REPETITION_PENALTIES: std::ops::RangeInclusive<f64> = 0.01..=100.0;
 
 /// How the next token is chosen from the logits. The filters work in the order of the fields:
 ///
 /// 1. `repetition_penalty` (Keskar et al. 2019, CTRL): the logits of tokens seen before are divided by it where
 ///    positive and multiplied by it where negative;
-/// 2. `temperature`: the logits are divided by it. At 0 the rest is skipped and the highest logit wins, of equal ones
-///    the lowest id;
-/// 3. `top_k`: the `k` most probable tokens stay, of equal ones those with the lowest ids;
+/// 2. `temperature`: the logits are divided by it. At 0 the rest is skipped and the highest logit wins; ties go to the lowest id;
+/// 3. `top_k`: the `k` most probable tokens stay; ties go to the lowest ids;
 /// 4. `top_p` (Holtzman et al. 2020): of those, the smallest set of most probable tokens with a mass of at least `p`
 ///    stays, always one or more;
 /// 5. `min_p` (Nguyen et al. 2024): of those, the tokens stay that are at least `min_p` times as probable as the most
 ///    probable one.
 ///
-/// One token is then drawn from what stays, in proportion to its probability.
+/// One of the remaining tokens is then drawn in proportion to its probability.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sampling {
@@ -36,7 +35,7 @@ pub struct Sampling {
     pub top_p: Option<f64>,
     /// In `[0, 1]`.
     pub min_p: Option<f64>,
-    /// Names the draws: token `n` of a generation is a function of `seed`, `n` and the logits.
+    /// Token `n` of a generation is a function of `seed`, `n` and the logits.
     pub seed: u64,
 }
 
@@ -72,7 +71,7 @@ impl Sampling {
     ///
     /// # Errors
     ///
-    /// [`InferenceError::Setting`] names the setting, what was expected and what it is.
+    /// [`InferenceError::Setting`] names the setting, what was expected and its value.
     pub fn validate(&self) -> Result<()> {
         let wrong = |key, expected, given: String| {
             Err(InferenceError::setting(
@@ -106,11 +105,11 @@ impl Sampling {
 pub struct Candidate {
     /// The token.
     pub id: u32,
-    /// How probable it is among the tokens that the filters leave.
+    /// Its probability among the tokens that the filters keep.
     pub probability: f64,
 }
 
-/// Draws the next token from logits, one for each id; `seen` are the ids that the repetition penalty is about.
+/// Draws the next token from logits, one for each id; `seen` are the ids to which the repetition penalty applies.
 /// Equal arguments give equal tokens.
 ///
 /// ```
@@ -133,7 +132,7 @@ pub fn sample(logits: &[f32], seen: &[u32], sampling: &Sampling, draw_key: u64) 
     let mut last = kept.first().map_or(0, |weighted| weighted.id);
     for weighted in kept.iter().filter(|weighted| weighted.weight > 0.0) {
         mass += weighted.weight;
-        // The sum may round to just below the target at the very end, so the last token with any weight stands in.
+        // Rounding may leave the sum just below the target, so the last token with any weight is the fallback.
         last = weighted.id;
         if target < mass {
             break;
@@ -142,7 +141,7 @@ pub fn sample(logits: &[f32], seen: &[u32], sampling: &Sampling, draw_key: u64) 
     Ok(last)
 }
 
-/// The tokens that the filters leave, by ascending id, with the probabilities that [`sample`] draws them with.
+/// The tokens that the filters keep, by ascending id, with the probabilities that [`sample`] draws them with.
 ///
 /// # Errors
 ///
@@ -168,7 +167,7 @@ struct Weighted {
     weight: f64,
 }
 
-/// The most probable first, of equal ones the lowest id.
+/// The most probable first; ties by the lowest id.
 fn by_rank(left: &Weighted, right: &Weighted) -> Ordering {
     right.logit.total_cmp(&left.logit).then(left.id.cmp(&right.id))
 }
@@ -177,13 +176,13 @@ fn total(kept: &[Weighted]) -> f64 {
     kept.iter().map(|weighted| weighted.weight).sum()
 }
 
-/// All filters, in their order. What stays is sorted by id, so that a draw depends on the distribution alone and not
-/// on which of the filters led to it.
+/// All filters, in their order. The result is sorted by id, so that a draw depends only on the distribution, not on the filters
+/// that led to it.
 fn weigh(logits: &[f32], seen: &[u32], sampling: &Sampling) -> Result<Vec<Weighted>> {
     sampling.validate()?;
     let mut kept = allowed(logits)?;
     if sampling.repetition_penalty != 1.0 {
-        penalise(&mut kept, seen, sampling.repetition_penalty);
+        penalize(&mut kept, seen, sampling.repetition_penalty);
     }
     let Some(best) = kept.iter().copied().min_by(by_rank) else {
         return Err(InferenceError::NotFinite {
@@ -221,7 +220,7 @@ fn allowed(logits: &[f32]) -> Result<Vec<Weighted>> {
             });
         }
         if logit > f32::NEG_INFINITY {
-            // Adding zero makes negative zero positive, so that the two are equals in rank.
+            // Adding zero turns negative zero into positive zero, so that both have the same rank.
             kept.push(Weighted {
                 id,
                 logit: f64::from(logit) + 0.0,
@@ -232,8 +231,8 @@ fn allowed(logits: &[f32]) -> Result<Vec<Weighted>> {
     Ok(kept)
 }
 
-/// Once for each token, however often it was seen.
-fn penalise(kept: &mut [Weighted], seen: &[u32], penalty: f64) {
+/// Applies the penalty once per token, however often it was seen.
+fn penalize(kept: &mut [Weighted], seen: &[u32], penalty: f64) {
     let mut is_seen = vec![false; kept.last().map_or(0, |last| last.id as usize + 1)];
     for &id in seen {
         if let Some(is_seen) = is_seen.get_mut(id as usize) {

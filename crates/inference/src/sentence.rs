@@ -1,4 +1,4 @@
-//! How a model directory of sentence-transformers makes a vector of a text: `modules.json` and the files that it names.
+//! How a sentence-transformers model directory embeds a text: `modules.json` and the files that it names.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{InferenceError, Pooling};
 
-/// The list of modules, in the order in which they work.
+/// The list of modules, in order of application.
 const MODULES_FILE: &str = "modules.json";
 
 /// Names of the file with the settings of the transformer, the current one first.
@@ -31,7 +31,7 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 /// The largest tokenizer_config.json: it may list thousands of added tokens.
 const MAX_TOKENIZER_BYTES: u64 = 8 << 20;
 
-/// The older keys of a pooling, in the order in which the vectors follow one another.
+/// The older keys of a pooling, in the order in which their vectors are concatenated.
 const POOLING_KEYS: [(&str, &str); 6] = [
     ("pooling_mode_cls_token", "cls"),
     ("pooling_mode_max_tokens", "max"),
@@ -41,16 +41,17 @@ const POOLING_KEYS: [(&str, &str); 6] = [
     ("pooling_mode_lasttoken", "lasttoken"),
 ];
 
-/// What is done with a text and with the states that the model has of it.
+/// How a text is prepared and how the model's states are pooled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SentenceConfig {
-    /// The poolings, whose vectors are put one after another.
+    /// The poolings, whose vectors are concatenated.
     pub poolings: Vec<Pooling>,
-    /// Whether the vector is made of length 1.
+    /// Whether the vector is normalized to length 1.
     pub is_normalized: bool,
-    /// The most tokens that are read, those that begin and end the text included; none where only the model's context limits them.
+    /// The most tokens that are read, including those that begin and end the text; `None` where only the model's context limits
+    /// them.
     pub max_tokens: Option<usize>,
-    /// Whether texts are made lower case first.
+    /// Whether texts are lowercased first.
     pub is_lowercase: bool,
 }
 
@@ -64,7 +65,7 @@ struct Module {
 
 /// Reads `modules.json` of a model directory, where there is one.
 ///
-/// The error says what is wrong, for the caller who asks for a vector; other uses of the model do not need these files.
+/// The error is kept for callers that embed texts; other uses of the model do not need these files.
 pub(crate) fn read(dir: &Path) -> Option<Result<SentenceConfig, String>> {
     let path = dir.join(MODULES_FILE);
     taal_store::exists(&path).then(|| {
@@ -73,11 +74,12 @@ pub(crate) fn read(dir: &Path) -> Option<Result<SentenceConfig, String>> {
     })
 }
 
-/// The files with which another directory of the same model makes the same vectors, by name; none where the directory has no `modules.json`.
+/// The files that another directory of the same model needs to give the same vectors, by name; empty where the directory has no
+/// `modules.json`.
 ///
 /// # Errors
 ///
-/// [`InferenceError::Setting`] for a `modules.json` that cannot be followed.
+/// [`InferenceError::Setting`] for an unsupported `modules.json`.
 pub fn sentence_files(dir: &Path, d_model: usize) -> Result<Vec<(&'static str, Vec<u8>)>, InferenceError> {
     let Some(config) = read(dir) else {
         return Ok(Vec::new());
@@ -177,7 +179,7 @@ fn read_transformer(folder: &Path, config: &mut SentenceConfig) -> Result<(), St
             return Ok(());
         }
     }
-    // Newer versions write the limit there only. Where it has none it is a number that no text reaches.
+    // Newer versions write the limit only there. Without a limit it is a number larger than any text.
     let path = folder.join(TOKENIZER_FILE);
     if taal_store::exists(&path) {
         let settings: Map<String, Value> = parse(&path, MAX_TOKENIZER_BYTES)?;

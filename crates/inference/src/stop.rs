@@ -1,6 +1,6 @@
-//! Stop strings in a stream of text: what may be shown already, and where the text ends.
+//! Stop strings in a stream of text: which text is safe to show, and where the text ends.
 
-/// Passes text on as far as it cannot belong to a stop string any more.
+/// Passes text on once it can no longer be part of a stop string.
 ///
 /// ```
 /// use taal_inference::{Passed, StopFilter};
@@ -13,14 +13,14 @@
 #[derive(Debug)]
 pub struct StopFilter<'a> {
     stops: &'a [String],
-    /// Text that was not passed on, because it ends in what may become a stop string.
+    /// Text that is held back because it ends in a possible beginning of a stop string.
     held: String,
 }
 
-/// What became of a piece of text.
+/// The result for a piece of text.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Passed {
-    /// This much may be shown, perhaps nothing.
+    /// This text may be shown; may be empty.
     Text(String),
     /// A stop string is complete: this is the last text before it.
     Stopped(String),
@@ -35,8 +35,8 @@ impl<'a> StopFilter<'a> {
         }
     }
 
-    /// Takes the next piece of text. The stop string that is complete first ends the text; of several, the longest.
-    /// How the text is cut into pieces makes no difference to the whole of what is passed on.
+    /// Takes the next piece of text. The first complete stop string ends the text; of several, the longest. The text passed on
+    /// does not depend on how it is split into pieces.
     pub fn push(&mut self, piece: &str) -> Passed {
         self.held.push_str(piece);
         let found = self.stops.iter().filter_map(|stop| {

@@ -1,4 +1,4 @@
-//! New tokens to text, past the stop strings.
+//! From new tokens to text, with stop strings.
 
 use std::collections::VecDeque;
 
@@ -8,14 +8,14 @@ use crate::generate::GenerateOptions;
 use crate::stop::{Passed, StopFilter};
 use crate::{LanguageModel, Result};
 
-/// The text of a continuation as it comes.
+/// The text of a continuation, as a stream.
 pub(crate) struct TextStream<'a> {
-    /// None without a tokenizer, or once a stop string has come.
+    /// `None` without a tokenizer, or after a stop string.
     words: Option<Words<'a>>,
     text: Option<String>,
 }
 
-/// The text that is handed out, and the text in which stop strings are looked for.
+/// The output text, and the text that is searched for stop strings.
 struct Words<'a> {
     output: DecodeStream<'a>,
     watched: Option<Watched<'a>>,
@@ -23,17 +23,17 @@ struct Words<'a> {
 
 /// The text with its special tokens, so that a stop string can name them.
 struct Watched<'a> {
-    /// None where special tokens are part of what is handed out: it is the same text.
+    /// `None` where the output includes special tokens: it is the same text.
     stream: Option<DecodeStream<'a>>,
     filter: StopFilter<'a>,
     held: VecDeque<Held>,
 }
 
-/// What a token became and was not handed out yet.
+/// The text of a token that is held back.
 struct Held {
     watched: String,
     output: String,
-    /// Whether the two differed, so that a place in one is none in the other.
+    /// Whether the two differ, so that offsets in one do not apply to the other.
     is_apart: bool,
 }
 
@@ -73,7 +73,7 @@ impl<'a> TextStream<'a> {
         let output = words.output.push(id)?.unwrap_or_default();
         let Some(watched) = &mut words.watched else {
             self.words = Some(words);
-            return Ok((self.hand_out(output), false));
+            return Ok((self.output(output), false));
         };
         let shown = match &mut watched.stream {
             Some(stream) => stream.push(id)?.unwrap_or_default(),
@@ -81,7 +81,7 @@ impl<'a> TextStream<'a> {
         };
         let (text, is_stopped) = watched.take(shown, output);
         self.words = (!is_stopped).then_some(words);
-        Ok((self.hand_out(text), is_stopped))
+        Ok((self.output(text), is_stopped))
     }
 
     /// The text that was still held back, and whether its last characters completed a stop string.
@@ -91,7 +91,7 @@ impl<'a> TextStream<'a> {
         };
         let output = words.output.finish()?;
         let Some(mut watched) = words.watched else {
-            return Ok((self.hand_out(output), false));
+            return Ok((self.output(output), false));
         };
         let shown = match watched.stream.take() {
             Some(stream) => stream.finish()?,
@@ -101,15 +101,15 @@ impl<'a> TextStream<'a> {
         if !is_stopped {
             text.extend(watched.held.into_iter().map(|held| held.output));
         }
-        Ok((self.hand_out(text), is_stopped))
+        Ok((self.output(text), is_stopped))
     }
 
-    /// All text so far; none without a tokenizer.
+    /// All text so far; `None` without a tokenizer.
     pub(crate) fn text(&self) -> Option<String> {
         self.text.clone()
     }
 
-    fn hand_out(&mut self, piece: String) -> String {
+    fn output(&mut self, piece: String) -> String {
         if let Some(text) = &mut self.text {
             text.push_str(&piece);
         }
@@ -118,7 +118,7 @@ impl<'a> TextStream<'a> {
 }
 
 impl Watched<'_> {
-    /// The text that may be handed out now, and whether it is the last before a stop string.
+    /// The text that may be output now, and whether a stop string follows.
     fn take(&mut self, watched: String, output: String) -> (String, bool) {
         let passed = self.filter.push(&watched);
         self.held.push_back(Held {
@@ -132,8 +132,8 @@ impl Watched<'_> {
         }
     }
 
-    /// The text of the tokens that are whole within the first `bytes` of the watched text, and of the next one as much as both texts of it
-    /// have in common: nothing of a special token that is left out.
+    /// The output text of the tokens within the first `bytes` of the watched text. Of a token that is cut, only what both texts
+    /// have in common is released, so nothing of a hidden special token.
     fn release(&mut self, mut bytes: usize) -> String {
         let mut text = String::new();
         while let Some(held) = self.held.front_mut() {

@@ -1,4 +1,4 @@
-//! What the crate promises, on tiny models with drawn weights.
+//! Tests on tiny models with random weights.
 
 #[path = "inference/decoding.rs"]
 mod decoding;

@@ -192,7 +192,7 @@ fn report_26_a_model_is_taken_elsewhere_by_export_or_by_a_copy_that_follows_the_
     copy("-rL", "whole");
     copy("-r", "link");
     let generate = |model: &str| place.taal(&["generate", "--model", model, "--prompt", "de", "--temperature", "0"]);
-    fails(generate("link"), 2, &["link", "leads nowhere", "taal export --to hf"]);
+    fails(generate("link"), 2, &["link", "broken link", "taal export --to hf"]);
     done(place.taal(&["export", "--model", "run", "--out", "exported", "--to", "hf"]));
     assert_eq!(done(generate("whole")), done(generate("exported")));
     assert_eq!(done(generate("whole")), done(generate("run")));

@@ -1,4 +1,4 @@
-//! Prefill and decode: what the cache may not change, and what happens at the edge of the context.
+//! Prefill and decode: equal with and without cache, also when the context is full.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ fn argmax(logits: &[f32]) -> u32 {
     logits.iter().position(|logit| *logit == best).expect("a best logit") as u32
 }
 
-/// Greedy decoding as the documentation says it, in the plainest way.
+/// A simple reference implementation of greedy decoding.
 fn reference(model: &Transformer, prompt: &[u32], max_tokens: usize) -> Vec<u32> {
     let limit = model.config().max_seq_len;
     let mut context = match prompt.len() > limit {
@@ -46,7 +46,7 @@ fn greedy(lm: &LanguageModel, prompt: &[u32], max_tokens: usize, use_cache: bool
 }
 
 #[test]
-fn greedy_tokens_are_the_same_with_and_without_cache_past_the_edge_of_the_context() {
+fn greedy_tokens_are_the_same_with_and_without_cache_beyond_the_context() {
     // Shorter than the context, exactly as long, and longer.
     let prompts: [Vec<u32>; 3] = [vec![5, 1, 19], (0..CONTEXT as u32).collect(), (0..20).collect()];
     for (name, config) in configs() {
@@ -68,7 +68,7 @@ fn greedy_tokens_are_the_same_with_and_without_cache_past_the_edge_of_the_contex
                 );
             }
         }
-        assert!(distinct.len() > 5, "{name}: equality of {distinct:?} says little");
+        assert!(distinct.len() > 5, "{name}: {distinct:?} are too few different tokens");
     }
 }
 
@@ -148,7 +148,7 @@ fn a_full_context_keeps_its_last_half() {
         assert_eq!(
             decoder.context(),
             [14, 15, 16, 17, 18, 19],
-            "a prompt too long keeps as much"
+            "a prompt that is too long keeps its last half"
         );
     }
 }

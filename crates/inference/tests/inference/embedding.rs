@@ -22,7 +22,7 @@ fn length(vector: &[f32]) -> f64 {
 }
 
 #[test]
-fn a_text_is_a_vector_of_length_1_and_its_own_nearest() {
+fn a_text_is_a_vector_of_length_1_and_nearest_to_itself() {
     for is_causal in [true, false] {
         let lm = model(is_causal);
         for pooling in [Pooling::Mean, Pooling::Cls, Pooling::Last] {
@@ -35,7 +35,7 @@ fn a_text_is_a_vector_of_length_1_and_its_own_nearest() {
                 assert!((length(vector) - 1.0).abs() < 1e-6);
             }
             assert_eq!(vectors[0], embed(&lm, "de kat zat", pooling).unwrap());
-            // The first token of a causal model has seen nothing of what follows.
+            // The first token of a causal model has not seen what follows.
             let is_blind = is_causal && pooling == Pooling::Cls;
             assert_eq!(
                 similarity(&vectors[0], &vectors[1]) > 1.0 - 1e-6,
@@ -68,7 +68,7 @@ fn the_mean_of_a_long_text_is_over_windows_and_other_poolings_refuse_it() {
 }
 
 #[test]
-fn pooled_states_are_the_models_own() {
+fn pooled_states_are_the_models_states() {
     let lm = model(true);
     let tokenizer = lm.tokenizer.as_ref().unwrap();
     let ids = tokenizer.encode_with_special("de kat zat").unwrap();

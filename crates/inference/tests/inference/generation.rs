@@ -1,4 +1,4 @@
-//! From prompt to continuation: stop strings, end of sequence, streaming, and prompts that cannot be.
+//! From prompt to continuation: stop strings, end of sequence, streaming, and invalid prompts.
 
 use taal_inference::{
     Decoder, FinishReason, GenerateOptions, Generation, InferenceError, LanguageModel, Prompt, Sampling, generate,
@@ -21,8 +21,8 @@ fn options(max_tokens: usize, seed: u64) -> GenerateOptions {
     }
 }
 
-/// The generation, and the pieces that the listener heard.
-fn heard(lm: &LanguageModel, prompt: &Prompt, options: &GenerateOptions) -> (Generation, Vec<String>) {
+/// The generation, and the streamed pieces.
+fn streamed(lm: &LanguageModel, prompt: &Prompt, options: &GenerateOptions) -> (Generation, Vec<String>) {
     let mut pieces = Vec::new();
     let generation = generate(lm, prompt, options, &mut |piece| {
         pieces.push(piece.to_owned());
@@ -37,12 +37,12 @@ fn refusal(lm: &LanguageModel, prompt: &Prompt, options: &GenerateOptions) -> In
 }
 
 #[test]
-fn the_pieces_that_are_heard_make_the_text() {
+fn the_streamed_pieces_make_the_text() {
     let lm = char_model();
-    let (generation, pieces) = heard(&lm, &Prompt::from("abc"), &options(30, 1));
+    let (generation, pieces) = streamed(&lm, &Prompt::from("abc"), &options(30, 1));
     let text = generation.text.expect("a text");
     assert_eq!(pieces.concat(), text);
-    assert_eq!(pieces.len(), 30, "a character is heard as soon as it is there");
+    assert_eq!(pieces.len(), 30, "a character is streamed as soon as it is complete");
     assert_eq!(text.len(), 30);
     assert_eq!(
         lm.tokenizer.expect("a tokenizer").encode(&text).expect("ids"),
@@ -61,8 +61,8 @@ fn pieces_never_split_a_character() {
             stop_at_eos: false,
             ..options(60, seed)
         };
-        let (generation, pieces) = heard(&lm, &Prompt::from("é"), &no_eos);
-        // The drawn bytes are mostly no text at all, so the whole decoding is the judge of the pieces.
+        let (generation, pieces) = streamed(&lm, &Prompt::from("é"), &no_eos);
+        // The drawn bytes are mostly not valid text, so the pieces are compared with decoding everything at once.
         assert_eq!(
             pieces.concat(),
             tokenizer.decode(&generation.token_ids).expect("a text"),
@@ -70,9 +70,9 @@ fn pieces_never_split_a_character() {
         );
         assert!(pieces.iter().all(|piece| !piece.is_empty()));
     }
-    // The first half of a character, left over from the prompt, is shown by the prompt already where nothing completes it.
+    // The first half of a character at the end of the prompt is already shown with the prompt if nothing completes it.
     let half = tokenizer.encode("é").expect("two bytes")[..1].to_vec();
-    let (generation, _) = heard(&lm, &Prompt::Ids(half.clone()), &options(5, 1));
+    let (generation, _) = streamed(&lm, &Prompt::Ids(half.clone()), &options(5, 1));
     let whole = [half, generation.token_ids].concat();
     assert_eq!(
         "\u{fffd}".to_owned() + &generation.text.expect("a text"),
@@ -90,7 +90,7 @@ fn a_continuation_keeps_the_space_that_begins_its_first_word() {
     let tokenizer = lm.tokenizer.as_ref().expect("a tokenizer");
     let prompt = tokenizer.encode("the cat").expect("ids");
     for seed in 0..10 {
-        let (generation, _) = heard(&lm, &Prompt::from("the cat"), &options(12, seed));
+        let (generation, _) = streamed(&lm, &Prompt::from("the cat"), &options(12, seed));
         let together = [prompt.clone(), generation.token_ids].concat();
         let whole = tokenizer.decode(&together).expect("a text");
         assert_eq!(
@@ -104,7 +104,7 @@ fn a_continuation_keeps_the_space_that_begins_its_first_word() {
 #[test]
 fn a_stop_string_ends_the_text_and_is_not_part_of_it() {
     let lm = char_model();
-    let (free, _) = heard(&lm, &Prompt::from("abc"), &options(40, 2));
+    let (free, _) = streamed(&lm, &Prompt::from("abc"), &options(40, 2));
     let text = free.text.expect("a text");
     for range in [0..1, 0..4, 7..9, 20..25, 38..40] {
         let stop = text[range.clone()].to_owned();
@@ -113,7 +113,7 @@ fn a_stop_string_ends_the_text_and_is_not_part_of_it() {
             stop: vec!["not there".into(), stop.clone()],
             ..options(40, 2)
         };
-        let (generation, pieces) = heard(&lm, &Prompt::from("abc"), &stopping);
+        let (generation, pieces) = streamed(&lm, &Prompt::from("abc"), &stopping);
         assert_eq!(generation.text.as_deref(), Some(&text[..at]), "stop {stop:?}");
         assert_eq!(pieces.concat(), text[..at]);
         assert_eq!(generation.finish_reason, FinishReason::Stop);
@@ -126,23 +126,23 @@ fn a_stop_string_ends_the_text_and_is_not_part_of_it() {
 }
 
 #[test]
-fn text_that_only_might_have_become_a_stop_string_is_heard_in_the_end() {
+fn a_partial_stop_string_is_streamed_at_the_end() {
     let lm = char_model();
-    let (free, _) = heard(&lm, &Prompt::from("abc"), &options(10, 3));
+    let (free, _) = streamed(&lm, &Prompt::from("abc"), &options(10, 3));
     let text = free.text.expect("a text");
     let longer = text[8..].to_owned() + "!";
     let stopping = GenerateOptions {
         stop: vec![longer],
         ..options(10, 3)
     };
-    let (generation, pieces) = heard(&lm, &Prompt::from("abc"), &stopping);
+    let (generation, pieces) = streamed(&lm, &Prompt::from("abc"), &stopping);
     assert_eq!(generation.text, Some(text.clone()));
     assert_eq!(pieces.concat(), text);
     assert_eq!(generation.finish_reason, FinishReason::Length);
 }
 
 #[test]
-fn the_end_of_sequence_token_ends_the_continuation_without_being_heard() {
+fn the_end_of_sequence_token_ends_the_continuation_and_is_not_streamed() {
     let mut trainer = TrainerConfig::new(Kind::Char, 100);
     trainer.special_tokens = vec!["<s>".into(), "</s>".into()];
     let tokenizer = trainer.train(["abcdef"]).expect("a tokenizer");
@@ -154,7 +154,7 @@ fn the_end_of_sequence_token_ends_the_continuation_without_being_heard() {
         stop_at_eos: false,
         ..options(60, 4)
     };
-    let (free, _) = heard(&lm, &Prompt::from("a"), &endless);
+    let (free, _) = streamed(&lm, &Prompt::from("a"), &endless);
     let end = free
         .token_ids
         .iter()
@@ -162,7 +162,7 @@ fn the_end_of_sequence_token_ends_the_continuation_without_being_heard() {
         .expect("one in sixty draws of eight tokens");
     assert_eq!((free.finish_reason, free.token_ids.len()), (FinishReason::Length, 60));
 
-    let (generation, pieces) = heard(&lm, &Prompt::from("a"), &options(60, 4));
+    let (generation, pieces) = streamed(&lm, &Prompt::from("a"), &options(60, 4));
     assert_eq!(generation.finish_reason, FinishReason::Eos);
     assert_eq!(generation.token_ids, free.token_ids[..=end]);
     assert_eq!(pieces.concat(), generation.text.expect("a text"));
@@ -177,8 +177,8 @@ fn an_empty_prompt_starts_from_the_beginning_of_sequence_token() {
     let bos_id = tokenizer.bos_id().expect("a beginning of sequence");
     let config = TransformerConfig::llama(tokenizer.vocab_size(), CONTEXT, 1, 2, 16);
     let lm = LanguageModel::new(model(&config, 1), Some(tokenizer));
-    let (from_nothing, _) = heard(&lm, &Prompt::from(""), &options(10, 5));
-    let (from_bos, _) = heard(&lm, &Prompt::Ids(vec![bos_id]), &options(10, 5));
+    let (from_nothing, _) = streamed(&lm, &Prompt::from(""), &options(10, 5));
+    let (from_bos, _) = streamed(&lm, &Prompt::Ids(vec![bos_id]), &options(10, 5));
     assert_eq!(from_nothing.token_ids, from_bos.token_ids);
     assert_eq!(from_nothing.text, from_bos.text);
     assert_eq!(
@@ -191,16 +191,20 @@ fn an_empty_prompt_starts_from_the_beginning_of_sequence_token() {
 #[test]
 fn equal_seeds_give_equal_continuations_and_longer_ones_begin_alike() {
     let lm = char_model();
-    let ids = |max_tokens, seed| heard(&lm, &Prompt::from("abc"), &options(max_tokens, seed)).0.token_ids;
+    let ids = |max_tokens, seed| {
+        streamed(&lm, &Prompt::from("abc"), &options(max_tokens, seed))
+            .0
+            .token_ids
+    };
     assert_eq!(ids(20, 6), ids(20, 6));
     assert_eq!(ids(30, 6)[..20], ids(20, 6));
     assert_ne!(ids(20, 6), ids(20, 7));
 }
 
 #[test]
-fn each_token_is_drawn_with_the_key_of_its_place() {
+fn each_token_is_drawn_with_the_key_of_its_position() {
     let lm = char_model();
-    let (generation, _) = heard(&lm, &Prompt::Ids(vec![1, 2]), &options(20, 6));
+    let (generation, _) = streamed(&lm, &Prompt::Ids(vec![1, 2]), &options(20, 6));
     let sampling = options(20, 6).sampling;
     let mut decoder = Decoder::new(&lm.model, true).expect("a causal model");
     let mut logits = decoder.prefill(&[1, 2]).expect("a prefill");
@@ -212,8 +216,8 @@ fn each_token_is_drawn_with_the_key_of_its_place() {
 }
 
 #[test]
-fn no_tokens_are_an_empty_continuation() {
-    let (generation, pieces) = heard(&char_model(), &Prompt::from("abc"), &options(0, 0));
+fn zero_tokens_give_an_empty_continuation() {
+    let (generation, pieces) = streamed(&char_model(), &Prompt::from("abc"), &options(0, 0));
     assert_eq!((generation.text.as_deref(), generation.token_ids.len()), (Some(""), 0));
     assert_eq!(generation.finish_reason, FinishReason::Length);
     assert!(pieces.is_empty());
@@ -222,7 +226,7 @@ fn no_tokens_are_an_empty_continuation() {
 #[test]
 fn without_a_tokenizer_ids_become_ids_and_there_is_no_text() {
     let lm = LanguageModel::new(char_model().model, None);
-    let (generation, pieces) = heard(&lm, &Prompt::Ids(vec![1, 2, 3]), &options(5, 0));
+    let (generation, pieces) = streamed(&lm, &Prompt::Ids(vec![1, 2, 3]), &options(5, 0));
     let json = serde_json::to_value(&generation).expect("JSON");
     let ids = serde_json::json!(generation.token_ids);
     let expected = serde_json::json!({ "prompt": [1, 2, 3], "text": null, "token_ids": ids, "finish_reason": "length",
@@ -232,7 +236,7 @@ fn without_a_tokenizer_ids_become_ids_and_there_is_no_text() {
 }
 
 #[test]
-fn the_json_of_a_generation_has_the_fields_that_scripts_rely_on() {
+fn the_json_of_a_generation_has_stable_fields() {
     let generation = Generation {
         prompt: Prompt::from("once"),
         text: Some(" upon".into()),
@@ -256,21 +260,21 @@ fn the_json_of_a_generation_has_the_fields_that_scripts_rely_on() {
 
 #[test]
 fn ids_beyond_the_tokenizer_are_never_drawn() {
-    // As many models have it: the vocabulary rounded up to a multiple of 64.
+    // As in many models: the vocabulary rounded up to a multiple of 64.
     let model = model(&TransformerConfig::llama(64, CONTEXT, 1, 2, 16), 1);
     let lm = LanguageModel::new(model, Some(char_tokenizer()));
-    let (generation, _) = heard(&lm, &Prompt::from("abc"), &options(200, 8));
+    let (generation, _) = streamed(&lm, &Prompt::from("abc"), &options(200, 8));
     assert!(
         generation.token_ids.iter().all(|id| (*id as usize) < VOCAB_SIZE),
         "{:?}",
         generation.token_ids
     );
-    let (generation, _) = heard(&lm, &Prompt::Ids(vec![1, 60]), &options(3, 8));
+    let (generation, _) = streamed(&lm, &Prompt::Ids(vec![1, 60]), &options(3, 8));
     assert_eq!(generation.token_ids.len(), 3, "such an id may still be given");
 }
 
 #[test]
-fn prompts_and_options_that_cannot_be_are_refused_with_a_way_out() {
+fn invalid_prompts_and_options_are_refused_with_a_hint() {
     let lm = char_model();
     let without = LanguageModel::new(char_model().model, None);
     let stop = |text: &str| GenerateOptions {

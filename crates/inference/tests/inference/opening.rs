@@ -1,4 +1,4 @@
-//! Model directories: whole, without a tokenizer, of a run, and wrong ones.
+//! Model directories: complete, without a tokenizer, of a run, and invalid ones.
 
 use std::path::Path;
 

@@ -18,8 +18,8 @@ fn greedy(max_tokens: usize) -> GenerateOptions {
     }
 }
 
-/// The continuation, whose pieces must be its text.
-fn heard(lm: &LanguageModel, prompt: &Prompt, options: &GenerateOptions) -> Generation {
+/// The continuation; checks that its pieces make its text.
+fn streamed(lm: &LanguageModel, prompt: &Prompt, options: &GenerateOptions) -> Generation {
     let mut pieces = String::new();
     let generation = generate(lm, prompt, options, &mut |piece| {
         pieces.push_str(piece);
@@ -34,22 +34,22 @@ fn heard(lm: &LanguageModel, prompt: &Prompt, options: &GenerateOptions) -> Gene
 type Files<'a> = &'a [(&'a str, Value)];
 
 #[test]
-fn a_scripted_model_says_its_script() {
+fn a_scripted_model_follows_its_script() {
     let tokenizer = byte_tokenizer(&["\u{120}cat"], &["<s>"]);
     assert_eq!(tokenizer.token_to_id("<s>"), Some(257));
     let script = chain(&[b'a'.into(), 256, b'!'.into(), b'?'.into()]);
     let lm = LanguageModel::new(scripted::model(258, 32, &script), Some(tokenizer));
-    let generation = heard(&lm, &Prompt::from("a"), &greedy(3));
+    let generation = streamed(&lm, &Prompt::from("a"), &greedy(3));
     assert_eq!(generation.text.as_deref(), Some(" cat!?"));
 
     let tokenizer = sentence_piece_tokenizer(&["\u{2581}a", "\u{2581}sat"]);
     let lm = LanguageModel::new(scripted::model(261, 32, &chain(&[259, 260, 259])), Some(tokenizer));
-    let generation = heard(&lm, &Prompt::Ids(vec![259]), &greedy(2));
+    let generation = streamed(&lm, &Prompt::Ids(vec![259]), &greedy(2));
     assert_eq!(generation.text.as_deref(), Some(" sat a"));
 }
 
 #[test]
-fn report_1_the_first_file_with_the_key_says_what_ends_a_text() {
+fn report_1_the_first_file_with_the_key_decides_what_ends_a_text() {
     let (generation, tokens) = ("generation_config.json", "tokenizer_config.json");
     let cases: [(Value, Files<'_>, usize); 13] = [
         // By names, `<|endoftext|>` comes first.
@@ -85,7 +85,7 @@ fn report_1_the_first_file_with_the_key_says_what_ends_a_text() {
             &[(tokens, json!({"eos_token": "<|im_end|>"}))],
             4,
         ),
-        // An id that no token has never comes.
+        // An id without a token is never generated.
         (json!({"eos_token_id": [999, -1, 258]}), &[], 3),
     ];
     for (config, files, expected) in cases {
@@ -97,7 +97,7 @@ fn report_1_the_first_file_with_the_key_says_what_ends_a_text() {
             }
             let folder = tempfile::tempdir().expect("a folder");
             let lm = qwen_directory(&folder.path().join("model"), config.clone(), files, tokenizer.as_ref());
-            let generation = heard(&lm, &Prompt::Ids(vec![63]), &greedy(9));
+            let generation = streamed(&lm, &Prompt::Ids(vec![63]), &greedy(9));
             assert_eq!(generation.token_ids.len(), expected, "{config} {files:?}");
             let reason = if expected == 9 {
                 FinishReason::Length
@@ -144,7 +144,7 @@ fn report_1_an_empty_prompt_begins_with_the_id_that_the_files_name() {
 }
 
 #[test]
-fn report_1_what_is_no_id_is_refused_by_file_and_key() {
+fn report_1_an_invalid_id_is_refused_by_file_and_key() {
     for (config, files, words) in [
         (json!({"eos_token_id": "</s>"}), vec![], ["config.json", "eos_token_id"]),
         (
@@ -166,7 +166,7 @@ fn report_1_what_is_no_id_is_refused_by_file_and_key() {
         let folder = tempfile::tempdir().expect("a folder");
         let dir = folder.path().join("model");
         scripted::save(&scripted::model(259, 64, &[]), Some(&qwen()), &dir, config, &files);
-        let error = LanguageModel::open(&dir, &Device::flex()).expect_err("no id");
+        let error = LanguageModel::open(&dir, &Device::flex()).expect_err("not an id");
         assert_eq!(error.kind(), ErrorKind::Corrupt);
         let message = error.to_string();
         assert!(words.iter().all(|word| message.contains(word)), "{message}");
@@ -206,7 +206,7 @@ fn report_2_a_stop_string_names_special_tokens_and_the_text_leaves_them_out() {
                 show_special,
                 ..greedy(12)
             };
-            let generation = heard(&lm, &Prompt::Ids(vec![63]), &options);
+            let generation = streamed(&lm, &Prompt::Ids(vec![63]), &options);
             assert_eq!(generation.text.as_deref(), Some(expected), "{stop:?}");
             assert_eq!(generation.token_ids.len(), tokens, "{stop:?}");
             let reason = if tokens == 8 {
@@ -225,13 +225,13 @@ fn report_3_nothing_is_lost_after_a_byte_that_does_not_fit() {
     // "a", a byte that begins a character, then "b", " sat", "END".
     let script = chain(&[259, 3 + 0xE2, 260, 262, 261]);
     let lm = LanguageModel::new(scripted::model(263, 64, &script), Some(tokenizer));
-    let generation = heard(&lm, &Prompt::Ids(vec![259]), &greedy(4));
+    let generation = streamed(&lm, &Prompt::Ids(vec![259]), &greedy(4));
     assert_eq!(generation.text.as_deref(), Some("\u{fffd}b satEND"));
     let options = GenerateOptions {
         stop: vec!["END".to_owned()],
         ..greedy(9)
     };
-    let generation = heard(&lm, &Prompt::Ids(vec![259]), &options);
+    let generation = streamed(&lm, &Prompt::Ids(vec![259]), &options);
     assert_eq!(generation.text.as_deref(), Some("\u{fffd}b sat"));
     assert_eq!(
         (generation.finish_reason, generation.token_ids.len()),
@@ -240,19 +240,19 @@ fn report_3_nothing_is_lost_after_a_byte_that_does_not_fit() {
 }
 
 #[test]
-fn report_4_a_prompts_last_character_does_not_come_back() {
+fn report_4_a_prompts_last_character_is_not_repeated() {
     let tokenizer = || sentence_piece_tokenizer(&["a", "\u{fffd}", "\u{2581}sat"]);
     let script = chain(&[260, 261, 259]);
     let lm = LanguageModel::new(scripted::model(262, 64, &script), Some(tokenizer()));
-    let generation = heard(&lm, &Prompt::Ids(vec![259, 260]), &greedy(2));
+    let generation = streamed(&lm, &Prompt::Ids(vec![259, 260]), &greedy(2));
     assert_eq!(generation.text.as_deref(), Some(" sata"), "after U+FFFD");
     let script = chain(&[3 + 0xE2, 261, 259]);
     let lm = LanguageModel::new(scripted::model(262, 64, &script), Some(tokenizer()));
-    let generation = heard(&lm, &Prompt::Ids(vec![259, 3 + 0xE2]), &greedy(2));
+    let generation = streamed(&lm, &Prompt::Ids(vec![259, 3 + 0xE2]), &greedy(2));
     assert_eq!(generation.text.as_deref(), Some(" sata"), "after half a character");
     let script = chain(&[3 + 0xE2, 3 + 0x82, 3 + 0xAC, 261]);
     let lm = LanguageModel::new(scripted::model(262, 64, &script), Some(tokenizer()));
-    let generation = heard(&lm, &Prompt::Ids(vec![259, 3 + 0xE2]), &greedy(3));
+    let generation = streamed(&lm, &Prompt::Ids(vec![259, 3 + 0xE2]), &greedy(3));
     assert_eq!(
         generation.text.as_deref(),
         Some("€ sat"),
@@ -287,7 +287,7 @@ fn report_5_a_prompt_longer_than_the_context_keeps_its_end_and_its_first_id_and_
                 generation.dropped_prompt_tokens,
                 generation.slid_tokens,
             );
-            // The second new id is the first that the full context has no room for; it is not read any more.
+            // The second new id does not fit in the full context and is never read.
             assert_eq!(counts, (long.len(), long.len() - 31, 0));
             let alone = continued(&short, true).expect("a generation");
             assert_eq!(generation.token_ids, alone.token_ids, "seed {seed}");
@@ -302,5 +302,5 @@ fn report_5_a_prompt_longer_than_the_context_keeps_its_end_and_its_first_id_and_
         let full = continued(&begun[..32], false).expect("a prompt that fits");
         assert_eq!((full.dropped_prompt_tokens, full.slid_tokens), (0, 17));
     }
-    assert!(differences > 0, "the first id makes a difference in some model");
+    assert!(differences > 0, "the first id matters in at least one model");
 }

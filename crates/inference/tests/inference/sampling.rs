@@ -69,7 +69,7 @@ fn top_p_keeps_the_smallest_set_with_enough_mass() {
         top_p: Some(p),
         ..Sampling::default()
     };
-    assert_eq!(kept(&four(), &top(1e-9)), [2], "always one at least");
+    assert_eq!(kept(&four(), &top(1e-9)), [2], "always at least one");
     assert_eq!(kept(&four(), &top(0.39)), [2]);
     assert_eq!(kept(&four(), &top(0.41)), [0, 2]);
     assert_eq!(kept(&four(), &top(0.69)), [0, 2]);
@@ -95,7 +95,7 @@ fn min_p_is_relative_to_the_most_probable_token() {
 }
 
 #[test]
-fn filters_work_one_after_the_other_on_what_the_last_one_left() {
+fn filters_apply_one_after_another() {
     // Of the two that top-k leaves, the first has 4/7 of the mass: more than half, so top-p keeps it alone.
     let both = Sampling {
         top_k: Some(2),
@@ -147,7 +147,7 @@ fn the_repetition_penalty_divides_positive_and_multiplies_negative_logits_once()
         &probabilities(&logits, &seen, &sampling),
         &expected.map(|weight| weight / total),
     );
-    // Penalised before anything else, the old favourite loses even a greedy choice.
+    // The penalty applies first, so the most probable token loses even under greedy sampling.
     let greedy = Sampling {
         repetition_penalty: 2.0,
         ..Sampling::greedy()
@@ -209,7 +209,7 @@ fn draws_follow_the_distribution() {
 }
 
 #[test]
-fn a_draw_depends_on_seed_and_position_and_on_nothing_else() {
+fn a_draw_depends_only_on_seed_and_position() {
     let logits: Vec<f32> = (0..50).map(|id| (id as f32 * 0.37).sin()).collect();
     let draws = |seed, positions: &[u64]| -> Vec<u32> {
         let sampling = Sampling {
@@ -348,15 +348,15 @@ fn extreme_temperatures_stay_finite() {
         ..Sampling::default()
     };
     assert_close(&probabilities(&[f32::MAX, f32::MIN], &[], &hot), &[0.5, 0.5]);
-    let penalised = Sampling {
+    let penalized = Sampling {
         repetition_penalty: 0.01,
         ..Sampling::default()
     };
-    assert_eq!(sample(&[f32::MAX, 0.0], &[0], &penalised, 3).expect("a token"), 0);
+    assert_eq!(sample(&[f32::MAX, 0.0], &[0], &penalized, 3).expect("a token"), 0);
 }
 
 #[test]
-fn logits_that_are_no_numbers_are_an_error() {
+fn logits_that_are_not_numbers_are_an_error() {
     for logits in [
         vec![0.0, f32::NAN],
         vec![f32::INFINITY, 0.0],

@@ -1,5 +1,5 @@
-//! A "scripted" LLaMA: attention and feed-forward are zero, so the next token follows from the last one alone and what is generated is known
-//! beforehand.
+//! A "scripted" LLaMA: attention and feed-forward are zero, so the next token depends only on the last one and the output is
+//! known in advance.
 
 use std::convert::Infallible;
 use std::path::Path;
@@ -26,7 +26,7 @@ pub fn model(vocab_size: usize, context: usize, script: &[(u32, u32)]) -> Transf
         if name.ends_with("norm.weight") {
             values.fill(1.0);
         } else if name.starts_with("token_embedding") {
-            // Each token is a direction of its own.
+            // Each token has its own direction.
             (0..vocab_size).for_each(|id| values[id * d_model + id] = 1.0);
         } else if name == "head.weight" {
             assert_eq!(shape, [d_model, vocab_size], "inputs by outputs");
@@ -67,7 +67,8 @@ pub fn byte_tokenizer(more: &[&str], special: &[&str]) -> Tokenizer {
     )
 }
 
-/// `<unk>`, `<s>` and `</s>`, then `<0x00>` to `<0xFF>` from id 3 on, then these tokens from 259 on: LLaMA's kind, with its four decoders.
+/// `<unk>`, `<s>` and `</s>`, then `<0x00>` to `<0xFF>` from id 3 on, then these tokens from 259 on: like LLaMA's, with its four
+/// decoders.
 pub fn sentence_piece_tokenizer(more: &[&str]) -> Tokenizer {
     let names = ["<unk>".to_owned(), "<s>".to_owned(), "</s>".to_owned()];
     let bytes = (0..=255_u8).map(|byte| format!("<0x{byte:02X}>"));
@@ -139,7 +140,7 @@ pub fn spelled(byte: u8) -> String {
     char::from_u32(code).expect("a character").to_string()
 }
 
-/// Writes a model directory, with these keys put into `config.json`, and these files beside it.
+/// Writes a model directory, with these keys added to `config.json`, and these additional files.
 pub fn save(model: &Transformer, tokenizer: Option<&Tokenizer>, dir: &Path, config: Value, files: &[(&str, Value)]) {
     let json = tokenizer.map(Tokenizer::to_json);
     let companions = Companions {
@@ -151,7 +152,7 @@ pub fn save(model: &Transformer, tokenizer: Option<&Tokenizer>, dir: &Path, conf
     let text = std::fs::read_to_string(&path).expect("a configuration");
     let mut written: Value = serde_json::from_str(&text).expect("a configuration");
     let object = written.as_object_mut().expect("an object");
-    // What is said of special tokens is said by the test alone.
+    // Only the test sets special tokens.
     object.retain(|key, _| !key.ends_with("_token_id"));
     object.extend(config.as_object().cloned().unwrap_or_default());
     std::fs::write(&path, written.to_string()).expect("a configuration");
@@ -160,15 +161,15 @@ pub fn save(model: &Transformer, tokenizer: Option<&Tokenizer>, dir: &Path, conf
     }
 }
 
-/// Bytes, then `<|endoftext|>` (256), `<|im_start|>` (257) and `<|im_end|>` (258), as Qwen has them.
+/// Bytes, then `<|endoftext|>` (256), `<|im_start|>` (257) and `<|im_end|>` (258), as in Qwen.
 pub fn qwen() -> Tokenizer {
     byte_tokenizer(&[], &["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
 }
 
-/// Says "a", "b", "<|im_end|>", "<|endoftext|>" and "c" for ever after "?".
+/// After "?": "a", "b", "<|im_end|>", "<|endoftext|>", then "c" forever.
 pub const QWEN_SCRIPT: [u32; 7] = [63, 97, 98, 258, 256, 99, 99];
 
-/// A directory of a model that says [`QWEN_SCRIPT`], opened.
+/// Opens a model directory that generates [`QWEN_SCRIPT`].
 pub fn qwen_directory(
     dir: &Path,
     config: Value,

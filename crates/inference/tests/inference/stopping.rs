@@ -1,4 +1,4 @@
-//! Stop strings in a stream of text, however it is cut into pieces.
+//! Stop strings in a stream of text, independent of its pieces.
 
 use taal_inference::{Passed, StopFilter};
 
@@ -18,7 +18,7 @@ fn filter(stops: &[&str], text: &str, size: usize) -> (String, bool) {
 }
 
 #[test]
-fn pieces_make_no_difference_to_where_the_text_stops() {
+fn where_the_text_stops_does_not_depend_on_the_pieces() {
     let cases: [(&[&str], &str, &str, bool); 8] = [
         (&[], "as it is", "as it is", false),
         (&["\n\n"], "one\ntwo\n\nthree", "one\ntwo", true),

@@ -5,14 +5,14 @@ use taal_inference::LanguageModel;
 use taal_model::{Initialization, PositionKind, Transformer, TransformerConfig};
 use taal_tokenizer::{Kind, Tokenizer, TrainerConfig};
 
-/// Small, and no power of two.
+/// Small, and not a power of two.
 pub const VOCAB_SIZE: usize = 23;
 
 /// An odd context, so that its half is rounded.
 pub const CONTEXT: usize = 13;
 
-/// Every way in which positions and the cache can meet, by name. Output matrices are their own, because a tied one
-/// with drawn weights only repeats the last token.
+/// Every combination of positions and cache, by name. Output matrices are untied, because a tied one with random weights only
+/// repeats the last token.
 pub fn configs() -> Vec<(&'static str, TransformerConfig)> {
     let gpt2 = TransformerConfig::gpt2(VOCAB_SIZE, CONTEXT, 2, 2, 16);
     let nanogpt = TransformerConfig::nanogpt(VOCAB_SIZE, CONTEXT, 3, 4, 16);
@@ -62,7 +62,7 @@ pub fn configs() -> Vec<(&'static str, TransformerConfig)> {
         .into()
 }
 
-/// Weights ten times as wide as those that training starts from, or every prediction would be nearly the same.
+/// Weights ten times as large as initial ones; otherwise all predictions would be nearly the same.
 pub fn model(config: &TransformerConfig, seed: u64) -> Transformer {
     let wide = Initialization {
         std: 0.2,
@@ -79,7 +79,7 @@ pub fn char_tokenizer() -> Tokenizer {
         .expect("a char tokenizer")
 }
 
-/// One token a byte, and `<|endoftext|>`.
+/// One token per byte, and `<|endoftext|>`.
 pub fn byte_tokenizer() -> Tokenizer {
     TrainerConfig::new(Kind::Bpe, 257)
         .train(["bytes"])

@@ -1,4 +1,4 @@
-//! Several prompts continued together become what each becomes alone, and any of them can be stopped.
+//! Several prompts continued together give the same texts as alone, and any of them can be stopped.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ fn alone(lm: &LanguageModel, prompt: &Prompt, options: &GenerateOptions) -> Gene
     generate(lm, prompt, options, &mut |_| ControlFlow::Continue(())).expect("a continuation")
 }
 
-/// Steps until nothing is on its way; each sequence's end, and its text as it came.
+/// Steps until all sequences have ended; returns each generation and its streamed text.
 fn run(generator: &mut Generator) -> Vec<(SequenceId, Generation, String)> {
     let mut texts = std::collections::BTreeMap::<SequenceId, String>::new();
     let mut ended = Vec::new();
@@ -42,9 +42,9 @@ fn run(generator: &mut Generator) -> Vec<(SequenceId, Generation, String)> {
     ended
 }
 
-/// Contexts fill and slide on the way, a sequence takes the place of one that ended, and one is added when the others are far.
+/// Contexts fill and slide, a sequence replaces one that ended, and one is added late.
 #[test]
-fn prompts_of_different_lengths_become_what_each_becomes_alone() {
+fn prompts_of_different_lengths_give_the_same_texts_as_alone() {
     for lm in [tiny::char_model(), tiny::byte_model(), tiny::recurrent_model()] {
         let lm = Arc::new(lm);
         let prompts = ["a", "abcab cab", "cab a", "b", "abc abc abc abc abc abc abc"].map(Prompt::from);
