@@ -1,5 +1,5 @@
-//! What every layer of a model would say next: `cargo run -p taal-insight --example trace -- DIR "Once upon a time"`.
-//! Without arguments, a tiny model with drawn weights is looked into.
+//! What every layer of a model would predict: `cargo run -p taal-insight --example trace -- DIR "Once upon a time"`.
+//! Without arguments, a tiny model with random weights is used.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use taal_insight::{TraceOptions, trace};
 use taal_model::TransformerConfig;
 use taal_tokenizer::{Kind, TrainerConfig};
 
-fn newborn() -> Result<LanguageModel, Box<dyn std::error::Error>> {
+fn random_model() -> Result<LanguageModel, Box<dyn std::error::Error>> {
     let tokenizer = TrainerConfig::new(Kind::Bpe, 300).train(["once upon a time there was a model"])?;
     let config = TransformerConfig::llama(tokenizer.vocab_size(), 64, 4, 4, 32);
     Ok(LanguageModel::new(config.init(1337, &Device::flex())?, Some(tokenizer)))
@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let lm = match arguments.next() {
         Some(dir) => LanguageModel::open(Path::new(&dir), &Device::flex())?,
-        None => newborn()?,
+        None => random_model()?,
     };
     let prompt = Prompt::Text(arguments.next().unwrap_or_else(|| "once upon".to_owned()));
     let trace = trace(&lm, &prompt, &TraceOptions::default())?;

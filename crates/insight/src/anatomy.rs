@@ -1,4 +1,4 @@
-//! What a model is made of: its layers as a tree with shapes, parameters and work, for people and as a drawing.
+//! The structure of a model: its layers as a tree with shapes, parameters and FLOPs, as text and as a drawing.
 
 use serde::{Deserialize, Serialize};
 use taal_draw::Layer;
@@ -7,23 +7,23 @@ use taal_model::{Mixer, Transformer, TransformerConfig, parameters};
 /// Bytes of a 32-bit float.
 const FLOAT: u64 = 4;
 
-/// A part of a model, with the parts inside it.
+/// A part of a model, with its sub-parts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
-    /// The last segment of its parameters' names, or what it is where it has none.
+    /// The last segment of its parameters' names, or a description where it has none.
     pub name: String,
-    /// How many parts there are of this kind, one after another; [`parts`](Self::parts) are those of one of them.
+    /// The number of identical parts in sequence; [`parts`](Self::parts) are those of one of them.
     pub count: u64,
-    /// The shape of its matrix or vector; empty for what has parts.
+    /// The shape of its matrix or vector; empty for a part with sub-parts.
     pub shape: Vec<usize>,
-    /// Parameters of all `count`. A tied output matrix has none: they are counted with the embedding.
+    /// Parameters of all `count`. A tied output matrix has 0: its parameters are counted with the embedding.
     pub params: u64,
-    /// Bytes of them in fp32.
+    /// Their size in bytes in fp32.
     pub bytes: u64,
-    /// Floating-point operations of the forward pass for one token of a whole context, of all `count`; only matrix products count, as
-    /// in `taal_metrics::flops`.
+    /// Forward floating-point operations per token at full context, of all `count`; only matrix products count, as in
+    /// `taal_metrics::flops`.
     pub flops_per_token: u64,
-    /// What it is made of, in the order of the pass.
+    /// Its sub-parts, in the order of the forward pass.
     pub parts: Vec<Part>,
 }
 
@@ -63,7 +63,7 @@ impl Part {
         }
     }
 
-    /// Its name, with the number of those that are alike.
+    /// Its name, with its count.
     fn label(&self) -> String {
         match self.count {
             1 => self.name.clone(),
@@ -72,10 +72,10 @@ impl Part {
     }
 }
 
-/// One parameter: what is left of its name, and its shape.
+/// One parameter: the rest of its name, and its shape.
 type Named<'a> = (&'a [&'a str], &'a [usize]);
 
-/// The parts of a model: `input`, `hidden` and `output`. Blocks that are alike are one part with a count.
+/// The parts of a model: `input`, `hidden` and `output`. Identical blocks are one part with a count.
 pub fn anatomy(model: &Transformer) -> Part {
     let config = model.config();
     let found = parameters::list(model);
@@ -127,7 +127,7 @@ pub fn anatomy(model: &Transformer) -> Part {
     )
 }
 
-/// Parameters whose names begin alike, together; `depth` segments were looked at before.
+/// Groups parameters by the next segment of their names.
 fn grouped(all: &[Named<'_>], config: &TransformerConfig) -> Vec<Part> {
     let mut parts = Vec::new();
     let mut rest = all;
@@ -142,7 +142,7 @@ fn grouped(all: &[Named<'_>], config: &TransformerConfig) -> Vec<Part> {
 
 fn part(name: &str, all: &[Named<'_>], config: &TransformerConfig) -> Part {
     let inside: Vec<Named<'_>> = all.iter().map(|&(name, shape)| (&name[1..], shape)).collect();
-    // A weight and, where there is one, a bias.
+    // A weight and an optional bias.
     if inside.iter().all(|(name, _)| name.len() <= 1) {
         let size = |shape: &[usize]| shape.iter().map(|&n| n as u64).product::<u64>();
         let weight = inside[0].1;
@@ -156,7 +156,7 @@ fn part(name: &str, all: &[Named<'_>], config: &TransformerConfig) -> Part {
     }
     let mut parts = grouped(&inside, config);
     if name == "attention" {
-        // Each token's queries with all keys, and all values with the weights.
+        // Queries times keys, and attention weights times values.
         let work = 4 * (config.max_seq_len * config.n_heads * config.head_dim) as u64;
         let scores = Part::leaf("scores and their sum", &[], 0, work);
         let place = parts
@@ -168,7 +168,7 @@ fn part(name: &str, all: &[Named<'_>], config: &TransformerConfig) -> Part {
     Part::of(name, parts)
 }
 
-/// Numbered layers, those that follow each other and are alike as one part. The number is the segment at `depth`.
+/// Numbered layers; consecutive identical ones are one part. The number is the segment at `depth`.
 fn layers(name: &str, all: &[Named<'_>], depth: usize, config: &TransformerConfig) -> Vec<Part> {
     let mut found: Vec<Part> = Vec::new();
     let mut rest = all;
@@ -192,20 +192,20 @@ fn layers(name: &str, all: &[Named<'_>], depth: usize, config: &TransformerConfi
     found
 }
 
-/// A row of the tree as people see it.
+/// A row of the printed tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row<'a> {
-    /// How deep it stands; the model itself is at 0.
+    /// Its depth; the model itself is at 0.
     pub depth: usize,
-    /// Lines of the branches to it.
+    /// The branch lines before it.
     pub branches: String,
-    /// Name, with the number of those that are alike.
+    /// Its name, with its count.
     pub label: String,
     /// The part.
     pub part: &'a Part,
 }
 
-/// The rows of the tree, from the top down.
+/// The rows of the tree, from top to bottom.
 pub fn rows(root: &Part) -> Vec<Row<'_>> {
     let mut found = Vec::new();
     add_rows(root, 0, "", "", &mut found);
@@ -302,7 +302,7 @@ mod tests {
             let root = of(&config);
             assert_eq!(root.params, config.n_params(), "{config:?}");
             assert_eq!(root.bytes, 4 * root.params);
-            // The transform before an encoder's output matrix is not among what flops counts.
+            // `flops` does not count the transform before an encoder's output matrix.
             let transform = if config.head_transform { 2 * 32 * 32 } else { 0 };
             let counted = flops::count(&config.shape(config.max_seq_len)).forward / config.max_seq_len as u64;
             assert_eq!(root.flops_per_token, counted + transform, "{config:?}");
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn blocks_that_are_alike_are_one_part_and_others_are_not() {
+    fn identical_blocks_are_one_part_and_others_are_not() {
         let hidden = |config: &TransformerConfig| -> Vec<(String, u64)> {
             let parts = of(config).parts.remove(1).parts;
             parts.into_iter().map(|part| (part.name, part.count)).collect()
@@ -338,7 +338,7 @@ mod tests {
         );
         let svg = svg(&root);
         assert_eq!(svg.matches("<rect class=\"box").count(), rows.len());
-        assert_eq!(svg.matches("http").count(), 1, "the name of the format alone");
+        assert_eq!(svg.matches("http").count(), 1, "only the name of the format");
     }
 
     #[test]

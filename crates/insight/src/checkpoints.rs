@@ -1,4 +1,4 @@
-//! The same question to every checkpoint of a training run.
+//! Predictions for one text from every checkpoint of a training run.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -16,28 +16,28 @@ use crate::rank::rank;
 use crate::trace::{Guess, Trace, TraceOptions, guesses};
 use crate::{InsightError, Result};
 
-/// The folder of a checkpoint in which its model stands.
+/// The folder of a checkpoint that holds its model.
 const MODEL_DIR: &str = "model";
 
-/// What one checkpoint says at the first place of a trace's `focus`.
+/// One checkpoint's prediction at the first position of a trace's `focus`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CheckpointGuess {
     /// Updates done.
     pub step: u64,
-    /// Training loss of the step in nats a token, where the log has it.
+    /// Training loss of the step in nats per token, if logged.
     pub train_loss: Option<f64>,
-    /// Validation loss after the step in nats a token, where it was evaluated.
+    /// Validation loss after the step in nats per token, if evaluated.
     pub val_loss: Option<f64>,
     /// The likeliest first.
     pub guesses: Vec<Guess>,
-    /// The rank, from 1, that the traced model's first choice has here.
+    /// The rank here, from 1, of the traced model's first choice.
     pub final_rank: usize,
     /// Its probability here.
     pub final_probability: f64,
 }
 
-/// Asks checkpoints of a run what each makes of a traced text, and puts the answers, in their order, into the trace. A checkpoint is a
-/// step and a directory, which is verified byte for byte before it is opened; the run's log says what the losses were.
+/// Adds to a trace the predictions of a run's checkpoints for its text, in their order. A checkpoint is a step and a directory,
+/// which is verified byte for byte before it is opened; the losses come from the run's log.
 ///
 /// # Errors
 ///
@@ -96,7 +96,7 @@ pub fn over_checkpoints(
     Ok(())
 }
 
-/// The records of a run by step; none where it has no log.
+/// The records of a run by step; empty without a log.
 fn logged(run_dir: &Path) -> Result<HashMap<u64, StepRecord>> {
     let path = run_dir.join(LOG_NAME);
     if !taal_store::exists(&path) {

@@ -1,4 +1,4 @@
-//! What can go wrong when somebody looks inside a model, each as one sentence with a way out.
+//! Errors of tracing; each message says what to do.
 
 use std::path::PathBuf;
 
@@ -19,7 +19,7 @@ pub enum InsightError {
         /// What was expected and what was given.
         detail: String,
     },
-    /// More attention weights than are kept.
+    /// More attention weights than the limit.
     #[error(
         "{tokens} tokens through {n_layers} layers of {n_heads} heads are {weights} attention weights, and at most {limit} are kept; \
          trace a shorter text"
@@ -33,7 +33,7 @@ pub enum InsightError {
         n_heads: usize,
         /// All weights.
         weights: u64,
-        /// How many are accepted.
+        /// The limit.
         limit: u64,
     },
     /// A run directory without a checkpoint.
@@ -45,7 +45,7 @@ pub enum InsightError {
         /// The directory that was named.
         dir: PathBuf,
     },
-    /// Checkpoints whose tokens mean something else.
+    /// Checkpoints with another tokenizer.
     #[error(
         "{}: its tokenizer is not that of the traced model, so its guesses cannot be compared; trace a model of this run",
         checkpoint.display()
@@ -54,7 +54,7 @@ pub enum InsightError {
         /// The checkpoint.
         checkpoint: PathBuf,
     },
-    /// A trace file that is damaged or is none.
+    /// A file that is damaged or not a trace.
     #[error("{}: not a trace: {detail}; make it again with taal trace --json", path.display())]
     BadTrace {
         /// The file.
@@ -62,7 +62,7 @@ pub enum InsightError {
         /// What is wrong with it.
         detail: String,
     },
-    /// Opening, tokenising or predicting failed.
+    /// Opening, tokenizing or predicting failed.
     #[error(transparent)]
     Inference(#[from] taal_inference::InferenceError),
     /// The model refused.
@@ -71,7 +71,7 @@ pub enum InsightError {
     /// The tokenizer refused.
     #[error(transparent)]
     Tokenizer(#[from] taal_tokenizer::Error),
-    /// The run's log does not read.
+    /// The run's log cannot be read.
     #[error(transparent)]
     Metrics(#[from] taal_metrics::Error),
     /// Reading or writing failed.

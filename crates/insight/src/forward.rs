@@ -1,4 +1,4 @@
-//! The pass itself: the way that generating and filling take, with the numbers of every layer handed out.
+//! The forward pass, computed as in generating and filling, with the numbers of every layer.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use taal_inference::InferenceError;
@@ -6,7 +6,7 @@ use taal_model::{Capture, ForwardOptions, Output, Transformer};
 
 use crate::Result;
 
-/// Ids, which somebody has checked to be in the vocabulary, as one row.
+/// Ids as one row; the caller has checked that they are in the vocabulary.
 ///
 /// # Shapes
 ///
@@ -19,7 +19,7 @@ pub(crate) fn row(ids: &[u32], device: &Device) -> Tensor<2, Int> {
 /// Reads ids as [`taal_inference::Decoder`] reads a prompt where the model is causal, and as [`taal_inference::fill`] does where it is
 /// masked.
 pub(crate) fn read(model: &Transformer, ids: &[u32], capture: Capture) -> Result<Output> {
-    // A full context refuses more before it takes memory for a cache.
+    // Refuses texts that are too long before taking memory for a cache.
     let fits = ids.len() <= model.config().max_seq_len;
     let mut cache = (model.config().is_causal && fits).then(|| model.new_cache(1, ids.len()));
     let options = ForwardOptions {
@@ -30,8 +30,8 @@ pub(crate) fn read(model: &Transformer, ids: &[u32], capture: Capture) -> Result
     Ok(model.forward_with(row(ids, &model.device()), options)?)
 }
 
-/// The logits at the places that are asked for, one row of `vocab_size` after the other, computed as generating (one place, the last) and
-/// filling (the masks together) compute them.
+/// The logits at `places`, in rows of `vocab_size`, computed as in generating (only the last position) and filling (all masks
+/// together).
 ///
 /// # Shapes
 ///

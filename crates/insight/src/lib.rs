@@ -1,15 +1,15 @@
-//! Look inside a language model: one sentence through every stage.
+//! Inspect a language model: one text through every stage.
 //!
-//! [`trace`] reads a text with a causal or a masked model and hands out what happens on the way, as one [`Trace`]: the tokens with the
-//! merges that made them, their vectors and positions, the attention weights of every layer and head, the length of the residual stream
-//! after every layer, the next-token guess that each layer would make (the logit lens) and the final distribution. [`over_checkpoints`]
-//! asks the checkpoints of a training run the same question. A trace is JSON ([`Trace::save_json`], [`Trace::open_json`]) and a page for
-//! the browser that needs no other file ([`html`], [`Trace::save_html`]).
+//! [`trace`] reads a text with a causal or a masked model and returns the intermediate results as one [`Trace`]: the tokens with
+//! the merges that made them, their vectors and positions, the attention weights of every layer and head, the length of the
+//! residual stream after every layer, the next-token guess that each layer would make (the logit lens) and the final
+//! distribution. [`over_checkpoints`] adds the predictions of a training run's checkpoints. A trace can be saved as JSON
+//! ([`Trace::save_json`], [`Trace::open_json`]) and as a self-contained HTML page ([`html`], [`Trace::save_html`]).
 //!
-//! Looking changes nothing: the logits of a trace are those of [`taal_inference::Decoder`], bit for bit, and the last row of the lens is
-//! the model's output.
+//! Tracing changes nothing: the logits of a trace equal those of [`taal_inference::Decoder`], bit for bit, and the last row of
+//! the lens is the model's output.
 //!
-//! Left out: gradients and attributions, sparse autoencoders, changing activations on the way.
+//! Left out: gradients and attributions, sparse autoencoders, patching activations.
 //!
 //! ```
 //! use burn::tensor::Device;
@@ -22,11 +22,9 @@
 //! let model = TransformerConfig::llama(tokenizer.vocab_size(), 16, 2, 4, 32).init(42, &Device::flex())?;
 //! let lm = LanguageModel::new(model, Some(tokenizer));
 //!
-//! let trace = trace(&lm, &Prompt::from("de kat"), &TraceOptions::default())?;
-//! let listens = &trace.attention[1][3][0]; // layer 2, head 4, the first token
-//! assert_eq!(listens[0], 1.0); // to nobody but itself
-//! assert_eq!(trace.lens.len(), 3); // before the first layer and after each
-//! let (output, last) = (&trace.predictions[0], trace.lens[2].last().unwrap());
+//! let trace = trace(&lm, &Prompt::from("de kat"), &TraceOptions::default())?; let weights = &trace.attention[1][3][0]; // layer
+//! 2, head 4, the first token assert_eq!(weights[0], 1.0); // attends only to itself assert_eq!(trace.lens.len(), 3); // before
+//! the first layer and after each let (output, last) = (&trace.predictions[0], trace.lens[2].last().unwrap());
 //! assert_eq!(output.guesses, last.guesses);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -43,8 +41,7 @@ mod trace;
 pub use anatomy::{Part, Row, anatomy, rows, svg};
 pub use checkpoints::{CheckpointGuess, over_checkpoints};
 pub use error::{InsightError, Result};
-pub use html::{PageOptions, html};
-pub use taal_draw::Language;
+pub use html::html;
 pub use trace::{
     Embedding, Guess, LensCell, MAX_TOP, MAX_WEIGHTS, MergeStep, ModelFacts, Positions, Prediction, Token, Trace,
     TraceOptions, trace,

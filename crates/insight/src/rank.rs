@@ -1,15 +1,15 @@
-//! What a row of logits says: the likeliest ids, their probabilities, and where one id stands.
+//! Summary of a row of logits: the likeliest ids, their probabilities, and the rank of one id.
 
 use taal_inference::InferenceError;
 
 use crate::Result;
 
-/// A row of logits in short.
+/// The summary of a row of logits.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Ranked {
-    /// Ids, logits and probabilities, the likeliest first; of equals the smaller id first.
+    /// Ids, logits and probabilities, the likeliest first; ties by the smaller id.
     pub(crate) best: Vec<(u32, f32, f64)>,
-    /// The rank of the asked-for id, from 1, and its probability.
+    /// The rank of the given id, from 1, and its probability.
     pub(crate) of: (usize, f64),
     /// The entropy of the whole row in bits.
     pub(crate) entropy_bits: f64,
@@ -73,7 +73,7 @@ mod tests {
         let row = [0.0, 2.0_f32.ln(), 0.0, 4.0_f32.ln()];
         let ranked = rank(&row, 3, Some(1)).unwrap();
         let ids: Vec<u32> = ranked.best.iter().map(|best| best.0).collect();
-        assert_eq!(ids, [3, 1, 0], "of equals the smaller id first");
+        assert_eq!(ids, [3, 1, 0], "ties by the smaller id");
         let expected = [0.5, 0.25, 0.125];
         for (best, expected) in ranked.best.iter().zip(expected) {
             assert!((best.2 - expected).abs() < 1e-7);

@@ -1,4 +1,4 @@
-//! From what was given to the ids that the model reads, and what is known about each.
+//! From the input to the ids that the model reads, with details of each.
 
 use taal_inference::{InferenceError, LanguageModel, Prompt, framed, with_own_mask};
 use taal_tokenizer::Tokenizer;
@@ -6,18 +6,18 @@ use taal_tokenizer::Tokenizer;
 use crate::trace::{MergeStep, Token};
 use crate::{InsightError, Result};
 
-/// What the model reads, and where it is asked.
+/// The model's input, and the positions of interest.
 pub(crate) struct Reading {
     /// The text as the tokenizer reads it: with its own mask token for `[MASK]`.
     pub(crate) text: Option<String>,
     pub(crate) ids: Vec<u32>,
-    /// Ids in front of those of the text.
+    /// Ids before those of the text.
     pub(crate) first: usize,
-    /// Places whose prediction is wanted: the last one, or the masks.
+    /// Positions whose predictions are wanted: the last one, or the masks.
     pub(crate) focus: Vec<usize>,
 }
 
-/// Tokenises and checks.
+/// Tokenizes and checks.
 pub(crate) fn read(lm: &LanguageModel, prompt: &Prompt) -> Result<Reading> {
     let is_causal = lm.model.config().is_causal;
     let (text, ids, first) = match prompt {
@@ -45,14 +45,14 @@ pub(crate) fn read(lm: &LanguageModel, prompt: &Prompt) -> Result<Reading> {
                 return Err(InsightError::setting(
                     "text",
                     format!(
-                        "expected at least one token, and the tokenizer makes none of {}",
+                        "expected at least one token, and the tokenizer gives none for {}",
                         taal_store::excerpt(&text)
                     ),
                 ));
             }
             match is_causal {
                 true => {
-                    // As generation reads it: behind a beginning-of-sequence token, where the tokenizer begins every text with one.
+                    // As in generation: after a beginning-of-sequence token, if the tokenizer begins every text with one.
                     let whole = lm.prompt_ids(&Prompt::from(text.as_str()))?;
                     let first = whole.len().saturating_sub(ids.len());
                     (Some(text), whole, first)
@@ -75,7 +75,7 @@ pub(crate) fn read(lm: &LanguageModel, prompt: &Prompt) -> Result<Reading> {
     })
 }
 
-/// The last place of a causal model; the masks of a masked one, or without one its last token that is no special one.
+/// The last position of a causal model; the masks of a masked one, or without a mask its last token that is not special.
 fn focus(lm: &LanguageModel, ids: &[u32]) -> Vec<usize> {
     let last = ids.len().saturating_sub(1);
     let tokenizer = lm.tokenizer.as_ref().filter(|_| !lm.model.config().is_causal);
@@ -92,14 +92,14 @@ fn focus(lm: &LanguageModel, ids: &[u32]) -> Vec<usize> {
     }
 }
 
-/// Everything that is known about each id.
+/// The details of each id.
 pub(crate) fn tokens(tokenizer: Option<&Tokenizer>, reading: &Reading) -> Vec<Token> {
     let Some(tokenizer) = tokenizer else {
         return reading.ids.iter().map(|&id| Token::unnamed(id)).collect();
     };
     let spans = reading.text.as_deref().and_then(|text| {
         let inside = reading.ids.len().saturating_sub(reading.first);
-        // Behind the text stands what ends one, or nothing.
+        // After the text come only the tokens that end it.
         let count = tokenizer.encode(text).ok()?.len().min(inside);
         tokenizer.spans(text, &reading.ids[reading.first..][..count])
     });
@@ -132,8 +132,8 @@ pub(crate) fn tokens(tokenizer: Option<&Tokenizer>, reading: &Reading) -> Vec<To
     reading.ids.iter().enumerate().map(token).collect()
 }
 
-/// An id in words: its text where its bytes are text, else its bytes; the vocabulary's spelling where bytes are not known; the number
-/// where nothing is.
+/// An id as readable text: its text if its bytes are text, else its bytes; the vocabulary's spelling if the bytes are unknown;
+/// the number if nothing is known.
 pub(crate) fn label(tokenizer: Option<&Tokenizer>, id: u32) -> String {
     let Some(tokenizer) = tokenizer.filter(|tokenizer| (id as usize) < tokenizer.vocab_size()) else {
         return format!("#{id}");
@@ -152,7 +152,7 @@ fn spelled(tokenizer: &Tokenizer, token: &str) -> String {
     }
 }
 
-/// Bytes as text, those that are none as `\xC3`.
+/// Bytes as text; invalid ones as `\xC3`.
 fn shown(bytes: &[u8]) -> String {
     let mut text = String::new();
     for chunk in bytes.utf8_chunks() {

@@ -1,4 +1,4 @@
-//! The trace: what a text goes through on its way through a model, as plain numbers.
+//! The trace: the intermediate results of a text in a model, as plain numbers.
 
 use std::path::Path;
 
@@ -15,22 +15,22 @@ use crate::rank::{Ranked, rank};
 use crate::reading::{self, Reading, label};
 use crate::{InsightError, Result};
 
-/// The most attention weights that are kept, over all layers and heads: 256 MiB.
+/// The most attention weights, over all layers and heads: 256 MiB.
 pub const MAX_WEIGHTS: u64 = 1 << 26;
 
-/// The most guesses a place.
+/// The most guesses per position.
 pub const MAX_TOP: usize = 1000;
 
 /// The most bytes of a trace that is read back.
 const MAX_JSON_BYTES: u64 = 2 << 30;
 
-/// How many logits of places that nobody asked for are in memory at once.
+/// Logits in memory at once, for positions outside `focus`.
 const LOGITS_AT_ONCE: usize = 1 << 22;
 
-/// What is asked.
+/// Options of [`trace`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TraceOptions {
-    /// Guesses a place and layer.
+    /// Guesses per position and layer.
     pub top: usize,
 }
 
@@ -57,33 +57,33 @@ impl TraceOptions {
     }
 }
 
-/// The way of one text through a model, stage by stage.
+/// One text's pass through a model, stage by stage.
 ///
-/// Places are counted from 0, and so are layers and heads. `states` below are the residual stream before the first layer and after each,
-/// `n_layers + 1` of them.
+/// Positions ("places"), layers and heads are counted from 0. `states` below are the residual stream before the first layer and
+/// after each, `n_layers + 1` of them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Trace {
-    /// What kind of model it is.
+    /// Facts about the model.
     pub model: ModelFacts,
-    /// The text as the tokenizer read it; none where ids were given. `[MASK]` stands as the tokenizer spells its mask.
+    /// The text as the tokenizer read it, with its own mask token for `[MASK]`; `None` where ids were given.
     pub text: Option<String>,
-    /// The tokens, those around a masked model's text included.
+    /// The tokens, including those around a masked model's text.
     pub tokens: Vec<Token>,
-    /// The vectors that they become.
+    /// Their vectors.
     pub embedding: Embedding,
-    /// Who listens to whom: `[layer][head][query][key]`. Each row sums to 1; a key that a query may not see has exactly 0.
+    /// Attention weights, `[layer][head][query][key]`. Each row sums to 1; a key that a query may not see has exactly 0.
     pub attention: Vec<Vec<Vec<Vec<f32>>>>,
     /// Euclidean norm of the residual stream, `[state][place]`.
     pub residual_norms: Vec<Vec<f64>>,
-    /// What each state would guess if it were the last (logit lens), `[state][place]`.
+    /// The guesses of each state if it were the last (logit lens), `[state][place]`.
     pub lens: Vec<Vec<LensCell>>,
-    /// The places that the model is asked about: the last of a causal model, the masks of a masked one (without one its last word).
+    /// The positions of interest: the last one of a causal model, the masks of a masked one (without a mask its last word).
     pub focus: Vec<usize>,
-    /// The model's own answer at each of them.
+    /// The model's prediction at each of them.
     pub predictions: Vec<Prediction>,
-    /// A masked model's text with every mask replaced, the surest first.
+    /// A masked model's text with every mask replaced, the most confident first.
     pub filled: Option<String>,
-    /// What the checkpoints of a run say at the first of `focus`, oldest first; empty unless asked for.
+    /// The predictions of a run's checkpoints at the first of `focus`, oldest first; empty unless requested.
     pub checkpoints: Vec<CheckpointGuess>,
 }
 
@@ -94,15 +94,15 @@ pub struct ModelFacts {
     pub is_causal: bool,
     /// Layers.
     pub n_layers: usize,
-    /// Attention heads a layer.
+    /// Attention heads per layer.
     pub n_heads: usize,
     /// Width of the residual stream.
     pub d_model: usize,
-    /// Ids that may be guessed.
+    /// Number of ids that can be predicted.
     pub vocab_size: usize,
-    /// Most tokens that it reads.
+    /// Context length in tokens.
     pub max_seq_len: usize,
-    /// How its tokenizer cuts words: `BPE`, `WordPiece`, `Unigram`, `WordLevel`; none without one.
+    /// The tokenizer's model: `BPE`, `WordPiece`, `Unigram`, `WordLevel`; `None` without one.
     pub tokenizer: Option<String>,
 }
 
@@ -111,17 +111,17 @@ pub struct ModelFacts {
 pub struct Token {
     /// Its id.
     pub id: u32,
-    /// As the vocabulary spells it.
+    /// Its spelling in the vocabulary.
     pub token: String,
-    /// As people read it: bytes that are no text by themselves as `\xC3`.
+    /// Readable text; bytes that are not text by themselves as `\xC3`.
     pub text: String,
     /// Its bytes.
     pub bytes: Vec<u8>,
-    /// The bytes of the text that it stands for, first and one past the last; none for what stands around a text.
+    /// Its bytes in the text, first and one past the last; `None` for tokens around the text.
     pub span: Option<[usize; 2]>,
     /// Whether it is a special token.
     pub is_special: bool,
-    /// The merges that made it, in order; empty where the tokenizer is no BPE.
+    /// The merges that made it, in order; empty where the tokenizer is not BPE.
     pub merges: Vec<MergeStep>,
 }
 
@@ -140,14 +140,14 @@ impl Token {
     }
 }
 
-/// Two neighbours that became one.
+/// Two adjacent tokens merged into one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MergeStep {
-    /// The left one, as people read it.
+    /// The left one, as readable text.
     pub left: String,
     /// The right one.
     pub right: String,
-    /// The merge's place in the tokenizer's list, from 0.
+    /// The merge's index in the tokenizer's list, from 0.
     pub rank: usize,
 }
 
@@ -156,33 +156,33 @@ pub struct MergeStep {
 pub struct Embedding {
     /// The vector of each token, `[place][d_model]`.
     pub tokens: Vec<Vec<f32>>,
-    /// The vector that is added for its place, `[place][d_model]`; empty where places are told in another way.
+    /// The vector added for its position, `[place][d_model]`; empty where positions are encoded another way.
     pub places: Vec<Vec<f32>>,
-    /// What the first layer reads, `[place][d_model]`: the sum, normed where the model does so.
+    /// The input of the first layer, `[place][d_model]`: the sum, normalized where the model does so.
     pub sum: Vec<Vec<f32>>,
-    /// How the model knows places.
+    /// How positions are encoded.
     pub positions: Positions,
 }
 
-/// How a model knows where a token stands.
+/// How a model encodes positions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Positions {
     /// `learned`, `sinusoidal`, `rotary`, `alibi` or `none`.
     pub kind: PositionKind,
-    /// Of rotary positions: after how many places each pair of coordinates has made a full turn.
+    /// For rotary positions: how many positions each pair of coordinates takes for a full turn.
     pub wavelengths: Vec<f64>,
 }
 
-/// What a layer would guess at a place.
+/// A layer's guesses at a position.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LensCell {
     /// The likeliest first.
     pub guesses: Vec<Guess>,
-    /// The rank, from 1, that the token has here which the last layer prefers at this place.
+    /// The rank here, from 1, of the token that the last layer prefers at this position.
     pub final_rank: usize,
     /// Its probability here.
     pub final_probability: f64,
-    /// How undecided the layer is: the entropy of its distribution in bits.
+    /// The layer's uncertainty: the entropy of its distribution in bits.
     pub entropy_bits: f64,
 }
 
@@ -191,7 +191,7 @@ pub struct LensCell {
 pub struct Guess {
     /// Its id.
     pub id: u32,
-    /// As people read it.
+    /// Readable text.
     pub text: String,
     /// Its logit.
     pub logit: f32,
@@ -199,14 +199,14 @@ pub struct Guess {
     pub probability: f64,
 }
 
-/// The model's answer at a place.
+/// The model's prediction at a position.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Prediction {
-    /// The place.
+    /// The position.
     pub place: usize,
     /// The likeliest first.
     pub guesses: Vec<Guess>,
-    /// How undecided the model is: the entropy of its distribution in bits.
+    /// The model's uncertainty: the entropy of its distribution in bits.
     pub entropy_bits: f64,
     /// The logits of all ids.
     pub logits: Vec<f32>,
@@ -217,7 +217,7 @@ impl Trace {
     ///
     /// # Errors
     ///
-    /// [`InsightError::Store`], and [`InsightError::BadTrace`] naming file and place.
+    /// [`InsightError::Store`], and [`InsightError::BadTrace`] naming file and location.
     pub fn open_json(path: &Path) -> Result<Self> {
         let bytes = taal_store::read(path, MAX_JSON_BYTES)?;
         serde_json::from_slice(&bytes).map_err(|error| InsightError::BadTrace {
@@ -228,7 +228,7 @@ impl Trace {
 
     /// The trace as one line of JSON. Numbers read back bit for bit.
     pub fn to_json(&self) -> String {
-        // Every key is text and every number finite, so nothing can fail.
+        // Every key is text and every number finite, so this cannot fail.
         serde_json::to_string(self).unwrap_or_default()
     }
 
@@ -244,10 +244,10 @@ impl Trace {
     }
 }
 
-/// Reads a text, or ids, and hands out what happens at every stage.
+/// Reads a text, or ids, and returns the intermediate results of every stage.
 ///
-/// A causal model reads the text as `taal generate` does, without special tokens. A masked model reads it as `taal fill` does, between
-/// the tokens that begin and end a text. Ids are read as they are.
+/// A causal model reads the text as `taal generate` does, without special tokens. A masked model reads it as `taal fill` does,
+/// between the tokens that begin and end a text. Ids are read unchanged.
 ///
 /// # Errors
 ///
@@ -270,7 +270,7 @@ pub fn trace(lm: &LanguageModel, prompt: &Prompt, options: &TraceOptions) -> Res
     Ok(trace)
 }
 
-/// A recurrent network has none, whatever its configuration says.
+/// A recurrent network has no heads, whatever its configuration says.
 fn n_heads(config: &TransformerConfig) -> usize {
     match config.mixer {
         Mixer::Attention => config.n_heads,
@@ -280,7 +280,7 @@ fn n_heads(config: &TransformerConfig) -> usize {
 
 fn check_weights(model: &Transformer, tokens: usize) -> Result<()> {
     let config = model.config();
-    // A text that does not fit the context is refused by the model, which says so better.
+    // For a text that does not fit the context, the model has a better message.
     let tokens = tokens.min(config.max_seq_len);
     let sizes = [config.n_layers, n_heads(config), tokens, tokens];
     let weights = sizes
@@ -345,20 +345,19 @@ fn pass(lm: &LanguageModel, reading: &Reading, options: &TraceOptions) -> Result
     })
 }
 
-/// The guesses of every state at every place.
+/// The guesses of every state at every position.
 fn lens(lm: &LanguageModel, output: &Output, focus: &[usize], top: usize) -> Result<Vec<Vec<LensCell>>> {
     let model = &lm.model;
     let [_, seq, _] = output.hidden.dims();
     let known = lm.vocab_size();
     let mut last: Option<Vec<u32>> = None;
     let mut rows = Vec::new();
-    // The last state first: it says whose rank is wanted in the others.
+    // The last state first: it determines whose rank is computed in the others.
     for state in output.hidden_states.iter().rev() {
         let hidden = model.normed(state.clone());
         let wanted = |place: usize| last.as_ref().map(|last| last[place]);
         let mut row = ranked_places(model, &hidden, 0..seq, known, top, wanted)?;
-        // Where the model is asked, the logits come the way its answer comes: the product of one row may be rounded otherwise than that
-        // of many.
+        // At `focus`, the logits are computed like the prediction: a product of one row may round differently from one of many.
         let asked = logits_at(model, hidden, focus)?;
         for (logits, &place) in asked.chunks_exact(model.config().vocab_size).zip(focus) {
             row[place] = rank(&logits[..known], top, wanted(place))?;
@@ -379,7 +378,7 @@ fn lens(lm: &LanguageModel, output: &Output, focus: &[usize], top: usize) -> Res
         .collect())
 }
 
-/// The ranks of some places, computed a part at a time: a row of logits is as long as the vocabulary.
+/// The ranks at some positions, computed in parts, since a row of logits is as long as the vocabulary.
 fn ranked_places(
     model: &Transformer,
     hidden: &Tensor<3>,
@@ -436,7 +435,7 @@ fn embedding(model: &Transformer, ids: &[u32], output: &Output) -> Result<Embedd
     })
 }
 
-/// Read from the angles of place 1, so that scaled ones are what they are.
+/// Computed from the angles of position 1, so that scaling is included.
 fn wavelengths(model: &Transformer) -> Result<Vec<f64>> {
     let Some(rotary) = model.rotary().filter(|rotary| rotary.max_len() > 1) else {
         return Ok(Vec::new());
@@ -476,7 +475,7 @@ fn attention(output: &Output) -> Result<Vec<Vec<Vec<Vec<f32>>>>> {
     output.attention_weights.iter().map(layer).collect()
 }
 
-/// What JSON can hold and people can read.
+/// Checks that values are finite, since JSON has no other numbers.
 fn finite(values: Vec<f32>, what: &str) -> Result<Vec<f32>> {
     match values.iter().all(|value| value.is_finite()) {
         true => Ok(values),

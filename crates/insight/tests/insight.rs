@@ -1,4 +1,4 @@
-//! What the crate promises, on tiny models with drawn weights.
+//! Tests on tiny models with random weights.
 
 use burn::tensor::Device;
 use taal_inference::{Decoder, FillOptions, LanguageModel, Prompt, fill};
@@ -11,7 +11,7 @@ const VOCAB_SIZE: usize = 23;
 const CONTEXT: usize = 13;
 const IDS: [u32; 9] = [3, 1, 4, 1, 5, 9, 2, 6, 22];
 
-/// Every way in which positions, masks and caches can meet, by name.
+/// Every combination of positions, masks and caches, by name.
 fn configs() -> Vec<(&'static str, TransformerConfig)> {
     let nanogpt = TransformerConfig::nanogpt(VOCAB_SIZE, CONTEXT, 3, 4, 16);
     let llama = TransformerConfig::llama(VOCAB_SIZE, CONTEXT, 2, 4, 24);
@@ -63,7 +63,7 @@ fn configs() -> Vec<(&'static str, TransformerConfig)> {
     ]
 }
 
-/// Weights ten times as wide as those that training starts from, or every prediction would be nearly the same.
+/// Weights ten times as large as initial ones; otherwise all predictions would be nearly the same.
 fn model(config: &TransformerConfig, tokenizer: Option<Tokenizer>) -> LanguageModel {
     let wide = Initialization {
         std: 0.2,
@@ -97,7 +97,7 @@ fn bits(values: &[f32]) -> Vec<u32> {
 }
 
 #[test]
-fn attention_rows_sum_to_one_and_what_is_masked_is_exactly_zero() {
+fn attention_rows_sum_to_one_and_masked_weights_are_exactly_zero() {
     for (name, config) in configs() {
         let (_, trace) = traced(&config);
         if config.mixer == Mixer::Lstm {
@@ -115,7 +115,7 @@ fn attention_rows_sum_to_one_and_what_is_masked_is_exactly_zero() {
                 for (key, weight) in row.iter().enumerate() {
                     let is_future = config.is_causal && key > query;
                     if is_future || query.abs_diff(key) >= window {
-                        assert_eq!(weight.to_bits(), 0, "{name}: {query} hears {key}");
+                        assert_eq!(weight.to_bits(), 0, "{name}: {query} attends to {key}");
                     } else {
                         visible += usize::from(*weight > 0.0);
                     }
@@ -159,7 +159,7 @@ fn the_last_row_of_the_lens_is_the_output_bit_for_bit() {
         let first = &trace.lens[0][trace.focus[0]];
         assert_ne!(
             first.guesses, trace.predictions[0].guesses,
-            "{name}: layers do something"
+            "{name}: layers change the state"
         );
     }
 }
@@ -193,7 +193,7 @@ fn probabilities_are_those_of_the_softmax_and_ranks_follow_from_them() {
 }
 
 #[test]
-fn what_the_first_layer_reads_is_the_sum_of_token_and_place() {
+fn the_input_of_the_first_layer_is_the_sum_of_token_and_position() {
     for (name, config) in configs() {
         let (_, trace) = traced(&config);
         let embedding = &trace.embedding;
@@ -213,7 +213,7 @@ fn what_the_first_layer_reads_is_the_sum_of_token_and_place() {
             "{name}"
         );
         if let Some(first) = embedding.positions.wavelengths.first() {
-            // The fastest pair turns by one radian a place.
+            // The fastest pair turns by one radian per position.
             assert!((first - std::f64::consts::TAU).abs() < 1e-5, "{name}: {first}");
         }
         for place in (0..IDS.len()).filter(|_| !config.embedding_norm) {
@@ -226,7 +226,7 @@ fn what_the_first_layer_reads_is_the_sum_of_token_and_place() {
 }
 
 #[test]
-fn a_trace_is_the_same_after_a_way_through_a_file() {
+fn a_trace_is_the_same_after_saving_and_opening() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("trace.json");
     for (name, config) in configs() {
@@ -247,7 +247,7 @@ fn a_trace_is_the_same_after_a_way_through_a_file() {
 }
 
 #[test]
-fn tokens_tell_their_bytes_their_place_in_the_text_and_their_merges() {
+fn tokens_have_their_bytes_their_range_in_the_text_and_their_merges() {
     let lm = dutch_model();
     let text = "één kat krabt 🦜";
     let trace = trace(&lm, &Prompt::from(text), &TraceOptions::default()).unwrap();
@@ -262,7 +262,7 @@ fn tokens_tell_their_bytes_their_place_in_the_text_and_their_merges() {
             "{token:?}"
         );
         match token.merges.last() {
-            // The halves of é are no text by themselves.
+            // The halves of é are not text by themselves.
             Some(_) if !token.text.is_ascii() => {}
             Some(last) => assert_eq!(format!("{}{}", last.left, last.right), token.text),
             None => assert_eq!(token.bytes.len(), 1, "{token:?}"),
@@ -274,7 +274,7 @@ fn tokens_tell_their_bytes_their_place_in_the_text_and_their_merges() {
 }
 
 #[test]
-fn a_text_is_read_behind_the_token_that_begins_every_text() {
+fn a_text_is_read_after_the_token_that_begins_every_text() {
     let plain = dutch(Kind::Bpe, 300);
     let mut file: serde_json::Value = serde_json::from_slice(&plain.to_json()).expect("a tokenizer.json");
     let id = plain.token_to_id("<|endoftext|>").expect("a special token");
@@ -335,7 +335,7 @@ fn a_masked_model_is_asked_at_its_masks_and_answers_as_fill_does() {
 }
 
 #[test]
-fn bad_input_is_one_sentence_and_nothing_else() {
+fn bad_input_gives_a_one_sentence_error() {
     let lm = dutch_model();
     let said = |lm: &LanguageModel, prompt: Prompt, top: usize| {
         let error = trace(lm, &prompt, &TraceOptions { top }).unwrap_err();
@@ -399,7 +399,7 @@ fn data_of(page: &str) -> serde_json::Value {
 }
 
 #[test]
-fn a_page_of_64_tokens_and_144_heads_is_below_a_megabyte_and_needs_nothing() {
+fn a_page_of_64_tokens_and_144_heads_is_below_a_megabyte_and_self_contained() {
     let text: String = ('a'..='z')
         .chain('A'..='Z')
         .chain('0'..='9')
@@ -418,7 +418,7 @@ fn a_page_of_64_tokens_and_144_heads_is_below_a_megabyte_and_needs_nothing() {
         assert_eq!(trace.tokens.len(), 64);
         let page = html(&trace, PageOptions::default());
         assert!(page.len() < 1_000_000, "{} bytes", page.len());
-        // The page tells the browser to load nothing, too.
+        // The page also tells the browser to load nothing.
         assert!(page.contains("<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none';"));
         let page = page.replace("http-equiv", "");
         for outside in ["http", "//cdn", "src=", "@import", "url("] {
