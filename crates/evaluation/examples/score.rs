@@ -1,4 +1,4 @@
-//! Trains a tokenizer, makes a model with random weights, and measures it on a text: about as many bits per byte as guessing takes.
+//! Trains a tokenizer, makes a model with random weights, and scores a text: the bits per byte are about those of guessing.
 //!
 //! Run with: cargo run -p taal-evaluation --example score
 

@@ -1,8 +1,8 @@
-//! Multiple choice: of several continuations of a context, does the model find the right one likeliest?
+//! Multiple choice: does the model assign the highest probability to the right continuation of a context?
 //!
-//! Context and continuation are divided as by the lm-evaluation-harness (Gao et al. 2021): they are encoded together, white space at the end
-//! of the context belongs to the continuation, and the tokens after as many as the context alone has are the continuation's. A context
-//! that does not fit loses its beginning.
+//! Context and continuation are split as in the lm-evaluation-harness (Gao et al. 2021): they are encoded together, white space
+//! at the end of the context belongs to the continuation, and if the context alone has `n` tokens, the continuation starts after
+//! the first `n`. A context that does not fit loses its beginning.
 
 use std::path::{Path, PathBuf};
 
@@ -17,11 +17,11 @@ use crate::pairs::{TOKENS_AT_ONCE, beginning, finite, hidden_in_turn};
 use crate::words::stem;
 use crate::{EvaluationError, Result};
 
-/// By what the log-likelihood of a choice is divided before choices are compared a second time, since longer ones are less likely.
+/// The length by which log-likelihoods are divided for a second comparison, since longer choices are less likely.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Normalize {
-    /// They are not compared a second time.
+    /// No second comparison.
     None,
     /// The number of its tokens.
     Tokens,
@@ -59,14 +59,14 @@ impl std::str::FromStr for Normalize {
     }
 }
 
-/// How choices are put to a model.
+/// Options of [`score_choices`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChoiceOptions {
-    /// The length that the second comparison divides by.
+    /// The length for the second comparison.
     pub normalize: Normalize,
-    /// What stands between context and choice, where neither has white space there and the context is not empty.
+    /// The delimiter between a non-empty context and a choice, where neither has white space there.
     pub delimiter: String,
-    /// Begin every context with the tokens that begin a text; a model that sees both sides gets them always.
+    /// Begin every context with the tokens that begin a text; always on for bidirectional models.
     pub with_bos: bool,
 }
 
@@ -83,7 +83,7 @@ impl Default for ChoiceOptions {
 /// A question with its answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChoiceItem {
-    /// What the choices go on with.
+    /// The context that the choices continue.
     pub context: String,
     /// The choices, at least two.
     pub choices: Vec<String>,
@@ -94,13 +94,13 @@ pub struct ChoiceItem {
 /// How likely a model finds a choice.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct ChoiceScore {
-    /// The log-probability of its tokens after the context, in nats; by a masked model the sum of each one's, hidden alone.
+    /// The log-probability of its tokens after the context, in nats; for a masked model the sum over tokens, each masked alone.
     pub log_likelihood: f64,
     /// How many tokens.
     pub tokens: u64,
-    /// How many characters it has, without white space around it.
+    /// How many characters, without surrounding white space.
     pub characters: u64,
-    /// How many bytes it has, likewise.
+    /// How many bytes, without surrounding white space.
     pub bytes: u64,
     /// Whether the context was too long and lost its beginning.
     pub is_truncated: bool,
@@ -120,12 +120,12 @@ impl ChoiceScore {
 /// How often the likeliest choice is the right one.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct ChoiceAccuracy {
-    /// By what the log-likelihoods were divided.
+    /// The length by which log-likelihoods were divided.
     #[serde(rename = "normalise")]
     pub normalize: Normalize,
-    /// Items whose right choice is likelier than all others; a tie is a miss.
+    /// Items whose right choice is likelier than all others; a tie counts as wrong.
     pub correct: u64,
-    /// Share of them.
+    /// The share.
     pub accuracy: f64,
     /// Its 95 % interval (Wilson 1927).
     pub interval: [f64; 2],
@@ -133,32 +133,32 @@ pub struct ChoiceAccuracy {
     pub ties: u64,
 }
 
-/// How a model does on a file of items.
+/// The result on one file of items.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ChoiceFile {
-    /// The file's name without folder and ending.
+    /// The file's name without folder and extension.
     pub name: String,
     /// Items.
     pub total: u64,
-    /// What guessing would get: the mean of one over the number of choices.
+    /// The accuracy of guessing: the mean of 1 / number of choices.
     pub chance: f64,
     /// By log-likelihood.
     pub plain: ChoiceAccuracy,
-    /// By log-likelihood over length, where that was asked for.
+    /// By log-likelihood over length, if requested.
     #[serde(rename = "normalised")]
     pub normalized: Option<ChoiceAccuracy>,
     /// Items of which a context was too long and lost its beginning.
     pub truncated: u64,
 }
 
-/// How a model does on some files, and on all of them together.
+/// The results on several files, and on all of them together.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ChoiceEvaluation {
     /// Each file.
     pub files: Vec<ChoiceFile>,
     /// All items together.
     pub all: ChoiceFile,
-    /// Items that could not be scored, which are in none of the counts. A file of such items only is not among the files.
+    /// Items that could not be scored; they are not counted, and a file with only such items is omitted.
     pub left_out: Vec<LeftOut>,
 }
 
@@ -200,7 +200,7 @@ struct Tally {
     total: u64,
     chances: f64,
     truncated: u64,
-    /// Right ones and ties, by log-likelihood and by log-likelihood over length.
+    /// Counts of right choices and ties, by log-likelihood and by log-likelihood over length.
     plain: [u64; 2],
     normalized: [u64; 2],
 }
@@ -259,7 +259,7 @@ impl Tally {
     }
 }
 
-/// A line of a file, in the names of several collections.
+/// A line of a file, with the keys of several collections.
 #[derive(Debug, Deserialize)]
 struct RawItem {
     #[serde(alias = "ctx")]
@@ -294,10 +294,10 @@ enum RawAnswer {
 
 /// Reads JSON lines of multiple choice, each item with the number of its line.
 ///
-/// - the context is `context` or `ctx`, or `question`; where there are both, the question stands on a line after the context;
+/// - the context is `context` or `ctx`, or `question`; if both exist, the question follows the context on a new line;
 /// - the choices are a list of texts named `choices`, `endings` or `options`, or ARC's object of the lists `text` and `label`;
-/// - the answer is `answer`, `label`, `gold` or `answerKey`: the index of the right choice from 0, also as a text, or its letter from A, or one
-///   of ARC's labels.
+/// - the answer is `answer`, `label`, `gold` or `answerKey`: the index of the right choice from 0, also as a string, or its
+///   letter from A, or one of ARC's labels.
 ///
 /// Other keys are ignored.
 ///
@@ -365,7 +365,7 @@ impl RawItem {
     }
 }
 
-/// What a text says: an index from 0 or a letter from A.
+/// Parses an index from 0 or a letter from A.
 fn index_of(word: &str) -> Option<usize> {
     match word.trim().as_bytes() {
         [letter] if letter.is_ascii_alphabetic() => Some(usize::from(letter.to_ascii_uppercase() - b'A')),
@@ -375,13 +375,13 @@ fn index_of(word: &str) -> Option<usize> {
 
 /// The score of every choice of an item.
 ///
-/// A causal model scores the tokens of the continuation; an empty context is replaced by the token that begins a text, or the one that ends
-/// it. A masked model has each of these tokens hidden in turn.
+/// A causal model scores the tokens of the continuation; an empty context is replaced by the token that begins a text, or else
+/// the one that ends it. For a masked model each of these tokens is masked in turn.
 ///
 /// # Errors
 ///
-/// [`InferenceError::NoTokenizer`], [`InferenceError::Setting`] for a choice that adds no token or does not fit, a masked model without mask
-/// token, or an empty context that no token can stand for; the tokenizer's and the model's.
+/// [`InferenceError::NoTokenizer`], [`InferenceError::Setting`] for a choice that adds no token or does not fit, a masked model
+/// without mask token, or an empty context that no token can replace; the tokenizer's and the model's.
 pub fn score_choices(lm: &LanguageModel, item: &ChoiceItem, options: &ChoiceOptions) -> Result<Vec<ChoiceScore>> {
     let tokenizer = lm.tokenizer.as_ref().ok_or(InferenceError::NoTokenizer {
         purpose: "scoring choices",
@@ -395,7 +395,10 @@ pub fn score_choices(lm: &LanguageModel, item: &ChoiceItem, options: &ChoiceOpti
         true => causal_sums(lm, &rows)?,
         false => {
             let mask = tokenizer.mask_id().ok_or_else(|| {
-                EvaluationError::setting("tokenizer", "it has no mask token, so this is no masked language model")
+                EvaluationError::setting(
+                    "tokenizer",
+                    "it has no mask token, so the model is not a masked language model",
+                )
             })?;
             let sum = |row: &Row| hidden_in_turn(lm, &row.ids, row.places.clone(), mask);
             rows.iter().map(sum).collect::<Result<Vec<_>>>()?
@@ -414,10 +417,10 @@ pub fn score_choices(lm: &LanguageModel, item: &ChoiceItem, options: &ChoiceOpti
     Ok(sums.into_iter().zip(rows).zip(&item.choices).map(score).collect())
 }
 
-/// Context and continuation as a model reads them.
+/// Context and continuation as token ids.
 struct Row {
     ids: Vec<u32>,
-    /// The continuation's.
+    /// The continuation's ids.
     places: std::ops::Range<usize>,
     is_truncated: bool,
 }
@@ -458,7 +461,7 @@ impl Row {
             })?;
             first.push(*end);
         }
-        // The last token of a causal row is predicted and not read.
+        // The last token of a causal row is only predicted.
         let room = config.max_seq_len + usize::from(config.is_causal);
         let needed = continuation.len() + first.len() + end.len();
         let left = room
@@ -487,7 +490,7 @@ impl Row {
     }
 }
 
-/// The tokens of a context and of what follows it.
+/// The tokens of a context and its continuation.
 fn encode_pair(tokenizer: &Tokenizer, context: &str, choice: &str, delimiter: &str) -> Result<(Vec<u32>, Vec<u32>)> {
     let trimmed = context.trim_end();
     let space = &context[trimmed.len()..];
@@ -502,8 +505,8 @@ fn encode_pair(tokenizer: &Tokenizer, context: &str, choice: &str, delimiter: &s
     Ok((context, continuation))
 }
 
-/// The summed log-probabilities of the rows' continuations, several rows at once; the shorter ones are filled up behind, which a causal
-/// model does not see.
+/// The summed log-probabilities of the rows' continuations, several rows at once; shorter rows are padded at the end, which a
+/// causal model does not see.
 fn causal_sums(lm: &LanguageModel, rows: &[Row]) -> Result<Vec<f64>> {
     let width = rows.iter().map(|row| row.ids.len() - 1).max().unwrap_or(0);
     let mut sums = Vec::with_capacity(rows.len());
@@ -513,7 +516,7 @@ fn causal_sums(lm: &LanguageModel, rows: &[Row]) -> Result<Vec<f64>> {
         for (index, row) in rows.iter().enumerate() {
             let read = row.ids.len() - 1;
             inputs[index * width..][..read].copy_from_slice(&row.ids[..read]);
-            // The token before a place predicts it.
+            // The prediction for a position comes from the token before it.
             flat.extend(row.places.clone().map(|place| index * width + place - 1));
             targets.extend(&row.ids[row.places.clone()]);
         }

@@ -1,4 +1,4 @@
-//! What can go wrong when a model is measured, each as one sentence with a way out.
+//! Errors of evaluation; each message says what to do.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ pub type Result<T> = std::result::Result<T, EvaluationError>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EvaluationError {
-    /// A line of a test's file (minimal pairs, choices, words) that is not what it should be.
+    /// An invalid line of a test file (minimal pairs, choices, words).
     #[error("{}: line {line}: {detail}", path.display())]
     Line {
         /// The file.
@@ -22,7 +22,7 @@ pub enum EvaluationError {
         /// What is wrong with it.
         detail: String,
     },
-    /// Items of a test that could not be scored; the others were.
+    /// Items of a test that could not be scored; the others were scored.
     #[error("{count} of {total} could not be scored and were left out: {named}")]
     LeftOut {
         /// How many.
@@ -38,30 +38,30 @@ pub enum EvaluationError {
          give a longer text"
     )]
     TooShort {
-        /// The text, as it was named.
+        /// The name of the text.
         name: String,
         /// Its length in tokens.
         tokens: usize,
     },
-    /// A tokenizer's complaint about a named text.
+    /// A tokenizer error with the name of the text.
     #[error("{name}: {source}")]
     Text {
-        /// The text, as it was named.
+        /// The name of the text.
         name: String,
-        /// What the tokenizer said.
+        /// The tokenizer's message.
         source: taal_tokenizer::Error,
     },
-    /// A source of tokens that did not hand out what was asked for.
+    /// A source of tokens that returned the wrong number of ids.
     #[error("the source of tokens gave {given} ids for positions {start}..{end}: expected {}", end - start)]
     Source {
         /// First position asked for.
         start: usize,
         /// The position after the last one asked for.
         end: usize,
-        /// How many ids came.
+        /// How many ids it returned.
         given: usize,
     },
-    /// The model gave no answer, or the question is none.
+    /// Inference failed.
     #[error(transparent)]
     Inference(#[from] InferenceError),
     /// The tokenizer refused.

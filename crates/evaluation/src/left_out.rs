@@ -1,4 +1,4 @@
-//! Items of a test that cannot be scored, which cost the others nothing.
+//! Items of a test that cannot be scored; the others still are.
 
 use std::path::Path;
 
@@ -19,7 +19,7 @@ pub struct LeftOut {
 }
 
 impl LeftOut {
-    /// The reason of an error that concerns one item only; any other error comes back.
+    /// The reason, if an error concerns only one item; any other error is returned.
     pub(crate) fn of(error: EvaluationError, path: &Path, line: usize) -> Result<Self> {
         let reason = match error {
             EvaluationError::Inference(InferenceError::Setting { key, detail })
@@ -40,13 +40,13 @@ impl LeftOut {
         })
     }
 
-    /// The error that ends a test with these items left out, where there are any.
+    /// An error if any items were left out.
     ///
     /// # Errors
     ///
     /// [`EvaluationError::LeftOut`].
     pub fn check(left_out: &[Self], scored: u64) -> Result<()> {
-        /// Items that are named.
+        /// The most items to name.
         const NAMED: usize = 5;
         if left_out.is_empty() {
             return Ok(());

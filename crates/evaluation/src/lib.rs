@@ -1,12 +1,12 @@
-//! How well a language model does: loss of texts, minimal pairs, multiple choice, and tests of word vectors.
+//! Evaluation of language models: loss of texts, minimal pairs, multiple choice, and tests of word vectors.
 //!
 //! [`evaluate_files`] measures loss, perplexity and bits per byte of texts, [`score_windows`] those of any source of token ids.
-//! [`evaluate_pairs`] asks which of two sentences is likelier, [`evaluate_choices`] which of several continuations is likeliest.
-//! [`WordVectors`] are measured by [`WordPairs`] (people's judgements), [`Analogies`] and [`Categories`].
+//! [`evaluate_pairs`] tests which of two sentences is likelier, [`evaluate_choices`] which of several continuations is likeliest.
+//! [`WordVectors`] are tested with [`WordPairs`] (human judgments), [`Analogies`] and [`Categories`].
 //!
 //! A score has the same bits every time. An item that cannot be scored is [left out](LeftOut) and named.
 //!
-//! Left out: tests that are downloaded, and answers that are generated and judged.
+//! Left out: downloading tests, and judging generated answers.
 //!
 //! ```
 //! use burn::tensor::Device;

@@ -1,4 +1,4 @@
-//! Lines of the files that a model is tested with, each with its number, under limits.
+//! Lines of test files, with their numbers, under limits.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use taal_store::{TextLines, TextReader, shorten};
 
 use crate::{EvaluationError, Result};
 
-/// What a file may hold at most. Lines are counted too, because a line that is held costs more than its bytes.
+/// The limits of a file. Lines are limited too, because a line in memory takes more than its bytes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
     pub(crate) bytes: u64,
@@ -15,14 +15,14 @@ pub(crate) struct Limits {
     pub(crate) lines: usize,
 }
 
-/// Of a file of pairs, choices, questions or rated words.
+/// The limits of a file of pairs, choices, questions or rated words.
 pub(crate) const TEST_LIMITS: Limits = Limits {
     bytes: 256 << 20,
     line_bytes: 64 << 20,
     lines: 1 << 20,
 };
 
-/// Calls `take` with the number and the text of every line that holds something.
+/// Calls `take` with the number and the text of every non-empty line.
 ///
 /// # Errors
 ///
@@ -72,7 +72,7 @@ fn check_count(path: &Path, lines: usize, limits: Limits) -> Result<()> {
 ///
 /// # Errors
 ///
-/// [`EvaluationError::Line`] for a line that is something else; the store's.
+/// [`EvaluationError::Line`] for an invalid line; the store's.
 pub(crate) fn json_lines<T: DeserializeOwned>(path: &Path, limits: Limits) -> Result<Vec<(usize, T)>> {
     let mut values = Vec::new();
     for_each_line(path, limits, |number, line| {
@@ -83,7 +83,7 @@ pub(crate) fn json_lines<T: DeserializeOwned>(path: &Path, limits: Limits) -> Re
     Ok(values)
 }
 
-/// The line that serde counts is always the first: it sees one only.
+/// Removes serde's position: it sees a single line, so its line number is always 1.
 pub(crate) fn without_place(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let place = format!(" at line {} column {}", error.line(), error.column());
@@ -91,7 +91,7 @@ pub(crate) fn without_place(error: &serde_json::Error) -> String {
         .map_or(text.clone(), |cause| format!("{cause} (column {})", error.column()))
 }
 
-/// An error about a line, without a long input that another library's message repeats.
+/// An error about a line; long input quoted by another library's message is shortened.
 pub(crate) fn bad_line(path: &Path, line: usize, detail: &str) -> EvaluationError {
     EvaluationError::Line {
         path: path.to_path_buf(),
@@ -100,7 +100,7 @@ pub(crate) fn bad_line(path: &Path, line: usize, detail: &str) -> EvaluationErro
     }
 }
 
-/// Whether the name says that a file has one JSON value per line.
+/// Whether the extension is that of a file with one JSON value per line.
 pub(crate) fn is_json_lines(path: &Path) -> bool {
     path.extension()
         .is_some_and(|extension| extension.eq_ignore_ascii_case("jsonl") || extension.eq_ignore_ascii_case("ndjson"))
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn report_32_a_file_of_endless_short_lines_ends_at_the_limit_of_lines() {
+    fn report_32_a_file_of_many_short_lines_is_refused_at_the_line_limit() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("a.txt");
         let limits = Limits {
@@ -130,7 +130,7 @@ mod tests {
             (read.map_err(|error| error.to_string()), taken.len())
         };
         assert_eq!(read("a\n\nb\n"), (Ok(()), 2));
-        // Empty lines count: a file of nothing else must end too.
+        // Empty lines count, so that a file of only empty lines reaches the limit too.
         for text in ["a\nb\nc\nd", "\n\n\n\n"] {
             let (read, taken) = read(text);
             let error = read.expect_err("too many lines");

@@ -1,7 +1,7 @@
-//! Minimal pairs: of two sentences that differ in one place, does the model find the good one likelier?
+//! Minimal pairs: does the model find the good one of two similar sentences likelier?
 //!
-//! BLiMP (Warstadt et al. 2020) asks this of causal models with the sum of log-probabilities of all tokens, and Salazar et al. (2020) of
-//! masked ones with the pseudo-log-likelihood: every token is hidden in turn, and the log-probabilities of all are summed.
+//! BLiMP (Warstadt et al. 2020) asks this of causal models with the sum of log-probabilities of all tokens, and Salazar et al.
+//! (2020) of masked ones with the pseudo-log-likelihood: every token is masked in turn, and their log-probabilities are summed.
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ use crate::score::score_ids;
 use crate::words::stem;
 use crate::{EvaluationError, Result};
 
-/// Tokens of the rows that are computed at once where every token is hidden in turn.
+/// Tokens computed at once when every token is masked in turn.
 pub(crate) const TOKENS_AT_ONCE: usize = 4096;
 
 /// One pair of a file.
@@ -27,16 +27,16 @@ struct Pair {
     bad: String,
 }
 
-/// How many of a file's pairs a model gets right.
+/// The result on one file of pairs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PairScore {
-    /// The file's name without folder and ending: BLiMP's paradigm.
+    /// The file's name without folder and extension: BLiMP's paradigm.
     pub name: String,
-    /// Pairs of which the good sentence is likelier.
+    /// Pairs whose good sentence is likelier.
     pub correct: u64,
     /// All pairs.
     pub total: u64,
-    /// Share of them.
+    /// The share.
     pub accuracy: f64,
     /// Its 95 % interval (Wilson 1927).
     pub interval: [f64; 2],
@@ -57,16 +57,17 @@ impl PairScore {
 /// The scores of some files of minimal pairs, and over all of them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PairEvaluation {
-    /// Each file's.
+    /// The score of each file.
     pub files: Vec<PairScore>,
     /// All pairs together.
     pub all: PairScore,
-    /// Pairs that could not be scored, which are in none of the counts. A file of such pairs only is not among the files.
+    /// Pairs that could not be scored; they are not counted, and a file with only such pairs is omitted.
     pub left_out: Vec<LeftOut>,
 }
 
-/// Scores files of minimal pairs: JSON lines with `sentence_good` and `sentence_bad` (BLiMP's format, other keys are ignored), or, where
-/// the name does not end in `.jsonl` or `.ndjson`, lines of the good sentence, a tab, and the bad one. A tie is a miss.
+/// Scores files of minimal pairs: JSON lines with `sentence_good` and `sentence_bad` (BLiMP's format, other keys are ignored),
+/// or, in files with extensions other than `.jsonl` and `.ndjson`, lines of the good sentence, a tab, and the bad one. A tie
+/// counts as wrong.
 ///
 /// # Errors
 ///
@@ -123,8 +124,8 @@ fn read_pairs(path: &Path) -> Result<Vec<(usize, Pair)>> {
     }
 }
 
-/// The log-probability of a text in nats: of all tokens after what begins a text where the model is causal (without such a token, of all
-/// but the first), and the sum of each one's, hidden alone, where it is masked.
+/// The log-probability of a text in nats: for a causal model of all tokens after the one that begins a text (without such a
+/// token, of all but the first), for a masked model the sum over tokens, each masked alone.
 ///
 /// # Errors
 ///
@@ -149,10 +150,13 @@ pub fn log_likelihood(lm: &LanguageModel, text: &str) -> Result<f64> {
     finite(sum)
 }
 
-/// The sum over all ids of a text, each hidden alone inside the tokenizer's frame.
+/// The sum over all ids of a text, each masked alone inside the tokenizer's frame.
 fn pseudo_log_likelihood(lm: &LanguageModel, tokenizer: &Tokenizer, ids: &[u32]) -> Result<f64> {
     let mask = tokenizer.mask_id().ok_or_else(|| {
-        EvaluationError::setting("tokenizer", "it has no mask token, so this is no masked language model")
+        EvaluationError::setting(
+            "tokenizer",
+            "it has no mask token, so the model is not a masked language model",
+        )
     })?;
     let frame = tokenizer.frame();
     let (framed, context) = (frame.around(ids), lm.model.config().max_seq_len);
@@ -167,7 +171,7 @@ fn pseudo_log_likelihood(lm: &LanguageModel, tokenizer: &Tokenizer, ids: &[u32])
     hidden_in_turn(lm, &framed, first..first + ids.len(), mask)
 }
 
-/// What a scored text begins with: the special tokens that the tokenizer's file puts there, else the model's beginning of a text, if any.
+/// The tokens before a scored text: the special tokens from the tokenizer's file, else the model's beginning of a text, if any.
 pub(crate) fn beginning(lm: &LanguageModel, tokenizer: &Tokenizer) -> Vec<u32> {
     let before = tokenizer.template().before;
     match before.is_empty() {
@@ -176,7 +180,7 @@ pub(crate) fn beginning(lm: &LanguageModel, tokenizer: &Tokenizer) -> Vec<u32> {
     }
 }
 
-/// A log-probability that means something.
+/// Checks that a log-probability is finite.
 pub(crate) fn finite(sum: f64) -> Result<f64> {
     match sum.is_finite() {
         true => Ok(sum),
@@ -187,7 +191,7 @@ pub(crate) fn finite(sum: f64) -> Result<f64> {
     }
 }
 
-/// The summed log-probabilities of the ids at some places, each hidden alone.
+/// The summed log-probabilities of the ids at some positions, each masked alone.
 pub(crate) fn hidden_in_turn(
     lm: &LanguageModel,
     ids: &[u32],

@@ -1,4 +1,4 @@
-//! How probable a model finds token ids: the sum behind loss, perplexity and bits per byte.
+//! The log-likelihood of token ids, from which loss, perplexity and bits per byte follow.
 
 use std::convert::Infallible;
 use std::ops::{ControlFlow, Range};
@@ -9,28 +9,27 @@ use taal_model::Transformer;
 
 use crate::{EvaluationError, Result};
 
-/// Work of one forward pass, in tokens, where the caller has no opinion: enough to keep the device busy.
+/// Default tokens per forward pass: enough to keep the device busy.
 const TOKENS_AT_ONCE: usize = 4096;
 
-/// The summed negative log-likelihood of some tokens. Scores add up, so that files can be scored alone and reported
-/// together.
+/// The summed negative log-likelihood of some tokens. Scores can be added, so files are scored separately and reported together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Score {
     /// Negative log-likelihood, summed, in nats.
     pub nats: f64,
-    /// How many tokens it is the sum over.
+    /// How many tokens were scored.
     pub tokens: u64,
 }
 
 impl Score {
-    /// Nats per token; NaN where there is none.
+    /// Nats per token; NaN without tokens.
     pub fn loss(&self) -> f64 {
         self.nats / self.tokens as f64
     }
 }
 
 impl Score {
-    /// The score itself, where it is a number.
+    /// Checks that the score is finite.
     ///
     /// # Errors
     ///
@@ -57,7 +56,7 @@ impl std::ops::Add for Score {
     }
 }
 
-/// How many windows of a length make a forward pass of a good size.
+/// The default number of windows per forward pass.
 pub fn default_batch_size(window: usize) -> usize {
     (TOKENS_AT_ONCE / window.max(1)).max(1)
 }
@@ -72,20 +71,20 @@ pub fn score_ids(model: &Transformer, ids: &[u32], batch_size: usize) -> Result<
     score_windows(model, ids.len(), model.config().max_seq_len, batch_size, read)
 }
 
-/// Scores a source of `len` ids, of which `read` hands out any range.
+/// Scores a source of `len` ids, of which `read` returns any range.
 ///
 /// Every id but the first is predicted once, from the ids before it in its window. The windows have `window` inputs,
 /// do not overlap, and the last one may be short: window `k` reads ids `k * window ..` and predicts ids
-/// `k * window + 1 ..`. So `len` ids give a score over `len - 1` tokens, and fewer than 2 ids a score over none.
+/// `k * window + 1 ..`. So `len` ids give a score over `len - 1` tokens, and fewer than 2 ids a score over no tokens.
 ///
 /// The sum is in f64 and in the order of the ids, so equal arguments give equal bits. Pass a model without autodiff
-/// (`model.valid()`): nothing here needs gradients.
+/// (`model.valid()`).
 ///
 /// # Errors
 ///
-/// [`InferenceError::Setting`] where `window` is not in `1..=max_seq_len` or `batch_size` is 0,
-/// [`InferenceError::NotCausal`], [`InferenceError::UnknownId`], [`EvaluationError::Source`] where `read` gives another
-/// number of ids than asked for, [`InferenceError::Device`]. Loss that is not finite is not an error here.
+/// [`InferenceError::Setting`] where `window` is not in `1..=max_seq_len` or `batch_size` is 0, [`InferenceError::NotCausal`],
+/// [`InferenceError::UnknownId`], [`EvaluationError::Source`] where `read` returns the wrong number of ids,
+/// [`InferenceError::Device`]. Loss that is not finite is not an error here.
 pub fn score_windows(
     model: &Transformer,
     len: usize,
@@ -100,7 +99,7 @@ pub fn score_windows(
     }
 }
 
-/// As [`score_windows`], until `read`, which is asked once for each batch, breaks.
+/// As [`score_windows`], until `read`, which is called once per batch, breaks.
 ///
 /// # Errors
 ///
@@ -133,7 +132,7 @@ pub fn try_score_windows<B>(
     };
     let mut start = 0;
     while start < scored {
-        // Full windows go together, as rows of one batch; the short last one goes alone.
+        // Full windows are rows of one batch; the short last one is scored alone.
         let left = scored - start;
         let [rows, width] = if left < window {
             [1, left]
@@ -156,7 +155,7 @@ pub fn try_score_windows<B>(
         let rows = Rows::new(&ids[..rows * width], width);
         let blocks = Probe::new(model).ask(&rows, None, |logits, places| {
             let targets = ids[1..][places].iter().map(|&id| id as i32);
-            // Training goes on where an evaluation is not finite; those who answer with a score look at it.
+            // Not checked here, since training continues when an evaluation is not finite; other callers check.
             Ok(losses(logits, targets)?.into_iter().map(f64::from).sum::<f64>())
         })?;
         score.nats += blocks.iter().sum::<f64>();

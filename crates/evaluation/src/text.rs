@@ -12,39 +12,39 @@ use crate::pairs::beginning;
 use crate::score::{Score, default_batch_size, score_ids};
 use crate::{EvaluationError, Result};
 
-/// A text and its ids, four bytes each, are held in memory.
+/// Limited because a text and its ids, four bytes each, are held in memory.
 const MAX_TEXT_BYTES: u64 = 1 << 30;
 
-/// The same of many texts in one file.
+/// The limits of many texts in one file.
 const DOCUMENT_LIMITS: Limits = Limits {
     bytes: MAX_TEXT_BYTES,
     lines: 1 << 23,
     ..TEST_LIMITS
 };
 
-/// How well a model predicts one text.
+/// The score of one text.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct TextScore {
     /// Negative log-likelihood of all tokens but the first, summed, in nats.
     pub nats: f64,
     /// Tokens scored: all but the first.
     pub tokens: u64,
-    /// Bytes that the scored tokens stand for: the whole text where it begins with a special token, else all but the first token's.
+    /// Bytes of the scored tokens: the whole text if it begins with a special token, else all but the first token's.
     pub bytes: u64,
 }
 
-/// How well a model predicts some texts, in the form that `taal eval --json` prints.
+/// The score of several texts, in the form that `taal eval --json` prints.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
-    /// Mean negative log-likelihood, in nats a token.
+    /// Mean negative log-likelihood, in nats per token.
     pub loss: f64,
     /// `exp(loss)`.
     pub perplexity: f64,
-    /// Summed negative log-likelihood in bits over `bytes`; comparable between tokenizers.
+    /// Summed negative log-likelihood in bits divided by `bytes`; comparable between tokenizers.
     pub bits_per_byte: f64,
     /// Tokens scored: all but the first of each text.
     pub tokens: u64,
-    /// Bytes that the scored tokens stand for: each text without its first token, unless that is a special one.
+    /// Bytes of the scored tokens: each text without its first token, unless that is a special one.
     pub bytes: u64,
 }
 
@@ -65,18 +65,18 @@ impl From<TextScore> for Evaluation {
     }
 }
 
-/// Scores one text in non-overlapping windows of the model's context, the short last one included, the first token
-/// unscored. `name` stands for the text in errors. No special tokens are added.
+/// Scores one text in non-overlapping windows of the model's context, including the short last one; the first token is not
+/// scored. `name` names the text in errors. No special tokens are added.
 ///
 /// # Errors
 ///
 /// [`InferenceError::NoTokenizer`], [`EvaluationError::Text`] where the tokenizer refuses,
-/// [`EvaluationError::TooShort`], [`InferenceError::NotFinite`], or what [`score_ids`] reports.
+/// [`EvaluationError::TooShort`], [`InferenceError::NotFinite`], or an error of [`score_ids`].
 pub fn evaluate_text(lm: &LanguageModel, name: &str, text: &str) -> Result<TextScore> {
     evaluate_after(lm, name, text, &[])
 }
 
-/// Scores one text after tokens that are read and not scored.
+/// Scores one text after tokens that are not scored themselves.
 fn evaluate_after(lm: &LanguageModel, name: &str, text: &str, beginning: &[u32]) -> Result<TextScore> {
     let tokenizer = lm.tokenizer.as_ref().ok_or(InferenceError::NoTokenizer {
         purpose: "scoring text",
@@ -102,18 +102,18 @@ fn evaluate_after(lm: &LanguageModel, name: &str, text: &str, beginning: &[u32])
     })
 }
 
-/// Scores text files, each alone, and of JSON Lines every line's `text` alone, and reports on all of them together.
+/// Scores text files separately, and the `text` of each line of JSON Lines, and reports the total.
 ///
 /// # Errors
 ///
-/// The first file that cannot be read or is no text ([`InferenceError::Store`]), [`EvaluationError::Line`] in JSON Lines, and what
-/// [`evaluate_text`] reports of it; no files at all is [`InferenceError::Setting`].
+/// The first file that cannot be read or is not text ([`InferenceError::Store`]), [`EvaluationError::Line`] in JSON Lines, and
+/// the errors of [`evaluate_text`]; [`InferenceError::Setting`] without files.
 pub fn evaluate_files(lm: &LanguageModel, paths: &[PathBuf]) -> Result<Evaluation> {
     evaluate_all(lm, paths, &[])
 }
 
-/// [`evaluate_files`] with the token that begins a text before each, so that all of their own tokens are scored: that of the tokenizer's
-/// post-processor, else the model's beginning of a text.
+/// [`evaluate_files`] with the token that begins a text before each, so that all tokens of the texts are scored: the token of the
+/// tokenizer's post-processor, else the model's beginning of a text.
 ///
 /// # Errors
 ///
@@ -122,7 +122,7 @@ pub fn evaluate_files_after_bos(lm: &LanguageModel, paths: &[PathBuf]) -> Result
     let tokenizer = lm.tokenizer.as_ref().ok_or(InferenceError::NoTokenizer {
         purpose: "scoring text",
     })?;
-    // One token: what comes before the last one of several would be scored.
+    // Only one token, because all but the first would be scored.
     let beginning = beginning(lm, tokenizer);
     match beginning.last() {
         Some(bos) => evaluate_all(lm, paths, &[*bos]),
@@ -152,7 +152,7 @@ fn evaluate_all(lm: &LanguageModel, paths: &[PathBuf], beginning: &[u32]) -> Res
     Ok(total.into())
 }
 
-/// The texts of a file: the whole of it, or each line's `text` where it is JSON Lines. Each comes with the name that errors use.
+/// The texts of a file: the whole file, or each line's `text` in JSON Lines, with the name that errors use.
 ///
 /// # Errors
 ///

@@ -1,7 +1,7 @@
-//! Analogies: as Athens is to Greece, so is Oslo to which word?
+//! Analogies: Athens is to Greece as Oslo is to which word?
 //!
-//! The answer is the word whose vector is nearest to `b - a + c` by the cosine, of vectors of length 1 and with the three given words left
-//! out: 3CosAdd of Mikolov et al. (2013), in the words of Levy and Goldberg (2014).
+//! The answer is the word, other than the three given ones, whose normalized vector has the largest cosine with `b - a + c`:
+//! Mikolov et al. (2013), named 3CosAdd by Levy and Goldberg (2014).
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
@@ -13,7 +13,7 @@ use super::{UnknownWords, WordVectors, stem};
 use crate::lines::{TEST_LIMITS, whole_text};
 use crate::{EvaluationError, Result};
 
-/// Cosines that are held at once, 32 MiB of them.
+/// Cosines in memory at once, 32 MiB.
 const COSINES_AT_ONCE: usize = 1 << 22;
 
 /// A file of analogies, in sections.
@@ -30,14 +30,14 @@ struct Section {
     questions: Vec<[String; 4]>,
 }
 
-/// How many questions of a section are answered.
+/// The result on one section.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SectionScore {
     /// The section.
     pub name: String,
-    /// Questions answered rightly.
+    /// Questions answered correctly.
     pub correct: u64,
-    /// Questions whose four words have vectors and whose answer is none of the other three.
+    /// Questions whose four words have vectors and whose answer differs from the other three.
     pub scored: u64,
     /// All questions.
     pub total: u64,
@@ -45,7 +45,7 @@ pub struct SectionScore {
     pub without_vector: u64,
     /// Questions left out because the answer is among the three given words, which are never an answer.
     pub unanswerable: u64,
-    /// Share of the scored ones that is right; none where none is scored.
+    /// Share of correct answers; `None` without scored questions.
     pub accuracy: Option<f64>,
     /// Its 95 % interval (Wilson 1927).
     pub interval: [f64; 2],
@@ -66,12 +66,12 @@ impl SectionScore {
     }
 }
 
-/// How many analogies of a file are found.
+/// The result on one file of analogies.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AnalogyScore {
-    /// The file's name without folder and ending.
+    /// The file's name without folder and extension.
     pub name: String,
-    /// How many words an answer was chosen from.
+    /// The number of candidate words.
     pub candidates: u64,
     /// The words without a vector.
     pub unknown: UnknownWords,
@@ -82,8 +82,8 @@ pub struct AnalogyScore {
 }
 
 impl Analogies {
-    /// Reads word2vec's format, four words a line and lines of `: section` between them; or, where the name ends in `.json`, an object of
-    /// sections, each a list of pairs of words. Of such pairs every two different ones make a question, in both orders.
+    /// Reads word2vec's format, four words per line under lines of `: section`; or, from a `.json` file, an object of sections,
+    /// each a list of word pairs. Every two different pairs make a question, in both orders.
     ///
     /// # Errors
     ///
@@ -114,13 +114,13 @@ impl Analogies {
         })
     }
 
-    /// All words, many more than once.
+    /// All words, with repetitions.
     pub fn words(&self) -> impl Iterator<Item = &str> {
         let questions = self.sections.iter().flat_map(|section| &section.questions);
         questions.flatten().map(String::as_str)
     }
 
-    /// Answers the questions with one of `candidates`, of which those without a vector do not count. Of equally near ones the first wins.
+    /// Answers the questions with one of `candidates`; those without a vector are ignored. Ties go to the first candidate.
     pub fn score<'a>(&self, vectors: &WordVectors, candidates: impl IntoIterator<Item = &'a str>) -> AnalogyScore {
         let mut seen = HashSet::new();
         let mut candidates: Vec<usize> = candidates.into_iter().filter_map(|word| vectors.find(word)).collect();
@@ -169,8 +169,8 @@ impl Section {
 
 /// The nearest candidate to every `b - a + c`.
 ///
-/// Of vectors of length 1 the cosine with `b - a + c` is, but for the length of that sum, the cosine with `b` less the one with `a` plus the
-/// one with `c`. So each given word is compared with the candidates once, whatever the number of questions.
+/// For vectors of length 1, the cosine with `b - a + c` is `cos(b) - cos(a) + cos(c)` up to the length of that sum. So each given
+/// word is compared with the candidates only once, regardless of the number of questions.
 fn answers(vectors: &WordVectors, candidates: &[usize], questions: &[[usize; 4]]) -> Vec<Option<usize>> {
     let mut rows: HashMap<usize, usize> = HashMap::new();
     let mut given = Vec::new();
@@ -237,7 +237,7 @@ fn sections_of_lines(text: &str) -> std::result::Result<Vec<Section>, (usize, St
 fn sections_of_pairs(text: &str) -> std::result::Result<Vec<Section>, (usize, String)> {
     let parsed: BTreeMap<String, Vec<[String; 2]>> =
         serde_json::from_str(text).map_err(|error| (error.line().max(1), taal_store::shorten(&error.to_string())))?;
-    // A few bytes more make many more questions.
+    // The number of questions grows with the square of the file.
     let count = |pairs: &Vec<[String; 2]>| pairs.len().saturating_mul(pairs.len().saturating_sub(1));
     let questions = parsed.values().map(count).fold(0_usize, usize::saturating_add);
     if questions > TEST_LIMITS.lines {

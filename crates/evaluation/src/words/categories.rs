@@ -1,4 +1,4 @@
-//! Categories: do the vectors of words fall into the groups that people put the words in?
+//! Categories: do word vectors cluster into human-made categories?
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -9,7 +9,7 @@ use super::table::read_columns;
 use super::{UnknownWords, WordVectors, stem};
 use crate::{EvaluationError, Result};
 
-/// The clusters cost the third power of the number of words.
+/// Clustering takes time cubic in the number of words.
 const MAX_WORDS: usize = 3000;
 
 /// A file of words, each with its category.
@@ -20,22 +20,22 @@ pub struct Categories {
     entries: Vec<(String, String)>,
 }
 
-/// How pure the clusters of words are.
+/// The purity of the clusters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CategoryScore {
-    /// The file's name without folder and ending.
+    /// The file's name without folder and extension.
     pub name: String,
-    /// Share of the words that belong to the commonest category of their cluster; none where no word has a vector.
+    /// Share of the words that belong to the most common category of their cluster; `None` if no word has a vector.
     pub purity: Option<f64>,
     /// Purity of a single cluster of all words.
     pub baseline: Option<f64>,
-    /// Categories of the words that have vectors, and as many clusters.
+    /// Number of categories of the words with vectors, and of clusters.
     pub categories: u64,
     /// Words with a vector.
     pub scored: u64,
     /// All words.
     pub total: u64,
-    /// The others.
+    /// The words without a vector.
     pub unknown: UnknownWords,
 }
 
@@ -77,8 +77,8 @@ impl Categories {
         self.entries.iter().map(|(_, word)| word.as_str())
     }
 
-    /// Joins the words into as many clusters as there are categories, always the two that are nearest by the mean cosine of their words
-    /// (average linkage, Sokal and Michener 1958), and counts those in the majority of their cluster.
+    /// Clusters the words into as many clusters as there are categories by average linkage of cosines (Sokal and Michener 1958),
+    /// and counts the words in the majority of their cluster.
     pub fn score(&self, vectors: &WordVectors) -> CategoryScore {
         let known = self
             .entries
@@ -103,7 +103,7 @@ impl Categories {
     }
 }
 
-/// How many members of a cluster are of its commonest category.
+/// How many members of a cluster have its most common category.
 fn majority(cluster: &[usize], categories: &[&str]) -> usize {
     let mut counts: HashMap<&str, usize> = HashMap::new();
     for member in cluster {
@@ -126,7 +126,7 @@ fn clusters(vectors: &WordVectors, places: &[usize], n_clusters: usize) -> Vec<V
             .iter()
             .enumerate()
             .flat_map(|(at, a)| open[at + 1..].iter().map(move |b| (*a, *b)));
-        // Of equally near ones the first: `>` and not `>=`.
+        // Ties go to the first pair: `>`, not `>=`.
         let nearest = pairs.fold((f64::NEG_INFINITY, None), |best, (a, b)| {
             if nearness[a][b] > best.0 {
                 (nearness[a][b], Some((a, b)))

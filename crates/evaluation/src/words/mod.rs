@@ -1,7 +1,7 @@
-//! What the vectors of words know: human judgements of similarity, analogies, and categories.
+//! Tests of word vectors: human judgments of similarity, analogies, and categories.
 //!
-//! Each test is read from its file first ([`WordPairs`], [`Analogies`], [`Categories`]), so that a model is only asked for the vectors of
-//! words that occur. [`WordVectors`] are those of a model or those of a word2vec text file.
+//! Tests are read from their files first ([`WordPairs`], [`Analogies`], [`Categories`]), so that a model computes only the
+//! vectors of words that occur. [`WordVectors`] come from a model or a word2vec text file.
 
 mod analogies;
 mod categories;
@@ -18,10 +18,10 @@ use serde::{Deserialize, Serialize};
 pub use similarity::{SimilarityScore, WordPairs};
 pub use vectors::{WordVectors, vocabulary_words};
 
-/// Samples that the bootstrap of an interval draws where the caller has no opinion.
+/// Default number of bootstrap samples for an interval.
 pub const BOOTSTRAP_ROUNDS: usize = 1000;
 
-/// Words without a vector that are named.
+/// The most words without a vector to name.
 const NAMED_UNKNOWN: usize = 10;
 
 /// The words of a test that have no vector.
@@ -29,7 +29,7 @@ const NAMED_UNKNOWN: usize = 10;
 pub struct UnknownWords {
     /// How many.
     pub count: u64,
-    /// The first ones in the order of the alphabet.
+    /// The first ones in alphabetical order.
     pub first: Vec<String>,
 }
 
@@ -43,7 +43,7 @@ impl UnknownWords {
     }
 }
 
-/// The file's name without folder and ending.
+/// The file's name without folder and extension.
 pub(crate) fn stem(path: &Path) -> String {
     path.file_stem()
         .map_or_else(String::new, |stem| stem.to_string_lossy().into_owned())

@@ -1,4 +1,4 @@
-//! How similar people find two words, against the cosine of their vectors.
+//! Human judgments of the similarity of two words, compared with the cosine of their vectors.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use crate::{EvaluationError, Result};
 /// How MEN marks nouns, verbs and adjectives, and others adverbs.
 const PART_OF_SPEECH_ENDINGS: [&str; 5] = ["-n", "-v", "-j", "-a", "-r"];
 
-/// A file of word pairs with people's judgements.
+/// A file of word pairs with human judgments.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WordPairs {
     name: String,
@@ -20,28 +20,28 @@ pub struct WordPairs {
     had_endings: bool,
 }
 
-/// How well the vectors of words agree with people.
+/// The agreement of word vectors with human judgments.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SimilarityScore {
-    /// The file's name without folder and ending.
+    /// The file's name without folder and extension.
     pub name: String,
-    /// Spearman's rank correlation of cosine and judgement; none where there are too few pairs or all are alike.
+    /// Spearman's rank correlation of cosine and judgment; `None` with too few pairs or if all are equal.
     pub spearman: Option<f64>,
     /// Its 95 % interval, by the bootstrap over pairs.
     pub interval: Option<[f64; 2]>,
-    /// Pairs of which both words have a vector.
+    /// Pairs whose words both have a vector.
     pub scored: u64,
     /// All pairs.
     pub total: u64,
-    /// The words because of which the others are left out.
+    /// The words without a vector, whose pairs are left out.
     pub unknown: UnknownWords,
-    /// Whether every word of the file ended in its part of speech (`sun-n`), which was taken off.
+    /// Whether every word of the file ended in its part of speech (`sun-n`), which was removed.
     pub endings_removed: bool,
 }
 
 impl WordPairs {
-    /// Reads CSV with the columns `word1`, `word2` and `similarity` in any order; others are ignored. Where every word ends in its part of
-    /// speech, as MEN's `sun-n`, the ending is taken off.
+    /// Reads CSV with the columns `word1`, `word2` and `similarity` in any order; others are ignored. Where every word ends in
+    /// its part of speech, as MEN's `sun-n`, it is removed.
     ///
     /// # Errors
     ///
@@ -95,12 +95,12 @@ impl WordPairs {
         })
     }
 
-    /// All words, some more than once.
+    /// All words, with repetitions.
     pub fn words(&self) -> impl Iterator<Item = &str> {
         self.pairs.iter().flat_map(|(a, b, _)| [a.as_str(), b.as_str()])
     }
 
-    /// Compares the judgements with cosines. The interval is of `rounds` samples drawn with `seed`.
+    /// Compares the judgments with cosines. The interval comes from `rounds` samples drawn with `seed`.
     pub fn score(&self, vectors: &WordVectors, rounds: usize, seed: u64) -> SimilarityScore {
         let known = self
             .pairs

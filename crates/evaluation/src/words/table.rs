@@ -11,10 +11,10 @@ use crate::{EvaluationError, Result};
 const MAX_ROW_BYTES: usize = 1 << 20;
 const MAX_FIELDS: usize = 1024;
 
-/// The rows of a file with a header, each with its line and the wanted columns; all others are ignored, and so is a row that has none of them. The columns are divided by commas,
-/// or by tabs or semicolons where the header has these.
+/// The rows of a file with a header, each with its line number and the wanted columns; other columns are ignored, as are rows in
+/// which the wanted ones are empty. Columns are separated by commas, or by tabs or semicolons if the header has these.
 ///
-/// `wanted` has the names that each column may have, in lower case.
+/// `wanted` lists the possible names of each column, in lower case.
 ///
 /// # Errors
 ///
@@ -65,7 +65,7 @@ pub(super) fn read_columns<const N: usize>(path: &Path, wanted: [&[&str]; N]) ->
             return Err(bad(line, detail));
         }
         let row = places.map(|place| fields[place].clone());
-        // WordSim-353's files end in a row that only has a number of its own.
+        // WordSim-353's files end in a row that only has a number.
         if row.iter().any(|field| !field.is_empty()) {
             found.push((line, row));
         }
@@ -79,20 +79,20 @@ pub(super) fn read_columns<const N: usize>(path: &Path, wanted: [&[&str]; N]) ->
 /// The line on which a record begins, and its fields.
 type Record = (usize, Vec<String>);
 
-/// The records of a text, each with the line on which it begins, their fields without white space around them.
+/// The records of a text, each with the line on which it begins, with trimmed fields.
 fn records(text: &str, delimiter: u8) -> std::result::Result<Vec<Record>, (usize, String)> {
     let mut reader = ReaderBuilder::new().delimiter(delimiter).build();
     let (mut fields, mut ends) = (vec![0; MAX_ROW_BYTES], vec![0; MAX_FIELDS]);
     let mut rest = text.as_bytes();
     let (mut line, mut records) = (1, Vec::new());
     loop {
-        // Empty lines are no records, but they count.
+        // Empty lines are not records, but they are counted.
         let n_empty = rest.iter().take_while(|byte| matches!(byte, b'\n' | b'\r')).count();
         line += lines_in(&rest[..n_empty]);
         rest = &rest[n_empty..];
         let (mut result, mut read, written, mut counted) = reader.read_record(rest, &mut fields, &mut ends);
         if result == ReadRecordResult::InputEmpty {
-            // An empty input says that the text ends.
+            // An empty input signals the end of the text.
             let ended;
             (result, _, _, ended) = reader.read_record(&[], &mut fields[written..], &mut ends[counted..]);
             (read, counted) = (rest.len(), counted + ended);

@@ -28,11 +28,11 @@ pub struct WordVectors {
 }
 
 impl WordVectors {
-    /// The vectors of words by a model; words that it does not know are left out, and repeated ones are there once.
+    /// The vectors of words by a model; unknown words are left out, and repeated ones occur once.
     ///
-    /// A word is encoded with a space before it, as it stands in a sentence, unless that takes more tokens than the bare word: GPT-2 has
-    /// tokens for both, BERT for one, and a tokenizer of characters would spend one on the space. A word is unknown where the tokenizer
-    /// refuses it or has no token but the unknown one for a part of it.
+    /// A word is encoded with a space before it, as in a sentence, unless that takes more tokens than the bare word: GPT-2 has
+    /// tokens for both, BERT for one, and a character tokenizer needs another token for the space. A word is unknown where the
+    /// tokenizer refuses it or has no token but the unknown one for a part of it.
     ///
     /// # Errors
     ///
@@ -61,8 +61,8 @@ impl WordVectors {
         Ok(vectors)
     }
 
-    /// Reads a file in word2vec's text format: a line for each word, of it and its numbers, divided by spaces or tabs. A first line with the
-    /// number of words and the length of a vector is not necessary. Of a repeated word the first vector counts.
+    /// Reads a file in word2vec's text format: one line per word with its numbers, separated by spaces or tabs. A first line with
+    /// the number of words and the length of a vector is optional. For a repeated word the first vector is used.
     ///
     /// # Errors
     ///
@@ -132,22 +132,23 @@ impl WordVectors {
         &self.words
     }
 
-    /// The vector of a word, as long as it was given.
+    /// The vector of a word, not normalized.
     pub fn vector(&self, word: &str) -> Option<&[f32]> {
         self.find(word).map(|place| self.row(place))
     }
 
-    /// The cosine of the angle between the vectors of two words; none where a word has none. A vector of length 0 has a cosine of 0 with all.
+    /// The cosine of the angle between the vectors of two words; `None` where a word has none. A zero vector has a cosine of 0
+    /// with all.
     pub fn cosine(&self, a: &str, b: &str) -> Option<f64> {
         Some(self.cosine_of(self.find(a)?, self.find(b)?))
     }
 
-    /// The `top` words that are nearest to a vector by the cosine, the nearest first; of equally near ones the earlier word first.
-    /// A vector of length 0 is as far from all.
+    /// The `top` words that are nearest to a vector by the cosine, the nearest first; ties by the earlier word. A zero vector is
+    /// equally far from all.
     ///
     /// # Panics
     ///
-    /// If the vector is not as long as these.
+    /// If the vector has another length.
     pub fn nearest(&self, vector: &[f32], top: usize) -> Vec<(&str, f64)> {
         assert_eq!(vector.len(), self.width, "vectors of one length are compared");
         let norm = dot(vector, vector).sqrt();
@@ -185,8 +186,8 @@ impl WordVectors {
     }
 }
 
-/// The words that a tokenizer has a token of its own for, in the order of their ids: letters, and marks between them. Pieces that only go
-/// on with a word, special tokens and numbers are left out, as are ids from `vocab_size` on: the model has no vectors for them.
+/// The words that are single tokens, in the order of their ids: letters, and marks between them. Pieces that only continue a
+/// word, special tokens and numbers are left out, as are ids from `vocab_size` on, for which the model has no vectors.
 pub fn vocabulary_words(tokenizer: &Tokenizer, vocab_size: usize) -> Vec<String> {
     let mut seen = std::collections::HashSet::new();
     let marks = tokenizer.word_marks();
@@ -202,7 +203,7 @@ fn is_word(text: &str) -> bool {
     text.chars().all(is_part) && text.starts_with(char::is_alphabetic) && text.ends_with(char::is_alphabetic)
 }
 
-/// The tokens of a word; none where the tokenizer does not know it.
+/// The tokens of a word; `None` where the tokenizer does not know it.
 fn word_ids(tokenizer: &Tokenizer, word: &str) -> Result<Option<Vec<u32>>> {
     let encode = |text: &str| match tokenizer.encode(text) {
         Ok(ids) => Ok(Some(ids)),
@@ -216,12 +217,12 @@ fn word_ids(tokenizer: &Tokenizer, word: &str) -> Result<Option<Vec<u32>>> {
     Ok(match (spaced, bare) {
         (Some(spaced), Some(bare)) if spaced.len() > bare.len() => Some(bare),
         (Some(spaced), Some(_)) => Some(spaced),
-        // A word that is only known with a space before it is known where it stands in a sentence.
+        // A word that is known only with a space before it counts as known.
         (spaced, bare) => bare.or(spaced),
     })
 }
 
-/// The numbers stand last, so that a word may hold spaces (GloVe has `. . .`).
+/// The numbers come last, so a word may contain spaces (GloVe has `. . .`).
 fn word_and_values(line: &str, width: usize) -> std::result::Result<(&str, Vec<f32>), String> {
     let expected = || format!("expected a word and {width} numbers");
     let mut rest = line;
@@ -244,7 +245,7 @@ fn word_and_values(line: &str, width: usize) -> std::result::Result<(&str, Vec<f
     Ok((rest, values))
 }
 
-/// In f64, and in eight sums at once so that the processor need not wait for each addition.
+/// In f64, with eight partial sums so that additions can run in parallel.
 fn dot(a: &[f32], b: &[f32]) -> f64 {
     let mut sums = [0.0_f64; 8];
     let (a_parts, b_parts) = (a.chunks_exact(8), b.chunks_exact(8));

@@ -65,7 +65,7 @@ fn log_likelihoods_are_those_of_the_harness_and_transformers() {
 }
 
 #[test]
-fn lengths_are_tokens_or_bytes_and_ties_are_misses() {
+fn lengths_are_tokens_or_bytes_and_ties_count_as_wrong() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("few.jsonl");
     // The same choice twice is a tie, whichever is right.
@@ -75,7 +75,7 @@ fn lengths_are_tokens_or_bytes_and_ties_are_misses() {
     let lm = char_model();
     let item = &read_choices(&path).unwrap()[1].1;
     let scores = score_choices(&lm, item, &ChoiceOptions::default()).unwrap();
-    // A space and the letters, each of them a token and the letters a byte.
+    // A space and the letters, each of them a token, each letter a byte.
     assert_eq!(
         scores
             .iter()
@@ -110,7 +110,7 @@ fn lengths_are_tokens_or_bytes_and_ties_are_misses() {
 }
 
 #[test]
-fn a_masked_model_hides_every_token_of_the_choice() {
+fn a_masked_model_masks_every_token_of_the_choice() {
     let text = "de kat zat op de mat en de hond op de bank ";
     let tokenizer = TrainerConfig::new(Kind::WordPiece, 80).train([text.repeat(9)]).unwrap();
     let config = TransformerConfig::bert(tokenizer.vocab_size(), 16, 1, 2, 16);
@@ -124,7 +124,7 @@ fn a_masked_model_hides_every_token_of_the_choice() {
     // Without a context, the choice is a text.
     let alone = score(&item("", "de kat zat"));
     assert!((alone.log_likelihood - log_likelihood(&lm, "de kat zat").unwrap()).abs() < 1e-5);
-    // The whole is the sum over the tokens of both parts; here the second part's.
+    // The log-likelihood of both parts is the sum over their tokens; here only the second part's.
     let after = score(&item("de kat zat", "op de mat"));
     assert!(after.log_likelihood > log_likelihood(&lm, "de kat zat op de mat").unwrap());
     assert_eq!((after.tokens, after.is_truncated), (3, false));
@@ -221,7 +221,7 @@ fn bad_items_are_named_with_file_and_line() {
         let path = folder.path().join("items.jsonl");
         std::fs::write(&path, format!("{good}\n{bad}\n")).unwrap();
         let found = evaluate_choices(&lm, &[path], &ChoiceOptions::default());
-        // What can be read and not be scored is left out.
+        // Items that can be read but not scored are left out.
         let error = found.and_then(|found| LeftOut::check(&found.left_out, found.all.total));
         let words = error
             .unwrap_err()

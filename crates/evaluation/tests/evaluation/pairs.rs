@@ -19,7 +19,7 @@ fn model(is_causal: bool) -> LanguageModel {
 }
 
 #[test]
-fn report_32_endless_pairs_end_at_the_limit_of_lines() {
+fn report_32_too_many_pairs_are_refused_at_the_line_limit() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.tsv");
     std::fs::write(&path, "a\tb\n".repeat((1 << 20) + 1)).unwrap();
@@ -40,7 +40,7 @@ fn a_causal_log_likelihood_is_the_score_of_the_tokens() {
 }
 
 #[test]
-fn a_masked_log_likelihood_hides_every_token_once() {
+fn a_masked_log_likelihood_masks_every_token_once() {
     use burn::tensor::{Int, Tensor, TensorData, activation::log_softmax};
     let lm = model(false);
     let tokenizer = lm.tokenizer.as_ref().unwrap();
@@ -87,7 +87,7 @@ fn files_of_pairs_are_scored_and_bad_lines_are_named() {
         let found = evaluate_pairs(&lm, &[path("order.tsv"), path("order.jsonl")]).unwrap();
         let right = |(good, bad): &(&str, &str)| log_likelihood(&lm, good).unwrap() > log_likelihood(&lm, bad).unwrap();
         let expected = pairs.iter().filter(|pair| right(pair)).count() as u64;
-        assert!(expected < 3, "a tie is a miss");
+        assert!(expected < 3, "a tie counts as wrong");
         assert_eq!(
             found.files.iter().map(|file| file.correct).collect::<Vec<_>>(),
             [expected; 2]

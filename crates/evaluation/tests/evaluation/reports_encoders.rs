@@ -67,7 +67,7 @@ fn report_7_a_text_has_the_frame_of_the_post_processor_and_not_that_of_names() {
 }
 
 #[test]
-fn report_7_a_template_gives_a_prompt_its_beginning_and_not_its_end() {
+fn report_7_a_prompt_gets_the_beginning_of_the_template_and_not_its_end() {
     let tokenizer = byte_level(&["Ġcat"], &["<s>", "</s>"], &["<s>"], &["</s>"]);
     let config = TransformerConfig::llama(tokenizer.vocab_size(), 16, 1, 2, 16);
     let lm = LanguageModel::new(tiny::model(&config, 7), Some(tokenizer));
@@ -94,7 +94,7 @@ fn report_8_filled_gaps_keep_their_spaces_and_guesses_show_them() {
 }
 
 #[test]
-fn report_8_a_text_of_word_pieces_is_left_as_it_was_around_its_gaps() {
+fn report_8_a_text_of_word_pieces_is_unchanged_around_its_gaps() {
     let mut config = TrainerConfig::new(Kind::WordPiece, 80);
     config.special_tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
         .map(str::to_owned)
@@ -108,7 +108,7 @@ fn report_8_a_text_of_word_pieces_is_left_as_it_was_around_its_gaps() {
 }
 
 #[test]
-fn report_9_hashes_in_a_byte_level_vocabulary_are_no_mark() {
+fn report_9_hashes_in_a_byte_level_vocabulary_are_not_a_mark() {
     let tokens = |hashes: &str| -> Vec<String> {
         let lm = masked(byte_level(
             &["Ġvery", "very", hashes],
@@ -148,7 +148,7 @@ fn report_9_a_gap_at_the_beginning_takes_the_token_that_begins_texts() {
 }
 
 #[test]
-fn report_9_gaps_work_with_a_unigram_tokenizer_of_this_program() {
+fn report_9_gaps_work_with_a_unigram_tokenizer_of_taal() {
     let special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"].map(str::to_owned);
     let text =
         "de kat zat op de mat en de hondenmand stond naast de kattenmand bij de voordeur van het huis ".repeat(20);
@@ -186,7 +186,7 @@ fn report_9_gaps_work_with_a_unigram_tokenizer_of_this_program() {
 }
 
 #[test]
-fn report_10_the_mean_is_over_all_tokens_with_those_around_the_text() {
+fn report_10_the_mean_includes_the_special_tokens_around_the_text() {
     let lm = masked(byte_level(&["Ġcat"], &["[CLS]", "[SEP]"], &["[CLS]"], &["[SEP]"]));
     let ids = framed(lm.tokenizer.as_ref().unwrap(), "a cat").unwrap();
     let data: Vec<i32> = ids.iter().map(|id| *id as i32).collect();
@@ -209,7 +209,7 @@ fn report_10_the_mean_is_over_all_tokens_with_those_around_the_text() {
 }
 
 #[test]
-fn report_10_the_files_of_sentence_transformers_say_how_a_vector_is_made() {
+fn report_10_the_files_of_sentence_transformers_define_the_vector() {
     let place = tempfile::tempdir().unwrap();
     let dir = place.path().join("model");
     let lm = masked(byte_level(&["Ġcat"], &["[CLS]", "[SEP]"], &["[CLS]"], &["[SEP]"]));
@@ -229,7 +229,7 @@ fn report_10_the_files_of_sentence_transformers_say_how_a_vector_is_made() {
     let modules = [module("Transformer", ""), module("Pooling", "1_Pooling")];
     write("modules.json", json!(modules));
 
-    // The older keys and the newer one; without Normalize a vector has the length that it has.
+    // The older keys and the newer one; without Normalize a vector is not normalized.
     let text = "a cat cat cat";
     let length = |vector: &[f32]| vector.iter().map(|x| x * x).sum::<f32>().sqrt();
     for (settings, pooling) in [
@@ -253,7 +253,7 @@ fn report_10_the_files_of_sentence_transformers_say_how_a_vector_is_made() {
         }
     }
 
-    // The limit counts the frame, and the settings of the transformer come before those of the tokenizer.
+    // The limit includes the frame, and the settings of the transformer take precedence over the tokenizer's.
     let cut = || taal_inference::cut_tokens(&open(), text).unwrap();
     assert_eq!(cut(), 0);
     write("tokenizer_config.json", json!({"model_max_length": 5}));

@@ -14,7 +14,7 @@ use taal_store::ErrorKind;
 
 use crate::tiny::{CONTEXT, VOCAB_SIZE, all_logits, byte_model, char_model, configs, model};
 
-/// Ids without a pattern.
+/// Pseudo-random ids.
 fn ids(len: usize) -> Vec<u32> {
     (0..len as u64)
         .map(|n| (taal_kernels::random::bits(1, n) % VOCAB_SIZE as u64) as u32)
@@ -56,7 +56,7 @@ fn the_score_is_the_summed_loss_of_all_ids_but_the_first() {
 }
 
 #[test]
-fn the_batch_size_changes_the_speed_and_not_the_score() {
+fn the_score_does_not_depend_on_the_batch_size() {
     let model = model(&TransformerConfig::llama(VOCAB_SIZE, CONTEXT, 2, 4, 24), 9);
     let ids = ids(200);
     let alone = score_ids(&model, &ids, 1).expect("a score");
@@ -96,7 +96,7 @@ fn windows_may_be_shorter_than_the_context() {
 }
 
 #[test]
-fn a_source_is_asked_for_each_target_once_and_for_little_at_a_time() {
+fn a_source_is_read_once_per_target_and_in_small_parts() {
     let model = model(&TransformerConfig::llama(VOCAB_SIZE, CONTEXT, 1, 2, 16), 9);
     let ids = ids(100);
     let mut asked = Vec::new();
@@ -128,13 +128,13 @@ fn scoring_stops_where_the_source_breaks_and_gives_its_reason() {
     let whole = score_ids(&model, &ids, 4).expect("a score");
     assert_eq!(until(100).1, 4);
     let ControlFlow::Continue(score) = until(100).0 else {
-        panic!("nothing broke");
+        panic!("scoring did not stop");
     };
     assert_eq!(score.tokens, whole.tokens);
 }
 
 #[test]
-fn nothing_to_score_is_a_score_over_nothing() {
+fn fewer_than_two_ids_give_an_empty_score() {
     let model = model(&TransformerConfig::llama(VOCAB_SIZE, CONTEXT, 1, 2, 16), 9);
     for ids in [&[][..], &[3]] {
         assert_eq!(score_ids(&model, ids, 4).expect("a score"), Score::default());
@@ -142,7 +142,7 @@ fn nothing_to_score_is_a_score_over_nothing() {
 }
 
 #[test]
-fn scoring_refuses_what_cannot_be_by_name() {
+fn scoring_refuses_invalid_arguments_by_name() {
     let model = model(&TransformerConfig::llama(VOCAB_SIZE, CONTEXT, 1, 2, 16), 9);
     let windows = |window, batch_size| {
         score_windows(&model, 20, window, batch_size, |range| ids(20)[range].to_vec()).expect_err("a refusal")
@@ -190,11 +190,11 @@ fn files_are_scored_alone_and_reported_together() {
     let evaluation = evaluate_files(&lm, &paths).expect("an evaluation");
     assert_eq!(
         evaluation.bytes, bytes as u64,
-        "the bytes of what is scored: not the first of each file"
+        "bytes of scored tokens: not the first of each file"
     );
     assert_eq!(
         evaluation.tokens, bytes as u64,
-        "a token a byte, the first of each file unscored"
+        "a token per byte, the first of each file not scored"
     );
     assert_close(evaluation.loss, nats / evaluation.tokens as f64, "loss");
     assert_close(evaluation.perplexity, evaluation.loss.exp(), "perplexity");
@@ -249,7 +249,7 @@ fn files_that_cannot_be_scored_are_refused_by_name() {
 }
 
 #[test]
-fn a_model_that_has_diverged_is_an_error_of_its_own_kind() {
+fn a_model_that_has_diverged_has_a_separate_error_kind() {
     let mut lm = char_model();
     let weight = lm.model.embeddings.tokens.weight.val();
     lm.model.embeddings.tokens.weight = burn::module::Param::from_tensor(weight.mul_scalar(f32::NAN));
@@ -259,7 +259,7 @@ fn a_model_that_has_diverged_is_an_error_of_its_own_kind() {
 }
 
 #[test]
-fn report_34_a_model_whose_numbers_are_not_finite_answers_nothing() {
+fn report_34_a_model_whose_numbers_are_not_finite_gives_only_errors() {
     let mut lm = byte_model();
     let weight = lm.model.embeddings.tokens.weight.val();
     // One weight is enough: every score is a sum over all of them.

@@ -1,4 +1,4 @@
-//! Vectors of words against people's judgements, analogies and categories.
+//! Word vectors against human judgments, analogies and categories.
 
 use std::path::{Path, PathBuf};
 
@@ -25,7 +25,7 @@ fn counts(sections: &[SectionScore]) -> serde_json::Value {
 }
 
 #[test]
-fn spearman_of_cosines_and_judgements_is_scipys() {
+fn spearman_of_cosines_and_judgments_equals_scipy() {
     let vectors = WordVectors::read(&golden("vectors.txt")).unwrap();
     let score = WordPairs::read(&golden("similarity.csv"), false)
         .unwrap()
@@ -39,7 +39,7 @@ fn spearman_of_cosines_and_judgements_is_scipys() {
 }
 
 #[test]
-fn answers_to_analogies_are_gensims() {
+fn answers_to_analogies_equal_gensim() {
     let vectors = WordVectors::read(&golden("vectors.txt")).unwrap();
     for (file, key) in [("analogies.txt", "analogies"), ("pairs.json", "pairs")] {
         let words = vectors.words().iter().map(String::as_str);
@@ -54,7 +54,7 @@ fn answers_to_analogies_are_gensims() {
 }
 
 #[test]
-fn clusters_are_as_pure_as_scipys() {
+fn cluster_purity_equals_scipy() {
     let vectors = WordVectors::read(&golden("vectors.txt")).unwrap();
     let score = Categories::read(&golden("categories.csv"), false)
         .unwrap()
@@ -64,7 +64,7 @@ fn clusters_are_as_pure_as_scipys() {
 }
 
 #[test]
-fn a_given_word_is_no_answer_and_a_question_for_one_is_left_out() {
+fn a_given_word_is_never_an_answer_and_a_question_for_one_is_left_out() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     // b - a + c is nearest to c itself.
@@ -84,11 +84,11 @@ fn a_given_word_is_no_answer_and_a_question_for_one_is_left_out() {
 }
 
 #[test]
-fn parts_of_speech_are_taken_off_where_every_word_has_one() {
+fn parts_of_speech_are_removed_where_every_word_has_one() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     std::fs::write(path("men.csv"), ",word1,word2,similarity\n0,sun-n,Shine-v,5\n").unwrap();
-    // A row without the wanted columns is none.
+    // A row without the wanted columns is ignored.
     std::fs::write(path("other.csv"), "n;similarity;word2;word1\n0;1;x-n;bare\n1;;;\n").unwrap();
     let men = WordPairs::read(&path("men.csv"), true).unwrap();
     assert_eq!(men.words().collect::<Vec<_>>(), ["sun", "shine"]);
@@ -100,17 +100,17 @@ fn parts_of_speech_are_taken_off_where_every_word_has_one() {
 fn a_models_word_is_its_text_with_a_space_where_that_costs_no_token() {
     let lm = char_model();
     let vectors = WordVectors::of_model(&lm, ["cab", "Cab", "cab", "abba"], Pooling::Mean).unwrap();
-    // A capital is none of the 23 characters.
+    // A capital is not among the 23 characters.
     assert_eq!(vectors.words(), ["cab", "abba"]);
     assert_eq!(
         vectors.vector("cab"),
         Some(&embed(&lm, "cab", Pooling::Mean).unwrap()[..])
     );
-    // Every byte is a token, so the space costs one here too.
+    // Every byte is a token, so the space needs one too.
     let lm = byte_model();
     let vectors = WordVectors::of_model(&lm, ["é"], Pooling::Input).unwrap();
     assert_eq!(vectors.vector("é"), Some(&embed(&lm, "é", Pooling::Input).unwrap()[..]));
-    // With a token for the word and its space, that one is taken.
+    // A token for the word with its space is preferred.
     let tokenizer = taal_tokenizer::TrainerConfig::new(taal_tokenizer::Kind::Bpe, 300)
         .train(["the cat the cat the cat the cat".repeat(9)])
         .unwrap();
@@ -124,7 +124,7 @@ fn a_models_word_is_its_text_with_a_space_where_that_costs_no_token() {
 }
 
 #[test]
-fn the_nearest_words_come_first_and_of_equals_the_earlier() {
+fn the_nearest_words_come_first_and_ties_keep_their_order() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("v.txt");
     std::fs::write(&path, "far -1 0\nnone 0 0\ntwice 4 0\nonce 2 0\nside 1 1\n").unwrap();
@@ -171,7 +171,7 @@ fn an_input_vector_is_the_mean_of_the_tokens_rows() {
             .zip(&sum)
             .all(|(found, sum)| (found - sum / norm).abs() < 1e-6)
     );
-    // No layer sees it, so neither does the context's length.
+    // No layer is used, so the context length does not apply.
     assert_eq!(embed(&lm, &"fed".repeat(9), Pooling::Input).unwrap().len(), width);
 }
 
@@ -281,7 +281,7 @@ fn bad_files_are_named_with_their_line() {
 }
 
 #[test]
-fn report_32_pairs_that_make_too_many_questions_are_refused_by_their_number() {
+fn report_32_pairs_that_make_too_many_questions_are_refused_with_the_number() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.json");
     let pairs: Vec<[String; 2]> = (0..1025).map(|i| [format!("a{i}"), format!("b{i}")]).collect();
@@ -299,7 +299,7 @@ fn report_32_pairs_that_make_too_many_questions_are_refused_by_their_number() {
 }
 
 #[test]
-fn report_32_tests_of_words_end_at_the_limit_of_lines() {
+fn report_32_tests_of_words_are_refused_at_the_line_limit() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.csv");
     let read = |lines: usize| {
