@@ -1,9 +1,9 @@
-//! Taal's part of `cargo xtask interop`: computes logits of models that others wrote, and writes models for others to open.
+//! Taal's part of `cargo xtask interop`: computes logits of models that other programs wrote, and writes models for them to open.
 //!
-//! `interop open FOLDER` opens each `FOLDER/FAMILY/CASE` and writes the logits of its `ids.json` (a list of samples with `input_ids` and
-//! perhaps an `attention_mask`) to `taal.bin`: fp32, little-endian, 0 at padding; or `taal.error` where the directory does not open.
-//! `interop make FOLDER FAMILY...` writes such directories with random weights, with `ids.json` and `taal.bin` beside them.
-//! `interop gguf FOLDER FAMILY...` writes `model.gguf` instead, of those that llama.cpp has an architecture for.
+//! `interop open FOLDER` opens each `FOLDER/FAMILY/CASE` and writes the logits of its `ids.json` (a list of samples with
+//! `input_ids` and perhaps an `attention_mask`) to `taal.bin`: fp32, little-endian, 0 at padding; or `taal.error` if the
+//! directory does not open. `interop make FOLDER FAMILY...` writes such directories with random weights, with `ids.json` and
+//! `taal.bin`. `interop gguf FOLDER FAMILY...` writes `model.gguf` instead, for families that llama.cpp supports.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use taal_model::{
     Activation, ForwardOptions, ModelError, RopeScaling, Segments, Transformer, TransformerConfig, parameters,
 };
 
-/// Ids from here on are of no special token.
+/// The first id that is not special.
 const FIRST_ORDINARY_ID: usize = 5;
 const PADDING_ID: i32 = 1;
 
@@ -45,7 +45,7 @@ fn open_all(folder: &Path) -> Result<(), Box<dyn Error>> {
                 let samples: Vec<Sample> = serde_json::from_slice(&std::fs::read(case.join("ids.json"))?)?;
                 write_logits(&case, &model, &samples)?;
             }
-            // One that does not open is a row of the table; the others are still compared.
+            // A directory that does not open is a row of the table; the others are still compared.
             Err(error) => std::fs::write(case.join("taal.error"), error.to_string())?,
         }
     }
@@ -272,7 +272,7 @@ fn configs(family: &str) -> Vec<(&'static str, TransformerConfig)> {
     }
 }
 
-/// Every tensor random, norm weights and biases too, so that a swapped or forgotten one shows; logits of the order of 1 at any width.
+/// Every tensor random, norm weights and biases too, so that swapped or missing ones show; logits of the order of 1 at any width.
 fn random_model(config: &TransformerConfig) -> Result<Transformer, Box<dyn Error>> {
     let device = Device::flex();
     let model = config.init(1, &device)?;

@@ -1,4 +1,4 @@
-//! What can go wrong when a model comes from or goes to another program, in sentences.
+//! Errors of import and export.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ pub type Result<T> = std::result::Result<T, ExchangeError>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExchangeError {
-    /// A model that is in none of the formats that are read.
+    /// A model in an unsupported format.
     #[error("{}: {detail}", path.display())]
     Foreign {
         /// The file.
@@ -25,13 +25,13 @@ pub enum ExchangeError {
     Inexpressible {
         /// The file.
         what: PathBuf,
-        /// The part of it, and why.
+        /// The part of it, and the reason.
         detail: String,
     },
     /// The model directory cannot be opened, or a setting is outside its range.
     #[error(transparent)]
     Inference(#[from] InferenceError),
-    /// A file of a model is not what it should be, or its format cannot express the model.
+    /// A model file is invalid, or its format cannot express the model.
     #[error(transparent)]
     Model(#[from] taal_model::ModelError),
     /// The tokenizer refused.

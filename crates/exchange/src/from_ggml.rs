@@ -13,17 +13,17 @@ use crate::{Result, words};
 /// SentencePiece's visible space.
 pub(crate) const SPACE: &str = "\u{2581}";
 
-/// All places where a token can be cut in two are looked at, so the work of a token grows with the square of its length.
+/// The most bytes of a token. All ways to split it in two are tried, so the work grows with the square of its length.
 const MAX_PIECE_BYTES: usize = 512;
 
-/// Pairs that a token may be made of, on average; LLaMA's have 2. Tokens of one repeated letter would have as many as letters.
+/// The most pairs per token, on average; LLaMA's have 2. Tokens of one repeated letter would have one per letter.
 const MAX_PAIRS_PER_TOKEN: usize = 16;
 
-/// Opens a vocabulary as any `tokenizer.json` is opened, so that none gets around the checks.
+/// Opens a vocabulary as any `tokenizer.json` is opened, with the same checks.
 ///
 /// # Errors
 ///
-/// The model crate's error for a file, with the key whose value is not known here.
+/// The model crate's error for a file, with the key whose value is not supported.
 pub(crate) fn tokenizer(path: &Path, v: &Vocabulary) -> Result<Tokenizer> {
     let json = to_json(v).map_err(|detail| foreign(path, detail))?;
     Tokenizer::from_json(json.to_string().as_bytes()).map_err(|error| {
@@ -104,7 +104,7 @@ fn byte_level(v: &Vocabulary) -> std::result::Result<Parts, String> {
         Ok(json!([first, second]))
     });
     let mut model = bpe(merges.collect::<std::result::Result<Vec<Value>, String>>()?);
-    // Files from before this key are GPT-2's, whose way of cutting was the only one.
+    // Files without this key are from the time when GPT-2's pre-tokenizer was the only one.
     let pre = v.pre.as_deref().unwrap_or("gpt-2");
     let words = words::named(pre).ok_or_else(|| {
         format!(
@@ -158,8 +158,8 @@ fn unknown(v: &Vocabulary) -> Option<&String> {
     v.tokens.get(by_kind.or(v.unk_id.map(|id| id as usize))?)
 }
 
-/// All pairs that make a token, of the highest score first and among equals in the order of the tokens: SentencePiece merges any two
-/// neighbours whose text is a token.
+/// All pairs that make a token, the highest score first, ties in the order of the tokens: SentencePiece merges any two adjacent
+/// tokens whose text is a token.
 fn merges(v: &Vocabulary, ids: &HashMap<&str, usize>) -> std::result::Result<Vec<Value>, String> {
     let scores = v.scores.as_ref().ok_or("key `tokenizer.ggml.scores` is missing")?;
     let is_normal = |id: &usize| v.kinds.as_ref().is_none_or(|kinds| kinds[*id] == TokenKind::Normal);
@@ -196,7 +196,7 @@ fn added_tokens(v: &Vocabulary) -> Vec<Value> {
     let tokens = v.tokens.iter().enumerate().filter_map(|(id, token)| {
         let kind = kinds.get(id).copied().unwrap_or(TokenKind::Normal);
         let is_mark = matches!(kind, TokenKind::Control | TokenKind::Unknown);
-        // Without kinds, only the keys say which tokens are marks.
+        // Without kinds, only the keys tell which tokens are special.
         let is_special = is_mark || kinds.is_empty() && named.contains(&Some(id as u32));
         (is_special || kind == TokenKind::UserDefined).then(|| {
             json!({
@@ -213,8 +213,8 @@ fn added_tokens(v: &Vocabulary) -> Vec<Value> {
     tokens.collect()
 }
 
-/// The tokens that are put around a text. Where nothing says otherwise, SentencePiece's models begin every text with one, and so do those whose
-/// words are cut in the ways that llama.cpp knows for it.
+/// The special tokens around a text. By default, SentencePiece models begin every text with one, as do those with pre-tokenizers
+/// for which llama.cpp does so.
 fn template(v: &Vocabulary) -> Value {
     let words = v.pre.as_deref().and_then(words::named);
     let begins = v.model == "llama" || words.is_some_and(|words| words.begins);
@@ -228,7 +228,7 @@ fn template(v: &Vocabulary) -> Value {
     )
 }
 
-/// A `post_processor` that puts one token in front of every text and one behind it; none where there are none.
+/// A `post_processor` that puts one token before every text and one after it; null without such tokens.
 fn around(first: Option<(u32, &str)>, last: Option<(u32, &str)>) -> Value {
     if first.is_none() && last.is_none() {
         return Value::Null;
@@ -255,8 +255,8 @@ fn around(first: Option<(u32, &str)>, last: Option<(u32, &str)>) -> Value {
     })
 }
 
-/// The same tokenizer with its beginning-of-sequence token in front of every text, as llama2.c's `run` puts it whatever the tokenizer's file
-/// says; one that puts tokens around texts already, or has no such token, is left as it is.
+/// The same tokenizer with its beginning-of-sequence token before every text, as llama2.c's `run` always adds it; a tokenizer
+/// that already puts tokens around texts, or has no such token, is unchanged.
 ///
 /// # Errors
 ///

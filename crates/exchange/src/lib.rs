@@ -1,9 +1,9 @@
-//! Models of other programs in, and out, with their tokenizers: GGUF files, llama2.c files, Hugging Face directories.
+//! Import and export of models with their tokenizers: GGUF files, llama2.c files, Hugging Face directories.
 //!
-//! [`import_model`] recognises what it is given by its content and writes a Hugging Face directory, which everything in Taal opens;
+//! [`import_model`] recognizes the format by content and writes a Hugging Face directory, which everything in Taal opens;
 //! [`export_model`] writes what `transformers`, llama.cpp and llama2.c open. [`gguf`] and [`llama2c`] are the formats themselves.
 //!
-//! Left out: Hugging Face's directory itself, which is the model crate's own format, and formats that execute what they hold (pickles).
+//! Left out: Hugging Face's directory itself, which is the model crate's format, and formats that can execute code (pickles).
 //!
 //! ```
 //! use burn::tensor::Device;

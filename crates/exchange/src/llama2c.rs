@@ -1,10 +1,10 @@
 //! Model files of llama2.c: LLaMA in fp32 as Karpathy's `run.c` maps it into memory.
 //!
-//! Read are the first layout, seven integers and then the tensors, and version 1, which begins with `ak42`; written is the first, the
-//! one that `run.c` opens. Quantised files (version 2) are refused: their weights are 8-bit integers, and Taal trains in fp32.
+//! Reads the first layout, seven integers and then the tensors, and version 1, which begins with `ak42`; writes the first, which
+//! `run.c` opens. Quantized files (version 2) are refused: their weights are 8-bit integers, and Taal trains in fp32.
 //!
-//! The two coordinates of a rotary pair stand beside each other in these files and half a head apart in Taal, as in Hugging Face's
-//! files; rows of queries and keys are put in their places on the way.
+//! The two coordinates of a rotary pair are adjacent in these files and half a head apart in Taal, as in Hugging Face's files;
+//! rows of queries and keys are reordered.
 
 use std::io::{Seek, SeekFrom};
 use std::path::Path;
@@ -19,7 +19,7 @@ use taal_model::layout::{Parameter, Part};
 use taal_model::parameters;
 use taal_model::{MAX_DIMENSION, MAX_LAYERS, TransformerConfig};
 
-/// What a file of version 1 or later begins with: `ak42` as a little-endian number.
+/// The first bytes of a file of version 1 or later: `ak42` as a little-endian number.
 const MAGIC: [u8; 4] = 0x616b_3432_u32.to_le_bytes();
 
 /// Bytes of the first layout's header: seven 32-bit integers.
@@ -28,20 +28,20 @@ const LEGACY_HEADER_BYTES: usize = 28;
 /// Bytes of the header of version 1.
 const HEADER_BYTES: usize = 256;
 
-/// What `run.c` has built in.
+/// Hard-coded in `run.c`.
 const NORM_EPS: f64 = 1e-5;
-/// What `run.c` has built in.
+/// Hard-coded in `run.c`.
 const ROPE_THETA: f64 = 10_000.0;
 
 /// Bytes of a number.
 const FLOAT: usize = 4;
 
-/// Whether a file begins as llama2.c's files do. A file of the first layout has no mark; its seven integers must make sense together.
+/// Whether a file begins as llama2.c's files do. The first layout has no magic number; its seven integers must be consistent.
 pub fn is_llama2c(bytes: &[u8]) -> bool {
     bytes.starts_with(&MAGIC) || legacy_header(bytes).is_some_and(|header| header.check().is_ok())
 }
 
-/// Opens a file: the header is held against the size of the file before anything is made of it.
+/// Opens a file: the header is checked against the size of the file before it is used.
 ///
 /// # Errors
 ///
@@ -82,12 +82,12 @@ pub fn from_bytes(path: &Path, bytes: &[u8], device: &Device) -> Result<Transfor
     })
 }
 
-/// Writes a model in the first layout, as one step: the file is there whole, or not at all.
+/// Atomically writes a model in the first layout.
 ///
 /// # Errors
 ///
-/// [`ModelError::Config`] names the field that `run.c` cannot follow; [`ModelError::Store`] where something stands at the path already,
-/// or writing fails.
+/// [`ModelError::Config`] names the field that `run.c` does not support; [`ModelError::Store`] where the path exists already, or
+/// writing fails.
 pub fn save(model: &Transformer, path: &Path) -> Result<(), ModelError> {
     let config = model.config();
     check_expressible(config)?;
@@ -156,7 +156,7 @@ fn angles(config: &TransformerConfig) -> [Vec<f32>; 2] {
 fn check_expressible(c: &TransformerConfig) -> Result<(), ModelError> {
     let refuse = |field: &str, why: &str| Err(ModelError::config(field, format!("llama2.c {why}")));
     if let Some(field) = Family::obstacle(c) {
-        return refuse(field, "has no such thing; it runs LLaMA models only");
+        return refuse(field, "does not support this; it runs LLaMA models only");
     }
     match Family::of(c) {
         Family::Llama => {}
@@ -201,7 +201,7 @@ fn header_bytes(c: &TransformerConfig) -> Vec<u8> {
     numbers.flat_map(i32::to_le_bytes).collect()
 }
 
-/// The integers of a header, not looked at yet.
+/// The integers of a header, not checked yet.
 #[derive(Debug, Clone, Copy)]
 struct Header {
     dim: i32,
@@ -269,7 +269,7 @@ impl Header {
     }
 }
 
-/// The header of the first layout, in which a negative vocabulary means an output matrix of its own.
+/// The header of the first layout, in which a negative vocabulary means an untied output matrix.
 fn legacy_header(bytes: &[u8]) -> Option<Header> {
     let mut numbers = integers(bytes)?;
     let is_tied = numbers[5] > 0;
@@ -277,10 +277,10 @@ fn legacy_header(bytes: &[u8]) -> Option<Header> {
     Some(Header::new(numbers, is_tied))
 }
 
-/// Where every tensor lies.
+/// Where every tensor is.
 struct Sections {
     config: TransformerConfig,
-    /// Name, bytes in front of it, numbers of one layer's tensor, and how many layers have one.
+    /// Name, offset in bytes, numbers per layer, and number of layers that have the tensor.
     all: Vec<(&'static str, usize, usize, usize)>,
 }
 
@@ -306,7 +306,7 @@ impl Sections {
         } else {
             version_0(&config)
         };
-        // Before anything is multiplied in fewer bits: the largest header that is accepted describes more than 64 bits of bytes.
+        // In more than 64 bits, since the size that the largest accepted header describes does not fit in 64.
         let counts = order.iter().map(|(_, count, layers)| *count as u128 * *layers as u128);
         let expected = start as u128 + FLOAT as u128 * counts.sum::<u128>();
         if expected != bytes.len() as u128 {
@@ -356,14 +356,14 @@ fn versioned_header(bytes: &[u8]) -> Result<Header, String> {
         1 => {}
         2 => {
             return Err(
-                "a llama2.c file of version 2, whose weights are 8-bit integers; export it anew with \
+                "a llama2.c file of version 2, whose weights are 8-bit integers; export it again with \
                  `export.py --version 0` or 1, which keep all bits"
                     .to_string(),
             );
         }
         other => {
             return Err(format!(
-                "a llama2.c file of version {other}; only 1 and files from before versions are read"
+                "a llama2.c file of version {other}; only version 1 and unversioned files are read"
             ));
         }
     }
@@ -380,7 +380,8 @@ fn versioned_header(bytes: &[u8]) -> Result<Header, String> {
     Ok(Header::new(numbers, is_tied))
 }
 
-/// Names, counts of numbers and layers in the order of the first layout. The tables of angles are left over from the first programs.
+/// Names, counts of numbers and layers in the order of the first layout. The tables of angles were used by the first programs
+/// only.
 fn version_0(c: &TransformerConfig) -> Vec<(&'static str, usize, usize)> {
     let mut order = vec![
         ("token_embedding", c.vocab_size * c.d_model, 1),
@@ -424,7 +425,7 @@ fn head(c: &TransformerConfig) -> Option<(&'static str, usize, usize)> {
     (!c.tie_embeddings).then_some(("wcls", c.vocab_size * c.d_model, 1))
 }
 
-/// Where a parameter of ours lies: the section of its tensors, and the layer behind a dot.
+/// Where a parameter of ours is: the section of its tensors, and the layer after a dot.
 fn place(c: &TransformerConfig, ours: &str, shape: &[usize]) -> Parameter {
     let mut fields = ours.split('.');
     let (name, layer) = match fields.next() {

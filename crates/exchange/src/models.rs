@@ -15,25 +15,25 @@ use taal_tokenizer::{ImportOptions, Tokenizer};
 use crate::gguf::{self, TensorType};
 use crate::{ExchangeError, Result, from_ggml, llama2c, to_ggml};
 
-/// Said of models whose rotary angles change with texts longer than their context.
+/// A note for models with dynamic scaling of rotary angles.
 const NO_DYNAMIC_ANGLES: &str = "llama.cpp has no dynamic scaling of rotary angles; in the model's context it changes nothing, and beyond it the \
                                  file is one without scaling";
 
-/// Said of models with the exact GELU, as nanoGPT has it.
+/// A note for models with the exact GELU, as in nanoGPT.
 const APPROXIMATE_GELU: &str = "llama.cpp computes GELU by its tanh approximation, and this model has the exact one: activations there differ by \
                                 up to 5e-4";
 
-/// What a model came as.
+/// The format of an imported model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
-    /// A directory with `config.json`, weights and, not necessarily, a tokenizer.
+    /// A directory with `config.json`, weights and optionally a tokenizer.
     HuggingFace,
-    /// A single file of weights with its `config.json` beside it.
+    /// A single file of weights next to its `config.json`.
     Safetensors,
-    /// A file of llama.cpp's.
+    /// A llama.cpp file.
     Gguf,
-    /// A file of llama2.c's.
+    /// A llama2.c file.
     Llama2c,
 }
 
@@ -48,7 +48,7 @@ impl fmt::Display for Source {
     }
 }
 
-/// What a model becomes.
+/// The format of an export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Target {
@@ -83,25 +83,25 @@ impl FromStr for Target {
     }
 }
 
-/// What an import made.
+/// The result of an import.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Imported {
-    /// What the model came as.
+    /// The format of the model.
     pub source: Source,
     /// The family of `config.json`.
     pub family: String,
     /// Number of parameters.
     pub params: u64,
-    /// Number of tokens of the tokenizer; none where there is no tokenizer.
+    /// Number of tokens of the tokenizer; `None` without a tokenizer.
     pub tokenizer_vocab_size: Option<usize>,
     /// The directory that was written.
     pub out: PathBuf,
 }
 
-/// What an export made.
+/// The result of an export.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Exported {
-    /// What the model became.
+    /// The format of the export.
     pub target: Target,
     /// The type of the matrices.
     pub tensor_type: String,
@@ -109,9 +109,9 @@ pub struct Exported {
     pub params: u64,
     /// Size of the weights' file.
     pub bytes: u64,
-    /// What the tokenizer became, by llama.cpp's name; none where there is none in the file.
+    /// llama.cpp's name of the tokenizer; `None` where the file has none.
     pub tokenizer: Option<String>,
-    /// What a user of the result must know.
+    /// Notes for users of the result.
     pub notes: Vec<String>,
     /// What was written.
     pub out: PathBuf,
@@ -120,7 +120,7 @@ pub struct Exported {
 /// Which tokenizer an imported model gets.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum TokenizerChoice<'a> {
-    /// The source's own, where it has one.
+    /// The source's, if it has one.
     #[default]
     Own,
     /// Another one, a file or folder of any format that [`Tokenizer::import`] reads.
@@ -135,12 +135,12 @@ impl<'a> From<Option<&'a Path>> for TokenizerChoice<'a> {
     }
 }
 
-/// Opens a model of another program and writes it as a Hugging Face directory, as one step: it is there whole, or not at all.
+/// Opens a model of another program and atomically writes it as a Hugging Face directory.
 ///
 /// # Errors
 ///
-/// [`ExchangeError::Foreign`] where the source is none of the formats, [`InferenceError::TokenizerMismatch`], or the errors of the files
-/// themselves, by name.
+/// [`ExchangeError::Foreign`] where the format of the source is not supported, [`InferenceError::TokenizerMismatch`], or the
+/// errors of the files themselves, by name.
 pub fn import_model<'a>(
     from: &Path,
     tokenizer: impl Into<TokenizerChoice<'a>>,
@@ -189,8 +189,9 @@ pub fn import_model<'a>(
 ///
 /// # Errors
 ///
-/// [`ExchangeError::Inexpressible`] where the tokenizer cannot be said in the target's format, [`InferenceError::Setting`] for a type
-/// that it does not have, the model crate's error with the field of the configuration that it cannot express, and the errors of the files.
+/// [`ExchangeError::Inexpressible`] where the tokenizer cannot be expressed in the target's format, [`InferenceError::Setting`]
+/// for a type that it does not have, the model crate's error with the field of the configuration that it cannot express, and the
+/// errors of the files.
 pub fn export_model(
     dir: &Path,
     target: Target,
@@ -267,7 +268,7 @@ pub fn export_model(
     Ok(exported)
 }
 
-/// Before anything large is read.
+/// Called before anything large is read.
 fn refuse_existing(out: &Path) -> Result<()> {
     match taal_store::exists(out) {
         true => Err(taal_store::Error::AlreadyExists {
@@ -278,7 +279,7 @@ fn refuse_existing(out: &Path) -> Result<()> {
     }
 }
 
-/// The folders above what is written, which are made where they are missing.
+/// Creates the parent folders of the output.
 fn make_parent(out: &Path) -> Result<()> {
     match out.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         Some(parent) => Ok(taal_store::create_dir_all(parent)?),
@@ -286,7 +287,7 @@ fn make_parent(out: &Path) -> Result<()> {
     }
 }
 
-/// Writes a directory; what the source says of special ids is written as it is.
+/// Writes a directory; the source's special ids are copied unchanged.
 fn save(
     model: &Transformer,
     tokenizer: Option<&Tokenizer>,
@@ -317,7 +318,7 @@ fn family_name(model: &Transformer) -> String {
     format!("{:?}", Family::of(model.config())).to_lowercase()
 }
 
-/// A model of whatever format.
+/// An opened model of any format.
 struct Opened {
     source: Source,
     model: Transformer,
@@ -326,7 +327,7 @@ struct Opened {
     line_ends: LineEnds,
 }
 
-/// Opens whatever is at a path; its own tokenizer is left out where another one is given or none is wanted.
+/// Opens the model at a path; its tokenizer is skipped where another one is given or none is wanted.
 fn open_any(path: &Path, has_tokenizer: bool, device: &Device) -> Result<Opened> {
     if taal_store::is_dir(path) {
         let dir = model_dir(path)?;
@@ -379,24 +380,22 @@ fn open_any(path: &Path, has_tokenizer: bool, device: &Device) -> Result<Opened>
             line_ends: hugging_face::open_line_ends(config.parent().unwrap_or(path))?,
         });
     }
-    // The marks of llama.cpp's files of 2023, as they lie in a file.
+    // The magic numbers of llama.cpp's files of 2023.
     let is_ggml = [b"lmgg", b"fmgg", b"tjgg"].iter().any(|mark| map.starts_with(*mark));
     let detail = match FileFormat::of(&map) {
         _ if is_ggml => {
             "a GGML file from before GGUF; convert it with convert_llama_ggml_to_gguf.py of llama.cpp".to_string()
         }
         Some(format) => format.in_place_of("a model"),
-        None => {
-            "none of the formats that are read: a Hugging Face directory, a .safetensors file next to its config.json, \
+        None => "not in a supported format: a Hugging Face directory, a .safetensors file next to its config.json, \
                  a GGUF file, a llama2.c file"
-                .to_string()
-        }
+            .to_string(),
     };
     let path = path.to_path_buf();
     Err(ExchangeError::Foreign { path, detail })
 }
 
-/// Names under which a directory has its tokenizer, the first of those that are there.
+/// Possible names of a directory's tokenizer; the first that exists is used.
 const TOKENIZER_FILES: [&str; 7] = [
     hugging_face::TOKENIZER_FILE,
     "tokenizer.model",
@@ -407,8 +406,8 @@ const TOKENIZER_FILES: [&str; 7] = [
     "vocab.txt",
 ];
 
-/// The tokenizer of a directory, of whatever format; none where no file is one. A file that has a tokenizer's name and cannot be read is an
-/// error: without it, the model would be imported as one of token ids.
+/// The tokenizer of a directory, of any format; `None` where there is no such file. A tokenizer file that cannot be read is an
+/// error: otherwise the model would silently lose its tokenizer.
 fn tokenizer_of_folder(dir: &Path) -> Result<Option<Tokenizer>> {
     let named = TOKENIZER_FILES.iter().map(|name| dir.join(name));
     let named = named.into_iter().find(|path| taal_store::exists(path));
@@ -430,7 +429,7 @@ fn tokenizer_of_folder(dir: &Path) -> Result<Option<Tokenizer>> {
     }
 }
 
-/// What an error says after the name of its file.
+/// The message of an error without the name of its file.
 fn reason(path: &Path, error: &taal_tokenizer::Error) -> String {
     let said = error.to_string();
     let name = format!("{}: ", path.display());

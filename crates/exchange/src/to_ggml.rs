@@ -1,5 +1,5 @@
-//! A `tokenizer.json` as the tokenizer of a GGUF file. llama.cpp has a few fixed ways to cut a text; what is none of them is refused, since
-//! it would give other ids in silence.
+//! A `tokenizer.json` as the tokenizer of a GGUF file. llama.cpp has a fixed set of pre-tokenizers; others are refused, since
+//! they would silently give other ids.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -13,10 +13,10 @@ use crate::from_ggml::SPACE;
 use crate::gguf::{TokenKind, Vocabulary};
 use crate::{ExchangeError, Result, words};
 
-/// What llama.cpp takes for the end of a text where a file names none: a token of the text like any other.
+/// llama.cpp's default end of a text where a file names none: an ordinary token.
 const DEFAULT_END: [(&str, u32); 2] = [("gpt2", 11), ("llama", 2)];
 
-/// What ends a text, where the tokenizer does not say; llama.cpp would take a token of the text for it.
+/// A note if the tokenizer has no end of text; llama.cpp would then use an ordinary token.
 pub(crate) fn missing_end(v: &Vocabulary) -> Option<String> {
     if v.eos_id.is_some() {
         return None;
@@ -28,7 +28,7 @@ pub(crate) fn missing_end(v: &Vocabulary) -> Option<String> {
     ))
 }
 
-/// The ids that end a text and have no key in the file.
+/// A note about ids that end a text and have no key in the file.
 pub(crate) fn unkept_ends(v: &Vocabulary, lm: &LanguageModel) -> Option<String> {
     let kept = v.end_ids();
     let unkept: Vec<String> = lm
@@ -45,7 +45,8 @@ pub(crate) fn unkept_ends(v: &Vocabulary, lm: &LanguageModel) -> Option<String> 
     })
 }
 
-/// What SentencePiece does by default and llama.cpp does not. It concerns few texts, and llama.cpp's own converter passes over it in silence.
+/// A note about SentencePiece's removal of extra spaces, which llama.cpp does not do. It concerns few texts, and llama.cpp's own
+/// converter ignores it silently.
 pub(crate) fn kept_spaces(tokenizer: &Tokenizer) -> Option<String> {
     let file: Value = serde_json::from_slice(&tokenizer.to_json()).ok()?;
     let removes = steps(&file["normalizer"]).into_iter().any(is_removal_of_spaces);
@@ -55,11 +56,11 @@ pub(crate) fn kept_spaces(tokenizer: &Tokenizer) -> Option<String> {
     })
 }
 
-/// The vocabulary that encodes as a tokenizer does, but for what [`kept_spaces`] says.
+/// The vocabulary that encodes as a tokenizer does, except for [`kept_spaces`].
 ///
 /// # Errors
 ///
-/// [`ExchangeError::Inexpressible`] with the part of the `tokenizer.json` that llama.cpp has no name for.
+/// [`ExchangeError::Inexpressible`] with the part of the `tokenizer.json` that llama.cpp does not support.
 pub(crate) fn vocabulary(lm: &LanguageModel, tokenizer: &Tokenizer, dir: &Path) -> Result<Vocabulary> {
     let json = tokenizer.to_json();
     let inexpressible = |detail: String| ExchangeError::Inexpressible {
@@ -133,12 +134,12 @@ impl File<'_> {
         }
     }
 
-    /// Whether a part of the file is, or has among its steps, one of a type.
+    /// Whether a part of the file is, or contains, a step of a type.
     fn has_step(&self, part: &str, kind: &str) -> bool {
         steps(&self.file[part]).iter().any(|step| step["type"] == kind)
     }
 
-    /// GPT-2's kind.
+    /// A byte-level BPE like GPT-2's.
     fn byte_level(&self, base: Vocabulary) -> Made<Vocabulary> {
         let model = &self.file["model"];
         let steps = steps(&self.file["pre_tokenizer"]);
@@ -148,9 +149,9 @@ impl File<'_> {
         let ways = words::of_steps(&steps);
         let name = ways
             .first()
-            .ok_or("`pre_tokenizer` cuts words in a way that llama.cpp has no name for")?
+            .ok_or("`pre_tokenizer` splits words in a way that llama.cpp does not support")?
             .name();
-        // llama.cpp normalises nothing here; what NFC changes is rare enough for the makers of those files that have it.
+        // llama.cpp does not normalize here; it ignores NFC for the models that have it.
         let normalizer = &self.file["normalizer"];
         let composes = normalizer["type"] == "NFC";
         if !(normalizer.is_null() || composes) || composes && !ways.iter().any(|words| words.composes) {
@@ -161,7 +162,7 @@ impl File<'_> {
         let exact = fitting.clone().find(|words| words.composes == composes);
         let words = exact.or_else(|| fitting.next()).ok_or_else(|| {
             format!(
-                "`model.ignore_merges` is {ignores_merges}, which llama.cpp does otherwise where words are cut like {name}"
+                "`model.ignore_merges` is {ignores_merges}, which llama.cpp does differently for words split like {name}"
             )
         })?;
         Ok(Vocabulary {
@@ -176,7 +177,7 @@ impl File<'_> {
         })
     }
 
-    /// SentencePiece's kind, as it stands in a `tokenizer.json`: pairs instead of scores.
+    /// A SentencePiece tokenizer as a `tokenizer.json` has it: pairs instead of scores.
     fn sentence_piece(&self, base: Vocabulary) -> Made<Vocabulary> {
         let model = &self.file["model"];
         let add_space_prefix = self.space_prefix()?;
@@ -207,7 +208,7 @@ impl File<'_> {
         })
     }
 
-    /// Whether the file puts a space in front of a text; the error where it does anything else to a text.
+    /// Whether the file adds a space before a text; an error where it changes texts in other ways.
     fn space_prefix(&self) -> Made<bool> {
         let is_space = |text: &Value| text == SPACE;
         let is_replace =
@@ -236,14 +237,14 @@ impl File<'_> {
             }
             ([], Some([(mark, scheme)])) if is_space(mark) => Ok(scheme != "never"),
             _ => Err(
-                "`normalizer` and `pre_tokenizer` change and cut texts in a way that llama.cpp has no name for"
+                "`normalizer` and `pre_tokenizer` change and split texts in a way that llama.cpp does not support"
                     .to_string(),
             ),
         }
     }
 
-    /// A score for each token, higher the earlier its merges come. SentencePiece merges any two neighbours whose text is a token, so all
-    /// such pairs must be among the merges.
+    /// A score for each token, higher the earlier its merges come. SentencePiece merges any two adjacent tokens whose text is a
+    /// token, so all such pairs must be among the merges.
     fn scores(&self, tokens: &[String], kinds: &[TokenKind]) -> Made<Vec<f32>> {
         let merges: Vec<(&str, &str)> = self.merges().collect();
         let made: Vec<String> = merges
@@ -255,7 +256,7 @@ impl File<'_> {
             .enumerate()
             .map(|(rank, token)| (token.as_str(), rank))
             .collect();
-        // Tokens whose merges lie among each other's had one score, from which the merges were made.
+        // Tokens with interleaved merges had the same score when the merges were made.
         let mut ranks: HashMap<&str, usize> = HashMap::with_capacity(last.len());
         let (mut group, mut end) = (0, 0);
         for (rank, token) in made.iter().enumerate() {
@@ -286,7 +287,7 @@ impl File<'_> {
         Ok(tokens.iter().map(score).collect())
     }
 
-    /// Taal's tokenizers of characters: BPE without merges, of bytes where all characters are ASCII.
+    /// Taal's character tokenizers: BPE without merges, of bytes if all characters are ASCII.
     fn characters(&self, base: Vocabulary) -> Made<Vocabulary> {
         let is_added = |id: usize| self.added.contains_key(&id) || Some(id as u32) == base.unk_id;
         let texts = || {
@@ -341,7 +342,7 @@ impl File<'_> {
         })
     }
 
-    /// The ids that are put in front of a text and behind it.
+    /// The ids added before and after a text.
     fn template(&self) -> Made<(Option<u32>, Option<u32>)> {
         let processors = match self.file["post_processor"]["type"].as_str() {
             Some("Sequence") => self.file["post_processor"]["processors"]
@@ -378,7 +379,7 @@ impl File<'_> {
             [first, text] if is_text(text) => Ok((id(first), None)),
             [text, last] if is_text(text) => Ok((None, id(last))),
             [first, text, last] if is_text(text) => Ok((id(first), id(last))),
-            _ => Err("`post_processor.single` puts more than one token in front of a text or behind it".to_string()),
+            _ => Err("`post_processor.single` puts more than one token before or after a text".to_string()),
         }
     }
 }
@@ -392,7 +393,7 @@ fn is_removal_of_spaces(step: &Value) -> bool {
             .any(|(pattern, content)| step["pattern"]["Regex"] == *pattern && step["content"] == *content)
 }
 
-/// The steps of a part: those of a sequence, itself, or none.
+/// The steps of a part: those of a sequence, the part itself, or nothing.
 fn steps(part: &Value) -> Vec<&Value> {
     for key in ["pretokenizers", "normalizers", "decoders"] {
         if let Some(steps) = part.get(key).and_then(Value::as_array) {
@@ -402,13 +403,13 @@ fn steps(part: &Value) -> Vec<&Value> {
     if part.is_null() { Vec::new() } else { vec![part] }
 }
 
-/// Whether a token stands for one byte, as `<0x0A>` does.
+/// Whether a token represents one byte, as `<0x0A>` does.
 fn is_byte(token: &str) -> bool {
     let digits = token.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
     digits.is_some_and(|digits| digits.len() == 2 && u8::from_str_radix(digits, 16).is_ok())
 }
 
-/// The character that byte-level BPE has for an ASCII one: itself, and beyond U+0100 for those that cannot be seen.
+/// Byte-level BPE's character for an ASCII one: itself, or one from U+0100 on for invisible ones.
 fn byte_character(character: char) -> char {
     match character as u32 {
         code @ 0..=0x20 => char::from_u32(0x100 + code).unwrap_or(character),

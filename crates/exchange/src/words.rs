@@ -1,7 +1,7 @@
-//! The ways in which llama.cpp cuts a text into words before byte-level BPE, by the names of `tokenizer.ggml.pre`.
+//! llama.cpp's pre-tokenizers before byte-level BPE, by the names of `tokenizer.ggml.pre`.
 //!
-//! A way is a list of patterns. Each cuts the pieces that the one before it left, and what lies between two matches is a piece too. Patterns are
-//! spelled as in the makers' `tokenizer.json`; llama.cpp has rewritten some for its own engine.
+//! Each is a list of patterns. A pattern splits the pieces of the previous one into its matches and the text between them.
+//! Patterns are written as in the published `tokenizer.json`; llama.cpp has rewritten some for its own engine.
 
 use serde_json::{Value, json};
 
@@ -35,7 +35,7 @@ const DEEPSEEK_HAN: &str = "[\u{4e00}-\u{9fa5}\u{800}-\u{4e00}\u{ac00}-\u{d7ff}]
 
 const DEEPSEEK_SIGNS: &str = "\\s?[!-/:-~\u{ff01}-\u{ff0f}\u{ff1a}-\u{ff5e}\u{2018}-\u{201f}\u{3000}-\u{3002}]+";
 
-/// Letters with a case, but for those of two alphabets that DeepSeek left out.
+/// Letters with a case, except those of two alphabets that DeepSeek left out.
 const DEEPSEEK_LETTERS: &str = "\\s?[A-Za-z\u{b5}\u{c0}-\u{d6}\u{d8}-\u{f6}\u{f8}-\u{1ba}\u{1bc}-\u{1bf}\u{1c4}-\u{293}\u{295}-\u{2af}\
 \u{370}-\u{373}\u{376}\u{377}\u{37b}-\u{37d}\u{37f}\u{386}\u{388}-\u{38a}\u{38c}\u{38e}-\u{3a1}\u{3a3}-\u{3f5}\u{3f7}-\u{481}\
 \u{48a}-\u{52f}\u{531}-\u{556}\u{10a0}-\u{10c5}\u{13a0}-\u{13f5}\u{13f8}-\u{13fd}\u{1c90}-\u{1cba}\u{1cbd}-\u{1cbf}\u{1d00}-\u{1d2b}\
@@ -53,16 +53,16 @@ const DEEPSEEK3_HAN: &str = "[\u{4e00}-\u{9fa5}\u{3040}-\u{309f}\u{30a0}-\u{30ff
 
 const DEEPSEEK3_WORDS: &str = r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"##;
 
-/// One way to cut a text, with what llama.cpp does beside it.
+/// One pre-tokenizer, with llama.cpp's other settings for it.
 pub(crate) struct Words {
     /// llama.cpp's names, of which the first is written.
     names: &'static [&'static str],
     cuts: &'static [&'static str],
-    /// Whether a word that is a token as a whole is that token, whether or not merges lead to it.
+    /// Whether a word that is a token as a whole becomes that token without merges.
     pub(crate) ignores_merges: bool,
-    /// Whether a text begins with a token where the file does not say.
+    /// Whether a text begins with a special token by default.
     pub(crate) begins: bool,
-    /// Whether the makers' tokenizer composes characters first (NFC), which llama.cpp leaves out.
+    /// Whether the published tokenizer applies NFC first, which llama.cpp leaves out.
     pub(crate) composes: bool,
 }
 
@@ -83,7 +83,7 @@ const fn composed(names: &'static [&'static str], cuts: &'static [&'static str])
     }
 }
 
-/// Words that are looked up before merges, and a token in front of every text.
+/// Words that are looked up before merges, and a special token before every text.
 const fn whole(names: &'static [&'static str], cuts: &'static [&'static str]) -> Words {
     Words {
         ignores_merges: true,
@@ -92,8 +92,9 @@ const fn whole(names: &'static [&'static str], cuts: &'static [&'static str]) ->
     }
 }
 
-/// All that are known. llama.cpp has more names, for patterns with look-around, for encoders, and for ways that no pattern describes.
-const WAYS: [Words; 18] = [
+/// All supported ones. llama.cpp has more names, for patterns with look-around, for encoders, and for methods that no pattern
+/// describes.
+const PRE_TOKENIZERS: [Words; 18] = [
     plain(
         &[
             "gpt-2",
@@ -162,26 +163,29 @@ const WAYS: [Words; 18] = [
     plain(&["bloom", "poro-chat", "gpt3-finnish"], &[BLOOM]),
 ];
 
-/// The way that a name of `tokenizer.ggml.pre` stands for.
+/// The pre-tokenizer of a name of `tokenizer.ggml.pre`.
 pub(crate) fn named(name: &str) -> Option<&'static Words> {
-    WAYS.iter().find(|words| words.names.contains(&name))
+    PRE_TOKENIZERS.iter().find(|words| words.names.contains(&name))
 }
 
 /// All names, for a message.
 pub(crate) fn names() -> String {
-    let names: Vec<&str> = WAYS.iter().flat_map(|words| words.names).copied().collect();
+    let names: Vec<&str> = PRE_TOKENIZERS.iter().flat_map(|words| words.names).copied().collect();
     names.join(", ")
 }
 
-/// The ways that cut as the steps of a `pre_tokenizer` do.
+/// The pre-tokenizers equivalent to the steps of a `pre_tokenizer`.
 pub(crate) fn of_steps(steps: &[&Value]) -> Vec<&'static Words> {
     let Some(cuts) = cuts(steps) else {
         return Vec::new();
     };
-    WAYS.iter().filter(|words| words.cuts == cuts.as_slice()).collect()
+    PRE_TOKENIZERS
+        .iter()
+        .filter(|words| words.cuts == cuts.as_slice())
+        .collect()
 }
 
-/// The patterns of steps that end with the bytes of words; none where a step does anything else.
+/// The patterns of steps that end with byte-level encoding; `None` where a step does anything else.
 fn cuts(steps: &[&Value]) -> Option<Vec<String>> {
     let (bytes, before) = steps.split_last().filter(|(last, _)| last["type"] == "ByteLevel")?;
     let mut cuts: Vec<String> = before.iter().map(|step| cut(step)).collect::<Option<_>>()?;
@@ -195,7 +199,7 @@ fn cut(step: &Value) -> Option<String> {
     match step["type"].as_str()? {
         "Split" if step["behavior"] == "Isolated" && step["invert"] != true => {
             let pattern = step["pattern"]["Regex"].as_str()?;
-            // Some files have the line ends themselves where others have their names.
+            // Some files have literal line ends where others have escapes.
             Some(pattern.replace('\r', r"\r").replace('\n', r"\n"))
         }
         "Digits" if step["individual_digits"] == true => Some(DIGIT.to_owned()),
@@ -208,7 +212,7 @@ impl Words {
         self.names[0]
     }
 
-    /// The `pre_tokenizer`. GPT-2's pattern is part of the step that turns words to bytes where it comes last.
+    /// The `pre_tokenizer`. GPT-2's pattern, if it comes last, is part of the byte-level step.
     pub(crate) fn pre_tokenizer(&self) -> Value {
         let (cuts, has_gpt2) = match self.cuts {
             [before @ .., last] if *last == GPT2 => (before, true),
@@ -225,7 +229,7 @@ impl Words {
     }
 }
 
-/// The step between words and bytes, as pre-tokenizer and as decoder.
+/// The byte-level step, as pre-tokenizer and as decoder.
 pub(crate) fn byte_level(use_regex: bool) -> Value {
     json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex})
 }

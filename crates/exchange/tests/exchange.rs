@@ -1,4 +1,4 @@
-//! What the crate promises, on golden files and on tiny models with drawn weights.
+//! Tests on golden files and on tiny models with random weights.
 
 #[path = "exchange/formats.rs"]
 mod formats;

@@ -1,4 +1,4 @@
-//! Which of llama.cpp's architectures a configuration is, the keys that describe it, and the tensors that it has.
+//! The llama.cpp architecture of a configuration, its keys, and its tensors.
 
 use super::file::File;
 use super::rope;
@@ -38,16 +38,16 @@ impl Architecture {
         found.ok_or_else(|| file.wrong(key, &Self::ALL.map(Self::name).join(", ")))
     }
 
-    /// The architecture that computes what a configuration says; the error names the field that none can express.
+    /// The architecture of a configuration; the error names the field that none can express.
     pub(super) fn of(c: &TransformerConfig) -> Result<Self, ModelError> {
         let refuse = |field: &str, why: &str| Err(ModelError::config(field, format!("GGUF: {why}")));
         if let Some(field) = Family::obstacle(c) {
-            return refuse(field, "no architecture of llama.cpp that is written here has this");
+            return refuse(field, "no supported architecture of llama.cpp has this");
         }
         if c.window.is_some_and(|window| window < c.max_seq_len) {
             return refuse(
                 "window",
-                "llama.cpp gives every token of this architecture the whole context; a window that is no smaller than \
+                "llama.cpp gives every token of this architecture the whole context; a window that is not smaller than \
                  max_seq_len can be written",
             );
         }
@@ -58,7 +58,7 @@ impl Architecture {
             Family::Qwen3 => Self::Qwen3,
             _ => return refuse("is_causal", "only causal models are written"),
         };
-        // Between the two kinds of GELU lies less than llama.cpp's own table of it loses.
+        // The two kinds of GELU differ by less than the error of llama.cpp's own table.
         if architecture == Self::Gpt2 && !matches!(c.activation, Activation::GeluTanh | Activation::Gelu) {
             return refuse("activation", "llama.cpp's GPT-2 has GELU only");
         }
@@ -164,7 +164,7 @@ impl Architecture {
         Ok(TransformerConfig { rope_scaling, ..config })
     }
 
-    /// Refuses files whose keys ask for a computation that is none of this architecture's own.
+    /// Refuses files whose keys ask for a computation that differs from this architecture.
     fn refuse_what_differs(self, file: &File<'_>, max_seq_len: usize) -> Result<(), ModelError> {
         let own = |key: &str| format!("{}.{key}", self.name());
         let zeros = [
@@ -182,7 +182,7 @@ impl Architecture {
         ];
         for key in zeros.map(own) {
             if file.number(&key)?.is_some_and(|number| number != 0.0) {
-                return Err(file.wrong(&key, "0 or no such key: what it asks for is not supported"));
+                return Err(file.wrong(&key, "0 or no such key: other values are not supported"));
             }
         }
         let key = own("use_parallel_residual");
@@ -203,7 +203,7 @@ impl Architecture {
         Ok(())
     }
 
-    /// Where a parameter of ours lies in the file.
+    /// Where a parameter of ours is in the file.
     pub(super) fn parameter(self, c: &TransformerConfig, ours: &str, shape: &[usize]) -> Parameter {
         let renamed = rename(
             ours,
@@ -251,7 +251,7 @@ impl Architecture {
         Parameter::cut(shape, is_transposed, parts)
     }
 
-    /// Biases that the architecture demands and the model does not have; they are written as zeros.
+    /// Biases that the architecture requires and the model does not have; they are written as zeros.
     pub(super) fn zeros(self, c: &TransformerConfig) -> Vec<(String, usize)> {
         if self != Self::Gpt2 {
             return Vec::new();
@@ -276,7 +276,7 @@ impl Architecture {
     }
 }
 
-/// Tokens: as a key says, as the tokenizer has them, or as the embedding has rows.
+/// The number of tokens: from a key, the tokenizer, or the rows of the embedding.
 fn vocab_size(file: &File<'_>, key: &str) -> Result<usize, ModelError> {
     if let Some(size) = file.size_up_to(key, MAX_DIMENSION)? {
         return Ok(size);

@@ -1,5 +1,5 @@
-//! The container: a header of keys and values, a list of tensors, and their bytes. Every count, length and offset is held against the
-//! bytes that are there before anything is made of it.
+//! The container: a header of keys and values, a list of tensors, and their bytes. Every count, length and offset is checked
+//! against the file's bytes before it is used.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,34 +10,34 @@ use super::tensor_type::TensorType;
 use taal_model::ModelError;
 use taal_model::hugging_face::shown;
 
-/// What a file begins with.
+/// The first bytes of a file.
 pub(super) const MAGIC: [u8; 4] = *b"GGUF";
 
-/// The version that is written. Version 2 differs in nothing that is read here; version 1 had shorter counts.
+/// The version that is written. Version 2 has the same layout for all that is read here; version 1 had shorter counts.
 pub(super) const VERSION: u32 = 3;
 
-/// Where a file names none, tensors begin at multiples of this many bytes.
+/// The default alignment of tensors, in bytes.
 pub(super) const ALIGNMENT: usize = 32;
 
-/// The key that names another one.
+/// The key of another alignment.
 const ALIGNMENT_KEY: &str = "general.alignment";
 
-/// Keys that a file may have; published ones have about 40.
+/// The most keys of a file; published ones have about 40.
 const MAX_KEYS: u64 = 4096;
 
-/// Tensors that a file may have; the largest published models have about 2,000.
+/// The most tensors of a file; the largest published models have about 2,000.
 const MAX_TENSORS: u64 = 65_536;
 
 /// The longest name of a key or tensor, in bytes; llama.cpp itself has 64.
 const MAX_NAME_BYTES: usize = 256;
 
-/// Dimensions that a tensor may have.
+/// The most dimensions of a tensor.
 const MAX_DIMENSIONS: u32 = 4;
 
 /// The largest alignment that is accepted.
 const MAX_ALIGNMENT: u64 = 1 << 16;
 
-/// A value of the header. Numbers of all widths are one.
+/// A value of the header. Numbers of all widths are one variant.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Value<'data> {
     Integer(i128),
@@ -56,7 +56,7 @@ pub(super) struct List<'data> {
     bytes: &'data [u8],
 }
 
-/// The types of values, with the numbers that the format has for them.
+/// The types of values, with their numbers in the format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     U8 = 0,
@@ -97,7 +97,7 @@ impl Kind {
             .ok_or_else(|| format!("has a value of type {number}; expected 0..=12"))
     }
 
-    /// Bytes of a value, none for texts and lists.
+    /// Bytes of a value, `None` for strings and lists.
     fn size(self) -> Option<usize> {
         match self {
             Self::U8 | Self::I8 | Self::Bool => Some(1),
@@ -109,17 +109,17 @@ impl Kind {
     }
 }
 
-/// Where a tensor lies and what it looks like, rows first.
+/// A tensor's location, type and shape, rows first.
 #[derive(Debug, Clone)]
 pub(super) struct TensorInfo {
     pub(super) shape: Vec<usize>,
     pub(super) tensor_type: TensorType,
-    /// The first byte in the data, and how many there are; none of a type that is not known here.
+    /// The first byte in the data, and their number; `None` for an unsupported type.
     start: usize,
     len: Option<usize>,
 }
 
-/// A file, looked through.
+/// A parsed file.
 #[derive(Debug)]
 pub(super) struct File<'data> {
     path: &'data Path,
@@ -136,7 +136,7 @@ impl<'data> File<'data> {
         Self::read(path, bytes).map_err(|detail| ModelError::file(path, detail))
     }
 
-    /// The same of a mapped file, whose pages are let go once their values are taken.
+    /// The same for a mapped file, whose pages are released once their values are read.
     pub(super) fn parse_map(path: &'data Path, map: &'data Map) -> Result<Self, ModelError> {
         let mut file = Self::parse(path, map)?;
         file.map = Some(map);
@@ -168,7 +168,7 @@ impl<'data> File<'data> {
         }
         let start = cursor.at.next_multiple_of(alignment);
         let data = bytes.get(start..).unwrap_or_default();
-        check_places(&tensors, data.len())?;
+        check_ranges(&tensors, data.len())?;
         Ok(Self {
             path,
             metadata,
@@ -296,7 +296,8 @@ impl<'data> File<'data> {
         }
     }
 
-    /// A number. One of single precision is taken as it is written in digits, so that 1e-5 is not 0.000009999999747378752.
+    /// A number. Single-precision numbers are converted by their shortest decimal form, so that 1e-5 is not
+    /// 0.000009999999747378752.
     pub(super) fn number(&self, key: &str) -> Result<Option<f64>, ModelError> {
         match self.value(key) {
             None => Ok(None),
@@ -318,7 +319,7 @@ impl<'data> File<'data> {
             bytes: list.bytes,
             at: 0,
         };
-        // The list was walked through once, so each element takes bytes of the file.
+        // The list has been checked, so each element takes bytes of the file.
         let texts: Result<Vec<&str>, String> = (0..list.len)
             .map(|index| {
                 cursor
@@ -434,14 +435,16 @@ fn tensor_info(cursor: &mut Cursor<'_>, alignment: usize) -> Result<TensorInfo, 
         count = count.checked_mul(size).ok_or("has more values than can be counted")?;
         shape.push(size);
     }
-    // The file has the dimension that runs fastest first.
+    // The file lists the fastest-varying dimension first.
     let row = shape.first().copied().unwrap_or(1);
     shape.reverse();
     let tensor_type = TensorType::of(cursor.u32("its type")?);
     let offset = cursor.u64("its offset")?;
     let start = usize::try_from(offset).map_err(|_| format!("begins at byte {offset}, beyond the end of the file"))?;
     if !start.is_multiple_of(alignment) {
-        return Err(format!("begins at byte {offset}, which is no multiple of {alignment}"));
+        return Err(format!(
+            "begins at byte {offset}, which is not a multiple of {alignment}"
+        ));
     }
     let len = match tensor_type.block() {
         None => None,
@@ -463,8 +466,8 @@ fn tensor_info(cursor: &mut Cursor<'_>, alignment: usize) -> Result<TensorInfo, 
     })
 }
 
-/// Every tensor lies within the data, and no two share a byte: otherwise a small file could claim a large model.
-fn check_places(tensors: &BTreeMap<&str, TensorInfo>, data_len: usize) -> Result<(), String> {
+/// Checks that tensors are within the data and do not overlap: otherwise a small file could claim a large model.
+fn check_ranges(tensors: &BTreeMap<&str, TensorInfo>, data_len: usize) -> Result<(), String> {
     let mut places = Vec::with_capacity(tensors.len());
     for (name, info) in tensors {
         let len = info.len.unwrap_or(0);
@@ -483,7 +486,7 @@ fn check_places(tensors: &BTreeMap<&str, TensorInfo>, data_len: usize) -> Result
     places.sort_unstable();
     match places.windows(2).find(|pair| pair[1].0 < pair[0].1) {
         Some(pair) => Err(format!(
-            "tensors `{}` and `{}` lie on the same bytes",
+            "tensors `{}` and `{}` overlap",
             shown(pair[0].2),
             shown(pair[1].2)
         )),
@@ -491,7 +494,7 @@ fn check_places(tensors: &BTreeMap<&str, TensorInfo>, data_len: usize) -> Result
     }
 }
 
-/// A place in the bytes, from which nothing is read that is not there.
+/// A position in the bytes; reads are bounds-checked.
 struct Cursor<'data> {
     bytes: &'data [u8],
     at: usize,
@@ -533,7 +536,7 @@ impl<'data> Cursor<'data> {
         Ok(count)
     }
 
-    /// A text in UTF-8 behind its length.
+    /// A UTF-8 string after its length.
     fn text(&mut self, most: usize) -> Result<&'data str, String> {
         let len = self.u64("the length of a text")?;
         let len = usize::try_from(len).unwrap_or(usize::MAX);
@@ -579,7 +582,7 @@ impl<'data> Cursor<'data> {
                 self.take(bytes, "a list")?;
             }
             None if kind == Kind::Text => {
-                // Each has a length of eight bytes at least.
+                // Each takes at least the eight bytes of its length.
                 if len > self.bytes.len().saturating_sub(start) / 8 {
                     return Err(too_long());
                 }

@@ -1,11 +1,11 @@
-//! GGUF files, as llama.cpp has them: GPT-2, LLaMA, Mistral, Qwen2 and Qwen3 in, and out.
+//! GGUF files of llama.cpp: reading and writing GPT-2, LLaMA, Mistral, Qwen2 and Qwen3.
 //!
-//! A GGUF file is one file with everything: a header of keys, the tokenizer, and the tensors. Versions 2 and 3 are read, with tensors in
-//! [`TensorType`]s of llama.cpp, and version 3 is written with F32, F16 or Q8_0. Norms, biases and positions stay F32, as llama.cpp
-//! expects. Its LLaMA has the two coordinates of a rotary pair beside each other, its Qwen has them half a head apart, as Hugging Face's
-//! files and Taal have in all families.
+//! A GGUF file is one file with everything: a header of keys, the tokenizer, and the tensors. Versions 2 and 3 are read, with
+//! tensors of any [`TensorType`], and version 3 is written with F32, F16 or Q8_0. Norms, biases and positions stay F32, as
+//! llama.cpp expects. The two coordinates of a rotary pair are adjacent in its LLaMA and half a head apart in its Qwen, as in
+//! Hugging Face's files and Taal for all families.
 //!
-//! Left out: encoders, mixtures of experts, llama.cpp's blocks of 256 values (`Q4_K` and its like), and files in several parts.
+//! Left out: encoders, mixtures of experts, llama.cpp's blocks of 256 values (such as `Q4_K`), and files in several parts.
 
 mod architecture;
 mod file;
@@ -33,21 +33,21 @@ use taal_model::hugging_face::shown;
 use taal_model::parameters;
 use write::{Entry, Planned, Writer};
 
-/// The least that 32 values take: those of Q4_0.
+/// The fewest bytes for 32 values: those of Q4_0.
 const LEAST_BLOCK_BYTES: u64 = 18;
 
-/// What stands in the key of an old file for the whole file's type; llama.cpp shows it and reads nothing by it.
+/// The key of the whole file's type; llama.cpp only displays it.
 const FILE_TYPE: &str = "general.file_type";
 
-/// How many files a model is in.
+/// The key of the number of files of a model.
 const PARTS: &str = "split.count";
 
-/// What a GGUF file holds.
+/// The contents of a GGUF file.
 #[derive(Debug)]
 pub struct Contents {
     /// The model.
     pub model: Transformer,
-    /// Its tokenizer, where it has one, without tokens that only fill up the embedding.
+    /// Its tokenizer, if any, without tokens that only pad the embedding.
     pub vocabulary: Option<Vocabulary>,
 }
 
@@ -56,8 +56,8 @@ pub fn is_gguf(bytes: &[u8]) -> bool {
     bytes.starts_with(&file::MAGIC)
 }
 
-/// Opens a file: keys and places of tensors are checked first, then every tensor's name, shape, type and values; nothing is accepted in
-/// part, and memory is taken only for weights that are there.
+/// Opens a file: keys and positions of tensors are checked first, then every tensor's name, shape, type and values; partial
+/// models are refused, and memory is taken only for weights that exist.
 ///
 /// # Errors
 ///
@@ -123,7 +123,7 @@ fn build(file: &File<'_>, device: &Device) -> Result<Contents, ModelError> {
     })
 }
 
-/// A model in several files has this key in each of them.
+/// Each file of a split model has this key.
 fn refuse_parts(file: &File<'_>) -> Result<(), ModelError> {
     match file.size_up_to(PARTS, usize::MAX)? {
         Some(parts) if parts > 1 => Err(ModelError::file(
@@ -141,7 +141,7 @@ fn missing_tensor(path: &Path, name: &str) -> ModelError {
     ModelError::file(path, format!("tensor `{name}` is missing; the keys ask for it"))
 }
 
-/// There are enough bytes for the model that the keys describe, so that memory may be taken for it.
+/// Checks that there are enough bytes for the model before memory is taken for it.
 fn refuse_too_few(file: &File<'_>, config: &TransformerConfig) -> Result<(), ModelError> {
     let n_params = config.n_params();
     let bytes = file.tensor_bytes();
@@ -157,7 +157,7 @@ fn refuse_too_few(file: &File<'_>, config: &TransformerConfig) -> Result<(), Mod
     ))
 }
 
-/// Every expected tensor is there in its shape, and no other.
+/// Checks that every expected tensor exists with its shape, and no other.
 fn check_tensors(file: &File<'_>, architecture: Architecture, model: &Transformer) -> Result<(), ModelError> {
     let config = model.config();
     let mut expected = BTreeSet::new();
@@ -190,13 +190,13 @@ fn check_tensors(file: &File<'_>, architecture: Architecture, model: &Transforme
     }
 }
 
-/// Writes a model with its tokenizer as one file, which is there whole, or not at all. Matrices are written in `tensor_type`, those whose
-/// rows are no multiple of 32 in F16 where it is Q8_0, as llama.cpp's converter does. Equal models and tokenizers are equal bytes.
+/// Atomically writes a model with its tokenizer as one file. Matrices are written in `tensor_type`; with Q8_0, those whose row
+/// length is not a multiple of 32 are written in F16, as in llama.cpp's converter. Equal models and tokenizers give equal bytes.
 ///
 /// # Errors
 ///
-/// [`ModelError::Config`] names the field that llama.cpp cannot follow, [`ModelError::Input`] a tensor with values too large for its
-/// type; [`ModelError::Store`] where something stands at the path already, or writing fails.
+/// [`ModelError::Config`] names the field that llama.cpp does not support, [`ModelError::Input`] a tensor with values too large
+/// for its type; [`ModelError::Store`] where the path exists already, or writing fails.
 pub fn save(
     model: &Transformer,
     vocabulary: Option<&Vocabulary>,
@@ -249,7 +249,7 @@ pub fn save(
     }
 }
 
-/// What the file has beside the parameters: zeros for biases, and the table of LLaMA 3's angles.
+/// Tensors other than the parameters: zeros for biases, and the table of LLaMA 3's angles.
 fn extra_tensors(architecture: Architecture, config: &TransformerConfig) -> Vec<(String, Vec<f32>)> {
     let table = llama3_table(config).map(|table| (ROPE_FREQS.to_string(), table));
     let zeros = architecture.zeros(config).into_iter();
@@ -286,7 +286,7 @@ fn plan(
     planned
 }
 
-/// Norms, biases and positions stay F32, and only whole blocks can be quantised.
+/// Norms, biases and positions stay F32, and only whole blocks can be quantized.
 fn stored_type(name: &str, shape: &[usize], wanted: TensorType) -> TensorType {
     let row = match shape {
         [_, row] if name != "position_embd.weight" => *row,
@@ -298,7 +298,7 @@ fn stored_type(name: &str, shape: &[usize], wanted: TensorType) -> TensorType {
     }
 }
 
-/// llama.cpp's number of a file whose matrices have a type.
+/// llama.cpp's file type number for a type of matrices.
 fn file_type(tensor_type: TensorType) -> u32 {
     match tensor_type {
         TensorType::F16 => 1,

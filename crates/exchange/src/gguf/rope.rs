@@ -1,4 +1,4 @@
-//! The keys and the table of llama.cpp's that say how rotary angles are scaled.
+//! llama.cpp's keys and table for scaled rotary angles.
 
 use super::file::File;
 use super::write::Entry;
@@ -9,7 +9,7 @@ use taal_model::{MAX_DIMENSION, RopeScaling, TransformerConfig};
 /// The table of angles that llama.cpp multiplies the rotary frequencies with.
 pub(super) const ROPE_FREQS: &str = "rope_freqs.weight";
 
-/// Relative difference up to which a table of angles is the one that a scaling makes; it was rounded to single precision.
+/// Relative tolerance when a table of angles is compared with a scaling; the table is in single precision.
 const ROPE_TOLERANCE: f32 = 1e-5;
 
 /// Relative difference up to which two factors are the same in single precision.
@@ -24,20 +24,21 @@ const EXTRAPOLATION_FACTOR: &str = "rope.scaling.yarn_ext_factor";
 const YARN_BETA_FAST: &str = "rope.scaling.yarn_beta_fast";
 const YARN_BETA_SLOW: &str = "rope.scaling.yarn_beta_slow";
 
-/// What llama.cpp's YaRN cannot do in the architectures that are written here.
+/// Refuses what llama.cpp's YaRN does not support in the architectures written here.
 pub(super) fn check(scaling: RopeScaling) -> Result<(), &'static str> {
     match scaling {
         RopeScaling::Yarn { truncate: false, .. } => Err("llama.cpp always rounds the pairs that YaRN mixes outwards"),
         RopeScaling::Yarn {
             beta_fast, beta_slow, ..
         } if (beta_fast, beta_slow) != (BETA_FAST, BETA_SLOW) => {
-            Err("llama.cpp has a beta_fast of 32 and a beta_slow of 1, whatever a file of this architecture says")
+            Err("llama.cpp always uses a beta_fast of 32 and a beta_slow of 1 for this architecture")
         }
         _ => Ok(()),
     }
 }
 
-/// The keys of a configuration's scaling. LLaMA 3's is a table instead, and in a context of the model's own dynamic scaling changes nothing.
+/// The keys of a configuration's scaling. LLaMA 3's is a table instead, and dynamic scaling has no effect within the model's
+/// context.
 pub(super) fn entries(own: impl Fn(&str) -> String, c: &TransformerConfig) -> Vec<(String, Entry)> {
     let text = |kind: &str| (own(KIND), Entry::Text(kind.to_string()));
     let number = |key: &str, number: f64| (own(key), Entry::F32(number as f32));
@@ -56,7 +57,7 @@ pub(super) fn entries(own: impl Fn(&str) -> String, c: &TransformerConfig) -> Ve
                 number(FACTOR, factor),
                 (own(ORIGINAL), Entry::U32(original_max_position_embeddings as u32)),
             ];
-            // llama.cpp multiplies with YaRN's own factor itself.
+            // llama.cpp multiplies by YaRN's standard factor itself.
             let attention_factor = scaling.attention_factor() / yarn_length(factor, 1.0);
             if !is_near(attention_factor, 1.0) {
                 entries.push(number(ATTENTION_FACTOR, attention_factor));
@@ -70,7 +71,7 @@ fn is_near(a: f64, b: f64) -> bool {
     (a - b).abs() <= FACTOR_TOLERANCE * b.abs()
 }
 
-/// The scaling that the keys and the table of a file say.
+/// The scaling from the keys and the table of a file.
 pub(super) fn scaling(
     file: &File<'_>,
     own: impl Fn(&str) -> String,
@@ -99,7 +100,7 @@ fn scaling_of_keys(
     config: &TransformerConfig,
 ) -> Result<Option<RopeScaling>, ModelError> {
     let number = |key: &str| file.number(&own(key));
-    // The second name is that of files from before August 2023.
+    // The second name is used in files from before August 2023.
     let factor = number(FACTOR)?.or(number("rope.scale_linear")?);
     let factor = factor.filter(|factor| *factor != 0.0).unwrap_or(1.0);
     let attention_factor = number(ATTENTION_FACTOR)?.unwrap_or(1.0);
@@ -129,7 +130,7 @@ fn yarn(
     if number(EXTRAPOLATION_FACTOR)?.is_some_and(|share| share != 1.0) {
         return Err(file.wrong(&own(EXTRAPOLATION_FACTOR), "1 or no such key"));
     }
-    // llama.cpp reads this key in architectures that are not read here; its converter writes transformers' factor there.
+    // llama.cpp uses this key only in architectures that are not supported here; its converter writes transformers' factor there.
     let is_unusual = |factor: f64| !is_near(factor, 1.0) && !is_near(factor, usual);
     if number(YARN_ATTENTION_FACTOR)?.is_some_and(is_unusual) {
         let expected = format!("1, {usual} as YaRN has it, or no such key");
@@ -142,14 +143,14 @@ fn yarn(
         attention_factor: (!is_near(attention_factor, 1.0)).then_some(attention_factor * usual),
         mscale: None,
         mscale_all_dim: None,
-        // llama.cpp's converter writes what transformers has, and llama.cpp itself reads it in other architectures.
+        // llama.cpp's converter copies it from transformers, and llama.cpp uses it only in other architectures.
         beta_fast: number(YARN_BETA_FAST)?.unwrap_or(BETA_FAST),
         beta_slow: number(YARN_BETA_SLOW)?.unwrap_or(BETA_SLOW),
         truncate: true,
     })
 }
 
-/// By how much llama.cpp divides each rotary frequency of a model with LLaMA 3's scaling, `[head_dim / 2]`.
+/// llama.cpp's divisors of the rotary frequencies of a model with LLaMA 3's scaling, `[head_dim / 2]`.
 pub(super) fn llama3_table(c: &TransformerConfig) -> Option<Vec<f32>> {
     let RopeScaling::Llama3 {
         factor,
@@ -181,7 +182,7 @@ pub(super) fn llama3_table(c: &TransformerConfig) -> Option<Vec<f32>> {
     Some((0..c.head_dim / 2).map(|i| share(i) as f32).collect())
 }
 
-/// The scaling that makes a table, among those that are published: factors 1 and 4 on an original context that is a power of two.
+/// The published scaling that gives a table: factors 1 and 4 on an original context that is a power of two.
 fn llama3_of(table: &[f32], config: &TransformerConfig) -> Option<RopeScaling> {
     let factor = table.iter().copied().fold(1.0_f32, f32::max);
     let candidates = (4..=20).map(|power| RopeScaling::Llama3 {
@@ -200,7 +201,7 @@ fn llama3_of(table: &[f32], config: &TransformerConfig) -> Option<RopeScaling> {
             made.len() == table.len() && made.iter().zip(table).all(is_near)
         })
     };
-    // The usual context first: where no pair is between fast and slow, several contexts make the same table.
+    // The usual context first: if no pair is between fast and slow, several contexts give the same table.
     let usual = candidates.clone().filter(|scaling| is_on(scaling, 8192));
     usual.chain(candidates).find(makes_table)
 }

@@ -1,12 +1,12 @@
-//! How the values of a tensor are stored: as floats, or in blocks of small integers with a scale. The blocks are those of llama.cpp's
-//! `ggml-quants.c`, to the bit.
+//! How the values of a tensor are stored: as floats, or in blocks of small integers with a scale. The blocks equal those of
+//! llama.cpp's `ggml-quants.c` bit for bit.
 
 use std::fmt;
 use std::str::FromStr;
 
 use half::{bf16, f16};
 
-/// Values of a block of every type that has blocks here.
+/// Values per block, for all supported block types.
 const BLOCK: usize = 32;
 
 /// The storage of one tensor's values.
@@ -28,12 +28,12 @@ pub enum TensorType {
     Q5_0,
     /// The same with a 16-bit minimum. Read only.
     Q5_1,
-    /// One that is not read here, by its number in the format.
+    /// An unsupported type, by its number in the format.
     Other(u32),
 }
 
 impl TensorType {
-    /// Those that are read.
+    /// The types that can be read.
     pub(super) const READ: [Self; 8] = [
         Self::F32,
         Self::F16,
@@ -45,10 +45,10 @@ impl TensorType {
         Self::Q5_1,
     ];
 
-    /// Those that are written.
+    /// The types that can be written.
     pub const WRITTEN: [Self; 3] = [Self::F32, Self::F16, Self::Q8_0];
 
-    /// The number that the format has for it.
+    /// Its number in the format.
     pub(super) fn number(self) -> u32 {
         match self {
             Self::F32 => 0,
@@ -70,7 +70,7 @@ impl TensorType {
         found.unwrap_or(Self::Other(number))
     }
 
-    /// Values and bytes of a block; none of a type that is not read.
+    /// Values and bytes of a block; `None` for an unsupported type.
     pub(super) fn block(self) -> Option<(usize, usize)> {
         Some(match self {
             Self::F32 => (1, 4),
@@ -84,7 +84,7 @@ impl TensorType {
         })
     }
 
-    /// The values of whole blocks; `None` of a type that is not read.
+    /// The values of whole blocks; `None` for an unsupported type.
     pub(super) fn decode(self, bytes: &[u8]) -> Option<Vec<f32>> {
         Some(match self {
             Self::F32 => each(bytes, f32::from_le_bytes),
@@ -124,7 +124,7 @@ impl TensorType {
         })
     }
 
-    /// The bytes of values, which are whole blocks; `None` where a value is too large for the type, or the type is not written.
+    /// The bytes of whole blocks of values; `None` where a value is too large for the type, or the type cannot be written.
     pub(super) fn encode(self, values: &[f32]) -> Option<Vec<u8>> {
         match self {
             Self::F32 => Some(values.iter().flat_map(|value| value.to_le_bytes()).collect()),
@@ -152,8 +152,8 @@ impl TensorType {
     }
 }
 
-/// `quantize_row_q8_0_ref`: the largest value becomes 127 or -127, halves are rounded away from zero, and the scale is rounded only
-/// after it was divided by.
+/// `quantize_row_q8_0_ref`: the largest value becomes 127 or -127, halves are rounded away from zero, and the scale is rounded
+/// only after the division.
 fn encode_q8_0(block: &[f32; BLOCK], bytes: &mut Vec<u8>) -> Option<()> {
     let largest = block.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
     let scale = largest / 127.0;
@@ -163,7 +163,7 @@ fn encode_q8_0(block: &[f32; BLOCK], bytes: &mut Vec<u8>) -> Option<()> {
         return None;
     }
     bytes.extend_from_slice(&stored.to_le_bytes());
-    // A saturating cast: an inverse beyond all floats belongs to values that are zero in eight bits.
+    // A saturating cast: an infinite inverse occurs only for values that are zero in eight bits.
     bytes.extend(block.iter().map(|value| (value * inverse).round() as i8 as u8));
     Some(())
 }
@@ -187,7 +187,7 @@ fn half(block: &[u8], at: usize) -> f32 {
     f16::from_le_bytes([block[at], block[at + 1]]).to_f32()
 }
 
-/// The first half of a block's values stands in the lower halves of its bytes, the second in the upper ones.
+/// The first half of a block's values is in the lower halves of its bytes, the second in the upper ones.
 fn nibble(bytes: &[u8], i: usize) -> u8 {
     if i < BLOCK / 2 {
         bytes[i] & 0x0f
@@ -228,7 +228,7 @@ impl fmt::Display for TensorType {
 impl FromStr for TensorType {
     type Err = String;
 
-    /// Those that are written, in small letters or large ones.
+    /// A type that can be written, in lower or upper case.
     fn from_str(text: &str) -> Result<Self, String> {
         let found = Self::WRITTEN
             .into_iter()

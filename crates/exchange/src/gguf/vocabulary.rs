@@ -1,4 +1,4 @@
-//! The tokenizer of a GGUF file as plain lists. What they mean is the tokenizer's business, not the model's.
+//! The tokenizer of a GGUF file as plain lists, which the tokenizer code interprets.
 
 use super::file::File;
 use super::write::Entry;
@@ -23,20 +23,20 @@ const ADD_SPACE: &str = "tokenizer.ggml.add_space_prefix";
 /// The model of a file without a tokenizer.
 const NO_VOCABULARY: [&str; 2] = ["no_vocab", "none"];
 
-/// What a token is for, as llama.cpp counts it.
+/// The kind of a token, with llama.cpp's numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenKind {
     /// A piece of text.
     Normal = 1,
-    /// What stands for text outside the vocabulary.
+    /// The token for text outside the vocabulary.
     Unknown = 2,
-    /// A mark such as the beginning of a text.
+    /// A control token such as the beginning of a text.
     Control = 3,
-    /// Text that is one token wherever it stands.
+    /// Text that is always one token.
     UserDefined = 4,
-    /// A row of the embedding without a meaning.
+    /// An unused row of the embedding.
     Unused = 5,
-    /// One byte of text that has no token of its own.
+    /// One byte of text that has no other token.
     Byte = 6,
 }
 
@@ -59,33 +59,33 @@ impl TokenKind {
 pub struct Vocabulary {
     /// `gpt2` for byte-level BPE, `llama` for SentencePiece's BPE, or another one of llama.cpp's.
     pub model: String,
-    /// How a text is cut before BPE, by llama.cpp's name; none where the file has none.
+    /// llama.cpp's name of the pre-tokenizer; `None` where the file has none.
     pub pre: Option<String>,
     /// The tokens by id.
     pub tokens: Vec<String>,
-    /// One score a token, where there are any: of two merges the one that makes the token of the higher score comes first.
+    /// One score per token, if any: the merge that makes the token with the higher score comes first.
     pub scores: Option<Vec<f32>>,
-    /// One kind a token, where there are any.
+    /// One kind per token, if any.
     pub kinds: Option<Vec<TokenKind>>,
-    /// Two tokens with a space between them, the most important first, where there are any.
+    /// Two tokens separated by a space, in order of priority, if any.
     pub merges: Option<Vec<String>>,
     /// The id that begins a text.
     pub bos_id: Option<u32>,
     /// The id that ends a text.
     pub eos_id: Option<u32>,
-    /// The id that ends a turn, after which llama.cpp stops as well.
+    /// The id that ends a turn, at which llama.cpp also stops.
     pub eot_id: Option<u32>,
-    /// The id that ends a message, after which llama.cpp stops as well.
+    /// The id that ends a message, at which llama.cpp also stops.
     pub eom_id: Option<u32>,
     /// The id of text outside the vocabulary.
     pub unk_id: Option<u32>,
-    /// The id that fills up short rows.
+    /// The id that pads short rows.
     pub pad_id: Option<u32>,
-    /// Whether the first id of a text is that of `bos_id`.
+    /// Whether texts begin with `bos_id`.
     pub add_bos: Option<bool>,
-    /// Whether the last id of a text is that of `eos_id`.
+    /// Whether texts end with `eos_id`.
     pub add_eos: Option<bool>,
-    /// Whether a space is put in front of a text.
+    /// Whether a space is added before a text.
     pub add_space_prefix: Option<bool>,
 }
 
@@ -140,8 +140,7 @@ impl Vocabulary {
         }))
     }
 
-    /// The keys of a tokenizer, which is made as long as the embedding with tokens that nothing means; of none at all where there is no
-    /// tokenizer.
+    /// The keys of a tokenizer, padded with unused tokens to the length of the embedding, or of a file without a tokenizer.
     pub(super) fn entries(vocabulary: Option<&Self>, vocab_size: usize) -> Result<Vec<(String, Entry)>, ModelError> {
         let Some(v) = vocabulary else {
             return Ok(vec![(MODEL.to_string(), Entry::Text(NO_VOCABULARY[0].to_string()))]);
@@ -186,7 +185,7 @@ impl Vocabulary {
         Ok(entries)
     }
 
-    /// The ids after which llama.cpp stops.
+    /// The ids at which llama.cpp stops.
     pub fn end_ids(&self) -> Vec<u32> {
         let mut ids = Vec::new();
         for id in [self.eos_id, self.eot_id, self.eom_id].into_iter().flatten() {
@@ -197,7 +196,7 @@ impl Vocabulary {
         ids
     }
 
-    /// The same without the tokens at its end that only fill up the embedding.
+    /// The same without the tokens at its end that only pad the embedding.
     #[must_use]
     pub fn without_padding(mut self) -> Self {
         let Some(kinds) = &mut self.kinds else {
@@ -219,10 +218,10 @@ impl Vocabulary {
     }
 }
 
-/// The score of a token that nothing is merged to.
+/// The score of a token that no merge makes.
 const LOWEST_SCORE: f32 = -1e9;
 
-/// What llama.cpp's converter calls a row of the embedding without a token.
+/// llama.cpp's name of an embedding row without a token.
 fn padding_token(id: usize) -> String {
     format!("[PAD{id}]")
 }

@@ -1,4 +1,4 @@
-//! Writing the container: the header is known before the first tensor is looked at, so that tensors go to the disk one by one.
+//! Writing the container: the header is written before the first tensor is read, so tensors are written one by one.
 
 use std::path::Path;
 
@@ -20,7 +20,7 @@ pub(super) enum Entry {
     Integers(Vec<i32>),
 }
 
-/// A tensor to come, rows first.
+/// A tensor to be written, rows first.
 #[derive(Debug, Clone)]
 pub(super) struct Planned {
     pub(super) name: String,
@@ -35,14 +35,14 @@ impl Planned {
     }
 }
 
-/// A file whose header is written.
+/// A file whose header has been written.
 pub(super) struct Writer {
     file: AtomicFile,
     planned: std::vec::IntoIter<Planned>,
 }
 
 impl Writer {
-    /// Writes everything in front of the tensors.
+    /// Writes everything before the tensors.
     pub(super) fn create(path: &Path, entries: &[(String, Entry)], planned: Vec<Planned>) -> Result<Self, ModelError> {
         let mut header = Vec::new();
         header.extend_from_slice(&MAGIC);
@@ -77,7 +77,7 @@ impl Writer {
     pub(super) fn put(&mut self, name: &str, values: &[f32]) -> Result<(), ModelError> {
         let planned = self.planned.next().filter(|planned| planned.name == name);
         let planned = planned
-            .ok_or_else(|| ModelError::Input(format!("tensor `{name}` came out of turn and cannot be written")))?;
+            .ok_or_else(|| ModelError::Input(format!("tensor `{name}` is out of order and cannot be written")))?;
         let mut bytes = planned.tensor_type.encode(values).ok_or_else(|| {
             ModelError::Input(format!(
                 "tensor `{name}` has values that are too large for {}; write the file with f32",
@@ -88,11 +88,11 @@ impl Writer {
         Ok(self.file.write_bytes(&bytes)?)
     }
 
-    /// Puts the file in place.
+    /// Moves the file into place.
     pub(super) fn commit(mut self) -> Result<(), ModelError> {
         match self.planned.next() {
             Some(missing) => Err(ModelError::Input(format!(
-                "tensor `{}` never came and cannot be written",
+                "tensor `{}` is missing and cannot be written",
                 missing.name
             ))),
             None => Ok(self.file.commit()?),

@@ -19,7 +19,7 @@ use crate::support::{
 /// Models of which there is a GGUF file in fp32.
 const FAMILIES: [&str; 6] = ["gpt2", "llama-untied", "llama-linear", "llama3", "qwen2", "qwen3"];
 
-/// llama2.c's files, and the model that each of them is.
+/// llama2.c's files, and the model of each.
 const LLAMA2C: [(&str, &str); 3] = [
     ("llama-tied-v0.bin", "llama-tied"),
     ("llama-untied-v0.bin", "llama-untied"),
@@ -42,7 +42,7 @@ fn difference(model: &Transformer, sample: &Sample) -> f32 {
     against(model.logits(output.unwrap().hidden), &sample.logits, sample)
 }
 
-/// By name, the bytes of all weights.
+/// The bytes of all weights, by name.
 fn weights(model: &Transformer) -> BTreeMap<String, Vec<u32>> {
     let mut found = BTreeMap::new();
     taal_model::parameters::read(model, |name, _, values| {
@@ -52,13 +52,13 @@ fn weights(model: &Transformer) -> BTreeMap<String, Vec<u32>> {
 }
 
 #[test]
-fn gguf_files_are_the_models_that_they_were_made_of() {
+fn gguf_files_equal_their_source_models() {
     for name in FAMILIES {
         let (dir, golden) = golden(name);
         let theirs = hugging_face::open(&dir, &Device::flex()).unwrap();
         let ours = open_gguf(&format!("{name}-f32.gguf"));
         assert_eq!(weights(&ours), weights(&theirs), "{name}");
-        // What only training needs is in no GGUF file.
+        // GGUF files do not hold settings that only training needs.
         let config = TransformerConfig {
             dropout: 0.0,
             ..theirs.config().clone()
@@ -93,7 +93,7 @@ fn gguf_files_of_fewer_bits_have_the_logits_of_their_rounded_weights() {
     }
 }
 
-/// The tensors of a GGUF file as they lie in it, by name, without the order of keys and tensors, which a program may choose.
+/// The bytes of a GGUF file's tensors, by name; the order of keys and tensors may differ between programs.
 fn tensors(bytes: &[u8], names: &[&str]) -> Vec<Vec<u8>> {
     let data = data_start(bytes);
     names
@@ -143,7 +143,7 @@ fn written_gguf_files_have_the_bytes_that_the_gguf_package_writes() {
 }
 
 #[test]
-fn what_gguf_can_say_comes_back_as_it_was() {
+fn what_gguf_can_express_round_trips() {
     let folder = tempfile::tempdir().unwrap();
     let mut n_written = 0;
     for (name, config) in many_configs() {
@@ -151,7 +151,7 @@ fn what_gguf_can_say_comes_back_as_it_was() {
         let path = folder.path().join("model.gguf");
         let saved = gguf::save(&model, None, TensorType::F32, name, &path);
         if let Err(error) = saved {
-            // The field that stands in the way is named, and nothing is left.
+            // The obstacle is named, and no file is left.
             assert!(matches!(error, ModelError::Config { .. }), "{name}: {error}");
             assert!(error.to_string().contains("GGUF"), "{name}: {error}");
             assert!(!path.exists());
@@ -161,7 +161,7 @@ fn what_gguf_can_say_comes_back_as_it_was() {
         let opened = gguf::open(&path, &Device::flex()).unwrap().model;
         std::fs::remove_file(&path).unwrap();
         let ids = some_ids(2, 17, 50);
-        // llama.cpp knows one kind of GELU.
+        // llama.cpp has one kind of GELU.
         let model = match config.activation {
             Activation::Gelu => random_weights(&TransformerConfig {
                 activation: Activation::GeluTanh,
@@ -170,14 +170,14 @@ fn what_gguf_can_say_comes_back_as_it_was() {
             _ => model,
         };
         let difference = largest_difference(model.forward(ids.clone()).unwrap(), opened.forward(ids).unwrap());
-        // Biases of zero, which some files have and the model has not, change nothing.
+        // Zero biases in the file, which the model lacks, change nothing.
         assert_eq!(difference, 0.0, "{name}");
     }
     assert!(n_written >= 6, "{n_written}");
 }
 
 #[test]
-fn equal_models_are_equal_gguf_files_and_nothing_is_overwritten() {
+fn equal_models_give_equal_gguf_files_and_nothing_is_overwritten() {
     let folder = tempfile::tempdir().unwrap();
     let model = random_weights(&TransformerConfig::llama(50, 40, 2, 4, 32));
     let [first, second] = ["a", "b"].map(|name| folder.path().join(name));
@@ -244,7 +244,7 @@ fn vocabulary() -> Vocabulary {
 }
 
 #[test]
-fn a_vocabulary_comes_back_without_what_fills_up_the_embedding() {
+fn a_vocabulary_comes_back_without_padding_tokens() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");
     let model = random_weights(&TransformerConfig::llama(50, 40, 2, 4, 32));
@@ -293,7 +293,7 @@ fn architectures_of_llama_cpp_that_differ_in_a_detail_are_not_written() {
 }
 
 #[test]
-fn llama2c_files_are_the_models_that_they_were_made_of() {
+fn llama2c_files_equal_their_source_models() {
     for (name, model) in LLAMA2C {
         let (dir, golden) = golden(model);
         let theirs = hugging_face::open(&dir, &Device::flex()).unwrap();
@@ -316,7 +316,7 @@ fn written_llama2c_files_have_the_bytes_of_its_own_exporter() {
         llama2c::save(&model, &path).unwrap();
         let [theirs, ours] = [file(name), path].map(|path| std::fs::read(path).unwrap());
         assert_eq!(ours.len(), theirs.len(), "{name}");
-        // The tables of cosines and sines, which nothing reads any more, may differ in the last bit.
+        // The unused tables of cosines and sines may differ in the last bit.
         let [theirs, ours] = [theirs, ours].map(|bytes| bytes.as_chunks::<4>().0.to_vec());
         let far = ours.iter().zip(&theirs).position(|(ours, theirs)| {
             let [ours, theirs] = [ours, theirs].map(|bytes| f32::from_le_bytes(*bytes));
@@ -330,7 +330,7 @@ fn written_llama2c_files_have_the_bytes_of_its_own_exporter() {
 }
 
 #[test]
-fn what_llama2c_cannot_follow_is_not_written() {
+fn what_llama2c_does_not_support_is_not_written() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.bin");
     let llama = TransformerConfig::llama(50, 40, 2, 4, 32);
@@ -380,7 +380,7 @@ fn what_llama2c_cannot_follow_is_not_written() {
     }
 }
 
-/// Where a tensor's entry has what.
+/// The offsets within a tensor's entry.
 struct Info {
     dims: Vec<u64>,
     kind: u32,
@@ -408,14 +408,14 @@ impl Info {
     }
 }
 
-/// The byte behind a name in the header, which stands behind its length.
+/// The byte after a name in the header, which follows its length.
 fn after(bytes: &[u8], name: &str) -> usize {
     let wanted = [&(name.len() as u64).to_le_bytes(), name.as_bytes()].concat();
     let found = bytes.windows(wanted.len()).position(|window| window == wanted);
     found.unwrap_or_else(|| panic!("no {name}")) + wanted.len()
 }
 
-/// Behind the last entry of the header: the file of a model whose last tensor is known to end it.
+/// The byte after the last entry of the header, from the known end of the last tensor.
 fn data_start(bytes: &[u8]) -> usize {
     let mut at = 24;
     let number = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
@@ -526,7 +526,7 @@ fn r6_damaged_gguf_containers_are_refused_and_named() {
 }
 
 #[test]
-fn r6_tensors_of_gguf_files_are_where_and_what_the_keys_ask_for() {
+fn r6_tensors_of_gguf_files_match_the_keys() {
     let name = "blk.1.ffn_up.weight";
     let info = |change: fn(&mut [u8], &Info)| {
         changed(|bytes| {
@@ -541,8 +541,8 @@ fn r6_tensors_of_gguf_files_are_where_and_what_the_keys_ask_for() {
         })
     };
     assert_says(&refusal(&offset(u64::MAX - 31)), &[name, "copy the file again"]);
-    assert_says(&refusal(&offset(33)), &[name, "no multiple of 32"]);
-    assert_says(&refusal(&offset(0)), &[name, "lie on the same bytes"]);
+    assert_says(&refusal(&offset(33)), &[name, "not a multiple of 32"]);
+    assert_says(&refusal(&offset(0)), &[name, "overlap"]);
     let kind = |number: u8| {
         changed(|bytes| {
             let at = Info::find(bytes, name).kind_at();
@@ -571,7 +571,7 @@ fn r6_tensors_of_gguf_files_are_where_and_what_the_keys_ask_for() {
 }
 
 #[test]
-fn r6_keys_of_gguf_files_that_describe_no_model_are_refused_and_named() {
+fn r6_gguf_keys_of_an_invalid_model_are_refused_and_named() {
     assert_says(
         &refusal(&with_name("general.architecture", "general.architectura")),
         &["general.architecture` is missing"],
@@ -614,7 +614,7 @@ fn r6_keys_of_gguf_files_that_describe_no_model_are_refused_and_named() {
 }
 
 #[test]
-fn a_part_of_a_model_says_how_to_join_the_parts() {
+fn a_part_of_a_split_model_is_refused_with_a_hint() {
     // 64 bytes of keys, so that the tensors stay aligned.
     let parts = [
         &11_u64.to_le_bytes()[..],

@@ -1,4 +1,4 @@
-//! Models of other programs, in and out: with the tokens that those programs make, and refused where they mean something else.
+//! Import and export of models: with the same tokens as the other programs, or refused.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use taal_tokenizer::{Kind, Tokenizer, TrainerConfig};
 
 use crate::tiny;
 
-/// What llama2.c publishes of its own output at temperature 0, 256 steps.
+/// llama2.c's published output at temperature 0, 256 steps.
 const STORY: &str = r#"Once upon a time, there was a little girl named Lily. She loved to play outside in the park. One day, she saw a big, red ball. She wanted to play with it, but it was too high.
 Lily's mom said, "Lily, let's go to the park." Lily was sad and didn't know what to do. She said, "I want to play with your ball, but I can't find it."
 Lily was sad and didn't know what to do. She said, "I'm sorry, Lily. I didn't know what to do."
@@ -28,7 +28,7 @@ struct Golden {
 
 #[derive(Deserialize)]
 struct File {
-    /// Ids of each of the hard texts; none where a text spells a special token.
+    /// Ids of each of the hard texts; `None` where a text contains a special token.
     texts: Vec<Option<Vec<u32>>>,
     greedy: Vec<Greedy>,
 }
@@ -101,7 +101,7 @@ fn weights(lm: &LanguageModel) -> Vec<u32> {
 }
 
 #[test]
-fn gguf_models_have_llama_cpps_ids_and_continue_as_it_does() {
+fn gguf_models_have_llama_cpps_ids_and_continuations() {
     let folder = tempfile::tempdir().expect("a folder");
     let texts = hard_texts();
     for (name, expected) in expected() {
@@ -128,7 +128,7 @@ fn gguf_models_have_llama_cpps_ids_and_continue_as_it_does() {
 }
 
 #[test]
-fn a_gguf_file_that_came_in_goes_out_as_it_was() {
+fn an_imported_gguf_file_is_exported_unchanged() {
     let folder = tempfile::tempdir().expect("a folder");
     for name in expected().into_keys() {
         let [first, second] = ["first", "second"].map(|part| folder.path().join(format!("{name}-{part}")));
@@ -155,7 +155,7 @@ fn a_gguf_file_that_came_in_goes_out_as_it_was() {
 }
 
 #[test]
-fn stories260k_goes_on_as_llama2_c_does() {
+fn stories260k_continues_as_in_llama2_c() {
     let folder = tempfile::tempdir().expect("a folder");
     let stories = golden("stories260k");
     for (tokenizer, out) in [("tok512.bin", "a"), ("tok512.model", "b")] {
@@ -177,7 +177,7 @@ fn stories260k_goes_on_as_llama2_c_does() {
         let again = import(&gguf, None, &folder.path().join(format!("{tokenizer}.again")));
         let prompt = Prompt::from("Once upon a time");
         assert_eq!(greedy(&again, &prompt, 99), greedy(&lm, &prompt, 99), "{tokenizer}");
-        // Beyond the weights, only tables that nothing reads may differ.
+        // Apart from the weights, only unused tables may differ.
         let [ours, theirs] = [&file, &stories.join("stories260K.bin")].map(|path| std::fs::read(path).expect("a file"));
         let weights = 28 + 4 * 260_032;
         assert_eq!((ours.len(), &ours[..weights]), (theirs.len(), &theirs[..weights]));
@@ -249,7 +249,7 @@ fn taals_own_tokenizers_come_back_from_gguf_with_equal_ids() {
     }
 }
 
-/// A SentencePiece tokenizer as a `tokenizer.json`, with these tokens behind the unknown one.
+/// A SentencePiece tokenizer as a `tokenizer.json`, with these tokens after the unknown one.
 fn sentence_piece(tokens: &[&str], merges: &[[&str; 2]]) -> Tokenizer {
     let vocab: serde_json::Map<String, serde_json::Value> = ["<unk>"]
         .iter()
@@ -268,7 +268,7 @@ fn sentence_piece(tokens: &[&str], merges: &[[&str; 2]]) -> Tokenizer {
 }
 
 #[test]
-fn scores_follow_the_order_of_merges_and_are_equal_where_merges_lie_among_each_others() {
+fn scores_follow_the_order_of_merges_and_are_equal_for_interleaved_merges() {
     let folder = tempfile::tempdir().expect("a folder");
     let tokens = ["a", "b", "c", "d", "\u{2581}", "ab", "bc", "cd", "abc", "bcd"];
     let all = [
@@ -299,7 +299,7 @@ fn scores_follow_the_order_of_merges_and_are_equal_where_merges_lie_among_each_o
     assert!(score("bc") > score("ab") && score("ab") > score("cd") && score("cd") > score("abc"));
     assert_eq!(score("abc"), score("bcd"));
 
-    // llama.cpp would merge any two neighbours whose text is a token.
+    // llama.cpp would merge any two adjacent tokens whose text is a token.
     let lacking = folder.path().join("lacking");
     save_with(&sentence_piece(&tokens, &all[..6]), &lacking);
     let out = folder.path().join("lacking.gguf");
@@ -312,7 +312,7 @@ fn scores_follow_the_order_of_merges_and_are_equal_where_merges_lie_among_each_o
 }
 
 #[test]
-fn tokenizers_that_llama_cpp_has_no_name_for_are_refused_and_leave_no_file() {
+fn tokenizers_that_llama_cpp_does_not_support_are_refused_and_leave_no_file() {
     let folder = tempfile::tempdir().expect("a folder");
     let corpus = "De kat krabt de krullen van de trap.";
     for kind in [Kind::WordPiece, Kind::Unigram, Kind::Word] {
@@ -331,7 +331,7 @@ fn tokenizers_that_llama_cpp_has_no_name_for_are_refused_and_leave_no_file() {
 }
 
 #[test]
-fn hugging_face_models_come_in_from_a_directory_and_from_a_file_and_go_out() {
+fn hugging_face_models_are_imported_from_directory_and_file_and_exported() {
     let folder = tempfile::tempdir().expect("a folder");
     let lm = tiny::char_model();
     let dir = folder.path().join("dir");
@@ -361,7 +361,7 @@ fn hugging_face_models_come_in_from_a_directory_and_from_a_file_and_go_out() {
 }
 
 #[test]
-fn what_is_no_model_is_refused_and_says_what_would_be_one() {
+fn other_files_are_refused_with_a_list_of_formats() {
     let folder = tempfile::tempdir().expect("a folder");
     let cases: [(&str, &[u8], &[&str]); 6] = [
         ("weights.pt", b"anything", &["weights.pt", "pickle", "save_pretrained"]),
@@ -395,7 +395,7 @@ fn what_is_no_model_is_refused_and_says_what_would_be_one() {
 }
 
 #[test]
-fn nothing_is_overwritten_and_no_type_is_made_up() {
+fn nothing_is_overwritten_and_unsupported_types_are_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let out = folder.path().join("out");
     std::fs::write(&out, b"mine").expect("a file");
@@ -456,7 +456,7 @@ fn kind(number: u8) -> TokenKind {
 }
 
 #[test]
-fn r6_vocabularies_that_mean_something_else_are_refused_by_their_key() {
+fn r6_vocabularies_with_another_meaning_are_refused_by_their_key() {
     let folder = tempfile::tempdir().expect("a folder");
     type Change = fn(&mut Vocabulary);
     let cases: [(Change, &[&str]); 6] = [
@@ -496,7 +496,7 @@ fn r6_vocabularies_that_mean_something_else_are_refused_by_their_key() {
         assert_eq!(error.kind(), ErrorKind::Corrupt, "{message}");
         assert!(message.contains("model.gguf"), "{message}");
     }
-    // Another tokenizer helps, where there is one.
+    // With another tokenizer it can be imported.
     let path = with_vocabulary(folder.path(), |v| v.model = "bert".to_owned());
     let lm = import(
         &path,

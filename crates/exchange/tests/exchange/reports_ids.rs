@@ -37,7 +37,11 @@ fn report_1_import_and_export_copy_the_ids() {
                 assert_eq!(&written[key], value, "{key}");
             }
             if config.get("eos_token_id").is_none() {
-                assert_eq!(written["eos_token_id"], json!([258, 256]), "what another file says");
+                assert_eq!(
+                    written["eos_token_id"],
+                    json!([258, 256]),
+                    "the other file takes precedence"
+                );
             }
             let path = out.join("generation_config.json");
             assert_eq!(path.exists(), generation.is_some());
@@ -51,7 +55,7 @@ fn report_1_import_and_export_copy_the_ids() {
 }
 
 #[test]
-fn report_1_gguf_files_keep_the_ids_both_ways() {
+fn report_1_gguf_files_keep_the_ids_in_both_directions() {
     for (ids, kept) in [
         (json!(258), 1),
         (json!([258, 256]), 2),

@@ -1,4 +1,4 @@
-//! Reports about models and tokenizers that cannot be what their names say.
+//! Reports about models and tokenizers that are not what their names say.
 
 use std::path::Path;
 
@@ -26,7 +26,7 @@ fn directory(dir: &Path) {
     scripted::save(&model, Some(&tokenizer), dir, json!({}), &[]);
 }
 
-/// What opening says of a directory in which one file has other bytes.
+/// The error for a directory in which one file has other bytes.
 fn said(name: &str, bytes: &[u8]) -> String {
     let place = tempfile::tempdir().unwrap();
     let dir = place.path().join("model");
@@ -38,7 +38,7 @@ fn said(name: &str, bytes: &[u8]) -> String {
 }
 
 #[test]
-fn report_13_a_pointer_of_git_lfs_and_a_page_are_called_what_they_are() {
+fn report_13_git_lfs_pointers_and_web_pages_are_named_as_such() {
     for name in ["model.safetensors", "config.json", "tokenizer.json"] {
         let pointer = said(name, POINTER);
         assert!(
@@ -127,7 +127,7 @@ fn report_13_a_token_without_a_row_in_the_embedding_is_refused_by_its_name_where
     for item in [item("a<added>", "a"), item("a", "a<added>")] {
         refused(score_choices(&lm, &item, &ChoiceOptions::default()).map(drop));
     }
-    // An item that has it costs the others nothing.
+    // An item that contains it does not affect the others.
     let path = place.path().join("items.jsonl");
     let line = |choice: &str| json!({"context": "a", "choices": [choice, "b"], "answer": 0}).to_string();
     std::fs::write(&path, format!("{}\n{}\n", line("c"), line("a<added>"))).unwrap();
@@ -135,7 +135,7 @@ fn report_13_a_token_without_a_row_in_the_embedding_is_refused_by_its_name_where
     assert_eq!(choices.left_out.len(), 1);
     assert!(choices.left_out[0].reason.contains("<added>") && choices.left_out[0].line == 2);
 
-    // An id that no token has is still a number.
+    // An id without a token is shown as a number.
     let error = lm.prompt_ids(&Prompt::Ids(vec![400])).expect_err("no row").to_string();
     assert!(error.contains("prompt id 400"), "{error}");
 
@@ -153,8 +153,8 @@ fn report_13_a_token_without_a_row_in_the_embedding_is_refused_by_its_name_where
 }
 
 #[test]
-fn report_13_words_without_a_row_in_the_embedding_are_no_words_of_the_vocabulary() {
-    // A word that was added to the tokenizer, as `add_tokens` of transformers does, and not to the model.
+fn report_13_words_without_a_row_in_the_embedding_are_not_in_the_vocabulary() {
+    // A word that was added to the tokenizer, as by `add_tokens` of transformers, but not to the model.
     let tokenizer = byte_tokenizer(&["\u{120}boom", "\u{120}huis"], &["<s>"]);
     assert_eq!(vocabulary_words(&tokenizer, 258), ["boom", "huis"]);
     assert_eq!(vocabulary_words(&tokenizer, 400), ["boom", "huis"]);

@@ -1,4 +1,4 @@
-//! The ways to cut words that a GGUF file names (report 13).
+//! The pre-tokenizers that a GGUF file names (report 13).
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -13,11 +13,12 @@ use taal_tokenizer::Tokenizer;
 use crate::scripted::spelled;
 use crate::tiny;
 
-/// What every way cuts otherwise: a contraction, a change of case, signs, line ends, spaces, digits, a fraction, Han next to Latin.
+/// A text that the pre-tokenizers split differently: a contraction, a change of case, signs, line ends, spaces, digits, a
+/// fraction, Han next to Latin.
 const TEXT: &str = "I'M aB$.x/\n\n  `1234½ 中文é";
 
-/// The words that the pre-tokenizers of the makers' own `tokenizer.json` cut, as the Python package `tokenizers` gives them. falcon's has a step
-/// that llama.cpp leaves out, which shows only where digits stand after a space.
+/// The words of the published `tokenizer.json` files' pre-tokenizers, from the Python package `tokenizers`. falcon's has a step
+/// that llama.cpp leaves out, which shows only with digits after a space.
 const CASES: [(&[&str], &[&str]); 12] = [
     (
         &["gpt-2", "phi-2", "olmo", "mpt", "jais", "trillion", "exaone4"],
@@ -224,7 +225,7 @@ fn words(tokenizer: &Tokenizer, text: &str) -> Vec<String> {
 }
 
 #[test]
-fn report_13_words_are_cut_as_each_name_of_llama_cpp_says() {
+fn report_13_words_are_split_by_llama_cpps_name() {
     let folder = tempfile::tempdir().expect("a folder");
     for (names, expected) in CASES {
         for name in names {
@@ -235,7 +236,7 @@ fn report_13_words_are_cut_as_each_name_of_llama_cpp_says() {
 }
 
 #[test]
-fn report_13_a_text_begins_as_the_name_says_where_no_key_does() {
+fn report_13_without_a_key_the_name_decides_how_a_text_begins() {
     let folder = tempfile::tempdir().expect("a folder");
     for (name, begins) in [("llama3", true), ("tekken", true), ("dbrx", false), ("smollm", false)] {
         let tokenizer = imported(&file(name, folder.path()), &folder.path().join(name));
@@ -245,7 +246,7 @@ fn report_13_a_text_begins_as_the_name_says_where_no_key_does() {
 }
 
 #[test]
-fn report_13_a_way_to_cut_is_written_with_its_name() {
+fn report_13_a_pre_tokenizer_is_written_with_its_name() {
     let folder = tempfile::tempdir().expect("a folder");
     for (names, _) in CASES {
         let name = names[0];

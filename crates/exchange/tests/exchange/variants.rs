@@ -37,7 +37,7 @@ fn report_13_scaled_angles_survive_gguf() {
                 let has_reason = match scaling {
                     RopeScaling::Yarn { truncate: false, .. } => error.contains("outwards"),
                     RopeScaling::Yarn { beta_fast: 2.0, .. } => error.contains("beta_fast of 32"),
-                    // ModernBERT is no architecture that is written, and Mistral's window is not.
+                    // ModernBERT is not a supported architecture, nor is Mistral's window.
                     _ => ["modernbert", "mistral"].contains(&&*variant.base) && error.contains("GGUF"),
                 };
                 assert!(has_reason, "{name}: {error}");
@@ -71,12 +71,12 @@ fn report_13_gguf_files_with_yarn_have_its_angles() {
         ..TransformerConfig::llama(50, 32, 2, 4, 32)
     };
     let usual = gguf_of(&yarn(32.0, 1.0));
-    // What llama.cpp multiplies with on top of YaRN's own factor, 1.1386.
+    // llama.cpp's factor in addition to YaRN's standard factor, 1.1386.
     let key = b"llama.rope.scaling.attn_factor";
     let at = usual.windows(key.len()).position(|window| window == key).unwrap() + key.len() + 4;
     let number = f32::from_le_bytes(usual[at..at + 4].try_into().unwrap());
     assert!((number - 0.658_686_8).abs() < 1e-6, "{number}");
-    // As llama.cpp's converter writes these two; the third makes the three 128 bytes, so that tensors stay where they are counted from.
+    // As llama.cpp's converter writes these two; the third pads the three to 128 bytes, so that tensor offsets stay aligned.
     let numbers = [
         ("llama.rope.scaling.yarn_beta_fast", 1.0),
         ("llama.rope.scaling.yarn_beta_slow", 0.25),
@@ -95,7 +95,7 @@ fn report_13_gguf_files_with_yarn_have_its_angles() {
     }
 }
 
-/// The bytes of a file with more keys that have numbers in single precision.
+/// The bytes of a file with additional keys of single-precision numbers.
 fn with_numbers(bytes: &[u8], numbers: &[(&str, f32)]) -> Vec<u8> {
     let mut changed = bytes[..16].to_vec();
     let n_keys = u64::from_le_bytes(bytes[16..24].try_into().unwrap());
@@ -148,7 +148,7 @@ fn with_list(bytes: &[u8], key: &str, list: &[u32]) -> Vec<u8> {
         .position(|window| window == written)
         .unwrap()
         + written.len();
-    // A kind is 4 bytes: 4 is a 32-bit integer without a sign, 9 a list, 5 a 32-bit integer with a sign, as gguf's Python package has it.
+    // A kind is 4 bytes: 4 is a 32-bit integer without a sign, 9 a list, 5 a signed 32-bit integer, as in gguf's Python package.
     assert_eq!(bytes[at..at + 4], 4_u32.to_le_bytes());
     let mut changed = bytes[..at].to_vec();
     changed.extend(9_u32.to_le_bytes());
@@ -156,7 +156,7 @@ fn with_list(bytes: &[u8], key: &str, list: &[u32]) -> Vec<u8> {
     changed.extend((list.len() as u64).to_le_bytes());
     changed.extend(list.iter().flat_map(|number| number.to_le_bytes()));
     changed.extend(&bytes[at + 8..]);
-    // Six numbers are 32 bytes more, so tensors stay where they are counted from.
+    // Six numbers add 32 bytes, so tensors stay aligned.
     assert_eq!((changed.len() - bytes.len()) % 32, 0);
     changed
 }
@@ -194,7 +194,7 @@ fn report_13_gguf_lists_of_one_number_per_layer_are_read_where_all_are_equal() {
             error.contains(&format!("`{key}`")) && error.contains(&values),
             "{error}"
         );
-        // Fourteen numbers, too, are a multiple of 32 bytes more.
+        // Fourteen numbers also add a multiple of 32 bytes.
         let error = open(&with_list(&bytes, key, &[number; 14])).unwrap_err().to_string();
         assert!(
             error.contains(key) && error.contains("6 numbers") && error.contains("14"),
