@@ -1,8 +1,8 @@
-//! Makes token shards of own text and draws a batch from them.
+//! Builds token shards of your text and draws a batch from them.
 //!
 //! ```text
 //! cargo run -p taal-data --example shards                    # the embedded Dutch corpus
-//! cargo run -p taal-data --example shards -- OUT INPUT...    # own files or folders, kept in the new folder OUT
+//! cargo run -p taal-data --example shards -- OUT INPUT...    # your files or folders, kept in the new folder OUT
 //! ```
 
 use std::error::Error;

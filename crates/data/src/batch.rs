@@ -7,11 +7,11 @@ use crate::source::TokenSource;
 /// The target of a position that has no loss, as in PyTorch's `cross_entropy`.
 pub const IGNORE_INDEX: i32 = -100;
 
-/// Limits of a plan, against slips such as a batch of a million rows.
+/// Limits of a plan, against mistakes such as a batch of a million rows.
 const MAX_BATCH_SIZE: usize = 1 << 20;
 const MAX_BLOCK_SIZE: usize = 1 << 24;
 
-/// First key words that keep the random numbers of one purpose apart from those of another.
+/// First key words, which separate the random numbers of different purposes.
 const PURPOSE_OFFSET: u64 = u64::from_be_bytes(*b"\0\0offset");
 const PURPOSE_GRID: u64 = u64::from_be_bytes(*b"\0\0\0\0grid");
 const PURPOSE_ORDER: u64 = u64::from_be_bytes(*b"\0\0\0order");
@@ -24,14 +24,14 @@ const PURPOSE_ORDER: u64 = u64::from_be_bytes(*b"\0\0\0order");
 pub struct Batch {
     /// Token ids.
     pub inputs: Vec<i32>,
-    /// The id to predict at each position, [`IGNORE_INDEX`] where nothing is.
+    /// The id to predict at each position, [`IGNORE_INDEX`] where there is no target.
     pub targets: Vec<i32>,
     /// Number of rows.
     pub batch_size: usize,
     /// Positions per row.
     pub seq_len: usize,
-    /// Where several texts share a row: the position in its row at which each position's text begins. A model computes each text as if
-    /// it were alone. None where the rows are running text, or one text each.
+    /// Where several texts share a row: for each position, the position at which its text begins. A model computes each text as
+    /// if it were alone. `None` where the rows are running text, or one text each.
     pub text_starts: Option<Vec<i32>>,
 }
 
@@ -56,12 +56,12 @@ impl Batch {
 /// Which windows of a text make up a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Order {
-    /// Every row starts at a uniformly random token, drawn anew each time: nanoGPT's `get_batch`.
+    /// Every row starts at a uniformly random token, drawn each time: nanoGPT's `get_batch`.
     #[default]
     Random,
-    /// Every window is visited once an epoch, in an order drawn for that epoch. The windows do not overlap, and the grid
-    /// they lie on is moved by a random offset each epoch, so that no token always stands at the edge of a window.
-    /// At most two blocks at the ends of the text are left out of an epoch.
+    /// Every window is visited once per epoch, in an order drawn for that epoch. The windows do not overlap, and their grid is
+    /// shifted by a random offset each epoch, so that no token is always at the edge of a window. An epoch leaves out at most two
+    /// blocks at the ends of the text.
     Shuffled,
 }
 
@@ -89,23 +89,23 @@ impl std::fmt::Display for Order {
     }
 }
 
-/// Which rows a step reads: a function of the seed and the step, without any state, so that a resumed run reads on
-/// exactly where the interrupted one stopped.
+/// Which rows a step reads: a stateless function of the seed and the step, so that a resumed run continues exactly where the
+/// interrupted one stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchPlan {
     /// Chooses the order among all orders.
     pub seed: u64,
-    /// Rows a batch.
+    /// Rows per batch.
     pub batch_size: usize,
-    /// Positions a row.
+    /// Positions per row.
     pub block_size: usize,
     /// Which windows, in which order.
     pub order: Order,
 }
 
-/// Something that batches are drawn from.
+/// A source of batches.
 pub trait BatchSource {
-    /// Says whether `plan` can draw from this source at all; then [`batch`](Self::batch) always succeeds.
+    /// Checks that `plan` can draw from this source; then [`batch`](Self::batch) always succeeds.
     ///
     /// # Errors
     /// [`DataError::TooShort`], [`DataError::Setting`].
@@ -172,7 +172,7 @@ impl BatchPlan {
         Ok(())
     }
 
-    /// The epoch of a row and the item it shows, when each of `items` is shown once an epoch.
+    /// The epoch and the item of a row, when each of `items` is shown once per epoch.
     pub(crate) fn shuffled(&self, step: u64, row: usize, items: u64) -> (u64, u64) {
         let position = u128::from(step) * self.batch_size as u128 + row as u128;
         let epoch = (position / u128::from(items)) as u64;
@@ -185,7 +185,7 @@ impl BatchPlan {
     }
 }
 
-/// Non-overlapping windows on a text: how many every epoch has, and how many places their grid can start at.
+/// Non-overlapping windows on a text: their number per epoch, and the number of offsets of their grid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Grid {
     windows: u64,
@@ -262,7 +262,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_window_of_every_offset_lies_inside_the_text() {
+    fn every_window_of_every_offset_is_inside_the_text() {
         for block_size in 1..9u64 {
             for len in block_size + 1..60 {
                 let grid = Grid::over(len, block_size);
@@ -272,7 +272,7 @@ mod tests {
                 );
                 let last_start = grid.offsets - 1 + (grid.windows - 1) * block_size;
                 assert!(last_start + block_size < len, "len {len}, block {block_size}: {grid:?}");
-                // What is left out never reaches two blocks.
+                // Less than two blocks are left out.
                 assert!(len - 1 - grid.windows * block_size < 2 * block_size);
             }
         }

@@ -1,4 +1,4 @@
-//! Builds a folder of token shards: inputs of any size in, one self-contained folder out, or nothing at all.
+//! Builds a folder of token shards: from inputs of any size to one self-contained folder, or nothing on failure.
 
 use std::path::{Path, PathBuf};
 
@@ -16,15 +16,15 @@ pub(crate) const TOKENIZER_NAME: &str = "tokenizer.json";
 pub(crate) const INDEX_FORMAT: &str = "taal-shards";
 pub(crate) const INDEX_VERSION: u32 = 1;
 
-/// Tokens a shard takes before the next one is begun: 128 MiB for small vocabularies.
+/// Tokens per shard before the next one starts: 128 MiB for small vocabularies.
 pub const DEFAULT_SHARD_TOKENS: u64 = 64 << 20;
 
-/// How [`build_shards`] works.
+/// Options of [`build_shards`].
 #[derive(Debug, Clone, Copy)]
 pub struct BuildOptions<'a> {
     /// How inputs become tokens.
     pub tokenize: TokenizeOptions<'a>,
-    /// Tokens after which a shard is closed; the text being encoded then still goes into it.
+    /// Tokens after which a shard is closed; it still gets the rest of the text being encoded.
     pub shard_tokens: u64,
 }
 
@@ -37,7 +37,7 @@ impl Default for BuildOptions<'_> {
     }
 }
 
-/// What [`build_shards`] made.
+/// The result of [`build_shards`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BuildReport {
@@ -53,18 +53,18 @@ pub struct BuildReport {
     pub validation_bytes: u64,
     /// Number of shard files.
     pub shards: usize,
-    /// Places where a long text had to be cut for parallel work although the ids around the cut may differ from those
-    /// of the uncut text. 0 for any text with spaces or line ends.
+    /// Cuts of a long text for parallel work around which the ids may differ from those of the whole text. 0 for any text with
+    /// spaces or line ends.
     pub inexact_cuts: u64,
     /// Carriage returns in the inputs.
     pub carriage_returns: u64,
 }
 
-/// One input of a folder of shards or a data set.
+/// One input of a folder of shards or a dataset.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InputSummary {
-    /// The input as it was named.
+    /// The name of the input.
     pub name: String,
     /// Tokens in the training part.
     pub train_tokens: u64,
@@ -117,7 +117,7 @@ pub(crate) struct ShardEntry {
 }
 
 impl Index {
-    /// The checksum that belongs in `blake3`.
+    /// The checksum for `blake3`.
     pub(crate) fn checksum(&self) -> serde_json::Result<String> {
         let unsigned = Self {
             blake3: String::new(),
@@ -127,17 +127,17 @@ impl Index {
     }
 }
 
-/// Makes token shards of texts, in a new folder `out` that appears only when it is complete.
+/// Builds token shards from texts, in a new folder `out` that appears only when it is complete.
 ///
 /// The folder holds `train-00000.shard`, `validation-00000.shard` and so on, the `tokenizer.json` that made them, and
 /// `index.json`, which says which ids belong to which input.
 ///
-/// Inputs are text files, JSONL files with one `{"text": ...}` a line, or folders, which are searched as
-/// [`find_files`](crate::find_files) does. The last part of each file is held back for validation. Files may be larger than memory: they are
-/// read twice, first to check and measure them, then to encode them.
+/// Inputs are text files, JSONL files with one `{"text": ...}` per line, or folders, which are searched as by
+/// [`find_files`](crate::find_files). The last part of each file is held back for validation. Files may be larger than memory:
+/// they are read twice, first to check and measure them, then to encode them.
 ///
 /// # Errors
-/// Any fault of an input, named with its place; the store's, such as [`taal_store::Error::AlreadyExists`] for `out` and
+/// Any error in an input, with its position; the store's, such as [`taal_store::Error::AlreadyExists`] for `out` and
 /// a full disk. Nothing is left behind.
 pub fn build_shards(
     tokenizer: &Tokenizer,

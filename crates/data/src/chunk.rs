@@ -1,27 +1,26 @@
-//! Cuts a long text into chunks that can be tokenised in parallel and give the ids of the whole text.
+//! Splits a long text into chunks that can be tokenized in parallel and give the ids of the whole text.
 //!
-//! Where a cut is allowed is decided by asking the tokenizer: the text around a candidate is encoded whole and up to
-//! the candidate, and the cut is taken when the second list of ids begins the first. A chunk is then encoded together
-//! with the text before it, whose ids are taken off again, so that tokenizers that treat the start of a text specially
-//! (SentencePiece's "▁", a prefix space) see no start there. Cuts depend on the text and the tokenizer only, never on
-//! threads or on how the text arrived.
+//! The tokenizer decides where a cut is allowed: the text around a candidate is encoded whole and up to the candidate, and the
+//! cut is accepted if the second list of ids is a prefix of the first. A chunk is then encoded together with the text before it,
+//! whose ids are removed again, so that tokenizers that treat the start of a text specially (SentencePiece's "▁", a prefix space)
+//! see no start there. Cuts depend only on the text and the tokenizer, not on threads or on how the text was read.
 
 use taal_tokenizer::{Error as TokenizerError, Tokenizer};
 
-/// Aimed-for length of a chunk: small enough that the tokenizer's bookkeeping (tens of bytes a byte of text) stays in
-/// the cache of a thread, large enough that cuts cost nothing.
+/// Target length of a chunk: small enough that the tokenizer's bookkeeping (tens of bytes per byte of text) fits in a thread's
+/// cache, large enough that cuts take no noticeable time.
 pub(crate) const CHUNK_BYTES: usize = 128 << 10;
 
-/// How far before the aimed-for length a cut is looked for.
+/// How far before the target length a cut is searched.
 const SEARCH_BYTES: usize = 32 << 10;
 
-/// Text on either side of a candidate that the tokenizer is asked about.
+/// Text on either side of a candidate that is encoded to check it.
 const WINDOW_BYTES: usize = 128;
 
-/// Candidates of one kind that are tried before the next kind is.
+/// Candidates tried per kind.
 const MAX_TRIALS: usize = 32;
 
-/// What cutting needs of a tokenizer.
+/// The part of a tokenizer that chunking needs.
 pub(crate) trait Encode {
     fn encode(&self, text: &str) -> Result<Vec<u32>, TokenizerError>;
 }
@@ -32,10 +31,10 @@ impl Encode for Tokenizer {
     }
 }
 
-/// A piece of text to encode by itself.
+/// A piece of text to encode separately.
 #[derive(Debug)]
 pub(crate) struct Chunk {
-    /// The text just before, whose ids are taken off again; empty at the start of a text.
+    /// The text just before, whose ids are removed; empty at the start of a text.
     context: String,
     /// The text whose ids are wanted.
     pub(crate) text: String,
@@ -46,7 +45,7 @@ pub(crate) struct Chunk {
 }
 
 impl Chunk {
-    /// The ids of this chunk, and whether they are those it has within the whole text as far as can be told.
+    /// The ids of this chunk, and whether they are known to be those it has within the whole text.
     ///
     /// # Errors
     /// The tokenizer's, with positions counted from the start of the whole text.
@@ -66,7 +65,7 @@ impl Chunk {
     }
 }
 
-/// An error about a text that starts `first_character` characters into a longer one.
+/// Adjusts an error's position for a text that starts `first_character` characters into a longer one.
 fn moved(error: TokenizerError, first_character: usize) -> TokenizerError {
     match error {
         TokenizerError::Unknown { what, position } => TokenizerError::Unknown {
@@ -77,13 +76,13 @@ fn moved(error: TokenizerError, first_character: usize) -> TokenizerError {
     }
 }
 
-/// Collects a text as it arrives and hands out its chunks.
+/// Collects a text as it is read and returns its chunks.
 pub(crate) struct Chunker<'e, E> {
     encoder: &'e E,
     pending: String,
     context: String,
     is_exact: bool,
-    /// Characters handed out.
+    /// Characters returned.
     characters: usize,
 }
 
@@ -102,9 +101,9 @@ impl<'e, E: Encode> Chunker<'e, E> {
         self.pending.push_str(text);
     }
 
-    /// The next complete chunk, or none until more text has arrived.
+    /// The next complete chunk, or `None` until more text has been read.
     pub(crate) fn next(&mut self) -> Option<Chunk> {
-        // Decided on exactly this much text, however much more is there: cuts must not depend on the size of reads.
+        // Based on exactly this much text, however much is available: cuts must not depend on the size of reads.
         if self.pending.len() < CHUNK_BYTES + WINDOW_BYTES {
             return None;
         }
@@ -115,15 +114,15 @@ impl<'e, E: Encode> Chunker<'e, E> {
         Some(self.chunk(text, context, is_exact))
     }
 
-    /// What is left, none if that is nothing. What is pushed afterwards is encoded as the start of a text, though
-    /// positions in errors go on counting.
+    /// The rest, `None` if empty. Text pushed afterwards is encoded as the start of a text, but positions in errors continue to
+    /// count.
     pub(crate) fn finish(&mut self) -> Option<Chunk> {
         let text = std::mem::take(&mut self.pending);
         let chunk = self.chunk(text, String::new(), true);
         (!chunk.text.is_empty()).then_some(chunk)
     }
 
-    /// The chunk of `text`, and the context and exactness of the cut behind it for the chunk that follows.
+    /// The chunk of `text`, and sets context and exactness of the cut after it for the next chunk.
     fn chunk(&mut self, text: String, context: String, is_exact: bool) -> Chunk {
         let first_character = self.characters;
         self.characters += text.chars().count();
@@ -136,14 +135,14 @@ impl<'e, E: Encode> Chunker<'e, E> {
     }
 }
 
-/// Kinds of places to cut, best first.
+/// Kinds of cuts, best first.
 #[derive(Clone, Copy)]
 enum Place {
-    /// Before a space between two words: a boundary in every pre-tokenizer that knows words.
+    /// Before a space between two words: a boundary in every word-based pre-tokenizer.
     BeforeSpace,
     /// After a letter or digit, before a line end: for lists of single words.
     BeforeLineEnd,
-    /// Any other start of white space.
+    /// Before any other white space.
     BeforeWhiteSpace,
     /// Between any two characters: for text without white space, as in Chinese.
     Anywhere,
@@ -167,7 +166,7 @@ impl Place {
     }
 }
 
-/// The best byte to cut `text` at, at most [`CHUNK_BYTES`], and whether the tokenizer agreed to it.
+/// The best byte to cut `text` at, at most [`CHUNK_BYTES`], and whether the tokenizer confirmed it.
 fn find_cut(text: &str, encoder: &impl Encode) -> (usize, bool) {
     let mut fallback = None;
     for place in Place::ALL {
@@ -181,7 +180,7 @@ fn find_cut(text: &str, encoder: &impl Encode) -> (usize, bool) {
     (fallback.unwrap_or_else(|| text.floor_char_boundary(CHUNK_BYTES)), false)
 }
 
-/// The places of one kind, from the aimed-for length backwards.
+/// The cuts of one kind, from the target length backwards.
 fn candidates(text: &str, place: Place) -> impl Iterator<Item = usize> {
     let end = text.floor_char_boundary(CHUNK_BYTES);
     let start = text.ceil_char_boundary(CHUNK_BYTES - SEARCH_BYTES);
@@ -196,7 +195,7 @@ fn candidates(text: &str, place: Place) -> impl Iterator<Item = usize> {
         })
 }
 
-/// A tokenizer that refuses this text confirms nothing; it will say why when the chunk itself is encoded.
+/// A tokenizer that refuses this text confirms nothing; encoding the chunk will report why.
 fn leaves_ids_unchanged(text: &str, cut: usize, encoder: &impl Encode) -> bool {
     let start = text.ceil_char_boundary(cut - WINDOW_BYTES);
     let end = text.floor_char_boundary(cut + WINDOW_BYTES);
@@ -255,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_give_the_ids_of_the_whole_text_however_it_arrives() {
+    fn chunks_give_the_ids_of_the_whole_text_however_it_is_read() {
         let text = "De één zei: \"Zo'n 3,5 km\n\n  verder — wéér niets!\"\r\n".repeat(9_000);
         let whole = Words.encode(&text).unwrap();
         for piece_bytes in [1_000, 70_001, usize::MAX / 2] {
@@ -273,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_without_a_place_to_cut_is_cut_anyway_and_says_so() {
+    fn a_text_without_a_good_cut_is_cut_anyway_and_reported() {
         let text = "é".repeat(200_000);
         let (_, chunks, is_exact) = encode_in_pieces(&text, 10_000, &Words);
         assert_eq!((chunks, is_exact), (4, false));

@@ -1,4 +1,4 @@
-//! Prompts and completions from JSONL: the loss falls on the completions only, and several examples share a row.
+//! Prompts and completions from JSONL: only completions have a loss, and several examples share a row.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -12,8 +12,8 @@ use crate::input::{Content, Input, find_inputs};
 use crate::text::{Lines, Object, check_fraction, checked_train_share};
 use crate::tokenize::tokenizer_error;
 
-/// Fills the rest of a row after its last example when the tokenizer has no padding token. Padding comes last and has no
-/// loss, so which id it is makes no difference to a causal model.
+/// Fills the rest of a row after its last example when the tokenizer has no padding token. Padding comes last and has no loss, so
+/// its id does not matter to a causal model.
 const FALLBACK_PAD_ID: u32 = 0;
 
 /// Examples of a prompt and its completion, packed into rows.
@@ -40,28 +40,28 @@ struct Example {
 
 /// Conversations to train on and to validate with.
 ///
-/// Each line is `{"prompt": "...", "completion": "..."}`; other keys are ignored. An example is the special tokens that the
-/// tokenizer's file puts before a text, as when generating, the prompt's ids, the
-/// completion's ids and the end-of-text token where the tokenizer has one. The two are encoded apart, so that what the
-/// model has to predict never depends on how the prompt's last letters merge. An empty prompt becomes the
-/// beginning-of-text token where the tokenizer has one; where it has none, the completion's first token has no loss.
+/// Each line is `{"prompt": "...", "completion": "..."}`; other keys are ignored. An example consists of the special tokens that
+/// the tokenizer's file puts before a text, as in generation, the prompt's ids, the completion's ids and the end-of-text token
+/// where the tokenizer has one. Prompt and completion are encoded separately, so that the targets never depend on how the
+/// prompt's last letters merge. An empty prompt becomes the beginning-of-text token where the tokenizer has one; where it has
+/// none, the completion's first token has no loss.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Conversations {
     /// The first examples of every file.
     pub train: ConversationSource,
-    /// The last examples of every file; none where nothing is held back.
+    /// The last examples of every file; `None` where nothing is held back.
     pub validation: Option<ConversationSource>,
     /// Examples that were left out because no token of their completion has a loss: one token after an empty prompt, or no room.
     pub without_target: usize,
-    /// What became of carriage returns.
+    /// The treatment of carriage returns.
     pub line_ends: LineEnds,
     /// Carriage returns in the files' texts.
     pub carriage_returns: u64,
 }
 
-/// Whether the first line of a JSONL file has a `completion`, that is, whether the file holds conversations rather than
-/// plain texts. A file that is not JSONL holds none.
+/// Whether the first line of a JSONL file has a `completion`, that is, whether the file holds conversations rather than plain
+/// texts. Only JSONL files do.
 ///
 /// # Errors
 /// [`DataError::Line`], [`DataError::NotUtf8`]; the store's for a missing file.
@@ -107,7 +107,7 @@ impl Conversations {
         Self::open_with_line_ends(tokenizer, paths, block_size, validation_fraction, LineEnds::Lf)
     }
 
-    /// As [`open`](Self::open), which makes one line end of all, with a choice of line ends.
+    /// As [`open`](Self::open), which normalizes line ends, with a choice of line ends.
     ///
     /// # Errors
     /// Those of [`open`](Self::open).
@@ -141,7 +141,7 @@ impl Conversations {
         };
         let pad_id = tokenizer.pad_id().or(tokenizer.eos_id()).unwrap_or(FALLBACK_PAD_ID);
         let source = |mut examples: Vec<Example>, truncated| {
-            // Without a token to learn there is no loss, and a row of such examples would make a step without one.
+            // An example without a target has no loss, and a row of such examples could give a step without loss.
             examples.retain(Example::has_target);
             ConversationSource::pack(&name, examples, truncated, block_size, pad_id)
         };
@@ -161,7 +161,7 @@ impl Conversations {
     }
 }
 
-/// The examples of one file, the positions of those that were cut to fit, and the number of carriage returns.
+/// The examples of one file, the indices of those that were cut to fit, and the number of carriage returns.
 fn read_examples(
     tokenizer: &Tokenizer,
     input: &Input<'_>,
@@ -211,8 +211,8 @@ fn take_string(lines: &mut Lines<'_>, object: &mut Object, key: &str) -> Result<
 }
 
 impl Example {
-    /// One example of at most `block_size` ids. A longer one loses the beginning of its prompt, because its end is what
-    /// the completion answers to; a completion that is too long by itself loses its own end.
+    /// One example of at most `block_size` ids. A longer one loses the beginning of its prompt, because the completion answers
+    /// its end; a completion that is too long alone loses its end.
     fn new(
         tokenizer: &Tokenizer,
         mut prompt: Vec<u32>,
@@ -225,7 +225,7 @@ impl Example {
         prompt.splice(0..0, begin);
         completion.extend(tokenizer.eos_id());
         let too_many = (prompt.len() + completion.len()).saturating_sub(block_size);
-        // One id of the prompt stays, for the first of the completion to follow; what begins texts stays before it.
+        // One id of the prompt stays before the completion, after the tokens that begin texts.
         let from_prompt = too_many.min(prompt.len().saturating_sub(begin_len.max(1)));
         prompt.drain(begin_len..begin_len + from_prompt);
         completion.truncate(completion.len() - (too_many - from_prompt).min(completion.len()));
@@ -252,8 +252,8 @@ impl Example {
     }
 }
 
-/// What generating puts in front of a prompt: the special tokens with which the tokenizer's file begins every text, or, where nothing else
-/// is there to follow, the beginning-of-text token.
+/// The tokens that generation puts before a prompt: the special tokens with which the tokenizer's file begins every text, or, for
+/// an empty prompt, the beginning-of-text token.
 fn beginning(tokenizer: &Tokenizer, prompt: &[u32]) -> Vec<u32> {
     if prompt.is_empty() {
         return tokenizer.bos_id().into_iter().collect();
@@ -267,7 +267,7 @@ fn beginning(tokenizer: &Tokenizer, prompt: &[u32]) -> Vec<u32> {
 }
 
 impl ConversationSource {
-    /// A hash of every example: its ids, where its loss begins, and the row in which it stands.
+    /// A hash of every example: its ids, where its loss begins, and its row.
     pub fn fingerprint(&self) -> String {
         let parts = self.rows.iter().enumerate().flat_map(|(row, examples)| {
             examples.iter().map(move |example| {
@@ -280,8 +280,8 @@ impl ConversationSource {
         taal_store::blake3_hex_of(parts)
     }
 
-    /// Best fit: each example goes to the fullest row that still has room for it. Rows depend on the examples and the
-    /// block size alone, which keeps a batch a function of seed and step.
+    /// Best fit: each example goes to the fullest row that still has room for it. Rows depend only on the examples and the block
+    /// size, so a batch is a function of seed and step.
     fn pack(name: &str, examples: Vec<Example>, truncated: usize, block_size: usize, pad_id: u32) -> Self {
         let mut rows: Vec<Vec<Example>> = Vec::new();
         let mut rooms = BTreeSet::new();
@@ -310,7 +310,7 @@ impl ConversationSource {
         }
     }
 
-    /// How messages call the source.
+    /// The name of the source in messages.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -335,13 +335,13 @@ impl ConversationSource {
         self.block_size
     }
 
-    /// Bytes of all completions, as far as they have a loss.
+    /// Bytes of all completions with a loss.
     pub fn completion_bytes(&self) -> u64 {
         self.completion_bytes
     }
 
-    /// The first rows, until they have so many tokens with a loss; says whether rows were left out. How many bytes the completions of a
-    /// part have is not kept, so a part has none.
+    /// Keeps the first rows, until they have `max_tokens` tokens with a loss; returns whether rows were dropped. The completion
+    /// bytes of a part are not known, so they become 0.
     pub fn head(&mut self, max_tokens: u64) -> bool {
         let mut tokens = 0;
         let enough = self.rows.iter().position(|row| {
@@ -381,14 +381,14 @@ impl ConversationSource {
                     .targets
                     .push(if is_counted(position) { id as i32 } else { IGNORE_INDEX });
             }
-            // What follows an example's last id is another example, or nothing.
+            // After an example's last id comes another example, or padding.
             batch.targets.extend((!example.ids.is_empty()).then_some(IGNORE_INDEX));
         }
         batch.inputs.resize(start + self.block_size, self.pad_id as i32);
         batch.targets.resize(start + self.block_size, IGNORE_INDEX);
     }
 
-    /// Says where each example begins, unless every row has one only: what follows it is padding, which nothing looks back from.
+    /// Marks where each example begins, unless every row has only one: then only padding follows, which has no loss.
     fn mark_texts<'a>(&self, rows: impl Iterator<Item = &'a Vec<Example>> + Clone, batch: &mut Batch) {
         if rows.clone().all(|row| row.len() <= 1) {
             return;
@@ -400,7 +400,7 @@ impl ConversationSource {
                 let start = (starts.len() - before) as i32;
                 starts.resize(starts.len() + example.ids.len(), start);
             }
-            // Padding is a text of its own.
+            // Padding is a separate text.
             let start = (starts.len() - before) as i32;
             starts.resize(before + self.block_size, start);
         }
@@ -424,8 +424,8 @@ impl BatchSource for ConversationSource {
         })
     }
 
-    /// Rows are always visited in epochs, each in its own order: drawing them independently would show some examples
-    /// several times before others are seen at all.
+    /// Rows are always visited in epochs, each in a different order: independent draws would repeat some examples before showing
+    /// others.
     fn batch(&self, plan: &BatchPlan, step: u64) -> Result<Batch> {
         self.check(plan)?;
         let mut batch = Batch::with_capacity(plan.batch_size, self.block_size);

@@ -3,12 +3,12 @@
 /// A text that is embedded in the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Corpus {
-    /// What a recipe's `data.corpus` calls it.
+    /// Its name in a recipe's `data.corpus`.
     pub name: &'static str,
     /// The text itself.
     pub text: &'static str,
-    /// Under which terms it may be used; the full notes stand beside the text, in `corpora/`.
-    pub licence: &'static str,
+    /// Its license; the full notes are next to the text, in `corpora/`.
+    pub license: &'static str,
     /// Where it comes from.
     pub source: &'static str,
 }
@@ -17,19 +17,19 @@ const CORPORA: [Corpus; 3] = [
     Corpus {
         name: "tinyshakespeare",
         text: include_str!("../corpora/tinyshakespeare/input.txt"),
-        licence: "public domain (William Shakespeare); collected in a repository under the MIT licence",
+        license: "public domain (William Shakespeare); collected in a repository under the MIT license",
         source: "https://github.com/karpathy/char-rnn, data/tinyshakespeare/input.txt",
     },
     Corpus {
         name: "names",
         text: include_str!("../corpora/names/names.txt"),
-        licence: "MIT (Andrej Karpathy)",
+        license: "MIT (Andrej Karpathy)",
         source: "https://github.com/karpathy/makemore, names.txt",
     },
     Corpus {
         name: "dutch",
         text: include_str!("../corpora/dutch/dutch.txt"),
-        licence: "CC BY-SA 4.0",
+        license: "CC BY-SA 4.0",
         source: "https://github.com/rug-compling/Alpino: Dutch newspaper text (Eindhoven corpus) and Dutch Wikipedia",
     },
 ];

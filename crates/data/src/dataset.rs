@@ -13,7 +13,7 @@ use crate::shard::Shard;
 use crate::source::{ShardRun, Storage, TokenSource};
 use crate::tokenize::{Part, Sink, TokenizeOptions, tokenize};
 
-/// An index has a few hundred bytes an input; a larger file is no index.
+/// An index has a few hundred bytes per input; a larger file is not an index.
 const MAX_INDEX_BYTES: u64 = 256 << 20;
 
 /// Ids up to this vocabulary are kept in two bytes.
@@ -23,25 +23,25 @@ const MAX_NARROW_VOCABULARY: usize = 1 << 16;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Dataset {
-    /// The training parts of all inputs, one after the other. Windows may run across the end of an input: this is how
-    /// texts shorter than a block are packed, and what weighs the inputs by their length.
+    /// The training parts of all inputs, one after the other. Windows may cross the end of an input: this packs texts shorter
+    /// than a block, and weights the inputs by length.
     pub train: TokenSource,
-    /// The validation part of each input, to be evaluated each alone. Empty where nothing is held back.
+    /// The validation part of each input, each evaluated separately. Empty where nothing is held back.
     pub validation: Vec<TokenSource>,
-    /// What each input came to.
+    /// Token and byte counts of each input.
     pub inputs: Vec<InputSummary>,
     /// BLAKE3 of the tokenizer that made the ids.
     pub tokenizer_hash: String,
     /// Number of ids in its vocabulary.
     pub vocab_size: usize,
-    /// What became of carriage returns.
+    /// The treatment of carriage returns.
     pub line_ends: LineEnds,
-    /// Carriage returns in the inputs; 0 for shards, where `taal data build` said it.
+    /// Carriage returns in the inputs; 0 for shards, for which `taal data build` reported it.
     pub carriage_returns: u64,
 }
 
 impl Dataset {
-    /// Encodes texts that are in memory already, such as an embedded corpus; each comes with the name that messages use.
+    /// Encodes texts in memory, such as an embedded corpus; each comes with its name for messages.
     ///
     /// # Errors
     /// [`DataError::Empty`], [`DataError::TooShortToSplit`], [`DataError::Tokenizer`], [`DataError::Setting`].
@@ -53,11 +53,11 @@ impl Dataset {
         Self::from_inputs(tokenizer, &inputs, options)
     }
 
-    /// Encodes files and folders as [`build_shards`](crate::build_shards) does, keeping the ids in memory (two bytes a
-    /// token up to a vocabulary of 65 536).
+    /// Encodes files and folders as [`build_shards`](crate::build_shards) does, keeping the ids in memory (two bytes per token up
+    /// to a vocabulary of 65 536).
     ///
     /// # Errors
-    /// Any fault of an input, named with its place.
+    /// Any error in an input, with its position.
     pub fn from_files(tokenizer: &Tokenizer, paths: &[PathBuf], options: &TokenizeOptions<'_>) -> Result<Self> {
         Self::from_inputs(
             tokenizer,
@@ -119,17 +119,17 @@ impl Dataset {
     /// Opens a folder that [`build_shards`](crate::build_shards) made, and verifies every byte of it.
     ///
     /// # Errors
-    /// [`DataError::Shard`] and [`DataError::Index`] for anything damaged, cut off or foreign; the store's for a missing
-    /// file.
+    /// [`DataError::Shard`] and [`DataError::Index`] for anything damaged, truncated or of another format; the store's for a
+    /// missing file.
     pub fn open(dir: &Path) -> Result<Self> {
         Ok(Self::open_except(dir, false)?.0)
     }
 
-    /// As [`open`](Self::open), but training shards that are damaged are left out, and what was wrong with each is returned. Shards to
-    /// validate with are never left out: a loss over less would look like another result.
+    /// As [`open`](Self::open), but damaged training shards are left out, and their errors are returned. Validation shards are
+    /// never left out, because a loss over less text would not be comparable.
     ///
     /// # Errors
-    /// As [`open`](Self::open), and [`DataError::Shard`] where no training shard is whole.
+    /// As [`open`](Self::open), and [`DataError::Shard`] where all training shards are damaged.
     pub fn open_without_damaged(dir: &Path) -> Result<(Self, Vec<DataError>)> {
         Self::open_except(dir, true)
     }
@@ -165,7 +165,7 @@ impl Dataset {
         Ok((dataset, damaged))
     }
 
-    /// The tokenizer that stands in a folder of shards.
+    /// The tokenizer in a folder of shards.
     ///
     /// # Errors
     /// [`DataError::WrongTokenizer`] where the file was replaced by another; the tokenizer's, [`DataError::Index`] and the
@@ -192,7 +192,7 @@ impl Dataset {
         taal_store::blake3_hex_of(sources.map(TokenSource::fingerprint))
     }
 
-    /// Makes sure that the ids were made with `tokenizer`; `path` is the folder that the error names.
+    /// Checks that the ids were made with `tokenizer`; `path` is the folder that the error names.
     ///
     /// # Errors
     /// [`DataError::WrongTokenizer`].
@@ -259,7 +259,7 @@ fn read_index(path: &Path) -> Result<Index> {
     Ok(index)
 }
 
-/// Where a shard lies that an index names: inside the folder, links included.
+/// The path of a shard in the index, which must be inside the folder after resolving links.
 fn shard_path(dir: &Path, index_path: &Path, file: &str) -> Result<PathBuf> {
     let path = RelPath::parse(file).and_then(|path| {
         path.resolve(dir)?;
@@ -274,7 +274,7 @@ fn shard_path(dir: &Path, index_path: &Path, file: &str) -> Result<PathBuf> {
     })
 }
 
-/// The shards of a list as one run; those that are damaged are an error, or left out and returned.
+/// The shards of a list as one run; damaged ones are an error, or left out and returned.
 fn open_shards(
     dir: &Path,
     index_path: &Path,

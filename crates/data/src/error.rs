@@ -1,4 +1,4 @@
-//! What can go wrong between a text and a batch, each as one sentence with a way out.
+//! Errors between a text and a batch; each message says what to do.
 
 use std::path::PathBuf;
 
@@ -18,15 +18,15 @@ pub enum DataError {
     /// The tokenizer refused a piece of an input.
     #[error("{name}: {source}")]
     Tokenizer {
-        /// The input, as it was named.
+        /// The name of the input.
         name: String,
-        /// What the tokenizer said.
+        /// The tokenizer's message.
         source: taal_tokenizer::Error,
     },
     /// No inputs were given at all.
     #[error("no input was given: name at least one text file or a folder with .txt, .md, .jsonl or .ndjson files")]
     NoInput,
-    /// A folder holds nothing that can be read as text.
+    /// A folder has no text files.
     #[error(
         "{path} holds no {extensions} file, not in its subfolders either (hidden ones, runs and models do not count): \
          name a folder with such files, or a file"
@@ -34,10 +34,10 @@ pub enum DataError {
     NoTextFiles {
         /// The folder.
         path: PathBuf,
-        /// What was looked for.
+        /// The extensions that were searched.
         extensions: &'static str,
     },
-    /// A file named by itself that cannot be read as text.
+    /// A file named directly that cannot be read as text.
     #[error("{path} {detail}")]
     Format {
         /// The file.
@@ -45,39 +45,39 @@ pub enum DataError {
         /// What it is, and what to do.
         detail: &'static str,
     },
-    /// A text without a single character.
+    /// An empty text.
     #[error("{name} is empty: there is nothing to learn from it; remove it from the inputs or fill it")]
     Empty {
-        /// The input, as it was named.
+        /// The name of the input.
         name: String,
     },
-    /// Prompts and completions without a single token to learn.
+    /// Prompts and completions without any token to learn.
     #[error(
         "{name}: none of the {examples} example(s) has a token to learn: the first token of an example has nothing before it, so a \
          completion of one token needs a prompt, and train.block_size must leave room for the completion"
     )]
     NothingToLearn {
-        /// The inputs, as they were named.
+        /// The names of the inputs.
         name: String,
         /// How many examples there are.
         examples: usize,
     },
-    /// Several texts without a single character.
+    /// Several empty texts.
     #[error(
         "{} files are empty: there is nothing to learn from them; remove them from the inputs or fill them: {}",
         names.len(), first_names(names)
     )]
     AllEmpty {
-        /// The inputs, as they were named.
+        /// The names of the inputs.
         names: Vec<String>,
     },
-    /// A text too short to give both splits a share.
+    /// A text too short to be split.
     #[error(
         "{name} has {length} {unit}(s), too few for a training and a validation part: add text, or give it no \
          validation split (validation fraction 0)"
     )]
     TooShortToSplit {
-        /// The input, as it was named.
+        /// The name of the input.
         name: String,
         /// Its length in `unit`.
         length: u64,
@@ -87,15 +87,15 @@ pub enum DataError {
     /// A text that is not UTF-8.
     #[error("{name} is not UTF-8 at byte {offset}: save it as UTF-8 (for example `iconv -f LATIN1 -t UTF-8`)")]
     NotUtf8 {
-        /// The input, as it was named.
+        /// The name of the input.
         name: String,
         /// The first byte, counted from 0, that does not belong to a UTF-8 character.
         offset: u64,
     },
-    /// A text with a NUL byte, which no text has.
+    /// A file with a NUL byte, which text does not contain.
     #[error("{name} is a binary file (byte {offset} is NUL): give plain text")]
     Binary {
-        /// The input, as it was named.
+        /// The name of the input.
         name: String,
         /// The position of the NUL byte, counted from 0.
         offset: u64,
@@ -109,7 +109,7 @@ pub enum DataError {
     /// A line of a JSONL file that cannot be used.
     #[error("{name}, line {line}: {detail}")]
     Line {
-        /// The input, as it was named.
+        /// The name of the input.
         name: String,
         /// The line, counted from 1.
         line: u64,
@@ -130,7 +130,7 @@ pub enum DataError {
          train.block_size smaller"
     )]
     TooShort {
-        /// The source, as it was named.
+        /// The name of the source.
         name: String,
         /// Its length in tokens.
         tokens: u64,
@@ -139,7 +139,7 @@ pub enum DataError {
         /// The least number of tokens, `block_size + 1`: the last target follows the last input.
         needed: u64,
     },
-    /// A token shard that is damaged, cut off or something else altogether.
+    /// A token shard that is damaged, truncated or not a shard.
     #[error("{path} {detail}; build the shards again with `taal data build`")]
     Shard {
         /// The shard.
@@ -157,13 +157,13 @@ pub enum DataError {
     },
     /// Shards that were made with another tokenizer.
     #[error(
-        "{path} was made with the tokenizer {found}, not with {expected}: use the tokenizer.json beside the shards, \
+        "{path} was made with the tokenizer {found}, not with {expected}: use the tokenizer.json next to the shards, \
          or build the shards again with yours"
     )]
     WrongTokenizer {
         /// The shard or the folder of shards.
         path: PathBuf,
-        /// The hash of the tokenizer that was asked for.
+        /// The hash of the expected tokenizer.
         expected: String,
         /// The hash of the tokenizer that made the shards.
         found: String,
@@ -171,7 +171,7 @@ pub enum DataError {
     /// A tokenizer that gave an id outside its own vocabulary.
     #[error("{name}: the tokenizer gave id {id}, outside its vocabulary of {vocab_size}: its tokenizer.json is broken")]
     IdOutsideVocabulary {
-        /// The input, as it was named.
+        /// The name of the input.
         name: String,
         /// The id.
         id: u32,

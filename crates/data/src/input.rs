@@ -7,19 +7,19 @@ use taal_store::{LineEnds, Reader, TextReader};
 
 use crate::error::{DataError, Result};
 
-/// Extensions that a folder is searched for. A file named by itself may have any extension.
+/// Extensions that a folder is searched for. A file named directly may have any extension.
 const TEXT_EXTENSIONS: [&str; 4] = ["txt", "md", "jsonl", "ndjson"];
 
 /// Extensions of files with one JSON object per line.
 const LINES_EXTENSIONS: [&str; 2] = ["jsonl", "ndjson"];
 
-/// Depth of folders in a folder, a bound against surprises such as a whole home folder with a mounted archive.
+/// The deepest nesting of folders, in case a whole home folder with a mounted archive is named.
 const MAX_DEPTH: usize = 32;
 
-/// What is left out of a folder and named; the others are counted.
+/// The most skipped paths to name; the others are only counted.
 const NAMED_LEFT_OUT: usize = 5;
 
-/// What a folder that Taal made has: all the names of one of these lists.
+/// Names that identify a folder made by Taal: all names of one of these lists.
 const OWN_FOLDERS: [(&[&str], &str); 6] = [
     (&[".taal-run"], "a run"),
     (&["recipe.resolved.toml"], "a run"),
@@ -29,7 +29,7 @@ const OWN_FOLDERS: [(&[&str], &str); 6] = [
     (&["index.json", "tokenizer.json"], "token shards"),
 ];
 
-/// What files are searched for.
+/// The kind of files to search for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Content {
     /// Running text, and documents in JSON Lines: `.txt`, `.md`, `.jsonl`, `.ndjson`.
@@ -38,20 +38,20 @@ pub enum Content {
     Conversations,
 }
 
-/// The files that some paths name.
+/// The files at the given paths.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FoundFiles {
-    /// In the order in which they were named; those of a folder in the order of their names.
+    /// In the given order; those of a folder in the order of their names.
     pub files: Vec<PathBuf>,
     /// How many files and whole folders were left out of the folders.
     pub left_out: u64,
-    /// The first of them, each with why.
+    /// The first of them, each with the reason.
     pub first_left_out: Vec<(PathBuf, &'static str)>,
 }
 
 impl FoundFiles {
-    /// "12 files, 3 left out: notes.pdf (not a text file), ..."; none where nothing was left out.
+    /// "12 files, 3 left out: notes.pdf (not a text file), ..."; `None` where nothing was left out.
     pub fn left_out_words(&self) -> Option<String> {
         if self.left_out == 0 {
             return None;
@@ -84,9 +84,9 @@ impl FoundFiles {
     }
 }
 
-/// One input to tokenise: a file or a text in memory.
+/// One input to tokenize: a file or a text in memory.
 pub(crate) struct Input<'a> {
-    /// How messages and the index name it.
+    /// Its name in messages and the index.
     pub(crate) name: String,
     origin: Origin<'a>,
     pub(crate) line_ends: LineEnds,
@@ -114,7 +114,7 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// Whether the input has one JSON object per line. A string in memory never has.
+    /// Whether the input has one JSON object per line; never for a string in memory.
     pub(crate) fn is_jsonl(&self) -> bool {
         matches!(&self.origin, Origin::File(path) if LINES_EXTENSIONS.contains(&extension(path).as_str()))
     }
@@ -127,7 +127,7 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// A fresh reader from the first byte, its line ends as they are.
+    /// A new reader from the first byte, with unchanged line ends.
     ///
     /// # Errors
     /// The store's, where the file cannot be opened.
@@ -140,7 +140,7 @@ impl<'a> Input<'a> {
     }
 }
 
-/// The text files that `paths` name: [`find_files`] without what was left out.
+/// The text files at `paths`: [`find_files`] without the list of skipped paths.
 ///
 /// # Errors
 /// Those of [`find_files`].
@@ -148,12 +148,13 @@ pub fn text_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     Ok(find_files(paths, Content::Text)?.files)
 }
 
-/// The files that `paths` name. Folders are searched with their subfolders for the extensions of `content`, in the order of names. Left out
-/// are all other files, hidden ones, links to folders, pipes and devices, and what Taal made itself: run directories, models, shards.
+/// The files at `paths`. Folders are searched with their subfolders for the extensions of `content`, in the order of names. All
+/// other files are left out, as are hidden ones, links to folders, pipes and devices, and folders made by Taal: run directories,
+/// models, shards.
 ///
 /// # Errors
-/// [`DataError::NoInput`], [`DataError::NoTextFiles`], [`DataError::Format`] for a file named by itself that is not text, the store's for a
-/// missing path, a pipe or a device.
+/// [`DataError::NoInput`], [`DataError::NoTextFiles`], [`DataError::Format`] for a file named directly that is not text, the
+/// store's for a missing path, a pipe or a device.
 pub fn find_files(paths: &[PathBuf], content: Content) -> Result<FoundFiles> {
     if paths.is_empty() {
         return Err(DataError::NoInput);
@@ -183,7 +184,7 @@ pub(crate) fn find_inputs(paths: &[PathBuf], content: Content, line_ends: LineEn
     Ok(files.into_iter().map(|path| Input::file(path, line_ends)).collect())
 }
 
-/// A file named by itself is asked for at once, so that a mistyped last path does not cost the reading of all others.
+/// A file named directly is checked at once, so that a mistyped last path is found before all others are read.
 fn check_named(path: &Path) -> Result<()> {
     taal_store::file_size_bytes(path)?;
     if !taal_store::is_file(path) {
@@ -242,7 +243,7 @@ fn search_folder(folder: &Path, depth: usize, content: Content, found: &mut Foun
             found.leave_out(path, "hidden");
         } else if taal_store::is_dir(&path) {
             if path.is_symlink() {
-                // A link back up the tree would make the search find the same files again and again.
+                // A link to a parent folder would make the search find the same files repeatedly.
                 found.leave_out(path, "a link to a folder");
             } else if let Some(why) = own_folder(&path) {
                 found.leave_out(path, why);
@@ -260,7 +261,7 @@ fn search_folder(folder: &Path, depth: usize, content: Content, found: &mut Foun
     Ok(())
 }
 
-/// What Taal made a folder for, if it did: its texts are samples, logs and model cards.
+/// What a folder made by Taal holds, if it is one: its texts are samples, logs and model cards.
 fn own_folder(folder: &Path) -> Option<&'static str> {
     let has_all = |names: &[&str]| names.iter().all(|name| taal_store::exists(&folder.join(name)));
     OWN_FOLDERS
@@ -273,7 +274,7 @@ fn extension(path: &Path) -> String {
     path.extension().unwrap_or_default().to_string_lossy().to_lowercase()
 }
 
-/// A fault of a text, with the name that it was given.
+/// An error in a text, with its name.
 pub(crate) fn text_error(name: &str, error: taal_store::Error) -> DataError {
     let name = name.to_owned();
     match error {

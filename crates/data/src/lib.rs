@@ -1,4 +1,4 @@
-//! Corpora to memory-mapped token shards to batches whose order is a function of seed and step.
+//! From corpora to memory-mapped token shards to batches whose order is a function of seed and step.
 //!
 //! ```text
 //! texts --build_shards--> folder of shards --Dataset::open--> TokenSource --BatchPlan--> Batch
@@ -6,19 +6,18 @@
 //! JSONL --------Conversations::open------------------> ConversationSource --BatchPlan--> Batch
 //! ```
 //!
-//! - **Split.** The last tenth of each file, counted in characters before tokenising, is for validation
-//!   ([`split_text`]).
-//! - **Tokenising** is parallel, and its result does not depend on the number of threads: a long text is cut into chunks
-//!   where the tokenizer itself confirms, on 128 bytes to either side, that the ids stay those of the whole text; first
-//!   before a space between two words, where every pre-tokenizer that knows words has a boundary. For such a tokenizer
-//!   (byte-level BPE, WordPiece, SentencePiece, words, characters) the ids are those of the whole text. A text that offers
-//!   no confirmed place over 32 KiB, or a tokenizer that lets pieces run across spaces, may have one place a 128 KiB where
-//!   they differ: [`BuildReport::inexact_cuts`] counts the unconfirmed ones.
-//! - **Memory.** [`build_shards`] reads files as streams and holds a few chunks a thread; shards are mapped, not read.
-//! - **Order.** A batch is computed from (seed, step, row) alone; nothing has to be saved to resume ([`BatchPlan`]).
-//!   Several files are weighed by their length: their training parts follow one another, with the end-of-text token
-//!   between them where the tokenizer has one, and windows may run across. Each validation part stays alone.
-//! - **Masking.** [`Masking`] hides tokens, words or spans of a batch for a masked model to guess.
+//! - **Split.** The last tenth of each file, counted in characters before tokenization, is for validation ([`split_text`]).
+//! - ***Tokenization** is parallel, and its result does not depend on the number of threads: a long text is split where the
+//!   tokenizer itself confirms, on 128 bytes to either side, that the ids stay those of the whole text; preferably before a space
+//!   between two words, where every word-based pre-tokenizer has a boundary. For such a tokenizer (byte-level BPE, WordPiece,
+//!   SentencePiece, words, characters) the ids are those of the whole text. If a text has no confirmed cut within 32 KiB, or a
+//!   tokenizer has pieces across spaces, the ids may differ at one cut per 128 KiB: [`BuildReport::inexact_cuts`] counts the
+//!   unconfirmed ones.
+//! - **Memory.** [`build_shards`] reads files as streams and holds a few chunks per thread; shards are mapped, not read.
+//! - **Order.** A batch depends only on (seed, step, row); nothing has to be saved to resume ([`BatchPlan`]). Several files are
+//!   weighted by their length: their training parts are concatenated, with the end-of-text token between them where the tokenizer
+//!   has one, and windows may cross from one to the next. Validation parts stay separate.
+//! - **Masking.** [`Masking`] masks tokens, words or spans of a batch for a masked model to predict.
 //! - **Trust.** Shards carry the hash of their tokenizer and a checksum for every MiB; damage is found when they are
 //!   opened, never in the middle of a run. The format is in [`Shard`].
 //!

@@ -1,8 +1,8 @@
-//! Hiding tokens for a masked language model to guess: a pure function of a key.
+//! Masking tokens for a masked language model to predict: a pure function of a key.
 //!
-//! BERT (Devlin et al. 2019) chooses 15 % of the tokens; of those 80 % become the mask token, 10 % a random one and 10 % stay. Drawing
-//! them anew at every step is RoBERTa's dynamic masking (Liu et al. 2019). Chosen are single tokens, whole words (BERT's later
-//! checkpoints), or spans of words (SpanBERT, Joshi et al. 2020).
+//! BERT (Devlin et al. 2019) chooses 15 % of the tokens; of those 80 % become the mask token, 10 % a random one and 10 % stay.
+//! Drawing them again at every step is RoBERTa's dynamic masking (Liu et al. 2019). The units are single tokens, whole words
+//! (BERT's later checkpoints), or spans of words (SpanBERT, Joshi et al. 2020).
 
 use serde::{Deserialize, Serialize};
 use taal_tokenizer::{Frame, Tokenizer, WordMarks};
@@ -21,28 +21,28 @@ const PURPOSE_OTHER: u64 = u64::from_be_bytes(*b"\0\0\0other");
 const SPAN_END: f64 = 0.2;
 const SPAN_LIMIT: usize = 10;
 
-/// What is hidden together.
+/// The unit of masking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MaskUnit {
-    /// Every token for itself.
+    /// Single tokens.
     Token,
-    /// All tokens of a word, or none.
+    /// All tokens of a word together.
     Word,
-    /// Up to ten words in a row, 3.8 on average, with one fate for all of them.
+    /// Up to ten consecutive words, 3.8 on average, all replaced in the same way.
     Span,
 }
 
-/// How much is hidden, and how.
+/// How much is masked, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Masking {
     /// Share of the ordinary tokens that are chosen.
     pub fraction: f64,
-    /// What is chosen together.
+    /// The unit of masking.
     pub unit: MaskUnit,
     /// Share of the chosen that becomes the mask token.
     pub masked: f64,
-    /// Share of the chosen that becomes a random token; the rest stays as it is.
+    /// Share of the chosen that becomes a random token; the rest is unchanged.
     pub random: f64,
 }
 
@@ -58,20 +58,20 @@ impl Default for Masking {
     }
 }
 
-/// What masking has to know of a tokenizer.
+/// The facts about a tokenizer that masking needs.
 #[derive(Debug, Clone)]
 pub struct MaskVocabulary {
     mask_id: u32,
     frame: Frame,
-    /// By id: whether it may be hidden, which special tokens may not.
+    /// By id: whether it may be masked; special tokens may not.
     is_ordinary: Vec<bool>,
     marks: WordMarks,
     ordinary: Vec<u32>,
 }
 
 impl MaskVocabulary {
-    /// Reads a tokenizer's vocabulary; [`Tokenizer::word_marks`] says which tokens make up a word, and
-    /// [`Tokenizer::frame`] what begins and ends a text.
+    /// Reads a tokenizer's vocabulary; [`Tokenizer::word_marks`] tells which tokens make up a word, and [`Tokenizer::frame`]
+    /// which begin and end a text.
     ///
     /// # Errors
     /// [`DataError::Setting`] for a tokenizer without a mask token.
@@ -98,7 +98,7 @@ impl MaskVocabulary {
         self.mask_id
     }
 
-    /// Whether an id may be hidden.
+    /// Whether an id may be masked.
     pub fn is_ordinary(&self, id: u32) -> bool {
         self.is_ordinary.get(id as usize).copied().unwrap_or(false)
     }
@@ -110,21 +110,21 @@ impl MaskVocabulary {
 }
 
 impl Masking {
-    /// Hides tokens of rows of running text and makes what was hidden the targets; everywhere else the target is [`IGNORE_INDEX`].
+    /// Masks tokens of rows of running text and makes them the targets; all other targets are [`IGNORE_INDEX`].
     ///
-    /// The special tokens that the tokenizer puts around a text take the place of each row's first and last tokens, as a masked model meets
-    /// them later. Rows differ, and equal arguments give equal batches. A row in which nothing was chosen gets one token.
+    /// The special tokens that the tokenizer puts around a text replace each row's first and last tokens, as in later use of the
+    /// model. Rows are masked differently, and equal arguments give equal batches. At least one token per row is masked.
     pub fn apply(&self, batch: &mut Batch, vocabulary: &MaskVocabulary, key: u64) {
         batch.targets.fill(IGNORE_INDEX);
         for row in 0..batch.batch_size {
             let place = row * batch.seq_len..(row + 1) * batch.seq_len;
             let (inputs, targets) = (&mut batch.inputs[place.clone()], &mut batch.targets[place]);
             frame(inputs, vocabulary);
-            self.hide(inputs, targets, vocabulary, bits(&[key, row as u64]));
+            self.mask(inputs, targets, vocabulary, bits(&[key, row as u64]));
         }
     }
 
-    fn hide(&self, inputs: &mut [i32], targets: &mut [i32], vocabulary: &MaskVocabulary, key: u64) {
+    fn mask(&self, inputs: &mut [i32], targets: &mut [i32], vocabulary: &MaskVocabulary, key: u64) {
         let units = self.units(inputs, vocabulary);
         let ordinary: usize = units.iter().map(|(_, len)| len).sum();
         let budget = ((ordinary as f64 * self.fraction).round() as usize).max(1);
@@ -137,7 +137,7 @@ impl Masking {
                 _ => 1,
             };
             for &(start, len) in units[first..].iter().take(span) {
-                // What is too long for the rest is left out, unless nothing would be hidden at all.
+                // Units longer than the remaining budget are skipped, unless nothing would be masked at all.
                 if left == 0 || targets[start] != IGNORE_INDEX || (len > left && left < budget) {
                     break;
                 }
@@ -154,7 +154,7 @@ impl Masking {
         }
     }
 
-    /// Start and length of everything that is hidden together.
+    /// Start and length of every unit.
     fn units(&self, inputs: &[i32], vocabulary: &MaskVocabulary) -> Vec<(usize, usize)> {
         let mut units: Vec<(usize, usize)> = Vec::new();
         for (position, &id) in inputs.iter().enumerate() {
@@ -190,7 +190,8 @@ impl Masking {
     }
 }
 
-/// Beginning and end of text in the places of the first and the last tokens; a row too short for them and a token stays as it is.
+/// Replaces the first and last tokens by those that begin and end a text; a row too short for them and one more token is
+/// unchanged.
 fn frame(inputs: &mut [i32], vocabulary: &MaskVocabulary) {
     let Frame { before, after } = &vocabulary.frame;
     if inputs.len() <= before.len() + after.len() {

@@ -1,5 +1,5 @@
-//! Randomness as pure functions: a value depends on its key words alone, never on a generator's state, so that any
-//! step of any run can be recomputed by itself.
+//! Random numbers as pure functions: a value depends only on its key words, not on a generator's state, so that any step of any
+//! run can be recomputed alone.
 
 /// SplitMix64 (Steele, Lea and Flood, 2014): the output that follows state `value`. It is a bijection of 64-bit words.
 pub(crate) fn mix(value: u64) -> u64 {
@@ -19,17 +19,16 @@ pub(crate) fn below(bits: u64, limit: u64) -> u64 {
     ((u128::from(bits) * u128::from(limit)) >> 64) as u64
 }
 
-/// Rounds of the Feistel network. Four make a pseudo-random permutation (Luby and Rackoff, 1988); two more are cheap
-/// and even out the tiny domains of short texts.
+/// Rounds of the Feistel network. Four give a pseudo-random permutation (Luby and Rackoff, 1988); two more are cheap and improve
+/// the small domains of short texts.
 const ROUNDS: u64 = 6;
 
-/// Where `index` goes in the permutation of `0..len` that `key` chooses.
+/// The image of `index` in the permutation of `0..len` chosen by `key`.
 ///
-/// A Feistel network permutes the smallest square power of two that holds `len`, and the walk is repeated until it
-/// lands inside (Black and Rogaway, 2002, "cycle walking"): no table, so a permutation of a billion windows costs no
-/// memory.
+/// A Feistel network permutes the smallest square power of two that holds `len`, and is repeated until the result is below `len`
+/// (Black and Rogaway, 2002, "cycle walking"): it needs no table, so a permutation of a billion windows takes no memory.
 pub(crate) fn permute(index: u64, len: u64, key: u64) -> u64 {
-    debug_assert!(index < len, "{index} lies outside 0..{len}");
+    debug_assert!(index < len, "{index} is outside 0..{len}");
     let domain_bits = (u64::BITS - (len - 1).leading_zeros()).max(2);
     let half_bits = domain_bits.div_ceil(2);
     let mask = (1u64 << half_bits) - 1;
@@ -81,7 +80,7 @@ mod tests {
         for key in 0..10_000 {
             counts[permute(0, 10, key) as usize] += 1;
         }
-        // A fair choice has mean 1000 and standard deviation 30.
+        // A uniform choice has mean 1000 and standard deviation 30.
         assert!(counts.iter().all(|&n| (850..1150).contains(&n)), "{counts:?}");
     }
 
@@ -92,7 +91,7 @@ mod tests {
         assert_eq!(below(u64::MAX, 1), 0);
     }
 
-    /// These values are in the checkpoints' contract: a change makes resumed runs read other data than they began with.
+    /// Checkpoints depend on these values: a change makes resumed runs read other data.
     #[test]
     fn the_order_never_changes_silently() {
         let order: Vec<u64> = (0..12).map(|i| permute(i, 12, 42)).collect();

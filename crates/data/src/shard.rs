@@ -1,4 +1,4 @@
-//! Token shards: one file of token ids with a header that says where they come from and checksums that prove it.
+//! Token shards: one file of token ids with a header about their origin, and checksums.
 
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ const MAX_NARROW_VOCABULARY: u64 = 1 << 16;
 /// Ids go to the model as `i32`.
 const MAX_VOCABULARY: u64 = 1 << 31;
 
-/// What a shard's ids were made with.
+/// The tokenizer of a shard's ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShardOrigin {
     /// BLAKE3 of the `tokenizer.json`, as 64 hexadecimal digits.
@@ -52,7 +52,7 @@ impl ShardOrigin {
     }
 }
 
-/// A file that ids can be streamed to and whose header can be filled in at the end.
+/// A file for streaming ids whose header is filled in at the end.
 trait Output: Write + Seek {
     fn complete(self: Box<Self>) -> taal_store::Result<()>;
 }
@@ -69,7 +69,7 @@ impl Output for DirFile {
     }
 }
 
-/// Writes one shard as a stream; it needs one block of memory, whatever the shard's size.
+/// Writes one shard as a stream; it needs one block of memory, independent of the shard's size.
 pub struct ShardWriter {
     path: PathBuf,
     output: Box<dyn Output>,
@@ -218,9 +218,9 @@ fn write_error(path: &Path, source: std::io::Error) -> DataError {
 /// |---|---|
 /// | 0..8 | `TAALSHRD` |
 /// | 8..12 | format version, 1 |
-/// | 12..16 | bytes an id: 2 for a vocabulary of at most 65 536, otherwise 4 |
+/// | 12..16 | bytes per id: 2 for a vocabulary of at most 65 536, otherwise 4 |
 /// | 16..24 | number of ids |
-/// | 24..32 | bytes of text that the ids stand for |
+/// | 24..32 | bytes of text that the ids encode |
 /// | 32..40 | vocabulary size |
 /// | 40..72 | BLAKE3 of the tokenizer's `tokenizer.json` |
 /// | 72..104 | BLAKE3 of bytes 0..72 and the table of checksums |
@@ -241,7 +241,7 @@ impl Shard {
     /// Maps a shard and checks its header and size, but not yet the ids: see [`verify`](Self::verify).
     ///
     /// # Errors
-    /// [`DataError::Shard`] for a file that is damaged, cut off or no shard; [`DataError::WrongTokenizer`] where
+    /// [`DataError::Shard`] for a file that is damaged, truncated or not a shard; [`DataError::WrongTokenizer`] where
     /// `tokenizer_hash` is given and another tokenizer made the shard; the store's.
     pub fn open(path: &Path, tokenizer_hash: Option<&str>) -> Result<Self> {
         let bad = |detail: String| DataError::Shard {
@@ -355,7 +355,7 @@ impl Shard {
         &self.path
     }
 
-    /// What the ids were made with.
+    /// The tokenizer of the ids.
     pub fn origin(&self) -> &ShardOrigin {
         &self.origin
     }
@@ -370,7 +370,7 @@ impl Shard {
         self.tokens
     }
 
-    /// Bytes of text that the ids stand for.
+    /// Bytes of text that the ids encode.
     pub fn text_bytes(&self) -> u64 {
         self.text_bytes
     }
@@ -404,7 +404,7 @@ fn ids_in(bytes: &[u8], id_bytes: usize) -> impl ExactSizeIterator<Item = u32> +
     })
 }
 
-/// Where the ids and the table of a shard end, in bytes; none where the header's numbers are impossible.
+/// Where the ids and the table of a shard end, in bytes; `None` where the header's numbers are impossible.
 fn layout(tokens: u64, id_bytes: usize) -> Option<(u64, u64)> {
     let id_slice_bytes = tokens.checked_mul(id_bytes as u64)?;
     let ids_end = id_slice_bytes.checked_add(HEADER_BYTES as u64)?;
@@ -432,7 +432,7 @@ impl Header<'_> {
 }
 
 fn hash(bytes: &[u8]) -> [u8; HASH_BYTES] {
-    // The store's hexadecimal form is always whole, so the default is never taken.
+    // The store's hexadecimal form is always valid, so the default is never used.
     parse_hash(&blake3_hex(bytes)).unwrap_or_default()
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::shard::Shard;
 
-/// A run of token ids with the number of bytes of text they stand for.
+/// A run of token ids with the number of bytes of text they encode.
 ///
 /// Cloning is cheap: the ids are shared.
 #[derive(Debug, Clone)]
@@ -23,7 +23,7 @@ pub(crate) enum Storage {
     Shards(ShardRun),
 }
 
-/// Shards that follow one another as one run of ids.
+/// Consecutive shards as one run of ids.
 #[derive(Debug, Default)]
 pub(crate) struct ShardRun {
     shards: Vec<Shard>,
@@ -51,17 +51,17 @@ impl Storage {
 }
 
 impl TokenSource {
-    /// A source of ids in memory; `name` is how messages call it.
+    /// A source of ids in memory; `name` is its name in messages.
     pub fn from_ids(name: &str, ids: Vec<u32>, text_bytes: u64) -> Self {
         let len = ids.len() as u64;
         Self::part(name.to_owned(), &Arc::new(Storage::Wide(ids)), 0, len, text_bytes)
     }
 
-    /// The ids `start..start + len` of a storage that holds them.
+    /// The ids `start..start + len` of a storage.
     pub(crate) fn part(name: String, storage: &Arc<Storage>, start: u64, len: u64, text_bytes: u64) -> Self {
         debug_assert!(
             start + len <= storage.len(),
-            "{name}: a part must lie inside its storage"
+            "{name}: a part must be inside its storage"
         );
         Self {
             name,
@@ -72,7 +72,7 @@ impl TokenSource {
         }
     }
 
-    /// How messages call the source.
+    /// The name of the source in messages.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -82,17 +82,17 @@ impl TokenSource {
         self.len
     }
 
-    /// Whether there is no token at all.
+    /// Whether there are no tokens.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Bytes of text that the tokens stand for, for bits per byte.
+    /// Bytes of text that the tokens encode, for bits per byte.
     pub fn text_bytes(&self) -> u64 {
         self.text_bytes
     }
 
-    /// The first `len` tokens, of which the caller says how many bytes of text they stand for; all of them where there are no more.
+    /// The first `len` tokens, or all if there are fewer; the caller gives the number of bytes that they encode.
     pub fn head(&self, len: u64, text_bytes: u64) -> Self {
         if len >= self.len {
             return self.clone();
@@ -100,24 +100,24 @@ impl TokenSource {
         Self::part(self.name.clone(), &self.storage, self.start, len, text_bytes)
     }
 
-    /// The same tokens with other bytes to their account, where not all of them are scored.
+    /// The same tokens with another number of bytes, where not all of them are scored.
     #[must_use]
     pub fn with_text_bytes(mut self, text_bytes: u64) -> Self {
         self.text_bytes = text_bytes;
         self
     }
 
-    /// The tokens `start..start + count`, fewer where the source ends before.
+    /// The tokens `start..start + count`, or fewer at the end of the source.
     pub fn read(&self, start: u64, count: usize) -> Vec<u32> {
         let mut ids = Vec::with_capacity(count.min(usize::try_from(self.len).unwrap_or(usize::MAX)));
         self.for_each(start, count, |id| ids.push(id));
         ids
     }
 
-    /// A hash of the source's ids. Of shards it is the hash of their checksums, which the ids were compared with when the folder was
-    /// opened; so ids in memory and the same ids in shards differ.
+    /// A hash of the source's ids. For shards it is the hash of their checksums, which were verified when the folder was opened;
+    /// so the same ids have different fingerprints in memory and in shards.
     pub fn fingerprint(&self) -> String {
-        /// Ids that are turned into bytes at a time.
+        /// Ids converted to bytes at a time.
         const AT_ONCE: usize = 1 << 16;
         if let Storage::Shards(run) = &*self.storage {
             let place = format!("{}+{}", self.start, self.len);
@@ -131,7 +131,7 @@ impl TokenSource {
         taal_store::blake3_hex_of(parts)
     }
 
-    /// Calls `take` with each of the tokens `start..start + count`, as far as there are any.
+    /// Calls `take` with each of the tokens `start..start + count` that exist.
     pub(crate) fn for_each(&self, start: u64, count: usize, mut take: impl FnMut(u32)) {
         let start = start.min(self.len);
         let mut left = (self.len - start).min(count as u64) as usize;

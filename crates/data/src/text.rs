@@ -1,4 +1,4 @@
-//! Reads text as a stream: decoded, checked, and cut into a training and a validation part by characters.
+//! Reads text as a stream: decoded, checked, and split into a training and a validation part by characters.
 
 use std::borrow::Cow;
 use std::io::Read;
@@ -17,7 +17,7 @@ pub const DEFAULT_VALIDATION_FRACTION: f64 = 0.1;
 /// Splits a text by characters: the last `validation_fraction` of them are for validation.
 ///
 /// The training part has `floor(characters * (1 - validation_fraction))` characters, as in nanoGPT's `prepare.py`.
-/// A fraction outside `0..1` is brought to the nearest end.
+/// A fraction outside `0..1` is clamped.
 ///
 /// ```
 /// let (train, validation) = taal_data::split_text("een twee drie vier vijf", 0.1);
@@ -34,7 +34,7 @@ pub(crate) fn train_share(total: u64, validation_fraction: f64) -> u64 {
 }
 
 /// # Errors
-/// [`DataError::Setting`] unless the fraction lies in `0.0..1.0`.
+/// [`DataError::Setting`] unless the fraction is in `0.0..1.0`.
 pub(crate) fn check_fraction(validation_fraction: f64) -> Result<()> {
     if (0.0..1.0).contains(&validation_fraction) {
         return Ok(());
@@ -45,7 +45,7 @@ pub(crate) fn check_fraction(validation_fraction: f64) -> Result<()> {
     })
 }
 
-/// The training share of `total`, which must leave something on both sides unless no validation is wanted.
+/// The training share of `total`; neither part may be empty unless no validation is wanted.
 ///
 /// # Errors
 /// [`DataError::TooShortToSplit`].
@@ -73,14 +73,14 @@ pub(crate) fn byte_of_character(text: &str, index: u64) -> usize {
         .map_or(text.len(), |(byte, _)| byte)
 }
 
-/// A sentence about carriage returns that texts had.
+/// A sentence about carriage returns in texts.
 pub fn line_ends_words(carriage_returns: u64, line_ends: LineEnds) -> String {
     match line_ends {
         LineEnds::Lf => format!(
             "{carriage_returns} line ends with a carriage return (as Windows writes them) became line feeds; line ends \"keep\" leaves them"
         ),
         LineEnds::Keep => format!(
-            "{carriage_returns} carriage returns (as Windows writes them at line ends) are part of the text; line ends \"lf\" takes them out"
+            "{carriage_returns} carriage returns (as Windows writes them at line ends) are part of the text; line ends \"lf\" removes them"
         ),
     }
 }
@@ -100,7 +100,7 @@ impl<'a> Pieces<'a> {
         Ok(Self { name, reader })
     }
 
-    /// Carriage returns that were read so far.
+    /// Carriage returns read so far.
     pub(crate) fn carriage_returns(&self) -> u64 {
         self.reader.other_line_ends()
     }
@@ -119,7 +119,7 @@ impl<'a> Pieces<'a> {
 /// A JSON object of a line.
 pub(crate) type Object = serde_json::Map<String, serde_json::Value>;
 
-/// The lines of a JSONL file with their numbers, blank ones left out.
+/// The non-blank lines of a JSONL file with their numbers.
 pub(crate) struct Lines<'a> {
     name: String,
     lines: TextLines<Box<dyn Read + 'a>>,
@@ -139,7 +139,7 @@ impl<'a> Lines<'a> {
         })
     }
 
-    /// Carriage returns in the texts that were taken so far.
+    /// Carriage returns in the texts taken so far.
     pub(crate) fn carriage_returns(&self) -> u64 {
         self.carriage_returns
     }
@@ -168,10 +168,10 @@ impl<'a> Lines<'a> {
         }
     }
 
-    /// Takes a string out of an object, with its line ends; none where there is no such key.
+    /// Takes a string out of an object, with its line ends; `None` where there is no such key.
     ///
     /// # Errors
-    /// [`DataError::Line`] where it is something else.
+    /// [`DataError::Line`] where it is not a string.
     pub(crate) fn take_string(&mut self, object: &mut Object, key: &str) -> Result<Option<String>> {
         match object.remove(key) {
             Some(serde_json::Value::String(text)) => Ok(Some(self.with_line_ends(text))),
@@ -188,7 +188,7 @@ impl<'a> Lines<'a> {
         }
     }
 
-    /// The error for the line that was read last.
+    /// An error about the last line read.
     pub(crate) fn bad(&self, detail: String) -> DataError {
         DataError::Line {
             name: self.name.clone(),
@@ -198,7 +198,7 @@ impl<'a> Lines<'a> {
     }
 }
 
-/// serde_json's message without the position within our one line, which would name line 1.
+/// serde_json's message without its position, which would always name line 1.
 fn reason(error: &serde_json::Error) -> String {
     let message = error.to_string();
     let text = message

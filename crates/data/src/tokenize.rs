@@ -1,4 +1,4 @@
-//! Inputs to ids: measured first, then streamed, split, encoded in parallel and handed to a sink in order.
+//! From inputs to ids: measured first, then streamed, split, encoded in parallel and passed to a sink in order.
 
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
@@ -15,13 +15,13 @@ use crate::text::{
     count_characters, split_text, train_share, type_name,
 };
 
-/// Chunks a thread is given before the next batch of text is read.
+/// Chunks per thread before the next batch of text is read.
 const CHUNKS_PER_THREAD: usize = 4;
 
-/// A bound on texts waiting to be encoded: files of tiny documents would otherwise wait by the hundred thousand.
+/// The most texts waiting to be encoded: with files of tiny documents it could otherwise be hundreds of thousands.
 const MAX_WAITING: usize = 4096;
 
-/// What stands between documents that follow one another in the training part.
+/// The separator between documents in the training part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Separator {
     /// The tokenizer's end-of-text token where it has one, otherwise nothing.
@@ -33,7 +33,7 @@ pub enum Separator {
     None,
 }
 
-/// How far tokenising is; handed to the progress callback after every group of chunks.
+/// The progress of tokenization; passed to the callback after every group of chunks.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct Progress<'a> {
@@ -52,13 +52,13 @@ pub struct Progress<'a> {
 pub struct TokenizeOptions<'a> {
     /// Share of each input, counted in characters (a text) or documents (JSONL), that is held back from its end.
     pub validation_fraction: f64,
-    /// What stands between documents.
+    /// The separator between documents.
     pub separator: Separator,
-    /// What becomes of carriage returns.
+    /// The treatment of carriage returns.
     pub line_ends: LineEnds,
-    /// Threads that encode; 0 for as many as there are cores. The ids are the same for any number.
+    /// Number of encoding threads; 0 for one per core. The ids are the same for any number.
     pub threads: usize,
-    /// Called as the work goes on, always from the calling thread.
+    /// Called regularly, always from the calling thread.
     pub progress: Option<&'a dyn Fn(Progress<'_>)>,
 }
 
@@ -92,20 +92,20 @@ pub(crate) enum Part {
     Validation,
 }
 
-/// Where ids go, in order.
+/// Receives ids in order.
 pub(crate) trait Sink {
     /// Takes the ids of `text_bytes` bytes of text.
     fn push(&mut self, part: Part, ids: &[u32], text_bytes: u64) -> Result<()>;
 }
 
-/// What one part of an input came to.
+/// Counts of one part of an input.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct PartTotals {
     pub(crate) tokens: u64,
     pub(crate) bytes: u64,
 }
 
-/// What one input came to.
+/// Counts of one input.
 #[derive(Debug, Clone)]
 pub(crate) struct InputTotals {
     pub(crate) name: String,
@@ -113,7 +113,7 @@ pub(crate) struct InputTotals {
     pub(crate) validation: PartTotals,
 }
 
-/// What all inputs came to.
+/// Counts of all inputs.
 #[derive(Debug)]
 pub(crate) struct Totals {
     pub(crate) inputs: Vec<InputTotals>,
@@ -121,11 +121,10 @@ pub(crate) struct Totals {
     pub(crate) carriage_returns: u64,
 }
 
-/// Encodes all inputs into `sink`: the training part of each, one after the other with separators between them, and
-/// the validation part of each by itself.
+/// Encodes all inputs into `sink`: the training parts concatenated with separators, and the validation parts separately.
 ///
 /// # Errors
-/// Every error of the inputs, before anything is encoded where a first reading can tell.
+/// Every error in the inputs, reported before encoding where the first pass can detect it.
 pub(crate) fn tokenize(
     tokenizer: &Tokenizer,
     inputs: &[Input<'_>],
@@ -189,10 +188,10 @@ fn thread_pool(threads: usize) -> Result<rayon::ThreadPool> {
         })
 }
 
-/// What the first reading of an input found.
+/// The result of the first pass over an input.
 #[derive(Debug, PartialEq, Eq)]
 struct Measure {
-    /// Bytes of text: without byte order mark and, in JSONL, without JSON.
+    /// Bytes of text, without byte order mark and JSON syntax.
     bytes: u64,
     /// Characters of a text, documents of a JSONL file.
     units: u64,
@@ -201,7 +200,7 @@ struct Measure {
     carriage_returns: u64,
 }
 
-/// Measures every input; empty ones are reported together, so that they can be put right at once.
+/// Measures every input; empty ones are reported together, so that all can be fixed at once.
 fn measure_all(inputs: &[Input<'_>], options: &TokenizeOptions<'_>) -> Result<Vec<Measure>> {
     let mut measures = Vec::with_capacity(inputs.len());
     let mut empty = Vec::new();
@@ -217,7 +216,7 @@ fn measure_all(inputs: &[Input<'_>], options: &TokenizeOptions<'_>) -> Result<Ve
 }
 
 /// # Errors
-/// [`DataError::Empty`] or [`DataError::AllEmpty`] where there is a name.
+/// [`DataError::Empty`] or [`DataError::AllEmpty`] where `names` is not empty.
 fn refuse_empty(mut names: Vec<String>) -> Result<()> {
     match names.len() {
         0 => Ok(()),
@@ -226,8 +225,7 @@ fn refuse_empty(mut names: Vec<String>) -> Result<()> {
     }
 }
 
-/// Reads an input once, so that the second reading knows where to split and every fault of encoding is reported
-/// before work is spent.
+/// Reads an input once, so that the second pass knows where to split, and encoding errors are reported early.
 fn measure(input: &Input<'_>, options: &TokenizeOptions<'_>) -> Result<Measure> {
     let (mut bytes, mut units) = (0, 0);
     let carriage_returns = if input.is_jsonl() {
@@ -279,14 +277,14 @@ fn next_document(lines: &mut Lines<'_>) -> Result<Option<(u64, String)>> {
     }
 }
 
-/// A tokenizer's training text is held in memory; beyond this, `TrainerConfig::train_files` streams instead.
+/// The limit of a tokenizer's training text in memory; `TrainerConfig::train_files` streams larger ones.
 const MAX_TRAINING_TEXT_BYTES: u64 = 1 << 30;
 
 /// The training part of every file and folder, split as [`Dataset::from_files`](crate::Dataset::from_files) splits
-/// it, for training a tokenizer that has not seen what is held back.
+/// it, for training a tokenizer that has not seen the held-back part.
 ///
 /// # Errors
-/// [`DataError::Setting`] above 1 GiB of text, or any fault of an input, named with its place.
+/// [`DataError::Setting`] above 1 GiB of text, or any error in an input, with its position.
 pub fn training_texts(paths: &[PathBuf], validation_fraction: f64, line_ends: LineEnds) -> Result<Vec<String>> {
     check_fraction(validation_fraction)?;
     let mut texts = Vec::new();
@@ -297,7 +295,7 @@ pub fn training_texts(paths: &[PathBuf], validation_fraction: f64, line_ends: Li
         left_bytes = left_bytes.checked_sub(bytes).ok_or_else(|| DataError::Setting {
             key: "tokenizer.kind",
             detail: format!(
-                "{} and what stands before it are more than {MAX_TRAINING_TEXT_BYTES} bytes of text: train the tokenizer \
+                "{} and the texts before it are more than {MAX_TRAINING_TEXT_BYTES} bytes of text: train the tokenizer \
                  with `taal tokenizer train`, which reads files of any size, and name it in tokenizer.file",
                 input.name
             ),
@@ -324,11 +322,11 @@ pub fn training_texts(paths: &[PathBuf], validation_fraction: f64, line_ends: Li
     Ok(texts)
 }
 
-/// The whole text of files, for training a tokenizer on texts of any size: of JSON Lines every document, and of conversations everything
-/// that is said in one.
+/// The whole text of files, for training a tokenizer on texts of any size: every document of JSON Lines, and everything said in a
+/// conversation.
 ///
 /// # Errors
-/// [`DataError::Empty`] and [`DataError::AllEmpty`] before anything is read; an item is an error for any fault of a file.
+/// [`DataError::Empty`] and [`DataError::AllEmpty`] before anything is read; items report errors in files.
 pub fn tokenizer_texts<'a>(
     files: &'a [PathBuf],
     line_ends: LineEnds,
@@ -346,7 +344,7 @@ pub fn tokenizer_texts<'a>(
         .flat_map(move |path| FileParts::open(path, line_ends, carriage_returns)))
 }
 
-/// The parts of one file, read as they are asked for.
+/// The parts of one file, read lazily.
 struct FileParts<'a> {
     state: FileState,
     carriage_returns: &'a Cell<u64>,
@@ -417,7 +415,7 @@ impl Iterator for FileParts<'_> {
     }
 }
 
-/// What the next line of JSON Lines says: its `text`, its `prompt` and `completion`, or the contents of its `messages`.
+/// The text of the next line of JSON Lines: its `text`, its `prompt` and `completion`, or the contents of its `messages`.
 fn next_said(lines: &mut Lines<'_>) -> Result<Option<String>> {
     let Some((_, mut object)) = lines.next_object()? else {
         return Ok(None);
@@ -439,7 +437,7 @@ fn next_said(lines: &mut Lines<'_>) -> Result<Option<String>> {
     }
 }
 
-/// The contents of messages, a line each.
+/// The contents of messages, one per line.
 fn contents(lines: &mut Lines<'_>, messages: Vec<serde_json::Value>) -> Result<String> {
     let mut said = Vec::with_capacity(messages.len());
     for message in messages {
@@ -452,13 +450,13 @@ fn contents(lines: &mut Lines<'_>, messages: Vec<serde_json::Value>) -> Result<S
     Ok(said.join("\n"))
 }
 
-/// Where the next chunk belongs.
+/// The position of the next chunk.
 #[derive(Debug, Clone, Copy)]
 struct Place {
     part: Part,
     /// Line of a JSONL file, for errors.
     line: Option<u64>,
-    /// A separator goes before the chunk: it begins a document that is not the first.
+    /// Whether a separator precedes the chunk, which begins a document other than the first.
     follows_document: bool,
 }
 
@@ -481,7 +479,7 @@ struct Run<'r> {
     bytes_total: u64,
     tokens: u64,
     inexact_cuts: u64,
-    /// Of the input being read.
+    /// The counts of the input being read.
     totals: Option<InputTotals>,
 }
 
@@ -498,7 +496,7 @@ impl Run<'_> {
             self.text(input, measure, is_first)?
         };
         self.flush(&input.name)?;
-        // Only a file can differ: a string in memory is borrowed while we read it.
+        // Only a file can change: a string in memory is borrowed while we read it.
         if found != *measure {
             return Err(DataError::Changed { path: input.path() });
         }
@@ -609,8 +607,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Encodes what is waiting and hands it on in order. The first failing chunk in the order of the text decides the
-    /// error, whichever thread met its own first.
+    /// Encodes the waiting chunks and passes them on in order. The error is that of the first failing chunk in the text,
+    /// independent of threads.
     fn flush(&mut self, name: &str) -> Result<()> {
         let waiting = std::mem::take(&mut self.waiting);
         self.waiting_bytes = 0;
@@ -635,9 +633,9 @@ impl Run<'_> {
                 });
             }
             if let (true, Some(separator)) = (waiting.place.follows_document, self.separator) {
-                self.hand_on(waiting.place.part, &[separator], 0)?;
+                self.pass_on(waiting.place.part, &[separator], 0)?;
             }
-            self.hand_on(waiting.place.part, &ids, waiting.chunk.text.len() as u64)?;
+            self.pass_on(waiting.place.part, &ids, waiting.chunk.text.len() as u64)?;
         }
         if let Some(progress) = self.options.progress {
             let (bytes_done, bytes_total, tokens) = (self.bytes_done, self.bytes_total, self.tokens);
@@ -651,7 +649,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn hand_on(&mut self, part: Part, ids: &[u32], bytes: u64) -> Result<()> {
+    fn pass_on(&mut self, part: Part, ids: &[u32], bytes: u64) -> Result<()> {
         self.sink.push(part, ids, bytes)?;
         self.bytes_done += bytes;
         self.tokens += ids.len() as u64;

@@ -9,7 +9,7 @@ mod data {
     mod masking;
     mod reports_txt;
     mod shards;
-    mod tokenising;
+    mod tokenizing;
 
     use std::path::{Path, PathBuf};
 
@@ -22,7 +22,7 @@ mod data {
             .expect("a tokenizer from good text")
     }
 
-    /// A tokenizer with one token a character, and an end-of-text token.
+    /// A tokenizer with one token per character, and an end-of-text token.
     pub fn characters(text: &str) -> Tokenizer {
         let mut config = TrainerConfig::new(Kind::Char, 300);
         config.special_tokens = vec!["<|endoftext|>".to_owned()];

@@ -46,8 +46,8 @@ fn a_target_is_the_id_after_its_input() {
     }
 }
 
-/// Computed apart from this crate, with the same published functions: SplitMix64 and the network described in the code.
-/// A resumed run reads on correctly only if these never change.
+/// Computed outside this crate, with the same published functions: SplitMix64 and the network described in the code.
+/// Resumed runs are correct only if these never change.
 #[test]
 fn the_order_of_windows_is_frozen() {
     let source = counting(1_003_854);
@@ -77,7 +77,7 @@ fn a_batch_depends_on_seed_and_step_only() {
 }
 
 #[test]
-fn random_windows_start_everywhere_about_equally_often() {
+fn random_windows_start_at_every_position_about_equally_often() {
     let source = counting(20);
     let plan = BatchPlan::new(9, 1_000, 10);
     let mut counts = BTreeMap::new();
@@ -86,13 +86,13 @@ fn random_windows_start_everywhere_about_equally_often() {
             *counts.entry(start).or_insert(0) += 1;
         }
     }
-    // nanoGPT draws from 0..len - block_size: ten places, mean 1000, standard deviation 30.
+    // nanoGPT draws from 0..len - block_size: ten starts, mean 1000, standard deviation 30.
     assert_eq!(counts.keys().copied().collect::<Vec<_>>(), (0..10).collect::<Vec<_>>());
     assert!(counts.values().all(|count| (870..1130).contains(count)), "{counts:?}");
 }
 
 #[test]
-fn a_shuffled_epoch_visits_every_window_once_on_a_grid_that_moves() {
+fn a_shuffled_epoch_visits_every_window_once_on_a_shifted_grid() {
     let (source, block_size) = (counting(1_005), 10);
     let plan = shuffled(5, 1, block_size);
     let windows = plan_windows(&source, &plan);
@@ -105,7 +105,7 @@ fn a_shuffled_epoch_visits_every_window_once_on_a_grid_that_moves() {
             .collect();
         let visited: BTreeSet<_> = order.iter().map(|start| start / 10).collect();
         let offset = order[0] % 10;
-        assert!(order.iter().all(|start| start % 10 == offset), "one grid an epoch");
+        assert!(order.iter().all(|start| start % 10 == offset), "one grid per epoch");
         assert_eq!(visited.len(), windows as usize, "every window once");
         offsets.insert(offset);
         orders.insert(order.iter().map(|start| start / 10).collect::<Vec<_>>());
@@ -159,7 +159,7 @@ fn impossible_sizes_are_named() {
 }
 
 #[test]
-fn reading_past_the_end_gives_what_there_is() {
+fn reading_past_the_end_gives_fewer_tokens() {
     let source = counting(10);
     assert_eq!(source.read(8, 5), [8, 9]);
     assert!(source.read(12, 5).is_empty());

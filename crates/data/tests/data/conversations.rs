@@ -67,7 +67,7 @@ fn all_rows(conversations: &Conversations) -> Vec<(String, String)> {
 }
 
 #[test]
-fn the_loss_falls_on_completions_and_their_end_only() {
+fn only_completions_and_their_end_have_a_loss() {
     let conversations = open(&jsonl(&[("hoi?", "ja"), ("en?", "nee!")]), 20, 0.0).unwrap();
     let inputs = "hoi?ja$en?nee!$$$$$$";
     let targets = "...ja$...nee!$......";
@@ -75,7 +75,7 @@ fn the_loss_falls_on_completions_and_their_end_only() {
 }
 
 #[test]
-fn report_7_prompts_are_trained_with_the_tokens_that_generation_puts_in_front() {
+fn report_7_prompts_are_trained_with_the_tokens_that_generation_adds() {
     let pairs = jsonl(&[("hoi?", "ja"), ("waarom?", "nee")]);
     let rows_of = |block_size| all_rows(&open_with(&beginning_tokenizer(), &pairs, block_size, 0.0).unwrap());
     let row = |inputs: &str, targets: &str| (inputs.to_owned(), targets.to_owned());
@@ -83,7 +83,7 @@ fn report_7_prompts_are_trained_with_the_tokens_that_generation_puts_in_front() 
         rows_of(12),
         [row("$hoi?ja$$$$$", "....ja$....."), row("$waarom?nee$", ".......nee$.")]
     );
-    // A prompt that is cut loses its own beginning, not the token in front of it.
+    // A truncated prompt loses its beginning, not the token before it.
     assert_eq!(rows_of(9)[1], row("$rom?nee$", "....nee$."));
 }
 
@@ -154,7 +154,7 @@ fn the_last_tenth_of_the_examples_is_held_back() {
 }
 
 #[test]
-fn the_order_is_a_function_of_seed_and_step_and_visits_every_row_once_an_epoch() {
+fn the_order_is_a_function_of_seed_and_step_and_visits_every_row_once_per_epoch() {
     let letters: Vec<String> = ('a'..='t').map(String::from).collect();
     let examples: Vec<_> = letters.iter().map(|letter| (letter.as_str(), "ja")).collect();
     let source = open(&jsonl(&examples), 4, 0.0).unwrap().train;
@@ -214,7 +214,7 @@ fn bad_lines_are_named_by_file_line_and_key() {
 }
 
 #[test]
-fn conversations_are_told_from_documents_by_their_keys() {
+fn conversations_and_documents_are_distinguished_by_their_keys() {
     let dir = tempfile::tempdir().unwrap();
     let talk = write(dir.path(), "talk.jsonl", jsonl(&[("a", "b")]));
     let documents = write(dir.path(), "documents.jsonl", "{\"text\": \"abc\"}\n");

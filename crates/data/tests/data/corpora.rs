@@ -27,13 +27,13 @@ fn a_split_counts_characters_and_not_bytes() {
 }
 
 #[test]
-fn every_corpus_is_clean_text_with_a_source_and_a_licence() {
+fn every_corpus_is_clean_text_with_a_source_and_a_license() {
     assert_eq!(
         corpora().iter().map(|corpus| corpus.name).collect::<Vec<_>>(),
         ["tinyshakespeare", "names", "dutch"]
     );
     for corpus in corpora() {
-        assert!(!corpus.licence.is_empty() && !corpus.source.is_empty());
+        assert!(!corpus.license.is_empty() && !corpus.source.is_empty());
         assert!(
             (100_000..3_000_000).contains(&corpus.text.len()),
             "{}: {} bytes",

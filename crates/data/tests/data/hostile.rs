@@ -1,4 +1,4 @@
-//! Folders of shards that were made to do harm, with checksums that are right.
+//! Malicious folders of shards, with correct checksums.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use taal_store::{ErrorKind, blake3_hex};
 
 use super::{assert_says, characters, write};
 
-/// `index.json`, field by field in its order, so that its checksum can be made anew.
+/// `index.json`, field by field in its order, so that its checksum can be recomputed.
 #[derive(Deserialize, Serialize)]
 struct Index {
     format: String,
@@ -40,7 +40,7 @@ struct Input {
     validation_bytes: u64,
 }
 
-/// A sound folder of shards inside `dir`.
+/// A valid folder of shards inside `dir`.
 fn folder(dir: &Path) -> PathBuf {
     let input = write(dir, "text.txt", "abcabcabcabc".repeat(100));
     let shards = dir.join("shards");
@@ -48,7 +48,7 @@ fn folder(dir: &Path) -> PathBuf {
     shards
 }
 
-/// Changes an index and gives it the checksum that belongs to it.
+/// Changes an index and updates its checksum.
 fn forge(shards: &Path, change: impl FnOnce(&mut Index)) {
     let path = shards.join("index.json");
     let mut index: Index = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
@@ -58,7 +58,7 @@ fn forge(shards: &Path, change: impl FnOnce(&mut Index)) {
     fs::write(&path, serde_json::to_vec(&index).unwrap()).unwrap();
 }
 
-/// Writes a shard whose header was changed and given the checksum that belongs to it.
+/// Writes a shard with a changed header and an updated checksum.
 fn forge_header(path: &Path, change: impl FnOnce(&mut [u8])) {
     let origin = ShardOrigin {
         tokenizer_hash: "ab".repeat(32),
@@ -81,7 +81,7 @@ fn r21_a_shard_by_a_path_that_could_lead_elsewhere_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let shards = folder(dir.path());
     forge(&shards, |_| {});
-    Dataset::open(&shards).expect("a right checksum is made here");
+    Dataset::open(&shards).expect("the checksum is correct");
     fs::copy(shards.join("train-00000.shard"), dir.path().join("secret.shard")).unwrap();
     let inside = shards.join("train-00000.shard").display().to_string();
     let hostile = [
@@ -153,7 +153,7 @@ fn r21_a_shard_by_a_path_that_could_lead_elsewhere_is_refused() {
             });
         }
     }
-    Dataset::open(&shards).expect("a sound folder again");
+    Dataset::open(&shards).expect("a valid folder again");
 }
 
 #[cfg(unix)]
@@ -168,7 +168,7 @@ fn r21_a_shard_that_is_a_link_out_of_its_folder_is_refused() {
         Dataset::open(&shards),
         &["index.json", "train-00000.shard", "link leads outside"],
     );
-    // Inside the folder a link does no harm.
+    // A link inside the folder is allowed.
     fs::remove_file(&path).unwrap();
     fs::rename(dir.path().join("elsewhere.shard"), shards.join("moved.shard")).unwrap();
     std::os::unix::fs::symlink("moved.shard", &path).unwrap();
@@ -207,7 +207,7 @@ fn a_shard_whose_header_contradicts_itself_is_refused() {
     let changes: [fn(&mut [u8]); 5] = [
         |header| header[12..16].fill(0xff),
         |header| header[16..24].fill(0xff),
-        // A vocabulary whose ids do not fit the model's, one whose ids do not fit two bytes, and bytes that mean nothing.
+        // A vocabulary too large for the model's ids, one too large for two bytes, and an invalid number of bytes.
         |header| header[32..40].fill(0xff),
         |header| header[34] = 1,
         |header| header[127] = 1,

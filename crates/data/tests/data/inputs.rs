@@ -10,7 +10,7 @@ fn read(paths: &[PathBuf]) -> taal_data::Result<Dataset> {
 }
 
 #[test]
-fn every_unusable_text_gets_a_sentence_with_its_name_and_place() {
+fn every_unusable_text_gives_an_error_with_its_name_and_position() {
     let dir = tempfile::tempdir().unwrap();
     let file = |name: &str, content: &[u8]| vec![write(dir.path(), name, content)];
     let utf16: Vec<u8> = "aba".encode_utf16().flat_map(u16::to_le_bytes).collect();
@@ -65,7 +65,7 @@ fn every_unusable_text_gets_a_sentence_with_its_name_and_place() {
 }
 
 #[test]
-fn a_file_of_conversations_is_not_taken_for_documents() {
+fn a_file_of_conversations_is_not_read_as_documents() {
     let dir = tempfile::tempdir().unwrap();
     let path = write(dir.path(), "talk.jsonl", "{\"prompt\": \"a\", \"completion\": \"b\"}\n");
     assert_says(
@@ -75,7 +75,7 @@ fn a_file_of_conversations_is_not_taken_for_documents() {
 }
 
 #[test]
-fn a_wrong_byte_far_into_a_file_is_named_by_its_offset() {
+fn an_invalid_byte_far_into_a_file_is_reported_with_its_offset() {
     let dir = tempfile::tempdir().unwrap();
     let mut bytes = "abé".repeat(100_000).into_bytes();
     bytes[300_001] = 0xff;
@@ -146,7 +146,7 @@ fn an_impossible_fraction_is_refused() {
 }
 
 #[test]
-fn a_tokenizers_training_text_leaves_out_what_is_held_back() {
+fn a_tokenizers_training_text_leaves_out_the_held_back_part() {
     let folder = tempfile::tempdir().unwrap();
     let text = folder.path().join("a.txt");
     std::fs::write(&text, "abcdefghij").unwrap();

@@ -1,4 +1,4 @@
-//! Hidden tokens: how many, which together, what becomes of them, and that a key decides.
+//! Masked tokens: how many, in which units, how they are replaced, and that only the key decides.
 
 use taal_data::{Batch, IGNORE_INDEX, MaskUnit, MaskVocabulary, Masking};
 use taal_tokenizer::{Kind, Tokenizer, TrainerConfig};
@@ -38,18 +38,18 @@ fn masked(unit: MaskUnit, rows: usize, key: u64) -> (Batch, Batch, MaskVocabular
 }
 
 #[test]
-fn fifteen_percent_are_hidden_and_of_those_80_10_and_10() {
+fn fifteen_percent_are_masked_and_of_those_80_10_and_10() {
     for unit in [MaskUnit::Token, MaskUnit::Word, MaskUnit::Span] {
         let (before, after, vocabulary) = masked(unit, 400, 1);
         let (mut chosen, mut hidden, mut kept, mut other) = (0, 0, 0, 0);
         for position in 0..before.inputs.len() {
             let (was, is, target) = (before.inputs[position], after.inputs[position], after.targets[position]);
             if target == IGNORE_INDEX {
-                // Only the frame changes beside what is hidden.
+                // Apart from masked tokens only the frame changes.
                 assert!(was == is || [0, 63].contains(&(position % 64)), "{position}");
                 continue;
             }
-            assert_eq!(target, was, "the target is what stood there");
+            assert_eq!(target, was, "the target is the original token");
             chosen += 1;
             match is {
                 _ if is == vocabulary.mask_id() as i32 => hidden += 1,
@@ -64,7 +64,7 @@ fn fifteen_percent_are_hidden_and_of_those_80_10_and_10() {
             (share(hidden, chosen) - 0.8).abs() < 0.03,
             "{unit:?}: {hidden} of {chosen}"
         );
-        // A random token may be the one that stood there, 1 time in 60.
+        // A random token may equal the original one, 1 time in 60.
         assert!((share(kept, chosen) - 0.1).abs() < 0.03, "{unit:?}: {kept} of {chosen}");
         assert!(
             (share(other, chosen) - 0.1).abs() < 0.03,
@@ -74,7 +74,7 @@ fn fifteen_percent_are_hidden_and_of_those_80_10_and_10() {
 }
 
 #[test]
-fn a_word_is_hidden_whole_or_not_at_all() {
+fn a_word_is_masked_whole_or_not_at_all() {
     for unit in [MaskUnit::Word, MaskUnit::Span] {
         let (before, after, vocabulary) = masked(unit, 60, 2);
         let mut pieces = 0;
@@ -87,7 +87,7 @@ fn a_word_is_hidden_whole_or_not_at_all() {
                 pieces += 1;
             }
         }
-        assert!(pieces > 100, "the tokenizer cuts no words");
+        assert!(pieces > 100, "the tokenizer splits no words");
     }
 }
 
@@ -124,7 +124,7 @@ fn masks_are_a_function_of_their_key_and_rows_differ() {
 }
 
 #[test]
-fn special_tokens_are_never_hidden_and_frame_every_row() {
+fn special_tokens_are_never_masked_and_frame_every_row() {
     let (_, after, vocabulary) = masked(MaskUnit::Token, 50, 4);
     let tokenizer = tokenizer();
     for row in after.inputs.chunks(64) {
@@ -137,7 +137,7 @@ fn special_tokens_are_never_hidden_and_frame_every_row() {
 }
 
 #[test]
-fn something_is_hidden_in_the_shortest_row_and_a_tokenizer_without_mask_is_refused() {
+fn a_token_is_masked_in_the_shortest_row_and_a_tokenizer_without_mask_is_refused() {
     let tokenizer = tokenizer();
     let vocabulary = MaskVocabulary::of(&tokenizer).unwrap();
     for seq_len in 1..6 {
@@ -152,7 +152,7 @@ fn something_is_hidden_in_the_shortest_row_and_a_tokenizer_without_mask_is_refus
 }
 
 #[test]
-fn report_9_whole_words_of_a_unigram_tokenizer_are_hidden_together() {
+fn report_9_whole_words_of_a_unigram_tokenizer_are_masked_together() {
     let mut config = TrainerConfig::new(Kind::Unigram, 330);
     config.special_tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
         .map(str::to_owned)
@@ -179,5 +179,5 @@ fn report_9_whole_words_of_a_unigram_tokenizer_are_hidden_together() {
             pieces += 1;
         }
     }
-    assert!(pieces > 20, "the tokenizer cuts no words");
+    assert!(pieces > 20, "the tokenizer splits no words");
 }

@@ -1,4 +1,4 @@
-//! What users ran into with texts and folders, by the number of its report.
+//! User reports about texts and folders, by number.
 
 use std::cell::Cell;
 use std::path::PathBuf;
@@ -47,7 +47,7 @@ fn report_19_a_folder_gives_the_same_files_with_runs_and_models_in_it() {
         "{words}"
     );
     assert!(words.ends_with(" and 1 more"), "{words}");
-    // A folder of that name may hold texts, too.
+    // A folder of that name may also hold texts.
     write(folder, "runs/marathon.txt", "abc");
     let texts = find_files(&[folder.to_owned()], Content::Text).unwrap().files;
     assert!(texts.len() == 5 && texts[4].ends_with("runs/marathon.txt"), "{texts:?}");
@@ -75,7 +75,7 @@ fn report_19_a_name_that_is_not_utf8_and_a_pipe_do_not_stop_a_folder() {
 }
 
 #[test]
-fn report_19_json_is_not_text_and_json_lines_give_what_they_say() {
+fn report_19_json_is_not_text_and_json_lines_give_their_texts() {
     let dir = tempfile::tempdir().unwrap();
     let json = write(dir.path(), "a.json", "{\"text\": \"abc\"}");
     assert_says(find_files(&[json], Content::Text), &["a.json", ".jsonl"]);

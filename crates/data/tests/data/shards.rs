@@ -35,7 +35,7 @@ fn build(tokenizer: &Tokenizer, dir: &Path, text: &str) -> BuildReport {
 }
 
 #[test]
-fn a_shard_gives_back_its_ids_in_two_or_four_bytes() {
+fn a_shard_returns_its_ids_in_two_or_four_bytes() {
     let dir = tempfile::tempdir().unwrap();
     for (vocab_size, id_bytes) in [(1 << 16, 2), ((1 << 16) + 1, 4)] {
         // Over one block of ids, and a last block that is not full.
@@ -54,7 +54,7 @@ fn a_shard_gives_back_its_ids_in_two_or_four_bytes() {
 }
 
 #[test]
-fn an_empty_shard_is_whole() {
+fn an_empty_shard_is_valid() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("empty.shard");
     write_shard(&path, 10, &[]);
@@ -88,7 +88,7 @@ fn every_flipped_bit_is_found_and_located() {
 }
 
 #[test]
-fn cut_and_foreign_files_are_refused_at_every_length() {
+fn truncated_and_other_files_are_refused_at_every_length() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.shard");
     write_shard(&path, 100, &[5; 40]);
@@ -99,7 +99,7 @@ fn cut_and_foreign_files_are_refused_at_every_length() {
     }
     fs::write(&path, [whole.as_slice(), b"x"].concat()).unwrap();
     assert_says(Shard::open(&path, None), &["241 bytes, its header says 240"]);
-    fs::write(&path, "no shard at all ".repeat(20)).unwrap();
+    fs::write(&path, "not a shard file ".repeat(20)).unwrap();
     assert_says(Shard::open(&path, None), &["not a token shard"]);
     // A number of ids whose bytes overflow 64 bits.
     let mut bytes = whole;
@@ -130,7 +130,7 @@ fn an_id_outside_the_vocabulary_is_neither_written_nor_read() {
     drop(writer);
     assert!(!path.exists(), "an unfinished shard leaves nothing behind");
 
-    // A writer with another vocabulary, whose header is then made to claim a smaller one, with a right checksum.
+    // A shard with another vocabulary, whose header is changed to claim a smaller one, with a correct checksum.
     write_shard(&path, 10, &[3, 9]);
     let mut bytes = fs::read(&path).unwrap();
     bytes[32] = 9;
@@ -147,7 +147,7 @@ fn an_id_outside_the_vocabulary_is_neither_written_nor_read() {
 }
 
 #[test]
-fn a_built_folder_opens_as_the_same_data_set_as_the_text() {
+fn a_built_folder_opens_as_the_same_dataset_as_the_text() {
     let dir = tempfile::tempdir().unwrap();
     let text = &corpus("tinyshakespeare").unwrap().text[..400_000];
     let tokenizer = train(Kind::Bpe, 400, text);

@@ -13,7 +13,7 @@ const ALL_TRAIN: TokenizeOptions<'static> = TokenizeOptions {
     progress: None,
 };
 
-/// Real text of several chunks: prose, verse with blank lines, a list, and what else stands in files.
+/// Real text of several chunks: prose, verse with blank lines, a list, and other content of files.
 fn hard_text() -> String {
     let [verse, names, dutch] = ["tinyshakespeare", "names", "dutch"].map(|name| corpus(name).unwrap().text);
     let head = |text: &str, bytes: usize| text[..text.floor_char_boundary(bytes)].to_owned();
@@ -25,7 +25,7 @@ fn hard_text() -> String {
 fn chunks_give_the_ids_of_the_whole_text_for_every_kind_of_tokenizer() {
     let text = hard_text();
     for kind in [Kind::Bpe, Kind::WordPiece, Kind::Unigram, Kind::Char, Kind::Word] {
-        // Short pieces of every kind of text teach a vocabulary as well as all of it, in a tenth of the time.
+        // Short pieces of every kind of text train a similar vocabulary in a tenth of the time.
         let sample: String = text.lines().step_by(23).flat_map(|line| [line, "\n"]).collect();
         let tokenizer = if kind == Kind::Char {
             characters(&text)
@@ -75,7 +75,7 @@ fn a_file_gives_the_same_ids_as_its_text_in_memory() {
 }
 
 #[test]
-fn each_file_is_split_alone_and_a_separator_stands_between_training_parts() {
+fn each_file_is_split_alone_and_a_separator_is_between_training_parts() {
     let dir = tempfile::tempdir().unwrap();
     let paths = [
         write(dir.path(), "a.txt", "aaaaaaaaab"),
@@ -144,7 +144,7 @@ fn progress_reaches_the_total() {
     };
     let options = TokenizeOptions {
         threads: 1,
-        // The hard text has carriage returns, and all of its bytes are counted here.
+        // The hard text has carriage returns, and all its bytes are counted.
         line_ends: taal_data::LineEnds::Keep,
         progress: Some(&report),
         ..TokenizeOptions::default()
@@ -156,7 +156,7 @@ fn progress_reaches_the_total() {
 }
 
 #[test]
-fn an_unknown_character_is_named_by_its_place_in_the_whole_file() {
+fn an_unknown_character_is_reported_with_its_position_in_the_whole_file() {
     let dir = tempfile::tempdir().unwrap();
     let text = "een twee drie ".repeat(40_000) + "Q" + &" vier".repeat(1_000);
     let path = write(dir.path(), "big.txt", &text);
@@ -167,7 +167,7 @@ fn an_unknown_character_is_named_by_its_place_in_the_whole_file() {
     );
 }
 
-/// A tokenizer as other people publish them: "▁" for spaces and put before the start of a text.
+/// A tokenizer like published ones: "▁" for spaces and before the start of a text.
 fn sentencepiece(normalizer: &str, pre_tokenizer: &str) -> Tokenizer {
     let letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.,'\n";
     let pieces = [
@@ -186,7 +186,7 @@ fn sentencepiece(normalizer: &str, pre_tokenizer: &str) -> Tokenizer {
 }
 
 #[test]
-fn tokenizers_that_mark_the_start_of_a_text_see_none_in_the_middle() {
+fn tokenizers_that_mark_the_start_of_a_text_see_no_start_in_the_middle() {
     let text = &corpus("dutch").unwrap().text;
     let text = &text[..text.floor_char_boundary(280_000)];
     let metaspace = |scheme: &str| {
