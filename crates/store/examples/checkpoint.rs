@@ -1,4 +1,4 @@
-//! Saves a checkpoint under a lock, publishes it, and finds out that somebody changed it.
+//! Saves a checkpoint under a lock, publishes it, and detects that it was changed.
 //!
 //! `cargo run -p taal-store --example checkpoint`
 

@@ -1,4 +1,4 @@
-//! A log of lines that survives a crash with at most its last lines missing.
+//! A log of lines that loses at most its last lines in a crash.
 
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use crate::mutants::is_broken;
 use crate::{AtomicFile, Error, Result, disk, reading};
 
-/// How far back the end of the last whole line is searched at a time.
+/// Bytes per step when searching back for the end of the last complete line.
 const TAIL_BYTES: usize = 4096;
 
-/// A file that grows by whole lines.
+/// A file that grows line by line.
 ///
-/// A line counts when its line break is there: a crash in the middle of [`append`](AppendLog::append) leaves a torn last line, which
-/// [`open`](AppendLog::open) cuts off and [`read_lines`](AppendLog::read_lines) does not return.
+/// A line is complete with its line break: a crash in the middle of [`append`](AppendLog::append) leaves a torn last line, which
+/// [`open`](AppendLog::open) removes and [`read_lines`](AppendLog::read_lines) does not return.
 #[derive(Debug)]
 pub struct AppendLog {
     path: PathBuf,
@@ -21,7 +21,7 @@ pub struct AppendLog {
 }
 
 impl AppendLog {
-    /// Opens a log for appending, creates it where it is missing and cuts off a torn last line.
+    /// Opens a log for appending, creates it if missing and removes a torn last line.
     ///
     /// # Errors
     ///
@@ -49,17 +49,17 @@ impl AppendLog {
 
     /// Appends one line; the line break is added. It is durable after the next [`sync`](AppendLog::sync).
     ///
-    /// A write that fails half-way is taken back, so the log stays whole on a full disk.
+    /// A write that fails halfway is undone, so the log stays intact on a full disk.
     ///
     /// # Errors
     ///
-    /// [`Error::NoSpace`], [`Error::Io`], or [`Error::Corrupt`] for a line that contains a line break itself.
+    /// [`Error::NoSpace`], [`Error::Io`], or [`Error::Corrupt`] for a line that contains a line break.
     pub fn append(&mut self, line: &str) -> Result<()> {
         check_line(&self.path, line)?;
         let text = format!("{line}\n");
         let text_bytes = text.len() as u64;
         if let Err(source) = self.file.write_all(text.as_bytes()) {
-            // Best effort: where even this fails, the torn line is cut off at the next open.
+            // Best effort: if this fails too, the torn line is removed at the next open.
             let _ = self.file.set_len(self.length_bytes);
             let _ = self.file.seek(SeekFrom::Start(self.length_bytes));
             return Err(Error::io_sized("append to", &self.path, text_bytes, source));
@@ -89,7 +89,7 @@ impl AppendLog {
 
     /// Replaces the whole log by these lines, atomically and durably, and opens it for appending.
     ///
-    /// A log that was open under the same path goes on writing to the replaced file: drop it.
+    /// A log opened earlier under the same path keeps writing to the replaced file: drop it.
     ///
     /// # Errors
     ///
@@ -105,11 +105,11 @@ impl AppendLog {
         Self::open(path)
     }
 
-    /// The whole lines of a log of at most `limit_bytes`, without their line breaks; a torn last line is left out.
+    /// The complete lines of a log of at most `limit_bytes`, without their line breaks; a torn last line is left out.
     ///
     /// # Errors
     ///
-    /// As [`read_text`](crate::read_text); only the whole lines must be UTF-8.
+    /// As [`read_text`](crate::read_text); only complete lines must be UTF-8.
     pub fn read_lines(path: &Path, limit_bytes: u64) -> Result<Vec<String>> {
         let mut bytes = reading::read(path, limit_bytes)?;
         let whole = bytes.iter().rposition(|&byte| byte == b'\n');
@@ -122,7 +122,7 @@ impl AppendLog {
     }
 }
 
-/// A line break inside a line would make two records of one.
+/// A line break inside a line would split the record.
 fn check_line(path: &Path, line: &str) -> Result<()> {
     if line.contains(['\n', '\r']) {
         return Err(Error::corrupt(

@@ -9,16 +9,16 @@ use crate::disk::{self, Kind};
 use crate::mutants::is_broken;
 use crate::{Error, RelPath, Result, exists, sync_file};
 
-/// Large enough that a write costs more than its system call.
+/// Large enough to make the cost of system calls negligible.
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// File systems allow 255 bytes a name; this leaves room for the prefix, the process id and a counter.
+/// File systems allow 255 bytes per name; this leaves room for the prefix, the process id and a counter.
 const MAX_NAME_BYTES: usize = 200;
 
-/// How many names are tried beside those of earlier crashes with the same process id.
+/// The most names tried, in case of leftovers of earlier crashes with the same process id.
 const MAX_ATTEMPTS: u32 = 1000;
 
-/// Replaces or creates a file in one step: written beside it, synced, renamed, and the directory synced.
+/// Replaces or creates a file atomically: written to a temporary file next to it, synced, renamed, and the directory synced.
 ///
 /// # Errors
 ///
@@ -29,7 +29,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     file.commit()
 }
 
-/// Writes a file that replaces what stood there, without making it durable.
+/// Writes or replaces a file, without making it durable.
 pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
     remove_any(path)?;
     let file = disk::create_new(path).map_err(|source| Error::io("create", path, source))?;
@@ -42,7 +42,7 @@ pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
 
 /// A file under construction that replaces the one at its path when it is committed.
 ///
-/// It is written beside its final path. Dropped without [`commit`](AtomicFile::commit), it leaves nothing behind. A symbolic link at
+/// It is written next to its final path. Dropped without [`commit`](AtomicFile::commit), it leaves no file. A symbolic link at
 /// the final path is replaced, not followed.
 #[derive(Debug)]
 pub struct AtomicFile {
@@ -55,7 +55,7 @@ impl AtomicFile {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] without the parent directory, [`Error::NotAFile`] when a directory stands at the path, [`Error::NoSpace`]
+    /// [`Error::NotFound`] without the parent directory, [`Error::NotAFile`] when the path is a directory, [`Error::NoSpace`]
     /// or [`Error::Io`].
     pub fn create(path: &Path) -> Result<Self> {
         if matches!(disk::kind(path), Ok(Kind::Dir)) {
@@ -81,7 +81,7 @@ impl AtomicFile {
             .map_err(|source| self.output.error(&self.final_path, source))
     }
 
-    /// Makes the content durable and puts it in place.
+    /// Makes the content durable and moves it into place.
     ///
     /// # Errors
     ///
@@ -123,7 +123,7 @@ pub struct DirFile {
 }
 
 impl DirFile {
-    /// Writes out what is buffered. It becomes durable with the directory, at [`AtomicDir::commit`].
+    /// Flushes the buffer. The file becomes durable with the directory, at [`AtomicDir::commit`].
     ///
     /// # Errors
     ///
@@ -188,7 +188,7 @@ impl Output {
         result
     }
 
-    /// Writes out, syncs where it is asked to, and closes the file. `named_path` is the path that an error shows.
+    /// Flushes, syncs if requested, and closes the file. Errors show `named_path`.
     fn finish(&mut self, named_path: &Path, is_synced: bool) -> Result<()> {
         if let Some(kind) = self.failure {
             return Err(self.error(named_path, kind.into()));
@@ -198,7 +198,7 @@ impl Output {
             if is_synced { writer.get_ref().fsync() } else { Ok(()) }
         })
         .map_err(|source| self.error(named_path, source))?;
-        // Closed before the rename, which Windows demands.
+        // Closed before the rename, as Windows requires.
         self.writer = None;
         Ok(())
     }
@@ -210,7 +210,7 @@ impl Output {
 
 impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // Counted before the write: when it fails, this many bytes were needed at least.
+        // Counted before the write: if it fails, at least this many bytes were needed.
         self.written_bytes += bytes.len() as u64;
         self.with_writer(|writer| writer.write(bytes))
     }
@@ -229,11 +229,11 @@ impl Seek for Output {
 impl Drop for Output {
     fn drop(&mut self) {
         if let Some(writer) = self.writer.take() {
-            // Taking the writer apart discards its buffer, which dropping it would write out.
+            // `into_parts` discards the buffer, which dropping the writer would flush.
             drop(writer.into_parts());
         }
         if !self.is_kept {
-            // What cannot be removed now is removed at the next start, by `remove_temporaries`.
+            // What cannot be removed now is removed at the next start by `remove_temporaries`.
             let _ = disk::remove_file(&self.path);
         }
     }
@@ -241,7 +241,8 @@ impl Drop for Output {
 
 /// A directory under construction that appears under its final path when it is committed.
 ///
-/// It is written beside its final path, as `.tmp-<name>-<process id>-<n>`. Dropped without [`commit`](AtomicDir::commit), it is removed.
+/// It is written next to its final path, as `.tmp-<name>-<process id>-<n>`. Dropped without [`commit`](AtomicDir::commit), it is
+/// removed.
 #[derive(Debug)]
 pub struct AtomicDir {
     final_path: PathBuf,
@@ -254,7 +255,7 @@ impl AtomicDir {
     ///
     /// # Errors
     ///
-    /// [`Error::AlreadyExists`] when anything stands at the final path, [`Error::NotFound`] without the parent directory,
+    /// [`Error::AlreadyExists`] when the final path exists, [`Error::NotFound`] without the parent directory,
     /// [`Error::NoSpace`] or [`Error::Io`].
     pub fn create(final_path: &Path) -> Result<Self> {
         refuse_existing(final_path)?;
@@ -274,12 +275,12 @@ impl AtomicDir {
         })
     }
 
-    /// Where the files go until the commit.
+    /// The path of the directory until the commit.
     pub fn path(&self) -> &Path {
         &self.temporary_path
     }
 
-    /// Writes one whole new file; `relative_path` is a [`RelPath`], whose directories are made.
+    /// Writes one new file; `relative_path` is a [`RelPath`], whose directories are created.
     ///
     /// # Errors
     ///
@@ -291,8 +292,8 @@ impl AtomicDir {
         file.finish()
     }
 
-    /// Starts one new file to be written as a stream; `relative_path` is a [`RelPath`], whose directories are made. Nothing is made
-    /// durable before the commit, which does it once for everything.
+    /// Starts one new file to be written as a stream; `relative_path` is a [`RelPath`], whose directories are created. Only the
+    /// commit makes files durable, all at once.
     ///
     /// # Errors
     ///
@@ -307,11 +308,11 @@ impl AtomicDir {
         })
     }
 
-    /// Makes every file and directory inside durable, then puts the whole in place.
+    /// Makes every file and directory inside durable, then moves the directory into place.
     ///
     /// # Errors
     ///
-    /// [`Error::AlreadyExists`] when something came to stand at the final path: it is never replaced. [`Error::NoSpace`] or
+    /// [`Error::AlreadyExists`] when the final path exists by now: it is never replaced. [`Error::NoSpace`] or
     /// [`Error::Io`]; then nothing appears under the final path.
     pub fn commit(mut self) -> Result<()> {
         fsync_tree(&self.temporary_path)?;
@@ -335,13 +336,13 @@ impl AtomicDir {
 impl Drop for AtomicDir {
     fn drop(&mut self) {
         if !self.is_committed {
-            // What cannot be removed now is removed at the next start, by `remove_temporaries`.
+            // What cannot be removed now is removed at the next start by `remove_temporaries`.
             let _ = remove_any(&self.temporary_path);
         }
     }
 }
 
-/// Creates a directory below `root` and what lies between, without making it durable.
+/// Creates a directory below `root` and its parents, without making it durable.
 fn create_dirs_below(root: &Path, dir: &Path) -> Result<()> {
     if dir == root || disk::is_dir(dir) {
         return Ok(());
@@ -350,7 +351,7 @@ fn create_dirs_below(root: &Path, dir: &Path) -> Result<()> {
     disk::create_dir(dir).map_err(|source| Error::io("create directory", dir, source))
 }
 
-/// Replacing what stands at the path could lose data.
+/// Refuses an existing path, since replacing it could lose data.
 fn refuse_existing(path: &Path) -> Result<()> {
     if exists(path) {
         return Err(Error::AlreadyExists {
@@ -377,15 +378,15 @@ fn fsync_tree(dir: &Path) -> Result<()> {
     fsync_dir(dir)
 }
 
-/// What the temporary names of a final name begin with.
+/// The prefix of the temporary names of a final name.
 fn temporary_stem(name: &OsStr) -> String {
     let mut name = name.to_string_lossy().into_owned();
     name.truncate(name.floor_char_boundary(MAX_NAME_BYTES));
     format!("{TEMPORARY_PREFIX}{name}-")
 }
 
-/// Removes what interrupted processes left next to `final_path` on their way to it, and says how many. What a process that still runs
-/// works on stays, as far as the system says which ones run; so does what has another final name.
+/// Removes temporary files of interrupted processes for `final_path`, and returns their number. Those of running processes are
+/// kept, as far as the system tells which ones run; so are those for other final names.
 ///
 /// # Errors
 ///
@@ -394,7 +395,7 @@ pub fn remove_leftovers_of(final_path: &Path) -> Result<usize> {
     remove_temporaries_where(final_path, is_gone)
 }
 
-/// Removes what this process has begun next to `final_path`, for one that is about to end early, and says how many.
+/// Removes this process's temporary files for `final_path` before it ends early, and returns their number.
 ///
 /// # Errors
 ///
@@ -425,7 +426,7 @@ fn remove_temporaries_where(final_path: &Path, is_meant: impl Fn(u32) -> bool) -
     Ok(removed)
 }
 
-/// Whether a process is known to have ended. Only Linux tells without asking for rights.
+/// Whether a process is known to have ended. Only Linux tells without special permissions.
 fn is_gone(process_id: u32) -> bool {
     let processes = Path::new("/proc");
     process_id != std::process::id()
@@ -433,7 +434,7 @@ fn is_gone(process_id: u32) -> bool {
         && !processes.join(process_id.to_string()).exists()
 }
 
-/// Creates something new under a temporary name beside `final_path`, and returns that name with it.
+/// Creates something under a temporary name next to `final_path`, and returns that name with it.
 pub(crate) fn create_beside<T>(final_path: &Path, create: impl Fn(&Path) -> io::Result<T>) -> Result<(PathBuf, T)> {
     let Some(name) = final_path.file_name() else {
         return Err(Error::UnsafePath {

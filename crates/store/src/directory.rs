@@ -8,7 +8,7 @@ use crate::disk::{self, Kind};
 use crate::mutants::is_broken;
 use crate::{Error, Result};
 
-/// Every unfinished file or directory of this crate starts with this, beside its final place.
+/// The prefix of unfinished files and directories, which are next to their final path.
 pub(crate) const TEMPORARY_PREFIX: &str = ".tmp-";
 
 /// The absolute path with all links resolved.
@@ -20,22 +20,22 @@ pub fn resolve(path: &Path) -> Result<PathBuf> {
     disk::canonicalize(path).map_err(|source| Error::io("resolve", path, source))
 }
 
-/// Whether anything stands at the path, a dangling link included.
+/// Whether the path exists, including dangling links.
 pub fn exists(path: &Path) -> bool {
     disk::kind(path).is_ok()
 }
 
-/// Whether the path leads to a directory, links followed.
+/// Whether the path is a directory, following links.
 pub fn is_dir(path: &Path) -> bool {
     disk::is_dir(path)
 }
 
-/// Whether a symbolic link is at the path, wherever it leads.
+/// Whether the path is a symbolic link.
 pub fn is_link(path: &Path) -> bool {
     disk::kind(path).is_ok_and(|kind| kind == Kind::Link)
 }
 
-/// When the file at the path was last written, links followed.
+/// When the file at the path was last modified, following links.
 ///
 /// # Errors
 ///
@@ -44,7 +44,7 @@ pub fn modified(path: &Path) -> Result<std::time::SystemTime> {
     disk::modified(path).map_err(|source| Error::io("ask the time of", path, source))
 }
 
-/// The size of a file, links followed.
+/// The size of a file, following links.
 ///
 /// # Errors
 ///
@@ -58,7 +58,7 @@ pub fn file_size_bytes(path: &Path) -> Result<u64> {
     disk::size_bytes(path).map_err(|source| Error::io("ask the size of", path, source))
 }
 
-/// The names in a directory, sorted by their bytes so that every machine sees the same order.
+/// The names in a directory, sorted by bytes so that the order is the same on every machine.
 ///
 /// # Errors
 ///
@@ -72,7 +72,7 @@ pub fn list_dir(dir: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// The paths of a directory's entries, sorted; also of those whose names are not UTF-8.
+/// The paths of a directory's entries, sorted, including names that are not UTF-8.
 ///
 /// # Errors
 ///
@@ -83,7 +83,7 @@ pub fn list_paths(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Whether the path leads to a file that can be read more than once, links followed: no directory, pipe or device.
+/// Whether the path is a regular file, which can be read more than once, following links: not a directory, pipe or device.
 pub fn is_file(path: &Path) -> bool {
     let target = disk::canonicalize(path).and_then(|target| disk::kind(&target));
     matches!(target, Ok(Kind::File))
@@ -93,7 +93,7 @@ pub fn is_file(path: &Path) -> bool {
 ///
 /// # Errors
 ///
-/// [`Error::AlreadyExists`] when something else than a directory is in the way, [`Error::NoSpace`] or [`Error::Io`].
+/// [`Error::AlreadyExists`] when another kind of file is in the way, [`Error::NoSpace`] or [`Error::Io`].
 pub fn create_dir_all(dir: &Path) -> Result<()> {
     if disk::is_dir(dir) {
         return Ok(());
@@ -104,12 +104,12 @@ pub fn create_dir_all(dir: &Path) -> Result<()> {
         });
     }
     let parent = parent_of(dir);
-    // A parent that is the directory itself is a root that does not exist, which only the system can explain.
+    // If the parent is the directory itself, a root is missing; the system's error explains it.
     if parent != dir {
         create_dir_all(&parent)?;
     }
     match disk::create_dir(dir) {
-        // Somebody else may have made it since we looked.
+        // Another process may have created it since the check.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && disk::is_dir(dir) => {}
         other => other.map_err(|source| Error::io("create directory", dir, source))?,
     }
@@ -119,8 +119,8 @@ pub fn create_dir_all(dir: &Path) -> Result<()> {
     fsync_dir(&parent)
 }
 
-/// Removes a directory so that nobody ever sees a part of it under its name: it is renamed, the new name made durable, and only then
-/// is it emptied. What a crash leaves, [`remove_temporaries`] removes. A missing directory is fine.
+/// Removes a directory so that it is never partly visible under its name: it is renamed, the new name made durable, and only then
+/// emptied. [`remove_temporaries`] removes what a crash leaves. A missing directory is fine.
 ///
 /// # Errors
 ///
@@ -140,7 +140,7 @@ pub fn retire_dir(dir: &Path) -> Result<()> {
     remove_dir_all(&temporary)
 }
 
-/// Renames a directory to `<name>.<word>`, or `<name>.<word>-2` and so on, for a person to look into; gives the new path.
+/// Renames a directory to `<name>.<word>`, or `<name>.<word>-2` and so on, for manual inspection; returns the new path.
 ///
 /// # Errors
 ///
@@ -160,7 +160,7 @@ pub fn set_aside(dir: &Path, word: &str) -> Result<PathBuf> {
     Ok(aside)
 }
 
-/// Makes the content of a file durable that was written through another handle.
+/// Makes the content of a file durable after it was written through another handle.
 ///
 /// # Errors
 ///
@@ -169,7 +169,7 @@ pub fn sync_file(path: &Path) -> Result<()> {
     disk::fsync(path).map_err(|source| Error::io("sync", path, source))
 }
 
-/// Makes the names in a directory durable.
+/// Makes the entries of a directory durable.
 ///
 /// # Errors
 ///
@@ -178,7 +178,7 @@ pub fn sync_dir(dir: &Path) -> Result<()> {
     fsync_dir(dir)
 }
 
-/// Removes a directory where nothing is in it, and says whether it is gone. A missing directory is.
+/// Removes a directory if it is empty, and returns whether it no longer exists.
 ///
 /// # Errors
 ///
@@ -216,10 +216,11 @@ pub fn remove_file(path: &Path) -> Result<()> {
     }
 }
 
-/// Removes what an interrupted [`AtomicFile`](crate::AtomicFile) or [`AtomicDir`](crate::AtomicDir) left directly in `dir`, and says how many.
+/// Removes what an interrupted [`AtomicFile`](crate::AtomicFile) or [`AtomicDir`](crate::AtomicDir) left directly in `dir`, and
+/// returns their number.
 ///
-/// Call it under the directory's [`RunLock`](crate::RunLock): it cannot tell a leftover from another process's work in progress.
-/// A missing directory has no leftovers.
+/// Call it under the directory's [`RunLock`](crate::RunLock): it cannot distinguish leftovers from another process's work in
+/// progress. For a missing directory the number is 0.
 ///
 /// # Errors
 ///
@@ -241,7 +242,7 @@ pub fn remove_temporaries(dir: &Path) -> Result<usize> {
     Ok(removed)
 }
 
-/// Removes whatever stands at the path.
+/// Removes a file or directory.
 pub(crate) fn remove_any(path: &Path) -> Result<()> {
     match disk::kind(path) {
         Ok(Kind::Dir) => remove_dir_all(path),
@@ -274,7 +275,7 @@ pub(crate) fn parent_of(path: &Path) -> PathBuf {
     }
 }
 
-/// Makes the names in a directory durable.
+/// Makes the entries of a directory durable.
 pub(crate) fn fsync_dir(dir: &Path) -> Result<()> {
     disk::fsync_dir(dir).map_err(|source| Error::io("sync directory", dir, source))
 }

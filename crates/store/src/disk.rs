@@ -1,4 +1,4 @@
-//! The operations of the [`Vfs`](crate::Vfs) that this thread uses, as plain functions.
+//! The operations of this thread's [`Vfs`](crate::Vfs), as plain functions.
 
 use std::io;
 use std::path::{Path, PathBuf};

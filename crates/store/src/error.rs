@@ -1,4 +1,4 @@
-//! What can go wrong with files, each error with its path and a way out.
+//! Errors of file access, with paths and advice.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use crate::space;
 /// A shorthand for results of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What an error means to the person or script that started the program; `taal` maps each kind to one exit code.
+/// The kind of an error; `taal` maps each to one exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
     /// A wrong argument, recipe or path: exit code 2.
@@ -21,11 +21,11 @@ pub enum ErrorKind {
     InUse,
     /// Not enough memory: exit code 71.
     Memory,
-    /// A computation left the finite numbers and could not be brought back: exit code 86.
+    /// A computation diverged to numbers that are not finite: exit code 86.
     Diverged,
 }
 
-/// An error of file access, always with the path it is about.
+/// An error of file access, always with its path.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -39,19 +39,19 @@ pub enum Error {
         /// The operating system's reason.
         source: io::Error,
     },
-    /// Nothing stands at the path.
+    /// The path does not exist.
     #[error("{}: no such file or directory; {}", path.display(), advice_on(path))]
     NotFound {
-        /// The path that was asked for.
+        /// The path.
         path: PathBuf,
     },
-    /// A file was expected, and something else stands there.
+    /// A file was expected, and the path is something else.
     #[error("{} is not a file; name a file", path.display())]
     NotAFile {
-        /// The path that was asked for.
+        /// The path.
         path: PathBuf,
     },
-    /// Something stands where a new thing was to be made, and replacing it could lose data.
+    /// The path exists already, and replacing it could lose data.
     #[error("{} already exists; choose another name or remove it first", path.display())]
     AlreadyExists {
         /// The occupied path.
@@ -60,12 +60,12 @@ pub enum Error {
     /// A named pipe, a device or a socket, whose content may never come or never end.
     #[error("{} is {what}, not a file; write its content to a file and name that, or use standard input where - is read", path.display())]
     Stream {
-        /// The path that was asked for.
+        /// The path.
         path: PathBuf,
         /// What it is, with its article.
         what: &'static str,
     },
-    /// A text with a NUL byte, which no text has.
+    /// A file with a NUL byte, which text does not contain.
     #[error("{} is a binary file (byte {offset} is NUL); give plain text", path.display())]
     Binary {
         /// The file.
@@ -106,7 +106,7 @@ pub enum Error {
     Corrupt {
         /// The file.
         path: PathBuf,
-        /// What is wrong, what was expected and what to do.
+        /// What is wrong, and what to do.
         detail: String,
     },
     /// Another process holds the lock of a directory.
@@ -114,7 +114,7 @@ pub enum Error {
     Locked {
         /// The locked directory.
         path: PathBuf,
-        /// The holder in words, with its process id where it is known.
+        /// The holder, with its process id if known.
         holder: String,
     },
     /// The disk is full.
@@ -122,15 +122,15 @@ pub enum Error {
     NoSpace {
         /// The file or directory that did not fit.
         path: PathBuf,
-        /// A lower bound of what it needs; 0 where nothing is known of it.
+        /// A lower bound of what it needs; 0 if unknown.
         needed_bytes: u64,
-        /// What the file system reported as free for this user.
+        /// The free space for this user, as reported by the file system.
         free_bytes: u64,
     },
-    /// A relative path that could lead outside its directory, or cannot be written down portably.
+    /// A relative path that could lead outside its directory, or is not portable.
     #[error("unsafe path {:?}: {detail}", path)]
     UnsafePath {
-        /// The path as it was found.
+        /// The path.
         path: PathBuf,
         /// What is wrong with it.
         detail: String,
@@ -145,13 +145,13 @@ impl Error {
         Self::io_sized(action, path, 0, source)
     }
 
-    /// Like [`Error::io`] for a write of a known size, which a full disk's message then tells.
+    /// Like [`Error::io`] for a write of a known size, which the message about a full disk includes.
     pub(crate) fn io_sized(action: &'static str, path: &Path, needed_bytes: u64, source: io::Error) -> Self {
         let path = path.to_path_buf();
         match source.kind() {
             io::ErrorKind::NotFound => Self::NotFound { path },
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                // A quota leaves space on the disk that is not ours, and the report itself must not fail.
+                // The free space may exceed the user's quota, and the report itself must not fail.
                 let free_bytes = space::free_space_bytes(&path).unwrap_or(0);
                 Self::NoSpace {
                     path,
@@ -171,7 +171,7 @@ impl Error {
         }
     }
 
-    /// What this error means to the caller of the program.
+    /// The kind of this error.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Io { source, .. } => kind_of_io(source),
@@ -189,7 +189,7 @@ impl Error {
         }
     }
 
-    /// The file or directory the error is about.
+    /// The file or directory of the error.
     pub fn path(&self) -> &Path {
         match self {
             Self::Io { path, .. }
@@ -209,8 +209,7 @@ impl Error {
     }
 }
 
-/// Whose fault it is that the operating system refused an operation: a disk that fails is not the user's, a path that may not be used,
-/// or leads nowhere, is.
+/// The kind of an error of the operating system: a failing disk, or a wrong or forbidden path of the user.
 pub fn kind_of_io(source: &io::Error) -> ErrorKind {
     match source.kind() {
         io::ErrorKind::OutOfMemory => ErrorKind::Memory,
@@ -228,7 +227,7 @@ pub fn kind_of_io(source: &io::Error) -> ErrorKind {
     }
 }
 
-/// Links that lead to one another; the standard library's own kind for it is not stable.
+/// A loop of links; the standard library's kind for it is not stable.
 fn is_link_loop(source: &io::Error) -> bool {
     const LINUX: i32 = 40;
     const BSD: i32 = 62;
@@ -236,17 +235,17 @@ fn is_link_loop(source: &io::Error) -> bool {
     cfg!(unix) && source.raw_os_error() == Some(code)
 }
 
-/// What to do about an error of the operating system, where that is known.
+/// Advice on an error of the operating system, if any.
 fn way_out(source: &io::Error) -> &'static str {
     match source.kind() {
-        io::ErrorKind::PermissionDenied => "; check the permissions, or choose another place",
-        io::ErrorKind::ReadOnlyFilesystem => "; choose a place that can be written to",
-        _ if is_link_loop(source) => "; the links lead to one another: name the file itself",
+        io::ErrorKind::PermissionDenied => "; check the permissions, or choose another directory",
+        io::ErrorKind::ReadOnlyFilesystem => "; choose a directory that can be written to",
+        _ if is_link_loop(source) => "; the links form a loop: name the file itself",
         _ => "",
     }
 }
 
-/// What a full disk's message says of its two figures: a figure that nobody knows is left out.
+/// The two figures of the message about a full disk; unknown ones are left out.
 fn space_words(needed_bytes: u64, free_bytes: u64) -> String {
     match (needed_bytes, free_bytes) {
         (0, 0) => "the disk is full".to_owned(),
@@ -255,20 +254,20 @@ fn space_words(needed_bytes: u64, free_bytes: u64) -> String {
     }
 }
 
-/// What to do about a path that leads nowhere: shells replace some characters, and a recipe is not read by a shell.
+/// Advice on a missing path: shells replace some characters, but recipes are not read by a shell.
 fn advice_on(path: &Path) -> &'static str {
     let text = path.to_string_lossy();
     if text == "-" {
-        return "standard input is not read in this place; name a file";
+        return "standard input is not read here; name a file";
     }
     if text.starts_with('~') {
-        return "~ means your home folder to a shell only; write the whole path";
+        return "only a shell replaces ~ by your home folder; write the whole path";
     }
     if text.contains(['*', '?', '[']) {
-        return "patterns such as * are replaced by a shell only; name the folder, or each file";
+        return "only a shell expands patterns such as *; name the folder, or each file";
     }
     if text.contains('$') {
-        return "variables such as $HOME are replaced by a shell only; write the whole path";
+        return "only a shell expands variables such as $HOME; write the whole path";
     }
     "check the path"
 }
@@ -278,7 +277,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn report_35_a_full_disk_says_no_figure_that_is_not_known() {
+    fn report_35_a_full_disk_reports_only_known_figures() {
         let words = |needed_bytes, free_bytes| {
             Error::NoSpace {
                 path: PathBuf::from("run"),
@@ -293,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn report_21_only_a_failing_disk_is_the_disks_fault() {
+    fn report_21_only_a_failing_disk_is_a_disk_error() {
         let kind = |kind: io::ErrorKind| Error::io("open", Path::new("a"), kind.into()).kind();
         for usage in [
             io::ErrorKind::PermissionDenied,

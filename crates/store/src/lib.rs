@@ -1,16 +1,16 @@
 //! Durable, bounded file access: atomic files and directories, manifests, locks and memory maps.
 //!
-//! A training run must survive `kill -9`, a full disk and a flipped bit. This crate holds the few file operations that make
-//! this possible, so that no other library crate opens a file for writing by itself:
+//! A training run must survive `kill -9`, a full disk and a flipped bit. This crate has the few file operations that make this
+//! possible; no other library crate opens files for writing:
 //!
-//! - [`write_atomic`], [`AtomicFile`] and [`AtomicDir`]: what stands under the final name is either the old state or the whole new one;
-//! - [`Manifest`]: sizes and BLAKE3 hashes of a directory's files, verified before anything in it is believed;
-//! - [`RunLock`]: one process a directory; the kernel frees the lock when the process dies, however it dies;
-//! - [`AppendLog`]: one line a record, where a torn last line after a crash is expected and dropped;
+//! - [`write_atomic`], [`AtomicFile`] and [`AtomicDir`]: the final name shows either the old state or the complete new one;
+//! - [`Manifest`]: sizes and BLAKE3 hashes of a directory's files, verified before anything in it is used;
+//! - [`RunLock`]: one process per directory; the kernel releases the lock when the process ends for any reason;
+//! - [`AppendLog`]: one line per record; a torn last line after a crash is dropped;
 //! - [`read`], [`read_text`], [`Reader`] and [`Map`]: reading with a stated limit, as a stream, or through a read-only memory map;
-//! - [`TextReader`] and [`TextLines`]: the one reader of text, which drops a byte order mark and refuses other formats by name;
+//! - [`TextReader`] and [`TextLines`]: the only reader of text, which drops a byte order mark and refuses other formats by name;
 //! - [`RelPath`]: paths found inside files, parsed before they are joined to anything;
-//! - [`Vfs`]: the file system beneath all of this; with the feature `faults`, a `FaultVfs` that fails or crashes where a test says;
+//! - [`Vfs`]: the file system below all of this; with the feature `faults`, a `FaultVfs` that fails or crashes on request;
 //! - [`Error`] and [`ErrorKind`]: every error names its file; the kind decides the exit code of `taal`.
 //!
 //! Left out: asynchronous access, file permissions, network file systems without working locks.
@@ -82,7 +82,7 @@ pub fn blake3_hex(bytes: &[u8]) -> String {
     blake3::hash(bytes).to_hex().to_string()
 }
 
-/// The BLAKE3 hash of the bytes of all `parts` one after the other, as 64 lower-case hexadecimal digits.
+/// The BLAKE3 hash of the concatenated `parts`, as 64 lower-case hexadecimal digits.
 pub fn blake3_hex_of<B: AsRef<[u8]>>(parts: impl IntoIterator<Item = B>) -> String {
     let mut hasher = blake3::Hasher::new();
     for part in parts {

@@ -1,4 +1,4 @@
-//! One name that always leads to the newest complete directory.
+//! A link that always points to the newest complete directory.
 
 use std::io;
 use std::path::{Component, Path, PathBuf};
@@ -12,15 +12,15 @@ use crate::{Error, Reader, Result};
 /// Marks a directory as a copy that `publish_link` made, and may therefore remove.
 const COPY_MARKER: &str = ".published-copy";
 
-/// Makes `link` lead to the directory `target`: as a relative symbolic link, replaced in one step, or as a copy where the file system
-/// has no links.
+/// Makes `link` point to the directory `target`: as a relative symbolic link, replaced atomically, or as a copy where the file
+/// system has no links.
 ///
-/// The link is relative, so the tree that holds both can be moved. A directory at `link` that is not a copy made here (links turn into
-/// directories when a tree is copied by some tools) is kept, renamed to `<link>.old-<n>`.
+/// The link is relative, so a directory tree that contains both can be moved. A directory at `link` that is not a copy made here
+/// (some copy tools turn links into directories) is kept, renamed to `<link>.old-<n>`.
 ///
 /// # Errors
 ///
-/// [`Error::NotFound`] without the target, [`Error::AlreadyExists`] when a file stands at `link`, [`Error::NoSpace`] or [`Error::Io`].
+/// [`Error::NotFound`] without the target, [`Error::AlreadyExists`] when `link` is a file, [`Error::NoSpace`] or [`Error::Io`].
 pub fn publish_link(target: &Path, link: &Path) -> Result<()> {
     if !disk::is_dir(target) {
         return Err(Error::NotFound {
@@ -35,7 +35,7 @@ pub fn publish_link(target: &Path, link: &Path) -> Result<()> {
     }
 }
 
-/// Removes the link at `link`, so that nothing leads to what is about to go; a directory or file there is left alone.
+/// Removes the link at `link` before its target is removed; a directory or file there is kept.
 ///
 /// # Errors
 ///
@@ -48,9 +48,9 @@ pub fn unpublish_link(link: &Path) -> Result<()> {
     fsync_dir(&parent_of(link))
 }
 
-/// Whether the file system or the user's rights have no symbolic links, as opposed to a disk that fails.
+/// Whether the file system or the user's permissions do not allow symbolic links, as opposed to a failing disk.
 fn is_link_refused(error: &Error) -> bool {
-    // Windows without developer mode answers "a required privilege is not held" (1314), which has no kind of its own.
+    // Windows without developer mode answers "a required privilege is not held" (1314), which has no `ErrorKind`.
     const PRIVILEGE_NOT_HELD: i32 = 1314;
     let Error::Io { source, .. } = error else {
         return false;
@@ -61,20 +61,20 @@ fn is_link_refused(error: &Error) -> bool {
     ) || (cfg!(windows) && source.raw_os_error() == Some(PRIVILEGE_NOT_HELD))
 }
 
-/// Makes `link` a copy of `target`. The copy is complete before the old one goes, but for a moment neither stands there.
+/// Makes `link` a copy of `target`. The copy is complete before the old one is removed, but for a moment neither exists.
 fn publish_copy(target: &Path, link: &Path) -> Result<()> {
     let (temporary, ()) = create_beside(link, disk::create_dir)?;
     let copied = copy_tree(target, &temporary)
         .and_then(|()| crate::write_atomic(&temporary.join(COPY_MARKER), b""))
         .and_then(|()| replace(&temporary, link));
     if copied.is_err() {
-        // The first error is the one that tells; leftovers go at the next start.
+        // Return the first error; leftovers are removed at the next start.
         let _ = remove_any(&temporary);
     }
     copied
 }
 
-/// Puts a finished temporary link or copy at `link`, and moves or removes what stood there.
+/// Moves a finished temporary link or copy to `link`, and moves or removes what was there.
 fn replace(temporary: &Path, link: &Path) -> Result<()> {
     let mut retired = None;
     match disk::kind(link) {
@@ -85,7 +85,7 @@ fn replace(temporary: &Path, link: &Path) -> Result<()> {
             });
         }
         Ok(Kind::Dir) => retired = retire(link)?,
-        // A link is replaced by a link in one step, but cannot be replaced by a directory.
+        // A link is replaced by a link atomically, but cannot be replaced by a directory.
         Ok(Kind::Link) if disk::kind(temporary).is_ok_and(|kind| kind == Kind::Dir) => {
             remove_any(link)?;
         }
@@ -104,12 +104,12 @@ fn replace(temporary: &Path, link: &Path) -> Result<()> {
     }
 }
 
-/// Moves the directory at `link` out of the way, and returns its new place when it is a copy of ours that may be removed.
+/// Moves the directory at `link` out of the way, and returns its new path if it is a copy of ours that may be removed.
 fn retire(link: &Path) -> Result<Option<PathBuf>> {
     let move_to = |place: &Path| disk::rename(link, place).map_err(|source| Error::io("move aside", link, source));
     if disk::kind(&link.join(COPY_MARKER)).is_ok() {
         let (place, ()) = create_beside(link, disk::create_dir)?;
-        // The name was all that was wanted: not every system renames a directory over an empty one.
+        // Only the name is needed: not every system renames a directory over an empty one.
         remove_any(&place)?;
         move_to(&place)?;
         return Ok(Some(place));
@@ -126,7 +126,7 @@ fn retire(link: &Path) -> Result<Option<PathBuf>> {
     Ok(None)
 }
 
-/// Copies files and directories; what is neither is refused.
+/// Copies files and directories; anything else is refused.
 fn copy_tree(from: &Path, to: &Path) -> Result<()> {
     for path in entries(from)? {
         let Some(name) = path.file_name() else {
@@ -145,7 +145,7 @@ fn copy_tree(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The text of a link at `link` that leads to `target`, from the link's own directory.
+/// The relative target of a link at `link` that points to `target`.
 fn relative_target(target: &Path, link: &Path) -> Result<PathBuf> {
     let resolve = |path: &Path| disk::canonicalize(path).map_err(|source| Error::io("resolve", path, source));
     let to = resolve(target)?;
@@ -178,7 +178,7 @@ mod tests {
             let content = std::fs::read_to_string(link.join("deep/file")).expect("the copy");
             assert_eq!(content, step);
         }
-        // The first copy was ours, so it did not stay.
+        // The first copy was ours, so it was removed.
         let names = crate::list_dir(dir.path()).expect("names");
         assert_eq!(names, ["1", "2", "model"]);
     }

@@ -1,4 +1,4 @@
-//! One process a directory.
+//! One process per directory.
 
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -9,10 +9,11 @@ use crate::{Error, Result, disk};
 /// The name of the lock file inside the directory it protects.
 pub const LOCK_NAME: &str = ".lock";
 
-/// The exclusive lock of a directory, held until this value is dropped or the process ends, however it ends.
+/// The exclusive lock of a directory, held until this value is dropped or the process ends.
 ///
 /// The lock is the operating system's advisory lock on `.lock` in the directory, so the kernel frees it after `kill -9`. The file
-/// holds the holder's process id and stays when the lock is released. A network file system without working locks does not protect.
+/// contains the holder's process id and is kept when the lock is released. On a network file system without working locks it does
+/// not protect.
 #[derive(Debug)]
 pub struct RunLock {
     // Closing the file releases the lock.
@@ -21,13 +22,13 @@ pub struct RunLock {
 }
 
 impl RunLock {
-    /// Takes the lock of an existing directory without waiting. Who does not get it has changed nothing.
+    /// Takes the lock of an existing directory without waiting. A failure changes nothing.
     ///
     /// # Errors
     ///
     /// [`Error::Locked`] naming the holder, [`Error::NotFound`] without the directory, or [`Error::Io`].
     pub fn acquire(dir: &Path) -> Result<Self> {
-        // A holder that leaves nothing behind removes the file: whoever opened it before then locks a file without a name.
+        // A holder may remove the file on release: a process that opened it before then locks a file without a name.
         loop {
             let lock = Self::acquire_once(dir)?;
             if lock.is_named() {
@@ -56,8 +57,7 @@ impl RunLock {
         })
     }
 
-    /// Whether the file that is locked is the one under the lock's name. Windows removes no file that is open, and its lock
-    /// forbids reading.
+    /// Whether the locked file is the one at the lock's path. Windows does not remove open files, and its lock forbids reading.
     fn is_named(&self) -> bool {
         let own = format!("{}\n", std::process::id());
         cfg!(windows)
@@ -67,13 +67,13 @@ impl RunLock {
             }
     }
 
-    /// Removes the lock file, for a directory in which nothing was begun: what is left of it is nobody's.
+    /// Removes the lock file, for a directory in which nothing was started.
     ///
     /// # Errors
     ///
     /// [`Error::Io`].
     pub fn remove(self) -> Result<()> {
-        // While it is held, so that nobody else's is removed.
+        // While it is held, so that another process's lock is not removed.
         crate::remove_file(&self.dir.join(LOCK_NAME))
     }
 
@@ -83,7 +83,7 @@ impl RunLock {
     }
 }
 
-/// Who holds the lock, in words. The holder may not have written its id yet, and on Windows its lock forbids reading.
+/// The holder of the lock, for messages. It may not have written its id yet, and on Windows its lock forbids reading.
 fn holder(file: &mut disk::File) -> String {
     let mut text = String::new();
     let is_read = file.take(32).read_to_string(&mut text).is_ok();

@@ -1,4 +1,4 @@
-//! What a directory must contain, with sizes and hashes, and the proof that it does.
+//! The required contents of a directory, with sizes and hashes, and their verification.
 
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -12,7 +12,7 @@ use crate::disk::{self, Kind};
 use crate::mutants::is_broken;
 use crate::{Error, RelPath, Result, read_text};
 
-/// The manifest's own name inside the directory it describes.
+/// The manifest's file name in its directory.
 pub const MANIFEST_NAME: &str = "MANIFEST.json";
 
 /// The layout that this version writes and reads.
@@ -21,7 +21,7 @@ const VERSION: u32 = 1;
 /// A manifest of this size would describe about a hundred thousand files.
 const MAX_MANIFEST_BYTES: u64 = 16 * 1024 * 1024;
 
-/// Deep enough for any directory we write, shallow enough for the stack.
+/// Deeper than any directory we write, shallow enough for the stack.
 const MAX_DEPTH: usize = 32;
 
 /// BLAKE3 reaches its full speed on pieces of this size.
@@ -39,18 +39,18 @@ pub struct FileEntry {
     pub blake3: String,
 }
 
-/// The list of a directory's files, which makes it complete and checkable.
+/// The list of a directory's files, by which completeness is checked.
 ///
-/// It is stored as `MANIFEST.json`, written after everything else. Its last line is the BLAKE3 hash of all the bytes before that line,
-/// so a damaged manifest is found out too.
+/// It is stored as `MANIFEST.json`, written after everything else. Its last line is the BLAKE3 hash of all the bytes before it,
+/// so damage to the manifest is also detected.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// The layout's version, 1.
     pub version: u32,
-    /// Every file of the directory but the manifest itself, sorted by path.
+    /// Every file of the directory except the manifest itself, sorted by path.
     pub files: Vec<FileEntry>,
-    /// What the writer wants to find again: a step, hashes of recipe and tokenizer.
+    /// The writer's metadata: a step, hashes of recipe and tokenizer.
     pub extra: serde_json::Value,
 }
 
@@ -60,7 +60,7 @@ impl Manifest {
     ///
     /// # Errors
     ///
-    /// [`Error::UnsafePath`] for links and for names that cannot be written down portably, [`Error::NoSpace`] or [`Error::Io`].
+    /// [`Error::UnsafePath`] for links and for names that are not portable, [`Error::NoSpace`] or [`Error::Io`].
     pub fn write(dir: &Path, extra: serde_json::Value) -> Result<Self> {
         let mut files = Vec::new();
         for path in files_below(dir)? {
@@ -107,12 +107,12 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// Compares the listed files below `dir/part` with the manifest of `dir`: what a reader of that part alone needs to know. Files
-    /// that are not listed are nobody's promise and not looked at.
+    /// Compares the listed files below `dir/part` with the manifest of `dir`, for readers of only that part. Unlisted files are
+    /// ignored.
     ///
     /// # Errors
     ///
-    /// As [`verify`](Self::verify), of these files.
+    /// As [`verify`](Self::verify), for these files.
     pub fn verify_part(dir: &Path, part: &str) -> Result<Self> {
         let manifest = Self::read(dir)?;
         let is_part = |entry: &&FileEntry| entry.path.split('/').next() == Some(part);
@@ -124,7 +124,7 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// Reads the manifest of `dir` and checks it against its own hash, without looking at the files it lists.
+    /// Reads the manifest of `dir` and checks it against its own hash, without checking the listed files.
     ///
     /// # Errors
     ///
@@ -162,7 +162,7 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// The file's text: an object whose last member is the hash of everything before it.
+    /// The file's text: an object whose last key is the hash of everything before it.
     fn to_text(&self, path: &Path) -> Result<String> {
         let text = serde_json::to_string_pretty(self)
             .map_err(|error| Error::corrupt(path, format!("cannot be written as JSON: {error}")))?;
@@ -175,7 +175,8 @@ impl Manifest {
 const OWN_HASH_START: &str = ",\n  \"blake3\": \"";
 const OWN_HASH_END: &str = "\"\n}\n";
 
-/// The text before the manifest's own hash, and the hash. The hash is of bytes, so it does not depend on how JSON is read or printed.
+/// The text before the manifest's own hash, and the hash. The hash is over bytes, so it does not depend on JSON parsing or
+/// printing.
 fn split_own_hash(text: &str) -> Option<(&str, &str)> {
     text.strip_suffix(OWN_HASH_END)?.rsplit_once(OWN_HASH_START)
 }
@@ -247,7 +248,7 @@ fn hash_file(path: &Path) -> Result<(u64, String)> {
     Ok((size_bytes, hasher.finalize().to_hex().to_string()))
 }
 
-/// Every file below `dir` but its manifest, sorted.
+/// Every file below `dir` except its manifest, sorted.
 fn files_below(dir: &Path) -> Result<Vec<RelPath>> {
     let mut files = Vec::new();
     collect_files(dir, "", MAX_DEPTH, &mut files)?;

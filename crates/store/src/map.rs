@@ -7,8 +7,8 @@ use crate::{Error, Result, disk, reading};
 
 /// A file's bytes, mapped into memory for reading; an empty file is an empty slice.
 ///
-/// The file must not be changed in place while it is mapped: its bytes would change under the reader, and cutting it short
-/// ends the process. Files written through this crate are replaced by rename, which leaves existing maps intact.
+/// The file must not be changed in place while it is mapped: its bytes would change during reading, and truncating it kills the
+/// process. Files written through this crate are replaced by rename, which leaves existing maps intact.
 #[derive(Debug)]
 pub struct Map {
     pages: disk::Pages,
@@ -27,16 +27,15 @@ impl Map {
         Ok(Self { pages })
     }
 
-    /// Gives the memory of `part`, which was read and is not needed soon, back to the system. Its bytes stay readable: the system
-    /// fetches them from the disk again. A slice of something else is left alone.
+    /// Returns the memory of `part` to the system. Its bytes stay readable: the system reads them from the disk again. A slice of
+    /// something else is ignored.
     ///
-    /// Pages that were looked at count as memory of the process until then, so a file larger than what is made of it at a time
-    /// would be there whole otherwise.
-    pub fn let_go(&self, part: &[u8]) {
+    /// Pages that were read count as memory of the process until then, so otherwise a large file would be entirely in memory.
+    pub fn release(&self, part: &[u8]) {
         let start = (part.as_ptr() as usize).checked_sub(self.pages.as_ptr() as usize);
         let end = start.and_then(|start| start.checked_add(part.len()));
         if let (Some(start), Some(end)) = (start, end) {
-            self.pages.let_go(start..end);
+            self.pages.release(start..end);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::{Error, FileFormat, Result, disk};
 
-/// Large enough that a read costs more than its system call.
+/// Large enough to make the cost of system calls negligible.
 const BUFFER_BYTES: usize = 256 * 1024;
 
 /// Opens a file for reading; a directory is refused by name instead of failing at the first read.
@@ -39,7 +39,7 @@ pub fn read(path: &Path, limit_bytes: u64) -> Result<Vec<u8>> {
     if size_bytes > limit_bytes {
         return Err(too_large(size_bytes));
     }
-    // A pipe reports size 0 and a file may grow while it is read, so the limit holds for the bytes themselves too.
+    // A pipe reports size 0 and a file may grow while it is read, so the limit also applies to the bytes themselves.
     let mut bytes = Vec::with_capacity(usize::try_from(size_bytes).unwrap_or(0));
     file.take(limit_bytes.saturating_add(1))
         .read_to_end(&mut bytes)
@@ -55,8 +55,8 @@ pub fn read(path: &Path, limit_bytes: u64) -> Result<Vec<u8>> {
 ///
 /// # Errors
 ///
-/// As [`read`], and [`Error::NotUtf8`] with the offset of the first invalid byte, or [`Error::Corrupt`] where the first bytes tell what the
-/// file is instead.
+/// As [`read`], and [`Error::NotUtf8`] with the offset of the first invalid byte, or [`Error::Corrupt`] where the first bytes
+/// belong to another format.
 pub fn read_text(path: &Path, limit_bytes: u64) -> Result<String> {
     let bytes = read(path, limit_bytes)?;
     let first = FileFormat::of(&bytes);
@@ -89,7 +89,7 @@ impl Reader {
         })
     }
 
-    /// The file's path, for the errors of whoever reads from it.
+    /// The file's path, for the caller's errors.
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::directory::resolve;
 use crate::{Error, Result};
 
-/// Longer than any path this product writes, shorter than what breaks file systems.
+/// Longer than any path Taal writes, shorter than the limits of file systems.
 const MAX_BYTES: usize = 1024;
 
 /// A relative path that stays below the directory it is joined to: no root, no drive, no `..`, no `.`, no empty component, no NUL,
@@ -45,7 +45,7 @@ impl RelPath {
         if text.contains('\\') {
             return refuse("it contains a backslash; components are separated by /");
         }
-        // A colon names a drive or a hidden stream on Windows, also in the middle of a component.
+        // A colon denotes a drive or a hidden stream on Windows, even in the middle of a component.
         if text.contains(':') {
             return refuse("it contains a colon");
         }
@@ -56,7 +56,7 @@ impl RelPath {
             match component {
                 "" => return refuse("it has an empty component"),
                 "." | ".." => return refuse("it has a component . or .., which may lead outside the directory"),
-                // Windows drops these, so two different names would be one file there.
+                // Windows drops these, so two different names would be the same file there.
                 name if name.ends_with(['.', ' ']) => return refuse("a component ends with a dot or a space"),
                 _ => {}
             }
@@ -69,7 +69,7 @@ impl RelPath {
         &self.0
     }
 
-    /// The path below `root`; links on the way are not looked at, see [`RelPath::resolve`].
+    /// The path below `root`; links are not checked, see [`RelPath::resolve`].
     pub fn join(&self, root: &Path) -> PathBuf {
         let mut path = root.to_path_buf();
         path.extend(self.0.split('/'));
@@ -85,8 +85,8 @@ impl RelPath {
         self.resolve_or_in(root, None)
     }
 
-    /// [`resolve`](Self::resolve), where links may lead into the directory `store` too: what keeps its files in one place and
-    /// their names in another.
+    /// [`resolve`](Self::resolve), where links may also lead into the directory `store`, for caches that keep files in one
+    /// directory and their names in another.
     ///
     /// # Errors
     ///

@@ -1,6 +1,7 @@
-//! What a file is by its first bytes, so that the wrong file is refused by its name and with the right advice.
+//! Recognizes file formats by their first bytes, so that the wrong file is refused by name and with specific advice.
 //!
-//! Only formats that are found in the place of a text, a tokenizer or a model are known. `None` means "none of these", not "text".
+//! It knows only formats that are often given instead of a text, a tokenizer or a model. `None` means "none of these", not
+//! "text".
 
 use std::io::Read;
 use std::path::Path;
@@ -8,23 +9,23 @@ use std::path::Path;
 use crate::disk::{self, Kind};
 use crate::{Error, Result, reading};
 
-/// Bytes that [`FileFormat::of`] looks at; more are of no use to it.
+/// The most bytes that [`FileFormat::of`] uses.
 pub const SNIFFED_BYTES: usize = 4096;
 
-/// Code units that are looked at to find UTF-16 and UTF-32 without a byte order mark.
+/// Code units checked to detect UTF-16 and UTF-32 without a byte order mark.
 const TRIED_UNITS: usize = 512;
 
-/// A file format that its first bytes tell.
+/// A file format recognized by its first bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FileFormat {
-    /// The three lines that git keeps in place of a large file.
+    /// The three lines that git-lfs stores instead of a large file.
     GitLfsPointer,
     /// A web page.
     Html,
-    /// Text of two bytes per unit, with a byte order mark or without.
+    /// Text of two bytes per unit, with or without a byte order mark.
     Utf16,
-    /// Text of four bytes per character, with a byte order mark or without.
+    /// Text of four bytes per character, with or without a byte order mark.
     Utf32,
     /// gzip.
     Gzip,
@@ -38,7 +39,7 @@ pub enum FileFormat {
     SevenZip,
     /// A tar archive.
     Tar,
-    /// A zip archive of none of the kinds below.
+    /// A zip archive of another kind than those below.
     Zip,
     /// A Word document: .docx.
     Docx,
@@ -70,7 +71,7 @@ pub enum FileFormat {
     Hdf5,
     /// A SQLite database.
     Sqlite,
-    /// A Python pickle, PyTorch's files before 1.6 among them.
+    /// A Python pickle, including PyTorch's files before 1.6.
     Pickle,
     /// safetensors.
     Safetensors,
@@ -116,7 +117,7 @@ const MAGIC: [(&[u8], FileFormat); 24] = [
 ];
 
 impl FileFormat {
-    /// The format of a file whose first bytes are `first`; [`SNIFFED_BYTES`] of them are enough, and fewer are no error.
+    /// The format of a file whose first bytes are `first`; [`SNIFFED_BYTES`] of them are enough, and fewer are allowed.
     ///
     /// # Example
     ///
@@ -128,13 +129,13 @@ impl FileFormat {
     /// ```
     pub fn of(first: &[u8]) -> Option<Self> {
         let first = &first[..first.len().min(SNIFFED_BYTES)];
-        // First of all: the length in front of its header can look like the beginning of most others.
+        // Checked first: the length before its header can look like the beginning of most others.
         if is_safetensors(first) {
             return Some(Self::Safetensors);
         }
         let magic = MAGIC.iter().find(|(magic, _)| first.starts_with(magic));
         match magic {
-            // Its next character is the size of its blocks.
+            // The next character is the block size.
             Some((_, Self::Bzip2)) => first
                 .get(3)
                 .filter(|size| (b'1'..=b'9').contains(size))
@@ -144,7 +145,7 @@ impl FileFormat {
         }
     }
 
-    /// The format of a file that exists; a pipe is not touched, because what is read of it is gone.
+    /// The format of an existing file; pipes are not read, because their bytes would be lost.
     ///
     /// # Errors
     ///
@@ -162,7 +163,7 @@ impl FileFormat {
         Ok(Self::of(&first))
     }
 
-    /// What the file is, with its article: "a PDF document".
+    /// A description with its article: "a PDF document".
     pub fn name(self) -> &'static str {
         match self {
             Self::GitLfsPointer => "a git-lfs pointer",
@@ -201,7 +202,7 @@ impl FileFormat {
         }
     }
 
-    /// What to do about it, as a clause that can follow a semicolon or a colon.
+    /// Advice, as a clause that can follow a semicolon or a colon.
     pub fn advice(self) -> &'static str {
         match self {
             Self::GitLfsPointer => "`git lfs pull` in its repository fetches the file",
@@ -223,7 +224,7 @@ impl FileFormat {
             Self::Epub => "convert it to plain text, for example with `pandoc -t plain`",
             Self::Npz | Self::Npy => "write what it holds in the expected format with Python's numpy",
             Self::PyTorch | Self::Pickle => {
-                "a pickle can run any program, so it is never opened; convert weights to safetensors with Python's torch"
+                "a pickle can run any code, so it is never opened; convert weights to safetensors with Python's torch"
             }
             Self::Pdf => "extract its text first, for example with `pdftotext`",
             Self::Parquet => "write its texts as JSON Lines first, for example with `duckdb` or Python's pandas",
@@ -249,7 +250,7 @@ impl FileFormat {
     }
 }
 
-/// Formats whose first bytes are a structure.
+/// Formats that are recognized by structure.
 fn structured(first: &[u8]) -> Option<FileFormat> {
     if first.starts_with(b"PK\x03\x04") || first.starts_with(b"PK\x05\x06") {
         return Some(zip(first));
@@ -257,7 +258,7 @@ fn structured(first: &[u8]) -> Option<FileFormat> {
     if first.get(257..262) == Some(b"ustar") {
         return Some(FileFormat::Tar);
     }
-    // Protocols 2 to 5 begin with their number.
+    // Pickle protocols 2 to 5 begin with their number.
     matches!(first, [0x80, 2..=5, ..]).then_some(FileFormat::Pickle)
 }
 
@@ -299,7 +300,7 @@ fn first_name(first: &[u8]) -> &[u8] {
     first.get(30..30 + length).unwrap_or_default()
 }
 
-/// UTF-16 and UTF-32 without a byte order mark: text of Latin letters has zero bytes at fixed places, and no control characters.
+/// UTF-16 and UTF-32 without a byte order mark: text of Latin letters has zero bytes at fixed offsets, and no control characters.
 fn wide(first: &[u8]) -> Option<FileFormat> {
     let is_text = |units: &mut dyn Iterator<Item = u32>| {
         let (mut all, mut latin) = (0_usize, 0_usize);

@@ -1,14 +1,14 @@
-//! How much room a disk has left.
+//! Free disk space.
 
 use std::path::{Path, PathBuf};
 
 use crate::{Error, Result, disk};
 
-/// The bytes this user may still write on the disk that holds `path`, which itself need not exist yet.
+/// The free bytes for this user on the disk of `path`, which need not exist yet.
 ///
 /// # Errors
 ///
-/// [`Error::Io`] when the file system does not say.
+/// [`Error::Io`] when the file system does not report it.
 pub fn free_space_bytes(path: &Path) -> Result<u64> {
     let place = nearest_existing(path)?;
     disk::available_bytes(&place).map_err(|source| Error::Io {
@@ -18,11 +18,11 @@ pub fn free_space_bytes(path: &Path) -> Result<u64> {
     })
 }
 
-/// Checks that at least `needed_bytes` are free on the disk that holds `path`, before work that would be lost on a full disk.
+/// Checks that at least `needed_bytes` are free on the disk of `path`, before work that would be lost on a full disk.
 ///
 /// # Errors
 ///
-/// [`Error::NoSpace`] with both figures, or [`Error::Io`] when the file system does not say.
+/// [`Error::NoSpace`] with both figures, or [`Error::Io`] when the file system does not report it.
 pub fn ensure_space(path: &Path, needed_bytes: u64) -> Result<()> {
     let free_bytes = free_space_bytes(path)?;
     if free_bytes < needed_bytes {

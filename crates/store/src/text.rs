@@ -1,4 +1,5 @@
-//! The one reader of text: UTF-8 piece by piece or line by line, under a limit, without the byte order mark, other formats refused by name.
+//! The only reader of text: UTF-8 in pieces or lines, under a limit, without the byte order mark; other formats are refused by
+//! name.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,22 +11,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, FileFormat, Reader, Result, SNIFFED_BYTES};
 
-/// Bytes taken from a file at a time.
+/// Bytes read from a file at a time.
 const READ_BYTES: usize = 64 << 10;
 
 /// The most characters of an input that a message shows.
 pub const EXCERPT_CHARACTERS: usize = 80;
 
-/// U+FEFF at the start of a text, which is not a part of it.
+/// U+FEFF at the start of a text, which is not part of the text.
 const BYTE_ORDER_MARK: char = '\u{FEFF}';
 
-/// What becomes of line ends other than a line feed.
+/// The treatment of line ends other than a line feed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LineEnds {
-    /// A carriage return, with a line feed after it or without, becomes a line feed: one line end for all texts.
+    /// A carriage return, with or without a following line feed, becomes a line feed.
     Lf,
-    /// They stay as they are.
+    /// They are unchanged.
     #[default]
     Keep,
 }
@@ -87,7 +88,8 @@ pub fn excerpt(text: &str) -> String {
     shown
 }
 
-/// A message of another library, which may repeat a whole input, without the middle of it: at most [`EXCERPT_CHARACTERS`] characters are left.
+/// Shortens a message of another library, which may repeat a whole input, to at most [`EXCERPT_CHARACTERS`] characters by cutting
+/// its middle.
 ///
 /// ```
 /// let long = format!("unknown field `{}`, expected `text`", "x".repeat(1000));
@@ -96,7 +98,7 @@ pub fn excerpt(text: &str) -> String {
 /// assert!(short.chars().count() < 120);
 /// ```
 pub fn shorten(message: &str) -> String {
-    /// A message without a long input in it.
+    /// The longest message that is not shortened.
     const SHORT: usize = 400;
     const BEGINNING: usize = 50;
     const END: usize = EXCERPT_CHARACTERS - BEGINNING;
@@ -105,21 +107,21 @@ pub fn shorten(message: &str) -> String {
     if count <= EXCERPT_CHARACTERS || (count <= SHORT && longest <= EXCERPT_CHARACTERS) {
         return message.to_owned();
     }
-    // The middle is the input: what the library says of it is around.
+    // The input is in the middle, the library's words around it.
     let mut shown: String = message.chars().take(BEGINNING).collect();
     shown.push_str("...");
     shown.extend(message.chars().skip(count - END));
     shown
 }
 
-/// Decodes a text piece by piece, so that one larger than memory needs none.
+/// Decodes a text piece by piece, so that it need not fit in memory.
 #[derive(Debug)]
 pub struct TextReader<R = Reader> {
     name: PathBuf,
     reader: R,
     line_ends: LineEnds,
     limit_bytes: u64,
-    /// Bytes that were read and not yet decoded: the beginning of a character or of a line end that continues in the next piece.
+    /// Bytes read but not yet decoded: the beginning of a character or of a line end that continues in the next piece.
     carry: Vec<u8>,
     /// Position of the first byte of `carry` in the stream.
     offset: u64,
@@ -153,14 +155,14 @@ impl<R: Read> TextReader<R> {
         }
     }
 
-    /// Makes one line end of all.
+    /// Normalizes line ends.
     #[must_use]
     pub fn with_line_ends(mut self, line_ends: LineEnds) -> Self {
         self.line_ends = line_ends;
         self
     }
 
-    /// Carriage returns that were read so far.
+    /// Carriage returns read so far.
     pub fn other_line_ends(&self) -> u64 {
         self.other_line_ends
     }
@@ -173,7 +175,7 @@ impl<R: Read> TextReader<R> {
     pub fn read_into(&mut self, text: &mut String) -> Result<bool> {
         let mut bytes = std::mem::take(&mut self.carry);
         let carried = bytes.len();
-        // A first piece that is too short to tell the format by would let a slow pipe through.
+        // With too short a first piece, the format of a slow pipe would not be recognized.
         let least = if self.is_at_start { SNIFFED_BYTES } else { 1 };
         let count = self.fill(&mut bytes, least)?;
         if self.is_at_start {
@@ -192,7 +194,7 @@ impl<R: Read> TextReader<R> {
             Err(error) if error.error_len().is_none() && !is_end => error.valid_up_to(),
             Err(error) => return Err(self.not_utf8(error.valid_up_to())),
         };
-        // The line feed that belongs to it may come with the next piece.
+        // Its line feed may come with the next piece.
         let is_split = self.line_ends == LineEnds::Lf && !is_end && bytes[..valid_bytes].ends_with(b"\r");
         valid_bytes -= usize::from(is_split);
         self.carry = bytes.split_off(valid_bytes);
@@ -225,7 +227,7 @@ impl<R: Read> TextReader<R> {
         Ok(text)
     }
 
-    /// Reads until there are `least` new bytes or the stream ends; gives their number.
+    /// Reads until there are `least` new bytes or the stream ends; returns their number.
     fn fill(&mut self, bytes: &mut Vec<u8>, least: usize) -> Result<usize> {
         let start = bytes.len();
         bytes.resize(start + READ_BYTES, 0);
@@ -254,7 +256,7 @@ impl<R: Read> TextReader<R> {
 #[derive(Debug)]
 pub struct TextLines<R = Reader> {
     text: TextReader<R>,
-    /// Decoded text, of which the lines before `start` were handed out.
+    /// Decoded text; the lines before `start` have been returned.
     pending: String,
     start: usize,
     line: u64,
@@ -275,12 +277,12 @@ impl<R: Read> TextLines<R> {
         }
     }
 
-    /// The number of the line that was read last, from 1.
+    /// The number of the last line read, from 1.
     pub fn line(&self) -> u64 {
         self.line
     }
 
-    /// Carriage returns that were read so far.
+    /// Carriage returns read so far.
     pub fn other_line_ends(&self) -> u64 {
         self.text.other_line_ends()
     }
@@ -329,7 +331,7 @@ impl<R: Read> TextLines<R> {
     }
 }
 
-/// Refuses a file whose first bytes say that it is not a text, with what it is and what to do.
+/// Refuses a file whose first bytes belong to another format, with its name and advice.
 fn refuse_other_formats(name: &Path, first: &[u8]) -> Result<()> {
     let first = &first[..first.len().min(SNIFFED_BYTES)];
     let Some(format) = FileFormat::of(first) else {
@@ -339,7 +341,7 @@ fn refuse_other_formats(name: &Path, first: &[u8]) -> Result<()> {
         Ok(_) => !first.contains(&0),
         Err(error) => error.error_len().is_none() && !first.contains(&0),
     };
-    // A text may begin with the letters of another format, such as GGUF; these three are readable and still not the text.
+    // A text may begin with the letters of another format, such as GGUF; these three are readable but not the text.
     let is_other = matches!(format, FileFormat::Pdf | FileFormat::Rtf | FileFormat::GitLfsPointer);
     if is_text && !is_other {
         return Ok(());
@@ -351,7 +353,7 @@ fn refuse_other_formats(name: &Path, first: &[u8]) -> Result<()> {
 mod tests {
     use super::*;
 
-    /// Hands out one byte per call, the hardest way to receive characters of several bytes.
+    /// Returns one byte per call, the hardest case for characters of several bytes.
     struct Dripping<'a>(&'a [u8]);
 
     impl Read for Dripping<'_> {
@@ -368,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn characters_cut_by_a_read_are_put_together_again() {
+    fn characters_split_by_a_read_are_joined_again() {
         let text = "ĳs € 5 🎉 één".repeat(SNIFFED_BYTES / 10);
         assert_eq!(reader(text.as_bytes()).read_all().unwrap(), text);
     }
@@ -399,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_byte_is_named_by_its_offset_even_at_the_very_end() {
+    fn an_invalid_byte_is_reported_with_its_offset_even_at_the_very_end() {
         let offset = |bytes: &[u8]| match reader(bytes).read_all() {
             Err(Error::NotUtf8 { offset, .. }) => offset,
             other => panic!("{other:?}"),

@@ -1,4 +1,4 @@
-//! Claims of taal-store, checked through its public functions.
+//! Tests of the public interface.
 
 #[path = "store/append_log.rs"]
 mod append_log;
@@ -26,7 +26,7 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
-/// A scratch directory that goes when the test ends.
+/// A scratch directory that is removed when the test ends.
 fn scratch() -> TempDir {
     tempfile::tempdir().expect("a scratch directory")
 }

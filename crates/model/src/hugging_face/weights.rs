@@ -196,7 +196,7 @@ impl Stored<'_> {
             see(&values);
             start += values.len();
             if let Some(map) = self.map {
-                map.let_go(bytes);
+                map.release(bytes);
             }
         }
         Ok(())

@@ -1,8 +1,8 @@
-//! A file system in memory that fails, or dies, where it is told to.
+//! A file system in memory that fails or crashes on request.
 //!
-//! It keeps two versions of everything: what a running program sees, and what is on the platter. A file's content reaches the platter
-//! with `fsync` of the file, a name with `fsync` of its directory. At a crash everything that has not reached it is kept, dropped or
-//! torn, as a seed says: the worst that POSIX allows, which is more than a journalling file system does.
+//! It keeps two versions of everything: what a running program sees, and what is durable. A file's content becomes durable with
+//! `fsync` of the file, a name with `fsync` of its directory. At a crash everything that is not durable is kept, dropped or torn,
+//! depending on a seed: the worst that POSIX allows, which is worse than any journaling file system.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -11,32 +11,32 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::{Kind, Pages, Vfs, VfsFile};
 
-/// What a disk writes in one piece.
+/// The unit of atomic disk writes.
 const SECTOR_BYTES: usize = 512;
 
-/// Links that lead to links beyond this are a circle.
+/// More links than this are treated as a loop.
 const MAX_LINKS: usize = 40;
 
-/// What becomes, at a crash, of what was not made durable.
+/// What happens at a crash to everything that is not durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
-    /// All of it reached the disk.
+    /// All of it is kept.
     Kept,
-    /// Nothing of it did.
+    /// None of it is kept.
     Dropped,
-    /// Each 512-byte sector is the new one, the old one or zeros; each change of a name happened or did not.
+    /// Each 512-byte sector is new, old or zero; each change of a name happened or did not.
     Torn,
 }
 
 impl Fate {
-    /// All three.
+    /// All variants.
     pub const ALL: [Self; 3] = [Self::Kept, Self::Dropped, Self::Torn];
 }
 
 /// What goes wrong at an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// The power goes: a write is half done, and no operation works any more.
+    /// Power loss: a write is half done, and every later operation fails.
     Crash,
     /// The disk is full, once.
     Full,
@@ -44,11 +44,11 @@ pub enum Fault {
     FullForGood,
     /// The operation fails as on a broken disk, once.
     Broken,
-    /// A write takes half of what it was given, and the next one finds the disk full.
+    /// A write succeeds for half of its bytes, and the next one finds the disk full.
     ShortWrite,
 }
 
-/// A file system in memory; clones are the same file system. Only operations that change something count and can fail.
+/// A file system in memory; clones are the same file system. Only operations that change something are counted and can fail.
 #[derive(Debug, Clone, Default)]
 pub struct FaultVfs {
     state: Arc<Mutex<State>>,
@@ -76,7 +76,7 @@ enum Node {
 struct Dir {
     seen: BTreeMap<String, usize>,
     durable: BTreeMap<String, usize>,
-    /// What happened to the names since the last fsync, in order.
+    /// Changes of names since the last fsync, in order.
     changes: Vec<Change>,
 }
 
@@ -131,22 +131,22 @@ impl FaultVfs {
         Self::default()
     }
 
-    /// Lets the operation with this number (from 0) go wrong.
+    /// Makes the operation with this number (from 0) fail.
     pub fn fail_at(&self, operation: u64, fault: Fault) {
         self.lock().fault = Some((operation, fault));
     }
 
-    /// No operation goes wrong any more.
+    /// Removes all faults.
     pub fn heal(&self) {
         self.lock().fault = None;
     }
 
-    /// What [`crate::free_space_bytes`] says from now on.
+    /// Sets what [`crate::free_space_bytes`] returns.
     pub fn set_available_bytes(&self, bytes: u64) {
         self.lock().available_bytes = bytes;
     }
 
-    /// How many operations changed something so far, failed ones included.
+    /// The number of changing operations so far, including failed ones.
     pub fn operations(&self) -> u64 {
         self.lock().operations
     }
@@ -156,16 +156,16 @@ impl FaultVfs {
         self.lock().trace.clone()
     }
 
-    /// Whether the crash that was asked for has happened.
+    /// Whether the requested crash has happened.
     pub fn is_crashed(&self) -> bool {
         self.lock().is_crashed
     }
 
-    /// Changes a file behind everybody's back, on the platter too: a flipped bit, a cut-off end.
+    /// Damages a file, including its durable version: a flipped bit, a truncated end.
     ///
     /// # Errors
     ///
-    /// Where no file stands at the path.
+    /// Where the path is not a file.
     pub fn damage(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
         let mut state = self.lock();
         let id = state.follow(path)?;
@@ -179,7 +179,7 @@ impl FaultVfs {
         }
     }
 
-    /// The file system as the next start of the machine finds it, without faults and locks; this one is left as it is.
+    /// The file system after a reboot, without faults and locks; this one is unchanged.
     pub fn after_crash(&self, fate: Fate, seed: u64) -> Self {
         let state = self.lock();
         let mut dice = Dice(seed);
@@ -195,12 +195,12 @@ impl FaultVfs {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // A test that panicked under the lock has failed already.
+        // A test that panicked while holding the lock has already failed.
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
-/// What is left of a file or directory.
+/// What remains of a file or directory.
 fn survivor(node: &Node, fate: Fate, dice: &mut Dice) -> Node {
     match (node, fate) {
         (Node::Link(target), _) => Node::Link(target.clone()),
@@ -241,7 +241,7 @@ fn torn(seen: &[u8], durable: &[u8], dice: &mut Dice) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(longest);
     while bytes.len() < longest {
         let range = bytes.len()..(bytes.len() + SECTOR_BYTES).min(longest);
-        // What was durable is never lost to a sector that was not written; a new sector may have its place and no content.
+        // A sector that was not written never loses durable content; a new sector may be allocated without content.
         let is_new = range.start >= durable.len();
         let source = match dice.roll(if is_new { 2 } else { 3 }) {
             0 => seen,
@@ -250,12 +250,12 @@ fn torn(seen: &[u8], durable: &[u8], dice: &mut Dice) -> Vec<u8> {
         };
         bytes.extend(range.map(|at| source.get(at).copied().unwrap_or(0)));
     }
-    // The size is written on its own too.
+    // The size is written separately.
     bytes.truncate(shortest + dice.roll((longest - shortest) as u64 + 1) as usize);
     bytes
 }
 
-/// Random numbers from a seed (splitmix64, Steele, Lea and Flood 2014), so that a case can be played again.
+/// Random numbers from a seed (splitmix64, Steele, Lea and Flood 2014), so that a case can be reproduced.
 #[derive(Debug)]
 pub struct Dice(pub u64);
 
@@ -278,14 +278,14 @@ fn missing() -> io::Error {
     io::ErrorKind::NotFound.into()
 }
 
-/// What an operation that goes wrong does with its write.
+/// The effect of a fault on a write.
 enum Verdict {
     Go,
     Half,
 }
 
 impl State {
-    /// Counts a changing operation and says whether it happens.
+    /// Counts a changing operation and returns whether it happens.
     fn operate(&mut self, words: impl FnOnce() -> String) -> io::Result<Verdict> {
         if self.is_crashed {
             return Err(crashed());
@@ -310,7 +310,7 @@ impl State {
         }
     }
 
-    /// As [`operate`](Self::operate), for everything that is done whole or not at all.
+    /// As [`operate`](Self::operate), for atomic operations.
     fn act(&mut self, words: impl FnOnce() -> String) -> io::Result<()> {
         match self.operate(words)? {
             Verdict::Half if self.is_crashed => Err(crashed()),
@@ -340,14 +340,14 @@ impl State {
         }
     }
 
-    /// The directory that holds the path's last name, links followed, and that name.
+    /// The directory of the path's last name, following links, and that name.
     fn parent(&self, path: &Path) -> io::Result<(usize, String)> {
         let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
         let (id, _) = self.walk(path.parent().unwrap_or(Path::new("/")))?;
         Ok((id, name.to_string_lossy().into_owned()))
     }
 
-    /// What the path names, its last link not followed.
+    /// The node at the path, without following its last link.
     fn look(&self, path: &Path) -> io::Result<usize> {
         if path.file_name().is_none() {
             return Ok(self.walk(path)?.0);
@@ -359,12 +359,12 @@ impl State {
         }
     }
 
-    /// What the path leads to.
+    /// The node at the path, following links.
     fn follow(&self, path: &Path) -> io::Result<usize> {
         Ok(self.walk(path)?.0)
     }
 
-    /// What the path leads to, and its path without links.
+    /// The node at the path, following links, and its path without links.
     fn walk(&self, path: &Path) -> io::Result<(usize, PathBuf)> {
         let mut stack: Vec<(usize, String)> = Vec::new();
         let mut todo: Vec<String> = words(path);
@@ -426,7 +426,7 @@ fn words(path: &Path) -> Vec<String> {
     path.components().filter_map(of).collect()
 }
 
-/// An open file: a place in a node.
+/// An open file: a position in a node.
 #[derive(Debug)]
 struct FaultFile {
     vfs: FaultVfs,

@@ -84,7 +84,7 @@ impl Vfs for RealVfs {
     }
 
     fn fsync(&self, path: &Path) -> io::Result<()> {
-        // Windows flushes only handles that may write; elsewhere a read-only handle does, also for read-only files.
+        // Windows flushes only writable handles; elsewhere a read-only handle is enough, even for read-only files.
         let file = fs::OpenOptions::new().read(true).write(cfg!(windows)).open(path)?;
         file.sync_all()
     }
@@ -94,7 +94,7 @@ impl Vfs for RealVfs {
             return Ok(());
         }
         match fs::File::open(path)?.sync_all() {
-            // Some file systems (FUSE, network) refuse to sync a directory; they offer no stronger promise to ask for.
+            // Some file systems (FUSE, network) refuse to sync a directory; they have no stronger guarantee.
             Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
             other => other,
         }

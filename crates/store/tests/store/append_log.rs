@@ -20,10 +20,10 @@ fn appended_lines_are_read_back_after_reopening() {
 }
 
 #[test]
-fn a_torn_last_line_is_cut_off_wherever_the_crash_came() {
+fn a_torn_last_line_is_removed_wherever_the_crash_happened() {
     let dir = scratch();
     let path = dir.path().join("log.jsonl");
-    // Longer than the window in which the end is searched.
+    // Longer than the window that is searched for the end.
     let torn = "x".repeat(10_000);
     for torn_bytes in [0, 1, 4095, 4096, 4097, 10_000] {
         std::fs::write(&path, format!("one\ntwo\n{}", &torn[..torn_bytes])).expect("a torn log");
@@ -47,7 +47,7 @@ fn a_log_of_one_torn_line_is_an_empty_log() {
 }
 
 #[test]
-fn rewriting_replaces_the_log_and_goes_on_at_its_end() {
+fn rewriting_replaces_the_log_and_continues_at_its_end() {
     let dir = scratch();
     let path = dir.path().join("log.jsonl");
     std::fs::write(&path, "one\ntwo\nthree\n").expect("a log");
@@ -72,7 +72,7 @@ fn a_line_break_inside_a_line_is_refused() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_full_disk_is_told_with_path_and_sizes() {
+fn a_full_disk_is_reported_with_path_and_sizes() {
     // Every write to this device fails as on a full disk.
     let path = std::path::Path::new("/dev/full");
     let mut log = AppendLog::open(path).expect("the device opens");

@@ -6,7 +6,7 @@ use taal_store::{AtomicDir, AtomicFile, Error, ErrorKind, write_atomic};
 use crate::{names, scratch};
 
 #[test]
-fn an_atomic_write_replaces_the_whole_file_and_leaves_nothing_beside_it() {
+fn an_atomic_write_replaces_the_whole_file_and_leaves_no_temporary() {
     let dir = scratch();
     let path = dir.path().join("state.json");
     write_atomic(&path, b"a long first version").expect("a first write");
@@ -85,7 +85,7 @@ fn writing_without_a_parent_directory_names_the_parent() {
 #[test]
 fn writing_a_file_over_a_directory_is_refused() {
     let dir = scratch();
-    let error = write_atomic(dir.path(), b"").expect_err("a directory stands there");
+    let error = write_atomic(dir.path(), b"").expect_err("the path is a directory");
     assert!(matches!(error, Error::NotAFile { .. }), "{error}");
     assert_eq!(error.kind(), ErrorKind::Usage);
 }
@@ -116,13 +116,13 @@ fn a_directory_dropped_before_its_commit_leaves_no_trace() {
 }
 
 #[test]
-fn a_commit_never_replaces_what_came_to_stand_there() {
+fn a_commit_never_replaces_an_existing_path() {
     let dir = scratch();
     let final_path = dir.path().join("step-1");
     let new = AtomicDir::create(&final_path).expect("a new directory");
     new.write("file", b"new").expect("a file");
-    std::fs::create_dir(&final_path).expect("somebody else's directory");
-    let error = new.commit().expect_err("the place is taken");
+    std::fs::create_dir(&final_path).expect("another process's directory");
+    let error = new.commit().expect_err("the path exists");
     assert!(
         matches!(&error, Error::AlreadyExists { path } if *path == final_path),
         "{error}"
@@ -132,9 +132,9 @@ fn a_commit_never_replaces_what_came_to_stand_there() {
 }
 
 #[test]
-fn a_directory_is_not_started_where_something_stands() {
+fn a_directory_is_not_started_at_an_existing_path() {
     let dir = scratch();
-    let error = AtomicDir::create(dir.path()).expect_err("the place is taken");
+    let error = AtomicDir::create(dir.path()).expect_err("the path exists");
     assert!(matches!(error, Error::AlreadyExists { .. }), "{error}");
 }
 
@@ -162,7 +162,7 @@ fn files_of_a_new_directory_stay_inside_it_and_are_written_once() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn report_21_what_a_dead_process_left_on_the_way_to_a_file_goes_and_the_rest_stays() {
+fn report_21_temporaries_of_dead_processes_are_removed_and_others_kept() {
     let dir = scratch();
     let mut gone = std::process::Command::new("true").spawn().expect("a process");
     let dead = gone.id();

@@ -1,4 +1,4 @@
-//! The faulty file system itself: what a crash leaves, and what fails when.
+//! Tests of the faulty file system itself: what a crash leaves, and what fails when.
 
 use std::io::{Read, Write};
 use std::path::Path;
@@ -25,7 +25,7 @@ fn half_synced() -> FaultVfs {
 }
 
 #[test]
-fn what_was_not_synced_is_kept_or_dropped_whole() {
+fn unsynced_changes_are_kept_or_dropped_whole() {
     let disk = half_synced();
     let kept = disk.after_crash(Fate::Kept, 0);
     assert_eq!(
@@ -59,7 +59,7 @@ fn a_torn_file_keeps_what_was_durable_and_a_torn_directory_one_of_two_names() {
 }
 
 #[test]
-fn faults_come_where_they_are_asked_for() {
+fn faults_happen_where_requested() {
     for (fault, lengths) in [
         (Fault::Full, [0, 10, 20]),
         (Fault::FullForGood, [0, 0, 0]),
@@ -97,7 +97,7 @@ fn a_crash_frees_locks_and_a_thread_has_its_file_system_for_a_time_only() {
 }
 
 #[test]
-fn links_lead_where_they_say() {
+fn links_are_followed() {
     let disk = FaultVfs::new();
     with_vfs(Some(Arc::new(disk.clone())), || {
         taal_store::create_dir_all(Path::new("/run/checkpoints/a/model")).unwrap();

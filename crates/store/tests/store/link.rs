@@ -14,7 +14,7 @@ fn make_model(root: &Path, step: u32) -> std::path::PathBuf {
 }
 
 #[test]
-fn the_link_follows_the_newest_target_and_leaves_nothing_beside_it() {
+fn the_link_follows_the_newest_target_and_leaves_no_temporary() {
     let dir = scratch();
     let link = dir.path().join("model");
     for step in [1, 2] {
@@ -54,14 +54,14 @@ fn a_file_at_the_link_is_not_replaced() {
     let dir = scratch();
     let link = dir.path().join("model");
     std::fs::write(&link, b"mine").expect("a file");
-    let error = publish_link(&make_model(dir.path(), 1), &link).expect_err("a file stands there");
+    let error = publish_link(&make_model(dir.path(), 1), &link).expect_err("the link is a file");
     assert!(matches!(error, Error::AlreadyExists { .. }), "{error}");
     assert_eq!(std::fs::read(&link).expect("the file"), b"mine");
     assert_eq!(names(dir.path()), ["checkpoints", "model"]);
 }
 
 #[test]
-fn somebody_elses_directory_at_the_link_is_kept_beside_it() {
+fn another_directory_at_the_link_is_kept_next_to_it() {
     let dir = scratch();
     let link = dir.path().join("model");
     for round in ["first", "second"] {

@@ -32,7 +32,7 @@ fn of_many_simultaneous_starts_exactly_one_gets_the_lock() {
 }
 
 #[test]
-fn the_loser_is_told_the_holder_and_the_lock_is_free_when_dropped() {
+fn the_error_names_the_holder_and_the_lock_is_free_when_dropped() {
     let dir = scratch();
     let lock = RunLock::acquire(dir.path()).expect("a free lock");
     let error = RunLock::acquire(dir.path()).expect_err("a taken lock");

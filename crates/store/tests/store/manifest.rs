@@ -25,7 +25,7 @@ fn corruption(root: &Path) -> (PathBuf, String) {
     }
 }
 
-/// Writes a manifest of any content with a matching hash of its own, as an attacker would.
+/// Writes a manifest of any content with a matching hash, as an attacker would.
 fn forge(root: &Path, body: &str) {
     let body = body.strip_suffix("\n}").expect("a pretty object");
     let text = format!("{body},\n  \"blake3\": \"{}\"\n}}\n", blake3_hex(body.as_bytes()));
@@ -33,7 +33,7 @@ fn forge(root: &Path, body: &str) {
 }
 
 #[test]
-fn a_written_manifest_verifies_and_gives_back_what_was_stored() {
+fn a_written_manifest_verifies_and_returns_what_was_stored() {
     let dir = scratch();
     let written = checkpoint(dir.path());
     let verified = Manifest::verify(dir.path()).expect("a whole directory");
@@ -51,7 +51,7 @@ fn a_written_manifest_verifies_and_gives_back_what_was_stored() {
 }
 
 #[test]
-fn the_manifest_is_json_that_others_can_read() {
+fn the_manifest_is_plain_json() {
     let dir = scratch();
     checkpoint(dir.path());
     let text = std::fs::read_to_string(dir.path().join(MANIFEST_NAME)).expect("the file");
@@ -78,7 +78,7 @@ fn every_flipped_bit_of_every_file_is_detected() {
     for name in [MANIFEST_NAME, "model/weights"] {
         let path = dir.path().join(name);
         let whole = std::fs::read(&path).expect("the file");
-        // Overwritten in place: cutting the file each time would make the file system flush each time.
+        // Overwritten in place: truncating the file each time would make the file system flush each time.
         let mut file = OpenOptions::new().write(true).open(&path).expect("the file");
         let mut overwrite = |bytes: &[u8]| {
             file.seek(SeekFrom::Start(0)).expect("a seek");
@@ -89,7 +89,7 @@ fn every_flipped_bit_of_every_file_is_detected() {
             flipped[bit / 8] ^= 1 << (bit % 8);
             overwrite(&flipped);
             let result = Manifest::verify(dir.path());
-            assert!(result.is_err(), "bit {bit} of {name} flipped unseen");
+            assert!(result.is_err(), "bit {bit} of {name} flipped undetected");
         }
         overwrite(&whole);
     }
@@ -107,7 +107,7 @@ fn every_truncation_is_detected() {
         for length in (0..whole.len()).rev() {
             file.set_len(length as u64).expect("a shorter file");
             let result = Manifest::verify(dir.path());
-            assert!(result.is_err(), "{name} cut to {length} bytes unseen");
+            assert!(result.is_err(), "{name} truncated to {length} bytes undetected");
         }
         std::fs::write(&path, whole).expect("a file");
     }
@@ -156,7 +156,7 @@ fn a_file_where_a_directory_was_counts_as_missing() {
 
 #[cfg(unix)]
 #[test]
-fn a_link_is_neither_listed_nor_believed() {
+fn a_link_is_neither_listed_nor_accepted() {
     let dir = scratch();
     checkpoint(dir.path());
     let path = dir.path().join("model/weights");

@@ -47,17 +47,17 @@ fn report_32_devices_and_named_pipes_are_refused_at_once() {
 }
 
 #[test]
-fn report_32_a_dash_that_is_not_standard_input_says_so() {
+fn report_32_a_dash_that_is_not_standard_input_is_explained() {
     let error = read(std::path::Path::new("-"), 1).expect_err("no file");
     assert_eq!(error.kind(), ErrorKind::Usage);
     assert!(error.to_string().contains("standard input is not read"), "{error}");
 }
 
 #[test]
-fn report_23_a_path_that_only_a_shell_would_change_says_so() {
+fn report_23_a_path_that_only_a_shell_would_expand_is_explained() {
     let said = |path: &str| read(std::path::Path::new(path), 1).expect_err("no file").to_string();
     assert!(said("~/texts/a.txt").contains("home folder"));
-    assert!(said("texts/*.txt").contains("patterns such as *"));
+    assert!(said("texts/*.txt").contains("expands patterns such as *"));
     assert!(said("texts/a.txt").contains("check the path"));
 }
 
@@ -117,7 +117,7 @@ fn a_map_shows_the_file_and_keeps_it_when_the_file_is_replaced() {
 }
 
 #[test]
-fn a_map_shows_the_same_bytes_after_its_memory_was_let_go() {
+fn a_map_shows_the_same_bytes_after_its_memory_was_released() {
     let dir = scratch();
     let path = dir.path().join("file");
     let bytes: Vec<u8> = (0..100_000_u32).map(|i| (i * 7 % 251) as u8).collect();
@@ -125,7 +125,7 @@ fn a_map_shows_the_same_bytes_after_its_memory_was_let_go() {
     let map = Map::open(&path).expect("a map");
     assert_eq!(&map[..], bytes);
     for part in [&map[5..5], &map[5000..70_000], &map[..], &bytes[..], &[1, 2, 3]] {
-        map.let_go(part);
+        map.release(part);
         assert_eq!(&map[..], bytes);
     }
 }

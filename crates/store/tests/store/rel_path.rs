@@ -4,7 +4,7 @@ use taal_store::{Error, ErrorKind, MANIFEST_NAME, Manifest, RelPath, blake3_hex}
 
 use crate::scratch;
 
-/// Paths with which others were led out of a directory, or could be on some system.
+/// Paths that lead out of a directory on some system.
 const HOSTILE: &[&str] = &[
     "",
     "/",
@@ -102,7 +102,7 @@ fn a_link_that_leads_outside_is_refused_and_one_inside_is_followed() {
     assert!(matches!(resolve("outside"), Err(Error::UnsafePath { .. })));
     assert!(matches!(resolve("missing"), Err(Error::NotFound { .. })));
 
-    // With a second directory whose files may be meant.
+    // With a second allowed directory.
     let store = dir.path().join("store");
     std::fs::create_dir(&store).expect("a directory");
     std::fs::write(store.join("file"), b"x").expect("a file");
@@ -119,7 +119,7 @@ fn a_link_that_leads_outside_is_refused_and_one_inside_is_followed() {
 }
 
 #[test]
-fn r21_a_manifest_that_lists_such_a_path_is_refused_though_its_hash_is_right() {
+fn r21_a_manifest_that_lists_such_a_path_is_refused_despite_a_correct_hash() {
     const START: &str = ",\n  \"blake3\": \"";
     let dir = scratch();
     let root = dir.path().join("root");
@@ -135,7 +135,7 @@ fn r21_a_manifest_that_lists_such_a_path_is_refused_though_its_hash_is_right() {
         let (body, _) = forged.rsplit_once(START).expect("a manifest ends with its own hash");
         let hash = blake3_hex(body.as_bytes());
         std::fs::write(&path, format!("{body}{START}{hash}\"\n}}\n")).expect("a file");
-        Manifest::read(&root).expect("its own hash is right");
+        Manifest::read(&root).expect("its hash is correct");
         let error = Manifest::verify(&root).expect_err(text);
         assert_eq!(error.kind(), ErrorKind::Corrupt, "{text:?}: {error}");
         let message = error.to_string();
@@ -143,5 +143,5 @@ fn r21_a_manifest_that_lists_such_a_path_is_refused_though_its_hash_is_right() {
         assert!(!message.chars().any(char::is_control), "{message:?}");
     }
     std::fs::write(&path, &whole).expect("a file");
-    Manifest::verify(&root).expect("a sound directory again");
+    Manifest::verify(&root).expect("a valid directory again");
 }

@@ -28,7 +28,7 @@ fn safetensors(header_bytes: u64) -> Vec<u8> {
 }
 
 #[test]
-fn report_13_files_are_known_by_their_first_bytes() {
+fn report_13_files_are_recognized_by_their_first_bytes() {
     let text = "Het is één regel,\r\nen nog één.\n";
     let tar = [vec![b'a'; 257], b"ustar\0".to_vec(), vec![0; 100]].concat();
     let cases: Vec<(Vec<u8>, FileFormat)> = vec![
@@ -91,7 +91,7 @@ fn report_13_files_are_known_by_their_first_bytes() {
 }
 
 #[test]
-fn a_header_whose_length_looks_like_another_format_is_still_one_of_safetensors() {
+fn a_safetensors_header_whose_length_looks_like_another_format_is_recognized() {
     // The first bytes of gzip, of UTF-16, of a pickle and of a zip archive.
     for length in [0x8b1f, 0xfeff, 0x0280, 0x0403_4b50] {
         assert_eq!(
@@ -103,7 +103,7 @@ fn a_header_whose_length_looks_like_another_format_is_still_one_of_safetensors()
 }
 
 #[test]
-fn texts_and_numbers_are_not_taken_for_another_format() {
+fn texts_and_numbers_are_not_mistaken_for_another_format() {
     let numbers = [64_i32, 172, 5, 8, 4, 512, 512]
         .iter()
         .flat_map(|n| n.to_le_bytes())
@@ -133,7 +133,7 @@ fn texts_and_numbers_are_not_taken_for_another_format() {
 }
 
 #[test]
-fn report_13_a_text_in_utf16_is_refused_with_the_way_to_convert_it() {
+fn report_13_a_text_in_utf16_is_refused_with_a_conversion_command() {
     let dir = scratch();
     let path = dir.path().join("config.json");
     std::fs::write(&path, utf16("\u{feff}{\"a\": 1}", u16::to_le_bytes)).expect("a file");
