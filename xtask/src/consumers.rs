@@ -1,6 +1,6 @@
 //! `cargo xtask consumers`: small projects outside the workspace, each of which uses one crate as a stranger would.
 //!
-//! A crate can be broken for others while its own tests pass: a feature that only a neighbour turns on, a type that is needed and not
+//! A crate can be broken for others while its own tests pass: a feature that only a neighbor turns on, a type that is needed and not
 //! public. Each project's manifest is what a stranger would write, with versions. Here they are copied out of the repository into
 //! a workspace of their own that takes the crates from this clone instead of crates.io, and its lock file and profiles, so that one
 //! build of Burn serves all. They are built one at a time: cargo then turns on only the features that this one asks for.

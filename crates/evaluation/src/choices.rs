@@ -279,7 +279,7 @@ struct RawItem {
 enum RawChoices {
     Texts(Vec<String>),
     /// ARC's.
-    Labelled {
+    Labeled {
         text: Vec<String>,
         label: Vec<String>,
     },
@@ -327,7 +327,7 @@ impl RawItem {
         };
         let (choices, labels) = match self.choices {
             RawChoices::Texts(texts) => (texts, None),
-            RawChoices::Labelled { text, label } => (text, Some(label)),
+            RawChoices::Labeled { text, label } => (text, Some(label)),
         };
         let n = choices.len();
         if n < 2 {

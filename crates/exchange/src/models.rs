@@ -417,7 +417,7 @@ fn tokenizer_of_folder(dir: &Path) -> Result<Option<Tokenizer>> {
     };
     match (found, named) {
         (Ok(tokenizer), _) => Ok(Some(tokenizer)),
-        (Err(taal_tokenizer::Error::Unrecognised { .. }), None) => Ok(None),
+        (Err(taal_tokenizer::Error::Unrecognized { .. }), None) => Ok(None),
         (Err(error), Some(path)) => Err(foreign(
             &path,
             format!(

@@ -1,4 +1,4 @@
-//! Prints the compounds of a file of words with their parts, to see what `taal tokenizer compounds` goes by.
+//! Prints the compounds of a word list with their parts, as used by `taal tokenizer compounds`.
 //!
 //! `cargo run -p taal-tokenizer --example compounds -- WORDS`, or without arguments on three words.
 
@@ -17,7 +17,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for compound in compounds {
         let mut parts = compound.word.clone();
         for boundary in compound.boundaries.iter().rev() {
-            // A linking element stands between two marks.
+            // A linking element is between two marks.
             if !boundary.is_empty() {
                 parts.insert(boundary.end, '|');
             }

@@ -1,7 +1,7 @@
 //! Turns the tokenizer file of another program into a tokenizer.json, and encodes texts with it.
 //!
-//! `cargo run -p taal-tokenizer --example import -- FILE OUT.json [TEXTS.json [PATTERN]]`, or without arguments on a vocabulary of two
-//! words. TEXTS.json is a list of texts; the ids and what they decode to are printed as JSON, a text a line.
+//! `cargo run -p taal-tokenizer --example import -- FILE OUT.json [TEXTS.json [PATTERN]]`, or without arguments on a vocabulary
+//! of two words. TEXTS.json is a list of texts; the ids and their decoded text are printed as JSON, one text per line.
 
 use std::error::Error;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Trains a tokenizer on text files, writes its tokenizer.json and reports what it cost and how well it compresses.
+//! Trains a tokenizer on text files, writes its tokenizer.json and reports time and compression.
 //!
 //! `cargo run -p taal-tokenizer --example train -- KIND VOCAB_SIZE OUT.json FILE...`, or without arguments on three words.
 

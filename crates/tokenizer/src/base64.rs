@@ -1,4 +1,4 @@
-//! Base64 with padding, as tokenizer files have it.
+//! Base64 with padding, as in tokenizer files.
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 

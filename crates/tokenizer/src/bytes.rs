@@ -1,4 +1,4 @@
-//! Tokens as the bytes they stand for, for the decoders that put bytes one after another.
+//! Tokens as bytes, for decoders that concatenate bytes.
 
 use serde_json::Value;
 
@@ -8,7 +8,7 @@ use crate::file::Decoder;
 #[derive(Debug)]
 pub(crate) struct TokenBytes {
     bytes: Vec<u8>,
-    /// Where each token's bytes end; they start where the last one's end.
+    /// The end of each token's bytes; they start at the end of the previous token's.
     ends: Vec<usize>,
 }
 
@@ -25,7 +25,7 @@ impl TokenBytes {
         all
     }
 
-    /// The bytes of one token; none for an id without a token.
+    /// The bytes of one token; empty for an id without a token.
     pub(crate) fn of(&self, id: u32) -> &[u8] {
         let id = id as usize;
         let start = if id == 0 {
@@ -37,7 +37,7 @@ impl TokenBytes {
     }
 }
 
-/// The bytes of all tokens, if the file's decoder is one of those that this crate trains with and that keep every byte.
+/// The bytes of all tokens, if the file's decoder is a lossless one that this crate trains with.
 pub(crate) fn own_token_bytes(file: &Value, tokens: &[String]) -> Option<TokenBytes> {
     let decoder = file.get("decoder")?;
     let is = |own: &Decoder| serde_json::to_value(own).is_ok_and(|own| own == *decoder);
@@ -54,13 +54,13 @@ pub(crate) fn own_token_bytes(file: &Value, tokens: &[String]) -> Option<TokenBy
     (decoder.get("type")? == "ByteLevel").then(|| TokenBytes::new(tokens, byte_level_bytes))
 }
 
-/// The character that stands for a byte in byte-level tokens; source: `bytes_to_unicode` of GPT-2's `encoder.py`.
+/// The character for a byte in byte-level tokens; source: `bytes_to_unicode` of GPT-2's `encoder.py`.
 pub(crate) fn byte_character(byte: u8) -> char {
     let is_printable = matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
     if is_printable {
         return char::from(byte);
     }
-    // The others take the code points from 256 on, in their own order.
+    // The others take the code points from 256 on, in order.
     let rank = match byte {
         0x00..=0x20 => u32::from(byte),
         0x7F..=0xA0 => u32::from(byte) - 0x7F + 0x21,
@@ -69,7 +69,7 @@ pub(crate) fn byte_character(byte: u8) -> char {
     char::from_u32(256 + rank).unwrap_or(char::REPLACEMENT_CHARACTER)
 }
 
-/// The byte that a character of a byte-level token stands for.
+/// The byte of a character in a byte-level token.
 fn character_byte(character: char) -> Option<u8> {
     let byte = match u32::from(character) {
         code @ (0x21..=0x7E | 0xA1..=0xAC | 0xAE..=0xFF) => code,
@@ -81,13 +81,13 @@ fn character_byte(character: char) -> Option<u8> {
     u8::try_from(byte).ok()
 }
 
-/// A token with other characters than the byte alphabet's stands for itself, as in the library.
+/// A token with characters outside the byte alphabet is its own UTF-8, as in the library.
 pub(crate) fn byte_level_bytes(token: &str) -> Vec<u8> {
     let bytes: Option<Vec<u8>> = token.chars().map(character_byte).collect();
     bytes.unwrap_or_else(|| token.as_bytes().to_vec())
 }
 
-/// The token that stands for a byte in a vocabulary with byte fallback.
+/// The token of a byte in a vocabulary with byte fallback.
 pub(crate) fn fallback_token(byte: u8) -> String {
     format!("<0x{byte:02X}>")
 }
@@ -101,7 +101,7 @@ pub(crate) fn fallback_byte(token: &str) -> Option<u8> {
     u8::from_str_radix(digits, 16).ok()
 }
 
-/// The byte of such a token as the library's decoder reads it, which takes more than is ever written: `<0x+A>` is a byte too.
+/// The byte of such a token as the library's decoder parses it, which accepts more than is ever written, such as `<0x+A>`.
 pub(crate) fn library_fallback_byte(token: &str) -> Option<u8> {
     let digits = token.strip_prefix("<0x")?.strip_suffix('>')?;
     let is_byte = token.len() == 6;

@@ -1,7 +1,7 @@
-//! SentencePiece's table of characters: a trie of texts, and what each becomes.
+//! SentencePiece's table of characters: a trie of texts, and the replacement of each.
 //!
-//! The length of the trie in bytes as a number of four bytes, the trie, and the replacements, each with a NUL behind it. The library follows
-//! the trie without looking where it leads, so a damaged one is found here.
+//! It consists of the length of the trie in bytes as a four-byte number, the trie, and the replacements, each followed by a NUL.
+//! The library follows the trie without bounds checks, so damage is detected here.
 
 use std::collections::HashSet;
 
@@ -12,9 +12,9 @@ type Checked<T> = Result<T, String>;
 /// The largest trie; those of SentencePiece's own tables have about 180 KB.
 const MAX_TRIE_BYTES: usize = 8 << 20;
 
-/// A table whose parts are there.
+/// A table whose parts exist.
 pub(crate) struct Table {
-    /// The nodes of the trie: a byte in the lowest bits, a mark where a text ends here, and the way to the next.
+    /// The nodes of the trie: a byte in the lowest bits, a flag if a text ends here, and the offset of the next.
     units: Vec<u32>,
     replacements: String,
 }
@@ -24,7 +24,7 @@ impl Table {
         let table = base64::decode(base64).ok_or("not base64")?;
         let (length, rest) = table.split_first_chunk::<4>().ok_or("shorter than 4 bytes")?;
         let trie_bytes = u32::from_le_bytes(*length) as usize;
-        // The library reads the trie as whole words of 4 bytes, and takes memory for any length that is claimed.
+        // The library reads the trie as words of 4 bytes, and allocates any length that is claimed.
         let parts = rest.split_at_checked(trie_bytes / 4 * 4);
         let (trie, replacements) = parts
             .filter(|_| trie_bytes > 0 && trie_bytes <= rest.len())
@@ -46,18 +46,18 @@ impl Table {
         })
     }
 
-    /// The longest text, in bytes, that the table puts in the place of one.
+    /// The longest replacement, in bytes.
     pub(crate) fn longest_replacement(&self) -> usize {
         let texts = self.replacements.split('\0');
         texts.map(str::len).max().unwrap_or(0)
     }
 
-    /// Follows every way through the trie.
+    /// Follows every path through the trie.
     ///
     /// # Errors
     ///
-    /// A sentence, when a text could lead out of the trie or to a replacement that is not there.
-    pub(crate) fn check_ways(&self) -> Checked<()> {
+    /// A sentence, when a text could lead out of the trie or to a missing replacement.
+    pub(crate) fn check_paths(&self) -> Checked<()> {
         let unit = |at: usize| {
             let unit = self.units.get(at).copied();
             unit.ok_or_else(|| {
@@ -95,17 +95,17 @@ impl Table {
     }
 }
 
-/// The byte of a node; a node that holds a value has none.
+/// The byte of a node; nodes with a value have none.
 const LABEL: u32 = 1 << 31 | 0xff;
 const LEAF: u32 = 1 << 8;
 const VALUE: u32 = (1 << 31) - 1;
 
-/// How far the next nodes are.
+/// The offset of the next nodes.
 fn offset(unit: u32) -> usize {
     (unit as usize >> 10) << ((unit & 1 << 9) >> 6)
 }
 
-/// The bytes that UTF-8 has, but for the NUL, at which the library stops.
+/// The bytes that occur in UTF-8, except NUL, at which the library stops.
 fn bytes_of_texts() -> impl Iterator<Item = u32> {
     (1..=0xf4).filter(|byte| !matches!(byte, 0xc0 | 0xc1))
 }
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_table_of_characters_holds_the_trie_that_it_claims() {
+    fn a_table_of_characters_has_the_trie_that_it_claims() {
         // A trie of 4 bytes, then `aa` and a NUL.
         let table = Table::parse("BAAAAAAAAABhYQA=").unwrap();
         assert_eq!(table.longest_replacement(), 2);
@@ -129,8 +129,8 @@ mod tests {
 
     #[test]
     fn report_34_a_trie_that_leads_out_of_itself_is_damaged() {
-        // One node, so that every byte of a text is somewhere else.
+        // One node, so that every byte leads outside.
         let table = Table::parse("BAAAAAAAAABhYQA=").unwrap();
-        assert!(table.check_ways().unwrap_err().contains("there are 1"));
+        assert!(table.check_paths().unwrap_err().contains("there are 1"));
     }
 }

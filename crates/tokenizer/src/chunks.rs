@@ -7,19 +7,19 @@ use taal_store::TextReader;
 use crate::cut::bounded_prefix;
 use crate::{Error, Result};
 
-/// The most bytes a chunk has; two dozen of them in work at once cost tens of MiB.
+/// The most bytes of a chunk; two dozen of them in progress take tens of MiB.
 pub(crate) const CHUNK_BYTES: usize = 256 * 1024;
 
-/// A part of a text that is too large to be handed over at once.
+/// A part of a text that is too large to be passed at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TextPart {
-    /// What follows the part before.
+    /// The text after the previous part.
     pub text: String,
-    /// Whether the text ends here: no word reaches into the next part.
+    /// Whether the text ends here, so that no word continues in the next part.
     pub is_last: bool,
 }
 
-/// The chunks of texts that are in memory already.
+/// The chunks of texts in memory.
 pub(crate) struct TextChunks<I: Iterator> {
     texts: I,
     current: Option<(I::Item, usize)>,
@@ -52,10 +52,10 @@ impl<I: Iterator<Item: AsRef<str>>> Iterator for TextChunks<I> {
 /// The chunks of texts that come in parts.
 pub(crate) struct PartChunks<I> {
     parts: I,
-    /// Text of which the bytes before `start` were handed out.
+    /// Text whose bytes before `start` have been returned.
     pending: String,
     start: usize,
-    /// Whether the text that is pending is there to its end.
+    /// Whether the pending text is complete.
     is_whole: bool,
 }
 
@@ -76,7 +76,8 @@ impl<I: Iterator<Item = Result<TextPart>>> Iterator for PartChunks<I> {
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             let rest = &self.pending[self.start..];
-            // More than a chunk must be there unless the text ends, so that a cut at the end of a part is never taken for the end of a word.
+            // More than a chunk is needed unless the text ends, so that the end of a part is never mistaken for the end of a
+            // word.
             if rest.len() > CHUNK_BYTES || (self.is_whole && !rest.is_empty()) {
                 let chunk = bounded_prefix(rest, CHUNK_BYTES).to_owned();
                 self.start += chunk.len();

@@ -1,11 +1,11 @@
 //! How well tokens respect the parts of compound words, such as `voorbeeld` and `zin` in `voorbeeldzin`.
 //!
-//! Dutch writes compounds as one word. A tokenizer that cuts them where their parts meet lets a model know a new compound by its parts; one
-//! that cuts elsewhere hides them. Counted are the boundaries between parts that tokens respect, and beside them the cuts inside parts and
-//! the tokens of a word, so that cutting everywhere does not win.
+//! Dutch writes compounds as one word. If a tokenizer splits them between their parts, a model can understand a new compound from
+//! its parts; other splits hide them. The report counts the boundaries between parts that tokens respect, but also the splits
+//! inside parts and the tokens per word, so that splitting everywhere does not win.
 //!
-//! A linking element (the `s` of `stadsbestuur`, a hyphen) belongs to neither part: a cut on either side of it respects the boundary, and
-//! none of its cuts is false.
+//! A linking element (the `s` of `stadsbestuur`, a hyphen) belongs to neither part: a split on either side of it respects the
+//! boundary, and no split of it is false.
 
 use std::collections::{BTreeSet, HashSet};
 use std::ops::Range;
@@ -19,23 +19,23 @@ const MAX_WORDS_BYTES: u64 = 64 << 20;
 /// The longest word, in bytes.
 const MAX_WORD_BYTES: usize = 200;
 
-/// What may stand between two parts of a labelled compound, the longest first.
+/// Possible linking elements in a labeled compound, the longest first.
 const LINKS: [&str; 9] = ["ens", "en", "er", "es", "s", "e", "n", "-", "'"];
 
-/// The only linking letter that the rule for plain lists looks for; the others are too often the end of a word.
+/// The only linking element in the rule for plain lists; the others are too often the end of a word.
 const RULE_LINK: &str = "s";
 
-/// The shortest parts that the rule believes, in letters; shorter ones are found in too many words by chance.
+/// The shortest parts that the rule accepts, in letters; shorter ones occur in too many words by chance.
 const MIN_FIRST_LETTERS: usize = 4;
 const MIN_LAST_LETTERS: usize = 3;
 
-/// Words of their own that are far more often a suffix.
+/// Words that are far more often a suffix.
 const SUFFIXES: [&str; 25] = [
     "aard", "achtig", "baar", "dom", "eren", "ering", "erij", "haft", "heid", "isch", "lijk", "ling", "loos", "matig",
     "nis", "rijk", "schap", "ster", "tie", "tijk", "pij", "tje", "ten", "vol", "zaam",
 ];
 
-/// What a sentence has before the word, so that it is encoded as in running text.
+/// Text before the word, so that it is encoded as in running text.
 const CARRIER: &str = "en ";
 
 /// A compound with the boundaries between its parts.
@@ -43,10 +43,10 @@ const CARRIER: &str = "en ";
 pub struct Compound {
     /// The word.
     pub word: String,
-    /// For each boundary, in bytes from the start of the word: where the part before it ends and the one after it begins. The two are equal
-    /// but for a linking element.
+    /// For each boundary, in bytes from the start of the word: the end of the part before it and the start of the one after it.
+    /// They differ only for a linking element.
     pub boundaries: Vec<Range<usize>>,
-    /// Places inside parts that may be boundaries too, in the same way: a cut there is neither asked for nor false.
+    /// Possible boundaries inside parts, in the same form: a split there is neither required nor false.
     pub neutral: Vec<Range<usize>>,
 }
 
@@ -84,20 +84,21 @@ impl Compound {
 
     /// Reads compounds from a file, each once, in the order of the file.
     ///
-    /// A line is a word, a tab and its parts with spaces between them, or the parts alone with `+` or `|` between them. In a file where
-    /// most lines have none of these, each line is a word, and a word counts as a compound where two other words of the list make it up in one way only: at
-    /// least four letters first and three last, `s` as the only linking letter. Where three or more make it up (`voor`, `beeld` and `zin`),
-    /// their other boundaries are neutral. That rule errs now and then, for every tokenizer alike.
+    /// A line is a word, a tab and its parts separated by spaces, or only the parts separated by `+` or `|`. In a file where most
+    /// lines have none of these, each line is a word, and a word is a compound if it splits into two other words of the list in
+    /// exactly one way: at least four letters first and three last, `s` as the only linking element. If three or more words form
+    /// it (`voor`, `beeld` and `zin`), their other boundaries are neutral. That rule is sometimes wrong, equally for every
+    /// tokenizer.
     ///
     /// # Errors
     ///
     /// [`Error::Store`] when the file cannot be read, and [`Error::NoCompounds`] when it has none.
     pub fn read_file(path: &Path) -> Result<Vec<Self>> {
         let text = taal_store::TextReader::open(path, MAX_WORDS_BYTES)?.read_all()?;
-        // A list of words may hold a few with such a character in them.
+        // A word list may contain a few words with such a character.
         let with_parts = text.lines().filter(|line| line.contains(['\t', '+', '|'])).count();
         let compounds = match 2 * with_parts >= text.lines().count() {
-            true => labelled(&text),
+            true => labeled(&text),
             false => found_in(&text),
         };
         if compounds.is_empty() {
@@ -109,8 +110,8 @@ impl Compound {
     }
 }
 
-/// Lines that name the parts; a line whose parts do not make up its word is no compound.
-fn labelled(text: &str) -> Vec<Compound> {
+/// Lines with parts; lines whose parts do not form the word are skipped.
+fn labeled(text: &str) -> Vec<Compound> {
     let mut seen = HashSet::new();
     let compounds = text.lines().filter_map(|line| {
         let (word, parts) = match line.split_once('\t') {
@@ -147,7 +148,7 @@ fn found_in(text: &str) -> Vec<Compound> {
     let mut seen = HashSet::new();
     let compounds = words.iter().filter(|word| seen.insert(**word)).filter_map(|word| {
         let mut ways = Vec::new();
-        find_ways(word, 0, &known, &mut Vec::new(), &mut ways);
+        find_splits(word, 0, &known, &mut Vec::new(), &mut ways);
         let mut of_two = ways.iter().filter(|way| way.len() == 1);
         let boundaries = of_two.next().filter(|_| of_two.next().is_none())?.clone();
         let mut neutral: Vec<Range<usize>> = ways.concat();
@@ -161,11 +162,11 @@ fn found_in(text: &str) -> Vec<Compound> {
     compounds.collect()
 }
 
-/// How many ways of one word are looked at; a word with more is too ambiguous to count.
-const MAX_WAYS: usize = 64;
+/// The most splits of one word; a word with more is too ambiguous to count.
+const MAX_SPLITS: usize = 64;
 
-/// All ways to cut a word from `start` on into two or more known words.
-fn find_ways(
+/// All ways to split a word from `start` on into two or more known words.
+fn find_splits(
     word: &str,
     start: usize,
     known: &HashSet<&str>,
@@ -177,7 +178,7 @@ fn find_ways(
         ways.push(before.clone());
     }
     for (length, _) in rest.char_indices().skip(MIN_FIRST_LETTERS) {
-        if ways.len() >= MAX_WAYS {
+        if ways.len() >= MAX_SPLITS {
             return;
         }
         let end = start + length;
@@ -187,21 +188,21 @@ fn find_ways(
         for link in ["", RULE_LINK] {
             if word[end..].starts_with(link) {
                 before.push(end..end + link.len());
-                find_ways(word, end + link.len(), known, before, ways);
+                find_splits(word, end + link.len(), known, before, ways);
                 before.pop();
             }
         }
     }
 }
 
-/// How a tokenizer cuts compounds.
+/// How a tokenizer splits compounds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CompoundReport {
     /// Compounds.
     pub words: u64,
     /// Boundaries between their parts.
     pub boundaries: u64,
-    /// Boundaries that a boundary between tokens falls on.
+    /// Boundaries that coincide with a boundary between tokens.
     pub respected: u64,
     /// Boundaries between tokens inside a part.
     pub false_splits: u64,
@@ -211,7 +212,7 @@ pub struct CompoundReport {
     pub unknown: u64,
 }
 
-/// Encodes compounds, each as a word of a text, and counts what becomes of their parts.
+/// Encodes compounds, each as a word of a text, and counts how their parts are split.
 ///
 /// # Errors
 ///
@@ -233,8 +234,8 @@ pub fn compound_report(tokenizer: &Tokenizer, compounds: &[Compound]) -> Result<
     for compound in compounds {
         let text = format!("{CARRIER}{}", compound.word);
         let tokens = tokenizer.encode_with_offsets(&text)?;
-        // What ends before the space is the carrier's. The space before the word may be a token of its own or part of the first one, and costs
-        // the word a token in the one case only.
+        // Tokens that end before the space belong to the carrier. The space before the word may be a separate token or part of
+        // the first one, and only in the first case adds a token to the word.
         let before_space = CARRIER.trim_end().len();
         let of_word = || tokens.iter().filter(|(_, range)| range.end > before_space);
         let cuts: BTreeSet<usize> = of_word()
@@ -262,7 +263,7 @@ pub fn compound_report(tokenizer: &Tokenizer, compounds: &[Compound]) -> Result<
 mod tests {
     use super::*;
 
-    /// Where the boundaries begin and end.
+    /// The start and end of the boundaries.
     fn places(boundaries: &[Range<usize>]) -> Vec<(usize, usize)> {
         boundaries
             .iter()
@@ -286,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_list_gives_the_words_that_others_make_up_in_one_way() {
+    fn a_plain_list_gives_the_words_that_others_form_in_exactly_one_way() {
         let list = "voorbeeld\nzin\nvoorbeeldzin\nstad\nbestuur\nstadsbestuur\nkast\nkastanje\nkastdeur\ndeur\nhuis\nhuisdeur\nkastdeurhuis\nvoor\nbeeld";
         let found: Vec<(String, Vec<(usize, usize)>)> = found_in(list)
             .into_iter()
@@ -307,8 +308,8 @@ mod tests {
     }
 
     #[test]
-    fn labelled_lines_may_have_a_tab_a_plus_or_a_bar() {
-        let read = labelled(
+    fn labeled_lines_may_have_a_tab_a_plus_or_a_bar() {
+        let read = labeled(
             "voorbeeldzin\tvoorbeeld zin\nstad+bestuur\nkast|deur\naprilgek\t1 aprilgek\nkastdeur\tkast deur\n",
         );
         let words: Vec<&str> = read.iter().map(|compound| compound.word.as_str()).collect();

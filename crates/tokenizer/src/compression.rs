@@ -11,13 +11,13 @@ pub struct Compression {
     pub characters: u64,
     /// Tokens of the text, without special tokens around it.
     pub tokens: u64,
-    /// Bytes a token on average; 0 for an empty text.
+    /// Bytes per token on average; 0 for an empty text.
     pub bytes_per_token: f64,
     /// How many of the tokens are the unknown token.
     pub unknown: u64,
 }
 
-/// Encodes a text and reports bytes a token: the larger, the shorter the sequences that a model sees.
+/// Encodes a text and reports bytes per token: the larger, the shorter the sequences that a model sees.
 ///
 /// # Errors
 ///

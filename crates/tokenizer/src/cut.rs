@@ -1,9 +1,9 @@
-//! Where a text may be cut without changing its tokens.
+//! Where a text may be split without changing its tokens.
 //!
-//! Every pre-tokenizer that this crate trains with starts a new word where whitespace follows something else, and none looks further
-//! back, so the two halves of a text cut there encode to the halves of its ids.
+//! Every pre-tokenizer that this crate trains with starts a new word where whitespace follows something else, and none looks
+//! further back, so the two halves of a text split there encode to the halves of its ids.
 
-/// The last place at or before `limit_bytes` where whitespace follows another character.
+/// The last position at or before `limit_bytes` where whitespace follows another character.
 pub(crate) fn last_safe_cut(text: &str, limit_bytes: usize) -> Option<usize> {
     let limit = text.ceil_char_boundary(limit_bytes.saturating_add(1));
     let mut following: Option<(usize, char)> = None;
@@ -20,7 +20,7 @@ pub(crate) fn last_safe_cut(text: &str, limit_bytes: usize) -> Option<usize> {
     None
 }
 
-/// The first place after `from_bytes` where whitespace follows another character.
+/// The first position after `from_bytes` where whitespace follows another character.
 fn next_safe_cut(text: &str, from_bytes: usize) -> Option<usize> {
     let from = text.floor_char_boundary(from_bytes);
     let mut is_after_word = false;
@@ -33,9 +33,9 @@ fn next_safe_cut(text: &str, from_bytes: usize) -> Option<usize> {
     None
 }
 
-/// Cuts a text into parts of about `target_bytes` whose tokens, put one after another, are the text's tokens.
+/// Splits a text into parts of about `target_bytes` whose concatenated tokens are the text's tokens.
 ///
-/// A part is longer than the target only where there is no safe place to cut.
+/// A part is longer than the target only where there is no safe cut.
 pub(crate) fn safe_parts(text: &str, target_bytes: usize) -> Vec<&str> {
     let mut parts = Vec::new();
     let mut rest = text;
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cuts_stand_before_whitespace_that_follows_a_word() {
+    fn cuts_are_before_whitespace_that_follows_a_word() {
         assert_eq!(last_safe_cut("een twee  drie", 9), Some(8));
         assert_eq!(last_safe_cut("een twee  drie", 8), Some(8));
         assert_eq!(last_safe_cut("een twee  drie", 7), Some(3));
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn safe_parts_put_together_are_the_text() {
+    fn concatenated_safe_parts_are_the_text() {
         let text = "ongelijk lange woorden\n\n  met \t witruimte, élk eigen\u{2003}maat ".repeat(7);
         for target in 1..text.len() {
             let parts = safe_parts(&text, target);

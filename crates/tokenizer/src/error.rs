@@ -1,4 +1,4 @@
-//! What can go wrong with tokenizers, each error with what was expected and a way out.
+//! Errors of tokenizers, with what was expected and what to do.
 
 use std::path::PathBuf;
 
@@ -21,7 +21,7 @@ pub enum Error {
     Setting {
         /// The field of [`TrainerConfig`](crate::TrainerConfig), or `kind`.
         key: &'static str,
-        /// What would have been accepted.
+        /// What is accepted.
         expected: String,
         /// What was given.
         got: String,
@@ -31,12 +31,12 @@ pub enum Error {
     Empty {
         /// The file or files, or "the text" for text in memory.
         origin: String,
-        /// What was looked for: a character or a word.
+        /// What is missing: a character or a word.
         unit: &'static str,
     },
-    /// Text in which a kind finds no word to learn from.
+    /// Text without a word that a kind can learn from.
     #[error(
-        "{origin} has no word that {kind} could learn from: it reads words of at most {limit_characters} characters between white space and \
+        "{origin} has no word that {kind} can learn from: it reads words of at most {limit_characters} characters between white space and \
          punctuation; for text without spaces use bpe, unigram or char"
     )]
     NoWord {
@@ -63,29 +63,29 @@ pub enum Error {
         /// What is wrong with it.
         detail: String,
     },
-    /// A file or folder that is none of the formats that can be imported.
+    /// A file or folder in no format that can be imported.
     #[error(
         "{}: {detail}; expected {}",
         path.display(),
         Format::ALL.map(Format::description).join("; or ")
     )]
-    Unrecognised {
+    Unrecognized {
         /// The file or folder.
         path: PathBuf,
-        /// What it is instead.
+        /// What it is.
         detail: String,
     },
-    /// A tokenizer file of a known format that is damaged, or asks for something that cannot be kept.
+    /// A tokenizer file of a known format that is damaged, or uses something unsupported.
     #[error("{}: not a usable {format}: {detail}", path.display())]
     Import {
         /// The file.
         path: PathBuf,
         /// The format.
         format: Format,
-        /// What is wrong with it, with the line or the piece where there is one.
+        /// What is wrong with it, with the line or the piece if there is one.
         detail: String,
     },
-    /// A file of words without a compound in it.
+    /// A word list without a compound.
     #[error(
         "{}: no line holds a compound and the parts that make it up; expected a word, a tab and its parts, as in \
          `voorbeeldzin\tvoorbeeld zin`, or a list of words that make up others",
@@ -95,7 +95,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
-    /// A tokenizer without an unknown token met something that is not in its vocabulary.
+    /// Text outside the vocabulary of a tokenizer without an unknown token.
     #[error(
         "{what} at character {position} is not in the vocabulary and the tokenizer has no unknown token; \
          change the text, or train the tokenizer with `unknown = token`"
@@ -103,13 +103,13 @@ pub enum Error {
     Unknown {
         /// The character with its code point, or the word.
         what: String,
-        /// Where it starts, in characters from the start of the text.
+        /// Its position, in characters from the start of the text.
         position: usize,
     },
-    /// An id that no token has.
+    /// An id without a token.
     #[error("there is no token {id}: expected ids from 0 to {}", vocab_size.saturating_sub(1))]
     NoSuchToken {
-        /// The id that was asked for.
+        /// The id.
         id: u32,
         /// How many tokens there are.
         vocab_size: usize,
@@ -125,7 +125,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// What this error means to the caller of the program.
+    /// The kind of this error, for exit codes.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Store(error) => error.kind(),
@@ -137,7 +137,7 @@ impl Error {
             | Self::NoCompounds { .. } => ErrorKind::Usage,
             Self::Binary { .. }
             | Self::Corrupt { .. }
-            | Self::Unrecognised { .. }
+            | Self::Unrecognized { .. }
             | Self::Import { .. }
             | Self::Library { .. } => ErrorKind::Corrupt,
         }

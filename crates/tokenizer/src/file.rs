@@ -1,6 +1,6 @@
 //! The layout of a `tokenizer.json` as it is written, field for field in the order of Hugging Face's own files.
 //!
-//! Typed structs instead of JSON values: their order is fixed, so equal tokenizers are equal bytes.
+//! Typed structs instead of JSON values: their order is fixed, so equal tokenizers give equal bytes.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -61,18 +61,18 @@ impl File {
         }
     }
 
-    /// The bytes of the file on one line: the merges of a large vocabulary take five times the space laid out.
+    /// The bytes of the file on one line: pretty-printed merges of a large vocabulary take five times the space.
     pub(crate) fn to_compact_bytes(&self) -> serde_json::Result<Vec<u8>> {
         serde_json::to_vec(self)
     }
 
-    /// The bytes of the file, laid out for people like Python's `Tokenizer.save` does.
+    /// The bytes of the file, pretty-printed as by Python's `Tokenizer.save`.
     pub(crate) fn to_bytes(&self) -> serde_json::Result<Vec<u8>> {
         serde_json::to_vec_pretty(self)
     }
 }
 
-/// A token that is found in a text before anything else happens to it.
+/// A token that is matched in a text before any other step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct AddedToken {
     pub(crate) id: u32,
@@ -80,7 +80,7 @@ pub(crate) struct AddedToken {
     pub(crate) single_word: bool,
     pub(crate) lstrip: bool,
     pub(crate) rstrip: bool,
-    /// Whether it is looked for in the normalized text instead.
+    /// Whether it is matched in the normalized text instead.
     pub(crate) normalized: bool,
     pub(crate) special: bool,
 }
@@ -99,7 +99,7 @@ impl AddedToken {
     }
 }
 
-/// What happens to a text before it is cut into words.
+/// The step before a text is split into words.
 #[derive(Serialize)]
 #[serde(tag = "type")]
 pub(crate) enum Normalizer {
@@ -157,7 +157,7 @@ pub(crate) enum Pattern {
 }
 
 impl PreTokenizer {
-    /// GPT-2's pattern and bytes, without a space put before the text.
+    /// GPT-2's pattern and bytes, without a space added before the text.
     pub(crate) fn byte_level() -> Self {
         Self::ByteLevel {
             add_prefix_space: false,
@@ -166,7 +166,7 @@ impl PreTokenizer {
         }
     }
 
-    /// The bytes of words that another pre-tokenizer has cut.
+    /// The bytes of words from another pre-tokenizer.
     pub(crate) fn bytes_of_words() -> Self {
         Self::ByteLevel {
             add_prefix_space: false,
@@ -175,7 +175,7 @@ impl PreTokenizer {
         }
     }
 
-    /// Puts a space in front of every text that a step with bytes gets, unless it has one.
+    /// Adds a space before every text in the byte-level steps, unless it has one.
     pub(crate) fn prefix_with_space(&mut self) {
         match self {
             Self::ByteLevel { add_prefix_space, .. } => *add_prefix_space = true,
@@ -184,7 +184,7 @@ impl PreTokenizer {
         }
     }
 
-    /// Every match of the pattern is a word, and so is what stands between two matches.
+    /// Every match of the pattern is a word, and so is the text between two matches.
     pub(crate) fn split(pattern: impl Into<Cow<'static, str>>) -> Self {
         Self::Split {
             pattern: Pattern::Regex(pattern.into()),
@@ -231,7 +231,7 @@ impl Decoder {
         }
     }
 
-    /// Runs of byte tokens become text, and everything is put one after another.
+    /// Runs of byte tokens become text, and everything is concatenated.
     pub(crate) fn bytes_then_text() -> Self {
         Self::Sequence {
             decoders: vec![Self::ByteFallback, Self::Fuse],
@@ -239,7 +239,7 @@ impl Decoder {
     }
 }
 
-/// What [`Tokenizer::encode_with_special`](crate::Tokenizer::encode_with_special) puts around a text.
+/// The tokens that [`Tokenizer::encode_with_special`](crate::Tokenizer::encode_with_special) puts around a text.
 #[derive(Serialize)]
 #[serde(tag = "type")]
 pub(crate) enum PostProcessor {
@@ -264,7 +264,7 @@ pub(crate) struct TemplateToken {
 }
 
 impl PostProcessor {
-    /// One token before a text and one after it, and after each of two texts, as BERT has it; `None` unless both are special tokens.
+    /// One token before a text and one after it, and after each of two texts, as in BERT; `None` unless both are special tokens.
     pub(crate) fn around(special_tokens: &[String], first: &str, last: &str) -> Option<Self> {
         let find = |name: &str| (0..).zip(special_tokens).find(|(_, token)| *token == name);
         let [first, last] = [first, last].map(|name| find(name).map(|(id, _)| (name, id)));
@@ -338,7 +338,7 @@ pub(crate) enum Model {
 }
 
 impl Model {
-    /// Merges as GPT-2 has them. `ignore_merges`: a word that is a token as a whole is that token, whether or not merges lead to it.
+    /// Merges as in GPT-2. `ignore_merges`: a word that is a token as a whole becomes that token without merges.
     pub(crate) fn bpe(tokens: Vec<String>, merges: Vec<(String, String)>, ignore_merges: bool) -> Self {
         Self::Bpe {
             dropout: None,
@@ -354,7 +354,7 @@ impl Model {
     }
 }
 
-/// Tokens in the order of their ids, written as a map from token to id.
+/// Tokens in the order of their ids, serialized as a map from token to id.
 pub(crate) struct Vocabulary(pub(crate) Vec<String>);
 
 impl Serialize for Vocabulary {
@@ -367,7 +367,7 @@ impl Serialize for Vocabulary {
     }
 }
 
-/// Whether a pre-tokenizer's JSON is one of those this crate trains with, for which [`crate::cut`] holds.
+/// Whether a pre-tokenizer's JSON is one of those this crate trains with, for which [`crate::cut`] is valid.
 pub(crate) fn is_own_pre_tokenizer(value: &serde_json::Value) -> bool {
     let own = [
         PreTokenizer::byte_level(),

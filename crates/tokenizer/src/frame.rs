@@ -12,12 +12,12 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// How many ids it adds to a text.
+    /// The number of ids it adds to a text.
     pub fn len(&self) -> usize {
         self.before.len() + self.after.len()
     }
 
-    /// Whether it adds none.
+    /// Whether it adds no ids.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -28,7 +28,8 @@ impl Frame {
     }
 }
 
-/// What the post-processor of a `tokenizer.json` puts around a single text; `None` where the file has no post-processor.
+/// The tokens that the post-processor of a `tokenizer.json` puts around a single text; `None` where the file has no
+/// post-processor.
 pub(crate) fn of_post_processor(file: &Value) -> Option<Frame> {
     let post_processor = file.get("post_processor").filter(|value| !value.is_null())?;
     let mut frame = Frame::default();
@@ -36,7 +37,7 @@ pub(crate) fn of_post_processor(file: &Value) -> Option<Frame> {
     Some(frame)
 }
 
-/// Puts what one post-processor adds around what the ones before it have added.
+/// Adds the tokens of one post-processor around those of the previous ones.
 fn wrap(post_processor: &Value, frame: &mut Frame) {
     let kind = post_processor.get("type").and_then(Value::as_str);
     let added = match kind {
@@ -113,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn report_7_the_frame_is_that_of_the_post_processor_whatever_its_type() {
+    fn report_7_the_frame_is_that_of_any_type_of_post_processor() {
         let of = |post_processor: Value| of_post_processor(&json!({"post_processor": post_processor}));
         assert_eq!(of(Value::Null), None);
         assert_eq!(of_post_processor(&json!({})), None);

@@ -1,4 +1,4 @@
-//! The kinds of tokenizers that can be trained, and what each does with text it does not know.
+//! The kinds of tokenizers that can be trained, and how each treats unknown text.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,16 +8,16 @@ use crate::Error;
 /// A kind of tokenizer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// Byte-level byte pair encoding, as GPT-2 has it: any text is encoded, and decoding gives it back exactly.
+    /// Byte-level byte pair encoding, as in GPT-2: any text is encoded, and decoding returns it exactly.
     Bpe,
-    /// WordPiece, as BERT has it, with case kept: pieces inside a word start with `##`, whitespace is not kept.
+    /// WordPiece, as in BERT, cased: pieces inside a word start with `##`, whitespace is not kept.
     WordPiece,
-    /// A unigram language model over pieces of words, as SentencePiece has it, with characters outside the vocabulary spelled in bytes:
-    /// any text is encoded, and decoding gives it back exactly.
+    /// A unigram language model over pieces of words, as in SentencePiece, with characters outside the vocabulary spelled in
+    /// bytes: any text is encoded, and decoding returns it exactly.
     Unigram,
-    /// One token a Unicode scalar value, in code point order.
+    /// One token per Unicode scalar value, in code point order.
     Char,
-    /// One token a word, a run of whitespace or a punctuation mark, most frequent first; text of known words comes back exactly.
+    /// One token per word, run of whitespace or punctuation mark, most frequent first; text of known words is restored exactly.
     Word,
 }
 
@@ -25,7 +25,7 @@ impl Kind {
     /// Every kind, in the order of the documentation.
     pub const ALL: [Kind; 5] = [Kind::Bpe, Kind::WordPiece, Kind::Unigram, Kind::Char, Kind::Word];
 
-    /// The name that recipes and the command line use.
+    /// The name in recipes and on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Kind::Bpe => "bpe",
@@ -52,14 +52,14 @@ impl FromStr for Kind {
     }
 }
 
-/// What a trained tokenizer does with a character or word outside its vocabulary.
+/// How a trained tokenizer treats a character or word outside its vocabulary.
 ///
-/// It is never dropped in silence. [`Kind::Bpe`] and [`Kind::Unigram`] spell everything in bytes, so they have nothing unknown.
+/// It is never silently dropped. [`Kind::Bpe`] and [`Kind::Unigram`] spell everything in bytes, so nothing is unknown to them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Unknown {
     /// Encoding fails, here with [`Error::Unknown`] and in Python with an exception: the vocabulary has no unknown token.
     Error,
-    /// It becomes the unknown token, `[UNK]` unless the special tokens name another one.
+    /// It becomes the unknown token, by default `[UNK]`.
     Token,
 }
 

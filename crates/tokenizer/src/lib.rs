@@ -1,10 +1,10 @@
 //! Train, save and apply tokenizers: BPE, WordPiece, Unigram, char and word.
 //!
-//! A tokenizer cuts text into tokens of a fixed vocabulary and gives each its id. All kinds are saved as a `tokenizer.json`, which the
-//! Python package `tokenizers` opens and encodes to the same ids with; [`Tokenizer::open`] in turn opens those of published models, and
-//! [`Tokenizer::import`] the other files that tokenizers are published in. The
-//! work of encoding is done by Hugging Face's `tokenizers` crate; this crate adds training in bounded memory with equal bytes for equal
-//! text, checks on files before they are trusted, streaming decoding, and exact char and word tokenizers.
+//! A tokenizer splits text into tokens of a fixed vocabulary, each with an id. All kinds are saved as a `tokenizer.json`, with
+//! which the Python package `tokenizers` gives the same ids; [`Tokenizer::open`] opens those of published models, and
+//! [`Tokenizer::import`] other published formats. Hugging Face's `tokenizers` crate does the encoding; this crate adds training
+//! in bounded memory with equal bytes for equal text, validation of files, streaming decoding, and exact char
+//! and word tokenizers.
 //!
 //! | [`Kind`] | smallest unit | text outside the vocabulary | `decode(encode(text))` |
 //! |---|---|---|---|
@@ -14,11 +14,12 @@
 //! | `Char` | character | an error or `[UNK]` | the text, if all is known |
 //! | `Word` | word | `[UNK]` or an error | the text, if all is known |
 //!
-//! Decoding leaves special tokens out, so a text that spells one comes back without it; [`Tokenizer::decode_with_special`] keeps them.
+//! Decoding leaves out special tokens, so a text that contains one is returned without it; [`Tokenizer::decode_with_special`]
+//! keeps them.
 //!
-//! [`Tokenizer::spans`] and [`Tokenizer::merges`] say where tokens come from.
+//! [`Tokenizer::spans`] and [`Tokenizer::merges`] tell where tokens come from.
 //!
-//! It leaves out chat templates, and normalisation while training (text is taken as it is, with its case).
+//! Left out: chat templates, and normalization in training (text is used unchanged, with its case).
 //!
 //! # Example
 //!

@@ -1,4 +1,4 @@
-//! Where words begin: by the mark that a tokenizer's model and pre-tokenizer put on tokens, not by how the vocabulary looks.
+//! Where words begin: by the markers of a tokenizer's model and pre-tokenizer, not by the look of the vocabulary.
 
 use tokenizers::models::ModelWrapper;
 use tokenizers::tokenizer::{
@@ -8,44 +8,44 @@ use tokenizers::{PreTokenizerWrapper, Tokenizer as Inner};
 
 use crate::bytes::{byte_character, fallback_byte};
 
-/// Two words of one letter, which no known pipeline changes but for what it does with the space.
+/// Two words of one letter, of which every known pipeline changes only the space.
 const PROBE: &str = "a b";
 
-/// The same words without the space, to see what a pipeline puts before a text.
+/// The same words without the space, to see what a pipeline adds before a text.
 const FIRST: char = 'a';
 const SECOND: char = 'b';
 
-/// How tokens show where a word begins or ends.
+/// How tokens mark where a word begins or ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Mark {
-    /// Every token is a word by itself, or nothing tells.
+    /// Every token is a word by itself, or there is no marker.
     None,
     /// A token inside a word begins with this: WordPiece's `##`.
     Continuation(String),
     /// A token at the end of a word ends with this: `</w>`.
     End(String),
-    /// A token that begins a word carries the space before it, in this spelling: `Ġ`, `▁` or a space.
+    /// A token that begins a word includes the space before it, in this spelling: `Ġ`, `▁` or a space.
     Space {
         spelling: String,
-        /// Whether the first word of a text gets one, too.
+        /// Whether the first word of a text also gets one.
         is_before_text: bool,
     },
 }
 
-/// By id, where words begin and end.
+/// Where words begin and end, by id.
 #[derive(Debug, Clone)]
 pub struct WordMarks {
     mark: Mark,
-    /// By id: whether the token itself says that a word begins with it.
+    /// By id: whether the token marks the beginning of a word.
     begins: Vec<bool>,
-    /// By id: whether the token itself says that a word ends with it.
+    /// By id: whether the token marks the end of a word.
     ends: Vec<bool>,
-    /// By id: whether the token is white space and nothing else.
+    /// By id: whether the token is only white space.
     is_space: Vec<bool>,
 }
 
 impl WordMarks {
-    /// `is_special` tokens belong to no word.
+    /// `is_special` tokens are not part of words.
     pub(crate) fn new(inner: &Inner, tokens: &[String], is_special: impl Fn(u32) -> bool) -> Self {
         let mark = mark_of(inner);
         let texts = tokens.iter().map(|token| spelled_out(token, &mark));
@@ -66,8 +66,7 @@ impl WordMarks {
         !is(&self.begins, id) && !is(&self.ends, before)
     }
 
-    /// Whether a token can be a whole word where a word begins after a space: it does not only continue or begin one, and is more than white
-    /// space.
+    /// Whether a token can be a whole word after a space: it does not only continue or begin one, and is not only white space.
     pub fn is_word(&self, id: u32) -> bool {
         let is_whole = match self.mark {
             Mark::End(_) => is(&self.ends, id),
@@ -76,27 +75,28 @@ impl WordMarks {
         is_whole && !is(&self.is_space, id)
     }
 
-    /// Whether a token is white space and nothing else.
+    /// Whether a token is only white space.
     pub fn is_space(&self, id: u32) -> bool {
         is(&self.is_space, id)
     }
 
-    /// Whether tokens carry the space before a word.
+    /// Whether tokens include the space before a word.
     pub fn carry_space(&self) -> bool {
         matches!(self.mark, Mark::Space { .. })
     }
 
-    /// Whether the space in tokens is a space, as in the unigram tokenizers of this crate, and no sign for one.
+    /// Whether the space in tokens is a literal space, as in the unigram tokenizers of this crate, not a marker.
     pub fn carry_literal_space(&self) -> bool {
         matches!(&self.mark, Mark::Space { spelling, .. } if spelling == " ")
     }
 
-    /// Whether a token has the space before a word in it.
+    /// Whether a token includes the space before a word.
     pub fn has_space(&self, id: u32) -> bool {
         self.carry_space() && is(&self.begins, id)
     }
 
-    /// Whether a word may begin with a token that has no space in it: after `before`, or, where that is none, at the beginning of a text.
+    /// Whether a word may begin with a token without a space: after `before`, or, where that is `None`, at the beginning of a
+    /// text.
     pub fn begins_without_space(&self, before: Option<u32>) -> bool {
         match (&self.mark, before) {
             (Mark::Space { is_before_text, .. }, None) => !is_before_text,
@@ -144,7 +144,7 @@ fn mark_of(inner: &Inner) -> Mark {
     }
 }
 
-/// A text as the model of the tokenizer gets it; none where the pipeline refuses it.
+/// A text as the tokenizer's model receives it; `None` where the pipeline refuses it.
 fn probe(inner: &Inner, text: &str) -> Option<String> {
     let run = || {
         let mut text = NormalizedString::from(text);
@@ -161,7 +161,7 @@ fn probe(inner: &Inner, text: &str) -> Option<String> {
     crate::tokenizer::guarded(run).ok().flatten()
 }
 
-/// A token with its mark as a space, and bytes as what they are where that matters for white space.
+/// A token with its marker replaced by a space, and with bytes decoded where they are white space.
 fn spelled_out(token: &str, mark: &Mark) -> String {
     let Mark::Space { spelling, .. } = mark else {
         return token.to_owned();
@@ -195,7 +195,7 @@ fn ends_word(token: &str, mark: &Mark) -> bool {
     match mark {
         Mark::None | Mark::Continuation(_) => false,
         Mark::End(suffix) => token.ends_with(suffix.as_str()),
-        // A space alone belongs to the word after it, and nothing else that is white does.
+        // A single space belongs to the word after it, unlike other white space.
         Mark::Space { .. } => {
             let last = spelled_out(token, mark).chars().last();
             last.is_some_and(|last| last.is_whitespace() && last != ' ')

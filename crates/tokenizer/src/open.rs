@@ -1,7 +1,7 @@
 //! Checks on a `tokenizer.json` before the library sees it, because the library panics on some damaged files.
 //!
-//! A vocabulary of at most a million tokens with the ids 0, 1, 2, ... and no two tokens on one id; merges whose parts and result are in
-//! the vocabulary; finite scores; at most 64 levels of nesting. What a file does around its model is checked by [`crate::pipeline`].
+//! A vocabulary of at most a million tokens with the ids 0, 1, 2, ... and no duplicate ids; merges whose parts and result are in
+//! the vocabulary; finite scores; at most 64 levels of nesting. The steps around the model are checked by [`crate::pipeline`].
 
 use std::collections::{HashMap, HashSet};
 
@@ -16,28 +16,28 @@ pub(crate) const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
 /// The largest vocabulary; the largest in public use have about 260 thousand tokens.
 pub(crate) const MAX_VOCAB_SIZE: usize = 1_000_000;
 
-/// The deepest nesting of lists and objects; real files have less than ten levels.
+/// The deepest nesting of lists and objects; published files have less than ten levels.
 const MAX_DEPTH: usize = 64;
 
 type Checked<T> = Result<T, String>;
 
-/// What the checks learn about a file on the way.
+/// Facts about a file that the checks collect.
 pub(crate) struct Facts {
-    /// Tokens in the order of their ids, special and other added tokens included.
+    /// Tokens in the order of their ids, including special and other added tokens.
     pub(crate) tokens: Vec<String>,
     /// Ids of the added tokens that are special.
     pub(crate) special: HashSet<u32>,
     /// Contents of all added tokens.
     pub(crate) added: Vec<String>,
-    /// The model's unknown token, where it has one in the vocabulary.
+    /// The model's unknown token, if it is in the vocabulary.
     pub(crate) unknown: Option<u32>,
-    /// Whether some added token takes whitespace or word boundaries around it into account.
+    /// Whether any added token depends on whitespace or word boundaries around it.
     pub(crate) has_wide_added_tokens: bool,
 }
 
 /// Checks the parsed file.
 ///
-/// The error says what is wrong, to stand behind "not a usable tokenizer.json".
+/// The error says what is wrong; it follows "not a usable tokenizer.json" in messages.
 pub(crate) fn check(file: &Value) -> Checked<Facts> {
     check_depth(file, 0)?;
     let object = file.as_object().ok_or("the file is not a JSON object")?;
@@ -136,7 +136,7 @@ fn check_merges(model: &Map<String, Value>, ids: &HashMap<String, u32>) -> Check
         .unwrap_or("");
     for (index, merge) in merges.iter().enumerate() {
         let parts = match merge {
-            // Oldest files begin the list with a line of the merges.txt it came from.
+            // The oldest files begin the list with a line of their merges.txt.
             Value::String(line) if line.starts_with("#version") => continue,
             Value::String(line) => line.split_once(' ').filter(|(_, second)| !second.contains(' ')),
             _ => merge
@@ -145,7 +145,7 @@ fn check_merges(model: &Map<String, Value>, ids: &HashMap<String, u32>) -> Check
                 .zip(merge.get(1).and_then(Value::as_str)),
         };
         let (first, second) = parts.ok_or_else(|| format!("`model.merges[{index}]`: expected two tokens"))?;
-        // The library cuts the prefix off by its length alone, which panics inside a character.
+        // The library removes the prefix by its length alone, which panics inside a character.
         let rest = second.get(prefix.len()..);
         let rest = rest.ok_or_else(|| {
             format!(

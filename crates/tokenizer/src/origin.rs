@@ -1,4 +1,4 @@
-//! Where tokens come from: the part of the text that each stands for, its bytes, and the merges that made it.
+//! Where tokens come from: the part of the text of each token, its bytes, and the merges that made it.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -9,17 +9,17 @@ use tokenizers::ModelWrapper;
 use crate::Tokenizer;
 use crate::tokenizer::guarded;
 
-/// A token of more symbols than this is not taken apart: the work grows with the square.
+/// The most symbols of a token whose merges are computed: the work grows with the square.
 const MAX_SYMBOLS: usize = 1024;
 
-/// One step of byte-pair encoding: two neighbours that became one.
+/// One step of byte-pair encoding: two neighbors merged into one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Merge {
-    /// The left neighbour, as the vocabulary spells it.
+    /// The left neighbor, as the vocabulary spells it.
     pub left: String,
     /// The right one.
     pub right: String,
-    /// Its place in the list of merges, from 0: the order in which training found it, and in which encoding applies it.
+    /// Its index in the list of merges, from 0: the order in which training found it, and encoding applies it.
     pub rank: usize,
 }
 
@@ -31,7 +31,7 @@ struct Merges<'a> {
 }
 
 impl Tokenizer {
-    /// How the file's model cuts words: `BPE`, `WordPiece`, `Unigram` or `WordLevel`.
+    /// The type of the file's model: `BPE`, `WordPiece`, `Unigram` or `WordLevel`.
     pub fn model_type(&self) -> &'static str {
         match self.inner.get_model() {
             ModelWrapper::BPE(_) => "BPE",
@@ -41,15 +41,15 @@ impl Tokenizer {
         }
     }
 
-    /// The bytes that an id stands for, where decoding is putting the bytes of tokens one after another; a special token's are those of
-    /// its name. None for other decoders and for ids without a token.
+    /// The bytes of an id, where decoding concatenates the bytes of tokens; a special token's are those of its name. `None` for
+    /// other decoders and for ids without a token.
     pub fn token_bytes(&self, id: u32) -> Option<&[u8]> {
         let bytes = self.bytes.as_ref()?;
         ((id as usize) < self.vocab_size()).then(|| bytes.of(id))
     }
 
-    /// The parts of a text, as ranges of its bytes, that the ids of [`encode`](Self::encode) stand for. Tokens that each have some of the
-    /// bytes of one character all get the whole character. None where the library cuts this text into other ids than `ids`.
+    /// The parts of a text, as byte ranges, of the ids of [`encode`](Self::encode). Tokens that share the bytes of one character
+    /// all get the whole character. `None` where the library encodes this text to other ids than `ids`.
     pub fn spans(&self, text: &str, ids: &[u32]) -> Option<Vec<Range<usize>>> {
         let encoding = guarded(|| self.inner.encode(text, false)).ok()?.ok()?;
         if encoding.get_ids() != ids {
@@ -61,11 +61,11 @@ impl Tokenizer {
             .collect()
     }
 
-    /// For each id the merges that made its token of single bytes or characters, in the order in which encoding applies them. Empty for
-    /// tokens that are one symbol, that were added to the vocabulary, or that the file takes whole (`ignore_merges`). None where the
-    /// tokenizer is no BPE.
+    /// For each id the merges that made its token from single bytes or characters, in the order in which encoding applies them.
+    /// Empty for tokens of one symbol, added tokens, and tokens used without merges (`ignore_merges`). `None` where the tokenizer
+    /// is not BPE.
     ///
-    /// Merges never cross the borders of the tokens that come out, so those inside a token are those of the token alone.
+    /// Merges never cross the boundaries of the resulting tokens, so those inside a token are those of the token alone.
     pub fn merges(&self, ids: &[u32]) -> Option<Vec<Vec<Merge>>> {
         if self.model_type() != "BPE" {
             return None;
@@ -99,7 +99,7 @@ impl<'a> Merges<'a> {
         })
     }
 
-    /// The merges of one token; none where they do not lead to it.
+    /// The merges of one token; `None` where they do not lead to it.
     fn of_token(&self, token: &str) -> Option<Vec<Merge>> {
         let mut symbols = self.symbols(token)?;
         let mut done = Vec::new();
@@ -108,7 +108,7 @@ impl<'a> Merges<'a> {
                 let rank = self.ranks.get(&(pair[0].as_str(), pair[1].as_str()))?;
                 Some((*rank, place))
             });
-            // The lowest rank first, and of equals the leftmost.
+            // The lowest rank first, ties from the left.
             let (rank, place) = ranked.min()?;
             let right = symbols.remove(place + 1);
             let left = symbols[place].clone();
@@ -118,7 +118,7 @@ impl<'a> Merges<'a> {
         (symbols.first().map(String::as_str) == Some(token)).then_some(done)
     }
 
-    /// What the merges of a token begin with: its characters, with the marks for the inside and the end of a word where the file has such.
+    /// The initial symbols of a token: its characters, with the file's markers for the inside and the end of a word.
     fn symbols(&self, token: &str) -> Option<Vec<String>> {
         let is_continuing = !self.prefix.is_empty() && token.starts_with(self.prefix);
         let body = if is_continuing {

@@ -1,7 +1,8 @@
-//! Checks on what a `tokenizer.json` does around its model, so that the file of a stranger cannot make a short text cost hours or gigabytes.
+//! Checks on the steps around the model of a `tokenizer.json`, so that with an untrusted file a short text cannot take hours or
+//! gigabytes.
 //!
-//! Normalizers, pre-tokenizers and decoders run patterns and put texts in; post-processors put tokens in. All that multiplies is bounded here:
-//! patterns must be of the kind that a linear matcher runs, replacements may not blow a text up, templates may not repeat themselves for ever.
+//! Normalizers, pre-tokenizers and decoders run patterns and insert texts; post-processors insert tokens. All growth is bounded
+//! here: patterns must run in a linear-time matcher, replacements and templates may not make a text much longer.
 
 use regex_syntax::hir::{Class, Hir, HirKind};
 use serde_json::{Map, Value};
@@ -10,33 +11,34 @@ use crate::charsmap::Table;
 
 type Checked<T> = Result<T, String>;
 
-/// Steps of each part of the pipeline; published files have less than a dozen.
+/// The most steps of each part of the pipeline; published files have less than a dozen.
 const MAX_STEPS: usize = 64;
 
-/// How many times longer all replacements of a part together may make a text; SentencePiece's space takes three bytes for one.
+/// The largest factor by which all replacements of a part together may lengthen a text; SentencePiece's space takes three bytes
+/// for one.
 const MAX_GROWTH: usize = 64;
 
-/// Characters take up to four bytes, but those that SentencePiece's own tables make longest take three.
+/// Characters take up to four bytes, but those with the longest replacements in SentencePiece's tables take three.
 const LONGEST_CHARACTER_BYTES: usize = 3;
 
-/// The longest text that a step puts in front of, behind or between words, in bytes.
+/// The longest text that a step inserts before, after or between words, in bytes.
 const MAX_AFFIX_BYTES: usize = 256;
 
 /// The longest pattern, in bytes; the longest in public use have about 600.
 const MAX_PATTERN_BYTES: usize = 4096;
 
-/// Character ranges and literals of all patterns of a file, repetitions counted as often as they are; a matcher takes about 100 bytes for
-/// each. Published files stay below 20 thousand.
+/// The most character ranges and literals of all patterns of a file, with repetitions expanded; a matcher takes about 100 bytes
+/// for each. Published files have less than 20 thousand.
 const MAX_PATTERN_WEIGHT: u64 = 100_000;
 
-/// Entries of a template, and tokens that one of them stands for.
+/// The most entries of a template, and tokens per entry.
 const MAX_TEMPLATE: usize = 64;
 
-/// The longest word that WordPiece cuts, in characters; its work grows with the square. Published files have 100.
+/// The longest word for WordPiece, in characters; the work grows with the square. Published files have 100.
 const MAX_WORD_CHARS: u64 = 1000;
 
-/// The one look-ahead that published patterns have, GPT-2's rule for the last space before a word. It looks at one character, so it costs
-/// nothing where it is an alternative by itself.
+/// The only look-ahead in published patterns, GPT-2's rule for the last space before a word. It looks at one character, so it is
+/// cheap as a top-level alternative.
 const LAST_SPACE: &str = r"\s+(?!\S)";
 
 /// Checks all parts of the pipeline of a parsed file.
@@ -96,7 +98,7 @@ impl Walk {
         match value {
             Value::Array(values) => {
                 for (index, value) in values.iter().enumerate() {
-                    // Only objects say anything, and their number is limited, so that a path is not made for each of a million numbers.
+                    // Only objects matter, and their number is limited, so that no path is built for each of a million numbers.
                     if value.is_object() || value.is_array() {
                         self.visit(value, &format!("{path}[{index}]"))?;
                     }
@@ -145,7 +147,7 @@ impl Walk {
             ));
         }
         if let Some(table) = &table {
-            table.check_ways().map_err(wrong)?;
+            table.check_paths().map_err(wrong)?;
         }
         step.iter()
             .filter(|(_, value)| value.is_object() || value.is_array())
@@ -153,7 +155,7 @@ impl Walk {
     }
 }
 
-/// How many times longer a step can make a text.
+/// The factor by which a step can lengthen a text.
 fn growth(kind: &str, step: &Map<String, Value>) -> usize {
     if kind == "ByteLevel" {
         // A byte becomes a character of two bytes.
@@ -162,7 +164,7 @@ fn growth(kind: &str, step: &Map<String, Value>) -> usize {
     let (Some(content), Some(pattern)) = (step.get("content").and_then(Value::as_str), step.get("pattern")) else {
         return 1;
     };
-    // A pattern that is not accepted is complained of where it stands.
+    // Patterns that are not accepted are reported at their position.
     let shortest_match = if let Some(text) = pattern.get("String").and_then(Value::as_str) {
         text.len()
     } else if let Some(regex) = pattern.get("Regex").and_then(Value::as_str) {
@@ -176,10 +178,10 @@ fn growth(kind: &str, step: &Map<String, Value>) -> usize {
     }
 }
 
-/// Checks that a pattern is one that takes linear time, and tells how large a matcher it makes.
+/// Checks that a pattern takes linear time, and returns the size of its matcher.
 ///
-/// The library runs patterns with an engine that goes back and tries again when they hold look-around, back-references or possessive
-/// repetitions, which can take exponential time. Without those it hands them to a linear one.
+/// The library uses a backtracking engine for patterns with look-around, back-references or possessive repetitions, which can
+/// take exponential time, and a linear-time one for the others.
 fn check_pattern(pattern: &str) -> Checked<u64> {
     Ok(weight(&parse(pattern)?))
 }
@@ -211,7 +213,7 @@ fn without_last_space_rule(pattern: &str) -> Checked<String> {
     let mut rest = pattern;
     while let Some((before, after)) = rest.split_once(LAST_SPACE) {
         plain.push_str(before);
-        // What stands before is a pattern by itself only where no group and no class is open.
+        // The text before is a pattern by itself only if no group and no class is open.
         let is_first = plain.is_empty()
             || plain
                 .strip_suffix('|')
@@ -226,8 +228,8 @@ fn without_last_space_rule(pattern: &str) -> Checked<String> {
     Ok(plain)
 }
 
-/// The first piece of a pattern that the linear parser reads differently than the library's: possessive repetitions, and boundaries that the
-/// library makes look-around of.
+/// The first piece of a pattern that the linear-time parser reads differently than the library: possessive repetitions, and
+/// boundaries that the library converts to look-around.
 fn engine_switch(pattern: &str) -> Option<&str> {
     let bytes = pattern.as_bytes();
     let (mut at, mut classes, mut is_after_repetition) = (0, 0_usize, false);
@@ -236,7 +238,7 @@ fn engine_switch(pattern: &str) -> Option<&str> {
         match here {
             [b'\\', b'<' | b'>', ..] if classes == 0 => return Some(&pattern[at..at + 2]),
             [b'\\', b'b' | b'B', b'{', ..] if classes == 0 => return Some(&pattern[at..at + 3]),
-            // The braces of a property or a code point are no repetition.
+            // The braces of a property or a code point are not a repetition.
             [b'\\', b'p' | b'P' | b'x' | b'u' | b'U', b'{', ..] => {
                 at += here
                     .iter()
@@ -261,7 +263,7 @@ fn engine_switch(pattern: &str) -> Option<&str> {
     None
 }
 
-/// About how many states a matcher has.
+/// The approximate number of states of a matcher.
 fn weight(hir: &Hir) -> u64 {
     match hir.kind() {
         HirKind::Empty | HirKind::Look(_) => 1,
@@ -277,7 +279,7 @@ fn weight(hir: &Hir) -> u64 {
     }
 }
 
-/// Checks the tokens that are put around a text: they are in the vocabulary, and there are not many.
+/// Checks that the tokens around a text are in the vocabulary, and their number.
 fn check_post_processor(value: &Value, path: &str, vocab_size: usize) -> Checked<()> {
     let object = match value {
         Value::Array(values) => {

@@ -1,4 +1,4 @@
-//! The names by which special tokens are recognised, most specific first.
+//! The names by which special tokens are recognized, most specific first.
 
 /// Tokens that begin a text.
 pub(crate) const BEGIN: &[&str] = &[
@@ -24,11 +24,11 @@ pub(crate) const END: &[&str] = &[
     "<|im_end|>",
 ];
 
-/// Tokens that fill up a batch.
+/// Tokens that pad a batch.
 pub(crate) const PADDING: &[&str] = &["[PAD]", "<pad>", "<|pad|>"];
 
-/// Tokens that stand for what the vocabulary does not have.
+/// Tokens for text outside the vocabulary.
 pub(crate) const UNKNOWN: &[&str] = &["[UNK]", "<unk>", "<|unk|>"];
 
-/// Tokens that hide what a masked model shall guess.
+/// Tokens that mask what a masked model predicts.
 pub(crate) const MASK: &[&str] = &["[MASK]", "<mask>", "<|mask|>"];

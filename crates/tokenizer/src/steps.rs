@@ -1,14 +1,15 @@
-//! A file's decoders, one token after another: what no later token can change goes from step to step at once, the rest waits in the step
-//! that it waits for.
+//! A file's decoders as a stream: text that no later token can change passes from step to step at once, the rest is buffered in
+//! its step.
 //!
-//! The library decodes a list of tokens as a whole. Most of its decoders look at one token at a time, and are called for one; those that
-//! look at several (bytes that make a character, the ends of a text) are written here. Text is also told apart by whose it is, the prompt's
-//! or the continuation's, see [`DecodeStream::after`](crate::DecodeStream::after).
+//! The library decodes a list of tokens as a whole. Most of its decoders process one token at a time, and are called for one;
+//! those that need several (bytes of a character, the ends of a text) are implemented here. Text of the prompt and of the
+//! continuation is kept apart, see [`DecodeStream::after`](crate::DecodeStream::after).
 
 use tokenizers::Decoder as _;
 use tokenizers::decoders::DecoderWrapper;
 
-/// What goes from one step to the next: parts of a token's text, the prompt's before the continuation's, and the token's end.
+/// What passes from one step to the next: parts of a token's text, first the prompt's, then the continuation's, and the token's
+/// end.
 #[derive(Debug)]
 pub(crate) enum Event {
     Text { text: String, is_prompt: bool },
@@ -28,23 +29,23 @@ enum Step<'a> {
     Join { has_token: bool, is_inside: bool },
     /// All tokens are bytes of one text.
     Bytes { token: Buffer, bytes: PendingBytes },
-    /// Neighbours such as `<0x0A>` are bytes, of which all or none are text.
+    /// Neighbors such as `<0x0A>` are bytes, which are text only all together.
     Fallback { token: Buffer, run: Vec<u8>, prompt: usize },
-    /// All tokens are one.
+    /// All tokens are joined into one.
     Fuse,
-    /// A character is taken from both ends of each token.
+    /// A character is stripped from both ends of each token.
     Strip(Strip),
-    /// The library's own, token by token.
+    /// A decoder of the library, token by token.
     Each {
         decoder: &'a DecoderWrapper,
         token: Buffer,
-        neighbours: Neighbours,
+        neighbors: Neighbors,
     },
 }
 
-/// What a decoder needs besides the token.
+/// What a decoder needs in addition to the token.
 #[derive(Debug)]
-enum Neighbours {
+enum Neighbors {
     Nothing,
     /// Whether it is the first.
     First {
@@ -54,7 +55,7 @@ enum Neighbours {
     Last {
         held: Option<Buffer>,
     },
-    /// Whether it is the one before once more.
+    /// Whether it repeats the previous token.
     Repeated {
         last: Option<String>,
     },
@@ -73,14 +74,14 @@ impl<'a> Steps<'a> {
         Self(steps)
     }
 
-    /// Reads a token; returns the text of the continuation that is certain with it.
+    /// Adds a token; returns the text of the continuation that is now certain.
     pub(crate) fn push(&mut self, token: &str, is_prompt: bool) -> Decoded<String> {
         let text = token.to_owned();
         let events = vec![Event::Text { text, is_prompt }, Event::End];
         Ok(continuation(self.pass(0, events)?))
     }
 
-    /// Ends the text; returns what was not certain until then.
+    /// Ends the text; returns the rest.
     pub(crate) fn finish(mut self) -> Decoded<String> {
         let mut text = String::new();
         for index in 0..self.0.len() {
@@ -104,10 +105,10 @@ impl<'a> Steps<'a> {
 }
 
 fn add<'a>(decoder: &'a DecoderWrapper, steps: &mut Vec<Step<'a>>) {
-    let each = |neighbours| Step::Each {
+    let each = |neighbors| Step::Each {
         decoder,
         token: Buffer::default(),
-        neighbours,
+        neighbors,
     };
     steps.push(match decoder {
         DecoderWrapper::Sequence(sequence) => {
@@ -130,10 +131,10 @@ fn add<'a>(decoder: &'a DecoderWrapper, steps: &mut Vec<Step<'a>>) {
             stop: strip.stop,
             ..Strip::default()
         }),
-        DecoderWrapper::Replace(_) => each(Neighbours::Nothing),
-        DecoderWrapper::WordPiece(_) | DecoderWrapper::Metaspace(_) => each(Neighbours::First { has_token: false }),
-        DecoderWrapper::BPE(_) => each(Neighbours::Last { held: None }),
-        DecoderWrapper::CTC(_) => each(Neighbours::Repeated { last: None }),
+        DecoderWrapper::Replace(_) => each(Neighbors::Nothing),
+        DecoderWrapper::WordPiece(_) | DecoderWrapper::Metaspace(_) => each(Neighbors::First { has_token: false }),
+        DecoderWrapper::BPE(_) => each(Neighbors::Last { held: None }),
+        DecoderWrapper::CTC(_) => each(Neighbors::Repeated { last: None }),
     });
 }
 
@@ -183,10 +184,10 @@ impl Step<'_> {
             Step::Each {
                 decoder,
                 token,
-                neighbours,
+                neighbors,
             } => {
                 if let Some(token) = token.whole(event) {
-                    each(decoder, neighbours, token, out)?;
+                    each(decoder, neighbors, token, out)?;
                 }
             }
         }
@@ -202,10 +203,8 @@ impl Step<'_> {
                 out.push(Event::End);
             }
             Step::Fallback { run, prompt, .. } => end_run(run, prompt, out),
-            Step::Each {
-                decoder, neighbours, ..
-            } => {
-                if let Neighbours::Last { held } = neighbours
+            Step::Each { decoder, neighbors, .. } => {
+                if let Neighbors::Last { held } = neighbors
                     && let Some(token) = held.take()
                 {
                     token.replaced(|text| one(decoder, vec![text]), out)?;
@@ -216,15 +215,15 @@ impl Step<'_> {
     }
 }
 
-/// Decodes a token by the library.
-fn each(decoder: &DecoderWrapper, neighbours: &mut Neighbours, token: Buffer, out: &mut Vec<Event>) -> Decoded<()> {
-    match neighbours {
-        Neighbours::Nothing => token.replaced(|text| one(decoder, vec![text]), out),
-        Neighbours::First { has_token } => match std::mem::replace(has_token, true) {
+/// Decodes a token with the library.
+fn each(decoder: &DecoderWrapper, neighbors: &mut Neighbors, token: Buffer, out: &mut Vec<Event>) -> Decoded<()> {
+    match neighbors {
+        Neighbors::Nothing => token.replaced(|text| one(decoder, vec![text]), out),
+        Neighbors::First { has_token } => match std::mem::replace(has_token, true) {
             false => token.replaced(|text| one(decoder, vec![text]), out),
             true => token.replaced(|text| one(decoder, vec![String::new(), text]), out),
         },
-        Neighbours::Repeated { last } => {
+        Neighbors::Repeated { last } => {
             let is_repeated = last.as_deref() == Some(token.text.as_str());
             *last = Some(token.text.clone());
             match is_repeated || one(decoder, vec![token.text.clone()])?.is_empty() {
@@ -232,13 +231,13 @@ fn each(decoder: &DecoderWrapper, neighbours: &mut Neighbours, token: Buffer, ou
                 false => token.replaced(|text| one(decoder, vec![text]), out),
             }
         }
-        Neighbours::Last { held } => {
+        Neighbors::Last { held } => {
             let is_prompt = token.prompt > 0;
             let Some(before) = held.replace(token) else {
                 return Ok(());
             };
             let inside = one(decoder, vec![before.text.clone(), String::new()])?;
-            // What the token gets because one follows it belongs to the one that follows.
+            // Text added to the token because another one follows belongs to the following one.
             let known = match (before.prompt > 0, is_prompt) {
                 (false, _) => 0,
                 (true, true) => inside.len(),
@@ -251,7 +250,7 @@ fn each(decoder: &DecoderWrapper, neighbours: &mut Neighbours, token: Buffer, ou
     }
 }
 
-/// The last token of a list, decoded; of two tokens where the first is only there so that the second is not the first.
+/// The last token of a list, decoded; a token before it only serves to make it not the first.
 fn one(decoder: &DecoderWrapper, tokens: Vec<String>) -> Decoded<String> {
     let is_last_asked = tokens.first().is_some_and(String::is_empty);
     let decoded = decoder.decode_chain(tokens).map_err(|error| error.to_string())?;
@@ -286,7 +285,7 @@ fn end_run(run: &mut Vec<u8>, prompt: &mut usize, out: &mut Vec<Event>) {
     }
 }
 
-/// Hands on a text of which the first bytes are the prompt's; a character with bytes of both is the continuation's.
+/// Passes on a text whose first bytes are the prompt's; a character with bytes of both belongs to the continuation.
 fn split(text: &str, prompt: usize, out: &mut Vec<Event>) {
     let mut at = prompt.min(text.len());
     while !text.is_char_boundary(at) {
@@ -300,7 +299,7 @@ fn split(text: &str, prompt: usize, out: &mut Vec<Event>) {
     }
 }
 
-/// Length of the longest common beginning, in bytes of whole characters.
+/// Length of the longest common prefix of whole characters, in bytes.
 fn common(left: &str, right: &str) -> usize {
     let pairs = left.chars().zip(right.chars());
     pairs
@@ -309,7 +308,7 @@ fn common(left: &str, right: &str) -> usize {
         .sum()
 }
 
-/// The text of a token, as far as it is there.
+/// The text of a token so far.
 #[derive(Debug, Default)]
 struct Buffer {
     text: String,
@@ -318,7 +317,7 @@ struct Buffer {
 }
 
 impl Buffer {
-    /// Adds to the text; the whole token once it ends.
+    /// Adds to the text; returns the whole token once it ends.
     fn whole(&mut self, event: Event) -> Option<Self> {
         match event {
             Event::Text { text, is_prompt } => {
@@ -337,7 +336,8 @@ impl Buffer {
         out.push(Event::End);
     }
 
-    /// Hands on what becomes of the text. Of one that is the prompt's in part, what the prompt's part alone begins with is the prompt's.
+    /// Passes on the decoded text. If part of it is the prompt's, the common prefix with the prompt's part decoded alone is the
+    /// prompt's.
     fn replaced(self, decode: impl Fn(String) -> Decoded<String>, out: &mut Vec<Event>) -> Decoded<()> {
         let prompt = match self.prompt {
             0 => None,
@@ -356,16 +356,16 @@ impl Buffer {
     }
 }
 
-/// Takes up to so many of a character from both ends of each token.
+/// Strips up to a number of a character from both ends of each token.
 #[derive(Debug, Default)]
 struct Strip {
     content: char,
     start: usize,
     stop: usize,
-    /// How many were taken from the front.
+    /// How many were stripped from the front.
     taken: usize,
     is_past_front: bool,
-    /// How many stand at the end so far, which are taken if nothing follows.
+    /// How many are at the end so far, which are stripped if nothing follows.
     tail: usize,
 }
 
@@ -391,7 +391,7 @@ impl Strip {
         }
     }
 
-    /// Lets go of the first of the tail. They belong to the text that follows them, without which they would have been taken.
+    /// Passes on the first of the tail. They belong to the following text, without which they would have been stripped.
     fn release(&mut self, count: usize, is_prompt: bool, out: &mut Vec<Event>) {
         self.tail -= count;
         (0..count).for_each(|_| put_character(self.content, is_prompt, out));
@@ -408,7 +408,7 @@ fn put_character(character: char, is_prompt: bool, out: &mut Vec<Event>) {
     }
 }
 
-/// Bytes of a text, of which those at the end may be the beginning of a character.
+/// Bytes of a text, which may end with the beginning of a character.
 #[derive(Debug, Default)]
 pub(crate) struct PendingBytes {
     bytes: Vec<u8>,
@@ -424,7 +424,7 @@ impl PendingBytes {
         }
     }
 
-    /// Takes the text at the front and leaves the beginning of a character that more bytes can complete.
+    /// Takes complete text from the front and leaves an incomplete character at the end.
     fn take_complete(&mut self, out: &mut Vec<Event>) {
         self.take(false, out);
     }
@@ -433,7 +433,7 @@ impl PendingBytes {
         self.take(true, out);
     }
 
-    /// The continuation's text among what is taken.
+    /// The continuation's text in what is taken.
     pub(crate) fn taken(&mut self, is_end: bool) -> String {
         let mut out = Vec::new();
         self.take(is_end, &mut out);
@@ -450,7 +450,7 @@ impl PendingBytes {
             if invalid.is_empty() || is_last && !is_end && can_continue(invalid) {
                 break;
             }
-            // A prompt that ends here shows this character already.
+            // A prompt that ends here already shows this character.
             out.push(Event::Text {
                 text: char::REPLACEMENT_CHARACTER.to_string(),
                 is_prompt: end < self.prompt,

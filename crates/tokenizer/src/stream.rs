@@ -1,14 +1,14 @@
-//! Decoding ids one by one: the parts together are what decoding all ids at once gives.
+//! Decoding ids one by one: the concatenated parts equal decoding all ids at once.
 
 use crate::steps::{PendingBytes, Steps};
 use crate::tokenizer::guarded;
 use crate::{Error, Result, Tokenizer};
 
-/// Decodes ids one by one, as a model makes them.
+/// Decodes ids one by one, as a model generates them.
 ///
-/// A part of the text comes out as soon as no later id can change it: a character whose bytes are spread over several tokens with the last
-/// of them, a run of byte tokens such as `<0xE2>` with the token after it, since one byte that does not fit makes replacement characters of
-/// all of them. All parts put together are what [`Tokenizer::decode`] gives for all ids, replacement characters included.
+/// A part of the text is returned as soon as no later id can change it: a character whose bytes are spread over several tokens
+/// with the last of them, a run of byte tokens such as `<0xE2>` with the token after it, since one invalid byte turns all of them
+/// into replacement characters. The concatenated parts equal [`Tokenizer::decode`] of all ids, including replacement characters.
 ///
 /// # Example
 ///
@@ -34,7 +34,7 @@ pub struct DecodeStream<'a> {
 
 #[derive(Debug)]
 enum State<'a> {
-    /// For tokenizers that put bytes one after another.
+    /// For tokenizers that concatenate bytes.
     Bytes(PendingBytes),
     /// For all others.
     Steps(Steps<'a>),
@@ -53,24 +53,24 @@ impl<'a> DecodeStream<'a> {
         }
     }
 
-    /// The same with special tokens in the text, as [`Tokenizer::decode_with_special`] has them.
+    /// The same with special tokens in the text, as in [`Tokenizer::decode_with_special`].
     #[must_use]
     pub fn with_special(mut self) -> Self {
         self.shows_special = true;
         self
     }
 
-    /// Reads a prompt, of which nothing comes out: the parts that follow are what decoding prompt and new ids together has more than decoding
-    /// the prompt. So a continuation keeps the space before its first word, which many tokenizers drop at the beginning of a text.
+    /// Reads a prompt without output: the following parts are the difference between decoding prompt and new ids together and
+    /// decoding the prompt. So a continuation keeps the space before its first word, which many tokenizers drop at the beginning
+    /// of a text.
     ///
-    /// Where the prompt ends in the middle of a character or of a run of byte tokens, new ids can change the prompt's own end. Then text
-    /// belongs to the tokens that it comes from: a character with a byte of a new token is part of the continuation, and a replacement
-    /// character for bytes that begin in the prompt is not, since decoding the prompt has shown one already. Ids outside the vocabulary
-    /// are passed over.
+    /// Where the prompt ends in the middle of a character or of a run of byte tokens, new ids can change the end of the prompt.
+    /// Then a character with a byte of a new token is part of the continuation, but a replacement character for bytes that begin
+    /// in the prompt is not, since decoding the prompt has already shown one. Ids outside the vocabulary are skipped.
     ///
     /// # Errors
     ///
-    /// [`Error::Library`] when a decoder made elsewhere fails.
+    /// [`Error::Library`] when an imported decoder fails.
     pub fn after(mut self, prompt_ids: &[u32]) -> Result<Self> {
         self.is_prompt = true;
         for &id in prompt_ids
@@ -83,12 +83,12 @@ impl<'a> DecodeStream<'a> {
         Ok(self)
     }
 
-    /// Adds an id and returns the text that is certain with it, if any.
+    /// Adds an id and returns the text that is now certain, if any.
     ///
     /// # Errors
     ///
-    /// [`Error::NoSuchToken`] for an id outside the vocabulary; the stream is then as before. [`Error::Library`] when a decoder made elsewhere
-    /// fails.
+    /// [`Error::NoSuchToken`] for an id outside the vocabulary; the stream is then unchanged. [`Error::Library`] when an imported
+    /// decoder fails.
     pub fn push(&mut self, id: u32) -> Result<Option<String>> {
         self.tokenizer.check_id(id)?;
         if !self.shows_special && self.tokenizer.is_left_out(id) {
@@ -111,11 +111,11 @@ impl<'a> DecodeStream<'a> {
         Ok((!text.is_empty()).then_some(text))
     }
 
-    /// Ends the stream and returns what is left, such as bytes of a character that never became whole, as U+FFFD.
+    /// Ends the stream and returns the rest; bytes of an incomplete character become U+FFFD.
     ///
     /// # Errors
     ///
-    /// [`Error::Library`] when a decoder made elsewhere fails.
+    /// [`Error::Library`] when an imported decoder fails.
     pub fn finish(self) -> Result<String> {
         match self.state {
             State::Bytes(mut pending) => Ok(pending.taken(true)),
@@ -139,7 +139,7 @@ mod tests {
     /// Sequences of each kind of decoder.
     const SEQUENCES: usize = 10_000;
 
-    /// Tokens that one decoder or another treats specially, and their neighbours.
+    /// Tokens that one decoder or another treats specially, and their neighbors.
     const TOKENS: &[&str] = &[
         "x",
         "a",
@@ -263,7 +263,7 @@ mod tests {
             (self.0 >> 33) as usize % limit
         }
 
-        /// Ids that begin with one of a letter, since the library cannot strip both ends of a text of spaces only.
+        /// Ids that begin with a letter, since the library cannot strip both ends of a text of only spaces.
         fn ids(&mut self) -> Vec<u32> {
             let more = self.below(9);
             let ids = (0..more).map(|_| self.below(TOKENS.len()) as u32);
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn report_3_streamed_parts_are_what_the_library_decodes_for_every_decoder() {
+    fn report_3_streamed_parts_equal_the_library_for_every_decoder() {
         for decoder in decoders() {
             let tokenizer = tokenizer(&decoder);
             let mut random = Random(3);
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn report_4_a_continuation_is_what_all_ids_have_more_than_the_prompt() {
+    fn report_4_a_continuation_is_the_difference_between_all_ids_and_the_prompt() {
         for decoder in decoders() {
             let tokenizer = tokenizer(&decoder);
             let mut random = Random(4);
@@ -318,7 +318,7 @@ mod tests {
                 let text = streamed(tokenizer.decode_stream().after(prompt).unwrap(), new);
                 let tokens = (tokenizer.tokens(prompt), tokenizer.tokens(new));
                 let mut kept = prompt.iter().rev().filter(|&&id| !tokenizer.is_left_out(id));
-                // A space that was stripped from the prompt's end can become a replacement character, which still is the prompt's.
+                // A space stripped from the prompt's end can become a replacement character, which still belongs to the prompt.
                 let ends_in_space = kept.next().is_some_and(|&id| TOKENS[id as usize] == "<0x20>");
                 if let Some(rest) = whole.strip_prefix(&before).filter(|_| !ends_in_space) {
                     assert_eq!(text, rest, "{decoder} {tokens:?}");
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn report_4_a_prompts_half_character_does_not_come_back() {
+    fn report_4_a_prompts_half_character_is_not_repeated() {
         let published = json!({"type": "Sequence", "decoders": [
             {"type": "Replace", "pattern": {"String": "\u{2581}"}, "content": " "}, {"type": "ByteFallback"}, {"type": "Fuse"},
             {"type": "Strip", "content": " ", "start": 1, "stop": 0}]});
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn certain_text_does_not_wait() {
+    fn certain_text_is_not_delayed() {
         for decoder in &decoders()[14..17] {
             let tokenizer = tokenizer(decoder);
             let mut stream = tokenizer.decode_stream();

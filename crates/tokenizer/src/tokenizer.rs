@@ -21,15 +21,15 @@ use crate::marks::WordMarks;
 use crate::open::{self, Facts};
 use crate::{DecodeStream, Error, Result, file, patterns, special};
 
-/// Texts longer than this are encoded in parts, which bounds the library's working memory (about 200 bytes a byte of text) and lets
-/// several threads work.
+/// Texts longer than this are encoded in parts, which bounds the library's working memory (about 200 bytes per byte of text) and
+/// uses several threads.
 const PART_BYTES: usize = 64 * 1024;
 
 /// Text to token ids and back, by a `tokenizer.json`.
 ///
-/// It opens the fast tokenizers of Hugging Face's and encodes to the same ids as the Python package. Patterns that could take exponential
-/// time are refused, which none of the well-known files has. Two settings of such files are not applied, because they would change texts in silence: truncation and padding. BPE dropout is not applied either: encoding is a function
-/// of the text.
+/// It opens Hugging Face's fast tokenizers and encodes to the same ids as the Python package. Patterns that could take
+/// exponential time are refused; no well-known file has one. Truncation and padding are not applied, because they would silently
+/// change texts, nor is BPE dropout: encoding is a function of the text.
 ///
 /// # Example
 ///
@@ -45,22 +45,22 @@ const PART_BYTES: usize = 64 * 1024;
 /// ```
 pub struct Tokenizer {
     pub(crate) inner: Inner,
-    /// The file it was opened from, for messages.
+    /// Its file, for messages.
     origin: String,
     json: Vec<u8>,
     hash: String,
     tokens: Vec<String>,
     special: HashSet<u32>,
     unknown: Option<u32>,
-    /// What the post-processor puts around a text; none where the file has no post-processor.
+    /// The tokens that the post-processor puts around a text; `None` without a post-processor.
     frame: Option<Frame>,
-    /// Contents of the added tokens, which are found before anything else in a text.
+    /// Contents of the added tokens, which are matched before any other step.
     added: Vec<String>,
     /// Whether a text may be encoded in parts, see [`crate::cut`].
     can_cut: bool,
-    /// The ids of a char tokenizer, which needs no library to encode.
+    /// The ids of a char tokenizer, which encodes without the library.
     characters: Option<HashMap<char, u32>>,
-    /// Every token's bytes, where decoding is putting them one after another.
+    /// Every token's bytes, where decoding concatenates them.
     pub(crate) bytes: Option<TokenBytes>,
 }
 
@@ -79,8 +79,8 @@ impl Tokenizer {
     ///
     /// # Errors
     ///
-    /// [`Error::Store`] when it cannot be read, and [`Error::Corrupt`], with the file's name, when it is damaged, is something else, has
-    /// more than a million tokens, ids with gaps, or merges of tokens that it does not have.
+    /// [`Error::Store`] when it cannot be read, and [`Error::Corrupt`], with the file's name, when it is damaged, has another
+    /// format, more than a million tokens, ids with gaps, or merges of missing tokens.
     pub fn open(path: &Path) -> Result<Self> {
         let bytes = taal_store::read(path, open::MAX_FILE_BYTES)?;
         Self::from_bytes(bytes, &path.display().to_string())
@@ -147,12 +147,12 @@ impl Tokenizer {
         })
     }
 
-    /// The bytes of the `tokenizer.json`: those that were opened, or those that training wrote. Equal training gives equal bytes.
+    /// The bytes of the `tokenizer.json`, as opened or as written by training. Equal training gives equal bytes.
     pub fn to_json(&self) -> Vec<u8> {
         self.json.clone()
     }
 
-    /// Writes the `tokenizer.json`; an old file is replaced in one step.
+    /// Writes the `tokenizer.json`; an old file is replaced atomically.
     ///
     /// # Errors
     ///
@@ -161,14 +161,14 @@ impl Tokenizer {
         Ok(taal_store::write_atomic(path, &self.json)?)
     }
 
-    /// BLAKE3 of [`to_json`](Self::to_json) in hexadecimal, by which shards and checkpoints know their tokenizer.
+    /// BLAKE3 of [`to_json`](Self::to_json) in hexadecimal, by which shards and checkpoints identify their tokenizer.
     pub fn hash(&self) -> &str {
         &self.hash
     }
 
-    /// The ids of a text, with no token put before or after it.
+    /// The ids of a text, without special tokens around it.
     ///
-    /// Special tokens that are spelled out in the text become their ids, as in Python. Long texts are encoded on all threads of the
+    /// Special tokens in the text become their ids, as in Python. Long texts are encoded on all threads of the
     /// current rayon pool where that gives the same ids.
     ///
     /// # Errors
@@ -192,7 +192,7 @@ impl Tokenizer {
         Ok(parts.map_err(|detail| self.explain(text, detail))?.concat())
     }
 
-    /// The ids of a text with the special tokens around it that the file asks for, such as `[CLS]` and `[SEP]`.
+    /// The ids of a text with the file's special tokens around it, such as `[CLS]` and `[SEP]`.
     ///
     /// # Errors
     ///
@@ -218,14 +218,14 @@ impl Tokenizer {
                 .map(|encoding| encoding.get_ids().to_vec())
         };
         let ids = guarded(encode)?.map_err(|error| error.to_string())?;
-        // An id without a row in the model's embedding would stop a device in the middle of its work.
+        // An id without a row in the model's embedding could crash the device.
         match ids.iter().find(|&&id| id as usize >= self.tokens.len()) {
             Some(id) => Err(format!("the tokenizer library gave id {id}, which no token has")),
             None => Ok(ids),
         }
     }
 
-    /// The ids of a text, each with the bytes of the text that it stands for.
+    /// The ids of a text, each with its byte range.
     pub(crate) fn encode_with_offsets(&self, text: &str) -> Result<Vec<(u32, Range<usize>)>> {
         let encoding =
             guarded(|| self.inner.encode(text, false)).and_then(|encoding| encoding.map_err(|error| error.to_string()));
@@ -234,7 +234,7 @@ impl Tokenizer {
         Ok(encoding.get_ids().iter().copied().zip(offsets).collect())
     }
 
-    /// Turns the library's refusal to encode into an error that names what is unknown, where that is the cause.
+    /// Turns the library's error into one that names the unknown text, if that is the cause.
     fn explain(&self, text: &str, detail: String) -> Error {
         let unknown = if let Some(characters) = &self.characters {
             let mut all = text.chars().enumerate();
@@ -249,7 +249,7 @@ impl Tokenizer {
             .unwrap_or_else(|| self.failure_in_library(action, detail))
     }
 
-    /// An error of the library with the file that it comes from.
+    /// An error of the library with the name of the tokenizer's file.
     pub(crate) fn failure_in_library(&self, action: &'static str, detail: String) -> Error {
         Error::Library {
             action,
@@ -257,7 +257,7 @@ impl Tokenizer {
         }
     }
 
-    /// The first word that alone cannot be encoded.
+    /// The first word that cannot be encoded alone.
     fn first_unknown_word(&self, text: &str) -> Option<Error> {
         let words = SysRegex::new(patterns::WORDS).ok()?;
         let (start, end) = words
@@ -269,16 +269,16 @@ impl Tokenizer {
         })
     }
 
-    /// The tokens of ids as the vocabulary spells them, for people to look at; an id without a token becomes `<no token ID>`.
+    /// The tokens of ids as spelled in the vocabulary, for display; an id without a token becomes `<no token ID>`.
     pub fn tokens(&self, ids: &[u32]) -> Vec<String> {
         ids.iter()
             .map(|&id| self.id_to_token(id).unwrap_or_else(|| format!("<no token {id}>")))
             .collect()
     }
 
-    /// The text of ids; special tokens are left out, but for the unknown token, which shows that there was something.
+    /// The text of ids; special tokens are left out, except the unknown token.
     ///
-    /// Ids that a model made up may spell bytes that are not UTF-8; these become U+FFFD.
+    /// Generated ids may give bytes that are not UTF-8; these become U+FFFD.
     ///
     /// # Errors
     ///
@@ -287,7 +287,7 @@ impl Tokenizer {
         decoded(self.decode_stream(), ids)
     }
 
-    /// The text of ids with all special tokens in it, as the vocabulary spells them.
+    /// The text of ids with all special tokens, as spelled in the vocabulary.
     ///
     /// # Errors
     ///
@@ -296,12 +296,12 @@ impl Tokenizer {
         decoded(self.decode_stream().with_special(), ids)
     }
 
-    /// A token as the library's decoders get it: an added one may be spelled otherwise in the vocabulary.
+    /// A token as passed to the library's decoders: an added one may be spelled differently in the vocabulary.
     pub(crate) fn token_in_library(&self, id: u32) -> String {
         self.inner.id_to_token(id).unwrap_or_default()
     }
 
-    /// Decodes ids one by one as a model makes them, see [`DecodeStream`].
+    /// Decodes ids one by one as a model generates them, see [`DecodeStream`].
     pub fn decode_stream(&self) -> DecodeStream<'_> {
         DecodeStream::new(self)
     }
@@ -316,30 +316,30 @@ impl Tokenizer {
         })
     }
 
-    /// How many tokens there are, special and other added tokens included: ids are less than this.
+    /// The number of tokens, including special and other added tokens: ids are less than this.
     pub fn vocab_size(&self) -> usize {
         self.tokens.len()
     }
 
-    /// The id of a token as the vocabulary spells it.
+    /// The id of a token as spelled in the vocabulary.
     pub fn token_to_id(&self, token: &str) -> Option<u32> {
         self.inner.token_to_id(token)
     }
 
-    /// The token of an id as the vocabulary spells it.
+    /// The token of an id as spelled in the vocabulary.
     pub fn id_to_token(&self, id: u32) -> Option<String> {
         self.tokens.get(id as usize).cloned()
     }
 
-    /// How many bytes of a text a token stands for: 0 for a special one. For tokens whose text depends on where they are, that at the
-    /// beginning of a text.
+    /// The number of bytes of text of a token: 0 for a special one. If the text depends on the position, that at the beginning of
+    /// a text.
     pub fn text_bytes_of(&self, id: u32) -> u64 {
         if self.is_special(id) || Some(id) == self.unknown {
             return 0;
         }
         let bytes = match &self.bytes {
             Some(bytes) => bytes.of(id).len(),
-            // A lone byte of a longer character, which decodes to a replacement character.
+            // A single byte of a longer character, which decodes to a replacement character.
             None if self.tokens.get(id as usize).is_some_and(|token| is_byte_token(token)) => 1,
             None => self.decode(&[id]).map_or(0, |text| text.len()),
         };
@@ -351,12 +351,12 @@ impl Tokenizer {
         self.special.contains(&id)
     }
 
-    /// Whether a token was added to the vocabulary, and so is found in a text before anything else.
+    /// Whether a token was added to the vocabulary, so it is matched before any other step.
     pub(crate) fn is_added(&self, token: &str) -> bool {
         self.added.iter().any(|added| added == token)
     }
 
-    /// Whether the token of an id was added to the vocabulary that the tokenizer was trained with.
+    /// Whether the token of an id was added after training.
     pub fn is_added_id(&self, id: u32) -> bool {
         self.tokens.get(id as usize).is_some_and(|token| self.is_added(token))
     }
@@ -366,14 +366,15 @@ impl Tokenizer {
         self.is_special(id) && Some(id) != self.unknown
     }
 
-    /// Where words begin and end, by the mark that the model or the pre-tokenizer puts on tokens: WordPiece's `##` inside a word, `</w>` at
-    /// its end, a space before it as `Ġ`, `▁` or itself. With any other tokenizer every token is a word.
+    /// Where words begin and end, by the markers of the model or the pre-tokenizer: WordPiece's `##` inside a word, `</w>` at its
+    /// end, a space before it as `Ġ`, `▁` or literal. With any other tokenizer every token is a word.
     pub fn word_marks(&self) -> WordMarks {
         WordMarks::new(&self.inner, &self.tokens, |id| self.is_special(id))
     }
 
-    /// The special tokens around a text, for a model that reads whole texts: what the file's post-processor puts there. Where the file has no
-    /// post-processor, `[CLS]` and `[SEP]` if both are special tokens, and else [`bos_id`](Self::bos_id) and [`eos_id`](Self::eos_id).
+    /// The special tokens around a text, for a model that reads whole texts: those of the file's post-processor. Without a
+    /// post-processor, `[CLS]` and `[SEP]` if both are special tokens, otherwise [`bos_id`](Self::bos_id) and
+    /// [`eos_id`](Self::eos_id).
     pub fn frame(&self) -> Frame {
         if let Some(frame) = &self.frame {
             return frame.clone();
@@ -389,8 +390,8 @@ impl Tokenizer {
         }
     }
 
-    /// The special tokens around a text, by the file's post-processor alone: none where it has no post-processor. A causal model gets those
-    /// before the text at the beginning of a prompt, and a program that reads whole texts gets all of them.
+    /// The special tokens around a text, only from the file's post-processor: empty without one. A causal model gets those before
+    /// the text at the beginning of a prompt, and a program that reads whole texts gets all of them.
     pub fn template(&self) -> Frame {
         self.frame.clone().unwrap_or_default()
     }
@@ -405,22 +406,22 @@ impl Tokenizer {
         self.special_id(special::END)
     }
 
-    /// The special token that fills up batches, such as `[PAD]`.
+    /// The special token that pads batches, such as `[PAD]`.
     pub fn pad_id(&self) -> Option<u32> {
         self.special_id(special::PADDING)
     }
 
-    /// The token for what the vocabulary does not have, such as `[UNK]`.
+    /// The token for text outside the vocabulary, such as `[UNK]`.
     pub fn unk_id(&self) -> Option<u32> {
         self.unknown.or_else(|| self.special_id(special::UNKNOWN))
     }
 
-    /// The special token that hides what a masked model shall guess, such as `[MASK]`.
+    /// The special token that masks what a masked model predicts, such as `[MASK]`.
     pub fn mask_id(&self) -> Option<u32> {
         self.special_id(special::MASK)
     }
 
-    /// The first of the names that is a special token; an ordinary token that is spelled like one does not count.
+    /// The first of the names that is a special token; ordinary tokens with such a name do not count.
     fn special_id(&self, names: &[&str]) -> Option<u32> {
         let ids = names.iter().filter_map(|name| self.token_to_id(name));
         ids.into_iter().find(|id| self.special.contains(id))
@@ -436,7 +437,7 @@ fn decoded(mut stream: DecodeStream<'_>, ids: &[u32]) -> Result<String> {
     Ok(text)
 }
 
-/// `<0x0A>` and the like, of byte fallback.
+/// Byte fallback tokens such as `<0x0A>`.
 fn is_byte_token(token: &str) -> bool {
     token.len() == 6 && token.starts_with("<0x") && token.ends_with('>')
 }
@@ -453,11 +454,11 @@ thread_local! {
     static IS_GUARDED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// From now on a panic that becomes an error is not printed: the error says it.
+/// From now on panics that become errors are not printed, since the error reports them.
 fn silence_guarded_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        // The hook cannot be changed by a thread that panics, as one may that drops a tokenizer.
+        // A panicking thread cannot change the hook, and a tokenizer may be dropped in one.
         if std::thread::panicking() {
             return;
         }
@@ -472,14 +473,14 @@ fn silence_guarded_panics() {
 
 /// Runs a call into the library and turns a panic into an error.
 ///
-/// The checks of [`crate::open`] keep out the damaged files that are known to panic. Normalizers, decoders and templates of files made
-/// elsewhere have more unchecked arithmetic than can be listed, and a panic there must not end a training run.
+/// The checks of [`crate::open`] keep out the damaged files that are known to panic. Normalizers, decoders and templates of
+/// imported files use unchecked arithmetic in many places, and a panic there must not end a training run.
 pub(crate) fn guarded<T>(call: impl FnOnce() -> T) -> std::result::Result<T, String> {
     silence_guarded_panics();
     let was_guarded = IS_GUARDED.replace(true);
     let result = catch_unwind(AssertUnwindSafe(call));
     IS_GUARDED.set(was_guarded);
-    // What the library says of itself helps nobody who has a file.
+    // The library's panic message does not help the user of a file.
     result.map_err(|_| {
         "a step of the tokenizer failed inside the library, as damaged files and steps of rare kinds make it do; make the tokenizer.json \
          again, or use another"
@@ -521,7 +522,7 @@ fn character_ids(file: &Value, facts: &Facts) -> Option<HashMap<char, u32>> {
             (Some(character), None) => {
                 ids.insert(character, id);
             }
-            // A longer token can only come from the text as an added token, or stand for the unknown.
+            // A longer token can only come from the text as an added token, or be the unknown token.
             _ if facts.special.contains(&id) || Some(id) == facts.unknown => {}
             _ => return None,
         }

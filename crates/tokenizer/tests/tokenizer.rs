@@ -1,4 +1,4 @@
-//! Claims of the tokenizer crate, each through its public API.
+//! Tests of the public interface.
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ mod tokenizer {
 
 const CORPUS: &str = include_str!("golden/corpus.txt");
 
-/// Texts that tokenizers stumble over.
+/// Texts that are hard for tokenizers.
 const HARD: &[&str] = &[
     "",
     " ",
@@ -35,7 +35,7 @@ fn train(kind: Kind, vocab_size: usize) -> Tokenizer {
     TrainerConfig::new(kind, vocab_size).train([CORPUS]).unwrap()
 }
 
-/// Texts that mix everything: hard ones, slices of the corpus at odd places, repetitions.
+/// Mixed texts: hard ones, slices of the corpus at odd positions, repetitions.
 fn texts() -> Vec<String> {
     let mut texts: Vec<String> = HARD.iter().map(ToString::to_string).collect();
     texts.extend(
@@ -49,7 +49,7 @@ fn texts() -> Vec<String> {
 }
 
 #[test]
-fn byte_level_bpe_and_unigram_give_every_text_back_exactly() {
+fn byte_level_bpe_and_unigram_restore_every_text_exactly() {
     for tokenizer in [train(Kind::Bpe, 500), train(Kind::Unigram, 500)] {
         for text in texts() {
             let ids = tokenizer.encode(&text).unwrap();
@@ -76,7 +76,7 @@ fn a_char_tokenizer_has_the_sorted_characters_as_ids_and_nothing_else() {
 }
 
 #[test]
-fn a_word_tokenizer_gives_text_of_known_words_back_exactly() {
+fn a_word_tokenizer_restores_text_of_known_words_exactly() {
     let tokenizer = train(Kind::Word, 100_000);
     let ids = tokenizer.encode(CORPUS).unwrap();
     assert_eq!(tokenizer.decode(&ids).unwrap(), CORPUS);
@@ -86,12 +86,12 @@ fn a_word_tokenizer_gives_text_of_known_words_back_exactly() {
     assert_eq!(
         tokenizer.decode(&ids).unwrap(),
         "de [UNK]",
-        "what was unknown stays visible"
+        "unknown text stays visible"
     );
 }
 
 #[test]
-fn a_wordpiece_tokenizer_keeps_case_and_marks_what_continues_a_word() {
+fn a_wordpiece_tokenizer_keeps_case_and_marks_pieces_that_continue_a_word() {
     let tokenizer = train(Kind::WordPiece, 500);
     let ids = tokenizer.encode("De deuren, De").unwrap();
     assert_eq!(tokenizer.decode(&ids).unwrap(), "De deuren , De");
@@ -105,7 +105,7 @@ fn a_wordpiece_tokenizer_keeps_case_and_marks_what_continues_a_word() {
 }
 
 #[test]
-fn an_unknown_character_is_an_error_with_its_code_point_and_place() {
+fn an_unknown_character_is_an_error_with_its_code_point_and_position() {
     let tokenizer = train(Kind::Char, 200);
     let error = tokenizer.encode("één kat, 🐈").unwrap_err();
     assert!(matches!(&error, Error::Unknown { position: 9, .. }), "{error}");
@@ -234,7 +234,7 @@ fn ids_without_a_token_are_an_error_with_the_size_of_the_vocabulary() {
 }
 
 #[test]
-fn long_texts_encode_to_the_same_ids_as_one_piece_would() {
+fn long_texts_encode_to_the_same_ids_as_in_one_piece() {
     let long = CORPUS.repeat(8);
     for (kind, vocab_size) in [
         (Kind::Bpe, 400),
@@ -265,13 +265,13 @@ fn compression_counts_bytes_characters_and_tokens() {
     assert!(compression(&train(Kind::Bpe, 600), CORPUS).unwrap().bytes_per_token > 2.0);
 }
 
-/// Two neighbours that merge.
+/// Two neighbors that merge.
 type Pair = (String, String);
 
-/// A token and the merges inside it, each with the time at which it happened.
+/// A token and the merges inside it, each with its step number.
 type Made = (String, Vec<(usize, Pair)>);
 
-/// Byte-pair encoding of one word by the definition, and the merges that happened inside each token that came out.
+/// Byte-pair encoding of one word by definition, and the merges inside each resulting token.
 fn merges_by_definition(word: &str, ranks: &[Pair]) -> Vec<(String, Vec<Pair>)> {
     let mut tokens: Vec<Made> = word.chars().map(|c| (c.to_string(), Vec::new())).collect();
     for time in 0.. {
@@ -297,7 +297,7 @@ fn merges_by_definition(word: &str, ranks: &[Pair]) -> Vec<(String, Vec<Pair>)> 
 }
 
 #[test]
-fn the_merges_of_tokens_are_those_that_happened_in_their_word() {
+fn the_merges_of_tokens_are_those_of_their_word() {
     let tokenizer = train(Kind::Bpe, 500);
     let file: serde_json::Value = serde_json::from_slice(&tokenizer.to_json()).unwrap();
     let ranks: Vec<(String, String)> = serde_json::from_value(file["model"]["merges"].clone()).unwrap();
@@ -306,7 +306,7 @@ fn the_merges_of_tokens_are_those_that_happened_in_their_word() {
         let ids = tokenizer.encode(word).unwrap();
         let spelled = tokenizer.tokens(&ids);
         let merges = tokenizer.merges(&ids).unwrap();
-        // A word with punctuation is several words to the tokenizer, between which nothing merges.
+        // A word with punctuation is several words for the tokenizer, without merges between them.
         let Some(expected) = Some(merges_by_definition(&spelled.concat(), &ranks))
             .filter(|expected| expected.iter().map(|token| &token.0).eq(&spelled))
         else {
@@ -326,7 +326,7 @@ fn the_merges_of_tokens_are_those_that_happened_in_their_word() {
 }
 
 #[test]
-fn merges_know_prefixes_suffixes_and_files_that_skip_them() {
+fn merges_handle_prefixes_suffixes_and_files_that_skip_them() {
     let with = |change: fn(&mut serde_json::Value)| {
         let mut file: serde_json::Value = serde_json::from_str(
             r#"{"version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
@@ -367,7 +367,7 @@ fn merges_know_prefixes_suffixes_and_files_that_skip_them() {
 }
 
 #[test]
-fn spans_are_the_parts_of_the_text_that_tokens_stand_for() {
+fn spans_are_the_parts_of_the_text_of_each_token() {
     for kind in [Kind::Bpe, Kind::WordPiece, Kind::Unigram, Kind::Char, Kind::Word] {
         let tokenizer = train(kind, 1000);
         let text = &CORPUS[..CORPUS.floor_char_boundary(300)];

@@ -105,12 +105,12 @@ impl WordPairs {
         let known = self
             .pairs
             .iter()
-            .filter_map(|(a, b, judgement)| Some((vectors.cosine(a, b)?, *judgement)));
-        let (cosines, judgements): (Vec<f64>, Vec<f64>) = known.unzip();
+            .filter_map(|(a, b, judgment)| Some((vectors.cosine(a, b)?, *judgment)));
+        let (cosines, judgments): (Vec<f64>, Vec<f64>) = known.unzip();
         SimilarityScore {
             name: self.name.clone(),
-            spearman: spearman(&cosines, &judgements),
-            interval: spearman_interval(&cosines, &judgements, rounds, seed),
+            spearman: spearman(&cosines, &judgments),
+            interval: spearman_interval(&cosines, &judgments, rounds, seed),
             scored: cosines.len() as u64,
             total: self.pairs.len() as u64,
             unknown: UnknownWords::among(self.words(), vectors),

@@ -212,7 +212,7 @@ impl<'data> File<'data> {
             ))
         })?;
         if let (Some(map), Some(bytes)) = (self.map, bytes) {
-            map.let_go(bytes);
+            map.release(bytes);
         }
         match values.iter().position(|value| !value.is_finite()) {
             None => Ok(values),

@@ -55,7 +55,7 @@ fn prompts_of_different_lengths_give_the_same_texts_as_alone() {
         }
         assert!(!generator.has_room());
         let error = generator.add(&prompts[3], wanted(3)).expect_err("no room");
-        assert!(error.to_string().contains("3 sequences"), "{error}");
+        assert!(error.to_string().contains("3 running sequences"), "{error}");
         let mut ended = Vec::new();
         for _ in 0..4 {
             ended.extend(

@@ -1,4 +1,4 @@
-//! BERT's `vocab.txt`: a WordPiece token a line, its number the id.
+//! BERT's `vocab.txt`: one WordPiece token per line, the line number is the id.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -16,7 +16,7 @@ const PREFIX: &str = "##";
 /// BERT's own limit: a longer word becomes the unknown token.
 const MAX_WORD_CHARS: usize = 100;
 
-/// Whether a text is a vocabulary of WordPiece: lines of one token each, among them the unknown one.
+/// Whether a text is a WordPiece vocabulary: lines of one token each, including the unknown one.
 pub(super) fn looks_like(text: &str) -> bool {
     let mut has_unknown = false;
     let is_tokens = text.lines().all(|line| {
@@ -35,7 +35,7 @@ pub(super) fn read(path: &Path) -> Result<File> {
     let added = sidecar.added_tokens(&tokens, &USUAL);
     let id_of = |name: &str| (0..).zip(&tokens).find(|(_, token)| *token == name).map(|(id, _)| id);
     if id_of(&unknown).is_none() {
-        return Err(wrong(format!("the unknown token {unknown} is not in it")));
+        return Err(wrong(format!("the unknown token {unknown} is missing")));
     }
     let around = ["cls_token", "sep_token"].map(|role| sidecar.token(role));
     let [first, last] = around;
@@ -48,7 +48,7 @@ pub(super) fn read(path: &Path) -> Result<File> {
     let normalizer = Normalizer::Bert {
         clean_text: true,
         handle_chinese_chars: sidecar.switch("tokenize_chinese_chars").unwrap_or(true),
-        // Where nothing is said, accents go with the case.
+        // By default, accents are stripped if text is lowercased.
         strip_accents: sidecar.switch("strip_accents"),
         lowercase: is_uncased,
     };
@@ -73,8 +73,8 @@ pub(super) fn read(path: &Path) -> Result<File> {
     ))
 }
 
-/// The tokens in the order of their ids. Of equal lines the last one counts, as in transformers, and the ids of the others become names with
-/// spaces, which no word of a text ever has.
+/// The tokens in the order of their ids. Of equal lines the last one is used, as in transformers; the ids of the others get names
+/// with spaces, which no word of a text contains.
 fn read_tokens(text: &str) -> std::result::Result<Vec<String>, String> {
     let mut ids = HashMap::new();
     let mut tokens: Vec<String> = Vec::new();
@@ -93,9 +93,9 @@ fn read_tokens(text: &str) -> std::result::Result<Vec<String>, String> {
     Ok(tokens)
 }
 
-/// A vocabulary without capitals was made from text without them; names in brackets are special tokens.
+/// A vocabulary without capitals is uncased; names in brackets are special tokens.
 ///
-/// Letters that lower case leaves as they are, such as U+211D of mathematics, are in BERT's own vocabulary without capitals.
+/// Capitals without a lower case, such as U+211D, are in BERT's uncased vocabulary.
 fn is_uncased(tokens: &[String]) -> bool {
     let is_name = |token: &str| token.starts_with(['[', '<']) && token.ends_with([']', '>']);
     let mut words = tokens.iter().filter(|token| !is_name(token));

@@ -1,6 +1,6 @@
-//! The classes of transformers that share GPT-2's two files, and what each does with a text.
+//! The classes of transformers that share GPT-2's two files, and how each processes a text.
 //!
-//! Values are those of transformers 5: its classes' own defaults, which the files beside a vocabulary can change.
+//! Values are those of transformers 5: the defaults of its classes, which the files next to a vocabulary can change.
 
 use taal_store::excerpt;
 
@@ -22,8 +22,8 @@ const NAMES: [(&str, Class); 9] = [
     ("MvpTokenizer", Class::Roberta),
 ];
 
-/// Classes that say nothing of their own.
-const NAMELESS: [&str; 2] = ["PreTrainedTokenizer", "TokenizersBackend"];
+/// Generic classes.
+const GENERIC: [&str; 2] = ["PreTrainedTokenizer", "TokenizersBackend"];
 
 /// `model_type` of `config.json`, for directories without a class.
 const MODELS: [(&[&str], Class); 4] = [
@@ -64,11 +64,11 @@ const MODELS: [(&[&str], Class); 4] = [
     ),
 ];
 
-/// How Qwen2 cuts text, from its tokenizer in transformers.
+/// Qwen2's pattern, from its tokenizer in transformers.
 const QWEN2: &str =
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-const WAY_OUT: &str = "save its tokenizer.json with transformers (AutoTokenizer.from_pretrained(...).save_pretrained(...)), or \
+const ADVICE: &str = "save its tokenizer.json with transformers (AutoTokenizer.from_pretrained(...).save_pretrained(...)), or \
                        give the pattern that cuts its words";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,23 +77,23 @@ pub(super) enum Class {
     GptNeoX,
     Qwen2,
     Roberta,
-    /// Nothing says which: files of GPT-2's time, or of a model of its own.
+    /// Unknown: files of GPT-2's time, or of a new model.
     Unnamed,
 }
 
 impl Class {
-    /// The class by the files beside a vocabulary.
+    /// The class from the files next to a vocabulary.
     ///
     /// # Errors
     ///
-    /// A sentence that names a class or a model whose way to cut text is not known.
+    /// A sentence that names a class or a model whose pre-tokenizer is not supported.
     pub(super) fn of(sidecar: &Sidecar) -> Result<Self, String> {
         let model = sidecar.model_type();
         let by_model = model.and_then(|model| {
             let mut kinds = MODELS.iter();
             kinds.find(|(names, _)| names.contains(&model)).map(|(_, class)| *class)
         });
-        // transformers takes Qwen2's own class for its models whatever the files say, which is often wrong.
+        // transformers always uses Qwen2's class for its models, because the files are often wrong.
         if model == Some("qwen2") {
             return Ok(Self::Qwen2);
         }
@@ -101,23 +101,23 @@ impl Class {
         let class = named.map(|class| class.strip_suffix("Fast").unwrap_or(class));
         match (class, model) {
             (None, None) => Ok(Self::Unnamed),
-            (Some(class), _) if !NAMELESS.contains(&class) => {
+            (Some(class), _) if !GENERIC.contains(&class) => {
                 let known = NAMES.iter().find(|(name, _)| *name == class).map(|(_, class)| *class);
                 known.ok_or_else(|| {
-                    format!("tokenizer_config.json says {}, and how that cuts text is not known here; {WAY_OUT}", clipped(class))
+                    format!("tokenizer_config.json names {}, which splits text in a way that is not supported; {ADVICE}", clipped(class))
                 })
             }
             (class, Some(model)) => by_model.ok_or_else(|| {
                 let class = class.map_or("no class".to_owned(), |class| format!("{class}, which every model has"));
                 format!(
-                    "tokenizer_config.json says {class}, and how a model of config.json's type {} cuts text is not known \
-                     here; {WAY_OUT}",
+                    "tokenizer_config.json names {class}, and how a model of config.json's type {} splits text is not known \
+                     here; {ADVICE}",
                     excerpt(model)
                 )
             }),
             (Some(_), None) => Err(format!(
-                "tokenizer_config.json says {}, which cuts text in no way of its own, and there is no config.json that says whose \
-                 tokenizer it is; copy the model's config.json beside it, {WAY_OUT}",
+                "tokenizer_config.json names {}, which does not tell how text is split, and there is no config.json that says whose \
+                 tokenizer it is; copy the model's config.json beside it, {ADVICE}",
                 named.unwrap_or_default()
             )),
         }
@@ -127,12 +127,12 @@ impl Class {
         matches!(self, Self::GptNeoX | Self::Qwen2).then_some(Normalizer::Nfc)
     }
 
-    /// How words are cut.
+    /// The pattern that splits words.
     pub(super) fn pattern(self) -> &'static str {
         if self == Self::Qwen2 { QWEN2 } else { patterns::GPT2 }
     }
 
-    /// The token of a role where no file names one.
+    /// The default token of a role.
     fn default_token(self, role: &str) -> Option<&'static str> {
         match (self, role) {
             (Self::Roberta, "bos_token" | "cls_token") => Some("<s>"),
@@ -147,13 +147,13 @@ impl Class {
         }
     }
 
-    /// The token of a role; a file can say that there is none.
+    /// The token of a role; a file can disable it.
     fn token(self, sidecar: &Sidecar, role: &str) -> Option<String> {
         let named = sidecar.role(role);
         named.unwrap_or_else(|| self.default_token(role).map(str::to_owned))
     }
 
-    /// The names that are special tokens where the vocabulary has them.
+    /// The names that are special tokens if they are in the vocabulary.
     pub(super) fn special(self, sidecar: &Sidecar) -> Vec<String> {
         if self == Self::Unnamed {
             let lists = [
@@ -181,12 +181,12 @@ impl Class {
     ///
     /// # Errors
     ///
-    /// A sentence, where one of them is not in the vocabulary.
+    /// A sentence, if one of them is not in the vocabulary.
     pub(super) fn template(self, sidecar: &Sidecar, added: &[AddedToken]) -> Result<Option<PostProcessor>, String> {
         let id_of = |name: &str| added.iter().find(|token| token.content == name).map(|token| token.id);
         let adds = |key| sidecar.switch(key);
         let switches = [adds("add_bos_token"), adds("add_eos_token")];
-        // Without a class, the names tell: RoBERTa's files come without one too.
+        // Without a class, decide by names: RoBERTa's files also come without one.
         let unnamed = || {
             id_of("<s>")
                 .zip(id_of("</s>"))
@@ -218,7 +218,7 @@ impl Class {
     }
 }
 
-/// How words are cut, by a pattern or the name of one, and with a space in front of a text where the files say so.
+/// The pre-tokenizer of a pattern or its name, with a space before a text if the files say so.
 pub(super) fn words(pattern: &str, sidecar: &Sidecar) -> PreTokenizer {
     let mut steps = tiktoken::words_by_name(pattern);
     if sidecar.switch("add_prefix_space") == Some(true) {
@@ -227,7 +227,7 @@ pub(super) fn words(pattern: &str, sidecar: &Sidecar) -> PreTokenizer {
     steps
 }
 
-/// A name of a class for a message; one that is no name is cut off.
+/// The name of a class for a message, shortened if it is too long.
 fn clipped(class: &str) -> String {
     match class
         .chars()

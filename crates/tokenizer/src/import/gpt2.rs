@@ -1,4 +1,4 @@
-//! GPT-2's two files: a JSON object from token to id, and the merges of BPE, a pair a line.
+//! GPT-2's two files: a JSON object from token to id, and the merges of BPE, one pair per line.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -17,10 +17,10 @@ use crate::open::{MAX_FILE_BYTES, MAX_VOCAB_SIZE};
 const VOCABULARIES: [&str; 2] = ["encoder.json", "vocab.json"];
 const MERGES: [&str; 2] = ["vocab.bpe", "merges.txt"];
 
-/// Marks the end of a word in the vocabularies of GPT-1 and CLIP, which work on words and not on bytes.
+/// Marks the end of a word in the vocabularies of GPT-1 and CLIP, which are based on words, not bytes.
 const END_OF_WORD: &str = "</w>";
 
-/// Whether a file is called like a vocabulary, alone or with a model's name in front, as in `tiny.vocab.json`.
+/// Whether a file has the name of a vocabulary, possibly with a prefix, as in `tiny.vocab.json`.
 pub(super) fn is_vocabulary_name(name: &str) -> bool {
     VOCABULARIES.iter().any(|ending| name.ends_with(ending))
 }
@@ -30,7 +30,7 @@ pub(super) fn pair(path: &Path) -> Option<(PathBuf, PathBuf)> {
     let name = name_of(path);
     let beside = |own: &[&str], others: &[&str]| {
         let ending = own.iter().find(|ending| name.ends_with(**ending));
-        // A file with a name of its own has its other half under the plain names.
+        // A file with another name has its other half under the standard names.
         let front = ending.map_or("", |ending| &name[..name.len() - ending.len()]);
         let candidates = others
             .iter()
@@ -48,7 +48,7 @@ pub(super) fn read(vocabulary: &Path, merges: &Path, pattern: Option<&str>) -> R
     let merges = read_merges(merges, &tokens)?;
     let sidecar = Sidecar::beside(vocabulary)?;
     let wrong = |detail: String| problem(vocabulary, Format::Gpt2, detail);
-    // A pattern of the caller's own says how text is cut, whatever the class.
+    // The caller's pattern overrides the class.
     let class = match (Class::of(&sidecar), pattern) {
         (Ok(class), _) => class,
         (Err(_), Some(_)) => Class::Unnamed,
@@ -118,12 +118,13 @@ fn read_vocabulary(path: &Path) -> Result<Vec<String>> {
             }
         }
     }
-    // As many tokens as ids and no id twice: none is left out.
+    // As many tokens as ids and no duplicate ids: none is missing.
     let tokens: Vec<String> = tokens.into_iter().flatten().collect();
-    // Small vocabularies may lack bytes that their text did not have, and lose them as Python does; without the space it is something else.
+    // Small vocabularies may lack bytes that their text did not contain, and drop them as Python does; without the space it is
+    // another format.
     if !tokens.contains(&String::from(byte_character(b' '))) {
         return Err(wrong(
-            "no token for the space, so this is no byte-level vocabulary".to_owned(),
+            "no token for the space, so this is not a byte-level vocabulary".to_owned(),
         ));
     }
     Ok(tokens)

@@ -1,8 +1,9 @@
 //! llama2.c's `tokenizer.bin`: the length of the longest token, then for each token its score, its length and its bytes.
 //!
-//! It is a SentencePiece BPE model with byte fallback, written out by llama2.c's `tokenizer.py`: U+2581 has become a space, `<s>` and `</s>`
-//! stand between line ends, and the kinds of pieces are gone. llama2.c knows them by their ids: 0 is unknown, 1 begins and 2 ends a text, and
-//! the bytes follow from 3 on. A text's own U+2581 is a space to SentencePiece and here, and three bytes to llama2.c.
+//! It is a SentencePiece BPE model with byte fallback, exported by llama2.c's `tokenizer.py`: U+2581 is replaced by a space,
+//! `<s>` and `</s>` are surrounded by line ends, and the kinds of pieces are lost. llama2.c recognizes them by their ids: 0 is
+//! unknown, 1 begins and 2 ends a text, and the bytes start at 3. U+2581 in a text is a space in SentencePiece and here, but
+//! three bytes in llama2.c.
 
 use std::path::Path;
 
@@ -16,7 +17,7 @@ use crate::open::{MAX_FILE_BYTES, MAX_VOCAB_SIZE};
 
 const FIRST_BYTE: usize = 3;
 
-/// Whether bytes are such a file: tokens to the very end, none longer than the first number says.
+/// Whether bytes are such a file: tokens up to the end, none longer than the first number.
 pub(super) fn looks_like(bytes: &[u8]) -> bool {
     read_tokens(bytes).is_ok_and(|tokens| !tokens.is_empty())
 }

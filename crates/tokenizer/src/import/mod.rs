@@ -1,7 +1,7 @@
-//! Opening the tokenizer files of others: each becomes a `tokenizer.json` that gives the ids of the program it was made for.
+//! Importing tokenizer files: each becomes a `tokenizer.json` that gives the same ids as its own program.
 //!
-//! A module a format reads it and says what it means in the parts of a `tokenizer.json`. What the format leaves to the program around it
-//! (special tokens, case) is taken from the JSON files that Hugging Face puts beside it, see [`sidecar`].
+//! One module per format reads it and converts it to the parts of a `tokenizer.json`. Settings outside the format (special
+//! tokens, case) come from the JSON files that Hugging Face puts next to it, see [`sidecar`].
 //!
 //! Left out, and refused by name: word models and suffix spaces of SentencePiece, vocabularies with GPT-1's end-of-word marks.
 
@@ -26,13 +26,13 @@ use crate::{Error, Result, Tokenizer};
 
 /// The longest token of the binary formats and of rank files, in bytes; the longest in public use have 128.
 ///
-/// All places where a token can be cut in two are looked at, so the work of a token grows with the square of its length.
+/// All ways to split a token in two are tried, so the work per token grows with the square of its length.
 const MAX_TOKEN_BYTES: usize = 512;
 
-/// The most merges that are made of a vocabulary; the largest in public use give 700 thousand.
+/// The most merges derived from a vocabulary; the largest in public use give 700 thousand.
 const MAX_MERGES: usize = 3_000_000;
 
-/// What the importer cannot read from the files.
+/// Settings that the files do not contain.
 ///
 /// # Example
 ///
@@ -44,25 +44,25 @@ const MAX_MERGES: usize = 3_000_000;
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ImportOptions {
-    /// How text is cut into words: a regular expression, or the name of an encoding of tiktoken's (`gpt2`, `r50k_base`, `p50k_base`,
-    /// `p50k_edit`, `cl100k_base`, `o200k_base`, `o200k_harmony`), which gives a rank file its special tokens too.
+    /// How text is split into words: a regular expression, or the name of a tiktoken encoding (`gpt2`, `r50k_base`, `p50k_base`,
+    /// `p50k_edit`, `cl100k_base`, `o200k_base`, `o200k_harmony`), which also gives a rank file its special tokens.
     ///
-    /// Without it, the encoding of a rank file is recognised from its name or its number of tokens, and GPT-2's two files are cut as GPT-2
-    /// does. The other formats have no choice.
+    /// Without it, the encoding of a rank file is recognized from its name or its number of tokens, and GPT-2's two files use
+    /// GPT-2's pattern. The other formats do not need it.
     pub pattern: Option<String>,
 }
 
-/// The formats of tokenizer files that [`Tokenizer::import`] recognises.
+/// The formats of tokenizer files that [`Tokenizer::import`] recognizes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Format {
-    /// A `tokenizer.json` of Hugging Face's.
+    /// A Hugging Face `tokenizer.json`.
     TokenizerJson,
-    /// Byte-level BPE as GPT-2 has it: `encoder.json` with `vocab.bpe`, or `vocab.json` with `merges.txt`.
+    /// Byte-level BPE like GPT-2's: `encoder.json` with `vocab.bpe`, or `vocab.json` with `merges.txt`.
     Gpt2,
-    /// WordPiece as BERT has it: `vocab.txt`, a token a line.
+    /// WordPiece like BERT's: `vocab.txt`, one token per line.
     Bert,
-    /// A rank file of tiktoken: a token in base64 and its rank a line.
+    /// A tiktoken rank file: a token in base64 and its rank per line.
     Tiktoken,
     /// A SentencePiece `.model`.
     SentencePiece,
@@ -100,7 +100,7 @@ impl fmt::Display for Format {
     }
 }
 
-/// A file that was recognised, with what it needs beside it.
+/// A recognized file, with the other files it needs.
 enum Found {
     TokenizerJson(PathBuf),
     Gpt2 { vocabulary: PathBuf, merges: PathBuf },
@@ -111,15 +111,15 @@ enum Found {
 }
 
 impl Tokenizer {
-    /// Opens the tokenizer file of another program, recognised by its content and name; or the folder that holds it.
+    /// Opens the tokenizer file of another program, recognized by its content and name; or the folder that holds it.
     ///
-    /// The result is saved as a `tokenizer.json` like any other tokenizer, and the Python package `tokenizers` gives the same ids with it.
-    /// Special tokens that are spelled out in a text become their ids, whatever the other program does with them.
+    /// The result is saved as a `tokenizer.json` like any other tokenizer, and the Python package `tokenizers` gives the same ids
+    /// with it. Special tokens in a text become their ids, even if the other program treats them differently.
     ///
     /// # Errors
     ///
-    /// [`Error::Store`] when a file cannot be read or is too large, [`Error::Unrecognised`] with the list of formats,
-    /// [`Error::Import`] when a file of a known format is damaged or asks for something that a `tokenizer.json` cannot say, and
+    /// [`Error::Store`] when a file cannot be read or is too large, [`Error::Unrecognized`] with the list of formats,
+    /// [`Error::Import`] when a file of a known format is damaged or uses something that a `tokenizer.json` cannot express, and
     /// [`Error::Setting`] when the pattern does not fit.
     ///
     /// # Example
@@ -139,7 +139,7 @@ impl Tokenizer {
         Ok(Self::import_reported(path, options)?.0)
     }
 
-    /// Does what [`import`](Self::import) does and says which format it was.
+    /// [`import`](Self::import) that also returns the format.
     ///
     /// # Errors
     ///
@@ -148,12 +148,12 @@ impl Tokenizer {
         let found = if taal_store::is_dir(path) {
             in_folder(path)?
         } else {
-            recognise(path)?
+            recognize(path)?
         };
         let has_pattern = !matches!(found, Found::Tiktoken(_) | Found::Gpt2 { .. });
         let pattern = options.pattern.as_deref();
         if let Some(pattern) = pattern.filter(|_| has_pattern) {
-            let expected = "none, because only rank files of tiktoken and GPT-2's files leave it open";
+            let expected = "none, because only tiktoken rank files and GPT-2's files need it";
             return Err(Error::setting("pattern", expected, pattern));
         }
         match found {
@@ -172,7 +172,7 @@ impl Tokenizer {
     }
 }
 
-/// Opens what a format became, as any `tokenizer.json` is opened, so that no format gets around the checks.
+/// Opens the converted file as any `tokenizer.json`, so that all formats pass the same checks.
 fn finish(file: File, path: &Path, format: Format) -> Result<(Tokenizer, Format)> {
     let bytes = file
         .to_compact_bytes()
@@ -192,18 +192,18 @@ fn problem(path: &Path, format: Format, detail: impl Into<String>) -> Error {
     }
 }
 
-fn unrecognised(path: &Path, detail: impl Into<String>) -> Error {
-    Error::Unrecognised {
+fn unrecognized(path: &Path, detail: impl Into<String>) -> Error {
+    Error::Unrecognized {
         path: path.to_path_buf(),
         detail: detail.into(),
     }
 }
 
-/// Refuses what downloads leave in the place of a file, which some formats would read as one of theirs that is damaged.
+/// Refuses what failed downloads leave instead of a file, which some formats would report as damaged.
 fn refuse_stand_in(path: &Path, bytes: &[u8]) -> Result<()> {
     match FileFormat::of(bytes) {
         Some(format @ (FileFormat::GitLfsPointer | FileFormat::Html)) => {
-            Err(unrecognised(path, format.in_place_of("a tokenizer's file")))
+            Err(unrecognized(path, format.in_place_of("a tokenizer's file")))
         }
         _ => Ok(()),
     }
@@ -213,7 +213,7 @@ fn name_of(path: &Path) -> &str {
     path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
 }
 
-/// The tokenizer of a folder: by the well-known names, else by the one file whose name ends like a tokenizer's.
+/// The tokenizer of a folder: by the well-known names, else by the only file with a tokenizer's extension.
 fn in_folder(folder: &Path) -> Result<Found> {
     for name in [
         "tokenizer.json",
@@ -225,10 +225,10 @@ fn in_folder(folder: &Path) -> Result<Found> {
         "tokenizer.bin",
     ] {
         let path = folder.join(name);
-        // A vocab.json without merges is left for the names after it: not only GPT-2 calls files so.
+        // A vocab.json without merges is skipped: not only GPT-2 uses that name.
         let is_whole = !matches!(name, "vocab.json" | "encoder.json") || gpt2::pair(&path).is_some();
         if taal_store::exists(&path) && is_whole {
-            return recognise(&path);
+            return recognize(&path);
         }
     }
     let endings = [
@@ -243,18 +243,18 @@ fn in_folder(folder: &Path) -> Result<Found> {
     let names = taal_store::list_dir(folder)?;
     let candidates: Vec<&str> = names.iter().filter(has_ending).map(String::as_str).collect();
     match candidates.as_slice() {
-        [name] => recognise(&folder.join(name)),
-        [] => Err(unrecognised(folder, "a folder without a tokenizer file")),
+        [name] => recognize(&folder.join(name)),
+        [] => Err(unrecognized(folder, "a folder without a tokenizer file")),
         several => {
             let some = several.iter().take(8).copied().collect::<Vec<_>>().join(", ");
             let detail = format!("a folder with several tokenizer files ({some}): name one of them");
-            Err(unrecognised(folder, detail))
+            Err(unrecognized(folder, detail))
         }
     }
 }
 
-/// What a file is, by its content first and its name second.
-fn recognise(path: &Path) -> Result<Found> {
+/// Recognizes a file, first by content, then by name.
+fn recognize(path: &Path) -> Result<Found> {
     let bytes = taal_store::read(path, MAX_FILE_BYTES)?;
     refuse_stand_in(path, &bytes)?;
     let text = std::str::from_utf8(&bytes).ok();
@@ -263,7 +263,7 @@ fn recognise(path: &Path) -> Result<Found> {
     if let Some(text) = text {
         let start = text.trim_start();
         if start.starts_with('{') {
-            return recognise_json(path, text);
+            return recognize_json(path, text);
         }
         if text.starts_with("#version") || name.ends_with("merges.txt") || name.ends_with("vocab.bpe") {
             return gpt2_pair(&path);
@@ -275,7 +275,7 @@ fn recognise(path: &Path) -> Result<Found> {
             return Ok(Found::Bert(path));
         }
     }
-    // SentencePiece's first bytes, read as a length, are larger than llama2.c's longest token by far.
+    // SentencePiece's first bytes, read as a length, are far larger than llama2.c's longest token.
     if llama2c::looks_like(&bytes) {
         return Ok(Found::Llama2c(path));
     }
@@ -287,11 +287,11 @@ fn recognise(path: &Path) -> Result<Found> {
         Some(format) => format.in_place_of("a tokenizer"),
         None => "an unknown kind of file".to_owned(),
     };
-    Err(unrecognised(&path, detail))
+    Err(unrecognized(&path, detail))
 }
 
-fn recognise_json(path: PathBuf, text: &str) -> Result<Found> {
-    // A damaged one is reported by whoever reads it: the names that matter are near the start or the end.
+fn recognize_json(path: PathBuf, text: &str) -> Result<Found> {
+    // A damaged file is reported later when it is read; the relevant keys are near the start or the end.
     let is_tokenizer = text.contains("\"model\"") && text.contains("\"vocab\"");
     if !is_tokenizer && gpt2::pair(&path).is_some() || gpt2::is_vocabulary_name(name_of(&path)) {
         return gpt2_pair(&path);
@@ -302,16 +302,16 @@ fn recognise_json(path: PathBuf, text: &str) -> Result<Found> {
 fn gpt2_pair(path: &Path) -> Result<Found> {
     let pair = gpt2::pair(path);
     let (vocabulary, merges) = pair.ok_or_else(|| {
-        let detail = "half of a tokenizer: the other file (vocab.bpe or merges.txt, encoder.json or vocab.json) is not beside it";
+        let detail = "half of a tokenizer: the other file (vocab.bpe or merges.txt, encoder.json or vocab.json) is not next to it";
         problem(path, Format::Gpt2, detail)
     })?;
     Ok(Found::Gpt2 { vocabulary, merges })
 }
 
-/// All ways to make tokens of two others, in the order of the tokens, which come most urgent first.
+/// All ways to make tokens from two others, in the order of the tokens, which are sorted by priority.
 ///
-/// tiktoken and SentencePiece merge any two neighbours whose text is a token, the most urgent token first; a `tokenizer.json` lists pairs. All
-/// pairs of a token stand side by side, so that it does not matter which of them a text has.
+/// tiktoken and SentencePiece merge any two neighbors whose text is a token, in order of priority; a `tokenizer.json` lists
+/// pairs. All pairs of a token are adjacent, so that it does not matter which of them a text contains.
 ///
 /// # Errors
 ///

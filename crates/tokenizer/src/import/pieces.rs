@@ -1,8 +1,8 @@
-//! Vocabularies of SentencePiece's pieces, and how the parts of a `tokenizer.json` are put together to search and to normalize as it does.
+//! Vocabularies of SentencePiece pieces, and the parts of a `tokenizer.json` that search and normalize as it does.
 //!
-//! A text is normalized, a space is put in front, spaces become U+2581, and the whole is cut into pieces at once, without words. Pieces that
-//! text must not become (`<s>`, `<0x41>`, unused ones) are kept from it: BPE has no merges to them, Unigram gives them a score that no
-//! path of real pieces is below.
+//! A text is normalized, a space is added before it, spaces become U+2581, and the whole is split into pieces at once, without
+//! words. Pieces that text must not become (`<s>`, `<0x41>`, unused ones) are excluded: BPE has no merges to them, Unigram gives
+//! them a score below any path of real pieces.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -17,21 +17,21 @@ use crate::file::{AddedToken, Decoder, File, Model, Normalizer, Pattern, PostPro
 /// SentencePiece's visible space, U+2581.
 pub(super) const SPACE: &str = "\u{2581}";
 
-/// How much worse than the worst piece an unknown character is; source: `kUnkPenalty` of SentencePiece.
+/// The penalty of an unknown character relative to the worst piece; source: `kUnkPenalty` of SentencePiece.
 const UNKNOWN_PENALTY: f64 = 10.0;
 
-/// How a text is cut into pieces.
+/// How a text is split into pieces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Search {
     /// The path of pieces with the highest sum of scores.
     Unigram,
-    /// Neighbours are merged, the pair with the highest score first.
+    /// Merges neighbors, the pair with the highest score first.
     Bpe,
     /// Every character is a piece.
     Characters,
 }
 
-/// What a piece is for.
+/// The kind of a piece.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Normal,
@@ -57,15 +57,15 @@ pub(super) struct PieceModel {
     pub(super) byte_fallback: bool,
     pub(super) add_dummy_prefix: bool,
     pub(super) remove_extra_whitespaces: bool,
-    /// Name of the rule that the table of characters was made from, such as `nmt_nfkc`.
+    /// Name of the rule behind the table of characters, such as `nmt_nfkc`.
     pub(super) rule: String,
-    /// The table of characters; empty for none.
+    /// The table of characters; may be empty.
     pub(super) characters: Vec<u8>,
     /// The piece that begins a text.
     pub(super) begin: String,
     /// The piece that ends a text.
     pub(super) end: String,
-    /// Whether the program around it begins every text with `begin` where nothing beside the file says otherwise.
+    /// Whether texts begin with `begin` by default, unless the files next to it say otherwise.
     pub(super) begins_texts: bool,
 }
 
@@ -138,7 +138,7 @@ impl PieceModel {
             }
             if piece.kind == Kind::Unused && self.search == Search::Bpe {
                 return Err(format!(
-                    "piece {id} is unused, which a tokenizer.json cannot say of a BPE token"
+                    "piece {id} is unused, which a tokenizer.json cannot express for a BPE token"
                 ));
             }
         }
@@ -152,20 +152,20 @@ impl PieceModel {
         let mut unknown = (0..).zip(&self.pieces).filter(|(_, piece)| piece.kind == Kind::Unknown);
         match (unknown.next(), unknown.next()) {
             (Some((id, _)), None) => Ok(id),
-            (None, _) => Err("no piece is the unknown one".to_owned()),
+            (None, _) => Err("no piece is the unknown token".to_owned()),
             (Some((first, _)), Some((second, _))) => {
-                Err(format!("pieces {first} and {second} are both the unknown one"))
+                Err(format!("pieces {first} and {second} are both the unknown token"))
             }
         }
     }
 
-    /// Control pieces and the unknown one, which a text may spell out, and the pieces that nothing may cut.
+    /// Control pieces and the unknown one, which a text may contain, and the pieces that must not be split.
     fn added_tokens(&self, sidecar: &Sidecar) -> Vec<AddedToken> {
         let tokens: Vec<String> = self.pieces.iter().map(|piece| piece.text.clone()).collect();
         let own = (0..).zip(&self.pieces).filter_map(|(id, piece)| match piece.kind {
             Kind::Control | Kind::Unknown => Some(AddedToken::special(id, &piece.text)),
-            // SentencePiece finds them after normalizing, so that a prefix or spaces around them are those of the whole text. In Unigram
-            // their score alone makes them whole.
+            // SentencePiece matches them after normalization, so that a prefix or spaces around them are those of the whole text.
+            // In Unigram their score alone keeps them whole.
             Kind::UserDefined if self.search != Search::Unigram => Some(AddedToken {
                 normalized: true,
                 special: false,
@@ -201,7 +201,7 @@ impl PieceModel {
         let mut normalizers = Vec::new();
         if !self.characters.is_empty() {
             if self.rule.starts_with("nmt") {
-                // Both become a space. The library takes the two for one character and would make one space of them.
+                // Both become a space. The library treats the two as one character and would give one space.
                 normalizers.push(replace(Pattern::String("\r\n"), "\n\n"));
             }
             normalizers.push(Normalizer::Precompiled {
@@ -209,7 +209,7 @@ impl PieceModel {
             });
         }
         if self.remove_extra_whitespaces {
-            // SentencePiece does this after spaces have become U+2581, and takes the text's own ones along.
+            // SentencePiece does this after spaces have become U+2581, including U+2581 of the text.
             normalizers.push(replace(regex(r"[ \x{2581}]+\z"), ""));
             normalizers.push(replace(regex(r" {2,}"), " "));
             if !self.add_dummy_prefix {
@@ -222,15 +222,16 @@ impl PieceModel {
         (!normalizers.is_empty()).then_some(Normalizer::Sequence { normalizers })
     }
 
-    /// Whether a space at the beginning of a text stands for the one that is put there: where extra ones are removed, the two are one.
+    /// Whether a leading space of the text replaces the added one: where extra spaces are removed, only one remains.
     fn keeps_first_space(&self) -> bool {
         self.add_dummy_prefix && self.remove_extra_whitespaces
     }
 
-    /// Puts a space in front of the text and of nothing else, such as what follows a special token.
+    /// Adds a space before the text, but not elsewhere, such as after a special token.
     ///
-    /// A single `Metaspace` would take a U+2581 of the text for that space. So the first has a plain space as its mark: it adds one where
-    /// there is none, which is always where the normalizer has turned all spaces into U+2581 already. The second turns what is left.
+    /// A single `Metaspace` would mistake a U+2581 of the text for that space. So the first uses a plain space as its marker: it
+    /// adds one where there is none, which is always the case where the normalizer has already turned all spaces into U+2581. The
+    /// second converts the rest.
     fn pre_tokenizer(&self) -> Option<PreTokenizer> {
         let mut pretokenizers = Vec::new();
         if self.add_dummy_prefix {
@@ -248,8 +249,8 @@ impl PieceModel {
         (!pretokenizers.is_empty()).then_some(PreTokenizer::Sequence { pretokenizers })
     }
 
-    /// Those characters of the byte pieces' names that no other piece has: cutting a text around them changes nothing, for they become
-    /// bytes, and keeps a name that is spelled out from being found.
+    /// The characters of the byte pieces' names that no other piece has: splitting a text around them changes nothing, since they
+    /// become bytes, and prevents matches of a name in the text.
     fn strange_characters(&self) -> Option<String> {
         if !self.byte_fallback || self.search != Search::Unigram {
             return None;
@@ -280,7 +281,7 @@ impl PieceModel {
         Decoder::Sequence { decoders }
     }
 
-    /// The pairs that make a piece, of the highest score first and among equals in the order of the pieces.
+    /// The pairs that make a piece, the highest score first, ties in the order of the pieces.
     fn merges(&self) -> Made<Vec<(String, String)>> {
         let ids: HashMap<&[u8], u32> = (0..)
             .zip(&self.pieces)
@@ -290,7 +291,7 @@ impl PieceModel {
         let mut order: Vec<&Piece> = self.pieces.iter().filter(|piece| piece.kind == Kind::Normal).collect();
         order.sort_by(|a, b| b.score.total_cmp(&a.score));
         let tokens = order.iter().map(|piece| piece.text.as_bytes());
-        // A byte that goes on with a character has these two bits.
+        // Continuation bytes of a character have these two bits.
         let is_cut = |token: &[u8], cut: usize| token[cut] & 0xC0 != 0x80;
         let merges = all_merges(tokens, |token| ids.get(token).copied(), is_cut)?;
         let text = |id: u32| self.pieces[id as usize].text.clone();
@@ -324,7 +325,7 @@ impl PieceModel {
         let worst = scores().fold(0.0, f32::min);
         let best = scores().fold(f32::NEG_INFINITY, f32::max);
         let best = if best.is_finite() { best } else { 0.0 };
-        // A text of as many characters, each a piece of its own or unknown, has a higher score.
+        // A text of as many characters, each a separate piece or unknown, has a higher score.
         let hidden = self.pieces.iter().filter(|piece| !piece.is_text());
         let longest = hidden.map(|piece| piece.text.chars().count()).max().unwrap_or(0);
         let out_of_reach = (longest + 2) as f64 * (f64::from(worst) - UNKNOWN_PENALTY);

@@ -1,16 +1,16 @@
-//! Reading the wire format of protocol buffers, as far as SentencePiece uses it.
+//! Reads the part of the protocol buffer wire format that SentencePiece uses.
 //!
-//! A message is a list of fields, each a number and a value. Nothing is copied and nothing allocated, so a hostile file costs no more than
-//! its own bytes.
+//! A message is a list of fields, each a number and a value. Nothing is copied or allocated, so a hostile file takes no more
+//! memory than its bytes.
 
 /// The value of a field.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Field<'a> {
     /// A whole number, a boolean or an enum.
     Varint(u64),
-    /// A number of eight bytes; SentencePiece has none.
+    /// A number of eight bytes; unused by SentencePiece.
     Fixed64,
-    /// A text, bytes, a message, or a packed list.
+    /// A string, bytes, a message, or a packed list.
     Bytes(&'a [u8]),
     /// A number of four bytes, as `float` is.
     Fixed32(u32),
@@ -112,7 +112,7 @@ impl<'a> Iterator for Fields<'a> {
         }
         let field = self.read();
         if field.is_err() {
-            // After a damaged field nothing can be found any more.
+            // After a damaged field the rest cannot be parsed.
             self.rest = &[];
         }
         Some(field)

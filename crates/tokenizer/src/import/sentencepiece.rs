@@ -1,4 +1,4 @@
-//! SentencePiece's `.model`: a protocol buffer with the pieces, how the text is normalized, and how the trainer was set.
+//! SentencePiece's `.model`: a protocol buffer with the pieces, the normalizer and the trainer's settings.
 //!
 //! Source of the field numbers and defaults: `sentencepiece_model.proto`.
 
@@ -15,7 +15,7 @@ use crate::open::MAX_VOCAB_SIZE;
 /// The largest model that is read; the largest in public use have about 5 MB.
 const MAX_MODEL_BYTES: u64 = 32 << 20;
 
-/// Whether bytes begin like a model: with a piece.
+/// Whether bytes begin like a model, with a piece.
 pub(super) fn looks_like(bytes: &[u8]) -> bool {
     let first = Fields::new(bytes).next();
     matches!(first, Some(Ok((1, Field::Bytes(piece)))) if read_piece(piece).is_ok())
@@ -89,12 +89,12 @@ fn read_trainer(message: &[u8], model: &mut PieceModel) -> std::result::Result<(
                     1 => Search::Unigram,
                     2 => Search::Bpe,
                     4 => Search::Characters,
-                    3 => return Err("a model of whole words, which a tokenizer.json cannot hold as it is".to_owned()),
+                    3 => return Err("a model of whole words, which a tokenizer.json cannot express".to_owned()),
                     other => return Err(format!("the unknown model_type {other}")),
                 }
             }
             (24, suffix) if suffix.boolean()? => {
-                return Err("treat_whitespace_as_suffix, which a tokenizer.json cannot say".to_owned());
+                return Err("treat_whitespace_as_suffix, which a tokenizer.json cannot express".to_owned());
             }
             (35, fallback) => model.byte_fallback = fallback.boolean()?,
             (46, name) => model.begin = name.text()?.to_owned(),

@@ -1,6 +1,6 @@
-//! What the JSON files beside a vocabulary say: `tokenizer_config.json`, `special_tokens_map.json` and `added_tokens.json`.
+//! The JSON files next to a vocabulary: `tokenizer_config.json`, `special_tokens_map.json` and `added_tokens.json`.
 //!
-//! None of them has to be there. A file that is there and is not JSON is an error, because ignoring it would give other ids in silence.
+//! All of them are optional. A file that is not JSON is an error, because ignoring it could silently give other ids.
 
 use std::path::Path;
 
@@ -12,24 +12,24 @@ use crate::{Error, Result};
 /// The largest of these files that is read; those of vocabularies with thousands of added tokens have 200 KB.
 const MAX_SIDECAR_BYTES: u64 = 8 << 20;
 
-/// The added tokens of a file are checked with the vocabulary, but a list of them is made first.
+/// The most added tokens of a file, which are listed before they are checked.
 const MAX_ADDED_TOKENS: usize = 100_000;
 
-/// The facts that the files beside a vocabulary hold.
+/// The contents of the files next to a vocabulary.
 #[derive(Debug, Default)]
 pub(super) struct Sidecar {
     config: Map<String, Value>,
     map: Map<String, Value>,
-    /// The model's own `config.json`.
+    /// The model's `config.json`.
     model: Map<String, Value>,
-    /// Names of special tokens, which the vocabulary may or may not have.
+    /// Names of special tokens, which may be missing from the vocabulary.
     special: Vec<String>,
     /// Added tokens with their ids.
     added: Vec<AddedToken>,
 }
 
 impl Sidecar {
-    /// Reads what stands beside a file.
+    /// Reads the files next to a file.
     pub(super) fn beside(path: &Path) -> Result<Self> {
         let config = read_object(path, "tokenizer_config.json")?;
         let map = read_object(path, "special_tokens_map.json")?;
@@ -67,9 +67,9 @@ impl Sidecar {
             });
         }
         if sidecar.added.len() > MAX_ADDED_TOKENS {
-            return Err(Error::Unrecognised {
+            return Err(Error::Unrecognized {
                 path: path.to_path_buf(),
-                detail: format!("the files beside it add more than {MAX_ADDED_TOKENS} tokens"),
+                detail: format!("the files next to it add more than {MAX_ADDED_TOKENS} tokens"),
             });
         }
         (sidecar.config, sidecar.map) = (config, map);
@@ -90,13 +90,13 @@ impl Sidecar {
             .find_map(|file| file.get("tokenizer_class").and_then(Value::as_str))
     }
 
-    /// The kind of model that `config.json` says.
+    /// The `model_type` of `config.json`.
     pub(super) fn model_type(&self) -> Option<&str> {
         self.model.get("model_type").and_then(Value::as_str)
     }
 
-    /// What the files say of a special token's role: nothing, that there is none, or its name. As in transformers, special_tokens_map.json comes
-    /// first where tokenizer_config.json does not list added tokens.
+    /// The token of a role: not mentioned, disabled, or its name. As in transformers, special_tokens_map.json takes precedence
+    /// where tokenizer_config.json does not list added tokens.
     pub(super) fn role(&self, role: &str) -> Option<Option<String>> {
         let map = Some(&self.map).filter(|_| !self.config.contains_key("added_tokens_decoder"));
         let mut files = map.into_iter().chain([&self.config]);
@@ -108,7 +108,7 @@ impl Sidecar {
         self.config.get(role).and_then(content)
     }
 
-    /// The added tokens of a vocabulary: those that the files list, and those of its own tokens that they or `usual` call special.
+    /// The added tokens of a vocabulary: those that the files list, and those of its tokens that they or `usual` mark as special.
     pub(super) fn added_tokens(&self, tokens: &[String], usual: &[&str]) -> Vec<AddedToken> {
         let mut added: Vec<AddedToken> = (0..)
             .zip(tokens)
@@ -131,16 +131,16 @@ fn read_object(path: &Path, name: &str) -> Result<Map<String, Value>> {
     }
     let bytes = taal_store::read(&path, MAX_SIDECAR_BYTES)?;
     super::refuse_stand_in(&path, &bytes)?;
-    serde_json::from_slice(&bytes).map_err(|error| Error::Unrecognised {
+    serde_json::from_slice(&bytes).map_err(|error| Error::Unrecognized {
         path,
         detail: format!(
-            "not a JSON object ({}); mend it or take it away",
+            "not a JSON object ({}); fix or remove it",
             taal_store::shorten(&error.to_string())
         ),
     })
 }
 
-/// The text of a token, which stands alone or in an object with its flags.
+/// The text of a token, given alone or in an object with its flags.
 fn content(value: &Value) -> Option<String> {
     let text = value
         .as_str()

@@ -1,8 +1,8 @@
-//! tiktoken's rank files: a token in base64 and its rank a line; the rank is the id, and the order in which tokens are merged.
+//! tiktoken's rank files: a token in base64 and its rank per line; the rank is the id and the merge priority.
 //!
-//! How text is cut into words and which special tokens there are is not in the file: tiktoken has both in its code, by the name of the
-//! encoding. The patterns are those of tiktoken 0.12 without possessive repetitions, which change its speed and not its matches, and with `\z`
-//! for `$`, which Python's engine takes for the end of any line.
+//! The pattern that splits words and the special tokens are not in the file: tiktoken has both in its code, by the name of the
+//! encoding. The patterns are those of tiktoken 0.12 without possessive repetitions, which only affect speed, and with `\z` for
+//! `$`, which Python's engine matches at the end of any line.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -21,12 +21,12 @@ const O200K: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\
 
 const END_OF_TEXT: &str = "<|endoftext|>";
 
-/// An encoding that tiktoken knows by name.
+/// A named tiktoken encoding.
 struct Encoding {
     name: &'static str,
     pattern: &'static str,
     special: &'static [(&'static str, u32)],
-    /// Tokens of the rank file, by which a file of another name is recognised; 0 where another encoding has the same file.
+    /// Number of tokens, by which a file with another name is recognized; 0 where another encoding has the same file.
     n_ranks: usize,
 }
 
@@ -130,7 +130,7 @@ pub(super) fn read(path: &Path, pattern: Option<&str>) -> Result<File> {
         .collect();
     let added =
         Sidecar::beside(path)?.added_tokens(&spelled, &special.iter().map(|&(name, _)| name).collect::<Vec<_>>());
-    // A word that is a token as a whole is that token, whether or not merges lead to it.
+    // A word that is a token as a whole becomes that token without merges.
     let model = Model::bpe(spelled, merges, true);
     Ok(File::imported(
         added,
@@ -155,7 +155,7 @@ fn parse_line(line: &str) -> std::result::Result<(Vec<u8>, u32), &'static str> {
     Ok((token, rank))
 }
 
-/// The tokens by rank; a rank that no line has is an empty token.
+/// The tokens by rank; a missing rank is an empty token.
 fn read_ranks(text: &str) -> std::result::Result<Vec<Vec<u8>>, String> {
     let mut tokens: Vec<Vec<u8>> = Vec::new();
     let mut lines: HashMap<Vec<u8>, usize> = HashMap::new();
@@ -167,7 +167,7 @@ fn read_ranks(text: &str) -> std::result::Result<Vec<Vec<u8>>, String> {
         if let Some(other) = lines.insert(token.clone(), number) {
             return Err(format!("lines {other} and {number} are the same token"));
         }
-        // Published files leave out the ids of special tokens and no others.
+        // Published files leave out only the ids of special tokens.
         if rank as usize > lines.len() + MAX_GAP {
             return Err(format!(
                 "line {number}: rank {rank}, after {} lines; ranks count lines",
@@ -182,7 +182,7 @@ fn read_ranks(text: &str) -> std::result::Result<Vec<Vec<u8>>, String> {
     Ok(tokens)
 }
 
-/// How many ids special tokens may take between the ranks.
+/// The most ids of special tokens between the ranks.
 const MAX_GAP: usize = 10_000;
 
 fn place(tokens: &mut Vec<Vec<u8>>, id: u32, token: &[u8]) -> std::result::Result<(), String> {
@@ -223,7 +223,7 @@ fn choose(
         let names: Vec<&str> = ENCODINGS.iter().map(|encoding| encoding.name).collect();
         let expected = format!("one of {}, or a regular expression", names.join(", "));
         let got = format!(
-            "none, and {} with its {n_ranks} tokens is not a file that is known by name",
+            "none, and {} with its {n_ranks} tokens is not a known file",
             path.display()
         );
         Error::setting("pattern", expected, got)
@@ -231,13 +231,13 @@ fn choose(
     Ok((words(encoding.pattern), encoding.special))
 }
 
-/// The pre-tokenizer of an encoding's name or of a pattern.
+/// The pre-tokenizer of a named encoding or of a pattern.
 pub(super) fn words_by_name(pattern: &str) -> PreTokenizer {
     let encoding = ENCODINGS.iter().find(|encoding| encoding.name == pattern);
     words(encoding.map_or(pattern, |encoding| encoding.pattern))
 }
 
-/// The bytes of words that a pattern finds; what stands between its matches is kept, where tiktoken would drop it.
+/// The bytes of words that a pattern matches; text between matches is kept, where tiktoken would drop it.
 fn words(pattern: &str) -> PreTokenizer {
     if pattern == patterns::GPT2 {
         return PreTokenizer::byte_level();
@@ -250,7 +250,7 @@ fn words(pattern: &str) -> PreTokenizer {
     }
 }
 
-/// Tokens in the characters that stand for bytes; ids that no token has become names with a space, which no word of a text ever has.
+/// Tokens in byte-level characters; ids without a token get names with a space, which no word of a text contains.
 fn spell(tokens: &[Vec<u8>], special: &[(&str, u32)]) -> Vec<String> {
     let spelled = (0..).zip(tokens).map(|(id, token)| {
         if let Some((name, _)) = special.iter().find(|&&(_, special)| special == id) {

@@ -24,7 +24,7 @@ pub(super) fn train(plan: &Plan, chunks: impl Iterator<Item = Result<String>>, o
     report.distinct = counts.len() as u64;
     let kept = choose(plan, &counts)?;
     let mut tokens = plan.special_tokens.clone();
-    // A special token of one character has its id already.
+    // A special token of one character already has an id.
     tokens.extend(
         kept.into_iter()
             .map(String::from)
@@ -57,7 +57,7 @@ fn count_characters(text: &str, special_tokens: &[String], counts: &mut BTreeMap
     });
 }
 
-/// The characters of the vocabulary: all, or the most frequent ones where the others can become the unknown token.
+/// The characters of the vocabulary: all, or the most frequent ones if the others can become the unknown token.
 fn choose(plan: &Plan, counts: &BTreeMap<char, u64>) -> Result<BTreeSet<char>> {
     if plan.unknown == Unknown::Error {
         let reason = format!("{} distinct characters; or set `unknown = token`", counts.len());

@@ -1,15 +1,15 @@
 //! Learning the merges of byte pair encoding from word counts.
 //!
-//! This is the algorithm of the library's `BpeTrainer` (Sennrich, Haddow and Birch 2016, with the most frequent pair first and the pair of
-//! smaller ids first among equals), written again for three reasons. The library holds about 1 KB for every distinct word, this about
-//! 0.3 KB. The library adds its counts up in 32 bits, which a large corpus overflows. And where two merges give the same token, the
-//! library's result depends on the random order of its hash tables, which here would break equal bytes for equal text. A test holds the
-//! two to the same merges on a text without such ties.
+//! This is the algorithm of the library's `BpeTrainer` (Sennrich, Haddow and Birch 2016, with the most frequent pair first and
+//! the pair of smaller ids first among equals), reimplemented for three reasons. The library takes about 1 KB per distinct word,
+//! this about 0.3 KB. The library sums its counts in 32 bits, which overflow with a large corpus. And where two merges give the
+//! same token, the library's result depends on the random order of its hash tables, so equal text would not give equal bytes. A
+//! test compares the merges of both on a text without such ties.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 
-/// Ids of two neighbouring symbols.
+/// Ids of two neighboring symbols.
 type Pair = (u32, u32);
 
 /// Words as sequences of symbols, flat in memory.
@@ -35,30 +35,30 @@ impl Corpus {
     pub(super) fn push(&mut self, symbols: impl Iterator<Item = u32>, count: u64) {
         let start = self.symbols.len();
         self.symbols.extend(symbols);
-        // Words are cut to a few hundred bytes before they get here.
+        // Words have already been cut to a few hundred bytes.
         let length = (self.symbols.len() - start) as u32;
         self.words.push(Word { start, length, count });
     }
 }
 
-/// How often a pair occurs and in which words; some of these may be listed twice or not have the pair any more.
+/// How often a pair occurs and in which words; some of them may be listed twice or no longer contain the pair.
 #[derive(Default)]
 struct Occurrences {
     count: u64,
     words: Vec<u32>,
 }
 
-/// Merges in the order in which they were learnt; tokens are appended to `tokens`.
+/// Merges in the order in which they were learned; tokens are appended to `tokens`.
 pub(super) struct Learner<'a> {
     corpus: Corpus,
     tokens: &'a mut Vec<String>,
     ids: HashMap<String, u32>,
-    /// How many tokens at the start are special; no merge may make one of them, because decoding would leave it out.
+    /// How many tokens at the start are special; no merge may give one of them, because decoding would leave it out.
     reserved: usize,
-    /// What the second token of a merge loses at its start, such as `##`.
+    /// The prefix that the second token of a merge loses, such as `##`.
     prefix: &'static str,
     pairs: HashMap<Pair, Occurrences>,
-    /// Pairs by count; an entry whose count is no more the pair's is corrected when it comes up.
+    /// Pairs by count; outdated entries are corrected when they are popped.
     queue: BinaryHeap<(u64, Reverse<Pair>)>,
     /// Pairs whose count the current merge has raised.
     raised: Vec<Pair>,
@@ -169,7 +169,7 @@ impl<'a> Learner<'a> {
     }
 
     fn lower(&mut self, pair: Pair, count: u64) {
-        // The pair that is being merged is not in the table any more.
+        // The pair being merged is no longer in the table.
         if let Some(occurrences) = self.pairs.get_mut(&pair) {
             occurrences.count = occurrences.count.saturating_sub(count);
             if occurrences.count == 0 {

@@ -13,10 +13,10 @@ use crate::chunks::{PartChunks, TextChunks, TextPart, file_parts};
 use crate::open::MAX_VOCAB_SIZE;
 use crate::{Error, Kind, Result, Tokenizer, Unknown, file, special};
 
-/// The memory that training may take unless the configuration says otherwise: 1 GiB.
+/// The default memory limit of training: 1 GiB.
 pub const DEFAULT_MEMORY_LIMIT_BYTES: u64 = 1 << 30;
 
-/// What is taken off the limit for everything whose size does not depend on the text: the program, chunks in work, the vocabulary.
+/// The part of the limit for everything whose size does not depend on the text: the program, chunks in progress, the vocabulary.
 const BASE_BYTES: u64 = 64 << 20;
 
 /// The smallest memory limit.
@@ -24,19 +24,20 @@ const MIN_MEMORY_LIMIT_BYTES: u64 = 2 * BASE_BYTES;
 
 /// How a tokenizer is trained.
 ///
-/// Training is a function of the text and these fields: equal input gives equal bytes, whatever the number of threads.
+/// Training is a function of the text and these fields: equal input gives equal bytes for any number of threads.
 ///
 /// # Memory
 ///
-/// The distinct words of the text are counted in a table, and the table and everything that is later computed from it stay within
-/// [`memory_limit_bytes`](Self::memory_limit_bytes). When the table is full, its rarest words are forgotten until it is half empty
-/// (lossy counting, Manku and Motwani 2002). What is lost is counts of rare words, so the tail of a vocabulary may differ from that of an
-/// unlimited run; [`train_reported`](Self::train_reported) tells how much was forgotten. With the default limit of 1 GiB, counting is
-/// exact up to about 2 million distinct words of 9 letters for bpe and wordpiece, 5 million for word, and 350 thousand for unigram, whose
-/// trainer needs far more memory a word. A char tokenizer counts characters only and never forgets any.
+/// The distinct words of the text are counted in a table; the table and everything computed from it stay within
+/// [`memory_limit_bytes`](Self::memory_limit_bytes). When the table is full, its rarest words are dropped until it is half empty
+/// (lossy counting, Manku and Motwani 2002). Counts of rare words are lost, so the tail of a vocabulary may differ from that of
+/// an unlimited run; [`train_reported`](Self::train_reported) reports how much was dropped. With the default limit of 1 GiB,
+/// counting is exact up to about 2 million distinct words of 9 letters for bpe and wordpiece, 5 million for word, and 350
+/// thousand for unigram, whose trainer needs far more memory per word. A char tokenizer counts only characters and never drops
+/// any.
 ///
-/// Measured on 100 MB with 3.3 million distinct words, bpe with 8,192 tokens: a peak of 411 MiB for the whole process; on the first 62 MB
-/// of it, whose 2.1 million distinct words just fit the table: 630 MiB.
+/// Measured on 100 MB with 3.3 million distinct words, bpe with 8,192 tokens: a peak of 411 MiB for the whole process; on its
+/// first 62 MB, whose 2.1 million distinct words just fit in the table: 630 MiB.
 ///
 /// # Example
 ///
@@ -53,40 +54,41 @@ const MIN_MEMORY_LIMIT_BYTES: u64 = 2 * BASE_BYTES;
 pub struct TrainerConfig {
     /// The kind of tokenizer.
     pub kind: Kind,
-    /// The largest number of tokens, special tokens included; a small text gives fewer.
+    /// The largest number of tokens, including special ones; a small text gives fewer.
     pub vocab_size: usize,
-    /// Special tokens, which get the first ids in this order; they are cut out of the training text.
+    /// Special tokens, which get the first ids in this order; they are removed from the training text.
     pub special_tokens: Vec<String>,
-    /// What encoding does with text outside the vocabulary. With [`Unknown::Token`], `[UNK]` is added to the special tokens where they
-    /// have no unknown token; with [`Unknown::Error`], such a token is taken out of them.
+    /// How text outside the vocabulary is encoded. With [`Unknown::Token`], `[UNK]` is added to the special tokens if they have
+    /// no unknown token; with [`Unknown::Error`], such a token is removed.
     pub unknown: Unknown,
-    /// The least number of occurrences: of a pair to be merged (bpe, wordpiece), of a word to be learnt from (unigram), of a character or
-    /// word to enter the vocabulary (char and word with [`Unknown::Token`]).
+    /// The least number of occurrences: of a pair to be merged (bpe, wordpiece), of a word to be used for training (unigram), of
+    /// a character or word to enter the vocabulary (char and word with [`Unknown::Token`]).
     pub min_frequency: u64,
     /// The limit on the memory of the process while it trains, in bytes; at least 128 MiB.
     pub memory_limit_bytes: u64,
 }
 
-/// What training saw and what it had to forget.
+/// Statistics of training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TrainingReport {
     /// Bytes of text.
     pub bytes: u64,
-    /// Words in the text as the kind cuts it, or characters for [`Kind::Char`].
+    /// Words in the text as the kind splits it, or characters for [`Kind::Char`].
     pub occurrences: u64,
     /// Distinct words (or characters) that were counted at the end.
     pub distinct: u64,
-    /// Occurrences that were forgotten because the table was full.
+    /// Occurrences dropped because the table was full.
     pub forgotten_occurrences: u64,
-    /// A word that occurs more often than this in the text was never forgotten altogether; 0 when nothing was forgotten.
+    /// A word that occurs more often than this in the text was never dropped entirely; 0 if nothing was dropped.
     pub forgotten_up_to: u64,
 }
 
 impl TrainerConfig {
     /// The defaults of a kind.
     ///
-    /// Special tokens: `<|endoftext|>` for bpe, BERT's five for wordpiece, `<unk> <s> </s> <pad>` for unigram, none for char and word.
-    /// Unknown characters are an error for char and `[UNK]` for the others. Pairs are merged from 2 occurrences on.
+    /// Special tokens: `<|endoftext|>` for bpe, BERT's five for wordpiece, `<unk> <s> </s> <pad>` for unigram, no tokens for char
+    /// and word. Unknown characters are an error for char and `[UNK]` for the others. Pairs need at least 2 occurrences to be
+    /// merged.
     pub fn new(kind: Kind, vocab_size: usize) -> Self {
         let special_tokens: &[&str] = match kind {
             Kind::Bpe => &["<|endoftext|>"],
@@ -112,7 +114,7 @@ impl TrainerConfig {
         }
     }
 
-    /// Trains on texts in memory. No word reaches from one text into the next.
+    /// Trains on texts in memory. Words do not cross from one text to the next.
     ///
     /// # Errors
     ///
@@ -126,13 +128,13 @@ impl TrainerConfig {
     ///
     /// # Errors
     ///
-    /// As [`train`](Self::train), [`Error::Store`] for a file that cannot be read or is not UTF-8 (with the offset of the first wrong
-    /// byte), and [`Error::Binary`] for one with a NUL byte.
+    /// As [`train`](Self::train), [`Error::Store`] for a file that cannot be read or is not UTF-8 (with the offset of the first
+    /// invalid byte), and [`Error::Binary`] for one with a NUL byte.
     pub fn train_files(&self, paths: &[PathBuf]) -> Result<Tokenizer> {
         Ok(self.train_files_reported(paths)?.0)
     }
 
-    /// Trains on texts in memory and tells what was counted.
+    /// Trains on texts in memory and reports statistics.
     ///
     /// # Errors
     ///
@@ -144,7 +146,7 @@ impl TrainerConfig {
         self.train_chunks(TextChunks::new(texts.into_iter()), "the text")
     }
 
-    /// Trains on files and tells what was counted.
+    /// Trains on files and reports statistics.
     ///
     /// # Errors
     ///
@@ -159,7 +161,8 @@ impl TrainerConfig {
         self.train_chunks(PartChunks::new(file_parts(paths)), &origin)
     }
 
-    /// Trains on texts that come in parts from a source that can fail, and tells what was counted; `origin` is what errors call the source.
+    /// Trains on texts that come in parts from a source that can fail, and reports statistics; `origin` names the source in
+    /// errors.
     ///
     /// # Errors
     ///
@@ -173,7 +176,7 @@ impl TrainerConfig {
         let parts = parts.map(|part| {
             part.map_err(|error| {
                 failure = Some(error);
-                // Ends the training; the source's own error takes its place.
+                // Ends the training; the source's error replaces it.
                 Error::Library {
                     action: "be trained",
                     detail: "its text could not be read".to_owned(),
@@ -209,13 +212,13 @@ impl TrainerConfig {
     }
 }
 
-/// A configuration that was checked, with its special tokens settled.
+/// A checked configuration, with its final special tokens.
 struct Plan {
     vocab_size: usize,
     special_tokens: Vec<String>,
     unknown: Unknown,
     min_frequency: u64,
-    /// What the word table and everything computed from it may take.
+    /// The memory for the word table and everything computed from it.
     word_memory_bytes: u64,
 }
 
@@ -243,7 +246,7 @@ impl Plan {
         })
     }
 
-    /// How many tokens there can be beside the special ones.
+    /// The number of tokens other than special ones.
     ///
     /// `least` of them are needed, as `reason` explains.
     fn room(&self, least: usize, reason: &str) -> Result<usize> {
@@ -258,7 +261,7 @@ impl Plan {
         Ok(self.vocab_size - self.special_tokens.len())
     }
 
-    /// The name of the unknown token, which is only in the vocabulary where unknown text becomes a token.
+    /// The name of the unknown token, which is in the vocabulary only if unknown text becomes a token.
     fn unknown_token(&self) -> String {
         let found = self
             .special_tokens
@@ -289,7 +292,7 @@ fn settle_special_tokens(config: &TrainerConfig) -> Result<Vec<String>> {
     }
     let is_unknown = |token: &String| special::UNKNOWN.contains(&token.as_str());
     match (config.kind, config.unknown) {
-        // Everything is spelled in bytes. The unigram model needs the token nevertheless, by the library's rules.
+        // Everything is spelled in bytes, but the library requires the token for unigram models.
         (Kind::Bpe, _) => {}
         (Kind::Unigram, _) if settled.iter().any(is_unknown) => {}
         (Kind::Unigram, _) => settled.insert(0, "<unk>".to_owned()),
@@ -300,5 +303,5 @@ fn settle_special_tokens(config: &TrainerConfig) -> Result<Vec<String>> {
     Ok(settled)
 }
 
-/// A trained file with what was seen on the way.
+/// A trained file with its statistics.
 type Trained = (file::File, TrainingReport);

@@ -1,4 +1,4 @@
-//! Training byte-level BPE and WordPiece, which learn the same way and differ in their alphabets.
+//! Training byte-level BPE and WordPiece, which use the same algorithm with different alphabets.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -13,22 +13,22 @@ use crate::bytes::byte_character;
 use crate::file::{Decoder, File, Model, PostProcessor, PreTokenizer, Vocabulary};
 use crate::{Error, Kind, Result, Unknown, patterns};
 
-/// What a word costs while merges are learnt: its symbols (4 bytes each), their places in the lists of pairs (4 bytes each, twice for the
-/// growth of the lists, and again for the pairs that merges make), and its entries in two lists. A long piece has pairs of its own after a
-/// few merges, each with its entry, list and place in the queue.
+/// The memory of a word while merges are learned: its symbols (4 bytes each), their entries in the lists of pairs (4 bytes each,
+/// twice for the growth of the lists, and again for the pairs that merges create), and its entries in two lists. A long piece has
+/// unique pairs after a few merges, each with an entry, a list and a place in the queue.
 const COST: WordCost = WordCost {
     per_word: 64,
     per_byte: 28,
     per_long_byte: 200,
 };
 
-/// Longer words teach nothing but would cost quadratic time; they are learnt from in pieces of this length.
+/// Longer words add nothing but would take quadratic time; they are split into pieces of this length.
 const MAX_WORD_BYTES: usize = 256;
 
 /// BERT's limit: a word of more characters is unknown as a whole.
 const MAX_WORDPIECE_CHARACTERS: usize = 100;
 
-/// What marks a piece that continues a word.
+/// The marker of a piece that continues a word.
 const CONTINUATION: &str = "##";
 
 pub(super) fn train_bpe(plan: &Plan, chunks: impl Iterator<Item = Result<String>>, origin: &str) -> Result<Trained> {
@@ -112,7 +112,7 @@ pub(super) fn train_wordpiece(
         vocab: Vocabulary(tokens),
     };
     let template = PostProcessor::around(&plan.special_tokens, "[CLS]", "[SEP]");
-    // The library's clean-up would rewrite texts (" do not" to " don't"), so it stays off.
+    // The library's clean-up would rewrite texts (" do not" to " don't"), so it is off.
     let decoder = Decoder::WordPiece {
         prefix: CONTINUATION,
         cleanup: false,
@@ -138,7 +138,7 @@ pub(super) fn for_each_piece(word: &str, limit_bytes: usize, visit: &mut dyn FnM
     visit(rest);
 }
 
-/// Calls `visit` with the words that BERT's pre-tokenizer finds; whitespace is dropped and punctuation stands alone.
+/// Calls `visit` with the words that BERT's pre-tokenizer finds; whitespace is dropped and punctuation marks are separate words.
 fn for_each_bert_word(text: &str, visit: &mut dyn FnMut(&str)) {
     for word in text.split_whitespace() {
         if word.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
@@ -157,7 +157,7 @@ fn for_each_bert_word(text: &str, visit: &mut dyn FnMut(&str)) {
 /// Ids of characters at the start of a word (`false`) and inside it (`true`).
 type Symbols = HashMap<(char, bool), u32>;
 
-/// Gives ids to the most frequent characters: alone, and with the mark of continuation where they occur inside a word.
+/// Gives ids to the most frequent characters: alone, and with the continuation marker where they occur inside a word.
 ///
 /// Where rarer characters can become the unknown token, single characters take at most half of the vocabulary.
 fn wordpiece_symbols(plan: &Plan, counts: &WordCounts, tokens: &mut Vec<String>) -> Result<Symbols> {

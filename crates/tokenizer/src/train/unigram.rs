@@ -1,6 +1,7 @@
-//! Training a unigram language model over pieces of words (Kudo 2018) with the library's expectation maximisation.
+//! Training a unigram language model over pieces of words (Kudo 2018) with the library's expectation maximization.
 //!
-//! Unlike SentencePiece, a space stays a space instead of becoming U+2581, so that texts with U+2581 come back exactly too.
+//! Unlike in SentencePiece, a space stays a space instead of becoming U+2581, so that texts with U+2581 are also restored
+//! exactly.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +15,7 @@ use crate::bytes::{fallback_byte, fallback_token};
 use crate::file::{Decoder, File, Model, PostProcessor, PreTokenizer};
 use crate::{Error, Result, patterns, special};
 
-/// What a word costs: the library builds a suffix array over all distinct words and a list of all their repeated substrings.
+/// The memory of a word: the library builds a suffix array over all distinct words and a list of all their repeated substrings.
 ///
 /// Words may take half of the memory, and candidate pieces the other half. The two are not needed at the same time, so training takes
 /// a third to half of its limit; more words would make it slow, because it has one thread.
@@ -24,24 +25,25 @@ const COST: WordCost = WordCost {
     per_long_byte: 0,
 };
 
-/// What a candidate piece costs in the library's lists, hash tables and tries, of which two generations exist at a time.
+/// The memory of a candidate piece in the library's lists, hash tables and tries, of which two generations exist at a time.
 const SEED_BYTES: u64 = 1100;
 
 /// SentencePiece's number of candidate pieces.
 const MAX_SEEDS: u64 = 1_000_000;
 
-/// Longer words are learnt from in pieces of this length.
+/// Longer words are split into pieces of this length.
 const MAX_WORD_BYTES: usize = 128;
 
-/// Text in words of more than [`LONG_WORD_BYTES`] that is learnt from. In text without spaces almost every such word is another, and the
-/// library goes over all of them some thirty times: 3 MB of DNA took 228 s. Ordinary text has far less of them.
+/// The most text in words of more than [`LONG_WORD_BYTES`] that is used. In text without spaces almost every such word is
+/// different, and the library processes all of them about thirty times: 3 MB of DNA took 228 s. Ordinary text has far less of
+/// them.
 const MAX_LONG_BYTES: usize = 512 << 10;
 
-/// Characters of the byte tokens' names. They are always pieces, so that a text with such a name is spelled in them and not taken for a
-/// byte.
+/// Characters of the byte tokens' names. They are always pieces, so that such a name in a text is spelled in characters and not
+/// mistaken for a byte.
 const BYTE_TOKEN_CHARACTERS: &str = "<>x0123456789ABCDEF";
 
-/// The library adds 0.0001 for each character that fell out of its model; source: `UnigramTrainer::finalize`.
+/// The library adds 0.0001 for each character missing from its model; source: `UnigramTrainer::finalize`.
 const MISSING_SCORE_STEP: f64 = 0.0001;
 
 pub(super) fn train(plan: &Plan, chunks: impl Iterator<Item = Result<String>>, origin: &str) -> Result<Trained> {
@@ -105,7 +107,7 @@ fn choose_alphabet(counts: &WordCounts, room: usize) -> BTreeSet<char> {
     // The sort is stable, so characters of equal count stay in code point order.
     by_count.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
     let mut alphabet: BTreeSet<char> = BYTE_TOKEN_CHARACTERS.chars().collect();
-    // One piece stays free, because the library goes on without end where the characters fill the vocabulary exactly.
+    // One piece stays free, because the library loops forever if the characters fill the vocabulary exactly.
     let limit = (room / 2).max(alphabet.len()).min(room - 1);
     for (character, _) in by_count {
         if alphabet.len() >= limit {
@@ -138,7 +140,7 @@ fn to_sentences(counts: WordCounts, alphabet: &BTreeSet<char>) -> Vec<(String, u
     sample_long(sentences.into_iter().collect())
 }
 
-/// Leaves out all but every n-th of the long words where there is more than [`MAX_LONG_BYTES`] of them, and counts the others n times.
+/// Keeps only every n-th of the long words if there are more than [`MAX_LONG_BYTES`] of them, and counts these n times.
 fn sample_long(mut sentences: Vec<(String, u32)>) -> Vec<(String, u32)> {
     let is_long = |sentence: &str| sentence.len() > LONG_WORD_BYTES;
     let lengths = sentences.iter().map(|(sentence, _)| sentence.len());
@@ -165,7 +167,7 @@ fn sample_long(mut sentences: Vec<(String, u32)>) -> Vec<(String, u32)> {
     sentences
 }
 
-/// Runs the library's trainer on one thread: its sums of floating-point numbers depend on how words are shared among threads.
+/// Runs the library's trainer on one thread: its floating-point sums depend on how words are distributed over threads.
 fn learn(
     plan: &Plan,
     sentences: Vec<(String, u32)>,
@@ -174,7 +176,7 @@ fn learn(
     seeds: u64,
 ) -> Result<Vec<(String, f64)>> {
     if sentences.is_empty() {
-        // The library cannot work on nothing; without any text to go by, all characters are equally likely.
+        // The library needs some text; without it, all characters are equally likely.
         return Ok(alphabet
             .iter()
             .map(|&character| (String::from(character), -1.0))
@@ -196,7 +198,7 @@ fn learn(
         .build()
         .map_err(|error| library(error.to_string()))?;
     let mut model = Unigram::default();
-    // The trainer has asserts and `panic!`s on numbers that it does not expect.
+    // The trainer panics on unexpected numbers.
     let trained = crate::tokenizer::guarded(|| pool.install(|| trainer.do_train(sentences, &mut model)));
     trained.map_err(library)?.map_err(|error| library(error.to_string()))?;
     let mut pieces: Vec<(String, f64)> = model.iter().cloned().collect();
@@ -204,7 +206,7 @@ fn learn(
     settle_missing_characters(&mut pieces);
     pieces.retain(|(piece, _)| fallback_byte(piece).is_none() && !plan.special_tokens.contains(piece));
     pieces.sort_by(|(piece, score), (other, other_score)| other_score.total_cmp(score).then_with(|| piece.cmp(other)));
-    // Characters are never cut off, so that only those outside the alphabet are spelled in bytes.
+    // Characters are never dropped, so that only those outside the alphabet are spelled in bytes.
     let mut surplus = pieces.len().saturating_sub(room);
     for index in (0..pieces.len()).rev() {
         if surplus > 0 && pieces[index].0.chars().nth(1).is_some() {
@@ -215,7 +217,7 @@ fn learn(
     Ok(pieces)
 }
 
-/// Replaces infinite scores, which the library gives where a text is so small that its model has no piece left, by one below all others.
+/// Replaces infinite scores, which the library gives for very small texts whose model has no piece left, by one below all others.
 fn settle_degenerate_scores(pieces: &mut [(String, f64)]) {
     let lowest = pieces
         .iter()
@@ -227,9 +229,9 @@ fn settle_degenerate_scores(pieces: &mut [(String, f64)]) {
     }
 }
 
-/// Gives the scores of characters that fell out of the model to them in code point order.
+/// Reassigns the scores of characters missing from the model in code point order.
 ///
-/// The library hands out `lowest`, `lowest + 0.0001`, ... in the random order of a hash set, here the only trace of chance.
+/// The library assigns `lowest`, `lowest + 0.0001`, ... in the random order of a hash set, the only randomness here.
 fn settle_missing_characters(pieces: &mut [(String, f64)]) {
     let lowest = pieces.iter().map(|(_, score)| *score).fold(f64::INFINITY, f64::min);
     let mut penalty = 0.0;
@@ -261,7 +263,7 @@ fn settle_missing_characters(pieces: &mut [(String, f64)]) {
 /// Special tokens, bytes, then pieces, with their scores.
 fn vocabulary(plan: &Plan, pieces: Vec<(String, f64)>) -> Vec<(String, f64)> {
     let lowest = pieces.iter().map(|(_, score)| *score).fold(0.0, f64::min);
-    // A byte token must lose against its own name spelled in six characters.
+    // A byte token must score below its own name spelled in six characters.
     let byte_score = round(8.0 * lowest - 64.0);
     let special = plan.special_tokens.iter().map(|token| (token.clone(), 0.0));
     let bytes = (0..=255).map(|byte| (fallback_token(byte), byte_score));
@@ -269,7 +271,7 @@ fn vocabulary(plan: &Plan, pieces: Vec<(String, f64)>) -> Vec<(String, f64)> {
     special.chain(bytes).chain(pieces).collect()
 }
 
-/// Nine decimals: so few digits are read back exactly by every JSON parser, also by those that are a bit off on longer numbers.
+/// Nine decimals, which every JSON parser reads back exactly, even imprecise ones.
 fn round(score: f64) -> f64 {
     (score * 1e9).round() / 1e9
 }

@@ -7,22 +7,22 @@ use rayon::prelude::*;
 use super::{Plan, TrainingReport};
 use crate::{Error, Result};
 
-/// Chunks that are counted at the same time. It is a constant so that nothing depends on the number of threads.
+/// Chunks that are counted at the same time. A constant, so that results do not depend on the number of threads.
 const CHUNKS_AT_ONCE: usize = 16;
 
-/// A word in the table costs its bytes, its entry in the hash table (25 bytes, at 7/16 to 7/8 full, half as much again while the table
-/// grows) and the rounding of its allocation.
+/// A word in the table takes its bytes, its entry in the hash table (25 bytes, at 7/16 to 7/8 full, half as much again while the
+/// table grows) and the rounding of its allocation.
 const TABLE_BYTES_PER_WORD: u64 = 112;
 
-/// What training costs a word beside its place in the table, by which the table's size is limited.
+/// The memory per word in training in addition to the table, by which the table's size is limited.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct WordCost {
-    /// Bytes of memory a word.
+    /// Bytes of memory per word.
     pub(super) per_word: u64,
-    /// Bytes of memory a byte of a word.
+    /// Bytes of memory per byte of a word.
     pub(super) per_byte: u64,
-    /// Bytes of memory that each byte of a word after the first [`LONG_WORD_BYTES`] costs in addition: text without spaces is cut into
-    /// long pieces that hardly share anything, while words share almost all their parts with others.
+    /// Additional bytes of memory per byte of a word after the first [`LONG_WORD_BYTES`]: text without spaces is cut into long
+    /// pieces that share hardly anything, while words share almost all their parts with others.
     pub(super) per_long_byte: u64,
 }
 
@@ -33,10 +33,10 @@ impl WordCost {
     }
 }
 
-/// Words are hardly ever longer; what is longer is mostly a piece of a text without spaces.
+/// Words are hardly ever longer; longer ones are mostly pieces of a text without spaces.
 pub(super) const LONG_WORD_BYTES: usize = 48;
 
-/// Counts of words, of which the rarest are forgotten when the table is full.
+/// Counts of words; the rarest are dropped when the table is full.
 pub(super) struct WordTable {
     counts: HashMap<Box<str>, u64>,
     cost: WordCost,
@@ -78,10 +78,10 @@ impl WordTable {
         }
     }
 
-    /// Forgets the rarest words until at most half of the budget is used, if more than all of it is.
+    /// Drops the rarest words until at most half of the budget is used, if it is exceeded.
     ///
-    /// All words of one count go or stay together, so the result does not depend on the order of the hash table. Where all words would go,
-    /// as where none occurs twice, about half of them stay, chosen by a hash of the word.
+    /// All words of one count are dropped or kept together, so the result does not depend on the order of the hash table. If all
+    /// words would be dropped, for example if none occurs twice, about half of them are kept, chosen by a hash of the word.
     fn prune(&mut self) {
         if self.used_bytes <= self.budget_bytes {
             return;
@@ -151,7 +151,7 @@ impl WordTable {
         }
     }
 
-    /// The counts in a fixed order, and what was seen.
+    /// The counts in a fixed order, and the statistics.
     ///
     /// # Errors
     ///
@@ -173,7 +173,7 @@ impl WordTable {
     }
 }
 
-/// Calls `visit` with what stands between special tokens, because encoding finds these before it looks for words.
+/// Calls `visit` with the text between special tokens, because encoding matches these before words.
 pub(super) fn for_each_plain_part(text: &str, special_tokens: &[String], visit: &mut dyn FnMut(&str)) {
     let Some((token, others)) = special_tokens.split_first() else {
         if !text.is_empty() {
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_table_forgets_all_words_of_the_lowest_counts_and_keeps_frequent_ones_exactly() {
+    fn a_full_table_drops_all_words_of_the_lowest_counts_and_keeps_frequent_ones_exactly() {
         let mut table = table(4);
         for (word, count) in [("a", 9), ("b", 5), ("c", 1), ("d", 1), ("e", 2)] {
             table.add(word, count);

@@ -7,7 +7,7 @@ use super::{Plan, Trained};
 use crate::file::{Decoder, File, Model, PreTokenizer, Vocabulary};
 use crate::{Error, Result, Unknown, patterns};
 
-/// Counting is all there is; the vector of words is smaller than the table it is made from.
+/// Only counting takes memory; the vector of words is smaller than the table it is made from.
 const COST: WordCost = WordCost {
     per_word: 64,
     per_byte: 1,
@@ -32,7 +32,7 @@ pub(super) fn train(plan: &Plan, chunks: impl Iterator<Item = Result<String>>, o
     };
     let mut tokens = plan.special_tokens.clone();
     let words = counts.into_iter().map(|(word, _)| word.into_string());
-    // A special token of one character has its id already.
+    // A special token of one character already has an id.
     tokens.extend(words.filter(|word| !plan.special_tokens.contains(word)).take(room));
     let model = Model::WordLevel {
         vocab: Vocabulary(tokens),
@@ -52,7 +52,7 @@ pub(super) fn compile(pattern: &str) -> Result<SysRegex> {
     })
 }
 
-/// Calls `visit` with every match and with what stands between two matches, as the library's `Split` with `Isolated` does.
+/// Calls `visit` with every match and with the text between two matches, as the library's `Split` with `Isolated` does.
 pub(super) fn for_each_match(pattern: &SysRegex, text: &str, visit: &mut dyn FnMut(&str)) {
     let mut end_of_last = 0;
     for (start, end) in pattern.find_iter(text) {

@@ -1,4 +1,4 @@
-//! Files that were made to do harm, and texts that make tokenizers slow.
+//! Malicious files, and texts that make tokenizers slow.
 
 use serde_json::{Value, json};
 use taal_tokenizer::{Kind, Tokenizer, TrainerConfig, Unknown};
@@ -25,7 +25,7 @@ fn assert_refused(bytes: &[u8], words: &[&str]) {
     assert!(detail.len() < 1000, "{detail}");
 }
 
-/// Uses a tokenizer in every way; whatever comes out, it comes back.
+/// Uses a tokenizer in every way; any result is fine, but it must return.
 fn exercise(tokenizer: &Tokenizer) {
     for text in ["", "ab a", "<s>é\u{301} 🦜", &"a".repeat(2000), &" a".repeat(2000)] {
         for ids in [tokenizer.encode(text), tokenizer.encode_with_special(text)]
@@ -82,7 +82,7 @@ fn r16_files_that_panic_elsewhere_are_refused_when_they_are_opened() {
     );
 }
 
-/// A template with the text between two special tokens that stand for some ids.
+/// A template with the text between two special tokens with the given ids.
 fn template(ids: &[u32]) -> Value {
     let tokens = vec!["<s>"; ids.len()];
     json!({"type": "TemplateProcessing",
@@ -92,8 +92,8 @@ fn template(ids: &[u32]) -> Value {
 }
 
 #[test]
-fn r16_a_table_of_characters_may_not_claim_memory() {
-    // Four bytes that claim a trie of 4 GB; found by the fuzzer, which it ended.
+fn r16_a_table_of_characters_may_not_claim_too_much_memory() {
+    // Four bytes that claim a trie of 4 GB; found by the fuzzer, which crashed.
     assert_refused(
         &file(|file| file["normalizer"] = json!({"type": "Precompiled", "precompiled_charsmap": "Sequence"})),
         &[
@@ -102,7 +102,7 @@ fn r16_a_table_of_characters_may_not_claim_memory() {
             "2 follow",
         ],
     );
-    // One that makes ten thousand characters of each.
+    // One that replaces each character by ten thousand.
     let replacements = "a".repeat(10_000).into_bytes();
     let table = [&[8, 0, 0, 0], &[0; 8][..], &replacements, &[0]].concat();
     assert_refused(
@@ -166,7 +166,7 @@ fn r16_odd_files_open_or_are_refused_and_never_panic() {
         normalizer(json!({"type": "Precompiled", "precompiled_charsmap": ""})),
         normalizer(json!({"type": "Precompiled", "precompiled_charsmap": "AAA="})),
         normalizer(json!({"type": "Precompiled", "precompiled_charsmap": "/////////w=="})),
-        // A trie of one node whose transitions lead far behind its end.
+        // A trie of one node whose transitions lead far past its end.
         normalizer(json!({"type": "Precompiled", "precompiled_charsmap": "BAAAAP///38AAAAA"})),
         normalizer(json!({"type": "Prepend", "prepend": "▁"})),
         normalizer(json!({"type": "Replace", "pattern": {"String": ""}, "content": "b"})),
@@ -221,7 +221,7 @@ fn r16_patterns_that_may_take_exponential_time_are_refused() {
 }
 
 #[test]
-fn r16_a_pipeline_may_not_blow_a_text_up() {
+fn r16_a_pipeline_may_not_inflate_a_text() {
     let replace = |from: &str, to: &str| json!({"type": "Replace", "pattern": {"String": from}, "content": to});
     let doubling: Vec<Value> = (0..40).map(|_| replace("a", "aa")).collect();
     for part in [("normalizer", "normalizers"), ("decoder", "decoders")] {
@@ -266,7 +266,7 @@ fn r16_a_pipeline_may_not_blow_a_text_up() {
     );
 }
 
-/// Texts of which tokenizers elsewhere are known to be slow, or to panic.
+/// Texts for which other tokenizers are known to be slow or to panic.
 fn pathological(bytes: usize) -> Vec<(&'static str, String)> {
     let mut state = 1_u64;
     let random: Vec<u8> = std::iter::repeat_with(|| {
@@ -291,7 +291,7 @@ fn pathological(bytes: usize) -> Vec<(&'static str, String)> {
 }
 
 #[test]
-fn r17_pathological_texts_come_back_exactly() {
+fn r17_pathological_texts_are_restored_exactly() {
     for kind in [Kind::Bpe, Kind::Unigram] {
         let tokenizer = train(kind, 500);
         for (name, text) in pathological(256 << 10) {

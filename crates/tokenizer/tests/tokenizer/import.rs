@@ -1,4 +1,4 @@
-//! Files of other programs give the ids that those programs give, and damaged ones are errors.
+//! Files of other programs give the same ids as those programs, and damaged ones are errors.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,7 +10,7 @@ use taal_tokenizer::{Format, ImportOptions};
 
 use crate::{Error, Tokenizer, golden};
 
-/// tiktoken's cl100k_base as a regular expression, for a rank file that has another vocabulary.
+/// tiktoken's cl100k_base as a regular expression, for a rank file with another vocabulary.
 const PATTERN: &str =
     r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s+\z|\s*[\r\n]|\s+(?!\S)|\s";
 
@@ -22,7 +22,7 @@ struct Expected {
 
 #[derive(Deserialize)]
 struct Case {
-    /// `None` where the text spells a special token.
+    /// `None` where the text contains a special token.
     ids: Option<Vec<u32>>,
     decoded: Option<String>,
 }
@@ -69,7 +69,7 @@ fn every_format_encodes_hard_texts_to_the_ids_of_its_own_program() {
             let Some(ids) = &case.ids else { continue };
             assert_eq!(&tokenizer.encode(text).unwrap(), ids, "{name} {text:?}");
             if let Some(decoded) = &case.decoded {
-                // SentencePiece loses U+2581 at the beginning of a text where it removes extra spaces.
+                // SentencePiece drops a leading U+2581 where it removes extra spaces.
                 let decoded = match text.starts_with('\u{2581}') {
                     true => continue,
                     false => decoded,
@@ -81,7 +81,7 @@ fn every_format_encodes_hard_texts_to_the_ids_of_its_own_program() {
 }
 
 #[test]
-fn special_tokens_in_a_text_become_their_ids_and_take_no_space_along() {
+fn special_tokens_in_a_text_become_their_ids_and_keep_spaces() {
     let (tokenizer, _) = import("bpe.model");
     let [begin, end] = [tokenizer.bos_id(), tokenizer.eos_id()].map(Option::unwrap);
     let ids = tokenizer.encode("<s>kat</s>").unwrap();
@@ -104,7 +104,7 @@ fn special_tokens_in_a_text_become_their_ids_and_take_no_space_along() {
 }
 
 #[test]
-fn a_file_is_known_by_its_content_and_either_of_two_finds_the_other() {
+fn a_file_is_recognized_by_its_content_and_each_half_finds_the_other() {
     let folder = tempfile::tempdir().unwrap();
     for name in ["bpe.model", "llama2c.bin", "cased.vocab.txt"] {
         let renamed = folder.path().join("iets.anders");
@@ -126,7 +126,7 @@ fn a_file_is_known_by_its_content_and_either_of_two_finds_the_other() {
 }
 
 #[test]
-fn the_files_beside_a_vocabulary_say_case_special_tokens_and_added_ones() {
+fn the_files_next_to_a_vocabulary_set_case_special_and_added_tokens() {
     let folder = tempfile::tempdir().unwrap();
     let vocabulary = folder.path().join("vocab.txt");
     fs::write(&vocabulary, "[UNK]\n[CLS]\n[SEP]\nkat\nKat\n<naam>\n").unwrap();
@@ -157,7 +157,7 @@ fn error_of(name: &str, content: &[u8]) -> Error {
 }
 
 #[test]
-fn what_is_no_tokenizer_is_refused_with_the_list_of_formats() {
+fn other_files_are_refused_with_the_list_of_formats() {
     for content in [
         &b""[..],
         b"een gewone tekst met woorden\n",
@@ -165,7 +165,7 @@ fn what_is_no_tokenizer_is_refused_with_the_list_of_formats() {
         &[0xFF; 100],
     ] {
         let error = error_of("iets", content);
-        assert!(matches!(error, Error::Unrecognised { .. }), "{error}");
+        assert!(matches!(error, Error::Unrecognized { .. }), "{error}");
         assert_eq!(error.kind(), ErrorKind::Corrupt);
         for format in Format::ALL {
             assert!(error.to_string().contains(format.description()), "{error}");
@@ -181,7 +181,7 @@ fn what_is_no_tokenizer_is_refused_with_the_list_of_formats() {
 }
 
 #[test]
-fn wrong_files_of_known_formats_name_the_place() {
+fn damaged_files_of_known_formats_are_errors_with_a_position() {
     let ranks = fs::read_to_string(file("tiny.tiktoken")).unwrap();
     let unknown = error_of("iets.tiktoken", ranks.as_bytes()).to_string();
     assert!(
@@ -189,8 +189,8 @@ fn wrong_files_of_known_formats_name_the_place() {
         "{unknown}"
     );
     let cases: [(&str, Vec<u8>, &str); 8] = [
-        ("merges.txt", b"#version: 0.2\na b\n".to_vec(), "not beside it"),
-        ("vocab.json", b"{\"a\": 0}".to_vec(), "not beside it"),
+        ("merges.txt", b"#version: 0.2\na b\n".to_vec(), "not next to it"),
+        ("vocab.json", b"{\"a\": 0}".to_vec(), "not next to it"),
         (
             "r50k_base.tiktoken",
             b"IQ== 0\nIg== 1\n".to_vec(),
@@ -218,7 +218,7 @@ fn wrong_files_of_known_formats_name_the_place() {
     assert!(Tokenizer::import(&file("tiny.tiktoken"), &pattern).is_err());
 }
 
-/// Imports damaged bytes; whatever comes of it, it comes back, and what opens can be used.
+/// Imports damaged bytes; any result is fine, but it must return, and a tokenizer must work.
 fn exercise(path: &Path, name: &str) {
     if let Ok(tokenizer) = Tokenizer::import(path, &options(name)) {
         for text in ["", " kat  ë", "<0x41>👍", &"ab ".repeat(50)] {
@@ -247,7 +247,7 @@ fn truncated_and_flipped_files_never_panic() {
     }
 }
 
-/// GPT-2's files of the golden folder with a `tokenizer_config.json` of a class.
+/// GPT-2's golden files with a `tokenizer_config.json` of a class.
 fn of_class(class: &str) -> taal_tokenizer::Result<Tokenizer> {
     let place = tempfile::tempdir().unwrap();
     for entry in fs::read_dir(file("gpt2")).unwrap() {
@@ -260,10 +260,10 @@ fn of_class(class: &str) -> taal_tokenizer::Result<Tokenizer> {
 }
 
 #[test]
-fn report_11_the_class_of_a_tokenizer_says_how_it_cuts_text() {
+fn report_11_the_class_of_a_tokenizer_decides_how_it_splits_text() {
     let [gpt2, qwen2] = ["GPT2TokenizerFast", "Qwen2Tokenizer"].map(|class| of_class(class).unwrap());
     let pieces = |tokenizer: &Tokenizer, text: &str| tokenizer.encode(text).unwrap().len();
-    // Qwen2 takes digits one by one and normalizes to NFC; the words of both are those of the vocabulary.
+    // Qwen2 splits digits and normalizes to NFC; both have the words of the vocabulary.
     assert_eq!(gpt2.encode("een kat").unwrap(), qwen2.encode("een kat").unwrap());
     assert_eq!(qwen2.encode("cafe\u{301}").unwrap(), gpt2.encode("caf\u{e9}").unwrap());
     assert_ne!(gpt2.encode("cafe\u{301}").unwrap(), gpt2.encode("caf\u{e9}").unwrap());
@@ -278,7 +278,7 @@ fn report_11_the_class_of_a_tokenizer_says_how_it_cuts_text() {
 }
 
 #[test]
-fn report_13_a_pointer_or_page_in_place_of_a_tokenizer_is_called_what_it_is() {
+fn report_13_git_lfs_pointers_and_web_pages_are_named_as_such() {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("tokenizer.model");
     fs::write(

@@ -1,11 +1,11 @@
-//! Files of others and damaged files.
+//! Files of other programs and damaged files.
 
 use serde_json::{Value, json};
 use taal_store::ErrorKind;
 
 use crate::{Error, Kind, Tokenizer, golden, train};
 
-/// A tiny BPE file in the layout of others, with a change.
+/// A tiny BPE file in the layout of other programs, with a change.
 pub fn file(change: impl FnOnce(&mut Value)) -> Vec<u8> {
     let mut file = json!({
         "version": "1.0", "truncation": null, "padding": null,
@@ -44,7 +44,7 @@ fn a_saved_tokenizer_opens_as_the_same_bytes_and_the_same_hash() {
 }
 
 #[test]
-fn a_small_file_of_others_opens_and_added_tokens_count() {
+fn a_small_file_of_another_program_opens_with_its_added_tokens() {
     let tokenizer = Tokenizer::from_json(&file(|_| {})).unwrap();
     assert_eq!(tokenizer.vocab_size(), 4);
     assert_eq!(tokenizer.bos_id(), Some(3));
@@ -66,7 +66,7 @@ fn settings_that_would_drop_or_vary_tokens_are_not_applied() {
     for _ in 0..20 {
         assert_eq!(tokenizer.encode("abab").unwrap(), [2, 2]);
     }
-    assert_eq!(tokenizer.to_json(), bytes, "the file itself stays as it is");
+    assert_eq!(tokenizer.to_json(), bytes, "the file itself is unchanged");
 }
 
 #[test]
@@ -185,8 +185,8 @@ fn nesting_is_limited() {
 }
 
 #[test]
-fn stripping_more_than_a_token_has_leaves_nothing() {
-    // The library's `Strip` decoder panics here: it counts from the end of a token without looking how long it is.
+fn stripping_more_than_the_length_of_a_token_leaves_nothing() {
+    // The library's `Strip` decoder panics here: it counts from the end of a token without checking its length.
     let bytes = file(|file| file["decoder"] = json!({"type": "Strip", "content": "a", "start": 0, "stop": 3}));
     let tokenizer = Tokenizer::from_json(&bytes).unwrap();
     assert_eq!(tokenizer.id_to_token(0).as_deref(), Some("a"));

@@ -36,7 +36,7 @@ const END: u32 = 261;
 const MASK: u32 = 262;
 const X: u32 = 263;
 
-/// What import makes of the two files with these beside them.
+/// Imports the two files with these next to them.
 fn with_files(files: &[(&str, Value)]) -> Result<Tokenizer, Error> {
     let place = tempfile::tempdir().unwrap();
     two_files(place.path());
@@ -60,7 +60,7 @@ fn framed(tokenizer: &Tokenizer, text: &str) -> Vec<u32> {
 const A: u32 = b'a' as u32;
 
 #[test]
-fn report_11_only_the_classes_of_roberta_put_a_text_between_tokens() {
+fn report_11_only_the_classes_of_roberta_put_tokens_around_a_text() {
     for class in [
         "GPT2Tokenizer",
         "Qwen2TokenizerFast",
@@ -69,7 +69,7 @@ fn report_11_only_the_classes_of_roberta_put_a_text_between_tokens() {
     ] {
         let tokenizer = with_class(class, json!({})).unwrap();
         assert_eq!(framed(&tokenizer, "a"), [A], "{class}");
-        // Names that are not theirs are text.
+        // Other names are text.
         assert_eq!(tokenizer.encode("<s>").unwrap().len(), 3, "{class}");
     }
     for class in [
@@ -120,7 +120,8 @@ fn report_11_config_json_decides_where_no_class_does() {
             "{model}"
         );
     }
-    // As in transformers: a class of its own counts more than the model, but for qwen2, whose files often name another.
+    // As in transformers: a specific class takes precedence over the model type, except for qwen2, whose files often name another
+    // one.
     assert_eq!(numbers(with_model(Some("GPT2Tokenizer"), "qwen3")), together);
     assert_eq!(numbers(with_model(Some("GPT2Tokenizer"), "qwen2")), apart);
     assert_eq!(numbers(with_model(Some("Qwen2Tokenizer"), "gpt2")), apart);
@@ -136,7 +137,7 @@ fn report_11_config_json_decides_where_no_class_does() {
 }
 
 #[test]
-fn report_11_what_cuts_in_no_known_way_is_refused_by_name() {
+fn report_11_unknown_classes_are_refused_by_name() {
     let said = |tokenizer: Result<Tokenizer, Error>| {
         let error = tokenizer.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt);
@@ -158,7 +159,7 @@ fn report_11_what_cuts_in_no_known_way_is_refused_by_name() {
     ] {
         assert!(error.len() < 700 && !error.contains(&"x".repeat(81)), "{error}");
     }
-    // A pattern says how words are cut.
+    // A pattern decides how words are split.
     let place = tempfile::tempdir().unwrap();
     two_files(place.path());
     fs::write(place.path().join("config.json"), r#"{"model_type": "llama"}"#).unwrap();
@@ -170,7 +171,7 @@ fn report_11_what_cuts_in_no_known_way_is_refused_by_name() {
 }
 
 #[test]
-fn report_11_a_text_begins_with_a_space_where_the_files_say_so() {
+fn report_11_a_text_begins_with_a_space_if_the_files_say_so() {
     for class in [
         "GPT2Tokenizer",
         "CodeGenTokenizer",
@@ -188,7 +189,7 @@ fn report_11_a_text_begins_with_a_space_where_the_files_say_so() {
 }
 
 #[test]
-fn report_11_tokens_around_a_text_are_those_of_transformers() {
+fn report_11_tokens_around_a_text_equal_those_of_transformers() {
     let both = json!({"add_bos_token": true, "add_eos_token": true});
     let named =
         json!({"add_bos_token": true, "add_eos_token": true, "bos_token": "<s>", "eos_token": {"content": "</s>"}});
@@ -205,7 +206,7 @@ fn report_11_tokens_around_a_text_are_those_of_transformers() {
         ("Qwen2Tokenizer", &named, &[BEGIN, A, END]),
         ("GPTNeoXTokenizer", &named, &[BEGIN, A, END]),
         ("CodeGenTokenizer", &both, &[END_OF_TEXT, A, END_OF_TEXT]),
-        // RoBERTa's frame is its own.
+        // RoBERTa has its own frame.
         (
             "RobertaTokenizer",
             &json!({"add_bos_token": false, "add_eos_token": true}),
@@ -230,14 +231,14 @@ fn report_11_tokens_around_a_text_are_those_of_transformers() {
 }
 
 #[test]
-fn report_11_words_are_cut_by_the_class() {
+fn report_11_words_are_split_by_the_class() {
     let [gpt2, qwen2] = ["GPT2Tokenizer", "Qwen2Tokenizer"].map(|class| with_class(class, json!({})).unwrap());
     assert_eq!(qwen2.encode("a'S").unwrap(), [A, S]);
     assert_eq!(gpt2.encode("a'S").unwrap(), [A, u32::from(b'\''), u32::from(b'S')]);
 }
 
 #[test]
-fn report_13_of_equal_lines_in_vocab_txt_the_last_counts() {
+fn report_13_of_equal_lines_in_vocab_txt_the_last_is_used() {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("vocab.txt");
     fs::write(
@@ -250,7 +251,7 @@ fn report_13_of_equal_lines_in_vocab_txt_the_last_counts() {
     assert_eq!(tokenizer.vocab_size(), 10);
     assert_eq!(tokenizer.token_to_id("zin"), Some(8));
     assert_eq!(tokenizer.unk_id(), Some(9));
-    // The place of the first one stays, and nothing that is spelled in a text is at it.
+    // The id of the first one remains, but no text gives it.
     let hole = tokenizer.decode(&[6]).unwrap();
     assert_eq!(hole, "<|no token 6|>");
     assert!(!tokenizer.encode(&hole).unwrap().contains(&6));
@@ -261,7 +262,7 @@ fn report_13_of_equal_lines_in_vocab_txt_the_last_counts() {
     assert_eq!(tokenizer.encode("b").unwrap(), [4]);
 }
 
-/// A table in which `a` becomes `b` and `é` becomes `e`, as SentencePiece lays one out.
+/// A table in which `a` becomes `b` and `é` becomes `e`, in SentencePiece's layout.
 fn table() -> Vec<u32> {
     let node = |label: u32, is_leaf: bool, offset: u32| label | u32::from(is_leaf) << 8 | offset << 10;
     let mut units = vec![0; 1536];
@@ -291,7 +292,7 @@ fn with_table(units: &[u32]) -> Result<Tokenizer, Error> {
 fn report_34_mutated_tries_are_refused_or_encode_every_text() {
     let whole = table();
     assert_eq!(with_table(&whole).unwrap().encode("aéb").unwrap(), [2, 3, 2]);
-    // All first bytes of characters, and each of them after a character that the table has.
+    // All first bytes of characters, and each of them after a character in the table.
     let characters = (1..0x3000)
         .chain((0x10000..0x10ffff).step_by(0x1000))
         .filter_map(char::from_u32);
@@ -355,7 +356,7 @@ fn report_34_a_damaged_trie_is_refused_with_the_name_of_its_file() {
 }
 
 #[test]
-fn report_13_each_file_of_a_tokenizer_that_is_a_pointer_or_a_page_is_called_so() {
+fn report_13_each_file_of_a_tokenizer_that_is_a_pointer_or_a_page_is_named_as_such() {
     let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 500000\n";
     let page = "<!DOCTYPE html>\n<html><head><title>404</title></head></html>\n";
     for (text, word) in [(pointer, "git-lfs pointer"), (page, "HTML")] {

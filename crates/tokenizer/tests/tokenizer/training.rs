@@ -1,4 +1,4 @@
-//! What training promises: determinism, limits, the same from files and memory, and errors with a way out.
+//! Training: determinism, limits, equal results from files and memory, and helpful errors.
 
 use std::path::PathBuf;
 
@@ -24,7 +24,7 @@ fn in_pool<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> T {
         .install(work)
 }
 
-/// A corpus of words that each occur in a few forms, so that many pairs are equally frequent.
+/// A corpus of words in a few forms each, so that many pairs are equally frequent.
 fn ties() -> String {
     let mut text = String::new();
     for first in "bdfgklmnprstvwz".chars() {
@@ -38,7 +38,7 @@ fn ties() -> String {
 }
 
 #[test]
-fn equal_text_gives_equal_bytes_whatever_the_number_of_threads() {
+fn equal_text_gives_equal_bytes_for_any_number_of_threads() {
     for text in [CORPUS.to_owned(), ties()] {
         for (kind, vocab_size) in KINDS {
             let train = || {
@@ -58,7 +58,7 @@ fn equal_text_gives_equal_bytes_whatever_the_number_of_threads() {
 #[test]
 fn files_and_memory_give_the_same_tokenizer() {
     let directory = tempfile::tempdir().unwrap();
-    // Larger than several chunks, so that files are cut in other places than texts are.
+    // Larger than several chunks, so that files and texts are cut at different positions.
     let text = CORPUS.repeat(40);
     let middle = text.floor_char_boundary(text.len() / 2);
     let paths: Vec<PathBuf> = ["een.txt", "twee.txt"]
@@ -76,7 +76,7 @@ fn files_and_memory_give_the_same_tokenizer() {
 }
 
 #[test]
-fn merges_are_those_of_the_library_where_it_has_no_choice() {
+fn merges_equal_the_librarys_without_ties() {
     let tokenizer = TrainerConfig::new(Kind::Bpe, 500).train([CORPUS]).unwrap();
     let ours: tokenizers::Tokenizer = serde_json::from_slice(&tokenizer.to_json()).unwrap();
     let mut trainer = BpeTrainer::builder()
@@ -105,8 +105,8 @@ fn merges_are_those_of_the_library_where_it_has_no_choice() {
 }
 
 #[test]
-fn memory_stays_bounded_by_forgetting_the_rarest_words() {
-    // Frequent words among ones that occur once each, more than the least limit has room for.
+fn memory_stays_bounded_by_dropping_the_rarest_words() {
+    // Frequent words among more unique words than fit in the smallest limit.
     let texts = (0..700).map(|chunk| {
         let rare: String = (0..700).map(|word| format!(" w{chunk}x{word}")).collect();
         format!("de kat zit op de mat{rare}\n")
@@ -134,7 +134,7 @@ fn memory_stays_bounded_by_forgetting_the_rarest_words() {
 }
 
 #[test]
-fn a_vocabulary_that_is_too_small_is_an_error_that_names_the_least() {
+fn a_vocabulary_that_is_too_small_is_an_error_with_the_minimum() {
     let least = [
         (Kind::Bpe, 257),
         (Kind::Unigram, 280),
@@ -181,7 +181,7 @@ fn small_texts_give_small_vocabularies_and_no_panic() {
         for kind in Kind::ALL {
             let tokenizer = match TrainerConfig::new(kind, 1000).train([text]) {
                 Ok(tokenizer) => tokenizer,
-                // BERT's words have no whitespace, so there may be none.
+                // BERT's words have no whitespace, so there may be no words.
                 Err(Error::NoWord { .. }) if kind == Kind::WordPiece => continue,
                 Err(error) => panic!("{kind} {text:?}: {error}"),
             };
@@ -248,7 +248,7 @@ fn files_that_are_not_text_are_errors_with_file_and_offset() {
 }
 
 #[test]
-fn special_tokens_that_cannot_work_are_errors() {
+fn invalid_special_tokens_are_errors() {
     let unusable: [&[&str]; 5] = [&[""], &["twee woorden"], &["<s>", "<s>"], &["Ġ"], &["<0x41>"]];
     for tokens in unusable {
         let refused = [Kind::Bpe, Kind::Unigram].into_iter().filter(|&kind| {
@@ -276,13 +276,13 @@ fn special_tokens_that_cannot_work_are_errors() {
 }
 
 #[test]
-fn special_tokens_in_the_training_text_teach_nothing() {
+fn special_tokens_in_the_training_text_are_not_learned() {
     for kind in Kind::ALL {
         let mut config = TrainerConfig::new(kind, 400);
         config.special_tokens.push("<|einde|>".into());
         let with = config.train([CORPUS.replace(".\n", ".<|einde|>\n")]).unwrap();
         let without = config.train([CORPUS]).unwrap();
-        // Unigram's and word's words reach from a sentence's end over the line's.
+        // Words of unigram and word cross from the end of a sentence over the line end.
         if matches!(kind, Kind::Bpe | Kind::Char) {
             assert!(with.to_json() == without.to_json(), "{kind}");
         }
@@ -295,7 +295,7 @@ fn special_tokens_in_the_training_text_teach_nothing() {
 }
 
 #[test]
-fn names_of_kinds_are_read_back() {
+fn names_of_kinds_parse() {
     for kind in Kind::ALL {
         assert_eq!(kind.to_string().parse::<Kind>().unwrap(), kind);
     }
