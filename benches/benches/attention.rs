@@ -1,4 +1,4 @@
-//! Causal attention of queries, keys and values, forward and with gradients, in tokens a second.
+//! Causal attention of queries, keys and values, forward and with gradients, in tokens per second.
 
 use burn::tensor::{Device, Tensor};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};

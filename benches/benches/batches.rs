@@ -1,4 +1,4 @@
-//! Drawing batches from memory and from mapped shards, in tokens a second.
+//! Drawing batches from memory and from mapped shards, in tokens per second.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use taal_benches::{characters, shakespeare, shakespeare_characters};
@@ -8,7 +8,7 @@ use tempfile::TempDir;
 /// `batch x block`.
 const SIZES: [[usize; 2]; 2] = [[12, 64], [64, 256]];
 
-/// Tiny Shakespeare as shards, which last as long as the folder.
+/// Tiny Shakespeare as shards, which exist as long as the folder.
 fn shards() -> (Dataset, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let text = folder.path().join("tinyshakespeare.txt");

@@ -1,14 +1,14 @@
-//! Reading a prompt and writing after it with a key/value cache, in tokens a second.
+//! Prefill and decoding with a key/value cache, in tokens per second.
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use taal_benches::{larger_model, model, recipe};
 use taal_inference::Decoder;
 use taal_model::Transformer;
 
-/// New tokens a measurement.
+/// New tokens per measurement.
 const NEW_TOKENS: usize = 32;
 
-/// A decoder that has room for a prompt of half the context and for the new tokens.
+/// A decoder with room for a prompt of half the context and the new tokens.
 fn decoder(model: &Transformer) -> Decoder<'_> {
     let expected_len = model.config().max_seq_len / 2 + NEW_TOKENS;
     Decoder::new(model, true).unwrap().with_expected_len(expected_len)

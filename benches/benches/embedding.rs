@@ -1,4 +1,4 @@
-//! Token embeddings and rotary positions, forward and with gradients, in tokens a second.
+//! Token embeddings and rotary positions, forward and with gradients, in tokens per second.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};

@@ -1,4 +1,4 @@
-//! Scoring held-back text in windows of the model's context, in tokens a second.
+//! Scoring held-back text in windows of the model's context, in tokens per second.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use taal_benches::{model, recipe, shakespeare_characters};

@@ -1,8 +1,8 @@
-//! Every fused operation beside its plain twin, forward and with gradients, in floating-point operations and bytes a
-//! second. `cargo xtask bench kernels` adds their share of the roofline.
+//! Every fused operation next to its reference implementation, forward and with gradients, in floating-point operations and bytes
+//! per second. `cargo xtask bench kernels` adds their share of the roofline.
 //!
 //! The work of a pass is counted from its sizes: a product of m x k x n takes 2 m k n operations, its gradients twice as
-//! many more; an element-wise operation reads and writes each number once a pass. Exponentials count as one operation.
+//! many more; an element-wise operation reads and writes each number once per pass. Exponentials count as one operation.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group};
@@ -21,7 +21,7 @@ struct Work {
 }
 
 impl Work {
-    /// An operation that reads `reads` and writes one number a number.
+    /// An operation that reads `reads` numbers and writes one per element.
     fn elementwise(numbers: usize, flops: usize, reads: usize) -> Self {
         Self {
             flops: numbers * flops,
@@ -55,8 +55,8 @@ fn targets(rows: usize, vocab_size: usize, device: &Device) -> Tensor<1, Int> {
     Tensor::from_data(TensorData::new(targets, [rows]), device)
 }
 
-/// The fused operation and its twin on flex, without gradients and with them.
-fn twins<I: Clone>(
+/// The fused operation and its reference implementation on flex, without and with gradients.
+fn fused_and_reference<I: Clone>(
     c: &mut Criterion,
     name: &str,
     size: &str,
@@ -90,7 +90,7 @@ fn activations(c: &mut Criterion) {
     for [rows, width] in STREAMS {
         let shape = [rows, 4 * width];
         for (name, fused, twin) in functions {
-            twins(
+            fused_and_reference(
                 c,
                 name,
                 &format!("{rows}x{}", 4 * width),
@@ -108,7 +108,7 @@ fn activations(c: &mut Criterion) {
                 tracked(random(shape, "up", device)),
             ]
         };
-        twins(
+        fused_and_reference(
             c,
             "swiglu",
             &format!("{rows}x{}", 4 * width),
@@ -130,7 +130,7 @@ fn norms(c: &mut Criterion) {
             (tracked(random(shape, "x", device)), weight, bias)
         };
         let size = format!("{rows}x{width}");
-        twins(
+        fused_and_reference(
             c,
             "layer_norm",
             &size,
@@ -145,7 +145,7 @@ fn norms(c: &mut Criterion) {
                 }),
             ],
         );
-        twins(
+        fused_and_reference(
             c,
             "rms_norm",
             &size,
@@ -167,7 +167,7 @@ fn linears(c: &mut Criterion) {
                     [([rows, k], "x"), ([k, n], "weight")].map(|(s, name)| tracked(random(s, name, device)));
                 (x, weight, tracked(random([rows, n], "residual", device)))
             };
-            twins(
+            fused_and_reference(
                 c,
                 "linear_add",
                 &format!("{rows}x{k}x{n}"),
@@ -189,7 +189,7 @@ fn linears(c: &mut Criterion) {
     for rows in [1, 8] {
         let (k, n) = (768, 3072);
         let inputs = |device: &Device| (random([rows, k], "x", device), random([k, n], "weight", device));
-        twins(
+        fused_and_reference(
             c,
             "linear",
             &format!("{rows}x{k}x{n}"),
@@ -215,8 +215,8 @@ fn attentions(c: &mut Criterion) {
         let inputs = |device: &Device| ["q", "k", "v"].map(|name| tracked(random(shape, name, device)));
         let mask = AttentionMask::new(seq, seq, true, None, &Device::flex());
         let settings = AttentionSettings::default();
-        // A causal query sees half of the keys; its gradients take five products where the result takes two.
-        twins(
+        // A causal query sees half of the keys on average; gradients take five products, the result two.
+        fused_and_reference(
             c,
             "attention",
             &format!("{batch}x{heads}x{seq}x{head_dim}"),
@@ -242,7 +242,7 @@ fn losses(c: &mut Criterion) {
         let shape = [rows, vocab_size];
         let ids = targets(rows, vocab_size, &Device::flex());
         let of_device = |x: &Tensor<2>| ids.clone().to_device(&x.device());
-        twins(
+        fused_and_reference(
             c,
             "cross_entropy",
             &format!("{rows}x{vocab_size}"),
@@ -267,7 +267,7 @@ fn losses(c: &mut Criterion) {
             let shapes = [([rows, width], "hidden"), ([width, vocab_size], "weight")];
             shapes.map(|(shape, name)| tracked(random(shape, name, device)))
         };
-        twins(
+        fused_and_reference(
             c,
             "linear_cross_entropy",
             &format!("{rows}x{width}x{vocab_size}"),
@@ -293,7 +293,7 @@ fn losses(c: &mut Criterion) {
 fn others(c: &mut Criterion) {
     for [rows, width] in STREAMS {
         let shape = [rows, width];
-        twins(
+        fused_and_reference(
             c,
             "dropout",
             &format!("{rows}x{width}"),

@@ -1,4 +1,4 @@
-//! Saving and opening a model directory, the part of a checkpoint that is not the optimizer's, in bytes of weights a second.
+//! Saving and opening a model directory, the part of a checkpoint that is not the optimizer's, in bytes of weights per second.
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use taal_benches::larger_model;
@@ -12,7 +12,7 @@ fn model_directory(c: &mut Criterion) {
     group.throughput(Throughput::BytesDecimal(4 * model.config().n_params()));
 
     group.bench_function(BenchmarkId::new("save", "llama-4x256"), |b| {
-        // Handed back, the folder is removed outside of the measured time.
+        // Returned so that the folder is removed outside of the measured time.
         b.iter_batched(
             || tempfile::tempdir().unwrap(),
             |folder| {

@@ -1,4 +1,4 @@
-//! Muon's Newton-Schulz iteration, which is most of what its step costs beyond AdamW's, in matrices a second.
+//! Muon's Newton-Schulz iteration, which is most of its additional cost over AdamW, in matrices per second.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use taal_kernels::random;

@@ -1,4 +1,4 @@
-//! Making token shards of a text file on all cores, and opening them with every byte verified, in bytes a second.
+//! Building token shards of a text file on all cores, and opening them with every byte verified, in bytes per second.
 
 use std::path::Path;
 
@@ -18,7 +18,7 @@ fn shards(c: &mut Criterion) {
 
     group.throughput(Throughput::BytesDecimal(shakespeare().len() as u64));
     group.bench_function("build/bpe", |b| {
-        // Handed back, the folder is removed outside of the measured time.
+        // Returned so that the folder is removed outside of the measured time.
         b.iter_batched(
             || tempfile::tempdir().unwrap(),
             |folder| {

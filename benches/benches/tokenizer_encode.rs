@@ -1,4 +1,5 @@
-//! Encoding with each kind of tokenizer on one thread, texts that are hard on tokenizers among them, and decoding, in bytes of text a second.
+//! Encoding with each kind of tokenizer on one thread, including texts that are hard for tokenizers, and decoding, in bytes of
+//! text per second.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use taal_benches::shakespeare;
@@ -40,7 +41,7 @@ fn decode(c: &mut Criterion) {
     group.finish();
 }
 
-/// Texts on which other tokenizers are known to be slow, none with a place to cut. Each is to be at least a fifth as fast as English.
+/// Texts on which other tokenizers are known to be slow, without safe cuts. Each must be at least a fifth as fast as English.
 fn encode_pathological(c: &mut Criterion) {
     let texts = [
         ("letter", "a".repeat(TEXT_BYTES)),

@@ -1,4 +1,4 @@
-//! Training each kind of tokenizer, in bytes of text a second.
+//! Training each kind of tokenizer, in bytes of text per second.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use taal_benches::shakespeare;

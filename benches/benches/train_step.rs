@@ -1,4 +1,4 @@
-//! Whole training steps of the embedded recipes, from the batch to the updated weights, in tokens a second.
+//! Whole training steps of the embedded recipes, from the batch to the updated weights, in tokens per second.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use taal_benches::{batch_plan, learner, recipe, shakespeare_characters};
@@ -19,7 +19,7 @@ fn train_step(c: &mut Criterion) {
                     let lr_factor = recipe.train.schedule.at(step) / recipe.train.schedule.lr;
                     step += 1;
                     let outcome = learner.step(&[batch], &[], lr_factor).unwrap();
-                    // A step that diverged changes no weight, which would be a faster one.
+                    // A diverged step skips the update, so it would be faster.
                     assert!(outcome.is_finite(), "{name} diverged at step {step}: {outcome:?}");
                     outcome
                 });

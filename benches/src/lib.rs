@@ -1,6 +1,6 @@
 //! Shared set-up of the benchmarks: the program's allocator, criterion's settings, devices, recipes, models and text.
 //!
-//! A benchmark's name is `stage/operation/device/size`. Set-up is not input: where it fails, the benchmark stops.
+//! A benchmark's name is `stage/operation/device/size`. A failing set-up stops the benchmark.
 
 use std::time::Duration;
 
@@ -12,9 +12,10 @@ use taal_model::{Initialization, Transformer, TransformerConfig};
 use taal_tokenizer::{Kind, Tokenizer, TrainerConfig};
 use taal_trainer::{Learner, MixedPrecision, ModelRecipe, Optimizer, OrderKind, Recipe, RecipeText, resolve};
 
-/// The program's settings of jemalloc, which keep its pages; crates/cli/src/allocator.rs says why. They are read
-/// before `main`, so they can be said only here.
-// SAFETY: the name is jemalloc's own, prefixed as the crate builds it, declared there as a weak symbol to be replaced in just this way.
+/// The program's settings of jemalloc, which keep its pages; crates/cli/src/allocator.rs says why. They are read before `main`,
+/// so they can only be set here.
+// SAFETY: the name is jemalloc's, with the prefix that the crate builds it with, where it is a weak symbol meant to be replaced
+// like this.
 #[cfg(not(target_env = "msvc"))]
 #[unsafe(export_name = "_rjem_malloc_conf")]
 pub static MALLOC_CONF: &[u8; 57] = b"narenas:1,dirty_decay_ms:-1,muzzy_decay_ms:-1,thp:always\0";
@@ -23,7 +24,7 @@ pub static MALLOC_CONF: &[u8; 57] = b"narenas:1,dirty_decay_ms:-1,muzzy_decay_ms
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// Ten samples in two seconds a benchmark: the whole suite takes minutes, and a change of a few percent shows.
+/// Ten samples in two seconds per benchmark: the whole suite takes minutes, and changes of a few percent are visible.
 pub fn criterion() -> Criterion {
     Criterion::default()
         .sample_size(10)
@@ -32,7 +33,7 @@ pub fn criterion() -> Criterion {
         .nresamples(10_000)
 }
 
-/// Leaves the machine's measured peaks where `cargo xtask bench` looks for them, to state rates as shares.
+/// Writes the machine's measured peaks for `cargo xtask bench`, which states rates as shares of them.
 pub fn write_machine() {
     let Some(home) = std::env::var_os("CRITERION_HOME") else {
         return;
@@ -47,8 +48,8 @@ pub fn write_machine() {
     std::fs::write(home.join("machine.json"), text).expect("criterion's folder can be written");
 }
 
-/// The CPU's devices in this build: flex, and ndarray where its feature is on. A GPU returns before it has computed,
-/// so it would need another clock.
+/// The CPU's devices in this build: flex, and ndarray where its feature is on. A GPU returns before it has computed, so it would
+/// need another way to measure time.
 pub fn devices() -> Vec<(DeviceSpec, Device)> {
     available()
         .into_iter()
@@ -75,8 +76,7 @@ pub fn model(recipe: &Recipe, vocab_size: usize, device: &Device) -> Transformer
     draw(&config, *init, recipe.seed, device)
 }
 
-/// A model of about 4 M parameters with a context of 512: large enough that its matrices, and not the calls around
-/// them, take the time.
+/// A model of about 4 M parameters with a context of 512: large enough that matrix products, not call overhead, dominate.
 pub fn larger_model(device: &Device) -> Transformer {
     draw(
         &TransformerConfig::llama(4096, 512, 4, 8, 256),
@@ -102,7 +102,7 @@ pub fn learner(recipe: &Recipe, vocab_size: usize, device: &Device) -> Learner {
     }
 }
 
-/// Which windows the steps of a recipe see.
+/// The windows of a recipe's steps.
 pub fn batch_plan(recipe: &Recipe) -> BatchPlan {
     let order = match recipe.data.order {
         OrderKind::Random => Order::Random,
