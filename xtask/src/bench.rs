@@ -12,11 +12,11 @@ use crate::pairs;
 use crate::revision::{Worktree, resolve};
 use crate::workspace::Workspace;
 
-/// The file in which the kernels' benchmark leaves the machine's peaks.
+/// The file in which the kernels' benchmark writes the machine's peaks.
 const MACHINE: &str = "machine.json";
 
-/// Runs the benchmarks of the package `taal-benches`; with `--against`, those of another commit first, or without a filter the two
-/// programs in turns.
+/// Runs the benchmarks of the package `taal-benches`; with `--against`, those of another commit first, or without a filter both
+/// programs alternately.
 pub fn bench(workspace: &Workspace, bench: &Bench) -> Result<()> {
     if let (Some(revision), None) = (&bench.against, &bench.filter) {
         return pairs::compare(workspace, revision, bench.pairs.into());
@@ -55,7 +55,7 @@ fn criterion(workspace: &Workspace, root: &Path, home: &Path, bench: &Bench, mor
     if let Some(features) = &bench.features {
         command.args(["--features", features]);
     }
-    // Naming bench targets keeps the library's test harness out, which knows none of criterion's options.
+    // Naming bench targets excludes the library's test harness, which does not accept criterion's options.
     match &bench.filter {
         Some(file) if files.contains(file) => command.args(["--bench", file, "--"]),
         Some(filter) => command.args(["--bench", "*", "--", filter]),
@@ -77,7 +77,7 @@ struct Description {
     throughput: Option<Throughput>,
 }
 
-/// What one pass of a kernel must compute and move.
+/// The work and memory traffic of one pass of a kernel.
 #[derive(Debug, Deserialize)]
 struct Throughput {
     #[serde(rename = "ElementsAndBytes")]
@@ -102,8 +102,8 @@ struct Estimate {
     point_estimate: f64,
 }
 
-/// A table of every kernel that says what it computes and moves: its rates, and the share of the time that the machine
-/// would need at its peak for the more costly of the two. `None` where no kernel was measured.
+/// A table of every kernel with known work and traffic: its rates, and its share of the roofline. `None` if no kernel was
+/// measured.
 fn roofline(home: &Path) -> Result<Option<String>> {
     let Ok(text) = fs::read_to_string(home.join(MACHINE)) else {
         return Ok(None);
@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_share_is_that_of_the_more_costly_bound() {
+    fn the_share_is_that_of_the_tighter_bound() {
         let machine = Machine {
             flops_per_s: 100e9,
             bytes_per_s: 10e9,

@@ -1,4 +1,4 @@
-//! `cargo xtask browser`: traces, a report and a map in a real browser, with axe-core's rules on accessibility.
+//! `cargo xtask browser`: traces, a report and a map in a real browser, with axe-core's accessibility rules.
 
 use std::fs;
 use std::path::Path;
@@ -10,14 +10,14 @@ use crate::command::run;
 use crate::suite::FEATURES;
 use crate::workspace::Workspace;
 
-/// A text that tries to be markup, and one that fills a phone's screen more than once.
+/// A text with markup in it, and one longer than a phone's screen.
 const HOSTILE: &str = "De kat zat op de mat, \u{e9}\u{e9}n keer </script> <b>\u{1f99c}</b>\n& weg";
 const LONG: &str = "De kat krabt de krullen van de trap en de rat ziet het aan vanaf de bovenste tree, waar hij sinds \
                     maandag woont; niemand heeft hem gevraagd.";
 
-/// Trains three small models, makes pages with them, and opens these. Needs node, npm, and Chromium (`CHROMIUM` names it).
+/// Trains three small models, makes pages with them, and opens the pages. Needs node, npm, and Chromium (`CHROMIUM` names it).
 pub fn browser(workspace: &Workspace) -> Result<()> {
-    // Built as its tests build it, so that Burn is built once.
+    // Built with the features of the tests, so that Burn is built once.
     run(workspace
         .cargo()
         .args(["test", "--workspace", "--test", "cli", "--no-run"])

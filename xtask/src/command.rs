@@ -8,7 +8,7 @@ use std::process::{Command, ExitCode, ExitStatus};
 
 use anyhow::{Context, Result};
 
-/// A program that ran and said no. It has explained itself on stderr.
+/// A program that failed, after explaining why on stderr.
 #[derive(Debug)]
 struct Failed {
     line: String,
@@ -23,17 +23,17 @@ impl fmt::Display for Failed {
 
 impl std::error::Error for Failed {}
 
-/// The cargo that runs this xtask, in an environment as if it had been typed.
+/// The cargo that runs this xtask, with the environment of a shell.
 pub fn cargo() -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     forget_this_package(&mut cargo);
     cargo
 }
 
-/// Hides what `cargo run` told xtask about itself.
+/// Removes the variables that `cargo run` sets for xtask.
 ///
-/// Build scripts that watch variables such as `CARGO_MANIFEST_DIR` would otherwise see another value than under a typed
-/// cargo, and half of the dependencies would be compiled again at each change between the two.
+/// Build scripts that depend on variables such as `CARGO_MANIFEST_DIR` would otherwise see other values than in a shell, and half
+/// of the dependencies would be compiled again at each switch between the two.
 pub fn forget_this_package(command: &mut Command) {
     for (name, _) in env::vars_os() {
         if name
@@ -62,7 +62,7 @@ pub fn run(command: &mut Command) -> Result<()> {
     }
 }
 
-/// Prints a command on stderr as a person would type it.
+/// Prints a command on stderr as you would type it.
 pub fn show(command: &Command) {
     eprintln!("$ {}", line(command));
 }

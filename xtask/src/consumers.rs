@@ -1,9 +1,9 @@
-//! `cargo xtask consumers`: small projects outside the workspace, each of which uses one crate as a stranger would.
+//! `cargo xtask consumers`: small projects outside the workspace, each of which uses one crate as an outside user would.
 //!
-//! A crate can be broken for others while its own tests pass: a feature that only a neighbor turns on, a type that is needed and not
-//! public. Each project's manifest is what a stranger would write, with versions. Here they are copied out of the repository into
-//! a workspace of their own that takes the crates from this clone instead of crates.io, and its lock file and profiles, so that one
-//! build of Burn serves all. They are built one at a time: cargo then turns on only the features that this one asks for.
+//! A crate can be broken for users while its tests pass: a feature that only another crate enables, or a type that is needed but
+//! not public. Each project's manifest is what a user would write, with versions. The projects are copied out of the repository
+//! into a separate workspace that takes the crates from this clone instead of crates.io, with its lock file and profiles, so that
+//! one build of Burn serves all. They are built one at a time, so that cargo enables only the features that each one requests.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -58,7 +58,7 @@ fn copy_out(workspace: &Workspace, metadata: &Metadata, names: &[String], outsid
     copy(&workspace.root().join("Cargo.lock"), &outside.join("Cargo.lock"))
 }
 
-/// The packages of this workspace among the wanted ones and those they build on. Cargo warns of patches that nobody needs.
+/// The packages of this workspace among the wanted ones, and their dependencies. Cargo warns about unused patches.
 fn packages_behind(wanted: BTreeSet<String>, packages: &[Package]) -> Vec<&Package> {
     let mut found = BTreeSet::new();
     let mut open: Vec<String> = wanted.into_iter().collect();
@@ -99,7 +99,7 @@ fn outside_manifest(members: &[String], product: &Table, packages: &[&Package]) 
     outside
 }
 
-/// The profiles without what they say of single packages, which need not exist outside.
+/// The profiles without overrides of single packages, which may not exist outside.
 fn dependency_profiles(mut profiles: Table) -> Table {
     for (_, profile) in &mut profiles {
         if let Some(packages) = profile.get_mut("package").and_then(Value::as_table_mut) {
@@ -119,7 +119,7 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     write(to, &bytes)
 }
 
-/// Writes a file where it differs: cargo builds again what has a newer date.
+/// Writes a file only if it differs, since cargo rebuilds newer files.
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     if fs::read(path).is_ok_and(|present| present == bytes) {
         return Ok(());
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_project_gets_the_crates_it_names_and_what_they_build_on() {
+    fn a_project_gets_the_crates_it_names_and_their_dependencies() {
         let packages = [
             package("store", &[]),
             package(

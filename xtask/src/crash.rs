@@ -37,7 +37,7 @@ pub struct Crash {
 const SIMULATED: (&str, &str) = ("trainer", "faults::");
 const PROCESSES: (&str, &str) = ("faults", "");
 
-/// Each promise that can be broken on purpose, with the test program and the test that must notice it.
+/// Each guarantee that can be broken on purpose, with the test program and the test that must notice it.
 const MUTANTS: [(&str, &str, &str); 19] = [
     ("file-fsync", "trainer", "after_a_crash_at_any_file_operation"),
     ("file-dir-fsync", "trainer", "after_a_crash_at_any_file_operation"),
@@ -60,7 +60,7 @@ const MUTANTS: [(&str, &str, &str); 19] = [
     ("restart-data", "trainer", "stops_at_any_of_them"),
 ];
 
-/// What a test hands over.
+/// A figure from a test.
 #[derive(Debug, Deserialize)]
 struct Figure {
     row: String,
@@ -87,7 +87,7 @@ pub fn crash(workspace: &Workspace, crash: &Crash) -> Result<()> {
             .env("TAAL_CRASH_SAVES", "1000")
             .env("TAAL_CRASH_POISONS", "100")
             .env("TAAL_CRASH_FIGURES", &figures);
-        // All figures are worth having, also when one test fails.
+        // All figures are useful, even when one test fails.
         outcome = outcome.and(run(&mut command));
     }
     let table = table(&figures, crash)?;
@@ -106,7 +106,7 @@ fn table(figures: &Path, crash: &Crash) -> Result<String> {
         .map(serde_json::from_str)
         .collect::<Result<_, _>>()
         .with_context(|| figures.display().to_string())?;
-    // Tests run side by side, so their order is chance.
+    // Tests run in parallel, so their order is random.
     rows.sort_by(|a, b| a.row.cmp(&b.row));
     let mut table = format!(
         "`cargo xtask crash --kills {} --flips {} --seed {}`:\n\n| fault | cases | result |\n|---|---:|---|\n",
@@ -146,7 +146,7 @@ fn write_between_marks(path: &Path, table: &str) -> Result<()> {
 }
 
 fn mutants(programs: &Programs, crash: &Crash) -> Result<()> {
-    // Unbroken, the same tests must be green: otherwise red says nothing.
+    // Without mutants the same tests must pass: otherwise a failure proves nothing.
     for program in [SIMULATED, PROCESSES] {
         let mut command = programs.command(program.0, program.1)?;
         run(command
@@ -181,7 +181,7 @@ fn mutants(programs: &Programs, crash: &Crash) -> Result<()> {
     Ok(())
 }
 
-/// Test programs that were built, and a folder for what they write.
+/// The built test programs, and a folder for their output.
 struct Programs {
     root: PathBuf,
     folder: PathBuf,
@@ -219,7 +219,7 @@ impl Programs {
         ensure!(output.status.success(), "the test programs do not build");
         let mut built = Vec::new();
         for line in String::from_utf8_lossy(&output.stdout).lines() {
-            let message: Message = serde_json::from_str(line).context("cargo says something that is no JSON")?;
+            let message: Message = serde_json::from_str(line).context("cargo printed something that is not JSON")?;
             if let (Some(target), Some(executable), Some(manifest)) =
                 (message.target, message.executable, message.manifest_path)
                 && target.kind == ["test"]
@@ -254,7 +254,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_promise_that_can_be_broken_has_a_test_that_must_notice_it() {
+    fn every_mutant_has_a_test_that_must_notice_it() {
         let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates");
         let mut known = BTreeSet::new();
         for folder in ["store/src", "data/src", "trainer/src", "trainer/src/step"].map(|name| crates.join(name)) {

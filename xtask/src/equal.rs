@@ -1,7 +1,7 @@
-//! `cargo xtask equal REF`: whether a change of the code is a change of what it computes.
+//! `cargo xtask equal REF`: whether a change of the code changes its results.
 //!
-//! Short trainings and questions to their models run twice, with the `taal` of another commit and with this working tree's, on one
-//! machine. Weights, moments and answers must be the same bytes.
+//! Runs short trainings and commands with their models twice, with the `taal` of another commit and with this working tree's, on
+//! the same machine. Weights, moments and outputs must be equal byte for byte.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -34,13 +34,13 @@ pub struct Equal {
     filter: Option<String>,
 }
 
-/// A training, and what its model is asked afterwards.
+/// A training, and commands that use its model.
 struct Case {
     name: &'static str,
     recipe: &'static str,
     /// `KEY=VALUE`, each after a `--set`.
     set: &'static [&'static str],
-    /// Command lines of `taal`, with `{model}` for the run directory; a text's words are joined by dots.
+    /// Command lines of `taal`, with `{model}` for the run directory; the words of a text are joined by dots.
     ask: &'static [&'static str],
 }
 
@@ -56,7 +56,7 @@ const CHOICES: &str = concat!(
 );
 const TEXT: &str = "De kat zat op de mat.\nHet was een lange dag en de zon scheen nog.\n\nDe hond sliep.\n";
 
-/// The files that stand beside the runs.
+/// The files next to the runs.
 const FILES: [(&str, &str); 4] = [
     ("prompts.jsonl", PROMPTS),
     ("pairs.tsv", PAIRS),
@@ -64,7 +64,7 @@ const FILES: [(&str, &str); 4] = [
     ("text.txt", TEXT),
 ];
 
-/// What a causal model of Dutch is asked.
+/// Commands for a causal model of Dutch.
 const CAUSAL: &[&str] = &[
     "generate --model {model} --temperature 0 --max-tokens 150 --json --prompt",
     "generate --model {model} --seed 7 --max-tokens 60 --json --prompt De",
@@ -84,7 +84,7 @@ const MASKED: &[&str] = &[
     "trace --model {model} --json - De.[MASK].zat",
 ];
 
-/// One of each kind of training, short; later ones may start from an earlier one's model.
+/// One short training of each kind; later ones may start from an earlier one's model.
 const CASES: &[Case] = &[
     Case {
         name: "nanogpt-cpu",
@@ -243,7 +243,7 @@ pub fn equal(workspace: &Workspace, arguments: &Equal) -> Result<()> {
         let before = Side::new(&pair.before, home.join(format!("before-{threads}")), threads)?;
         let after = Side::new(&pair.after, home.join(format!("after-{threads}")), threads)?;
         for case in CASES {
-            // A case from which others start is needed by them.
+            // Cases from which chosen ones start are also needed.
             let is_base = case.name == "dutch-bpe";
             if arguments
                 .filter
@@ -285,7 +285,7 @@ pub fn equal(workspace: &Workspace, arguments: &Equal) -> Result<()> {
 
 const WEIGHTS: &str = "model/model.safetensors";
 
-/// One of the two programs, with a folder of its own.
+/// One of the two programs, with its folder.
 struct Side<'a> {
     taal: &'a Path,
     folder: PathBuf,
@@ -304,7 +304,7 @@ impl<'a> Side<'a> {
         Ok(Self { taal, folder, threads })
     }
 
-    /// What the case computes: a digest of each file and answer, by its name.
+    /// The results of a case: a digest of each file and output, by name.
     fn measure(&self, case: &Case) -> Result<BTreeMap<String, String>> {
         let run_dir = case.name.replace([',', ' '], "_");
         let mut train = vec!["train", "--recipe", case.recipe, "--run-dir", &run_dir];
@@ -323,7 +323,7 @@ impl<'a> Side<'a> {
                 .split(' ')
                 .map(|word| match word {
                     "{model}" => run_dir.clone(),
-                    // A text's words are joined by dots, since spaces part the arguments.
+                    // The words of a text are joined by dots, since spaces separate arguments.
                     word if word.contains('.') && !word.contains(".t") && !word.contains(".j") => {
                         word.replace('.', " ")
                     }
@@ -344,7 +344,7 @@ impl<'a> Side<'a> {
         Ok(found)
     }
 
-    /// Runs the program in this side's folder and gives what it printed.
+    /// Runs the program in this side's folder and returns its output.
     fn taal(&self, arguments: &[&str]) -> Result<Vec<u8>> {
         let mut command = Command::new(self.taal);
         command
@@ -388,7 +388,7 @@ impl<'a> Side<'a> {
     }
 }
 
-/// JSON or JSON Lines without what a clock or the machine decides, and without the paths of the two folders.
+/// JSON or JSON Lines without values that depend on time or the machine, and without the paths of the two folders.
 fn without_times(answer: &[u8]) -> Result<Vec<u8>> {
     let values = serde_json::Deserializer::from_slice(answer).into_iter::<Value>();
     let mut kept = String::new();
@@ -422,7 +422,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_clock_decides_is_not_compared_and_everything_else_is() {
+    fn times_are_not_compared_and_everything_else_is() {
         let was =
             without_times(br#"{"loss": 1.25, "tokens_per_s": 10.0, "steps": [{"step_ms": 3, "grad_norm": 0.5}]}"#)
                 .unwrap();

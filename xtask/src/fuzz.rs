@@ -26,12 +26,12 @@ pub struct Fuzz {
     nightly: bool,
 }
 
-/// Runs the fuzzer in the development profile, where overflows are panics.
+/// Runs the fuzzer in the development profile, where overflows panic.
 pub fn fuzz(workspace: &Workspace, fuzz: &Fuzz) -> Result<()> {
     if fuzz.nightly {
         return nightly(workspace, fuzz);
     }
-    // Built as its tests build it: the features of Burn follow from the packages that are named and from what tests depend on.
+    // Built like the tests: the features of Burn depend on the named packages and the dependencies of tests.
     run(workspace
         .cargo()
         .args(["test", "--workspace", "--test", "fuzz", "--no-run"])
@@ -66,7 +66,7 @@ fn nightly(workspace: &Workspace, fuzz: &Fuzz) -> Result<()> {
             "cargo-fuzz is not installed; `cargo install cargo-fuzz` and a nightly toolchain, or leave --nightly out"
         );
     }
-    // rustup's shim chooses the toolchain; the cargo that runs this one cannot.
+    // rustup's proxy chooses the toolchain; the cargo that runs xtask cannot.
     let mut cargo = std::process::Command::new("cargo");
     crate::command::forget_this_package(&mut cargo);
     run(cargo

@@ -1,7 +1,8 @@
-//! `cargo xtask interop`: models of Hugging Face's `transformers` opened by Taal, and Taal's by `transformers` and, where it is asked for,
-//! by llama.cpp, their logits compared; and what the program makes of texts with models of `transformers` and `sentence-transformers`.
+//! `cargo xtask interop`: opens models of Hugging Face's `transformers` with Taal, and Taal's with `transformers` and optionally
+//! llama.cpp, and compares their logits; also compares `taal`'s outputs for texts with those of `transformers` and
+//! `sentence-transformers`.
 //!
-//! Everything happens in `interop` in the target folder: virtual environments of Python with the pinned packages of
+//! All files are in `interop` in the target folder: virtual environments of Python with the pinned packages of
 //! `xtask/interop/requirements*.txt`, kept from one call to the next, and the models of the last call.
 
 mod texts;
@@ -22,10 +23,10 @@ use crate::workspace::Workspace;
 /// The largest difference of two logits, both computed in fp32 and of the order of 1.
 const TOLERANCE: f32 = 1e-4;
 
-/// The same of GPT-2 in llama.cpp, whose table of GELU has 16-bit floats.
+/// The same for GPT-2 in llama.cpp, whose table of GELU has 16-bit floats.
 const LLAMA_CPP_GELU_TOLERANCE: f32 = 1e-2;
 
-/// Those that llama.cpp is given.
+/// The families that are compared with llama.cpp.
 const LLAMA_CPP_FAMILIES: [&str; 4] = ["gpt2", "llama", "qwen2", "qwen3"];
 
 /// The name of the comparison of texts among the families.
@@ -65,7 +66,7 @@ pub struct Interop {
     llama_cpp_python: Option<PathBuf>,
 }
 
-/// Who wrote the models, and who opened them.
+/// Which program wrote the models, and which opened them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Direction {
     IntoTaal,
@@ -82,7 +83,7 @@ impl Direction {
         }
     }
 
-    /// The program that is not Taal, as its files are named.
+    /// The program other than Taal, as in file names.
     fn other_side(self) -> &'static str {
         match self {
             Self::IntoTaal | Self::OutToTransformers => "transformers",
@@ -114,13 +115,13 @@ struct Row {
     family: &'static str,
     direction: Direction,
     cases: usize,
-    /// The largest difference and the case that has it.
+    /// The largest difference and its case.
     largest: (f32, String),
-    /// What went wrong in which case.
+    /// The errors, with their cases.
     wrong: Vec<String>,
 }
 
-/// Makes the models, opens them on the other side, prints the table and fails where a bound is broken.
+/// Makes the models, opens them with the other program, prints the table and fails if a tolerance is exceeded.
 pub fn interop(workspace: &Workspace, interop: &Interop) -> Result<()> {
     let chosen = chosen(&interop.families)?;
     let folder = workspace.metadata()?.target_directory.join("interop");
@@ -154,7 +155,7 @@ pub fn interop(workspace: &Workspace, interop: &Interop) -> Result<()> {
     Ok(())
 }
 
-/// Has both sides open the other's models of the chosen families.
+/// Opens the models of the chosen families with the other program, in both directions.
 fn logits(
     workspace: &Workspace,
     interop: &Interop,
@@ -195,7 +196,7 @@ fn logits(
     Ok(rows)
 }
 
-/// Has llama.cpp open what Taal writes of the chosen families.
+/// Opens Taal's models of the chosen families with llama.cpp.
 fn llama_cpp(
     workspace: &Workspace,
     interop: &Interop,
@@ -241,7 +242,7 @@ fn is_chosen(families: &[String], name: &str) -> bool {
     families.is_empty() || families.iter().any(|family| family == name)
 }
 
-/// The Python of a virtual environment with the pinned packages; set up where it is not there or was made for other packages.
+/// The Python of a virtual environment with the pinned packages; set up if it is missing or has other packages.
 fn environment(workspace: &Workspace, folder: &Path, name: &str, requirements: &str) -> Result<PathBuf> {
     let requirements = workspace.root().join("xtask/interop").join(requirements);
     let wanted =
@@ -251,7 +252,7 @@ fn environment(workspace: &Workspace, folder: &Path, name: &str, requirements: &
         true => venv.join("Scripts/python.exe"),
         false => venv.join("bin/python"),
     };
-    // Written last, so an environment without it is not finished.
+    // Written last, so an environment without it is incomplete.
     let stamp = venv.join("requirements.txt");
     if fs::read_to_string(&stamp).is_ok_and(|present| present == wanted) {
         return Ok(python);
@@ -266,9 +267,10 @@ fn environment(workspace: &Workspace, folder: &Path, name: &str, requirements: &
     Ok(python)
 }
 
-/// Builds Taal's side, the example `interop` of the model crate, and says where it is.
+/// Builds Taal's side, the example `interop` of the exchange crate, and returns its path.
 fn example(workspace: &Workspace) -> Result<PathBuf> {
-    // The whole workspace is named because the features of Burn follow from the packages that are: those of the tests are built already.
+    // The whole workspace is named because the features of Burn depend on the named packages, and those of the tests are already
+    // built.
     run(workspace
         .cargo()
         .args(["build", "--workspace", "--example", "interop"])
@@ -277,7 +279,7 @@ fn example(workspace: &Workspace) -> Result<PathBuf> {
     Ok(workspace.metadata()?.target_directory.join("debug/examples").join(name))
 }
 
-/// Builds the program itself, and says where it is.
+/// Builds the program itself, and returns its path.
 fn program(workspace: &Workspace) -> Result<PathBuf> {
     run(workspace
         .cargo()
@@ -289,7 +291,7 @@ fn program(workspace: &Workspace) -> Result<PathBuf> {
 
 fn script(workspace: &Workspace, python: &Path, name: &str) -> Command {
     let mut command = Command::new(python);
-    // Nothing is fetched, whatever a model may name, and nothing is left beside the scripts.
+    // Nothing is downloaded, whatever a model may name, and nothing is written next to the scripts.
     command
         .env("HF_HUB_OFFLINE", "1")
         .env("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -363,7 +365,7 @@ fn difference(case: &Path, other_side: &str) -> Result<f32> {
     Ok(largest_difference(&taal, &other))
 }
 
-/// Not a number where one of them is not; in the order of all floats that is above every number.
+/// NaN if any logit is NaN; in the total order of floats it is above every number.
 fn largest_difference(ours: &[f32], theirs: &[f32]) -> f32 {
     let differences = ours.iter().zip(theirs).map(|(ours, theirs)| (ours - theirs).abs());
     differences.max_by(f32::total_cmp).unwrap_or(0.0)
@@ -395,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn families_that_nobody_knows_are_named() {
+    fn unknown_families_are_named() {
         let error = chosen(&["gpt3".to_owned()]).expect_err("no such family");
         assert!(error.to_string().contains("gpt3") && error.to_string().contains("gpt2, llama"));
         assert_eq!(chosen(&[]).expect("all").len(), FAMILIES.len());

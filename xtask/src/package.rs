@@ -1,4 +1,4 @@
-//! `cargo xtask package`: what would go to crates.io, built from the archives alone.
+//! `cargo xtask package`: what would go to crates.io, built only from the archives.
 
 use anyhow::Result;
 
@@ -7,10 +7,10 @@ use crate::workspace::Workspace;
 
 /// Packages all publishable crates together.
 ///
-/// Cargo lets the archives find each other in a registry of its own that lies over crates.io, so this works before the first release.
+/// Cargo uses a temporary registry of the archives on top of crates.io, so this works before the first release.
 pub fn package(workspace: &Workspace, options: &crate::Package) -> Result<()> {
     let mut package = workspace.cargo();
-    // Nobody debugs these builds, and debug information is most of what they would write.
+    // These builds are not debugged, and debug information is most of their output.
     package
         .args(["package", "--workspace"])
         .env("CARGO_PROFILE_DEV_DEBUG", "0");

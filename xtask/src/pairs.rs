@@ -1,7 +1,7 @@
-//! `cargo xtask bench --against REF`: the speed of two commits' `taal`, measured in turns.
+//! `cargo xtask bench --against REF`: the speed of two commits' `taal`, measured alternately.
 //!
-//! A machine's speed drifts by several per cent within minutes, so the two programs take turns, each pair in the other order, and what is
-//! judged is the ratio within a pair.
+//! A machine's speed drifts by several percent within minutes, so the two programs alternate, in an order that changes from pair
+//! to pair, and the ratio within a pair is compared.
 
 use std::fs;
 use std::path::Path;
@@ -14,11 +14,11 @@ use serde_json::Value;
 use crate::revision::Pair;
 use crate::workspace::Workspace;
 
-/// A speed is worse where the whole interval of its ratio is below this.
+/// A speed is worse if the whole interval of its ratio is below this.
 const WORSE: f64 = 0.97;
 
-/// What is measured: a name, a command line of `taal`, and where in its JSON the speed is; without a pointer the speed is that of the
-/// whole command, start included.
+/// What is measured: a name, a command line of `taal`, and where in its JSON the speed is; without a pointer the speed is that of
+/// the whole command, including startup.
 const MEASUREMENTS: [(&str, &[&str], Option<&str>); 6] = [
     (
         "train, cpu shape",
@@ -59,7 +59,7 @@ const DECODE: &[&str] = &[
     "--json",
 ];
 
-/// Measures `n_pairs` pairs of each and prints a table; fails where something became slower.
+/// Measures `n_pairs` pairs of each and prints a table; fails if something became slower.
 pub fn compare(workspace: &Workspace, revision: &str, n_pairs: usize) -> Result<()> {
     let home = workspace.metadata()?.target_directory.join("against");
     let pair = Pair::build(workspace, revision, &home)?;
@@ -75,7 +75,7 @@ pub fn compare(workspace: &Workspace, revision: &str, n_pairs: usize) -> Result<
         let rows: Vec<_> = MEASUREMENTS.iter().filter(|(_, of, _)| *of == command).collect();
         let mut speeds = vec![(Vec::new(), Vec::new()); rows.len()];
         for turn in 0..n_pairs {
-            // The one that goes first changes from pair to pair.
+            // The order changes from pair to pair.
             let order = if turn % 2 == 0 { [true, false] } else { [false, true] };
             for is_before in order {
                 let taal = if is_before { &pair.before } else { &pair.after };
@@ -132,7 +132,7 @@ fn prepare(taal: &Path, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What the command printed, and how long it took.
+/// The output of the command, and its time.
 fn ask(taal: &Path, folder: &Path, command: &[&str]) -> Result<(Vec<u8>, f64)> {
     let began = Instant::now();
     let output = Command::new(taal)
@@ -167,7 +167,7 @@ fn median(values: &[f64]) -> f64 {
     sorted[sorted.len() / 2]
 }
 
-/// The geometric mean of the ratios within pairs, and Student's 95 % interval of it.
+/// The geometric mean of the ratios within pairs, and its 95 % interval (Student's t).
 #[derive(Debug)]
 struct Ratio {
     mean: f64,
@@ -194,7 +194,8 @@ impl Ratio {
     }
 }
 
-/// The 97.5 % quantile of Student's t for `n` values, by Cornish and Fisher's expansion; 0.3 % off at 5 values, less with more.
+/// The 97.5 % quantile of Student's t for `n` values, by Cornish and Fisher's expansion; the error is 0.3 % at 5 values, less
+/// with more.
 fn student(n: usize) -> f64 {
     const Z: f64 = 1.959_964;
     let freedom = n.saturating_sub(1).max(1) as f64;
@@ -209,14 +210,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_quantile_is_the_table_s() {
+    fn the_quantile_equals_the_published_table() {
         // Ten values have nine degrees of freedom.
         assert!((student(10) - 2.262).abs() < 0.002, "{}", student(10));
         assert!((student(30) - 2.045).abs() < 0.001, "{}", student(30));
     }
 
     #[test]
-    fn drift_that_both_share_is_not_in_the_interval() {
+    fn common_drift_does_not_widen_the_interval() {
         let before: Vec<f64> = (0..10).map(|turn| 100.0 + 10.0 * f64::from(turn)).collect();
         let after: Vec<f64> = before.iter().map(|speed| speed * 0.9).collect();
         let ratio = Ratio::of(&before, &after);

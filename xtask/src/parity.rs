@@ -35,7 +35,7 @@ pub fn parity(workspace: &Workspace, arguments: &Parity) -> Result<()> {
         ),
     };
     let filter = arguments.filter.as_deref().unwrap_or_default();
-    // In the tests of the kernels those of a GPU are one module among others.
+    // In the kernels' tests those of a GPU are one module.
     for (target, filter) in [("kernels", format!("gpu::{filter}")), ("parity", filter.to_owned())] {
         let mut test = workspace.cargo();
         test.args(["test", "--workspace"])

@@ -1,4 +1,4 @@
-//! Another commit of this workspace: found, checked out beside the build, and its `taal` built.
+//! Another commit of this workspace: resolved, checked out next to the build, and its `taal` built.
 
 use std::env::consts::EXE_SUFFIX;
 use std::fs;
@@ -17,10 +17,10 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// Builds both, one after the other, and keeps them below `home`. What was built of a commit before is used again.
+    /// Builds both, one after the other, and keeps them below `home`. Earlier builds of a commit are reused.
     ///
-    /// The other commit has a target folder of its own, which is built from nothing the first time: in a shared one cargo takes the crates
-    /// that it built last for those of both checkouts, since it looks at times only.
+    /// The other commit has a separate target folder, which is built from scratch the first time: in a shared one cargo would
+    /// confuse the crates of both checkouts, since it compares only times.
     pub fn build(workspace: &Workspace, revision: &str, home: &Path) -> Result<Self> {
         let commit = resolve(workspace, revision)?;
         let before = home.join(format!("taal-{commit}{EXE_SUFFIX}"));
@@ -46,7 +46,7 @@ fn build(workspace: &Workspace, root: &Path, target: &Path, to: &Path) -> Result
     Ok(())
 }
 
-/// The commit that a revision names, short enough for a folder's name.
+/// The commit of a revision, short enough for a folder name.
 pub fn resolve(workspace: &Workspace, revision: &str) -> Result<String> {
     let output = Command::new("git")
         .current_dir(workspace.root())
@@ -57,12 +57,12 @@ pub fn resolve(workspace: &Workspace, revision: &str) -> Result<String> {
         .context("cannot run git")?;
     ensure!(
         output.status.success(),
-        "{revision}: git knows no such commit; give a commit, a tag or a branch"
+        "{revision}: git does not know this commit; give a commit, a tag or a branch"
     );
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_string())
 }
 
-/// Another commit, checked out beside the build for as long as this lives.
+/// Another commit, checked out next to the build as long as this value exists.
 pub struct Worktree<'a> {
     workspace: &'a Workspace,
     pub path: PathBuf,
@@ -85,7 +85,7 @@ impl<'a> Worktree<'a> {
         Ok(tree)
     }
 
-    /// What an interrupted run left is removed as well; where there is nothing, git only says so.
+    /// Also removes leftovers of an interrupted run; if there are none, git only prints a message.
     fn remove(&self) {
         let _ = Command::new("git")
             .current_dir(self.workspace.root())

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use crate::command;
 use crate::workspace::{Package, Workspace};
 
-/// Builds `taal` with what the asked-for device needs, then becomes `taal train ARGS`.
+/// Builds `taal` with the features of the requested device, then becomes `taal train ARGS`.
 pub fn train(workspace: &Workspace, args: &[OsString]) -> Result<()> {
     let metadata = workspace.metadata()?;
     let cli = metadata
@@ -33,7 +33,7 @@ pub fn train(workspace: &Workspace, args: &[OsString]) -> Result<()> {
     become_command(&mut taal)
 }
 
-/// Replaces this process, so that Ctrl-C and the exit code are between the person and `taal`, which saves before it stops.
+/// Replaces this process, so that Ctrl-C goes to `taal`, which saves before it stops, and the exit code comes from it.
 #[cfg(unix)]
 fn become_command(command: &mut Command) -> Result<()> {
     use std::os::unix::process::CommandExt;
@@ -43,7 +43,7 @@ fn become_command(command: &mut Command) -> Result<()> {
     Err(error).with_context(|| format!("cannot run {}", command.get_program().display()))
 }
 
-/// Runs the command and stays alive through Ctrl-C, which reaches `taal` too: it saves before it stops.
+/// Runs the command and ignores Ctrl-C, which also reaches `taal`: it saves before it stops.
 #[cfg(not(unix))]
 fn become_command(command: &mut Command) -> Result<()> {
     ctrlc::set_handler(|| ()).context("cannot leave Ctrl-C to taal")?;
@@ -69,9 +69,9 @@ fn device(args: &[OsString]) -> Option<String> {
     device
 }
 
-/// The feature of `taal-cli` that a device needs: the one with the backend's name (`wgpu:1` is of `wgpu`).
+/// The feature of `taal-cli` for a device: the one with the backend's name (`wgpu` for `wgpu:1`).
 ///
-/// flex has none because it is always there; a name that is no backend has none either, and `taal` refuses it with its own list.
+/// flex has none because it is always included; an unknown backend has none either, and `taal` refuses it with a list.
 fn backend_feature(device: &str, cli: &Package) -> Option<String> {
     let backend = device.split(':').next().unwrap_or(device).to_ascii_lowercase();
     (backend != "default" && cli.features.contains_key(&backend)).then_some(backend)
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn the_asked_for_device_decides_the_feature() {
+    fn the_requested_device_decides_the_feature() {
         assert_eq!(feature_for(&["--device", "ndarray"]).as_deref(), Some("ndarray"));
         assert_eq!(
             feature_for(&["--recipe", "names", "--device=wgpu:1"]).as_deref(),

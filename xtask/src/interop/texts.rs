@@ -1,4 +1,4 @@
-//! Texts in and out: greedy continuations, gaps and vectors that `taal` makes of models of `transformers` and `sentence-transformers`, compared
+//! Greedy continuations, filled gaps and vectors of `taal` with models of `transformers` and `sentence-transformers`, compared
 //! with theirs.
 
 use std::fs;
@@ -12,20 +12,20 @@ use serde_json::Value;
 /// The largest difference of two probabilities or coordinates, both computed in fp32.
 const TOLERANCE: f64 = 1e-5;
 
-/// One call of `taal`, and what it must print; keys that are not named here may be anything.
+/// One call of `taal`, and its expected output; other keys are ignored.
 #[derive(Debug, Deserialize)]
 struct Run {
     arguments: Vec<String>,
     expected: Vec<Value>,
 }
 
-/// What a case came to.
+/// The result of a case.
 #[derive(Debug)]
 pub(super) struct Case {
     name: String,
     runs: usize,
     largest: f64,
-    /// What is not as it must be, in the first run where something is not.
+    /// What is wrong in the first run with an error.
     pub(super) wrong: Option<String>,
 }
 
@@ -82,11 +82,11 @@ fn one_run(taal: &Path, folder: &Path, run: &Run) -> Result<f64> {
     let found: Vec<Value> = serde_json::Deserializer::from_slice(&output.stdout)
         .into_iter()
         .collect::<Result<_, _>>()
-        .context("its output is no JSON")?;
+        .context("its output is not JSON")?;
     difference(&Value::Array(run.expected.clone()), &Value::Array(found), "")
 }
 
-/// The largest difference of a number, or where something else differs.
+/// The largest difference of a number, or an error with the position of another difference.
 fn difference(expected: &Value, found: &Value, place: &str) -> Result<f64> {
     let mut largest = 0.0_f64;
     match (expected, found) {
@@ -107,7 +107,7 @@ fn difference(expected: &Value, found: &Value, place: &str) -> Result<f64> {
         (Value::Number(expected), Value::Number(found)) if expected.is_f64() => {
             let numbers = expected.as_f64().zip(found.as_f64());
             largest = numbers.map_or(f64::NAN, |(expected, found)| (expected - found).abs());
-            // Not a number is not within it either.
+            // NaN is not within the tolerance either.
             if !matches!(largest.partial_cmp(&TOLERANCE), Some(std::cmp::Ordering::Less)) {
                 bail!("{place} is {found} and must be {expected}");
             }
@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whatever_differs_is_named_by_its_place() {
+    fn differences_are_reported_with_their_position() {
         let expected = json!({"text": "a", "ids": [1, 2], "gaps": [{"p": 0.5}]});
         let same = json!({"text": "a", "ids": [1, 2], "gaps": [{"p": 0.500001, "more": 1}], "more": null});
         let found = difference(&expected, &same, "").expect("equal enough");

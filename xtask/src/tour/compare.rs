@@ -1,20 +1,20 @@
-//! What a command printed beside what the page says: text must be equal, numbers nearly so.
+//! Compares the output of a command with the page: text must be equal, numbers nearly equal.
 
 /// How two outputs are compared.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rules {
     pub numbers: Numbers,
-    /// Whether a model chose words in the output. With other instructions a processor rounds sums differently, after some hundred
-    /// steps of training the losses differ in their last digits, and another word may be the likeliest.
+    /// Whether a model chose words in the output. Processors with other instructions round sums differently, so after some
+    /// hundred training steps the losses differ in their last digits, and another word may be the likeliest.
     pub are_words_the_models: bool,
 }
 
-/// How far a number may be from the page's.
+/// The tolerance of numbers.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Numbers {
-    /// By this share of the larger one, or by one unit of the last digit behind the point.
+    /// This share of the larger one, or one unit of the last decimal.
     Within(f64),
-    /// They depend on the machine's speed.
+    /// Any number, since it depends on the machine's speed.
     Any,
 }
 
@@ -27,15 +27,15 @@ impl Default for Rules {
     }
 }
 
-/// Labels of lines that tell speed, time or memory: shown on the page, never compared.
+/// Labels of lines with speed, time or memory: shown on the page, never compared.
 const OF_THE_MACHINE: [&str; 4] = ["tokens/s", "MFU", "time", "peak memory"];
 
-/// What comparing found.
+/// The result of a comparison.
 #[derive(Debug, Default)]
 pub struct Comparison {
-    /// What is not as the page says, for people.
+    /// The differences from the page, as text.
     pub differences: Vec<String>,
-    /// Whether all numbers that were compared have the same digits.
+    /// Whether all compared numbers have the same digits.
     pub is_to_the_digit: bool,
 }
 
@@ -96,7 +96,7 @@ fn same_piece(expected: &Piece, got: &Piece, numbers: Numbers) -> Same {
         (Piece::Text(old), Piece::Text(new), _) if old == new => Same::ToTheDigit,
         (Piece::Number(_), Piece::Number(_), Numbers::Any) => Same::ToTheDigit,
         (Piece::Number(old), Piece::Number(new), Numbers::Within(share)) => {
-            // Of two numbers that were rounded the last digits may differ by one. Whole numbers are counts.
+            // The last digits of two rounded numbers may differ by one. Whole numbers are counts.
             let digits = old.digits_behind_point.min(new.digits_behind_point);
             let unit = if digits == 0 { 0.0 } else { 1.01 * 0.1_f64.powi(digits) };
             let difference = (old.value - new.value).abs();
@@ -115,7 +115,7 @@ fn same_piece(expected: &Piece, got: &Piece, numbers: Numbers) -> Same {
 /// A part of a line.
 #[derive(Debug, PartialEq)]
 enum Piece {
-    /// What is no number, runs of white space and of bars as one space.
+    /// Text without numbers, with runs of white space and of bars as one space.
     Text(String),
     Number(Number),
 }
@@ -126,7 +126,7 @@ struct Number {
     digits_behind_point: i32,
 }
 
-/// Cuts a line into numbers and what stands between them.
+/// Splits a line into numbers and the text between them.
 fn pieces(line: &str) -> Vec<Piece> {
     let is_bar = |c: char| ('\u{2580}'..='\u{259f}').contains(&c);
     let characters: Vec<char> = line
@@ -140,7 +140,7 @@ fn pieces(line: &str) -> Vec<Piece> {
     while at < characters.len() {
         let c = characters[at];
         let length = number_length(&characters[at..]);
-        // A sign belongs to the number where nothing but a gap or a bracket stands before it.
+        // A sign belongs to the number if only a gap or a bracket precedes it.
         let is_sign = c == '-' && (text.is_empty() || text.ends_with([' ', '(', '[', ',']));
         let signed = match is_sign {
             true => number_length(&characters[at + 1..]),
@@ -164,12 +164,12 @@ fn pieces(line: &str) -> Vec<Piece> {
     if !text.is_empty() {
         pieces.push(Piece::Text(text.to_owned()));
     }
-    // A gap at the end of a text depends on how wide the number behind it is.
+    // A gap at the end of a text depends on the width of the number after it.
     pieces.retain(|piece| !matches!(piece, Piece::Text(text) if text == " "));
     pieces
 }
 
-/// How many characters from the first on are a number such as `12`, `1,234` or `0.5`; 0 where none begins.
+/// The length of a number such as `12`, `1,234` or `0.5` at the start; 0 without one.
 fn number_length(characters: &[char]) -> usize {
     let digits = |from: usize| {
         let rest = characters.get(from..).unwrap_or_default();
@@ -193,7 +193,7 @@ impl Number {
         let text: String = characters.iter().filter(|c| **c != ',').collect();
         let digits = text.split_once('.').map_or(0, |(_, digits)| digits.len());
         Self {
-            // A run of digits is always a number for Rust too.
+            // A run of digits always parses.
             value: text.parse().unwrap_or(f64::NAN),
             digits_behind_point: i32::try_from(digits).unwrap_or(i32::MAX),
         }
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn text_must_be_equal_and_white_space_need_not() {
+    fn text_must_be_equal_except_white_space() {
         assert!(is_same("val loss    4.50 nats", "val loss 4.50 nats"));
         assert!(!is_same("De kat zat", "De kat zit"));
         assert!(!is_same("one\ntwo", "one"));
@@ -235,14 +235,14 @@ mod tests {
     }
 
     #[test]
-    fn whole_numbers_have_no_last_digit_to_spare() {
+    fn whole_numbers_must_be_equal() {
         assert!(!is_same("4 layers", "5 layers"));
         assert!(!is_same("h1  3:zat", "h2  3:zat"));
         assert!(is_same("400 steps", "401 steps"));
     }
 
     #[test]
-    fn numbers_of_speed_are_free_where_the_page_says_so_and_their_text_is_not() {
+    fn speeds_are_not_compared_where_the_page_says_so_but_their_text_is() {
         assert!(compared("us 12.5", "us 99.0", Numbers::Any).differences.is_empty());
         assert!(!compared("us 12.5", "ms 12.5", Numbers::Any).differences.is_empty());
         assert!(is_same("time           1 min 12 s", "time           58 s"));
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_digits_are_told_from_near_ones() {
+    fn equal_digits_and_near_numbers_are_distinguished() {
         let is_to_the_digit = |expected, got, numbers| compared(expected, got, numbers).is_to_the_digit;
         let near = Numbers::Within(0.02);
         assert!(is_to_the_digit("loss 4.5012", "loss 4.5012", near));

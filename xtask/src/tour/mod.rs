@@ -1,4 +1,4 @@
-//! `cargo xtask tour`: walks the guided tours, command by command, and compares what is printed with the pages.
+//! `cargo xtask tour`: runs the guided tours, command by command, and compares the output with the pages.
 
 mod compare;
 mod page;
@@ -61,7 +61,7 @@ impl Language {
         }
     }
 
-    /// What a script says before its commands.
+    /// The beginning of a script, before its commands.
     fn script_header(self) -> &'static str {
         match self {
             Self::Nl => {
@@ -81,7 +81,7 @@ impl Language {
     }
 }
 
-/// Walks the tours, each from an empty folder; fails after the last one where a page is not what happened.
+/// Runs the tours, each from an empty folder; fails after the last one if a page differs from the output.
 pub fn tour(workspace: &Workspace, arguments: &Tour) -> Result<()> {
     let taal = match &arguments.taal {
         Some(taal) => std::path::absolute(taal).with_context(|| format!("--taal {}: no such file", taal.display()))?,
@@ -106,7 +106,7 @@ pub fn tour(workspace: &Workspace, arguments: &Tour) -> Result<()> {
     }
     ensure!(
         drifted.is_empty(),
-        "{}: not what happens any more; see the lines above, and `cargo xtask tour --update` to write what does",
+        "{}: out of date; see the lines above, and run `cargo xtask tour --update` to write the new output",
         drifted.join(", ")
     );
     Ok(())
@@ -119,7 +119,7 @@ fn build(workspace: &Workspace) -> Result<PathBuf> {
     Ok(target.join("release").join(format!("taal{}", env::consts::EXE_SUFFIX)))
 }
 
-/// A page and the empty folder in which it happens.
+/// A page and the empty folder in which it runs.
 struct Walk {
     language: Language,
     path: PathBuf,
@@ -134,7 +134,7 @@ impl Walk {
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let page = Page::parse(&text).with_context(|| path.display().to_string())?;
 
-        // A copy alone in a folder: nothing else that stands beside the program is found before the shell's own.
+        // A copy alone in a folder, so that other programs next to `taal` are not found before the shell's.
         let programs = home.join("bin");
         fs::create_dir_all(&programs).with_context(|| format!("cannot make {}", programs.display()))?;
         let copy = programs.join(format!("taal{}", env::consts::EXE_SUFFIX));
@@ -156,11 +156,11 @@ impl Walk {
         })
     }
 
-    /// Whether everything was as the page says, or was written into it.
+    /// Whether everything equals the page, or was written into it.
     fn walk(&self, is_update: bool) -> Result<bool> {
         let began = Instant::now();
         let mut printed = Vec::new();
-        // Until the first training ended with other digits, this machine has computed what the page's machine did.
+        // Until a training ends with other digits, this machine computes the same as the page's machine.
         let mut is_to_the_digit = true;
         let (mut drifted, mut other_words) = (0, 0);
         for step in &self.page.steps {
@@ -214,20 +214,20 @@ impl Walk {
         );
         if other_words > 0 && !is_update {
             println!(
-                "  this machine rounds otherwise than the one that wrote the page, so {other_words} answers of models have other words"
+                "  this machine rounds differently from the one that wrote the page, so {other_words} answers of models have other words"
             );
         }
         Ok(drifted == 0)
     }
 
-    /// Runs a command in the folder and gives the lines of its standard output; its standard error is shown.
+    /// Runs a command in the folder and returns the lines of its standard output; its standard error is shown.
     fn shell(&self, command: &str) -> Result<Vec<String>> {
         eprintln!("$ {command}");
         let began = Instant::now();
         let mut shell = Command::new("sh");
         forget_this_package(&mut shell);
         for (name, _) in env::vars_os() {
-            // What turns the product's kernels and tests around has no place here.
+            // Variables that change kernels or tests do not apply here.
             if name.to_str().is_some_and(|name| name.starts_with("TAAL_")) {
                 shell.env_remove(name);
             }
@@ -245,11 +245,12 @@ impl Walk {
             bail!("{}: `{command}` ended with {}", self.language.page(), output.status);
         }
         eprintln!("  {:.1} s", began.elapsed().as_secs_f64());
-        let text = String::from_utf8(output.stdout).with_context(|| format!("`{command}` printed no UTF-8"))?;
+        let text =
+            String::from_utf8(output.stdout).with_context(|| format!("`{command}` printed text that is not UTF-8"))?;
         Ok(text.trim_end().lines().map(|line| line.trim_end().to_owned()).collect())
     }
 
-    /// Sees that every picture of the page was drawn, and is a picture; with `is_update`, takes it over.
+    /// Checks that every picture of the page was drawn, and is an SVG; with `is_update`, copies it.
     fn pictures(&self, is_update: bool) -> Result<()> {
         for picture in self.page.pictures() {
             let name = picture
@@ -258,7 +259,7 @@ impl Walk {
             let drawn = self.folder.join(name);
             let text = fs::read_to_string(&drawn)
                 .with_context(|| format!("no command of the page drew {}", name.display()))?;
-            ensure!(text.starts_with("<svg"), "{} is no SVG", drawn.display());
+            ensure!(text.starts_with("<svg"), "{} is not an SVG", drawn.display());
             if is_update {
                 let target = self.path.with_file_name("").join(&picture);
                 fs::write(&target, text).with_context(|| format!("cannot write {}", target.display()))?;
@@ -309,7 +310,7 @@ mod tests {
         }
     }
 
-    /// A walk through a page of its own, in a folder of its own.
+    /// A run of a test page in a test folder.
     struct Trial {
         walk: Walk,
     }
@@ -348,7 +349,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_walk_writes_files_runs_commands_and_notices_drift() {
+    fn a_tour_writes_files_runs_commands_and_notices_drift() {
         let page = "```text file=a.txt\nloss 4.00\n```\n```console\n$ cat a.txt; echo no >&2\nloss 4.01\n```\n";
         assert!(Trial::new("same", page).is_as_it_says());
         assert!(!Trial::new("number", &page.replace("4.01", "5.01")).is_as_it_says());
@@ -376,7 +377,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_picture_that_nothing_draws_is_missed_and_a_drawn_one_is_taken_over() {
+    fn a_picture_that_is_not_drawn_is_missed_and_a_drawn_one_is_copied() {
         let page = "```console\n$ echo '<svg/>' > a.svg; echo drawn\ndrawn\n```\n![A](pictures/a.svg)\n";
         let trial = Trial::new("drawn", page);
         assert_eq!(trial.updated(), page);

@@ -1,4 +1,4 @@
-//! A page of a tour: Markdown whose fences hold files to write, commands to run, and what they print.
+//! A page of a tour: Markdown whose fences hold files to write, commands to run, and their output.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::compare::{Numbers, Rules};
 
-/// What a page asks for, in its order.
+/// The steps of a page, in order.
 #[derive(Debug)]
 pub struct Page {
     lines: Vec<String>,
@@ -20,7 +20,7 @@ pub enum Step {
     Heading(String),
     /// A fence with `file=NAME` after its language: the reader saves it under that name.
     File { name: String, text: String },
-    /// A line of a `console` fence that begins with `$ `, and the lines of the page with what it prints.
+    /// A line of a `console` fence that begins with `$ `, and the lines of the page with its output.
     Command {
         command: String,
         printed: Range<usize>,
@@ -47,7 +47,7 @@ impl Page {
                 continue;
             };
             let length = lines[at + 1..].iter().position(|line| line == "```");
-            let length = length.with_context(|| format!("line {}: a fence that nothing closes", at + 1))?;
+            let length = length.with_context(|| format!("line {}: a fence that is not closed", at + 1))?;
             let body = at + 1..at + 1 + length;
             read_fence(info, &lines, body.clone(), &mut steps).with_context(|| format!("line {}", at + 1))?;
             at = body.end + 1;
@@ -55,12 +55,12 @@ impl Page {
         Ok(Self { lines, steps })
     }
 
-    /// The lines of the page with what a command prints.
+    /// The lines of the page with a command's output.
     pub fn printed(&self, lines: &Range<usize>) -> &[String] {
         &self.lines[lines.clone()]
     }
 
-    /// The page with other lines in the places of `printed`, one for each of the first commands.
+    /// The page with other output for the first commands.
     ///
     /// # Errors
     ///
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_is_read_as_files_and_commands_with_what_they_print() {
+    fn a_page_is_parsed_into_files_and_commands_with_their_output() {
         let page = Page::parse(PAGE).expect("a page");
         let loose = Rules {
             numbers: Numbers::Within(0.05),
@@ -283,7 +283,7 @@ mod tests {
     #[test]
     fn mistakes_on_a_page_are_named_with_their_line() {
         for (text, expected) in [
-            ("x\n```console\n$ a\n", "line 2: a fence that nothing closes"),
+            ("x\n```console\n$ a\n", "line 2: a fence that is not closed"),
             (
                 "```console\na\n```\n",
                 "line 1: expected a command after `$ `, got \"a\"",
