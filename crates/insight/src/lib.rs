@@ -41,7 +41,8 @@ mod trace;
 pub use anatomy::{Part, Row, anatomy, rows, svg};
 pub use checkpoints::{CheckpointGuess, over_checkpoints};
 pub use error::{InsightError, Result};
-pub use html::html;
+pub use html::{PageOptions, html};
+pub use taal_draw::Language;
 pub use trace::{
     Embedding, Guess, LensCell, MAX_TOP, MAX_WEIGHTS, MergeStep, ModelFacts, Positions, Prediction, Token, Trace,
     TraceOptions, trace,
