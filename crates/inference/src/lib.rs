@@ -23,9 +23,13 @@
 //! let model = TransformerConfig::llama(tokenizer.vocab_size(), 16, 2, 4, 32).init(42, &Device::flex())?;
 //! let lm = LanguageModel::new(model, Some(tokenizer));
 //!
-//! let options = GenerateOptions { max_tokens: 20, sampling: Sampling::greedy(), ..GenerateOptions::default() }; let mut
-//! hearstreamed/! String::new(); let generation = generate(&lm, &Prompt::from("a rose"), &options, &mut |text| {
-//! heard.push_sstreamedxt); ControlFlow::Continue(()) })?; assert_eq!(generation.text, Some(streamed));
+//! let options = GenerateOptions { max_tokens: 20, sampling: Sampling::greedy(), ..GenerateOptions::default() };
+//! let mut streamed = String::new();
+//! let generation = generate(&lm, &Prompt::from("a rose"), &options, &mut |text| {
+//!     streamed.push_str(text);
+//!     ControlFlow::Continue(())
+//! })?;
+//! assert_eq!(generation.text, Some(streamed));
 //! assert_eq!(generation.finish_reason, FinishReason::Length);
 //! # Ok::<(), taal_inference::InferenceError>(())
 //! ```

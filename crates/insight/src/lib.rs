@@ -22,9 +22,11 @@
 //! let model = TransformerConfig::llama(tokenizer.vocab_size(), 16, 2, 4, 32).init(42, &Device::flex())?;
 //! let lm = LanguageModel::new(model, Some(tokenizer));
 //!
-//! let trace = trace(&lm, &Prompt::from("de kat"), &TraceOptions::default())?; let weights = &trace.attention[1][3][0]; // layer
-//! 2, head 4, the first token assert_eq!(weights[0], 1.0); // attends only to itself assert_eq!(trace.lens.len(), 3); // before
-//! the first layer and after each let (output, last) = (&trace.predictions[0], trace.lens[2].last().unwrap());
+//! let trace = trace(&lm, &Prompt::from("de kat"), &TraceOptions::default())?;
+//! let weights = &trace.attention[1][3][0]; // layer 2, head 4, the first token
+//! assert_eq!(weights[0], 1.0); // attends only to itself
+//! assert_eq!(trace.lens.len(), 3); // before the first layer and after each
+//! let (output, last) = (&trace.predictions[0], trace.lens[2].last().unwrap());
 //! assert_eq!(output.guesses, last.guesses);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
