@@ -1104,6 +1104,51 @@ fn vectors_of_words_are_scored_against_people() {
 }
 
 #[test]
+fn pages_are_in_the_language_of_the_locale_unless_one_is_named() {
+    let place = Place::new();
+    let run = |locale: &[(&str, &str)], arguments: &[&str]| {
+        let mut command = place.command(arguments);
+        for name in ["LC_ALL", "LC_MESSAGES", "LANG"] {
+            command.env_remove(name);
+        }
+        command.envs(locale.iter().copied()).output().expect("taal starts")
+    };
+    let train = [
+        "train",
+        "--recipe",
+        "tiny.toml",
+        "--run-dir",
+        "run",
+        "--set",
+        "train.steps=2",
+    ];
+    let output = run(
+        &[("LC_ALL", ""), ("LC_MESSAGES", "nl_BE.UTF-8"), ("LANG", "en_US")],
+        &train,
+    );
+    let said = stderr(&output).to_owned();
+    done(output);
+    assert!(said.contains("live page for the browser: run/report.html\n"), "{said}");
+    assert!(place.read("run/report.html").contains("<html lang=\"nl\">"));
+    let trace = ["trace", "--model", "run", "de kat", "--html", "trace.html"];
+    for (locale, more, language) in [
+        ("nl_NL", &[][..], "nl"),
+        ("nl_NL", &["--lang", "en"][..], "en"),
+        ("C.UTF-8", &[][..], "en"),
+        ("fr_FR", &["--lang", "nl"][..], "nl"),
+    ] {
+        done(run(&[("LANG", locale)], &[&trace[..], more].concat()));
+        let page = place.read("trace.html");
+        assert!(
+            page.contains(&format!("<html lang=\"{language}\">")),
+            "{locale} {more:?}"
+        );
+    }
+    let wrong = run(&[], &[&trace[..], &["--lang", "fr"]].concat());
+    fails(wrong, 2, &["--lang", "expected one of en, nl, got \"fr\""]);
+}
+
+#[test]
 fn words_and_lines_become_a_map() {
     let place = Place::trained();
     place.write("words.txt", "kat rat\ntrap ziet kat Q\n");
@@ -1331,6 +1376,7 @@ fn a_text_is_followed_through_every_stage_of_a_model_and_its_checkpoints() {
     let output = place.taal(&saved);
     assert!(stderr(&output).contains("wrote trace.html"), "{}", stderr(&output));
     done(output);
+    assert!(place.read("trace.html").contains("<h1>A text through run</h1>"));
     let printed = done(place.taal(&[&trace[..], &["--json", "-", "--top", "3"]].concat()));
     assert_eq!(printed, place.read("trace.json"));
     let found: serde_json::Value = serde_json::from_str(&printed).expect("JSON");

@@ -110,3 +110,37 @@ impl Record<'_> {
         )?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A page that showed a step, and was written so many seconds ago.
+    fn page(step: u64, seconds: u64) -> Page {
+        let mut page = Page::new(Language::English);
+        page.step = step;
+        page.written = Instant::now() - Duration::from_secs(seconds);
+        page
+    }
+
+    #[test]
+    fn a_page_is_due_after_ten_seconds_and_after_an_evaluation_of_a_log_that_grew() {
+        assert!(!page(100, 5).is_due(101, false));
+        assert!(page(100, 11).is_due(101, false));
+        assert!(page(100, 0).is_due(101, true));
+        assert!(
+            !page(100_000, 0).is_due(100_500, true),
+            "the log grew by half a percent"
+        );
+        assert!(page(100_000, 0).is_due(101_000, true));
+    }
+
+    #[test]
+    fn pages_that_are_slow_to_write_are_written_less_often() {
+        let mut slow = page(100, 30);
+        slow.cost = Duration::from_millis(500);
+        assert!(!slow.is_due(101, false));
+        slow.written = Instant::now() - Duration::from_secs(51);
+        assert!(slow.is_due(101, false));
+    }
+}

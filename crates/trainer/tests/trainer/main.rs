@@ -8,6 +8,7 @@ mod from_rust;
 mod keys;
 mod masked;
 mod old_runs;
+mod pages;
 mod precision;
 mod recipes;
 mod reports_data;
