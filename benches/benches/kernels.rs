@@ -62,18 +62,18 @@ fn fused_and_reference<I: Clone>(
     size: &str,
     work: Work,
     inputs: impl Fn(&Device) -> I,
-    roads: [(&str, &dyn Fn(I) -> Tensor<1>); 2],
+    implementations: [(&str, &dyn Fn(I) -> Tensor<1>); 2],
 ) {
     let mut group = c.benchmark_group(format!("kernels/{name}"));
-    for (road, compute) in roads {
+    for (implementation, compute) in implementations {
         let values = inputs(&Device::flex());
         group.throughput(work.throughput());
-        group.bench_function(BenchmarkId::new(format!("forward/{road}"), size), |b| {
+        group.bench_function(BenchmarkId::new(format!("forward/{implementation}"), size), |b| {
             b.iter(|| compute(values.clone()));
         });
         let tracked = inputs(&Device::flex().autodiff());
         group.throughput(work.with_gradient().throughput());
-        group.bench_function(BenchmarkId::new(format!("forward_backward/{road}"), size), |b| {
+        group.bench_function(BenchmarkId::new(format!("forward_backward/{implementation}"), size), |b| {
             b.iter(|| compute(tracked.clone()).sum().backward());
         });
     }
@@ -89,7 +89,7 @@ fn activations(c: &mut Criterion) {
     ];
     for [rows, width] in STREAMS {
         let shape = [rows, 4 * width];
-        for (name, fused, twin) in functions {
+        for (name, fused, reference) in functions {
             fused_and_reference(
                 c,
                 name,
@@ -98,7 +98,7 @@ fn activations(c: &mut Criterion) {
                 |device| tracked(random(shape, "x", device)),
                 [
                     ("fused", &|x| fused(x).flatten(0, 1)),
-                    ("plain", &|x| twin(x).flatten(0, 1)),
+                    ("plain", &|x| reference(x).flatten(0, 1)),
                 ],
             );
         }
@@ -328,7 +328,7 @@ fn adamw(c: &mut Criterion) {
             }
             .throughput(),
         );
-        for (road, update) in [
+        for (implementation, update) in [
             ("fused", taal_kernels::adamw as Update),
             ("plain", reference::adamw as Update),
         ] {
@@ -336,7 +336,7 @@ fn adamw(c: &mut Criterion) {
             let gradient = random([len], "gradient", &device);
             let zeros = || Tensor::<1>::zeros([len], &device);
             let mut state = Some((random([len], "value", &device), zeros(), zeros()));
-            group.bench_function(BenchmarkId::new(road, len), |b| {
+            group.bench_function(BenchmarkId::new(implementation, len), |b| {
                 b.iter(|| {
                     let (value, first, second) = state.take().expect("put back below");
                     state = Some(update(&step, value, gradient.clone(), first, second));

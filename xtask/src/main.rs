@@ -1,4 +1,4 @@
-//! Developer verbs of Taal, so that nobody has to remember which flags and features this workspace needs.
+//! Developer verbs of Taal, which know the flags and features that this workspace needs.
 //!
 //! Every verb prints the commands it runs on stderr. It depends on no product crate: it must build in seconds
 //! and work while the product does not compile.
@@ -163,7 +163,7 @@ fn run(verb: &Verb) -> anyhow::Result<()> {
     }
 }
 
-/// What stands after the verb, read from the process because clap drops the first `--`, which cargo needs.
+/// The arguments after the verb, read from the process because clap drops the first `--`, which cargo needs.
 fn arguments_after_verb() -> Vec<OsString> {
     std::env::args_os().skip(2).collect()
 }

@@ -72,7 +72,7 @@ impl Workspace {
         let root = manifest_dir
             .parent()
             .map(Path::to_path_buf)
-            .context("xtask stands in no workspace; run it as `cargo xtask`")?;
+            .context("xtask is not in a workspace; run it as `cargo xtask`")?;
         ensure!(
             root.join("Cargo.toml").is_file(),
             "no Cargo.toml in {}; run this as `cargo xtask` inside a clone of Taal",
@@ -103,7 +103,8 @@ impl Workspace {
         serde_json::from_slice(&output.stdout).context("cannot read what cargo metadata printed")
     }
 
-    /// The sorted names of the entries of a folder of the workspace that `keep` accepts, without a `.rs` ending; none where there is no such folder.
+    /// The sorted names of the entries of a folder of the workspace that `keep` accepts, without a `.rs` ending; empty if the
+    /// folder does not exist.
     pub fn names_in(&self, folder: &str, keep: impl Fn(&Path) -> bool) -> Result<Vec<String>> {
         let folder = self.root.join(folder);
         if !folder.is_dir() {

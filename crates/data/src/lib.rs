@@ -7,7 +7,7 @@
 //! ```
 //!
 //! - **Split.** The last tenth of each file, counted in characters before tokenization, is for validation ([`split_text`]).
-//! - ***Tokenization** is parallel, and its result does not depend on the number of threads: a long text is split where the
+//! - **Tokenization** is parallel, and its result does not depend on the number of threads: a long text is split where the
 //!   tokenizer itself confirms, on 128 bytes to either side, that the ids stay those of the whole text; preferably before a space
 //!   between two words, where every word-based pre-tokenizer has a boundary. For such a tokenizer (byte-level BPE, WordPiece,
 //!   SentencePiece, words, characters) the ids are those of the whole text. If a text has no confirmed cut within 32 KiB, or a

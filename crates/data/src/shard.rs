@@ -385,7 +385,7 @@ impl Shard {
         ids_in(self.id_slice(), self.id_bytes)
     }
 
-    /// The ids `start..start + count`, which must lie inside the shard.
+    /// The ids `start..start + count`, which must be inside the shard.
     pub(crate) fn ids_from(&self, start: u64, count: usize) -> impl ExactSizeIterator<Item = u32> + '_ {
         let first = start as usize * self.id_bytes;
         ids_in(&self.id_slice()[first..first + count * self.id_bytes], self.id_bytes)

@@ -1,5 +1,6 @@
-//! Continues a prompt with a model directory, printing the words as they come: `cargo run -p taal-inference --example generate --
-//! DIR "Once upon a time"`. Without arguments, a tiny model with random weights is used.
+//! Continues a prompt with a model directory, printing the words as they come:
+//! `cargo run -p taal-inference --example generate -- DIR "Once upon a time"`.
+//! Without arguments, a tiny model with random weights is used.
 
 use std::io::Write;
 use std::ops::ControlFlow;

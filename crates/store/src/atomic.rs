@@ -63,7 +63,7 @@ impl AtomicFile {
                 path: path.to_path_buf(),
             });
         }
-        let (temporary_path, file) = create_beside(path, disk::create_new)?;
+        let (temporary_path, file) = create_next_to(path, disk::create_new)?;
         Ok(Self {
             final_path: path.to_path_buf(),
             output: Output::new(temporary_path, file),
@@ -266,7 +266,7 @@ impl AtomicDir {
                 made.map_err(|source| Error::io("create", final_path, source))?,
             )
         } else {
-            create_beside(final_path, disk::create_dir)?
+            create_next_to(final_path, disk::create_dir)?
         };
         Ok(Self {
             final_path: final_path.to_path_buf(),
@@ -435,7 +435,7 @@ fn is_gone(process_id: u32) -> bool {
 }
 
 /// Creates something under a temporary name next to `final_path`, and returns that name with it.
-pub(crate) fn create_beside<T>(final_path: &Path, create: impl Fn(&Path) -> io::Result<T>) -> Result<(PathBuf, T)> {
+pub(crate) fn create_next_to<T>(final_path: &Path, create: impl Fn(&Path) -> io::Result<T>) -> Result<(PathBuf, T)> {
     let Some(name) = final_path.file_name() else {
         return Err(Error::UnsafePath {
             path: final_path.to_path_buf(),
@@ -457,7 +457,7 @@ pub(crate) fn create_beside<T>(final_path: &Path, create: impl Fn(&Path) -> io::
         }
     }
     Err(Error::Io {
-        action: "create a temporary file beside",
+        action: "create a temporary file next to",
         path: final_path.to_path_buf(),
         source: io::ErrorKind::AlreadyExists.into(),
     })

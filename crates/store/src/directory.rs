@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::atomic::create_beside;
+use crate::atomic::create_next_to;
 use crate::disk::{self, Kind};
 use crate::mutants::is_broken;
 use crate::{Error, Result};
@@ -129,7 +129,7 @@ pub fn retire_dir(dir: &Path) -> Result<()> {
     if !exists(dir) {
         return Ok(());
     }
-    let (temporary, ()) = create_beside(dir, |temporary| match disk::kind(temporary) {
+    let (temporary, ()) = create_next_to(dir, |temporary| match disk::kind(temporary) {
         Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => disk::rename(dir, temporary),
         Err(error) => Err(error),

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use crate::atomic::create_beside;
+use crate::atomic::create_next_to;
 use crate::directory::{entries, fsync_dir, parent_of, remove_any};
 use crate::disk::{self, Kind};
 use crate::mutants::is_broken;
@@ -28,7 +28,7 @@ pub fn publish_link(target: &Path, link: &Path) -> Result<()> {
         });
     }
     let text = relative_target(target, link)?;
-    match create_beside(link, |temporary| disk::symlink_dir(&text, temporary)) {
+    match create_next_to(link, |temporary| disk::symlink_dir(&text, temporary)) {
         Ok((temporary, ())) => replace(&temporary, link),
         Err(error) if is_link_refused(&error) => publish_copy(target, link),
         Err(error) => Err(error),
@@ -63,7 +63,7 @@ fn is_link_refused(error: &Error) -> bool {
 
 /// Makes `link` a copy of `target`. The copy is complete before the old one is removed, but for a moment neither exists.
 fn publish_copy(target: &Path, link: &Path) -> Result<()> {
-    let (temporary, ()) = create_beside(link, disk::create_dir)?;
+    let (temporary, ()) = create_next_to(link, disk::create_dir)?;
     let copied = copy_tree(target, &temporary)
         .and_then(|()| crate::write_atomic(&temporary.join(COPY_MARKER), b""))
         .and_then(|()| replace(&temporary, link));
@@ -108,7 +108,7 @@ fn replace(temporary: &Path, link: &Path) -> Result<()> {
 fn retire(link: &Path) -> Result<Option<PathBuf>> {
     let move_to = |place: &Path| disk::rename(link, place).map_err(|source| Error::io("move aside", link, source));
     if disk::kind(&link.join(COPY_MARKER)).is_ok() {
-        let (place, ()) = create_beside(link, disk::create_dir)?;
+        let (place, ()) = create_next_to(link, disk::create_dir)?;
         // Only the name is needed: not every system renames a directory over an empty one.
         remove_any(&place)?;
         move_to(&place)?;

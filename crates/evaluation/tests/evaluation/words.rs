@@ -211,7 +211,7 @@ fn bad_files_are_named_with_their_line() {
             "word1,word2,similarity\na,b,NaN\n",
             "line 2: expected a number",
         ),
-        // A quoted field may hold a line end; an empty line is no row.
+        // A quoted field may hold a line end; an empty line is not a row.
         (
             pairs,
             "g2.csv",

@@ -30,7 +30,7 @@ pub(super) fn read(path: &Path) -> Result<File> {
     let wrong = |detail: String| problem(path, Format::Bert, detail);
     let text = taal_store::read_text(path, MAX_FILE_BYTES)?;
     let tokens = read_tokens(&text).map_err(wrong)?;
-    let sidecar = Sidecar::beside(path)?;
+    let sidecar = Sidecar::next_to(path)?;
     let unknown = sidecar.token("unk_token").unwrap_or_else(|| UNKNOWN.to_owned());
     let added = sidecar.added_tokens(&tokens, &USUAL);
     let id_of = |name: &str| (0..).zip(&tokens).find(|(_, token)| *token == name).map(|(id, _)| id);

@@ -69,7 +69,7 @@ const QWEN2: &str =
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 const ADVICE: &str = "save its tokenizer.json with transformers (AutoTokenizer.from_pretrained(...).save_pretrained(...)), or \
-                       give the pattern that cuts its words";
+                       give the pattern that splits its words";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Class {
@@ -117,7 +117,7 @@ impl Class {
             }),
             (Some(_), None) => Err(format!(
                 "tokenizer_config.json names {}, which does not tell how text is split, and there is no config.json that says whose \
-                 tokenizer it is; copy the model's config.json beside it, {ADVICE}",
+                 tokenizer it is; copy the model's config.json next to it, {ADVICE}",
                 named.unwrap_or_default()
             )),
         }

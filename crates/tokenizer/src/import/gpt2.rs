@@ -28,7 +28,7 @@ pub(super) fn is_vocabulary_name(name: &str) -> bool {
 /// The vocabulary and the merges, from the path of either.
 pub(super) fn pair(path: &Path) -> Option<(PathBuf, PathBuf)> {
     let name = name_of(path);
-    let beside = |own: &[&str], others: &[&str]| {
+    let half_next_to = |own: &[&str], others: &[&str]| {
         let ending = own.iter().find(|ending| name.ends_with(**ending));
         // A file with another name has its other half under the standard names.
         let front = ending.map_or("", |ending| &name[..name.len() - ending.len()]);
@@ -38,15 +38,15 @@ pub(super) fn pair(path: &Path) -> Option<(PathBuf, PathBuf)> {
         candidates.into_iter().find(|path| taal_store::exists(path))
     };
     if name.ends_with(".json") {
-        return Some((path.to_path_buf(), beside(&VOCABULARIES, &MERGES)?));
+        return Some((path.to_path_buf(), half_next_to(&VOCABULARIES, &MERGES)?));
     }
-    Some((beside(&MERGES, &VOCABULARIES)?, path.to_path_buf()))
+    Some((half_next_to(&MERGES, &VOCABULARIES)?, path.to_path_buf()))
 }
 
 pub(super) fn read(vocabulary: &Path, merges: &Path, pattern: Option<&str>) -> Result<File> {
     let tokens = read_vocabulary(vocabulary)?;
     let merges = read_merges(merges, &tokens)?;
-    let sidecar = Sidecar::beside(vocabulary)?;
+    let sidecar = Sidecar::next_to(vocabulary)?;
     let wrong = |detail: String| problem(vocabulary, Format::Gpt2, detail);
     // The caller's pattern overrides the class.
     let class = match (Class::of(&sidecar), pattern) {

@@ -39,7 +39,7 @@ pub(super) fn read(path: &Path) -> Result<File> {
         begins_texts: true,
         ..PieceModel::default()
     };
-    model.to_file(&Sidecar::beside(path)?).map_err(wrong)
+    model.to_file(&Sidecar::next_to(path)?).map_err(wrong)
 }
 
 /// Scores and bytes.

@@ -25,7 +25,7 @@ pub(super) fn read(path: &Path) -> Result<File> {
     let wrong = |detail: String| problem(path, Format::SentencePiece, detail);
     let bytes = taal_store::read(path, MAX_MODEL_BYTES)?;
     let model = read_model(&bytes).map_err(wrong)?;
-    model.to_file(&Sidecar::beside(path)?).map_err(wrong)
+    model.to_file(&Sidecar::next_to(path)?).map_err(wrong)
 }
 
 fn read_model(bytes: &[u8]) -> std::result::Result<PieceModel, String> {

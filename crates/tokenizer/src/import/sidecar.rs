@@ -30,7 +30,7 @@ pub(super) struct Sidecar {
 
 impl Sidecar {
     /// Reads the files next to a file.
-    pub(super) fn beside(path: &Path) -> Result<Self> {
+    pub(super) fn next_to(path: &Path) -> Result<Self> {
         let config = read_object(path, "tokenizer_config.json")?;
         let map = read_object(path, "special_tokens_map.json")?;
         let added = read_object(path, "added_tokens.json")?;

@@ -129,7 +129,7 @@ pub(super) fn read(path: &Path, pattern: Option<&str>) -> Result<File> {
         .map(|(first, second)| (spelled[first as usize].clone(), spelled[second as usize].clone()))
         .collect();
     let added =
-        Sidecar::beside(path)?.added_tokens(&spelled, &special.iter().map(|&(name, _)| name).collect::<Vec<_>>());
+        Sidecar::next_to(path)?.added_tokens(&spelled, &special.iter().map(|&(name, _)| name).collect::<Vec<_>>());
     // A word that is a token as a whole becomes that token without merges.
     let model = Model::bpe(spelled, merges, true);
     Ok(File::imported(
