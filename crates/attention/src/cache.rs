@@ -4,8 +4,7 @@ use burn::tensor::{Device, Tensor};
 
 use crate::AttentionError;
 
-/// Preallocated keys and values of one layer. Each row has its own length, so texts of different lengths can be continued
-/// together.
+/// Preallocated keys and values of one layer. Each row has its own length, so texts of different lengths can be continued together.
 ///
 /// New tokens are written in place and the filled part is handed out as a view, so a step copies only the new
 /// tokens (on flex, as long as views of earlier steps have been dropped).

@@ -114,8 +114,7 @@ impl<'e, E: Encode> Chunker<'e, E> {
         Some(self.chunk(text, context, is_exact))
     }
 
-    /// The rest, `None` if empty. Text pushed afterwards is encoded as the start of a text, but positions in errors continue to
-    /// count.
+    /// The rest, `None` if empty. Text pushed afterwards is encoded as the start of a text, but positions in errors continue to count.
     pub(crate) fn finish(&mut self) -> Option<Chunk> {
         let text = std::mem::take(&mut self.pending);
         let chunk = self.chunk(text, String::new(), true);

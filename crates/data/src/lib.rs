@@ -7,12 +7,11 @@
 //! ```
 //!
 //! - **Split.** The last tenth of each file, counted in characters before tokenization, is for validation ([`split_text`]).
-//! - **Tokenization** is parallel, and its result does not depend on the number of threads: a long text is split where the
-//!   tokenizer itself confirms, on 128 bytes to either side, that the ids stay those of the whole text; preferably before a space
-//!   between two words, where every word-based pre-tokenizer has a boundary. For such a tokenizer (byte-level BPE, WordPiece,
-//!   SentencePiece, words, characters) the ids are those of the whole text. If a text has no confirmed cut within 32 KiB, or a
-//!   tokenizer has pieces across spaces, the ids may differ at one cut per 128 KiB: [`BuildReport::inexact_cuts`] counts the
-//!   unconfirmed ones.
+//! - **Tokenization** is parallel, and its result does not depend on the number of threads: a long text is split where the tokenizer
+//!   itself confirms, on 128 bytes to either side, that the ids stay those of the whole text; preferably before a space between two
+//!   words, where every word-based pre-tokenizer has a boundary. For such a tokenizer (byte-level BPE, WordPiece, SentencePiece, words,
+//!   characters) the ids are those of the whole text. If a text has no confirmed cut within 32 KiB, or a tokenizer has pieces across
+//!   spaces, the ids may differ at one cut per 128 KiB: [`BuildReport::inexact_cuts`] counts the unconfirmed ones.
 //! - **Memory.** [`build_shards`] reads files as streams and holds a few chunks per thread; shards are mapped, not read.
 //! - **Order.** A batch depends only on (seed, step, row); nothing has to be saved to resume ([`BatchPlan`]). Several files are
 //!   weighted by their length: their training parts are concatenated, with the end-of-text token between them where the tokenizer

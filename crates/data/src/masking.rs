@@ -190,8 +190,7 @@ impl Masking {
     }
 }
 
-/// Replaces the first and last tokens by those that begin and end a text; a row too short for them and one more token is
-/// unchanged.
+/// Replaces the first and last tokens by those that begin and end a text; a row too short for them and one more token is unchanged.
 fn frame(inputs: &mut [i32], vocabulary: &MaskVocabulary) {
     let Frame { before, after } = &vocabulary.frame;
     if inputs.len() <= before.len() + after.len() {

@@ -37,9 +37,8 @@ pub enum RotaryScaling {
         /// The original context length, in tokens.
         original_max_len: usize,
     },
-    /// A larger base for texts longer than the original context: fast pairs rotate as before and the slowest one slower by the
-    /// ratio of the lengths ("dynamic NTK" of Hugging Face's transformers). Tables of up to `original_max_len` positions are
-    /// unscaled.
+    /// A larger base for texts longer than the original context: fast pairs rotate as before and the slowest one slower by the ratio of
+    /// the lengths ("dynamic NTK" of Hugging Face's transformers). Tables of up to `original_max_len` positions are unscaled.
     Dynamic {
         /// How fast the base grows with the length.
         factor: f64,

@@ -65,9 +65,8 @@ pub struct PairEvaluation {
     pub left_out: Vec<LeftOut>,
 }
 
-/// Scores files of minimal pairs: JSON lines with `sentence_good` and `sentence_bad` (BLiMP's format, other keys are ignored),
-/// or, in files with extensions other than `.jsonl` and `.ndjson`, lines of the good sentence, a tab, and the bad one. A tie
-/// counts as wrong.
+/// Scores files of minimal pairs: JSON lines with `sentence_good` and `sentence_bad` (BLiMP's format, other keys are ignored), or, in
+/// files with extensions other than `.jsonl` and `.ndjson`, lines of the good sentence, a tab, and the bad one. A tie counts as wrong.
 ///
 /// # Errors
 ///

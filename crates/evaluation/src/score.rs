@@ -77,8 +77,7 @@ pub fn score_ids(model: &Transformer, ids: &[u32], batch_size: usize) -> Result<
 /// do not overlap, and the last one may be short: window `k` reads ids `k * window ..` and predicts ids
 /// `k * window + 1 ..`. So `len` ids give a score over `len - 1` tokens, and fewer than 2 ids a score over no tokens.
 ///
-/// The sum is in f64 and in the order of the ids, so equal arguments give equal bits. Pass a model without autodiff
-/// (`model.valid()`).
+/// The sum is in f64 and in the order of the ids, so equal arguments give equal bits. Pass a model without autodiff (`model.valid()`).
 ///
 /// # Errors
 ///

@@ -380,8 +380,7 @@ fn versioned_header(bytes: &[u8]) -> Result<Header, String> {
     Ok(Header::new(numbers, is_tied))
 }
 
-/// Names, counts of numbers and layers in the order of the first layout. The tables of angles were used by the first programs
-/// only.
+/// Names, counts of numbers and layers in the order of the first layout. The tables of angles were used by the first programs only.
 fn version_0(c: &TransformerConfig) -> Vec<(&'static str, usize, usize)> {
     let mut order = vec![
         ("token_embedding", c.vocab_size * c.d_model, 1),

@@ -7,8 +7,7 @@ use crate::probe::{Probe, Rows, to_host};
 use crate::sentence::SentenceConfig;
 use crate::{InferenceError, LanguageModel, Result};
 
-/// How the states of all tokens become one vector. As in sentence-transformers, the tokens that begin and end a text are
-/// included.
+/// How the states of all tokens become one vector. As in sentence-transformers, the tokens that begin and end a text are included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Pooling {
@@ -48,14 +47,12 @@ impl std::str::FromStr for Pooling {
 
 /// The vector of a text.
 ///
-/// `pooling` defaults to that of the model's `modules.json`, or to the mean without that file. Without it, the vector is as wide
-/// as the model and has length 1; with it, the vector has length 1 if the file names Normalize, and several poolings are
-/// concatenated.
+/// `pooling` defaults to that of the model's `modules.json`, or to the mean without that file. Without it, the vector is as wide as the
+/// model and has length 1; with it, the vector has length 1 if the file names Normalize, and several poolings are concatenated.
 ///
 /// The tokenizer's post-processor adds special tokens; without one, bidirectional models get [`Tokenizer::frame`]. With a
-/// `modules.json`, a text longer than `max_seq_length` or the context is truncated, as in sentence-transformers; [`cut_tokens`]
-/// returns by how much. Otherwise the mean of a longer text is taken over windows that do not overlap, and the other poolings
-/// refuse it.
+/// `modules.json`, a text longer than `max_seq_length` or the context is truncated, as in sentence-transformers; [`cut_tokens`] returns
+/// by how much. Otherwise the mean of a longer text is taken over windows that do not overlap, and the other poolings refuse it.
 ///
 /// # Errors
 ///

@@ -119,8 +119,7 @@ impl Generator {
         self.rows.iter().any(Option::is_some)
     }
 
-    /// Adds a sequence, which starts with the next step. Keys and values are always cached ([`GenerateOptions::use_cache`] is
-    /// ignored).
+    /// Adds a sequence, which starts with the next step. Keys and values are always cached ([`GenerateOptions::use_cache`] is ignored).
     ///
     /// # Errors
     ///

@@ -72,9 +72,8 @@ impl LanguageModel {
     /// Opens a Hugging Face model directory (`config.json`, `model.safetensors` or the files that its index lists, and optionally
     /// `tokenizer.json`), or the one named `model` in a run directory.
     ///
-    /// The ids that begin and end a text come from the first of `generation_config.json`, `config.json` and
-    /// `tokenizer_config.json` that has the key, even if it is `null`, and otherwise from the names of the tokenizer's special
-    /// tokens.
+    /// The ids that begin and end a text come from the first of `generation_config.json`, `config.json` and `tokenizer_config.json`
+    /// that has the key, even if it is `null`, and otherwise from the names of the tokenizer's special tokens.
     ///
     /// # Errors
     ///
@@ -115,8 +114,7 @@ impl LanguageModel {
         })
     }
 
-    /// Number of ids that may be drawn: the tokenizer's if there is one, since models often have unused rows (rounded up for
-    /// speed).
+    /// Number of ids that may be drawn: the tokenizer's if there is one, since models often have unused rows (rounded up for speed).
     pub fn vocab_size(&self) -> usize {
         let model = self.model.config().vocab_size;
         self.tokenizer
@@ -225,8 +223,7 @@ impl Ends {
     }
 }
 
-/// The ids of a text after the special tokens that the tokenizer begins every text with, unless the text already begins with
-/// them.
+/// The ids of a text after the special tokens that the tokenizer begins every text with, unless the text already begins with them.
 fn with_beginning(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
     let ids = tokenizer.encode(text)?;
     let beginning = tokenizer.template().before;

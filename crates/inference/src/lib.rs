@@ -1,11 +1,10 @@
 //! Inference with language models on Burn: generate text with a key/value cache, fill gaps, embed texts.
 //!
 //! A [`LanguageModel`] is a [`Transformer`](taal_model::Transformer) with its tokenizer, opened from a Hugging Face directory.
-//! [`generate`] continues a prompt and streams the text, [`Generator`] continues several at once; [`Sampling`] sets how each
-//! token is chosen, and [`sample`] does it on a plain slice of logits; [`Decoder`] is the step below, prefill and decode, and
-//! [`StopFilter`] finds stop strings in a stream of text. [`embed`] turns a text into a vector, [`similarity`] compares two.
-//! [`fill`] predicts the gaps of a text with a masked model. All of them use [`Probe`]: ids in, logits or losses at some
-//! positions out.
+//! [`generate`] continues a prompt and streams the text, [`Generator`] continues several at once; [`Sampling`] sets how each token is
+//! chosen, and [`sample`] does it on a plain slice of logits; [`Decoder`] is the step below, prefill and decode, and [`StopFilter`]
+//! finds stop strings in a stream of text. [`embed`] turns a text into a vector, [`similarity`] compares two. [`fill`] predicts the
+//! gaps of a text with a masked model. All of them use [`Probe`]: ids in, logits or losses at some positions out.
 //!
 //! Everything is deterministic: token `n` of a generation is drawn with a number that depends only on the seed and `n`, with or
 //! without a cache, and a score has the same bits every time.

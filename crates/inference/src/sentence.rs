@@ -48,8 +48,7 @@ pub struct SentenceConfig {
     pub poolings: Vec<Pooling>,
     /// Whether the vector is normalized to length 1.
     pub is_normalized: bool,
-    /// The most tokens that are read, including those that begin and end the text; `None` where only the model's context limits
-    /// them.
+    /// The most tokens that are read, including those that begin and end the text; `None` where only the model's context limits them.
     pub max_tokens: Option<usize>,
     /// Whether texts are lowercased first.
     pub is_lowercase: bool,

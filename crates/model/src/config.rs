@@ -132,8 +132,7 @@ pub struct TransformerConfig {
     pub qk_norm: bool,
     /// Whether the output matrix is the token embedding.
     pub tie_embeddings: bool,
-    /// Whether a dense layer, the activation and a norm come before the output matrix (BERT). Files that lack the switch have
-    /// none.
+    /// Whether a dense layer, the activation and a norm come before the output matrix (BERT). Files that lack the switch have none.
     #[serde(default)]
     pub head_transform: bool,
     /// Bias of that dense layer, where it differs from `ffn_bias`.
@@ -281,9 +280,8 @@ impl TransformerConfig {
         }
     }
 
-    /// BERT's shape (Devlin et al. 2019): bidirectional, LayerNorm after each residual sum and after the embeddings, exact GELU,
-    /// a transform before the output matrix and a bias after it. All tokens have the same type, whose vector is added to the
-    /// positions.
+    /// BERT's shape (Devlin et al. 2019): bidirectional, LayerNorm after each residual sum and after the embeddings, exact GELU, a
+    /// transform before the output matrix and a bias after it. All tokens have the same type, whose vector is added to the positions.
     pub fn bert(vocab_size: usize, max_seq_len: usize, n_layers: usize, n_heads: usize, d_model: usize) -> Self {
         Self {
             norm_place: NormPlace::Post,

@@ -99,9 +99,8 @@ impl<E, F: FnMut(&ParameterInfo) -> Result<Vec<f32>, E>> ModuleMapper for Replac
 }
 
 impl TransformerConfig {
-    /// Builds a model with drawn weights: nanoGPT's initialization, N(0, 0.02) with the projections into the residual stream
-    /// scaled by `1 / sqrt(2 * n_layers)`, or BERT's, without that scale, where the norm comes after the sum. The draw depends
-    /// only on the seed.
+    /// Builds a model with drawn weights: nanoGPT's initialization, N(0, 0.02) with the projections into the residual stream scaled by
+    /// `1 / sqrt(2 * n_layers)`, or BERT's, without that scale, where the norm comes after the sum. The draw depends only on the seed.
     ///
     /// # Errors
     ///

@@ -312,8 +312,7 @@ impl Blocks {
 }
 
 impl Block {
-    /// The residual stream after the block, and the attention weights if the context requests them. `dropout_key` turns dropout
-    /// on.
+    /// The residual stream after the block, and the attention weights if the context requests them. `dropout_key` turns dropout on.
     ///
     /// # Shapes
     ///

@@ -216,8 +216,7 @@ impl Transformer {
         self.head.loss(hidden, &self.embeddings.tokens, targets, ignore_index)
     }
 
-    /// The vectors added to the token vectors at positions `start..start + seq`; `None` where the model encodes positions another
-    /// way.
+    /// The vectors added to the token vectors at positions `start..start + seq`; `None` where the model encodes positions another way.
     ///
     /// # Shapes
     ///

@@ -175,8 +175,7 @@ impl Manifest {
 const OWN_HASH_START: &str = ",\n  \"blake3\": \"";
 const OWN_HASH_END: &str = "\"\n}\n";
 
-/// The text before the manifest's own hash, and the hash. The hash is over bytes, so it does not depend on JSON parsing or
-/// printing.
+/// The text before the manifest's own hash, and the hash. The hash is over bytes, so it does not depend on JSON parsing or printing.
 fn split_own_hash(text: &str) -> Option<(&str, &str)> {
     text.strip_suffix(OWN_HASH_END)?.rsplit_once(OWN_HASH_START)
 }

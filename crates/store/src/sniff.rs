@@ -1,7 +1,6 @@
 //! Recognizes file formats by their first bytes, so that the wrong file is refused by name and with specific advice.
 //!
-//! It knows only formats that are often given instead of a text, a tokenizer or a model. `None` means "none of these", not
-//! "text".
+//! It knows only formats that are often given instead of a text, a tokenizer or a model. `None` means "none of these", not "text".
 
 use std::io::Read;
 use std::path::Path;

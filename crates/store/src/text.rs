@@ -1,5 +1,4 @@
-//! The only reader of text: UTF-8 in pieces or lines, under a limit, without the byte order mark; other formats are refused by
-//! name.
+//! The only reader of text: UTF-8 in pieces or lines, under a limit, without the byte order mark; other formats are refused by name.
 
 use std::borrow::Cow;
 use std::fmt;

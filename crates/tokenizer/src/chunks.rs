@@ -76,8 +76,7 @@ impl<I: Iterator<Item = Result<TextPart>>> Iterator for PartChunks<I> {
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             let rest = &self.pending[self.start..];
-            // More than a chunk is needed unless the text ends, so that the end of a part is never mistaken for the end of a
-            // word.
+            // More than a chunk is needed unless the text ends, so that the end of a part is never mistaken for the end of a word.
             if rest.len() > CHUNK_BYTES || (self.is_whole && !rest.is_empty()) {
                 let chunk = bounded_prefix(rest, CHUNK_BYTES).to_owned();
                 self.start += chunk.len();

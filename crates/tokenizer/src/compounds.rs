@@ -84,11 +84,10 @@ impl Compound {
 
     /// Reads compounds from a file, each once, in the order of the file.
     ///
-    /// A line is a word, a tab and its parts separated by spaces, or only the parts separated by `+` or `|`. In a file where most
-    /// lines have none of these, each line is a word, and a word is a compound if it splits into two other words of the list in
-    /// exactly one way: at least four letters first and three last, `s` as the only linking element. If three or more words form
-    /// it (`voor`, `beeld` and `zin`), their other boundaries are neutral. That rule is sometimes wrong, equally for every
-    /// tokenizer.
+    /// A line is a word, a tab and its parts separated by spaces, or only the parts separated by `+` or `|`. In a file where most lines
+    /// have none of these, each line is a word, and a word is a compound if it splits into two other words of the list in exactly one
+    /// way: at least four letters first and three last, `s` as the only linking element. If three or more words form it (`voor`,
+    /// `beeld` and `zin`), their other boundaries are neutral. That rule is sometimes wrong, equally for every tokenizer.
     ///
     /// # Errors
     ///

@@ -28,8 +28,7 @@ impl Frame {
     }
 }
 
-/// The tokens that the post-processor of a `tokenizer.json` puts around a single text; `None` where the file has no
-/// post-processor.
+/// The tokens that the post-processor of a `tokenizer.json` puts around a single text; `None` where the file has no post-processor.
 pub(crate) fn of_post_processor(file: &Value) -> Option<Frame> {
     let post_processor = file.get("post_processor").filter(|value| !value.is_null())?;
     let mut frame = Frame::default();

@@ -1,10 +1,9 @@
 //! Train, save and apply tokenizers: BPE, WordPiece, Unigram, char and word.
 //!
-//! A tokenizer splits text into tokens of a fixed vocabulary, each with an id. All kinds are saved as a `tokenizer.json`, with
-//! which the Python package `tokenizers` gives the same ids; [`Tokenizer::open`] opens those of published models, and
-//! [`Tokenizer::import`] other published formats. Hugging Face's `tokenizers` crate does the encoding; this crate adds training
-//! in bounded memory with equal bytes for equal text, validation of files, streaming decoding, and exact char
-//! and word tokenizers.
+//! A tokenizer splits text into tokens of a fixed vocabulary, each with an id. All kinds are saved as a `tokenizer.json`, with which
+//! the Python package `tokenizers` gives the same ids; [`Tokenizer::open`] opens those of published models, and [`Tokenizer::import`]
+//! other published formats. Hugging Face's `tokenizers` crate does the encoding; this crate adds training in bounded memory with equal
+//! bytes for equal text, validation of files, streaming decoding, and exact char and word tokenizers.
 //!
 //! | [`Kind`] | smallest unit | text outside the vocabulary | `decode(encode(text))` |
 //! |---|---|---|---|

@@ -95,8 +95,7 @@ impl WordMarks {
         self.carry_space() && is(&self.begins, id)
     }
 
-    /// Whether a word may begin with a token without a space: after `before`, or, where that is `None`, at the beginning of a
-    /// text.
+    /// Whether a word may begin with a token without a space: after `before`, or, where that is `None`, at the beginning of a text.
     pub fn begins_without_space(&self, before: Option<u32>) -> bool {
         match (&self.mark, before) {
             (Mark::Space { is_before_text, .. }, None) => !is_before_text,

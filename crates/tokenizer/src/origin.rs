@@ -61,9 +61,8 @@ impl Tokenizer {
             .collect()
     }
 
-    /// For each id the merges that made its token from single bytes or characters, in the order in which encoding applies them.
-    /// Empty for tokens of one symbol, added tokens, and tokens used without merges (`ignore_merges`). `None` where the tokenizer
-    /// is not BPE.
+    /// For each id the merges that made its token from single bytes or characters, in the order in which encoding applies them. Empty
+    /// for tokens of one symbol, added tokens, and tokens used without merges (`ignore_merges`). `None` where the tokenizer is not BPE.
     ///
     /// Merges never cross the boundaries of the resulting tokens, so those inside a token are those of the token alone.
     pub fn merges(&self, ids: &[u32]) -> Option<Vec<Vec<Merge>>> {

@@ -8,8 +8,7 @@
 use tokenizers::Decoder as _;
 use tokenizers::decoders::DecoderWrapper;
 
-/// What passes from one step to the next: parts of a token's text, first the prompt's, then the continuation's, and the token's
-/// end.
+/// What passes from one step to the next: parts of a token's text, first the prompt's, then the continuation's, and the token's end.
 #[derive(Debug)]
 pub(crate) enum Event {
     Text { text: String, is_prompt: bool },

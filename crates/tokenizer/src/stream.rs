@@ -60,9 +60,8 @@ impl<'a> DecodeStream<'a> {
         self
     }
 
-    /// Reads a prompt without output: the following parts are the difference between decoding prompt and new ids together and
-    /// decoding the prompt. So a continuation keeps the space before its first word, which many tokenizers drop at the beginning
-    /// of a text.
+    /// Reads a prompt without output: the following parts are the difference between decoding prompt and new ids together and decoding
+    /// the prompt. So a continuation keeps the space before its first word, which many tokenizers drop at the beginning of a text.
     ///
     /// Where the prompt ends in the middle of a character or of a run of byte tokens, new ids can change the end of the prompt.
     /// Then a character with a byte of a new token is part of the continuation, but a replacement character for bytes that begin

@@ -373,8 +373,7 @@ impl Tokenizer {
     }
 
     /// The special tokens around a text, for a model that reads whole texts: those of the file's post-processor. Without a
-    /// post-processor, `[CLS]` and `[SEP]` if both are special tokens, otherwise [`bos_id`](Self::bos_id) and
-    /// [`eos_id`](Self::eos_id).
+    /// post-processor, `[CLS]` and `[SEP]` if both are special tokens, otherwise [`bos_id`](Self::bos_id) and [`eos_id`](Self::eos_id).
     pub fn frame(&self) -> Frame {
         if let Some(frame) = &self.frame {
             return frame.clone();

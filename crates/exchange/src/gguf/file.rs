@@ -296,8 +296,7 @@ impl<'data> File<'data> {
         }
     }
 
-    /// A number. Single-precision numbers are converted by their shortest decimal form, so that 1e-5 is not
-    /// 0.000009999999747378752.
+    /// A number. Single-precision numbers are converted by their shortest decimal form, so that 1e-5 is not 0.000009999999747378752.
     pub(super) fn number(&self, key: &str) -> Result<Option<f64>, ModelError> {
         match self.value(key) {
             None => Ok(None),

@@ -37,8 +37,7 @@ pub(super) fn check(scaling: RopeScaling) -> Result<(), &'static str> {
     }
 }
 
-/// The keys of a configuration's scaling. LLaMA 3's is a table instead, and dynamic scaling has no effect within the model's
-/// context.
+/// The keys of a configuration's scaling. LLaMA 3's is a table instead, and dynamic scaling has no effect within the model's context.
 pub(super) fn entries(own: impl Fn(&str) -> String, c: &TransformerConfig) -> Vec<(String, Entry)> {
     let text = |kind: &str| (own(KIND), Entry::Text(kind.to_string()));
     let number = |key: &str, number: f64| (own(key), Entry::F32(number as f32));

@@ -1,10 +1,9 @@
 //! Model directories in Hugging Face's layout: `config.json`, `model.safetensors`, `tokenizer.json`.
 //!
-//! Everything that knows Hugging Face's names lives here. GPT-2, LLaMA, Mistral, Qwen2, Qwen3, BERT and ModernBERT layouts are
-//! read and written, so `transformers`, llama.cpp's converter and candle open what Taal trained; RoBERTa and DistilBERT are read,
-//! and written as BERT. A model that no family can express is written with `model_type: "taal"` under Taal's own names. Tensors
-//! that a family requires but the model lacks (GPT-2 without biases) are written as zeros, and a `taal` object in `config.json`
-//! holds the true configuration.
+//! Everything that knows Hugging Face's names lives here. GPT-2, LLaMA, Mistral, Qwen2, Qwen3, BERT and ModernBERT layouts are read and
+//! written, so `transformers`, llama.cpp's converter and candle open what Taal trained; RoBERTa and DistilBERT are read, and written as
+//! BERT. A model that no family can express is written with `model_type: "taal"` under Taal's own names. Tensors that a family requires
+//! but the model lacks (GPT-2 without biases) are written as zeros, and a `taal` object in `config.json` holds the true configuration.
 
 mod config;
 mod encoders;

@@ -119,9 +119,8 @@ pub trait Vfs: Send + Sync + Debug {
     fn kind(&self, path: &Path) -> io::Result<Kind>;
     /// Whether the path is a directory, following links.
     fn is_dir(&self, path: &Path) -> bool;
-    /// The kind of a stream at the path, following links, whose content may never come or never end: a named pipe, a device, a
-    /// socket. `None` for pipes that this process was started with, such as a shell's `<(...)`, which have a writer and a number
-    /// as name.
+    /// The kind of a stream at the path, following links, whose content may never come or never end: a named pipe, a device, a socket.
+    /// `None` for pipes that this process was started with, such as a shell's `<(...)`, which have a writer and a number as name.
     fn stream_kind(&self, path: &Path) -> Option<&'static str> {
         let _ = path;
         None

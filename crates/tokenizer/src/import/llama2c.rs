@@ -1,9 +1,8 @@
 //! llama2.c's `tokenizer.bin`: the length of the longest token, then for each token its score, its length and its bytes.
 //!
-//! It is a SentencePiece BPE model with byte fallback, exported by llama2.c's `tokenizer.py`: U+2581 is replaced by a space,
-//! `<s>` and `</s>` are surrounded by line ends, and the kinds of pieces are lost. llama2.c recognizes them by their ids: 0 is
-//! unknown, 1 begins and 2 ends a text, and the bytes start at 3. U+2581 in a text is a space in SentencePiece and here, but
-//! three bytes in llama2.c.
+//! It is a SentencePiece BPE model with byte fallback, exported by llama2.c's `tokenizer.py`: U+2581 is replaced by a space, `<s>` and
+//! `</s>` are surrounded by line ends, and the kinds of pieces are lost. llama2.c recognizes them by their ids: 0 is unknown, 1 begins
+//! and 2 ends a text, and the bytes start at 3. U+2581 in a text is a space in SentencePiece and here, but three bytes in llama2.c.
 
 use std::path::Path;
 

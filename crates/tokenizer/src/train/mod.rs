@@ -29,12 +29,11 @@ const MIN_MEMORY_LIMIT_BYTES: u64 = 2 * BASE_BYTES;
 /// # Memory
 ///
 /// The distinct words of the text are counted in a table; the table and everything computed from it stay within
-/// [`memory_limit_bytes`](Self::memory_limit_bytes). When the table is full, its rarest words are dropped until it is half empty
-/// (lossy counting, Manku and Motwani 2002). Counts of rare words are lost, so the tail of a vocabulary may differ from that of
-/// an unlimited run; [`train_reported`](Self::train_reported) reports how much was dropped. With the default limit of 1 GiB,
-/// counting is exact up to about 2 million distinct words of 9 letters for bpe and wordpiece, 5 million for word, and 350
-/// thousand for unigram, whose trainer needs far more memory per word. A char tokenizer counts only characters and never drops
-/// any.
+/// [`memory_limit_bytes`](Self::memory_limit_bytes). When the table is full, its rarest words are dropped until it is half empty (lossy
+/// counting, Manku and Motwani 2002). Counts of rare words are lost, so the tail of a vocabulary may differ from that of an unlimited
+/// run; [`train_reported`](Self::train_reported) reports how much was dropped. With the default limit of 1 GiB, counting is exact up to
+/// about 2 million distinct words of 9 letters for bpe and wordpiece, 5 million for word, and 350 thousand for unigram, whose trainer
+/// needs far more memory per word. A char tokenizer counts only characters and never drops any.
 ///
 /// Measured on 100 MB with 3.3 million distinct words, bpe with 8,192 tokens: a peak of 411 MiB for the whole process; on its
 /// first 62 MB, whose 2.1 million distinct words just fit in the table: 630 MiB.
@@ -86,9 +85,8 @@ pub struct TrainingReport {
 impl TrainerConfig {
     /// The defaults of a kind.
     ///
-    /// Special tokens: `<|endoftext|>` for bpe, BERT's five for wordpiece, `<unk> <s> </s> <pad>` for unigram, no tokens for char
-    /// and word. Unknown characters are an error for char and `[UNK]` for the others. Pairs need at least 2 occurrences to be
-    /// merged.
+    /// Special tokens: `<|endoftext|>` for bpe, BERT's five for wordpiece, `<unk> <s> </s> <pad>` for unigram, no tokens for char and
+    /// word. Unknown characters are an error for char and `[UNK]` for the others. Pairs need at least 2 occurrences to be merged.
     pub fn new(kind: Kind, vocab_size: usize) -> Self {
         let special_tokens: &[&str] = match kind {
             Kind::Bpe => &["<|endoftext|>"],
@@ -161,8 +159,7 @@ impl TrainerConfig {
         self.train_chunks(PartChunks::new(file_parts(paths)), &origin)
     }
 
-    /// Trains on texts that come in parts from a source that can fail, and reports statistics; `origin` names the source in
-    /// errors.
+    /// Trains on texts that come in parts from a source that can fail, and reports statistics; `origin` names the source in errors.
     ///
     /// # Errors
     ///

@@ -1,7 +1,6 @@
 //! Training a unigram language model over pieces of words (Kudo 2018) with the library's expectation maximization.
 //!
-//! Unlike in SentencePiece, a space stays a space instead of becoming U+2581, so that texts with U+2581 are also restored
-//! exactly.
+//! Unlike in SentencePiece, a space stays a space instead of becoming U+2581, so that texts with U+2581 are also restored exactly.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,9 +33,8 @@ const MAX_SEEDS: u64 = 1_000_000;
 /// Longer words are split into pieces of this length.
 const MAX_WORD_BYTES: usize = 128;
 
-/// The most text in words of more than [`LONG_WORD_BYTES`] that is used. In text without spaces almost every such word is
-/// different, and the library processes all of them about thirty times: 3 MB of DNA took 228 s. Ordinary text has far less of
-/// them.
+/// The most text in words of more than [`LONG_WORD_BYTES`] that is used. In text without spaces almost every such word is different,
+/// and the library processes all of them about thirty times: 3 MB of DNA took 228 s. Ordinary text has far less of them.
 const MAX_LONG_BYTES: usize = 512 << 10;
 
 /// Characters of the byte tokens' names. They are always pieces, so that such a name in a text is spelled in characters and not
