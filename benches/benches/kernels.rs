@@ -73,9 +73,12 @@ fn fused_and_reference<I: Clone>(
         });
         let tracked = inputs(&Device::flex().autodiff());
         group.throughput(work.with_gradient().throughput());
-        group.bench_function(BenchmarkId::new(format!("forward_backward/{implementation}"), size), |b| {
-            b.iter(|| compute(tracked.clone()).sum().backward());
-        });
+        group.bench_function(
+            BenchmarkId::new(format!("forward_backward/{implementation}"), size),
+            |b| {
+                b.iter(|| compute(tracked.clone()).sum().backward());
+            },
+        );
     }
     group.finish();
 }
