@@ -7,6 +7,7 @@ use serde::Serialize;
 use taal_data::{Content, DataError};
 use taal_metrics::wilson_interval;
 use taal_store::LineEnds;
+use taal_store::layout::{MODEL_DIR, TOKENIZER_FILE};
 use taal_tokenizer::{
     Compound, CompoundReport, Compression, ImportOptions, TextPart, Tokenizer, TrainerConfig, TrainingReport, Unknown,
     compound_report, compression,
@@ -18,8 +19,6 @@ use crate::arguments::{
 use crate::failure::Failure;
 use crate::{data, signals, standard_input, terminal};
 
-const TOKENIZER_FILE: &str = "tokenizer.json";
-
 /// Compression is measured on so much of the text at most; more would take long and say the same.
 const MAX_MEASURED_BYTES: usize = 16 << 20;
 
@@ -28,7 +27,7 @@ const MEASURED_AT_ONCE_BYTES: usize = 1 << 20;
 
 /// A tokenizer.json, or the one in a model directory, or the one of the best model in a run directory.
 pub fn open(path: &Path) -> Result<Tokenizer, taal_tokenizer::Error> {
-    let inside = [path.join(TOKENIZER_FILE), path.join("model").join(TOKENIZER_FILE)];
+    let inside = [path.join(TOKENIZER_FILE), path.join(MODEL_DIR).join(TOKENIZER_FILE)];
     let [first, _] = &inside;
     match taal_store::is_dir(path) {
         true => Tokenizer::open(inside.iter().find(|path| taal_store::exists(path)).unwrap_or(first)),

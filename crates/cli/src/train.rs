@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use taal_kernels::DeviceSpec;
 use taal_metrics::Report;
-use taal_store::ErrorKind;
+use taal_store::{ErrorKind, layout};
 use taal_trainer::{
     Claim, DEFAULT_RECIPE, Outcome, RECIPE_FILE, REPORT_FILE, RecipeText, Resolved, RunOptions, Start, TrainError,
     is_run, latest, nothing_to_resume, resolve, resolve_stored, stored_recipe, train_in,
@@ -296,7 +296,7 @@ fn summary(report: &Report, run_dir: &Path, device: DeviceSpec) -> String {
             .map(|(label, value, unit)| (label, format!("{value:.4} {unit}"))),
     );
     rows.push(("report", run_dir.join(REPORT_FILE).display().to_string()));
-    rows.push(("model", run_dir.join("model").display().to_string()));
+    rows.push(("model", run_dir.join(layout::MODEL_DIR).display().to_string()));
     match report.objective.as_str() {
         "masked" => rows.push(("fill", fill_command(report, run_dir, device))),
         _ => rows.push(("generate", generate_command(report, run_dir, device))),

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use taal_store::layout::{SHARDS_INDEX_FILE, TOKENIZER_FILE};
 use taal_store::{AtomicDir, LineEnds, blake3_hex};
 use taal_tokenizer::Tokenizer;
 
@@ -11,8 +12,6 @@ use crate::input::{Content, find_inputs};
 use crate::shard::{ShardOrigin, ShardWriter};
 use crate::tokenize::{InputTotals, Part, PartTotals, Sink, TokenizeOptions, Totals, tokenize};
 
-pub(crate) const INDEX_NAME: &str = "index.json";
-pub(crate) const TOKENIZER_NAME: &str = "tokenizer.json";
 pub(crate) const INDEX_FORMAT: &str = "taal-shards";
 pub(crate) const INDEX_VERSION: u32 = 1;
 
@@ -174,11 +173,11 @@ pub fn build_shards(
         blake3: String::new(),
     };
     let index_json = index_json(index).map_err(|error| DataError::Index {
-        path: out.join(INDEX_NAME),
+        path: out.join(SHARDS_INDEX_FILE),
         detail: format!("cannot be written as JSON ({error})"),
     })?;
-    dir.write(TOKENIZER_NAME, &tokenizer.to_json())?;
-    dir.write(INDEX_NAME, &index_json)?;
+    dir.write(TOKENIZER_FILE, &tokenizer.to_json())?;
+    dir.write(SHARDS_INDEX_FILE, &index_json)?;
     dir.commit()?;
     Ok(report)
 }

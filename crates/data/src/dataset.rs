@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use taal_store::layout::{SHARDS_INDEX_FILE, TOKENIZER_FILE};
 use taal_store::{LineEnds, RelPath};
 use taal_tokenizer::Tokenizer;
 
-use crate::build::{INDEX_FORMAT, INDEX_NAME, INDEX_VERSION, Index, InputSummary, ShardEntry, TOKENIZER_NAME};
+use crate::build::{INDEX_FORMAT, INDEX_VERSION, Index, InputSummary, ShardEntry};
 use crate::error::{DataError, Result};
 use crate::input::{Content, Input, find_inputs};
 use crate::shard::Shard;
@@ -135,7 +136,7 @@ impl Dataset {
     }
 
     fn open_except(dir: &Path, are_damaged_left_out: bool) -> Result<(Self, Vec<DataError>)> {
-        let path = dir.join(INDEX_NAME);
+        let path = dir.join(SHARDS_INDEX_FILE);
         let index = read_index(&path)?;
         let (train, damaged) = open_shards(dir, &path, &index, &index.train, are_damaged_left_out)?;
         let (validation, _) = open_shards(dir, &path, &index, &index.validation, false)?;
@@ -171,8 +172,8 @@ impl Dataset {
     /// [`DataError::WrongTokenizer`] where the file was replaced by another; the tokenizer's, [`DataError::Index`] and the
     /// store's.
     pub fn open_tokenizer(dir: &Path) -> Result<Tokenizer> {
-        let index = read_index(&dir.join(INDEX_NAME))?;
-        let path = dir.join(TOKENIZER_NAME);
+        let index = read_index(&dir.join(SHARDS_INDEX_FILE))?;
+        let path = dir.join(TOKENIZER_FILE);
         let name = path.display().to_string();
         let tokenizer = Tokenizer::open(&path).map_err(|source| DataError::Tokenizer { name, source })?;
         if tokenizer.hash() != index.tokenizer_hash {

@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use taal_store::{LineEnds, Reader, TextReader};
+use taal_store::{LineEnds, Reader, TextReader, layout};
 
 use crate::error::{DataError, Result};
 
@@ -21,12 +21,12 @@ const NAMED_LEFT_OUT: usize = 5;
 
 /// Names that identify a folder made by Taal: all names of one of these lists.
 const OWN_FOLDERS: [(&[&str], &str); 6] = [
-    (&[".taal-run"], "a run"),
-    (&["recipe.resolved.toml"], "a run"),
-    (&["checkpoints", ".lock"], "a run"),
-    (&["config.json", "model.safetensors"], "a model"),
-    (&["config.json", "model.safetensors.index.json"], "a model"),
-    (&["index.json", "tokenizer.json"], "token shards"),
+    (&[layout::RUN_FILE], "a run"),
+    (&[layout::RESOLVED_FILE], "a run"),
+    (&[layout::CHECKPOINTS_DIR, layout::LOCK_NAME], "a run"),
+    (&[layout::CONFIG_FILE, layout::WEIGHTS_FILE], "a model"),
+    (&[layout::CONFIG_FILE, layout::WEIGHTS_INDEX_FILE], "a model"),
+    (&[layout::SHARDS_INDEX_FILE, layout::TOKENIZER_FILE], "token shards"),
 ];
 
 /// The kind of files to search for.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use taal_store::ErrorKind;
+use taal_store::layout::{CONFIG_FILE, MODEL_DIR};
 
 /// A shorthand for results of this crate.
 pub type Result<T> = std::result::Result<T, InferenceError>;
@@ -14,7 +15,7 @@ pub enum InferenceError {
     /// No model directory where one was named.
     #[error(
         "{}: no model here: neither {} nor {} exists; name a model directory, or a run directory that holds one",
-        dir.display(), dir.join("config.json").display(), dir.join("model").join("config.json").display()
+        dir.display(), dir.join(CONFIG_FILE).display(), dir.join(MODEL_DIR).join(CONFIG_FILE).display()
     )]
     NoModel {
         /// The directory that was named.

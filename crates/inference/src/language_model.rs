@@ -7,18 +7,12 @@ use burn::tensor::Device;
 use taal_model::hugging_face::{self, CONFIG_FILE, Mark, SpecialIds, TOKENIZER_FILE};
 use taal_model::{Transformer, TransformerConfig};
 use taal_store::LineEnds;
+use taal_store::layout::{LOCK_NAME, MANIFEST_NAME, MODEL_DIR, RESOLVED_FILE, RUN_FILE};
 use taal_tokenizer::Tokenizer;
 
 use crate::generate::Prompt;
 use crate::sentence::{self, SentenceConfig};
 use crate::{InferenceError, Result};
-
-/// The folder of a run directory that holds the best model.
-const RUN_MODEL_DIR: &str = "model";
-
-/// Files that a run directory has from its first step on, and from its start on.
-const RUN_RECIPE: &str = "recipe.resolved.toml";
-const RUN_MARKS: [&str; 2] = [".taal-run", taal_store::LOCK_NAME];
 
 /// How often a link may change while a model is being opened.
 const MAX_CHANGES: usize = 100;
@@ -286,7 +280,7 @@ pub fn model_dir(dir: &Path) -> Result<PathBuf> {
 
 /// The current directory of the model's files.
 fn found(dir: &Path) -> Result<PathBuf> {
-    let in_run = dir.join(RUN_MODEL_DIR);
+    let in_run = dir.join(MODEL_DIR);
     for _ in 0..MAX_CHANGES {
         for candidate in [dir, &in_run] {
             let target = followed(candidate);
@@ -339,17 +333,17 @@ fn followed(path: &Path) -> PathBuf {
 /// Checks that a model in a checkpoint has the bytes that were saved.
 fn check_whole(model: &Path) -> taal_store::Result<()> {
     let checkpoint = model.parent().unwrap_or(model);
-    let is_in_checkpoint = model.file_name().is_some_and(|name| name == RUN_MODEL_DIR)
-        && taal_store::exists(&checkpoint.join(taal_store::MANIFEST_NAME));
+    let is_in_checkpoint =
+        model.file_name().is_some_and(|name| name == MODEL_DIR) && taal_store::exists(&checkpoint.join(MANIFEST_NAME));
     if is_in_checkpoint {
-        taal_store::Manifest::verify_part(checkpoint, RUN_MODEL_DIR)?;
+        taal_store::Manifest::verify_part(checkpoint, MODEL_DIR)?;
     }
     Ok(())
 }
 
 /// Why there is no model, if the directory tells.
 fn why_no_model(dir: &Path) -> Option<String> {
-    let in_run = dir.join(RUN_MODEL_DIR);
+    let in_run = dir.join(MODEL_DIR);
     for link in [dir, &in_run] {
         if is_dangling(link) {
             return Some(format!(
@@ -359,13 +353,13 @@ fn why_no_model(dir: &Path) -> Option<String> {
         }
     }
     let run = dir.display();
-    if taal_store::exists(&dir.join(RUN_RECIPE)) {
+    if taal_store::exists(&dir.join(RESOLVED_FILE)) {
         return Some(format!(
             "this run has not saved a complete model yet: the first one comes with the first checkpoint. `taal train --resume --run-dir {run}` \
              continues it where it is not training now"
         ));
     }
-    RUN_MARKS
+    [RUN_FILE, LOCK_NAME]
         .iter()
         .any(|mark| taal_store::exists(&dir.join(mark)))
         .then(|| "a run was started here and ended before its first step; start it again with `taal train`".to_string())

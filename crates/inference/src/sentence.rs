@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use taal_store::layout::CONFIG_FILE;
 
 use crate::{InferenceError, Pooling};
 
@@ -141,7 +142,7 @@ fn config_of(dir: &Path, modules: &[Module]) -> Result<SentenceConfig, String> {
         let folder = dir.join(&module.path);
         match module.kind.rsplit('.').next().unwrap_or_default() {
             "Transformer" => read_transformer(&folder, &mut config)?,
-            "Pooling" => config.poolings = read_poolings(&folder.join("config.json"))?,
+            "Pooling" => config.poolings = read_poolings(&folder.join(CONFIG_FILE))?,
             "Normalize" => config.is_normalized = true,
             // It has no effect outside of training.
             "Dropout" => {}

@@ -6,18 +6,16 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 use taal_inference::{LanguageModel, Probe};
-use taal_metrics::{LOG_NAME, StepRecord, read_log};
+use taal_metrics::{StepRecord, read_log};
 use taal_model::Capture;
 use taal_store::Manifest;
+use taal_store::layout::{LOG_NAME, MODEL_DIR};
 use taal_tokenizer::Tokenizer;
 
 use crate::forward::{logits_at, read};
 use crate::rank::rank;
 use crate::trace::{Guess, Trace, TraceOptions, guesses};
 use crate::{InsightError, Result};
-
-/// The folder of a checkpoint that holds its model.
-const MODEL_DIR: &str = "model";
 
 /// One checkpoint's prediction at the first position of a trace's `focus`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

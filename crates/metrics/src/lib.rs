@@ -41,9 +41,10 @@ mod report;
 
 pub use error::{Error, Result};
 pub use figures::{STEP_FIGURES, StepChart, StepFigure, StepRecord, run_figures};
-pub use log::{LOG_NAME, RunLog, best_validation, csv, read_log, write_csv};
+pub use log::{RunLog, best_validation, csv, read_log, write_csv};
 pub use memory::{available_memory_bytes, peak_rss_bytes};
 pub use projection::{Projection, pca};
 pub use quality::{Accuracy, MeanLoss, bits_per_byte, perplexity, wilson_interval};
 pub use rank::{spearman, spearman_interval};
 pub use report::{GuessFigures, MaskedFigures, Report, Sample};
+pub use taal_store::layout::LOG_NAME;

@@ -3,12 +3,10 @@
 use std::io::{BufRead, Read};
 use std::path::{Path, PathBuf};
 
+use taal_store::layout::LOG_NAME;
 use taal_store::{AppendLog, Reader};
 
 use crate::{Error, Result, STEP_FIGURES, StepRecord};
-
-/// The log's name inside a run directory.
-pub const LOG_NAME: &str = "log.jsonl";
 
 /// A record takes about 200 bytes; this leaves room for fields of later versions.
 const MAX_LINE_BYTES: u64 = 64 * 1024;

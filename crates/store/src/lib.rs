@@ -10,6 +10,7 @@
 //! - [`read`], [`read_text`], [`Reader`] and [`Map`]: reading with a stated limit, as a stream, or through a read-only memory map;
 //! - [`TextReader`] and [`TextLines`]: the only reader of text, which drops a byte order mark and refuses other formats by name;
 //! - [`RelPath`]: paths found inside files, parsed before they are joined to anything;
+//! - [`layout`]: the names of files and folders in run directories, checkpoints and model directories;
 //! - [`Vfs`]: the file system below all of this; with the feature `faults`, a `FaultVfs` that fails or crashes on request;
 //! - [`Error`] and [`ErrorKind`]: every error names its file; the kind decides the exit code of `taal`.
 //!
@@ -43,6 +44,7 @@ mod atomic;
 mod directory;
 mod disk;
 mod error;
+pub mod layout;
 mod link;
 mod lock;
 mod manifest;
@@ -62,9 +64,10 @@ pub use directory::{
     remove_dir_if_empty, remove_file, remove_temporaries, resolve, retire_dir, set_aside, sync_dir, sync_file,
 };
 pub use error::{Error, ErrorKind, Result, kind_of_io};
+pub use layout::{LOCK_NAME, MANIFEST_NAME};
 pub use link::{publish_link, unpublish_link};
-pub use lock::{LOCK_NAME, RunLock};
-pub use manifest::{FileEntry, MANIFEST_NAME, Manifest};
+pub use lock::RunLock;
+pub use manifest::{FileEntry, Manifest};
 pub use map::Map;
 #[doc(hidden)]
 pub use mutants::is_broken;

@@ -3,11 +3,9 @@
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use crate::layout::LOCK_NAME;
 use crate::mutants::is_broken;
 use crate::{Error, Result, disk};
-
-/// The name of the lock file inside the directory it protects.
-pub const LOCK_NAME: &str = ".lock";
 
 /// The exclusive lock of a directory, held until this value is dropped or the process ends.
 ///

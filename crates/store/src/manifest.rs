@@ -9,11 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::atomic::write_new;
 use crate::directory::{entries, utf8_name};
 use crate::disk::{self, Kind};
+use crate::layout::MANIFEST_NAME;
 use crate::mutants::is_broken;
 use crate::{Error, RelPath, Result, read_text};
-
-/// The manifest's file name in its directory.
-pub const MANIFEST_NAME: &str = "MANIFEST.json";
 
 /// The layout that this version writes and reads.
 const VERSION: u32 = 1;

@@ -20,6 +20,7 @@ use taal_data::LineEnds;
 use taal_metrics::StepRecord;
 use taal_model::Transformer;
 use taal_model::hugging_face::{self, Companions};
+use taal_store::layout::{self, CHECKPOINTS_DIR, MODEL_DIR, OPTIMIZER_FILE, STATE_FILE};
 use taal_store::{AtomicDir, ErrorKind, Manifest};
 use taal_tokenizer::Tokenizer;
 
@@ -29,9 +30,6 @@ use crate::optimizer::Optimizer;
 use crate::precision::LossScale;
 use crate::step::Learner;
 
-const MODEL_DIR: &str = "model";
-const OPTIMIZER_FILE: &str = "optimizer.safetensors";
-const STATE_FILE: &str = "train_state.json";
 /// A train_state.json above this size is not one.
 const MAX_STATE_BYTES: u64 = 1 << 20;
 
@@ -191,13 +189,13 @@ impl Checkpoints {
     /// The checkpoints of a run directory, which need not have any.
     pub fn of(run_dir: &Path) -> Self {
         Self {
-            dir: run_dir.join("checkpoints"),
+            dir: run_dir.join(CHECKPOINTS_DIR),
         }
     }
 
     /// Where the checkpoint of a step is or would be.
     pub fn path(&self, step: u64) -> PathBuf {
-        self.dir.join(format!("step-{step:08}"))
+        self.dir.join(layout::checkpoint_name(step))
     }
 
     /// Steps that have a directory, oldest first, complete or not.
@@ -210,10 +208,7 @@ impl Checkpoints {
             return Ok(Vec::new());
         }
         let names = taal_store::list_dir(&self.dir)?;
-        let mut steps: Vec<u64> = names
-            .iter()
-            .filter_map(|name| name.strip_prefix("step-")?.parse().ok())
-            .collect();
+        let mut steps: Vec<u64> = names.iter().filter_map(|name| layout::checkpoint_step(name)).collect();
         steps.sort_unstable();
         Ok(steps)
     }
@@ -271,7 +266,7 @@ impl Checkpoints {
         if checkpoint.parent()? != taal_store::resolve(&self.dir).ok()? {
             return None;
         }
-        checkpoint.file_name()?.to_str()?.strip_prefix("step-")?.parse().ok()
+        layout::checkpoint_step(checkpoint.file_name()?.to_str()?)
     }
 
     /// Makes `model` lead to a checkpoint, or nowhere.
@@ -289,7 +284,7 @@ impl Checkpoints {
         if self.shown() == Some(step) {
             self.show(whole)?;
         }
-        Ok(taal_store::set_aside(&self.path(step), "damaged")?)
+        Ok(taal_store::set_aside(&self.path(step), layout::DAMAGED)?)
     }
 
     /// Removes what a killed process left half-written. Only under the run's lock.
@@ -359,7 +354,7 @@ impl Checkpoints {
     /// person may still want them.
     pub(crate) fn leave_after(&self, step: u64) -> Result<(), TrainError> {
         for newer in self.steps()?.into_iter().rev().take_while(|newer| *newer > step) {
-            taal_store::set_aside(&self.path(newer), "left")?;
+            taal_store::set_aside(&self.path(newer), layout::LEFT)?;
         }
         Ok(())
     }

@@ -4,11 +4,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use taal_store::AppendLog;
+use taal_store::layout::EVENTS_FILE;
 
 use crate::TrainError;
-
-/// The file's name inside a run directory.
-pub const EVENTS_FILE: &str = "events.jsonl";
 
 /// A record takes about 100 bytes; a run that fills this has other problems.
 const MAX_EVENTS_BYTES: u64 = 64 << 20;

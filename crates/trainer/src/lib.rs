@@ -47,7 +47,7 @@ mod utilization;
 pub use ailment::Ailment;
 pub use checkpoint::{Checkpoint, Checkpoints, TrainState};
 pub use error::TrainError;
-pub use events::{Act, EVENTS_FILE, Event};
+pub use events::{Act, Event};
 pub use health::{HealthRecipe, HealthState};
 pub use optimizer::{AdamW, Muon, Optimizer, OptimizerKind};
 pub use precision::{
@@ -59,9 +59,7 @@ pub use recipe::{
     ModelRecipe, Objective, ObjectiveKind, OrderKind, Preset, RawRecipe, Recipe, RecipeText, Resolved, SampleRecipe,
     TokenizerRecipe, TrainRecipe, UnknownKind, embedded, resolve, resolve_stored,
 };
-pub use run_dir::{
-    Claim, RECIPE_FILE, REPORT_FILE, RESOLVED_FILE, RUN_FILE, Start, is_run, latest, nothing_to_resume, stored_recipe,
-};
+pub use run_dir::{Claim, Start, is_run, latest, nothing_to_resume, stored_recipe};
 pub use schedule::{Schedule, ScheduleKind};
 pub use step::{Learner, LossFn, NamedGradient, StepOutcome, loss};
 #[cfg(feature = "faults")]
@@ -73,5 +71,6 @@ pub use run::{Outcome, RunOptions};
 pub use taal_draw::Language;
 pub use taal_kernels::{DeviceSpec, Precision};
 pub use taal_metrics::{Report, StepRecord};
+pub use taal_store::layout::{EVENTS_FILE, RECIPE_FILE, REPORT_FILE, RESOLVED_FILE, RUN_FILE};
 pub use train::{train, train_in};
 pub use trainer::Trainer;

@@ -13,7 +13,7 @@ use taal_draw::{Language, RunState};
 use taal_kernels::DeviceSpec;
 use taal_metrics::{Report, RunLog};
 use taal_model::hugging_face;
-use taal_store::ErrorKind;
+use taal_store::{ErrorKind, layout};
 
 use self::compute::{Clock, Compute};
 use self::page::Page;
@@ -190,7 +190,7 @@ fn open_log(run_dir: &Path, step: u64, progress: &mut dyn Progress) -> Result<Ru
     match log.truncate_to(step) {
         Ok(()) => Ok(log),
         Err(error) if error.kind() == ErrorKind::Corrupt => {
-            let aside = taal_store::set_aside(log.path(), "damaged")?;
+            let aside = taal_store::set_aside(log.path(), layout::DAMAGED)?;
             progress.note(&format!(
                 "{error}; the log begins anew, the damaged one is now {}",
                 aside.display()

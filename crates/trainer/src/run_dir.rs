@@ -3,22 +3,17 @@
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use taal_store::{ErrorKind, LOCK_NAME, RunLock};
+use taal_store::layout::{
+    CHECKPOINTS_DIR, EVENTS_FILE, LOCK_NAME, LOG_NAME, LOG_TABLE_FILE, MODEL_DIR, RECIPE_FILE, REPORT_FIGURES_FILE,
+    REPORT_FILE, RESOLVED_FILE, RUN_FILE,
+};
+use taal_store::{ErrorKind, RunLock};
 
 use crate::TrainError;
 use crate::checkpoint::{Checkpoint, Checkpoints, Origin};
-use crate::events::EVENTS_FILE;
 use crate::progress::Progress;
 use crate::recipe::{Recipe, RecipeText, Resolved, differences, resolve_again};
 
-/// The recipe as it was given.
-pub const RECIPE_FILE: &str = "recipe.toml";
-/// The recipe with every value and its source. Where it is, a run was begun.
-pub const RESOLVED_FILE: &str = "recipe.resolved.toml";
-/// The page of the run, which is rewritten while it trains.
-pub const REPORT_FILE: &str = "report.html";
-/// Marks a directory as a run's, and says of which recipe: the first file in it, so that nothing of somebody else's is replaced.
-pub const RUN_FILE: &str = ".taal-run";
 /// A recipe file above this size is not one.
 const MAX_RECIPE_BYTES: u64 = 1 << 20;
 /// Runs that an error message lists.
@@ -28,13 +23,13 @@ const MAX_LISTED: usize = 8;
 const OWN_NAMES: [&str; 9] = [
     RECIPE_FILE,
     RESOLVED_FILE,
-    taal_metrics::LOG_NAME,
+    LOG_NAME,
     EVENTS_FILE,
-    "log.csv",
-    "report.json",
+    LOG_TABLE_FILE,
+    REPORT_FIGURES_FILE,
     REPORT_FILE,
-    "model",
-    "checkpoints",
+    MODEL_DIR,
+    CHECKPOINTS_DIR,
 ];
 
 /// A run directory that this process has locked.
@@ -179,9 +174,7 @@ impl Start {
         // The next start takes over whatever cannot be removed now.
         let _ = taal_store::remove_temporaries(dir);
         let empty = |name: &str| taal_store::file_size_bytes(&dir.join(name)).is_ok_and(|bytes| bytes == 0);
-        let logs = [taal_metrics::LOG_NAME, EVENTS_FILE]
-            .into_iter()
-            .filter(|name| empty(name));
+        let logs = [LOG_NAME, EVENTS_FILE].into_iter().filter(|name| empty(name));
         for name in logs.chain([RECIPE_FILE, RUN_FILE, LOCK_NAME]) {
             let _ = taal_store::remove_file(&dir.join(name));
         }
@@ -206,7 +199,7 @@ fn is_left_over(dir: &Path) -> bool {
     let is_marked = taal_store::exists(&dir.join(RUN_FILE));
     paths_in(dir).iter().all(|path| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let is_empty_log = [taal_metrics::LOG_NAME, EVENTS_FILE].contains(&name.as_ref())
+        let is_empty_log = [LOG_NAME, EVENTS_FILE].contains(&name.as_ref())
             && taal_store::file_size_bytes(path).is_ok_and(|bytes| bytes == 0);
         name.starts_with('.') || is_empty_log || (is_marked && name == RECIPE_FILE)
     })
@@ -281,7 +274,7 @@ fn runs_in(base: &Path, recipe: Option<&str>) -> Vec<Found> {
         .into_iter()
         .filter(|dir| is_run(dir) && of_recipe(dir))
         .map(|dir| Found {
-            touched: [LOCK_NAME, taal_metrics::LOG_NAME, RESOLVED_FILE]
+            touched: [LOCK_NAME, LOG_NAME, RESOLVED_FILE]
                 .iter()
                 .filter_map(|name| taal_store::modified(&dir.join(name)).ok())
                 .max(),

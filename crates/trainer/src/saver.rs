@@ -7,6 +7,8 @@
 use std::path::PathBuf;
 use std::thread::JoinHandle;
 
+use taal_store::layout::MODEL_DIR;
+
 use crate::TrainError;
 use crate::checkpoint::{Checkpoints, Snapshot};
 
@@ -40,7 +42,7 @@ impl Save {
             self.checkpoints.prune(step, self.keep.saturating_sub(1), best)?;
         }
         self.checkpoints.save(&self.snapshot)?;
-        let shown = self.checkpoints.path(best.unwrap_or(step)).join("model");
+        let shown = self.checkpoints.path(best.unwrap_or(step)).join(MODEL_DIR);
         taal_store::publish_link(&shown, &self.link)?;
         self.checkpoints.prune(step, self.keep, best)
     }

@@ -35,17 +35,10 @@ use crate::parameters;
 use crate::transformer::Transformer;
 use layout::Layout;
 use shards::{Shards, Weights};
+pub use taal_store::layout::{CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE, WEIGHTS_INDEX_FILE as INDEX_FILE};
 use weights::Stored;
 pub use weights::shown;
 
-/// Name of the configuration file in a model directory.
-pub const CONFIG_FILE: &str = "config.json";
-/// Name of the weights file in a model directory.
-pub const WEIGHTS_FILE: &str = "model.safetensors";
-/// Name of the file that says which tensor is in which file, where the weights are in several.
-pub const INDEX_FILE: &str = "model.safetensors.index.json";
-/// Name of the tokenizer file in a model directory.
-pub const TOKENIZER_FILE: &str = "tokenizer.json";
 /// The treatment of carriage returns in texts for the model, where they are not kept.
 pub const TEXT_FILE: &str = "text.json";
 

@@ -5,6 +5,7 @@
 use std::path::Path;
 
 use serde_json::{Map, Value};
+use taal_store::layout::CONFIG_FILE;
 
 use crate::file::AddedToken;
 use crate::{Error, Result};
@@ -73,7 +74,7 @@ impl Sidecar {
             });
         }
         (sidecar.config, sidecar.map) = (config, map);
-        sidecar.model = read_object(path, "config.json")?;
+        sidecar.model = read_object(path, CONFIG_FILE)?;
         Ok(sidecar)
     }
 

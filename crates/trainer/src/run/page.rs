@@ -4,11 +4,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use taal_draw::{Language, RunPage, RunState};
 use taal_metrics::{Report, StepRecord};
+use taal_store::layout::REPORT_FILE;
 
 use super::compute::Compute;
 use super::record::Record;
 use crate::TrainError;
-use crate::run_dir::REPORT_FILE;
 
 /// A page is at most about this old, unless an evaluation or pages that are slow to write delay it.
 const INTERVAL: Duration = Duration::from_secs(10);

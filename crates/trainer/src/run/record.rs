@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use taal_draw::RunState;
 use taal_kernels::DeviceSpec;
 use taal_metrics::{Report, RunLog, Sample, StepRecord, flops};
+use taal_store::layout;
 use taal_tokenizer::Tokenizer;
 
 use super::compute::{Compute, tokens_per_step};
@@ -162,7 +163,7 @@ impl Record<'_> {
             checkpoints: self.checkpoints.clone(),
             snapshot,
             logs: vec![self.log.path().to_path_buf(), self.events.path().to_path_buf()],
-            link: self.path("model"),
+            link: self.path(layout::MODEL_DIR),
             best_step: state.best_step,
             keep: self.recipe.checkpoint.keep,
         };
@@ -215,16 +216,16 @@ impl Record<'_> {
         if is_finished {
             self.peak.measure_again(&compute.learner.model.device());
         }
-        let records = taal_metrics::read_log(&self.path(taal_metrics::LOG_NAME))?;
+        let records = taal_metrics::read_log(&self.path(layout::LOG_NAME))?;
         let mut report = self.figures(compute, &records);
         if is_finished {
             compute
                 .task
                 .report(&compute.state, compute.learner.model.config(), &mut report)?;
         }
-        report.write_json(&self.path("report.json"))?;
+        report.write_json(&self.path(layout::REPORT_FIGURES_FILE))?;
         self.write_page(&report, &records, state)?;
-        taal_metrics::write_csv(&records, &self.path("log.csv"))?;
+        taal_metrics::write_csv(&records, &self.path(layout::LOG_TABLE_FILE))?;
         Ok(report)
     }
 

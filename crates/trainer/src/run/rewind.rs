@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use taal_store::ErrorKind;
+use taal_store::layout::{CHECKPOINTS_DIR, MODEL_DIR};
 
 use super::compute::Compute;
 use super::record::Record;
@@ -101,7 +102,7 @@ impl Record<'_> {
         let found = self.checkpoints.newest(|message| self.progress.note(&message))?;
         match found.is_none() && !damaged.is_empty() {
             true => Err(TrainError::NothingWhole {
-                path: self.claim.dir().join("checkpoints"),
+                path: self.claim.dir().join(CHECKPOINTS_DIR),
                 step,
                 ailment,
             }),
@@ -113,7 +114,7 @@ impl Record<'_> {
     fn go_back(&mut self, checkpoint: &Checkpoint, best_step: Option<u64>) -> Result<(), TrainError> {
         let best = best_step.and_then(|step| self.checkpoints.open(step).ok());
         let shown = best.as_ref().unwrap_or(checkpoint);
-        taal_store::publish_link(&shown.model_dir(), &self.claim.dir().join("model"))?;
+        taal_store::publish_link(&shown.model_dir(), &self.claim.dir().join(MODEL_DIR))?;
         self.checkpoints.leave_after(checkpoint.step)
     }
 }

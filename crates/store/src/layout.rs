@@ -1,0 +1,76 @@
+//! The names of files and folders in a run directory, in its checkpoints and in a model directory: many crates look for them, so they
+//! are written down once. What is in each file is its writer's business.
+
+/// Marks a directory as a run's and names its recipe: the first file that a run writes.
+pub const RUN_FILE: &str = ".taal-run";
+/// The lock of a directory, see [`RunLock`](crate::RunLock).
+pub const LOCK_NAME: &str = ".lock";
+/// The recipe as it was given.
+pub const RECIPE_FILE: &str = "recipe.toml";
+/// The recipe with every value and its source. A run has begun once this file exists.
+pub const RESOLVED_FILE: &str = "recipe.resolved.toml";
+/// One JSON record per step.
+pub const LOG_NAME: &str = "log.jsonl";
+/// The same as a table.
+pub const LOG_TABLE_FILE: &str = "log.csv";
+/// What was done about bad steps.
+pub const EVENTS_FILE: &str = "events.jsonl";
+/// The report as a page, rewritten while the run trains.
+pub const REPORT_FILE: &str = "report.html";
+/// The report's figures.
+pub const REPORT_FIGURES_FILE: &str = "report.json";
+/// The folder of checkpoints.
+pub const CHECKPOINTS_DIR: &str = "checkpoints";
+/// The model: in a run directory the best one, in a checkpoint its own.
+pub const MODEL_DIR: &str = "model";
+
+/// The list of a checkpoint's files, see [`Manifest`](crate::Manifest).
+pub const MANIFEST_NAME: &str = "MANIFEST.json";
+/// The optimizer's moments by parameter name.
+pub const OPTIMIZER_FILE: &str = "optimizer.safetensors";
+/// The running figures of a checkpoint.
+pub const STATE_FILE: &str = "train_state.json";
+/// What a damaged file or checkpoint is renamed to ends with this, see [`set_aside`](crate::set_aside).
+pub const DAMAGED: &str = "damaged";
+/// What a checkpoint that a run went back behind is renamed to ends with this.
+pub const LEFT: &str = "left";
+
+/// The configuration in a model directory.
+pub const CONFIG_FILE: &str = "config.json";
+/// The weights.
+pub const WEIGHTS_FILE: &str = "model.safetensors";
+/// Which tensor is in which file, where the weights are in several.
+pub const WEIGHTS_INDEX_FILE: &str = "model.safetensors.index.json";
+/// The tokenizer, in a model directory and next to token shards.
+pub const TOKENIZER_FILE: &str = "tokenizer.json";
+/// The list of the files of token shards.
+pub const SHARDS_INDEX_FILE: &str = "index.json";
+
+const STEP_PREFIX: &str = "step-";
+
+/// The name of a step's checkpoint.
+pub fn checkpoint_name(step: u64) -> String {
+    format!("{STEP_PREFIX}{step:08}")
+}
+
+/// The step of a checkpoint; `None` for any other name, those of checkpoints that were set aside included.
+pub fn checkpoint_step(name: &str) -> Option<u64> {
+    name.strip_prefix(STEP_PREFIX)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_checkpoints_sort_by_step_and_read_back() {
+        let names: Vec<String> = [9, 10, 99_999_999].map(checkpoint_name).into();
+        assert!(names.is_sorted());
+        assert_eq!(names[0], "step-00000009");
+        assert_eq!(
+            names.iter().filter_map(|name| checkpoint_step(name)).sum::<u64>(),
+            100_000_018
+        );
+        assert_eq!(checkpoint_step(&format!("{}.{LEFT}", names[0])), None);
+    }
+}
