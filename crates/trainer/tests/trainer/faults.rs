@@ -270,7 +270,7 @@ fn after_a_crash_at_any_file_operation_the_run_resumes_at_the_newest_checkpoint_
     );
 }
 
-/// Row 1 with the saves beside training: which operation comes when is then the machine's choice.
+/// Row 1 with saves during training: which operation comes when is then the machine's choice.
 #[test]
 fn a_crash_while_a_save_runs_beside_training_loses_no_more() {
     let sets = ["checkpoint.background=true"];
@@ -298,7 +298,7 @@ fn a_crash_while_a_save_runs_beside_training_loses_no_more() {
         assert_eq!(machine.log(), unbroken.log, "{case}: another log");
     }
     figure(
-        "simulated crash at random file operations while a save runs beside training",
+        "simulated crash at random file operations while a save runs during training",
         cases,
         "all resumed at the newest checkpoint or the one before, ended bit-equal",
     );
@@ -582,7 +582,7 @@ fn what_is_saved_beside_training_is_what_was_trained_at_that_step() {
         }
     }
     figure(
-        "saves beside training, one a step",
+        "saves while training continues, one per step",
         steps,
         "every file equal to the one saved between steps",
     );
