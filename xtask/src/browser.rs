@@ -7,7 +7,6 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::command::run;
-use crate::suite::FEATURES;
 use crate::workspace::Workspace;
 
 /// A text with markup in it, and one longer than a phone's screen.
@@ -21,7 +20,7 @@ pub fn browser(workspace: &Workspace) -> Result<()> {
     run(workspace
         .cargo()
         .args(["test", "--workspace", "--test", "cli", "--no-run"])
-        .args(FEATURES))?;
+        .args(workspace.features()))?;
     let target = workspace.metadata()?.target_directory;
     let taal = target
         .join("debug")

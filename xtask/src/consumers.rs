@@ -141,6 +141,7 @@ mod tests {
             kind: kind.map(str::to_owned),
         };
         Package {
+            version: "0.1.0".to_owned(),
             name: name.to_owned(),
             manifest_path: format!("/clone/crates/{name}/Cargo.toml").into(),
             features: Default::default(),

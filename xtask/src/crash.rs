@@ -10,7 +10,6 @@ use clap::Args;
 use serde::Deserialize;
 
 use crate::command::{run, show};
-use crate::suite::FEATURES;
 use crate::workspace::Workspace;
 
 /// Arguments of `cargo xtask crash`.
@@ -208,7 +207,7 @@ struct Target {
 impl Programs {
     fn build(workspace: &Workspace) -> Result<Self> {
         let mut cargo = workspace.cargo();
-        cargo.args(["test", "--workspace"]).args(FEATURES);
+        cargo.args(["test", "--workspace"]).args(workspace.features());
         cargo.args(["--test", SIMULATED.0, "--test", PROCESSES.0, "--no-run"]);
         cargo.arg("--message-format=json-render-diagnostics");
         show(&cargo);

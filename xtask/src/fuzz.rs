@@ -4,7 +4,6 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::command::run;
-use crate::suite::FEATURES;
 use crate::workspace::Workspace;
 
 /// Arguments of `cargo xtask fuzz`.
@@ -35,7 +34,7 @@ pub fn fuzz(workspace: &Workspace, fuzz: &Fuzz) -> Result<()> {
     run(workspace
         .cargo()
         .args(["test", "--workspace", "--test", "fuzz", "--no-run"])
-        .args(FEATURES))?;
+        .args(workspace.features()))?;
     let program = workspace
         .metadata()?
         .target_directory

@@ -17,7 +17,6 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
 use crate::command::run;
-use crate::suite::FEATURES;
 use crate::workspace::Workspace;
 
 /// The largest difference of two logits, both computed in fp32 and of the order of 1.
@@ -274,7 +273,7 @@ fn example(workspace: &Workspace) -> Result<PathBuf> {
     run(workspace
         .cargo()
         .args(["build", "--workspace", "--example", "interop"])
-        .args(FEATURES))?;
+        .args(workspace.features()))?;
     let name = format!("interop{}", std::env::consts::EXE_SUFFIX);
     Ok(workspace.metadata()?.target_directory.join("debug/examples").join(name))
 }
@@ -284,7 +283,7 @@ fn program(workspace: &Workspace) -> Result<PathBuf> {
     run(workspace
         .cargo()
         .args(["build", "--workspace", "--bin", "taal"])
-        .args(FEATURES))?;
+        .args(workspace.features()))?;
     let name = format!("taal{}", std::env::consts::EXE_SUFFIX);
     Ok(workspace.metadata()?.target_directory.join("debug").join(name))
 }

@@ -8,6 +8,7 @@ mod browser;
 mod command;
 mod consumers;
 mod crash;
+mod dist;
 mod equal;
 mod fuzz;
 mod interop;
@@ -35,6 +36,9 @@ use crate::workspace::Workspace;
 struct Cli {
     #[command(subcommand)]
     verb: Verb,
+    /// Build the GPU's code too (wgpu): 15 minutes more the first time on two cores. Tests, clippy and the verbs that use their builds
+    #[arg(long, global = true)]
+    gpu: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -44,7 +48,8 @@ enum Verb {
     Train(Rest),
     /// Run all tests: unit, integration, layers, doctests, then training on the ndarray backend
     ///
-    /// Arguments go to `cargo test`. With a filter or a choice of packages (`-p taal-data`), only that runs.
+    /// Arguments go to `cargo test`. With a filter or a choice of packages (`-p taal-data`), only that runs. Without `--gpu` the GPU's
+    /// crates are not built, and its tests are left out.
     Test(Rest),
     /// Crash, kill, fill up and damage: run the fault tests with many cases and print their figures
     Crash(crash::Crash),
@@ -85,6 +90,10 @@ enum Verb {
     },
     /// Package every publishable crate as for crates.io and build each from its archive
     Package(Package),
+    /// Build an archive to give to others: the stripped program, its manual pages, completions and all licenses
+    ///
+    /// Says which libraries and which glibc the program needs. It is in the folder `dist` of the target folder.
+    Dist,
     /// Build and run small outside projects that each use one crate as a stranger would
     Consumers {
         /// Which of them (default: all); the folders in xtask/consumers
@@ -132,7 +141,7 @@ struct Package {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    match run(&cli.verb) {
+    match run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -141,11 +150,14 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(verb: &Verb) -> anyhow::Result<()> {
-    let workspace = Workspace::find()?;
-    match verb {
+fn run(cli: &Cli) -> anyhow::Result<()> {
+    let workspace = Workspace::find()?.with_gpu(cli.gpu);
+    match &cli.verb {
         Verb::Train(_) => train::train(&workspace, &arguments_after_verb()),
-        Verb::Test(_) => suite::test(&workspace, &arguments_after_verb()),
+        Verb::Test(_) => {
+            let (gpu, arguments) = without_gpu_flag(arguments_after_verb());
+            suite::test(&workspace.with_gpu(cli.gpu || gpu), &arguments)
+        }
         Verb::Crash(arguments) => crash::crash(&workspace, arguments),
         Verb::Fuzz(fuzz) => fuzz::fuzz(&workspace, fuzz),
         Verb::Interop(interop) => interop::interop(&workspace, interop),
@@ -159,13 +171,31 @@ fn run(verb: &Verb) -> anyhow::Result<()> {
         Verb::Clippy => suite::clippy(&workspace),
         Verb::Doc { open } => suite::doc(&workspace, *open),
         Verb::Package(package) => package::package(&workspace, package),
+        Verb::Dist => dist::dist(&workspace, cli.gpu),
         Verb::Consumers { names } => consumers::consumers(&workspace, names),
     }
 }
 
 /// The arguments after the verb, read from the process because clap drops the first `--`, which cargo needs.
 fn arguments_after_verb() -> Vec<OsString> {
-    std::env::args_os().skip(2).collect()
+    std::env::args_os()
+        .skip(1)
+        .skip_while(|argument| argument == "--gpu")
+        .skip(1)
+        .collect()
+}
+
+/// Takes the flag `--gpu` out of the arguments of `cargo test`, up to `--`: clap does not see it after the first of them.
+fn without_gpu_flag(mut arguments: Vec<OsString>) -> (bool, Vec<OsString>) {
+    let end = arguments.iter().position(|argument| argument == "--");
+    let place = arguments
+        .iter()
+        .take(end.unwrap_or(usize::MAX))
+        .position(|argument| argument == "--gpu");
+    if let Some(place) = place {
+        arguments.remove(place);
+    }
+    (place.is_some(), arguments)
 }
 
 #[cfg(test)]
@@ -176,6 +206,22 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_flag_gpu_is_not_an_argument_of_cargo_test() {
+        let arguments = |text: &str| text.split(' ').map(OsString::from).collect::<Vec<_>>();
+        for (given, gpu, left) in [
+            ("causal --gpu", true, "causal"),
+            ("causal -- --gpu", false, "causal -- --gpu"),
+            ("--gpu -p taal-data", true, "-p taal-data"),
+        ] {
+            assert_eq!(without_gpu_flag(arguments(given)), (gpu, arguments(left)), "{given}");
+        }
+        for typed in ["xtask --gpu test causal", "xtask test --gpu causal"] {
+            let cli = Cli::try_parse_from(typed.split(' ')).expect(typed);
+            assert!(cli.gpu, "{typed}");
+        }
     }
 
     #[test]

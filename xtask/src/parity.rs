@@ -4,8 +4,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use crate::command::run;
-use crate::suite::FEATURES;
-use crate::workspace::Workspace;
+use crate::workspace::{GPU_FEATURES, Workspace};
 
 /// Arguments of `cargo xtask parity`.
 #[derive(Debug, Args)]
@@ -25,7 +24,7 @@ pub struct Parity {
 
 /// Runs the tests of operations and of models that need a GPU.
 pub fn parity(workspace: &Workspace, arguments: &Parity) -> Result<()> {
-    // The suite is built for wgpu as it is.
+    // The features of the suite with `--gpu` include wgpu.
     let feature: &[&str] = match arguments.device.split(':').next() {
         Some("wgpu") => &[],
         Some("cuda") => &["--features", "taal-cli/cuda"],
@@ -39,7 +38,7 @@ pub fn parity(workspace: &Workspace, arguments: &Parity) -> Result<()> {
     for (target, filter) in [("kernels", format!("gpu::{filter}")), ("parity", filter.to_owned())] {
         let mut test = workspace.cargo();
         test.args(["test", "--workspace"])
-            .args(FEATURES)
+            .args(["--features", GPU_FEATURES])
             .args(feature)
             .args(["--test", target])
             .env("TAAL_PARITY_DEVICE", &arguments.device)

@@ -9,11 +9,7 @@ use anyhow::Result;
 use crate::command::run;
 use crate::workspace::Workspace;
 
-/// The features with which the suite is built: the comparison of devices runs on both of the CPU's and on a GPU, the fault tests need
-/// their faults, and one build of Burn, which is large, serves the tests, clippy and `cargo xtask parity`.
-pub const FEATURES: [&str; 2] = ["--features", "taal-cli/ndarray,taal-cli/wgpu,taal-trainer/faults"];
-
-/// Runs the whole suite, or what the arguments choose.
+/// Runs the whole suite, or what the arguments of `cargo test` choose.
 ///
 /// Doctests go first: rustdoc prints a summary of its own after them, while everything else ends with the test
 /// runner's closing line, which is what scripts look for.
@@ -24,7 +20,7 @@ pub fn test(workspace: &Workspace, args: &[OsString]) -> Result<()> {
     }
     let all = || {
         let mut cargo = workspace.cargo();
-        cargo.args(["test", "--workspace"]).args(FEATURES);
+        cargo.args(["test", "--workspace"]).args(workspace.features());
         cargo
     };
     if !is_whole_suite {
@@ -95,7 +91,7 @@ pub fn clippy(workspace: &Workspace) -> Result<()> {
     run(workspace
         .cargo()
         .args(["clippy", "--workspace", "--all-targets"])
-        .args(FEATURES)
+        .args(workspace.features())
         .args(["--", "-D", "warnings"]))
 }
 

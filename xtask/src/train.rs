@@ -84,6 +84,7 @@ mod tests {
     fn cli_with(features: &[&str]) -> Package {
         Package {
             name: "taal-cli".to_owned(),
+            version: "0.1.0".to_owned(),
             manifest_path: "crates/cli/Cargo.toml".into(),
             features: features
                 .iter()

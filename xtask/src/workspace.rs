@@ -14,7 +14,13 @@ use crate::command;
 #[derive(Debug)]
 pub struct Workspace {
     root: PathBuf,
+    has_gpu: bool,
 }
+
+/// The features of the suite without a GPU: the devices of the CPU are compared, and the fault tests need their faults.
+const CPU_FEATURES: &str = "taal-cli/ndarray,taal-trainer/faults";
+/// With the GPU's code, for the tests, clippy and `cargo xtask parity`, which share one build of Burn.
+pub const GPU_FEATURES: &str = "taal-cli/ndarray,taal-cli/wgpu,taal-trainer/faults";
 
 /// The part of `cargo metadata --no-deps` that the verbs need.
 #[derive(Debug, Deserialize)]
@@ -26,6 +32,7 @@ pub struct Metadata {
 #[derive(Debug, Deserialize)]
 pub struct Package {
     pub name: String,
+    pub version: String,
     pub manifest_path: PathBuf,
     pub features: BTreeMap<String, Vec<String>>,
     /// `None`: to any registry; an empty list: `publish = false`.
@@ -78,7 +85,17 @@ impl Workspace {
             "no Cargo.toml in {}; run this as `cargo xtask` inside a clone of Taal",
             root.display()
         );
-        Ok(Self { root })
+        Ok(Self { root, has_gpu: false })
+    }
+
+    /// The same, whose tests and lints include the GPU's code or leave it out.
+    pub fn with_gpu(self, has_gpu: bool) -> Self {
+        Self { has_gpu, ..self }
+    }
+
+    /// The arguments of cargo that choose the features of the suite. All verbs use the same, so that Burn, which is large, is built once.
+    pub fn features(&self) -> [&'static str; 2] {
+        ["--features", if self.has_gpu { GPU_FEATURES } else { CPU_FEATURES }]
     }
 
     pub fn root(&self) -> &Path {
