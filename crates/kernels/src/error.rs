@@ -28,6 +28,12 @@ pub enum KernelError {
         /// The Cargo feature that brings it.
         feature: &'static str,
     },
+    /// Weights cannot be stored as asked for.
+    #[error("{reason}")]
+    Quantize {
+        /// What and why.
+        reason: String,
+    },
     /// The backend is there, an adapter is not.
     #[error(
         "no GPU was found: install its Vulkan driver (docs/devices.md says how, and how to try without a GPU), or use --device flex"
@@ -46,6 +52,10 @@ pub enum KernelError {
 }
 
 impl KernelError {
+    pub(crate) fn quantize(reason: String) -> Self {
+        Self::Quantize { reason }
+    }
+
     /// Whether the fault lies in what was asked for (exit code 2 of `taal`). True of every error here;
     /// a method, so that callers need no change when another kind joins.
     pub fn is_usage(&self) -> bool {
@@ -54,6 +64,7 @@ impl KernelError {
             | Self::UnknownPrecision { .. }
             | Self::NotCompiled { .. }
             | Self::NoAdapter
+            | Self::Quantize { .. }
             | Self::NoSuchAdapter { .. } => true,
         }
     }

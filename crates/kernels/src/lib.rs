@@ -42,6 +42,7 @@ mod peak;
 mod pieces;
 mod precision;
 pub mod profile;
+mod quantized;
 pub mod random;
 pub mod reference;
 mod rotary;
@@ -66,6 +67,7 @@ pub use peak::{
     peak_flops_per_s_measured_again,
 };
 pub use precision::{Precision, with_precision};
+pub use quantized::{QuantizedMatrix, WeightType, quantized_linear};
 pub use reference::sum_of_squares_on_device;
 pub use rotary::rotary;
 pub use segments::Segments;

@@ -1,0 +1,219 @@
+//! Products with weights in fewer bits, for inference: a step of decoding reads each weight once, so half the bytes are twice the speed.
+//!
+//! Weights of integers multiply activations that are rounded to eight bits per block of 32; 16-bit floats multiply them as they are. Each
+//! number of a result is summed in one order, whatever the number of rows and threads, so a batch gives each of its rows what it gets alone.
+
+mod activations;
+mod blocks;
+mod cpu;
+mod reference;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::Arc;
+
+use burn::tensor::{Device, Int, Shape, Tensor, TensorData};
+
+pub use blocks::WeightType;
+
+use crate::error::KernelError;
+use crate::autodiff;
+use crate::backend::is_fused;
+
+/// A matrix `[d_output, d_input]` whose rows are stored as a [`WeightType`] says: the transpose of a [`Dense`](crate::Dense) layer's weight, or an embedding.
+///
+/// Copies share the bytes.
+#[derive(Clone)]
+pub struct QuantizedMatrix {
+    bytes: Arc<dyn AsRef<[u8]> + Send + Sync>,
+    kind: WeightType,
+    rows: usize,
+    columns: usize,
+}
+
+impl QuantizedMatrix {
+    /// The matrix in these bytes, which may be those of a mapped file.
+    ///
+    /// # Errors
+    ///
+    /// [`KernelError::Quantize`] where a row is not whole blocks, or the bytes are not as many as the shape needs.
+    pub fn from_bytes(
+        bytes: Arc<dyn AsRef<[u8]> + Send + Sync>,
+        kind: WeightType,
+        [rows, columns]: [usize; 2],
+    ) -> Result<Self, KernelError> {
+        let needed = row_bytes(kind, columns)?.checked_mul(rows);
+        let present = (*bytes).as_ref().len();
+        if needed != Some(present) {
+            return Err(KernelError::quantize(format!(
+                "a matrix {rows} x {columns} in {kind} does not have {present} bytes"
+            )));
+        }
+        Ok(Self {
+            bytes,
+            kind,
+            rows,
+            columns,
+        })
+    }
+
+    /// Rounds values, row after row, to a type.
+    ///
+    /// # Errors
+    ///
+    /// [`KernelError::Quantize`] where a row is not whole blocks, the type is only read, or a value is too large for it or not a number.
+    pub fn quantize(values: &[f32], kind: WeightType, [rows, columns]: [usize; 2]) -> Result<Self, KernelError> {
+        assert_eq!(values.len(), rows * columns, "values are not as many as the shape says");
+        row_bytes(kind, columns)?;
+        let encoded = kind.encode(values).ok_or_else(|| {
+            KernelError::quantize(match WeightType::WRITTEN.contains(&kind) {
+                true => format!("a weight is too large for {kind} or not a number"),
+                false => format!("{kind} is read and not written"),
+            })
+        })?;
+        Self::from_bytes(Arc::new(encoded), kind, [rows, columns])
+    }
+
+    /// How its values are stored.
+    pub fn kind(&self) -> WeightType {
+        self.kind
+    }
+
+    /// `[d_output, d_input]`.
+    pub fn shape(&self) -> [usize; 2] {
+        [self.rows, self.columns]
+    }
+
+    /// The bytes, row after row.
+    pub fn bytes(&self) -> &[u8] {
+        (*self.bytes).as_ref()
+    }
+
+    /// The values in single precision, row after row.
+    pub fn dequantize(&self) -> Vec<f32> {
+        reference::dequantized(self.matrix())
+    }
+
+    /// The rows of these ids in single precision: a token embedding.
+    ///
+    /// # Shapes
+    ///
+    /// - `ids`: `[batch, seq]`; result: `[batch, seq, d_input]`
+    ///
+    /// # Panics
+    ///
+    /// When an id is outside of the matrix.
+    pub fn rows_of(&self, ids: Tensor<2, Int>) -> Tensor<3> {
+        let device = ids.device();
+        let [batch, seq] = ids.dims();
+        let mut values = vec![0.0; batch * seq * self.columns];
+        let ids = ids.into_data();
+        for (id, values) in ids.iter::<i64>().zip(values.chunks_exact_mut(self.columns)) {
+            let id = usize::try_from(id).ok().filter(|id| *id < self.rows);
+            let row = id.unwrap_or_else(|| panic!("an id is outside of the {} rows of the table", self.rows));
+            self.kind.decode(self.matrix().row(row), values);
+        }
+        Tensor::from_data(TensorData::new(values, [batch, seq, self.columns]), &device)
+    }
+
+    fn matrix(&self) -> Matrix<'_> {
+        Matrix {
+            bytes: self.bytes(),
+            kind: self.kind,
+            rows: self.rows,
+            columns: self.columns,
+            row_bytes: self.kind.row_bytes(self.columns).expect("checked when it was made"),
+        }
+    }
+
+    /// The matrix as a tensor `[d_input, d_output]` in single precision.
+    pub fn to_weight(&self, device: &Device) -> Tensor<2> {
+        Tensor::<2>::from_data(TensorData::new(self.dequantize(), [self.rows, self.columns]), device).transpose()
+    }
+}
+
+impl fmt::Debug for QuantizedMatrix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "QuantizedMatrix({} x {}, {})", self.rows, self.columns, self.kind)
+    }
+}
+
+fn row_bytes(kind: WeightType, columns: usize) -> Result<usize, KernelError> {
+    kind.row_bytes(columns).ok_or_else(|| {
+        let (block, _) = kind.block();
+        KernelError::quantize(format!(
+            "a width of {columns} is not divisible by {block}, the block of {kind}"
+        ))
+    })
+}
+
+/// `x W^T + bias + residual`, inference only: where `x` is tracked, or not on a CPU, the weight is multiplied in single precision.
+///
+/// # Shapes
+///
+/// - `x`: `[.., d_input]`; `weight`: `[d_output, d_input]`; `bias`: `[d_output]`; `residual` and result: `[.., d_output]`
+pub fn quantized_linear<const D: usize>(
+    x: Tensor<D>,
+    weight: &QuantizedMatrix,
+    bias: Option<Tensor<1>>,
+    residual: Option<Tensor<D>>,
+) -> Tensor<D> {
+    if x.is_autodiff() || !is_fused(&x) {
+        let weight = weight.to_weight(&x.device());
+        return match residual {
+            Some(residual) => crate::linear_add(x, weight, bias, residual),
+            None => crate::linear(x, weight, bias),
+        };
+    }
+    let mut shape = x.shape();
+    assert_eq!(shape[D - 1], weight.columns, "input rows must be as wide as the weight");
+    shape[D - 1] = weight.rows;
+    let x = autodiff::contiguous([autodiff::primitive(x)]);
+    let bias = bias.map(|bias| autodiff::contiguous([autodiff::primitive(bias)]));
+    let residual = residual.map(|residual| autodiff::contiguous([autodiff::primitive(residual)]));
+    let epilogue = Epilogue {
+        bias: bias.as_ref().map(|[bias]| autodiff::numbers(bias)),
+        residual: residual.as_ref().map(|[residual]| autodiff::numbers(residual)),
+        columns: weight.rows,
+    };
+    let x = autodiff::numbers(&x[0]);
+    let mut y = crate::cpu::uninitialised(x.len() / weight.columns.max(1) * weight.rows);
+    crate::profile::count("quantized linear", || {
+        cpu::product(x, weight.matrix(), epilogue, &mut y)
+    });
+    Tensor::from_primitive::<burn::backend::Flex>(autodiff::tensor(y, Shape::from(shape)))
+}
+
+/// A matrix that is read.
+#[derive(Clone, Copy)]
+struct Matrix<'a> {
+    bytes: &'a [u8],
+    kind: WeightType,
+    rows: usize,
+    columns: usize,
+    row_bytes: usize,
+}
+
+impl<'a> Matrix<'a> {
+    fn row(&self, row: usize) -> &'a [u8] {
+        &self.bytes[row * self.row_bytes..][..self.row_bytes]
+    }
+}
+
+/// What is added to a product: a bias per column, then a residual per number.
+#[derive(Clone, Copy)]
+struct Epilogue<'a> {
+    bias: Option<&'a [f32]>,
+    residual: Option<&'a [f32]>,
+    columns: usize,
+}
+
+impl Epilogue<'_> {
+    #[inline(always)]
+    fn add(&self, sum: f32, row: usize, column: usize) -> f32 {
+        let sum = self.bias.map_or(sum, |bias| sum + bias[column]);
+        self.residual
+            .map_or(sum, |residual| sum + residual[row * self.columns + column])
+    }
+}

@@ -1,0 +1,104 @@
+//! The products of quantized weights, written plainly: what the fused kernels must equal bit for bit.
+
+use super::activations::Activations;
+use super::blocks::BLOCK;
+use super::{Epilogue, Matrix};
+
+/// Partial sums of a block's products, each over four neighbors: what one instruction adds up on every CPU that has one.
+pub(super) const LANES: usize = 8;
+
+/// Partial sums of a product with 16-bit floats.
+pub(super) const FLOAT_LANES: usize = 16;
+
+/// `y = x W^T` for the rows `from..from + y columns` of W, with weights of integers.
+///
+/// Each result is summed in an order of its own: eight lanes, each with the sums of four neighboring products of a block as an exact integer, times the
+/// scales of both, added over the blocks in turn; then the lanes, by halves. Neither the number of rows nor of threads changes it.
+pub(super) fn integers(x: &Activations, weight: Matrix<'_>, row: usize, column: usize) -> f32 {
+    let blocks = weight.columns / BLOCK;
+    let parts = weight.kind.block().0 / BLOCK;
+    let bytes = weight.row(column);
+    let block_bytes = weight.kind.block().1;
+    let mut lanes = [0.0_f32; LANES];
+    let mut minima = 0.0_f32;
+    for block in 0..blocks {
+        let part = weight
+            .kind
+            .part(&bytes[block / parts * block_bytes..][..block_bytes], block % parts);
+        let activation = &x.integers[row * weight.columns + block * BLOCK..][..BLOCK];
+        let scale = x.scales[row * blocks + block];
+        for (lane, sum) in lanes.iter_mut().enumerate() {
+            let products = (lane * 4..lane * 4 + 4).map(|i| i32::from(part.integers[i]) * i32::from(activation[i]));
+            *sum = (products.sum::<i32>() as f32).mul_add(part.scales[lane / 4] * scale, *sum);
+        }
+        minima = part.minimum.mul_add(x.sums[row * blocks + block], minima);
+    }
+    sum_of_lanes(lanes) - minima
+}
+
+/// `y = x W^T` with weights in 16- or 32-bit floats: lane `i` sums the products of the columns `i`, `i + 16`, ..., then the lanes by halves.
+pub(super) fn floats(x: &[f32], weight: Matrix<'_>, row: usize, column: usize) -> f32 {
+    let mut values = vec![0.0; weight.columns];
+    weight.kind.decode(weight.row(column), &mut values);
+    let mut lanes = [0.0_f32; FLOAT_LANES];
+    for (i, (weight, x)) in values.iter().zip(&x[row * weight.columns..]).enumerate() {
+        lanes[i % FLOAT_LANES] = weight.mul_add(*x, lanes[i % FLOAT_LANES]);
+    }
+    sum_of_lanes(lanes)
+}
+
+/// The lanes of the lower half plus those of the upper one, until one is left.
+#[inline(always)]
+pub(super) fn sum_of_lanes<const N: usize>(mut lanes: [f32; N]) -> f32 {
+    let mut width = N / 2;
+    while width > 0 {
+        for i in 0..width {
+            lanes[i] += lanes[i + width];
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
+/// All results, one after the other.
+pub(super) fn product(x: &[f32], weight: Matrix<'_>, epilogue: Epilogue<'_>, y: &mut [f32]) {
+    let rounded = weight.kind.is_integer().then(|| Activations::of(x, weight.columns));
+    for (row, out) in y.chunks_exact_mut(weight.rows).enumerate() {
+        for (column, out) in out.iter_mut().enumerate() {
+            let sum = match &rounded {
+                Some(x) => integers(x, weight, row, column),
+                None => floats(x, weight, row, column),
+            };
+            *out = epilogue.add(sum, row, column);
+        }
+    }
+}
+
+/// The matrix in single precision, `[rows, columns]`.
+pub(super) fn dequantized(weight: Matrix<'_>) -> Vec<f32> {
+    let mut values = vec![0.0; weight.rows * weight.columns];
+    for (row, values) in values.chunks_exact_mut(weight.columns.max(1)).enumerate() {
+        weight.kind.decode(weight.row(row), values);
+    }
+    values
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::quantized::WeightType;
+
+    #[test]
+    fn lanes_are_added_by_halves() {
+        assert_eq!(sum_of_lanes([1e8, 1.0, -1e8, 1.0]), 2.0);
+        assert_eq!(sum_of_lanes([1.0; 8]), 8.0);
+    }
+
+    #[test]
+    fn all_types_have_a_block() {
+        for kind in WeightType::ALL {
+            let (values, bytes) = kind.block();
+            assert_eq!(kind.row_bytes(4 * values), Some(4 * bytes));
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! The fused products against the reference ones, and both against llama.cpp's numbers.
+
+use super::cpu::{Instructions, product_with};
+use super::*;
+
+/// Numbers that look drawn, between -1 and 1.
+fn drawn(count: usize, seed: u32) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
+    (0..count)
+        .map(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+        })
+        .collect()
+}
+
+/// A matrix of a type; of those that are only read, bytes that look drawn with scales that are finite.
+fn matrix(kind: WeightType, rows: usize, columns: usize, seed: u32) -> QuantizedMatrix {
+    if WeightType::WRITTEN.contains(&kind) {
+        return QuantizedMatrix::quantize(&drawn(rows * columns, seed), kind, [rows, columns]).expect("fits");
+    }
+    let (_, block) = kind.block();
+    let count = rows * kind.row_bytes(columns).expect("whole blocks");
+    let mut bytes: Vec<u8> = drawn(count, seed).iter().map(|x| (x * 127.0) as i8 as u8).collect();
+    for block in bytes.chunks_exact_mut(block) {
+        let scales: &[usize] = if kind == WeightType::Q4K { &[0, 2] } else { &[208] };
+        for at in scales {
+            block[*at..at + 2].copy_from_slice(&half::f16::from_f32(0.003).to_le_bytes());
+        }
+    }
+    QuantizedMatrix::from_bytes(Arc::new(bytes), kind, [rows, columns]).expect("as many bytes")
+}
+
+fn product_of(instructions: Instructions, x: &[f32], weight: &QuantizedMatrix, with: bool) -> Vec<f32> {
+    let rows = x.len() / weight.columns;
+    let bias = drawn(weight.rows, 5);
+    let residual = drawn(rows * weight.rows, 6);
+    let epilogue = Epilogue {
+        bias: with.then_some(&*bias),
+        residual: with.then_some(&*residual),
+        columns: weight.rows,
+    };
+    let mut fused = vec![f32::NAN; rows * weight.rows];
+    product_with(instructions, x, weight.matrix(), epilogue, &mut fused);
+    let mut plain = vec![f32::NAN; rows * weight.rows];
+    reference::product(x, weight.matrix(), epilogue, &mut plain);
+    assert_eq!(
+        fused.iter().map(|x| x.to_bits()).collect::<Vec<_>>(),
+        plain.iter().map(|x| x.to_bits()).collect::<Vec<_>>(),
+        "{instructions:?}, {weight:?}, {rows} rows"
+    );
+    fused
+}
+
+#[test]
+fn fused_products_equal_the_reference_bit_for_bit_on_all_instructions() {
+    for instructions in Instructions::all() {
+        for kind in WeightType::ALL {
+            let (block, _) = kind.block();
+            for (rows, columns) in [
+                (1, block),
+                (3, 3 * block),
+                (9, 2 * block),
+                (64, block.max(96).next_multiple_of(block)),
+            ] {
+                let weight = matrix(kind, rows, columns, 7);
+                for m in [1, 2, 5, 8, 9, 33] {
+                    product_of(instructions, &drawn(m * columns, 11), &weight, m % 2 == 1);
+                }
+            }
+        }
+        // Widths that are no multiple of a vector.
+        for kind in [WeightType::F32, WeightType::F16, WeightType::Bf16] {
+            for columns in [1, 3, 17, 40] {
+                product_of(
+                    instructions,
+                    &drawn(5 * columns, 11),
+                    &matrix(kind, 6, columns, 7),
+                    true,
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_row_of_a_batch_equals_the_row_alone() {
+    for kind in WeightType::ALL {
+        let weight = matrix(kind, 301, 512, 3);
+        let x = drawn(200 * 512, 4);
+        let alone: Vec<f32> = x
+            .chunks_exact(512)
+            .flat_map(|x| product_of(Instructions::of_this_cpu(), x, &weight, false))
+            .collect();
+        for rows in [2, 4, 5, 8, 9, 33, 200] {
+            let batch = product_of(Instructions::of_this_cpu(), &x[..rows * 512], &weight, false);
+            assert_eq!(batch, alone[..rows * 301], "{kind}, {rows} rows");
+        }
+    }
+}
+
+#[test]
+fn products_are_those_of_the_dequantized_weights() {
+    for kind in WeightType::ALL {
+        let weight = matrix(kind, 40, 512, 3);
+        let x = drawn(3 * 512, 4);
+        let product = product_of(Instructions::of_this_cpu(), &x, &weight, false);
+        let values = weight.dequantize();
+        let exact = |row: usize, column: usize| -> f64 {
+            let terms = x[row * 512..][..512].iter().zip(&values[column * 512..]);
+            terms.map(|(x, w)| f64::from(*x) * f64::from(*w)).sum()
+        };
+        let all: Vec<f64> = (0..product.len()).map(|i| exact(i / 40, i % 40)).collect();
+        let largest = all.iter().fold(0.0_f64, |largest, x| largest.max(x.abs()));
+        let difference = all
+            .iter()
+            .zip(&product)
+            .map(|(a, b)| (a - f64::from(*b)).abs())
+            .fold(0.0, f64::max);
+        // Activations in eight bits cost up to a 254th of a block's largest, and errors average out.
+        let tolerance = if kind.is_integer() { 1e-2 } else { 1e-6 };
+        assert!(difference <= tolerance * largest, "{kind}: {difference} of {largest}");
+    }
+}
+
+#[test]
+fn blocks_are_llama_cpps() {
+    // quantize_row_q8_0 and quantize_row_q4_0 of ggml for the values -16, -15, .., 15.
+    let values: Vec<f32> = (-16..16).map(|x| x as f32).collect();
+    let q8 = WeightType::Q8_0.encode(&values).expect("fits");
+    assert_eq!(q8[..2], half::f16::from_f32(16.0 / 127.0).to_le_bytes());
+    assert_eq!(
+        q8[2..6].iter().map(|b| *b as i8).collect::<Vec<_>>(),
+        [-127, -119, -111, -103]
+    );
+    let q4 = WeightType::Q4_0.encode(&values).expect("fits");
+    assert_eq!(q4[..2], half::f16::from_f32(2.0).to_le_bytes());
+    // The lower nibble is of the first half of the block: (-16 / 2 + 8.5) = 0 and (0 / 2 + 8.5) = 8.
+    assert_eq!(q4[2], 0x80);
+    assert_eq!(q4[17], 0x0f & ((-1.0_f32 / 2.0 + 8.5) as u8) | 15 << 4);
+    let mut back = vec![0.0; 32];
+    WeightType::Q4_0.decode(&q4, &mut back);
+    assert!(
+        back.iter().zip(&values).all(|(a, b)| (a - b).abs() <= 1.0 + 1.0),
+        "{back:?}"
+    );
+}
+
+#[test]
+fn a_value_that_is_not_a_number_is_seen_in_its_row_only() {
+    let weight = matrix(WeightType::Q8_0, 8, 64, 1);
+    let mut x = drawn(2 * 64, 2);
+    x[3] = f32::NAN;
+    let y = product_of(Instructions::of_this_cpu(), &x, &weight, false);
+    assert!(
+        y[..8].iter().all(|y| y.is_nan()) && y[8..].iter().all(|y| y.is_finite()),
+        "{y:?}"
+    );
+}
+
+#[test]
+fn what_cannot_be_stored_is_refused() {
+    let message = |result: Result<QuantizedMatrix, KernelError>| result.expect_err("refused").to_string();
+    let narrow = message(QuantizedMatrix::quantize(&[1.0; 40], WeightType::Q8_0, [1, 40]));
+    assert!(narrow.contains("a width of 40 is not divisible by 32"), "{narrow}");
+    let large = message(QuantizedMatrix::quantize(&[1e30; 32], WeightType::Q4_0, [1, 32]));
+    assert!(large.contains("too large for Q4_0"), "{large}");
+    let nan = message(QuantizedMatrix::quantize(&[f32::NAN; 32], WeightType::Q8_0, [1, 32]));
+    assert!(nan.contains("not a number"), "{nan}");
+    let read_only = message(QuantizedMatrix::quantize(&[1.0; 256], WeightType::Q6K, [1, 256]));
+    assert!(read_only.contains("is read and not written"), "{read_only}");
+    let short = message(QuantizedMatrix::from_bytes(
+        Arc::new(vec![0; 33]),
+        WeightType::Q8_0,
+        [1, 32],
+    ));
+    assert!(short.contains("does not have 33 bytes"), "{short}");
+}
