@@ -2,7 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Int, Tensor};
-use taal_kernels::{normal_param, random};
+use taal_kernels::{KernelError, QuantizedMatrix, WeightType, made_when_used, normal_param, quantized_linear, random};
 
 /// The standard deviation of fresh weights, as in GPT-2 and BERT.
 pub(crate) const INIT_STD: f64 = 0.02;
@@ -23,6 +23,7 @@ impl TokenEmbeddingConfig {
         let key = random::key(seed, 0, "token embedding");
         TokenEmbedding {
             weight: normal_param([self.vocab_size, self.d_model], INIT_STD, key, device),
+            quantized: None,
         }
     }
 }
@@ -32,6 +33,9 @@ impl TokenEmbeddingConfig {
 pub struct TokenEmbedding {
     /// `[vocab_size, d_model]`.
     pub weight: Param<Tensor<2>>,
+    /// The table in fewer bits, for inference. The parameter is made of it where something asks for its values.
+    #[module(skip)]
+    quantized: Option<QuantizedMatrix>,
 }
 
 impl TokenEmbedding {
@@ -41,7 +45,10 @@ impl TokenEmbedding {
     ///
     /// - `ids`: `[batch, seq]`, each in `0..vocab_size`; result: `[batch, seq, d_model]`.
     pub fn forward(&self, ids: Tensor<2, Int>) -> Tensor<3> {
-        taal_kernels::embedding(self.weight.val(), ids)
+        match &self.quantized {
+            Some(table) => table.rows_of(ids),
+            None => taal_kernels::embedding(self.weight.val(), ids),
+        }
     }
 
     /// The tied output layer (Press and Wolf, 2016): the dot product of each token's vector with each hidden state.
@@ -50,6 +57,40 @@ impl TokenEmbedding {
     ///
     /// - `hidden`: `[.., d_model]`; result: `[.., vocab_size]`.
     pub fn logits<const D: usize>(&self, hidden: Tensor<D>) -> Tensor<D> {
-        taal_kernels::linear_transposed(hidden, self.weight.val())
+        match &self.quantized {
+            Some(table) => quantized_linear(hidden, table, None, None),
+            None => taal_kernels::linear_transposed(hidden, self.weight.val()),
+        }
+    }
+
+    /// The table in fewer bits, where it is stored so.
+    pub fn quantized(&self) -> Option<&QuantizedMatrix> {
+        self.quantized.as_ref()
+    }
+
+    /// Rounds the table to a type, for inference.
+    ///
+    /// # Errors
+    ///
+    /// As [`QuantizedMatrix::of`].
+    pub fn quantize(&mut self, kind: WeightType) -> Result<(), KernelError> {
+        self.set_quantized(QuantizedMatrix::of(self.weight.val(), kind)?);
+        Ok(())
+    }
+
+    /// Takes a table in fewer bits, `[vocab_size, d_model]`, in place of its own.
+    ///
+    /// # Panics
+    ///
+    /// Where the shape is another.
+    pub fn set_quantized(&mut self, table: QuantizedMatrix) {
+        assert_eq!(
+            self.weight.lazy_shape().to_vec(),
+            table.shape(),
+            "a table of another shape"
+        );
+        let made = table.clone();
+        self.weight = made_when_used(&self.weight, move |device| made.to_weight(device).transpose());
+        self.quantized = Some(table);
     }
 }

@@ -3,8 +3,10 @@
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
+use crate::error::KernelError;
 use crate::linear::{linear, linear_add};
-use crate::param::{constant_param, normal_param};
+use crate::param::{constant_param, made_when_used, normal_param};
+use crate::quantized::{QuantizedMatrix, WeightType, quantized_linear};
 
 /// `x W + bias`: all matrices of a model but its embeddings are such layers. Nothing outside multiplies by the weight itself, except where
 /// [`weight`](Self::weight) is asked for, so that a quantized weight or a low-rank part has one place to be.
@@ -14,6 +16,9 @@ pub struct Dense {
     pub weight: Param<Tensor<2>>,
     /// `[d_output]`.
     pub bias: Option<Param<Tensor<1>>>,
+    /// The weight in fewer bits, for inference. The parameter is made of it where something asks for its values.
+    #[module(skip)]
+    quantized: Option<QuantizedMatrix>,
 }
 
 /// The sizes of a [`Dense`].
@@ -33,6 +38,7 @@ impl DenseConfig {
         Dense {
             weight: normal_param([self.d_input, self.d_output], std, key, device),
             bias: self.bias.then(|| constant_param([self.d_output], 0.0, device)),
+            quantized: None,
         }
     }
 }
@@ -42,7 +48,10 @@ impl Dense {
     ///
     /// - `x`: `[.., d_input]`; result: `[.., d_output]`
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        linear(x, self.weight(), self.bias())
+        match &self.quantized {
+            Some(weight) => quantized_linear(x, weight, self.bias(), None),
+            None => linear(x, self.weight(), self.bias()),
+        }
     }
 
     /// [`forward`](Self::forward) added to a residual, in one operation.
@@ -51,7 +60,43 @@ impl Dense {
     ///
     /// - `x`: `[.., d_input]`; `residual` and result: `[.., d_output]`
     pub fn forward_add<const D: usize>(&self, x: Tensor<D>, residual: Tensor<D>) -> Tensor<D> {
-        linear_add(x, self.weight(), self.bias(), residual)
+        match &self.quantized {
+            Some(weight) => quantized_linear(x, weight, self.bias(), Some(residual)),
+            None => linear_add(x, self.weight(), self.bias(), residual),
+        }
+    }
+
+    /// The weight in fewer bits, where it is stored so.
+    pub fn quantized(&self) -> Option<&QuantizedMatrix> {
+        self.quantized.as_ref()
+    }
+
+    /// Rounds the weight to a type, for inference.
+    ///
+    /// # Errors
+    ///
+    /// As [`QuantizedMatrix::of`].
+    pub fn quantize(&mut self, kind: WeightType) -> Result<(), KernelError> {
+        let transposed = self.weight().transpose(); // [d_output, d_input]
+        self.set_quantized(QuantizedMatrix::of(transposed, kind)?);
+        Ok(())
+    }
+
+    /// Takes a weight in fewer bits, `[d_output, d_input]`, in place of its own.
+    ///
+    /// # Panics
+    ///
+    /// Where the shape is another.
+    pub fn set_quantized(&mut self, weight: QuantizedMatrix) {
+        let [d_output, d_input] = weight.shape();
+        assert_eq!(
+            self.weight.lazy_shape().to_vec(),
+            [d_input, d_output],
+            "a weight of another shape"
+        );
+        let made = weight.clone();
+        self.weight = made_when_used(&self.weight, move |device| made.to_weight(device));
+        self.quantized = Some(weight);
     }
 
     /// The weight, `[d_input, d_output]`.

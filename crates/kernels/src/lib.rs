@@ -61,7 +61,7 @@ pub use linear::{linear, linear_add, linear_transposed};
 pub use loss::{IGNORE_INDEX, cross_entropy, cross_entropy_smoothed, linear_cross_entropy, negative_log_likelihood};
 pub use norm::{layer_norm, rms_norm};
 pub use optimizer::{AdamWStep, MuonMatrix, MuonStep, adamw, muon, orthogonalize, sum_of_squares};
-pub use param::{constant_param, normal_param};
+pub use param::{constant_param, made_when_used, normal_param};
 pub use peak::{
     measured_bandwidth_bytes_per_s, measured_peak_flops_per_s, measured_peak_flops_per_s_of,
     peak_flops_per_s_measured_again,

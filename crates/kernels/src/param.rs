@@ -15,6 +15,21 @@ pub fn constant_param<const D: usize>(shape: [usize; D], value: f32, device: &De
     lazy(shape, device, move |device| Tensor::full(shape, value, device))
 }
 
+/// The same parameter, whose value is made when it is first used; it is not trained.
+pub fn made_when_used<const D: usize>(
+    param: &Param<Tensor<D>>,
+    make: impl FnOnce(&Device) -> Tensor<D> + Send + Sync + 'static,
+) -> Param<Tensor<D>> {
+    let device = param.lazy_device();
+    Param::uninitialized(
+        param.id,
+        move |device, _| make(device),
+        device,
+        false,
+        param.lazy_shape(),
+    )
+}
+
 fn lazy<const D: usize>(
     shape: [usize; D],
     device: &Device,

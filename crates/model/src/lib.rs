@@ -27,6 +27,7 @@ mod norm;
 pub mod parameters;
 mod pass;
 mod places;
+mod precision;
 mod recurrent;
 pub mod rope_scaling;
 mod stack;

@@ -75,6 +75,17 @@ impl QuantizedMatrix {
         Self::from_bytes(Arc::new(encoded), kind, [rows, columns])
     }
 
+    /// Rounds a tensor `[d_output, d_input]` to a type.
+    ///
+    /// # Errors
+    ///
+    /// As [`quantize`](Self::quantize).
+    pub fn of(weight: Tensor<2>, kind: WeightType) -> Result<Self, KernelError> {
+        let shape = weight.dims();
+        let values: Vec<f32> = weight.into_data().iter::<f32>().collect();
+        Self::quantize(&values, kind, shape)
+    }
+
     /// How its values are stored.
     pub fn kind(&self) -> WeightType {
         self.kind

@@ -60,6 +60,7 @@ pub(super) fn sum_of_lanes<const N: usize>(mut lanes: [f32; N]) -> f32 {
     lanes[0]
 }
 
+#[cfg(test)]
 /// All results, one after the other.
 pub(super) fn product(x: &[f32], weight: Matrix<'_>, epilogue: Epilogue<'_>, y: &mut [f32]) {
     let rounded = weight.kind.is_integer().then(|| Activations::of(x, weight.columns));
