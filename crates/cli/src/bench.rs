@@ -60,6 +60,7 @@ pub fn generate(arguments: &BenchGenerateArguments) -> Result<(), Failure> {
         Some(dir) => taal_inference::LanguageModel::open(dir, &device)?.model,
         None => TransformerConfig::gpt2(50_257, 1024, 12, 12, 768).init(1337, &device)?,
     };
+    let model = model.with_weights(arguments.weights.weights)?;
     let options = BenchOptions {
         prompt_len: arguments.prompt_tokens,
         decode_len: arguments.max_tokens,

@@ -9,7 +9,8 @@ use crate::terminal;
 
 /// Evaluates.
 pub fn run(arguments: &EvalArguments) -> Result<(), Failure> {
-    let lm = LanguageModel::open(&arguments.model, &arguments.device.open()?)?;
+    let lm =
+        LanguageModel::open(&arguments.model, &arguments.device.open()?)?.with_weights(arguments.weights.weights)?;
     if !arguments.pairs.is_empty() {
         return pairs(&lm, arguments);
     }

@@ -21,7 +21,8 @@ pub fn run(arguments: &GenerateArguments) -> Result<(), Failure> {
             arguments.raw,
         )?),
     };
-    let lm = LanguageModel::open(&arguments.model, &arguments.device.open()?)?;
+    let lm =
+        LanguageModel::open(&arguments.model, &arguments.device.open()?)?.with_weights(arguments.weights.weights)?;
     if arguments.seed.is_none() && options.sampling.temperature > 0.0 && terminal::is_watched() {
         terminal::message(&format!("seed: {}", options.sampling.seed));
     }

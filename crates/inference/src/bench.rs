@@ -116,12 +116,14 @@ fn measure_batch(
     let decode = times[times.len() / 2].as_secs_f64();
 
     // Each token reads one row of the token embedding, unless it is also the output matrix.
-    let mut weights = config.n_params();
+    let mut weights = model.weight_bytes();
     if !config.tie_embeddings {
-        weights -= (config.vocab_size * config.d_model) as u64;
+        let tokens = &model.embeddings.tokens;
+        let table = tokens.quantized().map(|table| table.bytes().len());
+        weights -= table.unwrap_or(4 * config.vocab_size * config.d_model) as u64;
     }
     let cached = 2 * config.n_layers * config.n_kv_heads * config.head_dim * (prompt_len + decode_len / 2);
-    let bytes = 4 * (weights + (batch_size * cached) as u64);
+    let bytes = weights + 4 * (batch_size * cached) as u64;
     Ok(BatchFigures {
         batch_size,
         prefill_tokens_per_s: (batch_size * prompt_len) as f64 / prefill.as_secs_f64(),

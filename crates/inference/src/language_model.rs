@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
+use taal_kernels::WeightType;
 use taal_model::hugging_face::{self, CONFIG_FILE, Mark, SpecialIds, TOKENIZER_FILE};
 use taal_model::{Transformer, TransformerConfig};
 use taal_store::LineEnds;
@@ -56,6 +57,16 @@ impl LanguageModel {
             special_ids,
             sentence: None,
         }
+    }
+
+    /// The same with weights in fewer bits.
+    ///
+    /// # Errors
+    ///
+    /// As [`Transformer::with_weights`].
+    pub fn with_weights(self, kind: WeightType) -> Result<Self> {
+        let model = self.model.with_weights(kind)?;
+        Ok(Self { model, ..self })
     }
 
     /// A text with the line ends that the model was trained on.

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use taal_evaluation::Normalize;
 use taal_inference::Pooling;
 
-use super::{DeviceArgument, LanguageArgument, ModelArgument, from_one, from_zero, number};
+use super::{DeviceArgument, LanguageArgument, ModelArgument, WeightsArgument, from_one, from_zero, number};
 
 /// `taal fill`
 #[derive(Debug, Args)]
@@ -199,6 +199,8 @@ pub struct EmbeddingsPlotArguments {
 pub struct GenerateArguments {
     #[command(flatten)]
     pub model: ModelArgument,
+    #[command(flatten)]
+    pub weights: WeightsArgument,
     /// Text to continue; empty starts a new text, - reads standard input
     #[arg(
         long,
@@ -264,6 +266,8 @@ pub struct GenerateArguments {
 pub struct EvalArguments {
     #[command(flatten)]
     pub model: ModelArgument,
+    #[command(flatten)]
+    pub weights: WeightsArgument,
     /// Text files, each scored alone; of JSON Lines (.jsonl, .ndjson) the "text" of each line
     #[arg(long, value_name = "FILE", required_unless_present_any = ["pairs", "choices"], num_args = 1..)]
     pub text: Vec<PathBuf>,

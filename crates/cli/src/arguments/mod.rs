@@ -11,7 +11,7 @@ use std::str::FromStr;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use taal_draw::Language;
-use taal_kernels::DeviceSpec;
+use taal_kernels::{DeviceSpec, WeightType};
 
 pub use self::asking::*;
 pub use self::inside::*;
@@ -121,6 +121,14 @@ impl Deref for ModelArgument {
     fn deref(&self) -> &Path {
         &self.model
     }
+}
+
+/// How the weights are stored in memory.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct WeightsArgument {
+    /// Round the weights to f16, bf16, q8_0 or q4_0 when the model is opened: fewer bytes per token, CPU only
+    #[arg(long, value_name = "TYPE", default_value = "f32", hide_default_value = true)]
+    pub weights: WeightType,
 }
 
 /// All arguments, of which every one that takes a value takes a negative number too: a message that names the range says more than one that

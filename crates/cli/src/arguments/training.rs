@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use taal_kernels::Precision;
 use taal_trainer::bench::BenchShape;
 
-use super::{DeviceArgument, LanguageArgument, from_zero, length, positive};
+use super::{DeviceArgument, LanguageArgument, WeightsArgument, from_zero, length, positive};
 
 /// `taal train`
 #[derive(Debug, Args)]
@@ -132,11 +132,13 @@ pub struct BenchGenerateArguments {
     /// Model directory or run directory [default: random weights in GPT-2 124M's shape]
     #[arg(long, value_name = "DIR")]
     pub model: Option<PathBuf>,
+    #[command(flatten)]
+    pub weights: WeightsArgument,
     /// How many texts are written at once, as in 1,8
-    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [1, 8], value_parser = from_zero::<usize>)]
+    #[arg(long, alias = "rows", value_name = "N", value_delimiter = ',', default_values_t = [1, 8], value_parser = from_zero::<usize>)]
     pub batch: Vec<usize>,
-    /// Tokens of the prompt
-    #[arg(long, value_name = "N", default_value_t = 128, value_parser = from_zero::<usize>)]
+    /// Tokens of the prompt, which decoding looks back at
+    #[arg(long, alias = "depth", value_name = "N", default_value_t = 128, value_parser = from_zero::<usize>)]
     pub prompt_tokens: usize,
     /// Tokens written after it
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = from_zero::<usize>)]

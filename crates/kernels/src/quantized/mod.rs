@@ -17,9 +17,9 @@ use burn::tensor::{Device, Int, Shape, Tensor, TensorData};
 
 pub use blocks::WeightType;
 
-use crate::error::KernelError;
 use crate::autodiff;
 use crate::backend::is_fused;
+use crate::error::KernelError;
 
 /// A matrix `[d_output, d_input]` whose rows are stored as a [`WeightType`] says: the transpose of a [`Dense`](crate::Dense) layer's weight, or an embedding.
 ///

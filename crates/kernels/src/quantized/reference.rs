@@ -1,8 +1,10 @@
 //! The products of quantized weights, written plainly: what the fused kernels must equal bit for bit.
 
+#[cfg(test)]
+use super::Epilogue;
+use super::Matrix;
 use super::activations::Activations;
 use super::blocks::BLOCK;
-use super::{Epilogue, Matrix};
 
 /// Partial sums of a block's products, each over four neighbors: what one instruction adds up on every CPU that has one.
 pub(super) const LANES: usize = 8;
