@@ -162,7 +162,8 @@ pub(super) unsafe fn part<const KIND: u8>(block: *const u8, index: usize) -> (__
                 let integers = _mm256_sub_epi8(integers, _mm256_set1_epi8(32));
                 let scale = half(block.add(208));
                 let scales = block.add(192 + half_of_block * 8 + quarter * 2);
-                let [first, second] = [*scales as i8, *scales.add(1) as i8].map(|s| _mm_set1_ps(scale * f32::from(s)));
+                let first = _mm_set1_ps(scale * f32::from(*scales as i8));
+                let second = _mm_set1_ps(scale * f32::from(*scales.add(1) as i8));
                 (integers, _mm256_set_m128(second, first), 0.0)
             }
         }

@@ -49,20 +49,29 @@ unsafe fn tile<const KIND: u8, const R: usize>(
     let parts = values / BLOCK;
     // A column past the end is the last one again and is not used.
     let lines: [*const u8; GROUP] = std::array::from_fn(|i| weight.row(first + i.min(columns - 1)).as_ptr());
+    let ahead = GROUP * weight.row_bytes;
     let sign = _mm512_set1_epi8(-128);
     let mut lanes = [[_mm512_setzero_ps(); GROUP / 2]; R];
     let mut minima = [[0.0_f32; GROUP]; R];
     for block in 0..blocks {
         // SAFETY: the block is within the rows, and so are the activations.
         unsafe {
-            let loaded = lines.map(|line| part::<KIND>(line.add(block / parts * bytes), block % parts));
+            // Loops, not closures: a closure that another function calls is not compiled into this one with its instructions.
             let mut integers = [_mm512_setzero_si512(); GROUP / 2];
             let mut scales = [_mm512_setzero_ps(); GROUP / 2];
             let mut offsets = integers;
+            let mut least = [0.0_f32; GROUP];
             for pair in 0..GROUP / 2 {
-                let ((a, a_scales, _), (b, b_scales, _)) = (loaded[2 * pair], loaded[2 * pair + 1]);
+                let place = block / parts * bytes;
+                // The next group of columns is what memory has to bring next; a prefetch past the end is harmless.
+                _mm_prefetch::<_MM_HINT_T0>(lines[2 * pair].wrapping_add(ahead + place).cast());
+                _mm_prefetch::<_MM_HINT_T0>(lines[2 * pair + 1].wrapping_add(ahead + place).cast());
+                let (a, a_scales, a_least) = part::<KIND>(lines[2 * pair].add(place), block % parts);
+                let (b, b_scales, b_least) = part::<KIND>(lines[2 * pair + 1].add(place), block % parts);
                 integers[pair] = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(a), b);
                 scales[pair] = _mm512_insertf32x8::<1>(_mm512_castps256_ps512(a_scales), b_scales);
+                least[2 * pair] = a_least;
+                least[2 * pair + 1] = b_least;
                 // The activations get 128 added, because one factor must be without a sign; this takes it away again.
                 let added = _mm512_dpbusd_epi32(_mm512_setzero_si512(), sign, integers[pair]);
                 offsets[pair] = _mm512_sub_epi32(_mm512_setzero_si512(), added);
@@ -79,8 +88,8 @@ unsafe fn tile<const KIND: u8, const R: usize>(
                 }
                 if KIND == Q4K {
                     let sum = *x.sums.get_unchecked(place);
-                    for (minima, (_, _, minimum)) in minima[r].iter_mut().zip(loaded) {
-                        *minima = minimum.mul_add(sum, *minima);
+                    for column in 0..GROUP {
+                        minima[r][column] = least[column].mul_add(sum, minima[r][column]);
                     }
                 }
             }
@@ -141,22 +150,25 @@ unsafe fn float_tile<const KIND: u8, const R: usize>(
 ) {
     let width = weight.columns;
     let lines: [*const u8; GROUP] = std::array::from_fn(|i| weight.row(first + i.min(columns - 1)).as_ptr());
+    let ahead = GROUP * weight.row_bytes;
     let mut lanes = [[_mm512_setzero_ps(); GROUP]; R];
     for from in (0..width).step_by(FLOAT_LANES) {
         let mask = u16::MAX >> (FLOAT_LANES - FLOAT_LANES.min(width - from));
         // SAFETY: the mask keeps what is past the end of a row from being read.
         unsafe {
-            let weights = lines.map(|line| {
-                let bits = _mm256_maskz_loadu_epi16(mask, line.add(2 * from).cast());
-                match KIND {
+            let mut weights = [_mm512_setzero_ps(); GROUP];
+            for column in 0..GROUP {
+                _mm_prefetch::<_MM_HINT_T0>(lines[column].wrapping_add(ahead + 2 * from).cast());
+                let bits = _mm256_maskz_loadu_epi16(mask, lines[column].add(2 * from).cast());
+                weights[column] = match KIND {
                     F16 => _mm512_cvtph_ps(bits),
                     _ => _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(bits))),
-                }
-            });
-            for (r, lanes) in lanes.iter_mut().enumerate() {
+                };
+            }
+            for r in 0..R {
                 let x = _mm512_maskz_loadu_ps(mask, x.as_ptr().add((row + r) * width + from));
-                for (lanes, weights) in lanes.iter_mut().zip(weights) {
-                    *lanes = _mm512_fmadd_ps(weights, x, *lanes);
+                for column in 0..GROUP {
+                    lanes[r][column] = _mm512_fmadd_ps(weights[column], x, lanes[r][column]);
                 }
             }
         }
