@@ -124,3 +124,63 @@ fn report_2_special_tokens_are_shown_where_that_is_asked() {
         "de<|im_end|>kat\n"
     );
 }
+
+#[test]
+fn weights_in_fewer_bits_generate_and_are_scored_and_what_does_not_fit_is_refused() {
+    let place = Place::new();
+    done(place.train_with(&["model.d_model=32"]));
+    let generate = [
+        "generate",
+        "--model",
+        "run",
+        "--prompt",
+        "de kat",
+        "--temperature",
+        "0",
+        "--max-tokens",
+        "8",
+    ];
+    let eval = ["eval", "--model", "run", "--json", "--text", "text.txt"];
+    let loss = |arguments: &[&str]| crate::json(place.taal(arguments))["loss"].as_f64().expect("a loss");
+    let exact = loss(&eval);
+    for weights in ["f16", "bf16", "q8_0", "Q4_0"] {
+        let with = ["--weights", weights];
+        done(place.taal(&[&generate[..], &with].concat()));
+        let rounded = loss(&[&eval[..], &with].concat());
+        assert!(
+            rounded != exact && (rounded - exact).abs() < 0.02 * exact,
+            "{weights}: {rounded} and {exact}"
+        );
+    }
+    done(place.taal(&[
+        "bench",
+        "generate",
+        "--model",
+        "run",
+        "--weights",
+        "q8_0",
+        "--rows",
+        "1",
+        "--depth",
+        "2",
+        "--max-tokens",
+        "1",
+    ]));
+
+    done(place.taal(&["train", "--recipe", "tiny.toml", "--run-dir", "narrow"]));
+    let (message, code) = refused(
+        &place,
+        &["eval", "--model", "narrow", "--weights", "q8_0", "--text", "text.txt"],
+    );
+    assert!(
+        message.contains("a width of 16 is not divisible by 32, the block of Q8_0"),
+        "{message}"
+    );
+    assert_eq!(code, Some(2));
+    let (message, code) = refused(
+        &place,
+        &["eval", "--model", "run", "--weights", "q5_1", "--text", "text.txt"],
+    );
+    assert!(message.contains("expected f32, f16, bf16, q8_0 or q4_0"), "{message}");
+    assert_eq!(code, Some(2));
+}
