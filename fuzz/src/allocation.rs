@@ -1,9 +1,9 @@
-//! An allocator that counts: how much memory is in use, and how much was at the peak.
+//! A counting allocator: the memory in use, and its peak.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// More than this at once is refused, which ends the process: a finding, and better than a machine without memory.
+/// Larger allocations are refused, which ends the process: a finding, and better than using up all memory.
 const MOST_BYTES: usize = 2 << 30;
 
 static LIVE_BYTES: AtomicUsize = AtomicUsize::new(0);
@@ -23,14 +23,14 @@ fn may_take(bytes: usize) -> bool {
     LIVE_BYTES.load(Relaxed).saturating_add(bytes) <= MOST_BYTES
 }
 
-// SAFETY: every call is handed on to the system's allocator unchanged; beside it only numbers are counted.
+// SAFETY: every call is passed to the system's allocator unchanged, and only counters are updated.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if !may_take(layout.size()) {
             return std::ptr::null_mut();
         }
         took(layout.size());
-        // SAFETY: the caller's promises are those that the system's method asks for.
+        // SAFETY: the caller's guarantees are those that the system's method requires.
         unsafe { System.alloc(layout) }
     }
 
@@ -61,7 +61,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// Runs `work` and tells how many bytes of memory it had at most beyond those that were in use before, all threads taken together.
+/// Runs `work` and returns the peak of additional memory in bytes, over all threads.
 pub fn peak_bytes_of<T>(work: impl FnOnce() -> T) -> (T, usize) {
     let before = LIVE_BYTES.load(Relaxed);
     PEAK_BYTES.store(before, Relaxed);

@@ -1,4 +1,4 @@
-//! The process that executes: it says on standard output what it found, and in a file where it is.
+//! The process that executes: it reports findings on standard output, and its position in a file.
 
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use taal_fuzz::{Target, mutate, run, scratch};
 
-/// The file in the scratch folder that holds the index of the execution under way, in 8 bytes.
+/// The file in the scratch folder with the index of the current execution, in 8 bytes.
 pub(crate) const PROGRESS: &str = "progress";
 
 /// Executes `from..from + executions` of a target.

@@ -1,9 +1,9 @@
-//! Hostile inputs for every parser of Taal: a seeded mutator, one target a parser, crash inputs kept as tests.
+//! Hostile inputs for every parser of Taal: a seeded mutator, one target per parser, crash inputs kept as tests.
 //!
-//! An execution is a function of (seed, target, index): [`mutate::input`] makes its bytes, [`run::execute`] gives them to the target and
-//! tells whether it panicked and how much memory it took at its peak. The program `taal-fuzz` runs targets in child processes, so that
-//! an abort or a full stack is a finding too, and writes each input that breaks something into `regressions/TARGET/`, from where
-//! `tests/fuzz.rs` replays it for ever.
+//! An execution is a function of (seed, target, index): [`mutate::input`] makes its bytes, [`run::execute`] gives them to the
+//! target and reports panics and peak memory. The program `taal-fuzz` runs targets in child processes, so that aborts and stack
+//! overflows are also findings, and writes each input that breaks something to `regressions/TARGET/`; `tests/fuzz.rs` replays
+//! them.
 
 pub mod allocation;
 pub mod mutate;
@@ -19,11 +19,11 @@ pub fn target(name: &str) -> Option<&'static Target> {
     targets().iter().find(|target| target.name == name)
 }
 
-/// Gives an input to the target of a name; for libFuzzer, which sees panics itself and has its own limit on memory.
+/// Gives an input to the target of a name; for libFuzzer, which catches panics and limits memory itself.
 ///
 /// # Panics
 ///
-/// Where the target does, and where there is none of that name.
+/// Where the target panics, or does not exist.
 pub fn run_named(name: &str, input: &[u8]) {
     let target = target(name).unwrap_or_else(|| panic!("no target {name}"));
     (target.run)(input);

@@ -1,10 +1,10 @@
-//! Inputs from seeds: bytes, numbers and tokens changed, parts moved, doubled and taken from one another.
+//! Inputs from seeds: changes bytes, numbers and tokens, and moves, duplicates and mixes parts.
 
 use std::ops::Range;
 
 use crate::Target;
 
-/// The largest input that mutation makes.
+/// The largest mutated input.
 pub const MAX_INPUT_BYTES: usize = 64 << 10;
 
 /// The most changes to one input.
@@ -35,7 +35,7 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number below `end`, or 0 where `end` is.
+    /// A number below `end`, or 0 if `end` is 0.
     pub fn below(&mut self, end: usize) -> usize {
         ((u128::from(self.next()) * end as u128) >> 64) as usize
     }
@@ -87,7 +87,7 @@ const NUMBERS: [&str; 22] = [
     "0.5",
 ];
 
-/// Values that stand where others are expected.
+/// Values of unexpected types.
 const VALUES: [&str; 12] = [
     "null",
     "true",
@@ -103,7 +103,7 @@ const VALUES: [&str; 12] = [
     "-0.0",
 ];
 
-/// Pieces of text that are rare where texts are written by people.
+/// Pieces of text that are rare in human-written text.
 const CHARACTERS: [&str; 14] = [
     "\0",
     "\u{301}",
@@ -129,7 +129,7 @@ pub fn input(target: &Target, seed: u64, index: u64) -> Vec<u8> {
     }
     let mut random = Random::new(seed, target.name, index);
     let mut bytes = seeds.get(random.below(seeds.len())).cloned().unwrap_or_default();
-    // Few changes get past more checks, many go to more places.
+    // Few changes pass more checks, many reach more code.
     let changes = 1 + random.below(1 + random.clone().below(MAX_CHANGES));
     for _ in 0..changes {
         change(&mut bytes, &mut random, target, seeds);
@@ -260,7 +260,7 @@ fn repeat_line(bytes: &mut Vec<u8>, random: &mut Random) {
     insert(bytes, end, &line.repeat(times));
 }
 
-/// The places of strings, numbers and words.
+/// The positions of strings, numbers and words.
 fn tokens(bytes: &[u8]) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     let mut at = 0;
@@ -341,7 +341,7 @@ fn swap_tokens(bytes: &mut Vec<u8>, random: &mut Random) {
     }
 }
 
-/// A token of any seed in the place of another.
+/// Replaces a token by one of any seed.
 fn copy_token(bytes: &mut Vec<u8>, random: &mut Random, seeds: &[Vec<u8>]) {
     let Some(other) = seeds.get(random.below(seeds.len())) else {
         return;

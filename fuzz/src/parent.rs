@@ -1,4 +1,4 @@
-//! The process that watches: it starts children, and finds and keeps the input that ended one.
+//! The parent process: it starts children, and keeps the input that ended one.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -14,16 +14,16 @@ use taal_fuzz::{Target, mutate, scratch};
 use crate::Arguments;
 use crate::child::PROGRESS;
 
-/// Executions of one child: enough that its start costs nothing, few enough that what leaks stays small.
+/// Executions per child: enough to make its start negligible, few enough to limit leaks.
 const CHUNK: u64 = 50_000;
 
-/// An execution that takes longer hangs; most take less than a millisecond.
+/// An execution that takes longer counts as hanging; most take less than a millisecond.
 const MOST_SECONDS: u64 = 30;
 
-/// After so many different faults a target is left alone until they are mended.
+/// After this many different faults a target is skipped until they are fixed.
 const MOST_FAULTS: usize = 20;
 
-/// What came of a target.
+/// The results of a target.
 pub(crate) struct Report {
     name: &'static str,
     executions: u64,
@@ -52,7 +52,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// Runs a target in as many children as it takes.
+/// Runs a target in as many children as needed.
 pub(crate) fn run(target: &Target, arguments: &Arguments) -> Result<Report> {
     let start = Instant::now();
     let mut report = Report {
@@ -71,7 +71,7 @@ pub(crate) fn run(target: &Target, arguments: &Arguments) -> Result<Report> {
         let outcome = Watched::start(target, arguments.seed, next, chunk)?.wait()?;
         for (index, fault) in &outcome.faults {
             report.faults += 1;
-            // One input a place is enough; its number often changes nothing.
+            // One input per location is enough; the number in the message often does not matter.
             let place: String = fault.chars().filter(|character| !character.is_ascii_digit()).collect();
             if known.insert(place) {
                 let path = keep(target, arguments, *index)?;
@@ -87,7 +87,7 @@ pub(crate) fn run(target: &Target, arguments: &Arguments) -> Result<Report> {
     Ok(report)
 }
 
-/// Writes the input of an execution to where the tests look for it.
+/// Writes the input of an execution to the folder that the tests replay.
 fn keep(target: &Target, arguments: &Arguments, index: u64) -> Result<String> {
     let input = mutate::input(target, arguments.seed, index);
     let folder = arguments.regressions.join(target.name);
@@ -98,7 +98,7 @@ fn keep(target: &Target, arguments: &Arguments, index: u64) -> Result<String> {
     Ok(path.display().to_string())
 }
 
-/// What a child did.
+/// The result of a child.
 struct Outcome {
     /// The first index that was not executed.
     next: u64,
@@ -107,7 +107,7 @@ struct Outcome {
     faults: Vec<(u64, String)>,
 }
 
-/// A child with its folder, which goes when it is done.
+/// A child with its folder, which is removed at the end.
 struct Watched {
     child: Child,
     lines: Receiver<String>,
@@ -133,7 +133,7 @@ impl Watched {
         let (sender, lines) = channel();
         std::thread::spawn(move || {
             let lines = BufReader::new(stdout).lines().map_while(std::result::Result::ok);
-            // The receiver goes first where the child was killed.
+            // The receiver is dropped first if the child was killed.
             let _ = lines.into_iter().try_for_each(|line| sender.send(line));
         });
         Ok(Self {
@@ -178,7 +178,7 @@ impl Watched {
 }
 
 impl Outcome {
-    /// Takes a line that a child printed; whether it was its last.
+    /// Handles a line that a child printed; returns whether it was the last.
     fn take(&mut self, line: &str) -> bool {
         let mut words = line.splitn(3, ' ');
         match (words.next(), words.next(), words.next()) {
@@ -202,7 +202,7 @@ impl Outcome {
     }
 }
 
-/// The index of the execution that a child is at.
+/// The index of a child's current execution.
 fn progress(folder: &Path) -> u64 {
     let bytes = std::fs::read(folder.join(PROGRESS)).unwrap_or_default();
     bytes.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))

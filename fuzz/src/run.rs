@@ -1,4 +1,4 @@
-//! One execution of a target, watched.
+//! One monitored execution of a target.
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,13 +7,13 @@ use std::sync::Once;
 use crate::Target;
 use crate::allocation::peak_bytes_of;
 
-/// Memory that any input may cost, beside its own size.
+/// Memory that any input may take in addition to its size.
 pub const FREE_BYTES: usize = 64 << 20;
 
-/// What came of an execution.
+/// The result of an execution.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Execution {
-    /// Whether the target took the input for good.
+    /// Whether the target accepted the input.
     pub is_accepted: bool,
     /// What is wrong: a panic, or too much memory.
     pub fault: Option<String>,
@@ -26,7 +26,7 @@ thread_local! {
     static IS_WATCHED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `work`; a panic of this thread is kept quiet and remembered. Parsers that turn a panic of a library into an error have many.
+/// Runs `work`; a panic of this thread is recorded and not printed. Parsers that turn panics of a library into errors have many.
 fn watched<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -64,10 +64,10 @@ pub fn execute(target: &Target, input: &[u8]) -> Execution {
     }
 }
 
-/// Runs every seed once, so that nothing is built for the first time while memory is counted.
+/// Runs every seed once, so that one-time initialization is not counted as memory.
 pub fn warm_up(target: &Target) {
     for seed in target.seeds() {
-        // What is wrong with a seed is told by its execution.
+        // Errors of a seed are reported by its execution.
         let _ = watched(|| (target.run)(seed));
     }
 }

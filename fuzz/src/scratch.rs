@@ -5,14 +5,14 @@ use std::sync::OnceLock;
 
 static FOLDER: OnceLock<PathBuf> = OnceLock::new();
 
-/// Where a folder costs no disk.
+/// A folder in memory.
 const SHARED_MEMORY: &str = "/dev/shm";
 
 /// A temporary folder, in memory where the system has such a place.
 ///
 /// # Errors
 ///
-/// Whatever making it gives.
+/// Errors of creating it.
 pub fn temporary() -> std::io::Result<tempfile::TempDir> {
     let builder = || {
         let mut builder = tempfile::Builder::new();
@@ -27,10 +27,10 @@ pub fn use_folder(folder: &Path) {
     FOLDER.get_or_init(|| folder.to_path_buf());
 }
 
-/// A folder of one's own inside the one to use.
+/// A separate folder inside the scratch folder.
 pub(crate) fn folder(name: &str) -> PathBuf {
     let root = FOLDER.get_or_init(|| {
-        // Without an owner it stays behind, which is what a debugger or libFuzzer leaves.
+        // Without an owner it is kept, as under a debugger or libFuzzer.
         temporary().expect("a temporary folder").keep()
     });
     let folder = root.join(format!("{name}-{}", std::process::id()));

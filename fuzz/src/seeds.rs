@@ -1,4 +1,4 @@
-//! Good inputs of every target, and the checksums and lengths that make a changed one look good.
+//! Valid inputs of every target, and functions that fix the checksums and lengths of mutated ones.
 
 use std::fs;
 use std::path::Path;
@@ -202,7 +202,7 @@ pub(crate) const CONVERSATION_WORDS: &[&str] = &[
     "\"<|endoftext|>\"",
 ];
 
-/// A recipe that names what it must and nothing else.
+/// A recipe with only the required keys.
 pub(crate) const SMALL_RECIPE: &str = "[data]\ncorpus = \"names\"\n[tokenizer]\nkind = \"char\"\nvocab_size = 100\n";
 
 /// A small tokenizer of every kind.
@@ -218,7 +218,7 @@ pub(crate) fn trained() -> &'static [(Kind, Tokenizer)] {
     })
 }
 
-/// Strings of tokenizer files that are no tokenizer.json: kinds of pieces and fields of SentencePiece among them.
+/// Strings of tokenizer files other than tokenizer.json, including SentencePiece's piece kinds and fields.
 pub(crate) const FOREIGN_WORDS: &[&str] = &[
     "[UNK]",
     "##",
@@ -273,7 +273,7 @@ pub(crate) const GGUF_WORDS: &[&str] = &[
     "\u{20}\0\0\0\0\0\0\0",
 ];
 
-/// The smaller GGUF files of the exchange crate's own tests.
+/// The smaller GGUF files of the exchange crate's tests.
 pub(crate) fn gguf_files() -> Vec<Vec<u8>> {
     vec![
         formats!("gpt2-q8_0.gguf").to_vec(),
@@ -290,7 +290,7 @@ pub(crate) fn llama2c_files() -> Vec<Vec<u8>> {
     LLAMA2C_FILES.map(<[u8]>::to_vec).to_vec()
 }
 
-/// How long a file must be for its header to fit it, where that is the header of a seed: any other length is refused at once.
+/// The length that a file's header requires, where that is the header of a seed: any other length is refused at once.
 pub(crate) fn llama2c_len(bytes: &[u8]) -> usize {
     let [first, versioned] = LLAMA2C_FILES;
     match bytes.starts_with(&versioned[..4]) {
@@ -299,7 +299,7 @@ pub(crate) fn llama2c_len(bytes: &[u8]) -> usize {
     }
 }
 
-/// The small files of the tokenizer crate's own tests.
+/// The small files of the tokenizer crate's tests.
 pub(crate) fn foreign_tokenizers() -> Vec<Vec<u8>> {
     macro_rules! golden {
         ($($name:literal),*) => {
@@ -329,7 +329,7 @@ pub(crate) fn tokenizers() -> Vec<Vec<u8>> {
         "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
         "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
         "special_tokens": {"<s>": {"id": "<s>", "ids": [4], "tokens": ["<s>"]}}});
-    // A trie of 256 numbers that replaces nothing.
+    // A trie of 256 numbers without replacements.
     let charsmap = format!("AAQA{}AABhYQAA", "A".repeat(1364));
     let file = |normalizer: Value, pre_tokenizer: Value, post_processor: Value, decoder: Value, model: &Value| {
         let file = json!({"version": "1.0", "truncation": null, "padding": null, "added_tokens": added, "normalizer": normalizer,
@@ -383,7 +383,8 @@ pub(crate) fn texts() -> Vec<Vec<u8>> {
     seeds.collect()
 }
 
-/// Models whose configurations are changed, as `config.json` and `model.safetensors`: one of each published family, and some of Taal's own.
+/// Models whose configurations are changed, as `config.json` and `model.safetensors`: one of each published family, and some of
+/// Taal's.
 pub(crate) fn models() -> &'static [(String, Vec<u8>)] {
     static MODELS: OnceLock<Vec<(String, Vec<u8>)>> = OnceLock::new();
     MODELS.get_or_init(|| {
@@ -428,7 +429,7 @@ pub(crate) fn configs() -> Vec<Vec<u8>> {
     models().iter().map(|(config, _)| config.as_bytes().to_vec()).collect()
 }
 
-/// What a new model is written as.
+/// The files of a new model.
 fn saved(config: &TransformerConfig) -> (String, Vec<u8>) {
     let model = config.init(1, &Device::flex()).expect("a valid configuration");
     let dir = scratch::folder("seeds").join("model");
@@ -439,7 +440,7 @@ fn saved(config: &TransformerConfig) -> (String, Vec<u8>) {
     (config, read(hugging_face::WEIGHTS_FILE))
 }
 
-/// A model that is built in no time.
+/// A model that is built quickly.
 fn small_model() -> &'static (String, Vec<u8>) {
     static SMALL: OnceLock<(String, Vec<u8>)> = OnceLock::new();
     SMALL.get_or_init(|| saved(&TransformerConfig::llama(7, 8, 1, 2, 8)))
@@ -472,7 +473,7 @@ fn in_half_precision(whole: &[u8]) -> Option<Vec<u8>> {
     with_right_lengths(&[&[0; 8], header.to_string().as_bytes()].concat())
 }
 
-/// The length of the header made right, and zeros or a cut such that the data end where the last tensor does.
+/// Fixes the length of the header, and pads or cuts the data to end with the last tensor.
 pub(crate) fn with_right_lengths(bytes: &[u8]) -> Option<Vec<u8>> {
     const MOST_DATA: u64 = 1 << 16;
     let rest = bytes.get(8..)?;
@@ -533,7 +534,7 @@ pub(crate) fn shards() -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// The checksums of the ids and of the header made right, where the header leaves room for them.
+/// Fixes the checksums of the ids and of the header, if the file is long enough.
 pub(crate) fn with_right_shard_checksums(bytes: &[u8]) -> Option<Vec<u8>> {
     const BLOCK_BYTES: usize = 1 << 20;
     let mut whole = bytes.to_vec();
@@ -557,7 +558,7 @@ fn digits(hex: &str) -> Vec<u8> {
     hex.as_bytes().chunks(2).map(byte).collect()
 }
 
-/// Builds shards into a folder that is there already.
+/// Builds shards in an existing folder.
 pub(crate) fn build_shard_folder(folder: &Path) {
     let built = scratch::folder("seeds").join("shards");
     let _ = fs::remove_dir_all(&built);
@@ -612,7 +613,7 @@ struct IndexInput {
     validation_bytes: u64,
 }
 
-/// The index with the checksum that belongs to it.
+/// The index with its correct checksum.
 pub(crate) fn with_right_index_checksum(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut index: Index = serde_json::from_slice(bytes).ok()?;
     index.blake3 = String::new();
@@ -636,7 +637,7 @@ pub(crate) fn conversations() -> Vec<Vec<u8>> {
     ]
 }
 
-/// Puts the files into a folder that its manifest lists.
+/// Writes the files that the manifest lists into a folder.
 pub(crate) fn fill_manifest_folder(folder: &Path) {
     fs::create_dir_all(folder.join("model")).expect("a folder to write to");
     fs::write(folder.join("model/weights.bin"), [1, 2, 3]).expect("a folder to write to");
@@ -650,7 +651,7 @@ pub(crate) fn manifests() -> Vec<Vec<u8>> {
     vec![fs::read(folder.join(MANIFEST_NAME)).expect("a manifest that was just written")]
 }
 
-/// The manifest with its own hash made right.
+/// The manifest with its correct hash.
 pub(crate) fn with_right_manifest_hash(bytes: &[u8]) -> Option<Vec<u8>> {
     const START: &str = ",\n  \"blake3\": \"";
     let text = std::str::from_utf8(bytes).ok()?;

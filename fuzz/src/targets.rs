@@ -1,7 +1,7 @@
-//! The parsers, each as a function of bytes that says whether it took them for good.
+//! The parsers, each as a function that returns whether it accepted the bytes.
 //!
-//! A panic is a finding. Where a format carries checksums or lengths of its own, the bytes are tried as they are and again with those put
-//! right, or nothing behind them would ever be reached.
+//! A panic is a finding. If a format has checksums or lengths, the bytes are tried unchanged and again with those fixed,
+//! otherwise the code after them would never be reached.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,16 +21,16 @@ use crate::{scratch, seeds};
 pub struct Target {
     /// Its name, on the command line and as a folder.
     pub name: &'static str,
-    /// Gives it an input; whether that was accepted.
+    /// Runs it on an input; returns whether that was accepted.
     pub run: fn(&[u8]) -> bool,
-    /// Strings that mean something to it.
+    /// Strings that are meaningful in its format.
     pub dictionary: &'static [&'static str],
     make_seeds: fn() -> Vec<Vec<u8>>,
     seeds: OnceLock<Vec<Vec<u8>>>,
 }
 
 impl Target {
-    /// A target with what makes its seeds.
+    /// A target with the function that makes its seeds.
     pub const fn new(
         name: &'static str,
         run: fn(&[u8]) -> bool,
@@ -46,7 +46,7 @@ impl Target {
         }
     }
 
-    /// Inputs that it accepts, from which others are made.
+    /// Valid inputs, from which others are mutated.
     pub fn seeds(&self) -> &[Vec<u8>] {
         self.seeds.get_or_init(self.make_seeds)
     }
@@ -90,7 +90,7 @@ pub fn targets() -> &'static [Target] {
     &TARGETS
 }
 
-/// What a tokenizer is used on once it opened.
+/// Texts for opened tokenizers.
 const SAMPLE: &str = "De kat, <s> één 🦜  \n don't 123";
 
 fn tokenizer(bytes: &[u8]) -> bool {
@@ -101,7 +101,7 @@ fn tokenizer_import(bytes: &[u8]) -> bool {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     let path = folder(&FOLDER, "tokenizer_import", |_| {}).join("fuzz");
     write(&path, bytes);
-    // A rank file of tests is too small to be known by its size.
+    // A rank file of tests is too small to be recognized by its size.
     let options = [None, Some("gpt2".to_owned())].map(|pattern| ImportOptions { pattern });
     let mut tokenizers = options
         .iter()
@@ -119,7 +119,7 @@ fn use_tokenizer(tokenizer: &Tokenizer) -> bool {
             let _ = tokenizer.decode(&ids);
         }
     }
-    // The ids that special meanings are given to exist.
+    // The special ids exist.
     for id in [
         tokenizer.bos_id(),
         tokenizer.eos_id(),
@@ -145,7 +145,7 @@ fn text(bytes: &[u8]) -> bool {
         return false;
     };
     let decoded = tokenizer.decode(&ids).expect("ids that encoding gave");
-    // Token by token is the slow way, and no different for a long text.
+    // Decoding token by token is slow, and the same for a long text.
     if ids.len() <= MOST_STREAMED {
         let mut streamed = String::new();
         let mut stream = tokenizer.decode_stream();
@@ -219,7 +219,7 @@ fn resolved(text: &str, sets: &[String]) -> bool {
     let Ok(first) = resolve(&source, sets) else {
         return false;
     };
-    // What was understood is written down such that it is understood again.
+    // Accepted input is written so that it is accepted again.
     let again = RecipeText {
         text: first.text.clone(),
         ..source
@@ -229,7 +229,7 @@ fn resolved(text: &str, sets: &[String]) -> bool {
     true
 }
 
-/// A folder for one target, made once with what `fill` puts there.
+/// A folder for one target, created once with the files of `fill`.
 fn folder(cell: &'static OnceLock<PathBuf>, name: &str, fill: impl FnOnce(&Path)) -> &'static Path {
     cell.get_or_init(|| {
         let folder = scratch::folder(name);

@@ -1,4 +1,4 @@
-//! Every input that once broke something, and a few thousand new ones a target.
+//! Every input that once broke something, and a few thousand new ones per target.
 
 use std::path::Path;
 use std::sync::{Mutex, OnceLock};

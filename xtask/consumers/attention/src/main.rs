@@ -1,4 +1,4 @@
-//! A stranger asks what a query sees of the past.
+//! A user of the crate: causal attention over equal keys.
 
 use burn::tensor::{Device, Tensor};
 use taal_attention::{AttentionOptions, scaled_dot_product_attention};
@@ -21,10 +21,10 @@ fn main() {
         for (seen, mean) in head.iter().zip([0.0, 1.5, 3.0]) {
             assert!(
                 (seen - mean).abs() < 1e-5,
-                "equal keys share the weight of what is not later"
+                "equal keys share the weight of earlier positions"
             );
         }
     }
     assert_eq!(weights.map(|weights| weights.dims()), Some([1, 4, 3, 3]));
-    println!("attention: 4 heads averaged the past and saw nothing of the future");
+    println!("attention: 4 heads averaged earlier positions and saw no later ones");
 }

@@ -1,4 +1,4 @@
-//! A stranger trains one block of ours with a head of their own and Burn's optimizer: which digit of a row occurs twice?
+//! A user of the crate: trains one block with a custom head and Burn's optimizer: which digit of a row occurs twice?
 
 use std::error::Error;
 
@@ -69,7 +69,7 @@ impl Finder {
     }
 }
 
-/// Rows of different digits but for one that is there twice, and that digit.
+/// Rows of different digits except one that occurs twice, and that digit.
 fn rows(count: usize, seed: usize, device: &Device) -> (Tensor<2, Int>, Tensor<1, Int>) {
     let (mut ids, mut twice) = (Vec::new(), Vec::new());
     for row in 0..count {

@@ -1,4 +1,4 @@
-//! A stranger embeds three tokens with the positions of 2017, and turns queries and keys with rotary ones.
+//! A user of the crate: embeds three tokens with sinusoidal positions, and rotates queries and keys.
 
 use std::error::Error;
 
@@ -30,8 +30,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         Ok(product.sum().into_scalar())
     };
     let distance_two = score(3, 1)?;
-    assert!((score(12, 10)? - distance_two).abs() < 1e-4, "only the distance counts");
-    assert!((score(3, 2)? - distance_two).abs() > 1e-2, "and it does count");
-    println!("embeddings: tokens became vectors that know their place");
+    assert!(
+        (score(12, 10)? - distance_two).abs() < 1e-4,
+        "only the distance matters"
+    );
+    assert!((score(3, 2)? - distance_two).abs() > 1e-2, "and it does matter");
+    println!("embeddings: tokens became vectors with positions");
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! A stranger serves three prompts of different lengths in one batch, from a thread that owns the model; one of them has a stop button.
+//! A user of the crate: serves three prompts of different lengths in one batch, from a thread that owns the model; one of them is
+//! stopped early.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -11,14 +12,14 @@ use taal_inference::{FinishReason, GenerateOptions, Generation, Generator, Langu
 use taal_model::TransformerConfig;
 use taal_tokenizer::{Kind, TrainerConfig};
 
-/// What a person does.
+/// A request to the server.
 enum Act {
     Ask(usize, String),
     /// The stop button of a question.
     Stop(usize),
 }
 
-/// What a person sees.
+/// A reply of the server.
 enum Reply {
     Text(usize, String),
     End(usize, Generation),
@@ -29,38 +30,38 @@ fn serve(
     acts: &Receiver<Act>,
     replies: &Sender<Reply>,
 ) -> Result<(), Box<dyn Error + Send + Sync>> {
-    let mut persons = BTreeMap::<SequenceId, usize>::new();
+    let mut clients = BTreeMap::<SequenceId, usize>::new();
     let mut is_open = true;
     while is_open || generator.is_running() {
-        // Waits only where there is nothing to do.
+        // Waits only if there is nothing to do.
         let act = match generator.is_running() {
             true => acts.try_recv(),
             false => acts.recv().map_err(|_| TryRecvError::Disconnected),
         };
         match act {
-            Ok(Act::Ask(person, text)) => {
+            Ok(Act::Ask(client, text)) => {
                 let options = GenerateOptions {
                     max_tokens: 24,
                     ..GenerateOptions::default()
                 };
-                persons.insert(generator.add(&Prompt::Text(text), options)?, person);
+                clients.insert(generator.add(&Prompt::Text(text), options)?, client);
                 continue;
             }
-            Ok(Act::Stop(person)) => {
-                if let Some((&id, _)) = persons.iter().find(|(_, of)| **of == person)
+            Ok(Act::Stop(client)) => {
+                if let Some((&id, _)) = clients.iter().find(|(_, of)| **of == client)
                     && let Some(generation) = generator.cancel(id)?
                 {
-                    replies.send(Reply::End(person, generation))?;
+                    replies.send(Reply::End(client, generation))?;
                 }
             }
             Err(TryRecvError::Empty) => (),
             Err(TryRecvError::Disconnected) => is_open = false,
         }
         for progress in generator.step()? {
-            let person = persons[&progress.id];
-            replies.send(Reply::Text(person, progress.text))?;
+            let client = clients[&progress.id];
+            replies.send(Reply::Text(client, progress.text))?;
             if let Some(generation) = progress.finished {
-                replies.send(Reply::End(person, generation))?;
+                replies.send(Reply::End(client, generation))?;
             }
         }
     }
@@ -75,20 +76,20 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (reply, replies) = channel();
     let server = thread::spawn(move || serve(generator, &acts, &reply));
 
-    for (person, prompt) in ["the cat sat on", "how are you?", "a"].into_iter().enumerate() {
-        act.send(Act::Ask(person, prompt.to_owned()))?;
+    for (client, prompt) in ["the cat sat on", "how are you?", "a"].into_iter().enumerate() {
+        act.send(Act::Ask(client, prompt.to_owned()))?;
     }
     let mut texts = vec![String::new(); 3];
     let mut ends = BTreeMap::new();
     let mut act = Some(act);
     for reply in replies {
         match reply {
-            Reply::Text(person, text) => texts[person].push_str(&text),
-            Reply::End(person, generation) => {
-                ends.insert(person, generation);
+            Reply::Text(client, text) => texts[client].push_str(&text),
+            Reply::End(client, generation) => {
+                ends.insert(client, generation);
             }
         }
-        // The second person has read enough.
+        // The second client stops.
         if texts[1].len() >= 5
             && let Some(act) = act.take()
         {
@@ -102,8 +103,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     assert_eq!(ends[&1].finish_reason, FinishReason::Cancelled);
     assert!(ends[&1].token_ids.len() < 24);
-    for (person, text) in texts.iter().enumerate() {
-        assert_eq!(ends[&person].text.as_deref(), Some(text.as_str()));
+    for (client, text) in texts.iter().enumerate() {
+        assert_eq!(ends[&client].text.as_deref(), Some(text.as_str()));
     }
     assert_eq!([ends[&0].token_ids.len(), ends[&2].token_ids.len()], [24, 24]);
     println!(

@@ -1,4 +1,4 @@
-//! A stranger asks what training GPT-2 (without biases) costs a token, and what a loss means.
+//! A user of the crate: the operations per token of training GPT-2 (without biases), and the meaning of a loss.
 
 use taal_metrics::flops::{self, Shape};
 
@@ -31,5 +31,5 @@ fn main() {
         (taal_metrics::bits_per_byte(8.0 * coin, 8) - 1.0).abs() < 1e-12,
         "and is worth a bit"
     );
-    println!("metrics: training GPT-2 takes {per_token} operations a token");
+    println!("metrics: training GPT-2 takes {per_token} operations per token");
 }

@@ -1,4 +1,4 @@
-//! A stranger builds a small LLaMA, saves it as a Hugging Face directory and opens the same model from it.
+//! A user of the crate: builds a small LLaMA, saves it as a Hugging Face directory and opens it again.
 
 use std::error::Error;
 use std::{env, fs, process};
@@ -24,7 +24,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     hugging_face::save(&model, &dir, Companions::default())?;
     let opened = hugging_face::open(&dir, &device)?;
     fs::remove_dir_all(&dir)?;
-    assert_eq!(logits(&opened)?, before, "a saved model says the same");
+    assert_eq!(logits(&opened)?, before, "a saved model gives the same logits");
     println!(
         "model: {} parameters saved and loaded again",
         opened.config().n_params()

@@ -1,4 +1,4 @@
-//! A stranger trains on texts that their program has in memory, opens the result, trains it further on others, and lets it write.
+//! A user of the crate: trains on texts in memory, opens the result, continues training on others, and generates text.
 
 use std::error::Error;
 use std::path::Path;
@@ -31,7 +31,7 @@ fn keys(steps: u64) -> RawRecipe {
 fn finished(outcome: Outcome) -> Result<Report, Box<dyn Error>> {
     match outcome {
         Outcome::Finished(report) => Ok(report),
-        Outcome::Interrupted(_) => Err("nobody asked the run to stop".into()),
+        Outcome::Interrupted(_) => Err("the run was interrupted".into()),
     }
 }
 
@@ -77,8 +77,8 @@ fn train(folder: &Path) -> Result<(), Box<dyn Error>> {
     let trainer = Trainer::new(RecipeText::of("backwards", &keys(60))?, &second).texts(backwards);
     finished(trainer.model(lm.model).tokenizer(tokenizer).run()?)?;
     let after = continued(&LanguageModel::open(&second, &device)?)?;
-    assert_ne!(before, after, "the second run changed what it writes");
-    println!("own_data: \"one two\" goes on with {before:?}, and after another run with {after:?}");
+    assert_ne!(before, after, "the second run changed the generated text");
+    println!("own_data: \"one two\" continues with {before:?}, and after another run with {after:?}");
     Ok(())
 }
 

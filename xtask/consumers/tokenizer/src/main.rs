@@ -1,4 +1,4 @@
-//! A stranger trains a byte-level BPE tokenizer, saves it, opens it again and gets the text back.
+//! A user of the crate: trains a byte-level BPE tokenizer, saves it, opens it again and restores the text.
 
 use std::error::Error;
 

@@ -1,4 +1,4 @@
-//! A stranger trains a tiny recipe of their own for a few steps and sees the loss fall.
+//! A user of the crate: trains a tiny recipe for a few steps and checks that the loss falls.
 
 use std::error::Error;
 use std::{env, fs, process};
@@ -44,7 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::remove_dir_all(&dir)?;
 
     let Outcome::Finished(report) = outcome else {
-        return Err("nobody asked the run to stop".into());
+        return Err("the run was interrupted".into());
     };
     assert_eq!((report.steps, losses.0.len()), (30, 30));
     let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
