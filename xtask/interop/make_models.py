@@ -12,7 +12,7 @@ import sys
 import torch
 import transformers as t
 
-# What a case may say beside the keys of the configuration.
+# Keys of a case other than those of the configuration.
 STORAGE = ("dtype", "shard_size", "lengths")
 
 
@@ -212,7 +212,7 @@ def main():
             model.save_pretrained(out, **({"max_shard_size": case["shard_size"]} if "shard_size" in case else {}))
             is_encoder = "Masked" in model_class.__name__
             samples = samples_of(case.get("lengths", [(2, 29), (1, 33)]), config.vocab_size, is_encoder, generator)
-            # Opened anew: a model turned back to fp32 would keep the rotary angles of half precision.
+            # Opened again: a model converted back to fp32 would keep the rotary angles of half precision.
             model = model_class.from_pretrained(out, dtype=torch.float32, attn_implementation="eager").eval()
             logits = [logits_of(model, sample).flatten() for sample in samples]
             (out / "ids.json").write_text(json.dumps(samples))

@@ -1,7 +1,7 @@
 """Make the golden files of the model crate: tiny random models of Hugging Face `transformers` and what they compute.
 
 Run from any folder: `python make_golden.py [folder ...]` (needs torch, transformers, safetensors; CPU, fp32).
-Each folder written beside this script holds
+Each folder written next to this script holds
 
 - `config.json` and `model.safetensors`, as `save_pretrained` writes them (fp32). Every tensor is random: matrices,
   embeddings and biases are normal with standard deviation 0.2, norm weights are 1 + 0.1 * normal, so that a swapped,

@@ -49,7 +49,7 @@ def variants():
     yield angles("dynamic", {"rope_type": "dynamic", "factor": 4.0, **THETA})
     yield {"name": "dynamic, older keys", "base": "llama-linear", "absent": [],
            "set": {"rope_scaling": {"type": "dynamic", "factor": 2.0}, "rope_theta": 100.0}}
-    # rope_scaling counts, with the base beside it and not with that of rope_parameters.
+    # rope_scaling is used, with the base next to it and not with that of rope_parameters.
     yield {"name": "rope_scaling beside rope_parameters", "base": "llama-linear", "absent": [],
            "set": {"rope_scaling": {"type": "linear", "factor": 4.0}, "rope_theta": 100.0,
                    "rope_parameters": {"rope_type": "default", "rope_theta": 1000.0}}}

@@ -2,7 +2,7 @@
 
     python crates/tokenizer/tests/golden/make_golden.py      # with the package `tokenizers` installed, from the repository's root
 
-Writes KIND.tokenizer.json and expected.json beside this script. A new expected.json is only right when the Rust test passes on it: the
+Writes KIND.tokenizer.json and expected.json next to this script. A new expected.json is only right when the Rust test passes on it: the
 test is that both sides agree.
 """
 

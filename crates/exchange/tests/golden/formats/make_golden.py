@@ -34,7 +34,7 @@ def load(name):
 
 
 def interleaved(rows, n_heads):
-    """Rows of queries or keys with the two of a rotary pair beside each other, as llama.cpp's converter has `permute`."""
+    """Rows of queries or keys with the two coordinates of a rotary pair adjacent, like `permute` of llama.cpp's converter."""
     return rows.reshape(n_heads, 2, rows.shape[0] // n_heads // 2, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
 
 
