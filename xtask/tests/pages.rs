@@ -1,0 +1,138 @@
+//! The pages for people: README.md, CHANGELOG.md and docs. Their links lead somewhere, and the README stays short.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Every page, relative to the root, with its text.
+fn pages() -> Vec<(PathBuf, String)> {
+    let mut paths = vec![PathBuf::from("README.md"), PathBuf::from("CHANGELOG.md")];
+    let mut folders = vec![PathBuf::from("docs")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(root().join(&folder)).expect("a folder of docs") {
+            let entry = entry.expect("an entry");
+            let path = folder.join(entry.file_name());
+            match entry.file_type().expect("a type").is_dir() {
+                true => folders.push(path),
+                false if path.extension().is_some_and(|extension| extension == "md") => paths.push(path),
+                false => {}
+            }
+        }
+    }
+    paths.sort();
+    let read = |path: PathBuf| {
+        let text = fs::read_to_string(root().join(&path)).expect("a page in UTF-8");
+        (path, text)
+    };
+    paths.into_iter().map(read).collect()
+}
+
+/// The lines outside of fences, with their numbers.
+fn prose(text: &str) -> Vec<(usize, &str)> {
+    let mut is_fence = false;
+    let lines = text.lines().enumerate().filter(|(_, line)| {
+        let is_mark = line.trim_start().starts_with("```");
+        is_fence ^= is_mark;
+        !is_mark && !is_fence
+    });
+    lines.map(|(index, line)| (index + 1, line)).collect()
+}
+
+/// The anchors that GitHub makes of the headings of a page.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let headings = prose(text).into_iter().filter(|(_, line)| line.starts_with('#'));
+    let anchor = |(_, line): (usize, &str)| {
+        let heading = line.trim_start_matches('#').trim().to_lowercase();
+        let kept = heading
+            .chars()
+            .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+        kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+    };
+    headings.map(anchor).collect()
+}
+
+/// The targets of the links of a page, except those to the web.
+fn links(text: &str) -> Vec<&str> {
+    let targets = prose(text).into_iter().flat_map(|(_, line)| line.split("](").skip(1));
+    let targets = targets.filter_map(|rest| Some(rest.split_once(')')?.0));
+    targets.filter(|target| !target.starts_with("https://")).collect()
+}
+
+/// What is wrong with a link of a page, if anything.
+fn broken(page: &Path, text: &str, link: &str) -> Option<String> {
+    let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+    let target = root().join(page).with_file_name("").join(path);
+    if !path.is_empty() && !target.exists() {
+        return Some(format!("{}: {link}: no such file", page.display()));
+    }
+    let there = match path.is_empty() {
+        true => text.to_owned(),
+        false => fs::read_to_string(&target).unwrap_or_default(),
+    };
+    let is_heading = anchor.is_empty() || anchors(&there).contains(anchor);
+    (!is_heading).then(|| format!("{}: {link}: no such heading", page.display()))
+}
+
+#[test]
+fn every_link_leads_to_a_file_and_a_heading() {
+    let pages = pages();
+    let all = pages
+        .iter()
+        .flat_map(|(page, text)| links(text).into_iter().map(move |link| (page, text, link)));
+    let complaints: Vec<String> = all.filter_map(|(page, text, link)| broken(page, text, link)).collect();
+    assert!(complaints.is_empty(), "\n  {}\n", complaints.join("\n  "));
+}
+
+#[test]
+fn a_link_to_nothing_is_noticed() {
+    let page = Path::new("docs/README.md");
+    let text = "# A\n```\n# B\n```\n## `[C]` and d_e\n[a](#a) [b](#b) [c](#c-and-d_e) [d](tour.md) [e](none.md) [f](https://x.y)\n";
+    let complaints: Vec<String> = links(text).iter().filter_map(|link| broken(page, text, link)).collect();
+    assert_eq!(
+        complaints,
+        ["docs/README.md: #b: no such heading", "docs/README.md: none.md: no such file"]
+    );
+}
+
+#[test]
+fn the_index_names_every_page() {
+    let index = root().join("docs/README.md");
+    let text = fs::read_to_string(&index).expect("the index");
+    let links = links(&text);
+    for (page, _) in pages() {
+        let from_index = page
+            .strip_prefix("docs")
+            .map_or_else(|_| format!("../{}", page.display()), |page| page.display().to_string())
+            .replace('\\', "/");
+        let is_named = links.iter().any(|link| link.split('#').next() == Some(&from_index));
+        assert!(
+            is_named || from_index == "README.md",
+            "docs/README.md does not name {from_index}"
+        );
+    }
+}
+
+#[test]
+fn the_readme_has_at_most_120_lines() {
+    let text = fs::read_to_string(root().join("README.md")).expect("the README");
+    let lines = text.lines().count();
+    assert!(lines <= 120, "{lines} lines: move something to docs");
+}
+
+#[test]
+fn lines_of_prose_end_before_column_120() {
+    for (page, text) in pages() {
+        for (number, line) in prose(&text) {
+            let is_table = line.trim_start().starts_with('|');
+            assert!(
+                is_table || line.chars().count() < 120,
+                "{}, line {number}: {line}",
+                page.display()
+            );
+        }
+    }
+}
