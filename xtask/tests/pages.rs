@@ -94,7 +94,10 @@ fn a_link_to_nothing_is_noticed() {
     let complaints: Vec<String> = links(text).iter().filter_map(|link| broken(page, text, link)).collect();
     assert_eq!(
         complaints,
-        ["docs/README.md: #b: no such heading", "docs/README.md: none.md: no such file"]
+        [
+            "docs/README.md: #b: no such heading",
+            "docs/README.md: none.md: no such file"
+        ]
     );
 }
 
