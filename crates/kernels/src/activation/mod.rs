@@ -9,7 +9,7 @@ pub(crate) mod reference;
 use burn::tensor::Tensor;
 
 use self::cpu::Activation;
-use crate::backend::is_fused;
+use crate::backend::Backend;
 
 /// GELU with the error function, `x * Phi(x)` (Hendrycks and Gimpel, 2016): BERT, and `gelu` in transformers.
 ///
@@ -66,35 +66,31 @@ pub fn geglu<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Tensor<D> {
     gate_with(Activation::Gelu, gate, up, reference::geglu)
 }
 
-/// The activation as one operation, or its twin where the device has none.
+/// The activation by the kernel of the backend, or by its reference implementation.
 fn activate<const D: usize>(
     activation: Activation,
     x: Tensor<D>,
-    twin: impl FnOnce(Tensor<D>) -> Tensor<D>,
+    reference: impl FnOnce(Tensor<D>) -> Tensor<D>,
 ) -> Tensor<D> {
-    if is_fused(&x) {
-        return autodiff::activation(activation, x);
+    match Backend::of(&x) {
+        Backend::Flex => autodiff::activation(activation, x),
+        #[cfg(feature = "cubecl")]
+        Backend::Gpu => gpu::activation(activation, x),
+        Backend::Other => reference(x),
     }
-    #[cfg(feature = "cubecl")]
-    if crate::backend::is_gpu(&x) {
-        return gpu::activation(activation, x);
-    }
-    twin(x)
 }
 
-/// The product with a second input as one operation, or its twin where the device has none.
+/// The product with a second input, likewise.
 fn gate_with<const D: usize>(
     activation: Activation,
     gate: Tensor<D>,
     up: Tensor<D>,
-    twin: impl FnOnce(Tensor<D>, Tensor<D>) -> Tensor<D>,
+    reference: impl FnOnce(Tensor<D>, Tensor<D>) -> Tensor<D>,
 ) -> Tensor<D> {
-    if is_fused(&gate) {
-        return autodiff::gated_activation(activation, gate, up);
+    match Backend::of(&gate) {
+        Backend::Flex => autodiff::gated_activation(activation, gate, up),
+        #[cfg(feature = "cubecl")]
+        Backend::Gpu => gpu::gated_activation(activation, gate, up),
+        Backend::Other => reference(gate, up),
     }
-    #[cfg(feature = "cubecl")]
-    if crate::backend::is_gpu(&gate) {
-        return gpu::gated_activation(activation, gate, up);
-    }
-    twin(gate, up)
 }

@@ -7,13 +7,20 @@ use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use super::AttentionMask;
-use super::pieces::{Between, of_sequences};
+use super::pieces::{self, Between, of_sequences};
+use super::{AttentionMask, AttentionSettings};
 use crate::gpu::rows::{max_of_cube, rows, sum_of_cube};
-use crate::gpu::{primitive, writable};
+use crate::gpu::{empty_like, max_numbers, primitive, writable};
 
-/// For the composition of attention: what comes between its products, as kernels.
-pub(crate) const BETWEEN: Between = Between {
+/// [`attention`](crate::attention()) with a mask that has no gradient, of as many sequences at a time as fit the memory of an
+/// intermediate result.
+pub(crate) fn attend(inputs: [BurnTensor<4>; 3], mask: &AttentionMask, settings: &AttentionSettings) -> BurnTensor<4> {
+    let max_numbers = max_numbers(&inputs[0]);
+    pieces::attend::<CubeBackend>(inputs, mask, settings, BETWEEN, max_numbers)
+}
+
+/// What comes between the matrix products, as kernels.
+const BETWEEN: Between = Between {
     weights,
     slopes: score_slopes,
 };
@@ -201,7 +208,7 @@ fn weights(scores: BurnTensor<4>, mask: &AttentionMask, start: usize, scale: f64
 
 /// Something to pass where a kernel reads nothing.
 fn unread(like: &CubeTensor) -> CubeTensor {
-    crate::gpu::empty_like(like, burn::tensor::Shape::new([1]), DType::F32)
+    empty_like(like, burn::tensor::Shape::new([1]), DType::F32)
 }
 
 /// The gradient of unscaled scores, given that of the weights.

@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 
 use burn::tensor::{Bool, Device, Tensor, TensorData};
 
-use crate::backend::is_fused;
+use crate::backend::Backend;
 use crate::segments::{KeyRanges, Segments};
 
 /// Who may attend to whom among the last `q_len` of `kv_len` positions.
@@ -232,15 +232,17 @@ pub fn attention(
     mask: &AttentionMask,
     settings: &AttentionSettings,
 ) -> Tensor<4> {
-    if is_fused(&q) && !has_tracked_bias(mask) && q.dims()[2] <= k.dims()[2] {
-        return autodiff::attend(q, k, v, mask, settings);
+    match Backend::of(&q) {
+        Backend::Flex if !has_tracked_bias(mask) && q.dims()[2] <= k.dims()[2] => {
+            autodiff::attend(q, k, v, mask, settings)
+        }
+        Backend::Flex => reference::attention(q, k, v, mask, settings).0,
+        #[cfg(feature = "cubecl")]
+        Backend::Gpu if !has_tracked_bias(mask) => gpu::attend([q, k, v], mask, settings),
+        #[cfg(feature = "cubecl")]
+        Backend::Gpu => reference::attention(q, k, v, mask, settings).0,
+        Backend::Other => reference::attention(q, k, v, mask, settings).0,
     }
-    #[cfg(feature = "cubecl")]
-    if crate::backend::is_gpu(&q) && !has_tracked_bias(mask) {
-        let max_numbers = crate::gpu::max_numbers(&q);
-        return pieces::attend::<burn_cubecl::CubeBackend>([q, k, v], mask, settings, gpu::BETWEEN, max_numbers);
-    }
-    reference::attention(q, k, v, mask, settings).0
 }
 
 /// How projected tokens are laid out, and what is done to queries and keys before they meet.
@@ -269,13 +271,19 @@ pub fn projected_attention(
     mask: &AttentionMask,
     settings: &AttentionSettings,
 ) -> Tensor<3> {
-    if is_fused(&qkv) && !has_tracked_bias(mask) {
-        return autodiff::attend_projected(qkv, projection, mask, settings);
+    // Where there is no kernel for the whole, there may be one for the attention in it.
+    let by_parts =
+        |qkv, projection| reference::attend_projected(qkv, projection, |[q, k, v]| attention(q, k, v, mask, settings));
+    match Backend::of(&qkv) {
+        Backend::Flex if !has_tracked_bias(mask) => autodiff::attend_projected(qkv, projection, mask, settings),
+        Backend::Flex => by_parts(qkv, projection),
+        #[cfg(feature = "cubecl")]
+        Backend::Gpu => by_parts(qkv, projection),
+        Backend::Other => by_parts(qkv, projection),
     }
-    reference::attend_projected(qkv, projection, |[q, k, v]| attention(q, k, v, mask, settings))
 }
 
-/// The fused operations have no gradient for a bias.
+/// No kernel has a gradient for a bias.
 fn has_tracked_bias(mask: &AttentionMask) -> bool {
     mask.bias().is_some_and(Tensor::is_tracked)
 }

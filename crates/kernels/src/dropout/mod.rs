@@ -8,7 +8,7 @@ pub(crate) mod reference;
 
 use burn::tensor::{Device, Shape, Tensor, TensorData};
 
-use crate::backend::is_fused;
+use crate::backend::Backend;
 use crate::random;
 
 /// Sets each element to zero with `probability` and scales the others by `1 / (1 - probability)`
@@ -22,14 +22,15 @@ use crate::random;
 ///
 /// - `x`: any; the result has the same.
 pub fn dropout<const D: usize>(x: Tensor<D>, probability: f64, key: u64) -> Tensor<D> {
-    if probability > 0.0 && is_fused(&x) {
-        return autodiff::dropout(x, probability, key);
+    if probability <= 0.0 {
+        return x;
     }
-    #[cfg(feature = "cubecl")]
-    if probability > 0.0 && crate::backend::is_gpu(&x) {
-        return gpu::dropout(x, probability, key);
+    match Backend::of(&x) {
+        Backend::Flex => autodiff::dropout(x, probability, key),
+        #[cfg(feature = "cubecl")]
+        Backend::Gpu => gpu::dropout(x, probability, key),
+        Backend::Other => reference::dropout(x, probability, key),
     }
-    reference::dropout(x, probability, key)
 }
 
 /// The factors of [`dropout`]: 0 with `probability`, otherwise `1 / (1 - probability)`.

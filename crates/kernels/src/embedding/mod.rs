@@ -8,7 +8,7 @@ pub(crate) mod reference;
 
 use burn::tensor::{Int, Tensor};
 
-use crate::backend::is_fused;
+use crate::backend::Backend;
 
 /// The row of `weight` for each id: a token embedding. The gradient of a row is the sum over its places in their order,
 /// whatever the number of threads.
@@ -22,12 +22,10 @@ use crate::backend::is_fused;
 ///
 /// When an id lies outside of the table.
 pub fn embedding(weight: Tensor<2>, ids: Tensor<2, Int>) -> Tensor<3> {
-    if is_fused(&weight) {
-        return autodiff::embedding(weight, ids);
+    match Backend::of(&weight) {
+        Backend::Flex => autodiff::embedding(weight, ids),
+        #[cfg(feature = "cubecl")]
+        Backend::Gpu => gpu::embedding(weight, ids),
+        Backend::Other => reference::embedding(weight, ids),
     }
-    #[cfg(feature = "cubecl")]
-    if crate::backend::is_gpu(&weight) {
-        return gpu::embedding(weight, ids);
-    }
-    reference::embedding(weight, ids)
 }

@@ -1,13 +1,13 @@
 //! Cross-entropy of rows of logits, one cube a row: the losses, and the gradients written over the logits.
 
-use burn::tensor::{DType, Shape, Tensor as BurnTensor};
+use burn::tensor::{DType, Int, Shape, Tensor as BurnTensor};
 use burn_cubecl::CubeBackend;
 use burn_cubecl::kernel::into_contiguous;
 use cubecl::prelude::*;
 
-use super::pieces::Targets;
+use super::pieces::{Targets, in_pieces};
 use crate::gpu::rows::{max_of_cube, rows, sum_of_cube};
-use crate::gpu::{empty_like, primitive, writable};
+use crate::gpu::{empty_like, max_numbers, primitive, writable};
 
 /// Below every logit that is finite.
 const LOWEST: f32 = f32::MIN;
@@ -86,12 +86,23 @@ fn score_rows(
     }
 }
 
-/// [`Targets::score`](super::pieces::Targets) on a GPU.
-pub(crate) fn score(
-    logits: BurnTensor<2>,
-    targets: &Targets,
-    is_tracked: bool,
-) -> (BurnTensor<1>, Option<BurnTensor<2>>) {
+/// Mean cross-entropy of `hidden W`, with as many rows of logits at a time as fit the memory of an intermediate result.
+pub(crate) fn linear_cross_entropy(
+    hidden: BurnTensor<2>,
+    weight: BurnTensor<2>,
+    is_transposed: bool,
+    targets: BurnTensor<1, Int>,
+    ignore_index: i32,
+    smoothing: f64,
+) -> BurnTensor<1> {
+    let vocab = weight.dims()[if is_transposed { 0 } else { 1 }];
+    let rows = max_numbers(&hidden) / vocab.max(1);
+    let settings = (ignore_index, smoothing, rows);
+    in_pieces::<CubeBackend>(hidden, weight, is_transposed, targets, settings, score)
+}
+
+/// [`Score`](super::pieces::Score) on a GPU.
+fn score(logits: BurnTensor<2>, targets: &Targets, is_tracked: bool) -> (BurnTensor<1>, Option<BurnTensor<2>>) {
     let [count, vocab] = logits.dims();
     let logits = writable(primitive(logits));
     let ids = targets

@@ -10,7 +10,7 @@ pub(crate) mod reference;
 
 use burn::tensor::{Int, Tensor};
 
-use crate::backend::is_fused;
+use crate::backend::Backend;
 
 /// The target that says "no loss here", as in PyTorch: padding, prompts, tokens that were not masked.
 pub const IGNORE_INDEX: i32 = -100;
@@ -36,10 +36,11 @@ pub fn cross_entropy_smoothed(
     ignore_index: i32,
     smoothing: f64,
 ) -> Tensor<1> {
-    if is_fused(&logits) {
-        autodiff::cross_entropy(logits, targets, ignore_index, smoothing)
-    } else {
-        reference::cross_entropy_smoothed(logits, targets, ignore_index, smoothing)
+    match Backend::of(&logits) {
+        Backend::Flex => autodiff::cross_entropy(logits, targets, ignore_index, smoothing),
+        #[cfg(feature = "cubecl")]
+        Backend::Gpu => reference::cross_entropy_smoothed(logits, targets, ignore_index, smoothing),
+        Backend::Other => reference::cross_entropy_smoothed(logits, targets, ignore_index, smoothing),
     }
 }
 
@@ -61,23 +62,16 @@ pub fn linear_cross_entropy(
     ignore_index: i32,
     smoothing: f64,
 ) -> Tensor<1> {
-    if is_fused(&hidden) {
-        return autodiff::linear_cross_entropy(hidden, weight, is_transposed, targets, ignore_index, smoothing);
+    match Backend::of(&hidden) {
+        Backend::Flex => {
+            autodiff::linear_cross_entropy(hidden, weight, is_transposed, targets, ignore_index, smoothing)
+        }
+        #[cfg(feature = "cubecl")]
+        Backend::Gpu => gpu::linear_cross_entropy(hidden, weight, is_transposed, targets, ignore_index, smoothing),
+        Backend::Other => {
+            reference::linear_cross_entropy(hidden, weight, is_transposed, targets, ignore_index, smoothing)
+        }
     }
-    #[cfg(feature = "cubecl")]
-    if crate::backend::is_gpu(&hidden) {
-        let vocab = weight.dims()[if is_transposed { 0 } else { 1 }];
-        let rows = crate::gpu::max_numbers(&hidden) / vocab.max(1);
-        return pieces::in_pieces::<burn_cubecl::CubeBackend>(
-            hidden,
-            weight,
-            is_transposed,
-            targets,
-            (ignore_index, smoothing, rows),
-            gpu::score,
-        );
-    }
-    reference::linear_cross_entropy(hidden, weight, is_transposed, targets, ignore_index, smoothing)
 }
 
 /// Negative log-likelihood in nats of each target, `ln(sum(exp(logits))) - logits[target]`.
@@ -86,9 +80,12 @@ pub fn linear_cross_entropy(
 ///
 /// - `logits`: `[n, vocab]`; `targets`: `[n]`, each in `0..vocab`; result: `[n]`.
 pub fn negative_log_likelihood(logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
-    if is_fused(&logits) && !logits.is_autodiff() {
-        autodiff::token_losses(logits, targets)
-    } else {
-        reference::negative_log_likelihood(logits, targets)
+    match Backend::of(&logits) {
+        // This kernel has no backward pass.
+        Backend::Flex if !logits.is_autodiff() => autodiff::token_losses(logits, targets),
+        Backend::Flex => reference::negative_log_likelihood(logits, targets),
+        #[cfg(feature = "cubecl")]
+        Backend::Gpu => reference::negative_log_likelihood(logits, targets),
+        Backend::Other => reference::negative_log_likelihood(logits, targets),
     }
 }

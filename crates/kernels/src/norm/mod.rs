@@ -9,7 +9,7 @@ pub(crate) mod reference;
 use burn::tensor::Tensor;
 
 use self::cpu::Norm;
-use crate::backend::is_fused;
+use crate::backend::Backend;
 
 /// Layer norm over the last dimension (Ba, Kiros and Hinton, 2016): `(x - mean) / sqrt(variance + eps) * weight + bias`.
 ///
@@ -17,14 +17,12 @@ use crate::backend::is_fused;
 ///
 /// - `x`: `[.., d]`; `weight` and `bias`: `[d]`; the result has the shape of `x`.
 pub fn layer_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, bias: Option<Tensor<1>>, eps: f64) -> Tensor<D> {
-    if is_fused(&x) {
-        return autodiff::norm(Norm::Layer, x, weight, bias, eps);
+    match Backend::of(&x) {
+        Backend::Flex => autodiff::norm(Norm::Layer, x, weight, bias, eps),
+        #[cfg(feature = "cubecl")]
+        Backend::Gpu => gpu::norm(Norm::Layer, x, weight, bias, eps),
+        Backend::Other => reference::layer_norm(x, weight, bias, eps),
     }
-    #[cfg(feature = "cubecl")]
-    if crate::backend::is_gpu(&x) {
-        return gpu::norm(Norm::Layer, x, weight, bias, eps);
-    }
-    reference::layer_norm(x, weight, bias, eps)
 }
 
 /// RMS norm over the last dimension (Zhang and Sennrich, 2019): `x / sqrt(mean(x^2) + eps) * weight`.
@@ -33,12 +31,10 @@ pub fn layer_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, bias: Option<
 ///
 /// - `x`: `[.., d]`; `weight`: `[d]`; the result has the shape of `x`.
 pub fn rms_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, eps: f64) -> Tensor<D> {
-    if is_fused(&x) {
-        return autodiff::norm(Norm::Rms, x, weight, None, eps);
+    match Backend::of(&x) {
+        Backend::Flex => autodiff::norm(Norm::Rms, x, weight, None, eps),
+        #[cfg(feature = "cubecl")]
+        Backend::Gpu => gpu::norm(Norm::Rms, x, weight, None, eps),
+        Backend::Other => reference::rms_norm(x, weight, eps),
     }
-    #[cfg(feature = "cubecl")]
-    if crate::backend::is_gpu(&x) {
-        return gpu::norm(Norm::Rms, x, weight, None, eps);
-    }
-    reference::rms_norm(x, weight, eps)
 }

@@ -8,7 +8,7 @@ pub(crate) mod reference;
 
 use burn::tensor::Tensor;
 
-use crate::backend::is_fused;
+use crate::backend::Backend;
 
 /// One update of AdamW (Loshchilov and Hutter, 2019) with PyTorch's arithmetic.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -65,23 +65,22 @@ pub fn adamw<const D: usize>(
     first: Tensor<1>,
     second: Tensor<1>,
 ) -> (Tensor<D>, Tensor<1>, Tensor<1>) {
-    if is_fused(&value) {
-        return flex::adamw(step.fused(), value, gradient, first, second);
+    match Backend::of(&value) {
+        Backend::Flex => flex::adamw(step.fused(), value, gradient, first, second),
+        #[cfg(feature = "cubecl")]
+        Backend::Gpu => gpu::adamw(step.fused(), value, gradient, first, second),
+        Backend::Other => reference::adamw(step, value, gradient, first, second),
     }
-    #[cfg(feature = "cubecl")]
-    if crate::backend::is_gpu(&value) {
-        return gpu::adamw(step.fused(), value, gradient, first, second);
-    }
-    reference::adamw(step, value, gradient, first, second)
 }
 
 /// The sum of squares of all elements, for the global norm of gradients. Two runs give equal bits, whatever the
 /// number of threads.
 pub fn sum_of_squares<const D: usize>(x: Tensor<D>) -> f64 {
-    if is_fused(&x) {
-        flex::sum_of_squares(x)
-    } else {
-        reference::sum_of_squares(x)
+    match Backend::of(&x) {
+        Backend::Flex => flex::sum_of_squares(x),
+        #[cfg(feature = "cubecl")]
+        Backend::Gpu => reference::sum_of_squares(x),
+        Backend::Other => reference::sum_of_squares(x),
     }
 }
 
@@ -138,10 +137,16 @@ pub struct MuonMatrix {
 /// Value and momentum of each matrix after one update. All matrices of a model go together, because that is how they
 /// are shared out among threads. Memory that nobody else holds is updated in place.
 pub fn muon(step: &MuonStep, matrices: Vec<MuonMatrix>) -> Vec<(Tensor<2>, Tensor<1>)> {
-    if matrices.iter().all(|matrix| is_fused(&matrix.value)) {
-        flex::muon(step.fused(), matrices)
-    } else {
-        reference::muon(step, matrices)
+    // The kernel takes all of them or none.
+    let mut backends = matrices.iter().map(|matrix| Backend::of(&matrix.value));
+    match backends
+        .find(|backend| *backend != Backend::Flex)
+        .unwrap_or(Backend::Flex)
+    {
+        Backend::Flex => flex::muon(step.fused(), matrices),
+        #[cfg(feature = "cubecl")]
+        Backend::Gpu => reference::muon(step, matrices),
+        Backend::Other => reference::muon(step, matrices),
     }
 }
 
@@ -152,9 +157,10 @@ pub fn muon(step: &MuonStep, matrices: Vec<MuonMatrix>) -> Vec<(Tensor<2>, Tenso
 ///
 /// - `x` and result: `[rows, columns]`
 pub fn orthogonalize(x: Tensor<2>, iterations: usize) -> Tensor<2> {
-    if is_fused(&x) {
-        flex::orthogonalize(x, iterations)
-    } else {
-        reference::orthogonalize(x, iterations)
+    match Backend::of(&x) {
+        Backend::Flex => flex::orthogonalize(x, iterations),
+        #[cfg(feature = "cubecl")]
+        Backend::Gpu => reference::orthogonalize(x, iterations),
+        Backend::Other => reference::orthogonalize(x, iterations),
     }
 }

@@ -18,7 +18,7 @@ use burn::tensor::{Device, Int, Shape, Tensor, TensorData};
 pub use blocks::WeightType;
 
 use crate::autodiff;
-use crate::backend::is_fused;
+use crate::backend::Backend;
 use crate::error::KernelError;
 
 /// A matrix `[d_output, d_input]` whose rows are stored as a [`WeightType`] says: the transpose of a [`Dense`](crate::Dense) layer's weight, or an embedding.
@@ -170,13 +170,35 @@ pub fn quantized_linear<const D: usize>(
     bias: Option<Tensor<1>>,
     residual: Option<Tensor<D>>,
 ) -> Tensor<D> {
-    if x.is_autodiff() || !is_fused(&x) {
-        let weight = weight.to_weight(&x.device());
-        return match residual {
-            Some(residual) => crate::linear_add(x, weight, bias, residual),
-            None => crate::linear(x, weight, bias),
-        };
+    match Backend::of(&x) {
+        Backend::Flex if !x.is_autodiff() => on_flex(x, weight, bias, residual),
+        Backend::Flex => in_single_precision(x, weight, bias, residual),
+        #[cfg(feature = "cubecl")]
+        Backend::Gpu => in_single_precision(x, weight, bias, residual),
+        Backend::Other => in_single_precision(x, weight, bias, residual),
     }
+}
+
+fn in_single_precision<const D: usize>(
+    x: Tensor<D>,
+    weight: &QuantizedMatrix,
+    bias: Option<Tensor<1>>,
+    residual: Option<Tensor<D>>,
+) -> Tensor<D> {
+    let weight = weight.to_weight(&x.device());
+    match residual {
+        Some(residual) => crate::linear_add(x, weight, bias, residual),
+        None => crate::linear(x, weight, bias),
+    }
+}
+
+/// The fused CPU kernel on tensors of flex.
+fn on_flex<const D: usize>(
+    x: Tensor<D>,
+    weight: &QuantizedMatrix,
+    bias: Option<Tensor<1>>,
+    residual: Option<Tensor<D>>,
+) -> Tensor<D> {
     let mut shape = x.shape();
     assert_eq!(shape[D - 1], weight.columns, "input rows must be as wide as the weight");
     shape[D - 1] = weight.rows;
