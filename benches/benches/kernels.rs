@@ -101,7 +101,7 @@ fn activations(c: &mut Criterion) {
                 |device| tracked(random(shape, "x", device)),
                 [
                     ("fused", &|x| fused(x).flatten(0, 1)),
-                    ("plain", &|x| reference(x).flatten(0, 1)),
+                    ("reference", &|x| reference(x).flatten(0, 1)),
                 ],
             );
         }
@@ -119,7 +119,7 @@ fn activations(c: &mut Criterion) {
             pair,
             [
                 ("fused", &|[gate, up]| taal_kernels::swiglu(gate, up).flatten(0, 1)),
-                ("plain", &|[gate, up]| reference::swiglu(gate, up).flatten(0, 1)),
+                ("reference", &|[gate, up]| reference::swiglu(gate, up).flatten(0, 1)),
             ],
         );
     }
@@ -143,7 +143,7 @@ fn norms(c: &mut Criterion) {
                 ("fused", &|(x, w, b)| {
                     taal_kernels::layer_norm(x, w, Some(b), 1e-5).flatten(0, 1)
                 }),
-                ("plain", &|(x, w, b)| {
+                ("reference", &|(x, w, b)| {
                     reference::layer_norm(x, w, Some(b), 1e-5).flatten(0, 1)
                 }),
             ],
@@ -156,7 +156,7 @@ fn norms(c: &mut Criterion) {
             inputs,
             [
                 ("fused", &|(x, w, _)| taal_kernels::rms_norm(x, w, 1e-6).flatten(0, 1)),
-                ("plain", &|(x, w, _)| reference::rms_norm(x, w, 1e-6).flatten(0, 1)),
+                ("reference", &|(x, w, _)| reference::rms_norm(x, w, 1e-6).flatten(0, 1)),
             ],
         );
     }
@@ -183,7 +183,9 @@ fn linears(c: &mut Criterion) {
                     ("fused", &|(x, w, r)| {
                         taal_kernels::linear_add(x, w, None, r).flatten(0, 1)
                     }),
-                    ("plain", &|(x, w, r)| reference::linear_add(x, w, None, r).flatten(0, 1)),
+                    ("reference", &|(x, w, r)| {
+                        reference::linear_add(x, w, None, r).flatten(0, 1)
+                    }),
                 ],
             );
         }
@@ -206,7 +208,7 @@ fn linears(c: &mut Criterion) {
             },
             [
                 ("fused", &|(x, w)| taal_kernels::linear(x, w, None).flatten(0, 1)),
-                ("plain", &|(x, w)| reference::linear(x, w, None).flatten(0, 1)),
+                ("reference", &|(x, w)| reference::linear(x, w, None).flatten(0, 1)),
             ],
         );
     }
@@ -232,7 +234,7 @@ fn attentions(c: &mut Criterion) {
                 ("fused", &|[q, k, v]| {
                     taal_kernels::attention(q, k, v, &mask, &settings).flatten(0, 3)
                 }),
-                ("plain", &|[q, k, v]| {
+                ("reference", &|[q, k, v]| {
                     reference::attention(q, k, v, &mask, &settings).0.flatten(0, 3)
                 }),
             ],
@@ -256,7 +258,7 @@ fn losses(c: &mut Criterion) {
                     let ids = of_device(&x);
                     taal_kernels::cross_entropy(x, ids, IGNORE_INDEX)
                 }),
-                ("plain", &|x| {
+                ("reference", &|x| {
                     let ids = of_device(&x);
                     reference::cross_entropy(x, ids, IGNORE_INDEX)
                 }),
@@ -284,7 +286,7 @@ fn losses(c: &mut Criterion) {
                     let ids = of_device(&hidden);
                     taal_kernels::linear_cross_entropy(hidden, weight, false, ids, IGNORE_INDEX, 0.0)
                 }),
-                ("plain", &|[hidden, weight]| {
+                ("reference", &|[hidden, weight]| {
                     let ids = of_device(&hidden);
                     reference::linear_cross_entropy(hidden, weight, false, ids, IGNORE_INDEX, 0.0)
                 }),
@@ -304,7 +306,7 @@ fn others(c: &mut Criterion) {
             |device| tracked(random(shape, "x", device)),
             [
                 ("fused", &|x| taal_kernels::dropout(x, 0.1, 1337).flatten(0, 1)),
-                ("plain", &|x| reference::dropout(x, 0.1, 1337).flatten(0, 1)),
+                ("reference", &|x| reference::dropout(x, 0.1, 1337).flatten(0, 1)),
             ],
         );
     }
@@ -333,7 +335,7 @@ fn adamw(c: &mut Criterion) {
         );
         for (implementation, update) in [
             ("fused", taal_kernels::adamw as Update),
-            ("plain", reference::adamw as Update),
+            ("reference", reference::adamw as Update),
         ] {
             let device = Device::flex();
             let gradient = random([len], "gradient", &device);

@@ -1622,20 +1622,20 @@ fn the_benchmarks_report_what_they_measured() {
     fails(place.taal(&["bench", "paradigm", "--seconds", "0"]), 2, &["above 0"]);
 }
 
-/// The recipe of every family of operations: the twins of the kernels train as the fused ones do.
+/// The recipe of every family of operations: the reference implementations train as the fused kernels do.
 #[test]
-fn plain_and_fused_kernels_train_alike() {
+fn reference_and_fused_kernels_train_alike() {
     let place = Place::new();
     for preset in ["nanogpt", "qwen3"] {
         let mut curves = Vec::new();
-        for road in ["fused", "plain"] {
-            let run = format!("{preset}-{road}");
+        for kernels in ["fused", "reference"] {
+            let run = format!("{preset}-{kernels}");
             let sets = [format!("model.preset={preset}"), "train.steps=60".to_string()];
             let mut command = place.command(&["train", "--recipe", "tiny.toml", "--run-dir", &run]);
             for set in &sets {
                 command.args(["--set", set]);
             }
-            if road == "plain" {
+            if kernels == "reference" {
                 command.env("TAAL_PLAIN_KERNELS", "1");
             } else {
                 command.env_remove("TAAL_PLAIN_KERNELS");
@@ -1644,9 +1644,9 @@ fn plain_and_fused_kernels_train_alike() {
             curves.push(place.losses(&run));
         }
         assert_eq!(curves[0].len(), 60);
-        for (fused, plain) in curves[0].iter().zip(&curves[1]) {
-            let difference = (fused[1].as_f64().unwrap() - plain[1].as_f64().unwrap()).abs();
-            assert!(difference < 1e-3, "{preset}: {fused:?} against {plain:?}");
+        for (fused, reference) in curves[0].iter().zip(&curves[1]) {
+            let difference = (fused[1].as_f64().unwrap() - reference[1].as_f64().unwrap()).abs();
+            assert!(difference < 1e-3, "{preset}: {fused:?} against {reference:?}");
         }
     }
 }

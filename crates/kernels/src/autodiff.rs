@@ -1,7 +1,7 @@
-//! The fused road: operations on the CPU as one step of Burn's autodiff each, with a backward written by hand.
+//! The seam to Burn's autodiff: an operation as one step of its graph, with a backward pass written by hand.
 //!
-//! [`Fused`] is what an operation looks like from here: numbers in, numbers out, and gradients on request. [`apply`]
-//! makes a Burn backend extension of it for flex, tracked where one of its inputs is.
+//! An operation implements [`Fused`]: numbers in, numbers out, and gradients on request. [`apply`] makes a Burn backend
+//! extension of it, tracked where one of its inputs is. The rest turns flex's tensors into slices and back.
 
 use std::fmt::Debug;
 
@@ -140,7 +140,7 @@ pub(crate) fn primitive<const D: usize>(x: Tensor<D>) -> FlexTensor {
 pub(crate) fn int_primitive<const D: usize>(x: Tensor<D, Int>) -> FlexTensor {
     x.without_autodiff()
         .try_into_primitive::<Flex>()
-        .expect("targets lie on the logits' device")
+        .expect("integers are on flex, as the other inputs")
 }
 
 /// The numbers of a contiguous tensor.
@@ -158,7 +158,7 @@ pub(crate) fn dims(x: &FlexTensor) -> Shape {
     x.layout().shape().clone()
 }
 
-/// Whether an input that was passed is there.
+/// Whether an optional input was given.
 pub(crate) fn is_present(x: &FlexTensor) -> bool {
     x.layout().num_elements() > 0
 }

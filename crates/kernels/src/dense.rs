@@ -8,7 +8,7 @@ use crate::linear::{linear, linear_add};
 use crate::param::{constant_param, made_when_used, normal_param};
 use crate::quantized::{QuantizedMatrix, WeightType, quantized_linear};
 
-/// `x W + bias`: all matrices of a model but its embeddings are such layers. Nothing outside multiplies by the weight itself, except where
+/// `x W + bias`: every matrix of a model except its embeddings is such a layer. Nothing outside multiplies by the weight itself, except where
 /// [`weight`](Self::weight) is asked for, so that a quantized weight or a low-rank part has one place to be.
 #[derive(Module, Debug)]
 pub struct Dense {

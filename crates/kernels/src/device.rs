@@ -27,7 +27,7 @@ pub enum DeviceSpec {
 /// A device and whether this program can open it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceInfo {
-    /// The device; where no adapter is known, number 0 stands for the kind.
+    /// The device; where no adapter is known, number 0 means the kind.
     pub spec: DeviceSpec,
     /// Whether its backend is compiled into this program.
     pub is_compiled: bool,
@@ -50,7 +50,7 @@ pub struct Adapter {
     pub memory_bytes: Option<u64>,
     /// The largest single buffer.
     pub max_buffer_bytes: u64,
-    /// What matters for training beside single precision: `f16`, `bf16`, `subgroups`, `matrix units`.
+    /// What matters for training in addition to single precision: `f16`, `bf16`, `subgroups`, `matrix units`.
     pub features: Vec<&'static str>,
 }
 

@@ -56,7 +56,7 @@ impl KernelError {
         Self::Quantize { reason }
     }
 
-    /// Whether the fault lies in what was asked for (exit code 2 of `taal`). True of every error here;
+    /// Whether the fault is in what was asked for (exit code 2 of `taal`). True of every error here;
     /// a method, so that callers need no change when another kind joins.
     pub fn is_usage(&self) -> bool {
         match self {

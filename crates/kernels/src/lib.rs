@@ -2,9 +2,9 @@
 //!
 //! This is the layer that the rest of Taal computes with: which device runs ([`DeviceSpec`]), how a loss is
 //! measured ([`cross_entropy`]), norms, activations and [`softmax`] as functions, and randomness that is a
-//! function of a key ([`random`], [`dropout`]) instead of a generator's state. Every operation here is composed
-//! of Burn's own, so it runs and differentiates on every device; what a device computes faster in one fused
-//! operation changes behind these functions, never their meaning.
+//! function of a key ([`random`], [`dropout`]) instead of a generator's state. Every operation has a
+//! [`reference`] implementation composed of Burn's own, so it runs and differentiates on every device, and where it
+//! pays a fused CPU kernel and a GPU kernel, which the same function uses and which compute the same.
 //!
 //! It leaves out everything that knows a model: embeddings, attention and layers are crates of their own.
 //!

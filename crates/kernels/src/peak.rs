@@ -11,10 +11,10 @@ const SIDE: usize = 2048;
 /// How long to keep measuring.
 const BUDGET: Duration = Duration::from_millis(500);
 
-/// Floating-point operations a second of a single-precision matrix product over all cores: the denominator of
+/// Floating-point operations per second of a single-precision matrix product over all cores: the denominator of
 /// model FLOPs utilization on a CPU.
 ///
-/// Measured once a process, in about half a second, as the best of several products with the `gemm` crate, which
+/// Measured once per process, in about half a second, as the best of several products with the `gemm` crate, which
 /// is what flex multiplies with. Measure while nothing else runs.
 pub fn measured_peak_flops_per_s() -> f64 {
     static PEAK: OnceLock<f64> = OnceLock::new();
@@ -24,7 +24,7 @@ pub fn measured_peak_flops_per_s() -> f64 {
 /// The largest square product tried on a GPU.
 const MAX_GPU_SIDE: usize = 8192;
 
-/// Floating-point operations a second of a single-precision matrix product on a device: [`measured_peak_flops_per_s`]
+/// Floating-point operations per second of a single-precision matrix product on a device: [`measured_peak_flops_per_s`]
 /// for the CPU's devices, and the best of growing square products for a GPU, through the same operation that layers
 /// use. Takes about a second there, and some more the first time, when variants are tried out.
 pub fn measured_peak_flops_per_s_of(device: &Device) -> f64 {
@@ -57,7 +57,7 @@ pub fn measured_peak_flops_per_s_of(device: &Device) -> f64 {
     best
 }
 
-/// The same measured again, for a machine that was found to reach more than the first measurement, which something else disturbed.
+/// The same measured again, for a machine that turned out to be faster than a first measurement that other work disturbed.
 pub fn peak_flops_per_s_measured_again(device: &Device) -> f64 {
     match crate::is_gpu(&device.clone().inner()) {
         true => measured_peak_flops_per_s_of(device),
@@ -117,9 +117,9 @@ fn multiply(lhs: &[f32], rhs: &[f32], product: &mut [f32]) {
 /// How many numbers are read to measure the bandwidth: 256 MiB, more than any cache holds.
 const STREAM: usize = 1 << 26;
 
-/// Bytes a second at which all cores together read memory: what bounds decoding, which reads every weight a token.
+/// Bytes per second at which all cores together read memory: what bounds decoding, which reads every weight for each token.
 ///
-/// Measured once a process, in about half a second, as the best of several sums over 256 MiB. Measure while nothing
+/// Measured once per process, in about half a second, as the best of several sums over 256 MiB. Measure while nothing
 /// else runs.
 pub fn measured_bandwidth_bytes_per_s() -> f64 {
     static BANDWIDTH: OnceLock<f64> = OnceLock::new();

@@ -1,5 +1,5 @@
-//! Operations composed of Burn's own, with a backward written by hand: for devices that have no fused operation but a
-//! limit on the size of a buffer.
+//! What operations in pieces have in common: composed of Burn's own, with a backward pass written by hand, for GPUs, which
+//! limit the size of a buffer.
 //!
 //! Burn's autodiff keeps every intermediate result of a composition. These keep what the backward pass cannot do
 //! without, and work through large intermediate results in pieces. They are generic over the backend, so that their
@@ -21,13 +21,13 @@ where
     Tensor::from_primitive::<B>(x)
 }
 
-/// The way back.
+/// The reverse of [`tensor`].
 pub(crate) fn primitive<const D: usize, B: Backend>(x: Tensor<D>) -> FloatTensor<B>
 where
     DispatchTensor: DispatchKindConversion<B>,
 {
     x.try_into_primitive::<B>()
-        .expect("results lie on the backend of their inputs")
+        .expect("results are on the backend of their inputs")
 }
 
 /// The pieces of `whole` rows that have at most `rows` each: start and length.
@@ -38,7 +38,7 @@ pub(crate) fn pieces(whole: usize, rows: usize) -> impl Iterator<Item = (usize, 
         .map(move |start| (start, rows.min(whole - start)))
 }
 
-/// Pieces put together again.
+/// Pieces joined again.
 pub(crate) fn join<const D: usize>(mut pieces: Vec<Tensor<D>>) -> Tensor<D> {
     match pieces.len() {
         1 => pieces.remove(0),

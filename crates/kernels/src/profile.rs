@@ -1,4 +1,4 @@
-//! Where the time of a training step goes: wall time by fused operation, counted only while somebody asks.
+//! Where the time of a training step goes: wall time by fused operation, counted only between [`start`] and [`stop`].
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -14,7 +14,7 @@ pub fn start() {
     IS_ON.store(true, Ordering::Relaxed);
 }
 
-/// Ends counting and hands out the wall time of each fused operation since [`start`], the longest first. Time between
+/// Ends counting and returns the wall time of each fused operation since [`start`], the longest first. Time between
 /// operations is in none of them.
 pub fn stop() -> Vec<(&'static str, Duration)> {
     IS_ON.store(false, Ordering::Relaxed);
@@ -23,7 +23,7 @@ pub fn stop() -> Vec<(&'static str, Duration)> {
     found
 }
 
-/// Runs an operation and counts its time where somebody asked.
+/// Runs an operation and, while counting, adds up its time.
 pub(crate) fn count<R>(name: &'static str, operation: impl FnOnce() -> R) -> R {
     if !IS_ON.load(Ordering::Relaxed) {
         return operation();
@@ -35,6 +35,6 @@ pub(crate) fn count<R>(name: &'static str, operation: impl FnOnce() -> R) -> R {
 }
 
 fn times() -> std::sync::MutexGuard<'static, BTreeMap<&'static str, Duration>> {
-    // A panic while counting leaves counts that are still counts.
+    // A panic while counting leaves the counts valid.
     TIMES.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

@@ -16,7 +16,7 @@ const CHUNK: usize = 1 << 14;
 
 /// The key of one purpose at one step of one run, for example `key(seed, step, "dropout/block-3")`.
 ///
-/// Different purposes and steps give unrelated numbers; equal arguments give equal numbers for ever.
+/// Different purposes and steps give unrelated numbers; equal arguments always give equal numbers.
 pub fn key(seed: u64, step: u64, purpose: &str) -> u64 {
     // FNV-1a, 64 bits: stable across platforms and releases, unlike std's hashers.
     let purpose = purpose.bytes().fold(0xCBF2_9CE4_8422_2325_u64, |hash, byte| {
@@ -36,7 +36,7 @@ pub fn bits(key: u64, index: u64) -> u64 {
     mix(key.wrapping_add(index.wrapping_add(1).wrapping_mul(GAMMA)))
 }
 
-/// SplitMix64's finaliser: a bijection of 64 bits in which each input bit flips about half of the output bits.
+/// SplitMix64's finalizer: a bijection of 64 bits in which each input bit flips about half of the output bits.
 #[inline(always)]
 fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -113,8 +113,8 @@ pub fn normal<const D: usize>(shape: [usize; D], std: f64, key: u64, device: &De
     Tensor::from_data(TensorData::new(values, Shape::new(shape)), device)
 }
 
-// The loops stand outside of the generic functions, which are compiled with their caller: in a development build
-// only this crate is optimised.
+// The loops are outside the generic functions, which are compiled with their caller: in a development build
+// only this crate is optimized.
 
 fn uniform_values(len: usize, low: f64, high: f64, key: u64) -> Vec<f32> {
     fill(len, |start, chunk| {
@@ -199,7 +199,7 @@ fn unit_f32(bits: u64) -> f32 {
 }
 
 fn box_muller(first: u64, second: u64) -> (f64, f64) {
-    // 1 - u lies in (0, 1], where the logarithm is finite.
+    // 1 - u is in (0, 1], where the logarithm is finite.
     let radius = (-2.0 * (1.0 - unit_f64(first)).ln()).sqrt();
     let (sin, cos) = (std::f64::consts::TAU * unit_f64(second)).sin_cos();
     (radius * cos, radius * sin)

@@ -1,8 +1,8 @@
-//! The plain twins: every operation of this crate as an ordinary function on tensors, composed of Burn's own.
+//! The reference implementations: every operation of this crate as an ordinary function on tensors, composed of Burn's own.
 //!
-//! They run and differentiate on every device. The functions of the crate's root take the fused road where a device
-//! has one and these otherwise; tests compare the two, benchmarks time them side by side, and the environment
-//! variable `TAAL_PLAIN_KERNELS` makes everything plain.
+//! They run and differentiate on every device. The functions of the crate's root use a fused CPU kernel or a GPU kernel where
+//! there is one for the tensor, and these otherwise; tests compare the two, benchmarks time both, and the environment
+//! variable `TAAL_PLAIN_KERNELS` leaves only these.
 
 pub use crate::activation::reference::{geglu, gelu, gelu_tanh, relu_squared, silu, swiglu};
 pub use crate::attention::reference::{attention, projected_attention};

@@ -9,7 +9,7 @@ pub(crate) type KeyRanges = Arc<[(u32, u32)]>;
 /// For every position of a batch: where its text begins in the row, and where it ends.
 ///
 /// Attention keeps to it ([`AttentionMask::with_segments`](crate::AttentionMask::with_segments)): keys of other texts are skipped, as
-/// those outside a window are. Padding is a text of its own, which nobody reads. Cloning is cheap.
+/// those outside a window are. Padding is a text of its own, which is never read. Cloning is cheap.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Segments {
     batch: usize,

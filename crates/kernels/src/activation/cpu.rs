@@ -1,7 +1,7 @@
 //! Activations and their derivatives, element by element.
 
 use crate::cpu::math::{normal_cdf, normal_pdf, sigmoid};
-use crate::cpu::{parallel, uninitialised, vectorised};
+use crate::cpu::{parallel, uninitialized, vectorized};
 
 /// `sqrt(2 / pi)`.
 pub(crate) const SQRT_2_OVER_PI: f32 = 0.797_884_6;
@@ -72,7 +72,7 @@ fn map2(x: &[f32], z: &[f32], y: &mut [f32], f: impl Fn(f32, f32) -> f32) {
     }
 }
 
-vectorised! {
+vectorized! {
     fn forward_chunk<'a>(activation: Activation, x: &'a [f32], y: &'a mut [f32]) {
         match activation {
             Activation::Gelu => map(x, y, |x| gelu(x).0),
@@ -128,7 +128,7 @@ fn gated_map(gate: &[f32], up: &[f32], dy: &[f32], dgate: &mut [f32], dup: &mut 
 
 /// `activation(x)`.
 pub(crate) fn forward(activation: Activation, x: &[f32]) -> Vec<f32> {
-    let mut y = uninitialised(x.len());
+    let mut y = uninitialized(x.len());
     parallel::elementwise(&mut y, |start, y| {
         forward_chunk(activation, &x[start..start + y.len()], y)
     });
@@ -137,7 +137,7 @@ pub(crate) fn forward(activation: Activation, x: &[f32]) -> Vec<f32> {
 
 /// The gradient of [`forward`].
 pub(crate) fn backward(activation: Activation, x: &[f32], dy: &[f32]) -> Vec<f32> {
-    let mut dx = uninitialised(x.len());
+    let mut dx = uninitialized(x.len());
     parallel::elementwise(&mut dx, |start, dx| {
         let range = start..start + dx.len();
         backward_chunk(activation, &x[range.clone()], &dy[range], dx);
@@ -147,7 +147,7 @@ pub(crate) fn backward(activation: Activation, x: &[f32], dy: &[f32]) -> Vec<f32
 
 /// `activation(gate) * up`.
 pub(crate) fn gated_forward(activation: Activation, gate: &[f32], up: &[f32]) -> Vec<f32> {
-    let mut y = uninitialised(gate.len());
+    let mut y = uninitialized(gate.len());
     parallel::elementwise(&mut y, |start, y| {
         let range = start..start + y.len();
         gated_chunk(activation, &gate[range.clone()], &up[range], y);
@@ -157,7 +157,7 @@ pub(crate) fn gated_forward(activation: Activation, gate: &[f32], up: &[f32]) ->
 
 /// The gradients of [`gated_forward`] for gate and up.
 pub(crate) fn gated_backward(activation: Activation, gate: &[f32], up: &[f32], dy: &[f32]) -> (Vec<f32>, Vec<f32>) {
-    let (mut dgate, mut dup) = (uninitialised(gate.len()), uninitialised(gate.len()));
+    let (mut dgate, mut dup) = (uninitialized(gate.len()), uninitialized(gate.len()));
     let parts = parallel::Parts::new(&mut dup);
     parallel::elementwise(&mut dgate, |start, dgate| {
         let range = start..start + dgate.len();

@@ -6,10 +6,10 @@ use burn::tensor::{Shape as Dims, Tensor};
 use super::cpu::{self, Attended, Bias, Gradients, Heads, Inputs, Preparation, Settings, Shape, View};
 use super::{AttentionMask, AttentionSettings, Projection};
 use crate::autodiff::{Fused, Input, apply, contiguous, dims, is_present, numbers, primitive, tensor};
-use crate::cpu::uninitialised;
+use crate::cpu::uninitialized;
 use crate::segments::KeyRanges;
 
-/// With at most this many queries and no gradient, keys and values are read where they lie instead of packed.
+/// With at most this many queries and no gradient, keys and values are read in place instead of packed.
 const FEW_QUERIES: usize = 4;
 
 /// What does not change between forward and backward.
@@ -60,7 +60,7 @@ impl Common {
     }
 }
 
-/// Rows that can be read where they lie, or a contiguous copy.
+/// Rows that can be read in place, or a contiguous copy.
 fn readable(x: FlexTensor) -> FlexTensor {
     let is_row_contiguous = x.layout().strides()[3] == 1 && x.layout().strides().iter().all(|stride| *stride >= 0);
     if is_row_contiguous { x } else { x.to_contiguous() }
@@ -81,7 +81,7 @@ fn heads(x: &FlexTensor) -> Heads<'_> {
 }
 
 /// The view of `[batch, heads, rows, width]` numbers without gaps.
-fn plain_view(dims: &Dims) -> View {
+fn dense_view(dims: &Dims) -> View {
     View {
         start: 0,
         batch_stride: dims[1] * dims[2] * dims[3],
@@ -150,11 +150,11 @@ impl Fused<3> for Attention {
         let [gradient] = contiguous([gradient.transpose(1, 2)]); // [batch, q_len, n_heads, value_dim]
         let inputs = self.inputs(&q, &k, &v);
         let shapes = [dims(&q), dims(&k), dims(&v)];
-        let [mut dq, mut dk, mut dv] = [&q, &k, &v].map(|x| uninitialised(x.layout().num_elements()));
+        let [mut dq, mut dk, mut dv] = [&q, &k, &v].map(|x| uninitialized(x.layout().num_elements()));
         let gradients = Gradients {
-            q: (&mut dq, plain_view(&shapes[0])),
-            k: (&mut dk, plain_view(&shapes[1])),
-            v: (&mut dv, plain_view(&shapes[2])),
+            q: (&mut dq, dense_view(&shapes[0])),
+            k: (&mut dk, dense_view(&shapes[1])),
+            v: (&mut dv, dense_view(&shapes[2])),
         };
         cpu::backward(
             &inputs,
@@ -269,7 +269,7 @@ impl Fused<3> for ProjectedAttention {
         let [gradient] = contiguous([gradient]);
         let inputs = self.inputs(&qkv, &q_norm, &k_norm);
         let Shape { q_len, head_dim, .. } = inputs.shape;
-        let mut dqkv = uninitialised(qkv.layout().num_elements());
+        let mut dqkv = uninitialized(qkv.layout().num_elements());
         let whole = crate::cpu::parallel::Parts::new(&mut dqkv);
         let len = qkv.layout().num_elements();
         // SAFETY: the three views are those of different columns, so no number is written twice.

@@ -1,4 +1,4 @@
-//! What attention does between its matrix products, one cube a row of scores: the weights, and the gradient of the scores.
+//! What attention does between its matrix products, one cube per row of scores: the weights, and the gradient of the scores.
 //!
 //! Causality and window follow from the row's number, so that no mask is read or kept.
 

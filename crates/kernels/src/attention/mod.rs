@@ -1,4 +1,4 @@
-//! Attention as one operation: who may look at whom, and the product that follows from it.
+//! Attention as one operation: which query may attend to which key, and the product.
 
 mod autodiff;
 mod cpu;
@@ -15,9 +15,9 @@ use burn::tensor::{Bool, Device, Tensor, TensorData};
 use crate::backend::Backend;
 use crate::segments::{KeyRanges, Segments};
 
-/// Who may attend to whom among the last `q_len` of `kv_len` positions.
+/// Which query may attend to which key among the last `q_len` of `kv_len` positions.
 ///
-/// It depends on lengths and padding but on no layer, so a model builds it once a forward and lends it to all layers.
+/// It depends on lengths and padding but on no layer, so a model builds it once per forward pass for all layers.
 /// Causality and window are kept as what they are; numbers to add to the scores are made of them only where an
 /// operation needs them.
 #[derive(Debug, Clone)]
@@ -33,7 +33,7 @@ pub struct AttentionMask {
 }
 
 impl AttentionMask {
-    /// Query `i` stands at position `kv_len - q_len + i`. It sees no key after itself where `is_causal`, and only the
+    /// Query `i` is at position `kv_len - q_len + i`. It sees no key after itself where `is_causal`, and only the
     /// last `window` keys, its own included (where not causal as many after it).
     pub fn new(q_len: usize, kv_len: usize, is_causal: bool, window: Option<usize>, device: &Device) -> Self {
         Self {
@@ -48,7 +48,7 @@ impl AttentionMask {
         }
     }
 
-    /// A mask made by hand: 0 where a query may look, `-inf` where it may not, or any number to add to the score.
+    /// A mask made by hand: 0 where a query may attend, `-inf` where it may not, or any number to add to the score.
     ///
     /// # Shapes
     ///
@@ -87,7 +87,7 @@ impl AttentionMask {
         self.with_bias(hidden)
     }
 
-    /// Keeps every query to the keys of its own text, besides causality and window. Nothing is added to the scores for it: the fused
+    /// Keeps every query to the keys of its own text, in addition to causality and window. Nothing is added to the scores for it: the fused
     /// CPU kernel skips the keys of other texts.
     ///
     /// # Panics
@@ -122,7 +122,7 @@ impl AttentionMask {
         mask
     }
 
-    /// The keys that each query may see besides causality and window, `[batch, q_len]`, where that is not the same in every row.
+    /// The keys that each query may see in addition to causality and window, `[batch, q_len]`, where that is not the same in every row.
     pub(crate) fn ranges(&self) -> Option<&KeyRanges> {
         self.ranges.as_ref().map(|(_, ranges)| ranges)
     }
@@ -142,7 +142,7 @@ impl AttentionMask {
         self.window
     }
 
-    /// What is added to the scores beside causality and window.
+    /// What is added to the scores in addition to causality and window.
     pub fn bias(&self) -> Option<&Tensor<4>> {
         self.bias.as_ref()
     }
@@ -214,8 +214,8 @@ impl AttentionSettings {
     }
 }
 
-/// `softmax(q k^T * scale + mask) v`, query head `h` looking at key head `h / (n_heads / n_kv_heads)`. Memory grows
-/// linearly with the length where the device has the fused operation. A query that may look nowhere gets zeros.
+/// `softmax(q k^T * scale + mask) v`, query head `h` attending to key head `h / (n_heads / n_kv_heads)`. Memory grows
+/// linearly with the length where the device has a kernel. A query that may attend to no key gets zeros.
 ///
 /// # Shapes
 ///

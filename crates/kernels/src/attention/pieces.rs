@@ -24,7 +24,7 @@ pub(crate) struct Between {
 #[cfg(test)]
 impl Between {
     /// Composed of Burn's operations.
-    pub(crate) const PLAIN: Self = Self {
+    pub(crate) const COMPOSED: Self = Self {
         weights: |scores, mask, start, scale| {
             let sequences = scores.dims()[0];
             let scores = scores.mul_scalar(scale);
@@ -67,7 +67,7 @@ impl<B: Backend> Attention<B> {
         let [batch, n_heads, q_len, head_dim] = q.dims();
         let [_, n_kv_heads, kv_len, _] = k.dims();
         let scale = self.settings.scale_for(head_dim);
-        // The queries of one key head stand below each other, so that no key is copied for a second query head.
+        // The queries of one key head are stacked, so that no key is copied for a second query head.
         let group_len = n_heads / n_kv_heads * q_len;
         let q = q.reshape([batch, n_kv_heads, group_len, head_dim]);
         let scores = q.matmul(k.swap_dims(2, 3)).reshape([batch, n_heads, q_len, kv_len]);
@@ -264,7 +264,7 @@ mod tests {
         let max_numbers = sequences * n_heads * q_len * kv_len;
         let found = run(shape, |inputs, device| {
             let mask = mask(&device.clone().inner());
-            attend::<Flex>(inputs, &mask, settings, Between::PLAIN, max_numbers)
+            attend::<Flex>(inputs, &mask, settings, Between::COMPOSED, max_numbers)
         });
         let expected = run(shape, |[q, k, v], device| {
             reference::attention(q, k, v, &mask(&device.clone().inner()), settings).0
@@ -291,7 +291,7 @@ mod tests {
         compare([2, 2, 2, 3, 7, 4], 1, &settings, |device| {
             AttentionMask::new(3, 7, true, Some(2), device)
         });
-        // With an odd number of weights a sequence, each alone would begin in the middle of a pair that dropout draws.
+        // With an odd number of weights per sequence, each alone would begin in the middle of a pair that dropout draws.
         for sequences in [1, 2, 5] {
             compare([5, 3, 1, 5, 5, 6], sequences, &capped, |device| {
                 AttentionMask::new(5, 5, true, None, device)

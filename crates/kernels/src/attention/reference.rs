@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 use super::{AttentionMask, AttentionSettings, Projection};
 use crate::reference::{dropout, masked_exp, rms_norm, rotary};
 
-/// The plain twin of [`attention`](crate::attention), with the weights (those before dropout).
+/// The reference implementation of [`attention`](crate::attention), with the weights (those before dropout).
 ///
 /// # Shapes
 ///
@@ -24,7 +24,7 @@ pub fn attention(
     let [batch, n_heads, q_len, head_dim] = q.dims();
     let [_, n_kv_heads, kv_len, value_dim] = v.dims();
     assert_eq!(n_heads % n_kv_heads, 0, "n_heads must be a multiple of n_kv_heads");
-    // The queries of one key head stand below each other, so that no key is copied for a second query head.
+    // The queries of one key head are stacked, so that no key is copied for a second query head.
     let group_len = n_heads / n_kv_heads * q_len;
 
     // Queries are smaller than scores, so they take the scale.
@@ -58,7 +58,7 @@ pub fn attention(
     (context * inverse_sum, weights)
 }
 
-/// The plain twin of [`projected_attention`](crate::projected_attention).
+/// The reference implementation of [`projected_attention`](crate::projected_attention).
 pub fn projected_attention(
     qkv: Tensor<3>,
     projection: Projection,
@@ -68,7 +68,7 @@ pub fn projected_attention(
     attend_projected(qkv, projection, |[q, k, v]| attention(q, k, v, mask, settings).0)
 }
 
-/// Any attention between the heads of projected tokens, the results of the heads side by side again.
+/// Any attention between the heads of projected tokens, with the heads' results concatenated.
 pub(crate) fn attend_projected(
     qkv: Tensor<3>,
     projection: Projection,

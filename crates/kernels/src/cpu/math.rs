@@ -11,12 +11,12 @@ const LN_2_HIGH: f32 = 0.693_359_4;
 const LN_2_LOW: f32 = -2.121_944_4e-4;
 
 /// `e^x` to 1.2e-7 relative. Below -87.3 it is 0, so `-inf` gives exactly 0; above 88 it stays at `e^88`, which is as
-/// good as infinity in every quotient here; not a number stays so.
+/// good as infinity in every quotient here; a NaN stays one.
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
     let clamped = if x > 88.0 { 88.0 } else { x };
     let clamped = if clamped < -87.3 { -87.3 } else { clamped };
-    // Adding 1.5 * 2^23 rounds to an integer that then stands in the low bits.
+    // Adding 1.5 * 2^23 rounds to an integer that is then in the low bits.
     let shifted = clamped.mul_add(LOG2_E, 12_582_912.0);
     let n = shifted - 12_582_912.0;
     let r = n.mul_add(-LN_2_HIGH, clamped);
@@ -29,7 +29,7 @@ pub(crate) fn exp(x: f32) -> f32 {
     let p = p.mul_add(r, 1.666_666_5e-1);
     let p = p.mul_add(r, 0.5);
     let p = (p * r).mul_add(r, r) + 1.0;
-    // 2^n: the low bits and the bias of 127, moved to the exponent. n lies in -126..=127.
+    // 2^n: the low bits and the bias of 127, moved to the exponent. n is in -126..=127.
     let scale = f32::from_bits(shifted.to_bits().wrapping_add(127) << 23);
     let result = p * scale;
     if x < -87.3 { 0.0 } else { result }

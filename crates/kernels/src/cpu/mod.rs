@@ -1,11 +1,11 @@
-//! Fused operations on the CPU, on slices of numbers; nothing here knows a tensor.
+//! What the fused CPU kernels have in common. They work on slices of numbers and know no tensor.
 //!
-//! Loops are written plainly and compiled once for each kind of vector unit (AVX-512, AVX2, NEON, none) by way of the
+//! Loops are ordinary Rust, compiled once for each kind of vector unit (AVX-512, AVX2, NEON, none) by the
 //! `pulp` crate, which chooses when the program runs. Work is cut into pieces whose size depends on the shapes alone,
 //! and sums over pieces are added in order, so results do not depend on the number of threads.
 
 /// Declares a function whose loops are compiled for the widest vectors of the CPU it runs on.
-macro_rules! vectorised {
+macro_rules! vectorized {
     ($(
         $(#[$meta:meta])*
         fn $name:ident<'a>($($argument:ident: $kind:ty),* $(,)?) $(-> $output:ty)? $body:block
@@ -18,7 +18,7 @@ macro_rules! vectorised {
                 lifetime: std::marker::PhantomData<&'a ()>,
             }
             impl<'a> pulp::WithSimd for Operation<'a> {
-                type Output = vectorised!(@output $($output)?);
+                type Output = vectorized!(@output $($output)?);
 
                 #[inline(always)]
                 #[allow(unused_mut)]
@@ -40,7 +40,7 @@ pub(crate) mod parallel;
 
 use pulp::{Arch, WithSimd};
 
-pub(crate) use vectorised;
+pub(crate) use vectorized;
 
 /// Runs an operation compiled for the widest vectors this CPU has.
 #[inline]
@@ -48,7 +48,7 @@ pub(crate) fn dispatch<Op: WithSimd>(operation: Op) -> Op::Output {
     Arch::new().dispatch(operation)
 }
 
-/// Whether this CPU has vectors and fused multiply-add; without them the plain road is the faster one.
+/// Whether this CPU has vectors and fused multiply-add; without them the reference implementations are faster.
 pub(crate) fn has_vectors() -> bool {
     struct Lanes;
     impl WithSimd for Lanes {
@@ -64,7 +64,7 @@ pub(crate) fn has_vectors() -> bool {
 
 /// Numbers that are all written before they are read.
 #[allow(clippy::uninit_vec)]
-pub(crate) fn uninitialised(len: usize) -> Vec<f32> {
+pub(crate) fn uninitialized(len: usize) -> Vec<f32> {
     let mut values = Vec::with_capacity(len);
     // SAFETY: the capacity is there, every bit pattern is a number, and callers write each element before it is read.
     unsafe { values.set_len(len) };

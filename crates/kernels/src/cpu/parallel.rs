@@ -5,9 +5,9 @@ use rayon::prelude::*;
 
 use crate::{Precision, with_precision};
 
-/// Runs a piece of work on a thread of the pool, where the device computes with it. Whoever calls operations from outside
-/// of it pays for a hand-over at each one; a whole training step or the prediction of a token is handed over once. The
-/// caller's [precision](crate::with_precision) goes with it: that of the thread is of other work, in whose middle this may run.
+/// Runs a piece of work on a thread of the pool, where the device computes with it. Calling operations from outside
+/// the pool costs a hand-over for each one; a whole training step or the prediction of a token is handed over once. The
+/// caller's [precision](crate::with_precision) goes with it: the thread's own belongs to other work, in the middle of which this may run.
 ///
 /// Work for a GPU stays on its thread: each thread has a queue of its own there, and would wait for the others'.
 ///
@@ -49,7 +49,7 @@ pub(crate) struct Parts<'a, T> {
     lifetime: std::marker::PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: parts are handed out by `part`, whose callers vouch that they are disjoint.
+// SAFETY: parts are handed out by `part`, whose callers guarantee that they are disjoint.
 unsafe impl<T: Send> Send for Parts<'_, T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Sync for Parts<'_, T> {}
@@ -67,7 +67,7 @@ impl<'a, T> Parts<'a, T> {
     ///
     /// # Safety
     ///
-    /// No two parts that live at a time may overlap.
+    /// No two parts that exist at the same time may overlap.
     pub(crate) unsafe fn part(&self, start: usize, len: usize) -> &'a mut [T] {
         assert!(start + len <= self.len, "part reaches past the end");
         // SAFETY: within the slice by the assertion, disjoint by the caller's promise.

@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 
 use super::cpu::times_factors;
 use crate::autodiff::{Fused, Input, apply, contiguous, dims, numbers, tensor};
-use crate::cpu::{parallel, uninitialised};
+use crate::cpu::{parallel, uninitialized};
 use crate::random;
 
 #[derive(Debug, Clone, Copy)]
@@ -18,7 +18,7 @@ impl Drop {
     fn times_mask(&self, x: &FlexTensor) -> FlexTensor {
         let dropout = random::Dropout::new(self.probability, self.key);
         let values = numbers(x);
-        let mut y = uninitialised(values.len());
+        let mut y = uninitialized(values.len());
         parallel::elementwise(&mut y, |start, y| {
             times_factors(dropout, start, &values[start..start + y.len()], y);
         });

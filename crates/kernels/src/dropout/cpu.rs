@@ -1,9 +1,9 @@
 //! Dropout's factors times numbers.
 
-use crate::cpu::vectorised;
+use crate::cpu::vectorized;
 use crate::random::Dropout;
 
-vectorised! {
+vectorized! {
     /// `x` times the factors of the elements from `start` on, which is even.
     fn times_factors<'a>(dropout: Dropout, start: usize, x: &'a [f32], y: &'a mut [f32]) {
         let first = start as u64 / 2;

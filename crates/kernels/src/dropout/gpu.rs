@@ -1,6 +1,6 @@
 //! Dropout whose factors are drawn on the device: the numbers of [`random::Dropout`], bit for bit.
 //!
-//! The generator works with 64 bits, which WGSL has not, so each number is two halves.
+//! The generator works with 64 bits, which WGSL lacks, so each number is two halves.
 
 // The products wrap, as they are to: the compiler sees them in an example that the macro makes of the kernel.
 #![allow(arithmetic_overflow)]
@@ -34,7 +34,7 @@ fn wide_product_high(a_high: u32, a_low: u32, b_high: u32, b_low: u32) -> u32 {
     high_product(a_low, b_low) + a_low * b_high + a_high * b_low
 }
 
-/// `x * factor` of dropout for two neighbouring elements a thread: SplitMix64 of `key + (pair + 1) * GAMMA`.
+/// `x * factor` of dropout for two neighboring elements per thread: SplitMix64 of `key + (pair + 1) * GAMMA`.
 #[cube(launch)]
 fn times_factors(
     x: &Tensor<f32>,

@@ -43,7 +43,7 @@ pub fn dropout_mask<const D: usize>(shape: [usize; D], probability: f64, key: u6
     Tensor::from_data(TensorData::new(values, Shape::new(shape)), device)
 }
 
-/// Outside of the generic function so that development builds, which optimise this crate only, optimise the loop.
+/// Outside the generic function so that development builds, which optimize this crate only, optimize the loop.
 fn mask_values(len: usize, probability: f64, key: u64) -> Vec<f32> {
     let dropout = random::Dropout::new(probability, key);
     random::fill(len, |start, chunk| {

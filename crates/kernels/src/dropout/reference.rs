@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 
-/// The plain twin of [`dropout`](crate::dropout).
+/// The reference implementation of [`dropout`](crate::dropout).
 pub fn dropout<const D: usize>(x: Tensor<D>, probability: f64, key: u64) -> Tensor<D> {
     if probability <= 0.0 {
         return x;

@@ -1,6 +1,6 @@
 //! Rows of a table by id, and the gradient of the table.
 
-use crate::cpu::{parallel, uninitialised};
+use crate::cpu::{parallel, uninitialized};
 
 /// How many columns of the table's gradient are one task.
 const COLUMNS: usize = 64;
@@ -11,7 +11,7 @@ const PARALLEL_NUMBERS: usize = 1 << 15;
 /// The row of each id, `width` numbers each.
 pub(crate) fn gather(table: &[f32], width: usize, ids: &[i32]) -> Vec<f32> {
     let rows = table.len() / width;
-    let mut out = uninitialised(ids.len() * width);
+    let mut out = uninitialized(ids.len() * width);
     parallel::rows(&mut out, width, |first, out| {
         for (id, out) in ids[first..].iter().zip(out.chunks_exact_mut(width)) {
             out.copy_from_slice(&table[index(*id, rows) * width..][..width]);
@@ -45,7 +45,7 @@ pub(crate) fn scatter_add(rows: usize, width: usize, ids: &[i32], slopes: &[f32]
     gradient
 }
 
-/// An id as a row; outside of the table it is the caller's bug, found before anything is read.
+/// An id as a row; outside the table it is the caller's bug, found before anything is read.
 fn index(id: i32, rows: usize) -> usize {
     let index = usize::try_from(id).unwrap_or(usize::MAX);
     assert!(index < rows, "id {id} is outside of a table of {rows} rows");

@@ -2,7 +2,7 @@
 //!
 //! Burn's own scatter-add gives every column to one thread, which walks all tokens. Here the places of each token are
 //! first linked in their order; then the thread of a token's first place follows the links. The sum has a fixed
-//! order, so that two runs give equal bits, and needs no atomic addition, which not every adapter has.
+//! order, so that two runs give equal bits, and needs no atomic addition, which some adapters lack.
 
 use burn::backend::ops::ModuleOps;
 use burn::tensor::{DType, Int, Shape, Tensor as BurnTensor};
@@ -123,6 +123,6 @@ pub(crate) fn embedding(weight: BurnTensor<2>, ids: BurnTensor<2, Int>) -> BurnT
     let ids = ids
         .without_autodiff()
         .try_into_primitive::<CubeBackend>()
-        .expect("ids lie on the table's device");
+        .expect("ids are on the table's device");
     apply(Embedding { ids }, [Input::new(weight)])
 }

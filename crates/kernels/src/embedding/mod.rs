@@ -20,7 +20,7 @@ use crate::backend::Backend;
 ///
 /// # Panics
 ///
-/// When an id lies outside of the table.
+/// When an id is outside the table.
 pub fn embedding(weight: Tensor<2>, ids: Tensor<2, Int>) -> Tensor<3> {
     match Backend::of(&weight) {
         Backend::Flex => autodiff::embedding(weight, ids),

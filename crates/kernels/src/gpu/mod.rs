@@ -1,6 +1,7 @@
-//! Kernels in CubeCL for GPUs: what Burn composes of too many launches, or leaves to too few threads.
+//! What the GPU kernels have in common. They are in CubeCL, for what Burn composes of too many launches, or leaves to too
+//! few threads.
 //!
-//! Each belongs to a public function of this crate and has its plain twin there; the parity tests of `taal-cli` compare the two.
+//! Each is the `gpu.rs` of its operation; `tests/kernels/gpu.rs` compares it with what flex computes.
 
 pub(crate) mod rows;
 
@@ -34,12 +35,12 @@ pub(crate) fn primitive<const D: usize>(x: Tensor<D>) -> CubeTensor {
     into_contiguous(x)
 }
 
-/// Memory for a result beside `like`, with anything in it.
+/// Memory for a result on the device of `like`, with anything in it.
 pub(crate) fn empty_like(like: &CubeTensor, shape: Shape, dtype: DType) -> CubeTensor {
     empty_device_contiguous_dtype(like.client.clone(), like.device.clone(), shape, dtype)
 }
 
-/// A tensor's memory for a kernel to write, and as input of what follows: the same where nobody else holds it.
+/// A tensor's memory for a kernel to write, and as input of what follows: the same where it is not shared.
 pub(crate) fn writable(x: CubeTensor) -> CubeTensor {
     if x.can_mut() { x } else { x.copy() }
 }

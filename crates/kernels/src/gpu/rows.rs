@@ -1,7 +1,7 @@
 //! What kernels that give each row to a cube have in common: how they are launched, and sums and maxima over a cube.
 //!
-//! Sums go through shared memory in a fixed order, so that two runs give equal bits, and need no subgroups, which not
-//! every adapter has.
+//! Sums go through shared memory in a fixed order, so that two runs give equal bits, and need no subgroups, which some
+//! adapters lack.
 
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::CubeDim;
@@ -11,9 +11,9 @@ use cubecl::server::CubeCountSelection;
 /// The most threads that work on one row.
 const MAX_UNITS: u32 = 256;
 
-/// How a kernel with one cube a row is launched.
+/// How a kernel with one cube per row is launched.
 pub(crate) struct Rows {
-    /// At least one for each row; those behind the last row have nothing to do.
+    /// At least one for each row; those after the last row do nothing.
     pub(crate) cubes: CubeCount,
     pub(crate) cube: CubeDim,
     /// Threads of a cube, a power of two.
@@ -37,7 +37,7 @@ pub(crate) fn rows(rows: usize, width: usize, like: &CubeTensor) -> Rows {
 /// The sum of one number of each thread, for all threads.
 #[cube]
 pub(crate) fn sum_of_cube(value: f32, shared: &mut Shared<[f32]>, #[comptime] units: u32) -> f32 {
-    // Somebody may still be reading what was there.
+    // Another thread may still be reading what was there.
     sync_cube();
     shared[UNIT_POS as usize] = value;
     sync_cube();

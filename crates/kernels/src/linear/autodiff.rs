@@ -5,7 +5,7 @@ use burn::tensor::{Shape, Tensor};
 
 use crate::autodiff::{Fused, Input, apply, contiguous, dims, is_present, numbers, optional, tensor};
 use crate::cpu::matmul::{FEW_ROWS, Operand, Sizes, Target, Write, few_rows, matmul};
-use crate::cpu::{parallel, uninitialised};
+use crate::cpu::{parallel, uninitialized};
 
 #[derive(Debug, Clone)]
 struct Linear {
@@ -46,7 +46,7 @@ impl Fused<4> for Linear {
         let last = shape.num_dims() - 1;
         assert_eq!(shape[last], k, "input rows must be as wide as the weight is high");
         shape[last] = n;
-        let mut y = uninitialised(m * n);
+        let mut y = uninitialized(m * n);
         let residual = optional(&residual);
         if m <= FEW_ROWS && !is_tracked {
             few_rows(
@@ -99,7 +99,7 @@ impl Fused<4> for Linear {
         let slopes = Operand::row_major(numbers(&gradient), m, n);
         let input = Operand::row_major(numbers(&x), m, k);
         let dx = wanted[0].then(|| {
-            let mut dx = uninitialised(m * k);
+            let mut dx = uninitialized(m * k);
             let sizes = Sizes { m, n: k, k: n };
             // SAFETY: as in `forward`.
             unsafe {
@@ -114,7 +114,7 @@ impl Fused<4> for Linear {
             tensor(dx, dims(&x))
         });
         let dweight = wanted[1].then(|| {
-            let mut dweight = uninitialised(k * n);
+            let mut dweight = uninitialized(k * n);
             let (sizes, a, b) = if self.is_transposed {
                 (Sizes { m: n, n: k, k: m }, slopes.transposed(), input)
             } else {

@@ -2,7 +2,7 @@
 
 use crate::cpu::math::{exp, max, sum};
 use crate::cpu::matmul::{Operand, Sizes, Target, Write, matmul};
-use crate::cpu::{parallel, uninitialised, vectorised};
+use crate::cpu::{parallel, uninitialized, vectorized};
 
 /// How many logits are held at a time by [`linear_cross_entropy`]: 64 MiB.
 const CHUNK_LOGITS: usize = 1 << 24;
@@ -15,7 +15,7 @@ pub(crate) struct Settings {
     pub(crate) smoothing: f32,
 }
 
-vectorised! {
+vectorized! {
     /// The loss of a row, and where `slope` is given, the logits replaced by their gradient times it.
     fn row_loss<'a>(logits: &'a mut [f32], target: usize, smoothing: f32, slope: Option<f32>) -> f32 {
         let largest = max(logits);
@@ -59,7 +59,7 @@ pub(crate) fn counted(targets: &[i32], settings: Settings) -> usize {
 /// gradient times it.
 pub(crate) fn rows(logits: &mut [f32], targets: &[i32], settings: Settings, slope: Option<f32>) -> Vec<f32> {
     let vocab = settings.vocab;
-    let mut losses = uninitialised(targets.len());
+    let mut losses = uninitialized(targets.len());
     let logits = parallel::Parts::new(logits);
     let loss_parts = parallel::Parts::new(&mut losses);
     let per_task = parallel::rows_per_task(targets.len(), vocab);
@@ -83,7 +83,7 @@ pub(crate) fn rows(logits: &mut [f32], targets: &[i32], settings: Settings, slop
     losses
 }
 
-/// A target as an index; outside of the vocabulary it is the caller's bug, found before anything is read.
+/// A target as an index; outside the vocabulary it is the caller's bug, found before anything is read.
 fn index(target: i32, vocab: usize) -> usize {
     let index = usize::try_from(target).unwrap_or(usize::MAX);
     assert!(index < vocab, "target {target} is outside of the vocabulary of {vocab}");
@@ -108,7 +108,7 @@ pub(crate) struct LinearLoss {
     pub(crate) gradients: Option<(Vec<f32>, Vec<f32>)>,
 }
 
-/// Mean cross-entropy of `hidden W`, `hidden` having `width` columns, without ever holding more than
+/// Mean cross-entropy of `hidden W`, `hidden` having `width` columns, never holding more than
 /// [`CHUNK_LOGITS`] logits. Gradients are computed on the way, because the logits are gone afterwards.
 pub(crate) fn linear_cross_entropy(
     hidden: &[f32],
@@ -127,9 +127,9 @@ pub(crate) fn linear_cross_entropy(
     } else {
         Operand::row_major(matrix.values, width, vocab)
     };
-    let mut logits = uninitialised(rows_at_once * vocab);
-    let mut dhidden = needs_gradients.then(|| uninitialised(hidden.len()));
-    let mut dweights = needs_gradients.then(|| uninitialised(matrix.values.len()));
+    let mut logits = uninitialized(rows_at_once * vocab);
+    let mut dhidden = needs_gradients.then(|| uninitialized(hidden.len()));
+    let mut dweights = needs_gradients.then(|| uninitialized(matrix.values.len()));
     let mut total_loss = 0.0;
     let mut write = Write::Replace;
     for first in (0..targets.len()).step_by(rows_at_once) {

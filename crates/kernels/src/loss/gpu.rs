@@ -1,4 +1,4 @@
-//! Cross-entropy of rows of logits, one cube a row: the losses, and the gradients written over the logits.
+//! Cross-entropy of rows of logits, one cube per row: the losses, and the gradients written over the logits.
 
 use burn::tensor::{DType, Int, Shape, Tensor as BurnTensor};
 use burn_cubecl::CubeBackend;
@@ -109,7 +109,7 @@ fn score(logits: BurnTensor<2>, targets: &Targets, is_tracked: bool) -> (BurnTen
         .ids
         .clone()
         .try_into_primitive::<CubeBackend>()
-        .expect("targets lie on the logits' device");
+        .expect("targets are on the logits' device");
     let ids = into_contiguous(ids);
     let counted = primitive(targets.counted.clone());
     let losses = empty_like(&logits, Shape::new([count]), DType::F32);

@@ -47,8 +47,8 @@ pub fn cross_entropy_smoothed(
 /// Mean cross-entropy in nats of the logits `hidden W` over the targets that are not `ignore_index`, as
 /// [`cross_entropy_smoothed`] of them; 0 when all are ignored.
 ///
-/// Fused, at most 64 MiB of logits exist at a time (256 MiB on a GPU), and none after the forward pass: the gradients
-/// are computed beside the loss.
+/// A kernel holds at most 64 MiB of logits at a time (256 MiB on a GPU), and none after the forward pass: the gradients
+/// are computed with the loss.
 ///
 /// # Shapes
 ///

@@ -12,7 +12,7 @@ use crate::pieces::{join, pieces, primitive, tensor};
 /// What some rows of logits are scored against.
 #[derive(Debug, Clone)]
 pub(crate) struct Targets {
-    /// One a row.
+    /// One per row.
     pub(crate) ids: Tensor<1, Int>,
     /// The id of rows that do not count.
     pub(crate) ignore_index: i32,

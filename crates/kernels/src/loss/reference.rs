@@ -4,21 +4,12 @@ use burn::tensor::{Int, Tensor};
 
 use crate::reference;
 
-/// Mean cross-entropy in nats over the targets that are not `ignore_index`; 0 when all of them are.
-///
-/// # Shapes
-///
-/// - `logits`: `[n, vocab]`; `targets`: `[n]`, each in `0..vocab` or `ignore_index`; result: `[1]`.
+/// The reference implementation of [`cross_entropy`](crate::cross_entropy).
 pub fn cross_entropy(logits: Tensor<2>, targets: Tensor<1, Int>, ignore_index: i32) -> Tensor<1> {
     cross_entropy_smoothed(logits, targets, ignore_index, 0.0)
 }
 
-/// [`cross_entropy`] against targets mixed with the uniform distribution (Szegedy et al., 2015; `label_smoothing`
-/// in PyTorch): `(1 - smoothing)` on the target, `smoothing / vocab` on every token.
-///
-/// # Shapes
-///
-/// - `logits`: `[n, vocab]`; `targets`: `[n]`, each in `0..vocab` or `ignore_index`; result: `[1]`.
+/// The reference implementation of [`cross_entropy_smoothed`](crate::cross_entropy_smoothed).
 pub fn cross_entropy_smoothed(
     logits: Tensor<2>,
     targets: Tensor<1, Int>,
@@ -33,7 +24,7 @@ pub fn cross_entropy_smoothed(
     losses.sum_dim(0) / counted.clamp_min(1.0)
 }
 
-/// The plain twin of [`linear_cross_entropy`](crate::linear_cross_entropy).
+/// The reference implementation of [`linear_cross_entropy`](crate::linear_cross_entropy).
 pub fn linear_cross_entropy(
     hidden: Tensor<2>,
     weight: Tensor<2>,
@@ -50,17 +41,13 @@ pub fn linear_cross_entropy(
     cross_entropy_smoothed(logits, targets, ignore_index, smoothing)
 }
 
-/// Negative log-likelihood in nats of each target, `ln(sum(exp(logits))) - logits[target]`.
-///
-/// # Shapes
-///
-/// - `logits`: `[n, vocab]`; `targets`: `[n]`, each in `0..vocab`; result: `[n]`.
+/// The reference implementation of [`negative_log_likelihood`](crate::negative_log_likelihood).
 pub fn negative_log_likelihood(logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
     smoothed_losses(logits, targets, 0.0)
 }
 
 /// The loss of each position. One walk each over `[n, vocab]` for maximum, shift, exponential and sum; all that
-/// follows has one number a row.
+/// follows has one number per row.
 fn smoothed_losses(logits: Tensor<2>, targets: Tensor<1, Int>, smoothing: f64) -> Tensor<1> {
     let [n, vocab] = logits.dims();
     let max = logits.clone().detach().max_dim(1);

@@ -1,7 +1,7 @@
 //! Layer norm and RMS norm with their gradients, a row at a time.
 
 use crate::cpu::math::{sum, sum2};
-use crate::cpu::{parallel, uninitialised, vectorised};
+use crate::cpu::{parallel, uninitialized, vectorized};
 
 /// Which norm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +24,7 @@ fn statistics(norm: Norm, x: &[f32], eps: f32) -> (f32, f32) {
     (mean, 1.0 / (variance + eps).sqrt())
 }
 
-vectorised! {
+vectorized! {
     fn forward_rows<'a>(
         norm: Norm,
         x: &'a [f32],
@@ -69,10 +69,10 @@ vectorised! {
             let (mean, scale) = statistics(norm, x, eps);
             let sums = dweight.iter_mut().zip(dbias.iter_mut());
             for ((((dx, x), dy), weight), (dweight, dbias)) in dx.iter_mut().zip(x).zip(dy).zip(weight).zip(sums) {
-                let normalised = (x - mean) * scale;
-                *dweight = dy.mul_add(normalised, *dweight);
+                let normalized = (x - mean) * scale;
+                *dweight = dy.mul_add(normalized, *dweight);
                 *dbias += dy;
-                // dx holds the gradient of the normalised row until its two means are known.
+                // dx holds the gradient of the normalized row until its two means are known.
                 *dx = dy * weight;
             }
             let along = sum2(dx, x, |g, x| g * ((x - mean) * scale)) / count;
@@ -81,8 +81,8 @@ vectorised! {
                 Norm::Rms => 0.0,
             };
             for (dx, x) in dx.iter_mut().zip(x) {
-                let normalised = (x - mean) * scale;
-                *dx = scale * (*dx - level - normalised * along);
+                let normalized = (x - mean) * scale;
+                *dx = scale * (*dx - level - normalized * along);
             }
         }
     }
@@ -93,7 +93,7 @@ pub(crate) fn forward(norm: Norm, x: &[f32], weight: &[f32], bias: Option<&[f32]
     let width = weight.len();
     let rows = x.len() / width;
     let per_task = parallel::rows_per_task(rows, width);
-    let mut y = uninitialised(x.len());
+    let mut y = uninitialized(x.len());
     let parts = parallel::Parts::new(&mut y);
     parallel::for_each(rows.div_ceil(per_task), |task| {
         let start = task * per_task * width;
@@ -111,9 +111,9 @@ pub(crate) fn backward(norm: Norm, x: &[f32], weight: &[f32], eps: f32, dy: &[f3
     let rows = x.len() / width;
     let per_task = parallel::rows_per_task(rows, width);
     let tasks = rows.div_ceil(per_task);
-    let mut dx = uninitialised(x.len());
-    let mut dweight = uninitialised(tasks * width);
-    let mut dbias = uninitialised(tasks * width);
+    let mut dx = uninitialized(x.len());
+    let mut dweight = uninitialized(tasks * width);
+    let mut dbias = uninitialized(tasks * width);
     let dx_parts = parallel::Parts::new(&mut dx);
     let dweight_parts = parallel::Parts::new(&mut dweight);
     let dbias_parts = parallel::Parts::new(&mut dbias);

@@ -1,4 +1,4 @@
-//! Layer norm and RMS norm, one cube a row: one launch forward, three backward.
+//! Layer norm and RMS norm, one cube per row: one launch forward, three backward.
 
 use burn::tensor::{DType, Shape, Tensor as BurnTensor};
 use burn_cubecl::CubeBackend;
@@ -16,7 +16,7 @@ const ROWS_A_PART: usize = 64;
 
 /// `(x - mean) * scale * weight + bias`, and mean and scale of each row.
 #[cube(launch)]
-fn normalise(
+fn normalize(
     x: &Tensor<f32>,
     weight: &Tensor<f32>,
     bias: &Tensor<f32>,
@@ -73,7 +73,7 @@ fn normalise(
     }
 }
 
-/// The gradient of `x`: `scale * (g - mean(g) - n * mean(g * n))` with `g = dy * weight` and `n` the normalised row; without the
+/// The gradient of `x`: `scale * (g - mean(g) - n * mean(g * n))` with `g = dy * weight` and `n` the normalized row; without the
 /// first mean for RMS norm.
 #[cube(launch)]
 fn slopes(
@@ -114,9 +114,9 @@ fn slopes(
     }
     let mut column = UNIT_POS as usize;
     while column < width {
-        let normalised = (x[start + column] - mean) * scale;
+        let normalized = (x[start + column] - mean) * scale;
         let slope = dy[start + column] * weight[column];
-        dx[start + column] = scale * (slope - shift - normalised * along);
+        dx[start + column] = scale * (slope - shift - normalized * along);
         column += step;
     }
 }
@@ -216,7 +216,7 @@ impl Fused<3, CubeBackend> for Normalize {
         let y = empty_like(&x, x.meta.shape().clone(), DType::F32);
         let statistics = empty_like(&x, Shape::new([count, 2]), DType::F32);
         let launch = rows(count, width, &x);
-        normalise::launch(
+        normalize::launch(
             &x.client,
             launch.cubes,
             launch.cube,

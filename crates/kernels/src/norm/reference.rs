@@ -1,12 +1,8 @@
-//! Layer norm and RMS norm as functions of their weights.
+//! Layer norm and RMS norm composed of Burn's operations.
 
 use burn::tensor::{Shape, Tensor, module};
 
-/// Layer norm over the last dimension (Ba, Kiros and Hinton, 2016): `(x - mean) / sqrt(variance + eps) * weight + bias`.
-///
-/// # Shapes
-///
-/// - `x`: `[.., d]`; `weight` and `bias`: `[d]`; the result has the shape of `x`.
+/// The reference implementation of [`layer_norm`](crate::layer_norm).
 pub fn layer_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, bias: Option<Tensor<1>>, eps: f64) -> Tensor<D> {
     if !x.is_autodiff() {
         // Fused on flex when nothing has to be differentiated.
@@ -23,17 +19,13 @@ pub fn layer_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, bias: Option<
     }
 }
 
-/// RMS norm over the last dimension (Zhang and Sennrich, 2019): `x / sqrt(mean(x^2) + eps) * weight`.
-///
-/// # Shapes
-///
-/// - `x`: `[.., d]`; `weight`: `[d]`; the result has the shape of `x`.
+/// The reference implementation of [`rms_norm`](crate::rms_norm).
 pub fn rms_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, eps: f64) -> Tensor<D> {
     let mean_square = (x.clone() * x.clone()).mean_dim(D - 1);
     x * inverse_sqrt(mean_square, eps) * as_row(weight)
 }
 
-/// `1 / sqrt(x + eps)` of one number a row. Multiplying by it costs less than dividing by the root: the gradient
+/// `1 / sqrt(x + eps)` of one number per row. Multiplying by it costs less than dividing by the root: the gradient
 /// of a division walks the large operand twice more.
 fn inverse_sqrt<const D: usize>(x: Tensor<D>, eps: f64) -> Tensor<D> {
     x.add_scalar(eps).sqrt().recip()

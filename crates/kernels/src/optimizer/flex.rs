@@ -1,4 +1,4 @@
-//! AdamW and Muon in place, and sums of squares.
+//! The fused CPU kernels on flex's tensors: AdamW and Muon in place, and sums of squares. Nothing here is differentiated.
 
 use burn::backend::Flex;
 use burn::backend::flex::FlexTensor;
@@ -11,7 +11,7 @@ use crate::autodiff::{contiguous, dims, numbers, primitive, tensor};
 use crate::cpu::matmul::matmul;
 use crate::profile;
 
-/// Value and moments after one update; memory that nobody else holds is updated where it lies.
+/// Value and moments after one update; memory that is not shared is updated in place.
 pub(crate) fn adamw<const D: usize>(
     settings: AdamW,
     value: Tensor<D>,

@@ -1,4 +1,4 @@
-//! AdamW in one launch a parameter, in place.
+//! AdamW in one launch per parameter, in place.
 
 use burn::tensor::Tensor as BurnTensor;
 use burn_cubecl::CubeBackend;
@@ -36,7 +36,7 @@ fn update(
     value[i] = value[i] * keep - rate * m / (v.sqrt() * inverse_correction2 + eps);
 }
 
-/// Value and moments after one update; memory that nobody else holds is updated where it lies.
+/// Value and moments after one update; memory that is not shared is updated in place.
 pub(crate) fn adamw<const D: usize>(
     settings: AdamW,
     value: BurnTensor<D>,

@@ -36,7 +36,7 @@ impl AdamWStep {
         (1.0 - self.beta1.powi(steps), 1.0 - self.beta2.powi(steps))
     }
 
-    fn fused(&self) -> cpu::AdamW {
+    fn constants(&self) -> cpu::AdamW {
         let (correction1, correction2) = self.bias_corrections();
         cpu::AdamW {
             beta1: self.beta1 as f32,
@@ -52,8 +52,8 @@ impl AdamWStep {
     }
 }
 
-/// Value, first and second moment after one update. Memory that nobody else holds is updated in place, so give the
-/// tensors away.
+/// Value, first and second moment after one update. Memory that is not shared is updated in place, so pass
+/// the tensors without keeping a clone.
 ///
 /// # Shapes
 ///
@@ -66,9 +66,9 @@ pub fn adamw<const D: usize>(
     second: Tensor<1>,
 ) -> (Tensor<D>, Tensor<1>, Tensor<1>) {
     match Backend::of(&value) {
-        Backend::Flex => flex::adamw(step.fused(), value, gradient, first, second),
+        Backend::Flex => flex::adamw(step.constants(), value, gradient, first, second),
         #[cfg(feature = "cubecl")]
-        Backend::Gpu => gpu::adamw(step.fused(), value, gradient, first, second),
+        Backend::Gpu => gpu::adamw(step.constants(), value, gradient, first, second),
         Backend::Other => reference::adamw(step, value, gradient, first, second),
     }
 }
@@ -105,7 +105,7 @@ impl MuonStep {
         (d_output as f64 / d_input as f64).max(1.0).sqrt()
     }
 
-    fn fused(&self) -> cpu::muon::Muon {
+    fn constants(&self) -> cpu::muon::Muon {
         cpu::muon::Muon {
             lr: self.lr as f32,
             momentum: self.momentum as f32,
@@ -123,7 +123,7 @@ impl MuonStep {
 /// - `value` and `gradient`: `[d_input, d_output]`; `momentum`: as many elements, flat
 #[derive(Debug, Clone)]
 pub struct MuonMatrix {
-    /// Cuts the columns into matrices that are orthogonalized each for itself (query, key and value of a fused
+    /// Cuts the columns into matrices that are orthogonalized separately (query, key and value of a fused
     /// projection); their sum is `d_output`.
     pub widths: Vec<usize>,
     /// The weights.
@@ -135,7 +135,7 @@ pub struct MuonMatrix {
 }
 
 /// Value and momentum of each matrix after one update. All matrices of a model go together, because that is how they
-/// are shared out among threads. Memory that nobody else holds is updated in place.
+/// are shared out among threads. Memory that is not shared is updated in place.
 pub fn muon(step: &MuonStep, matrices: Vec<MuonMatrix>) -> Vec<(Tensor<2>, Tensor<1>)> {
     // The kernel takes all of them or none.
     let mut backends = matrices.iter().map(|matrix| Backend::of(&matrix.value));
@@ -143,7 +143,7 @@ pub fn muon(step: &MuonStep, matrices: Vec<MuonMatrix>) -> Vec<(Tensor<2>, Tenso
         .find(|backend| *backend != Backend::Flex)
         .unwrap_or(Backend::Flex)
     {
-        Backend::Flex => flex::muon(step.fused(), matrices),
+        Backend::Flex => flex::muon(step.constants(), matrices),
         #[cfg(feature = "cubecl")]
         Backend::Gpu => reference::muon(step, matrices),
         Backend::Other => reference::muon(step, matrices),

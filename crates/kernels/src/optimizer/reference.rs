@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 use super::cpu::muon::COEFFICIENTS;
 use super::{AdamWStep, MuonMatrix, MuonStep};
 
-/// The plain twin of [`adamw`](crate::adamw).
+/// The reference implementation of [`adamw`](crate::adamw).
 pub fn adamw<const D: usize>(
     step: &AdamWStep,
     value: Tensor<D>,
@@ -36,7 +36,7 @@ pub fn adamw<const D: usize>(
 /// How many squares are added in single precision before the partial sums are added in double precision.
 const ROW: usize = 4096;
 
-/// The plain twin of [`sum_of_squares`](crate::sum_of_squares).
+/// The reference implementation of [`sum_of_squares`](crate::sum_of_squares).
 ///
 /// The elements are cut into fixed rows, each added on the device, the rows on the host in order: two runs give
 /// equal bits. (Burn's `sum` over 4 Mi elements and more groups them by which thread was free.)
@@ -47,7 +47,7 @@ pub fn sum_of_squares<const D: usize>(x: Tensor<D>) -> f64 {
         .sum()
 }
 
-/// The sum of squares of all elements on the device they lie on, for devices whose numbers are slow to read: those
+/// The sum of squares of all elements on their own device, for devices whose numbers are slow to read: those
 /// of all gradients of a model are read together.
 ///
 /// # Shapes
@@ -78,7 +78,7 @@ fn row_sums_of_squares<const D: usize>(x: Tensor<D>) -> Vec<Tensor<2>> {
     sums
 }
 
-/// The plain twin of [`muon`](crate::muon).
+/// The reference implementation of [`muon`](crate::muon).
 pub fn muon(step: &MuonStep, matrices: Vec<MuonMatrix>) -> Vec<(Tensor<2>, Tensor<1>)> {
     matrices.into_iter().map(|matrix| muon_one(step, matrix)).collect()
 }
@@ -117,7 +117,7 @@ fn muon_one(step: &MuonStep, matrix: MuonMatrix) -> (Tensor<2>, Tensor<1>) {
     (value - change.mul_scalar(step.lr), momentum.reshape([count]))
 }
 
-/// The plain twin of [`orthogonalize`](crate::orthogonalize).
+/// The reference implementation of [`orthogonalize`](crate::orthogonalize).
 pub fn orthogonalize(x: Tensor<2>, iterations: usize) -> Tensor<2> {
     let [a, b, c] = COEFFICIENTS;
     let [rows, columns] = x.dims();

@@ -1,7 +1,7 @@
 //! Activations rounded to eight bits, a scale per block of 32.
 
 use super::blocks::BLOCK;
-use crate::cpu::vectorised;
+use crate::cpu::vectorized;
 
 /// Rows of activations for products with integer weights.
 pub(super) struct Activations {
@@ -38,7 +38,7 @@ impl Activations {
     }
 }
 
-vectorised! {
+vectorized! {
     fn round<'a>(
         blocks: &'a [[f32; BLOCK]],
         integers: &'a mut [i8],

@@ -211,7 +211,7 @@ fn on_flex<const D: usize>(
         columns: weight.rows,
     };
     let x = autodiff::numbers(&x[0]);
-    let mut y = crate::cpu::uninitialised(x.len() / weight.columns.max(1) * weight.rows);
+    let mut y = crate::cpu::uninitialized(x.len() / weight.columns.max(1) * weight.rows);
     crate::profile::count("quantized linear", || {
         cpu::product(x, weight.matrix(), epilogue, &mut y)
     });

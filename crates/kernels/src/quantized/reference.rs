@@ -1,4 +1,4 @@
-//! The products of quantized weights, written plainly: what the fused kernels must equal bit for bit.
+//! The products of quantized weights, as ordinary loops: what the fused CPU kernels must equal bit for bit.
 
 #[cfg(test)]
 use super::Epilogue;

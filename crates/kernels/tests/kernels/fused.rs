@@ -1,5 +1,6 @@
-//! Every fused operation against its plain twin: results and every gradient, at odd sizes, with masks on and off, far
-//! out; the plain twins against finite differences in double precision; and equal bits for every number of threads.
+//! Every fused CPU kernel against its reference implementation: results and every gradient, at odd sizes, with masks on and
+//! off, far out; the reference implementations against finite differences in double precision; and equal bits for every
+//! number of threads.
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use taal_kernels::{
@@ -10,7 +11,7 @@ use taal_kernels::{
 /// The largest difference, relative to the largest number of a tensor, that is put down to the order of sums.
 const TOLERANCE: f32 = 3e-5;
 /// Tensors whose largest number is below this are held to the same absolute difference: the inputs are of size 1, and
-/// where a result is 0 but for rounding, both roads are nothing but rounding.
+/// where a result is 0 but for rounding, both implementations give nothing but rounding.
 const SMALLEST_SCALE: f32 = 1e-1;
 /// The same between a gradient and finite differences in double precision.
 const FINITE_DIFFERENCE_TOLERANCE: f64 = 2e-6;
@@ -59,16 +60,16 @@ fn assert_near(what: &str, found: &[f32], expected: &[f32]) {
 
 /// Runs both and compares; the first must really have been fused.
 #[track_caller]
-fn assert_twins(name: &str, inputs: &[Vec<f32>], fused: Operation<'_>, plain: Operation<'_>) {
+fn assert_equals_reference(name: &str, inputs: &[Vec<f32>], fused: Operation<'_>, reference: Operation<'_>) {
     let (result, gradients) = differentiate(inputs, fused);
-    let (expected, expected_gradients) = differentiate(inputs, plain);
+    let (expected, expected_gradients) = differentiate(inputs, reference);
     assert_near(name, &result, &expected);
     for (i, (found, expected)) in gradients.iter().zip(&expected_gradients).enumerate() {
         assert_near(&format!("{name}, gradient of input {i}"), found, expected);
     }
 }
 
-/// Compares the gradient of a plain twin, computed in double precision, with central differences.
+/// Compares the gradient of a reference implementation, computed in double precision, with central differences.
 #[track_caller]
 fn assert_finite_differences(name: &str, inputs: &[Vec<f32>], operation: Operation<'_>) {
     const H: f64 = 1e-5;
@@ -135,7 +136,7 @@ fn assert_same_bits_for_any_threads(
 }
 
 #[test]
-fn the_public_functions_take_the_fused_road_on_flex() {
+fn the_public_functions_use_the_fused_kernels_on_flex() {
     profile::start();
     let x = Tensor::<2>::ones([4, 8], &Device::flex());
     let _ = taal_kernels::gelu(x.clone());
@@ -175,41 +176,41 @@ mod activations {
     ];
 
     #[test]
-    fn equal_their_twins_at_odd_sizes() {
+    fn equal_their_references_at_odd_sizes() {
         for size in SIZES {
             let x = [normal(size, "x").iter().map(|x| 3.0 * x).collect()];
-            for (name, fused, plain) in FUNCTIONS {
-                assert_twins(name, &x, &|x| fused(x[0].clone()), &|x| plain(x[0].clone()));
+            for (name, fused, reference) in FUNCTIONS {
+                assert_equals_reference(name, &x, &|x| fused(x[0].clone()), &|x| reference(x[0].clone()));
             }
         }
     }
 
     #[test]
-    fn equal_their_twins_far_out_and_for_denormals() {
+    fn equal_their_references_far_out_and_for_denormals() {
         let x = [vec![
             0.0, -0.0, 1e-40, -1e-40, 1e-20, -12.0, 12.0, -80.0, 80.0, -1e4, 1e4,
         ]];
-        for (name, fused, plain) in FUNCTIONS {
+        for (name, fused, reference) in FUNCTIONS {
             let (result, gradients) = differentiate(&x, &|x| fused(x[0].clone()));
             assert!(
                 result.iter().chain(&gradients[0]).all(|x| x.is_finite()),
                 "{name}: {result:?} {gradients:?}"
             );
-            assert_twins(name, &x, &|x| fused(x[0].clone()), &|x| plain(x[0].clone()));
+            assert_equals_reference(name, &x, &|x| fused(x[0].clone()), &|x| reference(x[0].clone()));
         }
     }
 
     #[test]
-    fn gates_equal_their_twins() {
+    fn gates_equal_their_references() {
         for size in SIZES {
             let inputs = [normal(size, "gate"), normal(size, "up")];
-            assert_twins(
+            assert_equals_reference(
                 "swiglu",
                 &inputs,
                 &|x| taal_kernels::swiglu(x[0].clone(), x[1].clone()),
                 &|x| reference::swiglu(x[0].clone(), x[1].clone()),
             );
-            assert_twins(
+            assert_equals_reference(
                 "geglu",
                 &inputs,
                 &|x| taal_kernels::geglu(x[0].clone(), x[1].clone()),
@@ -219,11 +220,11 @@ mod activations {
     }
 
     #[test]
-    fn twins_have_the_gradient_of_finite_differences() {
+    fn references_have_the_gradient_of_finite_differences() {
         let x = [normal(17, "x")];
         // Squared ReLU has a kink in its slope at 0, far from these inputs.
-        for (name, _, plain) in FUNCTIONS {
-            assert_finite_differences(name, &x, &|x| plain(x[0].clone()));
+        for (name, _, reference) in FUNCTIONS {
+            assert_finite_differences(name, &x, &|x| reference(x[0].clone()));
         }
         let inputs = [normal(5, "gate"), normal(5, "up")];
         assert_finite_differences("swiglu", &inputs, &|x| reference::swiglu(x[0].clone(), x[1].clone()));
@@ -248,7 +249,7 @@ mod norms {
     }
 
     #[test]
-    fn equal_their_twins_at_odd_sizes() {
+    fn equal_their_references_at_odd_sizes() {
         for rows in [1, 3, 40] {
             for width in SIZES {
                 let inputs = [
@@ -256,7 +257,7 @@ mod norms {
                     normal(width, "weight"),
                     normal(width, "bias"),
                 ];
-                assert_twins(
+                assert_equals_reference(
                     &format!("layer_norm {rows} x {width}"),
                     &inputs,
                     &|x| {
@@ -268,7 +269,7 @@ mod norms {
                             .flatten(0, 1)
                     },
                 );
-                assert_twins(
+                assert_equals_reference(
                     &format!("rms_norm {rows} x {width}"),
                     &inputs[..2],
                     &|x| taal_kernels::rms_norm(reshape(&x[0], width), x[1].clone(), 1e-6).flatten(0, 1),
@@ -279,7 +280,7 @@ mod norms {
     }
 
     #[test]
-    fn twins_have_the_gradient_of_finite_differences() {
+    fn references_have_the_gradient_of_finite_differences() {
         let inputs = [normal(3 * 5, "x"), normal(5, "weight"), normal(5, "bias")];
         assert_finite_differences("layer_norm", &inputs, &|x| {
             reference::layer_norm(reshape(&x[0], 5), x[1].clone(), Some(x[2].clone()), 1e-5).flatten(0, 1)
@@ -307,7 +308,7 @@ mod linear {
     }
 
     #[test]
-    fn equals_its_twin_at_odd_sizes_with_bias_and_residual() {
+    fn equals_its_reference_at_odd_sizes_with_bias_and_residual() {
         for (m, k, n) in [
             (1, 3, 17),
             (3, 17, 1),
@@ -324,13 +325,13 @@ mod linear {
                 normal(m * n, "residual"),
             ];
             let name = format!("{m} x {k} x {n}");
-            assert_twins(
+            assert_equals_reference(
                 &format!("linear {name}"),
                 &inputs[..3],
                 &|x| taal_kernels::linear(matrix(&x[0], k), matrix(&x[1], n), Some(x[2].clone())).flatten(0, 1),
                 &|x| reference::linear(matrix(&x[0], k), matrix(&x[1], n), Some(x[2].clone())).flatten(0, 1),
             );
-            assert_twins(
+            assert_equals_reference(
                 &format!("linear_add {name}"),
                 &inputs,
                 &|x| {
@@ -342,7 +343,7 @@ mod linear {
                     reference::linear_add(input, weight, Some(x[2].clone()), residual).flatten(0, 1)
                 },
             );
-            assert_twins(
+            assert_equals_reference(
                 &format!("linear_transposed {name}"),
                 &inputs[..2],
                 &|x| taal_kernels::linear_transposed(matrix(&x[0], k), matrix(&x[1], k)).flatten(0, 1),
@@ -352,7 +353,7 @@ mod linear {
     }
 
     #[test]
-    fn few_rows_without_gradient_equal_the_twin() {
+    fn few_rows_without_gradient_equal_the_reference() {
         let device = Device::flex();
         for rows in [1, 2, 8] {
             for (k, n) in [(1, 1), (3, 40), (96, 257), (40, 2000)] {
@@ -387,7 +388,7 @@ mod linear {
     fn weights_seen_through_a_view_are_read_right() {
         let inputs = [normal(17 * 40, "x"), normal(40 * 96, "weight")];
         let through_view = |x: &[Tensor<1>]| (matrix(&x[0], 40), matrix(&x[1], 40).transpose());
-        assert_twins(
+        assert_equals_reference(
             "a transposed view",
             &inputs,
             &|x| {
@@ -402,7 +403,7 @@ mod linear {
     }
 
     #[test]
-    fn the_twin_has_the_gradient_of_finite_differences() {
+    fn the_reference_has_the_gradient_of_finite_differences() {
         let inputs = [
             normal(6, "x"),
             normal(3 * 4, "weight"),
@@ -443,11 +444,11 @@ mod losses {
     }
 
     #[test]
-    fn cross_entropy_equals_its_twin() {
+    fn cross_entropy_equals_its_reference() {
         for (rows, vocab) in [(1, 3), (3, 17), (40, 96), (17, 257), (300, 65)] {
             for (ignores, smoothing) in [(false, 0.0), (true, 0.0), (true, 0.1)] {
                 let inputs = [normal(rows * vocab, "logits").iter().map(|x| 4.0 * x).collect()];
-                assert_twins(
+                assert_equals_reference(
                     &format!("cross_entropy {rows} x {vocab}"),
                     &inputs,
                     &|x| {
@@ -466,7 +467,7 @@ mod losses {
     }
 
     #[test]
-    fn linear_cross_entropy_equals_its_twin() {
+    fn linear_cross_entropy_equals_its_reference() {
         for (rows, width, vocab) in [(1, 3, 17), (40, 17, 96), (96, 40, 257)] {
             for is_transposed in [false, true] {
                 let inputs = [normal(rows * width, "hidden"), normal(width * vocab, "weight")];
@@ -477,7 +478,7 @@ mod losses {
                     let targets = targets(rows, vocab, true, &hidden.device());
                     (hidden, weight, targets)
                 };
-                assert_twins(
+                assert_equals_reference(
                     &format!("linear_cross_entropy {rows} x {width} x {vocab}"),
                     &inputs,
                     &|x| {
@@ -508,7 +509,7 @@ mod losses {
     }
 
     #[test]
-    fn the_twin_has_the_gradient_of_finite_differences() {
+    fn the_reference_has_the_gradient_of_finite_differences() {
         let inputs = [normal(3 * 4, "hidden"), normal(4 * 5, "weight")];
         assert_finite_differences("linear_cross_entropy", &inputs, &|x| {
             let hidden: Tensor<2> = x[0].clone().reshape([3, 4]);
@@ -590,7 +591,7 @@ mod attentions {
             mask().is_causal(),
             mask().window()
         );
-        assert_twins(
+        assert_equals_reference(
             &name,
             &sizes.inputs(),
             &|x| {
@@ -609,7 +610,7 @@ mod attentions {
     }
 
     #[test]
-    fn equals_its_twin_at_odd_lengths_causal_and_not() {
+    fn equals_its_reference_at_odd_lengths_causal_and_not() {
         for len in SIZES {
             let sizes = Sizes::square(2, 1, len, 17);
             for is_causal in [true, false] {
@@ -619,7 +620,7 @@ mod attentions {
     }
 
     #[test]
-    fn equals_its_twin_at_odd_widths_and_groups() {
+    fn equals_its_reference_at_odd_widths_and_groups() {
         for (heads, kv_heads, head_dim) in [(1, 1, 1), (4, 4, 3), (6, 2, 40), (4, 1, 96), (2, 2, 64)] {
             let sizes = Sizes::square(heads, kv_heads, 50, head_dim);
             check(sizes, &|| mask(sizes, true, None), AttentionSettings::default());
@@ -627,7 +628,7 @@ mod attentions {
     }
 
     #[test]
-    fn equals_its_twin_with_windows_caps_biases_padding_and_a_scale() {
+    fn equals_its_reference_with_windows_caps_biases_padding_and_a_scale() {
         let sizes = Sizes::square(4, 2, 75, 24);
         let with_bias = || {
             let bias = random::normal([1, 4, 75, 75], 1.0, 5, &Device::flex());
@@ -662,7 +663,7 @@ mod attentions {
     }
 
     #[test]
-    fn equals_its_twin_with_dropout() {
+    fn equals_its_reference_with_dropout() {
         let sizes = Sizes::square(2, 1, 60, 16);
         let settings = AttentionSettings {
             dropout: Some((0.3, 99)),
@@ -677,7 +678,7 @@ mod attentions {
     }
 
     #[test]
-    fn equals_its_twin_with_fewer_queries_than_keys_and_other_value_widths() {
+    fn equals_its_reference_with_fewer_queries_than_keys_and_other_value_widths() {
         for q_len in [1, 3, 5, 60] {
             let sizes = Sizes {
                 batch: 2,
@@ -721,7 +722,7 @@ mod attentions {
     }
 
     #[test]
-    fn decoding_reads_the_cache_as_its_twin_does() {
+    fn decoding_reads_the_cache_as_the_reference_does() {
         for q_len in [1, 2, 4] {
             let sizes = Sizes {
                 batch: 3,
@@ -828,7 +829,7 @@ mod attentions {
             rotary: Some((angles("cos"), angles("sin"))),
             ..projection(x, heads, kv_heads, len, head_dim, [true, false])
         };
-        assert_twins(
+        assert_equals_reference(
             "projected attention with segments",
             &inputs,
             &|x| {
@@ -843,7 +844,7 @@ mod attentions {
     }
 
     #[test]
-    fn projected_attention_equals_its_twin_with_norms_and_rotary_positions() {
+    fn projected_attention_equals_its_reference_with_norms_and_rotary_positions() {
         for (heads, kv_heads, len, head_dim) in [(4, 2, 17, 16), (3, 3, 96, 40), (2, 1, 50, 2)] {
             for with in [[false, false], [true, false], [false, true], [true, true]] {
                 let width = (heads + 2 * kv_heads) * head_dim;
@@ -853,7 +854,7 @@ mod attentions {
                 }
                 let mask = AttentionMask::new(len, len, true, None, &Device::flex());
                 let settings = AttentionSettings::default();
-                assert_twins(
+                assert_equals_reference(
                     &format!("projected attention {heads} {kv_heads} {len} {head_dim} {with:?}"),
                     &inputs,
                     &|x| {
@@ -872,7 +873,7 @@ mod attentions {
     }
 
     #[test]
-    fn the_twin_has_the_gradient_of_finite_differences() {
+    fn the_reference_has_the_gradient_of_finite_differences() {
         let sizes = Sizes {
             batch: 1,
             heads: 2,
@@ -918,17 +919,17 @@ mod others {
     use super::*;
 
     #[test]
-    fn dropout_equals_its_twin() {
+    fn dropout_equals_its_reference() {
         for size in SIZES {
             let x = [normal(size, "x")];
-            assert_twins("dropout", &x, &|x| taal_kernels::dropout(x[0].clone(), 0.3, 11), &|x| {
+            assert_equals_reference("dropout", &x, &|x| taal_kernels::dropout(x[0].clone(), 0.3, 11), &|x| {
                 reference::dropout(x[0].clone(), 0.3, 11)
             });
         }
     }
 
     #[test]
-    fn embedding_equals_its_twin_and_does_not_depend_on_the_number_of_threads() {
+    fn embedding_equals_its_reference_and_does_not_depend_on_the_number_of_threads() {
         for (vocab, width, count) in [(3, 1, 5), (17, 40, 96), (50, 257, 300)] {
             let table = [normal(vocab * width, "table")];
             let ids = |device: &Device| -> Tensor<2, Int> {
@@ -940,7 +941,7 @@ mod others {
                 let (table, ids) = look_up(x);
                 taal_kernels::embedding(table, ids).flatten(0, 2)
             };
-            assert_twins("embedding", &table, &fused, &|x| {
+            assert_equals_reference("embedding", &table, &fused, &|x| {
                 let (table, ids) = look_up(x);
                 reference::embedding(table, ids).flatten(0, 2)
             });
@@ -949,14 +950,14 @@ mod others {
     }
 
     #[test]
-    fn adamw_equals_its_twin_over_many_steps() {
+    fn adamw_equals_its_reference_over_many_steps() {
         for size in SIZES {
             let device = Device::flex();
             let tensor =
                 |purpose: &str| Tensor::<1>::from_data(TensorData::new(normal(size, purpose), [size]), &device);
             let zeros = || Tensor::<1>::zeros([size], &device);
             let mut fused = (tensor("value"), zeros(), zeros());
-            let mut plain = fused.clone();
+            let mut by_reference = fused.clone();
             for step in 1..=5 {
                 let gradient = tensor(&format!("gradient {step}"));
                 let settings = AdamWStep {
@@ -969,17 +970,17 @@ mod others {
                     gradient_factor: 0.7,
                 };
                 fused = taal_kernels::adamw(&settings, fused.0, gradient.clone(), fused.1, fused.2);
-                plain = reference::adamw(&settings, plain.0, gradient, plain.1, plain.2);
+                by_reference = reference::adamw(&settings, by_reference.0, gradient, by_reference.1, by_reference.2);
             }
             let values = |x: Tensor<1>| -> Vec<f32> { x.into_data().iter::<f32>().collect() };
-            assert_near("value", &values(fused.0), &values(plain.0));
-            assert_near("first moment", &values(fused.1), &values(plain.1));
-            assert_near("second moment", &values(fused.2), &values(plain.2));
+            assert_near("value", &values(fused.0), &values(by_reference.0));
+            assert_near("first moment", &values(fused.1), &values(by_reference.1));
+            assert_near("second moment", &values(fused.2), &values(by_reference.2));
         }
     }
 
     #[test]
-    fn muon_equals_its_twin_for_wide_tall_and_cut_matrices() {
+    fn muon_equals_its_reference_for_wide_tall_and_cut_matrices() {
         for (rows, widths) in [
             (3, &[17][..]),
             (40, &[96]),
@@ -995,7 +996,7 @@ mod others {
             };
             let zeros = Tensor::<1>::zeros([count], &device);
             let mut fused = (tensor("value"), zeros.clone());
-            let mut plain = (tensor("value"), zeros);
+            let mut by_reference = (tensor("value"), zeros);
             for step in 1..=3 {
                 let gradient = tensor(&format!("gradient {step}"));
                 let settings = MuonStep {
@@ -1012,10 +1013,14 @@ mod others {
                     momentum,
                 };
                 fused = taal_kernels::muon(&settings, vec![matrix(fused)]).remove(0);
-                plain = reference::muon(&settings, vec![matrix(plain)]).remove(0);
+                by_reference = reference::muon(&settings, vec![matrix(by_reference)]).remove(0);
             }
             let values = |x: Tensor<2>| -> Vec<f32> { x.into_data().iter::<f32>().collect() };
-            assert_near(&format!("muon {rows} x {widths:?}"), &values(fused.0), &values(plain.0));
+            assert_near(
+                &format!("muon {rows} x {widths:?}"),
+                &values(fused.0),
+                &values(by_reference.0),
+            );
             let x = tensor("matrix");
             let found = taal_kernels::orthogonalize(x.clone(), 5);
             assert_near(
@@ -1048,7 +1053,7 @@ mod others {
     }
 
     #[test]
-    fn the_sum_of_squares_equals_its_twin() {
+    fn the_sum_of_squares_equals_its_reference() {
         for size in [1, 17, 4096, 70_000] {
             let x = Tensor::<1>::from_data(TensorData::new(normal(size, "x"), [size]), &Device::flex());
             let (found, expected) = (taal_kernels::sum_of_squares(x.clone()), reference::sum_of_squares(x));

@@ -145,7 +145,7 @@ fn cross_entropy_is_alike_with_what_is_ignored_and_smoothed() {
     }
 }
 
-/// A loss that is no number says so, huge logits have one, and ignored rows are 0 whatever stands in them.
+/// A loss that is no number says so, huge logits have one, and ignored rows are 0 whatever is in them.
 #[test]
 #[ignore = "needs a GPU: cargo xtask parity"]
 fn cross_entropy_hides_nothing() {
@@ -229,7 +229,7 @@ fn adamw_is_one_function() {
         let first = make(3).reshape([407]);
         let kept = make(1);
         let (value, first, second) = taal_kernels::adamw(&step, kept.clone(), make(2), first, second);
-        // A value that somebody else holds is left alone.
+        // A value that is shared is left alone.
         [numbers(value), numbers(first), numbers(second), numbers(kept)]
     };
     let (found, expected) = (run(&gpu), run(&Device::flex()));

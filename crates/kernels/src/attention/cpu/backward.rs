@@ -120,7 +120,7 @@ impl WithSimd for BackwardTask<'_> {
         let k = prepared(inputs.k, k_at, kv_len, head_dim, k_norm, rotary, &mut scratch.k);
         reserve(&mut scratch.dk, kv_len * head_dim).fill(0.0);
         reserve(&mut scratch.dv, kv_len * value_dim).fill(0.0);
-        // SAFETY: `Inputs::check` and `backward` saw that all views end within their values; blocks lie within the
+        // SAFETY: `Inputs::check` and `backward` saw that all views end within their values; blocks are within the
         // lengths.
         unsafe {
             let v_at = inputs.v.view.at(batch, kv_head);
@@ -283,7 +283,7 @@ fn softmax_backward(
 ///
 /// # Safety
 ///
-/// The rows must lie within the memory of `place`, and no other task may write them.
+/// The rows must be within the memory of `place`, and no other task may write them.
 #[inline(always)]
 unsafe fn scatter(rows: &[f32], width: usize, place: (*mut f32, View), batch: usize, head: usize) {
     let (ptr, view) = place;

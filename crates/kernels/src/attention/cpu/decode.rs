@@ -2,8 +2,8 @@
 
 use super::*;
 
-/// Attention of few queries, each key and value read once from where it lies: decoding with a cache. The result is
-/// `[batch, q_len, n_heads, value_dim]`. Scores take `q_len * kv_len` numbers a head.
+/// Attention of few queries, each key and value read once, in place: decoding with a cache. The result is
+/// `[batch, q_len, n_heads, value_dim]`. Scores take `q_len * kv_len` numbers per head.
 pub(crate) fn decode(inputs: &Inputs<'_>) -> Vec<f32> {
     inputs.check();
     assert!(
@@ -11,7 +11,7 @@ pub(crate) fn decode(inputs: &Inputs<'_>) -> Vec<f32> {
         "decoding takes prepared queries and keys"
     );
     let shape = inputs.shape;
-    let mut context = uninitialised(shape.batch * shape.q_len * shape.n_heads * shape.value_dim);
+    let mut context = uninitialized(shape.batch * shape.q_len * shape.n_heads * shape.value_dim);
     let parts = parallel::Parts::new(&mut context);
     let task = |task: usize| {
         SCRATCH.with_borrow_mut(|scratch| {

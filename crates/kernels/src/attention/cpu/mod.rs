@@ -1,9 +1,9 @@
-//! Attention and its gradients in memory linear in the length (Dao et al., "FlashAttention", 2022, on a CPU's terms).
+//! Attention and its gradients in memory linear in the length (Dao et al., "FlashAttention", 2022, for a CPU).
 //!
 //! A task is one batch row with one key head and the query heads that share it. It works on blocks of queries, whose
 //! scores against all visible keys stay in the cache; the backward pass computes them again from the logarithm of
 //! each row's sum. QK-norm and rotary positions are applied to queries and keys on the way in, so that projected
-//! tokens are read where they lie and no head is ever copied out.
+//! tokens are read in place and no head is ever copied out.
 
 mod backward;
 mod decode;
@@ -16,7 +16,7 @@ pub(crate) use self::backward::backward;
 pub(crate) use self::decode::decode;
 use crate::cpu::math::{LANES, exp, max, sigmoid, sum, sum2};
 use crate::cpu::matmul::{Operand, Sizes, Target, Write, pack_panels, panel_width, tiles};
-use crate::cpu::{parallel, uninitialised};
+use crate::cpu::{parallel, uninitialized};
 use crate::random;
 
 /// Queries of a block: a multiple of every tile's height.
@@ -40,7 +40,7 @@ impl Shape {
     }
 }
 
-/// Who sees whom, and what happens to scores.
+/// Which keys a query sees, and what happens to scores.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Settings {
     pub(crate) scale: f32,
@@ -104,7 +104,7 @@ pub(crate) struct Bias<'a> {
 pub(crate) struct Preparation<'a> {
     /// Weights of the RMS norms of queries and of keys, and their epsilon.
     pub(crate) norms: Option<(&'a [f32], &'a [f32], f32)>,
-    /// Cosines and signed sines, a row a token.
+    /// Cosines and signed sines, one row per token.
     pub(crate) rotary: Option<(&'a [f32], &'a [f32])>,
     /// Numbers from the angles of one batch row to those of the next; 0 where all have the same.
     pub(crate) rotary_stride: usize,
@@ -214,7 +214,7 @@ pub(crate) struct Attended {
     pub(crate) log_sums: Vec<f32>,
 }
 
-/// What [`backward`] writes to; the views say where the gradients of queries, keys and values stand.
+/// What [`backward`] writes to; the views say where the gradients of queries, keys and values are.
 pub(crate) struct Gradients<'a> {
     pub(crate) q: (&'a mut [f32], View),
     pub(crate) k: (&'a mut [f32], View),
@@ -252,8 +252,8 @@ fn reserve(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
 pub(crate) fn forward(inputs: &Inputs<'_>) -> Attended {
     inputs.check();
     let shape = inputs.shape;
-    let mut context = uninitialised(shape.batch * shape.q_len * shape.n_heads * shape.value_dim);
-    let mut log_sums = uninitialised(shape.batch * shape.n_heads * shape.q_len);
+    let mut context = uninitialized(shape.batch * shape.q_len * shape.n_heads * shape.value_dim);
+    let mut log_sums = uninitialized(shape.batch * shape.n_heads * shape.q_len);
     let context_parts = parallel::Parts::new(&mut context);
     let log_sum_parts = parallel::Parts::new(&mut log_sums);
     parallel::for_each(shape.batch * shape.n_kv_heads, |task| {
@@ -280,7 +280,7 @@ struct ForwardTask<'a> {
     scratch: &'a mut Scratch,
 }
 
-/// The rows of one head, prepared or where they lie.
+/// The rows of one head, prepared or in place.
 #[inline(always)]
 fn prepared<'a>(
     heads: Heads<'a>,
@@ -394,7 +394,7 @@ fn block<S: Simd>(batch: usize, first: usize, inputs: &Inputs<'_>) -> Block {
 }
 
 /// Scores of a row after scale, cap and bias, in place; what the query does not see becomes `-inf`, and so does
-/// whatever stands in the row past the block's keys.
+/// whatever is in the row past the block's keys.
 #[inline(always)]
 fn finish_scores(inputs: &Inputs<'_>, batch: usize, head: usize, i: usize, block: &Block, scores: &mut [f32]) {
     let Settings { scale, softcap, .. } = inputs.settings;
@@ -423,7 +423,7 @@ fn finish_scores(inputs: &Inputs<'_>, batch: usize, head: usize, i: usize, block
     scores[end.clamp(block.from, block.to) - block.from..].fill(f32::NEG_INFINITY);
 }
 
-/// Scores become their exponentials over the row's largest; the largest and the sum are handed out. A row that sees
+/// Scores become their exponentials over the row's largest; the largest and the sum are returned. A row that sees
 /// nothing gives zeros and a sum of 0.
 #[inline(always)]
 fn exponentials(scores: &mut [f32]) -> (f32, f32) {
@@ -485,7 +485,7 @@ impl WithSimd for ForwardTask<'_> {
         let at = inputs.k.view.at(batch, kv_head);
         let k_norm = norms.map(|(_, weight, eps)| (weight, eps));
         let k = prepared(inputs.k, at, kv_len, head_dim, k_norm, rotary, &mut scratch.k);
-        // SAFETY: `Inputs::check` saw that all views end within their values; blocks lie within the lengths.
+        // SAFETY: `Inputs::check` saw that all views end within their values; blocks are within the lengths.
         unsafe {
             pack_panels(simd, k.transposed(), head_dim, kv_len, &mut scratch.keys_transposed);
             let at = inputs.v.view.at(batch, kv_head);

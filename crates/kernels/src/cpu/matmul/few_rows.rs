@@ -15,7 +15,7 @@ const FEW_DEPTH: usize = 8;
 const FEW_PARALLEL_WORK: usize = 1 << 16;
 
 /// `C = A B` (`+ addend` where one is given, a bias of `n`) for few rows of A, as in decoding: each number of B is
-/// read once from where it lies, because reading it is all the work there is. B is `[k, n]`, or `[n, k]` where it
+/// read once, in place, because reading it is all the work there is. B is `[k, n]`, or `[n, k]` where it
 /// `is_transposed`.
 pub(crate) fn few_rows(sizes: Sizes, a: &[f32], b: &[f32], is_transposed: bool, bias: Option<&[f32]>, c: &mut [f32]) {
     let Sizes { m, n, k } = sizes;
@@ -70,7 +70,7 @@ fn dot4(lines: [&[f32]; 4], x: &[f32]) -> [f32; 4] {
     sums
 }
 
-vectorised! {
+vectorized! {
     fn few_columns<'a>(
         sizes: Sizes,
         a: &'a [f32],

@@ -5,7 +5,7 @@
 //! lives in registers while it is summed. Every number of C is summed in the same order whatever the number of
 //! threads, because threads divide rows and columns and never the sum.
 //!
-//! Burn's flex multiplies with the `gemm` crate, which packs the weights anew in one thread where they stand
+//! Burn's flex multiplies with the `gemm` crate, which packs the weights again in one thread where they are
 //! transposed, as the gradient of a linear layer needs them; `docs/kernels.md` has both measured.
 
 mod few_rows;
@@ -42,7 +42,7 @@ pub(crate) struct Operand {
     column_stride: isize,
 }
 
-// SAFETY: an operand is only read, and whoever makes one vouches that the memory outlives the call.
+// SAFETY: an operand is only read, and its maker guarantees that the memory outlives the call.
 unsafe impl Send for Operand {}
 // SAFETY: as above.
 unsafe impl Sync for Operand {}
@@ -96,7 +96,7 @@ pub(crate) struct Target {
     row_stride: usize,
 }
 
-// SAFETY: tasks write disjoint rows and columns, and whoever makes one vouches for the memory.
+// SAFETY: tasks write disjoint rows and columns, and its maker guarantees the memory.
 unsafe impl Send for Target {}
 // SAFETY: as above.
 unsafe impl Sync for Target {}
@@ -113,7 +113,7 @@ impl Target {
 
     /// # Safety
     ///
-    /// Every element of the product it is used with must be writable, and nobody else's.
+    /// Every element of the product it is used with must be writable, and not shared.
     pub(crate) unsafe fn strided(ptr: *mut f32, row_stride: usize) -> Self {
         Self { ptr, row_stride }
     }
@@ -127,10 +127,10 @@ pub(crate) struct Sizes {
     pub(crate) k: usize,
 }
 
-/// What becomes of the numbers that stand in C.
+/// What becomes of the numbers that are in C.
 #[derive(Clone, Copy)]
 pub(crate) enum Write {
-    /// They are overwritten and may be uninitialised.
+    /// They are overwritten and may be uninitialized.
     Replace,
     /// The product is added to them.
     Add,
@@ -165,7 +165,7 @@ pub(crate) unsafe fn matmul(sizes: Sizes, a: Operand, b: Operand, c: Target, wri
     if threads == 1 || m * n * k < PARALLEL_WORK {
         return unsafe { matmul_columns(sizes, a, b, c, write) };
     }
-    // Each task packs its own part, and nobody waits for anybody. Columns of B are divided where they come out even,
+    // Each task packs its own part, and none waits for another. Columns of B are divided where they come out even,
     // so that nothing is packed twice; where A must be packed and is the larger one, its rows are.
     let divides_columns = if a.column_stride == 1 {
         panels.is_multiple_of(threads) || panels >= 6 * threads
@@ -232,7 +232,7 @@ pub(crate) unsafe fn matmul_columns(sizes: Sizes, a: Operand, b: Operand, c: Tar
             super::dispatch(Serial {
                 sizes: columns,
                 a,
-                // SAFETY: `from` lies within the sizes.
+                // SAFETY: `from` is within the sizes.
                 b: unsafe { b.from(0, from) },
                 c: unsafe { c.from(0, from) },
                 write: unsafe { write.from(0, from) },
@@ -293,7 +293,7 @@ impl WithSimd for Serial<'_> {
         let mut start = 0;
         loop {
             let depth = depth.min(k - start);
-            // SAFETY: start and the blocks below lie within the sizes.
+            // SAFETY: start and the blocks below are within the sizes.
             unsafe {
                 pack_panels(simd, self.b.from(start, 0), depth, n, self.packed_b);
                 for row in (0..m).step_by(ROWS) {
@@ -366,7 +366,7 @@ unsafe fn tiles_of<S: Simd, const MR: usize, const NV: usize>(
     debug_assert!(panels.len() >= (n.div_ceil(width) - 1) * panel_depth * width + k * width);
     for (panel, column) in (0..n).step_by(width).enumerate() {
         for (strip, row) in (0..m).step_by(MR).enumerate() {
-            // SAFETY: offsets lie within the sizes; packed strips are MR x k each.
+            // SAFETY: offsets are within the sizes; packed strips are MR x k each.
             unsafe {
                 let (ptr, row_stride, column_stride) = if is_packed {
                     (a.ptr.add(strip * MR * k), 1, MR as isize)
@@ -411,7 +411,7 @@ impl<const MR: usize, const NV: usize> WithSimd for Tile<MR, NV> {
     fn with_simd<S: Simd>(self, simd: S) {
         let lanes = S::F32_LANES;
         let mut sums = [[simd.splat_f32s(0.0); NV]; MR];
-        // SAFETY: `tiles_of` hands out tiles that lie within operands, panels and target. A row past the end reads
+        // SAFETY: `tiles_of` hands out tiles within operands, panels and target. A row past the end reads
         // the last one again and is not written.
         unsafe {
             if self.is_packed {

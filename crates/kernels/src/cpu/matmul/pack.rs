@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Copies `k x n` of B into panels: `panel_width` columns of one row beside each other, then those of the next row;
+/// Copies `k x n` of B into panels: `panel_width` columns of one row next to each other, then those of the next row;
 /// columns past the end are zeros.
 ///
 /// # Safety
@@ -22,7 +22,7 @@ pub(crate) unsafe fn pack_panels<S: Simd>(simd: S, b: Operand, k: usize, n: usiz
     }
     for (panel, column) in (0..n).step_by(width).enumerate() {
         simd.vectorize(PackPanel {
-            // SAFETY: the column lies within B.
+            // SAFETY: the column is within B.
             b: unsafe { b.from(0, column) },
             k,
             columns: width.min(n - column),
@@ -135,7 +135,7 @@ fn transpose8(mut block: [[f32; 8]; 8]) -> [[f32; 8]; 8] {
     block
 }
 
-/// Copies `m x k` of A into strips: `tile_rows` rows of one column beside each other, then those of the next column;
+/// Copies `m x k` of A into strips: `tile_rows` rows of one column next to each other, then those of the next column;
 /// rows past the end are zeros.
 #[inline(always)]
 pub(super) unsafe fn pack_strips<S: Simd>(simd: S, a: Operand, m: usize, k: usize, packed: &mut Vec<f32>) {
@@ -167,7 +167,7 @@ impl WithSimd for PackStrips<'_> {
         let height = tile_rows::<S>();
         let Self { a, m, k, packed } = self;
         let whole = if a.row_stride == 1 { m / height * height } else { 0 };
-        // SAFETY: rows and columns lie within A, and the strips hold them all.
+        // SAFETY: rows and columns are within A, and the strips hold them all.
         unsafe {
             let out = packed.as_mut_ptr();
             for column in 0..k {

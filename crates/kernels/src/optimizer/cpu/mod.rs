@@ -5,7 +5,7 @@ pub(crate) mod muon;
 use rayon::prelude::*;
 
 use crate::cpu::math::sum;
-use crate::cpu::vectorised;
+use crate::cpu::vectorized;
 
 /// Numbers of one task.
 const CHUNK: usize = 1 << 15;
@@ -28,7 +28,7 @@ pub(crate) struct AdamW {
     pub(crate) gradient_factor: f32,
 }
 
-vectorised! {
+vectorized! {
     fn adamw_chunk<'a>(
         settings: AdamW,
         value: &'a mut [f32],

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::sum_of_squares;
 use crate::cpu::matmul::{Operand, Sizes, Target, Write, matmul_columns};
-use crate::cpu::{parallel, uninitialised, vectorised};
+use crate::cpu::{parallel, uninitialized, vectorized};
 
 /// The coefficients of Keller Jordan's iteration of degree five.
 pub(crate) const COEFFICIENTS: [f32; 3] = [3.4445, -4.7750, 2.0315];
@@ -20,7 +20,7 @@ pub(crate) struct Muon {
     pub(crate) iterations: usize,
 }
 
-vectorised! {
+vectorized! {
     /// Momentum in place, and the direction that looks one step ahead of it.
     fn momentum_chunk<'a>(settings: Muon, gradient: &'a [f32], momentum: &'a mut [f32], direction: &'a mut [f32]) {
         let beta = settings.momentum;
@@ -32,7 +32,7 @@ vectorised! {
     }
 }
 
-/// A matrix that is updated: `rows` rows whose columns, cut into `widths`, are orthogonalized each for itself.
+/// A matrix that is updated: `rows` rows whose columns, cut into `widths`, are orthogonalized separately.
 pub(crate) struct Job<'a> {
     pub(crate) rows: usize,
     pub(crate) widths: &'a [usize],
@@ -86,7 +86,7 @@ pub(crate) fn muon(settings: Muon, jobs: &mut [Job<'_>]) {
 fn look_ahead(settings: Muon, job: &mut Job<'_>) -> Vec<f32> {
     let count = job.rows * job.widths.iter().sum::<usize>();
     assert!(job.value.len() == count && job.gradient.len() == count && job.momentum.len() == count);
-    let mut direction = uninitialised(count);
+    let mut direction = uninitialized(count);
     let momentum_parts = parallel::Parts::new(job.momentum);
     let gradient = job.gradient;
     parallel::elementwise(&mut direction, |start, direction| {
@@ -121,7 +121,7 @@ impl Matrix<'_> {
         if rows <= columns {
             return (lines.flatten().copied().collect(), rows, columns);
         }
-        let mut copy = uninitialised(rows * columns);
+        let mut copy = uninitialized(rows * columns);
         for (row, line) in lines.enumerate() {
             for (column, value) in line.iter().enumerate() {
                 copy[column * rows + row] = *value;
@@ -141,8 +141,8 @@ pub(crate) fn orthogonalize(matrix: &Matrix<'_>, iterations: usize, product: Pro
     let norm = sum_of_squares(&x).sqrt();
     let scale = (1.0 / (norm + 1e-7)) as f32;
     x.iter_mut().for_each(|x| *x *= scale);
-    let mut next = uninitialised(short * long);
-    let [mut gram, mut scaled, mut polynomial] = [(); 3].map(|()| uninitialised(short * short));
+    let mut next = uninitialized(short * long);
+    let [mut gram, mut scaled, mut polynomial] = [(); 3].map(|()| uninitialized(short * short));
     let square = Sizes {
         m: short,
         n: short,
@@ -165,7 +165,7 @@ pub(crate) fn orthogonalize(matrix: &Matrix<'_>, iterations: usize, product: Pro
                 Write::Replace,
             )
         };
-        // x' = (a I + b G + c G^2) x, so a stands on the diagonal and x is multiplied once.
+        // x' = (a I + b G + c G^2) x, so a is on the diagonal and x is multiplied once.
         for (row, (gram, (scaled, polynomial))) in gram
             .chunks_exact(short)
             .zip(scaled.chunks_exact_mut(short).zip(polynomial.chunks_exact_mut(short)))
