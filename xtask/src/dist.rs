@@ -1,4 +1,4 @@
-//! `cargo xtask dist`: a folder and an archive that can be given to others: the stripped program, its manual, and all licenses.
+//! `cargo xtask dist`: a folder and an archive for distribution: the stripped program, its manual, and all licenses.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -14,10 +14,10 @@ use crate::command::{run, show};
 use crate::workspace::Workspace;
 
 const SHELLS: [&str; 3] = ["bash", "zsh", "fish"];
-/// What the file of all licenses of others is called.
+/// The file name of all third-party licenses.
 const THIRD_PARTY: &str = "THIRD-PARTY-LICENSES.md";
 
-/// The part of `cargo metadata` that says what is linked into a program.
+/// The part of `cargo metadata` that tells what is linked into a program.
 #[derive(Debug, Deserialize)]
 struct Graph {
     packages: Vec<Linked>,
@@ -136,7 +136,7 @@ fn host(workspace: &Workspace) -> Result<String> {
     Ok(host.context("rustc -vV names no host")?.to_owned())
 }
 
-/// The packages that are linked into `taal`, those of this workspace left out.
+/// The packages that are linked into `taal`, without those of this workspace.
 fn linked(workspace: &Workspace, host: &str, features: &[&str]) -> Result<Vec<Linked>> {
     let mut metadata = workspace.cargo();
     metadata.args([
@@ -179,7 +179,7 @@ fn linked(workspace: &Workspace, host: &str, features: &[&str]) -> Result<Vec<Li
     Ok(linked)
 }
 
-/// One page: a line per package, then each different license text once, with the packages that carry it.
+/// One page: a line per package, then each distinct license text once, with its packages.
 fn third_party(linked: &[Linked]) -> Result<String> {
     let mut page = String::from(
         "# Licenses of the packages that are linked into taal\n\n\
@@ -193,7 +193,7 @@ fn third_party(linked: &[Linked]) -> Result<String> {
         let files = license_files(package.manifest_path.parent().context("a manifest has a folder")?)?;
         ensure!(
             package.license.is_some() || !files.is_empty(),
-            "{label} names no license and has no license file: it cannot be given to others"
+            "{label} names no license and has no license file: it cannot be distributed"
         );
         let authors = package.authors.join(", ").replace('|', "/");
         let repository = package.repository.as_deref().unwrap_or_default();
@@ -235,7 +235,7 @@ fn license_files(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// The shared libraries of an ELF program, and the newest version of glibc that it asks for.
+/// The shared libraries of an ELF program, and the newest version of glibc that it requires.
 fn needs(program: &Path) -> Result<String> {
     let bytes = fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
     let elf = ElfFile64::<object::Endianness>::parse(&*bytes).context("the program is not a 64-bit ELF file")?;
@@ -318,7 +318,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn a_program_says_which_libraries_it_needs() {
+    fn the_libraries_of_a_program_are_listed() {
         let this = std::env::current_exe().expect("the test has a path");
         let needs = needs(&this).expect("the test is an ELF program");
         assert!(needs.contains("libc.so.6") && needs.contains("glibc 2."), "{needs}");

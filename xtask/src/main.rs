@@ -68,7 +68,7 @@ enum Verb {
     Bench(Bench),
     /// Open traces, a report and a map in Chromium, with node and npm, and check them by pointer, keyboard and axe-core
     Browser,
-    /// Walk the guided tours from an empty folder, and fail where what is printed is not what their pages say
+    /// Run the guided tours from an empty folder, and fail where the output differs from their pages
     ///
     /// Text must be equal, numbers to 2 % or what a fence says; figures of speed and time are not compared.
     Tour(tour::Tour),
@@ -185,7 +185,7 @@ fn arguments_after_verb() -> Vec<OsString> {
         .collect()
 }
 
-/// Takes the flag `--gpu` out of the arguments of `cargo test`, up to `--`: clap does not see it after the first of them.
+/// Removes the flag `--gpu` from the arguments of `cargo test`, up to `--`: clap does not see it after the first of them.
 fn without_gpu_flag(mut arguments: Vec<OsString>) -> (bool, Vec<OsString>) {
     let end = arguments.iter().position(|argument| argument == "--");
     let place = arguments

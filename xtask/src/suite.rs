@@ -11,8 +11,8 @@ use crate::workspace::Workspace;
 
 /// Runs the whole suite, or what the arguments of `cargo test` choose.
 ///
-/// Doctests go first: rustdoc prints a summary of its own after them, while everything else ends with the test
-/// runner's closing line, which is what scripts look for.
+/// Doctests run first: rustdoc prints its own summary after them, while everything else ends with the test runner's closing line,
+/// for which scripts look.
 pub fn test(workspace: &Workspace, args: &[OsString]) -> Result<()> {
     let (scope, is_whole_suite) = test_scope(args);
     if scope == Scope::Named {

@@ -88,7 +88,7 @@ impl Workspace {
         Ok(Self { root, has_gpu: false })
     }
 
-    /// The same, whose tests and lints include the GPU's code or leave it out.
+    /// The same, with or without the GPU's code in tests and lints.
     pub fn with_gpu(self, has_gpu: bool) -> Self {
         Self { has_gpu, ..self }
     }

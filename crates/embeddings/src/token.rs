@@ -33,7 +33,7 @@ impl TokenEmbeddingConfig {
 pub struct TokenEmbedding {
     /// `[vocab_size, d_model]`.
     pub weight: Param<Tensor<2>>,
-    /// The table in fewer bits, for inference. The parameter is made of it where something asks for its values.
+    /// The table in fewer bits, for inference. The parameter is decoded from it when its values are needed.
     #[module(skip)]
     quantized: Option<QuantizedMatrix>,
 }
@@ -78,11 +78,11 @@ impl TokenEmbedding {
         Ok(())
     }
 
-    /// Takes a table in fewer bits, `[vocab_size, d_model]`, in place of its own.
+    /// Replaces the table by one in fewer bits, `[vocab_size, d_model]`.
     ///
     /// # Panics
     ///
-    /// Where the shape is another.
+    /// Where the shape differs.
     pub fn set_quantized(&mut self, table: QuantizedMatrix) {
         assert_eq!(
             self.weight.lazy_shape().to_vec(),

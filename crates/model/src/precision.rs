@@ -10,8 +10,9 @@ use crate::stack::Stack;
 use crate::transformer::Transformer;
 
 impl Transformer {
-    /// The same model with its matrices and its token embedding rounded to a type. Norms, biases, positions and an LSTM's matrices stay as they are.
-    /// With Q4_0 the output matrix, or the token embedding where it is that too, is Q8_0, as four bits cost it most.
+    /// The same model with its matrices and its token embedding rounded to a type. Norms, biases, positions and an LSTM's
+    /// matrices are unchanged. With Q4_0 the output matrix, or the token embedding if tied, is Q8_0, because it loses the most at
+    /// four bits.
     ///
     /// Such a model is for inference: gradients flow through the rounded weights, and nothing trains them.
     ///
@@ -44,7 +45,7 @@ impl Transformer {
         Ok(self)
     }
 
-    /// The bytes of all parameters as they are stored in memory.
+    /// The bytes of all parameters in memory.
     pub fn weight_bytes(&self) -> u64 {
         let dense = self.dense_layers_ref().into_iter().filter_map(Dense::quantized);
         let quantized = dense.chain(self.embeddings.tokens.quantized());

@@ -1,7 +1,7 @@
-//! The names of files and folders in a run directory, in its checkpoints and in a model directory: many crates look for them, so they
-//! are written down once. What is in each file is its writer's business.
+//! The names of files and folders in a run directory, in its checkpoints and in a model directory: they are defined once because
+//! many crates use them. The contents of each file are up to its writer.
 
-/// Marks a directory as a run's and names its recipe: the first file that a run writes.
+/// Marks a directory as a run directory and names its recipe: the first file that a run writes.
 pub const RUN_FILE: &str = ".taal-run";
 /// The lock of a directory, see [`RunLock`](crate::RunLock).
 pub const LOCK_NAME: &str = ".lock";
@@ -13,7 +13,7 @@ pub const RESOLVED_FILE: &str = "recipe.resolved.toml";
 pub const LOG_NAME: &str = "log.jsonl";
 /// The same as a table.
 pub const LOG_TABLE_FILE: &str = "log.csv";
-/// What was done about bad steps.
+/// The responses to bad steps.
 pub const EVENTS_FILE: &str = "events.jsonl";
 /// The report as a page, rewritten while the run trains.
 pub const REPORT_FILE: &str = "report.html";
@@ -30,16 +30,16 @@ pub const MANIFEST_NAME: &str = "MANIFEST.json";
 pub const OPTIMIZER_FILE: &str = "optimizer.safetensors";
 /// The running figures of a checkpoint.
 pub const STATE_FILE: &str = "train_state.json";
-/// What a damaged file or checkpoint is renamed to ends with this, see [`set_aside`](crate::set_aside).
+/// The suffix of a damaged file or checkpoint that was renamed, see [`set_aside`](crate::set_aside).
 pub const DAMAGED: &str = "damaged";
-/// What a checkpoint that a run went back behind is renamed to ends with this.
+/// The suffix of a checkpoint that a run discarded by going back to an earlier one.
 pub const LEFT: &str = "left";
 
 /// The configuration in a model directory.
 pub const CONFIG_FILE: &str = "config.json";
 /// The weights.
 pub const WEIGHTS_FILE: &str = "model.safetensors";
-/// Which tensor is in which file, where the weights are in several.
+/// The index that maps tensors to files, where the weights are in several.
 pub const WEIGHTS_INDEX_FILE: &str = "model.safetensors.index.json";
 /// The tokenizer, in a model directory and next to token shards.
 pub const TOKENIZER_FILE: &str = "tokenizer.json";
@@ -53,7 +53,7 @@ pub fn checkpoint_name(step: u64) -> String {
     format!("{STEP_PREFIX}{step:08}")
 }
 
-/// The step of a checkpoint; `None` for any other name, those of checkpoints that were set aside included.
+/// The step of a checkpoint; `None` for any other name, including checkpoints that were set aside.
 pub fn checkpoint_step(name: &str) -> Option<u64> {
     name.strip_prefix(STEP_PREFIX)?.parse().ok()
 }

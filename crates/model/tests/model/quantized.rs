@@ -1,4 +1,4 @@
-//! Weights in fewer bits: the logits they give, what they take, and that rows of a batch do not notice each other.
+//! Weights in fewer bits: their logits, their size, and that rows of a batch are independent.
 
 use taal_kernels::WeightType;
 
@@ -45,10 +45,10 @@ fn logits_of_rounded_weights_are_near_those_of_the_model() {
 }
 
 #[test]
-fn the_products_of_rounded_weights_are_those_of_their_values() {
+fn products_of_rounded_weights_equal_those_of_their_values() {
     let model = model_of("llama-untied");
     let rounded = model.clone().with_weights(WeightType::F16).unwrap();
-    // The values are read like any model's; a model with them in single precision computes the same but for the order of sums.
+    // The values are read like any model's; a model with them in single precision computes the same except for the order of sums.
     let mut values = BTreeMap::new();
     parameters::read(&rounded, |name, _, numbers| {
         drop(values.insert(name.to_owned(), numbers))
@@ -75,7 +75,7 @@ fn rounded_weights_take_the_bytes_of_their_type() {
 }
 
 #[test]
-fn what_cannot_be_rounded_is_refused_by_name() {
+fn weights_that_cannot_be_rounded_are_refused_by_name() {
     let config = TransformerConfig {
         d_ff: 100,
         ..model_of("llama-untied").config().clone()
