@@ -119,6 +119,25 @@ fn the_index_names_every_page() {
     }
 }
 
+/// The log and the changelog tell of what is gone, too.
+#[test]
+fn every_path_of_the_workspace_that_a_page_names_exists() {
+    let folders = ["crates/", "xtask/", "benches/", "docs/", "fuzz/"];
+    let is_plain = |path: &str| !path.contains([' ', '*', '<', '{', '[', ':']) && !path.contains("...");
+    for (page, text) in pages() {
+        if page.ends_with("CHANGELOG.md") || page.ends_with("log.md") {
+            continue;
+        }
+        for (number, line) in prose(&text) {
+            let spans = line.split('`').skip(1).step_by(2);
+            for path in spans.filter(|span| folders.iter().any(|folder| span.starts_with(folder)) && is_plain(span)) {
+                let exists = root().join(path).exists();
+                assert!(exists, "{}, line {number}: there is no {path}", page.display());
+            }
+        }
+    }
+}
+
 #[test]
 fn the_readme_has_at_most_120_lines() {
     let text = fs::read_to_string(root().join("README.md")).expect("the README");
