@@ -67,7 +67,7 @@ taal fill --model runs/dutch-mlm "De kat zat op de [MASK]." --rank mat
 
 taal fill --model runs/dutch-mlm "Zij ging naar [MASK] school."
 
-# Fine-tunen: met 1 tot 10 % van het rekenwerk
+# Finetunen: met 1 tot 10 % van het rekenwerk
 
 cat > namen.toml <<'EOF'
 [data]
