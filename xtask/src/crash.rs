@@ -84,7 +84,7 @@ pub fn crash(workspace: &Workspace, crash: &Crash) -> Result<()> {
             .env("TAAL_CRASH_FLIPS", crash.flips.to_string())
             .env("TAAL_CRASH_CASES", "1000")
             .env("TAAL_CRASH_SAVES", "1000")
-            .env("TAAL_CRASH_POISONS", "100")
+            .env("TAAL_CRASH_STEP_FAULTS", "100")
             .env("TAAL_CRASH_FIGURES", &figures);
         // All figures are useful, even when one test fails.
         outcome = outcome.and(run(&mut command));

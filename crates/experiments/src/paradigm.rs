@@ -16,7 +16,7 @@ use taal_kernels::{DeviceSpec, Precision, random};
 use taal_model::{Initialization, Mixer, Transformer, TransformerConfig};
 use taal_trainer::prepare::{self, Corpus};
 use taal_trainer::{
-    Ailment, LSTM_INIT_STD, Learner, MixedPrecision, ModelRecipe, Optimizer, Progress, Recipe, Schedule, StepOutcome,
+    BadStep, LSTM_INIT_STD, Learner, MixedPrecision, ModelRecipe, Optimizer, Progress, Recipe, Schedule, StepOutcome,
     TrainError,
 };
 
@@ -500,14 +500,14 @@ impl Bench<'_> {
 }
 
 fn check(step: u64, outcome: &StepOutcome) -> Result<(), TrainError> {
-    let ailment = match outcome.loss.is_finite() {
+    let reason = match outcome.loss.is_finite() {
         _ if outcome.is_finite() => return Ok(()),
-        true => Ailment::Gradient(outcome.grad_norm),
-        false => Ailment::Loss(outcome.loss),
+        true => BadStep::Gradient(outcome.grad_norm),
+        false => BadStep::Loss(outcome.loss),
     };
     Err(TrainError::Diverged {
         step,
-        ailment,
+        reason,
         saved: None,
     })
 }
@@ -647,7 +647,7 @@ mod tests {
         let attempt = |rate: f64| match rate {
             10.0.. => Err(TrainError::Diverged {
                 step: 3,
-                ailment: Ailment::Loss(f64::NAN),
+                reason: BadStep::Loss(f64::NAN),
                 saved: None,
             }),
             rate => Ok(rate),

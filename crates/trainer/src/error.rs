@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use taal_store::ErrorKind;
 
-use crate::ailment::Ailment;
+use crate::bad_step::BadStep;
 
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +47,7 @@ pub enum TrainError {
     },
     /// Loss, gradient or weights left the finite numbers, and going back did not help.
     #[error(
-        "step {step}: {ailment}: training diverged, and leaving out bad batches did not help; {}. Lower train.lr, lengthen \
+        "step {step}: {reason}: training diverged, and leaving out bad batches did not help; {}. Lower train.lr, lengthen \
          train.warmup_steps or set train.clip_norm",
         saved_words(*saved)
     )]
@@ -55,13 +55,13 @@ pub enum TrainError {
         /// The step.
         step: u64,
         /// What was not finite.
-        ailment: Ailment,
+        reason: BadStep,
         /// The newest checkpoint, where one was saved.
         saved: Option<u64>,
     },
     /// A run must go back, and no checkpoint is as it was written.
     #[error(
-        "{}: step {step}: {ailment}; the run must go back, and every checkpoint is damaged: each is set aside there as \
+        "{}: step {step}: {reason}; the run must go back, and every checkpoint is damaged: each is set aside there as \
          step-<step>.damaged, and training can only start again from step 0",
         path.display()
     )]
@@ -71,7 +71,7 @@ pub enum TrainError {
         /// The step.
         step: u64,
         /// What was wrong with it.
-        ailment: Ailment,
+        reason: BadStep,
     },
     /// The last checkpoint could not be written.
     #[error("{}: step {step} could not be saved; the checkpoint before it is whole", path.display())]
@@ -127,8 +127,8 @@ impl TrainError {
         }
     }
 
-    pub(crate) fn diverged(step: u64, ailment: Ailment, saved: Option<u64>) -> Self {
-        Self::Diverged { step, ailment, saved }
+    pub(crate) fn diverged(step: u64, reason: BadStep, saved: Option<u64>) -> Self {
+        Self::Diverged { step, reason, saved }
     }
 
     pub(crate) fn unsaved(run_dir: &Path, step: u64) -> Self {
@@ -209,7 +209,7 @@ pub(crate) fn size(bytes: u64) -> String {
 
 fn saved_words(saved: Option<u64>) -> String {
     match saved {
-        Some(step) => format!("the weights of the last checkpoint, of step {step}, are unharmed"),
+        Some(step) => format!("the weights of the last checkpoint, of step {step}, are intact"),
         None => "no checkpoint had been saved".to_string(),
     }
 }

@@ -95,19 +95,19 @@ impl ModuleVisitor for SquareSum<'_> {
 }
 
 /// Multiplies every value of the first gradient by `factor`.
-pub(crate) fn spoil(model: &Transformer, gradients: &mut GradientsParams, factor: f32) {
-    model.visit(&mut Spoiler {
+pub(crate) fn scale_first(model: &Transformer, gradients: &mut GradientsParams, factor: f32) {
+    model.visit(&mut FirstGradient {
         gradients,
         factor: Some(factor),
     });
 }
 
-struct Spoiler<'a> {
+struct FirstGradient<'a> {
     gradients: &'a mut GradientsParams,
     factor: Option<f32>,
 }
 
-impl ModuleVisitor for Spoiler<'_> {
+impl ModuleVisitor for FirstGradient<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         if self.factor.is_some()
             && let Some(gradient) = self.gradients.remove::<D>(param.id)

@@ -8,7 +8,8 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ailment::Ailment;
+use crate::bad_step::BadStep;
+use crate::events::Act;
 use crate::step::StepOutcome;
 
 /// When a step is left out, and what follows from several.
@@ -44,30 +45,19 @@ pub struct HealthState {
     pub events: u64,
 }
 
-/// What follows from a bad step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Treatment {
-    /// Go on with the next batch.
-    GoOn,
-    /// Back to the newest checkpoint.
-    Rewind,
-    /// Nothing helps.
-    GiveUp,
-}
-
 impl HealthRecipe {
     /// What is wrong with a step, before anything is updated from it.
-    pub(crate) fn diagnose(&self, state: &HealthState, outcome: &StepOutcome) -> Option<Ailment> {
+    pub(crate) fn check(&self, state: &HealthState, outcome: &StepOutcome) -> Option<BadStep> {
         if !outcome.loss.is_finite() {
-            return Some(Ailment::Loss(outcome.loss));
+            return Some(BadStep::Loss(outcome.loss));
         }
         if outcome.is_overflow() {
-            return Some(Ailment::Overflow {
+            return Some(BadStep::Overflow {
                 loss_scale: outcome.loss_scale,
             });
         }
         if !outcome.grad_norm.is_finite() {
-            return Some(Ailment::Gradient(outcome.grad_norm));
+            return Some(BadStep::Gradient(outcome.grad_norm));
         }
         let sigma = self.spike_sigma?;
         if state.window.len() < self.spike_window {
@@ -77,7 +67,7 @@ impl HealthRecipe {
         let mean = state.window.iter().sum::<f64>() / count;
         let variance = state.window.iter().map(|loss| (loss - mean).powi(2)).sum::<f64>() / (count - 1.0);
         let limit = mean + sigma * variance.sqrt();
-        (outcome.loss > limit).then_some(Ailment::Spike {
+        (outcome.loss > limit).then_some(BadStep::Spike {
             loss: outcome.loss,
             limit,
         })
@@ -93,26 +83,26 @@ impl HealthRecipe {
     }
 
     /// Notes a bad step and says what to do.
-    pub(crate) fn treat(&self, state: &mut HealthState, ailment: Ailment) -> Treatment {
+    pub(crate) fn respond(&self, state: &mut HealthState, reason: BadStep) -> Act {
         state.skipped += 1;
         // The next step has half the loss scale; only what remains without one is the run's own fault.
-        if matches!(ailment, Ailment::Overflow { .. }) {
-            return Treatment::GoOn;
+        if matches!(reason, BadStep::Overflow { .. }) {
+            return Act::Skip;
         }
         state.in_a_row += 1;
-        // A state that is not finite spoils every later step too.
-        if state.in_a_row < self.max_skips && ailment != Ailment::State {
-            return Treatment::GoOn;
+        // A state that is not finite makes every later step bad too.
+        if state.in_a_row < self.max_skips && reason != BadStep::State {
+            return Act::Skip;
         }
         if state.rewinds < self.rewinds {
-            return Treatment::Rewind;
+            return Act::Rewind;
         }
-        if matches!(ailment, Ailment::Spike { .. }) {
+        if matches!(reason, BadStep::Spike { .. }) {
             state.window.clear();
             state.in_a_row = 0;
-            return Treatment::GoOn;
+            return Act::Skip;
         }
-        Treatment::GiveUp
+        Act::GiveUp
     }
 }
 
@@ -145,17 +135,17 @@ mod tests {
     fn a_spike_is_six_deviations_above_a_full_window() {
         // Mean 2.5, sample deviation 1.29: the limit is 10.25.
         let state = after(&[9.0, 1.0, 2.0, 3.0, 4.0]);
-        assert_eq!(RECIPE.diagnose(&state, &outcome(10.2)), None);
+        assert_eq!(RECIPE.check(&state, &outcome(10.2)), None);
         assert!(matches!(
-            RECIPE.diagnose(&state, &outcome(10.3)),
-            Some(Ailment::Spike { .. })
+            RECIPE.check(&state, &outcome(10.3)),
+            Some(BadStep::Spike { .. })
         ));
-        assert_eq!(RECIPE.diagnose(&after(&[1.0, 1.0, 1.0]), &outcome(99.0)), None);
+        assert_eq!(RECIPE.check(&after(&[1.0, 1.0, 1.0]), &outcome(99.0)), None);
         let off = HealthRecipe {
             spike_sigma: None,
             ..RECIPE
         };
-        assert_eq!(off.diagnose(&state, &outcome(99.0)), None);
+        assert_eq!(off.check(&state, &outcome(99.0)), None);
     }
 
     #[test]
@@ -172,23 +162,23 @@ mod tests {
                 grad_norm,
                 loss_scale: 1.0,
             };
-            let ailment = RECIPE.diagnose(&state, &outcome).expect("a bad step");
-            let mut treated = state.clone();
-            RECIPE.treat(&mut treated, ailment);
-            assert_eq!(treated.window, state.window);
+            let reason = RECIPE.check(&state, &outcome).expect("a bad step");
+            let mut after = state.clone();
+            RECIPE.respond(&mut after, reason);
+            assert_eq!(after.window, state.window);
         }
     }
 
     #[test]
     fn three_in_a_row_go_back_once_and_then_give_up() {
         let mut state = after(&[1.0]);
-        let bad = Ailment::Loss(f64::NAN);
-        assert_eq!(RECIPE.treat(&mut state, bad), Treatment::GoOn);
+        let bad = BadStep::Loss(f64::NAN);
+        assert_eq!(RECIPE.respond(&mut state, bad), Act::Skip);
         RECIPE.accept(&mut state, 1.0);
-        let treatments: Vec<_> = (0..3).map(|_| RECIPE.treat(&mut state, bad)).collect();
-        assert_eq!(treatments, [Treatment::GoOn, Treatment::GoOn, Treatment::Rewind]);
+        let acts: Vec<_> = (0..3).map(|_| RECIPE.respond(&mut state, bad)).collect();
+        assert_eq!(acts, [Act::Skip, Act::Skip, Act::Rewind]);
         state.rewinds = 1;
-        assert_eq!(RECIPE.treat(&mut state, bad), Treatment::GiveUp);
+        assert_eq!(RECIPE.respond(&mut state, bad), Act::GiveUp);
         assert_eq!(state.skipped, 5);
     }
 
@@ -201,14 +191,14 @@ mod tests {
             ..outcome(1.0)
         };
         for exponent in (1..17).rev() {
-            let ailment = RECIPE.diagnose(&state, &overflow(2.0_f64.powi(exponent))).unwrap();
-            assert!(matches!(ailment, Ailment::Overflow { .. }), "{ailment}");
-            assert_eq!(RECIPE.treat(&mut state, ailment), Treatment::GoOn);
+            let reason = RECIPE.check(&state, &overflow(2.0_f64.powi(exponent))).unwrap();
+            assert!(matches!(reason, BadStep::Overflow { .. }), "{reason}");
+            assert_eq!(RECIPE.respond(&mut state, reason), Act::Skip);
         }
         assert_eq!((state.skipped, state.in_a_row), (16, 0));
-        let ailment = RECIPE.diagnose(&state, &overflow(1.0)).unwrap();
-        assert_eq!(ailment, Ailment::Gradient(f64::INFINITY));
-        RECIPE.treat(&mut state, ailment);
+        let reason = RECIPE.check(&state, &overflow(1.0)).unwrap();
+        assert_eq!(reason, BadStep::Gradient(f64::INFINITY));
+        RECIPE.respond(&mut state, reason);
         assert_eq!((state.skipped, state.in_a_row), (17, 1));
     }
 
@@ -216,9 +206,9 @@ mod tests {
     fn a_loss_that_stays_high_becomes_the_new_normal() {
         let mut state = after(&[1.0, 1.1, 1.0, 1.1]);
         state.rewinds = 1;
-        let spike = Ailment::Spike { loss: 9.0, limit: 2.0 };
-        let treatments: Vec<_> = (0..3).map(|_| RECIPE.treat(&mut state, spike)).collect();
-        assert_eq!(treatments, [Treatment::GoOn; 3]);
-        assert_eq!(RECIPE.diagnose(&state, &outcome(9.0)), None);
+        let spike = BadStep::Spike { loss: 9.0, limit: 2.0 };
+        let acts: Vec<_> = (0..3).map(|_| RECIPE.respond(&mut state, spike)).collect();
+        assert_eq!(acts, [Act::Skip; 3]);
+        assert_eq!(RECIPE.check(&state, &outcome(9.0)), None);
     }
 }

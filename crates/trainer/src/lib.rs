@@ -19,7 +19,7 @@
 //! # Ok::<(), taal_trainer::TrainError>(())
 //! ```
 
-mod ailment;
+mod bad_step;
 pub mod bench;
 mod checkpoint;
 mod error;
@@ -44,7 +44,7 @@ mod train;
 mod trainer;
 mod utilization;
 
-pub use ailment::Ailment;
+pub use bad_step::BadStep;
 pub use checkpoint::{Checkpoint, Checkpoints, TrainState};
 pub use error::TrainError;
 pub use events::{Act, Event};
@@ -63,7 +63,7 @@ pub use run_dir::{Claim, Start, is_run, latest, nothing_to_resume, stored_recipe
 pub use schedule::{Schedule, ScheduleKind};
 pub use step::{Learner, LossFn, NamedGradient, StepOutcome, loss};
 #[cfg(feature = "faults")]
-pub use step::{Poison, poison_steps};
+pub use step::{StepFault, inject_step_faults};
 pub use taal_kernels::orthogonalize;
 // What a caller of `train` names, so that the crate can be used alone.
 pub use progress::{Progress, RunInfo, Silent, StepInfo};

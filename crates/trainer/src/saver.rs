@@ -78,7 +78,7 @@ impl Saver {
         Ok(())
     }
 
-    /// Waits for the save that is under way. A disk that is full or broken is noted and forgiven, until it has been so several times
+    /// Waits for the save that is under way. A disk that is full or broken is noted and tolerated, until it has failed several times
     /// in a row; what was saved before is whole.
     pub(crate) fn wait(&mut self, mut note: impl FnMut(String)) -> Result<(), TrainError> {
         let Some((step, thread)) = self.under_way.take() else {
@@ -99,13 +99,13 @@ impl Saver {
                 self.failures = 0;
                 Ok(())
             }
-            Err(error) if error.is_of_a_disk() => self.forgive(&format!("step {step} is not saved"), error, note),
+            Err(error) if error.is_of_a_disk() => self.tolerate(&format!("step {step} is not saved"), error, note),
             Err(error) => Err(error),
         }
     }
 
     /// Counts a failure of the disk, which is an error only when it was not the first ones.
-    pub(crate) fn forgive(
+    pub(crate) fn tolerate(
         &mut self,
         what: &str,
         error: TrainError,

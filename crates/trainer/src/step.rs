@@ -13,7 +13,7 @@ use crate::precision::{MIN_LOSS_SCALE, MixedPrecision};
 use crate::{TrainError, gradients};
 
 #[cfg(feature = "faults")]
-pub use self::faults::{Poison, poison_steps};
+pub use self::faults::{StepFault, inject_step_faults};
 
 /// A model that learns: the model itself and its optimizer.
 #[derive(Debug)]
@@ -91,10 +91,10 @@ impl Learner {
         loss: &LossFn<'_>,
         accepts: &(dyn Fn(&StepOutcome) -> bool + Sync),
     ) -> Result<StepOutcome, TrainError> {
-        let poison = faults::next();
+        let fault = faults::next();
         taal_inference::Probe::run(&self.model.device(), || {
-            if poison.is_some() {
-                return self.faulty_step(poison, batches, dropout_keys, lr_factor, loss, accepts);
+            if fault.is_some() {
+                return self.faulty_step(fault, batches, dropout_keys, lr_factor, loss, accepts);
             }
             let (losses, gradients) = self.accumulate(batches, dropout_keys, loss)?;
             Ok(self.update_if(losses, gradients, lr_factor, accepts))

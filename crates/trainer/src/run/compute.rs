@@ -9,10 +9,9 @@ use taal_kernels::random;
 use taal_metrics::StepRecord;
 
 use super::record::Record;
-use crate::ailment::Ailment;
+use crate::bad_step::BadStep;
 use crate::checkpoint::TrainState;
 use crate::events::{Act, Event};
-use crate::health::Treatment;
 use crate::objective::Task;
 use crate::recipe::{Recipe, TrainRecipe};
 use crate::step::Learner;
@@ -77,9 +76,9 @@ impl Compute<'_> {
             if self.state.step >= self.recipe.train.steps || self.is_out_of_patience() {
                 return Ok(ControlFlow::Continue(()));
             }
-            let (figures, ailment) = self.step()?;
-            if let Some(ailment) = ailment
-                && self.treat(ailment, record)? == Treatment::Rewind
+            let (figures, reason) = self.step()?;
+            if let Some(reason) = reason
+                && self.respond(reason, record)? == Act::Rewind
             {
                 continue;
             }
@@ -122,8 +121,8 @@ impl Compute<'_> {
         };
         let is_last = is_done || ask.is_break();
         // Among bad steps the weights are those of a step before, and going back to them would be going nowhere.
-        let is_healthy = self.state.health.in_a_row == 0;
-        let is_saved = is_healthy && (is_best || step.is_multiple_of(self.recipe.checkpoint.every));
+        let is_good = self.state.health.in_a_row == 0;
+        let is_saved = is_good && (is_best || step.is_multiple_of(self.recipe.checkpoint.every));
         let is_sound = match is_last {
             true => self.save_at_last(record)?,
             false => !is_saved || self.save(record)?,
@@ -145,27 +144,22 @@ impl Compute<'_> {
     }
 
     /// Counts a bad step, has it written down what is done about it, and does it.
-    fn treat(&mut self, ailment: Ailment, record: &mut Record<'_>) -> Result<Treatment, TrainError> {
+    fn respond(&mut self, reason: BadStep, record: &mut Record<'_>) -> Result<Act, TrainError> {
         let step = self.state.step;
-        let treatment = self.recipe.health.treat(&mut self.state.health, ailment);
-        let act = match treatment {
-            Treatment::GoOn => Act::Skip,
-            Treatment::Rewind => Act::Rewind,
-            Treatment::GiveUp => Act::GiveUp,
-        };
+        let act = self.recipe.health.respond(&mut self.state.health, reason);
         let is_written = record.event(&Event {
             step,
             act,
-            reason: ailment.to_string(),
+            reason: reason.to_string(),
             batch: step.saturating_sub(1) + self.state.health.batch_offset,
         })?;
         self.state.health.events += u64::from(is_written);
-        match treatment {
-            Treatment::GoOn => record.note(&format!("step {step} is left out, its weights untouched: {ailment}")),
-            Treatment::Rewind => self.rewind(ailment, record)?,
-            Treatment::GiveUp => return Err(TrainError::diverged(step, ailment, record.last_saved()?)),
+        match act {
+            Act::Skip => record.note(&format!("step {step} is left out, its weights untouched: {reason}")),
+            Act::Rewind => self.rewind(reason, record)?,
+            Act::GiveUp => return Err(TrainError::diverged(step, reason, record.last_saved()?)),
         }
-        Ok(treatment)
+        Ok(act)
     }
 
     fn is_out_of_patience(&self) -> bool {
@@ -176,7 +170,7 @@ impl Compute<'_> {
     }
 
     /// Draws the batches of the next step, makes the step where it is a good one, and keeps the figures.
-    fn step(&mut self) -> Result<(StepRecord, Option<Ailment>), TrainError> {
+    fn step(&mut self) -> Result<(StepRecord, Option<BadStep>), TrainError> {
         let train = &self.recipe.train;
         let began = Instant::now();
         let index = self.state.step;
@@ -193,9 +187,9 @@ impl Compute<'_> {
             &dropout_keys,
             lr / train.schedule.lr,
             &|model, batch, key| self.task.loss(model, batch, key),
-            &|outcome| health.diagnose(state, outcome).is_none(),
+            &|outcome| health.check(state, outcome).is_none(),
         )?;
-        let ailment = health.diagnose(state, &outcome);
+        let reason = health.check(state, &outcome);
         self.state.loss_scale = self.learner.precision.loss_scale;
         let tokens = tokens_per_step(train);
         let seconds = began.elapsed().as_secs_f64();
@@ -203,7 +197,7 @@ impl Compute<'_> {
         self.state.tokens += tokens;
         self.state.train_s += seconds;
         self.state.wall_s = self.clock.wall_s();
-        if ailment.is_none() {
+        if reason.is_none() {
             self.state.train_loss = outcome.loss;
             health.accept(&mut self.state.health, outcome.loss);
         }
@@ -214,10 +208,10 @@ impl Compute<'_> {
             grad_norm: outcome.grad_norm,
             tokens_per_s: tokens as f64 / seconds.max(1e-9),
             wall_s: Some(self.state.wall_s),
-            is_skipped: ailment.is_some(),
+            is_skipped: reason.is_some(),
             ..StepRecord::default()
         };
-        Ok((figures, ailment))
+        Ok((figures, reason))
     }
 
     /// The batches of the next step and their position in the order of the data. A step without targets is no step: the next batches
@@ -275,8 +269,8 @@ impl Compute<'_> {
         self.state.val_bytes = (found.bytes > 0).then_some(found.bytes);
         self.state.wall_s = self.clock.wall_s();
         // A bad step has the weights of the one before, and is not saved for being the best.
-        let is_healthy = self.state.health.in_a_row == 0;
-        let is_best = is_healthy && loss.is_finite() && self.state.best_val_loss.is_none_or(|best| loss < best);
+        let is_good = self.state.health.in_a_row == 0;
+        let is_best = is_good && loss.is_finite() && self.state.best_val_loss.is_none_or(|best| loss < best);
         if is_best {
             self.state.best_val_loss = Some(loss);
             self.state.best_step = Some(self.state.step);
@@ -291,12 +285,12 @@ impl Compute<'_> {
     fn save(&mut self, record: &mut Record<'_>) -> Result<bool, TrainError> {
         let is_sound = record.save(&self.learner, &self.state)?;
         if !is_sound {
-            self.treat(Ailment::State, record)?;
+            self.respond(BadStep::State, record)?;
         }
         Ok(is_sound)
     }
 
-    /// The last checkpoint before this process ends: waited for, and nothing is forgiven. Says `false` as [`save`](Self::save) does.
+    /// The last checkpoint before this process ends: waited for, and every failure is an error. Says `false` as [`save`](Self::save) does.
     fn save_at_last(&mut self, record: &mut Record<'_>) -> Result<bool, TrainError> {
         record.write_records()?;
         let is_sound = self.save(record)?;

@@ -153,7 +153,7 @@ impl Record<'_> {
             }
             let what = format!("step {} is not saved", state.step);
             let mut note = |message: String| self.progress.note(&message);
-            self.saver.forgive(&what, error, &mut note)?;
+            self.saver.tolerate(&what, error, &mut note)?;
             return Ok(true);
         }
         let Some(snapshot) = Snapshot::take(learner, state, &self.tokenizer, &self.origin)? else {
@@ -178,7 +178,7 @@ impl Record<'_> {
         self.saver.wait(|message| self.progress.note(&message))
     }
 
-    /// Waits for the checkpoint of the last step, whose failure is not forgiven.
+    /// Waits for the checkpoint of the last step, whose failure is an error.
     pub(super) fn wait_for_last(&mut self, step: u64) -> Result<(), TrainError> {
         self.wait()?;
         match self.saver.is_failing() {

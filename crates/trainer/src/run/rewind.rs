@@ -8,7 +8,7 @@ use taal_store::layout::{CHECKPOINTS_DIR, MODEL_DIR};
 use super::compute::Compute;
 use super::record::Record;
 use crate::TrainError;
-use crate::ailment::Ailment;
+use crate::bad_step::BadStep;
 use crate::checkpoint::{Checkpoint, TrainState};
 use crate::health::HealthState;
 use crate::optimizer::Optimizer;
@@ -18,10 +18,10 @@ use crate::prepare;
 impl Compute<'_> {
     /// Back to the newest checkpoint, at the second time to the one before, and on from there with the batches after the bad ones. Where
     /// nothing was saved yet, back to the beginning.
-    pub(super) fn rewind(&mut self, ailment: Ailment, record: &mut Record<'_>) -> Result<(), TrainError> {
+    pub(super) fn rewind(&mut self, reason: BadStep, record: &mut Record<'_>) -> Result<(), TrainError> {
         let bad_step = self.state.step;
         let device = self.learner.model.device();
-        let Some(checkpoint) = record.checkpoint_before(bad_step, ailment, self.state.health.rewound_to)? else {
+        let Some(checkpoint) = record.checkpoint_before(bad_step, reason, self.state.health.rewound_to)? else {
             let train = &self.recipe.train;
             self.learner.model = prepare::model(self.recipe, &record.tokenizer, &device)?;
             self.learner.optimizer = Optimizer::new(train.adamw, train.muon);
@@ -31,7 +31,7 @@ impl Compute<'_> {
             };
             self.take_back(state, record)?;
             record.note(&format!(
-                "step {bad_step}: {ailment}; there is no checkpoint yet, so back to the beginning, and on with the batches after step \
+                "step {bad_step}: {reason}; there is no checkpoint yet, so back to the beginning, and on with the batches after step \
                  {bad_step}'s"
             ));
             return Ok(());
@@ -43,7 +43,7 @@ impl Compute<'_> {
         record.go_back(&checkpoint, state.best_step)?;
         self.take_back(state, record)?;
         record.note(&format!(
-            "step {bad_step}: {ailment}; back to the checkpoint of step {}, and on with the batches after step {bad_step}'s",
+            "step {bad_step}: {reason}; back to the checkpoint of step {}, and on with the batches after step {bad_step}'s",
             checkpoint.step
         ));
         Ok(())
@@ -78,7 +78,7 @@ impl Record<'_> {
     fn checkpoint_before(
         &mut self,
         step: u64,
-        ailment: Ailment,
+        reason: BadStep,
         rewound_to: Option<u64>,
     ) -> Result<Option<Checkpoint>, TrainError> {
         self.wait()?;
@@ -104,7 +104,7 @@ impl Record<'_> {
             true => Err(TrainError::NothingWhole {
                 path: self.claim.dir().join(CHECKPOINTS_DIR),
                 step,
-                ailment,
+                reason,
             }),
             false => Ok(found),
         }

@@ -10,8 +10,8 @@ use taal_kernels::DeviceSpec;
 use taal_metrics::{Report, StepRecord};
 use taal_store::{Dice, ErrorKind, Fate, Fault, FaultVfs, Manifest, with_vfs};
 use taal_trainer::{
-    Act, Checkpoints, Event, Outcome, Poison, Progress, RecipeText, RunOptions, Silent, TrainError, TrainState, is_run,
-    poison_steps, resolve, train,
+    Act, Checkpoints, Event, Outcome, Progress, RecipeText, RunOptions, Silent, StepFault, TrainError, TrainState,
+    inject_step_faults, is_run, resolve, train,
 };
 
 use crate::watchers::{Notes, StopAfter};
@@ -588,10 +588,10 @@ fn what_is_saved_beside_training_is_what_was_trained_at_that_step() {
     );
 }
 
-/// Asks what to spoil at each step of a run: `bad` gives the poison by the number of the attempt, counted from 1.
-fn poison_at(mut bad: impl FnMut(u64) -> Option<Poison> + 'static) {
+/// Injects faults into the steps of a run: `bad` gives the fault by the number of the attempt, counted from 1.
+fn inject_at(mut bad: impl FnMut(u64) -> Option<StepFault> + 'static) {
     let mut attempt = 0;
-    poison_steps(move || {
+    inject_step_faults(move || {
         attempt += 1;
         bad(attempt)
     });
@@ -642,27 +642,27 @@ fn a_step_that_is_not_finite_changes_no_bit_of_weights_and_moments() {
         bits
     };
     let mut dice = Dice(seed());
-    let cases = setting("TAAL_CRASH_POISONS", 100);
+    let cases = setting("TAAL_CRASH_STEP_FAULTS", 100);
     for case in 0..cases {
         let step = |learner: &mut Learner, index: u64| {
             let batch: Batch = plan.batch(&source, index).unwrap();
             learner.step(&[batch], &[], 1.0).unwrap()
         };
-        poison_at(|_| None);
+        inject_at(|_| None);
         for good in 0..dice.roll(3) {
             let before = bits(&learner);
             assert!(step(&mut learner, 10 * case + good).is_finite());
             assert!(bits(&learner) != before, "a good step changed nothing");
         }
         let value = BAD[dice.roll(3) as usize];
-        let poison = match dice.roll(2) {
-            0 => Poison::Loss(value),
-            _ => Poison::Gradient(value),
+        let fault = match dice.roll(2) {
+            0 => StepFault::Loss(value),
+            _ => StepFault::Gradient(value),
         };
-        poison_at(move |_| Some(poison));
+        inject_at(move |_| Some(fault));
         let before = bits(&learner);
-        assert!(!step(&mut learner, 10 * case + 9).is_finite(), "{poison:?}");
-        assert!(bits(&learner) == before, "{poison:?} changed weights or moments");
+        assert!(!step(&mut learner, 10 * case + 9).is_finite(), "{fault:?}");
+        assert!(bits(&learner) == before, "{fault:?} changed weights or moments");
     }
     figure(
         "NaN or infinity in loss or gradient at random steps",
@@ -681,7 +681,7 @@ fn three_bad_steps_in_a_row_send_the_run_back_and_on_with_later_batches() {
         "checkpoint.keep=9",
     ];
     let machine = Machine::new();
-    poison_at(|attempt| (attempt == 3 || (7..10).contains(&attempt)).then_some(Poison::Loss(f32::NAN)));
+    inject_at(|attempt| (attempt == 3 || (7..10).contains(&attempt)).then_some(StepFault::Loss(f32::NAN)));
     let mut notes = Notes::default();
     let Outcome::Finished(report) = machine.run(&sets, false, &mut notes).unwrap() else {
         panic!("nobody asked to stop")
@@ -729,10 +729,10 @@ fn an_overflow_in_f16_is_left_out_halves_the_loss_scale_and_is_resumed_with_equa
         "health.max_skips=1",
     ];
     let overflow_after = |steps: u64| {
-        poison_at(move |attempt| {
+        inject_at(move |attempt| {
             [3, 4, 7]
                 .contains(&(attempt + steps))
-                .then_some(Poison::Gradient(f32::INFINITY))
+                .then_some(StepFault::Gradient(f32::INFINITY))
         })
     };
     let unbroken = Machine::new();
@@ -770,7 +770,7 @@ fn an_overflow_in_f16_is_left_out_halves_the_loss_scale_and_is_resumed_with_equa
         assert_eq!(machine.log(), unbroken.log(), "stopped at {stop}: another log");
         assert_eq!(machine.state(STEPS).loss_scale, Some(loss_scale), "stopped at {stop}");
     }
-    poison_at(|_| None);
+    inject_at(|_| None);
 }
 
 /// The loss scale is part of the state that a run goes back to.
@@ -783,13 +783,13 @@ fn going_back_in_f16_takes_the_loss_scale_of_the_checkpoint() {
         "eval.every=4",
     ];
     let machine = Machine::new();
-    poison_at(|attempt| match attempt {
-        2 | 5 => Some(Poison::Gradient(f32::INFINITY)),
-        6..9 => Some(Poison::Loss(f32::NAN)),
+    inject_at(|attempt| match attempt {
+        2 | 5 => Some(StepFault::Gradient(f32::INFINITY)),
+        6..9 => Some(StepFault::Loss(f32::NAN)),
         _ => None,
     });
     let report = machine.finish(&sets);
-    poison_at(|_| None);
+    inject_at(|_| None);
     assert_eq!((report.steps, report.skipped_steps, report.rewinds), (12, 5, 1));
     // Halved at step 2, as the checkpoint of step 4 has it; the halving of step 5 was gone back behind.
     let loss_scale = machine.state(12).loss_scale.unwrap();
@@ -800,7 +800,7 @@ fn going_back_in_f16_takes_the_loss_scale_of_the_checkpoint() {
 #[test]
 fn overflows_that_no_loss_scale_prevents_end_the_run() {
     let machine = Machine::new();
-    poison_at(|attempt| (attempt > 2).then_some(Poison::Gradient(f32::INFINITY)));
+    inject_at(|attempt| (attempt > 2).then_some(StepFault::Gradient(f32::INFINITY)));
     let sets = [
         "train.precision=f16",
         "train.steps=99",
@@ -808,7 +808,7 @@ fn overflows_that_no_loss_scale_prevents_end_the_run() {
         "health.rewinds=0",
     ];
     let error = machine.run(&sets, false, &mut Silent).unwrap_err();
-    poison_at(|_| None);
+    inject_at(|_| None);
     assert_eq!(error.kind(), ErrorKind::Diverged, "{error}");
     // 16 halvings from 65536 to 1, then the three bad steps that any run may have.
     assert!(error.to_string().starts_with("step 21:"), "{error}");
@@ -816,10 +816,10 @@ fn overflows_that_no_loss_scale_prevents_end_the_run() {
 
 /// Row 6: what cannot be helped ends the run, and the last checkpoint is as it was.
 #[test]
-fn a_run_that_stays_bad_stops_with_its_last_checkpoint_unharmed() {
+fn a_run_that_stays_bad_stops_with_its_last_checkpoint_intact() {
     let sets = ["train.steps=12", "checkpoint.keep=9"];
     let machine = Machine::new();
-    poison_at(|attempt| (attempt > 2).then_some(Poison::Gradient(f32::INFINITY)));
+    inject_at(|attempt| (attempt > 2).then_some(StepFault::Gradient(f32::INFINITY)));
     let error = machine.run(&sets, false, &mut Silent).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Diverged, "{error}");
     assert!(error.to_string().contains("gradient norm"), "{error}");
@@ -829,7 +829,7 @@ fn a_run_that_stays_bad_stops_with_its_last_checkpoint_unharmed() {
     // The run went back behind the second one, which is set aside and not lost.
     let left = Path::new(RUN).join("checkpoints/step-00000002.left");
     assert!(machine.on(|| Manifest::verify(&left)).is_ok());
-    poison_at(|_| None);
+    inject_at(|_| None);
     machine.finish(&sets);
 }
 
@@ -840,16 +840,16 @@ fn going_back_takes_the_newest_checkpoint_that_is_whole() {
     let machine = Machine::new();
     machine.run(&sets, false, &mut StopAfter::step(6)).unwrap();
     let disk = machine.disk.clone();
-    poison_at(move |attempt| {
+    inject_at(move |attempt| {
         if attempt == 1 {
             // After the start has verified it.
             let victim = Path::new(RUN).join("checkpoints/step-00000006/optimizer.safetensors");
             disk.damage(&victim, |bytes| bytes[400] ^= 1).unwrap();
         }
-        (attempt < 4).then_some(Poison::Loss(f32::NAN))
+        (attempt < 4).then_some(StepFault::Loss(f32::NAN))
     });
     let report = machine.finish(&sets);
-    poison_at(|_| None);
+    inject_at(|_| None);
     assert_eq!((report.steps, report.rewinds), (12, 1));
     assert!(machine.checkpoints().iter().all(|(_, verdict)| verdict.is_ok()));
     assert!(machine.checkpoints().iter().any(|(step, _)| *step == 5));
@@ -862,7 +862,7 @@ fn report_30_a_run_that_must_go_back_and_has_nothing_whole_says_what_is_set_asid
     let machine = Machine::new();
     machine.run(&sets, false, &mut StopAfter::step(3)).unwrap();
     let disk = machine.disk.clone();
-    poison_at(move |attempt| {
+    inject_at(move |attempt| {
         if attempt == 1 {
             // After the start has verified the newest.
             for step in 1..=3 {
@@ -870,11 +870,11 @@ fn report_30_a_run_that_must_go_back_and_has_nothing_whole_says_what_is_set_asid
                 disk.damage(&victim, |bytes| bytes[400] ^= 1).unwrap();
             }
         }
-        Some(Poison::Loss(f32::NAN))
+        Some(StepFault::Loss(f32::NAN))
     });
     let mut notes = Notes::default();
     let error = machine.run(&sets, true, &mut notes).unwrap_err();
-    poison_at(|_| None);
+    inject_at(|_| None);
     assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
     assert!(matches!(&error, TrainError::NothingWhole { step: 6, .. }), "{error:?}");
     let said = error.to_string();
@@ -914,15 +914,15 @@ fn going_back_again_takes_the_same_checkpoint_where_the_ones_before_are_damaged(
     let machine = Machine::new();
     machine.run(&sets, false, &mut StopAfter::step(4)).unwrap();
     let disk = machine.disk.clone();
-    poison_at(move |attempt| {
+    inject_at(move |attempt| {
         if attempt == 1 {
             let victim = Checkpoints::of(Path::new(RUN)).path(2).join("optimizer.safetensors");
             disk.damage(&victim, |bytes| bytes[400] ^= 1).unwrap();
         }
-        (attempt <= 6).then_some(Poison::Loss(f32::NAN))
+        (attempt <= 6).then_some(StepFault::Loss(f32::NAN))
     });
     let outcome = machine.run(&sets, true, &mut Silent);
-    poison_at(|_| None);
+    inject_at(|_| None);
     let Ok(Outcome::Finished(report)) = outcome else {
         panic!("{outcome:?}")
     };
@@ -950,12 +950,12 @@ fn a_damaged_log_is_set_aside_and_the_run_goes_on() {
     assert_eq!(machine.weights(4), unbroken.weights);
 }
 
-/// Row 6: NaN weights that are saved push every healthy checkpoint out.
+/// Row 6: NaN weights that are saved push every good checkpoint out.
 #[test]
 fn a_state_that_is_not_finite_is_never_saved() {
     for value in BAD {
         let machine = Machine::new();
-        poison_at(move |attempt| (attempt == 3).then_some(Poison::Update(value)));
+        inject_at(move |attempt| (attempt == 3).then_some(StepFault::Update(value)));
         let Outcome::Finished(report) = machine
             .run(&["train.steps=6", "checkpoint.keep=9"], false, &mut Silent)
             .unwrap()
@@ -982,10 +982,10 @@ fn a_state_that_is_not_finite_is_never_saved() {
 fn report_29_bad_steps_before_the_first_checkpoint_send_the_run_back_to_its_beginning() {
     let sets = ["train.steps=12", "eval.every=99", "checkpoint.every=99"];
     let machine = Machine::new();
-    poison_at(|attempt| (4..7).contains(&attempt).then_some(Poison::Loss(f32::NAN)));
+    inject_at(|attempt| (4..7).contains(&attempt).then_some(StepFault::Loss(f32::NAN)));
     let mut notes = Notes::default();
     let outcome = machine.run(&sets, false, &mut notes);
-    poison_at(|_| None);
+    inject_at(|_| None);
     let Ok(Outcome::Finished(report)) = outcome else {
         panic!("{outcome:?}")
     };
@@ -1010,9 +1010,9 @@ fn report_29_bad_steps_before_the_first_checkpoint_send_the_run_back_to_its_begi
 fn report_29_a_run_that_stays_bad_says_whether_anything_was_saved() {
     let fail = |sets: &[&str]| {
         let machine = Machine::new();
-        poison_at(|attempt| (attempt > 2).then_some(Poison::Loss(f32::NAN)));
+        inject_at(|attempt| (attempt > 2).then_some(StepFault::Loss(f32::NAN)));
         let error = machine.run(sets, false, &mut Silent).unwrap_err();
-        poison_at(|_| None);
+        inject_at(|_| None);
         assert_eq!(error.kind(), ErrorKind::Diverged, "{error}");
         (machine, error.to_string())
     };
@@ -1021,7 +1021,7 @@ fn report_29_a_run_that_stays_bad_says_whether_anything_was_saved() {
     assert!(machine.checkpoints().is_empty());
     let (machine, said) = fail(&["train.steps=12", "checkpoint.keep=9"]);
     assert!(!machine.checkpoints().is_empty());
-    assert!(said.contains("of step 1, are unharmed"), "{said}");
+    assert!(said.contains("of step 1, are intact"), "{said}");
 }
 
 /// Row 4, at every file operation of a start that finds the newest checkpoint damaged: `model` leads to a whole one.
@@ -1095,7 +1095,7 @@ fn report_30_without_a_whole_checkpoint_model_leads_nowhere_wrong() {
 #[test]
 fn a_state_that_goes_bad_in_the_last_step_is_trained_again_from_the_checkpoint() {
     let machine = Machine::new();
-    poison_at(|attempt| (attempt == 4).then_some(Poison::Update(f32::INFINITY)));
+    inject_at(|attempt| (attempt == 4).then_some(StepFault::Update(f32::INFINITY)));
     let Outcome::Finished(report) = machine.run(&["checkpoint.keep=9"], false, &mut Silent).unwrap() else {
         panic!("nobody asked to stop")
     };
@@ -1110,9 +1110,9 @@ fn going_back_behind_a_broken_off_evaluation_makes_up_for_it_again() {
     let sets = ["train.steps=8", "eval.every=4", "checkpoint.every=99"];
     let machine = Machine::new();
     machine.run(&sets, false, &mut StopAfter::step(4)).unwrap();
-    poison_at(|attempt| (2..5).contains(&attempt).then_some(Poison::Loss(f32::NAN)));
+    inject_at(|attempt| (2..5).contains(&attempt).then_some(StepFault::Loss(f32::NAN)));
     let report = machine.finish(&sets);
-    poison_at(|_| None);
+    inject_at(|_| None);
     assert_eq!((report.resumed_from, report.rewinds), (Some(4), 1));
     let log = machine.log();
     assert_eq!(
@@ -1126,10 +1126,10 @@ fn going_back_behind_a_broken_off_evaluation_makes_up_for_it_again() {
 #[test]
 fn a_loss_spike_is_left_out_and_only_where_spikes_are_looked_for() {
     let sets = ["train.steps=24", "health.spike_window=8", "checkpoint.every=99"];
-    let spike = |attempt: u64| (attempt == 20).then_some(Poison::Loss(1e4));
+    let spike = |attempt: u64| (attempt == 20).then_some(StepFault::Loss(1e4));
     let skipped = |sets: &[&str]| {
         let machine = Machine::new();
-        poison_at(spike);
+        inject_at(spike);
         let Outcome::Finished(report) = machine.run(sets, false, &mut Silent).unwrap() else {
             panic!("nobody asked to stop")
         };

@@ -1,20 +1,20 @@
-//! What can be wrong with a step, in words.
+//! Why a step is bad, in words.
 
 use std::fmt;
 
 /// Why a step is bad.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Ailment {
+pub enum BadStep {
     /// The loss is NaN or infinite.
     Loss(f64),
-    /// The gradient's norm is.
+    /// The gradient norm is NaN or infinite.
     Gradient(f64),
-    /// It is, where half the loss scale may help.
+    /// The gradient norm is not finite, and half the loss scale may help.
     Overflow {
         /// The scale of the step, now half of it.
         loss_scale: f64,
     },
-    /// Weights or moments are; found when they were to be saved.
+    /// Weights or moments are not finite; found when saving them.
     State,
     /// The loss is finite and far above those before.
     Spike {
@@ -25,7 +25,7 @@ pub enum Ailment {
     },
 }
 
-impl fmt::Display for Ailment {
+impl fmt::Display for BadStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Loss(loss) => write!(f, "the loss is {loss}"),
