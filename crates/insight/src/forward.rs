@@ -1,7 +1,7 @@
 //! The forward pass, computed as in generating and filling, with the numbers of every layer.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use taal_inference::InferenceError;
+use taal_inference::{InferenceError, Probe, Rows};
 use taal_model::{Capture, ForwardOptions, Output, Transformer};
 
 use crate::Result;
@@ -27,30 +27,27 @@ pub(crate) fn read(model: &Transformer, ids: &[u32], capture: Capture) -> Result
         capture,
         ..ForwardOptions::default()
     };
-    Ok(model.forward_with(row(ids, &model.device()), options)?)
+    Ok(Probe::new(model).states(&Rows::new(ids, ids.len()), options)?)
 }
 
-/// The logits at `places`, in rows of `vocab_size`, computed as in generating (only the last position) and filling (all masks
-/// together).
+/// The logits at `places`, in rows of `vocab_size`.
 ///
 /// # Shapes
 ///
 /// - hidden: `[1, seq, d_model]`, after the final norm
 pub(crate) fn logits_at(model: &Transformer, hidden: Tensor<3>, places: &[usize]) -> Result<Vec<f32>> {
-    let chosen = if model.config().is_causal && places.len() == 1 {
-        hidden.narrow(1, places[0], 1)
-    } else {
-        let places: Vec<u32> = places.iter().map(|&place| place as u32).collect();
-        let indices = row(&places, &model.device()).reshape([places.len()]);
-        hidden.select(1, indices)
-    }; // [1, places, d_model]
-    to_host(model.logits(chosen))
+    let blocks = Probe::new(model).logits(hidden, Some(places), |logits, _| values(logits))?;
+    Ok(blocks.concat())
 }
 
 /// The values of a tensor.
 pub(crate) fn to_host<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>> {
+    Ok(values(tensor)?)
+}
+
+fn values<const D: usize>(tensor: Tensor<D>) -> taal_inference::Result<Vec<f32>> {
     let device = |detail: String| InferenceError::Device { detail };
     let data = tensor.try_into_data().map_err(|error| device(error.to_string()))?;
     let values = data.convert::<f32>().try_into_vec();
-    Ok(values.map_err(|error| device(format!("{error:?}")))?)
+    values.map_err(|error| device(format!("{error:?}")))
 }

@@ -3,10 +3,11 @@
 mod faults;
 
 use burn::optim::GradientsParams;
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::Tensor;
 use taal_data::{Batch, IGNORE_INDEX};
+use taal_inference::{Probe, Rows, TrainingPass};
 use taal_kernels::with_precision;
-use taal_model::{ForwardOptions, Segments, Transformer};
+use taal_model::{Segments, Transformer};
 
 use crate::optimizer::Optimizer;
 use crate::precision::{MIN_LOSS_SCALE, MixedPrecision};
@@ -72,7 +73,7 @@ impl Learner {
     ///
     /// # Errors
     ///
-    /// [`TrainError::Model`] where a batch is longer than the model's context.
+    /// [`TrainError::Inference`] where a batch is longer than the model's context.
     pub fn step(&mut self, batches: &[Batch], dropout_keys: &[u64], lr_factor: f64) -> Result<StepOutcome, TrainError> {
         self.step_if(batches, dropout_keys, lr_factor, &loss, &|_| true)
     }
@@ -92,7 +93,7 @@ impl Learner {
         accepts: &(dyn Fn(&StepOutcome) -> bool + Sync),
     ) -> Result<StepOutcome, TrainError> {
         let fault = faults::next();
-        taal_inference::Probe::run(&self.model.device(), || {
+        Probe::run(&self.model.device(), || {
             if fault.is_some() {
                 return self.faulty_step(fault, batches, dropout_keys, lr_factor, loss, accepts);
             }
@@ -180,7 +181,7 @@ impl Learner {
     /// Forward and backward of a batch without any effect, for the memory it takes.
     pub(crate) fn rehearse(&self, batch: &Batch, loss: &LossFn<'_>) -> Result<(), TrainError> {
         // The key makes dropout, where there is any, take its memory too.
-        taal_inference::Probe::run(&self.model.device(), || {
+        Probe::run(&self.model.device(), || {
             self.accumulate(std::slice::from_ref(batch), &[0], loss)
         })
         .map(drop)
@@ -195,58 +196,14 @@ impl Learner {
 ///
 /// # Errors
 ///
-/// [`TrainError::Model`] where the batch is longer than the model's context.
+/// [`TrainError::Inference`] where the batch is longer than the model's context.
 pub fn loss(model: &Transformer, batch: &Batch, dropout_key: Option<u64>) -> Result<Tensor<1>, TrainError> {
-    let device = model.device();
-    let shape = [batch.batch_size, batch.seq_len];
-    let inputs = Tensor::<2, Int>::from_data(TensorData::new(batch.inputs.clone(), shape), &device);
-    let segments = batch.text_starts.as_ref().map(|starts| Segments::new(starts, shape));
-    let hidden = model
-        .forward_with(
-            inputs,
-            ForwardOptions {
-                dropout_key,
-                segments: segments.as_ref(),
-                ..ForwardOptions::default()
-            },
-        )?
-        .hidden;
-    // Where few positions are guessed, as with hidden tokens, only those go through the output matrix.
-    let (hidden, targets) = match batch.counted_targets() {
-        counted if counted > 0 && 2 * counted < batch.targets.len() => (
-            select_positions(hidden, counted_positions(batch)),
-            batch
-                .targets
-                .iter()
-                .copied()
-                .filter(|target| *target != IGNORE_INDEX)
-                .collect(),
-        ),
-        _ => (hidden, batch.targets.clone()),
+    let segments = batch.text_starts.as_ref();
+    let segments = segments.map(|starts| Segments::new(starts, [batch.batch_size, batch.seq_len]));
+    let pass = TrainingPass {
+        dropout_key,
+        segments: segments.as_ref(),
     };
-    let count = targets.len();
-    let targets = Tensor::<1, Int>::from_data(TensorData::new(targets, [count]), &device);
-    Ok(model.loss(hidden, targets, IGNORE_INDEX))
-}
-
-/// The positions of a batch that have a target.
-pub(crate) fn counted_positions(batch: &Batch) -> Vec<i32> {
-    (0..)
-        .zip(&batch.targets)
-        .filter(|(_, target)| **target != IGNORE_INDEX)
-        .map(|(position, _)| position)
-        .collect()
-}
-
-/// Some positions of all rows, as one row.
-///
-/// # Shapes
-///
-/// - hidden: `[batch, seq, d_model]`
-/// - output: `[1, positions, d_model]`
-pub(crate) fn select_positions(hidden: Tensor<3>, positions: Vec<i32>) -> Tensor<3> {
-    let [batch, seq, d_model] = hidden.dims();
-    let count = positions.len();
-    let positions = Tensor::<1, Int>::from_data(TensorData::new(positions, [count]), &hidden.device());
-    hidden.reshape([1, batch * seq, d_model]).select(1, positions)
+    let rows = Rows::signed(batch.inputs.clone(), batch.seq_len);
+    Ok(Probe::new(model).mean_loss(&rows, &batch.targets, IGNORE_INDEX, pass)?)
 }

@@ -2,20 +2,18 @@
 
 use std::ops::ControlFlow;
 
-use burn::tensor::{Int, Tensor, TensorData};
 use taal_data::{Batch, BatchPlan, Dataset, IGNORE_INDEX, MaskVocabulary, Masking, TokenSource};
 use taal_evaluation::Score;
-use taal_inference::LanguageModel;
+use taal_inference::{LanguageModel, Probe, Rows, losses};
 use taal_kernels::random;
 use taal_metrics::{GuessFigures, MaskedFigures, Report};
-use taal_model::{ForwardOptions, Transformer, TransformerConfig};
+use taal_model::{Transformer, TransformerConfig};
 use taal_tokenizer::Tokenizer;
 
 use super::{Ask, Task, Validated, Validation, baseline, samples};
 use crate::TrainError;
 use crate::checkpoint::TrainState;
 use crate::recipe::Recipe;
-use crate::step::{counted_positions, select_positions};
 
 /// Running text in which tokens are hidden.
 #[derive(Debug)]
@@ -152,29 +150,25 @@ impl Masker {
 
 /// The score of a batch's hidden tokens, and how many of them the model found likeliest.
 fn score(model: &Transformer, batch: &Batch) -> Result<(Score, u64), TrainError> {
-    let positions = counted_positions(batch);
-    let count = positions.len();
-    if count == 0 {
+    let is_hidden = |place: &usize| batch.targets[*place] != IGNORE_INDEX;
+    let places: Vec<usize> = (0..batch.targets.len()).filter(is_hidden).collect();
+    if places.is_empty() {
         return Ok((Score::default(), 0));
     }
-    let targets: Vec<i32> = batch
-        .targets
+    let targets: Vec<i32> = places.iter().map(|place| batch.targets[*place]).collect();
+    let rows = Rows::signed(batch.inputs.clone(), batch.seq_len);
+    let blocks = Probe::new(model).ask(&rows, Some(&places), |logits, range| {
+        let likeliest: Vec<i32> = logits.clone().argmax(1).into_data().iter::<i32>().collect();
+        let targets = &targets[range];
+        let correct = likeliest.iter().zip(targets).filter(|(found, target)| found == target);
+        Ok((correct.count() as u64, losses(logits, targets.iter().copied())?))
+    })?;
+    let nats = blocks
         .iter()
+        .flat_map(|(_, losses)| losses)
         .copied()
-        .filter(|target| *target != IGNORE_INDEX)
-        .collect();
-    let device = model.device();
-    let shape = [batch.batch_size, batch.seq_len];
-    taal_inference::Probe::run(&device, || {
-        let inputs = Tensor::<2, Int>::from_data(TensorData::new(batch.inputs.clone(), shape), &device);
-        let hidden = model.forward_with(inputs, ForwardOptions::default())?.hidden;
-        let logits = model.logits(select_positions(hidden, positions)).squeeze_dim::<2>(0); // [count, vocab_size]
-        let likeliest = logits.clone().argmax(1).reshape([count]);
-        let targets = Tensor::<1, Int>::from_data(TensorData::new(targets, [count]), &device);
-        let correct = likeliest.equal(targets.clone()).int().sum().into_scalar::<i32>();
-        let losses = taal_kernels::negative_log_likelihood(logits, targets);
-        let nats = taal_model::parameters::to_vec(losses).into_iter().map(f64::from).sum();
-        let tokens = count as u64;
-        Ok((Score { nats, tokens }, u64::try_from(correct).unwrap_or(0)))
-    })
+        .map(f64::from)
+        .sum();
+    let tokens = places.len() as u64;
+    Ok((Score { nats, tokens }, blocks.iter().map(|(correct, _)| correct).sum()))
 }
