@@ -4,9 +4,10 @@
 use std::fmt;
 use std::str::FromStr;
 
-use half::{bf16, f16};
+use half::f16;
+use taal_kernels::WeightType;
 
-/// Values per block, for all supported block types.
+/// Values per block of the types without a `K`.
 const BLOCK: usize = 32;
 
 /// The storage of one tensor's values.
@@ -28,13 +29,19 @@ pub enum TensorType {
     Q5_0,
     /// The same with a 16-bit minimum. Read only.
     Q5_1,
+    /// Blocks of 256 values: 6-bit scales and minima of 8 parts, 4-bit integers. Read only.
+    Q4K,
+    /// The same with 5-bit integers. Read only.
+    Q5K,
+    /// Blocks of 256 values: 8-bit scales of 16 parts, 6-bit integers. Read only.
+    Q6K,
     /// An unsupported type, by its number in the format.
     Other(u32),
 }
 
 impl TensorType {
     /// The types that can be read.
-    pub(super) const READ: [Self; 8] = [
+    pub(super) const READ: [Self; 11] = [
         Self::F32,
         Self::F16,
         Self::Bf16,
@@ -43,6 +50,9 @@ impl TensorType {
         Self::Q4_1,
         Self::Q5_0,
         Self::Q5_1,
+        Self::Q4K,
+        Self::Q5K,
+        Self::Q6K,
     ];
 
     /// The types that can be written.
@@ -58,6 +68,9 @@ impl TensorType {
             Self::Q5_0 => 6,
             Self::Q5_1 => 7,
             Self::Q8_0 => 8,
+            Self::Q4K => 12,
+            Self::Q5K => 13,
+            Self::Q6K => 14,
             Self::Bf16 => 30,
             Self::Other(number) => number,
         }
@@ -70,38 +83,34 @@ impl TensorType {
         found.unwrap_or(Self::Other(number))
     }
 
-    /// Values and bytes of a block; `None` for an unsupported type.
-    pub(super) fn block(self) -> Option<(usize, usize)> {
+    /// The same type in the kernels, which own its layout.
+    pub(super) fn weight_type(self) -> Option<WeightType> {
         Some(match self {
-            Self::F32 => (1, 4),
-            Self::F16 | Self::Bf16 => (1, 2),
-            Self::Q8_0 => (BLOCK, 34),
-            Self::Q4_0 => (BLOCK, 18),
-            Self::Q4_1 => (BLOCK, 20),
-            Self::Q5_0 => (BLOCK, 22),
-            Self::Q5_1 => (BLOCK, 24),
-            Self::Other(_) => return None,
+            Self::F32 => WeightType::F32,
+            Self::F16 => WeightType::F16,
+            Self::Bf16 => WeightType::Bf16,
+            Self::Q8_0 => WeightType::Q8_0,
+            Self::Q4_0 => WeightType::Q4_0,
+            Self::Q4K => WeightType::Q4K,
+            Self::Q5K => WeightType::Q5K,
+            Self::Q6K => WeightType::Q6K,
+            Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::Other(_) => return None,
         })
     }
 
-    /// The values of whole blocks; `None` for an unsupported type.
+    /// Values and bytes of a block; none of a type that is not read.
+    pub(super) fn block(self) -> Option<(usize, usize)> {
+        Some(match self {
+            Self::Q4_1 => (BLOCK, 20),
+            Self::Q5_0 => (BLOCK, 22),
+            Self::Q5_1 => (BLOCK, 24),
+            other => other.weight_type()?.block(),
+        })
+    }
+
+    /// The values of whole blocks; `None` of a type that is not read.
     pub(super) fn decode(self, bytes: &[u8]) -> Option<Vec<f32>> {
         Some(match self {
-            Self::F32 => each(bytes, f32::from_le_bytes),
-            Self::F16 => each(bytes, |bytes| f16::from_le_bytes(bytes).to_f32()),
-            Self::Bf16 => each(bytes, |bytes| bf16::from_le_bytes(bytes).to_f32()),
-            Self::Q8_0 => blocks::<34>(bytes, |block, values| {
-                let scale = half(block, 0);
-                for (value, byte) in values.iter_mut().zip(&block[2..]) {
-                    *value = f32::from(*byte as i8) * scale;
-                }
-            }),
-            Self::Q4_0 => blocks::<18>(bytes, |block, values| {
-                let scale = half(block, 0);
-                for (i, value) in values.iter_mut().enumerate() {
-                    *value = f32::from(i16::from(nibble(&block[2..], i)) - 8) * scale;
-                }
-            }),
             Self::Q4_1 => blocks::<20>(bytes, |block, values| {
                 let (scale, least) = (half(block, 0), half(block, 2));
                 for (i, value) in values.iter_mut().enumerate() {
@@ -120,57 +129,22 @@ impl TensorType {
                     *value = f32::from(five_bits(&block[4..], i)) * scale + least;
                 }
             }),
-            Self::Other(_) => return None,
+            other => {
+                let kind = other.weight_type()?;
+                let (block_values, block_bytes) = kind.block();
+                let blocks = bytes.len() / block_bytes;
+                let mut values = vec![0.0; blocks * block_values];
+                kind.decode(&bytes[..blocks * block_bytes], &mut values);
+                values
+            }
         })
     }
 
-    /// The bytes of whole blocks of values; `None` where a value is too large for the type, or the type cannot be written.
+    /// The bytes of values, which are whole blocks; `None` where a value is too large for the type, or the type is not written.
     pub(super) fn encode(self, values: &[f32]) -> Option<Vec<u8>> {
-        match self {
-            Self::F32 => Some(values.iter().flat_map(|value| value.to_le_bytes()).collect()),
-            Self::F16 => {
-                let mut bytes = Vec::with_capacity(2 * values.len());
-                for value in values {
-                    let stored = f16::from_f32(*value);
-                    if !stored.is_finite() {
-                        return None;
-                    }
-                    bytes.extend_from_slice(&stored.to_le_bytes());
-                }
-                Some(bytes)
-            }
-            Self::Q8_0 => {
-                let (whole, _) = values.as_chunks::<BLOCK>();
-                let mut bytes = Vec::with_capacity(34 * whole.len());
-                for block in whole {
-                    encode_q8_0(block, &mut bytes)?;
-                }
-                Some(bytes)
-            }
-            _ => None,
-        }
+        let kind = self.weight_type().filter(|_| Self::WRITTEN.contains(&self))?;
+        kind.encode(values)
     }
-}
-
-/// `quantize_row_q8_0_ref`: the largest value becomes 127 or -127, halves are rounded away from zero, and the scale is rounded
-/// only after the division.
-fn encode_q8_0(block: &[f32; BLOCK], bytes: &mut Vec<u8>) -> Option<()> {
-    let largest = block.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
-    let scale = largest / 127.0;
-    let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
-    let stored = f16::from_f32(scale);
-    if !stored.is_finite() {
-        return None;
-    }
-    bytes.extend_from_slice(&stored.to_le_bytes());
-    // A saturating cast: an infinite inverse occurs only for values that are zero in eight bits.
-    bytes.extend(block.iter().map(|value| (value * inverse).round() as i8 as u8));
-    Some(())
-}
-
-fn each<const N: usize>(bytes: &[u8], value: impl Fn([u8; N]) -> f32) -> Vec<f32> {
-    let (stored, _) = bytes.as_chunks::<N>();
-    stored.iter().map(|bytes| value(*bytes)).collect()
 }
 
 fn blocks<const N: usize>(bytes: &[u8], decode: impl Fn(&[u8; N], &mut [f32; BLOCK])) -> Vec<f32> {
@@ -213,11 +187,11 @@ impl fmt::Display for TensorType {
             Self::Q4_1 => "Q4_1",
             Self::Q5_0 => "Q5_0",
             Self::Q5_1 => "Q5_1",
+            Self::Q4K => "Q4_K",
+            Self::Q5K => "Q5_K",
+            Self::Q6K => "Q6_K",
             Self::Other(10) => "Q2_K",
             Self::Other(11) => "Q3_K",
-            Self::Other(12) => "Q4_K",
-            Self::Other(13) => "Q5_K",
-            Self::Other(14) => "Q6_K",
             Self::Other(15) => "Q8_K",
             Self::Other(number) => return write!(f, "number {number}"),
         };

@@ -549,7 +549,7 @@ fn r6_tensors_of_gguf_files_match_the_keys() {
             bytes[at] = number;
         })
     };
-    assert_says(&refusal(&kind(12)), &[name, "Q4_K", "llama-quantize"]);
+    assert_says(&refusal(&kind(10)), &[name, "Q2_K", "llama-quantize"]);
     assert_says(&refusal(&kind(99)), &[name, "number 99", "llama-quantize"]);
     let giant = info(|bytes, info| bytes[info.at..info.at + 8].copy_from_slice(&u64::MAX.to_le_bytes()));
     assert_says(&refusal(&giant), &[name, "a dimension of more than"]);

@@ -28,19 +28,22 @@ pub enum WeightType {
     Q4_0,
     /// Blocks of 256: a 16-bit scale and minimum, 6-bit scales and minima of 8 parts, 4-bit integers.
     Q4K,
+    /// The same with 5-bit integers.
+    Q5K,
     /// Blocks of 256: a 16-bit scale, 8-bit scales of 16 parts, 6-bit integers.
     Q6K,
 }
 
 impl WeightType {
     /// All types.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::F32,
         Self::F16,
         Self::Bf16,
         Self::Q8_0,
         Self::Q4_0,
         Self::Q4K,
+        Self::Q5K,
         Self::Q6K,
     ];
 
@@ -55,6 +58,7 @@ impl WeightType {
             Self::Q8_0 => (BLOCK, 34),
             Self::Q4_0 => (BLOCK, 18),
             Self::Q4K => (SUPER_BLOCK, 144),
+            Self::Q5K => (SUPER_BLOCK, 176),
             Self::Q6K => (SUPER_BLOCK, 210),
         }
     }
@@ -71,7 +75,7 @@ impl WeightType {
 
     /// Whether products of this type round activations to eight bits.
     pub const fn is_integer(self) -> bool {
-        matches!(self, Self::Q8_0 | Self::Q4_0 | Self::Q4K | Self::Q6K)
+        matches!(self, Self::Q8_0 | Self::Q4_0 | Self::Q4K | Self::Q5K | Self::Q6K)
     }
 
     /// The values of whole blocks.
@@ -92,7 +96,7 @@ impl WeightType {
             Self::F32 => blocks.for_each(|(b, v)| v[0] = f32::from_le_bytes([b[0], b[1], b[2], b[3]])),
             Self::F16 => blocks.for_each(|(b, v)| v[0] = half(b)),
             Self::Bf16 => blocks.for_each(|(b, v)| v[0] = bf16::from_le_bytes([b[0], b[1]]).to_f32()),
-            Self::Q8_0 | Self::Q4_0 | Self::Q4K | Self::Q6K => blocks.for_each(|(bytes, values)| {
+            Self::Q8_0 | Self::Q4_0 | Self::Q4K | Self::Q5K | Self::Q6K => blocks.for_each(|(bytes, values)| {
                 for (part, values) in values.chunks_exact_mut(BLOCK).enumerate() {
                     let part = self.part(bytes, part);
                     for (i, value) in values.iter_mut().enumerate() {
@@ -120,10 +124,13 @@ impl WeightType {
                 }
                 [half(block); 2]
             }
-            Self::Q4K => {
+            Self::Q4K | Self::Q5K => {
                 let (scale, least) = q4k_scales(&block[4..16], index);
+                // Q5_K has the fifth bits of all parts before the nibbles, a bit per part in each byte.
+                let (fifths, nibbles) = block[16..].split_at(if self == Self::Q5K { 32 } else { 0 });
                 for i in 0..BLOCK {
-                    integers[i] = (block[16 + index / 2 * 32 + i] >> (index % 2 * 4) & 0x0f) as i8;
+                    let fifth = fifths.get(i).map_or(0, |byte| (byte >> index & 1) << 4);
+                    integers[i] = (nibbles[index / 2 * 32 + i] >> (index % 2 * 4) & 0x0f | fifth) as i8;
                 }
                 minimum = half(&block[2..]) * f32::from(least);
                 [half(block) * f32::from(scale); 2]
@@ -165,7 +172,7 @@ impl WeightType {
             }),
             Self::Q8_0 => each_block(values, 34, encode_q8_0),
             Self::Q4_0 => each_block(values, 18, encode_q4_0),
-            Self::Q4K | Self::Q6K => None,
+            Self::Q4K | Self::Q5K | Self::Q6K => None,
         }
     }
 }
@@ -273,6 +280,7 @@ impl fmt::Display for WeightType {
             Self::Q8_0 => "Q8_0",
             Self::Q4_0 => "Q4_0",
             Self::Q4K => "Q4_K",
+            Self::Q5K => "Q5_K",
             Self::Q6K => "Q6_K",
         })
     }

@@ -23,7 +23,7 @@ fn matrix(kind: WeightType, rows: usize, columns: usize, seed: u32) -> Quantized
     let count = rows * kind.row_bytes(columns).expect("whole blocks");
     let mut bytes: Vec<u8> = drawn(count, seed).iter().map(|x| (x * 127.0) as i8 as u8).collect();
     for block in bytes.chunks_exact_mut(block) {
-        let scales: &[usize] = if kind == WeightType::Q4K { &[0, 2] } else { &[208] };
+        let scales: &[usize] = if kind == WeightType::Q6K { &[208] } else { &[0, 2] };
         for at in scales {
             block[*at..at + 2].copy_from_slice(&half::f16::from_f32(0.003).to_le_bytes());
         }
@@ -175,4 +175,38 @@ fn what_cannot_be_stored_is_refused() {
         [1, 32],
     ));
     assert!(short.contains("does not have 33 bytes"), "{short}");
+}
+
+#[test]
+fn values_of_blocks_are_those_that_the_package_gguf_reads() {
+    let mut seen = Vec::new();
+    for line in include_str!("../../tests/golden/blocks.txt").lines() {
+        let mut words = line.split(' ');
+        let (name, hex) = (words.next().expect("a name"), words.next().expect("bytes"));
+        let byte = |i: usize| u8::from_str_radix(&hex[i..i + 2], 16).expect("two digits");
+        let bytes: Vec<u8> = (0..hex.len()).step_by(2).map(byte).collect();
+        let expected: Vec<f32> = words.map(|word| word.parse().expect("a number")).collect();
+        let kind = WeightType::ALL.into_iter().find(|kind| kind.to_string() == name);
+        let kind = kind.expect("a type of ours");
+        let mut values = vec![0.0; expected.len()];
+        kind.decode(&bytes, &mut values);
+        for (i, (value, expected)) in values.iter().zip(&expected).enumerate() {
+            // The minimum is subtracted from a rounded product there too.
+            assert!(
+                (value - expected).abs() <= 1e-6 * expected.abs().max(1.0),
+                "{name}, {i}: {value} and {expected}"
+            );
+        }
+        seen.push(kind);
+    }
+    assert_eq!(
+        seen,
+        [
+            WeightType::Q8_0,
+            WeightType::Q4_0,
+            WeightType::Q4K,
+            WeightType::Q5K,
+            WeightType::Q6K
+        ]
+    );
 }

@@ -12,15 +12,22 @@ use crate::quantized::reference::sum_of_lanes;
 pub(super) const Q8_0: u8 = 0;
 pub(super) const Q4_0: u8 = 1;
 pub(super) const Q4K: u8 = 2;
-pub(super) const Q6K: u8 = 3;
+pub(super) const Q5K: u8 = 3;
+pub(super) const Q6K: u8 = 4;
 
 pub(super) const fn kind(kind: u8) -> WeightType {
     match kind {
         Q8_0 => WeightType::Q8_0,
         Q4_0 => WeightType::Q4_0,
         Q4K => WeightType::Q4K,
+        Q5K => WeightType::Q5K,
         _ => WeightType::Q6K,
     }
+}
+
+/// Whether blocks of a type have a minimum that is subtracted.
+pub(super) const fn has_minimum(kind: u8) -> bool {
+    matches!(kind, Q4K | Q5K)
 }
 
 pub(super) fn is_present() -> bool {
@@ -34,6 +41,7 @@ macro_rules! for_kind_and_rows {
             WeightType::Q8_0 => for_rows!($function, { Q8_0 }, $rows, $arguments),
             WeightType::Q4_0 => for_rows!($function, { Q4_0 }, $rows, $arguments),
             WeightType::Q4K => for_rows!($function, { Q4K }, $rows, $arguments),
+            WeightType::Q5K => for_rows!($function, { Q5K }, $rows, $arguments),
             WeightType::Q6K => for_rows!($function, { Q6K }, $rows, $arguments),
             other => unreachable!("{other} has no integers"),
         }
@@ -102,7 +110,7 @@ unsafe fn tile<const KIND: u8, const R: usize>(
                     let fours = _mm256_cvtepi32_ps(_mm256_madd_epi16(pairs, ones));
                     let scale = _mm256_mul_ps(scales, _mm256_set1_ps(*x.scales.get_unchecked(place)));
                     lanes[r] = _mm256_fmadd_ps(fours, scale, lanes[r]);
-                    if KIND == Q4K {
+                    if has_minimum(KIND) {
                         minima[r] = minimum.mul_add(*x.sums.get_unchecked(place), minima[r]);
                     }
                 }
@@ -140,16 +148,20 @@ pub(super) unsafe fn part<const KIND: u8>(block: *const u8, index: usize) -> (__
                 let integers = _mm256_sub_epi8(_mm256_and_si256(both, low), _mm256_set1_epi8(8));
                 (integers, _mm256_set1_ps(half(block)), 0.0)
             }
-            Q4K => {
-                let packed = _mm256_loadu_si256(block.add(16 + index / 2 * 32).cast());
+            Q4K | Q5K => {
+                let nibbles = if KIND == Q5K { 48 } else { 16 };
+                let packed = _mm256_loadu_si256(block.add(nibbles + index / 2 * 32).cast());
                 let shifted = _mm256_srl_epi16(packed, _mm_cvtsi32_si128((index % 2 * 4) as i32));
                 let (scale, least) = q4k_scales(std::slice::from_raw_parts(block.add(4), 12), index);
                 let scales = _mm256_set1_ps(half(block) * f32::from(scale));
-                (
-                    _mm256_and_si256(shifted, low),
-                    scales,
-                    half(block.add(2)) * f32::from(least),
-                )
+                let mut integers = _mm256_and_si256(shifted, low);
+                if KIND == Q5K {
+                    let fifths = _mm256_loadu_si256(block.add(16).cast());
+                    let fifths = _mm256_srl_epi16(fifths, _mm_cvtsi32_si128(index as i32));
+                    let fifths = _mm256_slli_epi16::<4>(_mm256_and_si256(fifths, _mm256_set1_epi8(1)));
+                    integers = _mm256_or_si256(integers, fifths);
+                }
+                (integers, scales, half(block.add(2)) * f32::from(least))
             }
             _ => {
                 let (half_of_block, quarter) = (index / 4, index % 4);

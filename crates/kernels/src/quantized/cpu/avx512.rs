@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::avx2::{Q4_0, Q4K, Q6K, Q8_0, for_kind_and_rows, for_rows, kind, part};
+use super::avx2::{Q4_0, Q4K, Q5K, Q6K, Q8_0, for_kind_and_rows, for_rows, has_minimum, kind, part};
 use super::{GROUP, ROWS};
 use crate::quantized::Matrix;
 use crate::quantized::activations::Activations;
@@ -86,7 +86,7 @@ unsafe fn tile<const KIND: u8, const R: usize>(
                     let scale = _mm512_mul_ps(scales[pair], scale);
                     lanes[r][pair] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(fours), scale, lanes[r][pair]);
                 }
-                if KIND == Q4K {
+                if has_minimum(KIND) {
                     let sum = *x.sums.get_unchecked(place);
                     for column in 0..GROUP {
                         minima[r][column] = least[column].mul_add(sum, minima[r][column]);
@@ -107,8 +107,8 @@ unsafe fn tile<const KIND: u8, const R: usize>(
     }
 }
 
-const F16: u8 = 4;
-const BF16: u8 = 5;
+const F16: u8 = 5;
+const BF16: u8 = 6;
 
 pub(super) fn floats(
     x: &[f32],
