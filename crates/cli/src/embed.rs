@@ -33,12 +33,14 @@ struct Near {
 
 /// Prints the vector of every text.
 pub fn run(arguments: &EmbedArguments) -> Result<(), Failure> {
+    let (model, texts) = arguments.asked.split("embed")?;
     let is_stdin = |text: &&String| *text == "-";
-    if arguments.texts.iter().filter(is_stdin).count() > 1 {
+    if texts.iter().filter(is_stdin).count() > 1 {
         return Err(anyhow::anyhow!("- may be given once: standard input is one text").into());
     }
-    let texts = arguments.texts.iter();
-    let texts = texts.map(|text| standard_input::text_or_stdin(text, arguments.raw));
+    let texts = texts
+        .iter()
+        .map(|text| standard_input::text_or_stdin(text, arguments.raw));
     let mut texts: Vec<String> = texts.collect::<Result<_, _>>()?;
     for path in &arguments.lines {
         texts.extend(lines(path)?.into_iter().map(|(_, line)| line));
@@ -46,7 +48,7 @@ pub fn run(arguments: &EmbedArguments) -> Result<(), Failure> {
     if texts.is_empty() {
         return Err(anyhow::anyhow!("no text was given: name at least one, or a file with --lines").into());
     }
-    let lm = LanguageModel::open(&arguments.model, &arguments.device.open()?)?;
+    let lm = LanguageModel::open(model, &arguments.device.open()?)?;
     say_what_is_cut(&lm, texts.iter().map(String::as_str))?;
     for text in texts {
         let embedding = embed(&lm, &text, arguments.pool)?;
@@ -82,8 +84,9 @@ pub fn say_what_is_cut<'a>(lm: &LanguageModel, texts: impl Iterator<Item = &'a s
 /// Prints what is nearest to a text: lines of a file, or words of the vocabulary.
 pub fn similar(arguments: &SimilarArguments) -> Result<(), Failure> {
     let lines = arguments.lines.as_deref().map(lines).transpose()?;
-    let text = standard_input::text_or_stdin(&arguments.text, arguments.raw)?;
-    let lm = LanguageModel::open(&arguments.model, &arguments.device.open()?)?;
+    let (model, text) = arguments.asked.model_and_one_text("similar")?;
+    let text = standard_input::text_or_stdin(text, arguments.raw)?;
+    let lm = LanguageModel::open(model, &arguments.device.open()?)?;
     let found = match lines {
         Some(lines) => nearest_lines(&lm, &text, lines, arguments)?,
         None => nearest_words(&lm, text.trim(), arguments)?,

@@ -1,16 +1,18 @@
 //! `taal eval`: how well a model predicts texts.
 
+use std::path::{Path, PathBuf};
+
 use taal_evaluation::{ChoiceAccuracy, ChoiceFile, ChoiceOptions, LeftOut, PairEvaluation};
 use taal_inference::LanguageModel;
 
-use crate::arguments::EvalArguments;
+use crate::arguments::{EvalArguments, twice};
 use crate::failure::Failure;
 use crate::terminal;
 
 /// Evaluates.
 pub fn run(arguments: &EvalArguments) -> Result<(), Failure> {
-    let lm =
-        LanguageModel::open(&arguments.model, &arguments.device.open()?)?.with_weights(arguments.weights.weights)?;
+    let (model, texts) = model_and_texts(arguments)?;
+    let lm = LanguageModel::open(model, &arguments.device.open()?)?.with_weights(arguments.weights.weights)?;
     if !arguments.pairs.is_empty() {
         return pairs(&lm, arguments);
     }
@@ -18,8 +20,8 @@ pub fn run(arguments: &EvalArguments) -> Result<(), Failure> {
         return choices(&lm, arguments);
     }
     let evaluation = match arguments.bos {
-        true => taal_evaluation::evaluate_files_after_bos(&lm, &arguments.text)?,
-        false => taal_evaluation::evaluate_files(&lm, &arguments.text)?,
+        true => taal_evaluation::evaluate_files_after_bos(&lm, &texts)?,
+        false => taal_evaluation::evaluate_files(&lm, &texts)?,
     };
     if arguments.json {
         return Ok(terminal::print_json(&evaluation)?);
@@ -31,6 +33,23 @@ pub fn run(arguments: &EvalArguments) -> Result<(), Failure> {
         ("tokens", terminal::grouped(evaluation.tokens)),
         ("bytes", terminal::grouped(evaluation.bytes)),
     ]))?)
+}
+
+/// The model, and the texts where nothing else is to be scored.
+fn model_and_texts(arguments: &EvalArguments) -> Result<(&Path, Vec<PathBuf>), Failure> {
+    let (model, words) = arguments.asked.split("eval")?;
+    let given = [
+        ("--text", &arguments.text),
+        ("--pairs", &arguments.pairs),
+        ("--choices", &arguments.choices),
+    ];
+    let option = given.into_iter().find(|(_, files)| !files.is_empty());
+    match (option, words) {
+        (Some((option, _)), [word, ..]) => Err(twice(word, option)),
+        (Some((option, files)), []) => Ok((model, if option == "--text" { files.clone() } else { Vec::new() })),
+        (None, []) => Err(arguments.asked.no_text("eval", model)),
+        (None, words) => Ok((model, words.iter().map(PathBuf::from).collect())),
+    }
 }
 
 fn pairs(lm: &LanguageModel, arguments: &EvalArguments) -> Result<(), Failure> {

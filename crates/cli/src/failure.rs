@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use taal_store::ErrorKind;
 
-use crate::terminal;
+use crate::{hints, terminal};
 
 /// A wrong argument, recipe or path.
 const USAGE: u8 = 2;
@@ -68,8 +68,8 @@ impl Failure {
             false => sentence,
         };
         terminal::error("error", &sentence);
-        if let Some(hint) = &self.hint {
-            terminal::error("hint", hint);
+        if let Some(hint) = self.hint.clone().or_else(|| hints::of_error(&self.error)) {
+            terminal::error("hint", &hint);
         }
         ExitCode::from(match self.kind() {
             None | Some(ErrorKind::Usage) => USAGE,

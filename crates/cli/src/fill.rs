@@ -8,13 +8,14 @@ use crate::{columns, standard_input, terminal};
 
 /// Fills.
 pub fn run(arguments: &FillArguments) -> Result<(), Failure> {
-    let text = standard_input::text_or_stdin(&arguments.text, arguments.raw)?;
+    let (model, text) = arguments.asked.model_and_one_text("fill")?;
+    let text = standard_input::text_or_stdin(text, arguments.raw)?;
     let options = FillOptions {
         top: arguments.top,
         whole_words: !arguments.pieces,
         rank: arguments.rank.clone(),
     };
-    let lm = LanguageModel::open(&arguments.model, &arguments.device.open()?)?;
+    let lm = LanguageModel::open(model, &arguments.device.open()?)?;
     let found = taal_inference::fill(&lm, &text, &options)?;
     if arguments.json {
         return Ok(terminal::print_json(&found)?);

@@ -1,11 +1,12 @@
 //! `taal generate`: a prompt's continuation, as it comes.
 
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use taal_inference::{GenerateOptions, Generation, InferenceError, LanguageModel, Prompt, Sampling};
 
-use crate::arguments::GenerateArguments;
+use crate::arguments::{GenerateArguments, twice};
 use crate::failure::Failure;
 use crate::{standard_input, terminal};
 
@@ -14,15 +15,8 @@ pub fn run(arguments: &GenerateArguments) -> Result<(), Failure> {
     let options = options(arguments);
     // A wrong setting should not cost the loading of a model.
     options.validate()?;
-    let prompt = match &arguments.prompt_ids {
-        Some(ids) => Prompt::Ids(ids.clone()),
-        None => Prompt::Text(standard_input::text_or_stdin(
-            arguments.prompt.as_deref().unwrap_or_default(),
-            arguments.raw,
-        )?),
-    };
-    let lm =
-        LanguageModel::open(&arguments.model, &arguments.device.open()?)?.with_weights(arguments.weights.weights)?;
+    let (model, prompt) = model_and_prompt(arguments)?;
+    let lm = LanguageModel::open(model, &arguments.device.open()?)?.with_weights(arguments.weights.weights)?;
     if arguments.seed.is_none() && options.sampling.temperature > 0.0 && terminal::is_watched() {
         terminal::message(&format!("seed: {}", options.sampling.seed));
     }
@@ -56,6 +50,21 @@ pub fn run(arguments: &GenerateArguments) -> Result<(), Failure> {
     }
     say_what_was_dropped(&lm, &generation);
     Ok(())
+}
+
+fn model_and_prompt(arguments: &GenerateArguments) -> Result<(&Path, Prompt), Failure> {
+    let (model, word) = arguments.asked.model_and_text("generate")?;
+    let option = match arguments.prompt {
+        Some(_) => "--prompt",
+        None => "--prompt-ids",
+    };
+    let text = match (&arguments.prompt_ids, arguments.prompt.as_deref(), word) {
+        (_, Some(_), Some(word)) | (Some(_), _, Some(word)) => return Err(twice(word, option)),
+        (Some(ids), ..) => return Ok((model, Prompt::Ids(ids.clone()))),
+        (None, Some(text), None) | (None, None, Some(text)) => text,
+        (None, None, None) => return Err(arguments.asked.no_text("generate", model)),
+    };
+    Ok((model, Prompt::Text(standard_input::text_or_stdin(text, arguments.raw)?)))
 }
 
 /// An id that no token has never comes, so the text may go on longer than the model's makers meant.

@@ -19,6 +19,7 @@ mod exchange;
 mod failure;
 mod fill;
 mod generate;
+mod hints;
 mod inspect;
 mod progress;
 mod recipes;
@@ -82,6 +83,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
             BenchCommand::Paradigm(arguments) => bench::paradigm(&arguments),
         },
         Command::Doctor(arguments) => doctor::run(&arguments),
+        Command::Version => terminal::print(&format!("taal {}\n", env!("CARGO_PKG_VERSION"))).map_err(Failure::from),
     };
     done.map(|()| ExitCode::SUCCESS)
 }

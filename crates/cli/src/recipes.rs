@@ -12,7 +12,7 @@ pub fn run(arguments: &RecipesArguments) -> Result<(), Failure> {
     match &arguments.command {
         Some(RecipesCommand::Show(arguments)) => show(arguments),
         Some(RecipesCommand::Keys(arguments)) => keys(arguments.json),
-        None => list(),
+        Some(RecipesCommand::List) | None => list(),
     }
 }
 

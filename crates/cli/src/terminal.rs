@@ -6,6 +6,8 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use crate::hints;
+
 /// Writes data to standard output at once; on a terminal, [`shown`].
 pub fn print(text: &str) -> io::Result<()> {
     match io::stdout().is_terminal() {
@@ -111,6 +113,9 @@ pub fn explain(error: &clap::Error, command: clap::Command) -> ExitCode {
     };
     // Nothing can be said where nobody reads.
     drop(said);
+    if let Some(hint) = hints::of_usage(error, &arguments) {
+        self::error("hint", &hint);
+    }
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1))
 }
 

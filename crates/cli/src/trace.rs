@@ -8,7 +8,7 @@ use taal_model::PositionKind;
 use taal_trainer::Checkpoints;
 use unicode_width::UnicodeWidthStr;
 
-use crate::arguments::TraceArguments;
+use crate::arguments::{TraceArguments, twice};
 use crate::columns::{bar, cut, fitted, folded, visible};
 use crate::failure::Failure;
 use crate::standard_input;
@@ -31,16 +31,16 @@ pub fn run(arguments: &TraceArguments) -> Result<(), Failure> {
     let options = TraceOptions { top: arguments.top };
     // A wrong setting should not cost the loading of a model.
     options.validate()?;
-    let prompt = match &arguments.ids {
-        Some(ids) => Prompt::Ids(ids.clone()),
-        None => Prompt::Text(standard_input::text_or_stdin(
-            arguments.text.as_deref().unwrap_or_default(),
-            arguments.raw,
-        )?),
+    let asked = arguments.asked.clone().or_model(arguments.checkpoints.as_deref());
+    let (model, text) = asked.model_and_text("trace")?;
+    let prompt = match (&arguments.ids, text) {
+        (Some(ids), None) => Prompt::Ids(ids.clone()),
+        (Some(_), Some(text)) => return Err(twice(text, "--ids")),
+        (None, Some(text)) => Prompt::Text(standard_input::text_or_stdin(text, arguments.raw)?),
+        (None, None) => return Err(asked.no_text("trace", model)),
     };
     let device = arguments.device.open()?;
-    let model = arguments.model.as_deref().or(arguments.checkpoints.as_deref());
-    let lm = LanguageModel::open(model.unwrap_or(Path::new(".")), &device)?;
+    let lm = LanguageModel::open(model, &device)?;
     let mut trace = taal_insight::trace(&lm, &prompt, &options)?;
     if let Some(run_dir) = &arguments.checkpoints {
         let checkpoints = Checkpoints::of(run_dir);

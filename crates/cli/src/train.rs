@@ -86,10 +86,12 @@ pub fn run(arguments: &TrainArguments) -> Result<ExitCode, Failure> {
 impl Plan {
     /// A new run.
     fn new(arguments: &TrainArguments) -> Result<Self, Failure> {
-        let recipe = RecipeText::find(arguments.recipe.as_deref().unwrap_or(DEFAULT_RECIPE))?;
+        refuse_other_things(arguments)?;
+        let name = arguments.recipe().unwrap_or(DEFAULT_RECIPE);
+        let recipe = RecipeText::find(name)?;
         Ok(Self {
             run_dir: arguments.run_dir.clone(),
-            resolved: resolve(&recipe, &arguments.set).map_err(with_recipes_hint)?,
+            resolved: resolve(&recipe, &arguments.set).map_err(|error| or_train_on_text(error, name))?,
             typed: recipe.text,
         })
     }
@@ -97,10 +99,20 @@ impl Plan {
     /// A run that was begun: the one that is named, or the latest, of a recipe or of all. Never a new one.
     fn resumed(arguments: &TrainArguments) -> Result<Self, Failure> {
         let base = Path::new(RUNS);
-        let named = arguments.recipe.as_deref().map(RecipeText::find).transpose()?;
+        // `taal train --resume runs/x` can only mean the run.
+        let word_is_run = arguments
+            .word
+            .as_deref()
+            .is_some_and(|word| taal_store::is_dir(Path::new(word)));
+        let recipe = arguments.recipe().filter(|_| !word_is_run);
+        let named_dir = arguments.run_dir.clone().or_else(|| {
+            let word = arguments.word.as_ref().filter(|_| word_is_run);
+            word.map(PathBuf::from)
+        });
+        let named = recipe.map(RecipeText::find).transpose()?;
         let wanted = named.as_ref().map(|recipe| recipe.name.as_str());
-        let run_dir = match &arguments.run_dir {
-            Some(dir) => dir.clone(),
+        let run_dir = match named_dir {
+            Some(dir) => dir,
             None => latest(base, wanted).ok_or_else(|| {
                 let place = wanted.map_or(base.to_path_buf(), |name| base.join(name));
                 nothing_to_resume(&place, &[base])
@@ -113,7 +125,7 @@ impl Plan {
         if let Some(recipe) = named {
             return Ok(Self {
                 run_dir: Some(run_dir),
-                resolved: resolve(&recipe, &arguments.set).map_err(with_recipes_hint)?,
+                resolved: resolve(&recipe, &arguments.set)?,
                 typed: recipe.text,
             });
         }
@@ -131,8 +143,47 @@ impl Plan {
     }
 }
 
-fn with_recipes_hint(error: TrainError) -> Failure {
-    Failure::from(error).with_hint("`taal recipes show NAME --resolved` prints a recipe with every key and its value")
+/// What is typed as a recipe and is something else: a run, or a setting.
+fn refuse_other_things(arguments: &TrainArguments) -> Result<(), Failure> {
+    let Some(name) = arguments.recipe() else {
+        return Ok(());
+    };
+    let word = terminal::shell_word(name);
+    let refuse = |error: String, hint: String| Err(Failure::from(anyhow::anyhow!(error)).with_hint(hint));
+    if let (Some(value), Some(key)) = (&arguments.word, arguments.set.iter().find(|set| !set.contains('='))) {
+        let setting = terminal::shell_word(&format!("{key}={value}"));
+        return refuse(
+            format!("--set {key} {value}: expected KEY=VALUE in one word"),
+            format!("--set {setting}"),
+        );
+    }
+    if taal_store::is_dir(Path::new(name)) {
+        let hint = format!("continue a run with: taal train --resume --run-dir {word}");
+        return refuse(format!("{name} is a directory, not a recipe"), hint);
+    }
+    if name.contains('=') && !taal_store::exists(Path::new(name)) {
+        let hint = format!("keys of a recipe follow --set: --set {word}");
+        return refuse(format!("{name} is a setting, not a recipe"), hint);
+    }
+    Ok(())
+}
+
+/// A text in place of a recipe is not TOML.
+fn or_train_on_text(error: TrainError, name: &str) -> Failure {
+    let is_no_toml = matches!(&error, TrainError::Recipe { key, .. } if key == "TOML");
+    let failure = Failure::from(error);
+    match is_no_toml && is_text(Path::new(name)) {
+        true => failure.with_hint(format!(
+            "if this is a text to train on: taal train --set {}",
+            terminal::shell_word(&format!("data.files=[\"{name}\"]"))
+        )),
+        false => failure,
+    }
+}
+
+fn is_text(path: &Path) -> bool {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    extension.is_some_and(|extension| ["txt", "md", "jsonl", "ndjson", "csv"].contains(&extension))
 }
 
 /// The run directory, once there is one, and what goes again where the run is not begun.

@@ -1,5 +1,7 @@
 //! `taal` as scripts meet it: its output, its files, its exit codes and its words.
 
+#[path = "cli/first_things.rs"]
+mod first_things;
 #[path = "cli/generating.rs"]
 mod generating;
 #[cfg(unix)]
@@ -770,7 +772,14 @@ fn text_becomes_shards_that_a_recipe_trains_on() {
 #[test]
 fn mistakes_in_a_recipe_name_the_key_and_what_was_expected() {
     let place = Place::new();
-    fails(place.train_with(&["train.stepps=3"]), 2, &["stepps", "unknown field"]);
+    fails(
+        place.train_with(&["train.stepps=3"]),
+        2,
+        &[
+            "train.stepps: unknown key; did you mean train.steps?",
+            "taal recipes keys",
+        ],
+    );
     fails(place.train_with(&["train.steps=soon"]), 2, &["train.steps", "soon"]);
     fails(
         place.train_with(&["train.batch_size=0"]),

@@ -10,7 +10,7 @@ use burn::tensor::Device;
 
 use crate::KernelError;
 
-/// A device by name, as given to `--device`.
+/// A device by name, as given to `--device`; `cpu` is flex and `gpu` is wgpu.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum DeviceSpec {
     /// The CPU, in pure Rust. Always compiled in.
@@ -270,9 +270,9 @@ impl FromStr for DeviceSpec {
             Some(_) => return Err(unknown()),
         };
         match (kind, index) {
-            ("flex", None) => Ok(Self::Flex),
+            ("flex" | "cpu", None) => Ok(Self::Flex),
             ("ndarray", None) => Ok(Self::NdArray),
-            ("wgpu", index) => Ok(Self::Wgpu(index.unwrap_or(0))),
+            ("wgpu" | "gpu", index) => Ok(Self::Wgpu(index.unwrap_or(0))),
             ("cuda", index) => Ok(Self::Cuda(index.unwrap_or(0))),
             _ => Err(unknown()),
         }

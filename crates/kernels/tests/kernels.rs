@@ -434,6 +434,8 @@ mod devices {
             assert_eq!(name.parse::<DeviceSpec>().unwrap().to_string(), name);
         }
         assert_eq!("wgpu:0".parse(), Ok(DeviceSpec::Wgpu(0)));
+        assert_eq!("cpu".parse(), Ok(DeviceSpec::Flex));
+        assert_eq!("gpu".parse(), Ok(DeviceSpec::Wgpu(0)));
         assert_eq!(DeviceSpec::default(), DeviceSpec::Flex);
     }
 

@@ -19,15 +19,25 @@ pub enum TrainError {
         /// What was expected and what was found.
         detail: String,
     },
+    /// A key that no recipe has.
+    #[error("{origin}: {key}: {detail}")]
+    UnknownKey {
+        /// The recipe's file or name, or `--set`.
+        origin: String,
+        /// The dotted key.
+        key: String,
+        /// The keys that may have been meant.
+        detail: String,
+    },
     /// There is no such recipe.
-    #[error(
-        "no recipe \"{name}\": it is neither an embedded recipe ({embedded}) nor a file; `taal recipes` lists them"
-    )]
+    #[error("no recipe \"{name}\": it is neither an embedded recipe ({embedded}) nor a file{}", question(*meant))]
     NoSuchRecipe {
         /// What was asked for.
         name: String,
         /// The embedded ones.
         embedded: String,
+        /// The embedded one whose name is nearest, if any is near.
+        meant: Option<&'static str>,
     },
     /// The run directory cannot be used for this.
     #[error("{}: {detail}", path.display())]
@@ -179,9 +189,11 @@ impl TrainError {
     /// Whose fault it is, for exit codes.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Recipe { .. } | Self::NoSuchRecipe { .. } | Self::RunDirectory { .. } | Self::Kernel(_) => {
-                ErrorKind::Usage
-            }
+            Self::Recipe { .. }
+            | Self::UnknownKey { .. }
+            | Self::NoSuchRecipe { .. }
+            | Self::RunDirectory { .. }
+            | Self::Kernel(_) => ErrorKind::Usage,
             Self::Checkpoint { .. } | Self::NothingWhole { .. } => ErrorKind::Corrupt,
             Self::Diverged { .. } => ErrorKind::Diverged,
             Self::Unsaved { .. } => ErrorKind::Disk,
@@ -205,6 +217,10 @@ pub(crate) fn size(bytes: u64) -> String {
         mib if mib < 1024.0 => format!("{mib:.0} MiB"),
         mib => format!("{:.2} GiB", mib / 1024.0),
     }
+}
+
+fn question(meant: Option<&'static str>) -> String {
+    meant.map(|name| format!("; did you mean {name}?")).unwrap_or_default()
 }
 
 fn saved_words(saved: Option<u64>) -> String {

@@ -57,7 +57,7 @@ pub use precision::{
 pub use recipe::{
     CheckpointRecipe, DEFAULT_RECIPE, DamagedKind, DataRecipe, DataSource, EvalRecipe, KEYS, Key, LSTM_INIT_STD,
     ModelRecipe, Objective, ObjectiveKind, OrderKind, Preset, RawRecipe, Recipe, RecipeText, Resolved, SampleRecipe,
-    TokenizerRecipe, TrainRecipe, UnknownKind, embedded, resolve, resolve_stored,
+    TokenizerRecipe, TrainRecipe, UnknownKind, embedded, nearest_keys, resolve, resolve_stored,
 };
 pub use run_dir::{Claim, Start, is_run, latest, nothing_to_resume, stored_recipe};
 pub use schedule::{Schedule, ScheduleKind};

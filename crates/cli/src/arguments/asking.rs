@@ -6,18 +6,19 @@ use clap::{Args, Subcommand};
 use taal_evaluation::Normalize;
 use taal_inference::Pooling;
 
-use super::{DeviceArgument, LanguageArgument, ModelArgument, WeightsArgument, from_one, from_zero, number};
+use super::{DeviceArgument, LanguageArgument, ModelAndTexts, ModelArgument, WeightsArgument, from_one, from_zero, number};
 
 /// `taal fill`
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  taal fill --model runs/dutch-mlm \"De kat zat op de [MASK].\" --top 5 --rank mat")]
+#[command(
+    override_usage = "taal fill [OPTIONS] <DIR> <TEXT>\n       taal fill [OPTIONS] --model <DIR> <TEXT>",
+    mut_arg("words", |words| words.help("Text with at least one [MASK]; - reads standard input")),
+    mut_arg("model", |model| model.help("Model directory or run directory of a masked model [default: the first word]")),
+    after_help = "Example:\n  taal fill --model runs/dutch-mlm \"De kat zat op de [MASK].\" --top 5 --rank mat"
+)]
 pub struct FillArguments {
-    /// Model directory or run directory of a masked model
-    #[arg(long, value_name = "DIR")]
-    pub model: PathBuf,
-    /// Text with at least one [MASK]; - reads standard input
-    #[arg(value_name = "TEXT")]
-    pub text: String,
+    #[command(flatten)]
+    pub asked: ModelAndTexts,
     /// Keep the line break at the end of standard input
     #[arg(long)]
     pub raw: bool,
@@ -39,13 +40,14 @@ pub struct FillArguments {
 
 /// `taal embed`
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  taal embed --model runs/dutch-mlm \"de kat\" \"de hond\" --json")]
+#[command(
+    override_usage = "taal embed [OPTIONS] <DIR> [TEXT]...\n       taal embed [OPTIONS] --model <DIR> [TEXT]...",
+    mut_arg("words", |words| words.help("Texts; - reads standard input")),
+    after_help = "Example:\n  taal embed --model runs/dutch-mlm \"de kat\" \"de hond\" --json"
+)]
 pub struct EmbedArguments {
     #[command(flatten)]
-    pub model: ModelArgument,
-    /// Texts; - reads standard input
-    #[arg(value_name = "TEXT")]
-    pub texts: Vec<String>,
+    pub asked: ModelAndTexts,
     /// Keep the line break at the end of standard input
     #[arg(long)]
     pub raw: bool,
@@ -66,14 +68,15 @@ pub struct EmbedArguments {
 
 /// `taal similar`
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  taal similar --model runs/dutch-mlm kat\n  \
-                  taal similar --model runs/dutch-mlm --lines sentences.txt \"De kat slaapt.\"")]
+#[command(
+    override_usage = "taal similar [OPTIONS] <DIR> <TEXT>\n       taal similar [OPTIONS] --model <DIR> <TEXT>",
+    mut_arg("words", |words| words.help("Text to compare with; - reads standard input")),
+    after_help = "Example:\n  taal similar --model runs/dutch-mlm kat\n  \
+                  taal similar --model runs/dutch-mlm --lines sentences.txt \"De kat slaapt.\""
+)]
 pub struct SimilarArguments {
     #[command(flatten)]
-    pub model: ModelArgument,
-    /// Text to compare with; - reads standard input
-    #[arg(value_name = "TEXT")]
-    pub text: String,
+    pub asked: ModelAndTexts,
     /// Keep the line break at the end of standard input
     #[arg(long)]
     pub raw: bool,
@@ -98,7 +101,6 @@ pub struct SimilarArguments {
 /// `taal embeddings`
 #[derive(Debug, Args)]
 #[command(
-    disable_help_subcommand = true,
     after_help = "Example:\n  taal embeddings plot --model runs/dutch-mlm --out words.svg kat hond huis kerk rood blauw"
 )]
 pub struct EmbeddingsArguments {
@@ -172,7 +174,7 @@ pub struct EmbeddingsPlotArguments {
     #[arg(long, value_name = "FILE")]
     pub lines: Vec<PathBuf>,
     /// The .svg or .html file to write; an old one is replaced
-    #[arg(long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE")]
     pub out: PathBuf,
     /// How the states of all tokens become one vector: mean, cls, max, last, or
     /// input for the tokens' own vectors before any layer [default: that of
@@ -191,6 +193,8 @@ pub struct EmbeddingsPlotArguments {
 /// `taal generate`
 #[derive(Debug, Args)]
 #[command(
+    override_usage = "taal generate [OPTIONS] <DIR> <TEXT>\n       taal generate [OPTIONS] --model <DIR> <--prompt <TEXT>|--prompt-ids <IDS>>",
+    mut_arg("words", |words| words.help("Text to continue, as --prompt")),
     after_help = "Of a prompt longer than the model's context, the last tokens are read: one less than the context\n\
                   holds, with the beginning-of-sequence token where the prompt begins with it. When the context\n\
                   fills while the text is made, its last half is kept.\n\n\
@@ -198,16 +202,12 @@ pub struct EmbeddingsPlotArguments {
 )]
 pub struct GenerateArguments {
     #[command(flatten)]
-    pub model: ModelArgument,
+    pub asked: ModelAndTexts,
     #[command(flatten)]
     pub weights: WeightsArgument,
-    /// Text to continue; empty starts a new text, - reads standard input
-    #[arg(
-        long,
-        value_name = "TEXT",
-        required_unless_present = "prompt_ids",
-        conflicts_with = "prompt_ids"
-    )]
+    /// Text to continue; - reads standard input. An empty text starts a new one, where the model has a
+    /// token that begins texts; others, such as character models, can start from a line break
+    #[arg(short, long, value_name = "TEXT", conflicts_with = "prompt_ids")]
     pub prompt: Option<String>,
     /// Keep the line break at the end of standard input
     #[arg(long)]
@@ -216,7 +216,7 @@ pub struct GenerateArguments {
     #[arg(long, value_name = "IDS", value_delimiter = ',', value_parser = from_zero::<u32>)]
     pub prompt_ids: Option<Vec<u32>>,
     /// The most new tokens
-    #[arg(long, value_name = "N", default_value_t = 200, value_parser = from_zero::<usize>)]
+    #[arg(long, alias = "max-new-tokens", value_name = "N", default_value_t = 200, value_parser = from_zero::<usize>)]
     pub max_tokens: usize,
     /// 0 takes the likeliest token, 1 the model's own odds
     #[arg(long, value_name = "T", default_value_t = 0.8, value_parser = number)]
@@ -259,17 +259,19 @@ pub struct GenerateArguments {
 /// `taal eval`
 #[derive(Debug, Args)]
 #[command(
+    override_usage = "taal eval [OPTIONS] <DIR> <FILE>...\n       taal eval [OPTIONS] --model <DIR> <--text <FILE>...|--pairs <FILE>...|--choices <FILE>...>",
+    mut_arg("words", |words| words.value_name("FILE").help("Text files, as --text")),
     after_help = "Example:\n  taal eval --model runs/shakespeare-char --text hamlet.txt macbeth.txt\n  \
                   taal eval --model runs/english-mlm --pairs passive_1.tsv\n  \
                   taal eval --model runs/english --choices questions.jsonl"
 )]
 pub struct EvalArguments {
     #[command(flatten)]
-    pub model: ModelArgument,
+    pub asked: ModelAndTexts,
     #[command(flatten)]
     pub weights: WeightsArgument,
     /// Text files, each scored alone; of JSON Lines (.jsonl, .ndjson) the "text" of each line
-    #[arg(long, value_name = "FILE", required_unless_present_any = ["pairs", "choices"], num_args = 1..)]
+    #[arg(long, value_name = "FILE", num_args = 1..)]
     pub text: Vec<PathBuf>,
     /// Minimal pairs, by causal and masked models: JSON lines of sentence_good and sentence_bad
     /// (.jsonl), or lines of good sentence, tab, bad sentence

@@ -6,21 +6,20 @@ use clap::Args;
 use taal_exchange::Target;
 use taal_exchange::gguf::TensorType;
 
-use super::{DeviceArgument, LanguageArgument, ModelArgument, from_zero};
+use super::{DeviceArgument, LanguageArgument, ModelAndTexts, ModelPlace, from_zero};
 
 /// `taal trace`
 #[derive(Debug, Args)]
 #[command(
+    override_usage = "taal trace [OPTIONS] <DIR> <TEXT>\n       taal trace [OPTIONS] --model <DIR> <TEXT|--ids <IDS>>",
+    mut_arg("words", |words| words.help("Text to follow, for a masked model with [MASK]; - reads standard input")),
+    mut_arg("model", |model| model.help("Model directory or run directory [default: the run of --checkpoints, else the first word]")),
     after_help = "Example:\n  taal trace --model runs/dutch-bpe \"De kat zat op de\" --html trace.html\n  \
                   taal trace --checkpoints runs/dutch-bpe \"De kat zat op de\""
 )]
 pub struct TraceArguments {
-    /// Model directory or run directory [default: that of --checkpoints]
-    #[arg(long, value_name = "DIR", required_unless_present = "checkpoints")]
-    pub model: Option<PathBuf>,
-    /// Text to follow, for a masked model with [MASK]; - reads standard input
-    #[arg(value_name = "TEXT", required_unless_present = "ids", conflicts_with = "ids")]
-    pub text: Option<String>,
+    #[command(flatten)]
+    pub asked: ModelAndTexts,
     /// Keep the line break at the end of standard input
     #[arg(long)]
     pub raw: bool,
@@ -50,7 +49,7 @@ pub struct TraceArguments {
 #[command(after_help = "Example:\n  taal inspect --model runs/shakespeare-char")]
 pub struct InspectArguments {
     #[command(flatten)]
-    pub model: ModelArgument,
+    pub model: ModelPlace,
     /// Draw the layers, boxes within boxes
     #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,
@@ -73,7 +72,7 @@ pub struct ImportArguments {
     #[arg(long, conflicts_with = "tokenizer")]
     pub without_tokenizer: bool,
     /// The model directory to make; it must not be there yet
-    #[arg(long, value_name = "DIR")]
+    #[arg(short, long, value_name = "DIR")]
     pub out: PathBuf,
     #[command(flatten)]
     pub device: DeviceArgument,
@@ -87,12 +86,12 @@ pub struct ImportArguments {
 #[command(after_help = "Example:\n  taal export --model runs/dutch-bpe --to gguf --type q8_0 --out dutch.gguf")]
 pub struct ExportArguments {
     #[command(flatten)]
-    pub model: ModelArgument,
+    pub model: ModelPlace,
     /// hf (a directory for transformers), gguf (a file for llama.cpp) or llama2c (a file for llama2.c)
     #[arg(long, value_name = "FORMAT")]
     pub to: Target,
     /// The file or directory to make; it must not be there yet
-    #[arg(long, value_name = "FILE|DIR")]
+    #[arg(short, long, value_name = "FILE|DIR")]
     pub out: PathBuf,
     /// How a GGUF file stores matrices: f32, f16 or q8_0
     #[arg(long = "type", value_name = "TYPE", default_value = "f32")]

@@ -2,11 +2,11 @@
 
 mod asking;
 mod inside;
+mod model;
 mod tokens;
 mod training;
 
 use std::ops::Deref;
-use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -15,6 +15,7 @@ use taal_kernels::{DeviceSpec, WeightType};
 
 pub use self::asking::*;
 pub use self::inside::*;
+pub use self::model::*;
 pub use self::tokens::*;
 pub use self::training::*;
 
@@ -25,7 +26,6 @@ pub use self::training::*;
     version,
     max_term_width = 100,
     arg_required_else_help = true,
-    disable_help_subcommand = true,
     after_help = "Example:\n  taal train && taal generate --model runs/shakespeare-char --prompt ROMEO:"
 )]
 pub struct Arguments {
@@ -69,12 +69,15 @@ pub enum Command {
     Bench(BenchArguments),
     /// Say what this machine offers
     Doctor(DoctorArguments),
+    /// Print the version
+    #[command(hide = true)]
+    Version,
 }
 
 /// Where a verb computes.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct DeviceArgument {
-    /// flex, ndarray, wgpu or wgpu:N
+    /// flex (also: cpu), ndarray, wgpu (also: gpu), wgpu:N, cuda or cuda:N
     #[arg(long, default_value = "flex")]
     pub device: DeviceSpec,
 }
@@ -104,22 +107,6 @@ impl LanguageArgument {
             Language::of_locale(&locale?)
         };
         self.lang.or_else(of_locale).unwrap_or_default()
-    }
-}
-
-/// The model that a verb asks.
-#[derive(Debug, Clone, Args)]
-pub struct ModelArgument {
-    /// Model directory or run directory
-    #[arg(long, value_name = "DIR")]
-    pub model: PathBuf,
-}
-
-impl Deref for ModelArgument {
-    type Target = Path;
-
-    fn deref(&self) -> &Path {
-        &self.model
     }
 }
 
@@ -164,7 +151,13 @@ fn length(text: &str) -> Result<u64, String> {
 
 /// Any number; what it is for says its range.
 fn number(text: &str) -> Result<f64, String> {
-    text.parse().map_err(|_| "expected a number".to_string())
+    text.parse().map_err(|_| {
+        let point = text.replacen(',', ".", 1);
+        match point.parse::<f64>() {
+            Ok(_) => format!("expected a number; decimals take a point: {point}"),
+            Err(_) => "expected a number".to_string(),
+        }
+    })
 }
 
 /// A finite number above 0.

@@ -10,10 +10,7 @@ use super::{from_zero, number};
 
 /// `taal tokenizer`
 #[derive(Debug, Args)]
-#[command(
-    disable_help_subcommand = true,
-    after_help = "Example:\n  taal tokenizer train --kind bpe --vocab-size 4096 --out tokenizer.json book.txt"
-)]
+#[command(after_help = "Example:\n  taal tokenizer train --kind bpe --vocab-size 4096 --out tokenizer.json book.txt")]
 pub struct TokenizerArguments {
     /// The verb.
     #[command(subcommand)]
@@ -48,7 +45,7 @@ pub struct TokenizerTrainArguments {
     #[arg(long, value_name = "N", value_parser = from_zero::<usize>)]
     pub vocab_size: usize,
     /// The tokenizer.json to write; an old one is replaced
-    #[arg(long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE")]
     pub out: PathBuf,
     /// Special token instead of the kind's own (may be repeated)
     #[arg(long, value_name = "T")]
@@ -116,7 +113,7 @@ pub struct TokenizerImportArguments {
     #[arg(long, value_name = "NAME|REGEX")]
     pub pattern: Option<String>,
     /// The file to write, replacing an old one, or a folder for a tokenizer.json
-    #[arg(long, value_name = "FILE|DIR")]
+    #[arg(short, long, value_name = "FILE|DIR")]
     pub out: PathBuf,
 }
 
@@ -137,10 +134,7 @@ pub struct CompoundsArguments {
 
 /// `taal data`
 #[derive(Debug, Args)]
-#[command(
-    disable_help_subcommand = true,
-    after_help = "Example:\n  taal data build --tokenizer tokenizer.json --out shards books/"
-)]
+#[command(after_help = "Example:\n  taal data build --tokenizer tokenizer.json --out shards books/")]
 pub struct DataArguments {
     /// The verb.
     #[command(subcommand)]
@@ -162,7 +156,7 @@ pub struct DataBuildArguments {
     #[arg(long, value_name = "FILE|DIR")]
     pub tokenizer: PathBuf,
     /// The folder to make; it must not be there yet
-    #[arg(long, value_name = "DIR")]
+    #[arg(short, long, value_name = "DIR")]
     pub out: PathBuf,
     /// Share held back for validation, from the end of each input
     #[arg(long, value_name = "F", default_value_t = taal_data::DEFAULT_VALIDATION_FRACTION, value_parser = number)]

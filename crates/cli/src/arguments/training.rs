@@ -16,6 +16,9 @@ use super::{DeviceArgument, LanguageArgument, WeightsArgument, from_zero, length
 )]
 pub struct TrainArguments {
     /// Embedded recipe or TOML file [default: shakespeare-char]
+    #[arg(value_name = "RECIPE", conflicts_with = "recipe")]
+    pub word: Option<String>,
+    /// The same as RECIPE
     #[arg(long, value_name = "NAME|FILE")]
     pub recipe: Option<String>,
     /// Where the run is kept [default: the next free runs/<recipe>[-N]]
@@ -34,12 +37,16 @@ pub struct TrainArguments {
     pub lang: LanguageArgument,
 }
 
+impl TrainArguments {
+    /// The recipe that was named, either way.
+    pub fn recipe(&self) -> Option<&str> {
+        self.recipe.as_deref().or(self.word.as_deref())
+    }
+}
+
 /// `taal recipes`
 #[derive(Debug, Args)]
-#[command(
-    disable_help_subcommand = true,
-    after_help = "Example:\n  taal recipes show shakespeare-char > mine.toml && taal train --recipe mine.toml"
-)]
+#[command(after_help = "Example:\n  taal recipes show shakespeare-char > mine.toml && taal train --recipe mine.toml")]
 pub struct RecipesArguments {
     /// The verb; the list where there is none.
     #[command(subcommand)]
@@ -49,6 +56,8 @@ pub struct RecipesArguments {
 /// `taal recipes ...`
 #[derive(Debug, Subcommand)]
 pub enum RecipesCommand {
+    /// List the recipes that come along, as `taal recipes` does
+    List,
     /// Print a recipe
     Show(RecipesShowArguments),
     /// List every key of a recipe: type, range, default and meaning
@@ -81,10 +90,7 @@ pub struct RecipesShowArguments {
 
 /// `taal bench`
 #[derive(Debug, Args)]
-#[command(
-    disable_help_subcommand = true,
-    after_help = "Example:\n  taal bench train --shape baby"
-)]
+#[command(after_help = "Example:\n  taal bench train --shape baby")]
 pub struct BenchArguments {
     /// The verb.
     #[command(subcommand)]

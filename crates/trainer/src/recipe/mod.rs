@@ -6,6 +6,7 @@ mod own;
 mod resolve;
 mod settings;
 mod text;
+mod typos;
 
 use std::path::{Path, PathBuf};
 
@@ -26,6 +27,7 @@ pub use own::Own;
 pub use resolve::{Resolved, resolve, resolve_stored};
 pub(crate) use resolve::{resolve_again, resolve_own};
 pub(crate) use text::differences;
+pub use typos::nearest_keys;
 
 /// A recipe file above this size is not one.
 const MAX_RECIPE_BYTES: u64 = 1 << 20;
@@ -303,10 +305,14 @@ impl RecipeText {
         let path = Path::new(name);
         let looks_like_file = name.ends_with(".toml") || name.contains('/') || taal_store::exists(path);
         if !looks_like_file {
-            let embedded = EMBEDDED.map(|(name, _)| name).join(", ");
+            let names = EMBEDDED.map(|(name, _)| name);
+            let meant = names
+                .into_iter()
+                .find(|known| strsim::jaro_winkler(known, name) > 0.9 || known.starts_with(name));
             return Err(TrainError::NoSuchRecipe {
                 name: name.to_string(),
-                embedded,
+                embedded: names.join(", "),
+                meant: meant.filter(|_| !name.is_empty()),
             });
         }
         let text = taal_store::read_text(path, MAX_RECIPE_BYTES)?;

@@ -9,7 +9,7 @@ use super::keys::{KEYS, ObjectiveKind, Preset, RawMasking, RawModel, RawRecipe, 
 use super::own::Brought;
 use super::{
     CheckpointRecipe, DataRecipe, DataSource, EvalRecipe, LSTM_INIT_STD, LSTM_IS_FP32, ModelRecipe, Objective, Recipe,
-    RecipeText, SampleRecipe, TokenizerRecipe, TrainRecipe, settings, text,
+    RecipeText, SampleRecipe, TokenizerRecipe, TrainRecipe, settings, text, typos,
 };
 use crate::TrainError;
 use crate::health::HealthRecipe;
@@ -103,10 +103,7 @@ enum Source {
 }
 
 fn resolve_as(source: &RecipeText, sets: &[String], kind: Source, brought: Brought) -> Result<Resolved, TrainError> {
-    let mut typed: Table = source
-        .text
-        .parse()
-        .map_err(|error: toml::de::Error| TrainError::recipe(&source.origin, "TOML", error.to_string().trim_end()))?;
+    let mut typed: Table = source.text.parse().map_err(|error| not_toml(source, &error))?;
     parse(&typed, &source.origin)?;
     let set_table = settings::table(sets)?;
     parse(&set_table, "--set")?;
@@ -138,6 +135,15 @@ fn resolve_as(source: &RecipeText, sets: &[String], kind: Source, brought: Broug
     })
 }
 
+fn not_toml(source: &RecipeText, error: &toml::de::Error) -> TrainError {
+    let said = error.to_string();
+    let detail = match typos::slip(&source.text, error) {
+        Some(slip) => format!("{}; {slip}", said.trim_end()),
+        None => said.trim_end().to_string(),
+    };
+    TrainError::recipe(&source.origin, "TOML", detail)
+}
+
 fn parse(table: &Table, origin: &str) -> Result<RawRecipe, TrainError> {
     if let Some((section, detail)) = settings::wrong_section(table) {
         return Err(TrainError::recipe(origin, section, detail));
@@ -145,6 +151,22 @@ fn parse(table: &Table, origin: &str) -> Result<RawRecipe, TrainError> {
     serde_path_to_error::deserialize(table.clone()).map_err(|error| {
         let path = error.path().to_string();
         let mut detail = error.inner().to_string();
+        if let Some(rest) = detail.strip_prefix("unknown field ") {
+            let known = rest
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .split_once("`, ")
+                .map_or("", |(_, known)| known);
+            return TrainError::UnknownKey {
+                origin: origin.to_string(),
+                detail: match typos::did_you_mean(table, &path) {
+                    Some(question) => format!("unknown key; {question}"),
+                    None => format!("unknown key, {known}"),
+                },
+                key: settings::shortened(&path),
+            };
+        }
         // toml repeats the key on a line of its own; the path says it already.
         detail = settings::in_words(detail.lines().next().unwrap_or_default());
         // The parser calls whatever stands where a word was expected so.

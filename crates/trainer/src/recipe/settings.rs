@@ -2,7 +2,7 @@
 
 use toml::{Table, Value};
 
-use super::KEYS;
+use super::{KEYS, typos};
 use crate::TrainError;
 
 /// No key has more than two parts; a table in a table for each of a hundred thousand would need more stack than there is.
@@ -27,7 +27,7 @@ pub(super) fn wrong_section(table: &Table) -> Option<(&'static str, String)> {
     })
 }
 
-/// The table of all settings. The value of each is TOML, or else a string.
+/// The table of all settings. The value of each is TOML, or else a string; where a list is expected, a list of it.
 pub(super) fn table(sets: &[String]) -> Result<Table, TrainError> {
     let mut table = Table::new();
     for setting in sets {
@@ -49,6 +49,10 @@ fn apply(table: &mut Table, setting: &str) -> Result<(), TrainError> {
     let value = match wrapped.parse::<Table>() {
         Ok(mut table) if table.len() == 1 => table.remove("value").unwrap_or(Value::String(value.to_string())),
         _ => Value::String(value.to_string()),
+    };
+    let value = match value {
+        Value::String(text) if typos::takes_list(key) => typos::unquoted_list(&text),
+        value => value,
     };
     let mut parts: Vec<&str> = key.split('.').collect();
     let last = parts.pop().filter(|last| !last.is_empty());
@@ -245,7 +249,17 @@ pub(super) fn in_words(message: &str) -> String {
     let Some((found, expected)) = rest.rsplit_once(", expected ") else {
         return message.to_string();
     };
-    format!("expected {}, got {}", expected_words(expected), found_words(found))
+    let (expected, found) = (expected_words(expected), found_words(found));
+    let point = typos::with_point(found.trim_matches('"'));
+    match point {
+        Some(point) if expected == "a number" => {
+            format!("expected {expected}, got {found}; decimals take a point: {point}")
+        }
+        Some(_) if expected.contains("number") => {
+            format!("expected {expected}, got {found}; leave commas out")
+        }
+        _ => format!("expected {expected}, got {found}"),
+    }
 }
 
 fn expected_words(expected: &str) -> &str {

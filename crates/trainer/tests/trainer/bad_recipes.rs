@@ -39,10 +39,10 @@ fn refusal(setting: &str) -> Option<String> {
 
 /// The fields that the parser expects where it met one that it does not know.
 fn expected_fields(setting: &str) -> Vec<String> {
-    let message = refusal(setting).expect("an unknown field");
+    let message = refusal(setting).expect("an unknown key");
     // "expected one of `a`, `b`, `c`", "expected `a` or `b`"; of a value that has no fields: "expected a string".
     match message.split_once("expected ") {
-        Some((before, fields)) if before.contains("unknown field") => {
+        Some((before, fields)) if before.contains("unknown key") => {
             fields.split('`').skip(1).step_by(2).map(str::to_string).collect()
         }
         _ => Vec::new(),

@@ -128,8 +128,16 @@ fn silent_recipes_get_pytorchs_adamw() {
 #[test]
 fn bad_values_are_refused_with_key_and_expectation() {
     let cases: &[(&str, &[&str])] = &[
-        ("train.stepz=3", &["--set", "train.stepz", "unknown field"]),
-        ("trian.steps=3", &["trian", "unknown field"]),
+        (
+            "train.stepz=3",
+            &["--set", "train.stepz: unknown key; did you mean train.steps?"],
+        ),
+        ("trian.steps=3", &["trian: unknown key; did you mean train.steps?"]),
+        ("steps=3", &["did you mean train.steps?"]),
+        ("learning_rate=3", &["did you mean train.lr?"]),
+        ("data.file=a.txt", &["did you mean data.files or tokenizer.file?"]),
+        ("train.lr=0,001", &["expected a number", "decimals take a point: 0.001"]),
+        ("train.steps=1,000", &["expected a whole number", "leave commas out"]),
         ("train.steps=0", &["train.steps", "expected 1..=", "got 0"]),
         ("train.steps=\"many\"", &["train.steps", "many"]),
         ("train.steps=-1", &["train.steps", "-1"]),
@@ -163,6 +171,44 @@ fn bad_values_are_refused_with_key_and_expectation() {
             "{setting}: \"{message}\" lacks one of {words:?}"
         );
         assert_eq!(error.kind(), ErrorKind::Usage, "{setting}");
+    }
+}
+
+#[test]
+fn common_slips_in_toml_are_named() {
+    for (text, words) in [
+        ("[train]\nlr = 0,001\n", "decimals take a point: 0.001"),
+        (
+            "[data]\nfiles = [\"C:\\Users\\me.txt\"]\n",
+            "put the path in single quotes, or write / for \\",
+        ),
+        ("[tokenizer]\nkind = char\n", "texts are in quotes: \"char\""),
+        (
+            "[trian]\nsteps = 5\nlr = 0.1\n",
+            "trian: unknown key; did you mean [train]?",
+        ),
+    ] {
+        let message = resolve(&typed(text), &[]).unwrap_err().to_string();
+        assert!(message.contains(words), "{words:?} is not in: {message}");
+    }
+    let plain = resolve(&typed("[data\n"), &[]).unwrap_err().to_string();
+    assert!(!plain.contains(';'), "{plain}");
+}
+
+#[test]
+fn a_list_that_a_shell_has_taken_the_quotes_from_is_a_list() {
+    let files = |setting: &str| match resolve(&typed(SMALL), &sets(&[setting])).unwrap().recipe.data.source {
+        taal_trainer::DataSource::Files(files) => files,
+        other => panic!("{other:?}"),
+    };
+    for (setting, expected) in [
+        ("data.files=book.txt", vec!["book.txt"]),
+        ("data.files=[a.txt, b.txt]", vec!["a.txt", "b.txt"]),
+        ("data.files=[\"a.txt\"]", vec!["a.txt"]),
+        ("data.files=[\"C:\\Users\\me.txt\"]", vec!["C:\\Users\\me.txt"]),
+    ] {
+        let expected: Vec<std::path::PathBuf> = expected.into_iter().map(Into::into).collect();
+        assert_eq!(files(setting), expected, "{setting}");
     }
 }
 
