@@ -164,7 +164,7 @@ const OPTIONS: [(&str, &[&str], &str); 14] = [
     ("train", &["--continue"], "--resume"),
     (
         "train",
-        &["--model", "-m", "--init-from", "--from"],
+        &["--model", "-m", "--init-from", "--from", "--checkpoint", "--weights"],
         "--set train.init_from=DIR",
     ),
     (
@@ -226,9 +226,9 @@ fn meant_subcommand(verb: &str, word: &str) -> Option<String> {
 }
 
 fn meant_option(verb: &str, option: &str, typed: &[String]) -> Option<String> {
-    let known = OPTIONS
-        .iter()
-        .find(|(of, words, _)| words.contains(&option) && (of.is_empty() || *of == verb));
+    let known = OPTIONS.iter().find(|(of, words, meant)| {
+        words.contains(&option) && (*of == verb || (of.is_empty() && has_option(typed, meant)))
+    });
     if let Some((_, _, meant)) = known {
         return Some((*meant).to_string());
     }
@@ -252,6 +252,20 @@ fn meant_option(verb: &str, option: &str, typed: &[String]) -> Option<String> {
         "keys of a recipe follow --set: --set {}",
         terminal::shell_word(&format!("{key}={value}"))
     ))
+}
+
+/// Whether the verb that was typed has the option with which a text begins.
+fn has_option(typed: &[String], meant: &str) -> bool {
+    let all = crate::arguments::command();
+    let mut command = &all;
+    for word in typed.iter().skip(1) {
+        match command.find_subcommand(word) {
+            Some(verb) => command = verb,
+            None => break,
+        }
+    }
+    let name = meant.trim_start_matches('-').split(' ').next();
+    command.get_arguments().any(|argument| argument.get_long() == name)
 }
 
 #[cfg(test)]

@@ -28,8 +28,8 @@ fn what_is_typed_first_works() {
         ("recipes help", "Usage: taal recipes"),
         ("version", "taal 0."),
         ("recipes list", "shakespeare-char"),
-        ("inspect runs/tiny", "params"),
-        ("inspect -m runs/tiny", "params"),
+        ("inspect runs/tiny", "4,752"),
+        ("inspect -m runs/tiny", "4,752"),
         ("generate runs/tiny de --max-tokens 2 --device cpu", "\n"),
         ("generate -m runs/tiny -p de --max-new-tokens 2", "\n"),
         ("generate -m runs/tiny de --max-tokens 2", "\n"),
@@ -53,7 +53,7 @@ fn what_is_typed_first_works() {
 }
 
 /// What is typed after `taal`, the exit code, and the words of its message that lead on.
-const MISTAKES: [(&[&str], i32, &[&str]); 48] = [
+const MISTAKES: [(&[&str], i32, &[&str]); 49] = [
     // Verbs.
     (&["run", "runs/tiny"], 2, &["taal generate DIR PROMPT"]),
     (&["chat"], 2, &["taal generate DIR PROMPT"]),
@@ -63,7 +63,7 @@ const MISTAKES: [(&[&str], i32, &[&str]); 48] = [
     (&["info", "runs/tiny"], 2, &["taal inspect DIR"]),
     (&["ls"], 2, &["taal recipes"]),
     (&["download", "gpt2"], 2, &["Taal itself downloads nothing"]),
-    (&["trian"], 2, &["a similar subcommand exists: 'train'"]),
+    (&["trian"], 2, &["'trace', 'train'"]),
     (&["tiny.toml"], 2, &["taal train tiny.toml"]),
     (&["runs/tiny"], 2, &["taal generate runs/tiny PROMPT"]),
     (&["recipes", "names"], 2, &["taal recipes show names"]),
@@ -108,6 +108,11 @@ const MISTAKES: [(&[&str], i32, &[&str]); 48] = [
     (&["train", "--learning-rate=0.1"], 2, &["--set train.lr=0.1"]),
     (&["train", "--data", "text.txt"], 2, &["--set 'data.files="]),
     (&["train", "--output", "here"], 2, &["--run-dir DIR"]),
+    (
+        &["train", "--checkpoint", "runs/tiny"],
+        2,
+        &["--set train.init_from=DIR"],
+    ),
     (&["train", "--gpu"], 2, &["--device wgpu"]),
     (&["train", "--device", "tpu"], 2, &["expected flex", "taal doctor"]),
     // Models.

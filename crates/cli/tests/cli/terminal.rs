@@ -63,7 +63,7 @@ fn report_33_a_terminal_gets_control_characters_spelled_out_and_a_pipe_as_they_a
             &["tokenizer", "decode", "--tokenizer", &file, "0"],
             r"no\u{1b}]0;title\u{7}file",
         ),
-        (&["generate", &file], r"no\u{1b}]0;title\u{7}file"),
+        (&["inspect", "run", &file], r"no\u{1b}]0;title\u{7}file"),
     ];
     for (arguments, expected) in cases {
         let screen = on_terminal(place.command(arguments));
