@@ -17,7 +17,7 @@ use crate::arguments::{
     CompoundsArguments, DecodeArguments, EncodeArguments, TokenizerImportArguments, TokenizerTrainArguments,
 };
 use crate::failure::Failure;
-use crate::{data, signals, standard_input, terminal};
+use crate::{columns, data, signals, standard_input, terminal};
 
 /// Compression is measured on so much of the text at most; more would take long and say the same.
 const MAX_MEASURED_BYTES: usize = 16 << 20;
@@ -236,6 +236,11 @@ pub fn encode(arguments: &EncodeArguments) -> Result<(), Failure> {
     if arguments.json {
         let tokens = tokenizer.tokens(&ids);
         return Ok(terminal::print_json(&Encoded { ids, tokens })?);
+    }
+    if arguments.is_text {
+        let pieces = ids.iter().map(|id| taal_insight::token_label(Some(&tokenizer), *id));
+        let pieces: Vec<String> = pieces.map(|piece| columns::visible(&piece)).collect();
+        return Ok(terminal::print(&format!("{}\n", pieces.join("|")))?);
     }
     let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
     Ok(terminal::print(&format!("{}\n", ids.join(",")))?)

@@ -352,6 +352,7 @@ fn summary(report: &Report, run_dir: &Path, device: DeviceSpec) -> String {
         "masked" => rows.push(("fill", fill_command(report, run_dir, device))),
         _ => rows.push(("generate", generate_command(report, run_dir, device))),
     }
+    rows.push(("words", "taal glossary explains nats, MFU and the others".to_string()));
     text + &terminal::table(&rows)
 }
 

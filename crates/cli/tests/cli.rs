@@ -1,5 +1,7 @@
 //! `taal` as scripts meet it: its output, its files, its exit codes and its words.
 
+#[path = "cli/about.rs"]
+mod about;
 #[path = "cli/first_things.rs"]
 mod first_things;
 #[path = "cli/generating.rs"]
@@ -1688,6 +1690,7 @@ fn the_help_is_what_it_was() {
         "data",
         "data build",
         "recipes",
+        "recipes list",
         "recipes show",
         "recipes keys",
         "bench",
@@ -1695,6 +1698,9 @@ fn the_help_is_what_it_was() {
         "bench generate",
         "bench paradigm",
         "doctor",
+        "glossary",
+        "completions",
+        "man",
     ];
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/help");
     for command in commands {

@@ -44,6 +44,7 @@ pub use anatomy::{Part, Row, anatomy, rows, svg};
 pub use checkpoints::{CheckpointGuess, over_checkpoints};
 pub use error::{InsightError, Result};
 pub use html::{PageOptions, html};
+pub use reading::label as token_label;
 pub use taal_draw::Language;
 pub use trace::{
     Embedding, Guess, LensCell, MAX_TOP, MAX_WEIGHTS, MergeStep, ModelFacts, Positions, Prediction, Token, Trace,

@@ -134,7 +134,7 @@ pub(crate) fn tokens(tokenizer: Option<&Tokenizer>, reading: &Reading) -> Vec<To
 
 /// An id as readable text: its text if its bytes are text, else its bytes; the vocabulary's spelling if the bytes are unknown;
 /// the number if nothing is known.
-pub(crate) fn label(tokenizer: Option<&Tokenizer>, id: u32) -> String {
+pub fn label(tokenizer: Option<&Tokenizer>, id: u32) -> String {
     let Some(tokenizer) = tokenizer.filter(|tokenizer| (id as usize) < tokenizer.vocab_size()) else {
         return format!("#{id}");
     };

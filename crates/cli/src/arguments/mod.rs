@@ -1,5 +1,6 @@
 //! What can be typed.
 
+mod about;
 mod asking;
 mod inside;
 mod model;
@@ -13,6 +14,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use taal_draw::Language;
 use taal_kernels::{DeviceSpec, WeightType};
 
+pub use self::about::*;
 pub use self::asking::*;
 pub use self::inside::*;
 pub use self::model::*;
@@ -69,6 +71,12 @@ pub enum Command {
     Bench(BenchArguments),
     /// Say what this machine offers
     Doctor(DoctorArguments),
+    /// Explain words such as nats, MFU and perplexity, in English or Dutch
+    Glossary(GlossaryArguments),
+    /// Print the completions of a shell
+    Completions(CompletionsArguments),
+    /// Print the manual page, or write one page per verb
+    Man(ManArguments),
     /// Print the version
     #[command(hide = true)]
     Version,

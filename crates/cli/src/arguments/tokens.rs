@@ -67,7 +67,8 @@ pub struct TokenizerTrainArguments {
 
 /// `taal tokenizer encode`
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  taal tokenizer encode --tokenizer runs/names --json emma")]
+#[command(after_help = "Example:\n  taal tokenizer encode --tokenizer runs/names --json emma\n  \
+                  taal tokenizer encode --tokenizer runs/dutch-bpe --text \"De kat zat\"")]
 pub struct EncodeArguments {
     /// tokenizer.json, model directory or run directory
     #[arg(long, value_name = "FILE|DIR")]
@@ -75,6 +76,9 @@ pub struct EncodeArguments {
     /// Put the special tokens around the text that the tokenizer asks for
     #[arg(long)]
     pub special: bool,
+    /// Print the tokens as text, as in De|␣kat, instead of their ids
+    #[arg(long = "text", conflicts_with = "json")]
+    pub is_text: bool,
     /// Print one JSON object: ids, tokens
     #[arg(long)]
     pub json: bool,

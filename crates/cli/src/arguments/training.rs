@@ -57,6 +57,7 @@ pub struct RecipesArguments {
 #[derive(Debug, Subcommand)]
 pub enum RecipesCommand {
     /// List the recipes that come along, as `taal recipes` does
+    #[command(after_help = "Example:\n  taal recipes list")]
     List,
     /// Print a recipe
     Show(RecipesShowArguments),
