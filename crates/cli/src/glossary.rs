@@ -10,6 +10,9 @@ use crate::{columns, terminal};
 /// Columns of an explanation on a terminal.
 const COLUMNS: usize = 76;
 
+/// How alike two words must be, from 0 to 1, to mean the same term: a plural, a slip.
+const ALIKE: f64 = 0.9;
+
 /// A word of the field.
 struct Term {
     /// In English, then in Dutch, where people say both.
@@ -51,14 +54,14 @@ pub fn run(arguments: &GlossaryArguments) -> Result<(), Failure> {
     }
     let word = arguments.words.join(" ").to_lowercase();
     let found = TERMS.iter().find(|term| term.is_called(&word));
-    let Some(term) = found.or_else(|| nearest(&word, 0.9)) else {
+    let Some(term) = found.or_else(|| nearest(&word)) else {
         return Err(unknown(&word, language));
     };
     Ok(terminal::print(&entry(term, language))?)
 }
 
 /// The term with the most similar name.
-fn nearest(word: &str, least: f64) -> Option<&'static Term> {
+fn nearest(word: &str) -> Option<&'static Term> {
     // Comparing long texts takes long, and no term is one.
     if word.len() > 64 {
         return None;
@@ -69,17 +72,16 @@ fn nearest(word: &str, least: f64) -> Option<&'static Term> {
             .map(|name| strsim::jaro_winkler(&name.to_lowercase(), word))
             .fold(0.0, f64::max)
     };
-    let best = TERMS.iter().max_by(|left, right| alike(left).total_cmp(&alike(right)))?;
-    (alike(best) >= least).then_some(best)
+    let best = TERMS
+        .iter()
+        .max_by(|left, right| alike(left).total_cmp(&alike(right)))?;
+    (alike(best) >= ALIKE).then_some(best)
 }
 
 fn unknown(word: &str, language: Language) -> Failure {
     let names: Vec<&str> = TERMS.iter().map(|term| term.name(language)).collect();
     let error = anyhow::anyhow!("the glossary has no {}", taal_store::excerpt(word));
-    Failure::from(error).with_hint(match nearest(word, 0.75) {
-        Some(term) => format!("did you mean {}? It has: {}", term.name(language), names.join(", ")),
-        None => format!("it has: {}", names.join(", ")),
-    })
+    Failure::from(error).with_hint(format!("it has: {}", names.join(", ")))
 }
 
 fn entry(term: &Term, language: Language) -> String {
@@ -136,7 +138,13 @@ const TERMS: [Term; 28] = [
     },
     Term {
         names: ["context", "context"],
-        also: &["context length", "contextlengte", "block size", "block_size", "max_seq_len"],
+        also: &[
+            "context length",
+            "contextlengte",
+            "block size",
+            "block_size",
+            "max_seq_len",
+        ],
         meanings: [
             "The tokens that a model can look back on when it predicts the next one. Their largest number, the context length, is a property of the model.",
             "De tokens waarop een model kan terugkijken als het het volgende voorspelt. Het grootste aantal, de contextlengte, is een eigenschap van het model.",
@@ -330,7 +338,7 @@ mod tests {
         for (heading, language) in [("English", Language::English), ("Nederlands", Language::Dutch)] {
             text.push_str(&format!("\n## {heading}\n"));
             for term in &TERMS {
-                text.push_str(&format!("\n**{}**\n", term.name(language)));
+                text.push_str(&format!("\n### {}\n\n", term.name(language)));
                 for line in columns::folded(term.meaning(language).split(' '), " ", 116) {
                     text.push_str(&format!("{line}\n"));
                 }
@@ -354,8 +362,12 @@ mod tests {
     fn every_word_leads_to_one_term_only_and_terms_are_in_order() {
         let mut seen = std::collections::HashMap::new();
         for term in &TERMS {
-            let names: std::collections::HashSet<String> =
-                term.names.iter().chain(term.also).map(|name| name.to_lowercase()).collect();
+            let names: std::collections::HashSet<String> = term
+                .names
+                .iter()
+                .chain(term.also)
+                .map(|name| name.to_lowercase())
+                .collect();
             for name in names {
                 let other = seen.insert(name.clone(), term.names[0]);
                 assert_eq!(other, None, "{name} leads to {} too", term.names[0]);
@@ -367,9 +379,16 @@ mod tests {
 
     #[test]
     fn every_meaning_is_one_to_four_sentences() {
-        for (term, meaning) in TERMS.iter().flat_map(|term| term.meanings.map(|meaning| (term, meaning))) {
+        for (term, meaning) in TERMS
+            .iter()
+            .flat_map(|term| term.meanings.map(|meaning| (term, meaning)))
+        {
             let sentences = meaning.matches(". ").count() + 1;
-            assert!((1..=4).contains(&sentences) && meaning.ends_with('.'), "{}: {meaning}", term.names[0]);
+            assert!(
+                (1..=4).contains(&sentences) && meaning.ends_with('.'),
+                "{}: {meaning}",
+                term.names[0]
+            );
         }
     }
 }

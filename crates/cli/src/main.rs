@@ -85,6 +85,9 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
             BenchCommand::Paradigm(arguments) => bench::paradigm(&arguments),
         },
         Command::Doctor(arguments) => doctor::run(&arguments),
+        Command::Glossary(arguments) => glossary::run(&arguments),
+        Command::Completions(arguments) => shell::completions(&arguments),
+        Command::Man(arguments) => shell::man(&arguments),
         Command::Version => terminal::print(&format!("taal {}\n", env!("CARGO_PKG_VERSION"))).map_err(Failure::from),
     };
     done.map(|()| ExitCode::SUCCESS)

@@ -52,7 +52,7 @@ pub fn run(arguments: &TraceArguments) -> Result<(), Failure> {
         taal_insight::over_checkpoints(&mut trace, lm.tokenizer.as_ref(), run_dir, &dirs, &device, &options)?;
     }
     if let Some(path) = &arguments.html {
-        let name = terminal::model_name(model.unwrap_or(Path::new(".")));
+        let name = terminal::model_name(model);
         let options = PageOptions {
             model: Some(&name),
             language: arguments.lang.language(),

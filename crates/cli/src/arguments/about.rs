@@ -23,8 +23,10 @@ pub struct GlossaryArguments {
 
 /// `taal completions`
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  taal completions bash > ~/.local/share/bash-completion/completions/taal\n  \
-                  taal completions zsh > ~/.zfunc/_taal")]
+#[command(
+    after_help = "Example:\n  taal completions bash > ~/.local/share/bash-completion/completions/taal\n  \
+                  taal completions zsh > ~/.zfunc/_taal"
+)]
 pub struct CompletionsArguments {
     /// The shell [default: that of the variable SHELL]
     #[arg(value_name = "SHELL")]

@@ -67,8 +67,10 @@ pub struct TokenizerTrainArguments {
 
 /// `taal tokenizer encode`
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  taal tokenizer encode --tokenizer runs/names --json emma\n  \
-                  taal tokenizer encode --tokenizer runs/dutch-bpe --text \"De kat zat\"")]
+#[command(
+    after_help = "Example:\n  taal tokenizer encode --tokenizer runs/names --json emma\n  \
+                  taal tokenizer encode --tokenizer runs/dutch-bpe --text \"De kat zat\""
+)]
 pub struct EncodeArguments {
     /// tokenizer.json, model directory or run directory
     #[arg(long, value_name = "FILE|DIR")]
