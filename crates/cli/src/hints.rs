@@ -4,8 +4,9 @@
 use std::path::{Path, PathBuf};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use taal_data::DataError;
 use taal_exchange::ExchangeError;
-use taal_inference::InferenceError;
+use taal_inference::{InferenceError, MissingModel};
 use taal_kernels::KernelError;
 use taal_trainer::TrainError;
 
@@ -20,25 +21,47 @@ pub fn of_error(error: &anyhow::Error) -> Option<String> {
 }
 
 fn of_cause(error: &(dyn std::error::Error + 'static)) -> Option<String> {
-    if let Some(error) = error.downcast_ref::<TrainError>() {
-        return of_train(error);
-    }
-    if let Some(error) = error.downcast_ref::<ExchangeError>() {
-        return match error {
-            ExchangeError::Inference(error) => of_inference(error),
-            _ => None,
-        };
-    }
-    let found = error.downcast_ref::<InferenceError>().and_then(of_inference);
-    found.or_else(|| error.downcast_ref::<KernelError>().and_then(of_kernel))
+    // Errors that show their inner one as themselves are not in the chain of causes twice, so each is looked into.
+    let found = error.downcast_ref().and_then(of_train);
+    let found = found.or_else(|| error.downcast_ref().and_then(of_exchange));
+    let found = found.or_else(|| error.downcast_ref().and_then(of_inference));
+    let found = found.or_else(|| error.downcast_ref().and_then(of_data));
+    found.or_else(|| error.downcast_ref().map(of_kernel))
 }
 
 fn of_train(error: &TrainError) -> Option<String> {
     match error {
         TrainError::UnknownKey { .. } => Some("`taal recipes keys` lists every key with its meaning".to_string()),
         TrainError::NoSuchRecipe { .. } => Some("`taal recipes` lists the recipes that come along".to_string()),
+        TrainError::Occupied { is_run: true, .. } => {
+            Some("add --resume to continue it, or choose another --run-dir".to_string())
+        }
+        TrainError::Occupied { is_run: false, .. } => Some("choose another --run-dir".to_string()),
+        TrainError::NothingToResume { .. } => {
+            Some("name a run with --run-dir, or leave --resume out to start a new run".to_string())
+        }
         TrainError::Inference(error) => of_inference(error),
-        TrainError::Kernel(error) => of_kernel(error),
+        TrainError::Kernel(error) => Some(of_kernel(error)),
+        TrainError::Data(error) => of_data(error),
+        _ => None,
+    }
+}
+
+fn of_exchange(error: &ExchangeError) -> Option<String> {
+    match error {
+        ExchangeError::ForeignTokenizer { .. } => Some(
+            "--tokenizer FILE names another tokenizer, --without-tokenizer imports the model alone".to_string(),
+        ),
+        ExchangeError::Inference(error) => of_inference(error),
+        _ => None,
+    }
+}
+
+fn of_data(error: &DataError) -> Option<String> {
+    match error {
+        DataError::Shard { .. } | DataError::Index { .. } => {
+            Some("`taal data build` makes shards from the texts".to_string())
+        }
         _ => None,
     }
 }
@@ -54,15 +77,35 @@ fn of_inference(error: &InferenceError) -> Option<String> {
                 _ => models_near(Some(dir)),
             }
         }
+        InferenceError::NoModelYet { dir, why } => Some(match why {
+            MissingModel::DanglingLink { .. } => "`taal export --to hf` writes a model without links".to_string(),
+            MissingModel::NotSaved => format!(
+                "unless it is training now, continue it with: taal train --resume --run-dir {}",
+                terminal::shell_word(&dir.display().to_string())
+            ),
+            MissingModel::NotBegun => "start it again with `taal train`".to_string(),
+        }),
         InferenceError::EmptyPrompt { .. } => {
             Some("a new text can begin with a line break: --prompt $'\\n' (in PowerShell, --prompt \"`n\")".to_string())
         }
+        InferenceError::Device { .. } => Some("--device flex computes on the CPU".to_string()),
         _ => None,
     }
 }
 
-fn of_kernel(_: &KernelError) -> Option<String> {
-    Some("`taal doctor` lists the devices of this machine".to_string())
+fn of_kernel(error: &KernelError) -> String {
+    match error {
+        KernelError::NotCompiled { device, feature } => format!(
+            "build it with `cargo xtask train --device {device}` or `cargo build --release -p taal-cli --features {feature}`, or use \
+             --device flex"
+        ),
+        KernelError::NoAdapter => "--device flex computes on the CPU".to_string(),
+        KernelError::NoSuchAdapter { .. } => {
+            "`taal doctor` lists the devices of this machine; --device flex computes on the CPU".to_string()
+        }
+        KernelError::UnknownDevice { .. } => "`taal doctor` lists the devices of this machine".to_string(),
+        KernelError::UnknownPrecision { .. } => "--precision fp32 works everywhere".to_string(),
+    }
 }
 
 /// The models that are there: in `runs`, in `models`, and one level below the directory that was named, or the current one.

@@ -140,7 +140,7 @@ pub enum DataError {
         needed: u64,
     },
     /// A token shard that is damaged, truncated or not a shard.
-    #[error("{path} {detail}; build the shards again with `taal data build`")]
+    #[error("{path} {detail}; build the shards again")]
     Shard {
         /// The shard.
         path: PathBuf,
@@ -148,7 +148,7 @@ pub enum DataError {
         detail: String,
     },
     /// A folder of shards whose index is damaged or disagrees with its files.
-    #[error("{path} {detail}; build the shards again with `taal data build`")]
+    #[error("{path} {detail}; build the shards again")]
     Index {
         /// The index file.
         path: PathBuf,

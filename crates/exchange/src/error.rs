@@ -20,6 +20,14 @@ pub enum ExchangeError {
         /// What it is, and what was expected.
         detail: String,
     },
+    /// A tokenizer that cannot be read, next to or inside of a model that can.
+    #[error("{}: {detail}", path.display())]
+    ForeignTokenizer {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
     /// A tokenizer that the target of an export cannot express.
     #[error("{}: {detail}", what.display())]
     Inexpressible {
@@ -46,7 +54,7 @@ impl ExchangeError {
     /// The family of the error, from which `taal` takes its exit code.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Foreign { .. } => ErrorKind::Corrupt,
+            Self::Foreign { .. } | Self::ForeignTokenizer { .. } => ErrorKind::Corrupt,
             Self::Inexpressible { .. } => ErrorKind::Usage,
             Self::Inference(error) => error.kind(),
             Self::Model(error) => error.kind(),

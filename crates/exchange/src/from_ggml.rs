@@ -7,8 +7,7 @@ use serde_json::{Map, Value, json};
 use taal_tokenizer::Tokenizer;
 
 use crate::gguf::{TokenKind, Vocabulary};
-use crate::models::foreign;
-use crate::{Result, words};
+use crate::{ExchangeError, Result, words};
 
 /// SentencePiece's visible space.
 pub(crate) const SPACE: &str = "\u{2581}";
@@ -25,12 +24,13 @@ const MAX_PAIRS_PER_TOKEN: usize = 16;
 ///
 /// The model crate's error for a file, with the key whose value is not supported.
 pub(crate) fn tokenizer(path: &Path, v: &Vocabulary) -> Result<Tokenizer> {
-    let json = to_json(v).map_err(|detail| foreign(path, detail))?;
+    let foreign = |detail| ExchangeError::ForeignTokenizer {
+        path: path.to_path_buf(),
+        detail,
+    };
+    let json = to_json(v).map_err(foreign)?;
     Tokenizer::from_json(json.to_string().as_bytes()).map_err(|error| {
-        foreign(
-            path,
-            format!("its tokenizer cannot be used: {error}; give another one with --tokenizer"),
-        )
+        foreign(format!("its tokenizer cannot be used: {error}"))
     })
 }
 
@@ -48,7 +48,7 @@ fn to_json(v: &Vocabulary) -> std::result::Result<Value, String> {
         "llama" => sentence_piece(v, &ids)?,
         other => {
             return Err(format!(
-                "key `tokenizer.ggml.model`: expected gpt2 or llama, got {other:?}; give a tokenizer with --tokenizer"
+                "key `tokenizer.ggml.model`: expected gpt2 or llama, got {other:?}"
             ));
         }
     };
@@ -108,7 +108,7 @@ fn byte_level(v: &Vocabulary) -> std::result::Result<Parts, String> {
     let pre = v.pre.as_deref().unwrap_or("gpt-2");
     let words = words::named(pre).ok_or_else(|| {
         format!(
-            "key `tokenizer.ggml.pre`: expected one of {}, got {pre:?}; give a tokenizer with --tokenizer",
+            "key `tokenizer.ggml.pre`: expected one of {}, got {pre:?}",
             words::names()
         )
     })?;
@@ -181,8 +181,7 @@ fn merges(v: &Vocabulary, ids: &HashMap<&str, usize>) -> std::result::Result<Vec
         merges.extend(ways.into_iter().map(|(a, b)| json!([v.tokens[a], v.tokens[b]])));
         if merges.len() > MAX_PAIRS_PER_TOKEN * v.tokens.len() {
             return Err(format!(
-                "key `tokenizer.ggml.tokens`: {} tokens are made of more than {MAX_PAIRS_PER_TOKEN} pairs each; \
-                 give a tokenizer with --tokenizer",
+                "key `tokenizer.ggml.tokens`: {} tokens are made of more than {MAX_PAIRS_PER_TOKEN} pairs each",
                 v.tokens.len()
             ));
         }

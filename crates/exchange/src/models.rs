@@ -418,13 +418,10 @@ fn tokenizer_of_folder(dir: &Path) -> Result<Option<Tokenizer>> {
     match (found, named) {
         (Ok(tokenizer), _) => Ok(Some(tokenizer)),
         (Err(taal_tokenizer::Error::Unrecognized { .. }), None) => Ok(None),
-        (Err(error), Some(path)) => Err(foreign(
-            &path,
-            format!(
-                "{}; --tokenizer FILE names another one, --without-tokenizer imports the model alone",
-                reason(&path, &error)
-            ),
-        )),
+        (Err(error), Some(path)) => Err(ExchangeError::ForeignTokenizer {
+            detail: reason(&path, &error).to_string(),
+            path,
+        }),
         (Err(error), None) => Err(error.into()),
     }
 }

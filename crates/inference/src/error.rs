@@ -22,12 +22,12 @@ pub enum InferenceError {
         dir: PathBuf,
     },
     /// A run directory that has no model.
-    #[error("{}: no model here: {detail}", dir.display())]
+    #[error("{}: no model here: {why}", dir.display())]
     NoModelYet {
         /// The directory that was named.
         dir: PathBuf,
-        /// Why, and what to do.
-        detail: String,
+        /// What became of it.
+        why: MissingModel,
     },
     /// A tokenizer with ids that the model does not have.
     #[error(
@@ -131,7 +131,7 @@ pub enum InferenceError {
     },
     /// The device failed.
     #[error(
-        "the device failed while computing ({detail}); if its memory is full, use a smaller model or --device flex"
+        "the device failed while computing ({detail}); if its memory is full, use a smaller model, or the CPU"
     )]
     Device {
         /// What the device said.
@@ -146,6 +146,23 @@ pub enum InferenceError {
     /// Reading failed.
     #[error(transparent)]
     Store(#[from] taal_store::Error),
+}
+
+/// What became of the model of a run.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MissingModel {
+    /// A link to it leads nowhere.
+    #[error("{} is a broken link: copy a run as a whole, or a model with `cp -rL`", link.display())]
+    DanglingLink {
+        /// The link.
+        link: PathBuf,
+    },
+    /// The run has saved none.
+    #[error("this run has not saved a complete model yet: the first one comes with the first checkpoint")]
+    NotSaved,
+    /// The run has not made a step.
+    #[error("a run was started here and ended before its first step")]
+    NotBegun,
 }
 
 impl InferenceError {

@@ -13,7 +13,7 @@ use taal_tokenizer::Tokenizer;
 
 use crate::generate::Prompt;
 use crate::sentence::{self, SentenceConfig};
-use crate::{InferenceError, Result};
+use crate::{InferenceError, MissingModel, Result};
 
 /// How often a link may change while a model is being opened.
 const MAX_CHANGES: usize = 100;
@@ -308,10 +308,10 @@ fn found(dir: &Path) -> Result<PathBuf> {
 }
 
 fn no_model(dir: &Path) -> InferenceError {
-    let detail = why_no_model(dir);
+    let why = why_no_model(dir);
     let dir = dir.to_path_buf();
-    match detail {
-        Some(detail) => InferenceError::NoModelYet { dir, detail },
+    match why {
+        Some(why) => InferenceError::NoModelYet { dir, why },
         None => InferenceError::NoModel { dir },
     }
 }
@@ -353,27 +353,18 @@ fn check_whole(model: &Path) -> taal_store::Result<()> {
 }
 
 /// Why there is no model, if the directory tells.
-fn why_no_model(dir: &Path) -> Option<String> {
-    let in_run = dir.join(MODEL_DIR);
-    for link in [dir, &in_run] {
-        if is_dangling(link) {
-            return Some(format!(
-                "{} is a broken link: copy a run as a whole, or a model with `cp -rL`, or write it with `taal export --to hf`",
-                link.display()
-            ));
-        }
+fn why_no_model(dir: &Path) -> Option<MissingModel> {
+    let links = [dir.to_path_buf(), dir.join(MODEL_DIR)];
+    if let Some(link) = links.into_iter().find(|link| is_dangling(link)) {
+        return Some(MissingModel::DanglingLink { link });
     }
-    let run = dir.display();
     if taal_store::exists(&dir.join(RESOLVED_FILE)) {
-        return Some(format!(
-            "this run has not saved a complete model yet: the first one comes with the first checkpoint. `taal train --resume --run-dir {run}` \
-             continues it where it is not training now"
-        ));
+        return Some(MissingModel::NotSaved);
     }
     [RUN_FILE, LOCK_NAME]
         .iter()
         .any(|mark| taal_store::exists(&dir.join(mark)))
-        .then(|| "a run was started here and ended before its first step; start it again with `taal train`".to_string())
+        .then_some(MissingModel::NotBegun)
 }
 
 /// Checks that every id has a row in the embedding; a device would otherwise read past its end, or abort.

@@ -49,7 +49,7 @@ mod text_stream;
 
 pub use decoder::Decoder;
 pub use embed::{Pooling, cut_tokens, embed, embed_ids, similarity};
-pub use error::{InferenceError, Result};
+pub use error::{InferenceError, MissingModel, Result};
 pub use fill::{FillOptions, Filled, Gap, Guess, Rank, fill, framed, with_own_mask};
 pub use generate::{FinishReason, GenerateOptions, Generation, Prompt, generate};
 pub use generator::{Generator, Progress, SequenceId};

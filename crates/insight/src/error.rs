@@ -55,7 +55,7 @@ pub enum InsightError {
         checkpoint: PathBuf,
     },
     /// A file that is damaged or not a trace.
-    #[error("{}: not a trace: {detail}; make it again with taal trace --json", path.display())]
+    #[error("{}: not a trace: {detail}; trace the text again", path.display())]
     BadTrace {
         /// The file.
         path: PathBuf,

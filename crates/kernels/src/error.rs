@@ -5,7 +5,7 @@
 pub enum KernelError {
     /// The text names no device.
     #[error(
-        "unknown device {given:?}: expected flex, ndarray, wgpu, wgpu:N, cuda or cuda:N (N as `taal doctor` numbers them)"
+        "unknown device {given:?}: expected flex, ndarray, wgpu, wgpu:N, cuda or cuda:N"
     )]
     UnknownDevice {
         /// What was typed.
@@ -19,8 +19,7 @@ pub enum KernelError {
     },
     /// The device exists but this program was built without it.
     #[error(
-        "device {device:?} is not compiled into this program, whose feature {feature:?} is off: build it with \
-         `cargo xtask train --device {device}` or `cargo build --release -p taal-cli --features {feature}`, or use --device flex"
+        "device {device:?} is not compiled into this program: its feature {feature:?} is off"
     )]
     NotCompiled {
         /// The device asked for, as typed after `--device`.
@@ -35,13 +34,11 @@ pub enum KernelError {
         reason: String,
     },
     /// The backend is there, an adapter is not.
-    #[error(
-        "no GPU was found: install its Vulkan driver (docs/devices.md says how, and how to try without a GPU), or use --device flex"
-    )]
+    #[error("no GPU was found: install its Vulkan driver (docs/devices.md says how, and how to try without a GPU)")]
     NoAdapter,
     /// The backend is there, the numbered adapter is not.
     #[error(
-        "device {device:?} does not exist: this machine has {found} such adapter(s), numbered from 0; use a lower number, or --device flex"
+        "device {device:?} does not exist: this machine has {found} such adapter(s), numbered from 0"
     )]
     NoSuchAdapter {
         /// The device asked for, as typed after `--device`.

@@ -39,6 +39,24 @@ pub enum TrainError {
         /// The embedded one whose name is nearest, if any is near.
         meant: Option<&'static str>,
     },
+    /// A run directory has files already.
+    #[error("{}: {detail}", path.display())]
+    Occupied {
+        /// The directory.
+        path: PathBuf,
+        /// What is there.
+        detail: String,
+        /// Whether it is a run, which can be resumed.
+        is_run: bool,
+    },
+    /// There is no run to continue.
+    #[error("{}: {detail}", path.display())]
+    NothingToResume {
+        /// The directory.
+        path: PathBuf,
+        /// Why, and the runs that are there.
+        detail: String,
+    },
     /// The run directory cannot be used for this.
     #[error("{}: {detail}", path.display())]
     RunDirectory {
@@ -192,6 +210,8 @@ impl TrainError {
             Self::Recipe { .. }
             | Self::UnknownKey { .. }
             | Self::NoSuchRecipe { .. }
+            | Self::Occupied { .. }
+            | Self::NothingToResume { .. }
             | Self::RunDirectory { .. }
             | Self::Kernel(_) => ErrorKind::Usage,
             Self::Checkpoint { .. } | Self::NothingWhole { .. } => ErrorKind::Corrupt,

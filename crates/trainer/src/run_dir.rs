@@ -54,7 +54,7 @@ impl Claim {
     ///
     /// # Errors
     ///
-    /// [`TrainError::RunDirectory`] where files of somebody else have the names of a run's, the store's where it is locked or cannot be
+    /// [`TrainError::Occupied`] where files of another program have the names of a run's, the store's where it is locked or cannot be
     /// written to.
     pub fn of(dir: &Path, recipe: &str) -> Result<Self, TrainError> {
         refuse_foreign(dir)?;
@@ -107,7 +107,7 @@ impl Claim {
     ///
     /// # Errors
     ///
-    /// [`TrainError::RunDirectory`] where there is none, or the store's where it is locked.
+    /// [`TrainError::NothingToResume`] where there is none, or the store's where it is locked.
     pub fn resume(dir: &Path) -> Result<Self, TrainError> {
         if !is_run(dir) {
             return Err(nothing_to_resume(dir, &[parent_of(dir)]));
@@ -217,12 +217,13 @@ fn refuse_foreign(dir: &Path) -> Result<(), TrainError> {
     if found.is_empty() {
         return Ok(());
     }
-    Err(TrainError::RunDirectory {
+    Err(TrainError::Occupied {
         path: dir.to_path_buf(),
         detail: format!(
-            "this is not a run directory of Taal, and a run would replace what is there under {}; choose another --run-dir",
+            "this is not a run directory of Taal, and a run would replace what is there under {}",
             found.join(", ")
         ),
+        is_run: false,
     })
 }
 
@@ -328,16 +329,12 @@ pub fn nothing_to_resume(path: &Path, folders: &[&Path]) -> TrainError {
         true => "there is no run to resume here: a start ended before its first step",
         false => "there is no run to resume here",
     };
-    let way_out = match listed.is_empty() {
-        true => "leave --resume out to start a new run".to_string(),
-        false => format!(
-            "the runs that are there: {}. Name one with --run-dir, or leave --resume out to start a new run",
-            listed.join(", ")
-        ),
-    };
-    TrainError::RunDirectory {
+    TrainError::NothingToResume {
         path: path.to_path_buf(),
-        detail: format!("{why}; {way_out}"),
+        detail: match listed.is_empty() {
+            true => why.to_string(),
+            false => format!("{why}; the runs that are there: {}", listed.join(", ")),
+        },
     }
 }
 
@@ -345,15 +342,13 @@ pub fn nothing_to_resume(path: &Path, folders: &[&Path]) -> TrainError {
 ///
 /// # Errors
 ///
-/// [`TrainError::RunDirectory`] where there is none.
+/// [`TrainError::NothingToResume`] where there is none.
 pub fn stored_recipe(run_dir: &Path) -> Result<RecipeText, TrainError> {
     let path = run_dir.join(RESOLVED_FILE);
     if !taal_store::exists(&path) {
-        return Err(TrainError::RunDirectory {
+        return Err(TrainError::NothingToResume {
             path: run_dir.to_path_buf(),
-            detail: format!(
-                "it has no {RESOLVED_FILE}, so there is no run to resume; leave --resume out or name the recipe"
-            ),
+            detail: format!("it has no {RESOLVED_FILE}, so there is no run to resume"),
         });
     }
     let text = taal_store::read_text(&path, MAX_RECIPE_BYTES)?;
@@ -378,9 +373,10 @@ pub(crate) fn enter(
 ) -> Result<(Option<Checkpoint>, Resolved), TrainError> {
     let is_begun = is_run(dir);
     if is_begun && !is_resume {
-        return Err(TrainError::RunDirectory {
+        return Err(TrainError::Occupied {
             path: dir.to_path_buf(),
-            detail: "a run is here already; add --resume to continue it, or choose another --run-dir".to_string(),
+            detail: "a run is here already".to_string(),
+            is_run: true,
         });
     }
     let mut resolved = resolved.clone();
