@@ -16,7 +16,7 @@ taal inspect --model runs/dutch-bpe --svg lagen.svg
 
 # De transformer en de recurrente netwerken ervoor
 
-taal bench paradigm --seconds 1 --copy-steps 10 | grep -E 'transformer|^parameters|^us a token'
+taal bench paradigm --seconds 1 --copy-steps 10 | grep -E 'transformer|^parameters|^us per token'
 
 # Self-attention: een kring van luisteraars
 

@@ -19,7 +19,7 @@ taal inspect --model runs/shakespeare --svg layers.svg
 # The transformer, and the recurrent networks before it
 
 taal bench paradigm --recipe shakespeare-char --seconds 1 --copy-steps 10 |
-  grep -E 'transformer|^parameters|^us a token'
+  grep -E 'transformer|^parameters|^us per token'
 
 # Self-attention: a circle of listeners
 

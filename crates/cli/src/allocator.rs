@@ -1,4 +1,4 @@
-//! The global allocator: jemalloc that keeps its pages, and exit code 71 where there is no more memory.
+//! The global allocator: jemalloc that keeps its pages, and exit code 71 when memory runs out.
 //!
 //! Training allocates the same large tensors in every step. By default an allocator gives such memory back to the
 //! system as soon as it is free and gets it again a moment later, zeroed page by page, which takes a large part of the

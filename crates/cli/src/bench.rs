@@ -152,7 +152,7 @@ fn paradigm_table(figures: &ParadigmFigures) -> String {
     for index in 0..networks.first().map_or(0, |network| network.speed.len()) {
         let length = networks[0].speed[index].length;
         row(
-            &format!("us a token, rows of {}", terminal::grouped(length as u64)),
+            &format!("us per token, rows of {}", terminal::grouped(length as u64)),
             of_each(&|network| format!("{:.1}", network.speed[index].microseconds_per_token)),
         );
     }
@@ -223,7 +223,7 @@ fn position_chart(figures: &ParadigmFigures) -> String {
     let lines = taal_draw::Lines {
         title: "Loss of the next token by the number of tokens before it",
         x_label: "known tokens, powers of 2",
-        y_label: "loss (nats a token)",
+        y_label: "loss (nats per token)",
         curves: [
             (first.map_or("", |network| network.name), named(first)),
             (second.map_or("", |network| network.name), named(second)),

@@ -121,7 +121,7 @@ fn nearest_lines(
     Ok(found)
 }
 
-/// The text itself is left out of its neighbours.
+/// The text itself is left out of its neighbors.
 fn nearest_words(lm: &LanguageModel, text: &str, arguments: &SimilarArguments) -> Result<Vec<Near>, Failure> {
     let wanted = WordVectors::of_model(lm, [text], arguments.pool)?;
     let Some(wanted) = wanted.vector(text) else {

@@ -14,21 +14,21 @@ const CORRUPT_INPUT: u8 = 65;
 pub const OUT_OF_MEMORY: u8 = 71;
 /// The disk is full, unreadable or unwritable.
 const DISK: u8 = 74;
-/// Stopped on request, and `taal train --resume` goes on.
+/// Stopped on request; `taal train --resume` continues.
 pub const STOPPED: u8 = 75;
 /// Another process holds the run directory.
 const IN_USE: u8 = 77;
-/// The loss left the finite numbers.
+/// The loss became infinite or not a number.
 const DIVERGED: u8 = 86;
 /// Stopped at once, as a shell reports a program that SIGINT ended.
 pub const INTERRUPTED: u8 = 130;
 
-/// No sentence of ours is longer.
+/// No message of Taal is longer.
 const MAX_SENTENCE_CHARACTERS: usize = 4000;
 
 /// An error on its way out, with the advice that only the command line can give.
 ///
-/// It is no `std::error::Error` itself, so that `?` turns every error into one.
+/// It does not implement `std::error::Error`, so that `?` turns every error into one.
 pub struct Failure {
     error: anyhow::Error,
     hint: Option<String>,
@@ -50,7 +50,7 @@ impl Failure {
         self
     }
 
-    /// Whose fault it is; none where no library said so.
+    /// What kind of failure it is; none if no library said so.
     pub fn kind(&self) -> Option<ErrorKind> {
         self.error.chain().find_map(kind_of)
     }
@@ -58,11 +58,11 @@ impl Failure {
     /// Says the error on standard error and gives the exit code.
     pub fn report(&self) -> ExitCode {
         if self.is_broken_pipe() {
-            // Whoever read the output has seen enough, as with `taal recipes | head -1`.
+            // The reader has seen enough, as with `taal recipes | head -1`.
             return ExitCode::SUCCESS;
         }
         let sentence = self.sentence();
-        // Only where another library repeats an input that no one has shortened.
+        // Only if another library repeats a long input.
         let sentence = match sentence.chars().count() > MAX_SENTENCE_CHARACTERS {
             true => taal_store::shorten(&sentence),
             false => sentence,

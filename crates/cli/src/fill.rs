@@ -1,4 +1,4 @@
-//! `taal fill`: what a masked model thinks stands in the gaps of a text.
+//! `taal fill`: a masked model's guesses for the gaps of a text.
 
 use taal_inference::{FillOptions, LanguageModel};
 

@@ -67,7 +67,7 @@ fn model_and_prompt(arguments: &GenerateArguments) -> Result<(&Path, Prompt), Fa
     Ok((model, Prompt::Text(standard_input::text_or_stdin(text, arguments.raw)?)))
 }
 
-/// An id that no token has never comes, so the text may go on longer than the model's makers meant.
+/// An id without a token is never generated, so the text may be longer than the model's authors intended.
 fn warn_of_unknown_ends(lm: &LanguageModel) {
     let ids: Vec<String> = lm.unknown_end_ids.iter().map(ToString::to_string).collect();
     if !ids.is_empty() {

@@ -221,7 +221,7 @@ const OPTIONS: [(&str, &[&str], &str); 14] = [
     ("generate", &["-s"], "--seed S"),
     ("", &["--gpu", "--cuda", "--wgpu", "--metal"], "--device wgpu"),
     ("", &["--cpu"], "--device cpu"),
-    ("", &["--checkpoint", "--weights", "--run"], "--model DIR"),
+    ("", &["--checkpoint", "--run"], "--model DIR"),
     ("", &["--output", "--file"], "--out FILE"),
 ];
 

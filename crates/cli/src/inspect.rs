@@ -27,7 +27,7 @@ struct Inspection {
     params: u64,
     /// Bytes of the weights in fp32, as they are in memory.
     weight_bytes: u64,
-    /// Bytes that the key/value cache of one sequence takes a token; 0 for a model that sees both sides or keeps a state.
+    /// Bytes of the key/value cache per token of one sequence; 0 for bidirectional and recurrent models.
     cache_bytes_per_token: u64,
     /// Of the forward pass over one sequence of `max_seq_len` tokens.
     forward_flops: u64,
@@ -195,7 +195,7 @@ fn words(found: &Inspection) -> String {
         rows.push((
             "cache",
             format!(
-                "{} bytes a token, {} for the whole context",
+                "{} bytes per token, {} for the whole context",
                 terminal::grouped(found.cache_bytes_per_token),
                 terminal::size(found.cache_bytes_per_token * config.max_seq_len as u64)
             ),
@@ -204,7 +204,7 @@ fn words(found: &Inspection) -> String {
     rows.push((
         "FLOPs",
         format!(
-            "{} a token forward (whole context), {} a token in training",
+            "{} per token forward (whole context), {} per token in training",
             terminal::short(found.forward_flops_per_token as f64),
             terminal::short(found.training_flops_per_token as f64)
         ),
@@ -234,7 +234,7 @@ fn words(found: &Inspection) -> String {
         text.push_str(line.trim_end());
         text.push('\n');
     }
-    text.push_str("\nFLOPs are those of a token's way forward in a whole context.\n");
+    text.push_str("\nFLOPs are per token of a forward pass over a whole context.\n");
     text
 }
 

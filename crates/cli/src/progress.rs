@@ -209,7 +209,7 @@ fn spinner(is_watched: bool, message: &'static str) -> ProgressBar {
     bar
 }
 
-/// A bar over bytes of text, hidden where nobody watches.
+/// A bar over bytes of text, hidden without a terminal.
 pub fn byte_bar() -> ProgressBar {
     if !terminal::is_watched() {
         return ProgressBar::hidden();
@@ -219,7 +219,7 @@ pub fn byte_bar() -> ProgressBar {
     ))
 }
 
-/// A style; the bar without colours reads as well on every background.
+/// A style; a bar without colors is readable on every background.
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template)
         .unwrap_or_else(|_| ProgressStyle::default_bar())

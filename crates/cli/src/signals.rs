@@ -25,7 +25,7 @@ pub enum Moment {
 ///
 /// # Errors
 ///
-/// The operating system's, where it lets nobody listen.
+/// The operating system's, if it cannot install the handler.
 pub fn listen(say: impl Fn(Moment) + Send + 'static) -> Result<(), ctrlc::Error> {
     ctrlc::set_handler(move || {
         if IS_ASKED_TO_STOP.swap(true, Ordering::SeqCst) {
@@ -55,7 +55,7 @@ pub fn is_asked_to_stop() -> bool {
 ///
 /// # Errors
 ///
-/// The store's; the operating system's, where it lets no one listen.
+/// The store's; the operating system's, if it cannot install the handler.
 pub fn clean_up(out: &Path) -> Result<(), Failure> {
     taal_store::remove_leftovers_of(out)?;
     let out = out.to_path_buf();

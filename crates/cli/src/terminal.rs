@@ -16,7 +16,7 @@ pub fn print(text: &str) -> io::Result<()> {
     }
 }
 
-/// Writes text to standard output whose own colours may steer the terminal; all that comes from a model or a file is [`shown`] already.
+/// Writes text to standard output with colors of its own; all that comes from a model or a file is [`shown`] already.
 pub fn print_raw(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes())?;
@@ -80,15 +80,15 @@ pub fn message(text: &str) {
     }
 }
 
-/// Unlike `eprintln!` it does not panic where nobody reads.
+/// Unlike `eprintln!` it does not panic without a reader.
 fn message_raw(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
-/// Writes `error: ...` or `hint: ...`, the word in colour where that is welcome.
+/// Writes `error: ...` or `hint: ...`, the word in color if color is welcome.
 pub fn error(word: &str, text: &str) {
     let code = if word == "error" { "1;31" } else { "1;36" };
-    match has_colour() {
+    match has_color() {
         true => message_raw(&format!("\x1b[{code}m{word}:\x1b[0m {}", shown(text))),
         false => message(&format!("{word}: {text}")),
     }
@@ -100,7 +100,7 @@ pub fn explain(error: &clap::Error, command: clap::Command) -> ExitCode {
         .map(|argument| argument.to_string_lossy().into_owned())
         .collect();
     let steered = arguments.iter().any(|argument| argument.contains(steers));
-    // The message quotes arguments, and its own colours cannot be told from theirs: it is made again of what may be shown.
+    // The message quotes arguments, and clap's colors cannot be told from control characters in them: the message is made again from escaped arguments.
     let said = match steered && is_watched() {
         true => match command.try_get_matches_from(arguments.iter().map(|argument| shown(argument).into_owned())) {
             Err(again) => again.print(),
@@ -111,7 +111,7 @@ pub fn explain(error: &clap::Error, command: clap::Command) -> ExitCode {
         },
         false => error.print(),
     };
-    // Nothing can be said where nobody reads.
+    // Without a reader nothing can be said.
     drop(said);
     if let Some(hint) = hints::of_usage(error, &arguments) {
         self::error("hint", &hint);
@@ -119,22 +119,22 @@ pub fn explain(error: &clap::Error, command: clap::Command) -> ExitCode {
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1))
 }
 
-/// Whether somebody is watching standard error.
+/// Whether standard error is a terminal.
 pub fn is_watched() -> bool {
     io::stderr().is_terminal()
 }
 
-fn has_colour() -> bool {
-    is_watched() && is_colour_welcome()
+fn has_color() -> bool {
+    is_watched() && is_color_welcome()
 }
 
-/// Whether data on standard output may be coloured.
-pub fn has_colour_on_stdout() -> bool {
-    io::stdout().is_terminal() && is_colour_welcome()
+/// Whether data on standard output may be colored.
+pub fn has_color_on_stdout() -> bool {
+    io::stdout().is_terminal() && is_color_welcome()
 }
 
 /// <https://no-color.org>: any value but an empty one means no.
-fn is_colour_welcome() -> bool {
+fn is_color_welcome() -> bool {
     let is_refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
     !is_refused && !is_dumb

@@ -77,7 +77,7 @@ struct Page<'a> {
     /// The place that the sections from attention on are about.
     place: usize,
     text: String,
-    has_colour: bool,
+    has_color: bool,
 }
 
 impl<'a> Page<'a> {
@@ -86,7 +86,7 @@ impl<'a> Page<'a> {
             trace,
             place: trace.focus.first().copied().unwrap_or_default(),
             text: String::new(),
-            has_colour: terminal::has_colour_on_stdout(),
+            has_color: terminal::has_color_on_stdout(),
         };
         page.text();
         page.tokens();
@@ -103,7 +103,7 @@ impl<'a> Page<'a> {
         if !self.text.is_empty() {
             self.text.push('\n');
         }
-        match self.has_colour {
+        match self.has_color {
             true => self.text.push_str(&format!("\x1b[1;36m{title}\x1b[0m\n")),
             false => self.text.push_str(&format!("{title}\n{}\n", "-".repeat(title.width()))),
         }
@@ -114,7 +114,7 @@ impl<'a> Page<'a> {
         self.text.push('\n');
     }
 
-    /// Words over as many lines as they need, each behind the indent.
+    /// Words over as many lines as they need, each after the indent.
     fn wrapped<'b>(&mut self, indent: usize, words: impl IntoIterator<Item = &'b str>, gap: &str) {
         for line in folded(words, gap, COLUMNS - indent) {
             self.line(&format!("{:indent$}{line}", ""));
@@ -375,7 +375,7 @@ impl<'a> Page<'a> {
         let trace = self.trace;
         let title = match trace.model.is_causal {
             true => "7 What comes next",
-            false => "7 What stands there",
+            false => "7 What is there",
         };
         self.heading(title);
         for prediction in &trace.predictions {

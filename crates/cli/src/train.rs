@@ -30,7 +30,7 @@ struct Plan {
     /// `None` is the next one below [`RUNS`].
     run_dir: Option<PathBuf>,
     resolved: Resolved,
-    /// The recipe as a person wrote it.
+    /// The recipe as it was written.
     typed: String,
 }
 
@@ -119,8 +119,8 @@ impl Plan {
             })?,
         };
         if !is_run(&run_dir) {
-            let beside = run_dir.parent().unwrap_or(base);
-            return Err(nothing_to_resume(&run_dir, &[beside, base]).into());
+            let parent = run_dir.parent().unwrap_or(base);
+            return Err(nothing_to_resume(&run_dir, &[parent, base]).into());
         }
         if let Some(recipe) = named {
             return Ok(Self {

@@ -168,7 +168,7 @@ fn fails(output: Output, code: i32, words: &[&str]) {
         assert!(said.contains(word), "no {word:?} in: {said}");
     }
     assert!(!said.contains("panicked"), "{said}");
-    assert!(!said.contains('\x1b'), "colour without a terminal: {said:?}");
+    assert!(!said.contains('\x1b'), "color without a terminal: {said:?}");
 }
 
 fn equal_files(left: &Path, right: &Path) -> bool {
@@ -1224,7 +1224,7 @@ fn a_model_directory_is_inspected() {
         "└─ output",
         "│     ├─ attention",
         "FLOPs",
-        "bytes a token",
+        "bytes per token",
         "tokenizer of",
     ] {
         assert!(words.contains(part), "{part}: {words}");

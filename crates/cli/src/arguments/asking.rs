@@ -22,13 +22,13 @@ pub struct FillArguments {
     /// Keep the line break at the end of standard input
     #[arg(long)]
     pub raw: bool,
-    /// Guesses a gap
+    /// Guesses per gap
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = from_zero::<usize>)]
     pub top: usize,
     /// Say which rank this word has in the first gap (may be repeated)
     #[arg(long, value_name = "WORD")]
     pub rank: Vec<String>,
-    /// Also guess pieces that only go on with a word
+    /// Also guess pieces that only continue a word
     #[arg(long)]
     pub pieces: bool,
     #[command(flatten)]
@@ -61,7 +61,7 @@ pub struct EmbedArguments {
     pub pool: Option<Pooling>,
     #[command(flatten)]
     pub device: DeviceArgument,
-    /// Print one JSON object a text: text, embedding
+    /// Print one JSON object per text: text, embedding
     #[arg(long)]
     pub json: bool,
 }
@@ -112,9 +112,9 @@ pub struct EmbeddingsArguments {
 /// `taal embeddings ...`
 #[derive(Debug, Subcommand)]
 pub enum EmbeddingsCommand {
-    /// Compare the vectors of words with what people say: similarity, analogies, categories
+    /// Compare word vectors with human judgments: similarity, analogies, categories
     Score(EmbeddingsScoreArguments),
-    /// Draw words or lines as points of a plane
+    /// Draw a map of words or lines
     Plot(EmbeddingsPlotArguments),
 }
 
@@ -195,9 +195,9 @@ pub struct EmbeddingsPlotArguments {
 #[command(
     override_usage = "taal generate [OPTIONS] <DIR> <TEXT>\n       taal generate [OPTIONS] --model <DIR> <--prompt <TEXT>|--prompt-ids <IDS>>",
     mut_arg("words", |words| words.help("Text to continue, as --prompt")),
-    after_help = "Of a prompt longer than the model's context, the last tokens are read: one less than the context\n\
-                  holds, with the beginning-of-sequence token where the prompt begins with it. When the context\n\
-                  fills while the text is made, its last half is kept.\n\n\
+    after_help = "If a prompt is longer than the model's context, only its last tokens are read, one less than the\n\
+                  context holds; a beginning-of-sequence token stays. If the context fills up during generation,\n\
+                  its last half is kept.\n\n\
                   Example:\n  taal generate --model runs/shakespeare-char --prompt ROMEO: --max-tokens 500 --temperature 0.8"
 )]
 pub struct GenerateArguments {
@@ -218,22 +218,22 @@ pub struct GenerateArguments {
     /// The most new tokens
     #[arg(long, alias = "max-new-tokens", value_name = "N", default_value_t = 200, value_parser = from_zero::<usize>)]
     pub max_tokens: usize,
-    /// 0 takes the likeliest token, 1 the model's own odds
+    /// 0 always takes the most likely token, 1 samples the model's own probabilities
     #[arg(long, value_name = "T", default_value_t = 0.8, value_parser = number)]
     pub temperature: f64,
-    /// Draw from the K likeliest tokens only
+    /// Sample from the K most likely tokens only
     #[arg(long, value_name = "K", value_parser = from_one::<usize>)]
     pub top_k: Option<usize>,
-    /// Draw from the likeliest tokens that have probability P together
+    /// Sample from the most likely tokens that together have probability P
     #[arg(long, value_name = "P", value_parser = number)]
     pub top_p: Option<f64>,
-    /// Draw from tokens at least P times as likely as the likeliest
+    /// Sample from tokens at least P times as likely as the most likely one
     #[arg(long, value_name = "P", value_parser = number)]
     pub min_p: Option<f64>,
-    /// More than 1 discourages tokens that were there before
+    /// More than 1 discourages tokens that have occurred before
     #[arg(long, value_name = "R", default_value_t = 1.0, value_parser = number)]
     pub repetition_penalty: f64,
-    /// Equal seeds give equal texts [default: another one each time]
+    /// Equal seeds give equal texts [default: random]
     #[arg(long, value_name = "S", value_parser = from_zero::<u64>)]
     pub seed: Option<u64>,
     /// Text that ends the continuation, special tokens such as <|im_end|> included (may be repeated)
@@ -242,7 +242,7 @@ pub struct GenerateArguments {
     /// Show special tokens in the text
     #[arg(long)]
     pub show_special: bool,
-    /// Refuse a prompt longer than the context, instead of leaving out its beginning
+    /// Refuse a prompt longer than the context instead of dropping its beginning
     #[arg(long)]
     pub no_truncate: bool,
     #[command(flatten)]

@@ -26,7 +26,7 @@ pub struct TraceArguments {
     /// Token ids to follow, as in 1,2,3
     #[arg(long, value_name = "IDS", value_delimiter = ',', value_parser = from_zero::<u32>)]
     pub ids: Option<Vec<u32>>,
-    /// Guesses a place and layer
+    /// Guesses per position and layer
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = from_zero::<usize>)]
     pub top: usize,
     /// Also ask every checkpoint of this run
@@ -62,7 +62,7 @@ pub struct InspectArguments {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  taal import --from stories260K.bin --tokenizer tok512.bin --out models/stories")]
 pub struct ImportArguments {
-    /// Hugging Face directory, .safetensors file beside its config.json, GGUF file or llama2.c .bin file
+    /// Hugging Face directory, .safetensors file next to its config.json, GGUF file or llama2.c .bin file
     #[arg(long, value_name = "FILE|DIR")]
     pub from: PathBuf,
     /// Tokenizer of any format that `taal tokenizer import` reads, instead of the model's own

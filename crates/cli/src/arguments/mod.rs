@@ -39,23 +39,23 @@ pub struct Arguments {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Train a model by a recipe
+    /// Train a model from a recipe
     Train(TrainArguments),
     /// Continue a prompt
     Generate(GenerateArguments),
-    /// Guess what stands in the gaps of a text
+    /// Fill the gaps of a text
     Fill(FillArguments),
     /// Turn texts into vectors
     Embed(EmbedArguments),
     /// Find the words, or the lines of a file, that are nearest to a text
     Similar(SimilarArguments),
-    /// Measure what the vectors of words know, or draw a map of them
+    /// Evaluate word vectors, or draw a map of them
     Embeddings(EmbeddingsArguments),
     /// Measure how well a model predicts texts
     Eval(EvalArguments),
     /// Follow one text through every stage of a model
     Trace(TraceArguments),
-    /// Say what a model directory holds: layers, shapes, parameters, memory, FLOPs
+    /// Show what is in a model directory: layers, shapes, parameters, memory, FLOPs
     Inspect(InspectArguments),
     /// Turn another program's model into a model directory
     Import(ImportArguments),
@@ -65,11 +65,11 @@ pub enum Command {
     Tokenizer(TokenizerArguments),
     /// Turn texts into token shards
     Data(DataArguments),
-    /// List and show the recipes that come along
+    /// List and show the built-in recipes
     Recipes(RecipesArguments),
     /// Measure how fast this machine trains and generates
     Bench(BenchArguments),
-    /// Say what this machine offers
+    /// Show what this machine offers: cores, memory, devices
     Doctor(DoctorArguments),
     /// Explain words such as nats, MFU and perplexity, in English or Dutch
     Glossary(GlossaryArguments),

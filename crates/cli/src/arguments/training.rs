@@ -48,7 +48,7 @@ impl TrainArguments {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  taal recipes show shakespeare-char > mine.toml && taal train --recipe mine.toml")]
 pub struct RecipesArguments {
-    /// The verb; the list where there is none.
+    /// The verb; without one, the list.
     #[command(subcommand)]
     pub command: Option<RecipesCommand>,
 }
@@ -56,7 +56,7 @@ pub struct RecipesArguments {
 /// `taal recipes ...`
 #[derive(Debug, Subcommand)]
 pub enum RecipesCommand {
-    /// List the recipes that come along, as `taal recipes` does
+    /// List the built-in recipes, as `taal recipes` does
     #[command(after_help = "Example:\n  taal recipes list")]
     List,
     /// Print a recipe
@@ -103,9 +103,9 @@ pub struct BenchArguments {
 pub enum BenchCommand {
     /// Time whole training steps of a known shape
     Train(BenchTrainArguments),
-    /// Time reading a prompt and writing after it
+    /// Time reading a prompt and generating after it
     Generate(BenchGenerateArguments),
-    /// Train a recurrent network beside the transformer and compare them
+    /// Train a recurrent network and the transformer, and compare them
     Paradigm(BenchParadigmArguments),
 }
 
@@ -118,10 +118,10 @@ pub struct BenchTrainArguments {
     pub shape: BenchShape,
     #[command(flatten)]
     pub device: DeviceArgument,
-    /// Measured steps [default: some seconds of them]
+    /// Measured steps [default: a few seconds of them]
     #[arg(long, value_name = "N", value_parser = from_zero::<usize>)]
     pub steps: Option<usize>,
-    /// Rows of a batch [default: 12, 16, 1 or 4 by shape, as others measure]
+    /// Rows per batch [default: 12, 16, 1 or 4 by shape, as in published measurements]
     #[arg(long, value_name = "N", value_parser = from_zero::<usize>)]
     pub batch_size: Option<usize>,
     /// fp32, bf16 or f16: what the products of linear layers are computed in
@@ -141,13 +141,13 @@ pub struct BenchGenerateArguments {
     pub model: Option<PathBuf>,
     #[command(flatten)]
     pub weights: WeightsArgument,
-    /// How many texts are written at once, as in 1,8
+    /// How many texts are generated at once, as in 1,8
     #[arg(long, alias = "rows", value_name = "N", value_delimiter = ',', default_values_t = [1, 8], value_parser = from_zero::<usize>)]
     pub batch: Vec<usize>,
     /// Tokens of the prompt, which decoding looks back at
     #[arg(long, alias = "depth", value_name = "N", default_value_t = 128, value_parser = from_zero::<usize>)]
     pub prompt_tokens: usize,
-    /// Tokens written after it
+    /// Tokens generated after it
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = from_zero::<usize>)]
     pub max_tokens: usize,
     #[command(flatten)]
