@@ -49,9 +49,9 @@ fn of_train(error: &TrainError) -> Option<String> {
 
 fn of_exchange(error: &ExchangeError) -> Option<String> {
     match error {
-        ExchangeError::ForeignTokenizer { .. } => Some(
-            "--tokenizer FILE names another tokenizer, --without-tokenizer imports the model alone".to_string(),
-        ),
+        ExchangeError::ForeignTokenizer { .. } => {
+            Some("--tokenizer FILE names another tokenizer, --without-tokenizer imports the model alone".to_string())
+        }
         ExchangeError::Inference(error) => of_inference(error),
         _ => None,
     }

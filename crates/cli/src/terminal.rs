@@ -6,6 +6,8 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
+pub use taal_metrics::short;
+
 use crate::hints;
 
 /// Writes data to standard output at once; on a terminal, [`shown`].
@@ -159,24 +161,6 @@ pub fn grouped(number: u64) -> String {
         text.push(digit);
     }
     text
-}
-
-/// 1234567 as `1.23 M`: three digits, for people.
-pub fn short(number: f64) -> String {
-    let (value, unit) = match number {
-        n if n >= 1e12 => (n / 1e12, " T"),
-        n if n >= 1e9 => (n / 1e9, " G"),
-        n if n >= 1e6 => (n / 1e6, " M"),
-        n if n >= 1e3 => (n / 1e3, " k"),
-        n => (n, ""),
-    };
-    let decimals = match value {
-        _ if unit.is_empty() => 0,
-        v if v >= 100.0 => 0,
-        v if v >= 10.0 => 1,
-        _ => 2,
-    };
-    format!("{value:.decimals$}{unit}")
 }
 
 /// How often something was gone through, as `2.4 times`.

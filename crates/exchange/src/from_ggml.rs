@@ -29,9 +29,8 @@ pub(crate) fn tokenizer(path: &Path, v: &Vocabulary) -> Result<Tokenizer> {
         detail,
     };
     let json = to_json(v).map_err(foreign)?;
-    Tokenizer::from_json(json.to_string().as_bytes()).map_err(|error| {
-        foreign(format!("its tokenizer cannot be used: {error}"))
-    })
+    Tokenizer::from_json(json.to_string().as_bytes())
+        .map_err(|error| foreign(format!("its tokenizer cannot be used: {error}")))
 }
 
 fn to_json(v: &Vocabulary) -> std::result::Result<Value, String> {

@@ -130,9 +130,7 @@ pub enum InferenceError {
         what: String,
     },
     /// The device failed.
-    #[error(
-        "the device failed while computing ({detail}); if its memory is full, use a smaller model, or the CPU"
-    )]
+    #[error("the device failed while computing ({detail}); if its memory is full, use a smaller model, or the CPU")]
     Device {
         /// What the device said.
         detail: String,

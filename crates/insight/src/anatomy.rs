@@ -245,7 +245,7 @@ fn drawn(part: &Part) -> Layer {
     let shape: Vec<String> = part.shape.iter().map(ToString::to_string).collect();
     let unless_0 = |number: u64, unit: &str| match number {
         0 => String::new(),
-        number => format!("{} {unit}", short(number)),
+        number => format!("{} {unit}", taal_metrics::short(number as f64)),
     };
     Layer {
         name: part.label(),
@@ -256,19 +256,6 @@ fn drawn(part: &Part) -> Layer {
         ],
         inside: part.parts.iter().map(drawn).collect(),
     }
-}
-
-/// Three digits and a unit.
-fn short(number: u64) -> String {
-    let (value, unit) = match number {
-        0..1_000 => return number.to_string(),
-        1_000..1_000_000 => (number as f64 / 1e3, "k"),
-        1_000_000..1_000_000_000 => (number as f64 / 1e6, "M"),
-        1_000_000_000..1_000_000_000_000 => (number as f64 / 1e9, "G"),
-        _ => (number as f64 / 1e12, "T"),
-    };
-    let digits = if value < 10.0 { 2 } else { usize::from(value < 100.0) };
-    format!("{value:.digits$} {unit}")
 }
 
 #[cfg(test)]
@@ -339,11 +326,5 @@ mod tests {
         let svg = svg(&root);
         assert_eq!(svg.matches("<rect class=\"box").count(), rows.len());
         assert_eq!(svg.matches("http").count(), 1, "only the name of the format");
-    }
-
-    #[test]
-    fn numbers_are_short() {
-        let found: Vec<String> = [999, 1_000, 65_536, 1_066_112, 124_439_808].map(short).to_vec();
-        assert_eq!(found, ["999", "1.00 k", "65.5 k", "1.07 M", "124 M"]);
     }
 }

@@ -4,9 +4,7 @@
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KernelError {
     /// The text names no device.
-    #[error(
-        "unknown device {given:?}: expected flex, ndarray, wgpu, wgpu:N, cuda or cuda:N"
-    )]
+    #[error("unknown device {given:?}: expected flex, ndarray, wgpu, wgpu:N, cuda or cuda:N")]
     UnknownDevice {
         /// What was typed.
         given: String,
@@ -18,9 +16,7 @@ pub enum KernelError {
         given: String,
     },
     /// The device exists but this program was built without it.
-    #[error(
-        "device {device:?} is not compiled into this program: its feature {feature:?} is off"
-    )]
+    #[error("device {device:?} is not compiled into this program: its feature {feature:?} is off")]
     NotCompiled {
         /// The device asked for, as typed after `--device`.
         device: String,
@@ -37,9 +33,7 @@ pub enum KernelError {
     #[error("no GPU was found: install its Vulkan driver (docs/devices.md says how, and how to try without a GPU)")]
     NoAdapter,
     /// The backend is there, the numbered adapter is not.
-    #[error(
-        "device {device:?} does not exist: this machine has {found} such adapter(s), numbered from 0"
-    )]
+    #[error("device {device:?} does not exist: this machine has {found} such adapter(s), numbered from 0")]
     NoSuchAdapter {
         /// The device asked for, as typed after `--device`.
         device: String,

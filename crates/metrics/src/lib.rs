@@ -38,6 +38,7 @@ mod projection;
 mod quality;
 mod rank;
 mod report;
+mod short;
 
 pub use error::{Error, Result};
 pub use figures::{STEP_FIGURES, StepChart, StepFigure, StepRecord, run_figures};
@@ -47,4 +48,8 @@ pub use projection::{Projection, pca};
 pub use quality::{Accuracy, MeanLoss, bits_per_byte, perplexity, wilson_interval};
 pub use rank::{spearman, spearman_interval};
 pub use report::{GuessFigures, MaskedFigures, Report, Sample};
+<<<<<<< HEAD
 pub use taal_store::layout::LOG_NAME;
+=======
+pub use short::short;
+>>>>>>> 5a501ae (metrics: short numbers once, for the terminal and for pictures)

@@ -6,7 +6,9 @@ use clap::{Args, Subcommand};
 use taal_evaluation::Normalize;
 use taal_inference::Pooling;
 
-use super::{DeviceArgument, LanguageArgument, ModelAndTexts, ModelArgument, WeightsArgument, from_one, from_zero, number};
+use super::{
+    DeviceArgument, LanguageArgument, ModelAndTexts, ModelArgument, WeightsArgument, from_one, from_zero, number,
+};
 
 /// `taal fill`
 #[derive(Debug, Args)]

@@ -443,10 +443,7 @@ fn report_24_resuming_nothing_is_an_error_that_lists_what_there_is() {
     let place = Workplace::new();
     let error = place.run("runs/tipo", &[], true, &mut Silent).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Usage);
-    assert!(
-        error.to_string().contains("no run to resume here"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("no run to resume here"), "{error}");
     place.run("runs/typo", &[], false, &mut StopAfter::step(3)).unwrap();
     let error = place.run("runs/tipo", &[], true, &mut Silent).unwrap_err().to_string();
     assert!(error.contains("typo (step 3)"), "{error}");
