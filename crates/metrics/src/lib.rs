@@ -48,8 +48,5 @@ pub use projection::{Projection, pca};
 pub use quality::{Accuracy, MeanLoss, bits_per_byte, perplexity, wilson_interval};
 pub use rank::{spearman, spearman_interval};
 pub use report::{GuessFigures, MaskedFigures, Report, Sample};
-<<<<<<< HEAD
 pub use taal_store::layout::LOG_NAME;
-=======
 pub use short::short;
->>>>>>> 5a501ae (metrics: short numbers once, for the terminal and for pictures)
