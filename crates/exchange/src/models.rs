@@ -432,12 +432,3 @@ fn reason(path: &Path, error: &taal_tokenizer::Error) -> String {
     let name = format!("{}: ", path.display());
     said.strip_prefix(&name).unwrap_or(&said).to_string()
 }
-
-/// An error about the tokenizer of a file, by the file's name.
-pub(crate) fn foreign(path: &Path, detail: impl Into<String>) -> ExchangeError {
-    ModelError::File {
-        path: path.to_path_buf(),
-        detail: detail.into(),
-    }
-    .into()
-}
