@@ -204,7 +204,7 @@ fn words(found: &Inspection) -> String {
     rows.push((
         "FLOPs",
         format!(
-            "{} per token forward (whole context), {} per token in training",
+            "{} per token forward (whole context), {} in training",
             terminal::short(found.forward_flops_per_token as f64),
             terminal::short(found.training_flops_per_token as f64)
         ),

@@ -8,7 +8,7 @@ use burn::tensor::Device;
 use serde::Serialize;
 use taal_inference::{Ends, InferenceError, LanguageModel, check_tokenizer, model_dir, sentence_files};
 use taal_model::hugging_face::{self, CONFIG_FILE, Companions, Family, SpecialIds};
-use taal_model::{Activation, ModelError, RopeScaling, Transformer};
+use taal_model::{Activation, RopeScaling, Transformer};
 use taal_store::{AtomicDir, FileFormat, LineEnds, Map};
 use taal_tokenizer::{ImportOptions, Tokenizer};
 
