@@ -48,5 +48,5 @@ pub use projection::{Projection, pca};
 pub use quality::{Accuracy, MeanLoss, bits_per_byte, perplexity, wilson_interval};
 pub use rank::{spearman, spearman_interval};
 pub use report::{GuessFigures, MaskedFigures, Report, Sample};
-pub use taal_store::layout::LOG_NAME;
 pub use short::short;
+pub use taal_store::layout::LOG_NAME;
