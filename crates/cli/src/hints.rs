@@ -26,7 +26,7 @@ fn of_cause(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     let found = found.or_else(|| error.downcast_ref().and_then(of_exchange));
     let found = found.or_else(|| error.downcast_ref().and_then(of_inference));
     let found = found.or_else(|| error.downcast_ref().and_then(of_data));
-    found.or_else(|| error.downcast_ref().map(of_kernel))
+    found.or_else(|| error.downcast_ref().and_then(of_kernel))
 }
 
 fn of_train(error: &TrainError) -> Option<String> {
@@ -41,7 +41,7 @@ fn of_train(error: &TrainError) -> Option<String> {
             Some("name a run with --run-dir, or leave --resume out to start a new run".to_string())
         }
         TrainError::Inference(error) => of_inference(error),
-        TrainError::Kernel(error) => Some(of_kernel(error)),
+        TrainError::Kernel(error) => of_kernel(error),
         TrainError::Data(error) => of_data(error),
         _ => None,
     }
@@ -93,8 +93,8 @@ fn of_inference(error: &InferenceError) -> Option<String> {
     }
 }
 
-fn of_kernel(error: &KernelError) -> String {
-    match error {
+fn of_kernel(error: &KernelError) -> Option<String> {
+    Some(match error {
         KernelError::NotCompiled { device, feature } => format!(
             "build it with `cargo xtask train --device {device}` or `cargo build --release -p taal-cli --features {feature}`, or use \
              --device flex"
@@ -105,7 +105,8 @@ fn of_kernel(error: &KernelError) -> String {
         }
         KernelError::UnknownDevice { .. } => "`taal doctor` lists the devices of this machine".to_string(),
         KernelError::UnknownPrecision { .. } => "--precision fp32 works everywhere".to_string(),
-    }
+        KernelError::Quantize { .. } => return None,
+    })
 }
 
 /// The models that are there: in `runs`, in `models`, and one level below the directory that was named, or the current one.
