@@ -25,6 +25,7 @@ mod inspect;
 mod progress;
 mod recipes;
 mod shell;
+mod runs;
 mod signals;
 mod standard_input;
 mod terminal;
@@ -79,6 +80,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
             DataCommand::Build(arguments) => data::build(&arguments),
         },
         Command::Recipes(arguments) => recipes::run(&arguments),
+        Command::Runs(arguments) => runs::run(&arguments),
         Command::Bench(arguments) => match arguments.command {
             BenchCommand::Train(arguments) => bench::train(&arguments),
             BenchCommand::Generate(arguments) => bench::generate(&arguments),

@@ -20,7 +20,7 @@ use crate::signals::{self, Moment};
 use crate::terminal;
 
 /// Where runs go that name no directory.
-const RUNS: &str = "runs";
+pub const RUNS: &str = "runs";
 
 /// A recipe file above this size is not one.
 const MAX_RECIPE_BYTES: u64 = 1 << 20;

@@ -21,6 +21,8 @@ use tempfile::TempDir;
 mod reports_run;
 #[path = "cli/reports_text.rs"]
 mod reports_text;
+#[path = "cli/runs.rs"]
+mod runs;
 
 const TAAL: &str = env!("CARGO_BIN_EXE_taal");
 
@@ -1693,6 +1695,9 @@ fn the_help_is_what_it_was() {
         "recipes list",
         "recipes show",
         "recipes keys",
+        "runs",
+        "runs compare",
+        "runs clean",
         "bench",
         "bench train",
         "bench generate",

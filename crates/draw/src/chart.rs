@@ -19,6 +19,8 @@ pub(crate) enum Role {
     Smooth,
     /// Evaluations, with a dot each.
     Validation,
+    /// One of several runs, counted from 0.
+    Run(usize),
 }
 
 impl Role {
@@ -27,6 +29,7 @@ impl Role {
             Self::Train => TRAIN,
             Self::Smooth => SMOOTH,
             Self::Validation => VALIDATION,
+            Self::Run(index) => RUNS[index.min(RUNS.len() - 1)].0,
         }
     }
 }
@@ -44,6 +47,18 @@ const CLASSES: [(RGBColor, &str); 5] = [
     (TRAIN, "train"),
     (SMOOTH, "smooth"),
     (VALIDATION, "validation"),
+];
+
+/// Runs that one chart can tell apart.
+pub(crate) const MAX_RUNS: usize = RUNS.len();
+
+const RUNS: [(RGBColor, &str); 6] = [
+    (RGBColor(1, 1, 0), "run0"),
+    (RGBColor(1, 1, 1), "run1"),
+    (RGBColor(1, 1, 2), "run2"),
+    (RGBColor(1, 1, 3), "run3"),
+    (RGBColor(1, 1, 4), "run4"),
+    (RGBColor(1, 1, 5), "run5"),
 ];
 
 /// One chart: its size in units of the drawing, its axes and its curves.
@@ -125,7 +140,7 @@ impl Chart<'_> {
         let fixed = format!("<svg width=\"{width}\" height=\"{height}\"");
         let named = format!("<svg role=\"img\" aria-label=\"{}\"", escape(self.title));
         let mut svg = svg.replacen(&fixed, &named, 1);
-        for (RGBColor(red, green, blue), class) in CLASSES {
+        for (RGBColor(red, green, blue), class) in CLASSES.iter().chain(&RUNS) {
             let color = format!("#{red:02X}{green:02X}{blue:02X}");
             svg = svg
                 .replace(&format!("stroke=\"{color}\""), &format!("class=\"{class}-line\""))
@@ -139,7 +154,7 @@ impl Chart<'_> {
 fn line_width(role: Role) -> u32 {
     match role {
         Role::Train => 2,
-        Role::Smooth | Role::Validation => 4,
+        Role::Smooth | Role::Validation | Role::Run(_) => 4,
     }
 }
 

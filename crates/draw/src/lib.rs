@@ -3,6 +3,7 @@
 //! - [`Page`]: the skeleton of every page, with its style sheet and its content security policy;
 //! - [`RunPage`], [`trace`] and [`WordMap::html`]: the pages of a run, of a text through a model, and of texts as points of a plane;
 //! - [`Language`]: pages are in English or Dutch;
+//! - [`Comparison`]: several runs on one page;
 //! - [`Lines`], [`WordMap::svg`] and [`Layer::svg`]: pictures as SVG files;
 //! - [`escape`]: the only way from text to markup.
 //!
@@ -30,6 +31,7 @@
 //! ```
 
 mod chart;
+mod compare;
 mod curves;
 mod layers;
 mod lines;
@@ -40,6 +42,7 @@ mod report;
 mod texts;
 mod trace;
 
+pub use compare::Comparison;
 pub use layers::Layer;
 pub use lines::Lines;
 pub use map::{MapSource, WordMap};

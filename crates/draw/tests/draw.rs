@@ -1,5 +1,7 @@
 //! Claims of taal-draw, checked through its public functions.
 
+#[path = "draw/compare.rs"]
+mod compare;
 #[path = "draw/map.rs"]
 mod map;
 #[path = "draw/page.rs"]

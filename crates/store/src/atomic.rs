@@ -427,7 +427,7 @@ fn remove_temporaries_where(final_path: &Path, is_meant: impl Fn(u32) -> bool) -
 }
 
 /// Whether a process is known to have ended. Only Linux tells without special permissions.
-fn is_gone(process_id: u32) -> bool {
+pub(crate) fn is_gone(process_id: u32) -> bool {
     let processes = Path::new("/proc");
     process_id != std::process::id()
         && processes.join("self").exists()

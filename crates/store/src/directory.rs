@@ -58,6 +58,47 @@ pub fn file_size_bytes(path: &Path) -> Result<u64> {
     disk::size_bytes(path).map_err(|source| Error::io("ask the size of", path, source))
 }
 
+/// The bytes of a file, or of all files below a directory. Links are not followed; what goes while it is counted counts as nothing.
+///
+/// # Errors
+///
+/// [`Error::NotFound`] where nothing is at the path, or [`Error::Io`] where a directory cannot be listed.
+pub fn total_size_bytes(path: &Path) -> Result<u64> {
+    let io_error = |source| Error::io("ask the size of", path, source);
+    match disk::kind(path).map_err(io_error)? {
+        Kind::File => disk::size_bytes(path).map_err(io_error),
+        Kind::Dir => {
+            let mut total = 0;
+            for entry in entries(path)? {
+                total += match total_size_bytes(&entry) {
+                    Err(Error::NotFound { .. }) => 0,
+                    other => other?,
+                };
+            }
+            Ok(total)
+        }
+        Kind::Link | Kind::Other => Ok(0),
+    }
+}
+
+/// The paths of unfinished files and directories of this crate directly in `dir`, which [`remove_temporaries`] would remove.
+///
+/// # Errors
+///
+/// [`Error::Io`]. A missing directory has none.
+pub fn temporaries(dir: &Path) -> Result<Vec<PathBuf>> {
+    if !exists(dir) {
+        return Ok(Vec::new());
+    }
+    let is_temporary = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default();
+        name.as_encoded_bytes().starts_with(TEMPORARY_PREFIX.as_bytes())
+    };
+    let mut found: Vec<PathBuf> = entries(dir)?.into_iter().filter(is_temporary).collect();
+    found.sort_unstable();
+    Ok(found)
+}
+
 /// The names in a directory, sorted by bytes so that the order is the same on every machine.
 ///
 /// # Errors
@@ -226,20 +267,11 @@ pub fn remove_file(path: &Path) -> Result<()> {
 ///
 /// [`Error::Io`].
 pub fn remove_temporaries(dir: &Path) -> Result<usize> {
-    if !exists(dir) {
-        return Ok(0);
+    let found = temporaries(dir)?;
+    for path in &found {
+        remove_any(path)?;
     }
-    let mut removed = 0;
-    for path in entries(dir)? {
-        let is_temporary = path
-            .file_name()
-            .is_some_and(|name| name.as_encoded_bytes().starts_with(TEMPORARY_PREFIX.as_bytes()));
-        if is_temporary {
-            remove_any(&path)?;
-            removed += 1;
-        }
-    }
-    Ok(removed)
+    Ok(found.len())
 }
 
 /// Removes a file or directory.

@@ -62,6 +62,7 @@ pub use atomic::{AtomicDir, AtomicFile, DirFile, remove_leftovers_of, remove_unf
 pub use directory::{
     create_dir_all, exists, file_size_bytes, is_dir, is_file, is_link, list_dir, list_paths, modified, remove_dir_all,
     remove_dir_if_empty, remove_file, remove_temporaries, resolve, retire_dir, set_aside, sync_dir, sync_file,
+    temporaries, total_size_bytes,
 };
 pub use error::{Error, ErrorKind, Result, kind_of_io};
 pub use layout::{LOCK_NAME, MANIFEST_NAME};

@@ -65,6 +65,42 @@ impl RunLock {
             }
     }
 
+    /// Takes the lock of a directory that was locked before, without writing to its lock file, whose time says when it was last locked
+    /// by [`acquire`](Self::acquire).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] without a lock file, [`Error::Locked`], or [`Error::Io`].
+    pub fn acquire_unmarked(dir: &Path) -> Result<Self> {
+        let path = dir.join(LOCK_NAME);
+        if !crate::exists(&path) {
+            return Err(Error::NotFound { path });
+        }
+        let io_error = |source| Error::io("lock", &path, source);
+        let mut file = disk::open_update(&path).map_err(io_error)?;
+        match file.try_lock().map_err(io_error)? {
+            true => Ok(Self {
+                _file: file,
+                dir: dir.to_path_buf(),
+            }),
+            false => Err(Error::Locked {
+                path: dir.to_path_buf(),
+                holder: holder(&mut file),
+            }),
+        }
+    }
+
+    /// Whether a process holds the lock of a directory. The directory and its lock file are left as they are.
+    pub fn is_held(dir: &Path) -> bool {
+        let written = crate::read(&dir.join(LOCK_NAME), 32).unwrap_or_default();
+        let process_id = std::str::from_utf8(&written).ok().and_then(|id| id.trim().parse().ok());
+        // Asking takes the lock for a moment, so it is not asked where the holder is known to have ended.
+        if process_id.is_some_and(crate::atomic::is_gone) {
+            return false;
+        }
+        matches!(Self::acquire_unmarked(dir), Err(Error::Locked { .. }))
+    }
+
     /// Removes the lock file, for a directory in which nothing was started.
     ///
     /// # Errors

@@ -87,12 +87,25 @@ impl Manifest {
     /// [`Error::Corrupt`] naming the bad file and why: the manifest is missing or damaged, or a file is missing, has the wrong size or
     /// the wrong hash, or is not listed. [`Error::NotFound`] without the directory, or [`Error::Io`].
     pub fn verify(dir: &Path) -> Result<Self> {
+        Self::check(dir, verify_file)
+    }
+
+    /// Checks that the directory holds exactly the files that its manifest lists, in their sizes; their bytes are not read.
+    ///
+    /// # Errors
+    ///
+    /// As [`verify`](Self::verify).
+    pub fn verify_sizes(dir: &Path) -> Result<Self> {
+        Self::check(dir, verify_size)
+    }
+
+    fn check(dir: &Path, check_file: impl Fn(&Path, &FileEntry) -> Result<()>) -> Result<Self> {
         let manifest = Self::read(dir)?;
         let mut listed = BTreeSet::new();
         for entry in &manifest.files {
             let path = RelPath::parse(&entry.path)
                 .map_err(|error| Error::corrupt(&dir.join(MANIFEST_NAME), format!("lists an {error}")))?;
-            verify_file(&path.join(dir), entry)?;
+            check_file(&path.join(dir), entry)?;
             listed.insert(path);
         }
         let extra_file = files_below(dir)?.into_iter().find(|path| !listed.contains(path));
@@ -180,6 +193,32 @@ fn split_own_hash(text: &str) -> Option<(&str, &str)> {
 
 /// Compares one file with its entry, the cheap checks first.
 fn verify_file(path: &Path, entry: &FileEntry) -> Result<()> {
+    verify_size(path, entry)?;
+    let (read_bytes, blake3) = hash_file(path)?;
+    if read_bytes != entry.bytes {
+        return Err(wrong_size(path, read_bytes, entry));
+    }
+    if blake3 != entry.blake3 && !is_broken("manifest-check") {
+        return Err(Error::corrupt(
+            path,
+            format!(
+                "wrong hash: BLAKE3 {blake3}, expected {}; the content was changed or damaged",
+                entry.blake3
+            ),
+        ));
+    }
+    Ok(())
+}
+
+fn wrong_size(path: &Path, found_bytes: u64, entry: &FileEntry) -> Error {
+    Error::corrupt(
+        path,
+        format!("wrong size: {found_bytes} bytes, expected {}", entry.bytes),
+    )
+}
+
+/// Whether an entry's file is there in its size.
+fn verify_size(path: &Path, entry: &FileEntry) -> Result<()> {
     match disk::kind(path) {
         Ok(Kind::File) => {}
         Ok(_) => return Err(Error::corrupt(path, "not a regular file, expected one")),
@@ -191,28 +230,9 @@ fn verify_file(path: &Path, entry: &FileEntry) -> Result<()> {
         }
         Err(source) => return Err(Error::io("inspect", path, source)),
     }
-    let wrong_size = |actual_bytes| {
-        Error::corrupt(
-            path,
-            format!("wrong size: {actual_bytes} bytes, expected {}", entry.bytes),
-        )
-    };
     let size_bytes = disk::size_bytes(path).map_err(|source| Error::io("ask the size of", path, source))?;
     if size_bytes != entry.bytes {
-        return Err(wrong_size(size_bytes));
-    }
-    let (read_bytes, blake3) = hash_file(path)?;
-    if read_bytes != entry.bytes {
-        return Err(wrong_size(read_bytes));
-    }
-    if blake3 != entry.blake3 && !is_broken("manifest-check") {
-        return Err(Error::corrupt(
-            path,
-            format!(
-                "wrong hash: BLAKE3 {blake3}, expected {}; the content was changed or damaged",
-                entry.blake3
-            ),
-        ));
+        return Err(wrong_size(path, size_bytes, entry));
     }
     Ok(())
 }

@@ -75,6 +75,11 @@ pub struct TrainState {
 }
 
 impl TrainState {
+    pub(crate) fn read(path: &Path) -> Result<Self, TrainError> {
+        let text = taal_store::read_text(path, MAX_STATE_BYTES)?;
+        serde_json::from_str(&text).map_err(|error| damaged(path, error))
+    }
+
     /// The position of the next step's batches in the order of the data.
     pub(crate) fn position(&self) -> u64 {
         let position = self.step + self.health.batch_offset;
@@ -379,9 +384,7 @@ impl Checkpoint {
     ///
     /// [`TrainError::Checkpoint`] where train_state.json does not read.
     pub fn state(&self) -> Result<TrainState, TrainError> {
-        let path = self.path.join(STATE_FILE);
-        let text = taal_store::read_text(&path, MAX_STATE_BYTES)?;
-        serde_json::from_str(&text).map_err(|error| damaged(&path, error))
+        TrainState::read(&self.path.join(STATE_FILE))
     }
 
     /// The hash of the tokenizer that it was trained with.

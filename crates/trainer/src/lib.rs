@@ -37,6 +37,7 @@ mod progress;
 mod recipe;
 mod run;
 mod run_dir;
+mod runs;
 mod saver;
 mod schedule;
 mod step;
@@ -60,6 +61,10 @@ pub use recipe::{
     TokenizerRecipe, TrainRecipe, UnknownKind, embedded, nearest_keys, resolve, resolve_stored,
 };
 pub use run_dir::{Claim, Start, is_run, latest, nothing_to_resume, stored_recipe};
+pub use runs::{
+    Cleaning, Compared, KeyDifference, Removal, Removed, RunComparison, RunState, RunSummary, Runs, Skipped,
+    compare_runs, find_run, list_runs, plan_cleaning,
+};
 pub use schedule::{Schedule, ScheduleKind};
 pub use step::{Learner, LossFn, NamedGradient, StepOutcome, loss};
 #[cfg(feature = "faults")]

@@ -15,7 +15,7 @@ use crate::progress::Progress;
 use crate::recipe::{Recipe, RecipeText, Resolved, differences, resolve_again};
 
 /// A recipe file above this size is not one.
-const MAX_RECIPE_BYTES: u64 = 1 << 20;
+pub(crate) const MAX_RECIPE_BYTES: u64 = 1 << 20;
 /// Runs that an error message lists.
 const MAX_LISTED: usize = 8;
 
@@ -165,6 +165,14 @@ impl Claim {
 }
 
 impl Start {
+    /// Of a directory in which an earlier start came to nothing.
+    pub(crate) fn abandoned(dir: &Path) -> Self {
+        Self {
+            dir: dir.to_path_buf(),
+            made: vec![dir.to_path_buf()],
+        }
+    }
+
     /// Removes what a start made before there was a run; a run that was begun stays as it is. Only while this process has the lock.
     pub fn clear(&self) {
         let dir = &self.dir;
@@ -256,15 +264,15 @@ fn number_of(dir: &Path, name: &str) -> Option<u64> {
 
 /// A run that was begun.
 #[derive(Debug, Clone)]
-struct Found {
-    dir: PathBuf,
+pub(crate) struct Found {
+    pub(crate) dir: PathBuf,
     /// When it was last started or made a step, as far as the file system knows.
     touched: Option<SystemTime>,
     number: u64,
 }
 
 /// The runs in a folder, the newest first: by time, of equals by number. With a name, those of that recipe.
-fn runs_in(base: &Path, recipe: Option<&str>) -> Vec<Found> {
+pub(crate) fn runs_in(base: &Path, recipe: Option<&str>) -> Vec<Found> {
     let of_recipe = |dir: &Path| match (recipe, recipe_of(dir)) {
         (None, _) => true,
         (Some(name), Some(found)) => found == name,
@@ -275,16 +283,26 @@ fn runs_in(base: &Path, recipe: Option<&str>) -> Vec<Found> {
         .into_iter()
         .filter(|dir| is_run(dir) && of_recipe(dir))
         .map(|dir| Found {
-            touched: [LOCK_NAME, LOG_NAME, RESOLVED_FILE]
-                .iter()
-                .filter_map(|name| taal_store::modified(&dir.join(name)).ok())
-                .max(),
+            touched: touched(&dir),
             number: last_number(&dir),
             dir,
         })
         .collect();
     runs.sort_by(|a, b| (b.touched, b.number, &b.dir).cmp(&(a.touched, a.number, &a.dir)));
     runs
+}
+
+/// When a run was last started or made a step, as far as the file system knows.
+pub(crate) fn touched(dir: &Path) -> Option<SystemTime> {
+    [LOCK_NAME, LOG_NAME, RESOLVED_FILE]
+        .iter()
+        .filter_map(|name| taal_store::modified(&dir.join(name)).ok())
+        .max()
+}
+
+/// Whether the directory holds nothing but what a start of Taal left that came to nothing.
+pub(crate) fn is_abandoned_start(dir: &Path) -> bool {
+    taal_store::exists(&dir.join(RUN_FILE)) && is_left_over(dir)
 }
 
 fn last_number(dir: &Path) -> u64 {
@@ -294,7 +312,7 @@ fn last_number(dir: &Path) -> u64 {
 }
 
 /// The recipe that a run directory was made for.
-fn recipe_of(dir: &Path) -> Option<String> {
+pub(crate) fn recipe_of(dir: &Path) -> Option<String> {
     let text = taal_store::read_text(&dir.join(RUN_FILE), MAX_RECIPE_BYTES).ok()?;
     let table: toml::Table = text.parse().ok()?;
     Some(table.get("recipe")?.as_str()?.to_string())

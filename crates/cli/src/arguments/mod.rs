@@ -4,6 +4,7 @@ mod about;
 mod asking;
 mod inside;
 mod model;
+mod runs;
 mod tokens;
 mod training;
 
@@ -18,6 +19,7 @@ pub use self::about::*;
 pub use self::asking::*;
 pub use self::inside::*;
 pub use self::model::*;
+pub use self::runs::*;
 pub use self::tokens::*;
 pub use self::training::*;
 
@@ -67,6 +69,8 @@ pub enum Command {
     Data(DataArguments),
     /// List and show the built-in recipes
     Recipes(RecipesArguments),
+    /// List the runs on disk, compare some, remove what is not needed
+    Runs(RunsArguments),
     /// Measure how fast this machine trains and generates
     Bench(BenchArguments),
     /// Show what this machine offers: cores, memory, devices

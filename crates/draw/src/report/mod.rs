@@ -1,7 +1,7 @@
 //! A run as one self-contained page: no network, light and dark, from a phone's width to a desk's.
 
 mod cards;
-mod curves;
+pub(crate) mod curves;
 mod live;
 mod samples;
 

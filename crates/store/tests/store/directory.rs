@@ -1,6 +1,6 @@
 use taal_store::{
     Error, ErrorKind, create_dir_all, ensure_space, exists, file_size_bytes, free_space_bytes, list_dir,
-    remove_dir_all, remove_file, remove_temporaries,
+    remove_dir_all, remove_file, remove_temporaries, temporaries, total_size_bytes,
 };
 
 use crate::{names, scratch};
@@ -86,4 +86,30 @@ fn free_space_is_known_for_paths_that_do_not_exist_yet() {
         "{error}"
     );
     assert_eq!(error.kind(), ErrorKind::Disk);
+}
+
+#[test]
+fn the_size_of_a_directory_is_that_of_its_files_and_no_link_is_followed() {
+    let dir = scratch();
+    let inner = dir.path().join("a/b");
+    create_dir_all(&inner).expect("directories");
+    std::fs::write(inner.join("one"), [0; 100]).expect("a file");
+    std::fs::write(dir.path().join("two"), [0; 11]).expect("a file");
+    assert_eq!(total_size_bytes(dir.path()).expect("a size"), 111);
+    assert_eq!(total_size_bytes(&dir.path().join("two")).expect("a size"), 11);
+    taal_store::publish_link(&inner, &dir.path().join("link")).expect("a link");
+    assert_eq!(total_size_bytes(dir.path()).expect("a size"), 111);
+    let missing = total_size_bytes(&dir.path().join("missing")).expect_err("nothing");
+    assert!(matches!(missing, Error::NotFound { .. }), "{missing}");
+}
+
+#[test]
+fn what_was_left_unfinished_is_listed_and_nothing_else_is() {
+    let dir = scratch();
+    for name in [".tmp-b-1-0", ".tmp-a-1-0", "a", ".lock"] {
+        std::fs::write(dir.path().join(name), b"").expect("a file");
+    }
+    let found = temporaries(dir.path()).expect("paths");
+    assert_eq!(found, [".tmp-a-1-0", ".tmp-b-1-0"].map(|name| dir.path().join(name)));
+    assert!(temporaries(&dir.path().join("missing")).expect("none").is_empty());
 }

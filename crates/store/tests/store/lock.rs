@@ -84,3 +84,25 @@ fn a_missing_directory_cannot_be_locked() {
     let error = RunLock::acquire(&dir.path().join("missing")).expect_err("no directory");
     assert!(matches!(error, Error::NotFound { .. }), "{error}");
 }
+
+#[test]
+fn whether_a_lock_is_held_is_told_without_writing_to_it() {
+    let dir = scratch();
+    assert!(!RunLock::is_held(dir.path()));
+    assert!(names(dir.path()).is_empty(), "asking makes no lock file");
+    assert!(matches!(
+        RunLock::acquire_unmarked(dir.path()),
+        Err(Error::NotFound { .. })
+    ));
+    let lock = RunLock::acquire(dir.path()).expect("a free lock");
+    assert!(RunLock::is_held(dir.path()));
+    drop(lock);
+    // As an earlier process left it.
+    std::fs::write(dir.path().join(".lock"), "1\n").expect("a lock file");
+    assert!(!RunLock::is_held(dir.path()));
+    let unmarked = RunLock::acquire_unmarked(dir.path()).expect("a free lock");
+    assert!(RunLock::is_held(dir.path()));
+    drop(unmarked);
+    let written = std::fs::read_to_string(dir.path().join(".lock")).expect("a lock file");
+    assert_eq!(written, "1\n");
+}

@@ -223,3 +223,21 @@ fn a_missing_directory_is_not_found_rather_than_corrupt() {
     let error = Manifest::verify(&root).expect_err("no directory");
     assert!(matches!(&error, Error::NotFound { path } if *path == root), "{error}");
 }
+
+#[test]
+fn sizes_and_names_are_compared_without_reading_the_bytes() {
+    let dir = scratch();
+    let written = checkpoint(dir.path());
+    assert_eq!(Manifest::verify_sizes(dir.path()).expect("a whole directory"), written);
+    let weights = dir.path().join("model/weights");
+    // Another byte is not found out, another size is.
+    std::fs::write(&weights, [1, 2, 3, 4, 5, 6, 7, 9]).expect("a file");
+    Manifest::verify_sizes(dir.path()).expect("the same sizes");
+    std::fs::write(&weights, [1, 2, 3]).expect("a file");
+    let error = Manifest::verify_sizes(dir.path()).expect_err("a shorter file");
+    assert!(error.to_string().contains("wrong size: 3 bytes, expected 8"), "{error}");
+    std::fs::write(&weights, [1, 2, 3, 4, 5, 6, 7, 8]).expect("a file");
+    std::fs::write(dir.path().join("notes.txt"), "mine").expect("a file");
+    let error = Manifest::verify_sizes(dir.path()).expect_err("an extra file");
+    assert!(error.to_string().contains("notes.txt"), "{error}");
+}

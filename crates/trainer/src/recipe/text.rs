@@ -37,7 +37,7 @@ pub(super) fn resolved_text(recipe: &Recipe, raw: &RawRecipe, typed: &Table, set
 
 /// The keys in which two recipes differ, with both values; `none` where a key is not there.
 pub(crate) fn differences(before: &Resolved, now: &Resolved) -> Vec<(String, String, String)> {
-    let [before, now] = [before, now].map(|resolved| flat(&resolved.text));
+    let [before, now] = [before, now].map(|resolved| flat(resolved.text.parse().unwrap_or_default()));
     let keys: std::collections::BTreeSet<&String> = before.keys().chain(now.keys()).collect();
     let shown = |values: &BTreeMap<String, Value>, key| values.get(key).map_or("none".to_string(), Value::to_string);
     keys.into_iter()
@@ -46,8 +46,8 @@ pub(crate) fn differences(before: &Resolved, now: &Resolved) -> Vec<(String, Str
         .collect()
 }
 
-fn flat(text: &str) -> BTreeMap<String, Value> {
-    let table: Table = text.parse().unwrap_or_default();
+/// The dotted keys of a recipe and their values.
+pub(crate) fn flat(table: Table) -> BTreeMap<String, Value> {
     let mut values = BTreeMap::new();
     for (key, value) in table {
         match value {

@@ -13,5 +13,6 @@ mod precision;
 mod recipes;
 mod reports_data;
 mod reports_run;
+mod run_list;
 mod runs;
 mod watchers;
