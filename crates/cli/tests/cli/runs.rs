@@ -145,7 +145,7 @@ fn two_runs_are_compared_by_their_keys_figures_and_curves() {
         words
     };
     assert_eq!(row("train.lr"), ["train.lr", "0.001", "0.01"]);
-    assert_eq!(row("parameters").len(), 3);
+    assert_eq!(row("best val loss").len(), 5);
     let losses = row("step 3");
     assert!(losses.len() == 4 && losses[2] != losses[3], "{losses:?}");
     assert!(!text.contains("model.d_model"), "equal keys are left out: {text}");
