@@ -60,6 +60,7 @@ impl Place {
             run_dir: &self.runs().join(name),
             device: DeviceSpec::Flex,
             is_resume: false,
+            language: Default::default(),
         };
         train(&resolve(&source, &sets).unwrap(), &source.text, &options, progress).unwrap()
     }
