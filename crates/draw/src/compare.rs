@@ -169,7 +169,12 @@ impl Comparison<'_> {
 
     fn left_out(&self, plot: &Plot) -> String {
         let runs = self.points(plot);
-        match runs.iter().flatten().filter(|point| drawable(point.1).is_none()).count() {
+        match runs
+            .iter()
+            .flatten()
+            .filter(|point| drawable(point.1).is_none())
+            .count()
+        {
             0 => String::new(),
             1 => "<figcaption>1 value is not finite and not drawn.</figcaption>\n".to_owned(),
             count => format!("<figcaption>{count} values are not finite and not drawn.</figcaption>\n"),
