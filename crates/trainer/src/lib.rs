@@ -21,6 +21,7 @@
 
 mod bad_step;
 pub mod bench;
+mod cautions;
 mod checkpoint;
 mod error;
 mod events;

@@ -72,24 +72,13 @@ impl Estimate {
         self.state + self.activations + self.snapshot
     }
 
-    /// For the person who starts the run: `before_bytes` is what the process took before the model was made, `trial_bytes` what it took
-    /// after a trial step.
-    pub(crate) fn words(&self, train: &TrainRecipe, before_bytes: Option<u64>, trial_bytes: Option<u64>) -> String {
-        let trial = trial_bytes.map_or(String::new(), |bytes| {
-            format!(
-                "; a trial step and evaluation batch took the process to {}",
-                size(bytes)
-            )
-        });
+    /// For the person who starts the run, in one line of a terminal: `before_bytes` is what the process took before the model was made,
+    /// `trial_bytes` what it took after a trial step and an evaluation batch.
+    pub(crate) fn words(&self, before_bytes: Option<u64>, trial_bytes: Option<u64>) -> String {
+        let trial = trial_bytes.map_or(String::new(), |bytes| format!(", {} after a trial step", size(bytes)));
         format!(
-            "memory: about {} in all, of that {} for weights, gradients and moments, {} for the activations of {} x {} tokens and {} \
-             while saving{trial}",
-            size(self.total() + before_bytes.unwrap_or(0)),
-            size(self.state),
-            size(self.activations),
-            train.batch_size,
-            train.block_size,
-            size(self.snapshot)
+            "memory: about {} needed{trial}",
+            size(self.total() + before_bytes.unwrap_or(0))
         )
     }
 }
@@ -173,6 +162,16 @@ mod tests {
         let recipe = resolve(&RecipeText::find("names").unwrap(), &sets).unwrap().recipe;
         let estimate = Estimate::of(config, &recipe.train, 8);
         estimate.cause(config, &recipe.train, available_bytes)
+    }
+
+    #[test]
+    fn the_note_on_memory_fits_a_line_of_80_columns() {
+        let config = TransformerConfig::llama(50_000, 1024, 24, 16, 2048);
+        let recipe = resolve(&RecipeText::find("names").unwrap(), &[]).unwrap().recipe;
+        let estimate = Estimate::of(&config, &recipe.train, 8);
+        let said = estimate.words(Some(100 << 20), Some(1234 << 20));
+        assert!(said.starts_with("memory: about ") && said.ends_with(", 1.21 GiB after a trial step"), "{said}");
+        assert!("note: ".len() + said.len() <= 80, "{said}");
     }
 
     #[test]

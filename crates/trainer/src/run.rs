@@ -156,8 +156,11 @@ impl<'a> Run<'a> {
         };
         compute.rehearse()?;
         let mut run = Self { compute, record };
-        let words = estimate.words(&recipe.train, before_bytes, taal_metrics::peak_rss_bytes());
+        let words = estimate.words(before_bytes, taal_metrics::peak_rss_bytes());
         run.record.note(&words);
+        for caution in run.record.cautions(&estimate, run.compute.learner.model.config()) {
+            run.record.note(&caution);
+        }
         Ok(run)
     }
 

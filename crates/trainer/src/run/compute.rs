@@ -262,6 +262,7 @@ impl Compute<'_> {
         figures.val_accuracy = found
             .correct
             .map(|correct| correct as f64 / found.score.tokens.max(1) as f64);
+        record.check_against_guessing(self.state.val_loss, loss);
         self.state.val_loss = Some(loss);
         self.state.val_correct = found.correct;
         self.state.val_bits_per_byte = bits_per_byte;

@@ -8,12 +8,15 @@ use taal_draw::RunState;
 use taal_kernels::DeviceSpec;
 use taal_metrics::{Report, RunLog, Sample, StepRecord, flops};
 use taal_store::layout;
+use taal_model::TransformerConfig;
 use taal_tokenizer::Tokenizer;
 
 use super::compute::{Compute, tokens_per_step};
 use super::page::Page;
+use crate::cautions::CheckpointPlan;
 use crate::checkpoint::{Checkpoints, Origin, Snapshot, TrainState};
 use crate::events::{Event, Events};
+use crate::memory::Estimate;
 use crate::objective::samples;
 use crate::progress::{Progress, RunInfo, StepInfo};
 use crate::recipe::Recipe;
@@ -21,7 +24,7 @@ use crate::run_dir::{self, Claim};
 use crate::saver::{Save, Saver};
 use crate::step::Learner;
 use crate::utilization::Peak;
-use crate::{TrainError, prepare};
+use crate::{TrainError, cautions, prepare};
 
 /// The run directory, and the person who watches.
 pub(super) struct Record<'a> {
@@ -82,6 +85,24 @@ impl Record<'_> {
     /// How often so many tokens go through the training data.
     fn epochs(&self, tokens: u64) -> f64 {
         tokens as f64 / self.tokens.0.max(1) as f64
+    }
+
+    /// What to know before the first step, a line each.
+    pub(super) fn cautions(&self, estimate: &Estimate, config: &TransformerConfig) -> Vec<String> {
+        let (train_tokens, val_tokens) = self.tokens;
+        let checkpoints = CheckpointPlan::of(self.recipe, config, estimate, val_tokens > 0);
+        cautions::before_training(self.recipe, config.n_params(), train_tokens, &checkpoints)
+    }
+
+    /// Says that an evaluation was worse than guessing, unless the one before was too.
+    pub(super) fn check_against_guessing(&mut self, before: Option<f64>, val_loss: f64) {
+        let vocab_size = self.tokenizer.vocab_size();
+        let was_worse = before.is_some_and(|loss| cautions::worse_than_guessing(loss, vocab_size).is_some());
+        if let Some(caution) = cautions::worse_than_guessing(val_loss, vocab_size)
+            && !was_worse
+        {
+            self.progress.note(&caution);
+        }
     }
 
     pub(super) fn note(&mut self, message: &str) {
