@@ -12,6 +12,7 @@ mod bench;
 mod columns;
 mod data;
 mod doctor;
+mod dry_run;
 mod embed;
 mod embeddings;
 mod evaluate;

@@ -14,6 +14,7 @@ use taal_trainer::{
 };
 
 use crate::arguments::TrainArguments;
+use crate::dry_run;
 use crate::failure::{Failure, STOPPED};
 use crate::progress::Screen;
 use crate::signals::{self, Moment};
@@ -42,6 +43,10 @@ pub fn run(arguments: &TrainArguments) -> Result<ExitCode, Failure> {
     };
     let device = arguments.device.device;
     let mut screen = Screen::new();
+    if arguments.dry_run {
+        dry_run::run(&plan.resolved, plan.run_dir.as_deref(), device, screen, arguments.json)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let start = listen(&screen, device)?;
     let claim = match (&plan.run_dir, arguments.resume) {
         (Some(dir), true) => Claim::resume(dir)?,

@@ -17,14 +17,14 @@ const MIN_WORTH_SAYING_BYTES: u64 = 32 << 20;
 const WEIGHT_BYTES: u64 = 4;
 
 /// The checkpoints that a run will have on disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct CheckpointPlan {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct CheckpointPlan {
     /// How many there are at most: `checkpoint.keep` of the newest, and the best one.
-    pub(crate) most: u64,
+    pub most: u64,
     /// Bytes of each.
-    pub(crate) each_bytes: u64,
+    pub each_bytes: u64,
     /// Bytes of the model in it.
-    pub(crate) model_bytes: u64,
+    pub model_bytes: u64,
 }
 
 impl CheckpointPlan {
@@ -45,7 +45,7 @@ impl CheckpointPlan {
     }
 
     /// Bytes of all of them.
-    pub(crate) fn total_bytes(&self) -> u64 {
+    pub fn total_bytes(&self) -> u64 {
         self.most.saturating_mul(self.each_bytes)
     }
 

@@ -12,7 +12,6 @@ use std::time::Instant;
 use taal_draw::{Language, RunState};
 use taal_kernels::DeviceSpec;
 use taal_metrics::{Report, RunLog};
-use taal_model::hugging_face;
 use taal_store::{ErrorKind, layout};
 
 use self::compute::{Clock, Compute};
@@ -22,14 +21,15 @@ use crate::checkpoint::{Checkpoint, Checkpoints, Origin, TrainState};
 use crate::events::Events;
 use crate::optimizer::Optimizer;
 use crate::precision::MixedPrecision;
-use crate::prepare::{self, Corpus};
+use crate::prepare;
 use crate::progress::Progress;
 use crate::recipe::Resolved;
 use crate::run_dir::{self, Claim};
 use crate::saver::Saver;
+use crate::setup::Setup;
 use crate::step::Learner;
 use crate::utilization::Peak;
-use crate::{TrainError, learnable, memory, objective};
+use crate::{TrainError, memory, objective};
 
 /// Where and how a recipe is run.
 #[derive(Debug, Clone)]
@@ -71,33 +71,25 @@ impl<'a> Run<'a> {
     ) -> Result<Self, TrainError> {
         let recipe = &resolved.recipe;
         let device = options.device.open()?.autodiff();
-        let tokenizer = match &checkpoint {
-            Some(checkpoint) => checkpoint.tokenizer()?,
-            None => prepare::tokenizer(recipe)?,
-        };
-        let mut corpus = Corpus::prepare(recipe, &tokenizer, |message| progress.note(&message))?;
-        objective::check(recipe, &tokenizer)?;
-        learnable::check(recipe, &corpus, &tokenizer, &mut |message| progress.note(&message))?;
-        let plan = prepare::batch_plan(recipe);
-        corpus.train().check(&plan)?;
-        let origin = Origin {
-            recipe: taal_store::blake3_hex(resolved.text.as_bytes()),
-            data: corpus.fingerprint(),
-            line_ends: corpus.line_ends(),
-        };
-        if let Some(checkpoint) = &checkpoint {
-            run_dir::check_origin(recipe, checkpoint, &origin, claim.dir(), progress)?;
-        }
-        if let Some(limited) = corpus.limit_validation(recipe.eval.max_tokens, &tokenizer)? {
-            progress.note(&limited);
-        }
-        corpus.leave_out_unscored_bytes(&tokenizer);
-        let config = match &checkpoint {
-            Some(checkpoint) => hugging_face::open_config(&checkpoint.model_dir())?,
-            None => prepare::config(recipe, &tokenizer)?,
-        };
-        objective::samples::check(recipe, &tokenizer, &config)?;
-        let estimate = memory::Estimate::of(&config, &recipe.train, recipe.eval.batch_size);
+        let mut origin = Origin::default();
+        let setup = Setup::new(recipe, checkpoint.as_ref(), progress, |corpus, progress| {
+            origin = Origin {
+                recipe: taal_store::blake3_hex(resolved.text.as_bytes()),
+                data: corpus.fingerprint(),
+                line_ends: corpus.line_ends(),
+            };
+            match &checkpoint {
+                Some(checkpoint) => run_dir::check_origin(recipe, checkpoint, &origin, claim.dir(), progress),
+                None => Ok(()),
+            }
+        })?;
+        let Setup {
+            tokenizer,
+            corpus,
+            plan,
+            config,
+            estimate,
+        } = setup;
         // Measured before memory is looked at, because it takes some.
         let peak = Peak::new(taal_kernels::measured_peak_flops_per_s_of(&device));
         let before_bytes = taal_metrics::peak_rss_bytes();

@@ -33,6 +33,12 @@ pub struct TrainArguments {
     /// starts a new one
     #[arg(long)]
     pub resume: bool,
+    /// Train nothing: show what would be read, rows as the model sees them, memory, disk and time
+    #[arg(long, conflicts_with = "resume")]
+    pub dry_run: bool,
+    /// Print one JSON object
+    #[arg(long, requires = "dry_run")]
+    pub json: bool,
     #[command(flatten)]
     pub lang: LanguageArgument,
 }

@@ -196,6 +196,13 @@ pub struct TrainRecipe {
     pub patience: Option<u64>,
 }
 
+impl TrainRecipe {
+    /// Tokens of an update.
+    pub(crate) fn tokens_per_step(&self) -> u64 {
+        (self.batch_size * self.block_size * self.accumulation) as u64
+    }
+}
+
 /// What a model learns to guess.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Objective {

@@ -13,7 +13,7 @@ use crate::bad_step::BadStep;
 use crate::checkpoint::TrainState;
 use crate::events::{Act, Event};
 use crate::objective::Task;
-use crate::recipe::{Recipe, TrainRecipe};
+use crate::recipe::Recipe;
 use crate::step::Learner;
 use crate::{TrainError, learnable};
 
@@ -40,11 +40,6 @@ impl Clock {
     pub(super) fn wall_s(&self) -> f64 {
         self.before_s + self.started.elapsed().as_secs_f64()
     }
-}
-
-/// Tokens of an update.
-pub(super) fn tokens_per_step(train: &TrainRecipe) -> u64 {
-    (train.batch_size * train.block_size * train.accumulation) as u64
 }
 
 impl Compute<'_> {
@@ -191,7 +186,7 @@ impl Compute<'_> {
         )?;
         let reason = health.check(state, &outcome);
         self.state.loss_scale = self.learner.precision.loss_scale;
-        let tokens = tokens_per_step(train);
+        let tokens = train.tokens_per_step();
         let seconds = began.elapsed().as_secs_f64();
         self.state.step += 1;
         self.state.tokens += tokens;

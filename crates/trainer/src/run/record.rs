@@ -11,7 +11,7 @@ use taal_store::layout;
 use taal_model::TransformerConfig;
 use taal_tokenizer::Tokenizer;
 
-use super::compute::{Compute, tokens_per_step};
+use super::compute::Compute;
 use super::page::Page;
 use crate::cautions::CheckpointPlan;
 use crate::checkpoint::{Checkpoints, Origin, Snapshot, TrainState};
@@ -67,7 +67,7 @@ impl Record<'_> {
             val_tokens,
             first_step: compute.state.step,
             steps: self.recipe.train.steps,
-            epochs: self.epochs(self.recipe.train.steps * tokens_per_step(&self.recipe.train)),
+            epochs: self.epochs(self.recipe.train.steps * self.recipe.train.tokens_per_step()),
             peak_flops_per_s: self.peak.flops_per_s(),
         });
         if compute.state.resumed_from.is_some() {

@@ -1,0 +1,60 @@
+//! Everything a recipe needs before its model is made: tokenizer, data, order of the batches, shape. For a run, and for a dry run.
+
+use taal_data::BatchPlan;
+use taal_model::{TransformerConfig, hugging_face};
+use taal_tokenizer::Tokenizer;
+
+use crate::checkpoint::Checkpoint;
+use crate::memory::Estimate;
+use crate::prepare::{self, Corpus};
+use crate::progress::Progress;
+use crate::recipe::Recipe;
+use crate::{TrainError, learnable, objective};
+
+/// What a recipe comes to.
+pub(crate) struct Setup {
+    pub(crate) tokenizer: Tokenizer,
+    pub(crate) corpus: Corpus,
+    pub(crate) plan: BatchPlan,
+    pub(crate) config: TransformerConfig,
+    pub(crate) estimate: Estimate,
+}
+
+impl Setup {
+    /// Prepares and checks everything; of a resumed run tokenizer and shape are the checkpoint's. `accept` sees the data before
+    /// `eval.max_tokens` cuts them.
+    pub(crate) fn new(
+        recipe: &Recipe,
+        checkpoint: Option<&Checkpoint>,
+        progress: &mut dyn Progress,
+        accept: impl FnOnce(&Corpus, &mut dyn Progress) -> Result<(), TrainError>,
+    ) -> Result<Self, TrainError> {
+        let tokenizer = match checkpoint {
+            Some(checkpoint) => checkpoint.tokenizer()?,
+            None => prepare::tokenizer(recipe)?,
+        };
+        let mut corpus = Corpus::prepare(recipe, &tokenizer, |message| progress.note(&message))?;
+        objective::check(recipe, &tokenizer)?;
+        learnable::check(recipe, &corpus, &tokenizer, &mut |message| progress.note(&message))?;
+        let plan = prepare::batch_plan(recipe);
+        corpus.train().check(&plan)?;
+        accept(&corpus, progress)?;
+        if let Some(limited) = corpus.limit_validation(recipe.eval.max_tokens, &tokenizer)? {
+            progress.note(&limited);
+        }
+        corpus.leave_out_unscored_bytes(&tokenizer);
+        let config = match checkpoint {
+            Some(checkpoint) => hugging_face::open_config(&checkpoint.model_dir())?,
+            None => prepare::config(recipe, &tokenizer)?,
+        };
+        objective::samples::check(recipe, &tokenizer, &config)?;
+        let estimate = Estimate::of(&config, &recipe.train, recipe.eval.batch_size);
+        Ok(Self {
+            tokenizer,
+            corpus,
+            plan,
+            config,
+            estimate,
+        })
+    }
+}
