@@ -54,7 +54,11 @@ fn text(found: &DryRun) -> String {
     rows.extend([
         (
             "tokenizer",
-            format!("{}, vocabulary of {}", found.tokenizer, terminal::grouped(found.vocab_size as u64)),
+            format!(
+                "{}, vocabulary of {}",
+                found.tokenizer,
+                terminal::grouped(found.vocab_size as u64)
+            ),
         ),
         (
             "tokens",
@@ -97,7 +101,11 @@ fn text(found: &DryRun) -> String {
         ("time", time_words(found)),
     ]);
     let mut text = terminal::table(&rows);
-    let is_masked = found.rows.iter().flat_map(|row| &row.tokens).any(|token| token.hidden.is_some());
+    let is_masked = found
+        .rows
+        .iter()
+        .flat_map(|row| &row.tokens)
+        .any(|token| token.hidden.is_some());
     text += match is_masked {
         true => "\nrows as the model sees them; after an arrow is what it must guess\n",
         false => "\nrows as the model sees them; what is in ( ) is read only, all else is predicted\n",

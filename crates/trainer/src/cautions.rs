@@ -63,7 +63,12 @@ impl CheckpointPlan {
 }
 
 /// What to say before the first step.
-pub(crate) fn before_training(recipe: &Recipe, params: u64, train_tokens: u64, checkpoints: &CheckpointPlan) -> Vec<String> {
+pub(crate) fn before_training(
+    recipe: &Recipe,
+    params: u64,
+    train_tokens: u64,
+    checkpoints: &CheckpointPlan,
+) -> Vec<String> {
     // Weights that were trained before need few tokens to adapt.
     let is_new = matches!(recipe.model, ModelRecipe::New { .. });
     let little_text = (is_new && train_tokens < params).then(|| {
@@ -79,9 +84,8 @@ pub(crate) fn before_training(recipe: &Recipe, params: u64, train_tokens: u64, c
 /// That a validation loss is above that of guessing every token with the same probability.
 pub(crate) fn worse_than_guessing(val_loss: f64, vocab_size: usize) -> Option<String> {
     let guessing = (vocab_size.max(1) as f64).ln();
-    (val_loss > guessing).then(|| {
-        format!("validation loss {val_loss:.2} is worse than guessing (ln {vocab_size} = {guessing:.2})")
-    })
+    (val_loss > guessing)
+        .then(|| format!("validation loss {val_loss:.2} is worse than guessing (ln {vocab_size} = {guessing:.2})"))
 }
 
 /// A count with three digits.
@@ -102,7 +106,9 @@ mod tests {
 
     fn recipe(sets: &[&str]) -> Recipe {
         let sets: Vec<String> = sets.iter().map(ToString::to_string).collect();
-        resolve(&RecipeText::find("shakespeare-char").unwrap(), &sets).unwrap().recipe
+        resolve(&RecipeText::find("shakespeare-char").unwrap(), &sets)
+            .unwrap()
+            .recipe
     }
 
     fn plan(recipe: &Recipe, config: &TransformerConfig, has_validation: bool) -> CheckpointPlan {
@@ -132,7 +138,10 @@ mod tests {
         let checkpoints = plan(&recipe, &small(), true);
         let said = before_training(&recipe, params, 17_600, &checkpoints);
         assert_eq!(said.len(), 2, "{said:?}");
-        assert!(said[0].contains("17.6 k") && said[1].contains("checkpoints"), "{said:?}");
+        assert!(
+            said[0].contains("17.6 k") && said[1].contains("checkpoints"),
+            "{said:?}"
+        );
         assert!(said.iter().all(|line| "note: ".len() + line.len() <= 80), "{said:?}");
         let few = CheckpointPlan { most: 2, ..checkpoints };
         assert!(before_training(&recipe, params, params, &few).is_empty());

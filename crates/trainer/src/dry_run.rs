@@ -224,14 +224,14 @@ fn inputs(recipe: &Recipe) -> Result<Vec<InputSize>, TrainError> {
         }]
     };
     Ok(match &recipe.data.source {
-        DataSource::Corpus(name) => one(name, taal_data::corpus(name).map_or(0, |corpus| corpus.text.len() as u64)),
+        DataSource::Corpus(name) => one(
+            name,
+            taal_data::corpus(name).map_or(0, |corpus| corpus.text.len() as u64),
+        ),
         DataSource::Files(paths) => files(paths, Content::Text)?,
         DataSource::Conversations(path) => files(std::slice::from_ref(path), Content::Conversations)?,
         DataSource::Shards(dir) => vec![InputSize::at(dir)?],
-        DataSource::Texts(texts) => one(
-            "texts of the program",
-            texts.iter().map(|text| text.len() as u64).sum(),
-        ),
+        DataSource::Texts(texts) => one("texts of the program", texts.iter().map(|text| text.len() as u64).sum()),
         DataSource::Dataset(dataset) => one("token ids of the program", dataset.train.text_bytes()),
     })
 }

@@ -170,7 +170,10 @@ mod tests {
         let recipe = resolve(&RecipeText::find("names").unwrap(), &[]).unwrap().recipe;
         let estimate = Estimate::of(&config, &recipe.train, 8);
         let said = estimate.words(Some(100 << 20), Some(1234 << 20));
-        assert!(said.starts_with("memory: about ") && said.ends_with(", 1.21 GiB after a trial step"), "{said}");
+        assert!(
+            said.starts_with("memory: about ") && said.ends_with(", 1.21 GiB after a trial step"),
+            "{said}"
+        );
         assert!("note: ".len() + said.len() <= 80, "{said}");
     }
 

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use taal_draw::RunState;
 use taal_kernels::DeviceSpec;
 use taal_metrics::{Report, RunLog, Sample, StepRecord, flops};
-use taal_store::layout;
 use taal_model::TransformerConfig;
+use taal_store::layout;
 use taal_tokenizer::Tokenizer;
 
 use super::compute::Compute;

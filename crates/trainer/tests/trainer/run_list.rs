@@ -226,9 +226,17 @@ fn a_start_that_came_to_nothing_goes_and_a_directory_of_somebody_else_stays() {
 fn a_text_smaller_than_the_model_is_said_and_a_loss_worse_than_guessing_once_as_long_as_it_lasts() {
     let place = Place::new();
     let mut notes = Notes::default();
-    place.train("wild", &["train.lr=3", "train.schedule=constant", "train.warmup_steps=0"], &mut notes);
+    place.train(
+        "wild",
+        &["train.lr=3", "train.schedule=constant", "train.warmup_steps=0"],
+        &mut notes,
+    );
     let count = |words: &str| notes.0.iter().filter(|note| note.contains(words)).count();
     assert_eq!(count("training tokens are few for"), 1, "{:?}", notes.0);
     assert_eq!(count("is worse than guessing"), 1, "{:?}", notes.0);
-    assert!(notes.0.iter().all(|note| "note: ".len() + note.len() <= 80), "{:?}", notes.0);
+    assert!(
+        notes.0.iter().all(|note| "note: ".len() + note.len() <= 80),
+        "{:?}",
+        notes.0
+    );
 }
