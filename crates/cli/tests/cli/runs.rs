@@ -225,3 +225,77 @@ fn clean_says_what_would_go_and_removes_it_only_when_told() {
     ]));
     done(place.taal(&["train", "--resume", "--run-dir", "runs/tiny", "--set", "train.steps=8"]));
 }
+
+#[test]
+fn a_dry_run_says_what_a_run_would_be_and_leaves_nothing_behind() {
+    let place = Place::new();
+    let names = |place: &Place| {
+        let mut names: Vec<_> = fs::read_dir(place.path(""))
+            .expect("a folder")
+            .map(|entry| entry.expect("an entry").file_name())
+            .collect();
+        names.sort();
+        names
+    };
+    let before = names(&place);
+    let dry = ["train", "--recipe", "tiny.toml", "--dry-run"];
+    let found = json(place.taal(&[&dry[..], &["--json"]].concat()));
+    let text = done(place.taal(&dry));
+    assert_eq!(names(&place), before);
+    for words in [
+        "text.txt",
+        "passes over the training text",
+        "checkpoints",
+        "nothing was written",
+        "e|␣|",
+    ] {
+        assert!(text.contains(words), "no {words:?} in {text}");
+    }
+    done(place.train(&[]));
+    let report: serde_json::Value = serde_json::from_str(&place.read("run/report.json")).expect("a report");
+    assert_eq!(found["params"], report["params"]);
+    assert_eq!(found["passes"], report["epochs"]);
+    assert_eq!(found["vocab_size"], report["vocab_size"]);
+    let saved: u64 = ["model/model.safetensors", "optimizer.safetensors"]
+        .iter()
+        .map(|file| {
+            fs::metadata(place.path(&format!("run/checkpoints/step-00000006/{file}")))
+                .expect("a file")
+                .len()
+        })
+        .sum();
+    let planned = found["checkpoints"]["each_bytes"].as_u64().expect("a size");
+    assert!(
+        (planned..planned + 8192).contains(&saved),
+        "{planned} planned, {saved} saved"
+    );
+    assert!(found["time"]["total_s"].as_f64() > Some(0.0) && found["time"]["timed_steps"].as_u64() >= Some(3));
+    assert_eq!(found["rows"].as_array().map(Vec::len), Some(2));
+    fails(
+        place.taal(&[&dry[..], &["--run-dir", "run"]].concat()),
+        2,
+        &["a run is here already"],
+    );
+
+    // The prompt is read only, and what is after it is learned.
+    place.write(
+        "pairs.jsonl",
+        "{\"prompt\": \"kat: \", \"completion\": \"dier\"}\n".repeat(30),
+    );
+    place.write(
+        "pairs.toml",
+        place
+            .read("tiny.toml")
+            .replace("files = [\"text.txt\"]", "conversations = \"pairs.jsonl\""),
+    );
+    let text = done(place.taal(&[
+        "train",
+        "--recipe",
+        "pairs.toml",
+        "--set",
+        "train.block_size=16",
+        "--dry-run",
+    ]));
+    assert!(text.contains("(k|a|t|:|␣)|d|i|e|r"), "{text}");
+    assert!(stderr(&place.taal(&["train", "--json"])).contains("--dry-run"));
+}
