@@ -1,5 +1,5 @@
 // Opens Taal's pages in a browser as people do: by pointer, by keyboard, in light and dark, on a desk and on a phone. A trace is also
-// followed token by token; other pages (a report, a map) have no script.
+// followed token by token; the page of a run under way reloads itself; other pages (a report, a map) have no script.
 // `node check.mjs SCREENSHOTS PAGE...`; CHROMIUM names the browser (default: chromium). Ends with 1 where something is wrong.
 
 import { readFileSync } from "node:fs";
@@ -57,7 +57,11 @@ async function look(file, colorScheme, width) {
   };
   const shoot = (end) =>
     page.screenshot({ path: path.join(screenshots, `${title.replaceAll(" ", "-")}${end}.png`), fullPage: true });
-  if (await page.locator("#data").count() === 0) {
+  // Pages whose file ends in -nl are Dutch.
+  const language = path.basename(file, ".html").endsWith("-nl") ? "nl" : "en";
+  expect(await page.locator("html").getAttribute("lang") === language, `not in the language ${language}`);
+  if (await page.locator("#reload").count() > 0) await reloads(page, expect);
+  if (await page.locator("#tokens").count() === 0) {
     await open();
     expect(await fits(), "wider than the window");
     expect(await page.locator("svg:visible").count() > 0, "no picture");
@@ -67,6 +71,13 @@ async function look(file, colorScheme, width) {
     return;
   }
 
+  const { say } = await page.evaluate(() => JSON.parse(document.getElementById("data").textContent));
+  // What a text of the page says with values in place of its {names}, up to the first one that is not given.
+  const said = (text, values) => text.split(/[{}]/).reduce(([words, isOver], part, index) => {
+    if (isOver || (index % 2 === 1 && !(part in values))) return [words, true];
+    return [words + (index % 2 === 1 ? values[part] : part), false];
+  }, ["", false])[0];
+  const token = (place) => said(say.live, { place });
   const live = page.locator("#live");
   const tokens = page.getByRole("radio");
   const count = await tokens.count();
@@ -79,27 +90,28 @@ async function look(file, colorScheme, width) {
 
   const chooseLayers = async () => {
     const arcs = page.locator("#arcs svg");
-    const layer = page.getByRole("slider", { name: "Layer" });
+    const layer = page.getByRole("slider", { name: say.layer });
     await layer.focus();
     await page.keyboard.press("Home");
-    expect((await page.locator("#layer-value").textContent()).startsWith("1 of"), "the slider does not choose the first layer");
+    expect((await page.locator("#layer-value").textContent()).startsWith(said(say.layer_of, { layer: 1 })), "the slider does not choose the first layer");
     const mean = await arcs.innerHTML();
-    await page.getByRole("combobox", { name: "Head" }).selectOption("0");
-    expect(await page.locator("#arcs-title").textContent().then((text) => text.endsWith("layer 1, head 1.")), "the title does not name the head");
+    await page.getByRole("combobox", { name: say.head }).selectOption("0");
+    const head = said(say.one_head, { head: 1 });
+    expect((await page.locator("#arcs-title").textContent()).includes(head), "the title does not name the head");
     expect(await arcs.innerHTML() !== mean, "another head gives the same picture");
     await layer.focus();
     await page.keyboard.press("ArrowRight");
-    expect((await settled()).includes("layer 2"), "the next layer is not told");
+    expect((await settled()).includes(said(say.layer_n, { layer: 2 })), "the next layer is not told");
   };
   expect(await fits(), "wider than the window");
   await accessible("as it opens");
   await shoot("");
 
   await tokens.first().hover();
-  expect((await settled()).startsWith("Token 0,"), "pointing at a token does not follow it");
+  expect((await settled()).startsWith(token(0)), "pointing at a token does not follow it");
   const other = Math.min(3, count - 1);
   await tokens.nth(other).hover();
-  expect((await settled()).startsWith(`Token ${other},`), "pointing at another token does not follow it");
+  expect((await settled()).startsWith(token(other)), "pointing at another token does not follow it");
   expect(await page.locator("#text mark").count() <= 1, "more than one token is marked in the text");
 
   await page.mouse.move(0, 0);
@@ -115,7 +127,7 @@ async function look(file, colorScheme, width) {
   await page.keyboard.press("End");
   expect(await followed() === count - 1, "End");
   await page.keyboard.press("ArrowLeft");
-  expect(await followed() === count - 2 && (await settled()).startsWith(`Token ${count - 2},`), "ArrowLeft");
+  expect(await followed() === count - 2 && (await settled()).startsWith(token(count - 2)), "ArrowLeft");
 
   const hasAttention = await page.locator("#attention").isVisible();
   expect(hasAttention !== await page.locator("#no-attention").isVisible(), "attention and its absence");
@@ -124,15 +136,43 @@ async function look(file, colorScheme, width) {
   await open();
   if (hasAttention) {
     const rows = await page.locator("#attention-table tbody tr").evaluateAll((all) =>
-      all.map((row) => [...row.querySelectorAll("td")].reduce((sum, cell) => sum + (parseFloat(cell.textContent) || 0), 0)));
+      all.map((row) => [...row.querySelectorAll("td")].reduce((sum, cell) => sum + (parseFloat(cell.textContent.replace(",", ".")) || 0), 0)));
     expect(rows.length === count, "the table of attention lacks rows");
-    // Each weight is rounded to a 255th of its own, and to two digits behind the point.
+    // Each weight is rounded to a 255th of its own, and to two decimals.
     expect(rows.every((sum) => Math.abs(sum - 100) < 0.2 * count + 1), `rows of attention that do not add up: ${rows}`);
   }
-  expect(await page.locator("#lens .row").count() === await page.locator("#residual-table thead th").count() - 1, "not a guess a layer");
+  expect(await page.locator("#lens .row").count() === await page.locator("#residual-table thead th").count() - 1, "not one guess per layer");
   expect(await page.locator("#lens .row.is-output").count() === 1, "no output among the guesses");
   expect(await fits(), "wider than the window with all tables open");
   await accessible("with all tables open");
   await shoot("-open");
   await page.close();
+}
+
+// A page of a run under way: a reload keeps the place and what is open, the switch stops it, and a page that is not rewritten says so.
+async function reloads(page, expect) {
+  const written = Date.parse(await page.locator("#written").getAttribute("datetime"));
+  await page.clock.install({ time: written + 1000 });
+  await page.reload();
+  const state = page.locator("#state");
+  expect(!(await state.textContent()).includes("--resume"), "a fresh page claims to be stale");
+  await page.locator("summary").first().click();
+  await page.evaluate(() => { scrollTo(0, 400); globalThis.isBefore = true; });
+  const loaded = page.waitForEvent("load");
+  await page.clock.runFor(6000);
+  await loaded;
+  expect(await page.evaluate(() => globalThis.isBefore === undefined), "the page does not reload itself");
+  expect(await page.evaluate(() => Math.abs(scrollY - 400) < 2), "a reload loses the place on the page");
+  expect(await page.locator("details").first().evaluate((details) => details.open), "a reload closes what was open");
+
+  await page.locator("#reload").uncheck();
+  await page.evaluate(() => { globalThis.isBefore = true; });
+  await page.clock.runFor(60000);
+  expect(await page.evaluate(() => globalThis.isBefore === true), "the switch does not stop the reloads");
+  await page.reload();
+  expect(!(await page.locator("#reload").isChecked()), "a reload loses the switch");
+  await page.clock.setSystemTime(written + 3600000);
+  await page.reload();
+  expect((await state.textContent()).includes("taal train --resume"), "an old page does not say that it is not rewritten");
+  await page.locator("summary").first().click();
 }

@@ -124,7 +124,7 @@ pub(super) const TEXTS: Texts = Texts {
         about_attention: "In each layer, each head divides a token's attention among the tokens it can see. The shares of a row add up to 100 %.",
         layer: "Layer",
         head: "Head",
-        grid: "All tokens: each row is a token and shows which columns it attends to. Darker or brighter blue is more.",
+        grid: "All tokens: each row is a token and shows which columns it attends to. A stronger blue is more.",
         attention_as_table: "This layer and head as a table",
         attention_table: "Table of attention: each row attends to the columns",
         about_residual: "Each layer adds to the token's vector. This is its length before the first layer and after each one.",
