@@ -151,7 +151,7 @@ async function look(file, colorScheme, width) {
 
 // A page of a run under way: a reload keeps the place and what is open, the switch stops it, and a page that is not rewritten says so.
 async function reloads(page, expect) {
-  const written = Date.parse(await page.locator("#written").getAttribute("datetime"));
+  const written = await page.evaluate(() => Date.parse(JSON.parse(document.getElementById("data").textContent).written));
   await page.clock.install({ time: written + 1000 });
   await page.reload();
   const state = page.locator("#state");

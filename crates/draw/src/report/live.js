@@ -22,11 +22,6 @@
   const before = kept();
   at("reload").checked = before.reload ?? true;
   document.querySelectorAll("details").forEach((one, index) => { one.open = before.open?.[index] ?? false; });
-  document.querySelectorAll("summary, input")[before.focus ?? -1]?.focus({ preventScroll: true });
-  if (before.top !== undefined) {
-    history.scrollRestoration = "manual";
-    scrollTo(0, before.top);
-  }
 
   at("switch").hidden = false;
   const local = written.toLocaleString(lang, { dateStyle: "medium", timeStyle: "medium" });
@@ -35,6 +30,13 @@
   const age = () => (Date.now() - written.getTime()) / 1000;
   if (age() > data.stale_s) {
     at("state").innerHTML = data.stale.replace("{time}", local);
+  }
+
+  // Last, because what is above changes the height of the page.
+  document.querySelectorAll("summary, input")[before.focus ?? -1]?.focus({ preventScroll: true });
+  if (before.top !== undefined) {
+    history.scrollRestoration = "manual";
+    scrollTo(0, before.top);
   }
 
   const reload = () => {
