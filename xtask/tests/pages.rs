@@ -55,10 +55,15 @@ fn anchors(text: &str) -> BTreeSet<String> {
     headings.map(anchor).collect()
 }
 
-/// The targets of the links of a page, except those to the web.
+/// The targets of the links and pictures of a page, except those on the web.
 fn links(text: &str) -> Vec<&str> {
-    let targets = prose(text).into_iter().flat_map(|(_, line)| line.split("](").skip(1));
-    let targets = targets.filter_map(|rest| Some(rest.split_once(')')?.0));
+    let between = |begin: &'static str, end: char| {
+        let rests = prose(text)
+            .into_iter()
+            .flat_map(move |(_, line)| line.split(begin).skip(1));
+        rests.filter_map(move |rest| Some(rest.split_once(end)?.0))
+    };
+    let targets = between("](", ')').chain(between("src=\"", '"'));
     targets.filter(|target| !target.starts_with("https://")).collect()
 }
 
@@ -90,13 +95,15 @@ fn every_link_leads_to_a_file_and_a_heading() {
 #[test]
 fn a_link_to_nothing_is_noticed() {
     let page = Path::new("docs/README.md");
-    let text = "# A\n```\n# B\n```\n## `[C]` and d_e\n[a](#a) [b](#b) [c](#c-and-d_e) [d](tour.md) [e](none.md) [f](https://x.y)\n";
+    let text = "# A\n```\n# B\n```\n## `[C]` and d_e\n[a](#a) [b](#b) [c](#c-and-d_e) [d](tour.md) [e](none.md) [f](https://x.y)\n\
+                <img src=\"none.png\">\n";
     let complaints: Vec<String> = links(text).iter().filter_map(|link| broken(page, text, link)).collect();
     assert_eq!(
         complaints,
         [
             "docs/README.md: #b: no such heading",
-            "docs/README.md: none.md: no such file"
+            "docs/README.md: none.md: no such file",
+            "docs/README.md: none.png: no such file"
         ]
     );
 }
