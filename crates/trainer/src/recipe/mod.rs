@@ -26,8 +26,8 @@ pub(crate) use own::Brought;
 pub use own::Own;
 pub use resolve::{Resolved, resolve, resolve_stored};
 pub(crate) use resolve::{resolve_again, resolve_own};
-pub use typos::nearest_keys;
 pub(crate) use text::{differences, flat};
+pub use typos::nearest_keys;
 
 /// A recipe file above this size is not one.
 const MAX_RECIPE_BYTES: u64 = 1 << 20;
