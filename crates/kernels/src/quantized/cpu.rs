@@ -6,8 +6,16 @@ use super::{Epilogue, Matrix, reference};
 use crate::cpu::parallel;
 
 #[cfg(target_arch = "x86_64")]
+#[expect(
+    clippy::needless_range_loop,
+    reason = "an iterator's closure is compiled without the instructions of its function"
+)]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
+#[expect(
+    clippy::needless_range_loop,
+    reason = "an iterator's closure is compiled without the instructions of its function"
+)]
 mod avx512;
 
 /// Columns of the result that a task computes at most.

@@ -13,7 +13,7 @@ mod tests;
 use std::fmt;
 use std::sync::Arc;
 
-use burn::tensor::{Device, Int, Shape, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 
 pub use blocks::WeightType;
 
@@ -215,7 +215,7 @@ fn on_flex<const D: usize>(
     crate::profile::count("quantized linear", || {
         cpu::product(x, weight.matrix(), epilogue, &mut y)
     });
-    Tensor::from_primitive::<burn::backend::Flex>(autodiff::tensor(y, Shape::from(shape)))
+    Tensor::from_primitive::<burn::backend::Flex>(autodiff::tensor(y, shape))
 }
 
 /// A matrix that is read.
