@@ -336,6 +336,42 @@ mod tests {
     }
 
     #[test]
+    fn errors_of_libraries_are_followed_by_flags() {
+        let path = PathBuf::from("model.gguf");
+        let tokenizer = ExchangeError::ForeignTokenizer {
+            path: path.clone(),
+            detail: String::new(),
+        };
+        let shard = DataError::Shard {
+            path: path.clone(),
+            detail: String::new(),
+        };
+        let occupied = TrainError::Occupied {
+            path: path.clone(),
+            detail: String::new(),
+            is_run: true,
+        };
+        let device = TrainError::Kernel(KernelError::NoAdapter);
+        let model = TrainError::Inference(InferenceError::NoModelYet {
+            dir: path,
+            why: MissingModel::NotSaved,
+        });
+        for (error, flag) in [
+            (anyhow::Error::from(tokenizer), "--without-tokenizer"),
+            (shard.into(), "taal data build"),
+            (occupied.into(), "--resume"),
+            (device.into(), "--device flex"),
+            (model.into(), "taal train --resume --run-dir model.gguf"),
+        ] {
+            let hint = of_error(&error);
+            assert!(
+                hint.as_ref().is_some_and(|hint| hint.contains(flag)),
+                "{error}: {hint:?}"
+            );
+        }
+    }
+
+    #[test]
     fn every_verb_that_is_suggested_can_be_typed() {
         for (words, meant) in VERBS {
             for command in meant.split("; ").flat_map(|part| part.split(", or ")) {

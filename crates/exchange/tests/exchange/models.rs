@@ -460,10 +460,7 @@ fn r6_vocabularies_with_another_meaning_are_refused_by_their_key() {
     let folder = tempfile::tempdir().expect("a folder");
     type Change = fn(&mut Vocabulary);
     let cases: [(Change, &[&str]); 6] = [
-        (
-            |v| v.model = "bert".to_owned(),
-            &["tokenizer.ggml.model", "bert", "--tokenizer"],
-        ),
+        (|v| v.model = "bert".to_owned(), &["tokenizer.ggml.model", "bert"]),
         (|v| v.scores = None, &["tokenizer.ggml.scores"]),
         (
             |v| v.tokens[5] = "a".to_owned(),
@@ -471,7 +468,7 @@ fn r6_vocabularies_with_another_meaning_are_refused_by_their_key() {
         ),
         (
             |v| (v.model, v.pre) = ("gpt2".to_owned(), Some("deepseek".to_owned())),
-            &["tokenizer.ggml.pre", "deepseek", "--tokenizer"],
+            &["tokenizer.ggml.pre", "deepseek"],
         ),
         (
             |v| (v.model, v.pre, v.merges) = ("gpt2".to_owned(), None, Some(vec!["ab".to_owned()])),
@@ -494,6 +491,7 @@ fn r6_vocabularies_with_another_meaning_are_refused_by_their_key() {
             "{message} lacks one of {words:?}"
         );
         assert_eq!(error.kind(), ErrorKind::Corrupt, "{message}");
+        assert!(matches!(error, ExchangeError::ForeignTokenizer { .. }), "{message}");
         assert!(message.contains("model.gguf"), "{message}");
     }
     // With another tokenizer it can be imported.

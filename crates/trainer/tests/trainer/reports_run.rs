@@ -576,7 +576,7 @@ fn report_24_a_run_without_a_model_says_what_happened() {
     );
     std::fs::write(place.path("runs/my/recipe.resolved.toml"), "").unwrap();
     assert!(
-        said("runs/my").contains("taal train --resume --run-dir"),
+        said("runs/my").contains("comes with the first checkpoint"),
         "{}",
         said("runs/my")
     );
