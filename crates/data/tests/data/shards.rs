@@ -77,7 +77,7 @@ fn every_flipped_bit_is_found_and_located() {
     };
     // The whole header; the first and the last byte of the ids; the table.
     for byte in (0..128).chain([whole.len() - 1, whole.len() - 33]) {
-        assert_says(check(byte), &["a.shard", "taal data build"]);
+        assert_says(check(byte), &["a.shard", "build the shards again"]);
     }
     assert_says(check(128), &["damaged in block 0 (bytes 128 to 1048704)"]);
     assert_says(

@@ -254,7 +254,10 @@ fn a_run_directory_is_not_begun_twice_and_not_used_by_two() {
     let place = Workplace::new();
     place.finish("run", &[], false);
     let error = place.run("run", &[], false, &mut Silent).unwrap_err();
-    assert!(error.to_string().contains("--resume"), "{error}");
+    assert!(
+        matches!(error, taal_trainer::TrainError::Occupied { is_run: true, .. }),
+        "{error}"
+    );
     assert_eq!(error.kind(), ErrorKind::Usage);
     let lock = taal_store::RunLock::acquire(&place.path("run")).unwrap();
     let error = place.run("run", &[], true, &mut Silent).unwrap_err();
