@@ -366,7 +366,7 @@ fn an_interrupted_run_saves_says_how_to_resume_and_resumes_to_the_same_bits() {
         let mut lines = BufReader::new(child.stderr.take().expect("a pipe"))
             .lines()
             .map_while(Result::ok);
-        assert!(lines.any(|line| line.contains("parameters")), "training begins");
+        assert!(lines.any(|line| line.contains("live page")), "training begins");
         let killed = Command::new("kill")
             .args([signal, &child.id().to_string()])
             .status()

@@ -247,7 +247,7 @@ fn a_dry_run_says_what_a_run_would_be_and_leaves_nothing_behind() {
         "passes over the training text",
         "checkpoints",
         "nothing was written",
-        "e|␣|",
+        "|t|",
     ] {
         assert!(text.contains(words), "no {words:?} in {text}");
     }

@@ -36,7 +36,7 @@ fn a_page_of_two_runs_has_both_curves_in_each_chart_their_names_and_their_tables
     assert!(html.contains("<th scope=\"row\">train.lr</th><td>0.001</td><td>0.01</td>"));
     assert!(html.contains("best validation loss") && html.contains("the texts differ &amp; more"));
     assert!(!html.contains("<two>"));
-    assert_eq!(html.matches("http").count(), html.matches("xmlns=\"http").count());
+    assert_eq!(html.matches("://").count(), html.matches("xmlns=\"http://").count());
 }
 
 #[test]
