@@ -162,7 +162,9 @@ fn refuse_other_things(arguments: &TrainArguments) -> Result<(), Failure> {
             format!("--set {setting}"),
         );
     }
-    if taal_store::is_dir(Path::new(name)) {
+    // A built-in recipe keeps its name where a run or a folder has the same.
+    let is_built_in = taal_trainer::embedded().any(|(known, _)| known == name);
+    if taal_store::is_dir(Path::new(name)) && !is_built_in {
         let hint = format!("continue a run with: taal train --resume --run-dir {word}");
         return refuse(format!("{name} is a directory, not a recipe"), hint);
     }

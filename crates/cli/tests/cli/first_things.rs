@@ -6,6 +6,10 @@ use crate::{Place, done, stderr};
 fn place() -> Place {
     let place = Place::new();
     done(place.taal(&["train", "tiny.toml"]));
+    // A folder with the name of a built-in recipe does not hide the recipe.
+    std::fs::create_dir(place.path("names")).expect("a folder");
+    done(place.taal(&["train", "names", "--dry-run"]));
+    std::fs::remove_dir(place.path("names")).expect("a folder");
     let tiny = place.read("tiny.toml");
     place.write("trian.toml", tiny.replace("[train]", "[trian]"));
     place.write("comma.toml", tiny.replace("steps = 6", "lr = 0,001"));
