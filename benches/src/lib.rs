@@ -8,7 +8,7 @@ use burn::tensor::Device;
 use criterion::Criterion;
 use taal_data::{BatchPlan, Dataset, Order, TokenizeOptions};
 use taal_kernels::{DeviceSpec, available};
-use taal_model::{Initialization, Transformer, TransformerConfig};
+use taal_model::{Initialization, ModelSize, Transformer, TransformerConfig};
 use taal_tokenizer::{Kind, Tokenizer, TrainerConfig};
 use taal_trainer::{Learner, MixedPrecision, ModelRecipe, Optimizer, OrderKind, Recipe, RecipeText, resolve};
 
@@ -79,7 +79,13 @@ pub fn model(recipe: &Recipe, vocab_size: usize, device: &Device) -> Transformer
 /// A model of about 4 M parameters with a context of 512: large enough that matrix products, not call overhead, dominate.
 pub fn larger_model(device: &Device) -> Transformer {
     draw(
-        &TransformerConfig::llama(4096, 512, 4, 8, 256),
+        &TransformerConfig::llama(ModelSize {
+            vocab_size: 4096,
+            max_seq_len: 512,
+            n_layers: 4,
+            n_heads: 8,
+            d_model: 256,
+        }),
         Initialization::default(),
         1337,
         device,

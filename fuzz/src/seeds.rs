@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use taal_data::{BuildOptions, ShardOrigin, ShardWriter, build_shards};
 use taal_model::hugging_face::{self, Companions};
-use taal_model::{PositionKind, TransformerConfig};
+use taal_model::{ModelSize, PositionKind, TransformerConfig};
 use taal_store::{MANIFEST_NAME, Manifest, blake3_hex};
 use taal_tokenizer::{Kind, Tokenizer, TrainerConfig, Unknown};
 use taal_trainer::{RecipeText, TrainState, embedded, resolve};
@@ -409,7 +409,13 @@ pub(crate) fn models() -> &'static [(String, Vec<u8>)] {
         let mut models: Vec<_> = published
             .map(|(config, weights)| (config.to_owned(), weights.to_vec()))
             .into();
-        let llama = TransformerConfig::llama(50, 40, 2, 4, 32);
+        let llama = TransformerConfig::llama(ModelSize {
+            vocab_size: 50,
+            max_seq_len: 40,
+            n_layers: 2,
+            n_heads: 4,
+            d_model: 32,
+        });
         models.push(saved(&TransformerConfig {
             position: PositionKind::Sinusoidal,
             window: Some(5),
@@ -420,7 +426,13 @@ pub(crate) fn models() -> &'static [(String, Vec<u8>)] {
             position: PositionKind::Alibi,
             ..llama
         }));
-        models.push(saved(&TransformerConfig::bert(50, 40, 2, 4, 32)));
+        models.push(saved(&TransformerConfig::bert(ModelSize {
+            vocab_size: 50,
+            max_seq_len: 40,
+            n_layers: 2,
+            n_heads: 4,
+            d_model: 32,
+        })));
         models
     })
 }
@@ -443,7 +455,15 @@ fn saved(config: &TransformerConfig) -> (String, Vec<u8>) {
 /// A model that is built quickly.
 fn small_model() -> &'static (String, Vec<u8>) {
     static SMALL: OnceLock<(String, Vec<u8>)> = OnceLock::new();
-    SMALL.get_or_init(|| saved(&TransformerConfig::llama(7, 8, 1, 2, 8)))
+    SMALL.get_or_init(|| {
+        saved(&TransformerConfig::llama(ModelSize {
+            vocab_size: 7,
+            max_seq_len: 8,
+            n_layers: 1,
+            n_heads: 2,
+            d_model: 8,
+        }))
+    })
 }
 
 pub(crate) fn small_config() -> &'static str {

@@ -2,7 +2,7 @@
 
 use taal_experiments::paradigm::{self, NetworkFigures, ParadigmFigures, ParadigmOptions, TrainedFigures};
 use taal_inference::bench::{BenchFigures as GenerateFigures, BenchOptions};
-use taal_model::TransformerConfig;
+use taal_model::{ModelSize, TransformerConfig};
 use taal_trainer::bench::BenchFigures;
 use taal_trainer::{Progress, RecipeText, resolve};
 
@@ -58,7 +58,14 @@ pub fn generate(arguments: &BenchGenerateArguments) -> Result<(), Failure> {
     let device = arguments.device.open()?;
     let model = match &arguments.model {
         Some(dir) => taal_inference::LanguageModel::open(dir, &device)?.model,
-        None => TransformerConfig::gpt2(50_257, 1024, 12, 12, 768).init(1337, &device)?,
+        None => TransformerConfig::gpt2(ModelSize {
+            vocab_size: 50_257,
+            max_seq_len: 1024,
+            n_layers: 12,
+            n_heads: 12,
+            d_model: 768,
+        })
+        .init(1337, &device)?,
     };
     let model = model.with_weights(arguments.weights.weights)?;
     let options = BenchOptions {

@@ -12,7 +12,7 @@ use std::process::Command;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use taal_data::{Batch, IGNORE_INDEX};
 use taal_kernels::{DeviceSpec, Precision, random};
-use taal_model::{ForwardOptions, Transformer, TransformerConfig, parameters};
+use taal_model::{ForwardOptions, ModelSize, Transformer, TransformerConfig, parameters};
 use taal_trainer::{AdamW, Learner, MixedPrecision, Optimizer};
 
 /// Lengths at which other programs have gone wrong: one token, odd ones, one above a power of two.
@@ -82,15 +82,15 @@ fn families() -> Vec<(&'static str, TransformerConfig)> {
     let sizes = (67, 260, 2, 4, 32);
     let (vocab, len, layers, heads, width) = sizes;
     vec![
-        ("gpt2", TransformerConfig::gpt2(vocab, len, layers, heads, width)),
+        ("gpt2", TransformerConfig::gpt2(size(vocab, len, layers, heads, width))),
         (
             "llama",
             TransformerConfig {
                 n_kv_heads: 2,
-                ..TransformerConfig::llama(vocab, len, layers, heads, width)
+                ..TransformerConfig::llama(size(vocab, len, layers, heads, width))
             },
         ),
-        ("bert", TransformerConfig::bert(vocab, len, layers, heads, width)),
+        ("bert", TransformerConfig::bert(size(vocab, len, layers, heads, width))),
     ]
 }
 
@@ -467,5 +467,16 @@ fn f16_follows_fp32_or_is_refused() {
     assert_ne!(found, expected);
     for (found, expected) in found.iter().zip(&expected) {
         assert!((found - expected).abs() < HALF_CURVE, "{found} instead of {expected}");
+    }
+}
+
+/// [`ModelSize`] in one line: vocabulary, context, layers, heads, width.
+fn size(vocab_size: usize, max_seq_len: usize, n_layers: usize, n_heads: usize, d_model: usize) -> ModelSize {
+    ModelSize {
+        vocab_size,
+        max_seq_len,
+        n_layers,
+        n_heads,
+        d_model,
     }
 }

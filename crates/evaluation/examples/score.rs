@@ -5,13 +5,20 @@
 use burn::tensor::Device;
 use taal_evaluation::{Evaluation, evaluate_text, log_likelihood};
 use taal_inference::LanguageModel;
-use taal_model::TransformerConfig;
+use taal_model::{ModelSize, TransformerConfig};
 use taal_tokenizer::{Kind, TrainerConfig};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let text = "the cat sat on the mat and the dog sat on the log";
     let tokenizer = TrainerConfig::new(Kind::Char, 100).train([text])?;
-    let model = TransformerConfig::llama(tokenizer.vocab_size(), 32, 2, 4, 32).init(42, &Device::flex())?;
+    let model = TransformerConfig::llama(ModelSize {
+        vocab_size: tokenizer.vocab_size(),
+        max_seq_len: 32,
+        n_layers: 2,
+        n_heads: 4,
+        d_model: 32,
+    })
+    .init(42, &Device::flex())?;
     let lm = LanguageModel::new(model, Some(tokenizer));
 
     let evaluation = Evaluation::from(evaluate_text(&lm, "the text", text)?);

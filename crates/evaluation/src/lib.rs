@@ -12,11 +12,17 @@
 //! use burn::tensor::Device;
 //! use taal_evaluation::evaluate_text;
 //! use taal_inference::LanguageModel;
-//! use taal_model::TransformerConfig;
+//! use taal_model::{ModelSize, TransformerConfig};
 //! use taal_tokenizer::{Kind, TrainerConfig};
 //!
 //! let tokenizer = TrainerConfig::new(Kind::Char, 100).train(["a rose is a rose"])?;
-//! let model = TransformerConfig::llama(tokenizer.vocab_size(), 16, 2, 4, 32).init(42, &Device::flex())?;
+//! let model = TransformerConfig::llama(ModelSize {
+//!     vocab_size: tokenizer.vocab_size(),
+//!     max_seq_len: 16,
+//!     n_layers: 2,
+//!     n_heads: 4,
+//!     d_model: 32,
+//! }).init(42, &Device::flex())?;
 //! let score = evaluate_text(&LanguageModel::new(model, Some(tokenizer)), "a text", "is a rose")?;
 //! assert_eq!(score.tokens, 8); // all characters but the first
 //! # Ok::<(), Box<dyn std::error::Error>>(())

@@ -1,5 +1,7 @@
 //! Tests on golden files and on tiny models with random weights.
 
+use taal_model::ModelSize;
+
 #[path = "evaluation/choices.rs"]
 mod choices;
 #[path = "evaluation/pairs.rs"]
@@ -13,3 +15,14 @@ mod scoring;
 mod tiny;
 #[path = "evaluation/words.rs"]
 mod words;
+
+/// [`ModelSize`] in one line: vocabulary, context, layers, heads, width.
+pub fn size(vocab_size: usize, max_seq_len: usize, n_layers: usize, n_heads: usize, d_model: usize) -> ModelSize {
+    ModelSize {
+        vocab_size,
+        max_seq_len,
+        n_layers,
+        n_heads,
+        d_model,
+    }
+}

@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 use taal_exchange::gguf::{self, TensorType};
 use taal_model::hugging_face::{self, Companions};
 use taal_model::{
-    Activation, ForwardOptions, ModelError, RopeScaling, Segments, Transformer, TransformerConfig, parameters,
+    Activation, ForwardOptions, ModelError, ModelSize, RopeScaling, Segments, Transformer, TransformerConfig,
+    parameters,
 };
 
 /// The first id that is not special.
@@ -110,7 +111,13 @@ fn make_gguf(folder: &Path, families: &[String]) -> Result<(), Box<dyn Error>> {
 fn configs(family: &str) -> Vec<(&'static str, TransformerConfig)> {
     let llama = TransformerConfig {
         n_kv_heads: 2,
-        ..TransformerConfig::llama(61, 64, 2, 4, 32)
+        ..TransformerConfig::llama(ModelSize {
+            vocab_size: 61,
+            max_seq_len: 64,
+            n_layers: 2,
+            n_heads: 4,
+            d_model: 32,
+        })
     };
     let with = |change: fn(&mut TransformerConfig), base: &TransformerConfig| {
         let mut config = base.clone();
@@ -130,17 +137,47 @@ fn configs(family: &str) -> Vec<(&'static str, TransformerConfig)> {
     };
     let long_llama = TransformerConfig {
         n_kv_heads: 2,
-        ..TransformerConfig::llama(300, 2048, 4, 8, 128)
+        ..TransformerConfig::llama(ModelSize {
+            vocab_size: 300,
+            max_seq_len: 2048,
+            n_layers: 4,
+            n_heads: 8,
+            d_model: 128,
+        })
     };
     match family {
         "gpt2" => {
-            let tiny = TransformerConfig::gpt2(61, 40, 2, 4, 32);
+            let tiny = TransformerConfig::gpt2(ModelSize {
+                vocab_size: 61,
+                max_seq_len: 40,
+                n_layers: 2,
+                n_heads: 4,
+                d_model: 32,
+            });
             vec![
                 ("tiny", tiny.clone()),
                 ("untied", with(untied, &tiny)),
-                ("nanogpt", TransformerConfig::nanogpt(61, 40, 2, 4, 32)),
+                (
+                    "nanogpt",
+                    TransformerConfig::nanogpt(ModelSize {
+                        vocab_size: 61,
+                        max_seq_len: 40,
+                        n_layers: 2,
+                        n_heads: 4,
+                        d_model: 32,
+                    }),
+                ),
                 ("relu", with(|c| c.activation = Activation::Relu, &tiny)),
-                ("long", TransformerConfig::gpt2(300, 1024, 4, 8, 128)),
+                (
+                    "long",
+                    TransformerConfig::gpt2(ModelSize {
+                        vocab_size: 300,
+                        max_seq_len: 1024,
+                        n_layers: 4,
+                        n_heads: 8,
+                        d_model: 128,
+                    }),
+                ),
             ]
         }
         "llama" => vec![
@@ -213,7 +250,13 @@ fn configs(family: &str) -> Vec<(&'static str, TransformerConfig)> {
             ("long", with(|c| c.qkv_bias = true, &long_llama)),
         ],
         "qwen3" => {
-            let tiny = TransformerConfig::qwen3(61, 64, 2, 4, 32);
+            let tiny = TransformerConfig::qwen3(ModelSize {
+                vocab_size: 61,
+                max_seq_len: 64,
+                n_layers: 2,
+                n_heads: 4,
+                d_model: 32,
+            });
             vec![
                 ("tiny", tiny.clone()),
                 ("tied", with(tied, &tiny)),
@@ -222,23 +265,53 @@ fn configs(family: &str) -> Vec<(&'static str, TransformerConfig)> {
                     "biases",
                     with(|c| [c.qkv_bias, c.attention_output_bias] = [true; 2], &tiny),
                 ),
-                ("long", TransformerConfig::qwen3(300, 2048, 4, 8, 128)),
+                (
+                    "long",
+                    TransformerConfig::qwen3(ModelSize {
+                        vocab_size: 300,
+                        max_seq_len: 2048,
+                        n_layers: 4,
+                        n_heads: 8,
+                        d_model: 128,
+                    }),
+                ),
             ]
         }
         "bert" => {
-            let tiny = TransformerConfig::bert(61, 40, 2, 4, 32);
+            let tiny = TransformerConfig::bert(ModelSize {
+                vocab_size: 61,
+                max_seq_len: 40,
+                n_layers: 2,
+                n_heads: 4,
+                d_model: 32,
+            });
             vec![
                 ("tiny", tiny.clone()),
                 ("untied", with(untied, &tiny)),
                 ("no-biases", with(no_biases, &tiny)),
                 ("tanh-gelu", with(|c| c.activation = Activation::GeluTanh, &tiny)),
-                ("long", TransformerConfig::bert(300, 512, 4, 8, 128)),
+                (
+                    "long",
+                    TransformerConfig::bert(ModelSize {
+                        vocab_size: 300,
+                        max_seq_len: 512,
+                        n_layers: 4,
+                        n_heads: 8,
+                        d_model: 128,
+                    }),
+                ),
             ]
         }
         "modernbert" => {
             let tiny = TransformerConfig {
                 window: Some(5),
-                ..TransformerConfig::modernbert(61, 64, 4, 4, 32)
+                ..TransformerConfig::modernbert(ModelSize {
+                    vocab_size: 61,
+                    max_seq_len: 64,
+                    n_layers: 4,
+                    n_heads: 4,
+                    d_model: 32,
+                })
             };
             let global: fn(&mut TransformerConfig) = |c| {
                 [c.window, c.global_every] = [None; 2];
@@ -264,7 +337,16 @@ fn configs(family: &str) -> Vec<(&'static str, TransformerConfig)> {
                 ("no-output-bias", with(|c| c.output_bias = false, &tiny)),
                 ("silu", with(|c| c.activation = Activation::SwiGlu, &tiny)),
                 ("every-second-global", with(|c| c.global_every = Some(2), &tiny)),
-                ("long", TransformerConfig::modernbert(300, 2048, 7, 8, 128)),
+                (
+                    "long",
+                    TransformerConfig::modernbert(ModelSize {
+                        vocab_size: 300,
+                        max_seq_len: 2048,
+                        n_layers: 7,
+                        n_heads: 8,
+                        d_model: 128,
+                    }),
+                ),
             ]
         }
         // RoBERTa and DistilBERT are read only.

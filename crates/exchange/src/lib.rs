@@ -8,11 +8,17 @@
 //! ```
 //! use burn::tensor::Device;
 //! use taal_exchange::gguf::{self, TensorType};
-//! use taal_model::TransformerConfig;
+//! use taal_model::{ModelSize, TransformerConfig};
 //!
 //! let folder = tempfile::tempdir()?;
 //! let path = folder.path().join("model.gguf");
-//! let model = TransformerConfig::llama(50, 16, 2, 4, 32).init(42, &Device::flex())?;
+//! let model = TransformerConfig::llama(ModelSize {
+//!     vocab_size: 50,
+//!     max_seq_len: 16,
+//!     n_layers: 2,
+//!     n_heads: 4,
+//!     d_model: 32,
+//! }).init(42, &Device::flex())?;
 //! gguf::save(&model, None, TensorType::F32, "a model", &path)?;
 //! let opened = gguf::open(&path, &Device::flex())?;
 //! assert_eq!(opened.model.config(), model.config());

@@ -17,7 +17,7 @@ use taal_model::Transformer;
 use taal_model::hugging_face::Family;
 use taal_model::layout::{Parameter, Part};
 use taal_model::parameters;
-use taal_model::{MAX_DIMENSION, MAX_LAYERS, TransformerConfig};
+use taal_model::{MAX_DIMENSION, MAX_LAYERS, ModelSize, TransformerConfig};
 
 /// The first bytes of a file of version 1 or later: `ak42` as a little-endian number.
 const MAGIC: [u8; 4] = 0x616b_3432_u32.to_le_bytes();
@@ -264,7 +264,13 @@ impl Header {
             norm_eps: NORM_EPS,
             rope_theta: ROPE_THETA,
             tie_embeddings: self.is_tied,
-            ..TransformerConfig::llama(vocab_size, max_seq_len, n_layers, n_heads, d_model)
+            ..TransformerConfig::llama(ModelSize {
+                vocab_size,
+                max_seq_len,
+                n_layers,
+                n_heads,
+                d_model,
+            })
         })
     }
 }

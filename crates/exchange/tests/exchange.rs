@@ -1,5 +1,7 @@
 //! Tests on golden files and on tiny models with random weights.
 
+use taal_model::ModelSize;
+
 #[path = "exchange/formats.rs"]
 mod formats;
 #[path = "exchange/models.rs"]
@@ -21,3 +23,14 @@ mod support;
 mod tiny;
 #[path = "exchange/variants.rs"]
 mod variants;
+
+/// [`ModelSize`] in one line: vocabulary, context, layers, heads, width.
+pub fn size(vocab_size: usize, max_seq_len: usize, n_layers: usize, n_heads: usize, d_model: usize) -> ModelSize {
+    ModelSize {
+        vocab_size,
+        max_seq_len,
+        n_layers,
+        n_heads,
+        d_model,
+    }
+}

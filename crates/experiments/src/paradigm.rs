@@ -13,7 +13,7 @@ use taal_data::{Batch, Dataset, IGNORE_INDEX, TokenSource};
 use taal_evaluation::{Score, score_windows};
 use taal_inference::{Probe, Rows};
 use taal_kernels::{DeviceSpec, Precision, random};
-use taal_model::{Initialization, Mixer, Transformer, TransformerConfig};
+use taal_model::{Initialization, Mixer, ModelSize, Transformer, TransformerConfig};
 use taal_trainer::prepare::{self, Corpus};
 use taal_trainer::{
     BadStep, LSTM_INIT_STD, Learner, MixedPrecision, ModelRecipe, Optimizer, Progress, Recipe, Schedule, StepOutcome,
@@ -260,7 +260,13 @@ fn lstm_like(transformer: &TransformerConfig) -> TransformerConfig {
     let of_width = |width: usize| TransformerConfig {
         tie_embeddings: transformer.tie_embeddings,
         dropout: transformer.dropout,
-        ..TransformerConfig::lstm(transformer.vocab_size, transformer.max_seq_len, LSTM_LAYERS, width)
+        ..TransformerConfig::lstm(ModelSize {
+            vocab_size: transformer.vocab_size,
+            max_seq_len: transformer.max_seq_len,
+            n_layers: LSTM_LAYERS,
+            n_heads: 1,
+            d_model: width,
+        })
     };
     let distance = |config: &TransformerConfig| config.n_params().abs_diff(transformer.n_params());
     let mut best = of_width(WIDTH_STEP);
@@ -632,9 +638,27 @@ mod tests {
     #[test]
     fn the_recurrent_network_has_about_as_many_parameters() {
         for transformer in [
-            TransformerConfig::llama(2048, 128, 4, 4, 128),
-            TransformerConfig::qwen3(65, 128, 4, 4, 128),
-            TransformerConfig::gpt2(50_257, 1024, 12, 12, 768),
+            TransformerConfig::llama(ModelSize {
+                vocab_size: 2048,
+                max_seq_len: 128,
+                n_layers: 4,
+                n_heads: 4,
+                d_model: 128,
+            }),
+            TransformerConfig::qwen3(ModelSize {
+                vocab_size: 65,
+                max_seq_len: 128,
+                n_layers: 4,
+                n_heads: 4,
+                d_model: 128,
+            }),
+            TransformerConfig::gpt2(ModelSize {
+                vocab_size: 50_257,
+                max_seq_len: 1024,
+                n_layers: 12,
+                n_heads: 12,
+                d_model: 768,
+            }),
         ] {
             let lstm = lstm_like(&transformer);
             let ratio = lstm.n_params() as f64 / transformer.n_params() as f64;

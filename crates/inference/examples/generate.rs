@@ -8,12 +8,18 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use taal_inference::{GenerateOptions, LanguageModel, Prompt, Sampling, generate};
-use taal_model::TransformerConfig;
+use taal_model::{ModelSize, TransformerConfig};
 use taal_tokenizer::{Kind, TrainerConfig};
 
 fn random_model() -> Result<LanguageModel, Box<dyn std::error::Error>> {
     let tokenizer = TrainerConfig::new(Kind::Char, 100).train(["once upon a time there was a model"])?;
-    let config = TransformerConfig::llama(tokenizer.vocab_size(), 64, 2, 4, 32);
+    let config = TransformerConfig::llama(ModelSize {
+        vocab_size: tokenizer.vocab_size(),
+        max_seq_len: 64,
+        n_layers: 2,
+        n_heads: 4,
+        d_model: 32,
+    });
     Ok(LanguageModel::new(config.init(1337, &Device::flex())?, Some(tokenizer)))
 }
 

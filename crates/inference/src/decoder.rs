@@ -16,9 +16,15 @@ use crate::{InferenceError, Result};
 /// ```
 /// use burn::tensor::Device;
 /// use taal_inference::Decoder;
-/// use taal_model::TransformerConfig;
+/// use taal_model::{ModelSize, TransformerConfig};
 ///
-/// let model = TransformerConfig::llama(50, 16, 2, 4, 32).init(42, &Device::flex())?;
+/// let model = TransformerConfig::llama(ModelSize {
+///     vocab_size: 50,
+///     max_seq_len: 16,
+///     n_layers: 2,
+///     n_heads: 4,
+///     d_model: 32,
+/// }).init(42, &Device::flex())?;
 /// let mut decoder = Decoder::new(&model, true)?;
 /// let logits = decoder.prefill(&[1, 2, 3])?;
 /// assert_eq!(logits.len(), 50); // one for each id of the vocabulary

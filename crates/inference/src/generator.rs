@@ -37,9 +37,15 @@ pub struct Progress {
 /// use std::sync::Arc;
 /// use burn::tensor::Device;
 /// use taal_inference::{GenerateOptions, Generator, LanguageModel, Prompt};
-/// use taal_model::TransformerConfig;
+/// use taal_model::{ModelSize, TransformerConfig};
 ///
-/// let model = TransformerConfig::llama(50, 16, 2, 4, 32).init(42, &Device::flex())?;
+/// let model = TransformerConfig::llama(ModelSize {
+///     vocab_size: 50,
+///     max_seq_len: 16,
+///     n_layers: 2,
+///     n_heads: 4,
+///     d_model: 32,
+/// }).init(42, &Device::flex())?;
 /// let mut generator = Generator::new(Arc::new(LanguageModel::new(model, None)), 4)?;
 /// let options = GenerateOptions { max_tokens: 3, ..GenerateOptions::default() };
 /// generator.add(&Prompt::Ids(vec![1, 2, 3]), options.clone())?;

@@ -15,11 +15,17 @@
 //! use std::ops::ControlFlow;
 //! use burn::tensor::Device;
 //! use taal_inference::{FinishReason, GenerateOptions, LanguageModel, Prompt, Sampling, generate};
-//! use taal_model::TransformerConfig;
+//! use taal_model::{ModelSize, TransformerConfig};
 //! use taal_tokenizer::{Kind, TrainerConfig};
 //!
 //! let tokenizer = TrainerConfig::new(Kind::Char, 100).train(["a rose is a rose"])?;
-//! let model = TransformerConfig::llama(tokenizer.vocab_size(), 16, 2, 4, 32).init(42, &Device::flex())?;
+//! let model = TransformerConfig::llama(ModelSize {
+//!     vocab_size: tokenizer.vocab_size(),
+//!     max_seq_len: 16,
+//!     n_layers: 2,
+//!     n_heads: 4,
+//!     d_model: 32,
+//! }).init(42, &Device::flex())?;
 //! let lm = LanguageModel::new(model, Some(tokenizer));
 //!
 //! let options = GenerateOptions { max_tokens: 20, sampling: Sampling::greedy(), ..GenerateOptions::default() };

@@ -49,9 +49,15 @@ pub struct TrainingPass<'a> {
 /// ```
 /// use burn::tensor::Device;
 /// use taal_inference::{Probe, Rows};
-/// use taal_model::TransformerConfig;
+/// use taal_model::{ModelSize, TransformerConfig};
 ///
-/// let model = TransformerConfig::llama(50, 16, 2, 4, 32).init(42, &Device::flex())?;
+/// let model = TransformerConfig::llama(ModelSize {
+///     vocab_size: 50,
+///     max_seq_len: 16,
+///     n_layers: 2,
+///     n_heads: 4,
+///     d_model: 32,
+/// }).init(42, &Device::flex())?;
 /// let probe = Probe::new(&model);
 /// let rows = Rows::new(&[1, 2, 3, 4, 5, 6], 3);
 /// assert_eq!(probe.next_logits(&rows, None)?.len(), 2 * 50); // what follows each of the two rows

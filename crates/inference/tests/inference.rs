@@ -1,5 +1,7 @@
 //! Tests on tiny models with random weights.
 
+use taal_model::ModelSize;
+
 #[path = "inference/decoding.rs"]
 mod decoding;
 #[path = "inference/embedding.rs"]
@@ -21,3 +23,14 @@ mod stopping;
 mod tiny;
 #[path = "inference/together.rs"]
 mod together;
+
+/// [`ModelSize`] in one line: vocabulary, context, layers, heads, width.
+pub fn size(vocab_size: usize, max_seq_len: usize, n_layers: usize, n_heads: usize, d_model: usize) -> ModelSize {
+    ModelSize {
+        vocab_size,
+        max_seq_len,
+        n_layers,
+        n_heads,
+        d_model,
+    }
+}

@@ -264,6 +264,7 @@ mod tests {
     use taal_metrics::flops;
 
     use super::*;
+    use taal_model::ModelSize;
 
     fn of(config: &TransformerConfig) -> Part {
         anatomy(&config.init(1, &Device::flex()).expect("a valid shape"))
@@ -272,14 +273,44 @@ mod tests {
     fn configs() -> Vec<TransformerConfig> {
         let (vocab, len, layers, heads, width) = (50, 16, 3, 4, 32);
         vec![
-            TransformerConfig::gpt2(vocab, len, layers, heads, width),
+            TransformerConfig::gpt2(ModelSize {
+                vocab_size: vocab,
+                max_seq_len: len,
+                n_layers: layers,
+                n_heads: heads,
+                d_model: width,
+            }),
             TransformerConfig {
                 n_kv_heads: 2,
-                ..TransformerConfig::qwen3(vocab, len, layers, heads, width)
+                ..TransformerConfig::qwen3(ModelSize {
+                    vocab_size: vocab,
+                    max_seq_len: len,
+                    n_layers: layers,
+                    n_heads: heads,
+                    d_model: width,
+                })
             },
-            TransformerConfig::lstm(vocab, len, layers, width),
-            TransformerConfig::bert(vocab, len, layers, heads, width),
-            TransformerConfig::modernbert(vocab, len, layers, heads, width),
+            TransformerConfig::lstm(ModelSize {
+                vocab_size: vocab,
+                max_seq_len: len,
+                n_layers: layers,
+                n_heads: 1,
+                d_model: width,
+            }),
+            TransformerConfig::bert(ModelSize {
+                vocab_size: vocab,
+                max_seq_len: len,
+                n_layers: layers,
+                n_heads: heads,
+                d_model: width,
+            }),
+            TransformerConfig::modernbert(ModelSize {
+                vocab_size: vocab,
+                max_seq_len: len,
+                n_layers: layers,
+                n_heads: heads,
+                d_model: width,
+            }),
         ]
     }
 

@@ -15,11 +15,17 @@
 //! use burn::tensor::Device;
 //! use taal_inference::{LanguageModel, Prompt};
 //! use taal_insight::{TraceOptions, trace};
-//! use taal_model::TransformerConfig;
+//! use taal_model::{ModelSize, TransformerConfig};
 //! use taal_tokenizer::{Kind, TrainerConfig};
 //!
 //! let tokenizer = TrainerConfig::new(Kind::Bpe, 300).train(["de kat krabt de krullen van de trap"])?;
-//! let model = TransformerConfig::llama(tokenizer.vocab_size(), 16, 2, 4, 32).init(42, &Device::flex())?;
+//! let model = TransformerConfig::llama(ModelSize {
+//!     vocab_size: tokenizer.vocab_size(),
+//!     max_seq_len: 16,
+//!     n_layers: 2,
+//!     n_heads: 4,
+//!     d_model: 32,
+//! }).init(42, &Device::flex())?;
 //! let lm = LanguageModel::new(model, Some(tokenizer));
 //!
 //! let trace = trace(&lm, &Prompt::from("de kat"), &TraceOptions::default())?;

@@ -3,7 +3,7 @@
 use burn::tensor::Device;
 use taal_inference::{Decoder, FillOptions, LanguageModel, Prompt, fill};
 use taal_insight::{Guess, InsightError, MAX_TOP, PageOptions, Trace, TraceOptions, html, trace};
-use taal_model::{Initialization, Mixer, PositionKind, TransformerConfig};
+use taal_model::{Initialization, Mixer, ModelSize, PositionKind, TransformerConfig};
 use taal_store::ErrorKind;
 use taal_tokenizer::{Kind, Tokenizer, TrainerConfig};
 
@@ -13,8 +13,8 @@ const IDS: [u32; 9] = [3, 1, 4, 1, 5, 9, 2, 6, 22];
 
 /// Every combination of positions, masks and caches, by name.
 fn configs() -> Vec<(&'static str, TransformerConfig)> {
-    let nanogpt = TransformerConfig::nanogpt(VOCAB_SIZE, CONTEXT, 3, 4, 16);
-    let llama = TransformerConfig::llama(VOCAB_SIZE, CONTEXT, 2, 4, 24);
+    let nanogpt = TransformerConfig::nanogpt(size(VOCAB_SIZE, CONTEXT, 3, 4, 16));
+    let llama = TransformerConfig::llama(size(VOCAB_SIZE, CONTEXT, 2, 4, 24));
     let grouped = TransformerConfig {
         n_kv_heads: 2,
         ..llama.clone()
@@ -28,14 +28,14 @@ fn configs() -> Vec<(&'static str, TransformerConfig)> {
         ..llama.clone()
     };
     vec![
-        ("gpt2", TransformerConfig::gpt2(VOCAB_SIZE, CONTEXT, 2, 2, 16)),
+        ("gpt2", TransformerConfig::gpt2(size(VOCAB_SIZE, CONTEXT, 2, 2, 16))),
         ("nanogpt", nanogpt.clone()),
         ("alibi", with_position(PositionKind::Alibi)),
         ("sinusoidal", with_position(PositionKind::Sinusoidal)),
         ("no positions", with_position(PositionKind::None)),
         ("llama", llama),
-        ("lstm", TransformerConfig::lstm(VOCAB_SIZE, CONTEXT, 2, 16)),
-        ("qwen3", TransformerConfig::qwen3(VOCAB_SIZE, CONTEXT, 2, 4, 24)),
+        ("lstm", TransformerConfig::lstm(size(VOCAB_SIZE, CONTEXT, 2, 1, 16))),
+        ("qwen3", TransformerConfig::qwen3(size(VOCAB_SIZE, CONTEXT, 2, 4, 24))),
         (
             "window",
             TransformerConfig {
@@ -51,7 +51,7 @@ fn configs() -> Vec<(&'static str, TransformerConfig)> {
                 ..grouped
             },
         ),
-        ("bert", TransformerConfig::bert(VOCAB_SIZE, CONTEXT, 2, 4, 16)),
+        ("bert", TransformerConfig::bert(size(VOCAB_SIZE, CONTEXT, 2, 4, 16))),
         ("encoder", masked.clone()),
         (
             "encoder with window",
@@ -87,7 +87,7 @@ fn dutch(kind: Kind, vocab_size: usize) -> Tokenizer {
 fn dutch_model() -> LanguageModel {
     let tokenizer = dutch(Kind::Bpe, 300);
     model(
-        &TransformerConfig::llama(tokenizer.vocab_size(), 32, 2, 4, 32),
+        &TransformerConfig::llama(size(tokenizer.vocab_size(), 32, 2, 4, 32)),
         Some(tokenizer),
     )
 }
@@ -285,7 +285,7 @@ fn a_text_is_read_after_the_token_that_begins_every_text() {
         "special_tokens": {"<|endoftext|>": {"id": "<|endoftext|>", "ids": [id], "tokens": ["<|endoftext|>"]}},
     });
     let tokenizer = Tokenizer::from_json(file.to_string().as_bytes()).expect("a tokenizer");
-    let config = TransformerConfig::llama(tokenizer.vocab_size(), 40, 1, 2, 16);
+    let config = TransformerConfig::llama(size(tokenizer.vocab_size(), 40, 1, 2, 16));
     let lm = model(&config, Some(tokenizer));
     let prompt = Prompt::from("de kat");
     let trace = trace(&lm, &prompt, &TraceOptions::default()).expect("a trace");
@@ -298,7 +298,7 @@ fn a_text_is_read_after_the_token_that_begins_every_text() {
 #[test]
 fn a_masked_model_is_asked_at_its_masks_and_answers_as_fill_does() {
     let tokenizer = dutch(Kind::WordPiece, 60);
-    let config = TransformerConfig::bert(tokenizer.vocab_size(), 32, 2, 4, 32);
+    let config = TransformerConfig::bert(size(tokenizer.vocab_size(), 32, 2, 4, 32));
     let lm = model(&config, Some(tokenizer));
     let text = "de [MASK] krabt de [MASK] van de trap";
     let options = TraceOptions { top: MAX_TOP };
@@ -358,7 +358,7 @@ fn bad_input_gives_a_one_sentence_error() {
     let (unnamed, _) = traced(&configs()[0].1);
     assert!(said(&unnamed, Prompt::from("de"), 5).contains("tokenizer"));
 
-    let wide = TransformerConfig::gpt2(VOCAB_SIZE, 4096, 2, 4, 4);
+    let wide = TransformerConfig::gpt2(size(VOCAB_SIZE, 4096, 2, 4, 4));
     let error = trace(
         &model(&wide, None),
         &Prompt::Ids(vec![1; 4096]),
@@ -379,7 +379,7 @@ fn bad_input_gives_a_one_sentence_error() {
 
 #[test]
 fn a_model_that_has_diverged_says_so() {
-    let config = TransformerConfig::gpt2(VOCAB_SIZE, CONTEXT, 2, 2, 16);
+    let config = TransformerConfig::gpt2(size(VOCAB_SIZE, CONTEXT, 2, 2, 16));
     let endless = Initialization {
         std: f64::MAX,
         residual_std: Some(0.2),
@@ -407,8 +407,8 @@ fn a_page_of_64_tokens_and_144_heads_is_below_a_megabyte_and_self_contained() {
         .collect();
     let tokenizer = TrainerConfig::new(Kind::Char, 100).train([text.as_str()]).unwrap();
     assert_eq!(tokenizer.vocab_size(), 64);
-    let gpt2 = TransformerConfig::gpt2(64, 64, 12, 12, 48);
-    let bert = TransformerConfig::bert(64, 64, 12, 12, 48);
+    let gpt2 = TransformerConfig::gpt2(size(64, 64, 12, 12, 48));
+    let bert = TransformerConfig::bert(size(64, 64, 12, 12, 48));
     for config in [gpt2, bert] {
         let lm = model(
             &config,
@@ -459,5 +459,16 @@ fn a_page_has_the_attention_of_every_layer_and_head_to_a_byte() {
             }
         }
         assert_eq!(packed.next(), None, "{name}");
+    }
+}
+
+/// [`ModelSize`] in one line: vocabulary, context, layers, heads, width.
+fn size(vocab_size: usize, max_seq_len: usize, n_layers: usize, n_heads: usize, d_model: usize) -> ModelSize {
+    ModelSize {
+        vocab_size,
+        max_seq_len,
+        n_layers,
+        n_heads,
+        d_model,
     }
 }

@@ -3,12 +3,19 @@
 
 use burn::tensor::{Device, Int, Tensor};
 use taal_model::hugging_face::{self, Companions};
-use taal_model::{Capture, ForwardOptions, TransformerConfig};
+use taal_model::{Capture, ForwardOptions, ModelSize, TransformerConfig};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let device = Device::flex();
     // 10 token ids, a context of 16, 2 layers of 4 heads, 32 wide; weights drawn from seed 42.
-    let drawn = TransformerConfig::llama(10, 16, 2, 4, 32).init(42, &device)?;
+    let drawn = TransformerConfig::llama(ModelSize {
+        vocab_size: 10,
+        max_seq_len: 16,
+        n_layers: 2,
+        n_heads: 4,
+        d_model: 32,
+    })
+    .init(42, &device)?;
 
     let folder = tempfile::tempdir()?;
     let dir = folder.path().join("model");

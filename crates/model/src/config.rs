@@ -203,10 +203,32 @@ impl Default for Initialization {
     }
 }
 
+/// The five numbers that size a model; a preset such as [`TransformerConfig::llama`] chooses the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ModelSize {
+    /// Tokens of the vocabulary: rows of the embedding and of the output matrix.
+    pub vocab_size: usize,
+    /// The longest context, in tokens.
+    pub max_seq_len: usize,
+    /// Blocks of the stack.
+    pub n_layers: usize,
+    /// Heads of each attention, with `d_model / n_heads` numbers each.
+    pub n_heads: usize,
+    /// Width of the residual stream.
+    pub d_model: usize,
+}
+
 impl TransformerConfig {
     /// GPT-2's shape (Radford et al. 2019): learned positions, LayerNorm before each sub-layer,
     /// tanh-GELU, biases everywhere, tied embeddings.
-    pub fn gpt2(vocab_size: usize, max_seq_len: usize, n_layers: usize, n_heads: usize, d_model: usize) -> Self {
+    pub fn gpt2(size: ModelSize) -> Self {
+        let ModelSize {
+            vocab_size,
+            max_seq_len,
+            n_layers,
+            n_heads,
+            d_model,
+        } = size;
         Self {
             vocab_size,
             max_seq_len,
@@ -247,42 +269,42 @@ impl TransformerConfig {
     }
 
     /// nanoGPT's shape: GPT-2 without biases and with the exact GELU.
-    pub fn nanogpt(vocab_size: usize, max_seq_len: usize, n_layers: usize, n_heads: usize, d_model: usize) -> Self {
+    pub fn nanogpt(size: ModelSize) -> Self {
         Self {
             norm_bias: false,
             activation: Activation::Gelu,
             qkv_bias: false,
             attention_output_bias: false,
             ffn_bias: false,
-            ..Self::gpt2(vocab_size, max_seq_len, n_layers, n_heads, d_model)
+            ..Self::gpt2(size)
         }
     }
 
     /// LLaMA's shape (Touvron et al. 2023): rotary positions, RMSNorm, SwiGLU, no biases, untied.
     /// The inner width is 8/3 of the outer one, rounded up to a multiple of 32.
-    pub fn llama(vocab_size: usize, max_seq_len: usize, n_layers: usize, n_heads: usize, d_model: usize) -> Self {
+    pub fn llama(size: ModelSize) -> Self {
         Self {
-            d_ff: (d_model.saturating_mul(8) / 3).div_ceil(32).saturating_mul(32),
+            d_ff: (size.d_model.saturating_mul(8) / 3).div_ceil(32).saturating_mul(32),
             position: PositionKind::Rotary,
             norm: NormKind::RmsNorm,
             activation: Activation::SwiGlu,
             tie_embeddings: false,
-            ..Self::nanogpt(vocab_size, max_seq_len, n_layers, n_heads, d_model)
+            ..Self::nanogpt(size)
         }
     }
 
     /// Qwen3's shape (Yang et al. 2025): LLaMA with RMSNorm on every query and key head.
-    pub fn qwen3(vocab_size: usize, max_seq_len: usize, n_layers: usize, n_heads: usize, d_model: usize) -> Self {
+    pub fn qwen3(size: ModelSize) -> Self {
         Self {
             norm_eps: 1e-6,
             qk_norm: true,
-            ..Self::llama(vocab_size, max_seq_len, n_layers, n_heads, d_model)
+            ..Self::llama(size)
         }
     }
 
     /// BERT's shape (Devlin et al. 2019): bidirectional, LayerNorm after each residual sum and after the embeddings, exact GELU, a
     /// transform before the output matrix and a bias after it. All tokens have the same type, whose vector is added to the positions.
-    pub fn bert(vocab_size: usize, max_seq_len: usize, n_layers: usize, n_heads: usize, d_model: usize) -> Self {
+    pub fn bert(size: ModelSize) -> Self {
         Self {
             norm_place: NormPlace::Post,
             norm_eps: 1e-12,
@@ -291,14 +313,14 @@ impl TransformerConfig {
             head_transform: true,
             output_bias: true,
             is_causal: false,
-            ..Self::gpt2(vocab_size, max_seq_len, n_layers, n_heads, d_model)
+            ..Self::gpt2(size)
         }
     }
 
     /// ModernBERT's shape (Warner et al. 2024): bidirectional, rotary positions, LayerNorm without bias before each sub-layer and
     /// after the embeddings, GeGLU, a transform before the tied output matrix and a bias after it, no other biases. Every third
     /// block attends to all tokens, the others to 64 on each side. The inner width is LLaMA's.
-    pub fn modernbert(vocab_size: usize, max_seq_len: usize, n_layers: usize, n_heads: usize, d_model: usize) -> Self {
+    pub fn modernbert(size: ModelSize) -> Self {
         Self {
             rope_theta: 160_000.0,
             local_rope_theta: Some(10_000.0),
@@ -313,20 +335,20 @@ impl TransformerConfig {
             is_causal: false,
             window: Some(65),
             global_every: Some(3),
-            ..Self::llama(vocab_size, max_seq_len, n_layers, n_heads, d_model)
+            ..Self::llama(size)
         }
     }
 
     /// An LSTM language model (Zaremba et al. 2014): `n_layers` LSTM layers as wide as the embedding, which is also the output
     /// matrix, with dropout between them. `max_seq_len` is the number of tokens per row in training and evaluation; the state has
-    /// no length limit.
-    pub fn lstm(vocab_size: usize, max_seq_len: usize, n_layers: usize, d_model: usize) -> Self {
+    /// no length limit. An LSTM has no heads: `n_heads` is ignored.
+    pub fn lstm(size: ModelSize) -> Self {
         Self {
             mixer: Mixer::Lstm,
             position: PositionKind::None,
             // There are no norms, neither before a sub-layer nor after the last one.
             norm_place: NormPlace::Post,
-            ..Self::nanogpt(vocab_size, max_seq_len, n_layers, 1, d_model)
+            ..Self::nanogpt(ModelSize { n_heads: 1, ..size })
         }
     }
 

@@ -7,9 +7,15 @@
 //!
 //! ```
 //! use burn::tensor::{Device, Int, Tensor};
-//! use taal_model::TransformerConfig;
+//! use taal_model::{ModelSize, TransformerConfig};
 //!
-//! let config = TransformerConfig::llama(50, 16, 2, 4, 32);
+//! let config = TransformerConfig::llama(ModelSize {
+//!     vocab_size: 50,
+//!     max_seq_len: 16,
+//!     n_layers: 2,
+//!     n_heads: 4,
+//!     d_model: 32,
+//! });
 //! let model = config.init(42, &Device::flex())?;
 //! let ids = Tensor::<2, Int>::from_ints([[1, 2, 3]], &Device::flex());
 //! assert_eq!(model.forward(ids)?.dims(), [1, 3, 50]); // [batch, seq, vocab_size]
@@ -35,8 +41,8 @@ mod table;
 mod transformer;
 
 pub use config::{
-    Activation, Initialization, MAX_DIMENSION, MAX_LAYERS, Mixer, NormKind, NormPlace, PositionKind, RopeScaling,
-    TransformerConfig,
+    Activation, Initialization, MAX_DIMENSION, MAX_LAYERS, Mixer, ModelSize, NormKind, NormPlace, PositionKind,
+    RopeScaling, TransformerConfig,
 };
 pub use embeddings::Embeddings;
 pub use error::ModelError;

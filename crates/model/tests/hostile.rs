@@ -6,7 +6,7 @@ use std::path::Path;
 use burn::tensor::Device;
 use serde_json::{Map, Value, json};
 use taal_model::hugging_face::{self, refuse_pickle};
-use taal_model::{MAX_DIMENSION, ModelError, PositionKind, TransformerConfig};
+use taal_model::{MAX_DIMENSION, ModelError, ModelSize, PositionKind, TransformerConfig};
 use taal_store::ErrorKind;
 
 const Q_PROJ: &str = "model.layers.0.self_attn.q_proj.weight";
@@ -382,7 +382,7 @@ fn r15_an_oversized_configuration_is_refused_before_any_memory_is_taken() {
 
 #[test]
 fn tables_of_positions_may_not_outgrow_the_model() {
-    let llama = TransformerConfig::llama(50, 1 << 19, 2, 4, 32);
+    let llama = TransformerConfig::llama(size(50, 1 << 19, 2, 4, 32));
     assert!(llama.validate().is_ok(), "32 MiB of tables are free");
     for (position, max_seq_len) in [(PositionKind::Rotary, 1 << 20), (PositionKind::Sinusoidal, 1 << 19)] {
         let long = TransformerConfig {
@@ -399,7 +399,7 @@ fn tables_of_positions_may_not_outgrow_the_model() {
         head_dim: 64,
         d_ff: 8192,
         tie_embeddings: true,
-        ..TransformerConfig::llama(128_256, 131_072, 16, 32, 2048)
+        ..TransformerConfig::llama(size(128_256, 131_072, 16, 32, 2048))
     };
     assert!(published.validate().is_ok());
 }
@@ -467,4 +467,15 @@ fn a_configuration_shows_what_it_was_given_without_control_characters() {
     json["model_type"] = json!(format!("\u{1b}]0;{}", "x".repeat(10_000)));
     let error = refusal(&json.to_string(), &golden("model.safetensors"));
     assert_says(&error, &["config.json", "model_type", "\\u{1b}]0;xxx", "..."]);
+}
+
+/// [`ModelSize`] in one line: vocabulary, context, layers, heads, width.
+fn size(vocab_size: usize, max_seq_len: usize, n_layers: usize, n_heads: usize, d_model: usize) -> ModelSize {
+    ModelSize {
+        vocab_size,
+        max_seq_len,
+        n_layers,
+        n_heads,
+        d_model,
+    }
 }

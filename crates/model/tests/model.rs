@@ -7,8 +7,8 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use taal_model::hugging_face::{self, Companions, Family};
 use taal_model::{
-    Capture, ForwardOptions, ModelError, NormKind, NormPlace, ParameterTable, PositionKind, RopeScaling, Segments,
-    Transformer, TransformerConfig, parameters,
+    Capture, ForwardOptions, ModelError, ModelSize, NormKind, NormPlace, ParameterTable, PositionKind, RopeScaling,
+    Segments, Transformer, TransformerConfig, parameters,
 };
 
 mod model {
@@ -597,7 +597,7 @@ impl ModuleVisitor for Gradients<'_> {
 #[test]
 fn equal_weights_give_equal_bytes() {
     let folder = tempfile::tempdir().unwrap();
-    let config = TransformerConfig::nanogpt(65, 16, 2, 4, 32);
+    let config = TransformerConfig::nanogpt(size(65, 16, 2, 4, 32));
     let bytes = ["a", "b"].map(|name| {
         let dir = folder.path().join(name);
         let model = config.init(1337, &Device::flex()).unwrap();
@@ -611,7 +611,7 @@ fn equal_weights_give_equal_bytes() {
 fn what_gpt2_files_demand_and_the_model_lacks_is_written_as_zeros_and_said() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("m");
-    let config = TransformerConfig::nanogpt(65, 16, 1, 4, 32);
+    let config = TransformerConfig::nanogpt(size(65, 16, 1, 4, 32));
     hugging_face::save(&random_weights(&config), &dir, Companions::default()).unwrap();
     let bytes = std::fs::read(dir.join("model.safetensors")).unwrap();
     let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
@@ -633,15 +633,18 @@ fn what_gpt2_files_demand_and_the_model_lacks_is_written_as_zeros_and_said() {
 
 #[test]
 fn families_are_told_from_the_configuration() {
-    let gpt2 = TransformerConfig::gpt2(50, 16, 1, 4, 32);
-    let llama = TransformerConfig::llama(50, 16, 1, 4, 32);
+    let gpt2 = TransformerConfig::gpt2(size(50, 16, 1, 4, 32));
+    let llama = TransformerConfig::llama(size(50, 16, 1, 4, 32));
     let window = TransformerConfig {
         window: Some(4),
         ..llama.clone()
     };
     assert_eq!(Family::of(&gpt2), Family::Gpt2);
     assert_eq!(Family::of(&llama), Family::Llama);
-    assert_eq!(Family::of(&TransformerConfig::qwen3(50, 16, 1, 4, 32)), Family::Qwen3);
+    assert_eq!(
+        Family::of(&TransformerConfig::qwen3(size(50, 16, 1, 4, 32))),
+        Family::Qwen3
+    );
     assert_eq!(Family::of(&window), Family::Mistral);
     let qwen2 = TransformerConfig {
         qkv_bias: true,
@@ -663,7 +666,7 @@ fn families_are_told_from_the_configuration() {
         ..gpt2
     };
     assert_eq!(Family::obstacle(&gpt2_window), Some("window"));
-    let bert = TransformerConfig::bert(50, 16, 1, 4, 32);
+    let bert = TransformerConfig::bert(size(50, 16, 1, 4, 32));
     assert_eq!(Family::of(&bert), Family::Bert);
     let headless = TransformerConfig {
         head_transform: false,
@@ -675,7 +678,7 @@ fn families_are_told_from_the_configuration() {
         ..bert
     };
     assert_eq!(Family::obstacle(&rotary_bert), Some("norm_place"));
-    let modern = TransformerConfig::modernbert(50, 16, 4, 4, 32);
+    let modern = TransformerConfig::modernbert(size(50, 16, 4, 4, 32));
     assert_eq!(Family::of(&modern), Family::ModernBert);
     let with_first_norm = TransformerConfig {
         skip_first_norm: false,
@@ -732,7 +735,7 @@ fn a_causal_model_does_not_see_the_future_and_a_bidirectional_one_does() {
 
 #[test]
 fn padding_changes_nothing_for_the_tokens_before_it() {
-    let model = random_weights(&TransformerConfig::bert(50, 40, 2, 4, 32));
+    let model = random_weights(&TransformerConfig::bert(size(50, 40, 2, 4, 32)));
     let ids = some_ids(1, 9, 50);
     let short = model.forward(ids.clone().narrow(1, 0, 6)).unwrap();
     let text = 0..6;
@@ -748,7 +751,7 @@ fn padding_changes_nothing_for_the_tokens_before_it() {
 
 #[test]
 fn initialization_of_bert_is_berts() {
-    let config = TransformerConfig::bert(300, 64, 8, 4, 64);
+    let config = TransformerConfig::bert(size(300, 64, 8, 4, 64));
     let mut seen = 0;
     parameters::read(&config.init(1, &Device::flex()).unwrap(), |name, _, values| {
         let std = (values.iter().map(|v| v * v).sum::<f32>() / values.len() as f32).sqrt();
@@ -770,7 +773,7 @@ fn initialization_of_bert_is_berts() {
 
 #[test]
 fn a_configuration_from_before_the_head_transform_opens() {
-    let config = TransformerConfig::llama(50, 16, 1, 4, 32);
+    let config = TransformerConfig::llama(size(50, 16, 1, 4, 32));
     let mut json = serde_json::to_value(&config).unwrap();
     let fields = json.as_object_mut().unwrap();
     assert!(fields.remove("head_transform").is_some() && fields.remove("output_bias").is_some());
@@ -779,7 +782,7 @@ fn a_configuration_from_before_the_head_transform_opens() {
 
 #[test]
 fn initialization_is_nanogpts_and_a_function_of_the_seed() {
-    let config = TransformerConfig::gpt2(300, 64, 8, 4, 64);
+    let config = TransformerConfig::gpt2(size(300, 64, 8, 4, 64));
     let mut seen = 0;
     parameters::read(&config.init(1, &Device::flex()).unwrap(), |name, _, values| {
         let std = |values: &[f32]| (values.iter().map(|v| v * v).sum::<f32>() / values.len() as f32).sqrt();
@@ -823,7 +826,7 @@ fn parameters_are_counted_as_they_are() {
         assert_eq!(config.n_params(), counted as u64, "{name}");
     }
     // nanoGPT's transformer_sizing.ipynb: GPT-2 124M without biases.
-    let gpt2 = TransformerConfig::nanogpt(50_257, 1024, 12, 12, 768);
+    let gpt2 = TransformerConfig::nanogpt(size(50_257, 1024, 12, 12, 768));
     assert_eq!(gpt2.shape(1024).n_params, 124_337_664 - 1024 * 768);
 }
 
@@ -831,7 +834,7 @@ fn parameters_are_counted_as_they_are() {
 fn dropout_is_a_function_of_its_key_and_off_without_one() {
     let config = TransformerConfig {
         dropout: 0.5,
-        ..TransformerConfig::llama(50, 16, 2, 4, 32)
+        ..TransformerConfig::llama(size(50, 16, 2, 4, 32))
     };
     let model = random_weights(&config);
     let run = |dropout_key| {
@@ -849,7 +852,7 @@ fn dropout_is_a_function_of_its_key_and_off_without_one() {
 
 #[test]
 fn impossible_configurations_name_the_field() {
-    let good = TransformerConfig::llama(50, 16, 2, 4, 32);
+    let good = TransformerConfig::llama(size(50, 16, 2, 4, 32));
     let bad = [
         (
             "model.n_kv_heads",
@@ -922,7 +925,7 @@ fn impossible_configurations_name_the_field() {
 
 #[test]
 fn a_row_longer_than_the_context_is_refused_with_both_lengths() {
-    let model = TransformerConfig::llama(50, 16, 1, 4, 32)
+    let model = TransformerConfig::llama(size(50, 16, 1, 4, 32))
         .init(1, &Device::flex())
         .unwrap();
     let message = model.forward(some_ids(1, 17, 50)).unwrap_err().to_string();
@@ -1014,7 +1017,7 @@ fn angles_that_are_not_known_are_refused_and_named() {
     }
     let learned = TransformerConfig {
         rope_scaling: Some(LLAMA3),
-        ..TransformerConfig::gpt2(50, 16, 1, 4, 32)
+        ..TransformerConfig::gpt2(size(50, 16, 1, 4, 32))
     };
     assert!(learned.validate().unwrap_err().to_string().contains("rope_scaling"));
 }
@@ -1160,4 +1163,15 @@ fn a_missing_directory_names_the_file() {
         .unwrap_err()
         .to_string();
     assert!(message.contains("/nowhere/at/all/config.json"), "{message}");
+}
+
+/// [`ModelSize`] in one line: vocabulary, context, layers, heads, width.
+pub fn size(vocab_size: usize, max_seq_len: usize, n_layers: usize, n_heads: usize, d_model: usize) -> ModelSize {
+    ModelSize {
+        vocab_size,
+        max_seq_len,
+        n_layers,
+        n_heads,
+        d_model,
+    }
 }

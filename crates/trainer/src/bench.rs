@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use taal_data::Batch;
 use taal_kernels::{DeviceSpec, Precision, profile};
-use taal_model::TransformerConfig;
+use taal_model::{ModelSize, TransformerConfig};
 
 use crate::TrainError;
 use crate::optimizer::{AdamW, Optimizer};
@@ -55,7 +55,13 @@ impl BenchShape {
             attention_output_bias: false,
             ffn_bias: false,
             tie_embeddings: self == Self::Gpt2,
-            ..TransformerConfig::gpt2(vocab_size, seq, layers, heads, width)
+            ..TransformerConfig::gpt2(ModelSize {
+                vocab_size,
+                max_seq_len: seq,
+                n_layers: layers,
+                n_heads: heads,
+                d_model: width,
+            })
         }
     }
 

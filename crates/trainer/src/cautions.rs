@@ -103,6 +103,7 @@ fn short(count: u64) -> String {
 mod tests {
     use super::*;
     use crate::recipe::{RecipeText, resolve};
+    use taal_model::ModelSize;
 
     fn recipe(sets: &[&str]) -> Recipe {
         let sets: Vec<String> = sets.iter().map(ToString::to_string).collect();
@@ -118,7 +119,13 @@ mod tests {
 
     /// 1.07 million parameters, as in issue 17.
     fn small() -> TransformerConfig {
-        TransformerConfig::llama(27, 64, 4, 4, 144)
+        TransformerConfig::llama(ModelSize {
+            vocab_size: 27,
+            max_seq_len: 64,
+            n_layers: 4,
+            n_heads: 4,
+            d_model: 144,
+        })
     }
 
     #[test]

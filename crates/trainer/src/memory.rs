@@ -155,6 +155,7 @@ fn largest_keys(config: &TransformerConfig) -> String {
 mod tests {
     use super::*;
     use crate::recipe::{RecipeText, resolve};
+    use taal_model::ModelSize;
 
     /// What is said where only `available_bytes` are free.
     fn cause(config: &TransformerConfig, sets: &[&str], available_bytes: u64) -> String {
@@ -166,7 +167,13 @@ mod tests {
 
     #[test]
     fn the_note_on_memory_fits_a_line_of_80_columns() {
-        let config = TransformerConfig::llama(50_000, 1024, 24, 16, 2048);
+        let config = TransformerConfig::llama(ModelSize {
+            vocab_size: 50_000,
+            max_seq_len: 1024,
+            n_layers: 24,
+            n_heads: 16,
+            d_model: 2048,
+        });
         let recipe = resolve(&RecipeText::find("names").unwrap(), &[]).unwrap().recipe;
         let estimate = Estimate::of(&config, &recipe.train, 8);
         let said = estimate.words(Some(100 << 20), Some(1234 << 20));
@@ -179,19 +186,37 @@ mod tests {
 
     #[test]
     fn report_35_the_memory_hint_names_what_takes_the_memory() {
-        let wide = TransformerConfig::llama(100, 64, 2, 4, 65_536);
+        let wide = TransformerConfig::llama(ModelSize {
+            vocab_size: 100,
+            max_seq_len: 64,
+            n_layers: 2,
+            n_heads: 4,
+            d_model: 65_536,
+        });
         let said = cause(&wide, &[], 1 << 30);
         assert!(
             said.contains("model.d_model = 65536") && !said.contains("batch_size"),
             "{said}"
         );
-        let many = TransformerConfig::llama(1_000_000, 64, 1, 4, 4096);
+        let many = TransformerConfig::llama(ModelSize {
+            vocab_size: 1_000_000,
+            max_seq_len: 64,
+            n_layers: 1,
+            n_heads: 4,
+            d_model: 4096,
+        });
         let said = cause(&many, &[], 1 << 30);
         assert!(
             said.contains("tokenizer.vocab_size") && !said.contains("batch_size"),
             "{said}"
         );
-        let small = TransformerConfig::llama(100, 64, 2, 4, 64);
+        let small = TransformerConfig::llama(ModelSize {
+            vocab_size: 100,
+            max_seq_len: 64,
+            n_layers: 2,
+            n_heads: 4,
+            d_model: 64,
+        });
         let said = cause(&small, &["train.batch_size=4096"], 1 << 30);
         assert!(
             said.contains("train.batch_size = 4096") && !said.contains("d_model"),

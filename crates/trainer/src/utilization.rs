@@ -55,13 +55,21 @@ impl Peak {
 
 #[cfg(test)]
 mod tests {
-    use taal_model::TransformerConfig;
+    use taal_model::{ModelSize, TransformerConfig};
 
     use super::*;
+    use taal_model::ModelSize;
 
     #[test]
     fn report_25_utilisation_is_never_more_than_all_of_the_peak() {
-        let shape = TransformerConfig::llama(64, 32, 1, 2, 16).shape(32);
+        let shape = TransformerConfig::llama(ModelSize {
+            vocab_size: 64,
+            max_seq_len: 32,
+            n_layers: 1,
+            n_heads: 2,
+            d_model: 16,
+        })
+        .shape(32);
         let per_token = flops::palm_per_token(&shape) as f64;
         // Measured at a tenth of what the steps then reach.
         let mut peak = Peak::new(100.0 * per_token);

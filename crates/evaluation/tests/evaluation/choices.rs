@@ -11,6 +11,7 @@ use taal_inference::LanguageModel;
 use taal_model::TransformerConfig;
 use taal_tokenizer::{Kind, TrainerConfig};
 
+use crate::size;
 use crate::tiny::{char_model, model};
 
 fn golden(name: &str) -> PathBuf {
@@ -113,7 +114,7 @@ fn lengths_are_tokens_or_bytes_and_ties_count_as_wrong() {
 fn a_masked_model_masks_every_token_of_the_choice() {
     let text = "de kat zat op de mat en de hond op de bank ";
     let tokenizer = TrainerConfig::new(Kind::WordPiece, 80).train([text.repeat(9)]).unwrap();
-    let config = TransformerConfig::bert(tokenizer.vocab_size(), 16, 1, 2, 16);
+    let config = TransformerConfig::bert(size(tokenizer.vocab_size(), 16, 1, 2, 16));
     let lm = LanguageModel::new(model(&config, 3), Some(tokenizer));
     let item = |context: &str, choice: &str| ChoiceItem {
         context: context.to_owned(),

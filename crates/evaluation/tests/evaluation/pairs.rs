@@ -1,5 +1,6 @@
 //! Minimal pairs, by causal and by masked models.
 
+use crate::size;
 use taal_evaluation::{evaluate_pairs, log_likelihood, score_ids};
 use taal_inference::LanguageModel;
 use taal_kernels::DeviceSpec;
@@ -11,8 +12,8 @@ const TEXT: &str = "de kat zat op de mat en de hond op de bank ";
 fn model(is_causal: bool) -> LanguageModel {
     let tokenizer = TrainerConfig::new(Kind::WordPiece, 80).train([TEXT.repeat(9)]).unwrap();
     let config = match is_causal {
-        true => TransformerConfig::llama(tokenizer.vocab_size(), 24, 1, 2, 16),
-        false => TransformerConfig::bert(tokenizer.vocab_size(), 24, 1, 2, 16),
+        true => TransformerConfig::llama(size(tokenizer.vocab_size(), 24, 1, 2, 16)),
+        false => TransformerConfig::bert(size(tokenizer.vocab_size(), 24, 1, 2, 16)),
     };
     let model = config.init(3, &DeviceSpec::Flex.open().unwrap()).unwrap();
     LanguageModel::new(model, Some(tokenizer))

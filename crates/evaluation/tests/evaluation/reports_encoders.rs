@@ -6,6 +6,7 @@ use taal_inference::{FillOptions, LanguageModel, Pooling, Prompt, embed, fill, f
 use taal_model::TransformerConfig;
 use taal_tokenizer::{Kind, Tokenizer, TrainerConfig};
 
+use crate::size;
 use crate::tiny;
 
 /// A byte-level BPE with these tokens after the bytes, the special tokens `special` after them, and a template.
@@ -53,7 +54,7 @@ fn byte_level(tokens: &[&str], special: &[&str], before: &[&str], after: &[&str]
 }
 
 fn masked(tokenizer: Tokenizer) -> LanguageModel {
-    let config = TransformerConfig::bert(tokenizer.vocab_size(), 32, 2, 2, 16);
+    let config = TransformerConfig::bert(size(tokenizer.vocab_size(), 32, 2, 2, 16));
     LanguageModel::new(tiny::model(&config, 7), Some(tokenizer))
 }
 
@@ -69,7 +70,7 @@ fn report_7_a_text_has_the_frame_of_the_post_processor_and_not_that_of_names() {
 #[test]
 fn report_7_a_prompt_gets_the_beginning_of_the_template_and_not_its_end() {
     let tokenizer = byte_level(&["Ġcat"], &["<s>", "</s>"], &["<s>"], &["</s>"]);
-    let config = TransformerConfig::llama(tokenizer.vocab_size(), 16, 1, 2, 16);
+    let config = TransformerConfig::llama(size(tokenizer.vocab_size(), 16, 1, 2, 16));
     let lm = LanguageModel::new(tiny::model(&config, 7), Some(tokenizer));
     let ids = lm.prompt_ids(&Prompt::from("a cat")).unwrap();
     assert_eq!(lm.tokenizer.as_ref().unwrap().tokens(&ids), ["<s>", "a", "Ġcat"]);

@@ -12,6 +12,7 @@ use taal_inference::{GenerateOptions, InferenceError, LanguageModel, Prompt, gen
 use taal_model::{Transformer, TransformerConfig};
 use taal_store::ErrorKind;
 
+use crate::size;
 use crate::tiny::{CONTEXT, VOCAB_SIZE, all_logits, byte_model, char_model, configs, model};
 
 /// Pseudo-random ids.
@@ -57,7 +58,7 @@ fn the_score_is_the_summed_loss_of_all_ids_but_the_first() {
 
 #[test]
 fn the_score_does_not_depend_on_the_batch_size() {
-    let model = model(&TransformerConfig::llama(VOCAB_SIZE, CONTEXT, 2, 4, 24), 9);
+    let model = model(&TransformerConfig::llama(size(VOCAB_SIZE, CONTEXT, 2, 4, 24)), 9);
     let ids = ids(200);
     let alone = score_ids(&model, &ids, 1).expect("a score");
     for batch_size in [2, 5, 15, 16, 1000] {
@@ -74,7 +75,7 @@ fn the_score_does_not_depend_on_the_batch_size() {
 #[test]
 fn a_large_vocabulary_is_scored_in_parts() {
     // More logits in a batch (384 x 60,000) than are computed at once, and fewer in one row.
-    let model = model(&TransformerConfig::llama(60_000, 64, 1, 1, 4), 9);
+    let model = model(&TransformerConfig::llama(size(60_000, 64, 1, 1, 4)), 9);
     let ids: Vec<u32> = (0..385).map(|n| (n * 7919) % 60_000).collect();
     let [parts, whole] = [6, 1].map(|batch_size| score_ids(&model, &ids, batch_size).expect("a score"));
     assert_eq!(parts.tokens, whole.tokens);
@@ -83,7 +84,7 @@ fn a_large_vocabulary_is_scored_in_parts() {
 
 #[test]
 fn windows_may_be_shorter_than_the_context() {
-    let model = model(&TransformerConfig::nanogpt(VOCAB_SIZE, CONTEXT, 2, 4, 16), 9);
+    let model = model(&TransformerConfig::nanogpt(size(VOCAB_SIZE, CONTEXT, 2, 4, 16)), 9);
     let ids = ids(50);
     for window in [1, 4, 7] {
         let score = score_windows(&model, 50, window, 4, |range| ids[range].to_vec()).expect("a score");
@@ -97,7 +98,7 @@ fn windows_may_be_shorter_than_the_context() {
 
 #[test]
 fn a_source_is_read_once_per_target_and_in_small_parts() {
-    let model = model(&TransformerConfig::llama(VOCAB_SIZE, CONTEXT, 1, 2, 16), 9);
+    let model = model(&TransformerConfig::llama(size(VOCAB_SIZE, CONTEXT, 1, 2, 16)), 9);
     let ids = ids(100);
     let mut asked = Vec::new();
     let read = |range: std::ops::Range<usize>| {
@@ -110,7 +111,7 @@ fn a_source_is_read_once_per_target_and_in_small_parts() {
 
 #[test]
 fn scoring_stops_where_the_source_breaks_and_gives_its_reason() {
-    let model = model(&TransformerConfig::llama(VOCAB_SIZE, CONTEXT, 1, 2, 16), 9);
+    let model = model(&TransformerConfig::llama(size(VOCAB_SIZE, CONTEXT, 1, 2, 16)), 9);
     let ids = ids(100);
     let until = |limit: usize| {
         let mut asked = 0;
@@ -135,7 +136,7 @@ fn scoring_stops_where_the_source_breaks_and_gives_its_reason() {
 
 #[test]
 fn fewer_than_two_ids_give_an_empty_score() {
-    let model = model(&TransformerConfig::llama(VOCAB_SIZE, CONTEXT, 1, 2, 16), 9);
+    let model = model(&TransformerConfig::llama(size(VOCAB_SIZE, CONTEXT, 1, 2, 16)), 9);
     for ids in [&[][..], &[3]] {
         assert_eq!(score_ids(&model, ids, 4).expect("a score"), Score::default());
     }
@@ -143,11 +144,11 @@ fn fewer_than_two_ids_give_an_empty_score() {
 
 #[test]
 fn scoring_refuses_invalid_arguments_by_name() {
-    let model = model(&TransformerConfig::llama(VOCAB_SIZE, CONTEXT, 1, 2, 16), 9);
+    let model = model(&TransformerConfig::llama(size(VOCAB_SIZE, CONTEXT, 1, 2, 16)), 9);
     let windows = |window, batch_size| {
         score_windows(&model, 20, window, batch_size, |range| ids(20)[range].to_vec()).expect_err("a refusal")
     };
-    let bidirectional = crate::tiny::model(&TransformerConfig::bert(VOCAB_SIZE, CONTEXT, 1, 2, 16), 9);
+    let bidirectional = crate::tiny::model(&TransformerConfig::bert(size(VOCAB_SIZE, CONTEXT, 1, 2, 16)), 9);
     let cases = [
         (windows(0, 1), "window: expected 1 to 13"),
         (windows(14, 1), "got 14"),

@@ -6,6 +6,7 @@ use taal_evaluation::{Analogies, Categories, SectionScore, WordPairs, WordVector
 use taal_inference::{LanguageModel, Pooling, embed};
 use taal_store::ErrorKind;
 
+use crate::size;
 use crate::tiny::{byte_model, char_model, char_tokenizer, model};
 
 fn golden(name: &str) -> PathBuf {
@@ -114,7 +115,7 @@ fn a_models_word_is_its_text_with_a_space_where_that_costs_no_token() {
     let tokenizer = taal_tokenizer::TrainerConfig::new(taal_tokenizer::Kind::Bpe, 300)
         .train(["the cat the cat the cat the cat".repeat(9)])
         .unwrap();
-    let config = taal_model::TransformerConfig::nanogpt(tokenizer.vocab_size(), 12, 1, 2, 16);
+    let config = taal_model::TransformerConfig::nanogpt(size(tokenizer.vocab_size(), 12, 1, 2, 16));
     let lm = LanguageModel::new(model(&config, 3), Some(tokenizer));
     let vectors = WordVectors::of_model(&lm, ["cat"], Pooling::Input).unwrap();
     assert_eq!(

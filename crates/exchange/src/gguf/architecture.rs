@@ -6,7 +6,7 @@ use super::write::Entry;
 use taal_model::ModelError;
 use taal_model::hugging_face::Family;
 use taal_model::layout::{Parameter, Part, rename};
-use taal_model::{Activation, MAX_DIMENSION, MAX_LAYERS, RopeScaling, TransformerConfig};
+use taal_model::{Activation, MAX_DIMENSION, MAX_LAYERS, ModelSize, RopeScaling, TransformerConfig};
 
 /// One of llama.cpp's architectures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,7 +134,13 @@ impl Architecture {
                 d_ff,
                 norm_eps: file.number(&eps)?.ok_or_else(|| file.wrong(&eps, "a number"))?,
                 tie_embeddings,
-                ..TransformerConfig::gpt2(vocab_size, max_seq_len, n_layers, n_heads, d_model)
+                ..TransformerConfig::gpt2(ModelSize {
+                    vocab_size,
+                    max_seq_len,
+                    n_layers,
+                    n_heads,
+                    d_model,
+                })
             });
         }
         let eps = own("attention.layer_norm_rms_epsilon");
@@ -146,7 +152,13 @@ impl Architecture {
         }
         let has = |name: &str| file.tensor(&format!("blk.0.{name}")).is_some();
         let is_llama = self == Self::Llama;
-        let base = TransformerConfig::llama(vocab_size, max_seq_len, n_layers, n_heads, d_model);
+        let base = TransformerConfig::llama(ModelSize {
+            vocab_size,
+            max_seq_len,
+            n_layers,
+            n_heads,
+            d_model,
+        });
         let config = TransformerConfig {
             n_kv_heads: of_layers("attention.head_count_kv")?.unwrap_or(n_heads),
             head_dim,

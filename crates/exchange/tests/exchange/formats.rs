@@ -11,6 +11,7 @@ use taal_model::hugging_face;
 use taal_model::{Activation, ForwardOptions, MAX_DIMENSION, ModelError, RopeScaling, Transformer, TransformerConfig};
 use taal_store::ErrorKind;
 
+use crate::size;
 use crate::support::{
     LOGIT_TOLERANCE, Sample, against, golden, golden_dir, ids, largest_difference, many_configs, random_weights,
     some_ids,
@@ -179,7 +180,7 @@ fn what_gguf_can_express_round_trips() {
 #[test]
 fn equal_models_give_equal_gguf_files_and_nothing_is_overwritten() {
     let folder = tempfile::tempdir().unwrap();
-    let model = random_weights(&TransformerConfig::llama(50, 40, 2, 4, 32));
+    let model = random_weights(&TransformerConfig::llama(size(50, 40, 2, 4, 32)));
     let [first, second] = ["a", "b"].map(|name| folder.path().join(name));
     for path in [&first, &second] {
         gguf::save(&model, Some(&vocabulary()), TensorType::Q8_0, "name", path).unwrap();
@@ -198,7 +199,7 @@ fn equal_models_give_equal_gguf_files_and_nothing_is_overwritten() {
 fn values_too_large_for_a_type_are_refused_and_leave_no_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");
-    let model = random_weights(&TransformerConfig::llama(50, 40, 2, 4, 32));
+    let model = random_weights(&TransformerConfig::llama(size(50, 40, 2, 4, 32)));
     let model = taal_model::parameters::replace(model, |name, shape| -> Result<Vec<f32>, std::convert::Infallible> {
         let value = if name == "blocks.1.attention.output.weight" {
             1e9
@@ -247,7 +248,7 @@ fn vocabulary() -> Vocabulary {
 fn a_vocabulary_comes_back_without_padding_tokens() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");
-    let model = random_weights(&TransformerConfig::llama(50, 40, 2, 4, 32));
+    let model = random_weights(&TransformerConfig::llama(size(50, 40, 2, 4, 32)));
     gguf::save(&model, Some(&vocabulary()), TensorType::F32, "name", &path).unwrap();
     let contents = gguf::open(&path, &Device::flex()).unwrap();
     assert_eq!(contents.vocabulary, Some(vocabulary()));
@@ -258,9 +259,9 @@ fn a_vocabulary_comes_back_without_padding_tokens() {
 fn architectures_of_llama_cpp_that_differ_in_a_detail_are_not_written() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");
-    let gpt2 = TransformerConfig::gpt2(50, 40, 2, 4, 32);
-    let qwen3 = TransformerConfig::qwen3(50, 40, 2, 4, 32);
-    let llama = TransformerConfig::llama(50, 40, 2, 4, 32);
+    let gpt2 = TransformerConfig::gpt2(size(50, 40, 2, 4, 32));
+    let qwen3 = TransformerConfig::qwen3(size(50, 40, 2, 4, 32));
+    let llama = TransformerConfig::llama(size(50, 40, 2, 4, 32));
     let cases = [
         (
             "activation",
@@ -283,7 +284,7 @@ fn architectures_of_llama_cpp_that_differ_in_a_detail_are_not_written() {
                 ..llama
             },
         ),
-        ("is_causal", TransformerConfig::bert(50, 40, 2, 4, 32)),
+        ("is_causal", TransformerConfig::bert(size(50, 40, 2, 4, 32))),
     ];
     for (field, config) in cases {
         let error = gguf::save(&random_weights(&config), None, TensorType::F32, "name", &path).unwrap_err();
@@ -333,9 +334,9 @@ fn written_llama2c_files_have_the_bytes_of_its_own_exporter() {
 fn what_llama2c_does_not_support_is_not_written() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.bin");
-    let llama = TransformerConfig::llama(50, 40, 2, 4, 32);
+    let llama = TransformerConfig::llama(size(50, 40, 2, 4, 32));
     let cases: [(&str, TransformerConfig); 6] = [
-        ("norm", TransformerConfig::gpt2(50, 40, 2, 4, 32)),
+        ("norm", TransformerConfig::gpt2(size(50, 40, 2, 4, 32))),
         (
             "rope_theta",
             TransformerConfig {

@@ -13,6 +13,7 @@ use taal_model::{TransformerConfig, parameters};
 use taal_store::ErrorKind;
 use taal_tokenizer::{Kind, Tokenizer, TrainerConfig};
 
+use crate::size;
 use crate::tiny;
 
 /// llama2.c's published output at temperature 0, 256 steps.
@@ -188,7 +189,7 @@ fn stories260k_continues_as_in_llama2_c() {
 fn save_with(tokenizer: &Tokenizer, dir: &Path) {
     let config = TransformerConfig {
         tie_embeddings: false,
-        ..TransformerConfig::llama(tokenizer.vocab_size() + 3, 64, 2, 2, 32)
+        ..TransformerConfig::llama(size(tokenizer.vocab_size() + 3, 64, 2, 2, 32))
     };
     let json = tokenizer.to_json();
     let companions = Companions {
@@ -433,7 +434,7 @@ fn with_vocabulary(folder: &Path, change: impl FnOnce(&mut Vocabulary)) -> PathB
         ..Vocabulary::default()
     };
     change(&mut vocabulary);
-    let config = TransformerConfig::llama(600, 32, 1, 2, 32);
+    let config = TransformerConfig::llama(size(600, 32, 1, 2, 32));
     let path = folder.join("model.gguf");
     let _ = std::fs::remove_file(&path);
     gguf::save(
@@ -508,7 +509,7 @@ fn r6_vocabularies_with_another_meaning_are_refused_by_their_key() {
 fn a_tokenizer_with_more_tokens_than_the_model_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("model.gguf");
-    let config = TransformerConfig::llama(100, 32, 1, 2, 32);
+    let config = TransformerConfig::llama(size(100, 32, 1, 2, 32));
     gguf::save(&tiny::model(&config, 1), None, TensorType::F32, "name", &path).expect("a file");
     let out = folder.path().join("out");
     let tokenizer = golden("stories260k/tok512.bin");

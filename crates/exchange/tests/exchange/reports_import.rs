@@ -16,6 +16,7 @@ use taal_model::hugging_face::{self, Companions};
 use taal_tokenizer::{Kind, TrainerConfig};
 
 use crate::scripted::{self, byte_tokenizer, chain};
+use crate::size;
 
 const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 588824\n";
 const PAGE: &[u8] = b"<!DOCTYPE html>\n<html><head><title>404</title></head></html>\n";
@@ -140,7 +141,7 @@ fn report_13_a_token_without_a_row_in_the_embedding_is_refused_by_its_name_where
     let error = lm.prompt_ids(&Prompt::Ids(vec![400])).expect_err("no row").to_string();
     assert!(error.contains("prompt id 400"), "{error}");
 
-    let config = TransformerConfig::bert(258, 32, 1, 2, 16);
+    let config = TransformerConfig::bert(size(258, 32, 1, 2, 16));
     let encoder = config.init(1, &Device::flex()).unwrap();
     let encoder = LanguageModel::new(encoder, Some(byte_tokenizer(&[], &special)));
     assert!(fill(&encoder, "a[MASK]b", &FillOptions::default()).is_ok());
@@ -189,7 +190,7 @@ fn report_10_import_and_export_keep_how_sentence_transformers_makes_a_vector() {
     let tokenizer = TrainerConfig::new(Kind::WordPiece, 60)
         .train(["a cat sat on a mat"])
         .unwrap();
-    let config = TransformerConfig::bert(tokenizer.vocab_size(), 32, 1, 2, 16);
+    let config = TransformerConfig::bert(size(tokenizer.vocab_size(), 32, 1, 2, 16));
     let model = config.init(3, &Device::flex()).unwrap();
     let json = tokenizer.to_json();
     let companions = Companions {

@@ -11,6 +11,7 @@ use taal_model::TransformerConfig;
 use taal_tokenizer::Tokenizer;
 
 use crate::scripted::spelled;
+use crate::size;
 use crate::tiny;
 
 /// A text that the pre-tokenizers split differently: a contraction, a change of case, signs, line ends, spaces, digits, a
@@ -206,7 +207,7 @@ fn vocabulary(pre: &str) -> Vocabulary {
 
 fn file(pre: &str, folder: &Path) -> PathBuf {
     let vocabulary = vocabulary(pre);
-    let config = TransformerConfig::llama(vocabulary.tokens.len(), 32, 1, 1, 8);
+    let config = TransformerConfig::llama(size(vocabulary.tokens.len(), 32, 1, 1, 8));
     let path = folder.join(format!("{pre}.gguf"));
     let model = tiny::model(&config, 1);
     gguf::save(&model, Some(&vocabulary), TensorType::F32, "name", &path).expect("a file");

@@ -17,6 +17,7 @@ const YARN: RopeScaling = RopeScaling::Yarn {
     beta_slow: 1.0,
     truncate: true,
 };
+use crate::size;
 
 #[test]
 fn report_13_scaled_angles_survive_gguf() {
@@ -68,7 +69,7 @@ fn report_13_gguf_files_with_yarn_have_its_angles() {
             truncate: true,
         }),
         rope_theta: 10.0,
-        ..TransformerConfig::llama(50, 32, 2, 4, 32)
+        ..TransformerConfig::llama(size(50, 32, 2, 4, 32))
     };
     let usual = gguf_of(&yarn(32.0, 1.0));
     // llama.cpp's factor in addition to YaRN's standard factor, 1.1386.
@@ -116,7 +117,7 @@ fn with_numbers(bytes: &[u8], numbers: &[(&str, f32)]) -> Vec<u8> {
 fn report_13_gguf_keys_that_change_yarn_in_other_ways_are_refused_and_named() {
     let linear = TransformerConfig {
         rope_scaling: Some(RopeScaling::Linear { factor: 4.0 }),
-        ..TransformerConfig::llama(50, 32, 2, 4, 32)
+        ..TransformerConfig::llama(size(50, 32, 2, 4, 32))
     };
     let yarn = TransformerConfig {
         rope_scaling: Some(YARN),
@@ -165,7 +166,7 @@ fn with_list(bytes: &[u8], key: &str, list: &[u32]) -> Vec<u8> {
 fn report_13_gguf_lists_of_one_number_per_layer_are_read_where_all_are_equal() {
     let config = TransformerConfig {
         n_kv_heads: 2,
-        ..TransformerConfig::llama(50, 32, 6, 4, 32)
+        ..TransformerConfig::llama(size(50, 32, 6, 4, 32))
     };
     let bytes = gguf_of(&config);
     let open = |bytes: &[u8]| gguf::from_bytes("model.gguf".as_ref(), bytes, &Device::flex());

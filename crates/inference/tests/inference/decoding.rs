@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use taal_inference::{Decoder, GenerateOptions, InferenceError, LanguageModel, Prompt, Sampling, generate};
 use taal_model::{Transformer, TransformerConfig};
 
+use crate::size;
 use crate::tiny::{CONTEXT, VOCAB_SIZE, all_logits, configs, model};
 
 fn argmax(logits: &[f32]) -> u32 {
@@ -133,7 +134,7 @@ fn assert_close(left: &[f32], right: &[f32], name: &str) {
 
 #[test]
 fn a_full_context_keeps_its_last_half() {
-    let model = model(&TransformerConfig::llama(VOCAB_SIZE, CONTEXT, 1, 2, 16), 1);
+    let model = model(&TransformerConfig::llama(size(VOCAB_SIZE, CONTEXT, 1, 2, 16)), 1);
     for use_cache in [true, false] {
         let mut decoder = Decoder::new(&model, use_cache).expect("a causal model");
         decoder
@@ -155,7 +156,7 @@ fn a_full_context_keeps_its_last_half() {
 
 #[test]
 fn a_context_of_one_token_sees_the_last_token_only() {
-    let model = model(&TransformerConfig::llama(VOCAB_SIZE, 1, 1, 2, 16), 1);
+    let model = model(&TransformerConfig::llama(size(VOCAB_SIZE, 1, 1, 2, 16)), 1);
     let lm = LanguageModel::new(model, None);
     let tokens = greedy(&lm, &[3, 9], 5, true);
     assert_eq!(tokens, greedy(&lm, &[9], 5, false));
@@ -164,7 +165,7 @@ fn a_context_of_one_token_sees_the_last_token_only() {
 
 #[test]
 fn a_decoder_can_be_used_again_and_longer_than_expected() {
-    let model = model(&TransformerConfig::llama(VOCAB_SIZE, CONTEXT, 2, 2, 16), 4);
+    let model = model(&TransformerConfig::llama(size(VOCAB_SIZE, CONTEXT, 2, 2, 16)), 4);
     let mut used = Decoder::new(&model, true).expect("a causal model").with_expected_len(3);
     for id in 0..9 {
         used.decode(id)
@@ -181,7 +182,7 @@ fn a_decoder_can_be_used_again_and_longer_than_expected() {
 
 #[test]
 fn a_decoder_refuses_what_the_model_cannot_read() {
-    let model = model(&TransformerConfig::llama(VOCAB_SIZE, CONTEXT, 1, 2, 16), 1);
+    let model = model(&TransformerConfig::llama(size(VOCAB_SIZE, CONTEXT, 1, 2, 16)), 1);
     let mut decoder = Decoder::new(&model, true).expect("a causal model");
     assert!(matches!(decoder.prefill(&[]), Err(InferenceError::EmptyPrompt { .. })));
     assert!(matches!(
@@ -197,7 +198,7 @@ fn a_decoder_refuses_what_the_model_cannot_read() {
         Err(InferenceError::UnknownId { .. })
     ));
     assert!(decoder.context().is_empty(), "a refused token leaves no trace");
-    let bidirectional = TransformerConfig::bert(VOCAB_SIZE, CONTEXT, 1, 2, 16);
+    let bidirectional = TransformerConfig::bert(size(VOCAB_SIZE, CONTEXT, 1, 2, 16));
     let error = Decoder::new(&crate::tiny::model(&bidirectional, 1), true).expect_err("a bidirectional model");
     assert!(error.to_string().contains("is_causal"), "{error}");
 }

@@ -1,5 +1,6 @@
 //! Texts as vectors.
 
+use crate::size;
 use taal_inference::{LanguageModel, Pooling, embed, similarity};
 use taal_kernels::DeviceSpec;
 use taal_model::TransformerConfig;
@@ -10,8 +11,8 @@ const TEXT: &str = "de kat zat op de mat en de hond op de bank ";
 fn model(is_causal: bool) -> LanguageModel {
     let tokenizer = TrainerConfig::new(Kind::WordPiece, 80).train([TEXT.repeat(9)]).unwrap();
     let config = match is_causal {
-        true => TransformerConfig::llama(tokenizer.vocab_size(), 12, 2, 2, 16),
-        false => TransformerConfig::bert(tokenizer.vocab_size(), 12, 2, 2, 16),
+        true => TransformerConfig::llama(size(tokenizer.vocab_size(), 12, 2, 2, 16)),
+        false => TransformerConfig::bert(size(tokenizer.vocab_size(), 12, 2, 2, 16)),
     };
     let model = config.init(7, &DeviceSpec::Flex.open().unwrap()).unwrap();
     LanguageModel::new(model, Some(tokenizer))

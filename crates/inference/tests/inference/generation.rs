@@ -8,6 +8,7 @@ use taal_model::TransformerConfig;
 use taal_store::ErrorKind;
 use taal_tokenizer::{Kind, TrainerConfig};
 
+use crate::size;
 use crate::tiny::{CONTEXT, VOCAB_SIZE, byte_model, char_model, char_tokenizer, model};
 
 fn options(max_tokens: usize, seed: u64) -> GenerateOptions {
@@ -85,7 +86,7 @@ fn a_continuation_keeps_the_space_that_begins_its_first_word() {
     let tokenizer = TrainerConfig::new(Kind::WordPiece, 60)
         .train(["the cat sat on the mat and the dog sat on the log"])
         .expect("a tokenizer");
-    let config = TransformerConfig::llama(tokenizer.vocab_size(), 32, 1, 2, 16);
+    let config = TransformerConfig::llama(size(tokenizer.vocab_size(), 32, 1, 2, 16));
     let lm = LanguageModel::new(model(&config, 1), Some(tokenizer));
     let tokenizer = lm.tokenizer.as_ref().expect("a tokenizer");
     let prompt = tokenizer.encode("the cat").expect("ids");
@@ -147,7 +148,7 @@ fn the_end_of_sequence_token_ends_the_continuation_and_is_not_streamed() {
     trainer.special_tokens = vec!["<s>".into(), "</s>".into()];
     let tokenizer = trainer.train(["abcdef"]).expect("a tokenizer");
     let eos_id = tokenizer.eos_id().expect("an end of sequence");
-    let config = TransformerConfig::llama(tokenizer.vocab_size(), CONTEXT, 1, 2, 16);
+    let config = TransformerConfig::llama(size(tokenizer.vocab_size(), CONTEXT, 1, 2, 16));
     let lm = LanguageModel::new(model(&config, 1), Some(tokenizer));
 
     let endless = GenerateOptions {
@@ -175,7 +176,7 @@ fn an_empty_prompt_starts_from_the_beginning_of_sequence_token() {
     trainer.special_tokens = vec!["<s>".into()];
     let tokenizer = trainer.train(["abcdef"]).expect("a tokenizer");
     let bos_id = tokenizer.bos_id().expect("a beginning of sequence");
-    let config = TransformerConfig::llama(tokenizer.vocab_size(), CONTEXT, 1, 2, 16);
+    let config = TransformerConfig::llama(size(tokenizer.vocab_size(), CONTEXT, 1, 2, 16));
     let lm = LanguageModel::new(model(&config, 1), Some(tokenizer));
     let (from_nothing, _) = streamed(&lm, &Prompt::from(""), &options(10, 5));
     let (from_bos, _) = streamed(&lm, &Prompt::Ids(vec![bos_id]), &options(10, 5));
@@ -261,7 +262,7 @@ fn the_json_of_a_generation_has_stable_fields() {
 #[test]
 fn ids_beyond_the_tokenizer_are_never_drawn() {
     // As in many models: the vocabulary rounded up to a multiple of 64.
-    let model = model(&TransformerConfig::llama(64, CONTEXT, 1, 2, 16), 1);
+    let model = model(&TransformerConfig::llama(size(64, CONTEXT, 1, 2, 16)), 1);
     let lm = LanguageModel::new(model, Some(char_tokenizer()));
     let (generation, _) = streamed(&lm, &Prompt::from("abc"), &options(200, 8));
     assert!(

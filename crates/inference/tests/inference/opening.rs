@@ -8,6 +8,7 @@ use taal_model::TransformerConfig;
 use taal_model::hugging_face::{self, Companions};
 use taal_store::ErrorKind;
 
+use crate::size;
 use crate::tiny::{CONTEXT, char_model, char_tokenizer, model};
 
 fn save(lm: &LanguageModel, dir: &Path) {
@@ -84,7 +85,7 @@ fn a_directory_without_model_is_refused_naming_what_was_looked_for() {
 fn a_tokenizer_of_another_model_is_refused_naming_both_files() {
     let scratch = tempfile::tempdir().expect("a scratch directory");
     let dir = scratch.path().join("saved");
-    let small = model(&TransformerConfig::llama(22, CONTEXT, 1, 2, 16), 1);
+    let small = model(&TransformerConfig::llama(size(22, CONTEXT, 1, 2, 16)), 1);
     save(&LanguageModel::new(small, Some(char_tokenizer())), &dir);
     let error = open(&dir).expect_err("a mismatch");
     assert_eq!(error.kind(), ErrorKind::Corrupt);

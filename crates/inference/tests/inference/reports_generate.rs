@@ -9,6 +9,7 @@ use taal_store::ErrorKind;
 use taal_tokenizer::Tokenizer;
 
 use crate::scripted::{self, byte_tokenizer, chain, qwen, qwen_directory, sentence_piece_tokenizer};
+use crate::size;
 
 fn greedy(max_tokens: usize) -> GenerateOptions {
     GenerateOptions {
@@ -271,7 +272,7 @@ fn report_5_a_prompt_longer_than_the_context_keeps_its_end_and_its_first_id_and_
     };
     let mut differences = 0;
     for seed in 1..=30 {
-        let config = taal_model::TransformerConfig::llama(258, 32, 2, 4, 32);
+        let config = taal_model::TransformerConfig::llama(size(258, 32, 2, 4, 32));
         let tokenizer = byte_tokenizer(&[], &["<s>", "</s>"]);
         let lm = LanguageModel::new(crate::tiny::model(&config, seed), Some(tokenizer));
         let continued = |ids: &[u32], truncate| {

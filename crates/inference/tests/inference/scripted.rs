@@ -4,6 +4,7 @@
 use std::convert::Infallible;
 use std::path::Path;
 
+use crate::size;
 use burn::tensor::Device;
 use serde_json::{Value, json};
 use taal_inference::LanguageModel;
@@ -18,7 +19,7 @@ pub fn model(vocab_size: usize, context: usize, script: &[(u32, u32)]) -> Transf
         head_dim: 8,
         d_ff: 4,
         tie_embeddings: false,
-        ..TransformerConfig::llama(vocab_size, context, 1, 1, d_model)
+        ..TransformerConfig::llama(size(vocab_size, context, 1, 1, d_model))
     };
     let model = config.init(1, &Device::flex()).expect("a valid configuration");
     let give = |name: &str, shape: &[usize]| -> Result<Vec<f32>, Infallible> {

@@ -1,5 +1,6 @@
 //! Tiny models and tokenizers.
 
+use crate::size;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use taal_inference::LanguageModel;
 use taal_model::{Initialization, PositionKind, Transformer, TransformerConfig};
@@ -14,10 +15,10 @@ pub const CONTEXT: usize = 13;
 /// Every combination of positions and cache, by name. Output matrices are untied, because a tied one with random weights only
 /// repeats the last token.
 pub fn configs() -> Vec<(&'static str, TransformerConfig)> {
-    let gpt2 = TransformerConfig::gpt2(VOCAB_SIZE, CONTEXT, 2, 2, 16);
-    let nanogpt = TransformerConfig::nanogpt(VOCAB_SIZE, CONTEXT, 3, 4, 16);
-    let llama = TransformerConfig::llama(VOCAB_SIZE, CONTEXT, 2, 4, 24);
-    let qwen3 = TransformerConfig::qwen3(VOCAB_SIZE, CONTEXT, 2, 4, 24);
+    let gpt2 = TransformerConfig::gpt2(size(VOCAB_SIZE, CONTEXT, 2, 2, 16));
+    let nanogpt = TransformerConfig::nanogpt(size(VOCAB_SIZE, CONTEXT, 3, 4, 16));
+    let llama = TransformerConfig::llama(size(VOCAB_SIZE, CONTEXT, 2, 4, 24));
+    let qwen3 = TransformerConfig::qwen3(size(VOCAB_SIZE, CONTEXT, 2, 4, 24));
     let grouped = TransformerConfig {
         n_kv_heads: 2,
         ..llama.clone()
@@ -90,19 +91,19 @@ pub fn byte_tokenizer() -> Tokenizer {
 pub fn char_model() -> LanguageModel {
     let tokenizer = char_tokenizer();
     assert_eq!(tokenizer.vocab_size(), VOCAB_SIZE);
-    let config = TransformerConfig::llama(VOCAB_SIZE, CONTEXT, 2, 4, 24);
+    let config = TransformerConfig::llama(size(VOCAB_SIZE, CONTEXT, 2, 4, 24));
     LanguageModel::new(model(&config, 7), Some(tokenizer))
 }
 
 /// The same tokens with an LSTM.
 pub fn recurrent_model() -> LanguageModel {
-    let config = TransformerConfig::lstm(VOCAB_SIZE, CONTEXT, 2, 24);
+    let config = TransformerConfig::lstm(size(VOCAB_SIZE, CONTEXT, 2, 1, 24));
     LanguageModel::new(model(&config, 5), Some(char_tokenizer()))
 }
 
 pub fn byte_model() -> LanguageModel {
     let tokenizer = byte_tokenizer();
-    let config = TransformerConfig::nanogpt(tokenizer.vocab_size(), CONTEXT, 1, 2, 16);
+    let config = TransformerConfig::nanogpt(size(tokenizer.vocab_size(), CONTEXT, 1, 2, 16));
     LanguageModel::new(model(&config, 3), Some(tokenizer))
 }
 

@@ -7,7 +7,7 @@ use super::rope::rotary;
 use super::special_ids::{BOS_KEY, EOS_KEY, PAD_KEY};
 use super::weights::shown;
 use super::{Companions, encoders, modernbert};
-use crate::config::{Activation, Mixer, NormKind, NormPlace, PositionKind, TransformerConfig};
+use crate::config::{Activation, Mixer, ModelSize, NormKind, NormPlace, PositionKind, TransformerConfig};
 
 /// The window of Mistral 7B v0.1.
 const MISTRAL_WINDOW: usize = 4096;
@@ -382,13 +382,13 @@ fn gpt2(keys: &Keys<'_>) -> Result<TransformerConfig, String> {
             shown(activation)
         )
     })?;
-    let base = TransformerConfig::gpt2(
-        keys.size("vocab_size")?,
-        keys.size("n_positions")?,
-        keys.size("n_layer")?,
+    let base = TransformerConfig::gpt2(ModelSize {
+        vocab_size: keys.size("vocab_size")?,
+        max_seq_len: keys.size("n_positions")?,
+        n_layers: keys.size("n_layer")?,
         n_heads,
         d_model,
-    );
+    });
     Ok(TransformerConfig {
         d_ff: keys.size_or("n_inner", base.d_ff)?,
         activation,
@@ -424,13 +424,13 @@ fn llama(keys: &Keys<'_>, family: Family) -> Result<TransformerConfig, String> {
         }
     };
     let is_qwen3 = family == Family::Qwen3;
-    let base = TransformerConfig::llama(
-        keys.size("vocab_size")?,
-        keys.size("max_position_embeddings")?,
-        keys.size("num_hidden_layers")?,
+    let base = TransformerConfig::llama(ModelSize {
+        vocab_size: keys.size("vocab_size")?,
+        max_seq_len: keys.size("max_position_embeddings")?,
+        n_layers: keys.size("num_hidden_layers")?,
         n_heads,
         d_model,
-    );
+    });
     let window = match family {
         Family::Mistral => window(keys)?,
         _ => None,

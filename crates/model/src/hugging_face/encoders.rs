@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::Family;
 use super::config::{Keys, activation_name, activation_of, first};
 use super::weights::shown;
-use crate::config::{NormKind, NormPlace, PositionKind, TransformerConfig};
+use crate::config::{ModelSize, NormKind, NormPlace, PositionKind, TransformerConfig};
 use crate::layout::rename;
 
 /// Token types in the files we write, as in BERT; all vectors are zero.
@@ -121,13 +121,13 @@ pub(super) fn from_json(keys: &Keys<'_>, family: Family) -> Result<TransformerCo
         ));
     }
     let has_head = has_head(keys, family)?;
-    let base = TransformerConfig::bert(
-        keys.size("vocab_size")?,
-        max_seq_len(keys, family)?,
-        keys.size(names.n_layers)?,
+    let base = TransformerConfig::bert(ModelSize {
+        vocab_size: keys.size("vocab_size")?,
+        max_seq_len: max_seq_len(keys, family)?,
+        n_layers: keys.size(names.n_layers)?,
         n_heads,
         d_model,
-    );
+    });
     Ok(TransformerConfig {
         d_ff: keys.size(names.d_ff)?,
         activation: activation(keys, family, names.activation)?,

@@ -10,7 +10,7 @@ use super::config::{Keys, first};
 use super::encoders::has_head;
 use super::rope::{Contexts, rope_scaling};
 use super::weights::shown;
-use crate::config::{Activation, NormKind, NormPlace, PositionKind, RopeScaling, TransformerConfig};
+use crate::config::{Activation, ModelSize, NormKind, NormPlace, PositionKind, RopeScaling, TransformerConfig};
 use crate::layout::rename;
 
 /// Default base of the rotary angles in global blocks.
@@ -118,13 +118,13 @@ pub(super) fn from_json(keys: &Keys<'_>) -> Result<TransformerConfig, String> {
         ));
     }
     let has_head = has_head(keys, Family::ModernBert)?;
-    let base = TransformerConfig::modernbert(
-        keys.size("vocab_size")?,
-        keys.size("max_position_embeddings")?,
-        keys.size("num_hidden_layers")?,
+    let base = TransformerConfig::modernbert(ModelSize {
+        vocab_size: keys.size("vocab_size")?,
+        max_seq_len: keys.size("max_position_embeddings")?,
+        n_layers: keys.size("num_hidden_layers")?,
         n_heads,
         d_model,
-    );
+    });
     let (window, global_every) = windows(keys, base.n_layers)?;
     let (rope_theta, local_rope_theta, rope_scaling) = rotary(keys, base.max_seq_len, window, global_every)?;
     let attention_bias = keys.truth_or("attention_bias", false)?;

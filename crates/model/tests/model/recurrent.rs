@@ -3,6 +3,7 @@
 use taal_model::Mixer;
 
 use super::super::*;
+use crate::size;
 
 /// The parameters by name, widened.
 fn weights(model: &Transformer) -> BTreeMap<String, Vec<f64>> {
@@ -79,7 +80,7 @@ fn model() -> Transformer {
         std: 0.8,
         residual_std: None,
     };
-    let drawn = TransformerConfig::lstm(11, 8, 2, 6)
+    let drawn = TransformerConfig::lstm(size(11, 8, 2, 1, 6))
         .init_with(5, how, &Device::flex())
         .unwrap();
     parameters::replace(drawn, |name, shape| -> Result<Vec<f32>, std::convert::Infallible> {
@@ -127,7 +128,7 @@ fn the_state_continues_beyond_the_training_length() {
 
 #[test]
 fn it_initially_keeps_its_state_and_its_draw_is_a_function_of_the_seed() {
-    let config = TransformerConfig::lstm(50, 16, 2, 64);
+    let config = TransformerConfig::lstm(size(50, 16, 2, 1, 64));
     let weights = |seed| weights(&config.init(seed, &Device::flex()).unwrap());
     let drawn = weights(1);
     assert_eq!(drawn, weights(1));
@@ -165,7 +166,7 @@ fn dropout_is_between_the_layers_and_is_off_without_a_key() {
 
 #[test]
 fn no_other_family_has_it_and_unused_fields_are_refused_by_name() {
-    let config = TransformerConfig::lstm(50, 16, 2, 32);
+    let config = TransformerConfig::lstm(size(50, 16, 2, 1, 32));
     assert_eq!(config.mixer, Mixer::Lstm);
     assert_eq!(Family::of(&config), Family::Taal);
     assert_eq!(Family::obstacle(&config), Some("mixer"));

@@ -3,6 +3,7 @@
 use taal_model::Initialization;
 
 use super::super::*;
+use crate::size;
 
 const TOLERANCE: f32 = 1e-6;
 
@@ -108,7 +109,7 @@ fn rows_of_a_cache_continue_from_their_own_positions() {
 
 #[test]
 fn lengths_that_do_not_fit_are_refused() {
-    let model = TransformerConfig::llama(50, 8, 1, 2, 16)
+    let model = TransformerConfig::llama(size(50, 8, 1, 2, 16))
         .init(1, &Device::flex())
         .unwrap();
     let mut cache = model.new_cache(2, 8);

@@ -3,6 +3,7 @@
 use taal_model::Initialization;
 
 use super::super::*;
+use crate::size;
 
 const TEXTS: [&[i32]; 4] = [&[3, 1, 4, 1, 5], &[9, 2, 6], &[5, 3, 5, 8, 9, 7, 9], &[3]];
 
@@ -25,26 +26,26 @@ fn report_18_a_text_does_not_see_its_neighbors_in_a_row() {
         ..Initialization::default()
     };
     let configs = [
-        TransformerConfig::gpt2(11, 32, 2, 2, 16),
-        TransformerConfig::llama(11, 32, 2, 2, 16),
-        TransformerConfig::qwen3(11, 32, 2, 2, 16),
-        TransformerConfig::bert(11, 32, 2, 2, 16),
-        TransformerConfig::lstm(11, 32, 2, 16),
+        TransformerConfig::gpt2(size(11, 32, 2, 2, 16)),
+        TransformerConfig::llama(size(11, 32, 2, 2, 16)),
+        TransformerConfig::qwen3(size(11, 32, 2, 2, 16)),
+        TransformerConfig::bert(size(11, 32, 2, 2, 16)),
+        TransformerConfig::lstm(size(11, 32, 2, 1, 16)),
         TransformerConfig {
             window: Some(3),
-            ..TransformerConfig::llama(11, 32, 2, 2, 16)
+            ..TransformerConfig::llama(size(11, 32, 2, 2, 16))
         },
         TransformerConfig {
             window: Some(3),
-            ..TransformerConfig::bert(11, 32, 2, 2, 16)
+            ..TransformerConfig::bert(size(11, 32, 2, 2, 16))
         },
         TransformerConfig {
             position: PositionKind::Alibi,
-            ..TransformerConfig::gpt2(11, 32, 2, 2, 16)
+            ..TransformerConfig::gpt2(size(11, 32, 2, 2, 16))
         },
         TransformerConfig {
             position: PositionKind::Sinusoidal,
-            ..TransformerConfig::gpt2(11, 32, 2, 2, 16)
+            ..TransformerConfig::gpt2(size(11, 32, 2, 2, 16))
         },
     ];
     for config in configs {
@@ -78,7 +79,7 @@ fn report_18_a_text_does_not_see_its_neighbors_in_a_row() {
 
 #[test]
 fn report_18_segments_of_other_lengths_are_refused() {
-    let model = TransformerConfig::gpt2(11, 32, 1, 2, 16)
+    let model = TransformerConfig::gpt2(size(11, 32, 1, 2, 16))
         .init(7, &Device::flex())
         .unwrap();
     let ids = Tensor::<2, Int>::from_data(TensorData::new(vec![1, 2, 3], [1, 3]), &model.device());

@@ -3,6 +3,7 @@
 use taal_model::{Hook, Role, Site};
 
 use super::super::*;
+use crate::size;
 
 fn run(model: &Transformer, ids: Tensor<2, Int>, hook: Option<Hook<'_>>) -> Tensor<3> {
     let options = ForwardOptions {
@@ -113,7 +114,7 @@ fn a_token_s_own_vectors_in_place_of_its_id_change_no_bit_and_have_gradients() {
         let gradient = vectors.grad(&gradients).expect("vectors have a gradient");
         assert!(gradient.abs().max().into_scalar::<f32>() > 0.0, "{name}");
     }
-    let model = TransformerConfig::llama(50, 8, 1, 2, 16)
+    let model = TransformerConfig::llama(size(50, 8, 1, 2, 16))
         .init(1, &Device::flex())
         .unwrap();
     let narrow = Tensor::zeros([1, 2, 15], &Device::flex());

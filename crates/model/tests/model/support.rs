@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::size;
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -109,23 +110,23 @@ pub fn segments(sample: &Sample) -> Option<Segments> {
 
 /// Every family and switch that the configuration knows, small.
 pub fn many_configs() -> Vec<(&'static str, TransformerConfig)> {
-    let llama = TransformerConfig::llama(50, 40, 2, 4, 32);
-    let bert = TransformerConfig::bert(50, 40, 2, 4, 32);
+    let llama = TransformerConfig::llama(size(50, 40, 2, 4, 32));
+    let bert = TransformerConfig::bert(size(50, 40, 2, 4, 32));
     let modernbert = TransformerConfig {
         window: Some(4),
         local_rope_theta: Some(100.0),
-        ..TransformerConfig::modernbert(50, 40, 4, 4, 32)
+        ..TransformerConfig::modernbert(size(50, 40, 4, 4, 32))
     };
     vec![
-        ("gpt2", TransformerConfig::gpt2(50, 40, 2, 4, 32)),
-        ("nanogpt", TransformerConfig::nanogpt(50, 40, 2, 4, 32)),
+        ("gpt2", TransformerConfig::gpt2(size(50, 40, 2, 4, 32))),
+        ("nanogpt", TransformerConfig::nanogpt(size(50, 40, 2, 4, 32))),
         ("llama", llama.clone()),
-        ("lstm", TransformerConfig::lstm(50, 40, 2, 32)),
+        ("lstm", TransformerConfig::lstm(size(50, 40, 2, 1, 32))),
         (
             "lstm untied",
             TransformerConfig {
                 tie_embeddings: false,
-                ..TransformerConfig::lstm(50, 40, 3, 16)
+                ..TransformerConfig::lstm(size(50, 40, 3, 1, 16))
             },
         ),
         (
@@ -139,7 +140,7 @@ pub fn many_configs() -> Vec<(&'static str, TransformerConfig)> {
             "qwen3 grouped",
             TransformerConfig {
                 n_kv_heads: 2,
-                ..TransformerConfig::qwen3(50, 40, 2, 4, 32)
+                ..TransformerConfig::qwen3(size(50, 40, 2, 4, 32))
             },
         ),
         (
@@ -262,7 +263,7 @@ pub fn many_configs() -> Vec<(&'static str, TransformerConfig)> {
             "post-norm",
             TransformerConfig {
                 norm_place: NormPlace::Post,
-                ..TransformerConfig::gpt2(50, 40, 2, 4, 32)
+                ..TransformerConfig::gpt2(size(50, 40, 2, 4, 32))
             },
         ),
         (
@@ -336,7 +337,7 @@ pub fn many_configs() -> Vec<(&'static str, TransformerConfig)> {
                 window: Some(4),
                 global_every: Some(2),
                 local_rope_theta: Some(100.0),
-                ..TransformerConfig::llama(50, 40, 3, 4, 32)
+                ..TransformerConfig::llama(size(50, 40, 3, 4, 32))
             },
         ),
         (

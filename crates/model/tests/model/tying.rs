@@ -1,6 +1,7 @@
 //! Whether the output matrix is the embedding: decided by the contents of the file.
 
 use super::super::*;
+use crate::size;
 
 fn logits(model: &Transformer) -> Vec<f32> {
     let ids = Tensor::<2, Int>::from_ints([[3, 1, 4, 1, 5]], &model.device());
@@ -19,11 +20,11 @@ fn saved(model: &Transformer) -> (String, Vec<u8>) {
 
 fn shapes(is_tied: bool) -> Vec<TransformerConfig> {
     [
-        TransformerConfig::gpt2(11, 32, 2, 2, 16),
-        TransformerConfig::llama(11, 32, 2, 2, 16),
-        TransformerConfig::qwen3(11, 32, 2, 2, 16),
-        TransformerConfig::bert(11, 32, 2, 2, 16),
-        TransformerConfig::modernbert(11, 32, 2, 2, 16),
+        TransformerConfig::gpt2(size(11, 32, 2, 2, 16)),
+        TransformerConfig::llama(size(11, 32, 2, 2, 16)),
+        TransformerConfig::qwen3(size(11, 32, 2, 2, 16)),
+        TransformerConfig::bert(size(11, 32, 2, 2, 16)),
+        TransformerConfig::modernbert(size(11, 32, 2, 2, 16)),
     ]
     .into_iter()
     .map(|config| TransformerConfig {

@@ -2,7 +2,7 @@
 
 use taal_data::{LineEnds, Masking};
 use taal_kernels::Precision;
-use taal_model::{Initialization, NormPlace, TransformerConfig};
+use taal_model::{Initialization, ModelSize, NormPlace, TransformerConfig};
 use toml::Table;
 
 use super::keys::{KEYS, ObjectiveKind, Preset, RawMasking, RawModel, RawRecipe, RawTokenizer, RawTrain};
@@ -390,7 +390,7 @@ impl Resolver<'_> {
             Preset::Qwen3 => TransformerConfig::qwen3,
             Preset::Bert => TransformerConfig::bert,
             Preset::Encoder => encoder,
-            Preset::Lstm => lstm,
+            Preset::Lstm => TransformerConfig::lstm,
         };
         let is_masked = self.raw.train.objective == Some(ObjectiveKind::Masked);
         if !is_masked && matches!(raw.preset, Some(Preset::Bert | Preset::Encoder)) {
@@ -400,13 +400,13 @@ impl Resolver<'_> {
             ));
         }
         // The vocabulary is filled in when the tokenizer is there; 1 keeps the checks below meaningful.
-        let base = preset(
-            1,
-            raw.max_seq_len.unwrap_or(block_size),
-            raw.n_layers(),
+        let base = preset(ModelSize {
+            vocab_size: 1,
+            max_seq_len: raw.max_seq_len.unwrap_or(block_size),
+            n_layers: raw.n_layers(),
             n_heads,
             d_model,
-        );
+        });
         let norm_place = raw.norm_place.unwrap_or(base.norm_place);
         let embedding_norm = raw.embedding_norm.unwrap_or(base.embedding_norm);
         let config = TransformerConfig {
@@ -580,23 +580,12 @@ impl Resolver<'_> {
 }
 
 /// A modern encoder (ModernBERT, Warner et al. 2024) for short texts: every block sees everything, with LLaMA's rotary angles.
-fn encoder(
-    vocab_size: usize,
-    max_seq_len: usize,
-    n_layers: usize,
-    n_heads: usize,
-    d_model: usize,
-) -> TransformerConfig {
+fn encoder(size: ModelSize) -> TransformerConfig {
     TransformerConfig {
         rope_theta: 10_000.0,
         local_rope_theta: None,
         window: None,
         global_every: None,
-        ..TransformerConfig::modernbert(vocab_size, max_seq_len, n_layers, n_heads, d_model)
+        ..TransformerConfig::modernbert(size)
     }
-}
-
-/// An LSTM has no heads.
-fn lstm(vocab_size: usize, max_seq_len: usize, n_layers: usize, _n_heads: usize, d_model: usize) -> TransformerConfig {
-    TransformerConfig::lstm(vocab_size, max_seq_len, n_layers, d_model)
 }

@@ -14,6 +14,7 @@ use taal_trainer::{
     inject_step_faults, is_run, resolve, train,
 };
 
+use crate::size;
 use crate::watchers::{Notes, StopAfter};
 
 /// Four steps, each of them saved and every second one evaluated; the newest checkpoint stays, and the best.
@@ -608,7 +609,7 @@ fn a_step_that_is_not_finite_changes_no_bit_of_weights_and_moments() {
     let device = DeviceSpec::Flex.open().unwrap().autodiff();
     let config = taal_model::TransformerConfig {
         vocab_size: 17,
-        ..taal_model::TransformerConfig::qwen3(17, 8, 1, 2, 16)
+        ..taal_model::TransformerConfig::qwen3(size(17, 8, 1, 2, 16))
     };
     let model = config
         .init_with(

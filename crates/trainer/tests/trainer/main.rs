@@ -1,5 +1,7 @@
 //! Training: against PyTorch, against itself after an interruption, and against bad recipes.
 
+use taal_model::ModelSize;
+
 mod against_pytorch;
 mod bad_recipes;
 #[cfg(feature = "faults")]
@@ -16,3 +18,14 @@ mod reports_run;
 mod run_list;
 mod runs;
 mod watchers;
+
+/// [`ModelSize`] in one line: vocabulary, context, layers, heads, width.
+pub fn size(vocab_size: usize, max_seq_len: usize, n_layers: usize, n_heads: usize, d_model: usize) -> ModelSize {
+    ModelSize {
+        vocab_size,
+        max_seq_len,
+        n_layers,
+        n_heads,
+        d_model,
+    }
+}

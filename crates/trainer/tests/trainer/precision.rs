@@ -1,5 +1,6 @@
 //! Mixed precision: runs in half precision follow those in fp32, and a loss scale changes nothing but what f16 can hold.
 
+use crate::size;
 use taal_data::{Batch, BatchPlan, TokenSource};
 use taal_kernels::{DeviceSpec, Precision, random, with_precision};
 use taal_metrics::StepRecord;
@@ -80,7 +81,7 @@ fn a_run_in_half_precision_learns_as_one_in_fp32() {
 }
 
 fn config() -> TransformerConfig {
-    TransformerConfig::qwen3(17, 8, 1, 2, 16)
+    TransformerConfig::qwen3(size(17, 8, 1, 2, 16))
 }
 
 fn learner(precision: MixedPrecision) -> Learner {

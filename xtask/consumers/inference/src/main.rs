@@ -9,7 +9,7 @@ use std::thread;
 
 use burn::tensor::Device;
 use taal_inference::{FinishReason, GenerateOptions, Generation, Generator, LanguageModel, Prompt, SequenceId};
-use taal_model::TransformerConfig;
+use taal_model::{ModelSize, TransformerConfig};
 use taal_tokenizer::{Kind, TrainerConfig};
 
 /// A request to the server.
@@ -70,7 +70,14 @@ fn serve(
 
 fn main() -> Result<(), Box<dyn Error>> {
     let tokenizer = TrainerConfig::new(Kind::Char, 100).train(["the cat sat on the mat; how are you?"])?;
-    let model = TransformerConfig::llama(tokenizer.vocab_size(), 64, 2, 4, 32).init(42, &Device::flex())?;
+    let model = TransformerConfig::llama(ModelSize {
+        vocab_size: tokenizer.vocab_size(),
+        max_seq_len: 64,
+        n_layers: 2,
+        n_heads: 4,
+        d_model: 32,
+    })
+    .init(42, &Device::flex())?;
     let generator = Generator::new(Arc::new(LanguageModel::new(model, Some(tokenizer))), 3)?;
     let (act, acts) = channel();
     let (reply, replies) = channel();

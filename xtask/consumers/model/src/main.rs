@@ -5,7 +5,7 @@ use std::{env, fs, process};
 
 use burn::tensor::{Device, Int, Tensor};
 use taal_model::hugging_face::{self, Companions};
-use taal_model::{Transformer, TransformerConfig};
+use taal_model::{ModelSize, Transformer, TransformerConfig};
 
 fn logits(model: &Transformer) -> Result<Vec<f32>, Box<dyn Error>> {
     let ids = Tensor::<2, Int>::from_ints([[1, 2, 3, 5, 8]], &model.device());
@@ -16,7 +16,14 @@ fn logits(model: &Transformer) -> Result<Vec<f32>, Box<dyn Error>> {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let device = Device::flex();
-    let model = TransformerConfig::llama(50, 16, 2, 4, 32).init(42, &device)?;
+    let model = TransformerConfig::llama(ModelSize {
+        vocab_size: 50,
+        max_seq_len: 16,
+        n_layers: 2,
+        n_heads: 4,
+        d_model: 32,
+    })
+    .init(42, &device)?;
     let before = logits(&model)?;
     assert!(before.iter().all(|logit| logit.is_finite()));
 
