@@ -58,7 +58,6 @@ mod tests {
     use taal_model::{ModelSize, TransformerConfig};
 
     use super::*;
-    use taal_model::ModelSize;
 
     #[test]
     fn report_25_utilisation_is_never_more_than_all_of_the_peak() {
