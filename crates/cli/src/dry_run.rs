@@ -11,6 +11,7 @@ use crate::columns::visible;
 use crate::failure::Failure;
 use crate::progress::Screen;
 use crate::terminal;
+use crate::train::RUNS;
 
 /// Files that are named.
 const MAX_FILES: usize = 8;
@@ -37,11 +38,15 @@ pub fn run(
     for note in &found.notes {
         terminal::message(&format!("note: {note}"));
     }
-    Ok(terminal::print(&text(&found))?)
+    Ok(terminal::print(&text(&found, run_dir))?)
 }
 
-fn text(found: &DryRun) -> String {
-    let mut rows = vec![("recipe", found.recipe.clone())];
+fn text(found: &DryRun, run_dir: Option<&Path>) -> String {
+    let directory = match run_dir {
+        Some(dir) => dir.display().to_string(),
+        None => format!("the next free one in {RUNS}/"),
+    };
+    let mut rows = vec![("recipe", found.recipe.clone()), ("run directory", directory)];
     rows.extend(input_rows(found));
     let held_back = match found.val_tokens {
         0 => "none held back".to_string(),

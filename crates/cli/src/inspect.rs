@@ -152,7 +152,12 @@ fn words(found: &Inspection) -> String {
                     config.d_model,
                     terminal::grouped(config.max_seq_len as u64)
                 ),
-                false => format!("{} blocks, {} wide, {heads}", config.n_layers, config.d_model),
+                false => format!(
+                    "{} {}, {} wide, {heads}",
+                    config.n_layers,
+                    if config.n_layers == 1 { "block" } else { "blocks" },
+                    config.d_model
+                ),
             },
         ),
         (

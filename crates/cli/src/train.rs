@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use taal_kernels::DeviceSpec;
-use taal_metrics::Report;
+use taal_metrics::{Report, Sample, WordRank};
 use taal_store::{ErrorKind, layout};
 use taal_trainer::{
     Claim, DEFAULT_RECIPE, Outcome, RECIPE_FILE, REPORT_FILE, RecipeText, Resolved, RunOptions, Start, TrainError,
@@ -275,6 +275,20 @@ fn has_cause(error: &TrainError, is_it: impl Fn(&taal_store::Error) -> bool) -> 
     is_it(error)
 }
 
+/// Where the recipe's words come among the guesses, a line each.
+fn ranks(sample: &Sample) -> String {
+    let of_word = |rank: &WordRank| match (rank.rank, rank.probability) {
+        (Some(place), Some(probability)) => format!(
+            "rank of \"{}\": {} ({:.2} %)\n",
+            rank.word,
+            terminal::grouped(place),
+            100.0 * probability
+        ),
+        _ => format!("rank of \"{}\": none, it is more than one token\n", rank.word),
+    };
+    sample.ranks.iter().map(of_word).collect()
+}
+
 /// Samples and figures of a finished run.
 fn summary(report: &Report, run_dir: &Path, device: DeviceSpec) -> String {
     let mut text = String::new();
@@ -285,7 +299,7 @@ fn summary(report: &Report, run_dir: &Path, device: DeviceSpec) -> String {
     for sample in &report.samples {
         text.push_str(&match &sample.error {
             Some(error) => format!("--- {:?} has no sample: {error}\n", sample.prompt),
-            None => format!("--- {:?} {what}:\n{}\n", sample.prompt, sample.text),
+            None => format!("--- {:?} {what}:\n{}\n{}", sample.prompt, sample.text, ranks(sample)),
         });
     }
     if !report.samples.is_empty() {

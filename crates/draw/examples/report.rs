@@ -103,11 +103,13 @@ fn report(records: &[StepRecord]) -> Report {
                 prompt: "ROMEO:".to_owned(),
                 text: "\nWhat say you to my suit? <the rest is noise>\n\nJULIET:\nI'll look to like, if looking liking move.\n".to_owned(),
                 error: None,
+ ranks: Vec::new(),
             },
             Sample {
                 prompt: String::new(),
                 text: "The king shall have my service, but my prayers\nFor ever and for ever shall be yours.".to_owned(),
                 error: None,
+ ranks: Vec::new(),
             },
         ],
     }

@@ -11,15 +11,29 @@ use crate::{Error, Result, STEP_FIGURES, numbers};
 const MAX_REPORT_BYTES: u64 = 64 * 1024 * 1024;
 
 /// A text that the model wrote, or a text whose gaps it filled.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
     /// The text that the model was given.
     pub prompt: String,
     /// What it added; of a masked model the filled text, with its guesses.
     pub text: String,
+    /// Where the recipe's words come among a masked model's guesses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ranks: Vec<WordRank>,
     /// Why there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+}
+
+/// Where a word comes among the tokens that a masked model puts into a gap.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WordRank {
+    /// The word.
+    pub word: String,
+    /// 1 for the likeliest of all tokens; none for a word of more than one token.
+    pub rank: Option<u64>,
+    /// Its probability.
+    pub probability: Option<f64>,
 }
 
 /// How a masked language model does on the hidden tokens of its validation split, compared with counting on the same ones.
@@ -59,6 +73,33 @@ impl GuessFigures {
             perplexity: (nats / count).exp(),
         }
     }
+}
+
+/// What a reader of a run's figures should know.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum RunNote {
+    /// The training text has fewer tokens than the new model has parameters.
+    LittleText {
+        /// Tokens of the training text.
+        train_tokens: u64,
+        /// Trainable parameters.
+        params: u64,
+    },
+    /// The last validation loss is above that of guessing every token with the same probability.
+    WorseThanGuessing {
+        /// The last validation loss in nats per token.
+        val_loss: f64,
+        /// Tokens the tokenizer knows; guessing costs `ln vocab_size` nats per token.
+        vocab_size: u64,
+    },
+    /// Training examples were longer than a row, and cut at its end.
+    CutExamples {
+        /// Examples that were cut.
+        cut: u64,
+        /// Tokens of a row.
+        row_tokens: u64,
+    },
 }
 
 /// The figures of a whole run, resumed parts included: `report.json`.
@@ -130,6 +171,9 @@ pub struct Report {
     /// Figures that follow from those of the steps, by name; see [`run_figures`](crate::run_figures).
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub figures: BTreeMap<String, f64>,
+    /// What to know about these figures.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<RunNote>,
     /// Texts that the trained model wrote.
     pub samples: Vec<Sample>,
 }

@@ -1,6 +1,7 @@
 //! What a run should hear before its first step in one line each: a text too small for its model, checkpoints that take much disk, and,
 //! after an evaluation, a loss that is worse than guessing.
 
+use taal_metrics::RunNote;
 use taal_model::TransformerConfig;
 
 use crate::error::size;
@@ -62,6 +63,19 @@ impl CheckpointPlan {
     }
 }
 
+/// That the training text has fewer tokens than a new model has parameters. Weights that were trained before need few tokens to
+/// adapt.
+pub(crate) fn little_text(recipe: &Recipe, params: u64, train_tokens: u64) -> Option<RunNote> {
+    let is_new = matches!(recipe.model, ModelRecipe::New { .. });
+    (is_new && train_tokens < params).then_some(RunNote::LittleText { train_tokens, params })
+}
+
+/// That a validation loss is above that of guessing every token with the same probability.
+pub(crate) fn worse_than_guessing(val_loss: f64, vocab_size: u64) -> Option<RunNote> {
+    let guessing = (vocab_size.max(1) as f64).ln();
+    (val_loss > guessing).then_some(RunNote::WorseThanGuessing { val_loss, vocab_size })
+}
+
 /// What to say before the first step.
 pub(crate) fn before_training(
     recipe: &Recipe,
@@ -69,23 +83,26 @@ pub(crate) fn before_training(
     train_tokens: u64,
     checkpoints: &CheckpointPlan,
 ) -> Vec<String> {
-    // Weights that were trained before need few tokens to adapt.
-    let is_new = matches!(recipe.model, ModelRecipe::New { .. });
-    let little_text = (is_new && train_tokens < params).then(|| {
-        format!(
-            "{} training tokens are few for {} parameters (below 1 each)",
-            short(train_tokens),
-            short(params)
-        )
-    });
+    let little_text = little_text(recipe, params, train_tokens).map(|note| line(&note));
     little_text.into_iter().chain(checkpoints.caution()).collect()
 }
 
-/// That a validation loss is above that of guessing every token with the same probability.
-pub(crate) fn worse_than_guessing(val_loss: f64, vocab_size: usize) -> Option<String> {
-    let guessing = (vocab_size.max(1) as f64).ln();
-    (val_loss > guessing)
-        .then(|| format!("validation loss {val_loss:.2} is worse than guessing (ln {vocab_size} = {guessing:.2})"))
+/// A note as one line of a terminal.
+pub(crate) fn line(note: &RunNote) -> String {
+    match *note {
+        RunNote::LittleText { train_tokens, params } => format!(
+            "{} training tokens are few for {} parameters (below 1 each)",
+            short(train_tokens),
+            short(params)
+        ),
+        RunNote::WorseThanGuessing { val_loss, vocab_size } => {
+            let guessing = (vocab_size.max(1) as f64).ln();
+            format!("validation loss {val_loss:.2} is worse than guessing (ln {vocab_size} = {guessing:.2})")
+        }
+        RunNote::CutExamples { cut, row_tokens } => {
+            format!("{cut} examples are longer than train.block_size = {row_tokens} and were cut")
+        }
+    }
 }
 
 /// A count with three digits.
@@ -156,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_loss_above_the_logarithm_of_the_vocabulary_is_worse_than_guessing() {
-        let said = worse_than_guessing(20.04, 27).unwrap();
+        let said = line(&worse_than_guessing(20.04, 27).unwrap());
         assert_eq!(said, "validation loss 20.04 is worse than guessing (ln 27 = 3.30)");
         assert_eq!(worse_than_guessing(3.29, 27), None);
         assert_eq!(worse_than_guessing(f64::NAN, 27), None);

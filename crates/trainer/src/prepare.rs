@@ -9,6 +9,7 @@ use taal_data::{
     TokenizeOptions,
 };
 use taal_kernels::Precision;
+use taal_metrics::RunNote;
 use taal_model::hugging_face::{self, TOKENIZER_FILE};
 use taal_model::{Mixer, Transformer, TransformerConfig};
 use taal_tokenizer::{Kind, Tokenizer, TrainerConfig, Unknown};
@@ -125,13 +126,16 @@ impl Corpus {
         }
     }
 
-    /// A sentence about examples that did not fit a block, where there are any.
-    pub(crate) fn truncated(&self) -> Option<String> {
+    /// That training examples did not fit a row, where there are any.
+    pub(crate) fn cut_examples(&self) -> Option<RunNote> {
         let Self::Conversations(conversations) = self else {
             return None;
         };
-        let count = conversations.train.truncated();
-        (count > 0).then(|| format!("{count} examples are longer than train.block_size and were cut"))
+        let (cut, row_tokens) = (conversations.train.truncated(), conversations.train.block_size());
+        (cut > 0).then_some(RunNote::CutExamples {
+            cut: cut as u64,
+            row_tokens: row_tokens as u64,
+        })
     }
 
     /// A hash of every id to train on and to validate with.

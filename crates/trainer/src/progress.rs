@@ -1,6 +1,6 @@
 //! What a person sees of a run while it is under way.
 
-use taal_metrics::StepRecord;
+use taal_metrics::{Sample, StepRecord};
 
 /// What a person watching sees. Every method has an empty default.
 pub trait Progress {
@@ -11,7 +11,7 @@ pub trait Progress {
     /// A step was made.
     fn step(&mut self, _record: &StepRecord, _info: &StepInfo) {}
     /// A sample was written.
-    fn sample(&mut self, _prompt: &str, _text: &str) {}
+    fn sample(&mut self, _sample: &Sample) {}
     /// Asked after every step and during evaluations: save and stop?
     fn should_stop(&mut self) -> bool {
         false

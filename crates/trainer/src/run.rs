@@ -122,7 +122,7 @@ impl<'a> Run<'a> {
             recipe_text: &resolved.text,
             origin,
             tokens: corpus.token_counts(),
-            truncated: corpus.truncated(),
+            cut_examples: corpus.cut_examples(),
             log,
             unwritten: VecDeque::new(),
             events,

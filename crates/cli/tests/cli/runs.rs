@@ -247,6 +247,7 @@ fn a_dry_run_says_what_a_run_would_be_and_leaves_nothing_behind() {
         "passes over the training text",
         "checkpoints",
         "nothing was written",
+        "the next free one in runs/",
         "|t|",
     ] {
         assert!(text.contains(words), "no {words:?} in {text}");
@@ -297,5 +298,13 @@ fn a_dry_run_says_what_a_run_would_be_and_leaves_nothing_behind() {
         "--dry-run",
     ]));
     assert!(text.contains("(k|a|t|:|␣)|d|i|e|r"), "{text}");
+
+    // What a masked model must guess is after an arrow.
+    let text = done(place.taal(&[&dry[..], &["--set", "train.objective=\"masked\"", "--run-dir", "gaps"]].concat()));
+    assert!(
+        text.contains("[MASK]→") && text.contains("what it must guess"),
+        "{text}"
+    );
+    assert!(text.contains("gaps"), "{text}");
     assert!(stderr(&place.taal(&["train", "--json"])).contains("--dry-run"));
 }

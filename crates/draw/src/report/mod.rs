@@ -7,7 +7,7 @@ mod samples;
 
 use std::time::SystemTime;
 
-use taal_metrics::{Report, StepRecord};
+use taal_metrics::{Report, RunNote, StepRecord};
 
 use crate::page::marked;
 use crate::texts::fill;
@@ -61,7 +61,7 @@ impl RunPage<'_> {
             "<header>\n<h1>{}</h1>\n<p class=\"quiet\">{}</p>\n{}</header>\n<main>\n{}{}{}{}</main>\n",
             escape(self.recipe_name()),
             self.facts().join(" · "),
-            live.as_ref().map_or_else(|| self.notice(), live::Live::notice),
+            live.as_ref().map_or_else(|| self.notice(), live::Live::notice) + &self.notes(),
             self.key_figures(),
             self.curves(),
             self.samples(),
@@ -134,6 +134,40 @@ impl RunPage<'_> {
             &values.each_ref().map(|(name, value)| (*name, value.as_str())),
         );
         format!("<p class=\"notice\">{text}</p>\n")
+    }
+
+    /// What a reader of the figures should know, a paragraph each.
+    fn notes(&self) -> String {
+        let paragraph = |note: &RunNote| format!("<p class=\"notice\">{}</p>\n", self.note(note));
+        self.report.notes.iter().map(paragraph).collect()
+    }
+
+    fn note(&self, note: &RunNote) -> String {
+        let texts = &self.language.texts().report;
+        let numbers = self.language.numbers();
+        let (text, values) = match *note {
+            RunNote::LittleText { train_tokens, params } => (
+                texts.little_text,
+                vec![
+                    ("tokens", numbers.grouped(train_tokens)),
+                    ("params", numbers.counted(params)),
+                ],
+            ),
+            RunNote::WorseThanGuessing { val_loss, vocab_size } => (
+                texts.worse_than_guessing,
+                vec![
+                    ("loss", numbers.decimals(val_loss, 2)),
+                    ("vocabulary", numbers.grouped(vocab_size)),
+                    ("guessing", numbers.decimals((vocab_size.max(1) as f64).ln(), 2)),
+                ],
+            ),
+            RunNote::CutExamples { cut, row_tokens } => (
+                if cut == 1 { texts.one_cut } else { texts.some_cut },
+                vec![("count", numbers.grouped(cut)), ("row", numbers.grouped(row_tokens))],
+            ),
+        };
+        let values: Vec<(&str, &str)> = values.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        fill(&marked(text), &values)
     }
 
     fn recipe_details(&self) -> String {

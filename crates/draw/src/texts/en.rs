@@ -71,6 +71,13 @@ pub(super) const TEXTS: Texts = Texts {
         samples_note: "The prompt is bold; the model wrote the rest.",
         sample_filled: "filled",
         sample_failed: "no sample",
+        rank_of: "rank of “{word}”",
+        rank_value: "{rank} (probability {percent} %)",
+        rank_none: "none: it is more than one token",
+        little_text: "The training text has {tokens} tokens, few for {params} parameters: less than one each. More text, or a smaller model, would serve better.",
+        worse_than_guessing: "The last validation loss, {loss}, is worse than guessing every token with the same probability: ln {vocabulary} = {guessing}.",
+        one_cut: "1 training example is longer than a row of {row} tokens, and was cut.",
+        some_cut: "{count} training examples are longer than a row of {row} tokens, and were cut.",
         recipe: "Recipe",
     },
     live: LiveTexts {

@@ -128,7 +128,8 @@ tables! {
         utilization, utilization_note, utilization_at_most, peak_memory,
         loss, no_steps, no_finite_loss, legend_steps, legend_average, legend_validation, loss_title, step_axis, loss_axis,
         one_not_finite, some_not_finite, one_beyond, some_beyond,
-        samples, samples_filled, samples_note, sample_prompt, sample_filled, sample_failed, recipe,
+        samples, samples_filled, samples_note, sample_prompt, sample_filled, sample_failed, rank_of, rank_value, rank_none,
+        little_text, worse_than_guessing, one_cut, some_cut, recipe,
     }
 
     /// The page of a run that is under way.

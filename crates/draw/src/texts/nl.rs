@@ -71,6 +71,13 @@ pub(super) const TEXTS: Texts = Texts {
         samples_note: "Het begin is vet; de rest schreef het model.",
         sample_filled: "ingevuld",
         sample_failed: "geen voorbeeld",
+        rank_of: "rang van ‘{word}’",
+        rank_value: "{rank} (kans {percent} %)",
+        rank_none: "geen: het is meer dan één token",
+        little_text: "De trainingstekst heeft {tokens} tokens, weinig voor {params} parameters: minder dan één per parameter. Meer tekst of een kleiner model werkt beter.",
+        worse_than_guessing: "Het laatste validatieverlies, {loss}, is slechter dan gokken met voor elk token dezelfde kans: ln {vocabulary} = {guessing}.",
+        one_cut: "1 trainingsvoorbeeld is langer dan een rij van {row} tokens en is afgekapt.",
+        some_cut: "{count} trainingsvoorbeelden zijn langer dan een rij van {row} tokens en zijn afgekapt.",
         recipe: "Recept",
     },
     live: LiveTexts {

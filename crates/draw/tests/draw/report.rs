@@ -1,7 +1,7 @@
 use std::time::{Duration, SystemTime};
 
 use taal_draw::{Language, RunPage, RunState};
-use taal_metrics::{Report, Sample, StepRecord};
+use taal_metrics::{Report, RunNote, Sample, StepRecord, WordRank};
 
 use crate::record;
 
@@ -54,6 +54,7 @@ fn report() -> Report {
             prompt: "ROMEO:".to_owned(),
             text: "\nAy me!".to_owned(),
             error: None,
+            ranks: Vec::new(),
         }],
     }
 }
@@ -239,6 +240,7 @@ fn a_filled_gap_is_shown_apart_from_its_prompt() {
         prompt: "De [MASK] zat.".to_owned(),
         text: "De kat zat.\nkat 9.2 %".to_owned(),
         error: None,
+        ranks: Vec::new(),
     };
     let masked = Report {
         objective: "masked".to_owned(),
@@ -287,12 +289,72 @@ fn charts_scale_and_take_their_colors_from_the_page() {
 }
 
 #[test]
+fn what_to_know_about_the_figures_comes_first_in_the_page_s_language() {
+    let report = Report {
+        notes: vec![
+            RunNote::LittleText {
+                train_tokens: 17_600,
+                params: 1_070_000,
+            },
+            RunNote::WorseThanGuessing {
+                val_loss: 20.04,
+                vocab_size: 27,
+            },
+            RunNote::CutExamples { cut: 1, row_tokens: 64 },
+        ],
+        ..report()
+    };
+    let page = |language| page(&report, &[record(1)], "", RunState::Finished, language);
+    let english = page(Language::English);
+    assert!(
+        english.contains("17,600 tokens, few for 1.07 M parameters"),
+        "{english}"
+    );
+    assert!(english.contains("ln 27 = 3.30") && english.contains("1 training example is longer"));
+    assert!(english.find("17,600 tokens, few").unwrap() < english.find("<main>").unwrap());
+    let dutch = page(Language::Dutch);
+    assert!(dutch.contains("17.600 tokens, weinig voor") && dutch.contains("ln 27 = 3,30"));
+}
+
+#[test]
+fn ranks_of_words_are_in_the_page_s_language() {
+    let rank = |word: &str, rank, probability| WordRank {
+        word: word.to_owned(),
+        rank,
+        probability,
+    };
+    let report = Report {
+        objective: "masked".to_owned(),
+        samples: vec![Sample {
+            prompt: "De kat zat op de [MASK].".to_owned(),
+            text: "De kat zat op de stoel.".to_owned(),
+            ranks: vec![rank("mat", Some(1737), Some(0.0002)), rank("deurmat", None, None)],
+            error: None,
+        }],
+        ..report()
+    };
+    let page = |language| page(&report, &[record(1)], "", RunState::Finished, language);
+    let english = page(Language::English);
+    assert!(
+        english.contains("rank of “mat”") && english.contains("1,737 (probability 0.02 %)"),
+        "{english}"
+    );
+    assert!(english.contains("none: it is more than one token"));
+    let dutch = page(Language::Dutch);
+    assert!(
+        dutch.contains("rang van ‘mat’") && dutch.contains("1.737 (kans 0,02 %)"),
+        "{dutch}"
+    );
+}
+
+#[test]
 fn hostile_text_stays_text() {
     let hostile = "</pre><script>alert(1)</script><img src=x onerror='a'>\"&amp;\0";
     let sample = Sample {
         prompt: hostile.to_owned(),
         text: hostile.to_owned(),
         error: None,
+        ranks: Vec::new(),
     };
     let report = Report {
         recipe: hostile.to_owned(),

@@ -1,4 +1,4 @@
-use taal_metrics::{Error, Report, Sample};
+use taal_metrics::{Error, Report, RunNote, Sample, WordRank};
 
 use crate::scratch;
 
@@ -36,6 +36,15 @@ fn report() -> Report {
             prompt: "ROMEO:".to_owned(),
             text: "\nAy me!".to_owned(),
             error: None,
+            ranks: vec![WordRank {
+                word: "mat".to_owned(),
+                rank: Some(521),
+                probability: Some(0.0002),
+            }],
+        }],
+        notes: vec![RunNote::LittleText {
+            train_tokens: 17_600,
+            params: 1_070_000,
         }],
     }
 }

@@ -10,6 +10,7 @@ use taal_metrics::{GuessFigures, MaskedFigures, Report};
 use taal_model::{Transformer, TransformerConfig};
 use taal_tokenizer::Tokenizer;
 
+use super::samples::Written;
 use super::{Ask, Task, Validated, Validation, baseline, samples};
 use crate::TrainError;
 use crate::checkpoint::TrainState;
@@ -54,7 +55,7 @@ impl Task for Masked {
         Ok(total.whole())
     }
 
-    fn sample(&self, model: &LanguageModel, recipe: &Recipe, index: usize) -> Result<String, TrainError> {
+    fn sample(&self, model: &LanguageModel, recipe: &Recipe, index: usize) -> Result<Written, TrainError> {
         samples::guesses(model, &recipe.sample.prompts[index], &recipe.sample.rank)
     }
 

@@ -20,6 +20,7 @@ use taal_tokenizer::Tokenizer;
 use self::completion::Completion;
 use self::masked::{Masked, Masker};
 use self::next_token::NextToken;
+use self::samples::Written;
 use crate::TrainError;
 use crate::checkpoint::TrainState;
 use crate::prepare::Corpus;
@@ -70,7 +71,7 @@ pub(crate) trait Task: std::fmt::Debug + Sync {
     fn validate(&self, model: &Transformer, batch_size: usize, ask: &mut Ask<'_>) -> Result<Validated, TrainError>;
 
     /// What a finished model makes of one of the recipe's prompts.
-    fn sample(&self, model: &LanguageModel, recipe: &Recipe, index: usize) -> Result<String, TrainError> {
+    fn sample(&self, model: &LanguageModel, recipe: &Recipe, index: usize) -> Result<Written, TrainError> {
         samples::continuation(model, recipe, index)
     }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use burn::tensor::Device;
 use taal_inference::{FillOptions, GenerateOptions, LanguageModel, Prompt, Sampling, generate};
 use taal_kernels::random;
-use taal_metrics::Sample;
+use taal_metrics::{Sample, WordRank};
 use taal_model::TransformerConfig;
 use taal_tokenizer::Tokenizer;
 
@@ -95,21 +95,26 @@ pub(crate) fn write(recipe: &Recipe, run_dir: &Path, device: &Device, task: &dyn
     let prompts = sample.prompts.iter().enumerate();
     prompts
         .map(|(index, prompt)| {
-            let (text, error) = match text_of(index) {
-                Ok(text) => (text, None),
-                Err(error) => (String::new(), Some(error)),
-            };
-            Sample {
-                prompt: prompt.clone(),
-                text,
-                error,
+            let prompt = prompt.clone();
+            match text_of(index) {
+                Ok((text, ranks)) => Sample {
+                    prompt,
+                    text,
+                    ranks,
+                    error: None,
+                },
+                Err(error) => Sample {
+                    prompt,
+                    error: Some(error),
+                    ..Sample::default()
+                },
             }
         })
         .collect()
 }
 
 /// What a model writes after a prompt.
-pub(crate) fn continuation(lm: &LanguageModel, recipe: &Recipe, index: usize) -> Result<String, TrainError> {
+pub(crate) fn continuation(lm: &LanguageModel, recipe: &Recipe, index: usize) -> Result<Written, TrainError> {
     let sample = &recipe.sample;
     let options = GenerateOptions {
         max_tokens: sample.max_tokens,
@@ -124,11 +129,14 @@ pub(crate) fn continuation(lm: &LanguageModel, recipe: &Recipe, index: usize) ->
     let written = generate(lm, &Prompt::Text(sample.prompts[index].clone()), &options, &mut |_| {
         ControlFlow::Continue(())
     })?;
-    Ok(written.text.unwrap_or_default())
+    Ok((written.text.unwrap_or_default(), Vec::new()))
 }
 
+/// The text of a sample, and where the recipe's words come in it.
+pub(crate) type Written = (String, Vec<WordRank>);
+
 /// What a masked model puts into a prompt's gaps, in words.
-pub(crate) fn guesses(lm: &LanguageModel, prompt: &str, rank: &[String]) -> Result<String, TrainError> {
+pub(crate) fn guesses(lm: &LanguageModel, prompt: &str, rank: &[String]) -> Result<Written, TrainError> {
     let options = FillOptions {
         rank: rank.to_vec(),
         ..FillOptions::default()
@@ -144,11 +152,10 @@ pub(crate) fn guesses(lm: &LanguageModel, prompt: &str, rank: &[String]) -> Resu
             .collect();
         lines.push(guesses.join(", "));
     }
-    lines.extend(found.ranks.iter().map(|rank| match (rank.rank, rank.probability) {
-        (Some(place), Some(probability)) => {
-            format!("rank of \"{}\": {place} ({})", rank.word, percent(probability))
-        }
-        _ => format!("rank of \"{}\": none, it is more than one token", rank.word),
-    }));
-    Ok(lines.join("\n"))
+    let ranks = found.ranks.into_iter().map(|rank| WordRank {
+        word: rank.word,
+        rank: rank.rank.map(|rank| rank as u64),
+        probability: rank.probability,
+    });
+    Ok((lines.join("\n"), ranks.collect()))
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use taal_draw::RunState;
 use taal_kernels::DeviceSpec;
-use taal_metrics::{Report, RunLog, Sample, StepRecord, flops};
+use taal_metrics::{Report, RunLog, RunNote, Sample, StepRecord, flops};
 use taal_model::TransformerConfig;
 use taal_store::layout;
 use taal_tokenizer::Tokenizer;
@@ -38,8 +38,8 @@ pub(super) struct Record<'a> {
     pub(super) tokenizer: Tokenizer,
     /// Tokens to train on and to validate with.
     pub(super) tokens: (u64, u64),
-    /// A sentence about examples that were cut.
-    pub(super) truncated: Option<String>,
+    /// Whether training examples were cut.
+    pub(super) cut_examples: Option<RunNote>,
     pub(super) log: RunLog,
     /// Figures of steps that a full disk did not take yet.
     pub(super) unwritten: VecDeque<StepRecord>,
@@ -73,8 +73,8 @@ impl Record<'_> {
         if compute.state.resumed_from.is_some() {
             run_dir::note_nothing_left(compute.state.step, self.recipe.train.steps, self.progress);
         }
-        if let Some(truncated) = &self.truncated {
-            self.progress.note(truncated);
+        if let Some(note) = &self.cut_examples {
+            self.progress.note(&cautions::line(note));
         }
         if val_tokens == 0 && self.recipe.train.patience.is_some() {
             self.progress
@@ -96,12 +96,12 @@ impl Record<'_> {
 
     /// Says that an evaluation was worse than guessing, unless the one before was too.
     pub(super) fn check_against_guessing(&mut self, before: Option<f64>, val_loss: f64) {
-        let vocab_size = self.tokenizer.vocab_size();
+        let vocab_size = self.tokenizer.vocab_size() as u64;
         let was_worse = before.is_some_and(|loss| cautions::worse_than_guessing(loss, vocab_size).is_some());
-        if let Some(caution) = cautions::worse_than_guessing(val_loss, vocab_size)
+        if let Some(note) = cautions::worse_than_guessing(val_loss, vocab_size)
             && !was_worse
         {
-            self.progress.note(&caution);
+            self.progress.note(&cautions::line(&note));
         }
     }
 
@@ -224,7 +224,7 @@ impl Record<'_> {
                 Some(error) => self
                     .progress
                     .note(&format!("no sample for {:?}: {error}", sample.prompt)),
-                None => self.progress.sample(&sample.prompt, &sample.text),
+                None => self.progress.sample(sample),
             }
         }
     }
@@ -288,6 +288,20 @@ impl Record<'_> {
             samples: self.samples.clone(),
             masked: None,
             figures: taal_metrics::run_figures(records),
+            notes: self.notes(compute),
         }
+    }
+
+    /// What a reader of the figures should know.
+    fn notes(&self, compute: &Compute<'_>) -> Vec<RunNote> {
+        let params = compute.learner.model.config().n_params();
+        let vocab_size = self.tokenizer.vocab_size() as u64;
+        let val_loss = compute.state.val_loss;
+        let worse = val_loss.and_then(|loss| cautions::worse_than_guessing(loss, vocab_size));
+        let little_text = cautions::little_text(self.recipe, params, self.tokens.0);
+        [little_text, self.cut_examples.clone(), worse]
+            .into_iter()
+            .flatten()
+            .collect()
     }
 }
