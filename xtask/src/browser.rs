@@ -1,4 +1,4 @@
-//! `cargo xtask browser`: traces, reports (live and ended), maps and layers in a real browser, with axe-core's accessibility rules.
+//! `cargo xtask browser`: traces, reports (live and ended), comparisons of runs, maps and layers in a real browser, with axe-core's accessibility rules.
 
 use std::fs;
 use std::path::Path;
@@ -72,6 +72,7 @@ pub fn browser(workspace: &Workspace) -> Result<()> {
     let picture = fs::read_to_string(pages.join("layers.svg")).context("cannot read layers.svg")?;
     fs::write(pages.join("layers.html"), within_a_page(&picture)).context("cannot write layers.html")?;
     fs::copy(pages.join("masked/report.html"), pages.join("report-masked.html")).context("cannot copy a report")?;
+    taal(&["runs", "compare", "causal", "recurrent", "--html", "compare.html"])?;
     for language in ["en", "nl"] {
         live_page(&program, &pages, language)?;
     }
@@ -90,6 +91,7 @@ pub fn browser(workspace: &Workspace) -> Result<()> {
         "layers",
         "causal/report",
         "report-masked",
+        "compare",
         "live",
         "live-nl",
         "ended-nl",
