@@ -45,7 +45,8 @@ pub(crate) fn to_host<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>> {
     Ok(values(tensor)?)
 }
 
-fn values<const D: usize>(tensor: Tensor<D>) -> taal_inference::Result<Vec<f32>> {
+/// As [`to_host`], for work inside a [`Probe`].
+pub(crate) fn values<const D: usize>(tensor: Tensor<D>) -> taal_inference::Result<Vec<f32>> {
     let device = |detail: String| InferenceError::Device { detail };
     let data = tensor.try_into_data().map_err(|error| device(error.to_string()))?;
     let values = data.convert::<f32>().try_into_vec();

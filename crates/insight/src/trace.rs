@@ -5,12 +5,12 @@ use std::path::Path;
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use taal_inference::{FillOptions, InferenceError, LanguageModel, Prompt};
+use taal_inference::{FillOptions, InferenceError, LanguageModel, Probe, Prompt};
 use taal_model::{Capture, Mixer, Output, PositionKind, Transformer, TransformerConfig};
 use taal_tokenizer::Tokenizer;
 
 use crate::checkpoints::CheckpointGuess;
-use crate::forward::{logits_at, read, row, to_host};
+use crate::forward::{logits_at, read, row, to_host, values};
 use crate::rank::{Ranked, rank};
 use crate::reading::{self, Reading, label};
 use crate::{InsightError, Result};
@@ -23,9 +23,6 @@ pub const MAX_TOP: usize = 1000;
 
 /// The most bytes of a trace that is read back.
 const MAX_JSON_BYTES: u64 = 2 << 30;
-
-/// Logits in memory at once, for positions outside `focus`.
-const LOGITS_AT_ONCE: usize = 1 << 22;
 
 /// Options of [`trace`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -348,7 +345,6 @@ fn pass(lm: &LanguageModel, reading: &Reading, options: &TraceOptions) -> Result
 /// The guesses of every state at every position.
 fn lens(lm: &LanguageModel, output: &Output, focus: &[usize], top: usize) -> Result<Vec<Vec<LensCell>>> {
     let model = &lm.model;
-    let [_, seq, _] = output.hidden.dims();
     let known = lm.vocab_size();
     let mut last: Option<Vec<u32>> = None;
     let mut rows = Vec::new();
@@ -356,7 +352,7 @@ fn lens(lm: &LanguageModel, output: &Output, focus: &[usize], top: usize) -> Res
     for state in output.hidden_states.iter().rev() {
         let hidden = model.normed(state.clone());
         let wanted = |place: usize| last.as_ref().map(|last| last[place]);
-        let mut row = ranked_places(model, &hidden, 0..seq, known, top, wanted)?;
+        let mut row = ranked_places(model, hidden.clone(), known, top, wanted)?;
         // At `focus`, the logits are computed like the prediction: a product of one row may round differently from one of many.
         let asked = logits_at(model, hidden, focus)?;
         for (logits, &place) in asked.chunks_exact(model.config().vocab_size).zip(focus) {
@@ -378,29 +374,25 @@ fn lens(lm: &LanguageModel, output: &Output, focus: &[usize], top: usize) -> Res
         .collect())
 }
 
-/// The ranks at some positions, computed in parts, since a row of logits is as long as the vocabulary.
+/// The ranks at all positions.
 fn ranked_places(
     model: &Transformer,
-    hidden: &Tensor<3>,
-    places: std::ops::Range<usize>,
+    hidden: Tensor<3>,
     known: usize,
     top: usize,
     wanted: impl Fn(usize) -> Option<u32> + Sync,
 ) -> Result<Vec<Ranked>> {
-    let vocab_size = model.config().vocab_size;
-    let part = (LOGITS_AT_ONCE / vocab_size).max(1);
-    let mut all = Vec::with_capacity(places.len());
-    for start in places.clone().step_by(part) {
-        let count = part.min(places.end - start);
-        let logits = to_host(model.logits(hidden.clone().narrow(1, start, count)))?;
+    let blocks = Probe::new(model).logits(hidden, None, |logits, places| {
+        let logits = values(logits)?;
         let ranked: Result<Vec<Ranked>> = logits
-            .par_chunks_exact(vocab_size)
-            .enumerate()
-            .map(|(index, logits)| rank(&logits[..known], top, wanted(start + index)))
+            .par_chunks_exact(model.config().vocab_size)
+            .zip(places)
+            .map(|(logits, place)| rank(&logits[..known], top, wanted(place)))
             .collect();
-        all.extend(ranked?);
-    }
-    Ok(all)
+        Ok(ranked)
+    })?;
+    let ranked: Result<Vec<Vec<Ranked>>> = blocks.into_iter().collect();
+    Ok(ranked?.concat())
 }
 
 pub(crate) fn guesses(tokenizer: Option<&Tokenizer>, ranked: &Ranked) -> Vec<Guess> {
