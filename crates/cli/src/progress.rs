@@ -137,10 +137,13 @@ impl Progress for Screen {
             tokens => format!("{} held back", terminal::short(tokens as f64)),
         };
         self.line(&format!(
-            "{} parameters, vocabulary of {}, {} training tokens, {held_back}; {} steps go {} over the training text",
+            "{} parameters, vocabulary of {}; {} training tokens, {held_back}",
             terminal::short(run.params as f64),
             terminal::grouped(run.vocab_size as u64),
             terminal::short(run.train_tokens as f64),
+        ));
+        self.line(&format!(
+            "{} steps, {} over the training text",
             terminal::grouped(run.steps),
             terminal::times(run.epochs),
         ));
