@@ -352,7 +352,7 @@ fn adamw(c: &mut Criterion) {
     group.finish();
 }
 
-/// A leaf of the graph where the device has one.
+/// A leaf of the autodiff graph, if the device has autodiff.
 fn tracked<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     if x.is_autodiff() { x.require_grad() } else { x }
 }

@@ -1,4 +1,4 @@
-//! Saving and opening a model directory, the part of a checkpoint that is not the optimizer's, in bytes of weights per second.
+//! Saving and opening a model directory, which is a checkpoint without the optimizer, in bytes of weights per second.
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use taal_benches::larger_model;
@@ -29,7 +29,7 @@ fn model_directory(c: &mut Criterion) {
     group.bench_function(BenchmarkId::new("open", "llama-4x256"), |b| {
         b.iter(|| hugging_face::open(&dir, &device).unwrap());
     });
-    // What every start and every save does with a checkpoint, on one core.
+    // Every start and every save verifies a checkpoint, on one core.
     taal_store::Manifest::write(&dir, serde_json::json!({})).unwrap();
     group.bench_function(BenchmarkId::new("verify", "llama-4x256"), |b| {
         b.iter(|| taal_store::Manifest::verify(&dir).unwrap());

@@ -31,7 +31,7 @@ fn shards(c: &mut Criterion) {
 
     let out = folder.path().join("shards");
     let report = build(&out);
-    // Ids of so small a vocabulary are kept in two bytes.
+    // The ids of such a small vocabulary are stored in two bytes.
     group.throughput(Throughput::BytesDecimal(
         2 * (report.train_tokens + report.validation_tokens),
     ));

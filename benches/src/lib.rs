@@ -12,10 +12,10 @@ use taal_model::{Initialization, ModelSize, Transformer, TransformerConfig};
 use taal_tokenizer::{Kind, Tokenizer, TrainerConfig};
 use taal_trainer::{Learner, MixedPrecision, ModelRecipe, Optimizer, OrderKind, Recipe, RecipeText, resolve};
 
-/// The program's settings of jemalloc, which keep its pages; crates/cli/src/allocator.rs says why. They are read before `main`,
-/// so they can only be set here.
-// SAFETY: the name is jemalloc's, with the prefix that the crate builds it with, where it is a weak symbol meant to be replaced
-// like this.
+/// The program's settings of jemalloc, which let it keep its pages; crates/cli/src/allocator.rs explains why. They are
+/// read before `main`, so they can only be set here.
+// SAFETY: this is jemalloc's name with the prefix that the crate builds it with. It is a weak symbol, meant to be
+// replaced like this.
 #[cfg(not(target_env = "msvc"))]
 #[unsafe(export_name = "_rjem_malloc_conf")]
 pub static MALLOC_CONF: &[u8; 57] = b"narenas:1,dirty_decay_ms:-1,muzzy_decay_ms:-1,thp:always\0";
@@ -48,8 +48,8 @@ pub fn write_machine() {
     std::fs::write(home.join("machine.json"), text).expect("criterion's folder can be written");
 }
 
-/// The CPU's devices in this build: flex, and ndarray where its feature is on. A GPU returns before it has computed, so it would
-/// need another way to measure time.
+/// The CPU devices of this build: flex, and ndarray if its feature is on. A GPU returns before it has finished
+/// computing, so it would need another way to measure time.
 pub fn devices() -> Vec<(DeviceSpec, Device)> {
     available()
         .into_iter()

@@ -1,4 +1,4 @@
-//! Tells the crate which versions of its dependencies it is built with: a hash of `Cargo.lock`, where there is one.
+//! Tells the crate which versions of its dependencies it is built with: a hash of `Cargo.lock`, if there is one.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 

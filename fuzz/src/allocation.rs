@@ -3,7 +3,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// Larger allocations are refused, which ends the process: a finding, and better than using up all memory.
+/// Larger allocations are refused, which ends the process. That is a finding, and better than using up all memory.
 const MOST_BYTES: usize = 2 << 30;
 
 static LIVE_BYTES: AtomicUsize = AtomicUsize::new(0);

@@ -14,16 +14,16 @@ mod targets;
 
 pub use targets::{Target, targets};
 
-/// The target of a name.
+/// The target with a name.
 pub fn target(name: &str) -> Option<&'static Target> {
     targets().iter().find(|target| target.name == name)
 }
 
-/// Gives an input to the target of a name; for libFuzzer, which catches panics and limits memory itself.
+/// Runs the named target on an input. For libFuzzer, which catches panics and limits memory itself.
 ///
 /// # Panics
 ///
-/// Where the target panics, or does not exist.
+/// If the target panics, or does not exist.
 pub fn run_named(name: &str, input: &[u8]) {
     let target = target(name).unwrap_or_else(|| panic!("no target {name}"));
     (target.run)(input);

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 use taal_fuzz::{Target, run, target, targets};
 
-/// Gives mutated inputs to Taal's parsers.
+/// Runs Taal's parsers on mutated inputs.
 ///
 /// Prints a line for every target. An input that makes one panic, abort, hang or take too much memory is written to regressions/TARGET/,
 /// where the tests find it, and the exit code is 1.
@@ -28,7 +28,7 @@ struct Arguments {
     /// Index of the first execution; with `--executions 1`, the one to repeat
     #[arg(long, default_value_t = 0)]
     from: u64,
-    /// Give this file to the target instead, in this process, with all that it prints
+    /// Run the target on this file instead, in this process, with all its output
     #[arg(long, value_name = "FILE", requires = "target")]
     input: Option<PathBuf>,
     /// Print the names of the targets

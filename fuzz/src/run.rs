@@ -26,7 +26,8 @@ thread_local! {
     static IS_WATCHED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `work`; a panic of this thread is recorded and not printed. Parsers that turn panics of a library into errors have many.
+/// Runs `work`; a panic of this thread is recorded and not printed. Parsers that turn panics of a library into errors
+/// would print many.
 fn watched<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -45,14 +46,14 @@ fn watched<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     result.map_err(|_| LAST_PANIC.take())
 }
 
-/// Gives an input to a target.
+/// Runs a target on an input.
 pub fn execute(target: &Target, input: &[u8]) -> Execution {
     let (result, peak_bytes) = peak_bytes_of(|| watched(|| (target.run)(input)));
     let limit_bytes = input.len() + FREE_BYTES;
     let fault = match result {
         Err(ref panic) => Some(panic.clone()),
         Ok(_) if peak_bytes > limit_bytes => Some(format!(
-            "{peak_bytes} bytes of memory for an input of {}, at most {limit_bytes} are allowed",
+            "{peak_bytes} bytes of memory for an input of {} bytes; at most {limit_bytes} are allowed",
             input.len()
         )),
         Ok(_) => None,

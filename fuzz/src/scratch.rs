@@ -8,7 +8,7 @@ static FOLDER: OnceLock<PathBuf> = OnceLock::new();
 /// A folder in memory.
 const SHARED_MEMORY: &str = "/dev/shm";
 
-/// A temporary folder, in memory where the system has such a place.
+/// A temporary folder, in memory if the system supports it.
 ///
 /// # Errors
 ///
@@ -30,7 +30,7 @@ pub fn use_folder(folder: &Path) {
 /// A separate folder inside the scratch folder.
 pub(crate) fn folder(name: &str) -> PathBuf {
     let root = FOLDER.get_or_init(|| {
-        // Without an owner it is kept, as under a debugger or libFuzzer.
+        // If no caller has set a folder, for example under a debugger or libFuzzer, the temporary one is kept.
         temporary().expect("a temporary folder").keep()
     });
     let folder = root.join(format!("{name}-{}", std::process::id()));

@@ -290,7 +290,7 @@ pub(crate) fn llama2c_files() -> Vec<Vec<u8>> {
     LLAMA2C_FILES.map(<[u8]>::to_vec).to_vec()
 }
 
-/// The length that a file's header requires, where that is the header of a seed: any other length is refused at once.
+/// The length that a file's header requires, if it is the header of a seed. Any other length is refused at once.
 pub(crate) fn llama2c_len(bytes: &[u8]) -> usize {
     let [first, versioned] = LLAMA2C_FILES;
     match bytes.starts_with(&versioned[..4]) {

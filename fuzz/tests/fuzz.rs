@@ -36,7 +36,7 @@ fn inputs_that_once_broke_something_are_refused_or_accepted() {
             continue;
         }
         let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let target = target(&name).unwrap_or_else(|| panic!("{name} is no target"));
+        let target = target(&name).unwrap_or_else(|| panic!("{name} is not a target"));
         run::warm_up(target);
         for file in std::fs::read_dir(&folder).expect("a folder of inputs") {
             let path = file.expect("an entry").path();
@@ -75,7 +75,7 @@ fn mutated_inputs_break_nothing() {
             .count() as u64;
         assert!(
             accepted > 0 && accepted < EXECUTIONS,
-            "{}: {accepted} of {EXECUTIONS} accepted, so the others or these were never reached",
+            "{}: {accepted} of {EXECUTIONS} accepted: both accepted and refused inputs are needed",
             target.name
         );
     }
@@ -103,8 +103,8 @@ fn panics_and_memory_are_noticed() {
     let _alone = ALONE.lock();
     let with = |run| Target::new("made up", run, Vec::new, &[]);
     assert_eq!(run::execute(&with(|_| true), b"x").fault, None);
-    let fault = run::execute(&with(|_| panic!("at the disco")), b"x").fault;
-    assert!(fault.is_some_and(|fault| fault.contains("at the disco")));
+    let fault = run::execute(&with(|_| panic!("on purpose")), b"x").fault;
+    assert!(fault.is_some_and(|fault| fault.contains("on purpose")));
     let fault = run::execute(&with(|_| vec![1_u8; 65 << 20].len() > 1), b"x").fault;
     assert!(fault.is_some_and(|fault| fault.contains("bytes of memory")));
     assert_eq!(
@@ -114,7 +114,7 @@ fn panics_and_memory_are_noticed() {
 }
 
 #[test]
-fn r15_a_header_full_of_nothing_costs_little_more_than_itself() {
+fn r15_a_header_of_empty_tensors_takes_little_memory() {
     let _alone = ALONE.lock();
     use_scratch();
     let target = target("safetensors").expect("a target");

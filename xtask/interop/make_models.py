@@ -1,8 +1,9 @@
-"""Make random models of Hugging Face `transformers` and what they compute, for Taal to open: `make_models.py FOLDER FAMILY...`.
+"""Make random models of Hugging Face `transformers` and their logits, for Taal to open: `make_models.py FOLDER FAMILY...`.
 
 Each case is `FOLDER/FAMILY/CASE` with the files of `save_pretrained`, `ids.json` (a list of samples with `input_ids` and, for encoders, an
 `attention_mask`) and `transformers.bin`: the logits of all samples, fp32, little-endian, computed in fp32 from the weights as they are
-stored. Logits at padding are 0. Every tensor is random, norm weights and biases too, so that a swapped, transposed or forgotten one shows.
+stored. Logits at padding are 0. Every tensor is random, including norm weights and biases, so that a swapped, transposed or forgotten one
+shows.
 """
 
 import json
@@ -160,7 +161,7 @@ PADDING = 1
 FIRST_ORDINARY = 5
 
 
-def randomise(model, generator):
+def randomize(model, generator):
     """Weights that keep logits of the order of 1 at any width."""
     width = model.get_input_embeddings().weight.shape[1]
     with torch.no_grad():
@@ -206,13 +207,13 @@ def main():
                 special.update(cls_token_id=2, sep_token_id=3)
             config = config_class(**keys, **special)
             model = model_class(config)
-            randomise(model, generator)
+            randomize(model, generator)
             model = model.to(getattr(torch, case.get("dtype", "float32")))
             out = folder / family / name
             model.save_pretrained(out, **({"max_shard_size": case["shard_size"]} if "shard_size" in case else {}))
             is_encoder = "Masked" in model_class.__name__
             samples = samples_of(case.get("lengths", [(2, 29), (1, 33)]), config.vocab_size, is_encoder, generator)
-            # Opened again: a model converted back to fp32 would keep the rotary angles of half precision.
+            # Opened again, because a model converted back to fp32 would keep the rotary angles of half precision.
             model = model_class.from_pretrained(out, dtype=torch.float32, attn_implementation="eager").eval()
             logits = [logits_of(model, sample).flatten() for sample in samples]
             (out / "ids.json").write_text(json.dumps(samples))

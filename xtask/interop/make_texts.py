@@ -13,7 +13,7 @@ import sys
 
 import torch
 import transformers as t
-from make_models import randomise
+from make_models import randomize
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer import modules
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors, trainers
@@ -25,12 +25,12 @@ What is the capital of France? The capital of France is Paris. Qu'est-ce que c'e
 def main():\n    return [word for word in text.split()]  # a comment\n\n\nhello   world\tand more
 你好，世界。我们来看一只猫。 Привет, мир! 🙂🚀 ½ café naïve""".split("\n")
 
-# How GPT-4's relatives cut words; Qwen2 takes one digit at a time and LLaMA 3 up to three.
+# How tokenizers like GPT-4's split words; Qwen2 takes one digit at a time and LLaMA 3 up to three.
 WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}DIGITS| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
-# Steps after which the end comes, and more than that.
+# Steps after which the text ends, and a larger number.
 END_AT = 11
 MAX_TOKENS = 24
 
@@ -40,7 +40,7 @@ def special(names):
 
 
 def byte_level(names, digits="", template=None, nfc=False):
-    """Byte-level BPE as Qwen, LLaMA 3 and DeepSeek have it."""
+    """Byte-level BPE as in Qwen, LLaMA 3 and DeepSeek."""
     tokenizer = Tokenizer(BPE())
     if nfc:
         tokenizer.normalizer = normalizers.NFC()
@@ -55,12 +55,12 @@ def byte_level(names, digits="", template=None, nfc=False):
 
 
 def sentence_piece(names, template):
-    """BPE with SentencePiece's marks and bytes as a fallback, as LLaMA 2, Phi-3 and Mistral have it."""
+    """BPE with SentencePiece's marks and byte fallback, as in LLaMA 2, Phi-3 and Mistral."""
     base = ["<unk>", "<s>", "</s>"]
     fallback = [f"<0x{byte:02X}>" for byte in range(256)]
     tokenizer = Tokenizer(BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always", split=True)
-    # The last line is left to the bytes.
+    # The last line is left out, so that it needs byte fallback.
     trainer = trainers.BpeTrainer(vocab_size=420, special_tokens=base + fallback, show_progress=False)
     tokenizer.train_from_iterator(TEXT[:-1], trainer)
     file = json.loads(tokenizer.to_str())
@@ -90,7 +90,7 @@ MISTRAL = ["[INST]", "[/INST]"]
 
 
 def instruct_cases():
-    """Name, configuration, model, tokenizer, who names the end where, the token that ends a turn, and a prompt of one turn."""
+    """Name, configuration, model, tokenizer, which files define the end token, the token that ends a turn, and a prompt of one turn."""
     question = "What is the capital of France? 12345 cafés 🙂"
     yield ("qwen2", t.Qwen2Config, t.Qwen2ForCausalLM, byte_level(CHATML, nfc=True),
            {"config": "<|endoftext|>", "generation": ["<|im_end|>", "<|endoftext|>"]}, "<|im_end|>",
@@ -116,7 +116,7 @@ def seeded(seed):
 
 
 def continued(model, ids):
-    """Greedy ids, and whether they end before there are too many."""
+    """Greedy ids, and whether the text ends before the limit."""
     with torch.no_grad():
         found = model.generate(torch.tensor([ids]), do_sample=False, max_new_tokens=MAX_TOKENS, pad_token_id=0)
     found = found[0, len(ids):].tolist()
@@ -124,7 +124,7 @@ def continued(model, ids):
 
 
 def exchange(model, one, other):
-    """Gives two tokens each other's logit."""
+    """Swaps the logits of two tokens."""
     with torch.no_grad():
         matrix = model.get_output_embeddings().weight
         matrix[[one, other]] = matrix[[other, one]]
@@ -138,9 +138,9 @@ def instruct(folder, index, case):
         num_key_value_heads=2, head_dim=8, max_position_embeddings=256, tie_word_embeddings=False, pad_token_id=None,
         bos_token_id=None, eos_token_id=ids_of(ends["config"]))
     model = model_class(config).eval()
-    randomise(model, seeded(9000 + index))
+    randomize(model, seeded(9000 + index))
     prompt_ids = tokenizer.encode(prompt).ids
-    # Without an end: the first token that is new at a step late enough.
+    # Without an end token: the first new token at a step that is late enough.
     model.generation_config = t.GenerationConfig()
     free, _ = continued(model, prompt_ids)
     step = next(step for step in range(END_AT, MAX_TOKENS) if free[step] not in free[:step])
@@ -152,7 +152,7 @@ def instruct(folder, index, case):
     (out / "generation_config.json").unlink(missing_ok=True)
     if "generation" in ends:
         (out / "generation_config.json").write_text(json.dumps({"eos_token_id": [ids_of(end) for end in ends["generation"]]}))
-    # What names the end here decides nothing, because config.json does.
+    # The end token here has no effect, because config.json defines it.
     t.PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=ends["config"]).save_pretrained(out)
 
     # Opened again, as a user of `transformers` would.
@@ -210,14 +210,14 @@ def fill(folder, index, case):
     special_ids = {key: value for key, value in (("bos_token_id", 0), ("eos_token_id", 2), ("cls_token_id", 0), ("sep_token_id", 2))}
     keys = {**special_ids, **keys} if name == "modernbert" else keys
     model = model_class(config_class(vocab_size=tokenizer.get_vocab_size(), **keys))
-    randomise(model, seeded(9100 + index))
+    randomize(model, seeded(9100 + index))
     out = folder / f"fill-{name}" / "model"
     model.save_pretrained(out)
     t.PreTrainedTokenizerFast(tokenizer_object=tokenizer, mask_token=mask).save_pretrained(out)
 
     model = model_class.from_pretrained(out, attn_implementation="eager").eval()
     tokenizer = t.PreTrainedTokenizerFast.from_pretrained(out)
-    # Special tokens are no guesses.
+    # Special tokens are not guesses.
     barred = [id for id, token in tokenizer.added_tokens_decoder.items() if token.special]
     runs = []
     for text in [f"The cat sat on the {mask}.", f"De {mask}{mask} keek naar de {mask}, café {mask}"]:
@@ -243,7 +243,7 @@ def embed(folder, pooling, is_normalised):
         vocab_size=tokenizer.get_vocab_size(), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
         max_position_embeddings=64)
     model = t.BertModel(config)
-    randomise(model, seeded(9200))
+    randomize(model, seeded(9200))
     name = f"embed-{pooling}"
     parts = folder / name / "parts"
     model.save_pretrained(parts)

@@ -31,12 +31,12 @@ def main():
             if not all(np.isfinite(tensor.data).all() for tensor in tensors):
                 raise ValueError("not all values are finite")
             longest = max(len(row) for sample in samples for row in sample["input_ids"])
-            # Keys and values in fp32, as everything else; the default is fp16.
+            # Keys and values in fp32, like everything else; the default is fp16.
             model = Llama(str(case / "model.gguf"), n_ctx=longest, n_batch=longest, n_threads=1, logits_all=True, verbose=False,
                           type_k=FP32, type_v=FP32)
             logits = [row for sample in samples for row in logits_of(model, sample["input_ids"])]
             np.concatenate([row.ravel() for row in logits]).astype("<f4").tofile(case / "llama.cpp.bin")
-        except Exception as error:  # One that fails is a row of the table; the others are still compared.
+        except Exception as error:  # A failed case is a row of the table; the others are still compared.
             (case / "llama.cpp.error").write_text(f"{type(error).__name__}: {error}")
 
 

@@ -34,7 +34,7 @@ def main():
             model = opened(case, case.parent.name in CAUSAL)
             logits = [logits_of(model, sample).flatten() for sample in json.loads(ids.read_text())]
             torch.cat(logits).numpy().astype("<f4").tofile(case / "transformers.bin")
-        except Exception as error:  # One that fails is a row of the table; the others are still compared.
+        except Exception as error:  # A failed case is a row of the table; the others are still compared.
             (case / "transformers.error").write_text(f"{type(error).__name__}: {error}")
 
 

@@ -12,7 +12,7 @@ use crate::pairs;
 use crate::revision::{Worktree, resolve};
 use crate::workspace::Workspace;
 
-/// The file in which the kernels' benchmark writes the machine's peaks.
+/// The file to which the kernels' benchmark writes the machine's peaks.
 const MACHINE: &str = "machine.json";
 
 /// Runs the benchmarks of the package `taal-benches`; with `--against`, those of another commit first, or without a filter both

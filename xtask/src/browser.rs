@@ -10,14 +10,15 @@ use anyhow::{Context, Result, ensure};
 use crate::command::run;
 use crate::workspace::Workspace;
 
-/// A text with markup in it, and one longer than a phone's screen.
+/// A text that contains markup, and one that is wider than a phone's screen.
 const HOSTILE: &str = "De kat zat op de mat, \u{e9}\u{e9}n keer </script> <b>\u{1f99c}</b>\n& weg";
 const LONG: &str = "De kat krabt de krullen van de trap en de rat ziet het aan vanaf de bovenste tree, waar hij sinds \
                     maandag woont; niemand heeft hem gevraagd.";
 
-/// Trains small models, makes pages in both languages with them, and opens the pages. Needs node, npm, and Chromium (`CHROMIUM` names it).
+/// Trains small models, makes pages with them in both languages, and opens the pages. Needs node, npm, and Chromium
+/// (set its path in `CHROMIUM`).
 pub fn browser(workspace: &Workspace) -> Result<()> {
-    // Built with the features of the tests, so that Burn is built once.
+    // Built with the features of the tests, so that Burn is built only once.
     run(workspace
         .cargo()
         .args(["test", "--workspace", "--test", "cli", "--no-run"])
@@ -104,7 +105,7 @@ pub fn browser(workspace: &Workspace) -> Result<()> {
         .args(files))
 }
 
-/// Forty lines that are too long to have room on a phone's map.
+/// Forty lines that are too long for a map on a phone.
 fn lines() -> String {
     let subjects = ["De man", "De vrouw", "Het kind", "De kat", "De hond"];
     let rest = ["loopt naar huis", "slaapt in de tuin", "eet een appel", "ziet de zon"];
@@ -123,7 +124,8 @@ fn within_a_page(picture: &str) -> String {
     )
 }
 
-/// Keeps the page of a run under way as `live.html` (`live-nl.html` in Dutch), and that of the stopped run as `ended-nl.html`.
+/// Keeps the page of a run in progress as `live.html` (`live-nl.html` in Dutch), and that of the stopped run as
+/// `ended-nl.html`.
 fn live_page(taal: &Path, pages: &Path, language: &str) -> Result<()> {
     let run_dir = format!("live-{language}");
     let mut training = Command::new(taal)

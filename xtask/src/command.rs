@@ -1,4 +1,4 @@
-//! Running other programs: shown before they run, their exit code passed on when they fail.
+//! Running other programs: each is shown before it runs, and its exit code is passed on if it fails.
 
 use std::env;
 use std::ffi::OsStr;
@@ -45,7 +45,7 @@ pub fn forget_this_package(command: &mut Command) {
     }
 }
 
-/// Shows a command, runs it with this terminal's input and output, and fails where it fails.
+/// Shows a command, runs it with this terminal's input and output, and fails if it fails.
 pub fn run(command: &mut Command) -> Result<()> {
     show(command);
     let status = command
@@ -76,7 +76,7 @@ pub fn exit_code(error: &anyhow::Error) -> ExitCode {
 fn line(command: &Command) -> String {
     let changed = command.get_envs().filter_map(|(name, value)| Some((name, value?)));
     let variables = changed.map(|(name, value)| format!("{}={}", name.display(), quoted(value)));
-    // The path of the toolchain's own cargo would only be noise.
+    // The full path of the toolchain's cargo would only be noise.
     let program = command.get_program();
     let is_cargo = Path::new(program).file_stem().is_some_and(|name| name == "cargo");
     let program = if is_cargo { OsStr::new("cargo") } else { program };

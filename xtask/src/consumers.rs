@@ -52,14 +52,14 @@ fn copy_out(workspace: &Workspace, metadata: &Metadata, names: &[String], outsid
         }
     }
     let product = read_manifest(&workspace.root().join("Cargo.toml"))?;
-    let manifest = outside_manifest(names, &product, &packages_behind(wanted, &metadata.packages));
+    let manifest = outside_manifest(names, &product, &with_dependencies(wanted, &metadata.packages));
     let manifest = toml::to_string(&manifest).context("cannot write the manifest of the outside projects")?;
     write(&outside.join("Cargo.toml"), manifest.as_bytes())?;
     copy(&workspace.root().join("Cargo.lock"), &outside.join("Cargo.lock"))
 }
 
 /// The packages of this workspace among the wanted ones, and their dependencies. Cargo warns about unused patches.
-fn packages_behind(wanted: BTreeSet<String>, packages: &[Package]) -> Vec<&Package> {
+fn with_dependencies(wanted: BTreeSet<String>, packages: &[Package]) -> Vec<&Package> {
     let mut found = BTreeSet::new();
     let mut open: Vec<String> = wanted.into_iter().collect();
     while let Some(name) = open.pop() {
@@ -162,7 +162,7 @@ mod tests {
             package("model", &[("store", None)]),
         ];
         let wanted = BTreeSet::from(["tokenizer".to_owned(), "serde_json".to_owned()]);
-        let names = packages_behind(wanted, &packages)
+        let names = with_dependencies(wanted, &packages)
             .into_iter()
             .map(|package| package.name.as_str());
         assert_eq!(names.collect::<Vec<_>>(), ["store", "tokenizer"]);

@@ -21,10 +21,10 @@ pub struct Crash {
     /// Flipped bits of a checkpoint, and as many of a folder of shards
     #[arg(long, default_value_t = 10_000)]
     flips: u64,
-    /// Everything random follows from it
+    /// Seed of everything random
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Break one promise after the other on purpose: each must turn a test red
+    /// Break one guarantee at a time on purpose: each must make a test fail
     #[arg(long)]
     mutants: bool,
     /// Write the figures into docs/faults.md
@@ -139,7 +139,7 @@ fn write_between_marks(path: &Path, table: &str) -> Result<()> {
         .split_once(BEGIN)
         .and_then(|(before, rest)| Some((before, rest.split_once(END)?.1)));
     let (before, after) =
-        marks.with_context(|| format!("{}: the marks around the figures are gone", path.display()))?;
+        marks.with_context(|| format!("{}: the marks around the figures are missing", path.display()))?;
     fs::write(path, format!("{before}{BEGIN}\n{table}\n{END}{after}"))?;
     Ok(())
 }
@@ -253,7 +253,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_mutant_has_a_test_that_must_notice_it() {
+    fn every_mutant_is_in_the_list_of_mutants() {
         let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates");
         let mut known = BTreeSet::new();
         for folder in ["store/src", "data/src", "trainer/src", "trainer/src/step"].map(|name| crates.join(name)) {

@@ -17,7 +17,7 @@ const SHELLS: [&str; 3] = ["bash", "zsh", "fish"];
 /// The file name of all third-party licenses.
 const THIRD_PARTY: &str = "THIRD-PARTY-LICENSES.md";
 
-/// The part of `cargo metadata` that tells what is linked into a program.
+/// The part of `cargo metadata` that determines what is linked into a program.
 #[derive(Debug, Deserialize)]
 struct Graph {
     packages: Vec<Linked>,
@@ -151,7 +151,7 @@ fn linked(workspace: &Workspace, host: &str, features: &[&str]) -> Result<Vec<Li
         .arg("--manifest-path")
         .arg(workspace.root().join("crates/cli/Cargo.toml"));
     let bytes = output(metadata.args(features))?;
-    let graph: Graph = serde_json::from_slice(&bytes).context("cannot read what cargo metadata says")?;
+    let graph: Graph = serde_json::from_slice(&bytes).context("cannot read the output of cargo metadata")?;
     let root = graph.packages.iter().find(|package| package.name == "taal-cli");
     let root = root.context("cargo metadata names no taal-cli")?.id.clone();
     let edges: BTreeMap<&str, &[Edge]> = graph

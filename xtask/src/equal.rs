@@ -1,4 +1,4 @@
-//! `cargo xtask equal REF`: whether a change of the code changes its results.
+//! `cargo xtask equal REF`: whether a change of the code changes results.
 //!
 //! Runs short trainings and commands with their models twice, with the `taal` of another commit and with this working tree's, on
 //! the same machine. Weights, moments and outputs must be equal byte for byte.
@@ -29,7 +29,7 @@ pub struct Equal {
     /// Run this `taal` instead of building that of the working tree
     #[arg(long, value_name = "FILE", requires = "before")]
     after: Option<PathBuf>,
-    /// Only cases whose name holds this
+    /// Only cases whose name contains this
     #[arg(long, value_name = "PART")]
     filter: Option<String>,
 }
@@ -40,7 +40,7 @@ struct Case {
     recipe: &'static str,
     /// `KEY=VALUE`, each after a `--set`.
     set: &'static [&'static str],
-    /// Command lines of `taal`, with `{model}` for the run directory; the words of a text are joined by dots.
+    /// Command lines of `taal`, with `{model}` for the run directory. Dots join the words of a text.
     ask: &'static [&'static str],
 }
 
@@ -207,7 +207,7 @@ const CASES: &[Case] = &[
     },
 ];
 
-/// A recipe that starts from dutch-bpe and counts completions only.
+/// A recipe that starts from dutch-bpe and computes the loss only on completions.
 const PROMPTS_RECIPE: &str = r#"
 [data]
 conversations = "prompts.jsonl"
@@ -226,7 +226,7 @@ max_tokens = 10
 temperature = 0.0
 "#;
 
-/// Runs every case with both programs, prints the table, and fails where anything differs.
+/// Runs every case with both programs, prints the table, and fails if anything differs.
 pub fn equal(workspace: &Workspace, arguments: &Equal) -> Result<()> {
     let home = workspace.metadata()?.target_directory.join("equal");
     let pair = match (&arguments.before, &arguments.after, &arguments.revision) {
@@ -276,7 +276,7 @@ pub fn equal(workspace: &Workspace, arguments: &Equal) -> Result<()> {
     print!("{table}");
     ensure!(
         differing.is_empty(),
-        "not the same: {}; what each program wrote is in {}",
+        "not equal: {}; the output of each program is in {}",
         differing.join(", "),
         home.display()
     );

@@ -19,7 +19,7 @@ use clap::Args;
 use crate::command::run;
 use crate::workspace::Workspace;
 
-/// The largest difference of two logits, both computed in fp32 and of the order of 1.
+/// The largest allowed difference of two logits, both computed in fp32 and of the order of 1.
 const TOLERANCE: f32 = 1e-4;
 
 /// The same for GPT-2 in llama.cpp, whose table of GELU has 16-bit floats.
@@ -47,20 +47,21 @@ const FAMILIES: [(&str, bool); 9] = [
 /// Arguments of `cargo xtask interop`.
 #[derive(Debug, Args)]
 pub struct Interop {
-    /// Families (default: all): gpt2, llama, mistral, qwen2, qwen3, bert, roberta, distilbert, modernbert; and texts, for what the program
-    /// `taal` makes of texts
+    /// Families (default: all): gpt2, llama, mistral, qwen2, qwen3, bert, roberta, distilbert, modernbert; and texts,
+    /// for the outputs of the program `taal`
     families: Vec<String>,
-    /// A Python that has the packages, instead of one that is set up in the target folder (PIP_EXTRA_INDEX_URL may name an index with
-    /// smaller builds of torch)
+    /// A Python that has the packages, instead of a new one in the target folder (PIP_EXTRA_INDEX_URL may name an index
+    /// with smaller builds of torch)
     #[arg(long, value_name = "PATH")]
     python: Option<PathBuf>,
-    /// A program `taal` to compare texts with, instead of one that is built
+    /// A program `taal` to compare texts with, instead of building one
     #[arg(long, value_name = "PATH")]
     taal: Option<PathBuf>,
-    /// Give GGUF files of Taal's to llama.cpp too, whose Python package is built from source: some minutes the first time
+    /// Also open Taal's GGUF files with llama.cpp, whose Python package is built from source: some minutes the first
+    /// time
     #[arg(long)]
     llama_cpp: bool,
-    /// A Python that has llama-cpp-python and gguf, instead of one that is set up in the target folder
+    /// A Python that has llama-cpp-python and gguf, instead of a new one in the target folder
     #[arg(long, value_name = "PATH", requires = "llama_cpp")]
     llama_cpp_python: Option<PathBuf>,
 }
@@ -290,7 +291,7 @@ fn program(workspace: &Workspace) -> Result<PathBuf> {
 
 fn script(workspace: &Workspace, python: &Path, name: &str) -> Command {
     let mut command = Command::new(python);
-    // Nothing is downloaded, whatever a model may name, and nothing is written next to the scripts.
+    // Nothing is downloaded, even if a model asks for it, and nothing is written next to the scripts.
     command
         .env("HF_HUB_OFFLINE", "1")
         .env("HF_HUB_DISABLE_PROGRESS_BARS", "1")

@@ -1,4 +1,4 @@
-//! Developer verbs of Taal, which know the flags and features that this workspace needs.
+//! Developer verbs of Taal, with the flags and features that this workspace needs.
 //!
 //! Every verb prints the commands it runs on stderr. It depends on no product crate: it must build in seconds
 //! and work while the product does not compile.
@@ -51,15 +51,15 @@ enum Verb {
     /// Arguments go to `cargo test`. With a filter or a choice of packages (`-p taal-data`), only that runs. Without `--gpu` the GPU's
     /// crates are not built, and its tests are left out.
     Test(Rest),
-    /// Crash, kill, fill up and damage: run the fault tests with many cases and print their figures
+    /// Run the fault tests (crashes, kills, full disks, damaged files) with many cases and print their figures
     Crash(crash::Crash),
-    /// Give hostile inputs to the parsers and keep what breaks one
+    /// Run the parsers on hostile inputs and keep those that break one
     Fuzz(fuzz::Fuzz),
     /// Open models of Hugging Face's transformers with Taal, and Taal's with transformers, and compare their logits
     Interop(interop::Interop),
-    /// Compare what a GPU computes with what the CPU computes: logits, losses, gradients, steps, decoding, memory
+    /// Compare the results of a GPU with those of the CPU: logits, losses, gradients, steps, decoding, memory
     Parity(parity::Parity),
-    /// Train and ask models with another commit's `taal` and with this one's, and compare every byte
+    /// Train and run models with another commit's `taal` and with this one's, and compare every byte
     Equal(equal::Equal),
     /// Run the benchmarks, or those of one file or name
     ///
@@ -68,21 +68,21 @@ enum Verb {
     Bench(Bench),
     /// Open traces, a report and a map in Chromium, with node and npm, and check them by pointer, keyboard and axe-core
     Browser,
-    /// Run the guided tours from an empty folder, and fail where the output differs from their pages
+    /// Run the guided tours from an empty folder, and fail if the output differs from their pages
     ///
-    /// Text must be equal, numbers to 2 % or what a fence says; figures of speed and time are not compared.
+    /// Text must be equal, numbers within 2 % or the tolerance of their fence; speeds and times are not compared.
     Tour(tour::Tour),
-    /// Check formatting and clippy, warnings denied
+    /// Check formatting and run clippy, with warnings as errors
     Lint,
     /// Format the sources
     Fmt {
-        /// Change nothing, fail where formatting is wrong
+        /// Change nothing, and fail if the formatting is wrong
         #[arg(long)]
         check: bool,
     },
-    /// Run clippy on every target, warnings denied
+    /// Run clippy on every target, with warnings as errors
     Clippy,
-    /// Build the documentation of the workspace, warnings denied
+    /// Build the documentation of the workspace, with warnings as errors
     Doc {
         /// Show it in a browser afterwards
         #[arg(long)]
@@ -90,11 +90,12 @@ enum Verb {
     },
     /// Package every publishable crate as for crates.io and build each from its archive
     Package(Package),
-    /// Build an archive to give to others: the stripped program, its manual pages, completions and all licenses
+    /// Build an archive for distribution: the stripped program, its manual pages, completions and all licenses
     ///
-    /// Says which libraries and which glibc the program needs. It is in the folder `dist` of the target folder.
+    /// Prints which libraries and which glibc the program needs. The archive is in the folder `dist` of the target
+    /// folder.
     Dist,
-    /// Build and run small outside projects that each use one crate as a stranger would
+    /// Build and run small outside projects, each of which uses one crate as an outside user would
     Consumers {
         /// Which of them (default: all); the folders in xtask/consumers
         names: Vec<String>,

@@ -156,9 +156,9 @@ fn speed(answer: &[u8], seconds: f64, pointer: Option<&str>) -> Result<f64> {
     let Some(pointer) = pointer else {
         return Ok(1.0 / seconds);
     };
-    let answer: Value = serde_json::from_slice(answer).context("the answer is not JSON")?;
+    let answer: Value = serde_json::from_slice(answer).context("the output is not JSON")?;
     let speed = answer.pointer(pointer).and_then(Value::as_f64);
-    speed.with_context(|| format!("the answer has no number at {pointer}"))
+    speed.with_context(|| format!("the output has no number at {pointer}"))
 }
 
 fn median(values: &[f64]) -> f64 {

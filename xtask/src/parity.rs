@@ -1,4 +1,4 @@
-//! `cargo xtask parity`: what a GPU computes compared with what flex computes.
+//! `cargo xtask parity`: compares the results of a GPU with those of flex.
 
 use anyhow::{Result, bail};
 use clap::Args;
@@ -12,10 +12,10 @@ pub struct Parity {
     /// wgpu, wgpu:N (the number that `taal doctor` prints) or cuda:N
     #[arg(long, default_value = "wgpu")]
     device: String,
-    /// Two lengths instead of seven and one family where three are compared: some minutes on software Vulkan
+    /// Two lengths instead of seven, and one model family instead of three: some minutes on software Vulkan
     #[arg(long)]
     small: bool,
-    /// Steps over which memory must stay flat
+    /// Steps over which memory must not grow
     #[arg(long, value_name = "N", default_value_t = 200)]
     steps: u32,
     /// Part of the name of the tests to run (default: all)
@@ -34,7 +34,7 @@ pub fn parity(workspace: &Workspace, arguments: &Parity) -> Result<()> {
         ),
     };
     let filter = arguments.filter.as_deref().unwrap_or_default();
-    // In the kernels' tests those of a GPU are one module.
+    // In the kernels' tests, those of a GPU are one module.
     for (target, filter) in [("kernels", format!("gpu::{filter}")), ("parity", filter.to_owned())] {
         let mut test = workspace.cargo();
         test.args(["test", "--workspace"])

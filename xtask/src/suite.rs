@@ -1,4 +1,4 @@
-//! The verbs that look after the whole workspace: tests, formatting, clippy, documentation.
+//! The verbs for the whole workspace: tests, formatting, clippy, documentation.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -9,10 +9,10 @@ use anyhow::Result;
 use crate::command::run;
 use crate::workspace::Workspace;
 
-/// Runs the whole suite, or what the arguments of `cargo test` choose.
+/// Runs the whole suite, or the tests that the arguments of `cargo test` choose.
 ///
-/// Doctests run first: rustdoc prints its own summary after them, while everything else ends with the test runner's closing line,
-/// for which scripts look.
+/// Doctests run first, because rustdoc prints its own summary after them. Everything else ends with the test runner's
+/// last line, which scripts look for.
 pub fn test(workspace: &Workspace, args: &[OsString]) -> Result<()> {
     let (scope, is_whole_suite) = test_scope(args);
     if scope == Scope::Named {
@@ -38,7 +38,8 @@ enum Scope {
     Named,
 }
 
-/// Which packages a test run covers, and whether it is the whole suite: its arguments then only say how to run, not what.
+/// Which packages a test run covers, and whether it is the whole suite: then its arguments only determine how to run,
+/// not what.
 fn test_scope(args: &[OsString]) -> (Scope, bool) {
     const HOW: [&str; 8] = [
         "--locked",
@@ -63,7 +64,7 @@ fn test_scope(args: &[OsString]) -> (Scope, bool) {
     (scope, is_whole_suite)
 }
 
-/// Checks formatting, then clippy: the cheap one first.
+/// Checks formatting, then runs clippy: the cheap check first.
 pub fn lint(workspace: &Workspace) -> Result<()> {
     fmt(workspace, true)?;
     clippy(workspace)

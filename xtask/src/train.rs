@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use crate::command;
 use crate::workspace::{Package, Workspace};
 
-/// Builds `taal` with the features of the requested device, then becomes `taal train ARGS`.
+/// Builds `taal` with the features of the requested device, then replaces this process by `taal train ARGS`.
 pub fn train(workspace: &Workspace, args: &[OsString]) -> Result<()> {
     let metadata = workspace.metadata()?;
     let cli = metadata
@@ -71,7 +71,7 @@ fn device(args: &[OsString]) -> Option<String> {
 
 /// The feature of `taal-cli` for a device: the one with the backend's name (`wgpu` for `wgpu:1`).
 ///
-/// flex has none because it is always included; an unknown backend has none either, and `taal` refuses it with a list.
+/// flex has none, because it is always included. An unknown backend has none either; `taal` refuses it with a list.
 fn backend_feature(device: &str, cli: &Package) -> Option<String> {
     let backend = device.split(':').next().unwrap_or(device).to_ascii_lowercase();
     (backend != "default" && cli.features.contains_key(&backend)).then_some(backend)

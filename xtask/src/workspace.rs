@@ -1,4 +1,4 @@
-//! What this workspace is made of, as `cargo metadata` tells it.
+//! The packages of this workspace, from `cargo metadata`.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -17,7 +17,8 @@ pub struct Workspace {
     has_gpu: bool,
 }
 
-/// The features of the suite without a GPU: the devices of the CPU are compared, and the fault tests need their faults.
+/// The features of the suite without a GPU: all CPU devices, which are compared, and fault injection for the fault
+/// tests.
 const CPU_FEATURES: &str = "taal-cli/ndarray,taal-trainer/faults";
 /// With the GPU's code, for the tests, clippy and `cargo xtask parity`, which share one build of Burn.
 pub const GPU_FEATURES: &str = "taal-cli/ndarray,taal-cli/wgpu,taal-trainer/faults";
@@ -72,7 +73,8 @@ impl Metadata {
 impl Workspace {
     /// The workspace that this xtask belongs to.
     ///
-    /// Cargo says where at run time; the place of compilation would be wrong for a target directory that several clones share.
+    /// Cargo sets its path at run time; the path at compile time would be wrong for a target directory that several
+    /// clones share.
     pub fn find() -> Result<Self> {
         let manifest_dir =
             env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
@@ -93,7 +95,8 @@ impl Workspace {
         Self { has_gpu, ..self }
     }
 
-    /// The arguments of cargo that choose the features of the suite. All verbs use the same, so that Burn, which is large, is built once.
+    /// The arguments of cargo that choose the features of the suite. All verbs use the same features, so that Burn,
+    /// which is large, is built only once.
     pub fn features(&self) -> [&'static str; 2] {
         ["--features", if self.has_gpu { GPU_FEATURES } else { CPU_FEATURES }]
     }

@@ -1,8 +1,9 @@
-//! Holds the workspace to its architecture: what each crate may depend on, contain and must say about itself.
+//! Tests the architecture of the workspace: what each crate may depend on and contain, and what it must document.
 //!
-//! The rules are pure functions in `layers/rules.rs` and `layers/sources.rs` that return complaints, one sentence each. Here they run on this
-//! workspace; beside them they run on made-up workspaces that break them. Nothing is downloaded: the manifests come from
-//! `cargo metadata --no-deps`, what stands behind them from `Cargo.lock`.
+//! The rules are pure functions in `layers/rules.rs` and `layers/sources.rs` that return complaints, one sentence each.
+//! This file runs them on this workspace; the unit tests next to the rules run them on made-up workspaces that break
+//! them. Nothing is downloaded: manifests come from `cargo metadata --no-deps`, indirect dependencies from
+//! `Cargo.lock`.
 
 #[path = "layers/lockfile.rs"]
 mod lockfile;
@@ -42,7 +43,7 @@ fn xtask_depends_on_no_product_crate() {
 
 #[test]
 fn tokenizer_metrics_draw_data_and_store_build_without_burn() {
-    assert_none(rules::burn_behind(
+    assert_none(rules::burn_dependents(
         &Workspace::load().lock,
         &["taal-tokenizer", "taal-metrics", "taal-draw", "taal-data", "taal-store"],
     ));
@@ -56,7 +57,7 @@ fn nothing_reads_pickles() {
 
 #[test]
 fn no_crate_is_a_drawer_for_everything() {
-    assert_none(rules::drawers(&Workspace::load().packages));
+    assert_none(rules::vague_names(&Workspace::load().packages));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The pages for people: README.md, CHANGELOG.md and docs. Their links lead somewhere, and the README stays short.
+//! Tests of README.md, CHANGELOG.md and docs: their links work, and the README stays short.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -42,7 +42,7 @@ fn prose(text: &str) -> Vec<(usize, &str)> {
     lines.map(|(index, line)| (index + 1, line)).collect()
 }
 
-/// The anchors that GitHub makes of the headings of a page.
+/// The anchors that GitHub makes from the headings of a page.
 fn anchors(text: &str) -> BTreeSet<String> {
     let headings = prose(text).into_iter().filter(|(_, line)| line.starts_with('#'));
     let anchor = |(_, line): (usize, &str)| {
@@ -126,7 +126,7 @@ fn the_index_names_every_page() {
     }
 }
 
-/// The log and the changelog tell of what is gone, too.
+/// The log and the changelog are left out, because they also mention removed files.
 #[test]
 fn every_path_of_the_workspace_that_a_page_names_exists() {
     let folders = ["crates/", "xtask/", "benches/", "docs/", "fuzz/"];

@@ -1,6 +1,7 @@
-// Opens Taal's pages in a browser as people do: by pointer, by keyboard, in light and dark, on a desk and on a phone. A trace is also
-// followed token by token; the page of a run under way reloads itself; other pages (a report, a map) have no script.
-// `node check.mjs SCREENSHOTS PAGE...`; CHROMIUM names the browser (default: chromium). Ends with 1 where something is wrong.
+// Uses Taal's pages in a browser like a reader: with pointer and keyboard, in light and dark mode, on a desktop and on
+// a phone. A trace is also stepped through token by token, and the page of a run in progress reloads itself; other
+// pages (a report, a map) have no script. `node check.mjs SCREENSHOTS PAGE...`; CHROMIUM names the browser (default:
+// chromium). Exits with 1 if something is wrong.
 
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -72,7 +73,7 @@ async function look(file, colorScheme, width) {
   }
 
   const { say } = await page.evaluate(() => JSON.parse(document.getElementById("data").textContent));
-  // What a text of the page says with values in place of its {names}, up to the first one that is not given.
+  // A text of the page with values in place of its {names}, up to the first name without a value.
   const said = (text, values) => text.split(/[{}]/).reduce(([words, isOver], part, index) => {
     if (isOver || (index % 2 === 1 && !(part in values))) return [words, true];
     return [words + (index % 2 === 1 ? values[part] : part), false];
@@ -138,7 +139,7 @@ async function look(file, colorScheme, width) {
     const rows = await page.locator("#attention-table tbody tr").evaluateAll((all) =>
       all.map((row) => [...row.querySelectorAll("td")].reduce((sum, cell) => sum + (parseFloat(cell.textContent.replace(",", ".")) || 0), 0)));
     expect(rows.length === count, "the table of attention lacks rows");
-    // Each weight is rounded to a 255th of its own, and to two decimals.
+    // Each weight is rounded to a multiple of 1/255, and then to two decimals.
     expect(rows.every((sum) => Math.abs(sum - 100) < 0.2 * count + 1), `rows of attention that do not add up: ${rows}`);
   }
   expect(await page.locator("#lens .row").count() === await page.locator("#residual-table thead th").count() - 1, "not one guess per layer");
@@ -149,7 +150,8 @@ async function look(file, colorScheme, width) {
   await page.close();
 }
 
-// A page of a run under way: a reload keeps the place and what is open, the switch stops it, and a page that is not rewritten says so.
+// The page of a run in progress: a reload keeps the scroll position and what is open, the switch stops reloading, and a
+// page that is no longer rewritten says so.
 async function reloads(page, expect) {
   const written = await page.evaluate(() => Date.parse(JSON.parse(document.getElementById("data").textContent).written));
   await page.clock.install({ time: written + 1000 });

@@ -1,5 +1,5 @@
-//! Trains a transformer and an LSTM on the embedded recipe `names`, each for a second, and prints what they reached.
-//! `cargo run -p taal-experiments --example compare_networks`
+//! Trains a transformer and an LSTM on the embedded recipe `names`, each for a second, and prints their losses. `cargo
+//! run -p taal-experiments --example compare_networks`
 
 use taal_experiments::paradigm::{ParadigmOptions, compare};
 use taal_trainer::{DeviceSpec, RecipeText, Silent, resolve};

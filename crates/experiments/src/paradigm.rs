@@ -1,8 +1,8 @@
-//! A recurrent network beside the transformer, on the same text and tokens: [`compare`].
+//! Compares a recurrent network with the transformer on the same text and tokens: [`compare`].
 //!
-//! Both are trained by one recipe, with one optimizer and one course of the learning rate; how high it is, each network finds out for itself
-//! by training with several in full. The recurrent network is an LSTM of two layers (Zaremba et al. 2014) whose width gives it about as many parameters
-//! as the transformer has.
+//! Both are trained with one recipe, one optimizer and one learning rate schedule. The peak rate is tuned for each
+//! network: it is fully trained with several rates, and the best one counts. The recurrent network is an LSTM of two
+//! layers (Zaremba et al. 2014), whose width is chosen so that it has about as many parameters as the transformer.
 
 use std::time::Instant;
 
@@ -24,27 +24,28 @@ use taal_trainer::{
 const LSTM_LAYERS: usize = 2;
 /// Widths that are tried for it.
 const WIDTH_STEP: usize = 8;
-/// Steps before a measurement, and steps that are timed.
+/// Warm-up steps before a measurement, and timed steps.
 const WARM_UP: u64 = 2;
 const TIMED: u64 = 5;
-/// Symbols of the copy task; one more separates the original from the copy.
+/// Symbols of the copy task; one additional symbol separates the original from the copy.
 const SYMBOLS: usize = 16;
 const COPY_ROWS: usize = 32;
 
-/// How much is measured.
+/// Options of [`compare`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct ParadigmOptions {
     /// Training time of each network, in seconds.
     pub seconds: f64,
-    /// Multiples of the recipe's learning rates that each network is trained with, each in full; the best one counts.
+    /// Multiples of the recipe's learning rates. Each network is fully trained with each of them, and the best one
+    /// counts.
     pub rates: Vec<f64>,
-    /// Lengths at which the time of a training token is measured.
+    /// Lengths at which the time per training token is measured.
     pub lengths: Vec<usize>,
-    /// Tokens of a step of that measurement, at least.
+    /// The minimum number of tokens per step of that measurement.
     pub tokens_per_step: usize,
     /// Steps of the copy task.
     pub copy_steps: u64,
-    /// Lengths of the texts to copy; the longest is the longest that was trained on.
+    /// Lengths of the texts to copy; training uses lengths up to the longest of them.
     pub copy_lengths: Vec<usize>,
 }
 
@@ -61,24 +62,24 @@ impl Default for ParadigmOptions {
     }
 }
 
-/// Everything that was measured.
+/// All measurements.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ParadigmFigures {
-    /// The recipe both were trained by.
+    /// The recipe of both networks.
     pub recipe: String,
     /// The device's name.
     pub device: String,
-    /// Tokens of a row in training and evaluation.
+    /// Tokens per row in training and evaluation.
     pub block_size: usize,
-    /// Rows of a batch.
+    /// Rows per batch.
     pub batch_size: usize,
-    /// Token ids.
+    /// Vocabulary size.
     pub vocab_size: usize,
     /// The transformer, then the recurrent network.
     pub networks: Vec<NetworkFigures>,
 }
 
-/// What one network did.
+/// The figures of one network.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct NetworkFigures {
     /// `transformer` or `lstm`.
@@ -89,7 +90,7 @@ pub struct NetworkFigures {
     pub width: usize,
     /// Parameters.
     pub params: u64,
-    /// The time of a training token by length.
+    /// The time per training token by length.
     pub speed: Vec<LengthSpeed>,
     /// Training for an equal time.
     pub after_equal_time: TrainedFigures,
@@ -97,24 +98,24 @@ pub struct NetworkFigures {
     pub after_equal_tokens: TrainedFigures,
     /// The loss by position in the window, after equal tokens.
     pub by_position: Vec<PositionLoss>,
-    /// The multiple of the recipe's learning rates with which it copied best.
+    /// The multiple of the recipe's learning rates that was best for copying.
     pub copy_rate: f64,
-    /// The share of symbols that are copied right, by the length of what is to be copied.
+    /// The share of correctly copied symbols, by the length of the text to copy.
     pub copy: Vec<CopyAccuracy>,
 }
 
-/// The time of a token in whole training steps: forward, backward, optimizer.
+/// The time per token of whole training steps: forward, backward, optimizer.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LengthSpeed {
-    /// Tokens of a row.
+    /// Tokens per row.
     pub length: usize,
-    /// Rows of a batch.
+    /// Rows per batch.
     pub batch_size: usize,
-    /// Median over the timed steps.
+    /// The median over the timed steps.
     pub microseconds_per_token: f64,
 }
 
-/// A training with a course of the learning rate of its own, from the warm-up to the end.
+/// One training with its own learning rate schedule, from the warm-up to the end.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct TrainedFigures {
     /// The multiple of the recipe's learning rates that was best.
@@ -123,29 +124,29 @@ pub struct TrainedFigures {
     pub steps: u64,
     /// Tokens read.
     pub tokens: u64,
-    /// Time of the steps alone.
+    /// Time of the training steps only.
     pub seconds: f64,
-    /// Mean loss over the validation split, in nats a token.
+    /// Mean loss over the validation split, in nats per token.
     pub val_loss: f64,
 }
 
 /// The mean loss over some positions of all windows of the validation split.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct PositionLoss {
-    /// The first position, counted from 1: as many tokens are known there.
+    /// The first position, counted from 1, which is also the number of tokens that the model sees there.
     pub first: usize,
-    /// The last position, this one included.
+    /// The last position, inclusive.
     pub last: usize,
-    /// In nats a token.
+    /// In nats per token.
     pub loss: f64,
 }
 
-/// How well texts of one length are copied.
+/// The accuracy of copying texts of one length.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct CopyAccuracy {
-    /// Symbols to copy; the model looks back this far and one token more.
+    /// Symbols to copy; the model must look back this many tokens plus one.
     pub length: usize,
-    /// Share of symbols that the model finds likeliest where they stand; by chance it is 1/16.
+    /// Share of symbols that are the model's most probable token at their position; 1/16 by chance.
     pub accuracy: f64,
 }
 
@@ -153,8 +154,8 @@ pub struct CopyAccuracy {
 ///
 /// # Errors
 ///
-/// [`TrainError`] where the recipe hides words, starts from a trained model or has no text that is held back, and as
-/// [`train`](taal_trainer::train) has them.
+/// [`TrainError`] if the recipe masks words, starts from a trained model or has no validation split, and those of
+/// [`train`](taal_trainer::train).
 pub fn compare(
     recipe: &Recipe,
     device: DeviceSpec,
@@ -165,7 +166,7 @@ pub fn compare(
         return Err(TrainError::recipe(
             &recipe.name,
             "train.init_from",
-            "both networks must begin untrained; leave it out",
+            "both networks must start untrained; leave it out",
         ));
     };
     if recipe.train.objective.masking().is_some() {
@@ -197,7 +198,7 @@ pub fn compare(
         return Err(TrainError::recipe(
             &recipe.name,
             "model.preset",
-            "the recurrent network is made to the transformer's measure; name a transformer",
+            "the recurrent network gets the size of the transformer; choose a transformer",
         ));
     }
     let bench = Bench {
@@ -210,7 +211,7 @@ pub fn compare(
 
     let mut speeds = Vec::new();
     for (name, config) in &configs {
-        progress.note(&format!("{name}: time of a training token"));
+        progress.note(&format!("{name}: time per training token"));
         speeds.push(bench.speed(config, options)?);
     }
     let mut timed = Vec::new();
@@ -219,14 +220,14 @@ pub fn compare(
         progress.note(&format!("{name}: {steps} steps in about {:.0} s", options.seconds));
         timed.push(bench.trained_best(config, steps, &options.rates)?);
     }
-    // The one that took fewer steps in the time has its run with equal tokens already.
+    // The network that made fewer steps in the time has already been trained on the equal number of tokens.
     let steps = timed.iter().map(|(figures, _)| figures.steps).min().unwrap_or(1);
     let mut networks = Vec::new();
     for (((name, config), speed), (after_equal_time, model)) in configs.iter().zip(speeds).zip(timed) {
         let (after_equal_tokens, model) = if after_equal_time.steps == steps {
             (after_equal_time, model)
         } else {
-            progress.note(&format!("{name}: {steps} steps, as many as the other took"));
+            progress.note(&format!("{name}: {steps} steps, as many as the other network"));
             bench.trained_best(config, steps, &options.rates)?
         };
         let by_position = by_position(&model, &bench.data.validation, recipe)?;
@@ -281,11 +282,11 @@ fn lstm_like(transformer: &TransformerConfig) -> TransformerConfig {
     best
 }
 
-/// What all measurements share.
+/// What all measurements have in common.
 struct Bench<'a> {
     recipe: &'a Recipe,
     init: Initialization,
-    /// With autodiff.
+    /// A device with autodiff.
     device: Device,
     data: Dataset,
 }
@@ -301,7 +302,7 @@ impl Bench<'_> {
         })
     }
 
-    /// An LSTM has no norm that would make small embeddings large.
+    /// An LSTM has no norm that scales small embeddings up.
     fn init_of(&self, config: &TransformerConfig) -> Initialization {
         match config.mixer {
             Mixer::Attention => self.init,
@@ -312,7 +313,7 @@ impl Bench<'_> {
         }
     }
 
-    /// The training with the lowest loss among those with each rate.
+    /// Trains with each rate and returns the result with the lowest loss.
     fn trained_best(
         &self,
         config: &TransformerConfig,
@@ -326,7 +327,7 @@ impl Bench<'_> {
         )
     }
 
-    /// The rate and what was copied with it, the one that copied most.
+    /// The rate with the best copying accuracy, and that accuracy.
     fn copied_best(
         &self,
         config: &TransformerConfig,
@@ -338,7 +339,7 @@ impl Bench<'_> {
         })
     }
 
-    /// The recipe's course of the learning rate, drawn together or out to another number of steps.
+    /// The recipe's learning rate schedule, scaled to another number of steps.
     fn schedule(&self, steps: u64) -> Schedule {
         let of_recipe = self.recipe.train.schedule;
         let share = of_recipe.warmup_steps as f64 / of_recipe.steps.max(1) as f64;
@@ -349,7 +350,7 @@ impl Bench<'_> {
         }
     }
 
-    /// The median time of a step on the text, turned into steps.
+    /// How many steps fit in a time, by the median time of a step on the text.
     fn steps_in(&self, config: &TransformerConfig, seconds: f64) -> Result<u64, TrainError> {
         let mut learner = self.learner(config)?;
         let step_s = median_s(|step| {
@@ -406,7 +407,7 @@ impl Bench<'_> {
             return Err(TrainError::recipe(
                 &self.recipe.name,
                 "data.validation_fraction",
-                "nothing is held back to compare on; set it above 0",
+                "there is no validation split to compare on; set it above 0",
             ));
         }
         let figures = TrainedFigures {
@@ -419,7 +420,7 @@ impl Bench<'_> {
         Ok((figures, model))
     }
 
-    /// As the trainer validates.
+    /// The validation loss, computed as in the trainer.
     fn validation_score(&self, model: &Transformer) -> Result<Score, TrainError> {
         let (window, batch_size) = (model.config().max_seq_len, self.recipe.eval.batch_size);
         let mut total = Score::default();
@@ -465,7 +466,7 @@ impl Bench<'_> {
         options.lengths.iter().map(at).collect()
     }
 
-    /// Trains on texts of random symbols that stand there twice, and counts how many of the second time are foreseen.
+    /// Trains on random symbols that are repeated once, and measures how many symbols of the repetition are predicted.
     fn copy(
         &self,
         config: &TransformerConfig,
@@ -518,7 +519,7 @@ fn check(step: u64, outcome: &StepOutcome) -> Result<(), TrainError> {
     })
 }
 
-/// What `attempt` gives for the rate with the highest merit. One that diverges counts only where all do.
+/// The result of `attempt` for the rate with the highest merit. A diverged run counts only if all runs diverge.
 fn best_of<T>(
     rates: &[f64],
     attempt: impl Fn(f64) -> Result<T, TrainError>,
@@ -542,12 +543,12 @@ fn best_of<T>(
     match (best, diverged) {
         (Some((best, _)), _) => Ok(best),
         (None, Some(error)) => Err(error),
-        // There is at least one rate, and each gives one or the other.
+        // There is at least one rate, and each gives either a result or an error.
         (None, None) => attempt(1.0),
     }
 }
 
-/// The median over the timed steps of what `step` says it took.
+/// The median of the seconds that `step` returns, over the timed steps.
 fn median_s(mut step: impl FnMut(u64) -> Result<f64, TrainError>) -> Result<f64, TrainError> {
     for index in 0..WARM_UP {
         step(index)?;
@@ -557,7 +558,7 @@ fn median_s(mut step: impl FnMut(u64) -> Result<f64, TrainError>) -> Result<f64,
     Ok(times[times.len() / 2].max(f64::MIN_POSITIVE))
 }
 
-/// Rows of `length` random symbols, a separator, and the symbols again, of which only the second time counts.
+/// Rows of `length` random symbols, a separator, and the same symbols again. Only the repetition counts in the loss.
 fn copy_batch(key: u64, length: usize) -> Batch {
     let seq_len = 2 * length;
     let mut batch = Batch {
@@ -579,21 +580,21 @@ fn copy_batch(key: u64, length: usize) -> Batch {
     batch
 }
 
-/// The share of counted targets that are the likeliest.
+/// The share of counted targets that are the most probable token.
 fn copied(model: &Transformer, batch: &Batch) -> Result<f64, TrainError> {
     let is_counted = |place: &usize| batch.targets[*place] != IGNORE_INDEX;
     let places: Vec<usize> = (0..batch.targets.len()).filter(is_counted).collect();
     let targets: Vec<i32> = places.iter().map(|place| batch.targets[*place]).collect();
     let rows = Rows::signed(batch.inputs.clone(), batch.seq_len);
-    let likeliest = Probe::new(model).ask(&rows, Some(&places), |logits, _| {
+    let most_probable = Probe::new(model).ask(&rows, Some(&places), |logits, _| {
         Ok(logits.argmax(1).into_data().iter::<i32>().collect::<Vec<_>>())
     })?;
     let mut accuracy = taal_metrics::Accuracy::default();
-    accuracy.add(&likeliest.concat(), &targets);
+    accuracy.add(&most_probable.concat(), &targets);
     Ok(accuracy.value().unwrap_or(0.0))
 }
 
-/// Mean losses over positions 1, 2, 3 to 4, 5 to 8 and so on of all whole windows that are held back.
+/// Mean losses over positions 1, 2, 3 to 4, 5 to 8 and so on, of all full validation windows.
 fn by_position(model: &Transformer, sources: &[TokenSource], recipe: &Recipe) -> Result<Vec<PositionLoss>, TrainError> {
     let width = recipe.train.block_size;
     let at_once = recipe.eval.batch_size;
@@ -667,7 +668,7 @@ mod tests {
     }
 
     #[test]
-    fn the_best_rate_is_taken_and_one_that_diverges_is_passed_over() {
+    fn the_best_rate_is_taken_and_one_that_diverges_is_skipped() {
         let attempt = |rate: f64| match rate {
             10.0.. => Err(TrainError::Diverged {
                 step: 3,
@@ -683,7 +684,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_to_copy_stand_there_twice_and_only_the_second_time_counts() {
+    fn symbols_to_copy_occur_twice_and_only_the_repetition_counts() {
         let batch = copy_batch(7, 3);
         assert_eq!(batch.counted_targets(), 3 * COPY_ROWS);
         for (inputs, targets) in batch.inputs.chunks_exact(6).zip(batch.targets.chunks_exact(6)) {

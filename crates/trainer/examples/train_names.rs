@@ -23,7 +23,7 @@ impl Progress for Printer {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let source = RecipeText::find("names")?;
-    // What `taal train --recipe names --set KEY=VALUE` says.
+    // The same as `taal train --recipe names --set KEY=VALUE`.
     let settings = [
         "train.steps=20",
         "train.warmup_steps=2",
@@ -41,7 +41,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     match train(&resolved, &source.text, &options, &mut Printer)? {
         Outcome::Finished(report) => {
-            println!("{:.0} tokens a second; it writes:", report.tokens_per_s);
+            println!("{:.0} tokens per second; it writes:", report.tokens_per_s);
             for sample in &report.samples {
                 println!("{}{}", sample.prompt, sample.text);
             }

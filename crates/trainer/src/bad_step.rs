@@ -11,16 +11,16 @@ pub enum BadStep {
     Gradient(f64),
     /// The gradient norm is not finite, and half the loss scale may help.
     Overflow {
-        /// The scale of the step, now half of it.
+        /// The loss scale of this step; the next step uses half of it.
         loss_scale: f64,
     },
-    /// Weights or moments are not finite; found when saving them.
+    /// Weights or moments are not finite. Only saving checks this.
     State,
-    /// The loss is finite and far above those before.
+    /// The loss is finite, but far above the previous ones.
     Spike {
         /// The loss.
         loss: f64,
-        /// What was the limit.
+        /// The limit that it exceeds.
         limit: f64,
     },
 }

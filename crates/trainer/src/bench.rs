@@ -15,7 +15,7 @@ use crate::precision::{self, MixedPrecision};
 use crate::step::Learner;
 use crate::utilization::Peak;
 
-/// A model and a batch that others measure too.
+/// A model and a batch size that other programs are measured with too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum BenchShape {
     /// nanoGPT's CPU recipe: 4 layers, 4 heads, 128 wide, 12 x 64 tokens of 65.
@@ -42,7 +42,7 @@ impl BenchShape {
         }
     }
 
-    /// GPT-2 with biases in its norms only, and but for `gpt2` an output matrix of its own.
+    /// GPT-2 without biases, except in its norms. Only `gpt2` ties the output matrix to the embedding.
     pub fn config(self) -> TransformerConfig {
         let [vocab_size, seq, layers, heads, width] = match self {
             Self::Cpu => [65, 64, 4, 4, 128],
@@ -65,7 +65,7 @@ impl BenchShape {
         }
     }
 
-    /// Rows of a batch.
+    /// Rows per batch.
     pub fn batch_size(self) -> usize {
         match self {
             Self::Cpu => 12,
@@ -75,7 +75,7 @@ impl BenchShape {
         }
     }
 
-    /// The measured steps unless said otherwise: some seconds of work.
+    /// The default number of measured steps, which takes a few seconds.
     pub fn default_steps(self) -> usize {
         match self {
             Self::Cpu => 60,
@@ -122,33 +122,33 @@ pub struct BenchFigures {
     pub shape: &'static str,
     /// The device's name.
     pub device: String,
-    /// What the products of linear layers were computed in.
+    /// The precision of the products of linear layers.
     pub precision: String,
     /// Parameters.
     pub params: u64,
     /// Measured steps.
     pub steps: usize,
-    /// Tokens of a step over the median time of whole steps: forward, backward, optimizer.
+    /// Tokens per step divided by the median time of a whole step: forward, backward, optimizer.
     pub tokens_per_s: f64,
     /// The median time of a step.
     pub step_time_ms: f64,
     /// Share of the device's measured fp32 peak (PaLM's FLOPs).
     pub mfu: f64,
-    /// Floating-point operations a second of the best matrix product measured beside it.
+    /// Floating-point operations per second of the fastest matrix product measured in the same run.
     pub peak_flops_per_s: f64,
-    /// The largest memory of the process so far.
+    /// The peak memory of the process so far.
     pub peak_rss_bytes: u64,
-    /// What a GPU's allocator has reserved at the end, which is the most it needed; absent on the CPU.
+    /// What a GPU's allocator has reserved at the end, which is its peak; absent on the CPU.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device_memory_bytes: Option<u64>,
     /// Loss of the first and of the last step.
     pub losses: [f64; 2],
-    /// The share of each operation in a step that was watched after the measurement; fused operations by name, the
-    /// rest as `other`. Empty where nothing is fused.
+    /// The share of each operation in one step that is profiled after the measurement. Fused operations have their
+    /// names, everything else is `other`. Empty if nothing is fused.
     pub time_shares: Vec<TimeShare>,
 }
 
-/// The part of one operation in a training step.
+/// The share of one operation in the time of a training step.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TimeShare {
     /// Its name.
@@ -157,17 +157,17 @@ pub struct TimeShare {
     pub share: f64,
 }
 
-/// Steps before the measurement, in which memory and thread pool reach their size.
+/// Warm-up steps before the measurement, in which memory and thread pool reach their final size.
 const WARM_UP: usize = 2;
 
-/// What a measurement may leave open.
+/// Options of [`measure`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct BenchOptions {
-    /// How many steps are timed; by default some seconds of work.
+    /// How many steps are timed; by default [`BenchShape::default_steps`].
     pub steps: Option<usize>,
-    /// Rows of a batch; by default the shape's, with which others measure.
+    /// Rows per batch; by default [`BenchShape::batch_size`].
     pub batch_size: Option<usize>,
-    /// What the products of linear layers are computed in.
+    /// The precision of the products of linear layers.
     pub precision: Precision,
 }
 
@@ -175,7 +175,7 @@ pub struct BenchOptions {
 ///
 /// # Errors
 ///
-/// [`TrainError`] where the device cannot be opened or does not compute in the precision.
+/// [`TrainError`] if the device cannot be opened or does not support the precision.
 pub fn measure(shape: BenchShape, device: DeviceSpec, options: BenchOptions) -> Result<BenchFigures, TrainError> {
     let steps = options.steps.unwrap_or(shape.default_steps()).max(1);
     let batch_size = options.batch_size.unwrap_or(shape.batch_size()).max(1);
@@ -241,7 +241,7 @@ pub fn measure(shape: BenchShape, device: DeviceSpec, options: BenchOptions) -> 
     })
 }
 
-/// Times as shares of the whole, and what is left.
+/// Times as shares of the whole, plus the rest as `other`.
 fn shares(times: &[(&'static str, Duration)], whole: Duration) -> Vec<TimeShare> {
     if times.is_empty() {
         return Vec::new();

@@ -1,5 +1,5 @@
-//! What a run should hear before its first step in one line each: a text too small for its model, checkpoints that take much disk, and,
-//! after an evaluation, a loss that is worse than guessing.
+//! One-line warnings. Before the first step: a text that is too small for its model, and checkpoints that take much
+//! disk. After an evaluation: a loss that is worse than guessing.
 
 use taal_metrics::RunNote;
 use taal_model::TransformerConfig;
@@ -8,10 +8,10 @@ use crate::error::size;
 use crate::memory::Estimate;
 use crate::recipe::{ModelRecipe, Recipe};
 
-/// Checkpoints that together take more than so many times the model are worth a line.
+/// Warn if all checkpoints together take more than this many times the size of the model.
 const MANY_TIMES_THE_MODEL: u64 = 8;
 
-/// Below this size nobody minds.
+/// Below this size there is no warning.
 const MIN_WORTH_SAYING_BYTES: u64 = 32 << 20;
 
 /// Bytes of a weight in a model directory.
@@ -20,7 +20,7 @@ const WEIGHT_BYTES: u64 = 4;
 /// The checkpoints that a run will have on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct CheckpointPlan {
-    /// How many there are at most: `checkpoint.keep` of the newest, and the best one.
+    /// The maximum number of checkpoints: the newest `checkpoint.keep`, and the best one.
     pub most: u64,
     /// Bytes of each.
     pub each_bytes: u64,
@@ -31,7 +31,7 @@ pub struct CheckpointPlan {
 impl CheckpointPlan {
     pub(crate) fn of(recipe: &Recipe, config: &TransformerConfig, estimate: &Estimate, has_validation: bool) -> Self {
         let (steps, every) = (recipe.train.steps, recipe.checkpoint.every.max(1));
-        // One after the last step, whether it is due or not, and one after each evaluation that is the best so far.
+        // There is always one after the last step, and one after each evaluation that is the best so far.
         let evaluations = match has_validation {
             true => steps.div_ceil(recipe.eval.every.max(1)),
             false => 0,
@@ -63,20 +63,19 @@ impl CheckpointPlan {
     }
 }
 
-/// That the training text has fewer tokens than a new model has parameters. Weights that were trained before need few tokens to
-/// adapt.
+/// A note if the training text has fewer tokens than a new model has parameters. A pre-trained model needs few tokens to adapt.
 pub(crate) fn little_text(recipe: &Recipe, params: u64, train_tokens: u64) -> Option<RunNote> {
     let is_new = matches!(recipe.model, ModelRecipe::New { .. });
     (is_new && train_tokens < params).then_some(RunNote::LittleText { train_tokens, params })
 }
 
-/// That a validation loss is above that of guessing every token with the same probability.
+/// A note if the validation loss is above that of guessing every token with the same probability.
 pub(crate) fn worse_than_guessing(val_loss: f64, vocab_size: u64) -> Option<RunNote> {
     let guessing = (vocab_size.max(1) as f64).ln();
     (val_loss > guessing).then_some(RunNote::WorseThanGuessing { val_loss, vocab_size })
 }
 
-/// What to say before the first step.
+/// Warnings before the first step.
 pub(crate) fn before_training(
     recipe: &Recipe,
     params: u64,
@@ -105,7 +104,7 @@ pub(crate) fn line(note: &RunNote) -> String {
     }
 }
 
-/// A count with three digits.
+/// A count with three significant digits.
 fn short(count: u64) -> String {
     let count = count as f64;
     match count {

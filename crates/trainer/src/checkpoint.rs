@@ -30,10 +30,10 @@ use crate::optimizer::Optimizer;
 use crate::precision::LossScale;
 use crate::step::Learner;
 
-/// A train_state.json above this size is not one.
+/// A larger train_state.json is not read.
 const MAX_STATE_BYTES: u64 = 1 << 20;
 
-/// The running figures of a run, as of the end of a step.
+/// The running figures of a run at the end of a step.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TrainState {
@@ -43,29 +43,30 @@ pub struct TrainState {
     pub tokens: u64,
     /// Seconds inside training steps.
     pub train_s: f64,
-    /// Seconds of the whole run, earlier parts included.
+    /// Seconds of the whole run, including its parts before a resume.
     pub wall_s: f64,
-    /// Loss of the last step, in nats a token.
+    /// Loss of the last step, in nats per token.
     pub train_loss: f64,
     /// Loss of the last evaluation.
     pub val_loss: Option<f64>,
-    /// The same in bits a byte.
+    /// The same in bits per byte.
     pub val_bits_per_byte: Option<f64>,
-    /// Hidden tokens that were guessed in the last evaluation of a masked model.
+    /// Hidden tokens that a masked model guessed correctly in the last evaluation.
     pub val_correct: Option<u64>,
     /// Tokens scored in an evaluation.
     pub val_tokens: Option<u64>,
-    /// Bytes of text that they stand for.
+    /// Bytes of text that those tokens encode.
     pub val_bytes: Option<u64>,
     /// Lowest validation loss so far.
     pub best_val_loss: Option<f64>,
-    /// Its step.
+    /// The step of the lowest validation loss.
     pub best_step: Option<u64>,
     /// Evaluations since then.
     pub evaluations_without_gain: u64,
     /// The step at which the run was last resumed.
     pub resumed_from: Option<u64>,
-    /// The last step's record where its evaluation was broken off by a request to stop: the first thing a resumed run makes up for.
+    /// The last step's record if a request to stop interrupted its evaluation. A resumed run first finishes that
+    /// evaluation.
     pub unevaluated: Option<StepRecord>,
     /// Bad steps, and what was done about them.
     pub health: HealthState,
@@ -111,7 +112,7 @@ pub struct Checkpoint {
     manifest: Manifest,
 }
 
-/// Everything that a checkpoint holds, as bytes: training may go on while they are written.
+/// Everything that a checkpoint holds, as bytes, so that training can continue while they are written.
 #[derive(Debug, Clone)]
 pub(crate) struct Snapshot {
     pub(crate) step: u64,
@@ -120,19 +121,19 @@ pub(crate) struct Snapshot {
     manifest: serde_json::Value,
 }
 
-/// What a resumed run must begin with, or be refused.
+/// What must be unchanged when a run is resumed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Origin {
     /// Hash of the resolved recipe.
     pub(crate) recipe: String,
     /// Hash of the training and validation ids.
     pub(crate) data: String,
-    /// What became of carriage returns in the text, which texts for the model must follow.
+    /// How line ends in the text were treated; later input to the model must be treated the same.
     pub(crate) line_ends: LineEnds,
 }
 
 impl Snapshot {
-    /// Copies the state of a run. `None` where a weight or a moment is not finite: such a state must not outlive the process.
+    /// Copies the state of a run. `None` if a weight or a moment is not finite: such a state must not be saved.
     pub(crate) fn take(
         learner: &Learner,
         state: &TrainState,
@@ -191,14 +192,14 @@ fn is_finite(bytes: &[u8]) -> bool {
 }
 
 impl Checkpoints {
-    /// The checkpoints of a run directory, which need not have any.
+    /// The checkpoints of a run directory, which may have none.
     pub fn of(run_dir: &Path) -> Self {
         Self {
             dir: run_dir.join(CHECKPOINTS_DIR),
         }
     }
 
-    /// Where the checkpoint of a step is or would be.
+    /// The path of a step's checkpoint, whether or not it exists.
     pub fn path(&self, step: u64) -> PathBuf {
         self.dir.join(layout::checkpoint_name(step))
     }
@@ -207,7 +208,7 @@ impl Checkpoints {
     ///
     /// # Errors
     ///
-    /// [`TrainError::Store`] where the directory cannot be read.
+    /// [`TrainError::Store`] if the directory cannot be read.
     pub fn steps(&self) -> Result<Vec<u64>, TrainError> {
         if !taal_store::is_dir(&self.dir) {
             return Ok(Vec::new());
@@ -218,12 +219,13 @@ impl Checkpoints {
         Ok(steps)
     }
 
-    /// The newest checkpoint whose every byte is right. Damaged ones, that one too which `model` leads to, are set aside, renamed to
-    /// `step-<step>.damaged`, and reported through `note`; before that `model` is made to lead to a whole one. Only under the run's lock.
+    /// The newest undamaged checkpoint, verified byte for byte. Damaged ones, including the one that `model` links to,
+    /// are renamed to `step-<step>.damaged` and reported through `note`; first, `model` is linked to an undamaged one.
+    /// Call it only while holding the run's lock.
     ///
     /// # Errors
     ///
-    /// [`TrainError::Store`] where the directory cannot be read.
+    /// [`TrainError::Store`] if the directory cannot be read.
     pub fn newest(&self, mut note: impl FnMut(String)) -> Result<Option<Checkpoint>, TrainError> {
         let mut damaged = Vec::new();
         let mut check = |step: u64| match self.open(step) {
@@ -232,7 +234,8 @@ impl Checkpoints {
                 damaged.push((step, error.to_string()));
                 Ok(None)
             }
-            // A disk that does not answer says nothing about what is on it; continuing from an older step would lose that.
+            // A read error does not mean that the checkpoint is damaged; continuing from an older step would lose its
+            // work.
             Err(error) => Err(error),
         };
         let mut found = None;
@@ -259,12 +262,12 @@ impl Checkpoints {
         Ok(found)
     }
 
-    /// The link to the model that the run shows.
+    /// The link `model` of the run directory.
     fn link(&self) -> PathBuf {
         self.dir.with_file_name(MODEL_DIR)
     }
 
-    /// The step of the checkpoint that the link `model` leads into.
+    /// The step of the checkpoint that `model` links to.
     fn shown(&self) -> Option<u64> {
         let target = taal_store::resolve(&self.link()).ok()?;
         let checkpoint = target.parent()?;
@@ -274,7 +277,7 @@ impl Checkpoints {
         layout::checkpoint_step(checkpoint.file_name()?.to_str()?)
     }
 
-    /// Makes `model` lead to a checkpoint, or nowhere.
+    /// Links `model` to a checkpoint, or removes the link.
     fn show(&self, checkpoint: Option<&Checkpoint>) -> Result<(), TrainError> {
         match checkpoint {
             Some(checkpoint) => taal_store::publish_link(&checkpoint.model_dir(), &self.link())?,
@@ -283,8 +286,8 @@ impl Checkpoints {
         Ok(())
     }
 
-    /// Renames a damaged checkpoint, so that nobody continues from it and you can look into it. What `model` leads to is whole before
-    /// and after, whenever the process dies.
+    /// Renames a damaged checkpoint: it is not continued from, but can still be examined. `model` links to an undamaged
+    /// checkpoint before and after, even if the process dies in between.
     fn set_damaged_aside(&self, step: u64, whole: Option<&Checkpoint>) -> Result<PathBuf, TrainError> {
         if self.shown() == Some(step) {
             self.show(whole)?;
@@ -292,11 +295,11 @@ impl Checkpoints {
         Ok(taal_store::set_aside(&self.path(step), layout::DAMAGED)?)
     }
 
-    /// Removes what a killed process left half-written. Only under the run's lock.
+    /// Removes what a killed process left half-written. Call it only while holding the run's lock.
     ///
     /// # Errors
     ///
-    /// [`TrainError::Store`] where it cannot be removed.
+    /// [`TrainError::Store`] if it cannot be removed.
     pub(crate) fn clean(&self) -> Result<(), TrainError> {
         if taal_store::is_dir(&self.dir) {
             taal_store::remove_temporaries(&self.dir)?;
@@ -312,7 +315,8 @@ impl Checkpoints {
         taal_store::create_dir_all(&self.dir)?;
         let path = self.path(snapshot.step);
         if taal_store::exists(&path) {
-            // The same step of the same run holds the same: a whole one need not be made anew, and must not be lost meanwhile.
+            // The same step of the same run has the same content: an undamaged checkpoint need not be written again,
+            // and must not be lost while writing.
             if Manifest::verify(&path).is_ok() {
                 return Ok(());
             }
@@ -328,23 +332,24 @@ impl Checkpoints {
             target.write(name, bytes)?;
         }
         let manifest = Manifest::write(target.path(), snapshot.manifest.clone())?;
-        // The manifest was made from what the disk gives back, which must be what was meant.
+        // The manifest was made by reading the files back, so compare it with what was meant to be written.
         for (name, bytes) in &snapshot.files {
             let written = manifest.files.iter().find(|file| file.path == *name);
             if written.is_none_or(|file| file.blake3 != taal_store::blake3_hex(bytes)) {
                 return Err(damaged(
                     &target.path().join(name),
-                    "the disk gives back other bytes than were written",
+                    "the bytes read back are not the bytes that were written",
                 ));
             }
         }
         target.commit()?;
-        // Older ones go after this, so it must be as good as they are.
+        // Older checkpoints are removed next, so this one must be intact.
         Manifest::verify(&path)?;
         Ok(())
     }
 
-    /// Removes all but the newest `keep` up to `saved` and the best. Called only after that one is durable.
+    /// Of the checkpoints up to step `saved`, removes all but the newest `keep` and the best. Called only when `saved`
+    /// is durable.
     pub(crate) fn prune(&self, saved: u64, keep: usize, best: Option<u64>) -> Result<(), TrainError> {
         let mut steps = self.steps()?;
         steps.retain(|step| *step <= saved);
@@ -355,8 +360,8 @@ impl Checkpoints {
         Ok(())
     }
 
-    /// Renames those that are newer than `step` to `step-<step>.left`, when a run goes back behind them: nobody goes on from them, and a
-    /// person may still want them.
+    /// Renames checkpoints newer than `step` to `step-<step>.left` when a run goes back to before them. They are not
+    /// continued from, but you may still want them.
     pub(crate) fn leave_after(&self, step: u64) -> Result<(), TrainError> {
         for newer in self.steps()?.into_iter().rev().take_while(|newer| *newer > step) {
             taal_store::set_aside(&self.path(newer), layout::LEFT)?;
@@ -382,12 +387,12 @@ impl Checkpoint {
     ///
     /// # Errors
     ///
-    /// [`TrainError::Checkpoint`] where train_state.json does not read.
+    /// [`TrainError::Checkpoint`] if train_state.json does not read.
     pub fn state(&self) -> Result<TrainState, TrainError> {
         TrainState::read(&self.path.join(STATE_FILE))
     }
 
-    /// The hash of the tokenizer that it was trained with.
+    /// The hash of the tokenizer of this run.
     pub fn tokenizer_hash(&self) -> &str {
         self.extra("tokenizer_blake3")
     }
@@ -402,7 +407,7 @@ impl Checkpoint {
         self.extra("taal_version")
     }
 
-    /// A hash of the versions of everything that it was built from; empty where that was not known.
+    /// A hash of the versions of all dependencies that Taal was built from; empty if it is not known.
     pub fn lock_hash(&self) -> &str {
         self.extra("cargo_lock")
     }
@@ -415,12 +420,12 @@ impl Checkpoint {
     ///
     /// # Errors
     ///
-    /// [`TrainError::Tokenizer`] where it does not read.
+    /// [`TrainError::Tokenizer`] if it does not read.
     pub fn tokenizer(&self) -> Result<Tokenizer, TrainError> {
         Ok(Tokenizer::open(&self.model_dir().join(hugging_face::TOKENIZER_FILE))?)
     }
 
-    /// The model, to go on training.
+    /// The model, ready to continue training.
     pub(crate) fn model(&self, dropout: f64, device: &Device) -> Result<Transformer, TrainError> {
         Ok(hugging_face::open(&self.model_dir(), device)?.with_dropout(dropout))
     }
@@ -462,7 +467,8 @@ fn optimizer_bytes(learner: &Learner) -> Result<Vec<u8>, TrainError> {
     safetensors::serialize(moments, None).map_err(|error| damaged(Path::new(OPTIMIZER_FILE), error))
 }
 
-/// A moment on its way into a file: read from the device when its turn comes, so that only one is there twice.
+/// A moment to be written to a file. It is read from the device only when it is written, so that only one moment at a
+/// time is in memory twice.
 struct Moment {
     values: Tensor<1>,
     shape: [usize; 1],

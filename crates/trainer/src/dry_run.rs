@@ -1,4 +1,5 @@
-//! A run without a run: what a recipe reads, what the model sees of it, and how much memory, disk and time it takes. Nothing is written.
+//! A dry run: what a recipe reads, what the model sees of it, and how much memory, disk and time it needs. Nothing is
+//! written.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -21,16 +22,16 @@ use crate::setup::Setup;
 use crate::step::Learner;
 use crate::{TrainError, memory, objective};
 
-/// Rows that are shown.
+/// The number of rows that are shown.
 const SHOWN_ROWS: usize = 2;
-/// Steps that are timed, after one that is not.
+/// The number of timed steps, after one warm-up step.
 const TIMED_STEPS: u64 = 5;
-/// So many are enough where they take long.
+/// This many are enough if each takes long.
 const FEWEST_TIMED_STEPS: u64 = 3;
-/// How long that is.
+/// The duration after which [`FEWEST_TIMED_STEPS`] are enough.
 const LONG: Duration = Duration::from_secs(10);
 
-/// What a run of a recipe would be.
+/// What a run of a recipe would read and need.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct DryRun {
     /// The recipe's name.
@@ -39,17 +40,17 @@ pub struct DryRun {
     pub device: String,
     /// What is read.
     pub inputs: Vec<InputSize>,
-    /// The tokenizer in words.
+    /// A description of the tokenizer.
     pub tokenizer: String,
-    /// Tokens it knows.
+    /// Size of its vocabulary.
     pub vocab_size: usize,
     /// Training tokens.
     pub train_tokens: u64,
-    /// Rows of `train.block_size` that they make.
+    /// Rows of `train.block_size` tokens in them.
     pub train_rows: u64,
-    /// Tokens held back to validate with.
+    /// Validation tokens.
     pub val_tokens: u64,
-    /// Rows that they make.
+    /// Rows in them.
     pub val_rows: u64,
     /// Parameters of the model.
     pub params: u64,
@@ -57,7 +58,7 @@ pub struct DryRun {
     pub steps: u64,
     /// Training tokens of each.
     pub tokens_per_step: u64,
-    /// How often all steps together pass over the training tokens.
+    /// How many times all steps together pass over the training tokens.
     pub passes: f64,
     /// Memory, estimated.
     pub memory: MemoryPlan,
@@ -67,14 +68,14 @@ pub struct DryRun {
     pub time: TimePlan,
     /// The first rows of the first batch.
     pub rows: Vec<Row>,
-    /// What to know before starting, a line each.
+    /// Warnings before starting, one line each.
     pub notes: Vec<String>,
 }
 
-/// Something that is read.
+/// One input.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct InputSize {
-    /// Its path, or what it is called.
+    /// Its path or its name.
     pub name: String,
     /// Its size.
     pub bytes: u64,
@@ -89,7 +90,7 @@ pub struct MemoryPlan {
     pub state_bytes: u64,
     /// Activations of a micro-batch.
     pub activation_bytes: u64,
-    /// A checkpoint on its way to the disk.
+    /// A checkpoint while it is written.
     pub snapshot_bytes: u64,
 }
 
@@ -98,11 +99,11 @@ pub struct MemoryPlan {
 pub struct TimePlan {
     /// Steps that were timed.
     pub timed_steps: u64,
-    /// Seconds of one, the mean.
+    /// Mean seconds per step.
     pub step_s: f64,
     /// Evaluations of the run.
     pub evaluations: u64,
-    /// Seconds of one, from its first batch.
+    /// Seconds per evaluation, estimated from its first batches.
     pub evaluation_s: f64,
     /// Seconds of all steps and evaluations.
     pub total_s: f64,
@@ -124,21 +125,21 @@ pub struct RowToken {
     pub id: u32,
     /// Its text.
     pub text: String,
-    /// Whether a loss is on predicting it; not on the first token of a row, nor on prompts.
+    /// Whether predicting it counts in the loss. The first token of a row and prompts do not count.
     pub is_learned: bool,
-    /// Where a masked model must guess, the text of what was there.
+    /// The text of the hidden token, if a masked model must guess here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hidden: Option<String>,
-    /// Whether a text of its own begins here, in a row of several.
+    /// Whether a new text begins here, in a row of several texts.
     pub starts_text: bool,
 }
 
-/// Prepares everything that a run of a recipe needs, makes a few steps of it, and says what the run would be. Files are read and none is
-/// written.
+/// Prepares everything that a run of a recipe needs, times a few steps, and reports what the run would need. Files are
+/// read, none are written.
 ///
 /// # Errors
 ///
-/// Those that [`train`](crate::train) has before its first step.
+/// Those of [`train`](crate::train) before its first step.
 pub fn dry_run(resolved: &Resolved, device: DeviceSpec, progress: &mut dyn Progress) -> Result<DryRun, TrainError> {
     let recipe = &resolved.recipe;
     let opened = device.open()?;
@@ -246,7 +247,7 @@ impl InputSize {
 }
 
 impl Corpus {
-    /// Rows to train on and to validate with.
+    /// Numbers of training and validation rows.
     fn rows(&self, block_size: usize, window: usize) -> (u64, u64) {
         match self {
             Self::Text(dataset) => (
@@ -268,7 +269,7 @@ impl Corpus {
     }
 }
 
-/// Steps that count for nothing.
+/// Steps that only measure time; their result is dropped.
 struct Rehearsal<'a> {
     recipe: &'a Recipe,
     task: &'a dyn Task,
@@ -277,7 +278,8 @@ struct Rehearsal<'a> {
 }
 
 impl Rehearsal<'_> {
-    /// How many steps were timed, and the mean of their seconds. The first one is not: much happens in it for the only time.
+    /// How many steps were timed, and their mean in seconds. The first step is not timed, because it includes one-time
+    /// work.
     fn time_steps(&mut self) -> Result<(u64, f64), TrainError> {
         self.step(0)?;
         let began = Instant::now();
@@ -289,7 +291,8 @@ impl Rehearsal<'_> {
         Ok((done, began.elapsed().as_secs_f64() / done as f64))
     }
 
-    /// One step, batches and all. Its loss is read from the device, so it has ended when this returns.
+    /// One step, including drawing its batches. Its loss is read from the device, so the step is complete when this
+    /// returns.
     fn step(&mut self, index: u64) -> Result<(), TrainError> {
         let accumulation = self.recipe.train.accumulation as u64;
         let micro_steps = || index * accumulation..(index + 1) * accumulation;
@@ -311,7 +314,7 @@ impl Rehearsal<'_> {
         Ok(())
     }
 
-    /// Seconds of an evaluation: those of its second batch for each, or of all where there is only one.
+    /// Seconds per evaluation: the time of its second batch times the number of batches, or the time of the only batch.
     fn time_evaluation(&self, val_tokens: u64) -> Result<f64, TrainError> {
         if val_tokens == 0 {
             return Ok(0.0);
@@ -359,7 +362,7 @@ fn causal_row(
     starts: Option<&[i32]>,
     tokenizer: &Tokenizer,
 ) -> Result<Row, TrainError> {
-    // After the last token that is learned there is padding only; the last target of running text is beyond the row.
+    // After the last token with a loss there is only padding; the last target of running text is beyond the row.
     let last = targets.iter().rposition(|target| *target != IGNORE_INDEX);
     let len = last.map_or(0, |last| (last + 2).min(inputs.len()));
     let texts = texts(&inputs[..len], tokenizer)?;
@@ -400,7 +403,7 @@ fn masked_row(inputs: &[i32], targets: &[i32], tokenizer: &Tokenizer) -> Result<
     })
 }
 
-/// The part of the text that each id adds, or how the vocabulary spells it where it adds none by itself.
+/// The text that each id adds, or its spelling in the vocabulary if it adds none by itself.
 fn texts(ids: &[i32], tokenizer: &Tokenizer) -> Result<Vec<String>, TrainError> {
     let mut stream = tokenizer.decode_stream().with_special();
     ids.iter()

@@ -1,4 +1,4 @@
-//! What can go wrong with a recipe or a run, in sentences.
+//! Errors of recipes and runs.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use crate::bad_step::BadStep;
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
-    /// A key of a recipe is unknown, of a wrong type, out of range or contradicts another.
+    /// A key of a recipe has a wrong type, is out of range, or contradicts another key.
     #[error("{origin}: {key}: {detail}")]
     Recipe {
         /// The recipe's file or name, or `--set`.
@@ -19,7 +19,7 @@ pub enum TrainError {
         /// What was expected and what was found.
         detail: String,
     },
-    /// A key that no recipe has.
+    /// A key is unknown.
     #[error("{origin}: {key}: {detail}")]
     UnknownKey {
         /// The recipe's file or name, or `--set`.
@@ -36,7 +36,7 @@ pub enum TrainError {
         name: String,
         /// The embedded ones.
         embedded: String,
-        /// The embedded one whose name is nearest, if any is near.
+        /// The embedded recipe with the most similar name, if any is similar.
         meant: Option<&'static str>,
     },
     /// A run directory has files already.
@@ -73,7 +73,7 @@ pub enum TrainError {
         /// What is wrong.
         detail: String,
     },
-    /// Loss, gradient or weights left the finite numbers, and going back did not help.
+    /// Loss, gradient or weights are not finite, and going back did not help.
     #[error(
         "step {step}: {reason}: training diverged, and leaving out bad batches did not help; {}. Lower train.lr, lengthen \
          train.warmup_steps or set train.clip_norm",
@@ -82,12 +82,12 @@ pub enum TrainError {
     Diverged {
         /// The step.
         step: u64,
-        /// What was not finite.
+        /// What is not finite.
         reason: BadStep,
-        /// The newest checkpoint, where one was saved.
+        /// The newest checkpoint, if one was saved.
         saved: Option<u64>,
     },
-    /// A run must go back, and no checkpoint is as it was written.
+    /// A run must go back, but all its checkpoints are damaged.
     #[error(
         "{}: step {step}: {reason}; the run must go back, and every checkpoint is damaged: each is set aside there as \
          step-<step>.damaged, and training can only start again from step 0",
@@ -98,7 +98,7 @@ pub enum TrainError {
         path: PathBuf,
         /// The step.
         step: u64,
-        /// What was wrong with it.
+        /// Why the step is bad.
         reason: BadStep,
     },
     /// The last checkpoint could not be written.
@@ -109,14 +109,14 @@ pub enum TrainError {
         /// The step.
         step: u64,
     },
-    /// The run would not fit into memory.
+    /// The run does not fit into memory.
     #[error("about {} needed, but only {} free: {cause}", size(*needed_bytes), size(*available_bytes))]
     Memory {
         /// An estimate.
         needed_bytes: u64,
-        /// What the system says is free.
+        /// Free memory, as the system reports it.
         available_bytes: u64,
-        /// What takes it, and the keys to lower.
+        /// What needs the memory, and which keys to lower.
         cause: String,
     },
     /// Files.
@@ -134,7 +134,7 @@ pub enum TrainError {
     /// Evaluation.
     #[error(transparent)]
     Evaluation(#[from] taal_evaluation::EvaluationError),
-    /// Samples, and asking the model.
+    /// Samples, and other inference.
     #[error(transparent)]
     Inference(#[from] taal_inference::InferenceError),
     /// Device.
@@ -146,7 +146,7 @@ pub enum TrainError {
 }
 
 impl TrainError {
-    /// That a key of a recipe cannot be used as it is, and what to do.
+    /// The error of a key that cannot be used as it is; `detail` says why and what to do.
     pub fn recipe(origin: &str, key: &str, detail: impl Into<String>) -> Self {
         Self::Recipe {
             origin: origin.to_string(),
@@ -166,7 +166,7 @@ impl TrainError {
         }
     }
 
-    /// Whether it says that a file is not there.
+    /// Whether the error is a missing file.
     pub(crate) fn is_missing_file(&self) -> bool {
         use taal_inference::InferenceError;
         if let Self::Inference(InferenceError::NoModel { .. } | InferenceError::NoModelYet { .. }) = self {
@@ -194,7 +194,7 @@ impl TrainError {
         false
     }
 
-    /// Whether writing or reading a file failed in a way that may pass: a full disk, but also changed permissions.
+    /// Whether writing or reading a file failed in a way that may be temporary: a full disk, or changed permissions.
     pub(crate) fn is_of_a_disk(&self) -> bool {
         let is_io = matches!(
             self,
@@ -204,7 +204,7 @@ impl TrainError {
         is_io || self.kind() == ErrorKind::Disk
     }
 
-    /// Whose fault it is, for exit codes.
+    /// The kind of error, for exit codes.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Recipe { .. }
@@ -229,7 +229,7 @@ impl TrainError {
     }
 }
 
-/// Bytes in words.
+/// Bytes as text.
 pub(crate) fn size(bytes: u64) -> String {
     const MIB: f64 = (1 << 20) as f64;
     match bytes as f64 / MIB {

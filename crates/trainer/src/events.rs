@@ -1,4 +1,4 @@
-//! `events.jsonl`: what was done about bad steps, one JSON record an act, with the batch that was left out.
+//! `events.jsonl`: what was done about bad steps, one JSON record per action, with the batch that was left out.
 
 use std::path::Path;
 
@@ -23,7 +23,7 @@ pub enum Act {
     GiveUp,
 }
 
-/// One act.
+/// One record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
     /// The bad step.
@@ -32,19 +32,19 @@ pub struct Event {
     pub act: Act,
     /// Why.
     pub reason: String,
-    /// The batch of the step: the number of its first micro-batch over `train.accumulation`.
+    /// The batch of the step: the index of its first micro-batch divided by `train.accumulation`.
     pub batch: u64,
 }
 
-/// The file, open for appending; made when there is something to write.
+/// The file, open for appending; created with the first record.
 #[derive(Debug)]
 pub(crate) struct Events {
     log: AppendLog,
 }
 
 impl Events {
-    /// Opens the file and keeps its first `count` records, which are those before the checkpoint that the run goes on from.
-    /// Says how many there are.
+    /// Opens the file and keeps its first `count` records: those before the checkpoint that the run continues from.
+    /// Returns how many there are.
     pub(crate) fn open(run_dir: &Path, count: u64) -> Result<(Self, u64), TrainError> {
         let path = run_dir.join(EVENTS_FILE);
         let mut log = AppendLog::open(&path)?;

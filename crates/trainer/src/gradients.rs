@@ -38,8 +38,8 @@ fn global_norm(model: &Transformer, gradients: &GradientsParams) -> f64 {
     visitor.total.sqrt()
 }
 
-/// The losses summed by their shares, and [`global_norm`]. What a GPU has of both is read in one go, because every reading waits
-/// for all that was asked of it.
+/// The losses weighted by their shares, summed, and [`global_norm`]. On a GPU both are read back together, because each
+/// read-back synchronizes.
 ///
 /// # Shapes
 ///
@@ -127,7 +127,7 @@ pub(crate) fn clip_factor(norm: f64, max_norm: Option<f64>) -> f64 {
     }
 }
 
-/// Reads every gradient out under its parameter's name, for tests and for people who look inside.
+/// Reads every gradient with its parameter's name, for tests and for debugging.
 pub(crate) fn read(model: &Transformer, gradients: &GradientsParams, see: impl FnMut(&str, &[usize], Vec<f32>)) {
     model.visit(&mut Reader {
         table: ParameterTable::of(model),
@@ -155,7 +155,7 @@ impl<F: FnMut(&str, &[usize], Vec<f32>)> ModuleVisitor for Reader<'_, F> {
     }
 }
 
-/// The matrices between embeddings and head, their values and gradients, outside of autodiff.
+/// The values and gradients of the matrices between embeddings and head, without autodiff.
 pub(crate) fn hidden_matrices(
     model: &Transformer,
     gradients: &GradientsParams,
@@ -193,7 +193,7 @@ impl ModuleVisitor for MatrixCollector<'_> {
     }
 }
 
-/// Walks the parameters with their gradients, replacing each by what `update` returns.
+/// Replaces each parameter by what `update` returns for it and its gradient.
 pub(crate) fn update(model: Transformer, gradients: GradientsParams, update: &mut impl ParameterUpdate) -> Transformer {
     let table = ParameterTable::of(&model);
     model.map(&mut Updater {
@@ -205,7 +205,7 @@ pub(crate) fn update(model: Transformer, gradients: GradientsParams, update: &mu
 
 /// One parameter's change; generic over its rank because Burn's tensors are.
 pub(crate) trait ParameterUpdate {
-    /// The new value, both outside of autodiff.
+    /// The new value. Neither it nor `value` has autodiff.
     fn update<const D: usize>(&mut self, parameter: &ParameterInfo, value: Tensor<D>, gradient: Tensor<D>)
     -> Tensor<D>;
 }

@@ -1,8 +1,9 @@
-//! What becomes of a step whose loss or gradient is not what it should be.
+//! What happens to a step whose loss or gradient is bad.
 //!
-//! A bad step is left out: the weights are not touched, its batch is passed over, the act is counted and written down. Several in a
-//! row send the run back to its newest checkpoint and on from there with the batches after the bad ones (PaLM, section 5.1). Where
-//! that does not help either, a run that is not finite stops; a loss that stays high is taken as the new normal.
+//! A bad step is left out: the weights do not change, its batch is skipped, and the step is counted and logged. After
+//! several in a row the run goes back to its newest checkpoint and continues with the batches after the bad ones (PaLM,
+//! section 5.1). If that does not help, a run whose numbers are not finite stops, and a loss that stays high is
+//! accepted.
 
 use std::collections::VecDeque;
 
@@ -12,20 +13,21 @@ use crate::bad_step::BadStep;
 use crate::events::Act;
 use crate::step::StepOutcome;
 
-/// When a step is left out, and what follows from several.
+/// When a step is left out, and what happens after several.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct HealthRecipe {
-    /// A loss above the mean of the window by so many standard deviations is a spike (OLMo: 6). `None`: there are no spikes.
+    /// A loss this many standard deviations above the mean of the window is a spike (OLMo: 6). `None`: no loss is a
+    /// spike.
     pub spike_sigma: Option<f64>,
-    /// Accepted losses that make the window (OLMo: 128); before there are so many, nothing is a spike.
+    /// Accepted losses in the window (OLMo: 128). Until it is full, no loss is a spike.
     pub spike_window: usize,
     /// Bad steps in a row after which the run goes back to its newest checkpoint.
     pub max_skips: u32,
-    /// How often a run goes back.
+    /// The maximum number of times that a run goes back.
     pub rewinds: u32,
 }
 
-/// What the rules remember of a run; part of every checkpoint, so that a resumed run judges alike.
+/// The state of these rules. It is part of every checkpoint, so that a resumed run makes the same decisions.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HealthState {
@@ -33,13 +35,13 @@ pub struct HealthState {
     pub window: VecDeque<f64>,
     /// Steps left out so far.
     pub skipped: u64,
-    /// Those of them that are the last steps of the run.
+    /// Bad steps in a row up to now, not counting overflows.
     pub in_a_row: u32,
-    /// How often the run went back.
+    /// How many times the run went back.
     pub rewinds: u32,
     /// The step of the checkpoint that the run went back to last.
     pub rewound_to: Option<u64>,
-    /// Batches passed over by going back: step `n` sees the batch of step `n + batch_offset`.
+    /// Batches skipped by going back: step `n` uses the batch of step `n + batch_offset`.
     pub batch_offset: u64,
     /// Records in `events.jsonl`.
     pub events: u64,
@@ -73,7 +75,7 @@ impl HealthRecipe {
         })
     }
 
-    /// Notes a good step.
+    /// Records a good step.
     pub(crate) fn accept(&self, state: &mut HealthState, loss: f64) {
         state.in_a_row = 0;
         state.window.push_back(loss);
@@ -82,15 +84,15 @@ impl HealthRecipe {
         }
     }
 
-    /// Notes a bad step and says what to do.
+    /// Counts a bad step and decides what to do.
     pub(crate) fn respond(&self, state: &mut HealthState, reason: BadStep) -> Act {
         state.skipped += 1;
-        // The next step has half the loss scale; only what remains without one is the run's own fault.
+        // The next step has half the loss scale, so an overflow does not count as one of several bad steps in a row.
         if matches!(reason, BadStep::Overflow { .. }) {
             return Act::Skip;
         }
         state.in_a_row += 1;
-        // A state that is not finite makes every later step bad too.
+        // If the state is not finite, every later step is bad too.
         if state.in_a_row < self.max_skips && reason != BadStep::State {
             return Act::Skip;
         }

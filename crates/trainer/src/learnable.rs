@@ -1,4 +1,4 @@
-//! Whether a recipe's data hold anything to learn, asked before the first step.
+//! Checks before the first step whether a recipe's data contain anything to learn.
 
 use taal_data::{IGNORE_INDEX, TokenSource};
 use taal_tokenizer::Tokenizer;
@@ -7,16 +7,16 @@ use crate::TrainError;
 use crate::prepare::Corpus;
 use crate::recipe::Recipe;
 
-/// Tokens that are looked at: enough to know a share, and quick for a corpus of any size.
+/// The number of tokens that are counted: enough to estimate a share, and quick for a corpus of any size.
 const MAX_TOKENS: u64 = 1 << 22;
 
-/// Above this share of unknown tokens there is nothing to learn.
+/// Above this share of unknown tokens the data are refused.
 const MAX_UNKNOWN_SHARE: f64 = 0.99;
 
-/// Above this share a sentence says so.
+/// Above this share there is a note.
 const MANY_UNKNOWN_SHARE: f64 = 0.05;
 
-/// Refuses data that teach nothing; notes what teaches little.
+/// Refuses data with nothing to learn, and notes data with little to learn.
 pub(crate) fn check(
     recipe: &Recipe,
     corpus: &Corpus,
@@ -60,7 +60,7 @@ pub(crate) fn check(
     Ok(())
 }
 
-/// What to say where batch after batch has no target.
+/// The error for batch after batch without a target.
 pub(crate) fn nothing(recipe: &Recipe) -> TrainError {
     TrainError::recipe(
         &recipe.name,
@@ -69,7 +69,7 @@ pub(crate) fn nothing(recipe: &Recipe) -> TrainError {
     )
 }
 
-/// The share of an id among the tokens that are learned.
+/// The share of an id among the tokens that count in the loss.
 fn unknown_share(corpus: &Corpus, unknown: u32) -> Option<f64> {
     let (count, total) = match corpus {
         Corpus::Text(dataset) => count_in_text(&dataset.train, unknown),
@@ -87,7 +87,7 @@ fn unknown_share(corpus: &Corpus, unknown: u32) -> Option<f64> {
     (total > 0).then(|| count as f64 / total as f64)
 }
 
-/// How often an id is among the first tokens, and how many these are.
+/// How often an id occurs among the first tokens, and how many those are.
 fn count_in_text(source: &TokenSource, id: u32) -> (u64, u64) {
     const AT_ONCE: usize = 1 << 16;
     let total = source.len().min(MAX_TOKENS);
@@ -102,8 +102,8 @@ fn count_in_text(source: &TokenSource, id: u32) -> (u64, u64) {
 }
 
 impl Corpus {
-    /// Takes the bytes of the first token of every text to validate with off the account of bits per byte, unless that is a special token:
-    /// nothing predicts it.
+    /// Excludes the bytes of the first token of every validation text from bits per byte, unless it is a special token:
+    /// nothing predicts that token.
     pub(crate) fn leave_out_unscored_bytes(&mut self, tokenizer: &Tokenizer) {
         let Self::Text(dataset) = self else {
             return;

@@ -1,13 +1,13 @@
 //! Recipes and the loop that trains them: pre-training and fine-tuning, optimizers, schedules, checkpoints, exact resume.
 //!
-//! A [`Recipe`] says a training run completely. [`resolve`] makes one from TOML and settings, [`train`] runs it in a
-//! run directory: batches in, one [`Learner::step`] after another, evaluations of the whole validation split, atomic
+//! A [`Recipe`] describes a training run completely. [`resolve`] makes one from TOML and settings, [`train`] runs it in
+//! a run directory: batches in, one [`Learner::step`] after another, evaluations of the whole validation split, atomic
 //! [`Checkpoints`], a report at the end. Everything random is a function of the seed and the step, so a run that was
-//! interrupted and resumed ends, on the CPU, with the same bits as one that was not. A [`Trainer`] is the same for a
+//! interrupted and resumed ends, on the CPU, with the same bits as one that was not. A [`Trainer`] does the same for a
 //! program that brings its own texts, tokenizer or weights.
 //!
-//! It leaves out what a model is (the model crate), where batches come from (data) and how a run is shown to a person
-//! ([`Progress`] is what the command line implements).
+//! It leaves out what a model is (the model crate), where batches come from (the data crate), and how progress is
+//! displayed (the command line implements [`Progress`]).
 //!
 //! ```
 //! use taal_trainer::{RecipeText, resolve};
@@ -75,7 +75,7 @@ pub use step::{Learner, LossFn, NamedGradient, StepOutcome, loss};
 #[cfg(feature = "faults")]
 pub use step::{StepFault, inject_step_faults};
 pub use taal_kernels::orthogonalize;
-// What a caller of `train` names, so that the crate can be used alone.
+// Re-exported, because callers of `train` name these types.
 pub use progress::{Progress, RunInfo, Silent, StepInfo};
 pub use run::{Outcome, RunOptions};
 pub use taal_draw::Language;

@@ -1,4 +1,4 @@
-//! `eval.max_tokens`: evaluations of a part of what is held back, always the same.
+//! `eval.max_tokens`: evaluates only part of the validation split, always the same part.
 
 use taal_data::TokenSource;
 use taal_tokenizer::Tokenizer;
@@ -7,8 +7,9 @@ use crate::TrainError;
 use crate::prepare::Corpus;
 
 impl Corpus {
-    /// Keeps the first `max_tokens` tokens of what is held back, in the order of the texts, and gives a sentence where others are left
-    /// out. After the data were compared with those of a checkpoint: how much is evaluated may change when a run is resumed.
+    /// Keeps the first `max_tokens` validation tokens, in the order of the texts, and returns a note if it leaves any
+    /// out. Call it after the data have been compared with those of a checkpoint: how much is evaluated may change when
+    /// a run is resumed.
     pub(crate) fn limit_validation(
         &mut self,
         max_tokens: Option<u64>,
@@ -28,11 +29,8 @@ impl Corpus {
                 .as_mut()
                 .is_some_and(|held_back| held_back.head(max_tokens)),
         };
-        Ok(is_limited.then(|| {
-            format!(
-                "evaluations score the first {max_tokens} tokens of what is held back (eval.max_tokens), not all of it"
-            )
-        }))
+        Ok(is_limited
+            .then(|| format!("evaluations score only the first {max_tokens} validation tokens (eval.max_tokens)")))
     }
 }
 

@@ -1,4 +1,4 @@
-//! How much memory a run will take, said before its first step.
+//! How much memory a run will need, estimated before its first step.
 
 use taal_kernels::{DeviceSpec, Precision};
 use taal_model::{Activation, Mixer, TransformerConfig};
@@ -12,23 +12,24 @@ const FLOAT: u64 = 4;
 /// Bytes of a float in half precision.
 const HALF: u64 = 2;
 
-/// A forecast from the shape alone, in bytes.
+/// An estimate from the shape alone, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Estimate {
     /// Weights, gradients and the optimizer's moments.
     pub(crate) state: u64,
     /// What a micro-step keeps for its backward pass.
     pub(crate) activations: u64,
-    /// A checkpoint on its way to the disk.
+    /// A checkpoint while it is written.
     pub(crate) snapshot: u64,
 }
 
 impl Estimate {
-    /// Weights, gradients and two moments (one for Muon's matrices) are exact; activations follow what the fused operations keep.
+    /// Weights, gradients and two moments (one for Muon's matrices) are exact. Activations are an estimate based on
+    /// what the fused operations keep.
     pub(crate) fn of(config: &TransformerConfig, train: &TrainRecipe, eval_batch_size: usize) -> Self {
         let params = config.n_params();
         let moments = match train.muon {
-            // Nearly all parameters of a block are matrices; embeddings and output are AdamW's.
+            // Nearly all parameters of a block are matrices, which Muon trains; AdamW trains embeddings and output.
             Some(_) => {
                 let outer = (config.vocab_size * config.d_model) as u64 * if config.tie_embeddings { 1 } else { 2 };
                 params + outer.min(params)
@@ -44,24 +45,26 @@ impl Estimate {
         } else {
             2
         };
-        // Per token and block: both norms' outputs, both sums, query, key, value and their gradient's place, the attention's output,
-        // the feed-forward's inner values before and after the activation.
+        // Per token and block: the outputs of both norms, both residual sums, query, key and value with room for their
+        // gradient, the attention output, and the inner values of the feed-forward network before and after the
+        // activation.
         let block = match config.mixer {
             Mixer::Attention => 4 * width + 2 * heads + 2 * kv + gates * config.d_ff as u64,
-            // Each of the four gates keeps both its products, their sum and its value; then the cell, its tanh and the products of the two.
+            // Each of the four gates keeps both its products, their sum and its value. Added to that: the cell, its
+            // tanh, and the products of the two.
             Mixer::Lstm => 24 * width,
         };
-        // The widest thing at a time of the way back, and the logits or the chunk of them that is there at once.
+        // The widest tensor of the backward pass, and the logits, or the chunk of them that is in memory at a time.
         let passing = 3 * (width + config.d_ff as u64) + (config.vocab_size as u64).min(4 * 4096);
         let training = tokens * (config.n_layers as u64 * block + passing);
-        // A micro-step keeps what the weights were cast to until its backward pass.
+        // A micro-step keeps the half-precision copies of the weights until its backward pass.
         let casts = match train.precision {
             Precision::Fp32 => 0,
             Precision::Bf16 | Precision::F16 => HALF * params,
         };
         let evaluating = (eval_batch_size * config.max_seq_len) as u64 * passing;
         Self {
-            // Gradients of several micro-steps are summed, so that two sets of them are there at once.
+            // Gradients of several micro-steps are summed, so two sets of them are in memory at the same time.
             state: FLOAT * (if train.accumulation > 1 { 3 } else { 2 } * params + moments),
             activations: (FLOAT * training + casts).max(FLOAT * evaluating),
             snapshot: FLOAT * (params + moments),
@@ -72,8 +75,8 @@ impl Estimate {
         self.state + self.activations + self.snapshot
     }
 
-    /// For the person who starts the run, in one line of a terminal: `before_bytes` is what the process took before the model was made,
-    /// `trial_bytes` what it took after a trial step and an evaluation batch.
+    /// One line for the terminal. `before_bytes` is the memory of the process before the model was created,
+    /// `trial_bytes` its memory after a trial step and an evaluation batch.
     pub(crate) fn words(&self, before_bytes: Option<u64>, trial_bytes: Option<u64>) -> String {
         let trial = trial_bytes.map_or(String::new(), |bytes| format!(", {} after a trial step", size(bytes)));
         format!(
@@ -83,7 +86,7 @@ impl Estimate {
     }
 }
 
-/// Refuses a run that cannot fit.
+/// Refuses a run that does not fit into memory.
 pub(crate) fn check(
     estimate: &Estimate,
     config: &TransformerConfig,
@@ -102,7 +105,7 @@ pub(crate) fn check(
 }
 
 impl Estimate {
-    /// What takes the memory and which keys to lower: fewer rows do not help a model whose weights alone are too many.
+    /// What needs the memory, and which keys to lower. Fewer rows do not help if the weights alone are too large.
     fn cause(&self, config: &TransformerConfig, train: &TrainRecipe, available_bytes: u64) -> String {
         let weights = self.state.saturating_add(self.snapshot);
         if weights < available_bytes {
@@ -122,7 +125,7 @@ impl Estimate {
     }
 }
 
-/// The keys of the shape that most parameters follow from.
+/// The keys of the shape that determine most of the parameters.
 fn largest_keys(config: &TransformerConfig) -> String {
     let product = |factors: &[usize]| factors.iter().fold(1.0, |product, factor| product * *factor as f64);
     let layers = config.n_layers;
@@ -157,7 +160,7 @@ mod tests {
     use crate::recipe::{RecipeText, resolve};
     use taal_model::ModelSize;
 
-    /// What is said where only `available_bytes` are free.
+    /// The message if only `available_bytes` are free.
     fn cause(config: &TransformerConfig, sets: &[&str], available_bytes: u64) -> String {
         let sets: Vec<String> = sets.iter().map(ToString::to_string).collect();
         let recipe = resolve(&RecipeText::find("names").unwrap(), &sets).unwrap().recipe;

@@ -1,6 +1,8 @@
-//! Mixed precision while training: what products are computed in, and the loss scale that f16 needs (Micikevicius et al. 2018).
+//! Mixed-precision training: the precision of matrix products, and the loss scale that f16 needs (Micikevicius et al.
+//! 2018).
 //!
-//! Weights, moments, norms, softmax, loss and the update stay fp32; [`taal_kernels::Precision`] says which products do not.
+//! Weights, moments, norms, softmax, loss and the update stay fp32. [`taal_kernels::Precision`] documents which
+//! products do not.
 
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
@@ -8,21 +10,23 @@ use taal_kernels::{DeviceSpec, Precision};
 
 use crate::TrainError;
 
-/// The scale of the first step, as `init_scale` of PyTorch's `torch.amp.GradScaler`. All scales are powers of two, so that
-/// multiplying and dividing by them changes no bit of a gradient that stays in range.
+/// The scale of the first step, like `init_scale` of PyTorch's `torch.amp.GradScaler`. All scales are powers of two, so
+/// that multiplying and dividing by them is exact for a gradient that stays in range.
 pub const INITIAL_LOSS_SCALE: f64 = 65536.0;
-/// What the scale is multiplied by after [`GROWTH_INTERVAL`] steps, as `growth_factor` there.
+/// What the scale is multiplied by after [`GROWTH_INTERVAL`] steps, like `growth_factor` of `GradScaler`.
 pub const GROWTH_FACTOR: f64 = 2.0;
-/// What the scale is multiplied by after a step that overflows, as `backoff_factor` there.
+/// What the scale is multiplied by after a step that overflows, like `backoff_factor` of `GradScaler`.
 pub const BACKOFF_FACTOR: f64 = 0.5;
-/// Steps without an overflow after which the scale grows, as `growth_interval` there.
+/// Steps without an overflow after which the scale grows, like `growth_interval` of `GradScaler`.
 pub const GROWTH_INTERVAL: u64 = 2000;
-/// The scale does not fall below this, as `min_loss_scale` of DeepSpeed; an overflow without any scaling is the run's own.
+/// The lower limit of the scale, like `min_loss_scale` of DeepSpeed. An overflow at this scale, which is no scaling at
+/// all, is a bad step.
 pub const MIN_LOSS_SCALE: f64 = 1.0;
-/// The scale does not grow above this, as `max_loss_scale` of NVIDIA's Apex.
+/// The upper limit of the scale, like `max_loss_scale` of NVIDIA's Apex.
 pub const MAX_LOSS_SCALE: f64 = 16_777_216.0;
 
-/// What the loss is multiplied by before the backward pass, so that small gradients are not 0 in f16; part of every checkpoint.
+/// The factor of the loss before the backward pass, so that small gradients do not become 0 in f16. It is part of every
+/// checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct LossScale {
     /// A power of two.
@@ -56,17 +60,17 @@ impl LossScale {
     }
 }
 
-/// What a learner's products are computed in, with the loss scale that goes with it. The default is fp32.
+/// The precision of a learner's matrix products and its loss scale. The default is fp32.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct MixedPrecision {
-    /// The products of linear layers.
+    /// The precision of the products of linear layers.
     pub products: Precision,
-    /// There is one with f16 only: bf16 reaches as far as fp32.
+    /// Only f16 has one: bf16 has the same range as fp32.
     pub loss_scale: Option<LossScale>,
 }
 
 impl MixedPrecision {
-    /// With the loss scale of a first step, where there is one.
+    /// The state before the first step.
     pub fn new(products: Precision) -> Self {
         Self {
             products,
@@ -74,7 +78,7 @@ impl MixedPrecision {
         }
     }
 
-    /// With the loss scale of a checkpoint, where it has one.
+    /// Continues with the loss scale of a checkpoint, if it has one.
     pub(crate) fn resumed(products: Precision, saved: Option<LossScale>) -> Self {
         let fresh = Self::new(products);
         Self {
@@ -83,21 +87,21 @@ impl MixedPrecision {
         }
     }
 
-    /// What the loss of the next step is multiplied by; 1 where there is no loss scale.
+    /// What the loss of the next step is multiplied by; 1 without a loss scale.
     pub fn scale(&self) -> f64 {
         self.loss_scale.map_or(1.0, |loss_scale| loss_scale.scale)
     }
 
-    /// Adapts the scale to what a step found.
+    /// Adapts the scale after a step.
     pub(crate) fn note(&mut self, loss: f64, grad_norm: f64) {
-        // A loss that is not finite went bad before it was multiplied, and says nothing about the scale.
+        // A loss that is not finite was so before scaling, so it is no reason to change the scale.
         if let (Some(loss_scale), true) = (&mut self.loss_scale, loss.is_finite()) {
             loss_scale.note(!grad_norm.is_finite());
         }
     }
 }
 
-/// Refuses what the device does not compute in; `key` is where it was asked for.
+/// Refuses a precision that the device does not support; `key` is where it was set.
 pub(crate) fn check(
     precision: Precision,
     device: DeviceSpec,
@@ -140,7 +144,7 @@ mod tests {
             (precision.scale(), precision.loss_scale.unwrap().good_steps),
             (32768.0, 0)
         );
-        // Of 2000 good steps in a row: one that overflows begins the count anew.
+        // The 2000 good steps must be in a row: an overflow restarts the count.
         (0..1999).for_each(|_| precision.note(1.0, 1.0));
         precision.note(1.0, f64::INFINITY);
         (0..1999).for_each(|_| precision.note(1.0, 1.0));

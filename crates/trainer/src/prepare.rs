@@ -1,4 +1,4 @@
-//! From a recipe to what training needs: [`tokenizer`], [`Corpus`], the shape and the weights of the model.
+//! Prepares what a recipe needs for training: [`tokenizer`], [`Corpus`], and the shape and weights of the model.
 
 use std::path::Path;
 
@@ -19,7 +19,7 @@ use crate::recipe::{
     DamagedKind, DataSource, LSTM_IS_FP32, ModelRecipe, OrderKind, Recipe, TokenizerRecipe, UnknownKind,
 };
 
-/// Text as tokens, ready to be drawn from and evaluated on.
+/// Text as tokens, ready for training and evaluation.
 #[derive(Debug)]
 pub enum Corpus {
     /// Running text.
@@ -29,11 +29,11 @@ pub enum Corpus {
 }
 
 impl Corpus {
-    /// Encodes the recipe's text; `note` gets sentences for the user, such as which files were left out.
+    /// Encodes the recipe's text. `note` gets messages for the user, such as which files were left out.
     ///
     /// # Errors
     ///
-    /// The data crate's, for files that are missing, damaged or empty, and for tokens of another tokenizer.
+    /// Those of the data crate, for files that are missing, damaged or empty, and for tokens of another tokenizer.
     pub fn prepare(recipe: &Recipe, tokenizer: &Tokenizer, mut note: impl FnMut(String)) -> Result<Self, TrainError> {
         let options = TokenizeOptions {
             validation_fraction: recipe.data.validation_fraction,
@@ -94,7 +94,7 @@ impl Corpus {
         Ok(corpus)
     }
 
-    /// What became of carriage returns in the text.
+    /// How line ends in the text were treated.
     pub(crate) fn line_ends(&self) -> LineEnds {
         match self {
             Self::Text(dataset) => dataset.line_ends,
@@ -109,7 +109,7 @@ impl Corpus {
         }
     }
 
-    /// Training and validation tokens; of conversations, the positions of all rows.
+    /// Numbers of training and validation tokens; for conversations, the positions of all rows.
     pub(crate) fn token_counts(&self) -> (u64, u64) {
         match self {
             Self::Text(dataset) => (
@@ -126,7 +126,7 @@ impl Corpus {
         }
     }
 
-    /// That training examples did not fit a row, where there are any.
+    /// A note about training examples that do not fit a row, if there are any.
     pub(crate) fn cut_examples(&self) -> Option<RunNote> {
         let Self::Conversations(conversations) = self else {
             return None;
@@ -138,7 +138,7 @@ impl Corpus {
         })
     }
 
-    /// A hash of every id to train on and to validate with.
+    /// A hash of all training and validation ids.
     pub(crate) fn fingerprint(&self) -> String {
         match self {
             Self::Text(dataset) => dataset.fingerprint(),
@@ -154,7 +154,7 @@ fn corpus_text(recipe: &Recipe, name: &str) -> Result<&'static str, TrainError> 
         .text)
 }
 
-/// Which windows each step sees: a function of the recipe's seed.
+/// Which windows each step uses. It depends only on the recipe.
 pub fn batch_plan(recipe: &Recipe) -> BatchPlan {
     let order = match recipe.data.order {
         OrderKind::Random => Order::Random,
@@ -163,11 +163,12 @@ pub fn batch_plan(recipe: &Recipe) -> BatchPlan {
     BatchPlan::new(recipe.seed, recipe.train.batch_size, recipe.train.block_size).with_order(order)
 }
 
-/// The tokenizer that the recipe means: opened, or trained on the training text.
+/// The recipe's tokenizer: opened, or trained on the training text.
 ///
 /// # Errors
 ///
-/// [`TrainError::Recipe`] where nothing gives one, the tokenizer's, and the data crate's for the text to train it on.
+/// [`TrainError::Recipe`] if the recipe has none; errors of the tokenizer; and those of the data crate for the text to
+/// train it on.
 pub fn tokenizer(recipe: &Recipe) -> Result<Tokenizer, TrainError> {
     match (&recipe.tokenizer, &recipe.model, &recipe.data.source) {
         (TokenizerRecipe::File(path), _, _) => Ok(Tokenizer::open(path)?),
@@ -179,7 +180,7 @@ pub fn tokenizer(recipe: &Recipe) -> Result<Tokenizer, TrainError> {
         (TokenizerRecipe::Given, _, _) => Err(TrainError::recipe(
             &recipe.name,
             "tokenizer",
-            "nothing gives a tokenizer; set tokenizer.kind",
+            "there is no tokenizer; set tokenizer.kind",
         )),
         (
             TokenizerRecipe::Train {
@@ -205,13 +206,13 @@ pub fn tokenizer(recipe: &Recipe) -> Result<Tokenizer, TrainError> {
     }
 }
 
-/// The hash of the tokenizer where a file gives it, which may have been replaced; `None` where it is learnt from the text.
+/// The hash of a tokenizer that is read from a file, which may have been replaced; `None` if it is trained on the text.
 pub(crate) fn given_tokenizer_hash(recipe: &Recipe) -> Result<Option<String>, TrainError> {
     match &recipe.tokenizer {
         TokenizerRecipe::Train { .. } => Ok(None),
         TokenizerRecipe::File(_) | TokenizerRecipe::Given | TokenizerRecipe::Own(_) => match tokenizer(recipe) {
             Ok(tokenizer) => Ok(Some(tokenizer.hash().to_string())),
-            // The checkpoint has the tokenizer, and a run can outlive the model that it was specialised from.
+            // The checkpoint has the tokenizer, and the model that the run was fine-tuned from may be gone.
             Err(error) if error.is_missing_file() => Ok(None),
             Err(error) => Err(error),
         },
@@ -226,8 +227,8 @@ fn train_tokenizer(recipe: &Recipe, config: &TrainerConfig, source: &DataSource)
     Ok(match source {
         DataSource::Corpus(name) => {
             let text = corpus_text(recipe, name)?;
-            // Characters must all be known, so they come from the whole text; what is learnt about words comes
-            // from the training split alone.
+            // All characters must be known, so they come from the whole text; words and subwords come only from the
+            // training split.
             let (train, _) = taal_data::split_text(text, recipe.data.validation_fraction);
             config.train([if config.kind == Kind::Char { text } else { train }])?
         }
@@ -236,7 +237,7 @@ fn train_tokenizer(recipe: &Recipe, config: &TrainerConfig, source: &DataSource)
             config.train(texts.iter().map(|text| taal_data::split_text(text, held_back).0))?
         }
         DataSource::Dataset(_) => {
-            let detail = "the program's data are token ids; bring the tokenizer that made them too";
+            let detail = "the program's data are token ids; also pass the tokenizer that made them";
             return Err(TrainError::recipe(&recipe.name, "tokenizer", detail));
         }
         DataSource::Files(files) => {
@@ -263,11 +264,11 @@ pub(crate) fn tokenizer_words(recipe: &Recipe) -> String {
     }
 }
 
-/// The shape of the model that the recipe means, before it is built.
+/// The shape of the recipe's model, before the model is built.
 ///
 /// # Errors
 ///
-/// The model's, where the recipe starts from a model that cannot be opened.
+/// Those of the model crate, if the recipe starts from a model that cannot be opened.
 pub fn config(recipe: &Recipe, tokenizer: &Tokenizer) -> Result<TransformerConfig, TrainError> {
     Ok(match &recipe.model {
         ModelRecipe::New { config, .. } => TransformerConfig {
@@ -290,7 +291,7 @@ pub(crate) fn model(recipe: &Recipe, tokenizer: &Tokenizer, device: &Device) -> 
             (hugging_face::open(&dir, device)?, dir.display().to_string())
         }
         ModelRecipe::Own { model, .. } => {
-            // Whether it has gradients already or not, it gets those of this device.
+            // The model may or may not have autodiff; it gets the autodiff of this device.
             let model = model.valid().fork(&device.clone().inner()).train();
             (model, "the program".to_string())
         }
@@ -299,7 +300,7 @@ pub(crate) fn model(recipe: &Recipe, tokenizer: &Tokenizer, device: &Device) -> 
     Ok(model.with_dropout(recipe.model.dropout()))
 }
 
-/// Refuses a model to start from that does not go with the recipe.
+/// Refuses an initial model that does not match the recipe.
 fn check_initial(
     recipe: &Recipe,
     tokenizer: &Tokenizer,

@@ -1,14 +1,14 @@
-//! What a person sees of a run while it is under way.
+//! Displaying a run while it is training.
 
 use taal_metrics::{Sample, StepRecord};
 
-/// What a person watching sees. Every method has an empty default.
+/// Receives what happens in a run, to display it. Every method has an empty default.
 pub trait Progress {
-    /// Something worth a line.
+    /// A one-line message.
     fn note(&mut self, _message: &str) {}
     /// Training begins.
     fn begin(&mut self, _run: &RunInfo) {}
-    /// A step was made.
+    /// A step is done.
     fn step(&mut self, _record: &StepRecord, _info: &StepInfo) {}
     /// A sample was written.
     fn sample(&mut self, _sample: &Sample) {}
@@ -18,7 +18,7 @@ pub trait Progress {
     }
 }
 
-/// Nobody watches.
+/// Ignores progress.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Silent;
 
@@ -29,28 +29,28 @@ impl Progress for Silent {}
 pub struct RunInfo {
     /// Parameters.
     pub params: u64,
-    /// Tokens that the tokenizer knows.
+    /// Size of the tokenizer's vocabulary.
     pub vocab_size: usize,
     /// Training tokens in the data.
     pub train_tokens: u64,
     /// Validation tokens in the data.
     pub val_tokens: u64,
-    /// Step from which this part of the run goes on.
+    /// The step from which the run starts or continues.
     pub first_step: u64,
     /// Steps in all.
     pub steps: u64,
-    /// How often all steps together go through the training tokens.
+    /// How many times all steps together pass over the training tokens.
     pub epochs: f64,
-    /// The machine's measured fp32 peak in FLOP/s, as far as it is known before the first step, or 0 where it is not a CPU's.
+    /// The measured fp32 peak of the CPU in FLOP/s, as known before the first step; 0 on other devices.
     pub peak_flops_per_s: f64,
 }
 
-/// Figures of a step that the log does not hold.
+/// Figures of a step that are not in the log.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepInfo {
     /// Model FLOPs utilization of this step.
     pub mfu: f64,
-    /// Whether a checkpoint of it is being saved; it is there when the next one begins, or the run ends.
+    /// Whether a checkpoint of this step is being saved. The save is complete when the next one starts or the run ends.
     pub is_saved: bool,
     /// Whether the evaluation after it was the best so far.
     pub is_best: bool,

@@ -1,4 +1,4 @@
-//! A run under way: what it computes, and the record of it.
+//! A run in progress: what it computes, and its record.
 
 mod compute;
 mod page;
@@ -38,7 +38,7 @@ pub struct RunOptions<'a> {
     pub run_dir: &'a Path,
     /// The device.
     pub device: DeviceSpec,
-    /// Go on from the newest checkpoint of the run directory.
+    /// Whether to continue from the newest checkpoint of the run directory.
     pub is_resume: bool,
     /// The language of `report.html`.
     pub language: Language,
@@ -49,11 +49,11 @@ pub struct RunOptions<'a> {
 pub enum Outcome {
     /// All steps done, or stopped early by `train.patience`.
     Finished(Report),
-    /// Stopped on request after a checkpoint; `--resume` goes on.
+    /// Stopped on request after saving a checkpoint; `--resume` continues it.
     Interrupted(Report),
 }
 
-/// A run under way.
+/// A run in progress.
 pub(crate) struct Run<'a> {
     compute: Compute<'a>,
     record: Record<'a>,
@@ -90,7 +90,7 @@ impl<'a> Run<'a> {
             config,
             estimate,
         } = setup;
-        // Measured before memory is looked at, because it takes some.
+        // Measured before the memory check, because measuring needs memory too.
         let peak = Peak::new(taal_kernels::measured_peak_flops_per_s_of(&device));
         let before_bytes = taal_metrics::peak_rss_bytes();
         memory::check(&estimate, &config, options.device, &recipe.train)?;
@@ -162,7 +162,7 @@ impl<'a> Run<'a> {
         record.live_page(compute);
         record.announce(compute);
         let outcome = compute.steps(record);
-        // Whatever ended the steps, what is under way is written before the directory is unlocked.
+        // However the steps ended, pending writes finish before the directory is unlocked.
         let saved = record.wait();
         let outcome = match (outcome, saved) {
             (Ok(outcome), Ok(())) => outcome,
@@ -179,7 +179,7 @@ impl<'a> Run<'a> {
     }
 }
 
-/// The log up to a step. Damage costs the curves only: a checkpoint is whole without it.
+/// The log up to a step. If the log is damaged, only the curves are lost: checkpoints do not depend on it.
 fn open_log(run_dir: &Path, step: u64, progress: &mut dyn Progress) -> Result<RunLog, TrainError> {
     let mut log = RunLog::open(run_dir)?;
     match log.truncate_to(step) {
@@ -187,7 +187,7 @@ fn open_log(run_dir: &Path, step: u64, progress: &mut dyn Progress) -> Result<Ru
         Err(error) if error.kind() == ErrorKind::Corrupt => {
             let aside = taal_store::set_aside(log.path(), layout::DAMAGED)?;
             progress.note(&format!(
-                "{error}; the log begins anew, the damaged one is now {}",
+                "{error}; a new log is started, and the damaged one is now {}",
                 aside.display()
             ));
             Ok(RunLog::open(run_dir)?)

@@ -1,4 +1,4 @@
-//! Run directories: claiming a place for a new one, finding the latest, and entering one to begin or to continue.
+//! Run directories: claiming one for a new run, finding the latest, and opening one to start or continue a run.
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -14,12 +14,12 @@ use crate::checkpoint::{Checkpoint, Checkpoints, Origin};
 use crate::progress::Progress;
 use crate::recipe::{Recipe, RecipeText, Resolved, differences, resolve_again};
 
-/// A recipe file above this size is not one.
+/// A larger recipe file is refused.
 pub(crate) const MAX_RECIPE_BYTES: u64 = 1 << 20;
-/// Runs that an error message lists.
+/// The maximum number of runs that an error message lists.
 const MAX_LISTED: usize = 8;
 
-/// The names that a run writes to and that somebody may use for something of their own.
+/// Names of files that a run writes and that may already exist for another purpose.
 const OWN_NAMES: [&str; 9] = [
     RECIPE_FILE,
     RESOLVED_FILE,
@@ -36,26 +36,26 @@ const OWN_NAMES: [&str; 9] = [
 #[derive(Debug)]
 pub struct Claim {
     dir: PathBuf,
-    /// Held until the claim goes.
+    /// Held until the claim is dropped.
     lock: RunLock,
     start: Start,
 }
 
-/// What a start made before there was a run: what goes again where it comes to nothing.
+/// What a start created before there was a run. It is removed if the start fails.
 #[derive(Debug, Clone, Default)]
 pub struct Start {
     dir: PathBuf,
-    /// Directories that were not there before, the innermost first.
+    /// Directories that did not exist before, innermost first.
     made: Vec<PathBuf>,
 }
 
 impl Claim {
-    /// Makes the directory where it is missing, locks it and marks it as a run's.
+    /// Creates the directory if it does not exist, locks it and marks it as a run directory.
     ///
     /// # Errors
     ///
-    /// [`TrainError::Occupied`] where files of another program have the names of a run's, the store's where it is locked or cannot be
-    /// written to.
+    /// [`TrainError::Occupied`] if files of another program have the names of run files; [`TrainError::Store`] if the
+    /// directory is locked or cannot be written to.
     pub fn of(dir: &Path, recipe: &str) -> Result<Self, TrainError> {
         refuse_foreign(dir)?;
         let missing = |dir: &&Path| !dir.as_os_str().is_empty() && !taal_store::exists(dir);
@@ -64,7 +64,7 @@ impl Claim {
             made: dir.ancestors().take_while(missing).map(Path::to_path_buf).collect(),
         };
         let mut lock = Self::lock(dir);
-        // Whoever held it before may have left nothing behind, the directory included, since it was made here.
+        // The previous holder of the lock may have removed the directory since it was created here.
         for _ in 0..100 {
             match &lock {
                 Err(TrainError::Store(taal_store::Error::NotFound { .. })) => lock = Self::lock(dir),
@@ -90,7 +90,7 @@ impl Claim {
         Ok(RunLock::acquire(dir)?)
     }
 
-    /// Before anything else is written, durably: after a crash it tells a run's own files from somebody else's.
+    /// Written durably before anything else. After a crash it tells files of the run from files of other programs.
     fn mark(&self, recipe: &str) -> Result<(), TrainError> {
         if is_run(&self.dir) {
             return Ok(());
@@ -103,11 +103,11 @@ impl Claim {
         )?)
     }
 
-    /// Locks the directory of a run that was begun.
+    /// Locks the directory of an existing run.
     ///
     /// # Errors
     ///
-    /// [`TrainError::NothingToResume`] where there is none, or the store's where it is locked.
+    /// [`TrainError::NothingToResume`] if there is none, or [`TrainError::Store`] if it is locked.
     pub fn resume(dir: &Path) -> Result<Self, TrainError> {
         if !is_run(dir) {
             return Err(nothing_to_resume(dir, &[parent_of(dir)]));
@@ -119,8 +119,8 @@ impl Claim {
         })
     }
 
-    /// The next directory below `base` for a run of a recipe: `<base>/<name>`, or the number after the highest there is. Of two starts
-    /// at once each gets one of its own. What a start left that came to nothing is taken over.
+    /// The next directory below `base` for a run of a recipe: `<base>/<name>`, or that name with a number one above the
+    /// highest. Two starts at the same time get different directories. A directory that a failed start left is reused.
     ///
     /// # Errors
     ///
@@ -139,7 +139,7 @@ impl Claim {
                 continue;
             }
             match Self::of(&dir, name) {
-                // Another start was faster, and may even have ended meanwhile.
+                // Another start was faster; it may even have ended already.
                 Ok(claim) if is_run(&claim.dir) => {}
                 Err(error) if error.kind() == ErrorKind::InUse => {}
                 other => return other,
@@ -152,12 +152,12 @@ impl Claim {
         &self.dir
     }
 
-    /// What goes where the start comes to nothing, for a thread that ends the process: see [`Start::clear`].
+    /// What to remove if the start fails, for a thread that ends the process: see [`Start::clear`].
     pub fn start(&self) -> Start {
         self.start.clone()
     }
 
-    /// Unlocks the directory; where no run was begun, what the start made goes again.
+    /// Unlocks the directory. If no run was started, removes what the start created.
     pub(crate) fn abandon(self) {
         self.start.clear();
         drop(self.lock);
@@ -165,7 +165,7 @@ impl Claim {
 }
 
 impl Start {
-    /// Of a directory in which an earlier start came to nothing.
+    /// For the directory of an earlier start that failed.
     pub(crate) fn abandoned(dir: &Path) -> Self {
         Self {
             dir: dir.to_path_buf(),
@@ -173,13 +173,14 @@ impl Start {
         }
     }
 
-    /// Removes what a start made before there was a run; a run that was begun stays as it is. Only while this process has the lock.
+    /// Removes what a start created before there was a run; an existing run is not changed. Call it only while this
+    /// process holds the lock.
     pub fn clear(&self) {
         let dir = &self.dir;
         if dir.as_os_str().is_empty() || is_run(dir) || !taal_store::exists(&dir.join(RUN_FILE)) {
             return;
         }
-        // The next start takes over whatever cannot be removed now.
+        // The next start reuses what cannot be removed now.
         let _ = taal_store::remove_temporaries(dir);
         let empty = |name: &str| taal_store::file_size_bytes(&dir.join(name)).is_ok_and(|bytes| bytes == 0);
         let logs = [LOG_NAME, EVENTS_FILE].into_iter().filter(|name| empty(name));
@@ -194,12 +195,12 @@ impl Start {
     }
 }
 
-/// Whether a run was begun in the directory.
+/// Whether the directory has a run.
 pub fn is_run(dir: &Path) -> bool {
     taal_store::exists(&dir.join(RESOLVED_FILE)) || Checkpoints::of(dir).steps().is_ok_and(|steps| !steps.is_empty())
 }
 
-/// Whether the directory holds nothing but what a start left that came to nothing.
+/// Whether the directory holds only the leftovers of a start that failed.
 fn is_left_over(dir: &Path) -> bool {
     if !taal_store::is_dir(dir) || is_run(dir) {
         return false;
@@ -213,7 +214,7 @@ fn is_left_over(dir: &Path) -> bool {
     })
 }
 
-/// Refuses a directory in which files that are no run's have a run's names.
+/// Refuses a directory in which files of another program have the names of run files.
 fn refuse_foreign(dir: &Path) -> Result<(), TrainError> {
     if taal_store::exists(&dir.join(RUN_FILE)) || is_run(dir) || is_left_over(dir) {
         return Ok(());
@@ -253,7 +254,7 @@ fn numbered(base: &Path, name: &str, number: u64) -> PathBuf {
     }
 }
 
-/// The number of a directory that was named after a recipe: 1 without one.
+/// The number of a directory that is named after a recipe; 1 if the name has none.
 fn number_of(dir: &Path, name: &str) -> Option<u64> {
     let rest = dir.file_name()?.to_str()?.strip_prefix(name)?;
     match rest {
@@ -262,7 +263,7 @@ fn number_of(dir: &Path, name: &str) -> Option<u64> {
     }
 }
 
-/// A run that was begun.
+/// A run that was found in a folder.
 #[derive(Debug, Clone)]
 pub(crate) struct Found {
     pub(crate) dir: PathBuf,
@@ -271,12 +272,12 @@ pub(crate) struct Found {
     number: u64,
 }
 
-/// The runs in a folder, the newest first: by time, of equals by number. With a name, those of that recipe.
+/// The runs in a folder, newest first: by time, then by number. With a recipe name, only its runs.
 pub(crate) fn runs_in(base: &Path, recipe: Option<&str>) -> Vec<Found> {
     let of_recipe = |dir: &Path| match (recipe, recipe_of(dir)) {
         (None, _) => true,
         (Some(name), Some(found)) => found == name,
-        // A run of Taal before 0.2 says its recipe by its directory only.
+        // For a run of Taal before 0.2, only the directory's name tells its recipe.
         (Some(name), None) => number_of(dir, name).is_some(),
     };
     let mut runs: Vec<Found> = paths_in(base)
@@ -300,7 +301,7 @@ pub(crate) fn touched(dir: &Path) -> Option<SystemTime> {
         .max()
 }
 
-/// Whether the directory holds nothing but what a start of Taal left that came to nothing.
+/// Whether the directory holds only the leftovers of a failed start, and Taal's mark.
 pub(crate) fn is_abandoned_start(dir: &Path) -> bool {
     taal_store::exists(&dir.join(RUN_FILE)) && is_left_over(dir)
 }
@@ -318,13 +319,13 @@ pub(crate) fn recipe_of(dir: &Path) -> Option<String> {
     Some(table.get("recipe")?.as_str()?.to_string())
 }
 
-/// The latest run in a folder; with a name, the latest of that recipe. Gaps in the numbers and runs of other recipes whose names look
-/// alike make no difference.
+/// The latest run in a folder; with a name, the latest of that recipe. Gaps in the numbers and recipes with similar
+/// names do not matter.
 pub fn latest(base: &Path, recipe: Option<&str>) -> Option<PathBuf> {
     runs_in(base, recipe).into_iter().next().map(|run| run.dir)
 }
 
-/// That there is nothing to resume at a path, with what there is in some folders.
+/// The error that there is nothing to resume at a path. It lists the runs of the first folder that has any.
 pub fn nothing_to_resume(path: &Path, folders: &[&Path]) -> TrainError {
     let folder = folders.iter().find(|folder| !runs_in(folder, None).is_empty());
     let runs = folder.map(|folder| runs_in(folder, None)).unwrap_or_default();
@@ -356,11 +357,11 @@ pub fn nothing_to_resume(path: &Path, folders: &[&Path]) -> TrainError {
     }
 }
 
-/// The recipe that a run directory was begun with, every value of it.
+/// The recipe of a run directory, with every value.
 ///
 /// # Errors
 ///
-/// [`TrainError::NothingToResume`] where there is none.
+/// [`TrainError::NothingToResume`] if there is none.
 pub fn stored_recipe(run_dir: &Path) -> Result<RecipeText, TrainError> {
     let path = run_dir.join(RESOLVED_FILE);
     if !taal_store::exists(&path) {
@@ -380,8 +381,8 @@ pub fn stored_recipe(run_dir: &Path) -> Result<RecipeText, TrainError> {
     })
 }
 
-/// Begins a run in an empty directory or continues the one that is there; gives the checkpoint to continue from, and the recipe with
-/// what the run keeps.
+/// Starts a run in an empty directory or continues an existing one. Returns the checkpoint to continue from, and the
+/// recipe with the values that the run keeps.
 pub(crate) fn enter(
     dir: &Path,
     is_resume: bool,
@@ -427,7 +428,7 @@ pub(crate) fn enter(
     Ok((checkpoint, resolved))
 }
 
-/// Says that a resumed run has nothing left to train, and why.
+/// Notes that a resumed run has nothing left to train, and why.
 pub(crate) fn note_nothing_left(done: u64, asked: u64, progress: &mut dyn Progress) {
     if done > asked {
         progress.note(&format!(
@@ -435,14 +436,14 @@ pub(crate) fn note_nothing_left(done: u64, asked: u64, progress: &mut dyn Progre
         ));
     } else if done == asked {
         progress.note(&format!(
-            "all {done} steps are done already: nothing is trained; a larger train.steps goes on"
+            "all {done} steps are done already: nothing is trained; set a larger train.steps to continue"
         ));
     }
 }
 
-/// Puts the recipe into the run directory, from then on a run that was begun. Not before tokenizer, data and model
-/// stand: a mistyped file name must not leave a directory that refuses the corrected recipe. A resumed run whose
-/// values are the same keeps what is there, which says more about where they came from.
+/// Writes the recipe into the run directory, which makes it an existing run. Call it only once tokenizer, data and
+/// model are ready: a mistyped file name must not leave a directory that refuses the corrected recipe. A resumed run
+/// with the same values keeps its file, which has more details about their sources.
 pub(crate) fn write_recipe(dir: &Path, resolved: &Resolved, recipe_text: &str) -> Result<(), TrainError> {
     if taal_store::exists(&dir.join(RESOLVED_FILE)) {
         let before = resolve_again(&stored_recipe(dir)?, resolved)?;
@@ -455,8 +456,8 @@ pub(crate) fn write_recipe(dir: &Path, resolved: &Resolved, recipe_text: &str) -
     Ok(())
 }
 
-/// Keys that a resumed run may change: they say how long and how often, not what is learnt from what. Line ends may, because runs from before
-/// the key kept carriage returns; where the ids differ, [`check_origin`] refuses.
+/// Keys that a resumed run may change: they affect how long and how often, not what is learned. `data.line_ends` may
+/// change, because runs from before that key kept carriage returns; if the ids differ, [`check_origin`] refuses.
 fn may_change(key: &str) -> bool {
     ["train.steps", "train.patience", "data.line_ends", "name", "description"].contains(&key)
         || ["eval.", "checkpoint.", "health.", "sample."]
@@ -464,7 +465,8 @@ fn may_change(key: &str) -> bool {
             .any(|section| key.starts_with(section))
 }
 
-/// Refuses to go on with other ids or another tokenizer than the run began with, although the recipe's words are the same: files change.
+/// Refuses to continue with other ids or another tokenizer than the run started with. Files can change while the recipe
+/// stays the same.
 pub(crate) fn check_origin(
     recipe: &Recipe,
     checkpoint: &Checkpoint,
@@ -493,7 +495,8 @@ pub(crate) fn check_origin(
     }
     if (checkpoint.version(), checkpoint.lock_hash()) != (env!("CARGO_PKG_VERSION"), env!("TAAL_LOCK_HASH")) {
         progress.note(&format!(
-            "the checkpoint was written by Taal {} with Cargo.lock {}, this is {} with {}: equal bits are promised for the same only",
+            "the checkpoint was written by Taal {} with Cargo.lock {}, this is {} with {}: results are bit-equal \
+             only with the same versions",
             checkpoint.version(),
             checkpoint.lock_hash(),
             env!("CARGO_PKG_VERSION"),
@@ -503,7 +506,7 @@ pub(crate) fn check_origin(
     Ok(())
 }
 
-/// Enough of a hash to tell two apart.
+/// The beginning of a hash, enough to tell two apart.
 fn short(hash: &str) -> &str {
     hash.get(..12).unwrap_or(hash)
 }

@@ -1,8 +1,8 @@
-//! Saving beside training: the snapshot is taken at once, written by a thread of its own.
+//! Saving while training continues: the snapshot is taken at once and written by a separate thread.
 //!
-//! One checkpoint at a time is under way; the next one waits for it. What the thread does, in this order: the log of steps is made
-//! durable, the checkpoint is written and put in place, it is read back and verified, the link to the best model is replaced, and only
-//! then do older checkpoints go.
+//! Only one checkpoint is written at a time; the next one waits for it. The thread works in this order: it syncs the
+//! log of steps, writes the checkpoint and moves it into place, reads it back and verifies it, replaces the link to the
+//! best model, and only then removes older checkpoints.
 
 use std::path::PathBuf;
 use std::thread::JoinHandle;
@@ -12,15 +12,15 @@ use taal_store::layout::MODEL_DIR;
 use crate::TrainError;
 use crate::checkpoint::{Checkpoints, Snapshot};
 
-/// Failed saves in a row after which a full or broken disk ends the run.
+/// After this many failed saves in a row, a full or broken disk ends the run.
 const MAX_FAILURES: u32 = 3;
 
-/// One checkpoint to be written, with what follows from it.
+/// One checkpoint to write, and what to update after it.
 #[derive(Debug)]
 pub(crate) struct Save {
     pub(crate) checkpoints: Checkpoints,
     pub(crate) snapshot: Snapshot,
-    /// The logs that the checkpoint counts on.
+    /// The logs that the checkpoint depends on.
     pub(crate) logs: Vec<PathBuf>,
     /// The link to the best model.
     pub(crate) link: PathBuf,
@@ -48,7 +48,7 @@ impl Save {
     }
 }
 
-/// The thread that saves, and how it went lately.
+/// The saving thread and its recent failures.
 #[derive(Debug, Default)]
 pub(crate) struct Saver {
     under_way: Option<(u64, JoinHandle<Result<(), TrainError>>)>,
@@ -56,16 +56,16 @@ pub(crate) struct Saver {
 }
 
 impl Saver {
-    /// Starts a save, after the one before has ended; where it is not to run beside training, it is over on return.
+    /// Starts a save, after the previous one has ended. If it does not run in the background, it is complete on return.
     pub(crate) fn start(
         &mut self,
         save: Save,
-        is_beside: bool,
+        is_background: bool,
         mut note: impl FnMut(String),
     ) -> Result<(), TrainError> {
         self.wait(&mut note)?;
         let step = save.snapshot.step;
-        if !is_beside {
+        if !is_background {
             let saved = save.run();
             return self.settle(step, saved, &mut note);
         }
@@ -78,8 +78,8 @@ impl Saver {
         Ok(())
     }
 
-    /// Waits for the save that is under way. A disk that is full or broken is noted and tolerated, until it has failed several times
-    /// in a row; what was saved before is whole.
+    /// Waits for the current save. A full or broken disk is noted and tolerated until saving has failed several times
+    /// in a row; earlier checkpoints are intact.
     pub(crate) fn wait(&mut self, mut note: impl FnMut(String)) -> Result<(), TrainError> {
         let Some((step, thread)) = self.under_way.take() else {
             return Ok(());
@@ -104,7 +104,7 @@ impl Saver {
         }
     }
 
-    /// Counts a failure of the disk, which is an error only when it was not the first ones.
+    /// Counts a disk failure, and returns it as an error after [`MAX_FAILURES`] in a row.
     pub(crate) fn tolerate(
         &mut self,
         what: &str,
@@ -116,7 +116,7 @@ impl Saver {
             return Err(error);
         }
         note(format!(
-            "{what}: {error}; training goes on (failure {} of {MAX_FAILURES} in a row), and the checkpoint before is whole",
+            "{what}: {error}; training continues (failure {} of {MAX_FAILURES} in a row), and the previous checkpoint is intact",
             self.failures
         ));
         Ok(())
@@ -130,7 +130,7 @@ impl Saver {
 
 impl Drop for Saver {
     fn drop(&mut self) {
-        // A run that ends by an error leaves no thread behind that still writes to its directory, which it unlocks.
+        // A run that ends with an error unlocks its directory, so no thread may still be writing to it.
         if let Some((_, thread)) = self.under_way.take() {
             let _ = thread.join();
         }

@@ -1,26 +1,27 @@
-//! Learning rates as a pure function of the step, so that a resumed run needs no state for them.
+//! Learning rates as a pure function of the step, so that a resumed run needs no stored state for them.
 
 use serde::{Deserialize, Serialize};
 
-/// The course of the learning rate after the warm-up.
+/// The shape of the learning rate curve after the warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ScheduleKind {
     /// Stays at its peak.
     Constant,
-    /// Half a cosine from the peak to `min_lr` (Loshchilov and Hutter 2017), which the step after the last one would have.
+    /// Half a cosine from the peak to `min_lr` (Loshchilov and Hutter 2017), which the step after the last one would
+    /// reach.
     Cosine,
-    /// A straight line from the peak to `min_lr`, which the step after the last one would have.
+    /// A straight line from the peak to `min_lr`, which the step after the last one would reach.
     Linear,
-    /// Warm-up, stable, decay: the peak, then a straight line over the last `decay_fraction` of the steps, of which the last has
-    /// `min_lr` (Hu et al. 2024).
+    /// Warm-up, stable, decay (Hu et al. 2024): the peak, then a straight line over the last `decay_fraction` of the
+    /// steps. The last step has `min_lr`.
     Wsd,
 }
 
 /// A learning-rate schedule.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Schedule {
-    /// Course after the warm-up.
+    /// Shape of the curve after the warm-up.
     pub kind: ScheduleKind,
     /// Peak learning rate.
     pub lr: f64,
@@ -47,8 +48,8 @@ impl Schedule {
             ScheduleKind::Wsd => (self.steps as f64 * (1.0 - self.decay_fraction)).max(self.warmup_steps as f64),
         };
         let length = self.steps as f64 - falls_from;
-        // PyTorch's loops set the rate of a step by the steps before it, so the last one is one short of `min_lr`; the fall of `wsd`
-        // counts the step itself and ends with it.
+        // PyTorch training loops compute the rate of a step from the number of steps before it, so the last step is one
+        // short of `min_lr`. The decay of `wsd` counts the step itself, so the last step reaches `min_lr`.
         let fallen = match self.kind {
             ScheduleKind::Wsd => (step + 1) as f64 - falls_from,
             _ => step as f64 - falls_from,
@@ -134,7 +135,7 @@ mod tests {
                 "{steps} {decay_fraction}"
             );
         }
-        // PyTorch's loops stop one step before the minimum.
+        // PyTorch training loops stop one step before the minimum.
         for kind in [ScheduleKind::Cosine, ScheduleKind::Linear] {
             assert!(schedule(kind).at(109) > 0.1, "{kind:?}");
         }

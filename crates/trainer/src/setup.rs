@@ -1,4 +1,4 @@
-//! Everything a recipe needs before its model is made: tokenizer, data, order of the batches, shape. For a run, and for a dry run.
+//! Everything that a run or a dry run needs before its model is created: tokenizer, data, order of the batches, shape.
 
 use taal_data::BatchPlan;
 use taal_model::{TransformerConfig, hugging_face};
@@ -11,7 +11,7 @@ use crate::progress::Progress;
 use crate::recipe::Recipe;
 use crate::{TrainError, learnable, objective};
 
-/// What a recipe comes to.
+/// The prepared inputs of a recipe.
 pub(crate) struct Setup {
     pub(crate) tokenizer: Tokenizer,
     pub(crate) corpus: Corpus,
@@ -21,8 +21,8 @@ pub(crate) struct Setup {
 }
 
 impl Setup {
-    /// Prepares and checks everything; of a resumed run tokenizer and shape are the checkpoint's. `accept` sees the data before
-    /// `eval.max_tokens` cuts them.
+    /// Prepares and checks everything. For a resumed run, tokenizer and shape come from the checkpoint. `accept` gets
+    /// the data before `eval.max_tokens` cuts them.
     pub(crate) fn new(
         recipe: &Recipe,
         checkpoint: Option<&Checkpoint>,

@@ -16,30 +16,30 @@ use crate::{TrainError, gradients};
 #[cfg(feature = "faults")]
 pub use self::faults::{StepFault, inject_step_faults};
 
-/// A model that learns: the model itself and its optimizer.
+/// A model in training, with its optimizer.
 #[derive(Debug)]
 pub struct Learner {
     /// The model, on a device with autodiff.
     pub model: Transformer,
     /// Its optimizer.
     pub optimizer: Optimizer,
-    /// Limit of the global gradient norm.
+    /// The maximum global gradient norm.
     pub clip_norm: Option<f64>,
-    /// What products are computed in, and the loss scale with f16.
+    /// The precision of matrix products, and the loss scale with f16.
     pub precision: MixedPrecision,
 }
 
-/// How a batch becomes its mean loss in nats, with a key for dropout: [`loss`], or the task's own.
+/// A function from a batch and a dropout key to the mean loss in nats: [`loss`], or that of the task.
 pub type LossFn<'a> = dyn Fn(&Transformer, &Batch, Option<u64>) -> Result<Tensor<1>, TrainError> + Sync + 'a;
 
-/// What a step found.
+/// The result of a step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepOutcome {
     /// Mean loss over the counted targets of all micro-batches, in nats, before the update.
     pub loss: f64,
-    /// Global gradient norm before clipping, the loss scale divided out.
+    /// Global gradient norm before clipping, divided by the loss scale.
     pub grad_norm: f64,
-    /// What the loss was multiplied by before the backward pass; 1 where there is no loss scale.
+    /// What the loss was multiplied by before the backward pass; 1 without a loss scale.
     pub loss_scale: f64,
 }
 
@@ -55,31 +55,32 @@ pub struct NamedGradient {
 }
 
 impl StepOutcome {
-    /// Whether both numbers are finite; where they are not, no weight was changed.
+    /// Whether both numbers are finite. If not, no weight was changed.
     pub fn is_finite(&self) -> bool {
         self.loss.is_finite() && self.grad_norm.is_finite()
     }
 
-    /// Whether the gradient overflowed and a smaller loss scale may prevent it: no weight was changed, and the next step has half
-    /// the scale.
+    /// Whether the gradient overflowed and a smaller loss scale may prevent it. In that case no weight was changed, and
+    /// the next step uses half the scale.
     pub fn is_overflow(&self) -> bool {
         self.loss.is_finite() && !self.grad_norm.is_finite() && self.loss_scale > MIN_LOSS_SCALE
     }
 }
 
 impl Learner {
-    /// One update from one or several micro-batches, whose gradients are averaged by their counted targets.
-    /// `dropout_keys` gives one key a micro-batch. Where loss or gradient is not finite, nothing changes.
+    /// One update from one or several micro-batches, whose gradients are averaged weighted by their counted targets.
+    /// `dropout_keys` has one key per micro-batch. If the loss or the gradient is not finite, nothing changes.
     ///
     /// # Errors
     ///
-    /// [`TrainError::Inference`] where a batch is longer than the model's context.
+    /// [`TrainError::Inference`] if a batch is longer than the model's context.
     pub fn step(&mut self, batches: &[Batch], dropout_keys: &[u64], lr_factor: f64) -> Result<StepOutcome, TrainError> {
         self.step_if(batches, dropout_keys, lr_factor, &loss, &|_| true)
     }
 
-    /// As [`step`](Self::step) with a loss of the caller's, and the update is made only where `accepts` says so: it sees the loss and the
-    /// gradient norm, and where it refuses, as where they are not finite, not a bit of the weights or of the optimizer changes.
+    /// As [`step`](Self::step), with the caller's loss function and a condition: `accepts` gets the loss and the
+    /// gradient norm. If it returns `false`, or if they are not finite, not a single bit of the weights or the
+    /// optimizer changes.
     ///
     /// # Errors
     ///
@@ -102,7 +103,8 @@ impl Learner {
         })
     }
 
-    /// Forward, loss and backward: each micro-batch's loss with its share in the mean, and the sum of the gradients times the loss scale.
+    /// Forward, loss and backward. Returns each micro-batch's loss with its share in the mean, and the sum of the
+    /// gradients times the loss scale.
     pub(crate) fn accumulate(
         &self,
         batches: &[Batch],
@@ -126,7 +128,7 @@ impl Learner {
         Ok((losses, sum))
     }
 
-    /// Clips and updates, where the loss and the gradient norm are finite and accepted.
+    /// Clips and updates if the loss and the gradient norm are finite and accepted.
     pub(crate) fn update_if(
         &mut self,
         losses: Vec<(f64, Tensor<1>)>,
@@ -149,16 +151,16 @@ impl Learner {
         outcome
     }
 
-    /// The update from the gradients times a factor.
+    /// Updates with the gradients times a factor.
     pub(crate) fn update(&mut self, gradients: GradientsParams, lr_factor: f64, factor: f64) {
         let optimizer = &mut self.optimizer;
-        // The model moves through the update, so that nobody else holds its weights and they change in place.
+        // The model is moved into the update, so that its weights are uniquely owned and change in place.
         replace_with::replace_with_or_abort(&mut self.model, |model| {
             optimizer.step(model, gradients, lr_factor, factor)
         });
     }
 
-    /// Every gradient of a batch by its parameter's name, before clipping; nothing is updated.
+    /// Every gradient of a batch with its parameter's name, before clipping; nothing is updated.
     ///
     /// # Errors
     ///
@@ -178,9 +180,9 @@ impl Learner {
         Ok(found)
     }
 
-    /// Forward and backward of a batch without any effect, for the memory it takes.
+    /// Forward and backward of a batch without any effect, to find out how much memory it needs.
     pub(crate) fn rehearse(&self, batch: &Batch, loss: &LossFn<'_>) -> Result<(), TrainError> {
-        // The key makes dropout, where there is any, take its memory too.
+        // With a key, dropout uses its memory too, if there is any.
         Probe::run(&self.model.device(), || {
             self.accumulate(std::slice::from_ref(batch), &[0], loss)
         })
@@ -196,7 +198,7 @@ impl Learner {
 ///
 /// # Errors
 ///
-/// [`TrainError::Inference`] where the batch is longer than the model's context.
+/// [`TrainError::Inference`] if the batch is longer than the model's context.
 pub fn loss(model: &Transformer, batch: &Batch, dropout_key: Option<u64>) -> Result<Tensor<1>, TrainError> {
     let segments = batch.text_starts.as_ref();
     let segments = segments.map(|starts| Segments::new(starts, [batch.batch_size, batch.seq_len]));

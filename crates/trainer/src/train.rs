@@ -10,14 +10,14 @@ use crate::recipe::Resolved;
 use crate::run::{Outcome, Run, RunOptions};
 use crate::run_dir::{self, Claim};
 
-/// Trains a recipe in a run directory, which it locks for the time.
+/// Trains a recipe in a run directory, which is locked meanwhile.
 ///
-/// Every random choice is a function of the recipe's seed and the step, and the checkpoint holds all state there is, so
+/// Every random choice is a function of the recipe's seed and the step, and the checkpoint holds the complete state, so
 /// on the CPU a run that was interrupted and resumed ends with bit-equal weights.
 ///
 /// # Errors
 ///
-/// [`TrainError`] of the right kind; whatever was saved before stays. A start that fails before its run is begun leaves nothing behind.
+/// [`TrainError`]; everything saved before the error is kept. A start that fails before its run exists leaves no files.
 pub fn train(
     resolved: &Resolved,
     recipe_text: &str,
@@ -31,7 +31,7 @@ pub fn train(
     train_in(claim, resolved, recipe_text, options, progress)
 }
 
-/// As [`train`], in a directory that was locked before; `options.run_dir` is that directory.
+/// As [`train`], in a directory that is already locked; `options.run_dir` is that directory.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! [`Trainer`]: what `taal train` does, from a program that may bring its own data, tokenizer and weights.
+//! [`Trainer`]: `taal train` as a library, for programs that may bring their own data, tokenizer and weights.
 
 use std::path::PathBuf;
 
@@ -14,7 +14,7 @@ use crate::recipe::{Brought, DataSource, RecipeText, resolve_own};
 use crate::run::{Outcome, RunOptions};
 use crate::train::train;
 
-/// A run to be, of a recipe in a run directory.
+/// Builds and starts a run of a recipe in a run directory.
 ///
 /// ```
 /// use taal_trainer::{Outcome, RawRecipe, RecipeText, Trainer};
@@ -65,26 +65,27 @@ impl<'a> Trainer<'a> {
         self
     }
 
-    /// Trains on these texts. The recipe's `[data]` names no source then; its other keys hold.
+    /// Trains on these texts. The recipe's `[data]` must not name a source then; its other keys apply.
     pub fn texts(mut self, texts: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let texts: Vec<String> = texts.into_iter().map(Into::into).collect();
         self.brought.data = Some(DataSource::Texts(texts.into()));
         self
     }
 
-    /// Trains on these token ids, which need their [`tokenizer`](Self::tokenizer). The recipe's `[data]` names no source then.
+    /// Trains on these token ids, which need their [`tokenizer`](Self::tokenizer). The recipe's `[data]` must not name
+    /// a source then.
     pub fn dataset(mut self, dataset: Dataset) -> Self {
         self.brought.data = Some(DataSource::Dataset(dataset.into()));
         self
     }
 
-    /// Reads text with this tokenizer. The recipe has no `[tokenizer]` then.
+    /// Encodes text with this tokenizer. The recipe must not have `[tokenizer]` then.
     pub fn tokenizer(mut self, tokenizer: Tokenizer) -> Self {
         self.brought.tokenizer = Some(tokenizer.into());
         self
     }
 
-    /// Starts from these weights, on whatever device they are. The recipe has no `[model]` then, but for `dropout`.
+    /// Starts from these weights, whichever device they are on. The recipe's `[model]` may only set `dropout` then.
     pub fn model(mut self, model: Transformer) -> Self {
         self.brought.model = Some(model.into());
         self
@@ -96,8 +97,8 @@ impl<'a> Trainer<'a> {
         self
     }
 
-    /// Continues the run in the directory from its newest checkpoint, which has tokenizer and weights. Recipe and data must be those
-    /// of its start.
+    /// Continues the run in the directory from its newest checkpoint, which has tokenizer and weights. Recipe and data
+    /// must be the same as when it started.
     pub fn resume(mut self) -> Self {
         self.is_resume = true;
         self
@@ -109,7 +110,7 @@ impl<'a> Trainer<'a> {
         self
     }
 
-    /// Shows the run to the caller, who may stop it.
+    /// Reports progress to the caller, who may stop the run.
     pub fn progress(mut self, progress: &'a mut dyn Progress) -> Self {
         self.progress = Some(progress);
         self
@@ -119,7 +120,7 @@ impl<'a> Trainer<'a> {
     ///
     /// # Errors
     ///
-    /// As [`resolve`](crate::resolve) and [`train`]; also where the recipe names what the program brings.
+    /// As [`resolve`](crate::resolve) and [`train`]; also if the recipe names something that the program brings.
     pub fn run(self) -> Result<Outcome, TrainError> {
         let resolved = resolve_own(&self.recipe, &self.sets, self.brought)?;
         let options = RunOptions {

@@ -1,9 +1,9 @@
-//! Model FLOPs utilization against a peak that may have been measured while the machine was busy.
+//! Model FLOPs utilization relative to a peak that may have been measured while the machine was busy.
 
 use burn::tensor::Device;
 use taal_metrics::flops;
 
-/// The most that the machine is known to reach: what was measured, or what training itself reached where that is more.
+/// The highest known speed of the machine: the measured peak, or the speed that training reached if that is higher.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Peak {
     measured_flops_per_s: f64,
@@ -11,7 +11,7 @@ pub(crate) struct Peak {
 }
 
 impl Peak {
-    /// A measured peak; 0 where none was.
+    /// A measured peak; 0 if it was not measured.
     pub(crate) fn new(measured_flops_per_s: f64) -> Self {
         Self {
             measured_flops_per_s,
@@ -19,7 +19,7 @@ impl Peak {
         }
     }
 
-    /// FLOP/s of the peak, 0 where none was measured.
+    /// FLOP/s of the peak; 0 if it was not measured.
     pub(crate) fn flops_per_s(&self) -> f64 {
         match self.measured_flops_per_s > 0.0 {
             true => self.measured_flops_per_s.max(self.reached_flops_per_s),
@@ -27,12 +27,13 @@ impl Peak {
         }
     }
 
-    /// Whether training reached more than was measured: then the peak is a lower bound of the machine's, and the utilization an upper one.
+    /// Whether training was faster than the measured peak. Then the peak is only a lower bound, and the utilization an
+    /// upper bound.
     pub(crate) fn is_lower_bound(&self) -> bool {
         self.measured_flops_per_s > 0.0 && self.reached_flops_per_s > self.measured_flops_per_s
     }
 
-    /// The utilization at a speed, which the peak remembers: a machine that has reached something can reach it. 0 without a peak.
+    /// The utilization at a speed; 0 without a peak. If the speed is above the peak, it becomes the new peak.
     pub(crate) fn utilization(&mut self, tokens_per_s: f64, shape: &flops::Shape) -> f64 {
         let reached = flops::utilization(tokens_per_s, shape, 1.0);
         if reached.is_finite() {
@@ -44,7 +45,7 @@ impl Peak {
         }
     }
 
-    /// Measures again where training reached more than was measured at first. Takes half a second then.
+    /// Measures again if training was faster than the first measurement. That takes half a second.
     pub(crate) fn measure_again(&mut self, device: &Device) {
         if self.is_lower_bound() {
             let again = taal_kernels::peak_flops_per_s_measured_again(device);
@@ -70,7 +71,7 @@ mod tests {
         })
         .shape(32);
         let per_token = flops::palm_per_token(&shape) as f64;
-        // Measured at a tenth of what the steps then reach.
+        // The measured peak is a tenth of what the steps then reach.
         let mut peak = Peak::new(100.0 * per_token);
         let shares: Vec<f64> = [1000.0, 500.0, 1200.0, 600.0]
             .map(|tokens_per_s| peak.utilization(tokens_per_s, &shape))
@@ -78,10 +79,10 @@ mod tests {
         assert_eq!(shares, [1.0, 0.5, 1.0, 0.5]);
         assert!(peak.is_lower_bound());
         assert_eq!(peak.flops_per_s(), 1200.0 * per_token);
-        // A peak above everything reached stays what was measured, and none stays none.
-        let mut calm = Peak::new(1e4 * per_token);
-        assert_eq!(calm.utilization(1000.0, &shape), 0.1);
-        assert!(!calm.is_lower_bound());
+        // A peak above every reached speed does not change, and 0 stays 0.
+        let mut unreached = Peak::new(1e4 * per_token);
+        assert_eq!(unreached.utilization(1000.0, &shape), 0.1);
+        assert!(!unreached.is_lower_bound());
         let mut none = Peak::new(0.0);
         assert_eq!((none.utilization(1000.0, &shape), none.flops_per_s()), (0.0, 0.0));
     }

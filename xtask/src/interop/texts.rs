@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use serde_json::Value;
 
-/// The largest difference of two probabilities or coordinates, both computed in fp32.
+/// The largest allowed difference of two probabilities or coordinates, both computed in fp32.
 const TOLERANCE: f64 = 1e-5;
 
 /// One call of `taal`, and its expected output; other keys are ignored.

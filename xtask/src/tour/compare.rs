@@ -4,9 +4,10 @@
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rules {
     pub numbers: Numbers,
-    /// Whether a model chose words in the output. Processors with other instructions round sums differently, so after some
-    /// hundred training steps the losses differ in their last digits, and another word may be the likeliest.
-    pub are_words_the_models: bool,
+    /// Whether the output has words that a model chose. Processors with other instructions round sums differently, so
+    /// after some hundred training steps the losses differ in their last digits, and another word may be the most
+    /// probable.
+    pub has_model_words: bool,
 }
 
 /// The tolerance of numbers.
@@ -22,7 +23,7 @@ impl Default for Rules {
     fn default() -> Self {
         Self {
             numbers: Numbers::Within(0.02),
-            are_words_the_models: false,
+            has_model_words: false,
         }
     }
 }
@@ -242,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn speeds_are_not_compared_where_the_page_says_so_but_their_text_is() {
+    fn speeds_are_not_compared_if_the_page_says_so_but_their_text_is() {
         assert!(compared("us 12.5", "us 99.0", Numbers::Any).differences.is_empty());
         assert!(!compared("us 12.5", "ms 12.5", Numbers::Any).differences.is_empty());
         assert!(is_same("time           1 min 12 s", "time           58 s"));

@@ -160,7 +160,7 @@ impl Walk {
     fn walk(&self, is_update: bool) -> Result<bool> {
         let began = Instant::now();
         let mut printed = Vec::new();
-        // Until a training ends with other digits, this machine computes the same as the page's machine.
+        // As long as all numbers of trainings are equal, this machine computes the same as the page's machine.
         let mut is_to_the_digit = true;
         let (mut drifted, mut other_words) = (0, 0);
         for step in &self.page.steps {
@@ -183,7 +183,7 @@ impl Walk {
                 is_to_the_digit: is_this_to_the_digit,
             } = compare(lines, &got, rules.numbers);
             printed.push(got);
-            if rules.are_words_the_models && !is_to_the_digit {
+            if rules.has_model_words && !is_to_the_digit {
                 other_words += usize::from(!differences.is_empty());
                 continue;
             }
@@ -306,7 +306,7 @@ mod tests {
                 fs::write(&path, &expected).expect("a written script");
             }
             let script = fs::read_to_string(&path).expect("a script");
-            assert_eq!(script, expected, "UPDATE=1 renews {}", language.script());
+            assert_eq!(script, expected, "UPDATE=1 rewrites {}", language.script());
         }
     }
 
@@ -331,7 +331,7 @@ mod tests {
             Self { walk }
         }
 
-        fn is_as_it_says(&self) -> bool {
+        fn is_as_on_the_page(&self) -> bool {
             self.walk.walk(false).expect("commands that run")
         }
 
@@ -351,9 +351,9 @@ mod tests {
     #[test]
     fn a_tour_writes_files_runs_commands_and_notices_drift() {
         let page = "```text file=a.txt\nloss 4.00\n```\n```console\n$ cat a.txt; echo no >&2\nloss 4.01\n```\n";
-        assert!(Trial::new("same", page).is_as_it_says());
-        assert!(!Trial::new("number", &page.replace("4.01", "5.01")).is_as_it_says());
-        assert!(!Trial::new("text", &page.replace("loss 4.01", "gain 4.01")).is_as_it_says());
+        assert!(Trial::new("same", page).is_as_on_the_page());
+        assert!(!Trial::new("number", &page.replace("4.01", "5.01")).is_as_on_the_page());
+        assert!(!Trial::new("text", &page.replace("loss 4.01", "gain 4.01")).is_as_on_the_page());
         let fails = Trial::new(
             "fails",
             &page
@@ -367,12 +367,12 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn words_of_a_model_must_be_equal_only_where_all_numbers_before_were() {
+    fn words_of_a_model_must_be_equal_only_if_all_numbers_before_were() {
         let page = "```console\n$ echo loss 4.0000\nloss 4.0000\n```\n```console words=model\n$ echo mat\nmuis\n```\n";
-        assert!(!Trial::new("here", page).is_as_it_says());
-        assert!(Trial::new("elsewhere", &page.replace("\nloss 4.0000", "\nloss 4.0001")).is_as_it_says());
+        assert!(!Trial::new("here", page).is_as_on_the_page());
+        assert!(Trial::new("elsewhere", &page.replace("\nloss 4.0000", "\nloss 4.0001")).is_as_on_the_page());
         let other = page.replace("\nloss 4.0000", "\nloss 5.0000");
-        assert!(!Trial::new("too-far", &other).is_as_it_says());
+        assert!(!Trial::new("too-far", &other).is_as_on_the_page());
     }
 
     #[cfg(unix)]

@@ -33,7 +33,7 @@ impl Page {
     ///
     /// # Errors
     ///
-    /// Where a fence is not closed or its rules are unknown, with the line.
+    /// If a fence is not closed or its rules are unknown; the error has the line.
     pub fn parse(text: &str) -> Result<Self> {
         let lines: Vec<String> = text.lines().map(str::to_owned).collect();
         let mut steps = Vec::new();
@@ -64,7 +64,7 @@ impl Page {
     ///
     /// # Errors
     ///
-    /// Where a printed line would read as a command or close the fence.
+    /// If a printed line would be read as a command or close the fence.
     pub fn with_printed(&self, printed: &[Vec<String>]) -> Result<String> {
         let places = self.steps.iter().filter_map(|step| match step {
             Step::Command { printed, .. } => Some(printed),
@@ -79,7 +79,10 @@ impl Page {
         for (place, new) in places.zip(printed) {
             for line in new {
                 let is_mark = line.starts_with("$ ") || line.starts_with("```");
-                ensure!(!is_mark, "cannot be on a page, it would read as a mark: {line:?}");
+                ensure!(
+                    !is_mark,
+                    "cannot be on a page, because it would be read as a mark: {line:?}"
+                );
             }
             self.lines[from..place.start].iter().chain(new).for_each(&mut push);
             from = place.end;
@@ -92,7 +95,7 @@ impl Page {
     ///
     /// # Errors
     ///
-    /// Where a file has the line that ends a file in the script.
+    /// If a file contains the line that ends a file in the script.
     pub fn script(&self) -> Result<String> {
         let mut text = String::new();
         let mut heading = None;
@@ -189,7 +192,7 @@ impl Rules {
                         percent.with_context(|| format!("numbers={share}: expected `any` or a share as in 5%"))?;
                     rules.numbers = Numbers::Within(percent / 100.0);
                 }
-                Some(("words", "model")) => rules.are_words_the_models = true,
+                Some(("words", "model")) => rules.has_model_words = true,
                 _ => bail!("expected numbers=any, numbers=5% or words=model after `console`, got {word:?}"),
             }
         }
@@ -225,7 +228,7 @@ mod tests {
         let page = Page::parse(PAGE).expect("a page");
         let loose = Rules {
             numbers: Numbers::Within(0.05),
-            are_words_the_models: true,
+            has_model_words: true,
         };
         assert_eq!(
             commands(&page),

@@ -1,4 +1,5 @@
-//! The graph of all packages as `Cargo.lock` has it: with optional and development dependencies, so what is not here can not be built.
+//! The graph of all packages in `Cargo.lock`, including optional and development dependencies: a package that is not in
+//! it cannot be built.
 
 use std::collections::BTreeMap;
 
@@ -21,10 +22,10 @@ impl Lock {
             #[serde(default)]
             dependencies: Vec<String>,
         }
-        let file: File = toml::from_str(text).expect("Cargo.lock is what cargo writes");
+        let file: File = toml::from_str(text).expect("Cargo.lock has cargo's format");
         let mut edges: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for entry in file.package {
-            // Where there are several versions of a package, an entry reads `name version`.
+            // If there are several versions of a package, an entry is `name version`.
             let names = entry
                 .dependencies
                 .iter()

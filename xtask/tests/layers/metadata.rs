@@ -1,4 +1,4 @@
-//! The packages of the workspace as `cargo metadata` tells them, and their sources.
+//! The packages of the workspace from `cargo metadata`, and their sources.
 
 use std::env;
 use std::fs;
@@ -51,7 +51,7 @@ pub struct Target {
     pub src_path: PathBuf,
 }
 
-/// A package's place: `[package.metadata.taal]`.
+/// A package's place in the architecture: `[package.metadata.taal]`.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Place {
@@ -59,7 +59,7 @@ pub struct Place {
     pub depends: Vec<String>,
 }
 
-/// A source file: its path for messages, its text.
+/// A source file: its path, for messages, and its text.
 pub struct Source {
     pub path: PathBuf,
     pub text: String,
@@ -69,7 +69,7 @@ impl Workspace {
     pub fn load() -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"))
             .parent()
-            .expect("xtask stands in the workspace");
+            .expect("xtask is in the workspace");
         let output = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
             .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
             .current_dir(root)
@@ -94,7 +94,7 @@ impl Workspace {
 }
 
 impl Package {
-    /// What the manifest states as this package's place, or what is wrong with the statement.
+    /// This package's place from its manifest, or what is wrong with the manifest.
     pub fn place(&self) -> Result<Place, String> {
         let stated = self
             .metadata
@@ -131,7 +131,7 @@ impl Package {
         }
     }
 
-    /// Every Rust file under `src` but the modules of unit tests, `tests.rs` and `tests/`.
+    /// Every Rust file under `src` except modules of unit tests: `tests.rs` and `tests/`.
     pub fn sources(&self) -> Vec<Source> {
         let mut found = Vec::new();
         let mut folders = vec![self.folder().join("src")];

@@ -10,7 +10,7 @@ pub fn undeclared_places(packages: &[Package]) -> Vec<String> {
     packages.iter().filter_map(|package| package.place().err()).collect()
 }
 
-/// Edges that are not declared, declared edges that are none, and edges that do not point to a lower layer.
+/// Edges that are not declared, declared edges that do not exist, and edges that do not point to a lower layer.
 pub fn wrong_edges(packages: &[Package]) -> Vec<String> {
     let places = places(packages);
     let mut complaints = Vec::new();
@@ -78,8 +78,8 @@ pub fn tools_on_product(packages: &[Package]) -> Vec<String> {
         .collect()
 }
 
-/// Packages of `names` that reach Burn or its GPU compiler.
-pub fn burn_behind(lock: &Lock, names: &[&str]) -> Vec<String> {
+/// Packages of `names` that depend on Burn or its GPU compiler, directly or indirectly.
+pub fn burn_dependents(lock: &Lock, names: &[&str]) -> Vec<String> {
     let is_burn = |name: &str| name == "burn" || name.starts_with("burn-") || name.starts_with("cubecl");
     let mut complaints = Vec::new();
     for name in names {
@@ -102,7 +102,8 @@ const PICKLE_READERS: [&str; 6] = [
     "candle-core",
 ];
 
-/// Ways to a reader of pickles, Burn's for PyTorch among them: a pickle says what is executed when it is read.
+/// Dependencies on a reader of pickles, including Burn's for PyTorch: reading a pickle can execute code that it
+/// contains.
 pub fn pickle_readers(packages: &[Package], lock: &Lock) -> Vec<String> {
     let mut complaints = Vec::new();
     for package in packages {
@@ -126,17 +127,17 @@ pub fn pickle_readers(packages: &[Package], lock: &Lock) -> Vec<String> {
     complaints
 }
 
-/// Crates whose name says nothing.
-pub fn drawers(packages: &[Package]) -> Vec<String> {
-    let is_drawer = |package: &&Package| ["common", "core", "types", "util", "utils"].contains(&package.short_name());
+/// Crates with a name that has no meaning.
+pub fn vague_names(packages: &[Package]) -> Vec<String> {
+    let is_vague = |package: &&Package| ["common", "core", "types", "util", "utils"].contains(&package.short_name());
     packages
         .iter()
-        .filter(is_drawer)
+        .filter(is_vague)
         .map(|package| format!("{}: name it after what it does", package.name))
         .collect()
 }
 
-/// Library crates that hand errors on without a type.
+/// Library crates that pass errors on without a type.
 pub fn anyhow_in_libraries(packages: &[Package]) -> Vec<String> {
     each_library(packages, |package| {
         let untyped = package
@@ -149,7 +150,7 @@ pub fn anyhow_in_libraries(packages: &[Package]) -> Vec<String> {
     })
 }
 
-/// Library crates without description, licence or keywords.
+/// Library crates without description, license or keywords.
 pub fn missing_descriptions(packages: &[Package]) -> Vec<String> {
     each_library(packages, |package| {
         let is_said = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.trim().is_empty());
@@ -285,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_declared_edge_that_is_none_is_named() {
+    fn a_declared_edge_that_does_not_exist_is_named() {
         let packages = [
             crate_at("taal-store", 0, &[], &[]),
             crate_at("taal-data", 1, &["store"], &[]),
@@ -322,7 +323,7 @@ mod tests {
         );
         assert!(
             wrong_edges(&up).is_empty(),
-            "a development dependency is no edge of the product"
+            "a development dependency is not an edge of the product"
         );
         assert!(test_edges_up(&with_tests_on("taal-metrics", 1)).is_empty());
     }
@@ -337,12 +338,12 @@ mod tests {
     }
 
     #[test]
-    fn burn_behind_a_light_crate_is_named_with_the_way_to_it() {
+    fn a_light_crate_that_depends_on_burn_is_named_with_the_path() {
         let lock = Lock::parse(
             "[[package]]\nname = 'taal-data'\ndependencies = ['loader']\n[[package]]\nname = 'loader'\ndependencies = ['burn-core']\n\
              [[package]]\nname = 'burn-core'\n[[package]]\nname = 'taal-store'\n",
         );
-        let complaints = burn_behind(&lock, &["taal-store", "taal-data", "taal-metrics"]);
+        let complaints = burn_dependents(&lock, &["taal-store", "taal-data", "taal-metrics"]);
         assert_eq!(
             complaints,
             [
@@ -370,8 +371,8 @@ mod tests {
     }
 
     #[test]
-    fn names_that_say_nothing_are_named() {
-        let complaints = drawers(&[
+    fn vague_names_are_reported() {
+        let complaints = vague_names(&[
             crate_at("taal-core", 0, &[], &[]),
             crate_at("util", 0, &[], &[]),
             crate_at("taal-model", 0, &[], &[]),
@@ -396,12 +397,12 @@ mod tests {
         model.targets.clear();
         assert!(
             anyhow_in_libraries(&[model]).is_empty(),
-            "a package without a library is free"
+            "a package without a library may do so"
         );
     }
 
     #[test]
-    fn what_a_library_does_not_say_is_named() {
+    fn missing_fields_of_a_library_are_named() {
         let silent = Package {
             description: Some(" ".to_owned()),
             license: None,

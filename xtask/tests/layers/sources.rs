@@ -1,16 +1,16 @@
-//! Rules on source files, read as tokens: comments and strings do not count, and neither do parts under `#[cfg(test)]`.
+//! Rules on source files, which are read as tokens: comments, strings and items under `#[cfg(test)]` do not count.
 
 use proc_macro2::{Delimiter, Spacing, TokenStream, TokenTree};
 
 use crate::metadata::Source;
 
-/// Complains where a library's root file does not open with a page that holds an example.
+/// Complains if a library's root file does not begin with a page that has an example.
 pub fn missing_page(source: &Source) -> Vec<String> {
     let page: Vec<&str> = source.text.lines().map_while(|line| line.strip_prefix("//!")).collect();
     let path = source.path.display();
     if page.is_empty() {
         vec![format!(
-            "{path} does not open with a `//!` page that says what the crate does"
+            "{path} does not begin with a `//!` page that says what the crate does"
         )]
     } else if !page.iter().any(|line| line.trim_start().starts_with("```")) {
         vec![format!("{path}: the page of the crate has no example")]
@@ -19,7 +19,7 @@ pub fn missing_page(source: &Source) -> Vec<String> {
     }
 }
 
-/// Uses of `std::fs` outside of tests: as a path, in a `use`, in a group of one.
+/// Uses of `std::fs` outside of tests: as a path, in a `use`, or in a group of a `use`.
 pub fn file_access(sources: &[Source]) -> Vec<String> {
     complaints(sources, "uses the file system itself instead of taal-store", std_fs_at)
 }
@@ -100,7 +100,7 @@ fn std_fs_at(window: &[TokenTree]) -> Option<usize> {
     is_fs.then(|| root.span().start().line)
 }
 
-/// Whether a group of a `use` holds `fs` as one of its own members: `{fs, io}`, not `{my::fs}`.
+/// Whether a group of a `use` has `fs` as a direct member: `{fs, io}`, not `{my::fs}`.
 fn names_fs(group: TokenStream) -> bool {
     let mut is_start = true;
     for token in group {
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn comments_strings_tests_and_other_names_are_no_file_access() {
+    fn comments_strings_tests_and_other_names_are_not_file_access() {
         let text = "//! std::fs is for store alone\n\
             use std::{io, path::Path};\nuse crate::fs;\nuse std::{collections::fs as other};\n\
             const HINT: &str = \"use std::fs\";\n\

@@ -1,4 +1,4 @@
-//! The recurrent network beside the transformer.
+//! The recurrent network compared with the transformer.
 
 use taal_experiments::paradigm::{ParadigmFigures, ParadigmOptions, compare};
 use taal_trainer::{DeviceSpec, RecipeText, Silent, TrainError, resolve};
@@ -58,7 +58,7 @@ fn both_networks_get_equal_tokens_and_every_measurement() {
         assert_eq!(network.speed[0].batch_size, 4);
         let places: Vec<[usize; 2]> = network.by_position.iter().map(|at| [at.first, at.last]).collect();
         assert_eq!(places, [[1, 1], [2, 2], [3, 4], [5, 8], [9, 12]]);
-        // The windows of the two are the same, and both losses are means over them.
+        // Both losses are means over the same windows.
         let weighted: f64 = network
             .by_position
             .iter()

@@ -1,4 +1,5 @@
-//! What guessing hidden tokens is worth without a network: the commonest token, and counts of tokens between their neighbors.
+//! Baselines for guessing hidden tokens without a network: the most common token, and counts of tokens between their
+//! neighbors.
 
 use std::collections::HashMap;
 
@@ -6,13 +7,13 @@ use taal_data::{Batch, Dataset, IGNORE_INDEX, TokenSource};
 
 use super::masked::Masker;
 
-/// Training tokens that are counted at most: the counts of more would not fit beside a model.
+/// The maximum number of training tokens that are counted; the counts of more would not fit in memory next to a model.
 const MAX_COUNTED: u64 = 20_000_000;
 
 /// Tokens that are read at a time.
 const AT_ONCE: usize = 1 << 16;
 
-/// Weights of the counts by both neighbors, by the left, by the right, and by none, where all were seen.
+/// Weights of the counts by both neighbors, by the left one, by the right one, and by none, if all of them were seen.
 const WEIGHTS: [f64; 4] = [0.45, 0.25, 0.25, 0.05];
 
 /// Counts of tokens in a context.
@@ -35,7 +36,7 @@ impl Counts {
 
 /// Counts over the training text.
 #[derive(Debug, Default)]
-struct Neighbours {
+struct NeighborCounts {
     alone: Counts,
     left: HashMap<u32, Counts>,
     right: HashMap<u32, Counts>,
@@ -49,7 +50,7 @@ pub(super) struct Baseline {
     pub(super) nats: f64,
 }
 
-/// Both baselines over the validation split's hidden tokens.
+/// Both baselines on the hidden tokens of the validation split.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Baselines {
     pub(super) tokens: u64,
@@ -57,7 +58,7 @@ pub(super) struct Baselines {
     pub(super) neighbors: Baseline,
 }
 
-impl Neighbours {
+impl NeighborCounts {
     fn of(source: &TokenSource) -> Self {
         let mut counts = Self::default();
         let len = source.len().min(MAX_COUNTED);
@@ -71,14 +72,14 @@ impl Neighbours {
                 counts.right.entry(right).or_default().add(id);
                 counts.both.entry((left, right)).or_default().add(id);
             }
-            // The last two begin the next triples.
+            // The last two tokens begin the next triples.
             window.drain(..window.len().saturating_sub(2));
         }
         counts
     }
 
-    /// Contexts of a hidden token that were seen in training, with their weights, which are 1 in all. A neighbour that is hidden too
-    /// is `None`.
+    /// The contexts of a hidden token that were seen in training, with their weights, which sum to 1. A neighbor that
+    /// is hidden too is `None`.
     fn contexts(&self, left: Option<u32>, right: Option<u32>) -> Vec<(f64, &Counts)> {
         let both = left.zip(right).and_then(|pair| self.both.get(&pair));
         let found = [
@@ -98,7 +99,7 @@ impl Neighbours {
             .collect()
     }
 
-    /// A probability above 0: every token was seen once more than it was.
+    /// A token's probability without context. It is above 0, because every count is increased by 1.
     fn alone(&self, id: u32, vocab_size: usize) -> f64 {
         let seen = self.alone.by_id.get(&id).copied().unwrap_or(0);
         (seen + 1) as f64 / (self.alone.total + vocab_size as u64) as f64
@@ -113,9 +114,9 @@ impl Neighbours {
         sum + last * self.alone(id, vocab_size)
     }
 
-    /// The likeliest token; of equals the one with the smallest id.
+    /// The most probable token; of equally probable ones, that with the smallest id.
     fn guess(&self, contexts: &[(f64, &Counts)], vocab_size: usize) -> u32 {
-        // The narrowest context has the candidates; the commonest token alone has all of them.
+        // Only tokens seen in the narrowest context are candidates.
         let candidates = contexts.first().map_or(&self.alone, |(_, counts)| counts);
         let best = candidates
             .by_id
@@ -128,7 +129,7 @@ impl Neighbours {
 
 /// Scores both baselines on the hidden tokens that the model is scored on.
 pub(super) fn measure(masker: &Masker, data: &Dataset, window: usize, vocab_size: usize) -> Baselines {
-    let counts = Neighbours::of(&data.train);
+    let counts = NeighborCounts::of(&data.train);
     let alone = counts.contexts(None, None);
     let commonest = counts.guess(&alone, vocab_size);
     let mut found = Baselines::default();
@@ -153,7 +154,7 @@ pub(super) fn measure(masker: &Masker, data: &Dataset, window: usize, vocab_size
     found
 }
 
-/// A token that can be seen beside a hidden one.
+/// The token at a position, unless it is hidden.
 fn visible(batch: &Batch, row: usize, position: usize, masker: &Masker) -> Option<u32> {
     let id = (position < batch.seq_len).then(|| batch.inputs[row * batch.seq_len + position] as u32)?;
     masker.vocabulary.is_ordinary(id).then_some(id)

@@ -1,4 +1,4 @@
-//! The completions of prompts: the loss counts on the tokens of completions only.
+//! Completing prompts: only the tokens of completions count in the loss.
 
 use std::ops::ControlFlow;
 
@@ -9,7 +9,7 @@ use taal_model::Transformer;
 use super::{Ask, Task, Validated, Validation};
 use crate::TrainError;
 
-/// Prompts and completions, each example computed as if it were alone.
+/// Prompts and completions; each example is computed as if it were alone.
 #[derive(Debug)]
 pub(crate) struct Completion {
     pub(crate) data: Conversations,

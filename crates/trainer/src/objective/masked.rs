@@ -1,4 +1,5 @@
-//! Hidden tokens of running text, from both sides: single tokens, whole words or spans of them, as `masking.unit` says.
+//! Predicting hidden tokens of running text from both sides: single tokens, whole words or spans of words, by
+//! `masking.unit`.
 
 use std::ops::ControlFlow;
 
@@ -39,7 +40,7 @@ impl Task for Masked {
     fn validate(&self, model: &Transformer, batch_size: usize, ask: &mut Ask<'_>) -> Result<Validated, TrainError> {
         let mut total = Validation {
             score: Score::default(),
-            // Hidden tokens are not the whole text, so there are no bytes to share their bits among.
+            // Hidden tokens are not the whole text, so bits per byte are not defined.
             bytes: 0,
             correct: Some(0),
         };
@@ -76,7 +77,7 @@ impl Task for Masked {
     }
 }
 
-/// That examples of prompts and completions have nothing to hide.
+/// The error for prompts and completions, in which no tokens are hidden.
 pub(super) fn needs_running_text(recipe: &Recipe) -> TrainError {
     TrainError::recipe(
         &recipe.name,
@@ -85,7 +86,7 @@ pub(super) fn needs_running_text(recipe: &Recipe) -> TrainError {
     )
 }
 
-/// Masking with what it has to know.
+/// How tokens are hidden.
 #[derive(Debug)]
 pub(super) struct Masker {
     masking: Masking,
@@ -102,7 +103,8 @@ impl Masker {
         })
     }
 
-    /// The validation split in windows that do not overlap, the short last one of each text included, hidden alike every time.
+    /// The validation split in windows that do not overlap, including the short last one of each text. The same tokens
+    /// are hidden every time.
     pub(super) fn validation<'a>(
         &'a self,
         sources: &'a [TokenSource],
@@ -113,7 +115,7 @@ impl Masker {
         (0_u64..).zip(sources).flat_map(move |(index, source)| {
             let full = source.len() / window as u64;
             let rest = (source.len() % window as u64) as usize;
-            // Full windows go together, as rows of one batch; the short last one goes alone.
+            // Full windows are the rows of one batch; the short last window is a batch of its own.
             let together = (0..full).step_by(batch_size).map(move |first| {
                 let rows = (full - first).min(batch_size as u64) as usize;
                 (first, rows, window)
@@ -126,7 +128,8 @@ impl Masker {
         })
     }
 
-    /// Windows of the text number `index` as rows, from window `first` on. A row's mask does not depend on how many rows go together.
+    /// Windows of text number `index` as rows, starting with window `first`. A row's mask does not depend on the number
+    /// of rows.
     fn hidden(&self, index: u64, first: u64, width: usize, ids: Vec<u32>) -> Batch {
         let ids: Vec<i32> = ids.into_iter().map(|id| id as i32).collect();
         let rows = |inputs: Vec<i32>| Batch {
@@ -149,7 +152,7 @@ impl Masker {
     }
 }
 
-/// The score of a batch's hidden tokens, and how many of them the model found likeliest.
+/// The score of a batch's hidden tokens, and for how many of them the correct token was the most probable one.
 fn score(model: &Transformer, batch: &Batch) -> Result<(Score, u64), TrainError> {
     let is_hidden = |place: &usize| batch.targets[*place] != IGNORE_INDEX;
     let places: Vec<usize> = (0..batch.targets.len()).filter(is_hidden).collect();

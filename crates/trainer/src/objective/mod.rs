@@ -1,5 +1,5 @@
-//! What a run learns: a [`Task`] makes the batches and the loss, scores what is held back, writes samples and adds its lines to the
-//! report. Each task is one file here; [`of`] names them all.
+//! What a run learns: a [`Task`] makes the batches and the loss, scores the validation split, writes samples and adds
+//! its lines to the report. Each task is one file here; [`of`] lists them all.
 
 mod baseline;
 mod completion;
@@ -27,35 +27,35 @@ use crate::prepare::Corpus;
 use crate::recipe::{DataSource, Objective, Recipe};
 use crate::step;
 
-/// Asked before every batch of an evaluation: go on?
+/// Called before every batch of an evaluation: whether to continue.
 pub(crate) type Ask<'a> = dyn FnMut() -> ControlFlow<()> + 'a;
 
-/// A loss over everything that is held back; none where nothing is, and a break where the evaluation was stopped.
+/// The loss over the validation split: `None` if there is none, a break if the evaluation was stopped.
 pub(crate) type Validated = ControlFlow<(), Option<Validation>>;
 
 /// A loss over the whole validation split.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Validation {
     pub(crate) score: Score,
-    /// Bytes of text that the scored tokens stand for; 0 where they are not a whole text.
+    /// Bytes of text that the scored tokens encode; 0 if they are not a whole text.
     pub(crate) bytes: u64,
-    /// Targets that the model found likeliest, where they are counted.
+    /// Targets that were the model's most probable token, if they are counted.
     pub(crate) correct: Option<u64>,
 }
 
 impl Validation {
-    /// The result, or none where nothing was scored.
+    /// The result, or `None` if nothing was scored.
     fn whole(self) -> Validated {
         ControlFlow::Continue((self.score.tokens > 0).then_some(self))
     }
 }
 
-/// One thing to learn from the recipe's data.
+/// One objective on one kind of data.
 pub(crate) trait Task: std::fmt::Debug + Sync {
-    /// Its name in the report, which is that of the recipe's `train.objective`.
+    /// Its name in the report, the same as in `train.objective` of the recipe.
     fn name(&self) -> &'static str;
 
-    /// The batch of a micro-step, counted over the whole run: a function of the plan and the step.
+    /// The batch of a micro-step, numbered over the whole run. It depends only on the plan and the number.
     fn batch(&self, plan: &BatchPlan, micro_step: u64) -> Result<Batch, TrainError>;
 
     /// The mean loss over the targets of a batch, in nats.
@@ -67,21 +67,21 @@ pub(crate) trait Task: std::fmt::Debug + Sync {
         step::loss(model, batch, dropout_key)
     }
 
-    /// The loss over everything that is held back, in evaluation mode.
+    /// The loss over the validation split, in evaluation mode.
     fn validate(&self, model: &Transformer, batch_size: usize, ask: &mut Ask<'_>) -> Result<Validated, TrainError>;
 
-    /// What a finished model makes of one of the recipe's prompts.
+    /// What a trained model writes for one of the recipe's prompts.
     fn sample(&self, model: &LanguageModel, recipe: &Recipe, index: usize) -> Result<Written, TrainError> {
         samples::continuation(model, recipe, index)
     }
 
-    /// Its own figures in the report of a finished run.
+    /// Adds the figures of this task to the report of a finished run.
     fn report(&self, _state: &TrainState, _model: &TransformerConfig, _report: &mut Report) -> Result<(), TrainError> {
         Ok(())
     }
 }
 
-/// Refuses an objective that cannot be learned with this tokenizer or from this kind of data.
+/// Refuses an objective that this tokenizer or this kind of data does not support.
 pub(crate) fn check(recipe: &Recipe, tokenizer: &Tokenizer) -> Result<(), TrainError> {
     match (&recipe.train.objective, &recipe.data.source) {
         (Objective::NextToken, _) => Ok(()),
@@ -90,7 +90,7 @@ pub(crate) fn check(recipe: &Recipe, tokenizer: &Tokenizer) -> Result<(), TrainE
     }
 }
 
-/// The task that the recipe's objective and its data make.
+/// The task of the recipe's objective and data.
 pub(crate) fn of(recipe: &Recipe, tokenizer: &Tokenizer, corpus: Corpus) -> Result<Box<dyn Task>, TrainError> {
     Ok(match (&recipe.train.objective, corpus) {
         (Objective::NextToken, Corpus::Text(data)) => Box::new(NextToken { data }),

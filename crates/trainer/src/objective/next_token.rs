@@ -1,4 +1,4 @@
-//! The next token of running text, from those before it.
+//! Predicting the next token of running text from the ones before it.
 
 use std::ops::{ControlFlow, Range};
 
@@ -9,7 +9,7 @@ use taal_model::Transformer;
 use super::{Ask, Task, Validated, Validation};
 use crate::TrainError;
 
-/// Running text, every token of it a target.
+/// Running text, in which every token is a target.
 #[derive(Debug)]
 pub(super) struct NextToken {
     pub(super) data: Dataset,

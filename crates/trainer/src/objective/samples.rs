@@ -1,4 +1,4 @@
-//! Samples: what a finished model makes of the recipe's prompts.
+//! Samples: what a trained model writes for the recipe's prompts.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -14,7 +14,7 @@ use super::Task;
 use crate::TrainError;
 use crate::recipe::Recipe;
 
-/// Refuses prompts that cannot be used before anything is trained.
+/// Refuses unusable prompts before training starts.
 pub(crate) fn check(recipe: &Recipe, tokenizer: &Tokenizer, config: &TransformerConfig) -> Result<(), TrainError> {
     let sample = &recipe.sample;
     if sample.max_tokens == 0 {
@@ -43,7 +43,7 @@ fn encoded(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>, String> {
         .map_err(|error| format!("{} cannot be used: {error}", shortened(text)))
 }
 
-/// Messages show the beginning of a long prompt.
+/// The beginning of a long prompt, for messages.
 fn shortened(text: &str) -> String {
     const MAX_CHARACTERS: usize = 60;
     match text.char_indices().nth(MAX_CHARACTERS) {
@@ -81,7 +81,7 @@ fn check_gaps(tokenizer: &Tokenizer, prompt: &str, config: &TransformerConfig) -
     }
 }
 
-/// A sample for every prompt, from the model that the run directory holds.
+/// A sample for every prompt, from the model in the run directory.
 pub(crate) fn write(recipe: &Recipe, run_dir: &Path, device: &Device, task: &dyn Task) -> Vec<Sample> {
     let sample = &recipe.sample;
     if sample.max_tokens == 0 || sample.prompts.is_empty() {
@@ -113,7 +113,7 @@ pub(crate) fn write(recipe: &Recipe, run_dir: &Path, device: &Device, task: &dyn
         .collect()
 }
 
-/// What a model writes after a prompt.
+/// The continuation of a prompt.
 pub(crate) fn continuation(lm: &LanguageModel, recipe: &Recipe, index: usize) -> Result<Written, TrainError> {
     let sample = &recipe.sample;
     let options = GenerateOptions {
@@ -135,7 +135,7 @@ pub(crate) fn continuation(lm: &LanguageModel, recipe: &Recipe, index: usize) ->
 /// The text of a sample, and where the recipe's words come in it.
 pub(crate) type Written = (String, Vec<WordRank>);
 
-/// What a masked model puts into a prompt's gaps, in words.
+/// A masked model's guesses for a prompt's gaps, as text.
 pub(crate) fn guesses(lm: &LanguageModel, prompt: &str, rank: &[String]) -> Result<Written, TrainError> {
     let options = FillOptions {
         rank: rank.to_vec(),

@@ -1,4 +1,4 @@
-//! AdamW (Loshchilov and Hutter 2019) with PyTorch's defaults and PyTorch's arithmetic.
+//! AdamW (Loshchilov and Hutter 2019) with the defaults and the arithmetic of PyTorch.
 
 use burn::tensor::Tensor;
 use taal_kernels::AdamWStep;

@@ -1,7 +1,6 @@
 //! Optimizers over whole models: AdamW, and Muon for the matrices of the blocks.
 //!
-//! State is kept by parameter name, so it is written to and read from a file that people can look into,
-//! and survives a change of fields' order.
+//! State is kept by parameter name, so that its file can be inspected and does not depend on the order of fields.
 
 mod adamw;
 mod muon;
@@ -20,7 +19,7 @@ pub use adamw::AdamW;
 pub use muon::Muon;
 use muon::momentum_key;
 
-/// Which optimizer trains the matrices of the blocks; everything else is AdamW's.
+/// Which optimizer trains the matrices of the blocks; AdamW trains everything else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OptimizerKind {
@@ -48,8 +47,8 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// Takes a moment out, as many zeros as its parameter has elements where there is none yet. Taking it
-    /// out leaves it uniquely owned, so that the arithmetic on it works in place.
+    /// Takes a moment out; a new one is zeros, one per element of its parameter. Once taken out it is uniquely owned,
+    /// so that the arithmetic on it works in place.
     pub(crate) fn take<const D: usize>(&mut self, key: &str, like: &Tensor<D>) -> Tensor<1> {
         match self.moments.remove(key) {
             Some(moment) => moment,
@@ -63,7 +62,7 @@ impl State {
 }
 
 impl Optimizer {
-    /// An optimizer without state. Weight decay acts on matrices only, as nanoGPT has it.
+    /// An optimizer without state. Weight decay acts on matrices only, as in nanoGPT.
     pub fn new(adamw: AdamW, muon: Option<Muon>) -> Self {
         Self {
             adamw,
@@ -77,8 +76,8 @@ impl Optimizer {
         self.state.step
     }
 
-    /// One update. `lr_factor` is the schedule's learning rate over its peak: both optimizers follow one
-    /// curve. `gradient_factor` multiplies every gradient (clipping).
+    /// One update. `lr_factor` is the schedule's learning rate divided by its peak, so that both optimizers follow the
+    /// same curve. `gradient_factor` multiplies every gradient (clipping).
     pub fn step(
         &mut self,
         model: Transformer,
@@ -98,7 +97,7 @@ impl Optimizer {
         gradients::update(model, gradients, &mut update)
     }
 
-    /// The new values of the matrices that are Muon's, by name: all together, as the kernel wants them.
+    /// The new values of the matrices that Muon trains, by name. They are computed together, as the kernel requires.
     fn muon_update(
         &mut self,
         model: &Transformer,
@@ -129,19 +128,19 @@ impl Optimizer {
         names.into_iter().zip(updated).map(keep).collect()
     }
 
-    /// Every moment by name, flat and on its device, in the order of names.
+    /// Every moment by name, flat and on its device, ordered by name.
     pub fn moments(&self) -> impl Iterator<Item = (&str, &Tensor<1>)> {
         self.state.moments.iter().map(|(name, moment)| (name.as_str(), moment))
     }
 
-    /// Every moment's name and values, in the order of names.
+    /// Every moment's name and values, ordered by name.
     pub fn read_state(&self) -> Vec<(String, Vec<f32>)> {
         self.moments()
             .map(|(name, moment)| (name.to_string(), taal_model::parameters::to_vec(moment.clone())))
             .collect()
     }
 
-    /// Puts back what [`read_state`](Self::read_state) and [`step_count`](Self::step_count) gave.
+    /// Restores what [`read_state`](Self::read_state) and [`step_count`](Self::step_count) returned.
     pub fn restore_state(&mut self, step: u64, moments: Vec<(String, Vec<f32>)>, device: &Device) {
         let device = device.clone().inner();
         let tensor = |values: Vec<f32>| {
@@ -208,9 +207,9 @@ mod tests {
         assert!(difference < 2e-5, "{difference}");
     }
 
-    /// PyTorch decays vectors too, so its vector of six stands as a matrix here.
+    /// PyTorch decays vectors too, so its vector of six is a matrix here.
     #[test]
-    fn adamw_equals_pytorchs() {
+    fn adamw_equals_adamw_of_pytorch() {
         for case in golden(include_str!("../../tests/golden/adamw.json")) {
             let mut state = State::default();
             let parameter = ParameterInfo {
@@ -245,9 +244,9 @@ mod tests {
         taal_kernels::muon(&muon.step(1.0, 1.0), vec![matrix]).remove(0)
     }
 
-    /// Its weights are `[out, in]`, ours `[in, out]`.
+    /// PyTorch's weights are `[out, in]`, ours are `[in, out]`.
     #[test]
-    fn muon_equals_keller_jordans() {
+    fn muon_equals_keller_jordan_muon() {
         for case in golden(include_str!("../../tests/golden/muon.json")) {
             let shape = numbers(&case["shape"]);
             let [d_output, d_input] = [shape[0] as usize, shape[1] as usize];

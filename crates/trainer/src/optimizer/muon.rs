@@ -1,6 +1,7 @@
-//! Muon (Jordan et al. 2024): momentum whose update is brought near to the nearest orthogonal matrix.
+//! Muon (Jordan et al. 2024): momentum whose update is replaced by approximately the nearest orthogonal matrix.
 //!
-//! Burn has a Muon too; its scaling reads `[out, in]` weights while Burn's own lie `[in, out]`, so this is ours.
+//! Burn has a Muon too, but its scaling assumes `[out, in]` weights while Burn's own layers store `[in, out]`. So this
+//! is our own.
 
 use taal_kernels::MuonStep;
 

@@ -1,4 +1,4 @@
-//! A key of a recipe as the table of keys says it: what it takes, and how that reads.
+//! A key of a recipe, as defined in the table of keys: which values it takes, and how that is described.
 
 use std::ops::{Bound, RangeBounds};
 
@@ -8,7 +8,7 @@ use toml::Value;
 /// A key of a recipe.
 #[derive(Debug, Clone, Copy)]
 pub struct Key {
-    /// The section, empty at the top.
+    /// The section; empty at the top level.
     pub section: &'static str,
     /// The name inside the section.
     pub name: &'static str,
@@ -18,26 +18,26 @@ pub struct Key {
     pub(super) doc: &'static str,
 }
 
-/// What a key takes.
+/// Which values a key takes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Range {
-    /// Whatever its type can be.
+    /// Any value of its type.
     Any,
-    /// Whole numbers from the first to the second.
+    /// Whole numbers from the first to the second, inclusive.
     Whole(u64, u64),
     /// Finite numbers between the two.
     Number(Bound<f64>, Bound<f64>),
     /// One of these words.
     OneOf(&'static [&'static str]),
-    /// What depends on other keys, in words; the resolver and the model's own checks hold it.
+    /// A range that depends on other keys, in words; the resolver and the model check it.
     Words(&'static str),
 }
 
-/// What a key is where nobody sets it.
+/// The default of a key.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Default {
     Value(fn() -> String),
-    /// What follows from other keys, or what is off.
+    /// A default that follows from other keys, or means off.
     Words(&'static str),
 }
 
@@ -59,12 +59,12 @@ impl Key {
             "PathBuf" => "path",
             "Vec<PathBuf>" => "list of paths",
             "Vec<String>" => "list of strings",
-            // A word of an enumeration is one too.
+            // A word of an enumeration is a string too.
             _ => "string",
         }
     }
 
-    /// Its range, as Markdown; empty where its type says all.
+    /// Its range, as Markdown; empty if the type is enough.
     pub fn range_words(&self) -> String {
         match self.range {
             Range::Any => String::new(),
@@ -86,7 +86,7 @@ impl Key {
         }
     }
 
-    /// Its default, as Markdown; `none` is off, and empty where there is none.
+    /// Its default, as Markdown; `none` is off. Empty if it has no default.
     pub fn default_words(&self) -> String {
         match self.default {
             Default::Value(text) if matches!(self.range, Range::OneOf(_)) => format!("`{}`", text()),
@@ -100,7 +100,7 @@ impl Key {
         self.doc.trim()
     }
 
-    /// What is wrong with a value that has the right type, where it is out of range.
+    /// The error of a value that has the right type but is out of range.
     pub(super) fn refusal(&self, value: &Value) -> Option<String> {
         match self.range {
             Range::Whole(least, most) => {

@@ -1,7 +1,9 @@
-//! The table of keys, and what a person typed: [`RawRecipe`], every key optional, unknown keys refused.
+//! The table of keys, and a recipe as it is written: [`RawRecipe`], in which every key is optional and unknown keys are
+//! refused.
 //!
-//! One line of the table is all that is said of a key: what `docs/recipes.md` and `taal recipes keys` print, the field that TOML is
-//! read into, its default, and its range. [`Recipe`](crate::Recipe) is what is meant: every value there, checked.
+//! One line of the table defines everything about a key: its text in `docs/recipes.md` and `taal recipes keys`, the
+//! field that TOML is read into, its default, and its range. [`Recipe`](crate::Recipe) is the resolved form: every
+//! value present and checked.
 
 use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::path::PathBuf;
@@ -14,8 +16,8 @@ use super::key::{Default as D, Key, Range, Range::*, typed};
 use crate::optimizer::{AdamW, Muon, OptimizerKind};
 use crate::schedule::ScheduleKind;
 
-/// `key: type, in range, = default;`: the default is a value, for which the section gets a method, or said in words after `or`.
-/// Without either the key has none, and leaving it out turns its thing off or is refused.
+/// `key: type, in range, = default;`: the default is either a value, for which the section gets a method, or a
+/// description after `or`. Without either, the key has no default: leaving it out turns its feature off or is refused.
 macro_rules! keys {
     ($(
         $(#[$about:meta])*
@@ -285,27 +287,27 @@ keys! {
     }
 }
 
-/// What becomes of a token shard that is damaged.
+/// What to do with a damaged token shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DamagedKind {
-    /// The run does not begin.
+    /// The run does not start.
     Stop,
-    /// It is left out of training, and said.
+    /// The shard is left out of training, with a note.
     Skip,
 }
 
-/// In which order training windows come.
+/// The order of the training windows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OrderKind {
-    /// Uniformly random offsets, nanoGPT's way.
+    /// Uniformly random offsets, as in nanoGPT.
     Random,
-    /// Every window once an epoch, shuffled.
+    /// Every window once per epoch, shuffled.
     Shuffled,
 }
 
-/// What becomes of a character that the tokenizer does not know.
+/// What to do with a character that is not in the vocabulary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UnknownKind {
@@ -315,7 +317,7 @@ pub enum UnknownKind {
     Token,
 }
 
-/// A published shape from which `[model]` starts.
+/// A published shape that `[model]` starts from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs)]
@@ -329,12 +331,12 @@ pub enum Preset {
     Lstm,
 }
 
-/// What a model learns to guess.
+/// What a model learns to predict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ObjectiveKind {
-    /// The next token, from those before it.
+    /// The next token from the ones before it.
     NextToken,
-    /// Hidden tokens, from both sides (BERT).
+    /// Hidden tokens from both sides (BERT).
     Masked,
 }

@@ -1,4 +1,4 @@
-//! What is meant: [`Recipe`], resolved from preset, recipe and `--set`, every value checked.
+//! [`Recipe`]: resolved from preset, recipe and `--set`, with every value checked.
 
 mod key;
 mod keys;
@@ -29,7 +29,7 @@ pub(crate) use resolve::{resolve_again, resolve_own};
 pub(crate) use text::{differences, flat};
 pub use typos::nearest_keys;
 
-/// A recipe file above this size is not one.
+/// A larger recipe file is refused.
 const MAX_RECIPE_BYTES: u64 = 1 << 20;
 
 /// The recipes that come with Taal: name and text.
@@ -42,17 +42,17 @@ const EMBEDDED: [(&str, &str); 6] = [
     ("english-mlm", include_str!("../../recipes/english-mlm.toml")),
 ];
 
-/// The recipe that trains when none is named.
+/// The default recipe.
 pub const DEFAULT_RECIPE: &str = "shakespeare-char";
 
-/// A training run, said completely: no value is missing, none contradicts another.
+/// A complete description of a training run: no value is missing and none contradicts another.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Recipe {
     /// Name: the embedded recipe's, or the file's stem.
     pub name: String,
-    /// One line for people.
+    /// A one-line description.
     pub description: String,
-    /// Everything random follows from it: weights, data order, dropout, samples.
+    /// The seed of everything random: weights, data order, dropout, samples.
     pub seed: u64,
     /// Where text comes from.
     pub data: DataRecipe,
@@ -66,17 +66,17 @@ pub struct Recipe {
     pub eval: EvalRecipe,
     /// When it is saved.
     pub checkpoint: CheckpointRecipe,
-    /// What becomes of bad steps.
+    /// What is done about bad steps.
     pub health: HealthRecipe,
     /// What it writes at the end.
     pub sample: SampleRecipe,
 }
 
-/// The standard deviation of an LSTM's initial embeddings: it has no norm that would make small ones large, and with 0.02 it stays
-/// for long at guessing the commonest token (docs/log.md).
+/// The standard deviation of an LSTM's initial embeddings. An LSTM has no norm that scales small embeddings up; with
+/// 0.02 it predicts only the most common token for a long time (docs/log.md).
 pub const LSTM_INIT_STD: f64 = 0.1;
 
-/// Why an LSTM takes no `train.precision` but one: its products are Burn's own layers'.
+/// Why an LSTM takes only one `train.precision`: Burn's own layers compute its products.
 pub(crate) const LSTM_IS_FP32: &str = "an LSTM computes in fp32 only; use fp32";
 
 /// Where text comes from.
@@ -88,9 +88,9 @@ pub struct DataRecipe {
     pub validation_fraction: f64,
     /// Order of the training windows.
     pub order: OrderKind,
-    /// What becomes of damaged shards.
+    /// What is done with damaged shards.
     pub damaged: DamagedKind,
-    /// What becomes of carriage returns; shards say it themselves.
+    /// What is done with carriage returns; shards store this themselves.
     pub line_ends: LineEnds,
 }
 
@@ -114,20 +114,20 @@ pub enum DataSource {
 /// How text becomes tokens.
 #[derive(Debug, Clone, PartialEq)]
 pub enum TokenizerRecipe {
-    /// A `tokenizer.json` that is there already.
+    /// An existing `tokenizer.json`.
     File(PathBuf),
     /// Trained on the training text.
     Train {
         /// Kind.
         kind: taal_tokenizer::Kind,
-        /// Most tokens it may have.
+        /// The largest vocabulary size.
         vocab_size: usize,
         /// Special tokens, or the kind's own.
         special_tokens: Option<Vec<String>>,
         /// Unknown characters, or the kind's own rule.
         unknown: Option<UnknownKind>,
     },
-    /// It comes with the shards or with the model of `train.init_from`.
+    /// The tokenizer of the shards or of the model in `train.init_from`.
     Given,
     /// The program's.
     Own(Own<Tokenizer>),
@@ -136,11 +136,11 @@ pub enum TokenizerRecipe {
 /// What is trained.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ModelRecipe {
-    /// A new model. `vocab_size` is filled in when the tokenizer is there.
+    /// A new model. `vocab_size` is filled in once the tokenizer exists.
     New {
-        /// Shape, its vocabulary still open.
+        /// The shape, without the final vocabulary size.
         config: Box<TransformerConfig>,
-        /// How weights are drawn.
+        /// How weights are initialized.
         init: Initialization,
     },
     /// The weights, shape and tokenizer of a model directory, with a fresh optimizer.
@@ -172,23 +172,23 @@ impl ModelRecipe {
 /// How it is trained.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainRecipe {
-    /// What is guessed.
+    /// What is predicted.
     pub objective: Objective,
     /// Updates.
     pub steps: u64,
-    /// Rows a micro-step.
+    /// Rows per micro-step.
     pub batch_size: usize,
-    /// Tokens a row.
+    /// Tokens per row.
     pub block_size: usize,
-    /// Micro-steps an update.
+    /// Micro-steps per update.
     pub accumulation: usize,
-    /// What the products of linear layers are computed in.
+    /// The precision of the products of linear layers.
     pub precision: Precision,
     /// Learning rate over time.
     pub schedule: Schedule,
     /// AdamW's constants.
     pub adamw: AdamW,
-    /// Muon's, where it trains the matrices.
+    /// Muon's constants, if it trains the matrices.
     pub muon: Option<Muon>,
     /// Limit of the global gradient norm.
     pub clip_norm: Option<f64>,
@@ -197,23 +197,23 @@ pub struct TrainRecipe {
 }
 
 impl TrainRecipe {
-    /// Tokens of an update.
+    /// Tokens per update.
     pub(crate) fn tokens_per_step(&self) -> u64 {
         (self.batch_size * self.block_size * self.accumulation) as u64
     }
 }
 
-/// What a model learns to guess.
+/// What a model learns to predict.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Objective {
-    /// The next token, from those before it.
+    /// The next token from the ones before it.
     NextToken,
-    /// Hidden tokens, from both sides.
+    /// Hidden tokens from both sides.
     Masked(Masking),
 }
 
 impl Objective {
-    /// How tokens are hidden, where they are.
+    /// How tokens are hidden, if they are.
     pub fn masking(&self) -> Option<&Masking> {
         match self {
             Self::NextToken => None,
@@ -229,7 +229,7 @@ pub struct EvalRecipe {
     pub every: u64,
     /// Windows at a time.
     pub batch_size: usize,
-    /// Tokens scored at most.
+    /// The largest number of tokens to score.
     pub max_tokens: Option<u64>,
 }
 
@@ -238,9 +238,9 @@ pub struct EvalRecipe {
 pub struct CheckpointRecipe {
     /// Steps between checkpoints.
     pub every: u64,
-    /// How many of the newest stay; the best one stays besides.
+    /// How many of the newest are kept; the best one is kept as well.
     pub keep: usize,
-    /// Whether training goes on while a checkpoint is written.
+    /// Whether training continues while a checkpoint is written.
     pub background: bool,
 }
 
@@ -249,13 +249,13 @@ pub struct CheckpointRecipe {
 pub struct SampleRecipe {
     /// Prompts.
     pub prompts: Vec<String>,
-    /// Tokens a sample.
+    /// Tokens per sample.
     pub max_tokens: usize,
     /// Temperature.
     pub temperature: f64,
     /// Most probable tokens to choose from.
     pub top_k: Option<usize>,
-    /// Words whose rank among the guesses for a prompt's first mask is said.
+    /// Words whose rank among the guesses for a prompt's first mask is printed.
     pub rank: Vec<String>,
 }
 
@@ -264,10 +264,10 @@ pub fn embedded() -> impl Iterator<Item = (&'static str, &'static str)> {
     EMBEDDED.into_iter()
 }
 
-/// The text of a recipe, and the name and folder by which it is known.
+/// The text of a recipe, with its name and where it was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecipeText {
-    /// Name of the run directory to be.
+    /// Name of the future run directory.
     pub name: String,
     /// Where it was found, for messages.
     pub origin: String,
@@ -299,7 +299,7 @@ impl RecipeText {
     ///
     /// # Errors
     ///
-    /// [`TrainError::NoSuchRecipe`], or whatever reading the file gives.
+    /// [`TrainError::NoSuchRecipe`], or the error of reading the file.
     pub fn find(name: &str) -> Result<Self, TrainError> {
         if let Some((name, text)) = embedded().find(|(known, _)| *known == name) {
             let origin = format!("recipe {name}");

@@ -1,4 +1,4 @@
-//! What a program brings itself instead of naming it in a recipe.
+//! What a program passes directly instead of naming it in a recipe.
 
 use std::fmt;
 use std::ops::Deref;
@@ -9,7 +9,7 @@ use taal_tokenizer::Tokenizer;
 
 use super::DataSource;
 
-/// A value of the program's that a recipe holds; copies share it, and only those are equal.
+/// A value from the program that is part of a recipe. Clones share it, and only clones are equal.
 pub struct Own<T>(Arc<T>);
 
 impl<T> From<T> for Own<T> {
@@ -40,14 +40,14 @@ impl<T> Deref for Own<T> {
     }
 }
 
-/// Without the value, which is long.
+/// Without the value, which would be long.
 impl<T> fmt::Debug for Own<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Own<{}>", std::any::type_name::<T>())
     }
 }
 
-/// Everything that one program brings.
+/// Everything that a program passes directly.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Brought {
     pub(crate) data: Option<DataSource>,

@@ -1,4 +1,4 @@
-//! From what was typed to what is meant.
+//! Resolves a recipe as it is written to a [`Recipe`] with every value.
 
 use taal_data::{LineEnds, Masking};
 use taal_kernels::Precision;
@@ -16,14 +16,14 @@ use crate::health::HealthRecipe;
 use crate::optimizer::{AdamW, Muon, OptimizerKind};
 use crate::schedule::Schedule;
 
-/// Why a recipe has no source of text beside that of the program.
+/// Why a recipe cannot name data if the program passes its own.
 const BRINGS_DATA: &str =
     "the program brings its own data; leave data.corpus, data.files, data.shards and data.conversations out";
 
-/// A longer name is a text.
+/// The longest name of a recipe.
 const MAX_NAME_BYTES: usize = 200;
 
-/// A resolved recipe with where each value came from.
+/// A resolved recipe, with the source of each value.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Resolved {
     /// The recipe.
@@ -31,19 +31,20 @@ pub struct Resolved {
     /// `recipe.resolved.toml`: every value, each with its source as a comment. Reading it as a recipe gives
     /// the same [`Recipe`] again.
     pub text: String,
-    /// The embedded recipe's name or the file's stem, by which runs are named and found again.
+    /// The embedded recipe's name or the file's stem. Runs are named after it and found by it.
     pub source_name: String,
-    /// What gave way to a setting, in sentences.
+    /// Messages about values that a setting overrides.
     pub notes: Vec<String>,
-    /// Nobody wrote `train.warmup_steps`: it follows from `train.steps`.
+    /// `train.warmup_steps` is not set: it follows from `train.steps`.
     pub(crate) has_derived_warmup: bool,
-    /// Nobody wrote `data.line_ends`.
+    /// `data.line_ends` is not set.
     pub(crate) has_default_line_ends: bool,
     brought: Brought,
 }
 
 impl Resolved {
-    /// The same with the warm-up that a run was begun with: the rate of its first steps must not change because there are more steps.
+    /// The same recipe with the warm-up that the run started with: more steps must not change the learning rates of the
+    /// first steps.
     pub(crate) fn with_warmup(mut self, steps: u64) -> Self {
         let line = |steps: u64| format!("\nwarmup_steps = {steps} # ");
         let schedule = &mut self.recipe.train.schedule;
@@ -53,7 +54,7 @@ impl Resolved {
         self
     }
 
-    /// The same with what a run was begun with becoming of line ends: its text must stay the same.
+    /// The same recipe with the treatment of line ends that the run started with: its text must stay the same.
     pub(crate) fn with_line_ends(mut self, line_ends: LineEnds) -> Self {
         let line = |line_ends: LineEnds| format!("\nline_ends = \"{line_ends}\" # ");
         let default = format!("{}default", line(self.recipe.data.line_ends));
@@ -63,8 +64,8 @@ impl Resolved {
     }
 }
 
-/// Resolves a recipe's text with settings `key=value` on top: default < preset < recipe < `--set`. What the recipe says against a
-/// setting gives way to it, with a note.
+/// Resolves a recipe's text with settings `key=value` on top: default < preset < recipe < `--set`. Values of the recipe
+/// that contradict a setting are dropped, with a note.
 ///
 /// # Errors
 ///
@@ -73,8 +74,8 @@ pub fn resolve(source: &RecipeText, sets: &[String]) -> Result<Resolved, TrainEr
     resolve_as(source, sets, Source::Typed, Brought::default())
 }
 
-/// Resolves what [`stored_recipe`](crate::stored_recipe) gives, with settings on top: what a run was begun with stays, also a warm-up
-/// that is longer than the steps that a setting leaves.
+/// Resolves the result of [`stored_recipe`](crate::stored_recipe), with settings on top. All values that the run
+/// started with are kept, even a warm-up that is longer than the number of steps in a setting.
 ///
 /// # Errors
 ///
@@ -83,12 +84,12 @@ pub fn resolve_stored(source: &RecipeText, sets: &[String]) -> Result<Resolved, 
     resolve_as(source, sets, Source::Stored, Brought::default())
 }
 
-/// As [`resolve`], of a program that brings things itself, which the recipe must leave out.
+/// As [`resolve`], for a program that passes data, tokenizer or model itself; the recipe must leave those out.
 pub(crate) fn resolve_own(source: &RecipeText, sets: &[String], brought: Brought) -> Result<Resolved, TrainError> {
     resolve_as(source, sets, Source::Typed, brought)
 }
 
-/// What a run was begun with, by a program that brings the same as now.
+/// As [`resolve_stored`], for a program that passes the same things as when the run started.
 pub(crate) fn resolve_again(source: &RecipeText, now: &Resolved) -> Result<Resolved, TrainError> {
     resolve_as(source, &[], Source::Stored, now.brought.clone())
 }
@@ -96,7 +97,7 @@ pub(crate) fn resolve_again(source: &RecipeText, now: &Resolved) -> Result<Resol
 /// Who wrote a recipe's text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Source {
-    /// A person.
+    /// The user.
     Typed,
     /// A run, as `recipe.resolved.toml`.
     Stored,
@@ -167,9 +168,9 @@ fn parse(table: &Table, origin: &str) -> Result<RawRecipe, TrainError> {
                 key: settings::shortened(&path),
             };
         }
-        // toml repeats the key on a line of its own; the path says it already.
+        // The toml crate repeats the key on a line of its own, but the path already has it.
         detail = settings::in_words(detail.lines().next().unwrap_or_default());
-        // The parser calls whatever stands where a word was expected so.
+        // The parser says "unit variant" for any value found where a word was expected.
         if let Some(value) = settings::get(table, &path) {
             detail = detail.replace("unit variant", &settings::shortened(&value.to_string()));
         }
@@ -177,7 +178,7 @@ fn parse(table: &Table, origin: &str) -> Result<RawRecipe, TrainError> {
     })
 }
 
-/// From typed to meant.
+/// Resolves one recipe.
 struct Resolver<'a> {
     origin: &'a str,
     raw: &'a RawRecipe,
@@ -192,7 +193,7 @@ impl Resolver<'_> {
         TrainError::recipe(if is_set { "--set" } else { self.origin }, key, detail)
     }
 
-    /// Holds every value against the range that the table of keys gives it.
+    /// Checks every value against its range in the table of keys.
     fn check_ranges(&self, typed: &Table) -> Result<(), TrainError> {
         for (key, path) in KEYS.iter().map(|key| (key, key.path())) {
             if let Some(detail) = settings::get(typed, &path).and_then(|value| key.refusal(value)) {
@@ -228,7 +229,8 @@ impl Resolver<'_> {
         })
     }
 
-    /// The name stands in a comment of the resolved recipe, which a line end would end and a control character make unreadable.
+    /// The name is written in a comment of the resolved recipe. A line end would end that comment, and control
+    /// characters would make it unreadable.
     fn name(&self, name: &str) -> Result<String, TrainError> {
         let is_line = !name.is_empty() && name.len() <= MAX_NAME_BYTES && !name.chars().any(char::is_control);
         if is_line {
@@ -276,7 +278,7 @@ impl Resolver<'_> {
             damaged: raw.damaged(),
             line_ends: raw.line_ends.unwrap_or(match self.kind {
                 Source::Typed => LineEnds::Lf,
-                // A run from before the key kept them.
+                // Runs from before this key existed kept carriage returns.
                 Source::Stored => LineEnds::Keep,
             }),
         })
@@ -302,8 +304,7 @@ impl Resolver<'_> {
         }
         if let Some(file) = &raw.file {
             if raw.kind.is_some() || raw.vocab_size.is_some() {
-                let detail =
-                    "a tokenizer that is there already has its kind and size; leave tokenizer.kind and vocab_size out";
+                let detail = "an existing tokenizer has its own kind and size; leave tokenizer.kind and vocab_size out";
                 return Err(self.error("tokenizer.file", detail));
             }
             return Ok(TokenizerRecipe::File(file.clone()));
@@ -344,7 +345,7 @@ impl Resolver<'_> {
                 ..raw.clone()
             };
             if rest != RawModel::default() {
-                let detail = format!("{giver} brings the model's shape; only model.dropout may be set beside it");
+                let detail = format!("{giver} brings the model's shape; only model.dropout may be set");
                 return Err(self.error("model", detail));
             }
             return Ok(model);
@@ -396,7 +397,7 @@ impl Resolver<'_> {
         if !is_masked && matches!(raw.preset, Some(Preset::Bert | Preset::Encoder)) {
             return Err(self.error(
                 "model.preset",
-                "this shape sees both sides, so the next token would be no riddle; set train.objective = \"masked\"",
+                "this preset is bidirectional and would see the token it must predict; set train.objective = \"masked\"",
             ));
         }
         // The vocabulary is filled in when the tokenizer is there; 1 keeps the checks below meaningful.
@@ -421,7 +422,7 @@ impl Resolver<'_> {
             norm_eps: raw.norm_eps.unwrap_or(base.norm_eps),
             norm_bias: raw.norm_bias.unwrap_or(base.norm_bias),
             embedding_norm,
-            // What the embeddings' norm stands in for is there without it.
+            // The embedding norm replaces the first norm, so that one is skipped only with an embedding norm.
             skip_first_norm: base.skip_first_norm && embedding_norm && norm_place == NormPlace::Pre,
             activation: raw.activation.unwrap_or(base.activation),
             qkv_bias: raw.qkv_bias.unwrap_or(base.qkv_bias),
@@ -459,7 +460,7 @@ impl Resolver<'_> {
             let detail = format!("expected a number in [0, train.lr], got {}", schedule.min_lr);
             return Err(self.error("train.min_lr", detail));
         }
-        // A stored run that ends earlier than it was begun for ends inside its warm-up.
+        // If a stored run gets fewer steps than it started with, it may end during its warm-up.
         if self.kind == Source::Typed && schedule.warmup_steps > steps {
             let detail = format!("expected 0..={steps}, got {}", schedule.warmup_steps);
             return Err(self.error("train.warmup_steps", detail));

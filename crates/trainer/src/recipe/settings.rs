@@ -1,20 +1,22 @@
-//! `--set key=value`: settings on top of a recipe, what in the recipe gives way to them, and what the parser says in a person's words.
+//! `--set key=value`: merges settings into a recipe, drops what contradicts them, and rewrites the parser's messages
+//! for users.
 
 use toml::{Table, Value};
 
 use super::{KEYS, typos};
 use crate::TrainError;
 
-/// No key has more than two parts; a table in a table for each of a hundred thousand would need more stack than there is.
+/// The maximum number of parts of a dotted key. Recipe keys have two; without a limit, the nested tables of a key with
+/// 100,000 parts would overflow the stack.
 const MAX_KEY_PARTS: usize = 8;
 
-/// A message repeats no more than this of what was typed.
+/// Messages quote at most this many characters of the input.
 const MAX_SHOWN_CHARS: usize = 80;
 
-/// The keys of `[data]` of which a recipe has exactly one.
+/// The keys of `[data]`, exactly one of which a recipe has.
 const SOURCES: [&str; 4] = ["corpus", "files", "shards", "conversations"];
 
-/// A section that is something else: the parser would take a list for one, key by key.
+/// A section that is not a table. The parser would read a list as a section, key by key.
 pub(super) fn wrong_section(table: &Table) -> Option<(&'static str, String)> {
     let mut sections = KEYS.iter().map(|key| key.section).filter(|section| !section.is_empty());
     sections.find_map(|section| {
@@ -27,7 +29,8 @@ pub(super) fn wrong_section(table: &Table) -> Option<(&'static str, String)> {
     })
 }
 
-/// The table of all settings. The value of each is TOML, or else a string; where a list is expected, a list of it.
+/// The table of all settings. Each value is parsed as TOML, or else it is a string. If a list is expected, a single
+/// value becomes a list.
 pub(super) fn table(sets: &[String]) -> Result<Table, TrainError> {
     let mut table = Table::new();
     for setting in sets {
@@ -83,7 +86,7 @@ fn apply(table: &mut Table, setting: &str) -> Result<(), TrainError> {
     Ok(())
 }
 
-/// Puts one table on top of another.
+/// Merges one table into another and overwrites values that are in both.
 pub(super) fn merge(into: &mut Table, from: &Table) {
     for (key, value) in from {
         match (into.get_mut(key), value) {
@@ -103,8 +106,8 @@ pub(super) fn get<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
     }
 }
 
-/// Takes out of a recipe what contradicts a setting and what `--set` has no way to take away: another source of text, a tokenizer
-/// or shape where the setting brings its own, a warm-up longer than the run. Gives a sentence for each.
+/// Removes from a recipe what contradicts a setting and cannot be removed with `--set`: another data source, a
+/// tokenizer or shape if the setting brings its own, a warm-up longer than the run. Returns a message for each.
 pub(super) fn give_way(recipe: &mut Table, sets: &Table) -> Vec<String> {
     let mut way = Way {
         recipe,
@@ -129,12 +132,12 @@ impl Way<'_> {
         get(self.sets, key).is_some()
     }
 
-    /// The number that a setting gives a key.
+    /// The number that a setting assigns to a key.
     fn set_number(&self, key: &str) -> Option<f64> {
         number(get(self.sets, key)?)
     }
 
-    /// Takes a key or a section out of the recipe.
+    /// Removes a key or a section from the recipe.
     fn take(&mut self, key: &str) -> Option<Value> {
         match key.split_once('.') {
             Some((section, key)) => self.recipe.get_mut(section)?.as_table_mut()?.remove(key),
@@ -142,7 +145,7 @@ impl Way<'_> {
         }
     }
 
-    /// Takes out what is there and was not set itself, and says so.
+    /// Removes a key that the recipe has and that was not set itself, and records a message.
     fn leave_out(&mut self, key: &str, because: &str) {
         if self.is_set(key) {
             return;
@@ -167,7 +170,7 @@ impl Way<'_> {
         }
         let kind = get(self.sets, "tokenizer.kind").or_else(|| get(self.recipe, "tokenizer.kind"));
         if kind.and_then(Value::as_str) == Some("char") {
-            // Both were chosen for the characters of the recipe's own text.
+            // Both were chosen for the text of the recipe.
             self.leave_out("tokenizer.vocab_size", &because);
             self.leave_out("sample.prompts", &because);
         }
@@ -217,7 +220,7 @@ impl Way<'_> {
         }
     }
 
-    /// What was chosen for a longer run, or for a higher rate.
+    /// Drops values that were chosen for a longer run or for a higher rate.
     fn rates(&mut self) {
         for (set, follower) in [("train.steps", "train.warmup_steps"), ("train.lr", "train.min_lr")] {
             let limit = self.set_number(set);
@@ -237,7 +240,7 @@ pub(super) fn number(value: &Value) -> Option<f64> {
         .or_else(|| value.as_integer().map(|integer| integer as f64))
 }
 
-/// What the parser says of a value of a wrong type, in words of recipes and not of the program's types.
+/// The parser's message about a value of a wrong type, rewritten without names of Rust types.
 pub(super) fn in_words(message: &str) -> String {
     let Some(rest) = ["invalid type: ", "invalid value: ", "invalid length "]
         .iter()
@@ -245,7 +248,7 @@ pub(super) fn in_words(message: &str) -> String {
     else {
         return unknown_variant(message).unwrap_or_else(|| message.to_string());
     };
-    // The last one, because what was typed may have the words too.
+    // The last one, because the input may contain these words too.
     let Some((found, expected)) = rest.rsplit_once(", expected ") else {
         return message.to_string();
     };
@@ -313,7 +316,7 @@ fn unknown_variant(message: &str) -> Option<String> {
     Some(format!("expected {words}, got {:?}", shortened(found)))
 }
 
-/// The beginning of what was typed.
+/// The beginning of the input.
 pub(super) fn shortened(text: &str) -> String {
     let mut shown: String = text.chars().take(MAX_SHOWN_CHARS).collect();
     if shown.len() < text.len() {

@@ -1,4 +1,4 @@
-//! Recipes as text: every value with where it came from, and the keys in which two differ.
+//! Recipes as text: every value with its source, and the keys in which two recipes differ.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -20,7 +20,7 @@ pub(super) fn resolved_text(recipe: &Recipe, raw: &RawRecipe, typed: &Table, set
         () if path[0] == "model" => "preset",
         () => "default",
     };
-    // Writing to a string cannot fail. Plain keys stand before sections, as TOML demands.
+    // Writing to a string cannot fail. TOML requires top-level keys before sections.
     for (key, value) in table.iter().filter(|(_, value)| !value.is_table()) {
         let _ = writeln!(text, "{key} = {value} # {}", source(&[key]));
     }
@@ -35,7 +35,7 @@ pub(super) fn resolved_text(recipe: &Recipe, raw: &RawRecipe, typed: &Table, set
     text
 }
 
-/// The keys in which two recipes differ, with both values; `none` where a key is not there.
+/// The keys in which two recipes differ, with both values; `none` if a recipe does not have the key.
 pub(crate) fn differences(before: &Resolved, now: &Resolved) -> Vec<(String, String, String)> {
     let [before, now] = [before, now].map(|resolved| flat(resolved.text.parse().unwrap_or_default()));
     let keys: std::collections::BTreeSet<&String> = before.keys().chain(now.keys()).collect();
@@ -74,7 +74,7 @@ fn lookup(table: &Table, path: &[&str]) -> bool {
 }
 
 impl Recipe {
-    /// The recipe as it would be typed with nothing left out.
+    /// The recipe as it would be written with every key.
     fn to_raw(&self, typed: &RawRecipe) -> RawRecipe {
         let mut raw = typed.clone();
         raw.name = Some(self.name.clone());

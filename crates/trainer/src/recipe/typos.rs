@@ -1,23 +1,23 @@
-//! What was probably meant: the keys nearest to one that no recipe has, and slips that TOML and shells invite.
+//! Suggestions for typos: the keys most similar to an unknown one, and common slips with TOML and shells.
 
 use toml::{Table, Value};
 
 use super::KEYS;
 use super::settings::shortened;
 
-/// How alike two names must be, from 0 to 1, by Jaro and Winkler, who weigh the beginning of a name.
+/// The minimal Jaro-Winkler similarity of two names, from 0 to 1. It gives the beginning of a name more weight.
 const ALIKE: f64 = 0.88;
 
-/// What a name in the right section gains over one in another.
+/// The bonus for a name in the right section.
 const SAME_SECTION: f64 = 0.06;
 
-/// No more names than this are suggested.
+/// The maximum number of suggestions.
 const MAX_SUGGESTIONS: usize = 3;
 
-/// Longer names are no slips, and comparing them would take long.
+/// Longer names are not typos, and comparing them would be slow.
 const MAX_NAME_BYTES: usize = 64;
 
-/// What other programs call a key.
+/// Names that other programs use for a key.
 const OTHER_NAMES: [(&str, &str); 22] = [
     ("batch", "train.batch_size"),
     ("block", "train.block_size"),
@@ -43,7 +43,8 @@ const OTHER_NAMES: [(&str, &str); 22] = [
     ("warmup", "train.warmup_steps"),
 ];
 
-/// The keys nearest to a name, nearest first, whatever section it was typed in: `learning_rate` gives `train.lr`. Empty where none is near.
+/// The keys most similar to a name, best first, in any section: `learning_rate` gives `train.lr`. Empty if none is
+/// similar.
 ///
 /// ```
 /// assert_eq!(taal_trainer::nearest_keys("train.step"), ["train.steps"]);
@@ -66,7 +67,8 @@ pub fn nearest_keys(typed: &str) -> Vec<String> {
         })
         .collect();
     found.sort_by(|left, right| right.0.total_cmp(&left.0));
-    // A name that is right somewhere, or nearly right in its section, was meant there; what is only alike would distract.
+    // If a name is right in some section, or nearly right in its own, then that is the suggestion. Names that are only
+    // similar would distract.
     let is_exact = |score: f64| score >= 1.0;
     if found.first().is_some_and(|(score, _)| is_exact(*score)) {
         found.retain(|(score, _)| is_exact(*score));
@@ -74,7 +76,7 @@ pub fn nearest_keys(typed: &str) -> Vec<String> {
     found.into_iter().map(|(_, key)| key).take(MAX_SUGGESTIONS).collect()
 }
 
-/// What was meant by an unknown key or section at `path`, of whose section the table has the keys; nothing where nothing is near.
+/// A suggestion for the unknown key or section at `path` of a table; `None` if nothing is similar.
 pub(super) fn did_you_mean(table: &Table, path: &str) -> Option<String> {
     let is_section = |name: &str| table.get(name).is_some_and(Value::is_table);
     let suggestions = match is_section(path) {
@@ -120,7 +122,7 @@ pub(super) fn takes_list(path: &str) -> bool {
         .any(|key| key.type_words().starts_with("list of") && key.path() == path)
 }
 
-/// A list as it is left when a shell has taken the quotes, `[a.txt, b.txt]`, or one text without brackets.
+/// A list whose quotes a shell has removed, `[a.txt, b.txt]`, or a single text without brackets.
 pub(super) fn unquoted_list(text: &str) -> Value {
     let text = text.trim();
     let unquoted = |item: &str| Value::String(item.trim().trim_matches(['"', '\'']).to_string());
@@ -130,7 +132,7 @@ pub(super) fn unquoted_list(text: &str) -> Value {
     }
 }
 
-/// What a number with a comma probably was: `0,001` as `0.001`.
+/// What a number with a comma probably means: `0,001` is `0.001`.
 pub(super) fn with_point(text: &str) -> Option<String> {
     let (whole, rest) = text.split_once(',')?;
     let is_whole = !whole.is_empty() && whole.trim_start_matches(['-', '+']).chars().all(|c| c.is_ascii_digit());
@@ -138,7 +140,7 @@ pub(super) fn with_point(text: &str) -> Option<String> {
     (is_whole && point.parse::<f64>().is_ok()).then_some(point)
 }
 
-/// What is wrong with the line of a recipe that TOML does not take, where it is a common slip.
+/// The error in a line of a recipe that is not valid TOML, if it is a common slip.
 pub(super) fn slip(text: &str, error: &toml::de::Error) -> Option<String> {
     let at = error.span()?.start;
     let before = text.get(..at)?;

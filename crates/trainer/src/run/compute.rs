@@ -1,4 +1,5 @@
-//! What computes: steps, evaluations, and what is done about bad steps. Every rank of several would run it.
+//! The computation of a run: steps, evaluations, and the response to bad steps. In distributed training every rank
+//! would run this.
 
 use std::ops::ControlFlow;
 use std::time::Instant;
@@ -17,8 +18,8 @@ use crate::recipe::Recipe;
 use crate::step::Learner;
 use crate::{TrainError, learnable};
 
-/// Batches without a target in a row that are passed over before a run gives up.
-const MAX_PASSED_OVER: u64 = 1000;
+/// After this many batches in a row without a target, a run gives up.
+const MAX_SKIPPED_BATCHES: u64 = 1000;
 
 /// The loop and what it changes: the model, its optimizer, and the running figures.
 pub(super) struct Compute<'a> {
@@ -30,7 +31,7 @@ pub(super) struct Compute<'a> {
     pub(super) clock: Clock,
 }
 
-/// The time of a run, earlier parts of a resumed one included.
+/// The duration of a run, including its parts before a resume.
 pub(super) struct Clock {
     pub(super) started: Instant,
     pub(super) before_s: f64,
@@ -43,7 +44,8 @@ impl Clock {
 }
 
 impl Compute<'_> {
-    /// The largest step and the largest evaluation batch once, without effect, so that too little memory shows now and not in an hour.
+    /// Computes the largest step and the largest evaluation batch once and drops the results, so that too little memory
+    /// is noticed now and not in an hour.
     pub(super) fn rehearse(&self) -> Result<(), TrainError> {
         let batch = self.task.batch(&self.plan, 0)?;
         self.learner
@@ -59,10 +61,10 @@ impl Compute<'_> {
             .map(drop)
     }
 
-    /// Steps until the last one, or until the record is asked to stop, where it breaks.
+    /// Trains until the last step, or breaks on a request to stop.
     pub(super) fn steps(&mut self, record: &mut Record<'_>) -> Result<ControlFlow<()>, TrainError> {
         loop {
-            // Of a resumed run, or of one that went back to a checkpoint that was saved in the middle of an evaluation.
+            // The run was resumed from, or went back to, a checkpoint that was saved during an evaluation.
             if let Some(figures) = self.state.unevaluated.take()
                 && self.after_step(figures, true, record)?.is_break()
             {
@@ -85,7 +87,7 @@ impl Compute<'_> {
         }
     }
 
-    /// Evaluation, log and checkpoint after a step, as far as they are due; breaks to stop.
+    /// Evaluates, logs and saves after a step, whichever is due. Breaks on a request to stop.
     fn after_step(
         &mut self,
         mut figures: StepRecord,
@@ -98,9 +100,9 @@ impl Compute<'_> {
             match self.evaluate(&mut figures, record)? {
                 ControlFlow::Continue(found) => is_best = found,
                 ControlFlow::Break(()) => {
-                    // The record goes to the log when the evaluation is made up for.
+                    // The record is logged once the evaluation has been completed.
                     self.state.unevaluated = Some(figures);
-                    // Where the state was not finite the run has gone back, to a step that is saved.
+                    // If the state was not finite, the run has gone back to a step that is saved.
                     self.save_at_last(record)?;
                     return Ok(ControlFlow::Break(()));
                 }
@@ -115,7 +117,7 @@ impl Compute<'_> {
             record.ask()
         };
         let is_last = is_done || ask.is_break();
-        // Among bad steps the weights are those of a step before, and going back to them would be going nowhere.
+        // After a bad step the weights are those of an earlier step, so going back to this checkpoint would not help.
         let is_good = self.state.health.in_a_row == 0;
         let is_saved = is_good && (is_best || step.is_multiple_of(self.recipe.checkpoint.every));
         let is_sound = match is_last {
@@ -125,7 +127,7 @@ impl Compute<'_> {
         if !is_last {
             record.page_if_due(self, is_evaluated);
         }
-        // Where it is not, the run has gone back and continues from there, or stops at a step that is saved.
+        // Otherwise the run has gone back and continues from there, or stops at a step that is saved.
         if is_sound {
             record.show(&figures, is_saved || is_last, is_best);
             if self.is_out_of_patience() && step < self.recipe.train.steps {
@@ -138,7 +140,7 @@ impl Compute<'_> {
         Ok(ask)
     }
 
-    /// Counts a bad step, has it written down what is done about it, and does it.
+    /// Counts a bad step, decides what to do, logs that, and does it.
     fn respond(&mut self, reason: BadStep, record: &mut Record<'_>) -> Result<Act, TrainError> {
         let step = self.state.step;
         let act = self.recipe.health.respond(&mut self.state.health, reason);
@@ -164,7 +166,7 @@ impl Compute<'_> {
             .is_some_and(|patience| self.state.evaluations_without_gain >= patience)
     }
 
-    /// Draws the batches of the next step, makes the step where it is a good one, and keeps the figures.
+    /// Draws the batches of the next step, updates the weights if the step is good, and keeps the figures.
     fn step(&mut self) -> Result<(StepRecord, Option<BadStep>), TrainError> {
         let train = &self.recipe.train;
         let began = Instant::now();
@@ -209,15 +211,15 @@ impl Compute<'_> {
         Ok((figures, reason))
     }
 
-    /// The batches of the next step and their position in the order of the data. A step without targets is no step: the next batches
-    /// take its place.
+    /// The batches of the next step and their position in the order of the data. Batches without any target are
+    /// skipped.
     fn draw(&mut self) -> Result<(u64, Vec<Batch>), TrainError> {
         let first = self.state.position();
-        for passed_over in 0..=MAX_PASSED_OVER {
-            let position = first + passed_over;
+        for skipped in 0..=MAX_SKIPPED_BATCHES {
+            let position = first + skipped;
             let batches = self.batches(position)?;
             if batches.iter().any(|batch| batch.counted_targets() > 0) {
-                self.state.health.batch_offset += passed_over;
+                self.state.health.batch_offset += skipped;
                 return Ok((position, batches));
             }
         }
@@ -237,7 +239,7 @@ impl Compute<'_> {
             .collect()
     }
 
-    /// The whole validation split; says whether it was the best so far, or breaks where a request to stop broke it off.
+    /// Evaluates the whole validation split. Returns whether it is the best so far, or breaks on a request to stop.
     fn evaluate(
         &mut self,
         figures: &mut StepRecord,
@@ -264,7 +266,7 @@ impl Compute<'_> {
         self.state.val_tokens = Some(found.score.tokens);
         self.state.val_bytes = (found.bytes > 0).then_some(found.bytes);
         self.state.wall_s = self.clock.wall_s();
-        // A bad step has the weights of the one before, and is not saved for being the best.
+        // After a bad step the weights are those of an earlier step, so this evaluation cannot be a new best one.
         let is_good = self.state.health.in_a_row == 0;
         let is_best = is_good && loss.is_finite() && self.state.best_val_loss.is_none_or(|best| loss < best);
         if is_best {
@@ -277,7 +279,7 @@ impl Compute<'_> {
         Ok(ControlFlow::Continue(is_best))
     }
 
-    /// Has a checkpoint started. Says `false` where the state was not finite and the run went back instead.
+    /// Starts a checkpoint. Returns `false` if the state was not finite and the run went back instead.
     fn save(&mut self, record: &mut Record<'_>) -> Result<bool, TrainError> {
         let is_sound = record.save(&self.learner, &self.state)?;
         if !is_sound {
@@ -286,7 +288,8 @@ impl Compute<'_> {
         Ok(is_sound)
     }
 
-    /// The last checkpoint before this process ends: waited for, and every failure is an error. Says `false` as [`save`](Self::save) does.
+    /// Saves the last checkpoint before this process ends: waits for it, and every failure is an error. Returns the
+    /// same as [`save`](Self::save).
     fn save_at_last(&mut self, record: &mut Record<'_>) -> Result<bool, TrainError> {
         record.write_records()?;
         let is_sound = self.save(record)?;

@@ -10,23 +10,23 @@ use super::compute::Compute;
 use super::record::Record;
 use crate::TrainError;
 
-/// A page is at most about this old, unless an evaluation or pages that are slow to write delay it.
+/// The page is at most about this old, unless an evaluation or slow writing delays it.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// Writing pages takes at most one part in so many of the time.
+/// Writing pages takes at most one part in this many of the run time.
 const MIN_WORK_PER_PAGE: u32 = 100;
 
-/// An evaluation has its page if the log grew by one part in so many since the last one.
+/// After an evaluation a page is written if the log grew by one part in this many since the last page.
 const PARTS: u64 = 100;
 
-/// The page of a run, and when it was last written.
+/// When the page of a run was last written.
 #[derive(Debug)]
 pub(super) struct Page {
     language: Language,
     written: Instant,
-    /// How long the last one took.
+    /// How long writing it took.
     cost: Duration,
-    /// The step it showed.
+    /// The step that it showed.
     step: u64,
     /// Whether a failure was reported; one message is enough.
     has_failed: bool,
@@ -43,8 +43,8 @@ impl Page {
         }
     }
 
-    /// Pages take a time that grows with the log, so their number must not grow with it. What depends on the clock is the interval alone:
-    /// a short run writes the same files every time.
+    /// Writing a page takes longer as the log grows, so the number of pages must not grow with the log. Only the
+    /// interval depends on the clock: a short run always writes the same files.
     fn is_due(&self, step: u64, is_evaluated: bool) -> bool {
         let has_grown = step >= self.step + self.step / PARTS;
         let interval = INTERVAL.max(self.cost * MIN_WORK_PER_PAGE);
@@ -53,14 +53,14 @@ impl Page {
 }
 
 impl Record<'_> {
-    /// Writes the page of the run under way after an evaluation, and at least every ten seconds or so.
+    /// Writes the page of the run in progress after an evaluation, and at least about every ten seconds.
     pub(super) fn page_if_due(&mut self, compute: &Compute<'_>, is_evaluated: bool) {
         if self.page.is_due(compute.state.step, is_evaluated) {
             self.live_page(compute);
         }
     }
 
-    /// Writes the page of the run under way. A failure is reported once and costs nothing else.
+    /// Writes the page of the run in progress. A failure is reported once and has no other effect.
     pub(super) fn live_page(&mut self, compute: &Compute<'_>) {
         let began = Instant::now();
         let state = RunState::Live {
@@ -79,7 +79,8 @@ impl Record<'_> {
         }
     }
 
-    /// Writes that an error ended the run. The error itself is what the caller reports, so a page that cannot be written changes nothing.
+    /// Writes to the page that an error ended the run. The caller reports that error, so a failure to write the page is
+    /// ignored.
     pub(super) fn failure_page(&mut self, compute: &Compute<'_>, error: &TrainError) {
         let error = error.to_string();
         let _ = self.page_of(compute, RunState::Failed { error: &error });
@@ -115,7 +116,7 @@ impl Record<'_> {
 mod tests {
     use super::*;
 
-    /// A page that showed a step, and was written so many seconds ago.
+    /// A page that showed `step` and was written `seconds` ago.
     fn page(step: u64, seconds: u64) -> Page {
         let mut page = Page::new(Language::English);
         page.step = step;

@@ -1,4 +1,5 @@
-//! What is written down and said of a run: log, events, checkpoints, report, and progress. Only the first of several ranks would have one.
+//! The record of a run: log, events, checkpoints, report, and progress. In distributed training only the first rank
+//! would have one.
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -26,9 +27,9 @@ use crate::step::Learner;
 use crate::utilization::Peak;
 use crate::{TrainError, cautions, prepare};
 
-/// The run directory, and the person who watches.
+/// The run directory and the progress display.
 pub(super) struct Record<'a> {
-    /// Whoever writes holds the directory's lock.
+    /// Holds the lock of the directory, which writing requires.
     pub(super) claim: &'a Claim,
     pub(super) device: DeviceSpec,
     pub(super) recipe: &'a Recipe,
@@ -36,12 +37,12 @@ pub(super) struct Record<'a> {
     pub(super) recipe_text: &'a str,
     pub(super) origin: Origin,
     pub(super) tokenizer: Tokenizer,
-    /// Tokens to train on and to validate with.
+    /// Numbers of training and validation tokens.
     pub(super) tokens: (u64, u64),
     /// Whether training examples were cut.
     pub(super) cut_examples: Option<RunNote>,
     pub(super) log: RunLog,
-    /// Figures of steps that a full disk did not take yet.
+    /// Records of steps that could not be written yet because of a full disk.
     pub(super) unwritten: VecDeque<StepRecord>,
     pub(super) events: Events,
     pub(super) checkpoints: Checkpoints,
@@ -78,23 +79,23 @@ impl Record<'_> {
         }
         if val_tokens == 0 && self.recipe.train.patience.is_some() {
             self.progress
-                .note("train.patience has no effect: no text is held back to validate with (data.validation_fraction)");
+                .note("train.patience has no effect: there is no validation split (data.validation_fraction)");
         }
     }
 
-    /// How often so many tokens go through the training data.
+    /// How many passes over the training data this many tokens are.
     fn epochs(&self, tokens: u64) -> f64 {
         tokens as f64 / self.tokens.0.max(1) as f64
     }
 
-    /// What to know before the first step, a line each.
+    /// Warnings before the first step, one line each.
     pub(super) fn cautions(&self, estimate: &Estimate, config: &TransformerConfig) -> Vec<String> {
         let (train_tokens, val_tokens) = self.tokens;
         let checkpoints = CheckpointPlan::of(self.recipe, config, estimate, val_tokens > 0);
         cautions::before_training(self.recipe, config.n_params(), train_tokens, &checkpoints)
     }
 
-    /// Says that an evaluation was worse than guessing, unless the one before was too.
+    /// Notes that an evaluation is worse than guessing, unless the previous one was too.
     pub(super) fn check_against_guessing(&mut self, before: Option<f64>, val_loss: f64) {
         let vocab_size = self.tokenizer.vocab_size() as u64;
         let was_worse = before.is_some_and(|loss| cautions::worse_than_guessing(loss, vocab_size).is_some());
@@ -109,7 +110,7 @@ impl Record<'_> {
         self.progress.note(message);
     }
 
-    /// Breaks where a person wants the run to save and stop.
+    /// Breaks on a request to save and stop.
     pub(super) fn ask(&mut self) -> ControlFlow<()> {
         match self.progress.should_stop() {
             true => ControlFlow::Break(()),
@@ -123,15 +124,15 @@ impl Record<'_> {
         self.progress.step(figures, &StepInfo { mfu, is_saved, is_best });
     }
 
-    /// Appends a record to the log. What a full disk refuses is kept and tried again with the next one.
+    /// Appends a record to the log. If the disk is full, the record is kept and tried again with the next one.
     pub(super) fn write(&mut self, figures: StepRecord) -> Result<(), TrainError> {
         self.unwritten.push_back(figures);
         match self.write_records() {
             Err(error) if error.is_of_a_disk() => {
-                // Once a failure is all a person wants to read; the saves count them.
+                // Only the first failure is reported here; the saver counts failures.
                 if self.unwritten.len() == 1 {
                     self.progress
-                        .note(&format!("{error}; training goes on, and the record is written later"));
+                        .note(&format!("{error}; training continues, and the record is written later"));
                 }
                 Ok(())
             }
@@ -147,17 +148,17 @@ impl Record<'_> {
         Ok(())
     }
 
-    /// Drops the figures of steps after the last `steps`, when a run goes back.
+    /// Drops all records after the first `steps`, when a run goes back.
     pub(super) fn forget_after(&mut self, steps: u64) -> Result<(), TrainError> {
         self.unwritten.clear();
         Ok(self.log.truncate_to(steps)?)
     }
 
-    /// Writes down what is done about a bad step; says whether the disk took it.
+    /// Logs what is done about a bad step; returns whether it was written.
     pub(super) fn event(&mut self, event: &Event) -> Result<bool, TrainError> {
         match self.events.write(event) {
             Ok(()) => Ok(true),
-            // What was done is on the screen too; a full disk is no reason to stop doing it.
+            // The same is shown on the screen, so a full disk is no reason to stop.
             Err(error) if error.is_of_a_disk() => {
                 self.progress.note(&error.to_string());
                 Ok(false)
@@ -166,7 +167,8 @@ impl Record<'_> {
         }
     }
 
-    /// Starts a checkpoint, which is written while training goes on. Says `false` where the state is not finite, which is never saved.
+    /// Starts a checkpoint, which is written while training continues. Returns `false` if the state is not finite; such
+    /// a state is never saved.
     pub(super) fn save(&mut self, learner: &Learner, state: &TrainState) -> Result<bool, TrainError> {
         if let Err(error) = self.write_records() {
             if !error.is_of_a_disk() {
@@ -188,9 +190,9 @@ impl Record<'_> {
             best_step: state.best_step,
             keep: self.recipe.checkpoint.keep,
         };
-        let is_beside = self.recipe.checkpoint.background;
+        let is_background = self.recipe.checkpoint.background;
         self.saver
-            .start(save, is_beside, |message| self.progress.note(&message))?;
+            .start(save, is_background, |message| self.progress.note(&message))?;
         Ok(true)
     }
 
@@ -208,14 +210,14 @@ impl Record<'_> {
         }
     }
 
-    /// The step of the newest checkpoint; one that is being written counts too.
+    /// The step of the newest checkpoint, after waiting for one that is being written.
     pub(super) fn last_saved(&mut self) -> Result<Option<u64>, TrainError> {
         self.wait()?;
         Ok(self.checkpoints.steps()?.last().copied())
     }
 
-    /// What the model in the run directory writes, which is the best one where there is a validation split, for the report and for the person who
-    /// watches. A sample that fails costs no more than itself.
+    /// Writes samples for the report and the display, with the model in the run directory: the best one if there is a
+    /// validation split. A failed sample does not affect the others.
     pub(super) fn write_samples(&mut self, compute: &Compute<'_>) {
         let device = compute.learner.model.device().inner();
         self.samples = samples::write(self.recipe, self.claim.dir(), &device, compute.task.as_ref());
@@ -233,7 +235,7 @@ impl Record<'_> {
     pub(super) fn report(&mut self, compute: &Compute<'_>, state: RunState<'_>) -> Result<Report, TrainError> {
         self.log.sync()?;
         let is_finished = state == RunState::Finished;
-        // Counting and measuring take time that a caller who asked to stop does not have.
+        // Counting and measuring take time, so they are skipped on a request to stop.
         if is_finished {
             self.peak.measure_again(&compute.learner.model.device());
         }
@@ -250,7 +252,7 @@ impl Record<'_> {
         Ok(report)
     }
 
-    /// The figures of the run so far, without those that have to be computed.
+    /// The figures of the run so far, without those that would have to be computed.
     pub(super) fn figures(&mut self, compute: &Compute<'_>, records: &[StepRecord]) -> Report {
         let state = &compute.state;
         let tokens_per_s = state.tokens as f64 / state.train_s.max(1e-9);
@@ -263,7 +265,7 @@ impl Record<'_> {
             planned_steps: self.recipe.train.steps,
             tokens: state.tokens,
             wall_s: compute.clock.wall_s(),
-            // No step counted: no loss either.
+            // If no step was good, there is no loss.
             train_loss: match state.step > state.health.skipped {
                 true => state.train_loss,
                 false => f64::NAN,

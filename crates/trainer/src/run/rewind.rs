@@ -1,4 +1,4 @@
-//! Going back after bad steps: to a checkpoint, or to the beginning where there is none.
+//! Going back after bad steps: to a checkpoint, or to the beginning if there is none.
 
 use std::collections::VecDeque;
 
@@ -16,8 +16,8 @@ use crate::precision::MixedPrecision;
 use crate::prepare;
 
 impl Compute<'_> {
-    /// Back to the newest checkpoint, at the second time to the one before, and on from there with the batches after the bad ones. Where
-    /// nothing was saved yet, back to the beginning.
+    /// Goes back to the newest checkpoint, the second time to the one before, and continues with the batches after the
+    /// bad ones. If nothing was saved yet, it goes back to the beginning.
     pub(super) fn rewind(&mut self, reason: BadStep, record: &mut Record<'_>) -> Result<(), TrainError> {
         let bad_step = self.state.step;
         let device = self.learner.model.device();
@@ -31,8 +31,8 @@ impl Compute<'_> {
             };
             self.take_back(state, record)?;
             record.note(&format!(
-                "step {bad_step}: {reason}; there is no checkpoint yet, so back to the beginning, and on with the batches after step \
-                 {bad_step}'s"
+                "step {bad_step}: {reason}; there is no checkpoint yet, so going back to the beginning and continuing with \
+                 the batches after step {bad_step}'s"
             ));
             return Ok(());
         };
@@ -43,13 +43,14 @@ impl Compute<'_> {
         record.go_back(&checkpoint, state.best_step)?;
         self.take_back(state, record)?;
         record.note(&format!(
-            "step {bad_step}: {reason}; back to the checkpoint of step {}, and on with the batches after step {bad_step}'s",
+            "step {bad_step}: {reason}; going back to the checkpoint of step {} and continuing with the batches after \
+             step {bad_step}'s",
             checkpoint.step
         ));
         Ok(())
     }
 
-    /// What the rules remember after going back to a step, whose window of losses is `window`.
+    /// The state of the health rules after going back to a step, whose window of losses is `window`.
     fn health_after_rewind(&self, step: u64, window: VecDeque<f64>) -> HealthState {
         let now = &self.state.health;
         HealthState {
@@ -63,7 +64,7 @@ impl Compute<'_> {
         }
     }
 
-    /// Goes on from an earlier state, whose weights and moments are there already.
+    /// Continues from an earlier state, whose weights and moments are already loaded.
     fn take_back(&mut self, mut state: TrainState, record: &mut Record<'_>) -> Result<(), TrainError> {
         state.resumed_from = self.state.resumed_from;
         state.train_s = self.state.train_s;
@@ -74,7 +75,7 @@ impl Compute<'_> {
 }
 
 impl Record<'_> {
-    /// The newest whole checkpoint to go back to from a bad step, or none where none was saved.
+    /// The newest undamaged checkpoint to go back to from a bad step, or `None` if none was saved.
     fn checkpoint_before(
         &mut self,
         step: u64,
@@ -83,7 +84,7 @@ impl Record<'_> {
     ) -> Result<Option<Checkpoint>, TrainError> {
         self.wait()?;
         let mut candidates = self.checkpoints.steps()?;
-        // Where nothing was saved since the last time, the newest one has had its chance.
+        // If nothing was saved since the run last went back, the newest checkpoint has already been tried.
         if candidates.len() > 1 && candidates.last().copied() == rewound_to {
             candidates.pop();
         }
@@ -98,7 +99,8 @@ impl Record<'_> {
                 Err(error) => return Err(error),
             }
         }
-        // One that had its chance is better than none; what is damaged is set aside, and `model` leads nowhere wrong.
+        // One that was already tried is better than none. Damaged ones are set aside, and `model` does not link to
+        // them.
         let found = self.checkpoints.newest(|message| self.progress.note(&message))?;
         match found.is_none() && !damaged.is_empty() {
             true => Err(TrainError::NothingWhole {
@@ -110,7 +112,8 @@ impl Record<'_> {
         }
     }
 
-    /// Leaves everything after a checkpoint: `model` must not lead to what goes; the next save says again which is the best.
+    /// Drops everything after a checkpoint. `model` must not link to a dropped checkpoint; the next save links it to
+    /// the best one again.
     fn go_back(&mut self, checkpoint: &Checkpoint, best_step: Option<u64>) -> Result<(), TrainError> {
         let best = best_step.and_then(|step| self.checkpoints.open(step).ok());
         let shown = best.as_ref().unwrap_or(checkpoint);

@@ -1,6 +1,7 @@
-//! What of the run directories can be removed: old checkpoints of finished runs, and what was left unfinished.
+//! Cleaning run directories: which old checkpoints of finished runs and which unfinished files can be removed.
 //!
-//! Only what Taal itself wrote goes, told by its name and, of a checkpoint, by its manifest. Everything else stays.
+//! Only files that Taal wrote are removed, recognized by their names and, for a checkpoint, by its manifest. Everything
+//! else is kept.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -16,9 +17,9 @@ use crate::run_dir::{self, Start};
 /// What would be removed below a directory.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Cleaning {
-    /// One entry for each directory in which something would go.
+    /// One entry for each directory in which something would be removed.
     pub removals: Vec<Removal>,
-    /// What stays although it might have gone, and why.
+    /// What is kept although it could be removed, and why.
     pub notes: Vec<String>,
 }
 
@@ -27,13 +28,13 @@ pub struct Cleaning {
 pub struct Removal {
     /// The run directory.
     pub dir: PathBuf,
-    /// The steps of the checkpoints that go.
+    /// The steps of the checkpoints to remove.
     pub steps: Vec<u64>,
-    /// The steps of the checkpoints that stay, where some go.
+    /// The steps of the checkpoints to keep, if any are removed.
     pub kept: Vec<u64>,
-    /// Files and directories that were left unfinished.
+    /// Unfinished files and directories.
     pub temporaries: Vec<PathBuf>,
-    /// Whether all of it goes, because it is a start that ended before its first step.
+    /// Whether the whole directory is removed, because its run ended before the first step.
     pub is_whole: bool,
     /// Bytes on disk.
     pub size_bytes: u64,
@@ -48,11 +49,11 @@ pub struct Removed {
     pub notes: Vec<String>,
 }
 
-/// Finds what can be removed below a directory, or in the run that it is. Changes nothing.
+/// Finds what can be removed in the runs below a directory, or in the directory if it is a run itself. Changes nothing.
 ///
 /// # Errors
 ///
-/// [`TrainError::Store`] where the directory cannot be listed.
+/// [`TrainError::Store`] if the directory cannot be listed.
 pub fn plan_cleaning(base: &Path) -> Result<Cleaning, TrainError> {
     let dirs = match run_dir::is_run(base) {
         true => vec![base.to_path_buf()],
@@ -61,7 +62,7 @@ pub fn plan_cleaning(base: &Path) -> Result<Cleaning, TrainError> {
     };
     let mut cleaning = Cleaning::default();
     for dir in dirs {
-        // A link leads to a directory that is somebody else's to clean.
+        // A link points to a directory that does not belong to this base.
         if taal_store::is_link(&dir) {
             continue;
         }
@@ -85,23 +86,24 @@ pub fn plan_cleaning(base: &Path) -> Result<Cleaning, TrainError> {
 }
 
 impl Cleaning {
-    /// Bytes of everything that would go.
+    /// Bytes of everything that would be removed.
     pub fn size_bytes(&self) -> u64 {
         self.removals.iter().map(|removal| removal.size_bytes).sum()
     }
 
-    /// Removes it. Each directory is locked for the time and looked at again: what is in use by then, or has changed, stays. The checkpoints
-    /// that stay are first verified byte for byte; where one is damaged, nothing of that run goes.
+    /// Removes everything in the plan. Each directory is locked and checked again: if it is in use by then, or has
+    /// changed, it is left alone. The checkpoints to keep are verified byte for byte first; if one is damaged, nothing
+    /// of that run is removed.
     ///
     /// # Errors
     ///
-    /// [`TrainError::Store`] where something cannot be removed.
+    /// [`TrainError::Store`] if something cannot be removed.
     pub fn remove(&self) -> Result<Removed, TrainError> {
         let mut removed = Removed::default();
         for removal in &self.removals {
             match RunLock::acquire_unmarked(&removal.dir) {
                 Ok(_lock) => removal.carry_out(&mut removed)?,
-                // Without a lock file no start of this version was ever here, and nobody can hold it.
+                // Without a lock file this version has never used the directory, so no process can hold its lock.
                 Err(taal_store::Error::NotFound { .. }) => removal.carry_out(&mut removed)?,
                 Err(taal_store::Error::Locked { .. }) => removed
                     .notes
@@ -129,7 +131,7 @@ impl Removal {
         }))
     }
 
-    /// Only where no other process has locked the directory.
+    /// Call it only if no other process has locked the directory.
     fn of_run(dir: &Path, notes: &mut Vec<String>) -> Result<Option<Self>, TrainError> {
         let mut temporaries = taal_store::temporaries(dir)?;
         temporaries.extend(taal_store::temporaries(&dir.join(CHECKPOINTS_DIR))?);
@@ -158,7 +160,7 @@ impl Removal {
         }))
     }
 
-    /// Only under the lock of the directory.
+    /// Call it only while holding the lock of the directory.
     fn carry_out(&self, removed: &mut Removed) -> Result<(), TrainError> {
         if self.is_whole {
             if run_dir::is_abandoned_start(&self.dir) {
@@ -167,7 +169,7 @@ impl Removal {
             }
             return Ok(());
         }
-        // A run that was resumed in between may need what was to go.
+        // A run that was resumed in the meantime may need what the plan would remove.
         let now = Self::of_run(&self.dir, &mut removed.notes)?;
         if now.as_ref() != Some(self) {
             removed
@@ -197,7 +199,7 @@ impl Removal {
 }
 
 impl RunFiles {
-    /// The newest checkpoint, the best one, and the one that `model` leads to.
+    /// The newest checkpoint, the best one, and the one that `model` links to.
     fn kept_steps(&self) -> BTreeSet<u64> {
         let mut kept = BTreeSet::from([self.saved_step()]);
         kept.extend(self.newest.as_ref().and_then(|(_, state, _)| state.best_step));

@@ -1,4 +1,4 @@
-//! Runs side by side: in which keys of their recipes they differ, and what came of it.
+//! Runs side by side: how their recipes and their results differ.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -10,24 +10,24 @@ use super::{RunFiles, RunState, RunSummary};
 use crate::TrainError;
 use crate::run_dir;
 
-/// Keys that say nothing about what was trained.
+/// Keys that do not affect training.
 const NAMES: [&str; 2] = ["name", "description"];
 
 /// Runs that were read for a comparison.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RunComparison {
-    /// The runs, in the order that was asked for.
+    /// The runs, in the requested order.
     pub runs: Vec<Compared>,
-    /// The keys of their recipes that are not the same in all.
+    /// The keys of their recipes that differ.
     pub keys: Vec<KeyDifference>,
-    /// What to know before figures are compared.
+    /// Warnings about comparing their figures.
     pub notes: Vec<String>,
 }
 
 /// One of them.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Compared {
-    /// What it is called next to the others: its name, or its directory where two have the same name.
+    /// Its label in the comparison: its name, or its directory if two runs have the same name.
     pub label: String,
     /// Its figures.
     #[serde(flatten)]
@@ -39,7 +39,7 @@ pub struct Compared {
     pub evaluations: Vec<StepRecord>,
 }
 
-/// A key and its value in each run; none where the recipe has no such key.
+/// A key and its value in each run; `None` if the recipe does not have the key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct KeyDifference {
     /// The dotted key.
@@ -48,11 +48,11 @@ pub struct KeyDifference {
     pub values: Vec<Option<String>>,
 }
 
-/// The run that a name means: a run directory, or one below `base`.
+/// Finds a run by name: a run directory, or one below `base`.
 ///
 /// # Errors
 ///
-/// [`TrainError::RunDirectory`] where there is none, with those that there are.
+/// [`TrainError::RunDirectory`] if there is none; the message lists those that exist.
 pub fn find_run(base: &Path, name: &Path) -> Result<PathBuf, TrainError> {
     let places = [name.to_path_buf(), base.join(name)];
     let found = places.into_iter().find(|place| run_dir::is_run(place));
@@ -153,14 +153,14 @@ fn cautions(files: &[RunFiles]) -> Vec<String> {
     cautions.into_iter().map(str::to_string).collect()
 }
 
-/// Whether two runs differ in something that both of them say.
+/// Whether two runs differ in something that both of them record.
 fn differ(files: &[RunFiles], what: impl Fn(&RunFiles) -> Option<String>) -> bool {
     let said: BTreeSet<String> = files.iter().filter_map(what).collect();
     said.len() > 1
 }
 
 impl RunFiles {
-    /// A hash that the newest checkpoint has of what it was trained with.
+    /// A hash in the newest checkpoint of what the run was trained with.
     fn origin(&self, key: &str) -> Option<String> {
         let (_, _, manifest) = self.newest.as_ref()?;
         let hash = manifest.extra[key].as_str().unwrap_or_default();

@@ -1,6 +1,6 @@
-//! What the run directories on disk hold: a list of them, a comparison of some, and what can be removed.
+//! Run directories on disk: listing them, comparing some, and finding what can be removed.
 //!
-//! Reading changes nothing, not even the time of a file, and a directory that cannot be read costs no more than its own line.
+//! Reading changes nothing, not even the time of a file. A directory that cannot be read affects only its own line.
 
 mod clean;
 mod compare;
@@ -23,27 +23,27 @@ use crate::checkpoint::{Checkpoints, TrainState};
 use crate::recipe::flat;
 use crate::run_dir::{self, MAX_RECIPE_BYTES};
 
-/// How far a run is.
+/// The state of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "state")]
 pub enum RunState {
     /// All steps are done, or it was stopped early by `train.patience`.
     Finished,
-    /// It ended before that; `saved_step` is where it would continue, 0 where nothing was saved.
+    /// It ended before that; `saved_step` is where it would continue, 0 if nothing was saved.
     Stopped {
         /// The step of the newest checkpoint.
         saved_step: u64,
     },
-    /// A process has locked the directory.
+    /// Another process is using the directory.
     InUse,
     /// A file of it is missing or damaged.
     Broken {
-        /// Which, and in what way.
+        /// Which file, and how.
         why: String,
     },
 }
 
-/// The figures of a run; those that its files do not say are absent.
+/// The figures of a run; figures that are not in its files are `None`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RunSummary {
     /// Its directory.
@@ -52,7 +52,7 @@ pub struct RunSummary {
     pub name: String,
     /// The recipe's name.
     pub recipe: String,
-    /// How far it is.
+    /// Its state.
     #[serde(flatten)]
     pub state: RunState,
     /// Steps done.
@@ -67,7 +67,7 @@ pub struct RunSummary {
     pub train_loss: Option<f64>,
     /// Lowest validation loss, in nats per token.
     pub best_val_loss: Option<f64>,
-    /// Its step.
+    /// The step of the lowest validation loss.
     pub best_step: Option<u64>,
     /// Bits per byte at that step.
     pub best_val_bits_per_byte: Option<f64>,
@@ -81,7 +81,7 @@ pub struct RunSummary {
     pub changed_unix_s: Option<u64>,
 }
 
-/// What is below a directory.
+/// The contents of a directory of runs.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Runs {
     /// The runs, newest first.
@@ -99,11 +99,12 @@ pub struct Skipped {
     pub why: String,
 }
 
-/// The runs directly below a directory, newest first, or the one that the directory is. A directory that does not exist has none.
+/// The runs directly below a directory, newest first, or the directory itself if it is a run. A directory that does not
+/// exist has no runs.
 ///
 /// # Errors
 ///
-/// [`TrainError::Store`] where the directory cannot be listed.
+/// [`TrainError::Store`] if the directory cannot be listed.
 pub fn list_runs(base: &Path) -> Result<Runs, TrainError> {
     if run_dir::is_run(base) {
         return Ok(Runs {
@@ -144,7 +145,7 @@ impl Skipped {
     }
 }
 
-/// What the files of a run directory hold, as far as they can be read.
+/// The contents of a run directory's files, as far as they can be read.
 #[derive(Debug)]
 struct RunFiles {
     dir: PathBuf,
@@ -196,7 +197,7 @@ impl RunFiles {
         }
     }
 
-    /// Its state where no other process has locked it.
+    /// Its state if no other process has locked it.
     fn state_when_unlocked(&self) -> RunState {
         if let Some(why) = &self.damage {
             return RunState::Broken { why: why.clone() };
@@ -205,7 +206,7 @@ impl RunFiles {
             let is_last = self.number("train.steps").is_some_and(|planned| *step >= planned);
             let patience = self.number("train.patience");
             let is_out_of_patience = patience.is_some_and(|patience| state.evaluations_without_gain >= patience);
-            // The report is written last: without one of this step the run ended between the two.
+            // The report is written last: if there is none of this step, the run ended before writing it.
             let is_reported = self.report.as_ref().is_some_and(|report| report.steps >= *step);
             is_reported && (is_last || is_out_of_patience)
         });
@@ -221,7 +222,7 @@ impl RunFiles {
         let last = self.records.last();
         let saved = self.newest.as_ref().map(|(_, state, _)| state);
         let steps = last.map_or(self.saved_step(), |record| record.step);
-        // A report of an earlier step is that of an earlier part of the run.
+        // A report of an earlier step is from before the run was resumed.
         let report = self.report.as_ref().filter(|report| report.steps == steps);
         let best = best_validation(&self.records);
         let best_record = best.and_then(|(step, _)| self.records.iter().rev().find(|record| record.step == step));
@@ -270,7 +271,7 @@ impl RunFiles {
     }
 }
 
-/// Every key of the recipe that a run was begun with.
+/// Every key of the recipe that a run started with.
 fn recipe_keys(dir: &Path) -> Result<BTreeMap<String, Value>, TrainError> {
     let path = dir.join(RESOLVED_FILE);
     let text = taal_store::read_text(&path, MAX_RECIPE_BYTES)?;
@@ -283,7 +284,8 @@ fn recipe_keys(dir: &Path) -> Result<BTreeMap<String, Value>, TrainError> {
     }
 }
 
-/// The newest checkpoint, whose files have their sizes. Their bytes are compared when it is opened to be used.
+/// The newest checkpoint. Its files must have the right sizes; their content is verified only when it is opened for
+/// use.
 fn newest_checkpoint(dir: &Path) -> Result<Option<(u64, TrainState, Manifest)>, TrainError> {
     let checkpoints = Checkpoints::of(dir);
     let Some(step) = checkpoints.steps()?.last().copied() else {

@@ -1,7 +1,7 @@
-//! Faults on purpose: numbers that are not finite in a step, and promises that are broken. How the tests see that a bad step changes
-//! nothing, and that they would notice if it did.
+//! Fault injection: non-finite numbers in a step, and deliberately broken guarantees. Tests use it to check that a bad
+//! step changes nothing, and that they would notice if it did.
 //!
-//! Without the feature `faults` nothing can be put in.
+//! Without the feature `faults` no fault can be injected.
 
 use taal_data::Batch;
 use taal_model::Transformer;
@@ -11,18 +11,18 @@ use crate::{TrainError, gradients};
 
 /// A fault in a step.
 #[derive(Debug, Clone, Copy, PartialEq)]
-#[cfg_attr(not(feature = "faults"), allow(dead_code))] // Then nobody can make one.
+#[cfg_attr(not(feature = "faults"), allow(dead_code))] // Without the feature it is never constructed.
 pub enum StepFault {
-    /// The loss is multiplied by this, and with it every gradient.
+    /// Multiplies the loss by this, and therefore every gradient.
     Loss(f32),
-    /// Every value of the first gradient is multiplied by this; the loss stays as it is.
+    /// Multiplies every value of the first gradient by this; the loss does not change.
     Gradient(f32),
-    /// The gradients are multiplied by this after they were found to be good: weights and moments go bad.
+    /// Multiplies the gradients by this after they were accepted, so that weights and moments become bad.
     Update(f32),
 }
 
 impl Learner {
-    /// A step with a fault: the parts of a good one, and what the fault adds.
+    /// A step with a fault: the parts of a normal step, plus the fault.
     pub(super) fn faulty_step(
         &mut self,
         fault: Option<StepFault>,
@@ -47,7 +47,7 @@ impl Learner {
         let outcome = self.update_if(losses, gradients, lr_factor, accepts);
         let factor = match fault {
             Some(StepFault::Update(value)) if outcome.is_finite() => f64::from(value),
-            // As some trainers do, and a number that is not finite times zero is NaN.
+            // Some trainers multiply a bad step by zero, but a non-finite number times zero is NaN.
             _ if !outcome.is_finite() && taal_store::is_broken("multiply-bad-step") => 0.0,
             _ => return Ok(outcome),
         };
@@ -69,7 +69,7 @@ mod chosen {
         static CHOOSER: RefCell<Option<Chooser>> = const { RefCell::new(None) };
     }
 
-    /// From now on every step that this thread starts asks `choose` for its fault.
+    /// From now on `choose` determines the fault of every step that this thread starts.
     pub fn inject_step_faults(choose: impl FnMut() -> Option<StepFault> + 'static) {
         CHOOSER.set(Some(Box::new(choose)));
     }

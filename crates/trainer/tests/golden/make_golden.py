@@ -1,4 +1,4 @@
-"""Make the golden files of the trainer crate: 20 steps of nanoGPT's training in plain PyTorch, and single optimisers.
+"""Make the golden files of the trainer crate: 20 steps of nanoGPT's training in plain PyTorch, and single optimizers.
 
 Run from any folder: `python make_golden.py` (needs torch and safetensors; CPU, fp32, one thread). Written beside it:
 
@@ -35,7 +35,7 @@ VERSIONS = {"python": platform.python_version(), "torch": torch.__version__}
 
 
 class LayerNorm(nn.Module):
-    """Layer normalisation with a weight and no bias."""
+    """Layer normalization with a weight and no bias."""
 
     def __init__(self, width):
         super().__init__()
@@ -107,7 +107,7 @@ class Model(nn.Module):
 
 
 def initialise(model, generator):
-    """nanoGPT's initialisation, except norm weights of 1 + 0.1 * normal so that a forgotten one shows."""
+    """nanoGPT's initialization, except norm weights of 1 + 0.1 * normal so that a forgotten one shows."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator)
@@ -120,13 +120,13 @@ def is_linear(name):
 
 
 def hugging_face(named_tensors):
-    """Tensors under GPT-2's names, linear maps turned to [in, out]."""
+    """Tensors under GPT-2's names, linear maps transposed to [in, out]."""
     return {name: (tensor.detach().T if is_linear(name) else tensor.detach()).contiguous().clone()
             for name, tensor in named_tensors}
 
 
 def with_zero_biases(tensors):
-    """Add the biases GPT-2's layout has: one of the output width a linear map, one a norm."""
+    """Add the biases GPT-2's layout has: one of the output width per linear map, one per norm."""
     biases = {name.removesuffix("weight") + "bias": torch.zeros(tensor.shape[-1])
               for name, tensor in tensors.items() if is_linear(name) or ".ln_" in name}
     return {**tensors, **biases}

@@ -9,7 +9,7 @@ use taal_kernels::DeviceSpec;
 use taal_model::hugging_face;
 use taal_trainer::{AdamW, Learner, MixedPrecision, Optimizer, Schedule, ScheduleKind};
 
-/// Relative tolerance of losses and of the norm of a gradient's difference, in fp32.
+/// Relative tolerance, in fp32, of losses and of the norm of the difference of two gradients.
 const TOLERANCE: f64 = 1e-4;
 
 #[derive(Deserialize)]
@@ -66,7 +66,7 @@ fn learner() -> Learner {
     }
 }
 
-/// GPT-2's name of a parameter of ours; none of the layout's matrices is turned.
+/// The name in GPT-2 of one of our parameters; no matrix of this layout is transposed.
 fn published_name(ours: &str) -> String {
     let pairs = [
         ("token_embedding", "transformer.wte"),
@@ -85,7 +85,7 @@ fn published_name(ours: &str) -> String {
         .fold(ours.to_string(), |name, (from, to)| name.replace(from, to))
 }
 
-/// The norm of the difference over the norm of the expected.
+/// The norm of the difference divided by the norm of the expected values.
 fn relative_difference(found: &[f32], expected: &[f32]) -> f64 {
     assert_eq!(found.len(), expected.len());
     let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();

@@ -1,17 +1,17 @@
-//! Every key of a recipe with something wrong about it. The keys are those that the parser itself says it knows, so a new one is tested
-//! from its first day.
+//! Every key of a recipe with a wrong value. The keys are those that the parser itself lists, so a new one is tested
+//! automatically.
 
 use taal_store::ErrorKind;
 use taal_trainer::{RecipeText, resolve};
 
-/// What every case stands beside: the least that a recipe must say.
+/// What every case is added to: the minimum that a recipe needs.
 const SMALL: [&str; 3] = [
     "data.corpus=\"names\"",
     "tokenizer.kind=\"char\"",
     "tokenizer.vocab_size=100",
 ];
 
-/// What is said of a value whose type is wrong, whatever its range.
+/// The messages about values of a wrong type.
 const WRONG_TYPE: [&str; 7] = [
     "expected a whole number of 0 or more, got",
     "expected a number, got",
@@ -22,7 +22,7 @@ const WRONG_TYPE: [&str; 7] = [
     "expected a word in quotes, got",
 ];
 
-/// The message about a recipe with one more setting, or `None` where it is accepted.
+/// The message about a recipe with one more setting, or `None` if it is accepted.
 fn refusal(setting: &str) -> Option<String> {
     let source = RecipeText {
         name: "test".to_string(),
@@ -37,7 +37,7 @@ fn refusal(setting: &str) -> Option<String> {
     Some(message)
 }
 
-/// The fields that the parser expects where it met one that it does not know.
+/// The fields that the parser expects instead of an unknown one.
 fn expected_fields(setting: &str) -> Vec<String> {
     let message = refusal(setting).expect("an unknown key");
     // "expected one of `a`, `b`, `c`", "expected `a` or `b`"; of a value that has no fields: "expected a string".
@@ -99,19 +99,19 @@ fn r19_every_number_refuses_what_is_out_of_its_range_by_its_name() {
     for key in keys() {
         let is_wrong_type = |message: String| WRONG_TYPE.iter().any(|words| message.contains(words));
         let takes = |value: &str| refusal(&format!("{key}={value}")).is_none_or(|message| !is_wrong_type(message));
-        let hopeless: &[&str] = match (takes("1"), takes("0.5")) {
-            // Anything from 0 on is a seed.
+        let invalid: &[&str] = match (takes("1"), takes("0.5")) {
+            // Every number from 0 up is a valid seed.
             (true, false) => &["-1", "-9223372036854775808"],
             (true, true) => &["nan", "inf", "-inf", "-1.5e300"],
             _ => continue,
         };
         numbers += 1;
-        for value in hopeless {
+        for value in invalid {
             let setting = format!("{key}={value}");
             let message = refusal(&setting).unwrap_or_else(|| panic!("{setting} was accepted"));
             assert!(message.contains(&key), "{setting}: {message}");
         }
-        // Accepted or refused, but never a panic, and never without a name.
+        // Accepted or refused, but never a panic, and never a message without the key.
         for value in ["0", "1", "4294967296", "9223372036854775807", "1e300", "5e-324"] {
             let setting = format!("{key}={value}");
             if let Some(message) = refusal(&setting) {
@@ -129,7 +129,7 @@ fn r19_a_mistyped_key_is_refused_by_its_name() {
         for wrong in [format!("{key}z"), format!("{key}.deeper"), key.to_uppercase()] {
             let setting = format!("{wrong}=1");
             let message = refusal(&setting).unwrap_or_else(|| panic!("{setting} was accepted"));
-            // The first part that is wrong is the one that is named.
+            // The message names the first wrong part.
             assert!(
                 wrong.split('.').any(|part| message.contains(&format!("`{part}`"))) || message.contains(&key),
                 "{setting}: {message}"
@@ -139,7 +139,7 @@ fn r19_a_mistyped_key_is_refused_by_its_name() {
 }
 
 #[test]
-fn r19_a_word_that_is_no_choice_is_refused_with_the_choices() {
+fn r19_an_unknown_word_is_refused_with_the_choices() {
     for (key, choice) in [
         ("data.order", "shuffled"),
         ("tokenizer.kind", "bpe"),
@@ -163,7 +163,7 @@ fn r19_a_word_that_is_no_choice_is_refused_with_the_choices() {
 
 #[test]
 fn r19_a_name_is_one_line() {
-    // The resolved recipe begins with a comment that holds it, which these would end. Found by the fuzzer.
+    // The resolved recipe begins with a comment that contains the name, which these would end. Found by the fuzzer.
     for name in ["", "a\\u0000", "a\\n[train]", "a\\u001b[2J", "a\\u007fb"] {
         let setting = format!("name=\"{name}\"");
         let message = refusal(&setting).unwrap_or_else(|| panic!("{setting} was accepted"));
@@ -176,7 +176,7 @@ fn r19_a_name_is_one_line() {
 
 #[test]
 fn r19_a_setting_of_many_parts_is_refused_and_needs_no_stack() {
-    // Found by the fuzzer, which it ended.
+    // Found by the fuzzer, which crashed on it.
     let message = refusal(&format!("{}a=1", "a.".repeat(60_000))).expect("no such key");
     assert!(
         message.contains("a.a...: expected a key of at most 8 parts, got 60001"),

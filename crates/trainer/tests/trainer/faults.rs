@@ -1,7 +1,8 @@
-//! Faults on purpose: a machine that dies at every file operation, full and broken disks, flipped bits, numbers that are not finite.
+//! Fault injection: a crash at every file operation, full and broken disks, flipped bits, and non-finite numbers.
 //!
-//! `cargo xtask crash` runs these with more cases and prints their figures; `docs/faults.md` says which promise each one holds.
-//! Everything happens on a file system in memory, so a case costs milliseconds and can be played again from its numbers.
+//! `cargo xtask crash` runs these with more cases and prints their figures; `docs/faults.md` lists the guarantee that
+//! each one tests. Everything runs on a file system in memory, so a case takes milliseconds and can be reproduced from
+//! its numbers.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use taal_trainer::{
 use crate::size;
 use crate::watchers::{Notes, StopAfter};
 
-/// Four steps, each of them saved and every second one evaluated; the newest checkpoint stays, and the best.
+/// Four steps. Each is saved, every second one is evaluated; the newest and the best checkpoint are kept.
 const RECIPE: &str = r#"
 seed = 3
 [data]
@@ -67,7 +68,7 @@ fn seed() -> u64 {
     setting("TAAL_CRASH_SEED", 1)
 }
 
-/// Hands figures to `cargo xtask crash`, which prints them.
+/// Passes figures to `cargo xtask crash`, which prints them.
 fn figure(row: &str, cases: u64, what: &str) {
     if let Some(path) = std::env::var_os("TAAL_CRASH_FIGURES") {
         use std::io::Write;
@@ -85,7 +86,7 @@ fn text() -> String {
     "de kat zat op de mat en de hond zat op de kat; ".repeat(5)
 }
 
-/// A machine: its disk, with a text on it.
+/// A machine: a disk with a text on it.
 #[derive(Clone)]
 struct Machine {
     disk: FaultVfs,
@@ -126,7 +127,7 @@ impl Machine {
         self.on(|| train(&resolved, &source.text, &options, progress))
     }
 
-    /// Runs, or resumes what was begun, to the end.
+    /// Runs or resumes to the end.
     fn finish(&self, sets: &[&str]) -> Report {
         let is_begun = self.on(|| is_run(Path::new(RUN)));
         match self.run(sets, is_begun, &mut Silent) {
@@ -152,7 +153,7 @@ impl Machine {
         serde_json::from_slice(&self.read(path)).unwrap()
     }
 
-    /// The log without what depends on the clock.
+    /// The log without values that depend on the clock.
     fn log(&self) -> Vec<(u64, u64, u64, u64, Option<u64>)> {
         let records: Vec<StepRecord> = self.on(|| taal_metrics::read_log(&Path::new(RUN).join("log.jsonl")).unwrap());
         let bits = |r: &StepRecord| {
@@ -168,7 +169,7 @@ impl Machine {
         records.iter().map(bits).collect()
     }
 
-    /// Every checkpoint that can be seen, and whether each of its bytes is right.
+    /// Every visible checkpoint, and whether it is intact, byte for byte.
     fn checkpoints(&self) -> Vec<(u64, Result<Manifest, taal_store::Error>)> {
         let checkpoints = Checkpoints::of(Path::new(RUN));
         self.on(|| {
@@ -180,7 +181,7 @@ impl Machine {
         })
     }
 
-    /// The newest step whose save was begun: the one before it was reported as done.
+    /// The newest step whose save was started; the save before it was reported as done.
     fn begun(&self) -> u64 {
         let step = |words: &String| {
             let place = words.strip_prefix("create directory /run/checkpoints/")?;
@@ -190,7 +191,8 @@ impl Machine {
         self.disk.trace().iter().filter_map(step).max().unwrap_or(0)
     }
 
-    /// What must hold on any disk, whatever happened: all that is visible is whole, and `model` leads to a whole model.
+    /// What must be true on every disk after any fault: everything visible is intact, and `model` links to an intact
+    /// model.
     fn check_visible(&self, begun: u64, case: &str) {
         for (step, verdict) in self.checkpoints() {
             assert!(
@@ -209,7 +211,7 @@ impl Machine {
     }
 }
 
-/// The run that nothing happened to.
+/// The run without faults.
 struct Unbroken {
     operations: u64,
     weights: Vec<u8>,
@@ -271,9 +273,9 @@ fn after_a_crash_at_any_file_operation_the_run_resumes_at_the_newest_checkpoint_
     );
 }
 
-/// Row 1 with saves during training: which operation comes when is then the machine's choice.
+/// Row 1 with saves during training, which makes the order of operations non-deterministic.
 #[test]
-fn a_crash_while_a_save_runs_beside_training_loses_no_more() {
+fn a_crash_while_a_save_runs_during_training_loses_no_more() {
     let sets = ["checkpoint.background=true"];
     let unbroken = unbroken(&sets, 4);
     let first = Machine::new().disk.operations();
@@ -283,7 +285,7 @@ fn a_crash_while_a_save_runs_beside_training_loses_no_more() {
         let operation = first + dice.roll(unbroken.operations - first);
         let broken = Machine::new();
         broken.disk.fail_at(operation, Fault::Crash);
-        // The very last operations may not come when a save and a log change places.
+        // The last operation numbers may not be reached if a save and a log write swap their order.
         let _ = broken.run(&sets, false, &mut Silent);
         let fate = Fate::ALL[dice.roll(3) as usize];
         let case = format!(
@@ -335,7 +337,7 @@ fn a_full_or_broken_disk_at_any_write_leaves_the_last_good_checkpoint() {
             }
             machine.disk.heal();
             let begun = machine.begun();
-            // What is visible is whole: also right now, with whatever the failure left behind.
+            // Everything visible is intact, even now, with the files that the failure left.
             for (step, verdict) in machine.checkpoints() {
                 assert!(
                     verdict.is_ok(),
@@ -360,7 +362,7 @@ fn a_full_or_broken_disk_at_any_write_leaves_the_last_good_checkpoint() {
     );
 }
 
-/// Row 3: three in a row, and what was trained meanwhile is not pretended to be saved.
+/// Row 3: three failures in a row, and steps trained meanwhile are not reported as saved.
 #[test]
 fn three_failed_saves_in_a_row_end_the_run_and_free_space_is_asked_for_first() {
     let machine = Machine::new();
@@ -403,7 +405,8 @@ fn files_below(dir: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// Damages files one bit, or one cut, at a time and counts those that `is_noticed` lets pass. The files are put back each time.
+/// Damages files with one bit flip or one truncation at a time, and counts the cases that `is_noticed` misses. The
+/// files are restored each time.
 fn undetected(machine: &Machine, files: &[PathBuf], flips: u64, is_noticed: &dyn Fn() -> bool) -> (u64, u64) {
     let mut dice = Dice(seed());
     let sizes: Vec<u64> = files.iter().map(|file| machine.read(file).len() as u64).collect();
@@ -416,7 +419,7 @@ fn undetected(machine: &Machine, files: &[PathBuf], flips: u64, is_noticed: &dyn
         machine.disk.damage(file, |bytes| *bytes = whole).unwrap();
     };
     for _ in 0..flips {
-        // A byte of any file alike, so that the large ones get their share.
+        // Every byte of all files is equally likely, so that large files get their share.
         let mut place = dice.roll(sizes.iter().sum());
         let file = sizes.iter().position(|size| match place < *size {
             true => true,
@@ -481,7 +484,7 @@ fn no_flipped_bit_and_no_cut_in_token_shards_goes_unnoticed() {
     );
 }
 
-/// Row 4: a bad checkpoint is kept for a person to look into, the run goes on from the one before.
+/// Row 4: a bad checkpoint is kept for inspection, and the run continues from the one before.
 #[test]
 fn a_damaged_checkpoint_is_set_aside_and_the_one_before_is_taken() {
     let sets = ["checkpoint.keep=9"];
@@ -492,7 +495,7 @@ fn a_damaged_checkpoint_is_set_aside_and_the_one_before_is_taken() {
     machine.disk.damage(&victim, |bytes| bytes[300] ^= 4).unwrap();
     let mut notes = Notes::default();
     let Outcome::Finished(report) = machine.run(&sets, true, &mut notes).unwrap() else {
-        panic!("nobody asked to stop")
+        panic!("no stop was requested")
     };
     assert_eq!(report.resumed_from, Some(2));
     assert!(
@@ -505,9 +508,9 @@ fn a_damaged_checkpoint_is_set_aside_and_the_one_before_is_taken() {
     assert_eq!(machine.weights(4), unbroken.weights);
 }
 
-/// Row 13: the words of the recipe are the same, the file behind them is not.
+/// Row 13: the recipe is the same, but the file that it names is not.
 #[test]
-fn a_text_that_changed_is_found_out_before_the_run_goes_on() {
+fn a_text_that_changed_is_noticed_before_the_run_continues() {
     let machine = Machine::new();
     let unbroken = unbroken(&[], 4);
     machine.run(&[], false, &mut StopAfter::step(2)).unwrap();
@@ -526,7 +529,7 @@ fn a_text_that_changed_is_found_out_before_the_run_goes_on() {
     assert_eq!(machine.weights(4), unbroken.weights);
 }
 
-/// Rows 9 and 12. The text has 14 windows an epoch and a step takes 4, so epochs end inside steps and between them.
+/// Rows 9 and 12. The text has 14 windows per epoch and a step uses 4, so epochs end both within and between steps.
 #[test]
 fn a_run_of_64_steps_that_stops_at_any_of_them_ends_with_equal_bits() {
     let sets = [
@@ -561,7 +564,7 @@ fn a_run_of_64_steps_that_stops_at_any_of_them_ends_with_equal_bits() {
 
 /// Row 14.
 #[test]
-fn what_is_saved_beside_training_is_what_was_trained_at_that_step() {
+fn a_background_save_holds_the_state_of_its_step() {
     let steps = setting("TAAL_CRASH_SAVES", 60);
     let sets = [
         format!("train.steps={steps}"),
@@ -575,11 +578,14 @@ fn what_is_saved_beside_training_is_what_was_trained_at_that_step() {
         machine.finish(&sets);
         machine
     };
-    let [alone, beside] = ["checkpoint.background=false", "checkpoint.background=true"].map(run);
+    let [foreground, background] = ["checkpoint.background=false", "checkpoint.background=true"].map(run);
     for step in 1..=steps {
         for file in ["model/model.safetensors", "optimizer.safetensors"] {
             let path = Checkpoints::of(Path::new(RUN)).path(step).join(file);
-            assert!(alone.read(&path) == beside.read(&path), "step {step}: {file} differs");
+            assert!(
+                foreground.read(&path) == background.read(&path),
+                "step {step}: {file} differs"
+            );
         }
     }
     figure(
@@ -589,7 +595,7 @@ fn what_is_saved_beside_training_is_what_was_trained_at_that_step() {
     );
 }
 
-/// Injects faults into the steps of a run: `bad` gives the fault by the number of the attempt, counted from 1.
+/// Injects faults into the steps of a run: `bad` maps the number of the attempt, counted from 1, to a fault.
 fn inject_at(mut bad: impl FnMut(u64) -> Option<StepFault> + 'static) {
     let mut attempt = 0;
     inject_step_faults(move || {
@@ -600,7 +606,7 @@ fn inject_at(mut bad: impl FnMut(u64) -> Option<StepFault> + 'static) {
 
 const BAD: [f32; 3] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
 
-/// Row 6. A learner of its own, so that every bit before and after a step is at hand.
+/// Row 6. Uses its own learner, so that it can compare every bit before and after a step.
 #[test]
 fn a_step_that_is_not_finite_changes_no_bit_of_weights_and_moments() {
     use taal_data::{Batch, BatchPlan, TokenSource};
@@ -685,7 +691,7 @@ fn three_bad_steps_in_a_row_send_the_run_back_and_on_with_later_batches() {
     inject_at(|attempt| (attempt == 3 || (7..10).contains(&attempt)).then_some(StepFault::Loss(f32::NAN)));
     let mut notes = Notes::default();
     let Outcome::Finished(report) = machine.run(&sets, false, &mut notes).unwrap() else {
-        panic!("nobody asked to stop")
+        panic!("no stop was requested")
     };
     assert_eq!((report.steps, report.skipped_steps, report.rewinds), (12, 4, 1));
     assert!(report.train_loss.is_finite() && report.val_loss.unwrap().is_finite());
@@ -702,7 +708,7 @@ fn three_bad_steps_in_a_row_send_the_run_back_and_on_with_later_batches() {
     let events: Vec<Event> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
     let acts: Vec<(u64, u64)> = events.iter().map(|event| (event.step, event.batch)).collect();
     assert_eq!(acts, [(3, 2), (7, 6), (8, 7), (9, 8)]);
-    // The log has every step once; the one that was left out and not gone back behind is marked.
+    // The log has every step once; a step that was left out, and that the run did not go back past, is marked.
     let records = machine.on(|| taal_metrics::read_log(&Path::new(RUN).join("log.jsonl")).unwrap());
     assert_eq!(
         records.iter().map(|r| r.step).collect::<Vec<_>>(),
@@ -718,11 +724,11 @@ fn three_bad_steps_in_a_row_send_the_run_back_and_on_with_later_batches() {
     );
 }
 
-/// What a run in f16 does about overflows: every bit of a checkpoint, and the loss scale.
+/// How a run in f16 treats overflows: compares every bit of a checkpoint, and the loss scale.
 #[test]
 fn an_overflow_in_f16_is_left_out_halves_the_loss_scale_and_is_resumed_with_equal_bits() {
     const STEPS: u64 = 12;
-    // Were an overflow a bad step, the run would go back at the first one.
+    // If an overflow were a bad step, the run would go back at the first one.
     let sets = [
         "train.precision=f16",
         "train.steps=12",
@@ -792,12 +798,12 @@ fn going_back_in_f16_takes_the_loss_scale_of_the_checkpoint() {
     let report = machine.finish(&sets);
     inject_at(|_| None);
     assert_eq!((report.steps, report.skipped_steps, report.rewinds), (12, 5, 1));
-    // Halved at step 2, as the checkpoint of step 4 has it; the halving of step 5 was gone back behind.
+    // The scale was halved at step 2, before the checkpoint of step 4. The halving at step 5 was undone by going back.
     let loss_scale = machine.state(12).loss_scale.unwrap();
     assert_eq!((loss_scale.scale, loss_scale.good_steps), (32768.0, 10));
 }
 
-/// A run whose gradient is not finite with any loss scale has diverged as one in fp32 would.
+/// A run whose gradient is not finite with any loss scale has diverged, as it would in fp32.
 #[test]
 fn overflows_that_no_loss_scale_prevents_end_the_run() {
     let machine = Machine::new();
@@ -815,7 +821,7 @@ fn overflows_that_no_loss_scale_prevents_end_the_run() {
     assert!(error.to_string().starts_with("step 21:"), "{error}");
 }
 
-/// Row 6: what cannot be helped ends the run, and the last checkpoint is as it was.
+/// Row 6: if nothing helps, the run ends, and the last checkpoint is unchanged.
 #[test]
 fn a_run_that_stays_bad_stops_with_its_last_checkpoint_intact() {
     let sets = ["train.steps=12", "checkpoint.keep=9"];
@@ -827,23 +833,23 @@ fn a_run_that_stays_bad_stops_with_its_last_checkpoint_intact() {
     let checkpoints = machine.checkpoints();
     assert!(!checkpoints.is_empty());
     assert!(checkpoints.iter().all(|(_, verdict)| verdict.is_ok()));
-    // The run went back behind the second one, which is set aside and not lost.
+    // The run went back to before the second one, which is set aside and not lost.
     let left = Path::new(RUN).join("checkpoints/step-00000002.left");
     assert!(machine.on(|| Manifest::verify(&left)).is_ok());
     inject_at(|_| None);
     machine.finish(&sets);
 }
 
-/// Row 4: a run that goes back does not go behind a good checkpoint because of a bad one.
+/// Row 4: a run that goes back does not skip a good checkpoint because of a bad one.
 #[test]
-fn going_back_takes_the_newest_checkpoint_that_is_whole() {
+fn going_back_takes_the_newest_undamaged_checkpoint() {
     let sets = ["train.steps=12", "checkpoint.keep=9", "eval.every=99"];
     let machine = Machine::new();
     machine.run(&sets, false, &mut StopAfter::step(6)).unwrap();
     let disk = machine.disk.clone();
     inject_at(move |attempt| {
         if attempt == 1 {
-            // After the start has verified it.
+            // Damaged after the start has verified it.
             let victim = Path::new(RUN).join("checkpoints/step-00000006/optimizer.safetensors");
             disk.damage(&victim, |bytes| bytes[400] ^= 1).unwrap();
         }
@@ -856,7 +862,8 @@ fn going_back_takes_the_newest_checkpoint_that_is_whole() {
     assert!(machine.checkpoints().iter().any(|(step, _)| *step == 5));
 }
 
-/// Row 4: a run that must go back finds every checkpoint damaged. It says so, sets them aside, and starts again when it is resumed.
+/// Row 4: a run that must go back finds every checkpoint damaged. It reports this, sets them aside, and starts again
+/// when resumed.
 #[test]
 fn report_30_a_run_that_must_go_back_and_has_nothing_whole_says_what_is_set_aside() {
     let sets = ["train.steps=8", "checkpoint.keep=9", "eval.every=99"];
@@ -865,7 +872,7 @@ fn report_30_a_run_that_must_go_back_and_has_nothing_whole_says_what_is_set_asid
     let disk = machine.disk.clone();
     inject_at(move |attempt| {
         if attempt == 1 {
-            // After the start has verified the newest.
+            // Damaged after the start has verified the newest.
             for step in 1..=3 {
                 let victim = Checkpoints::of(Path::new(RUN)).path(step).join("optimizer.safetensors");
                 disk.damage(&victim, |bytes| bytes[400] ^= 1).unwrap();
@@ -897,7 +904,7 @@ fn report_30_a_run_that_must_go_back_and_has_nothing_whole_says_what_is_set_asid
         assert!(machine.on(|| taal_store::is_dir(Path::new(&aside))));
     }
     assert!(!machine.on(|| taal_store::exists(&Path::new(RUN).join("model"))));
-    // The way out that the error names.
+    // The solution that the error message names.
     let report = machine.finish(&sets);
     assert_eq!((report.steps, report.resumed_from), (8, None));
     machine.check_visible(8, "after starting again");
@@ -930,9 +937,9 @@ fn going_back_again_takes_the_same_checkpoint_where_the_ones_before_are_damaged(
     assert_eq!((report.steps, report.rewinds), (8, 2));
 }
 
-/// Row 4: a damaged log is no reason not to go on from a whole checkpoint.
+/// Row 4: a damaged log does not prevent continuing from an undamaged checkpoint.
 #[test]
-fn a_damaged_log_is_set_aside_and_the_run_goes_on() {
+fn a_damaged_log_is_set_aside_and_the_run_continues() {
     let sets = ["checkpoint.keep=9"];
     let unbroken = unbroken(&sets, 4);
     let machine = Machine::new();
@@ -951,7 +958,7 @@ fn a_damaged_log_is_set_aside_and_the_run_goes_on() {
     assert_eq!(machine.weights(4), unbroken.weights);
 }
 
-/// Row 6: NaN weights that are saved push every good checkpoint out.
+/// Row 6: saving NaN weights would eventually remove every good checkpoint.
 #[test]
 fn a_state_that_is_not_finite_is_never_saved() {
     for value in BAD {
@@ -961,7 +968,7 @@ fn a_state_that_is_not_finite_is_never_saved() {
             .run(&["train.steps=6", "checkpoint.keep=9"], false, &mut Silent)
             .unwrap()
         else {
-            panic!("nobody asked to stop")
+            panic!("no stop was requested")
         };
         assert_eq!(report.rewinds, 1);
         for step in [1, 2, 3, 4, 5, 6] {
@@ -1025,11 +1032,13 @@ fn report_29_a_run_that_stays_bad_says_whether_anything_was_saved() {
     assert!(said.contains("of step 1, are intact"), "{said}");
 }
 
-/// Row 4, at every file operation of a start that finds the newest checkpoint damaged: `model` leads to a whole one.
+/// Row 4, with a crash at every file operation of a start that finds the newest checkpoint damaged: `model` links to an
+/// undamaged one.
 #[test]
-fn report_30_model_leads_to_a_whole_checkpoint_while_a_damaged_one_is_set_aside() {
+fn report_30_model_links_to_an_undamaged_checkpoint_while_a_damaged_one_is_set_aside() {
     let sets = ["train.steps=5", "eval.every=99", "checkpoint.keep=9"];
-    // Damaged: the newest, which `model` shows too; or an older one that it shows because it is the best.
+    // Damaged: either the newest, which `model` links to as well, or an older one that it links to because it is the
+    // best.
     for (victim, sets) in [
         (3, &sets[..]),
         (2, &["train.steps=5", "eval.every=2", "checkpoint.keep=9"]),
@@ -1063,7 +1072,8 @@ fn report_30_model_leads_to_a_whole_checkpoint_while_a_damaged_one_is_set_aside(
                     .unwrap_or_else(|error| panic!("{case}: {error}"));
                 let checkpoint = target.parent().unwrap();
                 let is_victim = checkpoint.ends_with(format!("step-{victim:08}"));
-                // Until the start has found it out, it is the damaged one; a link to what is no longer there it is never.
+                // Until the start notices the damage, the link points to the damaged one. It never points to a missing
+                // directory.
                 let verdict = machine.on(|| Manifest::verify(checkpoint));
                 assert!(verdict.is_ok() || is_victim, "{case}: {verdict:?}");
                 let aside = format!("step-{victim:08}.damaged");
@@ -1074,9 +1084,9 @@ fn report_30_model_leads_to_a_whole_checkpoint_while_a_damaged_one_is_set_aside(
     }
 }
 
-/// Nothing whole is left: no link is better than one that leads nowhere.
+/// No undamaged checkpoint is left: no link is better than a broken link.
 #[test]
-fn report_30_without_a_whole_checkpoint_model_leads_nowhere_wrong() {
+fn report_30_without_an_undamaged_checkpoint_there_is_no_broken_model_link() {
     let sets = ["train.steps=3", "eval.every=99", "checkpoint.keep=9"];
     let machine = Machine::new();
     machine.run(&sets, false, &mut StopAfter::step(1)).unwrap();
@@ -1092,22 +1102,23 @@ fn report_30_without_a_whole_checkpoint_model_leads_nowhere_wrong() {
     assert!(begin as usize <= removed && removed < renamed, "{removed}, {renamed}");
 }
 
-/// Row 6: also at the very last step, where there is no next one to notice.
+/// Row 6: also at the last step, after which no further step would notice.
 #[test]
 fn a_state_that_goes_bad_in_the_last_step_is_trained_again_from_the_checkpoint() {
     let machine = Machine::new();
     inject_at(|attempt| (attempt == 4).then_some(StepFault::Update(f32::INFINITY)));
     let Outcome::Finished(report) = machine.run(&["checkpoint.keep=9"], false, &mut Silent).unwrap() else {
-        panic!("nobody asked to stop")
+        panic!("no stop was requested")
     };
     assert_eq!((report.steps, report.rewinds), (4, 1));
     assert!(report.val_loss.unwrap().is_finite() && report.best_val_loss.unwrap().is_finite());
     machine.check_visible(4, "after the end");
 }
 
-/// Row 6: a checkpoint that was saved in the middle of an evaluation is gone back to, and its record is in the log nonetheless.
+/// Row 6: the run goes back to a checkpoint that was saved during an evaluation, and the record of that step is still
+/// logged.
 #[test]
-fn going_back_behind_a_broken_off_evaluation_makes_up_for_it_again() {
+fn going_back_to_an_interrupted_evaluation_completes_it() {
     let sets = ["train.steps=8", "eval.every=4", "checkpoint.every=99"];
     let machine = Machine::new();
     machine.run(&sets, false, &mut StopAfter::step(4)).unwrap();
@@ -1123,16 +1134,16 @@ fn going_back_behind_a_broken_off_evaluation_makes_up_for_it_again() {
     assert!(log[3].4.is_some(), "step 4 was not evaluated");
 }
 
-/// Row 7: a batch that does harm is left out, and what follows is as without it.
+/// Row 7: a harmful batch is left out, and the following steps are as if it did not exist.
 #[test]
-fn a_loss_spike_is_left_out_and_only_where_spikes_are_looked_for() {
+fn a_loss_spike_is_left_out_only_if_spike_detection_is_on() {
     let sets = ["train.steps=24", "health.spike_window=8", "checkpoint.every=99"];
     let spike = |attempt: u64| (attempt == 20).then_some(StepFault::Loss(1e4));
     let skipped = |sets: &[&str]| {
         let machine = Machine::new();
         inject_at(spike);
         let Outcome::Finished(report) = machine.run(sets, false, &mut Silent).unwrap() else {
-            panic!("nobody asked to stop")
+            panic!("no stop was requested")
         };
         report.skipped_steps
     };
@@ -1140,7 +1151,7 @@ fn a_loss_spike_is_left_out_and_only_where_spikes_are_looked_for() {
     assert_eq!(skipped(&[&sets[..], &["health.spike_sigma=0"]].concat()), 0);
 }
 
-/// Row 5: leaving a shard out is a choice, said, and the same after a resume.
+/// Row 5: leaving out a shard is a setting, is noted, and is the same after a resume.
 #[test]
 fn a_damaged_shard_stops_the_run_unless_it_is_to_be_left_out() {
     let machine = Machine::new();
@@ -1206,7 +1217,7 @@ fn a_damaged_shard_stops_the_run_unless_it_is_to_be_left_out() {
         "a resumed run left out something else"
     );
 
-    // Another shard fails while the run is stopped: that is other data.
+    // Another shard is damaged while the run is stopped, so the data are not the same.
     run("/later", &skip, false, &mut StopAfter::step(2)).unwrap();
     machine
         .disk

@@ -1,4 +1,4 @@
-//! [`Trainer`]: a program's own texts, ids, tokenizer and weights train as the same things named in a recipe do.
+//! [`Trainer`]: texts, ids, tokenizer and weights that a program passes train the same as if a recipe names them.
 
 use std::path::{Path, PathBuf};
 
@@ -120,7 +120,7 @@ fn own_weights_train_as_those_of_init_from_do_with_and_without_gradients_before(
         assert_ne!(
             weights(&place.path(run)),
             weights(&first),
-            "{run}: something was learnt"
+            "{run}: something was learned"
         );
     }
 }
@@ -202,7 +202,7 @@ fn what_a_program_brings_the_recipe_leaves_out() {
         assert!(message.contains(words), "{words}: {message}");
         assert!(
             !place.path("refused").exists(),
-            "{words}: a refused run leaves nothing behind"
+            "{words}: a refused run leaves no files"
         );
     }
 }

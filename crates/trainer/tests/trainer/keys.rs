@@ -1,10 +1,10 @@
-//! The table of keys: what it says of a key is what a recipe takes, and what the page says.
+//! The table of keys: what it says about a key is what a recipe accepts, and what the docs page says.
 
 use std::path::Path;
 
 use taal_trainer::{KEYS, Key, Recipe, RecipeText, resolve};
 
-/// What every setting is tried with: the least that a recipe must say, with Muon and masks so that their keys count.
+/// The base for every setting: a minimal recipe, with Muon and masking so that their keys have an effect.
 const SMALL: [&str; 5] = [
     "data.corpus=\"names\"",
     "tokenizer.kind=\"char\"",
@@ -24,7 +24,7 @@ fn resolved(setting: Option<&str>) -> Result<Recipe, String> {
     Ok(resolved.recipe)
 }
 
-/// The words in backticks, where there is nothing else.
+/// The words in backticks, if there is nothing else.
 fn choices(key: &Key) -> Option<Vec<String>> {
     let range = key.range_words();
     let words: Vec<String> = range
@@ -40,7 +40,7 @@ fn choices(key: &Key) -> Option<Vec<String>> {
     is_list.then_some(words)
 }
 
-/// A section's table as the page has it.
+/// A section's table as it is on the page.
 fn markdown(section: &str) -> String {
     let mut table = "| key | type | range | default | meaning, source |\n|---|---|---|---|---|\n".to_string();
     for key in KEYS.iter().filter(|key| key.section == section) {
@@ -85,14 +85,14 @@ fn the_tables_of_the_page_are_the_table_of_keys() {
         assert_eq!(
             page,
             renewed,
-            "line {} of docs/recipes.md; UPDATE=1 renews it",
+            "line {} of docs/recipes.md; UPDATE=1 rewrites it",
             line + 1
         );
     }
     assert_eq!(
         page.lines().count(),
         renewed.lines().count(),
-        "UPDATE=1 renews docs/recipes.md"
+        "UPDATE=1 rewrites docs/recipes.md"
     );
 }
 
@@ -120,7 +120,7 @@ fn a_key_set_to_its_default_changes_nothing() {
     for key in KEYS {
         let default = key.default_words();
         let word = default.trim_matches('`');
-        // The others are said in words, follow from other keys, or are what SMALL sets.
+        // The other defaults are described in words, follow from other keys, or are set by SMALL.
         let is_set = SMALL
             .iter()
             .any(|setting| setting.split_once('=').is_some_and(|(set, _)| set == key.path()));

@@ -49,7 +49,7 @@ struct Place {
 impl Place {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        // What stands before decides which word follows, two places away.
+        // Each word determines the word that follows several positions later.
         let pairs = [("kat", "mat"), ("hond", "bank"), ("vis", "plank"), ("uil", "tak")];
         let text: String = (0..600)
             .map(|i| {
@@ -92,7 +92,7 @@ impl Place {
     fn finish(&self, run_dir: &str, sets: &[&str], is_resume: bool) -> Report {
         match self.run(run_dir, sets, is_resume, &mut Silent).unwrap() {
             Outcome::Finished(report) => report,
-            Outcome::Interrupted(_) => panic!("nobody asked to stop"),
+            Outcome::Interrupted(_) => panic!("no stop was requested"),
         }
     }
 
@@ -118,7 +118,7 @@ fn a_masked_model_learns_what_counting_neighbors_cannot_know() {
     assert!((masked.model.perplexity.ln() - report.val_loss.unwrap()).abs() < 1e-9);
     assert_eq!(report.val_bits_per_byte, None);
 
-    // The preset is of a published family, so others open what was trained.
+    // The preset belongs to a published family, so other programs can open the trained model.
     let json = std::fs::read_to_string(place.path("run/model/config.json")).unwrap();
     assert!(json.contains("\"model_type\": \"modernbert\""), "{json}");
 
@@ -166,7 +166,7 @@ fn a_masked_model_learns_what_counting_neighbors_cannot_know() {
 fn a_masked_run_that_stops_and_resumes_ends_with_equal_bits() {
     let place = Place::new();
     let unbroken = place.finish("unbroken", &[], false);
-    // Inside the evaluation of step 50, and between evaluations.
+    // During the evaluation of step 50, and between evaluations.
     for stop in [50, 77] {
         let run = format!("stopped-{stop}");
         assert!(matches!(
@@ -215,7 +215,7 @@ fn combinations_that_make_no_sense_are_refused_with_the_key() {
 }
 
 #[test]
-fn causal_models_fill_no_gaps_and_masked_ones_do_not_go_on() {
+fn causal_models_fill_no_gaps_and_masked_ones_do_not_continue_text() {
     let place = Place::new();
     place.finish("masked", &["train.steps=2"], false);
     place.finish(
@@ -242,7 +242,7 @@ fn causal_models_fill_no_gaps_and_masked_ones_do_not_go_on() {
         &mut |_| std::ops::ControlFlow::Continue(()),
     );
     assert!(error.unwrap_err().to_string().contains("bidirectional"));
-    // Specialising keeps the riddle that the model was made for.
+    // Fine-tuning keeps the objective of the model.
     let init = format!("train.init_from={}", place.path("causal").display());
     let text = RECIPE
         .replace("TEXT", &place.path("text.txt").display().to_string())

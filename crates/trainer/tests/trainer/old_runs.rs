@@ -1,4 +1,4 @@
-//! Runs that an earlier release began.
+//! Runs that an earlier release started.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -29,8 +29,8 @@ fn weights(model: &Transformer) -> Vec<(String, Vec<f32>)> {
     found
 }
 
-/// Release 0.1 wrote the run up to step 3 of 6 and, uninterrupted, the weights after step 6: Muon's and AdamW's moments, the order of
-/// batches and every name of a parameter are those of that release.
+/// Release 0.1 wrote the run up to step 3 of 6 and, from an uninterrupted run, the weights after step 6. So Muon's and
+/// AdamW's moments, the order of batches and all parameter names must be those of that release.
 #[test]
 fn a_checkpoint_of_0_1_resumes_to_the_weights_that_0_1_ended_with() {
     let golden = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/run-0.1");
@@ -51,7 +51,7 @@ fn a_checkpoint_of_0_1_resumes_to_the_weights_that_0_1_ended_with() {
     };
     let outcome = train(&resolve(&source, &[]).unwrap(), &source.text, &options, &mut Silent).unwrap();
     let Outcome::Finished(report) = outcome else {
-        panic!("nobody asked to stop");
+        panic!("no stop was requested");
     };
     assert_eq!((report.resumed_from, report.steps), (Some(3), 6));
 

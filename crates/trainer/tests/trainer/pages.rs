@@ -1,4 +1,4 @@
-//! `report.html`: rewritten while a run trains, and true when it ends, however that is.
+//! `report.html`: rewritten while a run trains, and correct when it ends, however it ends.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -44,7 +44,7 @@ fn page(run_dir: &Path) -> String {
     fs::read_to_string(run_dir.join("report.html")).expect("a page")
 }
 
-/// Keeps what the page says at the beginning and after each step.
+/// Keeps the page at the beginning and after each step.
 struct Reader {
     run_dir: PathBuf,
     pages: Vec<String>,
@@ -60,7 +60,7 @@ impl Progress for Reader {
     }
 }
 
-/// Whether the page is that of a run under way, and says when it was written.
+/// Whether the page is that of a run in progress, with the time when it was written.
 fn is_live(page: &str) -> bool {
     page.contains("location.reload()") && page.contains("when this page was written, <time ")
 }
@@ -76,7 +76,7 @@ fn the_page_is_rewritten_after_each_evaluation_and_last_when_the_run_ends() {
     run(&run_dir, &mut reader).run().unwrap();
     assert_eq!(reader.pages.len(), 13);
     for (step, page) in reader.pages.iter().enumerate() {
-        // The last step's evaluation has the page of the run that ended, which is written later.
+        // After the evaluation of the last step, no live page is written, but the page of the ended run.
         let shown = (step / 4 * 4).min(8);
         let expected = format!("step {shown} of 12");
         assert!(
@@ -120,7 +120,7 @@ fn the_page_of_a_run_that_was_stopped_or_failed_says_so_and_a_resumed_run_makes_
     assert!(failed.contains("Ended by an error after step"), "{failed}");
 }
 
-/// Puts a folder in the page's place, and takes it away before the end.
+/// Replaces the page by a folder, and removes the folder before the end.
 struct Blocker {
     page: PathBuf,
     notes: Vec<String>,

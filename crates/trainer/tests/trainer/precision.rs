@@ -1,4 +1,5 @@
-//! Mixed precision: runs in half precision follow those in fp32, and a loss scale changes nothing but what f16 can hold.
+//! Mixed precision: runs in half precision follow those in fp32, and a loss scale only changes which values f16 can
+//! represent.
 
 use crate::size;
 use taal_data::{Batch, BatchPlan, TokenSource};
@@ -11,8 +12,8 @@ use taal_trainer::{
     resolve, train,
 };
 
-/// The largest difference between the losses of a run in half precision and of one in fp32, in nats: products have 8 bits (bf16) or
-/// 11 (f16), and the differences of the first steps are in the weights of the later ones.
+/// The largest difference between the losses of a run in half precision and of one in fp32, in nats: products have 8
+/// bits (bf16) or 11 (f16), and differences accumulate in the weights over the steps.
 const CURVE: f64 = 2e-2;
 
 const RECIPE: &str = r#"
@@ -167,7 +168,7 @@ fn an_overflow_changes_no_bit_and_halves_the_loss_scale_until_there_is_none() {
     };
     assert!((1.0..ABSURD).contains(&scale), "{scale}");
     assert!(bits(&learner) != before);
-    // What is said of the step is said without the scale.
+    // The figures of a step do not include the scale.
     let expected = self::learner(MixedPrecision::default())
         .step(&[batch(0)], &[], 1.0)
         .unwrap();
@@ -178,10 +179,10 @@ fn an_overflow_changes_no_bit_and_halves_the_loss_scale_until_there_is_none() {
     );
 }
 
-/// What the loss scale is there for.
+/// The purpose of the loss scale.
 #[test]
 fn gradients_below_f16s_smallest_number_survive_by_the_loss_scale() {
-    // A mean over so many targets that nearly all of what comes back is below 2^-24.
+    // A mean over so many targets that nearly all gradients are below 2^-24.
     let tiny = |mut batch: Batch| {
         let (inputs, targets) = (batch.inputs.clone(), batch.targets.clone());
         for _ in 1..2048 {

@@ -1,4 +1,4 @@
-//! Recipes: what was typed becomes what is meant, or a sentence that names the key.
+//! Recipes: a recipe is resolved, or refused with a message that names the key.
 
 use taal_store::ErrorKind;
 use taal_trainer::{RecipeText, TokenizerRecipe, embedded, resolve};
@@ -18,7 +18,7 @@ fn sets(settings: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn every_embedded_recipe_resolves_and_says_what_it_is() {
+fn every_embedded_recipe_resolves_and_has_a_description() {
     let mut names = Vec::new();
     for (name, _) in embedded() {
         let resolved = resolve(&RecipeText::find(name).unwrap(), &[]).unwrap();

@@ -1,4 +1,5 @@
-//! What users of other programs ran into with data, samples and evaluations, as tests that carry the number of the report.
+//! Problems that users of other programs reported about data, samples and evaluations. Each test has the number of the
+//! report.
 
 use std::path::Path;
 
@@ -24,7 +25,7 @@ block_size = 16
 every = 2
 "#;
 
-/// Runs a recipe on one file, with settings; also what was noted.
+/// Runs a recipe on one file, with settings; also returns the notes.
 fn run(
     folder: &Path,
     data: (&str, &str, &str),
@@ -230,9 +231,9 @@ fn report_22_bits_per_byte_leave_out_the_first_token_that_nothing_predicts() {
 }
 
 #[test]
-fn report_22_samples_come_from_the_model_that_the_run_directory_holds() {
+fn report_22_samples_come_from_the_model_in_the_run_directory() {
     let folder = tempfile::tempdir().unwrap();
-    // What is held back is other text, so that its loss rises as training goes on.
+    // The validation text is different, so its loss rises during training.
     let text = ["ab".repeat(450), "zy".repeat(50)].concat();
     let sets = [
         "train.steps=12",
@@ -262,9 +263,9 @@ fn report_22_samples_come_from_the_model_that_the_run_directory_holds() {
 }
 
 #[test]
-fn report_18_conversations_in_a_row_keep_to_the_possible_least() {
-    // The answers are a fair choice among five: no model can be better than ln 5 = 1.609 on them, but one that sees its neighbours in the
-    // row, which are sorted, can.
+fn report_18_the_loss_of_packed_conversations_is_not_below_the_possible_minimum() {
+    // The answers are a fair choice among five: no model can be better than ln 5 = 1.609 on them, unless it sees the
+    // neighbors in its row, which are sorted.
     let folder = tempfile::tempdir().unwrap();
     let lines: String = (0..400)
         .map(|index| {
@@ -290,7 +291,8 @@ fn report_18_conversations_in_a_row_keep_to_the_possible_least() {
     assert!(mean > 1.55 && mean < 1.75, "{mean}");
 }
 
-/// A tokenizer that knows none of the characters of [`UNKNOWN`], and a text in which most windows of 16 tokens hold nothing else.
+/// A tokenizer without the characters of [`UNKNOWN`] in its vocabulary, and a text in which most windows of 16 tokens
+/// contain nothing else.
 fn mostly_unknown(folder: &Path) -> (String, String) {
     let path = folder.join("tokenizer.json");
     let tokenizer = taal_tokenizer::TrainerConfig::new(taal_tokenizer::Kind::WordPiece, 60)
@@ -304,7 +306,7 @@ fn mostly_unknown(folder: &Path) -> (String, String) {
 const UNKNOWN: &str = "猫 ";
 
 #[test]
-fn report_16_a_step_without_targets_is_passed_over_and_resumed_alike() {
+fn report_16_batches_without_targets_are_skipped_and_a_resumed_run_skips_the_same() {
     let sets = [
         "model.preset=\"encoder\"",
         "train.objective=\"masked\"",
@@ -330,16 +332,16 @@ fn report_16_a_step_without_targets_is_passed_over_and_resumed_alike() {
     let log = |folder: &Path| taal_metrics::read_log(&folder.join("run").join(taal_metrics::LOG_NAME)).unwrap();
     let losses: Vec<f64> = log(whole.path()).iter().map(|record| record.loss).collect();
     assert_eq!(losses.len(), 8);
-    // A step over nothing has a loss of 0, and a loss of NaN where it is divided by its targets.
+    // A step without targets would have a loss of 0, or NaN after division by the number of targets.
     assert!(losses.iter().all(|loss| *loss > 0.0 && loss.is_finite()), "{losses:?}");
     let state = |folder: &Path, step: u64| {
         let path = Checkpoints::of(&folder.join("run")).path(step).join("train_state.json");
         serde_json::from_slice::<TrainState>(&std::fs::read(path).unwrap()).unwrap()
     };
     let passed_over = state(whole.path(), 8).health.batch_offset;
-    assert!(passed_over > 8, "most windows have nothing to guess: {passed_over}");
+    assert!(passed_over > 8, "most windows have nothing to predict: {passed_over}");
 
-    // What was passed over before the stop is not drawn again.
+    // Batches skipped before the stop are not drawn again.
     masked(broken.path(), "train.steps=3", false);
     masked(broken.path(), "train.steps=8", true);
     let weights = |folder: &Path| {
@@ -354,7 +356,7 @@ fn report_16_a_step_without_targets_is_passed_over_and_resumed_alike() {
 }
 
 #[test]
-fn report_16_text_in_which_no_batch_has_a_target_ends_the_run_in_one_sentence() {
+fn report_16_text_in_which_no_batch_has_a_target_ends_the_run_with_one_message() {
     let folder = tempfile::tempdir().unwrap();
     let (tokenizer, _) = mostly_unknown(folder.path());
     let recipe = TINY.replace("kind = \"char\"", &tokenizer);
@@ -372,7 +374,7 @@ fn report_16_text_in_which_no_batch_has_a_target_ends_the_run_in_one_sentence() 
     );
 }
 
-/// What is held back is other text than what is learned, so that its loss rises.
+/// The validation text differs from the training text, so that its loss rises.
 fn two_languages(count: usize) -> String {
     [
         "de kat zat op de mat en ".repeat(count),
@@ -410,7 +412,7 @@ fn report_17_patience_ends_next_token_and_masked_training() {
             notes.contains("stopped early: 2 evaluations without a better loss"),
             "{notes}"
         );
-        // Out of patience it stays.
+        // A resumed run is still out of patience.
         let (outcome, _) = attempt(true);
         let again = finished(outcome);
         assert_eq!((again.steps, again.best_step), (report.steps, report.best_step));

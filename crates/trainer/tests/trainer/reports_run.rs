@@ -1,4 +1,5 @@
-//! Public reports about recipes, settings and run directories, each with its number in issue 15's list.
+//! Public reports about recipes, settings and run directories. Each test has the number of the report in the list of
+//! issue 15.
 
 use std::path::{Path, PathBuf};
 
@@ -47,7 +48,7 @@ fn report_23_a_setting_of_a_wrong_type_is_refused_in_words() {
         let said = message(NAMES, &[setting]);
         assert!(said.contains(words), "{setting}: {said}");
     }
-    // Whatever key, whatever value: no type of the program.
+    // For every key and value, the message must not name a Rust type.
     for section in [
         "",
         "data.",
@@ -123,7 +124,7 @@ fn report_23_fewer_steps_shorten_a_warm_up_that_the_recipe_wrote_for_more() {
             resolved.text
         );
     }
-    // What does not contradict stays, and so does what was set together.
+    // Values that do not contradict are kept, and so are values that were set together.
     let kept = resolve(&RecipeText::find("nanogpt-cpu").unwrap(), &sets(&["train.steps=150"])).unwrap();
     assert_eq!((kept.recipe.train.schedule.warmup_steps, kept.notes.len()), (100, 0));
     let said = message(NAMES, &["train.steps=50", "train.warmup_steps=60"]);
@@ -146,7 +147,7 @@ fn report_23_embedded_recipes_take_own_files_and_what_brings_a_tokenizer() {
             "{name}"
         );
     }
-    // 65 tokens are the characters of Shakespeare; own texts have others.
+    // 65 tokens are the characters of Shakespeare; other texts have others.
     let resolved = resolve(&RecipeText::find("shakespeare-char").unwrap(), &own).unwrap();
     assert!(matches!(
         resolved.recipe.tokenizer,
@@ -238,7 +239,7 @@ impl Workplace {
 }
 
 #[test]
-fn report_20_more_steps_keep_the_warm_up_that_nobody_wrote() {
+fn report_20_more_steps_keep_a_derived_warm_up() {
     let place = Workplace::new();
     place.run("run", &[], false, &mut Silent).unwrap();
     let before = place.rates("run");
@@ -253,7 +254,7 @@ fn report_20_more_steps_keep_the_warm_up_that_nobody_wrote() {
     assert_eq!((&after[..20], after.len()), (&before[..], 60));
     let stored = stored_recipe(&place.path("run")).unwrap().text;
     assert!(stored.contains("warmup_steps = 2 # kept"), "{stored}");
-    // Again, and to the same number: nothing is refused that the run itself wrote.
+    // Resumed again, with the same number the third time: what the run itself wrote is not refused.
     place.run("run", &["train.steps=70"], true, &mut Silent).unwrap();
     assert_eq!(place.rates("run").len(), 70);
 }
@@ -267,7 +268,7 @@ fn report_27_a_run_from_before_the_key_keeps_the_line_ends_of_its_text() {
         let keep = "data.line_ends=keep";
         place.run("whole", &[keep], false, &mut Silent).unwrap();
         place.run("old", &[keep], false, &mut StopAfter::step(7)).unwrap();
-        // As such a run left it: without the key.
+        // As such a run left it, without the key.
         let run = place.path("old");
         let path = run.join("recipe.resolved.toml");
         let stored = std::fs::read_to_string(&path).unwrap();
@@ -297,12 +298,12 @@ fn report_27_a_run_from_before_the_key_keeps_the_line_ends_of_its_text() {
 }
 
 #[test]
-fn report_20_fewer_steps_than_done_are_said() {
+fn report_20_fewer_steps_than_done_are_noted() {
     let place = Workplace::new();
     place.run("run", &[], false, &mut Silent).unwrap();
     let mut notes = Notes::default();
     let Outcome::Finished(report) = place.run("run", &["train.steps=5"], true, &mut notes).unwrap() else {
-        panic!("nobody asked to stop")
+        panic!("no stop was requested")
     };
     assert_eq!((report.steps, report.planned_steps), (20, 5));
     assert!(
@@ -316,7 +317,7 @@ fn report_20_fewer_steps_than_done_are_said() {
 }
 
 #[test]
-fn report_20_a_folder_of_somebody_else_is_not_overwritten() {
+fn report_20_a_folder_of_another_program_is_not_overwritten() {
     for name in [
         "recipe.toml",
         "report.html",
@@ -337,7 +338,7 @@ fn report_20_a_folder_of_somebody_else_is_not_overwritten() {
         assert!(error.to_string().contains(name), "{error}");
         assert_eq!(std::fs::read_dir(place.path("own")).unwrap().count(), 1, "{name}");
     }
-    // Other files are in nobody's way.
+    // Files with other names do not matter.
     let place = Workplace::new();
     std::fs::create_dir(place.path("own")).unwrap();
     std::fs::write(place.path("own/notes.txt"), "mine").unwrap();
@@ -346,7 +347,7 @@ fn report_20_a_folder_of_somebody_else_is_not_overwritten() {
 }
 
 #[test]
-fn report_24_a_start_that_fails_leaves_nothing_behind() {
+fn report_24_a_start_that_fails_leaves_no_files() {
     let place = Workplace::new();
     for setting in [
         "data.files=[\"nowhere.txt\"]",
@@ -359,7 +360,7 @@ fn report_24_a_start_that_fails_leaves_nothing_behind() {
         );
         assert!(!place.path("runs").exists(), "{setting}");
     }
-    // A folder that was there stays, and what is in it.
+    // An existing folder is kept, with its contents.
     std::fs::create_dir(place.path("there")).unwrap();
     std::fs::write(place.path("there/notes.txt"), "mine").unwrap();
     assert!(
@@ -372,7 +373,7 @@ fn report_24_a_start_that_fails_leaves_nothing_behind() {
 }
 
 #[test]
-fn report_24_what_a_killed_start_left_is_taken_over() {
+fn report_24_the_directory_of_a_killed_start_is_reused() {
     let place = Workplace::new();
     let base = place.path("runs");
     let claim = Claim::next(&base, "my").unwrap();
@@ -380,21 +381,21 @@ fn report_24_what_a_killed_start_left_is_taken_over() {
     // Another start at the same time takes the next number.
     let second = Claim::next(&base, "my").unwrap();
     assert_eq!(second.dir(), base.join("my-2"));
-    // As a kill leaves them: locks free, files there.
+    // As after a kill: locks are released, files remain.
     std::fs::write(base.join("my/log.jsonl"), "").unwrap();
     drop((claim, second));
     assert_eq!(Claim::next(&base, "my").unwrap().dir(), base.join("my"));
     assert!(!is_run(&base.join("my")));
     let error = Claim::resume(&base.join("my")).unwrap_err();
     assert!(error.to_string().contains("ended before its first step"), "{error}");
-    // Somebody's folder is not taken over.
+    // A folder of another program is not reused.
     std::fs::create_dir_all(base.join("own")).unwrap();
     std::fs::write(base.join("own/notes.txt"), "mine").unwrap();
     assert_eq!(Claim::next(&base, "own").unwrap().dir(), base.join("own-2"));
 }
 
 #[test]
-fn report_24_of_many_simultaneous_starts_each_gets_a_directory_of_its_own() {
+fn report_24_each_of_many_simultaneous_starts_gets_its_own_directory() {
     let place = Workplace::new();
     let base = place.path("runs");
     let claims: Vec<Claim> = std::thread::scope(|scope| {
@@ -410,7 +411,7 @@ fn report_24_of_many_simultaneous_starts_each_gets_a_directory_of_its_own() {
 }
 
 #[test]
-fn report_20_the_newest_run_is_found_in_spite_of_gaps_and_of_names_that_look_alike() {
+fn report_20_the_newest_run_is_found_despite_gaps_and_similar_names() {
     let place = Workplace::new();
     let base = place.path("runs");
     let begin = |recipe: &str| {
@@ -419,7 +420,7 @@ fn report_20_the_newest_run_is_found_in_spite_of_gaps_and_of_names_that_look_ali
         claim.dir().file_name().unwrap().to_str().unwrap().to_string()
     };
     let begun: Vec<String> = ["my", "my", "my-3", "my", "my"].map(begin).to_vec();
-    // my-3.toml has a directory of its own, and my.toml's next run another.
+    // my-3.toml has its own directory, and the next run of my.toml gets another.
     assert_eq!(begun, ["my", "my-2", "my-3", "my-4", "my-5"]);
     assert_eq!(latest(&base, Some("my")), Some(base.join("my-5")));
     assert_eq!(latest(&base, Some("my-3")), Some(base.join("my-3")));
@@ -428,7 +429,7 @@ fn report_20_the_newest_run_is_found_in_spite_of_gaps_and_of_names_that_look_ali
     assert_eq!(latest(&base, Some("my")), Some(base.join("my-5")));
     assert_eq!(begin("my"), "my-6");
     assert_eq!(begin("other"), "other");
-    // A file system's clock may not tick between two starts.
+    // The clock of a file system may not advance between two starts.
     let resolved = std::fs::File::options()
         .append(true)
         .open(base.join("other/recipe.resolved.toml"));
@@ -451,7 +452,7 @@ fn report_24_resuming_nothing_is_an_error_that_lists_what_there_is() {
 }
 
 #[test]
-fn report_26_a_run_that_was_moved_or_copied_goes_on_and_opens() {
+fn report_26_a_run_that_was_moved_or_copied_continues_and_opens() {
     let place = Workplace::new();
     place.run("run", &[], false, &mut StopAfter::step(5)).unwrap();
     std::fs::create_dir(place.path("far")).unwrap();
@@ -480,14 +481,14 @@ fn report_26_a_run_that_was_moved_or_copied_goes_on_and_opens() {
 }
 
 #[test]
-fn report_30_a_damaged_checkpoint_is_said_by_whoever_opens_it() {
+fn report_30_opening_a_damaged_checkpoint_reports_the_damage() {
     let place = Workplace::new();
     place.run("run", &[], false, &mut Silent).unwrap();
     let file = Checkpoints::of(&place.path("run"))
         .path(20)
         .join("model/model.safetensors");
     let mut bytes = std::fs::read(&file).unwrap();
-    // The last mantissa bit of a weight: nothing else would notice.
+    // The last mantissa bit of a weight: only the hash can detect this.
     let place_of_bit = bytes.len() - 4;
     bytes[place_of_bit] ^= 1;
     std::fs::write(&file, bytes).unwrap();
@@ -517,7 +518,7 @@ fn report_30_a_model_opens_while_its_link_changes() {
     let run = place.path("run");
     let link = run.join("model");
     let checkpoints = Checkpoints::of(&run);
-    // A trainer that saves, shows and removes as fast as it can: each checkpoint is a whole one.
+    // A trainer that saves, links and removes checkpoints as fast as it can. Each checkpoint is complete.
     let whole = place.path("whole");
     std::fs::rename(checkpoints.path(2), &whole).unwrap();
     let is_done = std::sync::atomic::AtomicBool::new(false);
@@ -542,7 +543,7 @@ fn report_30_a_model_opens_while_its_link_changes() {
                 taal_store::retire_dir(&checkpoints.path(step - 1)).unwrap();
             }
         });
-        // Until the first one of the thread is shown, there is none.
+        // Until the thread has linked its first one, there is none.
         while !link.join("config.json").exists() {
             std::thread::yield_now();
         }
@@ -560,7 +561,7 @@ fn report_30_a_model_opens_while_its_link_changes() {
 }
 
 #[test]
-fn report_24_a_run_without_a_model_says_what_happened() {
+fn report_24_opening_a_run_without_a_model_explains_why() {
     let place = Workplace::new();
     let device = DeviceSpec::Flex.open().unwrap();
     let said = |name: &str| {
@@ -603,7 +604,7 @@ fn report_23_the_number_of_epochs_is_known_before_the_first_step_and_in_the_repo
     let place = Workplace::new();
     let mut watcher = Watcher::default();
     let Outcome::Finished(report) = place.run("run", &[], false, &mut watcher).unwrap() else {
-        panic!("nobody asked to stop")
+        panic!("no stop was requested")
     };
     let info = watcher.0.unwrap();
     let expected = (20 * 3 * 8) as f64 / info.train_tokens as f64;
@@ -615,7 +616,7 @@ fn report_23_the_number_of_epochs_is_known_before_the_first_step_and_in_the_repo
 }
 
 #[test]
-fn report_23_evaluation_is_limited_to_the_first_tokens_that_are_held_back() {
+fn report_23_evaluation_is_limited_to_the_first_validation_tokens() {
     let place = Workplace::new();
     let outcome = |run_dir: &str, settings: &[&str], is_resume: bool| match place.run(
         run_dir,
@@ -629,10 +630,10 @@ fn report_23_evaluation_is_limited_to_the_first_tokens_that_are_held_back() {
     let whole = outcome("whole", &[], false);
     let part = outcome("part", &["eval.max_tokens=30"], false);
     assert_eq!(whole.val_tokens.map(|tokens| tokens > 60), Some(true));
-    // The first token has nothing before it, in a part as in the whole.
+    // The first token has no token before it, in a part as in the whole.
     assert_eq!(part.val_tokens, Some(29));
     assert_eq!(part.train_loss, whole.train_loss);
-    // What is scored is the beginning of what is held back, with its own bytes.
+    // The beginning of the validation text is scored, with its own number of bytes.
     let text = std::fs::read_to_string(place.path("text.txt")).unwrap();
     let (_, held_back) = taal_data::split_text(&text, 0.1);
     let lm = taal_inference::LanguageModel::open(&place.path("part"), &DeviceSpec::Flex.open().unwrap()).unwrap();

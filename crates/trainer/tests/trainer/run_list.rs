@@ -1,4 +1,4 @@
-//! Reading run directories: their states, their damage, and what may be removed of them.
+//! Reading run directories: their states, their damage, and what can be removed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -87,7 +87,7 @@ fn a_run_is_stopped_where_it_would_continue_and_finished_with_its_last_step_or_i
         (3, Some(8), Some(3 * 2 * 8))
     );
     fs::remove_dir_all(place.runs()).unwrap();
-    // A rate of nothing never gets better.
+    // With a learning rate near zero the loss does not improve.
     place.train(
         "b",
         &["train.lr=1e-30", "train.min_lr=1e-30", "train.patience=1"],
@@ -155,7 +155,7 @@ fn damage_of_any_file_makes_a_broken_run_and_never_an_error() {
 }
 
 #[test]
-fn the_newest_the_best_and_the_published_checkpoint_stay_and_nothing_of_an_unfinished_run_goes() {
+fn the_newest_best_and_published_checkpoints_and_unfinished_runs_are_kept() {
     let place = Place::new();
     place.train("done", &[], &mut Silent);
     place.train("stopped", &[], &mut StopAfter::step(5));
@@ -175,7 +175,7 @@ fn the_newest_the_best_and_the_published_checkpoint_stay_and_nothing_of_an_unfin
 }
 
 #[test]
-fn what_changed_or_is_in_use_since_it_was_looked_at_stays() {
+fn a_run_that_changed_or_is_in_use_since_planning_is_left_alone() {
     let place = Place::new();
     place.train("a", &[], &mut Silent);
     let run = place.runs().join("a");
@@ -188,7 +188,7 @@ fn what_changed_or_is_in_use_since_it_was_looked_at_stays() {
         assert!(plan_cleaning(&place.runs()).unwrap().removals.is_empty());
     }
     assert_eq!(steps(&run), before);
-    // A checkpoint that stays is damaged in a way that its size does not tell.
+    // A checkpoint to keep is damaged without a change of its size.
     let newest = run.join("checkpoints/step-00000008/optimizer.safetensors");
     let mut bytes = fs::read(&newest).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
@@ -203,7 +203,7 @@ fn what_changed_or_is_in_use_since_it_was_looked_at_stays() {
 }
 
 #[test]
-fn a_start_that_came_to_nothing_goes_and_a_directory_of_somebody_else_stays() {
+fn an_abandoned_start_is_removed_and_a_directory_of_another_program_is_kept() {
     let place = Place::new();
     let (abandoned, foreign) = (place.runs().join("abandoned"), place.runs().join("foreign"));
     for dir in [&abandoned, &foreign] {
@@ -223,7 +223,7 @@ fn a_start_that_came_to_nothing_goes_and_a_directory_of_somebody_else_stays() {
 }
 
 #[test]
-fn a_text_smaller_than_the_model_is_said_and_a_loss_worse_than_guessing_once_as_long_as_it_lasts() {
+fn a_text_smaller_than_the_model_and_a_loss_worse_than_guessing_are_noted_once() {
     let place = Place::new();
     let mut notes = Notes::default();
     place.train(

@@ -1,4 +1,4 @@
-//! Whole runs of a tiny model: resuming, stopping, specialising, and what a damaged run directory gets.
+//! Whole runs of a tiny model: resuming, stopping, fine-tuning, and damaged run directories.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use taal_trainer::{Outcome, Progress, RecipeText, RunOptions, Silent, TrainError
 
 use crate::watchers::{Notes, StopAfter};
 
-/// Dropout, accumulation, several epochs and Muon, so that whatever could differ after a resume has its chance to.
+/// Dropout, accumulation, several epochs and Muon: everything that could differ after a resume.
 const RECIPE: &str = r#"
 seed = 3
 [data]
@@ -87,7 +87,7 @@ impl Workplace {
     fn finish(&self, run_dir: &str, sets: &[&str], is_resume: bool) -> Report {
         match self.run(run_dir, sets, is_resume, &mut Silent).unwrap() {
             Outcome::Finished(report) => report,
-            Outcome::Interrupted(_) => panic!("nobody asked to stop"),
+            Outcome::Interrupted(_) => panic!("no stop was requested"),
         }
     }
 
@@ -99,7 +99,7 @@ impl Workplace {
         .unwrap()
     }
 
-    /// The log without what depends on the clock.
+    /// The log without values that depend on the clock.
     fn log(&self, run_dir: &str) -> Vec<(u64, f64, f64, f64, Option<f64>)> {
         let records: Vec<StepRecord> = taal_metrics::read_log(&self.path(run_dir).join("log.jsonl")).unwrap();
         records
@@ -112,7 +112,7 @@ impl Workplace {
 #[test]
 fn weights_are_equal_bits_with_one_thread_two_and_four() {
     let place = Workplace::new();
-    // Wide enough that the products are shared out among threads.
+    // Wide enough that products are split among threads.
     let sets = [
         "model.d_model=96",
         "train.block_size=24",
@@ -160,7 +160,7 @@ fn stopping_at_any_step_and_resuming_ends_with_equal_bits() {
 }
 
 #[test]
-fn a_recurrent_network_learns_and_resumes_to_equal_bits_by_the_same_recipe() {
+fn a_recurrent_network_learns_and_resumes_to_equal_bits() {
     let place = Workplace::new();
     let sets = ["model.preset=lstm", "train.steps=40", "checkpoint.every=10"];
     let unbroken = place.finish("unbroken", &sets, false);
@@ -308,7 +308,7 @@ fn changed_file_times_change_nothing() {
     ];
     for (run, time) in ["yesterday", "in ten years", "in 1970"].into_iter().zip(times) {
         place.run(run, &[], false, &mut StopAfter::step(7)).unwrap();
-        // The older checkpoint gets the other time than the newer, and so does the log.
+        // The older and the newer checkpoint, and the log, get different times.
         for (name, time) in [
             ("checkpoints/step-00000006", time),
             ("checkpoints/step-00000007", now),
@@ -373,7 +373,7 @@ fn old_checkpoints_go_and_the_best_stays() {
 #[test]
 fn training_stops_early_when_patience_runs_out() {
     let place = Workplace::new();
-    // A rate this large makes the loss worse at once.
+    // This learning rate is so large that the loss gets worse at once.
     let sets = [
         "train.patience=1",
         "train.lr=5.0",
@@ -387,7 +387,7 @@ fn training_stops_early_when_patience_runs_out() {
 }
 
 #[test]
-fn a_model_that_was_pretrained_is_specialised_with_its_own_tokenizer() {
+fn a_pretrained_model_is_fine_tuned_with_its_own_tokenizer() {
     let place = Workplace::new();
     place.finish("base", &[], false);
     std::fs::write(place.path("domain.txt"), "de hond en de kat; ".repeat(30)).unwrap();
@@ -422,7 +422,7 @@ fn a_model_that_was_pretrained_is_specialised_with_its_own_tokenizer() {
 }
 
 #[test]
-fn conversations_are_learnt_from_their_completions() {
+fn conversations_are_learned_from_their_completions() {
     let place = Workplace::new();
     let lines: String = (0..40)
         .map(|i| format!("{{\"prompt\": \"{i} en\", \"completion\": \" ja\"}}\n"))
@@ -453,7 +453,7 @@ fn conversations_are_learnt_from_their_completions() {
 }
 
 #[test]
-fn a_text_shorter_than_a_block_is_refused_with_the_way_out() {
+fn a_text_shorter_than_a_block_is_refused_with_a_solution() {
     let place = Workplace::new();
     std::fs::write(place.path("text.txt"), "te kort om te leren").unwrap();
     let error = place
@@ -467,7 +467,7 @@ fn a_text_shorter_than_a_block_is_refused_with_the_way_out() {
 }
 
 #[test]
-fn a_recipe_that_could_not_begin_leaves_the_directory_to_its_correction() {
+fn a_recipe_that_could_not_start_does_not_block_its_corrected_version() {
     let place = Workplace::new();
     let error = place
         .run("run", &["data.files=[\"nowhere.txt\"]"], false, &mut Silent)

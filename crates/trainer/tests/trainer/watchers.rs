@@ -1,8 +1,8 @@
-//! Who watches a run in these tests.
+//! Progress implementations for these tests.
 
 use taal_trainer::{Progress, StepInfo, StepRecord};
 
-/// Asks to stop after a step, also while it is evaluated.
+/// Requests a stop after a step, also during its evaluation.
 pub struct StopAfter {
     step: u64,
     shown: u64,
@@ -20,7 +20,7 @@ impl Progress for StopAfter {
     }
 
     fn should_stop(&mut self) -> bool {
-        // Asked before the step is shown, so the last shown one is the one before.
+        // This is called before the step is shown, so the last shown step is the previous one.
         self.shown + 1 == self.step
     }
 }

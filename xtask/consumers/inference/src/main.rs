@@ -1,5 +1,5 @@
-//! A user of the crate: serves three prompts of different lengths in one batch, from a thread that owns the model; one of them is
-//! stopped early.
+//! A user of the crate: serves three prompts of different lengths in one batch, from a thread that owns the model, and
+//! stops one of them early.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -15,7 +15,7 @@ use taal_tokenizer::{Kind, TrainerConfig};
 /// A request to the server.
 enum Act {
     Ask(usize, String),
-    /// The stop button of a question.
+    /// Stops a request.
     Stop(usize),
 }
 
