@@ -176,7 +176,7 @@ pub struct BenchParadigmArguments {
     /// Training time of each network in seconds; with three learning rates each, all of it takes over ten times as long
     #[arg(long, default_value_t = 60.0, value_name = "SECONDS", value_parser = positive)]
     pub seconds: f64,
-    /// Lengths at which the time of a training token is measured
+    /// Lengths at which the time per training token is measured
     #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [64, 256, 1024],
           value_parser = length)]
     pub lengths: Vec<u64>,
