@@ -168,7 +168,7 @@ impl<'a> Page<'a> {
             None => "the model has no tokenizer",
         };
         self.line(&format!(
-            "place      id  {}  {:<20}  {how}",
+            "  pos      id  {}  {:<20}  {how}",
             fitted("token", TOKEN_COLUMNS),
             "bytes"
         ));
@@ -228,8 +228,8 @@ impl<'a> Page<'a> {
         self.heading("3 Embedding and position");
         let width = trace.model.d_model;
         let positions = match embedding.positions.kind {
-            PositionKind::Learned => "a learned vector of its place is added".to_owned(),
-            PositionKind::Sinusoidal => "fixed waves of its place are added".to_owned(),
+            PositionKind::Learned => "a learned vector of its position is added".to_owned(),
+            PositionKind::Sinusoidal => "fixed waves of its position are added".to_owned(),
             PositionKind::Alibi => "attention falls with distance (ALiBi)".to_owned(),
             PositionKind::None if trace.model.n_heads == 0 => "the state tells the order".to_owned(),
             PositionKind::None => "only the causal mask tells the order".to_owned(),
@@ -238,9 +238,9 @@ impl<'a> Page<'a> {
                 let shortest = turns.iter().copied().fold(f64::INFINITY, f64::min);
                 let longest = turns.iter().copied().fold(0.0, f64::max);
                 match turns.is_empty() {
-                    true => "attention turns vectors by place (rotary)".to_owned(),
+                    true => "attention rotates vectors by position (rotary)".to_owned(),
                     false => format!(
-                        "attention turns vectors by place (rotary):\na full turn every {shortest:.1} to {} places",
+                        "attention rotates vectors by position (rotary):\na full turn every {shortest:.1} to {} positions",
                         grouped(longest.round() as u64)
                     ),
                 }
@@ -248,9 +248,9 @@ impl<'a> Page<'a> {
         };
         self.line(&format!("A token is {width} numbers; {positions}."));
         let has_places = !embedding.places.is_empty();
-        let place_heading = if has_places { " |place|" } else { "" };
+        let place_heading = if has_places { "   |pos|" } else { "" };
         self.line(&format!(
-            "place  {}  |token|{place_heading}    |sum|  first numbers of the sum",
+            "  pos  {}  |token|{place_heading}    |sum|  first numbers of the sum",
             fitted("token", TOKEN_COLUMNS)
         ));
         self.each_place(|page, place| {
@@ -281,17 +281,17 @@ impl<'a> Page<'a> {
     fn attention(&mut self) {
         let trace = self.trace;
         let place = self.place;
-        self.heading("4 Attention: who listens to whom");
+        self.heading("4 Attention: which tokens each token attends to");
         if trace.attention.is_empty() {
             self.line("A recurrent network has none: what it knows of the tokens before is in its state,");
             self.line("as many numbers however long the text.");
             return;
         }
         self.line(&format!(
-            "What place {place} ({}) listens to: all heads of a layer together, then each head's",
+            "What position {place} ({}) attends to: the mean of a layer's heads, then the strongest",
             self.token_at(place)
         ));
-        self.line("strongest. All places are in --html and --json.");
+        self.line("of each head. All positions are in --html and --json.");
         for (layer, heads) in trace.attention.iter().enumerate() {
             let mut mean = vec![0.0; trace.tokens.len()];
             for head in heads {
@@ -325,7 +325,7 @@ impl<'a> Page<'a> {
         let place = self.place;
         self.heading("5 Residual stream");
         self.line(&format!(
-            "Length of the vector at place {place}, and the mean of all places."
+            "Length of the vector at position {place}, and the mean over all positions."
         ));
         let here = |state: &Vec<f64>| state[place];
         let longest = trace.residual_norms.iter().map(here).fold(f64::MIN_POSITIVE, f64::max);
@@ -380,7 +380,7 @@ impl<'a> Page<'a> {
         self.heading(title);
         for prediction in &trace.predictions {
             self.line(&format!(
-                "place {} ({}): {:.2} bits undecided",
+                "position {} ({}): {:.2} bits of entropy",
                 prediction.place,
                 self.token_at(prediction.place),
                 prediction.entropy_bits
@@ -417,7 +417,7 @@ impl<'a> Page<'a> {
             .and_then(|prediction| prediction.guesses.first());
         let choice = choice.map_or_else(String::new, |guess| cut(&visible(&guess.text), TOKEN_COLUMNS));
         self.line(&format!(
-            "At place {}; rank and chance are those of \"{choice}\".",
+            "At position {}; rank and probability are those of \"{choice}\".",
             self.place
         ));
         self.line(&format!(

@@ -98,6 +98,7 @@ fn report(records: &[StepRecord]) -> Report {
         vocab_size: 65,
         skipped_steps: 0, masked: None, figures: Default::default(),
         rewinds: 0,
+        notes: Vec::new(),
         samples: vec![
             Sample {
                 prompt: "ROMEO:".to_owned(),

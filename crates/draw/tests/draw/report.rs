@@ -50,6 +50,7 @@ fn report() -> Report {
         rewinds: 0,
         tokenizer: "char".to_owned(),
         vocab_size: 65,
+        notes: Vec::new(),
         samples: vec![Sample {
             prompt: "ROMEO:".to_owned(),
             text: "\nAy me!".to_owned(),
