@@ -2,9 +2,8 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use taal_inference::{GenerateOptions, Generation, InferenceError, LanguageModel, Prompt, Sampling};
+use taal_inference::{GenerateOptions, Generation, InferenceError, LanguageModel, Prompt};
 
 use crate::arguments::{GenerateArguments, twice};
 use crate::failure::Failure;
@@ -17,7 +16,7 @@ pub fn run(arguments: &GenerateArguments) -> Result<(), Failure> {
     options.validate()?;
     let (model, prompt) = model_and_prompt(arguments)?;
     let lm = LanguageModel::open(model, &arguments.device.open()?)?.with_weights(arguments.weights.weights)?;
-    if arguments.seed.is_none() && options.sampling.temperature > 0.0 && terminal::is_watched() {
+    if arguments.sampling.has_random_seed() && terminal::is_watched() {
         terminal::message(&format!("seed: {}", options.sampling.seed));
     }
     warn_of_unknown_ends(&lm);
@@ -103,24 +102,11 @@ fn with_way_out(error: InferenceError) -> Failure {
 fn options(arguments: &GenerateArguments) -> GenerateOptions {
     GenerateOptions {
         max_tokens: arguments.max_tokens,
-        sampling: Sampling {
-            repetition_penalty: arguments.repetition_penalty,
-            temperature: arguments.temperature,
-            top_k: arguments.top_k,
-            top_p: arguments.top_p,
-            min_p: arguments.min_p,
-            seed: arguments.seed.unwrap_or_else(seed_of_the_clock),
-        },
+        sampling: arguments.sampling.sampling(),
         stop: arguments.stop.clone(),
         show_special: arguments.show_special,
         truncate: !arguments.no_truncate,
         use_cache: !arguments.no_cache,
         ..GenerateOptions::default()
     }
-}
-
-/// Another seed each time, short enough to be typed again.
-fn seed_of_the_clock() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    taal_kernels::random::key(now.as_nanos() as u64, u64::from(std::process::id()), "cli/seed") % 1_000_000_000
 }

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use serde::{Deserialize, Serialize};
 
 use crate::decoder::Decoder;
-use crate::sampling::{Sampling, sample};
+use crate::sampling::{Sampling, Seen, sample};
 use crate::text_stream::TextStream;
 use crate::{InferenceError, LanguageModel, Result};
 
@@ -234,7 +234,8 @@ impl Course {
         logits: &[f32],
     ) -> Result<String> {
         let key = options.sampling.draw_key(self.new_tokens() as u64);
-        let id = sample(&logits[..lm.vocab_size()], &self.seen, &options.sampling, key)?;
+        let (prompt, new) = self.seen.split_at(self.prompt_len);
+        let id = sample(&logits[..lm.vocab_size()], Seen { prompt, new }, &options.sampling, key)?;
         self.seen.push(id);
         if options.stop_at_eos && lm.end_ids.contains(&id) {
             self.finish_reason = Some(FinishReason::Eos);

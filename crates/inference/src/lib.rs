@@ -61,6 +61,6 @@ pub use generate::{FinishReason, GenerateOptions, Generation, Prompt, generate};
 pub use generator::{Generator, Progress, SequenceId};
 pub use language_model::{Ends, LanguageModel, check_causal, check_ids, check_tokenizer, model_dir};
 pub use probe::{Probe, Rows, TrainingPass, losses, to_host};
-pub use sampling::{Candidate, Sampling, candidates, sample};
+pub use sampling::{Candidate, Sampling, Seen, candidates, sample};
 pub use sentence::{SentenceConfig, sentence_files};
 pub use stop::{Passed, StopFilter};

@@ -7,7 +7,8 @@ use taal_evaluation::Normalize;
 use taal_inference::Pooling;
 
 use super::{
-    DeviceArgument, LanguageArgument, ModelAndTexts, ModelArgument, WeightsArgument, from_one, from_zero, number,
+    DeviceArgument, LanguageArgument, ModelAndTexts, ModelArgument, SamplingArguments, WeightsArgument, from_zero,
+    number,
 };
 
 /// `taal fill`
@@ -220,24 +221,8 @@ pub struct GenerateArguments {
     /// The most new tokens
     #[arg(long, alias = "max-new-tokens", value_name = "N", default_value_t = 200, value_parser = from_zero::<usize>)]
     pub max_tokens: usize,
-    /// 0 always takes the most likely token, 1 samples the model's own probabilities
-    #[arg(long, value_name = "T", default_value_t = 0.8, value_parser = number)]
-    pub temperature: f64,
-    /// Sample from the K most likely tokens only
-    #[arg(long, value_name = "K", value_parser = from_one::<usize>)]
-    pub top_k: Option<usize>,
-    /// Sample from the most likely tokens that together have probability P
-    #[arg(long, value_name = "P", value_parser = number)]
-    pub top_p: Option<f64>,
-    /// Sample from tokens at least P times as likely as the most likely one
-    #[arg(long, value_name = "P", value_parser = number)]
-    pub min_p: Option<f64>,
-    /// More than 1 discourages tokens that have occurred before
-    #[arg(long, value_name = "R", default_value_t = 1.0, value_parser = number)]
-    pub repetition_penalty: f64,
-    /// Equal seeds give equal texts [default: random]
-    #[arg(long, value_name = "S", value_parser = from_zero::<u64>)]
-    pub seed: Option<u64>,
+    #[command(flatten)]
+    pub sampling: SamplingArguments,
     /// Text that ends the continuation, special tokens such as <|im_end|> included (may be repeated)
     #[arg(long, value_name = "TEXT")]
     pub stop: Vec<String>,

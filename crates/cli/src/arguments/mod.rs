@@ -5,6 +5,7 @@ mod asking;
 mod inside;
 mod model;
 mod runs;
+mod sampling;
 mod tokens;
 mod training;
 
@@ -20,6 +21,7 @@ pub use self::asking::*;
 pub use self::inside::*;
 pub use self::model::*;
 pub use self::runs::*;
+pub use self::sampling::*;
 pub use self::tokens::*;
 pub use self::training::*;
 

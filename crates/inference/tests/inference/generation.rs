@@ -1,8 +1,8 @@
 //! From prompt to continuation: stop strings, end of sequence, streaming, and invalid prompts.
 
 use taal_inference::{
-    Decoder, FinishReason, GenerateOptions, Generation, InferenceError, LanguageModel, Prompt, Sampling, generate,
-    sample,
+    Decoder, FinishReason, GenerateOptions, Generation, InferenceError, LanguageModel, Prompt, Sampling, Seen,
+    generate, sample,
 };
 use taal_model::TransformerConfig;
 use taal_store::ErrorKind;
@@ -210,7 +210,7 @@ fn each_token_is_drawn_with_the_key_of_its_position() {
     let mut decoder = Decoder::new(&lm.model, true).expect("a causal model");
     let mut logits = decoder.prefill(&[1, 2]).expect("a prefill");
     for (position, &id) in (0..).zip(&generation.token_ids) {
-        let drawn = sample(&logits, &[], &sampling, sampling.draw_key(position)).expect("a token");
+        let drawn = sample(&logits, Seen::default(), &sampling, sampling.draw_key(position)).expect("a token");
         assert_eq!(drawn, id, "token {position}");
         logits = decoder.decode(id).expect("a step");
     }
