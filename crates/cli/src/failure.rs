@@ -94,7 +94,8 @@ impl Failure {
         sentence
     }
 
-    fn is_broken_pipe(&self) -> bool {
+    /// Whether the reader of the output has left.
+    pub fn is_broken_pipe(&self) -> bool {
         let error = self.error.downcast_ref::<std::io::Error>();
         error.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
     }

@@ -153,9 +153,10 @@ fn has_model(dir: &Path) -> bool {
 }
 
 /// What other programs, or habit, call a verb.
-const VERBS: [(&[&str], &str); 15] = [
+const VERBS: [(&[&str], &str); 16] = [
+    (&["talk", "converse", "repl"], "taal chat DIR"),
     (
-        &["run", "sample", "chat", "predict", "complete", "prompt", "infer"],
+        &["run", "sample", "predict", "complete", "prompt", "infer"],
         "taal generate DIR PROMPT",
     ),
     (&["fit", "learn", "pretrain"], "taal train"),

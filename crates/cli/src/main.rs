@@ -9,6 +9,7 @@
 mod allocator;
 mod arguments;
 mod bench;
+mod chat;
 mod columns;
 mod data;
 mod doctor;
@@ -58,6 +59,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         // Only training can end in a way that is neither done nor failed.
         Command::Train(arguments) => return train::run(&arguments),
         Command::Generate(arguments) => generate::run(&arguments),
+        Command::Chat(arguments) => chat::run(&arguments),
         Command::Fill(arguments) => fill::run(&arguments),
         Command::Trace(arguments) => trace::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),

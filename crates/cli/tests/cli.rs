@@ -2,6 +2,8 @@
 
 #[path = "cli/about.rs"]
 mod about;
+#[path = "cli/chatting.rs"]
+mod chatting;
 #[path = "cli/first_things.rs"]
 mod first_things;
 #[path = "cli/generating.rs"]
@@ -1672,6 +1674,7 @@ fn the_help_is_what_it_was() {
         "",
         "train",
         "generate",
+        "chat",
         "fill",
         "eval",
         "trace",

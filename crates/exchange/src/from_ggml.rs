@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 use taal_tokenizer::Tokenizer;
+use taal_tokenizer::chat::ChatFiles;
 
 use crate::gguf::{TokenKind, Vocabulary};
 use crate::{ExchangeError, Result, words};
@@ -31,6 +32,23 @@ pub(crate) fn tokenizer(path: &Path, v: &Vocabulary) -> Result<Tokenizer> {
     let json = to_json(v).map_err(foreign)?;
     Tokenizer::from_json(json.to_string().as_bytes())
         .map_err(|error| foreign(format!("its tokenizer cannot be used: {error}")))
+}
+
+/// The chat templates, with the special tokens that they may name.
+pub(crate) fn chat_files(v: &Vocabulary) -> ChatFiles {
+    let mut files = ChatFiles::named(v.chat_templates.iter().cloned());
+    let ids = [
+        ("bos_token", v.bos_id),
+        ("eos_token", v.eos_id),
+        ("unk_token", v.unk_id),
+        ("pad_token", v.pad_id),
+    ];
+    for (name, id) in ids {
+        if let Some(token) = id.and_then(|id| v.tokens.get(id as usize)) {
+            files = files.with_token(name, token);
+        }
+    }
+    files
 }
 
 fn to_json(v: &Vocabulary) -> std::result::Result<Value, String> {

@@ -10,6 +10,7 @@ use taal_inference::{Ends, InferenceError, LanguageModel, check_tokenizer, model
 use taal_model::hugging_face::{self, CONFIG_FILE, Companions, Family, SpecialIds};
 use taal_model::{Activation, RopeScaling, Transformer};
 use taal_store::{AtomicDir, FileFormat, LineEnds, Map};
+use taal_tokenizer::chat::ChatFiles;
 use taal_tokenizer::{ImportOptions, Tokenizer};
 
 use crate::gguf::{self, TensorType};
@@ -162,6 +163,7 @@ pub fn import_model<'a>(
         tokenizer: own,
         special_ids,
         line_ends,
+        chat,
     } = open_any(from, choice != TokenizerChoice::Own, device)?;
     let tokenizer_path = tokenizer.unwrap_or(from);
     let tokenizer = match source {
@@ -174,7 +176,8 @@ pub fn import_model<'a>(
         Source::HuggingFace => sentence_files(&model_dir(from)?, model.config().d_model)?,
         _ => Vec::new(),
     };
-    save(&model, tokenizer.as_ref(), special_ids, line_ends, sentence, out)?;
+    let others = other_files(&chat, sentence, tokenizer.is_some());
+    save(&model, tokenizer.as_ref(), special_ids, line_ends, others, out)?;
     Ok(Imported {
         source,
         family: family_name(&model),
@@ -219,12 +222,13 @@ pub fn export_model(
     let mut weights = out.to_path_buf();
     match target {
         Target::HuggingFace => {
+            let sentence = sentence_files(&model_dir(dir)?, lm.model.config().d_model)?;
             save(
                 &lm.model,
                 lm.tokenizer.as_ref(),
                 lm.special_ids.clone(),
                 lm.line_ends,
-                sentence_files(&model_dir(dir)?, lm.model.config().d_model)?,
+                other_files(&lm.chat, sentence, lm.tokenizer.is_some()),
                 out,
             )?;
             weights = out.join(hugging_face::WEIGHTS_FILE);
@@ -287,13 +291,24 @@ fn make_parent(out: &Path) -> Result<()> {
     }
 }
 
+/// The files that belong neither to the model nor to its tokenizer. Without a tokenizer there is nothing for a chat template to do.
+fn other_files(
+    chat: &ChatFiles,
+    sentence: Vec<(&'static str, Vec<u8>)>,
+    has_tokenizer: bool,
+) -> Vec<(String, Vec<u8>)> {
+    let sentence = sentence.into_iter().map(|(name, bytes)| (name.to_string(), bytes));
+    let chat = if has_tokenizer { chat.files() } else { Vec::new() };
+    chat.into_iter().chain(sentence).collect()
+}
+
 /// Writes a directory; the source's special ids are copied unchanged.
 fn save(
     model: &Transformer,
     tokenizer: Option<&Tokenizer>,
     mut special_ids: SpecialIds,
     line_ends: LineEnds,
-    sentence: Vec<(&'static str, Vec<u8>)>,
+    others: Vec<(String, Vec<u8>)>,
     out: &Path,
 ) -> Result<()> {
     let json = tokenizer.map(Tokenizer::to_json);
@@ -308,8 +323,11 @@ fn save(
         line_ends,
     };
     let target = AtomicDir::create(out)?;
-    for (name, bytes) in hugging_face::files(model, companions)?.into_iter().chain(sentence) {
+    for (name, bytes) in hugging_face::files(model, companions)? {
         target.write(name, &bytes)?;
+    }
+    for (name, bytes) in others {
+        target.write(&name, &bytes)?;
     }
     Ok(target.commit()?)
 }
@@ -325,6 +343,7 @@ struct Opened {
     tokenizer: Option<Tokenizer>,
     special_ids: SpecialIds,
     line_ends: LineEnds,
+    chat: ChatFiles,
 }
 
 /// Opens the model at a path; its tokenizer is skipped where another one is given or none is wanted.
@@ -341,6 +360,7 @@ fn open_any(path: &Path, has_tokenizer: bool, device: &Device) -> Result<Opened>
             tokenizer,
             special_ids: SpecialIds::open(&dir)?,
             line_ends: hugging_face::open_line_ends(&dir)?,
+            chat: ChatFiles::open(&dir),
         });
     }
     let map = Map::open(path)?;
@@ -350,6 +370,7 @@ fn open_any(path: &Path, has_tokenizer: bool, device: &Device) -> Result<Opened>
             .vocabulary
             .as_ref()
             .map(|vocabulary| SpecialIds::new(vocabulary.bos_id, &vocabulary.end_ids()));
+        let chat = contents.vocabulary.as_ref().map(from_ggml::chat_files);
         let vocabulary = contents.vocabulary.filter(|_| !has_tokenizer);
         let tokenizer = vocabulary.map(|vocabulary| from_ggml::tokenizer(path, &vocabulary));
         return Ok(Opened {
@@ -358,6 +379,7 @@ fn open_any(path: &Path, has_tokenizer: bool, device: &Device) -> Result<Opened>
             tokenizer: tokenizer.transpose()?,
             special_ids: special_ids.unwrap_or_default(),
             line_ends: LineEnds::Keep,
+            chat: chat.unwrap_or_default(),
         });
     }
     if llama2c::is_llama2c(&map) {
@@ -367,6 +389,7 @@ fn open_any(path: &Path, has_tokenizer: bool, device: &Device) -> Result<Opened>
             tokenizer: None,
             special_ids: SpecialIds::default(),
             line_ends: LineEnds::Keep,
+            chat: ChatFiles::default(),
         });
     }
     hugging_face::refuse_pickle(path)?;
@@ -378,6 +401,7 @@ fn open_any(path: &Path, has_tokenizer: bool, device: &Device) -> Result<Opened>
             tokenizer: None,
             special_ids: SpecialIds::open(config.parent().unwrap_or(path))?,
             line_ends: hugging_face::open_line_ends(config.parent().unwrap_or(path))?,
+            chat: ChatFiles::open(config.parent().unwrap_or(path)),
         });
     }
     // The magic numbers of llama.cpp's files of 2023.

@@ -121,6 +121,7 @@ impl File<'_> {
             pad_id: self.tokenizer.pad_id(),
             add_bos: Some(add_bos.is_some()),
             add_eos: Some(add_eos.is_some()),
+            chat_templates: self.lm.chat.templates().to_vec(),
             ..Vocabulary::default()
         };
         match self.file["model"]["type"].as_str() {

@@ -61,11 +61,16 @@ impl<'a> Decoder<'a> {
         })
     }
 
-    /// Sets the expected number of tokens, including the prompt. A smaller cache grows at the cost of another prefill.
+    /// Sets the expected number of tokens, including the prompt. A smaller cache grows at the cost of a copy.
     #[must_use]
     pub fn with_expected_len(mut self, tokens: usize) -> Self {
-        self.expected_len = tokens;
+        self.expect_len(tokens);
         self
+    }
+
+    /// As [`with_expected_len`](Self::with_expected_len).
+    pub(crate) fn expect_len(&mut self, tokens: usize) {
+        self.expected_len = tokens;
     }
 
     /// The context of the last prediction.
@@ -84,15 +89,32 @@ impl<'a> Decoder<'a> {
     ///
     /// [`InferenceError::EmptyPrompt`], [`InferenceError::UnknownId`], [`InferenceError::Device`], or the model's.
     pub fn prefill(&mut self, prompt: &[u32]) -> Result<Vec<f32>> {
+        self.keep(0);
+        Ok(self.prefill_after(prompt)?.0)
+    }
+
+    /// [`prefill`](Self::prefill) that computes only what differs from the last context: keys and values of tokens that both begin
+    /// with are kept. Returns the logits and how many tokens were kept; the logits may differ from those of a whole prefill by
+    /// rounding.
+    ///
+    /// # Errors
+    ///
+    /// As [`prefill`](Self::prefill).
+    pub fn prefill_after(&mut self, prompt: &[u32]) -> Result<(Vec<f32>, usize)> {
         check_ids(prompt, self.model.config().vocab_size, "prompt id")?;
-        if prompt.is_empty() {
+        let Some(before_last) = prompt.len().checked_sub(1) else {
             return Err(InferenceError::EmptyPrompt {
                 reason: "there is no token to start from",
             });
-        }
-        self.clear_cache();
+        };
+        // The last token is always computed, because its logits are asked for.
+        let pairs = self.context.iter().zip(&prompt[..before_last]);
+        let kept = self.keep(pairs.take_while(|(old, new)| old == new).count());
         self.context = prompt.to_vec();
-        self.predict()
+        let slid_before = self.slid_tokens;
+        let logits = self.predict()?;
+        let is_slid = self.slid_tokens > slid_before;
+        Ok((logits, if is_slid { 0 } else { kept }))
     }
 
     /// Reads one more token; returns the logits of the token after it, one for each id of the model's vocabulary.
@@ -107,31 +129,37 @@ impl<'a> Decoder<'a> {
     }
 
     fn predict(&mut self) -> Result<Vec<f32>> {
-        self.make_room();
+        self.make_room()?;
         let known = self.cache.as_ref().map_or(0, Cache::len);
         let new = &self.context[known..];
         Probe::new(self.model).next_logits(&Rows::new(new, new.len()), self.cache.as_mut())
     }
 
     /// Shortens a full context and makes the cache match it.
-    fn make_room(&mut self) {
+    fn make_room(&mut self) -> Result<()> {
         let limit = self.model.config().context_limit().unwrap_or(usize::MAX);
         if self.context.len() > limit {
             let slid_tokens = self.context.len() - (limit / 2).max(1);
             self.context.drain(..slid_tokens);
             self.slid_tokens += slid_tokens;
-            self.clear_cache();
+            self.keep(0);
         }
         let (len, capacity) = (self.context.len(), self.cache.as_ref().map_or(0, Cache::capacity));
         if self.is_cached && len > capacity {
             let capacity = self.expected_len.max(len).max(2 * capacity).min(limit);
-            self.cache = Some(self.model.new_cache(1, capacity));
+            let mut larger = self.model.new_cache(1, capacity);
+            if let Some(cache) = &self.cache {
+                larger.copy_row(0, cache, 0)?;
+            }
+            self.cache = Some(larger);
         }
+        Ok(())
     }
 
-    fn clear_cache(&mut self) {
-        if let Some(cache) = &mut self.cache {
-            cache.reset();
-        }
+    /// Keeps at most the first `len` tokens of the cache; returns how many there are then.
+    fn keep(&mut self, len: usize) -> usize {
+        let Some(cache) = &mut self.cache else { return 0 };
+        cache.truncate(len);
+        cache.len()
     }
 }

@@ -4,8 +4,8 @@ use std::ops::ControlFlow;
 
 use serde::{Deserialize, Serialize};
 
-use crate::decoder::Decoder;
 use crate::sampling::{Sampling, Seen, sample};
+use crate::session::Session;
 use crate::text_stream::TextStream;
 use crate::{InferenceError, LanguageModel, Result};
 
@@ -119,7 +119,7 @@ pub struct Generation {
 ///
 /// The prompt is tokenized by [`LanguageModel::prompt_ids`]; an empty one is replaced by the beginning-of-sequence token. Of a
 /// prompt longer than the context the last `context - 1` ids are read; if the prompt begins with the id that begins every text,
-/// that id replaces the first of them. For a context that fills up later, see [`Decoder`]. Equal models, prompts and options give
+/// that id replaces the first of them. For a context that fills up later, see [`Decoder`](crate::Decoder). Equal models, prompts and options give
 /// equal continuations. The new text is the difference between decoding prompt and new ids together and decoding the prompt; see
 /// [`DecodeStream::after`](taal_tokenizer::DecodeStream::after).
 ///
@@ -132,26 +132,7 @@ pub fn generate(
     options: &GenerateOptions,
     on_text: &mut dyn FnMut(&str) -> ControlFlow<()>,
 ) -> Result<Generation> {
-    let (mut course, mut text) = Course::new(lm, prompt, options)?;
-    let mut decoder = Decoder::new(&lm.model, options.use_cache)?.with_expected_len(course.expected_len(options));
-    let mut is_cancelled = false;
-    while !course.is_over(options) {
-        let logits = match course.is_begun() {
-            true => decoder.decode(course.last())?,
-            false => decoder.prefill(course.seen())?,
-        };
-        let piece = course.take(lm, options, &mut text, &logits)?;
-        if !piece.is_empty() && on_text(&piece).is_break() {
-            is_cancelled = true;
-            break;
-        }
-    }
-    let (rest, generation) = course.end(&mut text, is_cancelled, decoder.slid_tokens())?;
-    if !rest.is_empty() {
-        // Nothing is left to stop.
-        let _ = on_text(&rest);
-    }
-    Ok(generation)
+    Session::of(lm, options.use_cache)?.generate(prompt, options, on_text)
 }
 
 /// A continuation in progress: its tokens, and why it ended.

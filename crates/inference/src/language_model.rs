@@ -10,6 +10,7 @@ use taal_model::{Transformer, TransformerConfig};
 use taal_store::LineEnds;
 use taal_store::layout::{LOCK_NAME, MANIFEST_NAME, MODEL_DIR, RESOLVED_FILE, RUN_FILE};
 use taal_tokenizer::Tokenizer;
+use taal_tokenizer::chat::{ChatFiles, ChatInput, ChatTemplate, Message};
 
 use crate::generate::Prompt;
 use crate::sentence::{self, SentenceConfig};
@@ -35,6 +36,8 @@ pub struct LanguageModel {
     pub line_ends: LineEnds,
     /// The special ids in the files, for copying them.
     pub special_ids: SpecialIds,
+    /// The chat templates; empty for a model that only continues texts.
+    pub chat: ChatFiles,
     /// The sentence configuration, or why it cannot be used.
     pub(crate) sentence: Option<std::result::Result<SentenceConfig, String>>,
 }
@@ -55,6 +58,7 @@ impl LanguageModel {
             unknown_end_ids: ends.unknown_end_ids,
             line_ends: LineEnds::Keep,
             special_ids,
+            chat: ChatFiles::default(),
             sentence: None,
         }
     }
@@ -114,6 +118,7 @@ impl LanguageModel {
         let model = hugging_face::open(dir, device)?;
         Ok(Self {
             line_ends,
+            chat: ChatFiles::open(dir),
             sentence: sentence::read(dir),
             ..Self::with_special_ids(model, tokenizer, special_ids)
         })
@@ -153,6 +158,50 @@ impl LanguageModel {
         }
         self.check_ids(&ids, "prompt id")?;
         Ok(ids)
+    }
+
+    /// The model's chat template, which makes a prompt of a conversation. Special tokens that it names and the files do not are those
+    /// that begin and end a text.
+    ///
+    /// # Errors
+    ///
+    /// The tokenizer crate's, where there is no template or it is faulty.
+    pub fn chat_template(&self) -> Result<ChatTemplate> {
+        let name = |id: Option<u32>| self.tokenizer.as_ref()?.id_to_token(id?);
+        let template = self.chat.template()?.or_token("bos_token", name(self.begin_id));
+        Ok(template.or_token("eos_token", name(self.end_ids.first().copied())))
+    }
+
+    /// The ids of a text that a chat template has made: it has all special tokens already.
+    ///
+    /// # Errors
+    ///
+    /// As [`prompt_ids`](Self::prompt_ids).
+    pub fn chat_ids(&self, text: &str) -> Result<Vec<u32>> {
+        let tokenizer = self
+            .tokenizer
+            .as_ref()
+            .ok_or(InferenceError::NoTokenizer { purpose: "a chat" })?;
+        let ids = tokenizer.encode(&self.normalized(text))?;
+        self.check_ids(&ids, "prompt id")?;
+        Ok(ids)
+    }
+
+    /// The special token that a chat template writes after an answer, where it is not one that ends a text anyway: an answer must end
+    /// there too.
+    pub fn end_of_turn(&self, template: &ChatTemplate) -> Option<String> {
+        const ANSWER: &str = "answer";
+        let input = ChatInput {
+            messages: vec![Message::new("user", "question"), Message::new("assistant", ANSWER)],
+            add_generation_prompt: false,
+            ..ChatInput::default()
+        };
+        let text = template.render(&input).ok()?.text;
+        let (_, after) = text.rsplit_once(ANSWER)?;
+        let tokenizer = self.tokenizer.as_ref()?;
+        let first = *tokenizer.encode(after.trim_start()).ok()?.first()?;
+        let is_new = tokenizer.is_special(first) && !self.end_ids.contains(&first);
+        tokenizer.id_to_token(first).filter(|_| is_new)
     }
 
     /// [`check_ids`] with the name of a token that the tokenizer has and the model lacks.

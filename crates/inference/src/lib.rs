@@ -9,7 +9,10 @@
 //! Everything is deterministic: token `n` of a generation is drawn with a number that depends only on the seed and `n`, with or
 //! without a cache, and a score has the same bits every time.
 //!
-//! Left out: beam search, chat templates, and network servers.
+//! [`Session`] keeps what was computed between the turns of a conversation, whose text the model's chat template makes
+//! ([`LanguageModel::chat_template`]).
+//!
+//! Left out: beam search and network servers.
 //!
 //! ```
 //! use std::ops::ControlFlow;
@@ -50,6 +53,7 @@ mod language_model;
 mod probe;
 mod sampling;
 mod sentence;
+mod session;
 mod stop;
 mod text_stream;
 
@@ -63,4 +67,5 @@ pub use language_model::{Ends, LanguageModel, check_causal, check_ids, check_tok
 pub use probe::{Probe, Rows, TrainingPass, losses, to_host};
 pub use sampling::{Candidate, Sampling, Seen, candidates, sample};
 pub use sentence::{SentenceConfig, sentence_files};
+pub use session::Session;
 pub use stop::{Passed, StopFilter};

@@ -17,6 +17,8 @@ mod sampling;
 #[path = "inference/scripted.rs"]
 #[allow(dead_code)]
 mod scripted;
+#[path = "inference/session.rs"]
+mod session;
 #[path = "inference/stopping.rs"]
 mod stopping;
 #[path = "inference/tiny.rs"]

@@ -94,6 +94,18 @@ impl Cache {
         self.capacity
     }
 
+    /// Drops the positions of every row from `len` on. A recurrent network cannot go back: it drops everything.
+    pub fn truncate(&mut self, len: usize) {
+        if self.len() <= len {
+            return;
+        }
+        if !self.states.is_empty() {
+            return self.reset();
+        }
+        self.layers.iter_mut().for_each(|layer| layer.truncate(len));
+        self.lens.iter_mut().for_each(|row| *row = len.min(*row));
+    }
+
     /// Drops everything and keeps the memory.
     pub fn reset(&mut self) {
         self.layers.iter_mut().for_each(KvCache::reset);

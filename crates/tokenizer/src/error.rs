@@ -114,6 +114,24 @@ pub enum Error {
         /// How many tokens there are.
         vocab_size: usize,
     },
+    /// A model without a chat template.
+    #[error(
+        "the model has no chat template: its directory has neither a chat_template.jinja nor the key chat_template in \
+         tokenizer_config.json; add one, or let the model continue a text"
+    )]
+    NoTemplate,
+    /// A chat template that is damaged, does something unsupported or does not end.
+    #[error("the model's chat template cannot be used: {detail}")]
+    Template {
+        /// What is wrong with it, with the line if there is one.
+        detail: String,
+    },
+    /// A conversation that the chat template refuses.
+    #[error("the model's chat template refuses this conversation: {detail}")]
+    Refused {
+        /// The reason that the template gives.
+        detail: String,
+    },
     /// The tokenizer library refused a text or a list of ids.
     #[error("the tokenizer cannot {action}: {detail}")]
     Library {
@@ -134,13 +152,21 @@ impl Error {
             | Self::NoSuchToken { .. }
             | Self::Empty { .. }
             | Self::NoWord { .. }
-            | Self::NoCompounds { .. } => ErrorKind::Usage,
+            | Self::NoCompounds { .. }
+            | Self::NoTemplate
+            | Self::Refused { .. } => ErrorKind::Usage,
             Self::Binary { .. }
             | Self::Corrupt { .. }
             | Self::Unrecognized { .. }
             | Self::Import { .. }
+            | Self::Template { .. }
             | Self::Library { .. } => ErrorKind::Corrupt,
         }
+    }
+
+    /// A [`Error::Refused`] in fewer words.
+    pub(crate) fn refused(detail: impl Into<String>) -> Self {
+        Self::Refused { detail: detail.into() }
     }
 
     /// A [`Error::Setting`] in fewer words.

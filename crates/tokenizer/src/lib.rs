@@ -18,7 +18,9 @@
 //!
 //! [`Tokenizer::spans`] and [`Tokenizer::merges`] tell where tokens come from.
 //!
-//! Left out: chat templates, and normalization in training (text is used unchanged, with its case).
+//! [`chat`] makes the text of a conversation with a model's chat template.
+//!
+//! Left out: normalization in training (text is used unchanged, with its case).
 //!
 //! # Example
 //!
@@ -39,6 +41,7 @@
 mod base64;
 mod bytes;
 mod charsmap;
+pub mod chat;
 mod chunks;
 mod compounds;
 mod compression;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use taal_tokenizer::{Error, Kind, Tokenizer, TrainerConfig, Unknown, compression};
 
 mod tokenizer {
+    mod chat;
     mod golden;
     mod hostile;
     mod import;

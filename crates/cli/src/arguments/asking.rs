@@ -8,7 +8,6 @@ use taal_inference::Pooling;
 
 use super::{
     DeviceArgument, LanguageArgument, ModelAndTexts, ModelArgument, SamplingArguments, WeightsArgument, from_zero,
-    number,
 };
 
 /// `taal fill`

@@ -2,6 +2,7 @@
 
 mod about;
 mod asking;
+mod chat;
 mod inside;
 mod model;
 mod runs;
@@ -18,6 +19,7 @@ use taal_kernels::{DeviceSpec, WeightType};
 
 pub use self::about::*;
 pub use self::asking::*;
+pub use self::chat::*;
 pub use self::inside::*;
 pub use self::model::*;
 pub use self::runs::*;
@@ -47,6 +49,8 @@ pub enum Command {
     Train(TrainArguments),
     /// Continue a prompt
     Generate(GenerateArguments),
+    /// Talk with a model
+    Chat(ChatArguments),
     /// Fill the gaps of a text
     Fill(FillArguments),
     /// Turn texts into vectors

@@ -60,7 +60,7 @@ fn what_is_typed_first_works() {
 const MISTAKES: [(&[&str], i32, &[&str]); 49] = [
     // Verbs.
     (&["run", "runs/tiny"], 2, &["taal generate DIR PROMPT"]),
-    (&["chat"], 2, &["taal generate DIR PROMPT"]),
+    (&["predict"], 2, &["taal generate DIR PROMPT"]),
     (&["evaluate"], 2, &["taal eval DIR FILE"]),
     (&["tokenize", "hello"], 2, &["taal tokenizer encode"]),
     (&["convert", "model.gguf"], 2, &["taal import --from FILE"]),

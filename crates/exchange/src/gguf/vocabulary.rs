@@ -19,6 +19,14 @@ const PAD: &str = "tokenizer.ggml.padding_token_id";
 const ADD_BOS: &str = "tokenizer.ggml.add_bos_token";
 const ADD_EOS: &str = "tokenizer.ggml.add_eos_token";
 const ADD_SPACE: &str = "tokenizer.ggml.add_space_prefix";
+const CHAT: &str = "tokenizer.chat_template";
+const CHATS: &str = "tokenizer.chat_templates";
+
+/// The name of the template that is under [`CHAT`] itself.
+const DEFAULT_CHAT: &str = "default";
+
+/// The most templates of a file.
+const MAX_CHATS: usize = 16;
 
 /// The model of a file without a tokenizer.
 const NO_VOCABULARY: [&str; 2] = ["no_vocab", "none"];
@@ -87,6 +95,8 @@ pub struct Vocabulary {
     pub add_eos: Option<bool>,
     /// Whether a space is added before a text.
     pub add_space_prefix: Option<bool>,
+    /// The chat templates, by name.
+    pub chat_templates: Vec<(String, String)>,
 }
 
 impl Vocabulary {
@@ -137,6 +147,7 @@ impl Vocabulary {
             add_bos: file.truth(ADD_BOS)?,
             add_eos: file.truth(ADD_EOS)?,
             add_space_prefix: file.truth(ADD_SPACE)?,
+            chat_templates: chat_templates(file)?,
         }))
     }
 
@@ -182,6 +193,18 @@ impl Vocabulary {
         add(ADD_BOS, v.add_bos.map(Entry::Truth));
         add(ADD_EOS, v.add_eos.map(Entry::Truth));
         add(ADD_SPACE, v.add_space_prefix.map(Entry::Truth));
+        let mut others = Vec::new();
+        for (name, source) in &v.chat_templates {
+            let key = match name == DEFAULT_CHAT {
+                true => CHAT.to_string(),
+                false => {
+                    others.push(name.clone());
+                    format!("{CHAT}.{name}")
+                }
+            };
+            add(&key, Some(Entry::Text(source.clone())));
+        }
+        add(CHATS, (!others.is_empty()).then_some(Entry::Texts(others)));
         Ok(entries)
     }
 
@@ -216,6 +239,20 @@ impl Vocabulary {
         }
         self
     }
+}
+
+/// The chat templates of a file: one without a name, and those that a list names.
+fn chat_templates(file: &File<'_>) -> Result<Vec<(String, String)>, ModelError> {
+    let mut templates = Vec::new();
+    if let Some(source) = file.text(CHAT)? {
+        templates.push((DEFAULT_CHAT.to_string(), source.to_string()));
+    }
+    for name in file.texts(CHATS)?.unwrap_or_default().into_iter().take(MAX_CHATS) {
+        if let Some(source) = file.text(&format!("{CHAT}.{name}"))? {
+            templates.push((name.to_string(), source.to_string()));
+        }
+    }
+    Ok(templates)
 }
 
 /// The score of a token that no merge makes.

@@ -11,6 +11,7 @@ use taal_inference::{GenerateOptions, LanguageModel, Prompt, Sampling, generate}
 use taal_model::hugging_face::{self, Companions};
 use taal_model::{TransformerConfig, parameters};
 use taal_store::ErrorKind;
+use taal_tokenizer::chat::{ChatInput, Message};
 use taal_tokenizer::{Kind, Tokenizer, TrainerConfig};
 
 use crate::size;
@@ -522,4 +523,54 @@ fn a_tokenizer_with_more_tokens_than_the_model_is_refused() {
     assert!(!out.exists());
     let imported = import_model(&path, None, &out, &Device::flex()).expect("an import");
     assert_eq!((imported.source, imported.tokenizer_vocab_size), (Source::Gguf, None));
+}
+
+#[test]
+fn chat_templates_and_ends_of_texts_survive_every_format_that_holds_them() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let place = |name: &str| folder.path().join(name);
+    let dir = place("own");
+    save_with(&trained(Kind::Bpe, &["een kat"]), &dir);
+    let source = "{{ eos_token }}{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}";
+    let config = serde_json::json!({"eos_token": "<|endoftext|>", "model_max_length": 64, "chat_template": [
+        {"name": "default", "template": source},
+        {"name": "tool_use", "template": "{{ tools | tojson }}"},
+    ]});
+    std::fs::write(dir.join("tokenizer_config.json"), config.to_string()).expect("written");
+    let lm = LanguageModel::open(&dir, &Device::flex()).expect("a model");
+    let text = |lm: &LanguageModel| {
+        let input = ChatInput {
+            messages: vec![Message::new("user", "dag")],
+            ..ChatInput::default()
+        };
+        let template = lm.chat_template().expect("a template");
+        template.render(&input).expect("a text").text
+    };
+    assert_eq!(text(&lm), "<|endoftext|>user: dag\n");
+    assert_eq!(lm.end_ids.len(), 1);
+
+    export(&dir, Target::HuggingFace, TensorType::F32, &place("copy"));
+    export(&dir, Target::Gguf, TensorType::F32, &place("model.gguf"));
+    let copy = import(&place("copy"), None, &place("again"));
+    let back = import(&place("model.gguf"), None, &place("back"));
+    for other in [&copy, &back] {
+        assert_eq!(other.chat.templates(), lm.chat.templates());
+        assert_eq!(text(other), text(&lm));
+        assert_eq!(other.end_ids, lm.end_ids);
+    }
+    let kept = std::fs::read_to_string(place("back").join("chat_template.jinja")).expect("a template");
+    assert_eq!(kept, source);
+}
+
+#[test]
+fn a_template_with_the_name_of_another_place_is_left_out() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = with_vocabulary(folder.path(), |vocabulary| {
+        vocabulary.chat_templates = vec![
+            ("default".to_owned(), "een".to_owned()),
+            ("../../out".to_owned(), "twee".to_owned()),
+        ];
+    });
+    let lm = import(&file, None, &folder.path().join("out"));
+    assert_eq!(lm.chat.templates(), [("default".to_owned(), "een".to_owned())]);
 }

@@ -1,0 +1,251 @@
+//! Chat templates: equal to transformers' `apply_chat_template`, and bounded.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, UNIX_EPOCH};
+
+use serde::Deserialize;
+use taal_store::ErrorKind;
+use taal_tokenizer::chat::{ChatFiles, ChatInput, Json, Message};
+use taal_tokenizer::{Error, Tokenizer};
+
+use crate::golden;
+
+#[derive(Deserialize)]
+struct Expected {
+    now: u64,
+    conversations: BTreeMap<String, Vec<Message>>,
+    cases: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    template: String,
+    conversation: String,
+    options: Options,
+    text: Option<String>,
+    #[serde(default)]
+    ids: Vec<u32>,
+    #[serde(default)]
+    generated: Vec<String>,
+    error: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Options {
+    #[serde(default)]
+    tools: Vec<Json>,
+    add_generation_prompt: Option<bool>,
+    #[serde(default)]
+    continue_final_message: bool,
+    #[serde(flatten)]
+    variables: BTreeMap<String, Json>,
+}
+
+fn template(name: &str) -> ChatFiles {
+    let source = std::fs::read_to_string(golden(&format!("chat/{name}.jinja"))).expect("a template");
+    ChatFiles::new(&source)
+        .with_token("bos_token", "<s>")
+        .with_token("eos_token", "</s>")
+}
+
+fn user(text: &str) -> ChatInput {
+    ChatInput {
+        messages: vec![Message::new("user", text)],
+        ..ChatInput::default()
+    }
+}
+
+#[test]
+fn texts_and_ids_equal_those_of_transformers_on_the_templates_of_six_families() {
+    let text = std::fs::read_to_string(golden("chat/expected.json")).expect("a file");
+    let expected: Expected = serde_json::from_str(&text).expect("cases");
+    let tokenizer = Tokenizer::open(&golden("chat/tokenizer.json")).expect("a tokenizer");
+    assert!(expected.cases.len() >= 40);
+    for case in expected.cases {
+        let name = format!("{} {}", case.template, case.conversation);
+        let input = ChatInput {
+            messages: expected.conversations[&case.conversation].clone(),
+            tools: case.options.tools,
+            add_generation_prompt: case
+                .options
+                .add_generation_prompt
+                .unwrap_or(!case.options.continue_final_message),
+            continue_final_message: case.options.continue_final_message,
+            variables: case.options.variables,
+            now: UNIX_EPOCH + Duration::from_secs(expected.now),
+        };
+        let rendered = template(&case.template).template().expect(&name).render(&input);
+        match (rendered, case.text) {
+            (Ok(rendered), Some(text)) => {
+                assert_eq!(rendered.text, text, "{name}");
+                assert_eq!(tokenizer.encode(&rendered.text).expect("ids"), case.ids, "{name}");
+                let generated: Vec<&str> = rendered
+                    .generated
+                    .into_iter()
+                    .map(|range| &rendered.text[range])
+                    .collect();
+                assert_eq!(generated, case.generated, "{name}");
+            }
+            (Err(Error::Refused { detail }), None) => assert_eq!(Some(detail), case.error, "{name}"),
+            (Err(Error::Template { .. }), None) => {
+                assert!(
+                    case.error.is_some_and(|error| error.contains("has no attribute")),
+                    "{name}"
+                );
+            }
+            (found, text) => panic!("{name}: {found:?} instead of {text:?} {:?}", case.error),
+        }
+    }
+}
+
+#[test]
+fn a_template_that_does_not_end_or_grows_without_limit_is_an_error() {
+    let deep_loops = "{% for i in range(9999) %}".repeat(9) + "x" + &"{% endfor %}".repeat(9);
+    let deep_nest = "{% if true %}".repeat(6000) + "x" + &"{% endif %}".repeat(6000);
+    let deep_value = format!("{{{{ {}1{} }}}}", "[".repeat(6000), "]".repeat(6000));
+    // Without the limits, these take minutes or all memory.
+    let bombs = [
+        "{% for i in range(9999) %}{% for j in range(9999) %}{{ messages[0].content }}{% endfor %}{% endfor %}",
+        "{% macro again() %}{{ again() }}{% endmacro %}{{ again() }}",
+        "{{ 'x' * 90000000 }}",
+        "{% set ns = namespace(t='xxxxxxxx') %}{% for i in range(60) %}{% set ns.t = ns.t + ns.t %}{% endfor %}{{ ns.t }}",
+        "{{ messages[0].content.replace('', messages[0].content) }}",
+        "{{ '%100000000s' | format('x') }}",
+        "{{ ['x'] * 90000000 }}",
+        "{{ (['x' * 1000000] * 1000000) | string | length }}",
+        "{{ (['x' * 1000000] * 1000000) | tojson }}",
+        "{{ (['x' * 1000000] * 1000000) | join | length }}",
+        "{{ (['x' * 1000000] * 1000000) ~ 'y' }}",
+        deep_loops.as_str(),
+        deep_nest.as_str(),
+        deep_value.as_str(),
+    ];
+    for bomb in bombs {
+        let found = ChatFiles::new(bomb)
+            .template()
+            .and_then(|template| template.render(&user(&"a".repeat(5000))));
+        let error = found.expect_err(bomb);
+        assert!(matches!(error, Error::Template { .. }), "{error}");
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        assert!(error.to_string().len() < 500, "{error}");
+    }
+}
+
+#[test]
+fn missing_faulty_and_refusing_templates_are_one_clear_error_each() {
+    assert!(matches!(ChatFiles::default().template(), Err(Error::NoTemplate)));
+    let error_of = |source: &str| {
+        let found = ChatFiles::new(source).template();
+        let found = found.and_then(|template| template.render(&user("x")));
+        found.expect_err(source).to_string()
+    };
+    let broken = error_of("a\n{% if %}");
+    assert!(broken.contains("cannot be used: line 2: syntax error"), "{broken}");
+    let unknown = error_of("\n\n{{ open('/etc/passwd') }}");
+    assert!(unknown.contains("line 3: unknown function"), "{unknown}");
+    let raised = error_of("{{ raise_exception('geen gesprek') }}");
+    assert_eq!(
+        raised,
+        "the model's chat template refuses this conversation: geen gesprek"
+    );
+    let long = error_of(&" ".repeat(300_000));
+    assert!(long.contains("300000 bytes, and at most 262144"), "{long}");
+    assert!(error_of("{% include 'x' %}").contains("cannot be used"));
+    let none = ChatFiles::new("x")
+        .template()
+        .expect("a template")
+        .render(&ChatInput::default());
+    assert!(matches!(none, Err(Error::Refused { .. })), "{none:?}");
+}
+
+#[test]
+fn messages_without_a_role_are_refused_and_null_entries_are_left_out() {
+    let parse = |text: &str| serde_json::from_str::<Message>(text);
+    for wrong in ["[]", "3", "\"user\"", "{}", r#"{"role": 3}"#, r#"{"content": "x"}"#] {
+        parse(wrong).expect_err(wrong);
+    }
+    let message = parse(r#"{"role": "assistant", "content": null, "b": 1, "a": 2}"#).expect("a message");
+    let text = ChatFiles::new("{{ messages[0] }}").template().expect("a template");
+    let input = ChatInput {
+        messages: vec![message.clone()],
+        ..ChatInput::default()
+    };
+    assert_eq!(
+        text.render(&input).expect("a text").text,
+        "{'role': 'assistant', 'b': 1, 'a': 2}"
+    );
+    assert_eq!((message.role().as_str(), message.text()), ("assistant", None));
+    let parts =
+        parse(r#"{"role": "user", "content": [{"type": "text", "text": "een"}, {"type": "text", "text": " kat"}]}"#);
+    assert_eq!(parts.expect("a message").text().as_deref(), Some("een kat"));
+    assert_eq!(Message::new("user", "dag").text().as_deref(), Some("dag"));
+}
+
+#[test]
+fn the_templates_of_a_directory_are_read_from_either_file_and_written_again() {
+    let place = tempfile::tempdir().expect("a folder");
+    let dir = place.path();
+    assert!(ChatFiles::open(dir).is_empty());
+    let config = r#"{"bos_token": {"content": "<s>"}, "eos_token": "</s>", "pad_token": null, "chat_template":
+        [{"name": "default", "template": "een{{ bos_token }}"}, {"name": "tool_use", "template": "twee{{ eos_token }}"}]}"#;
+    std::fs::write(dir.join("tokenizer_config.json"), config).expect("written");
+    let listed = ChatFiles::open(dir);
+    let text = |files: &ChatFiles, tools: Vec<Json>| {
+        let input = ChatInput { tools, ..user("x") };
+        files
+            .template()
+            .expect("a template")
+            .render(&input)
+            .expect("a text")
+            .text
+    };
+    assert_eq!(text(&listed, vec![]), "een<s>");
+    assert_eq!(text(&listed, vec![Json::from("tool")]), "twee</s>");
+
+    let copy = place.path().join("copy");
+    for (name, bytes) in listed.files() {
+        let path = copy.join(name);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        std::fs::write(path, bytes).expect("written");
+    }
+    assert_eq!(ChatFiles::open(&copy), listed);
+
+    // The newer file counts, as in transformers.
+    std::fs::write(dir.join("chat_template.jinja"), "drie").expect("written");
+    assert_eq!(text(&ChatFiles::open(dir), vec![Json::from("tool")]), "drie");
+}
+
+#[test]
+fn files_of_templates_that_cannot_be_read_are_an_error_only_for_those_who_chat() {
+    for (config, said) in [
+        ("{", "not valid JSON"),
+        ("[]", "expected a JSON object"),
+        (r#"{"chat_template": 3}"#, "expected a template or a list"),
+        (
+            r#"{"chat_template": [{"name": "default"}]}"#,
+            "expected a template or a list",
+        ),
+        (
+            r#"{"chat_template": [{"name": "../x", "template": "x"}]}"#,
+            "is not a name of a template",
+        ),
+    ] {
+        let place = tempfile::tempdir().expect("a folder");
+        std::fs::write(place.path().join("tokenizer_config.json"), config).expect("written");
+        let files = ChatFiles::open(place.path());
+        assert!(!files.is_empty());
+        let error = files.template().expect_err(config).to_string();
+        assert!(error.contains(said), "{error}");
+    }
+}
+
+#[test]
+fn the_order_of_keys_survives_from_the_request_to_the_text() {
+    let tools = r#"[{"z": 1, "a": {"y": 2, "b": [3.0, "é"]}}]"#;
+    let input = ChatInput {
+        tools: serde_json::from_str(tools).expect("tools"),
+        ..user("x")
+    };
+    let template = ChatFiles::new("{{ tools | tojson }}").template().expect("a template");
+    assert_eq!(template.render(&input).expect("a text").text, tools);
+}
