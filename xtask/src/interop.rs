@@ -6,6 +6,7 @@
 //! `xtask/interop/requirements*.txt`, kept from one call to the next, and the models of the last call.
 
 mod texts;
+mod weights;
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -31,6 +32,9 @@ const LLAMA_CPP_FAMILIES: [&str; 4] = ["gpt2", "llama", "qwen2", "qwen3"];
 /// The name of the comparison of texts among the families.
 const TEXTS: &str = "texts";
 
+/// The name of the comparison of weights in fewer bits among the families.
+const WEIGHTS: &str = "weights";
+
 /// The families that are compared, and whether Taal writes them.
 const FAMILIES: [(&str, bool); 9] = [
     ("gpt2", true),
@@ -47,8 +51,9 @@ const FAMILIES: [(&str, bool); 9] = [
 /// Arguments of `cargo xtask interop`.
 #[derive(Debug, Args)]
 pub struct Interop {
-    /// Families (default: all): gpt2, llama, mistral, qwen2, qwen3, bert, roberta, distilbert, modernbert; and texts,
-    /// for the outputs of the program `taal`
+    /// Families (default: all): gpt2, llama, mistral, qwen2, qwen3, bert, roberta, distilbert, modernbert; texts, for the
+    /// outputs of the program `taal`; and, only if named, weights, for a model in fewer bits in Taal and llama.cpp:
+    /// distance to fp32, perplexity, speed
     families: Vec<String>,
     /// A Python that has the packages, instead of a new one in the target folder (PIP_EXTRA_INDEX_URL may name an index
     /// with smaller builds of torch)
@@ -64,6 +69,15 @@ pub struct Interop {
     /// A Python that has llama-cpp-python and gguf, instead of a new one in the target folder
     #[arg(long, value_name = "PATH", requires = "llama_cpp")]
     llama_cpp_python: Option<PathBuf>,
+    /// A folder with built libraries of llama.cpp; the Python then needs only the Python files of llama-cpp-python
+    #[arg(long, value_name = "DIR", requires = "llama_cpp_python")]
+    llama_cpp_libraries: Option<PathBuf>,
+    /// The trained model for weights: a model or run directory of a family that llama.cpp has
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
+    /// The text for weights
+    #[arg(long, value_name = "FILE")]
+    text: Option<PathBuf>,
 }
 
 /// Which program wrote the models, and which opened them.
@@ -125,6 +139,9 @@ struct Row {
 pub fn interop(workspace: &Workspace, interop: &Interop) -> Result<()> {
     let chosen = chosen(&interop.families)?;
     let folder = workspace.metadata()?.target_directory.join("interop");
+    if interop.families.iter().any(|family| family == WEIGHTS) {
+        return in_fewer_bits(workspace, interop, &folder);
+    }
     let python = match &interop.python {
         Some(python) => python.clone(),
         None => environment(workspace, &folder, "venv", "requirements.txt")?,
@@ -196,6 +213,47 @@ fn logits(
     Ok(rows)
 }
 
+/// Compares a trained model in fewer bits with llama.cpp.
+fn in_fewer_bits(workspace: &Workspace, interop: &Interop, folder: &Path) -> Result<()> {
+    ensure!(
+        interop.llama_cpp && interop.families.len() == 1,
+        "weights are compared alone, with --llama-cpp"
+    );
+    let (Some(model), Some(text)) = (&interop.model, &interop.text) else {
+        bail!("weights need --model DIR of a trained model and --text FILE");
+    };
+    let python = llama_cpp_python(workspace, interop, folder)?;
+    let taal = match &interop.taal {
+        Some(taal) => taal.clone(),
+        None => program(workspace)?,
+    };
+    let [taal, model, text] = [&taal, model, text]
+        .map(|path| fs::canonicalize(path).with_context(|| format!("cannot find {}", path.display())));
+    let folder = folder.join(WEIGHTS);
+    emptied(&folder)?;
+    let programs = weights::Programs {
+        taal: &taal?,
+        example: &example(workspace)?,
+        script: &|name| llama_cpp_script(workspace, interop, &python, name),
+    };
+    weights::compare(&programs, &model?, &text?, &folder)
+}
+
+fn llama_cpp_python(workspace: &Workspace, interop: &Interop, folder: &Path) -> Result<PathBuf> {
+    match &interop.llama_cpp_python {
+        Some(python) => Ok(python.clone()),
+        None => environment(workspace, folder, "venv-llama-cpp", "requirements-llama-cpp.txt"),
+    }
+}
+
+fn llama_cpp_script(workspace: &Workspace, interop: &Interop, python: &Path, name: &str) -> Command {
+    let mut command = script(workspace, python, name);
+    if let Some(libraries) = &interop.llama_cpp_libraries {
+        command.env("LLAMA_CPP_LIB_PATH", libraries);
+    }
+    command
+}
+
 /// Opens Taal's models of the chosen families with llama.cpp.
 fn llama_cpp(
     workspace: &Workspace,
@@ -211,14 +269,11 @@ fn llama_cpp(
     if families.is_empty() {
         return Ok(Vec::new());
     }
-    let python = match &interop.llama_cpp_python {
-        Some(python) => python.clone(),
-        None => environment(workspace, folder, "venv-llama-cpp", "requirements-llama-cpp.txt")?,
-    };
+    let python = llama_cpp_python(workspace, interop, folder)?;
     let folder = folder.join(Direction::OutToLlamaCpp.folder());
     emptied(&folder)?;
     run(Command::new(taal).arg("gguf").arg(&folder).args(&families))?;
-    run(script(workspace, &python, "open_gguf.py").arg(&folder))?;
+    run(llama_cpp_script(workspace, interop, &python, "open_gguf.py").arg(&folder))?;
     families
         .into_iter()
         .map(|family| row(&folder, family, Direction::OutToLlamaCpp))
@@ -227,9 +282,9 @@ fn llama_cpp(
 
 fn chosen(families: &[String]) -> Result<Vec<(&'static str, bool)>> {
     for family in families {
-        if family != TEXTS && !FAMILIES.iter().any(|(name, _)| name == family) {
+        if ![TEXTS, WEIGHTS].contains(&family.as_str()) && !FAMILIES.iter().any(|(name, _)| name == family) {
             bail!(
-                "no family `{family}`; there are: {}, {TEXTS}",
+                "no family `{family}`; there are: {}, {TEXTS}, {WEIGHTS}",
                 FAMILIES.map(|(name, _)| name).join(", ")
             );
         }
@@ -347,13 +402,7 @@ fn difference(case: &Path, other_side: &str) -> Result<f32> {
         if let Ok(error) = fs::read_to_string(case.join(format!("{side}.error"))) {
             bail!("{side} does not open it: {error}");
         }
-        let path = case.join(format!("{side}.bin"));
-        let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let (values, _) = bytes.as_chunks();
-        Ok(values
-            .iter()
-            .map(|bytes| f32::from_le_bytes(*bytes))
-            .collect::<Vec<_>>())
+        numbers(&case.join(format!("{side}.bin")))
     });
     let (taal, other) = (taal?, other?);
     ensure!(
@@ -363,6 +412,13 @@ fn difference(case: &Path, other_side: &str) -> Result<f32> {
         other.len()
     );
     Ok(largest_difference(&taal, &other))
+}
+
+/// The 32-bit floats of a file.
+fn numbers(path: &Path) -> Result<Vec<f32>> {
+    let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let (values, _) = bytes.as_chunks();
+    Ok(values.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
 }
 
 /// NaN if any logit is NaN; in the total order of floats it is above every number.

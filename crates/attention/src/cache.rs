@@ -1,28 +1,155 @@
 //! The keys and values of tokens already seen, so that a new token costs no recomputation.
 
+use std::fmt;
+use std::str::FromStr;
+
 use burn::tensor::{Device, Tensor};
+use taal_kernels::{Halves, Positions};
 
 use crate::AttentionError;
 
+/// How a cache stores its numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum CacheType {
+    /// 32-bit floats.
+    #[default]
+    F32,
+    /// 16-bit floats, on the CPU: half the bytes, rounded to 11 bits. Numbers above 65,504 become infinite.
+    F16,
+}
+
+impl CacheType {
+    /// Bytes of a number.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 => 2,
+        }
+    }
+}
+
+impl fmt::Display for CacheType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+        })
+    }
+}
+
+impl FromStr for CacheType {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "f32" => Ok(Self::F32),
+            "f16" => Ok(Self::F16),
+            _ => Err("expected f32 or f16".to_owned()),
+        }
+    }
+}
+
+/// The keys or the values of a layer, `[batch, n_kv_heads, capacity, head_dim]`.
+#[derive(Debug, Clone)]
+enum Kept {
+    Floats(Tensor<4>),
+    Halves { halves: Halves, device: Device },
+}
+
+impl Kept {
+    fn dims(&self) -> [usize; 4] {
+        match self {
+            Self::Floats(floats) => floats.dims(),
+            Self::Halves { halves, .. } => halves.shape(),
+        }
+    }
+
+    /// Puts the first tokens of each row of `new` at their places; `is_even` where all rows begin at one and take all.
+    fn put(&mut self, new: Tensor<4>, places: &[Positions], is_even: bool) {
+        let [batch, heads, _, width] = self.dims();
+        match self {
+            Self::Halves { halves, .. } => halves.write(new, places),
+            // `inplace` moves the tensor into the write; a second owner would force a copy of the whole cache.
+            Self::Floats(floats) if is_even => {
+                let start = places.first().map_or(0, |place| place.start);
+                let end = start + new.dims()[2];
+                floats.inplace(|cache| cache.slice_assign([0..batch, 0..heads, start..end, 0..width], new));
+            }
+            Self::Floats(floats) => {
+                for Positions { row, start, count } in places.iter().copied() {
+                    let place = [row..row + 1, 0..heads, start..start + count, 0..width];
+                    let these = new.clone().slice([row..row + 1, 0..heads, 0..count, 0..width]);
+                    floats.inplace(|cache| cache.slice_assign(place, these));
+                }
+            }
+        }
+    }
+
+    /// The first `len` tokens of all rows.
+    fn first(&self, len: usize) -> Tensor<4> {
+        match self {
+            Self::Floats(floats) => floats.clone().narrow(2, 0, len),
+            Self::Halves { halves, device } => halves.read(len, device),
+        }
+    }
+
+    fn copy_row(&mut self, row: usize, from: &Self, from_row: usize, len: usize) {
+        let [_, heads, _, width] = self.dims();
+        match (self, from) {
+            (Self::Halves { halves, .. }, Self::Halves { halves: from, .. }) => {
+                halves.copy_row(row, from, from_row, len);
+            }
+            (to, from) => {
+                let row_of = from.first(len).narrow(0, from_row, 1); // [1, heads, len, width]
+                let start = 0;
+                match to {
+                    Self::Floats(floats) => {
+                        let place = [row..row + 1, 0..heads, 0..len, 0..width];
+                        floats.inplace(|cache| cache.slice_assign(place, row_of));
+                    }
+                    Self::Halves { halves, device } => {
+                        let mut alone = Halves::zeros([1, heads, len, width]);
+                        let count = len;
+                        alone.write(row_of.to_device(device), &[Positions { row: 0, start, count }]);
+                        halves.copy_row(row, &alone, 0, len);
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// Preallocated keys and values of one layer. Each row has its own length, so texts of different lengths can be continued together.
 ///
-/// New tokens are written in place and the filled part is handed out as a view, so a step copies only the new
-/// tokens (on flex, as long as views of earlier steps have been dropped).
+/// In single precision, new tokens are written in place and the filled part is handed out as a view, so a step copies only the new tokens
+/// (on flex, as long as views of earlier steps have been dropped). In half precision the filled part is converted at each step, a layer
+/// at a time, so that half the bytes come from memory.
 #[derive(Debug, Clone)]
 pub struct KvCache {
-    keys: Tensor<4>,
-    values: Tensor<4>,
+    keys: Kept,
+    values: Kept,
     lens: Vec<usize>,
 }
 
 impl KvCache {
-    /// An empty cache for `capacity` tokens; values are as wide as keys.
+    /// An empty cache for `capacity` tokens in single precision; values are as wide as keys.
     pub fn new(batch: usize, n_kv_heads: usize, capacity: usize, head_dim: usize, device: &Device) -> Self {
-        let shape = [batch, n_kv_heads, capacity, head_dim];
+        Self::of(CacheType::F32, [batch, n_kv_heads, capacity, head_dim], device)
+    }
+
+    /// An empty cache of a type, `[batch, n_kv_heads, capacity, head_dim]`.
+    pub fn of(kind: CacheType, shape: [usize; 4], device: &Device) -> Self {
+        let kept = || match kind {
+            CacheType::F32 => Kept::Floats(Tensor::zeros(shape, device)),
+            CacheType::F16 => Kept::Halves {
+                halves: Halves::zeros(shape),
+                device: device.clone(),
+            },
+        };
         Self {
-            keys: Tensor::zeros(shape, device),
-            values: Tensor::zeros(shape, device),
-            lens: vec![0; batch],
+            keys: kept(),
+            values: kept(),
+            lens: vec![0; shape[0]],
         }
     }
 
@@ -91,26 +218,23 @@ impl KvCache {
             let added = end - len.min(end);
             return Err(AttentionError::CacheFull { len, added, capacity });
         }
-        // `inplace` moves the tensor into the write; a second owner would force a copy of the whole cache.
-        if is_even {
-            self.keys
-                .inplace(|cache| cache.slice_assign([0..batch, 0..heads, len..end, 0..width], keys));
-            self.values
-                .inplace(|cache| cache.slice_assign([0..batch, 0..heads, len..end, 0..width], values));
-            self.lens.fill(end);
-        } else {
-            for (row, len) in self.lens.iter_mut().enumerate().filter(|(row, _)| added(*row) > 0) {
-                let place = [row..row + 1, 0..heads, *len..*len + added(row), 0..width];
-                let new = |x: &Tensor<4>| x.clone().slice([row..row + 1, 0..heads, 0..added(row), 0..width]);
-                self.keys.inplace(|cache| cache.slice_assign(place.clone(), new(&keys)));
-                self.values.inplace(|cache| cache.slice_assign(place, new(&values)));
-                *len += added(row);
-            }
+        let places: Vec<Positions> = self
+            .lens
+            .iter()
+            .enumerate()
+            .map(|(row, start)| Positions {
+                row,
+                start: *start,
+                count: added(row),
+            })
+            .filter(|place| place.count > 0)
+            .collect();
+        self.keys.put(keys, &places, is_even);
+        self.values.put(values, &places, is_even);
+        for place in places {
+            self.lens[place.row] += place.count;
         }
-        Ok((
-            self.keys.clone().narrow(2, 0, end),
-            self.values.clone().narrow(2, 0, end),
-        ))
+        Ok((self.keys.first(end), self.values.first(end)))
     }
 
     /// Replaces `row` by a row of another cache.
@@ -135,12 +259,8 @@ impl KvCache {
             return Err(AttentionError::CacheShape { expected, given });
         }
         if len > 0 {
-            let place = [row..row + 1, 0..heads, 0..len, 0..width];
-            let new = |x: &Tensor<4>| x.clone().slice([from_row..from_row + 1, 0..heads, 0..len, 0..width]);
-            self.keys
-                .inplace(|cache| cache.slice_assign(place.clone(), new(&from.keys)));
-            self.values
-                .inplace(|cache| cache.slice_assign(place, new(&from.values)));
+            self.keys.copy_row(row, &from.keys, from_row, len);
+            self.values.copy_row(row, &from.values, from_row, len);
         }
         self.lens[row] = len;
         Ok(())

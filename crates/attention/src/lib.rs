@@ -25,7 +25,7 @@ mod functional;
 mod mask;
 mod multi_head;
 
-pub use cache::KvCache;
+pub use cache::{CacheType, KvCache};
 pub use error::AttentionError;
 pub use functional::{AttentionOptions, scaled_dot_product_attention};
 pub use mask::attention_mask;

@@ -3,7 +3,7 @@
 use burn::module::Param;
 use burn::tensor::{Bool, Device, Tensor, TensorData};
 use taal_attention::{
-    AttentionContext, AttentionError, AttentionMask, AttentionOptions, KvCache, MultiHeadAttention,
+    AttentionContext, AttentionError, AttentionMask, AttentionOptions, CacheType, KvCache, MultiHeadAttention,
     MultiHeadAttentionConfig, attention_mask, scaled_dot_product_attention,
 };
 use taal_embeddings::{Rotary, alibi_bias};
@@ -369,6 +369,57 @@ mod cache {
         assert_eq!(values(all_k), values(part(&k, 0, 4)));
         cache.reset();
         assert!(cache.is_empty());
+    }
+
+    #[test]
+    fn half_precision_gives_a_row_the_same_bits_in_any_batch() {
+        let kind = CacheType::F16;
+        let (k, v) = (normal([3, 2, 12, 8], 1), normal([3, 2, 12, 8], 2));
+        let bits = |x: Tensor<4>| -> Vec<u32> { values(x).iter().map(|x| x.to_bits()).collect() };
+        let mut whole = KvCache::of(kind, [3, 2, 12, 8], &flex());
+        let (all_k, all_v) = whole.append(k.clone(), v.clone()).unwrap();
+        // Rounded, and not by more than the last of 11 bits.
+        let (rounded, exact) = (values(all_k.clone()), values(k.clone()));
+        assert_ne!(rounded, exact);
+        for (rounded, exact) in rounded.iter().zip(&exact) {
+            assert!((rounded - exact).abs() <= exact.abs() / 2048.0, "{rounded} and {exact}");
+        }
+        for row in 0..3 {
+            let of = |x: &Tensor<4>| x.clone().narrow(0, row, 1);
+            let (expected_k, expected_v) = (bits(of(&all_k)), bits(of(&all_v)));
+            // Token by token.
+            let mut alone = KvCache::of(kind, [1, 2, 15, 8], &flex());
+            for token in 0..12 {
+                let part = |x: &Tensor<4>| of(x).narrow(2, token, 1);
+                alone.append(part(&k), part(&v)).unwrap();
+            }
+            let nothing = || Tensor::<4>::zeros([1, 2, 1, 8], &flex());
+            let (k_alone, v_alone) = alone.append_rows(nothing(), nothing(), Some(&[0])).unwrap();
+            assert_eq!((bits(k_alone), bits(v_alone)), (expected_k.clone(), expected_v.clone()));
+            // Next to rows of other lengths, and copied from one cache to another.
+            let mut batch = KvCache::of(kind, [2, 2, 15, 8], &flex());
+            batch.copy_row(1, &alone, 0).unwrap();
+            let token = |value: f32| Tensor::<4>::full([2, 2, 1, 8], value, &flex());
+            let (k_batch, _) = batch.append_rows(token(1.0), token(2.0), Some(&[1, 0])).unwrap();
+            assert_eq!(bits(k_batch.narrow(0, 1, 1)), expected_k);
+            assert_eq!(batch.lens(), [1, 12]);
+        }
+    }
+
+    #[test]
+    fn caches_of_both_types_copy_rows_of_each_other() {
+        let x = normal([1, 2, 4, 8], 3);
+        for (from, to) in [(CacheType::F16, CacheType::F32), (CacheType::F32, CacheType::F16)] {
+            let mut first = KvCache::of(from, [1, 2, 4, 8], &flex());
+            let mut second = KvCache::of(to, [2, 2, 6, 8], &flex());
+            first.append(x.clone(), x.clone()).unwrap();
+            second.copy_row(1, &first, 0).unwrap();
+            let nothing = || Tensor::<4>::zeros([2, 2, 1, 8], &flex());
+            let (k, v) = second.append_rows(nothing(), nothing(), Some(&[0, 0])).unwrap();
+            let row = |x: Tensor<4>| values(x.narrow(0, 1, 1));
+            assert_close(&row(k), &values(x.clone()), 2e-3);
+            assert_close(&row(v), &values(x.clone()), 2e-3);
+        }
     }
 
     #[test]

@@ -2,13 +2,13 @@
 
 use taal_experiments::paradigm::{self, NetworkFigures, ParadigmFigures, ParadigmOptions, TrainedFigures};
 use taal_inference::bench::{BenchFigures as GenerateFigures, BenchOptions};
-use taal_model::{ModelSize, TransformerConfig};
+use taal_model::{ModelSize, TransformerConfig, WeightFormat};
 use taal_trainer::bench::BenchFigures;
 use taal_trainer::{Progress, RecipeText, resolve};
 
 use crate::arguments::{BenchGenerateArguments, BenchParadigmArguments, BenchTrainArguments};
 use crate::failure::Failure;
-use crate::terminal;
+use crate::{models, terminal};
 
 /// `taal bench train`
 pub fn train(arguments: &BenchTrainArguments) -> Result<(), Failure> {
@@ -57,7 +57,7 @@ fn train_table(figures: &BenchFigures) -> String {
 pub fn generate(arguments: &BenchGenerateArguments) -> Result<(), Failure> {
     let device = arguments.device.open()?;
     let model = match &arguments.model {
-        Some(dir) => taal_inference::LanguageModel::open(dir, &device)?.model,
+        Some(dir) => models::open_with(dir, arguments.device.device, arguments.weights)?.model,
         None => TransformerConfig::gpt2(ModelSize {
             vocab_size: 50_257,
             max_seq_len: 1024,
@@ -65,9 +65,13 @@ pub fn generate(arguments: &BenchGenerateArguments) -> Result<(), Failure> {
             n_heads: 12,
             d_model: 768,
         })
-        .init(1337, &device)?,
+        .init(1337, &device)?
+        .with_weights(arguments.weights.weights.unwrap_or(WeightFormat::F32))?,
     };
-    let model = model.with_weights(arguments.weights.weights)?;
+    let model = match arguments.cache.cache {
+        Some(kind) => model.with_cache(kind)?,
+        None => model,
+    };
     let options = BenchOptions {
         prompt_len: arguments.prompt_tokens,
         decode_len: arguments.max_tokens,

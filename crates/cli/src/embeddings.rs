@@ -8,12 +8,12 @@ use taal_evaluation::{
     Analogies, AnalogyScore, BOOTSTRAP_ROUNDS, Categories, CategoryScore, SectionScore, SimilarityScore, UnknownWords,
     WordPairs, WordVectors,
 };
-use taal_inference::{LanguageModel, embed};
+use taal_inference::embed;
 use taal_metrics::pca;
 
 use crate::arguments::{EmbeddingsPlotArguments, EmbeddingsScoreArguments};
 use crate::failure::Failure;
-use crate::{columns, embed as texts, terminal};
+use crate::{columns, embed as texts, models, terminal};
 
 /// Seed of the bootstrap: equal files give equal intervals.
 const SEED: u64 = 0;
@@ -49,7 +49,7 @@ pub fn score(arguments: &EmbeddingsScoreArguments) -> Result<(), Failure> {
     let vectors = match (&arguments.vectors, &arguments.model) {
         (Some(path), _) => WordVectors::read(path)?,
         (None, Some(dir)) => {
-            let lm = LanguageModel::open(dir, &arguments.device.open()?)?;
+            let lm = models::open(dir, arguments.device.device)?;
             WordVectors::of_model(&lm, wanted, arguments.pool)?
         }
         (None, None) => return Err(anyhow::anyhow!("expected --model or --vectors, got neither").into()),
@@ -181,7 +181,7 @@ pub fn plot(arguments: &EmbeddingsPlotArguments) -> Result<(), Failure> {
     let format = format_of(&arguments.out)?;
     let is_lines = !arguments.lines.is_empty();
     let wanted = if is_lines { lines(arguments)? } else { words(arguments)? };
-    let lm = LanguageModel::open(&arguments.model, &arguments.device.open()?)?;
+    let lm = models::open(&arguments.model, arguments.device.device)?;
     let (labels, vectors, unknown) = if is_lines {
         texts::say_what_is_cut(&lm, wanted.iter().map(String::as_str))?;
         let vectors = wanted.iter().map(|text| embed(&lm, text, arguments.pool));

@@ -7,12 +7,12 @@ use taal_inference::LanguageModel;
 
 use crate::arguments::{EvalArguments, twice};
 use crate::failure::Failure;
-use crate::terminal;
+use crate::{models, terminal};
 
 /// Evaluates.
 pub fn run(arguments: &EvalArguments) -> Result<(), Failure> {
     let (model, texts) = model_and_texts(arguments)?;
-    let lm = LanguageModel::open(model, &arguments.device.open()?)?.with_weights(arguments.weights.weights)?;
+    let lm = models::open_with(model, arguments.device.device, arguments.weights)?;
     if !arguments.pairs.is_empty() {
         return pairs(&lm, arguments);
     }

@@ -1,6 +1,6 @@
 //! `taal import` and `taal export`: models of other programs in, and out.
 
-use taal_exchange::{Exported, Imported, TokenizerChoice, export_model, import_model};
+use taal_exchange::{Exported, Imported, TokenizerChoice, export_model, import_model_as};
 
 use crate::arguments::{ExportArguments, ImportArguments};
 use crate::failure::Failure;
@@ -14,7 +14,7 @@ pub fn import(arguments: &ImportArguments) -> Result<(), Failure> {
         true => TokenizerChoice::Without,
         false => arguments.tokenizer.as_deref().into(),
     };
-    let imported = import_model(&arguments.from, tokenizer, &arguments.out, &device)?;
+    let imported = import_model_as(&arguments.from, tokenizer, arguments.weights, &arguments.out, &device)?;
     if arguments.json {
         return Ok(terminal::print_json(&imported)?);
     }
@@ -28,7 +28,7 @@ pub fn export(arguments: &ExportArguments) -> Result<(), Failure> {
     let exported = export_model(
         &arguments.model,
         arguments.to,
-        arguments.tensor_type,
+        arguments.format,
         &arguments.out,
         &device,
     )?;
@@ -51,6 +51,7 @@ fn import_summary(imported: &Imported) -> String {
         ("from", imported.source.to_string()),
         ("family", imported.family.clone()),
         ("parameters", terminal::grouped(imported.params)),
+        ("weights", imported.weights.clone()),
         ("tokenizer", tokenizer),
     ])
 }

@@ -1,10 +1,10 @@
 //! `taal fill`: a masked model's guesses for the gaps of a text.
 
-use taal_inference::{FillOptions, LanguageModel};
+use taal_inference::FillOptions;
 
 use crate::arguments::FillArguments;
 use crate::failure::Failure;
-use crate::{columns, standard_input, terminal};
+use crate::{columns, models, standard_input, terminal};
 
 /// Fills.
 pub fn run(arguments: &FillArguments) -> Result<(), Failure> {
@@ -15,7 +15,7 @@ pub fn run(arguments: &FillArguments) -> Result<(), Failure> {
         whole_words: !arguments.pieces,
         rank: arguments.rank.clone(),
     };
-    let lm = LanguageModel::open(model, &arguments.device.open()?)?;
+    let lm = models::open(model, arguments.device.device)?;
     let found = taal_inference::fill(&lm, &text, &options)?;
     if arguments.json {
         return Ok(terminal::print_json(&found)?);

@@ -7,7 +7,7 @@ use taal_inference::{GenerateOptions, Generation, InferenceError, LanguageModel,
 
 use crate::arguments::{GenerateArguments, twice};
 use crate::failure::Failure;
-use crate::{standard_input, terminal};
+use crate::{models, standard_input, terminal};
 
 /// Generates.
 pub fn run(arguments: &GenerateArguments) -> Result<(), Failure> {
@@ -15,7 +15,8 @@ pub fn run(arguments: &GenerateArguments) -> Result<(), Failure> {
     // A wrong setting should not cost the loading of a model.
     options.validate()?;
     let (model, prompt) = model_and_prompt(arguments)?;
-    let lm = LanguageModel::open(model, &arguments.device.open()?)?.with_weights(arguments.weights.weights)?;
+    let lm = models::open_with(model, arguments.device.device, arguments.weights)?;
+    let lm = models::with_cache(lm, arguments.cache)?;
     if arguments.sampling.has_random_seed() && terminal::is_watched() {
         terminal::message(&format!("seed: {}", options.sampling.seed));
     }

@@ -71,7 +71,11 @@ fn of_inference(error: &InferenceError) -> Option<String> {
         InferenceError::NoModel { dir } => {
             let name = terminal::shell_word(&dir.display().to_string());
             match dir.extension().and_then(|extension| extension.to_str()) {
-                Some("gguf" | "safetensors" | "bin") => Some(format!(
+                // Verbs that ask a model open a GGUF file; training needs a directory with weights that are not rounded.
+                Some("gguf") => Some(format!(
+                    "`taal import --from {name} --weights f32 --out DIR` turns it into a model directory"
+                )),
+                Some("safetensors" | "bin") => Some(format!(
                     "`taal import --from {name} --out DIR` turns another program's model into a model directory"
                 )),
                 _ => models_near(Some(dir)),

@@ -1,23 +1,22 @@
 //! `taal inspect`: what a model directory holds and what the model costs, without running it.
 
+use std::path::Path;
+
 use serde::Serialize;
 use taal_inference::model_dir;
 use taal_insight::Part;
 use taal_kernels::DeviceSpec;
 use taal_metrics::flops;
 use taal_model::hugging_face::{self, Family, TOKENIZER_FILE};
-use taal_model::{Mixer, TransformerConfig, parameters};
+use taal_model::{Mixer, Transformer, TransformerConfig, parameters};
 use taal_tokenizer::Tokenizer;
 
 use crate::arguments::InspectArguments;
 use crate::failure::Failure;
-use crate::terminal;
+use crate::{models, terminal};
 
 /// Columns of the tree's names.
 const TREE: usize = 38;
-
-/// Bytes of a 32-bit float.
-const FLOAT: u64 = 4;
 
 /// Everything that is printed.
 #[derive(Debug, Serialize)]
@@ -25,8 +24,10 @@ struct Inspection {
     family: String,
     config: TransformerConfig,
     params: u64,
-    /// Bytes of the weights in fp32, as they are in memory.
+    /// Bytes of the weights in memory.
     weight_bytes: u64,
+    /// The types of the matrices in memory.
+    weight_types: String,
     /// Bytes of the key/value cache per token of one sequence; 0 for bidirectional and recurrent models.
     cache_bytes_per_token: u64,
     /// Of the forward pass over one sequence of `max_seq_len` tokens.
@@ -52,15 +53,9 @@ struct TensorInfo {
 
 /// Inspects.
 pub fn run(arguments: &InspectArguments) -> Result<(), Failure> {
-    let dir = model_dir(&arguments.model)?;
-    let config = hugging_face::open_config(&dir)?;
-    let tokenizer_path = dir.join(TOKENIZER_FILE);
-    let tokenizer = match taal_store::exists(&tokenizer_path) {
-        true => Some(Tokenizer::open(&tokenizer_path)?),
-        false => None,
-    };
     // The weights are opened too: a figure about a file that does not fit its configuration would be worth nothing.
-    let model = hugging_face::open(&dir, &DeviceSpec::Flex.open()?)?;
+    let (model, tokenizer) = opened(&arguments.model)?;
+    let config = model.config().clone();
     let shape = config.shape(config.max_seq_len);
     let count = flops::count(&shape);
     let cached = match config.mixer {
@@ -71,8 +66,12 @@ pub fn run(arguments: &InspectArguments) -> Result<(), Failure> {
     let found = Inspection {
         family: format!("{:?}", Family::of(&config)).to_lowercase(),
         params: config.n_params(),
-        weight_bytes: FLOAT * config.n_params(),
-        cache_bytes_per_token: if config.is_causal { FLOAT * cached as u64 } else { 0 },
+        weight_bytes: model.weight_bytes(),
+        weight_types: model.weight_types(),
+        cache_bytes_per_token: match config.is_causal {
+            true => (model.cache_type().bytes() * cached) as u64,
+            false => 0,
+        },
         forward_flops: count.forward,
         forward_flops_per_token: count.forward / config.max_seq_len.max(1) as u64,
         training_flops_per_token: flops::palm_per_token(&shape),
@@ -89,6 +88,21 @@ pub fn run(arguments: &InspectArguments) -> Result<(), Failure> {
         return Ok(terminal::print_json(&found)?);
     }
     Ok(terminal::print(&words(&found))?)
+}
+
+/// A model and its tokenizer. Of a directory only these are opened, so that one whose other files are damaged can be looked at.
+fn opened(path: &Path) -> Result<(Transformer, Option<Tokenizer>), Failure> {
+    if taal_exchange::is_gguf_file(path)? {
+        let lm = models::open(path, DeviceSpec::Flex)?;
+        return Ok((lm.model, lm.tokenizer));
+    }
+    let dir = model_dir(path)?;
+    let tokenizer_path = dir.join(TOKENIZER_FILE);
+    let tokenizer = match taal_store::exists(&tokenizer_path) {
+        true => Some(Tokenizer::open(&tokenizer_path)?),
+        false => None,
+    };
+    Ok((hugging_face::open(&dir, &DeviceSpec::Flex.open()?)?, tokenizer))
 }
 
 /// The tensors of all blocks together, where the blocks are alike.
@@ -190,7 +204,10 @@ fn words(found: &Inspection) -> String {
         ("parameters", terminal::grouped(found.params)),
         (
             "memory",
-            format!("{} of weights in fp32", terminal::size(found.weight_bytes)),
+            match found.weight_types.as_str() {
+                "F32" => format!("{} of weights in fp32", terminal::size(found.weight_bytes)),
+                types => format!("{} of weights, matrices in {types}", terminal::size(found.weight_bytes)),
+            },
         ),
     ];
     if is_recurrent {
@@ -216,9 +233,15 @@ fn words(found: &Inspection) -> String {
     ));
     let mut text = terminal::table(&rows);
     text.push('\n');
+    let has_types = found.weight_types != "F32";
     text.push_str(&format!(
-        "{:TREE$}{:>12}{:>12}{:>10}{:>8}\n",
-        "", "shape", "parameters", "memory", "FLOPs"
+        "{:TREE$}{:>12}{:>12}{:>10}{:>8}{}\n",
+        "",
+        "shape",
+        "parameters",
+        "memory",
+        "FLOPs",
+        if has_types { "  type" } else { "" }
     ));
     for row in taal_insight::rows(&found.anatomy) {
         let part = row.part;
@@ -236,6 +259,9 @@ fn words(found: &Inspection) -> String {
             unless_0(part.bytes, terminal::size(part.bytes)),
             unless_0(part.flops_per_token, terminal::short(part.flops_per_token as f64)),
         );
+        let is_leaf = part.parts.is_empty() && has_types;
+        let types: Vec<&str> = part.types.iter().filter(|_| is_leaf).map(String::as_str).collect();
+        let line = format!("{line}  {}", types.join(", "));
         text.push_str(line.trim_end());
         text.push('\n');
     }

@@ -24,6 +24,7 @@ mod generate;
 mod glossary;
 mod hints;
 mod inspect;
+mod models;
 mod progress;
 mod recipes;
 mod runs;

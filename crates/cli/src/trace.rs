@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use taal_inference::{LanguageModel, Prompt};
+use taal_inference::Prompt;
 use taal_insight::{Guess, PageOptions, Token, Trace, TraceOptions};
 use taal_model::PositionKind;
 use taal_trainer::Checkpoints;
@@ -11,8 +11,8 @@ use unicode_width::UnicodeWidthStr;
 use crate::arguments::{TraceArguments, twice};
 use crate::columns::{bar, cut, fitted, folded, visible};
 use crate::failure::Failure;
-use crate::standard_input;
 use crate::terminal::{self, grouped};
+use crate::{models, standard_input};
 
 /// What a terminal has at least.
 const COLUMNS: usize = 80;
@@ -40,7 +40,7 @@ pub fn run(arguments: &TraceArguments) -> Result<(), Failure> {
         (None, None) => return Err(asked.no_text("trace", model)),
     };
     let device = arguments.device.open()?;
-    let lm = LanguageModel::open(model, &device)?;
+    let lm = models::open(model, arguments.device.device)?;
     let mut trace = taal_insight::trace(&lm, &prompt, &options)?;
     if let Some(run_dir) = &arguments.checkpoints {
         let checkpoints = Checkpoints::of(run_dir);

@@ -19,6 +19,8 @@ use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
+#[path = "cli/quantized.rs"]
+mod quantized;
 #[path = "cli/reports_run.rs"]
 mod reports_run;
 #[path = "cli/reports_text.rs"]
@@ -634,7 +636,7 @@ fn another_programs_model_is_imported_generates_and_is_exported() {
     fails(
         place.taal(&[&export[..], &["new", "--to", "gguf", "--type", "q4"]].concat()),
         2,
-        &["q4", "f32, f16 or q8_0"],
+        &["q4", "f32, f16, bf16, q8_0, q4_0 or q4_k_m"],
     );
     fails(
         place.taal(&[&export[..], &["new", "--to", "hf", "--type", "f16"]].concat()),

@@ -96,7 +96,10 @@ fn report(records: &[StepRecord]) -> Report {
         resumed_from: None,
         tokenizer: "char".to_owned(),
         vocab_size: 65,
-        skipped_steps: 0, masked: None, figures: Default::default(),
+        skipped_steps: 0,
+        masked: None,
+        figures: Default::default(),
+        notes: Vec::new(),
         rewinds: 0,
         notes: Vec::new(),
         samples: vec![

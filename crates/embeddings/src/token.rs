@@ -68,6 +68,11 @@ impl TokenEmbedding {
         self.quantized.as_ref()
     }
 
+    /// Reads and multiplies the table in single precision again: its values are made where they are first used.
+    pub fn unpack(&mut self) {
+        self.quantized = None;
+    }
+
     /// Rounds the table to a type, for inference.
     ///
     /// # Errors

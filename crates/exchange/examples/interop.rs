@@ -1,6 +1,6 @@
 //! Taal's part of `cargo xtask interop`: computes logits of models that other programs wrote, and writes models for them to open.
 //!
-//! `interop open FOLDER` opens each `FOLDER/FAMILY/CASE` and writes the logits of its `ids.json` (a list of samples with
+//! `interop open FOLDER` opens each `FOLDER/FAMILY/CASE`, a directory or with a `model.gguf`, and writes the logits of its `ids.json` (a list of samples with
 //! `input_ids` and perhaps an `attention_mask`) to `taal.bin`: fp32, little-endian, 0 at padding; or `taal.error` if the
 //! directory does not open. `interop make FOLDER FAMILY...` writes such directories with random weights, with `ids.json` and
 //! `taal.bin`. `interop gguf FOLDER FAMILY...` writes `model.gguf` instead, for families that llama.cpp supports.
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
-use taal_exchange::gguf::{self, TensorType};
+use taal_exchange::gguf;
 use taal_model::hugging_face::{self, Companions};
 use taal_model::{
     Activation, ForwardOptions, ModelError, ModelSize, RopeScaling, Segments, Transformer, TransformerConfig,
@@ -41,7 +41,12 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 fn open_all(folder: &Path) -> Result<(), Box<dyn Error>> {
     for case in cases_in(folder)? {
-        match hugging_face::open(&case, &Device::flex()) {
+        let file = case.join("model.gguf");
+        let opened = match file.exists() {
+            true => gguf::open(&file, &Device::flex()).map(|contents| contents.model),
+            false => hugging_face::open(&case, &Device::flex()),
+        };
+        match opened {
             Ok(model) => {
                 let samples: Vec<Sample> = serde_json::from_slice(&std::fs::read(case.join("ids.json"))?)?;
                 write_logits(&case, &model, &samples)?;
@@ -91,7 +96,7 @@ fn make_gguf(folder: &Path, families: &[String]) -> Result<(), Box<dyn Error>> {
             let case = folder.join(family).join(name);
             let model = random_model(&config)?;
             std::fs::create_dir_all(&case)?;
-            match gguf::save(&model, None, TensorType::F32, name, &case.join("model.gguf")) {
+            match gguf::save(&model, None, None, name, &case.join("model.gguf")) {
                 Ok(()) => {}
                 Err(ModelError::Config { .. }) => {
                     std::fs::remove_dir(&case)?;

@@ -1,13 +1,14 @@
 //! Import and export of models with their tokenizers: GGUF files, llama2.c files, Hugging Face directories.
 //!
 //! [`import_model`] recognizes the format by content and writes a Hugging Face directory, which everything in Taal opens;
-//! [`export_model`] writes what `transformers`, llama.cpp and llama2.c open. [`gguf`] and [`llama2c`] are the formats themselves.
+//! [`export_model`] writes what `transformers`, llama.cpp and llama2.c open; [`open_model`] opens a GGUF file where it is, without
+//! importing it. [`gguf`] and [`llama2c`] are the formats themselves.
 //!
 //! Left out: Hugging Face's directory itself, which is the model crate's format, and formats that can execute code (pickles).
 //!
 //! ```
 //! use burn::tensor::Device;
-//! use taal_exchange::gguf::{self, TensorType};
+//! use taal_exchange::gguf;
 //! use taal_model::{ModelSize, TransformerConfig};
 //!
 //! let folder = tempfile::tempdir()?;
@@ -19,7 +20,7 @@
 //!     n_heads: 4,
 //!     d_model: 32,
 //! }).init(42, &Device::flex())?;
-//! gguf::save(&model, None, TensorType::F32, "a model", &path)?;
+//! gguf::save(&model, None, None, "a model", &path)?;
 //! let opened = gguf::open(&path, &Device::flex())?;
 //! assert_eq!(opened.model.config(), model.config());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -34,4 +35,7 @@ mod to_ggml;
 mod words;
 
 pub use error::{ExchangeError, Result};
-pub use models::{Exported, Imported, Source, Target, TokenizerChoice, export_model, import_model};
+pub use models::{
+    Exported, Imported, Source, Target, TokenizerChoice, export_model, import_model, import_model_as, is_gguf_file,
+    open_model,
+};

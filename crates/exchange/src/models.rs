@@ -3,17 +3,18 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use burn::tensor::Device;
 use serde::Serialize;
 use taal_inference::{Ends, InferenceError, LanguageModel, check_tokenizer, model_dir, sentence_files};
 use taal_model::hugging_face::{self, CONFIG_FILE, Companions, Family, SpecialIds};
-use taal_model::{Activation, RopeScaling, Transformer};
+use taal_model::{Activation, RopeScaling, Transformer, WeightFormat};
 use taal_store::{AtomicDir, FileFormat, LineEnds, Map};
 use taal_tokenizer::chat::ChatFiles;
 use taal_tokenizer::{ImportOptions, Tokenizer};
 
-use crate::gguf::{self, TensorType};
+use crate::gguf;
 use crate::{ExchangeError, Result, from_ggml, llama2c, to_ggml};
 
 /// A note for models with dynamic scaling of rotary angles.
@@ -23,6 +24,9 @@ const NO_DYNAMIC_ANGLES: &str = "llama.cpp has no dynamic scaling of rotary angl
 /// A note for models with the exact GELU, as in nanoGPT.
 const APPROXIMATE_GELU: &str = "llama.cpp computes GELU by its tanh approximation, and this model has the exact one: activations there differ by \
                                 up to 5e-4";
+
+/// A note for directories whose weights are in blocks.
+const ONLY_TAAL: &str = "only Taal opens a directory with weights in blocks; llama.cpp opens --to gguf, and others --to hf with --type f32, f16 or bf16";
 
 /// The format of an imported model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -93,6 +97,8 @@ pub struct Imported {
     pub family: String,
     /// Number of parameters.
     pub params: u64,
+    /// The types of the matrices.
+    pub weights: String,
     /// Number of tokens of the tokenizer; `None` without a tokenizer.
     pub tokenizer_vocab_size: Option<usize>,
     /// The directory that was written.
@@ -136,7 +142,33 @@ impl<'a> From<Option<&'a Path>> for TokenizerChoice<'a> {
     }
 }
 
-/// Opens a model of another program and atomically writes it as a Hugging Face directory.
+/// Opens a model: a directory or a run, as [`LanguageModel::open`] does, or a GGUF file, whose matrices are multiplied where they are in the
+/// mapped file.
+///
+/// # Errors
+///
+/// Those of [`LanguageModel::open`], of [`gguf::open`], and [`ExchangeError::ForeignTokenizer`].
+pub fn open_model(path: &Path, device: &Device) -> Result<LanguageModel> {
+    if !is_gguf_file(path)? {
+        return Ok(LanguageModel::open(path, device)?);
+    }
+    let opened = open_gguf(path, &Arc::new(Map::open(path)?), false, device)?;
+    check_tokenizer(opened.tokenizer.as_ref(), path, opened.model.config(), path)?;
+    let mut lm = LanguageModel::with_special_ids(opened.model, opened.tokenizer, opened.special_ids);
+    lm.chat = opened.chat;
+    Ok(lm)
+}
+
+/// Whether there is a file that begins as GGUF files do.
+///
+/// # Errors
+///
+/// [`ExchangeError::Store`] where the file cannot be read.
+pub fn is_gguf_file(path: &Path) -> Result<bool> {
+    Ok(taal_store::is_file(path) && gguf::is_gguf(&Map::open(path)?))
+}
+
+/// Opens a model of another program and atomically writes it as a Hugging Face directory, in which its matrices keep their types.
 ///
 /// # Errors
 ///
@@ -145,6 +177,21 @@ impl<'a> From<Option<&'a Path>> for TokenizerChoice<'a> {
 pub fn import_model<'a>(
     from: &Path,
     tokenizer: impl Into<TokenizerChoice<'a>>,
+    out: &Path,
+    device: &Device,
+) -> Result<Imported> {
+    import_model_as(from, tokenizer, None, out, device)
+}
+
+/// [`import_model`] with matrices of other types.
+///
+/// # Errors
+///
+/// As [`import_model`], and [`Transformer::with_weights`].
+pub fn import_model_as<'a>(
+    from: &Path,
+    tokenizer: impl Into<TokenizerChoice<'a>>,
+    weights: Option<WeightFormat>,
     out: &Path,
     device: &Device,
 ) -> Result<Imported> {
@@ -171,6 +218,10 @@ pub fn import_model<'a>(
         _ => given.or(own),
     };
     check_tokenizer(tokenizer.as_ref(), tokenizer_path, model.config(), from)?;
+    let model = match weights {
+        Some(format) => model.with_weights(format)?,
+        None => model,
+    };
     make_parent(out)?;
     let sentence = match source {
         Source::HuggingFace => sentence_files(&model_dir(from)?, model.config().d_model)?,
@@ -182,13 +233,14 @@ pub fn import_model<'a>(
         source,
         family: family_name(&model),
         params: model.config().n_params(),
+        weights: model.weight_types(),
         tokenizer_vocab_size: tokenizer.as_ref().map(Tokenizer::vocab_size),
         out: out.to_path_buf(),
     })
 }
 
-/// Writes a model directory as a file or directory of another program. `tensor_type` is that of the matrices in a GGUF file; the other
-/// targets have F32 only.
+/// Writes a model directory or a GGUF file as a file or directory of another program. With a format, matrices get its types; without one,
+/// they keep theirs. llama2.c has F32 only.
 ///
 /// # Errors
 ///
@@ -198,31 +250,49 @@ pub fn import_model<'a>(
 pub fn export_model(
     dir: &Path,
     target: Target,
-    tensor_type: TensorType,
+    format: Option<WeightFormat>,
     out: &Path,
     device: &Device,
 ) -> Result<Exported> {
     refuse_existing(out)?;
-    if target != Target::Gguf && tensor_type != TensorType::F32 {
+    if let (Target::Llama2c, Some(format)) = (target, format.filter(|format| *format != WeightFormat::F32)) {
         return Err(
-            InferenceError::setting("type", format!("only GGUF files have {tensor_type}; expected f32")).into(),
+            InferenceError::setting("type", format!("llama2.c files do not have {format}; expected f32")).into(),
         );
     }
-    let lm = LanguageModel::open(dir, device)?;
+    let mut lm = open_model(dir, device)?;
+    let tensor_type = match (target, format) {
+        (Target::Llama2c, _) => WeightFormat::F32.to_string(),
+        (_, Some(format)) => format.to_string(),
+        (_, None) => lm.model.weight_types(),
+    };
     let mut exported = Exported {
         target,
-        tensor_type: tensor_type.to_string(),
+        tensor_type,
         params: lm.model.config().n_params(),
         bytes: 0,
         tokenizer: None,
         notes: Vec::new(),
         out: out.to_path_buf(),
     };
+    let found = taal_model::parameters::list(&lm.model);
+    exported
+        .notes
+        .extend(format.and_then(|format| format.note(lm.model.config(), &found)));
     make_parent(out)?;
     let mut weights = out.to_path_buf();
     match target {
         Target::HuggingFace => {
-            let sentence = sentence_files(&model_dir(dir)?, lm.model.config().d_model)?;
+            let sentence = match taal_store::is_dir(dir) {
+                true => sentence_files(&model_dir(dir)?, lm.model.config().d_model)?,
+                false => Vec::new(),
+            };
+            if let Some(format) = format {
+                lm = lm.with_weights(format)?;
+            }
+            if lm.model.has_blocks() {
+                exported.notes.push(ONLY_TAAL.to_string());
+            }
             save(
                 &lm.model,
                 lm.tokenizer.as_ref(),
@@ -257,8 +327,13 @@ pub fn export_model(
             if let Some(RopeScaling::Dynamic { .. }) = lm.model.config().rope_scaling {
                 exported.notes.push(NO_DYNAMIC_ANGLES.to_string());
             }
-            let name = dir.file_name().unwrap_or_default().to_string_lossy();
-            gguf::save(&lm.model, vocabulary.as_ref(), tensor_type, &name, out)?;
+            let name = if taal_store::is_dir(dir) {
+                dir.file_name()
+            } else {
+                dir.file_stem()
+            };
+            let name = name.unwrap_or_default().to_string_lossy();
+            gguf::save(&lm.model, vocabulary.as_ref(), format, &name, out)?;
             exported.tokenizer = vocabulary.map(|vocabulary| vocabulary.model);
         }
         Target::Llama2c => {
@@ -363,24 +438,9 @@ fn open_any(path: &Path, has_tokenizer: bool, device: &Device) -> Result<Opened>
             chat: ChatFiles::open(&dir),
         });
     }
-    let map = Map::open(path)?;
+    let map = Arc::new(Map::open(path)?);
     if gguf::is_gguf(&map) {
-        let contents = gguf::from_map(path, &map, device)?;
-        let special_ids = contents
-            .vocabulary
-            .as_ref()
-            .map(|vocabulary| SpecialIds::new(vocabulary.bos_id, &vocabulary.end_ids()));
-        let chat = contents.vocabulary.as_ref().map(from_ggml::chat_files);
-        let vocabulary = contents.vocabulary.filter(|_| !has_tokenizer);
-        let tokenizer = vocabulary.map(|vocabulary| from_ggml::tokenizer(path, &vocabulary));
-        return Ok(Opened {
-            source: Source::Gguf,
-            model: contents.model,
-            tokenizer: tokenizer.transpose()?,
-            special_ids: special_ids.unwrap_or_default(),
-            line_ends: LineEnds::Keep,
-            chat: chat.unwrap_or_default(),
-        });
+        return open_gguf(path, &map, has_tokenizer, device);
     }
     if llama2c::is_llama2c(&map) {
         return Ok(Opened {
@@ -417,6 +477,26 @@ fn open_any(path: &Path, has_tokenizer: bool, device: &Device) -> Result<Opened>
     };
     let path = path.to_path_buf();
     Err(ExchangeError::Foreign { path, detail })
+}
+
+/// Opens a mapped GGUF file; its tokenizer is skipped where another one is given or none is wanted.
+fn open_gguf(path: &Path, map: &Arc<Map>, has_tokenizer: bool, device: &Device) -> Result<Opened> {
+    let contents = gguf::from_map(path, map, device)?;
+    let special_ids = contents
+        .vocabulary
+        .as_ref()
+        .map(|vocabulary| SpecialIds::new(vocabulary.bos_id, &vocabulary.end_ids()));
+    let chat = contents.vocabulary.as_ref().map(from_ggml::chat_files);
+    let vocabulary = contents.vocabulary.filter(|_| !has_tokenizer);
+    let tokenizer = vocabulary.map(|vocabulary| from_ggml::tokenizer(path, &vocabulary));
+    Ok(Opened {
+        source: Source::Gguf,
+        model: contents.model,
+        tokenizer: tokenizer.transpose()?,
+        special_ids: special_ids.unwrap_or_default(),
+        line_ends: LineEnds::Keep,
+        chat: chat.unwrap_or_default(),
+    })
 }
 
 /// Possible names of a directory's tokenizer; the first that exists is used.

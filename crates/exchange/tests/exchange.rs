@@ -6,6 +6,8 @@ use taal_model::ModelSize;
 mod formats;
 #[path = "exchange/models.rs"]
 mod models;
+#[path = "exchange/quantized.rs"]
+mod quantized;
 #[path = "exchange/reports_ids.rs"]
 mod reports_ids;
 #[path = "exchange/reports_import.rs"]

@@ -123,7 +123,7 @@ fn measure_batch(
         weights -= table.unwrap_or(4 * config.vocab_size * config.d_model) as u64;
     }
     let cached = 2 * config.n_layers * config.n_kv_heads * config.head_dim * (prompt_len + decode_len / 2);
-    let bytes = weights + 4 * (batch_size * cached) as u64;
+    let bytes = weights + (model.cache_type().bytes() * batch_size * cached) as u64;
     Ok(BatchFigures {
         batch_size,
         prefill_tokens_per_s: (batch_size * prompt_len) as f64 / prefill.as_secs_f64(),

@@ -4,9 +4,8 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use taal_kernels::WeightType;
 use taal_model::hugging_face::{self, CONFIG_FILE, Mark, SpecialIds, TOKENIZER_FILE};
-use taal_model::{Transformer, TransformerConfig};
+use taal_model::{CacheType, Transformer, TransformerConfig, WeightFormat};
 use taal_store::LineEnds;
 use taal_store::layout::{LOCK_NAME, MANIFEST_NAME, MODEL_DIR, RESOLVED_FILE, RUN_FILE};
 use taal_tokenizer::Tokenizer;
@@ -48,7 +47,8 @@ impl LanguageModel {
         Self::with_special_ids(model, tokenizer, SpecialIds::default())
     }
 
-    fn with_special_ids(model: Transformer, tokenizer: Option<Tokenizer>, special_ids: SpecialIds) -> Self {
+    /// The same with the ids that a model's files name.
+    pub fn with_special_ids(model: Transformer, tokenizer: Option<Tokenizer>, special_ids: SpecialIds) -> Self {
         let ends = Ends::of(&special_ids, tokenizer.as_ref(), model.config().vocab_size);
         Self {
             model,
@@ -63,13 +63,23 @@ impl LanguageModel {
         }
     }
 
-    /// The same with weights in fewer bits.
+    /// The same with weights in another format.
     ///
     /// # Errors
     ///
     /// As [`Transformer::with_weights`].
-    pub fn with_weights(self, kind: WeightType) -> Result<Self> {
-        let model = self.model.with_weights(kind)?;
+    pub fn with_weights(self, format: WeightFormat) -> Result<Self> {
+        let model = self.model.with_weights(format)?;
+        Ok(Self { model, ..self })
+    }
+
+    /// The same with caches of another type.
+    ///
+    /// # Errors
+    ///
+    /// As [`Transformer::with_cache`].
+    pub fn with_cache(self, kind: CacheType) -> Result<Self> {
+        let model = self.model.with_cache(kind)?;
         Ok(Self { model, ..self })
     }
 

@@ -1,5 +1,7 @@
 //! The structure of a model: its layers as a tree with shapes, parameters and FLOPs, as text and as a drawing.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use taal_draw::Layer;
 use taal_model::{Mixer, Transformer, TransformerConfig, parameters};
@@ -18,8 +20,11 @@ pub struct Part {
     pub shape: Vec<usize>,
     /// Parameters of all `count`. A tied output matrix has 0: its parameters are counted with the embedding.
     pub params: u64,
-    /// Their size in bytes in fp32.
+    /// Their size in bytes in memory.
     pub bytes: u64,
+    /// The types of its matrices in memory, such as `Q4_K`, by name; empty for a part without parameters.
+    #[serde(default)]
+    pub types: BTreeSet<String>,
     /// Forward floating-point operations per token at full context, of all `count`; only matrix products count, as in
     /// `taal_metrics::flops`.
     pub flops_per_token: u64,
@@ -28,13 +33,15 @@ pub struct Part {
 }
 
 impl Part {
-    fn leaf(name: &str, shape: &[usize], params: u64, flops_per_token: u64) -> Self {
+    /// A part without parameters of its own.
+    fn work(name: &str, shape: &[usize], flops_per_token: u64) -> Self {
         Self {
             name: name.to_string(),
             count: 1,
             shape: shape.to_vec(),
-            params,
-            bytes: FLOAT * params,
+            params: 0,
+            bytes: 0,
+            types: BTreeSet::new(),
             flops_per_token,
             parts: Vec::new(),
         }
@@ -47,7 +54,8 @@ impl Part {
             count: 1,
             shape: Vec::new(),
             params,
-            bytes: FLOAT * params,
+            bytes: parts.iter().map(|part| part.bytes).sum(),
+            types: parts.iter().flat_map(|part| part.types.iter().cloned()).collect(),
             flops_per_token: parts.iter().map(|part| part.flops_per_token).sum(),
             parts,
         }
@@ -72,18 +80,55 @@ impl Part {
     }
 }
 
-/// One parameter: the rest of its name, and its shape.
-type Named<'a> = (&'a [&'a str], &'a [usize]);
+/// A parameter in memory.
+struct Held {
+    shape: Vec<usize>,
+    bytes: u64,
+    types: BTreeSet<String>,
+}
+
+impl Held {
+    fn count(&self) -> u64 {
+        self.shape.iter().map(|&size| size as u64).product()
+    }
+}
+
+/// One parameter: the rest of its name, and what it is.
+type Named<'a> = (&'a [&'a str], &'a Held);
+
+fn held(model: &Transformer) -> Vec<(String, Held)> {
+    let quantized = model.quantized();
+    let parameters = parameters::list(model).into_iter();
+    let held = parameters.map(|info| {
+        let count: u64 = info.shape.iter().map(|&size| size as u64).product();
+        let matrices = quantized.get(&info.name).copied().unwrap_or_default();
+        let types = matrices.iter().map(|matrix| matrix.kind().to_string()).collect();
+        let held = match matrices.is_empty() {
+            true => Held {
+                shape: info.shape,
+                bytes: FLOAT * count,
+                types: BTreeSet::from(["F32".to_string()]),
+            },
+            false => Held {
+                shape: info.shape,
+                bytes: matrices.iter().map(|matrix| matrix.bytes().len() as u64).sum(),
+                types,
+            },
+        };
+        (info.name, held)
+    });
+    held.collect()
+}
 
 /// The parts of a model: `input`, `hidden` and `output`. Identical blocks are one part with a count.
 pub fn anatomy(model: &Transformer) -> Part {
     let config = model.config();
-    let found = parameters::list(model);
-    let names: Vec<Vec<&str>> = found.iter().map(|info| info.name.split('.').collect()).collect();
+    let found = held(model);
+    let names: Vec<Vec<&str>> = found.iter().map(|(name, _)| name.split('.').collect()).collect();
     let all: Vec<Named<'_>> = names
         .iter()
         .zip(&found)
-        .map(|(name, info)| (name.as_slice(), info.shape.as_slice()))
+        .map(|(name, (_, held))| (name.as_slice(), held))
         .collect();
     let within = |tops: &[&str]| -> Vec<Named<'_>> {
         all.iter()
@@ -99,12 +144,7 @@ pub fn anatomy(model: &Transformer) -> Part {
     if config.tie_embeddings {
         let place = output.iter().position(|part| part.name == "output_bias");
         let work = 2 * (config.d_model * config.vocab_size) as u64;
-        let tied = Part::leaf(
-            "head, the token_embedding",
-            &[config.d_model, config.vocab_size],
-            0,
-            work,
-        );
+        let tied = Part::work("head, the token_embedding", &[config.d_model, config.vocab_size], work);
         output.insert(place.unwrap_or(output.len()), tied);
     }
     let hidden = match config.mixer {
@@ -141,24 +181,28 @@ fn grouped(all: &[Named<'_>], config: &TransformerConfig) -> Vec<Part> {
 }
 
 fn part(name: &str, all: &[Named<'_>], config: &TransformerConfig) -> Part {
-    let inside: Vec<Named<'_>> = all.iter().map(|&(name, shape)| (&name[1..], shape)).collect();
+    let inside: Vec<Named<'_>> = all.iter().map(|&(name, held)| (&name[1..], held)).collect();
     // A weight and an optional bias.
     if inside.iter().all(|(name, _)| name.len() <= 1) {
-        let size = |shape: &[usize]| shape.iter().map(|&n| n as u64).product::<u64>();
         let weight = inside[0].1;
         let is_table = ["token_embedding", "position_embedding"].contains(&name);
-        let work = if weight.len() == 2 && !is_table {
-            2 * size(weight)
+        let work = if weight.shape.len() == 2 && !is_table {
+            2 * weight.count()
         } else {
             0
         };
-        return Part::leaf(name, weight, inside.iter().map(|(_, shape)| size(shape)).sum(), work);
+        return Part {
+            params: inside.iter().map(|(_, held)| held.count()).sum(),
+            bytes: inside.iter().map(|(_, held)| held.bytes).sum(),
+            types: weight.types.clone(),
+            ..Part::work(name, &weight.shape, work)
+        };
     }
     let mut parts = grouped(&inside, config);
     if name == "attention" {
         // Queries times keys, and attention weights times values.
         let work = 4 * (config.max_seq_len * config.n_heads * config.head_dim) as u64;
-        let scores = Part::leaf("scores and their sum", &[], 0, work);
+        let scores = Part::work("scores and their sum", &[], work);
         let place = parts
             .iter()
             .position(|part| part.name == "output")
@@ -178,7 +222,7 @@ fn layers(name: &str, all: &[Named<'_>], depth: usize, config: &TransformerConfi
             .take_while(|(other, _)| other[depth] == first[depth])
             .count();
         let (these, others) = rest.split_at(count);
-        let inside: Vec<Named<'_>> = these.iter().map(|&(name, shape)| (&name[depth + 1..], shape)).collect();
+        let inside: Vec<Named<'_>> = these.iter().map(|&(name, held)| (&name[depth + 1..], held)).collect();
         let layer = Part::of(name, grouped(&inside, config));
         match found.last_mut() {
             Some(last) if last.parts == layer.parts => {
@@ -262,6 +306,7 @@ fn drawn(part: &Part) -> Layer {
 mod tests {
     use burn::tensor::Device;
     use taal_metrics::flops;
+    use taal_model::WeightFormat;
 
     use super::*;
     use taal_model::ModelSize;
@@ -325,6 +370,28 @@ mod tests {
             let counted = flops::count(&config.shape(config.max_seq_len)).forward / config.max_seq_len as u64;
             assert_eq!(root.flops_per_token, counted + transform, "{config:?}");
         }
+    }
+
+    #[test]
+    fn parts_in_fewer_bits_show_their_types_and_bytes() {
+        let config = TransformerConfig {
+            d_model: 256,
+            head_dim: 64,
+            ..configs()[1].clone()
+        };
+        let model = config.init(1, &Device::flex()).expect("a valid shape");
+        let model = model.with_weights(WeightFormat::Q4KM).expect("whole blocks");
+        let root = anatomy(&model);
+        assert_eq!(root.bytes, model.weight_bytes());
+        assert_eq!(Vec::from_iter(&root.types), ["F32", "Q4_K", "Q6_K", "Q8_0"]);
+        let embedding = &root.parts[0].parts[0];
+        assert_eq!(Vec::from_iter(&embedding.types), ["Q4_K"]);
+        assert_eq!(embedding.bytes, 50 * 144);
+        let head = root.parts[2].parts.last().expect("an output matrix");
+        assert_eq!(
+            (Vec::from_iter(&head.types), head.bytes),
+            (vec![&"Q6_K".to_string()], 50 * 210)
+        );
     }
 
     #[test]

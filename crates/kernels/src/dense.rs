@@ -16,9 +16,10 @@ pub struct Dense {
     pub weight: Param<Tensor<2>>,
     /// `[d_output]`.
     pub bias: Option<Param<Tensor<1>>>,
-    /// The weight in fewer bits, for inference. The parameter is made of it where something asks for its values.
+    /// The weight in fewer bits, for inference: one matrix, or several of different types below each other. The parameter is made of them
+    /// where something asks for its values.
     #[module(skip)]
-    quantized: Option<QuantizedMatrix>,
+    quantized: Vec<QuantizedMatrix>,
 }
 
 /// The sizes of a [`Dense`].
@@ -38,7 +39,7 @@ impl DenseConfig {
         Dense {
             weight: normal_param([self.d_input, self.d_output], std, key, device),
             bias: self.bias.then(|| constant_param([self.d_output], 0.0, device)),
-            quantized: None,
+            quantized: Vec::new(),
         }
     }
 }
@@ -48,9 +49,9 @@ impl Dense {
     ///
     /// - `x`: `[.., d_input]`; result: `[.., d_output]`
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        match &self.quantized {
-            Some(weight) => quantized_linear(x, weight, self.bias(), None),
-            None => linear(x, self.weight(), self.bias()),
+        match self.quantized.as_slice() {
+            [] => linear(x, self.weight(), self.bias()),
+            matrices => self.quantized_product(x, matrices, None),
         }
     }
 
@@ -60,15 +61,36 @@ impl Dense {
     ///
     /// - `x`: `[.., d_input]`; `residual` and result: `[.., d_output]`
     pub fn forward_add<const D: usize>(&self, x: Tensor<D>, residual: Tensor<D>) -> Tensor<D> {
-        match &self.quantized {
-            Some(weight) => quantized_linear(x, weight, self.bias(), Some(residual)),
-            None => linear_add(x, self.weight(), self.bias(), residual),
+        match self.quantized.as_slice() {
+            [] => linear_add(x, self.weight(), self.bias(), residual),
+            matrices => self.quantized_product(x, matrices, Some(residual)),
         }
     }
 
-    /// The weight in fewer bits, where it is stored so.
-    pub fn quantized(&self) -> Option<&QuantizedMatrix> {
-        self.quantized.as_ref()
+    fn quantized_product<const D: usize>(
+        &self,
+        x: Tensor<D>,
+        matrices: &[QuantizedMatrix],
+        residual: Option<Tensor<D>>,
+    ) -> Tensor<D> {
+        if let [weight] = matrices {
+            return quantized_linear(x, weight, self.bias(), residual);
+        }
+        let bias = self.bias();
+        let mut start = 0;
+        let parts = matrices.iter().map(|weight| {
+            let [width, _] = weight.shape();
+            let bias = bias.clone().map(|bias| bias.narrow(0, start, width));
+            let residual = residual.clone().map(|residual| residual.narrow(D - 1, start, width));
+            start += width;
+            quantized_linear(x.clone(), weight, bias, residual)
+        });
+        Tensor::cat(parts.collect(), D - 1)
+    }
+
+    /// The weight in fewer bits, where it is stored so: matrices `[.., d_input]` with `d_output` rows together. Otherwise none.
+    pub fn quantized(&self) -> &[QuantizedMatrix] {
+        &self.quantized
     }
 
     /// Rounds the weight to a type, for inference.
@@ -77,26 +99,52 @@ impl Dense {
     ///
     /// As [`QuantizedMatrix::of`].
     pub fn quantize(&mut self, kind: WeightType) -> Result<(), KernelError> {
+        let [_, d_output] = self.weight.lazy_shape().dims();
+        self.quantize_parts(&[(d_output, kind)])
+    }
+
+    /// [`quantize`](Self::quantize) with a type for each of several ranges of outputs: how many, and their type.
+    ///
+    /// # Errors
+    ///
+    /// As [`QuantizedMatrix::of`].
+    ///
+    /// # Panics
+    ///
+    /// Where the ranges are not all outputs.
+    pub fn quantize_parts(&mut self, parts: &[(usize, WeightType)]) -> Result<(), KernelError> {
         let transposed = self.weight().transpose(); // [d_output, d_input]
-        self.set_quantized(QuantizedMatrix::of(transposed, kind)?);
+        let mut start = 0;
+        let matrices = parts.iter().map(|(width, kind)| {
+            start += width;
+            QuantizedMatrix::of(transposed.clone().narrow(0, start - width, *width), *kind)
+        });
+        let matrices = matrices.collect::<Result<_, _>>()?;
+        self.set_quantized(matrices);
         Ok(())
     }
 
-    /// Takes a weight in fewer bits, `[d_output, d_input]`, in place of its own.
+    /// Takes a weight in fewer bits in place of its own: matrices `[.., d_input]` with `d_output` rows together.
     ///
     /// # Panics
     ///
     /// Where the shape is another.
-    pub fn set_quantized(&mut self, weight: QuantizedMatrix) {
-        let [d_output, d_input] = weight.shape();
-        assert_eq!(
-            self.weight.lazy_shape().to_vec(),
-            [d_input, d_output],
-            "a weight of another shape"
-        );
-        let made = weight.clone();
-        self.weight = made_when_used(&self.weight, move |device| made.to_weight(device));
-        self.quantized = Some(weight);
+    pub fn set_quantized(&mut self, matrices: Vec<QuantizedMatrix>) {
+        let [d_input, d_output] = self.weight.lazy_shape().dims();
+        let rows: usize = matrices.iter().map(|matrix| matrix.shape()[0]).sum();
+        let is_as_wide = matrices.iter().all(|matrix| matrix.shape()[1] == d_input);
+        assert!(is_as_wide && rows == d_output, "a weight of another shape");
+        let made = matrices.clone();
+        self.weight = made_when_used(&self.weight, move |device| {
+            let parts = made.iter().map(|matrix| matrix.to_weight(device)).collect();
+            Tensor::cat(parts, 1)
+        });
+        self.quantized = matrices;
+    }
+
+    /// Multiplies in single precision again: the values of the weight in fewer bits are made where they are first used.
+    pub fn unpack(&mut self) {
+        self.quantized.clear();
     }
 
     /// The weight, `[d_input, d_output]`.

@@ -32,6 +32,7 @@ mod embedding;
 mod error;
 #[cfg(feature = "cubecl")]
 mod gpu;
+mod halves;
 mod linear;
 mod loss;
 mod norm;
@@ -57,6 +58,7 @@ pub use device::{Adapter, DeviceInfo, DeviceSpec, adapters, available, is_gpu};
 pub use dropout::{dropout, dropout_mask};
 pub use embedding::embedding;
 pub use error::KernelError;
+pub use halves::{Halves, Positions};
 pub use linear::{linear, linear_add, linear_transposed};
 pub use loss::{IGNORE_INDEX, cross_entropy, cross_entropy_smoothed, linear_cross_entropy, negative_log_likelihood};
 pub use norm::{layer_norm, rms_norm};
@@ -67,7 +69,7 @@ pub use peak::{
     peak_flops_per_s_measured_again,
 };
 pub use precision::{Precision, with_precision};
-pub use quantized::{QuantizedMatrix, WeightType, quantized_linear};
+pub use quantized::{QuantizedMatrix, WeightType, encode_q5_0, q8_0_of_q5_0, quantized_linear};
 pub use reference::sum_of_squares_on_device;
 pub use rotary::rotary;
 pub use segments::Segments;

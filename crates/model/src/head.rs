@@ -164,12 +164,12 @@ impl OutputMatrix {
         ignore_index: i32,
     ) -> Tensor<1> {
         let [batch, seq, d_model] = hidden.dims();
-        let quantized = match &self.matrix {
-            Some(matrix) => matrix.quantized(),
-            None => tokens.quantized(),
+        let is_quantized = match &self.matrix {
+            Some(matrix) => !matrix.quantized().is_empty(),
+            None => tokens.quantized().is_some(),
         };
         let has_bias = self.matrix.as_ref().is_some_and(|matrix| matrix.bias.is_some());
-        if self.softcap.is_some() || has_bias || quantized.is_some() {
+        if self.softcap.is_some() || has_bias || is_quantized {
             let logits = self.logits(hidden, tokens);
             let [_, _, vocab_size] = logits.dims();
             return taal_kernels::cross_entropy(logits.reshape([batch * seq, vocab_size]), targets, ignore_index);

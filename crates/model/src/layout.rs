@@ -1,5 +1,6 @@
 //! How a parameter of ours is stored in a file: in one tensor or in several, transposed or not, and in which row order.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 /// One parameter of ours as the file has it: in one tensor, in some rows of one, or, for the fused query, key and value
@@ -25,6 +26,18 @@ pub struct Part {
     width: usize,
     /// The width of a head whose rotary pairs are adjacent in the file; ours are half a head apart.
     interleaved_head_dim: Option<usize>,
+}
+
+/// Where a tensor of a file holds rows of a matrix in fewer bits, which is always stored as `[d_output, d_input]`, whatever the file's order of
+/// floats is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MatrixPlace {
+    /// `[d_output, d_input]` of the whole tensor.
+    pub shape: [usize; 2],
+    /// Its rows that are ours.
+    pub rows: Range<usize>,
+    /// Which of our outputs they are.
+    pub outputs: Range<usize>,
 }
 
 /// The name with each of `pairs` replaced: at its beginning, or anywhere where it begins with a dot.
@@ -67,6 +80,34 @@ impl Part {
         self.shape[1..].iter().product()
     }
 
+    /// Whole rows of the file's tensor, `row_bytes` each, in the order of our columns.
+    pub fn in_our_order<'b>(&self, rows: &'b [u8], row_bytes: usize) -> Cow<'b, [u8]> {
+        self.reordered(rows, row_bytes, |file, ours| [ours, file])
+    }
+
+    /// Rows in the order of our columns, `row_bytes` each, in that of the file's tensor.
+    pub fn in_file_order<'b>(&self, rows: &'b [u8], row_bytes: usize) -> Cow<'b, [u8]> {
+        self.reordered(rows, row_bytes, |file, ours| [file, ours])
+    }
+
+    /// `places` gives the target and the source of a row, from its number in the file and in ours.
+    fn reordered<'b>(
+        &self,
+        rows: &'b [u8],
+        row_bytes: usize,
+        places: impl Fn(usize, usize) -> [usize; 2],
+    ) -> Cow<'b, [u8]> {
+        if self.interleaved_head_dim.is_none() {
+            return Cow::Borrowed(rows);
+        }
+        let mut out = vec![0; rows.len()];
+        for row in 0..rows.len() / row_bytes.max(1) {
+            let [to, from] = places(row, self.our_column(row)).map(|row| row * row_bytes);
+            out[to..to + row_bytes].copy_from_slice(&rows[from..from + row_bytes]);
+        }
+        Cow::Owned(out)
+    }
+
     /// Our column, within this part, for the file's `column`.
     fn our_column(&self, column: usize) -> usize {
         match self.interleaved_head_dim {
@@ -103,6 +144,32 @@ impl Parameter {
             part.shape[0] = n_rows;
         }
         self
+    }
+
+    /// Where the rows of a matrix in fewer bits are, for each part. `is_table` where the parameter is a table of vectors, not a matrix that
+    /// is multiplied.
+    pub fn matrix_places(&self, is_table: bool) -> Vec<MatrixPlace> {
+        let parts = self.parts.iter().zip(self.first_columns());
+        parts
+            .filter_map(|(part, first)| {
+                let [rows, columns] = part.shape[..] else { return None };
+                let (shape, n_rows) = match (is_table, self.is_transposed) {
+                    (true, _) => ([rows, columns], rows),
+                    (false, true) => ([rows, columns], part.width),
+                    (false, false) => ([columns, rows], part.width),
+                };
+                Some(MatrixPlace {
+                    shape,
+                    rows: part.first_row..part.first_row + n_rows,
+                    outputs: if is_table { 0..n_rows } else { first..first + n_rows },
+                })
+            })
+            .collect()
+    }
+
+    /// Whether the file stores the transpose of our matrix.
+    pub fn is_transposed(&self) -> bool {
+        self.is_transposed
     }
 
     /// The range of a part's values in the file's tensor.

@@ -39,6 +39,7 @@ pub mod rope_scaling;
 mod stack;
 mod table;
 mod transformer;
+mod weight_format;
 
 pub use config::{
     Activation, Initialization, MAX_DIMENSION, MAX_LAYERS, Mixer, ModelSize, NormKind, NormPlace, PositionKind,
@@ -50,8 +51,10 @@ pub use feed_forward::{FeedForward, FeedForwardConfig};
 pub use head::{Head, HeadTransform, MaskedHead, OutputMatrix};
 pub use norm::{Norm, NormConfig};
 pub use pass::{Cache, Capture, ForwardOptions, Hook, Output, Site};
+pub use precision::{can_be_quantized, rows_of};
 pub use recurrent::Recurrent;
 pub use stack::{Block, BlockConfig, Blocks, Stack};
-pub use taal_attention::Segments;
+pub use taal_attention::{CacheType, Segments};
 pub use table::{ParameterInfo, ParameterTable, Role};
 pub use transformer::Transformer;
+pub use weight_format::{Rounding, WeightFormat};

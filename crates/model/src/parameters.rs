@@ -1,7 +1,10 @@
 //! Listing, reading, drawing and replacing a model's parameters by its table.
 
+use std::collections::BTreeMap;
+
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor, TensorData};
+use taal_kernels::QuantizedMatrix;
 
 use crate::ModelError;
 pub use crate::config::Initialization;
@@ -29,6 +32,40 @@ pub fn read(model: &Transformer, see: impl FnMut(&str, &[usize], Vec<f32>)) {
     model.visit(&mut Reader { table, see });
 }
 
+/// The values of a parameter as a model holds them.
+#[derive(Debug)]
+pub enum Held<'a> {
+    /// In single precision.
+    Floats(Vec<f32>),
+    /// In fewer bits: see [`Transformer::quantized`].
+    Quantized(&'a [QuantizedMatrix]),
+}
+
+/// [`read`] without decoding what is in fewer bits.
+pub fn read_held(model: &Transformer, mut see: impl FnMut(&str, &[usize], Held<'_>)) {
+    let quantized = model.quantized();
+    let table = ParameterTable::of(model);
+    model.visit(&mut HeldReader {
+        table,
+        see: |name: &str, shape: &[usize], floats: &dyn Fn() -> Vec<f32>| match quantized.get(name) {
+            Some(matrices) => see(name, shape, Held::Quantized(matrices)),
+            None => see(name, shape, Held::Floats(floats())),
+        },
+    });
+}
+
+struct HeldReader<F> {
+    table: ParameterTable,
+    see: F,
+}
+
+impl<F: FnMut(&str, &[usize], &dyn Fn() -> Vec<f32>)> ModuleVisitor for HeldReader<F> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let row = self.table.row(param.id);
+        (self.see)(&row.name, &row.shape, &|| to_vec(param.val()));
+    }
+}
+
 struct Reader<F> {
     table: ParameterTable,
     see: F,
@@ -53,9 +90,49 @@ pub fn replace<E>(
     replace_by_row(model, |row| give(&row.name, &row.shape))
 }
 
+/// Values for a parameter.
+#[derive(Debug)]
+pub enum Given {
+    /// In single precision, in the parameter's order.
+    Floats(Vec<f32>),
+    /// In fewer bits: one matrix `[d_output, d_input]`, or several of different types below each other, for a parameter of which
+    /// [`can_be_quantized`](crate::can_be_quantized) says so. On a GPU it is decoded.
+    Quantized(Vec<QuantizedMatrix>),
+}
+
+/// [`replace`] by values of which some may be in fewer bits.
+///
+/// # Errors
+///
+/// Whatever `give` returns.
+pub fn fill<E>(model: Transformer, mut give: impl FnMut(&str, &[usize]) -> Result<Given, E>) -> Result<Transformer, E> {
+    let mut quantized = BTreeMap::new();
+    let is_gpu = taal_kernels::is_gpu(&model.device());
+    let mut model = replace_some(model, |row| {
+        Ok(match give(&row.name, &row.shape)? {
+            Given::Floats(values) => Some(values),
+            Given::Quantized(matrices) if is_gpu => Some(crate::precision::values_of(&row.name, &matrices)),
+            Given::Quantized(matrices) => {
+                quantized.insert(row.name.clone(), matrices);
+                None
+            }
+        })
+    })?;
+    model.take_quantized(quantized);
+    Ok(model)
+}
+
 fn replace_by_row<E>(
     model: Transformer,
-    give: impl FnMut(&ParameterInfo) -> Result<Vec<f32>, E>,
+    mut give: impl FnMut(&ParameterInfo) -> Result<Vec<f32>, E>,
+) -> Result<Transformer, E> {
+    replace_some(model, |row| give(row).map(Some))
+}
+
+/// Replaces the parameters for which there are values; the others stay as they are.
+fn replace_some<E>(
+    model: Transformer,
+    give: impl FnMut(&ParameterInfo) -> Result<Option<Vec<f32>>, E>,
 ) -> Result<Transformer, E> {
     let mut replacer = Replacer {
         table: ParameterTable::of(&model),
@@ -75,7 +152,7 @@ struct Replacer<F, E> {
     error: Option<E>,
 }
 
-impl<E, F: FnMut(&ParameterInfo) -> Result<Vec<f32>, E>> ModuleMapper for Replacer<F, E> {
+impl<E, F: FnMut(&ParameterInfo) -> Result<Option<Vec<f32>>, E>> ModuleMapper for Replacer<F, E> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         if self.error.is_some() {
             return param;
@@ -83,7 +160,8 @@ impl<E, F: FnMut(&ParameterInfo) -> Result<Vec<f32>, E>> ModuleMapper for Replac
         let device = param.lazy_device();
         let row = self.table.row(param.id);
         match (self.give)(row) {
-            Ok(values) => {
+            Ok(None) => param,
+            Ok(Some(values)) => {
                 // Built again with the same id: mapping would first draw a lazy parameter's old value.
                 let value = Tensor::<D>::from_data(TensorData::new(values, row.shape.clone()), &device);
                 let mut fresh = Param::from_tensor(value);

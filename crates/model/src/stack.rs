@@ -3,8 +3,8 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use taal_attention::{
-    AttentionContext, AttentionMask, AttentionOptions, KvCache, MultiHeadAttention, MultiHeadAttentionConfig,
-    attention_mask,
+    AttentionContext, AttentionMask, AttentionOptions, CacheType, KvCache, MultiHeadAttention,
+    MultiHeadAttentionConfig, attention_mask,
 };
 use taal_embeddings::Rotary;
 use taal_kernels::random;
@@ -293,9 +293,9 @@ impl Blocks {
         }
     }
 
-    pub(crate) fn caches(&self, batch: usize, capacity: usize, device: &Device) -> Vec<KvCache> {
+    pub(crate) fn caches(&self, kind: CacheType, batch: usize, capacity: usize, device: &Device) -> Vec<KvCache> {
         let c = &self.config;
-        let layer = |_: &Block| KvCache::new(batch, c.n_kv_heads, capacity, c.head_dim, device);
+        let layer = |_: &Block| KvCache::of(kind, [batch, c.n_kv_heads, capacity, c.head_dim], device);
         self.blocks.iter().map(layer).collect()
     }
 

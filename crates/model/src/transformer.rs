@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
-use taal_attention::Segments;
+use taal_attention::{CacheType, Segments};
 use taal_embeddings::Rotary;
 
 use crate::ModelError;
@@ -25,6 +25,9 @@ pub struct Transformer {
     pub head: Head,
     #[module(skip)]
     config: TransformerConfig,
+    /// The type of caches, where it was chosen.
+    #[module(skip)]
+    cache_type: Option<CacheType>,
 }
 
 impl TransformerConfig {
@@ -36,6 +39,7 @@ impl TransformerConfig {
             stack: Stack::new(self, 0, device)?,
             head: Head::new(self, 0, device),
             config: self.clone(),
+            cache_type: None,
         })
     }
 }
@@ -54,6 +58,30 @@ impl Transformer {
         self
     }
 
+    /// The same model with caches of another type.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError::Input`] for 16-bit floats on a GPU.
+    pub fn with_cache(mut self, kind: CacheType) -> Result<Self, ModelError> {
+        if kind == CacheType::F16 && taal_kernels::is_gpu(&self.device()) {
+            return Err(ModelError::Input(
+                "keys and values are cached in f16 on the CPU only; a GPU has them in f32".to_owned(),
+            ));
+        }
+        self.cache_type = Some(kind);
+        Ok(self)
+    }
+
+    /// The type of the keys and values in a cache: what was chosen, or else 16-bit floats where weights are in fewer bits, and 32-bit ones
+    /// otherwise.
+    pub fn cache_type(&self) -> CacheType {
+        self.cache_type.unwrap_or(match self.is_in_fewer_bits() {
+            true => CacheType::F16,
+            false => CacheType::F32,
+        })
+    }
+
     /// The device of the parameters.
     pub fn device(&self) -> Device {
         self.embeddings.tokens.weight.lazy_device()
@@ -62,7 +90,10 @@ impl Transformer {
     /// A cache of `capacity` positions in `batch` rows; a recurrent model's has no limit of positions.
     pub fn new_cache(&self, batch: usize, capacity: usize) -> Cache {
         let (layers, capacity) = match &self.stack {
-            Stack::Blocks(blocks) => (blocks.caches(batch, capacity, &self.device().inner()), capacity),
+            Stack::Blocks(blocks) => (
+                blocks.caches(self.cache_type(), batch, capacity, &self.device().inner()),
+                capacity,
+            ),
             Stack::Recurrent(_) => (Vec::new(), usize::MAX),
         };
         Cache {

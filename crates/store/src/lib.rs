@@ -69,7 +69,7 @@ pub use layout::{LOCK_NAME, MANIFEST_NAME};
 pub use link::{publish_link, unpublish_link};
 pub use lock::RunLock;
 pub use manifest::{FileEntry, Manifest};
-pub use map::Map;
+pub use map::{Map, MapPart};
 #[doc(hidden)]
 pub use mutants::is_broken;
 pub use reading::{Reader, read, read_text};

@@ -1,7 +1,8 @@
 //! Read-only memory maps.
 
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::{Error, Result, disk, reading};
 
@@ -32,11 +33,23 @@ impl Map {
     ///
     /// Pages that were read count as memory of the process until then, so otherwise a large file would be entirely in memory.
     pub fn release(&self, part: &[u8]) {
-        let start = (part.as_ptr() as usize).checked_sub(self.pages.as_ptr() as usize);
-        let end = start.and_then(|start| start.checked_add(part.len()));
-        if let (Some(start), Some(end)) = (start, end) {
-            self.pages.release(start..end);
+        if let Some(range) = self.range_of(part) {
+            self.pages.release(range);
         }
+    }
+
+    /// A part of the map that keeps the whole of it; none where `part` is a slice of something else.
+    pub fn part(self: &Arc<Self>, part: &[u8]) -> Option<MapPart> {
+        let range = self.range_of(part)?;
+        let map = Arc::clone(self);
+        Some(MapPart { map, range })
+    }
+
+    /// Where a slice of this map is in it.
+    fn range_of(&self, part: &[u8]) -> Option<Range<usize>> {
+        let start = (part.as_ptr() as usize).checked_sub(self.pages.as_ptr() as usize)?;
+        let end = start.checked_add(part.len()).filter(|end| *end <= self.pages.len())?;
+        Some(start..end)
     }
 }
 
@@ -51,5 +64,18 @@ impl Deref for Map {
 impl AsRef<[u8]> for Map {
     fn as_ref(&self) -> &[u8] {
         self
+    }
+}
+
+/// A part of a [`Map`], which stays mapped as long as any of its parts exists.
+#[derive(Debug, Clone)]
+pub struct MapPart {
+    map: Arc<Map>,
+    range: Range<usize>,
+}
+
+impl AsRef<[u8]> for MapPart {
+    fn as_ref(&self) -> &[u8] {
+        &self.map[self.range.clone()]
     }
 }

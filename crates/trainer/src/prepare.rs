@@ -275,7 +275,11 @@ pub fn config(recipe: &Recipe, tokenizer: &Tokenizer) -> Result<TransformerConfi
             vocab_size: tokenizer.vocab_size(),
             ..config.as_ref().clone()
         },
-        ModelRecipe::InitFrom { dir, .. } => hugging_face::open_config(&taal_inference::model_dir(dir)?)?,
+        ModelRecipe::InitFrom { dir, .. } => {
+            let dir = taal_inference::model_dir(dir)?;
+            refuse_quantized(recipe, &dir)?;
+            hugging_face::open_config(&dir)?
+        }
         ModelRecipe::Own { model, .. } => model.config().clone(),
     })
 }
@@ -288,6 +292,7 @@ pub(crate) fn model(recipe: &Recipe, tokenizer: &Tokenizer, device: &Device) -> 
         }
         ModelRecipe::InitFrom { dir, .. } => {
             let dir = taal_inference::model_dir(dir)?;
+            refuse_quantized(recipe, &dir)?;
             (hugging_face::open(&dir, device)?, dir.display().to_string())
         }
         ModelRecipe::Own { model, .. } => {
@@ -298,6 +303,19 @@ pub(crate) fn model(recipe: &Recipe, tokenizer: &Tokenizer, device: &Device) -> 
     };
     check_initial(recipe, tokenizer, model.config(), &whence)?;
     Ok(model.with_dropout(recipe.model.dropout()))
+}
+
+/// Refuses a model to start from whose weights are in blocks of integers: small updates would be rounded away.
+fn refuse_quantized(recipe: &Recipe, dir: &Path) -> Result<(), TrainError> {
+    if !hugging_face::is_quantized(dir)? {
+        return Ok(());
+    }
+    let detail = format!(
+        "the weights in {} are quantized, and training needs them in f32: taal export {} --to hf --type f32 --out DIR unpacks them",
+        dir.display(),
+        dir.display()
+    );
+    Err(TrainError::recipe(&recipe.name, "train.init_from", detail))
 }
 
 /// Refuses an initial model that does not match the recipe.

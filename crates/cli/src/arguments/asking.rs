@@ -7,7 +7,8 @@ use taal_evaluation::Normalize;
 use taal_inference::Pooling;
 
 use super::{
-    DeviceArgument, LanguageArgument, ModelAndTexts, ModelArgument, SamplingArguments, WeightsArgument, from_zero,
+    CacheArgument, DeviceArgument, LanguageArgument, ModelAndTexts, ModelArgument, SamplingArguments, WeightsArgument,
+    from_zero,
 };
 
 /// `taal fill`
@@ -127,7 +128,7 @@ pub enum EmbeddingsCommand {
     after_help = "Example:\n  taal embeddings score --model runs/english-mlm --similarity simlex999.csv --analogies questions-words.txt"
 )]
 pub struct EmbeddingsScoreArguments {
-    /// Model directory or run directory
+    /// Model directory, run directory or GGUF file
     #[arg(long, value_name = "DIR", required_unless_present = "vectors")]
     pub model: Option<PathBuf>,
     /// Words with their vectors instead of a model, in word2vec's text format
@@ -207,6 +208,8 @@ pub struct GenerateArguments {
     pub asked: ModelAndTexts,
     #[command(flatten)]
     pub weights: WeightsArgument,
+    #[command(flatten)]
+    pub cache: CacheArgument,
     /// Text to continue; - reads standard input. An empty text starts a new one, where the model has a
     /// token that begins texts; others, such as character models, can start from a line break
     #[arg(short, long, value_name = "TEXT", conflicts_with = "prompt_ids")]
@@ -233,7 +236,7 @@ pub struct GenerateArguments {
     pub no_truncate: bool,
     #[command(flatten)]
     pub device: DeviceArgument,
-    /// Compute every token from the whole text: slower, same tokens
+    /// Compute every token from the whole text: slower, and the tokens are those of a cache in f32
     #[arg(long)]
     pub no_cache: bool,
     /// Print one JSON object: prompt, text, token_ids, finish_reason (length, stop or eos), prompt_tokens,

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{DeviceArgument, ModelPlace, SamplingArguments, WeightsArgument, from_zero};
+use super::{CacheArgument, DeviceArgument, ModelPlace, SamplingArguments, WeightsArgument, from_zero};
 
 /// `taal chat`
 #[derive(Debug, Args)]
@@ -17,6 +17,8 @@ pub struct ChatArguments {
     pub model: ModelPlace,
     #[command(flatten)]
     pub weights: WeightsArgument,
+    #[command(flatten)]
+    pub cache: CacheArgument,
     /// Instructions that come before the conversation
     #[arg(long, value_name = "TEXT")]
     pub system: Option<String>,

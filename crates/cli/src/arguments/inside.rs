@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use taal_exchange::Target;
-use taal_exchange::gguf::TensorType;
+use taal_model::WeightFormat;
 
 use super::{DeviceArgument, LanguageArgument, ModelAndTexts, ModelPlace, from_zero};
 
@@ -71,12 +71,15 @@ pub struct ImportArguments {
     /// Import the model alone: prompts and continuations are token ids
     #[arg(long, conflicts_with = "tokenizer")]
     pub without_tokenizer: bool,
+    /// The matrices' types in the model directory: f32, f16, bf16, q8_0, q4_0 or q4_k_m [default: those of the model]
+    #[arg(long, value_name = "TYPE")]
+    pub weights: Option<WeightFormat>,
     /// The model directory to make; it must not be there yet
     #[arg(short, long, value_name = "DIR")]
     pub out: PathBuf,
     #[command(flatten)]
     pub device: DeviceArgument,
-    /// Print one JSON object: source, family, params, tokenizer_vocab_size, out
+    /// Print one JSON object: source, family, params, weights, tokenizer_vocab_size, out
     #[arg(long)]
     pub json: bool,
 }
@@ -93,9 +96,10 @@ pub struct ExportArguments {
     /// The file or directory to make; it must not be there yet
     #[arg(short, long, value_name = "FILE|DIR")]
     pub out: PathBuf,
-    /// How a GGUF file stores matrices: f32, f16 or q8_0
-    #[arg(long = "type", value_name = "TYPE", default_value = "f32")]
-    pub tensor_type: TensorType,
+    /// The matrices' types: f32, f16, bf16, q8_0, q4_0 or q4_k_m, as `llama-quantize` gives them; llama2c has f32 only
+    /// [default: those of the model]
+    #[arg(long = "type", alias = "weights", value_name = "TYPE")]
+    pub format: Option<WeightFormat>,
     #[command(flatten)]
     pub device: DeviceArgument,
     /// Print one JSON object: target, tensor_type, params, bytes, tokenizer, notes, out

@@ -15,7 +15,8 @@ use std::str::FromStr;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use taal_draw::Language;
-use taal_kernels::{DeviceSpec, WeightType};
+use taal_kernels::DeviceSpec;
+use taal_model::{CacheType, WeightFormat};
 
 pub use self::about::*;
 pub use self::asking::*;
@@ -131,9 +132,18 @@ impl LanguageArgument {
 /// How the weights are stored in memory.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct WeightsArgument {
-    /// Round the weights to f16, bf16, q8_0 or q4_0 when the model is opened: fewer bytes per token, CPU only
-    #[arg(long, value_name = "TYPE", default_value = "f32", hide_default_value = true)]
-    pub weights: WeightType,
+    /// Round the weights when the model is opened, to f16, bf16, q8_0, q4_0 or q4_k_m (CPU only: fewer bytes per token),
+    /// or unpack them to f32 [default: as the files have them, and f32 of .safetensors in f16 or bf16]
+    #[arg(long, value_name = "TYPE")]
+    pub weights: Option<WeightFormat>,
+}
+
+/// How keys and values of earlier tokens are stored in memory.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct CacheArgument {
+    /// Keep keys and values of earlier tokens in f32 or f16 (CPU only) [default: f16 where weights are in fewer bits, or f32]
+    #[arg(long, value_name = "TYPE")]
+    pub cache: Option<CacheType>,
 }
 
 /// All arguments, of which every one that takes a value takes a negative number too: a message that names the range says more than one that

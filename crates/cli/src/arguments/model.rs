@@ -11,7 +11,7 @@ use crate::{hints, terminal};
 /// The model of a verb whose words are something else.
 #[derive(Debug, Clone, Args)]
 pub struct ModelArgument {
-    /// Model directory or run directory
+    /// Model directory, run directory or GGUF file
     #[arg(short, long, value_name = "DIR")]
     pub model: PathBuf,
 }
@@ -28,7 +28,7 @@ impl Deref for ModelArgument {
 #[derive(Debug, Clone, Args)]
 #[group(required = true, multiple = false)]
 pub struct ModelPlace {
-    /// Model directory or run directory
+    /// Model directory, run directory or GGUF file
     #[arg(value_name = "DIR")]
     dir: Option<PathBuf>,
     /// The same as DIR
@@ -49,7 +49,7 @@ impl Deref for ModelPlace {
 /// The model of a verb that also takes texts. Without `--model`, the first word is the model.
 #[derive(Debug, Clone, Args)]
 pub struct ModelAndTexts {
-    /// Model directory or run directory [default: the first word]
+    /// Model directory, run directory or GGUF file [default: the first word]
     #[arg(short, long, value_name = "DIR")]
     model: Option<PathBuf>,
     /// Text; - reads standard input

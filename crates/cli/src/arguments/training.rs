@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use taal_kernels::Precision;
 use taal_trainer::bench::BenchShape;
 
-use super::{DeviceArgument, LanguageArgument, WeightsArgument, from_zero, length, positive};
+use super::{CacheArgument, DeviceArgument, LanguageArgument, WeightsArgument, from_zero, length, positive};
 
 /// `taal train`
 #[derive(Debug, Args)]
@@ -142,11 +142,13 @@ pub struct BenchTrainArguments {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  taal bench generate --model runs/shakespeare-char --batch 1,8")]
 pub struct BenchGenerateArguments {
-    /// Model directory or run directory [default: random weights in GPT-2 124M's shape]
+    /// Model directory, run directory or GGUF file [default: random weights in GPT-2 124M's shape]
     #[arg(long, value_name = "DIR")]
     pub model: Option<PathBuf>,
     #[command(flatten)]
     pub weights: WeightsArgument,
+    #[command(flatten)]
+    pub cache: CacheArgument,
     /// How many texts are generated at once, as in 1,8
     #[arg(long, alias = "rows", value_name = "N", value_delimiter = ',', default_values_t = [1, 8], value_parser = from_zero::<usize>)]
     pub batch: Vec<usize>,

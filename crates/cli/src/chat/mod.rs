@@ -7,14 +7,14 @@ mod talk;
 use std::process::exit;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use taal_inference::{InferenceError, LanguageModel, check_causal};
+use taal_inference::{InferenceError, check_causal};
 
 use self::command::{HELP, Typed};
 use self::input::{Input, Next};
 use self::talk::Talk;
 use crate::arguments::ChatArguments;
 use crate::failure::{Failure, INTERRUPTED};
-use crate::terminal;
+use crate::{models, terminal};
 
 static IS_ANSWERING: AtomicBool = AtomicBool::new(false);
 static IS_STOPPED: AtomicBool = AtomicBool::new(false);
@@ -22,12 +22,12 @@ static IS_STOPPED: AtomicBool = AtomicBool::new(false);
 /// Talks until the input ends.
 pub fn run(arguments: &ChatArguments) -> Result<(), Failure> {
     arguments.sampling.sampling().validate()?;
-    let lm = LanguageModel::open(&arguments.model, &arguments.device.open()?)?;
+    let lm = models::open_with(&arguments.model, arguments.device.device, arguments.weights)?;
+    let lm = models::with_cache(lm, arguments.cache)?;
     check_causal(&lm.model, "a chat")?;
     if lm.tokenizer.is_none() {
         return Err(InferenceError::NoTokenizer { purpose: "a chat" }.into());
     }
-    let lm = lm.with_weights(arguments.weights.weights)?;
     ctrlc::set_handler(|| {
         // Ctrl-C stops the answer under way; without one, or a second time, the program.
         if !IS_ANSWERING.load(Ordering::SeqCst) || IS_STOPPED.swap(true, Ordering::SeqCst) {

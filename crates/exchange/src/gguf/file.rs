@@ -3,12 +3,15 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use taal_store::Map;
 
 use super::tensor_type::TensorType;
+use taal_kernels::QuantizedMatrix;
 use taal_model::ModelError;
 use taal_model::hugging_face::shown;
+use taal_model::layout::Part;
 
 /// The first bytes of a file.
 pub(super) const MAGIC: [u8; 4] = *b"GGUF";
@@ -127,7 +130,7 @@ pub(super) struct File<'data> {
     tensors: BTreeMap<&'data str, TensorInfo>,
     data: &'data [u8],
     /// The file's pages, where it is mapped.
-    map: Option<&'data Map>,
+    map: Option<&'data Arc<Map>>,
 }
 
 impl<'data> File<'data> {
@@ -137,7 +140,7 @@ impl<'data> File<'data> {
     }
 
     /// The same for a mapped file, whose pages are released once their values are read.
-    pub(super) fn parse_map(path: &'data Path, map: &'data Map) -> Result<Self, ModelError> {
+    pub(super) fn parse_map(path: &'data Path, map: &'data Arc<Map>) -> Result<Self, ModelError> {
         let mut file = Self::parse(path, map)?;
         file.map = Some(map);
         Ok(file)
@@ -221,6 +224,36 @@ impl<'data> File<'data> {
                 values[index]
             ))),
         }
+    }
+
+    /// The rows of a matrix as they are multiplied, in the order of our columns; `None` where its type is not multiplied, or not read. They
+    /// stay where they are in a mapped file, unless their order or type is another.
+    pub(super) fn matrix(&self, part: &Part, shape: [usize; 2]) -> Result<Option<QuantizedMatrix>, ModelError> {
+        let bad = |detail: String| ModelError::file(self.path, format!("tensor `{}` {detail}", part.name));
+        let Some(info) = self.tensor(&part.name) else {
+            return Ok(None);
+        };
+        let bytes = info.len.and_then(|len| self.data.get(info.start..info.start + len));
+        let Some((stored, (kind, rows))) = bytes.and_then(|bytes| Some((bytes, info.tensor_type.multiplied(bytes)?)))
+        else {
+            return Ok(None);
+        };
+        let row_bytes = kind.row_bytes(shape[1]).unwrap_or(1);
+        let in_place =
+            |rows: &[u8]| -> Option<Arc<dyn AsRef<[u8]> + Send + Sync>> { Some(Arc::new(self.map?.part(rows)?)) };
+        let ordered = part.in_our_order(&rows, row_bytes);
+        let bytes = in_place(&ordered).unwrap_or_else(|| Arc::new(ordered.into_owned()));
+        let matrix = QuantizedMatrix::from_bytes(bytes, kind, shape).map_err(|error| bad(error.to_string()))?;
+        if let Some(index) = matrix.first_not_finite() {
+            return Err(bad(format!(
+                "holds a number that is not finite in block {index}: these weights have diverged or are damaged"
+            )));
+        }
+        // What was copied is not needed again.
+        if let Some(map) = self.map.filter(|_| matrix.bytes().as_ptr() != stored.as_ptr()) {
+            map.release(stored);
+        }
+        Ok(Some(matrix))
     }
 
     pub(super) fn value(&self, key: &str) -> Option<Value<'data>> {

@@ -1,11 +1,12 @@
 //! GGUF files of llama.cpp: reading and writing GPT-2, LLaMA, Mistral, Qwen2 and Qwen3.
 //!
 //! A GGUF file is one file with everything: a header of keys, the tokenizer, and the tensors. Versions 2 and 3 are read, with
-//! tensors of any [`TensorType`], and version 3 is written with F32, F16 or Q8_0. Norms, biases and positions stay F32, as
-//! llama.cpp expects. The two coordinates of a rotary pair are adjacent in its LLaMA and half a head apart in its Qwen, as in
-//! Hugging Face's files and Taal for all families.
+//! tensors of any [`TensorType`], and version 3 is written with the types of a [`WeightFormat`]. Matrices keep their types and stay
+//! where they are in the mapped file; those in F32, and of types that are not multiplied, are unpacked to single precision. Norms, biases
+//! and positions stay F32, as llama.cpp expects. The two coordinates of a rotary pair are adjacent in its LLaMA and half a head apart in
+//! its Qwen, as in Hugging Face's files and Taal for all families: rows of queries and keys are put into that order when a file is opened.
 //!
-//! Left out: encoders, mixtures of experts, llama.cpp's blocks of 256 values (such as `Q4_K`), and files in several parts.
+//! Left out: encoders, mixtures of experts, and files in several parts.
 
 mod architecture;
 mod file;
@@ -14,8 +15,9 @@ mod tensor_type;
 mod vocabulary;
 mod write;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use burn::tensor::Device;
 use taal_store::Map;
@@ -26,15 +28,18 @@ pub use vocabulary::{TokenKind, Vocabulary};
 use architecture::Architecture;
 use file::File;
 use rope::{ROPE_FREQS, llama3_table};
-use taal_model::ModelError;
-use taal_model::Transformer;
-use taal_model::TransformerConfig;
+use taal_kernels::QuantizedMatrix;
 use taal_model::hugging_face::shown;
-use taal_model::parameters;
+use taal_model::layout::Parameter;
+use taal_model::parameters::{self, Given, Held};
+use taal_model::{ModelError, Transformer, TransformerConfig, WeightFormat, can_be_quantized, rows_of};
 use write::{Entry, Planned, Writer};
 
 /// The fewest bytes for 32 values: those of Q4_0.
 const LEAST_BLOCK_BYTES: u64 = 18;
+
+/// The parameter that is a table of vectors.
+const EMBEDDING: &str = "token_embedding.weight";
 
 /// The key of the whole file's type; llama.cpp only displays it.
 const FILE_TYPE: &str = "general.file_type";
@@ -57,13 +62,14 @@ pub fn is_gguf(bytes: &[u8]) -> bool {
 }
 
 /// Opens a file: keys and positions of tensors are checked first, then every tensor's name, shape, type and values; partial
-/// models are refused, and memory is taken only for weights that exist.
+/// models are refused, and memory is taken only for weights that exist. Matrices in fewer bits than F32 are multiplied where they are, so
+/// the file must not be changed in place as long as the model exists.
 ///
 /// # Errors
 ///
 /// [`ModelError::File`] names the file and the key or tensor.
 pub fn open(path: &Path, device: &Device) -> Result<Contents, ModelError> {
-    from_map(path, &Map::open(path)?, device)
+    from_map(path, &Arc::new(Map::open(path)?), device)
 }
 
 /// Builds a model from a mapped file; `path` is for messages.
@@ -71,7 +77,7 @@ pub fn open(path: &Path, device: &Device) -> Result<Contents, ModelError> {
 /// # Errors
 ///
 /// As [`open`].
-pub fn from_map(path: &Path, map: &Map, device: &Device) -> Result<Contents, ModelError> {
+pub fn from_map(path: &Path, map: &Arc<Map>, device: &Device) -> Result<Contents, ModelError> {
     build(&File::parse_map(path, map)?, device)
 }
 
@@ -106,8 +112,11 @@ fn build(file: &File<'_>, device: &Device) -> Result<Contents, ModelError> {
     refuse_too_few(file, &config)?;
     let model = config.empty(device)?;
     check_tensors(file, architecture, &model)?;
-    let model = parameters::replace(model, |name, shape| -> Result<Vec<f32>, ModelError> {
+    let model = parameters::fill(model, |name, shape| -> Result<Given, ModelError> {
         let parameter = architecture.parameter(&config, name, shape);
+        if let Some(matrices) = matrices(file, name, &parameter)? {
+            return Ok(Given::Quantized(matrices));
+        }
         let mut values = vec![0.0; parameter.count()];
         for (index, part) in parameter.parts.iter().enumerate() {
             let info = file
@@ -115,12 +124,22 @@ fn build(file: &File<'_>, device: &Device) -> Result<Contents, ModelError> {
                 .ok_or_else(|| missing_tensor(path, &part.name))?;
             parameter.place(index, 0, &file.values(&part.name, info)?, &mut values);
         }
-        Ok(values)
+        Ok(Given::Floats(values))
     })?;
     Ok(Contents {
         model,
         vocabulary: vocabulary.map(Vocabulary::without_padding),
     })
+}
+
+/// A matrix that is multiplied as it is stored in all of its tensors.
+fn matrices(file: &File<'_>, name: &str, parameter: &Parameter) -> Result<Option<Vec<QuantizedMatrix>>, ModelError> {
+    if !can_be_quantized(name) {
+        return Ok(None);
+    }
+    let places = parameter.matrix_places(name == EMBEDDING);
+    let parts = parameter.parts.iter().zip(places);
+    parts.map(|(part, place)| file.matrix(part, place.shape)).collect()
 }
 
 /// Each file of a split model has this key.
@@ -190,8 +209,8 @@ fn check_tensors(file: &File<'_>, architecture: Architecture, model: &Transforme
     }
 }
 
-/// Atomically writes a model with its tokenizer as one file. Matrices are written in `tensor_type`; with Q8_0, those whose row
-/// length is not a multiple of 32 are written in F16, as in llama.cpp's converter. Equal models and tokenizers give equal bytes.
+/// Atomically writes a model with its tokenizer as one file. With a format, matrices get the types that `llama-quantize` gives them in its
+/// file of that name; without one, they keep the types that they have in memory. Equal models and tokenizers give equal bytes.
 ///
 /// # Errors
 ///
@@ -200,23 +219,20 @@ fn check_tensors(file: &File<'_>, architecture: Architecture, model: &Transforme
 pub fn save(
     model: &Transformer,
     vocabulary: Option<&Vocabulary>,
-    tensor_type: TensorType,
+    format: Option<WeightFormat>,
     name: &str,
     path: &Path,
 ) -> Result<(), ModelError> {
     let config = model.config();
     let architecture = Architecture::of(config)?;
-    if !TensorType::WRITTEN.contains(&tensor_type) {
-        return Err(ModelError::Input(format!(
-            "tensors of type {tensor_type} are read and not written; write F32, F16 or Q8_0"
-        )));
-    }
     if taal_store::exists(path) {
         return Err(taal_store::Error::AlreadyExists {
             path: path.to_path_buf(),
         }
         .into());
     }
+    let extra = extra_tensors(architecture, config);
+    let planned = plan(architecture, model, &extra, format)?;
     let mut entries = vec![
         (
             "general.architecture".to_string(),
@@ -224,29 +240,70 @@ pub fn save(
         ),
         ("general.type".to_string(), Entry::Text("model".to_string())),
         ("general.name".to_string(), Entry::Text(name.to_string())),
-        (FILE_TYPE.to_string(), Entry::U32(file_type(tensor_type))),
+        (FILE_TYPE.to_string(), Entry::U32(file_type(format, &planned))),
         ("general.quantization_version".to_string(), Entry::U32(2)),
     ];
     entries.extend(architecture.entries(config));
     entries.extend(Vocabulary::entries(vocabulary, config.vocab_size)?);
-    let extra = extra_tensors(architecture, config);
-    let mut writer = Writer::create(path, &entries, plan(architecture, model, &extra, tensor_type))?;
+    let types: Vec<TensorType> = planned[extra.len()..].iter().map(|it| it.tensor_type).collect();
+    let mut types = types.into_iter();
+    let mut writer = Writer::create(path, &entries, planned)?;
     for (name, values) in &extra {
         writer.put(name, values)?;
     }
     let mut failure = None;
-    parameters::read(model, |name, shape, values| {
+    parameters::read_held(model, |name, shape, held| {
         let parameter = architecture.parameter(config, name, shape);
-        for (index, part) in parameter.parts.iter().enumerate() {
-            if failure.is_none() {
-                failure = writer.put(&part.name, &parameter.part_values(index, &values)).err();
-            }
+        if failure.is_none() {
+            failure = put(&mut writer, name, &parameter, held, &mut types).err();
         }
     });
     match failure {
         Some(error) => Err(error),
         None => writer.commit(),
     }
+}
+
+/// Writes the tensors of a parameter, whose types are the next ones.
+fn put(
+    writer: &mut Writer,
+    name: &str,
+    parameter: &Parameter,
+    held: Held<'_>,
+    types: &mut impl Iterator<Item = TensorType>,
+) -> Result<(), ModelError> {
+    let matrices = match held {
+        Held::Floats(values) => {
+            for (index, part) in parameter.parts.iter().enumerate() {
+                types.next();
+                writer.put(&part.name, &parameter.part_values(index, &values))?;
+            }
+            return Ok(());
+        }
+        Held::Quantized(matrices) => matrices,
+    };
+    let places = parameter.matrix_places(name == EMBEDDING);
+    for (part, place) in parameter.parts.iter().zip(places) {
+        let (kind, rows) = rows_of(matrices, place.outputs).ok_or_else(|| mixed(&part.name))?;
+        let row_bytes = kind.row_bytes(place.shape[1]).unwrap_or(1);
+        let rows = part.in_file_order(&rows, row_bytes);
+        if types.next() == Some(kind.into()) {
+            writer.put_stored(&part.name, rows.into_owned())?;
+        } else {
+            let (values, bytes) = kind.block();
+            let mut decoded = vec![0.0; rows.len() / bytes * values];
+            kind.decode(&rows, &mut decoded);
+            writer.put(&part.name, &decoded)?;
+        }
+    }
+    Ok(())
+}
+
+/// Cannot happen with files of Taal: a family's tensors are what its matrices are made of.
+fn mixed(name: &str) -> ModelError {
+    ModelError::Input(format!(
+        "tensor `{name}` cannot be written: its rows have different types"
+    ))
 }
 
 /// Tensors other than the parameters: zeros for biases, and the table of LLaMA 3's angles.
@@ -263,8 +320,10 @@ fn plan(
     architecture: Architecture,
     model: &Transformer,
     extra: &[(String, Vec<f32>)],
-    tensor_type: TensorType,
-) -> Vec<Planned> {
+    format: Option<WeightFormat>,
+) -> Result<Vec<Planned>, ModelError> {
+    let config = model.config();
+    let quantized = model.quantized();
     let mut planned: Vec<Planned> = extra
         .iter()
         .map(|(name, values)| Planned {
@@ -273,36 +332,47 @@ fn plan(
             tensor_type: TensorType::F32,
         })
         .collect();
-    for parameter in parameters::list(model) {
-        let parts = architecture
-            .parameter(model.config(), &parameter.name, &parameter.shape)
-            .parts;
-        planned.extend(parts.into_iter().map(|part| Planned {
-            tensor_type: stored_type(&part.name, &part.shape, tensor_type),
-            name: part.name,
-            shape: part.shape,
-        }));
+    for info in parameters::list(model) {
+        let parameter = architecture.parameter(config, &info.name, &info.shape);
+        let places = parameter.matrix_places(info.name == EMBEDDING);
+        let is_matrix = can_be_quantized(&info.name);
+        for (index, part) in parameter.parts.into_iter().enumerate() {
+            let place = places.get(index).filter(|_| is_matrix);
+            let tensor_type = match (place, format, quantized.get(&info.name)) {
+                (Some(place), Some(format), _) => format.rounding(config, &info.name, index, place.shape[1]).into(),
+                (Some(place), None, Some(matrices)) => {
+                    let rows = rows_of(matrices, place.outputs.clone());
+                    rows.ok_or_else(|| mixed(&part.name))?.0.into()
+                }
+                // Norms, biases and positions.
+                _ => TensorType::F32,
+            };
+            planned.push(Planned {
+                name: part.name,
+                shape: part.shape,
+                tensor_type,
+            });
+        }
     }
-    planned
+    Ok(planned)
 }
 
-/// Norms, biases and positions stay F32, and only whole blocks can be quantized.
-fn stored_type(name: &str, shape: &[usize], wanted: TensorType) -> TensorType {
-    let row = match shape {
-        [_, row] if name != "position_embd.weight" => *row,
-        _ => return TensorType::F32,
-    };
-    match wanted.block() {
-        Some((values, _)) if row.is_multiple_of(values) => wanted,
-        _ => TensorType::F16,
-    }
-}
-
-/// llama.cpp's file type number for a type of matrices.
-fn file_type(tensor_type: TensorType) -> u32 {
-    match tensor_type {
-        TensorType::F16 => 1,
-        TensorType::Q8_0 => 7,
-        _ => 0,
+/// llama.cpp's number of a file's type: that of the format, or of the type that most matrices have.
+fn file_type(format: Option<WeightFormat>, planned: &[Planned]) -> u32 {
+    let matrices = planned.iter().filter(|planned| planned.shape.len() == 2);
+    let mut counts: BTreeMap<u32, usize> = BTreeMap::new();
+    matrices.for_each(|planned| *counts.entry(planned.tensor_type.number()).or_default() += 1);
+    let most = counts.into_iter().max_by_key(|(_, count)| *count);
+    let most = TensorType::of(most.map_or(0, |(number, _)| number));
+    match (format, most) {
+        (Some(WeightFormat::F32), _) | (None, TensorType::F32) => 0,
+        (Some(WeightFormat::F16), _) | (None, TensorType::F16) => 1,
+        (Some(WeightFormat::Q4_0), _) | (None, TensorType::Q4_0) => 2,
+        (Some(WeightFormat::Q8_0), _) | (None, TensorType::Q8_0) => 7,
+        (Some(WeightFormat::Q4KM), _) | (None, TensorType::Q4K) => 15,
+        (None, TensorType::Q5K) => 17,
+        (None, TensorType::Q6K) => 18,
+        (Some(WeightFormat::Bf16), _) | (None, TensorType::Bf16) => 32,
+        (None, _) => 0,
     }
 }

@@ -1,11 +1,12 @@
 //! How the values of a tensor are stored: as floats, or in blocks of small integers with a scale. The blocks equal those of
 //! llama.cpp's `ggml-quants.c` bit for bit.
 
+use std::borrow::Cow;
 use std::fmt;
-use std::str::FromStr;
 
 use half::f16;
-use taal_kernels::WeightType;
+use taal_kernels::{WeightType, encode_q5_0, q8_0_of_q5_0};
+use taal_model::Rounding;
 
 /// Values per block of the types without a `K`.
 const BLOCK: usize = 32;
@@ -21,19 +22,19 @@ pub enum TensorType {
     Bf16,
     /// Blocks of 32 values: a 16-bit scale and 8-bit integers.
     Q8_0,
-    /// Blocks of 32 values: a 16-bit scale and 4-bit integers. Read only.
+    /// Blocks of 32 values: a 16-bit scale and 4-bit integers.
     Q4_0,
     /// The same with a 16-bit minimum. Read only.
     Q4_1,
-    /// Blocks of 32 values: a 16-bit scale and 5-bit integers. Read only.
+    /// Blocks of 32 values: a 16-bit scale and 5-bit integers.
     Q5_0,
     /// The same with a 16-bit minimum. Read only.
     Q5_1,
-    /// Blocks of 256 values: 6-bit scales and minima of 8 parts, 4-bit integers. Read only.
+    /// Blocks of 256 values: 6-bit scales and minima of 8 parts, 4-bit integers.
     Q4K,
-    /// The same with 5-bit integers. Read only.
+    /// The same with 5-bit integers.
     Q5K,
-    /// Blocks of 256 values: 8-bit scales of 16 parts, 6-bit integers. Read only.
+    /// Blocks of 256 values: 8-bit scales of 16 parts, 6-bit integers.
     Q6K,
     /// An unsupported type, by its number in the format.
     Other(u32),
@@ -54,9 +55,6 @@ impl TensorType {
         Self::Q5K,
         Self::Q6K,
     ];
-
-    /// The types that can be written.
-    pub const WRITTEN: [Self; 3] = [Self::F32, Self::F16, Self::Q8_0];
 
     /// Its number in the format.
     pub(super) fn number(self) -> u32 {
@@ -142,8 +140,19 @@ impl TensorType {
 
     /// The bytes of values, which are whole blocks; `None` where a value is too large for the type, or the type is not written.
     pub(super) fn encode(self, values: &[f32]) -> Option<Vec<u8>> {
-        let kind = self.weight_type().filter(|_| Self::WRITTEN.contains(&self))?;
-        kind.encode(values)
+        match self {
+            Self::Q5_0 => encode_q5_0(values),
+            other => other.weight_type()?.encode(values),
+        }
+    }
+
+    /// The bytes of a tensor as the kernels multiply it, with their type, where they can: F32 is better unpacked once.
+    pub(super) fn multiplied(self, bytes: &[u8]) -> Option<(WeightType, Cow<'_, [u8]>)> {
+        match self {
+            Self::F32 => None,
+            Self::Q5_0 => Some((WeightType::Q8_0, Cow::Owned(q8_0_of_q5_0(bytes)))),
+            other => Some((other.weight_type()?, Cow::Borrowed(bytes))),
+        }
     }
 }
 
@@ -199,14 +208,18 @@ impl fmt::Display for TensorType {
     }
 }
 
-impl FromStr for TensorType {
-    type Err = String;
+impl From<WeightType> for TensorType {
+    fn from(kind: WeightType) -> Self {
+        let found = Self::READ.into_iter().find(|it| it.weight_type() == Some(kind));
+        found.unwrap_or(Self::F32)
+    }
+}
 
-    /// A type that can be written, in lower or upper case.
-    fn from_str(text: &str) -> Result<Self, String> {
-        let found = Self::WRITTEN
-            .into_iter()
-            .find(|tensor_type| tensor_type.to_string().eq_ignore_ascii_case(text));
-        found.ok_or_else(|| "expected f32, f16 or q8_0".to_string())
+impl From<Rounding> for TensorType {
+    fn from(rounding: Rounding) -> Self {
+        match rounding {
+            Rounding::To(kind) => kind.into(),
+            Rounding::Q5_0 => Self::Q5_0,
+        }
     }
 }

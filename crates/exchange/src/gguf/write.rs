@@ -73,17 +73,37 @@ impl Writer {
         })
     }
 
-    /// Writes the next tensor of the plan.
+    /// Writes the next tensor of the plan, rounded to its type.
     pub(super) fn put(&mut self, name: &str, values: &[f32]) -> Result<(), ModelError> {
-        let planned = self.planned.next().filter(|planned| planned.name == name);
-        let planned = planned
-            .ok_or_else(|| ModelError::Input(format!("tensor `{name}` is out of order and cannot be written")))?;
-        let mut bytes = planned.tensor_type.encode(values).ok_or_else(|| {
+        let planned = self.next(name)?;
+        let bytes = planned.tensor_type.encode(values).ok_or_else(|| {
             ModelError::Input(format!(
                 "tensor `{name}` has values that are too large for {}; write the file with f32",
                 planned.tensor_type
             ))
         })?;
+        self.put_bytes(bytes)
+    }
+
+    /// Writes the next tensor of the plan as it is stored.
+    pub(super) fn put_stored(&mut self, name: &str, stored: Vec<u8>) -> Result<(), ModelError> {
+        let planned = self.next(name)?;
+        match planned.bytes() == stored.len() {
+            true => self.put_bytes(stored),
+            false => Err(ModelError::Input(format!(
+                "tensor `{name}` has {} bytes instead of {} and cannot be written",
+                stored.len(),
+                planned.bytes()
+            ))),
+        }
+    }
+
+    fn next(&mut self, name: &str) -> Result<Planned, ModelError> {
+        let planned = self.planned.next().filter(|planned| planned.name == name);
+        planned.ok_or_else(|| ModelError::Input(format!("tensor `{name}` is out of order and cannot be written")))
+    }
+
+    fn put_bytes(&mut self, mut bytes: Vec<u8>) -> Result<(), ModelError> {
         bytes.resize(bytes.len().next_multiple_of(ALIGNMENT), 0);
         Ok(self.file.write_bytes(&bytes)?)
     }

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use serde::Deserialize;
-use taal_exchange::gguf::{self, TensorType, TokenKind, Vocabulary};
+use taal_exchange::gguf::{self, TokenKind, Vocabulary};
 use taal_exchange::{ExchangeError, Source, Target, export_model, import_model};
 use taal_inference::{GenerateOptions, LanguageModel, Prompt, Sampling, generate};
 use taal_model::hugging_face::{self, Companions};
-use taal_model::{TransformerConfig, parameters};
+use taal_model::{TransformerConfig, WeightFormat, parameters};
 use taal_store::ErrorKind;
 use taal_tokenizer::chat::{ChatInput, Message};
 use taal_tokenizer::{Kind, Tokenizer, TrainerConfig};
@@ -77,8 +77,8 @@ fn refusal(from: &Path) -> ExchangeError {
     error
 }
 
-fn export(dir: &Path, target: Target, tensor_type: TensorType, out: &Path) -> Vec<String> {
-    let exported = export_model(dir, target, tensor_type, out, &Device::flex()).expect("an export");
+fn export(dir: &Path, target: Target, format: Option<WeightFormat>, out: &Path) -> Vec<String> {
+    let exported = export_model(dir, target, format, out, &Device::flex()).expect("an export");
     exported.notes
 }
 
@@ -136,7 +136,7 @@ fn an_imported_gguf_file_is_exported_unchanged() {
         let [first, second] = ["first", "second"].map(|part| folder.path().join(format!("{name}-{part}")));
         let lm = import(&golden(&format!("{name}.gguf")), None, &first);
         let file = folder.path().join(format!("{name}.gguf"));
-        export(&first, Target::Gguf, TensorType::F32, &file);
+        export(&first, Target::Gguf, Some(WeightFormat::F32), &file);
         let again = import(&file, None, &second);
         assert_eq!(weights(&again), weights(&lm), "{name}");
         let [ours, theirs] = [&again, &lm].map(|lm| lm.tokenizer.as_ref().expect("a tokenizer").hash());
@@ -169,9 +169,9 @@ fn stories260k_continues_as_in_llama2_c() {
             assert_eq!(&story[..STORY.len()], STORY, "{tokenizer}");
         }
         let file = folder.path().join(format!("{tokenizer}.out"));
-        export(&out, Target::Llama2c, TensorType::F32, &file);
+        export(&out, Target::Llama2c, Some(WeightFormat::F32), &file);
         let gguf = folder.path().join(format!("{tokenizer}.gguf"));
-        let notes = export(&out, Target::Gguf, TensorType::F32, &gguf);
+        let notes = export(&out, Target::Gguf, Some(WeightFormat::F32), &gguf);
         assert_eq!(
             notes.iter().any(|note| note.contains("extra spaces")),
             tokenizer == "tok512.model"
@@ -227,10 +227,10 @@ fn taals_own_tokenizers_come_back_from_gguf_with_equal_ids() {
         let dir = folder.path().join(name);
         save_with(&tokenizer, &dir);
         let lm = LanguageModel::open(&dir, &Device::flex()).expect("a model");
-        for tensor_type in TensorType::WRITTEN {
-            let file = folder.path().join(format!("{name}-{tensor_type}.gguf"));
-            export(&dir, Target::Gguf, tensor_type, &file);
-            let again = import(&file, None, &folder.path().join(format!("{name}-{tensor_type}")));
+        for format in [WeightFormat::F32, WeightFormat::F16, WeightFormat::Q8_0] {
+            let file = folder.path().join(format!("{name}-{format}.gguf"));
+            export(&dir, Target::Gguf, Some(format), &file);
+            let again = import(&file, None, &folder.path().join(format!("{name}-{format}")));
             let back = again.tokenizer.as_ref().expect("a tokenizer");
             for text in &texts {
                 let ids = tokenizer.encode(text).expect("ids");
@@ -244,7 +244,7 @@ fn taals_own_tokenizers_come_back_from_gguf_with_equal_ids() {
             let prompt = Prompt::from(texts[0].as_str());
             let [before, after] = [&lm, &again].map(|lm| lm.prompt_ids(&prompt).expect("ids"));
             assert_eq!(before, after, "{name}");
-            if tensor_type == TensorType::F32 {
+            if format == WeightFormat::F32 {
                 assert_eq!(greedy(&again, &prompt, 30).0, greedy(&lm, &prompt, 30).0, "{name}");
             }
         }
@@ -285,7 +285,7 @@ fn scores_follow_the_order_of_merges_and_are_equal_for_interleaved_merges() {
     let dir = folder.path().join("dir");
     save_with(&sentence_piece(&tokens, &all), &dir);
     let file = folder.path().join("model.gguf");
-    export(&dir, Target::Gguf, TensorType::F32, &file);
+    export(&dir, Target::Gguf, Some(WeightFormat::F32), &file);
     let vocabulary = gguf::open(&file, &Device::flex())
         .expect("a file")
         .vocabulary
@@ -305,7 +305,8 @@ fn scores_follow_the_order_of_merges_and_are_equal_for_interleaved_merges() {
     let lacking = folder.path().join("lacking");
     save_with(&sentence_piece(&tokens, &all[..6]), &lacking);
     let out = folder.path().join("lacking.gguf");
-    let error = export_model(&lacking, Target::Gguf, TensorType::F32, &out, &Device::flex()).expect_err("a refusal");
+    let error =
+        export_model(&lacking, Target::Gguf, Some(WeightFormat::F32), &out, &Device::flex()).expect_err("a refusal");
     let message = error.to_string();
     assert!(
         message.contains("model.merges") && message.contains("\"bc\" with \"d\""),
@@ -321,7 +322,8 @@ fn tokenizers_that_llama_cpp_does_not_support_are_refused_and_leave_no_file() {
         let dir = folder.path().join(kind.to_string());
         save_with(&trained(kind, &[corpus]), &dir);
         let file = folder.path().join("model.gguf");
-        let error = export_model(&dir, Target::Gguf, TensorType::F32, &file, &Device::flex()).expect_err("a refusal");
+        let error =
+            export_model(&dir, Target::Gguf, Some(WeightFormat::F32), &file, &Device::flex()).expect_err("a refusal");
         assert!(matches!(error, ExchangeError::Inexpressible { .. }), "{kind}: {error}");
         let message = error.to_string();
         assert!(
@@ -351,7 +353,7 @@ fn hugging_face_models_are_imported_from_directory_and_file_and_exported() {
         &folder.path().join("file"),
     );
     let out = folder.path().join("out");
-    export(&dir, Target::HuggingFace, TensorType::F32, &out);
+    export(&dir, Target::HuggingFace, Some(WeightFormat::F32), &out);
     let out = LanguageModel::open(&out, &Device::flex()).expect("a model");
     for other in [&whole, &file, &out] {
         assert_eq!(weights(other), weights(&lm));
@@ -407,16 +409,15 @@ fn nothing_is_overwritten_and_unsupported_types_are_refused() {
     let dir = folder.path().join("dir");
     import(&from, None, &dir);
     for target in [Target::HuggingFace, Target::Gguf, Target::Llama2c] {
-        let error = export_model(&dir, target, TensorType::F32, &out, &Device::flex()).expect_err("a refusal");
+        let error = export_model(&dir, target, Some(WeightFormat::F32), &out, &Device::flex()).expect_err("a refusal");
         assert_eq!(error.kind(), ErrorKind::Usage, "{error}");
     }
     assert_eq!(std::fs::read(&out).expect("a file"), b"mine");
-    for target in [Target::HuggingFace, Target::Llama2c] {
-        let out = folder.path().join("other");
-        let error = export_model(&dir, target, TensorType::Q8_0, &out, &Device::flex()).expect_err("a refusal");
-        assert!(error.to_string().contains("expected f32"), "{error}");
-        assert!(!out.exists());
-    }
+    let out = folder.path().join("other");
+    let q8_0 = Some(WeightFormat::Q8_0);
+    let error = export_model(&dir, Target::Llama2c, q8_0, &out, &Device::flex()).expect_err("a refusal");
+    assert!(error.to_string().contains("expected f32"), "{error}");
+    assert!(!out.exists());
 }
 
 /// A GGUF file with a vocabulary, changed.
@@ -441,7 +442,7 @@ fn with_vocabulary(folder: &Path, change: impl FnOnce(&mut Vocabulary)) -> PathB
     gguf::save(
         &tiny::model(&config, 1),
         Some(&vocabulary),
-        TensorType::F32,
+        Some(WeightFormat::F32),
         "name",
         &path,
     )
@@ -511,7 +512,7 @@ fn a_tokenizer_with_more_tokens_than_the_model_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("model.gguf");
     let config = TransformerConfig::llama(size(100, 32, 1, 2, 32));
-    gguf::save(&tiny::model(&config, 1), None, TensorType::F32, "name", &path).expect("a file");
+    gguf::save(&tiny::model(&config, 1), None, Some(WeightFormat::F32), "name", &path).expect("a file");
     let out = folder.path().join("out");
     let tokenizer = golden("stories260k/tok512.bin");
     let error = import_model(&path, Some(tokenizer.as_path()), &out, &Device::flex()).expect_err("a refusal");

@@ -2,9 +2,10 @@
 
 use burn::tensor::Device;
 use serde_json::{Value, json};
-use taal_exchange::gguf::{self, TensorType};
+use taal_exchange::gguf;
 use taal_exchange::{Target, export_model, import_model};
 use taal_inference::LanguageModel;
+use taal_model::WeightFormat;
 
 use crate::scripted::{qwen, qwen_directory, read};
 
@@ -30,7 +31,14 @@ fn report_1_import_and_export_copy_the_ids() {
             .collect();
         let lm = qwen_directory(&dir, config.clone(), &files, Some(&qwen()));
         import_model(&dir, None, &imported, &Device::flex()).expect("an import");
-        export_model(&dir, Target::HuggingFace, TensorType::F32, &exported, &Device::flex()).expect("an export");
+        export_model(
+            &dir,
+            Target::HuggingFace,
+            Some(WeightFormat::F32),
+            &exported,
+            &Device::flex(),
+        )
+        .expect("an export");
         for out in [imported, exported] {
             let written = read(&out.join("config.json"));
             for (key, value) in config.as_object().expect("an object") {
@@ -70,7 +78,7 @@ fn report_1_gguf_files_keep_the_ids_in_both_directions() {
             &[],
             Some(&qwen()),
         );
-        let notes = export_model(&dir, Target::Gguf, TensorType::F32, &file, &Device::flex())
+        let notes = export_model(&dir, Target::Gguf, Some(WeightFormat::F32), &file, &Device::flex())
             .expect("an export")
             .notes;
         assert_eq!(

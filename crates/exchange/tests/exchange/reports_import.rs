@@ -8,11 +8,10 @@ use taal_evaluation::{
     ChoiceItem, ChoiceOptions, EvaluationError, WordVectors, evaluate_choices, evaluate_text, log_likelihood,
     score_choices, vocabulary_words,
 };
-use taal_exchange::gguf::TensorType;
 use taal_exchange::{Target, TokenizerChoice, export_model, import_model};
 use taal_inference::{FillOptions, LanguageModel, Pooling, Prompt, embed, fill};
-use taal_model::TransformerConfig;
 use taal_model::hugging_face::{self, Companions};
+use taal_model::{TransformerConfig, WeightFormat};
 use taal_tokenizer::{Kind, TrainerConfig};
 
 use crate::scripted::{self, byte_tokenizer, chain};
@@ -172,7 +171,7 @@ fn report_13_dynamic_angles_are_kept_in_a_directory_and_named_where_llama_cpp_ha
     scripted::save(&model, Some(&byte_tokenizer(&[], &["<s>"])), &dir, dynamic, &[]);
     let export = |target: Target, name: &str| {
         let out = place.path().join(name);
-        let exported = export_model(&dir, target, TensorType::F32, &out, &Device::flex()).unwrap();
+        let exported = export_model(&dir, target, Some(WeightFormat::F32), &out, &Device::flex()).unwrap();
         let is_said = exported.notes.iter().any(|note| note.contains("dynamic"));
         (out, is_said)
     };
@@ -228,7 +227,7 @@ fn report_10_import_and_export_keep_how_sentence_transformers_makes_a_vector() {
         export_model(
             &imported,
             Target::HuggingFace,
-            TensorType::F32,
+            Some(WeightFormat::F32),
             &exported,
             &Device::flex(),
         )

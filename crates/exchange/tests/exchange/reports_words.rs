@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use taal_exchange::gguf::{self, TensorType, TokenKind, Vocabulary};
+use taal_exchange::gguf::{self, TokenKind, Vocabulary};
 use taal_exchange::{Target, export_model, import_model};
 use taal_inference::LanguageModel;
-use taal_model::TransformerConfig;
+use taal_model::{TransformerConfig, WeightFormat};
 use taal_tokenizer::Tokenizer;
 
 use crate::scripted::spelled;
@@ -210,7 +210,7 @@ fn file(pre: &str, folder: &Path) -> PathBuf {
     let config = TransformerConfig::llama(size(vocabulary.tokens.len(), 32, 1, 1, 8));
     let path = folder.join(format!("{pre}.gguf"));
     let model = tiny::model(&config, 1);
-    gguf::save(&model, Some(&vocabulary), TensorType::F32, "name", &path).expect("a file");
+    gguf::save(&model, Some(&vocabulary), Some(WeightFormat::F32), "name", &path).expect("a file");
     path
 }
 
@@ -254,7 +254,7 @@ fn report_13_a_pre_tokenizer_is_written_with_its_name() {
         let dir = folder.path().join(name);
         imported(&file(name, folder.path()), &dir);
         let out = folder.path().join(format!("{name}-again.gguf"));
-        export_model(&dir, Target::Gguf, TensorType::F32, &out, &Device::flex()).expect("an export");
+        export_model(&dir, Target::Gguf, Some(WeightFormat::F32), &out, &Device::flex()).expect("an export");
         let contents = gguf::open(&out, &Device::flex()).expect("a file");
         assert_eq!(contents.vocabulary.and_then(|v| v.pre).as_deref(), Some(name));
     }

@@ -1,8 +1,8 @@
 //! Scaled angles and lists of numbers in GGUF files (report 13).
 
 use burn::tensor::Device;
-use taal_exchange::gguf::{self, TensorType};
-use taal_model::{RopeScaling, TransformerConfig};
+use taal_exchange::gguf;
+use taal_model::{RopeScaling, TransformerConfig, WeightFormat};
 
 use crate::support::{TOLERANCE, assert_logits, logits, open, random_weights, some_ids, variants};
 
@@ -28,7 +28,7 @@ fn report_13_scaled_angles_survive_gguf() {
             continue;
         };
         let path = folder.path().join(format!("{index}.gguf"));
-        match gguf::save(&model, None, TensorType::F32, "name", &path) {
+        match gguf::save(&model, None, Some(WeightFormat::F32), "name", &path) {
             Ok(()) => {
                 let opened = gguf::open(&path, &Device::flex()).unwrap().model;
                 assert_logits(&logits(&opened, &variant.input_ids), &variant.logits, &variant.name);
@@ -51,7 +51,7 @@ fn report_13_scaled_angles_survive_gguf() {
 fn gguf_of(config: &TransformerConfig) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");
-    gguf::save(&random_weights(config), None, TensorType::F32, "name", &path).unwrap();
+    gguf::save(&random_weights(config), None, Some(WeightFormat::F32), "name", &path).unwrap();
     std::fs::read(path).unwrap()
 }
 

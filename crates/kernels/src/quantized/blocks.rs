@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use half::{bf16, f16};
 
+use super::k_types;
+
 /// Values that share one scale of an activation, and of a weight in most types.
 pub(super) const BLOCK: usize = 32;
 
@@ -46,9 +48,6 @@ impl WeightType {
         Self::Q5K,
         Self::Q6K,
     ];
-
-    /// Those that values can be rounded to here; the others are read.
-    pub const WRITTEN: [Self; 5] = [Self::F32, Self::F16, Self::Bf16, Self::Q8_0, Self::Q4_0];
 
     /// Values of a block, and its bytes.
     pub const fn block(self) -> (usize, usize) {
@@ -156,7 +155,7 @@ impl WeightType {
         }
     }
 
-    /// Rounds values, whole blocks, to this type; `None` where one is too large for it or not a number, or the type is only read.
+    /// Rounds values, whole blocks, to this type as llama.cpp does; `None` where one is too large for it or not a number.
     pub fn encode(self, values: &[f32]) -> Option<Vec<u8>> {
         match self {
             Self::F32 => Some(values.iter().flat_map(|value| value.to_le_bytes()).collect()),
@@ -172,7 +171,7 @@ impl WeightType {
             }),
             Self::Q8_0 => each_block(values, 34, encode_q8_0),
             Self::Q4_0 => each_block(values, 18, encode_q4_0),
-            Self::Q4K | Self::Q5K | Self::Q6K => None,
+            Self::Q4K | Self::Q5K | Self::Q6K => k_types::encode(self, values),
         }
     }
 }
@@ -289,11 +288,11 @@ impl fmt::Display for WeightType {
 impl FromStr for WeightType {
     type Err = String;
 
-    /// Those that values can be rounded to, in any case.
+    /// A name in any case.
     fn from_str(text: &str) -> Result<Self, String> {
-        let found = Self::WRITTEN
+        let found = Self::ALL
             .into_iter()
             .find(|kind| kind.to_string().eq_ignore_ascii_case(text));
-        found.ok_or_else(|| "expected f32, f16, bf16, q8_0 or q4_0".to_owned())
+        found.ok_or_else(|| format!("expected one of {}", Self::ALL.map(|kind| kind.to_string()).join(", ")))
     }
 }

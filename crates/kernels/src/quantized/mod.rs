@@ -6,6 +6,9 @@
 mod activations;
 mod blocks;
 mod cpu;
+mod finite;
+mod five_bits;
+mod k_types;
 mod reference;
 #[cfg(test)]
 mod tests;
@@ -16,6 +19,7 @@ use std::sync::Arc;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 pub use blocks::WeightType;
+pub use five_bits::{encode_q5_0, q8_0_of_q5_0};
 
 use crate::autodiff;
 use crate::backend::Backend;
@@ -62,16 +66,13 @@ impl QuantizedMatrix {
     ///
     /// # Errors
     ///
-    /// [`KernelError::Quantize`] where a row is not whole blocks, the type is only read, or a value is too large for it or not a number.
+    /// [`KernelError::Quantize`] where a row is not whole blocks, or a value is too large for the type or not a number.
     pub fn quantize(values: &[f32], kind: WeightType, [rows, columns]: [usize; 2]) -> Result<Self, KernelError> {
         assert_eq!(values.len(), rows * columns, "values are not as many as the shape says");
         row_bytes(kind, columns)?;
-        let encoded = kind.encode(values).ok_or_else(|| {
-            KernelError::quantize(match WeightType::WRITTEN.contains(&kind) {
-                true => format!("a weight is too large for {kind} or not a number"),
-                false => format!("{kind} is read and not written"),
-            })
-        })?;
+        let encoded = kind
+            .encode(values)
+            .ok_or_else(|| KernelError::quantize(format!("a weight is too large for {kind} or not a number")))?;
         Self::from_bytes(Arc::new(encoded), kind, [rows, columns])
     }
 

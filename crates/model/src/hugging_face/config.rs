@@ -12,6 +12,42 @@ use crate::config::{Activation, Mixer, ModelSize, NormKind, NormPlace, PositionK
 /// The window of Mistral 7B v0.1.
 const MISTRAL_WINDOW: usize = 4096;
 
+/// The key that says how weights are quantized, so that other programs refuse what they cannot read.
+const QUANTIZATION: &str = "quantization_config";
+
+/// The key in it of the method.
+const METHOD: &str = "quant_method";
+
+/// The method of [`blocks`](super::blocks).
+const BLOCKS: &str = "ggml";
+
+/// How the matrices of a directory are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum StoredAs {
+    F32,
+    F16,
+    Bf16,
+    /// In blocks of small integers, some perhaps in floats.
+    Blocks,
+}
+
+impl StoredAs {
+    /// The type of numbers that are floats.
+    fn dtype(self) -> &'static str {
+        match self {
+            Self::F32 | Self::Blocks => "float32",
+            Self::F16 => "float16",
+            Self::Bf16 => "bfloat16",
+        }
+    }
+}
+
+/// Whether a `config.json` says that weights are in blocks.
+pub(super) fn is_quantized(text: &str) -> bool {
+    let config: Option<Value> = serde_json::from_str(text).ok();
+    config.is_some_and(|config| config[QUANTIZATION][METHOD] == BLOCKS)
+}
+
 /// A published layout of configuration and weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
@@ -241,7 +277,12 @@ impl Overrides {
 }
 
 /// The bytes of config.json, two spaces deep, with a final newline.
-pub(super) fn to_json(c: &TransformerConfig, family: Family, companions: Companions<'_>) -> Vec<u8> {
+pub(super) fn to_json(
+    c: &TransformerConfig,
+    family: Family,
+    companions: Companions<'_>,
+    stored_as: StoredAs,
+) -> Vec<u8> {
     let mut object = match family {
         Family::Gpt2 => gpt2_json(c),
         Family::Llama | Family::Mistral | Family::Qwen2 | Family::Qwen3 => llama_json(c, family),
@@ -251,7 +292,10 @@ pub(super) fn to_json(c: &TransformerConfig, family: Family, companions: Compani
     };
     if let Some(object) = object.as_object_mut() {
         object.insert("model_type".into(), family.model_type().into());
-        object.insert("dtype".into(), "float32".into());
+        object.insert("dtype".into(), stored_as.dtype().into());
+        if stored_as == StoredAs::Blocks {
+            object.insert(QUANTIZATION.into(), json!({ METHOD: BLOCKS }));
+        }
         object.insert(BOS_KEY.into(), companions.bos_token_id.into());
         object.insert(EOS_KEY.into(), companions.eos_token_id.into());
         object.insert(PAD_KEY.into(), companions.pad_token_id.into());

@@ -5,6 +5,7 @@
 //! BERT. A model that no family can express is written with `model_type: "taal"` under Taal's own names. Tensors that a family requires
 //! but the model lacks (GPT-2 without biases) are written as zeros, and a `taal` object in `config.json` holds the true configuration.
 
+mod blocks;
 mod config;
 mod encoders;
 mod layout;
@@ -18,10 +19,12 @@ mod weights;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use burn::tensor::Device;
 use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
+use taal_kernels::{QuantizedMatrix, WeightType};
 use taal_store::{FileFormat, LineEnds, Map};
 
 pub use config::Family;
@@ -30,8 +33,9 @@ pub use special_ids::{GENERATION_CONFIG_FILE, Mark, SpecialIds, TOKENIZER_CONFIG
 
 use crate::ModelError;
 use crate::config::TransformerConfig;
-use crate::layout::Parameter;
-use crate::parameters;
+use crate::layout::{Parameter, Part};
+use crate::parameters::{self, Given, Held};
+use crate::precision::{can_be_quantized, rows_of};
 use crate::transformer::Transformer;
 use layout::Layout;
 use shards::{Shards, Weights};
@@ -47,6 +51,9 @@ const FLOAT_BYTES: usize = size_of::<f32>();
 
 /// A configuration file above this size is not one.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
+
+/// The parameter that is a table of vectors.
+const EMBEDDING: &str = "token_embedding.weight";
 
 /// One key.
 const MAX_TEXT_RULES_BYTES: u64 = 1 << 16;
@@ -116,7 +123,10 @@ pub fn save(model: &Transformer, dir: &Path, companions: Companions<'_>) -> Resu
 pub fn files(model: &Transformer, companions: Companions<'_>) -> Result<Vec<(&'static str, Vec<u8>)>, ModelError> {
     let family = Family::of(model.config());
     let mut files = vec![
-        (CONFIG_FILE, config::to_json(model.config(), family, companions)),
+        (
+            CONFIG_FILE,
+            config::to_json(model.config(), family, companions, stored_as(model)),
+        ),
         (WEIGHTS_FILE, weights_bytes(model, family)?),
     ];
     files.extend(companions.tokenizer_json.map(|json| (TOKENIZER_FILE, json.to_vec())));
@@ -129,6 +139,45 @@ pub fn files(model: &Transformer, companions: Companions<'_>) -> Result<Vec<(&'s
     }
     files.extend(generation_config.map(|json| (GENERATION_CONFIG_FILE, json.to_vec())));
     Ok(files)
+}
+
+/// How the matrices of a model are written.
+fn stored_as(model: &Transformer) -> config::StoredAs {
+    let quantized = model.quantized();
+    let kinds: BTreeSet<_> = quantized
+        .values()
+        .copied()
+        .flatten()
+        .map(|matrix| matrix.kind().to_string())
+        .collect();
+    let is_all = |kind: WeightType| kinds.iter().eq([&kind.to_string()]);
+    if is_all(WeightType::F16) {
+        config::StoredAs::F16
+    } else if is_all(WeightType::Bf16) {
+        config::StoredAs::Bf16
+    } else if model.has_blocks() {
+        config::StoredAs::Blocks
+    } else {
+        config::StoredAs::F32
+    }
+}
+
+/// Whether the weights of a model directory are in blocks of small integers, which are for inference only.
+///
+/// # Errors
+///
+/// As [`open_config`].
+pub fn is_quantized(dir: &Path) -> Result<bool, ModelError> {
+    let text = taal_store::read_text(&dir.join(CONFIG_FILE), MAX_CONFIG_BYTES)?;
+    Ok(config::is_quantized(&text))
+}
+
+/// Whether the family of a configuration stores queries, keys and values separately.
+pub(crate) fn is_qkv_split(config: &TransformerConfig) -> bool {
+    let width = (config.n_heads + 2 * config.n_kv_heads) * config.head_dim;
+    let layout = Layout::new(config, Family::of(config));
+    let qkv = layout.parameter("blocks.0.attention.qkv.weight", &[config.d_model, width]);
+    qkv.parts.len() > 1
 }
 
 /// The configuration of a model directory.
@@ -155,7 +204,7 @@ pub fn open(dir: &Path, device: &Device) -> Result<Transformer, ModelError> {
         return build(&config, family, &shards.weights(&config)?, device);
     }
     refuse_shards_without_index(dir, &path)?;
-    let map = Map::open(&path)?;
+    let map = Arc::new(Map::open(&path)?);
     build(&config, family, &Weights::of_map(&path, &map, &config)?, device)
 }
 
@@ -184,7 +233,7 @@ fn refuse_shards_without_index(dir: &Path, whole: &Path) -> Result<(), ModelErro
 pub fn open_files(config_path: &Path, weights_path: &Path, device: &Device) -> Result<Transformer, ModelError> {
     let text = taal_store::read_text(config_path, MAX_CONFIG_BYTES)?;
     let (config, family) = parse_config(config_path, &text)?;
-    let map = Map::open(weights_path)?;
+    let map = Arc::new(Map::open(weights_path)?);
     build(&config, family, &Weights::of_map(weights_path, &map, &config)?, device)
 }
 
@@ -211,13 +260,16 @@ fn build(
     let layout = Layout::new(config, family);
     let parameters = parameters::list(&model);
     check_names(weights, &layout, &parameters)?;
-    let model = parameters::replace(model, |name, shape| -> Result<Vec<f32>, ModelError> {
+    let model = parameters::fill(model, |name, shape| -> Result<Given, ModelError> {
         let parameter = layout.parameter(name, shape);
+        if let Some(matrices) = read_matrices(weights, &layout, name, &parameter)? {
+            return Ok(Given::Quantized(matrices));
+        }
         let mut values = read_parameter(weights, &layout, &parameter)?;
         if let Some(table) = layout.added_table(name) {
             add_first_row(weights, &layout, table, &mut values)?;
         }
-        Ok(values)
+        Ok(Given::Floats(values))
     })?;
     check_zeros(weights, &layout)?;
     Ok(model)
@@ -239,38 +291,137 @@ fn parse_config(path: &Path, text: &str) -> Result<(TransformerConfig, Family), 
     Ok((config, family))
 }
 
+/// A tensor to be written.
+struct Written {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
 /// The whole safetensors file, with only the metadata that transformers expects, so that equal weights give equal bytes.
 fn weights_bytes(model: &Transformer, family: Family) -> Result<Vec<u8>, ModelError> {
     let layout = Layout::new(model.config(), family);
-    let mut tensors: BTreeMap<String, (Vec<usize>, Vec<u8>)> = BTreeMap::new();
-    parameters::read(model, |name, shape, values| {
+    let mut tensors: BTreeMap<String, Written> = BTreeMap::new();
+    let mut failure = None;
+    parameters::read_held(model, |name, shape, held| {
         let parameter = layout.parameter(name, shape);
-        for (index, part) in parameter.parts.iter().enumerate() {
-            let bytes = to_bytes(&parameter.part_values(index, &values));
-            if let Some(second) = layout.second_name(name) {
-                tensors.insert(second.to_string(), (part.shape.clone(), bytes.clone()));
+        let written = match held {
+            Held::Floats(values) => {
+                put_floats(&mut tensors, &layout, name, &parameter, &values);
+                Ok(())
             }
-            // Other rows may hold other parameters.
-            let (_, stored) = tensors.entry(part.name.clone()).or_insert_with(|| {
-                let count: usize = part.shape.iter().product();
-                (part.shape.clone(), vec![0; FLOAT_BYTES * count])
-            });
-            let start = FLOAT_BYTES * parameter.range_of(part).start;
-            stored[start..start + bytes.len()].copy_from_slice(&bytes);
-        }
+            Held::Quantized(matrices) => put_matrices(&mut tensors, &layout, name, &parameter, matrices),
+        };
+        failure = failure.take().or(written.err());
     });
+    if let Some(error) = failure {
+        return Err(error);
+    }
     for (name, shape) in layout.written_zeros() {
         let bytes = vec![0; FLOAT_BYTES * shape.iter().product::<usize>()];
-        tensors.insert(name, (shape, bytes));
+        let dtype = Dtype::F32;
+        tensors.insert(name, Written { dtype, shape, bytes });
     }
     let views = tensors
         .iter()
-        .map(|(name, (shape, bytes))| Ok((name, TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
+        .map(|(name, it)| Ok((name, TensorView::new(it.dtype, it.shape.clone(), &it.bytes)?)))
         .collect::<Result<Vec<_>, safetensors::SafeTensorError>>();
     let metadata = Some([("format".to_string(), "pt".to_string())].into());
     views
         .and_then(|views| safetensors::serialize(views, metadata))
         .map_err(|error| ModelError::Input(format!("the model cannot be written as safetensors: {error}")))
+}
+
+fn put_floats(
+    tensors: &mut BTreeMap<String, Written>,
+    layout: &Layout,
+    name: &str,
+    parameter: &Parameter,
+    values: &[f32],
+) {
+    for (index, part) in parameter.parts.iter().enumerate() {
+        let bytes = to_bytes(&parameter.part_values(index, values));
+        put(
+            tensors,
+            layout.second_name(name),
+            part,
+            Dtype::F32,
+            part.shape.clone(),
+            FLOAT_BYTES * parameter.range_of(part).start,
+            bytes,
+        );
+    }
+}
+
+/// Writes matrices in fewer bits: blocks as they are, floats as the family has them.
+fn put_matrices(
+    tensors: &mut BTreeMap<String, Written>,
+    layout: &Layout,
+    name: &str,
+    parameter: &Parameter,
+    matrices: &[QuantizedMatrix],
+) -> Result<(), ModelError> {
+    let places = parameter.matrix_places(name == EMBEDDING);
+    for (part, place) in parameter.parts.iter().zip(places) {
+        let (kind, rows) = rows_of(matrices, place.outputs).ok_or_else(|| {
+            ModelError::Input(format!(
+                "tensor `{}` cannot be written: its parts have different types",
+                part.name
+            ))
+        })?;
+        let [_, columns] = place.shape;
+        let row_bytes = kind.row_bytes(columns).unwrap_or(0);
+        let (dtype, shape, rows) = match blocks::shape(kind, place.shape) {
+            Some(shape) => (Dtype::U8, shape, rows),
+            None => {
+                let dtype = if kind == WeightType::F16 {
+                    Dtype::F16
+                } else {
+                    Dtype::BF16
+                };
+                let is_as_stored = parameter.is_transposed() || name == EMBEDDING;
+                let rows = if is_as_stored { rows } else { transposed(&rows, columns) };
+                (dtype, part.shape.clone(), rows)
+            }
+        };
+        let second = layout.second_name(name).filter(|_| dtype != Dtype::U8);
+        put(tensors, second, part, dtype, shape, row_bytes * place.rows.start, rows);
+    }
+    Ok(())
+}
+
+/// Puts bytes of a part at their place in its tensor, whose other rows may hold other parameters.
+fn put(
+    tensors: &mut BTreeMap<String, Written>,
+    second_name: Option<&str>,
+    part: &Part,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    start: usize,
+    bytes: Vec<u8>,
+) {
+    let count: usize = shape.iter().product();
+    if let Some(second) = second_name {
+        let whole = Written {
+            dtype,
+            shape: shape.clone(),
+            bytes: bytes.clone(),
+        };
+        tensors.insert(second.to_string(), whole);
+    }
+    let stored = tensors.entry(part.name.clone()).or_insert_with(|| Written {
+        dtype,
+        shape,
+        bytes: vec![0; count * dtype.bitsize() / 8],
+    });
+    stored.bytes[start..start + bytes.len()].copy_from_slice(&bytes);
+}
+
+/// Rows of 16-bit numbers as columns.
+fn transposed(rows: &[u8], columns: usize) -> Vec<u8> {
+    let (numbers, _) = rows.as_chunks::<2>();
+    let column = |column: usize| numbers.iter().skip(column).step_by(columns.max(1));
+    (0..columns).flat_map(column).flatten().copied().collect()
 }
 
 fn to_bytes(values: &[f32]) -> Vec<u8> {
@@ -310,6 +461,29 @@ fn check_names(
     }
 }
 
+/// A matrix that is stored in blocks in all of its tensors.
+fn read_matrices(
+    weights: &Weights<'_>,
+    layout: &Layout,
+    name: &str,
+    parameter: &Parameter,
+) -> Result<Option<Vec<QuantizedMatrix>>, ModelError> {
+    if !can_be_quantized(name) {
+        return Ok(None);
+    }
+    let parts = parameter.parts.iter();
+    let found: Vec<_> = parts
+        .map(|part| find(weights, layout, &part.name))
+        .collect::<Result<_, _>>()?;
+    if !found.iter().all(Stored::is_blocks) {
+        return Ok(None);
+    }
+    let places = parameter.matrix_places(name == EMBEDDING);
+    let matrices = found.iter().zip(&parameter.parts).zip(&places);
+    let matrices = matrices.map(|((stored, part), place)| stored.matrix(&part.name, place));
+    matrices.collect::<Result<_, _>>().map(Some)
+}
+
 /// The values of a parameter. The file is read block by block, so only one block is in memory in addition to the model.
 fn read_parameter(weights: &Weights<'_>, layout: &Layout, parameter: &Parameter) -> Result<Vec<f32>, ModelError> {
     let found: Vec<Stored<'_>> = parameter
@@ -317,7 +491,7 @@ fn read_parameter(weights: &Weights<'_>, layout: &Layout, parameter: &Parameter)
         .iter()
         .map(|part| {
             let stored = find(weights, layout, &part.name)?;
-            if stored.view.shape() == part.shape {
+            if stored.view.shape() == part.shape || stored.is_blocks() {
                 return Ok(stored);
             }
             let detail = format!(
@@ -331,6 +505,13 @@ fn read_parameter(weights: &Weights<'_>, layout: &Layout, parameter: &Parameter)
     // Allocated only now that all parts are known to exist.
     let mut values = vec![0.0; parameter.count()];
     for (index, (part, stored)) in parameter.parts.iter().zip(found).enumerate() {
+        if stored.is_blocks() {
+            // Next to parts in floats, so that the parameter cannot be multiplied as it is stored.
+            let place = &parameter.matrix_places(false)[index];
+            let matrix = stored.matrix(&part.name, place)?;
+            parameter.place(index, 0, &matrix.dequantize(), &mut values);
+            continue;
+        }
         let mut start = 0;
         stored.read(&part.name, parameter.range_of(part), part.row_len(), |block| {
             parameter.place(index, start, block, &mut values);

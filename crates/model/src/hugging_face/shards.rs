@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use safetensors::SafeTensors;
 use serde::Deserialize;
@@ -31,12 +32,16 @@ pub(super) struct Weights<'data> {
 struct WeightsFile<'data> {
     path: &'data Path,
     tensors: SafeTensors<'data>,
-    map: Option<&'data Map>,
+    map: Option<&'data Arc<Map>>,
 }
 
 impl<'data> Weights<'data> {
     /// All tensors of one file that is mapped.
-    pub(super) fn of_map(path: &'data Path, map: &'data Map, config: &TransformerConfig) -> Result<Self, ModelError> {
+    pub(super) fn of_map(
+        path: &'data Path,
+        map: &'data Arc<Map>,
+        config: &TransformerConfig,
+    ) -> Result<Self, ModelError> {
         let mut weights = Self::of_bytes(path, map, config)?;
         weights.files.iter_mut().for_each(|file| file.map = Some(map));
         Ok(weights)
@@ -102,7 +107,7 @@ pub(super) struct Shards {
 struct Shard {
     name: String,
     path: PathBuf,
-    map: Map,
+    map: Arc<Map>,
 }
 
 impl Shards {
@@ -207,7 +212,7 @@ impl Shard {
         Ok(Self {
             name: name.to_string(),
             path: relative.join(dir),
-            map,
+            map: Arc::new(map),
         })
     }
 }

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
@@ -26,8 +27,8 @@ const FREE_HEADER_BYTES: u64 = 1 << 20;
 /// Additional header bytes allowed per block. GPT-2's blocks have the most, 16 tensors of about 100 bytes of header each.
 const BLOCK_HEADER_BYTES: u64 = 4096;
 
-/// The fewest bytes per number: half precision.
-const LEAST_VALUE_BYTES: u64 = 2;
+/// The fewest bytes of 32 numbers: those of Q4_0.
+const LEAST_BLOCK_BYTES: u64 = 18;
 
 /// Numbers converted at a time: 1 MiB, which fits in the processor's cache.
 const BLOCK_VALUES: usize = 1 << 18;
@@ -95,7 +96,7 @@ pub(crate) fn refuse_other_format(
 /// Checks that `data_bytes` of tensors are enough for the model before memory is taken for it.
 pub(super) fn refuse_too_few(path: &Path, data_bytes: u64, config: &TransformerConfig) -> Result<(), ModelError> {
     let n_params = config.n_params();
-    if data_bytes >= n_params.saturating_mul(LEAST_VALUE_BYTES) {
+    if data_bytes >= n_params / 32 * LEAST_BLOCK_BYTES {
         return Ok(());
     }
     Err(ModelError::file(
@@ -148,7 +149,7 @@ pub(super) struct Stored<'data> {
     pub(super) path: &'data Path,
     pub(super) view: TensorView<'data>,
     /// The file's pages, where it is mapped.
-    pub(super) map: Option<&'data Map>,
+    pub(super) map: Option<&'data Arc<Map>>,
 }
 
 impl Stored<'_> {
