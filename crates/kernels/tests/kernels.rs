@@ -7,6 +7,8 @@ mod fused;
 mod gpu;
 #[path = "kernels/precision.rs"]
 mod precision;
+#[path = "kernels/rows.rs"]
+mod rows;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use taal_kernels::random::{self, Generator};

@@ -2,9 +2,9 @@
 //! al. 2014). They read a text token by token and keep a state of fixed size.
 
 use burn::module::Module;
-use burn::nn::{Initializer, Lstm, LstmConfig, LstmState};
+use burn::nn::{GateController, Initializer, Lstm, LstmConfig, LstmState};
 use burn::tensor::{Bool, Device, Tensor, TensorData};
-use taal_kernels::random;
+use taal_kernels::{linear, linear_add, random};
 
 use crate::config::TransformerConfig;
 use crate::pass::{Output, Pass, Site, States, drop_at};
@@ -107,6 +107,7 @@ fn run_layer(
 ) -> (Tensor<3>, LstmState<2>) {
     let [batch, seq, width] = x.dims();
     let mut outputs = Vec::with_capacity(seq);
+    let inference = (!x.is_autodiff()).then(|| InferenceGates::new(layer, &x));
     // One split instead of `seq` slices, for the same reason.
     for (position, token) in x.split(1, 1).into_iter().enumerate() {
         let mut earlier = state.take();
@@ -120,7 +121,10 @@ fn run_layer(
                 .clone()
                 .unwrap_or_else(|| LstmState::initial([batch, width], &device))
         });
-        let (output, mut next) = layer.forward(token, earlier);
+        let (output, mut next) = match &inference {
+            Some(gates) => gates.step(position, earlier),
+            None => layer.forward(token, earlier),
+        };
         if let (Some(is_over), Some(old)) = (is_over, old) {
             let is_over = is_over.clone().expand([batch, width]);
             let stays = |old: Tensor<2>, new: Tensor<2>| new.mask_where(is_over.clone(), old);
@@ -132,6 +136,49 @@ fn run_layer(
     let state =
         state.unwrap_or_else(|| LstmState::initial([batch, width], &layer.input_gate.input_transform.weight.device()));
     (Tensor::cat(outputs, 1), state)
+}
+
+/// A layer without gradients: its products are Taal's, which sum the numbers of each row in one order, whatever the number of rows.
+struct InferenceGates<'a> {
+    layer: &'a Lstm,
+    /// The part of each gate that follows from the input, for all tokens at once: input, forget, output and cell gate.
+    inputs: [Tensor<3>; 4],
+}
+
+impl<'a> InferenceGates<'a> {
+    fn new(layer: &'a Lstm, x: &Tensor<3>) -> Self {
+        let inputs = Self::gates(layer).map(|gate| {
+            let part = &gate.input_transform;
+            linear(x.clone(), part.weight.val(), part.bias.as_ref().map(|bias| bias.val()))
+        });
+        Self { layer, inputs }
+    }
+
+    fn gates(layer: &Lstm) -> [&GateController; 4] {
+        let forget_gate = layer
+            .forget_gate
+            .as_ref()
+            .expect("`Recurrent::new` gives each layer one");
+        [&layer.input_gate, forget_gate, &layer.output_gate, &layer.cell_gate]
+    }
+
+    /// What [`Lstm::forward`] computes for the token at `position`.
+    fn step(&self, position: usize, earlier: Option<LstmState<2>>) -> (Tensor<3>, LstmState<2>) {
+        let layer = self.layer;
+        let [batch, _, width] = self.inputs[0].dims();
+        let state = earlier.unwrap_or_else(|| LstmState::initial([batch, width], &self.inputs[0].device()));
+        let gates = Self::gates(layer);
+        let [input, forget, output, candidate] = std::array::from_fn(|i| {
+            let part = &gates[i].hidden_transform;
+            let of_input = self.inputs[i].clone().narrow(1, position, 1).squeeze_dim::<2>(1);
+            let bias = part.bias.as_ref().map(|bias| bias.val());
+            linear_add(state.hidden.clone(), part.weight.val(), bias, of_input)
+        });
+        let gate = |x| layer.gate_activation.forward::<2>(x);
+        let cell = gate(forget) * state.cell + gate(input) * layer.cell_activation.forward(candidate);
+        let hidden = gate(output) * layer.hidden_activation.forward(cell.clone());
+        (hidden.clone().unsqueeze_dim(1), LstmState::new(cell, hidden))
+    }
 }
 
 /// Which states carry over or are frozen at each position; empty where every row continues one text.

@@ -48,26 +48,19 @@ impl Fused<4> for Linear {
         shape[last] = n;
         let mut y = uninitialized(m * n);
         let residual = optional(&residual);
-        if m <= FEW_ROWS && !is_tracked {
-            few_rows(
-                sizes,
-                numbers(&x),
-                numbers(&weight),
-                self.is_transposed,
-                optional(&bias),
-                &mut y,
-            );
-            if let Some(residual) = residual {
-                y.iter_mut().zip(residual).for_each(|(y, residual)| *y += residual);
-            }
-            return (tensor(y, shape), None);
-        }
         let write = match (residual, optional(&bias)) {
             (Some(residual), _) => Write::Onto(Operand::row_major(residual, m, n)),
             // SAFETY: a distance of 0 between rows stays within the bias.
             (None, Some(bias)) => Write::Onto(unsafe { Operand::strided(bias.as_ptr(), 0, 1) }),
             (None, None) => Write::Replace,
         };
+        if m <= FEW_ROWS && !is_tracked {
+            let bias = optional(&bias).filter(|_| residual.is_some());
+            let (x, weight) = (numbers(&x), numbers(&weight));
+            // SAFETY: the addends are `m x n`.
+            unsafe { few_rows(sizes, x, weight, self.is_transposed, write, bias, &mut y) };
+            return (tensor(y, shape), None);
+        }
         // SAFETY: operands and target were made from slices of these sizes; the result is fresh.
         unsafe {
             matmul(

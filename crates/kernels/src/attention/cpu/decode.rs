@@ -46,7 +46,7 @@ impl WithSimd for DecodeTask<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _simd: S) {
+    fn with_simd<S: Simd>(self, simd: S) {
         let Self {
             inputs,
             batch,
@@ -63,48 +63,74 @@ impl WithSimd for DecodeTask<'_> {
         } = inputs.shape;
         let group = inputs.shape.group();
         let rows = group * q_len;
+        let (from, _) = inputs.visible(batch, 0);
         // The last query sees farthest.
-        let (_, kv_len) = inputs.visible(batch, q_len - 1);
-        let scores = reserve(&mut scratch.scores, rows * kv_len);
-        let k_at = inputs.k.view.at(batch, kv_head);
-        let v_at = inputs.v.view.at(batch, kv_head);
+        let (_, to) = inputs.visible(batch, q_len - 1);
+        let to = to.max(from);
+        let keys = to - from;
         let head_of = |row: usize| (kv_head * group + row / q_len, row % q_len);
-        for j in 0..kv_len {
-            let k = &inputs.k.values[k_at + j * inputs.k.view.row_stride..][..head_dim];
-            for row in 0..rows {
-                let (head, i) = head_of(row);
-                let q = &inputs.q.values[inputs.q.view.at(batch, head) + i * inputs.q.view.row_stride..][..head_dim];
-                scores[row * kv_len + j] = sum2(q, k, |q, k| q * k);
+        let q = reserve(&mut scratch.q, rows * head_dim);
+        for (row, q) in q.chunks_exact_mut(head_dim).enumerate() {
+            let (head, i) = head_of(row);
+            let at = inputs.q.view.at(batch, head) + i * inputs.q.view.row_stride;
+            q.copy_from_slice(&inputs.q.values[at..][..head_dim]);
+        }
+        // Both products are what the tiles of `forward` compute: chains of fused multiply-adds along a head, and along the keys.
+        let width = wide_columns::<S>();
+        let stride = keys.next_multiple_of(width);
+        let scores = reserve(&mut scratch.scores, rows * stride);
+        let lines = reserve(&mut scratch.keys_transposed, head_dim * width);
+        let out = reserve(&mut scratch.block, rows * value_dim);
+        let rows_of = |heads: Heads<'_>, at: usize| {
+            // SAFETY: `Inputs::check` saw that all views end within their values.
+            unsafe { Operand::strided(heads.values.as_ptr().add(at), heads.view.row_stride, 1).from(from, 0) }
+        };
+        let k = rows_of(inputs.k, inputs.k.view.at(batch, kv_head));
+        let v = rows_of(inputs.v, inputs.v.view.at(batch, kv_head));
+        let queries = Operand::row_major(q, rows, head_dim);
+        for first in (0..keys).step_by(width) {
+            let sizes = Sizes {
+                m: rows,
+                n: width,
+                k: head_dim,
+            };
+            // SAFETY: keys are within the view, and lines and scores as long as was reserved.
+            unsafe {
+                let some = [width.min(keys - first), head_dim];
+                transpose(simd, k.from(first, 0), some, lines.as_mut_ptr(), width);
+                let target = Target::strided(scores.as_mut_ptr().add(first), stride);
+                let lines = Operand::row_major(lines, head_dim, width);
+                chains(simd, sizes, queries, lines, target, Start::Zero, 0);
             }
         }
-        for row in 0..rows {
+        for (row, inverse) in reserve(&mut scratch.dq, rows).iter_mut().enumerate() {
             let (head, i) = head_of(row);
-            let scores = &mut scores[row * kv_len..][..kv_len];
             let block = Block {
                 first: i,
                 rows: 1,
-                from: 0,
-                to: kv_len,
+                from,
+                to,
             };
+            let scores = &mut scores[row * stride..][..stride];
             finish_scores(inputs, batch, head, i, &block, scores);
             let (_, total) = exponentials(scores);
-            let inverse = if total == 0.0 { 0.0 } else { 1.0 / total };
-            for x in scores.iter_mut() {
-                *x *= inverse;
-            }
+            *inverse = if total == 0.0 { 0.0 } else { 1.0 / total };
         }
-        for row in 0..rows {
+        let sizes = Sizes {
+            m: rows,
+            n: value_dim,
+            k: keys,
+        };
+        let weights = Operand::row_major(scores, rows, stride);
+        let target = Target::row_major(out, rows, value_dim);
+        // SAFETY: values are within the view, and weights and target as long as was reserved.
+        unsafe { chains(simd, sizes, weights, v, target, Start::Zero, 0) };
+        for (row, x) in out.chunks_exact(value_dim).enumerate() {
             let (head, i) = head_of(row);
+            let inverse = scratch.dq[row];
             // SAFETY: each task writes the rows of its own heads.
             let out = unsafe { context.part(((batch * q_len + i) * n_heads + head) * value_dim, value_dim) };
-            out.fill(0.0);
-            for j in 0..kv_len {
-                let weight = scores[row * kv_len + j];
-                let v = &inputs.v.values[v_at + j * inputs.v.view.row_stride..][..value_dim];
-                for (out, v) in out.iter_mut().zip(v) {
-                    *out = v.mul_add(weight, *out);
-                }
-            }
+            out.iter_mut().zip(x).for_each(|(out, x)| *out = x * inverse);
         }
     }
 }

@@ -15,7 +15,9 @@ use pulp::{Simd, WithSimd};
 pub(crate) use self::backward::backward;
 pub(crate) use self::decode::decode;
 use crate::cpu::math::{LANES, exp, max, sigmoid, sum, sum2};
-use crate::cpu::matmul::{Operand, Sizes, Target, Write, pack_panels, panel_width, tiles};
+use crate::cpu::matmul::{
+    Operand, Sizes, Start, Target, Write, chains, pack_panels, panel_width, tiles, transpose, wide_columns,
+};
 use crate::cpu::{parallel, uninitialized};
 use crate::random;
 

@@ -1,28 +1,53 @@
 //! Products of few rows, as a step of decoding has them.
 
+use super::chains::{Start, chains, prefetch, wide_columns};
+use super::transpose::transpose;
 use super::*;
 
 /// Up to how many rows [`few_rows`] is the faster product.
-pub(crate) const FEW_ROWS: usize = 8;
+pub(crate) const FEW_ROWS: usize = 32;
 
 /// The most columns of the result that a task of [`few_rows`] computes.
 const FEW_COLUMNS: usize = 1024;
 
-/// Rows of weights that are added up at a time.
+/// Lines of weights that are added up at a time: those of all columns of a task stay in the first-level cache.
 const FEW_DEPTH: usize = 8;
+
+/// The same where the weights are transposed: a cache line of each column.
+const TRANSPOSED_DEPTH: usize = 16;
 
 /// Products smaller than this many multiplications are not worth a second thread.
 const FEW_PARALLEL_WORK: usize = 1 << 16;
 
-/// `C = A B` (`+ addend` where one is given, a bias of `n`) for few rows of A, as in decoding: each number of B is
-/// read once, in place, because reading it is all the work there is. B is `[k, n]`, or `[n, k]` where it
-/// `is_transposed`.
-pub(crate) fn few_rows(sizes: Sizes, a: &[f32], b: &[f32], is_transposed: bool, bias: Option<&[f32]>, c: &mut [f32]) {
+thread_local! {
+    /// Sums, and transposed weights, of the product that this thread computes; kept, so that no product allocates.
+    static SCRATCH: RefCell<(Vec<f32>, Vec<f32>)> = const { RefCell::new((Vec::new(), Vec::new())) };
+}
+
+/// What [`matmul`] computes, to the bit, for few rows of A, as in decoding: each number of B is read once, in place, because reading it is all
+/// the work there is. B is `[k, n]`, or `[n, k]` where it `is_transposed`. `bias`, `[n]`, is added at the end.
+///
+/// # Safety
+///
+/// Where `write` is onto an operand, it must reach over `m x n`.
+pub(crate) unsafe fn few_rows(
+    sizes: Sizes,
+    a: &[f32],
+    b: &[f32],
+    is_transposed: bool,
+    write: Write,
+    bias: Option<&[f32]>,
+    c: &mut [f32],
+) {
     let Sizes { m, n, k } = sizes;
     assert!(
-        a.len() >= m * k && b.len() >= k * n && c.len() >= m * n,
+        a.len() >= m * k && b.len() >= k * n && bias.is_none_or(|bias| bias.len() >= n) && c.len() >= m * n,
         "operands are shorter than their shapes"
     );
+    assert!(k > 0, "sums of nothing");
+    if m * n == 0 {
+        return;
+    }
     let columns = if m * n * k < FEW_PARALLEL_WORK {
         n
     } else {
@@ -30,118 +55,147 @@ pub(crate) fn few_rows(sizes: Sizes, a: &[f32], b: &[f32], is_transposed: bool, 
         let share = n.div_ceil(rayon::current_num_threads());
         share.div_ceil(share.div_ceil(FEW_COLUMNS)).next_multiple_of(16)
     };
-    let c = parallel::Parts::new(c);
+    let b = if is_transposed {
+        Operand::row_major(b, n, k)
+    } else {
+        Operand::row_major(b, k, n)
+    };
+    let (a, c) = (Operand::row_major(a, m, k), Target::row_major(c, m, n));
     parallel::for_each(n.div_ceil(columns), |task| {
         let from = task * columns;
-        let columns = columns.min(n - from);
-        few_columns(sizes, a, b, is_transposed, bias, c, from, columns);
+        SCRATCH.with_borrow_mut(|(sums, lines)| {
+            crate::cpu::dispatch(Columns {
+                sizes,
+                a,
+                b,
+                is_transposed,
+                write,
+                bias,
+                c,
+                from,
+                to: n.min(from + columns),
+                sums,
+                lines,
+            });
+        });
     });
 }
 
-/// Four dot products with one vector.
-#[inline(always)]
-fn dot4(lines: [&[f32]; 4], x: &[f32]) -> [f32; 4] {
-    let [a, b, c, d] = lines;
-    let (x_chunks, x_rest) = x.as_chunks::<LANES>();
-    let [a_chunks, b_chunks, c_chunks, d_chunks] = [a, b, c, d].map(|line| line.as_chunks::<LANES>().0);
-    let [mut a_sums, mut b_sums, mut c_sums, mut d_sums] = [[0.0_f32; LANES]; 4];
-    let chunks = x_chunks.iter().zip(a_chunks).zip(b_chunks).zip(c_chunks).zip(d_chunks);
-    for ((((x, a), b), c), d) in chunks {
-        for i in 0..LANES {
-            a_sums[i] = a[i].mul_add(x[i], a_sums[i]);
-        }
-        for i in 0..LANES {
-            b_sums[i] = b[i].mul_add(x[i], b_sums[i]);
-        }
-        for i in 0..LANES {
-            c_sums[i] = c[i].mul_add(x[i], c_sums[i]);
-        }
-        for i in 0..LANES {
-            d_sums[i] = d[i].mul_add(x[i], d_sums[i]);
-        }
-    }
-    let done = x.len() - x_rest.len();
-    let mut sums = [a_sums, b_sums, c_sums, d_sums].map(|sums| sum(&sums, |x| x));
-    for (sum, line) in sums.iter_mut().zip(lines) {
-        for (line, x) in line[done..].iter().zip(x_rest) {
-            *sum = line.mul_add(*x, *sum);
-        }
-    }
-    sums
+/// Some columns of the result; tasks have different ones.
+struct Columns<'a> {
+    sizes: Sizes,
+    a: Operand,
+    b: Operand,
+    is_transposed: bool,
+    write: Write,
+    bias: Option<&'a [f32]>,
+    c: Target,
+    from: usize,
+    to: usize,
+    sums: &'a mut Vec<f32>,
+    lines: &'a mut Vec<f32>,
 }
 
-vectorized! {
-    fn few_columns<'a>(
-        sizes: Sizes,
-        a: &'a [f32],
-        b: &'a [f32],
-        is_transposed: bool,
-        bias: Option<&'a [f32]>,
-        c: parallel::Parts<'a, f32>,
-        from: usize,
-        columns: usize,
-    ) {
-        let Sizes { m, n, k } = sizes;
-        if is_transposed {
-            let weights = |column: usize| &b[column * k..][..k];
-            let write = |row: usize, column: usize, sum: f32| {
-                // SAFETY: tasks have different columns.
-                let out = unsafe { c.part(row * n + column, 1) };
-                out[0] = sum + bias.map_or(0.0, |bias| bias[column]);
-            };
-            // Four columns at a time, because one sum alone waits for its own additions; all rows of A before the next
-            // four, because reading B is the work.
-            let whole = columns / 4 * 4;
-            for column in (from..from + whole).step_by(4) {
-                let lines = [weights(column), weights(column + 1), weights(column + 2), weights(column + 3)];
-                for row in 0..m {
-                    for (i, sum) in dot4(lines, &a[row * k..][..k]).into_iter().enumerate() {
-                        write(row, column + i, sum);
+impl WithSimd for Columns<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        if self.is_transposed {
+            let width = wide_columns::<S>();
+            for first in (self.from..self.to).step_by(width) {
+                self.group(simd, first, width.min(self.to - first), width);
+            }
+        } else {
+            let columns = self.to - self.from;
+            self.group(simd, self.from, columns, columns);
+        }
+    }
+}
+
+impl Columns<'_> {
+    /// The columns `first..first + columns`, whose sums are in rows of `width`.
+    #[inline(always)]
+    fn group<S: Simd>(&mut self, simd: S, first: usize, columns: usize, width: usize) {
+        let Sizes { m, k, .. } = self.sizes;
+        let depth = block_depth(k);
+        let step = if self.is_transposed {
+            TRANSPOSED_DEPTH
+        } else {
+            FEW_DEPTH
+        };
+        reserve(self.sums, m * width);
+        reserve(self.lines, step * width);
+        let sums = Target {
+            ptr: self.sums.as_mut_ptr(),
+            row_stride: width,
+        };
+        for start in (0..k).step_by(depth) {
+            let end = k.min(start + depth);
+            for from in (start..end).step_by(step) {
+                let count = step.min(end - from);
+                let (lines, ahead) = self.lines_of(simd, [first, columns], [from, count], width);
+                let begin = if from == start { Start::Zero } else { Start::Continue };
+                let sizes = Sizes { m, n: width, k: count };
+                // SAFETY: the sizes were checked by `few_rows`, and the scratch memory was reserved above.
+                unsafe { chains(simd, sizes, self.a.from(0, from), lines, sums, begin, ahead) };
+            }
+            self.write_out(start == 0, end == k, first, columns, width);
+        }
+    }
+
+    /// The lines `from..from + count` of B for some columns, and how far ahead the next ones are if nothing asked for them yet.
+    #[inline(always)]
+    fn lines_of<S: Simd>(
+        &mut self,
+        simd: S,
+        [first, columns]: [usize; 2],
+        [from, count]: [usize; 2],
+        width: usize,
+    ) -> (Operand, usize) {
+        let k = self.sizes.k;
+        // SAFETY: columns and depths are within B; the scratch memory holds `count` lines.
+        unsafe {
+            if !self.is_transposed {
+                return (self.b.from(from, first), FEW_DEPTH * self.sizes.n);
+            }
+            let b = self.b.from(first, from);
+            for column in 0..columns {
+                prefetch(b.ptr.wrapping_add((width + column) * k));
+            }
+            transpose(simd, b, [columns, count], self.lines.as_mut_ptr(), width);
+            (Operand::strided(self.lines.as_ptr(), width, 1), 0)
+        }
+    }
+
+    /// Adds the sums of a block of the inner dimension to the result, in the order of [`matmul`].
+    #[inline(always)]
+    fn write_out(&mut self, is_first: bool, is_last: bool, first: usize, columns: usize, width: usize) {
+        for row in 0..self.sizes.m {
+            let sums = &self.sums[row * width..][..columns];
+            // SAFETY: rows and columns are within C and the addend, and tasks have different columns.
+            unsafe {
+                let out = std::slice::from_raw_parts_mut(self.c.from(row, first).ptr, columns);
+                match self.write {
+                    Write::Replace if is_first => out.copy_from_slice(sums),
+                    Write::Onto(addend) if is_first => {
+                        let addend = std::slice::from_raw_parts(addend.from(row, first).ptr, columns);
+                        for ((out, addend), sum) in out.iter_mut().zip(addend).zip(sums) {
+                            *out = addend + sum;
+                        }
                     }
+                    _ => out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum),
                 }
-            }
-            for column in from + whole..from + columns {
-                for row in 0..m {
-                    write(row, column, sum2(&a[row * k..][..k], weights(column), |a, b| a * b));
-                }
-            }
-            return;
-        }
-        for row in 0..m {
-            // SAFETY: tasks have different columns.
-            let out = unsafe { c.part(row * n + from, columns) };
-            match bias {
-                Some(bias) => out.copy_from_slice(&bias[from..from + columns]),
-                None => out.fill(0.0),
-            }
-        }
-        let whole = k / FEW_DEPTH * FEW_DEPTH;
-        // Rows of B are read once for all rows of A: a block of them stays in the cache.
-        for first in (0..whole).step_by(FEW_DEPTH) {
-            let lines: [&[f32]; FEW_DEPTH] = std::array::from_fn(|i| &b[(first + i) * n + from..][..columns]);
-            for row in 0..m {
-                let a = &a[row * k + first..][..FEW_DEPTH];
-                // SAFETY: tasks have different columns.
-                let out = unsafe { c.part(row * n + from, columns) };
-                for (j, out) in out.iter_mut().enumerate() {
-                    let mut sum = *out;
-                    for i in 0..FEW_DEPTH {
-                        sum = lines[i][j].mul_add(a[i], sum);
-                    }
-                    *out = sum;
+                if let Some(bias) = self.bias.filter(|_| is_last) {
+                    out.iter_mut().zip(&bias[first..]).for_each(|(out, bias)| *out += bias);
                 }
             }
         }
-        for depth in whole..k {
-            let line = &b[depth * n + from..][..columns];
-            for row in 0..m {
-                let factor = a[row * k + depth];
-                // SAFETY: tasks have different columns.
-                let out = unsafe { c.part(row * n + from, columns) };
-                for (out, b) in out.iter_mut().zip(line) {
-                    *out = b.mul_add(factor, *out);
-                }
-            }
-        }
+    }
+}
+
+fn reserve(buffer: &mut Vec<f32>, len: usize) {
+    if buffer.len() < len {
+        buffer.resize(len, 0.0);
     }
 }

@@ -8,22 +8,31 @@
 //! Burn's flex multiplies with the `gemm` crate, which packs the weights again in one thread where they are
 //! transposed, as the gradient of a linear layer needs them; `docs/kernels.md` has both measured.
 
+mod chains;
 mod few_rows;
 mod pack;
+mod transpose;
 
 use std::cell::RefCell;
 
 use pulp::{Simd, WithSimd};
 
-use super::math::{LANES, sum, sum2};
 use super::parallel;
 
+pub(crate) use self::chains::{Start, chains, wide_columns};
 pub(crate) use self::few_rows::{FEW_ROWS, few_rows};
 pub(crate) use self::pack::pack_panels;
 use self::pack::pack_strips;
+pub(crate) use self::transpose::transpose;
 
 /// How much of the inner dimension is summed in registers before C is touched.
 const DEPTH: usize = 384;
+
+/// How much of an inner dimension of `k` is one sum: every number of a result is a chain of fused multiply-adds for each such block,
+/// and the blocks are added in order. [`few_rows`] keeps to the same.
+fn block_depth(k: usize) -> usize {
+    k.div_ceil(k.div_ceil(DEPTH).max(1))
+}
 
 /// Rows of A per block, so that a block of [`DEPTH`] columns stays in the second-level cache.
 const ROWS: usize = 192;
@@ -287,8 +296,7 @@ impl WithSimd for Serial<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Sizes { m, n, k } = self.sizes;
-        let blocks = k.div_ceil(DEPTH).max(1);
-        let depth = k.div_ceil(blocks);
+        let depth = block_depth(k);
         let mut write = self.write;
         let mut start = 0;
         loop {
@@ -363,7 +371,7 @@ unsafe fn tiles_of<S: Simd, const MR: usize, const NV: usize>(
     let Sizes { m, n, k } = sizes;
     let width = NV * S::F32_LANES;
     let is_packed = a.column_stride == 0 && a.row_stride == 0;
-    debug_assert!(panels.len() >= (n.div_ceil(width) - 1) * panel_depth * width + k * width);
+    debug_assert!(n == 0 || panels.len() >= (n.div_ceil(width) - 1) * panel_depth * width + k * width);
     for (panel, column) in (0..n).step_by(width).enumerate() {
         for (strip, row) in (0..m).step_by(MR).enumerate() {
             // SAFETY: offsets are within the sizes; packed strips are MR x k each.
@@ -472,8 +480,8 @@ impl<const MR: usize, const NV: usize> WithSimd for Tile<MR, NV> {
                 } else {
                     let numbers: *const f32 = (&raw const sums).cast();
                     for j in 0..self.columns {
-                        let sum = *numbers.add(j) + addend.map_or(0.0, |addend| *addend.add(j));
-                        c.add(j).write(sum);
+                        let sum = *numbers.add(j);
+                        c.add(j).write(addend.map_or(sum, |addend| *addend.add(j) + sum));
                     }
                 }
             }

@@ -1,9 +1,10 @@
 //! Panels and strips: the order in which tiles read their operands.
 
+use super::transpose::transpose;
 use super::*;
 
 /// Copies `k x n` of B into panels: `panel_width` columns of one row next to each other, then those of the next row;
-/// columns past the end are zeros.
+/// what is past the last column is any number.
 ///
 /// # Safety
 ///
@@ -74,33 +75,13 @@ impl WithSimd for PackPanel<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _simd: S) {
+    fn with_simd<S: Simd>(self, simd: S) {
         let width = panel_width::<S>();
         let Self { b, k, columns, packed } = self;
         // SAFETY: the sizes are `pack_panels`'.
         unsafe {
-            if b.row_stride == 1 && columns == width {
-                // Transposed: eight rows at a time, so that a cache line of B is read once.
-                let whole = k / 8 * 8;
-                for row in (0..whole).step_by(8) {
-                    let out = packed.as_mut_ptr().add(row * width);
-                    for column in (0..width).step_by(8) {
-                        let mut block = [[0.0_f32; 8]; 8];
-                        for (j, line) in block.iter_mut().enumerate() {
-                            let from = b.ptr.offset((column + j) as isize * b.column_stride + row as isize);
-                            *line = from.cast::<[f32; 8]>().read_unaligned();
-                        }
-                        let block = transpose8(block);
-                        for (i, line) in block.into_iter().enumerate() {
-                            out.add(i * width + column).cast::<[f32; 8]>().write_unaligned(line);
-                        }
-                    }
-                }
-                for row in whole..k {
-                    for column in 0..width {
-                        packed[row * width + column] = *b.ptr.offset(column as isize * b.column_stride + row as isize);
-                    }
-                }
+            if b.row_stride == 1 {
+                transpose(simd, b.transposed(), [columns, k], packed.as_mut_ptr(), width);
             } else {
                 for (row, packed) in packed.chunks_exact_mut(width).enumerate() {
                     let line = b.ptr.offset(row as isize * b.row_stride);
@@ -115,24 +96,6 @@ impl WithSimd for PackPanel<'_> {
             }
         }
     }
-}
-
-/// Three rounds of interleaving, which compilers turn into shuffles.
-#[inline(always)]
-fn transpose8(mut block: [[f32; 8]; 8]) -> [[f32; 8]; 8] {
-    for _ in 0..3 {
-        let mut next = [[0.0; 8]; 8];
-        for i in 0..4 {
-            for j in 0..4 {
-                next[2 * i][2 * j] = block[i][j];
-                next[2 * i][2 * j + 1] = block[i + 4][j];
-                next[2 * i + 1][2 * j] = block[i][j + 4];
-                next[2 * i + 1][2 * j + 1] = block[i + 4][j + 4];
-            }
-        }
-        block = next;
-    }
-    block
 }
 
 /// Copies `m x k` of A into strips: `tile_rows` rows of one column next to each other, then those of the next column;

@@ -1,0 +1,303 @@
+//! One summation order per number in inference: a row computes the same bits alone and in a batch of any size, and a query the same with any
+//! number of queries, cached keys and padding.
+
+use burn::tensor::{Device, Tensor, TensorData};
+use taal_kernels::{
+    AttentionMask, AttentionSettings, Projection, QuantizedMatrix, Segments, WeightType, quantized_linear, random,
+};
+
+/// Numbers of rows: below and above each limit at which another kernel computes.
+const ROWS: [usize; 8] = [1, 2, 4, 5, 8, 9, 33, 200];
+const MOST: usize = 200;
+
+fn numbers<const D: usize>(shape: [usize; D], purpose: &str) -> Tensor<D> {
+    let count = shape.iter().product();
+    random::normal([count], 1.0, random::key(11, count as u64, purpose), &Device::flex()).reshape(shape)
+}
+
+fn bits<const D: usize>(x: Tensor<D>) -> Vec<u32> {
+    x.into_data().iter::<f32>().map(f32::to_bits).collect()
+}
+
+/// Compares the first rows of each batch with the same rows of the largest one, and the last row of the largest with itself alone, in pools of
+/// one and three threads.
+#[track_caller]
+fn assert_rows_are_independent(name: &str, of_rows: impl Fn(usize, usize) -> Tensor<2> + Sync) {
+    let all = bits(of_rows(0, MOST));
+    let width = all.len() / MOST;
+    for threads in [1, 3] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        for rows in ROWS {
+            let found = pool.install(|| bits(of_rows(0, rows)));
+            assert!(found == all[..rows * width], "{name}: {rows} rows, {threads} threads");
+        }
+        for row in [MOST - 1, MOST / 2] {
+            let alone = pool.install(|| bits(of_rows(row, 1)));
+            assert!(
+                alone == all[row * width..][..width],
+                "{name}: row {row} alone, {threads} threads"
+            );
+        }
+    }
+}
+
+/// Inner dimensions and widths: less than a vector, several blocks of the inner dimension, widths that fill no panel.
+const SIZES: [[usize; 2]; 6] = [[1, 1], [3, 40], [40, 67], [96, 2000], [800, 65], [768, 257]];
+
+#[test]
+fn a_row_of_a_linear_layer_does_not_depend_on_the_others() {
+    for [k, n] in SIZES {
+        let x = numbers([MOST, k], "x");
+        let residual = numbers([MOST, n], "residual");
+        let weight = numbers([k, n], "weight");
+        let transposed = numbers([n, k], "transposed");
+        let bias = numbers([n], "bias");
+        let rows = |x: &Tensor<2>, from, count| x.clone().narrow(0, from, count);
+        assert_rows_are_independent(&format!("{k} x {n}"), |from, count| {
+            taal_kernels::linear(rows(&x, from, count), weight.clone(), None)
+        });
+        assert_rows_are_independent(&format!("{k} x {n} with a bias"), |from, count| {
+            taal_kernels::linear(rows(&x, from, count), weight.clone(), Some(bias.clone()))
+        });
+        assert_rows_are_independent(&format!("{k} x {n} with bias and residual"), |from, count| {
+            let residual = rows(&residual, from, count);
+            taal_kernels::linear_add(rows(&x, from, count), weight.clone(), Some(bias.clone()), residual)
+        });
+        assert_rows_are_independent(&format!("{k} x {n} transposed"), |from, count| {
+            taal_kernels::linear_transposed(rows(&x, from, count), transposed.clone())
+        });
+    }
+}
+
+#[test]
+fn a_row_times_quantized_weights_does_not_depend_on_the_others() {
+    for kind in WeightType::WRITTEN {
+        for [k, n] in [[32, 1], [96, 67], [800, 65], [768, 257]] {
+            let x = numbers([MOST, k], "x");
+            let residual = numbers([MOST, n], "residual");
+            let bias = numbers([n], "bias");
+            let weight = QuantizedMatrix::of(numbers([n, k], "weight"), kind).unwrap();
+            assert_rows_are_independent(&format!("{k} x {n} in {kind}"), |from, count| {
+                let [x, residual] = [&x, &residual].map(|x| x.clone().narrow(0, from, count));
+                quantized_linear(x, &weight, Some(bias.clone()), Some(residual))
+            });
+        }
+    }
+}
+
+#[test]
+fn a_row_of_norms_and_activations_does_not_depend_on_the_others() {
+    for width in [1, 17, 65, 768] {
+        let x = numbers([MOST, width], "x");
+        let y = numbers([MOST, width], "y");
+        let weight = numbers([width], "weight");
+        let bias = numbers([width], "bias");
+        let check = |name: &str, operation: &(dyn Fn(Tensor<2>, Tensor<2>) -> Tensor<2> + Sync)| {
+            assert_rows_are_independent(&format!("{name} of {width}"), |from, count| {
+                let [x, y] = [&x, &y].map(|x| x.clone().narrow(0, from, count));
+                operation(x, y)
+            });
+        };
+        check("layer_norm", &|x, _| {
+            taal_kernels::layer_norm(x, weight.clone(), Some(bias.clone()), 1e-5)
+        });
+        check("rms_norm", &|x, _| taal_kernels::rms_norm(x, weight.clone(), 1e-6));
+        check("gelu", &|x, _| taal_kernels::gelu(x));
+        check("gelu_tanh", &|x, _| taal_kernels::gelu_tanh(x));
+        check("silu", &|x, _| taal_kernels::silu(x));
+        check("relu_squared", &|x, _| taal_kernels::relu_squared(x));
+        check("swiglu", &taal_kernels::swiglu::<2>);
+        check("geglu", &taal_kernels::geglu::<2>);
+        check("softmax", &|x, _| taal_kernels::softmax(x));
+        // Burn's own, which a head with a cap and a recurrent network use.
+        check("tanh", &|x, _| x.tanh());
+        check("sigmoid", &|x, _| burn::tensor::activation::sigmoid(x));
+        check("sum", &|x, y| x * y.clone() + y);
+    }
+}
+
+/// Queries, keys and values of one text.
+struct Text {
+    len: usize,
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+}
+
+impl Text {
+    fn qkv(&self) -> Tensor<3> {
+        let width = (self.heads + 2 * self.kv_heads) * self.head_dim;
+        numbers([1, self.len, width], "qkv")
+    }
+
+    /// Queries, keys and values as `[1, heads, len, head_dim]`.
+    fn parts(&self) -> [Tensor<4>; 3] {
+        let mut first = 0;
+        [self.heads, self.kv_heads, self.kv_heads].map(|heads| {
+            let width = heads * self.head_dim;
+            let part = self.qkv().narrow(2, first, width);
+            first += width;
+            part.reshape([1, self.len, heads, self.head_dim]).swap_dims(1, 2)
+        })
+    }
+}
+
+const TEXTS: [Text; 4] = [
+    Text {
+        len: 200,
+        heads: 2,
+        kv_heads: 2,
+        head_dim: 64,
+    },
+    Text {
+        len: 200,
+        heads: 4,
+        kv_heads: 1,
+        head_dim: 40,
+    },
+    Text {
+        len: 131,
+        heads: 6,
+        kv_heads: 2,
+        head_dim: 17,
+    },
+    Text {
+        len: 9,
+        heads: 1,
+        kv_heads: 1,
+        head_dim: 8,
+    },
+];
+
+/// Scores with and without a cap.
+fn settings() -> [AttentionSettings; 2] {
+    [None, Some(2.0)].map(|softcap| AttentionSettings {
+        softcap,
+        ..AttentionSettings::default()
+    })
+}
+
+/// ALiBi's numbers for queries at the end of `kv_len` positions.
+fn distances(heads: usize, q_len: usize, kv_len: usize) -> Tensor<4> {
+    let mut values = Vec::new();
+    for head in 1..=heads {
+        for query in kv_len - q_len..kv_len {
+            values.extend((0..kv_len).map(|key| -0.1 * head as f32 * query.abs_diff(key) as f32));
+        }
+    }
+    Tensor::from_data(TensorData::new(values, [1, heads, q_len, kv_len]), &Device::flex())
+}
+
+#[test]
+fn a_query_with_a_cache_computes_what_it_computes_among_all() {
+    for text in TEXTS {
+        let [q, k, v] = text.parts();
+        for (settings, window, has_bias) in settings().into_iter().flat_map(|settings| {
+            [
+                (settings, None, false),
+                (settings, Some(50), false),
+                (settings, None, true),
+            ]
+        }) {
+            let attend = |q_len: usize, kv_len: usize| {
+                let mut mask = AttentionMask::new(q_len, kv_len, true, window, &Device::flex());
+                if has_bias {
+                    mask = mask.with_bias(distances(text.heads, q_len, kv_len));
+                }
+                let q = q.clone().narrow(2, kv_len - q_len, q_len);
+                let [k, v] = [&k, &v].map(|x| x.clone().narrow(2, 0, kv_len));
+                let context = taal_kernels::attention(q, k, v, &mask, &settings); // [1, heads, q_len, head_dim]
+                bits(context.swap_dims(1, 2))
+            };
+            let all = attend(text.len, text.len);
+            let row = all.len() / text.len;
+            for q_len in ROWS.into_iter().filter(|q_len| *q_len <= text.len) {
+                for kv_len in [q_len, (text.len + q_len) / 2, text.len] {
+                    assert!(
+                        attend(q_len, kv_len) == all[(kv_len - q_len) * row..kv_len * row],
+                        "{q_len} queries at the end of {kv_len} of {} keys, window {window:?}, {settings:?}",
+                        text.len
+                    );
+                }
+            }
+            // Tokens that were projected together, without a cache.
+            let mut mask = AttentionMask::new(text.len, text.len, true, window, &Device::flex());
+            if has_bias {
+                mask = mask.with_bias(distances(text.heads, text.len, text.len));
+            }
+            let projection = Projection {
+                n_heads: text.heads,
+                n_kv_heads: text.kv_heads,
+                norms: None,
+                rotary: None,
+            };
+            let projected = taal_kernels::projected_attention(text.qkv(), projection, &mask, &settings);
+            assert!(
+                bits(projected) == all,
+                "projected together, window {window:?}, {settings:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn padding_on_either_side_changes_no_bit_of_a_text() {
+    for text in TEXTS {
+        let projection = || Projection {
+            n_heads: text.heads,
+            n_kv_heads: text.kv_heads,
+            norms: None,
+            rotary: None,
+        };
+        for (is_causal, window) in [(true, None), (true, Some(50)), (false, None), (false, Some(20))] {
+            let settings = AttentionSettings::default();
+            let mask = |len| AttentionMask::new(len, len, is_causal, window, &Device::flex());
+            let alone = taal_kernels::projected_attention(text.qkv(), projection(), &mask(text.len), &settings);
+            let alone = bits(alone);
+            for [before, after] in [[1, 0], [0, 1], [37, 0], [3, 130], [100, 0]] {
+                let seq = before + text.len + after;
+                let [_, _, width] = text.qkv().dims();
+                let padded = numbers([1, seq, width], "padding");
+                let place = [0..1, before..before + text.len, 0..width];
+                let padded = padded.slice_assign(place, text.qkv());
+                let segments = Segments::of_padded(&[before..before + text.len], seq);
+                let mask = mask(seq).with_segments(segments);
+                let found = taal_kernels::projected_attention(padded, projection(), &mask, &settings);
+                assert!(
+                    bits(found.narrow(1, before, text.len)) == alone,
+                    "{} tokens after {before} and before {after} of padding, causal {is_causal}, window {window:?}",
+                    text.len
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_of_a_cache_compute_what_each_computes_alone() {
+    let text = &TEXTS[0];
+    let [q, k, v] = text.parts();
+    let lens = [200, 3, 70];
+    for q_len in [1, 2, 4, 5, 9] {
+        for window in [None, Some(13)] {
+            let stacked = |x: &Tensor<4>| Tensor::cat(vec![x.clone(); lens.len()], 0);
+            let starts = lens.map(|len: usize| len.saturating_sub(q_len));
+            let lengths = [0, 1, 2].map(|row| lens[row] - starts[row]);
+            let mask = AttentionMask::of_rows(&starts, &lengths, q_len, window, &Device::flex());
+            let queries = Tensor::cat(starts.map(|start| q.clone().narrow(2, start, q_len)).to_vec(), 0);
+            let found =
+                taal_kernels::attention(queries, stacked(&k), stacked(&v), &mask, &AttentionSettings::default());
+            for (row, len) in lens.into_iter().enumerate() {
+                let mask = AttentionMask::new(lengths[row], len, true, window, &Device::flex());
+                let q = q.clone().narrow(2, starts[row], lengths[row]);
+                let [k, v] = [&k, &v].map(|x| x.clone().narrow(2, 0, len));
+                let alone = taal_kernels::attention(q, k, v, &mask, &AttentionSettings::default());
+                let own = found.clone().narrow(0, row, 1).narrow(2, 0, lengths[row]);
+                assert!(
+                    bits(own) == bits(alone),
+                    "{q_len} queries, {len} keys, window {window:?}"
+                );
+            }
+        }
+    }
+}
