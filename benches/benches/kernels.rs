@@ -7,7 +7,7 @@
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group};
 use taal_kernels::random::{self, Generator};
-use taal_kernels::{AdamWStep, AttentionMask, AttentionSettings, IGNORE_INDEX, reference};
+use taal_kernels::{AdamWStep, AttentionMask, AttentionSettings, IGNORE_INDEX, Precision, reference, with_precision};
 
 /// Rows and width: nanoGPT's CPU model, one with odd sizes, and nanoGPT's baby model.
 const STREAMS: [[usize; 2]; 3] = [[768, 128], [257, 96], [4096, 384]];
@@ -188,6 +188,24 @@ fn linears(c: &mut Criterion) {
                     }),
                 ],
             );
+            fused_and_reference(
+                c,
+                "linear_add_bf16",
+                &format!("{rows}x{k}x{n}"),
+                Work {
+                    flops: 2 * rows * k * n,
+                    numbers: rows * k + k * n + 2 * rows * n,
+                },
+                inputs,
+                [
+                    ("fused", &|(x, w, r)| {
+                        with_precision(Precision::Bf16, || taal_kernels::linear_add(x, w, None, r)).flatten(0, 1)
+                    }),
+                    ("reference", &|(x, w, r)| {
+                        reference::linear_bf16(x, w, None, Some(r)).flatten(0, 1)
+                    }),
+                ],
+            );
         }
     }
     // Decoding: one row, and eight.
@@ -236,6 +254,24 @@ fn attentions(c: &mut Criterion) {
                 }),
                 ("reference", &|[q, k, v]| {
                     reference::attention(q, k, v, &mask, &settings).0.flatten(0, 3)
+                }),
+            ],
+        );
+        fused_and_reference(
+            c,
+            "attention_bf16",
+            &format!("{batch}x{heads}x{seq}x{head_dim}"),
+            Work {
+                flops: 2 * batch * heads * seq * (seq + 1) * head_dim,
+                numbers: 4 * batch * heads * seq * head_dim,
+            },
+            inputs,
+            [
+                ("fused", &|[q, k, v]| {
+                    with_precision(Precision::Bf16, || taal_kernels::attention(q, k, v, &mask, &settings)).flatten(0, 3)
+                }),
+                ("reference", &|[q, k, v]| {
+                    reference::attention_bf16([q, k, v], &mask, &settings).flatten(0, 3)
                 }),
             ],
         );

@@ -104,7 +104,7 @@ pub fn learner(recipe: &Recipe, vocab_size: usize, device: &Device) -> Learner {
         model,
         optimizer,
         clip_norm: recipe.train.clip_norm,
-        precision: MixedPrecision::new(recipe.train.precision),
+        precision: MixedPrecision::default(),
     }
 }
 

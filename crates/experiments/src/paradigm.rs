@@ -12,12 +12,12 @@ use serde::Serialize;
 use taal_data::{Batch, Dataset, IGNORE_INDEX, TokenSource};
 use taal_evaluation::{Score, score_windows};
 use taal_inference::{Probe, Rows};
-use taal_kernels::{DeviceSpec, Precision, random};
+use taal_kernels::{DeviceSpec, random};
 use taal_model::{Initialization, Mixer, ModelSize, Transformer, TransformerConfig};
 use taal_trainer::prepare::{self, Corpus};
 use taal_trainer::{
-    BadStep, LSTM_INIT_STD, Learner, MixedPrecision, ModelRecipe, Optimizer, Progress, Recipe, Schedule, StepOutcome,
-    TrainError,
+    BadStep, LSTM_INIT_STD, Learner, MixedPrecision, ModelRecipe, Optimizer, PrecisionChoice, Progress, Recipe,
+    Schedule, StepOutcome, TrainError,
 };
 
 /// Layers of the recurrent network.
@@ -176,7 +176,7 @@ pub fn compare(
             "a recurrent network reads forwards only; use \"next_token\"",
         ));
     }
-    if recipe.train.precision != Precision::Fp32 {
+    if recipe.train.precision != PrecisionChoice::default() {
         return Err(TrainError::recipe(
             &recipe.name,
             "train.precision",

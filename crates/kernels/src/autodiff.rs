@@ -4,6 +4,7 @@
 //! extension of it, tracked where one of its inputs is. The rest turns flex's tensors into slices and back.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::NoCheckpointing;
@@ -13,7 +14,10 @@ use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, DispatchKindConversion, DispatchTensor, Flex, GradientCheckpointingStrategy};
 use burn::tensor::{DType, Int, Shape, Tensor, TensorData};
+use half::bf16;
 
+use crate::cpu::matmul::bf16::{rounded, widened};
+use crate::precision::Precision;
 use crate::profile;
 
 /// A tensor of a backend, with or without a place in the graph.
@@ -141,6 +145,33 @@ pub(crate) fn int_primitive<const D: usize>(x: Tensor<D, Int>) -> FlexTensor {
     x.without_autodiff()
         .try_into_primitive::<Flex>()
         .expect("integers are on flex, as the other inputs")
+}
+
+/// Numbers that a backward pass needs: as they are, or rounded to bfloat16 where that is what [`Precision`] says, which takes
+/// half the memory.
+#[derive(Debug, Clone)]
+pub(crate) enum Kept {
+    Single(FlexTensor),
+    Half(Arc<Vec<bf16>>, Shape),
+}
+
+impl Kept {
+    /// In the precision of this thread.
+    pub(crate) fn new(x: FlexTensor) -> Self {
+        if Precision::current() != Precision::Bf16 || !is_present(&x) {
+            return Self::Single(x);
+        }
+        let [x] = contiguous([x]);
+        Self::Half(Arc::new(rounded(numbers(&x))), dims(&x))
+    }
+
+    /// A tensor in single precision.
+    pub(crate) fn into_tensor(self) -> FlexTensor {
+        match self {
+            Self::Single(x) => x,
+            Self::Half(x, shape) => tensor(widened(&x), shape),
+        }
+    }
 }
 
 /// The numbers of a contiguous tensor.

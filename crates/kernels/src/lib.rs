@@ -65,7 +65,7 @@ pub use norm::{layer_norm, rms_norm};
 pub use optimizer::{AdamWStep, MuonMatrix, MuonStep, adamw, muon, orthogonalize, sum_of_squares};
 pub use param::{constant_param, made_when_used, normal_param};
 pub use peak::{
-    measured_bandwidth_bytes_per_s, measured_peak_flops_per_s, measured_peak_flops_per_s_of,
+    bf16_speedup, measured_bandwidth_bytes_per_s, measured_peak_flops_per_s, measured_peak_flops_per_s_of,
     peak_flops_per_s_measured_again,
 };
 pub use precision::{Precision, with_precision};

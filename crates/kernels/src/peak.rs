@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 
 use burn::tensor::{Device, Tensor};
 
+use crate::Precision;
+use crate::cpu::matmul::{Operand, Sizes, Target, Write, bf16, matmul};
+
 /// Side of the square matrices: large enough that packing and thread start-up vanish.
 const SIDE: usize = 2048;
 
@@ -112,6 +115,52 @@ fn multiply(lhs: &[f32], rhs: &[f32], product: &mut [f32]) {
             gemm::Parallelism::Rayon(0),
         );
     }
+}
+
+/// Side of the square matrices that precisions are compared with: those of a layer, so that rounding and packing count.
+const COMPARED_SIDE: usize = 512;
+
+/// How long precisions are compared.
+const COMPARED: Duration = Duration::from_millis(100);
+
+/// How many times as fast a product in bf16 is as the same one in fp32 on this machine, rounding included; `None` where the device
+/// has no kernels for bf16. Takes a tenth of a second. Measure while nothing else runs.
+pub fn bf16_speedup(device: &Device) -> Option<f64> {
+    if *device != Device::flex() || !crate::cpu::has_vectors() || !Precision::Bf16.is_supported(device) {
+        return None;
+    }
+    let side = COMPARED_SIDE;
+    let sizes = Sizes {
+        m: side,
+        n: side,
+        k: side,
+    };
+    let (a, b) = (vec![1.0_f32; side * side], vec![1.0_f32; side * side]);
+    let mut c = vec![0.0_f32; side * side];
+    let mut best = [Duration::MAX; 2];
+    let begin = Instant::now();
+    // In turn, so that what disturbs one disturbs the other.
+    while begin.elapsed() < COMPARED {
+        for (is_half, best) in best.iter_mut().enumerate() {
+            let start = Instant::now();
+            let target = Target::row_major(&mut c, side, side);
+            // SAFETY: all have these sizes.
+            unsafe {
+                if is_half == 1 {
+                    let a = bf16::rounded(&a);
+                    let (a, b) = (bf16::Matrix::half(&a, side, side), bf16::Matrix::single(&b, side, side));
+                    bf16::matmul(sizes, a, b, target, Write::Replace);
+                } else {
+                    let [a, b] = [&a, &b].map(|x| Operand::row_major(x, side, side));
+                    matmul(sizes, a, b, target, Write::Replace);
+                }
+            }
+            *best = start.elapsed().min(*best);
+        }
+    }
+    std::hint::black_box(&c);
+    let [single, half] = best.map(|best| best.as_secs_f64());
+    Some(single / half)
 }
 
 /// How many numbers are read to measure the bandwidth: 256 MiB, more than any cache holds.

@@ -2,7 +2,11 @@
 //!
 //! [`with_precision`] says for the time of a closure, and on its thread, what [`linear`](crate::linear),
 //! [`linear_add`](crate::linear_add) and [`linear_transposed`](crate::linear_transposed) multiply in, as PyTorch's `autocast`
-//! does. It leaves out the attention's products and [`linear_cross_entropy`](crate::linear_cross_entropy): they stay fp32.
+//! does.
+//!
+//! On the CPU bf16 has kernels of its own, which need a CPU that multiplies in it (AVX512-BF16 or AMX), also for the products of
+//! attention and of [`linear_cross_entropy`](crate::linear_cross_entropy), and what operations keep for the backward pass is bf16.
+//! Everything else (f16, and bf16 on a GPU) is casts around Burn's product of linear layers only.
 
 use std::cell::Cell;
 use std::fmt;
@@ -11,6 +15,7 @@ use std::str::FromStr;
 use burn::tensor::{DType, Device, FloatDType, Tensor, module};
 
 use crate::KernelError;
+use crate::cpu::matmul::bf16::Instructions;
 
 /// What the products of linear layers are computed in. What goes in and comes out, weights and gradients included, is fp32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -59,8 +64,11 @@ impl Precision {
         PRECISION.get()
     }
 
-    /// Whether the device computes in it.
+    /// Whether the device computes in it: with bf16, whether the CPU has instructions for it.
     pub fn is_supported(self, device: &Device) -> bool {
+        if self == Self::Bf16 && *device == Device::flex() {
+            return Instructions::of_this_cpu().is_native();
+        }
         self.half()
             .is_none_or(|dtype| device.clone().inner().supports_dtype(dtype))
     }
@@ -101,6 +109,11 @@ impl FromStr for Precision {
 /// The type that products of this tensor are computed in, where that is not its own.
 pub(crate) fn half_of<const D: usize>(x: &Tensor<D>) -> Option<FloatDType> {
     Precision::current().half().filter(|_| x.dtype() == DType::F32)
+}
+
+/// Whether products of this tensor are computed in bfloat16.
+pub(crate) fn is_bf16<const D: usize>(x: &Tensor<D>) -> bool {
+    half_of(x) == Some(FloatDType::BF16)
 }
 
 /// `x W (+ bias) (+ residual)`: the product in half precision, the sums in single precision.

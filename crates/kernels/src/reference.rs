@@ -5,12 +5,12 @@
 //! variable `TAAL_PLAIN_KERNELS` leaves only these.
 
 pub use crate::activation::reference::{geglu, gelu, gelu_tanh, relu_squared, silu, swiglu};
-pub use crate::attention::reference::{attention, projected_attention};
+pub use crate::attention::reference::{attention, attention_bf16, projected_attention};
 pub use crate::dropout::reference::dropout;
 pub use crate::embedding::reference::embedding;
-pub use crate::linear::reference::{linear, linear_add, linear_transposed};
+pub use crate::linear::reference::{linear, linear_add, linear_bf16, linear_transposed};
 pub use crate::loss::reference::{
-    cross_entropy, cross_entropy_smoothed, linear_cross_entropy, negative_log_likelihood,
+    cross_entropy, cross_entropy_smoothed, linear_cross_entropy, linear_cross_entropy_bf16, negative_log_likelihood,
 };
 pub use crate::norm::reference::{layer_norm, rms_norm};
 pub use crate::optimizer::reference::{adamw, muon, orthogonalize, sum_of_squares, sum_of_squares_on_device};

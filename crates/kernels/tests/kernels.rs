@@ -1,5 +1,7 @@
 //! Kernels against PyTorch's numbers and against what their documentation promises.
 
+#[path = "kernels/bf16.rs"]
+mod bf16;
 #[path = "kernels/fused.rs"]
 mod fused;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]

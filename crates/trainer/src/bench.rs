@@ -11,7 +11,7 @@ use taal_model::{ModelSize, TransformerConfig};
 
 use crate::TrainError;
 use crate::optimizer::{AdamW, Optimizer};
-use crate::precision::{self, MixedPrecision};
+use crate::precision::{self, MixedPrecision, PrecisionChoice};
 use crate::step::Learner;
 use crate::utilization::Peak;
 
@@ -181,7 +181,13 @@ pub fn measure(shape: BenchShape, device: DeviceSpec, options: BenchOptions) -> 
     let batch_size = options.batch_size.unwrap_or(shape.batch_size()).max(1);
     let config = shape.config();
     let opened = device.open()?;
-    precision::check(options.precision, device, &opened, "bench train", "--precision")?;
+    precision::check(
+        PrecisionChoice::Fixed(options.precision),
+        device,
+        &opened,
+        "bench train",
+        "--precision",
+    )?;
     let model = config.init(1337, &opened.clone().autodiff())?;
     let optimizer = Optimizer::new(AdamW::default(), None);
     let mut learner = Learner {

@@ -129,7 +129,12 @@ mod tests {
     }
 
     fn plan(recipe: &Recipe, config: &TransformerConfig, has_validation: bool) -> CheckpointPlan {
-        let estimate = Estimate::of(config, &recipe.train, recipe.eval.batch_size);
+        let estimate = Estimate::of(
+            config,
+            &recipe.train,
+            taal_kernels::Precision::Fp32,
+            recipe.eval.batch_size,
+        );
         CheckpointPlan::of(recipe, config, &estimate, has_validation)
     }
 

@@ -17,6 +17,7 @@ use safetensors::tensor::Dtype;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use taal_data::LineEnds;
+use taal_kernels::Precision;
 use taal_metrics::StepRecord;
 use taal_model::Transformer;
 use taal_model::hugging_face::{self, Companions};
@@ -70,6 +71,9 @@ pub struct TrainState {
     pub unevaluated: Option<StepRecord>,
     /// Bad steps, and what was done about them.
     pub health: HealthState,
+    /// What products are computed in, where `train.precision` is not `fp32`: with `auto` it is what the run was begun with.
+    #[serde(skip_serializing_if = "Option::is_none", with = "crate::precision::by_name")]
+    pub precision: Option<Precision>,
     /// What the loss of the next step is multiplied by, with `train.precision = "f16"`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub loss_scale: Option<LossScale>,

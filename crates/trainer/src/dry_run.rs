@@ -143,12 +143,16 @@ pub struct RowToken {
 pub fn dry_run(resolved: &Resolved, device: DeviceSpec, progress: &mut dyn Progress) -> Result<DryRun, TrainError> {
     let recipe = &resolved.recipe;
     let opened = device.open()?;
-    precision::check(recipe.train.precision, device, &opened, &recipe.name, "train.precision")?;
+    precision::check(recipe.train.precision, device, &opened, &recipe.name, precision::KEY)?;
     for note in &resolved.notes {
         progress.note(note);
     }
     let inputs = inputs(recipe)?;
-    let setup = Setup::new(recipe, None, progress, |_, _| Ok(()))?;
+    let precision = recipe
+        .train
+        .precision
+        .settle(None, device, &opened, &recipe.name, progress)?;
+    let setup = Setup::new(recipe, precision, None, progress, |_, _| Ok(()))?;
     memory::check(&setup.estimate, &setup.config, device, &recipe.train)?;
     let (train_tokens, val_tokens) = setup.corpus.token_counts();
     let (train_rows, val_rows) = setup.corpus.rows(recipe.train.block_size, setup.config.max_seq_len);
@@ -168,7 +172,7 @@ pub fn dry_run(resolved: &Resolved, device: DeviceSpec, progress: &mut dyn Progr
             model: prepare::model(recipe, &setup.tokenizer, &opened.autodiff())?,
             optimizer: Optimizer::new(recipe.train.adamw, recipe.train.muon),
             clip_norm: recipe.train.clip_norm,
-            precision: MixedPrecision::resumed(recipe.train.precision, None),
+            precision: MixedPrecision::new(precision),
         },
     };
     let (timed_steps, step_s) = rehearsal.time_steps()?;

@@ -58,7 +58,7 @@ pub use health::{HealthRecipe, HealthState};
 pub use optimizer::{AdamW, Muon, Optimizer, OptimizerKind};
 pub use precision::{
     BACKOFF_FACTOR, GROWTH_FACTOR, GROWTH_INTERVAL, INITIAL_LOSS_SCALE, LossScale, MAX_LOSS_SCALE, MIN_LOSS_SCALE,
-    MixedPrecision,
+    MixedPrecision, PrecisionChoice,
 };
 pub use recipe::{
     CheckpointRecipe, DEFAULT_RECIPE, DamagedKind, DataRecipe, DataSource, EvalRecipe, KEYS, Key, LSTM_INIT_STD,

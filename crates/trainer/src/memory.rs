@@ -24,9 +24,13 @@ pub(crate) struct Estimate {
 }
 
 impl Estimate {
-    /// Weights, gradients and two moments (one for Muon's matrices) are exact. Activations are an estimate based on
-    /// what the fused operations keep.
-    pub(crate) fn of(config: &TransformerConfig, train: &TrainRecipe, eval_batch_size: usize) -> Self {
+    /// Weights, gradients and two moments (one for Muon's matrices) are exact; activations follow what the fused operations keep.
+    pub(crate) fn of(
+        config: &TransformerConfig,
+        train: &TrainRecipe,
+        precision: Precision,
+        eval_batch_size: usize,
+    ) -> Self {
         let params = config.n_params();
         let moments = match train.muon {
             // Nearly all parameters of a block are matrices, which Muon trains; AdamW trains embeddings and output.
@@ -45,28 +49,29 @@ impl Estimate {
         } else {
             2
         };
-        // Per token and block: the outputs of both norms, both residual sums, query, key and value with room for their
-        // gradient, the attention output, and the inner values of the feed-forward network before and after the
-        // activation.
-        let block = match config.mixer {
-            Mixer::Attention => 4 * width + 2 * heads + 2 * kv + gates * config.d_ff as u64,
-            // Each of the four gates keeps both its products, their sum and its value. Added to that: the cell, its
-            // tanh, and the products of the two.
-            Mixer::Lstm => 24 * width,
+        // Bytes per token and block: both norms' outputs, both sums, query, key, value and their gradient's place, the attention's
+        // output, the feed-forward's inner values before and after the activation.
+        let rounded = 2 * width + 2 * heads + 2 * kv + gates * config.d_ff as u64;
+        let block = match (config.mixer, precision) {
+            // The sums stay as they are.
+            (Mixer::Attention, Precision::Bf16) => FLOAT * 2 * width + HALF * rounded,
+            (Mixer::Attention, Precision::Fp32 | Precision::F16) => FLOAT * (2 * width + rounded),
+            // Each of the four gates keeps both its products, their sum and its value; then the cell, its tanh and the products of the two.
+            (Mixer::Lstm, _) => FLOAT * 24 * width,
         };
         // The widest tensor of the backward pass, and the logits, or the chunk of them that is in memory at a time.
         let passing = 3 * (width + config.d_ff as u64) + (config.vocab_size as u64).min(4 * 4096);
-        let training = tokens * (config.n_layers as u64 * block + passing);
-        // A micro-step keeps the half-precision copies of the weights until its backward pass.
-        let casts = match train.precision {
-            Precision::Fp32 => 0,
-            Precision::Bf16 | Precision::F16 => HALF * params,
+        let training = tokens * (config.n_layers as u64 * block + FLOAT * passing);
+        // A micro-step keeps what the weights were cast to until its backward pass; with bf16 they are rounded where they are used.
+        let casts = match precision {
+            Precision::Fp32 | Precision::Bf16 => 0,
+            Precision::F16 => HALF * params,
         };
         let evaluating = (eval_batch_size * config.max_seq_len) as u64 * passing;
         Self {
             // Gradients of several micro-steps are summed, so two sets of them are in memory at the same time.
             state: FLOAT * (if train.accumulation > 1 { 3 } else { 2 } * params + moments),
-            activations: (FLOAT * training + casts).max(FLOAT * evaluating),
+            activations: (training + casts).max(FLOAT * evaluating),
             snapshot: FLOAT * (params + moments),
         }
     }
@@ -164,7 +169,7 @@ mod tests {
     fn cause(config: &TransformerConfig, sets: &[&str], available_bytes: u64) -> String {
         let sets: Vec<String> = sets.iter().map(ToString::to_string).collect();
         let recipe = resolve(&RecipeText::find("names").unwrap(), &sets).unwrap().recipe;
-        let estimate = Estimate::of(config, &recipe.train, 8);
+        let estimate = Estimate::of(config, &recipe.train, Precision::Fp32, 8);
         estimate.cause(config, &recipe.train, available_bytes)
     }
 
@@ -178,7 +183,7 @@ mod tests {
             d_model: 2048,
         });
         let recipe = resolve(&RecipeText::find("names").unwrap(), &[]).unwrap().recipe;
-        let estimate = Estimate::of(&config, &recipe.train, 8);
+        let estimate = Estimate::of(&config, &recipe.train, Precision::Fp32, 8);
         let said = estimate.words(Some(100 << 20), Some(1234 << 20));
         assert!(
             said.starts_with("memory: about ") && said.ends_with(", 1.21 GiB after a trial step"),

@@ -4,11 +4,127 @@
 //! Weights, moments, norms, softmax, loss and the update stay fp32. [`taal_kernels::Precision`] documents which
 //! products do not.
 
+use std::fmt;
+use std::str::FromStr;
+
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
-use taal_kernels::{DeviceSpec, Precision};
+use taal_kernels::{DeviceSpec, KernelError, Precision, bf16_speedup};
 
 use crate::TrainError;
+use crate::progress::Progress;
+
+/// What `train.precision` asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PrecisionChoice {
+    /// This one.
+    Fixed(Precision),
+    /// bf16 where a product in it is faster on this machine, as measured when the run starts; else fp32.
+    Auto,
+}
+
+/// [`PrecisionChoice::Auto`] as it is typed.
+const AUTO: &str = "auto";
+
+impl Default for PrecisionChoice {
+    fn default() -> Self {
+        Self::Fixed(Precision::default())
+    }
+}
+
+impl fmt::Display for PrecisionChoice {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(precision) => precision.fmt(formatter),
+            Self::Auto => formatter.write_str(AUTO),
+        }
+    }
+}
+
+impl FromStr for PrecisionChoice {
+    type Err = KernelError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            AUTO => Ok(Self::Auto),
+            _ => text.parse().map(Self::Fixed),
+        }
+    }
+}
+
+impl PrecisionChoice {
+    /// Whether everything is computed in fp32 on every machine.
+    pub(crate) fn is_fp32(self) -> bool {
+        self == Self::default()
+    }
+
+    /// What to compute in: of a run that is resumed what it was begun with, which this machine must have.
+    pub(crate) fn settle(
+        self,
+        begun_with: Option<Precision>,
+        device: DeviceSpec,
+        opened: &Device,
+        origin: &str,
+        progress: &mut dyn Progress,
+    ) -> Result<Precision, TrainError> {
+        let precision = match (self, begun_with) {
+            (Self::Fixed(precision), _) => precision,
+            (Self::Auto, Some(precision)) => kept(precision, precision.is_supported(opened), device, origin)?,
+            (Self::Auto, None) => {
+                let (precision, why) = fastest(opened);
+                progress.note(&format!("{KEY} = \"{AUTO}\": {precision}, {why}"));
+                precision
+            }
+        };
+        Ok(precision)
+    }
+}
+
+/// A precision in a file is its name.
+pub(crate) mod by_name {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use taal_kernels::Precision;
+
+    pub(crate) fn serialize<S: Serializer>(precision: &Option<Precision>, serializer: S) -> Result<S::Ok, S::Error> {
+        precision.map(|precision| precision.to_string()).serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'a, D: Deserializer<'a>>(deserializer: D) -> Result<Option<Precision>, D::Error> {
+        let name = Option::<String>::deserialize(deserializer)?;
+        name.map(|name| name.parse().map_err(D::Error::custom)).transpose()
+    }
+}
+
+/// The key that asks for a precision.
+pub(crate) const KEY: &str = "train.precision";
+
+/// What a run was begun with, where the machine has it: nothing else would go on to the same weights.
+fn kept(precision: Precision, is_supported: bool, device: DeviceSpec, origin: &str) -> Result<Precision, TrainError> {
+    if is_supported {
+        return Ok(precision);
+    }
+    let detail = format!(
+        "this run was begun in {precision}, in which {device} does not compute on this machine; resume it where it does, or start a new \
+         run (train.init_from takes over the weights)"
+    );
+    Err(TrainError::recipe(origin, KEY, detail))
+}
+
+/// fp32, or bf16 where a product in it is faster; and why.
+fn fastest(opened: &Device) -> (Precision, String) {
+    match bf16_speedup(opened) {
+        Some(speedup) if speedup > 1.0 => (
+            Precision::Bf16,
+            format!("in which a product takes 1/{speedup:.1} of the time here"),
+        ),
+        Some(_) => (Precision::Fp32, "because bf16 is not faster here".to_string()),
+        None => (
+            Precision::Fp32,
+            "because this device has no kernels for bf16".to_string(),
+        ),
+    }
+}
 
 /// The scale of the first step, like `init_scale` of PyTorch's `torch.amp.GradScaler`. All scales are powers of two, so
 /// that multiplying and dividing by them is exact for a gradient that stays in range.
@@ -103,15 +219,16 @@ impl MixedPrecision {
 
 /// Refuses a precision that the device does not support; `key` is where it was set.
 pub(crate) fn check(
-    precision: Precision,
+    choice: PrecisionChoice,
     device: DeviceSpec,
     opened: &Device,
     origin: &str,
     key: &str,
 ) -> Result<(), TrainError> {
-    if precision.is_supported(opened) {
-        return Ok(());
-    }
+    let precision = match choice {
+        PrecisionChoice::Fixed(precision) if !precision.is_supported(opened) => precision,
+        _ => return Ok(()),
+    };
     let others: Vec<String> = [Precision::Bf16, Precision::F16, Precision::Fp32]
         .into_iter()
         .filter(|other| other.is_supported(opened))
@@ -158,6 +275,21 @@ mod tests {
         assert_eq!(precision.scale(), 1.0);
         (0..99 * GROWTH_INTERVAL).for_each(|_| precision.note(1.0, 1.0));
         assert_eq!(precision.scale(), 2.0_f64.powi(24));
+    }
+
+    #[test]
+    fn a_run_that_chose_bf16_is_refused_where_the_machine_has_none() {
+        let resume = |is_supported| kept(Precision::Bf16, is_supported, DeviceSpec::Flex, "tiny.toml");
+        assert_eq!(resume(true).unwrap(), Precision::Bf16);
+        let error = resume(false).unwrap_err();
+        assert_eq!(error.kind(), taal_store::ErrorKind::Usage);
+        let message = error.to_string();
+        assert!(
+            ["tiny.toml", KEY, "bf16", "flex", "train.init_from"]
+                .iter()
+                .all(|word| message.contains(word)),
+            "{message}"
+        );
     }
 
     #[test]

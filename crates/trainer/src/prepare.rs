@@ -8,7 +8,6 @@ use taal_data::{
     BatchPlan, BatchSource, Content, ConversationSource, Conversations, Dataset, LineEnds, Order, TokenSource,
     TokenizeOptions,
 };
-use taal_kernels::Precision;
 use taal_metrics::RunNote;
 use taal_model::hugging_face::{self, TOKENIZER_FILE};
 use taal_model::{Mixer, Transformer, TransformerConfig};
@@ -334,7 +333,7 @@ fn check_initial(
         let detail = format!("the model of {whence} is {is}; set train.objective = \"{needs}\"");
         return refuse("train.objective", detail);
     }
-    if config.mixer == Mixer::Lstm && recipe.train.precision != Precision::Fp32 {
+    if config.mixer == Mixer::Lstm && !recipe.train.precision.is_fp32() {
         return refuse("train.precision", LSTM_IS_FP32.to_string());
     }
     let (block_size, context) = (recipe.train.block_size, config.max_seq_len);

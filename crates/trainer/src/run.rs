@@ -71,8 +71,16 @@ impl<'a> Run<'a> {
     ) -> Result<Self, TrainError> {
         let recipe = &resolved.recipe;
         let device = options.device.open()?.autodiff();
+        let mut state = TrainState::default();
+        if let Some(checkpoint) = &checkpoint {
+            state = checkpoint.state()?;
+            state.resumed_from = Some(checkpoint.step);
+        }
+        let choice = recipe.train.precision;
+        let precision = choice.settle(state.precision, options.device, &device, &recipe.name, progress)?;
+        state.precision = (!choice.is_fp32()).then_some(precision);
         let mut origin = Origin::default();
-        let setup = Setup::new(recipe, checkpoint.as_ref(), progress, |corpus, progress| {
+        let setup = Setup::new(recipe, precision, checkpoint.as_ref(), progress, |corpus, progress| {
             origin = Origin {
                 recipe: taal_store::blake3_hex(resolved.text.as_bytes()),
                 data: corpus.fingerprint(),
@@ -100,17 +108,14 @@ impl<'a> Run<'a> {
             None => prepare::model(recipe, &tokenizer, &device)?,
         };
         let mut optimizer = Optimizer::new(recipe.train.adamw, recipe.train.muon);
-        let mut state = TrainState::default();
         if let Some(checkpoint) = &checkpoint {
-            state = checkpoint.state()?;
-            state.resumed_from = Some(checkpoint.step);
             checkpoint.restore(&mut optimizer, &device)?;
         }
         let learner = Learner {
             model,
             optimizer,
             clip_norm: recipe.train.clip_norm,
-            precision: MixedPrecision::resumed(recipe.train.precision, state.loss_scale),
+            precision: MixedPrecision::resumed(precision, state.loss_scale),
         };
         let log = open_log(claim.dir(), state.logged_steps(), progress)?;
         let (events, kept) = Events::open(claim.dir(), state.health.events)?;

@@ -1,6 +1,7 @@
 //! Everything that a run or a dry run needs before its model is created: tokenizer, data, order of the batches, shape.
 
 use taal_data::BatchPlan;
+use taal_kernels::Precision;
 use taal_model::{TransformerConfig, hugging_face};
 use taal_tokenizer::Tokenizer;
 
@@ -25,6 +26,7 @@ impl Setup {
     /// the data before `eval.max_tokens` cuts them.
     pub(crate) fn new(
         recipe: &Recipe,
+        precision: Precision,
         checkpoint: Option<&Checkpoint>,
         progress: &mut dyn Progress,
         accept: impl FnOnce(&Corpus, &mut dyn Progress) -> Result<(), TrainError>,
@@ -48,7 +50,7 @@ impl Setup {
             None => prepare::config(recipe, &tokenizer)?,
         };
         objective::samples::check(recipe, &tokenizer, &config)?;
-        let estimate = Estimate::of(&config, &recipe.train, recipe.eval.batch_size);
+        let estimate = Estimate::of(&config, &recipe.train, precision, recipe.eval.batch_size);
         Ok(Self {
             tokenizer,
             corpus,

@@ -63,7 +63,7 @@ fn train_locked(
         options.device,
         &opened,
         &recipe.name,
-        "train.precision",
+        precision::KEY,
     )?;
     for note in &resolved.notes {
         progress.note(note);

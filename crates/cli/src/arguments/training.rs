@@ -130,7 +130,7 @@ pub struct BenchTrainArguments {
     /// Rows per batch [default: 12, 16, 1 or 4 by shape, as in published measurements]
     #[arg(long, value_name = "N", value_parser = from_zero::<usize>)]
     pub batch_size: Option<usize>,
-    /// fp32, bf16 or f16: what the products of linear layers are computed in
+    /// fp32, bf16 or f16: what products are computed in
     #[arg(long, default_value = "fp32", value_name = "TYPE")]
     pub precision: Precision,
     /// Print one JSON object

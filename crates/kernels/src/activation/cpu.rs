@@ -1,6 +1,9 @@
 //! Activations and their derivatives, element by element.
 
+use half::bf16;
+
 use crate::cpu::math::{normal_cdf, normal_pdf, sigmoid};
+use crate::cpu::matmul::bf16::widen;
 use crate::cpu::{parallel, uninitialized, vectorized};
 
 /// `sqrt(2 / pi)`.
@@ -91,6 +94,26 @@ vectorized! {
         }
     }
 
+    /// As `backward_chunk`, where `dx` holds `x` before.
+    fn backward_in_place<'a>(activation: Activation, dy: &'a [f32], dx: &'a mut [f32]) {
+        match activation {
+            Activation::Gelu => multiply_slopes(dy, dx, gelu),
+            Activation::GeluTanh => multiply_slopes(dy, dx, gelu_tanh),
+            Activation::Silu => multiply_slopes(dy, dx, silu),
+            Activation::ReluSquared => multiply_slopes(dy, dx, relu_squared),
+        }
+    }
+
+    /// As `gated_backward_chunk`, where `dgate` and `dup` hold gate and up before.
+    fn gated_backward_in_place<'a>(activation: Activation, dy: &'a [f32], dgate: &'a mut [f32], dup: &'a mut [f32]) {
+        match activation {
+            Activation::Gelu => gated_in_place(dy, dgate, dup, gelu),
+            Activation::GeluTanh => gated_in_place(dy, dgate, dup, gelu_tanh),
+            Activation::Silu => gated_in_place(dy, dgate, dup, silu),
+            Activation::ReluSquared => gated_in_place(dy, dgate, dup, relu_squared),
+        }
+    }
+
     fn gated_chunk<'a>(activation: Activation, gate: &'a [f32], up: &'a [f32], y: &'a mut [f32]) {
         match activation {
             Activation::Gelu => map2(gate, up, y, |g, u| gelu(g).0 * u),
@@ -126,6 +149,22 @@ fn gated_map(gate: &[f32], up: &[f32], dy: &[f32], dgate: &mut [f32], dup: &mut 
     }
 }
 
+#[inline(always)]
+fn multiply_slopes(dy: &[f32], dx: &mut [f32], f: impl Fn(f32) -> (f32, f32)) {
+    for (dx, dy) in dx.iter_mut().zip(dy) {
+        *dx = f(*dx).1 * dy;
+    }
+}
+
+#[inline(always)]
+fn gated_in_place(dy: &[f32], dgate: &mut [f32], dup: &mut [f32], f: impl Fn(f32) -> (f32, f32)) {
+    for ((dg, du), dy) in dgate.iter_mut().zip(dup).zip(dy) {
+        let (value, slope) = f(*dg);
+        *dg = slope * *du * *dy;
+        *du = value * *dy;
+    }
+}
+
 /// `activation(x)`.
 pub(crate) fn forward(activation: Activation, x: &[f32]) -> Vec<f32> {
     let mut y = uninitialized(x.len());
@@ -141,6 +180,17 @@ pub(crate) fn backward(activation: Activation, x: &[f32], dy: &[f32]) -> Vec<f32
     parallel::elementwise(&mut dx, |start, dx| {
         let range = start..start + dx.len();
         backward_chunk(activation, &x[range.clone()], &dy[range], dx);
+    });
+    dx
+}
+
+/// The gradient of [`forward`] from rounded inputs.
+pub(crate) fn backward_half(activation: Activation, x: &[bf16], dy: &[f32]) -> Vec<f32> {
+    let mut dx = uninitialized(x.len());
+    parallel::elementwise(&mut dx, |start, dx| {
+        let range = start..start + dx.len();
+        widen(&x[range.clone()], dx);
+        backward_in_place(activation, &dy[range], dx);
     });
     dx
 }
@@ -171,6 +221,26 @@ pub(crate) fn gated_backward(activation: Activation, gate: &[f32], up: &[f32], d
             dgate,
             dup,
         );
+    });
+    (dgate, dup)
+}
+
+/// As [`gated_backward`] from rounded inputs.
+pub(crate) fn gated_backward_half(
+    activation: Activation,
+    gate: &[bf16],
+    up: &[bf16],
+    dy: &[f32],
+) -> (Vec<f32>, Vec<f32>) {
+    let (mut dgate, mut dup) = (uninitialized(gate.len()), uninitialized(gate.len()));
+    let parts = parallel::Parts::new(&mut dup);
+    parallel::elementwise(&mut dgate, |start, dgate| {
+        let range = start..start + dgate.len();
+        // SAFETY: the chunks of `elementwise` are disjoint.
+        let dup = unsafe { parts.part(start, dgate.len()) };
+        widen(&gate[range.clone()], dgate);
+        widen(&up[range.clone()], dup);
+        gated_backward_in_place(activation, &dy[range], dgate, dup);
     });
     (dgate, dup)
 }

@@ -5,8 +5,9 @@ use burn::tensor::{Shape as Dims, Tensor};
 
 use super::cpu::{self, Attended, Bias, Gradients, Heads, Inputs, Preparation, Settings, Shape, View};
 use super::{AttentionMask, AttentionSettings, Projection};
-use crate::autodiff::{Fused, Input, apply, contiguous, dims, is_present, numbers, primitive, tensor};
+use crate::autodiff::{Fused, Input, Kept, apply, contiguous, dims, is_present, numbers, primitive, tensor};
 use crate::cpu::uninitialized;
+use crate::precision::Precision;
 use crate::segments::KeyRanges;
 
 /// With at most this many queries and no gradient, keys and values are read in place instead of packed.
@@ -19,6 +20,15 @@ struct Common {
     /// Numbers to add to the scores, `[batch or 1, n_heads or 1, q_len or 1, kv_len]`.
     bias: Option<FlexTensor>,
     ranges: Option<KeyRanges>,
+    /// Whether products are in bfloat16.
+    is_half: bool,
+}
+
+/// The context, which products in bfloat16 do not need, and the logarithms of sums.
+#[derive(Debug, Clone)]
+struct SavedContext {
+    context: Option<FlexTensor>,
+    log_sums: FlexTensor,
 }
 
 impl Common {
@@ -36,6 +46,36 @@ impl Common {
                 bias
             }),
             ranges: mask.ranges().cloned(),
+            is_half: Precision::current() == Precision::Bf16,
+        }
+    }
+
+    fn forward(&self, inputs: &Inputs<'_>) -> Attended {
+        match self.is_half {
+            true => cpu::bf16::forward(inputs),
+            false => cpu::forward(inputs),
+        }
+    }
+
+    fn backward(
+        &self,
+        inputs: &Inputs<'_>,
+        saved: &SavedContext,
+        dcontext: &[f32],
+        gradients: Gradients<'_>,
+    ) -> (Vec<f32>, Vec<f32>) {
+        let log_sums = numbers(&saved.log_sums);
+        match &saved.context {
+            Some(context) => cpu::backward(inputs, (numbers(context), log_sums), dcontext, gradients),
+            None => cpu::bf16::backward(inputs, log_sums, dcontext, gradients),
+        }
+    }
+
+    /// What the backward pass needs of the result.
+    fn saved(&self, context: FlexTensor, log_sums: FlexTensor) -> SavedContext {
+        SavedContext {
+            context: (!self.is_half).then_some(context),
+            log_sums,
         }
     }
 
@@ -120,10 +160,10 @@ impl Attention {
 impl Fused<3> for Attention {
     const NAMES: [&'static str; 2] = ["attention", "attention backward"];
 
-    /// Queries, keys, values, context as `[batch, q_len, n_heads, value_dim]`, logarithms of sums.
-    type Saved = [FlexTensor; 5];
+    /// Queries, keys and values; the context as `[batch, q_len, n_heads, value_dim]`.
+    type Saved = ([Kept; 3], SavedContext);
 
-    fn forward(&self, inputs: [FlexTensor; 3], is_tracked: bool) -> (FlexTensor, Option<[FlexTensor; 5]>) {
+    fn forward(&self, inputs: [FlexTensor; 3], is_tracked: bool) -> (FlexTensor, Option<Self::Saved>) {
         let [q, k, v] = inputs.map(readable);
         let inputs = self.inputs(&q, &k, &v);
         let Shape {
@@ -138,15 +178,21 @@ impl Fused<3> for Attention {
             let context = tensor(cpu::decode(&inputs), shape);
             return (context.transpose(1, 2), None);
         }
-        let Attended { context, log_sums } = cpu::forward(&inputs);
+        let Attended { context, log_sums } = self.0.forward(&inputs);
         let context = tensor(context, shape);
         let result = context.transpose(1, 2); // [batch, n_heads, q_len, value_dim]
         let log_sums = tensor(log_sums, Dims::new([batch, n_heads, q_len]));
-        (result, is_tracked.then_some([q, k, v, context, log_sums]))
+        let saved = is_tracked.then(|| ([q, k, v].map(Kept::new), self.0.saved(context, log_sums)));
+        (result, saved)
     }
 
-    fn backward(&self, saved: [FlexTensor; 5], gradient: FlexTensor, _wanted: [bool; 3]) -> [Option<FlexTensor>; 3] {
-        let [q, k, v, context, log_sums] = saved;
+    fn backward(
+        &self,
+        (saved, attended): Self::Saved,
+        gradient: FlexTensor,
+        _wanted: [bool; 3],
+    ) -> [Option<FlexTensor>; 3] {
+        let [q, k, v] = saved.map(Kept::into_tensor);
         let [gradient] = contiguous([gradient.transpose(1, 2)]); // [batch, q_len, n_heads, value_dim]
         let inputs = self.inputs(&q, &k, &v);
         let shapes = [dims(&q), dims(&k), dims(&v)];
@@ -156,12 +202,7 @@ impl Fused<3> for Attention {
             k: (&mut dk, dense_view(&shapes[1])),
             v: (&mut dv, dense_view(&shapes[2])),
         };
-        cpu::backward(
-            &inputs,
-            (numbers(&context), numbers(&log_sums)),
-            numbers(&gradient),
-            gradients,
-        );
+        self.0.backward(&inputs, &attended, numbers(&gradient), gradients);
         let [q_shape, k_shape, v_shape] = shapes;
         [
             Some(tensor(dq, q_shape)),
@@ -244,10 +285,10 @@ impl ProjectedAttention {
 impl Fused<3> for ProjectedAttention {
     const NAMES: [&'static str; 2] = ["attention", "attention backward"];
 
-    /// Projected tokens, both norm weights, context, logarithms of sums.
-    type Saved = [FlexTensor; 5];
+    /// Projected tokens, both norm weights, the context.
+    type Saved = (Kept, [FlexTensor; 2], SavedContext);
 
-    fn forward(&self, inputs: [FlexTensor; 3], is_tracked: bool) -> (FlexTensor, Option<[FlexTensor; 5]>) {
+    fn forward(&self, inputs: [FlexTensor; 3], is_tracked: bool) -> (FlexTensor, Option<Self::Saved>) {
         let [qkv, q_norm, k_norm] = contiguous(inputs);
         let inputs = self.inputs(&qkv, &q_norm, &k_norm);
         let Shape {
@@ -257,15 +298,23 @@ impl Fused<3> for ProjectedAttention {
             value_dim,
             ..
         } = inputs.shape;
-        let Attended { context, log_sums } = cpu::forward(&inputs);
+        let Attended { context, log_sums } = self.common.forward(&inputs);
         let context = tensor(context, Dims::new([batch, q_len, n_heads * value_dim]));
         let log_sums = tensor(log_sums, Dims::new([batch, n_heads, q_len]));
-        let saved = is_tracked.then(|| [qkv, q_norm, k_norm, context.clone(), log_sums]);
+        let saved = is_tracked.then(|| {
+            let attended = self.common.saved(context.clone(), log_sums);
+            (Kept::new(qkv), [q_norm, k_norm], attended)
+        });
         (context, saved)
     }
 
-    fn backward(&self, saved: [FlexTensor; 5], gradient: FlexTensor, wanted: [bool; 3]) -> [Option<FlexTensor>; 3] {
-        let [qkv, q_norm, k_norm, context, log_sums] = saved;
+    fn backward(
+        &self,
+        (saved, [q_norm, k_norm], attended): Self::Saved,
+        gradient: FlexTensor,
+        wanted: [bool; 3],
+    ) -> [Option<FlexTensor>; 3] {
+        let qkv = saved.into_tensor();
         let [gradient] = contiguous([gradient]);
         let inputs = self.inputs(&qkv, &q_norm, &k_norm);
         let Shape { q_len, head_dim, .. } = inputs.shape;
@@ -279,12 +328,7 @@ impl Fused<3> for ProjectedAttention {
             k: (dk, self.view(q_len, head_dim, self.n_heads)),
             v: (dv, self.view(q_len, head_dim, self.n_heads + self.n_kv_heads)),
         };
-        let (dq_norm, dk_norm) = cpu::backward(
-            &inputs,
-            (numbers(&context), numbers(&log_sums)),
-            numbers(&gradient),
-            gradients,
-        );
+        let (dq_norm, dk_norm) = self.common.backward(&inputs, &attended, numbers(&gradient), gradients);
         let weight = Dims::new([head_dim]);
         [
             Some(tensor(dqkv, dims(&qkv))),

@@ -13,6 +13,7 @@ use std::sync::OnceLock;
 use burn::tensor::{Bool, Device, Tensor, TensorData};
 
 use crate::backend::Backend;
+use crate::precision;
 use crate::segments::{KeyRanges, Segments};
 
 /// Which query may attend to which key among the last `q_len` of `kv_len` positions.
@@ -215,7 +216,8 @@ impl AttentionSettings {
 }
 
 /// `softmax(q k^T * scale + mask) v`, query head `h` attending to key head `h / (n_heads / n_kv_heads)`. Memory grows
-/// linearly with the length where the device has a kernel. A query that may attend to no key gets zeros.
+/// linearly with the length where the device has a kernel. A query that may attend to no key gets zeros. With
+/// [`Precision::Bf16`](crate::Precision) on the CPU all products are in bfloat16, softmax and sums are not.
 ///
 /// # Shapes
 ///
@@ -241,6 +243,7 @@ pub fn attention(
         Backend::Gpu if !has_tracked_bias(mask) => gpu::attend([q, k, v], mask, settings),
         #[cfg(feature = "cubecl")]
         Backend::Gpu => reference::attention(q, k, v, mask, settings).0,
+        Backend::Other if precision::is_bf16(&q) => reference::attention_bf16([q, k, v], mask, settings),
         Backend::Other => reference::attention(q, k, v, mask, settings).0,
     }
 }

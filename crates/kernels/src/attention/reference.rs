@@ -1,6 +1,6 @@
 //! Attention composed of Burn's operations.
 
-use burn::tensor::Tensor;
+use burn::tensor::{FloatDType, Tensor};
 
 use super::{AttentionMask, AttentionSettings, Projection};
 use crate::reference::{dropout, masked_exp, rms_norm, rotary};
@@ -56,6 +56,13 @@ pub fn attention(
         .matmul(v)
         .reshape([batch, n_heads, q_len, value_dim]);
     (context * inverse_sum, weights)
+}
+
+/// The reference implementation of [`attention`](crate::attention) with [`Precision::Bf16`](crate::Precision): rounded queries,
+/// keys and values, and everything after that in single precision. The kernel rounds weights and gradients on their way too.
+pub fn attention_bf16(heads: [Tensor<4>; 3], mask: &AttentionMask, settings: &AttentionSettings) -> Tensor<4> {
+    let [q, k, v] = heads.map(|x| x.cast(FloatDType::BF16).cast(FloatDType::F32));
+    attention(q, k, v, mask, settings).0
 }
 
 /// The reference implementation of [`projected_attention`](crate::projected_attention).

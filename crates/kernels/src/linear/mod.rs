@@ -2,9 +2,10 @@
 //! products, the reference implementation, are the fast ones.
 
 mod autodiff;
+mod bf16;
 pub(crate) mod reference;
 
-use burn::tensor::Tensor;
+use burn::tensor::{FloatDType, Tensor};
 
 use crate::backend::Backend;
 use crate::precision;
@@ -16,7 +17,7 @@ use crate::precision;
 /// - `x`: `[.., d_input]`; `weight`: `[d_input, d_output]`; `bias`: `[d_output]`; result: `[.., d_output]`
 pub fn linear<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<D> {
     if let Some(half) = precision::half_of(&x) {
-        return precision::linear(x, weight, half, bias, None);
+        return in_half(x, weight, false, half, bias, None);
     }
     match Backend::of(&x) {
         Backend::Flex => autodiff::linear(x, weight, false, bias, None),
@@ -33,7 +34,7 @@ pub fn linear<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tens
 /// - `x`: `[.., d_input]`; `weight`: `[d_output, d_input]`; result: `[.., d_output]`
 pub fn linear_transposed<const D: usize>(x: Tensor<D>, weight: Tensor<2>) -> Tensor<D> {
     if let Some(half) = precision::half_of(&x) {
-        return precision::linear(x, weight.transpose(), half, None, None);
+        return in_half(x, weight, true, half, None, None);
     }
     match Backend::of(&x) {
         Backend::Flex => autodiff::linear(x, weight, true, None, None),
@@ -55,12 +56,29 @@ pub fn linear_add<const D: usize>(
     residual: Tensor<D>,
 ) -> Tensor<D> {
     if let Some(half) = precision::half_of(&x) {
-        return precision::linear(x, weight, half, bias, Some(residual));
+        return in_half(x, weight, false, half, bias, Some(residual));
     }
     match Backend::of(&x) {
         Backend::Flex => autodiff::linear(x, weight, false, bias, Some(residual)),
         #[cfg(feature = "cubecl")]
         Backend::Gpu => reference::linear_add(x, weight, bias, residual),
         Backend::Other => reference::linear_add(x, weight, bias, residual),
+    }
+}
+
+/// `x W (+ bias) (+ residual)` with the product in half precision.
+fn in_half<const D: usize>(
+    x: Tensor<D>,
+    weight: Tensor<2>,
+    is_transposed: bool,
+    half: FloatDType,
+    bias: Option<Tensor<1>>,
+    residual: Option<Tensor<D>>,
+) -> Tensor<D> {
+    let as_needed = |weight: Tensor<2>| if is_transposed { weight.transpose() } else { weight };
+    match (half, Backend::of(&x)) {
+        (FloatDType::BF16, Backend::Flex) => bf16::linear(x, weight, is_transposed, bias, residual),
+        (FloatDType::BF16, Backend::Other) => reference::linear_bf16(x, as_needed(weight), bias, residual),
+        _ => precision::linear(x, as_needed(weight), half, bias, residual),
     }
 }

@@ -8,6 +8,7 @@ use burn::tensor::{Int, Shape, Tensor};
 use super::cpu::{self, OutputMatrix, Settings};
 use crate::autodiff::{Fused, Input, apply, contiguous, dims, int_primitive, numbers, primitive, tensor};
 use crate::cpu::parallel;
+use crate::precision::Precision;
 
 /// Target ids of the CPU, shared with the graph.
 type Targets = Arc<Vec<i32>>;
@@ -65,6 +66,8 @@ struct LinearCrossEntropy {
     targets: Targets,
     settings: Settings,
     is_transposed: bool,
+    /// Whether products are in bfloat16.
+    is_half: bool,
 }
 
 impl Fused<2> for LinearCrossEntropy {
@@ -88,6 +91,7 @@ impl Fused<2> for LinearCrossEntropy {
             &self.targets,
             self.settings,
             is_tracked,
+            self.is_half,
         );
         let saved = found
             .gradients
@@ -156,6 +160,7 @@ pub(crate) fn linear_cross_entropy(
         targets: ids(targets),
         settings,
         is_transposed,
+        is_half: Precision::current() == Precision::Bf16,
     };
     apply(operation, [Input::new(hidden), Input::new(weight)])
 }

@@ -1,7 +1,8 @@
 //! Softmax cross-entropy with its gradient, and the same together with the output matrix in chunks of rows.
 
+use super::products::{Hidden, Rows};
 use crate::cpu::math::{exp, max, sum};
-use crate::cpu::matmul::{Operand, Sizes, Target, Write, matmul};
+use crate::cpu::matmul::Write;
 use crate::cpu::{parallel, uninitialized, vectorized};
 
 /// How many logits are held at a time by [`linear_cross_entropy`]: 64 MiB.
@@ -58,6 +59,17 @@ pub(crate) fn counted(targets: &[i32], settings: Settings) -> usize {
 /// The loss of each row in nats, 0 where the target is ignored; where `slope` is given, `logits` become their own
 /// gradient times it.
 pub(crate) fn rows(logits: &mut [f32], targets: &[i32], settings: Settings, slope: Option<f32>) -> Vec<f32> {
+    rows_then(logits, targets, settings, slope, |_| ())
+}
+
+/// As [`rows`], and calls `work` with each row while it is in the cache.
+fn rows_then(
+    logits: &mut [f32],
+    targets: &[i32],
+    settings: Settings,
+    slope: Option<f32>,
+    work: impl Fn(&mut [f32]) + Sync + Send,
+) -> Vec<f32> {
     let vocab = settings.vocab;
     let mut losses = uninitialized(targets.len());
     let logits = parallel::Parts::new(logits);
@@ -78,6 +90,7 @@ pub(crate) fn rows(logits: &mut [f32], targets: &[i32], settings: Settings, slop
             } else {
                 row_loss(logits, index(*target, vocab), settings.smoothing, slope)
             };
+            work(logits);
         }
     });
     losses
@@ -109,7 +122,8 @@ pub(crate) struct LinearLoss {
 }
 
 /// Mean cross-entropy of `hidden W`, `hidden` having `width` columns, never holding more than
-/// [`CHUNK_LOGITS`] logits. Gradients are computed on the way, because the logits are gone afterwards.
+/// [`CHUNK_LOGITS`] logits. Gradients are computed on the way, because the logits are gone afterwards. Products are in
+/// bfloat16 where `is_half`; losses and slopes are not.
 pub(crate) fn linear_cross_entropy(
     hidden: &[f32],
     width: usize,
@@ -117,82 +131,37 @@ pub(crate) fn linear_cross_entropy(
     targets: &[i32],
     settings: Settings,
     needs_gradients: bool,
+    is_half: bool,
 ) -> LinearLoss {
     let vocab = settings.vocab;
     let rows_at_once = (CHUNK_LOGITS / vocab).clamp(1, targets.len().max(1));
     let counted = counted(targets, settings).max(1);
     let slope = needs_gradients.then_some(1.0 / counted as f32);
-    let weights = if matrix.is_transposed {
-        Operand::row_major(matrix.values, vocab, width).transposed()
-    } else {
-        Operand::row_major(matrix.values, width, vocab)
-    };
     let mut logits = uninitialized(rows_at_once * vocab);
     let mut dhidden = needs_gradients.then(|| uninitialized(hidden.len()));
     let mut dweights = needs_gradients.then(|| uninitialized(matrix.values.len()));
+    let hidden = Hidden::new(hidden, is_half);
     let mut total_loss = 0.0;
     let mut write = Write::Replace;
     for first in (0..targets.len()).step_by(rows_at_once) {
-        let rows_here = rows_at_once.min(targets.len() - first);
-        let targets = &targets[first..first + rows_here];
-        let logits = &mut logits[..rows_here * vocab];
-        let input = Operand::row_major(&hidden[first * width..], rows_here, width);
-        let sizes = Sizes {
-            m: rows_here,
-            n: vocab,
-            k: width,
+        let count = rows_at_once.min(targets.len() - first);
+        let rows = Rows {
+            first,
+            count,
+            width,
+            vocab,
         };
-        // SAFETY: all operands were made from slices of these sizes.
-        unsafe {
-            matmul(
-                sizes,
-                input,
-                weights,
-                Target::row_major(logits, rows_here, vocab),
-                Write::Replace,
-            )
-        };
-        total_loss += total(&rows(logits, targets, settings, slope));
-        let (Some(dhidden), Some(dweights)) = (&mut dhidden, &mut dweights) else {
-            continue;
-        };
-        let slopes = Operand::row_major(logits, rows_here, vocab);
-        // SAFETY: as above.
-        unsafe {
-            let target = Target::row_major(&mut dhidden[first * width..], rows_here, width);
-            let sizes = Sizes {
-                m: rows_here,
-                n: width,
-                k: vocab,
-            };
-            matmul(sizes, slopes, weights.transposed(), target, Write::Replace);
-            if matrix.is_transposed {
-                let sizes = Sizes {
-                    m: vocab,
-                    n: width,
-                    k: rows_here,
-                };
-                matmul(
-                    sizes,
-                    slopes.transposed(),
-                    input,
-                    Target::row_major(dweights, vocab, width),
-                    write,
-                );
-            } else {
-                let sizes = Sizes {
-                    m: width,
-                    n: vocab,
-                    k: rows_here,
-                };
-                matmul(
-                    sizes,
-                    input.transposed(),
-                    slopes,
-                    Target::row_major(dweights, width, vocab),
-                    write,
-                );
+        let targets = &targets[first..first + count];
+        let logits = &mut logits[..count * vocab];
+        hidden.logits(rows, matrix, logits);
+        let prepare = |slopes: &mut [f32]| {
+            if needs_gradients {
+                hidden.prepare(slopes);
             }
+        };
+        total_loss += total(&rows_then(logits, targets, settings, slope, prepare));
+        if let (Some(dhidden), Some(dweights)) = (&mut dhidden, &mut dweights) {
+            hidden.gradients(rows, matrix, logits, dhidden, dweights, write);
         }
         write = Write::Add;
     }

@@ -6,11 +6,13 @@ mod cpu;
 mod gpu;
 #[cfg(any(feature = "cubecl", test))]
 mod pieces;
+mod products;
 pub(crate) mod reference;
 
 use burn::tensor::{Int, Tensor};
 
 use crate::backend::Backend;
+use crate::precision;
 
 /// The target that says "no loss here", as in PyTorch: padding, prompts, tokens that were not masked.
 pub const IGNORE_INDEX: i32 = -100;
@@ -47,6 +49,9 @@ pub fn cross_entropy_smoothed(
 /// Mean cross-entropy in nats of the logits `hidden W` over the targets that are not `ignore_index`, as
 /// [`cross_entropy_smoothed`] of them; 0 when all are ignored.
 ///
+/// With [`Precision::Bf16`](crate::Precision) on the CPU the three products with hidden states, matrix and the logits' gradient are in
+/// bfloat16; the logits, their softmax and the loss are not.
+///
 /// A kernel holds at most 64 MiB of logits at a time (256 MiB on a GPU), and none after the forward pass: the gradients
 /// are computed with the loss.
 ///
@@ -68,6 +73,9 @@ pub fn linear_cross_entropy(
         }
         #[cfg(feature = "cubecl")]
         Backend::Gpu => gpu::linear_cross_entropy(hidden, weight, is_transposed, targets, ignore_index, smoothing),
+        Backend::Other if precision::is_bf16(&hidden) => {
+            reference::linear_cross_entropy_bf16(hidden, weight, is_transposed, targets, ignore_index, smoothing)
+        }
         Backend::Other => {
             reference::linear_cross_entropy(hidden, weight, is_transposed, targets, ignore_index, smoothing)
         }

@@ -41,6 +41,21 @@ pub fn linear_cross_entropy(
     cross_entropy_smoothed(logits, targets, ignore_index, smoothing)
 }
 
+/// The reference implementation of [`linear_cross_entropy`](crate::linear_cross_entropy) with
+/// [`Precision::Bf16`](crate::Precision): rounded hidden states times a rounded matrix.
+pub fn linear_cross_entropy_bf16(
+    hidden: Tensor<2>,
+    weight: Tensor<2>,
+    is_transposed: bool,
+    targets: Tensor<1, Int>,
+    ignore_index: i32,
+    smoothing: f64,
+) -> Tensor<1> {
+    let weight = if is_transposed { weight.transpose() } else { weight };
+    let logits = reference::linear_bf16(hidden, weight, None, None);
+    cross_entropy_smoothed(logits, targets, ignore_index, smoothing)
+}
+
 /// The reference implementation of [`negative_log_likelihood`](crate::negative_log_likelihood).
 pub fn negative_log_likelihood(logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
     smoothed_losses(logits, targets, 0.0)

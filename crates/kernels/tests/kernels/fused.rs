@@ -19,15 +19,15 @@ const FINITE_DIFFERENCE_TOLERANCE: f64 = 2e-6;
 const SIZES: [usize; 6] = [1, 3, 17, 40, 96, 257];
 
 /// An operation of flat inputs with a flat result.
-type Operation<'a> = &'a dyn Fn(&[Tensor<1>]) -> Tensor<1>;
+pub(super) type Operation<'a> = &'a dyn Fn(&[Tensor<1>]) -> Tensor<1>;
 
-fn normal(count: usize, purpose: &str) -> Vec<f32> {
+pub(super) fn normal(count: usize, purpose: &str) -> Vec<f32> {
     let values = random::normal([count], 1.0, random::key(7, count as u64, purpose), &Device::flex());
     values.into_data().iter::<f32>().collect()
 }
 
 /// The result, and the gradient of each input of a weighted sum of it.
-fn differentiate(inputs: &[Vec<f32>], operation: Operation<'_>) -> (Vec<f32>, Vec<Vec<f32>>) {
+pub(super) fn differentiate(inputs: &[Vec<f32>], operation: Operation<'_>) -> (Vec<f32>, Vec<Vec<f32>>) {
     let device = Device::flex().autodiff();
     let leaves: Vec<Tensor<1>> = inputs
         .iter()
@@ -116,7 +116,7 @@ fn assert_finite_differences(name: &str, inputs: &[Vec<f32>], operation: Operati
 
 /// The bits of results and gradients with one, two and four threads.
 #[track_caller]
-fn assert_same_bits_for_any_threads(
+pub(super) fn assert_same_bits_for_any_threads(
     name: &str,
     inputs: &[Vec<f32>],
     operation: impl Fn(&[Tensor<1>]) -> Tensor<1> + Sync,

@@ -13,9 +13,11 @@ const ROUNDOFF: [(Precision, FloatDType, f32); 2] = [
     (Precision::Bf16, FloatDType::BF16, 1.0 / 256.0),
     (Precision::F16, FloatDType::F16, 1.0 / 2048.0),
 ];
-/// Both operands, the result, and flex's partial sums of long products are rounded: (1 + u)^4 - 1 of the sum of the terms' sizes,
-/// with a little for the squares of u.
-const ROUNDINGS: f32 = 4.1;
+/// With f16 both operands, the result, and flex's partial sums of long products are rounded: (1 + u)^4 - 1 of the sum of the terms'
+/// sizes, with a little for the squares of u. With bf16 only the operands are, so that it is 2 u.
+const ROUNDINGS: [f32; 2] = [2.1, 4.1];
+/// What the order of a sum in single precision can change, over the largest result.
+const SUMS: f32 = 3e-6;
 /// Below 2^-14 the numbers of f16 have one distance, 2^-24.
 const SUBNORMAL: f32 = 1e-6;
 
@@ -90,12 +92,12 @@ fn half_precision_is_within_its_roundoff_forwards_and_backwards() {
         for kind in [Kind::Linear, Kind::Transposed, Kind::Add] {
             let expected = run(kind, sizes, false);
             let sizes_of_terms = run(kind, sizes, true);
-            for (precision, _, roundoff) in ROUNDOFF {
+            for ((precision, _, roundoff), roundings) in ROUNDOFF.into_iter().zip(ROUNDINGS) {
                 let found = with_precision(precision, || run(kind, sizes, false));
                 let near = |what: &str, found: &[f32], expected: &[f32], terms: &[f32]| {
                     assert_eq!(found.len(), expected.len());
                     for ((found, expected), terms) in found.iter().zip(expected).zip(terms) {
-                        let allowed = ROUNDINGS * roundoff * terms + SUBNORMAL;
+                        let allowed = roundings * roundoff * terms + SUBNORMAL;
                         assert!(
                             (found - expected).abs() <= allowed,
                             "{precision}, {sizes:?}, {what}: {found} is not {expected}, allowed {allowed}"
@@ -114,34 +116,85 @@ fn half_precision_is_within_its_roundoff_forwards_and_backwards() {
 
 /// So the test above did not compare single precision with itself.
 #[test]
-fn products_and_their_gradients_are_numbers_of_the_half_type() {
-    for (precision, dtype, _) in ROUNDOFF {
-        let is_half = |numbers: &[f32]| {
-            let x = Tensor::<1>::from_floats(numbers, &Device::flex());
-            values(x.cast(dtype).cast(FloatDType::F32)) == numbers
-        };
-        for kind in [Kind::Linear, Kind::Transposed] {
-            let found = with_precision(precision, || run(kind, [17, 40, 96], false));
-            assert!(is_half(&found.result), "{precision}");
-            assert!(found.gradients.iter().all(|gradient| is_half(gradient)), "{precision}");
-        }
-        // Bias and residual are added in single precision, and their gradients pass no product.
-        let found = with_precision(precision, || run(Kind::Add, [17, 40, 96], false));
-        let fp32 = run(Kind::Add, [17, 40, 96], false);
-        let product = with_precision(precision, || run(Kind::Linear, [17, 40, 96], false)).result;
-        let bias = values(drawn([1, 96], "bias", &Device::flex()));
-        let residual = values(drawn([17, 96], "residual", &Device::flex()));
-        let sums = product
-            .iter()
-            .enumerate()
-            .map(|(i, x)| residual[i] + (x + bias[i % 96]));
-        assert_eq!(found.result, sums.collect::<Vec<f32>>(), "{precision}");
-        assert!(
-            is_half(&found.gradients[0]) && is_half(&found.gradients[1]),
-            "{precision}"
-        );
-        assert_eq!(found.gradients[3], fp32.gradients[3], "{precision}");
+fn products_and_their_gradients_in_f16_are_numbers_of_that_type() {
+    let is_half = |numbers: &[f32]| {
+        let x = Tensor::<1>::from_floats(numbers, &Device::flex());
+        values(x.cast(FloatDType::F16).cast(FloatDType::F32)) == numbers
+    };
+    let in_f16 = |kind| with_precision(Precision::F16, || run(kind, [17, 40, 96], false));
+    for kind in [Kind::Linear, Kind::Transposed] {
+        let found = in_f16(kind);
+        assert!(is_half(&found.result) && found.gradients.iter().all(|gradient| is_half(gradient)));
     }
+    // Bias and residual are added in single precision, and their gradients pass no product.
+    let found = in_f16(Kind::Add);
+    let fp32 = run(Kind::Add, [17, 40, 96], false);
+    let product = in_f16(Kind::Linear).result;
+    let bias = values(drawn([1, 96], "bias", &Device::flex()));
+    let residual = values(drawn([17, 96], "residual", &Device::flex()));
+    let sums = product
+        .iter()
+        .enumerate()
+        .map(|(i, x)| residual[i] + (x + bias[i % 96]));
+    assert_eq!(found.result, sums.collect::<Vec<f32>>());
+    assert!(is_half(&found.gradients[0]) && is_half(&found.gradients[1]));
+    assert_eq!(found.gradients[3], fp32.gradients[3]);
+}
+
+/// Products and sums in single precision of what was rounded first: operands, and gradients on their way back.
+#[test]
+fn products_in_bf16_are_those_of_rounded_operands_in_fp32() {
+    let round = |x: Tensor<2>| x.cast(FloatDType::BF16).cast(FloatDType::F32);
+    for [rows, d_input, d_output] in SIZES {
+        let sizes = [rows, d_input, d_output];
+        let device = Device::flex();
+        let drawn = |shape, purpose: &str| drawn(shape, purpose, &device);
+        let (x, slope) = (drawn([rows, d_input], "x"), drawn([rows, d_output], "slope"));
+        for kind in [Kind::Linear, Kind::Transposed, Kind::Add] {
+            let weight = match kind {
+                Kind::Transposed => drawn([d_output, d_input], "weight").transpose(),
+                Kind::Linear | Kind::Add => drawn([d_input, d_output], "weight"),
+            };
+            let dweight = round(x.clone()).transpose().matmul(round(slope.clone()));
+            let dweight = match kind {
+                Kind::Transposed => dweight.transpose(),
+                Kind::Linear | Kind::Add => dweight,
+            };
+            let mut y = round(x.clone()).matmul(round(weight.clone()));
+            let mut expected = vec![round(slope.clone()).matmul(round(weight).transpose()), dweight];
+            if kind == Kind::Add {
+                let bias = drawn([1, d_output], "bias");
+                y = y + bias + drawn([rows, d_output], "residual");
+                // Neither passes a product, so neither is rounded.
+                expected.extend([slope.clone().sum_dim(0), slope.clone()]);
+            }
+            let found = with_precision(Precision::Bf16, || run(kind, sizes, false));
+            let near = |found: &[f32], expected: Tensor<2>| {
+                let expected = values(expected);
+                let largest = expected.iter().fold(0.0_f32, |largest, x| largest.max(x.abs()));
+                for (found, expected) in found.iter().zip(&expected) {
+                    let allowed = SUMS * largest;
+                    assert!(
+                        (found - expected).abs() <= allowed,
+                        "{sizes:?}: {found} is not {expected}"
+                    );
+                }
+            };
+            near(&found.result, y);
+            for (found, expected) in found.gradients.iter().zip(expected) {
+                near(found, expected);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_not_a_number_stays_visible_in_bf16() {
+    let device = Device::flex();
+    let x = drawn([40, 33], "x", &device).slice_fill([39..40, 32..33], f32::NAN);
+    let weight = drawn([33, 65], "weight", &device);
+    let y = values(with_precision(Precision::Bf16, || linear(x, weight, None)));
+    assert!(y[39 * 65..].iter().all(|y| y.is_nan()) && y[..39 * 65].iter().all(|y| y.is_finite()));
 }
 
 #[test]
@@ -206,6 +259,14 @@ fn work_on_the_pool_has_its_callers_precision_and_not_that_of_the_work_around_it
     assert_eq!(found, Precision::Fp32);
 }
 
+/// Whether the CPU has AVX512-BF16; one with AMX has it too.
+fn is_bf16_native() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return is_x86_feature_detected!("avx512bf16");
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
 #[test]
 fn a_precision_has_a_name_and_a_device_says_whether_it_has_it() {
     for (name, precision) in [
@@ -215,7 +276,8 @@ fn a_precision_has_a_name_and_a_device_says_whether_it_has_it() {
     ] {
         assert_eq!(name.parse::<Precision>().unwrap(), precision);
         assert_eq!(precision.to_string(), name);
-        assert!(precision.is_supported(&Device::flex().autodiff()));
+        let is_native = precision != Precision::Bf16 || is_bf16_native();
+        assert_eq!(precision.is_supported(&Device::flex().autodiff()), is_native);
     }
     let error = "half".parse::<Precision>().unwrap_err();
     assert!(matches!(error, KernelError::UnknownPrecision { .. }) && error.is_usage());

@@ -11,13 +11,13 @@ mod typos;
 use std::path::{Path, PathBuf};
 
 use taal_data::{Dataset, LineEnds, Masking};
-use taal_kernels::Precision;
 use taal_model::{Initialization, Transformer, TransformerConfig};
 use taal_tokenizer::Tokenizer;
 
 use crate::TrainError;
 use crate::health::HealthRecipe;
 use crate::optimizer::{AdamW, Muon};
+use crate::precision::PrecisionChoice;
 use crate::schedule::Schedule;
 
 pub use key::Key;
@@ -183,7 +183,7 @@ pub struct TrainRecipe {
     /// Micro-steps per update.
     pub accumulation: usize,
     /// The precision of the products of linear layers.
-    pub precision: Precision,
+    pub precision: PrecisionChoice,
     /// Learning rate over time.
     pub schedule: Schedule,
     /// AdamW's constants.

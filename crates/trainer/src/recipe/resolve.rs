@@ -1,7 +1,6 @@
 //! Resolves a recipe as it is written to a [`Recipe`] with every value.
 
 use taal_data::{LineEnds, Masking};
-use taal_kernels::Precision;
 use taal_model::{Initialization, ModelSize, NormPlace, TransformerConfig};
 use toml::Table;
 
@@ -14,6 +13,7 @@ use super::{
 use crate::TrainError;
 use crate::health::HealthRecipe;
 use crate::optimizer::{AdamW, Muon, OptimizerKind};
+use crate::precision::PrecisionChoice;
 use crate::schedule::Schedule;
 
 /// Why a recipe cannot name data if the program passes its own.
@@ -486,15 +486,15 @@ impl Resolver<'_> {
         })
     }
 
-    fn precision(&self) -> Result<Precision, TrainError> {
+    fn precision(&self) -> Result<PrecisionChoice, TrainError> {
         let Some(given) = &self.raw.train.precision else {
-            return Ok(Precision::default());
+            return Ok(PrecisionChoice::default());
         };
-        let precision = given.parse().map_err(|_| {
-            let detail = format!("expected fp32, bf16 or f16, got \"{given}\"");
+        let precision: PrecisionChoice = given.parse().map_err(|_| {
+            let detail = format!("expected fp32, bf16, f16 or auto, got \"{given}\"");
             self.error("train.precision", detail)
         })?;
-        if precision != Precision::Fp32 && self.raw.model.preset == Some(Preset::Lstm) {
+        if !precision.is_fp32() && self.raw.model.preset == Some(Preset::Lstm) {
             return Err(self.error("train.precision", LSTM_IS_FP32));
         }
         Ok(precision)

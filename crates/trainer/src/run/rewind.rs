@@ -67,8 +67,9 @@ impl Compute<'_> {
     /// Continues from an earlier state, whose weights and moments are already loaded.
     fn take_back(&mut self, mut state: TrainState, record: &mut Record<'_>) -> Result<(), TrainError> {
         state.resumed_from = self.state.resumed_from;
+        state.precision = self.state.precision;
         state.train_s = self.state.train_s;
-        self.learner.precision = MixedPrecision::resumed(self.recipe.train.precision, state.loss_scale);
+        self.learner.precision = MixedPrecision::resumed(self.learner.precision.products, state.loss_scale);
         self.state = state;
         record.forget_after(self.state.logged_steps())
     }

@@ -1,16 +1,19 @@
 //! Mixed precision: runs in half precision follow those in fp32, and a loss scale only changes which values f16 can
 //! represent.
 
-use crate::size;
+use std::path::Path;
+
 use taal_data::{Batch, BatchPlan, TokenSource};
 use taal_kernels::{DeviceSpec, Precision, random, with_precision};
 use taal_metrics::StepRecord;
 use taal_model::{Initialization, TransformerConfig, parameters};
 use taal_store::ErrorKind;
 use taal_trainer::{
-    AdamW, Learner, LossScale, MixedPrecision, Muon, Optimizer, Outcome, RecipeText, RunOptions, Silent, TrainState,
-    resolve, train,
+    AdamW, Learner, LossScale, MixedPrecision, Muon, Optimizer, Outcome, PrecisionChoice, Progress, RecipeText,
+    RunOptions, Silent, TrainError, TrainState, resolve, train,
 };
+
+use crate::size;
 
 /// The largest difference between the losses of a run in half precision and of one in fp32, in nats: products have 8
 /// bits (bf16) or 11 (f16), and differences accumulate in the weights over the steps.
@@ -39,27 +42,46 @@ every = 20
 max_tokens = 0
 "#;
 
-/// The losses of all steps.
-fn losses(precision: &str) -> Vec<f64> {
+/// A folder with a text to train on.
+fn place() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let text = folder.path().join("text.txt");
-    std::fs::write(&text, "de kat zat op de mat en de hond zat op de kat; ".repeat(20)).unwrap();
+    let text = "de kat zat op de mat en de hond zat op de kat; ".repeat(20);
+    std::fs::write(folder.path().join("text.txt"), text).unwrap();
+    folder
+}
+
+/// Trains in a run directory of a place, with what is said on the way.
+fn run(
+    place: &Path,
+    run: &str,
+    sets: &[&str],
+    is_resume: bool,
+    progress: &mut dyn Progress,
+) -> Result<Outcome, TrainError> {
+    let text = place.join("text.txt");
     let source = RecipeText {
         name: "tiny".to_string(),
         origin: "tiny.toml".to_string(),
         text: RECIPE.replace("TEXT", &text.display().to_string()),
     };
-    let resolved = resolve(&source, &[format!("train.precision={precision}")]).unwrap();
-    let run_dir = folder.path().join("run");
+    let sets: Vec<String> = sets.iter().map(ToString::to_string).collect();
+    let resolved = resolve(&source, &sets).unwrap();
     let options = RunOptions {
-        run_dir: &run_dir,
+        run_dir: &place.join(run),
         device: DeviceSpec::Flex,
-        is_resume: false,
+        is_resume,
         language: Default::default(),
     };
-    let outcome = train(&resolved, &source.text, &options, &mut Silent).unwrap();
+    train(&resolved, &source.text, &options, progress)
+}
+
+/// The losses of all steps.
+fn losses(precision: &str) -> Vec<f64> {
+    let place = place();
+    let precision_set = format!("train.precision={precision}");
+    let outcome = run(place.path(), "run", &[&precision_set], false, &mut Silent).unwrap();
     assert!(matches!(outcome, Outcome::Finished(_)));
-    let records: Vec<StepRecord> = taal_metrics::read_log(&run_dir.join("log.jsonl")).unwrap();
+    let records: Vec<StepRecord> = taal_metrics::read_log(&place.path().join("run/log.jsonl")).unwrap();
     assert!(records.iter().all(|record| !record.is_skipped), "{precision} overflows");
     records.iter().map(|record| record.loss).collect()
 }
@@ -68,7 +90,8 @@ fn losses(precision: &str) -> Vec<f64> {
 fn a_run_in_half_precision_learns_as_one_in_fp32() {
     let expected = losses("fp32");
     assert!(expected[39] < expected[0] - 0.5, "{expected:?}");
-    for precision in ["bf16", "f16"] {
+    let has_bf16 = Precision::Bf16.is_supported(&DeviceSpec::Flex.open().unwrap());
+    for precision in if has_bf16 { &["bf16", "f16"][..] } else { &["f16"] } {
         let found = losses(precision);
         assert_ne!(found, expected, "{precision} computed in fp32");
         for (step, (found, expected)) in found.iter().zip(&expected).enumerate() {
@@ -79,6 +102,48 @@ fn a_run_in_half_precision_learns_as_one_in_fp32() {
             );
         }
     }
+}
+
+/// What is said on the way.
+#[derive(Default)]
+struct Notes(Vec<String>);
+
+impl Progress for Notes {
+    fn note(&mut self, message: &str) {
+        self.0.push(message.to_string());
+    }
+}
+
+#[test]
+fn auto_says_what_it_takes_keeps_it_in_the_checkpoint_and_resumes_with_it() {
+    let place = place();
+    let auto = "train.precision=auto";
+    let state = |run: &str, step: u64| -> TrainState {
+        let path = format!("{run}/checkpoints/step-{step:08}/train_state.json");
+        serde_json::from_str(&std::fs::read_to_string(place.path().join(path)).unwrap()).unwrap()
+    };
+    let mut notes = Notes::default();
+    run(place.path(), "first", &[auto, "train.steps=20"], false, &mut notes).unwrap();
+    let chosen = state("first", 20).precision.expect("a choice is kept");
+    let said = format!("train.precision = \"auto\": {chosen}");
+    assert!(notes.0.iter().any(|note| note.starts_with(&said)), "{:?}", notes.0);
+    // What was chosen is what was computed in.
+    let steps = "train.steps=20";
+    let fixed = format!("train.precision={chosen}");
+    run(place.path(), "fixed", &[&fixed, steps], false, &mut Silent).unwrap();
+    let weights = |run: &str, step: u64| {
+        let path = format!("{run}/checkpoints/step-{step:08}/model/model.safetensors");
+        std::fs::read(place.path().join(path)).unwrap()
+    };
+    assert!(weights("first", 20) == weights("fixed", 20));
+    // A resumed run does not choose again.
+    let mut notes = Notes::default();
+    run(place.path(), "first", &[auto, "train.steps=30"], true, &mut notes).unwrap();
+    assert!(!notes.0.iter().any(|note| note.contains("\"auto\"")), "{:?}", notes.0);
+    assert_eq!(state("first", 30).precision, Some(chosen));
+    // Nothing is kept, and no byte more is written, where nothing was chosen.
+    run(place.path(), "plain", &[steps], false, &mut Silent).unwrap();
+    assert_eq!(state("plain", 20).precision, None);
 }
 
 fn config() -> TransformerConfig {
@@ -225,7 +290,8 @@ fn the_output_matrix_stays_fp32() {
 #[test]
 fn a_state_from_before_there_was_a_loss_scale_opens() {
     let state: TrainState = serde_json::from_str(r#"{"step": 3, "tokens": 48, "health": {"skipped": 1}}"#).unwrap();
-    assert_eq!((state.step, state.health.skipped, state.loss_scale), (3, 1, None));
+    assert_eq!((state.step, state.health.skipped), (3, 1));
+    assert_eq!((state.loss_scale, state.precision), (None, None));
 }
 
 #[test]
@@ -245,5 +311,7 @@ fn an_lstm_takes_no_precision_but_fp32() {
         message.contains("train.precision") && message.contains("fp32"),
         "{message}"
     );
-    assert_eq!(resolve("fp32").unwrap().recipe.train.precision, Precision::Fp32);
+    assert!(resolve("auto").is_err());
+    let fp32 = resolve("fp32").unwrap().recipe.train.precision;
+    assert_eq!(fp32, PrecisionChoice::Fixed(Precision::Fp32));
 }

@@ -10,43 +10,16 @@ pub(crate) fn backward(
     dcontext: &[f32],
     gradients: Gradients<'_>,
 ) -> (Vec<f32>, Vec<f32>) {
-    inputs.check();
     let shape = inputs.shape;
     let (context, log_sums) = attended;
-    assert!(dcontext.len() == context.len() && log_sums.len() == shape.batch * shape.n_heads * shape.q_len);
-    let Shape {
-        batch,
-        n_heads,
-        n_kv_heads,
-        q_len,
-        kv_len,
-        head_dim,
-        value_dim,
-    } = shape;
-    assert!(gradients.q.0.len() >= gradients.q.1.end(batch, n_heads, q_len, head_dim));
-    assert!(gradients.k.0.len() >= gradients.k.1.end(batch, n_kv_heads, kv_len, head_dim));
-    assert!(gradients.v.0.len() >= gradients.v.1.end(batch, n_kv_heads, kv_len, value_dim));
-    let tasks = batch * n_kv_heads;
-    let norm_width = if inputs.preparation.norms.is_some() {
-        head_dim
-    } else {
-        0
-    };
-    let mut dweights = vec![0.0; tasks * 2 * norm_width];
-    let places = Places {
-        q: (gradients.q.0.as_mut_ptr(), gradients.q.1),
-        k: (gradients.k.0.as_mut_ptr(), gradients.k.1),
-        v: (gradients.v.0.as_mut_ptr(), gradients.v.1),
-    };
-    let dweight_parts = parallel::Parts::new(&mut dweights);
-    parallel::for_each(tasks, |task| {
+    assert!(context.len() == dcontext.len());
+    let places = places(inputs, log_sums, dcontext, gradients);
+    weight_gradients(inputs, |task, dweights| {
         SCRATCH.with_borrow_mut(|scratch| {
-            // SAFETY: each task has its own partial sums.
-            let dweights = unsafe { dweight_parts.part(task * 2 * norm_width, 2 * norm_width) };
             crate::cpu::dispatch(BackwardTask {
                 inputs,
-                batch: task / n_kv_heads,
-                kv_head: task % n_kv_heads,
+                batch: task / shape.n_kv_heads,
+                kv_head: task % shape.n_kv_heads,
                 context,
                 log_sums,
                 dcontext,
@@ -55,6 +28,32 @@ pub(crate) fn backward(
                 scratch,
             });
         });
+    })
+}
+
+/// Calls `work` for each batch row and key head with its sums of the gradients of both norms' weights, and adds these in order.
+pub(super) fn weight_gradients(
+    inputs: &Inputs<'_>,
+    work: impl Fn(usize, &mut [f32]) + Sync + Send,
+) -> (Vec<f32>, Vec<f32>) {
+    let Shape {
+        batch,
+        n_kv_heads,
+        head_dim,
+        ..
+    } = inputs.shape;
+    let tasks = batch * n_kv_heads;
+    let norm_width = if inputs.preparation.norms.is_some() {
+        head_dim
+    } else {
+        0
+    };
+    let mut dweights = vec![0.0; tasks * 2 * norm_width];
+    let dweight_parts = parallel::Parts::new(&mut dweights);
+    parallel::for_each(tasks, |task| {
+        // SAFETY: each task has its own partial sums.
+        let dweights = unsafe { dweight_parts.part(task * 2 * norm_width, 2 * norm_width) };
+        work(task, dweights);
     });
     if norm_width == 0 {
         return (Vec::new(), Vec::new());
@@ -64,11 +63,35 @@ pub(crate) fn backward(
     (total, dk_weight)
 }
 
+/// Checks all sizes, and takes the places of the gradients.
+pub(super) fn places(inputs: &Inputs<'_>, log_sums: &[f32], dcontext: &[f32], gradients: Gradients<'_>) -> Places {
+    inputs.check();
+    let Shape {
+        batch,
+        n_heads,
+        n_kv_heads,
+        q_len,
+        kv_len,
+        head_dim,
+        value_dim,
+    } = inputs.shape;
+    assert!(dcontext.len() == batch * q_len * n_heads * value_dim);
+    assert!(log_sums.len() == batch * n_heads * q_len);
+    assert!(gradients.q.0.len() >= gradients.q.1.end(batch, n_heads, q_len, head_dim));
+    assert!(gradients.k.0.len() >= gradients.k.1.end(batch, n_kv_heads, kv_len, head_dim));
+    assert!(gradients.v.0.len() >= gradients.v.1.end(batch, n_kv_heads, kv_len, value_dim));
+    Places {
+        q: (gradients.q.0.as_mut_ptr(), gradients.q.1),
+        k: (gradients.k.0.as_mut_ptr(), gradients.k.1),
+        v: (gradients.v.0.as_mut_ptr(), gradients.v.1),
+    }
+}
+
 /// Where gradients go; each task writes the rows of its own heads.
-struct Places {
-    q: (*mut f32, View),
-    k: (*mut f32, View),
-    v: (*mut f32, View),
+pub(super) struct Places {
+    pub(super) q: (*mut f32, View),
+    pub(super) k: (*mut f32, View),
+    pub(super) v: (*mut f32, View),
 }
 
 // SAFETY: tasks write disjoint heads, within the lengths that `backward` checked.
@@ -242,6 +265,23 @@ fn softmax_backward(
     weights: &mut [f32],
     slopes: &mut [f32],
 ) {
+    finish_scores(inputs, batch, head, i, block, weights);
+    slopes_of_scores(inputs, batch, head, i, block, (log_sum, delta), weights, slopes);
+}
+
+/// The same from scores that are finished.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+pub(super) fn slopes_of_scores(
+    inputs: &Inputs<'_>,
+    batch: usize,
+    head: usize,
+    i: usize,
+    block: &Block,
+    (log_sum, delta): (f32, f32),
+    weights: &mut [f32],
+    slopes: &mut [f32],
+) {
     let Settings {
         scale,
         softcap,
@@ -251,7 +291,6 @@ fn softmax_backward(
     let Shape {
         n_heads, q_len, kv_len, ..
     } = inputs.shape;
-    finish_scores(inputs, batch, head, i, block, weights);
     if softcap.is_none() && dropout.is_none() {
         for (weight, slope) in weights.iter_mut().zip(slopes) {
             *weight = exp(*weight - log_sum);
@@ -285,7 +324,7 @@ fn softmax_backward(
 ///
 /// The rows must be within the memory of `place`, and no other task may write them.
 #[inline(always)]
-unsafe fn scatter(rows: &[f32], width: usize, place: (*mut f32, View), batch: usize, head: usize) {
+pub(super) unsafe fn scatter(rows: &[f32], width: usize, place: (*mut f32, View), batch: usize, head: usize) {
     let (ptr, view) = place;
     for (row, values) in rows.chunks_exact(width).enumerate() {
         // SAFETY: the caller's promise.

@@ -6,6 +6,7 @@
 //! tokens are read in place and no head is ever copied out.
 
 mod backward;
+pub(crate) mod bf16;
 mod decode;
 
 use std::cell::RefCell;

@@ -9,6 +9,7 @@
 //! transposed, as the gradient of a linear layer needs them; `docs/kernels.md` has both measured.
 
 mod chains;
+pub(crate) mod bf16;
 mod few_rows;
 mod pack;
 mod transpose;

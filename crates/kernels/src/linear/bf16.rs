@@ -1,0 +1,140 @@
+//! The linear layer with its products in bfloat16. What is kept for the backward pass is the rounded input.
+
+use std::sync::Arc;
+
+use burn::backend::flex::FlexTensor;
+use burn::tensor::{Shape, Tensor};
+use half::bf16;
+
+use crate::autodiff::{Fused, Input, apply, contiguous, dims, numbers, optional, tensor};
+use crate::cpu::matmul::bf16::{Matrix, matmul, rounded};
+use crate::cpu::matmul::{Operand, Sizes, Target, Write};
+use crate::cpu::{parallel, uninitialized};
+
+#[derive(Debug, Clone)]
+struct LinearBf16 {
+    /// Whether the weight is `[d_output, d_input]`.
+    is_transposed: bool,
+}
+
+/// What the backward pass needs: the weight is the layer's own.
+#[derive(Debug, Clone)]
+struct Saved {
+    x: Arc<Vec<bf16>>,
+    x_shape: Shape,
+    weight: FlexTensor,
+}
+
+impl LinearBf16 {
+    /// Width in, width out, and the weight as `[d_input, d_output]`.
+    fn weight(&self, weight: &FlexTensor) -> (usize, usize, Matrix) {
+        let weight_dims = dims(weight);
+        let [rows, columns] = [weight_dims[0], weight_dims[1]];
+        let matrix = Matrix::single(numbers(weight), rows, columns);
+        if self.is_transposed {
+            (columns, rows, matrix.transposed())
+        } else {
+            (rows, columns, matrix)
+        }
+    }
+}
+
+impl Fused<4> for LinearBf16 {
+    const NAMES: [&'static str; 2] = ["linear", "linear backward"];
+
+    type Saved = Saved;
+
+    fn forward(&self, inputs: [FlexTensor; 4], is_tracked: bool) -> (FlexTensor, Option<Saved>) {
+        let [x, weight, bias, residual] = contiguous(inputs);
+        let (k, n, matrix) = self.weight(&weight);
+        let x_shape = dims(&x);
+        let mut shape = x_shape.clone();
+        let last = shape.num_dims() - 1;
+        assert!(
+            k > 0 && shape[last] == k,
+            "input rows must be as wide as the weight is high"
+        );
+        shape[last] = n;
+        let m = x.layout().num_elements() / k;
+        let x = Arc::new(rounded(numbers(&x)));
+        let mut y = uninitialized(m * n);
+        let (residual, bias) = (optional(&residual), optional(&bias));
+        let write = match (residual, bias) {
+            (Some(residual), _) => Write::Onto(Operand::row_major(residual, m, n)),
+            // SAFETY: a distance of 0 between rows stays within the bias.
+            (None, Some(bias)) => Write::Onto(unsafe { Operand::strided(bias.as_ptr(), 0, 1) }),
+            (None, None) => Write::Replace,
+        };
+        let target = Target::row_major(&mut y, m, n);
+        // SAFETY: operands and target were made from slices of these sizes; the result is fresh.
+        unsafe { matmul(Sizes { m, n, k }, Matrix::half(&x, m, k), matrix, target, write) };
+        if let (Some(_), Some(bias)) = (residual, bias) {
+            parallel::rows(&mut y, n, |_, rows| {
+                for row in rows.chunks_exact_mut(n) {
+                    row.iter_mut().zip(bias).for_each(|(y, bias)| *y += bias);
+                }
+            });
+        }
+        (tensor(y, shape), is_tracked.then_some(Saved { x, x_shape, weight }))
+    }
+
+    fn backward(&self, saved: Saved, gradient: FlexTensor, wanted: [bool; 4]) -> [Option<FlexTensor>; 4] {
+        let [gradient] = contiguous([gradient]);
+        let (k, n, matrix) = self.weight(&saved.weight);
+        let m = saved.x.len() / k;
+        let rounded_gradient = rounded(numbers(&gradient));
+        let slopes = Matrix::half(&rounded_gradient, m, n);
+        let input = Matrix::half(&saved.x, m, k);
+        let dx = wanted[0].then(|| {
+            let mut dx = uninitialized(m * k);
+            let target = Target::row_major(&mut dx, m, k);
+            // SAFETY: as in `forward`.
+            unsafe {
+                matmul(
+                    Sizes { m, n: k, k: n },
+                    slopes,
+                    matrix.transposed(),
+                    target,
+                    Write::Replace,
+                )
+            };
+            tensor(dx, saved.x_shape)
+        });
+        let dweight = wanted[1].then(|| {
+            let mut dweight = uninitialized(k * n);
+            let (rows, columns, a, b) = if self.is_transposed {
+                (n, k, slopes.transposed(), input)
+            } else {
+                (k, n, input.transposed(), slopes)
+            };
+            let sizes = Sizes {
+                m: rows,
+                n: columns,
+                k: m,
+            };
+            let target = Target::row_major(&mut dweight, rows, columns);
+            // SAFETY: as in `forward`.
+            unsafe { matmul(sizes, a, b, target, Write::Replace) };
+            tensor(dweight, dims(&saved.weight))
+        });
+        let dbias = wanted[2].then(|| tensor(parallel::column_sums(numbers(&gradient), n), Shape::new([n])));
+        [dx, dweight, dbias, wanted[3].then_some(gradient)]
+    }
+}
+
+/// `x W (+ bias) (+ residual)`.
+pub(crate) fn linear<const D: usize>(
+    x: Tensor<D>,
+    weight: Tensor<2>,
+    is_transposed: bool,
+    bias: Option<Tensor<1>>,
+    residual: Option<Tensor<D>>,
+) -> Tensor<D> {
+    let inputs = [
+        Input::new(x),
+        Input::new(weight),
+        Input::optional(bias),
+        Input::optional(residual),
+    ];
+    apply(LinearBf16 { is_transposed }, inputs)
+}
