@@ -650,11 +650,32 @@ pub(crate) fn conversations() -> Vec<Vec<u8>> {
     ];
     let one_each: String = lines.iter().map(|line| format!("{line}\n")).collect();
     let windows = format!("\u{feff}{}", one_each.replace('\n', "\r\n\r\n"));
-    vec![
+    let said = |role: &str, content: &str| json!({"role": role, "content": content});
+    let chosen = json!([said("user", "kat?"), said("assistant", "krabt")]);
+    let others = [
+        json!({"messages": [said("system", "kort"), said("user", "kat?"), {"role": "assistant", "content": "de trap", "weight": 0}, said("user", "en?"), said("assistant", "de krullen")]}),
+        json!({"conversations": [{"from": "human", "value": "kat?"}, {"from": "gpt", "value": "de trap"}]}),
+        json!({"instruction": "de kat", "input": "trap", "output": "krabt"}),
+        json!({"prompt": "de kat", "chosen": "krabt de trap", "rejected": "trap"}),
+        json!({"chosen": chosen, "rejected": [said("user", "kat?"), said("assistant", "trap")]}),
+        json!({"messages": [{"role": "user", "content": [{"type": "text", "text": "kat?"}]}, said("assistant", "trap")]}),
+    ];
+    let tables = [
+        "prompt,completion\nde kat,\"krabt \"\"de\"\"\ntrap\"\nkat,trap\n",
+        "instruction\tinput\toutput\nde kat\t\tkrabt\n",
+        "completion;prompt\r\nkrabt;\"de kat\"\r\n",
+    ];
+    let more = others
+        .map(|line| format!("{line}\n").repeat(2))
+        .into_iter()
+        .chain(tables.map(str::to_owned));
+    let mut seeds: Vec<Vec<u8>> = more.map(String::into_bytes).collect();
+    seeds.extend([
         one_each.clone().into_bytes(),
         one_each.repeat(5).into_bytes(),
         windows.into_bytes(),
-    ]
+    ]);
+    seeds
 }
 
 /// Writes the files that the manifest lists into a folder.

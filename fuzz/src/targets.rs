@@ -276,11 +276,16 @@ fn shard_index(bytes: &[u8]) -> bool {
 
 fn conversations(bytes: &[u8]) -> bool {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    let path = folder(&FOLDER, "conversations", |_| {}).join("fuzz.jsonl");
+    let folder = folder(&FOLDER, "conversations", |_| {});
+    let open = |name| conversations_in(folder.join(name), bytes);
+    open("fuzz.jsonl") | open("fuzz.csv") | open("fuzz.tsv")
+}
+
+fn conversations_in(path: PathBuf, bytes: &[u8]) -> bool {
     write(&path, bytes);
     let _ = taal_data::has_conversations(&path);
     let paths = [path];
-    let _ = taal_data::conversation_texts(&paths, taal_data::LineEnds::Lf);
+    let _ = taal_data::conversation_texts(&paths, &taal_data::ConversationOptions::default());
     let (_, tokenizer) = &seeds::trained()[bytes.len() % seeds::trained().len()];
     let mut is_accepted = false;
     for (block_size, validation_fraction) in [(8, 0.0), (64, 0.3)] {

@@ -1,18 +1,23 @@
 //! `taal eval`: how well a model predicts texts.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use taal_evaluation::{ChoiceAccuracy, ChoiceFile, ChoiceOptions, LeftOut, PairEvaluation};
+use taal_evaluation::{ChoiceAccuracy, ChoiceFile, ChoiceOptions, LeftOut, PairEvaluation, Task, TaskEvaluation};
 use taal_inference::LanguageModel;
+use taal_metrics::AnswerMetric;
 
 use crate::arguments::{EvalArguments, twice};
 use crate::failure::Failure;
-use crate::{models, terminal};
+use crate::{models, progress, terminal};
 
 /// Evaluates.
 pub fn run(arguments: &EvalArguments) -> Result<(), Failure> {
     let (model, texts) = model_and_texts(arguments)?;
     let lm = models::open_with(model, arguments.device.device, arguments.weights)?;
+    if let Some(file) = &arguments.task {
+        return task(&lm, file, arguments);
+    }
     if !arguments.pairs.is_empty() {
         return pairs(&lm, arguments);
     }
@@ -38,7 +43,9 @@ pub fn run(arguments: &EvalArguments) -> Result<(), Failure> {
 /// The model, and the texts where nothing else is to be scored.
 fn model_and_texts(arguments: &EvalArguments) -> Result<(&Path, Vec<PathBuf>), Failure> {
     let (model, words) = arguments.asked.split("eval")?;
+    let task: Vec<PathBuf> = arguments.task.clone().into_iter().collect();
     let given = [
+        ("--task", &task),
         ("--text", &arguments.text),
         ("--pairs", &arguments.pairs),
         ("--choices", &arguments.choices),
@@ -49,6 +56,80 @@ fn model_and_texts(arguments: &EvalArguments) -> Result<(&Path, Vec<PathBuf>), F
         (Some((option, files)), []) => Ok((model, if option == "--text" { files.clone() } else { Vec::new() })),
         (None, []) => Err(arguments.asked.no_text("eval", model)),
         (None, words) => Ok((model, words.iter().map(PathBuf::from).collect())),
+    }
+}
+
+fn task(lm: &LanguageModel, file: &Path, arguments: &EvalArguments) -> Result<(), Failure> {
+    let task = Task::open(file)?;
+    let found = answers(lm, &task)?;
+    let other = match &arguments.against {
+        None => None,
+        Some(dir) => {
+            let lm = LanguageModel::open(dir, &arguments.device.open()?)?.with_weights(arguments.weights.weights)?;
+            let theirs = answers(&lm, &task)?;
+            let difference = taal_evaluation::compare_tasks(&theirs, &found);
+            difference.map(|difference| (theirs, difference))
+        }
+    };
+    if arguments.json {
+        return Ok(match &other {
+            None => terminal::print_json(&found)?,
+            Some((against, difference)) => terminal::print_json(&serde_json::json!({
+                "model": found, "against": against, "difference": difference,
+            }))?,
+        });
+    }
+    let mut rows = vec![
+        (
+            "task",
+            format!("{}, {} questions", found.name, terminal::grouped(found.total)),
+        ),
+        (
+            "metric",
+            format!(
+                "{} {}",
+                found.metric,
+                with_interval(found.metric, found.value, found.interval)
+            ),
+        ),
+    ];
+    if let Some((theirs, difference)) = &other {
+        rows.push(("against", with_interval(theirs.metric, theirs.value, theirs.interval)));
+        let shown = with_interval(found.metric, difference.difference, difference.interval);
+        rows.push(("difference", format!("{shown}, p = {:.3}", difference.p_value)));
+    }
+    for (name, count, what) in [
+        (
+            "truncated",
+            found.truncated,
+            "prompts lost their beginning: they do not fit the model",
+        ),
+        ("unfinished", found.unfinished, "answers ended at max_tokens"),
+    ] {
+        if count > 0 {
+            rows.push((name, format!("{} {what}", terminal::grouped(count))));
+        }
+    }
+    Ok(terminal::print(&terminal::table(&rows))?)
+}
+
+fn answers(lm: &LanguageModel, task: &Task) -> Result<TaskEvaluation, Failure> {
+    let bar = progress::count_bar(task.items.len() as u64);
+    let found = taal_evaluation::evaluate_task(lm, task, &mut |done| {
+        bar.set_position(done as u64);
+        ControlFlow::Continue(())
+    });
+    bar.finish_and_clear();
+    Ok(found?)
+}
+
+/// Shares in percent; the mean of an F-measure as it is.
+fn with_interval(metric: AnswerMetric, value: f64, [low, high]: [f64; 2]) -> String {
+    match metric {
+        AnswerMetric::ExactMatch | AnswerMetric::Accuracy => {
+            format!("{:.1} % ({:.1} to {:.1})", 100.0 * value, 100.0 * low, 100.0 * high)
+        }
+        AnswerMetric::RougeL | AnswerMetric::MacroF1 => format!("{value:.4} ({low:.4} to {high:.4})"),
     }
 }
 

@@ -164,10 +164,7 @@ const VERBS: [(&[&str], &str); 16] = [
         "taal generate DIR PROMPT",
     ),
     (&["fit", "learn", "pretrain"], "taal train"),
-    (
-        &["finetune", "fine-tune", "tune"],
-        "taal train --set train.init_from=DIR --set 'data.files=[\"my.txt\"]'",
-    ),
+    (&["fine-tune", "tune", "sft"], "taal finetune --model DIR --recipe FILE"),
     (&["resume", "continue"], "taal train --resume"),
     (
         &["evaluate", "test", "score", "perplexity", "ppl", "validate"],
@@ -214,7 +211,7 @@ const OPTIONS: [(&str, &[&str], &str); 14] = [
     (
         "train",
         &["--model", "-m", "--init-from", "--from", "--checkpoint", "--weights"],
-        "--set train.init_from=DIR",
+        "taal finetune --model DIR, or --set train.init_from=DIR",
     ),
     (
         "generate",

@@ -25,6 +25,7 @@ mod glossary;
 mod hints;
 mod inspect;
 mod models;
+mod preview;
 mod progress;
 mod recipes;
 mod runs;
@@ -59,6 +60,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
     let done = match command {
         // Only training can end in a way that is neither done nor failed.
         Command::Train(arguments) => return train::run(&arguments),
+        Command::Finetune(arguments) => return train::run(&arguments.into()),
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Chat(arguments) => chat::run(&arguments),
         Command::Fill(arguments) => fill::run(&arguments),
@@ -82,6 +84,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         },
         Command::Data(arguments) => match arguments.command {
             DataCommand::Build(arguments) => data::build(&arguments),
+            DataCommand::Preview(arguments) => preview::run(&arguments),
         },
         Command::Recipes(arguments) => recipes::run(&arguments),
         Command::Runs(arguments) => runs::run(&arguments),

@@ -222,6 +222,15 @@ pub fn byte_bar() -> ProgressBar {
     ))
 }
 
+/// A bar over things that are counted, hidden without a terminal.
+pub fn count_bar(total: u64) -> ProgressBar {
+    if !terminal::is_watched() {
+        return ProgressBar::hidden();
+    }
+    ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr())
+        .with_style(style("{wide_bar} {pos}/{len}  {eta} left"))
+}
+
 /// A style; a bar without colors is readable on every background.
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template)

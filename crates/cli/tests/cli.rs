@@ -27,6 +27,8 @@ mod reports_run;
 mod reports_text;
 #[path = "cli/runs.rs"]
 mod runs;
+#[path = "cli/tuning.rs"]
+mod tuning;
 
 const TAAL: &str = env!("CARGO_BIN_EXE_taal");
 

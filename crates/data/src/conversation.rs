@@ -1,22 +1,27 @@
-//! Prompts and completions from JSONL: only completions have a loss, and several examples share a row.
+//! Conversations and other examples from rows of files: only answers have a loss, and several examples share a row.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use taal_store::LineEnds;
 use taal_tokenizer::Tokenizer;
 
 use crate::batch::{Batch, BatchPlan, BatchSource, IGNORE_INDEX};
+use crate::chat::{ChatFormat, PlainChat};
+use crate::dialogue::{self, Columns, Dialogue, Layout};
 use crate::error::{DataError, Result};
-use crate::input::{Content, Input, find_inputs};
-use crate::text::{Lines, Object, check_fraction, checked_train_share};
-use crate::tokenize::tokenizer_error;
+use crate::example::{Encoder, Example};
+use crate::input::{Content, Input, Rows, find_inputs};
+use crate::records::Records;
+use crate::text::{DEFAULT_VALIDATION_FRACTION, check_fraction, checked_train_share};
 
 /// Fills the rest of a row after its last example when the tokenizer has no padding token. Padding comes last and has no loss, so
 /// its id does not matter to a causal model.
 const FALLBACK_PAD_ID: u32 = 0;
 
-/// Examples of a prompt and its completion, packed into rows.
+/// Examples of what is read and what is learned, packed into rows.
 ///
 /// All examples are kept in memory: this is for fine-tuning, not for pre-training.
 #[derive(Debug, Clone)]
@@ -30,21 +35,75 @@ pub struct ConversationSource {
     completion_bytes: u64,
 }
 
+/// How files of conversations are read.
 #[derive(Debug, Clone)]
-struct Example {
-    ids: Vec<u32>,
-    /// Position of the first id with a loss.
-    completion_start: usize,
-    completion_bytes: u64,
+pub struct ConversationOptions {
+    /// Share at the end of each file's examples that is held back.
+    pub validation_fraction: f64,
+    /// The treatment of carriage returns.
+    pub line_ends: LineEnds,
+    /// The layout of every row; `None` recognizes it by the first row of each file.
+    pub layout: Option<Layout>,
+    /// Columns with other names than their layout's.
+    pub columns: Columns,
+    /// How messages become text; `None` is [`PlainChat`]. Texts of `prompt` and `completion` are joined as they are.
+    pub format: Option<Arc<dyn ChatFormat>>,
+}
+
+impl Default for ConversationOptions {
+    fn default() -> Self {
+        Self {
+            validation_fraction: DEFAULT_VALIDATION_FRACTION,
+            line_ends: LineEnds::Lf,
+            layout: None,
+            columns: Columns::default(),
+            format: None,
+        }
+    }
+}
+
+/// What files of conversations hold, training and validation together.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct ConversationCounts {
+    /// The layout of each file, by its name.
+    pub layouts: Vec<(String, Layout)>,
+    /// Examples.
+    pub examples: u64,
+    /// Tokens of all examples as they are trained, after truncation.
+    pub tokens: u64,
+    /// Those that have a loss.
+    pub learned_tokens: u64,
+    /// Examples that were longer than a block.
+    pub truncated: u64,
+    /// Of these, examples that lost the end of their last answer.
+    pub answers_cut: u64,
+    /// Tokens that truncation took away.
+    pub lost_tokens: u64,
+    /// Examples whose last learned token is a special one that ends the answer.
+    pub ended: u64,
+    /// Messages and bytes of text by role: `system`, `user`, `assistant` and `tool`, or `prompt` and `completion`.
+    pub roles: BTreeMap<&'static str, RoleCount>,
+}
+
+/// What one role says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct RoleCount {
+    /// Messages.
+    pub messages: u64,
+    /// Bytes of their text.
+    pub bytes: u64,
 }
 
 /// Conversations to train on and to validate with.
 ///
-/// Each line is `{"prompt": "...", "completion": "..."}`; other keys are ignored. An example consists of the special tokens that
-/// the tokenizer's file puts before a text, as in generation, the prompt's ids, the completion's ids and the end-of-text token
-/// where the tokenizer has one. Prompt and completion are encoded separately, so that the targets never depend on how the
+/// Each row of a JSONL, CSV or TSV file is an example in one of the [layouts](Layout). An example of texts consists of the special
+/// tokens that the tokenizer's file puts before a text, as in generation, the prompt's ids, the completion's ids and the end-of-text
+/// token where the tokenizer has one. Prompt and completion are encoded separately, so that the targets never depend on how the
 /// prompt's last letters merge. An empty prompt becomes the beginning-of-text token where the tokenizer has one; where it has
 /// none, the completion's first token has no loss.
+///
+/// An example of messages is the text that the [`ChatFormat`] makes of them; the answers of the assistant have a loss, each with what
+/// the format ends it with.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Conversations {
@@ -52,43 +111,81 @@ pub struct Conversations {
     pub train: ConversationSource,
     /// The last examples of every file; `None` where nothing is held back.
     pub validation: Option<ConversationSource>,
-    /// Examples that were left out because no token of their completion has a loss: one token after an empty prompt, or no room.
-    pub without_target: usize,
+    /// What the files hold.
+    pub counts: ConversationCounts,
     /// The treatment of carriage returns.
     pub line_ends: LineEnds,
     /// Carriage returns in the files' texts.
     pub carriage_returns: u64,
 }
 
-/// Whether the first line of a JSONL file has a `completion`, that is, whether the file holds conversations rather than plain
-/// texts. Only JSONL files do.
+/// An example as it is trained.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConversationExample {
+    /// The file, as an index into [`ConversationCounts::layouts`].
+    pub file: usize,
+    /// The line on which it begins, counted from 1.
+    pub line: u64,
+    /// Its ids.
+    pub ids: Vec<u32>,
+    /// The positions that have a loss.
+    pub learned: Vec<Range<usize>>,
+    /// Tokens that truncation took away.
+    pub lost: usize,
+}
+
+/// Whether the first row of a file is a conversation in one of the [layouts](Layout) rather than a plain text. Only JSONL, CSV and TSV
+/// files hold conversations.
 ///
 /// # Errors
 /// [`DataError::Line`], [`DataError::NotUtf8`]; the store's for a missing file.
 pub fn has_conversations(path: &std::path::Path) -> Result<bool> {
     let input = Input::file(path.to_owned(), LineEnds::Keep);
-    if !input.is_jsonl() {
+    if input.rows() == Rows::None {
         return Ok(false);
     }
-    Ok(Lines::open(&input)?
-        .next_object()?
-        .is_some_and(|(_, object)| object.contains_key("completion")))
+    let first = Records::open(&input)?.next_row()?;
+    Ok(first.is_some_and(|(_, object)| dialogue::recognize(&object, &Columns::default()).is_some()))
 }
 
-/// Every prompt followed by its completion, to train a tokenizer on.
+/// Everything that is said in each example, to train a tokenizer on.
 ///
 /// # Errors
 /// [`DataError::Line`] naming file, line and key; [`DataError::NoInput`]; the store's.
-pub fn conversation_texts(paths: &[PathBuf], line_ends: LineEnds) -> Result<Vec<String>> {
+pub fn conversation_texts(paths: &[PathBuf], options: &ConversationOptions) -> Result<Vec<String>> {
     let mut texts = Vec::new();
-    for input in &find_inputs(paths, Content::Conversations, line_ends)? {
-        let mut lines = Lines::open(input)?;
-        while let Some((_, mut object)) = lines.next_object()? {
-            let prompt = take_string(&mut lines, &mut object, "prompt")?;
-            texts.push(prompt + &take_string(&mut lines, &mut object, "completion")?);
-        }
+    for input in &find_inputs(paths, Content::Conversations, options.line_ends)? {
+        for_each_dialogue(input, options, |_, _, dialogue| {
+            texts.push(dialogue.into_text());
+            Ok(())
+        })?;
     }
     Ok(texts)
+}
+
+/// Calls `take` with the records, the line and the example of every row; returns the file's layout, and its carriage returns.
+fn for_each_dialogue(
+    input: &Input<'_>,
+    options: &ConversationOptions,
+    mut take: impl FnMut(&mut Records<'_>, u64, Dialogue) -> Result<()>,
+) -> Result<(Layout, u64)> {
+    let mut records = Records::open(input)?;
+    let mut layout = options.layout;
+    while let Some((line, object)) = records.next_row()? {
+        let known = match layout.or_else(|| dialogue::recognize(&object, &options.columns)) {
+            Some(known) => known,
+            None => return Err(records.bad(dialogue::unknown_layout(&object))),
+        };
+        layout = Some(known);
+        let dialogue = dialogue::take(&mut records, object, known, &options.columns)?;
+        take(&mut records, line, dialogue)?;
+    }
+    match layout {
+        Some(layout) => Ok((layout, records.carriage_returns())),
+        None => Err(DataError::Empty {
+            name: input.name.clone(),
+        }),
+    }
 }
 
 impl Conversations {
@@ -98,41 +195,54 @@ impl Conversations {
         taal_store::blake3_hex_of(sources.map(ConversationSource::fingerprint))
     }
 
-    /// Reads JSONL files or folders of them; the last `validation_fraction` of each file's examples is held back.
+    /// Reads files or folders of them, and recognizes their layouts; the last `validation_fraction` of each file's examples is held
+    /// back.
     ///
     /// # Errors
-    /// [`DataError::Line`] naming file, line and key; [`DataError::Empty`], [`DataError::TooShortToSplit`],
-    /// [`DataError::Setting`], [`DataError::Tokenizer`]; the store's.
+    /// As [`open_with`](Self::open_with).
     pub fn open(tokenizer: &Tokenizer, paths: &[PathBuf], block_size: usize, validation_fraction: f64) -> Result<Self> {
-        Self::open_with_line_ends(tokenizer, paths, block_size, validation_fraction, LineEnds::Lf)
+        let options = ConversationOptions {
+            validation_fraction,
+            ..ConversationOptions::default()
+        };
+        Self::open_with(tokenizer, paths, block_size, &options)
     }
 
-    /// As [`open`](Self::open), which normalizes line ends, with a choice of line ends.
+    /// Reads files or folders of them.
     ///
     /// # Errors
-    /// Those of [`open`](Self::open).
-    pub fn open_with_line_ends(
+    /// [`DataError::Line`] naming file, line and key, also for a row of which no token is learned; [`DataError::Empty`],
+    /// [`DataError::TooShortToSplit`], [`DataError::Setting`], [`DataError::Tokenizer`]; the store's.
+    pub fn open_with(
         tokenizer: &Tokenizer,
         paths: &[PathBuf],
         block_size: usize,
-        validation_fraction: f64,
-        line_ends: LineEnds,
+        options: &ConversationOptions,
     ) -> Result<Self> {
-        check_fraction(validation_fraction)?;
+        check_fraction(options.validation_fraction)?;
         BatchPlan::new(0, 1, block_size).check_sizes()?;
+        let plain = PlainChat {
+            end: tokenizer
+                .eos_id()
+                .and_then(|id| tokenizer.id_to_token(id))
+                .unwrap_or_default(),
+        };
+        let encoder = Encoder {
+            tokenizer,
+            format: options.format.as_deref().unwrap_or(&plain),
+            block_size,
+        };
         let (mut train, mut validation) = (Vec::new(), Vec::new());
-        let (mut train_cut, mut validation_cut) = (0, 0);
-        let inputs = find_inputs(paths, Content::Conversations, line_ends)?;
+        let inputs = find_inputs(paths, Content::Conversations, options.line_ends)?;
+        let mut counts = ConversationCounts::default();
         let mut carriage_returns = 0;
         for input in &inputs {
-            let (mut examples, cut, found_returns) = read_examples(tokenizer, input, block_size)?;
-            carriage_returns += found_returns;
-            let share =
-                checked_train_share(&input.name, examples.len() as u64, "example", validation_fraction)? as usize;
+            let (mut examples, returns) = read_examples(&encoder, input, options, &mut counts)?;
+            carriage_returns += returns;
+            let all = examples.len() as u64;
+            let share = checked_train_share(&input.name, all, "example", options.validation_fraction)? as usize;
             validation.extend(examples.drain(share..));
             train.append(&mut examples);
-            train_cut += cut.iter().filter(|&&line| line < share).count();
-            validation_cut += cut.iter().filter(|&&line| line >= share).count();
         }
         let name = match inputs.as_slice() {
             [one] => one.name.clone(),
@@ -140,153 +250,84 @@ impl Conversations {
             [] => return Err(DataError::NoInput),
         };
         let pad_id = tokenizer.pad_id().or(tokenizer.eos_id()).unwrap_or(FALLBACK_PAD_ID);
-        let source = |mut examples: Vec<Example>, truncated| {
-            // An example without a target has no loss, and a row of such examples could give a step without loss.
-            examples.retain(Example::has_target);
-            ConversationSource::pack(&name, examples, truncated, block_size, pad_id)
-        };
-        let (all, held_back) = (train.len(), validation.len());
-        let train = source(train, train_cut);
-        if train.examples == 0 {
-            return Err(DataError::NothingToLearn { name, examples: all });
-        }
-        let validation = source(validation, validation_cut);
+        let source = |examples| ConversationSource::pack(&name, examples, block_size, pad_id);
         Ok(Self {
-            without_target: all + held_back - train.examples - validation.examples,
-            train,
-            validation: (validation.examples > 0).then_some(validation),
-            line_ends,
+            train: source(train),
+            validation: (!validation.is_empty()).then(|| source(validation)),
+            counts,
+            line_ends: options.line_ends,
             carriage_returns,
         })
     }
 }
 
-/// The examples of one file, the indices of those that were cut to fit, and the number of carriage returns.
+/// The examples of one file, and the number of carriage returns; what they are is added to `counts`.
 fn read_examples(
-    tokenizer: &Tokenizer,
+    encoder: &Encoder<'_>,
     input: &Input<'_>,
-    block_size: usize,
-) -> Result<(Vec<Example>, Vec<usize>, u64)> {
-    let (mut examples, mut cut) = (Vec::new(), Vec::new());
-    let mut lines = Lines::open(input)?;
-    while let Some((line, mut object)) = lines.next_object()? {
-        let prompt = take_string(&mut lines, &mut object, "prompt")?;
-        let completion = take_string(&mut lines, &mut object, "completion")?;
-        if completion.is_empty() {
-            return Err(
-                lines.bad("key `completion` is empty: there is nothing to learn, leave the line out".to_owned())
-            );
-        }
-        let encode = |text: &str| {
-            tokenizer
-                .encode(text)
-                .map_err(|source| tokenizer_error(&format!("{}, line {line}", input.name), source))
-        };
-        let (example, was_cut) = Example::new(
-            tokenizer,
-            encode(&prompt)?,
-            encode(&completion)?,
-            completion.len() as u64,
-            block_size,
-        );
-        if was_cut {
-            cut.push(examples.len());
-        }
+    options: &ConversationOptions,
+    counts: &mut ConversationCounts,
+) -> Result<(Vec<Example>, u64)> {
+    let mut examples = Vec::new();
+    let file = counts.layouts.len();
+    let read = for_each_dialogue(input, options, |records, line, dialogue| {
+        counts.add_roles(&dialogue);
+        let mut example = encoder.encode(records, line, dialogue)?;
+        example.file = file as u32;
+        counts.add(&example, encoder.tokenizer);
         examples.push(example);
-    }
-    if examples.is_empty() {
-        return Err(DataError::Empty {
-            name: input.name.clone(),
-        });
-    }
-    Ok((examples, cut, lines.carriage_returns()))
+        Ok(())
+    });
+    let (layout, carriage_returns) = read?;
+    counts.layouts.push((input.name.clone(), layout));
+    Ok((examples, carriage_returns))
 }
 
-fn take_string(lines: &mut Lines<'_>, object: &mut Object, key: &str) -> Result<String> {
-    lines.take_string(object, key)?.ok_or_else(|| {
-        lines.bad(format!(
-            "key `{key}` is missing: each line needs {{\"prompt\": \"...\", \"completion\": \"...\"}}"
-        ))
-    })
-}
-
-impl Example {
-    /// One example of at most `block_size` ids. A longer one loses the beginning of its prompt, because the completion answers
-    /// its end; a completion that is too long alone loses its end.
-    fn new(
-        tokenizer: &Tokenizer,
-        mut prompt: Vec<u32>,
-        mut completion: Vec<u32>,
-        completion_bytes: u64,
-        block_size: usize,
-    ) -> (Self, bool) {
-        let begin = beginning(tokenizer, &prompt);
-        let begin_len = begin.len();
-        prompt.splice(0..0, begin);
-        completion.extend(tokenizer.eos_id());
-        let too_many = (prompt.len() + completion.len()).saturating_sub(block_size);
-        // One id of the prompt stays before the completion, after the tokens that begin texts.
-        let from_prompt = too_many.min(prompt.len().saturating_sub(begin_len.max(1)));
-        prompt.drain(begin_len..begin_len + from_prompt);
-        completion.truncate(completion.len() - (too_many - from_prompt).min(completion.len()));
-        let completion_start = prompt.len();
-        prompt.append(&mut completion);
-        let mut example = Self {
-            ids: prompt,
-            completion_start,
-            completion_bytes,
+impl ConversationCounts {
+    fn add_roles(&mut self, dialogue: &Dialogue) {
+        let mut add = |role, text: &str| {
+            let count = self.roles.entry(role).or_default();
+            count.messages += 1;
+            count.bytes += text.len() as u64;
         };
-        if too_many > 0 || completion_start == 0 {
-            example.completion_bytes = example.counted().iter().map(|&id| tokenizer.text_bytes_of(id)).sum();
+        match dialogue {
+            Dialogue::Completion { prompt, completion } => {
+                add("prompt", prompt);
+                add("completion", completion);
+            }
+            Dialogue::Messages(messages) => messages
+                .iter()
+                .for_each(|message| add(message.role.name(), &message.content)),
         }
-        (example, too_many > 0)
     }
 
-    /// The ids with a loss.
-    fn counted(&self) -> &[u32] {
-        self.ids.get(self.completion_start.max(1)..).unwrap_or_default()
-    }
-
-    fn has_target(&self) -> bool {
-        !self.counted().is_empty()
-    }
-}
-
-/// The tokens that generation puts before a prompt: the special tokens with which the tokenizer's file begins every text, or, for
-/// an empty prompt, the beginning-of-text token.
-fn beginning(tokenizer: &Tokenizer, prompt: &[u32]) -> Vec<u32> {
-    if prompt.is_empty() {
-        return tokenizer.bos_id().into_iter().collect();
-    }
-    let before = tokenizer.template().before;
-    if prompt.starts_with(&before) {
-        Vec::new()
-    } else {
-        before
+    fn add(&mut self, example: &Example, tokenizer: &Tokenizer) {
+        self.examples += 1;
+        self.tokens += example.ids.len() as u64;
+        self.learned_tokens += example.counted().count() as u64;
+        self.truncated += u64::from(example.lost > 0);
+        self.answers_cut += u64::from(example.is_answer_cut);
+        self.lost_tokens += example.lost as u64;
+        self.ended += u64::from(example.counted().last().is_some_and(|id| tokenizer.is_special(id)));
     }
 }
 
 impl ConversationSource {
     /// A hash of every example: its ids, where its loss begins, and its row.
     pub fn fingerprint(&self) -> String {
-        let parts = self.rows.iter().enumerate().flat_map(|(row, examples)| {
-            examples.iter().map(move |example| {
-                let numbers = [row as u64, example.completion_start as u64, example.ids.len() as u64];
-                let mut bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
-                bytes.extend(example.ids.iter().flat_map(|id| id.to_le_bytes()));
-                bytes
-            })
-        });
+        let parts = self.rows.iter().enumerate();
+        let parts = parts.flat_map(|(row, examples)| examples.iter().map(move |example| example.bytes_to_hash(row)));
         taal_store::blake3_hex_of(parts)
     }
 
     /// Best fit: each example goes to the fullest row that still has room for it. Rows depend only on the examples and the block
     /// size, so a batch is a function of seed and step.
-    fn pack(name: &str, examples: Vec<Example>, truncated: usize, block_size: usize, pad_id: u32) -> Self {
+    fn pack(name: &str, examples: Vec<Example>, block_size: usize, pad_id: u32) -> Self {
         let mut rows: Vec<Vec<Example>> = Vec::new();
         let mut rooms = BTreeSet::new();
         let count = examples.len();
-        let completion_bytes = examples.iter().map(|example| example.completion_bytes).sum();
+        let truncated = examples.iter().filter(|example| example.lost > 0).count();
+        let completion_bytes = examples.iter().map(|example| example.learned_bytes).sum();
         for example in examples {
             let needed = example.ids.len();
             let fitting = rooms.range((needed, 0)..).next().copied();
@@ -330,12 +371,12 @@ impl ConversationSource {
         self.rows.len()
     }
 
-    /// Positions a row.
+    /// Positions per row.
     pub fn block_size(&self) -> usize {
         self.block_size
     }
 
-    /// Bytes of all completions with a loss.
+    /// Bytes of text of all tokens with a loss.
     pub fn completion_bytes(&self) -> u64 {
         self.completion_bytes
     }
@@ -345,10 +386,7 @@ impl ConversationSource {
     pub fn head(&mut self, max_tokens: u64) -> bool {
         let mut tokens = 0;
         let enough = self.rows.iter().position(|row| {
-            tokens += row
-                .iter()
-                .map(|example| (example.ids.len() - example.completion_start.max(1).min(example.ids.len())) as u64)
-                .sum::<u64>();
+            tokens += row.iter().map(|example| example.counted().count() as u64).sum::<u64>();
             tokens >= max_tokens
         });
         match enough {
@@ -359,6 +397,22 @@ impl ConversationSource {
             }
             _ => false,
         }
+    }
+
+    /// The first examples in the order of their files and lines.
+    pub fn first(&self, count: usize) -> Vec<ConversationExample> {
+        let mut examples: Vec<&Example> = self.rows.iter().flatten().collect();
+        examples.sort_by_key(|example| (example.file, example.line));
+        let shown = examples.into_iter().take(count);
+        shown
+            .map(|example| ConversationExample {
+                file: example.file as usize,
+                line: example.line,
+                ids: example.ids.clone(),
+                learned: example.learned.clone(),
+                lost: example.lost,
+            })
+            .collect()
     }
 
     /// All rows once, in order, at most `batch_size` at a time, for evaluation.
@@ -375,14 +429,18 @@ impl ConversationSource {
         let start = batch.inputs.len();
         for example in row {
             batch.inputs.extend(example.ids.iter().map(|&id| id as i32));
-            let is_counted = |position: usize| position >= example.completion_start;
-            for (position, &id) in example.ids.iter().enumerate().skip(1) {
-                batch
-                    .targets
-                    .push(if is_counted(position) { id as i32 } else { IGNORE_INDEX });
+            // After an example's last id comes another example, or padding. The first id has nothing before it.
+            let first = batch.targets.len();
+            batch.targets.resize(first + example.ids.len(), IGNORE_INDEX);
+            for position in example
+                .learned
+                .iter()
+                .cloned()
+                .flatten()
+                .filter(|position| *position > 0)
+            {
+                batch.targets[first + position - 1] = example.ids[position] as i32;
             }
-            // After an example's last id comes another example, or padding.
-            batch.targets.extend((!example.ids.is_empty()).then_some(IGNORE_INDEX));
         }
         batch.inputs.resize(start + self.block_size, self.pad_id as i32);
         batch.targets.resize(start + self.block_size, IGNORE_INDEX);

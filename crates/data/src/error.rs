@@ -51,17 +51,6 @@ pub enum DataError {
         /// The name of the input.
         name: String,
     },
-    /// Prompts and completions without any token to learn.
-    #[error(
-        "{name}: none of the {examples} example(s) has a token to learn: the first token of an example has nothing before it, so a \
-         completion of one token needs a prompt, and train.block_size must leave room for the completion"
-    )]
-    NothingToLearn {
-        /// The names of the inputs.
-        name: String,
-        /// How many examples there are.
-        examples: usize,
-    },
     /// Several empty texts.
     #[error(
         "{} files are empty: there is nothing to learn from them; remove them from the inputs or fill them: {}",
@@ -106,7 +95,7 @@ pub enum DataError {
         /// The file.
         path: PathBuf,
     },
-    /// A line of a JSONL file that cannot be used.
+    /// A line of a JSONL file, or a row of a table, that cannot be used.
     #[error("{name}, line {line}: {detail}")]
     Line {
         /// The name of the input.
@@ -189,7 +178,6 @@ impl DataError {
             Self::NoInput
             | Self::NoTextFiles { .. }
             | Self::Empty { .. }
-            | Self::NothingToLearn { .. }
             | Self::AllEmpty { .. }
             | Self::Format { .. }
             | Self::TooShortToSplit { .. }

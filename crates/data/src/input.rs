@@ -13,6 +13,9 @@ const TEXT_EXTENSIONS: [&str; 4] = ["txt", "md", "jsonl", "ndjson"];
 /// Extensions of files with one JSON object per line.
 const LINES_EXTENSIONS: [&str; 2] = ["jsonl", "ndjson"];
 
+/// Extensions of files with one example per row.
+const EXAMPLE_EXTENSIONS: [&str; 4] = ["jsonl", "ndjson", "csv", "tsv"];
+
 /// The deepest nesting of folders, in case a whole home folder with a mounted archive is named.
 const MAX_DEPTH: usize = 32;
 
@@ -34,7 +37,7 @@ const OWN_FOLDERS: [(&[&str], &str); 6] = [
 pub enum Content {
     /// Running text, and documents in JSON Lines: `.txt`, `.md`, `.jsonl`, `.ndjson`.
     Text,
-    /// Prompts with completions in JSON Lines: `.jsonl`, `.ndjson`.
+    /// Prompts with completions and other conversations, one per line or row: `.jsonl`, `.ndjson`, `.csv`, `.tsv`.
     Conversations,
 }
 
@@ -92,6 +95,19 @@ pub(crate) struct Input<'a> {
     pub(crate) line_ends: LineEnds,
 }
 
+/// How a file holds rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rows {
+    /// Running text.
+    None,
+    /// A JSON object per line.
+    Json,
+    /// CSV.
+    Commas,
+    /// TSV.
+    Tabs,
+}
+
 enum Origin<'a> {
     File(PathBuf),
     Text(&'a str),
@@ -116,7 +132,20 @@ impl<'a> Input<'a> {
 
     /// Whether the input has one JSON object per line; never for a string in memory.
     pub(crate) fn is_jsonl(&self) -> bool {
-        matches!(&self.origin, Origin::File(path) if LINES_EXTENSIONS.contains(&extension(path).as_str()))
+        self.rows() == Rows::Json
+    }
+
+    /// How the input holds rows, by its extension; a string in memory has none.
+    pub(crate) fn rows(&self) -> Rows {
+        let Origin::File(path) = &self.origin else {
+            return Rows::None;
+        };
+        match extension(path).as_str() {
+            "csv" => Rows::Commas,
+            "tsv" => Rows::Tabs,
+            extension if LINES_EXTENSIONS.contains(&extension) => Rows::Json,
+            _ => Rows::None,
+        }
     }
 
     /// The path for messages about the file itself.
@@ -208,21 +237,21 @@ impl Content {
     fn extensions(self) -> &'static [&'static str] {
         match self {
             Self::Text => &TEXT_EXTENSIONS,
-            Self::Conversations => &LINES_EXTENSIONS,
+            Self::Conversations => &EXAMPLE_EXTENSIONS,
         }
     }
 
     fn words(self) -> &'static str {
         match self {
             Self::Text => ".txt, .md, .jsonl or .ndjson",
-            Self::Conversations => ".jsonl or .ndjson",
+            Self::Conversations => ".jsonl, .ndjson, .csv or .tsv",
         }
     }
 
     fn why_left_out(self) -> &'static str {
         match self {
             Self::Text => "not .txt, .md, .jsonl or .ndjson",
-            Self::Conversations => "not .jsonl or .ndjson",
+            Self::Conversations => "not .jsonl, .ndjson, .csv or .tsv",
         }
     }
 }

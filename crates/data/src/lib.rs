@@ -3,7 +3,7 @@
 //! ```text
 //! texts --build_shards--> folder of shards --Dataset::open--> TokenSource --BatchPlan--> Batch
 //! texts --------Dataset::from_files / from_texts-----------> TokenSource
-//! JSONL --------Conversations::open------------------> ConversationSource --BatchPlan--> Batch
+//! rows of examples --Conversations::open---------------> ConversationSource --BatchPlan--> Batch
 //! ```
 //!
 //! - **Split.** The last tenth of each file, counted in characters before tokenization, is for validation ([`split_text`]).
@@ -16,11 +16,13 @@
 //! - **Order.** A batch depends only on (seed, step, row); nothing has to be saved to resume ([`BatchPlan`]). Several files are
 //!   weighted by their length: their training parts are concatenated, with the end-of-text token between them where the tokenizer
 //!   has one, and windows may cross from one to the next. Validation parts stay separate.
+//! - **Examples.** [`Conversations`] reads prompts with completions, messages and other [layouts](Layout) from JSONL, CSV and TSV files,
+//!   finds the answers in what a [`ChatFormat`] writes, and packs several examples into a row.
 //! - **Masking.** [`Masking`] masks tokens, words or spans of a batch for a masked model to predict.
 //! - **Trust.** Shards carry the hash of their tokenizer and a checksum for every MiB; damage is found when they are
 //!   opened, never in the middle of a run. The format is in [`Shard`].
 //!
-//! Left out: downloads, deduplication, streams from a network, formats other than text and JSONL.
+//! Left out: downloads, deduplication, streams from a network, formats other than text, JSONL, CSV and TSV.
 //!
 //! # Example
 //!
@@ -46,24 +48,34 @@
 
 mod batch;
 mod build;
+mod chat;
 mod chunk;
 mod conversation;
 mod corpus;
 mod dataset;
+mod dialogue;
 mod error;
+mod example;
 mod input;
 mod masking;
 mod random;
+mod records;
 mod shard;
 mod source;
+mod table;
 mod text;
 mod tokenize;
 
 pub use batch::{Batch, BatchPlan, BatchSource, IGNORE_INDEX, Order};
 pub use build::{BuildOptions, BuildReport, DEFAULT_SHARD_TOKENS, InputSummary, build_shards};
-pub use conversation::{ConversationSource, Conversations, conversation_texts, has_conversations};
+pub use chat::{ChatFormat, PlainChat};
+pub use conversation::{
+    ConversationCounts, ConversationExample, ConversationOptions, ConversationSource, Conversations, RoleCount,
+    conversation_texts, has_conversations,
+};
 pub use corpus::{Corpus, corpora, corpus};
 pub use dataset::Dataset;
+pub use dialogue::{Columns, Layout, Message, Role};
 pub use error::{DataError, Result};
 pub use input::{Content, FoundFiles, find_files, text_files};
 pub use masking::{MaskUnit, MaskVocabulary, Masking};

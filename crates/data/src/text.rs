@@ -95,7 +95,19 @@ impl<'a> Pieces<'a> {
     /// # Errors
     /// The store's, where the file cannot be opened.
     pub(crate) fn open(input: &Input<'a>) -> Result<Self> {
-        let reader = input.open()?.with_line_ends(input.line_ends);
+        Self::with(input, input.line_ends)
+    }
+
+    /// The text as it is in the file.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open).
+    pub(crate) fn unchanged(input: &Input<'a>) -> Result<Self> {
+        Self::with(input, LineEnds::Keep)
+    }
+
+    fn with(input: &Input<'a>, line_ends: LineEnds) -> Result<Self> {
+        let reader = input.open()?.with_line_ends(line_ends);
         let name = input.name.clone();
         Ok(Self { name, reader })
     }

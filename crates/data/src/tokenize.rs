@@ -8,8 +8,10 @@ use taal_store::LineEnds;
 use taal_tokenizer::{TextPart, Tokenizer};
 
 use crate::chunk::{CHUNK_BYTES, Chunk, Chunker};
+use crate::dialogue::{self, Columns};
 use crate::error::{DataError, Result};
 use crate::input::{Content, Input, find_inputs};
+use crate::records::Records;
 use crate::text::{
     DEFAULT_VALIDATION_FRACTION, Lines, Pieces, byte_of_character, check_fraction, checked_train_share,
     count_characters, split_text, train_share, type_name,
@@ -353,7 +355,7 @@ struct FileParts<'a> {
 enum FileState {
     Failed(DataError),
     Text(Pieces<'static>),
-    Lines(Lines<'static>),
+    Rows(Records<'static>),
     Ended,
 }
 
@@ -361,7 +363,7 @@ impl<'a> FileParts<'a> {
     fn open(path: &Path, line_ends: LineEnds, carriage_returns: &'a Cell<u64>) -> Self {
         let input = Input::file(path.to_owned(), line_ends);
         let state = match input.is_jsonl() {
-            true => Lines::open(&input).map(FileState::Lines),
+            true => Records::open(&input).map(FileState::Rows),
             false => Pieces::open(&input).map(FileState::Text),
         };
         Self {
@@ -390,10 +392,10 @@ impl Iterator for FileParts<'_> {
                 };
                 (Some(part), !is_more, pieces.carriage_returns())
             }),
-            FileState::Lines(lines) => next_said(lines).map(|said| {
+            FileState::Rows(rows) => next_said(rows).map(|said| {
                 let is_ended = said.is_none();
                 let part = said.map(|text| TextPart { text, is_last: true });
-                (part, is_ended, lines.carriage_returns())
+                (part, is_ended, rows.carriage_returns())
             }),
             FileState::Failed(_) | FileState::Ended => match std::mem::replace(&mut self.state, FileState::Ended) {
                 FileState::Failed(error) => Err(error),
@@ -415,39 +417,31 @@ impl Iterator for FileParts<'_> {
     }
 }
 
-/// The text of the next line of JSON Lines: its `text`, its `prompt` and `completion`, or the contents of its `messages`.
-fn next_said(lines: &mut Lines<'_>) -> Result<Option<String>> {
-    let Some((_, mut object)) = lines.next_object()? else {
+/// What the next row says: its `text`, or everything in its conversation.
+fn next_said(records: &mut Records<'_>) -> Result<Option<String>> {
+    let Some((_, mut object)) = records.next_row()? else {
         return Ok(None);
     };
-    if let Some(text) = lines.take_string(&mut object, "text")? {
-        return Ok(Some(text));
+    match object.remove("text") {
+        Some(serde_json::Value::String(text)) => return Ok(Some(records.text(text))),
+        Some(other) => {
+            let found = type_name(&other);
+            return Err(records.bad(format!("key `text`: expected a string, found {found}")));
+        }
+        None => {}
     }
-    if let Some(completion) = lines.take_string(&mut object, "completion")? {
-        let prompt = lines.take_string(&mut object, "prompt")?.unwrap_or_default();
-        return Ok(Some(prompt + &completion));
+    if object.contains_key("completion") {
+        // A completion alone is text too.
+        object.entry("prompt").or_insert_with(|| String::new().into());
     }
-    match object.remove("messages") {
-        Some(serde_json::Value::Array(messages)) => contents(lines, messages).map(Some),
-        Some(other) => Err(lines.bad(format!("key `messages`: expected a list, found {}", type_name(&other)))),
-        None => Err(lines.bad(
-            "expected a key `text`, `completion` (with `prompt`) or `messages`: nothing else of a line is text"
-                .to_owned(),
+    let columns = Columns::default();
+    match dialogue::recognize(&object, &columns) {
+        Some(layout) => Ok(Some(dialogue::take_all(records, object, layout, &columns)?.into_text())),
+        None => Err(records.bad(
+            "expected a key `text`, or those of a conversation, such as `messages` or `prompt` and `completion`: nothing else of a \
+             line is text",
         )),
     }
-}
-
-/// The contents of messages, one per line.
-fn contents(lines: &mut Lines<'_>, messages: Vec<serde_json::Value>) -> Result<String> {
-    let mut said = Vec::with_capacity(messages.len());
-    for message in messages {
-        let content = match message {
-            serde_json::Value::Object(mut message) => lines.take_string(&mut message, "content")?,
-            _ => None,
-        };
-        said.push(content.ok_or_else(|| lines.bad("key `messages`: each needs a string `content`".to_owned()))?);
-    }
-    Ok(said.join("\n"))
 }
 
 /// The position of the next chunk.

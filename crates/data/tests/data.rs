@@ -6,6 +6,7 @@ mod data {
     mod corpora;
     mod hostile;
     mod inputs;
+    mod layouts;
     mod masking;
     mod reports_txt;
     mod shards;

@@ -22,6 +22,14 @@ pub enum EvaluationError {
         /// What is wrong with it.
         detail: String,
     },
+    /// An invalid task file.
+    #[error("{}: {detail}", path.display())]
+    Task {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
     /// Items of a test that could not be scored; the others were scored.
     #[error("{count} of {total} could not be scored and were left out: {named}")]
     LeftOut {
@@ -81,7 +89,7 @@ impl EvaluationError {
     /// The family of the error, from which `taal` takes its exit code.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::TooShort { .. } | Self::Source { .. } => ErrorKind::Usage,
+            Self::TooShort { .. } | Self::Source { .. } | Self::Task { .. } => ErrorKind::Usage,
             Self::LeftOut { .. } | Self::Line { .. } => ErrorKind::Corrupt,
             Self::Text { source, .. } => source.kind(),
             Self::Inference(error) => error.kind(),

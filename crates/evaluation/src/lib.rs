@@ -1,4 +1,4 @@
-//! Evaluation of language models: loss of texts, minimal pairs, multiple choice, and tests of word vectors.
+//! Evaluation of language models: loss of texts, minimal pairs, multiple choice, generated answers, and tests of word vectors.
 //!
 //! [`evaluate_files`] measures loss, perplexity and bits per byte of texts, [`score_windows`] those of any source of token ids.
 //! [`evaluate_pairs`] tests which of two sentences is likelier, [`evaluate_choices`] which of several continuations is likeliest.
@@ -6,7 +6,9 @@
 //!
 //! A score has the same bits every time. An item that cannot be scored is [left out](LeftOut) and named.
 //!
-//! Left out: downloading tests, and judging generated answers.
+//! [`evaluate_task`] lets a model answer questions and compares its answers with references; [`compare_tasks`] compares two models.
+//!
+//! Left out: downloading tests, and letting a model judge answers.
 //!
 //! ```
 //! use burn::tensor::Device;
@@ -34,6 +36,7 @@ mod left_out;
 mod lines;
 mod pairs;
 mod score;
+mod task;
 mod text;
 mod words;
 
@@ -45,6 +48,7 @@ pub use error::{EvaluationError, Result};
 pub use left_out::LeftOut;
 pub use pairs::{PairEvaluation, PairScore, evaluate_pairs, log_likelihood};
 pub use score::{Score, default_batch_size, score_ids, score_windows, try_score_windows};
+pub use task::{Task, TaskAnswer, TaskEvaluation, TaskItem, compare_tasks, evaluate_task};
 pub use text::{Evaluation, TextScore, evaluate_files, evaluate_files_after_bos, evaluate_text};
 pub use words::{
     Analogies, AnalogyScore, BOOTSTRAP_ROUNDS, Categories, CategoryScore, SectionScore, SimilarityScore, UnknownWords,

@@ -10,6 +10,8 @@ mod pairs;
 mod reports_encoders;
 #[path = "evaluation/scoring.rs"]
 mod scoring;
+#[path = "evaluation/task.rs"]
+mod task;
 #[path = "../../inference/tests/inference/tiny.rs"]
 #[allow(dead_code)]
 mod tiny;

@@ -1,6 +1,8 @@
 //! Numbers about a language model run: perplexity, bits per byte, FLOPs, utilization, logs and reports.
 //!
 //! - [`perplexity`], [`bits_per_byte`], [`MeanLoss`] and [`Accuracy`]: how well a model predicts;
+//! - [`exact_match`], [`rouge_l`], [`macro_f1`] and [`label_of`]: how well generated answers agree with references;
+//! - [`bootstrap_interval`] and [`paired_difference`]: how sure a figure over items is, and the difference between two systems;
 //! - [`flops`]: what a step costs, counted operation by operation and by PaLM's formula, and the share of a machine's peak it reaches;
 //! - [`StepRecord`] and [`STEP_FIGURES`]: the figures of a training step, and where each is shown;
 //! - [`RunLog`], [`read_log`] and [`write_csv`]: one record per step, in a log that survives crashes;
@@ -28,6 +30,8 @@
 //! assert_eq!(flops::count(&gpt2).forward, 291_648_307_200);
 //! ```
 
+mod answers;
+mod bootstrap;
 mod error;
 mod figures;
 pub mod flops;
@@ -40,6 +44,8 @@ mod rank;
 mod report;
 mod short;
 
+pub use answers::{AnswerMetric, Rouge, exact_match, label_of, macro_f1, rouge_l};
+pub use bootstrap::{PairedDifference, bootstrap_interval, paired_difference};
 pub use error::{Error, Result};
 pub use figures::{STEP_FIGURES, StepChart, StepFigure, StepRecord, run_figures};
 pub use log::{RunLog, best_validation, csv, read_log, write_csv};

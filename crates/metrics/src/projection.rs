@@ -1,6 +1,6 @@
 //! Vectors of many numbers as points of a plane: principal components.
 
-use crate::rank::splitmix;
+use crate::bootstrap::splitmix;
 
 /// Directions that are followed at once; the more, the faster the first two settle.
 const DIRECTIONS: usize = 8;

@@ -163,7 +163,7 @@ pub fn dry_run(resolved: &Resolved, device: DeviceSpec, progress: &mut dyn Progr
     let task = objective::of(recipe, &setup.tokenizer, setup.corpus)?;
     let first = task.batch(&setup.plan, 0)?;
     let is_masked = recipe.train.objective.masking().is_some();
-    let rows = rows(&first, &setup.tokenizer, is_masked)?;
+    let rows = rows(&first, &setup.tokenizer, is_masked, SHOWN_ROWS)?;
     let mut rehearsal = Rehearsal {
         recipe,
         task: task.as_ref(),
@@ -216,7 +216,7 @@ pub fn dry_run(resolved: &Resolved, device: DeviceSpec, progress: &mut dyn Progr
 }
 
 /// What the recipe's data are read from, and how much of it there is.
-fn inputs(recipe: &Recipe) -> Result<Vec<InputSize>, TrainError> {
+pub(crate) fn inputs(recipe: &Recipe) -> Result<Vec<InputSize>, TrainError> {
     let files = |paths: &[std::path::PathBuf], content| {
         let found = taal_data::find_files(paths, content)?;
         let size = |path: &std::path::PathBuf| InputSize::at(path);
@@ -252,7 +252,7 @@ impl InputSize {
 
 impl Corpus {
     /// Numbers of training and validation rows.
-    fn rows(&self, block_size: usize, window: usize) -> (u64, u64) {
+    pub(crate) fn rows(&self, block_size: usize, window: usize) -> (u64, u64) {
         match self {
             Self::Text(dataset) => (
                 dataset.train.len() / block_size as u64,
@@ -343,9 +343,14 @@ impl Rehearsal<'_> {
 }
 
 /// The first rows of a batch, with what the model must predict in them.
-fn rows(batch: &Batch, tokenizer: &Tokenizer, is_masked: bool) -> Result<Vec<Row>, TrainError> {
+pub(crate) fn rows(
+    batch: &Batch,
+    tokenizer: &Tokenizer,
+    is_masked: bool,
+    shown: usize,
+) -> Result<Vec<Row>, TrainError> {
     let width = batch.seq_len;
-    let shown = batch.batch_size.min(SHOWN_ROWS);
+    let shown = batch.batch_size.min(shown);
     (0..shown)
         .map(|row| {
             let range = row * width..(row + 1) * width;
@@ -408,7 +413,7 @@ fn masked_row(inputs: &[i32], targets: &[i32], tokenizer: &Tokenizer) -> Result<
 }
 
 /// The text that each id adds, or its spelling in the vocabulary if it adds none by itself.
-fn texts(ids: &[i32], tokenizer: &Tokenizer) -> Result<Vec<String>, TrainError> {
+pub(crate) fn texts(ids: &[i32], tokenizer: &Tokenizer) -> Result<Vec<String>, TrainError> {
     let mut stream = tokenizer.decode_stream().with_special();
     ids.iter()
         .map(|id| {

@@ -30,14 +30,6 @@ pub(crate) fn check(
             "expected at least 2 tokens: with 1 no token is predicted from one before it",
         ));
     }
-    if let Corpus::Conversations(conversations) = corpus
-        && conversations.without_target > 0
-    {
-        note(format!(
-            "{} example(s) have no token to learn and are left out: one token after an empty prompt, or no room in train.block_size",
-            conversations.without_target
-        ));
-    }
     let Some(share) = tokenizer.unk_id().and_then(|unknown| unknown_share(corpus, unknown)) else {
         return Ok(());
     };

@@ -35,6 +35,7 @@ mod objective;
 mod optimizer;
 mod precision;
 pub mod prepare;
+mod preview;
 mod progress;
 mod recipe;
 mod run;
@@ -60,6 +61,7 @@ pub use precision::{
     BACKOFF_FACTOR, GROWTH_FACTOR, GROWTH_INTERVAL, INITIAL_LOSS_SCALE, LossScale, MAX_LOSS_SCALE, MIN_LOSS_SCALE,
     MixedPrecision, PrecisionChoice,
 };
+pub use preview::{DataPreview, ExampleRow, preview};
 pub use recipe::{
     CheckpointRecipe, DEFAULT_RECIPE, DamagedKind, DataRecipe, DataSource, EvalRecipe, KEYS, Key, LSTM_INIT_STD,
     ModelRecipe, Objective, ObjectiveKind, OrderKind, Preset, RawRecipe, Recipe, RecipeText, Resolved, SampleRecipe,

@@ -5,8 +5,8 @@ use std::path::Path;
 use burn::module::Module;
 use burn::tensor::Device;
 use taal_data::{
-    BatchPlan, BatchSource, Content, ConversationSource, Conversations, Dataset, LineEnds, Order, TokenSource,
-    TokenizeOptions,
+    BatchPlan, BatchSource, Content, ConversationOptions, ConversationSource, Conversations, Dataset, Layout, LineEnds,
+    Order, TokenSource, TokenizeOptions,
 };
 use taal_metrics::RunNote;
 use taal_model::hugging_face::{self, TOKENIZER_FILE};
@@ -73,13 +73,11 @@ impl Corpus {
             DataSource::Conversations(path) => {
                 let found = taal_data::find_files(std::slice::from_ref(path), Content::Conversations)?;
                 found.left_out_words().into_iter().for_each(&mut note);
-                Self::Conversations(Conversations::open_with_line_ends(
-                    tokenizer,
-                    &found.files,
-                    recipe.train.block_size,
-                    recipe.data.validation_fraction,
-                    recipe.data.line_ends,
-                )?)
+                let options = conversation_options(recipe);
+                let block_size = recipe.train.block_size;
+                let conversations = Conversations::open_with(tokenizer, &found.files, block_size, &options)?;
+                conversation_notes(&conversations).into_iter().for_each(&mut note);
+                Self::Conversations(conversations)
             }
         };
         let carriage_returns = match &corpus {
@@ -144,6 +142,36 @@ impl Corpus {
             Self::Conversations(conversations) => conversations.fingerprint(),
         }
     }
+}
+
+/// How the recipe's conversations are read.
+fn conversation_options(recipe: &Recipe) -> ConversationOptions {
+    ConversationOptions {
+        validation_fraction: recipe.data.validation_fraction,
+        line_ends: recipe.data.line_ends,
+        layout: recipe.data.layout,
+        columns: recipe.data.columns.clone(),
+        format: None,
+    }
+}
+
+/// How files were read where that is not what a file of prompts and completions makes plain.
+fn conversation_notes(conversations: &Conversations) -> Vec<String> {
+    let layouts = conversations.counts.layouts.iter();
+    let others = layouts.filter(|(_, layout)| *layout != Layout::Completion);
+    let cut = (conversations.counts.answers_cut > 0).then(|| {
+        format!(
+            "{} of {} examples are longer than train.block_size by their answer alone and lost its end",
+            conversations.counts.answers_cut, conversations.counts.examples
+        )
+    });
+    others
+        .map(|(name, layout)| match layout {
+            Layout::Preference => format!("{name} is read as {layout}: only the chosen answers are learned"),
+            layout => format!("{name} is read as {layout}: only the assistant's answers are learned"),
+        })
+        .chain(cut)
+        .collect()
 }
 
 fn corpus_text(recipe: &Recipe, name: &str) -> Result<&'static str, TrainError> {
@@ -245,7 +273,7 @@ fn train_tokenizer(recipe: &Recipe, config: &TrainerConfig, source: &DataSource)
         DataSource::Shards(dir) => Dataset::open_tokenizer(dir)?,
         DataSource::Conversations(path) => config.train(taal_data::conversation_texts(
             std::slice::from_ref(path),
-            recipe.data.line_ends,
+            &conversation_options(recipe),
         )?)?,
     })
 }

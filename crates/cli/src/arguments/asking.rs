@@ -248,11 +248,12 @@ pub struct GenerateArguments {
 /// `taal eval`
 #[derive(Debug, Args)]
 #[command(
-    override_usage = "taal eval [OPTIONS] <DIR> <FILE>...\n       taal eval [OPTIONS] --model <DIR> <--text <FILE>...|--pairs <FILE>...|--choices <FILE>...>",
+    override_usage = "taal eval [OPTIONS] <DIR> <FILE>...\n       taal eval [OPTIONS] --model <DIR> <--text <FILE>...|--pairs <FILE>...|--choices <FILE>...|--task <FILE>>",
     mut_arg("words", |words| words.value_name("FILE").help("Text files, as --text")),
     after_help = "Example:\n  taal eval --model runs/shakespeare-char --text hamlet.txt macbeth.txt\n  \
                   taal eval --model runs/english-mlm --pairs passive_1.tsv\n  \
-                  taal eval --model runs/english --choices questions.jsonl"
+                  taal eval --model runs/english --choices questions.jsonl\n  \
+                  taal eval --model runs/tuned --task capitals.toml --against runs/base"
 )]
 pub struct EvalArguments {
     #[command(flatten)]
@@ -270,6 +271,12 @@ pub struct EvalArguments {
     /// right one's index from 0 or letter)
     #[arg(long, value_name = "FILE", conflicts_with_all = ["text", "pairs"], num_args = 1..)]
     pub choices: Vec<PathBuf>,
+    /// Questions that the model answers with generated text: a TOML file with data, metric and template
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["text", "pairs", "choices", "bos"])]
+    pub task: Option<PathBuf>,
+    /// Another model that answers the same questions; the difference is measured pair by pair
+    #[arg(long, value_name = "DIR", requires = "task")]
+    pub against: Option<PathBuf>,
     /// By which length of a choice its log-likelihood is divided for the second accuracy: characters,
     /// bytes, tokens or none
     #[arg(
@@ -287,7 +294,7 @@ pub struct EvalArguments {
     #[command(flatten)]
     pub device: DeviceArgument,
     /// Print one JSON object: loss, perplexity, bits_per_byte, tokens, bytes; of pairs and
-    /// choices, files and all
+    /// choices, files and all; of a task, every answer
     #[arg(long)]
     pub json: bool,
 }

@@ -48,6 +48,8 @@ pub struct Arguments {
 pub enum Command {
     /// Train a model from a recipe
     Train(TrainArguments),
+    /// Train a model further: `train` from the weights of a model directory
+    Finetune(FinetuneArguments),
     /// Continue a prompt
     Generate(GenerateArguments),
     /// Talk with a model
@@ -72,7 +74,7 @@ pub enum Command {
     Export(ExportArguments),
     /// Train a tokenizer, or use one
     Tokenizer(TokenizerArguments),
-    /// Turn texts into token shards
+    /// Turn texts into token shards, and show what a recipe trains on
     Data(DataArguments),
     /// List and show the built-in recipes
     Recipes(RecipesArguments),

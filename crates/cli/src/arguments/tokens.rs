@@ -140,7 +140,9 @@ pub struct CompoundsArguments {
 
 /// `taal data`
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  taal data build --tokenizer tokenizer.json --out shards books/")]
+#[command(
+    after_help = "Example:\n  taal data build --tokenizer tokenizer.json --out shards books/\n  taal data preview --recipe mine.toml"
+)]
 pub struct DataArguments {
     /// The verb.
     #[command(subcommand)]
@@ -152,6 +154,27 @@ pub struct DataArguments {
 pub enum DataCommand {
     /// Make a folder of token shards, complete or not at all
     Build(DataBuildArguments),
+    /// Show rows as a recipe trains them, what is learned of them, and counts
+    Preview(DataPreviewArguments),
+}
+
+/// `taal data preview`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  taal data preview --recipe mine.toml -n 5\n  \
+                        taal data preview --recipe mine.toml --set data.conversations=chats.csv --json")]
+pub struct DataPreviewArguments {
+    /// Embedded recipe or TOML file
+    #[arg(long, value_name = "NAME|FILE")]
+    pub recipe: String,
+    /// Change a value of the recipe, as in data.conversations=chats.jsonl (may be repeated)
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// How many rows to show
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 5, value_parser = from_zero::<usize>)]
+    pub rows: usize,
+    /// Print one JSON object, with every token of the rows
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `taal data build`

@@ -50,6 +50,55 @@ impl TrainArguments {
     }
 }
 
+/// `taal finetune`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  taal finetune --model runs/dutch-bpe --recipe answers.toml\n\n\
+                  The run is continued as any other: taal train --resume --run-dir DIR."
+)]
+pub struct FinetuneArguments {
+    /// Model directory or run directory to start from
+    #[arg(short, long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// Embedded recipe or TOML file; its [tokenizer] and [model] give way to the model's
+    #[arg(long, value_name = "NAME|FILE")]
+    pub recipe: String,
+    /// Where the run is kept [default: the next free runs/<recipe>[-N]]
+    #[arg(long, value_name = "DIR")]
+    pub run_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub device: DeviceArgument,
+    /// Change a value of the recipe, as in train.lr=3e-4 (may be repeated)
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Train nothing: show what would be read, rows as the model sees them, memory, disk and time
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print one JSON object
+    #[arg(long, requires = "dry_run")]
+    pub json: bool,
+    #[command(flatten)]
+    pub lang: LanguageArgument,
+}
+
+impl From<FinetuneArguments> for TrainArguments {
+    fn from(arguments: FinetuneArguments) -> Self {
+        // A string of Rust is one of TOML, too, but for its way to escape characters that no path has.
+        let model = format!("train.init_from={:?}", arguments.model.display().to_string());
+        Self {
+            word: None,
+            recipe: Some(arguments.recipe),
+            run_dir: arguments.run_dir,
+            device: arguments.device,
+            set: std::iter::once(model).chain(arguments.set).collect(),
+            resume: false,
+            dry_run: arguments.dry_run,
+            json: arguments.json,
+            lang: arguments.lang,
+        }
+    }
+}
+
 /// `taal recipes`
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  taal recipes show shakespeare-char > mine.toml && taal train --recipe mine.toml")]

@@ -115,7 +115,7 @@ const MISTAKES: [(&[&str], i32, &[&str]); 49] = [
     (
         &["train", "--checkpoint", "runs/tiny"],
         2,
-        &["--set train.init_from=DIR"],
+        &["taal finetune --model DIR", "--set train.init_from=DIR"],
     ),
     (&["train", "--gpu"], 2, &["--device wgpu"]),
     (&["train", "--device", "tpu"], 2, &["expected flex", "taal doctor"]),

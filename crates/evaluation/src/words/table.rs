@@ -20,7 +20,7 @@ const MAX_FIELDS: usize = 1024;
 ///
 /// [`EvaluationError::Line`] for a missing column, a row with more or fewer fields than the header, and a file without rows;
 /// the store's.
-pub(super) fn read_columns<const N: usize>(path: &Path, wanted: [&[&str]; N]) -> Result<Vec<(usize, [String; N])>> {
+pub(crate) fn read_columns<const N: usize>(path: &Path, wanted: [&[&str]; N]) -> Result<Vec<(usize, [String; N])>> {
     let bad = |line: usize, detail: String| EvaluationError::Line {
         path: path.to_path_buf(),
         line,

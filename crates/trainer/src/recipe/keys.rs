@@ -9,7 +9,7 @@ use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use taal_data::{LineEnds, MaskUnit, Masking};
+use taal_data::{Layout, LineEnds, MaskUnit, Masking};
 use taal_model::{Activation, NormKind, NormPlace, PositionKind};
 
 use super::key::{Default as D, Key, Range, Range::*, typed};
@@ -84,8 +84,16 @@ keys! {
         files: Vec<PathBuf>, in Words("at least one");
         /// a folder that `taal data build` made
         shards: PathBuf;
-        /// a JSONL file of prompts and completions, or a folder of them
+        /// a file of examples with answers to learn (JSONL, CSV or TSV), or a folder of them
         conversations: PathBuf;
+        /// how the rows of `conversations` hold an example
+        layout: Layout, in OneOf(&["completion", "messages", "sharegpt", "alpaca", "preference"]), or "recognized by each file's first row";
+        /// the column with the prompt
+        prompt_column: String, or "by layout";
+        /// the column with the answer
+        completion_column: String, or "by layout";
+        /// the column with the list of messages
+        messages_column: String, or "by layout";
         /// share at the end of each input that is held out; 0 for none
         validation_fraction: f64, in Number(Included(0.0), Included(0.9)), = 0.1;
         /// the order of the training windows

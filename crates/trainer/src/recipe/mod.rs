@@ -10,7 +10,7 @@ mod typos;
 
 use std::path::{Path, PathBuf};
 
-use taal_data::{Dataset, LineEnds, Masking};
+use taal_data::{Columns, Dataset, Layout, LineEnds, Masking};
 use taal_model::{Initialization, Transformer, TransformerConfig};
 use taal_tokenizer::Tokenizer;
 
@@ -92,6 +92,10 @@ pub struct DataRecipe {
     pub damaged: DamagedKind,
     /// What is done with carriage returns; shards store this themselves.
     pub line_ends: LineEnds,
+    /// The layout of conversations; `None` where it is recognized.
+    pub layout: Option<Layout>,
+    /// The columns of conversations that have other names than their layout's.
+    pub columns: Columns,
 }
 
 /// The places that training data can come from.
@@ -103,7 +107,7 @@ pub enum DataSource {
     Files(Vec<PathBuf>),
     /// A folder that `taal data build` made.
     Shards(PathBuf),
-    /// A JSONL file of `prompt` and `completion`; the loss counts on completions only.
+    /// A file of examples, or a folder of them; the loss counts answers only.
     Conversations(PathBuf),
     /// Texts that the program has in memory.
     Texts(Own<Vec<String>>),

@@ -1,6 +1,6 @@
 //! Resolves a recipe as it is written to a [`Recipe`] with every value.
 
-use taal_data::{LineEnds, Masking};
+use taal_data::{Columns, LineEnds, Masking};
 use taal_model::{Initialization, ModelSize, NormPlace, TransformerConfig};
 use toml::Table;
 
@@ -271,8 +271,27 @@ impl Resolver<'_> {
             }
             _ => {}
         }
+        let mapped = [
+            ("layout", raw.layout.is_some()),
+            ("prompt_column", raw.prompt_column.is_some()),
+            ("completion_column", raw.completion_column.is_some()),
+            ("messages_column", raw.messages_column.is_some()),
+        ];
+        if let (false, Some((key, _))) = (
+            matches!(source, DataSource::Conversations(_)),
+            mapped.iter().find(|(_, is_set)| *is_set),
+        ) {
+            let detail = "is about rows of data.conversations, which this recipe does not have; leave it out";
+            return Err(self.error(&format!("data.{key}"), detail));
+        }
         Ok(DataRecipe {
             source,
+            layout: raw.layout,
+            columns: Columns {
+                prompt: raw.prompt_column.clone(),
+                completion: raw.completion_column.clone(),
+                messages: raw.messages_column.clone(),
+            },
             validation_fraction: raw.validation_fraction(),
             order: raw.order(),
             damaged: raw.damaged(),

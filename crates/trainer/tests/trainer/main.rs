@@ -10,6 +10,7 @@ mod from_rust;
 mod keys;
 mod masked;
 mod old_runs;
+mod packing;
 mod pages;
 mod precision;
 mod recipes;

@@ -135,7 +135,11 @@ fn report_16_nothing_to_learn_is_refused_before_step_0() {
     let folder = tempfile::tempdir().unwrap();
     let empty = "{\"prompt\":\"\",\"completion\":\"a\"}\n".repeat(20);
     let (outcome, _) = run(folder.path(), ("conversations", "a.jsonl", &empty), &[], false);
-    refused(outcome, folder.path(), &["a.jsonl", "18 example(s)", "token to learn"]);
+    refused(
+        outcome,
+        folder.path(),
+        &["a.jsonl, line 1", "no token of it is learned"],
+    );
 
     let (outcome, _) = run(
         folder.path(),
@@ -187,19 +191,30 @@ fn report_16_text_that_the_tokenizer_does_not_know_is_refused_with_its_share() {
 }
 
 #[test]
-fn report_16_an_example_without_a_token_to_learn_makes_no_step() {
+fn report_16_an_example_without_a_token_to_learn_is_refused_by_its_line() {
     let folder = tempfile::tempdir().unwrap();
-    let lines = "{\"prompt\":\"\",\"completion\":\"a\"}\n{\"prompt\":\"b?\",\"completion\":\"c\"}\n".repeat(10);
-    let sets = [
-        "train.block_size=4",
-        "train.batch_size=1",
-        "data.validation_fraction=0.0",
-    ];
+    let lines = "{\"prompt\":\"b?\",\"completion\":\"c\"}\n{\"prompt\":\"\",\"completion\":\"a\"}\n".repeat(10);
+    let (outcome, _) = run(folder.path(), ("conversations", "a.jsonl", &lines), &[], false);
+    refused(
+        outcome,
+        folder.path(),
+        &["a.jsonl, line 2", "no token of it is learned"],
+    );
+}
+
+#[test]
+fn report_16_what_truncation_takes_from_examples_is_counted_and_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    let lines =
+        "{\"prompt\":\"b?\",\"completion\":\"c\"}\n{\"prompt\":\"cc\",\"completion\":\"bbbbbbbbbbbbbbbbbbbb\"}\n"
+            .repeat(10);
+    let sets = ["data.validation_fraction=0.0"];
     let (outcome, notes) = run(folder.path(), ("conversations", "a.jsonl", &lines), &sets, false);
-    assert!(finished(outcome).train_loss > 0.0);
-    assert!(notes.contains("10 example(s) have no token to learn"), "{notes}");
-    let log = taal_metrics::read_log(&folder.path().join("run").join(taal_metrics::LOG_NAME)).unwrap();
-    assert!(log.iter().all(|record| record.loss > 0.0), "{log:?}");
+    finished(outcome);
+    assert!(
+        notes.contains("10 of 20 examples are longer than train.block_size and were cut, 10 of them at the end"),
+        "{notes}"
+    );
 }
 
 #[test]

@@ -1,0 +1,146 @@
+//! Data to fine-tune on, and answers to tasks.
+
+use crate::{Place, done, fails, json, stderr};
+
+#[test]
+fn data_preview_shows_rows_with_what_is_learned_and_counts_what_is_cut() {
+    let place = Place::new();
+    let chat = |asked: &str, said: &str| {
+        format!(
+            "{{\"messages\": [{{\"role\": \"user\", \"content\": \"{asked}\"}}, {{\"role\": \"assistant\", \"content\": \"{said}\"}}]}}\n"
+        )
+    };
+    place.write("chat.jsonl", chat("kat?", "dier") + &chat("mat?", &"ding".repeat(20)));
+    let recipe = "[data]\nconversations = \"chat.jsonl\"\nvalidation_fraction = 0.0\n[tokenizer]\nkind = \"bpe\"\nvocab_size = 257\n\
+                  [train]\nblock_size = 64\n";
+    place.write("chat.toml", recipe);
+    let preview = ["data", "preview", "--recipe", "chat.toml"];
+    let text = done(place.taal(&preview));
+    for part in [
+        "chat.jsonl, line 1: 27 tokens, 6 learned\nUser: kat?\nAssistant:[ dier<|endoftext|>]\n",
+        "chat.jsonl, line 2: 64 tokens, 63 learned, 39 lost to truncation\n",
+        "read as messages",
+        "2 messages",
+        "1 of 2, longer than train.block_size = 64: 39 tokens lost, 1 answers without their end",
+        "1 of 2 examples end with a special token that is learned",
+    ] {
+        assert!(text.contains(part), "{part:?} is not in\n{text}");
+    }
+    let one = done(place.taal(&[&preview[..], &["-n", "1"]].concat()));
+    assert!(one.contains("line 1:") && !one.contains("line 2:"), "{one}");
+    let found: serde_json::Value =
+        serde_json::from_str(&done(place.taal(&[&preview[..], &["--json"]].concat()))).unwrap();
+    assert_eq!(found["conversations"]["roles"]["assistant"]["messages"], 2);
+    assert_eq!(found["rows"][0]["tokens"].as_array().map(Vec::len), Some(27));
+    assert!(!place.path("runs").exists(), "nothing is written");
+
+    place.write("chat.jsonl", chat("kat?", "dier") + "{\"messages\": []}\n");
+    fails(
+        place.taal(&preview),
+        65,
+        &["chat.jsonl, line 2", "no message of the assistant"],
+    );
+    // Running text has rows, too.
+    let text = done(place.taal(&["data", "preview", "--recipe", "names", "-n", "2"]));
+    assert!(text.contains("row 2: "), "{text}");
+    fails(
+        place.taal(&["data", "preview", "--recipe", "names", "--set", "data.layout=messages"]),
+        2,
+        &["data.layout", "data.conversations"],
+    );
+}
+
+#[test]
+fn finetune_trains_further_from_a_model_as_init_from_does() {
+    let place = Place::new();
+    done(place.taal(&["train", "--recipe", "tiny.toml", "--run-dir", "base"]));
+    // Its [tokenizer] and [model] give way to the model's.
+    let tune = [
+        "finetune",
+        "--model",
+        "base",
+        "--recipe",
+        "tiny.toml",
+        "--set",
+        "train.steps=2",
+        "--run-dir",
+        "tuned",
+    ];
+    done(place.taal(&tune));
+    let set = [
+        "--set",
+        "train.init_from=base",
+        "--set",
+        "train.steps=2",
+        "--run-dir",
+        "same",
+    ];
+    done(place.taal(&[&["train", "--recipe", "tiny.toml"], &set[..]].concat()));
+    let weights = |run: &str| std::fs::read(place.path(run).join("model/model.safetensors")).expect("weights");
+    assert!(weights("tuned") == weights("same") && weights("tuned") != weights("base"));
+    let again = place.taal(&["train", "--resume", "--run-dir", "tuned"]);
+    assert!(stderr(&again).contains("tuned"), "{}", stderr(&again));
+    fails(place.taal(&["finetune", "--recipe", "tiny.toml"]), 2, &["--model"]);
+    fails(
+        place.taal(&["finetune", "--model", "nothing", "--recipe", "tiny.toml"]),
+        2,
+        &["nothing"],
+    );
+}
+
+#[test]
+fn eval_task_scores_generated_answers_and_compares_two_models() {
+    let place = Place::new();
+    for (run, steps) in [("one", "6"), ("two", "1")] {
+        let steps = format!("train.steps={steps}");
+        done(place.taal(&["train", "--recipe", "tiny.toml", "--run-dir", run, "--set", &steps]));
+    }
+    let generate = [
+        "generate",
+        "--model",
+        "one",
+        "--prompt",
+        "de kat",
+        "--max-tokens",
+        "4",
+        "--temperature",
+        "0",
+        "--json",
+    ];
+    let said = json(place.taal(&generate))["text"]
+        .as_str()
+        .expect("a text")
+        .trim()
+        .to_owned();
+    place.write(
+        "task.toml",
+        format!(
+            "metric = \"exact_match\"\nmax_tokens = 4\n[[items]]\nprompt = \"de kat\"\nreference = {said:?}\n[[items]]\nprompt = \"de kat\"\n\
+             reference = \"iets anders\"\n"
+        ),
+    );
+    let eval = ["eval", "--model", "one", "--task", "task.toml"];
+    let text = done(place.taal(&eval));
+    assert!(
+        text.contains("exact_match 50.0 % (0.0 to 100.0)") && text.contains("2 answers ended at max_tokens"),
+        "{text}"
+    );
+    let found = json(place.taal(&[&eval[..], &["--json"]].concat()));
+    assert_eq!(
+        (&found["value"], &found["answers"][0]["answer"]),
+        (&0.5.into(), &said.as_str().into())
+    );
+    let same = done(place.taal(&[&eval[..], &["--against", "one"]].concat()));
+    assert!(same.contains("0.0 % (0.0 to 0.0), p = 1.000"), "{same}");
+    let both = json(place.taal(&[&eval[..], &["--against", "two", "--json"]].concat()));
+    let [model, against] = ["model", "against"].map(|key| both[key]["value"].as_f64().expect("a figure"));
+    assert_eq!(both["difference"]["difference"].as_f64(), Some(model - against));
+    fails(
+        place.taal(&["eval", "--model", "one", "--task", "no.toml"]),
+        2,
+        &["no.toml"],
+    );
+    place.write("task.toml", "metric = \"bleu\"");
+    fails(place.taal(&eval), 2, &["task.toml", "bleu", "exact_match"]);
+    assert!(stderr(&place.taal(&["eval", "--model", "one", "--against", "two"])).contains("--task"));
+}

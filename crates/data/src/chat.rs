@@ -1,0 +1,137 @@
+//! Conversations as text: how a chat format writes messages, and where the answers are in what it wrote.
+
+use std::fmt::Debug;
+use std::ops::Range;
+
+use crate::dialogue::{Message, Role};
+
+/// Turns messages into the text that a model reads.
+pub trait ChatFormat: Debug + Send + Sync {
+    /// The text of messages; `with_answer_start` adds what comes before an answer of the assistant.
+    ///
+    /// # Errors
+    /// What is wrong with the messages, in words.
+    fn render(&self, messages: &[Message], with_answer_start: bool) -> Result<String, String>;
+
+    /// The text of messages and where it marks what the assistant generates (`{% generation %}` of a chat template); `None` where it
+    /// marks nothing.
+    ///
+    /// # Errors
+    /// As [`render`](Self::render).
+    fn marked(&self, _messages: &[Message]) -> Result<Option<(String, Vec<Range<usize>>)>, String> {
+        Ok(None)
+    }
+}
+
+/// The format of models without a chat template: each message is a line `Role: content`, and the assistant's end with the
+/// end-of-text token.
+///
+/// ```text
+/// System: Answer briefly.
+/// User: What is the capital of France?
+/// Assistant: Paris.<|endoftext|>
+/// ```
+///
+/// A prompt ends in `Assistant:`; the answer begins with a space.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PlainChat {
+    /// The end-of-text token as the tokenizer spells it; empty where it has none.
+    pub end: String,
+}
+
+impl ChatFormat for PlainChat {
+    fn render(&self, messages: &[Message], with_answer_start: bool) -> Result<String, String> {
+        let mut text = String::new();
+        for message in messages {
+            let (name, end) = match message.role {
+                Role::System => ("System", ""),
+                Role::User => ("User", ""),
+                Role::Assistant => ("Assistant", self.end.as_str()),
+                Role::Tool => ("Tool", ""),
+            };
+            text += &format!("{name}: {}{end}\n", message.content);
+        }
+        if with_answer_start {
+            text += "Assistant:";
+        }
+        Ok(text)
+    }
+}
+
+/// The text of a conversation and the bytes of it that are learned, in order.
+///
+/// Where the format marks them, these are the marked ranges of the learned messages. Otherwise each answer is what the text has after
+/// the rendering of all messages before it, up to the rendering that ends with it, without white space after the last sign of its end.
+///
+/// # Errors
+/// The format's words, or which answer the text does not have.
+pub(crate) fn answers(format: &dyn ChatFormat, messages: &[Message]) -> Result<(String, Vec<Range<usize>>), String> {
+    let spoken: Vec<usize> = (0..messages.len())
+        .filter(|index| messages[*index].role == Role::Assistant)
+        .collect();
+    if let Some((text, ranges)) = format.marked(messages)? {
+        if ranges.len() != spoken.len() {
+            return Err(format!(
+                "the chat template marks {} answers with {{% generation %}}, but the conversation has {}",
+                ranges.len(),
+                spoken.len()
+            ));
+        }
+        let learned = spoken
+            .iter()
+            .zip(ranges)
+            .filter(|(index, _)| messages[**index].is_learned);
+        let ranges: Vec<Range<usize>> = learned.map(|(_, range)| range).collect();
+        return match ranges.iter().any(Range::is_empty) {
+            true => Err("the chat template marks an empty answer with {% generation %}".to_owned()),
+            false => Ok((text, ranges)),
+        };
+    }
+    let text = format.render(messages, false)?;
+    let mut ranges = Vec::new();
+    let mut from = 0;
+    for index in spoken.into_iter().filter(|index| messages[*index].is_learned) {
+        let range = answer(format, messages, index, &text, from)?;
+        from = range.end;
+        ranges.push(range);
+    }
+    Ok((text, ranges))
+}
+
+/// Where the text of a conversation has the answer at `index`, after byte `from`.
+fn answer(
+    format: &dyn ChatFormat,
+    messages: &[Message],
+    index: usize,
+    text: &str,
+    from: usize,
+) -> Result<Range<usize>, String> {
+    let content = messages[index].content.trim();
+    let lost = || {
+        format!(
+            "the chat template loses message {} (assistant): {} is not in its text",
+            index + 1,
+            taal_store::excerpt(content)
+        )
+    };
+    let before = format.render(&messages[..index], true)?;
+    let start = if text.starts_with(&before) && before.len() >= from {
+        before.len()
+    } else {
+        from
+    };
+    let found = start + text[start..].find(content).ok_or_else(lost)?;
+    let content_end = found + content.len();
+    // A template may render an earlier answer differently from the last one; then only its content is sure.
+    let start = if start == before.len() { start } else { found };
+    let after = format.render(&messages[..=index], false)?;
+    if !text.starts_with(&after) || after.len() < content_end {
+        return Ok(start..content_end);
+    }
+    let tail = &text[content_end..after.len()];
+    let end = match tail.trim_end() {
+        "" => after.len(),
+        sign => content_end + sign.len(),
+    };
+    Ok(start..end)
+}

@@ -1,0 +1,79 @@
+//! Rows of any file of examples: JSON Lines, CSV or TSV.
+
+use std::borrow::Cow;
+
+use taal_store::LineEnds;
+
+use crate::error::{DataError, Result};
+use crate::input::{Input, Rows as Kind};
+use crate::table::Table;
+use crate::text::{Lines, Object};
+
+/// The rows of a file as JSON objects.
+pub(crate) struct Records<'a> {
+    name: String,
+    rows: Rows<'a>,
+    line_ends: LineEnds,
+    carriage_returns: u64,
+}
+
+enum Rows<'a> {
+    Json(Lines<'a>),
+    Table(Table),
+}
+
+impl<'a> Records<'a> {
+    /// # Errors
+    /// [`DataError::Line`] for the header of a table; the store's.
+    pub(crate) fn open(input: &Input<'a>) -> Result<Self> {
+        let rows = match input.rows() {
+            Kind::Tabs => Rows::Table(Table::open(input, true)?),
+            Kind::Commas => Rows::Table(Table::open(input, false)?),
+            Kind::Json | Kind::None => Rows::Json(Lines::open(input)?),
+        };
+        Ok(Self {
+            name: input.name.clone(),
+            rows,
+            line_ends: input.line_ends,
+            carriage_returns: 0,
+        })
+    }
+
+    /// The name of the file in messages.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The next row with the line on which it begins, counted from 1.
+    ///
+    /// # Errors
+    /// [`DataError::Line`], [`DataError::NotUtf8`]; the store's.
+    pub(crate) fn next_row(&mut self) -> Result<Option<(u64, Object)>> {
+        match &mut self.rows {
+            Rows::Json(lines) => lines.next_object(),
+            Rows::Table(table) => table.next_row(),
+        }
+    }
+
+    /// A text of the last row, with its line ends.
+    pub(crate) fn text(&mut self, text: String) -> String {
+        self.carriage_returns += text.bytes().filter(|&byte| byte == b'\r').count() as u64;
+        match self.line_ends.apply(&text) {
+            Cow::Borrowed(_) => text,
+            Cow::Owned(changed) => changed,
+        }
+    }
+
+    /// Carriage returns in the texts taken so far.
+    pub(crate) fn carriage_returns(&self) -> u64 {
+        self.carriage_returns
+    }
+
+    /// An error about the last row read.
+    pub(crate) fn bad(&self, detail: impl Into<String>) -> DataError {
+        match &self.rows {
+            Rows::Json(lines) => lines.bad(detail.into()),
+            Rows::Table(table) => table.bad(detail.into()),
+        }
+    }
+}

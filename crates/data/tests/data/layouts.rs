@@ -1,0 +1,513 @@
+//! Layouts of examples, and where their answers are.
+
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use taal_data::{
+    ChatFormat, Columns, ConversationOptions, Conversations, Layout, Message, PlainChat, Role, conversation_texts,
+    has_conversations,
+};
+use taal_tokenizer::Tokenizer;
+
+use super::{assert_says, characters, write};
+
+const BLOCK: usize = 256;
+
+fn tokenizer() -> Tokenizer {
+    characters("abcdefghijklmnopqrstuvwxyzSUAT ?!:\n[]/<>|_\"\r")
+}
+
+fn options() -> ConversationOptions {
+    ConversationOptions {
+        validation_fraction: 0.0,
+        ..ConversationOptions::default()
+    }
+}
+
+fn open_with(
+    name: &str,
+    content: &str,
+    block_size: usize,
+    options: &ConversationOptions,
+) -> taal_data::Result<Conversations> {
+    let dir = tempfile::tempdir().unwrap();
+    let path: PathBuf = write(dir.path(), name, content);
+    Conversations::open_with(&tokenizer(), &[path], block_size, options)
+}
+
+fn open(name: &str, content: &str) -> taal_data::Result<Conversations> {
+    open_with(name, content, BLOCK, &options())
+}
+
+/// Every example with `{ }` around what is learned and `$` for the end of a text.
+fn shown(conversations: &Conversations) -> Vec<String> {
+    let tokenizer = tokenizer();
+    let examples = conversations.train.first(usize::MAX).into_iter();
+    examples
+        .map(|example| {
+            let mut text = String::new();
+            for (position, &id) in example.ids.iter().enumerate() {
+                if example.learned.iter().any(|range| range.start == position) {
+                    text.push('{');
+                }
+                text += &match Some(id) == tokenizer.eos_id() {
+                    true => "$".to_owned(),
+                    false => tokenizer.decode(&[id]).unwrap(),
+                };
+                if example.learned.iter().any(|range| range.end == position + 1) {
+                    text.push('}');
+                }
+            }
+            text
+        })
+        .collect()
+}
+
+const MESSAGES: &str = concat!(
+    r#"{"messages": [{"role": "system", "content": "kort"}, {"role": "user", "content": "hoi?"}, "#,
+    r#"{"role": "assistant", "content": "dag"}, {"role": "user", "content": "en?"}, {"role": "assistant", "content": "niks"}, "#,
+    r#"{"role": "user", "content": "weg"}]}"#,
+    "\n"
+);
+
+#[test]
+fn of_messages_every_answer_and_its_end_have_a_loss_and_nothing_else() {
+    let conversations = open("a.jsonl", MESSAGES).unwrap();
+    assert_eq!(
+        shown(&conversations),
+        ["System: kort\nUser: hoi?\nAssistant:{ dag$}\nUser: en?\nAssistant:{ niks$}"]
+    );
+    let counts = &conversations.counts;
+    assert_eq!(counts.layouts[0].1, Layout::Messages);
+    // What follows the last answer is left out.
+    let messages: Vec<_> = counts
+        .roles
+        .iter()
+        .map(|(role, count)| (*role, count.messages, count.bytes))
+        .collect();
+    assert_eq!(messages, [("assistant", 2, 7), ("system", 1, 4), ("user", 2, 7)]);
+    assert_eq!((counts.examples, counts.learned_tokens, counts.ended), (1, 11, 1));
+    let batch = conversations.train.in_order(1).next().unwrap();
+    assert_eq!(batch.counted_targets(), 11);
+    assert_eq!(conversations.train.completion_bytes(), " dag niks".len() as u64);
+}
+
+#[test]
+fn every_layout_is_recognized_by_its_columns() {
+    let pair = "hoi?{ja$}";
+    let chat = "User: hoi?\nAssistant:{ ja$}";
+    let cases = [
+        (
+            "a.jsonl",
+            r#"{"prompt": "hoi?", "completion": "ja", "id": 3}"#,
+            Layout::Completion,
+            pair,
+        ),
+        (
+            "a.jsonl",
+            r#"{"prompt": [{"role": "user", "content": "hoi?"}], "completion": [{"role": "assistant", "content": "ja"}]}"#,
+            Layout::Completion,
+            chat,
+        ),
+        (
+            "a.ndjson",
+            r#"{"conversations": [{"from": "human", "value": "hoi?"}, {"from": "gpt", "value": "ja"}]}"#,
+            Layout::ShareGpt,
+            chat,
+        ),
+        (
+            "a.jsonl",
+            r#"{"instruction": "hoi?", "input": "", "output": "ja"}"#,
+            Layout::Alpaca,
+            chat,
+        ),
+        (
+            "a.jsonl",
+            r#"{"instruction": "wat?", "input": "hoi", "output": "ja"}"#,
+            Layout::Alpaca,
+            "User: wat?\n\nhoi\nAssistant:{ ja$}",
+        ),
+        (
+            "a.jsonl",
+            r#"{"prompt": "hoi?", "chosen": "ja", "rejected": "nee"}"#,
+            Layout::Preference,
+            pair,
+        ),
+        (
+            "a.jsonl",
+            concat!(
+                r#"{"chosen": [{"role": "user", "content": "hoi?"}, {"role": "assistant", "content": "ja"}], "#,
+                r#""rejected": [{"role": "user", "content": "hoi?"}, {"role": "assistant", "content": "nee"}]}"#
+            ),
+            Layout::Preference,
+            chat,
+        ),
+        (
+            "a.jsonl",
+            r#"{"messages": [{"role": "user", "content": [{"type": "text", "text": "hoi?"}]}, {"role": "assistant", "content": "ja"}]}"#,
+            Layout::Messages,
+            chat,
+        ),
+        ("a.csv", "prompt,completion\nhoi?,ja", Layout::Completion, pair),
+        (
+            "a.csv",
+            "\"completion\";prompt\r\nja;\"hoi?\"\r\n",
+            Layout::Completion,
+            pair,
+        ),
+        ("a.tsv", "instruction\toutput\nhoi?\tja\n", Layout::Alpaca, chat),
+        (
+            "a.csv",
+            "messages\n\"[{\"\"role\"\": \"\"user\"\", \"\"content\"\": \"\"hoi?\"\"}, {\"\"role\"\": \"\"assistant\"\", \"\"content\"\": \"\"ja\"\"}]\"\n",
+            Layout::Messages,
+            chat,
+        ),
+    ];
+    for (name, content, layout, expected) in cases {
+        let conversations = open(name, content).unwrap_or_else(|error| panic!("{content}: {error}"));
+        assert_eq!(shown(&conversations), [expected], "{content}");
+        assert_eq!(conversations.counts.layouts[0].1, layout, "{content}");
+        let dir = tempfile::tempdir().unwrap();
+        assert!(
+            has_conversations(&write(dir.path(), name, content)).unwrap(),
+            "{content}"
+        );
+    }
+}
+
+#[test]
+fn columns_of_other_names_are_mapped() {
+    let columns = Columns {
+        prompt: Some("vraag".to_owned()),
+        completion: Some("antwoord".to_owned()),
+        messages: None,
+    };
+    let mapped = ConversationOptions { columns, ..options() };
+    let content = "antwoord\tvraag\nja\thoi?\n";
+    assert_eq!(
+        shown(&open_with("a.tsv", content, BLOCK, &mapped).unwrap()),
+        ["hoi?{ja$}"]
+    );
+    assert_says(
+        open("a.tsv", content),
+        &[
+            "a.tsv, line 2",
+            "antwoord, vraag",
+            "data.prompt_column",
+            "data.completion_column",
+        ],
+    );
+    let alpaca = ConversationOptions {
+        layout: Some(Layout::Alpaca),
+        ..mapped
+    };
+    let conversations = open_with("a.tsv", content, BLOCK, &alpaca).unwrap();
+    assert_eq!(shown(&conversations), ["User: hoi?\nAssistant:{ ja$}"]);
+    let said = Columns {
+        messages: Some("said".to_owned()),
+        ..Columns::default()
+    };
+    let said = ConversationOptions {
+        columns: said,
+        ..options()
+    };
+    let renamed = MESSAGES.replace("messages", "said");
+    assert_eq!(open_with("a.jsonl", &renamed, BLOCK, &said).unwrap().counts.examples, 1);
+    let dir = tempfile::tempdir().unwrap();
+    let texts = conversation_texts(&[write(dir.path(), "a.jsonl", &renamed)], &said).unwrap();
+    assert_eq!(texts, ["kort\nhoi?\ndag\nen?\nniks"]);
+}
+
+#[test]
+fn a_message_of_weight_0_has_no_loss() {
+    let content = MESSAGES.replace(r#""content": "dag""#, r#""content": "dag", "weight": 0"#);
+    assert_eq!(
+        shown(&open("a.jsonl", &content).unwrap()),
+        ["System: kort\nUser: hoi?\nAssistant: dag$\nUser: en?\nAssistant:{ niks$}"]
+    );
+}
+
+#[test]
+fn a_table_keeps_quoted_line_breaks_and_says_where_a_row_begins() {
+    let good = "prompt,completion\n\"a\nb?\",\"\"\"ja\"\"\nc\"\n";
+    let conversations = open("a.csv", &format!("{good}\nd?,nee\n")).unwrap();
+    assert_eq!(shown(&conversations), ["a\nb?{\"ja\"\nc$}", "d?{nee$}"]);
+    let lines: Vec<u64> = conversations
+        .train
+        .first(9)
+        .iter()
+        .map(|example| example.line)
+        .collect();
+    assert_eq!(lines, [2, 6]);
+    let cases: [(&str, &[&str]); 5] = [
+        ("d?,ja,nee\n", &["a.csv, line 5", "expected 2 fields", "found 3"]),
+        ("\nd?\n", &["a.csv, line 6", "expected 2 fields", "found 1"]),
+        ("d?,\n", &["a.csv, line 5", "`completion` is empty"]),
+        (
+            "\"d?,ja\ne?,nee\n",
+            &["a.csv, line 5", "found 1", "a quote that is not closed"],
+        ),
+        ("d?,Q\n", &["a.csv, line 5", "'Q'"]),
+    ];
+    for (more, parts) in cases {
+        assert_says(open("a.csv", &format!("{good}{more}")), parts);
+    }
+    // An unclosed quote in the last field takes in the rest, as in every reader of CSV.
+    let rest = open("a.csv", &format!("{good}d?,\"ja\ne?\nf")).unwrap();
+    assert_eq!(shown(&rest)[1], "d?{ja\ne?\nf$}");
+    assert_says(open("a.csv", "prompt,completion\n"), &["a.csv is empty"]);
+    assert_says(open("a.csv", ""), &["a.csv is empty"]);
+    assert_says(
+        open("a.csv", "prompt,prompt\na,b\n"),
+        &["line 1", "two columns are named", "prompt"],
+    );
+    assert_says(
+        open("a.csv", "prompt,,completion\na,b,c\n"),
+        &["line 1", "column 2 has no name"],
+    );
+    assert_says(open("a.csv", "prompt,completion\na,\0\n"), &["a.csv is a binary file"]);
+}
+
+#[test]
+fn carriage_returns_of_a_table_are_counted_and_become_line_feeds() {
+    let conversations = open("a.csv", "prompt,completion\r\n\"a\r\nb?\",ja\r\n").unwrap();
+    assert_eq!(
+        (shown(&conversations), conversations.carriage_returns),
+        (vec!["a\nb?{ja$}".to_owned()], 1)
+    );
+}
+
+#[test]
+fn a_row_that_teaches_nothing_is_refused_by_its_line() {
+    let good = "{\"prompt\": \"a?\", \"completion\": \"b\"}\n";
+    let chat = MESSAGES;
+    let cases: [(&str, &str, &[&str]); 17] = [
+        (
+            good,
+            r#"{"prompt": "a", "completion": null}"#,
+            &["line 2", "`completion` is null"],
+        ),
+        (
+            good,
+            r#"{"prompt": ["a"], "completion": "b"}"#,
+            &["line 2", "`prompt[0]`", "found a string"],
+        ),
+        (
+            good,
+            r#"{"prompt": {"a": 1}, "completion": "b"}"#,
+            &["line 2", "`prompt`", "found an object"],
+        ),
+        (
+            good,
+            r#"{"question": "a"}"#,
+            &["line 2", "`prompt` is missing", "question"],
+        ),
+        (chat, r#"{"messages": []}"#, &["line 2", "no message of the assistant"]),
+        (
+            chat,
+            r#"{"messages": [[{"role": "user", "content": "a"}]]}"#,
+            &["line 2", "`messages[0]`", "a list", "one conversation per line"],
+        ),
+        (
+            chat,
+            r#"{"messages": [{"role": "user", "content": "a"}]}"#,
+            &["line 2", "no message of the assistant"],
+        ),
+        (
+            chat,
+            r#"{"messages": [{"role": "assistant", "content": " "}]}"#,
+            &["line 2", "message 1 (assistant) is empty"],
+        ),
+        (
+            chat,
+            r#"{"messages": [{"role": "bard", "content": "a"}]}"#,
+            &["line 2", "`messages[0]`", "bard", "expected system, user"],
+        ),
+        (
+            chat,
+            r#"{"messages": [{"content": "a"}]}"#,
+            &["line 2", "`messages[0]`", "`role`"],
+        ),
+        (
+            chat,
+            r#"{"messages": [{"role": "user"}]}"#,
+            &["line 2", "`messages[0]`", "`content`", "found nothing"],
+        ),
+        (
+            chat,
+            r#"{"messages": [{"role": "user", "content": [[1]]}]}"#,
+            &["line 2", "`messages[0]`", "parts"],
+        ),
+        (
+            chat,
+            r#"{"messages": [{"role": "user", "content": [{"type": "image", "text": "a"}]}]}"#,
+            &["line 2", "parts"],
+        ),
+        (
+            chat,
+            r#"{"messages": [{"role": "assistant", "content": null, "tool_calls": [1]}]}"#,
+            &["line 2", "tool_calls"],
+        ),
+        (chat, r#"{"messages": "hoi"}"#, &["line 2", "`messages`", "in JSON"]),
+        (
+            chat,
+            r#"{"messages": {"role": "user"}}"#,
+            &["line 2", "`messages`", "found an object"],
+        ),
+        (
+            chat,
+            r#"{"prompt": "a", "completion": "b"}"#,
+            &["line 2", "`messages` is missing", "same layout"],
+        ),
+    ];
+    for (before, line, parts) in cases {
+        assert_says(open("a.jsonl", &format!("{before}{line}\n")), parts);
+    }
+    // The first token has nothing before it, and a block may have no room.
+    let alone = r#"{"prompt": "", "completion": "b"}"#;
+    let bare = characters("ab?");
+    let dir = tempfile::tempdir().unwrap();
+    let path = write(dir.path(), "a.jsonl", format!("{good}{alone}\n"));
+    assert!(
+        Conversations::open_with(&bare, &[path], 8, &options()).is_ok(),
+        "this one is after the beginning of the text"
+    );
+    assert_says(
+        open_with(
+            "a.jsonl",
+            &format!("{good}{good}{}\n", r#"{"prompt": "abcd", "completion": "x"}"#),
+            1,
+            &options(),
+        ),
+        &["train.block_size"],
+    );
+}
+
+#[test]
+fn a_row_of_10_mb_is_refused_by_its_line_and_a_long_one_is_cut_and_counted() {
+    let row = |bytes: usize| format!("{{\"prompt\": \"a?\", \"completion\": \"{}\"}}\n", "b".repeat(bytes));
+    assert_says(
+        open("a.jsonl", &format!("{}{}", row(1), row(10_000_000))),
+        &["a.jsonl, line 2", "9.5 MiB", "8 MiB", "data.files"],
+    );
+    let csv = format!("prompt,completion\na?,{}\n", "b".repeat(10_000_000));
+    assert_says(open("a.csv", &csv), &["a.csv, line 2", "9.5 MiB"]);
+    let conversations = open_with("a.jsonl", &format!("{}{}", row(1), row(100_000)), 16, &options()).unwrap();
+    let counts = &conversations.counts;
+    assert_eq!(
+        (counts.truncated, counts.answers_cut, counts.lost_tokens),
+        (1, 1, 100_003 - 16)
+    );
+    assert_eq!((counts.ended, counts.tokens), (1, 4 + 16));
+}
+
+#[test]
+fn a_conversation_that_is_too_long_loses_its_beginning_and_keeps_the_last_answer() {
+    let conversations = open_with("a.jsonl", MESSAGES, 32, &options()).unwrap();
+    // The first answer has lost its question, so it is not learned any more.
+    assert_eq!(shown(&conversations), [" dag$\nUser: en?\nAssistant:{ niks$}"]);
+    assert_eq!(
+        (conversations.train.truncated(), conversations.counts.answers_cut),
+        (1, 0)
+    );
+}
+
+/// Writes answers between brackets, and only the last one with what was thought.
+#[derive(Debug, Default)]
+struct Template {
+    loses: bool,
+    marks: bool,
+    fails: bool,
+}
+
+impl Template {
+    fn ranges(&self, messages: &[Message]) -> (String, Vec<Range<usize>>) {
+        let (mut text, mut ranges) = (String::new(), Vec::new());
+        for (index, message) in messages.iter().enumerate() {
+            if message.role != Role::Assistant {
+                text += &format!("[{}]", message.content);
+                continue;
+            }
+            text.push('>');
+            let thought = if index + 1 == messages.len() { "<t>" } else { "" };
+            let start = text.len();
+            text += &match self.loses {
+                true => thought.to_owned(),
+                false => format!("{thought}{}/", message.content),
+            };
+            ranges.push(start..text.len());
+            text.push('\n');
+        }
+        (text, ranges)
+    }
+}
+
+impl ChatFormat for Template {
+    fn render(&self, messages: &[Message], with_answer_start: bool) -> Result<String, String> {
+        if self.fails {
+            return Err("the chat template refuses: roles must alternate".to_owned());
+        }
+        Ok(self.ranges(messages).0 + if with_answer_start { ">" } else { "" })
+    }
+
+    fn marked(&self, messages: &[Message]) -> Result<Option<(String, Vec<Range<usize>>)>, String> {
+        Ok(self.marks.then(|| self.ranges(messages)))
+    }
+}
+
+#[test]
+fn the_answers_of_any_chat_template_are_found_or_it_is_refused() {
+    let with = |template: Template| ConversationOptions {
+        format: Some(Arc::new(template)),
+        ..options()
+    };
+    // The first answer is written otherwise as the last message of a conversation, so only what was said is sure of it.
+    let open = |template| open_with("a.jsonl", MESSAGES, BLOCK, &with(template));
+    assert_eq!(
+        shown(&open(Template::default()).unwrap()),
+        ["[kort][hoi?]>{dag}/\n[en?]>{<t>niks/$}"]
+    );
+    let marks = Template {
+        marks: true,
+        ..Template::default()
+    };
+    assert_eq!(shown(&open(marks).unwrap()), ["[kort][hoi?]>{dag/}\n[en?]>{<t>niks/$}"]);
+    let loses = Template {
+        loses: true,
+        ..Template::default()
+    };
+    assert_says(open(loses), &["a.jsonl, line 1", "loses message 3 (assistant)", "dag"]);
+    let fails = Template {
+        fails: true,
+        ..Template::default()
+    };
+    assert_says(open(fails), &["a.jsonl, line 1", "roles must alternate"]);
+}
+
+#[test]
+fn the_plain_format_is_what_its_page_says() {
+    let message = |role, content: &str| Message {
+        role,
+        content: content.to_owned(),
+        is_learned: false,
+    };
+    let messages = [
+        message(Role::System, "Answer briefly."),
+        message(Role::User, "What is the capital of France?"),
+        message(Role::Assistant, "Paris."),
+    ];
+    let plain = PlainChat {
+        end: "<|endoftext|>".to_owned(),
+    };
+    assert_eq!(
+        plain.render(&messages, false).unwrap(),
+        "System: Answer briefly.\nUser: What is the capital of France?\nAssistant: Paris.<|endoftext|>\n"
+    );
+    assert!(
+        plain
+            .render(&messages[..2], true)
+            .unwrap()
+            .ends_with("France?\nAssistant:")
+    );
+}

@@ -1,0 +1,375 @@
+//! Tasks: questions that a model answers with generated text, compared with references.
+//!
+//! A task is a TOML file:
+//!
+//! ```toml
+//! name = "capitals"                        # [default: the file's name]
+//! data = "capitals.jsonl"                  # JSONL, CSV or TSV next to this file; or [[items]] here
+//! prompt_column = "question"               # [default: prompt]
+//! reference_column = "answer"              # [default: completion]; in JSONL also a list of right answers
+//! template = "Question: {prompt}\nAnswer:" # [default: the prompt alone]
+//! metric = "exact_match"                   # or accuracy, macro_f1, rouge_l
+//! labels = ["yes", "no"]                   # of accuracy and macro_f1 [default: the references]
+//! max_tokens = 64
+//! stop = ["\n"]                            # [default: only the end of the text]
+//! limit = 200                              # only the first items
+//! ignore_case = true                       # of exact_match
+//! ```
+//!
+//! Answers are the likeliest token each time, so that a score has the same bits every time.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use taal_inference::{FinishReason, GenerateOptions, LanguageModel, Prompt, Sampling};
+use taal_metrics::{
+    AnswerMetric, PairedDifference, bootstrap_interval, exact_match, label_of, macro_f1, paired_difference, rouge_l,
+};
+
+use crate::lines::{TEST_LIMITS, bad_line, is_json_lines, json_lines};
+use crate::words::{BOOTSTRAP_ROUNDS, read_columns, stem};
+use crate::{EvaluationError, Result};
+
+/// A task file above this size is not one.
+const MAX_FILE_BYTES: u64 = 16 << 20;
+
+/// Seed of the bootstrap: intervals are a function of the answers.
+const SEED: u64 = 1;
+
+/// Where the prompt goes in a template.
+const PLACE: &str = "{prompt}";
+
+/// Questions with references, and how answers are made and compared.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Task {
+    /// Its name.
+    pub name: String,
+    /// The metric.
+    pub metric: AnswerMetric,
+    /// The labels of [`AnswerMetric::Accuracy`] and [`AnswerMetric::MacroF1`].
+    pub labels: Vec<String>,
+    /// Whether capitals do not count in [`AnswerMetric::ExactMatch`].
+    pub ignore_case: bool,
+    /// The most tokens of an answer.
+    pub max_tokens: usize,
+    /// Texts that end an answer.
+    pub stop: Vec<String>,
+    /// The questions.
+    pub items: Vec<TaskItem>,
+}
+
+/// A question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskItem {
+    /// What the model continues, the template around it.
+    pub prompt: String,
+    /// Right answers, at least one.
+    pub references: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawTask {
+    name: Option<String>,
+    data: Option<PathBuf>,
+    prompt_column: Option<String>,
+    reference_column: Option<String>,
+    template: Option<String>,
+    metric: AnswerMetric,
+    labels: Option<Vec<String>>,
+    max_tokens: Option<usize>,
+    stop: Option<Vec<String>>,
+    limit: Option<usize>,
+    #[serde(default)]
+    ignore_case: bool,
+    items: Option<Vec<RawItem>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawItem {
+    prompt: String,
+    reference: References,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected a text or a list of texts")]
+enum References {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl References {
+    fn into_list(self) -> Vec<String> {
+        match self {
+            Self::One(text) => vec![text],
+            Self::Several(texts) => texts,
+        }
+    }
+}
+
+impl Task {
+    /// Reads a task file and the data that it names.
+    ///
+    /// # Errors
+    ///
+    /// [`EvaluationError::Task`] for an unknown or missing key and for values that contradict one another,
+    /// [`EvaluationError::Line`] for a bad line of the data; the store's.
+    pub fn open(path: &Path) -> Result<Self> {
+        let bad = |detail: String| EvaluationError::Task {
+            path: path.to_path_buf(),
+            detail: taal_store::shorten(&detail),
+        };
+        let text = taal_store::read_text(path, MAX_FILE_BYTES)?;
+        let raw: RawTask = toml::from_str(&text).map_err(|error| bad(error.to_string().trim_end().to_owned()))?;
+        let template = raw.template.as_deref().unwrap_or(PLACE);
+        if !template.contains(PLACE) {
+            return Err(bad(format!("template: expected {PLACE} where the prompt goes")));
+        }
+        let mut items = match (&raw.data, raw.items) {
+            (Some(data), None) => {
+                let folder = path.parent().unwrap_or(Path::new("."));
+                let prompt = raw.prompt_column.as_deref().unwrap_or("prompt");
+                read_items(
+                    &folder.join(data),
+                    prompt,
+                    raw.reference_column.as_deref().unwrap_or("completion"),
+                )?
+            }
+            (None, Some(items)) => {
+                let item = |item: RawItem| TaskItem {
+                    prompt: item.prompt,
+                    references: item.reference.into_list(),
+                };
+                items.into_iter().map(item).collect()
+            }
+            _ => return Err(bad("expected exactly one of data and [[items]]".to_owned())),
+        };
+        items.truncate(raw.limit.unwrap_or(usize::MAX));
+        if items.is_empty() {
+            return Err(bad("has no questions".to_owned()));
+        }
+        if let Some(index) = items.iter().position(|item| item.references.is_empty()) {
+            return Err(bad(format!(
+                "question {} has no reference: give at least one right answer",
+                index + 1
+            )));
+        }
+        let is_labeled = matches!(raw.metric, AnswerMetric::Accuracy | AnswerMetric::MacroF1);
+        let labels = match (is_labeled, raw.labels) {
+            (true, Some(labels)) => labels,
+            (true, None) => items
+                .iter()
+                .filter_map(|item| item.references.first().cloned())
+                .collect(),
+            (false, None) => Vec::new(),
+            (false, Some(_)) => {
+                return Err(bad(format!(
+                    "labels are for accuracy and macro_f1, not for {}",
+                    raw.metric
+                )));
+            }
+        };
+        let mut labels: Vec<String> = labels.iter().map(|label| label.trim().to_owned()).collect();
+        labels.sort();
+        labels.dedup();
+        if is_labeled {
+            let unknown = items
+                .iter()
+                .position(|item| label_of(&item.references[0], &labels).is_none());
+            if let Some(index) = unknown {
+                let reference = taal_store::excerpt(&items[index].references[0]);
+                return Err(bad(format!(
+                    "question {}: the reference {reference} is none of the labels",
+                    index + 1
+                )));
+            }
+        }
+        for item in &mut items {
+            item.prompt = template.replace(PLACE, &item.prompt);
+        }
+        Ok(Self {
+            name: raw.name.unwrap_or_else(|| stem(path)),
+            metric: raw.metric,
+            labels,
+            ignore_case: raw.ignore_case,
+            max_tokens: raw.max_tokens.unwrap_or(64),
+            stop: raw.stop.unwrap_or_default(),
+            items,
+        })
+    }
+
+    /// The score of an answer, and its label and the right one where the metric has labels; an answer without a label has the number
+    /// after the last.
+    fn score(&self, answer: &str, references: &[String]) -> (f64, [usize; 2]) {
+        let label = |text: &str| label_of(text, &self.labels).unwrap_or(self.labels.len());
+        match self.metric {
+            AnswerMetric::ExactMatch => {
+                let is_equal = references
+                    .iter()
+                    .any(|reference| exact_match(answer, reference, self.ignore_case));
+                (f64::from(u8::from(is_equal)), [0; 2])
+            }
+            AnswerMetric::RougeL => {
+                let scores = references.iter().map(|reference| rouge_l(answer, reference).f1);
+                (scores.fold(0.0, f64::max), [0; 2])
+            }
+            AnswerMetric::Accuracy | AnswerMetric::MacroF1 => {
+                let labels = [label(answer), label(&references[0])];
+                (f64::from(u8::from(labels[0] == labels[1])), labels)
+            }
+        }
+    }
+}
+
+/// The questions of a file.
+fn read_items(path: &Path, prompt: &str, reference: &str) -> Result<Vec<TaskItem>> {
+    if !is_json_lines(path) {
+        let (prompt, reference) = (prompt.to_lowercase(), reference.to_lowercase());
+        let rows = read_columns(path, [&[prompt.as_str()], &[reference.as_str()]])?;
+        let item = |(_, [prompt, reference]): (usize, [String; 2])| TaskItem {
+            prompt,
+            references: vec![reference],
+        };
+        return Ok(rows.into_iter().map(item).collect());
+    }
+    let rows = json_lines::<serde_json::Map<String, serde_json::Value>>(path, TEST_LIMITS)?;
+    let item = |(line, row): (usize, serde_json::Map<String, serde_json::Value>)| {
+        let take = |key: &str| {
+            let missing = || {
+                let keys: Vec<&str> = row.keys().map(String::as_str).collect();
+                let detail = format!("column `{key}` is missing: the line has {}", keys.join(", "));
+                bad_line(path, line, &detail)
+            };
+            row.get(key).cloned().ok_or_else(missing)
+        };
+        let wrong = |key: &str, detail: &str| bad_line(path, line, &format!("column `{key}`: {detail}"));
+        let asked = take(prompt)?;
+        let asked = asked.as_str().ok_or_else(|| wrong(prompt, "expected a text"))?;
+        let references: References =
+            serde_json::from_value(take(reference)?).map_err(|error| wrong(reference, &error.to_string()))?;
+        Ok(TaskItem {
+            prompt: asked.to_owned(),
+            references: references.into_list(),
+        })
+    };
+    rows.into_iter().map(item).collect()
+}
+
+/// An answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TaskAnswer {
+    /// What the model continued.
+    pub prompt: String,
+    /// Right answers.
+    pub references: Vec<String>,
+    /// What it generated, without surrounding white space.
+    pub answer: String,
+    /// 0 to 1; of labels whether it is the right one.
+    pub score: f64,
+    #[serde(skip)]
+    labels: [usize; 2],
+}
+
+/// A model's answers to a task.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TaskEvaluation {
+    /// The task's name.
+    pub name: String,
+    /// The metric.
+    pub metric: AnswerMetric,
+    /// Its value over all questions.
+    pub value: f64,
+    /// Its 95 % interval by the bootstrap over questions.
+    pub interval: [f64; 2],
+    /// Questions.
+    pub total: u64,
+    /// Prompts that did not fit the model's context and lost their beginning.
+    pub truncated: u64,
+    /// Answers that ended only because `max_tokens` were generated.
+    pub unfinished: u64,
+    /// The answers.
+    pub answers: Vec<TaskAnswer>,
+}
+
+/// Lets a model answer every question of a task. `on_answer` is told how many questions are answered, and may stop it.
+///
+/// # Errors
+///
+/// Those of generating: a prompt that cannot be encoded, logits that are not finite, a model that does not generate.
+pub fn evaluate_task(
+    lm: &LanguageModel,
+    task: &Task,
+    on_answer: &mut dyn FnMut(usize) -> ControlFlow<()>,
+) -> Result<TaskEvaluation> {
+    let options = GenerateOptions {
+        max_tokens: task.max_tokens,
+        sampling: Sampling::greedy(),
+        stop: task.stop.clone(),
+        ..GenerateOptions::default()
+    };
+    let (mut answers, mut truncated, mut unfinished) = (Vec::with_capacity(task.items.len()), 0, 0);
+    for item in &task.items {
+        let prompt = Prompt::Text(item.prompt.clone());
+        let found = taal_inference::generate(lm, &prompt, &options, &mut |_| ControlFlow::Continue(()))?;
+        truncated += u64::from(found.dropped_prompt_tokens > 0);
+        unfinished += u64::from(found.finish_reason == FinishReason::Length);
+        let answer = found.text.unwrap_or_default().trim().to_owned();
+        let (score, labels) = task.score(&answer, &item.references);
+        answers.push(TaskAnswer {
+            prompt: item.prompt.clone(),
+            references: item.references.clone(),
+            answer,
+            score,
+            labels,
+        });
+        if on_answer(answers.len()).is_break() {
+            break;
+        }
+    }
+    let figure = |sample: &[usize]| figure(task.metric, &answers, sample);
+    let whole: Vec<usize> = (0..answers.len()).collect();
+    let value = figure(&whole).unwrap_or(f64::NAN);
+    let interval = bootstrap_interval(answers.len(), BOOTSTRAP_ROUNDS, SEED, figure);
+    Ok(TaskEvaluation {
+        name: task.name.clone(),
+        metric: task.metric,
+        value,
+        interval: interval.unwrap_or([f64::NAN; 2]),
+        total: answers.len() as u64,
+        truncated,
+        unfinished,
+        answers,
+    })
+}
+
+/// The metric over a sample of answers.
+fn figure(metric: AnswerMetric, answers: &[TaskAnswer], sample: &[usize]) -> Option<f64> {
+    if sample.is_empty() {
+        return None;
+    }
+    match metric {
+        AnswerMetric::MacroF1 => macro_f1(sample.iter().map(|index| {
+            let [answer, right] = answers[*index].labels;
+            (answer, right)
+        })),
+        _ => Some(sample.iter().map(|index| answers[*index].score).sum::<f64>() / sample.len() as f64),
+    }
+}
+
+/// The difference between two models on the same task: the second's figure minus the first's, by the paired bootstrap. `None` where they
+/// did not answer the same questions.
+pub fn compare_tasks(first: &TaskEvaluation, second: &TaskEvaluation) -> Option<PairedDifference> {
+    let same = |(a, b): (&TaskAnswer, &TaskAnswer)| a.prompt == b.prompt && a.references == b.references;
+    let is_same = first.metric == second.metric
+        && first.answers.len() == second.answers.len()
+        && first.answers.iter().zip(&second.answers).all(same);
+    if !is_same {
+        return None;
+    }
+    paired_difference(first.answers.len(), BOOTSTRAP_ROUNDS, SEED, |sample| {
+        let second = figure(second.metric, &second.answers, sample)?;
+        Some(second - figure(first.metric, &first.answers, sample)?)
+    })
+}

@@ -1,0 +1,183 @@
+//! Generated answers compared with references.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use taal_evaluation::{EvaluationError, Task, TaskEvaluation, compare_tasks, evaluate_task};
+use taal_inference::{GenerateOptions, LanguageModel, Prompt, Sampling, generate};
+use taal_metrics::AnswerMetric;
+
+use crate::tiny::char_model;
+
+const PROMPTS: [&str; 4] = ["a", "ab", "ba", "bb"];
+
+fn write(folder: &Path, name: &str, text: &str) -> std::path::PathBuf {
+    let path = folder.join(name);
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+/// What the model says after a prompt.
+fn said(lm: &LanguageModel, prompt: &str) -> String {
+    let options = GenerateOptions {
+        max_tokens: 5,
+        sampling: Sampling::greedy(),
+        ..GenerateOptions::default()
+    };
+    let prompt = Prompt::from(prompt);
+    let found = generate(lm, &prompt, &options, &mut |_| ControlFlow::Continue(())).unwrap();
+    found.text.unwrap().trim().to_owned()
+}
+
+fn evaluate(lm: &LanguageModel, task: &Task) -> TaskEvaluation {
+    evaluate_task(lm, task, &mut |_| ControlFlow::Continue(())).unwrap()
+}
+
+/// Lines with the model's own answers as references, but a wrong one for the last.
+fn lines(lm: &LanguageModel, template: &str) -> String {
+    let line = |(index, prompt): (usize, &&str)| {
+        let right = said(lm, &template.replace("{prompt}", prompt));
+        let reference = if index == 3 { format!("{right}x") } else { right };
+        format!(
+            "{}\n",
+            serde_json::json!({"question": prompt, "answer": ["never", reference]})
+        )
+    };
+    PROMPTS.iter().enumerate().map(line).collect()
+}
+
+#[test]
+fn answers_are_the_greedy_continuations_of_the_template_and_any_reference_counts() {
+    let lm = char_model();
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "data.jsonl", &lines(&lm, "b{prompt}a"));
+    let file = write(
+        folder.path(),
+        "mine.toml",
+        "data = \"data.jsonl\"\nprompt_column = \"question\"\nreference_column = \"answer\"\ntemplate = \"b{prompt}a\"\n\
+         metric = \"exact_match\"\nmax_tokens = 5\n",
+    );
+    let task = Task::open(&file).unwrap();
+    let found = evaluate(&lm, &task);
+    assert_eq!((found.name.as_str(), found.total, found.value), ("mine", 4, 0.75));
+    assert!(
+        found.interval[0] < 0.75 && found.interval[1] == 1.0,
+        "{:?}",
+        found.interval
+    );
+    assert_eq!(found.answers[0].prompt, "baa");
+    assert_eq!(found.answers[0].answer, said(&lm, "baa"));
+    assert_eq!(
+        found.answers.iter().map(|answer| answer.score).collect::<Vec<_>>(),
+        [1.0, 1.0, 1.0, 0.0]
+    );
+    assert_eq!(found, evaluate(&lm, &task), "a score has the same bits every time");
+
+    let limited = std::fs::read_to_string(&file).unwrap() + "limit = 3\n";
+    let limited = Task::open(&write(folder.path(), "limited.toml", &limited)).unwrap();
+    assert_eq!(evaluate(&lm, &limited).value, 1.0);
+}
+
+#[test]
+fn labels_are_read_from_answers_and_scored_by_accuracy_and_macro_f1() {
+    let lm = char_model();
+    let folder = tempfile::tempdir().unwrap();
+    let right = said(&lm, "a");
+    assert!(!right.is_empty());
+    // Two questions with the same prompt, of which one has a label that the model does not give.
+    let task = |metric: &str| {
+        let text = format!(
+            "metric = \"{metric}\"\nmax_tokens = 5\nlabels = [{right:?}, \"?\"]\n[[items]]\nprompt = \"a\"\nreference = {right:?}\n\
+             [[items]]\nprompt = \"a\"\nreference = \"?\"\n"
+        );
+        Task::open(&write(folder.path(), "labels.toml", &text)).unwrap()
+    };
+    let accuracy = evaluate(&lm, &task("accuracy"));
+    assert_eq!((accuracy.value, accuracy.interval), (0.5, [0.0, 1.0]));
+    // F1 of 2/3 and of 0.
+    let f1 = evaluate(&lm, &task("macro_f1"));
+    assert!((f1.value - 1.0 / 3.0).abs() < 1e-12 && f1.metric == AnswerMetric::MacroF1);
+}
+
+#[test]
+fn two_models_are_compared_on_the_same_questions_only() {
+    let lm = char_model();
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "data.jsonl", &lines(&lm, "{prompt}"));
+    let text = "data = \"data.jsonl\"\nprompt_column = \"question\"\nreference_column = \"answer\"\nmetric = \"rouge_l\"\nmax_tokens = 5\n";
+    let task = Task::open(&write(folder.path(), "rouge.toml", text)).unwrap();
+    let first = evaluate(&lm, &task);
+    let same = compare_tasks(&first, &first).unwrap();
+    assert_eq!((same.difference, same.interval, same.p_value), (0.0, [0.0; 2], 1.0));
+    let mut worse = first.clone();
+    worse.answers.iter_mut().for_each(|answer| answer.score -= 0.25);
+    let found = compare_tasks(&first, &worse).unwrap();
+    assert!(
+        (found.difference + 0.25).abs() < 1e-12 && found.p_value < 0.01,
+        "{found:?}"
+    );
+    let mut other = first.clone();
+    other.answers[0].prompt.push('a');
+    assert_eq!(compare_tasks(&first, &other), None);
+}
+
+#[test]
+fn a_bad_task_file_is_named_with_what_is_wrong_and_the_line_of_its_data() {
+    let folder = tempfile::tempdir().unwrap();
+    write(
+        folder.path(),
+        "data.jsonl",
+        "{\"prompt\": \"a\", \"completion\": \"b\"}\n{\"prompt\": \"a\"}\n",
+    );
+    write(
+        folder.path(),
+        "list.jsonl",
+        "{\"prompt\": \"a\", \"completion\": [[\"b\"]]}\n",
+    );
+    write(folder.path(), "data.csv", "prompt,other\na,b\n");
+    let item = "[[items]]\nprompt = \"a\"\nreference = \"b\"\n";
+    let exact = "metric = \"exact_match\"\n";
+    for (text, parts) in [
+        (format!("metric = \"bleu\"\n{item}"), ["bleu", "exact_match"]),
+        (item.to_owned(), ["task.toml", "metric"]),
+        (format!("{exact}colour = 1\n{item}"), ["colour", "unknown field"]),
+        (exact.to_owned(), ["exactly one of data", "items"]),
+        (format!("{exact}items = []\n"), ["task.toml", "no questions"]),
+        (format!("{exact}template = \"x\"\n{item}"), ["template", "{prompt}"]),
+        (
+            format!("{exact}labels = [\"b\"]\n{item}"),
+            ["labels", "not for exact_match"],
+        ),
+        (
+            format!("metric = \"accuracy\"\nlabels = [\"c\"]\n{item}"),
+            ["question 1", "none of the labels"],
+        ),
+        (
+            format!("{exact}[[items]]\nprompt = \"a\"\nreference = []\n"),
+            ["question 1", "no reference"],
+        ),
+        (
+            format!("{exact}data = \"data.jsonl\"\n"),
+            ["data.jsonl: line 2", "`completion` is missing"],
+        ),
+        (
+            format!("{exact}data = \"list.jsonl\"\n"),
+            ["list.jsonl: line 1", "a text or a list of texts"],
+        ),
+        (
+            format!("{exact}data = \"data.csv\"\n"),
+            ["data.csv: line 1", "completion"],
+        ),
+    ] {
+        let error = Task::open(&write(folder.path(), "task.toml", &text)).expect_err(&text);
+        assert!(
+            matches!(error, EvaluationError::Task { .. } | EvaluationError::Line { .. }),
+            "{error:?}"
+        );
+        let message = error.to_string();
+        assert!(
+            parts.iter().all(|part| message.contains(part)),
+            "{message} does not say {parts:?}"
+        );
+    }
+}
