@@ -65,7 +65,7 @@ fn task(lm: &LanguageModel, file: &Path, arguments: &EvalArguments) -> Result<()
     let other = match &arguments.against {
         None => None,
         Some(dir) => {
-            let lm = LanguageModel::open(dir, &arguments.device.open()?)?.with_weights(arguments.weights.weights)?;
+            let lm = models::open_with(dir, arguments.device.device, arguments.weights)?;
             let theirs = answers(&lm, &task)?;
             let difference = taal_evaluation::compare_tasks(&theirs, &found);
             difference.map(|difference| (theirs, difference))

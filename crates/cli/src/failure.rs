@@ -81,6 +81,11 @@ impl Failure {
         })
     }
 
+    /// The error in words, for a note about something that can be left out.
+    pub fn words(&self) -> String {
+        self.sentence()
+    }
+
     /// The error and its causes, each said once: most errors repeat their cause already.
     fn sentence(&self) -> String {
         let mut sentence = String::new();

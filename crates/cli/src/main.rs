@@ -16,6 +16,7 @@ mod doctor;
 mod dry_run;
 mod embed;
 mod embeddings;
+mod energy;
 mod evaluate;
 mod exchange;
 mod failure;
@@ -41,7 +42,9 @@ use std::process::ExitCode;
 
 use clap::FromArgMatches;
 
-use crate::arguments::{Arguments, BenchCommand, Command, DataCommand, EmbeddingsCommand, TokenizerCommand};
+use crate::arguments::{
+    Arguments, BenchCommand, Command, DataCommand, EmbeddingsCommand, EnergyCommand, TokenizerCommand,
+};
 use crate::failure::Failure;
 
 fn main() -> ExitCode {
@@ -58,7 +61,7 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<ExitCode, Failure> {
     let done = match command {
-        // Only training can end in a way that is neither done nor failed.
+        // Training, and a program that is watched, can end in a way that is neither done nor failed.
         Command::Train(arguments) => return train::run(&arguments),
         Command::Finetune(arguments) => return train::run(&arguments.into()),
         Command::Generate(arguments) => generate::run(&arguments),
@@ -92,6 +95,12 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
             BenchCommand::Train(arguments) => bench::train(&arguments),
             BenchCommand::Generate(arguments) => bench::generate(&arguments),
             BenchCommand::Paradigm(arguments) => bench::paradigm(&arguments),
+        },
+        Command::Energy(arguments) => match arguments.command {
+            EnergyCommand::Watch(arguments) => return energy::watch(&arguments),
+            EnergyCommand::Estimate(arguments) => energy::estimate(&arguments),
+            EnergyCommand::Calibrate(arguments) => energy::calibrate(&arguments),
+            EnergyCommand::Selftest(arguments) => energy::selftest(&arguments),
         },
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Glossary(arguments) => glossary::run(&arguments),

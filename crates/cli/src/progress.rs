@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use taal_metrics::energy::Joule;
 use taal_metrics::{STEP_FIGURES, StepRecord};
 use taal_trainer::{Progress, RunInfo, StepInfo};
 
@@ -112,6 +113,7 @@ impl Screen {
                 .map(|loss| format!("val {loss:.4}{}", if info.is_best { " (best)" } else { "" })),
         );
         words.push(self.speed_words(speed));
+        words.extend(energy_words(info));
         words.extend(figure_words(record));
         if record.step < self.steps {
             words.push(format!("{} left", terminal::duration(self.left(record.step))));
@@ -180,6 +182,7 @@ impl Progress for Screen {
         let message = match record.step < self.steps {
             true => {
                 let mut words = vec![format!("loss {:.3}", record.loss), self.speed_words(speed)];
+                words.extend(energy_words(info));
                 words.extend(figure_words(record));
                 words.push(format!("{} left", terminal::duration(self.left(record.step))));
                 words.join("  ")
@@ -193,6 +196,12 @@ impl Progress for Screen {
     fn should_stop(&mut self) -> bool {
         signals::is_asked_to_stop()
     }
+}
+
+/// The energy of the run so far, as `0.53 Wh`.
+fn energy_words(info: &StepInfo) -> Option<String> {
+    let joules = info.energy.joules;
+    (joules > Joule::ZERO).then(|| joules.watt_hours().to_string())
 }
 
 /// The words of the figures that have no place of their own in a line.

@@ -15,6 +15,7 @@ use taal_trainer::{
 
 use crate::arguments::TrainArguments;
 use crate::dry_run;
+use crate::energy;
 use crate::failure::{Failure, STOPPED};
 use crate::progress::Screen;
 use crate::signals::{self, Moment};
@@ -68,6 +69,7 @@ pub fn run(arguments: &TrainArguments) -> Result<ExitCode, Failure> {
         device,
         is_resume: arguments.resume,
         language: arguments.lang.language(),
+        energy: energy::of_training(arguments.energy_budget, |note| screen.line(note)),
     };
     let outcome = train_in(claim, &plan.resolved, &plan.typed, &options, &mut screen);
     screen.finish();
@@ -362,6 +364,7 @@ fn summary(report: &Report, run_dir: &Path, device: DeviceSpec) -> String {
     if report.peak_rss_bytes > 0 {
         rows.push(("peak memory", terminal::size(report.peak_rss_bytes)));
     }
+    rows.extend(report.energy.iter().flat_map(energy::summary_rows));
     rows.extend(
         report
             .figure_rows()

@@ -4,6 +4,8 @@
 mod about;
 #[path = "cli/chatting.rs"]
 mod chatting;
+#[path = "cli/energy.rs"]
+mod energy;
 #[path = "cli/first_things.rs"]
 mod first_things;
 #[path = "cli/generating.rs"]
@@ -1709,6 +1711,11 @@ fn the_help_is_what_it_was() {
         "bench train",
         "bench generate",
         "bench paradigm",
+        "energy",
+        "energy watch",
+        "energy estimate",
+        "energy calibrate",
+        "energy selftest",
         "doctor",
         "glossary",
         "completions",

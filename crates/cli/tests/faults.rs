@@ -136,6 +136,7 @@ impl Place {
             let members = record.as_object_mut().expect("an object");
             members.remove("tokens_per_s");
             members.remove("wall_s");
+            members.retain(|name, _| !name.starts_with("energy_"));
             record.to_string()
         };
         text.lines().map(record).collect()

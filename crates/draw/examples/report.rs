@@ -50,7 +50,7 @@ fn record(step: u64) -> StepRecord {
         val_bits_per_byte: is_evaluated.then_some((trend + 0.1) / std::f64::consts::LN_2),
         wall_s: Some(step as f64 * 0.0349),
         is_skipped: false,
-        val_accuracy: None,
+        ..StepRecord::default()
     }
 }
 
@@ -93,6 +93,7 @@ fn report(records: &[StepRecord]) -> Report {
         peak_flops_per_s: 336e9,
         peak_is_lower_bound: false,
         peak_rss_bytes: taal_metrics::peak_rss_bytes().unwrap_or(0),
+        energy: None,
         resumed_from: None,
         tokenizer: "char".to_owned(),
         vocab_size: 65,

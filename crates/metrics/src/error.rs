@@ -1,4 +1,4 @@
-//! What can go wrong with logs and reports.
+//! What can go wrong with logs, reports and the energy meter.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use taal_store::ErrorKind;
 /// A shorthand for results of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// An error about a run's log or report.
+/// An error about a run's log or report, or about energy.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -32,6 +32,47 @@ pub enum Error {
         /// What is wrong with it.
         detail: String,
     },
+    /// An amount that was given is not one.
+    #[error("{}: {detail}", taal_store::excerpt(text))]
+    BadQuantity {
+        /// What was given.
+        text: String,
+        /// What is wrong with it, and what was expected.
+        detail: String,
+    },
+    /// Two readings of a wall plug that no machine has.
+    #[error("{detail}")]
+    BadCalibration {
+        /// What is wrong with them.
+        detail: String,
+    },
+    /// A country that does not exist.
+    #[error(
+        "unknown country {}: expected ISO 3166-1's two or three letters such as NL or NLD, an English name, world, or grams of CO2e per kWh{}",
+        taal_store::excerpt(name),
+        similar(closest)
+    )]
+    UnknownCountry {
+        /// What was given.
+        name: String,
+        /// Countries with a similar name.
+        closest: Vec<String>,
+    },
+    /// A file with the settings of machines is not one.
+    #[error("{}: not the settings of taal energy: {detail}; repair or remove the file", path.display())]
+    BadSettings {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
+}
+
+fn similar(closest: &[String]) -> String {
+    match closest {
+        [] => String::new(),
+        closest => format!("; similar: {}", closest.join(", ")),
+    }
 }
 
 impl Error {
@@ -39,7 +80,8 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Store(error) => error.kind(),
-            Self::BadRecord { .. } | Self::BadReport { .. } => ErrorKind::Corrupt,
+            Self::BadRecord { .. } | Self::BadReport { .. } | Self::BadSettings { .. } => ErrorKind::Corrupt,
+            Self::BadQuantity { .. } | Self::BadCalibration { .. } | Self::UnknownCountry { .. } => ErrorKind::Usage,
         }
     }
 }

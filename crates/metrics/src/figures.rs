@@ -41,6 +41,15 @@ pub struct StepRecord {
     /// Seconds of training so far, earlier parts of a resumed run included.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "numbers::optional")]
     pub wall_s: Option<f64>,
+    /// Joules since the record before, evaluation and checkpoint included; none before the meter's first reading.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "numbers::optional")]
+    pub energy_j: Option<f64>,
+    /// Their lower bound.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "numbers::optional")]
+    pub energy_low_j: Option<f64>,
+    /// Their upper bound.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "numbers::optional")]
+    pub energy_high_j: Option<f64>,
     /// Whether the step was bad and its update skipped.
     #[serde(default, skip_serializing_if = "std::ops::Not::not", rename = "skipped")]
     pub is_skipped: bool,
@@ -78,7 +87,7 @@ pub struct StepChart {
 
 /// Every figure of a step, in the order of the log.
 #[rustfmt::skip]
-pub const STEP_FIGURES: [StepFigure; 10] = [
+pub const STEP_FIGURES: [StepFigure; 13] = [
     figure("step", "", "the step, counted from 1", |it| Some(it.step as f64)),
     figure("loss", "nats per token", "training loss of the step's batches, before the update", |it| Some(it.loss)),
     figure("lr", "", "learning rate of the update (AdamW's; Muon's follows the same curve from its own peak)", |it| Some(it.lr))
@@ -91,6 +100,11 @@ pub const STEP_FIGURES: [StepFigure; 10] = [
     figure("val_accuracy", "share", "of the hidden tokens that were guessed; only of masked models, where evaluated", |it| it.val_accuracy)
         .not_in_csv(),
     figure("wall_s", "seconds", "of the run so far, earlier parts included", |it| it.wall_s),
+    figure("energy_j", "joules", "since the record before, evaluation and checkpoint included; its source is in `report.json`", |it| it.energy_j),
+    figure("energy_low_j", "joules", "its lower bound", |it| it.energy_low_j)
+        .not_in_csv(),
+    figure("energy_high_j", "joules", "its upper bound", |it| it.energy_high_j)
+        .not_in_csv(),
     figure("skipped", "", "`true` if the step was bad and its update skipped; else absent", |it| it.is_skipped.then_some(1.0))
         .not_in_csv(),
 ];

@@ -4,6 +4,7 @@
 //! - [`exact_match`], [`rouge_l`], [`macro_f1`] and [`label_of`]: how well generated answers agree with references;
 //! - [`bootstrap_interval`] and [`paired_difference`]: how sure a figure over items is, and the difference between two systems;
 //! - [`flops`]: what a step costs, counted operation by operation and by PaLM's formula, and the share of a machine's peak it reaches;
+//! - [`energy`]: what a run took in joules and greenhouse gases, measured or estimated, with bounds;
 //! - [`StepRecord`] and [`STEP_FIGURES`]: the figures of a training step, and where each is shown;
 //! - [`RunLog`], [`read_log`] and [`write_csv`]: one record per step, in a log that survives crashes;
 //! - [`Report`]: a run's figures as JSON;
@@ -32,6 +33,7 @@
 
 mod answers;
 mod bootstrap;
+pub mod energy;
 mod error;
 mod figures;
 pub mod flops;

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::energy::EnergyFigures;
 use crate::{Error, Result, STEP_FIGURES, numbers};
 
 /// A report holds samples, which are short.
@@ -156,6 +157,8 @@ pub struct Report {
     pub peak_is_lower_bound: bool,
     /// The largest resident set of the process in bytes; 0 if the system does not say.
     pub peak_rss_bytes: u64,
+    /// Energy and greenhouse gases of the whole run; none if the system gave no thread to meter with.
+    pub energy: Option<EnergyFigures>,
     /// The step at which the run was last resumed.
     pub resumed_from: Option<u64>,
     /// The accuracy of a masked model's guesses; none for other models.

@@ -2,6 +2,10 @@
 
 #[path = "metrics/answers.rs"]
 mod answers;
+#[path = "metrics/energy.rs"]
+mod energy;
+#[path = "metrics/energy_meter.rs"]
+mod energy_meter;
 #[path = "metrics/figures.rs"]
 mod figures;
 #[path = "metrics/flops.rs"]

@@ -38,6 +38,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         device: DeviceSpec::Flex,
         is_resume: false,
         language: Default::default(),
+        energy: Default::default(),
     };
     match train(&resolved, &source.text, &options, &mut Printer)? {
         Outcome::Finished(report) => {

@@ -19,6 +19,7 @@ use serde_json::json;
 use taal_data::LineEnds;
 use taal_kernels::Precision;
 use taal_metrics::StepRecord;
+use taal_metrics::energy::EnergyTotal;
 use taal_model::Transformer;
 use taal_model::hugging_face::{self, Companions};
 use taal_store::layout::{self, CHECKPOINTS_DIR, MODEL_DIR, OPTIMIZER_FILE, STATE_FILE};
@@ -46,6 +47,8 @@ pub struct TrainState {
     pub train_s: f64,
     /// Seconds of the whole run, including its parts before a resume.
     pub wall_s: f64,
+    /// Energy of the whole run, including its parts before a resume and steps that were taken back.
+    pub energy: EnergyTotal,
     /// Loss of the last step, in nats per token.
     pub train_loss: f64,
     /// Loss of the last evaluation.

@@ -79,7 +79,7 @@ pub use step::{StepFault, inject_step_faults};
 pub use taal_kernels::orthogonalize;
 // Re-exported, because callers of `train` name these types.
 pub use progress::{Progress, RunInfo, Silent, StepInfo};
-pub use run::{Outcome, RunOptions};
+pub use run::{EnergyOptions, Outcome, RunOptions};
 pub use taal_draw::Language;
 pub use taal_kernels::{DeviceSpec, Precision};
 pub use taal_metrics::{Report, StepRecord};

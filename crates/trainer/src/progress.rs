@@ -1,5 +1,6 @@
 //! Displaying a run while it is training.
 
+use taal_metrics::energy::Energy;
 use taal_metrics::{Sample, StepRecord};
 
 /// Receives what happens in a run, to display it. Every method has an empty default.
@@ -50,6 +51,8 @@ pub struct RunInfo {
 pub struct StepInfo {
     /// Model FLOPs utilization of this step.
     pub mfu: f64,
+    /// Energy of the run so far, including its parts before a resume; zero without a meter.
+    pub energy: Energy,
     /// Whether a checkpoint of this step is being saved. The save is complete when the next one starts or the run ends.
     pub is_saved: bool,
     /// Whether the evaluation after it was the best so far.

@@ -1,6 +1,7 @@
 //! A run in progress: what it computes, and its record.
 
 mod compute;
+mod energy;
 mod page;
 mod record;
 mod rewind;
@@ -15,6 +16,8 @@ use taal_metrics::{Report, RunLog};
 use taal_store::{ErrorKind, layout};
 
 use self::compute::{Clock, Compute};
+pub use self::energy::EnergyOptions;
+use self::energy::RunEnergy;
 use self::page::Page;
 use self::record::Record;
 use crate::checkpoint::{Checkpoint, Checkpoints, Origin, TrainState};
@@ -42,6 +45,8 @@ pub struct RunOptions<'a> {
     pub is_resume: bool,
     /// The language of `report.html`.
     pub language: Language,
+    /// How it is metered, and its energy budget.
+    pub energy: EnergyOptions,
 }
 
 /// How a run ended.
@@ -120,6 +125,10 @@ impl<'a> Run<'a> {
         let log = open_log(claim.dir(), state.logged_steps(), progress)?;
         let (events, kept) = Events::open(claim.dir(), state.health.events)?;
         state.health.events = kept;
+        let energy = RunEnergy::start(&options.energy, options.device, state.energy.clone());
+        if !energy.is_metered() {
+            progress.note("the system gives no thread to meter energy with; this part of the run has no energy figure");
+        }
         let record = Record {
             claim,
             device: options.device,
@@ -149,6 +158,7 @@ impl<'a> Run<'a> {
                 started,
                 before_s: state.wall_s,
             },
+            energy,
             state,
         };
         compute.rehearse()?;
@@ -167,6 +177,7 @@ impl<'a> Run<'a> {
         record.live_page(compute);
         record.announce(compute);
         let outcome = compute.steps(record);
+        compute.count_energy(None);
         // However the steps ended, pending writes finish before the directory is unlocked.
         let saved = record.wait();
         let outcome = match (outcome, saved) {
@@ -180,6 +191,7 @@ impl<'a> Run<'a> {
             return Ok(Outcome::Interrupted(record.report(compute, RunState::Interrupted)?));
         }
         record.write_samples(compute);
+        compute.count_energy(None);
         Ok(Outcome::Finished(record.report(compute, RunState::Finished)?))
     }
 }

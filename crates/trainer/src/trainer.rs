@@ -128,6 +128,7 @@ impl<'a> Trainer<'a> {
             device: self.device,
             is_resume: self.is_resume,
             language: self.language,
+            energy: Default::default(),
         };
         train(
             &resolved,

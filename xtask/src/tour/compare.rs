@@ -28,8 +28,8 @@ impl Default for Rules {
     }
 }
 
-/// Labels of lines with speed, time or memory: shown on the page, never compared.
-const OF_THE_MACHINE: [&str; 4] = ["tokens/s", "MFU", "time", "peak memory"];
+/// Labels of lines with speed, time, memory or energy: shown on the page, never compared.
+const OF_THE_MACHINE: [&str; 6] = ["tokens/s", "MFU", "time", "peak memory", "energy", "CO2e"];
 
 /// The result of a comparison.
 #[derive(Debug, Default)]

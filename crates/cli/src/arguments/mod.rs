@@ -3,6 +3,7 @@
 mod about;
 mod asking;
 mod chat;
+mod energy;
 mod inside;
 mod model;
 mod runs;
@@ -21,6 +22,7 @@ use taal_model::{CacheType, WeightFormat};
 pub use self::about::*;
 pub use self::asking::*;
 pub use self::chat::*;
+pub use self::energy::*;
 pub use self::inside::*;
 pub use self::model::*;
 pub use self::runs::*;
@@ -82,6 +84,8 @@ pub enum Command {
     Runs(RunsArguments),
     /// Measure how fast this machine trains and generates
     Bench(BenchArguments),
+    /// Meter a program's energy, or estimate that of a training
+    Energy(EnergyArguments),
     /// Show what this machine offers: cores, memory, devices
     Doctor(DoctorArguments),
     /// Explain words such as nats, MFU and perplexity, in English or Dutch

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use taal_kernels::Precision;
+use taal_metrics::energy::Joule;
 use taal_trainer::bench::BenchShape;
 
 use super::{CacheArgument, DeviceArgument, LanguageArgument, WeightsArgument, from_zero, length, positive};
@@ -36,6 +37,9 @@ pub struct TrainArguments {
     /// Train nothing: show what would be read, rows as the model sees them, memory, disk and time
     #[arg(long, conflicts_with = "resume")]
     pub dry_run: bool,
+    /// Save and stop when the run has taken this energy, as in 0.05kWh (J, kJ, MJ, Wh, kWh, MWh)
+    #[arg(long, value_name = "ENERGY", value_parser = Joule::parse, conflicts_with = "dry_run")]
+    pub energy_budget: Option<Joule>,
     /// Print one JSON object
     #[arg(long, requires = "dry_run")]
     pub json: bool,

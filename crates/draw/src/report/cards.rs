@@ -1,5 +1,6 @@
 //! The key figures of a run as cards.
 
+use taal_metrics::energy::{EnergyFigures, GramCo2e, Joule};
 use taal_metrics::{GuessFigures, MaskedFigures, perplexity};
 
 use super::RunPage;
@@ -126,5 +127,36 @@ impl RunPage<'_> {
         if report.peak_rss_bytes > 0 {
             cards.add(texts.peak_memory, &numbers.bytes(report.peak_rss_bytes), "");
         }
+        if let Some(energy) = &report.energy {
+            self.energy(energy, cards);
+        }
+    }
+
+    fn energy(&self, energy: &EnergyFigures, cards: &mut Cards) {
+        let (texts, numbers) = (&self.language.texts().report, self.language.numbers());
+        let amount = |joules: f64| numbers.localized(&Joule(joules).watt_hours().to_string());
+        let gases = |grams: f64| numbers.localized(&GramCo2e(grams).to_string());
+        let source = escape(&energy.source);
+        let (low, high) = (amount(energy.low), amount(energy.high));
+        let note = fill(
+            texts.energy_note,
+            &[("low", &low), ("high", &high), ("source", &source)],
+        );
+        cards.add(texts.energy, &amount(energy.joules), &note);
+        let year = energy.year.map_or(String::new(), |year| format!(" {year}"));
+        let grid = escape(&format!("{}{year}", energy.grid));
+        let (grams, pue) = (numbers.decimals(energy.g_per_kwh, 0), numbers.significant(energy.pue));
+        let embodied = gases(energy.co2e_embodied_g);
+        let values = [
+            ("grams", grams.as_str()),
+            ("grid", &grid),
+            ("pue", &pue),
+            ("embodied", &embodied),
+        ];
+        cards.add(
+            "CO<sub>2</sub>e",
+            &gases(energy.co2e_g),
+            &fill(texts.co2e_note, &values),
+        );
     }
 }

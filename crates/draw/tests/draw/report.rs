@@ -1,6 +1,7 @@
 use std::time::{Duration, SystemTime};
 
 use taal_draw::{Language, RunPage, RunState};
+use taal_metrics::energy::EnergyFigures;
 use taal_metrics::{Report, RunNote, Sample, StepRecord, WordRank};
 
 use crate::record;
@@ -18,6 +19,23 @@ fn page(report: &Report, records: &[StepRecord], recipe_toml: &str, state: RunSt
 
 fn html(report: &Report, records: &[StepRecord], recipe_toml: &str) -> String {
     page(report, records, recipe_toml, RunState::Finished, Language::English)
+}
+
+/// 5.37 Wh on the Dutch grid.
+fn energy() -> EnergyFigures {
+    EnergyFigures {
+        joules: 19_332.0,
+        low: 10_000.0,
+        high: 36_000.0,
+        source: "rapl+<estimated>".to_owned(),
+        co2e_g: 1.4372,
+        co2e_embodied_g: 0.25,
+        grid: "NLD".to_owned(),
+        g_per_kwh: 267.622,
+        year: Some(2023),
+        pue: 1.1,
+        ..EnergyFigures::default()
+    }
 }
 
 fn report() -> Report {
@@ -43,6 +61,7 @@ fn report() -> Report {
         peak_flops_per_s: 3.36e11,
         peak_is_lower_bound: false,
         peak_rss_bytes: 512 << 20,
+        energy: Some(energy()),
         resumed_from: Some(1000),
         skipped_steps: 0,
         masked: None,
@@ -349,6 +368,28 @@ fn ranks_of_words_are_in_the_page_s_language() {
 }
 
 #[test]
+fn energy_is_on_the_page_with_bounds_and_source_in_both_languages() {
+    let english = html(&report(), &[], "");
+    let said = [
+        "<dt>Energy</dt><dd class=\"figure\">5.37 Wh</dd>",
+        "2.78 Wh to 10.00 Wh, rapl+&lt;estimated&gt;",
+        "<dd class=\"figure\">1.44 g</dd>",
+        "268 g per kWh (NLD 2023), PUE 1.1",
+    ];
+    for words in said {
+        assert!(english.contains(words), "no {words}");
+    }
+    let dutch = page(&report(), &[], "", RunState::Finished, Language::Dutch);
+    for words in [
+        "<dt>Energie</dt><dd class=\"figure\">5,37 Wh</dd>",
+        "2,78 Wh tot 10,00 Wh",
+        "PUE 1,1",
+    ] {
+        assert!(dutch.contains(words), "no {words}");
+    }
+}
+
+#[test]
 fn hostile_text_stays_text() {
     let hostile = "</pre><script>alert(1)</script><img src=x onerror='a'>\"&amp;\0";
     let sample = Sample {
@@ -401,6 +442,9 @@ fn runs_of_any_length_and_any_numbers_give_a_page() {
         val_loss: Some(number),
         val_bits_per_byte: Some(number),
         wall_s: Some(number),
+        energy_j: Some(number),
+        energy_low_j: None,
+        energy_high_j: None,
         is_skipped: false,
         val_accuracy: None,
     };

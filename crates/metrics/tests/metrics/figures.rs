@@ -15,6 +15,9 @@ fn full() -> StepRecord {
         val_bits_per_byte: Some(2.5),
         val_accuracy: Some(0.5),
         wall_s: Some(7.5),
+        energy_j: Some(8.5),
+        energy_low_j: Some(6.5),
+        energy_high_j: Some(9.5),
         is_skipped: true,
     }
 }

@@ -18,6 +18,9 @@ fn records_read_back_bit_for_bit() {
             val_loss: Some(number),
             val_bits_per_byte: None,
             wall_s: Some(number),
+            energy_j: Some(number),
+            energy_low_j: Some(number),
+            energy_high_j: Some(number),
             is_skipped: false,
             val_accuracy: None,
         })
@@ -96,7 +99,7 @@ fn truncating_keeps_the_bytes_of_what_it_keeps() {
     let dir = scratch();
     let path = dir.path().join(LOG_NAME);
     // A field of a later version, and a spelling that this version would not choose.
-    let first = r#"{"step": 1, "loss": 4.50, "lr": 1e-3, "grad_norm": 1, "tokens_per_s": 10, "energy_j": 3.5}"#;
+    let first = r#"{"step": 1, "loss": 4.50, "lr": 1e-3, "grad_norm": 1, "tokens_per_s": 10, "later_j": 3.5}"#;
     std::fs::write(
         &path,
         format!("{first}\n{}\n", first.replace("\"step\": 1", "\"step\": 2")),
@@ -198,9 +201,9 @@ fn csv_has_a_header_and_empty_fields_for_absent_values() {
             ..record(2)
         },
     ];
-    let expected = "step,loss,lr,grad_norm,tokens_per_s,val_loss,val_bits_per_byte,wall_s\n\
-                    1,4,0.001,1.1,333.3333333333333,,,\n\
-                    2,NaN,0.002,2.1,333.3333333333333,1.4142135623730951,,\n";
+    let expected = "step,loss,lr,grad_norm,tokens_per_s,val_loss,val_bits_per_byte,wall_s,energy_j\n\
+                    1,4,0.001,1.1,333.3333333333333,,,,\n\
+                    2,NaN,0.002,2.1,333.3333333333333,1.4142135623730951,,,\n";
     assert_eq!(csv(&records), expected);
     let dir = scratch();
     let path = dir.path().join("log.csv");

@@ -25,6 +25,13 @@ fn report() -> Report {
         peak_flops_per_s: 3.36e11,
         peak_is_lower_bound: false,
         peak_rss_bytes: 512 << 20,
+        energy: Some(taal_metrics::energy::EnergyFigures {
+            joules: 19_332.5,
+            low: 1e4,
+            high: 3.6e4,
+            source: "rapl+dram".to_owned(),
+            ..Default::default()
+        }),
         resumed_from: Some(1000),
         skipped_steps: 0,
         masked: None,
@@ -78,6 +85,7 @@ fn the_json_has_the_keys_that_scripts_rely_on() {
         "tokens_per_s",
         "mfu",
         "peak_rss_bytes",
+        "energy",
         "resumed_from",
         "samples",
     ];

@@ -9,6 +9,7 @@ use taal_data::{Batch, BatchPlan};
 use taal_kernels::random;
 use taal_metrics::StepRecord;
 
+use super::energy::RunEnergy;
 use super::record::Record;
 use crate::bad_step::BadStep;
 use crate::checkpoint::TrainState;
@@ -29,6 +30,7 @@ pub(super) struct Compute<'a> {
     pub(super) learner: Learner,
     pub(super) state: TrainState,
     pub(super) clock: Clock,
+    pub(super) energy: RunEnergy<'a>,
 }
 
 /// The duration of a run, including its parts before a resume.
@@ -101,6 +103,7 @@ impl Compute<'_> {
                 ControlFlow::Continue(found) => is_best = found,
                 ControlFlow::Break(()) => {
                     // The record is logged once the evaluation has been completed.
+                    self.count_energy(None);
                     self.state.unevaluated = Some(figures);
                     // If the state was not finite, the run has gone back to a step that is saved.
                     self.save_at_last(record)?;
@@ -108,13 +111,21 @@ impl Compute<'_> {
                 }
             }
         }
+        self.count_energy(Some(&mut figures));
         record.write(figures)?;
 
         let is_done = step == self.recipe.train.steps || self.is_out_of_patience();
-        let ask = if is_done {
-            ControlFlow::Continue(())
-        } else {
-            record.ask()
+        let ask = match (is_done, self.energy.exceeded_budget(&self.state.energy)) {
+            (true, _) => ControlFlow::Continue(()),
+            (false, Some(budget)) => {
+                let taken = self.state.energy.energy.joules.watt_hours();
+                let budget = budget.watt_hours();
+                record.note(&format!(
+                    "the energy budget of {budget} is used up: {taken} after step {step}"
+                ));
+                ControlFlow::Break(())
+            }
+            (false, None) => record.ask(),
         };
         let is_last = is_done || ask.is_break();
         // After a bad step the weights are those of an earlier step, so going back to this checkpoint would not help.
@@ -129,7 +140,7 @@ impl Compute<'_> {
         }
         // Otherwise the run has gone back and continues from there, or stops at a step that is saved.
         if is_sound {
-            record.show(&figures, is_saved || is_last, is_best);
+            record.show(&figures, self.state.energy.energy, is_saved || is_last, is_best);
             if self.is_out_of_patience() && step < self.recipe.train.steps {
                 record.note(&format!(
                     "stopped early: {} evaluations without a better loss",
@@ -157,6 +168,17 @@ impl Compute<'_> {
             Act::GiveUp => return Err(TrainError::diverged(step, reason, record.last_saved()?)),
         }
         Ok(act)
+    }
+
+    /// Brings the energy of the run up to date, and puts that of a step into its record.
+    pub(super) fn count_energy(&mut self, figures: Option<&mut StepRecord>) {
+        let total = match figures {
+            Some(figures) => self.energy.count(figures),
+            None => self.energy.total(),
+        };
+        if let Some(total) = total {
+            self.state.energy = total;
+        }
     }
 
     fn is_out_of_patience(&self) -> bool {

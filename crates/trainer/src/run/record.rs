@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use taal_draw::RunState;
 use taal_kernels::DeviceSpec;
+use taal_metrics::energy::Energy;
 use taal_metrics::{Report, RunLog, RunNote, Sample, StepRecord, flops};
 use taal_model::TransformerConfig;
 use taal_store::layout;
@@ -119,9 +120,15 @@ impl Record<'_> {
     }
 
     /// Shows a step.
-    pub(super) fn show(&mut self, figures: &StepRecord, is_saved: bool, is_best: bool) {
+    pub(super) fn show(&mut self, figures: &StepRecord, energy: Energy, is_saved: bool, is_best: bool) {
         let mfu = self.peak.utilization(figures.tokens_per_s, &self.flops_shape);
-        self.progress.step(figures, &StepInfo { mfu, is_saved, is_best });
+        let info = StepInfo {
+            mfu,
+            energy,
+            is_saved,
+            is_best,
+        };
+        self.progress.step(figures, &info);
     }
 
     /// Appends a record to the log. If the disk is full, the record is kept and tried again with the next one.
@@ -282,6 +289,7 @@ impl Record<'_> {
             peak_flops_per_s: self.peak.flops_per_s(),
             peak_is_lower_bound: self.peak.is_lower_bound(),
             peak_rss_bytes: taal_metrics::peak_rss_bytes().unwrap_or(0),
+            energy: compute.energy.figures(&state.energy, state.tokens),
             resumed_from: state.resumed_from,
             skipped_steps: state.health.skipped,
             rewinds: u64::from(state.health.rewinds),

@@ -69,6 +69,8 @@ impl Compute<'_> {
         state.resumed_from = self.state.resumed_from;
         state.precision = self.state.precision;
         state.train_s = self.state.train_s;
+        // The steps that are taken back have used their energy all the same.
+        state.energy = self.state.energy.clone();
         self.learner.precision = MixedPrecision::resumed(self.learner.precision.products, state.loss_scale);
         self.state = state;
         record.forget_after(self.state.logged_steps())

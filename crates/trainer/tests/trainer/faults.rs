@@ -123,6 +123,7 @@ impl Machine {
             device: DeviceSpec::Flex,
             is_resume,
             language: Default::default(),
+            energy: Default::default(),
         };
         self.on(|| train(&resolved, &source.text, &options, progress))
     }
@@ -1186,6 +1187,7 @@ fn a_damaged_shard_stops_the_run_unless_it_is_to_be_left_out() {
             device: DeviceSpec::Flex,
             is_resume,
             language: Default::default(),
+            energy: Default::default(),
         };
         machine.on(|| train(&resolved, &source.text, &options, progress))
     };

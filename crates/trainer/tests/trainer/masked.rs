@@ -85,6 +85,7 @@ impl Place {
             device: DeviceSpec::Flex,
             is_resume,
             language: Default::default(),
+            energy: Default::default(),
         };
         train(&resolved, &source.text, &options, progress)
     }
@@ -260,6 +261,7 @@ fn causal_models_fill_no_gaps_and_masked_ones_do_not_continue_text() {
         device: DeviceSpec::Flex,
         is_resume: false,
         language: Default::default(),
+        energy: Default::default(),
     };
     let error = train(&resolved, &source.text, &options, &mut Silent).unwrap_err();
     assert!(

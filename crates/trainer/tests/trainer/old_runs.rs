@@ -48,6 +48,7 @@ fn a_checkpoint_of_0_1_resumes_to_the_weights_that_0_1_ended_with() {
         device: DeviceSpec::Flex,
         is_resume: true,
         language: Default::default(),
+        energy: Default::default(),
     };
     let outcome = train(&resolve(&source, &[]).unwrap(), &source.text, &options, &mut Silent).unwrap();
     let Outcome::Finished(report) = outcome else {

@@ -71,6 +71,7 @@ fn run(
         device: DeviceSpec::Flex,
         is_resume,
         language: Default::default(),
+        energy: Default::default(),
     };
     train(&resolved, &source.text, &options, progress)
 }

@@ -70,6 +70,7 @@ fn run_with(
         device: DeviceSpec::Flex,
         is_resume,
         language: Default::default(),
+        energy: Default::default(),
     };
     let mut notes = Notes::default();
     let outcome = train(&resolved, &source.text, &options, &mut notes);
@@ -175,6 +176,7 @@ fn report_16_text_that_the_tokenizer_does_not_know_is_refused_with_its_share() {
             device: DeviceSpec::Flex,
             is_resume: false,
             language: Default::default(),
+            energy: Default::default(),
         };
         let mut notes = Notes::default();
         let outcome = train(&resolve(&file, &[]).unwrap(), &file.text, &options, &mut notes);

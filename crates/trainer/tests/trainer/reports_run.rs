@@ -228,6 +228,7 @@ impl Workplace {
             device: DeviceSpec::Flex,
             is_resume,
             language: Default::default(),
+            energy: Default::default(),
         };
         train(&resolved, &source.text, &options, progress)
     }
@@ -289,6 +290,7 @@ fn report_27_a_run_from_before_the_key_keeps_the_line_ends_of_its_text() {
                 device: DeviceSpec::Flex,
                 is_resume: true,
                 language: Default::default(),
+                energy: Default::default(),
             };
             train(&resolved, &source.text, &options, &mut notes).unwrap();
         }

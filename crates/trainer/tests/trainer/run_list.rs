@@ -61,6 +61,7 @@ impl Place {
             device: DeviceSpec::Flex,
             is_resume: false,
             language: Default::default(),
+            energy: Default::default(),
         };
         train(&resolve(&source, &sets).unwrap(), &source.text, &options, progress).unwrap()
     }

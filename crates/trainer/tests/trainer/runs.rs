@@ -80,6 +80,7 @@ impl Workplace {
             device: DeviceSpec::Flex,
             is_resume,
             language: Default::default(),
+            energy: Default::default(),
         };
         train(&resolved, &source.text, &options, progress)
     }
@@ -408,6 +409,7 @@ fn a_pretrained_model_is_fine_tuned_with_its_own_tokenizer() {
         device: DeviceSpec::Flex,
         is_resume: false,
         language: Default::default(),
+        energy: Default::default(),
     };
     let Outcome::Finished(report) = train(&resolved, &source.text, &options, &mut Silent).unwrap() else {
         panic!()
@@ -445,6 +447,7 @@ fn conversations_are_learned_from_their_completions() {
         device: DeviceSpec::Flex,
         is_resume: false,
         language: Default::default(),
+        energy: Default::default(),
     };
     let Outcome::Finished(report) = train(&resolved, &source.text, &options, &mut Silent).unwrap() else {
         panic!()

@@ -38,6 +38,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         device: DeviceSpec::Flex,
         is_resume: false,
         language: Default::default(),
+        energy: Default::default(),
     };
     let mut losses = Losses::default();
     let outcome = train(&resolved, &source.text, &options, &mut losses)?;

@@ -1,0 +1,118 @@
+//! `taal energy`: what work takes in joules and greenhouse gases.
+
+mod estimate;
+mod settings;
+mod watch;
+
+use taal_metrics::energy::{EnergyFigures, GramCo2e, Joule, SelftestCase, selftest as run_selftest};
+use taal_trainer::EnergyOptions;
+
+pub use self::estimate::estimate;
+pub use self::settings::{Place, calibrate};
+pub use self::watch::watch;
+use crate::arguments::EnergySelftestArguments;
+use crate::failure::Failure;
+use crate::terminal;
+
+/// Runs the meter on simulated sensors.
+pub fn selftest(arguments: &EnergySelftestArguments) -> Result<(), Failure> {
+    let cases = run_selftest();
+    match arguments.json {
+        true => terminal::print_json(&serde_json::json!({ "cases": cases }))?,
+        false => terminal::print(&cases.iter().map(line).collect::<String>())?,
+    }
+    let wrong = cases.iter().filter(|case| !case.is_right).count();
+    match wrong {
+        0 => Ok(()),
+        wrong => Err(Failure::from(anyhow::anyhow!(
+            "{wrong} of {} cases are wrong: this build of taal meters energy wrongly",
+            cases.len()
+        ))),
+    }
+}
+
+fn line(case: &SelftestCase) -> String {
+    let verdict = if case.is_right { "ok   " } else { "WRONG" };
+    let (expected, found) = (Joule(case.expected).to_string(), Joule(case.found).to_string());
+    format!(
+        "{verdict}  {:<52}  {expected:>10}  found {found:>10}  {}\n",
+        case.name, case.source
+    )
+}
+
+/// How a training is metered on this machine. Settings that cannot be read cost a note, not the training.
+pub fn of_training(budget: Option<Joule>, note: impl Fn(&str)) -> EnergyOptions {
+    let mut options = EnergyOptions {
+        budget,
+        ..EnergyOptions::default()
+    };
+    let read = || -> Result<_, Failure> {
+        let place = Place::find()?;
+        let settings = place.settings();
+        Ok((place.options(), place.files.clone(), settings.grid()?, settings.pue))
+    };
+    match read() {
+        Ok((meter, files, grid, pue)) => {
+            options.meter = meter;
+            options.files = files;
+            options.grid = grid;
+            options.pue = pue.unwrap_or(options.pue);
+        }
+        Err(failure) => note(&format!(
+            "note: {}; energy is metered without these settings",
+            failure.words()
+        )),
+    }
+    options
+}
+
+/// Energy and greenhouse gases, a row each.
+pub fn summary_rows(figures: &EnergyFigures) -> [(&'static str, String); 2] {
+    let energy = |joules: f64| Joule(joules).watt_hours().to_string();
+    let per_token = figures
+        .per_token
+        .map_or(String::new(), |joules| format!(", {} per token", Joule(joules)));
+    let (low, high) = (energy(figures.low), energy(figures.high));
+    let gases = |grams: f64| GramCo2e(grams).to_string();
+    let year = figures.year.map_or(String::new(), |year| format!(" of {year}"));
+    [
+        (
+            "energy",
+            format!(
+                "{} ({low} to {high}), {}{per_token}",
+                energy(figures.joules),
+                figures.source
+            ),
+        ),
+        (
+            "CO2e",
+            format!(
+                "{} with {}, {:.0} g/kWh{year}, PUE {}; {} embodied comes on top",
+                gases(figures.co2e_g),
+                figures.grid,
+                figures.g_per_kwh,
+                figures.pue,
+                gases(figures.co2e_embodied_g)
+            ),
+        ),
+    ]
+}
+
+/// The figures of a program as people read them, a line each.
+fn table(figures: &EnergyFigures, seconds: f64) -> String {
+    let [energy, gases] = summary_rows(figures);
+    let grams = |grams: f64| GramCo2e(grams).to_string();
+    let (dynamic, idle) = (grams(figures.co2e_dynamic_g), grams(figures.co2e_idle_g));
+    let power = Joule(figures.joules).mean_power(seconds.max(1e-9)).to_string();
+    let rows = [
+        energy,
+        ("mean power", power),
+        gases,
+        ("of it", format!("{dynamic} dynamic, {idle} idle")),
+    ];
+    let mut text = terminal::table(&rows);
+    for note in &figures.notes {
+        text.push_str(&format!("note: {note}\n"));
+    }
+    text
+}

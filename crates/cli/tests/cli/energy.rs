@@ -1,0 +1,350 @@
+//! What work takes: metering a program, published trainings, what is kept per machine.
+
+use std::process::Command;
+
+use crate::{Place, TAAL, done, fails};
+
+/// `taal` with its settings in the place, so that those of whoever runs the tests stay.
+fn taal(place: &Place, arguments: &[&str]) -> Command {
+    let mut command = place.command(arguments);
+    command.env("XDG_CONFIG_HOME", place.path("config"));
+    command.env("APPDATA", place.path("config"));
+    command
+}
+
+fn json(text: &str) -> serde_json::Value {
+    serde_json::from_str(text).expect("JSON")
+}
+
+#[test]
+fn gpt3_took_1287_megawatt_hours() {
+    let place = Place::new();
+    let shown = done(
+        taal(&place, &["energy", "estimate", "--preset", "gpt3"])
+            .output()
+            .expect("taal starts"),
+    );
+    for words in ["1,287.06 MWh", "552.15 t", "330.00 W", "2104.10350"] {
+        assert!(shown.contains(words), "no {words} in: {shown}");
+    }
+    let dutch = ["energy", "estimate", "--preset", "gpt3", "--grid", "NL", "--json"];
+    let dutch = json(&done(taal(&place, &dutch).output().expect("taal starts")));
+    let tonnes = dutch["co2e_g"].as_f64().expect("a number") / 1e6;
+    assert!((tonnes - 344.4).abs() < 0.1, "{tonnes}");
+    let all = done(taal(&place, &["energy", "estimate"]).output().expect("taal starts"));
+    for words in ["gpt3", "t5", "meena", "gshard", "switch", "evolved", "bloom", "24.69 t"] {
+        assert!(all.contains(words), "no {words} in: {all}");
+    }
+    let bloom = done(
+        taal(&place, &["energy", "estimate", "--preset", "bloom"])
+            .output()
+            .expect("taal starts"),
+    );
+    assert!(bloom.contains("24.69 t") && bloom.contains("14.63 t"), "{bloom}");
+    fails(
+        taal(&place, &["energy", "estimate", "--preset", "gpt5"])
+            .output()
+            .expect("taal starts"),
+        2,
+        &["expected one of gpt3"],
+    );
+}
+
+#[test]
+fn an_estimate_has_bounds_and_says_its_electricity() {
+    let place = Place::new();
+    let arguments = [
+        "energy", "estimate", "--params", "124M", "--tokens", "2.3B", "--device", "a100", "--grid", "FRA", "--json",
+    ];
+    let found = json(&done(taal(&place, &arguments).output().expect("taal starts")));
+    let number = |path: &str| {
+        found
+            .pointer(path)
+            .and_then(serde_json::Value::as_f64)
+            .expect("a number")
+    };
+    assert!((number("/flops") - 6.0 * 124e6 * 2.3e9).abs() < 1e6);
+    let hours = 6.0 * 124e6 * 2.3e9 / (312e12 * 0.4) / 3600.0;
+    assert!((number("/hours") / hours - 1.0).abs() < 1e-9);
+    assert!((number("/energy/joules") / (hours * 3600.0 * 400.0) - 1.0).abs() < 1e-9);
+    assert!(number("/energy/low") < number("/energy/joules") && number("/energy/joules") <= number("/energy/high"));
+    assert_eq!(
+        (found["grid"].as_str(), found["year"].as_u64(), found["source"].as_str()),
+        (Some("FRA"), Some(2023), Some("estimated"))
+    );
+    for (wrong, words) in [
+        (["--params", "12x", "--tokens", "1B"], "124M"),
+        (["--params", "1M", "--device", "a100"], "--tokens"),
+        (["--preset", "gpt3", "--params", "1M"], "cannot be used with"),
+    ] {
+        let arguments = [&["energy", "estimate"][..], &wrong[..]].concat();
+        fails(taal(&place, &arguments).output().expect("taal starts"), 2, &[words]);
+    }
+    let wrong = [
+        "energy", "estimate", "--params", "1M", "--tokens", "1B", "--device", "abacus",
+    ];
+    fails(
+        taal(&place, &wrong).output().expect("taal starts"),
+        2,
+        &["expected cpu or one of p100"],
+    );
+}
+
+#[test]
+fn a_watched_program_keeps_its_output_and_its_code() {
+    let place = Place::new();
+    let arguments = [
+        "energy",
+        "watch",
+        "--grid",
+        "NLD",
+        "--pue",
+        "1.1",
+        "--json",
+        "energy.json",
+        "--csv",
+        "emissions.csv",
+        "--",
+        TAAL,
+        "glossary",
+        "loss",
+        "--lang",
+        "en",
+    ];
+    let output = taal(&place, &arguments).output().expect("taal starts");
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    let shown = done(output);
+    assert!(shown.starts_with("loss\n") && !shown.contains("Wh"), "{shown}");
+    for word in ["energy", "Wh", "CO2e", "embodied", "NLD, 268 g/kWh of 2023, PUE 1.1"] {
+        assert!(words.contains(word), "no {word} in: {words}");
+    }
+    let found = json(&place.read("energy.json"));
+    let number = |name: &str| found["energy"][name].as_f64().expect(name);
+    assert!(
+        number("low") > 0.0 && number("low") <= number("joules") && number("joules") <= number("high"),
+        "{found}"
+    );
+    assert!((number("co2e_g") / (number("joules") / 3.6e6 * 1.1 * 267.622) - 1.0).abs() < 1e-9);
+    assert!(!found["energy"]["source"].as_str().expect("a source").is_empty());
+    let table = place.read("emissions.csv");
+    assert!(
+        table.starts_with("timestamp,project_name,run_id,") && table.lines().count() == 2,
+        "{table}"
+    );
+
+    let output = taal(&place, &["energy", "watch", "--", TAAL, "glossary", "qwertyuiop"])
+        .output()
+        .expect("taal starts");
+    assert_eq!(output.status.code(), Some(2), "the program's own code");
+    fails(
+        taal(&place, &["energy", "watch", "--", "no-such-program"])
+            .output()
+            .expect("taal starts"),
+        2,
+        &["cannot start no-such-program"],
+    );
+    fails(
+        taal(&place, &["energy", "watch", "--grid", "Atlantis", "--", TAAL])
+            .output()
+            .expect("taal starts"),
+        2,
+        &["unknown country"],
+    );
+    fails(
+        taal(&place, &["energy", "watch", "--pue", "0.5", "--", TAAL])
+            .output()
+            .expect("taal starts"),
+        2,
+        &["from 1 to 10"],
+    );
+    fails(
+        taal(&place, &["energy", "watch"]).output().expect("taal starts"),
+        2,
+        &["COMMAND"],
+    );
+}
+
+/// Two processes that compute at once count, and so do those that they start.
+#[cfg(unix)]
+#[test]
+fn programs_that_a_watched_one_starts_are_metered() {
+    let place = Place::new();
+    let burn = "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done";
+    let command = format!("sh -c '{burn}' & sh -c '{burn}'; wait");
+    let arguments = ["energy", "watch", "--json", "energy.json", "--", "sh", "-c", &command];
+    done(taal(&place, &arguments).output().expect("taal starts"));
+    let found = json(&place.read("energy.json"));
+    assert!(found["cpu_seconds"].as_f64().expect("a number") > 0.02, "{found}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn counters_of_another_sys_directory_are_read() {
+    let place = Place::new();
+    std::fs::create_dir_all(place.path("sys/class/powercap/intel-rapl:0")).expect("a directory");
+    for (file, text) in [
+        ("name", "package-0\n"),
+        ("max_energy_range_uj", "65532610987\n"),
+        ("energy_uj", "1000000\n"),
+    ] {
+        place.write(&format!("sys/class/powercap/intel-rapl:0/{file}"), text);
+    }
+    let mut command = taal(
+        &place,
+        &[
+            "energy",
+            "watch",
+            "--json",
+            "energy.json",
+            "--",
+            "sh",
+            "-c",
+            "echo 2000000 > sys/class/powercap/intel-rapl:0/energy_uj",
+        ],
+    );
+    done(
+        command
+            .env("TAAL_SYS", place.path("sys"))
+            .output()
+            .expect("taal starts"),
+    );
+    let found = json(&place.read("energy.json"));
+    assert_eq!(found["energy"]["source"], "rapl+estimated", "{found}");
+}
+
+#[test]
+fn calibrations_are_kept_shown_and_forgotten() {
+    let place = Place::new();
+    let calibrate = |more: &[&str]| {
+        let arguments = [&["energy", "calibrate"][..], more].concat();
+        taal(&place, &arguments).output().expect("taal starts")
+    };
+    assert!(done(calibrate(&[])).contains("estimated"));
+    let shown = done(calibrate(&["--idle", "9", "--full", "41", "--grid", "NL"]));
+    assert!(
+        shown.contains("calibrated") && shown.contains("41.00 W") && shown.contains("Netherlands 2023"),
+        "{shown}"
+    );
+    let kept = json(&done(calibrate(&["--json"])));
+    assert_eq!(
+        (kept["source"].as_str(), kept["grid"].as_str()),
+        (Some("calibrated"), Some("NLD")),
+        "{kept}"
+    );
+    let watched = taal(&place, &["energy", "watch", "--", TAAL, "--version"])
+        .output()
+        .expect("taal starts");
+    let words = String::from_utf8_lossy(&watched.stderr).into_owned();
+    assert!(
+        words.contains("calibrated") || words.contains("rapl") || words.contains("battery"),
+        "{words}"
+    );
+    assert!(words.contains("NLD"), "{words}");
+    for (wrong, words) in [
+        (&["--idle", "41", "--full", "9"][..], "not below full power"),
+        (&["--idle", "41"], "--full"),
+        (&["--grid", "Atlantis"], "unknown country"),
+        (&["--idle", "-1", "--full", "9"], "idle power -1 W"),
+    ] {
+        fails(calibrate(wrong), 2, &[words]);
+    }
+    assert!(done(calibrate(&["--forget"])).contains("estimated"));
+    std::fs::create_dir_all(place.path("config/taal")).expect("a directory");
+    place.write("config/taal/energy.json", "[");
+    fails(calibrate(&[]), 65, &["energy.json", "not the settings"]);
+}
+
+#[test]
+fn simulated_sensors_with_faults_are_metered_rightly() {
+    let place = Place::new();
+    let shown = done(taal(&place, &["energy", "selftest"]).output().expect("taal starts"));
+    assert!(
+        shown.lines().count() >= 15 && shown.lines().all(|line| line.starts_with("ok")),
+        "{shown}"
+    );
+}
+
+/// Numbers of `energy` in a run's report.
+fn report_figure(place: &Place, name: &str) -> f64 {
+    json(&place.read("run/report.json"))["energy"][name]
+        .as_f64()
+        .expect(name)
+}
+
+#[test]
+fn every_run_says_what_it_took_and_resumed_runs_add_up() {
+    let place = Place::new();
+    let train = |more: &[&str]| {
+        let arguments = [
+            &["train", "--recipe", "tiny.toml", "--run-dir", "run", "--lang", "nl"],
+            more,
+        ]
+        .concat();
+        taal(&place, &arguments).output().expect("taal starts")
+    };
+    let output = train(&[]);
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("Wh"),
+        "progress says the energy"
+    );
+    let shown = done(output);
+    assert!(
+        shown.contains("energy") && shown.contains("per token") && shown.contains("WORLD, 475 g/kWh of 2018"),
+        "{shown}"
+    );
+    let figure = |name: &str| report_figure(&place, name);
+    let (joules, tokens) = (figure("joules"), 6.0 * 2.0 * 8.0);
+    assert!(figure("low") > 0.0 && figure("low") <= joules && joules <= figure("high"));
+    assert!((figure("per_token") / (joules / tokens) - 1.0).abs() < 1e-9);
+    assert!((figure("co2e_g") / (joules / 3.6e6 * 475.0) - 1.0).abs() < 1e-9);
+    let records = place.read("run/log.jsonl");
+    let of_steps = records.lines().filter_map(|line| json(line)["energy_j"].as_f64());
+    let sum: f64 = of_steps.sum();
+    assert!(sum > 0.0 && sum <= joules * 1.000_001, "{sum} of {joules}");
+    assert!(place.read("run/report.html").contains("<dt>Energie</dt>"));
+
+    done(train(&["--resume", "--set", "train.steps=12"]));
+    assert!(figure("joules") > joules, "both parts");
+}
+
+#[test]
+fn a_budget_of_energy_stops_a_run_with_a_checkpoint() {
+    let place = Place::new();
+    let stopped = taal(
+        &place,
+        &[
+            "train",
+            "--recipe",
+            "tiny.toml",
+            "--run-dir",
+            "run",
+            "--energy-budget",
+            "0.001J",
+        ],
+    )
+    .output()
+    .expect("taal starts");
+    let words = String::from_utf8_lossy(&stopped.stderr).into_owned();
+    assert_eq!(stopped.status.code(), Some(75), "{words}");
+    assert!(
+        words.contains("energy budget of") && words.contains("after step 1"),
+        "{words}"
+    );
+    assert!(place.path("run/checkpoints/step-00000001").is_dir());
+    let joules = report_figure(&place, "joules");
+    done(
+        taal(
+            &place,
+            &["train", "--resume", "--run-dir", "run", "--energy-budget", "1kWh"],
+        )
+        .output()
+        .expect("taal starts"),
+    );
+    assert!(report_figure(&place, "joules") > joules);
+    for (budget, reason) in [("0.05", "unit is missing"), ("5h", "unknown unit"), ("-1Wh", "above 0")] {
+        let output = taal(&place, &["train", "--recipe", "tiny.toml", "--energy-budget", budget])
+            .output()
+            .expect("taal starts");
+        fails(output, 2, &[reason]);
+    }
+}

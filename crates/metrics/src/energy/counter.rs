@@ -1,0 +1,164 @@
+//! Energy counters: numbers that rise, wrap around, fail to be read, and come back.
+
+use super::files::ReadError;
+use super::units::Joule;
+
+/// No zone of a processor and no GPU draws more; a change that implies more is not a measurement.
+const MAX_WATTS: f64 = 3000.0;
+
+/// A fall of the counter is a reset instead of a wrap if a wrap would imply more than this power and this multiple of the power so far.
+const MAX_WRAP_WATTS: f64 = 600.0;
+const MAX_POWER_RATIO: f64 = 10.0;
+
+/// A counter that returns to 0 after its range, followed by observed decreases: `E1 - E0 + W * range`.
+///
+/// ```
+/// use taal_metrics::energy::WrapCounter;
+/// let mut counter = WrapCounter::new(1000);
+/// let totals = [800, 200, 900, 50, 30].map(|reading| counter.update(reading));
+/// assert_eq!(totals, [800, 1200, 1900, 2050, 3030]);
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct WrapCounter {
+    range: u64,
+    last: Option<u64>,
+    total: u64,
+}
+
+impl WrapCounter {
+    /// A counter with the range after which it starts again at 0.
+    pub fn new(range: u64) -> Self {
+        Self {
+            range,
+            last: None,
+            total: 0,
+        }
+    }
+
+    /// The cumulative count after a reading; the first one is the baseline.
+    pub fn update(&mut self, reading: u64) -> u64 {
+        let added = match self.last {
+            None => reading,
+            Some(last) if reading >= last => reading - last,
+            Some(last) => reading.saturating_add(self.range).saturating_sub(last),
+        };
+        self.last = Some(reading);
+        self.total = self.total.saturating_add(added);
+        self.total
+    }
+}
+
+/// What was unusual about a reading.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Oddity {
+    /// It failed, and the power so far stands in until the counter can be read again.
+    Failed,
+    /// The counter went around more often than it was read; the number of times follows from the power so far.
+    SeveralWraps,
+    /// The counter started again at a number that no wrap explains; the power so far stands in for the interval.
+    Reset,
+}
+
+/// A counter in microjoules with time: what it adds from reading to reading, in spite of everything.
+#[derive(Debug, Clone)]
+pub(super) struct TimedCounter {
+    /// Microjoules after which it starts again at 0; none if the system does not say.
+    range_uj: Option<u64>,
+    /// The last reading and its time in seconds.
+    last: (u64, f64),
+    /// The time up to which energy was handed out.
+    given_until_s: f64,
+    /// Joules handed out since the last reading on the strength of the power so far.
+    advanced: f64,
+    /// The mean power of what was read so far.
+    watts: Option<f64>,
+}
+
+/// What a counter adds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Added {
+    pub(super) joules: Joule,
+    /// Whether the power so far stands in for a measurement.
+    pub(super) is_estimated: bool,
+    pub(super) oddity: Option<Oddity>,
+}
+
+impl TimedCounter {
+    /// From its first reading.
+    pub(super) fn new(range_uj: Option<u64>, reading_uj: u64, now_s: f64) -> Self {
+        Self {
+            range_uj: range_uj.filter(|range| *range > 0),
+            last: (reading_uj, now_s),
+            given_until_s: now_s,
+            advanced: 0.0,
+            watts: None,
+        }
+    }
+
+    /// The last reading in microjoules.
+    pub(super) fn last_uj(&self) -> u64 {
+        self.last.0
+    }
+
+    /// What was added until now. `fallback_watts` is the power until a first interval was read.
+    pub(super) fn advance(&mut self, reading: Result<u64, ReadError>, now_s: f64, fallback_watts: f64) -> Added {
+        let expected = self.watts.unwrap_or(fallback_watts);
+        let Ok(reading) = reading else {
+            let joules = expected * (now_s - self.given_until_s).max(0.0);
+            self.given_until_s = now_s;
+            self.advanced += joules;
+            return Added {
+                joules: Joule(joules),
+                is_estimated: true,
+                oddity: Some(Oddity::Failed),
+            };
+        };
+        let interval_s = (now_s - self.last.1).max(0.0);
+        let (measured, oddity) = self.difference(reading, interval_s);
+        let true_joules = measured.unwrap_or(expected * interval_s);
+        // What failed readings were given in advance is taken back here, at once or from what follows.
+        let joules = (true_joules - self.advanced).max(0.0);
+        self.advanced = (self.advanced - true_joules).max(0.0);
+        self.last = (reading, now_s);
+        self.given_until_s = now_s;
+        if measured.is_some() && interval_s > 0.0 {
+            let watts = true_joules / interval_s;
+            // Recent power says most about a gap.
+            self.watts = Some(self.watts.map_or(watts, |before| 0.5 * before + 0.5 * watts));
+        }
+        Added {
+            joules: Joule(joules),
+            is_estimated: measured.is_none(),
+            oddity,
+        }
+    }
+
+    /// The joules between the last reading and this one; none if it cannot be told.
+    fn difference(&self, reading: u64, interval_s: f64) -> (Option<f64>, Option<Oddity>) {
+        let change = (reading as f64 - self.last.0 as f64) / 1e6;
+        let Some(range) = self.range_uj.map(|range| range as f64 / 1e6) else {
+            return match change >= 0.0 {
+                true => (Some(change), None),
+                false => (None, Some(Oddity::Reset)),
+            };
+        };
+        let seen_wraps = if change < 0.0 { 1.0 } else { 0.0 };
+        let mut wraps = seen_wraps;
+        // More wraps than seen are possible only if the interval is long enough for them.
+        if let Some(watts) = self.watts
+            && MAX_WATTS * interval_s > range
+        {
+            wraps = f64::max(((watts * interval_s - change) / range).round(), seen_wraps);
+        }
+        let joules = change + wraps * range;
+        let limit = match (change < 0.0, self.watts) {
+            (true, Some(watts)) => (watts * MAX_POWER_RATIO).clamp(MAX_WRAP_WATTS, MAX_WATTS),
+            _ => MAX_WATTS,
+        };
+        // A counter advances in steps, so the power of a very short interval says little.
+        if joules > limit * interval_s.max(0.1) {
+            return (None, Some(Oddity::Reset));
+        }
+        (Some(joules), (wraps > seen_wraps).then_some(Oddity::SeveralWraps))
+    }
+}

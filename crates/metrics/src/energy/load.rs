@@ -1,0 +1,197 @@
+//! Who uses the processors: our CPU seconds and the machine's, from Linux's `/proc`.
+
+use std::collections::BTreeSet;
+
+use super::files::SensorFiles;
+
+/// Ticks per second of `/proc` on every Linux (`USER_HZ`).
+const TICKS_PER_S: f64 = 100.0;
+
+/// Processes of a tree that are looked at; more are left out.
+const MAX_PROCESSES: usize = 4096;
+
+/// Whose work is ours.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// This process.
+    #[default]
+    Process,
+    /// This process and everything it starts.
+    Tree,
+    /// Everything that runs on the machine.
+    Machine,
+}
+
+/// CPU seconds since the machine, or the process, started.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct CpuTimes {
+    /// Ours; none if unknown.
+    pub(super) ours_s: Option<f64>,
+    /// Of everything that runs; none if unknown.
+    pub(super) busy_s: Option<f64>,
+}
+
+/// What happened in an interval.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Load {
+    /// Our CPU seconds.
+    pub(super) ours_s: f64,
+    /// Our CPU seconds over the machine's, in 0..=1.
+    pub(super) share: f64,
+    /// The share of the processors' time that is used, in 0..=1.
+    pub(super) utilization: f64,
+}
+
+/// Reads CPU times.
+#[derive(Debug)]
+pub(super) struct LoadReader {
+    scope: Scope,
+    n_cpus: usize,
+    last: CpuTimes,
+}
+
+impl LoadReader {
+    pub(super) fn new(files: &dyn SensorFiles, scope: Scope, n_cpus: usize) -> Self {
+        let mut reader = Self {
+            scope,
+            n_cpus,
+            last: CpuTimes::default(),
+        };
+        reader.last = reader.times(files);
+        reader
+    }
+
+    /// Whether the machine's CPU time is known, without which other load is not seen.
+    pub(super) fn sees_the_machine(&self) -> bool {
+        self.last.busy_s.is_some()
+    }
+
+    /// Whether our own CPU time is known.
+    pub(super) fn sees_us(&self) -> bool {
+        self.last.ours_s.is_some()
+    }
+
+    /// The load of the interval that ends now.
+    pub(super) fn advance(&mut self, files: &dyn SensorFiles, interval_s: f64) -> Load {
+        let now = self.times(files);
+        let difference = |now: Option<f64>, last: Option<f64>| Some((now? - last?).max(0.0));
+        let ours = difference(now.ours_s, self.last.ours_s);
+        let busy = difference(now.busy_s, self.last.busy_s);
+        self.last = CpuTimes {
+            ours_s: now.ours_s.or(self.last.ours_s),
+            busy_s: now.busy_s.or(self.last.busy_s),
+        };
+        let capacity_s = self.n_cpus as f64 * interval_s;
+        // A tick is 10 ms: work that is shorter is real too, and must not become a zero.
+        let half_a_tick = 0.5 / TICKS_PER_S;
+        let (ours, busy) = match (self.scope, ours, busy) {
+            (Scope::Machine, _, busy) => {
+                let busy = busy.unwrap_or(capacity_s).max(half_a_tick);
+                (busy, busy)
+            }
+            (_, Some(ours), busy) => {
+                let ours = ours.max(half_a_tick);
+                (ours, busy.unwrap_or(ours).max(ours))
+            }
+            // Nothing is known: as if the machine worked for us alone.
+            (_, None, _) => (capacity_s, capacity_s),
+        };
+        Load {
+            ours_s: ours.min(capacity_s),
+            share: if busy > 0.0 { (ours / busy).clamp(0.0, 1.0) } else { 1.0 },
+            utilization: if capacity_s > 0.0 {
+                (busy / capacity_s).clamp(0.0, 1.0)
+            } else {
+                0.0
+            },
+        }
+    }
+
+    fn times(&self, files: &dyn SensorFiles) -> CpuTimes {
+        let of_machine = files.read("proc/stat").ok();
+        let busy_s = of_machine.and_then(|text| busy_seconds(&text));
+        let ours_s = match self.scope {
+            Scope::Machine => busy_s,
+            Scope::Process => files.read("proc/self/stat").ok().and_then(|text| cpu_seconds(&text)),
+            Scope::Tree => self.tree_seconds(files),
+        };
+        CpuTimes { ours_s, busy_s }
+    }
+
+    /// The CPU seconds of this process and its descendants. Of those that ended, the parent that waited for them counts the time.
+    fn tree_seconds(&self, files: &dyn SensorFiles) -> Option<f64> {
+        let mut waiting = vec!["self".to_owned()];
+        let mut seen = BTreeSet::new();
+        let mut sum = None;
+        while let Some(process) = waiting.pop() {
+            if seen.len() >= MAX_PROCESSES || !seen.insert(process.clone()) {
+                continue;
+            }
+            let stat = files.read(&format!("proc/{process}/stat")).ok();
+            // It may have ended since it was listed.
+            let Some(seconds) = stat.and_then(|text| cpu_seconds(&text)) else {
+                continue;
+            };
+            sum = Some(sum.unwrap_or(0.0) + seconds);
+            for task in files.list(&format!("proc/{process}/task")) {
+                let children = files.read(&format!("proc/{process}/task/{task}/children"));
+                waiting.extend(children.unwrap_or_default().split_whitespace().map(str::to_owned));
+            }
+        }
+        // Between the end of a process and its parent's wait it is in neither count.
+        Some(f64::max(sum?, self.last.ours_s.unwrap_or(0.0)))
+    }
+}
+
+/// The CPU seconds of all processors that did work: user, nice, system, interrupts. Guests are part of user; stolen time was somebody else's.
+pub(super) fn busy_seconds(stat: &str) -> Option<f64> {
+    let line = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
+    let fields: Vec<f64> = line.split_whitespace().map_while(|it| it.parse().ok()).collect();
+    let at = |index: usize| fields.get(index).copied().unwrap_or(0.0);
+    let busy = at(0) + at(1) + at(2) + at(5) + at(6);
+    // A container's file may be there and empty of numbers.
+    let total = busy + at(3) + at(4);
+    (total > 0.0).then_some(busy / TICKS_PER_S)
+}
+
+/// How many processors `/proc/stat` lists.
+pub(super) fn n_cpus(stat: &str) -> usize {
+    let is_cpu = |line: &&str| {
+        let number = line.strip_prefix("cpu").and_then(|rest| rest.chars().next());
+        number.is_some_and(|character| character.is_ascii_digit())
+    };
+    stat.lines().filter(is_cpu).count()
+}
+
+/// The CPU seconds of a process and of its children that ended and were waited for (proc_pid_stat(5), fields 14 to 17).
+pub(super) fn cpu_seconds(stat: &str) -> Option<f64> {
+    // The name in parentheses may have spaces and parentheses itself.
+    let (_, rest) = stat.rsplit_once(')')?;
+    let ticks: Vec<f64> = rest
+        .split_whitespace()
+        .skip(11)
+        .take(4)
+        .map_while(|it| it.parse().ok())
+        .collect();
+    (ticks.len() == 4).then(|| ticks.iter().sum::<f64>() / TICKS_PER_S)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpu_seconds_are_read_in_spite_of_the_name() {
+        let stat = "42 (a) b (c)) S 1 1 1 0 -1 0 0 0 0 0 250 50 100 25 20 0 1 0 5 0";
+        assert_eq!(cpu_seconds(stat), Some(4.25));
+        assert_eq!(cpu_seconds("42 (short) S 1 2"), None);
+    }
+
+    #[test]
+    fn waiting_and_stolen_time_is_not_busy() {
+        let stat = "cpu  100 20 30 1000 500 5 5 900 40 0\ncpu0 1 1 1 1\ncpu1 1 1 1 1\nintr 5\n";
+        assert_eq!(busy_seconds(stat), Some(1.6));
+        assert_eq!(n_cpus(stat), 2);
+        assert_eq!(busy_seconds("cpu  0 0 0 0 0 0 0\n"), None);
+    }
+}

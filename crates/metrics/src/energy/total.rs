@@ -1,0 +1,142 @@
+//! Energy that adds up over the parts of a run, and the figures of a report that follow from it.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::figure::{Energy, Source, Sources};
+use super::grid::{Embodied, Footprint, Grid};
+use super::machine::Machine;
+use super::meter::Reading;
+use super::units::GramCo2e;
+
+/// Threads of the server of which a virtual machine is a part.
+const THREADS_PER_SERVER: f64 = 96.0;
+
+const SECONDS_PER_HOUR: f64 = 3600.0;
+
+impl Machine {
+    /// The greenhouse gases of making this machine, per hour of work: a guess from what it is, without accelerators.
+    pub fn embodied_per_hour(&self) -> GramCo2e {
+        match (self.is_virtual, self.has_battery) {
+            (true, _) => Embodied::SERVER.per_hour() * (self.n_cpus as f64 / THREADS_PER_SERVER),
+            (false, true) => Embodied::LAPTOP.per_hour(),
+            (false, false) => Embodied::DESKTOP.per_hour(),
+        }
+    }
+}
+
+/// What a piece of work took so far; the parts of a resumed run add up.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EnergyTotal {
+    /// All of it.
+    pub energy: Energy,
+    /// The part that the machines take at rest.
+    pub idle: Energy,
+    /// Greenhouse gases of making the machines, for the time that was used.
+    pub embodied: GramCo2e,
+    /// Where the figures come from.
+    pub sources: Sources,
+    /// What they miss.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub notes: BTreeSet<String>,
+}
+
+impl EnergyTotal {
+    /// From a reading on a machine.
+    pub fn of(reading: &Reading, machine: &Machine) -> Self {
+        let accelerators = if reading.gpu.joules.0 > 0.0 {
+            Embodied::ACCELERATOR.per_hour()
+        } else {
+            GramCo2e::ZERO
+        };
+        let hours = reading.shared_seconds / SECONDS_PER_HOUR;
+        Self {
+            energy: reading.total(),
+            idle: reading.idle,
+            embodied: machine.embodied_per_hour() * hours + accelerators * (reading.seconds / SECONDS_PER_HOUR),
+            sources: reading.sources.clone(),
+            notes: reading.notes.sentences().into_iter().collect(),
+        }
+    }
+
+    /// Adds another part.
+    pub fn add(&mut self, other: &Self) {
+        self.energy += other.energy;
+        self.idle += other.idle;
+        self.embodied += other.embodied;
+        self.sources = self.sources.iter().chain(other.sources.iter()).collect();
+        self.notes.extend(other.notes.iter().cloned());
+    }
+
+    /// The figures with the greenhouse gases of the electricity; `tokens` were read or written with this energy.
+    pub fn figures(&self, tokens: Option<u64>, grid: &Grid, pue: f64) -> EnergyFigures {
+        let dynamic = self.energy.since(self.idle).joules;
+        let footprint = Footprint::new(
+            dynamic.watt_hours(),
+            self.idle.joules.watt_hours(),
+            self.embodied,
+            grid,
+            pue,
+        );
+        let joules = self.energy.joules.0;
+        EnergyFigures {
+            joules,
+            low: self.energy.low.0,
+            high: self.energy.high.0,
+            source: self.sources.to_string(),
+            per_token: tokens.filter(|tokens| *tokens > 0).map(|tokens| joules / tokens as f64),
+            co2e_g: grid.emissions(self.energy.joules, pue).0,
+            co2e_dynamic_g: footprint.dynamic.0,
+            co2e_idle_g: footprint.idle.0,
+            co2e_embodied_g: footprint.embodied.0,
+            grid: grid.code.clone(),
+            g_per_kwh: grid.g_per_kwh,
+            year: grid.year,
+            pue,
+            notes: self.notes.iter().cloned().collect(),
+        }
+    }
+}
+
+/// Energy in a report: `energy` in `report.json`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EnergyFigures {
+    /// Joules.
+    pub joules: f64,
+    /// Their lower bound.
+    pub low: f64,
+    /// Their upper bound.
+    pub high: f64,
+    /// Where they come from, such as `rapl+dram` or `estimated`.
+    pub source: String,
+    /// Joules per token.
+    pub per_token: Option<f64>,
+    /// Grams of CO2 equivalent of this energy, PUE included.
+    pub co2e_g: f64,
+    /// Of them, beyond the machine at rest.
+    pub co2e_dynamic_g: f64,
+    /// Of them, the machine at rest.
+    pub co2e_idle_g: f64,
+    /// Grams of CO2 equivalent of making the machine, which are not in `co2e_g`.
+    pub co2e_embodied_g: f64,
+    /// The electricity: ISO 3166-1's three letters, `WORLD`, or `custom`.
+    pub grid: String,
+    /// Its grams of CO2 equivalent per kilowatt-hour.
+    pub g_per_kwh: f64,
+    /// The year of that figure.
+    pub year: Option<u16>,
+    /// Power usage effectiveness.
+    pub pue: f64,
+    /// What the figures miss.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+}
+
+impl Sources {
+    fn iter(&self) -> impl Iterator<Item = Source> + '_ {
+        self.0.iter().copied()
+    }
+}

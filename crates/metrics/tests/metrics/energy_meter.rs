@@ -1,0 +1,247 @@
+//! The meter on sensors whose true energy is known.
+
+use std::fs;
+use std::path::Path;
+
+use taal_metrics::energy::{
+    Calibration, FakeMachine, FakeZone, KernelFiles, Meter, MeterOptions, Monitor, Reading, Scope, SensorFiles, Source,
+    SystemClock, selftest,
+};
+
+use super::scratch;
+
+fn metered(machine: &FakeMachine, options: MeterOptions, seconds: u32, ours: f64, others: f64) -> Reading {
+    let mut meter = machine.meter(options);
+    for _ in 0..seconds {
+        machine.pass(1.0, ours, others);
+        meter.sample();
+    }
+    meter.finish()
+}
+
+fn write(root: &Path, path: &str, text: &str) {
+    let path = root.join(path);
+    fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
+    fs::write(path, text).expect("written");
+}
+
+#[test]
+fn faults_cost_at_most_one_interval_and_are_said() {
+    let cases = selftest();
+    assert!(cases.len() >= 15);
+    for case in cases {
+        assert!(case.is_right, "{case:#?}");
+    }
+}
+
+#[test]
+fn without_sensors_the_figure_is_an_estimate_with_bounds_and_never_zero() {
+    let machine = FakeMachine::new();
+    for path in ["proc/cpuinfo", "proc/meminfo"] {
+        machine.set_file(path, "");
+    }
+    for (seconds, ours) in [(1, 0.0), (60, 0.0), (60, 0.01), (60, 4.0)] {
+        let reading = metered(&machine, MeterOptions::default(), seconds, ours, 0.0);
+        let total = reading.total();
+        assert_eq!(reading.sources.to_string(), "estimated");
+        assert!(
+            total.low.0 > 0.0 && total.low <= total.joules && total.joules <= total.high,
+            "{total:?}"
+        );
+    }
+}
+
+#[test]
+fn our_share_does_not_depend_on_what_others_run() {
+    // The same work of 240 CPU seconds: alone in 60 s, or in 120 s because others take half of every processor.
+    let work = |machine: FakeMachine| {
+        let alone = metered(&machine, MeterOptions::default(), 60, 4.0, 0.0);
+        let beside = metered(&machine, MeterOptions::default(), 120, 2.0, 2.0);
+        let (alone, beside) = (alone.total().joules.0, beside.total().joules.0);
+        assert!(
+            (beside / alone - 1.0).abs() < 0.05,
+            "alone {alone}, beside others {beside}"
+        );
+    };
+    work(FakeMachine::new());
+    work(FakeMachine::new().with_zone(FakeZone::new("intel-rapl:0", "package-0", 20.0)));
+}
+
+#[test]
+fn a_process_never_has_more_than_its_machine() {
+    for step in 0..=20 {
+        let ours = f64::from(step) / 5.0;
+        for others in [0.0, 0.5, 3.0] {
+            let machine = FakeMachine::new();
+            let of_process = metered(&machine, MeterOptions::default(), 10, ours, others);
+            let machine = FakeMachine::new();
+            let scope = Scope::Machine;
+            let of_machine = metered(
+                &machine,
+                MeterOptions {
+                    scope,
+                    ..MeterOptions::default()
+                },
+                10,
+                ours,
+                others,
+            );
+            let (process, machine) = (of_process.total(), of_machine.total());
+            assert!(
+                process.joules.0 <= machine.joules.0 + 1e-6,
+                "{ours} beside {others}: {process:?} {machine:?}"
+            );
+            assert!(process.high.0 <= machine.high.0 + 1e-6);
+            assert!(of_process.machine.0 >= process.joules.0 - 1e-6);
+        }
+    }
+}
+
+#[test]
+fn the_total_never_falls_and_the_mean_power_is_energy_over_time() {
+    let machine = FakeMachine::new().with_zone(FakeZone::new("intel-rapl:0", "package-0", 20.0).with_range(70_000_000));
+    let mut meter = machine.meter(MeterOptions::default());
+    let mut before = 0.0;
+    for second in 0..100 {
+        machine.pass(1.0, f64::from(second % 5), 0.5);
+        meter.sample();
+        let now = meter.reading().total().joules.0;
+        assert!(now >= before, "{now} after {before}");
+        before = now;
+    }
+    let reading = meter.finish();
+    let watts = reading.mean_power().expect("time has passed").0;
+    assert!((watts * reading.seconds - reading.total().joules.0).abs() < 1e-6);
+    assert!((reading.seconds - 100.0).abs() < 1e-9);
+}
+
+#[test]
+fn between_samples_the_last_power_goes_on() {
+    let machine = FakeMachine::new();
+    let mut meter = machine.meter(MeterOptions::default());
+    machine.pass(1.0, 4.0, 0.0);
+    meter.sample();
+    let at_1_s = meter.reading().total().joules.0;
+    machine.pass(0.05, 4.0, 0.0);
+    let at_1_05_s = meter.reading().total().joules.0;
+    assert!((at_1_05_s / at_1_s - 1.05).abs() < 1e-9);
+}
+
+#[test]
+fn clocks_that_jump_are_said_and_time_does_not_run_back() {
+    let machine = FakeMachine::new();
+    let mut meter = machine.meter(MeterOptions::default());
+    machine.pass(10.0, 4.0, 0.0);
+    meter.sample();
+    let before = meter.reading().total().joules.0;
+    machine.set_wall_clock_by(-86_400.0);
+    machine.set_steady_clock_by(-5.0);
+    let after = meter.finish();
+    assert!(after.total().joules.0 >= before, "{after:?}");
+    machine.set_steady_clock_by(5.0);
+    machine.pass(1.0, 4.0, 0.0);
+    let after = meter.finish();
+    assert!(after.notes.mention("clock set back"), "{:?}", after.notes);
+}
+
+#[test]
+fn missing_rights_are_said_with_a_way_out_and_estimated() {
+    let mut zone = FakeZone::new("intel-rapl:0", "package-0", 20.0);
+    zone.fault = Some(taal_metrics::energy::ReadError::Denied);
+    let reading = metered(
+        &FakeMachine::new().with_zone(zone),
+        MeterOptions::default(),
+        5,
+        4.0,
+        0.0,
+    );
+    assert_eq!(reading.sources.to_string(), "estimated");
+    assert!(reading.notes.mention("chmod"), "{:?}", reading.notes);
+}
+
+#[test]
+fn a_battery_that_discharges_measures_the_whole_machine() {
+    let machine = FakeMachine::new();
+    let battery = "sys/class/power_supply/BAT0";
+    for (file, text) in [
+        ("type", "Battery"),
+        ("status", "Discharging"),
+        ("current_now", "1000000"),
+        ("voltage_now", "12000000"),
+    ] {
+        machine.set_file(&format!("{battery}/{file}"), text);
+    }
+    let reading = metered(&machine, MeterOptions::default(), 10, 4.0, 0.0);
+    assert_eq!(reading.sources.to_string(), "battery");
+    assert!((reading.total().joules.0 - 120.0).abs() < 1e-6, "{reading:?}");
+
+    let mut meter = machine.meter(MeterOptions::default());
+    machine.pass(1.0, 4.0, 0.0);
+    meter.sample();
+    machine.set_file(&format!("{battery}/status"), "Charging");
+    machine.pass(1.0, 4.0, 0.0);
+    let reading = meter.finish();
+    assert!(reading.sources.contains(Source::Estimated) && reading.notes.mention("power plug was moved"));
+}
+
+#[test]
+fn a_calibrated_machine_says_so() {
+    let options = MeterOptions {
+        calibration: Some(Calibration::new(10.0, 50.0).expect("a calibration")),
+        ..MeterOptions::default()
+    };
+    let reading = metered(&FakeMachine::new(), options, 60, 4.0, 0.0);
+    assert_eq!(reading.sources.to_string(), "calibrated");
+    assert!((reading.total().joules.0 - 3000.0).abs() < 1e-6, "{reading:?}");
+    assert!((reading.idle.joules.0 - 600.0).abs() < 1e-6);
+}
+
+#[test]
+fn counters_are_read_from_a_directory_like_the_kernels() {
+    let scratch = scratch();
+    let zone = "class/powercap/intel-rapl:0";
+    for (file, text) in [
+        ("name", "package-0\n"),
+        ("max_energy_range_uj", "65532610987\n"),
+        ("energy_uj", "1000000\n"),
+    ] {
+        write(scratch.path(), &format!("{zone}/{file}"), text);
+    }
+    let files = KernelFiles::with_sys(scratch.path());
+    if files.list("sys/class/powercap").is_empty() {
+        // Only Linux has such directories.
+        return;
+    }
+    let options = MeterOptions {
+        scope: Scope::Machine,
+        ..MeterOptions::default()
+    };
+    let mut meter = Meter::new(Box::new(files), Box::new(SystemClock::default()), None, options);
+    write(scratch.path(), &format!("{zone}/energy_uj"), "1500000\n");
+    let reading = meter.finish();
+    assert!(reading.sources.contains(Source::Rapl), "{reading:?}");
+    assert!((reading.cpu.joules.0 - 0.5).abs() < 1e-9, "{reading:?}");
+}
+
+#[test]
+fn this_machine_has_a_figure_with_bounds_and_the_thread_ends() {
+    let monitor = Monitor::start(|| Meter::of_this_machine(MeterOptions::default())).expect("a thread");
+    let mut sum = 0_u64;
+    let first = loop {
+        sum = (0..200_000_u64).fold(sum, |sum, it| sum.wrapping_mul(31).wrapping_add(it));
+        let reading = monitor.reading().expect("an answer");
+        if reading.seconds > 0.02 {
+            break reading;
+        }
+    };
+    assert!(sum != 1);
+    let last = monitor.finish().expect("an answer");
+    for reading in [first, last] {
+        let total = reading.total();
+        assert!(
+            total.low.0 > 0.0 && total.low <= total.joules && total.joules <= total.high,
+            "{reading:?}"
+        );
+        assert!(!reading.sources.to_string().is_empty());
+    }
+}
