@@ -1,6 +1,7 @@
 //! The keys and values of tokens already seen, so that a new token costs no recomputation.
 
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
 
 use burn::tensor::{Device, Tensor};
@@ -64,20 +65,23 @@ impl Kept {
         }
     }
 
-    /// Puts the first tokens of each row of `new` at their places; `is_even` where all rows begin at one and take all.
-    fn put(&mut self, new: Tensor<4>, places: &[Positions], is_even: bool) {
-        let [batch, heads, _, width] = self.dims();
+    /// Puts the first tokens of each row of `new` at their places, `first` rows further down; `is_even` where all rows of `new` begin at
+    /// one place and are whole.
+    fn put(&mut self, new: Tensor<4>, first: usize, places: &[Positions], is_even: bool) {
+        let [_, heads, _, width] = self.dims();
         match self {
-            Self::Halves { halves, .. } => halves.write(new, places),
+            Self::Halves { halves, .. } => halves.write(new, first, places),
             // `inplace` moves the tensor into the write; a second owner would force a copy of the whole cache.
             Self::Floats(floats) if is_even => {
                 let start = places.first().map_or(0, |place| place.start);
-                let end = start + new.dims()[2];
-                floats.inplace(|cache| cache.slice_assign([0..batch, 0..heads, start..end, 0..width], new));
+                let [rows, _, seq, _] = new.dims();
+                let place = [first..first + rows, 0..heads, start..start + seq, 0..width];
+                floats.inplace(|cache| cache.slice_assign(place, new));
             }
             Self::Floats(floats) => {
                 for Positions { row, start, count } in places.iter().copied() {
-                    let place = [row..row + 1, 0..heads, start..start + count, 0..width];
+                    let at = first + row;
+                    let place = [at..at + 1, 0..heads, start..start + count, 0..width];
                     let these = new.clone().slice([row..row + 1, 0..heads, 0..count, 0..width]);
                     floats.inplace(|cache| cache.slice_assign(place, these));
                 }
@@ -85,11 +89,29 @@ impl Kept {
         }
     }
 
-    /// The first `len` tokens of all rows.
-    fn first(&self, len: usize) -> Tensor<4> {
+    /// The first `len` tokens of some rows.
+    fn first(&self, rows: Range<usize>, len: usize) -> Tensor<4> {
+        let [_, heads, _, width] = self.dims();
         match self {
-            Self::Floats(floats) => floats.clone().narrow(2, 0, len),
-            Self::Halves { halves, device } => halves.read(len, device),
+            Self::Floats(floats) => floats.clone().slice([rows, 0..heads, 0..len, 0..width]),
+            Self::Halves { halves, device } => halves.read(rows, len, device),
+        }
+    }
+
+    /// The first `len` tokens of a row, in memory of their own: a view would be a second owner of the cache.
+    fn row(&self, row: usize, len: usize) -> Self {
+        let [_, heads, _, width] = self.dims();
+        match self {
+            // A product with 1 is exact.
+            Self::Floats(_) => Self::Floats(self.first(row..row + 1, len).mul_scalar(1.0)),
+            Self::Halves { halves, device } => {
+                let mut alone = Halves::zeros([1, heads, len, width]);
+                alone.copy_row(0, halves, row, len);
+                Self::Halves {
+                    halves: alone,
+                    device: device.clone(),
+                }
+            }
         }
     }
 
@@ -100,7 +122,7 @@ impl Kept {
                 halves.copy_row(row, from, from_row, len);
             }
             (to, from) => {
-                let row_of = from.first(len).narrow(0, from_row, 1); // [1, heads, len, width]
+                let row_of = from.first(from_row..from_row + 1, len); // [1, heads, len, width]
                 let start = 0;
                 match to {
                     Self::Floats(floats) => {
@@ -110,7 +132,7 @@ impl Kept {
                     Self::Halves { halves, device } => {
                         let mut alone = Halves::zeros([1, heads, len, width]);
                         let count = len;
-                        alone.write(row_of.to_device(device), &[Positions { row: 0, start, count }]);
+                        alone.write(row_of.to_device(device), 0, &[Positions { row: 0, start, count }]);
                         halves.copy_row(row, &alone, 0, len);
                     }
                 }
@@ -185,10 +207,14 @@ impl KvCache {
     /// [`AttentionError::CacheFull`] when the tokens do not fit, [`AttentionError::CacheShape`] when their sizes differ from the
     /// cache's. The cache is then unchanged.
     pub fn append(&mut self, keys: Tensor<4>, values: Tensor<4>) -> Result<(Tensor<4>, Tensor<4>), AttentionError> {
-        self.append_rows(keys, values, None)
+        self.append_rows(keys, values, None, None)
     }
 
-    /// [`append`](Self::append) of the first `lengths[row]` new tokens of each row.
+    /// [`append`](Self::append) to `rows` of the cache only, of the first `lengths[row]` new tokens of each; returns those rows.
+    ///
+    /// # Shapes
+    ///
+    /// As [`append`](Self::append), with a batch of the number of `rows`.
     ///
     /// # Errors
     ///
@@ -197,20 +223,23 @@ impl KvCache {
         &mut self,
         keys: Tensor<4>,
         values: Tensor<4>,
+        rows: Option<Range<usize>>,
         lengths: Option<&[usize]>,
     ) -> Result<(Tensor<4>, Tensor<4>), AttentionError> {
         let [batch, heads, capacity, width] = self.keys.dims();
-        let expected = [batch, heads, width];
+        let rows = rows.unwrap_or(0..batch);
+        let expected = [rows.len(), heads, width];
         for [batch, heads, _, width] in [keys.dims(), values.dims()] {
             let given = [batch, heads, width];
             if given != expected {
                 return Err(AttentionError::CacheShape { expected, given });
             }
         }
-        let (len, seq) = (self.len(), keys.dims()[2]);
-        let is_even = lengths.is_none() && self.lens.iter().all(|row| *row == len);
+        let lens = &mut self.lens[rows.clone()];
+        let (len, seq) = (lens.iter().copied().max().unwrap_or(0), keys.dims()[2]);
+        let is_even = lengths.is_none() && lens.iter().all(|row| *row == len);
         let added = |row: usize| lengths.map_or(seq, |lengths| lengths[row].min(seq));
-        let ends = self.lens.iter().enumerate();
+        let ends = lens.iter().enumerate();
         let end = ends
             .map(|(row, len)| len.saturating_add(added(row)))
             .fold(seq, usize::max);
@@ -218,8 +247,7 @@ impl KvCache {
             let added = end - len.min(end);
             return Err(AttentionError::CacheFull { len, added, capacity });
         }
-        let places: Vec<Positions> = self
-            .lens
+        let places: Vec<Positions> = lens
             .iter()
             .enumerate()
             .map(|(row, start)| Positions {
@@ -229,12 +257,12 @@ impl KvCache {
             })
             .filter(|place| place.count > 0)
             .collect();
-        self.keys.put(keys, &places, is_even);
-        self.values.put(values, &places, is_even);
+        self.keys.put(keys, rows.start, &places, is_even);
+        self.values.put(values, rows.start, &places, is_even);
         for place in places {
-            self.lens[place.row] += place.count;
+            lens[place.row] += place.count;
         }
-        Ok((self.keys.first(end), self.values.first(end)))
+        Ok((self.keys.first(rows.clone(), end), self.values.first(rows, end)))
     }
 
     /// Replaces `row` by a row of another cache.
@@ -269,6 +297,41 @@ impl KvCache {
     /// Drops the tokens of every row from `len` on; does nothing to rows of at most `len`.
     pub fn truncate(&mut self, len: usize) {
         self.lens.iter_mut().for_each(|row| *row = len.min(*row));
+    }
+
+    /// Drops the tokens of one row from `len` on.
+    pub fn truncate_row(&mut self, row: usize, len: usize) {
+        self.lens[row] = len.min(self.lens[row]);
+    }
+
+    /// Replaces row `to` by the first `len` tokens of row `from`.
+    pub fn copy_within(&mut self, from: usize, to: usize, len: usize) {
+        let copy = self.row(from, len.min(self.lens[from]));
+        self.put_row(to, &copy);
+    }
+
+    /// Exchanges the tokens of two rows.
+    pub fn swap_rows(&mut self, a: usize, b: usize) {
+        let (of_a, of_b) = (self.row(a, self.lens[a]), self.row(b, self.lens[b]));
+        self.put_row(a, &of_b);
+        self.put_row(b, &of_a);
+    }
+
+    /// The first `len` keys and values of a row; `None` for none.
+    fn row(&self, row: usize, len: usize) -> Option<[Kept; 2]> {
+        (len > 0).then(|| [self.keys.row(row, len), self.values.row(row, len)])
+    }
+
+    fn put_row(&mut self, row: usize, copy: &Option<[Kept; 2]>) {
+        self.lens[row] = match copy {
+            Some([keys, values]) => {
+                let len = keys.dims()[2];
+                self.keys.copy_row(row, keys, 0, len);
+                self.values.copy_row(row, values, 0, len);
+                len
+            }
+            None => 0,
+        };
     }
 
     /// Drops all tokens and keeps the memory.

@@ -1,5 +1,7 @@
 //! Multi-head attention as a layer: project, attend, project back.
 
+use std::ops::Range;
+
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Int, Tensor};
 use taal_embeddings::Rotary;
@@ -107,6 +109,8 @@ pub struct AttentionContext<'a> {
     pub positions: Option<Tensor<1, Int>>,
     /// How many of the new tokens of each row are real, where rows with a cache differ; the others are padding at the end of the row.
     pub lengths: Option<&'a [usize]>,
+    /// Which rows of the cache the rows of the input are; all of them by default.
+    pub rows: Option<Range<usize>>,
     /// Reads and may replace the concatenated head outputs, `[batch, seq, n_heads * head_dim]`, before projection.
     pub heads: Option<&'a mut dyn FnMut(Tensor<3>) -> Tensor<3>>,
 }
@@ -239,7 +243,7 @@ impl MultiHeadAttention {
         }
         let [q, mut k, mut v] = projection.heads(qkv);
         if let Some(cache) = context.cache {
-            (k, v) = cache.append_rows(k, v, context.lengths)?;
+            (k, v) = cache.append_rows(k, v, context.rows, context.lengths)?;
         }
         let weights = match options.return_weights {
             true => scaled_dot_product_attention(q.clone(), k.clone(), v.clone(), context.mask, options).1,

@@ -394,13 +394,13 @@ mod cache {
                 alone.append(part(&k), part(&v)).unwrap();
             }
             let nothing = || Tensor::<4>::zeros([1, 2, 1, 8], &flex());
-            let (k_alone, v_alone) = alone.append_rows(nothing(), nothing(), Some(&[0])).unwrap();
+            let (k_alone, v_alone) = alone.append_rows(nothing(), nothing(), None, Some(&[0])).unwrap();
             assert_eq!((bits(k_alone), bits(v_alone)), (expected_k.clone(), expected_v.clone()));
             // Next to rows of other lengths, and copied from one cache to another.
             let mut batch = KvCache::of(kind, [2, 2, 15, 8], &flex());
             batch.copy_row(1, &alone, 0).unwrap();
             let token = |value: f32| Tensor::<4>::full([2, 2, 1, 8], value, &flex());
-            let (k_batch, _) = batch.append_rows(token(1.0), token(2.0), Some(&[1, 0])).unwrap();
+            let (k_batch, _) = batch.append_rows(token(1.0), token(2.0), None, Some(&[1, 0])).unwrap();
             assert_eq!(bits(k_batch.narrow(0, 1, 1)), expected_k);
             assert_eq!(batch.lens(), [1, 12]);
         }
@@ -415,7 +415,7 @@ mod cache {
             first.append(x.clone(), x.clone()).unwrap();
             second.copy_row(1, &first, 0).unwrap();
             let nothing = || Tensor::<4>::zeros([2, 2, 1, 8], &flex());
-            let (k, v) = second.append_rows(nothing(), nothing(), Some(&[0, 0])).unwrap();
+            let (k, v) = second.append_rows(nothing(), nothing(), None, Some(&[0, 0])).unwrap();
             let row = |x: Tensor<4>| values(x.narrow(0, 1, 1));
             assert_close(&row(k), &values(x.clone()), 2e-3);
             assert_close(&row(v), &values(x.clone()), 2e-3);

@@ -135,6 +135,18 @@ pub enum InferenceError {
         /// What the device said.
         detail: String,
     },
+    /// An engine whose queue is full.
+    #[error("{limit} requests wait already: try again later")]
+    QueueFull {
+        /// How many may wait.
+        limit: usize,
+    },
+    /// A request that did not start in time.
+    #[error("the request waited too long for a place: try again later")]
+    WaitedTooLong,
+    /// An engine that is ending.
+    #[error("the engine is stopping")]
+    Stopping,
     /// The tokenizer refused.
     #[error(transparent)]
     Tokenizer(#[from] taal_tokenizer::Error),
@@ -192,7 +204,10 @@ impl InferenceError {
             | Self::UnknownId { .. }
             | Self::NoRow { .. }
             | Self::NotMasked
-            | Self::NotCausal { .. } => ErrorKind::Usage,
+            | Self::NotCausal { .. }
+            | Self::QueueFull { .. }
+            | Self::WaitedTooLong
+            | Self::Stopping => ErrorKind::Usage,
             Self::TokenizerMismatch { .. } => ErrorKind::Corrupt,
             Self::NotFinite { .. } => ErrorKind::Diverged,
             Self::Device { .. } => ErrorKind::Memory,

@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
-use self_cell::self_cell;
 use taal_model::{Cache, ForwardOptions};
 
 use crate::generate::{Course, GenerateOptions, Generation, Prompt};
 use crate::language_model::check_causal;
 use crate::probe::{Probe, Rows, to_host};
-use crate::text_stream::TextStream;
+use crate::sequence::OwnedStream;
 use crate::{InferenceError, LanguageModel, Result};
 
 /// Names a sequence of a [`Generator`].
@@ -77,20 +76,6 @@ struct Sequence {
     is_read: bool,
 }
 
-/// The data that a text stream borrows.
-struct Source {
-    lm: Arc<LanguageModel>,
-    options: GenerateOptions,
-}
-
-self_cell!(
-    struct OwnedStream {
-        owner: Source,
-        #[not_covariant]
-        dependent: TextStream,
-    }
-);
-
 impl Generator {
     /// A generator for up to `max_sequences` sequences at a time.
     ///
@@ -136,16 +121,10 @@ impl Generator {
             let expected = format!("expected more than the {count} running sequences");
             return Err(InferenceError::setting("max_sequences", expected));
         };
-        let lm = self.lm.clone();
-        let mut course = None;
-        let text = OwnedStream::try_new(Source { lm, options }, |source| {
-            let (begun, text) = Course::new(&source.lm, prompt, &source.options)?;
-            course = Some(begun);
-            Ok::<_, InferenceError>(text)
-        })?;
+        let (course, text) = OwnedStream::begun(self.lm.clone(), prompt, options)?;
         let id = SequenceId(self.next_id);
         self.next_id += 1;
-        self.rows[free] = course.map(|course| Sequence {
+        self.rows[free] = Some(Sequence {
             id,
             context: course.seen().to_vec(),
             course,
@@ -292,21 +271,16 @@ impl Generator {
 
 impl Sequence {
     fn options(&self) -> &GenerateOptions {
-        &self.text.borrow_owner().options
+        self.text.options()
     }
 
     fn take(&mut self, logits: &[f32]) -> Result<String> {
-        let course = &mut self.course;
-        let text = self
-            .text
-            .with_dependent_mut(|source, text| course.take(&source.lm, &source.options, text, logits))?;
+        let text = self.text.take(&mut self.course, logits)?;
         self.context.push(self.course.last());
         Ok(text)
     }
 
     fn end(mut self, is_cancelled: bool) -> Result<(String, Generation)> {
-        let (course, slid) = (self.course, self.slid_tokens);
-        self.text
-            .with_dependent_mut(|_, text| course.end(text, is_cancelled, slid))
+        self.text.end(self.course, is_cancelled, self.slid_tokens)
     }
 }

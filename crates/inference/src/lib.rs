@@ -1,7 +1,8 @@
 //! Inference with language models on Burn: generate text with a key/value cache, fill gaps, embed texts.
 //!
 //! A [`LanguageModel`] is a [`Transformer`](taal_model::Transformer) with its tokenizer, opened from a Hugging Face directory.
-//! [`generate`] continues a prompt and streams the text, [`Generator`] continues several at once; [`Sampling`] sets how each token is
+//! [`generate`] continues a prompt and streams the text, [`Generator`] continues several at once, and an [`Engine`] serves
+//! many requests that come and go; [`Sampling`] sets how each token is
 //! chosen, and [`sample`] does it on a plain slice of logits; [`Decoder`] is the step below, prefill and decode, and [`StopFilter`]
 //! finds stop strings in a stream of text. [`embed`] turns a text into a vector, [`similarity`] compares two. [`fill`] predicts the
 //! gaps of a text with a masked model. All of them use [`Probe`]: ids in, logits or losses at some positions out.
@@ -45,20 +46,24 @@
 pub mod bench;
 mod decoder;
 mod embed;
+mod engine;
 mod error;
 mod fill;
 mod generate;
 mod generator;
 mod language_model;
+pub mod load;
 mod probe;
 mod sampling;
 mod sentence;
+mod sequence;
 mod session;
 mod stop;
 mod text_stream;
 
 pub use decoder::Decoder;
 pub use embed::{Pooling, cut_tokens, embed, embed_ids, similarity};
+pub use engine::{Answer, Answered, Engine, EngineOptions, EngineStats, Event, Request, Ticket, TokenScore};
 pub use error::{InferenceError, MissingModel, Result};
 pub use fill::{FillOptions, Filled, Gap, Guess, Rank, fill, framed, with_own_mask};
 pub use generate::{FinishReason, GenerateOptions, Generation, Prompt, generate};

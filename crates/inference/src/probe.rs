@@ -8,7 +8,7 @@ use taal_model::{Cache, ForwardOptions, Output, Segments, Transformer};
 use crate::{InferenceError, Result};
 
 /// Logits computed at once, 64 MiB; eight full windows of GPT-2 with 50,257 ids would otherwise take 1.6 GB.
-const LOGITS_AT_ONCE: usize = 1 << 24;
+pub(crate) const LOGITS_AT_ONCE: usize = 1 << 24;
 
 /// Rows of ids of one length, one after the other. The ids are below the model's vocabulary size.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -260,7 +260,7 @@ fn finite(values: Vec<f32>) -> Result<Vec<f32>> {
 }
 
 /// [`to_host`] where the caller checks that values are finite.
-fn values<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>> {
+pub(crate) fn values<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>> {
     let data = tensor.try_into_data().map_err(|error| InferenceError::Device {
         detail: error.to_string(),
     })?;

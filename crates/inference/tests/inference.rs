@@ -17,6 +17,8 @@ mod sampling;
 #[path = "inference/scripted.rs"]
 #[allow(dead_code)]
 mod scripted;
+#[path = "inference/serving.rs"]
+mod serving;
 #[path = "inference/session.rs"]
 mod session;
 #[path = "inference/stopping.rs"]

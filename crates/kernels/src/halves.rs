@@ -1,6 +1,8 @@
 //! Keys and values in 16-bit floats: half the bytes that a step of decoding reads of its context. Each number is rounded by itself, halves to
 //! even, so what a batch stores of a row is what the row stores alone. The `half` crate converts with the CPU's instructions where it has them.
 
+use std::ops::Range;
+
 use burn::tensor::{Device, Tensor, TensorData};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
@@ -42,23 +44,20 @@ impl Halves {
         self.shape
     }
 
-    /// Rounds the first `count` positions of rows of `x` into these places.
+    /// Rounds the first `count` positions of rows of `x` into these places, `first` rows further down.
     ///
     /// # Shapes
     ///
-    /// - `x`: `[batch, heads, new, width]`
+    /// - `x`: `[rows, heads, new, width]`
     ///
     /// # Panics
     ///
     /// Where the shapes do not fit each other.
-    pub fn write(&mut self, x: Tensor<4>, places: &[Positions]) {
+    pub fn write(&mut self, x: Tensor<4>, first: usize, places: &[Positions]) {
         let [batch, heads, capacity, width] = self.shape;
-        let [x_batch, x_heads, new, x_width] = x.dims();
-        assert_eq!(
-            [batch, heads, width],
-            [x_batch, x_heads, x_width],
-            "numbers of another shape"
-        );
+        let [rows, x_heads, new, x_width] = x.dims();
+        assert_eq!([heads, width], [x_heads, x_width], "numbers of another shape");
+        assert!(first + rows <= batch, "rows that do not exist");
         let data = x.into_data();
         let x = data.as_slice::<f32>().expect("single precision");
         for Positions { row, start, count } in places {
@@ -68,29 +67,31 @@ impl Halves {
             );
             for head in row * heads..(row + 1) * heads {
                 let from = &x[head * new * width..][..count * width];
-                let to = &mut self.values[(head * capacity + start) * width..][..count * width];
+                let place = (first * heads + head) * capacity + start;
+                let to = &mut self.values[place * width..][..count * width];
                 to.convert_from_f32_slice(from);
             }
         }
     }
 
-    /// The first `len` positions of all rows in single precision, `[batch, heads, len, width]`.
-    pub fn read(&self, len: usize, device: &Device) -> Tensor<4> {
-        let [batch, heads, capacity, width] = self.shape;
-        let mut values = crate::cpu::uninitialized(batch * heads * len * width);
+    /// The first `len` positions of some rows in single precision, `[rows, heads, len, width]`.
+    pub fn read(&self, rows: Range<usize>, len: usize, device: &Device) -> Tensor<4> {
+        let [_, heads, capacity, width] = self.shape;
+        let mut values = crate::cpu::uninitialized(rows.len() * heads * len * width);
         let total = values.len();
         let out = parallel::Parts::new(&mut values);
         let head = |head: usize| {
             // SAFETY: heads are disjoint.
             let out = unsafe { out.part(head * len * width, len * width) };
-            self.values[head * capacity * width..][..len * width].convert_to_f32_slice(out);
+            let from = (rows.start * heads + head) * capacity * width;
+            self.values[from..][..len * width].convert_to_f32_slice(out);
         };
         if total < PARALLEL_NUMBERS {
-            (0..batch * heads).for_each(head);
+            (0..rows.len() * heads).for_each(head);
         } else {
-            parallel::for_each(batch * heads, head);
+            parallel::for_each(rows.len() * heads, head);
         }
-        Tensor::from_data(TensorData::new(values, [batch, heads, len, width]), device)
+        Tensor::from_data(TensorData::new(values, [rows.len(), heads, len, width]), device)
     }
 
     /// Copies the first `len` positions of a row of others of the same heads and width.
@@ -133,18 +134,19 @@ mod tests {
                     count: 5,
                 })
                 .collect();
-            halves.write(x.clone(), &all);
+            halves.write(x.clone(), 0, &all);
             let expected: Vec<f32> = numbers(x.clone())
                 .into_iter()
                 .map(|x| f16::from_f32(x).to_f32())
                 .collect();
-            assert_eq!(numbers(halves.read(5, &Device::flex())), expected, "{width}");
+            assert_eq!(numbers(halves.read(0..3, 5, &Device::flex())), expected, "{width}");
             // The same, token by token, in one row.
             let mut alone = Halves::zeros([1, 2, 5, width]);
             for position in 0..5 {
                 let token = x.clone().slice([1..2, 0..2, position..position + 1, 0..width]);
                 alone.write(
                     token,
+                    0,
                     &[Positions {
                         row: 0,
                         start: position,
@@ -152,13 +154,13 @@ mod tests {
                     }],
                 );
             }
-            let row = halves.read(5, &Device::flex()).narrow(0, 1, 1);
-            assert_eq!(numbers(alone.read(5, &Device::flex())), numbers(row), "{width}");
+            let row = halves.read(1..2, 5, &Device::flex());
+            assert_eq!(numbers(alone.read(0..1, 5, &Device::flex())), numbers(row), "{width}");
             let mut copy = Halves::zeros([2, 2, 7, width]);
             copy.copy_row(1, &halves, 1, 5);
             assert_eq!(
-                numbers(copy.read(5, &Device::flex()).narrow(0, 1, 1)),
-                numbers(alone.read(5, &Device::flex()))
+                numbers(copy.read(1..2, 5, &Device::flex())),
+                numbers(alone.read(0..1, 5, &Device::flex()))
             );
         }
     }
@@ -172,8 +174,8 @@ mod tests {
             start: 0,
             count: 200,
         });
-        halves.write(x, &all);
-        let [whole, few] = [200, 3].map(|len| halves.read(len, &Device::flex()));
+        halves.write(x, 0, &all);
+        let [whole, few] = [200, 3].map(|len| halves.read(0..2, len, &Device::flex()));
         assert_eq!(numbers(whole.narrow(2, 0, 3)), numbers(few));
     }
 }

@@ -1,5 +1,7 @@
 //! A forward pass: its options, its cache and its output.
 
+use std::ops::Range;
+
 use burn::nn::LstmState;
 use burn::tensor::Tensor;
 use taal_attention::{KvCache, Segments};
@@ -41,6 +43,8 @@ pub struct ForwardOptions<'a> {
     /// With a cache: how many tokens of each row are real, `[batch]`; the others are padding at the end of the row, whose hidden
     /// states are undefined. `None`: all of them.
     pub lengths: Option<&'a [usize]>,
+    /// With a cache: which of its rows the rows of this pass are, as many as the batch has. `None`: all of them.
+    pub rows: Option<Range<usize>>,
     /// Where several texts, or a text and padding, share a row: each is computed as if it were alone, with positions from 0. Not
     /// with a cache.
     pub segments: Option<&'a Segments>,
@@ -127,21 +131,87 @@ impl Cache {
         Ok(())
     }
 
+    /// Drops the tokens of one row from `len` on; returns how many it holds now. A recurrent network cannot go back in a text, so its
+    /// row then becomes empty.
+    pub fn truncate_row(&mut self, row: usize, len: usize) -> usize {
+        let len = match self.layers.is_empty() && len < self.lens[row] {
+            true => 0,
+            false => len.min(self.lens[row]),
+        };
+        self.layers.iter_mut().for_each(|layer| layer.truncate_row(row, len));
+        if len == 0 {
+            self.states.iter_mut().for_each(|state| clear_state(state, row));
+        }
+        self.lens[row] = len;
+        len
+    }
+
+    /// Replaces row `to` by the first `len` tokens of row `from`; returns how many it holds now, as
+    /// [`truncate_row`](Self::truncate_row).
+    pub fn copy_within(&mut self, from: usize, to: usize, len: usize) -> usize {
+        self.layers
+            .iter_mut()
+            .for_each(|layer| layer.copy_within(from, to, len));
+        let states = states_of(&self.states, from..from + 1);
+        copy_state(&mut self.states, self.lens.len(), to, &states, 0);
+        self.lens[to] = self.lens[from];
+        self.truncate_row(to, len)
+    }
+
+    /// Exchanges two rows.
+    pub fn swap_rows(&mut self, a: usize, b: usize) {
+        self.layers.iter_mut().for_each(|layer| layer.swap_rows(a, b));
+        let [of_a, of_b] = [a, b].map(|row| states_of(&self.states, row..row + 1));
+        copy_state(&mut self.states, self.lens.len(), a, &of_b, 0);
+        copy_state(&mut self.states, self.lens.len(), b, &of_a, 0);
+        self.lens.swap(a, b);
+    }
+
     pub(crate) fn layer(&mut self, index: usize) -> &mut KvCache {
         &mut self.layers[index]
     }
 
-    pub(crate) fn take_states(&mut self) -> States {
-        std::mem::take(&mut self.states)
+    /// The states of some rows, or of all.
+    pub(crate) fn take_states(&mut self, rows: Option<&Range<usize>>) -> States {
+        match rows {
+            Some(rows) => states_of(&self.states, rows.clone()),
+            None => std::mem::take(&mut self.states),
+        }
     }
 
-    pub(crate) fn put_states(&mut self, states: States) {
-        self.states = states;
+    pub(crate) fn put_states(&mut self, states: States, rows: Option<&Range<usize>>) {
+        let Some(rows) = rows else {
+            self.states = states;
+            return;
+        };
+        for (from_row, row) in rows.clone().enumerate() {
+            copy_state(&mut self.states, self.lens.len(), row, &states, from_row);
+        }
     }
 }
 
 /// The state of each LSTM layer, cell and hidden, `[batch, d_model]`.
 pub(crate) type States = Vec<LstmState<2>>;
+
+/// A copy of the states of some rows.
+fn states_of(states: &States, rows: Range<usize>) -> States {
+    // A product with 1 is exact; a view would be a second owner of the states.
+    let of = |all: &Tensor<2>| {
+        let [_, width] = all.dims();
+        all.clone().slice([rows.clone(), 0..width]).mul_scalar(1.0)
+    };
+    let state = |state: &LstmState<2>| LstmState::new(of(&state.cell), of(&state.hidden));
+    states.iter().map(state).collect()
+}
+
+/// Sets the state of one row to that before any text.
+fn clear_state(state: &mut LstmState<2>, row: usize) {
+    for all in [&mut state.cell, &mut state.hidden] {
+        let [_, width] = all.dims();
+        let zeros = Tensor::zeros([1, width], &all.device());
+        all.inplace(|all| all.slice_assign([row..row + 1, 0..width], zeros));
+    }
+}
 
 /// Replaces the state of one row by another's; `states` that do not exist yet become zeros for `batch` rows.
 fn copy_state(states: &mut States, batch: usize, row: usize, from: &States, from_row: usize) {
@@ -163,6 +233,7 @@ pub(crate) struct Pass<'a, 'b> {
     pub(crate) places: Places<'a>,
     pub(crate) dropout_key: Option<u64>,
     pub(crate) cache: Option<&'a mut Cache>,
+    pub(crate) rows: Option<Range<usize>>,
     pub(crate) capture: Capture,
     pub(crate) hook: Option<Hook<'b>>,
 }

@@ -43,7 +43,7 @@ impl Recurrent {
     pub(crate) fn forward(&self, mut x: Tensor<3>, mut pass: Pass<'_, '_>) -> Output {
         let mut hidden_states: Vec<Tensor<3>> = pass.capture.hidden_states.then(|| x.clone()).into_iter().collect();
         let mut earlier = match &mut pass.cache {
-            Some(cache) => cache.take_states().into_iter(),
+            Some(cache) => cache.take_states(pass.rows.as_ref()).into_iter(),
             None => States::new().into_iter(),
         };
         let masks = state_masks(&pass.places, x.dims(), &x.device());
@@ -60,7 +60,7 @@ impl Recurrent {
             hidden_states.extend(pass.capture.hidden_states.then(|| x.clone()));
         }
         if let Some(cache) = pass.cache {
-            cache.put_states(states);
+            cache.put_states(states, pass.rows.as_ref());
         }
         Output {
             hidden: x,

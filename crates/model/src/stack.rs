@@ -267,6 +267,7 @@ impl Blocks {
                 start,
                 positions: positions.clone(),
                 lengths: lengths.as_deref(),
+                rows: pass.rows.clone(),
                 heads: heads
                     .as_mut()
                     .map(|heads| heads as &mut dyn FnMut(Tensor<3>) -> Tensor<3>),

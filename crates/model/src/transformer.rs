@@ -1,5 +1,7 @@
 //! The whole model: embeddings, a stack of layers, a head.
 
+use std::ops::Range;
+
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 use taal_attention::{CacheType, Segments};
@@ -162,6 +164,7 @@ impl Transformer {
             dropout_key,
             mut cache,
             lengths,
+            rows,
             capture,
             hook,
             ..
@@ -172,12 +175,14 @@ impl Transformer {
             places,
             dropout_key,
             cache: cache.as_deref_mut(),
+            rows: rows.clone(),
             capture,
             hook,
         };
         let output = self.stack.forward(x, pass)?;
         if let Some(cache) = cache {
-            for (row, len) in cache.lens.iter_mut().enumerate() {
+            let rows = rows.unwrap_or(0..cache.lens.len());
+            for (row, len) in cache.lens[rows].iter_mut().enumerate() {
                 *len += lengths.map_or(seq, |lengths| lengths[row]);
             }
         }
@@ -191,14 +196,19 @@ impl Transformer {
                 check_segments(segments, [batch, seq], cache.is_some())?;
                 Places::Segments(segments)
             }
-            (None, Some(cache)) => match options.lengths {
-                None if cache.lens.iter().all(|len| *len == cache.len()) => Places::Together { start: cache.len() },
-                None => Places::rows(cache.lens.clone(), vec![seq; batch], seq),
-                Some(lengths) => {
-                    check_lengths(lengths, [batch, seq])?;
-                    Places::rows(cache.lens.clone(), lengths.to_vec(), seq)
+            (None, Some(cache)) => {
+                let lens = &cache.lens[checked_rows(options.rows.clone(), batch, cache.lens.len())?];
+                match options.lengths {
+                    None if lens.iter().all(|len| *len == lens[0]) => Places::Together {
+                        start: lens.first().copied().unwrap_or(0),
+                    },
+                    None => Places::rows(lens.to_vec(), vec![seq; batch], seq),
+                    Some(lengths) => {
+                        check_lengths(lengths, [batch, seq])?;
+                        Places::rows(lens.to_vec(), lengths.to_vec(), seq)
+                    }
                 }
-            },
+            }
             (None, None) => match options.lengths {
                 None => Places::Together { start: 0 },
                 Some(_) => {
@@ -302,6 +312,16 @@ fn check_segments(segments: &Segments, dims: [usize; 2], has_cache: bool) -> Res
         )));
     }
     Ok(())
+}
+
+/// The rows of the cache that a pass of `batch` rows is for.
+fn checked_rows(rows: Option<Range<usize>>, batch: usize, cached: usize) -> Result<Range<usize>, ModelError> {
+    match rows {
+        Some(rows) if rows.len() != batch || rows.end > cached => Err(ModelError::Input(format!(
+            "rows of the cache: expected {batch} of its {cached}, got {rows:?}"
+        ))),
+        rows => Ok(rows.unwrap_or(0..cached)),
+    }
 }
 
 fn check_lengths(lengths: &[usize], [batch, seq]: [usize; 2]) -> Result<(), ModelError> {

@@ -78,6 +78,9 @@ pub struct FinetuneArguments {
     /// Train nothing: show what would be read, rows as the model sees them, memory, disk and time
     #[arg(long)]
     pub dry_run: bool,
+    /// Save and stop when the run has taken this energy, as in 0.05kWh (J, kJ, MJ, Wh, kWh, MWh)
+    #[arg(long, value_name = "ENERGY", value_parser = Joule::parse, conflicts_with = "dry_run")]
+    pub energy_budget: Option<Joule>,
     /// Print one JSON object
     #[arg(long, requires = "dry_run")]
     pub json: bool,
@@ -99,6 +102,7 @@ impl From<FinetuneArguments> for TrainArguments {
             dry_run: arguments.dry_run,
             json: arguments.json,
             lang: arguments.lang,
+            energy_budget: arguments.energy_budget,
         }
     }
 }

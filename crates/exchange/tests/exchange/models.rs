@@ -550,8 +550,8 @@ fn chat_templates_and_ends_of_texts_survive_every_format_that_holds_them() {
     assert_eq!(text(&lm), "<|endoftext|>user: dag\n");
     assert_eq!(lm.end_ids.len(), 1);
 
-    export(&dir, Target::HuggingFace, TensorType::F32, &place("copy"));
-    export(&dir, Target::Gguf, TensorType::F32, &place("model.gguf"));
+    export(&dir, Target::HuggingFace, Some(WeightFormat::F32), &place("copy"));
+    export(&dir, Target::Gguf, Some(WeightFormat::F32), &place("model.gguf"));
     let copy = import(&place("copy"), None, &place("again"));
     let back = import(&place("model.gguf"), None, &place("back"));
     for other in [&copy, &back] {

@@ -1,6 +1,6 @@
 //! Rows of different lengths in one batch compute what each computes alone.
 
-use taal_model::Initialization;
+use taal_model::{Cache, Initialization};
 
 use super::super::*;
 use crate::size;
@@ -104,6 +104,76 @@ fn rows_of_a_cache_continue_from_their_own_positions() {
             }
             assert_eq!(cache.lens(), seen);
         }
+    }
+}
+
+/// The logits after new ids in some rows of a cache.
+fn read_into(model: &Transformer, cache: &mut Cache, rows: std::ops::Range<usize>, new: &[Vec<i32>]) -> Tensor<3> {
+    let options = ForwardOptions {
+        cache: Some(cache),
+        rows: Some(rows),
+        ..ForwardOptions::default()
+    };
+    let hidden = model.forward_with(ids_of(new), options).unwrap().hidden;
+    let last = new[0].len() - 1;
+    model.logits(hidden.narrow(1, last, 1))
+}
+
+/// A cache serves texts that come and go: one row is read in two pieces while others continue, rows change places, the beginning of
+/// one is copied to another, and a text is continued differently.
+#[test]
+fn rows_of_a_cache_are_read_moved_copied_and_cut_without_changing_what_follows() {
+    for (name, config) in many_configs().into_iter().filter(|(_, config)| config.is_causal) {
+        let model = model_of(&config);
+        let mut cache = model.new_cache(4, 12);
+        let last = |text: &[i32]| alone(&model, text).narrow(1, text.len() - 1, 1);
+        read_into(&model, &mut cache, 1..2, &[vec![3, 1, 4]]);
+        read_into(&model, &mut cache, 2..3, &[vec![8, 9, 7, 9]]);
+        assert_eq!(cache.lens(), [0, 3, 4, 0]);
+        let found = read_into(&model, &mut cache, 1..2, &[vec![1, 5]]);
+        assert_equal(name, found, last(&[3, 1, 4, 1, 5]));
+        // Row 1 to row 0, so that rows 0 and 1 continue together.
+        cache.swap_rows(0, 1);
+        cache.swap_rows(1, 2);
+        assert_eq!(cache.lens(), [5, 4, 0, 0]);
+        let found = read_into(&model, &mut cache, 0..2, &[vec![9], vec![3]]);
+        assert_equal(name, found.clone().narrow(0, 0, 1), last(&[3, 1, 4, 1, 5, 9]));
+        assert_equal(name, found.narrow(0, 1, 1), last(&[8, 9, 7, 9, 3]));
+        // A recurrent network copies whole texts only.
+        let is_recurrent = config.context_limit().is_none();
+        let copied = cache.copy_within(0, 3, 4);
+        assert_eq!(copied, if is_recurrent { 0 } else { 4 });
+        let rest = [3, 1, 4, 1, 7, 7][copied..].to_vec();
+        let found = read_into(&model, &mut cache, 3..4, &[rest]);
+        assert_equal(name, found, last(&[3, 1, 4, 1, 7, 7]));
+        assert_eq!(cache.copy_within(1, 2, 5), 5);
+        let found = read_into(&model, &mut cache, 2..3, &[vec![2]]);
+        assert_equal(name, found, last(&[8, 9, 7, 9, 3, 2]));
+        let kept = cache.truncate_row(1, 2);
+        assert_eq!(kept, if is_recurrent { 0 } else { 2 });
+        let found = read_into(&model, &mut cache, 1..2, &[[8, 9, 5][kept..].to_vec()]);
+        assert_equal(name, found, last(&[8, 9, 5]));
+        let found = read_into(&model, &mut cache, 0..1, &[vec![2]]);
+        assert_equal(name, found, last(&[3, 1, 4, 1, 5, 9, 2]));
+    }
+}
+
+#[test]
+fn rows_outside_the_cache_are_refused() {
+    let model = TransformerConfig::llama(size(50, 8, 1, 2, 16))
+        .init(1, &Device::flex())
+        .unwrap();
+    let mut cache = model.new_cache(2, 8);
+    for rows in [1..3, 0..2, 2..3] {
+        let options = ForwardOptions {
+            cache: Some(&mut cache),
+            rows: Some(rows),
+            ..ForwardOptions::default()
+        };
+        let error = model
+            .forward_with(ids_of(&[vec![1, 2]]), options)
+            .expect_err("not a row of this cache");
+        assert!(error.to_string().contains("expected 1 of its 2"), "{error}");
     }
 }
 

@@ -8,8 +8,8 @@
 //! Burn's flex multiplies with the `gemm` crate, which packs the weights again in one thread where they are
 //! transposed, as the gradient of a linear layer needs them; `docs/kernels.md` has both measured.
 
-mod chains;
 pub(crate) mod bf16;
+mod chains;
 mod few_rows;
 mod pack;
 mod transpose;

@@ -1,0 +1,169 @@
+//! The rows of the key/value cache: which texts they hold, and which of them a new prompt continues.
+
+use std::ops::Range;
+
+use taal_model::{Cache, ForwardOptions};
+
+use super::request::Job;
+use crate::probe::{Probe, Rows, values};
+use crate::{LanguageModel, Result};
+
+/// A row of the cache.
+#[derive(Default)]
+pub(super) struct Row {
+    /// The tokens whose keys and values it holds.
+    pub(super) tokens: Vec<u32>,
+    pub(super) job: Option<Job>,
+    /// When it was used last.
+    used: u64,
+}
+
+/// The rows in the order of the cache. The first [`decoding`](Self::decoding) ones generate, so that a step is one pass on neighbors;
+/// one of the others may be reading its prompt, and the rest keep texts that later prompts may begin with.
+pub(super) struct Table {
+    cache: Cache,
+    rows: Vec<Row>,
+    decoding: usize,
+    reading: Option<usize>,
+    clock: u64,
+}
+
+impl Table {
+    pub(super) fn new(lm: &LanguageModel, slots: usize, capacity: usize) -> Self {
+        Self {
+            cache: lm.model.new_cache(slots, capacity),
+            rows: (0..slots).map(|_| Row::default()).collect(),
+            decoding: 0,
+            reading: None,
+            clock: 0,
+        }
+    }
+
+    /// How many rows generate.
+    pub(super) fn decoding(&self) -> usize {
+        self.decoding
+    }
+
+    /// The row that reads its prompt.
+    pub(super) fn reading(&self) -> Option<usize> {
+        self.reading
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.decoding == self.rows.len()
+    }
+
+    pub(super) fn row(&self, index: usize) -> &Row {
+        &self.rows[index]
+    }
+
+    pub(super) fn job(&mut self, index: usize) -> Option<&mut Job> {
+        self.rows[index].job.as_mut()
+    }
+
+    /// Gives a request a free row, which becomes the reading one; returns how many tokens of its prompt the row holds already.
+    pub(super) fn begin(&mut self, job: Job, reuses: bool) -> usize {
+        // The last token is always computed: the logits after it are needed.
+        let most = match reuses && job.prompt_scores.is_none() {
+            true => job.ids.len() - 1,
+            false => 0,
+        };
+        let shared = |row: &Row| {
+            let pairs = row.tokens.iter().zip(&job.ids[..most]);
+            pairs.take_while(|(left, right)| left == right).count()
+        };
+        let lens: Vec<usize> = self.rows.iter().map(shared).collect();
+        let free = self.decoding..self.rows.len();
+        let oldest = free
+            .clone()
+            .min_by_key(|&row| self.rows[row].used)
+            .unwrap_or(free.start);
+        // Of equals the first, so that free rows are preferred to running ones.
+        let order = free.chain(0..self.decoding);
+        let best = order.rev().max_by_key(|&row| lens[row]).unwrap_or(oldest);
+        let len = lens[best];
+        // A row that would lose most of its text is copied instead of used.
+        let is_own = best >= self.decoding && (best == oldest || 2 * len >= self.rows[best].tokens.len());
+        let (row, held) = match (len, is_own) {
+            (0, _) => (oldest, self.cache.truncate_row(oldest, 0)),
+            (_, true) => (best, self.cache.truncate_row(best, len)),
+            (_, false) => (oldest, self.cache.copy_within(best, oldest, len)),
+        };
+        self.rows[row].tokens = job.ids[..held].to_vec();
+        self.rows[row].job = Some(job);
+        self.reading = Some(row);
+        held
+    }
+
+    /// The reading row has read its prompt: it generates from now on. Returns its new index.
+    pub(super) fn promote(&mut self) -> Option<usize> {
+        let row = self.reading.take()?;
+        self.swap(row, self.decoding);
+        self.decoding += 1;
+        Some(self.decoding - 1)
+    }
+
+    /// Takes a request out of its row, which keeps its text.
+    pub(super) fn release(&mut self, row: usize) -> Option<Job> {
+        self.clock += 1;
+        self.rows[row].used = self.clock;
+        let job = self.rows[row].job.take();
+        if self.reading == Some(row) {
+            self.reading = None;
+        } else if row < self.decoding {
+            self.decoding -= 1;
+            self.swap(row, self.decoding);
+        }
+        job
+    }
+
+    /// Forgets the text of a row, of which the cache may hold a part after a failure.
+    pub(super) fn forget(&mut self, row: usize) {
+        self.cache.truncate_row(row, 0);
+        self.rows[row].tokens.clear();
+    }
+
+    fn swap(&mut self, a: usize, b: usize) {
+        if a != b {
+            self.cache.swap_rows(a, b);
+            self.rows.swap(a, b);
+            self.reading = match self.reading {
+                Some(row) if row == a => Some(b),
+                Some(row) if row == b => Some(a),
+                reading => reading,
+            };
+        }
+    }
+
+    /// Reads one more token in each generating row, or several in one row, and returns the logits after the last token of each, or after
+    /// every token.
+    pub(super) fn read(
+        &mut self,
+        lm: &LanguageModel,
+        rows: Range<usize>,
+        new: &[u32],
+        everywhere: bool,
+    ) -> Result<Vec<f32>> {
+        let model = &lm.model;
+        let width = new.len() / rows.len();
+        let cache = &mut self.cache;
+        let logits = Probe::run(&model.device(), || {
+            let options = ForwardOptions {
+                cache: Some(cache),
+                rows: Some(rows.clone()),
+                ..ForwardOptions::default()
+            };
+            let hidden = Probe::new(model).states(&Rows::new(new, width), options)?.hidden; // [rows, width, d_model]
+            let asked = match everywhere {
+                true => hidden,
+                false => hidden.narrow(1, width - 1, 1),
+            };
+            // What is not finite ends only the request that it belongs to.
+            values(model.logits(asked))
+        })?;
+        for (row, new) in rows.zip(new.chunks(width)) {
+            self.rows[row].tokens.extend_from_slice(new);
+        }
+        Ok(logits)
+    }
+}
