@@ -102,7 +102,6 @@ fn report(records: &[StepRecord]) -> Report {
         figures: Default::default(),
         notes: Vec::new(),
         rewinds: 0,
-        notes: Vec::new(),
         samples: vec![
             Sample {
                 prompt: "ROMEO:".to_owned(),

@@ -71,7 +71,7 @@ fn a_row_of_a_linear_layer_does_not_depend_on_the_others() {
 
 #[test]
 fn a_row_times_quantized_weights_does_not_depend_on_the_others() {
-    for kind in WeightType::WRITTEN {
+    for kind in WeightType::ALL {
         for [k, n] in [[32, 1], [96, 67], [800, 65], [768, 257]] {
             let x = numbers([MOST, k], "x");
             let residual = numbers([MOST, n], "residual");

@@ -55,7 +55,7 @@ fn models() -> impl Iterator<Item = (String, Transformer)> {
             ..Initialization::default()
         };
         let model = config.init_with(7, large, &Device::flex()).unwrap();
-        [WeightType::F32, WeightType::F16, WeightType::Q8_0, WeightType::Q4_0].map(|kind| {
+        [WeightFormat::F32, WeightFormat::F16, WeightFormat::Q8_0, WeightFormat::Q4_0].map(|kind| {
             let model = model.clone().with_weights(kind).unwrap();
             (format!("{name} in {kind}"), model)
         })
