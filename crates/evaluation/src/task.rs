@@ -122,7 +122,11 @@ impl Task {
             detail: taal_store::shorten(&detail),
         };
         let text = taal_store::read_text(path, MAX_FILE_BYTES)?;
-        let raw: RawTask = toml::from_str(&text).map_err(|error| bad(error.to_string().trim_end().to_owned()))?;
+        let raw: RawTask = toml::from_str(&text).map_err(|error| {
+            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+            let line = before.matches('\n').count() + 1;
+            bad(format!("line {line}: {}", error.message()))
+        })?;
         let template = raw.template.as_deref().unwrap_or(PLACE);
         if !template.contains(PLACE) {
             return Err(bad(format!("template: expected {PLACE} where the prompt goes")));

@@ -131,16 +131,20 @@ fn report_15_a_sample_prompt_that_cannot_be_used_is_refused_before_step_0() {
     }
 }
 
+/// A line of the data is refused before there is a run.
+fn corrupt(outcome: Result<Outcome, TrainError>, words: &[&str]) {
+    let error = outcome.unwrap_err();
+    let said = error.to_string();
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{said}");
+    assert!(words.iter().all(|word| said.contains(word)), "{said}");
+}
+
 #[test]
 fn report_16_nothing_to_learn_is_refused_before_step_0() {
     let folder = tempfile::tempdir().unwrap();
     let empty = "{\"prompt\":\"\",\"completion\":\"a\"}\n".repeat(20);
     let (outcome, _) = run(folder.path(), ("conversations", "a.jsonl", &empty), &[], false);
-    refused(
-        outcome,
-        folder.path(),
-        &["a.jsonl, line 1", "no token of it is learned"],
-    );
+    corrupt(outcome, &["a.jsonl, line 1", "no token of it is learned"]);
 
     let (outcome, _) = run(
         folder.path(),
@@ -197,11 +201,7 @@ fn report_16_an_example_without_a_token_to_learn_is_refused_by_its_line() {
     let folder = tempfile::tempdir().unwrap();
     let lines = "{\"prompt\":\"b?\",\"completion\":\"c\"}\n{\"prompt\":\"\",\"completion\":\"a\"}\n".repeat(10);
     let (outcome, _) = run(folder.path(), ("conversations", "a.jsonl", &lines), &[], false);
-    refused(
-        outcome,
-        folder.path(),
-        &["a.jsonl, line 2", "no token of it is learned"],
-    );
+    corrupt(outcome, &["a.jsonl, line 2", "no token of it is learned"]);
 }
 
 #[test]
