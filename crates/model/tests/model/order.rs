@@ -1,7 +1,6 @@
 //! One summation order in inference: a text has the same logits, to the bit, alone, in a batch, with a cache, and in pieces of any length.
 
-use taal_kernels::WeightType;
-use taal_model::Initialization;
+use taal_model::{Initialization, WeightFormat};
 
 use super::super::*;
 
@@ -55,7 +54,13 @@ fn models() -> impl Iterator<Item = (String, Transformer)> {
             ..Initialization::default()
         };
         let model = config.init_with(7, large, &Device::flex()).unwrap();
-        [WeightFormat::F32, WeightFormat::F16, WeightFormat::Q8_0, WeightFormat::Q4_0].map(|kind| {
+        [
+            WeightFormat::F32,
+            WeightFormat::F16,
+            WeightFormat::Q8_0,
+            WeightFormat::Q4_0,
+        ]
+        .map(|kind| {
             let model = model.clone().with_weights(kind).unwrap();
             (format!("{name} in {kind}"), model)
         })
