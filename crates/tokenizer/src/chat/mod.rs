@@ -6,9 +6,11 @@
 
 mod files;
 mod functions;
+mod json;
 mod template;
 
 pub use files::ChatFiles;
+pub use json::Json;
 pub use template::ChatTemplate;
 
 use std::collections::BTreeMap;
@@ -20,23 +22,6 @@ use minijinja::value::ValueKind;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// A value of JSON that keeps the order of its keys, which templates print.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Json(pub(crate) Value);
-
-impl From<&str> for Json {
-    fn from(text: &str) -> Self {
-        Self(Value::from(text))
-    }
-}
-
-impl From<bool> for Json {
-    fn from(value: bool) -> Self {
-        Self(Value::from(value))
-    }
-}
-
 /// One message of a conversation: an object with `role` and, in most cases, `content`. Keys whose value is `null` are left out, as
 /// in transformers.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -46,9 +31,9 @@ pub struct Message(pub(crate) Value);
 impl Message {
     /// A message of text. `role` is `system`, `user`, `assistant` or another one that the template knows.
     pub fn new(role: &str, content: &str) -> Self {
-        Self(Value::from_pairs([
-            ("role", Value::from(role)),
-            ("content", Value::from(content)),
+        Self(json::object([
+            ("role".to_owned(), Value::from(role)),
+            ("content".to_owned(), Value::from(content)),
         ]))
     }
 
@@ -79,21 +64,19 @@ impl Message {
 
 impl<'de> Deserialize<'de> for Message {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = Value::deserialize(deserializer)?;
+        let Json(value) = Json::deserialize(deserializer)?;
         if value.kind() != ValueKind::Map {
             return Err(D::Error::custom(
                 "expected a message, which is an object with role and content",
             ));
         }
-        let mut pairs = Vec::new();
-        for key in value.try_iter().map_err(D::Error::custom)? {
-            let entry = value.get_item(&key).map_err(D::Error::custom)?;
-            if !entry.is_none() {
-                pairs.push((key.to_string(), entry));
-            }
-        }
-        match pairs.iter().any(|(key, role)| key == "role" && role.as_str().is_some()) {
-            true => Ok(Self(Value::from_pairs(pairs))),
+        let mut entries = json::entries(&value);
+        entries.retain(|(_, entry)| !entry.is_none());
+        match entries
+            .iter()
+            .any(|(key, role)| key == "role" && role.as_str().is_some())
+        {
+            true => Ok(Self(json::object(entries))),
             false => Err(D::Error::custom("a message has no role; expected a text such as user")),
         }
     }

@@ -10,7 +10,7 @@ use minijinja::value::Kwargs;
 use minijinja::{Environment, ErrorKind, State, Value};
 
 use super::functions::{Raised, print, raise_exception, strftime, string, tojson};
-use super::{ChatInput, Rendered};
+use super::{ChatInput, Rendered, json};
 use crate::{Error, Result};
 
 /// The longest template.
@@ -233,19 +233,10 @@ fn with_reasoning(message: &Value) -> Value {
     with_entries(message, [("thinking", thinking), ("reasoning_content", reasoning)])
 }
 
-/// A map with some entries replaced or added.
-fn with_entries<const N: usize>(map: &Value, entries: [(&'static str, Value); N]) -> Value {
-    let keys = map.try_iter().into_iter().flatten();
-    let mut pairs: Vec<(String, Value)> = keys
-        .filter_map(|key| Some((key.to_string(), map.get_item(&key).ok()?)))
-        .collect();
-    for (name, value) in entries {
-        match pairs.iter_mut().find(|(key, _)| key == name) {
-            Some((_, old)) => *old = value,
-            None => pairs.push((name.to_owned(), value)),
-        }
-    }
-    Value::from_pairs(pairs)
+/// An object with some entries replaced or added.
+fn with_entries<const N: usize>(message: &Value, entries: [(&str, Value); N]) -> Value {
+    let added = entries.map(|(key, value)| (key.to_owned(), value));
+    json::object(json::entries(message).into_iter().chain(added))
 }
 
 fn leave_open(messages: &mut [Value]) -> Result<()> {
