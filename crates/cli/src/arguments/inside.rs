@@ -13,7 +13,7 @@ use super::{DeviceArgument, LanguageArgument, ModelAndTexts, ModelPlace, from_ze
 #[command(
     override_usage = "taal trace [OPTIONS] <DIR> <TEXT>\n       taal trace [OPTIONS] --model <DIR> <TEXT|--ids <IDS>>",
     mut_arg("words", |words| words.help("Text to follow, for a masked model with [MASK]; - reads standard input")),
-    mut_arg("model", |model| model.help("Model directory or run directory [default: the run of --checkpoints, else the first word]")),
+    mut_arg("model", |model| model.help("Model directory, run directory or GGUF file [default: the run of --checkpoints, else the first word]")),
     after_help = "Example:\n  taal trace --model runs/dutch-bpe \"De kat zat op de\" --html trace.html\n  \
                   taal trace --checkpoints runs/dutch-bpe \"De kat zat op de\""
 )]
