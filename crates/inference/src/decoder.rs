@@ -11,7 +11,7 @@ use crate::{InferenceError, Result};
 ///
 /// When a token no longer fits the model's context, the last half of the context (`max_seq_len / 2` tokens, including the new
 /// one) is kept and prefilled again. The same holds for a prompt longer than the context. A recurrent network has no such limit.
-/// Without a cache all positions of the same context are computed every time, so the predictions are the same.
+/// Without a cache all positions of the same context are computed every time, so the predictions are those of a cache in 32-bit floats.
 ///
 /// ```
 /// use burn::tensor::Device;
