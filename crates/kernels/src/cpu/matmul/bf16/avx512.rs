@@ -61,14 +61,14 @@ pub(super) unsafe fn tile(operands: &Operands, from: Option<(*const f32, usize)>
 #[target_feature(enable = "avx512f,avx512bf16")]
 fn to_bh(x: __m512i) -> __m512bh {
     // SAFETY: 64 bytes of any kind are 32 numbers.
-    unsafe { std::mem::transmute(x) }
+    unsafe { std::mem::transmute::<__m512i, __m512bh>(x) }
 }
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bf16")]
 fn from_bh(x: __m512bh) -> __m512i {
     // SAFETY: as above.
-    unsafe { std::mem::transmute(x) }
+    unsafe { std::mem::transmute::<__m512bh, __m512i>(x) }
 }
 
 /// The low `count` bits.

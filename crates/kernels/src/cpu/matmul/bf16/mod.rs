@@ -8,6 +8,10 @@
 #[cfg(target_arch = "x86_64")]
 mod amx;
 #[cfg(target_arch = "x86_64")]
+#[expect(
+    clippy::needless_range_loop,
+    reason = "an iterator's closure is compiled without the instructions of its function"
+)]
 mod avx512;
 mod pack;
 mod portable;

@@ -18,10 +18,10 @@ pub(crate) fn round(x: f32) -> bf16 {
 }
 
 /// Rounds with all threads.
+#[allow(clippy::uninit_vec)]
 pub(crate) fn rounded(x: &[f32]) -> Vec<bf16> {
     let mut out: Vec<bf16> = Vec::with_capacity(x.len());
-    #[expect(clippy::uninit_vec, reason = "each number is written below before it is read")]
-    // SAFETY: the capacity is there, and every bit pattern is a number.
+    // SAFETY: the capacity is there, every bit pattern is a number, and each is written below before it is read.
     unsafe {
         out.set_len(x.len());
     }

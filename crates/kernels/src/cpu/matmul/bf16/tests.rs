@@ -53,7 +53,7 @@ impl Given {
         }
     }
 
-    /// Rounded where `is_half`, in memory the other way round where `is_transposed`; `memory` keeps what is pointed to.
+    /// Rounded where `is_half`.
     fn matrix(&self, is_half: bool) -> Matrix {
         match is_half {
             true => Matrix::half(&self.half, self.rows, self.columns),
