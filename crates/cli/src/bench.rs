@@ -1,12 +1,16 @@
 //! `taal bench`: how fast this machine trains and generates.
 
+use std::sync::Arc;
+
 use taal_experiments::paradigm::{self, NetworkFigures, ParadigmFigures, ParadigmOptions, TrainedFigures};
 use taal_inference::bench::{BenchFigures as GenerateFigures, BenchOptions};
+use taal_inference::load::{LoadFigures, LoadOptions};
+use taal_inference::{EngineOptions, LanguageModel};
 use taal_model::{ModelSize, TransformerConfig, WeightFormat};
 use taal_trainer::bench::BenchFigures;
 use taal_trainer::{Progress, RecipeText, resolve};
 
-use crate::arguments::{BenchGenerateArguments, BenchParadigmArguments, BenchTrainArguments};
+use crate::arguments::{BenchGenerateArguments, BenchParadigmArguments, BenchServeArguments, BenchTrainArguments};
 use crate::failure::Failure;
 use crate::{models, terminal};
 
@@ -104,6 +108,72 @@ fn generate_table(figures: &GenerateFigures) -> String {
             ),
         ));
     }
+    terminal::table(&rows)
+}
+
+/// `taal bench serve`
+pub fn serve(arguments: &BenchServeArguments) -> Result<(), Failure> {
+    let device = arguments.device.open()?;
+    let lm = match &arguments.model {
+        Some(dir) => models::open_with(dir, arguments.device.device, arguments.weights)?,
+        None => {
+            let config = TransformerConfig::llama(ModelSize {
+                vocab_size: 4096,
+                max_seq_len: 1024,
+                n_layers: 6,
+                n_heads: 6,
+                d_model: 384,
+            });
+            let model = config.init(1337, &device)?;
+            let model = model.with_weights(arguments.weights.weights.unwrap_or(WeightFormat::F32))?;
+            LanguageModel::new(model, None)
+        }
+    };
+    let lm = models::with_cache(lm, arguments.cache)?;
+    let options = LoadOptions {
+        clients: arguments.clients,
+        requests: arguments.requests,
+        alone: arguments.alone,
+        prompt_tokens: arguments.prompt_tokens,
+        max_tokens: arguments.max_tokens,
+        engine: EngineOptions {
+            slots: arguments.slots,
+            ..EngineOptions::default()
+        },
+    };
+    let figures = taal_inference::load::measure(Arc::new(lm), &options)?;
+    match arguments.json {
+        true => terminal::print_json(&figures)?,
+        false => terminal::print(&serve_table(&figures, &options))?,
+    }
+    Ok(())
+}
+
+fn serve_table(figures: &LoadFigures, options: &LoadOptions) -> String {
+    let mut rows = vec![
+        ("parameters", terminal::grouped(figures.params)),
+        (
+            "requests",
+            format!("prompt {} tokens, answer {}", options.prompt_tokens, options.max_tokens),
+        ),
+    ];
+    let times = |times: [f64; 3]| times.map(|time| format!("{time:>8.1}")).join(" ");
+    for (name, clients, pace) in [
+        ("alone", 1, &figures.alone),
+        ("together", options.clients, &figures.together),
+    ] {
+        let speed = terminal::grouped(pace.tokens_per_s.round() as u64);
+        rows.push((
+            name,
+            format!("{} requests of {clients} clients: {speed} tokens/s", pace.requests),
+        ));
+        rows.push((
+            "",
+            format!("first token, ms p50 p95 p99 {}", times(pace.first_token_ms)),
+        ));
+        rows.push(("", format!("next token, ms p50 p95 p99  {}", times(pace.next_token_ms))));
+    }
+    rows.push(("ratio", format!("{:.2}", figures.ratio)));
     terminal::table(&rows)
 }
 

@@ -111,6 +111,7 @@ fn kind_of(error: &(dyn std::error::Error + 'static)) -> Option<ErrorKind> {
     let found = found.or_else(|| error.downcast_ref().map(taal_insight::InsightError::kind));
     let found = found.or_else(|| error.downcast_ref().map(taal_evaluation::EvaluationError::kind));
     let found = found.or_else(|| error.downcast_ref().map(taal_exchange::ExchangeError::kind));
+    let found = found.or_else(|| error.downcast_ref().map(taal_server::ServerError::kind));
     let found = found.or_else(|| error.downcast_ref().map(taal_inference::InferenceError::kind));
     let found = found.or_else(|| error.downcast_ref().map(taal_data::DataError::kind));
     let found = found.or_else(|| error.downcast_ref().map(taal_tokenizer::Error::kind));

@@ -30,6 +30,7 @@ mod preview;
 mod progress;
 mod recipes;
 mod runs;
+mod serve;
 mod shell;
 mod signals;
 mod standard_input;
@@ -66,6 +67,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Finetune(arguments) => return train::run(&arguments.into()),
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Chat(arguments) => chat::run(&arguments),
+        Command::Serve(arguments) => serve::run(&arguments),
         Command::Fill(arguments) => fill::run(&arguments),
         Command::Trace(arguments) => trace::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
@@ -94,6 +96,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Bench(arguments) => match arguments.command {
             BenchCommand::Train(arguments) => bench::train(&arguments),
             BenchCommand::Generate(arguments) => bench::generate(&arguments),
+            BenchCommand::Serve(arguments) => bench::serve(&arguments),
             BenchCommand::Paradigm(arguments) => bench::paradigm(&arguments),
         },
         Command::Energy(arguments) => match arguments.command {

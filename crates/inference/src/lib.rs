@@ -13,7 +13,7 @@
 //! [`Session`] keeps what was computed between the turns of a conversation, whose text the model's chat template makes
 //! ([`LanguageModel::chat_template`]).
 //!
-//! Left out: beam search and network servers.
+//! Left out: beam search, and network servers, which are in `taal-server`.
 //!
 //! ```
 //! use std::ops::ControlFlow;

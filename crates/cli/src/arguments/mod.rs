@@ -8,6 +8,7 @@ mod inside;
 mod model;
 mod runs;
 mod sampling;
+mod serving;
 mod tokens;
 mod training;
 
@@ -27,6 +28,7 @@ pub use self::inside::*;
 pub use self::model::*;
 pub use self::runs::*;
 pub use self::sampling::*;
+pub use self::serving::*;
 pub use self::tokens::*;
 pub use self::training::*;
 
@@ -56,6 +58,8 @@ pub enum Command {
     Generate(GenerateArguments),
     /// Talk with a model
     Chat(ChatArguments),
+    /// Serve models over HTTP, for OpenAI's clients
+    Serve(ServeArguments),
     /// Fill the gaps of a text
     Fill(FillArguments),
     /// Turn texts into vectors

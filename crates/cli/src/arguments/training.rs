@@ -7,7 +7,7 @@ use taal_kernels::Precision;
 use taal_metrics::energy::Joule;
 use taal_trainer::bench::BenchShape;
 
-use super::{CacheArgument, DeviceArgument, LanguageArgument, WeightsArgument, from_zero, length, positive};
+use super::{CacheArgument, DeviceArgument, LanguageArgument, WeightsArgument, from_one, from_zero, length, positive};
 
 /// `taal train`
 #[derive(Debug, Args)]
@@ -168,6 +168,8 @@ pub enum BenchCommand {
     Train(BenchTrainArguments),
     /// Time reading a prompt and generating after it
     Generate(BenchGenerateArguments),
+    /// Time requests of many clients at once, and one after another
+    Serve(BenchServeArguments),
     /// Train a recurrent network and the transformer, and compare them
     Paradigm(BenchParadigmArguments),
 }
@@ -215,6 +217,42 @@ pub struct BenchGenerateArguments {
     /// Tokens generated after it
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = from_zero::<usize>)]
     pub max_tokens: usize,
+    #[command(flatten)]
+    pub device: DeviceArgument,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `taal bench serve`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  taal bench serve --clients 64 --requests 20")]
+pub struct BenchServeArguments {
+    /// Model directory or run directory [default: random weights, 6 layers of 384, a vocabulary of 4,096]
+    #[arg(long, value_name = "DIR")]
+    pub model: Option<PathBuf>,
+    #[command(flatten)]
+    pub weights: WeightsArgument,
+    #[command(flatten)]
+    pub cache: CacheArgument,
+    /// Clients that ask at the same time
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = from_one::<usize>)]
+    pub clients: usize,
+    /// Requests of each client
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = from_one::<usize>)]
+    pub requests: usize,
+    /// Requests one after another, for comparison
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = from_one::<usize>)]
+    pub alone: usize,
+    /// Random tokens of each prompt
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = from_one::<usize>)]
+    pub prompt_tokens: usize,
+    /// Tokens of each answer
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = from_one::<usize>)]
+    pub max_tokens: usize,
+    /// Requests that are computed at once
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = from_one::<usize>)]
+    pub slots: usize,
     #[command(flatten)]
     pub device: DeviceArgument,
     /// Print one JSON object

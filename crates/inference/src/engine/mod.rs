@@ -169,6 +169,11 @@ impl Engine {
         self.shared.stats()
     }
 
+    /// Accepts no further requests, and ends those that were accepted before their next token.
+    pub fn stop(&self) {
+        self.shared.close();
+    }
+
     /// Accepts no further requests, and waits up to `limit` for those that were accepted; returns whether all of them ended.
     pub fn drain(&self, limit: Duration) -> bool {
         self.shared.drain(limit)

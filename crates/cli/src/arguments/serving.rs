@@ -1,0 +1,106 @@
+//! Models for others: `taal serve`.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::Args;
+
+use super::{CacheArgument, DeviceArgument, WeightsArgument, from_one, from_zero};
+use crate::terminal;
+
+/// `taal serve`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Without a key only this machine can ask: --host 0.0.0.0 needs --api-key-file FILE or the key in\n\
+                  TAAL_API_KEY. Ctrl-C finishes the answers under way, a second one stops at once.\n\n\
+                  Example:\n  taal serve --model runs/shakespeare-char\n  \
+                  curl http://127.0.0.1:8080/v1/completions -H 'Content-Type: application/json' \\\n    \
+                  -d '{\"prompt\": \"ROMEO:\", \"max_tokens\": 50}'"
+)]
+pub struct ServeArguments {
+    /// Model directory, run directory or GGUF file, and the name that requests use [default: the name of the directory] (may be
+    /// repeated; the first one answers requests that name none)
+    #[arg(short, long, value_name = "[NAME=]DIR", required = true)]
+    pub model: Vec<NamedModel>,
+    /// Address to listen on; 0.0.0.0 for all networks
+    #[arg(long, default_value = "127.0.0.1")]
+    pub host: String,
+    /// Port to listen on; 0 for any free one
+    #[arg(long, default_value_t = 8080, value_parser = port)]
+    pub port: u16,
+    /// File with the key that requests must carry [default: the environment variable TAAL_API_KEY]
+    #[arg(long, value_name = "FILE")]
+    pub api_key_file: Option<PathBuf>,
+    /// Requests that are computed at once; each has its own key/value cache
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = from_one::<usize>)]
+    pub slots: usize,
+    /// Tokens of a prompt and its answer together [default: the model's context]
+    #[arg(long, value_name = "N", value_parser = from_one::<usize>)]
+    pub context: Option<usize>,
+    /// Requests that may wait; further ones are answered with 429
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = from_one::<usize>)]
+    pub queue: usize,
+    /// Seconds that a request may wait; then it is answered with 503
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = from_one::<u64>)]
+    pub queue_seconds: u64,
+    /// Seconds that answers under way may take after Ctrl-C
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = from_zero::<u64>)]
+    pub stop_seconds: u64,
+    #[command(flatten)]
+    pub weights: WeightsArgument,
+    #[command(flatten)]
+    pub cache: CacheArgument,
+    #[command(flatten)]
+    pub device: DeviceArgument,
+    /// Print one JSON object per request on standard error: method, path, status, seconds
+    #[arg(long)]
+    pub log: bool,
+}
+
+/// A model and its name.
+#[derive(Debug, Clone)]
+pub struct NamedModel {
+    /// The name that was given.
+    pub name: Option<String>,
+    /// Where it is.
+    pub dir: PathBuf,
+}
+
+impl FromStr for NamedModel {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let dir = PathBuf::from(text);
+        match text.split_once('=') {
+            // A directory may have an equals sign in its name.
+            Some((name, rest)) if !dir.exists() => match (name, rest) {
+                ("", _) | (_, "") => Err("expected NAME=DIR or DIR".to_owned()),
+                (name, rest) => Ok(Self {
+                    name: Some(name.to_owned()),
+                    dir: PathBuf::from(rest),
+                }),
+            },
+            _ => Ok(Self { name: None, dir }),
+        }
+    }
+}
+
+impl NamedModel {
+    /// The name that requests use: of the directory's name what a request can carry.
+    pub fn request_name(&self) -> String {
+        let name = || {
+            let name = terminal::model_name(&self.dir);
+            let fit = |character: char| match character {
+                character if character.is_ascii_alphanumeric() || "-_.".contains(character) => character,
+                _ => '-',
+            };
+            name.chars().map(fit).take(128).collect()
+        };
+        self.name.clone().unwrap_or_else(name)
+    }
+}
+
+fn port(text: &str) -> Result<u16, String> {
+    text.parse()
+        .map_err(|_| "expected a whole number from 0 to 65535".to_owned())
+}

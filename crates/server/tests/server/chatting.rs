@@ -1,0 +1,169 @@
+//! Conversations, by the model's template.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use taal_inference::EngineOptions;
+use taal_tokenizer::chat::ChatFiles;
+
+use crate::client::{get, post};
+use crate::tiny::{CONTEXT, Running, causal, options, serve};
+
+const PATH: &str = "/v1/chat/completions";
+
+const TEMPLATE: &str = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}\
+                        {% if add_generation_prompt %}assistant: {% endif %}";
+
+fn server() -> Running {
+    let with = |template: &str| {
+        let mut lm = Arc::into_inner(causal()).expect("one owner");
+        lm.chat = ChatFiles::new(template);
+        Arc::new(lm)
+    };
+    let faulty = "{{ raise_exception('roles must alternate') }}";
+    let models = [("tiny", with(TEMPLATE)), ("faulty", with(faulty)), ("bare", causal())];
+    serve(&models, EngineOptions::default(), options())
+}
+
+fn conversation() -> Value {
+    json!([{"role": "user", "content": "the cat"}, {"role": "assistant", "content": "sat"},
+           {"role": "user", "content": [{"type": "text", "text": "on"}]}])
+}
+
+#[test]
+fn an_answer_is_the_continuation_of_the_rendered_conversation() {
+    let server = server();
+    let messages = json!([{"role": "user", "content": "the cat"}]);
+    let rendered = post(server.address, "/v1/chat/render", &json!({"messages": messages})).json();
+    let prompt = "user: the cat\nassistant: ";
+    assert_eq!(rendered["prompt"], prompt);
+    let joined: String = rendered["tokens"]
+        .as_array()
+        .expect("tokens")
+        .iter()
+        .map(|token| token["text"].as_str().expect("a text"))
+        .collect();
+    assert_eq!(joined, prompt);
+    let settings = json!({"max_tokens": 12, "seed": 4, "temperature": 0.7});
+    let mut chat = settings.clone();
+    chat["messages"] = messages;
+    let mut completion = settings;
+    completion["prompt"] = json!(prompt);
+    let reply = post(server.address, PATH, &chat).json();
+    let expected = post(server.address, "/v1/completions", &completion).json();
+    assert_eq!(reply["object"], "chat.completion");
+    assert_eq!(reply["choices"][0]["message"]["role"], "assistant");
+    assert_eq!(
+        reply["choices"][0]["message"]["content"],
+        expected["choices"][0]["text"]
+    );
+    for count in ["prompt_tokens", "completion_tokens", "total_tokens"] {
+        assert_eq!(reply["usage"][count], expected["usage"][count]);
+    }
+    // The newer name of the limit.
+    chat["max_completion_tokens"] = json!(3);
+    assert_eq!(
+        post(server.address, PATH, &chat).json()["usage"]["completion_tokens"],
+        3
+    );
+}
+
+#[test]
+fn a_stream_of_a_chat_has_the_pieces_and_the_scores_of_the_whole() {
+    let server = server();
+    let mut request =
+        json!({"messages": conversation(), "max_tokens": 20, "seed": 2, "logprobs": true, "top_logprobs": 2, "n": 2});
+    let whole = post(server.address, PATH, &request).json();
+    request["stream"] = json!(true);
+    request["stream_options"] = json!({"include_usage": true});
+    let mut events = post(server.address, PATH, &request).events();
+    let usage = events.pop().expect("a last event");
+    assert_eq!(usage["usage"]["completion_tokens"], whole["usage"]["completion_tokens"]);
+    for index in 0..2 {
+        let own: Vec<&Value> = events
+            .iter()
+            .map(|event| &event["choices"][0])
+            .filter(|choice| choice["index"] == index)
+            .collect();
+        assert_eq!(own[0]["delta"], json!({"role": "assistant", "content": ""}));
+        let text: String = own
+            .iter()
+            .filter_map(|choice| choice["delta"]["content"].as_str())
+            .collect();
+        assert_eq!(whole["choices"][index]["message"]["content"], text);
+        let scores: Vec<Value> = own
+            .iter()
+            .flat_map(|choice| choice["logprobs"]["content"].as_array().cloned().unwrap_or_default())
+            .collect();
+        assert_eq!(whole["choices"][index]["logprobs"]["content"], json!(scores));
+        assert_eq!(scores[0]["top_logprobs"].as_array().expect("alternatives").len(), 2);
+        assert!(scores[0]["logprob"].as_f64().expect("a number") <= 0.0);
+        let last = own.last().expect("an event");
+        assert_eq!(
+            (&last["delta"], &last["finish_reason"]),
+            (&json!({}), &whole["choices"][index]["finish_reason"])
+        );
+    }
+}
+
+#[test]
+fn a_conversation_that_cannot_be_rendered_or_does_not_fit_is_refused() {
+    let server = server();
+    let refused = |request: Value| {
+        let reply = post(server.address, PATH, &request);
+        assert_eq!(reply.status, 400, "{reply:?}");
+        reply.error()
+    };
+    let messages = conversation();
+    let (message, _, code) = refused(json!({"model": "bare", "messages": messages}));
+    assert_eq!(code, "no_chat_template");
+    assert!(message.contains("no chat template"), "{message}");
+    let (message, _, code) = refused(json!({"model": "faulty", "messages": messages}));
+    assert_eq!(code, "chat_template_failed");
+    assert!(message.contains("roles must alternate"), "{message}");
+    let long = json!([{"role": "user", "content": "x".repeat(10 * CONTEXT)}]);
+    let (message, param, code) = refused(json!({"messages": long}));
+    assert_eq!((param, code), (json!("messages"), json!("context_length_exceeded")));
+    assert!(message.contains(&CONTEXT.to_string()), "{message}");
+    for (field, value) in [
+        ("messages", json!("hello")),
+        ("messages", json!([{"content": "no role"}])),
+        ("messages", json!([7])),
+        ("tools", json!([{"type": "function"}])),
+        ("response_format", json!({"type": "json_object"})),
+        ("top_logprobs", json!(2)),
+        ("n", json!(1000)),
+        ("temperature", json!("hot")),
+    ] {
+        let mut request = json!({"messages": conversation()});
+        request[field] = value.clone();
+        let (message, param, _) = refused(request);
+        assert!(
+            param.as_str().is_some_and(|param| param.starts_with(field)),
+            "{field} {value}: {param} {message}"
+        );
+    }
+    let (message, ..) = refused(json!({"model": "tiny"}));
+    assert!(message.contains("messages"), "{message}");
+}
+
+#[test]
+fn every_field_of_a_conversation_is_refused_by_name_when_its_type_is_wrong() {
+    let server = server();
+    let all = get(server.address, "/openapi.json").json();
+    for field in all["components"]["schemas"]["ChatRequest"]["properties"]
+        .as_object()
+        .expect("fields")
+        .keys()
+    {
+        let mut request = json!({"messages": conversation(), "max_tokens": 1});
+        request[field] = json!([[{"no": "such thing"}]]);
+        let reply = post(server.address, PATH, &request);
+        assert_eq!(reply.status, 400, "{field}: {reply:?}");
+        let (message, param, _) = reply.error();
+        assert!(
+            param.as_str().is_some_and(|param| param.starts_with(field.as_str())),
+            "{field}: {message}"
+        );
+    }
+}
