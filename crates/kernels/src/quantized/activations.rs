@@ -1,7 +1,10 @@
 //! Activations rounded to eight bits, a scale per block of 32.
 
 use super::blocks::BLOCK;
-use crate::cpu::vectorized;
+use crate::cpu::{parallel, vectorized};
+
+/// Blocks that a task rounds.
+const TASK_BLOCKS: usize = 512;
 
 /// Rows of activations for products with integer weights.
 pub(super) struct Activations {
@@ -11,6 +14,8 @@ pub(super) struct Activations {
     pub(super) scales: Vec<f32>,
     /// `[rows, columns / 32]`: the sum of a block's integers times its scale, for weights that have a minimum.
     pub(super) sums: Vec<f32>,
+    /// `[rows, columns / 16]`: the sums of 16 integers.
+    pub(super) halves: Vec<i32>,
     pub(super) columns: usize,
 }
 
@@ -27,9 +32,27 @@ impl Activations {
             integers: vec![0; x.len()],
             scales: vec![0.0; blocks.len()],
             sums: vec![0.0; blocks.len()],
+            halves: vec![0; 2 * blocks.len()],
             columns,
         };
-        round(blocks, &mut rounded.integers, &mut rounded.scales, &mut rounded.sums);
+        let integers = parallel::Parts::new(&mut rounded.integers);
+        let scales = parallel::Parts::new(&mut rounded.scales);
+        let sums = parallel::Parts::new(&mut rounded.sums);
+        let halves = parallel::Parts::new(&mut rounded.halves);
+        parallel::for_each(blocks.len().div_ceil(TASK_BLOCKS), |task| {
+            let first = task * TASK_BLOCKS;
+            let len = TASK_BLOCKS.min(blocks.len() - first);
+            // SAFETY: tasks have different blocks.
+            unsafe {
+                round(
+                    &blocks[first..first + len],
+                    integers.part(first * BLOCK, len * BLOCK),
+                    scales.part(first, len),
+                    sums.part(first, len),
+                    halves.part(2 * first, 2 * len),
+                );
+            }
+        });
         rounded
     }
 
@@ -44,9 +67,12 @@ vectorized! {
         integers: &'a mut [i8],
         scales: &'a mut [f32],
         sums: &'a mut [f32],
+        halves: &'a mut [i32],
     ) {
         let (integers, _) = integers.as_chunks_mut::<BLOCK>();
-        for ((block, integers), (scale, sum)) in blocks.iter().zip(integers).zip(scales.iter_mut().zip(sums)) {
+        let (halves, _) = halves.as_chunks_mut::<2>();
+        let out = scales.iter_mut().zip(sums).zip(halves);
+        for ((block, integers), ((scale, sum), halves)) in blocks.iter().zip(integers).zip(out) {
             let mut largest = [0.0_f32; BLOCK];
             let mut is_finite = true;
             for (largest, value) in largest.iter_mut().zip(block) {
@@ -63,12 +89,13 @@ vectorized! {
             let largest = largest[0];
             // Below this the inverse would not be finite; such a block is zero in eight bits next to any other.
             let inverse = if largest < f32::MIN_POSITIVE { 0.0 } else { 127.0 / largest };
-            let mut total = 0_i32;
             for (integer, value) in integers.iter_mut().zip(block) {
-                let rounded = (value * inverse).round_ties_even() as i32;
-                *integer = rounded as i8;
-                total += rounded;
+                *integer = (value * inverse).round_ties_even() as i32 as i8;
             }
+            for (half, integers) in halves.iter_mut().zip(integers.chunks_exact(BLOCK / 2)) {
+                *half = integers.iter().map(|x| i32::from(*x)).sum();
+            }
+            let total = halves[0] + halves[1];
             *scale = if is_finite { largest / 127.0 } else { f32::NAN };
             *sum = total as f32 * *scale;
         }

@@ -77,6 +77,11 @@ impl WeightType {
         matches!(self, Self::Q8_0 | Self::Q4_0 | Self::Q4K | Self::Q5K | Self::Q6K)
     }
 
+    /// Whether the first and the last 16 integers of a block of 32 have scales of their own.
+    pub(super) const fn has_two_scales(self) -> bool {
+        matches!(self, Self::Q6K)
+    }
+
     /// The values of whole blocks.
     ///
     /// # Panics

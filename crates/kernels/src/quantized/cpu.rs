@@ -1,7 +1,10 @@
 //! The fused products: which instructions compute them is chosen when the program runs.
 
+use std::cell::RefCell;
+
+use self::panel::{Line, STRIDE};
 use super::activations::Activations;
-use super::blocks::WeightType;
+use super::blocks::BLOCK;
 use super::{Epilogue, Matrix, reference};
 use crate::cpu::parallel;
 
@@ -17,9 +20,23 @@ mod avx2;
     reason = "an iterator's closure is compiled without the instructions of its function"
 )]
 mod avx512;
+mod floats;
+#[cfg(target_arch = "x86_64")]
+#[expect(
+    clippy::needless_range_loop,
+    reason = "an iterator's closure is compiled without the instructions of its function"
+)]
+mod floats512;
+mod panel;
 
 /// Columns of the result that a task computes at most.
-const COLUMNS: usize = 256;
+const TASK_COLUMNS: usize = 256;
+
+/// Columns of a panel.
+const COLUMNS: usize = 16;
+
+/// Rows of the result that are computed at a time.
+const ROWS: usize = 8;
 
 /// Products smaller than this many multiplications run on the calling thread.
 const PARALLEL_WORK: usize = 1 << 16;
@@ -63,13 +80,20 @@ impl Instructions {
         }
         all
     }
+
+    /// Columns of a panel.
+    fn columns(self) -> usize {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => avx2::HALF,
+            _ => COLUMNS,
+        }
+    }
 }
 
-/// What the rows of the result are multiplied from.
-#[derive(Clone, Copy)]
-enum Left<'a> {
-    Rounded(&'a Activations),
-    Floats(&'a [f32]),
+thread_local! {
+    /// The panel that this thread multiplies with; kept, so that no product allocates.
+    static PANEL: RefCell<Vec<Line>> = const { RefCell::new(Vec::new()) };
 }
 
 /// `y = x W^T`, what the epilogue adds included.
@@ -90,80 +114,103 @@ pub(super) fn product_with(
     }
     let m = y.len() / n;
     assert!(x.len() == m * k, "operands do not fit each other");
-    let rounded = weight.kind.is_integer().then(|| Activations::of(x, k));
-    let left = rounded.as_ref().map_or(Left::Floats(x), Left::Rounded);
-    let columns = if m * n * k < PARALLEL_WORK {
-        n
-    } else {
-        // As many tasks for each thread, so that none waits for another; whole groups of columns, so that none is computed in part.
-        let share = n.div_ceil(rayon::current_num_threads());
-        share.div_ceil(share.div_ceil(COLUMNS)).next_multiple_of(GROUP)
+    if !weight.kind.is_integer() {
+        return floats::product(instructions, x, weight, epilogue, y);
+    }
+    let x = Activations::of(x, k);
+    let product = Product {
+        instructions,
+        starts: starts(instructions, &x, weight),
+        x: &x,
+        weight,
     };
+    let columns = task_columns(m, n, k);
     let out = parallel::Parts::new(y);
+    let height = m.div_ceil(m.div_ceil(ROWS));
     parallel::for_each(n.div_ceil(columns), |task| {
         let from = task * columns;
         let to = (from + columns).min(n);
-        let mut sums = [[0.0; GROUP]; ROWS];
-        for first in (from..to).step_by(GROUP) {
-            let group = GROUP.min(to - first);
-            for row in (0..m).step_by(ROWS) {
-                let rows = ROWS.min(m - row);
-                tile(instructions, left, weight, [row, rows], [first, group], &mut sums);
-                for (i, sums) in sums.iter().enumerate().take(rows) {
-                    // SAFETY: tasks have different columns.
-                    let out = unsafe { out.part((row + i) * n + first, group) };
-                    for (j, (out, sum)) in out.iter_mut().zip(sums).enumerate() {
-                        *out = epilogue.add(*sum, row + i, first + j);
+        let mut sums = [[0.0; COLUMNS]; ROWS];
+        PANEL.with_borrow_mut(|panel| {
+            panel.resize(panel.len().max(k / BLOCK * STRIDE), Line([0; COLUMNS]));
+            for first in (from..to).step_by(instructions.columns()) {
+                let count = instructions.columns().min(to - first);
+                product.unpack([first, count], panel);
+                for row in (0..m).step_by(height) {
+                    let rows = height.min(m - row);
+                    product.tile(panel, [row, rows], [first, count], &mut sums);
+                    for (i, sums) in sums.iter().enumerate().take(rows) {
+                        // SAFETY: tasks have different columns.
+                        let out = unsafe { out.part((row + i) * n + first, count) };
+                        epilogue.write(&sums[..count], row + i, first, out);
                     }
                 }
             }
-        }
+        });
     });
 }
 
-/// Rows of the result in a tile.
-pub(super) const ROWS: usize = 8;
+/// How many columns a task computes.
+fn task_columns(m: usize, n: usize, k: usize) -> usize {
+    if m * n * k < PARALLEL_WORK {
+        return n;
+    }
+    // As many tasks for each thread, so that none waits for another; whole panels, so that none is unpacked twice.
+    let share = n.div_ceil(rayon::current_num_threads());
+    share.div_ceil(share.div_ceil(TASK_COLUMNS)).next_multiple_of(COLUMNS)
+}
 
-/// Columns of the result in a tile.
-pub(super) const GROUP: usize = 4;
-
-/// One tile of sums: `rows` and `columns` are the first and how many. Sums past these are not written or not used.
-#[inline(always)]
-fn tile(
-    instructions: Instructions,
-    left: Left<'_>,
-    weight: Matrix<'_>,
-    rows: [usize; 2],
-    columns: [usize; 2],
-    sums: &mut [[f32; GROUP]; ROWS],
-) {
-    match (instructions, left) {
+/// What the sums of each row and block begin at: the part of what [`added`](avx512::added) was added to the weights for.
+fn starts(instructions: Instructions, x: &Activations, weight: Matrix<'_>) -> Vec<i32> {
+    match instructions {
         #[cfg(target_arch = "x86_64")]
-        (Instructions::Avx512Vnni, Left::Rounded(x)) => avx512::integers(x, weight, rows, columns, sums),
-        #[cfg(target_arch = "x86_64")]
-        (Instructions::Avx512Vnni, Left::Floats(x)) if weight.kind != WeightType::F32 => {
-            avx512::floats(x, weight, rows, columns, sums);
+        Instructions::Avx512Vnni => {
+            let added = avx512::added(weight.kind);
+            let (halves, _) = x.halves.as_chunks::<2>();
+            if weight.kind.has_two_scales() {
+                x.halves.iter().map(|sum| -added * sum).collect()
+            } else {
+                halves.iter().map(|[first, second]| -added * (first + second)).collect()
+            }
         }
-        #[cfg(target_arch = "x86_64")]
-        (Instructions::Avx2, Left::Rounded(x)) => avx2::integers(x, weight, rows, columns, sums),
-        (_, Left::Rounded(x)) => each(rows, columns, sums, |row, column| {
-            reference::integers(x, weight, row, column)
-        }),
-        (_, Left::Floats(x)) => each(rows, columns, sums, |row, column| {
-            reference::floats(x, weight, row, column)
-        }),
+        _ => Vec::new(),
     }
 }
 
-fn each(
-    [row, rows]: [usize; 2],
-    [column, columns]: [usize; 2],
-    sums: &mut [[f32; GROUP]; ROWS],
-    sum: impl Fn(usize, usize) -> f32,
-) {
-    for (i, sums) in sums.iter_mut().enumerate().take(rows) {
-        for (j, out) in sums.iter_mut().enumerate().take(columns) {
-            *out = sum(row + i, column + j);
+/// A product of integers.
+struct Product<'a> {
+    instructions: Instructions,
+    x: &'a Activations,
+    starts: Vec<i32>,
+    weight: Matrix<'a>,
+}
+
+impl Product<'_> {
+    /// Some columns, from the first and how many, as the panel of the instructions.
+    fn unpack(&self, columns: [usize; 2], panel: &mut [Line]) {
+        match self.instructions {
+            #[cfg(target_arch = "x86_64")]
+            Instructions::Avx512Vnni => avx512::pack(self.weight, columns, panel),
+            #[cfg(target_arch = "x86_64")]
+            Instructions::Avx2 => avx2::pack(self.weight, columns, panel),
+            Instructions::Portable => {}
+        }
+    }
+
+    /// The sums of some rows, from the first and how many, and the columns of the panel.
+    fn tile(&self, panel: &[Line], rows: [usize; 2], [first, columns]: [usize; 2], sums: &mut [[f32; COLUMNS]; ROWS]) {
+        match self.instructions {
+            #[cfg(target_arch = "x86_64")]
+            Instructions::Avx512Vnni => avx512::rows(self.weight.kind, self.x, &self.starts, panel, rows, sums),
+            #[cfg(target_arch = "x86_64")]
+            Instructions::Avx2 => avx2::rows(self.weight.kind, self.x, panel, rows, sums),
+            Instructions::Portable => {
+                for (i, sums) in sums.iter_mut().enumerate().take(rows[1]) {
+                    for (j, sum) in sums.iter_mut().enumerate().take(columns) {
+                        *sum = reference::integers(self.x, self.weight, rows[0] + i, first + j);
+                    }
+                }
+            }
         }
     }
 }

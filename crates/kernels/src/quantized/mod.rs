@@ -206,9 +206,11 @@ fn on_flex<const D: usize>(
     let x = autodiff::contiguous([autodiff::primitive(x)]);
     let bias = bias.map(|bias| autodiff::contiguous([autodiff::primitive(bias)]));
     let residual = residual.map(|residual| autodiff::contiguous([autodiff::primitive(residual)]));
+    let bias = bias.as_ref().map(|[bias]| autodiff::numbers(bias));
+    let residual = residual.as_ref().map(|[residual]| autodiff::numbers(residual));
     let epilogue = Epilogue {
-        bias: bias.as_ref().map(|[bias]| autodiff::numbers(bias)),
-        residual: residual.as_ref().map(|[residual]| autodiff::numbers(residual)),
+        bias,
+        residual,
         columns: weight.rows,
     };
     let x = autodiff::numbers(&x[0]);
@@ -244,10 +246,15 @@ struct Epilogue<'a> {
 }
 
 impl Epilogue<'_> {
+    /// The sums of some columns of a row, from column `first` on, with what is added to them.
     #[inline(always)]
-    fn add(&self, sum: f32, row: usize, column: usize) -> f32 {
-        let sum = self.bias.map_or(sum, |bias| sum + bias[column]);
-        self.residual
-            .map_or(sum, |residual| sum + residual[row * self.columns + column])
+    fn write(&self, sums: &[f32], row: usize, first: usize, out: &mut [f32]) {
+        out.copy_from_slice(sums);
+        let residual = self.residual.map(|residual| &residual[row * self.columns..]);
+        for addend in [self.bias, residual].into_iter().flatten() {
+            for (out, addend) in out.iter_mut().zip(&addend[first..]) {
+                *out += addend;
+            }
+        }
     }
 }

@@ -6,39 +6,43 @@ use super::Matrix;
 use super::activations::Activations;
 use super::blocks::BLOCK;
 
-/// Partial sums of a block's products, each over four neighbors: what one instruction adds up on every CPU that has one.
-pub(super) const LANES: usize = 8;
-
-/// Partial sums of a product with 16-bit floats.
-pub(super) const FLOAT_LANES: usize = 16;
-
-/// `y = x W^T` for the rows `from..from + y columns` of W, with weights of integers.
+/// One number of `x W^T` with weights of integers: that of a row of the activations and a row of W.
 ///
-/// Each result is summed in an order of its own: eight lanes, each with the sums of four neighboring products of a block as an exact integer, times the
-/// scales of both, added over the blocks in turn; then the lanes, by halves. Neither the number of rows nor of threads changes it.
+/// It is summed in one order, whatever the number of rows and threads and the instructions: the products of a block of 32, or of 16 where these
+/// have their own scale, are added exactly, as integers, and their sum times both scales is added to the running sum, block after block. The
+/// minima are summed on their own and subtracted at the end.
 pub(super) fn integers(x: &Activations, weight: Matrix<'_>, row: usize, column: usize) -> f32 {
     let blocks = weight.columns / BLOCK;
     let parts = weight.kind.block().0 / BLOCK;
     let bytes = weight.row(column);
     let block_bytes = weight.kind.block().1;
-    let mut lanes = [0.0_f32; LANES];
-    let mut minima = 0.0_f32;
+    let scaled = if weight.kind.has_two_scales() { BLOCK / 2 } else { BLOCK };
+    let (mut sum, mut minima) = (0.0_f32, 0.0_f32);
     for block in 0..blocks {
         let part = weight
             .kind
             .part(&bytes[block / parts * block_bytes..][..block_bytes], block % parts);
-        let activation = &x.integers[row * weight.columns + block * BLOCK..][..BLOCK];
+        let activations = &x.integers[row * weight.columns + block * BLOCK..][..BLOCK];
         let scale = x.scales[row * blocks + block];
-        for (lane, sum) in lanes.iter_mut().enumerate() {
-            let products = (lane * 4..lane * 4 + 4).map(|i| i32::from(part.integers[i]) * i32::from(activation[i]));
-            *sum = (products.sum::<i32>() as f32).mul_add(part.scales[lane / 4] * scale, *sum);
+        let products = part.integers.chunks(scaled).zip(activations.chunks(scaled));
+        for ((integers, activations), weight_scale) in products.zip(part.scales) {
+            let products = integers
+                .iter()
+                .zip(activations)
+                .map(|(w, x)| i32::from(*w) * i32::from(*x));
+            sum = (products.sum::<i32>() as f32).mul_add(weight_scale * scale, sum);
         }
         minima = part.minimum.mul_add(x.sums[row * blocks + block], minima);
     }
-    sum_of_lanes(lanes) - minima
+    sum - minima
 }
 
-/// `y = x W^T` with weights in 16- or 32-bit floats: lane `i` sums the products of the columns `i`, `i + 16`, ..., then the lanes by halves.
+/// Partial sums of a product with floats.
+pub(super) const FLOAT_LANES: usize = 16;
+
+/// One number of `x W^T` with weights in 16- or 32-bit floats: lane `i` sums the products of the columns `i`, `i + 16`, ..., then the lanes are
+/// added by halves.
+#[cfg(test)]
 pub(super) fn floats(x: &[f32], weight: Matrix<'_>, row: usize, column: usize) -> f32 {
     let mut values = vec![0.0; weight.columns];
     weight.kind.decode(weight.row(column), &mut values);
@@ -67,13 +71,12 @@ pub(super) fn sum_of_lanes<const N: usize>(mut lanes: [f32; N]) -> f32 {
 pub(super) fn product(x: &[f32], weight: Matrix<'_>, epilogue: Epilogue<'_>, y: &mut [f32]) {
     let rounded = weight.kind.is_integer().then(|| Activations::of(x, weight.columns));
     for (row, out) in y.chunks_exact_mut(weight.rows).enumerate() {
-        for (column, out) in out.iter_mut().enumerate() {
-            let sum = match &rounded {
-                Some(x) => integers(x, weight, row, column),
-                None => floats(x, weight, row, column),
-            };
-            *out = epilogue.add(sum, row, column);
-        }
+        let sum = |column| match &rounded {
+            Some(x) => integers(x, weight, row, column),
+            None => floats(x, weight, row, column),
+        };
+        let sums: Vec<f32> = (0..weight.rows).map(sum).collect();
+        epilogue.write(&sums, row, 0, out);
     }
 }
 

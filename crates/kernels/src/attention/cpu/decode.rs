@@ -100,7 +100,7 @@ impl WithSimd for DecodeTask<'_> {
                 transpose(simd, k.from(first, 0), some, lines.as_mut_ptr(), width);
                 let target = Target::strided(scores.as_mut_ptr().add(first), stride);
                 let lines = Operand::row_major(lines, head_dim, width);
-                chains(simd, sizes, queries, lines, target, Start::Zero, 0);
+                chains(simd, sizes, queries, lines, target, Start::Zero);
             }
         }
         for (row, inverse) in reserve(&mut scratch.dq, rows).iter_mut().enumerate() {
@@ -124,7 +124,7 @@ impl WithSimd for DecodeTask<'_> {
         let weights = Operand::row_major(scores, rows, stride);
         let target = Target::row_major(out, rows, value_dim);
         // SAFETY: values are within the view, and weights and target as long as was reserved.
-        unsafe { chains(simd, sizes, weights, v, target, Start::Zero, 0) };
+        unsafe { chains(simd, sizes, weights, v, target, Start::Zero) };
         for (row, x) in out.chunks_exact(value_dim).enumerate() {
             let (head, i) = head_of(row);
             let inverse = scratch.dq[row];

@@ -27,7 +27,7 @@ pub(crate) enum Start {
 }
 
 /// Adds the products of `k` columns of A and lines of B to the sums in C, in order, each sum by one chain of fused multiply-adds. Rows of
-/// all three are contiguous. The lines `ahead` of those of B are brought to the cache; 0 for none.
+/// all three are contiguous.
 ///
 /// A sum does not depend on how many rows and columns there are, nor on where a chain was interrupted.
 ///
@@ -35,15 +35,7 @@ pub(crate) enum Start {
 ///
 /// As [`matmul`].
 #[inline(always)]
-pub(crate) unsafe fn chains<S: Simd>(
-    simd: S,
-    sizes: Sizes,
-    a: Operand,
-    b: Operand,
-    c: Target,
-    start: Start,
-    ahead: usize,
-) {
+pub(crate) unsafe fn chains<S: Simd>(simd: S, sizes: Sizes, a: Operand, b: Operand, c: Target, start: Start) {
     debug_assert!(a.column_stride == 1 && b.column_stride == 1, "rows are contiguous");
     let Sizes { m, n, k } = sizes;
     let lanes = S::F32_LANES;
@@ -54,13 +46,13 @@ pub(crate) unsafe fn chains<S: Simd>(
         for column in (0..wide).step_by(wide_columns::<S>()) {
             let (b, c) = (b.from(0, column), c.from(0, column));
             if S::F32_LANES == 8 {
-                column_block::<S, 2>(simd, m, k, a, b, c, start, ahead);
+                column_block::<S, 2>(simd, m, k, a, b, c, start);
             } else {
-                column_block::<S, 4>(simd, m, k, a, b, c, start, ahead);
+                column_block::<S, 4>(simd, m, k, a, b, c, start);
             }
         }
         for column in (wide..whole).step_by(lanes) {
-            column_block::<S, 1>(simd, m, k, a, b.from(0, column), c.from(0, column), start, ahead);
+            column_block::<S, 1>(simd, m, k, a, b.from(0, column), c.from(0, column), start);
         }
         if whole < n {
             let sizes = Sizes { n: n - whole, ..sizes };
@@ -86,23 +78,14 @@ unsafe fn column_block<S: Simd, const V: usize>(
     b: Operand,
     c: Target,
     start: Start,
-    ahead: usize,
 ) {
     let height = m.div_ceil(m.div_ceil(MAX_ROWS).max(1));
     for row in (0..m).step_by(height.max(1)) {
         // SAFETY: rows are within the sizes.
         let (a, c) = unsafe { (a.from(row, 0), c.from(row, 0)) };
-        let ahead = if row == 0 { ahead } else { 0 };
         macro_rules! of_rows {
             ($rows:literal) => {
-                simd.vectorize(Block::<$rows, V> {
-                    k,
-                    a,
-                    b,
-                    c,
-                    start,
-                    ahead,
-                })
+                simd.vectorize(Block::<$rows, V> { k, a, b, c, start })
             };
         }
         match height.min(m - row) {
@@ -123,7 +106,6 @@ struct Block<const R: usize, const V: usize> {
     b: Operand,
     c: Target,
     start: Start,
-    ahead: usize,
 }
 
 impl<const R: usize, const V: usize> WithSimd for Block<R, V> {
@@ -131,17 +113,10 @@ impl<const R: usize, const V: usize> WithSimd for Block<R, V> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self {
-            k,
-            a,
-            b,
-            c,
-            start,
-            ahead,
-        } = self;
+        let Self { k, a, b, c, start } = self;
         let lanes = S::F32_LANES;
         let mut sums = [[simd.splat_f32s(0.0); V]; R];
-        // SAFETY: `chains` hands out blocks within the operands; a prefetch outside of them is harmless.
+        // SAFETY: `chains` hands out blocks within the operands.
         unsafe {
             if start == Start::Continue {
                 for (i, sums) in sums.iter_mut().enumerate() {
@@ -155,9 +130,6 @@ impl<const R: usize, const V: usize> WithSimd for Block<R, V> {
                 let mut vectors = [simd.splat_f32s(0.0); V];
                 for (j, vector) in vectors.iter_mut().enumerate() {
                     *vector = load::<S>(line.add(j * lanes));
-                    if ahead > 0 {
-                        prefetch(line.wrapping_add(ahead + j * lanes));
-                    }
                 }
                 for (i, sums) in sums.iter_mut().enumerate() {
                     let factor = simd.splat_f32s(*a.ptr.offset(i as isize * a.row_stride + depth as isize));

@@ -1,6 +1,6 @@
 //! Products of few rows, as a step of decoding has them.
 
-use super::chains::{Start, chains, prefetch, wide_columns};
+use super::chains::{Start, chains, prefetch};
 use super::transpose::transpose;
 use super::*;
 
@@ -15,6 +15,9 @@ const FEW_DEPTH: usize = 8;
 
 /// The same where the weights are transposed: a cache line of each column.
 const TRANSPOSED_DEPTH: usize = 16;
+
+/// Columns that are transposed together: more are more streams than the hardware's prefetcher follows.
+const TRANSPOSED_COLUMNS: usize = 16;
 
 /// Products smaller than this many multiplications are not worth a second thread.
 const FEW_PARALLEL_WORK: usize = 1 << 16;
@@ -102,7 +105,7 @@ impl WithSimd for Columns<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
         if self.is_transposed {
-            let width = wide_columns::<S>();
+            let width = TRANSPOSED_COLUMNS;
             for first in (self.from..self.to).step_by(width) {
                 self.group(simd, first, width.min(self.to - first), width);
             }
@@ -134,17 +137,17 @@ impl Columns<'_> {
             let end = k.min(start + depth);
             for from in (start..end).step_by(step) {
                 let count = step.min(end - from);
-                let (lines, ahead) = self.lines_of(simd, [first, columns], [from, count], width);
+                let lines = self.lines_of(simd, [first, columns], [from, count], width);
                 let begin = if from == start { Start::Zero } else { Start::Continue };
                 let sizes = Sizes { m, n: width, k: count };
                 // SAFETY: the sizes were checked by `few_rows`, and the scratch memory was reserved above.
-                unsafe { chains(simd, sizes, self.a.from(0, from), lines, sums, begin, ahead) };
+                unsafe { chains(simd, sizes, self.a.from(0, from), lines, sums, begin) };
             }
             self.write_out(start == 0, end == k, first, columns, width);
         }
     }
 
-    /// The lines `from..from + count` of B for some columns, and how far ahead the next ones are if nothing asked for them yet.
+    /// The lines `from..from + count` of B for some columns.
     #[inline(always)]
     fn lines_of<S: Simd>(
         &mut self,
@@ -152,19 +155,19 @@ impl Columns<'_> {
         [first, columns]: [usize; 2],
         [from, count]: [usize; 2],
         width: usize,
-    ) -> (Operand, usize) {
-        let k = self.sizes.k;
+    ) -> Operand {
         // SAFETY: columns and depths are within B; the scratch memory holds `count` lines.
         unsafe {
             if !self.is_transposed {
-                return (self.b.from(from, first), FEW_DEPTH * self.sizes.n);
+                return self.b.from(from, first);
             }
             let b = self.b.from(first, from);
+            // The next columns are what memory has to bring next; a prefetch past the end is harmless.
             for column in 0..columns {
-                prefetch(b.ptr.wrapping_add((width + column) * k));
+                prefetch(b.ptr.wrapping_add((width + column) * self.sizes.k));
             }
             transpose(simd, b, [columns, count], self.lines.as_mut_ptr(), width);
-            (Operand::strided(self.lines.as_ptr(), width, 1), 0)
+            Operand::strided(self.lines.as_ptr(), width, 1)
         }
     }
 

@@ -1,12 +1,15 @@
-//! Products of integers with AVX2, and the blocks of all types as vectors of 32 bytes.
+//! Products of integers with AVX2: a panel of eight columns, four neighbors of each in every lane.
 
 use std::arch::x86_64::*;
 
-use super::{GROUP, ROWS};
+use super::panel::{Line, MINIMUM, SCALE, SECOND_SCALE, STRIDE};
+use super::{COLUMNS, ROWS};
 use crate::quantized::Matrix;
 use crate::quantized::activations::Activations;
 use crate::quantized::blocks::{BLOCK, WeightType, q4k_scales};
-use crate::quantized::reference::sum_of_lanes;
+
+/// Columns of a panel, half of those that a line has room for.
+pub(super) const HALF: usize = COLUMNS / 2;
 
 /// The types as constants of functions.
 pub(super) const Q8_0: u8 = 0;
@@ -34,10 +37,24 @@ pub(super) fn is_present() -> bool {
     is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
 }
 
+/// Calls a function for a type as a constant.
+macro_rules! for_kind {
+    ($function:ident, $weight:expr, $arguments:tt) => {
+        match $weight.kind {
+            WeightType::Q8_0 => $function::<{ Q8_0 }> $arguments,
+            WeightType::Q4_0 => $function::<{ Q4_0 }> $arguments,
+            WeightType::Q4K => $function::<{ Q4K }> $arguments,
+            WeightType::Q5K => $function::<{ Q5K }> $arguments,
+            WeightType::Q6K => $function::<{ Q6K }> $arguments,
+            other => unreachable!("{other} has no integers"),
+        }
+    };
+}
+
 /// Calls a function for a type and a number of rows, as constants.
 macro_rules! for_kind_and_rows {
-    ($function:ident, $weight:expr, $rows:expr, $arguments:tt) => {
-        match $weight.kind {
+    ($function:ident, $kind:expr, $rows:expr, $arguments:tt) => {
+        match $kind {
             WeightType::Q8_0 => for_rows!($function, { Q8_0 }, $rows, $arguments),
             WeightType::Q4_0 => for_rows!($function, { Q4_0 }, $rows, $arguments),
             WeightType::Q4K => for_rows!($function, { Q4K }, $rows, $arguments),
@@ -63,122 +80,248 @@ macro_rules! for_rows {
     };
 }
 
-pub(super) use {for_kind_and_rows, for_rows};
+pub(super) use {for_kind, for_kind_and_rows, for_rows};
 
-pub(super) fn integers(
-    x: &Activations,
-    weight: Matrix<'_>,
-    [row, rows]: [usize; 2],
-    columns: [usize; 2],
-    sums: &mut [[f32; GROUP]; ROWS],
-) {
-    assert!(row + rows <= x.rows() && columns[0] + columns[1] <= weight.rows && rows <= ROWS && columns[1] <= GROUP);
-    // SAFETY: this function is only chosen where `is_present`, and the assertion keeps all reads within the operands.
-    unsafe { for_kind_and_rows!(tile, weight, rows, (x, weight, row, columns, sums)) }
+pub(super) fn pack(weight: Matrix<'_>, [first, columns]: [usize; 2], panel: &mut [Line]) {
+    assert!(0 < columns && first + columns <= weight.rows && panel.len() >= weight.columns / BLOCK * STRIDE);
+    // A column past the end is the last one again and is not used.
+    let lines = std::array::from_fn(|i| weight.row(first + i.min(columns - 1)).as_ptr());
+    // SAFETY: this function is only chosen where `is_present`; the rows and the panel are as long as the sizes say.
+    unsafe { for_kind!(pack_lines, weight, (weight, lines, panel.as_mut_ptr())) }
 }
 
 /// # Safety
 ///
-/// Rows and columns must be within the operands.
+/// The lines are rows of the matrix, and the panel holds all their blocks.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn tile<const KIND: u8, const R: usize>(
-    x: &Activations,
-    weight: Matrix<'_>,
-    row: usize,
-    [first, columns]: [usize; 2],
-    sums: &mut [[f32; GROUP]; ROWS],
-) {
+unsafe fn pack_lines<const KIND: u8>(weight: Matrix<'_>, lines: [*const u8; HALF], panel: *mut Line) {
     let blocks = weight.columns / BLOCK;
     let (values, bytes) = kind(KIND).block();
     let parts = values / BLOCK;
-    let ones = _mm256_set1_epi16(1);
-    for column in 0..columns {
-        let line = weight.row(first + column).as_ptr();
-        let mut lanes = [_mm256_setzero_ps(); R];
-        let mut minima = [0.0_f32; R];
+    let low = _mm256_set1_epi8(0x0f);
+    // SAFETY: the caller's promise; the offsets are those of the layouts.
+    unsafe {
+        for (column, line) in lines.into_iter().enumerate() {
+            for block in 0..blocks / parts {
+                scales::<KIND>(line.add(block * bytes), panel.add(block * parts * STRIDE), column);
+            }
+        }
+        let mut ahead = lines[0].wrapping_add(HALF * weight.row_bytes);
         for block in 0..blocks {
-            // SAFETY: the block is within the row, and so are the activations.
-            unsafe {
-                let (integers, scales, minimum) = part::<KIND>(line.add(block / parts * bytes), block % parts);
-                let sizes = _mm256_abs_epi8(integers);
-                for r in 0..R {
-                    let place = (row + r) * blocks + block;
-                    let activation = _mm256_loadu_si256(x.integers.as_ptr().add(place * BLOCK).cast());
-                    // The first factor must be without a sign, so that of the weight goes to the activation. The sum of two products
-                    // stays within 16 bits because an activation is at most 127.
-                    let pairs = _mm256_maddubs_epi16(sizes, _mm256_sign_epi8(activation, integers));
-                    let fours = _mm256_cvtepi32_ps(_mm256_madd_epi16(pairs, ones));
-                    let scale = _mm256_mul_ps(scales, _mm256_set1_ps(*x.scales.get_unchecked(place)));
-                    lanes[r] = _mm256_fmadd_ps(fours, scale, lanes[r]);
-                    if has_minimum(KIND) {
-                        minima[r] = minimum.mul_add(*x.sums.get_unchecked(place), minima[r]);
+            // The next panel is what memory has to bring next; a prefetch past the end is harmless.
+            for _ in 0..(HALF * bytes).div_ceil(64 * parts) {
+                _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+                ahead = ahead.wrapping_add(64);
+            }
+            let (at, index) = (block / parts * bytes, block % parts);
+            let out = panel.add(block * STRIDE);
+            let mut quads = [_mm256_setzero_si256(); 8];
+            match KIND {
+                Q8_0 => columns_of(&lines, at + 2, &mut quads),
+                Q4_0 => {
+                    half_columns_of(&lines, at + 2, &mut quads);
+                    for i in 0..4 {
+                        let high = _mm256_and_si256(_mm256_srli_epi16::<4>(quads[i]), low);
+                        quads[4 + i] = _mm256_sub_epi8(high, _mm256_set1_epi8(8));
+                        quads[i] = _mm256_sub_epi8(_mm256_and_si256(quads[i], low), _mm256_set1_epi8(8));
+                    }
+                }
+                Q4K | Q5K => {
+                    let nibbles = if KIND == Q5K { 48 } else { 16 };
+                    columns_of(&lines, at + nibbles + index / 2 * 32, &mut quads);
+                    let shift = _mm_cvtsi32_si128((index % 2 * 4) as i32);
+                    for quad in &mut quads {
+                        *quad = _mm256_and_si256(_mm256_srl_epi16(*quad, shift), low);
+                    }
+                    if KIND == Q5K {
+                        let mut fifths = quads;
+                        columns_of(&lines, at + 16, &mut fifths);
+                        let shift = _mm_cvtsi32_si128(index as i32);
+                        for i in 0..8 {
+                            let fifth = _mm256_and_si256(_mm256_srl_epi16(fifths[i], shift), _mm256_set1_epi8(1));
+                            quads[i] = _mm256_or_si256(quads[i], _mm256_slli_epi16::<4>(fifth));
+                        }
+                    }
+                }
+                _ => {
+                    let (half_of_block, quarter) = (index / 4, index % 4);
+                    columns_of(&lines, at + half_of_block * 64 + quarter % 2 * 32, &mut quads);
+                    let mut high = quads;
+                    columns_of(&lines, at + 128 + half_of_block * 32, &mut high);
+                    let low_shift = _mm_cvtsi32_si128((quarter / 2 * 4) as i32);
+                    let high_shift = _mm_cvtsi32_si128((quarter * 2) as i32);
+                    for i in 0..8 {
+                        let nibble = _mm256_and_si256(_mm256_srl_epi16(quads[i], low_shift), low);
+                        let high = _mm256_and_si256(_mm256_srl_epi16(high[i], high_shift), _mm256_set1_epi8(3));
+                        let both = _mm256_or_si256(nibble, _mm256_slli_epi16::<4>(high));
+                        quads[i] = _mm256_sub_epi8(both, _mm256_set1_epi8(32));
                     }
                 }
             }
-        }
-        for r in 0..R {
-            let mut sum = [0.0; 8];
-            // SAFETY: eight numbers fit.
-            unsafe { _mm256_storeu_ps(sum.as_mut_ptr(), lanes[r]) };
-            sums[r][column] = sum_of_lanes(sum) - minima[r];
+            for i in 0..8 {
+                _mm256_store_si256(out.add(i).cast(), quads[i]);
+            }
         }
     }
 }
 
-/// One part of a block: its integers, their scales lane by lane of four, and its minimum.
+/// The scales and minima of one block of one column, for all its parts.
 ///
 /// # Safety
 ///
-/// `block` must be a whole block of the type.
+/// `block` is a whole block of the type, and `out` has the lines of its parts.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn part<const KIND: u8>(block: *const u8, index: usize) -> (__m256i, __m256, f32) {
-    let low = _mm256_set1_epi8(0x0f);
+unsafe fn scales<const KIND: u8>(block: *const u8, out: *mut Line, column: usize) {
     // SAFETY: the caller's promise; the offsets are those of the layouts.
     unsafe {
         match KIND {
-            Q8_0 => (
-                _mm256_loadu_si256(block.add(2).cast()),
-                _mm256_set1_ps(half(block)),
-                0.0,
-            ),
-            Q4_0 => {
-                let packed = _mm_loadu_si128(block.add(2).cast());
-                let both = _mm256_set_m128i(_mm_srli_epi16::<4>(packed), packed);
-                let integers = _mm256_sub_epi8(_mm256_and_si256(both, low), _mm256_set1_epi8(8));
-                (integers, _mm256_set1_ps(half(block)), 0.0)
-            }
+            Q8_0 | Q4_0 => (*out.add(SCALE)).0[column] = half(block).to_bits(),
             Q4K | Q5K => {
-                let nibbles = if KIND == Q5K { 48 } else { 16 };
-                let packed = _mm256_loadu_si256(block.add(nibbles + index / 2 * 32).cast());
-                let shifted = _mm256_srl_epi16(packed, _mm_cvtsi32_si128((index % 2 * 4) as i32));
-                let (scale, least) = q4k_scales(std::slice::from_raw_parts(block.add(4), 12), index);
-                let scales = _mm256_set1_ps(half(block) * f32::from(scale));
-                let mut integers = _mm256_and_si256(shifted, low);
-                if KIND == Q5K {
-                    let fifths = _mm256_loadu_si256(block.add(16).cast());
-                    let fifths = _mm256_srl_epi16(fifths, _mm_cvtsi32_si128(index as i32));
-                    let fifths = _mm256_slli_epi16::<4>(_mm256_and_si256(fifths, _mm256_set1_epi8(1)));
-                    integers = _mm256_or_si256(integers, fifths);
+                let (scale, least) = (half(block), half(block.add(2)));
+                let packed = std::slice::from_raw_parts(block.add(4), 12);
+                for index in 0..8 {
+                    let (part_scale, part_least) = q4k_scales(packed, index);
+                    let out = out.add(index * STRIDE);
+                    (*out.add(SCALE)).0[column] = (scale * f32::from(part_scale)).to_bits();
+                    (*out.add(MINIMUM)).0[column] = (least * f32::from(part_least)).to_bits();
                 }
-                (integers, scales, half(block.add(2)) * f32::from(least))
             }
             _ => {
-                let (half_of_block, quarter) = (index / 4, index % 4);
-                let packed = _mm256_loadu_si256(block.add(half_of_block * 64 + quarter % 2 * 32).cast());
-                let high = _mm256_loadu_si256(block.add(128 + half_of_block * 32).cast());
-                let packed = _mm256_srl_epi16(packed, _mm_cvtsi32_si128((quarter / 2 * 4) as i32));
-                let high = _mm256_srl_epi16(high, _mm_cvtsi32_si128((quarter * 2) as i32));
-                let high = _mm256_slli_epi16::<4>(_mm256_and_si256(high, _mm256_set1_epi8(3)));
-                let integers = _mm256_or_si256(_mm256_and_si256(packed, low), high);
-                let integers = _mm256_sub_epi8(integers, _mm256_set1_epi8(32));
                 let scale = half(block.add(208));
-                let scales = block.add(192 + half_of_block * 8 + quarter * 2);
-                let first = _mm_set1_ps(scale * f32::from(*scales as i8));
-                let second = _mm_set1_ps(scale * f32::from(*scales.add(1) as i8));
-                (integers, _mm256_set_m128(second, first), 0.0)
+                for index in 0..8 {
+                    let parts = block.add(192 + index / 4 * 8 + index % 4 * 2).cast::<i8>();
+                    let out = out.add(index * STRIDE);
+                    (*out.add(SCALE)).0[column] = (scale * f32::from(*parts)).to_bits();
+                    (*out.add(SECOND_SCALE)).0[column] = (scale * f32::from(*parts.add(1))).to_bits();
+                }
             }
         }
+    }
+}
+
+/// 32 bytes of each line from `at`: a vector per four bytes, a lane per line.
+///
+/// # Safety
+///
+/// The bytes are readable.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn columns_of(lines: &[*const u8; HALF], at: usize, quads: &mut [__m256i; 8]) {
+    let mut second = *quads;
+    // SAFETY: the caller's promise.
+    unsafe {
+        half_columns_of(lines, at, quads);
+        half_columns_of(lines, at + 16, &mut second);
+    }
+    for i in 0..4 {
+        quads[4 + i] = second[i];
+    }
+}
+
+/// 16 bytes of each line from `at`, in the first four vectors.
+///
+/// # Safety
+///
+/// The bytes are readable.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn half_columns_of(lines: &[*const u8; HALF], at: usize, quads: &mut [__m256i; 8]) {
+    let mut fours = [_mm256_setzero_si256(); 4];
+    for i in 0..4 {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let four = _mm256_castsi128_si256(_mm_loadu_si128(lines[i].add(at).cast()));
+            fours[i] = _mm256_inserti128_si256::<1>(four, _mm_loadu_si128(lines[i + 4].add(at).cast()));
+        }
+    }
+    let [a, b, c, d] = fours;
+    let (ab_low, ab_high) = (_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+    let (cd_low, cd_high) = (_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d));
+    quads[0] = _mm256_unpacklo_epi64(ab_low, cd_low);
+    quads[1] = _mm256_unpackhi_epi64(ab_low, cd_low);
+    quads[2] = _mm256_unpacklo_epi64(ab_high, cd_high);
+    quads[3] = _mm256_unpackhi_epi64(ab_high, cd_high);
+}
+
+/// The sums of some rows and the columns of a panel.
+pub(super) fn rows(
+    kind: WeightType,
+    x: &Activations,
+    panel: &[Line],
+    [row, rows]: [usize; 2],
+    sums: &mut [[f32; COLUMNS]; ROWS],
+) {
+    assert!(0 < rows && rows <= ROWS && row + rows <= x.rows() && panel.len() >= x.columns / BLOCK * STRIDE);
+    // SAFETY: this function is only chosen where `is_present`, and the assertion keeps all reads within the operands.
+    unsafe {
+        // As many rows at a time as sums fit in the registers.
+        for first in (0..rows).step_by(AT_ONCE) {
+            let sums = &mut sums[first..];
+            let at = row + first;
+            for_kind_and_rows!(tile, kind, AT_ONCE.min(rows - first), (x, panel.as_ptr(), at, sums));
+        }
+    }
+}
+
+/// Rows of a tile.
+const AT_ONCE: usize = 4;
+
+/// # Safety
+///
+/// Rows must be within the activations and the sums, and the panel must hold as many blocks.
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn tile<const KIND: u8, const R: usize>(
+    x: &Activations,
+    panel: *const Line,
+    row: usize,
+    sums: &mut [[f32; COLUMNS]],
+) {
+    let blocks = x.columns / BLOCK;
+    let ones = _mm256_set1_epi16(1);
+    let mut totals = [_mm256_setzero_ps(); R];
+    let mut minima = [_mm256_setzero_ps(); R];
+    for block in 0..blocks {
+        // SAFETY: the block is within the panel and the rows.
+        unsafe {
+            // Loops, not closures: a closure that another function calls is not compiled into this one with its instructions.
+            let from = panel.add(block * STRIDE);
+            let parts = if KIND == Q6K { 2 } else { 1 };
+            for part in 0..parts {
+                let mut integers = [_mm256_setzero_si256(); R];
+                for i in part * 4..part * 4 + 8 / parts {
+                    let quad = _mm256_load_si256(from.add(i).cast());
+                    let sizes = _mm256_abs_epi8(quad);
+                    for r in 0..R {
+                        let place = ((row + r) * blocks + block) * BLOCK + 4 * i;
+                        let four = x.integers.as_ptr().add(place).cast::<i32>().read_unaligned();
+                        // The first factor must be without a sign, so that of the weight goes to the activation. The sum of two products
+                        // stays within 16 bits because an activation is at most 127.
+                        let signed = _mm256_sign_epi8(_mm256_set1_epi32(four), quad);
+                        let fours = _mm256_madd_epi16(_mm256_maddubs_epi16(sizes, signed), ones);
+                        integers[r] = _mm256_add_epi32(integers[r], fours);
+                    }
+                }
+                let line = if part == 0 { SCALE } else { SECOND_SCALE };
+                let scale = _mm256_load_ps(from.add(line).cast());
+                for r in 0..R {
+                    let factor = _mm256_set1_ps(*x.scales.get_unchecked((row + r) * blocks + block));
+                    let scale = _mm256_mul_ps(scale, factor);
+                    totals[r] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(integers[r]), scale, totals[r]);
+                }
+            }
+            if has_minimum(KIND) {
+                let least = _mm256_load_ps(from.add(MINIMUM).cast());
+                for r in 0..R {
+                    let sum = _mm256_set1_ps(*x.sums.get_unchecked((row + r) * blocks + block));
+                    minima[r] = _mm256_fmadd_ps(least, sum, minima[r]);
+                }
+            }
+        }
+    }
+    for r in 0..R {
+        // SAFETY: a row of sums has room for more lanes than a vector has.
+        unsafe { _mm256_storeu_ps(sums[r].as_mut_ptr(), _mm256_sub_ps(totals[r], minima[r])) };
     }
 }
 
@@ -187,7 +330,7 @@ pub(super) unsafe fn part<const KIND: u8>(block: *const u8, index: usize) -> (__
 /// Two bytes must be readable.
 #[inline]
 #[target_feature(enable = "f16c")]
-unsafe fn half(bytes: *const u8) -> f32 {
+pub(super) unsafe fn half(bytes: *const u8) -> f32 {
     // SAFETY: the caller's promise.
     let bits = unsafe { bytes.cast::<u16>().read_unaligned() };
     _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(bits))))

@@ -1,16 +1,13 @@
-//! Products with AVX-512: integers by VNNI, two columns per vector; 16-bit floats sixteen at a time.
+//! Products of integers with AVX-512 VNNI: a panel of sixteen columns, four neighbors of each in every lane.
 
 use std::arch::x86_64::*;
 
-use super::avx2::{Q4_0, Q4K, Q5K, Q6K, Q8_0, for_kind_and_rows, for_rows, has_minimum, kind, part};
-use super::{GROUP, ROWS};
+use super::avx2::{Q4_0, Q4K, Q5K, Q6K, Q8_0, for_kind, for_kind_and_rows, for_rows, half, has_minimum, kind};
+use super::panel::{Line, MINIMUM, SCALE, SECOND_SCALE, STRIDE};
+use super::{COLUMNS, ROWS};
 use crate::quantized::Matrix;
 use crate::quantized::activations::Activations;
-use crate::quantized::blocks::{BLOCK, WeightType};
-use crate::quantized::reference::{FLOAT_LANES, sum_of_lanes};
-
-/// Rows of a tile of floats: with four columns, as many sums as fit in the registers.
-const FLOAT_ROWS: usize = 4;
+use crate::quantized::blocks::{BLOCK, WeightType, q4k_scales};
 
 pub(super) fn is_present() -> bool {
     super::avx2::is_present()
@@ -21,164 +18,257 @@ pub(super) fn is_present() -> bool {
         && is_x86_feature_detected!("avx512vnni")
 }
 
-pub(super) fn integers(
-    x: &Activations,
-    weight: Matrix<'_>,
-    [row, rows]: [usize; 2],
-    columns: [usize; 2],
-    sums: &mut [[f32; GROUP]; ROWS],
-) {
-    assert!(row + rows <= x.rows() && columns[0] + columns[1] <= weight.rows && rows <= ROWS);
-    // SAFETY: this function is only chosen where `is_present`, and the assertion keeps all reads within the operands.
-    unsafe { for_kind_and_rows!(tile, weight, rows, (x, weight, row, columns, sums)) }
+/// What is added to the integers of a type in a panel, because one factor of `vpdpbusd` must be without a sign.
+pub(super) const fn added(kind: WeightType) -> i32 {
+    match kind {
+        WeightType::Q8_0 => 128,
+        WeightType::Q4_0 => 8,
+        WeightType::Q6K => 32,
+        _ => 0,
+    }
+}
+
+pub(super) fn pack(weight: Matrix<'_>, [first, columns]: [usize; 2], panel: &mut [Line]) {
+    assert!(0 < columns && first + columns <= weight.rows && panel.len() >= weight.columns / BLOCK * STRIDE);
+    // A column past the end is the last one again and is not used.
+    let lines = std::array::from_fn(|i| weight.row(first + i.min(columns - 1)).as_ptr());
+    // SAFETY: this function is only chosen where `is_present`; the rows and the panel are as long as the sizes say.
+    unsafe { for_kind!(pack_lines, weight, (weight, lines, panel.as_mut_ptr())) }
 }
 
 /// # Safety
 ///
-/// Rows and columns must be within the operands.
+/// The lines are rows of the matrix, and the panel holds all their blocks.
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-unsafe fn tile<const KIND: u8, const R: usize>(
-    x: &Activations,
-    weight: Matrix<'_>,
-    row: usize,
-    [first, columns]: [usize; 2],
-    sums: &mut [[f32; GROUP]; ROWS],
-) {
+unsafe fn pack_lines<const KIND: u8>(weight: Matrix<'_>, lines: [*const u8; COLUMNS], panel: *mut Line) {
     let blocks = weight.columns / BLOCK;
     let (values, bytes) = kind(KIND).block();
     let parts = values / BLOCK;
-    // A column past the end is the last one again and is not used.
-    let lines: [*const u8; GROUP] = std::array::from_fn(|i| weight.row(first + i.min(columns - 1)).as_ptr());
-    let ahead = GROUP * weight.row_bytes;
-    let sign = _mm512_set1_epi8(-128);
-    let mut lanes = [[_mm512_setzero_ps(); GROUP / 2]; R];
-    let mut minima = [[0.0_f32; GROUP]; R];
+    let low = _mm512_set1_epi8(0x0f);
+    // SAFETY: the caller's promise; the offsets are those of the layouts.
+    unsafe {
+        for (column, line) in lines.into_iter().enumerate() {
+            for block in 0..blocks / parts {
+                scales::<KIND>(line.add(block * bytes), panel.add(block * parts * STRIDE), column);
+            }
+        }
+        let mut ahead = lines[0].wrapping_add(COLUMNS * weight.row_bytes);
+        for block in 0..blocks {
+            // The next panel is what memory has to bring next; a prefetch past the end is harmless.
+            for _ in 0..(COLUMNS * bytes).div_ceil(64 * parts) {
+                _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+                ahead = ahead.wrapping_add(64);
+            }
+            let (at, index) = (block / parts * bytes, block % parts);
+            let out = panel.add(block * STRIDE);
+            let mut quads = [_mm512_setzero_si512(); 8];
+            match KIND {
+                Q8_0 => {
+                    columns_of(&lines, at + 2, &mut quads);
+                    for quad in &mut quads {
+                        *quad = _mm512_xor_si512(*quad, _mm512_set1_epi8(-128));
+                    }
+                }
+                Q4_0 => {
+                    half_columns_of(&lines, at + 2, &mut quads);
+                    for i in 0..4 {
+                        quads[4 + i] = _mm512_and_si512(_mm512_srli_epi16::<4>(quads[i]), low);
+                        quads[i] = _mm512_and_si512(quads[i], low);
+                    }
+                }
+                Q4K | Q5K => {
+                    let nibbles = if KIND == Q5K { 48 } else { 16 };
+                    columns_of(&lines, at + nibbles + index / 2 * 32, &mut quads);
+                    let shift = _mm_cvtsi32_si128((index % 2 * 4) as i32);
+                    for quad in &mut quads {
+                        *quad = _mm512_and_si512(_mm512_srl_epi16(*quad, shift), low);
+                    }
+                    if KIND == Q5K {
+                        let mut fifths = quads;
+                        columns_of(&lines, at + 16, &mut fifths);
+                        let shift = _mm_cvtsi32_si128(index as i32);
+                        for i in 0..8 {
+                            let fifth = _mm512_and_si512(_mm512_srl_epi16(fifths[i], shift), _mm512_set1_epi8(1));
+                            quads[i] = _mm512_or_si512(quads[i], _mm512_slli_epi16::<4>(fifth));
+                        }
+                    }
+                }
+                _ => {
+                    let (half_of_block, quarter) = (index / 4, index % 4);
+                    columns_of(&lines, at + half_of_block * 64 + quarter % 2 * 32, &mut quads);
+                    let mut high = quads;
+                    columns_of(&lines, at + 128 + half_of_block * 32, &mut high);
+                    let low_shift = _mm_cvtsi32_si128((quarter / 2 * 4) as i32);
+                    let high_shift = _mm_cvtsi32_si128((quarter * 2) as i32);
+                    for i in 0..8 {
+                        let nibble = _mm512_and_si512(_mm512_srl_epi16(quads[i], low_shift), low);
+                        let high = _mm512_and_si512(_mm512_srl_epi16(high[i], high_shift), _mm512_set1_epi8(3));
+                        quads[i] = _mm512_or_si512(nibble, _mm512_slli_epi16::<4>(high));
+                    }
+                }
+            }
+            for i in 0..8 {
+                _mm512_store_si512(out.add(i).cast(), quads[i]);
+            }
+            if KIND == Q8_0 || KIND == Q4_0 {
+                let scale = out.add(SCALE);
+                let halves = _mm512_cvtepi32_epi16(_mm512_load_si512(scale.cast()));
+                _mm512_store_ps(scale.cast(), _mm512_cvtph_ps(halves));
+            }
+        }
+    }
+}
+
+/// The scales and minima of one block of one column, for all its parts; those of Q8_0 and Q4_0 still as the bits of a half.
+///
+/// # Safety
+///
+/// `block` is a whole block of the type, and `out` has the lines of its parts.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+unsafe fn scales<const KIND: u8>(block: *const u8, out: *mut Line, column: usize) {
+    // SAFETY: the caller's promise; the offsets are those of the layouts.
+    unsafe {
+        match KIND {
+            Q8_0 | Q4_0 => (*out.add(SCALE)).0[column] = u32::from(block.cast::<u16>().read_unaligned()),
+            Q4K | Q5K => {
+                let (scale, least) = (half(block), half(block.add(2)));
+                let packed = std::slice::from_raw_parts(block.add(4), 12);
+                for index in 0..8 {
+                    let (part_scale, part_least) = q4k_scales(packed, index);
+                    let out = out.add(index * STRIDE);
+                    (*out.add(SCALE)).0[column] = (scale * f32::from(part_scale)).to_bits();
+                    (*out.add(MINIMUM)).0[column] = (least * f32::from(part_least)).to_bits();
+                }
+            }
+            _ => {
+                let scale = half(block.add(208));
+                for index in 0..8 {
+                    let parts = block.add(192 + index / 4 * 8 + index % 4 * 2).cast::<i8>();
+                    let out = out.add(index * STRIDE);
+                    (*out.add(SCALE)).0[column] = (scale * f32::from(*parts)).to_bits();
+                    (*out.add(SECOND_SCALE)).0[column] = (scale * f32::from(*parts.add(1))).to_bits();
+                }
+            }
+        }
+    }
+}
+
+/// 32 bytes of each line from `at`: a vector per four bytes, a lane per line.
+///
+/// # Safety
+///
+/// The bytes are readable.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn columns_of(lines: &[*const u8; COLUMNS], at: usize, quads: &mut [__m512i; 8]) {
+    let mut second = *quads;
+    // SAFETY: the caller's promise.
+    unsafe {
+        half_columns_of(lines, at, quads);
+        half_columns_of(lines, at + 16, &mut second);
+    }
+    for i in 0..4 {
+        quads[4 + i] = second[i];
+    }
+}
+
+/// 16 bytes of each line from `at`, in the first four vectors.
+///
+/// # Safety
+///
+/// The bytes are readable.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn half_columns_of(lines: &[*const u8; COLUMNS], at: usize, quads: &mut [__m512i; 8]) {
+    let mut fours = [_mm512_setzero_si512(); 4];
+    for i in 0..4 {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let four = _mm512_castsi128_si512(_mm_loadu_si128(lines[i].add(at).cast()));
+            let four = _mm512_inserti32x4::<1>(four, _mm_loadu_si128(lines[i + 4].add(at).cast()));
+            let four = _mm512_inserti32x4::<2>(four, _mm_loadu_si128(lines[i + 8].add(at).cast()));
+            fours[i] = _mm512_inserti32x4::<3>(four, _mm_loadu_si128(lines[i + 12].add(at).cast()));
+        }
+    }
+    let [a, b, c, d] = fours;
+    let (ab_low, ab_high) = (_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+    let (cd_low, cd_high) = (_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+    quads[0] = _mm512_unpacklo_epi64(ab_low, cd_low);
+    quads[1] = _mm512_unpackhi_epi64(ab_low, cd_low);
+    quads[2] = _mm512_unpacklo_epi64(ab_high, cd_high);
+    quads[3] = _mm512_unpackhi_epi64(ab_high, cd_high);
+}
+
+/// The sums of some rows and the columns of a panel. `starts` holds, per row and scale of a block, the sum of the activations times what was
+/// added to the weights, negated.
+pub(super) fn rows(
+    kind: WeightType,
+    x: &Activations,
+    starts: &[i32],
+    panel: &[Line],
+    [row, rows]: [usize; 2],
+    sums: &mut [[f32; COLUMNS]; ROWS],
+) {
+    let blocks = x.columns / BLOCK;
+    let scales = if kind == WeightType::Q6K { 2 } else { 1 };
+    assert!(0 < rows && rows <= ROWS && row + rows <= x.rows() && panel.len() >= blocks * STRIDE);
+    assert!(starts.len() >= x.rows() * blocks * scales);
+    // SAFETY: this function is only chosen where `is_present`, and the assertions keep all reads within the operands.
+    unsafe { for_kind_and_rows!(tile, kind, rows, (x, starts, panel.as_ptr(), row, sums)) }
+}
+
+/// # Safety
+///
+/// Rows must be within the activations, and the panel must hold as many blocks.
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+unsafe fn tile<const KIND: u8, const R: usize>(
+    x: &Activations,
+    starts: &[i32],
+    panel: *const Line,
+    row: usize,
+    sums: &mut [[f32; COLUMNS]; ROWS],
+) {
+    let blocks = x.columns / BLOCK;
+    let mut totals = [_mm512_setzero_ps(); R];
+    let mut minima = [_mm512_setzero_ps(); R];
     for block in 0..blocks {
-        // SAFETY: the block is within the rows, and so are the activations.
+        // SAFETY: the block is within the panel and the rows.
         unsafe {
             // Loops, not closures: a closure that another function calls is not compiled into this one with its instructions.
-            let mut integers = [_mm512_setzero_si512(); GROUP / 2];
-            let mut scales = [_mm512_setzero_ps(); GROUP / 2];
-            let mut offsets = integers;
-            let mut least = [0.0_f32; GROUP];
-            for pair in 0..GROUP / 2 {
-                let place = block / parts * bytes;
-                // The next group of columns is what memory has to bring next; a prefetch past the end is harmless.
-                _mm_prefetch::<_MM_HINT_T0>(lines[2 * pair].wrapping_add(ahead + place).cast());
-                _mm_prefetch::<_MM_HINT_T0>(lines[2 * pair + 1].wrapping_add(ahead + place).cast());
-                let (a, a_scales, a_least) = part::<KIND>(lines[2 * pair].add(place), block % parts);
-                let (b, b_scales, b_least) = part::<KIND>(lines[2 * pair + 1].add(place), block % parts);
-                integers[pair] = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(a), b);
-                scales[pair] = _mm512_insertf32x8::<1>(_mm512_castps256_ps512(a_scales), b_scales);
-                least[2 * pair] = a_least;
-                least[2 * pair + 1] = b_least;
-                // The activations get 128 added, because one factor must be without a sign; this takes it away again.
-                let added = _mm512_dpbusd_epi32(_mm512_setzero_si512(), sign, integers[pair]);
-                offsets[pair] = _mm512_sub_epi32(_mm512_setzero_si512(), added);
+            let from = panel.add(block * STRIDE);
+            let mut quads = [_mm512_setzero_si512(); 8];
+            for i in 0..8 {
+                quads[i] = _mm512_load_si512(from.add(i).cast());
             }
+            let scale = _mm512_load_ps(from.add(SCALE).cast());
             for r in 0..R {
                 let place = (row + r) * blocks + block;
-                let activation = _mm256_loadu_si256(x.integers.as_ptr().add(place * BLOCK).cast());
-                let activation = _mm512_xor_si512(_mm512_broadcast_i64x4(activation), sign);
-                let scale = _mm512_set1_ps(*x.scales.get_unchecked(place));
-                for pair in 0..GROUP / 2 {
-                    let fours = _mm512_dpbusd_epi32(offsets[pair], activation, integers[pair]);
-                    let scale = _mm512_mul_ps(scales[pair], scale);
-                    lanes[r][pair] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(fours), scale, lanes[r][pair]);
+                let activations = x.integers.as_ptr().add(place * BLOCK).cast::<i32>();
+                let factor = _mm512_set1_ps(*x.scales.get_unchecked(place));
+                let parts = if KIND == Q6K { 2 } else { 1 };
+                for part in 0..parts {
+                    let mut sum = _mm512_set1_epi32(*starts.get_unchecked(place * parts + part));
+                    for i in part * 4..part * 4 + 8 / parts {
+                        let four = _mm512_set1_epi32(activations.add(i).read_unaligned());
+                        sum = _mm512_dpbusd_epi32(sum, quads[i], four);
+                    }
+                    let scale = if part == 0 {
+                        scale
+                    } else {
+                        _mm512_load_ps(from.add(SECOND_SCALE).cast())
+                    };
+                    totals[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), _mm512_mul_ps(scale, factor), totals[r]);
                 }
                 if has_minimum(KIND) {
-                    let sum = *x.sums.get_unchecked(place);
-                    for column in 0..GROUP {
-                        minima[r][column] = least[column].mul_add(sum, minima[r][column]);
-                    }
+                    let least = _mm512_load_ps(from.add(MINIMUM).cast());
+                    minima[r] = _mm512_fmadd_ps(least, _mm512_set1_ps(*x.sums.get_unchecked(place)), minima[r]);
                 }
             }
         }
     }
     for r in 0..R {
-        for pair in 0..GROUP / 2 {
-            let mut both = [[0.0_f32; 8]; 2];
-            // SAFETY: sixteen numbers fit.
-            unsafe { _mm512_storeu_ps(both.as_mut_ptr().cast(), lanes[r][pair]) };
-            for (i, lanes) in both.into_iter().enumerate() {
-                sums[r][2 * pair + i] = sum_of_lanes(lanes) - minima[r][2 * pair + i];
-            }
-        }
-    }
-}
-
-const F16: u8 = 5;
-const BF16: u8 = 6;
-
-pub(super) fn floats(
-    x: &[f32],
-    weight: Matrix<'_>,
-    [row, rows]: [usize; 2],
-    columns: [usize; 2],
-    sums: &mut [[f32; GROUP]; ROWS],
-) {
-    assert!((row + rows) * weight.columns <= x.len() && columns[0] + columns[1] <= weight.rows && rows <= ROWS);
-    for (part, sums) in sums.chunks_mut(FLOAT_ROWS).enumerate() {
-        let (row, rows) = (row + part * FLOAT_ROWS, rows.saturating_sub(part * FLOAT_ROWS));
-        // SAFETY: this function is only chosen where `is_present`, and the assertion keeps all reads within the operands.
-        unsafe {
-            match (weight.kind, rows) {
-                (_, 0) => {}
-                (WeightType::F16, 1) => float_tile::<F16, 1>(x, weight, row, columns, sums),
-                (WeightType::F16, 2) => float_tile::<F16, 2>(x, weight, row, columns, sums),
-                (WeightType::F16, 3) => float_tile::<F16, 3>(x, weight, row, columns, sums),
-                (WeightType::F16, _) => float_tile::<F16, 4>(x, weight, row, columns, sums),
-                (_, 1) => float_tile::<BF16, 1>(x, weight, row, columns, sums),
-                (_, 2) => float_tile::<BF16, 2>(x, weight, row, columns, sums),
-                (_, 3) => float_tile::<BF16, 3>(x, weight, row, columns, sums),
-                (_, _) => float_tile::<BF16, 4>(x, weight, row, columns, sums),
-            }
-        }
-    }
-}
-
-/// # Safety
-///
-/// Rows and columns must be within the operands.
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-unsafe fn float_tile<const KIND: u8, const R: usize>(
-    x: &[f32],
-    weight: Matrix<'_>,
-    row: usize,
-    [first, columns]: [usize; 2],
-    sums: &mut [[f32; GROUP]],
-) {
-    let width = weight.columns;
-    let lines: [*const u8; GROUP] = std::array::from_fn(|i| weight.row(first + i.min(columns - 1)).as_ptr());
-    let ahead = GROUP * weight.row_bytes;
-    let mut lanes = [[_mm512_setzero_ps(); GROUP]; R];
-    for from in (0..width).step_by(FLOAT_LANES) {
-        let mask = u16::MAX >> (FLOAT_LANES - FLOAT_LANES.min(width - from));
-        // SAFETY: the mask keeps what is past the end of a row from being read.
-        unsafe {
-            let mut weights = [_mm512_setzero_ps(); GROUP];
-            for column in 0..GROUP {
-                _mm_prefetch::<_MM_HINT_T0>(lines[column].wrapping_add(ahead + 2 * from).cast());
-                let bits = _mm256_maskz_loadu_epi16(mask, lines[column].add(2 * from).cast());
-                weights[column] = match KIND {
-                    F16 => _mm512_cvtph_ps(bits),
-                    _ => _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(bits))),
-                };
-            }
-            for r in 0..R {
-                let x = _mm512_maskz_loadu_ps(mask, x.as_ptr().add((row + r) * width + from));
-                for column in 0..GROUP {
-                    lanes[r][column] = _mm512_fmadd_ps(weights[column], x, lanes[r][column]);
-                }
-            }
-        }
-    }
-    for (lanes, sums) in lanes.into_iter().zip(sums) {
-        for (lanes, sum) in lanes.into_iter().zip(sums) {
-            let mut numbers = [0.0_f32; FLOAT_LANES];
-            // SAFETY: sixteen numbers fit.
-            unsafe { _mm512_storeu_ps(numbers.as_mut_ptr(), lanes) };
-            *sum = sum_of_lanes(numbers);
-        }
+        // SAFETY: a row of sums has as many columns as a vector lanes.
+        unsafe { _mm512_storeu_ps(sums[r].as_mut_ptr(), _mm512_sub_ps(totals[r], minima[r])) };
     }
 }
