@@ -14,8 +14,8 @@ fn request(index: usize) -> Value {
     json!({
         "model": "tiny",
         "prompt": PROMPTS[index % PROMPTS.len()],
-        "max_tokens": [7, 40, 1, 23][index % 4],
-        "temperature": [0.0, 0.8, 1.2][index % 3],
+        "max_tokens": ([7, 40, 1, 23][index % 4]),
+        "temperature": ([0.0, 0.8, 1.2][index % 3]),
         "top_p": 0.95,
         "seed": index,
     })
