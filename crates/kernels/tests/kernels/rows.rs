@@ -72,7 +72,9 @@ fn a_row_of_a_linear_layer_does_not_depend_on_the_others() {
 #[test]
 fn a_row_times_quantized_weights_does_not_depend_on_the_others() {
     for kind in WeightType::ALL {
-        for [k, n] in [[32, 1], [96, 67], [800, 65], [768, 257]] {
+        let sizes = [[32, 1], [96, 67], [800, 65], [768, 257], [512, 67]];
+        let has_whole_blocks = |[k, _]: &[usize; 2]| kind.row_bytes(*k).is_some();
+        for [k, n] in sizes.into_iter().filter(has_whole_blocks) {
             let x = numbers([MOST, k], "x");
             let residual = numbers([MOST, n], "residual");
             let bias = numbers([n], "bias");
