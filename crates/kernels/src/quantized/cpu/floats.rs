@@ -42,10 +42,10 @@ pub(super) fn product(
             unpacked.resize(unpacked.len().max(COLUMNS * stride), 0.0);
             for panel in (from..to).step_by(COLUMNS) {
                 let panel_end = to.min(panel + COLUMNS);
-                // Few rows read the weights as they are stored.
+                // Few rows read the weights as they are stored: unpacking them would cost more than widening them twice.
                 let source = match instructions {
                     #[cfg(target_arch = "x86_64")]
-                    Instructions::Avx512Vnni if is_halves && m <= ROWS => None,
+                    Instructions::Avx512Vnni if is_halves && m <= 2 * ROWS => None,
                     _ => {
                         unpack(weight, panel..panel_end, stride, unpacked);
                         Some(&unpacked[..])
