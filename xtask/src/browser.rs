@@ -1,8 +1,10 @@
-//! `cargo xtask browser`: traces, reports (live and ended), comparisons of runs, maps and layers in a real browser, with axe-core's accessibility rules.
+//! `cargo xtask browser`: traces, reports (live and ended), comparisons of runs, maps, layers and the page of `taal serve` in a real
+//! browser, with axe-core's accessibility rules.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -34,8 +36,13 @@ pub fn browser(workspace: &Workspace) -> Result<()> {
     }
     fs::create_dir_all(&pages).with_context(|| format!("cannot make {}", pages.display()))?;
 
-    for name in ["package.json", "check.mjs"] {
-        let source = workspace.root().join("xtask/trace").join(name);
+    let scripts = [
+        ("xtask/trace/package.json", "package.json"),
+        ("xtask/trace/check.mjs", "check.mjs"),
+        ("xtask/page/check.mjs", "page.mjs"),
+    ];
+    for (source, name) in scripts {
+        let source = workspace.root().join(source);
         fs::copy(&source, folder.join(name)).with_context(|| format!("cannot copy {}", source.display()))?;
     }
     run(Command::new("npm")
@@ -102,7 +109,52 @@ pub fn browser(workspace: &Workspace) -> Result<()> {
         .current_dir(&folder)
         .arg("check.mjs")
         .arg(shots)
-        .args(files))
+        .args(files))?;
+    served_page(&program, &folder, &pages)
+}
+
+/// A template in the manner of ChatML. A tokenizer without its marks reads them as text.
+const TEMPLATE: &str = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}\
+                        {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+
+/// Uses the page of a server as people do. The model has learned nothing and has a context for an answer that takes its time.
+fn served_page(taal: &Path, folder: &Path, pages: &Path) -> Result<()> {
+    let settings = ["train.steps=2", "model.max_seq_len=4096", "eval.batch_size=1"];
+    let settings = settings.iter().flat_map(|setting| ["--set", setting]);
+    let train = [
+        "train",
+        "--recipe",
+        "dutch-bpe",
+        "--run-dir",
+        "unlearned",
+        "--lang",
+        "en",
+    ];
+    run(Command::new(taal).current_dir(pages).args(train).args(settings))?;
+    run(Command::new(taal)
+        .current_dir(pages)
+        .args(["export", "--to", "hf", "--model", "unlearned", "--out", "talk"]))?;
+    fs::write(pages.join("talk/chat_template.jinja"), TEMPLATE).context("cannot write a template")?;
+    let mut server = Command::new(taal)
+        .current_dir(pages)
+        .args(["serve", "--model", "talk", "--port", "0"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot start a server")?;
+    let mut line = String::new();
+    let read = server.stdout.take().map(|out| BufReader::new(out).read_line(&mut line));
+    let address = line.trim().rsplit(' ').next().unwrap_or_default().to_owned();
+    let used = match read {
+        Some(Ok(1..)) => run(Command::new("node")
+            .current_dir(folder)
+            .arg("page.mjs")
+            .arg("pages")
+            .arg(address)),
+        _ => Err(anyhow::anyhow!("the server did not say its address")),
+    };
+    server.kill().context("cannot stop the server")?;
+    server.wait().context("cannot wait for the server")?;
+    used
 }
 
 /// Forty lines that are too long for a map on a phone.

@@ -1,0 +1,171 @@
+// Uses the page of a running `taal serve` as people do: types, streams, stops, edits, forks, reloads; by pointer and by keyboard, in
+// light and dark, on a desk and on a phone, in English and Dutch.
+// `node check.mjs SCREENSHOTS ADDRESS`; the server's first model has a chat template. CHROMIUM names the browser (default: chromium),
+// KEY the server's key. Ends with 1 where something is wrong.
+
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import path from "node:path";
+import { chromium } from "playwright-core";
+
+const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+const [screenshots, address] = process.argv.slice(2);
+const problems = [];
+let checks = 0;
+
+const browser = await chromium.launch({
+  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+  args: ["--no-sandbox"],
+});
+for (const [colorScheme, width, language] of [["light", 1280, "en"], ["dark", 1280, "nl"], ["light", 375, "nl"], ["dark", 375, "en"]]) {
+  await use(colorScheme, width, language).catch((error) => problems.push(`${colorScheme} ${width} ${language}: ${error.message}`));
+}
+await browser.close();
+for (const problem of problems) console.error(problem);
+console.log(`${checks} checks, ${problems.length} problems`);
+process.exit(problems.length === 0 ? 0 : 1);
+
+async function use(colorScheme, width, language) {
+  const title = `page ${language} ${colorScheme} ${width}`;
+  const expect = (isRight, what) => {
+    checks += 1;
+    if (!isRight) problems.push(`${title}: ${what}`);
+  };
+  const context = await browser.newContext({ colorScheme, viewport: { width, height: width > 600 ? 900 : 740 }, locale: language });
+  const page = await context.newPage();
+  page.setDefaultTimeout(60000);
+  // A refusal of the server is an answer that the page shows; the browser writes it to its console too.
+  const isRefusal = (text) => text.includes("the server responded with a status of 4");
+  page.on("console", (message) => {
+    if (["error", "warning"].includes(message.type()) && !isRefusal(message.text())) problems.push(`${title}: console: ${message.text()}`);
+  });
+  page.on("pageerror", (error) => problems.push(`${title}: ${error}`));
+  page.on("request", (request) => {
+    if (!request.url().startsWith(address) && !request.url().startsWith("blob:")) problems.push(`${title}: asks for ${request.url()}`);
+  });
+  const shoot = (name) => page.screenshot({ path: path.join(screenshots, `${title.replaceAll(" ", "-")}-${name}.png`), fullPage: true });
+  const look = async (when) => {
+    expect(await page.evaluate(() => document.documentElement.scrollWidth <= window.innerWidth), `${when}: wider than the window`);
+    await page.evaluate(axe);
+    const { violations } = await page.evaluate(() => globalThis.axe.run(document));
+    const said = violations.map((one) => `${one.id} (${one.nodes.length}: ${one.nodes[0].target} ${one.nodes[0].failureSummary})`);
+    expect(violations.length === 0, `${when}: ${said.join("; ")}`);
+    await shoot(when.replaceAll(" ", "-"));
+  };
+  const texts = () => page.evaluate(async () => {
+    const { t } = await import("/page/texts.js");
+    const keys = ["edit", "save", "show_tokens", "regenerate", "earlier", "prompt_tokens"];
+    return Object.fromEntries(keys.map((key) => [key, t(key)]));
+  });
+  const done = () => page.waitForFunction(() => document.getElementById("stop").hidden);
+  const send = async (text) => {
+    await page.locator("#input").fill(text);
+    await page.locator("#input").press("Enter");
+  };
+  const answers = page.locator("article.assistant .content");
+
+  await page.goto(address);
+  if (process.env.KEY) {
+    await page.locator("#key").fill(process.env.KEY);
+    await page.locator("#key").press("Enter");
+  }
+  await page.waitForFunction(() => document.getElementById("model").options.length > 0);
+  const say = await texts();
+  const named = (name) => page.getByRole("button", { name, exact: true });
+  expect(await page.locator("html").getAttribute("lang") === language, `not in the language ${language}`);
+  await look("as it opens");
+  await page.keyboard.press("Tab");
+  expect(await page.locator(".skip").evaluate((link) => link === document.activeElement), "the first tab stop is not the way to the input");
+
+  // A short answer, with the same tokens every time.
+  if (width <= 1000) await page.locator("#settings-details > summary").click();
+  await page.locator("#set-max_tokens").fill("12");
+  await page.locator("#set-seed").fill("7");
+  await send("Dag kat");
+  await done();
+  const first = await answers.last().textContent();
+  expect(first.length > 0, "no answer");
+  expect((await page.locator("#live").textContent()).length > 0, "the end of an answer is not told");
+  expect((await page.locator("#context").textContent()).length > 0, "the context is not told");
+
+  await named(say.show_tokens).click();
+  const tokens = page.locator(".token-list button");
+  const count = await tokens.count();
+  expect(count > 1, "no tokens");
+  await tokens.nth(1).hover();
+  expect(await page.locator(".alternatives li").count() > 1, "pointing at a token shows no alternatives");
+  await tokens.first().focus();
+  await page.keyboard.press("ArrowRight");
+  expect(await tokens.nth(1).evaluate((one) => one === document.activeElement), "ArrowRight");
+  await page.keyboard.press("End");
+  expect(await tokens.nth(count - 1).evaluate((one) => one === document.activeElement), "End");
+  await tokens.nth(1).click();
+  await look("with tokens");
+
+  const before = await tokens.first().textContent();
+  await page.locator(".alternatives li:not(.is-taken) button").first().click();
+  await done();
+  expect(await page.locator("article.assistant").count() === 1, "a fork makes another message");
+  const forked = await answers.last().textContent();
+  expect(forked !== first && forked.startsWith(before.trimStart() === "" ? "" : before), `a fork does not begin as the answer did: ${forked}`);
+  await named(say.earlier).click();
+  expect(await answers.last().textContent() === first, "the earlier answer is gone");
+
+  await page.reload();
+  await page.waitForFunction(() => document.getElementById("model").options.length > 0);
+  expect(await answers.last().textContent() === first, "a reload loses the conversation");
+  await named(say.show_tokens).click();
+  await tokens.first().waitFor();
+  expect((await tokens.allTextContents()).join("").trim() !== "", "no tokens after a reload");
+
+  await page.locator("#prompt-details > summary").click();
+  await page.waitForFunction(() => document.getElementById("prompt-text").textContent.includes("Dag kat"));
+  await page.getByText(say.prompt_tokens, { exact: true }).click();
+  expect(await page.locator("#prompt-tokens li").count() > 1, "the prompt has no tokens");
+  await look("with the prompt");
+
+  if (width <= 1000) await page.locator("#settings-details > summary").click();
+  await page.locator("#set-max_tokens").fill("2000");
+  await send("Vertel een lang verhaal");
+  await page.waitForFunction(() => [...document.querySelectorAll("article.assistant .content")].at(-1).textContent.length > 5);
+  await page.locator("#stop").click();
+  await done();
+  expect(await page.locator("article").count() === 4, "a stopped answer is not kept");
+  await page.locator("#set-max_tokens").fill("5");
+
+  await named(say.edit).first().click();
+  await page.getByRole("textbox", { name: say.edit }).fill("Dag hond");
+  await named(say.save).click();
+  await done();
+  expect(await page.locator("article").count() === 2, "an edited message keeps later ones");
+  expect(await page.locator("article.user .content").first().textContent() === "Dag hond", "the edit is lost");
+  if (width <= 1000) await page.locator("#list-details > summary").click();
+  expect(await page.locator("#list li").count() === 2, "the conversation before the edit is not kept");
+  await named(say.regenerate).last().click();
+  await done();
+  expect(await page.locator("article").count() === 2, "an answer again is not a version");
+
+  const [download] = await Promise.all([page.waitForEvent("download"), page.locator("#export").click()]);
+  await page.locator("#import-file").setInputFiles(await download.path());
+  await page.waitForFunction(() => document.querySelectorAll("#list li").length === 4);
+  await page.locator("#import-file").setInputFiles({ name: "no.json", mimeType: "application/json", buffer: Buffer.from("{}") });
+  await page.locator("#alert:visible").waitFor();
+
+  await page.locator("#new-text").click();
+  await page.locator("#input").fill("De kat");
+  await page.locator("#send").click();
+  await done();
+  expect((await page.locator("#input").inputValue()).startsWith("De kat"), "a text does not go on from what was typed");
+  await page.locator("#text-tokens .token-list button").nth(1).click();
+  await look("text");
+  await page.locator(".alternatives li:not(.is-taken) button").first().click();
+  await done();
+  expect((await page.locator("#input").inputValue()).startsWith("De kat"), "a fork of a text does not begin as the text did");
+
+  await page.locator("#new-chat").click();
+  await send("LANG ".repeat(3000));
+  await page.locator("#alert:visible").waitFor();
+  expect(/\d+.*\d+/.test(await page.locator("#alert").textContent()), "a prompt that is too long is not refused with both counts");
+  await look("refused");
+  await context.close();
+}
