@@ -128,8 +128,10 @@ async function use(colorScheme, width, language) {
   await page.locator("#set-max_tokens").fill("2000");
   await send("Vertel een lang verhaal");
   await page.waitForFunction(() => [...document.querySelectorAll("article.assistant .content")].at(-1).textContent.length > 5);
-  await page.locator("#stop").click();
+  if (width > 600) await page.keyboard.press("Escape");
+  else await page.locator("#stop").click();
   await done();
+  expect((await page.locator("#live").textContent()).match(/\d+/)?.[0] !== "2000", "an answer is not stopped");
   expect(await page.locator("article").count() === 4, "a stopped answer is not kept");
   await page.locator("#set-max_tokens").fill("5");
 

@@ -8,6 +8,8 @@ import { shown, tokenView } from "./tokens.js";
 
 /** Alternatives per token. */
 const ALTERNATIVES = 5;
+/** How near to its end the page follows an answer, in pixels. */
+const NEAR = 150;
 /** The longest title, in characters. */
 const TITLE = 40;
 
@@ -360,7 +362,10 @@ async function write(of, version, start, result) {
   const content = lastContent();
   await start(taker(result, (token) => version.tokens.push(token), (text) => {
     version.content += text;
-    if (current === of) content.textContent = version.content;
+    if (current !== of) return;
+    const isAtEnd = window.innerHeight + window.scrollY >= document.documentElement.scrollHeight - NEAR;
+    content.textContent = version.content;
+    if (isAtEnd) window.scrollTo(0, document.documentElement.scrollHeight);
   }));
 }
 
@@ -541,6 +546,7 @@ $("model").addEventListener("change", () => {
 $("new-chat").addEventListener("click", () => begin("chat"));
 $("new-text").addEventListener("click", () => begin("text"));
 $("stop").addEventListener("click", stop);
+document.addEventListener("keydown", (event) => event.key === "Escape" && stop());
 $("again").addEventListener("click", () => continueText(current.continued.before));
 $("prompt-details").addEventListener("toggle", showPrompt);
 $("composer").addEventListener("submit", (event) => {
