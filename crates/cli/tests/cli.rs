@@ -643,7 +643,7 @@ fn another_programs_model_is_imported_generates_and_is_exported() {
         &["q4", "f32, f16, bf16, q8_0, q4_0 or q4_k_m"],
     );
     fails(
-        place.taal(&[&export[..], &["new", "--to", "hf", "--type", "f16"]].concat()),
+        place.taal(&[&export[..], &["new", "--to", "llama2c", "--type", "f16"]].concat()),
         2,
         &["type", "expected f32"],
     );

@@ -132,8 +132,8 @@ const MISTAKES: [(&[&str], i32, &[&str]); 49] = [
     (&["generate", "tiny", "de"], 2, &["models that are there: runs/tiny"]),
     (
         &["generate", "model.gguf", "de"],
-        2,
-        &["taal import --from model.gguf --out DIR"],
+        65,
+        &["model.gguf: is cut off", "copy the file again"],
     ),
     (
         &["generate", "runs/tiny", "--temperature", "0,8", "-p", "de"],
