@@ -53,15 +53,8 @@ fn check_count(param: &str, count: usize) -> Result<(), Refusal> {
 #[derive(Deserialize)]
 struct EmbeddingRequest {
     input: Texts,
-    encoding_format: Option<Encoding>,
+    encoding_format: Option<String>,
     dimensions: Option<usize>,
-}
-
-#[derive(Deserialize, Clone, Copy, PartialEq)]
-#[serde(rename_all = "lowercase")]
-enum Encoding {
-    Float,
-    Base64,
 }
 
 pub(crate) fn embeddings(app: &App, body: &[u8]) -> Result<Reply, Refusal> {
@@ -72,17 +65,25 @@ pub(crate) fn embeddings(app: &App, body: &[u8]) -> Result<Reply, Refusal> {
             let message = format!("this model's vectors have {width} numbers, got {dimensions}");
             return Err(Refusal::field("dimensions", message));
         }
+        let is_coded = match request.encoding_format.as_deref() {
+            None | Some("float") => false,
+            Some("base64") => true,
+            Some(other) => {
+                let message = format!("expected float or base64, got {}", taal_store::excerpt(other));
+                return Err(Refusal::field("encoding_format", message));
+            }
+        };
         let tokenizer = tokenizer_of(lm, "the vector of a text")?;
         let (mut data, mut tokens) = (Vec::new(), 0);
         for (index, input) in request.input.all.iter().enumerate() {
             let (vector, count) = embedded(lm, tokenizer, input)?;
             tokens += count;
-            let embedding = match request.encoding_format {
-                Some(Encoding::Base64) => {
+            let embedding = match is_coded {
+                true => {
                     let bytes: Vec<u8> = vector.iter().flat_map(|number| number.to_le_bytes()).collect();
                     json!(STANDARD.encode(bytes))
                 }
-                _ => json!(vector),
+                false => json!(vector),
             };
             data.push(json!({"object": "embedding", "index": index, "embedding": embedding}));
         }
