@@ -38,7 +38,7 @@ pub struct TrainArguments {
     #[arg(long, conflicts_with = "resume")]
     pub dry_run: bool,
     /// Save and stop when the run has taken this energy, as in 0.05kWh (J, kJ, MJ, Wh, kWh, MWh)
-    #[arg(long, value_name = "ENERGY", value_parser = Joule::parse, conflicts_with = "dry_run")]
+    #[arg(long, value_name = "ENERGY", value_parser = Joule::parse, allow_hyphen_values = true, conflicts_with = "dry_run")]
     pub energy_budget: Option<Joule>,
     /// Print one JSON object
     #[arg(long, requires = "dry_run")]
@@ -79,7 +79,7 @@ pub struct FinetuneArguments {
     #[arg(long)]
     pub dry_run: bool,
     /// Save and stop when the run has taken this energy, as in 0.05kWh (J, kJ, MJ, Wh, kWh, MWh)
-    #[arg(long, value_name = "ENERGY", value_parser = Joule::parse, conflicts_with = "dry_run")]
+    #[arg(long, value_name = "ENERGY", value_parser = Joule::parse, allow_hyphen_values = true, conflicts_with = "dry_run")]
     pub energy_budget: Option<Joule>,
     /// Print one JSON object
     #[arg(long, requires = "dry_run")]
