@@ -162,6 +162,58 @@ fn load_curves_are_codecarbons() {
     assert_eq!(codecarbon::design_power(&unknown), Watt(32.0));
 }
 
+/// What codecarbon computes; `golden/make_codecarbon.py` makes it.
+fn codecarbon_golden() -> serde_json::Value {
+    serde_json::from_str(include_str!("../golden/codecarbon.json")).expect("JSON")
+}
+
+#[test]
+fn memory_of_any_size_takes_what_codecarbon_computes() {
+    let golden = codecarbon_golden();
+    for row in golden["memory"].as_array().expect("rows") {
+        let [gib, count, x86, arm] = [0, 1, 2, 3].map(|index| row[index].as_f64().expect("a number"));
+        let found = codecarbon::dimm_count(gib);
+        assert_eq!(f64::from(found), count, "{gib} GiB");
+        for (is_arm, watts) in [(false, x86), (true, arm)] {
+            let power = codecarbon::dimm_power(found, is_arm).0;
+            assert!((power - watts).abs() < 1e-9, "{gib} GiB: {power} instead of {watts}");
+        }
+    }
+}
+
+#[test]
+fn a_minute_in_codecarbons_constant_mode_is_ours_to_1_percent_and_within_our_bounds() {
+    let golden = codecarbon_golden();
+    let run = |name: &str| golden["constant"][name].as_f64().expect(name);
+    let machine = Machine {
+        cpu_model: "Intel(R) Xeon(R) Processor".to_owned(),
+        n_cpus: run("cpu_count") as usize,
+        memory_bytes: (run("ram_total_size") * f64::from(1 << 30)) as u64,
+        is_virtual: true,
+        ..Machine::default()
+    };
+    let tdp = codecarbon::design_power(&machine);
+    assert_eq!(tdp, Watt(run("design_watts")));
+    let seconds = run("duration");
+    let kwh = |watts: Watt| watts.over(seconds).watt_hours().kwh();
+    let cpu = kwh(codecarbon::constant_power(tdp));
+    let memory = kwh(codecarbon::memory_power(&machine));
+    assert!(relative(cpu, run("cpu_energy")) < 0.01, "{cpu}");
+    assert!(relative(memory, run("ram_energy")) < 0.01, "{memory}");
+    let grid = Grid::find("NLD").expect("a country");
+    let kilograms = grid.emissions(WattHour((cpu + memory) * 1e3).joules(), 1.0).0 / 1e3;
+    assert!(relative(kilograms, run("emissions")) < 0.01, "{kilograms}");
+    // Our bounds for a fully used machine contain both.
+    let ours = PowerModel::of(&machine).full().over(seconds);
+    for kwh in [run("energy_consumed"), cpu + memory] {
+        let joules = WattHour(kwh * 1e3).joules();
+        assert!(
+            ours.low <= joules && joules <= ours.high,
+            "{joules} outside of {ours:?}"
+        );
+    }
+}
+
 #[test]
 fn the_estimate_holds_codecarbons_figure_and_its_own_in_its_bounds() {
     let machine = known_machine();
