@@ -211,7 +211,7 @@ const OPTIONS: [(&str, &[&str], &str); 14] = [
     (
         "train",
         &["--model", "-m", "--init-from", "--from", "--checkpoint", "--weights"],
-        "taal finetune --model DIR, or --set train.init_from=DIR",
+        "--set train.init_from=DIR",
     ),
     (
         "generate",

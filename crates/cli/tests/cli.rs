@@ -1379,7 +1379,7 @@ fn a_text_is_followed_through_every_stage_of_a_model_and_its_checkpoints() {
         "1 Text",
         "2 Bytes, tokens and ids",
         "3 Embedding and position",
-        "4 Attention: who listens to whom",
+        "4 Attention: which tokens each token attends to",
         "5 Residual stream",
         "6 Guess after every layer",
         "7 What comes next",

@@ -147,7 +147,6 @@ fn report_23_embedded_recipes_train_on_own_files() {
     for word in [
         "note: data.corpus",
         "note: train.warmup_steps = 20",
-        "steps go",
         "times over the training text",
     ] {
         assert!(said.contains(word), "no {word:?} in {said}");

@@ -300,7 +300,22 @@ fn a_dry_run_says_what_a_run_would_be_and_leaves_nothing_behind() {
     assert!(text.contains("(k|a|t|:|␣)|d|i|e|r"), "{text}");
 
     // What a masked model must guess is after an arrow.
-    let text = done(place.taal(&[&dry[..], &["--set", "train.objective=\"masked\"", "--run-dir", "gaps"]].concat()));
+    let text = done(
+        place.taal(
+            &[
+                &dry[..],
+                &[
+                    "--set",
+                    "train.objective=\"masked\"",
+                    "--set",
+                    "tokenizer.special_tokens=[\"[MASK]\"]",
+                    "--run-dir",
+                    "gaps",
+                ],
+            ]
+            .concat(),
+        ),
+    );
     assert!(
         text.contains("[MASK]→") && text.contains("what it must guess"),
         "{text}"
