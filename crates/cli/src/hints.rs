@@ -211,7 +211,7 @@ const OPTIONS: [(&str, &[&str], &str); 14] = [
     (
         "train",
         &["--model", "-m", "--init-from", "--from", "--checkpoint", "--weights"],
-        "--set train.init_from=DIR",
+        "taal finetune --model DIR --recipe FILE, or --set train.init_from=DIR",
     ),
     (
         "generate",
@@ -400,7 +400,13 @@ mod tests {
                 ("", false) => "train",
                 (verb, _) => verb,
             };
-            assert_eq!(parses(&format!("taal {verbs} {meant}")), Ok(()), "{verb} {meant}");
+            for way in meant.split(", or ") {
+                let line = match way.starts_with("taal ") {
+                    true => way.to_string(),
+                    false => format!("taal {verbs} {way}"),
+                };
+                assert_eq!(parses(&line), Ok(()), "{verb} {way}");
+            }
             for word in words {
                 let typed: Vec<String> = format!("taal {verbs} {word}").split(' ').map(String::from).collect();
                 let error = crate::arguments::command()
