@@ -106,7 +106,7 @@ impl Exchange<'_> {
 /// Answers a request; returns whether another one may follow on the connection.
 pub(crate) fn answer(app: &App, connection: &mut Connection, head: &Head, is_stopping: bool) -> bool {
     let begin = Instant::now();
-    app.metrics.in_flight.fetch_add(1, Ordering::Relaxed);
+    let in_flight = InFlight::new(app);
     let found = found(&head.path);
     let mut keeps_alive = head.keeps_alive && !is_stopping;
     let status = match replied(app, connection, head, keeps_alive, found) {
@@ -128,7 +128,7 @@ pub(crate) fn answer(app: &App, connection: &mut Connection, head: &Head, is_sto
             reply.status
         }
     };
-    app.metrics.in_flight.fetch_sub(1, Ordering::Relaxed);
+    drop(in_flight);
     let code = status.line().0;
     app.metrics.count(found.map_or("other", |(route, _)| route.path), code);
     app.metrics.duration.add(begin.elapsed());
@@ -141,6 +141,22 @@ pub(crate) fn answer(app: &App, connection: &mut Connection, head: &Head, is_sto
         });
     }
     keeps_alive
+}
+
+/// A request that is being answered, also when that ends in a panic.
+struct InFlight<'a>(&'a App);
+
+impl<'a> InFlight<'a> {
+    fn new(app: &'a App) -> Self {
+        app.metrics.in_flight.fetch_add(1, Ordering::Relaxed);
+        Self(app)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.metrics.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// The route of a path, and the rest of the path.
