@@ -52,6 +52,7 @@ impl FromStr for CacheType {
 
 /// The keys or the values of a layer, `[batch, n_kv_heads, capacity, head_dim]`.
 #[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant, reason = "a cache has two of them per layer")]
 enum Kept {
     Floats(Tensor<4>),
     Halves { halves: Halves, device: Device },

@@ -72,12 +72,13 @@ fn task(lm: &LanguageModel, file: &Path, arguments: &EvalArguments) -> Result<()
         }
     };
     if arguments.json {
-        return Ok(match &other {
-            None => terminal::print_json(&found)?,
+        let printed = match &other {
+            None => terminal::print_json(&found),
             Some((against, difference)) => terminal::print_json(&serde_json::json!({
                 "model": found, "against": against, "difference": difference,
-            }))?,
-        });
+            })),
+        };
+        return Ok(printed?);
     }
     let mut rows = vec![
         (

@@ -5,6 +5,9 @@ use std::ops::Range;
 
 use crate::dialogue::{Message, Role};
 
+/// A text, and the byte ranges of it that the assistant generates.
+pub type Marked = (String, Vec<Range<usize>>);
+
 /// Turns messages into the text that a model reads.
 pub trait ChatFormat: Debug + Send + Sync {
     /// The text of messages; `with_answer_start` adds what comes before an answer of the assistant.
@@ -18,7 +21,7 @@ pub trait ChatFormat: Debug + Send + Sync {
     ///
     /// # Errors
     /// As [`render`](Self::render).
-    fn marked(&self, _messages: &[Message]) -> Result<Option<(String, Vec<Range<usize>>)>, String> {
+    fn marked(&self, _messages: &[Message]) -> Result<Option<Marked>, String> {
         Ok(None)
     }
 }

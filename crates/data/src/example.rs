@@ -182,7 +182,7 @@ impl Example {
     pub(crate) fn bytes_to_hash(&self, row: usize) -> Vec<u8> {
         let start = self.learned.first().map_or(0, |range| range.start);
         let mut numbers = vec![row as u64, start as u64, self.ids.len() as u64];
-        if self.learned != [start..self.ids.len()] {
+        if self.learned != std::slice::from_ref(&(start..self.ids.len())) {
             numbers.extend(
                 self.learned
                     .iter()

@@ -68,7 +68,7 @@ mod tokenize;
 
 pub use batch::{Batch, BatchPlan, BatchSource, IGNORE_INDEX, Order};
 pub use build::{BuildOptions, BuildReport, DEFAULT_SHARD_TOKENS, InputSummary, build_shards};
-pub use chat::{ChatFormat, PlainChat};
+pub use chat::{ChatFormat, Marked, PlainChat};
 pub use conversation::{
     ConversationCounts, ConversationExample, ConversationOptions, ConversationSource, Conversations, RoleCount,
     conversation_texts, has_conversations,

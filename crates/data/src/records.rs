@@ -19,7 +19,7 @@ pub(crate) struct Records<'a> {
 
 enum Rows<'a> {
     Json(Lines<'a>),
-    Table(Table),
+    Table(Box<Table>),
 }
 
 impl<'a> Records<'a> {
@@ -27,8 +27,8 @@ impl<'a> Records<'a> {
     /// [`DataError::Line`] for the header of a table; the store's.
     pub(crate) fn open(input: &Input<'a>) -> Result<Self> {
         let rows = match input.rows() {
-            Kind::Tabs => Rows::Table(Table::open(input, true)?),
-            Kind::Commas => Rows::Table(Table::open(input, false)?),
+            Kind::Tabs => Rows::Table(Box::new(Table::open(input, true)?)),
+            Kind::Commas => Rows::Table(Box::new(Table::open(input, false)?)),
             Kind::Json | Kind::None => Rows::Json(Lines::open(input)?),
         };
         Ok(Self {

@@ -355,7 +355,7 @@ struct FileParts<'a> {
 enum FileState {
     Failed(DataError),
     Text(Pieces<'static>),
-    Rows(Records<'static>),
+    Rows(Box<Records<'static>>),
     Ended,
 }
 
@@ -363,7 +363,7 @@ impl<'a> FileParts<'a> {
     fn open(path: &Path, line_ends: LineEnds, carriage_returns: &'a Cell<u64>) -> Self {
         let input = Input::file(path.to_owned(), line_ends);
         let state = match input.is_jsonl() {
-            true => Records::open(&input).map(FileState::Rows),
+            true => Records::open(&input).map(|rows| FileState::Rows(Box::new(rows))),
             false => Pieces::open(&input).map(FileState::Text),
         };
         Self {

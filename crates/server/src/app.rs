@@ -53,6 +53,9 @@ pub(crate) fn seconds_now() -> u64 {
         .as_secs()
 }
 
+/// Called after each request.
+type OnRequest = Box<dyn Fn(&RequestRecord) + Send + Sync>;
+
 /// Everything behind the routes.
 pub(crate) struct App {
     /// At least one; the first serves requests that name none.
@@ -68,7 +71,7 @@ pub(crate) struct App {
     pub(crate) queue_timeout: Duration,
     pub(crate) metrics: Metrics,
     pub(crate) is_stopping: AtomicBool,
-    pub(crate) on_request: Option<Box<dyn Fn(&RequestRecord) + Send + Sync>>,
+    pub(crate) on_request: Option<OnRequest>,
     requests: AtomicU64,
     started: u64,
 }

@@ -277,11 +277,11 @@ fn activations_keep_their_inputs_rounded() {
     for size in [1, 17, 40_000] {
         let (x, up) = (normal(size, "x"), normal(size, "up"));
         for (name, function) in functions {
-            let (result, gradients) = differentiate(&[x.clone()], &|x| in_bf16(|| function(x[0].clone())));
+            let (result, gradients) = differentiate(std::slice::from_ref(&x), &|x| in_bf16(|| function(x[0].clone())));
             // Forwards nothing is rounded; backwards it is as if the input had been a rounded one.
             assert_eq!(
                 result,
-                differentiate(&[x.clone()], &|x| function(x[0].clone())).0,
+                differentiate(std::slice::from_ref(&x), &|x| function(x[0].clone())).0,
                 "{name}"
             );
             let (_, expected) = differentiate(&[round(&x)], &|x| function(x[0].clone()));

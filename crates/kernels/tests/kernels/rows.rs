@@ -262,7 +262,7 @@ fn padding_on_either_side_changes_no_bit_of_a_text() {
                 let padded = numbers([1, seq, width], "padding");
                 let place = [0..1, before..before + text.len, 0..width];
                 let padded = padded.slice_assign(place, text.qkv());
-                let segments = Segments::of_padded(&[before..before + text.len], seq);
+                let segments = Segments::of_padded(std::slice::from_ref(&(before..before + text.len)), seq);
                 let mask = mask(seq).with_segments(segments);
                 let found = taal_kernels::projected_attention(padded, projection(), &mask, &settings);
                 assert!(

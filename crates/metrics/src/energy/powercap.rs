@@ -136,9 +136,9 @@ impl Powercap {
     /// Counts a zone that shows another zone's counter as nothing: equal readings twice in a row, with a rise between them. Counters that
     /// pass each other are equal once.
     fn drop_mirrors(&mut self, added: &mut [Added], notes: &mut Notes) {
-        for second in 1..self.zones.len() {
+        for (second, added) in added.iter_mut().enumerate().skip(1) {
             let equal = self.equal_before(second);
-            let rises = added[second].joules > Joule::ZERO;
+            let rises = added.joules > Joule::ZERO;
             if let Some(first) = equal.filter(|_| rises && self.zones[second].equals == equal) {
                 let names = format!(
                     "{} shows the counter of {}",
@@ -146,7 +146,7 @@ impl Powercap {
                 );
                 notes.set(format!("powercap: {names}; it is counted once"));
                 self.zones[second].is_dropped = true;
-                added[second].joules = Joule::ZERO;
+                added.joules = Joule::ZERO;
             }
             self.zones[second].equals = equal;
         }

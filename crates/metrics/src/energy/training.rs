@@ -67,6 +67,7 @@ pub struct Preset {
 const PATTERSON: &str = "Patterson et al. 2021, arXiv 2104.10350, table 4";
 
 #[rustfmt::skip]
+#[allow(clippy::too_many_arguments, reason = "a row of the paper's table")]
 const fn patterson(
     name: &'static str, title: &'static str, flops: f64, tflops: f64, watts: f64, pue: f64, kg_per_kwh: f64, published: (f64, f64),
 ) -> Preset {

@@ -214,9 +214,7 @@ unsafe fn columns_of(lines: &[*const u8; HALF], at: usize, quads: &mut [__m256i;
         half_columns_of(lines, at, quads);
         half_columns_of(lines, at + 16, &mut second);
     }
-    for i in 0..4 {
-        quads[4 + i] = second[i];
-    }
+    quads[4..].copy_from_slice(&second[..4]);
 }
 
 /// 16 bytes of each line from `at`, in the first four vectors.
