@@ -125,6 +125,10 @@ impl<'a> Run<'a> {
         let log = open_log(claim.dir(), state.logged_steps(), progress)?;
         let (events, kept) = Events::open(claim.dir(), state.health.events)?;
         state.health.events = kept;
+        let earlier = Report::read_json(&claim.dir().join(layout::REPORT_FIGURES_FILE)).ok();
+        if let Some(figures) = earlier.and_then(|report| report.energy) {
+            state.energy.raise_to(&figures);
+        }
         let energy = RunEnergy::start(&options.energy, options.device, state.energy.clone());
         if !energy.is_metered() {
             progress.note("the system gives no thread to meter energy with; this part of the run has no energy figure");

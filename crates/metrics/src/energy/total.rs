@@ -8,7 +8,7 @@ use super::figure::{Energy, Source, Sources};
 use super::grid::{Embodied, Footprint, Grid};
 use super::machine::Machine;
 use super::meter::Reading;
-use super::units::GramCo2e;
+use super::units::{GramCo2e, Joule};
 
 /// Threads of the server of which a virtual machine is a part.
 const THREADS_PER_SERVER: f64 = 96.0;
@@ -68,6 +68,17 @@ impl EnergyTotal {
         self.embodied += other.embodied;
         self.sources = self.sources.iter().chain(other.sources.iter()).collect();
         self.notes.extend(other.notes.iter().cloned());
+    }
+
+    /// Raises the energy to what an earlier report of the same run says: what was used after its last checkpoint.
+    pub fn raise_to(&mut self, reported: &EnergyFigures) {
+        if reported.joules > self.energy.joules.0 {
+            self.energy = Energy {
+                joules: Joule(reported.joules),
+                low: Joule(reported.low),
+                high: Joule(reported.high),
+            };
+        }
     }
 
     /// The figures with the greenhouse gases of the electricity; `tokens` were read or written with this energy.
