@@ -122,7 +122,7 @@ fn show(place: &Place, is_json: bool) -> Result<(), Failure> {
     let settings = place.settings();
     let (grid, pue) = (settings.grid()?, settings.pue.unwrap_or(1.0));
     let model = place.model();
-    let (idle, full) = (model.idle(), model.full());
+    let (idle, full) = (model.at_rest(), model.full());
     if is_json {
         let figures = EnergyFigures {
             grid: grid.code.clone(),

@@ -161,9 +161,18 @@ impl PowerModel {
         }
     }
 
+    /// The power at rest, memory included.
+    pub fn at_rest(&self) -> Power {
+        self.with_memory(0.0)
+    }
+
     /// The power at full load, memory included.
     pub fn full(&self) -> Power {
-        let (cpu, memory) = (self.at(1.0, None), self.memory);
+        self.with_memory(1.0)
+    }
+
+    fn with_memory(&self, utilization: f64) -> Power {
+        let (cpu, memory) = (self.at(utilization, None), self.memory);
         Power {
             watts: cpu.watts + memory.watts,
             low: cpu.low + memory.low,

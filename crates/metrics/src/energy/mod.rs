@@ -1,7 +1,7 @@
 //! Energy: what a piece of work took in joules and greenhouse gases, where the number comes from, and how sure it is.
 //!
 //! - [`Meter`] reads the sensors there are (the counters of processors and memory through Linux powercap, NVIDIA's GPUs, batteries) and
-//!   estimates the rest; [`Monitor`] samples it once per second on one thread;
+//!   estimates the rest; [`Monitor`] samples it every few seconds on one thread;
 //! - [`PowerModel`]: the estimate for machines without sensors, which are most, with bounds;
 //! - [`Grid`], [`Footprint`], [`Embodied`]: greenhouse gases by country and year, in three lines;
 //! - [`TrainingPlan`], [`PRESETS`], [`bloom`]: what a training takes before it starts;

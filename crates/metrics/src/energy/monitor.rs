@@ -2,20 +2,16 @@
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use super::machine::Machine;
 use super::meter::{Meter, Reading};
-
-/// Counters wrap after minutes and load changes within seconds; a sample costs about 0.1 ms.
-const PERIOD: Duration = Duration::from_secs(1);
 
 enum Ask {
     Reading(Sender<Reading>),
     Finish(Sender<Reading>),
 }
 
-/// A meter that is sampled once per second, on a thread that owns it.
+/// A meter that is sampled once per [`Meter::period`], on a thread that owns it.
 pub struct Monitor {
     asks: Sender<Ask>,
     thread: Option<JoinHandle<()>>,
@@ -98,8 +94,9 @@ impl Drop for Monitor {
 }
 
 fn answer(mut meter: Meter, asked: &Receiver<Ask>) {
+    let period = meter.period();
     loop {
-        match asked.recv_timeout(PERIOD) {
+        match asked.recv_timeout(period) {
             Ok(Ask::Reading(reply)) => {
                 let _ = reply.send(meter.reading());
             }

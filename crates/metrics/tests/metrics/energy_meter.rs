@@ -128,6 +128,24 @@ fn between_samples_the_last_power_goes_on() {
 }
 
 #[test]
+fn a_meter_that_is_only_read_follows_the_power() {
+    let machine = FakeMachine::new().with_zone(FakeZone::new("intel-rapl:0", "package-0", 20.0));
+    let mut meter = machine.meter(MeterOptions::default());
+    let mut cpu = 0.0;
+    for watts in [20.0, 60.0] {
+        machine.change_zone(0, |zone| zone.watts = watts);
+        for _ in 0..200 {
+            machine.pass(0.05, 4.0, 0.0);
+            cpu = meter.reading().cpu.joules.0;
+        }
+    }
+    assert!(
+        (cpu - 800.0).abs() < 60.0,
+        "10 s at 20 W and 10 s at 60 W, found {cpu} J"
+    );
+}
+
+#[test]
 fn clocks_that_jump_are_said_and_time_does_not_run_back() {
     let machine = FakeMachine::new();
     let mut meter = machine.meter(MeterOptions::default());
