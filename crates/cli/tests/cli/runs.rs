@@ -309,6 +309,8 @@ fn a_dry_run_says_what_a_run_would_be_and_leaves_nothing_behind() {
                     "train.objective=\"masked\"",
                     "--set",
                     "tokenizer.special_tokens=[\"[MASK]\"]",
+                    "--set",
+                    "sample.prompts=[]",
                     "--run-dir",
                     "gaps",
                 ],
