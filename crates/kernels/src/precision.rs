@@ -41,11 +41,11 @@ thread_local! {
 /// use taal_kernels::{Precision, linear, with_precision};
 ///
 /// let device = Device::flex();
-/// let x = Tensor::<2>::from_floats([[1.0, 2.0_f32.powi(-9)]], &device);
-/// let ones = Tensor::<2>::ones([2, 1], &device);
-/// let sum = |precision| with_precision(precision, || linear(x.clone(), ones.clone(), None)).into_scalar::<f32>();
-/// assert_eq!(sum(Precision::F16), 1.0 + 2.0_f32.powi(-9));
-/// assert_eq!(sum(Precision::Bf16), 1.0); // 8 bits hold 1 + 2^-7 and nothing between
+/// let x = Tensor::<2>::from_floats([[1.0 + 2.0_f32.powi(-9)]], &device);
+/// let one = Tensor::<2>::ones([1, 1], &device);
+/// let product = |precision| with_precision(precision, || linear(x.clone(), one.clone(), None)).into_scalar::<f32>();
+/// assert_eq!(product(Precision::F16), 1.0 + 2.0_f32.powi(-9));
+/// assert_eq!(product(Precision::Bf16), 1.0); // 8 bits hold 1 + 2^-7 and nothing between
 /// ```
 pub fn with_precision<R>(precision: Precision, work: impl FnOnce() -> R) -> R {
     struct Restore(Precision);
