@@ -142,15 +142,15 @@ mod nvml {
     use super::{Gpus, ReadError};
 
     struct NvmlGpus {
-        library: Nvml,
+        nvml: Nvml,
         count: u32,
     }
 
     /// The GPUs of this machine; none without NVIDIA's driver.
     pub fn nvidia_gpus() -> Option<Box<dyn Gpus>> {
-        let library = Nvml::init().ok()?;
-        let count = library.device_count().ok().filter(|count| *count > 0)?;
-        Some(Box::new(NvmlGpus { library, count }))
+        let nvml = Nvml::init().ok()?;
+        let count = nvml.device_count().ok().filter(|count| *count > 0)?;
+        Some(Box::new(NvmlGpus { nvml, count }))
     }
 
     fn reason(error: NvmlError) -> ReadError {
@@ -168,7 +168,7 @@ mod nvml {
             question: impl FnOnce(&nvml_wrapper::Device<'_>) -> Result<T, NvmlError>,
         ) -> Result<T, ReadError> {
             let index = u32::try_from(index).map_err(|_| ReadError::Missing)?;
-            let device = self.library.device_by_index(index).map_err(reason)?;
+            let device = self.nvml.device_by_index(index).map_err(reason)?;
             question(&device).map_err(reason)
         }
     }
