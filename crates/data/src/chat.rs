@@ -8,7 +8,7 @@ use crate::dialogue::{Message, Role};
 /// A text, and the byte ranges of it that the assistant generates.
 pub type Marked = (String, Vec<Range<usize>>);
 
-/// Turns messages into the text that a model reads.
+/// Turns messages into the text that a model reads, with all special tokens that it needs.
 pub trait ChatFormat: Debug + Send + Sync {
     /// The text of messages; `with_answer_start` adds what comes before an answer of the assistant.
     ///
@@ -23,41 +23,6 @@ pub trait ChatFormat: Debug + Send + Sync {
     /// As [`render`](Self::render).
     fn marked(&self, _messages: &[Message]) -> Result<Option<Marked>, String> {
         Ok(None)
-    }
-}
-
-/// The format of models without a chat template: each message is a line `Role: content`, and the assistant's end with the
-/// end-of-text token.
-///
-/// ```text
-/// System: Answer briefly.
-/// User: What is the capital of France?
-/// Assistant: Paris.<|endoftext|>
-/// ```
-///
-/// A prompt ends in `Assistant:`; the answer begins with a space.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct PlainChat {
-    /// The end-of-text token as the tokenizer spells it; empty where it has none.
-    pub end: String,
-}
-
-impl ChatFormat for PlainChat {
-    fn render(&self, messages: &[Message], with_answer_start: bool) -> Result<String, String> {
-        let mut text = String::new();
-        for message in messages {
-            let (name, end) = match message.role {
-                Role::System => ("System", ""),
-                Role::User => ("User", ""),
-                Role::Assistant => ("Assistant", self.end.as_str()),
-                Role::Tool => ("Tool", ""),
-            };
-            text += &format!("{name}: {}{end}\n", message.content);
-        }
-        if with_answer_start {
-            text += "Assistant:";
-        }
-        Ok(text)
     }
 }
 
@@ -112,25 +77,25 @@ fn answer(
     let content = messages[index].content.trim();
     let lost = || {
         format!(
-            "the chat template loses message {} (assistant): {} is not in its text",
+            "the chat template loses message {} (assistant): {} is not in its text; name a template that writes it in \
+             data.chat_template, or leave the line out",
             index + 1,
             taal_store::excerpt(content)
         )
     };
-    let before = format.render(&messages[..index], true)?;
-    let start = if text.starts_with(&before) && before.len() >= from {
-        before.len()
-    } else {
-        from
-    };
-    let found = start + text[start..].find(content).ok_or_else(lost)?;
+    // A template may refuse a part of a conversation that it writes as a whole, such as one without a question.
+    let before = format.render(&messages[..index], true).ok();
+    let before = before.filter(|before| text.starts_with(before.as_str()) && before.len() >= from);
+    let begin = before.as_ref().map_or(from, String::len);
+    let found = begin + text[begin..].find(content).ok_or_else(lost)?;
     let content_end = found + content.len();
     // A template may render an earlier answer differently from the last one; then only its content is sure.
-    let start = if start == before.len() { start } else { found };
-    let after = format.render(&messages[..=index], false)?;
-    if !text.starts_with(&after) || after.len() < content_end {
+    let start = if before.is_some() { begin } else { found };
+    let after = format.render(&messages[..=index], false).ok();
+    let after = after.filter(|after| text.starts_with(after.as_str()) && after.len() >= content_end);
+    let Some(after) = after else {
         return Ok(start..content_end);
-    }
+    };
     let tail = &text[content_end..after.len()];
     let end = match tail.trim_end() {
         "" => after.len(),

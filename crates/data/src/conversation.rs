@@ -9,13 +9,15 @@ use taal_store::LineEnds;
 use taal_tokenizer::Tokenizer;
 
 use crate::batch::{Batch, BatchPlan, BatchSource, IGNORE_INDEX};
-use crate::chat::{ChatFormat, PlainChat};
+use crate::chat::ChatFormat;
 use crate::dialogue::{self, Columns, Dialogue, Layout};
 use crate::error::{DataError, Result};
 use crate::example::{Encoder, Example};
 use crate::input::{Content, Input, Rows, find_inputs};
 use crate::records::Records;
+use crate::template::plain_chat;
 use crate::text::{DEFAULT_VALIDATION_FRACTION, check_fraction, checked_train_share};
+use crate::tokenize::tokenizer_error;
 
 /// Fills the rest of a row after its last example when the tokenizer has no padding token. Padding comes last and has no loss, so
 /// its id does not matter to a causal model.
@@ -46,7 +48,7 @@ pub struct ConversationOptions {
     pub layout: Option<Layout>,
     /// Columns with other names than their layout's.
     pub columns: Columns,
-    /// How messages become text; `None` is [`PlainChat`]. Texts of `prompt` and `completion` are joined as they are.
+    /// How messages become text; `None` is [`plain_chat`]. Texts of `prompt` and `completion` are joined as they are.
     pub format: Option<Arc<dyn ChatFormat>>,
 }
 
@@ -148,7 +150,7 @@ pub fn has_conversations(path: &std::path::Path) -> Result<bool> {
     Ok(first.is_some_and(|(_, object)| dialogue::recognize(&object, &Columns::default()).is_some()))
 }
 
-/// Everything that is said in each example, to train a tokenizer on.
+/// Everything that is said in each example, messages as [`plain_chat`] writes them without special tokens, to train a tokenizer on.
 ///
 /// # Errors
 /// [`DataError::Line`] naming file, line and key; [`DataError::NoInput`]; the store's.
@@ -221,12 +223,8 @@ impl Conversations {
     ) -> Result<Self> {
         check_fraction(options.validation_fraction)?;
         BatchPlan::new(0, 1, block_size).check_sizes()?;
-        let plain = PlainChat {
-            end: tokenizer
-                .eos_id()
-                .and_then(|id| tokenizer.id_to_token(id))
-                .unwrap_or_default(),
-        };
+        let plain = plain_chat(tokenizer);
+        let plain = plain.template().map_err(|source| tokenizer_error("the chat template", source))?;
         let encoder = Encoder {
             tokenizer,
             format: options.format.as_deref().unwrap_or(&plain),

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::error::Result;
 use crate::records::Records;
+use crate::template::label;
 use crate::text::{Object, type_name};
 
 /// The most text of one row: more tokens than the longest block has.
@@ -441,13 +442,13 @@ fn end_with_learned(dialogue: &mut Dialogue) -> std::result::Result<(), String> 
 }
 
 impl Dialogue {
-    /// Everything that is said, to train a tokenizer on: messages on lines of their own.
+    /// Everything that is said, to train a tokenizer on: messages on lines of their own, each after the name of its role.
     pub(crate) fn into_text(self) -> String {
         match self {
             Self::Completion { prompt, completion } => prompt + &completion,
             Self::Messages(messages) => {
-                let contents: Vec<String> = messages.into_iter().map(|message| message.content).collect();
-                contents.join("\n")
+                let line = |message: Message| format!("{}: {}\n", label(message.role), message.content);
+                messages.into_iter().map(line).collect()
             }
         }
     }

@@ -111,12 +111,7 @@ impl Encoder<'_> {
             ids.push(eos);
             last.end = ids.len();
         }
-        let begin = beginning(self.tokenizer, &ids);
-        for range in &mut learned {
-            *range = range.start + begin.len()..range.end + begin.len();
-        }
-        ids.splice(0..0, begin);
-        // Those that the format wrote itself stay, too.
+        // As in a chat, the format writes the special tokens that begin a text; they stay where the example is cut.
         let before = self.tokenizer.template().before;
         let begin_len = if ids.starts_with(&before) { before.len() } else { 0 };
         let mut example = Example::cut(ids, learned, begin_len, self.block_size);

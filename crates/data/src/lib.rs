@@ -63,12 +63,13 @@ mod records;
 mod shard;
 mod source;
 mod table;
+mod template;
 mod text;
 mod tokenize;
 
 pub use batch::{Batch, BatchPlan, BatchSource, IGNORE_INDEX, Order};
 pub use build::{BuildOptions, BuildReport, DEFAULT_SHARD_TOKENS, InputSummary, build_shards};
-pub use chat::{ChatFormat, Marked, PlainChat};
+pub use chat::{ChatFormat, Marked};
 pub use conversation::{
     ConversationCounts, ConversationExample, ConversationOptions, ConversationSource, Conversations, RoleCount,
     conversation_texts, has_conversations,
@@ -82,5 +83,6 @@ pub use masking::{MaskUnit, MaskVocabulary, Masking};
 pub use shard::{Shard, ShardOrigin, ShardWriter};
 pub use source::TokenSource;
 pub use taal_store::LineEnds;
+pub use template::plain_chat;
 pub use text::{DEFAULT_VALIDATION_FRACTION, line_ends_words, split_text};
 pub use tokenize::{Progress, Separator, TokenizeOptions, tokenizer_texts, training_texts};

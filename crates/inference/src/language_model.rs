@@ -200,18 +200,9 @@ impl LanguageModel {
     /// The special token that a chat template writes after an answer, where it is not one that ends a text anyway: an answer must end
     /// there too.
     pub fn end_of_turn(&self, template: &ChatTemplate) -> Option<String> {
-        const ANSWER: &str = "answer";
-        let input = ChatInput {
-            messages: vec![Message::new("user", "question"), Message::new("assistant", ANSWER)],
-            add_generation_prompt: false,
-            ..ChatInput::default()
-        };
-        let text = template.render(&input).ok()?.text;
-        let (_, after) = text.rsplit_once(ANSWER)?;
         let tokenizer = self.tokenizer.as_ref()?;
-        let first = *tokenizer.encode(after.trim_start()).ok()?.first()?;
-        let is_new = tokenizer.is_special(first) && !self.end_ids.contains(&first);
-        tokenizer.id_to_token(first).filter(|_| is_new)
+        let id = end_of_turn(template, tokenizer).filter(|id| !self.end_ids.contains(id))?;
+        tokenizer.id_to_token(id)
     }
 
     /// [`check_ids`] with the name of a token that the tokenizer has and the model lacks.
@@ -252,6 +243,20 @@ impl LanguageModel {
             },
         })
     }
+}
+
+/// The special token that a chat template writes after an answer.
+pub fn end_of_turn(template: &ChatTemplate, tokenizer: &Tokenizer) -> Option<u32> {
+    const ANSWER: &str = "answer";
+    let input = ChatInput {
+        messages: vec![Message::new("user", "question"), Message::new("assistant", ANSWER)],
+        add_generation_prompt: false,
+        ..ChatInput::default()
+    };
+    let text = template.render(&input).ok()?.text;
+    let (_, after) = text.rsplit_once(ANSWER)?;
+    let first = *tokenizer.encode(after.trim_start()).ok()?.first()?;
+    tokenizer.is_special(first).then_some(first)
 }
 
 /// The ids at both ends of a text.

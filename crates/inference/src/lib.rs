@@ -68,7 +68,7 @@ pub use error::{InferenceError, MissingModel, Result};
 pub use fill::{FillOptions, Filled, Gap, Guess, Rank, fill, framed, with_own_mask};
 pub use generate::{FinishReason, GenerateOptions, Generation, Prompt, generate};
 pub use generator::{Generator, Progress, SequenceId};
-pub use language_model::{Ends, LanguageModel, check_causal, check_ids, check_tokenizer, model_dir};
+pub use language_model::{Ends, LanguageModel, check_causal, check_ids, check_tokenizer, end_of_turn, model_dir};
 pub use probe::{Probe, Rows, TrainingPass, losses, to_host};
 pub use sampling::{Candidate, Sampling, Seen, candidates, sample};
 pub use sentence::{SentenceConfig, sentence_files};

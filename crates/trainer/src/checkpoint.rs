@@ -27,6 +27,7 @@ use taal_store::{AtomicDir, ErrorKind, Manifest};
 use taal_tokenizer::Tokenizer;
 
 use crate::TrainError;
+use crate::chat::Chat;
 use crate::health::HealthState;
 use crate::optimizer::Optimizer;
 use crate::precision::LossScale;
@@ -145,6 +146,7 @@ impl Snapshot {
         learner: &Learner,
         state: &TrainState,
         tokenizer: &Tokenizer,
+        chat: &Chat,
         origin: &Origin,
     ) -> Result<Option<Self>, TrainError> {
         let tokenizer_json = tokenizer.to_json();
@@ -153,12 +155,13 @@ impl Snapshot {
             bos_token_id: tokenizer.bos_id(),
             eos_token_id: tokenizer.eos_id(),
             pad_token_id: tokenizer.pad_id(),
-            special_ids: None,
+            special_ids: chat.special_ids(),
             line_ends: origin.line_ends,
         };
-        let model = hugging_face::files(&learner.model, companions)?;
+        let model = hugging_face::files(&learner.model, companions)?.into_iter();
+        let model = model.map(|(name, bytes)| (name.to_string(), bytes));
         let mut files: Vec<(String, Vec<u8>)> = model
-            .into_iter()
+            .chain(chat.files())
             .map(|(name, bytes)| (format!("{MODEL_DIR}/{name}"), bytes))
             .collect();
         files.push((OPTIMIZER_FILE.to_string(), optimizer_bytes(learner)?));

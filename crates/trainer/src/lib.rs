@@ -22,6 +22,7 @@
 mod bad_step;
 pub mod bench;
 mod cautions;
+mod chat;
 mod checkpoint;
 mod dry_run;
 mod error;

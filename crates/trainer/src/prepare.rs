@@ -14,6 +14,7 @@ use taal_model::{Mixer, Transformer, TransformerConfig};
 use taal_tokenizer::{Kind, Tokenizer, TrainerConfig, Unknown};
 
 use crate::TrainError;
+use crate::chat::Chat;
 use crate::recipe::{
     DamagedKind, DataSource, LSTM_IS_FP32, ModelRecipe, OrderKind, Recipe, TokenizerRecipe, UnknownKind,
 };
@@ -33,7 +34,17 @@ impl Corpus {
     /// # Errors
     ///
     /// Those of the data crate, for files that are missing, damaged or empty, and for tokens of another tokenizer.
-    pub fn prepare(recipe: &Recipe, tokenizer: &Tokenizer, mut note: impl FnMut(String)) -> Result<Self, TrainError> {
+    pub fn prepare(recipe: &Recipe, tokenizer: &Tokenizer, note: impl FnMut(String)) -> Result<Self, TrainError> {
+        Self::prepare_for(recipe, tokenizer, &Chat::of(recipe, tokenizer, None)?, note)
+    }
+
+    /// As [`prepare`](Self::prepare), with messages as this chat template writes them.
+    pub(crate) fn prepare_for(
+        recipe: &Recipe,
+        tokenizer: &Tokenizer,
+        chat: &Chat,
+        mut note: impl FnMut(String),
+    ) -> Result<Self, TrainError> {
         let options = TokenizeOptions {
             validation_fraction: recipe.data.validation_fraction,
             line_ends: recipe.data.line_ends,
@@ -73,7 +84,10 @@ impl Corpus {
             DataSource::Conversations(path) => {
                 let found = taal_data::find_files(std::slice::from_ref(path), Content::Conversations)?;
                 found.left_out_words().into_iter().for_each(&mut note);
-                let options = conversation_options(recipe);
+                let options = ConversationOptions {
+                    format: chat.format(),
+                    ..conversation_options(recipe)
+                };
                 let block_size = recipe.train.block_size;
                 let conversations = Conversations::open_with(tokenizer, &found.files, block_size, &options)?;
                 conversation_notes(&conversations).into_iter().for_each(&mut note);

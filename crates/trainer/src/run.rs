@@ -98,6 +98,7 @@ impl<'a> Run<'a> {
         })?;
         let Setup {
             tokenizer,
+            chat,
             corpus,
             plan,
             config,
@@ -151,6 +152,7 @@ impl<'a> Run<'a> {
             samples: Vec::new(),
             page: Page::new(options.language),
             tokenizer,
+            chat,
             progress,
         };
         let compute = Compute {

@@ -5,6 +5,7 @@ use taal_kernels::Precision;
 use taal_model::{TransformerConfig, hugging_face};
 use taal_tokenizer::Tokenizer;
 
+use crate::chat::Chat;
 use crate::checkpoint::Checkpoint;
 use crate::memory::Estimate;
 use crate::prepare::{self, Corpus};
@@ -15,6 +16,7 @@ use crate::{TrainError, learnable, objective};
 /// The prepared inputs of a recipe.
 pub(crate) struct Setup {
     pub(crate) tokenizer: Tokenizer,
+    pub(crate) chat: Chat,
     pub(crate) corpus: Corpus,
     pub(crate) plan: BatchPlan,
     pub(crate) config: TransformerConfig,
@@ -35,7 +37,9 @@ impl Setup {
             Some(checkpoint) => checkpoint.tokenizer()?,
             None => prepare::tokenizer(recipe)?,
         };
-        let mut corpus = Corpus::prepare(recipe, &tokenizer, |message| progress.note(&message))?;
+        let chat = Chat::of(recipe, &tokenizer, checkpoint)?;
+        let mut corpus = Corpus::prepare_for(recipe, &tokenizer, &chat, |message| progress.note(&message))?;
+        let chat = chat.learned_from(&corpus, &tokenizer);
         objective::check(recipe, &tokenizer)?;
         learnable::check(recipe, &corpus, &tokenizer, &mut |message| progress.note(&message))?;
         let plan = prepare::batch_plan(recipe);
@@ -53,6 +57,7 @@ impl Setup {
         let estimate = Estimate::of(&config, &recipe.train, precision, recipe.eval.batch_size);
         Ok(Self {
             tokenizer,
+            chat,
             corpus,
             plan,
             config,

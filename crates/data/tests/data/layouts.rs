@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use taal_data::{
-    ChatFormat, Columns, ConversationOptions, Conversations, Layout, Message, PlainChat, Role, conversation_texts,
-    has_conversations,
+    ChatFormat, Columns, ConversationOptions, Conversations, Layout, Message, Role, conversation_texts,
+    has_conversations, plain_chat,
 };
 use taal_tokenizer::Tokenizer;
+use taal_tokenizer::chat::ChatFiles;
 
 use super::{assert_says, characters, write};
 
@@ -216,7 +217,7 @@ fn columns_of_other_names_are_mapped() {
     assert_eq!(open_with("a.jsonl", &renamed, BLOCK, &said).unwrap().counts.examples, 1);
     let dir = tempfile::tempdir().unwrap();
     let texts = conversation_texts(&[write(dir.path(), "a.jsonl", &renamed)], &said).unwrap();
-    assert_eq!(texts, ["kort\nhoi?\ndag\nen?\nniks"]);
+    assert_eq!(texts, ["System: kort\nUser: hoi?\nAssistant: dag\nUser: en?\nAssistant: niks\n"]);
 }
 
 #[test]
@@ -485,8 +486,62 @@ fn the_answers_of_any_chat_template_are_found_or_it_is_refused() {
     assert_says(open(fails), &["a.jsonl, line 1", "roles must alternate"]);
 }
 
+/// `messages.jsonl` as a chat template in Jinja writes it.
+fn templated(source: &str, content: &str) -> taal_data::Result<Conversations> {
+    let template = ChatFiles::new(source).with_token("eos_token", "<|endoftext|>").template();
+    let with_template = ConversationOptions {
+        format: Some(Arc::new(template.unwrap())),
+        ..options()
+    };
+    open_with("a.jsonl", content, BLOCK, &with_template)
+}
+
 #[test]
-fn the_plain_format_is_what_its_page_says() {
+fn rows_are_trained_as_a_chat_template_in_jinja_writes_them() {
+    let turns = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{{ eos_token }}\n{% endfor %}";
+    let source = format!("{turns}{{% if add_generation_prompt %}}<|assistant|>{{% endif %}}");
+    assert_eq!(
+        shown(&templated(&source, MESSAGES).unwrap()),
+        ["<|system|>kort$\n<|user|>hoi?$\n<|assistant|>{dag$}\n<|user|>en?$\n<|assistant|>{niks$}"]
+    );
+    // Marks say what is learned, here without the end of an answer; the end of the last one is learned always.
+    let marked = "{% for m in messages %}{% if m.role == 'assistant' %}>{% generation %}{{ m.content }}{% endgeneration %}/\
+                  {% else %}[{{ m.content }}]{% endif %}{% endfor %}";
+    assert_eq!(
+        shown(&templated(marked, MESSAGES).unwrap()),
+        ["[kort][hoi?]>{dag}/[en?]>{niks$}"]
+    );
+    // One that writes only conversations that end with a question, and no other part of them.
+    let strict = "{% if messages | length != 5 %}{{ raise_exception('five messages') }}{% endif %}\
+                  {% for m in messages %}[{{ m.content }}]{% endfor %}";
+    assert_eq!(
+        shown(&templated(strict, MESSAGES).unwrap()),
+        ["[kort][hoi?][{dag}][en?][{niks]$}"]
+    );
+}
+
+#[test]
+fn a_chat_template_that_loses_answers_or_refuses_a_row_is_named_with_the_line() {
+    let hoi = "{\"messages\": [{\"role\": \"user\", \"content\": \"hoi\"}, {\"role\": \"assistant\", \"content\": \"dag\"}]}\n";
+    let second = format!("{hoi}{MESSAGES}");
+    // Earlier answers without what was thought, as templates of reasoning models have it.
+    let forgets = "{% for m in messages %}{% if loop.last or m.role != 'assistant' %}[{{ m.content }}]{% endif %}{% endfor %}";
+    assert_says(
+        templated(forgets, &second),
+        &["a.jsonl, line 2", "loses message 3 (assistant)", "dag", "data.chat_template"],
+    );
+    let refuses = "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}{% endif %}\
+                   [{{ m.content }}]{% endfor %}";
+    assert_says(templated(refuses, &second), &["a.jsonl, line 2", "no system"]);
+    let few = "{% for m in messages %}{% if loop.first %}{% generation %}x{% endgeneration %}{% endif %}{% endfor %}";
+    assert_says(
+        templated(few, &second),
+        &["a.jsonl, line 2", "marks 1 answers", "has 2"],
+    );
+}
+
+#[test]
+fn the_plain_template_is_what_its_page_says() {
     let message = |role, content: &str| Message {
         role,
         content: content.to_owned(),
@@ -496,13 +551,12 @@ fn the_plain_format_is_what_its_page_says() {
         message(Role::System, "Answer briefly."),
         message(Role::User, "What is the capital of France?"),
         message(Role::Assistant, "Paris."),
+        message(Role::Tool, "sunny"),
     ];
-    let plain = PlainChat {
-        end: "<|endoftext|>".to_owned(),
-    };
+    let plain = plain_chat(&tokenizer()).template().unwrap();
     assert_eq!(
         plain.render(&messages, false).unwrap(),
-        "System: Answer briefly.\nUser: What is the capital of France?\nAssistant: Paris.<|endoftext|>\n"
+        "System: Answer briefly.\nUser: What is the capital of France?\nAssistant: Paris.<|endoftext|>\nTool: sunny\n"
     );
     assert!(
         plain

@@ -103,6 +103,22 @@ impl SpecialIds {
         }
     }
 
+    /// Replaces the ids that end a text, in every file that names them.
+    pub fn set_end(&mut self, end: &[u32]) {
+        let value = match end {
+            [id] => Value::from(*id),
+            ids => ids.into(),
+        };
+        self.end = Some(Mark::Ids(end.iter().map(|&id| i64::from(id)).collect()));
+        self.config.insert(EOS_KEY.to_string(), value.clone());
+        // It was parsed when it was read.
+        let generation_config = self.generation_config.as_deref();
+        if let Some(Ok(mut object)) = generation_config.map(serde_json::from_slice::<Map<String, Value>>) {
+            object.insert(EOS_KEY.to_string(), value);
+            self.generation_config = Some(format!("{:#}\n", Value::Object(object)).into_bytes());
+        }
+    }
+
     /// The values for `config.json`.
     pub(super) fn config(&self) -> &Map<String, Value> {
         &self.config

@@ -55,6 +55,32 @@ impl ChatFiles {
         self
     }
 
+    /// Adds a special token that the files do not name.
+    #[must_use]
+    pub fn or_token(mut self, name: &str, token: Option<String>) -> Self {
+        if let Some(token) = token {
+            self.tokens.entry(name.to_owned()).or_insert(token);
+        }
+        self
+    }
+
+    /// The default template of a file.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`] for one that cannot be read; whether it compiles is found by [`template`](Self::template).
+    pub fn read_template(path: &Path) -> Result<Self> {
+        Ok(Self::new(&taal_store::read_text(path, MAX_SOURCE_BYTES as u64)?))
+    }
+
+    /// The same special tokens with the templates of another.
+    #[must_use]
+    pub fn with_templates_of(mut self, other: &Self) -> Self {
+        self.templates.clone_from(&other.templates);
+        self.problem = None;
+        self
+    }
+
     /// Reads those of a model directory: `chat_template.jinja` and `additional_chat_templates`, otherwise the key `chat_template` of
     /// `tokenizer_config.json`, which is one template or a list of named ones. A file that cannot be read is an error of
     /// [`template`](Self::template), so that the model can be used for other things.

@@ -94,6 +94,8 @@ keys! {
         completion_column: String, or "by layout";
         /// the column with the list of messages
         messages_column: String, or "by layout";
+        /// a file with the chat template (Jinja) that writes messages as text
+        chat_template: PathBuf, or "that of `train.init_from`; without one, lines `Role: content`";
         /// share at the end of each input that is held out; 0 for none
         validation_fraction: f64, in Number(Included(0.0), Included(0.9)), = 0.1;
         /// the order of the training windows

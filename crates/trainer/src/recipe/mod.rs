@@ -96,6 +96,8 @@ pub struct DataRecipe {
     pub layout: Option<Layout>,
     /// The columns of conversations that have other names than their layout's.
     pub columns: Columns,
+    /// The file with the chat template that writes messages; `None` for the model's own, or the plain one.
+    pub chat_template: Option<PathBuf>,
 }
 
 /// The places that training data can come from.

@@ -276,6 +276,7 @@ impl Resolver<'_> {
             ("prompt_column", raw.prompt_column.is_some()),
             ("completion_column", raw.completion_column.is_some()),
             ("messages_column", raw.messages_column.is_some()),
+            ("chat_template", raw.chat_template.is_some()),
         ];
         if let (false, Some((key, _))) = (
             matches!(source, DataSource::Conversations(_)),
@@ -292,6 +293,7 @@ impl Resolver<'_> {
                 completion: raw.completion_column.clone(),
                 messages: raw.messages_column.clone(),
             },
+            chat_template: raw.chat_template.clone(),
             validation_fraction: raw.validation_fraction(),
             order: raw.order(),
             damaged: raw.damaged(),

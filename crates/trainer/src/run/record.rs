@@ -16,6 +16,7 @@ use taal_tokenizer::Tokenizer;
 use super::compute::Compute;
 use super::page::Page;
 use crate::cautions::CheckpointPlan;
+use crate::chat::Chat;
 use crate::checkpoint::{Checkpoints, Origin, Snapshot, TrainState};
 use crate::events::{Event, Events};
 use crate::memory::Estimate;
@@ -38,6 +39,7 @@ pub(super) struct Record<'a> {
     pub(super) recipe_text: &'a str,
     pub(super) origin: Origin,
     pub(super) tokenizer: Tokenizer,
+    pub(super) chat: Chat,
     /// Numbers of training and validation tokens.
     pub(super) tokens: (u64, u64),
     /// Whether training examples were cut.
@@ -186,7 +188,7 @@ impl Record<'_> {
             self.saver.tolerate(&what, error, &mut note)?;
             return Ok(true);
         }
-        let Some(snapshot) = Snapshot::take(learner, state, &self.tokenizer, &self.origin)? else {
+        let Some(snapshot) = Snapshot::take(learner, state, &self.tokenizer, &self.chat, &self.origin)? else {
             return Ok(false);
         };
         let save = Save {

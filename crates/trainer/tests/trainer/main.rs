@@ -4,6 +4,7 @@ use taal_model::ModelSize;
 
 mod against_pytorch;
 mod bad_recipes;
+mod chat;
 #[cfg(feature = "faults")]
 mod faults;
 mod from_rust;

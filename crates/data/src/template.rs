@@ -1,0 +1,90 @@
+//! Chat templates as chat formats: rows are trained as the template writes them when the model is asked.
+
+use std::fmt::Write as _;
+use std::time::{Duration, SystemTime};
+
+use taal_tokenizer::Tokenizer;
+use taal_tokenizer::chat::{self, ChatFiles, ChatInput, ChatTemplate, Rendered};
+
+use crate::chat::{ChatFormat, Marked};
+use crate::dialogue::{Message, Role};
+
+/// The time that `strftime_now` tells in training, in seconds since 1970: 26 July 2024, the day that LLaMA 3.1's template writes where
+/// it is told none. With the time of the clock, rows would be others when a run is resumed the next day.
+const NOW_S: u64 = 1_721_952_000;
+
+impl ChatFormat for ChatTemplate {
+    fn render(&self, messages: &[Message], with_answer_start: bool) -> Result<String, String> {
+        Ok(run(self, messages, with_answer_start)?.text)
+    }
+
+    fn marked(&self, messages: &[Message]) -> Result<Option<Marked>, String> {
+        let Rendered { text, generated } = run(self, messages, false)?;
+        Ok((!generated.is_empty()).then_some((text, generated)))
+    }
+}
+
+fn run(template: &ChatTemplate, messages: &[Message], add_generation_prompt: bool) -> Result<Rendered, String> {
+    let messages = messages.iter();
+    let input = ChatInput {
+        messages: messages
+            .map(|message| chat::Message::new(message.role.name(), &message.content))
+            .collect(),
+        add_generation_prompt,
+        now: SystemTime::UNIX_EPOCH + Duration::from_secs(NOW_S),
+        ..ChatInput::default()
+    };
+    template.render(&input).map_err(|error| error.to_string())
+}
+
+/// The chat template of models that have none: each message is a line `Role: content`, and the assistant's end with the end-of-text
+/// token where the tokenizer has one. The text begins with the special tokens with which the tokenizer begins every text.
+///
+/// ```text
+/// System: Answer briefly.
+/// User: What is the capital of France?
+/// Assistant: Paris.<|endoftext|>
+/// ```
+///
+/// A prompt ends in `Assistant:`; the answer begins with a space.
+pub fn plain_chat(tokenizer: &Tokenizer) -> ChatFiles {
+    let name = |id: u32| tokenizer.id_to_token(id).unwrap_or_default();
+    let before: String = tokenizer.template().before.into_iter().map(name).collect();
+    let end = tokenizer.eos_id().map(name);
+    let mut source = String::new();
+    if !before.is_empty() {
+        // Writing to a string cannot fail.
+        let _ = write!(source, "{{{{ {} }}}}", quoted(&before));
+    }
+    source += "{% for message in messages %}";
+    for (keyword, role) in [("if", Role::System), ("elif", Role::Assistant), ("elif", Role::Tool)] {
+        let _ = write!(source, "{{% {keyword} message['role'] == '{}' %}}{}", role.name(), label(role));
+    }
+    let _ = write!(source, "{{% else %}}{}{{% endif %}}", label(Role::User));
+    source += ": {% if message['role'] == 'assistant' %}{{ message['content'] | trim }}";
+    if let Some(end) = &end {
+        let _ = write!(source, "{{{{ {} }}}}", quoted(end));
+    }
+    source += "{% else %}{{ message['content'] }}{% endif %}{{ '\\n' }}{% endfor %}";
+    let _ = write!(
+        source,
+        "{{% if add_generation_prompt %}}{}:{{% endif %}}",
+        label(Role::Assistant)
+    );
+    ChatFiles::new(&source)
+}
+
+/// What [`plain_chat`] writes before a message.
+pub(crate) fn label(role: Role) -> &'static str {
+    match role {
+        Role::System => "System",
+        Role::User => "User",
+        Role::Assistant => "Assistant",
+        Role::Tool => "Tool",
+    }
+}
+
+/// A text as Jinja writes it.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
+}

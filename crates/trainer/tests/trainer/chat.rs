@@ -1,0 +1,155 @@
+//! Chat templates of fine-tuned models: rows are written by them, and every directory carries its own.
+
+use std::path::Path;
+
+use burn::tensor::Device;
+use taal_inference::LanguageModel;
+use taal_kernels::DeviceSpec;
+use taal_tokenizer::chat::{ChatInput, Message};
+use taal_trainer::{Outcome, Progress, RecipeText, RunOptions, Silent, TrainError, preview, resolve, train};
+
+use crate::watchers::StopAfter;
+
+/// The manner of ChatML, whose answers end with a token of their own.
+const TEMPLATE: &str = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}\
+                        {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+
+const ROWS: &str = r#"{"messages": [{"role": "user", "content": "hoi"}, {"role": "assistant", "content": "dag"}]}
+{"messages": [{"role": "user", "content": "en?"}, {"role": "assistant", "content": "niks"}]}
+"#;
+
+const TINY: &str = r#"
+[model]
+n_layers = 1
+d_model = 16
+n_heads = 2
+max_seq_len = 64
+[train]
+steps = 4
+batch_size = 2
+block_size = 64
+[eval]
+every = 2
+"#;
+
+const TOKENIZER: &str = r#"
+[tokenizer]
+kind = "bpe"
+vocab_size = 260
+special_tokens = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+"#;
+
+fn recipe(text: &str) -> RecipeText {
+    RecipeText::new("chat", text)
+}
+
+fn run(text: &str, run_dir: &Path, is_resume: bool, progress: &mut dyn Progress) -> Result<Outcome, TrainError> {
+    let source = recipe(text);
+    let options = RunOptions {
+        run_dir,
+        device: DeviceSpec::Flex,
+        is_resume,
+        language: Default::default(),
+        energy: Default::default(),
+    };
+    train(&resolve(&source, &[])?, &source.text, &options, progress)
+}
+
+/// A folder with rows, and a model of running text in `own` that has a template, and says twice which id ends a text.
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    std::fs::write(path("rows.jsonl"), ROWS.repeat(5)).unwrap();
+    std::fs::write(path("text.txt"), "de kat zat op de mat. ".repeat(40)).unwrap();
+    let text = format!("[data]\nfiles = [{:?}]\n{TOKENIZER}{TINY}", path("text.txt"));
+    run(&text, &path("base"), false, &mut Silent).unwrap();
+    std::fs::create_dir(path("own")).unwrap();
+    for name in ["config.json", "model.safetensors", "tokenizer.json"] {
+        std::fs::copy(path("base/model").join(name), path("own").join(name)).unwrap();
+    }
+    std::fs::write(path("own/chat_template.jinja"), TEMPLATE).unwrap();
+    std::fs::write(path("own/generation_config.json"), r#"{"eos_token_id": 0, "temperature": 0.6}"#).unwrap();
+    folder
+}
+
+fn tuned(folder: &Path, data: &str) -> String {
+    let rows = folder.join("rows.jsonl");
+    let train = TINY.split_once("[train]").unwrap().1;
+    let init = folder.join("own");
+    format!("[data]\nconversations = {rows:?}\n{data}[train]\ninit_from = {init:?}\n{train}")
+}
+
+fn json(path: &Path) -> serde_json::Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+#[test]
+fn a_fine_tuned_directory_has_the_template_it_was_trained_with_and_stops_where_answers_end() {
+    let folder = folder();
+    let path = |name: &str| folder.path().join(name);
+    let text = tuned(folder.path(), "");
+    let rows = preview(&resolve(&recipe(&text), &[]).unwrap(), 1, &mut Silent).unwrap().rows;
+    let learned: String = rows[0].row.tokens.iter().filter(|token| token.is_learned).map(|token| token.text.as_str()).collect();
+    let whole: String = rows[0].row.tokens.iter().map(|token| token.text.as_str()).collect();
+    assert_eq!(whole, "<|im_start|>user\nhoi<|im_end|>\n<|im_start|>assistant\ndag<|im_end|>");
+    assert_eq!(learned, "dag<|im_end|>");
+
+    run(&text, &path("tuned"), false, &mut Silent).unwrap();
+    let model = path("tuned/model");
+    assert_eq!(std::fs::read_to_string(model.join("chat_template.jinja")).unwrap(), TEMPLATE);
+    assert_eq!(json(&model.join("tokenizer_config.json"))["eos_token"], "<|endoftext|>");
+    assert_eq!(json(&model.join("config.json"))["eos_token_id"], serde_json::json!([0, 2]));
+    let generation = json(&model.join("generation_config.json"));
+    assert_eq!((&generation["eos_token_id"], &generation["temperature"]), (&serde_json::json!([0, 2]), &0.6.into()));
+    let lm = LanguageModel::open(&model, &Device::flex()).unwrap();
+    assert_eq!(lm.end_ids, [0, 2]);
+    // The prompt of a chat is what was trained, up to the answer.
+    let input = ChatInput {
+        messages: vec![Message::new("user", "hoi")],
+        ..ChatInput::default()
+    };
+    let prompt = lm.chat_ids(&lm.chat_template().unwrap().render(&input).unwrap().text).unwrap();
+    let trained: Vec<u32> = rows[0].row.tokens.iter().map(|token| token.id).collect();
+    assert!(trained.starts_with(&prompt) && trained.len() > prompt.len());
+
+    // A run that was stopped and resumed has the same bytes in every file, also where the first model is gone.
+    run(&text, &path("again"), false, &mut StopAfter::step(2)).unwrap();
+    std::fs::remove_dir_all(path("own")).unwrap();
+    run(&text, &path("again"), true, &mut Silent).unwrap();
+    for entry in std::fs::read_dir(&model).unwrap() {
+        let name = entry.unwrap().file_name();
+        let [one, other] = ["tuned", "again"].map(|run| std::fs::read(path(run).join("model").join(&name)).unwrap());
+        assert!(one == other, "{name:?}");
+    }
+}
+
+#[test]
+fn a_recipe_names_another_template_and_a_model_without_one_gets_the_plain_one() {
+    let folder = folder();
+    let path = |name: &str| folder.path().join(name);
+    std::fs::write(path("short.jinja"), "{% for m in messages %}[{{ m.content }}]{% endfor %}").unwrap();
+    let named = tuned(folder.path(), &format!("chat_template = {:?}\n", path("short.jinja")));
+    run(&named, &path("named"), false, &mut Silent).unwrap();
+    let template = |run: &str| std::fs::read_to_string(path(run).join("model/chat_template.jinja"));
+    assert_eq!(template("named").unwrap(), "{% for m in messages %}[{{ m.content }}]{% endfor %}");
+
+    std::fs::remove_file(path("own/chat_template.jinja")).unwrap();
+    run(&tuned(folder.path(), ""), &path("plain"), false, &mut Silent).unwrap();
+    let lm = LanguageModel::open(&path("plain"), &Device::flex()).unwrap();
+    let input = ChatInput {
+        messages: vec![Message::new("user", "hoi"), Message::new("assistant", "dag"), Message::new("user", "en?")],
+        ..ChatInput::default()
+    };
+    let text = lm.chat_template().unwrap().render(&input).unwrap().text;
+    assert_eq!(text, "User: hoi\nAssistant: dag<|endoftext|>\nUser: en?\nAssistant:");
+
+    // Running text is no conversation, and a model that has no template gets none by it.
+    assert!(template("base").is_err());
+
+    std::fs::write(path("short.jinja"), "{% for %}").unwrap();
+    let error = run(&named, &path("bad"), false, &mut Silent).unwrap_err().to_string();
+    assert!(error.contains("data.chat_template") && error.contains("short.jinja"), "{error}");
+    let stray = format!("[data]\nfiles = [\"a.txt\"]\nchat_template = \"a\"\n{TOKENIZER}{TINY}");
+    let error = resolve(&recipe(&stray), &[]).unwrap_err().to_string();
+    assert!(error.contains("data.chat_template") && error.contains("data.conversations"), "{error}");
+}
