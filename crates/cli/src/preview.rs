@@ -135,6 +135,7 @@ fn count_rows(counts: &ConversationCounts, block_size: usize) -> Vec<(&'static s
 
 fn heading(index: usize, row: &ExampleRow) -> String {
     let place = match (&row.file, row.line) {
+        (Some(file), Some(row)) if file.ends_with(".parquet") => format!("{file}, row {row}"),
         (Some(file), Some(line)) => format!("{file}, line {line}"),
         _ => format!("row {}", index + 1),
     };

@@ -78,7 +78,7 @@ fn answer(
     let lost = || {
         format!(
             "the chat template loses message {} (assistant): {} is not in its text; name a template that writes it in \
-             data.chat_template, or leave the line out",
+             data.chat_template, or leave the row out",
             index + 1,
             taal_store::excerpt(content)
         )

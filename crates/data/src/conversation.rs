@@ -98,7 +98,7 @@ pub struct RoleCount {
 
 /// Conversations to train on and to validate with.
 ///
-/// Each row of a JSONL, CSV or TSV file is an example in one of the [layouts](Layout). An example of texts consists of the special
+/// Each row of a JSONL, CSV, TSV or Parquet file is an example in one of the [layouts](Layout). An example of texts consists of the special
 /// tokens that the tokenizer's file puts before a text, as in generation, the prompt's ids, the completion's ids and the end-of-text
 /// token where the tokenizer has one. Prompt and completion are encoded separately, so that the targets never depend on how the
 /// prompt's last letters merge. An empty prompt becomes the beginning-of-text token where the tokenizer has one; where it has
@@ -126,7 +126,7 @@ pub struct Conversations {
 pub struct ConversationExample {
     /// The file, as an index into [`ConversationCounts::layouts`].
     pub file: usize,
-    /// The line on which it begins, counted from 1.
+    /// The line on which it begins, counted from 1; of Parquet the row.
     pub line: u64,
     /// Its ids.
     pub ids: Vec<u32>,
@@ -136,8 +136,8 @@ pub struct ConversationExample {
     pub lost: usize,
 }
 
-/// Whether the first row of a file is a conversation in one of the [layouts](Layout) rather than a plain text. Only JSONL, CSV and TSV
-/// files hold conversations.
+/// Whether the first row of a file is a conversation in one of the [layouts](Layout) rather than a plain text. Only JSONL, CSV, TSV
+/// and Parquet files hold conversations.
 ///
 /// # Errors
 /// [`DataError::Line`], [`DataError::NotUtf8`]; the store's for a missing file.
@@ -146,7 +146,7 @@ pub fn has_conversations(path: &std::path::Path) -> Result<bool> {
     if input.rows() == Rows::None {
         return Ok(false);
     }
-    let first = Records::open(&input)?.next_row()?;
+    let first = Records::open(&input, &Columns::default())?.next_row()?;
     Ok(first.is_some_and(|(_, object)| dialogue::recognize(&object, &Columns::default()).is_some()))
 }
 
@@ -171,7 +171,7 @@ fn for_each_dialogue(
     options: &ConversationOptions,
     mut take: impl FnMut(&mut Records<'_>, u64, Dialogue) -> Result<()>,
 ) -> Result<(Layout, u64)> {
-    let mut records = Records::open(input)?;
+    let mut records = Records::open(input, &options.columns)?;
     let mut layout = options.layout;
     while let Some((line, object)) = records.next_row()? {
         let known = match layout.or_else(|| dialogue::recognize(&object, &options.columns)) {

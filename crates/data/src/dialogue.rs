@@ -14,6 +14,21 @@ const MAX_ROW_BYTES: usize = 8 << 20;
 /// Columns that hold a list of messages.
 const MESSAGES: [&str; 3] = ["messages", "conversations", "conversation"];
 
+/// All columns that a layout reads under its own names, and that of plain texts.
+pub(crate) const READ_COLUMNS: [&str; 11] = [
+    "messages",
+    "conversations",
+    "conversation",
+    "prompt",
+    "completion",
+    "instruction",
+    "input",
+    "output",
+    "chosen",
+    "rejected",
+    "text",
+];
+
 /// How the rows of a file hold examples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -203,7 +218,7 @@ pub(crate) fn take_all(
     };
     if taker.bytes > MAX_ROW_BYTES {
         return Err(taker.records.bad(format!(
-            "the row has {:.1} MiB of text, more than {} MiB, and no block has room for it: make several lines of it, or train on it \
+            "the row has {:.1} MiB of text, more than {} MiB, and no block has room for it: make several rows of it, or train on it \
              as running text in data.files",
             taker.bytes as f64 / f64::from(1 << 20),
             MAX_ROW_BYTES >> 20
@@ -223,13 +238,13 @@ impl Taker<'_, '_> {
         match object.remove(key) {
             Some(Value::Null) => Err(self
                 .records
-                .bad(format!("key `{key}` is null: fill it, or leave the line out"))),
+                .bad(format!("key `{key}` is null: fill it, or leave the row out"))),
             Some(value) => Ok(value),
             None => {
                 let keys: Vec<&str> = object.keys().map(String::as_str).collect();
                 let others = taal_store::excerpt(&keys.join(", "));
                 Err(self.records.bad(format!(
-                    "key `{key}` is missing: every line of a file has the same layout, and this one has {others}"
+                    "key `{key}` is missing: every row of a file has the same layout, and this one has {others}"
                 )))
             }
         }
@@ -343,7 +358,7 @@ impl Taker<'_, '_> {
     fn message(&mut self, place: &str, value: Value) -> Result<Message> {
         let Value::Object(mut object) = value else {
             let more = match value {
-                Value::Array(_) => ": write one conversation per line",
+                Value::Array(_) => ": write one conversation per row",
                 _ => "",
             };
             return Err(self.records.bad(format!(
@@ -351,7 +366,8 @@ impl Taker<'_, '_> {
                 type_name(&value)
             )));
         };
-        let is_sharegpt = object.contains_key("from");
+        // A table of lists has all keys of all messages, `null` where a message has none.
+        let is_sharegpt = object.get("from").is_some_and(|from| !from.is_null());
         let (role_key, content_key) = if is_sharegpt {
             ("from", "value")
         } else {
@@ -418,7 +434,7 @@ impl Taker<'_, '_> {
 
     fn empty(&self, key: &str) -> crate::DataError {
         self.records.bad(format!(
-            "key `{key}` is empty: there is nothing to learn, leave the line out"
+            "key `{key}` is empty: there is nothing to learn, leave the row out"
         ))
     }
 }
@@ -429,13 +445,13 @@ fn end_with_learned(dialogue: &mut Dialogue) -> std::result::Result<(), String> 
         return Ok(());
     };
     let last = messages.iter().rposition(|message| message.is_learned);
-    let last = last.ok_or("no message of the assistant is learned: add one after the user's, or leave the line out")?;
+    let last = last.ok_or("no message of the assistant is learned: add one after the user's, or leave the row out")?;
     messages.truncate(last + 1);
     let is_empty = |message: &Message| message.is_learned && message.content.trim().is_empty();
     match messages.iter().position(is_empty) {
         None => Ok(()),
         Some(index) => Err(format!(
-            "message {} (assistant) is empty: there is nothing to learn, leave the line out",
+            "message {} (assistant) is empty: there is nothing to learn, leave the row out",
             index + 1
         )),
     }

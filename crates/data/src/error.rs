@@ -105,6 +105,24 @@ pub enum DataError {
         /// What was expected, what was found, and what to do.
         detail: String,
     },
+    /// A row of a Parquet file that cannot be used.
+    #[error("{name}, row {row}: {detail}")]
+    Row {
+        /// The name of the input.
+        name: String,
+        /// The row, counted from 1 over all row groups.
+        row: u64,
+        /// What was expected, what was found, and what to do.
+        detail: String,
+    },
+    /// A Parquet file that cannot be read.
+    #[error("{name} {detail}")]
+    Parquet {
+        /// The name of the input.
+        name: String,
+        /// What is wrong with it, and what to do.
+        detail: String,
+    },
     /// A setting outside its range.
     #[error("{key}: {detail}")]
     Setting {
@@ -188,6 +206,8 @@ impl DataError {
             | Self::Binary { .. }
             | Self::Changed { .. }
             | Self::Line { .. }
+            | Self::Row { .. }
+            | Self::Parquet { .. }
             | Self::Shard { .. }
             | Self::Index { .. }
             | Self::IdOutsideVocabulary { .. } => ErrorKind::Corrupt,

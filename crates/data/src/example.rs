@@ -41,10 +41,9 @@ impl Encoder<'_> {
     /// the tokenizer's with the line.
     pub(crate) fn encode(&self, records: &Records<'_>, line: u64, dialogue: Dialogue) -> Result<Example> {
         let ids_of = |text: &str| {
-            let named = || format!("{}, line {line}", records.name());
             self.tokenizer
                 .encode(text)
-                .map_err(|source| tokenizer_error(&named(), source))
+                .map_err(|source| tokenizer_error(&records.place(line), source))
         };
         let mut example = match dialogue {
             Dialogue::Completion { prompt, completion } => {
@@ -58,10 +57,10 @@ impl Encoder<'_> {
         }
         Err(records.bad(match example.lost {
             0 => "no token of it is learned: the first token of an example has nothing before it, so an answer of one token needs a \
-                  prompt; add one, or leave the line out"
+                  prompt; add one, or leave the row out"
                 .to_owned(),
             _ => format!(
-                "no token of it is learned: a block of {} has no room for the answer; make train.block_size larger, or leave the line \
+                "no token of it is learned: a block of {} has no room for the answer; make train.block_size larger, or leave the row \
                  out",
                 self.block_size
             ),

@@ -14,7 +14,7 @@ const TEXT_EXTENSIONS: [&str; 4] = ["txt", "md", "jsonl", "ndjson"];
 const LINES_EXTENSIONS: [&str; 2] = ["jsonl", "ndjson"];
 
 /// Extensions of files with one example per row.
-const EXAMPLE_EXTENSIONS: [&str; 4] = ["jsonl", "ndjson", "csv", "tsv"];
+const EXAMPLE_EXTENSIONS: [&str; 5] = ["jsonl", "ndjson", "csv", "tsv", "parquet"];
 
 /// The deepest nesting of folders, in case a whole home folder with a mounted archive is named.
 const MAX_DEPTH: usize = 32;
@@ -37,7 +37,7 @@ const OWN_FOLDERS: [(&[&str], &str); 6] = [
 pub enum Content {
     /// Running text, and documents in JSON Lines: `.txt`, `.md`, `.jsonl`, `.ndjson`.
     Text,
-    /// Prompts with completions and other conversations, one per line or row: `.jsonl`, `.ndjson`, `.csv`, `.tsv`.
+    /// Prompts with completions and other conversations, one per line or row: `.jsonl`, `.ndjson`, `.csv`, `.tsv`, `.parquet`.
     Conversations,
 }
 
@@ -106,6 +106,8 @@ pub(crate) enum Rows {
     Commas,
     /// TSV.
     Tabs,
+    /// Parquet.
+    Parquet,
 }
 
 enum Origin<'a> {
@@ -143,6 +145,7 @@ impl<'a> Input<'a> {
         match extension(path).as_str() {
             "csv" => Rows::Commas,
             "tsv" => Rows::Tabs,
+            "parquet" => Rows::Parquet,
             extension if LINES_EXTENSIONS.contains(&extension) => Rows::Json,
             _ => Rows::None,
         }
@@ -244,14 +247,14 @@ impl Content {
     fn words(self) -> &'static str {
         match self {
             Self::Text => ".txt, .md, .jsonl or .ndjson",
-            Self::Conversations => ".jsonl, .ndjson, .csv or .tsv",
+            Self::Conversations => ".jsonl, .ndjson, .csv, .tsv or .parquet",
         }
     }
 
     fn why_left_out(self) -> &'static str {
         match self {
             Self::Text => "not .txt, .md, .jsonl or .ndjson",
-            Self::Conversations => "not .jsonl, .ndjson, .csv or .tsv",
+            Self::Conversations => "not .jsonl, .ndjson, .csv, .tsv or .parquet",
         }
     }
 }

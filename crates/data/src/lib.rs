@@ -16,13 +16,14 @@
 //! - **Order.** A batch depends only on (seed, step, row); nothing has to be saved to resume ([`BatchPlan`]). Several files are
 //!   weighted by their length: their training parts are concatenated, with the end-of-text token between them where the tokenizer
 //!   has one, and windows may cross from one to the next. Validation parts stay separate.
-//! - **Examples.** [`Conversations`] reads prompts with completions, messages and other [layouts](Layout) from JSONL, CSV and TSV files,
+//! - **Examples.** [`Conversations`] reads prompts with completions, messages and other [layouts](Layout) from JSONL, CSV, TSV and Parquet
+//!   files,
 //!   finds the answers in what a [`ChatFormat`] writes, and packs several examples into a row.
 //! - **Masking.** [`Masking`] masks tokens, words or spans of a batch for a masked model to predict.
 //! - **Trust.** Shards carry the hash of their tokenizer and a checksum for every MiB; damage is found when they are
 //!   opened, never in the middle of a run. The format is in [`Shard`].
 //!
-//! Left out: downloads, deduplication, streams from a network, formats other than text, JSONL, CSV and TSV.
+//! Left out: downloads, deduplication, streams from a network, formats other than text, JSONL, CSV, TSV and Parquet.
 //!
 //! # Example
 //!
@@ -58,6 +59,7 @@ mod error;
 mod example;
 mod input;
 mod masking;
+mod parquet;
 mod random;
 mod records;
 mod shard;

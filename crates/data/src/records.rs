@@ -1,11 +1,13 @@
-//! Rows of any file of examples: JSON Lines, CSV or TSV.
+//! Rows of any file of examples: JSON Lines, CSV, TSV or Parquet.
 
 use std::borrow::Cow;
 
 use taal_store::LineEnds;
 
+use crate::dialogue::Columns;
 use crate::error::{DataError, Result};
 use crate::input::{Input, Rows as Kind};
+use crate::parquet::ParquetRows;
 use crate::table::Table;
 use crate::text::{Lines, Object};
 
@@ -20,15 +22,19 @@ pub(crate) struct Records<'a> {
 enum Rows<'a> {
     Json(Lines<'a>),
     Table(Box<Table>),
+    Parquet(Box<ParquetRows>),
 }
 
 impl<'a> Records<'a> {
+    /// `columns` are those to read under other names than their layout's.
+    ///
     /// # Errors
-    /// [`DataError::Line`] for the header of a table; the store's.
-    pub(crate) fn open(input: &Input<'a>) -> Result<Self> {
+    /// [`DataError::Line`] for the header of a table, [`DataError::Parquet`]; the store's.
+    pub(crate) fn open(input: &Input<'a>, columns: &Columns) -> Result<Self> {
         let rows = match input.rows() {
             Kind::Tabs => Rows::Table(Box::new(Table::open(input, true)?)),
             Kind::Commas => Rows::Table(Box::new(Table::open(input, false)?)),
+            Kind::Parquet => Rows::Parquet(Box::new(ParquetRows::open(input, columns)?)),
             Kind::Json | Kind::None => Rows::Json(Lines::open(input)?),
         };
         Ok(Self {
@@ -39,19 +45,23 @@ impl<'a> Records<'a> {
         })
     }
 
-    /// The name of the file in messages.
-    pub(crate) fn name(&self) -> &str {
-        &self.name
+    /// The file and a row that begins on this line, in messages.
+    pub(crate) fn place(&self, line: u64) -> String {
+        match &self.rows {
+            Rows::Parquet(_) => format!("{}, row {line}", self.name),
+            Rows::Json(_) | Rows::Table(_) => format!("{}, line {line}", self.name),
+        }
     }
 
-    /// The next row with the line on which it begins, counted from 1.
+    /// The next row with the line on which it begins, counted from 1; of Parquet its number.
     ///
     /// # Errors
-    /// [`DataError::Line`], [`DataError::NotUtf8`]; the store's.
+    /// [`DataError::Line`], [`DataError::Row`], [`DataError::NotUtf8`]; the store's.
     pub(crate) fn next_row(&mut self) -> Result<Option<(u64, Object)>> {
         match &mut self.rows {
             Rows::Json(lines) => lines.next_object(),
             Rows::Table(table) => table.next_row(),
+            Rows::Parquet(rows) => rows.next_row(),
         }
     }
 
@@ -74,6 +84,7 @@ impl<'a> Records<'a> {
         match &self.rows {
             Rows::Json(lines) => lines.bad(detail.into()),
             Rows::Table(table) => table.bad(detail.into()),
+            Rows::Parquet(rows) => rows.bad(detail.into()),
         }
     }
 }

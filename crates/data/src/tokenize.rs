@@ -10,7 +10,7 @@ use taal_tokenizer::{TextPart, Tokenizer};
 use crate::chunk::{CHUNK_BYTES, Chunk, Chunker};
 use crate::dialogue::{self, Columns};
 use crate::error::{DataError, Result};
-use crate::input::{Content, Input, find_inputs};
+use crate::input::{Content, Input, Rows as RowKind, find_inputs};
 use crate::records::Records;
 use crate::text::{
     DEFAULT_VALIDATION_FRACTION, Lines, Pieces, byte_of_character, check_fraction, checked_train_share,
@@ -324,8 +324,8 @@ pub fn training_texts(paths: &[PathBuf], validation_fraction: f64, line_ends: Li
     Ok(texts)
 }
 
-/// The whole text of files, for training a tokenizer on texts of any size: every document of JSON Lines, and everything said in a
-/// conversation.
+/// The whole text of files, for training a tokenizer on texts of any size: every document of JSON Lines and Parquet, and
+/// everything said in a conversation.
 ///
 /// # Errors
 /// [`DataError::Empty`] and [`DataError::AllEmpty`] before anything is read; items report errors in files.
@@ -362,8 +362,8 @@ enum FileState {
 impl<'a> FileParts<'a> {
     fn open(path: &Path, line_ends: LineEnds, carriage_returns: &'a Cell<u64>) -> Self {
         let input = Input::file(path.to_owned(), line_ends);
-        let state = match input.is_jsonl() {
-            true => Records::open(&input).map(|rows| FileState::Rows(Box::new(rows))),
+        let state = match matches!(input.rows(), RowKind::Json | RowKind::Parquet) {
+            true => Records::open(&input, &Columns::default()).map(|rows| FileState::Rows(Box::new(rows))),
             false => Pieces::open(&input).map(FileState::Text),
         };
         Self {

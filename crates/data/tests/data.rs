@@ -8,6 +8,7 @@ mod data {
     mod inputs;
     mod layouts;
     mod masking;
+    mod parquet_rows;
     mod reports_txt;
     mod shards;
     mod tokenizing;

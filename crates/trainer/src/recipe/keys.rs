@@ -84,7 +84,7 @@ keys! {
         files: Vec<PathBuf>, in Words("at least one");
         /// a folder that `taal data build` made
         shards: PathBuf;
-        /// a file of examples with answers to learn (JSONL, CSV or TSV), or a folder of them
+        /// a file of examples with answers to learn (JSONL, CSV, TSV or Parquet), or a folder of them
         conversations: PathBuf;
         /// how the rows of `conversations` hold an example
         layout: Layout, in OneOf(&["completion", "messages", "sharegpt", "alpaca", "preference"]), or "recognized by each file's first row";
