@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use taal_kernels::DeviceSpec;
-use taal_metrics::{Report, Sample, WordRank};
+use taal_metrics::{AnswerFigures, AnswerScore, ForgettingFigures, Report, Sample, WordRank};
 use taal_store::{ErrorKind, layout};
 use taal_trainer::{
     Claim, DEFAULT_RECIPE, Outcome, RECIPE_FILE, REPORT_FILE, RecipeText, Resolved, RunOptions, Start, TrainError,
@@ -324,6 +324,10 @@ fn summary(report: &Report, run_dir: &Path, device: DeviceSpec) -> String {
     if let Some(bits) = report.val_bits_per_byte {
         rows.push(("bits/byte", format!("{bits:.4}")));
     }
+    rows.extend(report.answers.iter().flat_map(answer_rows));
+    if let Some(forgetting) = &report.forgetting {
+        rows.push(("old data", forgetting_words(forgetting)));
+    }
     if let Some(masked) = &report.masked {
         let percent = |share: f64| format!("{:.1} %", 100.0 * share);
         let [low, high] = masked.model.accuracy_interval;
@@ -378,6 +382,40 @@ fn summary(report: &Report, run_dir: &Path, device: DeviceSpec) -> String {
     }
     rows.push(("words", "taal glossary explains nats, MFU and the others".to_string()));
     text + &terminal::table(&rows)
+}
+
+/// How good the answers to held-out prompts are, and those of the nearest training example.
+fn answer_rows(found: &AnswerFigures) -> Vec<(&'static str, String)> {
+    let percent = |share: f64| format!("{:.1} %", 100.0 * share);
+    let words = |score: &AnswerScore| {
+        let [low, high] = score.interval;
+        format!(
+            "{} {} ({} to {}), first word right {}",
+            found.metric,
+            percent(score.value),
+            percent(low),
+            percent(high),
+            percent(score.first_word)
+        )
+    };
+    let model = found.model.as_ref().map(|score| ("answers", format!("{}, {} questions", words(score), found.questions)));
+    let nearest = found.nearest.as_ref().map(|score| ("nearest row", words(score)));
+    model.into_iter().chain(nearest).collect()
+}
+
+/// What the loss on old data was, and is.
+fn forgetting_words(found: &ForgettingFigures) -> String {
+    let mut words = format!("{:.4} nats/token before", found.before);
+    if let (Some(after), Some(rise)) = (found.after, found.rise()) {
+        words += &format!(", {after:.4} after ({rise:+.4})");
+    }
+    if let Some(budget) = found.budget {
+        words += &format!(", budget {budget}");
+    }
+    if found.share > 0.0 {
+        words += &format!(", {:.0} % of the rows replayed", 100.0 * found.share);
+    }
+    format!("{words}: {}", found.data)
 }
 
 fn fill_command(report: &Report, run_dir: &Path, device: DeviceSpec) -> String {

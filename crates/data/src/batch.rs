@@ -47,6 +47,26 @@ impl Batch {
         }
     }
 
+    /// Replaces some rows with the same rows of another batch of the same shape.
+    pub fn replace_rows(&mut self, other: &Self, rows: &[usize]) {
+        let seq_len = self.seq_len;
+        // Without marks, a row is one text, which begins at its first position.
+        if self.text_starts.is_none() && other.text_starts.is_some() {
+            self.text_starts = Some(vec![0; self.inputs.len()]);
+        }
+        for row in rows {
+            let range = row * seq_len..(row + 1) * seq_len;
+            self.inputs[range.clone()].copy_from_slice(&other.inputs[range.clone()]);
+            self.targets[range.clone()].copy_from_slice(&other.targets[range.clone()]);
+            if let Some(starts) = &mut self.text_starts {
+                match &other.text_starts {
+                    Some(others) => starts[range.clone()].copy_from_slice(&others[range]),
+                    None => starts[range].fill(0),
+                }
+            }
+        }
+    }
+
     /// Positions that have a loss.
     pub fn counted_targets(&self) -> usize {
         self.targets.iter().filter(|&&target| target != IGNORE_INDEX).count()

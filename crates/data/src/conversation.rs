@@ -13,6 +13,7 @@ use crate::chat::ChatFormat;
 use crate::dialogue::{self, Columns, Dialogue, Layout};
 use crate::error::{DataError, Result};
 use crate::example::{Encoder, Example};
+use crate::examples::ExampleSet;
 use crate::input::{Content, Input, Rows, find_inputs};
 use crate::records::Records;
 use crate::template::plain_chat;
@@ -157,12 +158,29 @@ pub fn has_conversations(path: &std::path::Path) -> Result<bool> {
 pub fn conversation_texts(paths: &[PathBuf], options: &ConversationOptions) -> Result<Vec<String>> {
     let mut texts = Vec::new();
     for input in &find_inputs(paths, Content::Conversations, options.line_ends)? {
-        for_each_dialogue(input, options, |_, _, dialogue| {
-            texts.push(dialogue.into_text());
-            Ok(())
-        })?;
+        add_texts(input, options, &mut texts)?;
     }
     Ok(texts)
+}
+
+/// The same of the rows of an embedded set that are not held out.
+///
+/// # Errors
+/// As [`conversation_texts`].
+pub fn example_texts(set: &ExampleSet, options: &ConversationOptions) -> Result<Vec<String>> {
+    let mut texts = Vec::new();
+    let rows = set.train_rows();
+    let [train, _] = set.inputs([&rows, ""], options.line_ends);
+    add_texts(&train, options, &mut texts)?;
+    Ok(texts)
+}
+
+fn add_texts(input: &Input<'_>, options: &ConversationOptions, texts: &mut Vec<String>) -> Result<()> {
+    let read = for_each_dialogue(input, options, |_, _, dialogue| {
+        texts.push(dialogue.into_text());
+        Ok(())
+    });
+    read.map(drop)
 }
 
 /// Calls `take` with the records, the line and the example of every row; returns the file's layout, and its carriage returns.
@@ -222,6 +240,33 @@ impl Conversations {
         options: &ConversationOptions,
     ) -> Result<Self> {
         check_fraction(options.validation_fraction)?;
+        let inputs = find_inputs(paths, Content::Conversations, options.line_ends)?;
+        Self::of_inputs(tokenizer, &inputs, None, block_size, options)
+    }
+
+    /// Reads an embedded set, whose held-out rows validate; `validation_fraction` has no effect.
+    ///
+    /// # Errors
+    /// As [`open_with`](Self::open_with).
+    pub fn of_set(
+        tokenizer: &Tokenizer,
+        set: &ExampleSet,
+        block_size: usize,
+        options: &ConversationOptions,
+    ) -> Result<Self> {
+        let (train, held_out) = (set.train_rows(), set.held_out_rows());
+        let [train, held_out] = set.inputs([&train, &held_out], options.line_ends);
+        Self::of_inputs(tokenizer, &[train], Some(&held_out), block_size, options)
+    }
+
+    /// Reads inputs; the last share of each is held back, or else a whole other input.
+    fn of_inputs(
+        tokenizer: &Tokenizer,
+        inputs: &[Input<'_>],
+        held_out: Option<&Input<'_>>,
+        block_size: usize,
+        options: &ConversationOptions,
+    ) -> Result<Self> {
         BatchPlan::new(0, 1, block_size).check_sizes()?;
         let plain = plain_chat(tokenizer);
         let plain = plain.template().map_err(|source| tokenizer_error("the chat template", source))?;
@@ -231,18 +276,24 @@ impl Conversations {
             block_size,
         };
         let (mut train, mut validation) = (Vec::new(), Vec::new());
-        let inputs = find_inputs(paths, Content::Conversations, options.line_ends)?;
         let mut counts = ConversationCounts::default();
         let mut carriage_returns = 0;
-        for input in &inputs {
+        for input in inputs {
             let (mut examples, returns) = read_examples(&encoder, input, options, &mut counts)?;
             carriage_returns += returns;
-            let all = examples.len() as u64;
-            let share = checked_train_share(&input.name, all, "example", options.validation_fraction)? as usize;
-            validation.extend(examples.drain(share..));
+            if held_out.is_none() {
+                let all = examples.len() as u64;
+                let share = checked_train_share(&input.name, all, "example", options.validation_fraction)? as usize;
+                validation.extend(examples.drain(share..));
+            }
             train.append(&mut examples);
         }
-        let name = match inputs.as_slice() {
+        if let Some(input) = held_out {
+            let (examples, returns) = read_examples(&encoder, input, options, &mut counts)?;
+            carriage_returns += returns;
+            validation = examples;
+        }
+        let name = match inputs {
             [one] => one.name.clone(),
             [first, rest @ ..] => format!("{} and {} more", first.name, rest.len()),
             [] => return Err(DataError::NoInput),

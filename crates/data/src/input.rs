@@ -113,6 +113,8 @@ pub(crate) enum Rows {
 enum Origin<'a> {
     File(PathBuf),
     Text(&'a str),
+    /// Rows of JSON in memory.
+    Lines(&'a str),
 }
 
 impl<'a> Input<'a> {
@@ -132,15 +134,26 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// Whether the input has one JSON object per line; never for a string in memory.
+    /// Rows of JSON in memory.
+    pub(crate) fn lines(name: &str, text: &'a str, line_ends: LineEnds) -> Self {
+        Self {
+            name: name.to_owned(),
+            origin: Origin::Lines(text),
+            line_ends,
+        }
+    }
+
+    /// Whether the input has one JSON object per line; never for a text in memory.
     pub(crate) fn is_jsonl(&self) -> bool {
         self.rows() == Rows::Json
     }
 
-    /// How the input holds rows, by its extension; a string in memory has none.
+    /// How the input holds rows, by its extension; a text in memory has none.
     pub(crate) fn rows(&self) -> Rows {
-        let Origin::File(path) = &self.origin else {
-            return Rows::None;
+        let path = match &self.origin {
+            Origin::File(path) => path,
+            Origin::Text(_) => return Rows::None,
+            Origin::Lines(_) => return Rows::Json,
         };
         match extension(path).as_str() {
             "csv" => Rows::Commas,
@@ -155,7 +168,7 @@ impl<'a> Input<'a> {
     pub(crate) fn path(&self) -> PathBuf {
         match &self.origin {
             Origin::File(path) => path.clone(),
-            Origin::Text(_) => PathBuf::from(&self.name),
+            Origin::Text(_) | Origin::Lines(_) => PathBuf::from(&self.name),
         }
     }
 
@@ -165,7 +178,7 @@ impl<'a> Input<'a> {
     /// The store's, where the file cannot be opened.
     pub(crate) fn open(&self) -> Result<TextReader<Box<dyn Read + 'a>>> {
         let reader: Box<dyn Read + 'a> = match &self.origin {
-            Origin::Text(text) => Box::new(text.as_bytes()),
+            Origin::Text(text) | Origin::Lines(text) => Box::new(text.as_bytes()),
             Origin::File(path) => Box::new(Reader::open(path)?),
         };
         Ok(TextReader::new(self.name.as_ref(), reader, u64::MAX))

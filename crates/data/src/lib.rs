@@ -57,6 +57,7 @@ mod dataset;
 mod dialogue;
 mod error;
 mod example;
+mod examples;
 mod input;
 mod masking;
 mod parquet;
@@ -74,12 +75,13 @@ pub use build::{BuildOptions, BuildReport, DEFAULT_SHARD_TOKENS, InputSummary, b
 pub use chat::{ChatFormat, Marked};
 pub use conversation::{
     ConversationCounts, ConversationExample, ConversationOptions, ConversationSource, Conversations, RoleCount,
-    conversation_texts, has_conversations,
+    conversation_texts, example_texts, has_conversations,
 };
 pub use corpus::{Corpus, corpora, corpus};
 pub use dataset::Dataset;
 pub use dialogue::{Columns, Layout, Message, Role};
 pub use error::{DataError, Result};
+pub use examples::{ExampleSet, example_set, example_sets};
 pub use input::{Content, FoundFiles, find_files, text_files};
 pub use masking::{MaskUnit, MaskVocabulary, Masking};
 pub use shard::{Shard, ShardOrigin, ShardWriter};

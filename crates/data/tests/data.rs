@@ -5,6 +5,7 @@ mod data {
     mod conversations;
     mod corpora;
     mod hostile;
+    mod examples;
     mod inputs;
     mod layouts;
     mod masking;

@@ -99,6 +99,8 @@ fn report(records: &[StepRecord]) -> Report {
         vocab_size: 65,
         skipped_steps: 0,
         masked: None,
+        answers: None,
+        forgetting: None,
         figures: Default::default(),
         notes: Vec::new(),
         rewinds: 0,

@@ -34,6 +34,7 @@ mod choices;
 mod error;
 mod left_out;
 mod lines;
+mod nearest;
 mod pairs;
 mod score;
 mod task;
@@ -46,6 +47,7 @@ pub use choices::{
 };
 pub use error::{EvaluationError, Result};
 pub use left_out::LeftOut;
+pub use nearest::Nearest;
 pub use pairs::{PairEvaluation, PairScore, evaluate_pairs, log_likelihood};
 pub use score::{Score, default_batch_size, score_ids, score_windows, try_score_windows};
 pub use task::{Task, TaskAnswer, TaskEvaluation, TaskItem, compare_tasks, evaluate_task};

@@ -64,6 +64,8 @@ pub struct Task {
 pub struct TaskItem {
     /// What the model continues, the template around it.
     pub prompt: String,
+    /// The same as ids, where they are not those of the text.
+    pub prompt_ids: Option<Vec<u32>>,
     /// Right answers, at least one.
     pub references: Vec<String>,
 }
@@ -144,6 +146,7 @@ impl Task {
             (None, Some(items)) => {
                 let item = |item: RawItem| TaskItem {
                     prompt: item.prompt,
+                    prompt_ids: None,
                     references: item.reference.into_list(),
                 };
                 items.into_iter().map(item).collect()
@@ -204,6 +207,41 @@ impl Task {
         })
     }
 
+    /// The evaluation of answers that no model generated.
+    pub fn evaluate(&self, mut answer: impl FnMut(&TaskItem) -> String) -> TaskEvaluation {
+        let answers = self.items.iter().map(|item| self.answered(item, &answer(item)));
+        self.evaluation(answers.collect())
+    }
+
+    fn evaluation(&self, answers: Vec<TaskAnswer>) -> TaskEvaluation {
+        let figure = |sample: &[usize]| figure(self.metric, &answers, sample);
+        let whole: Vec<usize> = (0..answers.len()).collect();
+        let value = figure(&whole).unwrap_or(f64::NAN);
+        let interval = bootstrap_interval(answers.len(), BOOTSTRAP_ROUNDS, SEED, figure);
+        TaskEvaluation {
+            name: self.name.clone(),
+            metric: self.metric,
+            value,
+            interval: interval.unwrap_or([f64::NAN; 2]),
+            total: answers.len() as u64,
+            truncated: 0,
+            unfinished: 0,
+            answers,
+        }
+    }
+
+    fn answered(&self, item: &TaskItem, answer: &str) -> TaskAnswer {
+        let answer = answer.trim().to_owned();
+        let (score, labels) = self.score(&answer, &item.references);
+        TaskAnswer {
+            prompt: item.prompt.clone(),
+            references: item.references.clone(),
+            answer,
+            score,
+            labels,
+        }
+    }
+
     /// The score of an answer, and its label and the right one where the metric has labels; an answer without a label has the number
     /// after the last.
     fn score(&self, answer: &str, references: &[String]) -> (f64, [usize; 2]) {
@@ -234,6 +272,7 @@ fn read_items(path: &Path, prompt: &str, reference: &str) -> Result<Vec<TaskItem
         let rows = read_columns(path, [&[prompt.as_str()], &[reference.as_str()]])?;
         let item = |(_, [prompt, reference]): (usize, [String; 2])| TaskItem {
             prompt,
+            prompt_ids: None,
             references: vec![reference],
         };
         return Ok(rows.into_iter().map(item).collect());
@@ -255,6 +294,7 @@ fn read_items(path: &Path, prompt: &str, reference: &str) -> Result<Vec<TaskItem
             serde_json::from_value(take(reference)?).map_err(|error| wrong(reference, &error.to_string()))?;
         Ok(TaskItem {
             prompt: asked.to_owned(),
+            prompt_ids: None,
             references: references.into_list(),
         })
     };
@@ -297,6 +337,18 @@ pub struct TaskEvaluation {
     pub answers: Vec<TaskAnswer>,
 }
 
+impl TaskEvaluation {
+    /// The share of answers whose first word is that of a reference, such as the name of a program in a command.
+    pub fn first_word_share(&self) -> f64 {
+        let first = |text: &str| text.split_whitespace().next().map(ToOwned::to_owned);
+        let is_right = |answer: &&TaskAnswer| {
+            let said = first(&answer.answer);
+            said.is_some() && answer.references.iter().any(|reference| first(reference) == said)
+        };
+        self.answers.iter().filter(is_right).count() as f64 / self.answers.len().max(1) as f64
+    }
+}
+
 /// Lets a model answer every question of a task. `on_answer` is told how many questions are answered, and may stop it.
 ///
 /// # Errors
@@ -315,36 +367,22 @@ pub fn evaluate_task(
     };
     let (mut answers, mut truncated, mut unfinished) = (Vec::with_capacity(task.items.len()), 0, 0);
     for item in &task.items {
-        let prompt = Prompt::Text(item.prompt.clone());
+        let prompt = match &item.prompt_ids {
+            Some(ids) => Prompt::Ids(ids.clone()),
+            None => Prompt::Text(item.prompt.clone()),
+        };
         let found = taal_inference::generate(lm, &prompt, &options, &mut |_| ControlFlow::Continue(()))?;
         truncated += u64::from(found.dropped_prompt_tokens > 0);
         unfinished += u64::from(found.finish_reason == FinishReason::Length);
-        let answer = found.text.unwrap_or_default().trim().to_owned();
-        let (score, labels) = task.score(&answer, &item.references);
-        answers.push(TaskAnswer {
-            prompt: item.prompt.clone(),
-            references: item.references.clone(),
-            answer,
-            score,
-            labels,
-        });
+        answers.push(task.answered(item, &found.text.unwrap_or_default()));
         if on_answer(answers.len()).is_break() {
             break;
         }
     }
-    let figure = |sample: &[usize]| figure(task.metric, &answers, sample);
-    let whole: Vec<usize> = (0..answers.len()).collect();
-    let value = figure(&whole).unwrap_or(f64::NAN);
-    let interval = bootstrap_interval(answers.len(), BOOTSTRAP_ROUNDS, SEED, figure);
     Ok(TaskEvaluation {
-        name: task.name.clone(),
-        metric: task.metric,
-        value,
-        interval: interval.unwrap_or([f64::NAN; 2]),
-        total: answers.len() as u64,
         truncated,
         unfinished,
-        answers,
+        ..task.evaluation(answers)
     })
 }
 

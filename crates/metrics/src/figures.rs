@@ -38,6 +38,12 @@ pub struct StepRecord {
     /// Share of the hidden tokens of the validation split that a masked model guessed; only if evaluated.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "numbers::optional")]
     pub val_accuracy: Option<f64>,
+    /// How good generated answers to held-out prompts are, 0 to 1; only if evaluated with a metric of answers.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "numbers::optional")]
+    pub val_answers: Option<f64>,
+    /// The loss on held-out data that the model knew before, in nats per token; only if evaluated with a forget budget.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "numbers::optional")]
+    pub old_loss: Option<f64>,
     /// Seconds of training so far, earlier parts of a resumed run included.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "numbers::optional")]
     pub wall_s: Option<f64>,
@@ -87,7 +93,7 @@ pub struct StepChart {
 
 /// Every figure of a step, in the order of the log.
 #[rustfmt::skip]
-pub const STEP_FIGURES: [StepFigure; 13] = [
+pub const STEP_FIGURES: [StepFigure; 15] = [
     figure("step", "", "the step, counted from 1", |it| Some(it.step as f64)),
     figure("loss", "nats per token", "training loss of the step's batches, before the update", |it| Some(it.loss)),
     figure("lr", "", "learning rate of the update (AdamW's; Muon's follows the same curve from its own peak)", |it| Some(it.lr))
@@ -99,6 +105,12 @@ pub const STEP_FIGURES: [StepFigure; 13] = [
     figure("val_bits_per_byte", "bits per byte", "the same over the bytes of the text; only where evaluated", |it| it.val_bits_per_byte),
     figure("val_accuracy", "share", "of the hidden tokens that were guessed; only of masked models, where evaluated", |it| it.val_accuracy)
         .not_in_csv(),
+    figure("val_answers", "share", "`eval.metric` of answers to held-out prompts; only where evaluated with one", |it| it.val_answers)
+        .not_in_csv()
+        .with_chart("Answers", "eval.metric", false),
+    figure("old_loss", "nats per token", "on held-out old data; only where evaluated with `replay.budget`", |it| it.old_loss)
+        .not_in_csv()
+        .with_chart("Loss on old data", "nats per token", false),
     figure("wall_s", "seconds", "of the run so far, earlier parts included", |it| it.wall_s),
     figure("energy_j", "joules", "since the record before, evaluation and checkpoint included; its source is in `report.json`", |it| it.energy_j),
     figure("energy_low_j", "joules", "its lower bound", |it| it.energy_low_j)

@@ -52,6 +52,64 @@ pub struct MaskedFigures {
     pub neighbors: GuessFigures,
 }
 
+/// What a model that was trained further forgot of the data that it knew.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ForgettingFigures {
+    /// The old data.
+    pub data: String,
+    /// Tokens of its held-out part that are scored.
+    pub tokens: u64,
+    /// The loss of the model that the run started from, in nats per token.
+    #[serde(with = "numbers::required")]
+    pub before: f64,
+    /// The loss of the model in the run directory; none if the run was interrupted before it was measured.
+    pub after: Option<f64>,
+    /// Share of the rows that were old data, at the end of the run.
+    pub share: f64,
+    /// Nats per token that the loss may rise by.
+    pub budget: Option<f64>,
+}
+
+impl ForgettingFigures {
+    /// Nats per token that the loss rose by.
+    pub fn rise(&self) -> Option<f64> {
+        Some(self.after? - self.before)
+    }
+}
+
+/// Generated answers to held-out prompts.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct AnswerFigures {
+    /// The metric.
+    pub metric: crate::AnswerMetric,
+    /// Questions.
+    pub questions: u64,
+    /// Its value in the last evaluation.
+    pub last: Option<f64>,
+    /// Its value for the best checkpoint.
+    pub best: Option<f64>,
+    /// The model in the run directory; none if the run was interrupted.
+    #[serde(default)]
+    pub model: Option<AnswerScore>,
+    /// Taking the answer of the training example with the nearest prompt instead.
+    #[serde(default)]
+    pub nearest: Option<AnswerScore>,
+}
+
+/// How good answers are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct AnswerScore {
+    /// The metric.
+    #[serde(with = "numbers::required")]
+    pub value: f64,
+    /// Its 95 % interval by the bootstrap over questions.
+    pub interval: [f64; 2],
+    /// Share of the answers whose first word is right, such as the name of a program.
+    #[serde(with = "numbers::required")]
+    pub first_word: f64,
+}
+
 /// Guesses of hidden tokens.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -163,6 +221,12 @@ pub struct Report {
     pub resumed_from: Option<u64>,
     /// The accuracy of a masked model's guesses; none for other models.
     pub masked: Option<MaskedFigures>,
+    /// Answers to held-out prompts, where the recipe has a metric of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answers: Option<AnswerFigures>,
+    /// The loss on data that the model knew before, if it was trained further.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub forgetting: Option<ForgettingFigures>,
     /// Steps whose update was skipped because of a bad loss, gradient or weight.
     pub skipped_steps: u64,
     /// How often the run returned to an earlier checkpoint because of them.

@@ -31,6 +31,7 @@ use crate::chat::Chat;
 use crate::health::HealthState;
 use crate::optimizer::Optimizer;
 use crate::precision::LossScale;
+use crate::replay::Forgetting;
 use crate::step::Learner;
 
 /// A larger train_state.json is not read.
@@ -64,7 +65,16 @@ pub struct TrainState {
     pub val_bytes: Option<u64>,
     /// Lowest validation loss so far.
     pub best_val_loss: Option<f64>,
-    /// The step of the lowest validation loss.
+    /// How good answers to held-out prompts were in the last evaluation, with a metric of answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub val_metric: Option<f64>,
+    /// The same at the best step.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub best_metric: Option<f64>,
+    /// What was measured on old data, for a model that is trained further.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub forgetting: Option<Forgetting>,
+    /// The step of the lowest validation loss; with a metric of answers, of the best one.
     pub best_step: Option<u64>,
     /// Evaluations since then.
     pub evaluations_without_gain: u64,

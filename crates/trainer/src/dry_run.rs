@@ -152,7 +152,7 @@ pub fn dry_run(resolved: &Resolved, device: DeviceSpec, progress: &mut dyn Progr
         .train
         .precision
         .settle(None, device, &opened, &recipe.name, progress)?;
-    let setup = Setup::new(recipe, precision, None, progress, |_, _| Ok(()))?;
+    let setup = Setup::new(recipe, precision, None, progress, |_, _, _| Ok(()))?;
     memory::check(&setup.estimate, &setup.config, device, &recipe.train)?;
     let (train_tokens, val_tokens) = setup.corpus.token_counts();
     let (train_rows, val_rows) = setup.corpus.rows(recipe.train.block_size, setup.config.max_seq_len);
@@ -235,6 +235,10 @@ pub(crate) fn inputs(recipe: &Recipe) -> Result<Vec<InputSize>, TrainError> {
         ),
         DataSource::Files(paths) => files(paths, Content::Text)?,
         DataSource::Conversations(path) => files(std::slice::from_ref(path), Content::Conversations)?,
+        DataSource::Examples(name) => one(
+            name,
+            taal_data::example_set(name).map_or(0, |set| set.train_rows().len() as u64),
+        ),
         DataSource::Shards(dir) => vec![InputSize::at(dir)?],
         DataSource::Texts(texts) => one("texts of the program", texts.iter().map(|text| text.len() as u64).sum()),
         DataSource::Dataset(dataset) => one("token ids of the program", dataset.train.text_bytes()),

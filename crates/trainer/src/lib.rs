@@ -19,6 +19,7 @@
 //! # Ok::<(), taal_trainer::TrainError>(())
 //! ```
 
+mod answers;
 mod bad_step;
 pub mod bench;
 mod cautions;
@@ -39,6 +40,7 @@ pub mod prepare;
 mod preview;
 mod progress;
 mod recipe;
+mod replay;
 mod run;
 mod run_dir;
 mod runs;
@@ -65,9 +67,10 @@ pub use precision::{
 pub use preview::{DataPreview, ExampleRow, preview};
 pub use recipe::{
     CheckpointRecipe, DEFAULT_RECIPE, DamagedKind, DataRecipe, DataSource, EvalRecipe, KEYS, Key, LSTM_INIT_STD,
-    ModelRecipe, Objective, ObjectiveKind, OrderKind, Preset, RawRecipe, Recipe, RecipeText, Resolved, SampleRecipe,
+    ModelRecipe, Objective, ObjectiveKind, OrderKind, Preset, RawRecipe, Recipe, RecipeText, ReplayRecipe, Resolved, SampleRecipe,
     TokenizerRecipe, TrainRecipe, UnknownKind, embedded, nearest_keys, resolve, resolve_stored,
 };
+pub use replay::Forgetting;
 pub use run_dir::{Claim, Start, is_run, latest, nothing_to_resume, stored_recipe};
 pub use runs::{
     Cleaning, Compared, KeyDifference, Removal, Removed, RunComparison, RunState, RunSummary, Runs, Skipped,

@@ -5,7 +5,7 @@ use std::path::Path;
 use burn::module::Module;
 use burn::tensor::Device;
 use taal_data::{
-    BatchPlan, BatchSource, Content, ConversationOptions, ConversationSource, Conversations, Dataset, Layout, LineEnds,
+    BatchPlan, BatchSource, Content, ConversationOptions, ConversationSource, Conversations, Dataset, ExampleSet, Layout, LineEnds,
     Order, TokenSource, TokenizeOptions,
 };
 use taal_metrics::RunNote;
@@ -84,14 +84,16 @@ impl Corpus {
             DataSource::Conversations(path) => {
                 let found = taal_data::find_files(std::slice::from_ref(path), Content::Conversations)?;
                 found.left_out_words().into_iter().for_each(&mut note);
-                let options = ConversationOptions {
-                    format: chat.format(),
-                    ..conversation_options(recipe)
-                };
+                let options = conversation_options(recipe, chat);
                 let block_size = recipe.train.block_size;
                 let conversations = Conversations::open_with(tokenizer, &found.files, block_size, &options)?;
                 conversation_notes(&conversations).into_iter().for_each(&mut note);
                 Self::Conversations(conversations)
+            }
+            DataSource::Examples(name) => {
+                let options = conversation_options(recipe, chat);
+                let set = example_set(recipe, name)?;
+                Self::Conversations(Conversations::of_set(tokenizer, set, recipe.train.block_size, &options)?)
             }
         };
         let carriage_returns = match &corpus {
@@ -159,13 +161,13 @@ impl Corpus {
 }
 
 /// How the recipe's conversations are read.
-fn conversation_options(recipe: &Recipe) -> ConversationOptions {
+fn conversation_options(recipe: &Recipe, chat: &Chat) -> ConversationOptions {
     ConversationOptions {
         validation_fraction: recipe.data.validation_fraction,
         line_ends: recipe.data.line_ends,
         layout: recipe.data.layout,
         columns: recipe.data.columns.clone(),
-        format: None,
+        format: chat.format(),
     }
 }
 
@@ -193,6 +195,11 @@ fn corpus_text(recipe: &Recipe, name: &str) -> Result<&'static str, TrainError> 
     Ok(corpus
         .ok_or_else(|| TrainError::recipe(&recipe.name, "data.corpus", format!("there is no \"{name}\"")))?
         .text)
+}
+
+fn example_set(recipe: &Recipe, name: &str) -> Result<&'static ExampleSet, TrainError> {
+    let set = taal_data::example_set(name);
+    set.ok_or_else(|| TrainError::recipe(&recipe.name, "data.examples", format!("there is no \"{name}\"")))
 }
 
 /// Which windows each step uses. It depends only on the recipe.
@@ -287,7 +294,11 @@ fn train_tokenizer(recipe: &Recipe, config: &TrainerConfig, source: &DataSource)
         DataSource::Shards(dir) => Dataset::open_tokenizer(dir)?,
         DataSource::Conversations(path) => config.train(taal_data::conversation_texts(
             std::slice::from_ref(path),
-            &conversation_options(recipe),
+            &conversation_options(recipe, &Chat::default()),
+        )?)?,
+        DataSource::Examples(name) => config.train(taal_data::example_texts(
+            example_set(recipe, name)?,
+            &conversation_options(recipe, &Chat::default()),
         )?)?,
     })
 }

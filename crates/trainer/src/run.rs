@@ -2,6 +2,7 @@
 
 mod compute;
 mod energy;
+mod forgetting;
 mod page;
 mod record;
 mod rewind;
@@ -85,10 +86,13 @@ impl<'a> Run<'a> {
         let precision = choice.settle(state.precision, options.device, &device, &recipe.name, progress)?;
         state.precision = (!choice.is_fp32()).then_some(precision);
         let mut origin = Origin::default();
-        let setup = Setup::new(recipe, precision, checkpoint.as_ref(), progress, |corpus, progress| {
+        let setup = Setup::new(recipe, precision, checkpoint.as_ref(), progress, |corpus, old, progress| {
             origin = Origin {
                 recipe: taal_store::blake3_hex(resolved.text.as_bytes()),
-                data: corpus.fingerprint(),
+                data: match old.filter(|_| recipe.replay.is_used()) {
+                    Some(old) => taal_store::blake3_hex_of([&corpus.fingerprint(), &old.fingerprint]),
+                    None => corpus.fingerprint(),
+                },
                 line_ends: corpus.line_ends(),
             };
             match &checkpoint {
@@ -99,6 +103,8 @@ impl<'a> Run<'a> {
         let Setup {
             tokenizer,
             chat,
+            old,
+            answers,
             corpus,
             plan,
             config,
@@ -159,6 +165,9 @@ impl<'a> Run<'a> {
             recipe,
             task: objective::of(recipe, &record.tokenizer, corpus)?,
             plan,
+            old,
+            answers,
+            answered: None,
             learner,
             clock: Clock {
                 started,
@@ -182,7 +191,8 @@ impl<'a> Run<'a> {
         let Self { compute, record } = self;
         record.live_page(compute);
         record.announce(compute);
-        let outcome = compute.steps(record);
+        let measured = compute.measure_before(record);
+        let outcome = measured.and_then(|()| compute.steps(record));
         compute.count_energy(None);
         // However the steps ended, pending writes finish before the directory is unlocked.
         let saved = record.wait();
@@ -196,6 +206,7 @@ impl<'a> Run<'a> {
         if outcome.is_break() {
             return Ok(Outcome::Interrupted(record.report(compute, RunState::Interrupted)?));
         }
+        compute.measure_after(record)?;
         record.write_samples(compute);
         compute.count_energy(None);
         Ok(Outcome::Finished(record.report(compute, RunState::Finished)?))

@@ -5,18 +5,22 @@ use taal_kernels::Precision;
 use taal_model::{TransformerConfig, hugging_face};
 use taal_tokenizer::Tokenizer;
 
+use crate::answers::Answers;
 use crate::chat::Chat;
 use crate::checkpoint::Checkpoint;
 use crate::memory::Estimate;
 use crate::prepare::{self, Corpus};
 use crate::progress::Progress;
 use crate::recipe::Recipe;
+use crate::replay::OldData;
 use crate::{TrainError, learnable, objective};
 
 /// The prepared inputs of a recipe.
 pub(crate) struct Setup {
     pub(crate) tokenizer: Tokenizer,
     pub(crate) chat: Chat,
+    pub(crate) old: Option<OldData>,
+    pub(crate) answers: Option<Answers>,
     pub(crate) corpus: Corpus,
     pub(crate) plan: BatchPlan,
     pub(crate) config: TransformerConfig,
@@ -31,7 +35,7 @@ impl Setup {
         precision: Precision,
         checkpoint: Option<&Checkpoint>,
         progress: &mut dyn Progress,
-        accept: impl FnOnce(&Corpus, &mut dyn Progress) -> Result<(), TrainError>,
+        accept: impl FnOnce(&Corpus, Option<&OldData>, &mut dyn Progress) -> Result<(), TrainError>,
     ) -> Result<Self, TrainError> {
         let tokenizer = match checkpoint {
             Some(checkpoint) => checkpoint.tokenizer()?,
@@ -44,7 +48,9 @@ impl Setup {
         learnable::check(recipe, &corpus, &tokenizer, &mut |message| progress.note(&message))?;
         let plan = prepare::batch_plan(recipe);
         corpus.train().check(&plan)?;
-        accept(&corpus, progress)?;
+        let old = OldData::of(recipe, &tokenizer, &chat, &mut |message| progress.note(&message))?;
+        accept(&corpus, old.as_ref(), progress)?;
+        let answers = Answers::of(recipe, &tokenizer, &chat, &corpus)?;
         if let Some(limited) = corpus.limit_validation(recipe.eval.max_tokens, &tokenizer)? {
             progress.note(&limited);
         }
@@ -58,6 +64,8 @@ impl Setup {
         Ok(Self {
             tokenizer,
             chat,
+            old,
+            answers,
             corpus,
             plan,
             config,

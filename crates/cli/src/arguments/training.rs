@@ -75,6 +75,10 @@ pub struct FinetuneArguments {
     /// Change a value of the recipe, as in train.lr=3e-4 (may be repeated)
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+    /// Nats per token that the loss on old data may rise by, as replay.budget: more old data are mixed
+    /// in until it holds, and the result is the best checkpoint that held it
+    #[arg(long, value_name = "NATS", allow_hyphen_values = true)]
+    pub forget_budget: Option<f64>,
     /// Train nothing: show what would be read, rows as the model sees them, memory, disk and time
     #[arg(long)]
     pub dry_run: bool,
@@ -92,12 +96,13 @@ impl From<FinetuneArguments> for TrainArguments {
     fn from(arguments: FinetuneArguments) -> Self {
         // A string of Rust is one of TOML, too, but for its way to escape characters that no path has.
         let model = format!("train.init_from={:?}", arguments.model.display().to_string());
+        let budget = arguments.forget_budget.map(|budget| format!("replay.budget={budget:?}"));
         Self {
             word: None,
             recipe: Some(arguments.recipe),
             run_dir: arguments.run_dir,
             device: arguments.device,
-            set: std::iter::once(model).chain(arguments.set).collect(),
+            set: std::iter::once(model).chain(budget).chain(arguments.set).collect(),
             resume: false,
             dry_run: arguments.dry_run,
             json: arguments.json,

@@ -1,7 +1,7 @@
 //! The key figures of a run as cards.
 
 use taal_metrics::energy::{EnergyFigures, GramCo2e, Joule};
-use taal_metrics::{GuessFigures, MaskedFigures, perplexity};
+use taal_metrics::{AnswerFigures, ForgettingFigures, GuessFigures, MaskedFigures, perplexity};
 
 use super::RunPage;
 use crate::escape;
@@ -64,6 +64,12 @@ impl RunPage<'_> {
         if let Some(bits) = report.val_bits_per_byte {
             cards.add(texts.bits_per_byte, &numbers.decimals(bits, 4), texts.on_validation);
         }
+        if let Some(answers) = &report.answers {
+            self.answers(answers, cards);
+        }
+        if let Some(forgetting) = &report.forgetting {
+            self.forgetting(forgetting, cards);
+        }
         if let Some(masked) = &report.masked {
             self.hidden_tokens(masked, cards);
         }
@@ -74,6 +80,35 @@ impl RunPage<'_> {
                 texts.last_step,
             );
         }
+    }
+
+    fn answers(&self, answers: &AnswerFigures, cards: &mut Cards) {
+        let (texts, numbers) = (&self.language.texts().report, self.language.numbers());
+        let labels = [
+            (texts.answers, texts.answers_note, &answers.model),
+            (texts.nearest, texts.nearest_note, &answers.nearest),
+        ];
+        for (label, note, score) in labels {
+            let Some(score) = score else { continue };
+            let [low, high] = score.interval.map(|bound| numbers.decimals(100.0 * bound, 1));
+            let (metric, first) = (answers.metric.to_string(), numbers.percent(score.first_word));
+            let count = numbers.grouped(answers.questions);
+            let values = [("metric", metric.as_str()), ("low", &low), ("high", &high), ("first", &first), ("count", &count)];
+            cards.add(label, &numbers.percent(score.value), &fill(note, &values));
+        }
+    }
+
+    fn forgetting(&self, found: &ForgettingFigures, cards: &mut Cards) {
+        let (texts, numbers) = (&self.language.texts().report, self.language.numbers());
+        let (before, data) = (numbers.decimals(found.before, 4), escape(&found.data));
+        let (Some(after), Some(rise)) = (found.after, found.rise()) else {
+            cards.add(texts.old_loss, &before, &fill(texts.old_before, &[("data", &data)]));
+            return;
+        };
+        let sign = if rise < 0.0 { "-" } else { "+" };
+        let rise = format!("{sign}{}", numbers.decimals(rise.abs(), 4));
+        let values = [("before", before.as_str()), ("rise", &rise), ("data", &data)];
+        cards.add(texts.old_loss, &numbers.decimals(after, 4), &fill(texts.old_rise, &values));
     }
 
     fn hidden_tokens(&self, masked: &MaskedFigures, cards: &mut Cards) {

@@ -36,6 +36,13 @@ pub(super) const TEXTS: Texts = Texts {
         best_val_loss: "Best validation loss",
         at_step: "nats per token, at step {step}",
         bits_per_byte: "Bits per byte",
+        answers: "Answers",
+        answers_note: "{metric}, 95 % interval {low} to {high} %, first word right {first}; {count} held-out questions",
+        nearest: "Answers of the nearest training example",
+        nearest_note: "{metric}, 95 % interval {low} to {high} %, first word right {first}",
+        old_loss: "Loss on old data",
+        old_before: "nats per token before the first step; {data}",
+        old_rise: "nats per token, {before} before the first step: {rise}; {data}",
         hidden_tokens: "Hidden tokens guessed",
         hidden_note: "95 % interval {low} to {high} %; by counting neighbors {neighbors}, always the most common token {unigram}",
         train_loss: "Training loss",
@@ -213,5 +220,7 @@ pub(super) const TEXTS: Texts = Texts {
     charts: &[
         ("lr", ["Learning rate", "learning rate"]),
         ("grad_norm", ["Gradient norm", "norm before clipping"]),
+        ("val_answers", ["Answers", "eval.metric"]),
+        ("old_loss", ["Loss on old data", "nats per token"]),
     ],
 };

@@ -36,6 +36,13 @@ pub(super) const TEXTS: Texts = Texts {
         best_val_loss: "Beste validatieverlies",
         at_step: "nats per token, bij stap {step}",
         bits_per_byte: "Bits per byte",
+        answers: "Antwoorden",
+        answers_note: "{metric}, 95%-interval {low} tot {high} %, eerste woord goed {first}; {count} vragen uit het achtergehouden deel",
+        nearest: "Antwoorden van het meest gelijkende trainingsvoorbeeld",
+        nearest_note: "{metric}, 95%-interval {low} tot {high} %, eerste woord goed {first}",
+        old_loss: "Verlies op oude gegevens",
+        old_before: "nats per token voor de eerste stap; {data}",
+        old_rise: "nats per token, {before} voor de eerste stap: {rise}; {data}",
         hidden_tokens: "Verborgen tokens geraden",
         hidden_note: "95%-interval {low} tot {high} %; door buren te tellen {neighbors}, altijd het meest voorkomende token {unigram}",
         train_loss: "Trainingsverlies",
@@ -214,5 +221,7 @@ pub(super) const TEXTS: Texts = Texts {
     charts: &[
         ("lr", ["Leersnelheid", "leersnelheid"]),
         ("grad_norm", ["Norm van de gradiënt", "norm vóór begrenzing"]),
+        ("val_answers", ["Antwoorden", "eval.metric"]),
+        ("old_loss", ["Verlies op oude gegevens", "nats per token"]),
     ],
 };

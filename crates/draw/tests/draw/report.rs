@@ -2,7 +2,9 @@ use std::time::{Duration, SystemTime};
 
 use taal_draw::{Language, RunPage, RunState};
 use taal_metrics::energy::EnergyFigures;
-use taal_metrics::{Report, RunNote, Sample, StepRecord, WordRank};
+use taal_metrics::{
+    AnswerFigures, AnswerMetric, AnswerScore, ForgettingFigures, Report, RunNote, Sample, StepRecord, WordRank,
+};
 
 use crate::record;
 
@@ -65,6 +67,8 @@ fn report() -> Report {
         resumed_from: Some(1000),
         skipped_steps: 0,
         masked: None,
+        answers: None,
+        forgetting: None,
         figures: Default::default(),
         rewinds: 0,
         tokenizer: "char".to_owned(),
@@ -103,6 +107,42 @@ fn coordinates(page: &str) -> Vec<(i32, i32)> {
         .collect();
     assert!(!parsed.is_empty(), "the page has no lines");
     parsed
+}
+
+#[test]
+fn a_fine_tuned_model_has_cards_for_its_answers_and_for_what_it_forgot() {
+    let score = |value, first_word| AnswerScore {
+        value,
+        interval: [value - 0.02, value + 0.02],
+        first_word,
+    };
+    let tuned = Report {
+        answers: Some(AnswerFigures {
+            metric: AnswerMetric::ExactMatch,
+            questions: 846,
+            last: Some(0.2),
+            best: Some(0.25),
+            model: Some(score(0.25, 0.5)),
+            nearest: Some(score(0.125, 0.375)),
+        }),
+        forgetting: Some(ForgettingFigures {
+            data: "<dutch>".to_owned(),
+            tokens: 16_384,
+            before: 2.5,
+            after: Some(2.5125),
+            share: 0.1,
+            budget: Some(0.02),
+        }),
+        ..report()
+    };
+    let text = visible(&html(&tuned, &[], ""));
+    for part in [
+        "Answers25.0 %exact_match, 95 % interval 23.0 to 27.0 %, first word right 50.0 %; 846 held-out questions",
+        "Answers of the nearest training example12.5 %",
+        "Loss on old data2.5125nats per token, 2.5000 before the first step: +0.0125; &lt;dutch&gt;",
+    ] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
 }
 
 #[test]

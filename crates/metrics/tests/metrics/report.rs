@@ -35,6 +35,8 @@ fn report() -> Report {
         resumed_from: Some(1000),
         skipped_steps: 0,
         masked: None,
+        answers: None,
+        forgetting: None,
         figures: Default::default(),
         rewinds: 0,
         tokenizer: "char".to_owned(),

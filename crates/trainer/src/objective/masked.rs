@@ -82,7 +82,7 @@ pub(super) fn needs_running_text(recipe: &Recipe) -> TrainError {
     TrainError::recipe(
         &recipe.name,
         "train.objective",
-        "\"masked\" learns from running text, not from data.conversations",
+        "\"masked\" learns from running text, not from data.conversations or data.examples",
     )
 }
 

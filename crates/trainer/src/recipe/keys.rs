@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use taal_data::{Layout, LineEnds, MaskUnit, Masking};
+use taal_metrics::AnswerMetric;
 use taal_model::{Activation, NormKind, NormPlace, PositionKind};
 
 use super::key::{Default as D, Key, Range, Range::*, typed};
@@ -70,6 +71,7 @@ keys! {
         + model: RawModel;
         + train: RawTrain;
         + masking: RawMasking;
+        + replay: RawReplay;
         + eval: RawEval;
         + checkpoint: RawCheckpoint;
         + health: RawHealth;
@@ -86,6 +88,8 @@ keys! {
         shards: PathBuf;
         /// a file of examples with answers to learn (JSONL, CSV, TSV or Parquet), or a folder of them
         conversations: PathBuf;
+        /// an embedded set of examples with answers to learn, with a held-out part of its own
+        examples: String, in OneOf(&["tldr"]);
         /// how the rows of `conversations` hold an example
         layout: Layout, in OneOf(&["completion", "messages", "sharegpt", "alpaca", "preference"]), or "recognized by each file's first row";
         /// the column with the prompt
@@ -248,6 +252,23 @@ keys! {
         random: f64, in Number(Included(0.0), Included(1.0)), = Masking::default().random;
     }
 
+    /// `[replay]`
+    RawReplay "replay" {
+        /// share of the rows that are old data instead of the task's
+        share: f64, in Number(Included(0.0), Included(0.9)), = 0.0;
+        /// nats per token that the loss on held-out old data may rise by; an evaluation above it doubles `share` (at least 0.1, at most
+        /// 0.9), and its checkpoint is not the best
+        budget: f64, in Number(Included(0.0), Included(10.0)), or "none";
+        /// old data: an embedded corpus
+        corpus: String, or "the data of the run in `train.init_from`";
+        /// old data: text files and folders
+        files: Vec<PathBuf>, in Words("at least one"), or "the data of that run";
+        /// old data: a folder that `taal data build` made
+        shards: PathBuf, or "the data of that run";
+        /// held-out tokens of old data that are scored, before and after
+        max_tokens: u64, in Whole(2, u64::MAX), = 16_384;
+    }
+
     /// `[eval]`
     RawEval "eval" {
         /// steps between evaluations of the whole validation split; the last step is always evaluated
@@ -257,6 +278,13 @@ keys! {
         /// score only the first this many held-out tokens (of conversations, the first rows with this many scored tokens, without bits per
         /// byte)
         max_tokens: u64, in Whole(2, u64::MAX), or "none";
+        /// how good generated answers to held-out conversations are, by which the best checkpoint and `train.patience` go; `accuracy` and
+        /// `macro_f1` take the answers as labels
+        metric: AnswerMetric, in OneOf(&["exact_match", "accuracy", "rouge_l", "macro_f1"]), or "the loss";
+        /// held-out examples that are answered for `metric`, the first ones
+        answers: usize, in Whole(1, 100_000), = 64;
+        /// the longest answer
+        answer_tokens: usize, in Whole(1, 65_536), = 64;
     }
 
     /// `[checkpoint]`

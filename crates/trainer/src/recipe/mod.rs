@@ -6,11 +6,13 @@ mod own;
 mod resolve;
 mod settings;
 mod text;
+mod tuning;
 mod typos;
 
 use std::path::{Path, PathBuf};
 
 use taal_data::{Columns, Dataset, Layout, LineEnds, Masking};
+use taal_metrics::AnswerMetric;
 use taal_model::{Initialization, Transformer, TransformerConfig};
 use taal_tokenizer::Tokenizer;
 
@@ -33,13 +35,15 @@ pub use typos::nearest_keys;
 const MAX_RECIPE_BYTES: u64 = 1 << 20;
 
 /// The recipes that come with Taal: name and text.
-const EMBEDDED: [(&str, &str); 6] = [
+const EMBEDDED: [(&str, &str); 8] = [
     ("shakespeare-char", include_str!("../../recipes/shakespeare-char.toml")),
     ("nanogpt-cpu", include_str!("../../recipes/nanogpt-cpu.toml")),
     ("dutch-bpe", include_str!("../../recipes/dutch-bpe.toml")),
     ("names", include_str!("../../recipes/names.toml")),
     ("dutch-mlm", include_str!("../../recipes/dutch-mlm.toml")),
     ("english-mlm", include_str!("../../recipes/english-mlm.toml")),
+    ("chat", include_str!("../../recipes/chat.toml")),
+    ("chat-tldr", include_str!("../../recipes/chat-tldr.toml")),
 ];
 
 /// The default recipe.
@@ -62,6 +66,8 @@ pub struct Recipe {
     pub model: ModelRecipe,
     /// How it is trained.
     pub train: TrainRecipe,
+    /// What is done against forgetting.
+    pub replay: ReplayRecipe,
     /// When and how it is evaluated.
     pub eval: EvalRecipe,
     /// When it is saved.
@@ -111,6 +117,8 @@ pub enum DataSource {
     Shards(PathBuf),
     /// A file of examples, or a folder of them; the loss counts answers only.
     Conversations(PathBuf),
+    /// An embedded set of examples by name; the loss counts answers only.
+    Examples(String),
     /// Texts that the program has in memory.
     Texts(Own<Vec<String>>),
     /// Token ids that the program has in memory.
@@ -228,6 +236,36 @@ impl Objective {
     }
 }
 
+impl Recipe {
+    /// The directory of the model that a run starts from.
+    pub fn init_from(&self) -> Option<&Path> {
+        match &self.model {
+            ModelRecipe::InitFrom { dir, .. } => Some(dir),
+            ModelRecipe::New { .. } | ModelRecipe::Own { .. } => None,
+        }
+    }
+}
+
+/// What is done so that a model that is trained further does not forget.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReplayRecipe {
+    /// The old data; `None` for those of the run that this one starts from.
+    pub source: Option<DataSource>,
+    /// Share of the rows that are old data, at the start of the run.
+    pub share: f64,
+    /// Nats per token that the loss on held-out old data may rise by.
+    pub budget: Option<f64>,
+    /// Tokens of old data that are scored.
+    pub max_tokens: u64,
+}
+
+impl ReplayRecipe {
+    /// Whether a run cannot be trained without old data.
+    pub(crate) fn is_used(&self) -> bool {
+        self.share > 0.0 || self.budget.is_some()
+    }
+}
+
 /// When and how it is evaluated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EvalRecipe {
@@ -237,6 +275,12 @@ pub struct EvalRecipe {
     pub batch_size: usize,
     /// The largest number of tokens to score.
     pub max_tokens: Option<u64>,
+    /// The metric of answers by which a checkpoint is the best; `None` for the loss.
+    pub metric: Option<AnswerMetric>,
+    /// Examples that are answered for it.
+    pub answers: usize,
+    /// The longest answer.
+    pub answer_tokens: usize,
 }
 
 /// When it is saved.

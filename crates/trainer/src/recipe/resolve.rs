@@ -18,7 +18,7 @@ use crate::schedule::Schedule;
 
 /// Why a recipe cannot name data if the program passes its own.
 const BRINGS_DATA: &str =
-    "the program brings its own data; leave data.corpus, data.files, data.shards and data.conversations out";
+    "the program brings its own data; leave data.corpus, data.files, data.shards, data.conversations and data.examples out";
 
 /// The longest name of a recipe.
 const MAX_NAME_BYTES: usize = 200;
@@ -179,16 +179,16 @@ fn parse(table: &Table, origin: &str) -> Result<RawRecipe, TrainError> {
 }
 
 /// Resolves one recipe.
-struct Resolver<'a> {
+pub(super) struct Resolver<'a> {
     origin: &'a str,
-    raw: &'a RawRecipe,
+    pub(super) raw: &'a RawRecipe,
     sets: &'a Table,
     kind: Source,
-    brought: &'a Brought,
+    pub(super) brought: &'a Brought,
 }
 
 impl Resolver<'_> {
-    fn error(&self, key: &str, detail: impl Into<String>) -> TrainError {
+    pub(super) fn error(&self, key: &str, detail: impl Into<String>) -> TrainError {
         let is_set = settings::get(self.sets, key).is_some();
         TrainError::recipe(if is_set { "--set" } else { self.origin }, key, detail)
     }
@@ -211,13 +211,17 @@ impl Resolver<'_> {
             description: self.raw.description.clone().unwrap_or_default(),
             seed: self.raw.seed(),
             tokenizer: self.tokenizer(&data)?,
-            data,
+            data: self.measured(data)?,
             model: self.model(train.block_size)?,
             eval: EvalRecipe {
                 every: self.raw.eval.every(),
                 batch_size: self.raw.eval.batch_size.unwrap_or(train.batch_size.max(8)),
                 max_tokens: self.raw.eval.max_tokens,
+                metric: self.raw.eval.metric,
+                answers: self.raw.eval.answers(),
+                answer_tokens: self.raw.eval.answer_tokens(),
             },
+            replay: self.replay()?,
             train,
             checkpoint: CheckpointRecipe {
                 every: self.raw.checkpoint.every(),
@@ -248,6 +252,7 @@ impl Resolver<'_> {
         sources.extend(raw.files.clone().map(DataSource::Files));
         sources.extend(raw.shards.clone().map(DataSource::Shards));
         sources.extend(raw.conversations.clone().map(DataSource::Conversations));
+        sources.extend(raw.examples.clone().map(DataSource::Examples));
         if let Some(own) = &self.brought.data {
             if !sources.is_empty() {
                 return Err(self.error("data", BRINGS_DATA));
@@ -255,7 +260,7 @@ impl Resolver<'_> {
             sources.push(own.clone());
         }
         let [source] = <[DataSource; 1]>::try_from(sources).map_err(|sources| {
-            let detail = "expected exactly one of data.corpus, data.files, data.shards and data.conversations";
+            let detail = "expected exactly one of data.corpus, data.files, data.shards, data.conversations and data.examples";
             self.error("data", format!("{detail}, got {}", sources.len()))
         })?;
         match &source {
@@ -269,22 +274,16 @@ impl Resolver<'_> {
             DataSource::Files(files) if files.is_empty() => {
                 return Err(self.error("data.files", "expected at least one file or folder, got none"));
             }
+            DataSource::Examples(name) if taal_data::example_set(name).is_none() => {
+                let known: Vec<_> = taal_data::example_sets().iter().map(|set| set.name).collect();
+                return Err(self.error(
+                    "data.examples",
+                    format!("expected {}, got \"{name}\"", known.join(", ")),
+                ));
+            }
             _ => {}
         }
-        let mapped = [
-            ("layout", raw.layout.is_some()),
-            ("prompt_column", raw.prompt_column.is_some()),
-            ("completion_column", raw.completion_column.is_some()),
-            ("messages_column", raw.messages_column.is_some()),
-            ("chat_template", raw.chat_template.is_some()),
-        ];
-        if let (false, Some((key, _))) = (
-            matches!(source, DataSource::Conversations(_)),
-            mapped.iter().find(|(_, is_set)| *is_set),
-        ) {
-            let detail = "is about rows of data.conversations, which this recipe does not have; leave it out";
-            return Err(self.error(&format!("data.{key}"), detail));
-        }
+        self.check_rows(&source)?;
         Ok(DataRecipe {
             source,
             layout: raw.layout,

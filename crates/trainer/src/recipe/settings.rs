@@ -14,7 +14,7 @@ const MAX_KEY_PARTS: usize = 8;
 const MAX_SHOWN_CHARS: usize = 80;
 
 /// The keys of `[data]`, exactly one of which a recipe has.
-const SOURCES: [&str; 4] = ["corpus", "files", "shards", "conversations"];
+const SOURCES: [&str; 5] = ["corpus", "files", "shards", "conversations", "examples"];
 
 /// A section that is not a table. The parser would read a list as a section, key by key.
 pub(super) fn wrong_section(table: &Table) -> Option<(&'static str, String)> {

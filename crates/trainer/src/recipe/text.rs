@@ -137,6 +137,14 @@ impl Recipe {
         raw.eval.every = Some(self.eval.every);
         raw.eval.batch_size = Some(self.eval.batch_size);
         raw.eval.max_tokens = self.eval.max_tokens;
+        if self.eval.metric.is_some() {
+            raw.eval.answers = Some(self.eval.answers);
+            raw.eval.answer_tokens = Some(self.eval.answer_tokens);
+        }
+        if self.replay.is_used() {
+            raw.replay.share = Some(self.replay.share);
+            raw.replay.max_tokens = Some(self.replay.max_tokens);
+        }
         raw.checkpoint.every = Some(self.checkpoint.every);
         raw.checkpoint.keep = Some(self.checkpoint.keep);
         raw.checkpoint.background = Some(self.checkpoint.background);

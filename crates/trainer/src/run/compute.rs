@@ -7,15 +7,18 @@ use std::time::Instant;
 use burn::module::Module;
 use taal_data::{Batch, BatchPlan};
 use taal_kernels::random;
-use taal_metrics::StepRecord;
+use taal_metrics::{AnswerFigures, StepRecord};
+use taal_model::Transformer;
 
 use super::energy::RunEnergy;
 use super::record::Record;
+use crate::answers::Answers;
 use crate::bad_step::BadStep;
 use crate::checkpoint::TrainState;
 use crate::events::{Act, Event};
-use crate::objective::Task;
+use crate::objective::{Ask, Task, Validation};
 use crate::recipe::Recipe;
+use crate::replay::OldData;
 use crate::step::Learner;
 use crate::{TrainError, learnable};
 
@@ -27,6 +30,12 @@ pub(super) struct Compute<'a> {
     pub(super) recipe: &'a Recipe,
     pub(super) task: Box<dyn Task>,
     pub(super) plan: BatchPlan,
+    /// What the model knew before, if it is trained further.
+    pub(super) old: Option<OldData>,
+    /// What the best checkpoint is chosen by, if not by the loss.
+    pub(super) answers: Option<Answers>,
+    /// How good the answers of a finished run's model are.
+    pub(super) answered: Option<AnswerFigures>,
     pub(super) learner: Learner,
     pub(super) state: TrainState,
     pub(super) clock: Clock,
@@ -58,9 +67,16 @@ impl Compute<'_> {
             false => ControlFlow::Break(()),
         };
         let model = self.learner.model.valid();
-        self.task
-            .validate(&model, self.recipe.eval.batch_size, &mut once)
-            .map(drop)
+        self.task.validate(&model, self.recipe.eval.batch_size, &mut once)?;
+        is_first = true;
+        let mut once = || match std::mem::take(&mut is_first) {
+            true => ControlFlow::Continue(()),
+            false => ControlFlow::Break(()),
+        };
+        match &self.old {
+            Some(old) => old.loss(&model, self.recipe.eval.batch_size, &mut once).map(drop),
+            None => Ok(()),
+        }
     }
 
     /// Trains until the last step, or breaks on a request to stop.
@@ -256,8 +272,15 @@ impl Compute<'_> {
 
     /// The batches at a position.
     fn batches(&self, position: u64) -> Result<Vec<Batch>, TrainError> {
+        let share = self.state.forgetting.map_or(self.recipe.replay.share, |it| it.share);
         self.micro_steps(position)
-            .map(|micro| self.task.batch(&self.plan, micro))
+            .map(|micro| {
+                let mut batch = self.task.batch(&self.plan, micro)?;
+                if let Some(old) = &self.old {
+                    old.mix(&mut batch, micro, share)?;
+                }
+                Ok(batch)
+            })
             .collect()
     }
 
@@ -269,11 +292,58 @@ impl Compute<'_> {
     ) -> Result<ControlFlow<(), bool>, TrainError> {
         let model = self.learner.model.valid();
         let mut ask = || record.ask();
-        let found = match self.task.validate(&model, self.recipe.eval.batch_size, &mut ask)? {
-            ControlFlow::Continue(Some(found)) => found,
-            ControlFlow::Continue(None) => return Ok(ControlFlow::Continue(false)),
-            ControlFlow::Break(()) => return Ok(ControlFlow::Break(())),
+        let ControlFlow::Continue(found) = self.task.validate(&model, self.recipe.eval.batch_size, &mut ask)? else {
+            return Ok(ControlFlow::Break(()));
         };
+        let ControlFlow::Continue(answered) = self.answer(&model, &mut ask)? else {
+            return Ok(ControlFlow::Break(()));
+        };
+        let ControlFlow::Continue(old_loss) = self.old_loss(&model, &mut ask)? else {
+            return Ok(ControlFlow::Break(()));
+        };
+        let before = self.state.forgetting.map(|it| it.share);
+        let is_held = self.hold_budget(old_loss, record);
+        figures.old_loss = old_loss;
+        let Some(found) = found else {
+            // Without a validation split, the last step within the budget is the best one.
+            let is_best = old_loss.is_some() && is_held && self.state.health.in_a_row == 0;
+            if is_best {
+                self.state.best_step = Some(self.state.step);
+            }
+            return Ok(ControlFlow::Continue(is_best));
+        };
+        self.keep_validation(&found, answered, figures, record);
+        // After a bad step the weights are those of an earlier step, so this evaluation cannot be a new best one.
+        let is_good = self.state.health.in_a_row == 0;
+        let is_best = is_good && is_held && self.is_better(found.score.loss(), answered);
+        if is_best {
+            self.state.best_val_loss = Some(found.score.loss());
+            self.state.best_metric = answered;
+            self.state.best_step = Some(self.state.step);
+            self.state.evaluations_without_gain = 0;
+        } else if self.state.forgetting.map(|it| it.share) == before {
+            // More old data have to take effect before patience counts.
+            self.state.evaluations_without_gain += 1;
+        }
+        Ok(ControlFlow::Continue(is_best))
+    }
+
+    /// How good the answers to held-out prompts are, with a metric of them.
+    fn answer(&self, model: &Transformer, ask: &mut Ask<'_>) -> Result<ControlFlow<(), Option<f64>>, TrainError> {
+        match &self.answers {
+            Some(answers) => Ok(answers.score(model, ask)?.map_continue(Some)),
+            None => Ok(ControlFlow::Continue(None)),
+        }
+    }
+
+    /// Keeps what an evaluation found.
+    fn keep_validation(
+        &mut self,
+        found: &Validation,
+        answered: Option<f64>,
+        figures: &mut StepRecord,
+        record: &mut Record<'_>,
+    ) {
         let loss = found.score.loss();
         let bits_per_byte = (found.bytes > 0).then(|| taal_metrics::bits_per_byte(found.score.nats, found.bytes));
         figures.val_loss = Some(loss);
@@ -281,24 +351,24 @@ impl Compute<'_> {
         figures.val_accuracy = found
             .correct
             .map(|correct| correct as f64 / found.score.tokens.max(1) as f64);
+        figures.val_answers = answered;
         record.check_against_guessing(self.state.val_loss, loss);
         self.state.val_loss = Some(loss);
+        self.state.val_metric = answered;
         self.state.val_correct = found.correct;
         self.state.val_bits_per_byte = bits_per_byte;
         self.state.val_tokens = Some(found.score.tokens);
         self.state.val_bytes = (found.bytes > 0).then_some(found.bytes);
         self.state.wall_s = self.clock.wall_s();
-        // After a bad step the weights are those of an earlier step, so this evaluation cannot be a new best one.
-        let is_good = self.state.health.in_a_row == 0;
-        let is_best = is_good && loss.is_finite() && self.state.best_val_loss.is_none_or(|best| loss < best);
-        if is_best {
-            self.state.best_val_loss = Some(loss);
-            self.state.best_step = Some(self.state.step);
-            self.state.evaluations_without_gain = 0;
-        } else {
-            self.state.evaluations_without_gain += 1;
+    }
+
+    /// Whether an evaluation is better than the best so far: by the metric of answers where there is one, then by the loss.
+    fn is_better(&self, loss: f64, answered: Option<f64>) -> bool {
+        let is_lower = loss.is_finite() && self.state.best_val_loss.is_none_or(|best| loss < best);
+        match (answered, self.state.best_metric) {
+            (Some(value), Some(best)) => value > best || value == best && is_lower,
+            _ => is_lower,
         }
-        Ok(ControlFlow::Continue(is_best))
     }
 
     /// Starts a checkpoint. Returns `false` if the state was not finite and the run went back instead.

@@ -299,6 +299,11 @@ impl Record<'_> {
             vocab_size: self.tokenizer.vocab_size() as u64,
             samples: self.samples.clone(),
             masked: None,
+            answers: match compute.answered {
+                Some(found) => Some(found),
+                None => compute.answers.as_ref().map(|answers| answers.figures(state)),
+            },
+            forgetting: compute.forgetting(),
             figures: taal_metrics::run_figures(records),
             notes: self.notes(compute),
         }

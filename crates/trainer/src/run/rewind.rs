@@ -14,6 +14,7 @@ use crate::health::HealthState;
 use crate::optimizer::Optimizer;
 use crate::precision::MixedPrecision;
 use crate::prepare;
+use crate::replay::Forgetting;
 
 impl Compute<'_> {
     /// Goes back to the newest checkpoint, the second time to the one before, and continues with the batches after the
@@ -27,6 +28,12 @@ impl Compute<'_> {
             self.learner.optimizer = Optimizer::new(train.adamw, train.muon);
             let state = TrainState {
                 health: self.health_after_rewind(0, VecDeque::new()),
+                // What was measured before the first step stays so.
+                forgetting: self.state.forgetting.map(|measured| Forgetting {
+                    now: None,
+                    share: self.recipe.replay.share,
+                    ..measured
+                }),
                 ..TrainState::default()
             };
             self.take_back(state, record)?;

@@ -3,10 +3,12 @@
 use taal_model::ModelSize;
 
 mod against_pytorch;
+mod answers;
 mod bad_recipes;
 mod chat;
 #[cfg(feature = "faults")]
 mod faults;
+mod forgetting;
 mod from_rust;
 mod keys;
 mod masked;

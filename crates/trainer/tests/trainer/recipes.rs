@@ -34,7 +34,9 @@ fn every_embedded_recipe_resolves_and_has_a_description() {
             "dutch-bpe",
             "names",
             "dutch-mlm",
-            "english-mlm"
+            "english-mlm",
+            "chat",
+            "chat-tldr"
         ]
     );
 }

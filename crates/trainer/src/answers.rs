@@ -1,0 +1,140 @@
+//! The metric of answers by which a run's best checkpoint is chosen: held-out prompts are answered and compared with what was said.
+
+use std::ops::ControlFlow;
+
+use taal_data::ConversationExample;
+use taal_evaluation::{Nearest, Task, TaskItem, evaluate_task};
+use taal_inference::LanguageModel;
+use taal_metrics::{AnswerFigures, AnswerMetric, AnswerScore};
+use taal_model::Transformer;
+use taal_model::hugging_face::SpecialIds;
+use taal_tokenizer::Tokenizer;
+
+use crate::TrainError;
+use crate::chat::Chat;
+use crate::checkpoint::TrainState;
+use crate::objective::Ask;
+use crate::prepare::Corpus;
+use crate::recipe::Recipe;
+
+/// Held-out prompts with the last answer of each.
+#[derive(Debug)]
+pub(crate) struct Answers {
+    task: Task,
+    /// The answers to the prompts that the run trains on.
+    nearest: Nearest,
+    tokenizer_json: Vec<u8>,
+    special_ids: SpecialIds,
+}
+
+/// Training examples that are searched for the nearest prompt, the first ones.
+const MAX_KNOWN: usize = 50_000;
+
+impl Answers {
+    /// Those of the recipe's metric, if it has one.
+    ///
+    /// # Errors
+    ///
+    /// The tokenizer's.
+    pub(crate) fn of(
+        recipe: &Recipe,
+        tokenizer: &Tokenizer,
+        chat: &Chat,
+        corpus: &Corpus,
+    ) -> Result<Option<Self>, TrainError> {
+        let (Some(metric), Corpus::Conversations(found)) = (recipe.eval.metric, corpus) else {
+            return Ok(None);
+        };
+        let Some(held_out) = &found.validation else {
+            return Ok(None);
+        };
+        let examples = held_out.first(recipe.eval.answers);
+        let items = examples.iter().map(|example| item(example, tokenizer));
+        let items: Vec<TaskItem> = items.collect::<Result<_, _>>()?;
+        let known = found.train.first(MAX_KNOWN);
+        let known = known.iter().map(|example| {
+            let item = item(example, tokenizer)?;
+            Ok((item.prompt, item.references.concat()))
+        });
+        let known: Vec<(String, String)> = known.collect::<Result<_, TrainError>>()?;
+        Ok(Some(Self {
+            nearest: Nearest::new(known),
+            task: Task {
+                name: recipe.name.clone(),
+                metric,
+                labels: labels(metric, &items),
+                ignore_case: false,
+                max_tokens: recipe.eval.answer_tokens,
+                stop: Vec::new(),
+                items,
+            },
+            tokenizer_json: tokenizer.to_json(),
+            special_ids: chat.special_ids().cloned().unwrap_or_default(),
+        }))
+    }
+
+    /// The figures so far, for the report.
+    pub(crate) fn figures(&self, state: &TrainState) -> AnswerFigures {
+        AnswerFigures {
+            metric: self.task.metric,
+            questions: self.task.items.len() as u64,
+            last: state.val_metric,
+            best: state.best_metric,
+            model: None,
+            nearest: None,
+        }
+    }
+
+    /// The score of a model's answers, and that of the answers to the nearest prompts of the training part.
+    pub(crate) fn compare(&self, model: &Transformer) -> Result<[AnswerScore; 2], TrainError> {
+        let found = evaluate_task(&self.model(model)?, &self.task, &mut |_| ControlFlow::Continue(()))?;
+        let nearest = self.task.evaluate(|item| self.nearest.answer(&item.prompt).unwrap_or_default().to_owned());
+        Ok([found, nearest].map(|found| AnswerScore {
+            value: found.value,
+            interval: found.interval,
+            first_word: found.first_word_share(),
+        }))
+    }
+
+    /// The figure of a model, 0 to 1.
+    pub(crate) fn score(&self, model: &Transformer, ask: &mut Ask<'_>) -> Result<ControlFlow<(), f64>, TrainError> {
+        let mut is_stopped = false;
+        let found = evaluate_task(&self.model(model)?, &self.task, &mut |_| {
+            let asked = ask();
+            is_stopped = asked.is_break();
+            asked
+        })?;
+        Ok(match is_stopped {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(found.value),
+        })
+    }
+
+    fn model(&self, model: &Transformer) -> Result<LanguageModel, TrainError> {
+        let tokenizer = Tokenizer::from_json(&self.tokenizer_json)?;
+        Ok(LanguageModel::with_special_ids(model.clone(), Some(tokenizer), self.special_ids.clone()))
+    }
+}
+
+/// What comes before the last answer of an example, and that answer.
+fn item(example: &ConversationExample, tokenizer: &Tokenizer) -> Result<TaskItem, TrainError> {
+    let answer = example.learned.last().cloned().unwrap_or_default();
+    let prompt = &example.ids[..answer.start];
+    let said: Vec<u32> = example.ids[answer].iter().copied().filter(|id| !tokenizer.is_special(*id)).collect();
+    Ok(TaskItem {
+        prompt: tokenizer.decode(prompt)?,
+        prompt_ids: Some(prompt.to_vec()),
+        references: vec![tokenizer.decode(&said)?],
+    })
+}
+
+/// The answers as labels, where the metric has labels.
+fn labels(metric: AnswerMetric, items: &[TaskItem]) -> Vec<String> {
+    if !matches!(metric, AnswerMetric::Accuracy | AnswerMetric::MacroF1) {
+        return Vec::new();
+    }
+    let mut labels: Vec<String> = items.iter().flat_map(|item| &item.references).map(|text| text.trim().to_owned()).collect();
+    labels.sort();
+    labels.dedup();
+    labels
+}
