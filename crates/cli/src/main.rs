@@ -38,6 +38,7 @@ mod terminal;
 mod tokenizer;
 mod trace;
 mod train;
+mod transfer;
 
 use std::process::ExitCode;
 
@@ -98,6 +99,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
             BenchCommand::Generate(arguments) => bench::generate(&arguments),
             BenchCommand::Serve(arguments) => bench::serve(&arguments),
             BenchCommand::Paradigm(arguments) => bench::paradigm(&arguments),
+            BenchCommand::Transfer(arguments) => transfer::run(&arguments),
         },
         Command::Energy(arguments) => match arguments.command {
             EnergyCommand::Watch(arguments) => return energy::watch(&arguments),

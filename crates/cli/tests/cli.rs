@@ -1713,6 +1713,7 @@ fn the_help_is_what_it_was() {
         "bench generate",
         "bench serve",
         "bench paradigm",
+        "bench transfer",
         "energy",
         "energy watch",
         "energy estimate",

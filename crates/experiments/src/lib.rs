@@ -1,6 +1,7 @@
 //! Experiments that train several models in the same way and compare what they learn.
 //!
-//! [`paradigm`] trains a recurrent network and a transformer on one recipe, with equal time and with equal tokens. Each experiment is one
+//! [`paradigm`] trains a recurrent network and a transformer on one recipe, with equal time and with equal tokens.
+//! [`transfer`] trains a task from new weights and from a pre-trained model, with equal compute. Each experiment is one
 //! module: options in, figures out. Drawing the figures is left to the caller.
 //!
 //! ```no_run
@@ -16,3 +17,4 @@
 //! ```
 
 pub mod paradigm;
+pub mod transfer;

@@ -177,6 +177,8 @@ pub enum BenchCommand {
     Serve(BenchServeArguments),
     /// Train a recurrent network and the transformer, and compare them
     Paradigm(BenchParadigmArguments),
+    /// Train a task from new weights and from a pre-trained model, with a share of its compute
+    Transfer(BenchTransferArguments),
 }
 
 /// `taal bench train`
@@ -288,6 +290,39 @@ pub struct BenchParadigmArguments {
     #[command(flatten)]
     pub device: DeviceArgument,
     /// Write a chart of the loss by position
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `taal bench transfer`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  taal bench transfer --model runs/dutch-bpe --task chat-tldr --svg transfer.svg\n\n\
+                  Trainings that are finished in --run-dir are not made again, so the same command continues a comparison.")]
+pub struct BenchTransferArguments {
+    /// Run directory of the pre-trained model, which knows what it was trained on
+    #[arg(short, long, value_name = "RUN")]
+    pub model: PathBuf,
+    /// Embedded recipe or TOML file to learn (may be repeated)
+    #[arg(long, value_name = "NAME|FILE", required = true)]
+    pub task: Vec<String>,
+    /// Percents of the compute of the pre-training that each training of a task gets
+    #[arg(long, value_name = "PERCENT", value_delimiter = ',', default_values_t = [1.0, 3.0, 10.0], value_parser = positive)]
+    pub percent: Vec<f64>,
+    /// Trainings of each kind, with seeds from 1
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = from_one::<u64>)]
+    pub seeds: u64,
+    /// Multiples of the recipe's learning rate to try with the first seed
+    #[arg(long, value_name = "X", value_delimiter = ',', default_values_t = [0.3, 1.0, 3.0], value_parser = positive)]
+    pub rates: Vec<f64>,
+    /// Where the trainings are kept
+    #[arg(long, value_name = "DIR", default_value = "runs/transfer")]
+    pub run_dir: PathBuf,
+    #[command(flatten)]
+    pub device: DeviceArgument,
+    /// Write a chart of the first task: loss by share of the compute
     #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,
     /// Print one JSON object

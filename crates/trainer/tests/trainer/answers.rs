@@ -26,7 +26,7 @@ metric = "exact_match"
 answer_tokens = 12
 "#;
 
-/// Twelve questions of three kinds, each three times: the last four rows, which are held out, have been asked before.
+/// Four questions, ten times each: those of the last four rows, which are held out, have been asked before.
 fn rows() -> String {
     let row = |index: usize| {
         let (asked, said) = [("kat?", "dier"), ("roos?", "plant"), ("ijzer?", "metaal"), ("hond?", "dier")][index % 4];
@@ -70,8 +70,11 @@ fn the_best_checkpoint_and_patience_go_by_the_metric_of_answers() {
     // Of equally good ones, the one with the lowest loss.
     let step = found.iter().filter(|it| it.1 == best).min_by(|a, b| a.2.total_cmp(&b.2)).unwrap().0;
     assert_eq!(report.best_step, Some(step));
-    let [is_better, _] = [report.steps - step >= 18, report.steps == 60];
-    assert!(is_better || report.steps == 60, "stopped at {} after {step}", report.steps);
+    assert!(
+        report.steps == 60 || report.steps == step + 3 * 6,
+        "stopped at {}, the best step was {step}",
+        report.steps
+    );
 }
 
 #[test]
