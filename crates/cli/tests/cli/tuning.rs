@@ -1,5 +1,8 @@
 //! Data to fine-tune on, and answers to tasks.
 
+use std::io::Write;
+use std::process::Stdio;
+
 use crate::{Place, done, fails, json, stderr};
 
 #[test]
@@ -85,6 +88,54 @@ fn finetune_trains_further_from_a_model_as_init_from_does() {
         place.taal(&["finetune", "--model", "nothing", "--recipe", "tiny.toml"]),
         2,
         &["nothing"],
+    );
+}
+
+#[test]
+fn a_model_tuned_on_messages_answers_in_a_chat_and_stops_and_its_gguf_file_has_the_template() {
+    let place = Place::new();
+    let row = r#"{"messages": [{"role": "user", "content": "hoi"}, {"role": "assistant", "content": "dag"}]}"#;
+    place.write("chat.jsonl", format!("{row}\n").repeat(10));
+    let recipe = "[data]\nconversations = \"chat.jsonl\"\n[tokenizer]\nkind = \"bpe\"\nvocab_size = 257\n[model]\nn_layers = 1\n\
+                  d_model = 32\nn_heads = 2\n[train]\nsteps = 60\nbatch_size = 2\nblock_size = 48\nlr = 0.02\nwarmup_steps = 5\n";
+    place.write("chat.toml", recipe);
+    done(place.taal(&["train", "--recipe", "chat.toml", "--run-dir", "talker"]));
+    let mut command = place.command(&["chat", "--model", "talker", "--temperature", "0"]);
+    let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("taal starts");
+    child.stdin.take().expect("a pipe").write_all(b"hoi\n").expect("written");
+    let output = child.wait_with_output().expect("an end");
+    assert_eq!(done(output).trim(), "dag");
+
+    // Fine-tuning on text keeps the template of the model.
+    let tune = ["finetune", "--model", "talker", "--recipe", "tiny.toml", "--set", "train.steps=1", "--run-dir", "tuned"];
+    done(place.taal(&tune));
+    let template = |run: &str| place.read(&format!("{run}/model/chat_template.jinja"));
+    assert_eq!(template("tuned"), template("talker"));
+
+    done(place.taal(&["export", "--model", "talker", "--to", "gguf", "--out", "talker.gguf"]));
+    let file = std::fs::read(place.path("talker.gguf")).expect("a file");
+    let has = |text: &str| file.windows(text.len()).any(|part| part == text.as_bytes());
+    assert!(has("tokenizer.chat_template") && has(&template("talker")));
+}
+
+#[test]
+fn finetune_says_what_was_forgotten_and_holds_a_budget() {
+    let place = Place::new();
+    done(place.taal(&["train", "--recipe", "tiny.toml", "--run-dir", "base"]));
+    place.write("other.txt", "tak ed pat ne ket er taz.\n".repeat(20));
+    let tune = ["finetune", "--model", "base", "--recipe", "tiny.toml", "--set", "data.files=[\"other.txt\"]"];
+    let text = done(place.taal(&[&tune[..], &["--run-dir", "free"]].concat()));
+    assert!(text.contains("old data") && text.contains("nats/token before"), "{text}");
+    let text = done(place.taal(&[&tune[..], &["--run-dir", "bound", "--forget-budget", "0.0"]].concat()));
+    assert!(text.contains("budget 0"), "{text}");
+    let report: serde_json::Value = serde_json::from_str(&place.read("bound/report.json")).expect("JSON");
+    let [before, after] = ["before", "after"].map(|key| report["forgetting"][key].as_f64().expect("a number"));
+    assert!(after <= before, "{before} {after}");
+    fails(
+        place.taal(&[&tune[..], &["--run-dir", "no", "--forget-budget", "-1"]].concat()),
+        2,
+        &["replay.budget", "-1"],
     );
 }
 
