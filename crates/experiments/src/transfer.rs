@@ -138,7 +138,7 @@ pub fn compare(
             task,
             device,
             options,
-            progress,
+            progress: &mut *progress,
         };
         found.push(bench.task()?);
     }
@@ -203,8 +203,9 @@ impl Bench<'_, '_> {
         let mut points = Vec::new();
         for share in self.options.shares.clone() {
             let steps = ((share * self.base.flops / step_flops).round() as u64).max(1);
-            let from_scratch = self.arm(Start::Scratch, share, steps)?;
+            // These runs make the directory that new weights are written to.
             let fine_tuned = self.arm(Start::Tuned, share, steps)?;
+            let from_scratch = self.arm(Start::Scratch, share, steps)?;
             let is_disjoint = fine_tuned.loss_range()[1] < from_scratch.loss_range()[0];
             points.push(PointFigures {
                 share,

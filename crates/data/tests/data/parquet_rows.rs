@@ -1,5 +1,6 @@
 //! Parquet files of examples: read as the same rows of JSON Lines, or refused by file, column and row.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use parquet::basic::{Compression, ZstdLevel};
@@ -244,4 +245,24 @@ fn damage_is_named_by_its_column_or_refused_with_the_file() {
         assert_says(open(&whole[..len]), &["a.parquet"]);
     }
     assert_says(open(b"{\"prompt\": \"a\", \"completion\": \"b\"}\n"), &["a.parquet is not a whole Parquet file"]);
+}
+
+#[test]
+fn files_of_pyarrow_are_read_or_refused_by_their_column() {
+    let golden = |name: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/parquet").join(name);
+        Conversations::open_with(&tokenizer(), &[path], 64, &options())
+    };
+    let messages = golden("messages.parquet").unwrap();
+    assert_eq!(messages.counts.roles["assistant"].messages, 3);
+    assert_eq!((messages.counts.examples, messages.counts.layouts[0].1), (3, Layout::Messages));
+    let lines: String = (0..300)
+        .map(|index| format!("{{\"prompt\": \"vraag {}?\", \"completion\": {:?}}}\n", ["a", "b", "c"][index % 3], &"janee"[..1 + index % 5]))
+        .collect();
+    let twin = trained(&open_with("a.jsonl", lines.as_bytes(), &options()).unwrap());
+    for name in ["pairs.parquet", "plain.parquet"] {
+        assert!(trained(&golden(name).unwrap()) == twin, "{name}");
+    }
+    assert_says(golden("gzip.parquet"), &["gzip.parquet", "GZIP", "`prompt`", "zstd"]);
+    assert_eq!(golden("other-gzip.parquet").unwrap().counts.examples, 1);
 }
