@@ -398,7 +398,10 @@ fn answer_rows(found: &AnswerFigures) -> Vec<(&'static str, String)> {
             percent(score.first_word)
         )
     };
-    let model = found.model.as_ref().map(|score| ("answers", format!("{}, {} questions", words(score), found.questions)));
+    let model = found
+        .model
+        .as_ref()
+        .map(|score| ("answers", format!("{}, {} questions", words(score), found.questions)));
     let nearest = found.nearest.as_ref().map(|score| ("nearest row", words(score)));
     model.into_iter().chain(nearest).collect()
 }

@@ -52,8 +52,14 @@ fn table(figures: &TransferFigures) -> String {
         terminal::short(figures.base_flops),
     );
     for task in &figures.tasks {
-        text += &format!("\n{}: loss in nats per token, lowest and highest of the seeds\n", task.name);
-        text += &format!("{:>9}{:>8}  {:<34}{:<34}{}\n", "compute", "steps", "from new weights", "fine-tuned", "disjoint");
+        text += &format!(
+            "\n{}: loss in nats per token, lowest and highest of the seeds\n",
+            task.name
+        );
+        text += &format!(
+            "{:>9}{:>8}  {:<34}{:<34}{}\n",
+            "compute", "steps", "from new weights", "fine-tuned", "disjoint"
+        );
         for point in &task.points {
             text += &format!(
                 "{:>7} %{:>8}  {:<34}{:<34}{}\n",
@@ -84,7 +90,10 @@ fn arm(figures: &ArmFigures, task: &TaskFigures) -> String {
 /// The loss by share of the compute.
 fn chart(task: &TaskFigures) -> String {
     let curve = |arm: &dyn Fn(&taal_experiments::transfer::PointFigures) -> f64| {
-        task.points.iter().map(|point| (100.0 * point.share, arm(point))).collect()
+        task.points
+            .iter()
+            .map(|point| (100.0 * point.share, arm(point)))
+            .collect()
     };
     let title = format!("Loss of {} by compute, from new weights and fine-tuned", task.name);
     let lines = taal_draw::Lines {

@@ -269,7 +269,9 @@ impl Conversations {
     ) -> Result<Self> {
         BatchPlan::new(0, 1, block_size).check_sizes()?;
         let plain = plain_chat(tokenizer);
-        let plain = plain.template().map_err(|source| tokenizer_error("the chat template", source))?;
+        let plain = plain
+            .template()
+            .map_err(|source| tokenizer_error("the chat template", source))?;
         let encoder = Encoder {
             tokenizer,
             format: options.format.as_deref().unwrap_or(&plain),

@@ -58,7 +58,12 @@ pub fn plain_chat(tokenizer: &Tokenizer) -> ChatFiles {
     }
     source += "{% for message in messages %}";
     for (keyword, role) in [("if", Role::System), ("elif", Role::Assistant), ("elif", Role::Tool)] {
-        let _ = write!(source, "{{% {keyword} message['role'] == '{}' %}}{}", role.name(), label(role));
+        let _ = write!(
+            source,
+            "{{% {keyword} message['role'] == '{}' %}}{}",
+            role.name(),
+            label(role)
+        );
     }
     let _ = write!(source, "{{% else %}}{}{{% endif %}}", label(Role::User));
     source += ": {% if message['role'] == 'assistant' %}{{ message['content'] | trim }}";

@@ -4,8 +4,8 @@ mod data {
     mod batches;
     mod conversations;
     mod corpora;
-    mod hostile;
     mod examples;
+    mod hostile;
     mod inputs;
     mod layouts;
     mod masking;

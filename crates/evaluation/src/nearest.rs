@@ -42,13 +42,17 @@ impl Nearest {
         let mut products: HashMap<usize, f64> = HashMap::new();
         // In one order of words, so that sums are the same every time.
         for (word, count) in counted(question) {
-            let Some(questions) = self.postings.get(&word) else { continue };
+            let Some(questions) = self.postings.get(&word) else {
+                continue;
+            };
             let weight = self.weight(questions.len());
             for (index, known) in questions {
                 *products.entry(*index).or_default() += count * known * weight * weight;
             }
         }
-        let cosines = products.into_iter().map(|(index, product)| (index, product / self.lengths[index]));
+        let cosines = products
+            .into_iter()
+            .map(|(index, product)| (index, product / self.lengths[index]));
         let near = cosines.filter(|(_, cosine)| *cosine > 0.0);
         let nearest = near.max_by(|(a, x), (b, y)| x.total_cmp(y).then(b.cmp(a)));
         nearest.map(|(index, _)| self.answers[index].as_str())
@@ -56,14 +60,19 @@ impl Nearest {
 
     /// How much a word counts that this many questions have.
     fn weight(&self, questions: usize) -> f64 {
-        ((self.answers.len() + 1) as f64 / (questions as f64 + 0.5)).ln().max(0.0)
+        ((self.answers.len() + 1) as f64 / (questions as f64 + 0.5))
+            .ln()
+            .max(0.0)
     }
 }
 
 /// The words of a text without capitals, in order of the alphabet, with how often they occur.
 fn counted(text: &str) -> Vec<(String, f64)> {
     let text = text.to_lowercase();
-    let mut words: Vec<&str> = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
+    let mut words: Vec<&str> = text
+        .split(|c: char| !c.is_alphanumeric())
+        .filter(|word| !word.is_empty())
+        .collect();
     words.sort_unstable();
     let mut counts: Vec<(String, f64)> = Vec::new();
     for word in words {

@@ -12,7 +12,8 @@ use taal_metrics::{Report, flops};
 use taal_model::hugging_face::{self, Companions};
 use taal_model::{Initialization, TransformerConfig};
 use taal_trainer::{
-    ModelRecipe, Outcome, Progress, Recipe, RecipeText, RunOptions, Silent, TokenizerRecipe, TrainError, is_run, prepare, resolve, resolve_stored, stored_recipe, train,
+    ModelRecipe, Outcome, Progress, Recipe, RecipeText, RunOptions, Silent, TokenizerRecipe, TrainError, is_run,
+    prepare, resolve, resolve_stored, stored_recipe, train,
 };
 
 /// Evaluations of a training.
@@ -225,7 +226,9 @@ impl Bench<'_, '_> {
     /// Tunes the rate with the first seed, and trains the other seeds with it.
     fn arm(&mut self, start: Start, share: f64, steps: u64) -> Result<ArmFigures, TrainError> {
         let seeds = self.options.seeds.clone();
-        let (first, others) = seeds.split_first().map_or((1, &[][..]), |(first, others)| (*first, others));
+        let (first, others) = seeds
+            .split_first()
+            .map_or((1, &[][..]), |(first, others)| (*first, others));
         let mut best: Option<(f64, Report)> = None;
         for rate in self.options.rates.clone() {
             let report = match self.trained(start, share, steps, first, rate) {
@@ -246,8 +249,13 @@ impl Bench<'_, '_> {
         for seed in others {
             reports.push(self.trained(start, share, steps, *seed, rate)?);
         }
-        let losses = reports.iter().map(|report| self.loss(report)).collect::<Result<_, _>>()?;
-        let answers = reports.iter().filter_map(|report| Some(report.answers.as_ref()?.model?.value));
+        let losses = reports
+            .iter()
+            .map(|report| self.loss(report))
+            .collect::<Result<_, _>>()?;
+        let answers = reports
+            .iter()
+            .filter_map(|report| Some(report.answers.as_ref()?.model?.value));
         let forgotten = reports.iter().filter_map(|report| report.forgetting.as_ref()?.rise());
         Ok(ArmFigures {
             rate,

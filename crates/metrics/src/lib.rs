@@ -55,6 +55,8 @@ pub use memory::{available_memory_bytes, peak_rss_bytes};
 pub use projection::{Projection, pca};
 pub use quality::{Accuracy, MeanLoss, bits_per_byte, perplexity, wilson_interval};
 pub use rank::{spearman, spearman_interval};
-pub use report::{AnswerFigures, AnswerScore, ForgettingFigures, GuessFigures, MaskedFigures, Report, RunNote, Sample, WordRank};
+pub use report::{
+    AnswerFigures, AnswerScore, ForgettingFigures, GuessFigures, MaskedFigures, Report, RunNote, Sample, WordRank,
+};
 pub use short::short;
 pub use taal_store::layout::LOG_NAME;

@@ -88,7 +88,9 @@ impl Answers {
     /// The score of a model's answers, and that of the answers to the nearest prompts of the training part.
     pub(crate) fn compare(&self, model: &Transformer) -> Result<[AnswerScore; 2], TrainError> {
         let found = evaluate_task(&self.model(model)?, &self.task, &mut |_| ControlFlow::Continue(()))?;
-        let nearest = self.task.evaluate(|item| self.nearest.answer(&item.prompt).unwrap_or_default().to_owned());
+        let nearest = self
+            .task
+            .evaluate(|item| self.nearest.answer(&item.prompt).unwrap_or_default().to_owned());
         Ok([found, nearest].map(|found| AnswerScore {
             value: found.value,
             interval: found.interval,
@@ -112,7 +114,11 @@ impl Answers {
 
     fn model(&self, model: &Transformer) -> Result<LanguageModel, TrainError> {
         let tokenizer = Tokenizer::from_json(&self.tokenizer_json)?;
-        Ok(LanguageModel::with_special_ids(model.clone(), Some(tokenizer), self.special_ids.clone()))
+        Ok(LanguageModel::with_special_ids(
+            model.clone(),
+            Some(tokenizer),
+            self.special_ids.clone(),
+        ))
     }
 }
 
@@ -120,7 +126,11 @@ impl Answers {
 fn item(example: &ConversationExample, tokenizer: &Tokenizer) -> Result<TaskItem, TrainError> {
     let answer = example.learned.last().cloned().unwrap_or_default();
     let prompt = &example.ids[..answer.start];
-    let said: Vec<u32> = example.ids[answer].iter().copied().filter(|id| !tokenizer.is_special(*id)).collect();
+    let said: Vec<u32> = example.ids[answer]
+        .iter()
+        .copied()
+        .filter(|id| !tokenizer.is_special(*id))
+        .collect();
     Ok(TaskItem {
         prompt: tokenizer.decode(prompt)?,
         prompt_ids: Some(prompt.to_vec()),
@@ -133,7 +143,11 @@ fn labels(metric: AnswerMetric, items: &[TaskItem]) -> Vec<String> {
     if !matches!(metric, AnswerMetric::Accuracy | AnswerMetric::MacroF1) {
         return Vec::new();
     }
-    let mut labels: Vec<String> = items.iter().flat_map(|item| &item.references).map(|text| text.trim().to_owned()).collect();
+    let mut labels: Vec<String> = items
+        .iter()
+        .flat_map(|item| &item.references)
+        .map(|text| text.trim().to_owned())
+        .collect();
     labels.sort();
     labels.dedup();
     labels

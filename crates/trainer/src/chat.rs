@@ -68,7 +68,8 @@ impl Chat {
     /// The same for a model that was trained on these rows: where they are messages and there was no template, they were written by
     /// the plain one.
     pub(crate) fn learned_from(self, corpus: &Corpus, tokenizer: &Tokenizer) -> Self {
-        let has_answers = matches!(corpus, Corpus::Conversations(found) if found.counts.roles.contains_key("assistant"));
+        let has_answers =
+            matches!(corpus, Corpus::Conversations(found) if found.counts.roles.contains_key("assistant"));
         match self.files.is_empty() && has_answers {
             true => Self {
                 files: taal_data::plain_chat(tokenizer),

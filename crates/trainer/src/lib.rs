@@ -67,8 +67,8 @@ pub use precision::{
 pub use preview::{DataPreview, ExampleRow, preview};
 pub use recipe::{
     CheckpointRecipe, DEFAULT_RECIPE, DamagedKind, DataRecipe, DataSource, EvalRecipe, KEYS, Key, LSTM_INIT_STD,
-    ModelRecipe, Objective, ObjectiveKind, OrderKind, Preset, RawRecipe, Recipe, RecipeText, ReplayRecipe, Resolved, SampleRecipe,
-    TokenizerRecipe, TrainRecipe, UnknownKind, embedded, nearest_keys, resolve, resolve_stored,
+    ModelRecipe, Objective, ObjectiveKind, OrderKind, Preset, RawRecipe, Recipe, RecipeText, ReplayRecipe, Resolved,
+    SampleRecipe, TokenizerRecipe, TrainRecipe, UnknownKind, embedded, nearest_keys, resolve, resolve_stored,
 };
 pub use replay::Forgetting;
 pub use run_dir::{Claim, Start, is_run, latest, nothing_to_resume, stored_recipe};

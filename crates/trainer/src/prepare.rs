@@ -5,8 +5,8 @@ use std::path::Path;
 use burn::module::Module;
 use burn::tensor::Device;
 use taal_data::{
-    BatchPlan, BatchSource, Content, ConversationOptions, ConversationSource, Conversations, Dataset, ExampleSet, Layout, LineEnds,
-    Order, TokenSource, TokenizeOptions,
+    BatchPlan, BatchSource, Content, ConversationOptions, ConversationSource, Conversations, Dataset, ExampleSet,
+    Layout, LineEnds, Order, TokenSource, TokenizeOptions,
 };
 use taal_metrics::RunNote;
 use taal_model::hugging_face::{self, TOKENIZER_FILE};
@@ -93,7 +93,12 @@ impl Corpus {
             DataSource::Examples(name) => {
                 let options = conversation_options(recipe, chat);
                 let set = example_set(recipe, name)?;
-                Self::Conversations(Conversations::of_set(tokenizer, set, recipe.train.block_size, &options)?)
+                Self::Conversations(Conversations::of_set(
+                    tokenizer,
+                    set,
+                    recipe.train.block_size,
+                    &options,
+                )?)
             }
         };
         let carriage_returns = match &corpus {

@@ -92,10 +92,7 @@ impl OldData {
 
     fn prepare(recipe: &Recipe, data: DataRecipe, tokenizer: &Tokenizer, chat: &Chat) -> Result<Self, TrainError> {
         let name = words(&data.source);
-        let recipe = Recipe {
-            data,
-            ..recipe.clone()
-        };
+        let recipe = Recipe { data, ..recipe.clone() };
         objective::check(&recipe, tokenizer)?;
         let mut corpus = Corpus::prepare_for(&recipe, tokenizer, chat, |_| {})?;
         let fingerprint = corpus.fingerprint();
@@ -165,14 +162,18 @@ fn source(recipe: &Recipe) -> Result<Option<DataRecipe>, TrainError> {
     let Some(dir) = recipe.init_from() else { return Ok(None) };
     let dir = taal_inference::model_dir(dir)?;
     // The model of a run is `model` in it, or in one of its checkpoints.
-    let run = dir.ancestors().find(|dir| is_run(dir) && taal_store::exists(&dir.join(RESOLVED_FILE)));
+    let run = dir
+        .ancestors()
+        .find(|dir| is_run(dir) && taal_store::exists(&dir.join(RESOLVED_FILE)));
     let Some(run) = run else { return Ok(None) };
     let data = resolve_stored(&stored_recipe(run)?, &[])?.recipe.data;
     Ok(Some(data))
 }
 
 fn unknown(recipe: &Recipe) -> TrainError {
-    let place = recipe.init_from().map_or("the program's model".to_owned(), |dir| dir.display().to_string());
+    let place = recipe
+        .init_from()
+        .map_or("the program's model".to_owned(), |dir| dir.display().to_string());
     let detail = format!(
         "the old data are not known, because {place} does not belong to a run; name them in replay.corpus, replay.files or replay.shards"
     );

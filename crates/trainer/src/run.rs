@@ -86,20 +86,26 @@ impl<'a> Run<'a> {
         let precision = choice.settle(state.precision, options.device, &device, &recipe.name, progress)?;
         state.precision = (!choice.is_fp32()).then_some(precision);
         let mut origin = Origin::default();
-        let setup = Setup::new(recipe, precision, checkpoint.as_ref(), progress, |corpus, old, progress| {
-            origin = Origin {
-                recipe: taal_store::blake3_hex(resolved.text.as_bytes()),
-                data: match old.filter(|_| recipe.replay.is_used()) {
-                    Some(old) => taal_store::blake3_hex_of([&corpus.fingerprint(), &old.fingerprint]),
-                    None => corpus.fingerprint(),
-                },
-                line_ends: corpus.line_ends(),
-            };
-            match &checkpoint {
-                Some(checkpoint) => run_dir::check_origin(recipe, checkpoint, &origin, claim.dir(), progress),
-                None => Ok(()),
-            }
-        })?;
+        let setup = Setup::new(
+            recipe,
+            precision,
+            checkpoint.as_ref(),
+            progress,
+            |corpus, old, progress| {
+                origin = Origin {
+                    recipe: taal_store::blake3_hex(resolved.text.as_bytes()),
+                    data: match old.filter(|_| recipe.replay.is_used()) {
+                        Some(old) => taal_store::blake3_hex_of([&corpus.fingerprint(), &old.fingerprint]),
+                        None => corpus.fingerprint(),
+                    },
+                    line_ends: corpus.line_ends(),
+                };
+                match &checkpoint {
+                    Some(checkpoint) => run_dir::check_origin(recipe, checkpoint, &origin, claim.dir(), progress),
+                    None => Ok(()),
+                }
+            },
+        )?;
         let Setup {
             tokenizer,
             chat,

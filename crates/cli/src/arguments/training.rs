@@ -96,7 +96,9 @@ impl From<FinetuneArguments> for TrainArguments {
     fn from(arguments: FinetuneArguments) -> Self {
         // A string of Rust is one of TOML, too, but for its way to escape characters that no path has.
         let model = format!("train.init_from={:?}", arguments.model.display().to_string());
-        let budget = arguments.forget_budget.map(|budget| format!("replay.budget={budget:?}"));
+        let budget = arguments
+            .forget_budget
+            .map(|budget| format!("replay.budget={budget:?}"));
         Self {
             word: None,
             recipe: Some(arguments.recipe),
@@ -299,8 +301,10 @@ pub struct BenchParadigmArguments {
 
 /// `taal bench transfer`
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  taal bench transfer --model runs/dutch-bpe --task chat-tldr --svg transfer.svg\n\n\
-                  Trainings that are finished in --run-dir are not made again, so the same command continues a comparison.")]
+#[command(
+    after_help = "Example:\n  taal bench transfer --model runs/dutch-bpe --task chat-tldr --svg transfer.svg\n\n\
+                  Trainings that are finished in --run-dir are not made again, so the same command continues a comparison."
+)]
 pub struct BenchTransferArguments {
     /// Run directory of the pre-trained model, which knows what it was trained on
     #[arg(short, long, value_name = "RUN")]

@@ -101,14 +101,32 @@ fn a_model_tuned_on_messages_answers_in_a_chat_and_stops_and_its_gguf_file_has_t
     place.write("chat.toml", recipe);
     done(place.taal(&["train", "--recipe", "chat.toml", "--run-dir", "talker"]));
     let mut command = place.command(&["chat", "--model", "talker", "--temperature", "0"]);
-    let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let command = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut child = command.spawn().expect("taal starts");
-    child.stdin.take().expect("a pipe").write_all(b"hoi\n").expect("written");
+    child
+        .stdin
+        .take()
+        .expect("a pipe")
+        .write_all(b"hoi\n")
+        .expect("written");
     let output = child.wait_with_output().expect("an end");
     assert_eq!(done(output).trim(), "dag");
 
     // Fine-tuning on text keeps the template of the model.
-    let tune = ["finetune", "--model", "talker", "--recipe", "tiny.toml", "--set", "train.steps=1", "--run-dir", "tuned"];
+    let tune = [
+        "finetune",
+        "--model",
+        "talker",
+        "--recipe",
+        "tiny.toml",
+        "--set",
+        "train.steps=1",
+        "--run-dir",
+        "tuned",
+    ];
     done(place.taal(&tune));
     let template = |run: &str| place.read(&format!("{run}/model/chat_template.jinja"));
     assert_eq!(template("tuned"), template("talker"));
@@ -124,9 +142,20 @@ fn finetune_says_what_was_forgotten_and_holds_a_budget() {
     let place = Place::new();
     done(place.taal(&["train", "--recipe", "tiny.toml", "--run-dir", "base"]));
     place.write("other.txt", "tak ed pat ne ket er taz.\n".repeat(20));
-    let tune = ["finetune", "--model", "base", "--recipe", "tiny.toml", "--set", "data.files=[\"other.txt\"]"];
+    let tune = [
+        "finetune",
+        "--model",
+        "base",
+        "--recipe",
+        "tiny.toml",
+        "--set",
+        "data.files=[\"other.txt\"]",
+    ];
     let text = done(place.taal(&[&tune[..], &["--run-dir", "free"]].concat()));
-    assert!(text.contains("old data") && text.contains("nats/token before"), "{text}");
+    assert!(
+        text.contains("old data") && text.contains("nats/token before"),
+        "{text}"
+    );
     let text = done(place.taal(&[&tune[..], &["--run-dir", "bound", "--forget-budget", "0.0"]].concat()));
     assert!(text.contains("budget 0"), "{text}");
     let report: serde_json::Value = serde_json::from_str(&place.read("bound/report.json")).expect("JSON");

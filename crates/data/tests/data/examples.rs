@@ -27,7 +27,12 @@ fn every_set_of_examples_has_a_source_a_license_and_rows_that_are_read() {
 fn tldr_holds_out_whole_pages_in_both_languages_and_no_task_is_in_both_parts() {
     let set = example_set("tldr").unwrap();
     let field = |rows: &str, key: &str| -> BTreeSet<String> {
-        let row = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()[key].as_str().unwrap().to_owned();
+        let row = |line: &str| {
+            serde_json::from_str::<serde_json::Value>(line).unwrap()[key]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        };
         rows.lines().map(row).collect()
     };
     let (train, held_out) = (set.train_rows(), set.held_out_rows());
@@ -37,8 +42,15 @@ fn tldr_holds_out_whole_pages_in_both_languages_and_no_task_is_in_both_parts() {
         assert!(known.len() > 800 && new.len() > 80, "{key}");
     }
     for rows in [&train, &held_out] {
-        assert_eq!(field(rows, "language"), BTreeSet::from(["en".to_owned(), "nl".to_owned()]));
-        assert!(field(rows, "output").iter().all(|command| command.len() <= 120 && !command.contains("{{")));
+        assert_eq!(
+            field(rows, "language"),
+            BTreeSet::from(["en".to_owned(), "nl".to_owned()])
+        );
+        assert!(
+            field(rows, "output")
+                .iter()
+                .all(|command| command.len() <= 120 && !command.contains("{{"))
+        );
     }
     let tokenizer = characters(&(train.clone() + &held_out + "UserAssistant"));
     let found = Conversations::of_set(&tokenizer, set, 512, &ConversationOptions::default()).unwrap();

@@ -217,7 +217,10 @@ fn columns_of_other_names_are_mapped() {
     assert_eq!(open_with("a.jsonl", &renamed, BLOCK, &said).unwrap().counts.examples, 1);
     let dir = tempfile::tempdir().unwrap();
     let texts = conversation_texts(&[write(dir.path(), "a.jsonl", &renamed)], &said).unwrap();
-    assert_eq!(texts, ["System: kort\nUser: hoi?\nAssistant: dag\nUser: en?\nAssistant: niks\n"]);
+    assert_eq!(
+        texts,
+        ["System: kort\nUser: hoi?\nAssistant: dag\nUser: en?\nAssistant: niks\n"]
+    );
 }
 
 #[test]
@@ -488,7 +491,9 @@ fn the_answers_of_any_chat_template_are_found_or_it_is_refused() {
 
 /// `messages.jsonl` as a chat template in Jinja writes it.
 fn templated(source: &str, content: &str) -> taal_data::Result<Conversations> {
-    let template = ChatFiles::new(source).with_token("eos_token", "<|endoftext|>").template();
+    let template = ChatFiles::new(source)
+        .with_token("eos_token", "<|endoftext|>")
+        .template();
     let with_template = ConversationOptions {
         format: Some(Arc::new(template.unwrap())),
         ..options()
@@ -525,10 +530,16 @@ fn a_chat_template_that_loses_answers_or_refuses_a_row_is_named_with_the_line() 
     let hoi = "{\"messages\": [{\"role\": \"user\", \"content\": \"hoi\"}, {\"role\": \"assistant\", \"content\": \"dag\"}]}\n";
     let second = format!("{hoi}{MESSAGES}");
     // Earlier answers without what was thought, as templates of reasoning models have it.
-    let forgets = "{% for m in messages %}{% if loop.last or m.role != 'assistant' %}[{{ m.content }}]{% endif %}{% endfor %}";
+    let forgets =
+        "{% for m in messages %}{% if loop.last or m.role != 'assistant' %}[{{ m.content }}]{% endif %}{% endfor %}";
     assert_says(
         templated(forgets, &second),
-        &["a.jsonl, line 2", "loses message 3 (assistant)", "dag", "data.chat_template"],
+        &[
+            "a.jsonl, line 2",
+            "loses message 3 (assistant)",
+            "dag",
+            "data.chat_template",
+        ],
     );
     let refuses = "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}{% endif %}\
                    [{{ m.content }}]{% endfor %}";
@@ -555,12 +566,11 @@ fn the_plain_template_is_what_its_page_says() {
     ];
     let plain = plain_chat(&tokenizer()).template().unwrap();
     assert_eq!(
-        plain.render(&messages, false).unwrap(),
+        ChatFormat::render(&plain, &messages, false).unwrap(),
         "System: Answer briefly.\nUser: What is the capital of France?\nAssistant: Paris.<|endoftext|>\nTool: sunny\n"
     );
     assert!(
-        plain
-            .render(&messages[..2], true)
+        ChatFormat::render(&plain, &messages[..2], true)
             .unwrap()
             .ends_with("France?\nAssistant:")
     );

@@ -112,7 +112,9 @@ fn conversations(rows: &[&[(&str, Option<&str>)]]) -> Vec<Column> {
 /// Ids and learned positions of all examples.
 fn trained(conversations: &Conversations) -> Vec<(u64, Vec<u32>, Vec<std::ops::Range<usize>>)> {
     let examples = conversations.train.first(usize::MAX).into_iter();
-    examples.map(|example| (example.line, example.ids, example.learned)).collect()
+    examples
+        .map(|example| (example.line, example.ids, example.learned))
+        .collect()
 }
 
 #[test]
@@ -123,7 +125,11 @@ fn lists_of_messages_in_several_row_groups_are_the_rows_of_their_twin_in_json_li
             &[("user", Some("en?")), ("assistant", Some("nee"))],
         ]),
         conversations(&[]),
-        conversations(&[&[("system", Some("kort")), ("user", Some("wat?")), ("assistant", Some("niks"))]]),
+        conversations(&[&[
+            ("system", Some("kort")),
+            ("user", Some("wat?")),
+            ("assistant", Some("niks")),
+        ]]),
     ];
     let content = file(MESSAGES, properties().set_compression(Compression::SNAPPY), groups);
     let found = open(&content).unwrap();
@@ -157,7 +163,8 @@ fn every_encoding_page_version_and_known_compression_gives_the_same_rows() {
     let asked: Vec<String> = (0..300).map(|index| format!("vraag {}?", index % 7)).collect();
     let said: Vec<String> = (0..300).map(|index| format!("{}", index * index)).collect();
     let pairs = |range: std::ops::Range<usize>| {
-        let [asked, said] = [&asked, &said].map(|texts_of| texts(texts_of[range.clone()].iter().map(|text| Some(text.as_str()))));
+        let [asked, said] =
+            [&asked, &said].map(|texts_of| texts(texts_of[range.clone()].iter().map(|text| Some(text.as_str()))));
         vec![asked, said]
     };
     let lines: String = asked
@@ -180,13 +187,41 @@ fn every_encoding_page_version_and_known_compression_gives_the_same_rows() {
     let zstd = Compression::ZSTD(ZstdLevel::default());
     for (what, properties) in [
         ("dictionary", small_pages.clone().set_compression(zstd)),
-        ("second version", small_pages.clone().set_writer_version(WriterVersion::PARQUET_2_0).set_compression(zstd)),
-        ("full dictionary", small_pages.clone().set_dictionary_page_size_limit(64)),
-        ("plain", properties().set_dictionary_enabled(false).set_compression(Compression::SNAPPY)),
-        ("delta", properties().set_dictionary_enabled(false).set_encoding(parquet::basic::Encoding::DELTA_BYTE_ARRAY)),
-        ("lengths", properties().set_dictionary_enabled(false).set_encoding(parquet::basic::Encoding::DELTA_LENGTH_BYTE_ARRAY)),
+        (
+            "second version",
+            small_pages
+                .clone()
+                .set_writer_version(WriterVersion::PARQUET_2_0)
+                .set_compression(zstd),
+        ),
+        (
+            "full dictionary",
+            small_pages.clone().set_dictionary_page_size_limit(64),
+        ),
+        (
+            "plain",
+            properties()
+                .set_dictionary_enabled(false)
+                .set_compression(Compression::SNAPPY),
+        ),
+        (
+            "delta",
+            properties()
+                .set_dictionary_enabled(false)
+                .set_encoding(parquet::basic::Encoding::DELTA_BYTE_ARRAY),
+        ),
+        (
+            "lengths",
+            properties()
+                .set_dictionary_enabled(false)
+                .set_encoding(parquet::basic::Encoding::DELTA_LENGTH_BYTE_ARRAY),
+        ),
     ] {
-        let content = file(&schema, properties, vec![pairs(0..120), pairs(120..121), pairs(121..300)]);
+        let content = file(
+            &schema,
+            properties,
+            vec![pairs(0..120), pairs(120..121), pairs(121..300)],
+        );
         let found = open_with("a.parquet", &content, &mapped).unwrap();
         assert!(trained(&found) == twin, "{what}");
     }
@@ -202,18 +237,31 @@ fn nulls_and_wrong_nesting_are_refused_by_file_column_and_row() {
     assert_eq!(error.kind(), ErrorKind::Corrupt);
     assert_says::<()>(Err(error), &["a.parquet, row 3", "`prompt` is null"]);
     let empty = vec![vec![texts([Some("a")]), texts([Some("")])]];
-    assert_says(open(&file(PAIRS, properties(), empty)), &["a.parquet, row 1", "`completion` is empty"]);
+    assert_says(
+        open(&file(PAIRS, properties(), empty)),
+        &["a.parquet, row 1", "`completion` is empty"],
+    );
 
     let hoi: &[(&str, Option<&str>)] = &[("user", Some("hoi?")), ("assistant", Some("dag"))];
-    let content = file(MESSAGES, properties(), vec![conversations(&[hoi, &[("user", None), ("assistant", Some("dag"))]])]);
-    assert_says(open(&content), &["a.parquet, row 2", "`messages[0]`", "`content`", "null"]);
+    let content = file(
+        MESSAGES,
+        properties(),
+        vec![conversations(&[hoi, &[("user", None), ("assistant", Some("dag"))]])],
+    );
+    assert_says(
+        open(&content),
+        &["a.parquet, row 2", "`messages[0]`", "`content`", "null"],
+    );
     let content = file(MESSAGES, properties(), vec![conversations(&[hoi, &[]])]);
     assert_says(open(&content), &["a.parquet, row 2", "no message of the assistant"]);
 
     let nested = "message rows { optional group messages (LIST) { repeated group list { optional group element (LIST) {
         repeated group list { optional binary element (STRING); } } } } }";
     let column = Column::Texts(vec!["a".to_owned()], vec![5], vec![0]);
-    assert_says(open(&file(nested, properties(), vec![vec![column]])), &["a.parquet, row 1", "`messages[0]`", "found a list"]);
+    assert_says(
+        open(&file(nested, properties(), vec![vec![column]])),
+        &["a.parquet, row 1", "`messages[0]`", "found a list"],
+    );
     // Other columns are not decoded, and named where no layout fits.
     let other = "message rows { optional binary title (STRING); optional binary completions (STRING); }";
     let column = || texts([Some("a")]);
@@ -227,37 +275,57 @@ fn nulls_and_wrong_nesting_are_refused_by_file_column_and_row() {
 #[test]
 fn damage_is_named_by_its_column_or_refused_with_the_file() {
     let rows = || {
-        let texts_of = |mark: &str| -> Vec<String> { (0..400).map(|index| format!("{mark}{}", index * 7919)).collect() };
+        let texts_of =
+            |mark: &str| -> Vec<String> { (0..400).map(|index| format!("{mark}{}", index * 7919)).collect() };
         let [asked, said] = [texts_of("vraag "), texts_of("zeg ")];
         let [asked, said] = [&asked, &said].map(|all| texts(all.iter().map(|text| Some(text.as_str()))));
         vec![vec![asked, said]]
     };
-    let zstd = properties().set_compression(Compression::ZSTD(ZstdLevel::default())).set_dictionary_enabled(false);
+    let zstd = properties()
+        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .set_dictionary_enabled(false);
     let whole = file(PAIRS, zstd, rows());
     assert_eq!(open(&whole).unwrap().counts.examples, 400);
     // The second column is in the second half of the file.
     let mut damaged = whole.clone();
     let middle = whole.len() * 6 / 10;
     damaged[middle..middle + 40].fill(0xff);
-    assert_says(open(&damaged), &["a.parquet, row ", "column `completion` cannot be read"]);
+    assert_says(
+        open(&damaged),
+        &["a.parquet, row ", "column `completion` cannot be read"],
+    );
 
     for len in [0, 3, 4, 11, whole.len() / 2, whole.len() - 1] {
         assert_says(open(&whole[..len]), &["a.parquet"]);
     }
-    assert_says(open(b"{\"prompt\": \"a\", \"completion\": \"b\"}\n"), &["a.parquet is not a whole Parquet file"]);
+    assert_says(
+        open(b"{\"prompt\": \"a\", \"completion\": \"b\"}\n"),
+        &["a.parquet is not a whole Parquet file"],
+    );
 }
 
 #[test]
 fn files_of_pyarrow_are_read_or_refused_by_their_column() {
     let golden = |name: &str| {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/parquet").join(name);
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/golden/parquet")
+            .join(name);
         Conversations::open_with(&tokenizer(), &[path], 64, &options())
     };
     let messages = golden("messages.parquet").unwrap();
     assert_eq!(messages.counts.roles["assistant"].messages, 3);
-    assert_eq!((messages.counts.examples, messages.counts.layouts[0].1), (3, Layout::Messages));
+    assert_eq!(
+        (messages.counts.examples, messages.counts.layouts[0].1),
+        (3, Layout::Messages)
+    );
     let lines: String = (0..300)
-        .map(|index| format!("{{\"prompt\": \"vraag {}?\", \"completion\": {:?}}}\n", ["a", "b", "c"][index % 3], &"janee"[..1 + index % 5]))
+        .map(|index| {
+            format!(
+                "{{\"prompt\": \"vraag {}?\", \"completion\": {:?}}}\n",
+                ["a", "b", "c"][index % 3],
+                &"janee"[..1 + index % 5]
+            )
+        })
         .collect();
     let twin = trained(&open_with("a.jsonl", lines.as_bytes(), &options()).unwrap());
     for name in ["pairs.parquet", "plain.parquet"] {

@@ -93,7 +93,13 @@ impl RunPage<'_> {
             let [low, high] = score.interval.map(|bound| numbers.decimals(100.0 * bound, 1));
             let (metric, first) = (answers.metric.to_string(), numbers.percent(score.first_word));
             let count = numbers.grouped(answers.questions);
-            let values = [("metric", metric.as_str()), ("low", &low), ("high", &high), ("first", &first), ("count", &count)];
+            let values = [
+                ("metric", metric.as_str()),
+                ("low", &low),
+                ("high", &high),
+                ("first", &first),
+                ("count", &count),
+            ];
             cards.add(label, &numbers.percent(score.value), &fill(note, &values));
         }
     }
@@ -108,7 +114,11 @@ impl RunPage<'_> {
         let sign = if rise < 0.0 { "-" } else { "+" };
         let rise = format!("{sign}{}", numbers.decimals(rise.abs(), 4));
         let values = [("before", before.as_str()), ("rise", &rise), ("data", &data)];
-        cards.add(texts.old_loss, &numbers.decimals(after, 4), &fill(texts.old_rise, &values));
+        cards.add(
+            texts.old_loss,
+            &numbers.decimals(after, 4),
+            &fill(texts.old_rise, &values),
+        );
     }
 
     fn hidden_tokens(&self, masked: &MaskedFigures, cards: &mut Cards) {

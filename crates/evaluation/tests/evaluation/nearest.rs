@@ -25,7 +25,12 @@ fn of_equally_near_questions_the_first_answers() {
     assert_eq!(known.answer("een kat"), Some("a"));
     assert_eq!(known.answer("kat kat kat"), Some("a"));
     // A question that says more is farther away than one that says the same.
-    let lengths = self::known(&[("kat hond paard", "long"), ("kat", "short"), ("koe", "other"), ("mug", "another")]);
+    let lengths = self::known(&[
+        ("kat hond paard", "long"),
+        ("kat", "short"),
+        ("koe", "other"),
+        ("mug", "another"),
+    ]);
     assert_eq!(lengths.answer("kat"), Some("short"));
 }
 

@@ -61,7 +61,13 @@ fn compared(folder: &Path, task: &RecipeText) -> Result<TransferFigures, TrainEr
         rates: vec![1.0, 2.0],
         ..TransferOptions::new(folder.join("runs"))
     };
-    compare(&folder.join("base"), std::slice::from_ref(task), DeviceSpec::Flex, &options, &mut Silent)
+    compare(
+        &folder.join("base"),
+        std::slice::from_ref(task),
+        DeviceSpec::Flex,
+        &options,
+        &mut Silent,
+    )
 }
 
 #[test]
@@ -75,21 +81,31 @@ fn a_pre_trained_model_learns_a_task_with_less_compute_than_a_new_one() {
     };
     let steps: Vec<u64> = task_figures.points.iter().map(|point| point.steps).collect();
     // A token of a shorter row takes a little less, so there are a few more than 1/4 of 200 * 16 * share.
-    assert!((16..=18).contains(&steps[0]) && (80..=90).contains(&steps[1]), "{steps:?}");
+    assert!(
+        (16..=18).contains(&steps[0]) && (80..=90).contains(&steps[1]),
+        "{steps:?}"
+    );
     for point in &task_figures.points {
         assert_eq!((point.from_scratch.losses.len(), point.fine_tuned.losses.len()), (2, 2));
         assert!([1.0, 2.0].contains(&point.fine_tuned.rate));
         assert!(point.is_disjoint, "{point:?}");
         assert!(point.fine_tuned.loss_range()[1] < point.from_scratch.loss_range()[0]);
-        assert_eq!((point.fine_tuned.forgotten.len(), point.from_scratch.forgotten.len()), (2, 0));
+        assert_eq!(
+            (point.fine_tuned.forgotten.len(), point.from_scratch.forgotten.len()),
+            (2, 0)
+        );
         assert!(point.fine_tuned.answers.is_empty());
     }
     let [few, many] = [0, 1].map(|index| task_figures.points[index].from_scratch.mean_loss());
     assert!(many < few, "{many} {few}");
 
     // What is finished is not trained again.
-    let weights = folder.path().join("runs/task/tuned-2pc-seed2-x1/model/model.safetensors");
-    let other = folder.path().join("runs/task/tuned-2pc-seed2-x2/model/model.safetensors");
+    let weights = folder
+        .path()
+        .join("runs/task/tuned-2pc-seed2-x1/model/model.safetensors");
+    let other = folder
+        .path()
+        .join("runs/task/tuned-2pc-seed2-x2/model/model.safetensors");
     let kept = if weights.exists() { weights } else { other };
     let before = std::fs::metadata(&kept).unwrap().modified().unwrap();
     assert_eq!(compared(folder.path(), &task).unwrap(), found);
@@ -106,5 +122,8 @@ fn a_base_that_is_no_run_and_a_task_without_a_held_out_part_are_refused() {
     std::fs::remove_file(folder.path().join("base/recipe.resolved.toml")).unwrap();
     let task = recipe("task", &folder.path().join("new.txt"), TASK);
     let error = compared(folder.path(), &task).unwrap_err().to_string();
-    assert!(error.contains("base") && error.contains("recipe.resolved.toml"), "{error}");
+    assert!(
+        error.contains("base") && error.contains("recipe.resolved.toml"),
+        "{error}"
+    );
 }

@@ -85,7 +85,9 @@ pub(crate) trait Task: std::fmt::Debug + Sync {
 pub(crate) fn check(recipe: &Recipe, tokenizer: &Tokenizer) -> Result<(), TrainError> {
     match (&recipe.train.objective, &recipe.data.source) {
         (Objective::NextToken, _) => Ok(()),
-        (Objective::Masked(_), DataSource::Conversations(_) | DataSource::Examples(_)) => Err(masked::needs_running_text(recipe)),
+        (Objective::Masked(_), DataSource::Conversations(_) | DataSource::Examples(_)) => {
+            Err(masked::needs_running_text(recipe))
+        }
         (Objective::Masked(masking), _) => Masker::new(*masking, tokenizer, recipe.seed).map(drop),
     }
 }

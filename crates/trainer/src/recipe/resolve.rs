@@ -17,8 +17,7 @@ use crate::precision::PrecisionChoice;
 use crate::schedule::Schedule;
 
 /// Why a recipe cannot name data if the program passes its own.
-const BRINGS_DATA: &str =
-    "the program brings its own data; leave data.corpus, data.files, data.shards, data.conversations and data.examples out";
+const BRINGS_DATA: &str = "the program brings its own data; leave data.corpus, data.files, data.shards, data.conversations and data.examples out";
 
 /// The longest name of a recipe.
 const MAX_NAME_BYTES: usize = 200;
@@ -260,7 +259,8 @@ impl Resolver<'_> {
             sources.push(own.clone());
         }
         let [source] = <[DataSource; 1]>::try_from(sources).map_err(|sources| {
-            let detail = "expected exactly one of data.corpus, data.files, data.shards, data.conversations and data.examples";
+            let detail =
+                "expected exactly one of data.corpus, data.files, data.shards, data.conversations and data.examples";
             self.error("data", format!("{detail}, got {}", sources.len()))
         })?;
         match &source {

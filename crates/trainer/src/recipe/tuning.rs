@@ -72,7 +72,8 @@ impl Resolver<'_> {
         };
         let is_new = self.raw.train.init_from.is_none() && self.brought.model.is_none();
         if is_new && (replay.is_used() || replay.source.is_some()) {
-            let detail = "a new model has nothing to forget; name the model to start from in train.init_from, or leave it out";
+            let detail =
+                "a new model has nothing to forget; name the model to start from in train.init_from, or leave it out";
             return Err(self.error("replay", detail));
         }
         Ok(replay)

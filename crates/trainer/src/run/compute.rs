@@ -42,6 +42,15 @@ pub(super) struct Compute<'a> {
     pub(super) energy: RunEnergy<'a>,
 }
 
+/// An answer for an evaluation of which only the first batch is computed.
+fn once() -> impl FnMut() -> ControlFlow<()> {
+    let mut is_first = true;
+    move || match std::mem::take(&mut is_first) {
+        true => ControlFlow::Continue(()),
+        false => ControlFlow::Break(()),
+    }
+}
+
 /// The duration of a run, including its parts before a resume.
 pub(super) struct Clock {
     pub(super) started: Instant,
@@ -61,20 +70,11 @@ impl Compute<'_> {
         let batch = self.task.batch(&self.plan, 0)?;
         self.learner
             .rehearse(&batch, &|model, batch, key| self.task.loss(model, batch, key))?;
-        let mut is_first = true;
-        let mut once = || match std::mem::take(&mut is_first) {
-            true => ControlFlow::Continue(()),
-            false => ControlFlow::Break(()),
-        };
         let model = self.learner.model.valid();
-        self.task.validate(&model, self.recipe.eval.batch_size, &mut once)?;
-        is_first = true;
-        let mut once = || match std::mem::take(&mut is_first) {
-            true => ControlFlow::Continue(()),
-            false => ControlFlow::Break(()),
-        };
+        let batch_size = self.recipe.eval.batch_size;
+        self.task.validate(&model, batch_size, &mut once()).map(drop)?;
         match &self.old {
-            Some(old) => old.loss(&model, self.recipe.eval.batch_size, &mut once).map(drop),
+            Some(old) => old.loss(&model, batch_size, &mut once()).map(drop),
             None => Ok(()),
         }
     }

@@ -27,7 +27,10 @@ impl Compute<'_> {
         let ControlFlow::Continue(Some((before, tokens))) = old.loss(&model, batch_size, &mut always)? else {
             return Ok(());
         };
-        record.note(&format!("loss on {} before the first step: {before:.4} nats per token", old.name));
+        record.note(&format!(
+            "loss on {} before the first step: {before:.4} nats per token",
+            old.name
+        ));
         self.state.forgetting = Some(Forgetting {
             before,
             now: None,
@@ -51,7 +54,11 @@ impl Compute<'_> {
     }
 
     /// The loss on old data, where there is a budget.
-    pub(super) fn old_loss(&self, model: &Transformer, ask: &mut Ask<'_>) -> Result<ControlFlow<(), Option<f64>>, TrainError> {
+    pub(super) fn old_loss(
+        &self,
+        model: &Transformer,
+        ask: &mut Ask<'_>,
+    ) -> Result<ControlFlow<(), Option<f64>>, TrainError> {
         let (Some(old), Some(_)) = (&self.old, self.recipe.replay.budget) else {
             return Ok(ControlFlow::Continue(None));
         };
@@ -61,7 +68,8 @@ impl Compute<'_> {
 
     /// Keeps the loss on old data; whether it is within the budget. If it is not, more old data are mixed in from here on.
     pub(super) fn hold_budget(&mut self, loss: Option<f64>, record: &mut Record<'_>) -> bool {
-        let (Some(loss), Some(budget), Some(forgetting)) = (loss, self.recipe.replay.budget, &mut self.state.forgetting)
+        let (Some(loss), Some(budget), Some(forgetting)) =
+            (loss, self.recipe.replay.budget, &mut self.state.forgetting)
         else {
             return true;
         };

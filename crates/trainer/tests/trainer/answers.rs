@@ -29,7 +29,12 @@ answer_tokens = 12
 /// Four questions, ten times each: those of the last four rows, which are held out, have been asked before.
 fn rows() -> String {
     let row = |index: usize| {
-        let (asked, said) = [("kat?", "dier"), ("roos?", "plant"), ("ijzer?", "metaal"), ("hond?", "dier")][index % 4];
+        let (asked, said) = [
+            ("kat?", "dier"),
+            ("roos?", "plant"),
+            ("ijzer?", "metaal"),
+            ("hond?", "dier"),
+        ][index % 4];
         format!("{{\"instruction\": {asked:?}, \"output\": {said:?}}}\n")
     };
     (0..40).map(row).collect()
@@ -60,15 +65,27 @@ fn the_best_checkpoint_and_patience_go_by_the_metric_of_answers() {
     let answers = report.answers.expect("figures");
     let (model, nearest) = (answers.model.unwrap(), answers.nearest.unwrap());
     assert_eq!(answers.questions, 4);
-    assert_eq!((nearest.value, nearest.first_word), (1.0, 1.0), "the same questions were asked in training");
+    assert_eq!(
+        (nearest.value, nearest.first_word),
+        (1.0, 1.0),
+        "the same questions were asked in training"
+    );
     assert!(model.value >= 0.5, "{model:?}");
     assert_eq!(answers.best, Some(model.value), "the model of the run is the best one");
     let log = taal_metrics::read_log(&folder.path().join("run/log.jsonl")).unwrap();
-    let found: Vec<(u64, f64, f64)> = log.iter().filter_map(|it| Some((it.step, it.val_answers?, it.val_loss?))).collect();
+    let found: Vec<(u64, f64, f64)> = log
+        .iter()
+        .filter_map(|it| Some((it.step, it.val_answers?, it.val_loss?)))
+        .collect();
     let best = found.iter().map(|(_, value, _)| *value).fold(0.0, f64::max);
     assert_eq!(model.value, best);
     // Of equally good ones, the one with the lowest loss.
-    let step = found.iter().filter(|it| it.1 == best).min_by(|a, b| a.2.total_cmp(&b.2)).unwrap().0;
+    let step = found
+        .iter()
+        .filter(|it| it.1 == best)
+        .min_by(|a, b| a.2.total_cmp(&b.2))
+        .unwrap()
+        .0;
     assert_eq!(report.best_step, Some(step));
     assert!(
         report.steps == 60 || report.steps == step + 3 * 6,
@@ -84,8 +101,14 @@ fn a_metric_without_answers_to_compare_with_is_refused() {
     std::fs::write(&path, rows()).unwrap();
     let text = format!("[data]\nfiles = [{path:?}]\n{TINY}");
     let error = run(&text, &[], &folder.path().join("run")).unwrap_err().to_string();
-    assert!(error.contains("eval.metric") && error.contains("data.conversations"), "{error}");
+    assert!(
+        error.contains("eval.metric") && error.contains("data.conversations"),
+        "{error}"
+    );
     let text = format!("[data]\nconversations = {path:?}\nvalidation_fraction = 0.0\n{TINY}");
     let error = run(&text, &[], &folder.path().join("run")).unwrap_err().to_string();
-    assert!(error.contains("eval.metric") && error.contains("validation_fraction"), "{error}");
+    assert!(
+        error.contains("eval.metric") && error.contains("validation_fraction"),
+        "{error}"
+    );
 }

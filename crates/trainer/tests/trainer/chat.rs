@@ -68,7 +68,11 @@ fn folder() -> tempfile::TempDir {
         std::fs::copy(path("base/model").join(name), path("own").join(name)).unwrap();
     }
     std::fs::write(path("own/chat_template.jinja"), TEMPLATE).unwrap();
-    std::fs::write(path("own/generation_config.json"), r#"{"eos_token_id": 0, "temperature": 0.6}"#).unwrap();
+    std::fs::write(
+        path("own/generation_config.json"),
+        r#"{"eos_token_id": 0, "temperature": 0.6}"#,
+    )
+    .unwrap();
     folder
 }
 
@@ -88,19 +92,39 @@ fn a_fine_tuned_directory_has_the_template_it_was_trained_with_and_stops_where_a
     let folder = folder();
     let path = |name: &str| folder.path().join(name);
     let text = tuned(folder.path(), "");
-    let rows = preview(&resolve(&recipe(&text), &[]).unwrap(), 1, &mut Silent).unwrap().rows;
-    let learned: String = rows[0].row.tokens.iter().filter(|token| token.is_learned).map(|token| token.text.as_str()).collect();
+    let rows = preview(&resolve(&recipe(&text), &[]).unwrap(), 1, &mut Silent)
+        .unwrap()
+        .rows;
+    let learned: String = rows[0]
+        .row
+        .tokens
+        .iter()
+        .filter(|token| token.is_learned)
+        .map(|token| token.text.as_str())
+        .collect();
     let whole: String = rows[0].row.tokens.iter().map(|token| token.text.as_str()).collect();
-    assert_eq!(whole, "<|im_start|>user\nhoi<|im_end|>\n<|im_start|>assistant\ndag<|im_end|>");
+    assert_eq!(
+        whole,
+        "<|im_start|>user\nhoi<|im_end|>\n<|im_start|>assistant\ndag<|im_end|>"
+    );
     assert_eq!(learned, "dag<|im_end|>");
 
     run(&text, &path("tuned"), false, &mut Silent).unwrap();
     let model = path("tuned/model");
-    assert_eq!(std::fs::read_to_string(model.join("chat_template.jinja")).unwrap(), TEMPLATE);
+    assert_eq!(
+        std::fs::read_to_string(model.join("chat_template.jinja")).unwrap(),
+        TEMPLATE
+    );
     assert_eq!(json(&model.join("tokenizer_config.json"))["eos_token"], "<|endoftext|>");
-    assert_eq!(json(&model.join("config.json"))["eos_token_id"], serde_json::json!([0, 2]));
+    assert_eq!(
+        json(&model.join("config.json"))["eos_token_id"],
+        serde_json::json!([0, 2])
+    );
     let generation = json(&model.join("generation_config.json"));
-    assert_eq!((&generation["eos_token_id"], &generation["temperature"]), (&serde_json::json!([0, 2]), &0.6.into()));
+    assert_eq!(
+        (&generation["eos_token_id"], &generation["temperature"]),
+        (&serde_json::json!([0, 2]), &0.6.into())
+    );
     let lm = LanguageModel::open(&model, &Device::flex()).unwrap();
     assert_eq!(lm.end_ids, [0, 2]);
     // The prompt of a chat is what was trained, up to the answer.
@@ -108,7 +132,9 @@ fn a_fine_tuned_directory_has_the_template_it_was_trained_with_and_stops_where_a
         messages: vec![Message::new("user", "hoi")],
         ..ChatInput::default()
     };
-    let prompt = lm.chat_ids(&lm.chat_template().unwrap().render(&input).unwrap().text).unwrap();
+    let prompt = lm
+        .chat_ids(&lm.chat_template().unwrap().render(&input).unwrap().text)
+        .unwrap();
     let trained: Vec<u32> = rows[0].row.tokens.iter().map(|token| token.id).collect();
     assert!(trained.starts_with(&prompt) && trained.len() > prompt.len());
 
@@ -127,17 +153,28 @@ fn a_fine_tuned_directory_has_the_template_it_was_trained_with_and_stops_where_a
 fn a_recipe_names_another_template_and_a_model_without_one_gets_the_plain_one() {
     let folder = folder();
     let path = |name: &str| folder.path().join(name);
-    std::fs::write(path("short.jinja"), "{% for m in messages %}[{{ m.content }}]{% endfor %}").unwrap();
+    std::fs::write(
+        path("short.jinja"),
+        "{% for m in messages %}[{{ m.content }}]{% endfor %}",
+    )
+    .unwrap();
     let named = tuned(folder.path(), &format!("chat_template = {:?}\n", path("short.jinja")));
     run(&named, &path("named"), false, &mut Silent).unwrap();
     let template = |run: &str| std::fs::read_to_string(path(run).join("model/chat_template.jinja"));
-    assert_eq!(template("named").unwrap(), "{% for m in messages %}[{{ m.content }}]{% endfor %}");
+    assert_eq!(
+        template("named").unwrap(),
+        "{% for m in messages %}[{{ m.content }}]{% endfor %}"
+    );
 
     std::fs::remove_file(path("own/chat_template.jinja")).unwrap();
     run(&tuned(folder.path(), ""), &path("plain"), false, &mut Silent).unwrap();
     let lm = LanguageModel::open(&path("plain"), &Device::flex()).unwrap();
     let input = ChatInput {
-        messages: vec![Message::new("user", "hoi"), Message::new("assistant", "dag"), Message::new("user", "en?")],
+        messages: vec![
+            Message::new("user", "hoi"),
+            Message::new("assistant", "dag"),
+            Message::new("user", "en?"),
+        ],
         ..ChatInput::default()
     };
     let text = lm.chat_template().unwrap().render(&input).unwrap().text;
@@ -148,8 +185,14 @@ fn a_recipe_names_another_template_and_a_model_without_one_gets_the_plain_one() 
 
     std::fs::write(path("short.jinja"), "{% for %}").unwrap();
     let error = run(&named, &path("bad"), false, &mut Silent).unwrap_err().to_string();
-    assert!(error.contains("data.chat_template") && error.contains("short.jinja"), "{error}");
+    assert!(
+        error.contains("data.chat_template") && error.contains("short.jinja"),
+        "{error}"
+    );
     let stray = format!("[data]\nfiles = [\"a.txt\"]\nchat_template = \"a\"\n{TOKENIZER}{TINY}");
     let error = resolve(&recipe(&stray), &[]).unwrap_err().to_string();
-    assert!(error.contains("data.chat_template") && error.contains("data.conversations"), "{error}");
+    assert!(
+        error.contains("data.chat_template") && error.contains("data.conversations"),
+        "{error}"
+    );
 }

@@ -40,7 +40,13 @@ every = 3
 every = 8
 "#;
 
-fn run(text: &str, sets: &[&str], run_dir: &Path, is_resume: bool, progress: &mut dyn Progress) -> Result<Outcome, TrainError> {
+fn run(
+    text: &str,
+    sets: &[&str],
+    run_dir: &Path,
+    is_resume: bool,
+    progress: &mut dyn Progress,
+) -> Result<Outcome, TrainError> {
     let source = RecipeText::new("tune", text);
     let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
     let options = RunOptions {
@@ -70,8 +76,16 @@ struct Place {
 impl Place {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("old.txt"), "de kat zat op de mat en de hond. ".repeat(40)).unwrap();
-        std::fs::write(folder.path().join("new.txt"), "taz et ak ned pohd tam neek no d. ".repeat(40)).unwrap();
+        std::fs::write(
+            folder.path().join("old.txt"),
+            "de kat zat op de mat en de hond. ".repeat(40),
+        )
+        .unwrap();
+        std::fs::write(
+            folder.path().join("new.txt"),
+            "taz et ak ned pohd tam neek no d. ".repeat(40),
+        )
+        .unwrap();
         let text = format!("[data]\nfiles = [{:?}]\n{BASE}", folder.path().join("old.txt"));
         let base = report(run(&text, &[], &folder.path().join("base"), false, &mut Silent));
         Self { folder, base }
@@ -107,7 +121,10 @@ fn the_loss_on_the_data_of_the_first_run_is_in_the_report_and_replay_lessens_its
 
     let (_, replayed) = place.tuned(&["replay.share=0.5"], "replayed");
     assert!(close(replayed.before, plain.before));
-    assert!(replayed.rise().unwrap() < 0.5 * plain.rise().unwrap(), "{replayed:?} {plain:?}");
+    assert!(
+        replayed.rise().unwrap() < 0.5 * plain.rise().unwrap(),
+        "{replayed:?} {plain:?}"
+    );
 
     // A bare model directory does not know its data: a note, or the recipe names them.
     std::fs::create_dir(place.path("bare")).unwrap();
@@ -119,9 +136,22 @@ fn the_loss_on_the_data_of_the_first_run_is_in_the_report_and_replay_lessens_its
     let mut notes = Notes::default();
     let found = report(run(&bare, &["train.steps=1"], &place.path("noted"), false, &mut notes));
     assert!(found.forgetting.is_none());
-    assert!(notes.0.iter().any(|note| note.contains("not measured") && note.contains("replay.files")), "{:?}", notes.0);
+    assert!(
+        notes
+            .0
+            .iter()
+            .any(|note| note.contains("not measured") && note.contains("replay.files")),
+        "{:?}",
+        notes.0
+    );
     let old = format!("replay.files=[{:?}]", place.path("old.txt"));
-    let found = report(run(&bare, &["train.steps=1", &old], &place.path("named"), false, &mut Silent));
+    let found = report(run(
+        &bare,
+        &["train.steps=1", &old],
+        &place.path("named"),
+        false,
+        &mut Silent,
+    ));
     assert!(close(found.forgetting.unwrap().before, plain.before));
 }
 
@@ -134,20 +164,42 @@ fn a_budget_raises_replay_and_the_result_holds_it() {
     let forgotten = found.forgetting.clone().unwrap();
     assert!(forgotten.rise().unwrap() <= 0.05, "{forgotten:?}");
     assert!(forgotten.share >= 0.1, "{forgotten:?}");
-    assert!(notes.0.iter().any(|note| note.contains("replay.budget") && note.contains("from here on")), "{:?}", notes.0);
+    assert!(
+        notes
+            .0
+            .iter()
+            .any(|note| note.contains("replay.budget") && note.contains("from here on")),
+        "{:?}",
+        notes.0
+    );
     // The first checkpoint is the model that it starts from.
     let log = taal_metrics::read_log(&place.path("bound/log.jsonl")).unwrap();
     let evaluated: Vec<(u64, f64)> = log.iter().filter_map(|it| Some((it.step, it.old_loss?))).collect();
     assert_eq!(evaluated.len(), 8);
     let best = found.best_step.unwrap();
-    let is_held = |step: u64| step == 0 || evaluated.iter().any(|(at, loss)| *at == step && loss - forgotten.before <= 0.05);
+    let is_held = |step: u64| {
+        step == 0
+            || evaluated
+                .iter()
+                .any(|(at, loss)| *at == step && loss - forgotten.before <= 0.05)
+    };
     assert!(is_held(best), "step {best} of {evaluated:?}");
 
     // Interrupted at any step, it ends with the same bits.
-    run(&place.recipe(), &budget, &place.path("again"), false, &mut StopAfter::step(7)).unwrap();
+    run(
+        &place.recipe(),
+        &budget,
+        &place.path("again"),
+        false,
+        &mut StopAfter::step(7),
+    )
+    .unwrap();
     let again = report(run(&place.recipe(), &budget, &place.path("again"), true, &mut Silent));
     assert_eq!(again.forgetting, found.forgetting);
-    for file in ["model/model.safetensors", "checkpoints/step-00000024/model/model.safetensors"] {
+    for file in [
+        "model/model.safetensors",
+        "checkpoints/step-00000024/model/model.safetensors",
+    ] {
         let [one, other] = ["bound", "again"].map(|run| std::fs::read(place.path(run).join(file)).unwrap());
         assert!(one == other, "{file}");
     }
@@ -157,7 +209,11 @@ fn a_budget_raises_replay_and_the_result_holds_it() {
     let harsh = ["replay.budget=0.0", "replay.max_tokens=40"];
     let found = report(run(&place.recipe(), &harsh, &place.path("harsh"), false, &mut notes));
     if found.best_step == Some(0) {
-        assert!(notes.0.iter().any(|note| note.contains("started from")), "{:?}", notes.0);
+        assert!(
+            notes.0.iter().any(|note| note.contains("started from")),
+            "{:?}",
+            notes.0
+        );
         let weights = |path: &str| std::fs::read(place.path(path).join("model/model.safetensors")).unwrap();
         assert!(weights("harsh") == weights("base"));
     }
@@ -169,17 +225,27 @@ fn a_budget_raises_replay_and_the_result_holds_it() {
 fn old_data_that_nobody_has_are_refused_by_key() {
     let place = Place::new();
     let refused = |text: &str, sets: &[&str], words: &[&str]| {
-        let error = run(text, sets, &place.path("no"), false, &mut Silent).unwrap_err().to_string();
+        let error = run(text, sets, &place.path("no"), false, &mut Silent)
+            .unwrap_err()
+            .to_string();
         for word in words {
             assert!(error.contains(word), "{word} is not in {error}");
         }
         assert!(!place.path("no").exists(), "nothing is left");
     };
     let new = format!("[data]\nfiles = [{:?}]\n{BASE}", place.path("old.txt"));
-    refused(&new, &["replay.share=0.1"], &["replay", "nothing to forget", "train.init_from"]);
+    refused(
+        &new,
+        &["replay.share=0.1"],
+        &["replay", "nothing to forget", "train.init_from"],
+    );
     let two = ["replay.share=0.1", "replay.corpus=names", "replay.files=[\"a\"]"];
     refused(&place.recipe(), &two, &["replay", "at most one"]);
-    refused(&place.recipe(), &["replay.corpus=zzz"], &["replay.corpus", "zzz", "names"]);
+    refused(
+        &place.recipe(),
+        &["replay.corpus=zzz"],
+        &["replay.corpus", "zzz", "names"],
+    );
     std::fs::remove_file(place.path("old.txt")).unwrap();
     refused(&place.recipe(), &["replay.budget=0.1"], &["old.txt"]);
 }
