@@ -487,6 +487,8 @@ fn runs_of_any_length_and_any_numbers_give_a_page() {
         energy_high_j: None,
         is_skipped: false,
         val_accuracy: None,
+        val_answers: None,
+        old_loss: None,
     };
     let mut runs: Vec<Vec<StepRecord>> = vec![vec![]];
     for first in wild {

@@ -14,6 +14,8 @@ fn full() -> StepRecord {
         val_loss: Some(5.5),
         val_bits_per_byte: Some(2.5),
         val_accuracy: Some(0.5),
+        val_answers: Some(0.75),
+        old_loss: Some(3.5),
         wall_s: Some(7.5),
         energy_j: Some(8.5),
         energy_low_j: Some(6.5),

@@ -23,6 +23,8 @@ fn records_read_back_bit_for_bit() {
             energy_high_j: Some(number),
             is_skipped: false,
             val_accuracy: None,
+            val_answers: None,
+            old_loss: None,
         })
         .collect();
     let mut log = RunLog::open(dir.path()).expect("a log");
