@@ -5,9 +5,11 @@ use std::ops::Range;
 use std::str::FromStr;
 
 use burn::tensor::{Device, Tensor};
-use taal_kernels::{Halves, Positions};
+use taal_kernels::{AttentionMask, Halves, Positions, attention, attention_of_halves};
 
 use crate::AttentionError;
+use crate::functional::AttentionOptions;
+use crate::mask::attention_mask;
 
 /// How a cache stores its numbers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -142,11 +144,17 @@ impl Kept {
     }
 }
 
+/// Which rows have new tokens, and how many tokens the longest of them has now.
+struct Added {
+    rows: Range<usize>,
+    len: usize,
+}
+
 /// Preallocated keys and values of one layer. Each row has its own length, so texts of different lengths can be continued together.
 ///
 /// In single precision, new tokens are written in place and the filled part is handed out as a view, so a step copies only the new tokens
-/// (on flex, as long as views of earlier steps have been dropped). In half precision the filled part is converted at each step, a layer
-/// at a time, so that half the bytes come from memory.
+/// (on flex, as long as views of earlier steps have been dropped). In half precision [`attend`](Self::attend) converts a few lines at a
+/// time, so that half the bytes come from memory.
 #[derive(Debug, Clone)]
 pub struct KvCache {
     keys: Kept,
@@ -227,6 +235,60 @@ impl KvCache {
         rows: Option<Range<usize>>,
         lengths: Option<&[usize]>,
     ) -> Result<(Tensor<4>, Tensor<4>), AttentionError> {
+        let added = self.put_rows(keys, values, rows, lengths)?;
+        let rows = added.rows;
+        Ok((
+            self.keys.first(rows.clone(), added.len),
+            self.values.first(rows, added.len),
+        ))
+    }
+
+    /// [`append_rows`](Self::append_rows), and attention of the new tokens to all of their rows.
+    ///
+    /// # Shapes
+    ///
+    /// - `q`: `[batch, n_heads, new, head_dim]`, as the result
+    ///
+    /// # Errors
+    ///
+    /// As [`append`](Self::append).
+    pub fn attend(
+        &mut self,
+        q: Tensor<4>,
+        [keys, values]: [Tensor<4>; 2],
+        rows: Option<Range<usize>>,
+        lengths: Option<&[usize]>,
+        mask: Option<&AttentionMask>,
+        options: &AttentionOptions,
+    ) -> Result<Tensor<4>, AttentionError> {
+        let Added { rows, len } = self.put_rows(keys, values, rows, lengths)?;
+        let built;
+        let mask = match mask {
+            Some(mask) => mask,
+            None => {
+                built = attention_mask(q.dims()[2], len, None, None, options, &q.device());
+                &built
+            }
+        };
+        let settings = options.settings();
+        Ok(match (&self.keys, &self.values) {
+            (Kept::Halves { halves: keys, .. }, Kept::Halves { halves: values, .. }) => {
+                attention_of_halves(q, [keys, values], rows, len, mask, &settings)
+            }
+            (keys, values) => {
+                let [k, v] = [keys, values].map(|kept| kept.first(rows.clone(), len));
+                attention(q, k, v, mask, &settings)
+            }
+        })
+    }
+
+    fn put_rows(
+        &mut self,
+        keys: Tensor<4>,
+        values: Tensor<4>,
+        rows: Option<Range<usize>>,
+        lengths: Option<&[usize]>,
+    ) -> Result<Added, AttentionError> {
         let [batch, heads, capacity, width] = self.keys.dims();
         let rows = rows.unwrap_or(0..batch);
         let expected = [rows.len(), heads, width];
@@ -263,7 +325,7 @@ impl KvCache {
         for place in places {
             lens[place.row] += place.count;
         }
-        Ok((self.keys.first(rows.clone(), end), self.values.first(rows, end)))
+        Ok(Added { rows, len: end })
     }
 
     /// Replaces `row` by a row of another cache.

@@ -223,7 +223,7 @@ impl MultiHeadAttention {
             return_weights: false,
             ..options.clone()
         };
-        if context.cache.is_none() {
+        let Some(cache) = context.cache else {
             let built;
             let mask = match context.mask {
                 Some(mask) => mask,
@@ -240,16 +240,17 @@ impl MultiHeadAttention {
                 false => None,
             };
             return Ok((projected_attention(qkv, projection, mask, &options.settings()), weights));
-        }
-        let [q, mut k, mut v] = projection.heads(qkv);
-        if let Some(cache) = context.cache {
-            (k, v) = cache.append_rows(k, v, context.rows, context.lengths)?;
-        }
-        let weights = match options.return_weights {
-            true => scaled_dot_product_attention(q.clone(), k.clone(), v.clone(), context.mask, options).1,
-            false => None,
         };
-        let (attended, _) = scaled_dot_product_attention(q, k, v, context.mask, &unseen);
+        let [q, k, v] = projection.heads(qkv);
+        let (rows, lengths) = (context.rows, context.lengths);
+        let (attended, weights) = match options.return_weights {
+            true => {
+                let (k, v) = cache.append_rows(k, v, rows, lengths)?;
+                let weights = scaled_dot_product_attention(q.clone(), k.clone(), v.clone(), context.mask, options).1;
+                (scaled_dot_product_attention(q, k, v, context.mask, &unseen).0, weights)
+            }
+            false => (cache.attend(q, [k, v], rows, lengths, context.mask, &unseen)?, None),
+        };
         let [_, n_heads, _, head_dim] = attended.dims();
         let attended = attended
             .swap_dims(1, 2) // [batch, seq, n_heads, head_dim]

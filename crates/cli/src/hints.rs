@@ -81,14 +81,15 @@ fn of_inference(error: &InferenceError) -> Option<String> {
                 _ => models_near(Some(dir)),
             }
         }
-        InferenceError::NoModelYet { dir, why } => Some(match why {
-            MissingModel::DanglingLink { .. } => "`taal export --to hf` writes a model without links".to_string(),
-            MissingModel::NotSaved => format!(
+        InferenceError::NoModelYet { dir, why } => match why {
+            MissingModel::DanglingLink { .. } => Some("`taal export --to hf` writes a model without links".to_string()),
+            MissingModel::NotSaved => Some(format!(
                 "unless it is training now, continue it with: taal train --resume --run-dir {}",
                 terminal::shell_word(&dir.display().to_string())
-            ),
-            MissingModel::NotBegun => "start it again with `taal train`".to_string(),
-        }),
+            )),
+            MissingModel::NotBegun => Some("start it again with `taal train`".to_string()),
+            MissingModel::NoSuchPath => models_near(Some(dir)),
+        },
         InferenceError::EmptyPrompt { .. } => {
             Some("a new text can begin with a line break: --prompt $'\\n' (in PowerShell, --prompt \"`n\")".to_string())
         }

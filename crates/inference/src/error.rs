@@ -21,7 +21,7 @@ pub enum InferenceError {
         /// The directory that was named.
         dir: PathBuf,
     },
-    /// A run directory that has no model.
+    /// A run directory that has no model, or a path that does not exist.
     #[error("{}: no model here: {why}", dir.display())]
     NoModelYet {
         /// The directory that was named.
@@ -173,6 +173,9 @@ pub enum MissingModel {
     /// The run has not made a step.
     #[error("a run was started here and ended before its first step")]
     NotBegun,
+    /// The path does not exist.
+    #[error("no file or directory has this name")]
+    NoSuchPath,
 }
 
 impl InferenceError {

@@ -422,6 +422,9 @@ fn why_no_model(dir: &Path) -> Option<MissingModel> {
     if let Some(link) = links.into_iter().find(|link| is_dangling(link)) {
         return Some(MissingModel::DanglingLink { link });
     }
+    if !taal_store::exists(dir) {
+        return Some(MissingModel::NoSuchPath);
+    }
     if taal_store::exists(&dir.join(RESOLVED_FILE)) {
         return Some(MissingModel::NotSaved);
     }

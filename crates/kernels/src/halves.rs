@@ -7,6 +7,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
+use crate::attention::cpu::{Heads, View};
 use crate::cpu::parallel;
 
 /// Below this many numbers, one thread converts them all.
@@ -92,6 +93,20 @@ impl Halves {
             parallel::for_each(rows.len() * heads, head);
         }
         Tensor::from_data(TensorData::new(values, [rows.len(), heads, len, width]), device)
+    }
+
+    /// Where the numbers of the rows from `first` on are.
+    pub(crate) fn heads(&self, first: usize) -> Heads<'_, f16> {
+        let [_, heads, capacity, width] = self.shape;
+        Heads {
+            values: &self.values,
+            view: View {
+                start: first * heads * capacity * width,
+                batch_stride: heads * capacity * width,
+                head_stride: capacity * width,
+                row_stride: width,
+            },
+        }
     }
 
     /// Copies the first `len` positions of a row of others of the same heads and width.

@@ -51,7 +51,9 @@ mod segments;
 mod softmax;
 
 pub use activation::{geglu, gelu, gelu_tanh, relu_squared, silu, swiglu};
-pub use attention::{AttentionMask, AttentionSettings, Projection, attention, projected_attention};
+pub use attention::{
+    AttentionMask, AttentionSettings, Projection, attention, attention_of_halves, projected_attention,
+};
 pub use cpu::parallel::on_pool;
 pub use dense::{Dense, DenseConfig};
 pub use device::{Adapter, DeviceInfo, DeviceSpec, adapters, available, is_gpu};

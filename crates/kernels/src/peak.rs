@@ -27,13 +27,17 @@ pub fn measured_peak_flops_per_s() -> f64 {
 /// The largest square product tried on a GPU.
 const MAX_GPU_SIDE: usize = 8192;
 
-/// Floating-point operations per second of a single-precision matrix product on a device: [`measured_peak_flops_per_s`]
-/// for the CPU's devices, and the best of growing square products for a GPU, through the same operation that layers
-/// use. Takes about a second there, and some more the first time, when variants are tried out.
-pub fn measured_peak_flops_per_s_of(device: &Device) -> f64 {
+/// Floating-point operations per second of a matrix product on a device: [`measured_peak_flops_per_s`] for the CPU's devices, with
+/// [`Precision::Bf16`] the same of Taal's own product in bfloat16, and for a GPU the best of growing square products in single
+/// precision, through the same operation that layers use. Takes about a second there, and some more the first time, when variants are
+/// tried out.
+pub fn measured_peak_flops_per_s_of(device: &Device, precision: Precision) -> f64 {
     let device = device.clone().inner();
     if !crate::is_gpu(&device) {
-        return measured_peak_flops_per_s();
+        return match multiplies_bf16(&device, precision) {
+            true => measure_bf16(),
+            false => measured_peak_flops_per_s(),
+        };
     }
     let wait = || device.sync().ok();
     let mut best = 0.0_f64;
@@ -61,23 +65,48 @@ pub fn measured_peak_flops_per_s_of(device: &Device) -> f64 {
 }
 
 /// The same measured again, for a machine that turned out to be faster than a first measurement that other work disturbed.
-pub fn peak_flops_per_s_measured_again(device: &Device) -> f64 {
-    match crate::is_gpu(&device.clone().inner()) {
-        true => measured_peak_flops_per_s_of(device),
+pub fn peak_flops_per_s_measured_again(device: &Device, precision: Precision) -> f64 {
+    let inner = device.clone().inner();
+    match crate::is_gpu(&inner) || multiplies_bf16(&inner, precision) {
+        true => measured_peak_flops_per_s_of(device, precision),
         false => measure(),
     }
+}
+
+fn multiplies_bf16(device: &Device, precision: Precision) -> bool {
+    precision == Precision::Bf16 && *device == Device::flex() && crate::cpu::has_vectors()
 }
 
 fn measure() -> f64 {
     let lhs = vec![1.0_f32; SIDE * SIDE];
     let rhs = vec![1.0_f32; SIDE * SIDE];
     let mut product = vec![0.0_f32; SIDE * SIDE];
+    best_of(&mut product, |product| multiply(&lhs, &rhs, product))
+}
+
+fn measure_bf16() -> f64 {
+    let [lhs, rhs] = [(); 2].map(|()| bf16::rounded(&vec![1.0_f32; SIDE * SIDE]));
+    let mut product = vec![0.0_f32; SIDE * SIDE];
+    let sizes = Sizes {
+        m: SIDE,
+        n: SIDE,
+        k: SIDE,
+    };
+    best_of(&mut product, |product| {
+        let target = Target::row_major(product, SIDE, SIDE);
+        let [a, b] = [&lhs, &rhs].map(|x| bf16::Matrix::half(x, SIDE, SIDE));
+        // SAFETY: all have these sizes.
+        unsafe { bf16::matmul(sizes, a, b, target, Write::Replace) };
+    })
+}
+
+fn best_of(product: &mut [f32], mut multiply: impl FnMut(&mut [f32])) -> f64 {
     let mut best = Duration::MAX;
     let begin = Instant::now();
     // The first product also faults in the pages, so there are at least two.
     for run in 0.. {
         let start = Instant::now();
-        multiply(&lhs, &rhs, &mut product);
+        multiply(product);
         best = best.min(start.elapsed());
         if run > 0 && begin.elapsed() > BUDGET {
             break;

@@ -224,7 +224,7 @@ pub fn measure(shape: BenchShape, device: DeviceSpec, options: BenchOptions) -> 
     }
     let time_shares = shares(&profile::stop(), watched);
 
-    let mut peak = Peak::new(taal_kernels::measured_peak_flops_per_s_of(&opened));
+    let mut peak = Peak::measured(&opened, options.precision);
     let tokens_per_s = (batch_size * config.max_seq_len) as f64 / median;
     let flops_shape = config.shape(config.max_seq_len);
     peak.utilization(tokens_per_s, &flops_shape);

@@ -117,7 +117,7 @@ impl<'a> Run<'a> {
             estimate,
         } = setup;
         // Measured before the memory check, because measuring needs memory too.
-        let peak = Peak::new(taal_kernels::measured_peak_flops_per_s_of(&device));
+        let peak = Peak::measured(&device, precision);
         let before_bytes = taal_metrics::peak_rss_bytes();
         memory::check(&estimate, &config, options.device, &recipe.train)?;
 

@@ -1,6 +1,7 @@
 //! Model FLOPs utilization relative to a peak that may have been measured while the machine was busy.
 
 use burn::tensor::Device;
+use taal_kernels::Precision;
 use taal_metrics::flops;
 
 /// The highest known speed of the machine: the measured peak, or the speed that training reached if that is higher.
@@ -8,14 +9,22 @@ use taal_metrics::flops;
 pub(crate) struct Peak {
     measured_flops_per_s: f64,
     reached_flops_per_s: f64,
+    /// The precision of the products that are measured.
+    precision: Precision,
 }
 
 impl Peak {
+    /// Measures the peak of a device for products in a precision. That takes half a second.
+    pub(crate) fn measured(device: &Device, precision: Precision) -> Self {
+        Self::new(taal_kernels::measured_peak_flops_per_s_of(device, precision), precision)
+    }
+
     /// A measured peak; 0 if it was not measured.
-    pub(crate) fn new(measured_flops_per_s: f64) -> Self {
+    fn new(measured_flops_per_s: f64, precision: Precision) -> Self {
         Self {
             measured_flops_per_s,
             reached_flops_per_s: 0.0,
+            precision,
         }
     }
 
@@ -48,7 +57,7 @@ impl Peak {
     /// Measures again if training was faster than the first measurement. That takes half a second.
     pub(crate) fn measure_again(&mut self, device: &Device) {
         if self.is_lower_bound() {
-            let again = taal_kernels::peak_flops_per_s_measured_again(device);
+            let again = taal_kernels::peak_flops_per_s_measured_again(device, self.precision);
             self.measured_flops_per_s = self.measured_flops_per_s.max(again);
         }
     }
@@ -72,7 +81,7 @@ mod tests {
         .shape(32);
         let per_token = flops::palm_per_token(&shape) as f64;
         // The measured peak is a tenth of what the steps then reach.
-        let mut peak = Peak::new(100.0 * per_token);
+        let mut peak = Peak::new(100.0 * per_token, Precision::Fp32);
         let shares: Vec<f64> = [1000.0, 500.0, 1200.0, 600.0]
             .map(|tokens_per_s| peak.utilization(tokens_per_s, &shape))
             .to_vec();
@@ -80,10 +89,10 @@ mod tests {
         assert!(peak.is_lower_bound());
         assert_eq!(peak.flops_per_s(), 1200.0 * per_token);
         // A peak above every reached speed does not change, and 0 stays 0.
-        let mut unreached = Peak::new(1e4 * per_token);
+        let mut unreached = Peak::new(1e4 * per_token, Precision::Fp32);
         assert_eq!(unreached.utilization(1000.0, &shape), 0.1);
         assert!(!unreached.is_lower_bound());
-        let mut none = Peak::new(0.0);
+        let mut none = Peak::new(0.0, Precision::Fp32);
         assert_eq!((none.utilization(1000.0, &shape), none.flops_per_s()), (0.0, 0.0));
     }
 }

@@ -57,7 +57,7 @@ fn what_is_typed_first_works() {
 }
 
 /// What is typed after `taal`, the exit code, and the words of its message that lead on.
-const MISTAKES: [(&[&str], i32, &[&str]); 49] = [
+const MISTAKES: [(&[&str], i32, &[&str]); 50] = [
     // Verbs.
     (&["run", "runs/tiny"], 2, &["taal generate DIR PROMPT"]),
     (&["predict"], 2, &["taal generate DIR PROMPT"]),
@@ -130,6 +130,14 @@ const MISTAKES: [(&[&str], i32, &[&str]); 49] = [
     ),
     (&["generate", "runs", "de"], 2, &["models that are there: runs/tiny"]),
     (&["generate", "tiny", "de"], 2, &["models that are there: runs/tiny"]),
+    (
+        &["generate", "-m", "missing.gguf", "-p", "de"],
+        2,
+        &[
+            "missing.gguf: no model here: no file or directory",
+            "models that are there: runs/tiny",
+        ],
+    ),
     (
         &["generate", "model.gguf", "de"],
         65,

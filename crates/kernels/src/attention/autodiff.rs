@@ -11,12 +11,12 @@ use crate::precision::Precision;
 use crate::segments::KeyRanges;
 
 /// With at most this many queries and no gradient, keys and values are read in place instead of packed.
-const FEW_QUERIES: usize = 4;
+pub(super) const FEW_QUERIES: usize = 4;
 
 /// What does not change between forward and backward.
 #[derive(Debug, Clone)]
-struct Common {
-    settings: Settings,
+pub(super) struct Common {
+    pub(super) settings: Settings,
     /// Numbers to add to the scores, `[batch or 1, n_heads or 1, q_len or 1, kv_len]`.
     bias: Option<FlexTensor>,
     ranges: Option<KeyRanges>,
@@ -32,7 +32,7 @@ struct SavedContext {
 }
 
 impl Common {
-    fn new(mask: &AttentionMask, settings: &AttentionSettings, head_dim: usize) -> Self {
+    pub(super) fn new(mask: &AttentionMask, settings: &AttentionSettings, head_dim: usize) -> Self {
         Self {
             settings: Settings {
                 scale: settings.scale_for(head_dim) as f32,
@@ -79,11 +79,11 @@ impl Common {
         }
     }
 
-    fn ranges(&self) -> Option<&[(u32, u32)]> {
+    pub(super) fn ranges(&self) -> Option<&[(u32, u32)]> {
         self.ranges.as_deref()
     }
 
-    fn bias(&self) -> Option<Bias<'_>> {
+    pub(super) fn bias(&self) -> Option<Bias<'_>> {
         self.bias.as_ref().map(|bias| {
             let dims = dims(bias);
             let mut strides = [dims[1] * dims[2] * dims[3], dims[2] * dims[3], dims[3]];
@@ -101,13 +101,13 @@ impl Common {
 }
 
 /// Rows that can be read in place, or a contiguous copy.
-fn readable(x: FlexTensor) -> FlexTensor {
+pub(super) fn readable(x: FlexTensor) -> FlexTensor {
     let is_row_contiguous = x.layout().strides()[3] == 1 && x.layout().strides().iter().all(|stride| *stride >= 0);
     if is_row_contiguous { x } else { x.to_contiguous() }
 }
 
 /// The numbers of `[batch, heads, rows, width]` with their strides.
-fn heads(x: &FlexTensor) -> Heads<'_> {
+pub(super) fn heads(x: &FlexTensor) -> Heads<'_> {
     let strides = x.layout().strides();
     Heads {
         values: x.storage::<f32>(),

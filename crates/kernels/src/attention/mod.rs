@@ -1,7 +1,8 @@
 //! Attention as one operation: which query may attend to which key, and the product.
 
 mod autodiff;
-mod cpu;
+mod cached;
+pub(crate) mod cpu;
 #[cfg(feature = "cubecl")]
 mod gpu;
 #[cfg(any(feature = "cubecl", test))]
@@ -15,6 +16,8 @@ use burn::tensor::{Bool, Device, Tensor, TensorData};
 use crate::backend::Backend;
 use crate::precision;
 use crate::segments::{KeyRanges, Segments};
+
+pub use self::cached::attention_of_halves;
 
 /// Which query may attend to which key among the last `q_len` of `kv_len` positions.
 ///

@@ -3,7 +3,8 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use taal_kernels::{
-    AttentionMask, AttentionSettings, Projection, QuantizedMatrix, Segments, WeightType, quantized_linear, random,
+    AttentionMask, AttentionSettings, Halves, Positions, Projection, QuantizedMatrix, Segments, WeightType,
+    quantized_linear, random,
 };
 
 /// Numbers of rows: below and above each limit at which another kernel computes.
@@ -299,6 +300,92 @@ fn rows_of_a_cache_compute_what_each_computes_alone() {
                     bits(own) == bits(alone),
                     "{q_len} queries, {len} keys, window {window:?}"
                 );
+            }
+        }
+    }
+}
+
+/// What a case of attention over a cache in 16-bit floats is.
+#[derive(Debug, Clone, Copy)]
+struct Cached {
+    group: usize,
+    q_len: usize,
+    len: usize,
+    width: usize,
+    window: Option<usize>,
+    softcap: Option<f64>,
+}
+
+/// The bits of a step over 16-bit floats, and over the same numbers in single precision.
+fn of_a_cache(case: Cached) -> [Vec<u32>; 2] {
+    const KV_HEADS: usize = 2;
+    const FIRST: usize = 1;
+    const ROWS: usize = 3;
+    let Cached {
+        group,
+        q_len,
+        len,
+        width,
+        window,
+        softcap,
+    } = case;
+    let mut kept = ["keys", "values"].map(|purpose| {
+        let x = numbers([ROWS + FIRST, KV_HEADS, len, width], purpose);
+        let places: Vec<Positions> = (0..ROWS + FIRST)
+            .map(|row| Positions {
+                row,
+                start: 0,
+                count: len,
+            })
+            .collect();
+        // Longer than what is in it, and other rows before those that are read.
+        let mut halves = Halves::zeros([ROWS + FIRST, KV_HEADS, len + 5, width]);
+        halves.write(x, 0, &places);
+        halves
+    });
+    // What no query sees is not a number.
+    let unseen = Tensor::full([1, KV_HEADS, 5, width], f32::NAN, &Device::flex());
+    kept.iter_mut().for_each(|halves| {
+        halves.write(
+            unseen.clone(),
+            FIRST,
+            &[Positions {
+                row: 0,
+                start: len,
+                count: 5,
+            }],
+        )
+    });
+    let [keys, values] = &kept;
+    let q = numbers([ROWS, KV_HEADS * group, q_len, width], "queries");
+    let settings = AttentionSettings {
+        softcap,
+        ..Default::default()
+    };
+    let (full, lengths) = (len - q_len, [q_len, q_len, q_len.min(1)]);
+    // Rows of different lengths, the last without a cached token.
+    let mask = AttentionMask::of_rows(&[full, full / 2, 0], &lengths, q_len, window, &Device::flex());
+    let in_place =
+        taal_kernels::attention_of_halves(q.clone(), [keys, values], FIRST..FIRST + ROWS, len, &mask, &settings);
+    let [k, v] = [keys, values].map(|halves| halves.read(FIRST..FIRST + ROWS, len, &Device::flex()));
+    [in_place, taal_kernels::attention(q, k, v, &mask, &settings)].map(bits)
+}
+
+#[test]
+fn a_step_over_a_cache_in_16_bits_is_the_step_over_the_same_numbers_in_32() {
+    for (q_len, len) in [(1, 1), (1, 17), (1, 64), (1, 200), (2, 65), (4, 130), (4, 4), (9, 40)] {
+        for (group, width) in [(1, 1), (1, 7), (3, 16), (2, 40), (1, 64), (1, 96)] {
+            for (window, softcap) in [(None, None), (Some(3), None), (None, Some(5.0))] {
+                let case = Cached {
+                    group,
+                    q_len,
+                    len,
+                    width,
+                    window,
+                    softcap,
+                };
+                let [in_place, converted] = of_a_cache(case);
+                assert!(in_place == converted, "{case:?}");
             }
         }
     }

@@ -2,9 +2,10 @@
 
 use super::*;
 
-/// Attention of few queries, each key and value read once, in place: decoding with a cache. The result is
-/// `[batch, q_len, n_heads, value_dim]`. Scores take `q_len * kv_len` numbers per head.
-pub(crate) fn decode(inputs: &Inputs<'_>) -> Vec<f32> {
+/// Attention of few queries, each key and value read once: decoding with a cache. The result is `[batch, q_len, n_heads, value_dim]`.
+/// Scores take `q_len * kv_len` numbers per head. Keys and values in [`f16`] are converted some lines at a time, so that only their
+/// own bytes come from memory; the result is that of the converted ones, bit for bit.
+pub(crate) fn decode<N: Stored>(inputs: &Inputs<'_, N>) -> Vec<f32> {
     inputs.check();
     assert!(
         !inputs.preparation.is_needed(),
@@ -34,15 +35,15 @@ pub(crate) fn decode(inputs: &Inputs<'_>) -> Vec<f32> {
     context
 }
 
-struct DecodeTask<'a> {
-    inputs: &'a Inputs<'a>,
+struct DecodeTask<'a, N> {
+    inputs: &'a Inputs<'a, N>,
     batch: usize,
     kv_head: usize,
     context: parallel::Parts<'a, f32>,
     scratch: &'a mut Scratch,
 }
 
-impl WithSimd for DecodeTask<'_> {
+impl<N: Stored> WithSimd for DecodeTask<'_, N> {
     type Output = ();
 
     #[inline(always)]
@@ -81,12 +82,8 @@ impl WithSimd for DecodeTask<'_> {
         let scores = reserve(&mut scratch.scores, rows * stride);
         let lines = reserve(&mut scratch.keys_transposed, head_dim * width);
         let out = reserve(&mut scratch.block, rows * value_dim);
-        let rows_of = |heads: Heads<'_>, at: usize| {
-            // SAFETY: `Inputs::check` saw that all views end within their values.
-            unsafe { Operand::strided(heads.values.as_ptr().add(at), heads.view.row_stride, 1).from(from, 0) }
-        };
-        let k = rows_of(inputs.k, inputs.k.view.at(batch, kv_head));
-        let v = rows_of(inputs.v, inputs.v.view.at(batch, kv_head));
+        let at =
+            |heads: &Heads<'_, N>, key: usize| heads.view.at(batch, kv_head) + (from + key) * heads.view.row_stride;
         let queries = Operand::row_major(q, rows, head_dim);
         for first in (0..keys).step_by(width) {
             let sizes = Sizes {
@@ -94,10 +91,11 @@ impl WithSimd for DecodeTask<'_> {
                 n: width,
                 k: head_dim,
             };
-            // SAFETY: keys are within the view, and lines and scores as long as was reserved.
+            let some = width.min(keys - first);
+            // SAFETY: `Inputs::check` saw that the view reaches over all keys; lines and scores are as long as was reserved.
             unsafe {
-                let some = [width.min(keys - first), head_dim];
-                transpose(simd, k.from(first, 0), some, lines.as_mut_ptr(), width);
+                let k = N::rows(&inputs.k, at(&inputs.k, first), some, head_dim, &mut scratch.k);
+                transpose(simd, k, [some, head_dim], lines.as_mut_ptr(), width);
                 let target = Target::strided(scores.as_mut_ptr().add(first), stride);
                 let lines = Operand::row_major(lines, head_dim, width);
                 chains(simd, sizes, queries, lines, target, Start::Zero);
@@ -116,15 +114,28 @@ impl WithSimd for DecodeTask<'_> {
             let (_, total) = exponentials(scores);
             *inverse = if total == 0.0 { 0.0 } else { 1.0 / total };
         }
-        let sizes = Sizes {
-            m: rows,
-            n: value_dim,
-            k: keys,
-        };
-        let weights = Operand::row_major(scores, rows, stride);
-        let target = Target::row_major(out, rows, value_dim);
-        // SAFETY: values are within the view, and weights and target as long as was reserved.
-        unsafe { chains(simd, sizes, weights, v, target, Start::Zero) };
+        let step = if N::IS_IN_PLACE { keys } else { width };
+        let mut first = 0;
+        // At least once: queries that see nothing get zeros.
+        loop {
+            let sizes = Sizes {
+                m: rows,
+                n: value_dim,
+                k: step.min(keys - first),
+            };
+            let start = if first == 0 { Start::Zero } else { Start::Continue };
+            let target = Target::row_major(out, rows, value_dim);
+            // SAFETY: as above, for values; weights and target are as long as was reserved.
+            unsafe {
+                let v = N::rows(&inputs.v, at(&inputs.v, first), sizes.k, value_dim, &mut scratch.values);
+                let weights = Operand::row_major(scores, rows, stride).from(0, first);
+                chains(simd, sizes, weights, v, target, start);
+            }
+            first += step;
+            if first >= keys {
+                break;
+            }
+        }
         for (row, x) in out.chunks_exact(value_dim).enumerate() {
             let (head, i) = head_of(row);
             let inverse = scratch.dq[row];

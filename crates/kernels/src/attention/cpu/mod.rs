@@ -11,6 +11,8 @@ mod decode;
 
 use std::cell::RefCell;
 
+use half::f16;
+use half::slice::HalfFloatSliceExt;
 use pulp::{Simd, WithSimd};
 
 pub(crate) use self::backward::backward;
@@ -88,11 +90,51 @@ impl View {
     }
 }
 
-/// Numbers with a view of them.
+/// Numbers with a view of them: in single precision, or keys and values of a cache in [`f16`].
 #[derive(Clone, Copy)]
-pub(crate) struct Heads<'a> {
-    pub(crate) values: &'a [f32],
+pub(crate) struct Heads<'a, N = f32> {
+    pub(crate) values: &'a [N],
     pub(crate) view: View,
+}
+
+/// How keys and values are stored.
+pub(crate) trait Stored: Copy + Sync {
+    /// Whether rows are multiplied where they are.
+    const IS_IN_PLACE: bool;
+
+    /// Some rows from a number on, in single precision: in place, or converted into a buffer.
+    ///
+    /// # Safety
+    ///
+    /// The view must reach over the rows.
+    unsafe fn rows(heads: &Heads<'_, Self>, at: usize, rows: usize, width: usize, buffer: &mut Vec<f32>) -> Operand;
+}
+
+impl Stored for f32 {
+    const IS_IN_PLACE: bool = true;
+
+    #[inline(always)]
+    unsafe fn rows(heads: &Heads<'_, Self>, at: usize, _: usize, _: usize, _: &mut Vec<f32>) -> Operand {
+        // SAFETY: the caller's promise.
+        unsafe { Operand::strided(heads.values.as_ptr().add(at), heads.view.row_stride, 1) }
+    }
+}
+
+impl Stored for f16 {
+    const IS_IN_PLACE: bool = false;
+
+    #[inline(always)]
+    unsafe fn rows(heads: &Heads<'_, Self>, at: usize, rows: usize, width: usize, buffer: &mut Vec<f32>) -> Operand {
+        let buffer = reserve(buffer, rows * width);
+        if heads.view.row_stride == width {
+            heads.values[at..][..rows * width].convert_to_f32_slice(buffer);
+        } else {
+            for (row, out) in buffer.chunks_exact_mut(width).enumerate() {
+                heads.values[at + row * heads.view.row_stride..][..width].convert_to_f32_slice(out);
+            }
+        }
+        Operand::row_major(buffer, rows, width)
+    }
 }
 
 /// Numbers to add to the scores, `[batch, n_heads, q_len, kv_len]` with a distance of 0 along what is shared.
@@ -121,19 +163,19 @@ impl Preparation<'_> {
 
 /// Everything that goes into an attention.
 #[derive(Clone, Copy)]
-pub(crate) struct Inputs<'a> {
+pub(crate) struct Inputs<'a, N = f32> {
     pub(crate) shape: Shape,
     pub(crate) settings: Settings,
     pub(crate) q: Heads<'a>,
-    pub(crate) k: Heads<'a>,
-    pub(crate) v: Heads<'a>,
+    pub(crate) k: Heads<'a, N>,
+    pub(crate) v: Heads<'a, N>,
     pub(crate) bias: Option<Bias<'a>>,
     /// The first key that each query may see and one past the last, `[batch, q_len]`, where rows differ.
     pub(crate) ranges: Option<&'a [(u32, u32)]>,
     pub(crate) preparation: Preparation<'a>,
 }
 
-impl<'a> Inputs<'a> {
+impl<'a, N> Inputs<'a, N> {
     /// The keys that query `i` of a batch row sees: first and one past the last. Neither falls from one query to the next.
     fn visible(&self, batch: usize, i: usize) -> (usize, usize) {
         let (first, end) = self.settings.visible(i, &self.shape);
@@ -399,7 +441,7 @@ fn block<S: Simd>(batch: usize, first: usize, inputs: &Inputs<'_>) -> Block {
 /// Scores of a row after scale, cap and bias, in place; what the query does not see becomes `-inf`, and so does
 /// whatever is in the row past the block's keys.
 #[inline(always)]
-fn finish_scores(inputs: &Inputs<'_>, batch: usize, head: usize, i: usize, block: &Block, scores: &mut [f32]) {
+fn finish_scores<N>(inputs: &Inputs<'_, N>, batch: usize, head: usize, i: usize, block: &Block, scores: &mut [f32]) {
     let Settings { scale, softcap, .. } = inputs.settings;
     match softcap {
         Some(cap) => {

@@ -36,6 +36,30 @@ pub(crate) enum Start {
 /// As [`matmul`].
 #[inline(always)]
 pub(crate) unsafe fn chains<S: Simd>(simd: S, sizes: Sizes, a: Operand, b: Operand, c: Target, start: Start) {
+    // SAFETY: the caller's promise.
+    unsafe { chains_of::<S, false>(simd, sizes, a, b, c, start) }
+}
+
+/// [`chains`] over lines that are read from memory one after another: the same columns of the next `k` lines are prefetched.
+///
+/// # Safety
+///
+/// As [`matmul`].
+#[inline(always)]
+pub(crate) unsafe fn streamed_chains<S: Simd>(simd: S, sizes: Sizes, a: Operand, b: Operand, c: Target, start: Start) {
+    // SAFETY: the caller's promise.
+    unsafe { chains_of::<S, true>(simd, sizes, a, b, c, start) }
+}
+
+#[inline(always)]
+unsafe fn chains_of<S: Simd, const IS_STREAM: bool>(
+    simd: S,
+    sizes: Sizes,
+    a: Operand,
+    b: Operand,
+    c: Target,
+    start: Start,
+) {
     debug_assert!(a.column_stride == 1 && b.column_stride == 1, "rows are contiguous");
     let Sizes { m, n, k } = sizes;
     let lanes = S::F32_LANES;
@@ -46,13 +70,13 @@ pub(crate) unsafe fn chains<S: Simd>(simd: S, sizes: Sizes, a: Operand, b: Opera
         for column in (0..wide).step_by(wide_columns::<S>()) {
             let (b, c) = (b.from(0, column), c.from(0, column));
             if S::F32_LANES == 8 {
-                column_block::<S, 2>(simd, m, k, a, b, c, start);
+                column_block::<S, 2, IS_STREAM>(simd, m, k, a, b, c, start);
             } else {
-                column_block::<S, 4>(simd, m, k, a, b, c, start);
+                column_block::<S, 4, IS_STREAM>(simd, m, k, a, b, c, start);
             }
         }
         for column in (wide..whole).step_by(lanes) {
-            column_block::<S, 1>(simd, m, k, a, b.from(0, column), c.from(0, column), start);
+            column_block::<S, 1, IS_STREAM>(simd, m, k, a, b.from(0, column), c.from(0, column), start);
         }
         if whole < n {
             let sizes = Sizes { n: n - whole, ..sizes };
@@ -70,7 +94,7 @@ pub(crate) unsafe fn chains<S: Simd>(simd: S, sizes: Sizes, a: Operand, b: Opera
 /// All rows of `V` vectors.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-unsafe fn column_block<S: Simd, const V: usize>(
+unsafe fn column_block<S: Simd, const V: usize, const IS_STREAM: bool>(
     simd: S,
     m: usize,
     k: usize,
@@ -85,7 +109,7 @@ unsafe fn column_block<S: Simd, const V: usize>(
         let (a, c) = unsafe { (a.from(row, 0), c.from(row, 0)) };
         macro_rules! of_rows {
             ($rows:literal) => {
-                simd.vectorize(Block::<$rows, V> { k, a, b, c, start })
+                simd.vectorize(Block::<$rows, V, IS_STREAM> { k, a, b, c, start })
             };
         }
         match height.min(m - row) {
@@ -100,7 +124,7 @@ unsafe fn column_block<S: Simd, const V: usize>(
 }
 
 /// `R` rows of `V` vectors, summed in registers.
-struct Block<const R: usize, const V: usize> {
+struct Block<const R: usize, const V: usize, const IS_STREAM: bool> {
     k: usize,
     a: Operand,
     b: Operand,
@@ -108,7 +132,7 @@ struct Block<const R: usize, const V: usize> {
     start: Start,
 }
 
-impl<const R: usize, const V: usize> WithSimd for Block<R, V> {
+impl<const R: usize, const V: usize, const IS_STREAM: bool> WithSimd for Block<R, V, IS_STREAM> {
     type Output = ();
 
     #[inline(always)]
@@ -129,6 +153,9 @@ impl<const R: usize, const V: usize> WithSimd for Block<R, V> {
             for depth in 0..k {
                 let mut vectors = [simd.splat_f32s(0.0); V];
                 for (j, vector) in vectors.iter_mut().enumerate() {
+                    if IS_STREAM {
+                        prefetch(line.wrapping_offset(k as isize * b.row_stride + (j * lanes) as isize));
+                    }
                     *vector = load::<S>(line.add(j * lanes));
                 }
                 for (i, sums) in sums.iter_mut().enumerate() {

@@ -1,6 +1,6 @@
 //! Products of few rows, as a step of decoding has them.
 
-use super::chains::{Start, chains, prefetch};
+use super::chains::{Start, chains, prefetch, streamed_chains};
 use super::transpose::transpose;
 use super::*;
 
@@ -141,7 +141,13 @@ impl Columns<'_> {
                 let begin = if from == start { Start::Zero } else { Start::Continue };
                 let sizes = Sizes { m, n: width, k: count };
                 // SAFETY: the sizes were checked by `few_rows`, and the scratch memory was reserved above.
-                unsafe { chains(simd, sizes, self.a.from(0, from), lines, sums, begin) };
+                unsafe {
+                    let a = self.a.from(0, from);
+                    match self.is_transposed {
+                        true => chains(simd, sizes, a, lines, sums, begin),
+                        false => streamed_chains(simd, sizes, a, lines, sums, begin),
+                    }
+                }
             }
             self.write_out(start == 0, end == k, first, columns, width);
         }
