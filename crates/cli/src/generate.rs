@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use taal_inference::{GenerateOptions, Generation, InferenceError, LanguageModel, Prompt};
+use taal_inference::{BeamOptions, GenerateOptions, Generation, InferenceError, LanguageModel, Prompt, beam_search};
 
 use crate::arguments::{GenerateArguments, twice};
 use crate::failure::Failure;
@@ -11,16 +11,21 @@ use crate::{models, standard_input, terminal};
 
 /// Generates.
 pub fn run(arguments: &GenerateArguments) -> Result<(), Failure> {
-    let options = options(arguments);
+    let options = options(arguments)?;
     // A wrong setting should not cost the loading of a model.
     options.validate()?;
+    let beam = arguments.beam.options();
+    beam.as_ref().map_or(Ok(()), BeamOptions::validate)?;
     let (model, prompt) = model_and_prompt(arguments)?;
     let lm = models::open_with(model, arguments.device.device, arguments.weights)?;
     let lm = models::with_cache(lm, arguments.cache)?;
-    if arguments.sampling.has_random_seed() && terminal::is_watched() {
+    if arguments.sampling.has_random_seed() && beam.is_none() && terminal::is_watched() {
         terminal::message(&format!("seed: {}", options.sampling.seed));
     }
     warn_of_unknown_ends(&lm);
+    if let Some(beam) = &beam {
+        return search(&lm, &prompt, &options, beam, arguments.json);
+    }
     if arguments.json {
         let all = &mut |_: &str| ControlFlow::Continue(());
         let generation = taal_inference::generate(&lm, &prompt, &options, all).map_err(with_way_out)?;
@@ -43,12 +48,38 @@ pub fn run(arguments: &GenerateArguments) -> Result<(), Failure> {
     }
     match &generation.text {
         Some(_) => terminal::print("\n")?,
-        None => {
-            let ids: Vec<String> = generation.token_ids.iter().map(ToString::to_string).collect();
-            terminal::print(&format!("{}\n", ids.join(",")))?;
-        }
+        None => terminal::print(&ids(&generation))?,
     }
     say_what_was_dropped(&lm, &generation);
+    Ok(())
+}
+
+/// A line of ids, of a model without a tokenizer.
+fn ids(generation: &Generation) -> String {
+    let ids: Vec<String> = generation.token_ids.iter().map(ToString::to_string).collect();
+    format!("{}\n", ids.join(","))
+}
+
+/// Beam search in place of a drawn text.
+fn search(
+    lm: &LanguageModel,
+    prompt: &Prompt,
+    options: &GenerateOptions,
+    beam: &BeamOptions,
+    as_json: bool,
+) -> Result<(), Failure> {
+    let beams = beam_search(lm, prompt, options, beam).map_err(with_way_out)?;
+    if let Some(best) = beams.first() {
+        say_what_was_dropped(lm, &best.generation);
+    }
+    match (as_json, beams.first()) {
+        (false, Some(best)) => terminal::print(&match &best.generation.text {
+            Some(text) => format!("{text}\n"),
+            None => ids(&best.generation),
+        })?,
+        (false, None) => terminal::print("\n")?,
+        (true, _) => terminal::print_json(&serde_json::json!({ "beams": beams }))?,
+    }
     Ok(())
 }
 
@@ -100,14 +131,15 @@ fn with_way_out(error: InferenceError) -> Failure {
     }
 }
 
-fn options(arguments: &GenerateArguments) -> GenerateOptions {
-    GenerateOptions {
+fn options(arguments: &GenerateArguments) -> Result<GenerateOptions, Failure> {
+    Ok(GenerateOptions {
         max_tokens: arguments.max_tokens,
         sampling: arguments.sampling.sampling(),
         stop: arguments.stop.clone(),
         show_special: arguments.show_special,
         truncate: !arguments.no_truncate,
         use_cache: !arguments.no_cache,
+        constraint: arguments.form.constraint()?,
         ..GenerateOptions::default()
-    }
+    })
 }

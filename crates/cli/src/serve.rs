@@ -1,15 +1,23 @@
 //! `taal serve`: models over HTTP, until a signal comes.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use taal_inference::EngineOptions;
+use taal_inference::{EngineOptions, LanguageModel};
+use taal_metrics::energy::{Meter, SystemClock, nvidia_gpus};
 use taal_server::{ServedModel, Server, ServerOptions, Stopper};
+use taal_store::layout::MODEL_DIR;
+use taal_trainer::Checkpoints;
 
-use crate::arguments::ServeArguments;
+use crate::arguments::{CacheArgument, Priority, ServeArguments, WeightsArgument};
+use crate::energy::Place;
 use crate::failure::Failure;
 use crate::{models, terminal};
+
+/// The nice level of a server that lets a training go first: what is left of the processors is its share.
+const NICE: i32 = 19;
 
 /// The variable with the key, where no file is named.
 const KEY: &str = "TAAL_API_KEY";
@@ -29,20 +37,34 @@ pub fn run(arguments: &ServeArguments) -> Result<(), Failure> {
     };
     // Loading models takes longer than finding out that the address is taken.
     Server::check(&options)?;
+    if arguments.run.is_some() && arguments.priority == Priority::Train {
+        let_others_first();
+    }
+    let engine = EngineOptions {
+        slots: arguments.slots,
+        context: arguments.context,
+        queue: arguments.queue,
+        ..EngineOptions::default()
+    };
+    let opener = Opener {
+        device: arguments.device.device,
+        weights: arguments.weights,
+        cache: arguments.cache,
+    };
     let mut models = Vec::new();
     for model in &arguments.model {
-        let lm = models::open_with(&model.dir, arguments.device.device, arguments.weights)?;
-        let lm = models::with_cache(lm, arguments.cache)?;
-        let engine = EngineOptions {
-            slots: arguments.slots,
-            context: arguments.context,
-            queue: arguments.queue,
-            ..EngineOptions::default()
-        };
-        models.push(ServedModel::start(&model.request_name(), Arc::new(lm), engine)?);
+        let lm = opener.open(&model.dir)?;
+        models.push(ServedModel::start(&model.request_name(), lm, engine.clone())?);
     }
-    let names: Vec<String> = arguments.model.iter().map(|model| model.request_name()).collect();
-    let mut server = Server::bind(models, options)?;
+    if let Some(run) = &arguments.run {
+        let (run_dir, name) = (run.dir.clone(), run.request_name());
+        let newest = Newest::new(opener, run_dir);
+        let lm = newest.first()?;
+        models.push(ServedModel::start(&name, lm, engine)?.renewed_by(move || newest.newer()));
+    }
+    let names = arguments.model.iter().chain(&arguments.run);
+    let names: Vec<String> = names.map(|model| model.request_name()).collect();
+    let mut server = metered(Server::bind(models, options)?);
     if arguments.log {
         server = server.on_request(|record| {
             if let Ok(line) = serde_json::to_string(record) {
@@ -61,6 +83,118 @@ pub fn run(arguments: &ServeArguments) -> Result<(), Failure> {
         terminal::message("some answers were cut off: they took longer than --stop-seconds");
     }
     Ok(())
+}
+
+/// How models are opened.
+#[derive(Clone, Copy)]
+struct Opener {
+    device: taal_kernels::DeviceSpec,
+    weights: WeightsArgument,
+    cache: CacheArgument,
+}
+
+impl Opener {
+    fn open(&self, dir: &Path) -> Result<Arc<LanguageModel>, Failure> {
+        let lm = models::open_with(dir, self.device, self.weights)?;
+        Ok(Arc::new(models::with_cache(lm, self.cache)?))
+    }
+}
+
+/// The newest checkpoint of a run.
+struct Newest {
+    opener: Opener,
+    dir: PathBuf,
+    checkpoints: Checkpoints,
+    /// The step that is served.
+    step: AtomicU64,
+}
+
+impl Newest {
+    fn new(opener: Opener, dir: PathBuf) -> Self {
+        Self {
+            checkpoints: Checkpoints::of(&dir),
+            opener,
+            dir,
+            step: AtomicU64::new(0),
+        }
+    }
+
+    /// The newest step that is not served yet, and its model.
+    fn find(&self) -> Option<(u64, Result<Arc<LanguageModel>, Failure>)> {
+        let step = self.checkpoints.steps().ok()?.pop()?;
+        if step <= self.step.load(Ordering::Relaxed) {
+            return None;
+        }
+        let dir = self.checkpoints.path(step).join(MODEL_DIR);
+        Some((step, self.opener.open(&dir)))
+    }
+
+    /// The model to begin with; without a checkpoint an error says so.
+    fn first(&self) -> Result<Arc<LanguageModel>, Failure> {
+        while let Some((step, lm)) = self.find() {
+            self.step.store(step, Ordering::Relaxed);
+            // A run removes its older checkpoints; one that cannot be opened may have a successor.
+            if lm.is_ok() || self.find().is_none() {
+                return lm;
+            }
+        }
+        self.opener.open(&self.dir)
+    }
+
+    /// A model that is newer than the one that is served. One that cannot be opened is passed over; the next one has another chance.
+    fn newer(&self) -> Option<Arc<LanguageModel>> {
+        let (step, lm) = self.find()?;
+        self.step.store(step, Ordering::Relaxed);
+        match lm {
+            Ok(lm) => {
+                terminal::message(&format!("serving the checkpoint of step {step}"));
+                Some(lm)
+            }
+            Err(failure) => {
+                terminal::message(&format!(
+                    "note: the checkpoint of step {step} is passed over: {}",
+                    failure.words()
+                ));
+                None
+            }
+        }
+    }
+}
+
+/// The server with this machine's meter, electricity and PUE.
+fn metered(server: Server) -> Server {
+    let read = || -> Result<_, Failure> {
+        let place = Place::find()?;
+        let settings = place.settings();
+        let (grid, pue) = (settings.grid()?, settings.pue.unwrap_or(1.0));
+        let (options, clock) = (place.options(), Box::new(SystemClock::default()));
+        let meter = Meter::new(Box::new(place.files), clock, nvidia_gpus(), options);
+        Ok((meter, grid, pue))
+    };
+    match read() {
+        Ok((meter, grid, pue)) => server.metered(meter, grid, pue),
+        Err(failure) => {
+            terminal::message(&format!("note: {}; energy is not metered", failure.words()));
+            server
+        }
+    }
+}
+
+/// Gives the processors to other programs first. Threads that start later, which are all that compute, inherit it.
+#[cfg(unix)]
+fn let_others_first() {
+    // SAFETY: the call takes a number and touches no memory.
+    if unsafe { libc::nice(NICE) } == -1 {
+        // Raising the level needs no right, so this is a system without levels: training and answers share the processors.
+        terminal::message("note: this system has no priorities; use --priority serve to leave this out");
+    }
+}
+
+#[cfg(not(unix))]
+fn let_others_first() {
+    terminal::message(&format!(
+        "note: this system has no nice level {NICE}: training and answers share the processors"
+    ));
 }
 
 /// The first signal stops the server once its answers are finished, the second at once.

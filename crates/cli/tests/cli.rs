@@ -29,6 +29,8 @@ mod reports_run;
 mod reports_text;
 #[path = "cli/runs.rs"]
 mod runs;
+#[path = "cli/serving.rs"]
+mod serving;
 #[path = "cli/tuning.rs"]
 mod tuning;
 

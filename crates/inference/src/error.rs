@@ -105,6 +105,29 @@ pub enum InferenceError {
         /// Number of ids of the model.
         vocab_size: usize,
     },
+    /// A constraint that is invalid, cannot be satisfied or is too large.
+    #[error("the {kind} cannot be used: {detail}")]
+    Constraint {
+        /// What it is.
+        kind: &'static str,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// A vocabulary without a token for what a constraint asks for next.
+    #[error(
+        "no token of the vocabulary can continue an answer that the {kind} allows: allow other characters in it, or use a model whose \
+         tokenizer can write every byte"
+    )]
+    NoTokenFits {
+        /// What the constraint is.
+        kind: &'static str,
+    },
+    /// A tokenizer whose tokens have no text of their own.
+    #[error(
+        "answers of a given form need a tokenizer in which every token has a text of its own, and in this one the text depends on the \
+         neighboring tokens: use another model"
+    )]
+    NoTokenTexts,
     /// A causal model where a masked one is needed.
     #[error(
         "filling gaps needs a masked language model, and this one is causal: train one with train.objective = \"masked\" \
@@ -206,6 +229,9 @@ impl InferenceError {
             | Self::PromptTooLong { .. }
             | Self::UnknownId { .. }
             | Self::NoRow { .. }
+            | Self::Constraint { .. }
+            | Self::NoTokenFits { .. }
+            | Self::NoTokenTexts
             | Self::NotMasked
             | Self::NotCausal { .. }
             | Self::QueueFull { .. }

@@ -1,9 +1,11 @@
 //! Text from a prompt, token by token, passed to a callback.
 
+use std::borrow::Cow;
 use std::ops::ControlFlow;
 
 use serde::{Deserialize, Serialize};
 
+use crate::constraint::{Constraint, Matching};
 use crate::sampling::{Sampling, Seen, sample};
 use crate::session::Session;
 use crate::text_stream::TextStream;
@@ -41,8 +43,10 @@ pub struct GenerateOptions {
     pub truncate: bool,
     /// Whether keys and values are cached. Without the cache the tokens are the same, but slower.
     pub use_cache: bool,
-    /// Whether [`LanguageModel::end_ids`] end the continuation.
+    /// Whether [`LanguageModel::end_ids`] end the continuation. With a constraint they are otherwise never generated.
     pub stop_at_eos: bool,
+    /// The form that the continuation must have.
+    pub constraint: Option<Constraint>,
 }
 
 impl Default for GenerateOptions {
@@ -56,6 +60,7 @@ impl Default for GenerateOptions {
             truncate: true,
             use_cache: true,
             stop_at_eos: true,
+            constraint: None,
         }
     }
 }
@@ -88,6 +93,8 @@ pub enum FinishReason {
     Stop,
     /// The end-of-sequence token was generated.
     Eos,
+    /// The [`Constraint`] allows nothing more.
+    Complete,
     /// The caller stopped it.
     Cancelled,
 }
@@ -143,6 +150,7 @@ pub(crate) struct Course {
     /// The part of the prompt that is read, and the new tokens.
     seen: Vec<u32>,
     finish_reason: Option<FinishReason>,
+    matching: Option<Matching>,
 }
 
 impl Course {
@@ -160,6 +168,9 @@ impl Course {
         }
         let prompt_ids = lm.prompt_ids(prompt)?;
         let text = TextStream::new(lm, &prompt_ids, options)?;
+        let constraint = options.constraint.as_ref();
+        let matching = constraint.map(|constraint| Matching::new(lm, constraint, &prompt_ids, options.show_special));
+        let matching = matching.transpose()?;
         let prompt_tokens = prompt_ids.len();
         let seen = fit(lm, prompt_ids, options.truncate)?;
         let course = Self {
@@ -167,7 +178,11 @@ impl Course {
             prompt_tokens,
             prompt_len: seen.len(),
             seen,
-            finish_reason: None,
+            finish_reason: match &matching {
+                Some(matching) if matching.is_complete() => Some(FinishReason::Complete),
+                _ => None,
+            },
+            matching,
         };
         Ok((course, text))
     }
@@ -215,10 +230,37 @@ impl Course {
         logits: &[f32],
     ) -> Result<String> {
         let key = options.sampling.draw_key(self.new_tokens() as u64);
+        let mut logits = Cow::Borrowed(&logits[..lm.vocab_size()]);
+        if let Some(matching) = &mut self.matching {
+            let end_ids = if options.stop_at_eos { &lm.end_ids[..] } else { &[] };
+            let logits = logits.to_mut();
+            matching.forbid(end_ids, |id| {
+                // A logit that is not finite stays, so that it is reported.
+                let logit = &mut logits[id as usize];
+                if logit.is_finite() {
+                    *logit = f32::NEG_INFINITY;
+                }
+            })?;
+        }
         let (prompt, new) = self.seen.split_at(self.prompt_len);
-        let id = sample(&logits[..lm.vocab_size()], Seen { prompt, new }, &options.sampling, key)?;
+        let id = sample(&logits, Seen { prompt, new }, &options.sampling, key)?;
+        self.accept(lm, options, text, id)
+    }
+
+    /// Adds a token; returns the text that is certain now.
+    pub(crate) fn accept(
+        &mut self,
+        lm: &LanguageModel,
+        options: &GenerateOptions,
+        text: &mut TextStream<'_>,
+        id: u32,
+    ) -> Result<String> {
         self.seen.push(id);
-        if options.stop_at_eos && lm.end_ids.contains(&id) {
+        let is_end = options.stop_at_eos && lm.end_ids.contains(&id);
+        if let Some(matching) = self.matching.as_mut().filter(|_| !is_end) {
+            matching.take(id)?;
+        }
+        if is_end {
             self.finish_reason = Some(FinishReason::Eos);
             return match options.show_special {
                 true => Ok(text.push(id)?.0),
@@ -226,8 +268,17 @@ impl Course {
             };
         }
         let (piece, is_stopped) = text.push(id)?;
-        self.finish_reason = is_stopped.then_some(FinishReason::Stop);
+        let is_complete = self.matching.as_ref().is_some_and(Matching::is_complete);
+        self.finish_reason = match is_stopped {
+            true => Some(FinishReason::Stop),
+            false => is_complete.then_some(FinishReason::Complete),
+        };
         Ok(piece)
+    }
+
+    /// The part of the prompt that is read with the new tokens, and the state of the constraint.
+    pub(crate) fn into_parts(self) -> (Vec<u32>, Option<Matching>) {
+        (self.seen, self.matching)
     }
 
     /// The remaining text, and the whole generation.

@@ -11,6 +11,7 @@ use taal_store::layout::{LOCK_NAME, MANIFEST_NAME, MODEL_DIR, RESOLVED_FILE, RUN
 use taal_tokenizer::Tokenizer;
 use taal_tokenizer::chat::{ChatFiles, ChatInput, ChatTemplate, Message};
 
+use crate::constraint::VocabularyCell;
 use crate::generate::Prompt;
 use crate::sentence::{self, SentenceConfig};
 use crate::{InferenceError, MissingModel, Result};
@@ -39,6 +40,8 @@ pub struct LanguageModel {
     pub chat: ChatFiles,
     /// The sentence configuration, or why it cannot be used.
     pub(crate) sentence: Option<std::result::Result<SentenceConfig, String>>,
+    /// The tokens' texts, for constraints.
+    pub(crate) vocabulary: VocabularyCell,
 }
 
 impl LanguageModel {
@@ -60,6 +63,7 @@ impl LanguageModel {
             special_ids,
             chat: ChatFiles::default(),
             sentence: None,
+            vocabulary: VocabularyCell::default(),
         }
     }
 

@@ -3,8 +3,9 @@
 //! A [`LanguageModel`] is a [`Transformer`](taal_model::Transformer) with its tokenizer, opened from a Hugging Face directory.
 //! [`generate`] continues a prompt and streams the text, [`Generator`] continues several at once, and an [`Engine`] serves
 //! many requests that come and go; [`Sampling`] sets how each token is
-//! chosen, and [`sample`] does it on a plain slice of logits; [`Decoder`] is the step below, prefill and decode, and [`StopFilter`]
-//! finds stop strings in a stream of text. [`embed`] turns a text into a vector, [`similarity`] compares two. [`fill`] predicts the
+//! chosen, and [`sample`] does it on a plain slice of logits; [`beam_search`] finds the most probable continuations; [`Decoder`] is the step below, prefill and decode, and [`StopFilter`]
+//! finds stop strings in a stream of text. A [`Constraint`] gives an answer the form of a JSON schema, a regular expression or a
+//! grammar. [`embed`] turns a text into a vector, [`similarity`] compares two. [`fill`] predicts the
 //! gaps of a text with a masked model. All of them use [`Probe`]: ids in, logits or losses at some positions out.
 //!
 //! Everything is deterministic: token `n` of a generation is drawn with a number that depends only on the seed and `n`, with or
@@ -13,7 +14,7 @@
 //! [`Session`] keeps what was computed between the turns of a conversation, whose text the model's chat template makes
 //! ([`LanguageModel::chat_template`]).
 //!
-//! Left out: beam search, and network servers, which are in `taal-server`.
+//! Left out: network servers, which are in `taal-server`.
 //!
 //! ```
 //! use std::ops::ControlFlow;
@@ -43,7 +44,9 @@
 //! # Ok::<(), taal_inference::InferenceError>(())
 //! ```
 
+mod beam;
 pub mod bench;
+mod constraint;
 mod decoder;
 mod embed;
 mod engine;
@@ -61,6 +64,8 @@ mod session;
 mod stop;
 mod text_stream;
 
+pub use beam::{Beam, BeamOptions, EarlyStopping, beam_search};
+pub use constraint::Constraint;
 pub use decoder::Decoder;
 pub use embed::{Pooling, cut_tokens, embed, embed_ids, similarity};
 pub use engine::{Answer, Answered, Engine, EngineOptions, EngineStats, Event, Request, Ticket, TokenScore};

@@ -210,6 +210,27 @@ pub fn candidates(logits: &[f32], seen: Seen<'_>, sampling: &Sampling) -> Result
         .collect())
 }
 
+/// The natural logarithms of the probabilities of the ids below `known` among all ids, with bias and penalties applied to them as
+/// beam search does; negative infinity for a forbidden token.
+pub(crate) fn logprobs(logits: &[f32], known: usize, seen: Seen<'_>, sampling: &Sampling) -> Result<Vec<f64>> {
+    let mut kept = allowed(logits)?;
+    let largest = kept
+        .iter()
+        .map(|weighted| weighted.logit)
+        .fold(f64::NEG_INFINITY, f64::max);
+    let total: f64 = kept.iter().map(|weighted| (weighted.logit - largest).exp()).sum();
+    for weighted in &mut kept {
+        weighted.logit -= largest + total.ln();
+    }
+    kept.retain(|weighted| (weighted.id as usize) < known);
+    adjust(&mut kept, seen, sampling);
+    let mut all = vec![f64::NEG_INFINITY; known.min(logits.len())];
+    for weighted in kept {
+        all[weighted.id as usize] = weighted.logit;
+    }
+    Ok(all)
+}
+
 /// A token with its logit and, from the temperature on, its probability up to a common factor.
 #[derive(Debug, Clone, Copy)]
 struct Weighted {

@@ -2,6 +2,10 @@
 
 use taal_model::ModelSize;
 
+#[path = "inference/beams.rs"]
+mod beams;
+#[path = "inference/constrained.rs"]
+mod constrained;
 #[path = "inference/decoding.rs"]
 mod decoding;
 #[path = "inference/embedding.rs"]
@@ -14,6 +18,8 @@ mod opening;
 mod reports_generate;
 #[path = "inference/sampling.rs"]
 mod sampling;
+#[path = "inference/schemas.rs"]
+mod schemas;
 #[path = "inference/scripted.rs"]
 #[allow(dead_code)]
 mod scripted;

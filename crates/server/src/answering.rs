@@ -1,21 +1,27 @@
 //! From a request's settings to answers: what completions and chat have in common.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::{Duration, Instant};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
 
 use serde::Deserialize;
 use serde::de::Deserializer;
-use serde_json::{Value, json};
+use serde_json::Value;
 use taal_inference::{
     Event, FinishReason, GenerateOptions, InferenceError, LanguageModel, Prompt, Request, Sampling, Ticket, TokenScore,
 };
+use tokio::sync::mpsc;
+use utoipa::ToSchema;
+use utoipa::openapi::schema::{ArrayBuilder, Object, ObjectBuilder, OneOfBuilder, Schema, Type};
 
-use crate::app::{App, ServedModel};
+use crate::app::App;
+use crate::energy::{Begin, Carbon};
 use crate::failure::Refusal;
+use crate::model::Current;
+use crate::shapes::{Alternative, ScoredToken, Usage};
 
-/// How often a client is looked at while it waits.
-const GLANCE: Duration = Duration::from_millis(50);
+/// Events of a request that may wait to be sent; an answer whose client is further behind is cut off.
+const WAITING: usize = 16_384;
 
 /// Answers per prompt.
 const MAX_CHOICES: usize = 16;
@@ -30,33 +36,77 @@ const MAX_STOPS: (usize, usize) = (16, 256);
 pub(crate) const MAX_ALTERNATIVES: usize = 20;
 
 /// The settings that completions and chat share. Fields that are not here are ignored, as OpenAI's clients expect.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 pub(crate) struct Settings {
+    /// A name of /v1/models; without it, the first model answers.
     pub(crate) model: Option<String>,
+    /// The most new tokens; an answer also ends where the context is full. Without it 16, in a chat as many as fit.
     pub(crate) max_tokens: Option<usize>,
+    /// 0 always takes the most probable token; 1, which is the default, samples the model's own probabilities.
+    #[schema(minimum = 0.0)]
     temperature: Option<f64>,
+    /// Sample from the most probable tokens that together have this probability.
+    #[schema(exclusive_minimum = 0.0, maximum = 1.0)]
     top_p: Option<f64>,
+    /// Sample from this many most probable tokens.
+    #[schema(minimum = 1)]
     top_k: Option<usize>,
+    /// Sample from tokens at least this many times as probable as the most probable one.
+    #[schema(minimum = 0.0, maximum = 1.0)]
     min_p: Option<f64>,
+    /// Sample from the tokens whose surprisal is nearest to the entropy, with this probability together.
+    #[schema(exclusive_minimum = 0.0, maximum = 1.0)]
     typical_p: Option<f64>,
+    /// More than 1 discourages tokens that have occurred before.
+    #[schema(minimum = 0.01, maximum = 100.0)]
     repetition_penalty: Option<f64>,
+    /// Subtracted from a logit for each time that its token occurs in the new text.
+    #[schema(minimum = -2.0, maximum = 2.0)]
     frequency_penalty: Option<f64>,
+    /// Subtracted from a logit whose token occurs in the new text.
+    #[schema(minimum = -2.0, maximum = 2.0)]
     presence_penalty: Option<f64>,
+    /// Equal seeds give equal answers; without it, another one each time.
     seed: Option<i64>,
-    #[serde(deserialize_with = "one_or_more")]
+    /// Texts that end the answer and are not part of it, at most 16 of at most 256 bytes.
+    #[serde(default, deserialize_with = "one_or_more")]
+    #[schema(schema_with = stop_schema)]
     stop: Vec<String>,
+    /// Added to the logits of token ids, from -100 to 100.
     logit_bias: Option<BTreeMap<String, f64>>,
+    /// Answers per prompt; 1 without it.
+    #[schema(minimum = 1, maximum = 16)]
     n: Option<usize>,
+    /// Whether the answer comes as server-sent events.
     pub(crate) stream: Option<bool>,
     stream_options: Option<StreamOptions>,
+    /// Whether the answer continues after the end-of-sequence token.
     ignore_eos: Option<bool>,
 }
 
-#[derive(Debug, Deserialize)]
+/// What a stream has besides the answer.
+#[derive(Debug, Deserialize, ToSchema)]
 struct StreamOptions {
+    /// Whether a last event counts the tokens.
     #[serde(default)]
     include_usage: Option<bool>,
+}
+
+/// The schema of `stop`.
+fn stop_schema() -> Schema {
+    let (count, bytes) = MAX_STOPS;
+    let text = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .min_length(Some(1))
+        .max_length(Some(bytes))
+        .build();
+    let list = ArrayBuilder::new().items(text.clone()).max_items(Some(count));
+    OneOfBuilder::new()
+        .item(text)
+        .item(list)
+        .item(Object::with_type(Type::Null))
+        .build()
+        .into()
 }
 
 /// `null`, a text, or a list of texts.
@@ -166,9 +216,12 @@ pub(crate) struct Scores {
 
 /// Answers under way. Dropping them cancels what is not finished.
 pub(crate) struct Answers {
-    events: Receiver<(usize, Event)>,
-    /// Events that were looked at before the response began.
-    first: VecDeque<(usize, Event)>,
+    app: Arc<App>,
+    /// What computes the answers; an engine that is no longer served ends with its last answers.
+    _model: Arc<Current>,
+    events: mpsc::Receiver<(usize, Event)>,
+    /// The event that was looked at before the response began.
+    first: Option<(usize, Event)>,
     _tickets: Vec<Ticket>,
     /// The ids of each prompt.
     pub(crate) prompts: Vec<Vec<u32>>,
@@ -178,79 +231,39 @@ pub(crate) struct Answers {
     begin: Instant,
     newest: Vec<Option<Instant>>,
     pub(crate) usage: Usage,
-}
-
-/// Why there are no further events.
-#[derive(Debug)]
-pub(crate) enum Gone {
-    /// The client has left: nothing is to be said.
-    Left,
-    /// The request cannot be answered.
-    Refused(Refusal),
-}
-
-impl From<Refusal> for Gone {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
-    }
-}
-
-impl From<InferenceError> for Gone {
-    fn from(error: InferenceError) -> Self {
-        Self::Refused(error.into())
-    }
-}
-
-impl From<std::io::Error> for Gone {
-    /// The client takes nothing, or has left.
-    fn from(_: std::io::Error) -> Self {
-        Self::Left
-    }
-}
-
-/// Tokens of a request.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Usage {
-    prompt: usize,
-    cached: usize,
-    pub(crate) new: usize,
-}
-
-impl Usage {
-    pub(crate) fn json(&self) -> Value {
-        json!({
-            "prompt_tokens": self.prompt,
-            "completion_tokens": self.new,
-            "total_tokens": self.prompt + self.new,
-            "prompt_tokens_details": {"cached_tokens": self.cached},
-        })
-    }
+    /// Where the server's energy was at the beginning.
+    energy: Option<Begin>,
+    /// Tokens that were computed for these answers.
+    computed: usize,
 }
 
 impl Answers {
-    /// Hands the prompts to the engine and waits for the first event, so that a refusal still has a status.
-    pub(crate) fn begin(
-        app: &App,
-        model: &ServedModel,
+    /// Hands the prompts to the engine. Making tokens of long prompts takes a while.
+    ///
+    /// # Errors
+    ///
+    /// A prompt that does not fit, a full queue, a model that does not generate.
+    pub(crate) fn ask(
+        app: &Arc<App>,
+        model: &Arc<Current>,
         prompts: Vec<Prompt>,
         options: &[GenerateOptions],
         scores: Scores,
-        is_left: &dyn Fn() -> bool,
-    ) -> Result<Self, Gone> {
+    ) -> Result<Self, Refusal> {
         let engine = model.engine.as_ref().ok_or(InferenceError::NotCausal {
             purpose: "generating text",
         })?;
         if prompts.len() > MAX_PROMPTS {
             let message = format!("expected at most {MAX_PROMPTS} prompts, got {}", prompts.len());
-            return Err(Refusal::field("prompt", message).into());
+            return Err(Refusal::field("prompt", message));
         }
-        let begin = Instant::now();
-        let (send, events) = channel();
+        let (begin, energy) = (Instant::now(), app.energy.as_ref().map(|ledger| ledger.begin()));
+        let (send, events) = mpsc::channel(WAITING);
         let (mut all, mut tickets) = (Vec::new(), Vec::new());
         for prompt in prompts {
             let prompt = model.lm.prompt_ids(&prompt)?;
             for options in options {
-                let (send, index) = (send.clone(), tickets.len());
+                let (mut send, index) = (Some(send.clone()), tickets.len());
                 let request = Request {
                     scores: scores.new,
                     prompt_scores: scores.prompt,
@@ -258,33 +271,43 @@ impl Answers {
                     ..Request::new(Prompt::Ids(prompt.clone()), options.clone())
                 };
                 tickets.push(engine.submit(request, move |event| {
-                    // The client may have left.
-                    let _ = send.send((index, event));
+                    // The client may have left, or be too far behind; without a sender the answer is cut off.
+                    if send.as_ref().is_some_and(|send| send.try_send((index, event)).is_err()) {
+                        send = None;
+                    }
                 })?);
             }
             all.push(prompt);
         }
         let count = tickets.len();
-        let usage = Usage {
-            prompt: all.iter().map(Vec::len).sum(),
-            ..Usage::default()
-        };
-        let mut answers = Self {
+        Ok(Self {
+            app: app.clone(),
+            _model: model.clone(),
             events,
-            first: VecDeque::new(),
+            first: None,
             _tickets: tickets,
+            usage: Usage::of_prompt(all.iter().map(Vec::len).sum()),
             prompts: all,
             n: options.len(),
             unfinished: count,
             begin,
             newest: vec![None; count],
-            usage,
-        };
-        match answers.received(app, is_left)? {
+            energy,
+            computed: 0,
+        })
+    }
+
+    /// Waits for the first event, so that a refusal still has a status.
+    ///
+    /// # Errors
+    ///
+    /// As [`next`](Self::next), and that of the first event.
+    pub(crate) async fn begun(mut self) -> Result<Self, Refusal> {
+        match self.received().await? {
             Some((_, Event::Failed(error))) => Err(error.into()),
             event => {
-                answers.first.extend(event);
-                Ok(answers)
+                self.first = event;
+                Ok(self)
             }
         }
     }
@@ -295,47 +318,69 @@ impl Answers {
     }
 
     /// The next event and the answer that it belongs to; `None` after the last.
-    pub(crate) fn next(&mut self, app: &App, is_left: &dyn Fn() -> bool) -> Result<Option<(usize, Event)>, Gone> {
-        match self.first.pop_front() {
+    ///
+    /// # Errors
+    ///
+    /// Where the engine stops, or the client is too far behind.
+    pub(crate) async fn next(&mut self) -> Result<Option<(usize, Event)>, Refusal> {
+        match self.first.take() {
             Some(event) => Ok(Some(event)),
-            None => self.received(app, is_left),
+            None => self.received().await,
         }
     }
 
-    fn received(&mut self, app: &App, is_left: &dyn Fn() -> bool) -> Result<Option<(usize, Event)>, Gone> {
+    async fn received(&mut self) -> Result<Option<(usize, Event)>, Refusal> {
         if self.unfinished == 0 {
             return Ok(None);
         }
-        let (index, event) = loop {
-            match self.events.recv_timeout(GLANCE) {
-                Ok(event) => break event,
-                Err(RecvTimeoutError::Timeout) if is_left() => return Err(Gone::Left),
-                Err(RecvTimeoutError::Timeout) => (),
-                Err(RecvTimeoutError::Disconnected) => return Err(InferenceError::Stopping.into()),
-            }
-        };
+        let (index, event) = self.events.recv().await.ok_or(InferenceError::Stopping)?;
         match &event {
-            // The answers to one prompt count it once.
-            Event::Started { cached_tokens } if index % self.n == 0 => self.usage.cached += cached_tokens,
+            Event::Started { cached_tokens } => {
+                // The answers to one prompt count it once.
+                if index % self.n == 0 {
+                    self.usage.add_cached(*cached_tokens);
+                }
+                self.note_computed(self.prompts[index / self.n].len() - cached_tokens);
+            }
             Event::Token { .. } => {
-                self.usage.new += 1;
+                self.usage.add_new();
+                self.note_computed(1);
                 let now = Instant::now();
                 match self.newest[index].replace(now) {
-                    None => app.metrics.first_token.add(now - self.begin),
-                    Some(earlier) => app.metrics.next_token.add(now - earlier),
+                    None => self.app.metrics.first_token.add(now - self.begin),
+                    Some(earlier) => self.app.metrics.next_token.add(now - earlier),
                 }
             }
             Event::Finished { .. } | Event::Failed(_) => self.unfinished -= 1,
             _ => (),
         }
+        if self.unfinished == 0 {
+            self.usage.carbon = self.carbon().await;
+        }
         Ok(Some((index, event)))
+    }
+
+    /// Counts tokens that were computed.
+    fn note_computed(&mut self, tokens: usize) {
+        self.computed += tokens;
+        if let Some(ledger) = &self.app.energy {
+            ledger.add(tokens);
+        }
+    }
+
+    /// The energy of the answers, where it is metered.
+    async fn carbon(&self) -> Option<Carbon> {
+        let (ledger, begin) = (self.app.energy.clone()?, self.energy?);
+        let own = self.computed;
+        // Without a meter that works there is no figure.
+        tokio::task::spawn_blocking(move || ledger.share(begin, own)).await.ok()
     }
 }
 
 /// OpenAI's word for why an answer ended.
 pub(crate) fn finish_reason(reason: FinishReason) -> &'static str {
     match reason {
-        FinishReason::Stop | FinishReason::Eos => "stop",
+        FinishReason::Stop | FinishReason::Eos | FinishReason::Complete => "stop",
         FinishReason::Length | FinishReason::Cancelled => "length",
     }
 }
@@ -374,20 +419,20 @@ fn token_bytes(lm: &LanguageModel, id: u32) -> Vec<u8> {
 }
 
 /// OpenAI's newer shape of log-probabilities, one object per token.
-pub(crate) fn scored(lm: &LanguageModel, scores: &[TokenScore]) -> Vec<Value> {
-    let token = |id: u32, logprob: f64| {
-        json!({
-            "token": token_text(lm, id),
-            "token_id": id,
-            "logprob": logarithm(logprob),
-            "bytes": token_bytes(lm, id),
-        })
+pub(crate) fn scored(lm: &LanguageModel, scores: &[TokenScore]) -> Vec<ScoredToken> {
+    let alternative = |id: u32, logprob: f64| Alternative {
+        token: token_text(lm, id),
+        token_id: id,
+        logprob: logarithm(logprob),
+        bytes: token_bytes(lm, id),
     };
-    let one = |score: &TokenScore| {
-        let mut one = token(score.id, score.logprob);
-        let top = score.alternatives.iter().map(|(id, logprob)| token(*id, *logprob));
-        one["top_logprobs"] = top.collect();
-        one
+    let one = |score: &TokenScore| ScoredToken {
+        token: alternative(score.id, score.logprob),
+        top_logprobs: score
+            .alternatives
+            .iter()
+            .map(|(id, logprob)| alternative(*id, *logprob))
+            .collect(),
     };
     scores.iter().map(one).collect()
 }

@@ -4,46 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use taal_inference::{Engine, EngineOptions, LanguageModel};
-
-use crate::Result;
+use crate::energy::Ledger;
 use crate::failure::Refusal;
 use crate::metrics::Metrics;
+use crate::model::ServedModel;
 use crate::router::RequestRecord;
-
-/// A model under the name that requests use.
-pub struct ServedModel {
-    pub(crate) name: String,
-    pub(crate) lm: Arc<LanguageModel>,
-    /// A causal model has one.
-    pub(crate) engine: Option<Arc<Engine>>,
-    pub(crate) created: u64,
-}
-
-impl ServedModel {
-    /// Starts the engine of a causal model; a masked model needs none.
-    ///
-    /// # Errors
-    ///
-    /// The engine's.
-    pub fn start(name: &str, lm: Arc<LanguageModel>, options: EngineOptions) -> Result<Self> {
-        let engine = match lm.model.config().is_causal {
-            true => Some(Arc::new(Engine::start(lm.clone(), options)?)),
-            false => None,
-        };
-        Ok(Self {
-            name: name.to_owned(),
-            lm,
-            engine,
-            created: seconds_now(),
-        })
-    }
-
-    /// The engine of a causal model.
-    pub fn engine(&self) -> Option<&Arc<Engine>> {
-        self.engine.as_ref()
-    }
-}
 
 /// Seconds since 1970.
 pub(crate) fn seconds_now() -> u64 {
@@ -64,12 +29,12 @@ pub(crate) struct App {
     /// Whether only this machine can reach the server.
     pub(crate) is_local: bool,
     pub(crate) max_body: usize,
-    pub(crate) head_timeout: Duration,
     pub(crate) body_timeout: Duration,
-    pub(crate) write_timeout: Duration,
     /// How long a request may wait for its first token's turn.
     pub(crate) queue_timeout: Duration,
     pub(crate) metrics: Metrics,
+    /// The meter, where there is one.
+    pub(crate) energy: Option<Arc<Ledger>>,
     pub(crate) is_stopping: AtomicBool,
     pub(crate) on_request: Option<OnRequest>,
     requests: AtomicU64,
@@ -83,11 +48,10 @@ impl App {
             key: options.key.as_ref().map(|key| blake3::hash(key.as_bytes())),
             is_local,
             max_body: options.max_body,
-            head_timeout: options.head_timeout,
             body_timeout: options.body_timeout,
-            write_timeout: options.write_timeout,
             queue_timeout: options.queue_timeout,
             metrics: Metrics::default(),
+            energy: None,
             is_stopping: AtomicBool::new(false),
             on_request: None,
             requests: AtomicU64::new(0),
@@ -99,7 +63,7 @@ impl App {
     }
 
     /// The model that a request names.
-    pub(crate) fn model(&self, name: Option<&str>) -> std::result::Result<&ServedModel, Refusal> {
+    pub(crate) fn model(&self, name: Option<&str>) -> Result<&ServedModel, Refusal> {
         match name {
             None => Ok(&self.models[0]),
             Some(name) => self.models.iter().find(|model| model.name == name).ok_or_else(|| {

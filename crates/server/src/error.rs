@@ -31,6 +31,12 @@ pub enum ServerError {
         /// The operating system's reason.
         source: std::io::Error,
     },
+    /// The operating system gives the server no threads.
+    #[error("no threads for the server: {source}")]
+    Threads {
+        /// The operating system's reason.
+        source: std::io::Error,
+    },
     /// Others can reach the address, and there is no key.
     #[error("{address} can be reached by others: give a key, or use 127.0.0.1")]
     KeyNeeded {
@@ -65,6 +71,7 @@ impl ServerError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::PortInUse { .. } => ErrorKind::InUse,
+            Self::Threads { .. } => ErrorKind::Memory,
             Self::Address { .. }
             | Self::Listen { .. }
             | Self::KeyNeeded { .. }

@@ -1,85 +1,44 @@
 //! Errors as a client sees them, in OpenAI's shape.
 
-use serde_json::{Value, json};
+use axum::Json;
+use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
 use taal_inference::InferenceError;
-
-use crate::http::Reply;
-
-/// The statuses of this server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Status {
-    Ok,
-    Bad,
-    NoKey,
-    Forbidden,
-    NotFound,
-    WrongMethod,
-    /// The body took too long.
-    Late,
-    TooLarge,
-    AddressTooLong,
-    NotJson,
-    /// The queue is full.
-    Full,
-    HeadTooLarge,
-    Internal,
-    /// The wait was too long, or the server stops.
-    Unavailable,
-}
-
-impl Status {
-    /// Code and words of the first line.
-    pub(crate) fn line(self) -> (u16, &'static str) {
-        match self {
-            Self::Ok => (200, "OK"),
-            Self::Bad => (400, "Bad Request"),
-            Self::NoKey => (401, "Unauthorized"),
-            Self::Forbidden => (403, "Forbidden"),
-            Self::NotFound => (404, "Not Found"),
-            Self::WrongMethod => (405, "Method Not Allowed"),
-            Self::Late => (408, "Request Timeout"),
-            Self::TooLarge => (413, "Content Too Large"),
-            Self::AddressTooLong => (414, "URI Too Long"),
-            Self::NotJson => (415, "Unsupported Media Type"),
-            Self::Full => (429, "Too Many Requests"),
-            Self::HeadTooLarge => (431, "Request Header Fields Too Large"),
-            Self::Internal => (500, "Internal Server Error"),
-            Self::Unavailable => (503, "Service Unavailable"),
-        }
-    }
-}
+use utoipa::ToSchema;
 
 /// OpenAI's code for a prompt that does not fit.
 const CONTEXT: &str = "context_length_exceeded";
 
+/// The code for a form that an answer cannot have.
+const FORM: &str = "invalid_form";
+
 /// A refusal.
 #[derive(Debug)]
 pub(crate) struct Refusal {
-    pub(crate) status: Status,
+    pub(crate) status: StatusCode,
     pub(crate) message: String,
     /// OpenAI's `type`.
     kind: &'static str,
     param: Option<String>,
     code: Option<&'static str>,
-    /// Whether the body of the request was read, so that another request may follow.
-    pub(crate) is_read: bool,
 }
 
 impl Refusal {
-    fn new(status: Status, kind: &'static str, message: impl Into<String>) -> Self {
+    fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
         Self {
             status,
             message: message.into(),
             kind,
             param: None,
             code: None,
-            is_read: false,
         }
     }
 
     /// A request that must be changed.
     pub(crate) fn bad(message: impl Into<String>) -> Self {
-        Self::new(Status::Bad, "invalid_request_error", message)
+        Self::new(StatusCode::BAD_REQUEST, "invalid_request_error", message)
     }
 
     /// A field with a wrong value.
@@ -91,7 +50,7 @@ impl Refusal {
         refusal
     }
 
-    pub(crate) fn status(status: Status, message: impl Into<String>) -> Self {
+    pub(crate) fn status(status: StatusCode, message: impl Into<String>) -> Self {
         Self::new(status, "invalid_request_error", message)
     }
 
@@ -101,26 +60,26 @@ impl Refusal {
             taal_store::excerpt(name),
             known.join(", ")
         );
-        let mut refusal = Self::status(Status::NotFound, message);
+        let mut refusal = Self::status(StatusCode::NOT_FOUND, message);
         refusal.param = Some("model".to_owned());
         refusal.with_code("model_not_found")
     }
 
     pub(crate) fn unauthorized() -> Self {
         let message = "a valid key is needed: send it as `Authorization: Bearer KEY`";
-        Self::new(Status::NoKey, "authentication_error", message).with_code("invalid_api_key")
+        Self::new(StatusCode::UNAUTHORIZED, "authentication_error", message).with_code("invalid_api_key")
     }
 
-    pub(crate) fn overloaded(status: Status, message: String) -> Self {
+    pub(crate) fn overloaded(status: StatusCode, message: String) -> Self {
         let kind = match status {
-            Status::Full => "rate_limit_error",
+            StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
             _ => "server_error",
         };
         Self::new(status, kind, message).with_code("overloaded")
     }
 
     pub(crate) fn internal(message: impl Into<String>) -> Self {
-        Self::new(Status::Internal, "server_error", message)
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", message)
     }
 
     pub(crate) fn with_code(mut self, code: &'static str) -> Self {
@@ -133,6 +92,11 @@ impl Refusal {
         self.code == Some(CONTEXT)
     }
 
+    /// Whether the answer cannot have the form that it should.
+    pub(crate) fn is_form(&self) -> bool {
+        self.code == Some(FORM)
+    }
+
     /// The same with the name of the field.
     pub(crate) fn of(mut self, param: &str) -> Self {
         self.param = Some(param.to_owned());
@@ -140,24 +104,51 @@ impl Refusal {
     }
 
     /// OpenAI's object.
-    pub(crate) fn json(&self) -> Value {
-        json!({"error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}})
+    pub(crate) fn json(&self) -> Failed {
+        Failed {
+            error: Reason {
+                message: self.message.clone(),
+                kind: self.kind,
+                param: self.param.clone(),
+                code: self.code,
+            },
+        }
     }
+}
+
+/// Why there is no answer.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Error)]
+pub(crate) struct Failed {
+    error: Reason,
+}
+
+/// What is wrong with a request.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Reason)]
+struct Reason {
+    message: String,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    /// The field that is wrong.
+    param: Option<String>,
+    code: Option<&'static str>,
 }
 
 impl From<InferenceError> for Refusal {
     fn from(error: InferenceError) -> Self {
         let message = error.to_string();
         match error {
+            error if crate::form::is_about_form(&error) => Self::bad(message).with_code(FORM).of("response_format"),
             InferenceError::PromptTooLong { tokens, context } => Self::bad(format!(
                 "this model's maximum context length is {context} tokens, and the prompt has {tokens}: give a shorter prompt"
             ))
             .with_code(CONTEXT)
             .of("prompt"),
             InferenceError::Setting { key, detail } => Self::field(key, detail),
-            InferenceError::QueueFull { .. } => Self::overloaded(Status::Full, message),
+            InferenceError::QueueFull { .. } => Self::overloaded(StatusCode::TOO_MANY_REQUESTS, message),
             InferenceError::WaitedTooLong | InferenceError::Stopping => {
-                Self::overloaded(Status::Unavailable, message)
+                Self::overloaded(StatusCode::SERVICE_UNAVAILABLE, message)
             }
             InferenceError::NoTokenizer { .. }
             | InferenceError::EmptyPrompt { .. }
@@ -171,16 +162,18 @@ impl From<InferenceError> for Refusal {
     }
 }
 
-impl From<Refusal> for Reply {
-    fn from(refusal: Refusal) -> Self {
-        let mut reply = Self::new("application/json", refusal.json().to_string());
-        reply.status = refusal.status;
-        reply.fields.push_str(match refusal.status {
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Json(self.json())).into_response();
+        let field = match self.status {
             // How long a client should wait before it tries again, in seconds.
-            Status::Full | Status::Unavailable => "retry-after: 1\r\n",
-            Status::NoKey => "www-authenticate: Bearer\r\n",
-            _ => "",
-        });
-        reply
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => Some((RETRY_AFTER, "1")),
+            StatusCode::UNAUTHORIZED => Some((WWW_AUTHENTICATE, "Bearer")),
+            _ => None,
+        };
+        if let Some((name, value)) = field {
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+        response
     }
 }

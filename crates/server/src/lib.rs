@@ -1,7 +1,8 @@
 //! An HTTP server in front of language models, with the addresses and the shapes of OpenAI's interface, so that existing clients work.
 //!
 //! A [`Server`] is bound to an address with some [`ServedModel`]s, and then runs until its [`Stopper`] says so. Each causal model has an
-//! [`Engine`](taal_inference::Engine): requests share its passes, and each answer is the one that the request would get alone.
+//! [`Engine`](taal_inference::Engine), a thread of its own: requests share its passes, and each answer is the one that the request
+//! would get alone. Connections are tasks of tokio with time limits for slow clients; axum routes their requests.
 //!
 //! What is refused: prompts that do not fit (nothing is cut in silence), bodies beyond a limit, fields of a wrong type or value, by
 //! name. No request names a file, and the server connects to nowhere.
@@ -36,17 +37,23 @@
 mod answering;
 mod api;
 mod app;
+mod body;
+mod connection;
+mod energy;
 mod error;
 mod failure;
-mod http;
+mod form;
 mod metrics;
+mod model;
 mod page;
 mod parse;
 mod router;
 mod server;
+mod shapes;
+mod socket;
 mod sse;
 
-pub use app::ServedModel;
 pub use error::{Result, ServerError};
+pub use model::ServedModel;
 pub use router::RequestRecord;
 pub use server::{Server, ServerOptions, Stopper};

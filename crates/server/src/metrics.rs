@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::app::{App, ServedModel};
+use crate::app::App;
+use crate::energy::Carbon;
+use crate::model::ServedModel;
 
 /// Upper bounds in seconds of the histograms' buckets.
 const BOUNDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
@@ -80,20 +82,46 @@ pub(crate) fn text(app: &App) -> String {
         "# HELP taal_requests_in_flight Requests that are being answered.\n# TYPE taal_requests_in_flight gauge\n\
          taal_requests_in_flight {in_flight}"
     );
-    let request = "Time from a request to the head of its answer.";
+    let request = "Time from a request to the end of its answer.";
     metrics.duration.write(&mut text, "taal_request_seconds", request);
     let first = "Time from a request to its first token.";
     metrics.first_token.write(&mut text, "taal_first_token_seconds", first);
     let next = "Time between two tokens of an answer.";
     metrics.next_token.write(&mut text, "taal_next_token_seconds", next);
     engines(&mut text, &app.models);
+    if let Some(ledger) = &app.energy {
+        energy(&mut text, &ledger.total());
+    }
     text
+}
+
+/// Energy since the server began, with its bounds.
+fn energy(text: &mut String, total: &Carbon) {
+    let source = &total.source;
+    let figures = [
+        ("joules", "Energy of this process in joules.", total.joules),
+        ("joules_low", "The lower bound of this energy.", total.low),
+        ("joules_high", "The upper bound of this energy.", total.high),
+    ];
+    for (name, help, value) in figures {
+        let _ = writeln!(
+            text,
+            "# HELP taal_energy_{name}_total {help}\n# TYPE taal_energy_{name}_total counter\n\
+             taal_energy_{name}_total{{source=\"{source}\"}} {value}"
+        );
+    }
+    let _ = writeln!(
+        text,
+        "# HELP taal_co2e_grams_total CO2 equivalent of this electricity in grams.\n\
+         # TYPE taal_co2e_grams_total counter\ntaal_co2e_grams_total{{grid=\"{}\"}} {}",
+        total.grid, total.co2e_g
+    );
 }
 
 fn engines(text: &mut String, models: &[ServedModel]) {
     let stats: Vec<_> = models
         .iter()
-        .filter_map(|model| Some((model.name.as_str(), model.engine.as_ref()?.stats())))
+        .filter_map(|model| Some((model.name.as_str(), model.engine()?.stats())))
         .collect();
     type Of = fn(&taal_inference::EngineStats) -> u64;
     let figures: [(&str, &str, &str, Of); 10] = [

@@ -1,7 +1,12 @@
 //! The page's files, which the program carries in itself.
 
-use crate::failure::{Refusal, Status};
-use crate::http::Reply;
+use axum::extract::Path;
+use axum::extract::rejection::PathRejection;
+use axum::http::StatusCode;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::response::{IntoResponse, Response};
+
+use crate::failure::Refusal;
 
 /// A file of the page.
 struct File {
@@ -34,11 +39,20 @@ const FILES: &[File] = &[
     file!("tokens.js", "text/javascript; charset=utf-8"),
 ];
 
+/// The page.
+pub(crate) async fn index() -> Result<Response, Refusal> {
+    found("index.html")
+}
+
+/// A file of the page.
+pub(crate) async fn file(name: Result<Path<String>, PathRejection>) -> Result<Response, Refusal> {
+    found(&crate::body::name(name)?)
+}
+
 /// A file of the page by its name; no other file can be named.
-pub(crate) fn file(name: &str) -> Result<Reply, Refusal> {
+fn found(name: &str) -> Result<Response, Refusal> {
     let found = FILES.iter().find(|file| file.name == name);
-    let file = found.ok_or_else(|| Refusal::status(Status::NotFound, "there is no such page"))?;
-    let mut reply = Reply::new(file.kind, file.content);
-    reply.fields = "cache-control: no-cache\r\n".to_owned();
-    Ok(reply)
+    let file = found.ok_or_else(|| Refusal::status(StatusCode::NOT_FOUND, "there is no such page"))?;
+    let fields = [(CONTENT_TYPE, file.kind), (CACHE_CONTROL, "no-cache")];
+    Ok((fields, file.content).into_response())
 }

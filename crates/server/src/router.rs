@@ -1,16 +1,49 @@
-//! Addresses, and what holds for all of them: keys, hosts, bodies, figures.
+//! Addresses, and what holds for all of them: keys, hosts, heads, figures.
 
+use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
+use axum::Router;
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::{Request, State};
+use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, HOST};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use axum::middleware::{Next, from_fn_with_state, map_response};
+use axum::response::Response;
+use axum::routing::{MethodRouter, get, post};
+use hyper::body::{Frame, SizeHint};
 use serde::Serialize;
 
-use crate::answering::Gone;
-use crate::api;
+use crate::api::openapi::Described;
+use crate::api::{chat, completions, models, openapi, responses, texts};
 use crate::app::App;
-use crate::failure::{Refusal, Status};
-use crate::http::{Connection, Head, Method, Reply, write_pieces, write_whole};
-use crate::{metrics, page, parse};
+use crate::failure::Refusal;
+use crate::page;
+use crate::shapes::{ChatCompletion, ChatCompletionPart, Completion};
+
+/// Fields of a head, and bytes of a head and of an address.
+const MAX_FIELDS: usize = 64;
+const MAX_HEAD: usize = 16 * 1024;
+const MAX_ADDRESS: usize = 4096;
+
+/// Fields of every answer. Only files of the server itself may be loaded by its page, and no other page may show it.
+const FIELDS: [(&str, &str); 6] = [
+    (
+        "content-security-policy",
+        "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
+    ("x-content-type-options", "nosniff"),
+    ("referrer-policy", "no-referrer"),
+    ("cross-origin-resource-policy", "same-origin"),
+    ("cross-origin-opener-policy", "same-origin"),
+    ("cache-control", "no-store"),
+];
+
+/// The status in records and figures of a request whose client left before its answer began, as nginx has it.
+const LEFT: u16 = 499;
 
 /// What a log may say about a request.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -19,221 +52,225 @@ pub struct RequestRecord {
     pub method: String,
     /// The path without its query.
     pub path: String,
-    /// The answer's status.
+    /// The answer's status; 499 where the client left before its answer began.
     pub status: u16,
     /// Seconds until the end of the answer.
     pub seconds: f64,
 }
 
-/// What answers a request.
-#[derive(Clone, Copy)]
-enum Answer {
-    /// A request without a body; it gets the rest of the path.
-    Get(fn(&App, &str) -> Result<Reply, Refusal>),
-    /// A request with a JSON object.
-    Post(fn(&App, &[u8]) -> Result<Reply, Refusal>),
-    /// One whose answer may be sent in pieces; there is none left to send then.
-    Generate(fn(&mut Exchange<'_>, &[u8]) -> Result<Option<Reply>, Gone>),
-}
-
 /// An address.
 struct Route {
-    /// A path that ends in `{name}` stands for all that begin so.
+    /// A path that ends in `{name}` stands for all that begin so: names of models may have slashes.
     path: &'static str,
     /// Whether it needs the key, where there is one. Files of the page have no secrets, and programs without a key ask for the health.
     needs_key: bool,
-    answer: Answer,
+    /// What answers.
+    methods: fn() -> MethodRouter<Arc<App>>,
+    /// What `/openapi.json` says about it.
+    described: fn() -> Described,
 }
 
-const fn route(path: &'static str, needs_key: bool, answer: Answer) -> Route {
+const fn open(path: &'static str, methods: fn() -> MethodRouter<Arc<App>>, described: fn() -> Described) -> Route {
     Route {
         path,
-        needs_key,
-        answer,
+        needs_key: false,
+        methods,
+        described,
+    }
+}
+
+const fn closed(path: &'static str, methods: fn() -> MethodRouter<Arc<App>>, described: fn() -> Described) -> Route {
+    Route {
+        path,
+        needs_key: true,
+        methods,
+        described,
     }
 }
 
 /// Every address.
-static ROUTES: [Route; 16] = [
-    route("/", false, Answer::Get(|_, _| page::file("index.html"))),
-    route("/page/{name}", false, Answer::Get(|_, name| page::file(name))),
-    route("/health", false, Answer::Get(|app, _| api::health(app))),
-    route("/metrics", true, Answer::Get(|app, _| Ok(figures(app)))),
-    route("/openapi.json", true, Answer::Get(|_, _| Ok(api::openapi()))),
-    route("/v1/models", true, Answer::Get(|app, _| Ok(api::models(app)))),
-    route("/v1/models/{name}", true, Answer::Get(api::model)),
-    route("/v1/completions", true, Answer::Generate(api::completions)),
-    route("/v1/chat/completions", true, Answer::Generate(api::chat)),
-    route("/v1/chat/render", true, Answer::Post(api::render)),
-    route("/v1/embeddings", true, Answer::Post(api::embeddings)),
-    route("/v1/fill-mask", true, Answer::Post(api::fill_mask)),
-    route("/v1/tokenize", true, Answer::Post(api::tokenize)),
-    route("/v1/detokenize", true, Answer::Post(api::detokenize)),
-    route("/tokenize", true, Answer::Post(api::tokenize)),
-    route("/detokenize", true, Answer::Post(api::detokenize)),
+static ROUTES: [Route; 17] = [
+    open(
+        "/",
+        || get(page::index),
+        || Described::get("The page.").text("text/html"),
+    ),
+    open(
+        "/page/{name}",
+        || get(page::file),
+        || {
+            let kinds = ["text/html", "text/css", "text/javascript", "image/svg+xml"];
+            let described = Described::get("A file of the page.").named();
+            kinds.into_iter().fold(described, Described::text)
+        },
+    ),
+    open(
+        "/health",
+        || get(models::health),
+        || {
+            Described::get("Whether the server answers.")
+                .json::<models::Health>()
+                .waits()
+        },
+    ),
+    closed(
+        "/metrics",
+        || get(models::metrics),
+        || Described::get("Figures in Prometheus's text format.").text("text/plain"),
+    ),
+    closed(
+        "/openapi.json",
+        || get(openapi::openapi),
+        || Described::get("This description.").text("application/json"),
+    ),
+    closed(
+        "/v1/models",
+        || get(models::models),
+        || Described::get("The models.").json::<models::Models>(),
+    ),
+    closed(
+        "/v1/models/{name}",
+        || get(models::model),
+        || Described::get("A model.").named().json::<models::Model>(),
+    ),
+    closed(
+        "/v1/completions",
+        || post(completions::completions),
+        || {
+            Described::post::<completions::CompletionRequest>("Continue prompts.")
+                .json::<Completion>()
+                .events::<Completion>()
+                .waits()
+        },
+    ),
+    closed(
+        "/v1/chat/completions",
+        || post(chat::chat),
+        || {
+            Described::post::<chat::ChatRequest>("Answer in a conversation.")
+                .json::<ChatCompletion>()
+                .events::<ChatCompletionPart>()
+                .waits()
+        },
+    ),
+    closed(
+        "/v1/chat/render",
+        || post(chat::render),
+        || {
+            let summary = "The exact prompt that a conversation becomes, and its tokens.";
+            Described::post::<chat::ChatRequest>(summary).json::<chat::Rendered>()
+        },
+    ),
+    closed(
+        "/v1/responses",
+        || post(responses::responses),
+        || {
+            Described::post::<responses::ResponseRequest>("Answer in the shape of OpenAI's Responses interface.")
+                .json::<responses::Responded>()
+                .events::<responses::ResponseEvent>()
+                .waits()
+        },
+    ),
+    closed(
+        "/v1/embeddings",
+        || post(texts::embeddings),
+        || Described::post::<texts::EmbeddingRequest>("Turn texts into vectors.").json::<texts::Embeddings>(),
+    ),
+    closed(
+        "/v1/fill-mask",
+        || post(texts::fill_mask),
+        || Described::post::<texts::FillRequest>("Fill the gaps of texts.").json::<texts::Fillings>(),
+    ),
+    closed("/v1/tokenize", || post(texts::tokenize), tokenizing),
+    closed("/v1/detokenize", || post(texts::detokenize), detokenizing),
+    closed("/tokenize", || post(texts::tokenize), tokenizing),
+    closed("/detokenize", || post(texts::detokenize), detokenizing),
 ];
 
-/// A request that may be answered in pieces.
-pub(crate) struct Exchange<'a> {
-    pub(crate) app: &'a App,
-    connection: &'a mut Connection,
-    head: &'a Head,
-    keeps_alive: bool,
-    /// Whether the answer has begun, so that no status can be sent.
-    is_begun: bool,
+fn tokenizing() -> Described {
+    Described::post::<texts::TokenizeRequest>("The tokens of a text.").json::<texts::Tokens>()
 }
 
-impl Exchange<'_> {
-    /// Whether the client has left.
-    pub(crate) fn is_left(&self) -> bool {
-        self.connection.is_left()
-    }
-
-    /// Sends a stream of server-sent events.
-    pub(crate) fn stream(
-        &mut self,
-        write: impl FnOnce(&App, &mut crate::sse::Events<'_>) -> Result<(), Gone>,
-    ) -> Result<Option<Reply>, Gone> {
-        self.is_begun = true;
-        let pieces = write_pieces(self.connection, self.head, "text/event-stream", self.keeps_alive)?;
-        let mut events = crate::sse::Events::new(pieces);
-        write(self.app, &mut events)?;
-        events.finish()?;
-        Ok(None)
-    }
+fn detokenizing() -> Described {
+    Described::post::<texts::DetokenizeRequest>("The text of tokens.").json::<texts::Text>()
 }
 
-/// Answers a request; returns whether another one may follow on the connection.
-pub(crate) fn answer(app: &App, connection: &mut Connection, head: &Head, is_stopping: bool) -> bool {
-    let begin = Instant::now();
-    let in_flight = InFlight::new(app);
-    let found = found(&head.path);
-    let mut keeps_alive = head.keeps_alive && !is_stopping;
-    let status = match replied(app, connection, head, keeps_alive, found) {
-        Ok(None) => Status::Ok,
-        Ok(Some(reply)) => {
-            keeps_alive &= write_whole(connection, &reply, head.method, keeps_alive).is_ok();
-            reply.status
+/// Each address, whether it needs the key where there is one, and its description.
+pub(crate) fn described() -> impl Iterator<Item = (&'static str, bool, Described)> {
+    ROUTES
+        .iter()
+        .map(|route| (route.path, route.needs_key, (route.described)()))
+}
+
+/// The route of an answer.
+#[derive(Clone, Copy)]
+struct RouteName(&'static str);
+
+/// All addresses with everything that is checked before they answer.
+pub(crate) fn router(app: &Arc<App>) -> Router {
+    let mut router = Router::new();
+    for route in &ROUTES {
+        let mut methods = (route.methods)();
+        if route.needs_key {
+            methods = methods.route_layer(from_fn_with_state(app.clone(), check_key));
         }
-        Err(Gone::Left) => {
-            keeps_alive = false;
-            Status::Ok
-        }
-        Err(Gone::Refused(refusal)) => {
-            // The body may not have been read.
-            keeps_alive &=
-                matches!(refusal.status, Status::Bad | Status::Full | Status::Unavailable) && refusal.is_read;
-            let reply = Reply::from(refusal);
-            keeps_alive &= write_whole(connection, &reply, head.method, keeps_alive).is_ok();
-            reply.status
-        }
-    };
-    drop(in_flight);
-    let code = status.line().0;
-    app.metrics.count(found.map_or("other", |(route, _)| route.path), code);
-    app.metrics.duration.add(begin.elapsed());
-    if let Some(see) = &app.on_request {
-        see(&RequestRecord {
-            method: taal_store::shorten(&head.method_name),
-            path: taal_store::shorten(&head.path),
-            status: code,
-            seconds: begin.elapsed().as_secs_f64(),
+        let name = RouteName(route.path);
+        let named = map_response(move |mut response: Response| async move {
+            response.extensions_mut().insert(name);
+            response
         });
+        let methods = methods.fallback(wrong_method).layer(named);
+        router = router.route(&route.path.replace("{name}", "{*name}"), methods);
     }
-    keeps_alive
+    router
+        .fallback(async || Refusal::status(StatusCode::NOT_FOUND, "there is no such address"))
+        .layer(from_fn_with_state(app.clone(), check_head))
+        .layer(from_fn_with_state(app.clone(), observe))
+        .with_state(app.clone())
 }
 
-/// A request that is being answered, also when that ends in a panic.
-struct InFlight<'a>(&'a App);
-
-impl<'a> InFlight<'a> {
-    fn new(app: &'a App) -> Self {
-        app.metrics.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self(app)
-    }
+async fn wrong_method(method: Method) -> Refusal {
+    let name = taal_store::excerpt(method.as_str());
+    let message = format!("{name} is not a method of this address");
+    Refusal::status(StatusCode::METHOD_NOT_ALLOWED, message)
 }
 
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.0.metrics.in_flight.fetch_sub(1, Ordering::Relaxed);
+/// Refuses heads that are too large or ask for another host.
+async fn check_head(State(app): State<Arc<App>>, request: Request, next: Next) -> Result<Response, Refusal> {
+    let address = request.uri().to_string();
+    if address.len() > MAX_ADDRESS {
+        return Err(Refusal::status(
+            StatusCode::URI_TOO_LONG,
+            format!("the address is longer than {MAX_ADDRESS} bytes"),
+        ));
     }
-}
-
-/// The route of a path, and the rest of the path.
-fn found(path: &str) -> Option<(&'static Route, &str)> {
-    ROUTES.iter().find_map(|route| match route.path.strip_suffix("{name}") {
-        Some(beginning) => {
-            let rest = path.strip_prefix(beginning).filter(|rest| !rest.is_empty())?;
-            Some((route, rest))
-        }
-        None => (route.path == path).then_some((route, "")),
-    })
-}
-
-/// The answer, unless it was sent in pieces.
-fn replied(
-    app: &App,
-    connection: &mut Connection,
-    head: &Head,
-    keeps_alive: bool,
-    found: Option<(&Route, &str)>,
-) -> Result<Option<Reply>, Gone> {
-    check_host(app, head)?;
-    let (route, rest) = found.ok_or_else(|| Refusal::status(Status::NotFound, "there is no such address"))?;
-    let is_get = matches!(head.method, Method::Get | Method::Head);
-    let answer = match (route.answer, is_get, head.method) {
-        (Answer::Get(_), true, _) | (Answer::Post(_) | Answer::Generate(_), _, Method::Post) => route.answer,
-        _ => {
-            let name = taal_store::excerpt(&head.method_name);
-            return Err(Refusal::status(Status::WrongMethod, format!("{name} is not a method of this address")).into());
-        }
-    };
-    if route.needs_key {
-        check_key(app, head)?;
+    let fields = request.headers();
+    let length = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 4;
+    if fields.len() > MAX_FIELDS || address.len() + fields.iter().map(length).sum::<usize>() > MAX_HEAD {
+        return Err(Refusal::status(
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            format!("the head of the request has more than {MAX_FIELDS} fields or {MAX_HEAD} bytes"),
+        ));
     }
-    if let Answer::Get(answer) = answer {
-        // A body, which has no meaning here, would be taken for the next request.
-        connection.body(head, app.max_body, app.body_timeout)?;
-        return Ok(Some(answer(app, &decoded(rest))?));
+    if app.is_local && app.key.is_none() {
+        check_host(fields, request.uri().host())?;
     }
-    check_type(head)?;
-    let body = connection.body(head, app.max_body, app.body_timeout)?;
-    let read = |mut refusal: Refusal| {
-        refusal.is_read = true;
-        refusal
-    };
-    parse::check_object(&body).map_err(read)?;
-    match answer {
-        Answer::Get(answer) => Ok(Some(answer(app, rest)?)),
-        Answer::Post(answer) => Ok(Some(answer(app, &body).map_err(read)?)),
-        Answer::Generate(answer) => {
-            let mut exchange = Exchange {
-                app,
-                connection,
-                head,
-                keeps_alive,
-                is_begun: false,
-            };
-            let answered = answer(&mut exchange, &body);
-            match (exchange.is_begun, answered) {
-                (_, Ok(reply)) => Ok(reply),
-                // What has begun ends without its end mark.
-                (true, Err(_)) => Err(Gone::Left),
-                (false, Err(Gone::Refused(refusal))) => Err(read(refusal).into()),
-                (false, Err(Gone::Left)) => Err(Gone::Left),
-            }
-        }
-    }
+    Ok(next.run(request).await)
 }
 
 /// A page of another site could otherwise give its own name this machine's address, and read the answers.
-fn check_host(app: &App, head: &Head) -> Result<(), Refusal> {
-    let is_open = app.is_local && app.key.is_none();
-    if !is_open || !head.has("host") || head.text("host").is_some_and(is_this_machine) {
-        return Ok(());
+fn check_host(fields: &HeaderMap, in_address: Option<&str>) -> Result<(), Refusal> {
+    let in_fields = fields.get_all(HOST).iter();
+    let is_fine = in_fields
+        .into_iter()
+        .all(|host| host.to_str().is_ok_and(is_this_machine));
+    match is_fine && in_address.is_none_or(is_this_machine) {
+        true => Ok(()),
+        false => Err(Refusal::status(
+            StatusCode::FORBIDDEN,
+            "this server answers to localhost and 127.0.0.1 only",
+        )),
     }
-    let message = "this server answers to localhost and 127.0.0.1 only";
-    Err(Refusal::status(Status::Forbidden, message))
 }
 
 fn is_this_machine(host: &str) -> bool {
@@ -246,56 +283,102 @@ fn is_this_machine(host: &str) -> bool {
     is_loopback || name.eq_ignore_ascii_case("localhost")
 }
 
-fn check_key(app: &App, head: &Head) -> Result<(), Refusal> {
-    let Some(key) = app.key else { return Ok(()) };
-    let given = head
-        .text("authorization")
-        .and_then(|value| value.strip_prefix("Bearer "));
-    // Hashes compare in constant time.
-    match given.is_some_and(|given| blake3::hash(given.trim().as_bytes()) == key) {
-        true => Ok(()),
-        false => Err(Refusal::unauthorized()),
+async fn check_key(State(app): State<Arc<App>>, request: Request, next: Next) -> Result<Response, Refusal> {
+    if let Some(key) = app.key {
+        let given = request
+            .headers()
+            .get(AUTHORIZATION)
+            .and_then(|value| value.to_str().ok());
+        let given = given.and_then(|value| value.strip_prefix("Bearer "));
+        // Hashes compare in constant time.
+        if given.is_none_or(|given| blake3::hash(given.trim().as_bytes()) != key) {
+            return Err(Refusal::unauthorized());
+        }
+    }
+    Ok(next.run(request).await)
+}
+
+/// Counts and records a request, and adds the fields that every answer has.
+async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let mut watch = Watch::new(app, &request);
+    let mut response = next.run(request).await;
+    watch.status = response.status().as_u16();
+    if let Some(RouteName(route)) = response.extensions().get() {
+        watch.route = route;
+    }
+    let fields = response.headers_mut();
+    for (name, value) in FIELDS {
+        let name = HeaderName::from_static(name);
+        if name != CACHE_CONTROL || !fields.contains_key(&name) {
+            fields.insert(name, HeaderValue::from_static(value));
+        }
+    }
+    response.map(|body| Body::new(Watched { body, _watch: watch }))
+}
+
+/// A request that is being answered. Its end is counted when it is dropped, also where the client has left or an answer panicked.
+struct Watch {
+    app: Arc<App>,
+    method: String,
+    path: String,
+    route: &'static str,
+    status: u16,
+    begin: Instant,
+}
+
+impl Watch {
+    fn new(app: Arc<App>, request: &Request) -> Self {
+        app.metrics.in_flight.fetch_add(1, Ordering::Relaxed);
+        Self {
+            app,
+            method: taal_store::shorten(request.method().as_str()),
+            path: taal_store::shorten(request.uri().path()),
+            route: "other",
+            status: LEFT,
+            begin: Instant::now(),
+        }
     }
 }
 
-/// A page of another site can send other types than JSON without asking first.
-fn check_type(head: &Head) -> Result<(), Refusal> {
-    let kind = head.text("content-type").unwrap_or_default();
-    let kind = kind.split(';').next().unwrap_or_default().trim();
-    match kind.eq_ignore_ascii_case("application/json") {
-        true => Ok(()),
-        false => Err(Refusal::status(
-            Status::NotJson,
-            "the Content-Type must be application/json",
-        )),
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let metrics = &self.app.metrics;
+        metrics.in_flight.fetch_sub(1, Ordering::Relaxed);
+        metrics.count(self.route, self.status);
+        metrics.duration.add(self.begin.elapsed());
+        if let Some(see) = &self.app.on_request {
+            see(&RequestRecord {
+                method: std::mem::take(&mut self.method),
+                path: std::mem::take(&mut self.path),
+                status: self.status,
+                seconds: self.begin.elapsed().as_secs_f64(),
+            });
+        }
     }
 }
 
-/// A part of a path with its `%2F` and others written out.
-fn decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, after @ ..] = rest {
-        let digits = after.get(..2).filter(|_| *first == b'%');
-        let byte = digits.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok());
-        bytes.push(byte.unwrap_or(*first));
-        rest = if byte.is_some() { &after[2..] } else { after };
+/// A body, and what ends with it.
+struct Watched {
+    body: Body,
+    _watch: Watch,
+}
+
+impl HttpBody for Watched {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
     }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
 
-fn figures(app: &App) -> Reply {
-    Reply::new("text/plain; version=0.0.4; charset=utf-8", metrics::text(app))
-}
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_in_paths_are_decoded() {
-        assert_eq!(decoded("org%2Fname%3a1"), "org/name:1");
-        assert_eq!(decoded("100%"), "100%");
-        assert_eq!(decoded("%zz%e9"), "%zz\u{fffd}");
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }

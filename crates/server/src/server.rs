@@ -1,19 +1,30 @@
 //! From an address to connections, and to the end.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use crate::app::{App, ServedModel};
-use crate::http::{Connection, NoHead, Reply, write_whole};
+use taal_metrics::energy::{Grid, Meter};
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
+
+use crate::app::App;
+use crate::connection::Connections;
+use crate::energy::Ledger;
+use crate::model::ServedModel;
 use crate::router::{self, RequestRecord};
 use crate::{Result, ServerError};
 
-/// Bytes of the stack of a connection's thread.
-const STACK: usize = 1 << 20;
+/// Threads for connections, and at most for what computes for long. Engines have their own.
+const THREADS: (usize, usize) = (2, 16);
 
-/// How long the server waits before it accepts again after the operating system refused.
+/// Connections that a semaphore can count.
+const MAX_CONNECTIONS: u32 = 1 << 16;
+
+/// How long what was cut off may take to notice it.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Where and how a server listens.
@@ -28,7 +39,7 @@ pub struct ServerOptions {
     /// Bytes of a request's body.
     pub max_body: usize,
     /// Connections at the same time; others wait.
-    pub max_connections: usize,
+    pub max_connections: u32,
     /// How long a request may wait for its turn.
     pub queue_timeout: Duration,
     /// How long a client may take for the head of a request.
@@ -61,26 +72,12 @@ impl Default for ServerOptions {
 
 /// Stops a server from another thread.
 #[derive(Debug, Clone)]
-pub struct Stopper {
-    is_stopping: Arc<AtomicBool>,
-    address: SocketAddr,
-}
+pub struct Stopper(watch::Sender<bool>);
 
 impl Stopper {
     /// The server accepts no further connections, finishes the answers under way, and ends.
     pub fn stop(&self) {
-        self.is_stopping.store(true, Ordering::SeqCst);
-        // The server waits for a connection; this one wakes it. If it fails, the server has ended already.
-        let ip = match self.address.ip() {
-            IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-            IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-            ip => ip,
-        };
-        let _ = TcpStream::connect_timeout(&SocketAddr::new(ip, self.address.port()), Duration::from_secs(1));
-    }
-
-    fn is_stopping(&self) -> bool {
-        self.is_stopping.load(Ordering::SeqCst)
+        self.0.send_replace(true);
     }
 }
 
@@ -88,7 +85,9 @@ impl Stopper {
 pub struct Server {
     app: App,
     listener: TcpListener,
+    address: SocketAddr,
     options: ServerOptions,
+    runtime: Runtime,
     stopper: Stopper,
 }
 
@@ -109,21 +108,34 @@ impl Server {
     /// [`ServerError`], each for what it names.
     pub fn bind(models: Vec<ServedModel>, options: ServerOptions) -> Result<Self> {
         check_names(&models)?;
-        let (listener, bound) = listener(&options)?;
+        let (listener, address) = listener(&options)?;
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(THREADS.0)
+            .max_blocking_threads(THREADS.1)
+            .thread_name("taal-server")
+            .enable_all()
+            .build()
+            .map_err(|source| ServerError::Threads { source })?;
+        let listener = {
+            let _inside = runtime.enter();
+            let listener = listener
+                .set_nonblocking(true)
+                .and_then(|()| TcpListener::from_std(listener));
+            listener.map_err(|source| ServerError::Listen { address, source })?
+        };
         Ok(Self {
-            app: App::new(models, &options, bound.ip().is_loopback()),
+            app: App::new(models, &options, address.ip().is_loopback()),
             listener,
+            address,
             options,
-            stopper: Stopper {
-                is_stopping: Arc::default(),
-                address: bound,
-            },
+            runtime,
+            stopper: Stopper(watch::Sender::new(false)),
         })
     }
 
     /// The address, with the port that was chosen.
     pub fn address(&self) -> SocketAddr {
-        self.stopper.address
+        self.address
     }
 
     /// Stops the server.
@@ -138,148 +150,83 @@ impl Server {
         self
     }
 
-    /// Serves until the [`Stopper`] stops it, a thread per connection; returns whether all answers under way were finished.
+    /// Says in answers and figures how much energy they took, and the greenhouse gases of this electricity. `pue` is the power usage
+    /// effectiveness, at least 1.
+    #[must_use]
+    pub fn metered(mut self, meter: Meter, grid: Grid, pue: f64) -> Self {
+        self.app.energy = Some(Arc::new(Ledger::new(meter, grid, pue)));
+        self
+    }
+
+    /// Serves until the [`Stopper`] stops it; returns whether all answers under way were finished.
     pub fn run(self) -> bool {
         let Self {
             app,
             listener,
             options,
+            runtime,
             stopper,
+            ..
         } = self;
-        let app = Arc::new(app);
-        let places = Arc::new(Places::new(options.max_connections));
-        while !stopper.is_stopping() {
-            if !places.wait_for_one(PAUSE) {
-                continue;
-            }
-            match listener.accept() {
-                Ok((stream, _)) if !stopper.is_stopping() => begin(stream, &app, &places, &stopper),
-                Ok(_) => (),
-                // Such as too many open files: it passes when connections end.
-                Err(_) => std::thread::sleep(PAUSE),
-            }
-        }
-        app.is_stopping.store(true, Ordering::Relaxed);
-        drop(listener);
-        let is_finished = places.wait_for_all(options.stop_timeout);
-        for engine in app.models.iter().filter_map(ServedModel::engine) {
-            engine.stop();
-        }
-        // Answers that were cut off notice it at their next token.
-        is_finished || {
-            places.wait_for_all(PAUSE);
-            false
-        }
+        let is_finished = runtime.block_on(serve(Arc::new(app), listener, &options, &stopper));
+        // What was cut off computes something that nobody waits for.
+        runtime.shutdown_timeout(PAUSE);
+        is_finished
     }
 }
 
-/// Gives a connection its thread.
-fn begin(stream: TcpStream, app: &Arc<App>, places: &Arc<Places>, stopper: &Stopper) {
-    let (app, stopper) = (app.clone(), stopper.clone());
-    let place = Place::taken(places);
-    let thread = std::thread::Builder::new()
-        .name("taal-connection".to_owned())
-        .stack_size(STACK);
-    let thread = thread.spawn(move || {
-        if let Ok(connection) = Connection::new(stream, app.write_timeout) {
-            serve(&app, connection, &stopper);
-        }
-        drop(place);
-    });
-    if thread.is_err() {
-        // The connection is closed, and its place free again.
-        std::thread::sleep(PAUSE);
+/// Serves until the server is stopped, and ends the engines; returns whether all answers under way were finished.
+async fn serve(app: Arc<App>, listener: TcpListener, options: &ServerOptions, stopper: &Stopper) -> bool {
+    let count = options.max_connections.clamp(1, MAX_CONNECTIONS);
+    let places = Arc::new(Semaphore::new(count as usize));
+    let mut stopping = stopper.0.subscribe();
+    let connections = Connections {
+        router: router::router(&app),
+        head_timeout: options.head_timeout,
+        write_timeout: options.write_timeout,
+        places: places.clone(),
+        stopping: stopping.clone(),
+    };
+    let accepting = tokio::spawn(connections.accept(listener));
+    if let Some(ledger) = &app.energy {
+        tokio::spawn(sample(ledger.clone()));
+    }
+    // It fails only without a stopper, and there is one.
+    let _ = stopping.wait_for(|is_stopping| *is_stopping).await;
+    app.is_stopping.store(true, Ordering::Relaxed);
+    accepting.abort();
+    // The socket is closed once the task is gone.
+    let _ = accepting.await;
+    let all_end = async |limit| timeout(limit, places.acquire_many(count)).await.is_ok();
+    let is_finished = all_end(options.stop_timeout).await;
+    for engine in app.models.iter().filter_map(ServedModel::engine) {
+        engine.stop();
+    }
+    // Answers that were cut off notice it at their next token.
+    is_finished || {
+        all_end(PAUSE).await;
+        false
     }
 }
 
-/// Answers the requests of a connection until its client leaves, is too slow, or the server stops.
-fn serve(app: &App, mut connection: Connection, stopper: &Stopper) {
+/// Reads the sensors now and then, so that no counter goes around unseen while nobody asks.
+async fn sample(ledger: Arc<Ledger>) {
     loop {
-        let is_stopping = || stopper.is_stopping();
-        match connection.head(app.head_timeout, &is_stopping) {
-            Ok(head) if router::answer(app, &mut connection, &head, is_stopping()) => (),
-            Ok(_) => break,
-            Err(NoHead::End) => return,
-            Err(NoHead::Bad(refusal)) => {
-                let reply = Reply::from(refusal);
-                // The client may have left.
-                let _ = write_whole(&mut connection, &reply, crate::http::Method::Other, false);
-                break;
-            }
-        }
-    }
-    connection.end();
-}
-
-/// The places of connections.
-struct Places {
-    taken: Mutex<usize>,
-    changed: Condvar,
-    limit: usize,
-}
-
-impl Places {
-    fn new(limit: usize) -> Self {
-        Self {
-            taken: Mutex::new(0),
-            changed: Condvar::new(),
-            limit: limit.max(1),
-        }
-    }
-
-    fn change(&self, change: impl FnOnce(&mut usize)) {
-        change(&mut self.taken.lock().unwrap_or_else(PoisonError::into_inner));
-        self.changed.notify_all();
-    }
-
-    /// Whether there is a place, at the latest after `limit`. Only the caller takes places, so it stays free until then.
-    fn wait_for_one(&self, limit: Duration) -> bool {
-        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_full = |taken: &mut usize| *taken >= self.limit;
-        let waited = self.changed.wait_timeout_while(taken, limit, is_full);
-        *waited.unwrap_or_else(PoisonError::into_inner).0 < self.limit
-    }
-
-    /// Whether all became free within `limit`.
-    fn wait_for_all(&self, limit: Duration) -> bool {
-        let end = Instant::now() + limit;
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        while *taken > 0 {
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return false;
-            }
-            let waited = self.changed.wait_timeout(taken, left);
-            taken = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
-        true
-    }
-}
-
-/// One of the places, free again when it is dropped.
-struct Place(Arc<Places>);
-
-impl Place {
-    fn taken(places: &Arc<Places>) -> Self {
-        places.change(|taken| *taken += 1);
-        Self(places.clone())
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.change(|taken| *taken -= 1);
+        tokio::time::sleep(ledger.period()).await;
+        let ledger = ledger.clone();
+        // It fails only where the meter panics, which the next answer reports.
+        let _ = tokio::task::spawn_blocking(move || drop(ledger.reading())).await;
     }
 }
 
 /// A socket at the address, and the address with the port that was chosen.
-fn listener(options: &ServerOptions) -> Result<(TcpListener, SocketAddr)> {
+fn listener(options: &ServerOptions) -> Result<(std::net::TcpListener, SocketAddr)> {
     check_key(options.key.as_deref())?;
     let address = address_of(options)?;
     if options.key.is_none() && !address.ip().is_loopback() {
         return Err(ServerError::KeyNeeded { address });
     }
-    let listener = TcpListener::bind(address).map_err(|source| match source.kind() {
+    let listener = std::net::TcpListener::bind(address).map_err(|source| match source.kind() {
         std::io::ErrorKind::AddrInUse => ServerError::PortInUse { address },
         std::io::ErrorKind::AddrNotAvailable => ServerError::Address {
             host: options.host.clone(),

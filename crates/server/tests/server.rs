@@ -8,11 +8,19 @@ mod client;
 mod completing;
 #[path = "server/describing.rs"]
 mod describing;
+#[path = "server/forming.rs"]
+mod forming;
 #[path = "server/limits.rs"]
 mod limits;
+#[path = "server/metering.rs"]
+mod metering;
+#[path = "server/responding.rs"]
+mod responding;
 #[path = "server/stopping.rs"]
 mod stopping;
 #[path = "server/texts.rs"]
 mod texts;
 #[path = "server/tiny.rs"]
 mod tiny;
+#[path = "server/transport.rs"]
+mod transport;

@@ -59,6 +59,7 @@ mod pipeline;
 mod special;
 mod steps;
 mod stream;
+mod texts;
 mod tokenizer;
 mod train;
 
@@ -72,5 +73,6 @@ pub use kind::{Kind, Unknown};
 pub use marks::WordMarks;
 pub use origin::Merge;
 pub use stream::DecodeStream;
+pub use texts::TokenTexts;
 pub use tokenizer::Tokenizer;
 pub use train::{DEFAULT_MEMORY_LIMIT_BYTES, TrainerConfig, TrainingReport};

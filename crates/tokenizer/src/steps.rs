@@ -103,6 +103,40 @@ impl<'a> Steps<'a> {
     }
 }
 
+/// What is known of decoders that give every token a text of its own.
+pub(crate) struct OwnTexts {
+    /// Whether tokens such as `<0x0A>` are bytes.
+    pub(crate) has_bytes: bool,
+}
+
+/// Whether every token has a text of its own, which depends at most on whether it is the first.
+pub(crate) fn texts_of_tokens(decoder: Option<&DecoderWrapper>) -> Option<OwnTexts> {
+    let (mut has_bytes, mut is_fused) = (false, false);
+    let is_own = |step: &Step<'_>| match step {
+        Step::Join { .. } => true,
+        Step::Fuse => {
+            is_fused = true;
+            true
+        }
+        Step::Fallback { .. } => {
+            has_bytes = true;
+            !is_fused
+        }
+        // Bytes of several tokens would be decoded, and then changed, together.
+        Step::Bytes { .. } => false,
+        // At the end of the text the last token's characters would be stripped.
+        Step::Strip(strip) => is_fused && strip.start <= 1 && strip.stop == 0,
+        Step::Each { decoder, neighbors, .. } => match neighbors {
+            Neighbors::Nothing => !is_fused,
+            // Bytes would be put together to words first.
+            Neighbors::First { .. } => !is_fused && !(has_bytes && matches!(decoder, DecoderWrapper::WordPiece(_))),
+            Neighbors::Last { .. } | Neighbors::Repeated { .. } => false,
+        },
+    };
+    let is_own = Steps::new(decoder).0.iter().all(is_own);
+    is_own.then_some(OwnTexts { has_bytes })
+}
+
 fn add<'a>(decoder: &'a DecoderWrapper, steps: &mut Vec<Step<'a>>) {
     let each = |neighbors| Step::Each {
         decoder,

@@ -330,6 +330,48 @@ mod tests {
     }
 
     #[test]
+    fn the_texts_of_tokens_concatenate_to_the_text() {
+        let mut with_texts = 0;
+        for decoder in decoders() {
+            let tokenizer = tokenizer(&decoder);
+            let Some(texts) = tokenizer.token_texts().unwrap() else {
+                continue;
+            };
+            with_texts += 1;
+            let (mut random, mut plain) = (Random(5), 0);
+            for _ in 0..SEQUENCES {
+                let ids = random.ids();
+                let (prompt, new) = ids.split_at(random.below(ids.len()));
+                let is_left_out = |id: &u32| tokenizer.is_left_out(*id) || tokenizer.unk_id() == Some(*id);
+                if new.iter().any(is_left_out) {
+                    continue;
+                }
+                let mut bytes = Vec::new();
+                let mut is_first = prompt.iter().all(|&id| tokenizer.is_left_out(id));
+                for &id in new {
+                    bytes.extend_from_slice(if is_first { texts.first(id) } else { texts.later(id) });
+                    is_first = false;
+                }
+                // Half characters of the prompt are another matter.
+                let is_whole = prompt.iter().all(|&id| std::str::from_utf8(texts.later(id)).is_ok());
+                if let Some(text) = String::from_utf8(bytes).ok().filter(|_| is_whole) {
+                    let streamed = streamed(tokenizer.decode_stream().after(prompt).unwrap(), new);
+                    assert_eq!(
+                        streamed,
+                        text,
+                        "{decoder} {:?} {:?}",
+                        tokenizer.tokens(prompt),
+                        tokenizer.tokens(new)
+                    );
+                    plain += 1;
+                }
+            }
+            assert!(plain > SEQUENCES / 10, "{decoder}: {plain}");
+        }
+        assert_eq!(with_texts, 13, "decoders with texts of single tokens");
+    }
+
+    #[test]
     fn report_4_a_prompts_half_character_is_not_repeated() {
         let published = json!({"type": "Sequence", "decoders": [
             {"type": "Replace", "pattern": {"String": "\u{2581}"}, "content": " "}, {"type": "ByteFallback"}, {"type": "Fuse"},

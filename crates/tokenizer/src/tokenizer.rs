@@ -361,8 +361,8 @@ impl Tokenizer {
         self.tokens.get(id as usize).is_some_and(|token| self.is_added(token))
     }
 
-    /// Whether decoding leaves an id out.
-    pub(crate) fn is_left_out(&self, id: u32) -> bool {
+    /// Whether [`decode`](Self::decode) leaves an id out: special tokens, except the unknown token.
+    pub fn is_left_out(&self, id: u32) -> bool {
         self.is_special(id) && Some(id) != self.unknown
     }
 

@@ -7,8 +7,8 @@ use taal_evaluation::Normalize;
 use taal_inference::Pooling;
 
 use super::{
-    CacheArgument, DeviceArgument, LanguageArgument, ModelAndTexts, ModelArgument, SamplingArguments, WeightsArgument,
-    from_zero,
+    BeamArguments, CacheArgument, DeviceArgument, FormArguments, LanguageArgument, ModelAndTexts, ModelArgument,
+    SamplingArguments, WeightsArgument, from_zero,
 };
 
 /// `taal fill`
@@ -228,6 +228,10 @@ pub struct GenerateArguments {
     /// Text that ends the continuation, special tokens such as <|im_end|> included (may be repeated)
     #[arg(long, value_name = "TEXT")]
     pub stop: Vec<String>,
+    #[command(flatten)]
+    pub form: FormArguments,
+    #[command(flatten)]
+    pub beam: BeamArguments,
     /// Show special tokens in the text
     #[arg(long)]
     pub show_special: bool,
@@ -239,8 +243,9 @@ pub struct GenerateArguments {
     /// Compute every token from the whole text: slower, and the tokens are those of a cache in f32
     #[arg(long)]
     pub no_cache: bool,
-    /// Print one JSON object: prompt, text, token_ids, finish_reason (length, stop or eos), prompt_tokens,
-    /// dropped_prompt_tokens, slid_tokens
+    /// Print one JSON object: prompt, text, token_ids, finish_reason (length, stop, eos or
+    /// complete), prompt_tokens, dropped_prompt_tokens, slid_tokens; with --beam,
+    /// a list of them as beams, with logprob and score
     #[arg(long)]
     pub json: bool,
 }

@@ -2,8 +2,10 @@
 
 mod about;
 mod asking;
+mod beam;
 mod chat;
 mod energy;
+mod form;
 mod inside;
 mod model;
 mod runs;
@@ -22,8 +24,10 @@ use taal_model::{CacheType, WeightFormat};
 
 pub use self::about::*;
 pub use self::asking::*;
+pub use self::beam::*;
 pub use self::chat::*;
 pub use self::energy::*;
+pub use self::form::*;
 pub use self::inside::*;
 pub use self::model::*;
 pub use self::runs::*;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::{CacheArgument, DeviceArgument, WeightsArgument, from_one, from_zero};
 use crate::terminal;
@@ -20,8 +20,14 @@ use crate::terminal;
 pub struct ServeArguments {
     /// Model directory, run directory or GGUF file, and the name that requests use [default: the name of the directory] (may be
     /// repeated; the first one answers requests that name none)
-    #[arg(short, long, value_name = "[NAME=]DIR", required = true)]
+    #[arg(short, long, value_name = "[NAME=]DIR", required_unless_present = "run")]
     pub model: Vec<NamedModel>,
+    /// Run directory whose newest checkpoint is served, also while it trains; a newer one answers the next request
+    #[arg(long, value_name = "[NAME=]DIR")]
+    pub run: Option<NamedModel>,
+    /// Who gets the processors first: with train, answers wait for a training on this machine
+    #[arg(long, value_enum, default_value_t = Priority::Train, requires = "run")]
+    pub priority: Priority,
     /// Address to listen on; 0.0.0.0 for all networks
     #[arg(long, default_value = "127.0.0.1")]
     pub host: String,
@@ -55,6 +61,14 @@ pub struct ServeArguments {
     /// Print one JSON object per request on standard error: method, path, status, seconds
     #[arg(long)]
     pub log: bool,
+}
+
+/// Who gets the processors first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Priority {
+    // Without doc comments, which would make the help of all options long.
+    Train,
+    Serve,
 }
 
 /// A model and its name.

@@ -185,3 +185,67 @@ fn weights_in_fewer_bits_generate_and_are_scored_and_what_does_not_fit_is_said()
     );
     assert_eq!(code, Some(2));
 }
+
+#[test]
+fn a_text_has_the_form_that_is_asked_for() {
+    let place = Place::trained();
+    let generate = ["generate", "--model", "run", "--prompt", "de kat", "--max-tokens", "20"];
+    let with = |more: &[&str]| place.taal(&[&generate[..], more].concat());
+    for seed in ["1", "2", "3"] {
+        let text = done(with(&["--regex", "(de|een) kat( krabt)?", "--seed", seed]));
+        let known = ["de kat", "een kat", "de kat krabt", "een kat krabt"];
+        assert!(known.contains(&text.trim_end_matches('\n')), "{text:?}");
+    }
+    std::fs::write(place.path("grammar.lark"), "start: \"de \" (\"kat\" | \"krab\")").expect("a file");
+    let text = done(with(&["--lark", "grammar.lark"]));
+    assert!(["de kat\n", "de krab\n"].contains(&text.as_str()), "{text:?}");
+
+    std::fs::write(
+        place.path("schema.json"),
+        r#"{"type": "integer", "minimum": 5, "maximum": 3}"#,
+    )
+    .expect("a file");
+    std::fs::write(place.path("broken.json"), "{").expect("a file");
+    let refusals: [(&[&str], i32, &str); 6] = [
+        (&["--json-schema", "schema.json"], 2, "the JSON schema cannot be used"),
+        (&["--json-schema", "broken.json"], 65, "broken.json: not a JSON schema"),
+        (&["--json-schema", "missing.json"], 2, "missing.json: no such file"),
+        (&["--json-object"], 2, "no token of the vocabulary can continue"),
+        (&["--regex", "[a"], 2, "the regular expression cannot be used"),
+        (&["--regex", "a", "--json-object"], 2, "cannot be used with"),
+    ];
+    for (more, code, words) in refusals {
+        let (message, found) = refused(&place, &[&generate[..], more].concat());
+        assert!(message.contains(words), "{more:?}: {message}");
+        assert_eq!(found, Some(code), "{more:?}: {message}");
+    }
+}
+
+#[test]
+fn beams_are_printed_best_first() {
+    let place = Place::trained();
+    let generate = [
+        "generate",
+        "--model",
+        "run",
+        "--prompt",
+        "de",
+        "--max-tokens",
+        "5",
+        "--beam",
+        "3",
+    ];
+    let best = done(place.taal(&generate));
+    let all = crate::json(place.taal(&[&generate[..], &["--json"]].concat()));
+    let beams = all["beams"].as_array().expect("beams");
+    assert_eq!(beams.len(), 3);
+    assert_eq!(beams[0]["text"], best.trim_end_matches('\n'));
+    let scores: Vec<f64> = beams
+        .iter()
+        .map(|beam| beam["score"].as_f64().expect("a score"))
+        .collect();
+    assert!(scores.is_sorted_by(|left, right| left >= right), "{scores:?}");
+    let (message, code) = refused(&place, &[&generate[..], &["--temperature", "1"]].concat());
+    assert!(message.contains("--temperature"), "{message}");
+    assert_eq!(code, Some(2));
+}

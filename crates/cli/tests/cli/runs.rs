@@ -12,7 +12,7 @@ fn trained(place: &Place, more: &[&str]) {
 }
 
 /// A run that does not end by itself, after its second checkpoint was begun.
-fn endless(place: &Place, dir: &str) -> Child {
+pub fn endless(place: &Place, dir: &str) -> Child {
     let settings = [
         "train.steps=1000000",
         "eval.every=1000000",

@@ -14,6 +14,7 @@ pub use self::queue::EngineStats;
 use self::queue::Shared;
 use self::request::Job;
 pub use self::request::{Answer, Answered, Event, Request, Ticket, TokenScore};
+pub(crate) use self::rows::read_rows;
 use self::worker::Worker;
 use crate::language_model::check_causal;
 use crate::{InferenceError, LanguageModel, Result};

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use taal_model::{Cache, ForwardOptions};
+use taal_model::{Cache, ForwardOptions, Transformer};
 
 use super::request::Job;
 use crate::probe::{Probe, Rows, values};
@@ -144,26 +144,36 @@ impl Table {
         new: &[u32],
         everywhere: bool,
     ) -> Result<Vec<f32>> {
-        let model = &lm.model;
         let width = new.len() / rows.len();
-        let cache = &mut self.cache;
-        let logits = Probe::run(&model.device(), || {
-            let options = ForwardOptions {
-                cache: Some(cache),
-                rows: Some(rows.clone()),
-                ..ForwardOptions::default()
-            };
-            let hidden = Probe::new(model).states(&Rows::new(new, width), options)?.hidden; // [rows, width, d_model]
-            let asked = match everywhere {
-                true => hidden,
-                false => hidden.narrow(1, width - 1, 1),
-            };
-            // What is not finite ends only the request that it belongs to.
-            values(model.logits(asked))
-        })?;
+        let logits = read_rows(&lm.model, &mut self.cache, rows.clone(), new, everywhere)?;
         for (row, new) in rows.zip(new.chunks(width)) {
             self.rows[row].tokens.extend_from_slice(new);
         }
         Ok(logits)
     }
+}
+
+/// Reads the same number of tokens in some rows of a cache; returns the logits after the last token of each, or after every token.
+pub(crate) fn read_rows(
+    model: &Transformer,
+    cache: &mut Cache,
+    rows: Range<usize>,
+    new: &[u32],
+    everywhere: bool,
+) -> Result<Vec<f32>> {
+    let width = new.len() / rows.len();
+    Probe::run(&model.device(), || {
+        let options = ForwardOptions {
+            cache: Some(cache),
+            rows: Some(rows),
+            ..ForwardOptions::default()
+        };
+        let hidden = Probe::new(model).states(&Rows::new(new, width), options)?.hidden; // [rows, width, d_model]
+        let asked = match everywhere {
+            true => hidden,
+            false => hidden.narrow(1, width - 1, 1),
+        };
+        // What is not finite ends only the request that it belongs to.
+        values(model.logits(asked))
+    })
 }

@@ -3,50 +3,89 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde::Deserialize;
-use serde::de::IgnoredAny;
-use serde_json::{Map, Value, json};
-use taal_inference::{Event, FinishReason, InferenceError, LanguageModel, Prompt, TokenScore};
-use taal_tokenizer::chat::{ChatInput, Json, Message};
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use taal_inference::{Event, InferenceError, LanguageModel, Prompt, TokenScore};
+use taal_tokenizer::chat::{self, ChatInput, Message};
+use utoipa::ToSchema;
 
-use super::FINGERPRINT;
-use crate::answering::{Answers, Gone, MAX_ALTERNATIVES, Scores, Settings, finish_reason, scored, token_text};
-use crate::app::{App, seconds_now};
+use super::openapi::merge;
+use super::tools::{Callable, ToolCall, Tools};
+
+use crate::answering::{Answers, MAX_ALTERNATIVES, Scores, Settings, finish_reason, scored, token_text};
+use crate::app::App;
+use crate::body::Object;
 use crate::failure::Refusal;
-use crate::http::Reply;
-use crate::router::Exchange;
+use crate::form::{self, Form};
+use crate::shapes::{Answer, ChatChoice, ChatLogprobs, ChatMessage, ChatPart, Delta, Frame};
+use crate::sse::Events;
 use crate::{parse, sse};
+
+/// Why an answer that calls functions ended.
+const TOOL_CALLS: &str = "tool_calls";
+
+/// What OpenAI calls a part of a stream.
+const CHUNK: &str = "chat.completion.chunk";
 
 /// Without a limit an answer ends with the context.
 const MAX_TOKENS: usize = usize::MAX;
 
 /// The conversation of a request.
-#[derive(Debug, Deserialize)]
-struct Conversation {
-    messages: Vec<Message>,
+#[derive(Debug, Deserialize, ToSchema)]
+pub(super) struct Conversation {
+    /// The conversation, the oldest message first.
+    #[schema(value_type = Vec<Said>)]
+    pub(super) messages: Vec<Message>,
     #[serde(default)]
-    tools: Option<Vec<Json>>,
+    #[schema(ignore)]
+    pub(super) tools: Option<Vec<chat::Json>>,
+    /// Whether the rendered text ends with the beginning of an answer; true without it.
     add_generation_prompt: Option<bool>,
+    /// Whether the last message is continued.
     continue_final_message: Option<bool>,
+    /// More variables of the template.
     #[serde(default)]
-    chat_template_kwargs: Option<BTreeMap<String, Json>>,
+    #[schema(value_type = Option<Object>)]
+    chat_template_kwargs: Option<BTreeMap<String, chat::Json>>,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+impl Conversation {
+    pub(super) fn new(messages: Vec<Message>) -> Self {
+        Self {
+            messages,
+            tools: None,
+            add_generation_prompt: None,
+            continue_final_message: None,
+            chat_template_kwargs: None,
+        }
+    }
+}
+
+/// A message.
+#[derive(ToSchema)]
+#[schema(as = Message)]
+#[expect(dead_code, reason = "the shape that templates read; a message is read as it is")]
+struct Said {
+    /// system, user, assistant or another role of the template.
+    role: String,
+    /// A text, or parts with texts.
+    #[schema(value_type = Option<Value>)]
+    content: String,
+}
+
+merge!(ChatRequest: Settings, Own, Conversation, Form, Tools);
+
+#[derive(Debug, Default, Deserialize, ToSchema)]
 struct Own {
+    /// Replaces max_tokens.
     max_completion_tokens: Option<usize>,
+    /// Whether to return log-probabilities of the tokens.
     logprobs: Option<bool>,
+    /// Alternatives per token; needs logprobs.
+    #[schema(maximum = 20)]
     top_logprobs: Option<usize>,
-    response_format: Option<Format>,
-    tools: Option<Vec<IgnoredAny>>,
-    functions: Option<IgnoredAny>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Format {
-    #[serde(rename = "type")]
-    kind: String,
 }
 
 impl Own {
@@ -61,32 +100,24 @@ impl Own {
                 return Err(Refusal::field("top_logprobs", "needs logprobs to be true"));
             }
         }
-        if let Some(format) = self.response_format.as_ref().filter(|format| format.kind != "text") {
-            let given = taal_store::excerpt(&format.kind);
-            return Err(Refusal::field(
-                "response_format",
-                format!("only {{\"type\": \"text\"}} is supported, got {given}"),
-            ));
-        }
-        if self.tools.as_ref().is_some_and(|tools| !tools.is_empty()) || self.functions.is_some() {
-            return Err(Refusal::field(
-                "tools",
-                "calls of functions are not supported; leave it out",
-            ));
-        }
         Ok(())
     }
 }
 
 /// A rendered conversation.
-struct Spoken {
+pub(super) struct Spoken {
     text: String,
-    ids: Vec<u32>,
+    pub(super) ids: Vec<u32>,
     /// The token after an answer, where it does not end texts anyway.
-    end_of_turn: Option<String>,
+    pub(super) end_of_turn: Option<String>,
 }
 
-fn rendered(lm: &LanguageModel, conversation: Conversation) -> Result<Spoken, Refusal> {
+/// The prompt that a conversation becomes.
+///
+/// # Errors
+///
+/// 400 where there is no template, or it fails, or makes no text of this conversation.
+pub(super) fn rendered(lm: &LanguageModel, conversation: Conversation) -> Result<Spoken, Refusal> {
     if lm.chat.is_empty() {
         let message = "this model has no chat template: use /v1/completions";
         return Err(Refusal::bad(message).with_code("no_chat_template").of("messages"));
@@ -121,162 +152,220 @@ fn rendered(lm: &LanguageModel, conversation: Conversation) -> Result<Spoken, Re
 }
 
 /// The exact prompt that a conversation becomes.
-pub(crate) fn render(app: &App, body: &[u8]) -> Result<Reply, Refusal> {
-    let (settings, conversation): (Settings, Conversation) = (parse::part(body)?, parse::part(body)?);
-    let model = app.model(settings.model.as_deref())?;
-    let spoken = rendered(&model.lm, conversation)?;
-    let token = |id: &u32| json!({"id": id, "text": token_text(&model.lm, *id)});
-    let tokens: Vec<Value> = spoken.ids.iter().map(token).collect();
-    Ok(super::json(&json!({
-        "model": model.name,
-        "prompt": spoken.text,
-        "tokens": tokens,
-        "end_of_turn": spoken.end_of_turn,
-    })))
-}
-
-pub(crate) fn chat(exchange: &mut Exchange<'_>, body: &[u8]) -> Result<Option<Reply>, Gone> {
-    let app = exchange.app;
-    let (mut settings, own): (Settings, Own) = (parse::part(body)?, parse::part(body)?);
-    let conversation: Conversation = parse::part(body)?;
-    own.check()?;
-    settings.max_tokens = own.max_completion_tokens.or(settings.max_tokens);
-    let model = app.model(settings.model.as_deref())?;
-    let mut options = settings.options(app, MAX_TOKENS)?;
-    let spoken = rendered(&model.lm, conversation)?;
-    for options in &mut options {
-        options.stop.extend(spoken.end_of_turn.clone());
-    }
-    let scores = Scores {
-        new: (own.logprobs == Some(true)).then(|| own.top_logprobs.unwrap_or(0)),
-        prompt: None,
-    };
-    let prompts = vec![Prompt::Ids(spoken.ids)];
-    let answers = Answers::begin(app, model, prompts, &options, scores, &|| exchange.is_left());
-    let answers = answers.map_err(|gone| match gone {
-        Gone::Refused(refusal) if refusal.is_context() => Gone::Refused(refusal.of("messages")),
-        gone => gone,
-    })?;
-    let frame = Frame {
-        id: format!("chatcmpl-{:016x}", app.request_number()),
-        created: seconds_now(),
-        model: model.name.clone(),
-        lm: model.lm.clone(),
-        has_scores: scores.new.is_some(),
-    };
-    match settings.is_stream() {
-        true => exchange.stream(|app, events| stream(app, answers, &frame, settings.has_usage(), events)),
-        false => whole(app, answers, &frame, &|| exchange.is_left()).map(Some),
-    }
-}
-
-/// What all parts of an answer repeat.
-struct Frame {
-    id: String,
-    created: u64,
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Rendered {
     model: String,
-    lm: Arc<LanguageModel>,
-    has_scores: bool,
+    prompt: String,
+    tokens: Vec<RenderedToken>,
+    /// The text after which an answer ends, where it does not end texts anyway.
+    end_of_turn: Option<String>,
 }
 
-impl Frame {
-    fn object(&self, kind: &str, choices: Vec<Value>) -> Map<String, Value> {
-        let object = json!({
-            "id": self.id,
-            "object": kind,
-            "created": self.created,
-            "model": self.model,
-            "choices": choices,
-            "system_fingerprint": FINGERPRINT,
-        });
-        match object {
-            Value::Object(object) => object,
-            _ => Map::new(),
-        }
-    }
-
-    fn logprobs(&self, scores: &[TokenScore]) -> Value {
-        match self.has_scores {
-            true => json!({"content": scored(&self.lm, scores), "refusal": null}),
-            false => Value::Null,
-        }
-    }
+/// A token of a prompt.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct RenderedToken {
+    id: u32,
+    text: String,
 }
 
-fn whole(app: &App, mut answers: Answers, frame: &Frame, is_left: &dyn Fn() -> bool) -> Result<Reply, Gone> {
-    let mut scores = vec![Vec::new(); answers.count()];
-    let mut choices = vec![Value::Null; answers.count()];
-    while let Some((index, event)) = answers.next(app, is_left)? {
-        match event {
-            Event::Token { score, .. } => scores[index].extend(score),
-            Event::Finished { generation, .. } => {
-                choices[index] = json!({
-                    "index": index,
-                    "message": {"role": "assistant", "content": generation.text.unwrap_or_default(), "refusal": null},
-                    "logprobs": frame.logprobs(&scores[index]),
-                    "finish_reason": finish_reason(generation.finish_reason),
-                });
-            }
-            Event::Failed(error) => return Err(error.into()),
-            Event::Started { .. } | Event::Prompt(_) => (),
-        }
-    }
-    let mut object = frame.object("chat.completion", choices);
-    object.insert("usage".to_owned(), answers.usage.json());
-    Ok(super::json(&Value::Object(object)))
-}
-
-fn stream(
-    app: &App,
-    mut answers: Answers,
-    frame: &Frame,
-    has_usage: bool,
-    events: &mut sse::Events<'_>,
-) -> Result<(), Gone> {
-    let part = |index: usize, delta: Value, scores: &[TokenScore], reason: Option<FinishReason>| {
-        let logprobs = match scores.is_empty() {
-            true => Value::Null,
-            false => frame.logprobs(scores),
+pub(crate) async fn render(State(app): State<Arc<App>>, Object(body): Object) -> Result<Json<Rendered>, Refusal> {
+    super::computed(move || {
+        let (settings, conversation): (Settings, Conversation) = (parse::part(&body)?, parse::part(&body)?);
+        let served = app.model(settings.model.as_deref())?;
+        let lm = &served.newest().lm;
+        let spoken = rendered(lm, conversation)?;
+        let token = |id: &u32| RenderedToken {
+            id: *id,
+            text: token_text(lm, *id),
         };
-        let reason = reason.map(finish_reason);
-        let choice = json!({"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": reason});
-        let mut object = frame.object("chat.completion.chunk", vec![choice]);
-        if has_usage {
-            object.insert("usage".to_owned(), Value::Null);
+        Ok(Json(Rendered {
+            model: served.name.clone(),
+            tokens: spoken.ids.iter().map(token).collect(),
+            prompt: spoken.text,
+            end_of_turn: spoken.end_of_turn,
+        }))
+    })
+    .await
+}
+
+/// A request that was handed to the engine.
+struct Asked {
+    answers: Answers,
+    callable: Callable,
+    frame: Frame,
+    has_scores: bool,
+    is_stream: bool,
+    has_usage: bool,
+}
+
+impl Asked {
+    fn new(app: &Arc<App>, body: &[u8]) -> Result<Self, Refusal> {
+        let (mut settings, own): (Settings, Own) = (parse::part(body)?, parse::part(body)?);
+        let mut conversation: Conversation = parse::part(body)?;
+        let (form, tools): (Form, Tools) = (parse::part(body)?, parse::part(body)?);
+        own.check()?;
+        if !tools.are_shown() {
+            conversation.tools = None;
         }
-        Value::Object(object)
-    };
-    while let Some((index, event)) = answers.next(app, &|| events.is_left())? {
-        let mut parts = Vec::new();
-        match event {
-            Event::Started { .. } => {
-                parts.push(part(index, json!({"role": "assistant", "content": ""}), &[], None));
+        let (callable, call) = tools.read()?;
+        let wanted = match (form.wanted()?, call) {
+            (Some(form), Some(_)) => {
+                return Err(Refusal::field(
+                    form.field,
+                    "an answer that must call a function has its form",
+                ));
             }
-            Event::Token { text, score, .. } => {
-                let scores: Vec<TokenScore> = score.into_iter().collect();
-                if !text.is_empty() || !scores.is_empty() {
-                    parts.push(part(index, json!({"content": text}), &scores, None));
-                }
-            }
-            Event::Finished { text, generation } => {
-                if !text.is_empty() {
-                    parts.push(part(index, json!({"content": text}), &[], None));
-                }
-                parts.push(part(index, json!({}), &[], Some(generation.finish_reason)));
-            }
-            Event::Prompt(_) => (),
-            Event::Failed(error) => {
-                return Ok(events.send(&Refusal::from(error).json())?);
-            }
+            (form, call) => form.or(call),
+        };
+        settings.max_tokens = own.max_completion_tokens.or(settings.max_tokens);
+        let served = app.model(settings.model.as_deref())?;
+        let model = served.newest();
+        let mut options = settings.options(app, MAX_TOKENS)?;
+        let field = form::apply(wanted, &mut options);
+        let spoken = rendered(&model.lm, conversation)?;
+        for options in &mut options {
+            options.stop.extend(spoken.end_of_turn.clone());
         }
-        for part in parts {
-            events.send(&part)?;
-        }
+        let scores = Scores {
+            new: (own.logprobs == Some(true)).then(|| own.top_logprobs.unwrap_or(0)),
+            prompt: None,
+        };
+        let prompts = vec![Prompt::Ids(spoken.ids)];
+        let answers = Answers::ask(app, &model, prompts, &options, scores);
+        Ok(Self {
+            answers: answers.map_err(|refusal| match refusal.is_context() {
+                true => refusal.of("messages"),
+                false => form::refused(refusal, field),
+            })?,
+            callable,
+            frame: Frame::new(app, "chatcmpl", &served.name, &model),
+            has_scores: scores.new.is_some(),
+            is_stream: settings.is_stream(),
+            has_usage: settings.has_usage(),
+        })
     }
-    if has_usage {
-        let mut object = frame.object("chat.completion.chunk", Vec::new());
-        object.insert("usage".to_owned(), answers.usage.json());
-        events.send(&Value::Object(object))?;
+
+    fn logprobs(&self, scores: &[TokenScore]) -> Option<ChatLogprobs> {
+        self.has_scores.then(|| ChatLogprobs {
+            content: scored(&self.frame.lm, scores),
+            refusal: None,
+        })
     }
-    Ok(events.done()?)
+
+    async fn whole(mut self) -> Result<Response, Refusal> {
+        let mut scores = vec![Vec::new(); self.answers.count()];
+        let mut choices = Vec::new();
+        while let Some((index, event)) = self.answers.next().await? {
+            match event {
+                Event::Token { score, .. } => scores[index].extend(score),
+                Event::Finished { generation, .. } => {
+                    let text = generation.text.unwrap_or_default();
+                    let tool_calls = self.calls(&text, index);
+                    choices.push(ChatChoice {
+                        index,
+                        finish_reason: match tool_calls {
+                            Some(_) => TOOL_CALLS,
+                            None => finish_reason(generation.finish_reason),
+                        },
+                        message: ChatMessage {
+                            role: "assistant",
+                            content: tool_calls.is_none().then_some(text),
+                            refusal: None,
+                            tool_calls,
+                        },
+                        logprobs: self.logprobs(&scores[index]),
+                    });
+                }
+                Event::Failed(error) => return Err(error.into()),
+                Event::Started { .. } | Event::Prompt(_) => (),
+            }
+        }
+        choices.sort_by_key(|choice| choice.index);
+        let usage = Some(Some(self.answers.usage.clone()));
+        Ok(Json(self.frame.answer("chat.completion", choices, usage)).into_response())
+    }
+
+    /// A part of a stream.
+    fn part(&self, index: usize, delta: Delta, scores: &[TokenScore], end: Option<&'static str>) -> Answer<ChatPart> {
+        let part = ChatPart {
+            index,
+            delta,
+            logprobs: self.logprobs(scores).filter(|_| !scores.is_empty()),
+            finish_reason: end,
+        };
+        self.frame.answer(CHUNK, vec![part], self.has_usage.then_some(None))
+    }
+
+    /// The calls that an answer consists of, where it may call something.
+    fn calls(&self, text: &str, index: usize) -> Option<Vec<ToolCall>> {
+        self.callable.calls(text, &format!("{}_{index}", self.frame.id))
+    }
+
+    async fn stream(mut self, events: Events) -> Result<(), Refusal> {
+        // Text that may still turn out to be a call.
+        let mut held = vec![(!self.callable.is_empty()).then(String::new); self.answers.count()];
+        while let Some((index, event)) = self.answers.next().await? {
+            match event {
+                Event::Started { .. } => {
+                    let delta = Delta {
+                        role: Some("assistant"),
+                        ..Delta::text(String::new())
+                    };
+                    events.send(&self.part(index, delta, &[], None)).await?;
+                }
+                Event::Token { text, score, .. } => {
+                    let scores: Vec<TokenScore> = score.into_iter().collect();
+                    let text = self.released(&mut held[index], text);
+                    if !text.is_empty() || !scores.is_empty() {
+                        events.send(&self.part(index, Delta::text(text), &scores, None)).await?;
+                    }
+                }
+                Event::Finished { text, generation } => {
+                    let text = held[index].take().unwrap_or_default() + &text;
+                    let calls = self.calls(generation.text.as_deref().unwrap_or_default(), index);
+                    let (delta, reason) = match calls {
+                        Some(calls) => (Delta::calls(calls), TOOL_CALLS),
+                        None => (Delta::text(text), finish_reason(generation.finish_reason)),
+                    };
+                    if delta != Delta::text(String::new()) {
+                        events.send(&self.part(index, delta, &[], None)).await?;
+                    }
+                    events
+                        .send(&self.part(index, Delta::default(), &[], Some(reason)))
+                        .await?;
+                }
+                Event::Prompt(_) => (),
+                Event::Failed(error) => return events.send(&Refusal::from(error).json()).await,
+            }
+        }
+        if self.has_usage {
+            let usage = Some(Some(self.answers.usage.clone()));
+            events
+                .send(&self.frame.answer::<ChatPart>(CHUNK, Vec::new(), usage))
+                .await?;
+        }
+        events.done().await
+    }
+}
+
+impl Asked {
+    /// The text that can be sent now: none while all of it may be the beginning of a call.
+    fn released(&self, held: &mut Option<String>, text: String) -> String {
+        let Some(mut all) = held.take() else { return text };
+        all.push_str(&text);
+        if self.callable.may_begin(&all) {
+            *held = Some(all);
+            return String::new();
+        }
+        all
+    }
+}
+
+pub(crate) async fn chat(State(app): State<Arc<App>>, Object(body): Object) -> Result<Response, Refusal> {
+    let mut asked = super::computed(move || Asked::new(&app, &body)).await?;
+    asked.answers = asked.answers.begun().await?;
+    match asked.is_stream {
+        true => Ok(sse::respond(|events| asked.stream(events))),
+        false => asked.whole().await,
+    }
 }

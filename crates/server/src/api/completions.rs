@@ -1,33 +1,51 @@
 //! `/v1/completions`: prompts continued.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
 use taal_inference::{Event, LanguageModel, Prompt, TokenScore};
+use utoipa::ToSchema;
 
 use super::Texts;
-use crate::answering::{
-    Answers, Gone, MAX_ALTERNATIVES, Scores, Settings, finish_reason, logarithm, scored, token_text,
-};
-use crate::app::{App, seconds_now};
+use super::openapi::merge;
+use crate::answering::{Answers, MAX_ALTERNATIVES, Scores, Settings, finish_reason, logarithm, scored, token_text};
+use crate::app::App;
+use crate::body::Object;
 use crate::failure::Refusal;
-use crate::http::Reply;
-use crate::router::Exchange;
+use crate::form::{self, Form};
+use crate::shapes::{CompletionChoice, CompletionLogprobs, Frame};
+use crate::sse::Events;
 use crate::{parse, sse};
+
+/// What OpenAI calls the answer.
+const OBJECT: &str = "text_completion";
 
 /// OpenAI's default.
 const MAX_TOKENS: usize = 16;
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 struct Own {
+    /// What to continue: a text, token ids, or a list of either, at most 64; the token that begins texts without it.
+    #[schema(schema_with = super::texts_schema)]
     prompt: Option<Texts>,
+    /// Whether the answer begins with the prompt.
     echo: Option<bool>,
+    /// Log-probabilities (natural logarithms) of tokens, with this many alternatives; with echo those of the prompt too.
+    #[schema(maximum = 20)]
     logprobs: Option<usize>,
+    /// Must equal n.
+    #[schema(minimum = 1, maximum = 16)]
     best_of: Option<usize>,
+    /// Not supported: must be empty.
+    #[schema(max_length = 0)]
     suffix: Option<String>,
 }
+
+merge!(CompletionRequest: Settings, Own, Form);
 
 impl Own {
     fn check(&self, n: usize) -> Result<(), Refusal> {
@@ -49,102 +67,187 @@ impl Own {
     }
 }
 
-pub(crate) fn completions(exchange: &mut Exchange<'_>, body: &[u8]) -> Result<Option<Reply>, Gone> {
-    let app = exchange.app;
-    let (settings, own): (Settings, Own) = (parse::part(body)?, parse::part(body)?);
-    let model = app.model(settings.model.as_deref())?;
-    let options = settings.options(app, MAX_TOKENS)?;
-    own.check(options.len())?;
-    let echo = own.echo.unwrap_or(false);
-    let scores = Scores {
-        new: own.logprobs,
-        prompt: own.logprobs.filter(|_| echo),
-    };
-    let prompts = own.prompt.map_or_else(|| vec![Prompt::from("")], |texts| texts.all);
-    let answers = Answers::begin(app, model, prompts, &options, scores, &|| exchange.is_left())?;
-    let frame = Frame {
-        id: format!("cmpl-{:016x}", app.request_number()),
-        created: seconds_now(),
-        model: model.name.clone(),
-        lm: model.lm.clone(),
-        echo,
-        logprobs: own.logprobs,
-    };
-    match settings.is_stream() {
-        true => exchange.stream(|app, events| stream(app, answers, &frame, settings.has_usage(), events)),
-        false => whole(app, answers, &frame, &|| exchange.is_left()).map(Some),
+/// A request that was handed to the engine.
+struct Asked {
+    answers: Answers,
+    frame: Frame,
+    echo: bool,
+    logprobs: Option<usize>,
+    is_stream: bool,
+    has_usage: bool,
+}
+
+impl Asked {
+    fn new(app: &Arc<App>, body: &[u8]) -> Result<Self, Refusal> {
+        let (settings, own): (Settings, Own) = (parse::part(body)?, parse::part(body)?);
+        let served = app.model(settings.model.as_deref())?;
+        let model = served.newest();
+        let mut options = settings.options(app, MAX_TOKENS)?;
+        let form: Form = parse::part(body)?;
+        let field = form::apply(form.wanted()?, &mut options);
+        own.check(options.len())?;
+        let echo = own.echo.unwrap_or(false);
+        let scores = Scores {
+            new: own.logprobs,
+            prompt: own.logprobs.filter(|_| echo),
+        };
+        let prompts = own.prompt.map_or_else(|| vec![Prompt::from("")], |texts| texts.all);
+        Ok(Self {
+            answers: Answers::ask(app, &model, prompts, &options, scores)
+                .map_err(|refusal| form::refused(refusal, field))?,
+            frame: Frame::new(app, "cmpl", &served.name, &model),
+            echo,
+            logprobs: own.logprobs,
+            is_stream: settings.is_stream(),
+            has_usage: settings.has_usage(),
+        })
+    }
+
+    /// A [`Part`] for each answer.
+    fn parts(&self) -> Vec<Part> {
+        let part = |index: usize| Part::new(self, self.answers.prompts[index / self.answers.n].clone());
+        (0..self.answers.count()).map(part).collect()
+    }
+
+    async fn whole(mut self) -> Result<Response, Refusal> {
+        let mut parts = self.parts();
+        let mut texts = vec![String::new(); parts.len()];
+        let mut choices = Vec::new();
+        while let Some((index, event)) = self.answers.next().await? {
+            let token_ids = match &event {
+                Event::Finished { generation, .. } if self.frame.lm.tokenizer.is_none() => {
+                    Some(generation.token_ids.clone())
+                }
+                _ => None,
+            };
+            let part = &mut parts[index];
+            let (text, finish_reason) = part.text(event)?;
+            texts[index].push_str(&text);
+            if finish_reason.is_some() {
+                choices.push(CompletionChoice {
+                    index,
+                    text: std::mem::take(&mut texts[index]),
+                    logprobs: part.taken(),
+                    finish_reason,
+                    token_ids,
+                });
+            }
+        }
+        choices.sort_by_key(|choice| choice.index);
+        let usage = Some(Some(self.answers.usage.clone()));
+        Ok(Json(self.frame.answer(OBJECT, choices, usage)).into_response())
+    }
+
+    async fn stream(mut self, events: Events) -> Result<(), Refusal> {
+        let mut parts = self.parts();
+        while let Some((index, event)) = self.answers.next().await? {
+            let part = &mut parts[index];
+            let (text, finish_reason) = match part.text(event) {
+                Ok(found) => found,
+                Err(refusal) => return events.send(&refusal.json()).await,
+            };
+            if text.is_empty() && finish_reason.is_none() && !part.has_scores() {
+                continue;
+            }
+            let choice = CompletionChoice {
+                index,
+                text,
+                logprobs: part.taken(),
+                finish_reason,
+                token_ids: None,
+            };
+            let usage = self.has_usage.then_some(None);
+            events.send(&self.frame.answer(OBJECT, vec![choice], usage)).await?;
+        }
+        if self.has_usage {
+            let usage = Some(Some(self.answers.usage.clone()));
+            let last = self.frame.answer::<CompletionChoice>(OBJECT, Vec::new(), usage);
+            events.send(&last).await?;
+        }
+        events.done().await
     }
 }
 
-/// What all parts of an answer repeat.
-struct Frame {
-    id: String,
-    created: u64,
-    model: String,
-    lm: Arc<LanguageModel>,
-    echo: bool,
-    logprobs: Option<usize>,
-}
-
-impl Frame {
-    fn object(&self, choices: Vec<Value>) -> Map<String, Value> {
-        let object = json!({
-            "id": self.id,
-            "object": "text_completion",
-            "created": self.created,
-            "model": self.model,
-            "choices": choices,
-            "system_fingerprint": super::FINGERPRINT,
-        });
-        match object {
-            Value::Object(object) => object,
-            _ => Map::new(),
-        }
+pub(crate) async fn completions(State(app): State<Arc<App>>, Object(body): Object) -> Result<Response, Refusal> {
+    let mut asked = super::computed(move || Asked::new(&app, &body)).await?;
+    asked.answers = asked.answers.begun().await?;
+    match asked.is_stream {
+        true => Ok(sse::respond(|events| asked.stream(events))),
+        false => asked.whole().await,
     }
 }
 
 /// The parts of one answer as they come.
-struct Part<'a> {
-    frame: &'a Frame,
+struct Part {
+    lm: Arc<LanguageModel>,
+    prompt: Vec<u32>,
+    echo: bool,
+    has_logprobs: bool,
     /// Characters so far, prompt included.
     characters: usize,
-    logprobs: Logprobs,
+    logprobs: CompletionLogprobs,
 }
 
-impl<'a> Part<'a> {
-    fn new(frame: &'a Frame, prompt: &[u32]) -> Self {
-        let text = text_of(&frame.lm, prompt);
+impl Part {
+    fn new(asked: &Asked, prompt: Vec<u32>) -> Self {
+        let lm = asked.frame.lm.clone();
+        let characters = match asked.echo {
+            true => 0,
+            false => text_of(&lm, &prompt).chars().count(),
+        };
         Self {
-            frame,
-            characters: if frame.echo { 0 } else { text.chars().count() },
-            logprobs: Logprobs::default(),
+            lm,
+            prompt,
+            echo: asked.echo,
+            has_logprobs: asked.logprobs.is_some(),
+            characters,
+            logprobs: CompletionLogprobs::default(),
         }
     }
 
-    /// The prompt, where it is part of the answer.
-    fn prompt(&mut self, ids: &[u32], scores: &[TokenScore]) -> String {
-        if self.frame.logprobs.is_some() {
-            let scores = std::iter::once(None).chain(scores.iter().map(Some));
-            for (&id, score) in ids.iter().zip(scores) {
-                self.score(id, score);
+    /// The text that an event adds, and why the answer ends, if it does.
+    fn text(&mut self, event: Event) -> Result<(String, Option<&'static str>), Refusal> {
+        Ok(match event {
+            Event::Started { .. } if self.echo && !self.has_logprobs => (text_of(&self.lm, &self.prompt), None),
+            Event::Started { .. } => (String::new(), None),
+            Event::Prompt(scores) => {
+                self.score_prompt(&scores);
+                (text_of(&self.lm, &self.prompt), None)
             }
+            Event::Token { id, text, score } => {
+                if score.is_some() {
+                    self.score(id, score.as_ref());
+                }
+                (text, None)
+            }
+            Event::Finished { text, generation } => (text, Some(finish_reason(generation.finish_reason))),
+            Event::Failed(error) => return Err(error.into()),
+        })
+    }
+
+    fn score_prompt(&mut self, scores: &[TokenScore]) {
+        let ids = std::mem::take(&mut self.prompt);
+        let scores = std::iter::once(None).chain(scores.iter().map(Some));
+        for (&id, score) in ids.iter().zip(scores) {
+            self.score(id, score);
         }
-        text_of(&self.frame.lm, ids)
+        self.prompt = ids;
     }
 
     fn score(&mut self, id: u32, score: Option<&TokenScore>) {
-        let text = token_text(&self.frame.lm, id);
+        let text = token_text(&self.lm, id);
         let length = text.chars().count();
-        self.logprobs.add(&self.frame.lm, text, score, self.characters);
+        add(&mut self.logprobs, &self.lm, text, score, self.characters);
         self.characters += length;
     }
 
+    fn has_scores(&self) -> bool {
+        !self.logprobs.tokens.is_empty()
+    }
+
     /// The log-probabilities since the last call.
-    fn taken(&mut self) -> Value {
-        match self.frame.logprobs {
-            Some(_) => std::mem::take(&mut self.logprobs).json(),
-            None => Value::Null,
-        }
+    fn taken(&mut self) -> Option<CompletionLogprobs> {
+        self.has_logprobs.then(|| std::mem::take(&mut self.logprobs))
     }
 }
 
@@ -153,137 +256,21 @@ fn text_of(lm: &LanguageModel, ids: &[u32]) -> String {
     text.and_then(Result::ok).unwrap_or_default()
 }
 
-/// OpenAI's older shape of log-probabilities.
-#[derive(Debug, Default)]
-struct Logprobs {
-    tokens: Vec<String>,
-    of_tokens: Vec<Option<f64>>,
-    top: Vec<Option<Map<String, Value>>>,
-    offsets: Vec<usize>,
-    /// The newer shape of the same; `null` for the first token of a prompt.
-    content: Vec<Value>,
-}
-
-impl Logprobs {
-    fn add(&mut self, lm: &LanguageModel, text: String, score: Option<&TokenScore>, offset: usize) {
-        let top = score.map(|score| {
-            let chosen = (score.id, score.logprob);
-            let mut top = Map::new();
-            // Two tokens can have the same text; the more probable one comes first.
-            for (id, logprob) in score.alternatives.iter().copied().chain([chosen]) {
-                let text = token_text(lm, id);
-                top.entry(text).or_insert_with(|| json!(logarithm(logprob)));
-            }
-            top
-        });
-        let content = score.and_then(|score| scored(lm, std::slice::from_ref(score)).pop());
-        self.content.push(content.unwrap_or(Value::Null));
-        self.tokens.push(text);
-        self.of_tokens.push(score.map(|score| logarithm(score.logprob)));
-        self.top.push(top);
-        self.offsets.push(offset);
-    }
-
-    fn json(self) -> Value {
-        json!({
-            "tokens": self.tokens,
-            "token_logprobs": self.of_tokens,
-            "top_logprobs": self.top,
-            "text_offset": self.offsets,
-            "content": self.content,
-        })
-    }
-}
-
-fn whole(app: &App, mut answers: Answers, frame: &Frame, is_left: &dyn Fn() -> bool) -> Result<Reply, Gone> {
-    let prompts = answers.prompts.clone();
-    let n = answers.n;
-    let prompt = |index: usize| -> &[u32] { &prompts[index / n] };
-    let mut parts: Vec<Part<'_>> = (0..answers.count())
-        .map(|index| Part::new(frame, prompt(index)))
-        .collect();
-    let mut texts = vec![String::new(); parts.len()];
-    let mut choices = vec![Value::Null; parts.len()];
-    while let Some((index, event)) = answers.next(app, is_left)? {
-        let part = &mut parts[index];
-        match event {
-            Event::Started { .. } if frame.echo && frame.logprobs.is_none() => {
-                texts[index] = part.prompt(prompt(index), &[]);
-            }
-            Event::Prompt(scores) => texts[index] = part.prompt(prompt(index), &scores),
-            Event::Token { id, text, score } => {
-                texts[index].push_str(&text);
-                if score.is_some() {
-                    part.score(id, score.as_ref());
-                }
-            }
-            Event::Finished { text, generation } => {
-                texts[index].push_str(&text);
-                choices[index] = json!({
-                    "index": index,
-                    "text": texts[index],
-                    "logprobs": part.taken(),
-                    "finish_reason": finish_reason(generation.finish_reason),
-                });
-                if frame.lm.tokenizer.is_none() {
-                    choices[index]["token_ids"] = json!(generation.token_ids);
-                }
-            }
-            Event::Failed(error) => return Err(error.into()),
-            Event::Started { .. } => (),
+/// Adds a token that begins at the character `offset`.
+fn add(all: &mut CompletionLogprobs, lm: &LanguageModel, text: String, score: Option<&TokenScore>, offset: usize) {
+    let top = score.map(|score| {
+        let chosen = (score.id, score.logprob);
+        let mut top = BTreeMap::new();
+        // Two tokens can have the same text; the more probable one comes first.
+        for (id, logprob) in score.alternatives.iter().copied().chain([chosen]) {
+            top.entry(token_text(lm, id)).or_insert(logarithm(logprob));
         }
-    }
-    let mut object = frame.object(choices);
-    object.insert("usage".to_owned(), answers.usage.json());
-    Ok(super::json(&Value::Object(object)))
-}
-
-fn stream(
-    app: &App,
-    mut answers: Answers,
-    frame: &Frame,
-    has_usage: bool,
-    events: &mut sse::Events<'_>,
-) -> Result<(), Gone> {
-    let prompts = answers.prompts.clone();
-    let n = answers.n;
-    let prompt = |index: usize| -> &[u32] { &prompts[index / n] };
-    let mut parts: Vec<Part<'_>> = (0..answers.count())
-        .map(|index| Part::new(frame, prompt(index)))
-        .collect();
-    while let Some((index, event)) = answers.next(app, &|| events.is_left())? {
-        let part = &mut parts[index];
-        let (text, reason) = match event {
-            Event::Started { .. } if frame.echo && frame.logprobs.is_none() => (part.prompt(prompt(index), &[]), None),
-            Event::Started { .. } => continue,
-            Event::Prompt(scores) => (part.prompt(prompt(index), &scores), None),
-            Event::Token { id, text, score } => {
-                if score.is_some() {
-                    part.score(id, score.as_ref());
-                }
-                (text, None)
-            }
-            Event::Finished { text, generation } => (text, Some(finish_reason(generation.finish_reason))),
-            Event::Failed(error) => {
-                return Ok(events.send(&Refusal::from(error).json())?);
-            }
-        };
-        let logprobs = part.taken();
-        let has_scores = logprobs["tokens"].as_array().is_some_and(|tokens| !tokens.is_empty());
-        if text.is_empty() && reason.is_none() && !has_scores {
-            continue;
-        }
-        let choice = json!({"index": index, "text": text, "logprobs": logprobs, "finish_reason": reason});
-        let mut object = frame.object(vec![choice]);
-        if has_usage {
-            object.insert("usage".to_owned(), Value::Null);
-        }
-        events.send(&Value::Object(object))?;
-    }
-    if has_usage {
-        let mut object = frame.object(Vec::new());
-        object.insert("usage".to_owned(), answers.usage.json());
-        events.send(&Value::Object(object))?;
-    }
-    Ok(events.done()?)
+        top
+    });
+    let content = score.and_then(|score| scored(lm, std::slice::from_ref(score)).pop());
+    all.content.push(content);
+    all.tokens.push(text);
+    all.token_logprobs.push(score.map(|score| logarithm(score.logprob)));
+    all.top_logprobs.push(top);
+    all.text_offset.push(offset);
 }

@@ -1,29 +1,30 @@
 //! One file per kind of request.
 
-mod chat;
-mod completions;
-mod models;
-mod openapi;
-mod texts;
-
-pub(crate) use chat::{chat, render};
-pub(crate) use completions::completions;
-pub(crate) use models::{health, model, models};
-pub(crate) use openapi::openapi;
-pub(crate) use texts::{detokenize, embeddings, fill_mask, tokenize};
+pub(crate) mod chat;
+pub(crate) mod completions;
+pub(crate) mod models;
+pub(crate) mod openapi;
+pub(crate) mod responses;
+pub(crate) mod texts;
+pub(crate) mod tools;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 use serde_json::Value;
 use taal_inference::Prompt;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ArrayBuilder, Object, ObjectBuilder, OneOfBuilder, Schema, Type};
 
-use crate::http::Reply;
+use crate::failure::Refusal;
 
-/// What computed an answer, as far as a client needs to know.
-const FINGERPRINT: &str = concat!("taal-", env!("CARGO_PKG_VERSION"));
-
-fn json(value: &Value) -> Reply {
-    Reply::new("application/json", value.to_string())
+/// Runs what computes for long on a thread of its own, so that connections go on meanwhile.
+///
+/// # Errors
+///
+/// Those of `work`, and 500 where it panics.
+async fn computed<T: Send + 'static>(work: impl FnOnce() -> Result<T, Refusal> + Send + 'static) -> Result<T, Refusal> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|_| Err(Refusal::internal("the request could not be computed")))
 }
 
 /// A text, a list of ids, or a list of either.
@@ -59,4 +60,19 @@ impl<'de> Deserialize<'de> for Texts {
         };
         Ok(Self { all })
     }
+}
+
+/// The schema of [`Texts`].
+fn texts_schema() -> Schema {
+    let text = || Object::with_type(Type::String);
+    let id = || ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0));
+    let list = |items: Schema| ArrayBuilder::new().items(RefOr::T(items)).min_items(Some(1));
+    let ids = || list(id().build().into());
+    OneOfBuilder::new()
+        .item(text())
+        .item(list(text().into()))
+        .item(ids())
+        .item(list(ids().build().into()))
+        .build()
+        .into()
 }

@@ -1,46 +1,99 @@
-//! Which models there are, and whether the server answers.
+//! Which models there are, and whether and how the server answers.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use serde_json::{Value, json};
+use axum::Json;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use serde::Serialize;
+use utoipa::ToSchema;
 
-use crate::app::{App, ServedModel};
-use crate::failure::{Refusal, Status};
-use crate::http::Reply;
+use crate::app::App;
+use crate::failure::Refusal;
+use crate::model::ServedModel;
 
-pub(crate) fn models(app: &App) -> Reply {
-    let all: Vec<Value> = app.models.iter().map(described).collect();
-    super::json(&json!({"object": "list", "data": all}))
+/// All models.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Models {
+    object: &'static str,
+    data: Vec<Model>,
 }
 
-pub(crate) fn model(app: &App, name: &str) -> Result<Reply, Refusal> {
-    Ok(super::json(&described(app.model(Some(name))?)))
+/// A model.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Model {
+    /// The name that requests use.
+    id: String,
+    object: &'static str,
+    /// Seconds since 1970.
+    created: u64,
+    owned_by: &'static str,
+    /// Tokens of a prompt and its answer together; `null` where there is no limit.
+    max_model_len: Option<usize>,
+    /// `causal` or `masked`.
+    kind: &'static str,
+    has_tokenizer: bool,
+    has_chat_template: bool,
 }
 
-fn described(model: &ServedModel) -> Value {
-    let config = model.lm.model.config();
-    let context = match &model.engine {
-        Some(engine) => engine.context(),
-        None => config.context_limit(),
-    };
-    json!({
-        "id": model.name,
-        "object": "model",
-        "created": model.created,
-        "owned_by": "taal",
-        "max_model_len": context,
-        "kind": if config.is_causal { "causal" } else { "masked" },
-        "has_tokenizer": model.lm.tokenizer.is_some(),
-        "has_chat_template": !model.lm.chat.is_empty(),
+impl From<&ServedModel> for Model {
+    fn from(served: &ServedModel) -> Self {
+        let model = served.current();
+        let config = model.lm.model.config();
+        Self {
+            id: served.name.clone(),
+            object: "model",
+            created: model.created,
+            owned_by: "taal",
+            max_model_len: match &model.engine {
+                Some(engine) => engine.context(),
+                None => config.context_limit(),
+            },
+            kind: if config.is_causal { "causal" } else { "masked" },
+            has_tokenizer: model.lm.tokenizer.is_some(),
+            has_chat_template: !model.lm.chat.is_empty(),
+        }
+    }
+}
+
+pub(crate) async fn models(State(app): State<Arc<App>>) -> Json<Models> {
+    Json(Models {
+        object: "list",
+        data: app.models.iter().map(Model::from).collect(),
     })
 }
 
-pub(crate) fn health(app: &App) -> Result<Reply, Refusal> {
+pub(crate) async fn model(
+    State(app): State<Arc<App>>,
+    name: Result<Path<String>, PathRejection>,
+) -> Result<Json<Model>, Refusal> {
+    let name = crate::body::name(name)?;
+    Ok(Json(app.model(Some(&name))?.into()))
+}
+
+/// Whether the server answers.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Health {
+    status: &'static str,
+}
+
+pub(crate) async fn health(State(app): State<Arc<App>>) -> Result<Json<Health>, Refusal> {
     match app.is_stopping.load(Ordering::Relaxed) {
         true => Err(Refusal::overloaded(
-            Status::Unavailable,
+            StatusCode::SERVICE_UNAVAILABLE,
             "the server is stopping".to_owned(),
         )),
-        false => Ok(super::json(&json!({"status": "ok"}))),
+        false => Ok(Json(Health { status: "ok" })),
     }
+}
+
+pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Result<impl IntoResponse, Refusal> {
+    let kind = "text/plain; version=0.0.4; charset=utf-8";
+    // The meter may read its sensors.
+    let text = super::computed(move || Ok(crate::metrics::text(&app))).await?;
+    Ok(([(CONTENT_TYPE, kind)], text))
 }

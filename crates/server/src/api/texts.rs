@@ -1,16 +1,22 @@
 //! Requests about texts that generate nothing: tokens, vectors, gaps.
 
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
-use serde_json::{Value, json};
-use taal_inference::{FillOptions, InferenceError, LanguageModel, Prompt};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use taal_inference::{FillOptions, Filled, InferenceError, LanguageModel, Prompt};
 use taal_tokenizer::Tokenizer;
+use utoipa::ToSchema;
 
 use super::Texts;
+use super::openapi::merge;
 use crate::app::App;
+use crate::body::Object;
 use crate::failure::Refusal;
-use crate::http::Reply;
 use crate::parse;
 
 /// Texts of a request.
@@ -19,20 +25,31 @@ const MAX_TEXTS: usize = 2048;
 /// Guesses per gap.
 const MAX_GUESSES: usize = 100;
 
+/// The model of a request.
+#[derive(Deserialize, ToSchema)]
+struct Named {
+    /// A name of /v1/models; without it, the first model answers.
+    model: Option<String>,
+}
+
+merge!(EmbeddingRequest: Named, Vectorize);
+merge!(FillRequest: Named, Fill);
+merge!(TokenizeRequest: Named, Split);
+merge!(DetokenizeRequest: Named, Join);
+
 /// Answers a request to the model that it names.
-fn answered<T: serde::de::DeserializeOwned>(
-    app: &App,
-    body: &[u8],
-    answer: impl FnOnce(&LanguageModel, &str, T) -> Result<Value, Refusal>,
-) -> Result<Reply, Refusal> {
-    #[derive(Deserialize)]
-    struct Named {
-        model: Option<String>,
-    }
-    let named: Named = parse::part(body)?;
-    let request: T = parse::part(body)?;
-    let model = app.model(named.model.as_deref())?;
-    Ok(super::json(&answer(&model.lm, &model.name, request)?))
+async fn answered<T: DeserializeOwned, A: Send + 'static>(
+    app: Arc<App>,
+    body: Vec<u8>,
+    answer: impl FnOnce(&LanguageModel, &str, T) -> Result<A, Refusal> + Send + 'static,
+) -> Result<Json<A>, Refusal> {
+    super::computed(move || {
+        let named: Named = parse::part(&body)?;
+        let request: T = parse::part(&body)?;
+        let model = app.model(named.model.as_deref())?;
+        Ok(Json(answer(&model.newest().lm, &model.name, request)?))
+    })
+    .await
 }
 
 fn tokenizer_of<'a>(lm: &'a LanguageModel, purpose: &'static str) -> Result<&'a Tokenizer, Refusal> {
@@ -50,15 +67,52 @@ fn check_count(param: &str, count: usize) -> Result<(), Refusal> {
     }
 }
 
-#[derive(Deserialize)]
-struct EmbeddingRequest {
+/// Texts to turn into vectors.
+#[derive(Deserialize, ToSchema)]
+pub(crate) struct Vectorize {
+    /// Texts, or token ids.
+    #[schema(schema_with = super::texts_schema)]
     input: Texts,
+    /// `float` or `base64`.
     encoding_format: Option<String>,
+    /// Must equal the width of the model.
     dimensions: Option<usize>,
 }
 
-pub(crate) fn embeddings(app: &App, body: &[u8]) -> Result<Reply, Refusal> {
-    answered(app, body, |lm, name, request: EmbeddingRequest| {
+/// Vectors.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Embeddings {
+    object: &'static str,
+    data: Vec<Embedding>,
+    model: String,
+    usage: EmbeddingUsage,
+}
+
+/// The vector of a text.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Embedding {
+    object: &'static str,
+    index: usize,
+    embedding: Vector,
+}
+
+/// Numbers, or the base64 of their bytes as little-endian float32.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub(crate) enum Vector {
+    Numbers(Vec<f32>),
+    Coded(String),
+}
+
+/// Tokens that were read.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct EmbeddingUsage {
+    prompt_tokens: usize,
+    total_tokens: usize,
+}
+
+pub(crate) async fn embeddings(State(app): State<Arc<App>>, Object(body): Object) -> Result<Json<Embeddings>, Refusal> {
+    answered(app, body, |lm, name, request: Vectorize| {
         check_count("input", request.input.all.len())?;
         let width = lm.model.config().d_model;
         if let Some(dimensions) = request.dimensions.filter(|dimensions| *dimensions != width) {
@@ -81,15 +135,27 @@ pub(crate) fn embeddings(app: &App, body: &[u8]) -> Result<Reply, Refusal> {
             let embedding = match is_coded {
                 true => {
                     let bytes: Vec<u8> = vector.iter().flat_map(|number| number.to_le_bytes()).collect();
-                    json!(STANDARD.encode(bytes))
+                    Vector::Coded(STANDARD.encode(bytes))
                 }
-                false => json!(vector),
+                false => Vector::Numbers(vector),
             };
-            data.push(json!({"object": "embedding", "index": index, "embedding": embedding}));
+            data.push(Embedding {
+                object: "embedding",
+                index,
+                embedding,
+            });
         }
-        let usage = json!({"prompt_tokens": tokens, "total_tokens": tokens});
-        Ok(json!({"object": "list", "data": data, "model": name, "usage": usage}))
+        Ok(Embeddings {
+            object: "list",
+            data,
+            model: name.to_owned(),
+            usage: EmbeddingUsage {
+                prompt_tokens: tokens,
+                total_tokens: tokens,
+            },
+        })
     })
+    .await
 }
 
 /// A vector, and how many tokens were read. A text that is longer than the model reads is refused.
@@ -123,18 +189,35 @@ fn embedded(lm: &LanguageModel, tokenizer: &Tokenizer, input: &Prompt) -> Result
     }
 }
 
-#[derive(Deserialize)]
-struct FillRequest {
+/// Texts with gaps.
+#[derive(Deserialize, ToSchema)]
+pub(crate) struct Fill {
+    /// Texts, each with at least one [MASK].
     #[serde(alias = "inputs", alias = "text")]
+    #[schema(schema_with = super::texts_schema)]
     input: Texts,
+    /// Guesses per gap; 5 without it.
     #[serde(alias = "top_k")]
+    #[schema(minimum = 1, maximum = 100)]
     top: Option<usize>,
+    /// Whether to leave out pieces that only continue a word; true without it.
     whole_words: Option<bool>,
+    /// Words whose rank at the first gap is wanted.
     rank: Option<Vec<String>>,
 }
 
-pub(crate) fn fill_mask(app: &App, body: &[u8]) -> Result<Reply, Refusal> {
-    answered(app, body, |lm, name, request: FillRequest| {
+/// Texts with their gaps filled.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Fillings {
+    object: &'static str,
+    model: String,
+    /// One per text: `text`, `filled`, `gaps` with guesses and their probabilities, `ranks`.
+    #[schema(value_type = Vec<Object>)]
+    data: Vec<Filled>,
+}
+
+pub(crate) async fn fill_mask(State(app): State<Arc<App>>, Object(body): Object) -> Result<Json<Fillings>, Refusal> {
+    answered(app, body, |lm, name, request: Fill| {
         check_count("input", request.input.all.len())?;
         let defaults = FillOptions::default();
         let options = FillOptions {
@@ -152,22 +235,39 @@ pub(crate) fn fill_mask(app: &App, body: &[u8]) -> Result<Reply, Refusal> {
             let Prompt::Text(text) = input else {
                 return Err(Refusal::field("input", "expected texts with [MASK], got token ids"));
             };
-            let filled = taal_inference::fill(lm, text, &options)?;
-            data.push(serde_json::to_value(&filled).map_err(|error| Refusal::internal(error.to_string()))?);
+            data.push(taal_inference::fill(lm, text, &options)?);
         }
-        Ok(json!({"object": "list", "model": name, "data": data}))
+        Ok(Fillings {
+            object: "list",
+            model: name.to_owned(),
+            data,
+        })
     })
+    .await
 }
 
-#[derive(Deserialize)]
-struct TokenizeRequest {
+/// A text to turn into tokens.
+#[derive(Deserialize, ToSchema)]
+pub(crate) struct Split {
     #[serde(alias = "text", alias = "content")]
     prompt: String,
+    /// Whether the tokens begin as a prompt's do; true without it.
     add_special_tokens: Option<bool>,
 }
 
-pub(crate) fn tokenize(app: &App, body: &[u8]) -> Result<Reply, Refusal> {
-    answered(app, body, |lm, name, request: TokenizeRequest| {
+/// The tokens of a text.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Tokens {
+    model: String,
+    count: usize,
+    max_model_len: Option<usize>,
+    /// The text of each token.
+    token_strs: Vec<String>,
+    tokens: Vec<u32>,
+}
+
+pub(crate) async fn tokenize(State(app): State<Arc<App>>, Object(body): Object) -> Result<Json<Tokens>, Refusal> {
+    answered(app, body, |lm, name, request: Split| {
         let tokenizer = tokenizer_of(lm, "tokenizing")?;
         let is_alone = request.prompt.is_empty() || request.add_special_tokens == Some(false);
         let ids = match is_alone {
@@ -176,27 +276,40 @@ pub(crate) fn tokenize(app: &App, body: &[u8]) -> Result<Reply, Refusal> {
                 .map_err(InferenceError::from)?,
             false => lm.prompt_ids(&Prompt::Text(request.prompt))?,
         };
-        Ok(json!({
-            "model": name,
-            "count": ids.len(),
-            "max_model_len": lm.model.config().context_limit(),
-            "token_strs": ids.iter().map(|id| crate::answering::token_text(lm, *id)).collect::<Vec<_>>(),
-            "tokens": ids,
-        }))
+        Ok(Tokens {
+            model: name.to_owned(),
+            count: ids.len(),
+            max_model_len: lm.model.config().context_limit(),
+            token_strs: ids.iter().map(|id| crate::answering::token_text(lm, *id)).collect(),
+            tokens: ids,
+        })
     })
+    .await
 }
 
-#[derive(Deserialize)]
-struct DetokenizeRequest {
+/// Tokens to turn into a text.
+#[derive(Deserialize, ToSchema)]
+pub(crate) struct Join {
     tokens: Vec<u32>,
 }
 
-pub(crate) fn detokenize(app: &App, body: &[u8]) -> Result<Reply, Refusal> {
-    answered(app, body, |lm, name, request: DetokenizeRequest| {
+/// The text of tokens.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Text {
+    model: String,
+    prompt: String,
+}
+
+pub(crate) async fn detokenize(State(app): State<Arc<App>>, Object(body): Object) -> Result<Json<Text>, Refusal> {
+    answered(app, body, |lm, name, request: Join| {
         let tokenizer = tokenizer_of(lm, "detokenizing")?;
         let text = tokenizer
             .decode_with_special(&request.tokens)
             .map_err(InferenceError::from)?;
-        Ok(json!({"model": name, "prompt": text}))
+        Ok(Text {
+            model: name.to_owned(),
+            prompt: text,
+        })
     })
+    .await
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use taal_inference::EngineOptions;
+use taal_inference::{EngineOptions, LanguageModel};
 use taal_tokenizer::chat::ChatFiles;
 
 use crate::client::{get, post};
@@ -11,17 +11,23 @@ use crate::tiny::{CONTEXT, Running, causal, options, serve};
 
 const PATH: &str = "/v1/chat/completions";
 
-const TEMPLATE: &str = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}\
+pub const TEMPLATE: &str = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}\
                         {% if add_generation_prompt %}assistant: {% endif %}";
 
+/// The model `tiny` with a chat template.
+pub fn with_template(template: &str) -> Arc<LanguageModel> {
+    let mut lm = Arc::into_inner(causal()).expect("one owner");
+    lm.chat = ChatFiles::new(template);
+    Arc::new(lm)
+}
+
 fn server() -> Running {
-    let with = |template: &str| {
-        let mut lm = Arc::into_inner(causal()).expect("one owner");
-        lm.chat = ChatFiles::new(template);
-        Arc::new(lm)
-    };
     let faulty = "{{ raise_exception('roles must alternate') }}";
-    let models = [("tiny", with(TEMPLATE)), ("faulty", with(faulty)), ("bare", causal())];
+    let models = [
+        ("tiny", with_template(TEMPLATE)),
+        ("faulty", with_template(faulty)),
+        ("bare", causal()),
+    ];
     serve(&models, EngineOptions::default(), options())
 }
 
@@ -130,7 +136,7 @@ fn a_conversation_that_cannot_be_rendered_or_does_not_fit_is_refused() {
         ("messages", json!([{"content": "no role"}])),
         ("messages", json!([7])),
         ("tools", json!([{"type": "function"}])),
-        ("response_format", json!({"type": "json_object"})),
+        ("response_format", json!({"type": "yaml"})),
         ("top_logprobs", json!(2)),
         ("n", json!(1000)),
         ("temperature", json!("hot")),

@@ -25,7 +25,7 @@ fn every_field_is_refused_by_name_when_its_type_is_wrong() {
             continue;
         };
         // A conversation needs a model with a template; its fields are tested with one.
-        if name == "ChatRequest" {
+        if ["ChatRequest", "ResponseRequest"].contains(&name) {
             continue;
         }
         let schema = &all["components"]["schemas"][name];
@@ -214,6 +214,136 @@ fn every_described_address_exists_and_others_are_errors_in_the_same_shape() {
         let reply = get(server.address, path);
         assert_eq!(reply.status, 404, "{path}");
         reply.error();
+    }
+}
+
+/// The object that a reference names.
+fn resolved<'a>(all: &'a Value, schema: &'a Value) -> &'a Value {
+    match schema["$ref"].as_str() {
+        Some(name) => {
+            let found = all.pointer(name.trim_start_matches('#'));
+            resolved(all, found.unwrap_or_else(|| panic!("{name} is not described")))
+        }
+        None => schema,
+    }
+}
+
+/// Whether a value has the fields and types of a schema, as far as this description uses schemas.
+fn check(all: &Value, schema: &Value, value: &Value, path: &str) {
+    let schema = resolved(all, schema);
+    for part in schema["allOf"].as_array().into_iter().flatten() {
+        check_fields(all, part, value, path);
+    }
+    if let Some(either) = schema["oneOf"].as_array() {
+        let fitting: Vec<&Value> = either.iter().filter(|part| is_of(resolved(all, part), value)).collect();
+        assert!(!fitting.is_empty(), "{path}: {value} is none of {either:?}");
+        fitting.iter().for_each(|part| check(all, part, value, path));
+    }
+    assert!(is_of(schema, value), "{path}: {value} is not of {}", schema["type"]);
+    if value.is_null() {
+        return;
+    }
+    if let Some(values) = value.as_array().filter(|_| schema["items"].is_object()) {
+        for (index, value) in values.iter().enumerate() {
+            check(all, &schema["items"], value, &format!("{path}[{index}]"));
+        }
+    }
+    check_fields(all, schema, value, path);
+}
+
+/// Whether a value is of a schema's type.
+fn is_of(schema: &Value, value: &Value) -> bool {
+    let is_of = |kind: &str| match kind {
+        "null" => value.is_null(),
+        "string" => value.is_string(),
+        "integer" => value.is_u64() || value.is_i64(),
+        "number" => value.is_number(),
+        "boolean" => value.is_boolean(),
+        "array" => value.is_array(),
+        "object" => value.is_object(),
+        other => panic!("type {other}"),
+    };
+    match &schema["type"] {
+        Value::String(kind) => is_of(kind),
+        Value::Array(kinds) => kinds.iter().filter_map(Value::as_str).any(is_of),
+        _ => true,
+    }
+}
+
+/// The same for what is described of an object.
+fn check_fields(all: &Value, schema: &Value, value: &Value, path: &str) {
+    let schema = resolved(all, schema);
+    for field in schema["required"].as_array().into_iter().flatten() {
+        let field = field.as_str().expect("a name");
+        assert!(value.get(field).is_some(), "{path} lacks {field}: {value}");
+    }
+    for (field, schema) in schema["properties"].as_object().into_iter().flatten() {
+        if let Some(value) = value.get(field) {
+            check(all, schema, value, &format!("{path}.{field}"));
+        }
+    }
+}
+
+#[test]
+fn answers_are_as_described() {
+    let tiny = crate::chatting::with_template(crate::chatting::TEMPLATE);
+    let server = serve(
+        &[("tiny", tiny), ("masked", masked())],
+        EngineOptions::default(),
+        options(),
+    );
+    let all = description(server.address);
+    let messages = json!([{"role": "user", "content": "the cat"}]);
+    for (path, request) in [
+        ("/health", Value::Null),
+        ("/v1/models", Value::Null),
+        ("/v1/models/masked", Value::Null),
+        (
+            "/v1/completions",
+            json!({"prompt": "the cat", "max_tokens": 4, "echo": true, "logprobs": 2}),
+        ),
+        (
+            "/v1/chat/completions",
+            json!({"messages": messages, "max_tokens": 4, "logprobs": true, "top_logprobs": 2}),
+        ),
+        ("/v1/chat/render", json!({"messages": messages})),
+        (
+            "/v1/responses",
+            json!({"input": "the cat", "max_output_tokens": 4, "top_logprobs": 2}),
+        ),
+        ("/v1/embeddings", json!({"input": ["the", "cat"]})),
+        ("/v1/fill-mask", json!({"input": "the [MASK] sat", "model": "masked"})),
+        ("/v1/tokenize", json!({"prompt": "the cat"})),
+        ("/detokenize", json!({"tokens": [65, 66]})),
+    ] {
+        let described = &all["paths"][path.replace("masked", "{name}")];
+        let (reply, method) = match &request {
+            Value::Null => (get(server.address, path), "get"),
+            request => (post(server.address, path, request), "post"),
+        };
+        assert_eq!(reply.status, 200, "{path}: {reply:?}");
+        let schema = &described[method]["responses"]["200"]["content"]["application/json"]["schema"];
+        assert!(schema.is_object(), "{path}");
+        check(&all, schema, &reply.json(), path);
+        // Errors have one shape.
+        let failed = post(server.address, "/v1/completions", &json!({"n": 0}));
+        let schema = &described[method]["responses"]["403"]["content"]["application/json"]["schema"];
+        check(&all, schema, &failed.json(), "error");
+    }
+    for (path, request) in [
+        (
+            "/v1/completions",
+            json!({"prompt": "the", "max_tokens": 3, "logprobs": 1}),
+        ),
+        ("/v1/chat/completions", json!({"messages": messages, "max_tokens": 3})),
+    ] {
+        let mut request = request;
+        request["stream"] = json!(true);
+        request["stream_options"] = json!({"include_usage": true});
+        let schema = &all["paths"][path]["post"]["responses"]["200"]["content"]["text/event-stream"]["schema"];
+        for event in post(server.address, path, &request).events() {
+            check(&all, schema, &event, path);
+        }
     }
 }
 

@@ -11,9 +11,11 @@ use taal_server::ServerOptions;
 use crate::client::{connect, head_of_json, read, read_events};
 use crate::tiny::{endless, options, serve, until};
 
-fn ask(address: std::net::SocketAddr, max_tokens: usize) -> TcpStream {
+pub fn ask(address: std::net::SocketAddr, max_tokens: usize) -> TcpStream {
     let mut stream = connect(address);
-    let request = json!({"prompt": "a", "max_tokens": max_tokens, "stream": true, "ignore_eos": true}).to_string();
+    let request = json!({"prompt": "a", "max_tokens": max_tokens, "stream": true, "ignore_eos": true,
+        "stream_options": {"include_usage": true}})
+    .to_string();
     let head = head_of_json("/v1/completions", request.len());
     stream
         .write_all(format!("{head}{request}").as_bytes())

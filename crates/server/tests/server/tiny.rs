@@ -102,8 +102,12 @@ pub fn options() -> ServerOptions {
 pub fn serve(models: &[(&str, Arc<LanguageModel>)], engine: EngineOptions, options: ServerOptions) -> Running {
     let start = |(name, lm): &(&str, Arc<LanguageModel>)| ServedModel::start(name, lm.clone(), engine.clone());
     let models: Vec<ServedModel> = models.iter().map(|model| start(model).expect("a model")).collect();
-    let engines = models.iter().filter_map(|model| model.engine().cloned()).collect();
-    let server = Server::bind(models, options).expect("an address");
+    let engines = models.iter().filter_map(ServedModel::engine).collect();
+    run(Server::bind(models, options).expect("an address"), engines)
+}
+
+/// Runs a server on a thread of its own.
+pub fn run(server: Server, engines: Vec<Arc<Engine>>) -> Running {
     Running {
         address: server.address(),
         stopper: server.stopper(),

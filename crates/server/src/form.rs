@@ -1,0 +1,118 @@
+//! The form that a request wants its answer to have.
+
+use serde::Deserialize;
+use serde_json::Value;
+use taal_inference::{Constraint, GenerateOptions, InferenceError};
+use utoipa::ToSchema;
+
+use crate::failure::Refusal;
+
+/// What a request says about the form of its answer. At most one of the fields.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+pub(crate) struct Form {
+    response_format: Option<Format>,
+    /// A regular expression that the whole answer matches.
+    guided_regex: Option<String>,
+    /// A grammar of the answer in Lark.
+    guided_grammar: Option<String>,
+}
+
+/// The form of an answer.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = ResponseFormat)]
+pub(crate) struct Format {
+    /// `text`, `json_object` or `json_schema`.
+    #[serde(rename = "type")]
+    kind: String,
+    json_schema: Option<JsonSchema>,
+    /// The schema, where it is not in `json_schema`.
+    schema: Option<Value>,
+}
+
+/// A JSON schema and its name.
+#[derive(Debug, Deserialize, ToSchema)]
+struct JsonSchema {
+    schema: Value,
+}
+
+/// A form, and the field that asks for it.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    pub(crate) field: &'static str,
+    pub(crate) constraint: Constraint,
+}
+
+impl Format {
+    /// What an answer must be; none for any text.
+    ///
+    /// # Errors
+    ///
+    /// 400 with the field's name, which is `field`.
+    pub(crate) fn wanted(self, field: &'static str) -> Result<Option<Wanted>, Refusal> {
+        let constraint = match (self.kind.as_str(), self.json_schema, self.schema) {
+            ("text", ..) => return Ok(None),
+            ("json_object", ..) => Constraint::JsonObject,
+            ("json_schema", Some(JsonSchema { schema }), _) | ("json_schema", None, Some(schema)) => {
+                Constraint::JsonSchema(schema)
+            }
+            ("json_schema", None, None) => return Err(Refusal::field(field, "the schema is missing")),
+            (other, ..) => {
+                let given = taal_store::excerpt(other);
+                let message = format!("expected the type text, json_object or json_schema, got {given}");
+                return Err(Refusal::field(field, message));
+            }
+        };
+        Ok(Some(Wanted { field, constraint }))
+    }
+}
+
+impl Form {
+    /// What an answer must be; none for any text.
+    ///
+    /// # Errors
+    ///
+    /// 400 where there are two forms, or an unknown one.
+    pub(crate) fn wanted(self) -> Result<Option<Wanted>, Refusal> {
+        let of_format = match self.response_format {
+            Some(format) => format.wanted("response_format")?,
+            None => None,
+        };
+        let of_regex = self.guided_regex.map(|text| Wanted {
+            field: "guided_regex",
+            constraint: Constraint::Regex(text),
+        });
+        let of_grammar = self.guided_grammar.map(|text| Wanted {
+            field: "guided_grammar",
+            constraint: Constraint::Lark(text),
+        });
+        let mut all = [of_format, of_regex, of_grammar].into_iter().flatten();
+        let first = all.next();
+        match all.next() {
+            Some(second) => Err(Refusal::field(second.field, "an answer has one form: give one of them")),
+            None => Ok(first),
+        }
+    }
+}
+
+/// Asks for a form in the options of each answer; returns the field that asked.
+pub(crate) fn apply(wanted: Option<Wanted>, options: &mut [GenerateOptions]) -> Option<&'static str> {
+    let Wanted { field, constraint } = wanted?;
+    for options in options {
+        options.constraint = Some(constraint.clone());
+    }
+    Some(field)
+}
+
+/// A form that cannot be kept, with the field that asked for it.
+pub(crate) fn refused(refusal: Refusal, field: Option<&'static str>) -> Refusal {
+    match field.filter(|_| refusal.is_form()) {
+        Some(field) => refusal.of(field),
+        None => refusal,
+    }
+}
+
+/// Whether an error is about the form of an answer.
+pub(crate) fn is_about_form(error: &InferenceError) -> bool {
+    use InferenceError::{Constraint, NoTokenFits, NoTokenTexts};
+    matches!(error, Constraint { .. } | NoTokenFits { .. } | NoTokenTexts)
+}

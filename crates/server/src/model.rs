@@ -1,0 +1,103 @@
+//! Models under the names that requests use.
+
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use taal_inference::{Engine, EngineOptions, LanguageModel};
+
+use crate::Result;
+use crate::app::seconds_now;
+
+/// Time between two looks for a newer model.
+const BETWEEN: Duration = Duration::from_secs(1);
+
+/// A model under the name that requests use.
+pub struct ServedModel {
+    pub(crate) name: String,
+    current: RwLock<Arc<Current>>,
+    options: EngineOptions,
+    source: Option<Source>,
+}
+
+/// What returns a model that takes the place of the current one, if there is one.
+type Newer = Box<dyn Fn() -> Option<Arc<LanguageModel>> + Send + Sync>;
+
+/// Where newer models come from.
+struct Source {
+    newer: Newer,
+    /// When it was last asked; the lock is held while a model is loaded.
+    asked: Mutex<Option<Instant>>,
+}
+
+/// What answers requests to a model now. Requests under way keep theirs when another one takes its place.
+pub(crate) struct Current {
+    pub(crate) lm: Arc<LanguageModel>,
+    /// A causal model has one.
+    pub(crate) engine: Option<Arc<Engine>>,
+    pub(crate) created: u64,
+}
+
+impl Current {
+    fn start(lm: Arc<LanguageModel>, options: EngineOptions) -> Result<Self> {
+        let engine = match lm.model.config().is_causal {
+            true => Some(Arc::new(Engine::start(lm.clone(), options)?)),
+            false => None,
+        };
+        Ok(Self {
+            lm,
+            engine,
+            created: seconds_now(),
+        })
+    }
+}
+
+impl ServedModel {
+    /// Starts the engine of a causal model; a masked model needs none.
+    ///
+    /// # Errors
+    ///
+    /// The engine's.
+    pub fn start(name: &str, lm: Arc<LanguageModel>, options: EngineOptions) -> Result<Self> {
+        Ok(Self {
+            name: name.to_owned(),
+            current: RwLock::new(Arc::new(Current::start(lm, options.clone())?)),
+            options,
+            source: None,
+        })
+    }
+
+    /// Asks `newer` before requests, at most once per second, for a model that answers them and all later ones. Requests under way keep
+    /// the model that they began with.
+    #[must_use]
+    pub fn renewed_by(mut self, newer: impl Fn() -> Option<Arc<LanguageModel>> + Send + Sync + 'static) -> Self {
+        self.source = Some(Source {
+            newer: Box::new(newer),
+            asked: Mutex::new(None),
+        });
+        self
+    }
+
+    /// The engine of a causal model.
+    pub fn engine(&self) -> Option<Arc<Engine>> {
+        self.current().engine.clone()
+    }
+
+    /// What answers a request that begins now. Loading a model takes a while; other requests are answered by the earlier one meanwhile.
+    pub(crate) fn newest(&self) -> Arc<Current> {
+        if let Some(source) = &self.source
+            && let Ok(mut asked) = source.asked.try_lock()
+            && asked.is_none_or(|asked| asked.elapsed() >= BETWEEN)
+        {
+            // Without a thread for its engine the newer model waits; the current one still answers.
+            if let Some(Ok(newer)) = (source.newer)().map(|lm| Current::start(lm, self.options.clone())) {
+                *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(newer);
+            }
+            *asked = Some(Instant::now());
+        }
+        self.current()
+    }
+
+    pub(crate) fn current(&self) -> Arc<Current> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
