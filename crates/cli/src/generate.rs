@@ -3,7 +3,9 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use taal_inference::{BeamOptions, GenerateOptions, Generation, InferenceError, LanguageModel, Prompt, beam_search};
+use taal_inference::{
+    BeamOptions, GenerateOptions, Generation, InferenceError, LanguageModel, Prompt, Receipt, beam_search,
+};
 
 use crate::arguments::{GenerateArguments, twice};
 use crate::failure::Failure;
@@ -17,7 +19,7 @@ pub fn run(arguments: &GenerateArguments) -> Result<(), Failure> {
     let beam = arguments.beam.options();
     beam.as_ref().map_or(Ok(()), BeamOptions::validate)?;
     let (model, prompt) = model_and_prompt(arguments)?;
-    let lm = models::open_with(model, arguments.device.device, arguments.weights)?;
+    let lm = models::open_adapted_with(model, arguments.device.device, &arguments.adapter, arguments.weights)?;
     let lm = models::with_cache(lm, arguments.cache)?;
     if arguments.sampling.has_random_seed() && beam.is_none() && terminal::is_watched() {
         terminal::message(&format!("seed: {}", options.sampling.seed));
@@ -30,6 +32,7 @@ pub fn run(arguments: &GenerateArguments) -> Result<(), Failure> {
         let all = &mut |_: &str| ControlFlow::Continue(());
         let generation = taal_inference::generate(&lm, &prompt, &options, all).map_err(with_way_out)?;
         say_what_was_dropped(&lm, &generation);
+        write_receipt(arguments, &lm, &options, &generation)?;
         return Ok(terminal::print_json(&generation)?);
     }
     let mut written = Ok(());
@@ -51,11 +54,26 @@ pub fn run(arguments: &GenerateArguments) -> Result<(), Failure> {
         None => terminal::print(&ids(&generation))?,
     }
     say_what_was_dropped(&lm, &generation);
+    write_receipt(arguments, &lm, &options, &generation)
+}
+
+fn write_receipt(
+    arguments: &GenerateArguments,
+    lm: &LanguageModel,
+    options: &GenerateOptions,
+    generation: &Generation,
+) -> Result<(), Failure> {
+    if let Some(path) = &arguments.receipt {
+        let receipt = Receipt::new(lm, None, options, generation)?;
+        let mut json = serde_json::to_vec_pretty(&receipt)?;
+        json.push(b'\n');
+        taal_store::write_atomic(path, &json)?;
+    }
     Ok(())
 }
 
 /// A line of ids, of a model without a tokenizer.
-fn ids(generation: &Generation) -> String {
+pub fn ids(generation: &Generation) -> String {
     let ids: Vec<String> = generation.token_ids.iter().map(ToString::to_string).collect();
     format!("{}\n", ids.join(","))
 }

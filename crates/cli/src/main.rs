@@ -29,6 +29,7 @@ mod models;
 mod preview;
 mod progress;
 mod recipes;
+mod replay;
 mod runs;
 mod serve;
 mod shell;
@@ -67,6 +68,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Train(arguments) => return train::run(&arguments),
         Command::Finetune(arguments) => return train::run(&arguments.into()),
         Command::Generate(arguments) => generate::run(&arguments),
+        Command::Replay(arguments) => replay::run(&arguments),
         Command::Chat(arguments) => chat::run(&arguments),
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Fill(arguments) => fill::run(&arguments),

@@ -28,7 +28,8 @@ impl From<&str> for Prompt {
 }
 
 /// Options of [`generate`].
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct GenerateOptions {
     /// The most new tokens; 0 gives an empty continuation.
     pub max_tokens: usize,

@@ -13,6 +13,7 @@ use taal_tokenizer::chat::{ChatFiles, ChatInput, ChatTemplate, Message};
 
 use crate::constraint::VocabularyCell;
 use crate::generate::Prompt;
+use crate::receipt::FingerprintCell;
 use crate::sentence::{self, SentenceConfig};
 use crate::{InferenceError, MissingModel, Result};
 
@@ -38,10 +39,14 @@ pub struct LanguageModel {
     pub special_ids: SpecialIds,
     /// The chat templates; empty for a model that only continues texts.
     pub chat: ChatFiles,
+    /// The names of the adapters that the rows of a batch may choose.
+    pub(crate) adapters: Vec<String>,
     /// The sentence configuration, or why it cannot be used.
     pub(crate) sentence: Option<std::result::Result<SentenceConfig, String>>,
     /// The tokens' texts, for constraints.
     pub(crate) vocabulary: VocabularyCell,
+    /// The hashes of its parts, for receipts.
+    pub(crate) fingerprint: FingerprintCell,
 }
 
 impl LanguageModel {
@@ -62,8 +67,10 @@ impl LanguageModel {
             line_ends: LineEnds::Keep,
             special_ids,
             chat: ChatFiles::default(),
+            adapters: Vec::new(),
             sentence: None,
             vocabulary: VocabularyCell::default(),
+            fingerprint: FingerprintCell::default(),
         }
     }
 
@@ -74,7 +81,11 @@ impl LanguageModel {
     /// As [`Transformer::with_weights`].
     pub fn with_weights(self, format: WeightFormat) -> Result<Self> {
         let model = self.model.with_weights(format)?;
-        Ok(Self { model, ..self })
+        Ok(Self {
+            model,
+            fingerprint: FingerprintCell::default(),
+            ..self
+        })
     }
 
     /// The same with caches of another type.
@@ -84,7 +95,11 @@ impl LanguageModel {
     /// As [`Transformer::with_cache`].
     pub fn with_cache(self, kind: CacheType) -> Result<Self> {
         let model = self.model.with_cache(kind)?;
-        Ok(Self { model, ..self })
+        Ok(Self {
+            model,
+            fingerprint: FingerprintCell::default(),
+            ..self
+        })
     }
 
     /// A text with the line ends that the model was trained on.

@@ -14,6 +14,8 @@
 //! [`Session`] keeps what was computed between the turns of a conversation, whose text the model's chat template makes
 //! ([`LanguageModel::chat_template`]).
 //!
+//! A [`Receipt`] says what an answer depends on, and [`replay`] computes it again.
+//!
 //! Left out: network servers, which are in `taal-server`.
 //!
 //! ```
@@ -44,6 +46,7 @@
 //! # Ok::<(), taal_inference::InferenceError>(())
 //! ```
 
+mod adapter;
 mod beam;
 pub mod bench;
 mod constraint;
@@ -57,6 +60,7 @@ mod generator;
 mod language_model;
 pub mod load;
 mod probe;
+mod receipt;
 mod sampling;
 mod sentence;
 mod sequence;
@@ -64,6 +68,7 @@ mod session;
 mod stop;
 mod text_stream;
 
+pub use adapter::adapter_dir;
 pub use beam::{Beam, BeamOptions, EarlyStopping, beam_search};
 pub use constraint::Constraint;
 pub use decoder::Decoder;
@@ -75,6 +80,7 @@ pub use generate::{FinishReason, GenerateOptions, Generation, Prompt, generate};
 pub use generator::{Generator, Progress, SequenceId};
 pub use language_model::{Ends, LanguageModel, check_causal, check_ids, check_tokenizer, end_of_turn, model_dir};
 pub use probe::{Probe, Rows, TrainingPass, losses, to_host};
+pub use receipt::{Difference, Fingerprint, Receipt, Replay, replay};
 pub use sampling::{Candidate, Sampling, Seen, candidates, sample};
 pub use sentence::{SentenceConfig, sentence_files};
 pub use session::Session;

@@ -17,7 +17,8 @@ const PENALTIES: std::ops::RangeInclusive<f64> = -2.0..=2.0;
 /// OpenAI's range: -100 in practice forbids a token, 100 forces it.
 const LOGIT_BIASES: std::ops::RangeInclusive<f64> = -100.0..=100.0;
 
-/// How the next token is chosen from the logits. The steps are those of transformers' logits processors, in their order:
+/// How the next token is chosen from the logits. The steps are those of transformers' logits processors, in their order; tokens that a
+/// [`Constraint`](crate::Constraint) rules out are forbidden before the first of them:
 ///
 /// 1. `logit_bias`: added to the logits of single tokens;
 /// 2. `repetition_penalty` (Keskar et al. 2019, CTRL): the logits of tokens of the prompt and of the new text are divided by it

@@ -14,6 +14,8 @@ mod embedding;
 mod generation;
 #[path = "inference/opening.rs"]
 mod opening;
+#[path = "inference/receipts.rs"]
+mod receipts;
 #[path = "inference/reports_generate.rs"]
 mod reports_generate;
 #[path = "inference/sampling.rs"]

@@ -33,6 +33,7 @@ mod error;
 #[cfg(feature = "cubecl")]
 mod gpu;
 mod halves;
+mod kernel_set;
 mod linear;
 mod loss;
 mod norm;
@@ -61,6 +62,7 @@ pub use dropout::{dropout, dropout_mask};
 pub use embedding::embedding;
 pub use error::KernelError;
 pub use halves::{Halves, Positions};
+pub use kernel_set::kernel_set;
 pub use linear::{linear, linear_add, linear_transposed};
 pub use loss::{IGNORE_INDEX, cross_entropy, cross_entropy_smoothed, linear_cross_entropy, negative_log_likelihood};
 pub use norm::{layer_norm, rms_norm};

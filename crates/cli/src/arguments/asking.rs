@@ -7,8 +7,8 @@ use taal_evaluation::Normalize;
 use taal_inference::Pooling;
 
 use super::{
-    BeamArguments, CacheArgument, DeviceArgument, FormArguments, LanguageArgument, ModelAndTexts, ModelArgument,
-    SamplingArguments, WeightsArgument, from_zero,
+    AdapterArgument, BeamArguments, CacheArgument, DeviceArgument, FormArguments, LanguageArgument, ModelAndTexts,
+    ModelArgument, SamplingArguments, WeightsArgument, from_zero,
 };
 
 /// `taal fill`
@@ -22,6 +22,8 @@ use super::{
 pub struct FillArguments {
     #[command(flatten)]
     pub asked: ModelAndTexts,
+    #[command(flatten)]
+    pub adapter: AdapterArgument,
     /// Keep the line break at the end of standard input
     #[arg(long)]
     pub raw: bool,
@@ -51,6 +53,8 @@ pub struct FillArguments {
 pub struct EmbedArguments {
     #[command(flatten)]
     pub asked: ModelAndTexts,
+    #[command(flatten)]
+    pub adapter: AdapterArgument,
     /// Keep the line break at the end of standard input
     #[arg(long)]
     pub raw: bool,
@@ -207,6 +211,8 @@ pub struct GenerateArguments {
     #[command(flatten)]
     pub asked: ModelAndTexts,
     #[command(flatten)]
+    pub adapter: AdapterArgument,
+    #[command(flatten)]
     pub weights: WeightsArgument,
     #[command(flatten)]
     pub cache: CacheArgument,
@@ -232,6 +238,9 @@ pub struct GenerateArguments {
     pub form: FormArguments,
     #[command(flatten)]
     pub beam: BeamArguments,
+    /// Write what the text depends on into this file, for `taal replay`
+    #[arg(long, value_name = "FILE", conflicts_with = "beam")]
+    pub receipt: Option<PathBuf>,
     /// Show special tokens in the text
     #[arg(long)]
     pub show_special: bool,
@@ -250,19 +259,47 @@ pub struct GenerateArguments {
     pub json: bool,
 }
 
+/// `taal replay`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Says what differs where the model, the version of Taal, or the kernels of this processor are not those of\n\
+                  the receipt; the exit code is 65 where the text is not the same.\n\n\
+                  Example:\n  taal generate runs/shakespeare-char ROMEO: --receipt romeo.json\n  \
+                  taal replay romeo.json --model runs/shakespeare-char"
+)]
+pub struct ReplayArguments {
+    /// A receipt, as `taal generate --receipt` and the server write them
+    #[arg(value_name = "RECEIPT")]
+    pub receipt: PathBuf,
+    #[command(flatten)]
+    pub model: ModelArgument,
+    #[command(flatten)]
+    pub weights: WeightsArgument,
+    #[command(flatten)]
+    pub cache: CacheArgument,
+    #[command(flatten)]
+    pub device: DeviceArgument,
+    /// Print one JSON object: text, token_ids, finish_reason and the rest of `taal generate --json`
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// `taal eval`
 #[derive(Debug, Args)]
 #[command(
-    override_usage = "taal eval [OPTIONS] <DIR> <FILE>...\n       taal eval [OPTIONS] --model <DIR> <--text <FILE>...|--pairs <FILE>...|--choices <FILE>...|--task <FILE>>",
+    override_usage = "taal eval [OPTIONS] <DIR> <FILE>...\n       taal eval [OPTIONS] --model <DIR> <--text <FILE>...|--pairs <FILE>...|--choices <FILE>...|--task <FILE>|--gaps <FILE>>",
     mut_arg("words", |words| words.value_name("FILE").help("Text files, as --text")),
     after_help = "Example:\n  taal eval --model runs/shakespeare-char --text hamlet.txt macbeth.txt\n  \
                   taal eval --model runs/english-mlm --pairs passive_1.tsv\n  \
                   taal eval --model runs/english --choices questions.jsonl\n  \
-                  taal eval --model runs/tuned --task capitals.toml --against runs/base"
+                  taal eval --model runs/tuned --task capitals.toml --against runs/base\n  \
+                  taal eval --model runs/dutch-mlm --gaps dutch"
 )]
 pub struct EvalArguments {
     #[command(flatten)]
     pub asked: ModelAndTexts,
+    #[command(flatten)]
+    pub adapter: AdapterArgument,
     #[command(flatten)]
     pub weights: WeightsArgument,
     /// Text files, each scored alone; of JSON Lines (.jsonl, .ndjson) the "text" of each line
@@ -282,6 +319,14 @@ pub struct EvalArguments {
     /// Another model that answers the same questions; the difference is measured pair by pair
     #[arg(long, value_name = "DIR", requires = "task")]
     pub against: Option<PathBuf>,
+    /// Sentences with a gap, by causal and masked models: lines of a sentence with [MASK], a tab and the
+    /// expected words (or JSON lines of text and words). Of an embedded corpus: dutch or english
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["text", "pairs", "choices", "task", "bos"])]
+    pub gaps: Option<PathBuf>,
+    /// The model's training text for --gaps, files or embedded corpora: its commonest words compete in a gap, and
+    /// counting neighbors in it is the baseline [default: that of the run]
+    #[arg(long, value_name = "FILE", requires = "gaps", num_args = 1..)]
+    pub training: Vec<PathBuf>,
     /// By which length of a choice its log-likelihood is divided for the second accuracy: characters,
     /// bytes, tokens or none
     #[arg(
@@ -299,7 +344,7 @@ pub struct EvalArguments {
     #[command(flatten)]
     pub device: DeviceArgument,
     /// Print one JSON object: loss, perplexity, bits_per_byte, tokens, bytes; of pairs and
-    /// choices, files and all; of a task, every answer
+    /// choices, files and all; of a task, every answer; of gaps, every rank
     #[arg(long)]
     pub json: bool,
 }

@@ -60,6 +60,8 @@ pub enum Command {
     Finetune(FinetuneArguments),
     /// Continue a prompt
     Generate(GenerateArguments),
+    /// Compute the text of a receipt again, or say what differs
+    Replay(ReplayArguments),
     /// Talk with a model
     Chat(ChatArguments),
     /// Serve models over HTTP, for OpenAI's clients

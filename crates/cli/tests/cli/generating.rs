@@ -249,3 +249,49 @@ fn beams_are_printed_best_first() {
     assert!(message.contains("--temperature"), "{message}");
     assert_eq!(code, Some(2));
 }
+
+#[test]
+fn a_receipt_is_replayed_or_what_differs_is_said() {
+    let place = Place::trained();
+    let text = done(place.taal(&["generate", "run", "de kat", "--max-tokens", "30", "--receipt", "r.json"]));
+    let replay = ["replay", "r.json", "--model", "run"];
+    assert_eq!(done(place.taal(&replay)), text);
+    assert_eq!(
+        crate::json(place.taal(&[&replay[..], &["--json"]].concat()))["text"],
+        text.trim_end_matches('\n')
+    );
+
+    let (message, code) = refused(&place, &[&replay[..], &["--weights", "f16"]].concat());
+    assert!(
+        message.contains("r.json") && message.contains("another model (weights: "),
+        "{message}"
+    );
+    assert_eq!(code, Some(65));
+
+    let path = place.path("r.json");
+    let mut receipt: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).expect("a file")).expect("JSON");
+    receipt["kernels"] = "another processor".into();
+    std::fs::write(&path, receipt.to_string()).expect("a file");
+    let output = place.taal(&replay);
+    assert!(
+        crate::stderr(&output).contains("the same, though kernels: another processor"),
+        "{output:?}"
+    );
+    assert_eq!(done(output), text);
+
+    receipt["token_ids"][3] = 0.into();
+    std::fs::write(&path, receipt.to_string()).expect("a file");
+    let (message, code) = refused(&place, &replay);
+    assert!(
+        message.contains("token 4 is 0") && message.contains("another processor"),
+        "{message}"
+    );
+    assert_eq!(code, Some(65));
+    std::fs::write(&path, "{}").expect("a file");
+    let (message, code) = refused(&place, &replay);
+    assert!(
+        message.contains("r.json") && message.contains("not a receipt"),
+        "{message}"
+    );
+    assert_eq!(code, Some(65));
+}

@@ -54,6 +54,8 @@ impl Constraint {
         match self {
             Self::JsonSchema(schema) => TopLevelGrammar::from_json_schema(with_white_space(schema.clone())),
             Self::JsonObject => TopLevelGrammar::from_json_schema(with_white_space(json!({"type": "object"}))),
+            // In a grammar, two slashes begin a comment.
+            Self::Regex(text) if text.is_empty() => TopLevelGrammar::from_lark("start: \"\"".to_owned()),
             Self::Regex(text) => TopLevelGrammar::from_regex(text),
             Self::Lark(text) => TopLevelGrammar::from_lark(text.clone()),
         }
@@ -178,8 +180,13 @@ impl Matching {
     fn entries(&mut self) -> Result<SimpleVob> {
         let next = match self.matcher.compute_mask_or_eos() {
             Ok(next) => next,
-            Err(_) if self.matcher.stop_reason() == StopReason::NoExtensionBias => return Err(self.no_token()),
-            Err(error) => return Err(self.failed(&error.to_string())),
+            Err(error) => {
+                let detail = error.to_string();
+                return Err(match detail.starts_with(&StopReason::NoExtensionBias.to_string()) {
+                    true => self.no_token(),
+                    false => self.failed(&detail),
+                });
+            }
         };
         match next.is_allowed(self.vocabulary.end()) || self.has_token(&next) {
             true => Ok(next),
