@@ -20,6 +20,7 @@ pub fn train(arguments: &BenchTrainArguments) -> Result<(), Failure> {
         steps: arguments.steps,
         batch_size: arguments.batch_size,
         precision: arguments.precision,
+        lora_rank: arguments.lora,
     };
     let figures = taal_trainer::bench::measure(arguments.shape, arguments.device.device, options)?;
     match arguments.json {
@@ -36,13 +37,21 @@ fn train_table(figures: &BenchFigures) -> String {
             format!("{} on {}, {}", figures.shape, figures.device, figures.precision),
         ),
         ("parameters", terminal::grouped(figures.params)),
+        (
+            "trained",
+            format!(
+                "{}, with {} of moments",
+                terminal::grouped(figures.trained_params),
+                terminal::size(figures.moment_bytes)
+            ),
+        ),
         ("tokens/s", terminal::grouped(figures.tokens_per_s.round() as u64)),
         (
             "step",
             format!("{:.1} ms, the median of {}", figures.step_time_ms, figures.steps),
         ),
     ];
-    if figures.peak_flops_per_s > 0.0 {
+    if figures.peak_flops_per_s > 0.0 && figures.trained_params == figures.params {
         let peak = terminal::short(figures.peak_flops_per_s);
         rows.push(("MFU", format!("{:.1} % of {peak}FLOP/s", 100.0 * figures.mfu)));
     }

@@ -81,6 +81,29 @@ pub fn bar(share: f64, columns: usize) -> String {
     format!("{}{}", "█".repeat(eighths / 8), EIGHTHS[eighths % 8])
 }
 
+/// Rows of cells in columns as wide as their widest cell; from column `first_number` on, but for the last one, aligned to the right.
+pub fn grid(rows: &[Vec<String>], first_number: usize) -> String {
+    let n_columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|it| it.width()).max();
+    let widths: Vec<usize> = (0..n_columns).map(|column| width(column).unwrap_or(0)).collect();
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (column, cell) in row.iter().enumerate() {
+            let gap = " ".repeat(widths[column].saturating_sub(cell.width()));
+            let is_number = column >= first_number && column + 1 < n_columns;
+            let separator = if column == 0 { "" } else { "  " };
+            line += &match is_number {
+                true => format!("{separator}{gap}{cell}"),
+                false => format!("{separator}{cell}{gap}"),
+            };
+        }
+        text += line.trim_end();
+        text.push('\n');
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

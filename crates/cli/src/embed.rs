@@ -48,7 +48,7 @@ pub fn run(arguments: &EmbedArguments) -> Result<(), Failure> {
     if texts.is_empty() {
         return Err(anyhow::anyhow!("no text was given: name at least one, or a file with --lines").into());
     }
-    let lm = models::open(model, arguments.device.device)?;
+    let lm = models::open_adapted(model, arguments.device.device, &arguments.adapter)?;
     say_what_is_cut(&lm, texts.iter().map(String::as_str))?;
     for text in texts {
         let embedding = embed(&lm, &text, arguments.pool)?;

@@ -14,7 +14,7 @@ use crate::{models, progress, terminal};
 /// Evaluates.
 pub fn run(arguments: &EvalArguments) -> Result<(), Failure> {
     let (model, texts) = model_and_texts(arguments)?;
-    let lm = models::open_with(model, arguments.device.device, arguments.weights)?;
+    let lm = models::open_adapted_with(model, arguments.device.device, &arguments.adapter, arguments.weights)?;
     if let Some(file) = &arguments.task {
         return task(&lm, file, arguments);
     }

@@ -6,6 +6,7 @@
 // Comments on arguments are the help on a terminal, where `[MASK]` and `<recipe>` are text.
 #![allow(rustdoc::broken_intra_doc_links, rustdoc::invalid_html_tags)]
 
+mod adapter;
 mod allocator;
 mod arguments;
 mod bench;
@@ -46,7 +47,7 @@ use std::process::ExitCode;
 use clap::FromArgMatches;
 
 use crate::arguments::{
-    Arguments, BenchCommand, Command, DataCommand, EmbeddingsCommand, EnergyCommand, TokenizerCommand,
+    AdapterCommand, Arguments, BenchCommand, Command, DataCommand, EmbeddingsCommand, EnergyCommand, TokenizerCommand,
 };
 use crate::failure::Failure;
 
@@ -81,6 +82,11 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
             EmbeddingsCommand::Plot(arguments) => embeddings::plot(&arguments),
         },
         Command::Eval(arguments) => evaluate::run(&arguments),
+        Command::Adapter(arguments) => match arguments.command {
+            AdapterCommand::List(arguments) => adapter::list(&arguments),
+            AdapterCommand::Merge(arguments) => adapter::merge(&arguments),
+            AdapterCommand::Diff(arguments) => adapter::diff(&arguments),
+        },
         Command::Import(arguments) => exchange::import(&arguments),
         Command::Export(arguments) => exchange::export(&arguments),
         Command::Tokenizer(arguments) => match arguments.command {

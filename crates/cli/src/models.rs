@@ -7,7 +7,7 @@ use taal_inference::LanguageModel;
 use taal_kernels::DeviceSpec;
 use taal_model::{Transformer, WeightFormat, parameters};
 
-use crate::arguments::{CacheArgument, WeightsArgument};
+use crate::arguments::{AdapterArgument, CacheArgument, WeightsArgument};
 use crate::failure::Failure;
 use crate::terminal;
 
@@ -16,9 +16,28 @@ pub fn open(path: &Path, device: DeviceSpec) -> Result<LanguageModel, Failure> {
     Ok(open_model(path, &device.open()?)?)
 }
 
+/// Opens a model with the adapter that was asked for.
+pub fn open_adapted(path: &Path, device: DeviceSpec, adapter: &AdapterArgument) -> Result<LanguageModel, Failure> {
+    let lm = open(path, device)?;
+    match &adapter.adapter {
+        Some(adapter) => Ok(lm.with_adapter(path, adapter)?),
+        None => Ok(lm),
+    }
+}
+
 /// Opens a model with the weights that were asked for.
 pub fn open_with(path: &Path, device: DeviceSpec, weights: WeightsArgument) -> Result<LanguageModel, Failure> {
-    let lm = open(path, device)?;
+    open_adapted_with(path, device, &AdapterArgument::default(), weights)
+}
+
+/// Opens a model with the adapter and the weights that were asked for.
+pub fn open_adapted_with(
+    path: &Path,
+    device: DeviceSpec,
+    adapter: &AdapterArgument,
+    weights: WeightsArgument,
+) -> Result<LanguageModel, Failure> {
+    let lm = open_adapted(path, device, adapter)?;
     match weights.weights {
         Some(format) => {
             say_what_is_replaced(&lm.model, format);

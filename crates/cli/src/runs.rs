@@ -9,10 +9,9 @@ use taal_draw::Comparison;
 use taal_trainer::{
     Cleaning, Compared, Removal, RunComparison, RunState, RunSummary, compare_runs, find_run, list_runs, plan_cleaning,
 };
-use unicode_width::UnicodeWidthStr;
 
 use crate::arguments::{RunsArguments, RunsCleanArguments, RunsCommand, RunsCompareArguments};
-use crate::columns::cut;
+use crate::columns::{cut, grid};
 use crate::failure::Failure;
 use crate::terminal;
 use crate::train::RUNS;
@@ -116,29 +115,6 @@ fn decimals(value: Option<f64>, n_decimals: usize) -> String {
 
 fn or_none(text: Option<String>) -> String {
     text.unwrap_or_else(|| NONE.to_string())
-}
-
-/// Rows of cells in columns as wide as their widest cell; from column `first_number` on, but for the last one, aligned to the right.
-fn grid(rows: &[Vec<String>], first_number: usize) -> String {
-    let n_columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|it| it.width()).max();
-    let widths: Vec<usize> = (0..n_columns).map(|column| width(column).unwrap_or(0)).collect();
-    let mut text = String::new();
-    for row in rows {
-        let mut line = String::new();
-        for (column, cell) in row.iter().enumerate() {
-            let gap = " ".repeat(widths[column].saturating_sub(cell.width()));
-            let is_number = column >= first_number && column + 1 < n_columns;
-            let separator = if column == 0 { "" } else { "  " };
-            line += &match is_number {
-                true => format!("{separator}{gap}{cell}"),
-                false => format!("{separator}{cell}{gap}"),
-            };
-        }
-        text += line.trim_end();
-        text.push('\n');
-    }
-    text
 }
 
 fn compare(arguments: &RunsCompareArguments) -> Result<(), Failure> {

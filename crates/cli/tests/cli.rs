@@ -2,6 +2,8 @@
 
 #[path = "cli/about.rs"]
 mod about;
+#[path = "cli/adapters.rs"]
+mod adapters;
 #[path = "cli/chatting.rs"]
 mod chatting;
 #[path = "cli/energy.rs"]
@@ -1693,6 +1695,10 @@ fn the_help_is_what_it_was() {
         "similar",
         "import",
         "export",
+        "adapter",
+        "adapter list",
+        "adapter merge",
+        "adapter diff",
         "embeddings",
         "embeddings score",
         "embeddings plot",

@@ -193,7 +193,7 @@ impl BatchPlan {
     }
 
     /// The epoch and the item of a row, when each of `items` is shown once per epoch.
-    pub(crate) fn shuffled(&self, step: u64, row: usize, items: u64) -> (u64, u64) {
+    pub fn shuffled(&self, step: u64, row: usize, items: u64) -> (u64, u64) {
         let position = u128::from(step) * self.batch_size as u128 + row as u128;
         let epoch = (position / u128::from(items)) as u64;
         let item = permute(

@@ -2,7 +2,7 @@
 //!
 //! [`import_model`] recognizes the format by content and writes a Hugging Face directory, which everything in Taal opens;
 //! [`export_model`] writes what `transformers`, llama.cpp and llama2.c open; [`open_model`] opens a GGUF file where it is, without
-//! importing it. [`gguf`] and [`llama2c`] are the formats themselves.
+//! importing it. [`merge_adapter`] adds an adapter to its base. [`gguf`] and [`llama2c`] are the formats themselves.
 //!
 //! Left out: Hugging Face's directory itself, which is the model crate's format, and formats that can execute code (pickles).
 //!
@@ -26,6 +26,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod adapters;
 mod error;
 mod from_ggml;
 pub mod gguf;
@@ -34,6 +35,7 @@ mod models;
 mod to_ggml;
 mod words;
 
+pub use adapters::{LayerChange, MERGE_TOLERANCE, Merged, adapter_changes, base_of, merge_adapter, open_with_adapter};
 pub use error::{ExchangeError, Result};
 pub use models::{
     Exported, Imported, Source, Target, TokenizerChoice, export_model, import_model, import_model_as, is_gguf_file,

@@ -260,7 +260,17 @@ pub fn export_model(
             InferenceError::setting("type", format!("llama2.c files do not have {format}; expected f32")).into(),
         );
     }
-    let mut lm = open_model(dir, device)?;
+    export_opened(open_model(dir, device)?, dir, target, format, out)
+}
+
+/// [`export_model`] of a model that is open already, whose other files are those of `dir`.
+pub(crate) fn export_opened(
+    mut lm: LanguageModel,
+    dir: &Path,
+    target: Target,
+    format: Option<WeightFormat>,
+    out: &Path,
+) -> Result<Exported> {
     let tensor_type = match (target, format) {
         (Target::Llama2c, _) => WeightFormat::F32.to_string(),
         (_, Some(format)) => format.to_string(),
@@ -348,7 +358,7 @@ pub fn export_model(
 }
 
 /// Called before anything large is read.
-fn refuse_existing(out: &Path) -> Result<()> {
+pub(crate) fn refuse_existing(out: &Path) -> Result<()> {
     match taal_store::exists(out) {
         true => Err(taal_store::Error::AlreadyExists {
             path: out.to_path_buf(),

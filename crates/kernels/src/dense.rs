@@ -5,6 +5,7 @@ use burn::tensor::{Device, Tensor};
 
 use crate::error::KernelError;
 use crate::linear::{linear, linear_add};
+use crate::low_rank::{self, LowRank};
 use crate::param::{constant_param, made_when_used, normal_param};
 use crate::quantized::{QuantizedMatrix, WeightType, quantized_linear};
 
@@ -16,6 +17,12 @@ pub struct Dense {
     pub weight: Param<Tensor<2>>,
     /// `[d_output]`.
     pub bias: Option<Param<Tensor<1>>>,
+    /// What an adapter adds to the product.
+    pub adapter: Option<LowRank>,
+    /// Adapters of which each row of a batch may choose one, see [`with_adapters_of_rows`](crate::with_adapters_of_rows); none where one of
+    /// them does not change this layer.
+    #[module(skip)]
+    choices: Vec<Option<LowRank>>,
     /// The weight in fewer bits, for inference: one matrix, or several of different types below each other. The parameter is made of them
     /// where something asks for its values.
     #[module(skip)]
@@ -39,6 +46,8 @@ impl DenseConfig {
         Dense {
             weight: normal_param([self.d_input, self.d_output], std, key, device),
             bias: self.bias.then(|| constant_param([self.d_output], 0.0, device)),
+            adapter: None,
+            choices: Vec::new(),
             quantized: Vec::new(),
         }
     }
@@ -49,10 +58,7 @@ impl Dense {
     ///
     /// - `x`: `[.., d_input]`; result: `[.., d_output]`
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        match self.quantized.as_slice() {
-            [] => linear(x, self.weight(), self.bias()),
-            matrices => self.quantized_product(x, matrices, None),
-        }
+        self.product(x, None)
     }
 
     /// [`forward`](Self::forward) added to a residual, in one operation.
@@ -61,9 +67,31 @@ impl Dense {
     ///
     /// - `x`: `[.., d_input]`; `residual` and result: `[.., d_output]`
     pub fn forward_add<const D: usize>(&self, x: Tensor<D>, residual: Tensor<D>) -> Tensor<D> {
-        match self.quantized.as_slice() {
-            [] => linear_add(x, self.weight(), self.bias(), residual),
-            matrices => self.quantized_product(x, matrices, Some(residual)),
+        self.product(x, Some(residual))
+    }
+
+    fn product<const D: usize>(&self, x: Tensor<D>, residual: Option<Tensor<D>>) -> Tensor<D> {
+        match self.choices.is_empty() {
+            true => self.with_own_adapter(x, residual),
+            false => {
+                let y = self.with_own_adapter(x.clone(), residual);
+                low_rank::add_chosen(y, x, &self.choices)
+            }
+        }
+    }
+
+    fn with_own_adapter<const D: usize>(&self, x: Tensor<D>, residual: Option<Tensor<D>>) -> Tensor<D> {
+        match (self.quantized.as_slice(), &self.adapter) {
+            ([], Some(adapter)) => adapter.linear(x, self.weight(), self.bias(), residual),
+            ([], None) => match residual {
+                Some(residual) => linear_add(x, self.weight(), self.bias(), residual),
+                None => linear(x, self.weight(), self.bias()),
+            },
+            (matrices, Some(adapter)) => {
+                let y = self.quantized_product(x.clone(), matrices, residual);
+                adapter.add_to(y, x)
+            }
+            (matrices, None) => self.quantized_product(x, matrices, residual),
         }
     }
 
@@ -147,7 +175,25 @@ impl Dense {
         self.quantized.clear();
     }
 
-    /// The weight, `[d_input, d_output]`.
+    /// One more adapter that rows may choose; none where it does not change this layer.
+    pub fn add_choice(&mut self, adapter: Option<LowRank>) {
+        self.choices.push(adapter);
+    }
+
+    /// Adds the product of the adapter to the weight, which is in single precision from then on.
+    pub fn merge(&mut self) {
+        let Some(adapter) = self.adapter.take() else { return };
+        let [_, d_output] = self.weight.lazy_shape().dims();
+        let weight = self.weight().without_autodiff() + adapter.product(d_output);
+        // Built again with the same id, on the device that the weight was on.
+        let value = Tensor::from_data(weight.into_data(), &self.weight.lazy_device());
+        let mut merged = Param::from_tensor(value);
+        merged.id = self.weight.id;
+        self.weight = merged;
+        self.unpack();
+    }
+
+    /// The weight, `[d_input, d_output]`, without what an adapter adds.
     pub fn weight(&self) -> Tensor<2> {
         self.weight.val()
     }

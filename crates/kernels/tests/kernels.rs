@@ -7,6 +7,8 @@ mod fused;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 #[path = "kernels/gpu.rs"]
 mod gpu;
+#[path = "kernels/low_rank.rs"]
+mod low_rank;
 #[path = "kernels/precision.rs"]
 mod precision;
 #[path = "kernels/rows.rs"]

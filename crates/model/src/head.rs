@@ -168,8 +168,9 @@ impl OutputMatrix {
             Some(matrix) => !matrix.quantized().is_empty(),
             None => tokens.quantized().is_some(),
         };
-        let has_bias = self.matrix.as_ref().is_some_and(|matrix| matrix.bias.is_some());
-        if self.softcap.is_some() || has_bias || is_quantized {
+        let matrix = self.matrix.as_ref();
+        let is_more = matrix.is_some_and(|matrix| matrix.bias.is_some() || matrix.adapter.is_some());
+        if self.softcap.is_some() || is_more || is_quantized {
             let logits = self.logits(hidden, tokens);
             let [_, _, vocab_size] = logits.dims();
             return taal_kernels::cross_entropy(logits.reshape([batch * seq, vocab_size]), targets, ignore_index);

@@ -167,6 +167,21 @@ impl Parameter {
             .collect()
     }
 
+    /// The columns of ours that each part holds, where all of them have whole tensors and our order; otherwise none.
+    pub fn whole_columns(&self) -> Option<Vec<Range<usize>>> {
+        let is_plain = |part: &Part| {
+            let rows = if self.is_transposed {
+                part.width
+            } else {
+                self.rows_and_columns().0
+            };
+            part.interleaved_head_dim.is_none() && part.first_row == 0 && part.shape.first() == Some(&rows)
+        };
+        let columns = self.parts.iter().zip(self.first_columns());
+        let columns = columns.map(|(part, first)| first..first + part.width);
+        self.parts.iter().all(is_plain).then(|| columns.collect())
+    }
+
     /// Whether the file stores the transpose of our matrix.
     pub fn is_transposed(&self) -> bool {
         self.is_transposed

@@ -212,7 +212,7 @@ fn draw(model: Transformer, config: &TransformerConfig, seed: u64, how: Initiali
         let key = taal_kernels::random::key(seed, 0, &row.name);
         Ok(match row.role {
             Role::NormWeight | Role::ForgetBias => vec![1.0; count],
-            Role::Bias => vec![0.0; count],
+            Role::Bias | Role::LowRank => vec![0.0; count],
             Role::ResidualMatrix => normal(count, residual_std, key),
             Role::Embedding | Role::Matrix | Role::HeadMatrix => normal(count, how.std, key),
             Role::RecurrentMatrix => normal(count, (3.0 * config.d_model as f64).sqrt().recip(), key),

@@ -120,7 +120,7 @@ impl Transformer {
     }
 
     /// Every dense layer with the name of its weight in the table of parameters.
-    fn dense_layers(&mut self) -> Vec<(String, &mut Dense)> {
+    pub(crate) fn dense_layers(&mut self) -> Vec<(String, &mut Dense)> {
         let mut layers = Vec::new();
         if let Stack::Blocks(blocks) = &mut self.stack {
             for (index, block) in blocks.blocks.iter_mut().enumerate() {
@@ -141,7 +141,7 @@ impl Transformer {
         layers
     }
 
-    fn dense_layers_ref(&self) -> Vec<(String, &Dense)> {
+    pub(crate) fn dense_layers_ref(&self) -> Vec<(String, &Dense)> {
         let mut layers = Vec::new();
         if let Stack::Blocks(blocks) = &self.stack {
             for (index, block) in blocks.blocks.iter().enumerate() {
@@ -176,7 +176,7 @@ const IN_BLOCKS: [&str; 5] = [
 const TRANSFORM: &str = "head_transform.dense.weight";
 
 /// The output matrix.
-const HEAD: &str = "head.weight";
+pub(crate) const HEAD: &str = "head.weight";
 
 /// Whether a parameter can be in fewer bits: the matrices of dense layers and the token embedding.
 pub fn can_be_quantized(name: &str) -> bool {

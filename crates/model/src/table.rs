@@ -42,6 +42,8 @@ pub enum Role {
     Bias,
     /// The bias of an LSTM's forget gate.
     ForgetBias,
+    /// One of the two thin matrices that an adapter adds to a linear layer.
+    LowRank,
 }
 
 impl Role {
@@ -97,6 +99,10 @@ impl ParameterTable {
         self.add(format!("{name}.weight"), role, &dense.weight);
         if let Some(bias) = &dense.bias {
             self.add(format!("{name}.bias"), Role::Bias, bias);
+        }
+        if let Some(adapter) = &dense.adapter {
+            self.add(format!("{name}.lora_a"), Role::LowRank, &adapter.a);
+            self.add(format!("{name}.lora_b"), Role::LowRank, &adapter.b);
         }
     }
 

@@ -6,6 +6,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 use taal_attention::{CacheType, Segments};
 use taal_embeddings::Rotary;
+use taal_kernels::{random, with_low_rank_dropout};
 
 use crate::ModelError;
 use crate::config::TransformerConfig;
@@ -179,7 +180,8 @@ impl Transformer {
             capture,
             hook,
         };
-        let output = self.stack.forward(x, pass)?;
+        let lora_key = dropout_key.map(|key| random::key(key, 0, "adapters"));
+        let output = with_low_rank_dropout(lora_key, || self.stack.forward(x, pass))?;
         if let Some(cache) = cache {
             let rows = rows.unwrap_or(0..cache.lens.len());
             for (row, len) in cache.lens[rows].iter_mut().enumerate() {

@@ -12,6 +12,7 @@ use taal_model::{
 };
 
 mod model {
+    mod adapters;
     mod order;
     mod quantized;
     mod recurrent;

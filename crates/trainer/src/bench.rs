@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use taal_data::Batch;
 use taal_kernels::{DeviceSpec, Precision, profile};
+use taal_model::hugging_face::{Family, Lora};
 use taal_model::{ModelSize, TransformerConfig};
 
 use crate::TrainError;
@@ -126,13 +127,17 @@ pub struct BenchFigures {
     pub precision: String,
     /// Parameters.
     pub params: u64,
+    /// Parameters that are trained: all, or those of an adapter.
+    pub trained_params: u64,
+    /// Bytes of the optimizer's moments; the gradients have half as many.
+    pub moment_bytes: u64,
     /// Measured steps.
     pub steps: usize,
     /// Tokens per step divided by the median time of a whole step: forward, backward, optimizer.
     pub tokens_per_s: f64,
     /// The median time of a step.
     pub step_time_ms: f64,
-    /// Share of the device's measured fp32 peak (PaLM's FLOPs).
+    /// Share of the device's measured fp32 peak (PaLM's FLOPs, which are those of training the whole model).
     pub mfu: f64,
     /// Floating-point operations per second of the fastest matrix product measured in the same run.
     pub peak_flops_per_s: f64,
@@ -169,6 +174,8 @@ pub struct BenchOptions {
     pub batch_size: Option<usize>,
     /// The precision of the products of linear layers.
     pub precision: Precision,
+    /// The rank of an adapter in all linear layers of the blocks, which is trained instead of the model.
+    pub lora_rank: Option<usize>,
 }
 
 /// Trains a fresh model on one batch and times whole steps.
@@ -188,7 +195,21 @@ pub fn measure(shape: BenchShape, device: DeviceSpec, options: BenchOptions) -> 
         "bench train",
         "--precision",
     )?;
-    let model = config.init(1337, &opened.clone().autodiff())?;
+    let mut model = config.init(1337, &opened.clone().autodiff())?;
+    if let Some(rank) = options.lora_rank {
+        let lora = Lora {
+            rank,
+            alpha: 2.0 * rank as f64,
+            is_rslora: false,
+            dropout: 0.0,
+            targets: Vec::new(),
+        };
+        model = model.with_lora(&lora, Family::of(&config), 1337)?.with_adapters_only();
+    }
+    let trained_params = match options.lora_rank {
+        Some(_) => model.n_adapter_params(),
+        None => config.n_params(),
+    };
     let optimizer = Optimizer::new(AdamW::default(), None);
     let mut learner = Learner {
         model,
@@ -217,10 +238,17 @@ pub fn measure(shape: BenchShape, device: DeviceSpec, options: BenchOptions) -> 
     times.sort_unstable();
     let median = times[times.len() / 2].as_secs_f64();
 
+    let moments = learner.optimizer.moments();
+    let moment_bytes = moments.map(|(_, moment)| 4 * moment.dims()[0] as u64).sum();
+    let mut step = || -> Result<Duration, TrainError> {
+        let begin = Instant::now();
+        learner.step(&batches, &[], 1.0)?;
+        Ok(begin.elapsed())
+    };
     profile::start();
     let mut watched = Duration::ZERO;
     for _ in 0..steps.div_ceil(4) {
-        watched += step()?.1;
+        watched += step()?;
     }
     let time_shares = shares(&profile::stop(), watched);
 
@@ -235,6 +263,8 @@ pub fn measure(shape: BenchShape, device: DeviceSpec, options: BenchOptions) -> 
         device: device.to_string(),
         precision: options.precision.to_string(),
         params: config.n_params(),
+        trained_params,
+        moment_bytes,
         steps,
         tokens_per_s,
         step_time_ms: median * 1e3,

@@ -27,10 +27,12 @@ use taal_store::{AtomicDir, ErrorKind, Manifest};
 use taal_tokenizer::Tokenizer;
 
 use crate::TrainError;
+use crate::adapter::{self, Adapter};
 use crate::chat::Chat;
 use crate::health::HealthState;
 use crate::optimizer::Optimizer;
 use crate::precision::LossScale;
+use crate::recipe::Recipe;
 use crate::replay::Forgetting;
 use crate::step::Learner;
 
@@ -140,7 +142,7 @@ pub(crate) struct Snapshot {
 }
 
 /// What must be unchanged when a run is resumed.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Origin {
     /// Hash of the resolved recipe.
     pub(crate) recipe: String,
@@ -148,6 +150,10 @@ pub(crate) struct Origin {
     pub(crate) data: String,
     /// How line ends in the text were treated; later input to the model must be treated the same.
     pub(crate) line_ends: LineEnds,
+    /// The adapter that is trained, with the model that it is for.
+    pub(crate) adapter: Option<Adapter>,
+    /// A hash of what the task reads besides; empty where there is nothing.
+    pub(crate) task: String,
 }
 
 impl Snapshot {
@@ -168,9 +174,15 @@ impl Snapshot {
             special_ids: chat.special_ids(),
             line_ends: origin.line_ends,
         };
-        let model = hugging_face::files(&learner.model, companions)?.into_iter();
-        let model = model.map(|(name, bytes)| (name.to_string(), bytes));
+        let model: Vec<(String, Vec<u8>)> = match &origin.adapter {
+            Some(adapter) => adapter.files(&learner.model, companions)?,
+            None => hugging_face::files(&learner.model, companions)?
+                .into_iter()
+                .map(|(name, bytes)| (name.to_string(), bytes))
+                .collect(),
+        };
         let mut files: Vec<(String, Vec<u8>)> = model
+            .into_iter()
             .chain(chat.files())
             .map(|(name, bytes)| (format!("{MODEL_DIR}/{name}"), bytes))
             .collect();
@@ -191,6 +203,7 @@ impl Snapshot {
                 "recipe_blake3": origin.recipe,
                 "tokenizer_blake3": tokenizer.hash(),
                 "data_blake3": origin.data,
+                "task_blake3": origin.task,
                 "taal_version": env!("CARGO_PKG_VERSION"),
                 "cargo_lock": env!("TAAL_LOCK_HASH"),
             }),
@@ -422,6 +435,11 @@ impl Checkpoint {
         self.extra("data_blake3")
     }
 
+    /// The hash of what the task reads besides those ids; empty where there is nothing, and in checkpoints of Taal before 0.3.
+    pub(crate) fn task_hash(&self) -> &str {
+        self.extra("task_blake3")
+    }
+
     /// The version of Taal that wrote it.
     pub fn version(&self) -> &str {
         self.extra("taal_version")
@@ -446,8 +464,17 @@ impl Checkpoint {
     }
 
     /// The model, ready to continue training.
-    pub(crate) fn model(&self, dropout: f64, device: &Device) -> Result<Transformer, TrainError> {
-        Ok(hugging_face::open(&self.model_dir(), device)?.with_dropout(dropout))
+    pub(crate) fn model(
+        &self,
+        recipe: &Recipe,
+        adapter: Option<&Adapter>,
+        device: &Device,
+    ) -> Result<Transformer, TrainError> {
+        let model = match adapter {
+            Some(adapter) => adapter.resumed(self, device)?,
+            None => adapter::freeze(recipe, hugging_face::open(&self.model_dir(), device)?)?,
+        };
+        Ok(model.with_dropout(recipe.model.dropout()))
     }
 
     /// Puts the saved moments into an optimizer that was built from the same recipe.

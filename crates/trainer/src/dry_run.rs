@@ -160,7 +160,7 @@ pub fn dry_run(resolved: &Resolved, device: DeviceSpec, progress: &mut dyn Progr
     let params = setup.config.n_params();
     let tokens_per_step = recipe.train.tokens_per_step();
 
-    let task = objective::of(recipe, &setup.tokenizer, setup.corpus)?;
+    let task = objective::of(recipe, &setup.tokenizer, &setup.chat, setup.corpus)?;
     let first = task.batch(&setup.plan, 0)?;
     let is_masked = recipe.train.objective.masking().is_some();
     let rows = rows(&first, &setup.tokenizer, is_masked, SHOWN_ROWS)?;
@@ -169,7 +169,7 @@ pub fn dry_run(resolved: &Resolved, device: DeviceSpec, progress: &mut dyn Progr
         task: task.as_ref(),
         plan: setup.plan,
         learner: Learner {
-            model: prepare::model(recipe, &setup.tokenizer, &opened.autodiff())?,
+            model: prepare::model(recipe, &setup.tokenizer, setup.adapter.as_ref(), &opened.autodiff())?,
             optimizer: Optimizer::new(recipe.train.adamw, recipe.train.muon),
             clip_norm: recipe.train.clip_norm,
             precision: MixedPrecision::new(precision),

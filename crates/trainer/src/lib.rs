@@ -19,6 +19,7 @@
 //! # Ok::<(), taal_trainer::TrainError>(())
 //! ```
 
+mod adapter;
 mod answers;
 mod bad_step;
 pub mod bench;
@@ -59,6 +60,7 @@ pub use dry_run::{DryRun, InputSize, MemoryPlan, Row, RowToken, TimePlan, dry_ru
 pub use error::TrainError;
 pub use events::{Act, Event};
 pub use health::{HealthRecipe, HealthState};
+pub use objective::{Dpo, answer_log_probs};
 pub use optimizer::{AdamW, Muon, Optimizer, OptimizerKind};
 pub use precision::{
     BACKOFF_FACTOR, GROWTH_FACTOR, GROWTH_INTERVAL, INITIAL_LOSS_SCALE, LossScale, MAX_LOSS_SCALE, MIN_LOSS_SCALE,

@@ -76,6 +76,17 @@ impl Estimate {
         }
     }
 
+    /// The same where only an adapter of this many parameters is trained: there are no gradients and moments of others, and a checkpoint
+    /// has only the adapter.
+    pub(crate) fn with_adapter(self, config: &TransformerConfig, train: &TrainRecipe, trained: u64) -> Self {
+        let gradients = if train.accumulation > 1 { 2 } else { 1 };
+        Self {
+            state: FLOAT * (config.n_params() + (1 + gradients + 2) * trained),
+            snapshot: FLOAT * 3 * trained,
+            ..self
+        }
+    }
+
     pub(crate) fn total(&self) -> u64 {
         self.state + self.activations + self.snapshot
     }

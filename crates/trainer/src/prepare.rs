@@ -14,9 +14,10 @@ use taal_model::{Mixer, Transformer, TransformerConfig};
 use taal_tokenizer::{Kind, Tokenizer, TrainerConfig, Unknown};
 
 use crate::TrainError;
+use crate::adapter::{self, Adapter};
 use crate::chat::Chat;
 use crate::recipe::{
-    DamagedKind, DataSource, LSTM_IS_FP32, ModelRecipe, OrderKind, Recipe, TokenizerRecipe, UnknownKind,
+    DamagedKind, DataSource, LSTM_IS_FP32, ModelRecipe, Objective, OrderKind, Recipe, TokenizerRecipe, UnknownKind,
 };
 
 /// Text as tokens, ready for training and evaluation.
@@ -87,7 +88,10 @@ impl Corpus {
                 let options = conversation_options(recipe, chat);
                 let block_size = recipe.train.block_size;
                 let conversations = Conversations::open_with(tokenizer, &found.files, block_size, &options)?;
-                conversation_notes(&conversations).into_iter().for_each(&mut note);
+                let is_preference = matches!(recipe.train.objective, Objective::Preference(_));
+                conversation_notes(&conversations, is_preference)
+                    .into_iter()
+                    .for_each(&mut note);
                 Self::Conversations(conversations)
             }
             DataSource::Examples(name) => {
@@ -166,18 +170,21 @@ impl Corpus {
 }
 
 /// How the recipe's conversations are read.
-fn conversation_options(recipe: &Recipe, chat: &Chat) -> ConversationOptions {
+pub(crate) fn conversation_options(recipe: &Recipe, chat: &Chat) -> ConversationOptions {
     ConversationOptions {
         validation_fraction: recipe.data.validation_fraction,
         line_ends: recipe.data.line_ends,
-        layout: recipe.data.layout,
+        layout: match recipe.train.objective {
+            Objective::Preference(_) => Some(Layout::Preference),
+            _ => recipe.data.layout,
+        },
         columns: recipe.data.columns.clone(),
         format: chat.format(),
     }
 }
 
 /// How files were read where that is not what a file of prompts and completions makes plain.
-fn conversation_notes(conversations: &Conversations) -> Vec<String> {
+fn conversation_notes(conversations: &Conversations, is_preference: bool) -> Vec<String> {
     let layouts = conversations.counts.layouts.iter();
     let others = layouts.filter(|(_, layout)| *layout != Layout::Completion);
     let cut = (conversations.counts.answers_cut > 0).then(|| {
@@ -188,6 +195,7 @@ fn conversation_notes(conversations: &Conversations) -> Vec<String> {
     });
     others
         .map(|(name, layout)| match layout {
+            Layout::Preference if is_preference => format!("{name} is read as {layout}"),
             Layout::Preference => format!("{name} is read as {layout}: only the chosen answers are learned"),
             layout => format!("{name} is read as {layout}: only the assistant's answers are learned"),
         })
@@ -342,10 +350,16 @@ pub fn config(recipe: &Recipe, tokenizer: &Tokenizer) -> Result<TransformerConfi
 }
 
 /// The model before its first step.
-pub(crate) fn model(recipe: &Recipe, tokenizer: &Tokenizer, device: &Device) -> Result<Transformer, TrainError> {
+pub(crate) fn model(
+    recipe: &Recipe,
+    tokenizer: &Tokenizer,
+    adapter: Option<&Adapter>,
+    device: &Device,
+) -> Result<Transformer, TrainError> {
     let (model, whence) = match &recipe.model {
         ModelRecipe::New { init, .. } => {
-            return Ok(self::config(recipe, tokenizer)?.init_with(recipe.seed, *init, device)?);
+            let model = self::config(recipe, tokenizer)?.init_with(recipe.seed, *init, device)?;
+            return adapter::freeze(recipe, model);
         }
         ModelRecipe::InitFrom { dir, .. } => {
             let dir = taal_inference::model_dir(dir)?;
@@ -359,16 +373,22 @@ pub(crate) fn model(recipe: &Recipe, tokenizer: &Tokenizer, device: &Device) -> 
         }
     };
     check_initial(recipe, tokenizer, model.config(), &whence)?;
+    let model = match adapter {
+        Some(adapter) => adapter.fresh(recipe, model)?,
+        None => adapter::freeze(recipe, model)?,
+    };
     Ok(model.with_dropout(recipe.model.dropout()))
 }
 
-/// Refuses a model to start from whose weights are in blocks of integers: small updates would be rounded away.
+/// Refuses a model to start from whose weights are in blocks of integers: small updates would be rounded away. An adapter leaves them as
+/// they are.
 fn refuse_quantized(recipe: &Recipe, dir: &Path) -> Result<(), TrainError> {
-    if !hugging_face::is_quantized(dir)? {
+    if recipe.lora.is_some() || !hugging_face::is_quantized(dir)? {
         return Ok(());
     }
     let detail = format!(
-        "the weights in {} are quantized, and training needs them in f32: taal export {} --to hf --type f32 --out DIR unpacks them",
+        "the weights in {} are quantized, and training needs them in f32: taal export {} --to hf --type f32 --out DIR unpacks them, or \
+         train an adapter (lora.rank)",
         dir.display(),
         dir.display()
     );

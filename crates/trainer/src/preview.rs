@@ -4,6 +4,7 @@ use serde::Serialize;
 use taal_data::{ConversationCounts, ConversationExample};
 use taal_tokenizer::Tokenizer;
 
+use crate::chat::Chat;
 use crate::dry_run::{inputs, rows, texts};
 use crate::prepare::{self, Corpus};
 use crate::progress::Progress;
@@ -124,7 +125,7 @@ fn text_rows(
     let recipe = &resolved.recipe;
     let plan = prepare::batch_plan(recipe);
     let is_masked = recipe.train.objective.masking().is_some();
-    let task = objective::of(recipe, tokenizer, corpus)?;
+    let task = objective::of(recipe, tokenizer, &Chat::default(), corpus)?;
     let mut found = Vec::new();
     for micro_step in 0.. {
         let left = count - found.len();

@@ -12,7 +12,7 @@ use taal_tokenizer::Tokenizer;
 use crate::chat::Chat;
 use crate::objective::{Ask, Task};
 use crate::prepare::{self, Corpus};
-use crate::recipe::{DataRecipe, DataSource, ModelRecipe, Recipe, resolve_stored};
+use crate::recipe::{DataRecipe, DataSource, ModelRecipe, Objective, Recipe, resolve_stored};
 use crate::run_dir::{is_run, stored_recipe};
 use crate::{TrainError, objective};
 
@@ -92,7 +92,10 @@ impl OldData {
 
     fn prepare(recipe: &Recipe, data: DataRecipe, tokenizer: &Tokenizer, chat: &Chat) -> Result<Self, TrainError> {
         let name = words(&data.source);
-        let recipe = Recipe { data, ..recipe.clone() };
+        let mut recipe = Recipe { data, ..recipe.clone() };
+        if let Objective::Preference(_) = recipe.train.objective {
+            recipe.train.objective = Objective::NextToken;
+        }
         objective::check(&recipe, tokenizer)?;
         let mut corpus = Corpus::prepare_for(&recipe, tokenizer, chat, |_| {})?;
         let fingerprint = corpus.fingerprint();
@@ -110,7 +113,7 @@ impl OldData {
         corpus.limit_validation(Some(recipe.replay.max_tokens), tokenizer)?;
         corpus.leave_out_unscored_bytes(tokenizer);
         Ok(Self {
-            task: objective::of(&recipe, tokenizer, corpus)?,
+            task: objective::of(&recipe, tokenizer, chat, corpus)?,
             name,
             fingerprint,
             plan,

@@ -99,6 +99,8 @@ impl<'a> Run<'a> {
                         None => corpus.fingerprint(),
                     },
                     line_ends: corpus.line_ends(),
+                    adapter: None,
+                    task: String::new(),
                 };
                 match &checkpoint {
                     Some(checkpoint) => run_dir::check_origin(recipe, checkpoint, &origin, claim.dir(), progress),
@@ -115,15 +117,23 @@ impl<'a> Run<'a> {
             plan,
             config,
             estimate,
+            adapter,
         } = setup;
+        origin.adapter = adapter;
+        let (tokens, cut_examples) = (corpus.token_counts(), corpus.cut_examples());
+        let task = objective::of(recipe, &tokenizer, &chat, corpus)?;
+        origin.task = task.fingerprint()?;
+        if let Some(checkpoint) = &checkpoint {
+            run_dir::check_task(checkpoint, &origin, claim.dir())?;
+        }
         // Measured before the memory check, because measuring needs memory too.
         let peak = Peak::measured(&device, precision);
         let before_bytes = taal_metrics::peak_rss_bytes();
         memory::check(&estimate, &config, options.device, &recipe.train)?;
 
         let model = match &checkpoint {
-            Some(checkpoint) => checkpoint.model(recipe.model.dropout(), &device)?,
-            None => prepare::model(recipe, &tokenizer, &device)?,
+            Some(checkpoint) => checkpoint.model(recipe, origin.adapter.as_ref(), &device)?,
+            None => prepare::model(recipe, &tokenizer, origin.adapter.as_ref(), &device)?,
         };
         let mut optimizer = Optimizer::new(recipe.train.adamw, recipe.train.muon);
         if let Some(checkpoint) = &checkpoint {
@@ -152,8 +162,8 @@ impl<'a> Run<'a> {
             recipe,
             recipe_text: &resolved.text,
             origin,
-            tokens: corpus.token_counts(),
-            cut_examples: corpus.cut_examples(),
+            tokens,
+            cut_examples,
             log,
             unwritten: VecDeque::new(),
             events,
@@ -169,7 +179,7 @@ impl<'a> Run<'a> {
         };
         let compute = Compute {
             recipe,
-            task: objective::of(recipe, &record.tokenizer, corpus)?,
+            task,
             plan,
             old,
             answers,

@@ -474,16 +474,7 @@ pub(crate) fn check_origin(
     run_dir: &Path,
     progress: &mut dyn Progress,
 ) -> Result<(), TrainError> {
-    let refuse = |what: &str, before: &str, now: &str| TrainError::RunDirectory {
-        path: run_dir.to_path_buf(),
-        detail: format!(
-            "{what} changed since the checkpoint of step {} (BLAKE3 {}, now {}): put the old one back, or start a new run \
-             (train.init_from takes over the weights)",
-            checkpoint.step,
-            short(before),
-            short(now)
-        ),
-    };
+    let refuse = |what: &str, before: &str, now: &str| changed(what, before, now, checkpoint, run_dir);
     if let Some(hash) = crate::prepare::given_tokenizer_hash(recipe)?
         && hash != checkpoint.tokenizer_hash()
     {
@@ -504,6 +495,34 @@ pub(crate) fn check_origin(
         ));
     }
     Ok(())
+}
+
+/// Refuses a run whose reference model or rejected answers changed since its checkpoint.
+pub(crate) fn check_task(checkpoint: &Checkpoint, now: &Origin, run_dir: &Path) -> Result<(), TrainError> {
+    let before = checkpoint.task_hash();
+    match before.is_empty() || before == now.task {
+        true => Ok(()),
+        false => Err(changed(
+            "the model of train.init_from or a rejected answer",
+            before,
+            &now.task,
+            checkpoint,
+            run_dir,
+        )),
+    }
+}
+
+fn changed(what: &str, before: &str, now: &str, checkpoint: &Checkpoint, run_dir: &Path) -> TrainError {
+    TrainError::RunDirectory {
+        path: run_dir.to_path_buf(),
+        detail: format!(
+            "{what} changed since the checkpoint of step {} (BLAKE3 {}, now {}): put the old one back, or start a new run \
+             (train.init_from takes over the weights)",
+            checkpoint.step,
+            short(before),
+            short(now)
+        ),
+    }
 }
 
 /// The beginning of a hash, enough to tell two apart.

@@ -5,6 +5,7 @@ use taal_kernels::Precision;
 use taal_model::{TransformerConfig, hugging_face};
 use taal_tokenizer::Tokenizer;
 
+use crate::adapter::Adapter;
 use crate::answers::Answers;
 use crate::chat::Chat;
 use crate::checkpoint::Checkpoint;
@@ -25,6 +26,8 @@ pub(crate) struct Setup {
     pub(crate) plan: BatchPlan,
     pub(crate) config: TransformerConfig,
     pub(crate) estimate: Estimate,
+    /// What is trained, where it is an adapter.
+    pub(crate) adapter: Option<Adapter>,
 }
 
 impl Setup {
@@ -60,7 +63,16 @@ impl Setup {
             None => prepare::config(recipe, &tokenizer)?,
         };
         objective::samples::check(recipe, &tokenizer, &config)?;
-        let estimate = Estimate::of(&config, &recipe.train, precision, recipe.eval.batch_size);
+        let adapter = Adapter::of(recipe, checkpoint)?;
+        let mut estimate = Estimate::of(&config, &recipe.train, precision, recipe.eval.batch_size);
+        if let Some(adapter) = &adapter {
+            let trained = adapter.n_params(recipe, &config)?;
+            progress.note(&format!(
+                "lora: {trained} parameters are trained, and the {} of the model stay as they are",
+                config.n_params()
+            ));
+            estimate = estimate.with_adapter(&config, &recipe.train, trained);
+        }
         Ok(Self {
             tokenizer,
             chat,
@@ -70,6 +82,7 @@ impl Setup {
             plan,
             config,
             estimate,
+            adapter,
         })
     }
 }

@@ -2,7 +2,9 @@
 
 use clap::Args;
 
-use super::{CacheArgument, DeviceArgument, ModelPlace, SamplingArguments, WeightsArgument, from_zero};
+use super::{
+    AdapterArgument, CacheArgument, DeviceArgument, ModelPlace, SamplingArguments, WeightsArgument, from_zero,
+};
 
 /// `taal chat`
 #[derive(Debug, Args)]
@@ -15,6 +17,8 @@ use super::{CacheArgument, DeviceArgument, ModelPlace, SamplingArguments, Weight
 pub struct ChatArguments {
     #[command(flatten)]
     pub model: ModelPlace,
+    #[command(flatten)]
+    pub adapter: AdapterArgument,
     #[command(flatten)]
     pub weights: WeightsArgument,
     #[command(flatten)]

@@ -1,6 +1,7 @@
 //! What can be typed.
 
 mod about;
+mod adapter;
 mod asking;
 mod beam;
 mod chat;
@@ -23,6 +24,7 @@ use taal_kernels::DeviceSpec;
 use taal_model::{CacheType, WeightFormat};
 
 pub use self::about::*;
+pub use self::adapter::*;
 pub use self::asking::*;
 pub use self::beam::*;
 pub use self::chat::*;
@@ -80,6 +82,8 @@ pub enum Command {
     Trace(TraceArguments),
     /// Show what is in a model directory: layers, shapes, parameters, memory, FLOPs
     Inspect(InspectArguments),
+    /// List adapters, merge one into its base, show what it changes
+    Adapter(AdapterArguments),
     /// Turn another program's model into a model directory
     Import(ImportArguments),
     /// Turn a model directory into another program's model

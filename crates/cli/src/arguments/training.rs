@@ -201,6 +201,9 @@ pub struct BenchTrainArguments {
     /// fp32, bf16 or f16: what products are computed in
     #[arg(long, default_value = "fp32", value_name = "TYPE")]
     pub precision: Precision,
+    /// Train an adapter of this rank in all linear layers of the blocks instead of the model
+    #[arg(long, value_name = "RANK", value_parser = from_one::<usize>)]
+    pub lora: Option<usize>,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,

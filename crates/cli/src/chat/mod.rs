@@ -22,7 +22,12 @@ static IS_STOPPED: AtomicBool = AtomicBool::new(false);
 /// Talks until the input ends.
 pub fn run(arguments: &ChatArguments) -> Result<(), Failure> {
     arguments.sampling.sampling().validate()?;
-    let lm = models::open_with(&arguments.model, arguments.device.device, arguments.weights)?;
+    let lm = models::open_adapted_with(
+        &arguments.model,
+        arguments.device.device,
+        &arguments.adapter,
+        arguments.weights,
+    )?;
     let lm = models::with_cache(lm, arguments.cache)?;
     check_causal(&lm.model, "a chat")?;
     if lm.tokenizer.is_none() {

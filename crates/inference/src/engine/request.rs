@@ -20,6 +20,8 @@ pub struct Request {
     pub scores: Option<usize>,
     /// Log-probabilities of the prompt's tokens, with this many alternatives each. The whole prompt is then computed.
     pub prompt_scores: Option<usize>,
+    /// Which of the model's adapters answers, by its index in [`LanguageModel::adapters`]; `None`: the model itself.
+    pub adapter: Option<usize>,
     /// A request that still waits at this time fails with [`InferenceError::WaitedTooLong`].
     pub start_before: Option<Instant>,
 }
@@ -32,6 +34,7 @@ impl Request {
             options,
             scores: None,
             prompt_scores: None,
+            adapter: None,
             start_before: None,
         }
     }
@@ -158,6 +161,7 @@ pub(crate) struct Job {
     pub(crate) ids: Vec<u32>,
     pub(crate) scores: Option<usize>,
     pub(crate) prompt_scores: Option<usize>,
+    pub(crate) adapter: Option<usize>,
     /// The scores of the prompt so far.
     pub(crate) found: Vec<TokenScore>,
     start_before: Option<Instant>,
@@ -172,6 +176,11 @@ impl Job {
         capacity: usize,
         sink: Box<dyn FnMut(Event) + Send>,
     ) -> Result<(Self, Ticket)> {
+        let known = lm.adapters().len();
+        if let Some(adapter) = request.adapter.filter(|adapter| *adapter >= known) {
+            let detail = format!("expected one of the model's {known}, got number {adapter}");
+            return Err(InferenceError::setting("adapter", detail));
+        }
         let options = GenerateOptions {
             truncate: false,
             use_cache: true,
@@ -194,6 +203,7 @@ impl Job {
             ids,
             scores: request.scores,
             prompt_scores: request.prompt_scores,
+            adapter: request.adapter,
             found: Vec::new(),
             start_before: request.start_before,
             is_cancelled,

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use taal_kernels::with_adapters_of_rows;
 use taal_model::{Cache, ForwardOptions, Transformer};
 
 use super::request::Job;
@@ -14,6 +15,8 @@ pub(super) struct Row {
     /// The tokens whose keys and values it holds.
     pub(super) tokens: Vec<u32>,
     pub(super) job: Option<Job>,
+    /// The adapter that its keys and values were computed with.
+    adapter: Option<usize>,
     /// When it was used last.
     used: u64,
 }
@@ -69,6 +72,7 @@ impl Table {
             false => 0,
         };
         let shared = |row: &Row| {
+            let most = if row.adapter == job.adapter { most } else { 0 };
             let pairs = row.tokens.iter().zip(&job.ids[..most]);
             pairs.take_while(|(left, right)| left == right).count()
         };
@@ -90,6 +94,7 @@ impl Table {
             (_, false) => (oldest, self.cache.copy_within(best, oldest, len)),
         };
         self.rows[row].tokens = job.ids[..held].to_vec();
+        self.rows[row].adapter = job.adapter;
         self.rows[row].job = Some(job);
         self.reading = Some(row);
         held
@@ -145,7 +150,8 @@ impl Table {
         everywhere: bool,
     ) -> Result<Vec<f32>> {
         let width = new.len() / rows.len();
-        let logits = read_rows(&lm.model, &mut self.cache, rows.clone(), new, everywhere)?;
+        let adapters = self.rows[rows.clone()].iter().map(|row| row.adapter).collect();
+        let logits = read_rows(&lm.model, &mut self.cache, rows.clone(), new, everywhere, adapters)?;
         for (row, new) in rows.zip(new.chunks(width)) {
             self.rows[row].tokens.extend_from_slice(new);
         }
@@ -153,27 +159,31 @@ impl Table {
     }
 }
 
-/// Reads the same number of tokens in some rows of a cache; returns the logits after the last token of each, or after every token.
+/// Reads the same number of tokens in some rows of a cache, each with the adapter of its number or none; returns the logits after the
+/// last token of each, or after every token.
 pub(crate) fn read_rows(
     model: &Transformer,
     cache: &mut Cache,
     rows: Range<usize>,
     new: &[u32],
     everywhere: bool,
+    adapters: Vec<Option<usize>>,
 ) -> Result<Vec<f32>> {
     let width = new.len() / rows.len();
     Probe::run(&model.device(), || {
-        let options = ForwardOptions {
-            cache: Some(cache),
-            rows: Some(rows),
-            ..ForwardOptions::default()
-        };
-        let hidden = Probe::new(model).states(&Rows::new(new, width), options)?.hidden; // [rows, width, d_model]
-        let asked = match everywhere {
-            true => hidden,
-            false => hidden.narrow(1, width - 1, 1),
-        };
-        // What is not finite ends only the request that it belongs to.
-        values(model.logits(asked))
+        with_adapters_of_rows(adapters, || {
+            let options = ForwardOptions {
+                cache: Some(cache),
+                rows: Some(rows),
+                ..ForwardOptions::default()
+            };
+            let hidden = Probe::new(model).states(&Rows::new(new, width), options)?.hidden; // [rows, width, d_model]
+            let asked = match everywhere {
+                true => hidden,
+                false => hidden.narrow(1, width - 1, 1),
+            };
+            // What is not finite ends only the request that it belongs to.
+            values(model.logits(asked))
+        })
     })
 }

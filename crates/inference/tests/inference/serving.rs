@@ -8,7 +8,8 @@ use taal_inference::{
     Answer, Answered, Engine, EngineOptions, Event, FinishReason, GenerateOptions, InferenceError, LanguageModel,
     Prompt, Request, Sampling, Ticket, generate,
 };
-use taal_model::TransformerConfig;
+use taal_model::hugging_face::{self, Base, Companions, Lora};
+use taal_model::{TransformerConfig, parameters};
 
 use crate::size;
 use crate::tiny;
@@ -413,4 +414,120 @@ fn settings_without_meaning_are_refused_by_name() {
         Engine::start(masked, EngineOptions::default()),
         Err(InferenceError::NotCausal { .. })
     ));
+}
+
+/// A base model on disk with two adapters of it.
+fn with_adapters(folder: &std::path::Path) -> (std::path::PathBuf, [std::path::PathBuf; 2]) {
+    let base = folder.join("base");
+    let lm = model();
+    hugging_face::save(&lm.model, &base, Companions::default()).expect("a model directory");
+    let opened = Base::open(&base).expect("a base");
+    let dirs = [1, 2].map(|number| {
+        let targets: &[&str] = if number == 1 { &[] } else { &["q_proj", "down_proj"] };
+        let lora = Lora {
+            rank: 2,
+            alpha: 4.0,
+            is_rslora: false,
+            dropout: 0.0,
+            targets: targets.iter().map(|target| (*target).to_owned()).collect(),
+        };
+        let adapted = lm
+            .model
+            .clone()
+            .with_lora(&lora, opened.family, number)
+            .expect("an adapter");
+        // B is zero in a fresh adapter.
+        let adapted = parameters::replace(adapted, |name, shape| {
+            let count: usize = shape.iter().product();
+            let mut values = None;
+            if name.contains("lora_") {
+                values = Some(
+                    (0..count)
+                        .map(|index| 0.5 * ((index + 7 * number as usize) as f32).sin())
+                        .collect(),
+                );
+            }
+            Ok::<Vec<f32>, InferenceError>(values.unwrap_or_else(|| of_base(&lm, name)))
+        });
+        let dir = folder.join(format!("adapter-{number}"));
+        std::fs::create_dir(&dir).expect("a folder");
+        let files = hugging_face::adapter_files(&adapted.expect("values"), &lora, &opened, Companions::default())
+            .expect("files");
+        for (name, bytes) in files {
+            std::fs::write(dir.join(name), bytes).expect("a file");
+        }
+        dir
+    });
+    (base, dirs)
+}
+
+fn of_base(lm: &LanguageModel, wanted: &str) -> Vec<f32> {
+    let mut found = Vec::new();
+    parameters::read(&lm.model, |name, _, values| {
+        if name == wanted {
+            found = values;
+        }
+    });
+    found
+}
+
+/// Base and adapters share one batch, and a prompt that all of them read is not taken from the cache of another.
+#[test]
+fn requests_of_several_adapters_in_one_batch_get_what_each_adapter_alone_gives() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (base, adapters) = with_adapters(folder.path());
+    let open = || {
+        let lm = LanguageModel::open(&base, &burn::tensor::Device::flex()).expect("a model");
+        LanguageModel::new(lm.model, Some(tiny::char_tokenizer()))
+    };
+    let mut served = open();
+    for (name, dir) in ["one", "two"].into_iter().zip(&adapters) {
+        served = served.with_served_adapter(name, &base, dir).expect("an adapter");
+    }
+    assert_eq!(served.adapters(), ["one", "two"]);
+    let alone: Vec<Vec<Answered>> = [None, Some(0), Some(1)]
+        .map(|adapter: Option<usize>| match adapter {
+            None => self::alone(&Arc::new(open()), 6),
+            Some(index) => self::alone(
+                &Arc::new(open().with_adapter(&base, &adapters[index]).expect("an adapter")),
+                6,
+            ),
+        })
+        .into();
+    let tokens = |answered: &[Answered]| -> Vec<Vec<u32>> {
+        answered
+            .iter()
+            .map(|answered| answered.generation.token_ids.clone())
+            .collect()
+    };
+    assert!(tokens(&alone[0]) != tokens(&alone[1]) && tokens(&alone[1]) != tokens(&alone[2]));
+    let engine = engine(&Arc::new(served), few(7));
+    let asked: Vec<(usize, usize, Answer)> = (0..18_usize)
+        .map(|number| {
+            let (index, which) = (number / 3, number % 3);
+            let request = Request {
+                adapter: which.checked_sub(1),
+                ..request(index)
+            };
+            (index, which, engine.ask(request).expect("a request"))
+        })
+        .collect();
+    for (index, which, answer) in asked {
+        let answered = answer.wait().expect("an answer");
+        assert_eq!(
+            answered.generation, alone[which][index].generation,
+            "request {index} of {which}"
+        );
+    }
+    let unknown = Request {
+        adapter: Some(2),
+        ..request(0)
+    };
+    assert!(
+        engine
+            .ask(unknown)
+            .expect_err("no such adapter")
+            .to_string()
+            .contains("adapter")
+    );
 }

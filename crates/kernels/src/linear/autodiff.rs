@@ -8,9 +8,9 @@ use crate::cpu::matmul::{FEW_ROWS, Operand, Sizes, Target, Write, few_rows, matm
 use crate::cpu::{parallel, uninitialized};
 
 #[derive(Debug, Clone)]
-struct Linear {
+pub(crate) struct Linear {
     /// Whether the weight is `[d_output, d_input]`.
-    is_transposed: bool,
+    pub(crate) is_transposed: bool,
 }
 
 impl Linear {

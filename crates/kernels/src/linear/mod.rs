@@ -1,7 +1,7 @@
 //! Linear layers as functions of their weights, in the precision that [`with_precision`](crate::with_precision) says. On a GPU Burn's own
 //! products, the reference implementation, are the fast ones.
 
-mod autodiff;
+pub(crate) mod autodiff;
 mod bf16;
 pub(crate) mod reference;
 

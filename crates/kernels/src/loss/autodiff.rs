@@ -5,7 +5,7 @@ use std::sync::Arc;
 use burn::backend::flex::FlexTensor;
 use burn::tensor::{Int, Shape, Tensor};
 
-use super::cpu::{self, OutputMatrix, Settings};
+use super::cpu::{self, Gradients, OutputMatrix, Settings};
 use crate::autodiff::{Fused, Input, apply, contiguous, dims, int_primitive, numbers, primitive, tensor};
 use crate::cpu::parallel;
 use crate::precision::Precision;
@@ -66,6 +66,8 @@ struct LinearCrossEntropy {
     targets: Targets,
     settings: Settings,
     is_transposed: bool,
+    /// Whether the matrix is trained.
+    is_weight_wanted: bool,
     /// Whether products are in bfloat16.
     is_half: bool,
 }
@@ -73,10 +75,10 @@ struct LinearCrossEntropy {
 impl Fused<2> for LinearCrossEntropy {
     const NAMES: [&'static str; 2] = ["linear cross-entropy", "linear cross-entropy backward"];
 
-    /// The gradients for a slope of one.
-    type Saved = [FlexTensor; 2];
+    /// The gradients for a slope of one; that of a frozen matrix is not there.
+    type Saved = (FlexTensor, Option<FlexTensor>);
 
-    fn forward(&self, inputs: [FlexTensor; 2], is_tracked: bool) -> (FlexTensor, Option<[FlexTensor; 2]>) {
+    fn forward(&self, inputs: [FlexTensor; 2], is_tracked: bool) -> (FlexTensor, Option<Self::Saved>) {
         let [hidden, weight] = contiguous(inputs);
         let shape = dims(&hidden);
         let matrix = OutputMatrix {
@@ -90,24 +92,27 @@ impl Fused<2> for LinearCrossEntropy {
             matrix,
             &self.targets,
             self.settings,
-            is_tracked,
+            match (is_tracked, self.is_weight_wanted) {
+                (false, _) => Gradients::None,
+                (true, false) => Gradients::OfHidden,
+                (true, true) => Gradients::OfBoth,
+            },
             self.is_half,
         );
-        let saved = found
-            .gradients
-            .map(|(dhidden, dweight)| [tensor(dhidden, shape), tensor(dweight, dims(&weight))]);
+        let dweight = found.dweight.map(|dweight| tensor(dweight, dims(&weight)));
+        let saved = found.dhidden.map(|dhidden| (tensor(dhidden, shape), dweight));
         (tensor(vec![found.loss], Shape::new([1])), saved)
     }
 
     fn backward(
         &self,
-        [dhidden, dweight]: [FlexTensor; 2],
+        (dhidden, dweight): Self::Saved,
         gradient: FlexTensor,
         wanted: [bool; 2],
     ) -> [Option<FlexTensor>; 2] {
         [
             wanted[0].then(|| scaled(dhidden, &gradient)),
-            wanted[1].then(|| scaled(dweight, &gradient)),
+            dweight.map(|dweight| scaled(dweight, &gradient)),
         ]
     }
 }
@@ -160,6 +165,7 @@ pub(crate) fn linear_cross_entropy(
         targets: ids(targets),
         settings,
         is_transposed,
+        is_weight_wanted: weight.is_tracked(),
         is_half: Precision::current() == Precision::Bf16,
     };
     apply(operation, [Input::new(hidden), Input::new(weight)])

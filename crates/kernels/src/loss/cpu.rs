@@ -115,10 +115,20 @@ pub(crate) struct OutputMatrix<'a> {
     pub(crate) is_transposed: bool,
 }
 
-/// What [`linear_cross_entropy`] found: the mean loss, and the gradients of it for hidden states and matrix.
+/// What [`linear_cross_entropy`] found: the mean loss, and the gradients of it for hidden states and matrix that were asked for.
 pub(crate) struct LinearLoss {
     pub(crate) loss: f32,
-    pub(crate) gradients: Option<(Vec<f32>, Vec<f32>)>,
+    pub(crate) dhidden: Option<Vec<f32>>,
+    pub(crate) dweight: Option<Vec<f32>>,
+}
+
+/// Which gradients [`linear_cross_entropy`] computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Gradients {
+    None,
+    /// Of a frozen output matrix there is none.
+    OfHidden,
+    OfBoth,
 }
 
 /// Mean cross-entropy of `hidden W`, `hidden` having `width` columns, never holding more than
@@ -130,16 +140,17 @@ pub(crate) fn linear_cross_entropy(
     matrix: OutputMatrix<'_>,
     targets: &[i32],
     settings: Settings,
-    needs_gradients: bool,
+    gradients: Gradients,
     is_half: bool,
 ) -> LinearLoss {
+    let needs_gradients = gradients != Gradients::None;
     let vocab = settings.vocab;
     let rows_at_once = (CHUNK_LOGITS / vocab).clamp(1, targets.len().max(1));
     let counted = counted(targets, settings).max(1);
     let slope = needs_gradients.then_some(1.0 / counted as f32);
     let mut logits = uninitialized(rows_at_once * vocab);
     let mut dhidden = needs_gradients.then(|| uninitialized(hidden.len()));
-    let mut dweights = needs_gradients.then(|| uninitialized(matrix.values.len()));
+    let mut dweights = (gradients == Gradients::OfBoth).then(|| uninitialized(matrix.values.len()));
     let hidden = Hidden::new(hidden, is_half);
     let mut total_loss = 0.0;
     let mut write = Write::Replace;
@@ -160,8 +171,8 @@ pub(crate) fn linear_cross_entropy(
             }
         };
         total_loss += total(&rows_then(logits, targets, settings, slope, prepare));
-        if let (Some(dhidden), Some(dweights)) = (&mut dhidden, &mut dweights) {
-            hidden.gradients(rows, matrix, logits, dhidden, dweights, write);
+        if let Some(dhidden) = &mut dhidden {
+            hidden.gradients(rows, matrix, logits, dhidden, dweights.as_deref_mut(), write);
         }
         write = Write::Add;
     }
@@ -172,6 +183,7 @@ pub(crate) fn linear_cross_entropy(
     }
     LinearLoss {
         loss: (total_loss / counted as f64) as f32,
-        gradients: dhidden.zip(dweights),
+        dhidden,
+        dweight: dweights,
     }
 }

@@ -62,7 +62,7 @@ impl<'a> Hidden<'a> {
         }
     }
 
-    /// From the prepared slopes of the logits of some rows: those of the hidden states, and of the matrix, which `write`
+    /// From the prepared slopes of the logits of some rows: those of the hidden states, and, where asked for, of the matrix, which `write`
     /// says whether to add.
     pub(super) fn gradients(
         &self,
@@ -70,7 +70,7 @@ impl<'a> Hidden<'a> {
         matrix: OutputMatrix<'_>,
         slopes: &[f32],
         dhidden: &mut [f32],
-        dweights: &mut [f32],
+        dweights: Option<&mut [f32]>,
         write: Write,
     ) {
         let Rows {
@@ -98,7 +98,7 @@ impl<'a> Hidden<'a> {
             },
         };
         let hidden_target = Target::row_major(&mut dhidden[first * width..], count, width);
-        let weight_target = Target::row_major(dweights, of_weights.m, of_weights.n);
+        let weight_target = dweights.map(|dweights| Target::row_major(dweights, of_weights.m, of_weights.n));
         // SAFETY: all operands are made from slices of these sizes; rounded slopes take the first half of each row.
         unsafe {
             match self {
@@ -111,7 +111,9 @@ impl<'a> Hidden<'a> {
                         true => (slopes.transposed(), input),
                         false => (input.transposed(), slopes),
                     };
-                    matmul(of_weights, a, b, weight_target, write);
+                    if let Some(weight_target) = weight_target {
+                        matmul(of_weights, a, b, weight_target, write);
+                    }
                 }
                 Self::Half(hidden) => {
                     let slopes = Matrix::half_strided(slopes.as_ptr().cast(), 2 * vocab);
@@ -122,7 +124,9 @@ impl<'a> Hidden<'a> {
                         true => (slopes.transposed(), input),
                         false => (input.transposed(), slopes),
                     };
-                    in_bf16::matmul(of_weights, a, b, weight_target, write);
+                    if let Some(weight_target) = weight_target {
+                        in_bf16::matmul(of_weights, a, b, weight_target, write);
+                    }
                 }
             }
         }

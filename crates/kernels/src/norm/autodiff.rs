@@ -30,12 +30,20 @@ impl Fused<3> for Normalize {
         wanted: [bool; 3],
     ) -> [Option<FlexTensor>; 3] {
         let [gradient] = contiguous([gradient]);
-        let (dx, dweight, dbias) =
-            cpu::backward(self.norm, numbers(&x), numbers(&weight), self.eps, numbers(&gradient));
+        let (dx, of_weights) = cpu::backward(
+            self.norm,
+            numbers(&x),
+            numbers(&weight),
+            self.eps,
+            numbers(&gradient),
+            wanted[1] || wanted[2],
+        );
+        let (dweight, dbias) = of_weights.unzip();
+        let vector = |values: Option<Vec<f32>>| values.map(|values| tensor(values, dims(&weight)));
         [
             Some(tensor(dx, dims(&x))),
-            wanted[1].then(|| tensor(dweight, dims(&weight))),
-            wanted[2].then(|| tensor(dbias, dims(&weight))),
+            vector(dweight).filter(|_| wanted[1]),
+            vector(dbias).filter(|_| wanted[2]),
         ]
     }
 }

@@ -58,21 +58,26 @@ vectorized! {
         eps: f32,
         dy: &'a [f32],
         dx: &'a mut [f32],
-        dweight: &'a mut [f32],
-        dbias: &'a mut [f32],
+        of_weights: Option<(&'a mut [f32], &'a mut [f32])>,
     ) {
         let width = weight.len();
         let count = width as f32;
-        dweight.fill(0.0);
-        dbias.fill(0.0);
+        if let Some((dweight, dbias)) = &mut of_weights {
+            dweight.fill(0.0);
+            dbias.fill(0.0);
+        }
         for ((x, dy), dx) in x.chunks_exact(width).zip(dy.chunks_exact(width)).zip(dx.chunks_exact_mut(width)) {
             let (mean, scale) = statistics(norm, x, eps);
-            let sums = dweight.iter_mut().zip(dbias.iter_mut());
-            for ((((dx, x), dy), weight), (dweight, dbias)) in dx.iter_mut().zip(x).zip(dy).zip(weight).zip(sums) {
-                let normalized = (x - mean) * scale;
-                *dweight = dy.mul_add(normalized, *dweight);
-                *dbias += dy;
-                // dx holds the gradient of the normalized row until its two means are known.
+            if let Some((dweight, dbias)) = &mut of_weights {
+                let sums = dweight.iter_mut().zip(dbias.iter_mut());
+                for ((x, dy), (dweight, dbias)) in x.iter().zip(dy).zip(sums) {
+                    let normalized = (x - mean) * scale;
+                    *dweight = dy.mul_add(normalized, *dweight);
+                    *dbias += dy;
+                }
+            }
+            // dx holds the gradient of the normalized row until its two means are known.
+            for ((dx, dy), weight) in dx.iter_mut().zip(dy).zip(weight) {
                 *dx = dy * weight;
             }
             let along = sum2(dx, x, |g, x| g * ((x - mean) * scale)) / count;
@@ -105,15 +110,22 @@ pub(crate) fn forward(norm: Norm, x: &[f32], weight: &[f32], bias: Option<&[f32]
     y
 }
 
-/// The gradients for `x`, weight and bias.
-pub(crate) fn backward(norm: Norm, x: &[f32], weight: &[f32], eps: f32, dy: &[f32]) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+/// The gradients for `x`, and for weight and bias where one of them is trained.
+pub(crate) fn backward(
+    norm: Norm,
+    x: &[f32],
+    weight: &[f32],
+    eps: f32,
+    dy: &[f32],
+    needs_weights: bool,
+) -> (Vec<f32>, Option<(Vec<f32>, Vec<f32>)>) {
     let width = weight.len();
     let rows = x.len() / width;
     let per_task = parallel::rows_per_task(rows, width);
     let tasks = rows.div_ceil(per_task);
     let mut dx = uninitialized(x.len());
-    let mut dweight = uninitialized(tasks * width);
-    let mut dbias = uninitialized(tasks * width);
+    let partial = || uninitialized(if needs_weights { tasks * width } else { 0 });
+    let (mut dweight, mut dbias) = (partial(), partial());
     let dx_parts = parallel::Parts::new(&mut dx);
     let dweight_parts = parallel::Parts::new(&mut dweight);
     let dbias_parts = parallel::Parts::new(&mut dbias);
@@ -121,19 +133,18 @@ pub(crate) fn backward(norm: Norm, x: &[f32], weight: &[f32], eps: f32, dy: &[f3
         let start = task * per_task * width;
         let len = (per_task * width).min(x.len() - start);
         // SAFETY: tasks have different rows and different partial sums.
-        let (dx, dweight, dbias) = unsafe {
+        let (dx, of_weights) = unsafe {
             (
                 dx_parts.part(start, len),
-                dweight_parts.part(task * width, width),
-                dbias_parts.part(task * width, width),
+                needs_weights.then(|| {
+                    let place = task * width;
+                    (dweight_parts.part(place, width), dbias_parts.part(place, width))
+                }),
             )
         };
         let range = start..start + len;
-        backward_rows(norm, &x[range.clone()], weight, eps, &dy[range], dx, dweight, dbias);
+        backward_rows(norm, &x[range.clone()], weight, eps, &dy[range], dx, of_weights);
     });
-    (
-        dx,
-        parallel::sum_rows(&dweight, width),
-        parallel::sum_rows(&dbias, width),
-    )
+    let of_weights = needs_weights.then(|| (parallel::sum_rows(&dweight, width), parallel::sum_rows(&dbias, width)));
+    (dx, of_weights)
 }

@@ -46,7 +46,7 @@ pub(super) fn differentiate(inputs: &[Vec<f32>], operation: Operation<'_>) -> (V
 }
 
 #[track_caller]
-fn assert_near(what: &str, found: &[f32], expected: &[f32]) {
+pub(super) fn assert_near(what: &str, found: &[f32], expected: &[f32]) {
     assert_eq!(found.len(), expected.len(), "{what}");
     let largest = expected.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
     let allowed = TOLERANCE * largest.max(SMALLEST_SCALE);

@@ -9,9 +9,9 @@ use taal_kernels::{
 
 /// Numbers of rows: below and above each limit at which another kernel computes.
 const ROWS: [usize; 8] = [1, 2, 4, 5, 8, 9, 33, 200];
-const MOST: usize = 200;
+pub(super) const MOST: usize = 200;
 
-fn numbers<const D: usize>(shape: [usize; D], purpose: &str) -> Tensor<D> {
+pub(super) fn numbers<const D: usize>(shape: [usize; D], purpose: &str) -> Tensor<D> {
     let count = shape.iter().product();
     random::normal([count], 1.0, random::key(11, count as u64, purpose), &Device::flex()).reshape(shape)
 }
@@ -23,7 +23,7 @@ fn bits<const D: usize>(x: Tensor<D>) -> Vec<u32> {
 /// Compares the first rows of each batch with the same rows of the largest one, and the last row of the largest with itself alone, in pools of
 /// one and three threads.
 #[track_caller]
-fn assert_rows_are_independent(name: &str, of_rows: impl Fn(usize, usize) -> Tensor<2> + Sync) {
+pub(super) fn assert_rows_are_independent(name: &str, of_rows: impl Fn(usize, usize) -> Tensor<2> + Sync) {
     let all = bits(of_rows(0, MOST));
     let width = all.len() / MOST;
     for threads in [1, 3] {

@@ -9,7 +9,9 @@ mod blocks;
 mod config;
 mod encoders;
 mod layout;
+mod lora;
 mod modernbert;
+mod peft;
 mod pickle;
 mod rope;
 mod shards;
@@ -28,6 +30,11 @@ use taal_kernels::{QuantizedMatrix, WeightType};
 use taal_store::{FileFormat, LineEnds, Map};
 
 pub use config::Family;
+pub use lora::{Lora, n_adapter_params};
+pub use peft::{
+    ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE, AdapterInfo, Base, adapter_files, base_dir, is_adapter_dir,
+    open_adapter_info, weights_hash, with_adapter,
+};
 pub use pickle::refuse_pickle;
 pub use special_ids::{GENERATION_CONFIG_FILE, Mark, SpecialIds, TOKENIZER_CONFIG_FILE};
 
@@ -121,6 +128,10 @@ pub fn save(model: &Transformer, dir: &Path, companions: Companions<'_>) -> Resu
 ///
 /// [`ModelError::Input`] where a tensor cannot be written.
 pub fn files(model: &Transformer, companions: Companions<'_>) -> Result<Vec<(&'static str, Vec<u8>)>, ModelError> {
+    if model.has_adapter() {
+        let detail = "a model with an adapter has no directory of its own; merge the adapter first";
+        return Err(ModelError::Input(detail.to_string()));
+    }
     let family = Family::of(model.config());
     let mut files = vec![
         (
@@ -129,6 +140,13 @@ pub fn files(model: &Transformer, companions: Companions<'_>) -> Result<Vec<(&'s
         ),
         (WEIGHTS_FILE, weights_bytes(model, family)?),
     ];
+    files.extend(companion_files(companions));
+    Ok(files)
+}
+
+/// The files of a model directory that do not depend on its weights, by name.
+pub fn companion_files(companions: Companions<'_>) -> Vec<(&'static str, Vec<u8>)> {
+    let mut files = Vec::new();
     files.extend(companions.tokenizer_json.map(|json| (TOKENIZER_FILE, json.to_vec())));
     let generation_config = companions.special_ids.and_then(SpecialIds::generation_config);
     if companions.line_ends != LineEnds::Keep {
@@ -138,7 +156,7 @@ pub fn files(model: &Transformer, companions: Companions<'_>) -> Result<Vec<(&'s
         ));
     }
     files.extend(generation_config.map(|json| (GENERATION_CONFIG_FILE, json.to_vec())));
-    Ok(files)
+    files
 }
 
 /// How the matrices of a model are written.
@@ -189,14 +207,41 @@ pub fn open_config(dir: &Path) -> Result<TransformerConfig, ModelError> {
     Ok(read_config(dir)?.0)
 }
 
+/// The family whose names the weights of a model directory have.
+///
+/// # Errors
+///
+/// As [`open_config`].
+pub fn open_family(dir: &Path) -> Result<Family, ModelError> {
+    Ok(read_config(dir)?.1)
+}
+
+/// Opens the base model that an adapter directory names, with the adapter.
+///
+/// # Errors
+///
+/// As [`open`], where the base is not there, and where its weights are not those that the adapter was made for.
+pub fn open_with_adapter(dir: &Path, device: &Device) -> Result<Transformer, ModelError> {
+    let base = peft::base_dir(dir)?;
+    if is_adapter_dir(&base) {
+        let detail = format!("the base model {} is an adapter itself; merge it first", base.display());
+        return Err(ModelError::file(dir.join(ADAPTER_CONFIG_FILE), detail));
+    }
+    let hash = weights_hash(&base)?;
+    with_adapter(open(&base, device)?, open_family(&base)?, dir, Some(&hash))
+}
+
 /// Opens a model directory: the configuration is checked first, then every tensor's name, shape, type and values; partial models
 /// are refused, and memory is taken only for weights that exist. Weights are one file or, if that is missing, the files that an
-/// index names.
+/// index names. Where the directory has an adapter instead, the base that it names is opened, and the adapter added to its weights.
 ///
 /// # Errors
 ///
 /// [`ModelError::File`] names the file and the key or tensor.
 pub fn open(dir: &Path, device: &Device) -> Result<Transformer, ModelError> {
+    if is_adapter_dir(dir) {
+        return Ok(open_with_adapter(dir, device)?.merged());
+    }
     let (config, family) = read_config(dir)?;
     let path = dir.join(WEIGHTS_FILE);
     if !taal_store::exists(&path) && taal_store::exists(&dir.join(INDEX_FILE)) {

@@ -146,6 +146,13 @@ impl Shards {
         Ok(Self { index, files, places })
     }
 
+    /// The files, ordered by name.
+    pub(super) fn paths(&self) -> Vec<PathBuf> {
+        let mut paths: Vec<PathBuf> = self.files.iter().map(|shard| shard.path.clone()).collect();
+        paths.sort_unstable();
+        paths
+    }
+
     /// The tensors, each in exactly the file that the index names.
     pub(super) fn weights(&self, config: &TransformerConfig) -> Result<Weights<'_>, ModelError> {
         let mut files = Vec::with_capacity(self.files.len());

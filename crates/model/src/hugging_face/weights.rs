@@ -47,6 +47,15 @@ pub(super) fn parse<'data>(
     bytes: &'data [u8],
     config: &TransformerConfig,
 ) -> Result<SafeTensors<'data>, ModelError> {
+    parse_within(path, bytes, header_limit_bytes(config))
+}
+
+/// [`parse`] with a limit of the header's bytes.
+pub(super) fn parse_within<'data>(
+    path: &Path,
+    bytes: &'data [u8],
+    limit: u64,
+) -> Result<SafeTensors<'data>, ModelError> {
     let bad = |detail: String| ModelError::file(path, detail);
     refuse_pickled_bytes(path, bytes)?;
     refuse_other_format(path, bytes, FileFormat::Safetensors, "a safetensors file")?;
@@ -57,7 +66,6 @@ pub(super) fn parse<'data>(
         )));
     };
     let length = u64::from_le_bytes(*length);
-    let limit = header_limit_bytes(config);
     if length > limit {
         return Err(bad(format!(
             "not a safetensors file of this model: it says that its header has {length} bytes, and at most {limit} are read"

@@ -5,6 +5,7 @@ mod baseline;
 mod completion;
 mod masked;
 mod next_token;
+mod preference;
 pub(crate) mod samples;
 
 use std::ops::ControlFlow;
@@ -20,8 +21,11 @@ use taal_tokenizer::Tokenizer;
 use self::completion::Completion;
 use self::masked::{Masked, Masker};
 use self::next_token::NextToken;
+use self::preference::Preference;
+pub use self::preference::{Dpo, answer_log_probs};
 use self::samples::Written;
 use crate::TrainError;
+use crate::chat::Chat;
 use crate::checkpoint::TrainState;
 use crate::prepare::Corpus;
 use crate::recipe::{DataSource, Objective, Recipe};
@@ -67,6 +71,15 @@ pub(crate) trait Task: std::fmt::Debug + Sync {
         step::loss(model, batch, dropout_key)
     }
 
+    /// A hash of what the task reads besides the training and validation ids; empty where there is nothing.
+    ///
+    /// # Errors
+    ///
+    /// Those of reading it.
+    fn fingerprint(&self) -> Result<String, TrainError> {
+        Ok(String::new())
+    }
+
     /// The loss over the validation split, in evaluation mode.
     fn validate(&self, model: &Transformer, batch_size: usize, ask: &mut Ask<'_>) -> Result<Validated, TrainError>;
 
@@ -85,6 +98,8 @@ pub(crate) trait Task: std::fmt::Debug + Sync {
 pub(crate) fn check(recipe: &Recipe, tokenizer: &Tokenizer) -> Result<(), TrainError> {
     match (&recipe.train.objective, &recipe.data.source) {
         (Objective::NextToken, _) => Ok(()),
+        (Objective::Preference(_), DataSource::Conversations(_)) => Ok(()),
+        (Objective::Preference(_), _) => Err(preference::needs_pairs(recipe)),
         (Objective::Masked(_), DataSource::Conversations(_) | DataSource::Examples(_)) => {
             Err(masked::needs_running_text(recipe))
         }
@@ -93,7 +108,12 @@ pub(crate) fn check(recipe: &Recipe, tokenizer: &Tokenizer) -> Result<(), TrainE
 }
 
 /// The task of the recipe's objective and data.
-pub(crate) fn of(recipe: &Recipe, tokenizer: &Tokenizer, corpus: Corpus) -> Result<Box<dyn Task>, TrainError> {
+pub(crate) fn of(
+    recipe: &Recipe,
+    tokenizer: &Tokenizer,
+    chat: &Chat,
+    corpus: Corpus,
+) -> Result<Box<dyn Task>, TrainError> {
     Ok(match (&recipe.train.objective, corpus) {
         (Objective::NextToken, Corpus::Text(data)) => Box::new(NextToken { data }),
         (Objective::NextToken, Corpus::Conversations(data)) => Box::new(Completion { data }),
@@ -101,6 +121,10 @@ pub(crate) fn of(recipe: &Recipe, tokenizer: &Tokenizer, corpus: Corpus) -> Resu
             let masker = Masker::new(*masking, tokenizer, recipe.seed)?;
             Box::new(Masked { data, masker })
         }
+        (Objective::Preference(dpo), Corpus::Conversations(chosen)) => {
+            Box::new(Preference::new(*dpo, recipe, tokenizer, chat, &chosen)?)
+        }
+        (Objective::Preference(_), Corpus::Text(_)) => return Err(preference::needs_pairs(recipe)),
         (Objective::Masked(_), Corpus::Conversations(_)) => return Err(masked::needs_running_text(recipe)),
     })
 }

@@ -70,8 +70,10 @@ keys! {
         + tokenizer: RawTokenizer;
         + model: RawModel;
         + train: RawTrain;
+        + lora: RawLora;
         + masking: RawMasking;
         + replay: RawReplay;
+        + preference: RawPreference;
         + eval: RawEval;
         + checkpoint: RawCheckpoint;
         + health: RawHealth;
@@ -194,8 +196,9 @@ keys! {
         /// start from this model's weights, shape and tokenizer, with a fresh optimizer
         init_from: PathBuf, in Words("a model or run directory"), or "none";
         /// what is predicted: the next token from those before it, or hidden tokens from both sides (BERT, Devlin et al. 2019); `masked`
-        /// needs a tokenizer with a mask token, such as WordPiece
-        objective: ObjectiveKind, in OneOf(&["next_token", "masked"]), = ObjectiveKind::NextToken;
+        /// needs a tokenizer with a mask token, such as WordPiece; `preference` makes the chosen of two answers more probable than the
+        /// rejected one (DPO, Rafailov et al. 2023) and needs `train.init_from` and rows of `prompt`, `chosen` and `rejected`
+        objective: ObjectiveKind, in OneOf(&["next_token", "masked", "preference"]), = ObjectiveKind::NextToken;
         /// updates
         steps: u64, in Whole(1, 1_000_000_000), = 2000;
         /// rows per micro-step
@@ -236,8 +239,25 @@ keys! {
         muon_momentum: f64, in Number(Included(0.0), Excluded(1.0)), = Muon::default().momentum;
         /// Muon's decoupled weight decay
         muon_weight_decay: f64, in Number(Included(0.0), Included(10.0)), = Muon::default().weight_decay;
+        /// parameters that are not trained, by the beginning of their names: `token_embedding`, `blocks.0`, `head`
+        freeze: Vec<String>, in Words("at least one"), or "none";
         /// stop after this many evaluations without a better loss
         patience: u64, in Whole(1, u64::MAX), or "none";
+    }
+
+    /// `[lora]`
+    RawLora "lora" {
+        /// train a low-rank adapter of this rank (LoRA, Hu et al. 2022) instead of the weights of `train.init_from`; at most the smaller
+        /// side of each matrix
+        rank: usize, in Whole(1, 65_536), or "none";
+        /// the adapter's product is multiplied by `alpha / rank`
+        alpha: f64, in Number(Excluded(0.0), Included(1e6)), or "`2 rank`";
+        /// multiply by `alpha / sqrt(rank)` instead (Kalajdzievski 2023)
+        rslora: bool, = false;
+        /// probability in training, applied to the adapter's input
+        dropout: f64, in Number(Included(0.0), Excluded(1.0)), = 0.0;
+        /// ends of the names of linear layers in the model's file, such as `q_proj`, `v_proj`
+        targets: Vec<String>, in Words("at least one"), or "all but the output matrix";
     }
 
     /// `[masking]`
@@ -267,6 +287,14 @@ keys! {
         shards: PathBuf, or "the data of that run";
         /// held-out tokens of old data that are scored, before and after
         max_tokens: u64, in Whole(2, u64::MAX), = 16_384;
+    }
+
+    /// `[preference]`
+    RawPreference "preference" {
+        /// DPO's beta: more keeps the model nearer to that of `train.init_from`
+        beta: f64, in Number(Excluded(0.0), Included(100.0)), = 0.1;
+        /// probability that the answers of a pair are the wrong way round (Mitchell 2023)
+        label_smoothing: f64, in Number(Included(0.0), Excluded(0.5)), = 0.0;
     }
 
     /// `[eval]`
@@ -378,4 +406,6 @@ pub enum ObjectiveKind {
     NextToken,
     /// Hidden tokens from both sides (BERT).
     Masked,
+    /// The chosen of two answers (DPO).
+    Preference,
 }

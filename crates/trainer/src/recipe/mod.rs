@@ -13,11 +13,13 @@ use std::path::{Path, PathBuf};
 
 use taal_data::{Columns, Dataset, Layout, LineEnds, Masking};
 use taal_metrics::AnswerMetric;
+use taal_model::hugging_face::Lora;
 use taal_model::{Initialization, Transformer, TransformerConfig};
 use taal_tokenizer::Tokenizer;
 
 use crate::TrainError;
 use crate::health::HealthRecipe;
+use crate::objective::Dpo;
 use crate::optimizer::{AdamW, Muon};
 use crate::precision::PrecisionChoice;
 use crate::schedule::Schedule;
@@ -68,6 +70,8 @@ pub struct Recipe {
     pub train: TrainRecipe,
     /// What is done against forgetting.
     pub replay: ReplayRecipe,
+    /// The adapter that is trained instead of the weights.
+    pub lora: Option<Lora>,
     /// When and how it is evaluated.
     pub eval: EvalRecipe,
     /// When it is saved.
@@ -206,6 +210,8 @@ pub struct TrainRecipe {
     pub muon: Option<Muon>,
     /// Limit of the global gradient norm.
     pub clip_norm: Option<f64>,
+    /// The beginnings of the names of parameters that are not trained.
+    pub freeze: Vec<String>,
     /// Evaluations without a better loss after which training stops early.
     pub patience: Option<u64>,
 }
@@ -224,13 +230,15 @@ pub enum Objective {
     NextToken,
     /// Hidden tokens from both sides.
     Masked(Masking),
+    /// The chosen of two answers to a prompt.
+    Preference(Dpo),
 }
 
 impl Objective {
     /// How tokens are hidden, if they are.
     pub fn masking(&self) -> Option<&Masking> {
         match self {
-            Self::NextToken => None,
+            Self::NextToken | Self::Preference(_) => None,
             Self::Masked(masking) => Some(masking),
         }
     }

@@ -1,10 +1,13 @@
 //! Resolves a recipe as it is written to a [`Recipe`] with every value.
 
 use taal_data::{Columns, LineEnds, Masking};
+use taal_model::hugging_face::Lora;
 use taal_model::{Initialization, ModelSize, NormPlace, TransformerConfig};
 use toml::Table;
 
-use super::keys::{KEYS, ObjectiveKind, Preset, RawMasking, RawModel, RawRecipe, RawTokenizer, RawTrain};
+use super::keys::{
+    KEYS, ObjectiveKind, Preset, RawLora, RawMasking, RawModel, RawPreference, RawRecipe, RawTokenizer, RawTrain,
+};
 use super::own::Brought;
 use super::{
     CheckpointRecipe, DataRecipe, DataSource, EvalRecipe, LSTM_INIT_STD, LSTM_IS_FP32, ModelRecipe, Objective, Recipe,
@@ -12,6 +15,7 @@ use super::{
 };
 use crate::TrainError;
 use crate::health::HealthRecipe;
+use crate::objective::Dpo;
 use crate::optimizer::{AdamW, Muon, OptimizerKind};
 use crate::precision::PrecisionChoice;
 use crate::schedule::Schedule;
@@ -221,6 +225,7 @@ impl Resolver<'_> {
                 answer_tokens: self.raw.eval.answer_tokens(),
             },
             replay: self.replay()?,
+            lora: self.lora()?,
             train,
             checkpoint: CheckpointRecipe {
                 every: self.raw.checkpoint.every(),
@@ -502,8 +507,62 @@ impl Resolver<'_> {
             },
             muon: self.muon(raw)?,
             clip_norm: raw.clip_norm,
+            freeze: self.freeze()?,
             patience: raw.patience,
         })
+    }
+
+    fn freeze(&self) -> Result<Vec<String>, TrainError> {
+        let frozen = self.raw.train.freeze.clone();
+        if frozen.is_some() && self.raw.lora.rank.is_some() {
+            let detail = "with lora.rank, all weights of the model are frozen; leave it out";
+            return Err(self.error("train.freeze", detail));
+        }
+        if frozen.as_ref().is_some_and(Vec::is_empty) {
+            return Err(self.error(
+                "train.freeze",
+                "expected the name of a parameter or of a part, got none",
+            ));
+        }
+        Ok(frozen.unwrap_or_default())
+    }
+
+    fn lora(&self) -> Result<Option<Lora>, TrainError> {
+        let raw = &self.raw.lora;
+        let Some(rank) = raw.rank else {
+            return match *raw == RawLora::default() {
+                true => Ok(None),
+                false => Err(self.error(
+                    "lora",
+                    "it has no effect without lora.rank; set it or leave this section out",
+                )),
+            };
+        };
+        if self.raw.train.init_from.is_none() {
+            let detail = "an adapter is for a trained model; set train.init_from to its directory";
+            return Err(self.error("lora.rank", detail));
+        }
+        if self.raw.train.optimizer() == OptimizerKind::Muon {
+            let detail = "Muon trains the matrices of the blocks, which are frozen with lora.rank; use \"adamw\"";
+            return Err(self.error("train.optimizer", detail));
+        }
+        let targets = raw.targets.clone();
+        if targets
+            .as_ref()
+            .is_some_and(|targets| targets.iter().any(String::is_empty) || targets.is_empty())
+        {
+            return Err(self.error(
+                "lora.targets",
+                "expected names of linear layers, got an empty one or none",
+            ));
+        }
+        Ok(Some(Lora {
+            rank,
+            alpha: raw.alpha.unwrap_or(2.0 * rank as f64),
+            is_rslora: raw.rslora(),
+            dropout: raw.dropout(),
+            targets: targets.unwrap_or_default(),
+        }))
     }
 
     fn precision(&self) -> Result<PrecisionChoice, TrainError> {
@@ -538,16 +597,43 @@ impl Resolver<'_> {
                 ),
             ));
         }
-        if self.raw.train.objective() == ObjectiveKind::NextToken {
+        let kind = self.raw.train.objective();
+        if kind != ObjectiveKind::Preference && self.raw.preference != RawPreference::default() {
+            return Err(self.error(
+                "preference",
+                "it has no effect without train.objective = \"preference\"; set it or leave this section out",
+            ));
+        }
+        if kind != ObjectiveKind::Masked {
             if *raw != RawMasking::default() {
                 return Err(self.error(
                     "masking",
                     "it has no effect with train.objective = \"next_token\"; set train.objective = \"masked\" or leave it out",
                 ));
             }
-            return Ok(Objective::NextToken);
+            return match kind {
+                ObjectiveKind::Preference => self.preference().map(Objective::Preference),
+                _ => Ok(Objective::NextToken),
+            };
         }
         Ok(Objective::Masked(masking))
+    }
+
+    fn preference(&self) -> Result<Dpo, TrainError> {
+        if self.raw.train.init_from.is_none() {
+            let detail =
+                "preferences are learned by a model that answers already; set train.init_from to its directory";
+            return Err(self.error("train.objective", detail));
+        }
+        if self.raw.data.conversations.is_none() {
+            let detail =
+                "preferences are rows of prompt, chosen and rejected; set data.conversations to a file of them";
+            return Err(self.error("train.objective", detail));
+        }
+        Ok(Dpo {
+            beta: self.raw.preference.beta(),
+            label_smoothing: self.raw.preference.label_smoothing(),
+        })
     }
 
     fn muon(&self, raw: &RawTrain) -> Result<Option<Muon>, TrainError> {

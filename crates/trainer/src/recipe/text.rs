@@ -6,7 +6,9 @@ use std::fmt::Write as _;
 use taal_model::{Initialization, TransformerConfig};
 use toml::{Table, Value};
 
-use super::keys::{ObjectiveKind, Preset, RawHealth, RawMasking, RawModel, RawRecipe, RawTrain};
+use super::keys::{
+    ObjectiveKind, Preset, RawHealth, RawLora, RawMasking, RawModel, RawPreference, RawRecipe, RawTrain,
+};
 use super::{ModelRecipe, Objective, Recipe, Resolved, TokenizerRecipe};
 use crate::optimizer::OptimizerKind;
 
@@ -103,11 +105,18 @@ impl Recipe {
                 random: Some(masking.random),
             };
         }
+        if let Objective::Preference(dpo) = &t.objective {
+            raw.preference = RawPreference {
+                beta: Some(dpo.beta),
+                label_smoothing: Some(dpo.label_smoothing),
+            };
+        }
         raw.train = RawTrain {
             init_from: typed.train.init_from.clone(),
             objective: Some(match t.objective {
                 Objective::NextToken => ObjectiveKind::NextToken,
                 Objective::Masked(_) => ObjectiveKind::Masked,
+                Objective::Preference(_) => ObjectiveKind::Preference,
             }),
             steps: Some(t.steps),
             batch_size: Some(t.batch_size),
@@ -129,11 +138,21 @@ impl Recipe {
             eps: Some(t.adamw.eps),
             weight_decay: Some(t.adamw.weight_decay),
             clip_norm: t.clip_norm,
+            freeze: (!t.freeze.is_empty()).then(|| t.freeze.clone()),
             muon_lr: t.muon.map(|muon| muon.lr),
             muon_momentum: t.muon.map(|muon| muon.momentum),
             muon_weight_decay: t.muon.map(|muon| muon.weight_decay),
             patience: t.patience,
         };
+        if let Some(lora) = &self.lora {
+            raw.lora = RawLora {
+                rank: Some(lora.rank),
+                alpha: Some(lora.alpha),
+                rslora: Some(lora.is_rslora),
+                dropout: Some(lora.dropout),
+                targets: (!lora.targets.is_empty()).then(|| lora.targets.clone()),
+            };
+        }
         raw.eval.every = Some(self.eval.every);
         raw.eval.batch_size = Some(self.eval.batch_size);
         raw.eval.max_tokens = self.eval.max_tokens;

@@ -24,7 +24,8 @@ impl Compute<'_> {
         let device = self.learner.model.device();
         let Some(checkpoint) = record.checkpoint_before(bad_step, reason, self.state.health.rewound_to)? else {
             let train = &self.recipe.train;
-            self.learner.model = prepare::model(self.recipe, &record.tokenizer, &device)?;
+            self.learner.model =
+                prepare::model(self.recipe, &record.tokenizer, record.origin.adapter.as_ref(), &device)?;
             self.learner.optimizer = Optimizer::new(train.adamw, train.muon);
             let state = TrainState {
                 health: self.health_after_rewind(0, VecDeque::new()),
@@ -43,7 +44,7 @@ impl Compute<'_> {
             ));
             return Ok(());
         };
-        self.learner.model = checkpoint.model(self.recipe.model.dropout(), &device)?;
+        self.learner.model = checkpoint.model(self.recipe, record.origin.adapter.as_ref(), &device)?;
         checkpoint.restore(&mut self.learner.optimizer, &device)?;
         let mut state = checkpoint.state()?;
         state.health = self.health_after_rewind(checkpoint.step, state.health.window);

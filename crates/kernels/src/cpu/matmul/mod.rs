@@ -382,7 +382,7 @@ unsafe fn tiles_of<S: Simd, const MR: usize, const NV: usize>(
                 } else {
                     (a.ptr.offset(row as isize * a.row_stride), a.row_stride, a.column_stride)
                 };
-                simd.vectorize(Tile::<MR, NV> {
+                let tile = Tile {
                     k,
                     a: Operand {
                         ptr,
@@ -390,22 +390,34 @@ unsafe fn tiles_of<S: Simd, const MR: usize, const NV: usize>(
                         column_stride,
                     },
                     b: panels.as_ptr().add(panel * panel_depth * width),
+                    b_stride: width,
                     c: c.from(row, column),
                     rows: MR.min(m - row),
                     columns: width.min(n - column),
                     write: write.from(row, column),
                     is_packed,
-                });
+                };
+                // Thin matrices, such as those of a low-rank part, fill one vector of a panel's row.
+                if n - column <= S::F32_LANES {
+                    simd.vectorize(TileOf::<MR, 1>(tile));
+                } else {
+                    simd.vectorize(TileOf::<MR, NV>(tile));
+                }
             }
         }
     }
 }
 
 /// One tile of C: `MR` rows of `NV` vectors, summed in registers.
-struct Tile<const MR: usize, const NV: usize> {
+struct TileOf<const MR: usize, const NV: usize>(Tile);
+
+/// Its operands.
+struct Tile {
     k: usize,
     a: Operand,
     b: *const f32,
+    /// Numbers in a row of the panel, of which the tile may use only the first.
+    b_stride: usize,
     c: Target,
     rows: usize,
     columns: usize,
@@ -413,19 +425,20 @@ struct Tile<const MR: usize, const NV: usize> {
     is_packed: bool,
 }
 
-impl<const MR: usize, const NV: usize> WithSimd for Tile<MR, NV> {
+impl<const MR: usize, const NV: usize> WithSimd for TileOf<MR, NV> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
+        let Self(tile) = self;
         let lanes = S::F32_LANES;
         let mut sums = [[simd.splat_f32s(0.0); NV]; MR];
         // SAFETY: `tiles_of` hands out tiles within operands, panels and target. A row past the end reads
         // the last one again and is not written.
         unsafe {
-            if self.is_packed {
-                let (mut a, mut b) = (self.a.ptr, self.b);
-                for _ in 0..self.k {
+            if tile.is_packed {
+                let (mut a, mut b) = (tile.a.ptr, tile.b);
+                for _ in 0..tile.k {
                     let mut row = [simd.splat_f32s(0.0); NV];
                     for (j, vector) in row.iter_mut().enumerate() {
                         *vector = load::<S>(b.add(j * lanes));
@@ -437,15 +450,15 @@ impl<const MR: usize, const NV: usize> WithSimd for Tile<MR, NV> {
                         }
                     }
                     a = a.add(MR);
-                    b = b.add(NV * lanes);
+                    b = b.add(tile.b_stride);
                 }
             } else {
                 let mut offsets = [0_isize; MR];
                 for (i, offset) in offsets.iter_mut().enumerate() {
-                    *offset = i.min(self.rows - 1) as isize * self.a.row_stride;
+                    *offset = i.min(tile.rows - 1) as isize * tile.a.row_stride;
                 }
-                let (mut a, mut b) = (self.a.ptr, self.b);
-                for _ in 0..self.k {
+                let (mut a, mut b) = (tile.a.ptr, tile.b);
+                for _ in 0..tile.k {
                     let mut row = [simd.splat_f32s(0.0); NV];
                     for (j, vector) in row.iter_mut().enumerate() {
                         *vector = load::<S>(b.add(j * lanes));
@@ -456,21 +469,21 @@ impl<const MR: usize, const NV: usize> WithSimd for Tile<MR, NV> {
                             *sum = simd.mul_add_f32s(factor, vector, *sum);
                         }
                     }
-                    a = a.offset(self.a.column_stride);
-                    b = b.add(NV * lanes);
+                    a = a.offset(tile.a.column_stride);
+                    b = b.add(tile.b_stride);
                 }
             }
             for (i, sums) in sums.into_iter().enumerate() {
-                if i >= self.rows {
+                if i >= tile.rows {
                     break;
                 }
-                let c = self.c.ptr.add(i * self.c.row_stride);
-                let addend = match self.write {
+                let c = tile.c.ptr.add(i * tile.c.row_stride);
+                let addend = match tile.write {
                     Write::Replace => None,
                     Write::Add => Some(c.cast_const()),
                     Write::Onto(addend) => Some(addend.ptr.offset(i as isize * addend.row_stride)),
                 };
-                if self.columns == NV * lanes {
+                if tile.columns == NV * lanes {
                     for (j, sum) in sums.into_iter().enumerate() {
                         let sum = match addend {
                             None => sum,
@@ -480,7 +493,7 @@ impl<const MR: usize, const NV: usize> WithSimd for Tile<MR, NV> {
                     }
                 } else {
                     let numbers: *const f32 = (&raw const sums).cast();
-                    for j in 0..self.columns {
+                    for j in 0..tile.columns {
                         let sum = *numbers.add(j);
                         c.add(j).write(addend.map_or(sum, |addend| *addend.add(j) + sum));
                     }
