@@ -48,8 +48,11 @@ impl Answers {
         let Some(held_out) = &found.validation else {
             return Ok(None);
         };
-        let examples = held_out.first(recipe.eval.answers);
-        let items = examples.iter().map(|example| item(example, tokenizer));
+        let examples = held_out.first(usize::MAX);
+        // Evenly over all of them, which may be sorted.
+        let count = examples.len().min(recipe.eval.answers);
+        let chosen = (0..count).map(|index| &examples[index * examples.len() / count]);
+        let items = chosen.map(|example| item(example, tokenizer));
         let items: Vec<TaskItem> = items.collect::<Result<_, _>>()?;
         let known = found.train.first(MAX_KNOWN);
         let known = known.iter().map(|example| {

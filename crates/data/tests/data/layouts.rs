@@ -311,7 +311,7 @@ fn a_row_that_teaches_nothing_is_refused_by_its_line() {
         (
             chat,
             r#"{"messages": [[{"role": "user", "content": "a"}]]}"#,
-            &["line 2", "`messages[0]`", "a list", "one conversation per line"],
+            &["line 2", "`messages[0]`", "a list", "one conversation per row"],
         ),
         (
             chat,

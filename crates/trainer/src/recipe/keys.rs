@@ -309,7 +309,7 @@ keys! {
         /// how good generated answers to held-out conversations are, by which the best checkpoint and `train.patience` go; `accuracy` and
         /// `macro_f1` take the answers as labels
         metric: AnswerMetric, in OneOf(&["exact_match", "accuracy", "rouge_l", "macro_f1"]), or "the loss";
-        /// held-out examples that are answered for `metric`, the first ones
+        /// held-out examples that are answered for `metric`, evenly over all of them
         answers: usize, in Whole(1, 100_000), = 64;
         /// the longest answer
         answer_tokens: usize, in Whole(1, 65_536), = 64;

@@ -251,6 +251,15 @@ impl Resolver<'_> {
 
     fn data(&self) -> Result<DataRecipe, TrainError> {
         let raw = &self.raw.data;
+        if let Some(name) = raw
+            .examples
+            .as_deref()
+            .filter(|name| taal_data::example_set(name).is_none())
+        {
+            let known: Vec<_> = taal_data::example_sets().iter().map(|set| set.name).collect();
+            let detail = format!("expected {}, got \"{name}\"", known.join(", "));
+            return Err(self.error("data.examples", detail));
+        }
         let mut sources = Vec::new();
         sources.extend(raw.corpus.clone().map(DataSource::Corpus));
         sources.extend(raw.files.clone().map(DataSource::Files));
@@ -278,13 +287,6 @@ impl Resolver<'_> {
             }
             DataSource::Files(files) if files.is_empty() => {
                 return Err(self.error("data.files", "expected at least one file or folder, got none"));
-            }
-            DataSource::Examples(name) if taal_data::example_set(name).is_none() => {
-                let known: Vec<_> = taal_data::example_sets().iter().map(|set| set.name).collect();
-                return Err(self.error(
-                    "data.examples",
-                    format!("expected {}, got \"{name}\"", known.join(", ")),
-                ));
             }
             _ => {}
         }
