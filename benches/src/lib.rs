@@ -119,7 +119,7 @@ pub fn batch_plan(recipe: &Recipe) -> BatchPlan {
 
 /// Tiny Shakespeare, 1.1 MB of plain text.
 pub fn shakespeare() -> &'static str {
-    taal_data::corpus("tinyshakespeare").expect("an embedded corpus").text
+    taal_data::corpus("tinyshakespeare").expect("an embedded corpus").text()
 }
 
 /// A tokenizer of tiny Shakespeare's 65 characters.

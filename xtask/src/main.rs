@@ -7,6 +7,7 @@ mod bench;
 mod browser;
 mod command;
 mod consumers;
+mod corpora;
 mod crash;
 mod dist;
 mod equal;
@@ -95,6 +96,10 @@ enum Verb {
     /// Prints which libraries and which glibc the program needs. The archive is in the folder `dist` of the target
     /// folder.
     Dist,
+    /// Build the corpora `dutch` and `english` from the texts that they are made of, with Python
+    ///
+    /// The same sources give the same bytes as the committed files.
+    Corpora(corpora::Corpora),
     /// Build and run small outside projects, each of which uses one crate as an outside user would
     Consumers {
         /// Which of them (default: all); the folders in xtask/consumers
@@ -173,6 +178,7 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         Verb::Doc { open } => suite::doc(&workspace, *open),
         Verb::Package(package) => package::package(&workspace, package),
         Verb::Dist => dist::dist(&workspace, cli.gpu),
+        Verb::Corpora(arguments) => corpora::corpora(&workspace, arguments),
         Verb::Consumers { names } => consumers::consumers(&workspace, names),
     }
 }

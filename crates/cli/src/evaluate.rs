@@ -9,7 +9,7 @@ use taal_metrics::AnswerMetric;
 
 use crate::arguments::{EvalArguments, twice};
 use crate::failure::Failure;
-use crate::{models, progress, terminal};
+use crate::{gaps, models, progress, terminal};
 
 /// Evaluates.
 pub fn run(arguments: &EvalArguments) -> Result<(), Failure> {
@@ -17,6 +17,9 @@ pub fn run(arguments: &EvalArguments) -> Result<(), Failure> {
     let lm = models::open_adapted_with(model, arguments.device.device, &arguments.adapter, arguments.weights)?;
     if let Some(file) = &arguments.task {
         return task(&lm, file, arguments);
+    }
+    if let Some(file) = &arguments.gaps {
+        return gaps::run(&lm, model, file, arguments);
     }
     if !arguments.pairs.is_empty() {
         return pairs(&lm, arguments);
@@ -44,8 +47,10 @@ pub fn run(arguments: &EvalArguments) -> Result<(), Failure> {
 fn model_and_texts(arguments: &EvalArguments) -> Result<(&Path, Vec<PathBuf>), Failure> {
     let (model, words) = arguments.asked.split("eval")?;
     let task: Vec<PathBuf> = arguments.task.clone().into_iter().collect();
+    let gaps: Vec<PathBuf> = arguments.gaps.clone().into_iter().collect();
     let given = [
         ("--task", &task),
+        ("--gaps", &gaps),
         ("--text", &arguments.text),
         ("--pairs", &arguments.pairs),
         ("--choices", &arguments.choices),

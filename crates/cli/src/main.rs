@@ -22,6 +22,7 @@ mod evaluate;
 mod exchange;
 mod failure;
 mod fill;
+mod gaps;
 mod generate;
 mod glossary;
 mod hints;

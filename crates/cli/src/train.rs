@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use taal_kernels::DeviceSpec;
-use taal_metrics::{AnswerFigures, AnswerScore, ForgettingFigures, Report, Sample, WordRank};
+use taal_metrics::{AnswerFigures, AnswerScore, ForgettingFigures, Report, Sample, SourceFigures, WordRank};
 use taal_store::{ErrorKind, layout};
 use taal_trainer::{
     Claim, DEFAULT_RECIPE, Outcome, RECIPE_FILE, REPORT_FILE, RecipeText, Resolved, RunOptions, Start, TrainError,
@@ -323,6 +323,18 @@ fn summary(report: &Report, run_dir: &Path, device: DeviceSpec) -> String {
     }
     if let Some(bits) = report.val_bits_per_byte {
         rows.push(("bits/byte", format!("{bits:.4}")));
+    }
+    if !report.sources.is_empty() {
+        let unit = match report.val_bits_per_byte {
+            Some(_) => "bits/byte",
+            None => "nats/token",
+        };
+        let of_source = |source: &SourceFigures| {
+            let figure = source.bits_per_byte.unwrap_or(source.loss);
+            format!("{} {figure:.4}", source.name)
+        };
+        let sources: Vec<String> = report.sources.iter().map(of_source).collect();
+        rows.push(("by source", format!("{} {unit}", sources.join(", "))));
     }
     rows.extend(report.answers.iter().flat_map(answer_rows));
     if let Some(forgetting) = &report.forgetting {

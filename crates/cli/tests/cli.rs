@@ -10,6 +10,8 @@ mod chatting;
 mod energy;
 #[path = "cli/first_things.rs"]
 mod first_things;
+#[path = "cli/gaps.rs"]
+mod gaps;
 #[path = "cli/generating.rs"]
 mod generating;
 #[cfg(unix)]

@@ -18,7 +18,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         [] => {
             let scratch = tempfile::tempdir()?;
             let input = scratch.path().join("dutch.txt");
-            std::fs::write(&input, corpus("dutch").ok_or("the Dutch corpus is embedded")?.text)?;
+            std::fs::write(
+                &input,
+                corpus("dutch-alpino").ok_or("the Dutch corpus is embedded")?.text(),
+            )?;
             run(&scratch.path().join("shards"), &[input])
         }
         [out, inputs @ ..] => run(out, inputs),
@@ -26,7 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn run(out: &Path, inputs: &[PathBuf]) -> Result<(), Box<dyn Error>> {
-    let sample = corpus("dutch").ok_or("the Dutch corpus is embedded")?.text;
+    let sample = corpus("dutch-alpino").ok_or("the Dutch corpus is embedded")?.text();
     let tokenizer = TrainerConfig::new(Kind::Bpe, 2_000).train([sample])?;
 
     let show = |progress: Progress<'_>| {

@@ -192,9 +192,13 @@ impl BatchPlan {
         Ok(())
     }
 
-    /// The epoch and the item of a row, when each of `items` is shown once per epoch.
-    pub fn shuffled(&self, step: u64, row: usize, items: u64) -> (u64, u64) {
-        let position = u128::from(step) * self.batch_size as u128 + row as u128;
+    /// The number of a row, counted over all steps.
+    pub fn position(&self, step: u64, row: usize) -> u128 {
+        u128::from(step) * self.batch_size as u128 + row as u128
+    }
+
+    /// The epoch and the item of row number `position`, when each of `items` is shown once per epoch.
+    pub fn shuffled(&self, position: u128, items: u64) -> (u64, u64) {
         let epoch = (position / u128::from(items)) as u64;
         let item = permute(
             (position % u128::from(items)) as u64,
@@ -225,7 +229,21 @@ impl Grid {
 }
 
 impl TokenSource {
-    fn row_start(&self, plan: &BatchPlan, step: u64, row: usize) -> u64 {
+    /// The windows of an epoch.
+    pub(crate) fn windows(&self, plan: &BatchPlan) -> u64 {
+        Grid::over(self.len(), plan.block_size as u64).windows
+    }
+
+    /// Appends the row of a step to a batch: in a shuffled order, the one that is number `position` of this source.
+    pub(crate) fn push_row(&self, batch: &mut Batch, plan: &BatchPlan, (step, row): (u64, usize), position: u128) {
+        let start = self.row_start(plan, (step, row), position);
+        self.for_each(start, plan.block_size, |id| batch.inputs.push(id as i32));
+        let first = batch.inputs.len() - plan.block_size;
+        batch.targets.extend_from_slice(&batch.inputs[first + 1..]);
+        self.for_each(start + plan.block_size as u64, 1, |id| batch.targets.push(id as i32));
+    }
+
+    fn row_start(&self, plan: &BatchPlan, (step, row): (u64, usize), position: u128) -> u64 {
         let block_size = plan.block_size as u64;
         match plan.order {
             Order::Random => below(
@@ -234,7 +252,7 @@ impl TokenSource {
             ),
             Order::Shuffled => {
                 let grid = Grid::over(self.len(), block_size);
-                let (epoch, window) = plan.shuffled(step, row, grid.windows);
+                let (epoch, window) = plan.shuffled(position, grid.windows);
                 below(bits(&[PURPOSE_GRID, plan.seed, epoch]), grid.offsets) + window * block_size
             }
         }
@@ -260,20 +278,14 @@ impl BatchSource for TokenSource {
         self.check(plan)?;
         let mut batch = Batch::with_capacity(plan.batch_size, plan.block_size);
         for row in 0..plan.batch_size {
-            let start = self.row_start(plan, step, row);
-            self.for_each(start, plan.block_size, |id| batch.inputs.push(id as i32));
-            let first = batch.inputs.len() - plan.block_size;
-            batch.targets.extend_from_slice(&batch.inputs[first + 1..]);
-            self.for_each(start + plan.block_size as u64, 1, |id| batch.targets.push(id as i32));
+            self.push_row(&mut batch, plan, (step, row), plan.position(step, row));
         }
         Ok(batch)
     }
 
     fn batches_per_epoch(&self, plan: &BatchPlan) -> Result<u64> {
         self.check(plan)?;
-        Ok(Grid::over(self.len(), plan.block_size as u64)
-            .windows
-            .div_ceil(plan.batch_size as u64))
+        Ok(self.windows(plan).div_ceil(plan.batch_size as u64))
     }
 }
 

@@ -540,7 +540,7 @@ impl BatchSource for ConversationSource {
         let mut batch = Batch::with_capacity(plan.batch_size, self.block_size);
         let rows: Vec<&Vec<Example>> = (0..plan.batch_size)
             .map(|row| {
-                let (_, index) = plan.shuffled(step, row, self.rows.len() as u64);
+                let (_, index) = plan.shuffled(plan.position(step, row), self.rows.len() as u64);
                 &self.rows[index as usize]
             })
             .collect();

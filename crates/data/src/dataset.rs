@@ -7,9 +7,11 @@ use taal_store::layout::{SHARDS_INDEX_FILE, TOKENIZER_FILE};
 use taal_store::{LineEnds, RelPath};
 use taal_tokenizer::Tokenizer;
 
+use crate::batch::BatchSource;
 use crate::build::{INDEX_FORMAT, INDEX_VERSION, Index, InputSummary, ShardEntry};
 use crate::error::{DataError, Result};
 use crate::input::{Content, Input, find_inputs};
+use crate::mixture::Mixture;
 use crate::shard::Shard;
 use crate::source::{ShardRun, Storage, TokenSource};
 use crate::tokenize::{Part, Sink, TokenizeOptions, tokenize};
@@ -27,6 +29,8 @@ pub struct Dataset {
     /// The training parts of all inputs, one after the other. Windows may cross the end of an input: this packs texts shorter
     /// than a block, and weights the inputs by length.
     pub train: TokenSource,
+    /// The same with a weight per input, where windows are drawn by weight: see [`with_weights`](Self::with_weights).
+    pub mixture: Option<Mixture>,
     /// The validation part of each input, each evaluated separately. Empty where nothing is held back.
     pub validation: Vec<TokenSource>,
     /// Token and byte counts of each input.
@@ -108,12 +112,59 @@ impl Dataset {
         let train = TokenSource::part(name, &train, 0, train.len(), train_bytes);
         Self {
             train,
+            mixture: None,
             validation,
             inputs,
             tokenizer_hash,
             vocab_size,
             line_ends: LineEnds::Keep,
             carriage_returns: 0,
+        }
+    }
+
+    /// The same ids, of which training draws each row from one input, with a probability in proportion to its weight.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError::Setting`] where there is not one weight per input, those of [`Mixture::new`].
+    pub fn with_weights(mut self, weights: &[f64]) -> Result<Self> {
+        if weights.len() != self.inputs.len() {
+            let names: Vec<&str> = self.inputs.iter().map(|input| input.name.as_str()).take(10).collect();
+            let more = if self.inputs.len() > names.len() { ", ..." } else { "" };
+            let detail = format!(
+                "expected one weight for each of {} inputs ({}{more}), got {}",
+                self.inputs.len(),
+                names.join(", "),
+                weights.len()
+            );
+            return Err(DataError::Setting {
+                key: "data.weights",
+                detail,
+            });
+        }
+        if self.inputs.iter().map(|input| input.train_tokens).sum::<u64>() != self.train.len() {
+            return Err(DataError::Setting {
+                key: "data.weights",
+                detail: "shards were left out, so it is not known which text the others are of: leave the weights out"
+                    .to_owned(),
+            });
+        }
+        let mut start = 0;
+        let mut sources = Vec::with_capacity(weights.len());
+        for (input, weight) in self.inputs.iter().zip(weights) {
+            let (tokens, bytes) = (input.train_tokens, input.train_bytes);
+            sources.push((self.train.slice(input.name.clone(), start, tokens, bytes), *weight));
+            start += tokens;
+        }
+        self.mixture = Some(Mixture::new(sources)?);
+        Ok(self)
+    }
+
+    /// What training draws its batches from.
+    pub fn training(&self) -> &dyn BatchSource {
+        match &self.mixture {
+            Some(mixture) => mixture,
+            None => &self.train,
         }
     }
 

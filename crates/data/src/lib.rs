@@ -15,7 +15,7 @@
 //! - **Memory.** [`build_shards`] reads files as streams and holds a few chunks per thread; shards are mapped, not read.
 //! - **Order.** A batch depends only on (seed, step, row); nothing has to be saved to resume ([`BatchPlan`]). Several files are
 //!   weighted by their length: their training parts are concatenated, with the end-of-text token between them where the tokenizer
-//!   has one, and windows may cross from one to the next. Validation parts stay separate.
+//!   has one, and windows may cross from one to the next. Validation parts stay separate. A [`Mixture`] weights them otherwise.
 //! - **Examples.** [`Conversations`] reads prompts with completions, messages and other [layouts](Layout) from JSONL, CSV, TSV and Parquet
 //!   files,
 //!   finds the answers in what a [`ChatFormat`] writes, and packs several examples into a row.
@@ -32,7 +32,7 @@
 //! use taal_tokenizer::{Kind, TrainerConfig};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let text = taal_data::corpus("names").expect("an embedded corpus").text;
+//! let text = taal_data::corpus("names").expect("an embedded corpus").text();
 //! let tokenizer = TrainerConfig::new(Kind::Char, 64).train([text])?;
 //! let dataset = Dataset::from_texts(&tokenizer, &[("names", text)], &TokenizeOptions::default())?;
 //! assert_eq!(dataset.train.len() + dataset.validation[0].len(), 228_145);
@@ -60,6 +60,7 @@ mod example;
 mod examples;
 mod input;
 mod masking;
+mod mixture;
 mod parquet;
 mod random;
 mod records;
@@ -84,6 +85,7 @@ pub use error::{DataError, Result};
 pub use examples::{ExampleSet, example_set, example_sets};
 pub use input::{Content, FoundFiles, find_files, text_files};
 pub use masking::{MaskUnit, MaskVocabulary, Masking};
+pub use mixture::Mixture;
 pub use shard::{Shard, ShardOrigin, ShardWriter};
 pub use source::TokenSource;
 pub use taal_store::LineEnds;

@@ -72,6 +72,11 @@ impl TokenSource {
         }
     }
 
+    /// The ids `start..start + len` of this source, with another name and their bytes of text.
+    pub(crate) fn slice(&self, name: String, start: u64, len: u64, text_bytes: u64) -> Self {
+        Self::part(name, &self.storage, self.start + start, len, text_bytes)
+    }
+
     /// The name of the source in messages.
     pub fn name(&self) -> &str {
         &self.name

@@ -9,6 +9,7 @@ mod data {
     mod inputs;
     mod layouts;
     mod masking;
+    mod mixture;
     mod parquet_rows;
     mod reports_txt;
     mod shards;

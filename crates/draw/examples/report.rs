@@ -69,7 +69,7 @@ fn report(records: &[StepRecord]) -> Report {
         n_params: 795_776,
     };
     let tokens_per_s = 22_000.0;
-    let last = records.last().copied().unwrap_or_default();
+    let last = records.last().cloned().unwrap_or_default();
     let best = best_validation(records);
     Report {
         objective: "next_token".to_owned(),
@@ -101,6 +101,7 @@ fn report(records: &[StepRecord]) -> Report {
         masked: None,
         answers: None,
         forgetting: None,
+        sources: Vec::new(),
         figures: Default::default(),
         notes: Vec::new(),
         rewinds: 0,

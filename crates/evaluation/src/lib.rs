@@ -2,6 +2,7 @@
 //!
 //! [`evaluate_files`] measures loss, perplexity and bits per byte of texts, [`score_windows`] those of any source of token ids.
 //! [`evaluate_pairs`] tests which of two sentences is likelier, [`evaluate_choices`] which of several continuations is likeliest.
+//! [`evaluate_gaps`] ranks the words left out of sentences.
 //! [`WordVectors`] are tested with [`WordPairs`] (human judgments), [`Analogies`] and [`Categories`].
 //!
 //! A score has the same bits every time. An item that cannot be scored is [left out](LeftOut) and named.
@@ -32,6 +33,7 @@
 
 mod choices;
 mod error;
+mod gaps;
 mod left_out;
 mod lines;
 mod nearest;
@@ -46,6 +48,7 @@ pub use choices::{
     read_choices, score_choices,
 };
 pub use error::{EvaluationError, Result};
+pub use gaps::{Gap, GapEvaluation, GapFile, GapRank, GapReading, GapScore, Share, evaluate_gaps};
 pub use left_out::LeftOut;
 pub use nearest::Nearest;
 pub use pairs::{PairEvaluation, PairScore, evaluate_pairs, log_likelihood};

@@ -4,6 +4,8 @@ use taal_model::ModelSize;
 
 #[path = "evaluation/choices.rs"]
 mod choices;
+#[path = "evaluation/gaps.rs"]
+mod gaps;
 #[path = "evaluation/nearest.rs"]
 mod nearest;
 #[path = "evaluation/pairs.rs"]

@@ -365,7 +365,7 @@ impl Bench<'_> {
     fn batches(&self, step: u64) -> Result<Vec<Batch>, TrainError> {
         let plan = prepare::batch_plan(self.recipe);
         self.micro_steps(step)
-            .map(|micro| Ok(plan.batch(&self.data.train, micro)?))
+            .map(|micro| Ok(plan.batch(self.data.training(), micro)?))
             .collect()
     }
 

@@ -13,7 +13,7 @@ use crate::numbers;
 ///
 /// Numbers read back bit for bit; one that is not finite is `null` in the file and NaN when read. Fields that this version does not
 /// know are ignored when read, and kept when a log is truncated.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct StepRecord {
     /// The optimizer step that the record is about; it rises through the log.
     pub step: u64,
@@ -44,6 +44,9 @@ pub struct StepRecord {
     /// The loss on held-out data that the model knew before, in nats per token; only if evaluated with a forget budget.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "numbers::optional")]
     pub old_loss: Option<f64>,
+    /// `val_loss` of each source of the text, where there are several; only those that are finite.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub val_by_source: BTreeMap<String, f64>,
     /// Seconds of training so far, earlier parts of a resumed run included.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "numbers::optional")]
     pub wall_s: Option<f64>,

@@ -56,7 +56,8 @@ pub use projection::{Projection, pca};
 pub use quality::{Accuracy, MeanLoss, bits_per_byte, perplexity, wilson_interval};
 pub use rank::{spearman, spearman_interval};
 pub use report::{
-    AnswerFigures, AnswerScore, ForgettingFigures, GuessFigures, MaskedFigures, Report, RunNote, Sample, WordRank,
+    AnswerFigures, AnswerScore, ForgettingFigures, GuessFigures, MaskedFigures, Report, RunNote, Sample, SourceFigures,
+    WordRank,
 };
 pub use short::short;
 pub use taal_store::layout::LOG_NAME;

@@ -37,6 +37,25 @@ pub struct WordRank {
     pub probability: Option<f64>,
 }
 
+/// An evaluation of one source of the validation split.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SourceFigures {
+    /// Its name: that of a part of an embedded corpus, or of a file.
+    pub name: String,
+    /// Tokens scored.
+    pub tokens: u64,
+    /// Their mean loss in nats.
+    #[serde(with = "numbers::required")]
+    pub loss: f64,
+    /// The same in bits per byte of text; none for a masked model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bits_per_byte: Option<f64>,
+    /// Share of the hidden tokens that a masked model guessed; none for other models.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accuracy: Option<f64>,
+}
+
 /// How a masked language model does on the hidden tokens of its validation split, compared with counting on the same ones.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -227,6 +246,9 @@ pub struct Report {
     /// The loss on data that the model knew before, if it was trained further.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub forgetting: Option<ForgettingFigures>,
+    /// The last evaluation of each source of the validation split, where there are several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<SourceFigures>,
     /// Steps whose update was skipped because of a bad loss, gradient or weight.
     pub skipped_steps: u64,
     /// How often the run returned to an earlier checkpoint because of them.

@@ -18,8 +18,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use taal_data::LineEnds;
 use taal_kernels::Precision;
-use taal_metrics::StepRecord;
 use taal_metrics::energy::EnergyTotal;
+use taal_metrics::{SourceFigures, StepRecord};
 use taal_model::Transformer;
 use taal_model::hugging_face::{self, Companions};
 use taal_store::layout::{self, CHECKPOINTS_DIR, MODEL_DIR, OPTIMIZER_FILE, STATE_FILE};
@@ -65,6 +65,9 @@ pub struct TrainState {
     pub val_tokens: Option<u64>,
     /// Bytes of text that those tokens encode.
     pub val_bytes: Option<u64>,
+    /// The last evaluation of each source, where there are several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub val_sources: Vec<SourceFigures>,
     /// Lowest validation loss so far.
     pub best_val_loss: Option<f64>,
     /// How good answers to held-out prompts were in the last evaluation, with a metric of answers.

@@ -229,10 +229,10 @@ pub(crate) fn inputs(recipe: &Recipe) -> Result<Vec<InputSize>, TrainError> {
         }]
     };
     Ok(match &recipe.data.source {
-        DataSource::Corpus(name) => one(
-            name,
-            taal_data::corpus(name).map_or(0, |corpus| corpus.text.len() as u64),
-        ),
+        DataSource::Corpus(name) => {
+            let texts = taal_data::corpus(name).map_or(Vec::new(), |corpus| corpus.texts());
+            one(name, texts.iter().map(|(_, text)| text.len() as u64).sum())
+        }
         DataSource::Files(paths) => files(paths, Content::Text)?,
         DataSource::Conversations(path) => files(std::slice::from_ref(path), Content::Conversations)?,
         DataSource::Examples(name) => one(

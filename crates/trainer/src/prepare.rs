@@ -52,11 +52,10 @@ impl Corpus {
             ..TokenizeOptions::default()
         };
         let corpus = match &recipe.data.source {
-            DataSource::Corpus(name) => Self::Text(Dataset::from_texts(
-                tokenizer,
-                &[(name, corpus_text(recipe, name)?)],
-                &options,
-            )?),
+            DataSource::Corpus(name) => {
+                let texts = embedded_corpus(recipe, name)?.texts();
+                Self::Text(Dataset::from_texts(tokenizer, &texts, &options)?)
+            }
             DataSource::Files(paths) => {
                 let found = taal_data::find_files(paths, Content::Text)?;
                 found.left_out_words().into_iter().for_each(&mut note);
@@ -105,6 +104,10 @@ impl Corpus {
                 )?)
             }
         };
+        let corpus = match (corpus, &recipe.data.weights) {
+            (Self::Text(dataset), Some(weights)) => Self::Text(dataset.with_weights(weights)?),
+            (corpus, _) => corpus,
+        };
         let carriage_returns = match &corpus {
             Self::Text(dataset) => dataset.carriage_returns,
             Self::Conversations(conversations) => conversations.carriage_returns,
@@ -126,7 +129,7 @@ impl Corpus {
 
     pub(crate) fn train(&self) -> &dyn BatchSource {
         match self {
-            Self::Text(dataset) => &dataset.train,
+            Self::Text(dataset) => dataset.training(),
             Self::Conversations(conversations) => &conversations.train,
         }
     }
@@ -203,11 +206,9 @@ fn conversation_notes(conversations: &Conversations, is_preference: bool) -> Vec
         .collect()
 }
 
-fn corpus_text(recipe: &Recipe, name: &str) -> Result<&'static str, TrainError> {
-    let corpus = taal_data::corpus(name);
-    Ok(corpus
-        .ok_or_else(|| TrainError::recipe(&recipe.name, "data.corpus", format!("there is no \"{name}\"")))?
-        .text)
+fn embedded_corpus(recipe: &Recipe, name: &str) -> Result<taal_data::Corpus, TrainError> {
+    taal_data::corpus(name)
+        .ok_or_else(|| TrainError::recipe(&recipe.name, "data.corpus", format!("there is no \"{name}\"")))
 }
 
 fn example_set(recipe: &Recipe, name: &str) -> Result<&'static ExampleSet, TrainError> {
@@ -287,11 +288,10 @@ fn train_tokenizer(recipe: &Recipe, config: &TrainerConfig, source: &DataSource)
     };
     Ok(match source {
         DataSource::Corpus(name) => {
-            let text = corpus_text(recipe, name)?;
             // All characters must be known, so they come from the whole text; words and subwords come only from the
             // training split.
-            let (train, _) = taal_data::split_text(text, recipe.data.validation_fraction);
-            config.train([if config.kind == Kind::Char { text } else { train }])?
+            let texts = embedded_corpus(recipe, name)?.texts();
+            config.train(texts.iter().map(|(_, text)| taal_data::split_text(text, held_back).0))?
         }
         DataSource::Texts(texts) => {
             let texts: Vec<_> = texts.iter().map(|text| recipe.data.line_ends.apply(text)).collect();

@@ -153,6 +153,7 @@ fn source(recipe: &Recipe) -> Result<Option<DataRecipe>, TrainError> {
     if let Some(source) = &recipe.replay.source {
         return Ok(Some(DataRecipe {
             source: source.clone(),
+            weights: None,
             validation_fraction: recipe.data.validation_fraction,
             order: recipe.data.order,
             damaged: recipe.data.damaged,

@@ -149,7 +149,7 @@ fn an_id_outside_the_vocabulary_is_neither_written_nor_read() {
 #[test]
 fn a_built_folder_opens_as_the_same_dataset_as_the_text() {
     let dir = tempfile::tempdir().unwrap();
-    let text = &corpus("tinyshakespeare").unwrap().text[..400_000];
+    let text = &corpus("tinyshakespeare").unwrap().text()[..400_000];
     let tokenizer = train(Kind::Bpe, 400, text);
     let report = build(&tokenizer, dir.path(), text);
     let opened = Dataset::open(&dir.path().join("shards")).unwrap();
@@ -185,7 +185,7 @@ fn a_built_folder_opens_as_the_same_dataset_as_the_text() {
 #[test]
 fn building_twice_gives_the_same_bytes() {
     let dir = tempfile::tempdir().unwrap();
-    let text = &corpus("names").unwrap().text[..150_000];
+    let text = &corpus("names").unwrap().text()[..150_000];
     let tokenizer = train(Kind::Bpe, 400, text);
     let input = write(dir.path(), "text.txt", text);
     for (out, threads) in [("one", 1), ("two", 3)] {

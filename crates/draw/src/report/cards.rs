@@ -64,6 +64,14 @@ impl RunPage<'_> {
         if let Some(bits) = report.val_bits_per_byte {
             cards.add(texts.bits_per_byte, &numbers.decimals(bits, 4), texts.on_validation);
         }
+        for source in &report.sources {
+            let (figure, unit) = match source.bits_per_byte {
+                Some(bits) => (bits, texts.bits_per_byte),
+                None => (source.loss, texts.per_token),
+            };
+            let label = fill(texts.val_of_source, &[("source", &escape(&source.name))]);
+            cards.add(&label, &numbers.decimals(figure, 4), unit);
+        }
         if let Some(answers) = &report.answers {
             self.answers(answers, cards);
         }

@@ -29,6 +29,7 @@ pub(super) const TEXTS: Texts = Texts {
         stopped_early: "Stopped early at step {step} of {steps}: the validation loss no longer improved (`train.patience`).",
         failed: "Ended by an error after step {step} of {steps}: {error}",
         val_loss: "Validation loss",
+        val_of_source: "Validation, {source}",
         over_tokens: "nats per token, over {count} tokens",
         per_token: "nats per token",
         perplexity: "Perplexity",

@@ -123,7 +123,7 @@ tables! {
     ReportTexts {
         a_run, device, tokenizer, vocabulary, tokenizer_of, tokenizer_of_shards, tokenizer_of_program, cpu, resumed_from,
         interrupted, stopped_early, failed,
-        val_loss, over_tokens, per_token, perplexity, on_validation, best_val_loss, at_step, bits_per_byte,
+        val_loss, val_of_source, over_tokens, per_token, perplexity, on_validation, best_val_loss, at_step, bits_per_byte,
         answers, answers_note, nearest, nearest_note, old_loss, old_before, old_rise, hidden_tokens, hidden_note, train_loss, last_step, parameters, steps, of_steps, tokens_seen, times_over, time, speed, per_second,
         utilization, utilization_note, utilization_at_most, peak_memory, energy, energy_note, co2e_note,
         loss, no_steps, no_finite_loss, legend_steps, legend_average, legend_validation, loss_title, step_axis, loss_axis,

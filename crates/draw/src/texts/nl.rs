@@ -29,6 +29,7 @@ pub(super) const TEXTS: Texts = Texts {
         stopped_early: "Eerder gestopt, bij stap {step} van {steps}: het validatieverlies werd niet meer beter (`train.patience`).",
         failed: "Door een fout geëindigd na stap {step} van {steps}: {error}",
         val_loss: "Validatieverlies",
+        val_of_source: "Validatie, {source}",
         over_tokens: "nats per token, over {count} tokens",
         per_token: "nats per token",
         perplexity: "Perplexiteit",

@@ -3,7 +3,8 @@ use std::time::{Duration, SystemTime};
 use taal_draw::{Language, RunPage, RunState};
 use taal_metrics::energy::EnergyFigures;
 use taal_metrics::{
-    AnswerFigures, AnswerMetric, AnswerScore, ForgettingFigures, Report, RunNote, Sample, StepRecord, WordRank,
+    AnswerFigures, AnswerMetric, AnswerScore, ForgettingFigures, Report, RunNote, Sample, SourceFigures, StepRecord,
+    WordRank,
 };
 
 use crate::record;
@@ -69,6 +70,7 @@ fn report() -> Report {
         masked: None,
         answers: None,
         forgetting: None,
+        sources: Vec::new(),
         figures: Default::default(),
         rewinds: 0,
         tokenizer: "char".to_owned(),
@@ -489,6 +491,7 @@ fn runs_of_any_length_and_any_numbers_give_a_page() {
         val_accuracy: None,
         val_answers: None,
         old_loss: None,
+        val_by_source: Default::default(),
     };
     let mut runs: Vec<Vec<StepRecord>> = vec![vec![]];
     for first in wild {
@@ -504,7 +507,7 @@ fn runs_of_any_length_and_any_numbers_give_a_page() {
             .collect(),
     );
     for records in runs {
-        let last = records.last().copied().unwrap_or_default();
+        let last = records.last().cloned().unwrap_or_default();
         let report = Report {
             train_loss: last.loss,
             val_loss: last.val_loss,
@@ -572,4 +575,26 @@ fn report_25_a_peak_that_was_exceeded_makes_the_utilization_an_upper_bound() {
         "{}",
         page(false)
     );
+}
+
+#[test]
+fn each_source_of_the_validation_text_has_a_card_with_its_loss() {
+    let source = |name: &str, loss, bits_per_byte| SourceFigures {
+        name: name.to_owned(),
+        loss,
+        bits_per_byte,
+        ..SourceFigures::default()
+    };
+    let report = Report {
+        sources: vec![source("<wiki>", 3.5, Some(1.75)), source("news", 4.25, None)],
+        ..report()
+    };
+    let text = visible(&html(&report, &[], ""));
+    for part in [
+        "Validation, &lt;wiki&gt;1.7500Bits per byte",
+        "Validation, news4.2500nats per token",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert!(visible(&page(&report, &[], "", RunState::Finished, Language::Dutch)).contains("Validatie, news4,2500"));
 }

@@ -39,7 +39,7 @@ fn recipe(name: &str, path: &Path, rest: &str) -> RecipeText {
 fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
-    let names: Vec<&str> = taal_data::corpus("names").unwrap().text.lines().take(1600).collect();
+    let names: Vec<&str> = taal_data::corpus("names").unwrap().text().lines().take(1600).collect();
     std::fs::write(path("old.txt"), names[..1200].join("\n")).unwrap();
     std::fs::write(path("new.txt"), names[1200..].join("\n")).unwrap();
     let base = recipe("base", &path("old.txt"), BASE);

@@ -16,6 +16,7 @@ fn full() -> StepRecord {
         val_accuracy: Some(0.5),
         val_answers: Some(0.75),
         old_loss: Some(3.5),
+        val_by_source: Default::default(),
         wall_s: Some(7.5),
         energy_j: Some(8.5),
         energy_low_j: Some(6.5),
@@ -78,7 +79,7 @@ fn a_row_is_all_that_words_and_the_runs_figure_need() {
     let without = StepRecord { wall_s: None, ..full() };
     assert_eq!(energy.words(&full()).as_deref(), Some("energy 15.0 joules"));
     assert_eq!(energy.words(&without), None);
-    assert_eq!(energy.of_run(&[full(), without, full()]), Some(30.0));
+    assert_eq!(energy.of_run(&[full(), without.clone(), full()]), Some(30.0));
     assert_eq!(energy.of_run(&[without]), None);
     assert_eq!(STEP_FIGURES[1].of_run(&[full()]), None);
 }

@@ -25,6 +25,7 @@ fn records_read_back_bit_for_bit() {
             val_accuracy: None,
             val_answers: None,
             old_loss: None,
+            val_by_source: [("wiki".to_owned(), number)].into_iter().collect(),
         })
         .collect();
     let mut log = RunLog::open(dir.path()).expect("a log");

@@ -1,4 +1,4 @@
-use taal_metrics::{Error, Report, RunNote, Sample, WordRank};
+use taal_metrics::{Error, Report, RunNote, Sample, SourceFigures, WordRank};
 
 use crate::scratch;
 
@@ -37,6 +37,13 @@ fn report() -> Report {
         masked: None,
         answers: None,
         forgetting: None,
+        sources: vec![SourceFigures {
+            name: "wiki".to_owned(),
+            tokens: 5000,
+            loss: 1.0 / 3.0,
+            bits_per_byte: Some(0.1 + 0.2),
+            accuracy: None,
+        }],
         figures: Default::default(),
         rewinds: 0,
         tokenizer: "char".to_owned(),

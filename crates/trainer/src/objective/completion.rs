@@ -45,6 +45,7 @@ impl Task for Completion {
             score,
             bytes: held_back.completion_bytes(),
             correct: None,
+            sources: Vec::new(),
         };
         Ok(total.whole())
     }

@@ -31,7 +31,7 @@ impl Task for Masked {
 
     /// Hides other tokens at every step.
     fn batch(&self, plan: &BatchPlan, micro_step: u64) -> Result<Batch, TrainError> {
-        let mut batch = plan.batch(&self.data.train, micro_step)?;
+        let mut batch = plan.batch(self.data.training(), micro_step)?;
         let key = random::key(self.masker.seed, micro_step, "mask");
         self.masker.masking.apply(&mut batch, &self.masker.vocabulary, key);
         Ok(batch)
@@ -43,15 +43,20 @@ impl Task for Masked {
             // Hidden tokens are not the whole text, so bits per byte are not defined.
             bytes: 0,
             correct: Some(0),
+            sources: Vec::new(),
         };
         let window = model.config().max_seq_len;
-        for batch in self.masker.validation(&self.data.validation, window, batch_size) {
-            if ask().is_break() {
-                return Ok(ControlFlow::Break(()));
+        for (index, source) in (0..).zip(&self.data.validation) {
+            let (mut of_source, mut correct_of_source) = (Score::default(), 0);
+            for batch in self.masker.validation_of(index, source, window, batch_size) {
+                if ask().is_break() {
+                    return Ok(ControlFlow::Break(()));
+                }
+                let (score, correct) = score(model, &batch)?;
+                of_source = of_source + score;
+                correct_of_source += correct;
             }
-            let (score, correct) = score(model, &batch)?;
-            total.score = total.score + score;
-            total.correct = total.correct.map(|before| before + correct);
+            total.add(source.name(), of_source, 0, Some(correct_of_source));
         }
         Ok(total.whole())
     }
@@ -111,20 +116,30 @@ impl Masker {
         window: usize,
         batch_size: usize,
     ) -> impl Iterator<Item = Batch> + 'a {
+        let sources = (0_u64..).zip(sources);
+        sources.flat_map(move |(index, source)| self.validation_of(index, source, window, batch_size))
+    }
+
+    /// The windows of source number `index`.
+    fn validation_of<'a>(
+        &'a self,
+        index: u64,
+        source: &'a TokenSource,
+        window: usize,
+        batch_size: usize,
+    ) -> impl Iterator<Item = Batch> + 'a {
         let batch_size = batch_size.max(1);
-        (0_u64..).zip(sources).flat_map(move |(index, source)| {
-            let full = source.len() / window as u64;
-            let rest = (source.len() % window as u64) as usize;
-            // Full windows are the rows of one batch; the short last window is a batch of its own.
-            let together = (0..full).step_by(batch_size).map(move |first| {
-                let rows = (full - first).min(batch_size as u64) as usize;
-                (first, rows, window)
-            });
-            let batches = together.chain((rest > 0).then_some((full, 1, rest)));
-            batches.map(move |(first, rows, width)| {
-                let ids = source.read(first * window as u64, rows * width);
-                self.hidden(index, first, width, ids)
-            })
+        let full = source.len() / window as u64;
+        let rest = (source.len() % window as u64) as usize;
+        // Full windows are the rows of one batch; the short last window is a batch of its own.
+        let together = (0..full).step_by(batch_size).map(move |first| {
+            let rows = (full - first).min(batch_size as u64) as usize;
+            (first, rows, window)
+        });
+        let batches = together.chain((rest > 0).then_some((full, 1, rest)));
+        batches.map(move |(first, rows, width)| {
+            let ids = source.read(first * window as u64, rows * width);
+            self.hidden(index, first, width, ids)
         })
     }
 

@@ -14,7 +14,7 @@ use burn::tensor::Tensor;
 use taal_data::{Batch, BatchPlan};
 use taal_evaluation::Score;
 use taal_inference::LanguageModel;
-use taal_metrics::Report;
+use taal_metrics::{Report, SourceFigures};
 use taal_model::{Transformer, TransformerConfig};
 use taal_tokenizer::Tokenizer;
 
@@ -38,18 +38,38 @@ pub(crate) type Ask<'a> = dyn FnMut() -> ControlFlow<()> + 'a;
 pub(crate) type Validated = ControlFlow<(), Option<Validation>>;
 
 /// A loss over the whole validation split.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Validation {
     pub(crate) score: Score,
     /// Bytes of text that the scored tokens encode; 0 if they are not a whole text.
     pub(crate) bytes: u64,
     /// Targets that were the model's most probable token, if they are counted.
     pub(crate) correct: Option<u64>,
+    /// The same of each source, where there are several.
+    pub(crate) sources: Vec<SourceFigures>,
 }
 
 impl Validation {
+    /// Adds the score of a source.
+    fn add(&mut self, name: &str, score: Score, bytes: u64, correct: Option<u64>) {
+        let tokens = score.tokens.max(1) as f64;
+        self.score = self.score + score;
+        self.bytes += bytes;
+        self.correct = self.correct.zip(correct).map(|(before, more)| before + more);
+        self.sources.push(SourceFigures {
+            name: name.to_string(),
+            tokens: score.tokens,
+            loss: score.loss(),
+            bits_per_byte: (bytes > 0).then(|| taal_metrics::bits_per_byte(score.nats, bytes)),
+            accuracy: correct.map(|correct| correct as f64 / tokens),
+        });
+    }
+
     /// The result, or `None` if nothing was scored.
-    fn whole(self) -> Validated {
+    fn whole(mut self) -> Validated {
+        if self.sources.len() < 2 {
+            self.sources.clear();
+        }
         ControlFlow::Continue((self.score.tokens > 0).then_some(self))
     }
 }

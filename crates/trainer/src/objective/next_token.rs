@@ -21,7 +21,7 @@ impl Task for NextToken {
     }
 
     fn batch(&self, plan: &BatchPlan, micro_step: u64) -> Result<Batch, TrainError> {
-        Ok(plan.batch(&self.data.train, micro_step)?)
+        Ok(plan.batch(self.data.training(), micro_step)?)
     }
 
     fn validate(&self, model: &Transformer, batch_size: usize, ask: &mut Ask<'_>) -> Result<Validated, TrainError> {
@@ -29,6 +29,7 @@ impl Task for NextToken {
             score: Score::default(),
             bytes: 0,
             correct: None,
+            sources: Vec::new(),
         };
         let window = model.config().max_seq_len;
         for source in &self.data.validation {
@@ -38,10 +39,9 @@ impl Task for NextToken {
                 ControlFlow::Continue(source.read(range.start as u64, range.len()))
             };
             match try_score_windows(model, len, window, batch_size, read)? {
-                ControlFlow::Continue(score) => total.score = total.score + score,
+                ControlFlow::Continue(score) => total.add(source.name(), score, source.text_bytes(), None),
                 ControlFlow::Break(()) => return Ok(ControlFlow::Break(())),
             }
-            total.bytes += source.text_bytes();
         }
         Ok(total.whole())
     }

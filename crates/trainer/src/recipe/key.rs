@@ -59,6 +59,7 @@ impl Key {
             "PathBuf" => "path",
             "Vec<PathBuf>" => "list of paths",
             "Vec<String>" => "list of strings",
+            "Vec<f64>" => "list of numbers",
             // A word of an enumeration is a string too.
             _ => "string",
         }

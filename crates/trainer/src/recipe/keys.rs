@@ -83,7 +83,7 @@ keys! {
     /// `[data]`
     RawData "data" {
         /// an embedded corpus
-        corpus: String, in OneOf(&["tinyshakespeare", "names", "dutch"]);
+        corpus: String, in OneOf(&["tinyshakespeare", "names", "dutch", "english", "dutch-alpino"]);
         /// text files and folders
         files: Vec<PathBuf>, in Words("at least one");
         /// a folder that `taal data build` made
@@ -104,6 +104,9 @@ keys! {
         chat_template: PathBuf, or "that of `train.init_from`; without one, lines `Role: content`";
         /// share at the end of each input that is held out; 0 for none
         validation_fraction: f64, in Number(Included(0.0), Included(0.9)), = 0.1;
+        /// the share of the training rows from each text of `corpus`, `files` or `shards`, in their order: only proportions count, and 0
+        /// leaves a text to validation
+        weights: Vec<f64>, in Words("a number of 0 or more per text"), or "by length, and rows may cross from one text to the next";
         /// the order of the training windows
         order: OrderKind, in OneOf(&["random", "shuffled"]), = OrderKind::Shuffled;
         /// what to do with a damaged training shard: `skip` leaves it out and says so; a damaged validation shard always stops the run

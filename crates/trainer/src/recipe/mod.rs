@@ -37,13 +37,14 @@ pub use typos::nearest_keys;
 const MAX_RECIPE_BYTES: u64 = 1 << 20;
 
 /// The recipes that come with Taal: name and text.
-const EMBEDDED: [(&str, &str); 8] = [
+const EMBEDDED: [(&str, &str); 9] = [
     ("shakespeare-char", include_str!("../../recipes/shakespeare-char.toml")),
     ("nanogpt-cpu", include_str!("../../recipes/nanogpt-cpu.toml")),
     ("dutch-bpe", include_str!("../../recipes/dutch-bpe.toml")),
     ("names", include_str!("../../recipes/names.toml")),
     ("dutch-mlm", include_str!("../../recipes/dutch-mlm.toml")),
     ("english-mlm", include_str!("../../recipes/english-mlm.toml")),
+    ("english-bpe", include_str!("../../recipes/english-bpe.toml")),
     ("chat", include_str!("../../recipes/chat.toml")),
     ("chat-tldr", include_str!("../../recipes/chat-tldr.toml")),
 ];
@@ -96,6 +97,8 @@ pub struct DataRecipe {
     pub source: DataSource,
     /// Share of the characters, at the end of each text, kept for validation.
     pub validation_fraction: f64,
+    /// The share of the training rows from each text; by length where there is none.
+    pub weights: Option<Vec<f64>>,
     /// Order of the training windows.
     pub order: OrderKind,
     /// What is done with damaged shards.

@@ -291,8 +291,10 @@ impl Resolver<'_> {
             _ => {}
         }
         self.check_rows(&source)?;
+        self.check_weights(&source)?;
         Ok(DataRecipe {
             source,
+            weights: raw.weights.clone(),
             layout: raw.layout,
             columns: Columns {
                 prompt: raw.prompt_column.clone(),
@@ -309,6 +311,25 @@ impl Resolver<'_> {
                 Source::Stored => LineEnds::Keep,
             }),
         })
+    }
+
+    /// Their number is checked when the texts are read.
+    fn check_weights(&self, source: &DataSource) -> Result<(), TrainError> {
+        let Some(weights) = &self.raw.data.weights else {
+            return Ok(());
+        };
+        if matches!(source, DataSource::Conversations(_) | DataSource::Examples(_)) {
+            let detail = "is about the texts of data.corpus, data.files or data.shards; leave it out";
+            return Err(self.error("data.weights", detail));
+        }
+        let is_weight = |weight: &f64| weight.is_finite() && *weight >= 0.0;
+        match weights.iter().find(|weight| !is_weight(weight)) {
+            Some(weight) => Err(self.error("data.weights", format!("expected numbers of 0 or more, got {weight}"))),
+            None if weights.iter().all(|weight| *weight == 0.0) => {
+                Err(self.error("data.weights", "expected at least one number above 0, got none"))
+            }
+            None => Ok(()),
+        }
     }
 
     fn tokenizer(&self, data: &DataRecipe) -> Result<TokenizerRecipe, TrainError> {

@@ -128,7 +128,7 @@ impl Compute<'_> {
             }
         }
         self.count_energy(Some(&mut figures));
-        record.write(figures)?;
+        record.write(figures.clone())?;
 
         let is_done = step == self.recipe.train.steps || self.is_out_of_patience();
         let ask = match (is_done, self.energy.exceeded_budget(&self.state.energy)) {
@@ -352,6 +352,9 @@ impl Compute<'_> {
             .correct
             .map(|correct| correct as f64 / found.score.tokens.max(1) as f64);
         figures.val_answers = answered;
+        let by_source = found.sources.iter().filter(|source| source.loss.is_finite());
+        figures.val_by_source = by_source.map(|source| (source.name.clone(), source.loss)).collect();
+        self.state.val_sources.clone_from(&found.sources);
         record.check_against_guessing(self.state.val_loss, loss);
         self.state.val_loss = Some(loss);
         self.state.val_metric = answered;

@@ -304,6 +304,7 @@ impl Record<'_> {
                 None => compute.answers.as_ref().map(|answers| answers.figures(state)),
             },
             forgetting: compute.forgetting(),
+            sources: state.val_sources.clone(),
             figures: taal_metrics::run_figures(records),
             notes: self.notes(compute),
         }

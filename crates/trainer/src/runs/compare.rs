@@ -121,7 +121,7 @@ fn labels(summaries: &[RunSummary]) -> Vec<String> {
 
 fn evaluations(records: &[StepRecord]) -> Vec<StepRecord> {
     let evaluated = records.iter().filter(|record| record.val_loss.is_some());
-    evaluated.copied().collect()
+    evaluated.cloned().collect()
 }
 
 fn differing_keys(files: &[RunFiles]) -> Vec<KeyDifference> {

@@ -23,6 +23,7 @@ mod reports_data;
 mod reports_run;
 mod run_list;
 mod runs;
+mod sources;
 mod watchers;
 
 /// [`ModelSize`] in one line: vocabulary, context, layers, heads, width.

@@ -35,6 +35,7 @@ fn every_embedded_recipe_resolves_and_has_a_description() {
             "names",
             "dutch-mlm",
             "english-mlm",
+            "english-bpe",
             "chat",
             "chat-tldr"
         ]

@@ -1,6 +1,6 @@
-"""Builds dutch.txt from two public collections of Dutch sentences; see SOURCE.md.
+"""Builds dutch-alpino.txt from two public collections of Dutch sentences; see SOURCE.md.
 
-    python3 build.py cdb.sents nlwikipedia-selection.sents basiswoorden-gekeurd.txt > dutch.txt
+    python3 build.py cdb.sents nlwikipedia-selection.sents basiswoorden-gekeurd.txt > dutch-alpino.txt
 
 The sentences come tokenised (a space before every punctuation mark), mixed with headings, lists and foreign titles,
 and the newspaper text has lost its diacritics. This script keeps whole Dutch sentences, sets them in ordinary type,
