@@ -413,7 +413,7 @@ fn forget_times(value: &mut Value) {
 
 /// Times, memory and energy differ from run to run.
 fn is_of_the_machine(key: &str) -> bool {
-    const KEYS: [&str; 5] = ["mfu", "time", "energy", "version", "commit"];
+    const KEYS: [&str; 7] = ["mfu", "time", "energy", "ledger", "forecast", "version", "commit"];
     const ENDINGS: [&str; 6] = ["_s", "_j", "_ms", "_seconds", "_rss_bytes", "_time"];
     KEYS.contains(&key) || ENDINGS.iter().any(|ending| key.ends_with(ending))
 }

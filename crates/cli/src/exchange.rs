@@ -2,9 +2,9 @@
 
 use taal_exchange::{Exported, Imported, TokenizerChoice, export_model, import_model_as};
 
-use crate::arguments::{ExportArguments, ImportArguments};
+use crate::arguments::{ExportArguments, ImportArguments, LanguageArgument};
 use crate::failure::Failure;
-use crate::{signals, terminal};
+use crate::{card, signals, terminal};
 
 /// `taal import`
 pub fn import(arguments: &ImportArguments) -> Result<(), Failure> {
@@ -15,6 +15,11 @@ pub fn import(arguments: &ImportArguments) -> Result<(), Failure> {
         false => arguments.tokenizer.as_deref().into(),
     };
     let imported = import_model_as(&arguments.from, tokenizer, arguments.weights, &arguments.out, &device)?;
+    card::after_import(
+        &arguments.from,
+        &arguments.out,
+        LanguageArgument { lang: None }.language(),
+    );
     if arguments.json {
         return Ok(terminal::print_json(&imported)?);
     }
@@ -35,6 +40,11 @@ pub fn export(arguments: &ExportArguments) -> Result<(), Failure> {
     for note in &exported.notes {
         terminal::error("hint", note);
     }
+    card::after_export(
+        &arguments.model,
+        &arguments.out,
+        LanguageArgument { lang: None }.language(),
+    );
     if arguments.json {
         return Ok(terminal::print_json(&exported)?);
     }

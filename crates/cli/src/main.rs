@@ -10,6 +10,7 @@ mod adapter;
 mod allocator;
 mod arguments;
 mod bench;
+mod card;
 mod chat;
 mod columns;
 mod data;
@@ -88,6 +89,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
             AdapterCommand::Merge(arguments) => adapter::merge(&arguments),
             AdapterCommand::Diff(arguments) => adapter::diff(&arguments),
         },
+        Command::Card(arguments) => card::run(&arguments),
         Command::Import(arguments) => exchange::import(&arguments),
         Command::Export(arguments) => exchange::export(&arguments),
         Command::Tokenizer(arguments) => match arguments.command {
@@ -109,6 +111,10 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
             BenchCommand::Serve(arguments) => bench::serve(&arguments),
             BenchCommand::Paradigm(arguments) => bench::paradigm(&arguments),
             BenchCommand::Transfer(arguments) => transfer::run(&arguments),
+            BenchCommand::Meter(arguments) => energy::bench_meter(&arguments),
+            BenchCommand::Forecast(arguments) => energy::bench_forecast(&arguments),
+            BenchCommand::Speedrun(arguments) => energy::bench_speedrun(&arguments),
+            BenchCommand::Green(arguments) => energy::bench_green(&arguments),
         },
         Command::Energy(arguments) => match arguments.command {
             EnergyCommand::Watch(arguments) => return energy::watch(&arguments),

@@ -381,6 +381,8 @@ fn summary(report: &Report, run_dir: &Path, device: DeviceSpec) -> String {
         rows.push(("peak memory", terminal::size(report.peak_rss_bytes)));
     }
     rows.extend(report.energy.iter().flat_map(energy::summary_rows));
+    rows.extend(report.ledger.iter().map(energy::ledger_row));
+    rows.extend(report.forecast.iter().filter_map(energy::forecast_row));
     rows.extend(
         report
             .figure_rows()

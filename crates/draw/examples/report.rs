@@ -94,6 +94,8 @@ fn report(records: &[StepRecord]) -> Report {
         peak_is_lower_bound: false,
         peak_rss_bytes: taal_metrics::peak_rss_bytes().unwrap_or(0),
         energy: None,
+        ledger: None,
+        forecast: None,
         resumed_from: None,
         tokenizer: "char".to_owned(),
         vocab_size: 65,

@@ -4,7 +4,7 @@
 //! - [`RunPage`], [`trace`] and [`WordMap::html`]: the pages of a run, of a text through a model, and of texts as points of a plane;
 //! - [`Language`]: pages are in English or Dutch;
 //! - [`Comparison`]: several runs on one page;
-//! - [`Lines`], [`WordMap::svg`] and [`Layer::svg`]: pictures as SVG files;
+//! - [`Lines`], [`Scatter`], [`WordMap::svg`] and [`Layer::svg`]: pictures as SVG files;
 //! - [`escape`]: the only way from text to markup.
 //!
 //! All are light or dark like the reader's screen, and load nothing. The colors are in `picture.css`, which pages and pictures share;
@@ -39,6 +39,7 @@ mod map;
 mod numbers;
 mod page;
 mod report;
+mod scatter;
 mod texts;
 mod trace;
 
@@ -48,5 +49,6 @@ pub use lines::Lines;
 pub use map::{MapSource, WordMap};
 pub use page::{Page, Script, escape};
 pub use report::{RunPage, RunState};
+pub use scatter::{Scatter, ScatterPoint};
 pub use texts::{Language, UnknownLanguage};
 pub use trace::trace;

@@ -1,8 +1,9 @@
 //! Experiments that train several models in the same way and compare what they learn.
 //!
 //! [`paradigm`] trains a recurrent network and a transformer on one recipe, with equal time and with equal tokens.
-//! [`transfer`] trains a task from new weights and from a pre-trained model, with equal compute. Each experiment is one
-//! module: options in, figures out. Drawing the figures is left to the caller.
+//! [`transfer`] trains a task from new weights and from a pre-trained model, with equal compute. [`green`] compares what
+//! variants of a recipe take in time and energy, and [`forecasts`] says whether forecasts of many short runs came true.
+//! Each experiment is one module: options in, figures out. Drawing the figures is left to the caller.
 //!
 //! ```no_run
 //! use taal_experiments::paradigm::{ParadigmOptions, compare};
@@ -16,5 +17,7 @@
 //! # Ok::<(), taal_trainer::TrainError>(())
 //! ```
 
+pub mod forecasts;
+pub mod green;
 pub mod paradigm;
 pub mod transfer;

@@ -32,6 +32,14 @@ pub enum Error {
         /// What is wrong with it.
         detail: String,
     },
+    /// A file with the trainings of a model is not one.
+    #[error("{}: not a ledger of trainings: {detail}; repair or remove the file", path.display())]
+    BadLedger {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
     /// An amount that was given is not one.
     #[error("{}: {detail}", taal_store::excerpt(text))]
     BadQuantity {
@@ -48,7 +56,7 @@ pub enum Error {
     },
     /// A country that does not exist.
     #[error(
-        "unknown country {}: expected ISO 3166-1's two or three letters such as NL or NLD, an English name, world, or grams of CO2e per kWh{}",
+        "unknown country {}: expected ISO 3166-1's two or three letters such as NL or NLD, an English name, world, grams of CO2e per kWh, or a .csv file by the hour{}",
         taal_store::excerpt(name),
         similar(closest)
     )]
@@ -57,6 +65,16 @@ pub enum Error {
         name: String,
         /// Countries with a similar name.
         closest: Vec<String>,
+    },
+    /// A file with the greenhouse gases of electricity by the hour is not one.
+    #[error("{}, line {line}: {detail}", path.display())]
+    BadGridFile {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: u64,
+        /// What is wrong with it.
+        detail: String,
     },
     /// A file with the settings of machines is not one.
     #[error("{}: not the settings of taal energy: {detail}; repair or remove the file", path.display())]
@@ -80,7 +98,11 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Store(error) => error.kind(),
-            Self::BadRecord { .. } | Self::BadReport { .. } | Self::BadSettings { .. } => ErrorKind::Corrupt,
+            Self::BadGridFile { .. }
+            | Self::BadRecord { .. }
+            | Self::BadReport { .. }
+            | Self::BadSettings { .. }
+            | Self::BadLedger { .. } => ErrorKind::Corrupt,
             Self::BadQuantity { .. } | Self::BadCalibration { .. } | Self::UnknownCountry { .. } => ErrorKind::Usage,
         }
     }

@@ -8,6 +8,8 @@
 //! - [`StepRecord`] and [`STEP_FIGURES`]: the figures of a training step, and where each is shown;
 //! - [`RunLog`], [`read_log`] and [`write_csv`]: one record per step, in a log that survives crashes;
 //! - [`Report`]: a run's figures as JSON;
+//! - [`Forecast`]: what a training will take and reach, from its first steps;
+//! - [`Ledger`]: what a model took in all, with the trainings that it inherits;
 //! - [`spearman`] and [`spearman_interval`]: how well two orders agree;
 //! - [`pca`]: vectors as points of a plane;
 //! - [`peak_rss_bytes`], [`available_memory_bytes`]: the most memory this process has used, and what it may still take.
@@ -37,6 +39,8 @@ pub mod energy;
 mod error;
 mod figures;
 pub mod flops;
+pub mod forecast;
+mod ledger;
 mod log;
 mod memory;
 mod numbers;
@@ -50,6 +54,8 @@ pub use answers::{AnswerMetric, Rouge, exact_match, label_of, macro_f1, rouge_l}
 pub use bootstrap::{PairedDifference, bootstrap_interval, paired_difference};
 pub use error::{Error, Result};
 pub use figures::{STEP_FIGURES, StepChart, StepFigure, StepRecord, run_figures};
+pub use forecast::{Forecast, ForecastPlan, Predicted};
+pub use ledger::{DataSourceFacts, Ledger, LedgerEntry, LedgerTotals};
 pub use log::{RunLog, best_validation, csv, read_log, write_csv};
 pub use memory::{available_memory_bytes, peak_rss_bytes};
 pub use projection::{Projection, pca};

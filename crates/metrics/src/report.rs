@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::energy::EnergyFigures;
-use crate::{Error, Result, STEP_FIGURES, numbers};
+use crate::{Error, Forecast, LedgerTotals, Result, STEP_FIGURES, numbers};
 
 /// A report holds samples, which are short.
 const MAX_REPORT_BYTES: u64 = 64 * 1024 * 1024;
@@ -236,6 +236,12 @@ pub struct Report {
     pub peak_rss_bytes: u64,
     /// Energy and greenhouse gases of the whole run; none if the system gave no thread to meter with.
     pub energy: Option<EnergyFigures>,
+    /// The same with the trainings of the models that the run started from; none where it started from none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ledger: Option<LedgerTotals>,
+    /// What the first steps said about the end, and what came of it; none for a run of less than 100 steps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub forecast: Option<Forecast>,
     /// The step at which the run was last resumed.
     pub resumed_from: Option<u64>,
     /// The accuracy of a masked model's guesses; none for other models.

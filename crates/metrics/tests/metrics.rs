@@ -10,6 +10,8 @@ mod energy_meter;
 mod figures;
 #[path = "metrics/flops.rs"]
 mod flops;
+#[path = "metrics/forecast.rs"]
+mod forecast;
 #[path = "metrics/log.rs"]
 mod log;
 #[path = "metrics/projection.rs"]

@@ -1,6 +1,8 @@
 //! The names of files and folders in a run directory, in its checkpoints and in a model directory: they are defined once because
 //! many crates use them. The contents of each file are up to its writer.
 
+use crate::directory::TEMPORARY_PREFIX;
+
 /// Marks a directory as a run directory and names its recipe: the first file that a run writes.
 pub const RUN_FILE: &str = ".taal-run";
 /// The lock of a directory, see [`RunLock`](crate::RunLock).
@@ -43,10 +45,34 @@ pub const WEIGHTS_FILE: &str = "model.safetensors";
 pub const WEIGHTS_INDEX_FILE: &str = "model.safetensors.index.json";
 /// The tokenizer, in a model directory and next to token shards.
 pub const TOKENIZER_FILE: &str = "tokenizer.json";
+/// The trainings that a model is made of.
+pub const LEDGER_FILE: &str = "ledger.json";
+/// The model card of a model directory.
+pub const CARD_FILE: &str = "README.md";
+/// The model card where the directory has a README.md that is not Taal's.
+pub const OTHER_CARD_FILE: &str = "README.taal.md";
 /// The list of the files of token shards.
 pub const SHARDS_INDEX_FILE: &str = "index.json";
 
 const STEP_PREFIX: &str = "step-";
+
+/// Whether a path in a checkpoint is that of a file about its model, which training does not need: it is written after the checkpoint,
+/// and you may change it. The files that a killed process left unfinished next to it are about the model too.
+pub fn is_about_model(path: &str) -> bool {
+    let name = path.strip_prefix(MODEL_DIR).and_then(|rest| rest.strip_prefix('/'));
+    name.is_some_and(|name| {
+        let about = [LEDGER_FILE, CARD_FILE, OTHER_CARD_FILE];
+        about.iter().any(|about| name == *about || is_unfinished(about, name))
+    })
+}
+
+/// Whether a name is that of an unfinished file, as [`write_atomic`](crate::write_atomic) makes them.
+fn is_unfinished(of: &str, name: &str) -> bool {
+    let rest = name
+        .strip_prefix(TEMPORARY_PREFIX)
+        .and_then(|rest| rest.strip_prefix(of));
+    rest.is_some_and(|rest| rest.starts_with('-'))
+}
 
 /// The name of a step's checkpoint.
 pub fn checkpoint_name(step: u64) -> String {
@@ -61,6 +87,28 @@ pub fn checkpoint_step(name: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_files_about_the_model_may_come_after_a_checkpoint() {
+        for path in [
+            "model/README.md",
+            "model/README.taal.md",
+            "model/ledger.json",
+            "model/.tmp-README.md-12-0",
+        ] {
+            assert!(is_about_model(path), "{path}");
+        }
+        for path in [
+            "README.md",
+            "model/readme.md",
+            "model/x/README.md",
+            "model/config.json",
+            "models/README.md",
+            "model/.tmp-config.json-12-0",
+        ] {
+            assert!(!is_about_model(path), "{path}");
+        }
+    }
 
     #[test]
     fn names_of_checkpoints_sort_by_step_and_read_back() {

@@ -7,7 +7,8 @@
 //! - [`Manifest`]: sizes and BLAKE3 hashes of a directory's files, verified before anything in it is used;
 //! - [`RunLock`]: one process per directory; the kernel releases the lock when the process ends for any reason;
 //! - [`AppendLog`]: one line per record; a torn last line after a crash is dropped;
-//! - [`read`], [`read_text`], [`Reader`] and [`Map`]: reading with a stated limit, as a stream, or through a read-only memory map;
+//! - [`read`], [`read_text`], [`Reread`], [`Reader`] and [`Map`]: reading with a stated limit, again and again, as a stream, or through a
+//!   read-only memory map;
 //! - [`TextReader`] and [`TextLines`]: the only reader of text, which drops a byte order mark and refuses other formats by name;
 //! - [`RelPath`]: paths found inside files, parsed before they are joined to anything;
 //! - [`layout`]: the names of files and folders in run directories, checkpoints and model directories;
@@ -72,7 +73,7 @@ pub use manifest::{FileEntry, Manifest};
 pub use map::{Map, MapPart};
 #[doc(hidden)]
 pub use mutants::is_broken;
-pub use reading::{Reader, read, read_text};
+pub use reading::{Reader, Reread, read, read_text};
 pub use rel_path::RelPath;
 pub use sniff::{FileFormat, SNIFFED_BYTES};
 pub use space::{ensure_space, free_space_bytes};

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::atomic::write_new;
 use crate::directory::{entries, utf8_name};
 use crate::disk::{self, Kind};
-use crate::layout::MANIFEST_NAME;
+use crate::layout::{self, MANIFEST_NAME};
 use crate::mutants::is_broken;
 use crate::{Error, RelPath, Result, read_text};
 
@@ -80,7 +80,8 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// Reads the manifest of `dir` and checks that the directory holds exactly the files it lists, byte for byte.
+    /// Reads the manifest of `dir` and checks that the directory holds exactly the files it lists, byte for byte; files about its model
+    /// ([`layout::is_about_model`]) may come later.
     ///
     /// # Errors
     ///
@@ -108,7 +109,8 @@ impl Manifest {
             check_file(&path.join(dir), entry)?;
             listed.insert(path);
         }
-        let extra_file = files_below(dir)?.into_iter().find(|path| !listed.contains(path));
+        let is_extra = |path: &RelPath| !listed.contains(path) && !layout::is_about_model(path.as_str());
+        let extra_file = files_below(dir)?.into_iter().find(is_extra);
         if let Some(path) = extra_file {
             return Err(Error::corrupt(
                 &path.join(dir),

@@ -1,6 +1,6 @@
 //! Reading whole files under a limit, and streaming the ones that do not fit.
 
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use crate::{Error, FileFormat, Result, disk};
@@ -108,5 +108,55 @@ impl BufRead for Reader {
 
     fn consume(&mut self, amount: usize) {
         self.inner.consume(amount);
+    }
+}
+
+/// A small text that is read again and again, such as the kernel's counters. The file stays open, because opening one takes several times as
+/// long as reading it.
+#[derive(Debug)]
+pub struct Reread {
+    path: PathBuf,
+    limit_bytes: u64,
+    file: disk::File,
+    bytes: Vec<u8>,
+}
+
+impl Reread {
+    /// Opens a file of which at most `limit_bytes` are read.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`], [`Error::NotAFile`] or [`Error::Io`].
+    pub fn open(path: &Path, limit_bytes: u64) -> Result<Self> {
+        Ok(Self {
+            path: path.to_path_buf(),
+            limit_bytes,
+            file: open(path)?,
+            bytes: Vec::new(),
+        })
+    }
+
+    /// The text that the file has now.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooLarge`], [`Error::NotUtf8`], or [`Error::Io`]; a file of the kernel fails where what it is about no longer exists.
+    pub fn text(&mut self) -> Result<&str> {
+        let io_error = |source| Error::io("read", &self.path, source);
+        self.bytes.clear();
+        self.file.seek(SeekFrom::Start(0)).map_err(io_error)?;
+        let mut limited = self.file.as_mut().take(self.limit_bytes.saturating_add(1));
+        limited.read_to_end(&mut self.bytes).map_err(io_error)?;
+        if self.bytes.len() as u64 > self.limit_bytes {
+            return Err(Error::TooLarge {
+                path: self.path.clone(),
+                limit_bytes: self.limit_bytes,
+                actual_bytes: self.bytes.len() as u64,
+            });
+        }
+        std::str::from_utf8(&self.bytes).map_err(|error| Error::NotUtf8 {
+            path: self.path.clone(),
+            offset: error.valid_up_to() as u64,
+        })
     }
 }

@@ -19,7 +19,7 @@ use serde_json::json;
 use taal_data::LineEnds;
 use taal_kernels::Precision;
 use taal_metrics::energy::EnergyTotal;
-use taal_metrics::{SourceFigures, StepRecord};
+use taal_metrics::{Forecast, Ledger, SourceFigures, StepRecord};
 use taal_model::Transformer;
 use taal_model::hugging_face::{self, Companions};
 use taal_store::layout::{self, CHECKPOINTS_DIR, MODEL_DIR, OPTIMIZER_FILE, STATE_FILE};
@@ -36,8 +36,8 @@ use crate::recipe::Recipe;
 use crate::replay::Forgetting;
 use crate::step::Learner;
 
-/// A larger train_state.json is not read.
-const MAX_STATE_BYTES: u64 = 1 << 20;
+/// A larger train_state.json is not read; the trainings that a model inherits are in it.
+const MAX_STATE_BYTES: u64 = 128 << 20;
 
 /// The running figures of a run at the end of a step.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -53,6 +53,16 @@ pub struct TrainState {
     pub wall_s: f64,
     /// Energy of the whole run, including its parts before a resume and steps that were taken back.
     pub energy: EnergyTotal,
+    /// Names this training in the ledgers of models that start from it.
+    pub run_id: String,
+    /// When it began, in seconds since 1970.
+    pub started_unix_s: Option<u64>,
+    /// The trainings of the models that it started from.
+    #[serde(skip_serializing_if = "has_no_entry")]
+    pub inherited: Ledger,
+    /// What the first steps said about the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub forecast: Option<Forecast>,
     /// Loss of the last step, in nats per token.
     pub train_loss: f64,
     /// Loss of the last evaluation.
@@ -96,6 +106,10 @@ pub struct TrainState {
     /// What the loss of the next step is multiplied by, with `train.precision = "f16"`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub loss_scale: Option<LossScale>,
+}
+
+fn has_no_entry(ledger: &Ledger) -> bool {
+    ledger.entries.is_empty()
 }
 
 impl TrainState {
@@ -339,6 +353,9 @@ impl Checkpoints {
     pub(crate) fn clean(&self) -> Result<(), TrainError> {
         if taal_store::is_dir(&self.dir) {
             taal_store::remove_temporaries(&self.dir)?;
+        }
+        for step in self.steps()? {
+            taal_store::remove_temporaries(&self.path(step).join(MODEL_DIR))?;
         }
         if let Some(run_dir) = self.dir.parent() {
             taal_store::remove_temporaries(run_dir)?;

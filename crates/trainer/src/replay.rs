@@ -158,6 +158,7 @@ fn source(recipe: &Recipe) -> Result<Option<DataRecipe>, TrainError> {
             order: recipe.data.order,
             damaged: recipe.data.damaged,
             line_ends: recipe.data.line_ends,
+            license: None,
             layout: None,
             columns: Columns::default(),
             chat_template: None,

@@ -1,7 +1,9 @@
 //! A run in progress: what it computes, and its record.
 
+mod about;
 mod compute;
 mod energy;
+mod forecast;
 mod forgetting;
 mod page;
 mod record;
@@ -17,8 +19,8 @@ use taal_metrics::{Report, RunLog};
 use taal_store::{ErrorKind, layout};
 
 use self::compute::{Clock, Compute};
-pub use self::energy::EnergyOptions;
 use self::energy::RunEnergy;
+pub use self::energy::{EnergyOptions, READING_INTERVAL};
 use self::page::Page;
 use self::record::Record;
 use crate::checkpoint::{Checkpoint, Checkpoints, Origin, TrainState};
@@ -33,7 +35,7 @@ use crate::saver::Saver;
 use crate::setup::Setup;
 use crate::step::Learner;
 use crate::utilization::Peak;
-use crate::{TrainError, memory, objective};
+use crate::{TrainError, ledger, memory, objective};
 
 /// Where and how a recipe is run.
 #[derive(Debug, Clone)]
@@ -148,6 +150,13 @@ impl<'a> Run<'a> {
         let log = open_log(claim.dir(), state.logged_steps(), progress)?;
         let (events, kept) = Events::open(claim.dir(), state.health.events)?;
         state.health.events = kept;
+        if checkpoint.is_none() {
+            state.started_unix_s = ledger::now_unix_s();
+            state.inherited = ledger::inherited(recipe)?;
+        }
+        if state.run_id.is_empty() {
+            state.run_id = ledger::new_id(&origin.recipe, &origin.data);
+        }
         let earlier = Report::read_json(&claim.dir().join(layout::REPORT_FIGURES_FILE)).ok();
         if let Some(figures) = earlier.and_then(|report| report.energy) {
             state.energy.raise_to(&figures);
@@ -191,6 +200,7 @@ impl<'a> Run<'a> {
             },
             energy,
             state,
+            seen: Vec::new(),
         };
         compute.rehearse()?;
         let mut run = Self { compute, record };
@@ -222,6 +232,7 @@ impl<'a> Run<'a> {
         if outcome.is_break() {
             return Ok(Outcome::Interrupted(record.report(compute, RunState::Interrupted)?));
         }
+        compute.grade_forecast();
         compute.measure_after(record)?;
         record.write_samples(compute);
         compute.count_energy(None);

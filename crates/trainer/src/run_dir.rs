@@ -459,7 +459,16 @@ pub(crate) fn write_recipe(dir: &Path, resolved: &Resolved, recipe_text: &str) -
 /// Keys that a resumed run may change: they affect how long and how often, not what is learned. `data.line_ends` may
 /// change, because runs from before that key kept carriage returns; if the ids differ, [`check_origin`] refuses.
 fn may_change(key: &str) -> bool {
-    ["train.steps", "train.patience", "data.line_ends", "name", "description"].contains(&key)
+    let keys = [
+        "train.steps",
+        "train.patience",
+        "train.stop_loss",
+        "data.line_ends",
+        "data.license",
+        "name",
+        "description",
+    ];
+    keys.contains(&key)
         || ["eval.", "checkpoint.", "health.", "sample."]
             .iter()
             .any(|section| key.starts_with(section))

@@ -35,7 +35,7 @@ pub enum EnergyCommand {
 /// The electricity.
 #[derive(Debug, Clone, Args)]
 pub struct GridArguments {
-    /// Country of the electricity (NL, NLD, Netherlands), world, or grams of CO2e per kWh
+    /// Country of the electricity (NL, NLD, Netherlands), world, grams of CO2e per kWh, or a .csv file by the hour
     /// [default: this machine's from `taal energy calibrate`, or world]
     #[arg(long, value_name = "COUNTRY")]
     pub grid: Option<String>,

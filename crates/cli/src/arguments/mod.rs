@@ -4,6 +4,7 @@ mod about;
 mod adapter;
 mod asking;
 mod beam;
+mod card;
 mod chat;
 mod energy;
 mod form;
@@ -27,6 +28,7 @@ pub use self::about::*;
 pub use self::adapter::*;
 pub use self::asking::*;
 pub use self::beam::*;
+pub use self::card::*;
 pub use self::chat::*;
 pub use self::energy::*;
 pub use self::form::*;
@@ -84,6 +86,8 @@ pub enum Command {
     Inspect(InspectArguments),
     /// List adapters, merge one into its base, show what it changes
     Adapter(AdapterArguments),
+    /// Write the model card of a model directory: data, losses, energy, how to reproduce, limits
+    Card(CardArguments),
     /// Turn another program's model into a model directory
     Import(ImportArguments),
     /// Turn a model directory into another program's model

@@ -181,6 +181,107 @@ pub enum BenchCommand {
     Paradigm(BenchParadigmArguments),
     /// Train a task from new weights and from a pre-trained model, with a share of its compute
     Transfer(BenchTransferArguments),
+    /// Measure what metering energy takes of a processor
+    Meter(BenchMeterArguments),
+    /// Train short runs, and grade the forecasts of their time, energy and loss
+    Forecast(BenchForecastArguments),
+    /// Measure time and energy to a validation loss, also those of another program
+    Speedrun(BenchSpeedrunArguments),
+    /// Train variants of a recipe, and compare their time, energy and loss
+    Green(BenchGreenArguments),
+}
+
+/// `taal bench forecast`
+#[derive(Debug, Args)]
+#[command(after_help = "Runs that are finished in --dir are not trained again.\n\n\
+                  Example:\n  taal bench forecast --runs 5")]
+pub struct BenchForecastArguments {
+    /// How many of the 45 short runs
+    #[arg(long, value_name = "N", default_value_t = taal_experiments::forecasts::RUNS, value_parser = from_one::<usize>)]
+    pub runs: usize,
+    /// Where the runs are kept
+    #[arg(long, value_name = "DIR", default_value = "runs/forecast")]
+    pub dir: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `taal bench speedrun`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Start-up and evaluations count. Another program prints a JSON object with val_loss in its last line; {seed} in its\n\
+                  arguments is replaced. docs/speedrun.md has the rules.\n\n\
+                  Example:\n  taal bench speedrun -- python docs/speedrun/nanogpt.py --data input.txt --seed {seed}"
+)]
+pub struct BenchSpeedrunArguments {
+    /// Embedded recipe or TOML file
+    #[arg(long, value_name = "NAME|FILE", default_value = "speedrun")]
+    pub recipe: String,
+    /// Change a value of the recipe (may be repeated)
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Validation loss to reach, in nats per token
+    #[arg(long, value_name = "NATS", default_value = "1.92", value_parser = positive)]
+    pub loss: f64,
+    /// Seeds; the median over them counts
+    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [1337, 1, 2], value_parser = from_zero::<u64>)]
+    pub seed: Vec<u64>,
+    /// Where Taal's runs are kept; none of them may be there yet
+    #[arg(long, value_name = "DIR", default_value = "runs/speedrun")]
+    pub dir: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// The other program and its arguments
+    #[arg(value_name = "COMMAND", last = true)]
+    pub peer: Vec<std::ffi::OsString>,
+}
+
+/// `taal bench green`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Each variant is a run in --dir; those that are finished there are not trained again, so an interrupted\n\
+                  comparison continues. Only figures of a machine that does nothing else count.\n\n\
+                  Example:\n  taal bench green --svg green.svg"
+)]
+pub struct BenchGreenArguments {
+    /// Embedded recipe or TOML file that is varied
+    #[arg(long, value_name = "NAME|FILE", default_value = taal_trainer::DEFAULT_RECIPE)]
+    pub recipe: String,
+    /// Change a value of the recipe, for all variants (may be repeated)
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Steps of the recipe; variants that change them are scaled [default: the recipe's]
+    #[arg(long, value_name = "N", value_parser = from_one::<u64>)]
+    pub steps: Option<u64>,
+    /// Only these variants (may be repeated) [default: all]
+    #[arg(long, value_name = "NAME")]
+    pub only: Vec<String>,
+    /// Steps of an LSTM, a transformer and a fine-tuned model that are compared at the same loss; 0 for none
+    #[arg(long, value_name = "N", default_value_t = 400, value_parser = from_zero::<u64>)]
+    pub contest_steps: u64,
+    /// Where the runs are kept
+    #[arg(long, value_name = "DIR", default_value = "runs/green")]
+    pub dir: PathBuf,
+    /// Write a chart of energy and loss
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `taal bench meter`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  taal bench meter --seconds 60")]
+pub struct BenchMeterArguments {
+    /// Seconds of the measurement
+    #[arg(long, value_name = "SECONDS", default_value = "20", value_parser = positive)]
+    pub seconds: f64,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `taal bench train`

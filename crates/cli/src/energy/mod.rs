@@ -1,14 +1,24 @@
 //! `taal energy`: what work takes in joules and greenhouse gases.
 
+mod children;
 mod estimate;
+mod forecast;
+mod green;
+mod meter;
 mod settings;
+mod speedrun;
 mod watch;
 
 use taal_metrics::energy::{EnergyFigures, GramCo2e, Joule, SelftestCase, selftest as run_selftest};
+use taal_metrics::{Forecast, LedgerTotals, Predicted};
 use taal_trainer::EnergyOptions;
 
 pub use self::estimate::estimate;
+pub use self::forecast::bench_forecast;
+pub use self::green::bench_green;
+pub use self::meter::bench_meter;
 pub use self::settings::{Place, calibrate};
+pub use self::speedrun::bench_speedrun;
 pub use self::watch::watch;
 use crate::arguments::EnergySelftestArguments;
 use crate::failure::Failure;
@@ -96,6 +106,49 @@ pub fn summary_rows(figures: &EnergyFigures) -> [(&'static str, String); 2] {
             ),
         ),
     ]
+}
+
+/// The energy of a run with the trainings that it inherits.
+pub fn ledger_row(totals: &LedgerTotals) -> (&'static str, String) {
+    let energy = |joules: f64| Joule(joules).watt_hours().to_string();
+    let unknown = match totals.unknown {
+        0 => String::new(),
+        count => format!("; that of {count} is not known and missing"),
+    };
+    let words = format!(
+        "{} ({} to {}), {} CO2e, {} trainings{unknown}",
+        energy(totals.joules),
+        energy(totals.low),
+        energy(totals.high),
+        GramCo2e(totals.co2e_g),
+        totals.trainings
+    );
+    ("with inherited", words)
+}
+
+/// What came of the forecast; none before the end.
+pub fn forecast_row(forecast: &Forecast) -> Option<(&'static str, String)> {
+    let grade = |name: &str, predicted: &Predicted| {
+        let verdict = if predicted.is_inside()? { "inside" } else { "outside" };
+        let off = 100.0 * (predicted.value / predicted.actual?.max(1e-12) - 1.0);
+        Some(format!("{name} {verdict} ({off:+.1} %)"))
+    };
+    let loss = |predicted: &Predicted| {
+        let verdict = if predicted.is_inside()? { "inside" } else { "outside" };
+        Some(format!("loss {verdict} ({:+.3})", predicted.value - predicted.actual?))
+    };
+    let parts = [
+        grade("time", &forecast.seconds),
+        forecast.joules.as_ref().and_then(|joules| grade("energy", joules)),
+        forecast.loss.as_ref().and_then(loss),
+    ];
+    let words: Vec<String> = parts.into_iter().flatten().collect();
+    (!words.is_empty()).then(|| {
+        (
+            "forecast",
+            format!("after step {}: {}", forecast.step, words.join(", ")),
+        )
+    })
 }
 
 /// The figures of a program as people read them, a line each.

@@ -1,6 +1,6 @@
 //! `taal energy calibrate`, and what is kept for this machine.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use taal_metrics::energy::{
     Calibration, EnergyFigures, Grid, KernelFiles, Machine, MachineSettings, MeterOptions, PowerModel, SETTINGS_FILE,
@@ -104,7 +104,10 @@ pub fn calibrate(arguments: &EnergyCalibrateArguments) -> Result<(), Failure> {
         settings.calibration = Some(Calibration::new(idle, full)?);
     }
     if let Some(country) = &arguments.grid.grid {
-        settings.country = Some(country.clone());
+        // A file is found again from any directory.
+        let file = taal_store::resolve(Path::new(country)).ok();
+        let file = file.filter(|path| taal_store::is_file(path));
+        settings.country = Some(file.map_or(country.clone(), |path| path.display().to_string()));
     }
     settings.pue = arguments.grid.pue.or(settings.pue);
     if arguments.forget && place.all.forget(&place.key) {

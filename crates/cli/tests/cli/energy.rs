@@ -348,3 +348,57 @@ fn a_budget_of_energy_stops_a_run_with_a_checkpoint() {
         fails(output, 2, &[reason]);
     }
 }
+
+#[test]
+fn the_meter_shows_its_own_cost() {
+    let place = Place::new();
+    let bench = |more: &[&str]| {
+        let arguments = [&["bench", "meter", "--seconds", "0.1"], more].concat();
+        taal(&place, &arguments).output().expect("taal starts")
+    };
+    let shown = done(bench(&[]));
+    assert!(shown.contains("readings") && shown.contains("in all"), "{shown}");
+    let found = json(&done(bench(&["--json"])));
+    assert!(
+        found["readings"].as_u64().is_some_and(|readings| readings > 0),
+        "{found}"
+    );
+    assert!(
+        found["period_s"].as_f64().is_some_and(|period| period >= 1.0),
+        "{found}"
+    );
+    fails(bench(&["--seconds", "0"]), 2, &["above 0"]);
+}
+
+#[test]
+fn models_and_their_exports_have_cards() {
+    let place = Place::new();
+    done(
+        taal(&place, &["train", "--recipe", "tiny.toml", "--run-dir", "run"])
+            .output()
+            .expect("taal starts"),
+    );
+    let card = |arguments: &[&str]| {
+        let arguments = [&["card", "--model"], arguments].concat();
+        taal(&place, &arguments).output().expect("taal starts")
+    };
+    let shown = done(card(&["run", "--lang", "nl", "--print"]));
+    assert!(
+        shown.contains("## Energie en CO2") && shown.contains("Wat is het op te lossen probleem"),
+        "{shown}"
+    );
+    assert!(place.read("run/model/README.md").contains("co2_eq_emissions:"));
+    let written = json(&done(card(&["run", "--lang", "nl", "--json"])));
+    assert!(written["kept"].is_null() && written["path"].as_str().is_some_and(|path| path.ends_with("README.md")));
+    assert!(place.read("run/model/README.md").contains("## Energie en CO2"));
+
+    let export = ["export", "--model", "run", "--to", "hf", "--out", "copy"];
+    done(taal(&place, &export).output().expect("taal starts"));
+    assert!(place.read("copy/README.md").contains("# run"));
+    assert_eq!(place.read("copy/ledger.json"), place.read("run/model/ledger.json"));
+    // A copy of a copy still knows its training.
+    let import = ["import", "--from", "copy", "--out", "again"];
+    done(taal(&place, &import).output().expect("taal starts"));
+    assert!(place.read("again/README.md").contains("co2_eq_emissions:"));
+    fails(card(&["nothing"]), 2, &["nothing"]);
+}

@@ -1,7 +1,9 @@
 //! The key figures of a run as cards.
 
 use taal_metrics::energy::{EnergyFigures, GramCo2e, Joule};
-use taal_metrics::{AnswerFigures, ForgettingFigures, GuessFigures, MaskedFigures, perplexity};
+use taal_metrics::{
+    AnswerFigures, Forecast, ForgettingFigures, GuessFigures, LedgerTotals, MaskedFigures, Predicted, perplexity,
+};
 
 use super::RunPage;
 use crate::escape;
@@ -183,6 +185,68 @@ impl RunPage<'_> {
         if let Some(energy) = &report.energy {
             self.energy(energy, cards);
         }
+        if let Some(totals) = &report.ledger {
+            self.ledger(totals, cards);
+        }
+        if let Some(forecast) = &report.forecast {
+            self.forecast(forecast, cards);
+        }
+    }
+
+    /// What the first steps said about time, energy and loss, and whether they were right.
+    fn forecast(&self, forecast: &Forecast, cards: &mut Cards) {
+        let (texts, numbers) = (&self.language.texts().report, self.language.numbers());
+        let amount = |joules: f64| numbers.localized(&Joule(joules).watt_hours().to_string());
+        let mut parts = Vec::new();
+        let mut grades = Vec::new();
+        let mut add = |predicted: &Predicted, show: &dyn Fn(f64) -> String| {
+            let verdict = match predicted.is_inside() {
+                Some(true) => texts.forecast_inside,
+                Some(false) => texts.forecast_outside,
+                None => "",
+            };
+            grades.extend(predicted.is_inside());
+            let [value, low, high] = [predicted.value, predicted.low, predicted.high].map(show);
+            let values = [
+                ("value", value.as_str()),
+                ("low", &low),
+                ("high", &high),
+                ("verdict", verdict),
+            ];
+            parts.push(fill(texts.forecast_part, &values).trim_end().to_owned());
+        };
+        add(&forecast.seconds, &|seconds| numbers.duration(seconds));
+        if let Some(joules) = &forecast.joules {
+            add(joules, &amount);
+        }
+        if let Some(loss) = &forecast.loss {
+            add(loss, &|loss| numbers.decimals(loss, 2));
+        }
+        let right = grades.iter().filter(|is_inside| **is_inside).count();
+        let figure = match grades.is_empty() {
+            true => fill(texts.at_step, &[("step", &numbers.grouped(forecast.step))]),
+            false => format!("{right} / {}", grades.len()),
+        };
+        cards.add(texts.forecast, &figure, &parts.join("; "));
+    }
+
+    /// This training with those that it inherits.
+    fn ledger(&self, totals: &LedgerTotals, cards: &mut Cards) {
+        let (texts, numbers) = (&self.language.texts().report, self.language.numbers());
+        let amount = |joules: f64| numbers.localized(&Joule(joules).watt_hours().to_string());
+        let values = [
+            ("count", numbers.grouped(totals.trainings)),
+            ("low", amount(totals.low)),
+            ("high", amount(totals.high)),
+            ("gases", numbers.localized(&GramCo2e(totals.co2e_g).to_string())),
+            ("unknown", numbers.grouped(totals.unknown)),
+        ];
+        let values = values.each_ref().map(|(name, value)| (*name, value.as_str()));
+        let note = match totals.unknown {
+            0 => fill(texts.inherited_note, &values),
+            _ => fill(texts.inherited_without, &values),
+        };
+        cards.add(texts.inherited, &amount(totals.joules), &note);
     }
 
     fn energy(&self, energy: &EnergyFigures, cards: &mut Cards) {

@@ -3,8 +3,8 @@ use std::time::{Duration, SystemTime};
 use taal_draw::{Language, RunPage, RunState};
 use taal_metrics::energy::EnergyFigures;
 use taal_metrics::{
-    AnswerFigures, AnswerMetric, AnswerScore, ForgettingFigures, Report, RunNote, Sample, SourceFigures, StepRecord,
-    WordRank,
+    AnswerFigures, AnswerMetric, AnswerScore, Forecast, ForgettingFigures, LedgerTotals, Predicted, Report, RunNote,
+    Sample, SourceFigures, StepRecord, WordRank,
 };
 
 use crate::record;
@@ -65,6 +65,8 @@ fn report() -> Report {
         peak_is_lower_bound: false,
         peak_rss_bytes: 512 << 20,
         energy: Some(energy()),
+        ledger: None,
+        forecast: None,
         resumed_from: Some(1000),
         skipped_steps: 0,
         masked: None,
@@ -597,4 +599,59 @@ fn each_source_of_the_validation_text_has_a_card_with_its_loss() {
         assert!(text.contains(part), "{part}: {text}");
     }
     assert!(visible(&page(&report, &[], "", RunState::Finished, Language::Dutch)).contains("Validatie, news4,2500"));
+}
+
+#[test]
+fn inherited_energy_and_the_graded_forecast_are_on_the_page_in_both_languages() {
+    let predicted = |value: f64, half: f64, actual: Option<f64>| Predicted {
+        value,
+        low: value - half,
+        high: value + half,
+        actual,
+    };
+    let graded = Report {
+        ledger: Some(LedgerTotals {
+            trainings: 3,
+            unknown: 1,
+            joules: 7200.0,
+            low: 3600.0,
+            high: 10_800.0,
+            co2e_g: 1.5,
+            ..LedgerTotals::default()
+        }),
+        forecast: Some(Forecast {
+            step: 200,
+            steps: 2000,
+            seconds: predicted(200.0, 20.0, Some(202.4)),
+            joules: Some(predicted(3600.0, 360.0, Some(19_332.0))),
+            loss: Some(predicted(1.9, 0.08, Some(1.8857))),
+        }),
+        ..report()
+    };
+    let english = page(&graded, &[], "", RunState::Finished, Language::English);
+    for words in [
+        "<dt>Energy in all</dt><dd class=\"figure\">2.00 Wh</dd>",
+        "3 trainings, 1.00 Wh to 3.00 Wh, 1.50 g",
+        "that of 1 is not known and missing",
+        "<dt>Forecast</dt><dd class=\"figure\">2 / 3</dd>",
+        "1.00 Wh (900.00 mWh to 1.10 Wh) wrong",
+        "1.90 (1.82 to 1.98) right",
+    ] {
+        assert!(english.contains(words), "{words}");
+    }
+    let dutch = page(&graded, &[], "", RunState::Finished, Language::Dutch);
+    assert!(dutch.contains("<dt>Energie in totaal</dt><dd class=\"figure\">2,00 Wh</dd>"));
+    assert!(dutch.contains("<dt>Voorspelling</dt>") && dutch.contains("1,90 (1,82 tot 1,98) goed"));
+    let mut early = graded;
+    early.forecast = early.forecast.map(|forecast| Forecast {
+        seconds: predicted(200.0, 20.0, None),
+        joules: None,
+        loss: None,
+        ..forecast
+    });
+    let live = page(&early, &[], "", RunState::Interrupted, Language::English);
+    assert!(
+        live.contains("<dt>Forecast</dt><dd class=\"figure\">at step 200</dd>"),
+        "nothing is graded yet"
+    );
 }

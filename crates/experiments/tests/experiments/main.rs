@@ -1,4 +1,6 @@
 //! Experiments: what they measure, and which recipes they refuse.
 
+mod forecasts;
+mod green;
 mod paradigm;
 mod transfer;

@@ -1,11 +1,18 @@
 //! Where sensors are read: the kernel's files, or ones made for a test.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use taal_store::Reread;
 
 /// `/proc/stat` has a line per processor and one with a number per interrupt.
 const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// Files that stay open. A machine has fewer sensors; the processes of a tree share what is left.
+const MAX_OPEN_FILES: usize = 48;
 
 /// Why a sensor gave no number.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,11 +59,22 @@ pub trait SensorFiles: Send {
     }
 }
 
-/// The files of the running kernel.
-#[derive(Debug, Clone)]
+/// The files of the running kernel. Those that are read again stay open; a clone opens its own.
+#[derive(Debug)]
 pub struct KernelFiles {
     sys: PathBuf,
     proc: PathBuf,
+    open: Mutex<BTreeMap<String, Reread>>,
+}
+
+impl Clone for KernelFiles {
+    fn clone(&self) -> Self {
+        Self {
+            sys: self.sys.clone(),
+            proc: self.proc.clone(),
+            open: Mutex::default(),
+        }
+    }
 }
 
 impl Default for KernelFiles {
@@ -71,6 +89,7 @@ impl KernelFiles {
         Self {
             sys: sys.to_path_buf(),
             proc: PathBuf::from("/proc"),
+            open: Mutex::default(),
         }
     }
 
@@ -88,20 +107,40 @@ impl SensorFiles for KernelFiles {
         if !cfg!(target_os = "linux") {
             return Err(ReadError::Missing);
         }
-        taal_store::read_text(&self.path(path), MAX_FILE_BYTES).map_err(|error| match &error {
-            taal_store::Error::NotFound { .. } => ReadError::Missing,
-            taal_store::Error::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
-                ReadError::Denied
-            }
-            taal_store::Error::Io { source, .. } => ReadError::Failed(source.to_string()),
-            other => ReadError::Failed(other.to_string()),
-        })
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(text) = open.get_mut(path).map(|file| file.text().map(str::to_owned)) {
+            match text {
+                Ok(text) => return Ok(text),
+                // Its process has ended, or its sensor is gone: perhaps there is another one under the same name.
+                Err(_) => open.remove(path),
+            };
+        }
+        // The training that is metered may be on a file system made for tests, and the kernel's files are not.
+        let read = || -> taal_store::Result<(Reread, String)> {
+            let mut file = Reread::open(&self.path(path), MAX_FILE_BYTES)?;
+            let text = file.text()?.to_owned();
+            Ok((file, text))
+        };
+        let (file, text) = taal_store::with_vfs(None, read).map_err(|error| reason(&error))?;
+        if open.len() < MAX_OPEN_FILES {
+            open.insert(path.to_owned(), file);
+        }
+        Ok(text)
     }
 
     fn list(&self, path: &str) -> Vec<String> {
         if !cfg!(target_os = "linux") {
             return Vec::new();
         }
-        taal_store::list_dir(&self.path(path)).unwrap_or_default()
+        taal_store::with_vfs(None, || taal_store::list_dir(&self.path(path))).unwrap_or_default()
+    }
+}
+
+fn reason(error: &taal_store::Error) -> ReadError {
+    match error {
+        taal_store::Error::NotFound { .. } => ReadError::Missing,
+        taal_store::Error::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => ReadError::Denied,
+        taal_store::Error::Io { source, .. } => ReadError::Failed(source.to_string()),
+        other => ReadError::Failed(other.to_string()),
     }
 }

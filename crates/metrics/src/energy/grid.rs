@@ -1,7 +1,14 @@
 //! Greenhouse gases of electricity: grams of CO2 equivalent per kilowatt-hour by country and year, or by what it is made of.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
+use super::hourly::HourlyGrid;
+
+use super::total::EnergyFigures;
 use super::units::{GramCo2e, Joule, WattHour};
 use crate::{Error, Result};
 
@@ -10,6 +17,12 @@ const TABLE: &str = include_str!("../../data/grid.csv");
 
 /// The world's average of 2018 (IEA, Global Energy & CO2 Status Report 2019), for countries without a figure of their own.
 const WORLD: (f64, u16) = (475.0, 2018);
+
+/// No fuel emits more grams per kilowatt-hour.
+pub(super) const MAX_G_PER_KWH: f64 = 2000.0;
+
+/// What the name of a file by the hour ends in.
+const FILE_ENDING: &str = ".csv";
 
 /// Electricity with its greenhouse gases.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,6 +35,9 @@ pub struct Grid {
     pub g_per_kwh: f64,
     /// The year of the figure, which is some years ago; none for a figure that was given.
     pub year: Option<u16>,
+    /// The figures by the hour, where a file has them; `g_per_kwh` is then their mean.
+    #[serde(skip)]
+    pub hourly: Option<Arc<HourlyGrid>>,
 }
 
 impl Default for Grid {
@@ -38,6 +54,7 @@ impl Grid {
             name: "world average".to_owned(),
             g_per_kwh: WORLD.0,
             year: Some(WORLD.1),
+            hourly: None,
         }
     }
 
@@ -47,12 +64,13 @@ impl Grid {
     ///
     /// [`Error::BadQuantity`] for a figure below 0 or above 2,000 g, more than any fuel emits.
     pub fn custom(g_per_kwh: f64) -> Result<Self> {
-        match (0.0..=2000.0).contains(&g_per_kwh) {
+        match (0.0..=MAX_G_PER_KWH).contains(&g_per_kwh) {
             true => Ok(Self {
                 code: "custom".to_owned(),
                 name: "as given".to_owned(),
                 g_per_kwh,
                 year: None,
+                hourly: None,
             }),
             false => Err(Error::BadQuantity {
                 text: g_per_kwh.to_string(),
@@ -61,7 +79,8 @@ impl Grid {
         }
     }
 
-    /// By ISO 3166-1's two or three letters, the country's English name, `world`, or a number of grams per kWh.
+    /// By ISO 3166-1's two or three letters, the country's English name, `world`, a number of grams per kWh, or a `.csv` file by the hour as
+    /// [`HourlyGrid::read`] takes it.
     ///
     /// A country that exists and has no figure gets the world's average under its own name.
     ///
@@ -75,7 +94,7 @@ impl Grid {
     ///
     /// # Errors
     ///
-    /// [`Error::UnknownCountry`] for a country that does not exist.
+    /// [`Error::UnknownCountry`] for a country that does not exist; those of [`HourlyGrid::read`].
     pub fn find(country: &str) -> Result<Self> {
         let wanted = country.trim().to_lowercase();
         if wanted == "world" {
@@ -84,12 +103,64 @@ impl Grid {
         if let Ok(grams) = wanted.parse() {
             return Self::custom(grams);
         }
+        if wanted.ends_with(FILE_ENDING) {
+            return Self::of_file(Path::new(country.trim()));
+        }
         let mut rows = TABLE.lines().skip(1).filter_map(Row::parse);
         let found = rows.find(|row| row.is_called(&wanted));
         found.map(|row| row.grid()).ok_or_else(|| Error::UnknownCountry {
             name: country.to_owned(),
             closest: closest(&wanted),
         })
+    }
+
+    /// Electricity by the hour, from a file.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`HourlyGrid::read`].
+    pub fn of_file(path: &Path) -> Result<Self> {
+        let hourly = HourlyGrid::read(path)?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        Ok(Self {
+            code: "hourly".to_owned(),
+            name: name.into_owned(),
+            g_per_kwh: hourly.mean(),
+            year: hourly.year(),
+            hourly: Some(Arc::new(hourly)),
+        })
+    }
+
+    /// This electricity with the figure that energy by the hour had, and what there is to say about it.
+    pub(super) fn over(&self, joules_by_hour: &BTreeMap<i64, Joule>) -> (Self, Option<String>) {
+        let Some(hourly) = &self.hourly else {
+            return (self.clone(), None);
+        };
+        let (g_per_kwh, missing) = hourly.weighted(joules_by_hour);
+        let grid = Self {
+            g_per_kwh,
+            ..self.clone()
+        };
+        let note = (missing > 0.0).then(|| {
+            format!(
+                "{} has no row for the hours of {:.0} % of the energy; its mean stands in for them",
+                self.name,
+                100.0 * missing
+            )
+        });
+        (grid, note)
+    }
+
+    /// The electricity that figures of a report were computed with.
+    pub fn of_figures(figures: &EnergyFigures) -> Self {
+        let known = Self::find(&figures.grid).ok();
+        Self {
+            name: known.map_or_else(|| figures.grid.clone(), |known| known.name),
+            code: figures.grid.clone(),
+            g_per_kwh: figures.g_per_kwh,
+            year: figures.year,
+            hourly: None,
+        }
     }
 
     /// Whether the figure is the world's average.
@@ -142,6 +213,7 @@ impl<'a> Row<'a> {
             name: self.figure.map_or_else(world, |_| self.name.to_owned()),
             g_per_kwh: self.figure.unwrap_or(WORLD).0,
             year: Some(self.figure.unwrap_or(WORLD).1),
+            hourly: None,
         }
     }
 }

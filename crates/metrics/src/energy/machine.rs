@@ -101,22 +101,29 @@ fn memory_bytes(meminfo: &str) -> u64 {
     kibibytes.unwrap_or(0) * 1024
 }
 
-/// The mean frequency of the processors over the one that their design power is for; none if the system does not say.
-pub(super) fn relative_frequency(files: &dyn SensorFiles) -> Option<f64> {
-    let directory = "sys/devices/system/cpu/cpufreq";
-    let policies = files.list(directory);
-    let ratios = policies
-        .iter()
-        .filter(|name| name.starts_with("policy"))
-        .take(MAX_POLICIES);
-    let ratios: Vec<f64> = ratios
-        .filter_map(|policy| {
+/// Where the processors' frequencies are read, and the ones that their design power is for, which do not change.
+#[derive(Debug)]
+pub(super) struct Frequencies(Vec<(String, f64)>);
+
+impl Frequencies {
+    pub(super) fn find(files: &dyn SensorFiles) -> Self {
+        let directory = "sys/devices/system/cpu/cpufreq";
+        let names = files.list(directory);
+        let policies = names.iter().filter(|name| name.starts_with("policy"));
+        let found = policies.take(MAX_POLICIES).filter_map(|policy| {
             let number = |file: &str| files.number(&format!("{directory}/{policy}/{file}")).ok();
             let base = number("base_frequency").or_else(|| number("cpuinfo_max_freq"))?;
-            Some(number("scaling_cur_freq")? as f64 / base.max(1) as f64)
-        })
-        .collect();
-    (!ratios.is_empty()).then(|| ratios.iter().sum::<f64>() / ratios.len() as f64)
+            Some((format!("{directory}/{policy}/scaling_cur_freq"), base.max(1) as f64))
+        });
+        Self(found.collect())
+    }
+
+    /// The mean frequency over the one that the design power is for; none if the system does not say.
+    pub(super) fn relative(&self, files: &dyn SensorFiles) -> Option<f64> {
+        let ratio = |(path, base): &(String, f64)| Some(files.number(path).ok()? as f64 / base);
+        let ratios: Vec<f64> = self.0.iter().filter_map(ratio).collect();
+        (!ratios.is_empty()).then(|| ratios.iter().sum::<f64>() / ratios.len() as f64)
+    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! everything that ran. What others run beside us is theirs, and an idle machine that works for us alone is all ours. GPUs are counted
 //! whole.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::battery::Batteries;
@@ -12,8 +13,9 @@ use super::estimate::{Calibration, PowerModel};
 use super::figure::{Energy, Source, Sources};
 use super::files::SensorFiles;
 use super::gpu::{GpuMeter, Gpus};
+use super::hourly;
 use super::load::{LoadReader, Scope};
-use super::machine::{self, Machine};
+use super::machine::{Frequencies, Machine};
 use super::notes::Notes;
 use super::powercap::{Level, Powercap};
 use super::units::{Joule, Watt};
@@ -27,7 +29,7 @@ const STAND_IN_ERROR: f64 = 0.5;
 const MIN_INTERVAL_S: f64 = 0.1;
 
 /// How often the sensors are read. Counters wrap after minutes and CPU times add up by themselves; only a power that is integrated needs
-/// more. A sample of a process tree costs up to 3 ms on a busy machine (debug build), which is 0.07 % of a core every 4 s.
+/// more. `taal bench meter` shows what this takes of a core.
 const PERIOD: Duration = Duration::from_secs(4);
 const PERIOD_OF_POWER: Duration = Duration::from_secs(1);
 
@@ -60,6 +62,8 @@ pub struct Reading {
     pub idle: Energy,
     /// The energy of the whole machine, of which ours is a share.
     pub machine: Joule,
+    /// Ours by hours since 1970 in UTC, for electricity whose greenhouse gases are known by the hour.
+    pub by_hour: BTreeMap<i64, Joule>,
     /// Seconds metered.
     pub seconds: f64,
     /// Our CPU seconds.
@@ -98,6 +102,8 @@ impl Reading {
         self.seconds += interval.seconds * factor;
         self.cpu_seconds += interval.cpu_seconds * factor;
         self.shared_seconds += interval.shared_seconds * factor;
+        let of_hour = self.by_hour.entry(interval.hour).or_default();
+        *of_hour += (interval.cpu + interval.memory + interval.whole + interval.gpu).joules * factor;
     }
 }
 
@@ -113,6 +119,8 @@ struct Interval {
     seconds: f64,
     cpu_seconds: f64,
     shared_seconds: f64,
+    /// The hour since 1970 in which it ended.
+    hour: i64,
 }
 
 /// Meters a machine; [`sample`](Self::sample) reads the sensors.
@@ -127,6 +135,7 @@ pub struct Meter {
     battery_watts: Option<f64>,
     gpus: Option<GpuMeter>,
     load: LoadReader,
+    frequencies: Frequencies,
     last: Moment,
     last_interval: Option<Interval>,
     total: Reading,
@@ -162,6 +171,7 @@ impl Meter {
         };
         let battery_watts = batteries.as_ref().and_then(|it| it.watts(files.as_ref()));
         let gpus = gpus.map(|gpus| GpuMeter::new(gpus, now.steady_s, notes));
+        let frequencies = Frequencies::find(files.as_ref());
         let load = LoadReader::new(files.as_ref(), options.scope, machine.n_cpus);
         if !load.sees_us() {
             notes.set(
@@ -180,6 +190,7 @@ impl Meter {
             battery_watts,
             gpus,
             load,
+            frequencies,
             last: now,
             last_interval: None,
             total,
@@ -265,7 +276,8 @@ impl Meter {
             let sentence = format!("the machine {what} by {missed} s, which are not in the figures");
             self.total.notes.add(sentence);
         }
-        let interval = self.interval(now.steady_s, seconds);
+        let mut interval = self.interval(now.steady_s, seconds);
+        interval.hour = hourly::hour_of(now.wall_s);
         self.last = now;
         self.total.add(&interval, 1.0);
         self.last_interval = Some(interval);
@@ -294,6 +306,7 @@ impl Meter {
             seconds,
             cpu_seconds: load.ours_s,
             shared_seconds: seconds * load.share,
+            hour: 0,
         }
     }
 
@@ -343,7 +356,7 @@ impl Meter {
             found.whole = Energy::measured(Watt(watts).over(seconds), BATTERY_ERROR);
             return found;
         }
-        let frequency = machine::relative_frequency(self.files.as_ref());
+        let frequency = self.frequencies.relative(self.files.as_ref());
         let modeled = self.model.at(utilization, frequency).over(seconds);
         self.total.sources.insert(self.model.source());
         match self.model.source() {

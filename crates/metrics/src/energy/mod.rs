@@ -3,9 +3,11 @@
 //! - [`Meter`] reads the sensors there are (the counters of processors and memory through Linux powercap, NVIDIA's GPUs, batteries) and
 //!   estimates the rest; [`Monitor`] samples it every few seconds on one thread;
 //! - [`PowerModel`]: the estimate for machines without sensors, which are most, with bounds;
-//! - [`Grid`], [`Footprint`], [`Embodied`]: greenhouse gases by country and year, in three lines;
+//! - [`Grid`], [`HourlyGrid`], [`Footprint`], [`Embodied`]: greenhouse gases by country and year or by the hour, in three lines;
 //! - [`TrainingPlan`], [`PRESETS`], [`bloom`]: what a training takes before it starts;
+//! - [`UsageEnergy`]: what an answer of a server took;
 //! - [`Settings`], [`Calibration`]: what is kept per machine;
+//! - [`overhead`]: what metering itself takes of a processor;
 //! - [`codecarbon`]: that program's formulas and its table;
 //! - [`FakeMachine`], [`selftest`]: sensors made for tests, with faults.
 //!
@@ -35,17 +37,20 @@ mod figure;
 mod files;
 mod gpu;
 mod grid;
+mod hourly;
 mod load;
 mod machine;
 mod meter;
 mod monitor;
 mod notes;
+mod overhead;
 mod powercap;
 mod selftest;
 mod settings;
 mod total;
 mod training;
 mod units;
+mod usage;
 
 pub use clock::{Clock, Moment, SystemClock};
 pub use counter::WrapCounter;
@@ -55,11 +60,13 @@ pub use figure::{Energy, Power, Source, Sources};
 pub use files::{KernelFiles, ReadError, SensorFiles};
 pub use gpu::{Gpus, nvidia_gpus};
 pub use grid::{Embodied, Footprint, Fuel, Grid, mix_g_per_kwh};
+pub use hourly::HourlyGrid;
 pub use load::Scope;
 pub use machine::{Machine, tdp_watts};
 pub use meter::{Meter, MeterOptions, Reading};
 pub use monitor::Monitor;
 pub use notes::Notes;
+pub use overhead::{Overhead, overhead};
 pub use powercap::Level;
 pub use selftest::{SelftestCase, selftest};
 pub use settings::{MachineSettings, SETTINGS_FILE, Settings, check_pue, machine_key};
@@ -69,6 +76,7 @@ pub use training::{
     find_preset, training_flops,
 };
 pub use units::{GramCo2e, Joule, Watt, WattHour};
+pub use usage::{MinMax, UsageCarbon, UsageEnergy};
 
 impl Meter {
     /// A meter on this machine, with its kernel's files, its clocks and its GPUs.

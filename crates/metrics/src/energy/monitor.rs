@@ -1,22 +1,27 @@
 //! The one thread that samples the meter while a program works; it starts no process.
+//!
+//! The thread only keeps the sampling period. A reading is made by the thread that asks for it: waking another one, which answers and wakes
+//! the first, takes longer than the reading.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use super::machine::Machine;
 use super::meter::{Meter, Reading};
 
-enum Ask {
-    Reading(Sender<Reading>),
-    Finish(Sender<Reading>),
-}
+/// The thread's name, under which the system lists it.
+pub(super) const THREAD_NAME: &str = "energy";
 
-/// A meter that is sampled once per [`Meter::period`], on a thread that owns it.
+/// A meter that is sampled once per [`Meter::period`], on a thread of its own.
 pub struct Monitor {
-    asks: Sender<Ask>,
+    meter: Arc<Mutex<Meter>>,
+    stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
     machine: Machine,
     gpus: (String, usize),
+    period: Duration,
 }
 
 impl std::fmt::Debug for Monitor {
@@ -28,25 +33,32 @@ impl std::fmt::Debug for Monitor {
 }
 
 impl Monitor {
-    /// Starts the thread, which makes the meter and owns it; energy counts from the moment this returns. None where the system gives no
-    /// thread.
-    pub fn start(make: impl FnOnce() -> Meter + Send + 'static) -> Option<Self> {
-        let (asks, asked) = channel();
-        let (tell, told) = channel();
-        let work = move || {
-            let meter = make();
-            // Without a listener there is nobody to meter for, and the thread ends at its first ask.
-            let _ = tell.send((meter.machine().clone(), meter.gpus()));
-            answer(meter, &asked);
-        };
-        let thread = std::thread::Builder::new().name("energy".to_owned()).spawn(work).ok()?;
-        let (machine, gpus) = told.recv().ok()?;
+    /// Makes the meter and starts the thread; energy counts from the moment this returns. None where the system gives no thread.
+    pub fn start(make: impl FnOnce() -> Meter) -> Option<Self> {
+        let meter = make();
+        let (machine, gpus) = (meter.machine().clone(), meter.gpus());
+        let period = meter.period();
+        let meter = Arc::new(Mutex::new(meter));
+        let (stop, stopped) = channel();
+        let sampled = meter.clone();
+        let work = move || sample(&sampled, period, &stopped);
+        let thread = std::thread::Builder::new()
+            .name(THREAD_NAME.to_owned())
+            .spawn(work)
+            .ok()?;
         Some(Self {
-            asks,
+            meter,
+            stop: Some(stop),
             thread: Some(thread),
             machine,
             gpus,
+            period,
         })
+    }
+
+    /// How often the thread samples.
+    pub fn period(&self) -> Duration {
+        self.period
     }
 
     /// The machine that is metered.
@@ -59,27 +71,21 @@ impl Monitor {
         (&self.gpus.0, self.gpus.1)
     }
 
-    /// The energy until now; none if the thread has died.
+    /// The energy until now; none if a sensor's code panicked.
     pub fn reading(&self) -> Option<Reading> {
-        self.ask(Ask::Reading)
+        self.meter.lock().ok().map(|mut meter| meter.reading())
     }
 
-    /// Reads the sensors for the last time and ends the thread; none if it has died.
+    /// Reads the sensors for the last time and ends the thread; none if a sensor's code panicked.
     pub fn finish(mut self) -> Option<Reading> {
-        let reading = self.ask(Ask::Finish);
         self.join();
-        reading
-    }
-
-    fn ask(&self, ask: impl FnOnce(Sender<Reading>) -> Ask) -> Option<Reading> {
-        let (reply, replied) = channel();
-        self.asks.send(ask(reply)).ok()?;
-        replied.recv().ok()
+        self.meter.lock().ok().map(|mut meter| meter.finish())
     }
 
     fn join(&mut self) {
+        self.stop = None;
         if let Some(thread) = self.thread.take() {
-            // A panic was seen as an answer that did not come.
+            // A panic leaves the meter's lock poisoned, and there is no reading.
             let _ = thread.join();
         }
     }
@@ -87,25 +93,16 @@ impl Monitor {
 
 impl Drop for Monitor {
     fn drop(&mut self) {
-        // The thread ends when nobody can ask it any more.
-        self.asks = channel().0;
         self.join();
     }
 }
 
-fn answer(mut meter: Meter, asked: &Receiver<Ask>) {
-    let period = meter.period();
-    loop {
-        match asked.recv_timeout(period) {
-            Ok(Ask::Reading(reply)) => {
-                let _ = reply.send(meter.reading());
-            }
-            Ok(Ask::Finish(reply)) => {
-                let _ = reply.send(meter.finish());
-                return;
-            }
-            Err(RecvTimeoutError::Timeout) => meter.sample(),
-            Err(RecvTimeoutError::Disconnected) => return,
+/// Samples until the other end of the channel is dropped.
+fn sample(meter: &Mutex<Meter>, period: Duration, stopped: &Receiver<()>) {
+    while stopped.recv_timeout(period) == Err(RecvTimeoutError::Timeout) {
+        match meter.lock() {
+            Ok(mut meter) => meter.sample(),
+            Err(_) => return,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Energy that adds up over the parts of a run, and the figures of a report that follow from it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +36,9 @@ pub struct EnergyTotal {
     pub idle: Energy,
     /// Greenhouse gases of making the machines, for the time that was used.
     pub embodied: GramCo2e,
+    /// Energy by hours since 1970 in UTC.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub by_hour: BTreeMap<i64, Joule>,
     /// Where the figures come from.
     pub sources: Sources,
     /// What they miss.
@@ -56,6 +59,7 @@ impl EnergyTotal {
             energy: reading.total(),
             idle: reading.idle,
             embodied: machine.embodied_per_hour() * hours + accelerators * (reading.seconds / SECONDS_PER_HOUR),
+            by_hour: reading.by_hour.clone(),
             sources: reading.sources.clone(),
             notes: reading.notes.sentences().into_iter().collect(),
         }
@@ -66,6 +70,9 @@ impl EnergyTotal {
         self.energy += other.energy;
         self.idle += other.idle;
         self.embodied += other.embodied;
+        for (hour, joules) in &other.by_hour {
+            *self.by_hour.entry(*hour).or_default() += *joules;
+        }
         self.sources = self.sources.iter().chain(other.sources.iter()).collect();
         self.notes.extend(other.notes.iter().cloned());
     }
@@ -83,12 +90,13 @@ impl EnergyTotal {
 
     /// The figures with the greenhouse gases of the electricity; `tokens` were read or written with this energy.
     pub fn figures(&self, tokens: Option<u64>, grid: &Grid, pue: f64) -> EnergyFigures {
+        let (grid, note) = grid.over(&self.by_hour);
         let dynamic = self.energy.since(self.idle).joules;
         let footprint = Footprint::new(
             dynamic.watt_hours(),
             self.idle.joules.watt_hours(),
             self.embodied,
-            grid,
+            &grid,
             pue,
         );
         let joules = self.energy.joules.0;
@@ -102,11 +110,11 @@ impl EnergyTotal {
             co2e_dynamic_g: footprint.dynamic.0,
             co2e_idle_g: footprint.idle.0,
             co2e_embodied_g: footprint.embodied.0,
-            grid: grid.code.clone(),
+            grid: grid.code,
             g_per_kwh: grid.g_per_kwh,
             year: grid.year,
             pue,
-            notes: self.notes.iter().cloned().collect(),
+            notes: self.notes.iter().cloned().chain(note).collect(),
         }
     }
 }

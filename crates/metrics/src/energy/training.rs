@@ -111,6 +111,7 @@ pub fn bloom() -> Bloom {
         name: "France, as the paper has it".to_owned(),
         g_per_kwh: 57.0,
         year: Some(2022),
+        hourly: None,
     };
     let dynamic = WattHour(BLOOM_HOURS * 400.0);
     let idle = WattHour(BLOOM_IDLE_KWH * 1e3);

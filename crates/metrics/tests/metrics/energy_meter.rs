@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use taal_metrics::energy::{
-    Calibration, FakeMachine, FakeZone, KernelFiles, Meter, MeterOptions, Monitor, Reading, Scope, SensorFiles, Source,
-    SystemClock, selftest,
+    Calibration, EnergyTotal, FakeMachine, FakeZone, Grid, KernelFiles, Meter, MeterOptions, Monitor, Reading, Scope,
+    SensorFiles, Source, SystemClock, overhead, selftest,
 };
 
 use super::scratch;
@@ -262,4 +263,90 @@ fn this_machine_has_a_figure_with_bounds_and_the_thread_ends() {
         );
         assert!(!reading.sources.to_string().is_empty());
     }
+}
+
+#[test]
+fn the_meter_says_what_it_takes_itself() {
+    let make = || Meter::of_this_machine(MeterOptions::default());
+    let found = overhead(make, Duration::from_millis(60), Duration::from_millis(5)).expect("a thread");
+    assert!(found.readings > 0 && found.reading_s > 0.0, "{found:?}");
+    assert!(found.seconds >= 0.06 && found.period_s >= 1.0, "{found:?}");
+    assert!(!found.source.is_empty());
+    if let (Some(thread), Some(share)) = (found.thread_share, found.share) {
+        let readings = found.readings as f64 * found.reading_s / found.seconds;
+        assert!((thread + readings - share).abs() < 1e-9, "{found:?}");
+    }
+}
+
+#[test]
+fn files_that_stay_open_show_new_numbers_and_their_successor_when_they_are_replaced() {
+    let scratch = scratch();
+    let files = KernelFiles::with_sys(scratch.path());
+    if files.read("proc/stat").is_err() {
+        // Only Linux has such files.
+        return;
+    }
+    write(scratch.path(), "power", "1\n");
+    assert_eq!(files.number("sys/power"), Ok(1));
+    write(scratch.path(), "power", "22\n");
+    assert_eq!(files.number("sys/power"), Ok(22));
+    write(scratch.path(), "power", "3\n");
+    assert_eq!(files.clone().number("sys/power"), Ok(3));
+    assert!(files.number("sys/absent").is_err());
+    write(scratch.path(), "absent", "4\n");
+    assert_eq!(files.number("sys/absent"), Ok(4));
+}
+
+#[test]
+fn electricity_by_the_hour_counts_with_the_energy_of_each_hour() {
+    let scratch = scratch();
+    let path = scratch.path().join("grid.csv");
+    let grid = |text: &str| {
+        fs::write(&path, text).expect("written");
+        Grid::find(&path.display().to_string())
+    };
+    let found = grid(
+        "Datetime (UTC),Zone,Carbon intensity gCO2eq/kWh (direct)\n1970-01-01 00:00,NL,100\n1970-01-01 01:00,NL,300\n",
+    );
+    let found = found.expect("a grid");
+    assert_eq!(
+        (found.code.as_str(), found.g_per_kwh, found.year),
+        ("hourly", 200.0, Some(1970))
+    );
+    let machine = FakeMachine::new();
+    let mut meter = machine.meter(MeterOptions::default());
+    for seconds in [3000.0, 1200.0] {
+        machine.pass(seconds, 4.0, 0.0);
+        meter.sample();
+    }
+    let total = EnergyTotal::of(&meter.finish(), meter.machine());
+    let figures = total.figures(None, &found, 1.0);
+    let expected = (3000.0 * 100.0 + 1200.0 * 300.0) / 4200.0;
+    assert!((figures.g_per_kwh - expected).abs() < 1e-9, "{figures:?}");
+    assert!((figures.co2e_g - figures.joules / 3.6e6 * expected).abs() < 1e-9);
+    assert!((figures.co2e_dynamic_g + figures.co2e_idle_g - figures.co2e_g).abs() < 1e-9);
+    assert!(figures.notes.is_empty(), "{:?}", figures.notes);
+
+    let half = grid("time,g_per_kwh\n1970-01-01T00:00Z,100\n").expect("a grid");
+    let notes = total.figures(None, &half, 1.0).notes;
+    assert!(
+        notes.iter().any(|note| note.contains("no row for the hours of 29 %")),
+        "{notes:?}"
+    );
+
+    for (text, line, words) in [
+        ("", "line 1", "expected a header"),
+        ("time,price\n1970-01-01 00:00,3\n", "line 1", "g_per_kwh"),
+        ("time,g_per_kwh\n", "line 2", "no rows"),
+        ("time,g_per_kwh\n1970-01-01 00:00,1\nnoon,3\n", "line 3", "not a time"),
+        ("time,g_per_kwh\n1970-01-01 00:00,-3\n", "line 2", "0 to 2000"),
+        ("time,g_per_kwh\n1970-01-01 00:00\n", "line 2", "0 to 2000"),
+    ] {
+        let error = grid(text).expect_err("refused").to_string();
+        assert!(
+            error.contains("grid.csv") && error.contains(line) && error.contains(words),
+            "{text}: {error}"
+        );
+    }
+    assert!(Grid::find("missing.csv").is_err());
 }

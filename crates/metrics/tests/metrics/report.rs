@@ -25,6 +25,8 @@ fn report() -> Report {
         peak_flops_per_s: 3.36e11,
         peak_is_lower_bound: false,
         peak_rss_bytes: 512 << 20,
+        ledger: None,
+        forecast: None,
         energy: Some(taal_metrics::energy::EnergyFigures {
             joules: 19_332.5,
             low: 1e4,

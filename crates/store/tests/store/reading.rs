@@ -1,6 +1,6 @@
 use std::io::{BufRead, Read};
 
-use taal_store::{Error, ErrorKind, Map, Reader, read, read_text, write_atomic};
+use taal_store::{Error, ErrorKind, Map, Reader, Reread, read, read_text, write_atomic};
 
 use crate::scratch;
 
@@ -150,4 +150,24 @@ fn a_reader_streams_lines_and_bytes() {
     reader.read_to_end(&mut rest).expect("the rest");
     assert_eq!((line.as_str(), rest.as_slice()), ("first\n", b"rest".as_slice()));
     assert_eq!(reader.path(), path);
+}
+
+#[test]
+fn a_file_that_stays_open_shows_what_it_has_now() {
+    let scratch = scratch();
+    let path = scratch.path().join("counter");
+    std::fs::write(&path, "17\n").expect("written");
+    let mut file = Reread::open(&path, 4).expect("open");
+    assert_eq!(file.text().expect("text"), "17\n");
+    std::fs::write(&path, "8\n").expect("written");
+    assert_eq!(file.text().expect("text"), "8\n");
+    assert_eq!(file.text().expect("again"), "8\n");
+    std::fs::write(&path, "12345").expect("written");
+    assert!(matches!(file.text(), Err(Error::TooLarge { .. })));
+    std::fs::write(&path, [0xff]).expect("written");
+    assert!(matches!(file.text(), Err(Error::NotUtf8 { offset: 0, .. })));
+    assert!(matches!(
+        Reread::open(&scratch.path().join("missing"), 4),
+        Err(Error::NotFound { .. })
+    ));
 }

@@ -113,6 +113,8 @@ keys! {
         damaged: DamagedKind, in OneOf(&["stop", "skip"]), = DamagedKind::Stop;
         /// `lf` turns every line end into one line feed (Windows writes a carriage return before it); `keep` leaves texts as they are
         line_ends: LineEnds, in OneOf(&["lf", "keep"]), or "`lf`";
+        /// the license of the text, for the model card; embedded corpora have theirs
+        license: String, in Words("one line"), or "not stated";
     }
 
     /// `[tokenizer]`
@@ -246,6 +248,8 @@ keys! {
         freeze: Vec<String>, in Words("at least one"), or "none";
         /// stop after this many evaluations without a better loss
         patience: u64, in Whole(1, u64::MAX), or "none";
+        /// stop after the first evaluation with at most this validation loss, in nats per token
+        stop_loss: f64, in Number(Excluded(0.0), Unbounded), or "none";
     }
 
     /// `[lora]`

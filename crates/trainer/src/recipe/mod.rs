@@ -47,6 +47,7 @@ const EMBEDDED: [(&str, &str); 9] = [
     ("english-bpe", include_str!("../../recipes/english-bpe.toml")),
     ("chat", include_str!("../../recipes/chat.toml")),
     ("chat-tldr", include_str!("../../recipes/chat-tldr.toml")),
+    ("speedrun", include_str!("../../recipes/speedrun.toml")),
 ];
 
 /// The default recipe.
@@ -105,6 +106,8 @@ pub struct DataRecipe {
     pub damaged: DamagedKind,
     /// What is done with carriage returns; shards store this themselves.
     pub line_ends: LineEnds,
+    /// The license of the text, where it is stated.
+    pub license: Option<String>,
     /// The layout of conversations; `None` where it is recognized.
     pub layout: Option<Layout>,
     /// The columns of conversations that have other names than their layout's.
@@ -217,6 +220,8 @@ pub struct TrainRecipe {
     pub freeze: Vec<String>,
     /// Evaluations without a better loss after which training stops early.
     pub patience: Option<u64>,
+    /// The validation loss at which training stops, in nats per token.
+    pub stop_loss: Option<f64>,
 }
 
 impl TrainRecipe {

@@ -292,9 +292,15 @@ impl Resolver<'_> {
         }
         self.check_rows(&source)?;
         self.check_weights(&source)?;
+        if let Some(license) = &raw.license
+            && (license.trim().is_empty() || license.contains('\n'))
+        {
+            return Err(self.error("data.license", "expected one line, such as \"CC BY-SA 4.0\""));
+        }
         Ok(DataRecipe {
             source,
             weights: raw.weights.clone(),
+            license: raw.license.clone(),
             layout: raw.layout,
             columns: Columns {
                 prompt: raw.prompt_column.clone(),
@@ -532,6 +538,7 @@ impl Resolver<'_> {
             clip_norm: raw.clip_norm,
             freeze: self.freeze()?,
             patience: raw.patience,
+            stop_loss: raw.stop_loss,
         })
     }
 

@@ -143,6 +143,7 @@ impl Recipe {
             muon_momentum: t.muon.map(|muon| muon.momentum),
             muon_weight_decay: t.muon.map(|muon| muon.weight_decay),
             patience: t.patience,
+            stop_loss: t.stop_loss,
         };
         if let Some(lora) = &self.lora {
             raw.lora = RawLora {

@@ -40,6 +40,8 @@ pub(super) struct Compute<'a> {
     pub(super) state: TrainState,
     pub(super) clock: Clock,
     pub(super) energy: RunEnergy<'a>,
+    /// The records that a forecast will be made from.
+    pub(super) seen: Vec<StepRecord>,
 }
 
 /// An answer for an evaluation of which only the first batch is computed.
@@ -88,7 +90,7 @@ impl Compute<'_> {
             {
                 return Ok(ControlFlow::Break(()));
             }
-            if self.state.step >= self.recipe.train.steps || self.is_out_of_patience() {
+            if self.state.step >= self.recipe.train.steps || self.is_done_early() {
                 return Ok(ControlFlow::Continue(()));
             }
             let (figures, reason) = self.step()?;
@@ -129,8 +131,9 @@ impl Compute<'_> {
         }
         self.count_energy(Some(&mut figures));
         record.write(figures.clone())?;
+        self.forecast_if_due(&figures, record);
 
-        let is_done = step == self.recipe.train.steps || self.is_out_of_patience();
+        let is_done = step == self.recipe.train.steps || self.is_done_early();
         let ask = match (is_done, self.energy.exceeded_budget(&self.state.energy)) {
             (true, _) => ControlFlow::Continue(()),
             (false, Some(budget)) => {
@@ -157,11 +160,8 @@ impl Compute<'_> {
         // Otherwise the run has gone back and continues from there, or stops at a step that is saved.
         if is_sound {
             record.show(&figures, self.state.energy.energy, is_saved || is_last, is_best);
-            if self.is_out_of_patience() && step < self.recipe.train.steps {
-                record.note(&format!(
-                    "stopped early: {} evaluations without a better loss",
-                    self.state.evaluations_without_gain
-                ));
+            if let Some(reason) = self.early_reason().filter(|_| step < self.recipe.train.steps) {
+                record.note(&format!("stopped early: {reason}"));
             }
         }
         Ok(ask)
@@ -197,11 +197,25 @@ impl Compute<'_> {
         }
     }
 
-    fn is_out_of_patience(&self) -> bool {
-        self.recipe
-            .train
-            .patience
-            .is_some_and(|patience| self.state.evaluations_without_gain >= patience)
+    fn is_done_early(&self) -> bool {
+        self.early_reason().is_some()
+    }
+
+    /// Why training ends before its last step, where the recipe says so.
+    fn early_reason(&self) -> Option<String> {
+        let (train, state) = (&self.recipe.train, &self.state);
+        let reached = train
+            .stop_loss
+            .zip(state.best_val_loss)
+            .filter(|(stop, best)| best <= stop);
+        if let Some((stop, best)) = reached {
+            return Some(format!(
+                "the validation loss {best:.4} is at most train.stop_loss, {stop}"
+            ));
+        }
+        let without_gain = state.evaluations_without_gain;
+        let is_out_of_patience = train.patience.is_some_and(|patience| without_gain >= patience);
+        is_out_of_patience.then(|| format!("{without_gain} evaluations without a better loss"))
     }
 
     /// Draws the batches of the next step, updates the weights if the step is good, and keeps the figures.

@@ -9,8 +9,8 @@ use taal_metrics::energy::{
     nvidia_gpus,
 };
 
-/// Steps that follow each other faster share one reading.
-const MIN_INTERVAL: Duration = Duration::from_millis(20);
+/// Steps that follow each other faster share one reading of the meter.
+pub const READING_INTERVAL: Duration = Duration::from_millis(20);
 
 /// How a run is metered, and how much it may take.
 #[derive(Debug, Clone)]
@@ -82,6 +82,13 @@ impl<'a> RunEnergy<'a> {
         self.monitor.is_some()
     }
 
+    /// The machine in words; empty without a meter.
+    pub(super) fn machine(&self) -> String {
+        self.monitor
+            .as_ref()
+            .map_or(String::new(), |monitor| monitor.machine().words())
+    }
+
     /// What the whole run took so far; none without a meter.
     pub(super) fn total(&mut self) -> Option<EnergyTotal> {
         let monitor = self.monitor.as_ref()?;
@@ -94,7 +101,7 @@ impl<'a> RunEnergy<'a> {
 
     /// The total with the energy of a step put into its record; none where the last reading is only just past.
     pub(super) fn count(&mut self, record: &mut StepRecord) -> Option<EnergyTotal> {
-        if self.asked.is_some_and(|asked| asked.elapsed() < MIN_INTERVAL) {
+        if self.asked.is_some_and(|asked| asked.elapsed() < READING_INTERVAL) {
             return None;
         }
         let total = self.total()?;

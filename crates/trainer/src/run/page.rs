@@ -43,6 +43,10 @@ impl Page {
         }
     }
 
+    pub(super) fn language(&self) -> Language {
+        self.language
+    }
+
     /// Writing a page takes longer as the log grows, so the number of pages must not grow with the log. Only the
     /// interval depends on the clock: a short run always writes the same files.
     fn is_due(&self, step: u64, is_evaluated: bool) -> bool {

@@ -84,6 +84,10 @@ impl Record<'_> {
             self.progress
                 .note("train.patience has no effect: there is no validation split (data.validation_fraction)");
         }
+        if val_tokens == 0 && self.recipe.train.stop_loss.is_some() {
+            self.progress
+                .note("train.stop_loss has no effect: there is no validation split (data.validation_fraction)");
+        }
     }
 
     /// How many passes over the training data this many tokens are.
@@ -256,6 +260,7 @@ impl Record<'_> {
                 .report(&compute.state, compute.learner.model.config(), &mut report)?;
         }
         report.write_json(&self.path(layout::REPORT_FIGURES_FILE))?;
+        self.write_about_model(compute, &report);
         self.write_page(&report, &records, state)?;
         taal_metrics::write_csv(&records, &self.path(layout::LOG_TABLE_FILE))?;
         Ok(report)
@@ -265,7 +270,7 @@ impl Record<'_> {
     pub(super) fn figures(&mut self, compute: &Compute<'_>, records: &[StepRecord]) -> Report {
         let state = &compute.state;
         let tokens_per_s = state.tokens as f64 / state.train_s.max(1e-9);
-        Report {
+        let mut report = Report {
             recipe: self.recipe.name.clone(),
             objective: compute.task.name().to_string(),
             device: self.device.to_string(),
@@ -307,7 +312,13 @@ impl Record<'_> {
             sources: state.val_sources.clone(),
             figures: taal_metrics::run_figures(records),
             notes: self.notes(compute),
+            ledger: None,
+            forecast: state.forecast,
+        };
+        if !state.inherited.entries.is_empty() {
+            report.ledger = Some(self.ledger(compute, &report).totals());
         }
+        report
     }
 
     /// What a reader of the figures should know.

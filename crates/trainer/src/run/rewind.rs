@@ -79,6 +79,11 @@ impl Compute<'_> {
         state.train_s = self.state.train_s;
         // The steps that are taken back have used their energy all the same.
         state.energy = self.state.energy.clone();
+        // It is still the same training, with what it was begun from.
+        state.run_id = self.state.run_id.clone();
+        state.started_unix_s = self.state.started_unix_s;
+        state.inherited = self.state.inherited.clone();
+        state.forecast = self.state.forecast;
         self.learner.precision = MixedPrecision::resumed(self.learner.precision.products, state.loss_scale);
         self.state = state;
         record.forget_after(self.state.logged_steps())

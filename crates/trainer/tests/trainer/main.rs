@@ -5,6 +5,7 @@ use taal_model::ModelSize;
 mod against_pytorch;
 mod answers;
 mod bad_recipes;
+mod cards;
 mod chat;
 #[cfg(feature = "faults")]
 mod faults;

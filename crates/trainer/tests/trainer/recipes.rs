@@ -37,7 +37,8 @@ fn every_embedded_recipe_resolves_and_has_a_description() {
             "english-mlm",
             "english-bpe",
             "chat",
-            "chat-tldr"
+            "chat-tldr",
+            "speedrun"
         ]
     );
 }

@@ -1,0 +1,302 @@
+//! What a training will take and reach, from its first steps: time, energy and loss with 90 % intervals, graded at its end.
+
+use serde::{Deserialize, Serialize};
+
+use crate::StepRecord;
+
+/// Steps below which there is no forecast: of a run, and until it is made.
+pub const MIN_STEPS: u64 = 100;
+const MIN_SEEN: u64 = 20;
+
+/// It is made after this share of the steps, or after the first minute if that is sooner.
+const SHARE_OF_STEPS: f64 = 0.1;
+const FIRST_MINUTE_S: f64 = 60.0;
+
+/// Bounds of the relative half-width of time and energy: machines are never steadier, and more would say nothing.
+const MIN_HALF_WIDTH: f64 = 0.08;
+const MAX_HALF_WIDTH: f64 = 0.2;
+
+/// The half-width of the loss in nats per token: of 34 calibration runs, each left out of the fit in turn, 29 were closer (docs/energy.md).
+const LOSS_HALF_WIDTH: f64 = 0.08;
+
+/// An evaluation has a forward pass only, which is a third of a training step.
+const EVALUATION_SPEED: f64 = 3.0;
+/// How wrong that guess may be, as a share of the evaluations' time.
+const GUESS_ERROR: f64 = 0.4;
+
+/// Standard deviations on each side of a 90 % interval.
+const SIGMAS: f64 = 1.645;
+
+/// A value with its 90 % interval, and what it became.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Predicted {
+    /// The forecast.
+    pub value: f64,
+    /// The lower end of its 90 % interval.
+    pub low: f64,
+    /// The upper end.
+    pub high: f64,
+    /// What it was in the end; none before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actual: Option<f64>,
+}
+
+impl Predicted {
+    fn new(value: f64, half_width: f64) -> Self {
+        Self {
+            value,
+            low: (value - half_width).max(0.0),
+            high: value + half_width,
+            actual: None,
+        }
+    }
+
+    /// Whether the end is in the interval; none before the end.
+    pub fn is_inside(&self) -> Option<bool> {
+        self.actual.map(|actual| (self.low..=self.high).contains(&actual))
+    }
+
+    /// Half of the interval's width.
+    pub fn half_width(&self) -> f64 {
+        (self.high - self.low) / 2.0
+    }
+}
+
+/// What a training will take and reach.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Forecast {
+    /// The step after which it was made.
+    pub step: u64,
+    /// The step that it is about.
+    pub steps: u64,
+    /// Seconds of the run from its start to the end of its last evaluation.
+    pub seconds: Predicted,
+    /// Joules until then; none without a meter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub joules: Option<Predicted>,
+    /// The last validation loss in nats per token; none without a validation split, or for a training that this forecast does not know.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loss: Option<Predicted>,
+}
+
+/// What is known of a training besides its records.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct ForecastPlan {
+    /// All steps.
+    pub steps: u64,
+    /// Steps between evaluations; none without a validation split.
+    pub eval_every: Option<u64>,
+    /// Tokens of an evaluation.
+    pub val_tokens: u64,
+    /// Seconds so far.
+    pub wall_s: f64,
+    /// Joules so far; none without a meter.
+    pub joules: Option<f64>,
+    /// Ids that the tokenizer has.
+    pub vocab_size: u64,
+    /// The peak of AdamW's learning rate.
+    pub peak_lr: f64,
+    /// Whether the learning rate falls as a cosine.
+    pub is_cosine: bool,
+    /// Whether the model starts from nothing and learns the next token, which the forecast of the loss knows.
+    pub is_from_nothing: bool,
+}
+
+impl ForecastPlan {
+    /// The step after which the loss is forecast.
+    pub fn loss_step(&self) -> u64 {
+        let after = (self.steps as f64 * SHARE_OF_STEPS).ceil() as u64;
+        after.max(MIN_SEEN)
+    }
+
+    /// Whether a forecast can be made after a step: after 10 % of the steps, or the first minute if that is sooner.
+    pub fn is_due(&self, step: u64) -> bool {
+        let is_seen = step >= self.loss_step() || self.wall_s >= FIRST_MINUTE_S;
+        self.steps >= MIN_STEPS && step >= MIN_SEEN && step < self.steps && is_seen
+    }
+
+    /// Evaluations after a step.
+    fn evaluations_left(&self, step: u64) -> u64 {
+        match self.eval_every.filter(|every| *every > 0) {
+            Some(every) => {
+                let regular = self.steps / every - step / every;
+                regular + u64::from(!self.steps.is_multiple_of(every))
+            }
+            None => 0,
+        }
+    }
+}
+
+/// Forecasts from the records of the steps so far, the last one included; none if they are too few.
+pub fn forecast(records: &[StepRecord], plan: &ForecastPlan) -> Option<Forecast> {
+    let last = records.last().filter(|last| plan.is_due(last.step))?;
+    let pace = Pace::of(records, plan)?;
+    let left = (plan.steps - last.step) as f64;
+    let evaluations_s = plan.evaluations_left(last.step) as f64 * pace.evaluation_s;
+    let remaining_s = left * pace.step_s + evaluations_s;
+    let unsure_s = SIGMAS * pace.spread * left * pace.step_s
+        + if pace.is_evaluation_guessed {
+            GUESS_ERROR * evaluations_s
+        } else {
+            0.0
+        };
+    let interval = |value: f64, unsure: f64| {
+        let half_width = unsure.clamp(MIN_HALF_WIDTH * value, MAX_HALF_WIDTH * value);
+        Predicted::new(value, half_width)
+    };
+    let seconds = plan.wall_s + remaining_s;
+    let joules = plan.joules.zip(pace.watts).map(|(joules, watts)| {
+        let value = joules + remaining_s * watts;
+        interval(value, unsure_s * watts + MIN_HALF_WIDTH / 2.0 * value)
+    });
+    Some(Forecast {
+        step: last.step,
+        steps: plan.steps,
+        seconds: interval(seconds, unsure_s),
+        joules,
+        loss: None,
+    })
+}
+
+/// The last validation loss from the records of the first 10 % of the steps; none at any other step, or for a training that this does not
+/// know.
+pub fn forecast_loss(records: &[StepRecord], plan: &ForecastPlan) -> Option<Predicted> {
+    records.last().filter(|last| last.step == plan.loss_step())?;
+    loss(records, plan).map(|value| Predicted::new(value, LOSS_HALF_WIDTH))
+}
+
+impl Forecast {
+    /// With what the training took and reached.
+    pub fn graded(mut self, seconds: f64, joules: Option<f64>, loss: Option<f64>) -> Self {
+        self.seconds.actual = Some(seconds);
+        if let Some(predicted) = &mut self.joules {
+            predicted.actual = joules;
+        }
+        if let Some(predicted) = &mut self.loss {
+            predicted.actual = loss.filter(|loss| loss.is_finite());
+        }
+        self
+    }
+}
+
+/// How fast a training goes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Pace {
+    /// Seconds per step, with what lies between steps.
+    step_s: f64,
+    /// The relative standard deviation of that over long stretches.
+    spread: f64,
+    /// Seconds per evaluation.
+    evaluation_s: f64,
+    /// Whether no evaluation was seen.
+    is_evaluation_guessed: bool,
+    /// The mean power.
+    watts: Option<f64>,
+}
+
+/// Stretches whose means are compared.
+const STRETCHES: usize = 5;
+
+impl Pace {
+    fn of(records: &[StepRecord], plan: &ForecastPlan) -> Option<Self> {
+        // The first steps of a process are slower.
+        let records = &records[records.len() / 5..];
+        let (mut steps, mut evaluations) = (Vec::new(), Vec::new());
+        for pair in records.windows(2) {
+            let seconds = pair[1].wall_s? - pair[0].wall_s?;
+            // An evaluation comes after the time of its record.
+            match pair[0].val_loss {
+                None => steps.push(seconds),
+                Some(_) => evaluations.push(seconds),
+            }
+        }
+        if steps.len() < STRETCHES {
+            return None;
+        }
+        let step_s = mean(&steps);
+        let means: Vec<f64> = steps.chunks(steps.len().div_ceil(STRETCHES)).map(mean).collect();
+        let squares: Vec<f64> = means.iter().map(|it| (it / step_s - 1.0).powi(2)).collect();
+        let tokens_per_s = mean(&records.iter().map(|record| record.tokens_per_s).collect::<Vec<_>>());
+        let evaluation_s = match evaluations.is_empty() {
+            true => plan.val_tokens as f64 / (EVALUATION_SPEED * tokens_per_s.max(1e-9)),
+            false => (mean(&evaluations) - step_s).max(0.0),
+        };
+        // The energy of a record includes its evaluation, which lies between its time and the next step's.
+        let [_, first, between @ .., last] = records else {
+            return None;
+        };
+        let energies = std::iter::once(first).chain(between);
+        let joules: f64 = energies.filter_map(|record| record.energy_j).sum();
+        let seconds = last.wall_s? - first.wall_s?;
+        Some(Self {
+            step_s,
+            spread: mean(&squares).sqrt(),
+            evaluation_s,
+            is_evaluation_guessed: evaluations.is_empty(),
+            watts: (joules > 0.0 && seconds > 0.0).then(|| joules / seconds),
+        })
+    }
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len().max(1) as f64
+}
+
+/// Weights of the final validation loss: constant, loss after 10 % of the steps, its slope over the logarithm of the step, ln of the
+/// vocabulary, whether the schedule is a cosine, ln of the peak rate. Least squares over short runs of the built-in recipes with other settings and seeds (docs/energy.md).
+const CHARACTER_WEIGHTS: [f64; 6] = [-0.7439, 0.5842, 0.0, 0.2346, 0.0744, -0.0467];
+const WORD_PIECE_WEIGHTS: [f64; 6] = [-0.5077, 0.8216, -0.9178, 0.0, 0.0, 0.0];
+
+/// The smallest vocabulary of pieces of words; a smaller one is of characters.
+const MIN_PIECES: u64 = 256;
+
+/// Losses between which the calibration runs ended.
+const KNOWN_LOSSES: std::ops::RangeInclusive<f64> = 0.5..=9.0;
+
+/// The final validation loss; none for what the weights do not know.
+fn loss(records: &[StepRecord], plan: &ForecastPlan) -> Option<f64> {
+    if !plan.is_from_nothing || plan.eval_every.is_none() || !(plan.peak_lr > 0.0) {
+        return None;
+    }
+    let (level, slope) = level(records)?;
+    let weights = match plan.vocab_size < MIN_PIECES {
+        true => CHARACTER_WEIGHTS,
+        false => WORD_PIECE_WEIGHTS,
+    };
+    let features = [
+        1.0,
+        level,
+        slope,
+        (plan.vocab_size as f64).ln(),
+        f64::from(u8::from(plan.is_cosine)),
+        plan.peak_lr.ln(),
+    ];
+    let value: f64 = weights
+        .iter()
+        .zip(features)
+        .map(|(weight, feature)| weight * feature)
+        .sum();
+    // A training does not end above where it is, unless something is wrong.
+    let value = value.min(level);
+    KNOWN_LOSSES.contains(&value).then_some(value)
+}
+
+/// The loss of the last step, and its slope, on the straight line over the logarithm of the step through the last two thirds of the steps:
+/// batches are noisy.
+fn level(records: &[StepRecord]) -> Option<(f64, f64)> {
+    let last = records.last()?.step as f64;
+    let used = records
+        .iter()
+        .filter(|record| record.step as f64 >= last / 3.0 && record.loss.is_finite() && !record.is_skipped);
+    let points: Vec<(f64, f64)> = used.map(|record| ((record.step as f64).ln(), record.loss)).collect();
+    if points.len() < MIN_SEEN as usize / 2 {
+        return None;
+    }
+    let (x, y): (Vec<f64>, Vec<f64>) = points.into_iter().unzip();
+    let (mean_x, mean_y) = (mean(&x), mean(&y));
+    let products: f64 = x.iter().zip(&y).map(|(x, y)| (x - mean_x) * (y - mean_y)).sum();
+    let squares: f64 = x.iter().map(|x| (x - mean_x).powi(2)).sum();
+    let slope = if squares > 0.0 { products / squares } else { 0.0 };
+    Some((mean_y + slope * (last.ln() - mean_x), slope))
+}

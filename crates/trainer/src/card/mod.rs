@@ -1,0 +1,157 @@
+//! Model cards: `README.md` in a model directory, written from what was measured.
+//!
+//! A card has the YAML front matter of Hugging Face's model cards, the facts of the trainings in the model's ledger, and answers to the
+//! questions of the Dutch government's Algoritmekader and of Annex XI of the EU's AI Act. What is not known is said.
+
+mod front_matter;
+mod questions;
+mod text;
+
+use std::path::{Path, PathBuf};
+
+use taal_draw::Language;
+use taal_metrics::{Ledger, LedgerEntry};
+use taal_model::{TransformerConfig, hugging_face};
+use taal_store::layout::{self, CARD_FILE, OTHER_CARD_FILE};
+
+use crate::TrainError;
+use crate::ledger;
+
+/// A longer README.md is not Taal's.
+const MAX_CARD_BYTES: u64 = 4 << 20;
+
+/// What the last line of a card begins and ends with; between them is the hash of all lines before it.
+const MARK_START: &str = "<!-- taal card ";
+const MARK_END: &str = " -->";
+
+/// What a card is made from.
+#[derive(Debug)]
+struct Facts<'a> {
+    /// The model's name.
+    name: &'a str,
+    /// Its shape; none for a file of another program.
+    config: Option<&'a TransformerConfig>,
+    /// Its trainings.
+    ledger: &'a Ledger,
+    language: Language,
+}
+
+impl<'a> Facts<'a> {
+    /// The last training, which made the model what it is.
+    fn last(&self) -> Option<&'a LedgerEntry> {
+        self.ledger.entries.last()
+    }
+
+    /// A text in the card's language.
+    fn say<'t>(&self, english: &'t str, dutch: &'t str) -> &'t str {
+        match self.language {
+            Language::English => english,
+            Language::Dutch => dutch,
+        }
+    }
+}
+
+/// Where a card was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WrittenCard {
+    /// The file.
+    pub path: PathBuf,
+    /// The README.md that was kept because Taal did not write it, or it was changed since.
+    pub kept: Option<PathBuf>,
+}
+
+/// The card of a model directory, as text.
+///
+/// # Errors
+///
+/// As [`ledger_of`](crate::ledger_of), and the model crate's for a configuration that cannot be read.
+pub fn card_text(model_dir: &Path, name: &str, language: Language) -> Result<String, TrainError> {
+    let ledger = ledger::ledger_of(model_dir)?;
+    let config = hugging_face::open_config(model_dir)?;
+    Ok(text_of(&ledger, Some(&config), name, language))
+}
+
+/// Writes the card of a model directory next to its weights, and its ledger if it has none.
+///
+/// # Errors
+///
+/// As [`card_text`], and the store's.
+pub fn write_card(model_dir: &Path, name: &str, language: Language) -> Result<WrittenCard, TrainError> {
+    let ledger = ledger::ledger_of(model_dir)?;
+    let config = hugging_face::open_config(model_dir)?;
+    publish(&ledger, Some(&config), model_dir, name, language)
+}
+
+/// Writes the ledger and the card of a model that was exported from another directory; a file of another program has its card next to it,
+/// under its own name with `.README.md` appended.
+///
+/// # Errors
+///
+/// As [`write_card`].
+pub fn write_card_of_export(
+    source: &Path,
+    target: &Path,
+    name: &str,
+    language: Language,
+) -> Result<WrittenCard, TrainError> {
+    let ledger = ledger::ledger_of(source)?;
+    if taal_store::is_dir(target) {
+        let config = hugging_face::open_config(target)?;
+        return publish(&ledger, Some(&config), target, name, language);
+    }
+    let config = match taal_store::exists(&source.join(layout::CONFIG_FILE)) {
+        true => Some(hugging_face::open_config(source)?),
+        false => None,
+    };
+    let text = text_of(&ledger, config.as_ref(), name, language);
+    let mut file = target.file_name().unwrap_or_default().to_owned();
+    file.push(".");
+    file.push(CARD_FILE);
+    let path = target.with_file_name(file);
+    taal_store::write_atomic(&path, text.as_bytes())?;
+    Ok(WrittenCard { path, kept: None })
+}
+
+/// Writes a ledger and the card that follows from it into a model directory.
+pub(crate) fn publish(
+    ledger: &Ledger,
+    config: Option<&TransformerConfig>,
+    model_dir: &Path,
+    name: &str,
+    language: Language,
+) -> Result<WrittenCard, TrainError> {
+    ledger::write(ledger, model_dir)?;
+    let text = text_of(ledger, config, name, language);
+    let readme = model_dir.join(CARD_FILE);
+    let kept = (taal_store::exists(&readme) && !is_ours(&readme)).then(|| readme.clone());
+    let path = match kept {
+        Some(_) => model_dir.join(OTHER_CARD_FILE),
+        None => readme,
+    };
+    taal_store::remove_leftovers_of(&path)?;
+    taal_store::write_atomic(&path, text.as_bytes())?;
+    Ok(WrittenCard { path, kept })
+}
+
+/// The card with its mark.
+fn text_of(ledger: &Ledger, config: Option<&TransformerConfig>, name: &str, language: Language) -> String {
+    let facts = Facts {
+        name,
+        config,
+        ledger,
+        language,
+    };
+    let text = format!("{}{}", front_matter::of(&facts), text::of(&facts));
+    let hash = taal_store::blake3_hex(text.as_bytes());
+    format!("{text}{MARK_START}{hash}{MARK_END}\n")
+}
+
+/// Whether a file is a card that nobody has changed since Taal wrote it.
+fn is_ours(path: &Path) -> bool {
+    let Ok(text) = taal_store::read_text(path, MAX_CARD_BYTES) else {
+        return false;
+    };
+    let marked = text.trim_end().rsplit_once(MARK_START);
+    let hash = marked.and_then(|(body, rest)| Some((body, rest.strip_suffix(MARK_END)?)));
+    hash.is_some_and(|(body, hash)| taal_store::blake3_hex(body.as_bytes()) == hash)
+}
