@@ -149,10 +149,14 @@ fn facts_of(source: &DataSource, license: Option<&String>) -> Vec<DataSourceFact
         named(name.to_string_lossy().into_owned())
     };
     match source {
-        DataSource::Corpus(name) => vec![match taal_data::corpus(name) {
-            Some(corpus) => embedded(name, corpus.license, corpus.source),
-            None => named(name.clone()),
-        }],
+        DataSource::Corpus(name) => match taal_data::corpus(name) {
+            Some(corpus) => corpus
+                .parts
+                .iter()
+                .map(|part| embedded(part.name, part.license, part.source))
+                .collect(),
+            None => vec![named(name.clone())],
+        },
         DataSource::Examples(name) => vec![match taal_data::example_set(name) {
             Some(set) => embedded(name, set.license, set.source),
             None => named(name.clone()),

@@ -179,7 +179,7 @@ impl<'a> Follower<'a> {
 
     fn run(mut self) -> Result<Vec<search::Ended>> {
         let prompt = self.prompt.clone();
-        let mut logits = read_rows(&self.lm.model, &mut self.cache, 0..1, &prompt, false)?;
+        let mut logits = read_rows(&self.lm.model, &mut self.cache, 0..1, &prompt, false, vec![None])?;
         loop {
             self.step(&logits)?;
             if self.search.is_over() {
@@ -191,7 +191,14 @@ impl<'a> Follower<'a> {
             for (row, running) in self.rows.iter().zip(&self.search.running) {
                 newest[*row] = running.ids.last().copied().unwrap_or_default();
             }
-            logits = read_rows(&self.lm.model, &mut self.cache, 0..count, &newest, false)?;
+            logits = read_rows(
+                &self.lm.model,
+                &mut self.cache,
+                0..count,
+                &newest,
+                false,
+                vec![None; count],
+            )?;
         }
     }
 

@@ -130,7 +130,7 @@ fn the_loss_is_forecast_for_trainings_that_are_known_and_only_after_a_tenth() {
         .iter()
         .map(|record| StepRecord {
             loss: f64::NAN,
-            ..*record
+            ..record.clone()
         })
         .collect();
     assert_eq!(forecast_loss(&diverged, &known), None, "there is no loss to go by");

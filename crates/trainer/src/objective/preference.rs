@@ -110,7 +110,7 @@ impl Task for Preference {
     fn batch(&self, plan: &BatchPlan, micro_step: u64) -> Result<Batch, TrainError> {
         let count = self.train.examples.len() as u64;
         let pairs: Vec<usize> = (0..plan.batch_size)
-            .map(|row| plan.shuffled(micro_step, row, count).1 as usize)
+            .map(|row| plan.shuffled(plan.position(micro_step, row), count).1 as usize)
             .collect();
         Ok(self.train.batch(&pairs))
     }
@@ -150,6 +150,7 @@ impl Task for Preference {
             score,
             bytes: 0,
             correct: Some(correct),
+            sources: Vec::new(),
         };
         Ok(total.whole())
     }

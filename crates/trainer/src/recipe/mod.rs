@@ -37,7 +37,7 @@ pub use typos::nearest_keys;
 const MAX_RECIPE_BYTES: u64 = 1 << 20;
 
 /// The recipes that come with Taal: name and text.
-const EMBEDDED: [(&str, &str); 9] = [
+const EMBEDDED: [(&str, &str); 10] = [
     ("shakespeare-char", include_str!("../../recipes/shakespeare-char.toml")),
     ("nanogpt-cpu", include_str!("../../recipes/nanogpt-cpu.toml")),
     ("dutch-bpe", include_str!("../../recipes/dutch-bpe.toml")),

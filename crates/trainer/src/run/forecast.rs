@@ -14,13 +14,13 @@ const MAX_SEEN: usize = 100_000;
 
 impl Compute<'_> {
     /// Makes the forecast of time and energy, and that of the loss after 10 % of the steps, says both, and keeps them for the report.
-    pub(super) fn forecast_if_due(&mut self, figures: StepRecord, record: &mut Record<'_>) {
+    pub(super) fn forecast_if_due(&mut self, figures: &StepRecord, record: &mut Record<'_>) {
         let plan = self.forecast_plan(record);
         if figures.step > plan.loss_step() || self.seen.len() >= MAX_SEEN {
             self.seen = Vec::new();
             return;
         }
-        self.seen.push(figures);
+        self.seen.push(figures.clone());
         let mut found = self.state.forecast.or_else(|| forecast(&self.seen, &plan));
         if let Some(found) = &mut found
             && found.loss.is_none()
