@@ -8,7 +8,13 @@ use taal_metrics::{LedgerTotals, Report};
 use super::Facts;
 
 /// Languages of the embedded corpora (ISO 639-1).
-const LANGUAGES: [(&str, &str); 3] = [("tinyshakespeare", "en"), ("names", "en"), ("dutch", "nl")];
+const LANGUAGES: [(&str, &str); 5] = [
+    ("tinyshakespeare", "en"),
+    ("names", "en"),
+    ("english", "en"),
+    ("dutch", "nl"),
+    ("dutch-alpino", "nl"),
+];
 
 /// The front matter with its fences.
 pub(super) fn of(facts: &Facts<'_>) -> String {
