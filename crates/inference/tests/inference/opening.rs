@@ -74,6 +74,15 @@ fn a_run_directory_opens_as_the_model_in_it() {
 fn a_directory_without_model_is_refused_naming_what_was_looked_for() {
     let scratch = tempfile::tempdir().expect("a scratch directory");
     let dir = scratch.path().join("nothing");
+    let error = open(&dir).expect_err("no directory");
+    assert_eq!(error.kind(), ErrorKind::Usage);
+    assert!(
+        error
+            .to_string()
+            .contains(&format!("{}: no model here: no file or directory", dir.display())),
+        "{error}"
+    );
+    std::fs::create_dir(&dir).expect("a directory");
     let error = open(&dir).expect_err("no model");
     assert_eq!(error.kind(), ErrorKind::Usage);
     for expected in [dir.join("config.json"), dir.join("model").join("config.json")] {
