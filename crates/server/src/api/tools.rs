@@ -12,6 +12,9 @@ use crate::form::Wanted;
 /// Tools of a request.
 const MAX_TOOLS: usize = 128;
 
+/// White space between the parts of a call, at most once in each place: more only fills the context.
+const WHITE_SPACE: &str = r"\x20";
+
 /// What templates of several families put around a call.
 const MARKS: (&str, &str) = ("<tool_call>", "</tool_call>");
 
@@ -168,10 +171,11 @@ fn form<'a>(functions: impl IntoIterator<Item = &'a Function>) -> Wanted {
         })
     };
     let mut all: Vec<Value> = functions.into_iter().map(one).collect();
-    let schema = match all.len() {
+    let mut schema = match all.len() {
         1 => all.swap_remove(0),
         _ => json!({"anyOf": all}),
     };
+    schema["x-guidance"] = json!({"whitespace_pattern": WHITE_SPACE});
     Wanted {
         field: "tools",
         constraint: Constraint::JsonSchema(schema),

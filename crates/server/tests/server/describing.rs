@@ -266,6 +266,7 @@ fn is_of(schema: &Value, value: &Value) -> bool {
     match &schema["type"] {
         Value::String(kind) => is_of(kind),
         Value::Array(kinds) => kinds.iter().filter_map(Value::as_str).any(is_of),
+        _ if schema["allOf"].is_array() => value.is_object(),
         _ => true,
     }
 }
