@@ -83,6 +83,7 @@ fn the_newest_checkpoint_of_a_run_under_way_answers() {
 #[test]
 fn a_run_without_a_checkpoint_and_a_priority_without_a_run_are_refused() {
     let place = Place::new();
+    std::fs::create_dir_all(place.path("runs/new")).expect("a folder");
     place.write("runs/new/recipe.toml", "");
     fails(
         place.taal(&["serve", "--port", "0", "--run", "runs/new"]),
