@@ -132,8 +132,8 @@ fn summary(merged: &Merged) -> String {
         (
             "check",
             format!(
-                "opened again, logits differ by {:.1e} of the largest",
-                merged.difference
+                "opened again, logits differ by {:.1e} of the largest; from the adapter on its base by {:.1e}",
+                merged.difference, merged.rounding
             ),
         ),
     ])

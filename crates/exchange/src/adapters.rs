@@ -7,13 +7,16 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde::Serialize;
 use taal_inference::{InferenceError, LanguageModel, adapter_dir};
 use taal_model::hugging_face;
-use taal_model::{ForwardOptions, Transformer, WeightFormat};
+use taal_model::{Activation, ForwardOptions, Transformer, WeightFormat};
 
 use crate::models::{Exported, Target, export_opened, open_model, refuse_existing};
 use crate::{ExchangeError, Result};
 
-/// The largest difference of logits between the merged model as it was written and the base with its adapter, relative to the largest logit.
+/// The largest difference of logits between the merged model as it was written and as it was in memory, relative to the largest logit.
 pub const MERGE_TOLERANCE: f32 = 1e-4;
+
+/// The same for llama.cpp's approximation of a GELU that the model computes exactly.
+const GELU_TOLERANCE: f32 = 2e-2;
 
 /// Tokens that are compared.
 const COMPARED_TOKENS: usize = 32;
@@ -28,8 +31,11 @@ pub struct Merged {
     /// What was written.
     #[serde(flatten)]
     pub exported: Exported,
-    /// The largest difference of logits between what was written, opened again, and what was merged, relative to the largest logit.
+    /// The largest difference of logits between what was written, opened again, and the merged weights in memory, relative to the largest
+    /// logit.
     pub difference: f32,
+    /// The same between the merged weights and the base with its adapter: rounding, which is more for large changes.
+    pub rounding: f32,
 }
 
 /// The base that an adapter names, or another directory.
@@ -54,8 +60,8 @@ pub fn open_with_adapter(base: &Path, adapter: &Path, device: &Device) -> Result
 }
 
 /// Adds an adapter to the weights of its base and writes the result as a model directory or a GGUF file, with matrices of a format. The
-/// result is opened again, and its logits compared with those of the base with its adapter (with a format, of the merged weights rounded in
-/// memory); where they differ it is removed.
+/// result is opened again, and its logits compared with those of the merged weights in memory (with a format, rounded to it); where they
+/// differ it is removed.
 ///
 /// # Errors
 ///
@@ -77,18 +83,24 @@ pub fn merge_adapter(
     let mut lm = open_with_adapter(&base, adapter, device)?;
     let unmerged = lm.model.clone();
     lm.model = lm.model.merged();
+    let rounding = difference(&lm.model, &unmerged)?;
     let expected = match format {
         Some(format) => lm.model.clone().with_weights(format)?,
-        None => unmerged,
+        None => lm.model.clone(),
+    };
+    let tolerance = match (target, expected.config().activation) {
+        (Target::Gguf, Activation::Gelu) => GELU_TOLERANCE,
+        _ => MERGE_TOLERANCE,
     };
     let exported = export_opened(lm, &base, target, format, out)?;
     let difference = open_model(out, device).and_then(|written| difference(&written.model, &expected));
     match difference {
-        Ok(difference) if difference <= MERGE_TOLERANCE => Ok(Merged {
+        Ok(difference) if difference <= tolerance => Ok(Merged {
             base,
             adapter: adapter.to_path_buf(),
             exported,
             difference,
+            rounding,
         }),
         found => {
             match taal_store::is_dir(out) {
@@ -99,8 +111,8 @@ pub fn merge_adapter(
                 Ok(difference) => ExchangeError::Inexpressible {
                     what: out.to_path_buf(),
                     detail: format!(
-                        "opened again, the merged model computes something else than the base with its adapter: logits differ by \
-                         {difference:.1e} of the largest, and at most {MERGE_TOLERANCE:.0e} is rounding; it is removed"
+                        "opened again, it computes something else than the merged weights: logits differ by {difference:.1e} of the \
+                         largest, and at most {tolerance:.0e} is rounding; it is removed"
                     ),
                 },
                 Err(error) => error,

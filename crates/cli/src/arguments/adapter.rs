@@ -54,7 +54,7 @@ pub struct AdapterListArguments {
 /// `taal adapter merge`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "What is written is opened again, and its logits compared with those of the base with its adapter.\n\n\
+    after_help = "What is written is opened again, and its logits compared with those of the merged weights in memory.\n\n\
                   Example:\n  taal adapter merge runs/tuned --out merged\n  \
                   taal adapter merge runs/tuned --to gguf --type q8_0 --out tuned.gguf"
 )]

@@ -35,7 +35,7 @@ fn tuned() -> Place {
         "--run-dir",
         "tuned",
     ];
-    let sets = ["lora.rank=2", "lora.alpha=64", "train.lr=0.1", "train.steps=6"];
+    let sets = ["lora.rank=2", "lora.alpha=8", "train.lr=0.05", "train.steps=6"];
     let sets: Vec<&str> = sets.iter().flat_map(|set| ["--set", set]).collect();
     let output = place.taal(&[&tune[..], &sets].concat());
     assert!(stderr(&output).contains("lora: "), "{}", stderr(&output));
@@ -70,7 +70,9 @@ fn a_run_of_an_adapter_its_adapter_on_its_base_and_the_merged_model_say_the_same
         "tuned.gguf",
         "--json",
     ]));
-    assert!(merged["difference"].as_f64().expect("a figure") <= 1e-5, "{merged}");
+    for figure in ["difference", "rounding"] {
+        assert!(merged[figure].as_f64().expect("a figure") <= 1e-5, "{merged}");
+    }
     assert_eq!(text(&["--model", "tuned.gguf"]), run);
 
     // Evaluated and turned into vectors, too.
@@ -97,7 +99,7 @@ fn adapters_are_listed_and_their_changes_shown() {
     let place = tuned();
     let listed = json(place.taal(&["adapter", "list", ".", "--json"]));
     assert_eq!(listed.as_array().map(Vec::len), Some(1), "{listed}");
-    assert_eq!((&listed[0]["rank"], &listed[0]["alpha"]), (&2.into(), &64.0.into()));
+    assert_eq!((&listed[0]["rank"], &listed[0]["alpha"]), (&2.into(), &8.0.into()));
     let hash = listed[0]["base_blake3"].as_str().expect("a hash").to_owned();
     assert_eq!(hash.len(), 64);
     let shown = done(place.taal(&["adapter", "list", "tuned"]));

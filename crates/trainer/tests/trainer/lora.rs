@@ -218,7 +218,7 @@ fn frozen_parameters_keep_their_bits_and_the_others_learn() {
             "no parameter's name begins with \"block.0\"",
         ),
         (
-            "train.freeze=[\"token_embedding\", \"blocks\", \"final_norm\"]",
+            "train.freeze=[\"token_embedding\", \"blocks\", \"final_norm\", \"head\"]",
             "nothing to train",
         ),
     ] {

