@@ -16,6 +16,16 @@ const MAX_SHOWN_CHARS: usize = 80;
 /// The keys of `[data]`, exactly one of which a recipe has.
 const SOURCES: [&str; 5] = ["corpus", "files", "shards", "conversations", "examples"];
 
+/// Keys about rows of examples; the first four are about those of files.
+const ROW_KEYS: [&str; 6] = [
+    "data.layout",
+    "data.prompt_column",
+    "data.completion_column",
+    "data.messages_column",
+    "data.chat_template",
+    "eval.metric",
+];
+
 /// A section that is not a table. The parser would read a list as a section, key by key.
 pub(super) fn wrong_section(table: &Table) -> Option<(&'static str, String)> {
     let mut sections = KEYS.iter().map(|key| key.section).filter(|section| !section.is_empty());
@@ -167,6 +177,15 @@ impl Way<'_> {
         let because = format!("data.{set} was set");
         for key in SOURCES.into_iter().filter(|key| *key != set) {
             self.leave_out(&format!("data.{key}"), &because);
+        }
+        // Rows have layouts and answers, running text has neither.
+        let of_rows: &[&str] = match set {
+            "conversations" => &[],
+            "examples" => &ROW_KEYS[..4],
+            _ => &ROW_KEYS,
+        };
+        for key in of_rows {
+            self.leave_out(key, &because);
         }
         let kind = get(self.sets, "tokenizer.kind").or_else(|| get(self.recipe, "tokenizer.kind"));
         if kind.and_then(Value::as_str) == Some("char") {
