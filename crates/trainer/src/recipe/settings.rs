@@ -17,7 +17,7 @@ const MAX_SHOWN_CHARS: usize = 80;
 const SOURCES: [&str; 5] = ["corpus", "files", "shards", "conversations", "examples"];
 
 /// Keys about rows of examples; the first four are about those of files.
-const ROW_KEYS: [&str; 6] = [
+const ROW_KEYS: &[&str] = &[
     "data.layout",
     "data.prompt_column",
     "data.completion_column",
@@ -182,7 +182,7 @@ impl Way<'_> {
         let of_rows: &[&str] = match set {
             "conversations" => &[],
             "examples" => &ROW_KEYS[..4],
-            _ => &ROW_KEYS,
+            _ => ROW_KEYS,
         };
         for key in of_rows {
             self.leave_out(key, &because);
