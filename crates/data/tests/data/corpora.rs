@@ -45,7 +45,8 @@ fn every_corpus_is_clean_text_with_a_source_and_a_license() {
                 text.len()
             );
             assert!(!text.contains(['\r', '\t', '\0', '\u{FFFD}', '\u{FEFF}']), "{name}");
-            assert!(text.ends_with('\n'), "{name}");
+            // Otherwise the last line of a part and the first of the next would be one.
+            assert!(corpus.parts.len() == 1 || text.ends_with('\n'), "{name}");
         }
         let bytes: usize = corpus.texts().iter().map(|(_, text)| text.len()).sum();
         assert_eq!(corpus.text().len(), bytes, "{}", corpus.name);
