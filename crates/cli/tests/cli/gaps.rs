@@ -8,7 +8,7 @@ fn trained() -> Place {
         "train",
         "--recipe",
         "tiny.toml",
-        "--out",
+        "--run-dir",
         "run",
         "--set",
         "train.block_size=40",
