@@ -224,7 +224,7 @@ impl RunPage<'_> {
         }
         let right = grades.iter().filter(|is_inside| **is_inside).count();
         let figure = match grades.is_empty() {
-            true => fill(texts.at_step, &[("step", &numbers.grouped(forecast.step))]),
+            true => fill(texts.forecast_after, &[("step", &numbers.grouped(forecast.step))]),
             false => format!("{right} / {}", grades.len()),
         };
         cards.add(texts.forecast, &figure, &parts.join("; "));

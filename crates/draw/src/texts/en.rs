@@ -64,6 +64,7 @@ pub(super) const TEXTS: Texts = Texts {
         energy_note: "{low} to {high}, {source}",
         co2e_note: "{grams} g per kWh ({grid}), PUE {pue}; {embodied} for making the machine comes on top",
         forecast: "Forecast",
+        forecast_after: "after step {step}",
         forecast_part: "{value} ({low} to {high}) {verdict}",
         forecast_inside: "right",
         forecast_outside: "wrong",

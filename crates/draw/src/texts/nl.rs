@@ -64,6 +64,7 @@ pub(super) const TEXTS: Texts = Texts {
         energy_note: "{low} tot {high}, {source}",
         co2e_note: "{grams} g per kWh ({grid}), PUE {pue}; daarbovenop {embodied} voor het maken van de machine",
         forecast: "Voorspelling",
+        forecast_after: "na stap {step}",
         forecast_part: "{value} ({low} tot {high}) {verdict}",
         forecast_inside: "goed",
         forecast_outside: "fout",
