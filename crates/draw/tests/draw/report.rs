@@ -651,7 +651,7 @@ fn inherited_energy_and_the_graded_forecast_are_on_the_page_in_both_languages() 
     });
     let live = page(&early, &[], "", RunState::Interrupted, Language::English);
     assert!(
-        live.contains("<dt>Forecast</dt><dd class=\"figure\">at step 200</dd>"),
+        live.contains("<dt>Forecast</dt><dd class=\"figure\">after step 200</dd>"),
         "nothing is graded yet"
     );
 }
