@@ -164,7 +164,7 @@ impl<'a> Follower<'a> {
         let limit = lm.model.config().context_limit().unwrap_or(usize::MAX);
         // The last token of a continuation is not read.
         let max_tokens = options.max_tokens.min((limit - prompt.len()).saturating_add(1));
-        let capacity = prompt.len() + max_tokens - 1;
+        let capacity = prompt.len().saturating_add(max_tokens - 1);
         Self {
             cache: lm.model.new_cache(beams.width, capacity),
             search: Search::new(beams, max_tokens),
@@ -211,6 +211,7 @@ impl<'a> Follower<'a> {
         };
         let vocab_size = self.lm.model.config().vocab_size;
         let mut all = Vec::with_capacity(self.rows.len());
+        let mut dead_end = None;
         for (beam, row) in self.rows.iter().enumerate() {
             let logits = &logits[row * vocab_size..][..vocab_size];
             let seen = Seen {
@@ -219,13 +220,23 @@ impl<'a> Follower<'a> {
             };
             let mut logprobs = logprobs(logits, self.lm.vocab_size(), seen, &self.options.sampling)?;
             if let Some(matching) = &mut self.matchings[beam] {
-                matching.forbid(end_ids, |id| logprobs[id as usize] = f64::NEG_INFINITY)?;
+                match matching.forbid(end_ids, |id| logprobs[id as usize] = f64::NEG_INFINITY) {
+                    // The others go on.
+                    Err(error @ InferenceError::NoTokenFits { .. }) => {
+                        logprobs.fill(f64::NEG_INFINITY);
+                        dead_end = Some(error);
+                    }
+                    outcome => outcome?,
+                }
             }
             all.push(logprobs);
         }
         // As many as are needed so that `width` of them do not end.
         let count = self.width * (1 + end_ids.len().max(1));
         let extensions = self.search.extensions(&all, count);
+        if let Some(error) = dead_end.filter(|_| extensions.is_empty() && self.search.ended.is_empty()) {
+            return Err(error);
+        }
         let mut matchings = Vec::with_capacity(extensions.len());
         let mut ends = Vec::with_capacity(extensions.len());
         for extension in &extensions {

@@ -115,6 +115,27 @@ fn beams_have_the_form_that_is_asked_for() {
     );
 }
 
+/// The vocabulary has no "X": a beam that begins with "a" cannot go on, and the others do.
+#[test]
+fn a_beam_that_cannot_go_on_does_not_end_the_others() {
+    let lm = tiny::char_model();
+    let search = |regex: &str| {
+        let options = GenerateOptions {
+            constraint: Some(Constraint::Regex(regex.to_owned())),
+            ..tokens(6)
+        };
+        beam_search(&lm, &Prompt::from("b"), &options, &wide(4))
+    };
+    let beams = search("aX|cd|ef").expect("beams");
+    let mut texts: Vec<&str> = beams
+        .iter()
+        .filter_map(|beam| beam.generation.text.as_deref())
+        .collect();
+    texts.sort_unstable();
+    assert_eq!(texts, ["cd", "ef"]);
+    assert!(matches!(search("aX|cX"), Err(InferenceError::NoTokenFits { .. })));
+}
+
 #[test]
 fn a_full_context_ends_beams() {
     let (_, model) = models().into_iter().next().expect("a model");
