@@ -15,7 +15,7 @@ use taal_tokenizer::{Kind, Tokenizer, TrainerConfig};
 use crate::schemas::{self, Random};
 use crate::{scripted, size, tiny};
 
-/// Bytes and pieces of JSON; no token ends texts.
+/// Bytes and pieces of JSON.
 fn json_tokenizer() -> Tokenizer {
     let text = "{\"naam\": [1, 2, \"a\"], \"value\": {\"x\": null, \"y\": true}, \"next\": [false, -1.5]}";
     TrainerConfig::new(Kind::Bpe, 300)
@@ -79,11 +79,8 @@ fn check_schemas(count: usize, seed: u64) {
     for (index, (answer, schema)) in asked.into_iter().enumerate() {
         let generation = answer.wait().expect("an answer").generation;
         let text = text(&generation);
-        assert_eq!(
-            generation.finish_reason,
-            FinishReason::Complete,
-            "schema {index}: {schema}: {text}"
-        );
+        let reason = generation.finish_reason;
+        assert_ne!(reason, FinishReason::Length, "schema {index}: {schema}: {text}");
         let value: Value = serde_json::from_str(text).unwrap_or_else(|error| panic!("{index}: {error}: {text}"));
         assert!(
             schemas::is_valid(&schema, &schema, &value),
