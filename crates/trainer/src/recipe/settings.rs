@@ -187,6 +187,7 @@ impl Way<'_> {
         for key in of_rows {
             self.leave_out(key, &because);
         }
+        self.leave_out("data.weights", &because);
         let kind = get(self.sets, "tokenizer.kind").or_else(|| get(self.recipe, "tokenizer.kind"));
         if kind.and_then(Value::as_str) == Some("char") {
             // Both were chosen for the text of the recipe.

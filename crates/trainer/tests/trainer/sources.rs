@@ -144,27 +144,43 @@ fn weights_say_which_text_is_learned() {
 #[test]
 fn a_weighted_run_resumes_to_the_same_bits_and_keeps_its_weights() {
     let place = Place::new();
-    let weights = "data.weights=[1.0, 2.5]";
-    let whole = place.run("whole", &[weights], false).unwrap();
+    // Rates that do not depend on the number of steps.
+    let mut sets = vec![
+        "data.weights=[1.0, 2.5]",
+        "train.schedule=\"constant\"",
+        "train.warmup_steps=0",
+    ];
+    let whole = place.run("whole", &sets, false).unwrap();
     place
-        .run(
-            "half",
-            &[weights, "train.steps=20", "train.schedule=\"constant\""],
-            false,
-        )
+        .run("half", &[&sets[..], &["train.steps=20"]].concat(), false)
         .unwrap();
-    let constant = place
-        .run("constant", &[weights, "train.schedule=\"constant\""], false)
-        .unwrap();
-    let resumed = place
-        .run("half", &[weights, "train.schedule=\"constant\""], true)
-        .unwrap();
-    assert_eq!(place.weights("half"), place.weights("constant"));
-    assert_eq!(resumed.sources, constant.sources);
-    assert_ne!(place.weights("whole"), place.weights("constant"));
-    assert!(whole.sources.iter().all(|source| source.loss.is_finite()));
-    let error = place.run("half", &["data.weights=[1.0, 3.0]"], true).unwrap_err();
+    let resumed = place.run("half", &sets, true).unwrap();
+    assert_eq!(place.weights("half"), place.weights("whole"));
+    assert_eq!(resumed.sources, whole.sources);
+    sets[0] = "data.weights=[1.0, 3.0]";
+    let error = place.run("half", &sets, true).unwrap_err();
     assert!(error.to_string().contains("data.weights"), "{error}");
+    let other = place.run("other", &sets, false).unwrap();
+    assert_ne!(other.sources, whole.sources);
+}
+
+#[test]
+fn weights_of_a_recipe_give_way_to_another_source_and_say_so() {
+    let resolved = |set: &str| resolve(&RecipeText::find("dutch-mlm").unwrap(), &[set.to_owned()]).unwrap();
+    for set in [
+        "data.files=[\"mine.txt\"]",
+        "data.corpus=\"names\"",
+        "data.shards=\"shards\"",
+    ] {
+        let found = resolved(set);
+        assert_eq!(found.recipe.data.weights, None, "{set}");
+        assert!(
+            found.notes.iter().any(|note| note.contains("data.weights")),
+            "{:?}",
+            found.notes
+        );
+    }
+    assert!(resolved("train.steps=10").recipe.data.weights.is_some());
 }
 
 #[test]
