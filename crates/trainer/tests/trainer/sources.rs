@@ -166,7 +166,8 @@ fn a_weighted_run_resumes_to_the_same_bits_and_keeps_its_weights() {
 
 #[test]
 fn weights_of_a_recipe_give_way_to_another_source_and_say_so() {
-    let resolved = |set: &str| resolve(&RecipeText::find("dutch-mlm").unwrap(), &[set.to_owned()]).unwrap();
+    let text = "[data]\ncorpus = \"dutch\"\nweights = [1, 1, 1, 1, 0, 0]\n";
+    let resolved = |set: &str| resolve(&RecipeText::new("weighted", text), &[set.to_owned()]).unwrap();
     for set in [
         "data.files=[\"mine.txt\"]",
         "data.corpus=\"names\"",
