@@ -352,13 +352,13 @@ fn a_budget_of_energy_stops_a_run_with_a_checkpoint() {
 #[test]
 fn the_meter_shows_its_own_cost() {
     let place = Place::new();
-    let bench = |more: &[&str]| {
-        let arguments = [&["bench", "meter", "--seconds", "0.1"], more].concat();
+    let bench = |seconds: &str, more: &[&str]| {
+        let arguments = [&["bench", "meter", "--seconds", seconds], more].concat();
         taal(&place, &arguments).output().expect("taal starts")
     };
-    let shown = done(bench(&[]));
+    let shown = done(bench("0.1", &[]));
     assert!(shown.contains("readings") && shown.contains("in all"), "{shown}");
-    let found = json(&done(bench(&["--json"])));
+    let found = json(&done(bench("0.1", &["--json"])));
     assert!(
         found["readings"].as_u64().is_some_and(|readings| readings > 0),
         "{found}"
@@ -367,7 +367,7 @@ fn the_meter_shows_its_own_cost() {
         found["period_s"].as_f64().is_some_and(|period| period >= 1.0),
         "{found}"
     );
-    fails(bench(&["--seconds", "0"]), 2, &["above 0"]);
+    fails(bench("0", &[]), 2, &["above 0"]);
 }
 
 #[test]
