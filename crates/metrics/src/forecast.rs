@@ -256,7 +256,7 @@ const KNOWN_LOSSES: std::ops::RangeInclusive<f64> = 0.5..=9.0;
 
 /// The final validation loss; none for what the weights do not know.
 fn loss(records: &[StepRecord], plan: &ForecastPlan) -> Option<f64> {
-    if !plan.is_from_nothing || plan.eval_every.is_none() || !(plan.peak_lr > 0.0) {
+    if !plan.is_from_nothing || plan.eval_every.is_none() || plan.peak_lr.is_nan() || plan.peak_lr <= 0.0 {
         return None;
     }
     let (level, slope) = level(records)?;

@@ -74,10 +74,13 @@ where
     Sse::new(written).keep_alive(KeepAlive::default()).into_response()
 }
 
+/// What writes the events.
+type Writer = Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send>>;
+
 /// Events, and what writes them.
 struct Written {
     events: mpsc::Receiver<Event>,
-    writer: Option<Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send>>>,
+    writer: Option<Writer>,
     is_failed: bool,
 }
 

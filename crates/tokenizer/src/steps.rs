@@ -129,7 +129,7 @@ pub(crate) fn texts_of_tokens(decoder: Option<&DecoderWrapper>) -> Option<OwnTex
         Step::Each { decoder, neighbors, .. } => match neighbors {
             Neighbors::Nothing => !is_fused,
             // Bytes would be put together to words first.
-            Neighbors::First { .. } => !is_fused && !(has_bytes && matches!(decoder, DecoderWrapper::WordPiece(_))),
+            Neighbors::First { .. } => !(is_fused || has_bytes && matches!(decoder, DecoderWrapper::WordPiece(_))),
             Neighbors::Last { .. } | Neighbors::Repeated { .. } => false,
         },
     };

@@ -42,7 +42,7 @@ impl Forgetting {
 
     /// The share of old data after an evaluation above the budget.
     pub(crate) fn raised_share(&self) -> f64 {
-        (2.0 * self.share).max(FIRST_SHARE).min(MAX_SHARE)
+        (2.0 * self.share).clamp(FIRST_SHARE, MAX_SHARE)
     }
 }
 

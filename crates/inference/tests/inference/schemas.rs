@@ -25,8 +25,11 @@ impl Random {
 
 const NAMES: [&str; 8] = ["a", "naam", "b c", "é", "q\"x", "\\", "x-1", "longer_name"];
 
+/// Whether a text has a pattern.
+type Check = fn(&str) -> bool;
+
 /// Patterns without escapes, of which a test can say whether a text matches.
-const PATTERNS: [(&str, fn(&str) -> bool); 3] = [
+const PATTERNS: [(&str, Check); 3] = [
     ("^[a-c]{2,4}$", |text| {
         (2..=4).contains(&text.chars().count()) && text.chars().all(|c| ('a'..='c').contains(&c))
     }),

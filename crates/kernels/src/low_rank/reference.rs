@@ -26,7 +26,7 @@ pub(crate) fn add<const D: usize>(y: Tensor<D>, x: Tensor<D>, pair: Pair) -> Ten
     let Pair { a, b, config } = pair;
     let down = base_linear(x, a, None).mul_scalar(config.scale); // [.., n_parts * rank]
     let d_output = y.dims()[D - 1];
-    if config.parts.as_slice() == [0..d_output] {
+    if matches!(config.parts.as_slice(), [whole] if *whole == (0..d_output)) {
         return linear_add(down, b, None, y);
     }
     let mut columns = Vec::new();

@@ -110,6 +110,9 @@ pub(crate) fn forward(norm: Norm, x: &[f32], weight: &[f32], bias: Option<&[f32]
     y
 }
 
+/// The gradients of weight and bias.
+type OfWeights = (Vec<f32>, Vec<f32>);
+
 /// The gradients for `x`, and for weight and bias where one of them is trained.
 pub(crate) fn backward(
     norm: Norm,
@@ -118,7 +121,7 @@ pub(crate) fn backward(
     eps: f32,
     dy: &[f32],
     needs_weights: bool,
-) -> (Vec<f32>, Option<(Vec<f32>, Vec<f32>)>) {
+) -> (Vec<f32>, Option<OfWeights>) {
     let width = weight.len();
     let rows = x.len() / width;
     let per_task = parallel::rows_per_task(rows, width);

@@ -7,17 +7,22 @@ use taal_kernels::{Dense, DenseConfig, LowRankConfig, WeightType, with_low_rank_
 use crate::fused::{assert_near, assert_same_bits_for_any_threads, differentiate, normal};
 use crate::rows::{MOST, assert_rows_are_independent, numbers};
 
+/// One part with all outputs.
+fn whole(outputs: usize) -> Vec<std::ops::Range<usize>> {
+    std::iter::once(0..outputs).collect()
+}
+
 /// Inputs, outputs, rank, and the outputs of each part.
 type Case = (usize, usize, usize, Vec<std::ops::Range<usize>>);
 
 /// Whole layers, and some of the outputs of one.
 fn cases() -> Vec<Case> {
     vec![
-        (1, 1, 1, vec![0..1]),
-        (17, 40, 3, vec![0..40]),
+        (1, 1, 1, whole(1)),
+        (17, 40, 3, whole(40)),
         (40, 96, 8, vec![0..32, 32..64, 64..96]),
         (33, 70, 5, vec![3..20, 41..70]),
-        (257, 65, 17, vec![0..65]),
+        (257, 65, 17, whole(65)),
     ]
 }
 
@@ -175,7 +180,7 @@ fn a_frozen_weight_has_no_gradient_and_its_adapter_has_one() {
 
 #[test]
 fn dropout_of_the_low_rank_part_leaves_the_layer_itself_alone_and_is_a_function_of_the_key() {
-    let case: Case = (40, 24, 4, vec![0..24]);
+    let case: Case = (40, 24, 4, whole(24));
     let dense = some_layer(&case, &Device::flex());
     let x = numbers([30, 40], "x");
     let y = |key| -> Vec<f32> {
