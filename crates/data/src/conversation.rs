@@ -177,7 +177,7 @@ pub fn example_texts(set: &ExampleSet, options: &ConversationOptions) -> Result<
 
 fn add_texts(input: &Input<'_>, options: &ConversationOptions, texts: &mut Vec<String>) -> Result<()> {
     let read = for_each_dialogue(input, options, |_, _, dialogue| {
-        texts.push(dialogue.into_text());
+        texts.push(dialogue.into_rows());
         Ok(())
     });
     read.map(drop)

@@ -458,8 +458,19 @@ fn end_with_learned(dialogue: &mut Dialogue) -> std::result::Result<(), String> 
 }
 
 impl Dialogue {
-    /// Everything that is said, to train a tokenizer on: messages on lines of their own, each after the name of its role.
+    /// Everything that is said, as running text: messages on lines of their own.
     pub(crate) fn into_text(self) -> String {
+        match self {
+            Self::Completion { prompt, completion } => prompt + &completion,
+            Self::Messages(messages) => {
+                let contents: Vec<String> = messages.into_iter().map(|message| message.content).collect();
+                contents.join("\n")
+            }
+        }
+    }
+
+    /// Everything that is trained, for a tokenizer of its own: each message after the name of its role, as the plain template writes it.
+    pub(crate) fn into_rows(self) -> String {
         match self {
             Self::Completion { prompt, completion } => prompt + &completion,
             Self::Messages(messages) => {

@@ -151,7 +151,7 @@ fn lists_of_messages_in_several_row_groups_are_the_rows_of_their_twin_in_json_li
     let files = [path];
     let texts = tokenizer_texts(&files, LineEnds::Lf, &returns).unwrap();
     let texts: Vec<String> = texts.map(|part| part.unwrap().text).collect();
-    assert_eq!(texts[1], "User: en?\nAssistant: nee\n");
+    assert_eq!(texts[1], "en?\nnee");
     assert_eq!(texts.len(), 3);
     // A folder is searched for them too.
     let found = Conversations::open_with(&tokenizer(), &[dir.path().to_owned()], 64, &options()).unwrap();
