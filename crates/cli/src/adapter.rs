@@ -7,10 +7,10 @@ use taal_exchange::{Merged, adapter_changes, merge_adapter};
 use taal_inference::adapter_dir;
 use taal_model::hugging_face::{self, AdapterInfo};
 
-use crate::arguments::{AdapterDiffArguments, AdapterListArguments, AdapterMergeArguments};
+use crate::arguments::{AdapterDiffArguments, AdapterListArguments, AdapterMergeArguments, LanguageArgument};
 use crate::columns::grid;
 use crate::failure::Failure;
-use crate::{signals, terminal};
+use crate::{card, signals, terminal};
 
 /// Characters of a hash that tell two apart.
 const SHOWN_HASH: usize = 12;
@@ -114,6 +114,8 @@ pub fn merge(arguments: &AdapterMergeArguments) -> Result<(), Failure> {
     for note in &merged.exported.notes {
         terminal::error("hint", note);
     }
+    let sources = [merged.adapter.as_path(), merged.base.as_path()];
+    card::after_merge(&sources, &arguments.out, LanguageArgument { lang: None }.language());
     if arguments.json {
         return Ok(terminal::print_json(&merged)?);
     }

@@ -1,6 +1,6 @@
 //! `taal card`: the model card of a model directory.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use taal_exchange::is_gguf_file;
@@ -36,8 +36,16 @@ pub fn run(arguments: &CardArguments) -> Result<(), Failure> {
 
 /// Writes the card of an export, of which a failure is no failure of the export.
 pub fn after_export(from: &Path, out: &Path, language: Language) {
-    let source = model_dir(from).unwrap_or_else(|_| from.to_path_buf());
-    match write_card_of_export(&source, out, &name_of(from), language) {
+    after_merge(&[from], out, language);
+}
+
+/// The same of what was made of several models, the first of which gives the name.
+pub fn after_merge(from: &[&Path], out: &Path, language: Language) {
+    let directory = |from: &&Path| model_dir(from).unwrap_or_else(|_| from.to_path_buf());
+    let sources: Vec<PathBuf> = from.iter().map(directory).collect();
+    let sources: Vec<&Path> = sources.iter().map(PathBuf::as_path).collect();
+    let name = from.first().map_or(String::new(), |from| name_of(from));
+    match write_card_of_export(&sources, out, &name, language) {
         Ok(written) => say(&written),
         Err(error) => terminal::message(&format!("note: the model card is not written: {error}")),
     }

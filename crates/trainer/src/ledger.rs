@@ -37,7 +37,7 @@ pub fn ledger_of(model_dir: &Path) -> Result<Ledger, TrainError> {
 /// # Errors
 ///
 /// As [`ledger_of`].
-pub fn joined_ledger(model_dirs: &[PathBuf]) -> Result<Ledger, TrainError> {
+pub fn joined_ledger(model_dirs: &[&Path]) -> Result<Ledger, TrainError> {
     let mut joined = Ledger::default();
     for dir in model_dirs {
         joined.join(&ledger_of(dir)?);

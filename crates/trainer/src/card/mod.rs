@@ -67,8 +67,8 @@ pub struct WrittenCard {
 /// As [`ledger_of`](crate::ledger_of), and the model crate's for a configuration that cannot be read.
 pub fn card_text(model_dir: &Path, name: &str, language: Language) -> Result<String, TrainError> {
     let ledger = ledger::ledger_of(model_dir)?;
-    let config = hugging_face::open_config(model_dir)?;
-    Ok(text_of(&ledger, Some(&config), name, language))
+    let config = config_of(model_dir)?;
+    Ok(text_of(&ledger, config.as_ref(), name, language))
 }
 
 /// Writes the card of a model directory next to its weights, and its ledger if it has none.
@@ -78,31 +78,29 @@ pub fn card_text(model_dir: &Path, name: &str, language: Language) -> Result<Str
 /// As [`card_text`], and the store's.
 pub fn write_card(model_dir: &Path, name: &str, language: Language) -> Result<WrittenCard, TrainError> {
     let ledger = ledger::ledger_of(model_dir)?;
-    let config = hugging_face::open_config(model_dir)?;
-    publish(&ledger, Some(&config), model_dir, name, language)
+    publish(&ledger, config_of(model_dir)?.as_ref(), model_dir, name, language)
 }
 
-/// Writes the ledger and the card of a model that was exported from another directory; a file of another program has its card next to it,
-/// under its own name with `.README.md` appended.
+/// Writes the ledger and the card of a model that was made of those in other directories: an export has one source, a merge has its base and
+/// its adapter. A file of another program has its card next to it, under its own name with `.README.md` appended.
 ///
 /// # Errors
 ///
 /// As [`write_card`].
 pub fn write_card_of_export(
-    source: &Path,
+    sources: &[&Path],
     target: &Path,
     name: &str,
     language: Language,
 ) -> Result<WrittenCard, TrainError> {
-    let ledger = ledger::ledger_of(source)?;
+    let ledger = ledger::joined_ledger(sources)?;
     if taal_store::is_dir(target) {
-        let config = hugging_face::open_config(target)?;
-        return publish(&ledger, Some(&config), target, name, language);
+        return publish(&ledger, config_of(target)?.as_ref(), target, name, language);
     }
-    let config = match taal_store::exists(&source.join(layout::CONFIG_FILE)) {
-        true => Some(hugging_face::open_config(source)?),
-        false => None,
-    };
+    let mut config = None;
+    for source in sources {
+        config = config.or(config_of(source)?);
+    }
     let text = text_of(&ledger, config.as_ref(), name, language);
     let mut file = target.file_name().unwrap_or_default().to_owned();
     file.push(".");
@@ -110,6 +108,14 @@ pub fn write_card_of_export(
     let path = target.with_file_name(file);
     taal_store::write_atomic(&path, text.as_bytes())?;
     Ok(WrittenCard { path, kept: None })
+}
+
+/// The shape in a directory; an adapter, and a file of another program, have none of their own.
+fn config_of(dir: &Path) -> Result<Option<TransformerConfig>, TrainError> {
+    match taal_store::exists(&dir.join(layout::CONFIG_FILE)) {
+        true => Ok(Some(hugging_face::open_config(dir)?)),
+        false => Ok(None),
+    }
 }
 
 /// Writes a ledger and the card that follows from it into a model directory.

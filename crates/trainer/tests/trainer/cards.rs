@@ -161,7 +161,7 @@ fn a_model_carries_the_trainings_that_it_started_from() {
 
     // Two models that share a training count it once.
     let dirs = ["second/model", "third/model", "base/model"].map(|dir| place.path(dir));
-    let joined = joined_ledger(&dirs).expect("a ledger");
+    let joined = joined_ledger(&dirs.each_ref().map(PathBuf::as_path)).expect("a ledger");
     assert_eq!(joined.entries.len(), 3);
     let card = place.read("third/model/README.md");
     assert!(card.contains("| **in all** |") && card.contains("| base |"), "{card}");
@@ -224,7 +224,7 @@ fn an_export_has_the_card_of_its_model_and_dutch_cards_are_dutch() {
     assert!(card.contains("Om wat voor type algoritme gaat het?"), "{card}");
     let file = place.path("model.gguf");
     std::fs::write(&file, "weights").expect("written");
-    let written = write_card_of_export(&place.path("run/model"), &file, "run", Language::English).expect("a card");
+    let written = write_card_of_export(&[&place.path("run/model")], &file, "run", Language::English).expect("a card");
     assert_eq!(written.path, place.path("model.gguf.README.md"));
     assert!(place.read("model.gguf.README.md").contains("| steps | 4 of 4 |"));
 }
