@@ -222,13 +222,11 @@ impl Pace {
             true => plan.val_tokens as f64 / (EVALUATION_SPEED * tokens_per_s.max(1e-9)),
             false => (mean(&evaluations) - step_s).max(0.0),
         };
-        // The energy of a record includes its evaluation, which lies between its time and the next step's.
-        let [_, first, between @ .., last] = records else {
-            return None;
-        };
-        let energies = std::iter::once(first).chain(between);
-        let joules: f64 = energies.filter_map(|record| record.energy_j).sum();
-        let seconds = last.wall_s? - first.wall_s?;
+        // Fast steps share a reading, and the energy of a record includes its evaluation, which its time does not.
+        let metered: Vec<&StepRecord> = records.iter().filter(|record| record.energy_j.is_some()).collect();
+        let joules: f64 = metered.iter().skip(1).filter_map(|record| record.energy_j).sum();
+        let end = |record: &&StepRecord| Some(record.wall_s? + record.val_loss.map_or(0.0, |_| evaluation_s));
+        let seconds = metered.last().and_then(end).unwrap_or(0.0) - metered.first().and_then(end).unwrap_or(0.0);
         Some(Self {
             step_s,
             spread: mean(&squares).sqrt(),
@@ -251,12 +249,14 @@ const WORD_PIECE_WEIGHTS: [f64; 6] = [-0.5077, 0.8216, -0.9178, 0.0, 0.0, 0.0];
 /// The smallest vocabulary of pieces of words; a smaller one is of characters.
 const MIN_PIECES: u64 = 256;
 
-/// Losses between which the calibration runs ended.
+/// Losses between which the calibration runs ended, and their steps, with some room.
 const KNOWN_LOSSES: std::ops::RangeInclusive<f64> = 0.5..=9.0;
+const KNOWN_STEPS: std::ops::RangeInclusive<u64> = 700..=4000;
 
 /// The final validation loss; none for what the weights do not know.
 fn loss(records: &[StepRecord], plan: &ForecastPlan) -> Option<f64> {
-    if !plan.is_from_nothing || plan.eval_every.is_none() || plan.peak_lr.is_nan() || plan.peak_lr <= 0.0 {
+    let is_known = plan.is_from_nothing && plan.eval_every.is_some() && plan.peak_lr > 0.0;
+    if !is_known || !KNOWN_STEPS.contains(&plan.steps) {
         return None;
     }
     let (level, slope) = level(records)?;

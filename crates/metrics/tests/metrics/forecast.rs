@@ -123,9 +123,17 @@ fn the_loss_is_forecast_for_trainings_that_are_known_and_only_after_a_tenth() {
             eval_every: None,
             ..known
         },
+        ForecastPlan {
+            steps: 991,
+            eval_every: Some(500),
+            peak_lr: 0.0,
+            ..known
+        },
     ] {
         assert_eq!(forecast_loss(&seen, &unknown), None);
     }
+    let short = forecast_loss(&records(30, 500), &plan(300, 500, 30));
+    assert_eq!(short, None, "the weights are those of 700 steps and more");
     let diverged: Vec<StepRecord> = seen
         .iter()
         .map(|record| StepRecord {
