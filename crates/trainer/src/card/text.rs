@@ -121,10 +121,10 @@ fn introduction(facts: &Facts<'_>) -> String {
     let version = facts.last().map_or("", |entry| entry.taal_version.as_str());
     let is_causal = facts.config.is_none_or(|config| config.is_causal);
     let kind = match is_causal {
-        true => facts.say("continues a text token by token", "vult een tekst token voor token aan"),
+        true => facts.say("continues a text token by token", "een tekst token voor token aanvult"),
         false => facts.say(
             "fills in hidden tokens of a text",
-            "vult verborgen tokens van een tekst in",
+            "verborgen tokens van een tekst invult",
         ),
     };
     match facts.language {
