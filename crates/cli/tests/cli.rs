@@ -228,7 +228,6 @@ fn a_model_is_trained_generates_and_is_evaluated() {
 
     let generate = [
         "generate",
-        "replay",
         "--model",
         "run",
         "--prompt",

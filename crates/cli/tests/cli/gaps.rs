@@ -30,14 +30,15 @@ fn gaps_are_ranked_among_the_words_of_the_runs_text_next_to_counting() {
         "de kat krabt de [MASK] krullen (first: ",
         "gaps         2 of gaps.tsv",
         "a causal model, which reads only what is before the gap",
-        "candidates   10 words",
+        // The ten words of the text, and the one that the split cut in two.
+        "candidates   11 words",
         "by counting neighbors 1 (1 to 1)",
         "first 10     ",
     ] {
         assert!(words.contains(part), "{part}: {words}");
     }
     let found = json(place.taal(&["eval", "run", "--gaps", "gaps.tsv", "--json"]));
-    assert_eq!((&found["reading"], &found["candidates"]), (&"left".into(), &10.into()));
+    assert_eq!((&found["reading"], &found["candidates"]), (&"left".into(), &11.into()));
     assert_eq!(found["gaps"][1]["neighbors_rank"], 1);
 
     // A model directory does not say what it was trained on.
