@@ -113,8 +113,8 @@ fn words(found: &GapEvaluation) -> String {
         (
             "median rank",
             compared(found, &|score| {
-                let [low, high] = score.median_interval;
-                format!("{} ({low} to {high})", score.median_rank)
+                let [low, high] = score.median_interval.map(tenths);
+                format!("{} ({low} to {high})", tenths(score.median_rank))
             }),
         ),
         ("first 1", compared(found, &|score| share(score, 0))),
@@ -131,6 +131,11 @@ fn compared(found: &GapEvaluation, figure: &dyn Fn(&GapScore) -> String) -> Stri
         Some(neighbors) => format!("{own}, by counting neighbors {}", figure(neighbors)),
         None => own,
     }
+}
+
+/// A rank, which may be between two, with at most one decimal.
+fn tenths(rank: f64) -> f64 {
+    (10.0 * rank).round() / 10.0
 }
 
 fn share(score: &GapScore, index: usize) -> String {
