@@ -2,6 +2,7 @@
 
 mod key;
 mod keys;
+mod model;
 mod own;
 mod resolve;
 mod settings;

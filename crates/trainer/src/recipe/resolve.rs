@@ -2,16 +2,13 @@
 
 use taal_data::{Columns, LineEnds, Masking};
 use taal_model::hugging_face::Lora;
-use taal_model::{Initialization, ModelSize, NormPlace, TransformerConfig};
 use toml::Table;
 
-use super::keys::{
-    KEYS, ObjectiveKind, Preset, RawLora, RawMasking, RawModel, RawPreference, RawRecipe, RawTokenizer, RawTrain,
-};
+use super::keys::{KEYS, ObjectiveKind, Preset, RawLora, RawMasking, RawPreference, RawRecipe, RawTokenizer, RawTrain};
 use super::own::Brought;
 use super::{
-    CheckpointRecipe, DataRecipe, DataSource, EvalRecipe, LSTM_INIT_STD, LSTM_IS_FP32, ModelRecipe, Objective, Recipe,
-    RecipeText, SampleRecipe, TokenizerRecipe, TrainRecipe, settings, text, typos,
+    CheckpointRecipe, DataRecipe, DataSource, EvalRecipe, LSTM_IS_FP32, Objective, Recipe, RecipeText, SampleRecipe,
+    TokenizerRecipe, TrainRecipe, settings, text, typos,
 };
 use crate::TrainError;
 use crate::health::HealthRecipe;
@@ -378,127 +375,6 @@ impl Resolver<'_> {
         })
     }
 
-    fn model(&self, block_size: usize) -> Result<ModelRecipe, TrainError> {
-        let raw = &self.raw.model;
-        let dropout = raw.dropout();
-        let init_from = self.raw.train.init_from.clone();
-        let brought = match (self.brought.model.clone(), init_from) {
-            (Some(_), Some(_)) => {
-                return Err(self.error(
-                    "train.init_from",
-                    "the program brings its own model; leave this key out",
-                ));
-            }
-            (Some(model), None) => Some(("the program", ModelRecipe::Own { model, dropout })),
-            (None, Some(dir)) => Some(("train.init_from", ModelRecipe::InitFrom { dir, dropout })),
-            (None, None) => None,
-        };
-        if let Some((giver, model)) = brought {
-            let rest = RawModel {
-                dropout: None,
-                ..raw.clone()
-            };
-            if rest != RawModel::default() {
-                let detail = format!("{giver} brings the model's shape; only model.dropout may be set");
-                return Err(self.error("model", detail));
-            }
-            return Ok(model);
-        }
-        let config = self.model_config(block_size, dropout)?;
-        if block_size > config.max_seq_len {
-            return Err(self.error(
-                "train.block_size",
-                format!(
-                    "{block_size} tokens do not fit model.max_seq_len = {}",
-                    config.max_seq_len
-                ),
-            ));
-        }
-        let std = raw.init_std.unwrap_or(match raw.preset() {
-            Preset::Lstm => LSTM_INIT_STD,
-            _ => 0.02,
-        });
-        Ok(ModelRecipe::New {
-            config: Box::new(config),
-            init: Initialization {
-                std,
-                residual_std: raw.residual_std,
-            },
-        })
-    }
-
-    fn model_config(&self, block_size: usize, dropout: f64) -> Result<TransformerConfig, TrainError> {
-        let raw = &self.raw.model;
-        let n_heads = raw.n_heads();
-        let d_model = raw.d_model();
-        let has_heads = raw.preset != Some(Preset::Lstm);
-        if has_heads && raw.head_dim.is_none() && (n_heads == 0 || !d_model.is_multiple_of(n_heads)) {
-            return Err(self.error(
-                "model.n_heads",
-                format!("expected a divisor of model.d_model = {d_model} (or a model.head_dim), got {n_heads}"),
-            ));
-        }
-        let preset = match raw.preset() {
-            Preset::Gpt2 => TransformerConfig::gpt2,
-            Preset::Nanogpt => TransformerConfig::nanogpt,
-            Preset::Llama => TransformerConfig::llama,
-            Preset::Qwen3 => TransformerConfig::qwen3,
-            Preset::Bert => TransformerConfig::bert,
-            Preset::Encoder => encoder,
-            Preset::Lstm => TransformerConfig::lstm,
-        };
-        let is_masked = self.raw.train.objective == Some(ObjectiveKind::Masked);
-        if !is_masked && matches!(raw.preset, Some(Preset::Bert | Preset::Encoder)) {
-            return Err(self.error(
-                "model.preset",
-                "this preset is bidirectional and would see the token it must predict; set train.objective = \"masked\"",
-            ));
-        }
-        // The vocabulary is filled in when the tokenizer is there; 1 keeps the checks below meaningful.
-        let base = preset(ModelSize {
-            vocab_size: 1,
-            max_seq_len: raw.max_seq_len.unwrap_or(block_size),
-            n_layers: raw.n_layers(),
-            n_heads,
-            d_model,
-        });
-        let norm_place = raw.norm_place.unwrap_or(base.norm_place);
-        let embedding_norm = raw.embedding_norm.unwrap_or(base.embedding_norm);
-        let config = TransformerConfig {
-            n_kv_heads: raw.n_kv_heads.unwrap_or(base.n_kv_heads),
-            head_dim: raw.head_dim.unwrap_or(base.head_dim),
-            d_ff: raw.d_ff.unwrap_or(base.d_ff),
-            position: raw.position.unwrap_or(base.position),
-            rope_theta: raw.rope_theta.unwrap_or(base.rope_theta),
-            local_rope_theta: raw.local_rope_theta.or(base.local_rope_theta),
-            norm: raw.norm.unwrap_or(base.norm),
-            norm_place,
-            norm_eps: raw.norm_eps.unwrap_or(base.norm_eps),
-            norm_bias: raw.norm_bias.unwrap_or(base.norm_bias),
-            embedding_norm,
-            // The embedding norm replaces the first norm, so that one is skipped only with an embedding norm.
-            skip_first_norm: base.skip_first_norm && embedding_norm && norm_place == NormPlace::Pre,
-            activation: raw.activation.unwrap_or(base.activation),
-            qkv_bias: raw.qkv_bias.unwrap_or(base.qkv_bias),
-            attention_output_bias: raw.attention_output_bias.unwrap_or(base.attention_output_bias),
-            ffn_bias: raw.ffn_bias.unwrap_or(base.ffn_bias),
-            qk_norm: raw.qk_norm.unwrap_or(base.qk_norm),
-            tie_embeddings: raw.tie_embeddings.unwrap_or(base.tie_embeddings),
-            window: raw.window.or(base.window),
-            global_every: raw.global_every.or(base.global_every),
-            attention_softcap: raw.attention_softcap.or(base.attention_softcap),
-            logit_softcap: raw.logit_softcap.or(base.logit_softcap),
-            is_causal: !is_masked,
-            dropout,
-            ..base
-        };
-        config.validate().map_err(|error| match error {
-            taal_model::ModelError::Config { field, detail } => self.error(&format!("model.{field}"), detail),
-            other => self.error("model", other.to_string()),
-        })?;
-        Ok(config)
-    }
-
     fn train(&self) -> Result<TrainRecipe, TrainError> {
         let raw = &self.raw.train;
         let (steps, lr) = (raw.steps(), raw.lr());
@@ -713,16 +589,5 @@ impl Resolver<'_> {
             top_k: raw.top_k,
             rank: raw.rank.clone().unwrap_or_default(),
         }
-    }
-}
-
-/// A modern encoder (ModernBERT, Warner et al. 2024) for short texts: every block sees everything, with LLaMA's rotary angles.
-fn encoder(size: ModelSize) -> TransformerConfig {
-    TransformerConfig {
-        rope_theta: 10_000.0,
-        local_rope_theta: None,
-        window: None,
-        global_every: None,
-        ..TransformerConfig::modernbert(size)
     }
 }
