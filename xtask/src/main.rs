@@ -37,7 +37,8 @@ use crate::workspace::Workspace;
 struct Cli {
     #[command(subcommand)]
     verb: Verb,
-    /// Build the GPU's code too (wgpu): 15 minutes more the first time on two cores. Tests, clippy and the verbs that use their builds
+    /// Build the code of the other devices too (wgpu, ndarray): 20 minutes more the first time on two cores. Tests, clippy and the verbs
+    /// that use their builds
     #[arg(long, global = true)]
     gpu: bool,
 }
@@ -47,10 +48,10 @@ enum Verb {
     /// Build `taal` in release with the backend that `--device` asks for, then run `taal train ARGS`
     #[command(disable_help_flag = true)]
     Train(Rest),
-    /// Run all tests: unit, integration, layers, doctests, then training on the ndarray backend
+    /// Run all tests: unit, integration, layers, doctests
     ///
-    /// Arguments go to `cargo test`. With a filter or a choice of packages (`-p taal-data`), only that runs. Without `--gpu` the GPU's
-    /// crates are not built, and its tests are left out.
+    /// Arguments go to `cargo test`. With a filter or a choice of packages (`-p taal-data`), only that runs. Without `--gpu` the crates of
+    /// the GPU and of ndarray are not built, and their tests are left out.
     Test(Rest),
     /// Run the fault tests (crashes, kills, full disks, damaged files) with many cases and print their figures
     Crash(crash::Crash),

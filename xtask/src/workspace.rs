@@ -17,10 +17,9 @@ pub struct Workspace {
     has_gpu: bool,
 }
 
-/// The features of the suite without a GPU: all CPU devices, which are compared, and fault injection for the fault
-/// tests.
-const CPU_FEATURES: &str = "taal-cli/ndarray,taal-trainer/faults";
-/// With the GPU's code, for the tests, clippy and `cargo xtask parity`, which share one build of Burn.
+/// The features of the suite with the default device only: fault injection for the fault tests.
+const CPU_FEATURES: &str = "taal-trainer/faults";
+/// With the code of the other devices, for the tests, clippy and `cargo xtask parity`, which share one build of Burn.
 pub const GPU_FEATURES: &str = "taal-cli/ndarray,taal-cli/wgpu,taal-trainer/faults";
 
 /// The part of `cargo metadata --no-deps` that the verbs need.
@@ -90,7 +89,7 @@ impl Workspace {
         Ok(Self { root, has_gpu: false })
     }
 
-    /// The same, with or without the GPU's code in tests and lints.
+    /// The same, with or without the code of the other devices (a GPU, ndarray) in tests and lints.
     pub fn with_gpu(self, has_gpu: bool) -> Self {
         Self { has_gpu, ..self }
     }
