@@ -1,5 +1,6 @@
 //! The keys and values of tokens already seen, so that a new token costs no recomputation.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
@@ -270,8 +271,60 @@ impl KvCache {
                 &built
             }
         };
+        Ok(self.attend_to_first(q, rows, len, mask, options))
+    }
+
+    /// Attention of queries to the tokens that some rows hold already, as to the source of a translation.
+    ///
+    /// # Shapes
+    ///
+    /// - `q`: `[rows, n_heads, q_len, head_dim]`, as the result; the mask is for the longest of the rows
+    ///
+    /// # Errors
+    ///
+    /// [`AttentionError::CacheEmpty`] where none of the rows holds a token.
+    pub fn attend_to_kept(
+        &self,
+        q: Tensor<4>,
+        rows: Range<usize>,
+        mask: &AttentionMask,
+        options: &AttentionOptions,
+    ) -> Result<Tensor<4>, AttentionError> {
+        let len = self.len_of(rows.clone())?;
+        Ok(self.attend_to_first(q, rows, len, mask, options))
+    }
+
+    /// The keys and values that some rows hold, up to the longest of them; the rest of a shorter row is undefined.
+    ///
+    /// # Shapes
+    ///
+    /// - results: `[rows, n_kv_heads, len, head_dim]`
+    ///
+    /// # Errors
+    ///
+    /// [`AttentionError::CacheEmpty`] where none of the rows holds a token.
+    pub fn kept(&self, rows: Range<usize>) -> Result<[Tensor<4>; 2], AttentionError> {
+        let len = self.len_of(rows.clone())?;
+        Ok([&self.keys, &self.values].map(|kept| kept.first(rows.clone(), len)))
+    }
+
+    fn len_of(&self, rows: Range<usize>) -> Result<usize, AttentionError> {
+        match self.lens[rows].iter().copied().max() {
+            None | Some(0) => Err(AttentionError::CacheEmpty),
+            Some(len) => Ok(len),
+        }
+    }
+
+    fn attend_to_first(
+        &self,
+        q: Tensor<4>,
+        rows: Range<usize>,
+        len: usize,
+        mask: &AttentionMask,
+        options: &AttentionOptions,
+    ) -> Tensor<4> {
         let settings = options.settings();
-        Ok(match (&self.keys, &self.values) {
+        match (&self.keys, &self.values) {
             (Kept::Halves { halves: keys, .. }, Kept::Halves { halves: values, .. }) => {
                 attention_of_halves(q, [keys, values], rows, len, mask, &settings)
             }
@@ -279,7 +332,7 @@ impl KvCache {
                 let [k, v] = [keys, values].map(|kept| kept.first(rows.clone(), len));
                 attention(q, k, v, mask, &settings)
             }
-        })
+        }
     }
 
     fn put_rows(
@@ -378,6 +431,25 @@ impl KvCache {
         let (of_a, of_b) = (self.row(a, self.lens[a]), self.row(b, self.lens[b]));
         self.put_row(a, &of_b);
         self.put_row(b, &of_a);
+    }
+
+    /// Makes row `i` what row `parents[i]` was, for the first rows: the candidates of a beam search continue from others. Only rows that
+    /// change are copied.
+    ///
+    /// # Panics
+    ///
+    /// Where a row does not exist.
+    pub fn reorder(&mut self, parents: &[usize]) {
+        let changed = || parents.iter().enumerate().filter(|(row, parent)| row != *parent);
+        let copies: BTreeMap<usize, _> = changed()
+            .map(|(_, parent)| *parent)
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .map(|parent| (parent, self.row(parent, self.lens[parent])))
+            .collect();
+        for (row, parent) in changed() {
+            self.put_row(row, &copies[parent]);
+        }
     }
 
     /// The first `len` keys and values of a row; `None` for none.

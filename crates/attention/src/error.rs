@@ -39,6 +39,9 @@ pub enum AttentionError {
         /// How many tokens it can hold.
         capacity: usize,
     },
+    /// There is nothing to attend to.
+    #[error("the key/value cache holds no token to attend to; fill it first")]
+    CacheEmpty,
     /// Keys or values do not have the cache's sizes.
     #[error("the key/value cache was made for {expected:?} ([batch, n_kv_heads, head_dim]) and was given {given:?}")]
     CacheShape {

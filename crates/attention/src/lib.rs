@@ -1,6 +1,7 @@
 //! Masked multi-head attention on Burn with grouped queries, windows and a key/value cache.
 //!
-//! [`scaled_dot_product_attention`] is the operation itself; [`MultiHeadAttention`] is the layer with its projections.
+//! [`scaled_dot_product_attention`] is the operation itself; [`MultiHeadAttention`] is the layer with its projections, and
+//! [`CrossAttention`] the layer whose keys and values are those of another text.
 //! [`attention_mask`] says which query may attend to which key, once per forward pass for all layers, and [`KvCache`] keeps the
 //! keys and values of tokens already seen.
 //!
@@ -20,12 +21,14 @@
 //! ```
 
 mod cache;
+mod cross;
 mod error;
 mod functional;
 mod mask;
 mod multi_head;
 
 pub use cache::{CacheType, KvCache};
+pub use cross::{CrossAttention, CrossAttentionConfig, CrossContext, CrossSource};
 pub use error::AttentionError;
 pub use functional::{AttentionOptions, scaled_dot_product_attention};
 pub use mask::attention_mask;

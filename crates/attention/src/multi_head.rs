@@ -10,7 +10,7 @@ use taal_kernels::{AttentionMask, Dense, DenseConfig, Projection, constant_param
 use crate::{AttentionError, AttentionOptions, KvCache, attention_mask, scaled_dot_product_attention};
 
 /// The standard deviation of fresh weights, as in GPT-2 and BERT.
-const INIT_STD: f64 = 0.02;
+pub(crate) const INIT_STD: f64 = 0.02;
 
 /// The sizes and switches of a [`MultiHeadAttention`].
 #[derive(Debug, Clone, Copy, PartialEq)]

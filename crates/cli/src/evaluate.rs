@@ -99,6 +99,9 @@ fn task(lm: &LanguageModel, file: &Path, arguments: &EvalArguments) -> Result<()
             ),
         ),
     ];
+    if let Some(signature) = &found.signature {
+        rows.push(("signature", signature.clone()));
+    }
     if let Some((theirs, difference)) = &other {
         rows.push(("against", with_interval(theirs.metric, theirs.value, theirs.interval)));
         let shown = with_interval(found.metric, difference.difference, difference.interval);
@@ -129,13 +132,16 @@ fn answers(lm: &LanguageModel, task: &Task) -> Result<TaskEvaluation, Failure> {
     Ok(found?)
 }
 
-/// Shares in percent; the mean of an F-measure as it is.
+/// Shares in percent; the mean of an F-measure, and figures from 0 to 100, as they are.
 fn with_interval(metric: AnswerMetric, value: f64, [low, high]: [f64; 2]) -> String {
     match metric {
         AnswerMetric::ExactMatch | AnswerMetric::Accuracy => {
             format!("{:.1} % ({:.1} to {:.1})", 100.0 * value, 100.0 * low, 100.0 * high)
         }
         AnswerMetric::RougeL | AnswerMetric::MacroF1 => format!("{value:.4} ({low:.4} to {high:.4})"),
+        AnswerMetric::Bleu | AnswerMetric::Chrf | AnswerMetric::ChrfPlusPlus => {
+            format!("{value:.2} ({low:.2} to {high:.2})")
+        }
     }
 }
 

@@ -43,6 +43,7 @@ mod tokenizer;
 mod trace;
 mod train;
 mod transfer;
+mod translate;
 
 use std::process::ExitCode;
 
@@ -74,6 +75,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Chat(arguments) => chat::run(&arguments),
         Command::Serve(arguments) => serve::run(&arguments),
+        Command::Translate(arguments) => translate::run(&arguments),
         Command::Fill(arguments) => fill::run(&arguments),
         Command::Trace(arguments) => trace::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),

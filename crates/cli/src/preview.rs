@@ -122,6 +122,13 @@ fn count_rows(counts: &ConversationCounts, block_size: usize) -> Vec<(&'static s
             ),
         },
     ));
+    if counts.left_out > 0 {
+        let left_out = format!(
+            "{} pairs with a side longer than train.block_size = {block_size}",
+            grouped(counts.left_out)
+        );
+        rows.push(("left out", left_out));
+    }
     rows.push((
         "ends",
         format!(

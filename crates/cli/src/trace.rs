@@ -41,7 +41,10 @@ pub fn run(arguments: &TraceArguments) -> Result<(), Failure> {
     };
     let device = arguments.device.open()?;
     let lm = models::open(model, arguments.device.device)?;
-    let mut trace = taal_insight::trace(&lm, &prompt, &options)?;
+    let mut trace = match (&prompt, &arguments.target) {
+        (Prompt::Text(source), Some(target)) => taal_insight::trace_pair(&lm, source, Some(target), &options)?,
+        _ => taal_insight::trace(&lm, &prompt, &options)?,
+    };
     if let Some(run_dir) = &arguments.checkpoints {
         let checkpoints = Checkpoints::of(run_dir);
         let dirs: Vec<_> = checkpoints
@@ -131,7 +134,11 @@ impl<'a> Page<'a> {
 
     fn text(&mut self) {
         let model = &self.trace.model;
-        let kind = if model.is_causal { "causal" } else { "masked" };
+        let kind = match (&self.trace.source, model.is_causal) {
+            (Some(_), _) => "translation",
+            (None, true) => "causal",
+            (None, false) => "masked",
+        };
         let layers = match model.n_heads {
             0 => format!("{} recurrent layers", model.n_layers),
             heads => format!("{} layers of {heads} heads", model.n_layers),
@@ -142,6 +149,11 @@ impl<'a> Page<'a> {
             grouped(model.vocab_size as u64)
         );
         self.heading("1 Text");
+        if let Some(source) = &self.trace.source {
+            self.line("Source, which the encoder reads:");
+            self.paragraph(&source.text);
+            self.line("Translation, which the decoder reads:");
+        }
         match self.trace.text.clone() {
             Some(text) => {
                 self.paragraph(&text);
@@ -231,6 +243,7 @@ impl<'a> Page<'a> {
             PositionKind::Learned => "a learned vector of its position is added".to_owned(),
             PositionKind::Sinusoidal => "fixed waves of its position are added".to_owned(),
             PositionKind::Alibi => "attention falls with distance (ALiBi)".to_owned(),
+            PositionKind::Relative => "attention scores get a learned number per distance (T5)".to_owned(),
             PositionKind::None if trace.model.n_heads == 0 => "the state tells the order".to_owned(),
             PositionKind::None => "only the causal mask tells the order".to_owned(),
             PositionKind::Rotary => {
@@ -293,12 +306,7 @@ impl<'a> Page<'a> {
         ));
         self.line("of each head. All positions are in --html and --json.");
         for (layer, heads) in trace.attention.iter().enumerate() {
-            let mut mean = vec![0.0; trace.tokens.len()];
-            for head in heads {
-                for (sum, weight) in mean.iter_mut().zip(&head[place]) {
-                    *sum += f64::from(*weight) / heads.len() as f64;
-                }
-            }
+            let mean = mean_of_heads(heads, place);
             let mut words: Vec<String> = strongest(&mean, 4)
                 .into_iter()
                 .map(|key| format!("{}:{} {:.0} %", key, self.token_at(key), 100.0 * mean[key]))
@@ -317,6 +325,29 @@ impl<'a> Page<'a> {
             if heads.len() > LISTED_HEADS {
                 self.line(&format!("  ... {} more heads", heads.len() - LISTED_HEADS));
             }
+        }
+        self.cross_attention();
+    }
+
+    /// What the position attends to in the source of a translation.
+    fn cross_attention(&mut self) {
+        let Some(source) = &self.trace.source else { return };
+        let place = self.place;
+        self.line(&format!(
+            "What position {place} ({}) attends to in the source, the mean of a layer's heads:",
+            self.token_at(place)
+        ));
+        for (layer, heads) in source.attention.iter().enumerate() {
+            let mean = mean_of_heads(heads, place);
+            let mut words: Vec<String> = strongest(&mean, 4)
+                .into_iter()
+                .map(|key| {
+                    let token = cut(&visible(&source.tokens[key].text), TOKEN_COLUMNS);
+                    format!("{key}:{token} {:.0} %", 100.0 * mean[key])
+                })
+                .collect();
+            words.insert(0, format!("layer {}:", layer + 1));
+            self.wrapped(0, words.iter().map(String::as_str), "  ");
         }
     }
 
@@ -469,6 +500,17 @@ fn percent(probability: f64) -> String {
 
 fn norm(row: &[f32]) -> f64 {
     row.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt()
+}
+
+/// The attention of a place, `[head][query][key]`, as the mean of the heads.
+fn mean_of_heads(heads: &[Vec<Vec<f32>>], place: usize) -> Vec<f64> {
+    let mut mean = vec![0.0; heads.first().map_or(0, |head| head[place].len())];
+    for head in heads {
+        for (sum, weight) in mean.iter_mut().zip(&head[place]) {
+            *sum += f64::from(*weight) / heads.len() as f64;
+        }
+    }
+    mean
 }
 
 /// The places of the largest weights, the largest first; those of exactly 0 are left out, but for one.

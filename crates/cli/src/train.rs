@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use taal_kernels::DeviceSpec;
 use taal_metrics::{AnswerFigures, AnswerScore, ForgettingFigures, Report, Sample, SourceFigures, WordRank};
+use taal_model::hugging_face::TranslationFacts;
 use taal_store::{ErrorKind, layout};
 use taal_trainer::{
     Claim, DEFAULT_RECIPE, Outcome, RECIPE_FILE, REPORT_FILE, RecipeText, Resolved, RunOptions, Start, TrainError,
@@ -390,7 +391,10 @@ fn summary(report: &Report, run_dir: &Path, device: DeviceSpec) -> String {
     );
     rows.push(("report", run_dir.join(REPORT_FILE).display().to_string()));
     rows.push(("model", run_dir.join(layout::MODEL_DIR).display().to_string()));
+    // A file that cannot be read is said where the model is used.
+    let translates = TranslationFacts::open(&run_dir.join(layout::MODEL_DIR)).is_ok_and(|facts| facts.is_some());
     match report.objective.as_str() {
+        _ if translates => rows.push(("translate", translate_command(report, run_dir, device))),
         "masked" => rows.push(("fill", fill_command(report, run_dir, device))),
         _ => rows.push(("generate", generate_command(report, run_dir, device))),
     }
@@ -401,14 +405,18 @@ fn summary(report: &Report, run_dir: &Path, device: DeviceSpec) -> String {
 /// How good the answers to held-out prompts are, and those of the nearest training example.
 fn answer_rows(found: &AnswerFigures) -> Vec<(&'static str, String)> {
     let percent = |share: f64| format!("{:.1} %", 100.0 * share);
+    let figure = |value: f64| match found.metric.of_corpus() {
+        Some(_) => format!("{value:.2}"),
+        None => percent(value),
+    };
     let words = |score: &AnswerScore| {
         let [low, high] = score.interval;
         format!(
             "{} {} ({} to {}), first word right {}",
             found.metric,
-            percent(score.value),
-            percent(low),
-            percent(high),
+            figure(score.value),
+            figure(low),
+            figure(high),
             percent(score.first_word)
         )
     };
@@ -433,6 +441,16 @@ fn forgetting_words(found: &ForgettingFigures) -> String {
         words += &format!(", {:.0} % of the rows replayed", 100.0 * found.share);
     }
     format!("{words}: {}", found.data)
+}
+
+fn translate_command(report: &Report, run_dir: &Path, device: DeviceSpec) -> String {
+    let model = terminal::shell_word(&run_dir.display().to_string());
+    let source = report.samples.first().map_or("-", |sample| sample.prompt.as_str());
+    let device = match device {
+        DeviceSpec::Flex => String::new(),
+        device => format!(" --device {device}"),
+    };
+    format!("taal translate {model} {}{device}", terminal::shell_word(source))
 }
 
 fn fill_command(report: &Report, run_dir: &Path, device: DeviceSpec) -> String {

@@ -81,6 +81,10 @@ fn table(figures: &TransferFigures) -> String {
 fn arm(figures: &ArmFigures, task: &TaskFigures) -> String {
     let [low, high] = figures.loss_range();
     let answers = match (&task.metric, figures.answers.is_empty()) {
+        // Figures of a whole text are from 0 to 100 and have names of their own.
+        (Some(metric), false) if matches!(metric.as_str(), "bleu" | "chrf" | "chrf++") => {
+            format!(", {metric} {:.2}", mean(&figures.answers))
+        }
         (Some(_), false) => format!(", {:.1} %", 100.0 * mean(&figures.answers)),
         _ => String::new(),
     };

@@ -35,6 +35,8 @@ mod reports_text;
 mod runs;
 #[path = "cli/serving.rs"]
 mod serving;
+#[path = "cli/translating.rs"]
+mod translating;
 #[path = "cli/tuning.rs"]
 mod tuning;
 

@@ -124,6 +124,7 @@ fn batch(rows: usize, len: usize, vocab: usize) -> Batch {
         inputs,
         targets,
         text_starts: None,
+        source: None,
     }
 }
 

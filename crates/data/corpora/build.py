@@ -1,8 +1,9 @@
-"""Builds the texts of the corpora `dutch` and `english` from folders of free text; see dutch/SOURCE.md, english/SOURCE.md.
+"""Builds the texts of the corpora `dutch` and `english` from folders of free text, and the pairs `tatoeba-en-nl`; see SOURCE.md of each.
 
     python3 build.py --from DATA --out OUT
 
-DATA has one folder per source, as named below. OUT gets `LANGUAGE/PART.txt` for each part. LANGUAGE/gaps.tsv in this folder
+DATA has one folder per source, as named below. OUT gets `LANGUAGE/PART.txt` for each part of a text, and `tatoeba-en-nl/PART.jsonl` for
+the pairs to train on, to validate with and to test with. LANGUAGE/gaps.tsv in this folder
 has the sentences that the texts may not have. The same files give the same
 bytes: nothing is random and nothing depends on an order of a file system. `cargo xtask corpora --from DATA` runs this
 script and compresses what it writes.
@@ -20,6 +21,7 @@ import argparse
 import collections
 import hashlib
 import importlib.util
+import json
 import pathlib
 import re
 import sys
@@ -40,6 +42,12 @@ COARSE = {
 
 # One in so many of Tatoeba's components is held out, if it has at most this many pairs.
 HELD_OUT_ONE_IN, HELD_OUT_PAIRS = 32, 12
+
+# Of the held-out components, one in so many validates; the others are for tests.
+VALIDATION_ONE_IN = 4
+
+# A pair with a longer side is left out.
+MOST_PAIR_CHARACTERS = 400
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 ALLOWED = set(LETTERS + LETTERS.upper() + "0123456789 .,;:!?()'\"-&%/€$°"
@@ -163,20 +171,60 @@ def components(pairs):
     return [groups[key] for key in sorted(groups)]
 
 
-def is_held_out(component):
-    """A component of few pairs, chosen by the hash of its smallest English sentence."""
+def digest_of(component):
+    """The hash of a component's smallest English sentence."""
     name = min(" ".join(words_of(english)) for english, _ in component)
-    digest = hashlib.sha256(name.encode()).digest()
-    return len(component) <= HELD_OUT_PAIRS and int.from_bytes(digest[:4], "big") % HELD_OUT_ONE_IN == 0
+    return hashlib.sha256(name.encode()).digest()
+
+
+def is_held_out(component):
+    """A component of few pairs, chosen by its hash."""
+    return len(component) <= HELD_OUT_PAIRS and int.from_bytes(digest_of(component)[:4], "big") % HELD_OUT_ONE_IN == 0
+
+
+def tatoeba_components(data):
+    """The components of Tatoeba's pairs, those to train on and those that are held out."""
+    lines = read(data / "tatoeba-en-nl" / "tatoeba.en-nl.tsv").splitlines()
+    parts = components([tuple(line.split("\t")[:2]) for line in lines if line.count("\t") >= 1])
+    return [part for part in parts if not is_held_out(part)], [part for part in parts if is_held_out(part)]
 
 
 def tatoeba(data):
-    lines = read(data / "tatoeba-en-nl" / "tatoeba.en-nl.tsv").splitlines()
-    pairs = [tuple(line.split("\t")[:2]) for line in lines if line.count("\t") >= 1]
-    parts = components(pairs)
-    kept = [pair for part in parts if not is_held_out(part) for pair in part]
-    held = [pair for part in parts if is_held_out(part) for pair in part]
-    return kept, held
+    kept, held = tatoeba_components(data)
+    return [pair for part in kept for pair in part], [pair for part in held for pair in part]
+
+
+# Pairs for translation.
+
+def is_pair(pair):
+    """Two sentences with words, none too long or with coarse words."""
+    for text, language in zip(pair, ("english", "dutch")):
+        words = words_of(text)
+        if not words or len(text) > MOST_PAIR_CHARACTERS or COARSE[language] & set(words):
+            return False
+    return True
+
+
+def known_sentences(pairs):
+    return {(side, " ".join(words_of(text))) for pair in pairs for side, text in enumerate(pair)}
+
+
+def pair_parts(data):
+    """Pairs to test, to validate and to train with. A later part has no pair that shares a sentence with an earlier part: components
+    are made of the sentences as they are written, and two of them may be the same with plain quotation marks."""
+    kept, held = tatoeba_components(data)
+    is_validation = [int.from_bytes(digest_of(part)[4:8], "big") % VALIDATION_ONE_IN == 0 for part in held]
+    parts = {
+        "test": [pair for part, chosen in zip(held, is_validation) if not chosen for pair in part],
+        "validation": [pair for part, chosen in zip(held, is_validation) if chosen for pair in part],
+        "train": [pair for part in kept for pair in part],
+    }
+    seen = set()
+    for name, pairs in parts.items():
+        plain = dict.fromkeys((ordinary(english), ordinary(dutch)) for english, dutch in pairs)
+        good = [pair for pair in plain if is_pair(pair) and not known_sentences([pair]) & seen]
+        seen |= known_sentences(good)
+        yield name, good
 
 
 # The other sources: each gives lines in its own order.
@@ -326,6 +374,13 @@ def main():
             (folder / f"{part}.txt").write_bytes(text.encode())
             print(language, part, text.count("\n"), "lines,", len(text.encode()), "bytes", file=sys.stderr)
     print(len(held), "pairs held out,", len(kept), "kept", file=sys.stderr)
+    folder = given.out_dir / "tatoeba-en-nl"
+    folder.mkdir(parents=True, exist_ok=True)
+    for part, pairs in pair_parts(given.from_dir):
+        rows = (json.dumps({"en": english, "nl": dutch}, ensure_ascii=False, separators=(",", ":")) for english, dutch in pairs)
+        text = "".join(row + "\n" for row in rows)
+        (folder / f"{part}.jsonl").write_bytes(text.encode())
+        print("tatoeba-en-nl", part, len(pairs), "pairs,", len(text.encode()), "bytes", file=sys.stderr)
 
 
 if __name__ == "__main__":

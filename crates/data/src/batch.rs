@@ -33,6 +33,22 @@ pub struct Batch {
     /// Where several texts share a row: for each position, the position at which its text begins. A model computes each text as
     /// if it were alone. `None` where the rows are running text, or one text each.
     pub text_starts: Option<Vec<i32>>,
+    /// What an encoder reads, where `inputs` are for a decoder.
+    pub source: Option<SourceBatch>,
+}
+
+/// The texts that the encoder of an encoder-decoder reads: one per row of the [`Batch`].
+///
+/// # Shapes
+/// `ids` holds `[batch_size, seq_len]` row by row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceBatch {
+    /// Token ids, then padding.
+    pub ids: Vec<i32>,
+    /// Tokens of each row before its padding.
+    pub lengths: Vec<usize>,
+    /// Positions per row.
+    pub seq_len: usize,
 }
 
 impl Batch {
@@ -44,6 +60,7 @@ impl Batch {
             batch_size,
             seq_len,
             text_starts: None,
+            source: None,
         }
     }
 
@@ -65,6 +82,11 @@ impl Batch {
                 }
             }
         }
+    }
+
+    /// Positions that a model computes, padding included: those of the decoder, and those of the encoder where there is one.
+    pub fn positions(&self) -> usize {
+        self.inputs.len() + self.source.as_ref().map_or(0, |source| source.ids.len())
     }
 
     /// Positions that have a loss.

@@ -11,6 +11,7 @@ use taal_tokenizer::Tokenizer;
 use crate::batch::{Batch, BatchPlan, BatchSource, IGNORE_INDEX};
 use crate::chat::ChatFormat;
 use crate::dialogue::{self, Columns, Dialogue, Layout};
+use crate::direction::{self, Direction, SwappedRows};
 use crate::error::{DataError, Result};
 use crate::example::{Encoder, Example};
 use crate::examples::ExampleSet;
@@ -49,6 +50,9 @@ pub struct ConversationOptions {
     pub layout: Option<Layout>,
     /// Columns with other names than their layout's.
     pub columns: Columns,
+    /// The languages of pairs for translation. Rows then have two texts, a line break separates them where a decoder alone reads both,
+    /// and a file whose languages are swapped is refused.
+    pub direction: Option<Direction>,
     /// How messages become text; `None` is [`plain_chat`]. Texts of `prompt` and `completion` are joined as they are.
     pub format: Option<Arc<dyn ChatFormat>>,
 }
@@ -60,6 +64,7 @@ impl Default for ConversationOptions {
             line_ends: LineEnds::Lf,
             layout: None,
             columns: Columns::default(),
+            direction: None,
             format: None,
         }
     }
@@ -86,6 +91,16 @@ pub struct ConversationCounts {
     pub ended: u64,
     /// Messages and bytes of text by role: `system`, `user`, `assistant` and `tool`, or `prompt` and `completion`.
     pub roles: BTreeMap<&'static str, RoleCount>,
+    /// Pairs that are longer than a block on one side, which are left out.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub left_out: u64,
+    /// What is doubtful about single rows, one line per file.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// What one role says.
@@ -177,31 +192,61 @@ pub fn example_texts(set: &ExampleSet, options: &ConversationOptions) -> Result<
 
 fn add_texts(input: &Input<'_>, options: &ConversationOptions, texts: &mut Vec<String>) -> Result<()> {
     let read = for_each_dialogue(input, options, |_, _, dialogue| {
-        texts.push(dialogue.into_rows());
+        texts.push(dialogue.separated(options).into_rows());
         Ok(())
     });
     read.map(drop)
 }
 
-/// Calls `take` with the records, the line and the example of every row; returns the file's layout, and its carriage returns.
-fn for_each_dialogue(
+/// How a file was read.
+pub(crate) struct ReadFile {
+    pub(crate) layout: Layout,
+    pub(crate) carriage_returns: u64,
+    /// What is doubtful about its rows.
+    pub(crate) note: Option<String>,
+}
+
+/// Calls `take` with the records, the line and the example of every row.
+pub(crate) fn for_each_dialogue(
     input: &Input<'_>,
     options: &ConversationOptions,
     mut take: impl FnMut(&mut Records<'_>, u64, Dialogue) -> Result<()>,
-) -> Result<(Layout, u64)> {
-    let mut records = Records::open(input, &options.columns)?;
-    let mut layout = options.layout;
+) -> Result<ReadFile> {
+    let direction = options.direction.as_ref();
+    let columns = direction.map_or_else(|| options.columns.clone(), |it| it.columns(&options.columns));
+    let mut records = Records::open(input, &columns)?;
+    let mut layout = options.layout.or(direction.map(|_| Layout::Completion));
+    let (mut rows, mut swapped) = (0_u64, SwappedRows::default());
     while let Some((line, object)) = records.next_row()? {
-        let known = match layout.or_else(|| dialogue::recognize(&object, &options.columns)) {
+        let known = match layout.or_else(|| dialogue::recognize(&object, &columns)) {
             Some(known) => known,
             None => return Err(records.bad(dialogue::unknown_layout(&object))),
         };
         layout = Some(known);
-        let dialogue = dialogue::take(&mut records, object, known, &options.columns)?;
+        rows += 1;
+        if direction.is_some() {
+            direction::check_columns(&records, &object, &columns)?;
+        }
+        let dialogue = dialogue::take(&mut records, object, known, &columns)?;
+        if let (Some(direction), Dialogue::Completion { prompt, completion }) = (direction, &dialogue) {
+            if prompt.trim().is_empty() {
+                let column = columns.prompt.as_deref().unwrap_or_default();
+                let detail = format!("column `{column}` is empty: there is nothing to translate, leave the row out");
+                return Err(records.bad(detail));
+            }
+            swapped.see(direction, line, [prompt, completion]);
+        }
         take(&mut records, line, dialogue)?;
     }
-    match layout {
-        Some(layout) => Ok((layout, records.carriage_returns())),
+    match layout.filter(|_| rows > 0) {
+        Some(layout) => Ok(ReadFile {
+            layout,
+            carriage_returns: records.carriage_returns(),
+            note: match direction {
+                Some(direction) => swapped.verdict(&input.name, direction)?,
+                None => None,
+            },
+        }),
         None => Err(DataError::Empty {
             name: input.name.clone(),
         }),
@@ -323,19 +368,25 @@ fn read_examples(
     let file = counts.layouts.len();
     let read = for_each_dialogue(input, options, |records, line, dialogue| {
         counts.add_roles(&dialogue);
-        let mut example = encoder.encode(records, line, dialogue)?;
+        let mut example = encoder.encode(records, line, dialogue.separated(options))?;
         example.file = file as u32;
         counts.add(&example, encoder.tokenizer);
         examples.push(example);
         Ok(())
     });
-    let (layout, carriage_returns) = read?;
-    counts.layouts.push((input.name.clone(), layout));
-    Ok((examples, carriage_returns))
+    let read = read?;
+    counts.add_file(&input.name, &read);
+    Ok((examples, read.carriage_returns))
 }
 
 impl ConversationCounts {
-    fn add_roles(&mut self, dialogue: &Dialogue) {
+    /// Adds a file that was read.
+    pub(crate) fn add_file(&mut self, name: &str, read: &ReadFile) {
+        self.layouts.push((name.to_owned(), read.layout));
+        self.notes.extend(read.note.clone());
+    }
+
+    pub(crate) fn add_roles(&mut self, dialogue: &Dialogue) {
         let mut add = |role, text: &str| {
             let count = self.roles.entry(role).or_default();
             count.messages += 1;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::conversation::ConversationOptions;
 use crate::error::Result;
 use crate::records::Records;
 use crate::template::label;
@@ -458,6 +459,17 @@ fn end_with_learned(dialogue: &mut Dialogue) -> std::result::Result<(), String> 
 }
 
 impl Dialogue {
+    /// The same with a line break between the two texts of a pair for translation: a decoder alone must see where the source ends.
+    pub(crate) fn separated(self, options: &ConversationOptions) -> Self {
+        match self {
+            Self::Completion { prompt, completion } if options.direction.is_some() => Self::Completion {
+                prompt: prompt + "\n",
+                completion,
+            },
+            other => other,
+        }
+    }
+
     /// Everything that is said, as running text: messages on lines of their own.
     pub(crate) fn into_text(self) -> String {
         match self {

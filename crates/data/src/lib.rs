@@ -19,6 +19,7 @@
 //! - **Examples.** [`Conversations`] reads prompts with completions, messages and other [layouts](Layout) from JSONL, CSV, TSV and Parquet
 //!   files,
 //!   finds the answers in what a [`ChatFormat`] writes, and packs several examples into a row.
+//! - **Pairs.** [`Pairs`] reads prompts and completions for an encoder-decoder; pairs of similar length share a batch.
 //! - **Masking.** [`Masking`] masks tokens, words or spans of a batch for a masked model to predict.
 //! - **Trust.** Shards carry the hash of their tokenizer and a checksum for every MiB; damage is found when they are
 //!   opened, never in the middle of a run. The format is in [`Shard`].
@@ -55,12 +56,14 @@ mod conversation;
 mod corpus;
 mod dataset;
 mod dialogue;
+mod direction;
 mod error;
 mod example;
 mod examples;
 mod input;
 mod masking;
 mod mixture;
+mod pairs;
 mod parquet;
 mod random;
 mod records;
@@ -71,7 +74,7 @@ mod template;
 mod text;
 mod tokenize;
 
-pub use batch::{Batch, BatchPlan, BatchSource, IGNORE_INDEX, Order};
+pub use batch::{Batch, BatchPlan, BatchSource, IGNORE_INDEX, Order, SourceBatch};
 pub use build::{BuildOptions, BuildReport, DEFAULT_SHARD_TOKENS, InputSummary, build_shards};
 pub use chat::{ChatFormat, Marked};
 pub use conversation::{
@@ -81,11 +84,13 @@ pub use conversation::{
 pub use corpus::{Corpus, corpora, corpus};
 pub use dataset::Dataset;
 pub use dialogue::{Columns, Layout, Message, Role};
+pub use direction::Direction;
 pub use error::{DataError, Result};
 pub use examples::{ExampleSet, example_set, example_sets};
 pub use input::{Content, FoundFiles, find_files, text_files};
 pub use masking::{MaskUnit, MaskVocabulary, Masking};
 pub use mixture::Mixture;
+pub use pairs::{PairSource, Pairs, References, references};
 pub use shard::{Shard, ShardOrigin, ShardWriter};
 pub use source::TokenSource;
 pub use taal_store::LineEnds;

@@ -10,6 +10,7 @@ mod data {
     mod layouts;
     mod masking;
     mod mixture;
+    mod pairs;
     mod parquet_rows;
     mod reports_txt;
     mod shards;

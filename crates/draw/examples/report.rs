@@ -66,6 +66,7 @@ fn report(records: &[StepRecord]) -> Report {
         seq_len: 64,
         is_gated: false,
         is_recurrent: false,
+        n_encoder_layers: 0,
         n_params: 795_776,
     };
     let tokens_per_s = 22_000.0;

@@ -42,6 +42,17 @@
     return sum / nHeads;
   };
 
+  // The attention to the source of a translation: all keys of every query.
+  const source = data.source ?? null;
+  const crossed = source === null ? [] : Uint8Array.from(atob(source.attention), (character) => character.charCodeAt(0));
+  const crossOf = (layer, head, query, key) => {
+    const m = source.tokens.length;
+    if (head >= 0) return crossed[((layer * nHeads + head) * n + query) * m + key] / 255;
+    let sum = 0;
+    for (let one = 0; one < nHeads; one++) sum += crossOf(layer, one, query, key);
+    return sum / nHeads;
+  };
+
   // A state of the lens at a place: guesses as [word, probability], rank and probability of the last layer's choice, entropy.
   const cell = (state, place) => {
     const [flat, rank, probability, bits] = data.lens[state][place];
@@ -74,6 +85,11 @@
       data.tokens.map((_, query) => [head(label(query), query), ...data.tokens.map((_, key) =>
         isCausal && key > query ? data_(say.ahead) : heated(percent(weight(now.layer, now.head, query, key)),
           weight(now.layer, now.head, query, key)))])),
+    "cross-table": () => table([say.attends_to, ...source.tokens.map((token, key) => key + " " + short(token.text, 16))],
+      data.tokens.map((_, query) => [head(label(query), query), ...source.tokens.map((_, key) => {
+        const share = crossOf(now.layer, now.head, query, key);
+        return heated(percent(share), share);
+      })])),
     "residual-table": () => table([say.token, ...data.norms.map((_, state) => stateName(state))],
       data.tokens.map((_, place) => [head(label(place), place),
         ...data.norms.map((row) => data_(fixed(row[place], 2)))])),
@@ -113,6 +129,7 @@
       rotary: say.rotary + (shortest === null ? "" : " " +
         fill(say.rotary_turns, { shortest: fixed(shortest, 1), longest: grouped(Math.round(longest)) })),
       alibi: say.alibi,
+      relative: say.relative,
       none: hasAttention ? say.no_position : say.recurrent,
     }[kind];
     at("distribution").innerHTML = data.predictions.map((prediction) =>
@@ -187,7 +204,21 @@
     at("arcs").innerHTML = `<svg class="mono" viewBox="0 0 ${width} ${step * (n + 1)}" role="img" aria-label="${esc(fill(say.arcs_label, { layer: now.layer + 1, tokens: strongest() }))}">` +
       lines.join("") + rows.join("") + "</svg>";
     showHeat();
+    showCross();
     fillTable("attention-table");
+  };
+
+  // The tokens of the source, each colored by the attention of the followed token, and the strongest.
+  const showCross = () => {
+    if (source === null) return;
+    const shares = source.tokens.map((_, key) => crossOf(now.layer, now.head, now.place, key));
+    at("cross-title").textContent =
+      fill(say.cross_title, { token: name(now.place), place: now.place, layer: now.layer + 1, head: headName() });
+    at("cross-source").innerHTML = source.tokens.map((token, key) =>
+      `<span style="background: rgba(var(--heat), ${(0.6 * shares[key]).toFixed(3)})">${esc(token.special ? seen(token.text) : token.text)}</span>`).join("");
+    at("cross-bars").innerHTML = bars(shares.map((share, key) => [source.tokens[key].text, share])
+      .sort((a, b) => b[1] - a[1]).slice(0, 5));
+    fillTable("cross-table");
   };
 
   // The three tokens with the largest shares, in words.
@@ -372,6 +403,7 @@
 
   at("attention").hidden = !hasAttention;
   at("no-attention").hidden = hasAttention;
+  at("cross").hidden = source === null;
   showOnce();
   follow(now.place);
   // On a narrow screen the tokens are one row, which shows the one that is followed.

@@ -4,7 +4,7 @@
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EmbeddingError {
     /// The text names no kind of position.
-    #[error("unknown position {given:?}: expected learned, sinusoidal, rotary, alibi or none")]
+    #[error("unknown position {given:?}: expected learned, sinusoidal, rotary, alibi, relative or none")]
     UnknownPosition {
         /// What was given.
         given: String,

@@ -1,8 +1,9 @@
-//! Token embeddings and positions on Burn: learned, sinusoidal, rotary and ALiBi.
+//! Token embeddings and positions on Burn: learned, sinusoidal, rotary, ALiBi and relative.
 //!
 //! [`TokenEmbedding`] turns token ids into vectors and, tied, hidden states back into logits. A transformer does not see the
 //! order of its input vectors unless positions are encoded; [`Position`] names the ways offered here: [`LearnedPositions`] and
-//! [`sinusoidal`] are added to the vectors, [`Rotary`] rotates queries and keys, [`alibi_bias`] is added to the attention scores.
+//! [`sinusoidal`] are added to the vectors, [`Rotary`] rotates queries and keys, [`alibi_bias`] and [`RelativeBias`] are added to the
+//! attention scores.
 //!
 //! Left out: everything that mixes positions with each other (that is attention).
 //!
@@ -22,6 +23,7 @@ mod alibi;
 mod error;
 mod learned;
 mod position;
+mod relative;
 mod rotary;
 mod sinusoidal;
 mod token;
@@ -30,6 +32,7 @@ pub use alibi::{alibi_bias, alibi_bias_at, alibi_slopes};
 pub use error::EmbeddingError;
 pub use learned::{LearnedPositions, LearnedPositionsConfig};
 pub use position::Position;
+pub use relative::{RelativeBias, RelativeBiasConfig};
 pub use rotary::{Rotary, RotaryScaling};
-pub use sinusoidal::sinusoidal;
+pub use sinusoidal::{sinusoidal, sinusoidal_halves};
 pub use token::{TokenEmbedding, TokenEmbeddingConfig};

@@ -16,13 +16,22 @@ pub enum Position {
     Rotary,
     /// Attention scores fall linearly with distance (Press, Smith and Lewis, 2021; BLOOM).
     Alibi,
+    /// A trained number per head and range of distances is added to attention scores (Raffel et al., 2020; T5).
+    Relative,
     /// No encoding: order follows from the causal mask alone.
     None,
 }
 
 impl Position {
     /// Every position, in the order of the documentation.
-    pub const ALL: [Self; 5] = [Self::Learned, Self::Sinusoidal, Self::Rotary, Self::Alibi, Self::None];
+    pub const ALL: [Self; 6] = [
+        Self::Learned,
+        Self::Sinusoidal,
+        Self::Rotary,
+        Self::Alibi,
+        Self::Relative,
+        Self::None,
+    ];
 
     /// The name used in recipes and configurations.
     pub fn name(self) -> &'static str {
@@ -31,6 +40,7 @@ impl Position {
             Self::Sinusoidal => "sinusoidal",
             Self::Rotary => "rotary",
             Self::Alibi => "alibi",
+            Self::Relative => "relative",
             Self::None => "none",
         }
     }

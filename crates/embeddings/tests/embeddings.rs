@@ -1,9 +1,10 @@
 //! Embeddings and positions against hand-computed numbers and those of transformers 5.23.
 
-use burn::tensor::{Device, Int, Tensor};
+use burn::module::Param;
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use taal_embeddings::{
-    EmbeddingError, LearnedPositionsConfig, Position, Rotary, RotaryScaling, TokenEmbeddingConfig, alibi_bias,
-    alibi_slopes, sinusoidal,
+    EmbeddingError, LearnedPositionsConfig, Position, RelativeBiasConfig, Rotary, RotaryScaling, TokenEmbeddingConfig,
+    alibi_bias, alibi_slopes, sinusoidal, sinusoidal_halves,
 };
 use taal_kernels::random;
 
@@ -143,6 +144,103 @@ fn sinusoidal_is_the_papers_formula_interleaved() {
     ];
     assert_close(&table, &expected, 1e-6);
     assert_eq!(sinusoidal(1, 3, &flex()).dims(), [1, 3]);
+}
+
+// transformers 5.24: MarianSinusoidalPositionalEmbedding(4, 6).create_weight()[3].
+#[test]
+fn sinusoidal_halves_equals_transformers() {
+    let table = values(sinusoidal_halves(4, 6, &flex()));
+    let expected = [
+        0.14112,
+        0.138_798_1,
+        0.006_463_3,
+        -0.989_992_5,
+        0.990_320_7,
+        0.999_979_1,
+    ];
+    assert_close(&table[18..], &expected, 1e-6);
+}
+
+mod relative {
+    use super::*;
+
+    /// The range of a distance from a query to a key: what a table of the ranges' own numbers gives.
+    fn ranges(buckets: usize, max_distance: usize, is_bidirectional: bool) -> impl Fn(i64) -> f32 {
+        let config = RelativeBiasConfig {
+            buckets,
+            max_distance,
+            n_heads: 1,
+            is_bidirectional,
+        };
+        let mut bias = config.init(0, &flex());
+        let numbers: Vec<f32> = (0..buckets).map(|number| number as f32).collect();
+        bias.weight = Param::from_tensor(Tensor::from_data(TensorData::new(numbers, [buckets, 1]), &flex()));
+        let found = values(bias.forward(&[300], 1, 801));
+        move |distance| found[(distance + 300) as usize]
+    }
+
+    const DISTANCES: [i64; 26] = [
+        -300, -128, -127, -97, -64, -50, -33, -20, -17, -16, -15, -9, -8, -1, 0, 1, 7, 8, 9, 11, 16, 31, 90, 127, 128,
+        500,
+    ];
+
+    // transformers 5.24: T5Attention._relative_position_bucket.
+    #[test]
+    fn ranges_of_distances_equal_transformers() {
+        let cases: [(usize, usize, bool, [i32; 26]); 3] = [
+            (
+                32,
+                128,
+                true,
+                [
+                    15, 15, 15, 15, 14, 13, 12, 10, 10, 10, 9, 8, 8, 1, 0, 17, 23, 24, 24, 24, 26, 27, 30, 31, 31, 31,
+                ],
+            ),
+            (
+                32,
+                128,
+                false,
+                [
+                    31, 31, 31, 29, 26, 24, 21, 17, 16, 16, 15, 9, 8, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+                ],
+            ),
+            (
+                8,
+                12,
+                true,
+                [
+                    3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 1, 0, 5, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7,
+                ],
+            ),
+        ];
+        for (buckets, max_distance, is_bidirectional, expected) in cases {
+            let range = ranges(buckets, max_distance, is_bidirectional);
+            for (distance, expected) in DISTANCES.into_iter().zip(expected) {
+                assert_eq!(
+                    range(distance),
+                    expected as f32,
+                    "distance {distance} of {max_distance}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn rows_begin_where_asked_and_every_head_has_its_numbers() {
+        let config = RelativeBiasConfig {
+            buckets: 8,
+            max_distance: 20,
+            n_heads: 3,
+            is_bidirectional: false,
+        };
+        let bias = config.init(1, &flex());
+        let whole = bias.forward(&[0], 9, 9);
+        assert_eq!(whole.dims(), [1, 3, 9, 9]);
+        let rows = bias.forward(&[2, 7], 2, 9);
+        assert_eq!(rows.dims(), [2, 3, 2, 9]);
+        let both = Tensor::cat(vec![whole.clone().narrow(2, 2, 2), whole.narrow(2, 7, 2)], 0);
+        assert_eq!(values(rows), values(both));
+    }
 }
 
 mod rotary {
@@ -568,6 +666,7 @@ fn every_position_reads_back_as_written_and_others_are_refused() {
     for position in Position::ALL {
         assert_eq!(position.to_string().parse(), Ok(position));
     }
-    let error = "relative".parse::<Position>().unwrap_err();
-    assert!(error.to_string().contains("learned, sinusoidal, rotary, alibi or none"));
+    let error = "absolute".parse::<Position>().unwrap_err();
+    let all = "learned, sinusoidal, rotary, alibi, relative or none";
+    assert!(error.to_string().contains(all));
 }

@@ -8,23 +8,30 @@
 //! prompt_column = "question"               # [default: prompt]
 //! reference_column = "answer"              # [default: completion]; in JSONL also a list of right answers
 //! template = "Question: {prompt}\nAnswer:" # [default: the prompt alone]
-//! metric = "exact_match"                   # or accuracy, macro_f1, rouge_l
+//! metric = "exact_match"                   # or accuracy, macro_f1, rouge_l, bleu, chrf, chrf++
 //! labels = ["yes", "no"]                   # of accuracy and macro_f1 [default: the references]
 //! max_tokens = 64
 //! stop = ["\n"]                            # [default: only the end of the text]
 //! limit = 200                              # only the first items
 //! ignore_case = true                       # of exact_match
+//! beam = 5                                 # beam search with so many candidates [default: the likeliest token each time]
+//! length_penalty = 1.0                     # of the beam search
 //! ```
 //!
-//! Answers are the likeliest token each time, so that a score has the same bits every time.
+//! A score has the same bits every time. A model that translates gets the prompts as sources; one without an encoder only where the task
+//! has no template of its own.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use taal_inference::{FinishReason, GenerateOptions, LanguageModel, Prompt, Sampling};
+use taal_inference::{
+    BeamOptions, FinishReason, GenerateOptions, Generation, LanguageModel, Prompt, Sampling, TranslateOptions,
+    Translator,
+};
 use taal_metrics::{
-    AnswerMetric, PairedDifference, bootstrap_interval, exact_match, label_of, macro_f1, paired_difference, rouge_l,
+    AnswerMetric, PairedDifference, SentenceCounts, bootstrap_interval, exact_match, label_of, macro_f1,
+    paired_difference, paired_resampling, rouge_l,
 };
 
 use crate::lines::{TEST_LIMITS, bad_line, is_json_lines, json_lines};
@@ -36,6 +43,9 @@ const MAX_FILE_BYTES: u64 = 16 << 20;
 
 /// Seed of the bootstrap: intervals are a function of the answers.
 const SEED: u64 = 1;
+
+/// Sources that are translated before the next report of progress.
+const SOURCES_AT_ONCE: usize = 128;
 
 /// Where the prompt goes in a template.
 const PLACE: &str = "{prompt}";
@@ -55,6 +65,10 @@ pub struct Task {
     pub max_tokens: usize,
     /// Texts that end an answer.
     pub stop: Vec<String>,
+    /// The beam search that finds answers; `None`: the likeliest token each time.
+    pub beam: Option<BeamOptions>,
+    /// Whether the prompts have a template of the task around them already.
+    pub has_template: bool,
     /// The questions.
     pub items: Vec<TaskItem>,
 }
@@ -85,6 +99,8 @@ struct RawTask {
     limit: Option<usize>,
     #[serde(default)]
     ignore_case: bool,
+    beam: Option<usize>,
+    length_penalty: Option<f64>,
     items: Option<Vec<RawItem>>,
 }
 
@@ -124,7 +140,7 @@ impl Task {
             detail: taal_store::shorten(&detail),
         };
         let text = taal_store::read_text(path, MAX_FILE_BYTES)?;
-        let raw: RawTask = toml::from_str(&text).map_err(|error| {
+        let mut raw: RawTask = toml::from_str(&text).map_err(|error| {
             let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
             let line = before.matches('\n').count() + 1;
             bad(format!("line {line}: {}", error.message()))
@@ -133,7 +149,7 @@ impl Task {
         if !template.contains(PLACE) {
             return Err(bad(format!("template: expected {PLACE} where the prompt goes")));
         }
-        let mut items = match (&raw.data, raw.items) {
+        let mut items = match (&raw.data, raw.items.take()) {
             (Some(data), None) => {
                 let folder = path.parent().unwrap_or(Path::new("."));
                 let prompt = raw.prompt_column.as_deref().unwrap_or("prompt");
@@ -164,7 +180,7 @@ impl Task {
             )));
         }
         let is_labeled = matches!(raw.metric, AnswerMetric::Accuracy | AnswerMetric::MacroF1);
-        let labels = match (is_labeled, raw.labels) {
+        let labels = match (is_labeled, raw.labels.take()) {
             (true, Some(labels)) => labels,
             (true, None) => items
                 .iter()
@@ -193,6 +209,7 @@ impl Task {
                 )));
             }
         }
+        let beam = beam_of(&raw).map_err(bad)?;
         for item in &mut items {
             item.prompt = template.replace(PLACE, &item.prompt);
         }
@@ -202,6 +219,8 @@ impl Task {
             labels,
             ignore_case: raw.ignore_case,
             max_tokens: raw.max_tokens.unwrap_or(64),
+            beam,
+            has_template: raw.template.is_some(),
             stop: raw.stop.unwrap_or_default(),
             items,
         })
@@ -223,6 +242,7 @@ impl Task {
             metric: self.metric,
             value,
             interval: interval.unwrap_or([f64::NAN; 2]),
+            signature: self.signature(),
             total: answers.len() as u64,
             truncated: 0,
             unfinished: 0,
@@ -232,37 +252,70 @@ impl Task {
 
     fn answered(&self, item: &TaskItem, answer: &str) -> TaskAnswer {
         let answer = answer.trim().to_owned();
-        let (score, labels) = self.score(&answer, &item.references);
+        let (score, counted) = self.score(&answer, &item.references);
         TaskAnswer {
             prompt: item.prompt.clone(),
             references: item.references.clone(),
             answer,
             score,
-            labels,
+            counted,
         }
     }
 
-    /// The score of an answer, and its label and the right one where the metric has labels; an answer without a label has the number
-    /// after the last.
-    fn score(&self, answer: &str, references: &[String]) -> (f64, [usize; 2]) {
+    /// The settings of a metric of the whole text, as in sacrebleu's signature.
+    fn signature(&self) -> Option<String> {
+        let count = |item: &TaskItem| item.references.len();
+        let first = self.items.first().map(count);
+        let is_one = self.items.iter().all(|item| Some(count(item)) == first);
+        let metric = self.metric.of_corpus()?;
+        Some(metric.signature(first.filter(|_| is_one), Some((BOOTSTRAP_ROUNDS, SEED))))
+    }
+
+    /// The score of an answer, and what its metric counts; an answer without a label has the number after the last.
+    fn score(&self, answer: &str, references: &[String]) -> (f64, Counted) {
         let label = |text: &str| label_of(text, &self.labels).unwrap_or(self.labels.len());
+        if let Some(metric) = self.metric.of_corpus() {
+            let counts = metric.counts(answer, references);
+            return (metric.sentence_score(&counts), Counted::Runs(counts));
+        }
         match self.metric {
             AnswerMetric::ExactMatch => {
                 let is_equal = references
                     .iter()
                     .any(|reference| exact_match(answer, reference, self.ignore_case));
-                (f64::from(u8::from(is_equal)), [0; 2])
-            }
-            AnswerMetric::RougeL => {
-                let scores = references.iter().map(|reference| rouge_l(answer, reference).f1);
-                (scores.fold(0.0, f64::max), [0; 2])
+                (f64::from(u8::from(is_equal)), Counted::Nothing)
             }
             AnswerMetric::Accuracy | AnswerMetric::MacroF1 => {
                 let labels = [label(answer), label(&references[0])];
-                (f64::from(u8::from(labels[0] == labels[1])), labels)
+                (f64::from(u8::from(labels[0] == labels[1])), Counted::Labels(labels))
+            }
+            // The metrics of a whole text have returned.
+            _ => {
+                let scores = references.iter().map(|reference| rouge_l(answer, reference).f1);
+                (scores.fold(0.0, f64::max), Counted::Nothing)
             }
         }
     }
+}
+
+/// The beam search that a task asks for.
+fn beam_of(raw: &RawTask) -> std::result::Result<Option<BeamOptions>, String> {
+    let defaults = BeamOptions::default();
+    let beam = match (raw.beam, raw.length_penalty) {
+        (None, None) => return Ok(None),
+        (None, Some(_)) => return Err("length_penalty is of a beam search: give beam as well".to_owned()),
+        (Some(width), penalty) => BeamOptions {
+            width,
+            length_penalty: penalty.unwrap_or(defaults.length_penalty),
+            ..defaults
+        },
+    };
+    let is_set = raw.stop.as_ref().is_some_and(|stop| !stop.is_empty());
+    if is_set {
+        return Err("beam search has no stop strings: leave out stop or beam".to_owned());
+    }
+    beam.validate().map_err(|error| format!("beam: {error}"))?;
+    Ok(Some(beam))
 }
 
 /// The questions of a file.
@@ -310,10 +363,21 @@ pub struct TaskAnswer {
     pub references: Vec<String>,
     /// What it generated, without surrounding white space.
     pub answer: String,
-    /// 0 to 1; of labels whether it is the right one.
+    /// 0 to 1; of labels whether it is the right one. BLEU, chrF and chrF++ of this answer alone are from 0 to 100.
     pub score: f64,
     #[serde(skip)]
-    labels: [usize; 2],
+    counted: Counted,
+}
+
+/// What the metric takes of an answer besides its score.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+enum Counted {
+    #[default]
+    Nothing,
+    /// The answer's label and the right one.
+    Labels([usize; 2]),
+    /// Runs of words or characters.
+    Runs(SentenceCounts),
 }
 
 /// A model's answers to a task.
@@ -327,6 +391,9 @@ pub struct TaskEvaluation {
     pub value: f64,
     /// Its 95 % interval by the bootstrap over questions.
     pub interval: [f64; 2],
+    /// The settings of BLEU, chrF or chrF++, as in sacrebleu's signature.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<String>,
     /// Questions.
     pub total: u64,
     /// Prompts that did not fit the model's context and lost their beginning.
@@ -359,31 +426,98 @@ pub fn evaluate_task(
     task: &Task,
     on_answer: &mut dyn FnMut(usize) -> ControlFlow<()>,
 ) -> Result<TaskEvaluation> {
+    let has_ids = task.items.iter().any(|item| item.prompt_ids.is_some());
+    let is_translation = lm.model.is_encoder_decoder() || (lm.translation.is_some() && !task.has_template && !has_ids);
+    let answered = match is_translation {
+        true => translated(lm, task, on_answer)?,
+        false => generated(lm, task, on_answer)?,
+    };
+    Ok(TaskEvaluation {
+        truncated: answered.truncated,
+        unfinished: answered.unfinished,
+        ..task.evaluation(answered.answers)
+    })
+}
+
+/// Answers so far.
+#[derive(Default)]
+struct Answered {
+    answers: Vec<TaskAnswer>,
+    truncated: u64,
+    unfinished: u64,
+}
+
+/// Answers by continuing the prompts.
+fn generated(lm: &LanguageModel, task: &Task, on_answer: &mut dyn FnMut(usize) -> ControlFlow<()>) -> Result<Answered> {
+    let mut answered = Answered::default();
+    for item in &task.items {
+        let prompt = match &item.prompt_ids {
+            Some(ids) => Prompt::Ids(ids.clone()),
+            None => Prompt::Text(item.prompt.clone()),
+        };
+        let found = generation(lm, task, &prompt)?;
+        answered.truncated += u64::from(found.dropped_prompt_tokens > 0);
+        answered.unfinished += u64::from(found.finish_reason == FinishReason::Length);
+        let text = found.text.unwrap_or_default();
+        answered.answers.push(task.answered(item, &text));
+        if on_answer(answered.answers.len()).is_break() {
+            break;
+        }
+    }
+    Ok(answered)
+}
+
+fn generation(lm: &LanguageModel, task: &Task, prompt: &Prompt) -> Result<Generation> {
     let options = GenerateOptions {
         max_tokens: task.max_tokens,
         sampling: Sampling::greedy(),
         stop: task.stop.clone(),
         ..GenerateOptions::default()
     };
-    let (mut answers, mut truncated, mut unfinished) = (Vec::with_capacity(task.items.len()), 0, 0);
-    for item in &task.items {
-        let prompt = match &item.prompt_ids {
-            Some(ids) => Prompt::Ids(ids.clone()),
-            None => Prompt::Text(item.prompt.clone()),
-        };
-        let found = taal_inference::generate(lm, &prompt, &options, &mut |_| ControlFlow::Continue(()))?;
-        truncated += u64::from(found.dropped_prompt_tokens > 0);
-        unfinished += u64::from(found.finish_reason == FinishReason::Length);
-        answers.push(task.answered(item, &found.text.unwrap_or_default()));
-        if on_answer(answers.len()).is_break() {
-            break;
+    Ok(match &task.beam {
+        None => taal_inference::generate(lm, prompt, &options, &mut |_| ControlFlow::Continue(()))?,
+        Some(beam) => {
+            let beams = taal_inference::beam_search(lm, prompt, &options, beam)?;
+            match beams.into_iter().next() {
+                Some(best) => best.generation,
+                None => return Err(EvaluationError::setting("beam", "no answer was found")),
+            }
+        }
+    })
+}
+
+/// Answers of a model that translates, of which the prompts are the sources.
+fn translated(
+    lm: &LanguageModel,
+    task: &Task,
+    on_answer: &mut dyn FnMut(usize) -> ControlFlow<()>,
+) -> Result<Answered> {
+    if !task.stop.is_empty() {
+        return Err(EvaluationError::setting(
+            "stop",
+            "a translation has no stop strings; leave them out",
+        ));
+    }
+    let greedy = TranslateOptions::greedy();
+    let options = TranslateOptions {
+        beam: task.beam.unwrap_or(greedy.beam),
+        max_tokens: Some(task.max_tokens),
+        ..greedy
+    };
+    let translator = Translator::new(lm, options)?;
+    let mut answered = Answered::default();
+    for items in task.items.chunks(SOURCES_AT_ONCE) {
+        let sources: Vec<&str> = items.iter().map(|item| item.prompt.as_str()).collect();
+        let found = translator.translate(&sources)?;
+        for (item, translation) in items.iter().zip(found) {
+            answered.unfinished += u64::from(!translation.is_complete);
+            answered.answers.push(task.answered(item, &translation.translation));
+            if on_answer(answered.answers.len()).is_break() {
+                return Ok(answered);
+            }
         }
     }
-    Ok(TaskEvaluation {
-        truncated,
-        unfinished,
-        ..task.evaluation(answers)
-    })
+    Ok(answered)
 }
 
 /// The metric over a sample of answers.
@@ -391,17 +525,25 @@ fn figure(metric: AnswerMetric, answers: &[TaskAnswer], sample: &[usize]) -> Opt
     if sample.is_empty() {
         return None;
     }
+    let counted = sample.iter().map(|index| &answers[*index].counted);
+    if let Some(metric) = metric.of_corpus() {
+        let counts = counted.filter_map(|counted| match counted {
+            Counted::Runs(counts) => Some(counts),
+            _ => None,
+        });
+        return Some(metric.score(&counts.sum()));
+    }
     match metric {
-        AnswerMetric::MacroF1 => macro_f1(sample.iter().map(|index| {
-            let [answer, right] = answers[*index].labels;
-            (answer, right)
+        AnswerMetric::MacroF1 => macro_f1(counted.filter_map(|counted| match counted {
+            Counted::Labels([answer, right]) => Some((*answer, *right)),
+            _ => None,
         })),
         _ => Some(sample.iter().map(|index| answers[*index].score).sum::<f64>() / sample.len() as f64),
     }
 }
 
-/// The difference between two models on the same task: the second's figure minus the first's, by the paired bootstrap. `None` where they
-/// did not answer the same questions.
+/// The difference between two models on the same task: the second's figure minus the first's, by the paired bootstrap; for BLEU, chrF and
+/// chrF++ with sacrebleu's p-value. `None` where they did not answer the same questions.
 pub fn compare_tasks(first: &TaskEvaluation, second: &TaskEvaluation) -> Option<PairedDifference> {
     let same = |(a, b): (&TaskAnswer, &TaskAnswer)| a.prompt == b.prompt && a.references == b.references;
     let is_same = first.metric == second.metric
@@ -410,8 +552,12 @@ pub fn compare_tasks(first: &TaskEvaluation, second: &TaskEvaluation) -> Option<
     if !is_same {
         return None;
     }
-    paired_difference(first.answers.len(), BOOTSTRAP_ROUNDS, SEED, |sample| {
+    let difference = |sample: &[usize]| {
         let second = figure(second.metric, &second.answers, sample)?;
         Some(second - figure(first.metric, &first.answers, sample)?)
-    })
+    };
+    match first.metric.of_corpus() {
+        Some(_) => paired_resampling(first.answers.len(), BOOTSTRAP_ROUNDS, SEED, difference),
+        None => paired_difference(first.answers.len(), BOOTSTRAP_ROUNDS, SEED, difference),
+    }
 }

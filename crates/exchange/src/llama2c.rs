@@ -155,6 +155,9 @@ fn angles(config: &TransformerConfig) -> [Vec<f32>; 2] {
 /// The first field that keeps a model out of llama2.c's files.
 fn check_expressible(c: &TransformerConfig) -> Result<(), ModelError> {
     let refuse = |field: &str, why: &str| Err(ModelError::config(field, format!("llama2.c {why}")));
+    if c.encoder.is_some() {
+        return refuse("encoder", "has no encoder");
+    }
     if let Some(field) = Family::obstacle(c) {
         return refuse(field, "does not support this; it runs LLaMA models only");
     }

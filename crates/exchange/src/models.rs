@@ -8,7 +8,7 @@ use std::sync::Arc;
 use burn::tensor::Device;
 use serde::Serialize;
 use taal_inference::{Ends, InferenceError, LanguageModel, check_tokenizer, model_dir, sentence_files};
-use taal_model::hugging_face::{self, CONFIG_FILE, Companions, Family, SpecialIds};
+use taal_model::hugging_face::{self, CONFIG_FILE, Companions, Family, SpecialIds, TranslationFacts};
 use taal_model::{Activation, RopeScaling, Transformer, WeightFormat};
 use taal_store::{AtomicDir, FileFormat, LineEnds, Map};
 use taal_tokenizer::chat::ChatFiles;
@@ -224,7 +224,7 @@ pub fn import_model_as<'a>(
     };
     make_parent(out)?;
     let sentence = match source {
-        Source::HuggingFace => sentence_files(&model_dir(from)?, model.config().d_model)?,
+        Source::HuggingFace => own_files(&model_dir(from)?, model.config().d_model)?,
         _ => Vec::new(),
     };
     let others = other_files(&chat, sentence, tokenizer.is_some());
@@ -294,7 +294,7 @@ pub(crate) fn export_opened(
     match target {
         Target::HuggingFace => {
             let sentence = match taal_store::is_dir(dir) {
-                true => sentence_files(&model_dir(dir)?, lm.model.config().d_model)?,
+                true => own_files(&model_dir(dir)?, lm.model.config().d_model)?,
                 false => Vec::new(),
             };
             if let Some(format) = format {
@@ -374,6 +374,13 @@ fn make_parent(out: &Path) -> Result<()> {
         Some(parent) => Ok(taal_store::create_dir_all(parent)?),
         None => Ok(()),
     }
+}
+
+/// What a directory says about vectors of texts and about translation, for another directory of the same model.
+fn own_files(dir: &Path, d_model: usize) -> Result<Vec<(&'static str, Vec<u8>)>> {
+    let mut files = sentence_files(dir, d_model)?;
+    files.extend(TranslationFacts::open(dir)?.map(|facts| facts.file()));
+    Ok(files)
 }
 
 /// The files that belong neither to the model nor to its tokenizer. Without a tokenizer there is nothing for a chat template to do.

@@ -451,6 +451,7 @@ impl Bench<'_> {
                 inputs: (0..count).map(id).collect(),
                 targets: (1..=count).map(id).collect(),
                 text_starts: None,
+                source: None,
             }];
             let step_s = median_s(|step| {
                 let began = Instant::now();
@@ -567,6 +568,7 @@ fn copy_batch(key: u64, length: usize) -> Batch {
         inputs: Vec::with_capacity(COPY_ROWS * seq_len),
         targets: Vec::with_capacity(COPY_ROWS * seq_len),
         text_starts: None,
+        source: None,
     };
     for row in 0..COPY_ROWS {
         let symbol = |place: usize| (random::bits(key, (row * length + place) as u64) % SYMBOLS as u64) as i32;

@@ -326,6 +326,7 @@ impl Bench<'_, '_> {
         }
         let tokenizer = prepare::tokenizer(&Recipe {
             model: ModelRecipe::InitFrom {
+                encoder_layers: 0,
                 dir: self.base.dir.clone(),
                 dropout: 0.0,
             },

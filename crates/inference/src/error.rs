@@ -143,6 +143,36 @@ pub enum InferenceError {
         /// What needs it, as the beginning of a sentence.
         purpose: &'static str,
     },
+    /// An encoder-decoder where a model that continues its text is needed.
+    #[error(
+        "{purpose} needs a model that continues a text, and this one has an encoder that reads a source: \
+         translate with it (taal translate), or use a model without an encoder"
+    )]
+    NeedsSource {
+        /// What needs it, as the beginning of a sentence.
+        purpose: &'static str,
+    },
+    /// A model that does not translate.
+    #[error(
+        "this model does not translate: {why}; use one with an encoder (such as Marian's and T5's), or train one: \
+         taal train --recipe translate-en-nl"
+    )]
+    NotTranslator {
+        /// Why not.
+        why: &'static str,
+    },
+    /// A sentence that the model cannot read whole.
+    #[error(
+        "{place}a sentence has {tokens} tokens and the model reads at most {context}: shorten it, or break it in two"
+    )]
+    SentenceTooLong {
+        /// The text that has it, as the beginning of a sentence; empty where there is one text only.
+        place: String,
+        /// Number of tokens of the sentence.
+        tokens: usize,
+        /// Number of tokens that are read.
+        context: usize,
+    },
     /// The model computed numbers that are not finite.
     #[error(
         "{what} not finite: the model's weights have diverged or are damaged; use an earlier checkpoint, \
@@ -212,7 +242,7 @@ impl InferenceError {
 
     /// Adds the name of the text to errors that have a field for it.
     pub fn of_text(mut self, name: &str) -> Self {
-        if let Self::NoRow { place, .. } = &mut self {
+        if let Self::NoRow { place, .. } | Self::SentenceTooLong { place, .. } = &mut self {
             *place = format!("{name}: ");
         }
         self
@@ -234,6 +264,9 @@ impl InferenceError {
             | Self::NoTokenTexts
             | Self::NotMasked
             | Self::NotCausal { .. }
+            | Self::NeedsSource { .. }
+            | Self::NotTranslator { .. }
+            | Self::SentenceTooLong { .. }
             | Self::QueueFull { .. }
             | Self::WaitedTooLong
             | Self::Stopping => ErrorKind::Usage,

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use taal_model::hugging_face::{self, CONFIG_FILE, Mark, SpecialIds, TOKENIZER_FILE};
+use taal_model::hugging_face::{self, CONFIG_FILE, Mark, SpecialIds, TOKENIZER_FILE, TranslationFacts};
 use taal_model::{CacheType, Transformer, TransformerConfig, WeightFormat};
 use taal_store::LineEnds;
 use taal_store::layout::{LOCK_NAME, MANIFEST_NAME, MODEL_DIR, RESOLVED_FILE, RUN_FILE};
@@ -39,6 +39,8 @@ pub struct LanguageModel {
     pub special_ids: SpecialIds,
     /// The chat templates; empty for a model that only continues texts.
     pub chat: ChatFiles,
+    /// The languages that it translates, where its files say so.
+    pub translation: Option<TranslationFacts>,
     /// The names of the adapters that the rows of a batch may choose.
     pub(crate) adapters: Vec<String>,
     /// The sentence configuration, or why it cannot be used.
@@ -67,6 +69,7 @@ impl LanguageModel {
             line_ends: LineEnds::Keep,
             special_ids,
             chat: ChatFiles::default(),
+            translation: None,
             adapters: Vec::new(),
             sentence: None,
             vocabulary: VocabularyCell::default(),
@@ -100,6 +103,15 @@ impl LanguageModel {
             fingerprint: FingerprintCell::default(),
             ..self
         })
+    }
+
+    /// The same as a translator.
+    #[must_use]
+    pub fn with_translation(self, facts: TranslationFacts) -> Self {
+        Self {
+            translation: Some(facts),
+            ..self
+        }
     }
 
     /// A text with the line ends that the model was trained on.
@@ -148,6 +160,7 @@ impl LanguageModel {
         Ok(Self {
             line_ends,
             chat: ChatFiles::open(dir),
+            translation: TranslationFacts::open(dir)?,
             sentence: sentence::read(dir),
             ..Self::with_special_ids(model, tokenizer, special_ids)
         })
@@ -465,14 +478,15 @@ pub fn check_ids(ids: &[u32], vocab_size: usize, what: &'static str) -> Result<(
     }
 }
 
-/// Checks that the model is causal: generation and scoring need predictions from earlier tokens only.
+/// Checks that the model is causal and of one stack: generation and scoring need predictions from earlier tokens only, and no source.
 ///
 /// # Errors
 ///
-/// [`InferenceError::NotCausal`].
+/// [`InferenceError::NotCausal`], [`InferenceError::NeedsSource`].
 pub fn check_causal(model: &Transformer, purpose: &'static str) -> Result<()> {
-    match model.config().is_causal {
-        true => Ok(()),
-        false => Err(InferenceError::NotCausal { purpose }),
+    match (model.is_encoder_decoder(), model.config().is_causal) {
+        (true, _) => Err(InferenceError::NeedsSource { purpose }),
+        (false, true) => Ok(()),
+        (false, false) => Err(InferenceError::NotCausal { purpose }),
     }
 }

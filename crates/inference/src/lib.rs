@@ -6,7 +6,7 @@
 //! chosen, and [`sample`] does it on a plain slice of logits; [`beam_search`] finds the most probable continuations; [`Decoder`] is the step below, prefill and decode, and [`StopFilter`]
 //! finds stop strings in a stream of text. A [`Constraint`] gives an answer the form of a JSON schema, a regular expression or a
 //! grammar. [`embed`] turns a text into a vector, [`similarity`] compares two. [`fill`] predicts the
-//! gaps of a text with a masked model. All of them use [`Probe`]: ids in, logits or losses at some positions out.
+//! gaps of a text with a masked model. A [`Translator`] turns sources into texts in another language. All of them use [`Probe`]: ids in, logits or losses at some positions out.
 //!
 //! Everything is deterministic: token `n` of a generation is drawn with a number that depends only on the seed and `n`, with or
 //! without a cache, and a score has the same bits every time.
@@ -67,6 +67,7 @@ mod sequence;
 mod session;
 mod stop;
 mod text_stream;
+mod translate;
 
 pub use adapter::adapter_dir;
 pub use beam::{Beam, BeamOptions, EarlyStopping, beam_search};
@@ -85,3 +86,7 @@ pub use sampling::{Candidate, Sampling, Seen, candidates, sample};
 pub use sentence::{SentenceConfig, sentence_files};
 pub use session::Session;
 pub use stop::{Passed, StopFilter};
+pub use translate::{
+    Alternative, Doubt, Doubts, Line, TranslateOptions, Translation, Translator, WordAttention, check_languages,
+    check_translator, own_loss, translate,
+};

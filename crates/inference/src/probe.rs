@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use taal_model::{Cache, ForwardOptions, Output, Segments, Transformer};
+use taal_model::{Cache, ForwardOptions, Memory, Output, Segments, Transformer};
 
 use crate::{InferenceError, Result};
 
@@ -41,6 +41,10 @@ pub struct TrainingPass<'a> {
     pub dropout_key: Option<u64>,
     /// Which tokens of a row may see each other.
     pub segments: Option<&'a Segments>,
+    /// What a decoder attends to, which [`encode`](Probe::encode) makes.
+    pub memory: Option<&'a Memory>,
+    /// The share of each target's probability that is spread evenly over the vocabulary; see [`Transformer::loss_smoothed`].
+    pub label_smoothing: f64,
 }
 
 /// Evaluates a model on token ids. Each call runs in one piece on the device's thread, and at most 64 MiB of logits exist at
@@ -84,8 +88,10 @@ impl<'a> Probe<'a> {
     ///
     /// # Errors
     ///
-    /// The model's for rows longer than its context, [`InferenceError::Device`], [`InferenceError::NotFinite`].
+    /// The model's for rows longer than its context, [`InferenceError::Device`], [`InferenceError::NotFinite`],
+    /// [`InferenceError::NeedsSource`] for a model with an encoder.
     pub fn hidden(&self, rows: &Rows) -> Result<Vec<f32>> {
+        self.check_one_stack("computing the states of a text")?;
         Self::run(&self.model.device(), || {
             to_host(self.states(rows, ForwardOptions::default())?.hidden)
         })
@@ -132,10 +138,18 @@ impl<'a> Probe<'a> {
         places: Option<&[usize]>,
         take: impl FnMut(Tensor<2>, Range<usize>) -> Result<R> + Send,
     ) -> Result<Vec<R>> {
+        self.check_one_stack("predicting the tokens of a text")?;
         Self::run(&self.model.device(), || {
             let hidden = self.states(rows, ForwardOptions::default())?.hidden; // [rows, width, d_model]
             self.logits(hidden, places, take)
         })
+    }
+
+    fn check_one_stack(&self, purpose: &'static str) -> Result<()> {
+        match self.model.is_encoder_decoder() {
+            true => Err(InferenceError::NeedsSource { purpose }),
+            false => Ok(()),
+        }
     }
 
     /// The mean cross-entropy in nats over the targets that are not `ignore_index`, `[1]`, for a backward pass.
@@ -153,6 +167,7 @@ impl<'a> Probe<'a> {
         let options = ForwardOptions {
             dropout_key: pass.dropout_key,
             segments: pass.segments,
+            memory: pass.memory,
             ..ForwardOptions::default()
         };
         let hidden = self.states(rows, options)?.hidden;
@@ -170,7 +185,20 @@ impl<'a> Probe<'a> {
         };
         let count = targets.len();
         let targets = Tensor::<1, Int>::from_data(TensorData::new(targets, [count]), &self.model.device());
-        Ok(self.model.loss(hidden, targets, ignore_index))
+        Ok(self
+            .model
+            .loss_smoothed(hidden, targets, ignore_index, pass.label_smoothing))
+    }
+
+    /// What the encoder of an encoder-decoder makes of sources, one per row, of which the first `lengths` tokens are not padding.
+    ///
+    /// # Errors
+    ///
+    /// The model's for a model without an encoder, and for rows longer than its context.
+    pub fn encode(&self, rows: &Rows, lengths: &[usize], dropout_key: Option<u64>) -> Result<Memory> {
+        Ok(self
+            .model
+            .encode(rows.tensor(&self.model.device()), lengths, dropout_key)?)
     }
 
     /// The first half of an evaluation: ids to hidden states and the model's other outputs.

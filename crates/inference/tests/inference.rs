@@ -35,6 +35,8 @@ mod stopping;
 mod tiny;
 #[path = "inference/together.rs"]
 mod together;
+#[path = "inference/translating.rs"]
+mod translating;
 
 /// [`ModelSize`] in one line: vocabulary, context, layers, heads, width.
 pub fn size(vocab_size: usize, max_seq_len: usize, n_layers: usize, n_heads: usize, d_model: usize) -> ModelSize {

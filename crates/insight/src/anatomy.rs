@@ -147,10 +147,22 @@ pub fn anatomy(model: &Transformer) -> Part {
         let tied = Part::work("head, the token_embedding", &[config.d_model, config.vocab_size], work);
         output.insert(place.unwrap_or(output.len()), tied);
     }
-    let hidden = match config.mixer {
+    let mut hidden = Vec::new();
+    let encoder: Vec<Named<'_>> = within(&["encoder"])
+        .into_iter()
+        .map(|(name, held)| (&name[1..], held))
+        .collect();
+    if !encoder.is_empty() {
+        let (blocks, others): (Vec<_>, Vec<_>) = encoder.into_iter().partition(|(name, _)| name[0] == "blocks");
+        let mut parts = layers("block", &blocks, 1, config);
+        parts.extend(grouped(&others, config));
+        hidden.push(Part::of("encoder", parts));
+    }
+    hidden.extend(match config.mixer {
         Mixer::Attention => layers("block", &within(&["blocks"]), 1, config),
         Mixer::Lstm => layers("LSTM layer", &within(&["recurrent"]), 2, config),
-    };
+    });
+    hidden.extend(grouped(&within(&["relative_bias"]), config));
     Part::of(
         "model",
         vec![
@@ -185,7 +197,7 @@ fn part(name: &str, all: &[Named<'_>], config: &TransformerConfig) -> Part {
     // A weight and an optional bias.
     if inside.iter().all(|(name, _)| name.len() <= 1) {
         let weight = inside[0].1;
-        let is_table = ["token_embedding", "position_embedding"].contains(&name);
+        let is_table = ["token_embedding", "position_embedding", "relative_bias"].contains(&name);
         let work = if weight.shape.len() == 2 && !is_table {
             2 * weight.count()
         } else {
@@ -199,7 +211,7 @@ fn part(name: &str, all: &[Named<'_>], config: &TransformerConfig) -> Part {
         };
     }
     let mut parts = grouped(&inside, config);
-    if name == "attention" {
+    if name == "attention" || name == "cross" {
         // Queries times keys, and attention weights times values.
         let work = 4 * (config.max_seq_len * config.n_heads * config.head_dim) as u64;
         let scores = Part::work("scores and their sum", &[], work);

@@ -13,8 +13,9 @@ use taal_store::layout::{LOG_NAME, MODEL_DIR};
 use taal_tokenizer::Tokenizer;
 
 use crate::forward::{logits_at, read};
+use crate::pair::memory;
 use crate::rank::rank;
-use crate::trace::{Guess, Trace, TraceOptions, guesses};
+use crate::trace::{Guess, Token, Trace, TraceOptions, guesses};
 use crate::{InsightError, Result};
 
 /// One checkpoint's prediction at the first position of a trace's `focus`.
@@ -58,7 +59,9 @@ pub fn over_checkpoints(
             dir: run_dir.to_path_buf(),
         });
     };
-    let ids: Vec<u32> = trace.tokens.iter().map(|token| token.id).collect();
+    let ids_of = |tokens: &[Token]| -> Vec<u32> { tokens.iter().map(|token| token.id).collect() };
+    let ids = ids_of(&trace.tokens);
+    let source = trace.source.as_ref().map(|source| ids_of(&source.tokens));
     let log = logged(run_dir)?;
     let mut series = Vec::with_capacity(checkpoints.len());
     for (step, dir) in checkpoints {
@@ -74,7 +77,8 @@ pub fn over_checkpoints(
             });
         }
         let logits = Probe::run(&lm.model.device(), || {
-            let output = read(&lm.model, &ids, Capture::default())?;
+            let memory = source.as_deref().map(|source| memory(&lm.model, source)).transpose()?;
+            let output = read(&lm.model, &ids, Capture::default(), memory.as_ref())?;
             logits_at(&lm.model, output.hidden, &[place])
         })?;
         let ranked = rank(&logits[..lm.vocab_size()], options.top, Some(choice))?;

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use taal_inference::{InferenceError, Probe, Rows};
-use taal_model::{Capture, ForwardOptions, Output, Transformer};
+use taal_model::{Capture, ForwardOptions, Memory, Output, Transformer};
 
 use crate::Result;
 
@@ -17,13 +17,15 @@ pub(crate) fn row(ids: &[u32], device: &Device) -> Tensor<2, Int> {
 }
 
 /// Reads ids as [`taal_inference::Decoder`] reads a prompt where the model is causal, and as [`taal_inference::fill`] does where it is
-/// masked.
-pub(crate) fn read(model: &Transformer, ids: &[u32], capture: Capture) -> Result<Output> {
+/// masked; of a translation with what the encoder made of its source.
+pub(crate) fn read(model: &Transformer, ids: &[u32], capture: Capture, memory: Option<&Memory>) -> Result<Output> {
     // Refuses texts that are too long before taking memory for a cache.
     let fits = ids.len() <= model.config().max_seq_len;
-    let mut cache = (model.config().is_causal && fits).then(|| model.new_cache(1, ids.len()));
+    let is_cached = model.config().is_causal && fits && memory.is_none();
+    let mut cache = is_cached.then(|| model.new_cache(1, ids.len()));
     let options = ForwardOptions {
         cache: cache.as_mut(),
+        memory,
         capture,
         ..ForwardOptions::default()
     };

@@ -93,6 +93,11 @@ fn data(trace: &Trace) -> Value {
             "guesses": pairs(&checkpoint.guesses[..1.min(checkpoint.guesses.len())]),
         })).collect::<Vec<_>>(),
         "attention": STANDARD.encode(packed(trace)),
+        "source": trace.source.as_ref().map(|source| json!({
+            "text": source.text,
+            "tokens": source.tokens.iter().map(|token| of_token(token, Some(&source.text))).collect::<Vec<_>>(),
+            "attention": STANDARD.encode(bytes_of(source.attention.iter().flatten().flatten().flatten())),
+        })),
     })
 }
 
@@ -154,11 +159,17 @@ fn packed(trace: &Trace) -> Vec<u8> {
     for head in trace.attention.iter().flatten() {
         for (query, row) in head.iter().enumerate() {
             let end = if trace.model.is_causal { query + 1 } else { row.len() };
-            // Between 0 and 255, so only the fraction is lost.
-            bytes.extend(row[..end].iter().map(|weight| (weight * 255.0).round() as u8));
+            bytes.extend(bytes_of(&row[..end]));
         }
     }
     bytes
+}
+
+/// Weights in 255ths.
+fn bytes_of<'a>(weights: impl IntoIterator<Item = &'a f32>) -> Vec<u8> {
+    // Between 0 and 255, so only the fraction is lost.
+    let weights = weights.into_iter();
+    weights.map(|weight| (weight * 255.0).round() as u8).collect()
 }
 
 fn norm(row: &[f32]) -> f64 {

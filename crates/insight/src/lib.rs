@@ -42,6 +42,7 @@ mod checkpoints;
 mod error;
 mod forward;
 mod html;
+mod pair;
 mod rank;
 mod reading;
 mod trace;
@@ -50,6 +51,7 @@ pub use anatomy::{Part, Row, anatomy, rows, svg};
 pub use checkpoints::{CheckpointGuess, over_checkpoints};
 pub use error::{InsightError, Result};
 pub use html::{PageOptions, html};
+pub use pair::{Source, trace_pair};
 pub use reading::label as token_label;
 pub use taal_draw::Language;
 pub use trace::{

@@ -6,11 +6,12 @@ use burn::tensor::Tensor;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use taal_inference::{FillOptions, InferenceError, LanguageModel, Probe, Prompt};
-use taal_model::{Capture, Mixer, Output, PositionKind, Transformer, TransformerConfig};
+use taal_model::{Capture, Memory, Mixer, Output, PositionKind, Transformer, TransformerConfig};
 use taal_tokenizer::Tokenizer;
 
 use crate::checkpoints::CheckpointGuess;
 use crate::forward::{logits_at, read, row, to_host, values};
+use crate::pair::{Crossed, Source, trace_pair};
 use crate::rank::{Ranked, rank};
 use crate::reading::{self, Reading, label};
 use crate::{InsightError, Result};
@@ -82,6 +83,9 @@ pub struct Trace {
     pub filled: Option<String>,
     /// The predictions of a run's checkpoints at the first of `focus`, oldest first; empty unless requested.
     pub checkpoints: Vec<CheckpointGuess>,
+    /// The source, where the traced text is a translation by a model with an encoder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
 }
 
 /// The shape of the traced model.
@@ -244,7 +248,7 @@ impl Trace {
 /// Reads a text, or ids, and returns the intermediate results of every stage.
 ///
 /// A causal model reads the text as `taal generate` does, without special tokens. A masked model reads it as `taal fill` does,
-/// between the tokens that begin and end a text. Ids are read unchanged.
+/// between the tokens that begin and end a text. A model with an encoder translates the text, see [`trace_pair`]. Ids are read unchanged.
 ///
 /// # Errors
 ///
@@ -252,9 +256,18 @@ impl Trace {
 /// of the model: no tokenizer, unknown ids, a text longer than the context, logits that are not finite.
 pub fn trace(lm: &LanguageModel, prompt: &Prompt, options: &TraceOptions) -> Result<Trace> {
     options.validate()?;
+    if lm.model.is_encoder_decoder() {
+        return match prompt {
+            Prompt::Text(text) => trace_pair(lm, text, None, options),
+            Prompt::Ids(_) => Err(InsightError::setting(
+                "ids",
+                "a model with an encoder is traced with a source text; give one",
+            )),
+        };
+    }
     let reading = reading::read(lm, prompt)?;
-    check_weights(&lm.model, reading.ids.len())?;
-    let mut trace = taal_inference::Probe::run(&lm.model.device(), || pass(lm, &reading, options))?;
+    check_weights(&lm.model, [reading.ids.len(); 2])?;
+    let (mut trace, _) = Probe::run(&lm.model.device(), || pass(lm, &reading, options, None))?;
     let has_mask = |tokenizer: &Tokenizer| reading.ids.iter().any(|id| tokenizer.mask_id() == Some(*id));
     if let (false, Some(text), Some(_)) = (
         trace.model.is_causal,
@@ -275,11 +288,12 @@ fn n_heads(config: &TransformerConfig) -> usize {
     }
 }
 
-fn check_weights(model: &Transformer, tokens: usize) -> Result<()> {
+/// Checks how many weights there are between so many queries and keys.
+pub(crate) fn check_weights(model: &Transformer, tokens: [usize; 2]) -> Result<()> {
     let config = model.config();
     // For a text that does not fit the context, the model has a better message.
-    let tokens = tokens.min(config.max_seq_len);
-    let sizes = [config.n_layers, n_heads(config), tokens, tokens];
+    let [tokens, keys] = tokens.map(|tokens| tokens.min(config.max_seq_len));
+    let sizes = [config.n_layers, n_heads(config), tokens, keys];
     let weights = sizes
         .iter()
         .fold(1_u64, |product, &size| product.saturating_mul(size as u64));
@@ -295,14 +309,20 @@ fn check_weights(model: &Transformer, tokens: usize) -> Result<()> {
     }
 }
 
-fn pass(lm: &LanguageModel, reading: &Reading, options: &TraceOptions) -> Result<Trace> {
+/// The trace of a text, and its attention to the source where there is one.
+pub(crate) fn pass(
+    lm: &LanguageModel,
+    reading: &Reading,
+    options: &TraceOptions,
+    memory: Option<&Memory>,
+) -> Result<(Trace, Crossed)> {
     let model = &lm.model;
     let config = model.config();
     let capture = Capture {
         hidden_states: true,
         attention_weights: true,
     };
-    let output = read(model, &reading.ids, capture)?;
+    let output = read(model, &reading.ids, capture, memory)?;
     let logits = logits_at(model, output.hidden.clone(), &reading.focus)?;
     let tokenizer = lm.tokenizer.as_ref();
     let predictions = logits
@@ -319,7 +339,7 @@ fn pass(lm: &LanguageModel, reading: &Reading, options: &TraceOptions) -> Result
         })
         .collect::<Result<_>>()?;
     let residual_norms = output.hidden_states.iter().map(norms).collect::<Result<_>>()?;
-    Ok(Trace {
+    let trace = Trace {
         model: ModelFacts {
             is_causal: config.is_causal,
             n_layers: config.n_layers,
@@ -332,14 +352,16 @@ fn pass(lm: &LanguageModel, reading: &Reading, options: &TraceOptions) -> Result
         text: reading.text.clone(),
         tokens: reading::tokens(tokenizer, reading),
         embedding: embedding(model, &reading.ids, &output)?,
-        attention: attention(&output)?,
+        attention: weights(&output.attention_weights)?,
         residual_norms,
         lens: lens(lm, &output, &reading.focus, options.top)?,
         focus: reading.focus.clone(),
         predictions,
         filled: None,
         checkpoints: Vec::new(),
-    })
+        source: None,
+    };
+    Ok((trace, output.cross_weights))
 }
 
 /// The guesses of every state at every position.
@@ -457,14 +479,14 @@ fn norms(state: &Tensor<3>) -> Result<Vec<f64>> {
 }
 
 /// `[layer][head][query][key]`
-fn attention(output: &Output) -> Result<Vec<Vec<Vec<Vec<f32>>>>> {
+pub(crate) fn weights(layers: &[Tensor<4>]) -> Result<Vec<Vec<Vec<Vec<f32>>>>> {
     let layer = |weights: &Tensor<4>| {
         let [_, _, queries, keys] = weights.dims();
         let values = finite(to_host(weights.clone())?, "the attention weights are")?;
         let head = |head: &[f32]| head.chunks_exact(keys).map(<[f32]>::to_vec).collect();
         Ok(values.chunks_exact(queries * keys).map(head).collect())
     };
-    output.attention_weights.iter().map(layer).collect()
+    layers.iter().map(layer).collect()
 }
 
 /// Checks that values are finite, since JSON has no other numbers.

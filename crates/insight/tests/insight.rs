@@ -1,9 +1,11 @@
 //! Tests on tiny models with random weights.
 
-use burn::tensor::Device;
-use taal_inference::{Decoder, FillOptions, LanguageModel, Prompt, fill};
-use taal_insight::{Guess, InsightError, MAX_TOP, PageOptions, Trace, TraceOptions, html, trace};
-use taal_model::{Initialization, Mixer, ModelSize, PositionKind, TransformerConfig};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use taal_inference::{Decoder, FillOptions, LanguageModel, Prompt, TranslateOptions, fill, translate};
+use taal_insight::{Guess, InsightError, MAX_TOP, PageOptions, Token, Trace, TraceOptions, html, trace, trace_pair};
+use taal_model::{EncoderConfig, ForwardOptions, Initialization, Mixer, ModelSize, PositionKind, TransformerConfig};
 use taal_store::ErrorKind;
 use taal_tokenizer::{Kind, Tokenizer, TrainerConfig};
 
@@ -332,6 +334,82 @@ fn a_masked_model_is_asked_at_its_masks_and_answers_as_fill_does() {
     let unmasked = taal_insight::trace(&lm, &Prompt::from("de kat"), &TraceOptions::default()).unwrap();
     assert_eq!(unmasked.filled, None);
     assert_eq!(unmasked.focus, [unmasked.tokens.len() - 2], "the last word");
+}
+
+#[test]
+fn a_sentence_pair_has_the_attention_of_its_translation_to_its_source() {
+    let tokenizer = || dutch(Kind::Bpe, 280);
+    let config = TransformerConfig {
+        encoder: Some(EncoderConfig { n_layers: 1 }),
+        decoder_start: tokenizer().bos_id(),
+        tie_embeddings: false,
+        ..TransformerConfig::llama(size(tokenizer().vocab_size(), 40, 2, 4, 24))
+    };
+    let lm = model(&config, Some(tokenizer()));
+    let options = TraceOptions::default();
+    let trace = trace_pair(&lm, "de kat", Some("een hond"), &options).unwrap();
+    let source = trace.source.as_ref().expect("a source");
+    assert_eq!(
+        (source.text.as_str(), trace.text.as_deref()),
+        ("de kat", Some("een hond"))
+    );
+    assert!(source.tokens[0].is_special && source.tokens[source.tokens.len() - 1].is_special);
+    assert_eq!(source.tokens[1].span.map(|span| span[0]), Some(0));
+    let ids = |tokens: &[Token]| -> Vec<u32> { tokens.iter().map(|token| token.id).collect() };
+    let target = tokenizer().encode("een hond").unwrap();
+    assert_eq!(
+        ids(&trace.tokens),
+        [vec![config.decoder_start.unwrap()], target].concat()
+    );
+    let (n, m) = (trace.tokens.len(), source.tokens.len());
+    assert_eq!(
+        (
+            source.attention.len(),
+            source.attention[0].len(),
+            source.attention[0][0].len()
+        ),
+        (2, 4, n)
+    );
+    for row in source.attention.iter().flatten().flatten() {
+        assert_eq!(row.len(), m);
+        assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-5, "{row:?}");
+    }
+    // The prediction is that of a pass with the same source.
+    let tensor = |ids: &[u32]| -> Tensor<2, Int> {
+        let values: Vec<i32> = ids.iter().map(|id| *id as i32).collect();
+        Tensor::from_data(TensorData::new(values, [1, ids.len()]), &Device::flex())
+    };
+    let memory = lm.model.encode(tensor(&ids(&source.tokens)), &[m], None).unwrap();
+    let with_memory = ForwardOptions {
+        memory: Some(&memory),
+        ..ForwardOptions::default()
+    };
+    let hidden = lm
+        .model
+        .forward_with(tensor(&ids(&trace.tokens)), with_memory)
+        .unwrap()
+        .hidden;
+    let logits: Vec<f32> = lm
+        .model
+        .logits(hidden.narrow(1, n - 1, 1))
+        .into_data()
+        .try_to_vec()
+        .unwrap();
+    assert_eq!(bits(&trace.predictions[0].logits), bits(&logits));
+
+    assert_eq!(serde_json::from_str::<Trace>(&trace.to_json()).unwrap(), trace);
+    let page = data_of(&html(&trace, PageOptions::default()));
+    let packed = page["source"]["attention"].as_str().expect("base64");
+    assert_eq!(STANDARD.decode(packed).unwrap().len(), 2 * 4 * n * m);
+    // Without a translation it is the model's own.
+    let own = taal_insight::trace(&lm, &Prompt::from("de kat"), &options).unwrap();
+    let written = translate(&lm, &["de kat"], &TranslateOptions::greedy()).unwrap();
+    assert_eq!(own.text.as_deref(), Some(written[0].translation.as_str()));
+    let error = trace_pair(&dutch_model(), "de kat", Some("een hond"), &options).unwrap_err();
+    assert!(
+        error.to_string().starts_with("target: only a model with an encoder"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -52,9 +52,10 @@ mod rotary;
 mod segments;
 mod softmax;
 
-pub use activation::{geglu, gelu, gelu_tanh, relu_squared, silu, swiglu};
+pub use activation::{geglu, geglu_tanh, gelu, gelu_tanh, relu_squared, silu, swiglu};
 pub use attention::{
     AttentionMask, AttentionSettings, Projection, attention, attention_of_halves, projected_attention,
+    projected_cross_attention,
 };
 pub use cpu::parallel::on_pool;
 pub use dense::{Dense, DenseConfig};

@@ -4,8 +4,10 @@
 //! there is one for the tensor, and these otherwise; tests compare the two, benchmarks time both, and the environment
 //! variable `TAAL_PLAIN_KERNELS` leaves only these.
 
-pub use crate::activation::reference::{geglu, gelu, gelu_tanh, relu_squared, silu, swiglu};
-pub use crate::attention::reference::{attention, attention_bf16, projected_attention};
+pub use crate::activation::reference::{geglu, geglu_tanh, gelu, gelu_tanh, relu_squared, silu, swiglu};
+pub use crate::attention::reference::{
+    attention, attention_bf16, heads_of, projected_attention, projected_cross_attention,
+};
 pub use crate::dropout::reference::dropout;
 pub use crate::embedding::reference::embedding;
 pub use crate::linear::reference::{linear, linear_add, linear_bf16, linear_transposed};

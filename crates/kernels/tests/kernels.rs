@@ -2,6 +2,8 @@
 
 #[path = "kernels/bf16.rs"]
 mod bf16;
+#[path = "kernels/cross.rs"]
+mod cross;
 #[path = "kernels/fused.rs"]
 mod fused;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::CorpusMetric;
+
 /// A metric of answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -16,6 +18,25 @@ pub enum AnswerMetric {
     RougeL,
     /// The mean over labels of F1.
     MacroF1,
+    /// BLEU over all answers, 0 to 100.
+    Bleu,
+    /// chrF over all answers, 0 to 100.
+    Chrf,
+    /// chrF++ over all answers, 0 to 100.
+    #[serde(rename = "chrf++")]
+    ChrfPlusPlus,
+}
+
+impl AnswerMetric {
+    /// The metric of a whole text that it is; `None` for those that are means over answers, or over labels.
+    pub fn of_corpus(self) -> Option<CorpusMetric> {
+        match self {
+            Self::Bleu => Some(CorpusMetric::Bleu),
+            Self::Chrf => Some(CorpusMetric::Chrf),
+            Self::ChrfPlusPlus => Some(CorpusMetric::ChrfPlusPlus),
+            Self::ExactMatch | Self::Accuracy | Self::RougeL | Self::MacroF1 => None,
+        }
+    }
 }
 
 impl std::fmt::Display for AnswerMetric {
@@ -25,6 +46,9 @@ impl std::fmt::Display for AnswerMetric {
             Self::Accuracy => "accuracy",
             Self::RougeL => "rouge_l",
             Self::MacroF1 => "macro_f1",
+            Self::Bleu => "bleu",
+            Self::Chrf => "chrf",
+            Self::ChrfPlusPlus => "chrf++",
         })
     }
 }

@@ -26,7 +26,8 @@ pub struct PairedDifference {
     pub difference: f64,
     /// Its 95 % interval by the paired bootstrap.
     pub interval: [f64; 2],
-    /// Two-sided: twice the share of samples on the other side of 0, or at it; at most 1.
+    /// Two-sided. Of [`paired_difference`]: twice the share of samples on the other side of 0, or at it; at most 1. Of
+    /// [`paired_resampling`]: that of sacrebleu.
     pub p_value: f64,
 }
 
@@ -36,21 +37,53 @@ pub fn paired_difference(
     n: usize,
     rounds: usize,
     seed: u64,
+    difference: impl FnMut(&[usize]) -> Option<f64>,
+) -> Option<PairedDifference> {
+    paired(n, rounds, seed, difference, |_, found| {
+        let one_sided = share(found, |value| value <= 0.0).min(share(found, |value| value >= 0.0));
+        (2.0 * one_sided).min(1.0)
+    })
+}
+
+/// [`paired_difference`] with the p-value of sacrebleu and of Moses' script (Koehn 2004): the share of samples whose difference in size,
+/// moved so that its mean is 0, is above that of the whole. Where no sample has a difference it is 1.
+pub fn paired_resampling(
+    n: usize,
+    rounds: usize,
+    seed: u64,
+    difference: impl FnMut(&[usize]) -> Option<f64>,
+) -> Option<PairedDifference> {
+    paired(n, rounds, seed, difference, |observed, found| {
+        if found.iter().all(|value| *value == 0.0) {
+            return 1.0;
+        }
+        let mean = found.iter().map(|value| value.abs()).sum::<f64>() / found.len() as f64;
+        share(found, |value| value.abs() - mean > observed.abs())
+    })
+}
+
+/// `p_value` gets the difference over all items and the sorted ones of the samples.
+fn paired(
+    n: usize,
+    rounds: usize,
+    seed: u64,
     mut difference: impl FnMut(&[usize]) -> Option<f64>,
+    p_value: impl Fn(f64, &[f64]) -> f64,
 ) -> Option<PairedDifference> {
     let whole: Vec<usize> = (0..n).collect();
     let observed = difference(&whole)?;
     let found = resampled(n, rounds, seed, difference);
-    let share = |is_there: &dyn Fn(f64) -> bool| {
-        let count = found.iter().filter(|value| is_there(**value)).count();
-        (count + 1) as f64 / (found.len() + 1) as f64
-    };
-    let one_sided = share(&|value| value <= 0.0).min(share(&|value| value >= 0.0));
     Some(PairedDifference {
         difference: observed,
         interval: [quantile(&found, 0.025)?, quantile(&found, 0.975)?],
-        p_value: (2.0 * one_sided).min(1.0),
+        p_value: p_value(observed, &found),
     })
+}
+
+/// The share of samples with a property, the whole counted as one of them, so that it is never 0.
+fn share(found: &[f64], is_there: impl Fn(f64) -> bool) -> f64 {
+    let count = found.iter().filter(|value| is_there(**value)).count();
+    (count + 1) as f64 / (found.len() + 1) as f64
 }
 
 /// The sorted values of a figure on samples of `n` items.

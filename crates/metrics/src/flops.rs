@@ -27,6 +27,8 @@ pub struct Shape {
     pub is_gated: bool,
     /// Whether LSTM layers stand in the place of the blocks: four gates, each with two products as wide as the model.
     pub is_recurrent: bool,
+    /// Blocks of an encoder that reads a source of `seq_len` tokens, to which every block of the decoder attends; 0 without one.
+    pub n_encoder_layers: u64,
     /// PaLM's N: all parameters, a tied output embedding counted once, without learned position embeddings.
     pub n_params: u64,
 }
@@ -52,9 +54,13 @@ pub struct OpCounts {
     pub feed_forward: u64,
     /// Input and state into the four gates, one LSTM layer; 0 in a transformer, as what is above is here.
     pub recurrent: u64,
-    /// Attention and feed-forward of one block, or one LSTM layer.
+    /// Attention to the source of one block: its projections, scores, weights times values; 0 without an encoder.
+    pub cross: u64,
+    /// Attention and feed-forward of one block, with attention to the source where there is one, or one LSTM layer.
     pub block: u64,
-    /// All blocks.
+    /// All blocks of the encoder; 0 without one.
+    pub encoder: u64,
+    /// All blocks, with those of the encoder.
     pub transformer: u64,
     /// The output matrix.
     pub head: u64,
@@ -89,8 +95,16 @@ pub fn count(shape: &Shape) -> OpCounts {
     let attention = sum(&[qkv, scores, reduce, projection]);
     let feed_forward = feed_forward_in.saturating_add(feed_forward_out);
     let recurrent = product(&[16, u64::from(shape.is_recurrent), tokens, shape.d_model, shape.d_model]);
-    let block = sum(&[attention, feed_forward, recurrent]);
-    let transformer = block.saturating_mul(shape.n_layers);
+    let cross = match shape.n_encoder_layers {
+        0 => 0,
+        // Queries and output, keys and values of as many tokens, scores, and weights times values.
+        _ => sum(&[projection.saturating_mul(4), scores, reduce]),
+    };
+    let encoder = attention
+        .saturating_add(feed_forward)
+        .saturating_mul(shape.n_encoder_layers);
+    let block = sum(&[attention, cross, feed_forward, recurrent]);
+    let transformer = block.saturating_mul(shape.n_layers).saturating_add(encoder);
     let head = product(&[2, tokens, shape.d_model, shape.vocab_size]);
     let forward = transformer.saturating_add(head);
     OpCounts {
@@ -103,7 +117,9 @@ pub fn count(shape: &Shape) -> OpCounts {
         feed_forward_out,
         feed_forward,
         recurrent,
+        cross,
         block,
+        encoder,
         transformer,
         head,
         forward,
@@ -111,13 +127,18 @@ pub fn count(shape: &Shape) -> OpCounts {
     }
 }
 
-/// FLOPs to train on one token by PaLM's formula, `6N + 12·L·H·Q·T`: parameters, layers, heads, head width, sequence length.
+/// FLOPs to train on one token by PaLM's formula, `6N + 12·L·H·Q·T`: parameters, layers, heads, head width, sequence length. With an
+/// encoder, on one token of the decoder and one of the source; a block of the decoder then attends twice.
 pub fn palm_per_token(shape: &Shape) -> u64 {
     let by_attention = u64::from(!shape.is_recurrent);
+    let attentions = match shape.n_encoder_layers {
+        0 => shape.n_layers,
+        encoder => shape.n_layers.saturating_mul(2).saturating_add(encoder),
+    };
     let attention = product(&[
         12,
         by_attention,
-        shape.n_layers,
+        attentions,
         shape.n_heads,
         shape.head_dim,
         shape.seq_len,

@@ -2,7 +2,8 @@
 //!
 //! - [`perplexity`], [`bits_per_byte`], [`MeanLoss`] and [`Accuracy`]: how well a model predicts;
 //! - [`exact_match`], [`rouge_l`], [`macro_f1`] and [`label_of`]: how well generated answers agree with references;
-//! - [`bootstrap_interval`] and [`paired_difference`]: how sure a figure over items is, and the difference between two systems;
+//! - [`CorpusMetric`]: BLEU, chrF and chrF++, how well translations agree with references;
+//! - [`bootstrap_interval`], [`paired_difference`] and [`paired_resampling`]: how sure a figure over items is, and the difference between two systems;
 //! - [`flops`]: what a step costs, counted operation by operation and by PaLM's formula, and the share of a machine's peak it reaches;
 //! - [`energy`]: what a run took in joules and greenhouse gases, measured or estimated, with bounds;
 //! - [`StepRecord`] and [`STEP_FIGURES`]: the figures of a training step, and where each is shown;
@@ -28,7 +29,8 @@
 //!
 //! let gpt2 = flops::Shape {
 //!     n_layers: 12, n_heads: 12, n_kv_heads: 12, head_dim: 64, d_model: 768, d_ff: 3072,
-//!     vocab_size: 50257, seq_len: 1024, is_gated: false, is_recurrent: false, n_params: 123_551_232,
+//!     vocab_size: 50257, seq_len: 1024, is_gated: false, is_recurrent: false, n_encoder_layers: 0,
+//!     n_params: 123_551_232,
 //! };
 //! assert_eq!(flops::count(&gpt2).forward, 291_648_307_200);
 //! ```
@@ -49,9 +51,10 @@ mod quality;
 mod rank;
 mod report;
 mod short;
+mod translation;
 
 pub use answers::{AnswerMetric, Rouge, exact_match, label_of, macro_f1, rouge_l};
-pub use bootstrap::{PairedDifference, bootstrap_interval, paired_difference};
+pub use bootstrap::{PairedDifference, bootstrap_interval, paired_difference, paired_resampling};
 pub use error::{Error, Result};
 pub use figures::{STEP_FIGURES, StepChart, StepFigure, StepRecord, run_figures};
 pub use forecast::{Forecast, ForecastPlan, Predicted};
@@ -67,3 +70,4 @@ pub use report::{
 };
 pub use short::short;
 pub use taal_store::layout::LOG_NAME;
+pub use translation::{CorpusMetric, SentenceCounts};

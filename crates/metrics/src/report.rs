@@ -171,6 +171,22 @@ pub enum RunNote {
         /// Tokens the tokenizer knows; guessing costs `ln vocab_size` nats per token.
         vocab_size: u64,
     },
+    /// Pairs had a side longer than a row, and were left out.
+    LeftOutPairs {
+        /// Pairs that were left out.
+        left_out: u64,
+        /// Tokens of a row.
+        row_tokens: u64,
+    },
+    /// The weights of the last checkpoints were averaged.
+    Averaged {
+        /// How many.
+        checkpoints: u64,
+        /// The validation loss of the mean in nats per token, where there is a validation split.
+        val_loss: Option<f64>,
+        /// That of the best checkpoint. If it is lower, that checkpoint is the run's model.
+        best_val_loss: Option<f64>,
+    },
     /// Training examples were longer than a row, and cut at its end.
     CutExamples {
         /// Examples that were cut.

@@ -22,6 +22,8 @@ mod quality;
 mod rank;
 #[path = "metrics/report.rs"]
 mod report;
+#[path = "metrics/translation.rs"]
+mod translation;
 
 use taal_metrics::StepRecord;
 use tempfile::TempDir;

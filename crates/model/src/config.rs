@@ -1,10 +1,13 @@
 //! The architecture of a transformer, in integers and switches: [`TransformerConfig`] and its presets.
 
+mod checks;
+mod encoder;
+
 use serde::{Deserialize, Serialize};
 use taal_embeddings::Position;
 use taal_metrics::flops::Shape;
 
-use crate::ModelError;
+pub use self::encoder::{EncoderConfig, RelativePositions};
 pub use crate::rope_scaling::RopeScaling;
 
 /// Which normalization a block uses.
@@ -39,18 +42,23 @@ pub enum Activation {
     Gelu,
     /// GELU's tanh approximation, GPT-2's `gelu_new`.
     GeluTanh,
+    /// `x * sigmoid(x)`, also called swish (Elfwing et al. 2017; Marian).
+    Silu,
     /// Gated with SiLU: `silu(gate(x)) * up(x)`.
     #[serde(rename = "swiglu")]
     SwiGlu,
     /// Gated with GELU: `gelu(gate(x)) * up(x)`.
     #[serde(rename = "geglu")]
     GeGlu,
+    /// Gated with GELU's tanh approximation (T5 1.1).
+    #[serde(rename = "geglu_tanh")]
+    GeGluTanh,
 }
 
 impl Activation {
     /// Whether the feed-forward network has a gate in addition to its up projection.
     pub fn is_gated(self) -> bool {
-        matches!(self, Self::SwiGlu | Self::GeGlu)
+        matches!(self, Self::SwiGlu | Self::GeGlu | Self::GeGluTanh)
     }
 }
 
@@ -72,8 +80,8 @@ impl Mixer {
     }
 }
 
-/// The shape of a [`Transformer`](crate::Transformer): one description for GPT-2, LLaMA, Qwen3, BERT and ModernBERT. A family is
-/// a preset of it, not a second implementation.
+/// The shape of a [`Transformer`](crate::Transformer): one description for GPT-2, LLaMA, Qwen3, BERT, ModernBERT, Marian and T5. A
+/// family is a preset of it, not a second implementation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TransformerConfig {
@@ -96,8 +104,22 @@ pub struct TransformerConfig {
     /// What carries information between positions. Files that lack the field have attention.
     #[serde(default, skip_serializing_if = "Mixer::is_attention")]
     pub mixer: Mixer,
+    /// The encoder of an encoder-decoder; the other fields then describe both sides, and `n_layers` and `is_causal` the decoder.
+    /// Files that lack the field have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoder: Option<EncoderConfig>,
+    /// The token id that the decoder's text begins with, where there is an encoder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decoder_start: Option<u32>,
     /// How positions are encoded.
     pub position: PositionKind,
+    /// Whether the sinusoidal positions have all sines first, then all cosines (Marian). Files that lack the switch have them
+    /// interleaved.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sinusoidal_halves: bool,
+    /// How distances share the numbers of [`PositionKind::Relative`], where it differs from T5's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relative: Option<RelativePositions>,
     /// Base of the rotary angles; used with [`PositionKind::Rotary`] only.
     pub rope_theta: f64,
     /// Base of the rotary angles in the blocks with a window, where it differs (ModernBERT).
@@ -114,6 +136,10 @@ pub struct TransformerConfig {
     pub norm_eps: f64,
     /// Whether LayerNorm has a bias. RMSNorm never has one.
     pub norm_bias: bool,
+    /// Whether the token vectors are multiplied by the root of `d_model` (Vaswani et al. 2017; Marian). Files that lack the switch
+    /// have them as they are.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub scale_embeddings: bool,
     /// Whether the sum of the embeddings is normalized before the first block (BERT).
     pub embedding_norm: bool,
     /// Whether the first block's attention has no norm because the embeddings have one (ModernBERT). Files that lack the switch
@@ -148,8 +174,14 @@ pub struct TransformerConfig {
     /// Every n-th block, from the first one on, attends to all tokens and ignores the window (ModernBERT).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub global_every: Option<usize>,
+    /// The factor on attention scores, where it differs from `1 / sqrt(head_dim)` (T5: 1).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attention_scale: Option<f64>,
     /// `c * tanh(score / c)` on attention scores (Gemma 2).
     pub attention_softcap: Option<f64>,
+    /// The factor on the logits (T5 with tied embeddings: `1 / sqrt(d_model)`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logit_scale: Option<f64>,
     /// `c * tanh(logit / c)` on the logits (Gemma 2).
     pub logit_softcap: Option<f64>,
     /// Probability of dropping an element of embeddings, attention weights and sub-layer outputs in training.
@@ -168,6 +200,8 @@ pub enum PositionKind {
     Rotary,
     /// A penalty on attention scores that grows with distance (Press et al. 2022).
     Alibi,
+    /// A trained number per head and range of distances, added to the scores of self-attention (Raffel et al. 2020; T5).
+    Relative,
     /// No encoding.
     None,
 }
@@ -179,6 +213,7 @@ impl From<PositionKind> for Position {
             PositionKind::Sinusoidal => Position::Sinusoidal,
             PositionKind::Rotary => Position::Rotary,
             PositionKind::Alibi => Position::Alibi,
+            PositionKind::Relative => Position::Relative,
             PositionKind::None => Position::None,
         }
     }
@@ -240,7 +275,11 @@ impl TransformerConfig {
             // Validated later; an oversized value must not overflow here.
             d_ff: d_model.saturating_mul(4),
             mixer: Mixer::Attention,
+            encoder: None,
+            decoder_start: None,
             position: PositionKind::Learned,
+            sinusoidal_halves: false,
+            relative: None,
             rope_theta: 10_000.0,
             local_rope_theta: None,
             rope_scaling: None,
@@ -248,6 +287,7 @@ impl TransformerConfig {
             norm_place: NormPlace::Pre,
             norm_eps: 1e-5,
             norm_bias: true,
+            scale_embeddings: false,
             embedding_norm: false,
             skip_first_norm: false,
             activation: Activation::GeluTanh,
@@ -262,7 +302,9 @@ impl TransformerConfig {
             is_causal: true,
             window: None,
             global_every: None,
+            attention_scale: None,
             attention_softcap: None,
+            logit_scale: None,
             logit_softcap: None,
             dropout: 0.0,
         }
@@ -371,230 +413,18 @@ impl TransformerConfig {
         self.head_transform_bias.unwrap_or(self.ffn_bias)
     }
 
-    /// Checks every value and combination.
-    ///
-    /// # Errors
-    ///
-    /// [`ModelError::Config`] names the field, its value and what was expected.
-    pub fn validate(&self) -> Result<(), ModelError> {
-        let positive = [
-            ("vocab_size", self.vocab_size),
-            ("max_seq_len", self.max_seq_len),
-            ("n_layers", self.n_layers),
-            ("n_heads", self.n_heads),
-            ("n_kv_heads", self.n_kv_heads),
-            ("head_dim", self.head_dim),
-            ("d_model", self.d_model),
-            ("d_ff", self.d_ff),
-        ];
-        for (field, value) in positive {
-            if value == 0 || value > MAX_DIMENSION {
-                return Err(ModelError::config(
-                    field,
-                    format!("expected 1..={MAX_DIMENSION}, got {value}"),
-                ));
-            }
-        }
-        if self.n_layers > MAX_LAYERS {
-            return Err(ModelError::config(
-                "n_layers",
-                format!("expected 1..={MAX_LAYERS}, got {}", self.n_layers),
-            ));
-        }
-        if !self.n_heads.is_multiple_of(self.n_kv_heads) {
-            return Err(ModelError::config(
-                "n_kv_heads",
-                format!(
-                    "expected a divisor of n_heads = {}, got {}",
-                    self.n_heads, self.n_kv_heads
-                ),
-            ));
-        }
-        if self.position == PositionKind::Rotary && !self.head_dim.is_multiple_of(2) {
-            return Err(ModelError::config(
-                "head_dim",
-                format!("rotary positions turn pairs, so it must be even, got {}", self.head_dim),
-            ));
-        }
-        if self.position == PositionKind::Sinusoidal && !self.d_model.is_multiple_of(2) {
-            return Err(ModelError::config(
-                "d_model",
-                format!(
-                    "sinusoidal positions come in pairs, so it must be even, got {}",
-                    self.d_model
-                ),
-            ));
-        }
-        if self.norm == NormKind::RmsNorm && self.norm_bias {
-            return Err(ModelError::config(
-                "norm_bias",
-                "RMSNorm has no bias; use LayerNorm or norm_bias = false",
-            ));
-        }
-        if self.skip_first_norm && self.norm_place != NormPlace::Pre {
-            return Err(ModelError::config(
-                "skip_first_norm",
-                "only where norms come before the sub-layers",
-            ));
-        }
-        self.validate_mixer()?;
-        self.validate_windows()?;
-        self.validate_position_tables()?;
-        self.validate_numbers()
-    }
-
-    /// Refuses fields that an LSTM would silently ignore.
-    fn validate_mixer(&self) -> Result<(), ModelError> {
-        if self.mixer == Mixer::Attention {
-            return Ok(());
-        }
-        let unused = [
-            ("position", self.position != PositionKind::None),
-            ("norm_place", self.norm_place != NormPlace::Post),
-            ("embedding_norm", self.embedding_norm),
-            ("head_transform", self.head_transform),
-            ("qk_norm", self.qk_norm),
-            ("qkv_bias", self.qkv_bias),
-            ("attention_output_bias", self.attention_output_bias),
-            ("ffn_bias", self.ffn_bias),
-            ("window", self.window.is_some()),
-            ("attention_softcap", self.attention_softcap.is_some()),
-        ];
-        if let Some((field, _)) = unused.into_iter().find(|(_, is_set)| *is_set) {
-            return Err(ModelError::config(
-                field,
-                "a recurrent network has neither attention nor norms, positions or feed-forward layers; leave it out",
-            ));
-        }
-        match self.is_causal {
-            true => Ok(()),
-            false => Err(ModelError::config(
-                "is_causal",
-                "a recurrent network reads forwards only; masked words need attention",
-            )),
-        }
-    }
-
-    fn validate_windows(&self) -> Result<(), ModelError> {
-        for (field, value) in [("window", self.window), ("global_every", self.global_every)] {
-            if value == Some(0) {
-                return Err(ModelError::config(field, "expected at least 1, got 0"));
-            }
-        }
-        let without_window = [
-            ("global_every", self.global_every.is_some()),
-            ("local_rope_theta", self.local_rope_theta.is_some()),
-        ];
-        match without_window
-            .into_iter()
-            .find(|(_, is_there)| *is_there && self.window.is_none())
-        {
-            Some((field, _)) => Err(ModelError::config(field, "only a model with a window uses it")),
-            None => Ok(()),
-        }
-    }
-
-    /// Tables of fixed positions are not stored in files, so only this check keeps a hostile configuration from taking all memory
-    /// with them.
-    fn validate_position_tables(&self) -> Result<(), ModelError> {
-        let width = match self.position {
-            PositionKind::Rotary if self.local_rope_theta.is_some() => 4 * self.head_dim,
-            PositionKind::Rotary => 2 * self.head_dim,
-            PositionKind::Sinusoidal => self.d_model,
-            PositionKind::Learned | PositionKind::Alibi | PositionKind::None => 0,
-        } as u64;
-        let values = self.max_seq_len as u64 * width;
-        let limit = self.n_params().saturating_add(FREE_TABLE_VALUES);
-        if values <= limit {
-            return Ok(());
-        }
-        Err(ModelError::config(
-            "max_seq_len",
-            format!(
-                "{} positions need tables of {values} numbers, but at most {limit} are made for a model of this size; \
-                 make it at most {}",
-                self.max_seq_len,
-                limit / width
-            ),
-        ))
-    }
-
-    fn validate_numbers(&self) -> Result<(), ModelError> {
-        if !(self.norm_eps.is_finite() && self.norm_eps > 0.0 && self.norm_eps < 1.0) {
-            return Err(ModelError::config(
-                "norm_eps",
-                format!("expected a number in (0, 1), got {}", self.norm_eps),
-            ));
-        }
-        for (field, theta) in [
-            ("rope_theta", Some(self.rope_theta)),
-            ("local_rope_theta", self.local_rope_theta),
-        ] {
-            if let Some(theta) = theta.filter(|theta| !(theta.is_finite() && *theta > 1.0)) {
-                return Err(ModelError::config(
-                    field,
-                    format!("expected a number above 1, got {theta}"),
-                ));
-            }
-        }
-        if let Some(scaling) = self.rope_scaling {
-            if self.position != PositionKind::Rotary {
-                return Err(ModelError::config("rope_scaling", "only rotary positions have angles"));
-            }
-            scaling
-                .validate()
-                .map_err(|detail| ModelError::config("rope_scaling", detail))?;
-        }
-        if !(0.0..1.0).contains(&self.dropout) {
-            return Err(ModelError::config(
-                "dropout",
-                format!("expected a number in [0, 1), got {}", self.dropout),
-            ));
-        }
-        for (field, cap) in [
-            ("attention_softcap", self.attention_softcap),
-            ("logit_softcap", self.logit_softcap),
-        ] {
-            if cap.is_some_and(|cap| !(cap.is_finite() && cap > 0.0)) {
-                return Err(ModelError::config(
-                    field,
-                    format!("expected a number above 0, got {}", cap.unwrap_or(0.0)),
-                ));
-            }
-        }
-        Ok(())
-    }
-
     /// Number of parameters, the tied output matrix counted once.
     pub fn n_params(&self) -> u64 {
         // The product of the largest accepted dimensions exceeds 64 bits.
-        let [vocab, len, layers, d, ff] = [
-            self.vocab_size,
-            self.max_seq_len,
-            self.n_layers,
-            self.d_model,
-            self.d_ff,
-        ]
-        .map(|n| n as u128);
-        let [heads, kv_heads, head_dim] = [self.n_heads, self.n_kv_heads, self.head_dim].map(|n| n as u128);
-        let norm = d * if self.norm_bias { 2 } else { 1 };
-        let qkv_width = (heads + 2 * kv_heads) * head_dim;
-        let attention = d * qkv_width
-            + if self.qkv_bias { qkv_width } else { 0 }
-            + heads * head_dim * d
-            + if self.attention_output_bias { d } else { 0 }
-            + if self.qk_norm { 2 * head_dim } else { 0 };
-        let ups = if self.activation.is_gated() { 2 } else { 1 };
-        let feed_forward = (ups + 1) * d * ff + if self.ffn_bias { ups * ff + d } else { 0 };
+        let [vocab, len, layers, d] =
+            [self.vocab_size, self.max_seq_len, self.n_layers, self.d_model].map(|n| n as u128);
         if self.mixer == Mixer::Lstm {
             let matrices = vocab * d * if self.tie_embeddings { 1 } else { 2 };
             // Four gates, each with a matrix and a bias for the input and for the state.
             let count = matrices + if self.output_bias { vocab } else { 0 } + layers * 8 * (d * d + d);
             return u64::try_from(count).unwrap_or(u64::MAX);
         }
-        let norms = 2 * norm * layers - if self.skip_first_norm { norm } else { 0 }
-            + if self.norm_place == NormPlace::Pre { norm } else { 0 }
-            + if self.embedding_norm { norm } else { 0 };
+        let norm = d * if self.norm_bias { 2 } else { 1 };
         let positions = if self.position == PositionKind::Learned {
             len * d
         } else {
@@ -606,8 +436,33 @@ impl TransformerConfig {
             0
         };
         let head = if self.tie_embeddings { 0 } else { vocab * d } + if self.output_bias { vocab } else { 0 };
-        let count = vocab * d + positions + layers * (attention + feed_forward) + norms + transform + head;
-        u64::try_from(count).unwrap_or(u64::MAX)
+        let embeddings = vocab * d + positions + if self.embedding_norm { norm } else { 0 };
+        let stacks = self.stack_params() + self.encoder_side().map_or(0, |encoder| encoder.stack_params());
+        u64::try_from(embeddings + stacks + transform + head).unwrap_or(u64::MAX)
+    }
+
+    /// Number of parameters of the blocks and of what follows them, of one side.
+    fn stack_params(&self) -> u128 {
+        let [layers, d, ff] = [self.n_layers, self.d_model, self.d_ff].map(|n| n as u128);
+        let [heads, kv_heads, head_dim] = [self.n_heads, self.n_kv_heads, self.head_dim].map(|n| n as u128);
+        let norm = d * if self.norm_bias { 2 } else { 1 };
+        let qkv_width = (heads + 2 * kv_heads) * head_dim;
+        let output = heads * head_dim * d + if self.attention_output_bias { d } else { 0 };
+        let attention = d * qkv_width
+            + if self.qkv_bias { qkv_width } else { 0 }
+            + output
+            + if self.qk_norm { 2 * head_dim } else { 0 };
+        let cross_width = 3 * heads * head_dim;
+        let cross = match self.encoder {
+            Some(_) => d * cross_width + if self.qkv_bias { cross_width } else { 0 } + output + norm,
+            None => 0,
+        };
+        let ups = if self.activation.is_gated() { 2 } else { 1 };
+        let feed_forward = (ups + 1) * d * ff + if self.ffn_bias { ups * ff + d } else { 0 };
+        let norms = 2 * norm * layers - if self.skip_first_norm { norm } else { 0 }
+            + if self.norm_place == NormPlace::Pre { norm } else { 0 };
+        let distances = self.relative_positions().map_or(0, |r| r.buckets as u128 * heads);
+        layers * (attention + cross + feed_forward) + norms + distances
     }
 
     /// The integers from which `taal_metrics::flops` counts work, for sequences of `seq_len` tokens.
@@ -630,6 +485,7 @@ impl TransformerConfig {
             seq_len: seq_len as u64,
             is_gated: self.activation.is_gated(),
             is_recurrent: self.mixer == Mixer::Lstm,
+            n_encoder_layers: self.encoder.map_or(0, |encoder| encoder.n_layers as u64),
             n_params: self.n_params() - positions,
         }
     }
@@ -640,6 +496,3 @@ pub const MAX_DIMENSION: usize = 16_777_216;
 
 /// The most blocks of a model; each takes memory before its first weight.
 pub const MAX_LAYERS: usize = 4096;
-
-/// Tables of fixed positions may always hold this many numbers, 32 MiB; larger ones may not exceed the model's parameters.
-const FREE_TABLE_VALUES: u64 = 1 << 23;

@@ -21,6 +21,9 @@ pub struct Embeddings {
     pub norm: Option<Norm>,
     /// The sinusoidal positions, `[max_seq_len, d_model]`; constants, not stored in files.
     sinusoidal: Option<Tensor<2>>,
+    /// The factor on the token vectors (Marian).
+    #[module(skip)]
+    scale: Option<f64>,
 }
 
 impl Embeddings {
@@ -35,8 +38,14 @@ impl Embeddings {
             positions: (config.position == PositionKind::Learned)
                 .then(|| LearnedPositionsConfig { max_len, d_model }.init(seed, device)),
             norm: config.embedding_norm.then(|| config.norm_config().init(device)),
-            sinusoidal: (config.position == PositionKind::Sinusoidal)
-                .then(|| taal_embeddings::sinusoidal(max_len, d_model, &device.clone().inner())),
+            sinusoidal: (config.position == PositionKind::Sinusoidal).then(|| {
+                let waves = match config.sinusoidal_halves {
+                    true => taal_embeddings::sinusoidal_halves,
+                    false => taal_embeddings::sinusoidal,
+                };
+                waves(max_len, d_model, &device.clone().inner())
+            }),
+            scale: config.scale_embeddings.then(|| (d_model as f64).sqrt()),
         }
     }
 
@@ -47,7 +56,10 @@ impl Embeddings {
     /// - vectors and output: `[batch, seq, d_model]`
     pub(crate) fn forward(&self, vectors: Tensor<3>, places: &Places<'_>) -> Result<Tensor<3>, ModelError> {
         let [batch, seq, d_model] = vectors.dims();
-        let mut x = vectors;
+        let mut x = match self.scale {
+            Some(scale) => vectors.mul_scalar(scale),
+            None => vectors,
+        };
         if let Some(table) = self.position_vectors(places.first(), places.span(seq))? {
             let added = match places.positions(&table.device()) {
                 Some(positions) => table.select(0, positions).reshape([batch, seq, d_model]),

@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use taal_kernels::{Dense, DenseConfig, geglu, gelu, gelu_tanh, random, relu_squared, swiglu};
+use taal_kernels::{Dense, DenseConfig, geglu, geglu_tanh, gelu, gelu_tanh, random, relu_squared, swiglu};
 
 use crate::config::{Activation, Initialization};
 use crate::table::{ParameterTable, Role};
@@ -75,6 +75,7 @@ impl FeedForward {
     fn inner(&self, x: Tensor<3>) -> Tensor<3> {
         match (&self.gate, self.activation) {
             (Some(gate), Activation::GeGlu) => geglu(gate.forward(x.clone()), self.up.forward(x)),
+            (Some(gate), Activation::GeGluTanh) => geglu_tanh(gate.forward(x.clone()), self.up.forward(x)),
             (Some(gate), _) => swiglu(gate.forward(x.clone()), self.up.forward(x)),
             (None, activation) => activate(self.up.forward(x), activation),
         }
@@ -95,7 +96,8 @@ pub(crate) fn activate(x: Tensor<3>, activation: Activation) -> Tensor<3> {
         Activation::Relu => burn::tensor::activation::relu(x),
         Activation::ReluSquared => relu_squared(x),
         Activation::Gelu | Activation::GeGlu => gelu(x),
-        Activation::GeluTanh => gelu_tanh(x),
+        Activation::GeluTanh | Activation::GeGluTanh => gelu_tanh(x),
+        Activation::Silu => taal_kernels::silu(x),
         Activation::SwiGlu => burn::tensor::activation::silu(x),
     }
 }

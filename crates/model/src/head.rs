@@ -28,6 +28,9 @@ pub struct OutputMatrix {
     pub matrix: Option<Dense>,
     /// Bias of the logits, `[vocab_size]` (BERT).
     pub bias: Option<Param<Tensor<1>>>,
+    /// A factor on the logits (T5).
+    #[module(skip)]
+    scale: Option<f64>,
     /// `c * tanh(logit / c)` (Gemma 2).
     #[module(skip)]
     softcap: Option<f64>,
@@ -69,6 +72,7 @@ impl Head {
             bias: config
                 .output_bias
                 .then(|| Param::from_tensor(Tensor::zeros([config.vocab_size], device))),
+            scale: config.logit_scale,
             softcap: config.logit_softcap,
         };
         if !config.head_transform {
@@ -91,9 +95,15 @@ impl Head {
 
     /// The input of the output matrix, and the matrix.
     fn read(&self, hidden: Tensor<3>) -> (Tensor<3>, &OutputMatrix) {
-        match self.parts() {
-            (Some(transform), output) => (transform.forward(hidden), output),
-            (None, output) => (hidden, output),
+        let (transform, output) = self.parts();
+        let hidden = match transform {
+            Some(transform) => transform.forward(hidden),
+            None => hidden,
+        };
+        // Hidden states are smaller than logits, so they take the factor.
+        match output.scale {
+            Some(scale) => (hidden.mul_scalar(scale), output),
+            None => (hidden, output),
         }
     }
 
@@ -107,7 +117,7 @@ impl Head {
     }
 
     /// Mean cross-entropy in nats over the targets that are not `ignore_index`; 0 when all of them are. With the fused operation,
-    /// the full logits are never held in memory.
+    /// the full logits are never held in memory. `smoothing` is the share of each target that is spread over all tokens.
     ///
     /// # Shapes
     ///
@@ -120,9 +130,10 @@ impl Head {
         tokens: &TokenEmbedding,
         targets: Tensor<1, Int>,
         ignore_index: i32,
+        smoothing: f64,
     ) -> Tensor<1> {
         let (hidden, output) = self.read(hidden);
-        output.loss(hidden, tokens, targets, ignore_index)
+        output.loss(hidden, tokens, targets, ignore_index, smoothing)
     }
 
     pub(crate) fn list(&self, table: &mut ParameterTable) {
@@ -162,6 +173,7 @@ impl OutputMatrix {
         tokens: &TokenEmbedding,
         targets: Tensor<1, Int>,
         ignore_index: i32,
+        smoothing: f64,
     ) -> Tensor<1> {
         let [batch, seq, d_model] = hidden.dims();
         let is_quantized = match &self.matrix {
@@ -173,7 +185,8 @@ impl OutputMatrix {
         if self.softcap.is_some() || is_more || is_quantized {
             let logits = self.logits(hidden, tokens);
             let [_, _, vocab_size] = logits.dims();
-            return taal_kernels::cross_entropy(logits.reshape([batch * seq, vocab_size]), targets, ignore_index);
+            let logits = logits.reshape([batch * seq, vocab_size]);
+            return taal_kernels::cross_entropy_smoothed(logits, targets, ignore_index, smoothing);
         }
         let mut hidden = hidden.reshape([batch * seq, d_model]);
         let (mut weight, is_transposed) = match &self.matrix {
@@ -188,7 +201,7 @@ impl OutputMatrix {
             let axis = usize::from(is_transposed);
             weight = Tensor::cat(vec![weight, bias.val().unsqueeze_dim(axis)], axis);
         }
-        taal_kernels::linear_cross_entropy(hidden, weight, is_transposed, targets, ignore_index, 0.0)
+        taal_kernels::linear_cross_entropy(hidden, weight, is_transposed, targets, ignore_index, smoothing)
     }
 }
 

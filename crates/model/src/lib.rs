@@ -1,9 +1,11 @@
-//! Transformer language models by configuration: causal or bidirectional, GPT-2, LLaMA, Qwen3 and BERT
-//! shapes from one [`Transformer`], read from and written as Hugging Face directories.
+//! Transformer language models by configuration: causal, bidirectional or with an encoder and a decoder, GPT-2, LLaMA, Qwen3, BERT,
+//! Marian and T5 shapes from one [`Transformer`], read from and written as Hugging Face directories.
 //!
 //! A model is a [`TransformerConfig`] that becomes a [`Transformer`] on a Burn device. It maps token ids to logits and, on
 //! request, returns the attention weights and hidden states of every layer. Text, training and sampling are in the tokenizer,
 //! trainer and inference crates. For comparison with older models, [`Mixer::Lstm`] replaces the blocks by recurrent layers.
+//!
+//! The decoder of an encoder-decoder attends to a [`Memory`] too, which [`Transformer::encode`] makes of the sources.
 //!
 //! ```
 //! use burn::tensor::{Device, Int, Tensor};
@@ -22,6 +24,7 @@
 //! # Ok::<(), taal_model::ModelError>(())
 //! ```
 
+mod block;
 mod config;
 mod embeddings;
 mod error;
@@ -29,6 +32,7 @@ mod feed_forward;
 mod head;
 pub mod hugging_face;
 pub mod layout;
+mod memory;
 mod norm;
 pub mod parameters;
 mod pass;
@@ -41,19 +45,21 @@ mod table;
 mod transformer;
 mod weight_format;
 
+pub use block::{Block, BlockConfig, Cross};
 pub use config::{
-    Activation, Initialization, MAX_DIMENSION, MAX_LAYERS, Mixer, ModelSize, NormKind, NormPlace, PositionKind,
-    RopeScaling, TransformerConfig,
+    Activation, EncoderConfig, Initialization, MAX_DIMENSION, MAX_LAYERS, Mixer, ModelSize, NormKind, NormPlace,
+    PositionKind, RelativePositions, RopeScaling, TransformerConfig,
 };
 pub use embeddings::Embeddings;
 pub use error::ModelError;
 pub use feed_forward::{FeedForward, FeedForwardConfig};
 pub use head::{Head, HeadTransform, MaskedHead, OutputMatrix};
+pub use memory::Memory;
 pub use norm::{Norm, NormConfig};
 pub use pass::{Cache, Capture, ForwardOptions, Hook, Output, Site};
 pub use precision::{can_be_quantized, rows_of};
 pub use recurrent::Recurrent;
-pub use stack::{Block, BlockConfig, Blocks, Stack};
+pub use stack::{Blocks, Stack};
 pub use taal_attention::{CacheType, Segments};
 pub use table::{ParameterInfo, ParameterTable, Role};
 pub use transformer::Transformer;

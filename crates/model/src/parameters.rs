@@ -9,6 +9,7 @@ use taal_kernels::QuantizedMatrix;
 use crate::ModelError;
 pub use crate::config::Initialization;
 use crate::config::{NormPlace, TransformerConfig};
+use crate::precision::ENCODER;
 pub use crate::table::{ParameterInfo, ParameterTable, Role};
 use crate::transformer::Transformer;
 
@@ -202,17 +203,22 @@ impl TransformerConfig {
 /// 2015). Each draw depends only on the seed and the parameter's name, not on the order of fields, the device or threads.
 fn draw(model: Transformer, config: &TransformerConfig, seed: u64, how: Initialization) -> Transformer {
     // A norm after the sum already keeps the residual stream from growing with depth.
-    let usual = match config.norm_place {
-        NormPlace::Pre => how.std / (2.0 * config.n_layers as f64).sqrt(),
+    let by_depth = |sums: usize| match config.norm_place {
+        NormPlace::Pre => how.std / (sums as f64).sqrt(),
         NormPlace::Post => how.std,
     };
-    let residual_std = how.residual_std.unwrap_or(usual);
+    // Attention to the source is a third sum in each block of a decoder.
+    let sums = if config.is_encoder_decoder() { 3 } else { 2 } * config.n_layers;
+    let residual_std = how.residual_std.unwrap_or(by_depth(sums));
+    let encoder_sums = config.encoder.map_or(1, |encoder| 2 * encoder.n_layers);
+    let encoder_std = how.residual_std.unwrap_or(by_depth(encoder_sums));
     let drawn = replace_by_row(model, |row| -> Result<Vec<f32>, std::convert::Infallible> {
         let count = row.shape.iter().product();
         let key = taal_kernels::random::key(seed, 0, &row.name);
         Ok(match row.role {
             Role::NormWeight | Role::ForgetBias => vec![1.0; count],
             Role::Bias | Role::LowRank => vec![0.0; count],
+            Role::ResidualMatrix if row.name.starts_with(ENCODER) => normal(count, encoder_std, key),
             Role::ResidualMatrix => normal(count, residual_std, key),
             Role::Embedding | Role::Matrix | Role::HeadMatrix => normal(count, how.std, key),
             Role::RecurrentMatrix => normal(count, (3.0 * config.d_model as f64).sqrt().recip(), key),

@@ -7,6 +7,7 @@ use burn::tensor::Tensor;
 use taal_attention::{KvCache, Segments};
 
 use crate::ModelError;
+use crate::memory::{Crossing, Memory, SourceCache};
 use crate::places::Places;
 
 /// What to compute besides the last hidden state.
@@ -26,6 +27,8 @@ pub enum Site {
     BeforeBlock(usize),
     /// The concatenated outputs of a block's heads, before projection: `[batch, seq, n_heads * head_dim]`.
     Heads(usize),
+    /// Those of the heads that attend to the source of an encoder-decoder.
+    CrossHeads(usize),
     /// The residual stream after a block, or the output of a recurrent layer: `[batch, seq, d_model]`.
     AfterBlock(usize),
 }
@@ -48,6 +51,8 @@ pub struct ForwardOptions<'a> {
     /// Where several texts, or a text and padding, share a row: each is computed as if it were alone, with positions from 0. Not
     /// with a cache.
     pub segments: Option<&'a Segments>,
+    /// What the encoder made of the sources, one for each row: needed by an encoder-decoder without a cache that holds them.
+    pub memory: Option<&'a Memory>,
     /// What to return.
     pub capture: Capture,
     /// Reads and may replace the residual stream and the heads' outputs.
@@ -65,14 +70,19 @@ pub struct Output {
     /// One `[batch, n_heads, seq, kv_len]` per layer; empty unless requested. Requesting them changes no bit of `hidden`. A
     /// recurrent network has none.
     pub attention_weights: Vec<Tensor<4>>,
+    /// The weights of the attention to the source, one `[batch, n_heads, seq, source]` per layer of a decoder with an encoder; empty
+    /// unless attention weights are requested.
+    pub cross_weights: Vec<Tensor<4>>,
 }
 
 /// What is kept of earlier positions, so that decoding computes only new ones: keys and values of all layers, or the states of a
-/// recurrent network, whose size does not depend on the length of the text. Each row has its own length.
+/// recurrent network, whose size does not depend on the length of the text. Each row has its own length. That of an encoder-decoder,
+/// made by [`Transformer::new_cache_for`](crate::Transformer::new_cache_for), holds the keys and values of each row's source too.
 #[derive(Debug, Clone)]
 pub struct Cache {
     pub(crate) layers: Vec<KvCache>,
     pub(crate) states: States,
+    pub(crate) source: Option<SourceCache>,
     pub(crate) lens: Vec<usize>,
     pub(crate) capacity: usize,
 }
@@ -110,14 +120,15 @@ impl Cache {
         self.lens.iter_mut().for_each(|row| *row = len.min(*row));
     }
 
-    /// Drops everything and keeps the memory.
+    /// Drops everything but sources, and keeps the memory.
     pub fn reset(&mut self) {
         self.layers.iter_mut().for_each(KvCache::reset);
         self.states.clear();
         self.lens.fill(0);
     }
 
-    /// Replaces `row` by a row of another cache of the same model, so that a text that was read alone can continue in a batch.
+    /// Replaces `row` by a row of another cache of the same model, so that a text that was read alone can continue in a batch. Its
+    /// source comes with it.
     ///
     /// # Errors
     ///
@@ -125,6 +136,9 @@ impl Cache {
     pub fn copy_row(&mut self, row: usize, from: &Self, from_row: usize) -> Result<(), ModelError> {
         for (layer, from) in self.layers.iter_mut().zip(&from.layers) {
             layer.copy_row(row, from, from_row)?;
+        }
+        if let (Some(source), Some(from)) = (&mut self.source, &from.source) {
+            source.copy_row(row, from, from_row)?;
         }
         copy_state(&mut self.states, self.lens.len(), row, &from.states, from_row);
         self.lens[row] = from.lens[from_row];
@@ -152,6 +166,9 @@ impl Cache {
         self.layers
             .iter_mut()
             .for_each(|layer| layer.copy_within(from, to, len));
+        if let Some(source) = &mut self.source {
+            source.copy_within(from, to);
+        }
         let states = states_of(&self.states, from..from + 1);
         copy_state(&mut self.states, self.lens.len(), to, &states, 0);
         self.lens[to] = self.lens[from];
@@ -161,10 +178,38 @@ impl Cache {
     /// Exchanges two rows.
     pub fn swap_rows(&mut self, a: usize, b: usize) {
         self.layers.iter_mut().for_each(|layer| layer.swap_rows(a, b));
+        if let Some(source) = &mut self.source {
+            source.swap_rows(a, b);
+        }
         let [of_a, of_b] = [a, b].map(|row| states_of(&self.states, row..row + 1));
         copy_state(&mut self.states, self.lens.len(), a, &of_b, 0);
         copy_state(&mut self.states, self.lens.len(), b, &of_a, 0);
         self.lens.swap(a, b);
+    }
+
+    /// Makes row `i` what row `parents[i]` was, for the first rows: the candidates of a beam search continue from others. Only rows that
+    /// change are copied, and sources only where a row comes from one of another source.
+    ///
+    /// # Panics
+    ///
+    /// Where a row does not exist.
+    pub fn reorder(&mut self, parents: &[usize]) {
+        self.layers.iter_mut().for_each(|layer| layer.reorder(parents));
+        if let Some(source) = &mut self.source {
+            source.reorder(parents);
+        }
+        let states: Vec<States> = match self.states.is_empty() {
+            true => Vec::new(),
+            false => parents
+                .iter()
+                .map(|row| states_of(&self.states, *row..row + 1))
+                .collect(),
+        };
+        for (row, state) in states.iter().enumerate() {
+            copy_state(&mut self.states, self.lens.len(), row, state, 0);
+        }
+        let lens: Vec<usize> = parents.iter().map(|row| self.lens[*row]).collect();
+        self.lens[..lens.len()].copy_from_slice(&lens);
     }
 
     pub(crate) fn layer(&mut self, index: usize) -> &mut KvCache {
@@ -234,6 +279,7 @@ pub(crate) struct Pass<'a, 'b> {
     pub(crate) dropout_key: Option<u64>,
     pub(crate) cache: Option<&'a mut Cache>,
     pub(crate) rows: Option<Range<usize>>,
+    pub(crate) crossing: Option<Crossing<'a>>,
     pub(crate) capture: Capture,
     pub(crate) hook: Option<Hook<'b>>,
 }

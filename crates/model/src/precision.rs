@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-use taal_attention::MultiHeadAttention;
+use taal_attention::{CrossAttention, MultiHeadAttention};
 use taal_kernels::{Dense, KernelError, QuantizedMatrix, WeightType, encode_q5_0, q8_0_of_q5_0};
 
 use crate::ModelError;
@@ -122,14 +122,30 @@ impl Transformer {
     /// Every dense layer with the name of its weight in the table of parameters.
     pub(crate) fn dense_layers(&mut self) -> Vec<(String, &mut Dense)> {
         let mut layers = Vec::new();
-        if let Stack::Blocks(blocks) = &mut self.stack {
+        let decoder = match &mut self.stack {
+            Stack::Blocks(blocks) => Some(("", blocks)),
+            Stack::Recurrent(_) => None,
+        };
+        let sides = self.encoder.as_mut().map(|encoder| (ENCODER, encoder));
+        for (side, blocks) in sides.into_iter().chain(decoder) {
             for (index, block) in blocks.blocks.iter_mut().enumerate() {
                 let MultiHeadAttention { qkv, output, .. } = &mut block.attention;
                 let FeedForward { up, gate, down, .. } = &mut block.feed_forward;
-                let named = [Some(qkv), Some(output), Some(up), gate.as_mut(), Some(down)];
-                let named = IN_BLOCKS.iter().zip(named);
-                layers
-                    .extend(named.filter_map(|(name, dense)| Some((format!("blocks.{index}.{name}.weight"), dense?))));
+                let [query, key_value, cross_output] = match &mut block.cross {
+                    Some(cross) => {
+                        let CrossAttention {
+                            query,
+                            key_value,
+                            output,
+                            ..
+                        } = &mut cross.attention;
+                        [query, key_value, output].map(Some)
+                    }
+                    None => [None, None, None],
+                };
+                let attention = [Some(qkv), Some(output), query, key_value, cross_output];
+                let named = attention.into_iter().chain([Some(up), gate.as_mut(), Some(down)]);
+                layers.extend(in_block(side, index, named));
             }
         }
         let (transform, output) = match &mut self.head {
@@ -143,14 +159,25 @@ impl Transformer {
 
     pub(crate) fn dense_layers_ref(&self) -> Vec<(String, &Dense)> {
         let mut layers = Vec::new();
-        if let Stack::Blocks(blocks) = &self.stack {
+        let decoder = match &self.stack {
+            Stack::Blocks(blocks) => Some(("", blocks)),
+            Stack::Recurrent(_) => None,
+        };
+        let sides = self.encoder.as_ref().map(|encoder| (ENCODER, encoder));
+        for (side, blocks) in sides.into_iter().chain(decoder) {
             for (index, block) in blocks.blocks.iter().enumerate() {
                 let MultiHeadAttention { qkv, output, .. } = &block.attention;
                 let FeedForward { up, gate, down, .. } = &block.feed_forward;
-                let named = [Some(qkv), Some(output), Some(up), gate.as_ref(), Some(down)];
-                let named = IN_BLOCKS.iter().zip(named);
-                layers
-                    .extend(named.filter_map(|(name, dense)| Some((format!("blocks.{index}.{name}.weight"), dense?))));
+                let cross = block.cross.as_ref().map(|cross| &cross.attention);
+                let attention = [
+                    Some(qkv),
+                    Some(output),
+                    cross.map(|cross| &cross.query),
+                    cross.map(|cross| &cross.key_value),
+                    cross.map(|cross| &cross.output),
+                ];
+                let named = attention.into_iter().chain([Some(up), gate.as_ref(), Some(down)]);
+                layers.extend(in_block(side, index, named));
             }
         }
         let (transform, output) = match &self.head {
@@ -163,14 +190,28 @@ impl Transformer {
     }
 }
 
+/// The dense layers of a block that exist, of those of [`IN_BLOCKS`], with their names.
+fn in_block<D>(side: &str, index: usize, layers: impl Iterator<Item = Option<D>>) -> Vec<(String, D)> {
+    let named = IN_BLOCKS.iter().zip(layers);
+    named
+        .filter_map(|(name, dense)| Some((format!("{side}blocks.{index}.{name}.weight"), dense?)))
+        .collect()
+}
+
 /// The dense layers of a block, in the order of [`Transformer::dense_layers`].
-const IN_BLOCKS: [&str; 5] = [
+const IN_BLOCKS: [&str; 8] = [
     "attention.qkv",
     "attention.output",
+    "cross.query",
+    "cross.key_value",
+    "cross.output",
     "feed_forward.up",
     "feed_forward.gate",
     "feed_forward.down",
 ];
+
+/// What the names of the encoder's parameters begin with.
+pub(crate) const ENCODER: &str = "encoder.";
 
 /// The transform before the output matrix.
 const TRANSFORM: &str = "head_transform.dense.weight";
@@ -181,6 +222,7 @@ pub(crate) const HEAD: &str = "head.weight";
 /// Whether a parameter can be in fewer bits: the matrices of dense layers and the token embedding.
 pub fn can_be_quantized(name: &str) -> bool {
     let in_block = || {
+        let name = name.strip_prefix(ENCODER).unwrap_or(name);
         let rest = name.strip_prefix("blocks.")?.split_once('.')?.1;
         Some(IN_BLOCKS.contains(&rest.strip_suffix(".weight")?))
     };

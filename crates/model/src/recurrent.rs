@@ -66,6 +66,7 @@ impl Recurrent {
             hidden: x,
             hidden_states,
             attention_weights: Vec::new(),
+            cross_weights: Vec::new(),
         }
     }
 

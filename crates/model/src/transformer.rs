@@ -14,7 +14,7 @@ use crate::embeddings::Embeddings;
 use crate::head::Head;
 use crate::pass::{Cache, ForwardOptions, Output, Pass, States, drop_at};
 use crate::places::Places;
-use crate::stack::Stack;
+use crate::stack::{Blocks, Stack};
 use crate::table::ParameterTable;
 
 /// A language model, causal or bidirectional, of any family that [`TransformerConfig`] describes.
@@ -22,6 +22,8 @@ use crate::table::ParameterTable;
 pub struct Transformer {
     /// Token ids to vectors.
     pub embeddings: Embeddings,
+    /// The blocks that read the source, where the model is an encoder-decoder.
+    pub encoder: Option<Blocks>,
     /// Blocks, or recurrent layers.
     pub stack: Stack,
     /// Hidden states to logits and losses.
@@ -39,6 +41,10 @@ impl TransformerConfig {
         self.validate()?;
         Ok(Transformer {
             embeddings: Embeddings::new(self, 0, device),
+            encoder: match self.encoder_side() {
+                Some(side) => Some(Blocks::new(&side, random::key(0, 0, "encoder"), device)?),
+                None => None,
+            },
             stack: Stack::new(self, 0, device)?,
             head: Head::new(self, 0, device),
             config: self.clone(),
@@ -57,6 +63,9 @@ impl Transformer {
     #[must_use]
     pub fn with_dropout(mut self, dropout: f64) -> Self {
         self.config.dropout = dropout;
+        if let Some(encoder) = &mut self.encoder {
+            encoder.set_dropout(dropout);
+        }
         self.stack.set_dropout(dropout);
         self
     }
@@ -102,6 +111,7 @@ impl Transformer {
         Cache {
             layers,
             states: States::new(),
+            source: None,
             lens: vec![0; batch],
             capacity,
         }
@@ -122,7 +132,8 @@ impl Transformer {
         Ok(self.logits(output.hidden))
     }
 
-    /// The hidden states after the final norm, and the captures that the options request. Ids must be below `vocab_size`.
+    /// The hidden states after the final norm, and the captures that the options request. Ids must be below `vocab_size`. Those of an
+    /// encoder-decoder are the decoder's; the options have its memory or a cache that holds the sources.
     ///
     /// # Shapes
     ///
@@ -131,7 +142,8 @@ impl Transformer {
     ///
     /// # Errors
     ///
-    /// [`ModelError::Input`] where the rows, with what the cache holds, are longer than the model's context.
+    /// [`ModelError::Input`] where the rows, with what the cache holds, are longer than the model's context, or an encoder-decoder has no
+    /// source.
     pub fn forward_with(&self, ids: Tensor<2, Int>, options: ForwardOptions<'_>) -> Result<Output, ModelError> {
         let places = self.places(ids.dims(), &options)?;
         self.run(self.embeddings.tokens.forward(ids), places, options)
@@ -160,7 +172,8 @@ impl Transformer {
     }
 
     fn run(&self, vectors: Tensor<3>, places: Places<'_>, options: ForwardOptions<'_>) -> Result<Output, ModelError> {
-        let [_, seq, _] = vectors.dims();
+        let [batch, seq, _] = vectors.dims();
+        let crossing = self.crossing([batch, seq], &options)?;
         let ForwardOptions {
             dropout_key,
             mut cache,
@@ -177,6 +190,7 @@ impl Transformer {
             dropout_key,
             cache: cache.as_deref_mut(),
             rows: rows.clone(),
+            crossing,
             capture,
             hook,
         };
@@ -256,7 +270,24 @@ impl Transformer {
     /// - targets: `[batch * seq]`
     /// - output: `[1]`
     pub fn loss(&self, hidden: Tensor<3>, targets: Tensor<1, Int>, ignore_index: i32) -> Tensor<1> {
-        self.head.loss(hidden, &self.embeddings.tokens, targets, ignore_index)
+        self.loss_smoothed(hidden, targets, ignore_index, 0.0)
+    }
+
+    /// [`loss`](Self::loss) against targets mixed with the uniform distribution (Szegedy et al., 2015; `label_smoothing` in PyTorch):
+    /// `1 - smoothing` on the target, `smoothing / vocab_size` on every token. With 0 the bits are those of [`loss`](Self::loss).
+    ///
+    /// # Shapes
+    ///
+    /// As [`loss`](Self::loss).
+    pub fn loss_smoothed(
+        &self,
+        hidden: Tensor<3>,
+        targets: Tensor<1, Int>,
+        ignore_index: i32,
+        smoothing: f64,
+    ) -> Tensor<1> {
+        let tokens = &self.embeddings.tokens;
+        self.head.loss(hidden, tokens, targets, ignore_index, smoothing)
     }
 
     /// The vectors added to the token vectors at positions `start..start + seq`; `None` where the model encodes positions another way.
@@ -283,11 +314,14 @@ impl Transformer {
 
     pub(crate) fn list(&self, table: &mut ParameterTable) {
         self.embeddings.list(table);
+        if let Some(encoder) = &self.encoder {
+            encoder.list("encoder.", table);
+        }
         self.stack.list(table);
         self.head.list(table);
     }
 
-    fn check_length(&self, length: usize) -> Result<(), ModelError> {
+    pub(crate) fn check_length(&self, length: usize) -> Result<(), ModelError> {
         let Some(limit) = self.config.context_limit() else {
             return Ok(());
         };

@@ -7,6 +7,7 @@ use taal_kernels::WeightType;
 
 use crate::config::TransformerConfig;
 use crate::hugging_face::is_qkv_split;
+use crate::precision::ENCODER;
 
 /// A choice of types for all matrices, by llama.cpp's names of its files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -111,8 +112,10 @@ impl WeightFormat {
                 let is_down = name.ends_with(".feed_forward.down.weight");
                 // LLaMA 2 70B and its like: eight heads share their values.
                 let is_shared = config.n_layers == 80 && config.n_kv_heads < config.n_heads;
-                match layer_of(name) {
-                    Some(layer) if (is_value || is_down) && gets_more_bits(layer, config.n_layers) => WeightType::Q6K,
+                match layer_of(config, name) {
+                    Some((layer, n_layers)) if (is_value || is_down) && gets_more_bits(layer, n_layers) => {
+                        WeightType::Q6K
+                    }
                     _ if is_value && is_shared => WeightType::Q5K,
                     _ => usual,
                 }
@@ -125,8 +128,14 @@ fn is_qkv(name: &str) -> bool {
     name.ends_with(".attention.qkv.weight")
 }
 
-fn layer_of(name: &str) -> Option<usize> {
-    name.strip_prefix("blocks.")?.split_once('.')?.0.parse().ok()
+/// The layer of a parameter, and how many its side has.
+fn layer_of(config: &TransformerConfig, name: &str) -> Option<(usize, usize)> {
+    let (name, n_layers) = match name.strip_prefix(ENCODER) {
+        Some(name) => (name, config.encoder?.n_layers),
+        None => (name, config.n_layers),
+    };
+    let layer = name.strip_prefix("blocks.")?.split_once('.')?.0;
+    Some((layer.parse().ok()?, n_layers))
 }
 
 /// The first and last eighth of the layers, and every third between them.

@@ -14,6 +14,8 @@ use taal_model::{
 mod model {
     mod adapters;
     mod order;
+    mod pairs;
+    mod published_pairs;
     mod quantized;
     mod recurrent;
     mod rows;

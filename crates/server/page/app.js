@@ -1,10 +1,11 @@
-// The page: conversations with a model, and texts that it continues.
+// The page: conversations with a model, texts that it continues, and translations.
 
 import { ServerError, ask, onKeyNeeded, setKey, stream } from "./api.js";
 import * as settings from "./settings.js";
 import { contentOf, fresh, fromFile, keep, load, prefer, preferences, toFile } from "./store.js";
 import { count, currentLanguage, setLanguage, t } from "./texts.js";
 import { shown, tokenView } from "./tokens.js";
+import * as translation from "./translation.js";
 
 /** Alternatives per token. */
 const ALTERNATIVES = 5;
@@ -50,6 +51,11 @@ function titleOf(one) {
 
 function model() {
   return models.find((one) => one.id === $("model").value) ?? null;
+}
+
+/** Whether the model continues texts. */
+function writes() {
+  return model() !== null && model().kind === "causal";
 }
 
 /** Keeps what has changed, and shows the list. */
@@ -116,8 +122,12 @@ function showAll() {
   showList();
   const isChat = current.kind === "chat";
   const canChat = model()?.has_chat_template !== false;
-  const canWrite = model() !== null && model().kind !== "masked";
-  $("notice").hidden = canWrite && (canChat || !isChat);
+  const canWrite = writes();
+  const onlyTranslates = model()?.kind === "translator";
+  document.body.classList.toggle("only-translates", onlyTranslates);
+  $("skip").setAttribute("href", onlyTranslates ? "#translation-form" : "#composer");
+  translation.show(model());
+  $("notice").hidden = onlyTranslates || (canWrite && (canChat || !isChat));
   $("notice").textContent = t(model() === null ? "no_models" : canWrite ? "no_chat" : "no_text");
   $("title").textContent = titleOf(current);
   $("new-chat").disabled = !canChat;
@@ -136,7 +146,7 @@ function showAll() {
 
 function showButtons() {
   const isChat = current.kind === "chat";
-  const isPossible = model() !== null && model().kind !== "masked" && (!isChat || model().has_chat_template !== false);
+  const isPossible = writes() && (!isChat || model().has_chat_template !== false);
   $("send").textContent = t(isChat ? "send" : "go_on");
   $("send").disabled = running !== null || !isPossible;
   $("stop").hidden = running === null;
@@ -507,6 +517,7 @@ function submit() {
 async function start() {
   const prefers = preferences();
   settings.begin(() => showPrompt());
+  translation.begin((error) => (error === null ? complain("") : explain(error)));
   $("language").value = prefers.language ?? (navigator.language.startsWith("nl") ? "nl" : "en");
   translate();
   if (window.matchMedia("(max-width: 1000px)").matches) {

@@ -14,7 +14,8 @@ export function shown(token) {
   return token.replace(/\n/g, "⏎").replace(/\t/g, "⇥").replace(/^ +| +$/g, (spaces) => "␣".repeat(spaces.length)) || "∅";
 }
 
-function element(name, attributes = {}, ...children) {
+/** An element with attributes and children. */
+export function element(name, attributes = {}, ...children) {
   const made = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) {
     if (key === "className") made.className = value;

@@ -9,6 +9,7 @@ use serde::de::Deserializer;
 use serde_json::Value;
 use taal_inference::{
     Event, FinishReason, GenerateOptions, InferenceError, LanguageModel, Prompt, Request, Sampling, Ticket, TokenScore,
+    check_causal,
 };
 use tokio::sync::mpsc;
 use utoipa::ToSchema;
@@ -250,9 +251,10 @@ impl Answers {
         options: &[GenerateOptions],
         scores: Scores,
     ) -> Result<Self, Refusal> {
-        let engine = model.engine.as_ref().ok_or(InferenceError::NotCausal {
-            purpose: "generating text",
-        })?;
+        let Some(engine) = &model.engine else {
+            check_causal(&model.lm.model, "generating text")?;
+            return Err(Refusal::internal("this model has no engine"));
+        };
         if prompts.len() > MAX_PROMPTS {
             let message = format!("expected at most {MAX_PROMPTS} prompts, got {}", prompts.len());
             return Err(Refusal::field("prompt", message));

@@ -145,6 +145,7 @@ impl From<InferenceError> for Refusal {
             ))
             .with_code(CONTEXT)
             .of("prompt"),
+            InferenceError::SentenceTooLong { .. } => Self::bad(message).with_code(CONTEXT).of("input"),
             InferenceError::Setting { key, detail } => Self::field(key, detail),
             InferenceError::QueueFull { .. } => Self::overloaded(StatusCode::TOO_MANY_REQUESTS, message),
             InferenceError::WaitedTooLong | InferenceError::Stopping => {
@@ -156,6 +157,8 @@ impl From<InferenceError> for Refusal {
             | InferenceError::NoRow { .. }
             | InferenceError::NotMasked
             | InferenceError::NotCausal { .. }
+            | InferenceError::NeedsSource { .. }
+            | InferenceError::NotTranslator { .. }
             | InferenceError::Tokenizer(_) => Self::bad(message),
             _ => Self::internal(message),
         }

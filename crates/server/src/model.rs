@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use taal_inference::{Engine, EngineOptions, LanguageModel};
+use taal_inference::{Engine, EngineOptions, LanguageModel, check_causal};
 
 use crate::Result;
 use crate::app::seconds_now;
@@ -32,16 +32,16 @@ struct Source {
 /// What answers requests to a model now. Requests under way keep theirs when another one takes its place.
 pub(crate) struct Current {
     pub(crate) lm: Arc<LanguageModel>,
-    /// A causal model has one.
+    /// A causal model without an encoder has one.
     pub(crate) engine: Option<Arc<Engine>>,
     pub(crate) created: u64,
 }
 
 impl Current {
     fn start(lm: Arc<LanguageModel>, options: EngineOptions) -> Result<Self> {
-        let engine = match lm.model.config().is_causal {
-            true => Some(Arc::new(Engine::start(lm.clone(), options)?)),
-            false => None,
+        let engine = match check_causal(&lm.model, "generating text") {
+            Ok(()) => Some(Arc::new(Engine::start(lm.clone(), options)?)),
+            Err(_) => None,
         };
         Ok(Self {
             lm,

@@ -37,6 +37,7 @@ const FILES: &[File] = &[
     file!("settings.js", "text/javascript; charset=utf-8"),
     file!("texts.js", "text/javascript; charset=utf-8"),
     file!("tokens.js", "text/javascript; charset=utf-8"),
+    file!("translation.js", "text/javascript; charset=utf-8"),
 ];
 
 /// The page.

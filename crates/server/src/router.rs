@@ -18,7 +18,7 @@ use hyper::body::{Frame, SizeHint};
 use serde::Serialize;
 
 use crate::api::openapi::Described;
-use crate::api::{chat, completions, models, openapi, responses, texts};
+use crate::api::{chat, completions, models, openapi, responses, texts, translate};
 use crate::app::App;
 use crate::failure::Refusal;
 use crate::page;
@@ -89,7 +89,7 @@ const fn closed(path: &'static str, methods: fn() -> MethodRouter<Arc<App>>, des
 }
 
 /// Every address.
-static ROUTES: [Route; 17] = [
+static ROUTES: [Route; 18] = [
     open(
         "/",
         || get(page::index),
@@ -180,6 +180,11 @@ static ROUTES: [Route; 17] = [
         "/v1/fill-mask",
         || post(texts::fill_mask),
         || Described::post::<texts::FillRequest>("Fill the gaps of texts.").json::<texts::Fillings>(),
+    ),
+    closed(
+        "/v1/translate",
+        || post(translate::translate),
+        || Described::post::<translate::TranslateRequest>("Translate texts.").json::<translate::Translations>(),
     ),
     closed("/v1/tokenize", || post(texts::tokenize), tokenizing),
     closed("/v1/detokenize", || post(texts::detokenize), detokenizing),

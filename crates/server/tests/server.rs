@@ -22,5 +22,7 @@ mod stopping;
 mod texts;
 #[path = "server/tiny.rs"]
 mod tiny;
+#[path = "server/translating.rs"]
+mod translating;
 #[path = "server/transport.rs"]
 mod transport;

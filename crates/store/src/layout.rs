@@ -23,6 +23,8 @@ pub const REPORT_FILE: &str = "report.html";
 pub const REPORT_FIGURES_FILE: &str = "report.json";
 /// The folder of checkpoints.
 pub const CHECKPOINTS_DIR: &str = "checkpoints";
+/// The mean of the weights of the last checkpoints, see a recipe's `checkpoint.average`.
+pub const AVERAGED_DIR: &str = "averaged";
 /// The model: in a run directory the best one, in a checkpoint its own.
 pub const MODEL_DIR: &str = "model";
 

@@ -1,5 +1,6 @@
 //! The metric of answers by which a run's best checkpoint is chosen: held-out prompts are answered and compared with what was said.
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use taal_data::ConversationExample;
@@ -42,21 +43,33 @@ impl Answers {
         chat: &Chat,
         corpus: &Corpus,
     ) -> Result<Option<Self>, TrainError> {
-        let (Some(metric), Corpus::Conversations(found)) = (recipe.eval.metric, corpus) else {
+        let Some(metric) = recipe.eval.metric else {
             return Ok(None);
         };
-        let Some(held_out) = &found.validation else {
-            return Ok(None);
+        let (examples, known, as_item): (_, _, ItemOf) = match corpus {
+            Corpus::Conversations(found) => match &found.validation {
+                Some(held_out) => (held_out.first(usize::MAX), found.train.first(MAX_KNOWN), item),
+                None => return Ok(None),
+            },
+            Corpus::Pairs(found) => match &found.validation {
+                Some(held_out) => (held_out.first(usize::MAX), found.train.first(MAX_KNOWN), source_item),
+                None => return Ok(None),
+            },
+            Corpus::Text(_) => return Ok(None),
         };
-        let examples = held_out.first(usize::MAX);
+        let items = examples.iter().map(|example| as_item(example, tokenizer));
+        let items = items.collect::<Result<Vec<_>, _>>()?;
+        let items = match recipe.data.direction.is_some() || matches!(corpus, Corpus::Pairs(_)) {
+            true => with_all_references(items),
+            false => items,
+        };
         // Evenly over all of them, which may be sorted.
-        let count = examples.len().min(recipe.eval.answers);
-        let chosen = (0..count).map(|index| &examples[index * examples.len() / count]);
-        let items = chosen.map(|example| item(example, tokenizer));
-        let items: Vec<TaskItem> = items.collect::<Result<_, _>>()?;
-        let known = found.train.first(MAX_KNOWN);
+        let count = items.len().min(recipe.eval.answers);
+        let items: Vec<TaskItem> = (0..count)
+            .map(|index| items[index * items.len() / count].clone())
+            .collect();
         let known = known.iter().map(|example| {
-            let item = item(example, tokenizer)?;
+            let item = as_item(example, tokenizer)?;
             Ok((item.prompt, item.references.concat()))
         });
         let known: Vec<(String, String)> = known.collect::<Result<_, TrainError>>()?;
@@ -69,6 +82,8 @@ impl Answers {
                 ignore_case: false,
                 max_tokens: recipe.eval.answer_tokens,
                 stop: Vec::new(),
+                beam: None,
+                has_template: true,
                 items,
             },
             tokenizer_json: tokenizer.to_json(),
@@ -125,8 +140,36 @@ impl Answers {
     }
 }
 
+/// Makes an item of an example.
+type ItemOf = fn(&ConversationExample, &Tokenizer) -> Result<TaskItem, TrainError>;
+
+/// A source for an encoder, and its translation.
+pub(crate) fn source_item(example: &ConversationExample, tokenizer: &Tokenizer) -> Result<TaskItem, TrainError> {
+    let item = item(example, tokenizer)?;
+    let source = item.prompt_ids.unwrap_or_default();
+    let text: Vec<u32> = source.into_iter().filter(|id| !tokenizer.is_special(*id)).collect();
+    Ok(TaskItem {
+        prompt: tokenizer.decode(&text)?,
+        prompt_ids: None,
+        references: item.references,
+    })
+}
+
+/// Each source once, with all its translations.
+fn with_all_references(items: Vec<TaskItem>) -> Vec<TaskItem> {
+    let (mut joined, mut places) = (Vec::<TaskItem>::new(), HashMap::new());
+    for item in items {
+        let place = *places.entry(item.prompt.clone()).or_insert(joined.len());
+        match joined.get_mut(place) {
+            Some(known) => known.references.extend(item.references),
+            None => joined.push(item),
+        }
+    }
+    joined
+}
+
 /// What comes before the last answer of an example, and that answer.
-fn item(example: &ConversationExample, tokenizer: &Tokenizer) -> Result<TaskItem, TrainError> {
+pub(crate) fn item(example: &ConversationExample, tokenizer: &Tokenizer) -> Result<TaskItem, TrainError> {
     let answer = example.learned.last().cloned().unwrap_or_default();
     let prompt = &example.ids[..answer.start];
     let said: Vec<u32> = example.ids[answer]

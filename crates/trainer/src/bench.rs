@@ -97,6 +97,7 @@ impl BenchShape {
             inputs: (0..count).map(id).collect(),
             targets: (1..=count).map(id).collect(),
             text_starts: None,
+            source: None,
         }
     }
 }

@@ -4,6 +4,7 @@
 use taal_metrics::RunNote;
 use taal_model::TransformerConfig;
 
+use crate::average;
 use crate::error::size;
 use crate::memory::Estimate;
 use crate::recipe::{ModelRecipe, Recipe};
@@ -37,7 +38,8 @@ impl CheckpointPlan {
             false => 0,
         };
         let saves = steps.div_ceil(every).saturating_add(evaluations).min(steps);
-        let kept = recipe.checkpoint.keep as u64 + u64::from(has_validation);
+        let kept = recipe.checkpoint.keep.max(recipe.checkpoint.average.unwrap_or(0)) as u64;
+        let kept = kept + u64::from(has_validation);
         Self {
             most: kept.min(saves),
             each_bytes: estimate.snapshot,
@@ -98,6 +100,14 @@ pub(crate) fn line(note: &RunNote) -> String {
             let guessing = (vocab_size.max(1) as f64).ln();
             format!("validation loss {val_loss:.2} is worse than guessing (ln {vocab_size} = {guessing:.2})")
         }
+        RunNote::LeftOutPairs { left_out, row_tokens } => {
+            format!("{left_out} pairs have a side longer than train.block_size = {row_tokens} and are left out")
+        }
+        RunNote::Averaged {
+            checkpoints,
+            val_loss,
+            best_val_loss,
+        } => average::line(checkpoints, val_loss, best_val_loss),
         RunNote::CutExamples { cut, row_tokens } => {
             format!("{cut} examples are longer than train.block_size = {row_tokens} and were cut")
         }

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use taal_data::{ChatFormat, Message};
+use taal_data::{ChatFormat, Direction, Message};
 use taal_inference::Ends;
-use taal_model::hugging_face::SpecialIds;
+use taal_model::hugging_face::{OwnLoss, SpecialIds, TranslationFacts};
 use taal_tokenizer::Tokenizer;
 use taal_tokenizer::chat::ChatFiles;
 
@@ -21,6 +21,8 @@ pub(crate) struct Chat {
     files: ChatFiles,
     /// Those of the model that the run starts from, and the one that ends an answer; `None` where the tokenizer's names say it all.
     special_ids: Option<SpecialIds>,
+    /// The languages of the pairs that are trained on.
+    direction: Option<Direction>,
 }
 
 impl Chat {
@@ -53,7 +55,12 @@ impl Chat {
                 TrainError::recipe(&recipe.name, "data.chat_template", detail)
             })?;
         }
-        Ok(Self { files, special_ids }.completed(tokenizer))
+        let chat = Self {
+            files,
+            special_ids,
+            direction: recipe.data.direction.clone(),
+        };
+        Ok(chat.completed(tokenizer))
     }
 
     /// How messages become text; `None` where there is no template.
@@ -80,9 +87,25 @@ impl Chat {
         }
     }
 
-    /// The files of a model directory.
-    pub(crate) fn files(&self) -> Vec<(String, Vec<u8>)> {
-        self.files.files()
+    /// Which languages a model with or without an encoder translates, if it is trained on pairs of two.
+    pub(crate) fn translation(&self, has_encoder: bool, own_loss: Option<OwnLoss>) -> Option<TranslationFacts> {
+        let direction = self.direction.as_ref()?;
+        Some(TranslationFacts {
+            from: direction.from.clone(),
+            to: direction.to.clone(),
+            // As the rows were encoded.
+            prompt: (!has_encoder).then(|| "{source}\n".to_string()),
+            own_loss,
+        })
+    }
+
+    /// The files of the directory of a model with or without an encoder.
+    pub(crate) fn files(&self, has_encoder: bool, own_loss: Option<OwnLoss>) -> Vec<(String, Vec<u8>)> {
+        let translation = self.translation(has_encoder, own_loss).map(|facts| {
+            let (name, bytes) = facts.file();
+            (name.to_string(), bytes)
+        });
+        self.files.files().into_iter().chain(translation).collect()
     }
 
     /// The ids that the model's files name.
@@ -110,6 +133,7 @@ impl Chat {
         Self {
             files,
             special_ids: Some(special_ids),
+            ..self
         }
     }
 }

@@ -21,7 +21,7 @@ use taal_kernels::Precision;
 use taal_metrics::energy::EnergyTotal;
 use taal_metrics::{Forecast, Ledger, SourceFigures, StepRecord};
 use taal_model::Transformer;
-use taal_model::hugging_face::{self, Companions};
+use taal_model::hugging_face::{self, Companions, OwnLoss};
 use taal_store::layout::{self, CHECKPOINTS_DIR, MODEL_DIR, OPTIMIZER_FILE, STATE_FILE};
 use taal_store::{AtomicDir, ErrorKind, Manifest};
 use taal_tokenizer::Tokenizer;
@@ -86,6 +86,9 @@ pub struct TrainState {
     /// The same at the best step.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub best_metric: Option<f64>,
+    /// How sure a translator was of its own translations in the last evaluation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub own_loss: Option<OwnLoss>,
     /// What was measured on old data, for a model that is trained further.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub forgetting: Option<Forgetting>,
@@ -200,7 +203,7 @@ impl Snapshot {
         };
         let mut files: Vec<(String, Vec<u8>)> = model
             .into_iter()
-            .chain(chat.files())
+            .chain(chat.files(learner.model.config().is_encoder_decoder(), state.own_loss))
             .map(|(name, bytes)| (format!("{MODEL_DIR}/{name}"), bytes))
             .collect();
         files.push((OPTIMIZER_FILE.to_string(), optimizer_bytes(learner)?));
@@ -401,13 +404,13 @@ impl Checkpoints {
         Ok(())
     }
 
-    /// Of the checkpoints up to step `saved`, removes all but the newest `keep` and the best. Called only when `saved`
-    /// is durable.
-    pub(crate) fn prune(&self, saved: u64, keep: usize, best: Option<u64>) -> Result<(), TrainError> {
+    /// Of the checkpoints up to step `saved`, removes all but the newest `keep` and those of the steps `needed`: the best, and those to be
+    /// averaged. Called only when `saved` is durable.
+    pub(crate) fn prune(&self, saved: u64, keep: usize, needed: &[u64]) -> Result<(), TrainError> {
         let mut steps = self.steps()?;
         steps.retain(|step| *step <= saved);
         let obsolete = steps.len().saturating_sub(keep);
-        for step in steps.into_iter().take(obsolete).filter(|step| Some(*step) != best) {
+        for step in steps.into_iter().take(obsolete).filter(|step| !needed.contains(step)) {
             taal_store::retire_dir(&self.path(step))?;
         }
         Ok(())
@@ -424,13 +427,17 @@ impl Checkpoints {
 
     /// The checkpoint of a step, verified byte for byte.
     pub(crate) fn open(&self, step: u64) -> Result<Checkpoint, TrainError> {
-        let path = self.path(step);
-        let manifest = Manifest::verify(&path)?;
-        Ok(Checkpoint { path, step, manifest })
+        Checkpoint::open(self.path(step), step)
     }
 }
 
 impl Checkpoint {
+    /// The checkpoint in a directory, verified byte for byte.
+    pub(crate) fn open(path: PathBuf, step: u64) -> Result<Self, TrainError> {
+        let manifest = Manifest::verify(&path)?;
+        Ok(Self { path, step, manifest })
+    }
+
     /// The model directory inside.
     pub fn model_dir(&self) -> PathBuf {
         self.path.join(MODEL_DIR)
@@ -569,7 +576,7 @@ impl View for Moment {
     }
 }
 
-fn damaged(path: &Path, detail: impl std::fmt::Display) -> TrainError {
+pub(crate) fn damaged(path: &Path, detail: impl std::fmt::Display) -> TrainError {
     TrainError::Checkpoint {
         path: path.to_path_buf(),
         detail: detail.to_string(),

@@ -46,7 +46,7 @@ pub struct DryRun {
     pub vocab_size: usize,
     /// Training tokens.
     pub train_tokens: u64,
-    /// Rows of `train.block_size` tokens in them.
+    /// Rows of `train.block_size` tokens in them; of an encoder-decoder, pairs.
     pub train_rows: u64,
     /// Validation tokens.
     pub val_tokens: u64,
@@ -158,18 +158,36 @@ pub fn dry_run(resolved: &Resolved, device: DeviceSpec, progress: &mut dyn Progr
     let (train_rows, val_rows) = setup.corpus.rows(recipe.train.block_size, setup.config.max_seq_len);
     let checkpoints = CheckpointPlan::of(recipe, &setup.config, &setup.estimate, val_tokens > 0);
     let params = setup.config.n_params();
-    let tokens_per_step = recipe.train.tokens_per_step();
+    let tokens_per_step = setup.corpus.tokens_per_step(recipe)?;
+    let pairs = match &setup.corpus {
+        Corpus::Pairs(found) => {
+            let examples = found.train.first(SHOWN_ROWS).into_iter();
+            let rows =
+                examples.map(|example| Ok(crate::preview::example_row(&example, &found.counts, &setup.tokenizer)?.row));
+            Some(rows.collect::<Result<Vec<Row>, TrainError>>()?)
+        }
+        _ => None,
+    };
 
     let task = objective::of(recipe, &setup.tokenizer, &setup.chat, setup.corpus)?;
     let first = task.batch(&setup.plan, 0)?;
     let is_masked = recipe.train.objective.masking().is_some();
-    let rows = rows(&first, &setup.tokenizer, is_masked, SHOWN_ROWS)?;
+    let rows = match pairs {
+        Some(pairs) => pairs,
+        None => rows(&first, &setup.tokenizer, is_masked, SHOWN_ROWS)?,
+    };
     let mut rehearsal = Rehearsal {
         recipe,
         task: task.as_ref(),
         plan: setup.plan,
         learner: Learner {
-            model: prepare::model(recipe, &setup.tokenizer, setup.adapter.as_ref(), &opened.autodiff())?,
+            model: prepare::model(
+                recipe,
+                &setup.tokenizer,
+                setup.adapter.as_ref(),
+                &opened.autodiff(),
+                &mut |message| progress.note(&message),
+            )?,
             optimizer: Optimizer::new(recipe.train.adamw, recipe.train.muon),
             clip_norm: recipe.train.clip_norm,
             precision: MixedPrecision::new(precision),
@@ -272,6 +290,10 @@ impl Corpus {
                     .validation
                     .as_ref()
                     .map_or(0, |source| source.rows() as u64),
+            ),
+            Self::Pairs(pairs) => (
+                pairs.train.pairs() as u64,
+                pairs.validation.as_ref().map_or(0, |source| source.pairs() as u64),
             ),
         }
     }

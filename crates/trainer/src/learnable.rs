@@ -75,6 +75,12 @@ fn unknown_share(corpus: &Corpus, unknown: u32) -> Option<f64> {
                 (count + found, total + all)
             })
         }
+        Corpus::Pairs(pairs) => {
+            let ids = pairs.train.target_ids().take(MAX_TOKENS as usize);
+            ids.fold((0, 0), |(count, total), id| {
+                (count + u64::from(id == unknown), total + 1)
+            })
+        }
     };
     (total > 0).then(|| count as f64 / total as f64)
 }

@@ -21,10 +21,12 @@
 
 mod adapter;
 mod answers;
+mod average;
 mod bad_step;
 pub mod bench;
 mod card;
 mod cautions;
+mod certainty;
 mod chat;
 mod checkpoint;
 mod dry_run;
@@ -53,6 +55,7 @@ mod setup;
 mod step;
 mod train;
 mod trainer;
+mod translator;
 mod utilization;
 
 pub use bad_step::BadStep;
@@ -83,7 +86,7 @@ pub use runs::{
     compare_runs, find_run, list_runs, plan_cleaning,
 };
 pub use schedule::{Schedule, ScheduleKind};
-pub use step::{Learner, LossFn, NamedGradient, StepOutcome, loss};
+pub use step::{Learner, LossFn, NamedGradient, StepOutcome, loss, smoothed_loss};
 #[cfg(feature = "faults")]
 pub use step::{StepFault, inject_step_faults};
 pub use taal_kernels::orthogonalize;

@@ -28,6 +28,16 @@ impl Corpus {
                 .validation
                 .as_mut()
                 .is_some_and(|held_back| held_back.head(max_tokens)),
+            Self::Pairs(pairs) => {
+                let is_limited = pairs
+                    .validation
+                    .as_mut()
+                    .is_some_and(|held_back| held_back.limit(max_tokens));
+                let words = format!(
+                    "evaluations score only about {max_tokens} validation tokens, evenly chosen (eval.max_tokens)"
+                );
+                return Ok(is_limited.then_some(words));
+            }
         };
         Ok(is_limited
             .then(|| format!("evaluations score only the first {max_tokens} validation tokens (eval.max_tokens)")))

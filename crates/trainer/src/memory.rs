@@ -1,7 +1,7 @@
 //! How much memory a run will need, estimated before its first step.
 
 use taal_kernels::{DeviceSpec, Precision};
-use taal_model::{Activation, Mixer, TransformerConfig};
+use taal_model::{Mixer, TransformerConfig};
 
 use crate::TrainError;
 use crate::error::size;
@@ -44,11 +44,7 @@ impl Estimate {
         let width = config.d_model as u64;
         let heads = (config.n_heads * config.head_dim) as u64;
         let kv = (config.n_kv_heads * config.head_dim) as u64;
-        let gates = if matches!(config.activation, Activation::SwiGlu | Activation::GeGlu) {
-            3
-        } else {
-            2
-        };
+        let gates = if config.activation.is_gated() { 3 } else { 2 };
         // Bytes per token and block: both norms' outputs, both sums, query, key, value and their gradient's place, the attention's
         // output, the feed-forward's inner values before and after the activation.
         let rounded = 2 * width + 2 * heads + 2 * kv + gates * config.d_ff as u64;
@@ -61,7 +57,12 @@ impl Estimate {
         };
         // The widest tensor of the backward pass, and the logits, or the chunk of them that is in memory at a time.
         let passing = 3 * (width + config.d_ff as u64) + (config.vocab_size as u64).min(4 * 4096);
-        let training = tokens * (config.n_layers as u64 * block + FLOAT * passing);
+        // An encoder and its decoder share the positions of a batch, about equally; the decoder's blocks also attend to the encoder.
+        let blocks = match &config.encoder {
+            Some(encoder) => (encoder.n_layers as u64 * block + 3 * config.n_layers as u64 * block / 2) / 2,
+            None => config.n_layers as u64 * block,
+        };
+        let training = tokens * (blocks + FLOAT * passing);
         // A micro-step keeps what the weights were cast to until its backward pass; with bf16 they are rounded where they are used.
         let casts = match precision {
             Precision::Fp32 | Precision::Bf16 => 0,

@@ -5,8 +5,8 @@ use std::path::Path;
 use burn::module::Module;
 use burn::tensor::Device;
 use taal_data::{
-    BatchPlan, BatchSource, Content, ConversationOptions, ConversationSource, Conversations, Dataset, ExampleSet,
-    Layout, LineEnds, Order, TokenSource, TokenizeOptions,
+    BatchPlan, BatchSource, Content, ConversationCounts, ConversationOptions, ConversationSource, Conversations,
+    Dataset, ExampleSet, Layout, LineEnds, Order, PairSource, Pairs, TokenSource, TokenizeOptions,
 };
 use taal_metrics::RunNote;
 use taal_model::hugging_face::{self, TOKENIZER_FILE};
@@ -19,6 +19,7 @@ use crate::chat::Chat;
 use crate::recipe::{
     DamagedKind, DataSource, LSTM_IS_FP32, ModelRecipe, Objective, OrderKind, Recipe, TokenizerRecipe, UnknownKind,
 };
+use crate::translator::{self, decoder_start};
 
 /// Text as tokens, ready for training and evaluation.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub enum Corpus {
     Text(Dataset),
     /// Prompts and completions.
     Conversations(Conversations),
+    /// The same for an encoder and a decoder.
+    Pairs(Pairs),
 }
 
 impl Corpus {
@@ -36,16 +39,21 @@ impl Corpus {
     ///
     /// Those of the data crate, for files that are missing, damaged or empty, and for tokens of another tokenizer.
     pub fn prepare(recipe: &Recipe, tokenizer: &Tokenizer, note: impl FnMut(String)) -> Result<Self, TrainError> {
-        Self::prepare_for(recipe, tokenizer, &Chat::of(recipe, tokenizer, None)?, note)
+        let chat = Chat::of(recipe, tokenizer, None)?;
+        Self::prepare_for(recipe, tokenizer, &chat, &config(recipe, tokenizer)?, note)
     }
 
-    /// As [`prepare`](Self::prepare), with messages as this chat template writes them.
+    /// As [`prepare`](Self::prepare), for a model of this shape, with messages as this chat template writes them.
     pub(crate) fn prepare_for(
         recipe: &Recipe,
         tokenizer: &Tokenizer,
         chat: &Chat,
+        model: &TransformerConfig,
         mut note: impl FnMut(String),
     ) -> Result<Self, TrainError> {
+        if model.encoder.is_some() {
+            return Self::prepare_pairs(recipe, tokenizer, chat, model, note);
+        }
         let options = TokenizeOptions {
             validation_fraction: recipe.data.validation_fraction,
             line_ends: recipe.data.line_ends,
@@ -88,7 +96,7 @@ impl Corpus {
                 let block_size = recipe.train.block_size;
                 let conversations = Conversations::open_with(tokenizer, &found.files, block_size, &options)?;
                 let is_preference = matches!(recipe.train.objective, Objective::Preference(_));
-                conversation_notes(&conversations, is_preference)
+                conversation_notes(&conversations.counts, is_preference)
                     .into_iter()
                     .for_each(&mut note);
                 Self::Conversations(conversations)
@@ -108,15 +116,51 @@ impl Corpus {
             (Self::Text(dataset), Some(weights)) => Self::Text(dataset.with_weights(weights)?),
             (corpus, _) => corpus,
         };
-        let carriage_returns = match &corpus {
+        corpus.note_line_ends(recipe, note);
+        Ok(corpus)
+    }
+
+    /// The pairs of an encoder-decoder.
+    fn prepare_pairs(
+        recipe: &Recipe,
+        tokenizer: &Tokenizer,
+        chat: &Chat,
+        model: &TransformerConfig,
+        mut note: impl FnMut(String),
+    ) -> Result<Self, TrainError> {
+        let (plan, options) = (batch_plan(recipe), conversation_options(recipe, chat));
+        let mut pairs = match &recipe.data.source {
+            DataSource::Conversations(path) => {
+                let found = taal_data::find_files(std::slice::from_ref(path), Content::Conversations)?;
+                found.left_out_words().into_iter().for_each(&mut note);
+                Pairs::open_with(tokenizer, &found.files, &plan, &options)?
+            }
+            DataSource::Examples(name) => Pairs::of_set(tokenizer, example_set(recipe, name)?, &plan, &options)?,
+            _ => {
+                let detail = "the model is an encoder-decoder, which reads prompts and writes completions, and running text has none; \
+                              set data.conversations or data.examples";
+                return Err(TrainError::recipe(&recipe.name, "data", detail));
+            }
+        };
+        pairs.counts.notes.iter().cloned().for_each(&mut note);
+        if let Some(start) = model.decoder_start {
+            pairs.start_with(start);
+        }
+        let corpus = Self::Pairs(pairs);
+        corpus.note_line_ends(recipe, note);
+        Ok(corpus)
+    }
+
+    fn note_line_ends(&self, recipe: &Recipe, mut note: impl FnMut(String)) {
+        let carriage_returns = match self {
             Self::Text(dataset) => dataset.carriage_returns,
             Self::Conversations(conversations) => conversations.carriage_returns,
+            Self::Pairs(pairs) => pairs.carriage_returns,
         };
         if carriage_returns > 0 {
             let words = taal_data::line_ends_words(carriage_returns, recipe.data.line_ends);
             note(format!("data.line_ends = \"{}\": {words}", recipe.data.line_ends));
         }
-        Ok(corpus)
     }
 
     /// How line ends in the text were treated.
@@ -124,6 +168,7 @@ impl Corpus {
         match self {
             Self::Text(dataset) => dataset.line_ends,
             Self::Conversations(conversations) => conversations.line_ends,
+            Self::Pairs(pairs) => pairs.line_ends,
         }
     }
 
@@ -131,10 +176,11 @@ impl Corpus {
         match self {
             Self::Text(dataset) => dataset.training(),
             Self::Conversations(conversations) => &conversations.train,
+            Self::Pairs(pairs) => &pairs.train,
         }
     }
 
-    /// Numbers of training and validation tokens; for conversations, the positions of all rows.
+    /// Numbers of training and validation tokens; for conversations, the positions of all rows, and for pairs, of all batches of an epoch.
     pub(crate) fn token_counts(&self) -> (u64, u64) {
         match self {
             Self::Text(dataset) => (
@@ -148,11 +194,34 @@ impl Corpus {
                     conversations.validation.as_ref().map_or(0, positions),
                 )
             }
+            Self::Pairs(pairs) => {
+                let positions = |source: &PairSource| source.positions_per_epoch();
+                (positions(&pairs.train), pairs.validation.as_ref().map_or(0, positions))
+            }
         }
+    }
+
+    /// Positions of an update, with this plan: those of the plan, and for pairs the mean over an epoch, because batches by length are
+    /// not all equally full.
+    ///
+    /// # Errors
+    ///
+    /// Those of the data crate, for a plan of another size.
+    pub(crate) fn tokens_per_step(&self, recipe: &Recipe) -> Result<u64, TrainError> {
+        let Self::Pairs(pairs) = self else {
+            return Ok(recipe.train.tokens_per_step());
+        };
+        let batches = pairs.train.batches_per_epoch(&batch_plan(recipe))?;
+        let positions = pairs.train.positions_per_epoch() * recipe.train.accumulation as u64;
+        Ok((positions / batches.max(1)).max(1))
     }
 
     /// A note about training examples that do not fit a row, if there are any.
     pub(crate) fn cut_examples(&self) -> Option<RunNote> {
+        if let Self::Pairs(pairs) = self {
+            let (left_out, row_tokens) = (pairs.counts.left_out, pairs.train.block_size() as u64);
+            return (left_out > 0).then_some(RunNote::LeftOutPairs { left_out, row_tokens });
+        }
         let Self::Conversations(conversations) = self else {
             return None;
         };
@@ -168,6 +237,7 @@ impl Corpus {
         match self {
             Self::Text(dataset) => dataset.fingerprint(),
             Self::Conversations(conversations) => conversations.fingerprint(),
+            Self::Pairs(pairs) => pairs.fingerprint(),
         }
     }
 }
@@ -182,18 +252,21 @@ pub(crate) fn conversation_options(recipe: &Recipe, chat: &Chat) -> Conversation
             _ => recipe.data.layout,
         },
         columns: recipe.data.columns.clone(),
+        direction: recipe.data.direction.clone(),
         format: chat.format(),
     }
 }
 
 /// How files were read where that is not what a file of prompts and completions makes plain.
-fn conversation_notes(conversations: &Conversations, is_preference: bool) -> Vec<String> {
-    let layouts = conversations.counts.layouts.iter();
-    let others = layouts.filter(|(_, layout)| *layout != Layout::Completion);
-    let cut = (conversations.counts.answers_cut > 0).then(|| {
+fn conversation_notes(counts: &ConversationCounts, is_preference: bool) -> Vec<String> {
+    let others = counts
+        .layouts
+        .iter()
+        .filter(|(_, layout)| *layout != Layout::Completion);
+    let cut = (counts.answers_cut > 0).then(|| {
         format!(
             "{} of {} examples are longer than train.block_size by their answer alone and lost its end",
-            conversations.counts.answers_cut, conversations.counts.examples
+            counts.answers_cut, counts.examples
         )
     });
     others
@@ -203,6 +276,7 @@ fn conversation_notes(conversations: &Conversations, is_preference: bool) -> Vec
             layout => format!("{name} is read as {layout}: only the assistant's answers are learned"),
         })
         .chain(cut)
+        .chain(counts.notes.iter().cloned())
         .collect()
 }
 
@@ -338,23 +412,27 @@ pub fn config(recipe: &Recipe, tokenizer: &Tokenizer) -> Result<TransformerConfi
     Ok(match &recipe.model {
         ModelRecipe::New { config, .. } => TransformerConfig {
             vocab_size: tokenizer.vocab_size(),
+            decoder_start: config.encoder.as_ref().and_then(|_| decoder_start(tokenizer)),
             ..config.as_ref().clone()
         },
-        ModelRecipe::InitFrom { dir, .. } => {
+        ModelRecipe::InitFrom {
+            dir, encoder_layers, ..
+        } => {
             let dir = taal_inference::model_dir(dir)?;
             refuse_quantized(recipe, &dir)?;
-            hugging_face::open_config(&dir)?
+            translator::with_encoder(hugging_face::open_config(&dir)?, *encoder_layers, tokenizer)
         }
         ModelRecipe::Own { model, .. } => model.config().clone(),
     })
 }
 
-/// The model before its first step.
+/// The model before its first step. `note` gets what a model to start from lacks.
 pub(crate) fn model(
     recipe: &Recipe,
     tokenizer: &Tokenizer,
     adapter: Option<&Adapter>,
     device: &Device,
+    note: &mut dyn FnMut(String),
 ) -> Result<Transformer, TrainError> {
     let (model, whence) = match &recipe.model {
         ModelRecipe::New { init, .. } => {
@@ -364,7 +442,16 @@ pub(crate) fn model(
         ModelRecipe::InitFrom { dir, .. } => {
             let dir = taal_inference::model_dir(dir)?;
             refuse_quantized(recipe, &dir)?;
-            (hugging_face::open(&dir, device)?, dir.display().to_string())
+            let (given, shape) = (hugging_face::open(&dir, device)?, self::config(recipe, tokenizer)?);
+            let model = match given.config().encoder.is_none() && shape.encoder.is_some() {
+                true => {
+                    let grown = translator::grown_from(&given, &shape, recipe.seed, device)?;
+                    note(grown.words());
+                    grown.model
+                }
+                false => given,
+            };
+            (model, dir.display().to_string())
         }
         ModelRecipe::Own { model, .. } => {
             // The model may or may not have autodiff; it gets the autodiff of this device.

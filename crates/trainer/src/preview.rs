@@ -73,6 +73,11 @@ pub fn preview(resolved: &Resolved, count: usize, progress: &mut dyn Progress) -
             let rows = examples.map(|example| example_row(&example, &found.counts, &tokenizer));
             (Some(found.counts.clone()), rows.collect::<Result<_, _>>()?)
         }
+        Corpus::Pairs(found) => {
+            let examples = found.train.first(count).into_iter();
+            let rows = examples.map(|example| example_row(&example, &found.counts, &tokenizer));
+            (Some(found.counts.clone()), rows.collect::<Result<_, _>>()?)
+        }
         Corpus::Text(_) => (None, text_rows(resolved, &tokenizer, corpus, count)?),
     };
     Ok(DataPreview {
@@ -88,7 +93,7 @@ pub fn preview(resolved: &Resolved, count: usize, progress: &mut dyn Progress) -
     })
 }
 
-fn example_row(
+pub(crate) fn example_row(
     example: &ConversationExample,
     counts: &ConversationCounts,
     tokenizer: &Tokenizer,

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use serde::{Deserialize, Serialize};
 use taal_data::{Batch, BatchPlan, Columns};
 use taal_kernels::random;
-use taal_model::Transformer;
+use taal_model::{Transformer, TransformerConfig};
 use taal_store::layout::RESOLVED_FILE;
 use taal_tokenizer::Tokenizer;
 
@@ -68,14 +68,21 @@ impl OldData {
         recipe: &Recipe,
         tokenizer: &Tokenizer,
         chat: &Chat,
+        config: &TransformerConfig,
         note: &mut dyn FnMut(String),
     ) -> Result<Option<Self>, TrainError> {
-        if matches!(recipe.model, ModelRecipe::New { .. }) {
+        // An encoder-decoder does not continue running text.
+        if matches!(recipe.model, ModelRecipe::New { .. }) || config.encoder.is_some() && !recipe.replay.is_used() {
             return Ok(None);
+        }
+        if config.encoder.is_some() {
+            let detail =
+                "old data are running text, which has no prompt for the encoder of this model; leave this section out";
+            return Err(TrainError::recipe(&recipe.name, "replay", detail));
         }
         let is_needed = recipe.replay.is_used();
         let found = match source(recipe) {
-            Ok(Some(data)) => Self::prepare(recipe, data, tokenizer, chat),
+            Ok(Some(data)) => Self::prepare(recipe, data, tokenizer, chat, config),
             Ok(None) if !is_needed && recipe.init_from().is_none() => return Ok(None),
             Ok(None) => Err(unknown(recipe)),
             Err(error) => Err(error),
@@ -90,14 +97,20 @@ impl OldData {
         }
     }
 
-    fn prepare(recipe: &Recipe, data: DataRecipe, tokenizer: &Tokenizer, chat: &Chat) -> Result<Self, TrainError> {
+    fn prepare(
+        recipe: &Recipe,
+        data: DataRecipe,
+        tokenizer: &Tokenizer,
+        chat: &Chat,
+        config: &TransformerConfig,
+    ) -> Result<Self, TrainError> {
         let name = words(&data.source);
         let mut recipe = Recipe { data, ..recipe.clone() };
         if let Objective::Preference(_) = recipe.train.objective {
             recipe.train.objective = Objective::NextToken;
         }
         objective::check(&recipe, tokenizer)?;
-        let mut corpus = Corpus::prepare_for(&recipe, tokenizer, chat, |_| {})?;
+        let mut corpus = Corpus::prepare_for(&recipe, tokenizer, chat, config, |_| {})?;
         let fingerprint = corpus.fingerprint();
         let plan = BatchPlan {
             seed: random::key(recipe.seed, 0, "replay"),
@@ -152,6 +165,7 @@ impl OldData {
 fn source(recipe: &Recipe) -> Result<Option<DataRecipe>, TrainError> {
     if let Some(source) = &recipe.replay.source {
         return Ok(Some(DataRecipe {
+            direction: None,
             source: source.clone(),
             weights: None,
             validation_fraction: recipe.data.validation_fraction,

@@ -1,6 +1,7 @@
 //! A run in progress: what it computes, and its record.
 
 mod about;
+mod average;
 mod compute;
 mod energy;
 mod forecast;
@@ -115,6 +116,7 @@ impl<'a> Run<'a> {
             chat,
             old,
             answers,
+            certainty,
             corpus,
             plan,
             config,
@@ -123,6 +125,7 @@ impl<'a> Run<'a> {
         } = setup;
         origin.adapter = adapter;
         let (tokens, cut_examples) = (corpus.token_counts(), corpus.cut_examples());
+        let tokens_per_step = corpus.tokens_per_step(recipe)?;
         let task = objective::of(recipe, &tokenizer, &chat, corpus)?;
         origin.task = task.fingerprint()?;
         if let Some(checkpoint) = &checkpoint {
@@ -135,7 +138,9 @@ impl<'a> Run<'a> {
 
         let model = match &checkpoint {
             Some(checkpoint) => checkpoint.model(recipe, origin.adapter.as_ref(), &device)?,
-            None => prepare::model(recipe, &tokenizer, origin.adapter.as_ref(), &device)?,
+            None => prepare::model(recipe, &tokenizer, origin.adapter.as_ref(), &device, &mut |message| {
+                progress.note(&message);
+            })?,
         };
         let mut optimizer = Optimizer::new(recipe.train.adamw, recipe.train.muon);
         if let Some(checkpoint) = &checkpoint {
@@ -172,6 +177,7 @@ impl<'a> Run<'a> {
             recipe_text: &resolved.text,
             origin,
             tokens,
+            tokens_per_step,
             cut_examples,
             log,
             unwritten: VecDeque::new(),
@@ -192,7 +198,9 @@ impl<'a> Run<'a> {
             plan,
             old,
             answers,
+            certainty,
             answered: None,
+            averaged: None,
             learner,
             clock: Clock {
                 started,
@@ -233,6 +241,7 @@ impl<'a> Run<'a> {
             return Ok(Outcome::Interrupted(record.report(compute, RunState::Interrupted)?));
         }
         compute.grade_forecast();
+        compute.average(record)?;
         compute.measure_after(record)?;
         record.write_samples(compute);
         compute.count_energy(None);

@@ -26,6 +26,8 @@ pub(crate) struct Save {
     pub(crate) link: PathBuf,
     pub(crate) best_step: Option<u64>,
     pub(crate) keep: usize,
+    /// Steps whose checkpoints the mean of the last weights needs.
+    pub(crate) averaged: Vec<u64>,
 }
 
 impl Save {
@@ -38,13 +40,14 @@ impl Save {
         let step = self.snapshot.step;
         let is_there = |step: &u64| *step == self.snapshot.step || taal_store::is_dir(&self.checkpoints.path(*step));
         let best = self.best_step.filter(is_there);
+        let needed: Vec<u64> = self.averaged.iter().copied().chain(best).collect();
         if taal_store::is_broken("prune-first") {
-            self.checkpoints.prune(step, self.keep.saturating_sub(1), best)?;
+            self.checkpoints.prune(step, self.keep.saturating_sub(1), &needed)?;
         }
         self.checkpoints.save(&self.snapshot)?;
         let shown = self.checkpoints.path(best.unwrap_or(step)).join(MODEL_DIR);
         taal_store::publish_link(&shown, &self.link)?;
-        self.checkpoints.prune(step, self.keep, best)
+        self.checkpoints.prune(step, self.keep, &needed)
     }
 }
 

@@ -7,6 +7,7 @@ use taal_tokenizer::Tokenizer;
 
 use crate::adapter::Adapter;
 use crate::answers::Answers;
+use crate::certainty::Certainty;
 use crate::chat::Chat;
 use crate::checkpoint::Checkpoint;
 use crate::memory::Estimate;
@@ -22,6 +23,7 @@ pub(crate) struct Setup {
     pub(crate) chat: Chat,
     pub(crate) old: Option<OldData>,
     pub(crate) answers: Option<Answers>,
+    pub(crate) certainty: Option<Certainty>,
     pub(crate) corpus: Corpus,
     pub(crate) plan: BatchPlan,
     pub(crate) config: TransformerConfig,
@@ -45,23 +47,26 @@ impl Setup {
             None => prepare::tokenizer(recipe)?,
         };
         let chat = Chat::of(recipe, &tokenizer, checkpoint)?;
-        let mut corpus = Corpus::prepare_for(recipe, &tokenizer, &chat, |message| progress.note(&message))?;
+        let config = match checkpoint {
+            Some(checkpoint) => hugging_face::open_config(&checkpoint.model_dir())?,
+            None => prepare::config(recipe, &tokenizer)?,
+        };
+        let mut corpus = Corpus::prepare_for(recipe, &tokenizer, &chat, &config, |message| progress.note(&message))?;
         let chat = chat.learned_from(&corpus, &tokenizer);
         objective::check(recipe, &tokenizer)?;
         learnable::check(recipe, &corpus, &tokenizer, &mut |message| progress.note(&message))?;
         let plan = prepare::batch_plan(recipe);
         corpus.train().check(&plan)?;
-        let old = OldData::of(recipe, &tokenizer, &chat, &mut |message| progress.note(&message))?;
+        let old = OldData::of(recipe, &tokenizer, &chat, &config, &mut |message| {
+            progress.note(&message)
+        })?;
         accept(&corpus, old.as_ref(), progress)?;
         let answers = Answers::of(recipe, &tokenizer, &chat, &corpus)?;
+        let certainty = Certainty::of(&tokenizer, &chat, &corpus)?;
         if let Some(limited) = corpus.limit_validation(recipe.eval.max_tokens, &tokenizer)? {
             progress.note(&limited);
         }
         corpus.leave_out_unscored_bytes(&tokenizer);
-        let config = match checkpoint {
-            Some(checkpoint) => hugging_face::open_config(&checkpoint.model_dir())?,
-            None => prepare::config(recipe, &tokenizer)?,
-        };
         objective::samples::check(recipe, &tokenizer, &config)?;
         let adapter = Adapter::of(recipe, checkpoint)?;
         let mut estimate = Estimate::of(&config, &recipe.train, precision, recipe.eval.batch_size);
@@ -78,6 +83,7 @@ impl Setup {
             chat,
             old,
             answers,
+            certainty,
             corpus,
             plan,
             config,

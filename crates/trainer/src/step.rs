@@ -6,7 +6,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use taal_data::{Batch, IGNORE_INDEX};
 use taal_inference::{Probe, Rows, TrainingPass};
-use taal_kernels::with_precision;
+use taal_kernels::{random, with_precision};
 use taal_model::{Segments, Transformer};
 
 use crate::optimizer::Optimizer;
@@ -200,12 +200,43 @@ impl Learner {
 ///
 /// [`TrainError::Inference`] if the batch is longer than the model's context.
 pub fn loss(model: &Transformer, batch: &Batch, dropout_key: Option<u64>) -> Result<Tensor<1>, TrainError> {
+    smoothed_loss(model, batch, dropout_key, 0.0)
+}
+
+/// [`loss`] with a share of each target's probability spread evenly over the vocabulary (Szegedy et al. 2016): `(1 - s)` times the
+/// cross-entropy, and `s` times the mean of `-log p` over all tokens.
+///
+/// # Shapes
+///
+/// - output: `[1]`
+///
+/// # Errors
+///
+/// As [`loss`].
+pub fn smoothed_loss(
+    model: &Transformer,
+    batch: &Batch,
+    dropout_key: Option<u64>,
+    label_smoothing: f64,
+) -> Result<Tensor<1>, TrainError> {
     let segments = batch.text_starts.as_ref();
     let segments = segments.map(|starts| Segments::new(starts, [batch.batch_size, batch.seq_len]));
+    let probe = Probe::new(model);
+    let memory = match &batch.source {
+        Some(source) => {
+            let rows = Rows::signed(source.ids.clone(), source.seq_len);
+            // The encoder drops others than the decoder.
+            let key = dropout_key.map(|key| random::key(key, 0, "encoder"));
+            Some(probe.encode(&rows, &source.lengths, key)?)
+        }
+        None => None,
+    };
     let pass = TrainingPass {
         dropout_key,
         segments: segments.as_ref(),
+        memory: memory.as_ref(),
+        label_smoothing,
     };
     let rows = Rows::signed(batch.inputs.clone(), batch.seq_len);
-    Ok(Probe::new(model).mean_loss(&rows, &batch.targets, IGNORE_INDEX, pass)?)
+    Ok(probe.mean_loss(&rows, &batch.targets, IGNORE_INDEX, pass)?)
 }

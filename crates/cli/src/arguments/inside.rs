@@ -15,7 +15,8 @@ use super::{DeviceArgument, LanguageArgument, ModelAndTexts, ModelPlace, from_ze
     mut_arg("words", |words| words.help("Text to follow, for a masked model with [MASK]; - reads standard input")),
     mut_arg("model", |model| model.help("Model directory, run directory or GGUF file [default: the run of --checkpoints, else the first word]")),
     after_help = "Example:\n  taal trace --model runs/dutch-bpe \"De kat zat op de\" --html trace.html\n  \
-                  taal trace --checkpoints runs/dutch-bpe \"De kat zat op de\""
+                  taal trace --checkpoints runs/dutch-bpe \"De kat zat op de\"\n  \
+                  taal trace runs/translate-en-nl \"The cat sleeps.\" --target \"De kat slaapt.\" --html pair.html"
 )]
 pub struct TraceArguments {
     #[command(flatten)]
@@ -26,6 +27,9 @@ pub struct TraceArguments {
     /// Token ids to follow, as in 1,2,3
     #[arg(long, value_name = "IDS", value_delimiter = ',', value_parser = from_zero::<u32>)]
     pub ids: Option<Vec<u32>>,
+    /// Translation to follow, of a model with an encoder [default: its own]
+    #[arg(long, value_name = "TEXT", conflicts_with = "ids")]
+    pub target: Option<String>,
     /// Guesses per position and layer
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = from_zero::<usize>)]
     pub top: usize,

@@ -15,6 +15,7 @@ mod sampling;
 mod serving;
 mod tokens;
 mod training;
+mod translate;
 
 use std::ops::Deref;
 use std::str::FromStr;
@@ -39,6 +40,7 @@ pub use self::sampling::*;
 pub use self::serving::*;
 pub use self::tokens::*;
 pub use self::training::*;
+pub use self::translate::*;
 
 /// Train, generate, evaluate and look inside language models.
 #[derive(Debug, Parser)]
@@ -70,6 +72,8 @@ pub enum Command {
     Chat(ChatArguments),
     /// Serve models over HTTP, for OpenAI's clients
     Serve(ServeArguments),
+    /// Translate lines
+    Translate(TranslateArguments),
     /// Fill the gaps of a text
     Fill(FillArguments),
     /// Turn texts into vectors

@@ -73,7 +73,7 @@ fn share(text: &str, wanted: &[&str]) -> f64 {
 }
 
 /// The words of a text in lower case.
-fn words(text: &str) -> Vec<String> {
+pub fn words(text: &str) -> Vec<String> {
     text.to_lowercase()
         .split(|character: char| !character.is_alphanumeric() && !"'-".contains(character))
         .map(|word| word.trim_matches(['\'', '-']).to_owned())
@@ -82,7 +82,7 @@ fn words(text: &str) -> Vec<String> {
 }
 
 /// The sentences of a line, in words: each ends with a mark before a capital or a digit. Fewer than three words belong to what follows.
-fn sentences(line: &str) -> Vec<Vec<String>> {
+pub fn sentences(line: &str) -> Vec<Vec<String>> {
     let mut sentences = Vec::new();
     let mut current = String::new();
     for piece in line.split_inclusive(' ') {

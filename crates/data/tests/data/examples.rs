@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use taal_data::{ConversationOptions, Conversations, Layout, example_set, example_sets, example_texts};
+use taal_data::{ConversationOptions, Conversations, Direction, Layout, example_set, example_sets, example_texts};
 
 use super::characters;
 
@@ -10,11 +10,21 @@ use super::characters;
 fn every_set_of_examples_has_a_source_a_license_and_rows_that_are_read() {
     for set in example_sets() {
         assert!(!set.license.is_empty() && !set.source.is_empty());
-        let options = ConversationOptions::default();
+        let direction = match set.languages {
+            [from, to] => Some(Direction {
+                from: (*from).to_owned(),
+                to: (*to).to_owned(),
+            }),
+            _ => None,
+        };
+        let options = ConversationOptions {
+            direction,
+            ..ConversationOptions::default()
+        };
         let texts = example_texts(set, &options).unwrap();
         assert_eq!(texts.len(), set.train_rows().lines().count());
         let tokenizer = characters(&(texts.concat() + &set.held_out_rows()));
-        let found = Conversations::of_set(&tokenizer, set, 512, &options).unwrap();
+        let found = Conversations::of_set(&tokenizer, set, 1024, &options).unwrap();
         let held_out = found.validation.expect("a held-out part");
         let lines = [set.train_rows(), set.held_out_rows()].map(|rows| rows.lines().count());
         assert_eq!([found.train.examples(), held_out.examples()], lines);

@@ -21,6 +21,7 @@ fn batch(tokenizer: &Tokenizer, rows: usize, seq_len: usize) -> Batch {
         batch_size: rows,
         seq_len,
         text_starts: None,
+        source: None,
     }
 }
 
@@ -118,6 +119,7 @@ fn masks_are_a_function_of_their_key_and_rows_differ() {
         batch_size: 2,
         seq_len: 64,
         text_starts: None,
+        source: None,
     };
     Masking::default().apply(&mut same, &vocabulary, 1);
     assert_ne!(same.targets[..64], same.targets[64..]);

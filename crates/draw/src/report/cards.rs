@@ -100,17 +100,25 @@ impl RunPage<'_> {
         ];
         for (label, note, score) in labels {
             let Some(score) = score else { continue };
-            let [low, high] = score.interval.map(|bound| numbers.decimals(100.0 * bound, 1));
+            // Figures of a whole text, such as BLEU, are from 0 to 100 already.
+            let is_share = answers.metric.of_corpus().is_none();
+            let (scale, unit) = if is_share { (100.0, " %") } else { (1.0, "") };
+            let [low, high] = score.interval.map(|bound| numbers.decimals(scale * bound, 1));
+            let value = match is_share {
+                true => numbers.percent(score.value),
+                false => numbers.decimals(score.value, 1),
+            };
             let (metric, first) = (answers.metric.to_string(), numbers.percent(score.first_word));
             let count = numbers.grouped(answers.questions);
             let values = [
                 ("metric", metric.as_str()),
                 ("low", &low),
                 ("high", &high),
+                ("unit", unit),
                 ("first", &first),
                 ("count", &count),
             ];
-            cards.add(label, &numbers.percent(score.value), &fill(note, &values));
+            cards.add(label, &value, &fill(note, &values));
         }
     }
 

@@ -161,6 +161,33 @@ impl RunPage<'_> {
                     ("guessing", numbers.decimals((vocab_size.max(1) as f64).ln(), 2)),
                 ],
             ),
+            RunNote::LeftOutPairs { left_out, row_tokens } => (
+                texts.left_out_pairs,
+                vec![
+                    ("count", numbers.grouped(left_out)),
+                    ("row", numbers.grouped(row_tokens)),
+                ],
+            ),
+            RunNote::Averaged {
+                checkpoints,
+                val_loss,
+                best_val_loss,
+            } => {
+                let is_worse = val_loss.zip(best_val_loss).is_some_and(|(mean, best)| mean > best);
+                let loss = |loss: Option<f64>| loss.map_or("-".to_string(), |loss| numbers.decimals(loss, 4));
+                (
+                    if is_worse {
+                        texts.averaged_in_vain
+                    } else {
+                        texts.averaged
+                    },
+                    vec![
+                        ("count", numbers.grouped(checkpoints)),
+                        ("loss", loss(val_loss)),
+                        ("best", loss(best_val_loss)),
+                    ],
+                )
+            }
             RunNote::CutExamples { cut, row_tokens } => (
                 if cut == 1 { texts.one_cut } else { texts.some_cut },
                 vec![("count", numbers.grouped(cut)), ("row", numbers.grouped(row_tokens))],

@@ -130,7 +130,7 @@ tables! {
         loss, no_steps, no_finite_loss, legend_steps, legend_average, legend_validation, loss_title, step_axis, loss_axis,
         one_not_finite, some_not_finite, one_beyond, some_beyond,
         samples, samples_filled, samples_note, sample_prompt, sample_filled, sample_failed, rank_of, rank_value, rank_none,
-        little_text, worse_than_guessing, one_cut, some_cut, recipe,
+        little_text, worse_than_guessing, one_cut, some_cut, left_out_pairs, averaged, averaged_in_vain, recipe,
     }
 
     /// The page of a run that is under way.
@@ -146,9 +146,9 @@ tables! {
         title, title_of, skip, no_script, nav, follow, follow_how,
         s_text, s_bytes, s_tokens, s_embedding, s_position, s_attention, s_residual, s_lens, s_distribution, s_checkpoints,
         about_bytes, all_tokens, tokens_table, all_lengths, lengths_table, no_attention, about_attention, layer, head, grid,
-        attention_as_table, attention_table, about_residual, all_states, residual_table, all_guesses, guesses_table, checkpoints_table,
+        attention_as_table, attention_table, s_cross, about_cross, cross_title, cross_as_table, cross_table, about_residual, all_states, residual_table, all_guesses, guesses_table, checkpoints_table,
         causal, masked, facts, facts_recurrent, given_ids, counts, cut_bpe, cut_wordpiece, cut_unigram, cut_words, no_tokenizer,
-        about_embedding, learned, sinusoidal, rotary, rotary_turns, alibi, recurrent, no_position,
+        about_embedding, learned, sinusoidal, rotary, rotary_turns, alibi, relative, recurrent, no_position,
         about_lens, after_token, at_token, undecided, filled, none,
         place, token, special, id, bytes, merges, length_token, length_place, length_input, first_numbers, strip, strip_below, strip_above,
         strip_note, sum, ahead, layer_of, all_heads, one_head, arcs_title, arcs_label, attends_to, attends, grid_label,

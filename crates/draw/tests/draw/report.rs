@@ -147,6 +147,18 @@ fn a_fine_tuned_model_has_cards_for_its_answers_and_for_what_it_forgot() {
     ] {
         assert!(text.contains(part), "{part} is not in {text}");
     }
+    // BLEU is from 0 to 100.
+    let mut translated = tuned.clone();
+    let answers = translated.answers.as_mut().unwrap();
+    answers.metric = AnswerMetric::Bleu;
+    answers.model = Some(AnswerScore {
+        value: 31.25,
+        interval: [30.0, 32.5],
+        first_word: 0.5,
+    });
+    let text = visible(&html(&translated, &[], ""));
+    let part = "Answers31.2bleu, 95 % interval 30.0 to 32.5, first word right 50.0 %";
+    assert!(text.contains(part), "{part} is not in {text}");
 }
 
 #[test]

@@ -4,10 +4,12 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use taal_evaluation::{EvaluationError, Task, TaskEvaluation, compare_tasks, evaluate_task};
-use taal_inference::{GenerateOptions, LanguageModel, Prompt, Sampling, generate};
-use taal_metrics::AnswerMetric;
+use taal_inference::{GenerateOptions, LanguageModel, Prompt, Sampling, TranslateOptions, generate, translate};
+use taal_metrics::{AnswerMetric, CorpusMetric, SentenceCounts};
+use taal_model::{EncoderConfig, TransformerConfig};
 
-use crate::tiny::char_model;
+use crate::size;
+use crate::tiny::{CONTEXT, VOCAB_SIZE, char_model, char_tokenizer, model};
 
 const PROMPTS: [&str; 4] = ["a", "ab", "ba", "bb"];
 
@@ -100,6 +102,86 @@ fn labels_are_read_from_answers_and_scored_by_accuracy_and_macro_f1() {
 }
 
 #[test]
+fn translations_are_scored_over_the_whole_text_with_the_signature_of_their_metric() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = "{\"prompt\": \"a\", \"completion\": [\"de kat zit op de mat\", \"de poes ligt op het kleed\"]}\n\
+                {\"prompt\": \"b\", \"completion\": \"de hond slaapt vandaag niet\"}\n";
+    write(folder.path(), "data.jsonl", data);
+    let answers = ["de kat ligt op de mat", "de hond slaapt niet"];
+    let evaluate = |metric: CorpusMetric| {
+        let text = format!("data = \"data.jsonl\"\nmetric = \"{metric}\"\n");
+        let task = Task::open(&write(folder.path(), "translate.toml", &text)).unwrap();
+        let mut answers = answers.iter();
+        task.evaluate(|_| answers.next().unwrap().to_string())
+    };
+    for metric in [CorpusMetric::Bleu, CorpusMetric::Chrf, CorpusMetric::ChrfPlusPlus] {
+        let found = evaluate(metric);
+        let counts = |answer: &taal_evaluation::TaskAnswer| metric.counts(&answer.answer, &answer.references);
+        let counts: Vec<SentenceCounts> = found.answers.iter().map(counts).collect();
+        assert_eq!(found.value, metric.score(&counts.iter().sum()));
+        assert_eq!(found.answers[1].score, metric.sentence_score(&counts[1]));
+        let mean = found.answers.iter().map(|answer| answer.score).sum::<f64>() / 2.0;
+        assert!((found.value - mean).abs() > 1e-6, "no mean over the sentences");
+        let signature = found.signature.as_deref().unwrap();
+        assert!(
+            signature.starts_with("nrefs:var|bs:1000|seed:1|case:mixed|"),
+            "{signature}"
+        );
+        let same = compare_tasks(&found, &found).unwrap();
+        assert_eq!((same.difference, same.p_value), (0.0, 1.0));
+    }
+    // sacrebleu 2.6.0 on the same texts.
+    for (metric, wanted) in [
+        (CorpusMetric::Bleu, 38.044),
+        (CorpusMetric::Chrf, 59.176),
+        (CorpusMetric::ChrfPlusPlus, 61.917),
+    ] {
+        assert!((evaluate(metric).value - wanted).abs() < 0.01, "{metric}");
+    }
+}
+
+#[test]
+fn a_model_with_an_encoder_gets_the_prompts_as_sources_and_a_beam_search_where_the_task_has_one() {
+    let config = TransformerConfig {
+        encoder: Some(EncoderConfig { n_layers: 1 }),
+        decoder_start: Some(0),
+        tie_embeddings: false,
+        ..TransformerConfig::llama(size(VOCAB_SIZE, CONTEXT, 1, 2, 16))
+    };
+    let lm = LanguageModel::new(model(&config, 3), Some(char_tokenizer()));
+    let folder = tempfile::tempdir().unwrap();
+    let data: String = PROMPTS
+        .map(|prompt| format!("{{\"prompt\": \"{prompt}\", \"completion\": \"ab\"}}\n"))
+        .concat();
+    write(folder.path(), "data.jsonl", &data);
+    for (beam, width) in [("", 1), ("beam = 3\nlength_penalty = 0.5\n", 3)] {
+        let text = format!("data = \"data.jsonl\"\nmetric = \"chrf\"\nmax_tokens = 4\n{beam}");
+        let task = Task::open(&write(folder.path(), "translate.toml", &text)).unwrap();
+        let mut options = TranslateOptions {
+            max_tokens: Some(4),
+            ..TranslateOptions::default().with_width(width)
+        };
+        if width == 3 {
+            options.beam.length_penalty = 0.5;
+        }
+        let wanted = translate(&lm, &PROMPTS, &options).unwrap();
+        let found = evaluate(&lm, &task);
+        let answers: Vec<&str> = found.answers.iter().map(|answer| answer.answer.as_str()).collect();
+        let wanted: Vec<&str> = wanted.iter().map(|found| found.translation.as_str()).collect();
+        assert_eq!(answers, wanted);
+        assert_eq!(
+            (found.total, found.unfinished),
+            (4, 4),
+            "the tokenizer has no token that ends a text"
+        );
+    }
+    let stopped = "metric = \"chrf\"\nstop = [\"a\"]\n[[items]]\nprompt = \"a\"\nreference = \"b\"\n";
+    let task = Task::open(&write(folder.path(), "stop.toml", stopped)).unwrap();
+    let error = evaluate_task(&lm, &task, &mut |_| ControlFlow::Continue(())).unwrap_err();
+    assert!(error.to_string().contains("stop"), "{error}");
+}
+
+#[test]
 fn two_models_are_compared_on_the_same_questions_only() {
     let lm = char_model();
     let folder = tempfile::tempdir().unwrap();
@@ -138,7 +220,7 @@ fn a_bad_task_file_is_named_with_what_is_wrong_and_the_line_of_its_data() {
     let item = "[[items]]\nprompt = \"a\"\nreference = \"b\"\n";
     let exact = "metric = \"exact_match\"\n";
     for (text, parts) in [
-        (format!("metric = \"bleu\"\n{item}"), ["bleu", "exact_match"]),
+        (format!("metric = \"meteor\"\n{item}"), ["meteor", "exact_match"]),
         (item.to_owned(), ["task.toml", "metric"]),
         (format!("{exact}colour = 1\n{item}"), ["colour", "unknown field"]),
         (exact.to_owned(), ["exactly one of data", "items"]),
@@ -148,6 +230,12 @@ fn a_bad_task_file_is_named_with_what_is_wrong_and_the_line_of_its_data() {
             format!("{exact}labels = [\"b\"]\n{item}"),
             ["labels", "not for exact_match"],
         ),
+        (format!("{exact}beam = 0\n{item}"), ["beam", "from 1 to"]),
+        (
+            format!("{exact}length_penalty = 1\n{item}"),
+            ["length_penalty", "give beam"],
+        ),
+        (format!("{exact}beam = 2\nstop = [\"x\"]\n{item}"), ["beam", "stop"]),
         (
             format!("metric = \"accuracy\"\nlabels = [\"c\"]\n{item}"),
             ["question 1", "none of the labels"],

@@ -41,6 +41,9 @@ impl Architecture {
     /// The architecture of a configuration; the error names the field that none can express.
     pub(super) fn of(c: &TransformerConfig) -> Result<Self, ModelError> {
         let refuse = |field: &str, why: &str| Err(ModelError::config(field, format!("GGUF: {why}")));
+        if c.encoder.is_some() {
+            return refuse("encoder", "only models without an encoder are written");
+        }
         if let Some(field) = Family::obstacle(c) {
             return refuse(field, "no supported architecture of llama.cpp has this");
         }

@@ -1,11 +1,11 @@
 //! Beam search: the most probable continuations instead of a drawn one.
 
-mod search;
+pub(crate) mod search;
 
 use serde::{Deserialize, Serialize};
 use taal_model::Cache;
 
-use self::search::{Extension, Search};
+use self::search::{Extension, Search, numbered};
 use crate::constraint::Matching;
 use crate::engine::read_rows;
 use crate::generate::{Course, GenerateOptions, Generation, Prompt};
@@ -70,7 +70,8 @@ impl BeamOptions {
         }
     }
 
-    fn score(&self, logprob: f64, len: usize) -> f64 {
+    /// The score of a continuation of `len` tokens with this log-probability.
+    pub(crate) fn score(&self, logprob: f64, len: usize) -> f64 {
         logprob / (len as f64).powf(self.length_penalty)
     }
 }
@@ -233,7 +234,8 @@ impl<'a> Follower<'a> {
         }
         // As many as are needed so that `width` of them do not end.
         let count = self.width * (1 + end_ids.len().max(1));
-        let extensions = self.search.extensions(&all, count);
+        let next = all.iter().map(|logprobs| numbered(logprobs));
+        let extensions = self.search.extensions(next, count);
         if let Some(error) = dead_end.filter(|_| extensions.is_empty() && self.search.ended.is_empty()) {
             return Err(error);
         }
@@ -265,26 +267,57 @@ impl<'a> Follower<'a> {
         Ok(())
     }
 
-    /// Gives every continuation a row with the keys and values of its parent.
     fn place(&mut self, running: &[Extension]) {
-        let mut is_taken = vec![false; self.width];
-        let mut rows = vec![None; running.len()];
-        for (row, extension) in rows.iter_mut().zip(running) {
-            let of_parent = self.rows[extension.parent];
-            if !std::mem::replace(&mut is_taken[of_parent], true) {
-                *row = Some(of_parent);
-            }
+        let (rows, parents) = placed(self.width, &self.rows, running);
+        self.cache.reorder(&parents);
+        self.rows = rows;
+    }
+}
+
+/// The rows of continuations among `width`, and of each of these rows the one whose keys and values it gets; `rows` are those of the
+/// parents. A parent's first child has its row, so that little is copied.
+pub(crate) fn placed(width: usize, rows: &[usize], running: &[Extension]) -> (Vec<usize>, Vec<usize>) {
+    let mut parents: Vec<Option<usize>> = vec![None; width];
+    let mut places: Vec<Option<usize>> = vec![None; running.len()];
+    for (place, extension) in places.iter_mut().zip(running) {
+        let of_parent = rows[extension.parent];
+        if parents[of_parent].replace(of_parent).is_none() {
+            *place = Some(of_parent);
         }
-        // Rows of parents without a child are free, and all rows with one keep it until it is copied.
-        let mut free = (0..self.width).filter(|row| !is_taken[*row]);
-        let mut place = |(row, extension): (Option<usize>, &Extension)| match row {
-            Some(row) => row,
-            None => {
-                let (from, to) = (self.rows[extension.parent], free.next().unwrap_or_default());
-                self.cache.copy_within(from, to, self.cache.lens()[from]);
-                to
-            }
+    }
+    let free: Vec<usize> = (0..width).filter(|row| parents[*row].is_none()).collect();
+    let mut free = free.into_iter();
+    let mut place = |(place, extension): (Option<usize>, &Extension)| {
+        place.unwrap_or_else(|| {
+            let row = free.next().unwrap_or_default();
+            parents[row] = Some(rows[extension.parent]);
+            row
+        })
+    };
+    let places: Vec<usize> = places.into_iter().zip(running).map(&mut place).collect();
+    let own = parents.into_iter().enumerate();
+    (places, own.map(|(row, parent)| parent.unwrap_or(row)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parents_first_child_keeps_its_row_and_others_get_free_ones() {
+        let running = |parents: &[usize]| -> Vec<Extension> {
+            let extension = |parent: &usize| Extension {
+                parent: *parent,
+                id: 0,
+                logprob: 0.0,
+            };
+            parents.iter().map(extension).collect()
         };
-        self.rows = rows.into_iter().zip(running).map(&mut place).collect();
+        // The parents are in the rows 2, 0 and 3; 1 is free from the beginning, and 0 has no child.
+        let (places, parents) = placed(4, &[2, 0, 3], &running(&[0, 2, 0, 0]));
+        assert_eq!(places, [2, 3, 0, 1]);
+        assert_eq!(parents, [2, 2, 2, 3]);
+        // The first step: all come from the row of the prompt, and one row stays as it is.
+        assert_eq!(placed(3, &[0], &running(&[0, 0])), (vec![0, 1], vec![0, 0, 2]));
     }
 }

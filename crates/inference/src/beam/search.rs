@@ -8,40 +8,40 @@ use super::{BeamOptions, EarlyStopping};
 
 /// A continuation that may go on.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Running {
-    pub(super) ids: Vec<u32>,
+pub(crate) struct Running {
+    pub(crate) ids: Vec<u32>,
     /// The sum of the log-probabilities of its tokens.
-    pub(super) logprob: f64,
+    pub(crate) logprob: f64,
 }
 
 /// A continuation that has ended.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Ended {
-    pub(super) ids: Vec<u32>,
-    pub(super) logprob: f64,
+pub(crate) struct Ended {
+    pub(crate) ids: Vec<u32>,
+    pub(crate) logprob: f64,
     /// The log-probability divided by a power of the length.
-    pub(super) score: f64,
+    pub(crate) score: f64,
 }
 
 /// A running continuation and its next token.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Extension {
+pub(crate) struct Extension {
     /// Which running continuation.
-    pub(super) parent: usize,
-    pub(super) id: u32,
+    pub(crate) parent: usize,
+    pub(crate) id: u32,
     /// The sum of the log-probabilities, this token included.
-    pub(super) logprob: f64,
+    pub(crate) logprob: f64,
 }
 
 /// The state of a search.
 #[derive(Debug)]
-pub(super) struct Search {
+pub(crate) struct Search {
     options: BeamOptions,
     max_tokens: usize,
     /// The most probable first.
-    pub(super) running: Vec<Running>,
+    pub(crate) running: Vec<Running>,
     /// The best score first.
-    pub(super) ended: Vec<Ended>,
+    pub(crate) ended: Vec<Ended>,
     /// Whether a running continuation may still become better than the worst that has ended.
     can_improve: bool,
     is_over: bool,
@@ -49,7 +49,7 @@ pub(super) struct Search {
 
 impl Search {
     /// A search for continuations of at most `max_tokens` tokens, which are at least one.
-    pub(super) fn new(options: BeamOptions, max_tokens: usize) -> Self {
+    pub(crate) fn new(options: BeamOptions, max_tokens: usize) -> Self {
         Self {
             options,
             max_tokens,
@@ -60,25 +60,28 @@ impl Search {
         }
     }
 
-    pub(super) fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.is_over
     }
 
-    /// The `count` most probable extensions of all running continuations, given the log-probabilities of the next token for each. Ties go
-    /// to the first continuation, then to the lowest id. Impossible tokens are left out.
-    pub(super) fn extensions(&self, logprobs: &[Vec<f64>], count: usize) -> Vec<Extension> {
+    /// The `count` most probable extensions of all running continuations, given possible next tokens of each with their log-probabilities.
+    /// Ties go to the first continuation, then to the lowest id. Impossible tokens are left out.
+    pub(crate) fn extensions<N>(&self, next: impl IntoIterator<Item = N>, count: usize) -> Vec<Extension>
+    where
+        N: IntoIterator<Item = (u32, f64)>,
+    {
         let by_rank = |left: &Extension, right: &Extension| -> Ordering {
             let order = right.logprob.total_cmp(&left.logprob);
             order.then(left.parent.cmp(&right.parent)).then(left.id.cmp(&right.id))
         };
         let mut best: Vec<Extension> = Vec::new();
-        for (parent, (running, logprobs)) in self.running.iter().zip(logprobs).enumerate() {
-            let extension = |(id, logprob): (u32, &f64)| Extension {
+        for (parent, (running, next)) in self.running.iter().zip(next).enumerate() {
+            let extension = |(id, logprob): (u32, f64)| Extension {
                 parent,
                 id,
                 logprob: running.logprob + logprob,
             };
-            let possible = (0..).zip(logprobs).map(extension);
+            let possible = next.into_iter().map(extension);
             best.extend(possible.filter(|extension| extension.logprob > f64::NEG_INFINITY));
             if best.len() > count {
                 best.select_nth_unstable_by(count, by_rank);
@@ -90,7 +93,7 @@ impl Search {
     }
 
     /// Takes the extensions, the most probable first, and which of them end; returns those that are running now.
-    pub(super) fn advance(&mut self, extensions: &[Extension], ends: &[bool]) -> Vec<Extension> {
+    pub(crate) fn advance(&mut self, extensions: &[Extension], ends: &[bool]) -> Vec<Extension> {
         let len = self.running.first().map_or(0, |running| running.ids.len()) + 1;
         let is_last = len >= self.max_tokens;
         let extended = |extension: &Extension| {
@@ -144,6 +147,11 @@ impl Search {
     }
 }
 
+/// Log-probabilities of all ids, each with its id.
+pub(crate) fn numbered(logprobs: &[f64]) -> impl Iterator<Item = (u32, f64)> {
+    (0..).zip(logprobs.iter().copied())
+}
+
 #[cfg(test)]
 mod tests {
     use serde::Deserialize;
@@ -162,7 +170,8 @@ mod tests {
         while !search.is_over() {
             let logprobs = |running: &Running| log_softmax(&table(running.ids.last().copied()));
             let logprobs: Vec<Vec<f64>> = search.running.iter().map(logprobs).collect();
-            let extensions = search.extensions(&logprobs, count * options.width);
+            let next = logprobs.iter().map(|logprobs| numbered(logprobs));
+            let extensions = search.extensions(next, count * options.width);
             let is_end: Vec<bool> = extensions.iter().map(|found| ends.contains(&found.id)).collect();
             search.advance(&extensions, &is_end);
         }

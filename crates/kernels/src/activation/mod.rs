@@ -66,6 +66,15 @@ pub fn geglu<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Tensor<D> {
     gate_with(Activation::Gelu, gate, up, reference::geglu)
 }
 
+/// The gate of T5 1.1's layers (Shazeer, 2020): `gelu(gate) * up` with GELU's tanh approximation.
+///
+/// # Shapes
+///
+/// - `gate`, `up` and the result: one shape.
+pub fn geglu_tanh<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Tensor<D> {
+    gate_with(Activation::GeluTanh, gate, up, reference::geglu_tanh)
+}
+
 /// The activation by the kernel of the backend, or by its reference implementation.
 fn activate<const D: usize>(
     activation: Activation,

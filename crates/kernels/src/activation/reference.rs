@@ -40,3 +40,8 @@ pub fn swiglu<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Tensor<D> {
 pub fn geglu<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Tensor<D> {
     gelu(gate) * up
 }
+
+/// The reference implementation of [`geglu_tanh`](crate::geglu_tanh).
+pub fn geglu_tanh<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Tensor<D> {
+    gelu_tanh(gate) * up
+}

@@ -368,3 +368,130 @@ pub(crate) fn attend_projected(
         [Input::new(qkv), Input::optional(q_norm), Input::optional(k_norm)],
     )
 }
+
+/// Attention of projected tokens to those of another text.
+#[derive(Debug, Clone)]
+struct CrossAttention {
+    common: Common,
+    n_heads: usize,
+}
+
+impl CrossAttention {
+    fn inputs<'a>(&'a self, queries: &'a FlexTensor, keys_values: &'a FlexTensor) -> Inputs<'a> {
+        let (q_dims, kv_dims) = (dims(queries), dims(keys_values));
+        let (q_len, kv_len, width) = (q_dims[1], kv_dims[1], q_dims[2]);
+        let head_dim = width / self.n_heads;
+        let of = |x: &'a FlexTensor, view: View| Heads {
+            values: numbers(x),
+            view,
+        };
+        let [q, k, v] = self.views(q_len, kv_len, head_dim);
+        Inputs {
+            shape: Shape {
+                batch: q_dims[0],
+                n_heads: self.n_heads,
+                n_kv_heads: self.n_heads,
+                q_len,
+                kv_len,
+                head_dim,
+                value_dim: head_dim,
+            },
+            settings: self.common.settings,
+            q: of(queries, q),
+            k: of(keys_values, k),
+            v: of(keys_values, v),
+            bias: self.common.bias(),
+            ranges: self.common.ranges(),
+            preparation: Preparation::default(),
+        }
+    }
+
+    /// The heads of queries among their columns, and of keys and values among theirs.
+    fn views(&self, q_len: usize, kv_len: usize, head_dim: usize) -> [View; 3] {
+        let width = self.n_heads * head_dim;
+        let view = |start: usize, rows: usize, row_stride: usize| View {
+            start,
+            batch_stride: rows * row_stride,
+            head_stride: head_dim,
+            row_stride,
+        };
+        [
+            view(0, q_len, width),
+            view(0, kv_len, 2 * width),
+            view(width, kv_len, 2 * width),
+        ]
+    }
+}
+
+impl Fused<2> for CrossAttention {
+    const NAMES: [&'static str; 2] = ["cross-attention", "cross-attention backward"];
+
+    /// Queries, keys and values, the context.
+    type Saved = ([Kept; 2], SavedContext);
+
+    fn forward(&self, inputs: [FlexTensor; 2], is_tracked: bool) -> (FlexTensor, Option<Self::Saved>) {
+        let [queries, keys_values] = contiguous(inputs);
+        let inputs = self.inputs(&queries, &keys_values);
+        let Shape {
+            batch, n_heads, q_len, ..
+        } = inputs.shape;
+        let Attended { context, log_sums } = self.common.forward(&inputs);
+        let context = tensor(context, dims(&queries));
+        let log_sums = tensor(log_sums, Dims::new([batch, n_heads, q_len]));
+        let saved = is_tracked.then(|| {
+            let attended = self.common.saved(context.clone(), log_sums);
+            ([queries, keys_values].map(Kept::new), attended)
+        });
+        (context, saved)
+    }
+
+    fn backward(
+        &self,
+        (saved, attended): Self::Saved,
+        gradient: FlexTensor,
+        _wanted: [bool; 2],
+    ) -> [Option<FlexTensor>; 2] {
+        let [queries, keys_values] = saved.map(Kept::into_tensor);
+        let [gradient] = contiguous([gradient]);
+        let inputs = self.inputs(&queries, &keys_values);
+        let Shape {
+            q_len,
+            kv_len,
+            head_dim,
+            ..
+        } = inputs.shape;
+        let mut dq = uninitialized(queries.layout().num_elements());
+        let len = keys_values.layout().num_elements();
+        let mut dkv = uninitialized(len);
+        let whole = crate::cpu::parallel::Parts::new(&mut dkv);
+        // SAFETY: the two views are those of different columns, so no number is written twice.
+        let [dk, dv] = [(); 2].map(|()| unsafe { whole.part(0, len) });
+        let [q, k, v] = self.views(q_len, kv_len, head_dim);
+        let gradients = Gradients {
+            q: (&mut dq, q),
+            k: (dk, k),
+            v: (dv, v),
+        };
+        self.common.backward(&inputs, &attended, numbers(&gradient), gradients);
+        [Some(tensor(dq, dims(&queries))), Some(tensor(dkv, dims(&keys_values)))]
+    }
+}
+
+/// Attention of projected queries `[batch, q_len, n_heads head_dim]` to projected keys and values
+/// `[batch, kv_len, 2 n_heads head_dim]`.
+pub(crate) fn attend_crossed(
+    queries: Tensor<3>,
+    keys_values: Tensor<3>,
+    n_heads: usize,
+    mask: &AttentionMask,
+    settings: &AttentionSettings,
+) -> Tensor<3> {
+    let ([batch, _, width], [kv_batch, _, kv_width]) = (queries.dims(), keys_values.dims());
+    assert!(
+        batch == kv_batch && kv_width == 2 * width && width.is_multiple_of(n_heads),
+        "queries do not fit the keys and values"
+    );
+    let common = Common::new(mask, settings, width / n_heads);
+    let operation = CrossAttention { common, n_heads };
+    apply(operation, [Input::new(queries), Input::new(keys_values)])
+}

@@ -126,9 +126,35 @@ impl AttentionMask {
         mask
     }
 
+    /// The mask of queries that see the keys of another text: in each row the first `lengths[row]` of `kv_len`, whatever the query; the
+    /// others are padding. Queries and keys are not on one axis, so there may be more queries than keys.
+    ///
+    /// # Panics
+    ///
+    /// Where a length is larger than `kv_len`.
+    pub fn of_keys(lengths: &[usize], q_len: usize, kv_len: usize, device: &Device) -> Self {
+        assert!(
+            lengths.iter().all(|length| *length <= kv_len),
+            "more keys than there are"
+        );
+        let mut mask = Self::new(q_len, kv_len, false, None, device);
+        if lengths.iter().any(|length| *length < kv_len) {
+            let ranges = lengths
+                .iter()
+                .flat_map(|length| std::iter::repeat_n((0, *length as u32), q_len));
+            mask.ranges = Some((lengths.len(), ranges.collect()));
+        }
+        mask
+    }
+
     /// The keys that each query may see in addition to causality and window, `[batch, q_len]`, where that is not the same in every row.
     pub(crate) fn ranges(&self) -> Option<&KeyRanges> {
         self.ranges.as_ref().map(|(_, ranges)| ranges)
+    }
+
+    /// Whether the positions of queries and keys do not matter, so that there may be more queries than keys.
+    fn is_without_order(&self) -> bool {
+        !self.is_causal && self.window.is_none()
     }
 
     /// How many keys there are.
@@ -238,7 +264,7 @@ pub fn attention(
     settings: &AttentionSettings,
 ) -> Tensor<4> {
     match Backend::of(&q) {
-        Backend::Flex if !has_tracked_bias(mask) && q.dims()[2] <= k.dims()[2] => {
+        Backend::Flex if !has_tracked_bias(mask) && (mask.is_without_order() || q.dims()[2] <= k.dims()[2]) => {
             autodiff::attend(q, k, v, mask, settings)
         }
         Backend::Flex => reference::attention(q, k, v, mask, settings).0,
@@ -286,6 +312,39 @@ pub fn projected_attention(
         #[cfg(feature = "cubecl")]
         Backend::Gpu => by_parts(qkv, projection),
         Backend::Other => by_parts(qkv, projection),
+    }
+}
+
+/// Attention of projected tokens to those of another text: [`attention`] without copying a head out.
+///
+/// # Shapes
+///
+/// - `queries`: `[batch, q_len, n_heads * head_dim]`; `keys_values`: `[batch, kv_len, 2 * n_heads * head_dim]`, the columns of keys, then
+///   values; result: as `queries`
+///
+/// # Panics
+///
+/// When the widths do not fit.
+pub fn projected_cross_attention(
+    queries: Tensor<3>,
+    keys_values: Tensor<3>,
+    n_heads: usize,
+    mask: &AttentionMask,
+    settings: &AttentionSettings,
+) -> Tensor<3> {
+    let by_parts = |queries, keys_values| {
+        reference::attend_crossed(queries, keys_values, n_heads, |[q, k, v]| {
+            attention(q, k, v, mask, settings)
+        })
+    };
+    match Backend::of(&queries) {
+        Backend::Flex if !has_tracked_bias(mask) && mask.is_without_order() => {
+            autodiff::attend_crossed(queries, keys_values, n_heads, mask, settings)
+        }
+        Backend::Flex => by_parts(queries, keys_values),
+        #[cfg(feature = "cubecl")]
+        Backend::Gpu => by_parts(queries, keys_values),
+        Backend::Other => by_parts(queries, keys_values),
     }
 }
 

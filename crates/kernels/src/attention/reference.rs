@@ -91,6 +91,50 @@ pub(crate) fn attend_projected(
         .reshape([batch, seq, n_heads * head_dim])
 }
 
+/// The reference implementation of [`projected_cross_attention`](crate::projected_cross_attention).
+pub fn projected_cross_attention(
+    queries: Tensor<3>,
+    keys_values: Tensor<3>,
+    n_heads: usize,
+    mask: &AttentionMask,
+    settings: &AttentionSettings,
+) -> Tensor<3> {
+    attend_crossed(queries, keys_values, n_heads, |[q, k, v]| {
+        attention(q, k, v, mask, settings).0
+    })
+}
+
+/// Any attention of projected tokens to those of another text, with the heads' results concatenated.
+pub(crate) fn attend_crossed(
+    queries: Tensor<3>,
+    keys_values: Tensor<3>,
+    n_heads: usize,
+    attend: impl FnOnce([Tensor<4>; 3]) -> Tensor<4>,
+) -> Tensor<3> {
+    let [batch, q_len, width] = queries.dims();
+    let [q] = heads_of(queries, n_heads);
+    let [k, v] = heads_of(keys_values, n_heads);
+    attend([q, k, v])
+        .swap_dims(1, 2) // [batch, q_len, n_heads, head_dim]
+        .reshape([batch, q_len, width])
+}
+
+/// Projected tokens as `N` tensors of heads.
+///
+/// # Shapes
+///
+/// - `projected`: `[batch, seq, N * n_heads * head_dim]`; results: `[batch, n_heads, seq, head_dim]`
+pub fn heads_of<const N: usize>(projected: Tensor<3>, n_heads: usize) -> [Tensor<4>; N] {
+    let [batch, seq, width] = projected.dims();
+    let heads = projected
+        .reshape([batch, seq, N * n_heads, width / (N * n_heads)])
+        .swap_dims(1, 2); // [batch, N * n_heads, seq, head_dim]
+    std::array::from_fn(|part| match N {
+        1 => heads.clone(),
+        _ => heads.clone().slice_dim(1, part * n_heads..(part + 1) * n_heads),
+    })
+}
+
 impl Projection {
     /// Queries, keys and values of projected tokens, with norms and rotary positions applied to the first two.
     ///

@@ -44,7 +44,12 @@ fn assert_near(what: &str, found: &[f32], expected: &[f32]) {
 
 /// Runs the operation in bf16 and the reference implementation, and compares results and gradients.
 #[track_caller]
-fn assert_equals_reference(name: &str, inputs: &[Vec<f32>], operation: Operation<'_>, reference: Operation<'_>) {
+pub(super) fn assert_equals_reference(
+    name: &str,
+    inputs: &[Vec<f32>],
+    operation: Operation<'_>,
+    reference: Operation<'_>,
+) {
     let (result, gradients) = differentiate(inputs, &|x| in_bf16(|| operation(x)));
     let (expected, expected_gradients) = differentiate(inputs, reference);
     assert_near(name, &result, &expected);

@@ -60,7 +60,7 @@ pub(super) fn assert_near(what: &str, found: &[f32], expected: &[f32]) {
 
 /// Runs both and compares; the first must really have been fused.
 #[track_caller]
-fn assert_equals_reference(name: &str, inputs: &[Vec<f32>], fused: Operation<'_>, reference: Operation<'_>) {
+pub(super) fn assert_equals_reference(name: &str, inputs: &[Vec<f32>], fused: Operation<'_>, reference: Operation<'_>) {
     let (result, gradients) = differentiate(inputs, fused);
     let (expected, expected_gradients) = differentiate(inputs, reference);
     assert_near(name, &result, &expected);
@@ -141,9 +141,19 @@ fn the_public_functions_use_the_fused_kernels_on_flex() {
     let x = Tensor::<2>::ones([4, 8], &Device::flex());
     let _ = taal_kernels::gelu(x.clone());
     let _ = reference::silu(x.clone());
+    let mask = AttentionMask::of_keys(&[2], 4, 3, &Device::flex());
+    let keys_values = Tensor::ones([1, 3, 16], &Device::flex());
+    let _ = taal_kernels::projected_cross_attention(
+        x.clone().unsqueeze::<3>(),
+        keys_values,
+        2,
+        &mask,
+        &AttentionSettings::default(),
+    );
     let names: Vec<_> = profile::stop().into_iter().map(|(name, _)| name).collect();
     if std::env::var_os("TAAL_PLAIN_KERNELS").is_none() {
         assert!(names.contains(&"activation"), "{names:?}");
+        assert!(names.contains(&"cross-attention"), "{names:?}");
     }
     // Double precision is left to Burn.
     let wide = x.cast(DType::F64);
@@ -215,6 +225,12 @@ mod activations {
                 &inputs,
                 &|x| taal_kernels::geglu(x[0].clone(), x[1].clone()),
                 &|x| reference::geglu(x[0].clone(), x[1].clone()),
+            );
+            assert_equals_reference(
+                "geglu with the approximation",
+                &inputs,
+                &|x| taal_kernels::geglu_tanh(x[0].clone(), x[1].clone()),
+                &|x| reference::geglu_tanh(x[0].clone(), x[1].clone()),
             );
         }
     }

@@ -281,3 +281,33 @@ fn attention_of_every_kind_is_alike() {
         }
     }
 }
+
+/// More and fewer queries than keys, a padded row, a single key.
+#[test]
+#[ignore = "needs a GPU: cargo xtask parity"]
+fn attention_to_another_text_is_alike() {
+    let gpu = gpu();
+    for (q_len, lengths) in [(40, [17, 9]), (5, [33, 1]), (1, [7, 7]), (3, [1, 1])] {
+        let kv_len = lengths[0];
+        let run = |device: &Device| {
+            let device = device.clone().autodiff();
+            let queries = random::normal([2, q_len, 32], 1.0, 1, &device).require_grad();
+            let keys_values = random::normal([2, kv_len, 64], 1.0, 2, &device).require_grad();
+            let mask = AttentionMask::of_keys(&lengths, q_len, kv_len, &device);
+            let settings = AttentionSettings::default();
+            let context =
+                taal_kernels::projected_cross_attention(queries.clone(), keys_values.clone(), 2, &mask, &settings);
+            let slope = random::normal(context.dims(), 1.0, 4, &device);
+            let gradients = (context.clone() * slope).sum().backward();
+            let of = |x: Tensor<3>| numbers(x.grad(&gradients).expect("a gradient"));
+            [numbers(context), of(queries), of(keys_values)]
+        };
+        let (found, expected) = (run(&gpu), run(&Device::flex()));
+        for (what, (found, expected)) in ["context", "queries", "keys and values"]
+            .iter()
+            .zip(found.iter().zip(&expected))
+        {
+            assert_alike(&format!("{what} of {q_len} x {kv_len}"), found, expected, ATTENTION);
+        }
+    }
+}

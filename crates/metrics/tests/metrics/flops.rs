@@ -12,6 +12,7 @@ const GPT2: Shape = Shape {
     seq_len: 1024,
     is_gated: false,
     is_recurrent: false,
+    n_encoder_layers: 0,
     n_params: 124_337_664 - 786_432,
 };
 
@@ -27,6 +28,7 @@ const GROUPED_AND_GATED: Shape = Shape {
     seq_len: 4,
     is_gated: true,
     is_recurrent: false,
+    n_encoder_layers: 0,
     n_params: 100,
 };
 
@@ -125,6 +127,22 @@ fn a_recurrent_layer_is_its_gates_and_nothing_else() {
         ..GROUPED_AND_GATED
     };
     assert_eq!(palm_per_token(&shape), 600);
+}
+
+#[test]
+fn an_encoder_adds_its_blocks_and_attention_to_the_source_in_each_block_of_the_decoder() {
+    let shape = Shape {
+        n_encoder_layers: 3,
+        ..GROUPED_AND_GATED
+    };
+    let counts = count(&shape);
+    // Four projections of 5 by 6, of 4 tokens each; scores and their sum as in self-attention.
+    assert_eq!(counts.cross, 4 * 2 * 4 * 5 * 6 + 2 * 192);
+    assert_eq!(counts.encoder, 3 * 1944);
+    assert_eq!(counts.block, 1944 + 1344);
+    assert_eq!(counts.transformer, 2 * 3288 + 5832);
+    // Two blocks that attend twice, three that attend once.
+    assert_eq!(palm_per_token(&shape), 600 + 12 * 7 * 2 * 3 * 4);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::rope::rotary;
 use super::special_ids::{BOS_KEY, EOS_KEY, PAD_KEY};
 use super::weights::shown;
-use super::{Companions, encoders, modernbert};
+use super::{Companions, encoders, marian, modernbert, t5};
 use crate::config::{Activation, Mixer, ModelSize, NormKind, NormPlace, PositionKind, TransformerConfig};
 
 /// The window of Mistral 7B v0.1.
@@ -69,6 +69,10 @@ pub enum Family {
     DistilBert,
     /// Answer.AI's ModernBERT, as `ModernBertForMaskedLM`.
     ModernBert,
+    /// Marian's translation models, as `MarianMTModel`.
+    Marian,
+    /// Google's T5, as `T5ForConditionalGeneration`.
+    T5,
     /// None of them: Taal's own names, which only Taal opens.
     Taal,
 }
@@ -84,6 +88,10 @@ impl Family {
             Self::Bert
         } else if modernbert::obstacle(config).is_none() {
             Self::ModernBert
+        } else if marian::obstacle(config).is_none() {
+            Self::Marian
+        } else if t5::obstacle(config).is_none() {
+            Self::T5
         } else {
             Self::Taal
         }
@@ -104,7 +112,11 @@ impl Family {
 
     /// The first field that keeps a configuration out of every published family, or `None` where one fits.
     pub fn obstacle(config: &TransformerConfig) -> Option<&'static str> {
-        let nearest = if !config.is_causal && config.position == PositionKind::Rotary {
+        let nearest = if config.is_encoder_decoder() && config.norm == NormKind::RmsNorm {
+            t5::obstacle(config)
+        } else if config.is_encoder_decoder() {
+            marian::obstacle(config)
+        } else if !config.is_causal && config.position == PositionKind::Rotary {
             modernbert::obstacle(config)
         } else if !config.is_causal {
             encoders::obstacle(config)
@@ -127,6 +139,8 @@ impl Family {
             Self::Roberta => "roberta",
             Self::DistilBert => "distilbert",
             Self::ModernBert => "modernbert",
+            Self::Marian => "marian",
+            Self::T5 => "t5",
             Self::Taal => "taal",
         }
     }
@@ -142,6 +156,8 @@ impl Family {
             Self::Roberta,
             Self::DistilBert,
             Self::ModernBert,
+            Self::Marian,
+            Self::T5,
             Self::Taal,
         ];
         all.into_iter()
@@ -163,6 +179,17 @@ pub(super) fn first<const N: usize>(obstacles: [(bool, &'static str); N]) -> Opt
         .find_map(|(is_there, field)| is_there.then_some(field))
 }
 
+/// What keeps a configuration out of every family with one side.
+pub(super) fn obstacle_of_one_side(c: &TransformerConfig) -> Option<&'static str> {
+    let obstacles = [
+        (c.encoder.is_some(), "encoder"),
+        (c.scale_embeddings, "scale_embeddings"),
+        (c.attention_scale.is_some(), "attention_scale"),
+        (c.logit_scale.is_some(), "logit_scale"),
+    ];
+    first(obstacles)
+}
+
 /// What keeps a configuration out of every causal family that is read and written.
 fn common_obstacle(c: &TransformerConfig) -> Option<&'static str> {
     let obstacles = [
@@ -178,7 +205,7 @@ fn common_obstacle(c: &TransformerConfig) -> Option<&'static str> {
         (c.local_rope_theta.is_some(), "local_rope_theta"),
         (c.skip_first_norm, "skip_first_norm"),
     ];
-    first(obstacles)
+    obstacle_of_one_side(c).or_else(|| first(obstacles))
 }
 
 fn gpt2_obstacle(c: &TransformerConfig) -> Option<&'static str> {
@@ -215,7 +242,8 @@ pub(super) fn activation_name(activation: Activation) -> Option<&'static str> {
         Activation::GeluTanh => Some("gelu_new"),
         Activation::Relu => Some("relu"),
         Activation::ReluSquared => Some("relu2"),
-        Activation::SwiGlu | Activation::GeGlu => None,
+        Activation::Silu => Some("silu"),
+        Activation::SwiGlu | Activation::GeGlu | Activation::GeGluTanh => None,
     }
 }
 
@@ -228,6 +256,7 @@ pub(super) fn activation_of(name: &str) -> Option<Activation> {
         }
         "relu" => Some(Activation::Relu),
         "relu2" => Some(Activation::ReluSquared),
+        "silu" | "swish" => Some(Activation::Silu),
         _ => None,
     }
 }
@@ -253,7 +282,7 @@ struct Overrides {
 impl Overrides {
     fn of(c: &TransformerConfig, family: Family) -> Self {
         let unless = |usual: bool, value: bool| (value != usual).then_some(value);
-        let has_biases = family == Family::Gpt2 || family.is_bert_like();
+        let has_biases = [Family::Gpt2, Family::Marian].contains(&family) || family.is_bert_like();
         let absent = |value: bool| (has_biases && !value).then_some(false);
         Self {
             // ModernBERT has a key for it.
@@ -261,7 +290,10 @@ impl Overrides {
             qkv_bias: absent(c.qkv_bias),
             attention_output_bias: absent(c.attention_output_bias),
             ffn_bias: absent(c.ffn_bias),
-            output_bias: (family.is_bert_like() && c.head_transform && !c.output_bias).then_some(false),
+            output_bias: match family {
+                Family::Marian => absent(c.output_bias),
+                _ => (family.is_bert_like() && c.head_transform && !c.output_bias).then_some(false),
+            },
             dropout: (c.dropout != 0.0).then_some(c.dropout),
         }
     }
@@ -288,6 +320,14 @@ pub(super) fn to_json(
         Family::Llama | Family::Mistral | Family::Qwen2 | Family::Qwen3 => llama_json(c, family),
         Family::Bert | Family::Roberta | Family::DistilBert => encoders::to_json(c),
         Family::ModernBert => modernbert::to_json(c),
+        Family::Marian => marian::to_json(c),
+        Family::T5 => t5::to_json(c),
+        Family::Taal if c.is_encoder_decoder() => json!({
+            "architectures": ["TaalForConditionalGeneration"],
+            "is_encoder_decoder": true,
+            "decoder_start_token_id": c.decoder_start,
+            "taal": c,
+        }),
         Family::Taal => json!({ "architectures": ["TaalForCausalLM"], "taal": c }),
     };
     if let Some(object) = object.as_object_mut() {
@@ -397,6 +437,8 @@ pub(super) fn from_json(text: &str) -> Result<(TransformerConfig, Family), Strin
         Family::Gpt2 => gpt2(&keys)?,
         Family::Bert | Family::Roberta | Family::DistilBert => encoders::from_json(&keys, family)?,
         Family::ModernBert => modernbert::from_json(&keys)?,
+        Family::Marian => marian::from_json(&keys)?,
+        Family::T5 => t5::from_json(&keys)?,
         Family::Llama | Family::Mistral | Family::Qwen2 | Family::Qwen3 | Family::Taal => llama(&keys, family)?,
     };
     if let Some(own) = keys.0.get("taal") {
@@ -589,6 +631,14 @@ impl Keys<'_> {
             self.size(key)
         } else {
             Ok(default)
+        }
+    }
+
+    /// A token id, where there is one.
+    pub(super) fn id(&self, key: &str) -> Result<Option<u32>, String> {
+        match self.present(key) {
+            Some(_) => Ok(u32::try_from(self.size(key)?).ok()),
+            None => Ok(None),
         }
     }
 

@@ -7,7 +7,7 @@
 use serde_json::{Value, json};
 
 use super::Family;
-use super::config::{Keys, activation_name, activation_of, first};
+use super::config::{Keys, activation_name, activation_of, first, obstacle_of_one_side};
 use super::weights::shown;
 use crate::config::{ModelSize, NormKind, NormPlace, PositionKind, TransformerConfig};
 use crate::layout::rename;
@@ -33,9 +33,7 @@ impl Family {
             Self::Bert => Some("bert."),
             Self::Roberta => Some("roberta."),
             Self::DistilBert => Some("distilbert."),
-            Self::Gpt2 | Self::Llama | Self::Mistral | Self::Qwen2 | Self::Qwen3 | Self::ModernBert | Self::Taal => {
-                None
-            }
+            _ => None,
         }
     }
 
@@ -76,7 +74,7 @@ pub(super) fn obstacle(c: &TransformerConfig) -> Option<&'static str> {
         (c.attention_softcap.is_some(), "attention_softcap"),
         (c.logit_softcap.is_some(), "logit_softcap"),
     ];
-    first(obstacles)
+    obstacle_of_one_side(c).or_else(|| first(obstacles))
 }
 
 /// The keys of BERT's config.json.

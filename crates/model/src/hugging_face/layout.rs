@@ -1,6 +1,6 @@
 //! Which tensor of a family's file is which parameter of ours, and whether it is transposed.
 
-use super::{Family, encoders, modernbert};
+use super::{Family, encoders, marian, modernbert, t5};
 use crate::config::TransformerConfig;
 use crate::layout::{Parameter, Part, rename};
 
@@ -36,6 +36,11 @@ impl Layout {
             Family::Llama | Family::Mistral | Family::Qwen2 | Family::Qwen3 => self.llama(ours, shape),
             Family::Bert | Family::Roberta | Family::DistilBert => self.encoder(ours, shape),
             Family::ModernBert => self.modernbert(ours, shape),
+            Family::Marian => self.two_sides(ours, shape, marian::tensor_name(ours), marian::QKV),
+            Family::T5 => {
+                let renamed = t5::tensor_name(ours, self.config.activation.is_gated());
+                self.two_sides(ours, shape, renamed, t5::QKV)
+            }
             Family::Taal => Parameter::whole(ours.to_string(), shape, false),
         }
     }
@@ -112,6 +117,28 @@ impl Layout {
         }
     }
 
+    /// A parameter of an encoder-decoder, whose attentions have queries, keys and values apart.
+    fn two_sides(&self, ours: &str, shape: &[usize], renamed: String, names: [&str; 3]) -> Parameter {
+        let is_table = ours == "token_embedding.weight" || ours.ends_with("relative_bias.weight");
+        let is_transposed = shape.len() == 2 && !is_table;
+        if let Some((attention, kind)) = renamed.split_once(".qkv.") {
+            return self.qkv(attention, names, kind, shape, is_transposed);
+        }
+        if let Some((attention, kind)) = renamed.split_once(".key_value.") {
+            // As many key and value heads as query heads.
+            let width = self.config.n_heads * self.config.head_dim;
+            let part = |name: &&str| Part::new(format!("{attention}.{name}.{kind}"), shape, width, is_transposed);
+            return Parameter::cut(shape, is_transposed, names[1..].iter().map(part).collect());
+        }
+        let mut parameter = Parameter::whole(renamed, shape, is_transposed);
+        for part in &mut parameter.parts {
+            if part.name == marian::LOGIT_BIAS {
+                part.shape.insert(0, 1);
+            }
+        }
+        parameter
+    }
+
     /// The fused query, key and value of a block, which are separate in the file.
     fn qkv(&self, layer: &str, names: [&str; 3], kind: &str, shape: &[usize], is_transposed: bool) -> Parameter {
         let c = &self.config;
@@ -153,7 +180,8 @@ impl Layout {
 
     /// Tensors that the family's layout demands and this model does not have: biases.
     pub(super) fn zeros(&self) -> Vec<(String, Vec<usize>)> {
-        if self.family != Family::Gpt2 && !self.family.is_bert_like() {
+        let is_marian = self.family == Family::Marian;
+        if self.family != Family::Gpt2 && !is_marian && !self.family.is_bert_like() {
             return Vec::new();
         }
         let c = &self.config;
@@ -168,8 +196,15 @@ impl Layout {
                 );
             }
         };
-        for layer in 0..c.n_layers {
-            let name = |ours: &str| format!("blocks.{layer}.{ours}.bias");
+        let encoder_layers = (0..c.encoder.map_or(0, |encoder| encoder.n_layers)).map(|layer| ("encoder.", layer));
+        for (side, layer) in encoder_layers.chain((0..c.n_layers).map(|layer| ("", layer))) {
+            let name = |ours: &str| format!("{side}blocks.{layer}.{ours}.bias");
+            if is_marian && side.is_empty() {
+                add(!c.norm_bias, name("cross_norm"), c.d_model);
+                add(!c.qkv_bias, name("cross.query"), c.d_model);
+                add(!c.qkv_bias, name("cross.key_value"), 2 * c.d_model);
+                add(!c.attention_output_bias, name("cross.output"), c.d_model);
+            }
             add(!c.norm_bias, name("attention_norm"), c.d_model);
             add(!c.norm_bias, name("feed_forward_norm"), c.d_model);
             add(!c.qkv_bias, name("attention.qkv"), 3 * c.d_model);
@@ -180,11 +215,19 @@ impl Layout {
         let name = |ours: &str| format!("{ours}.bias");
         let is_bert_like = self.family.is_bert_like();
         let has_head = is_bert_like && c.head_transform;
-        add(!c.norm_bias && !is_bert_like, name("final_norm"), c.d_model);
+        add(
+            !c.norm_bias && !is_bert_like && !is_marian,
+            name("final_norm"),
+            c.d_model,
+        );
         add(!c.norm_bias && is_bert_like, name("embedding_norm"), c.d_model);
         add(!c.norm_bias && has_head, name("head_transform.norm"), c.d_model);
         add(!c.ffn_bias && has_head, name("head_transform.dense"), c.d_model);
-        add(!c.output_bias && has_head, "output_bias".to_string(), c.vocab_size);
+        add(
+            !c.output_bias && (has_head || is_marian),
+            "output_bias".to_string(),
+            c.vocab_size,
+        );
         absent
     }
 
@@ -219,6 +262,14 @@ impl Layout {
             let names = encoders::other_names(name, self.family, self.config.tie_embeddings);
             return names.into_iter().find(|name| is_stored(name));
         }
+        let others = match self.family {
+            Family::Marian => marian::other_names(name),
+            Family::T5 => t5::other_names(name),
+            _ => &[],
+        };
+        if let Some(other) = others.iter().find(|other| is_stored(other)) {
+            return Some((*other).to_string());
+        }
         let short = name
             .strip_prefix("transformer.")
             .or_else(|| name.strip_prefix("model."))?;
@@ -236,6 +287,8 @@ impl Layout {
                 return encoders::is_ignored(name, self.family, self.config.tie_embeddings);
             }
             Family::ModernBert => return modernbert::is_ignored(name, self.config.tie_embeddings),
+            Family::Marian => marian::is_ignored(name),
+            Family::T5 => t5::is_ignored(name),
             Family::Taal => false,
         };
         is_buffer || (self.config.tie_embeddings && name == "lm_head.weight")

@@ -1,7 +1,7 @@
 //! Model directories in Hugging Face's layout: `config.json`, `model.safetensors`, `tokenizer.json`.
 //!
-//! Everything that knows Hugging Face's names lives here. GPT-2, LLaMA, Mistral, Qwen2, Qwen3, BERT and ModernBERT layouts are read and
-//! written, so `transformers`, llama.cpp's converter and candle open what Taal trained; RoBERTa and DistilBERT are read, and written as
+//! Everything that knows Hugging Face's names lives here. GPT-2, LLaMA, Mistral, Qwen2, Qwen3, BERT, ModernBERT, Marian and T5 layouts are
+//! read and written, so `transformers`, llama.cpp's converter and candle open what Taal trained; RoBERTa and DistilBERT are read, and written as
 //! BERT. A model that no family can express is written with `model_type: "taal"` under Taal's own names. Tensors that a family requires
 //! but the model lacks (GPT-2 without biases) are written as zeros, and a `taal` object in `config.json` holds the true configuration.
 
@@ -10,12 +10,15 @@ mod config;
 mod encoders;
 mod layout;
 mod lora;
+mod marian;
 mod modernbert;
 mod peft;
 mod pickle;
 mod rope;
 mod shards;
 mod special_ids;
+mod t5;
+mod translation;
 mod tying;
 mod weights;
 
@@ -37,6 +40,7 @@ pub use peft::{
 };
 pub use pickle::refuse_pickle;
 pub use special_ids::{GENERATION_CONFIG_FILE, Mark, SpecialIds, TOKENIZER_CONFIG_FILE};
+pub use translation::{OwnLoss, TRANSLATION_FILE, TranslationFacts};
 
 use crate::ModelError;
 use crate::config::TransformerConfig;

@@ -6,7 +6,7 @@
 use serde_json::{Map, Value, json};
 
 use super::Family;
-use super::config::{Keys, first};
+use super::config::{Keys, first, obstacle_of_one_side};
 use super::encoders::has_head;
 use super::rope::{Contexts, rope_scaling};
 use super::weights::shown;
@@ -46,7 +46,7 @@ pub(super) fn obstacle(c: &TransformerConfig) -> Option<&'static str> {
         (c.attention_softcap.is_some(), "attention_softcap"),
         (c.logit_softcap.is_some(), "logit_softcap"),
     ];
-    first(obstacles)
+    obstacle_of_one_side(c).or_else(|| first(obstacles))
 }
 
 /// The name of a gated activation in transformers.
@@ -54,7 +54,8 @@ fn activation_name(activation: Activation) -> Option<&'static str> {
     match activation {
         Activation::GeGlu => Some("gelu"),
         Activation::SwiGlu => Some("silu"),
-        Activation::Relu | Activation::ReluSquared | Activation::Gelu | Activation::GeluTanh => None,
+        Activation::GeGluTanh => Some("gelu_new"),
+        Activation::Relu | Activation::ReluSquared | Activation::Gelu | Activation::GeluTanh | Activation::Silu => None,
     }
 }
 
@@ -156,6 +157,7 @@ pub(super) fn from_json(keys: &Keys<'_>) -> Result<TransformerConfig, String> {
 fn activation(keys: &Keys<'_>, has_head: bool) -> Result<Activation, String> {
     let gated = |name: &str| match name {
         "gelu" | "gelu_python" => Some(Activation::GeGlu),
+        "gelu_new" | "gelu_pytorch_tanh" => Some(Activation::GeGluTanh),
         "silu" | "swish" => Some(Activation::SwiGlu),
         _ => None,
     };

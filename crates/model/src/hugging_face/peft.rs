@@ -491,7 +491,10 @@ fn config_json(config: &TransformerConfig, lora: &Lora, base: &Base, modules: &B
         "rank_pattern": {},
         "revision": null,
         "target_modules": target_modules(modules),
-        "task_type": config.is_causal.then_some("CAUSAL_LM"),
+        "task_type": match config.is_encoder_decoder() {
+            true => Some("SEQ_2_SEQ_LM"),
+            false => config.is_causal.then_some("CAUSAL_LM"),
+        },
         "use_dora": false,
         "use_rslora": lora.is_rslora,
     });

@@ -24,7 +24,7 @@ const LENGTH_BYTES: usize = 8;
 /// Header bytes allowed in every file, for metadata.
 const FREE_HEADER_BYTES: u64 = 1 << 20;
 
-/// Additional header bytes allowed per block. GPT-2's blocks have the most, 16 tensors of about 100 bytes of header each.
+/// Additional header bytes allowed per block. Blocks of Marian's decoder have the most, 26 tensors of about 130 bytes of header each.
 const BLOCK_HEADER_BYTES: u64 = 4096;
 
 /// The fewest bytes of 32 numbers: those of Q4_0.
@@ -38,7 +38,8 @@ const MAX_SHOWN_CHARS: usize = 100;
 
 /// The longest header, or index of several files, that is read for a model.
 pub(super) fn header_limit_bytes(config: &TransformerConfig) -> u64 {
-    MAX_HEADER_BYTES.min(FREE_HEADER_BYTES + BLOCK_HEADER_BYTES * config.n_layers as u64)
+    let n_layers = config.n_layers + config.encoder.map_or(0, |encoder| encoder.n_layers);
+    MAX_HEADER_BYTES.min(FREE_HEADER_BYTES + BLOCK_HEADER_BYTES * n_layers as u64)
 }
 
 /// Reads the header and checks it against the format. Memory use is bounded by the size of the file.

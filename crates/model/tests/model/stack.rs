@@ -3,6 +3,7 @@
 use taal_model::{Hook, Role, Site};
 
 use super::super::*;
+use super::pairs::many_pairs;
 use crate::size;
 
 fn run(model: &Transformer, ids: Tensor<2, Int>, hook: Option<Hook<'_>>) -> Tensor<3> {
@@ -139,7 +140,7 @@ impl ModuleVisitor for Walk {
 
 #[test]
 fn the_table_has_a_row_for_every_parameter_in_the_order_of_the_walk() {
-    for (name, config) in many_configs() {
+    for (name, config) in many_configs().into_iter().chain(many_pairs()) {
         let model = config.init(1, &Device::flex()).unwrap();
         let table = ParameterTable::of(&model);
         let mut walk = Walk::default();
@@ -157,7 +158,8 @@ fn the_table_has_a_row_for_every_parameter_in_the_order_of_the_walk() {
                 "{name}: {}",
                 row.name
             );
-            let is_inner = row.name.starts_with("blocks.") || row.name.starts_with("recurrent.");
+            let of_side = row.name.trim_start_matches("encoder.");
+            let is_inner = of_side.starts_with("blocks.") || of_side.starts_with("recurrent.");
             assert_eq!(
                 row.role.is_hidden_matrix(),
                 is_inner && shape.len() == 2,
@@ -166,7 +168,7 @@ fn the_table_has_a_row_for_every_parameter_in_the_order_of_the_walk() {
             );
             assert_eq!(
                 row.role == Role::Embedding,
-                row.name.contains("_embedding."),
+                row.name.contains("_embedding.") || of_side.starts_with("relative_bias."),
                 "{name}: {}",
                 row.name
             );

@@ -231,6 +231,26 @@ pub fn many_configs() -> Vec<(&'static str, TransformerConfig)> {
             },
         ),
         (
+            "relative positions and unscaled attention",
+            TransformerConfig {
+                position: PositionKind::Relative,
+                attention_scale: Some(1.0),
+                logit_scale: Some(0.3),
+                activation: Activation::GeGluTanh,
+                ..llama.clone()
+            },
+        ),
+        (
+            "sines first, scaled embeddings, swish",
+            TransformerConfig {
+                position: PositionKind::Sinusoidal,
+                sinusoidal_halves: true,
+                scale_embeddings: true,
+                activation: Activation::Silu,
+                ..TransformerConfig::gpt2(size(50, 40, 2, 4, 32))
+            },
+        ),
+        (
             "no positions",
             TransformerConfig {
                 position: PositionKind::None,

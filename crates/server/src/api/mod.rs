@@ -7,6 +7,7 @@ pub(crate) mod openapi;
 pub(crate) mod responses;
 pub(crate) mod texts;
 pub(crate) mod tools;
+pub(crate) mod translate;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};

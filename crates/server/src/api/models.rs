@@ -10,6 +10,7 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use serde::Serialize;
+use taal_inference::{LanguageModel, check_translator};
 use utoipa::ToSchema;
 
 use crate::app::App;
@@ -34,10 +35,33 @@ pub(crate) struct Model {
     owned_by: &'static str,
     /// Tokens of a prompt and its answer together; `null` where there is no limit.
     max_model_len: Option<usize>,
-    /// `causal` or `masked`.
+    /// `causal`, `masked`, or `translator` for a model with an encoder.
     kind: &'static str,
     has_tokenizer: bool,
     has_chat_template: bool,
+    /// The languages of `/v1/translate`; `null` where the model does not translate.
+    translates: Option<Languages>,
+}
+
+/// The languages of a model that translates.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Languages {
+    /// Of its texts, such as `en`; `null` where its files do not say.
+    from: Option<String>,
+    /// Of its translations.
+    to: Option<String>,
+}
+
+impl Languages {
+    fn of(lm: &LanguageModel) -> Option<Self> {
+        check_translator(lm).ok()?;
+        let (from, to) = lm
+            .translation
+            .as_ref()
+            .map(|facts| (facts.from.clone(), facts.to.clone()))
+            .unzip();
+        Some(Self { from, to })
+    }
 }
 
 impl From<&ServedModel> for Model {
@@ -53,7 +77,12 @@ impl From<&ServedModel> for Model {
                 Some(engine) => engine.context(),
                 None => config.context_limit(),
             },
-            kind: if config.is_causal { "causal" } else { "masked" },
+            kind: match (model.lm.model.is_encoder_decoder(), config.is_causal) {
+                (true, _) => "translator",
+                (false, true) => "causal",
+                (false, false) => "masked",
+            },
+            translates: Languages::of(&model.lm),
             has_tokenizer: model.lm.tokenizer.is_some(),
             has_chat_template: !model.lm.chat.is_empty(),
         }

@@ -27,7 +27,7 @@ const MAX_GUESSES: usize = 100;
 
 /// The model of a request.
 #[derive(Deserialize, ToSchema)]
-struct Named {
+pub(super) struct Named {
     /// A name of /v1/models; without it, the first model answers.
     model: Option<String>,
 }
@@ -38,7 +38,7 @@ merge!(TokenizeRequest: Named, Split);
 merge!(DetokenizeRequest: Named, Join);
 
 /// Answers a request to the model that it names.
-async fn answered<T: DeserializeOwned, A: Send + 'static>(
+pub(super) async fn answered<T: DeserializeOwned, A: Send + 'static>(
     app: Arc<App>,
     body: Vec<u8>,
     answer: impl FnOnce(&LanguageModel, &str, T) -> Result<A, Refusal> + Send + 'static,

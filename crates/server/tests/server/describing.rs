@@ -7,7 +7,7 @@ use taal_inference::EngineOptions;
 use taal_server::ServerOptions;
 
 use crate::client::{get, head, post, send};
-use crate::tiny::{causal, masked, options, serve, server};
+use crate::tiny::{causal, masked, options, serve, server, translator};
 
 fn description(address: std::net::SocketAddr) -> Value {
     get(address, "/openapi.json").json()
@@ -289,7 +289,7 @@ fn check_fields(all: &Value, schema: &Value, value: &Value, path: &str) {
 fn answers_are_as_described() {
     let tiny = crate::chatting::with_template(crate::chatting::TEMPLATE);
     let server = serve(
-        &[("tiny", tiny), ("masked", masked())],
+        &[("tiny", tiny), ("masked", masked()), ("translator", translator())],
         EngineOptions::default(),
         options(),
     );
@@ -314,6 +314,10 @@ fn answers_are_as_described() {
         ),
         ("/v1/embeddings", json!({"input": ["the", "cat"]})),
         ("/v1/fill-mask", json!({"input": "the [MASK] sat", "model": "masked"})),
+        (
+            "/v1/translate",
+            json!({"input": ["the cat", ""], "model": "translator", "alternatives": 1, "attention": true, "max_tokens": 4}),
+        ),
         ("/v1/tokenize", json!({"prompt": "the cat"})),
         ("/detokenize", json!({"tokens": [65, 66]})),
     ] {

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use burn::tensor::Device;
 use taal_inference::{Engine, EngineOptions, EngineStats, LanguageModel};
-use taal_model::{Initialization, ModelSize, TransformerConfig};
+use taal_model::hugging_face::TranslationFacts;
+use taal_model::{EncoderConfig, Initialization, ModelSize, TransformerConfig};
 use taal_server::{ServedModel, Server, ServerOptions, Stopper};
 use taal_tokenizer::{Kind, TrainerConfig};
 
@@ -42,6 +43,30 @@ pub fn causal() -> Arc<LanguageModel> {
         ..TransformerConfig::llama(size(tokenizer.vocab_size(), CONTEXT))
     };
     lm(&config, tokenizer)
+}
+
+/// An encoder and a decoder on the tokens of [`causal`].
+pub fn translator() -> Arc<LanguageModel> {
+    let words = ["the cat sat on the mat and the cat ran to the hat; the rat sat on the cat"];
+    let tokenizer = TrainerConfig::new(Kind::Bpe, 280).train(words).expect("a tokenizer");
+    let config = TransformerConfig {
+        tie_embeddings: false,
+        encoder: Some(EncoderConfig { n_layers: 1 }),
+        decoder_start: tokenizer.bos_id(),
+        ..TransformerConfig::llama(size(tokenizer.vocab_size(), CONTEXT))
+    };
+    let facts = TranslationFacts {
+        from: "en".to_owned(),
+        to: "nl".to_owned(),
+        prompt: None,
+        own_loss: None,
+    };
+    let wide = Initialization {
+        std: 0.2,
+        residual_std: Some(0.2),
+    };
+    let model = config.init_with(9, wide, &Device::flex()).expect("a model");
+    Arc::new(LanguageModel::new(model, Some(tokenizer)).with_translation(facts))
 }
 
 /// A network without a limit of tokens, whose answers never end by themselves.

@@ -153,6 +153,7 @@ pub(super) fn architecture(config: &TransformerConfig, facts: &Facts<'_>) -> Str
         PositionKind::Sinusoidal => facts.say("sinusoidal positions", "posities als sinussen"),
         PositionKind::Rotary => facts.say("rotary positions", "draaiende posities (RoPE)"),
         PositionKind::Alibi => "ALiBi",
+        PositionKind::Relative => facts.say("relative positions", "relatieve posities"),
         PositionKind::None => facts.say("no positions", "geen posities"),
     };
     let norm = match config.norm {
@@ -580,6 +581,24 @@ fn note_words(facts: &Facts<'_>, note: &RunNote) -> String {
             "Het laatste validatieverlies, {}, is slechter dan elk token met dezelfde kans raden.",
             facts.decimals(*val_loss, 4)
         ),
+        (RunNote::LeftOutPairs { left_out, row_tokens }, Language::English) => format!(
+            "{} pairs have a side of more than {} tokens and were left out.",
+            facts.grouped(*left_out),
+            facts.grouped(*row_tokens)
+        ),
+        (RunNote::LeftOutPairs { left_out, row_tokens }, Language::Dutch) => format!(
+            "{} paren hebben een kant van meer dan {} tokens en zijn weggelaten.",
+            facts.grouped(*left_out),
+            facts.grouped(*row_tokens)
+        ),
+        (
+            RunNote::Averaged {
+                checkpoints,
+                val_loss,
+                best_val_loss,
+            },
+            language,
+        ) => averaged_words(facts, language, *checkpoints, [*val_loss, *best_val_loss]),
         (RunNote::CutExamples { cut, row_tokens }, Language::English) => format!(
             "{} training examples were longer than {} tokens and were cut.",
             facts.grouped(*cut),
@@ -589,6 +608,34 @@ fn note_words(facts: &Facts<'_>, note: &RunNote) -> String {
             "{} trainingsvoorbeelden waren langer dan {} tokens en zijn afgekapt.",
             facts.grouped(*cut),
             facts.grouped(*row_tokens)
+        ),
+    }
+}
+
+/// What was averaged, and whether the mean is the model.
+fn averaged_words(facts: &Facts<'_>, language: Language, checkpoints: u64, losses: [Option<f64>; 2]) -> String {
+    let count = facts.grouped(checkpoints);
+    let [Some(mean), Some(best)] = losses else {
+        return match language {
+            Language::English => format!("The weights are the mean of those of the last {count} checkpoints."),
+            Language::Dutch => format!("De gewichten zijn het gemiddelde van die van de laatste {count} checkpoints."),
+        };
+    };
+    let (loss, best_loss) = (facts.decimals(mean, 4), facts.decimals(best, 4));
+    match (mean <= best, language) {
+        (true, Language::English) => format!(
+            "The weights are the mean of those of the last {count} checkpoints: validation loss {loss}, that of the best one {best_loss}."
+        ),
+        (true, Language::Dutch) => format!(
+            "De gewichten zijn het gemiddelde van die van de laatste {count} checkpoints: validatieverlies {loss}, dat van het beste \
+             {best_loss}."
+        ),
+        (false, Language::English) => format!(
+            "The mean of the weights of the last {count} checkpoints has a higher validation loss, {loss}, than this one, {best_loss}."
+        ),
+        (false, Language::Dutch) => format!(
+            "Het gemiddelde van de gewichten van de laatste {count} checkpoints heeft een hoger validatieverlies, {loss}, dan dit, \
+             {best_loss}."
         ),
     }
 }

@@ -2,17 +2,22 @@
 
 use std::ops::ControlFlow;
 
+use burn::tensor::Tensor;
 use taal_data::{Batch, BatchPlan, Conversations};
-use taal_evaluation::Score;
+use taal_inference::LanguageModel;
 use taal_model::Transformer;
 
-use super::{Ask, Task, Validated, Validation};
-use crate::TrainError;
+use super::samples::{self, Written};
+use super::translation::translated;
+use super::{Ask, Task, Validated};
+use crate::recipe::Recipe;
+use crate::{TrainError, step};
 
 /// Prompts and completions; each example is computed as if it were alone.
 #[derive(Debug)]
 pub(crate) struct Completion {
     pub(crate) data: Conversations,
+    pub(crate) label_smoothing: f64,
 }
 
 impl Task for Completion {
@@ -24,29 +29,22 @@ impl Task for Completion {
         Ok(plan.batch(&self.data.train, micro_step)?)
     }
 
+    fn loss(&self, model: &Transformer, batch: &Batch, dropout_key: Option<u64>) -> Result<Tensor<1>, TrainError> {
+        step::smoothed_loss(model, batch, dropout_key, self.label_smoothing)
+    }
+
+    /// Pairs in two languages are translated; anything else is continued.
+    fn sample(&self, model: &LanguageModel, recipe: &Recipe, index: usize) -> Result<Written, TrainError> {
+        match &recipe.data.direction {
+            Some(_) => translated(model, recipe, index),
+            None => samples::continuation(model, recipe, index),
+        }
+    }
+
     fn validate(&self, model: &Transformer, batch_size: usize, ask: &mut Ask<'_>) -> Result<Validated, TrainError> {
         let Some(held_back) = &self.data.validation else {
             return Ok(ControlFlow::Continue(None));
         };
-        let mut score = Score::default();
-        for batch in held_back.in_order(batch_size) {
-            if ask().is_break() {
-                return Ok(ControlFlow::Break(()));
-            }
-            let tokens = batch.counted_targets() as u64;
-            let mean = f64::from(self.loss(model, &batch, None)?.into_scalar::<f32>());
-            score = score
-                + Score {
-                    nats: mean * tokens as f64,
-                    tokens,
-                };
-        }
-        let total = Validation {
-            score,
-            bytes: held_back.completion_bytes(),
-            correct: None,
-            sources: Vec::new(),
-        };
-        Ok(total.whole())
+        super::validate_batches(model, held_back.in_order(batch_size), held_back.completion_bytes(), ask)
     }
 }

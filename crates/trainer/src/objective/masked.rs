@@ -3,6 +3,7 @@
 
 use std::ops::ControlFlow;
 
+use burn::tensor::Tensor;
 use taal_data::{Batch, BatchPlan, Dataset, IGNORE_INDEX, MaskVocabulary, Masking, TokenSource};
 use taal_evaluation::Score;
 use taal_inference::{LanguageModel, Probe, Rows, losses};
@@ -13,15 +14,16 @@ use taal_tokenizer::Tokenizer;
 
 use super::samples::Written;
 use super::{Ask, Task, Validated, Validation, baseline, samples};
-use crate::TrainError;
 use crate::checkpoint::TrainState;
 use crate::recipe::Recipe;
+use crate::{TrainError, step};
 
 /// Running text in which tokens are hidden.
 #[derive(Debug)]
 pub(crate) struct Masked {
     pub(super) data: Dataset,
     pub(super) masker: Masker,
+    pub(super) label_smoothing: f64,
 }
 
 impl Task for Masked {
@@ -59,6 +61,10 @@ impl Task for Masked {
             total.add(source.name(), of_source, 0, Some(correct_of_source));
         }
         Ok(total.whole())
+    }
+
+    fn loss(&self, model: &Transformer, batch: &Batch, dropout_key: Option<u64>) -> Result<Tensor<1>, TrainError> {
+        step::smoothed_loss(model, batch, dropout_key, self.label_smoothing)
     }
 
     fn sample(&self, model: &LanguageModel, recipe: &Recipe, index: usize) -> Result<Written, TrainError> {
@@ -153,6 +159,7 @@ impl Masker {
             targets: inputs.clone(),
             inputs,
             text_starts: None,
+            source: None,
         };
         let mut batch = rows(Vec::with_capacity(ids.len()));
         for (row, ids) in (first..).zip(ids.chunks(width)) {

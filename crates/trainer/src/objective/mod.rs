@@ -7,6 +7,7 @@ mod masked;
 mod next_token;
 mod preference;
 pub(crate) mod samples;
+mod translation;
 
 use std::ops::ControlFlow;
 
@@ -24,6 +25,7 @@ use self::next_token::NextToken;
 use self::preference::Preference;
 pub use self::preference::{Dpo, answer_log_probs};
 use self::samples::Written;
+use self::translation::Translation;
 use crate::TrainError;
 use crate::chat::Chat;
 use crate::checkpoint::TrainState;
@@ -72,6 +74,35 @@ impl Validation {
         }
         ControlFlow::Continue((self.score.tokens > 0).then_some(self))
     }
+}
+
+/// The score of batches of prompts and completions, without label smoothing; `bytes` are those of all their targets.
+fn validate_batches(
+    model: &Transformer,
+    batches: impl Iterator<Item = Batch>,
+    bytes: u64,
+    ask: &mut Ask<'_>,
+) -> Result<Validated, TrainError> {
+    let mut score = Score::default();
+    for batch in batches {
+        if ask().is_break() {
+            return Ok(ControlFlow::Break(()));
+        }
+        let tokens = batch.counted_targets() as u64;
+        let mean = f64::from(step::loss(model, &batch, None)?.into_scalar::<f32>());
+        score = score
+            + Score {
+                nats: mean * tokens as f64,
+                tokens,
+            };
+    }
+    let total = Validation {
+        score,
+        bytes,
+        correct: None,
+        sources: Vec::new(),
+    };
+    Ok(total.whole())
 }
 
 /// One objective on one kind of data.
@@ -134,17 +165,23 @@ pub(crate) fn of(
     chat: &Chat,
     corpus: Corpus,
 ) -> Result<Box<dyn Task>, TrainError> {
+    let label_smoothing = recipe.train.label_smoothing;
     Ok(match (&recipe.train.objective, corpus) {
-        (Objective::NextToken, Corpus::Text(data)) => Box::new(NextToken { data }),
-        (Objective::NextToken, Corpus::Conversations(data)) => Box::new(Completion { data }),
+        (Objective::NextToken, Corpus::Text(data)) => Box::new(NextToken { data, label_smoothing }),
+        (Objective::NextToken, Corpus::Conversations(data)) => Box::new(Completion { data, label_smoothing }),
+        (Objective::NextToken, Corpus::Pairs(data)) => Box::new(Translation { data, label_smoothing }),
         (Objective::Masked(masking), Corpus::Text(data)) => {
             let masker = Masker::new(*masking, tokenizer, recipe.seed)?;
-            Box::new(Masked { data, masker })
+            Box::new(Masked {
+                data,
+                masker,
+                label_smoothing,
+            })
         }
         (Objective::Preference(dpo), Corpus::Conversations(chosen)) => {
             Box::new(Preference::new(*dpo, recipe, tokenizer, chat, &chosen)?)
         }
-        (Objective::Preference(_), Corpus::Text(_)) => return Err(preference::needs_pairs(recipe)),
-        (Objective::Masked(_), Corpus::Conversations(_)) => return Err(masked::needs_running_text(recipe)),
+        (Objective::Preference(_), _) => return Err(preference::needs_pairs(recipe)),
+        (Objective::Masked(_), _) => return Err(masked::needs_running_text(recipe)),
     })
 }

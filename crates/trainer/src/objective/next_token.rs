@@ -2,17 +2,19 @@
 
 use std::ops::{ControlFlow, Range};
 
+use burn::tensor::Tensor;
 use taal_data::{Batch, BatchPlan, Dataset};
 use taal_evaluation::{Score, try_score_windows};
 use taal_model::Transformer;
 
 use super::{Ask, Task, Validated, Validation};
-use crate::TrainError;
+use crate::{TrainError, step};
 
 /// Running text, in which every token is a target.
 #[derive(Debug)]
 pub(super) struct NextToken {
     pub(super) data: Dataset,
+    pub(super) label_smoothing: f64,
 }
 
 impl Task for NextToken {
@@ -22,6 +24,10 @@ impl Task for NextToken {
 
     fn batch(&self, plan: &BatchPlan, micro_step: u64) -> Result<Batch, TrainError> {
         Ok(plan.batch(self.data.training(), micro_step)?)
+    }
+
+    fn loss(&self, model: &Transformer, batch: &Batch, dropout_key: Option<u64>) -> Result<Tensor<1>, TrainError> {
+        step::smoothed_loss(model, batch, dropout_key, self.label_smoothing)
     }
 
     fn validate(&self, model: &Transformer, batch_size: usize, ask: &mut Ask<'_>) -> Result<Validated, TrainError> {

@@ -98,6 +98,7 @@ impl Pairs {
             batch_size: rows.len(),
             seq_len,
             text_starts: None,
+            source: None,
         }
     }
 }

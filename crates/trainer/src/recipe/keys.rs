@@ -91,7 +91,11 @@ keys! {
         /// a file of examples with answers to learn (JSONL, CSV, TSV or Parquet), or a folder of them
         conversations: PathBuf;
         /// an embedded set of examples with answers to learn, with a held-out part of its own
-        examples: String, in OneOf(&["tldr"]);
+        examples: String, in OneOf(&["tldr", "tatoeba-en-nl"]);
+        /// the language that is read, for rows of pairs in two languages: their column, unless `prompt_column` names another
+        from: String, or "the first language of an embedded set of pairs";
+        /// the language that is written: their column, unless `completion_column` names another
+        to: String, or "the other language of such a set";
         /// how the rows of `conversations` hold an example
         layout: Layout, in OneOf(&["completion", "messages", "sharegpt", "alpaca", "preference"]), or "recognized by each file's first row";
         /// the column with the prompt
@@ -134,12 +138,15 @@ keys! {
     /// `[model]`
     RawModel "model" {
         /// the shape to start from; `bert` and `encoder` are bidirectional and need `train.objective = "masked"`, which makes every
-        /// transformer bidirectional
-        preset: Preset, in OneOf(&["gpt2", "nanogpt", "llama", "qwen3", "bert", "encoder", "lstm"]), = Preset::Llama;
+        /// transformer bidirectional; `marian` and `t5` have an encoder
+        preset: Preset, in OneOf(&["gpt2", "nanogpt", "llama", "qwen3", "bert", "encoder", "lstm", "marian", "t5"]), = Preset::Llama;
         /// the model's context in tokens; evaluation windows have this length
         max_seq_len: usize, in Whole(1, 16_777_216), or "`train.block_size`";
         /// blocks
         n_layers: usize, in Words("1 to 4,096"), = 4;
+        /// blocks of an encoder, which reads the prompt; the decoder then writes the completion and attends to it (Vaswani et al. 2017);
+        /// 0: a decoder alone reads both
+        encoder_layers: usize, in Whole(0, 4096), or "0; `n_layers` with `marian` and `t5`";
         /// query heads
         n_heads: usize, in Words("divides `d_model`, unless `head_dim` is given"), = 4;
         /// key and value heads; fewer are grouped queries (Ainslie et al. 2023)
@@ -151,7 +158,7 @@ keys! {
         /// inner width of the feed-forward network
         d_ff: usize, in Whole(1, 16_777_216), or "by preset";
         /// how positions are encoded (Vaswani et al. 2017, Su et al. 2021, Press et al. 2022)
-        position: PositionKind, in OneOf(&["learned", "sinusoidal", "rotary", "alibi", "none"]), or "by preset";
+        position: PositionKind, in OneOf(&["learned", "sinusoidal", "rotary", "alibi", "relative", "none"]), or "by preset";
         /// base of the rotary angles
         rope_theta: f64, in Number(Excluded(1.0), Unbounded), or "10000";
         /// base of the rotary angles in the blocks with a window (ModernBERT)
@@ -167,7 +174,7 @@ keys! {
         /// normalize the sum of the embeddings (BERT)
         embedding_norm: bool, or "by preset";
         /// So et al. 2021, Hendrycks and Gimpel 2016, Shazeer 2020
-        activation: Activation, in OneOf(&["relu", "relu_squared", "gelu", "gelu_tanh", "swiglu", "geglu"]), or "by preset";
+        activation: Activation, in OneOf(&["relu", "relu_squared", "gelu", "gelu_tanh", "silu", "swiglu", "geglu", "geglu_tanh"]), or "by preset";
         /// bias of query, key and value projections
         qkv_bias: bool, or "by preset";
         /// bias of the attention's output projection
@@ -236,6 +243,9 @@ keys! {
         eps: f64, in Number(Excluded(0.0), Unbounded), = AdamW::default().eps;
         /// AdamW, decoupled, on matrices only
         weight_decay: f64, in Number(Included(0.0), Included(10.0)), = AdamW::default().weight_decay;
+        /// this much of a target's probability is spread evenly over the vocabulary (Szegedy et al. 2016); the training loss has it, the
+        /// validation loss does not
+        label_smoothing: f64, in Number(Included(0.0), Excluded(1.0)), = 0.0;
         /// limit of the global gradient norm (Pascanu et al. 2013)
         clip_norm: f64, in Number(Excluded(0.0), Unbounded), or "none";
         /// Muon's peak rate
@@ -314,8 +324,8 @@ keys! {
         /// byte)
         max_tokens: u64, in Whole(2, u64::MAX), or "none";
         /// how good generated answers to held-out conversations are, by which the best checkpoint and `train.patience` go; `accuracy` and
-        /// `macro_f1` take the answers as labels
-        metric: AnswerMetric, in OneOf(&["exact_match", "accuracy", "rouge_l", "macro_f1"]), or "the loss";
+        /// `macro_f1` take the answers as labels, `bleu`, `chrf` and `chrf++` are those of sacrebleu over all answers
+        metric: AnswerMetric, in OneOf(&["exact_match", "accuracy", "rouge_l", "macro_f1", "bleu", "chrf", "chrf++"]), or "the loss";
         /// held-out examples that are answered for `metric`, evenly over all of them
         answers: usize, in Whole(1, 100_000), = 64;
         /// the longest answer
@@ -328,6 +338,9 @@ keys! {
         every: u64, in Whole(1, u64::MAX), = 500;
         /// how many of the newest are kept; the best is kept too
         keep: usize, in Whole(1, 10_000), = 2;
+        /// the run's model is the mean of the weights of the last this many checkpoints, counting the last step and multiples of `every`
+        /// before it, unless the best checkpoint has a lower validation loss
+        average: usize, in Whole(2, 1000), or "none: the best checkpoint";
         /// training continues while a checkpoint is written, which needs memory for a copy of weights and moments
         background: bool, = true;
     }
@@ -356,6 +369,8 @@ keys! {
         temperature: f64, in Number(Included(0.0), Included(100.0)), = 0.8;
         /// draw only from this many most probable tokens
         top_k: usize, in Whole(1, 1_000_000), or "none";
+        /// for a translator: translations that the search keeps in view; 1 is greedy
+        beam: usize, in Whole(1, 64), = 1;
         /// for a masked model: words whose rank among the guesses for a prompt's first `[MASK]` is printed
         rank: Vec<String>, or "none";
     }
@@ -403,6 +418,8 @@ pub enum Preset {
     Bert,
     Encoder,
     Lstm,
+    Marian,
+    T5,
 }
 
 /// What a model learns to predict.

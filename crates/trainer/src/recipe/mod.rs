@@ -12,7 +12,7 @@ mod typos;
 
 use std::path::{Path, PathBuf};
 
-use taal_data::{Columns, Dataset, Layout, LineEnds, Masking};
+use taal_data::{Columns, Dataset, Direction, Layout, LineEnds, Masking};
 use taal_metrics::AnswerMetric;
 use taal_model::hugging_face::Lora;
 use taal_model::{Initialization, Transformer, TransformerConfig};
@@ -27,6 +27,7 @@ use crate::schedule::Schedule;
 
 pub use key::Key;
 pub use keys::{DamagedKind, KEYS, ObjectiveKind, OrderKind, Preset, RawRecipe, UnknownKind};
+pub(crate) use model::encoder_of;
 pub(crate) use own::Brought;
 pub use own::Own;
 pub use resolve::{Resolved, resolve, resolve_stored};
@@ -38,7 +39,7 @@ pub use typos::nearest_keys;
 const MAX_RECIPE_BYTES: u64 = 1 << 20;
 
 /// The recipes that come with Taal: name and text.
-const EMBEDDED: [(&str, &str); 9] = [
+const EMBEDDED: [(&str, &str); 11] = [
     ("shakespeare-char", include_str!("../../recipes/shakespeare-char.toml")),
     ("nanogpt-cpu", include_str!("../../recipes/nanogpt-cpu.toml")),
     ("dutch-bpe", include_str!("../../recipes/dutch-bpe.toml")),
@@ -48,6 +49,8 @@ const EMBEDDED: [(&str, &str); 9] = [
     ("chat", include_str!("../../recipes/chat.toml")),
     ("chat-tldr", include_str!("../../recipes/chat-tldr.toml")),
     ("speedrun", include_str!("../../recipes/speedrun.toml")),
+    ("translate-en-nl", include_str!("../../recipes/translate-en-nl.toml")),
+    ("translate-nl-en", include_str!("../../recipes/translate-nl-en.toml")),
 ];
 
 /// The default recipe.
@@ -110,6 +113,8 @@ pub struct DataRecipe {
     pub license: Option<String>,
     /// The layout of conversations; `None` where it is recognized.
     pub layout: Option<Layout>,
+    /// The languages of pairs.
+    pub direction: Option<Direction>,
     /// The columns of conversations that have other names than their layout's.
     pub columns: Columns,
     /// The file with the chat template that writes messages; `None` for the model's own, or the plain one.
@@ -173,6 +178,8 @@ pub enum ModelRecipe {
         dir: PathBuf,
         /// Dropout while training.
         dropout: f64,
+        /// Blocks of an encoder that the model gets if it has none; 0 for none.
+        encoder_layers: usize,
     },
     /// The program's, with a fresh optimizer.
     Own {
@@ -214,6 +221,8 @@ pub struct TrainRecipe {
     pub adamw: AdamW,
     /// Muon's constants, if it trains the matrices.
     pub muon: Option<Muon>,
+    /// The share of a target's probability that is spread over the vocabulary.
+    pub label_smoothing: f64,
     /// Limit of the global gradient norm.
     pub clip_norm: Option<f64>,
     /// The beginnings of the names of parameters that are not trained.
@@ -306,6 +315,8 @@ pub struct CheckpointRecipe {
     pub every: u64,
     /// How many of the newest are kept; the best one is kept as well.
     pub keep: usize,
+    /// The last checkpoints whose weights are averaged for the run's model.
+    pub average: Option<usize>,
     /// Whether training continues while a checkpoint is written.
     pub background: bool,
 }
@@ -321,6 +332,8 @@ pub struct SampleRecipe {
     pub temperature: f64,
     /// Most probable tokens to choose from.
     pub top_k: Option<usize>,
+    /// Translations that a translator's search keeps in view.
+    pub beam: usize,
     /// Words whose rank among the guesses for a prompt's first mask is printed.
     pub rank: Vec<String>,
 }

@@ -1,14 +1,15 @@
 //! Resolves the model of a recipe: new weights of a shape, or those of a directory or of the program.
 
-use taal_model::{Initialization, ModelSize, NormPlace, TransformerConfig};
+use taal_model::{EncoderConfig, Initialization, ModelSize, NormPlace, TransformerConfig};
 
-use super::keys::{ObjectiveKind, Preset, RawModel};
+use super::keys::{ObjectiveKind, Preset, RawModel, RawReplay};
 use super::resolve::Resolver;
 use super::{LSTM_INIT_STD, ModelRecipe};
 use crate::TrainError;
 
 impl Resolver<'_> {
     pub(super) fn model(&self, block_size: usize) -> Result<ModelRecipe, TrainError> {
+        self.check_encoder()?;
         let raw = &self.raw.model;
         let dropout = raw.dropout();
         let init_from = self.raw.train.init_from.clone();
@@ -20,16 +21,28 @@ impl Resolver<'_> {
                 ));
             }
             (Some(model), None) => Some(("the program", ModelRecipe::Own { model, dropout })),
-            (None, Some(dir)) => Some(("train.init_from", ModelRecipe::InitFrom { dir, dropout })),
+            (None, Some(dir)) => Some((
+                "train.init_from",
+                ModelRecipe::InitFrom {
+                    dir,
+                    dropout,
+                    encoder_layers: self.encoder_layers(),
+                },
+            )),
             (None, None) => None,
         };
         if let Some((giver, model)) = brought {
             let rest = RawModel {
                 dropout: None,
+                encoder_layers: raw.encoder_layers.filter(|_| matches!(model, ModelRecipe::Own { .. })),
                 ..raw.clone()
             };
             if rest != RawModel::default() {
-                let detail = format!("{giver} brings the model's shape; only model.dropout may be set");
+                let encoder = match model {
+                    ModelRecipe::InitFrom { .. } => " and model.encoder_layers",
+                    _ => "",
+                };
+                let detail = format!("{giver} brings the model's shape; only model.dropout{encoder} may be set");
                 return Err(self.error("model", detail));
             }
             return Ok(model);
@@ -57,6 +70,43 @@ impl Resolver<'_> {
         })
     }
 
+    /// Blocks of the encoder; 0 for none.
+    fn encoder_layers(&self) -> usize {
+        let raw = &self.raw.model;
+        raw.encoder_layers.unwrap_or(match raw.preset {
+            Some(Preset::Marian | Preset::T5) => raw.n_layers(),
+            _ => 0,
+        })
+    }
+
+    /// Refuses what an encoder-decoder cannot learn.
+    pub(super) fn check_encoder(&self) -> Result<(), TrainError> {
+        let raw = self.raw;
+        if self.encoder_layers() == 0 {
+            return Ok(());
+        }
+        if raw.train.objective() != ObjectiveKind::NextToken {
+            let detail = "an encoder-decoder writes a completion for a prompt, which is train.objective = \"next_token\"; set it or leave this out";
+            return Err(self.error("model.encoder_layers", detail));
+        }
+        if raw.data.conversations.is_none() && raw.data.examples.is_none() {
+            let detail = "an encoder reads prompts and a decoder writes completions, which running text does not have; set \
+                          data.conversations or data.examples, or leave this out";
+            return Err(self.error("model.encoder_layers", detail));
+        }
+        if raw.replay != RawReplay::default() {
+            let detail = "old data are running text, which has no prompt for the encoder; leave this section out";
+            return Err(self.error("replay", detail));
+        }
+        match raw.model.preset {
+            Some(Preset::Lstm) => Err(self.error(
+                "model.encoder_layers",
+                "an LSTM has no attention to an encoder; leave this out",
+            )),
+            _ => Ok(()),
+        }
+    }
+
     fn model_config(&self, block_size: usize, dropout: f64) -> Result<TransformerConfig, TrainError> {
         let raw = &self.raw.model;
         let n_heads = raw.n_heads();
@@ -76,6 +126,8 @@ impl Resolver<'_> {
             Preset::Bert => TransformerConfig::bert,
             Preset::Encoder => encoder,
             Preset::Lstm => TransformerConfig::lstm,
+            Preset::Marian => TransformerConfig::marian,
+            Preset::T5 => TransformerConfig::t5,
         };
         let is_masked = self.raw.train.objective == Some(ObjectiveKind::Masked);
         if !is_masked && matches!(raw.preset, Some(Preset::Bert | Preset::Encoder)) {
@@ -119,6 +171,7 @@ impl Resolver<'_> {
             attention_softcap: raw.attention_softcap.or(base.attention_softcap),
             logit_softcap: raw.logit_softcap.or(base.logit_softcap),
             is_causal: !is_masked,
+            encoder: encoder_of(self.encoder_layers()),
             dropout,
             ..base
         };
@@ -128,6 +181,11 @@ impl Resolver<'_> {
         })?;
         Ok(config)
     }
+}
+
+/// The encoder of so many blocks; none for 0.
+pub(crate) fn encoder_of(n_layers: usize) -> Option<EncoderConfig> {
+    (n_layers > 0).then_some(EncoderConfig { n_layers })
 }
 
 /// A modern encoder (ModernBERT, Warner et al. 2024) for short texts: every block sees everything, with LLaMA's rotary angles.

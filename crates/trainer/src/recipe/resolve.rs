@@ -227,11 +227,22 @@ impl Resolver<'_> {
             checkpoint: CheckpointRecipe {
                 every: self.raw.checkpoint.every(),
                 keep: self.raw.checkpoint.keep(),
+                average: self.average()?,
                 background: self.raw.checkpoint.background(),
             },
             health: self.health()?,
             sample: self.sample(),
         })
+    }
+
+    /// How many checkpoints are averaged.
+    fn average(&self) -> Result<Option<usize>, TrainError> {
+        let average = self.raw.checkpoint.average;
+        if average.is_some() && self.raw.replay.budget.is_some() {
+            let detail = "replay.budget holds every checkpoint to a loss on old data, but not the mean of several; leave one of the two out";
+            return Err(self.error("checkpoint.average", detail));
+        }
+        Ok(average)
     }
 
     /// The name is written in a comment of the resolved recipe. A line end would end that comment, and control
@@ -288,6 +299,7 @@ impl Resolver<'_> {
             _ => {}
         }
         self.check_rows(&source)?;
+        let direction = self.direction(&source)?;
         self.check_weights(&source)?;
         if let Some(license) = &raw.license
             && (license.trim().is_empty() || license.contains('\n'))
@@ -299,6 +311,7 @@ impl Resolver<'_> {
             weights: raw.weights.clone(),
             license: raw.license.clone(),
             layout: raw.layout,
+            direction,
             columns: Columns {
                 prompt: raw.prompt_column.clone(),
                 completion: raw.completion_column.clone(),
@@ -411,6 +424,7 @@ impl Resolver<'_> {
                 weight_decay: raw.weight_decay(),
             },
             muon: self.muon(raw)?,
+            label_smoothing: self.label_smoothing()?,
             clip_norm: raw.clip_norm,
             freeze: self.freeze()?,
             patience: raw.patience,
@@ -587,6 +601,7 @@ impl Resolver<'_> {
             max_tokens: raw.max_tokens(),
             temperature: raw.temperature(),
             top_k: raw.top_k,
+            beam: raw.beam(),
             rank: raw.rank.clone().unwrap_or_default(),
         }
     }

@@ -16,12 +16,14 @@ const MAX_SHOWN_CHARS: usize = 80;
 /// The keys of `[data]`, exactly one of which a recipe has.
 const SOURCES: [&str; 5] = ["corpus", "files", "shards", "conversations", "examples"];
 
-/// Keys about rows of examples; the first four are about those of files.
+/// Keys about rows of examples; the first six are about those of one file or set.
 const ROW_KEYS: &[&str] = &[
     "data.layout",
     "data.prompt_column",
     "data.completion_column",
     "data.messages_column",
+    "data.from",
+    "data.to",
     "data.chat_template",
     "eval.metric",
 ];
@@ -125,6 +127,7 @@ pub(super) fn give_way(recipe: &mut Table, sets: &Table) -> Vec<String> {
         notes: Vec::new(),
     };
     way.source();
+    way.direction();
     way.tokenizer_and_shape();
     way.optimizer_and_objective();
     way.rates();
@@ -181,7 +184,7 @@ impl Way<'_> {
         // Rows have layouts and answers, running text has neither.
         let of_rows: &[&str] = match set {
             "conversations" => &[],
-            "examples" => &ROW_KEYS[..4],
+            "examples" => &ROW_KEYS[..6],
             _ => ROW_KEYS,
         };
         for key in of_rows {
@@ -196,6 +199,16 @@ impl Way<'_> {
         }
     }
 
+    /// One key turns a direction round: the other language follows from it.
+    fn direction(&mut self) {
+        for (set, other) in [("data.from", "data.to"), ("data.to", "data.from")] {
+            let is_same = get(self.sets, set).is_some_and(|language| get(self.recipe, other) == Some(language));
+            if is_same && !self.is_set(other) {
+                self.leave_out(other, &format!("{set} was set to it"));
+            }
+        }
+    }
+
     fn tokenizer_and_shape(&mut self) {
         for giver in ["data.shards", "train.init_from"] {
             if self.is_set(giver) {
@@ -203,18 +216,15 @@ impl Way<'_> {
             }
         }
         if self.is_set("train.init_from") && !self.is_set("model") {
-            let dropout = get(self.recipe, "model.dropout").cloned();
-            if dropout.is_none()
-                || self
-                    .recipe
-                    .get("model")
-                    .and_then(Value::as_table)
-                    .is_some_and(|model| model.len() > 1)
-            {
+            let kept = ["dropout", "encoder_layers"].into_iter();
+            let kept =
+                kept.filter_map(|key| Some((key.to_string(), get(self.recipe, &format!("model.{key}"))?.clone())));
+            let kept = Table::from_iter(kept);
+            let model = self.recipe.get("model").and_then(Value::as_table);
+            if model.is_some_and(|model| model.len() > kept.len()) {
                 self.leave_out("model", "train.init_from was set, which brings its own");
-                if let Some(dropout) = dropout {
-                    let model = Table::from_iter([("dropout".to_string(), dropout)]);
-                    self.recipe.insert("model".to_string(), Value::Table(model));
+                if !kept.is_empty() {
+                    self.recipe.insert("model".to_string(), Value::Table(kept));
                 }
             }
         }

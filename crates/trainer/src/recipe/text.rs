@@ -86,6 +86,10 @@ impl Recipe {
         raw.data.order = Some(self.data.order);
         raw.data.damaged = Some(self.data.damaged);
         raw.data.line_ends = Some(self.data.line_ends);
+        if let Some(direction) = &self.data.direction {
+            raw.data.from = Some(direction.from.clone());
+            raw.data.to = Some(direction.to.clone());
+        }
         if let TokenizerRecipe::Train { kind, vocab_size, .. } = &self.tokenizer {
             raw.tokenizer.kind = Some(kind.to_string());
             raw.tokenizer.vocab_size = Some(*vocab_size);
@@ -93,7 +97,7 @@ impl Recipe {
         match &self.model {
             ModelRecipe::New { config, init } => fill_model(&mut raw.model, config, *init),
             ModelRecipe::InitFrom { dropout, .. } | ModelRecipe::Own { dropout, .. } => {
-                raw.model.dropout = Some(*dropout)
+                raw.model.dropout = Some(*dropout);
             }
         }
         let t = &self.train;
@@ -137,6 +141,7 @@ impl Recipe {
             beta2: Some(t.adamw.beta2),
             eps: Some(t.adamw.eps),
             weight_decay: Some(t.adamw.weight_decay),
+            label_smoothing: (t.label_smoothing > 0.0).then_some(t.label_smoothing),
             clip_norm: t.clip_norm,
             freeze: (!t.freeze.is_empty()).then(|| t.freeze.clone()),
             muon_lr: t.muon.map(|muon| muon.lr),
@@ -167,6 +172,7 @@ impl Recipe {
         }
         raw.checkpoint.every = Some(self.checkpoint.every);
         raw.checkpoint.keep = Some(self.checkpoint.keep);
+        raw.checkpoint.average = self.checkpoint.average;
         raw.checkpoint.background = Some(self.checkpoint.background);
         raw.health = RawHealth {
             spike_sigma: Some(self.health.spike_sigma.unwrap_or(0.0)),
@@ -178,6 +184,7 @@ impl Recipe {
         raw.sample.max_tokens = Some(self.sample.max_tokens);
         raw.sample.temperature = Some(self.sample.temperature);
         raw.sample.top_k = self.sample.top_k;
+        raw.sample.beam = (self.sample.beam > 1).then_some(self.sample.beam);
         raw.sample.rank = (!self.sample.rank.is_empty()).then(|| self.sample.rank.clone());
         raw
     }
@@ -188,6 +195,9 @@ fn fill_model(raw: &mut RawModel, c: &TransformerConfig, init: Initialization) {
         preset: Some(raw.preset.unwrap_or(Preset::Llama)),
         max_seq_len: Some(c.max_seq_len),
         n_layers: Some(c.n_layers),
+        // Only where the preset does not say it: recipes without an encoder are written as before.
+        encoder_layers: (c.encoder.is_some() || matches!(raw.preset, Some(Preset::Marian | Preset::T5)))
+            .then(|| c.encoder.map_or(0, |encoder| encoder.n_layers)),
         n_heads: Some(c.n_heads),
         n_kv_heads: Some(c.n_kv_heads),
         head_dim: Some(c.head_dim),

@@ -1,5 +1,8 @@
 //! Resolves what fine-tuning adds to a recipe: rows of examples, the metric of answers, old data.
 
+use taal_data::{Direction, Layout};
+
+use super::keys::ObjectiveKind;
 use super::resolve::Resolver;
 use super::{DataRecipe, DataSource, ReplayRecipe};
 use crate::TrainError;
@@ -26,6 +29,90 @@ impl Resolver<'_> {
                 Err(self.error(&format!("data.{key}"), detail))
             }
             None => Ok(()),
+        }
+    }
+
+    /// The languages of pairs, of which an embedded set needs at most one.
+    pub(super) fn direction(&self, source: &DataSource) -> Result<Option<Direction>, TrainError> {
+        let raw = &self.raw.data;
+        let key = if raw.from.is_some() { "data.from" } else { "data.to" };
+        let is_named = raw.from.is_some() || raw.to.is_some();
+        let direction = match source {
+            DataSource::Conversations(_) => match (&raw.from, &raw.to) {
+                (None, None) => return Ok(None),
+                (Some(from), Some(to)) => [from.clone(), to.clone()],
+                _ => {
+                    let detail = "set both data.from and data.to, such as \"en\" and \"nl\": they are the columns of the file, unless \
+                                  data.prompt_column and data.completion_column name others";
+                    return Err(self.error(key, detail));
+                }
+            },
+            DataSource::Examples(name) => match taal_data::example_set(name).map(|set| set.languages) {
+                Some([first, second]) => self.of_languages([first, second])?,
+                _ if !is_named => return Ok(None),
+                _ => {
+                    return Err(self.error(
+                        key,
+                        format!("the examples of {name} are not pairs in two languages; leave it out"),
+                    ));
+                }
+            },
+            _ if !is_named => return Ok(None),
+            _ => {
+                let detail = "is about pairs in two languages, which are rows of data.conversations or data.examples; leave it out";
+                return Err(self.error(key, detail));
+            }
+        };
+        let [from, to] = direction;
+        if from == to || from.trim().is_empty() || to.trim().is_empty() {
+            return Err(self.error(
+                key,
+                format!("expected two different languages, got \"{from}\" and \"{to}\""),
+            ));
+        }
+        if raw.layout.is_some_and(|layout| layout != Layout::Completion) || raw.messages_column.is_some() {
+            return Err(self.error(
+                key,
+                "pairs are two texts per row, not messages; leave data.layout and data.messages_column out",
+            ));
+        }
+        if self.raw.train.objective() != ObjectiveKind::NextToken {
+            return Err(self.error(
+                key,
+                "translating is learned with train.objective = \"next_token\"; set it or leave this out",
+            ));
+        }
+        Ok(Some(Direction { from, to }))
+    }
+
+    /// The direction of a set of pairs in these languages: the first of them is read, unless the recipe says otherwise.
+    fn of_languages(&self, known: [&str; 2]) -> Result<[String; 2], TrainError> {
+        let raw = &self.raw.data;
+        for (key, language) in [("data.from", &raw.from), ("data.to", &raw.to)] {
+            if let Some(language) = language.as_ref().filter(|language| !known.contains(&language.as_str())) {
+                return Err(self.error(
+                    key,
+                    format!("expected {} or {}, got \"{language}\"", known[0], known[1]),
+                ));
+            }
+        }
+        let other = |language: &str| known[usize::from(language == known[0])].to_owned();
+        let from = raw.from.clone().or_else(|| raw.to.as_deref().map(other));
+        let from = from.unwrap_or_else(|| known[0].to_owned());
+        let to = raw.to.clone().unwrap_or_else(|| other(&from));
+        Ok([from, to])
+    }
+
+    /// The share of a target's probability that is spread over the vocabulary.
+    pub(super) fn label_smoothing(&self) -> Result<f64, TrainError> {
+        let share = self.raw.train.label_smoothing();
+        let is_preference = self.raw.train.objective() == ObjectiveKind::Preference;
+        match share > 0.0 && is_preference {
+            true => Err(self.error(
+                "train.label_smoothing",
+                "it has no effect on preferences; set preference.label_smoothing or leave it out",
+            )),
+            false => Ok(share),
         }
     }
 

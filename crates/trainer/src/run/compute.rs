@@ -7,13 +7,14 @@ use std::time::Instant;
 use burn::module::Module;
 use taal_data::{Batch, BatchPlan};
 use taal_kernels::random;
-use taal_metrics::{AnswerFigures, StepRecord};
+use taal_metrics::{AnswerFigures, RunNote, StepRecord};
 use taal_model::Transformer;
 
 use super::energy::RunEnergy;
 use super::record::Record;
 use crate::answers::Answers;
 use crate::bad_step::BadStep;
+use crate::certainty::Certainty;
 use crate::checkpoint::TrainState;
 use crate::events::{Act, Event};
 use crate::objective::{Ask, Task, Validation};
@@ -34,8 +35,12 @@ pub(super) struct Compute<'a> {
     pub(super) old: Option<OldData>,
     /// What the best checkpoint is chosen by, if not by the loss.
     pub(super) answers: Option<Answers>,
+    /// How sure a translator is of its own translations.
+    pub(super) certainty: Option<Certainty>,
     /// How good the answers of a finished run's model are.
     pub(super) answered: Option<AnswerFigures>,
+    /// What came of averaging the last weights of a finished run.
+    pub(super) averaged: Option<RunNote>,
     pub(super) learner: Learner,
     pub(super) state: TrainState,
     pub(super) clock: Clock,
@@ -240,7 +245,11 @@ impl Compute<'_> {
         )?;
         let reason = health.check(state, &outcome);
         self.state.loss_scale = self.learner.precision.loss_scale;
-        let tokens = train.tokens_per_step();
+        let tokens = match batches.iter().any(|batch| batch.source.is_some()) {
+            // Batches by length are not all equally full.
+            true => batches.iter().map(|batch| batch.positions() as u64).sum(),
+            false => train.tokens_per_step(),
+        };
         let seconds = began.elapsed().as_secs_f64();
         self.state.step += 1;
         self.state.tokens += tokens;
@@ -315,6 +324,7 @@ impl Compute<'_> {
         let ControlFlow::Continue(old_loss) = self.old_loss(&model, &mut ask)? else {
             return Ok(ControlFlow::Break(()));
         };
+        self.state.own_loss = self.certainty.as_ref().and_then(|certainty| certainty.measure(&model));
         let before = self.state.forgetting.map(|it| it.share);
         let is_held = self.hold_budget(old_loss, record);
         figures.old_loss = old_loss;

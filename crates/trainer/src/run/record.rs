@@ -27,7 +27,7 @@ use crate::run_dir::{self, Claim};
 use crate::saver::{Save, Saver};
 use crate::step::Learner;
 use crate::utilization::Peak;
-use crate::{TrainError, cautions, prepare};
+use crate::{TrainError, average, cautions, prepare};
 
 /// The run directory and the progress display.
 pub(super) struct Record<'a> {
@@ -42,6 +42,8 @@ pub(super) struct Record<'a> {
     pub(super) chat: Chat,
     /// Numbers of training and validation tokens.
     pub(super) tokens: (u64, u64),
+    /// Positions of an update, in the mean.
+    pub(super) tokens_per_step: u64,
     /// Whether training examples were cut.
     pub(super) cut_examples: Option<RunNote>,
     pub(super) log: RunLog,
@@ -71,7 +73,7 @@ impl Record<'_> {
             val_tokens,
             first_step: compute.state.step,
             steps: self.recipe.train.steps,
-            epochs: self.epochs(self.recipe.train.steps * self.recipe.train.tokens_per_step()),
+            epochs: self.epochs(self.recipe.train.steps * self.tokens_per_step),
             peak_flops_per_s: self.peak.flops_per_s(),
         });
         if compute.state.resumed_from.is_some() {
@@ -202,11 +204,20 @@ impl Record<'_> {
             link: self.path(layout::MODEL_DIR),
             best_step: state.best_step,
             keep: self.recipe.checkpoint.keep,
+            averaged: self.averaged_steps(state.step),
         };
         let is_background = self.recipe.checkpoint.background;
         self.saver
             .start(save, is_background, |message| self.progress.note(&message))?;
         Ok(true)
+    }
+
+    /// The steps before and at this one whose checkpoints may be averaged: the run may end here, or at a later step.
+    fn averaged_steps(&self, step: u64) -> Vec<u64> {
+        let Some(count) = self.recipe.checkpoint.average else {
+            return Vec::new();
+        };
+        average::steps(count, self.recipe.checkpoint.every, step)
     }
 
     /// Waits for the checkpoint that is being written.
@@ -328,7 +339,7 @@ impl Record<'_> {
         let val_loss = compute.state.val_loss;
         let worse = val_loss.and_then(|loss| cautions::worse_than_guessing(loss, vocab_size));
         let little_text = cautions::little_text(self.recipe, params, self.tokens.0);
-        [little_text, self.cut_examples.clone(), worse]
+        [little_text, self.cut_examples.clone(), worse, compute.averaged.clone()]
             .into_iter()
             .flatten()
             .collect()

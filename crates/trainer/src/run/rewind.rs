@@ -24,8 +24,13 @@ impl Compute<'_> {
         let device = self.learner.model.device();
         let Some(checkpoint) = record.checkpoint_before(bad_step, reason, self.state.health.rewound_to)? else {
             let train = &self.recipe.train;
-            self.learner.model =
-                prepare::model(self.recipe, &record.tokenizer, record.origin.adapter.as_ref(), &device)?;
+            self.learner.model = prepare::model(
+                self.recipe,
+                &record.tokenizer,
+                record.origin.adapter.as_ref(),
+                &device,
+                &mut |_| {},
+            )?;
             self.learner.optimizer = Optimizer::new(train.adamw, train.muon);
             let state = TrainState {
                 health: self.health_after_rewind(0, VecDeque::new()),

@@ -43,6 +43,7 @@ fn batches() -> Vec<Batch> {
             batch_size: inputs.len(),
             seq_len: inputs[0].len(),
             text_starts: None,
+            source: None,
         })
         .collect()
 }
@@ -161,6 +162,7 @@ fn accumulated_micro_batches_equal_one_large_batch() {
         batch_size: to - from,
         seq_len: 16,
         text_starts: None,
+        source: None,
     };
     let [mut at_once, mut in_parts] = [learner(), learner()];
     let one = at_once.step(std::slice::from_ref(whole), &[], 1.0).unwrap();

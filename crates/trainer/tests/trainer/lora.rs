@@ -244,6 +244,7 @@ fn gradients_and_moments_of_an_adapter_are_a_tenth_of_the_whole_models_and_no_ot
         inputs: (0..16).collect(),
         targets: (1..17).collect(),
         text_starts: None,
+        source: None,
     };
     let numbers = |is_adapter: bool| {
         let mut model = config.init(1, &device).unwrap();

@@ -25,6 +25,7 @@ mod reports_run;
 mod run_list;
 mod runs;
 mod sources;
+mod translation;
 mod watchers;
 
 /// [`ModelSize`] in one line: vocabulary, context, layers, heads, width.

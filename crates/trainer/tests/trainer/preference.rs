@@ -65,6 +65,7 @@ fn batch(pairs: &[Pair]) -> Batch {
         inputs,
         targets,
         text_starts: None,
+        source: None,
     }
 }
 

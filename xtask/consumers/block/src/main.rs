@@ -34,6 +34,7 @@ impl Finder {
                 output_bias: false,
                 qk_norm: None,
             },
+            cross: None,
             feed_forward: FeedForwardConfig {
                 d_model: WIDTH,
                 d_ff: 4 * WIDTH,

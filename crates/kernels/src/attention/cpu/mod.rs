@@ -57,8 +57,16 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
+    /// Whether the positions of queries and keys do not matter.
+    fn is_without_order(&self) -> bool {
+        !self.is_causal && self.window.is_none()
+    }
+
     /// The keys that query `i` sees: first and one past the last.
     fn visible(&self, i: usize, shape: &Shape) -> (usize, usize) {
+        if self.is_without_order() {
+            return (0, shape.kv_len);
+        }
         let query = shape.kv_len - shape.q_len + i;
         let first = self.window.map_or(0, |window| (query + 1).saturating_sub(window));
         let end = if self.is_causal {
@@ -208,7 +216,7 @@ impl<'a, N> Inputs<'a, N> {
             "attention over nothing"
         );
         assert!(
-            n_heads.is_multiple_of(n_kv_heads) && q_len <= kv_len,
+            n_heads.is_multiple_of(n_kv_heads) && (q_len <= kv_len || self.settings.is_without_order()),
             "heads or lengths do not fit"
         );
         assert!(

@@ -1,0 +1,415 @@
+//! Translation: sources to texts in another language, several at once, by beam search.
+
+mod doubt;
+mod search;
+mod source;
+mod words;
+
+use serde::Serialize;
+use taal_model::hugging_face::TranslationFacts;
+use taal_tokenizer::Tokenizer;
+
+pub use self::doubt::{Doubt, Doubts};
+use self::search::Searcher;
+pub use self::source::Line;
+use self::source::{Part, Reader};
+pub use self::words::WordAttention;
+use crate::beam::search::Ended;
+use crate::beam::{BeamOptions, EarlyStopping};
+use crate::{InferenceError, LanguageModel, Result};
+
+/// Sources that are searched together, by default.
+const BATCH_SIZE: usize = 32;
+
+/// The most sources that are searched together.
+const MAX_BATCH_SIZE: usize = 4096;
+
+/// Options of a [`Translator`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TranslateOptions {
+    /// How many candidates are followed per source, and how they are scored. One candidate is the likeliest token each time.
+    pub beam: BeamOptions,
+    /// How many further translations are returned per source; below the number of candidates.
+    pub alternatives: usize,
+    /// The most tokens of a translation; `None`: twice those of its source and 50 more. It is never more than the model's context.
+    pub max_tokens: Option<usize>,
+    /// How many sources are searched together at most. The translations do not depend on it.
+    pub batch_size: usize,
+    /// Whether the attention of each word of the translation over those of the source is returned.
+    pub with_attention: bool,
+}
+
+impl Default for TranslateOptions {
+    /// Five candidates, scored by the mean log-probability of a token.
+    fn default() -> Self {
+        Self {
+            beam: BeamOptions {
+                width: 5,
+                ..BeamOptions::default()
+            },
+            alternatives: 0,
+            max_tokens: None,
+            batch_size: BATCH_SIZE,
+            with_attention: false,
+        }
+    }
+}
+
+impl TranslateOptions {
+    /// The likeliest token each time.
+    pub fn greedy() -> Self {
+        Self::default().with_width(1)
+    }
+
+    /// The same with another number of candidates.
+    #[must_use]
+    pub fn with_width(mut self, width: usize) -> Self {
+        self.beam.width = width;
+        self
+    }
+
+    /// Checks every value.
+    ///
+    /// # Errors
+    ///
+    /// [`InferenceError::Setting`] names the setting.
+    pub fn validate(&self) -> Result<()> {
+        self.beam.validate()?;
+        if self.alternatives >= self.beam.width {
+            let (alternatives, width) = (self.alternatives, self.beam.width);
+            let detail = format!("expected fewer than the {width} candidates that are followed, got {alternatives}");
+            return Err(InferenceError::setting("alternatives", detail));
+        }
+        if self.max_tokens == Some(0) {
+            return Err(InferenceError::setting(
+                "max_tokens",
+                "expected at least 1 token, got 0",
+            ));
+        }
+        match (1..=MAX_BATCH_SIZE).contains(&self.batch_size) {
+            true => Ok(()),
+            false => Err(InferenceError::setting(
+                "batch_size",
+                format!("expected a number from 1 to {MAX_BATCH_SIZE}, got {}", self.batch_size),
+            )),
+        }
+    }
+
+    /// The beam search that is done: with one candidate the first complete translation is the result.
+    fn beam(&self) -> BeamOptions {
+        match self.beam.width {
+            1 => BeamOptions {
+                early_stopping: EarlyStopping::Filled,
+                ..self.beam
+            },
+            _ => self.beam,
+        }
+    }
+}
+
+/// A translation, in the form that `taal translate --json` prints.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Translation {
+    /// The source as it was given.
+    pub source: String,
+    /// Its translation; empty for a source without text.
+    pub translation: String,
+    /// The log-probability divided by the number of tokens to the power of the length penalty.
+    pub score: f64,
+    /// The sum of the natural logarithms of the tokens' probabilities.
+    pub logprob: f64,
+    /// How many tokens were generated, with those that end a text.
+    pub tokens: usize,
+    /// Whether it ended by itself, not because it was as long as it may be.
+    pub is_complete: bool,
+    /// In how many parts the source was translated: more than 1 where it is longer than the model reads.
+    pub parts: usize,
+    /// How many tokens of the source the tokenizer does not know.
+    pub unknown: usize,
+    /// How many tokens the source has.
+    pub source_tokens: usize,
+    /// Other translations, the best first; none where there are several parts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub alternatives: Vec<Alternative>,
+    /// What each word of the translation attends to, where it was asked for and there is one part.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attention: Option<WordAttention>,
+}
+
+/// Another translation of a source.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Alternative {
+    /// Its text.
+    pub translation: String,
+    /// As [`Translation::score`].
+    pub score: f64,
+    /// As [`Translation::logprob`].
+    pub logprob: f64,
+}
+
+/// Translates with an encoder-decoder, or with a model of one stack whose directory names the prompt of a source
+/// ([`TranslationFacts`]).
+///
+/// The source is encoded with the special tokens that the tokenizer puts around a text. The translation ends with one of
+/// [`LanguageModel::end_ids`]; other special tokens are never generated. The beam search is that of [`beam_search`](crate::beam_search):
+/// the log-probability of `n` tokens is divided by `n` to the power of the length penalty. A source computes the same bits alone and in any
+/// batch, so its translation does not depend on the others.
+///
+/// A source that the model cannot read whole is translated in parts that end where sentences do. A character that the tokenizer does not
+/// know becomes its unknown token; where the translation has one, it is replaced by the text of the source's unknown token with the highest
+/// attention. Tokenizers that spell in bytes have no unknown characters.
+///
+/// ```
+/// use burn::tensor::Device;
+/// use taal_inference::{LanguageModel, TranslateOptions, Translator};
+/// use taal_model::hugging_face::TranslationFacts;
+/// use taal_model::{ModelSize, TransformerConfig};
+/// use taal_tokenizer::{Kind, TrainerConfig};
+///
+/// let tokenizer = TrainerConfig::new(Kind::Char, 100).train(["a rose is a rose\n"])?;
+/// let size = ModelSize { vocab_size: tokenizer.vocab_size(), max_seq_len: 32, n_layers: 2, n_heads: 4, d_model: 32 };
+/// let model = TransformerConfig::llama(size).init(42, &Device::flex())?;
+/// let facts = TranslationFacts { from: "en".into(), to: "nl".into(), prompt: Some("{source}\n".into()), own_loss: None };
+/// let lm = LanguageModel::new(model, Some(tokenizer)).with_translation(facts);
+/// let translator = Translator::new(&lm, TranslateOptions { max_tokens: Some(5), ..TranslateOptions::default() })?;
+/// let found = translator.translate(&["a rose", "", "is"])?;
+/// assert_eq!((found.len(), found[1].translation.as_str()), (3, ""));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Translator<'a> {
+    lm: &'a LanguageModel,
+    tokenizer: &'a Tokenizer,
+    options: TranslateOptions,
+    reader: Reader<'a>,
+}
+
+impl<'a> Translator<'a> {
+    /// A translator of this model.
+    ///
+    /// # Errors
+    ///
+    /// [`InferenceError::NotTranslator`] where the model is none, [`InferenceError::NoTokenizer`], [`InferenceError::Setting`] for wrong
+    /// options.
+    pub fn new(lm: &'a LanguageModel, options: TranslateOptions) -> Result<Self> {
+        options.validate()?;
+        check_translator(lm)?;
+        let tokenizer = lm
+            .tokenizer
+            .as_ref()
+            .ok_or(InferenceError::NoTokenizer { purpose: "translating" })?;
+        Ok(Self {
+            lm,
+            tokenizer,
+            reader: Reader::new(lm, tokenizer),
+            options,
+        })
+    }
+
+    /// What the model's files say about its languages.
+    pub fn facts(&self) -> Option<&TranslationFacts> {
+        self.lm.translation.as_ref()
+    }
+
+    /// Reads a source: its tokens, in parts where it is longer than the model reads.
+    ///
+    /// # Errors
+    ///
+    /// [`InferenceError::SentenceTooLong`], or the tokenizer's.
+    pub fn read(&self, source: &str) -> Result<Line> {
+        self.reader.read(source)
+    }
+
+    /// Translates sources; the translations are in their order.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read), [`InferenceError::NotFinite`], [`InferenceError::Device`], or the model's.
+    pub fn translate<T: AsRef<str>>(&self, sources: &[T]) -> Result<Vec<Translation>> {
+        let lines = sources.iter().map(|source| self.read(source.as_ref()));
+        self.translate_lines(lines.collect::<Result<_>>()?)
+    }
+
+    /// [`translate`](Self::translate) for sources that were read.
+    ///
+    /// # Errors
+    ///
+    /// As [`translate`](Self::translate).
+    pub fn translate_lines(&self, lines: Vec<Line>) -> Result<Vec<Translation>> {
+        let parts: Vec<&Part> = lines.iter().flat_map(|line| &line.parts).collect();
+        let mut found = self.searched(&parts)?.into_iter();
+        let translation = |line: &Line| {
+            let of_line: Vec<Vec<Ended>> = found.by_ref().take(line.parts.len()).collect();
+            self.translation(line, &of_line)
+        };
+        lines.iter().map(translation).collect()
+    }
+
+    /// The candidates of every part, the best first.
+    fn searched(&self, parts: &[&Part]) -> Result<Vec<Vec<Ended>>> {
+        let searcher = Searcher::new(self.lm, self.tokenizer, &self.options);
+        // Texts of one length together, the longest first, so that little is padding and memory is largest at the beginning.
+        let mut order: Vec<usize> = (0..parts.len()).collect();
+        order.sort_by_key(|index| std::cmp::Reverse(parts[*index].ids.len()));
+        let mut found = vec![Vec::new(); parts.len()];
+        let mut rest = &order[..];
+        while let Some(first) = rest.first() {
+            let (batch, after) = rest.split_at(searcher.at_once(parts[*first]).min(rest.len()));
+            let sources: Vec<&Part> = batch.iter().map(|index| parts[*index]).collect();
+            for (index, ended) in batch.iter().zip(searcher.search(&sources)?) {
+                found[*index] = ended;
+            }
+            rest = after;
+        }
+        Ok(found)
+    }
+
+    /// The translation of a line from the candidates of its parts.
+    fn translation(&self, line: &Line, found: &[Vec<Ended>]) -> Result<Translation> {
+        let best: Vec<Ended> = found
+            .iter()
+            .map(|ended| ended.first().cloned().unwrap_or_default())
+            .collect();
+        let texts = line
+            .parts
+            .iter()
+            .zip(&best)
+            .map(|(part, ended)| self.text(part, &ended.ids));
+        let texts: Vec<String> = texts.collect::<Result<_>>()?;
+        let (logprob, tokens) = best.iter().fold((0.0, 0), |(logprob, tokens), ended| {
+            (logprob + ended.logprob, tokens + ended.ids.len())
+        });
+        let is_complete = |ended: &Ended| ended.ids.last().is_some_and(|id| self.lm.end_ids.contains(id));
+        let one = match (&line.parts[..], found) {
+            ([part], [ended]) => Some((part, ended)),
+            _ => None,
+        };
+        let alternative = |part: &Part, ended: &Ended| {
+            Ok::<_, InferenceError>(Alternative {
+                translation: self.text(part, &ended.ids)?,
+                score: ended.score,
+                logprob: ended.logprob,
+            })
+        };
+        let alternatives = one.into_iter().flat_map(|(part, ended)| {
+            let others = ended.iter().skip(1).take(self.options.alternatives);
+            others.map(move |ended| alternative(part, ended))
+        });
+        let attention = one.filter(|_| self.options.with_attention).map(|(part, ended)| {
+            let best = ended.first().cloned().unwrap_or_default();
+            words::attention(self.lm, self.tokenizer, part, &self.without_end(&best.ids))
+        });
+        Ok(Translation {
+            source: line.text.clone(),
+            translation: texts.join(" "),
+            score: match tokens {
+                0 => 0.0,
+                _ => self.options.beam.score(logprob, tokens),
+            },
+            logprob,
+            tokens,
+            is_complete: best.iter().all(is_complete),
+            parts: line.parts.len(),
+            unknown: line.parts.iter().map(|part| part.unknown.len()).sum(),
+            source_tokens: line.parts.iter().map(|part| part.n_tokens).sum(),
+            alternatives: alternatives.collect::<Result<_>>()?,
+            attention: attention.transpose()?,
+        })
+    }
+
+    fn without_end(&self, ids: &[u32]) -> Vec<u32> {
+        let is_end = |id: &u32| self.lm.end_ids.contains(id);
+        ids.iter().copied().filter(|id| !is_end(id)).collect()
+    }
+
+    /// The text of a part's translation, in which unknown tokens are those of the source.
+    fn text(&self, part: &Part, ids: &[u32]) -> Result<String> {
+        let ids = self.without_end(ids);
+        let text = self.tokenizer.decode(&ids)?;
+        let text = match self.tokenizer.unk_id() {
+            Some(unknown) if ids.contains(&unknown) => {
+                words::with_unknown_of_source(self.lm, self.tokenizer, part, &ids, text)?
+            }
+            _ => text,
+        };
+        Ok(text.trim().to_owned())
+    }
+}
+
+/// Translates sources with a model; the translations are in their order. See [`Translator`].
+///
+/// # Errors
+///
+/// As [`Translator::new`] and [`Translator::translate`].
+pub fn translate<T: AsRef<str>>(
+    lm: &LanguageModel,
+    sources: &[T],
+    options: &TranslateOptions,
+) -> Result<Vec<Translation>> {
+    Translator::new(lm, *options)?.translate(sources)
+}
+
+/// The mean loss of a model's own translations of sources, in nats per token: low where it is sure of them. Half of
+/// [`OwnLoss`](taal_model::hugging_face::OwnLoss) is this figure of held-out sources. NaN without a source.
+///
+/// # Errors
+///
+/// As [`translate`].
+pub fn own_loss<T: AsRef<str>>(lm: &LanguageModel, sources: &[T]) -> Result<f64> {
+    let found = translate(lm, sources, &TranslateOptions::greedy())?;
+    let nats: f64 = found.iter().map(|translation| -translation.logprob).sum();
+    let tokens: usize = found.iter().map(|translation| translation.tokens).sum();
+    Ok(nats / tokens as f64)
+}
+
+/// Whether a model translates.
+///
+/// # Errors
+///
+/// [`InferenceError::NotTranslator`].
+pub fn check_translator(lm: &LanguageModel) -> Result<()> {
+    let config = lm.model.config();
+    if lm.model.is_encoder_decoder() {
+        return match config.decoder_start {
+            Some(_) => Ok(()),
+            None => Err(InferenceError::NotTranslator {
+                why: "its config.json names no decoder_start_token_id",
+            }),
+        };
+    }
+    let why = match (config.is_causal, &lm.translation) {
+        (true, Some(_)) => return Ok(()),
+        (true, None) => {
+            "it continues texts, and no translation.json in its directory says which languages it was trained for"
+        }
+        (false, _) => "it is a masked language model, which fills gaps",
+    };
+    Err(InferenceError::NotTranslator { why })
+}
+
+/// Checks the languages that were asked for against those of a model; `false` where its files do not say.
+///
+/// # Errors
+///
+/// [`InferenceError::Setting`] for other languages, with a way out.
+pub fn check_languages(facts: Option<&TranslationFacts>, from: Option<&str>, to: Option<&str>) -> Result<bool> {
+    let Some(facts) = facts else { return Ok(false) };
+    for (key, asked, own) in [("from", from, &facts.from), ("to", to, &facts.to)] {
+        let is_other = |asked: &str| primary(asked) != primary(own);
+        if let Some(asked) = asked.filter(|asked| is_other(asked)) {
+            let TranslationFacts { from, to, .. } = facts;
+            let detail = format!(
+                "this model translates {from} to {to}, got {}; leave it out, or use a model that was trained for it",
+                taal_store::excerpt(asked)
+            );
+            return Err(InferenceError::setting(key, detail));
+        }
+    }
+    Ok(true)
+}
+
+/// The language of a tag such as `en-GB`.
+fn primary(tag: &str) -> String {
+    let first = tag.split(['-', '_']).next().unwrap_or_default();
+    first.trim().to_lowercase()
+}

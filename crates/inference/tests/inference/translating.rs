@@ -1,0 +1,439 @@
+//! Translation by models with an encoder and by models of one stack: equal to what whole forward passes give, in any batch.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::ops::ControlFlow;
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use taal_inference::{
+    BeamOptions, EarlyStopping, GenerateOptions, InferenceError, LanguageModel, Prompt, Sampling, TranslateOptions,
+    Translation, Translator, beam_search, check_languages, generate, own_loss, translate,
+};
+use taal_model::hugging_face::TranslationFacts;
+use taal_model::{EncoderConfig, ForwardOptions, Transformer, TransformerConfig, parameters};
+use taal_tokenizer::{Kind, Tokenizer, TrainerConfig, Unknown};
+
+use crate::{size, tiny};
+
+const CONTEXT: usize = 24;
+
+/// Characters, of which `.` ends a text.
+fn tokenizer() -> Tokenizer {
+    TrainerConfig::new(Kind::Char, 100)
+        .train(["abcdefgh .\n"])
+        .expect("characters")
+}
+
+/// An encoder and a decoder of every kind of position and norm.
+fn encoder_decoders() -> Vec<(&'static str, LanguageModel)> {
+    let tokenizer = tokenizer();
+    let size = size(tokenizer.vocab_size(), CONTEXT, 2, 2, 16);
+    let llama = TransformerConfig {
+        encoder: Some(EncoderConfig { n_layers: 1 }),
+        decoder_start: Some(0),
+        ..TransformerConfig::llama(size)
+    };
+    let configs = [
+        ("marian", TransformerConfig::marian(size)),
+        ("t5", TransformerConfig::t5(size)),
+        ("llama", llama),
+    ];
+    let lm = |(name, config): (&'static str, TransformerConfig)| {
+        let config = TransformerConfig {
+            tie_embeddings: false,
+            ..config
+        };
+        let mut lm = LanguageModel::new(tiny::model(&config, 11), Some(self::tokenizer()));
+        lm.end_ids = vec![end_id(&tokenizer)];
+        (name, lm)
+    };
+    configs.into_iter().map(lm).collect()
+}
+
+fn end_id(tokenizer: &Tokenizer) -> u32 {
+    tokenizer.token_to_id(".").expect("a period")
+}
+
+fn facts() -> TranslationFacts {
+    TranslationFacts {
+        from: "en".to_owned(),
+        to: "nl".to_owned(),
+        prompt: Some("{source}\n".to_owned()),
+        own_loss: None,
+    }
+}
+
+/// A model of one stack.
+fn one_stack() -> LanguageModel {
+    let tokenizer = tokenizer();
+    let config = TransformerConfig {
+        tie_embeddings: false,
+        ..TransformerConfig::llama(size(tokenizer.vocab_size(), CONTEXT, 2, 2, 16))
+    };
+    let end = end_id(&tokenizer);
+    let mut lm = LanguageModel::new(tiny::model(&config, 5), Some(tokenizer)).with_translation(facts());
+    lm.end_ids = vec![end];
+    lm
+}
+
+fn ids_tensor(ids: &[u32]) -> Tensor<2, Int> {
+    let ids: Vec<i32> = ids.iter().map(|id| *id as i32).collect();
+    let len = ids.len();
+    Tensor::from_data(TensorData::new(ids, [1, len]), &Device::flex())
+}
+
+/// The log-probabilities of the token after `written`, by a whole pass of the encoder and of the decoder.
+fn next(model: &Transformer, source: &[u32], written: &[u32]) -> Vec<f64> {
+    let memory = model
+        .encode(ids_tensor(source), &[source.len()], None)
+        .expect("a source");
+    let start = model.config().decoder_start.expect("a start");
+    let options = ForwardOptions {
+        memory: Some(&memory),
+        ..ForwardOptions::default()
+    };
+    let output = model
+        .forward_with(ids_tensor(&[&[start], written].concat()), options)
+        .expect("ids that fit");
+    let logits: Vec<f32> = model.logits(output.hidden).into_data().try_to_vec().expect("floats");
+    let last = &logits[written.len() * model.config().vocab_size..];
+    let total: f64 = last.iter().map(|logit| f64::from(*logit).exp()).sum();
+    last.iter().map(|logit| f64::from(*logit) - total.ln()).collect()
+}
+
+fn options(width: usize, max_tokens: usize) -> TranslateOptions {
+    TranslateOptions {
+        max_tokens: Some(max_tokens),
+        ..TranslateOptions::default().with_width(width)
+    }
+}
+
+fn text(lm: &LanguageModel, ids: &[u32]) -> String {
+    let kept: Vec<u32> = ids.iter().copied().filter(|id| !lm.end_ids.contains(id)).collect();
+    let text = lm.tokenizer.as_ref().unwrap().decode(&kept).unwrap();
+    text.trim().to_owned()
+}
+
+#[test]
+fn one_candidate_takes_the_likeliest_token_of_a_whole_pass_each_time() {
+    for (name, lm) in encoder_decoders() {
+        let source = "a bad cab";
+        let tokenizer = lm.tokenizer.as_ref().unwrap();
+        let ids = tokenizer.frame().around(&tokenizer.encode(source).unwrap());
+        let (mut written, mut logprob) = (Vec::new(), 0.0);
+        while written.len() < 8 && written.last() != lm.end_ids.first() {
+            let next = next(&lm.model, &ids, &written);
+            let best = (0..next.len()).max_by(|a, b| next[*a].total_cmp(&next[*b])).unwrap();
+            logprob += next[best];
+            written.push(best as u32);
+        }
+        let found = translate(&lm, &[source], &options(1, 8)).unwrap().remove(0);
+        assert_eq!(found.translation, text(&lm, &written), "{name}");
+        assert_eq!(found.tokens, written.len(), "{name}");
+        assert!(
+            (found.logprob - logprob).abs() < 1e-4,
+            "{name}: {} and {logprob}",
+            found.logprob
+        );
+        assert_eq!(found.is_complete, written.last() == lm.end_ids.first(), "{name}");
+        assert_eq!(found.source_tokens, source.len());
+    }
+}
+
+#[test]
+fn as_many_candidates_as_tokens_find_the_best_of_all_translations_of_two_tokens() {
+    for (name, lm) in encoder_decoders() {
+        let tokenizer = lm.tokenizer.as_ref().unwrap();
+        let ids = tokenizer.frame().around(&tokenizer.encode("bee").unwrap());
+        let vocab_size = tokenizer.vocab_size() as u32;
+        let mut all: Vec<(f64, Vec<u32>)> = Vec::new();
+        let first = next(&lm.model, &ids, &[]);
+        for a in 0..vocab_size {
+            if lm.end_ids.contains(&a) {
+                all.push((first[a as usize], vec![a]));
+                continue;
+            }
+            let second = next(&lm.model, &ids, &[a]);
+            all.extend((0..vocab_size).map(|b| ((first[a as usize] + second[b as usize]) / 2.0, vec![a, b])));
+        }
+        all.sort_by(|left, right| right.0.total_cmp(&left.0));
+        let width = vocab_size as usize;
+        let mut options = options(width, 2);
+        options.beam.early_stopping = EarlyStopping::Never;
+        options.alternatives = 3;
+        let found = translate(&lm, &["bee"], &options).unwrap().remove(0);
+        assert!(
+            (found.score - all[0].0).abs() < 1e-4,
+            "{name}: {} and {}",
+            found.score,
+            all[0].0
+        );
+        assert_eq!(found.translation, text(&lm, &all[0].1), "{name}");
+        for (alternative, (score, ids)) in found.alternatives.iter().zip(&all[1..]) {
+            assert!((alternative.score - score).abs() < 1e-4, "{name}");
+            assert_eq!(alternative.translation, text(&lm, ids), "{name}");
+        }
+        assert_eq!(found.alternatives.len(), 3);
+    }
+}
+
+#[test]
+fn a_model_of_one_stack_translates_what_beam_search_continues() {
+    let lm = one_stack();
+    let sources = ["abc", "a", "fade a bed"];
+    let beam = BeamOptions {
+        width: 3,
+        length_penalty: 0.6,
+        ..BeamOptions::default()
+    };
+    let translated = TranslateOptions {
+        beam,
+        alternatives: 2,
+        max_tokens: Some(6),
+        ..TranslateOptions::default()
+    };
+    let found = translate(&lm, &sources, &translated).unwrap();
+    for (source, translation) in sources.iter().zip(found) {
+        let prompt = Prompt::Text(format!("{source}\n"));
+        let continued = GenerateOptions {
+            max_tokens: 6,
+            ..GenerateOptions::default()
+        };
+        let beams = beam_search(&lm, &prompt, &continued, &beam).unwrap();
+        let texts = beams.iter().map(|beam| text(&lm, &beam.generation.token_ids));
+        let others = translation.alternatives.iter().map(|other| other.translation.clone());
+        let all: Vec<String> = std::iter::once(translation.translation.clone()).chain(others).collect();
+        assert_eq!(all, texts.collect::<Vec<_>>());
+        assert!((translation.score - beams[0].score).abs() < 1e-5);
+        assert!((translation.logprob - beams[0].logprob).abs() < 1e-5);
+    }
+}
+
+#[test]
+fn a_translation_has_the_same_bits_alone_and_in_any_batch() {
+    let sources = ["abc", "", "a", "fade a bed", "bad", "  ", "gab he", "abc", "dead beef"];
+    let mut models = encoder_decoders();
+    models.push(("one stack", one_stack()));
+    for (name, lm) in models {
+        for width in [1, 3] {
+            let alone = |source: &&str| translate(&lm, &[*source], &options(width, 9)).unwrap().remove(0);
+            let wanted: Vec<Translation> = sources.iter().map(alone).collect();
+            for batch_size in [1, 2, 5, 32] {
+                let options = TranslateOptions {
+                    batch_size,
+                    ..options(width, 9)
+                };
+                let found = translate(&lm, &sources, &options).unwrap();
+                assert_eq!(found, wanted, "{name}, {width} candidates, batches of {batch_size}");
+            }
+            assert_eq!(
+                (wanted[1].translation.as_str(), wanted[1].parts),
+                ("", 0),
+                "empty lines stay empty"
+            );
+            assert_eq!((wanted[5].translation.as_str(), wanted[5].source.as_str()), ("", "  "));
+            assert!(wanted[1].is_complete && wanted[1].tokens == 0);
+        }
+    }
+}
+
+#[test]
+fn a_source_longer_than_the_context_is_translated_in_parts_that_end_where_sentences_do() {
+    for (name, lm) in encoder_decoders() {
+        let translator = Translator::new(&lm, options(2, 5)).unwrap();
+        // 24 characters fit.
+        let parts = ["abc abc. bad bad cab.", "had a bed. a cage."];
+        let whole = parts.join(" ");
+        let line = translator.read(&whole).unwrap();
+        assert_eq!(line.n_parts(), 2, "{name}");
+        let found = translator.translate_lines(vec![line]).unwrap().remove(0);
+        let alone = translator.translate(&parts).unwrap();
+        let joined: Vec<&str> = alone.iter().map(|part| part.translation.as_str()).collect();
+        assert_eq!(found.translation, joined.join(" "), "{name}");
+        assert_eq!(found.tokens, alone[0].tokens + alone[1].tokens);
+        assert!((found.logprob - alone[0].logprob - alone[1].logprob).abs() < 1e-12);
+        assert_eq!((found.parts, alone[0].parts), (2, 1));
+        let error = translator.read(&"ab".repeat(13)).unwrap_err().of_text("line 7");
+        assert!(
+            matches!(
+                error,
+                InferenceError::SentenceTooLong {
+                    tokens: 26,
+                    context: CONTEXT,
+                    ..
+                }
+            ),
+            "{error:?}"
+        );
+        assert!(
+            error.to_string().starts_with("line 7: a sentence has 26 tokens"),
+            "{error}"
+        );
+    }
+    // Half of the context of one stack is for the translation.
+    let lm = one_stack();
+    let translator = Translator::new(&lm, options(2, 5)).unwrap();
+    assert_eq!(translator.read("abc. bad. cab.").unwrap().n_parts(), 2);
+}
+
+#[test]
+fn unknown_characters_are_those_of_the_source_with_the_most_attention() {
+    let mut trainer = TrainerConfig::new(Kind::Char, 100);
+    trainer.unknown = Unknown::Token;
+    let tokenizer = trainer.train(["abcdefgh "]).expect("characters");
+    let unknown = tokenizer.unk_id().expect("an unknown token");
+    let config = TransformerConfig {
+        tie_embeddings: false,
+        ..TransformerConfig::marian(size(tokenizer.vocab_size(), CONTEXT, 2, 2, 16))
+    };
+    // A model that always writes the unknown token.
+    let mut values = BTreeMap::new();
+    let model = tiny::model(&config, 3);
+    parameters::read(&model, |name, _, given| {
+        values.insert(name.to_owned(), given);
+    });
+    let mut is_biased = false;
+    let give = |name: &str, _: &[usize]| -> Result<Vec<f32>, Infallible> {
+        let mut given = values.remove(name).expect("a parameter");
+        if ["output_bias", "head.bias"].contains(&name) {
+            given[unknown as usize] = 1000.0;
+            is_biased = true;
+        }
+        Ok(given)
+    };
+    let model = match parameters::replace(model, give) {
+        Ok(model) => model,
+        Err(never) => match never {},
+    };
+    assert!(is_biased, "the model has no bias of the logits");
+    let lm = LanguageModel::new(model, Some(tokenizer));
+    let found = translate(&lm, &["a猫 ?", "abc"], &options(1, 3)).unwrap();
+    assert_eq!(found[0].unknown, 2);
+    assert_eq!(found[0].translation.chars().count(), 3, "{found:?}");
+    assert!(
+        found[0].translation.chars().all(|letter| "猫?".contains(letter)),
+        "{found:?}"
+    );
+    // Without an unknown character in the source there is nothing to copy.
+    assert_eq!(
+        (found[1].unknown, found[1].translation.as_str()),
+        (0, "[UNK][UNK][UNK]")
+    );
+}
+
+#[test]
+fn every_word_has_its_attention_over_the_words_of_the_source() {
+    let mut models = encoder_decoders();
+    models.push(("one stack", one_stack()));
+    for (name, lm) in models {
+        let options = TranslateOptions {
+            with_attention: true,
+            ..options(2, 9)
+        };
+        let found = translate(&lm, &["a bad cab", ""], &options).unwrap();
+        let attention = found[0].attention.as_ref().expect("attention");
+        assert_eq!(attention.source, ["a", "bad", "cab"], "{name}");
+        let words: Vec<&str> = found[0].translation.split_whitespace().collect();
+        assert_eq!(attention.translation, words, "{name}");
+        assert_eq!(attention.weights.len(), words.len());
+        for row in &attention.weights {
+            assert_eq!(row.len(), 3, "{name}");
+            assert!(row.iter().all(|weight| *weight >= 0.0), "{name}: {row:?}");
+            let sum: f32 = row.iter().sum();
+            assert!(sum > 0.0 && sum < 1.0 + 1e-5, "{name}: {row:?}");
+        }
+        assert_eq!(found[1].attention, None);
+        let plain = translate(
+            &lm,
+            &["a bad cab"],
+            &TranslateOptions {
+                with_attention: false,
+                ..options
+            },
+        )
+        .unwrap();
+        let without = Translation {
+            attention: None,
+            ..found[0].clone()
+        };
+        assert_eq!(plain[0], without, "{name}: looking changes nothing");
+    }
+}
+
+#[test]
+fn models_that_do_not_translate_are_refused_with_a_way_out() {
+    let tokenizer = tokenizer();
+    let size = size(tokenizer.vocab_size(), CONTEXT, 1, 2, 16);
+    let causal = LanguageModel::new(tiny::model(&TransformerConfig::llama(size), 1), Some(self::tokenizer()));
+    let masked = LanguageModel::new(tiny::model(&TransformerConfig::bert(size), 1), Some(self::tokenizer()));
+    for (lm, part) in [(&causal, "translation.json"), (&masked, "masked")] {
+        let error = Translator::new(lm, TranslateOptions::default()).expect_err("no translator");
+        let message = error.to_string();
+        assert!(matches!(error, InferenceError::NotTranslator { .. }), "{error:?}");
+        assert!(message.contains(part) && message.contains("taal train"), "{message}");
+    }
+    // And one with an encoder does not continue texts.
+    for (_, lm) in encoder_decoders() {
+        let options = GenerateOptions {
+            sampling: Sampling::greedy(),
+            ..GenerateOptions::default()
+        };
+        let prompt = Prompt::from("abc");
+        let continued = generate(&lm, &prompt, &options, &mut |_| ControlFlow::Continue(()));
+        let searched = beam_search(&lm, &prompt, &options, &BeamOptions::default());
+        for error in [continued.expect_err("a source"), searched.expect_err("a source")] {
+            assert!(matches!(error, InferenceError::NeedsSource { .. }), "{error:?}");
+            assert!(error.to_string().contains("taal translate"), "{error}");
+        }
+        assert!(matches!(
+            taal_inference::embed(&lm, "abc", None).expect_err("no vector"),
+            InferenceError::NeedsSource { .. }
+        ));
+    }
+}
+
+#[test]
+fn wrong_options_and_languages_are_refused_by_name() {
+    let lm = one_stack();
+    for (options, key) in [
+        (TranslateOptions::default().with_width(0), "width"),
+        (
+            TranslateOptions {
+                alternatives: 5,
+                ..TranslateOptions::default()
+            },
+            "alternatives",
+        ),
+        (options(1, 0), "max_tokens"),
+        (
+            TranslateOptions {
+                batch_size: 0,
+                ..TranslateOptions::default()
+            },
+            "batch_size",
+        ),
+    ] {
+        let error = Translator::new(&lm, options).expect_err(key).to_string();
+        assert!(error.starts_with(&format!("{key}: ")), "{error}");
+    }
+    let facts = facts();
+    assert!(check_languages(Some(&facts), Some("EN"), Some("nl-NL")).unwrap());
+    assert!(!check_languages(None, Some("de"), None).unwrap(), "nothing is known");
+    for (from, to, key) in [(Some("nl"), None, "from"), (None, Some("de"), "to")] {
+        let error = check_languages(Some(&facts), from, to).expect_err(key).to_string();
+        assert!(
+            error.starts_with(&format!("{key}: this model translates en to nl")),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn the_own_loss_is_that_of_the_translations_per_token() {
+    let lm = &encoder_decoders()[0].1;
+    let sources = ["bad cab", "a", "fed a bee"];
+    let found = translate(lm, &sources, &TranslateOptions::greedy()).unwrap();
+    let nats: f64 = found.iter().map(|translation| -translation.logprob).sum();
+    let tokens: usize = found.iter().map(|translation| translation.tokens).sum();
+    assert!((own_loss(lm, &sources).unwrap() - nats / tokens as f64).abs() < 1e-12);
+}
