@@ -1,6 +1,7 @@
 // Uses the page of a running `taal serve` as people do: types, streams, stops, edits, forks, reloads; by pointer and by keyboard, in
 // light and dark, on a desk and on a phone, in English and Dutch.
-// `node check.mjs SCREENSHOTS ADDRESS`; the server's first model has a chat template. CHROMIUM names the browser (default: chromium),
+// `node check.mjs SCREENSHOTS ADDRESS`; the server's first model has a chat template, another is masked, it keeps conversations, and one of
+// its runs is under way. CHROMIUM names the browser (default: chromium),
 // KEY the server's key. Ends with 1 where something is wrong.
 
 import { readFileSync } from "node:fs";
@@ -54,16 +55,21 @@ async function use(colorScheme, width, language) {
   };
   const texts = () => page.evaluate(async () => {
     const { t } = await import("/page/texts.js");
-    const keys = ["edit", "save", "show_tokens", "regenerate", "earlier", "prompt_tokens"];
+    const keys = ["edit", "save", "show_tokens", "regenerate", "earlier", "prompt_tokens", "receipt"];
     return Object.fromEntries(keys.map((key) => [key, t(key)]));
   });
-  const done = () => page.waitForFunction(() => document.getElementById("stop").hidden);
+  const done = () => page.waitForFunction(() => document.getElementById("stop").hidden && !document.documentElement.dataset.keeping);
   const send = async (text) => {
     await page.locator("#input").fill(text);
     await page.locator("#input").press("Enter");
   };
   const answers = page.locator("article.assistant .content");
 
+  // What an earlier reader has left on the server.
+  const headers = process.env.KEY ? { Authorization: `Bearer ${process.env.KEY}` } : {};
+  const kept = await (await context.request.get(`${address}/conversations`, { headers })).json();
+  expect(kept.is_kept, "the server keeps no conversations");
+  for (const { id } of kept.data) await context.request.delete(`${address}/conversations/${id}`, { headers });
   await page.goto(address);
   if (process.env.KEY) {
     await page.locator("#key").fill(process.env.KEY);
@@ -110,10 +116,20 @@ async function use(colorScheme, width, language) {
   expect(forked !== first && forked.startsWith(before.trimStart() === "" ? "" : before), `a fork does not begin as the answer did: ${forked}`);
   await named(say.earlier).click();
   expect(await answers.last().textContent() === first, "the earlier answer is gone");
+  await done();
+  const [receipt] = await Promise.all([page.waitForEvent("download"), named(say.receipt).click()]);
+  const { token_ids: ids } = JSON.parse(readFileSync(await receipt.path(), "utf8"));
+  expect(ids.length === count, "the receipt has other tokens than the answer");
 
   await page.reload();
   await page.waitForFunction(() => document.getElementById("model").options.length > 0);
   expect(await answers.last().textContent() === first, "a reload loses the conversation");
+  // Another browser has it too: it is the server that keeps it.
+  const other = await (await browser.newContext({ locale: language })).newPage();
+  await other.goto(address);
+  await other.locator("article.assistant .content").last().waitFor();
+  expect(await other.locator("article.assistant .content").last().textContent() === first, "another browser does not have the conversation");
+  await other.context().close();
   await named(say.show_tokens).click();
   await tokens.first().waitFor();
   expect((await tokens.allTextContents()).join("").trim() !== "", "no tokens after a reload");
@@ -123,6 +139,24 @@ async function use(colorScheme, width, language) {
   await page.getByText(say.prompt_tokens, { exact: true }).click();
   expect(await page.locator("#prompt-tokens li").count() > 1, "the prompt has no tokens");
   await look("with the prompt");
+
+  await page.locator("#inside-details > summary").click();
+  await page.locator("#inside-look").click();
+  await page.locator(".inside table").first().waitFor();
+  const radios = page.locator(".inside [role=radio]");
+  const followed = () => page.locator(".inside [aria-checked=true]").textContent();
+  await radios.first().click();
+  const weights = await page.locator(".inside .alternatives li").count();
+  expect(weights === 1, `the first token attends to ${weights} tokens`);
+  await radios.first().focus();
+  await page.keyboard.press("End");
+  expect(await followed() === await radios.last().textContent(), "End does not follow the last token");
+  expect(await page.locator(".inside .alternatives li").count() > 1, "the last token attends to itself only");
+  await page.locator(".inside input[type=range]").fill("1");
+  await page.locator(".inside select").selectOption("0");
+  expect(await page.locator(".inside tbody tr").count() > 2, "no prediction after each layer");
+  await look("inside the model");
+  await page.locator("#inside-details > summary").click();
 
   if (width <= 1000) await page.locator("#settings-details > summary").click();
   await page.locator("#set-max_tokens").fill("2000");
@@ -169,5 +203,36 @@ async function use(colorScheme, width, language) {
   await page.locator("#alert:visible").waitFor();
   expect(/\d+.*\d+/.test(await page.locator("#alert").textContent()), "a prompt that is too long is not refused with both counts");
   await look("refused");
+
+  await page.locator("#model").selectOption("masked");
+  await page.locator("#fill-text").fill("De kat zat op de ");
+  await page.locator("#fill-mask").click();
+  await page.locator("#fill-form button[type=submit]").click();
+  await page.locator("#fill-result .alternatives li").first().waitFor();
+  expect(!(await page.locator("#fill-result .content").textContent()).includes("[MASK]"), "a gap is not filled");
+  await page.locator("#vectors-text").fill("De kat slaapt.\nDe hond slaapt.\nHet regent.");
+  await page.locator("#vectors-form button[type=submit]").click();
+  await page.locator("#vectors-result table").waitFor();
+  expect(await page.locator("#vectors-result tbody tr").first().locator("td").first().textContent() === "1.00", "a text is not like itself");
+  await look("masked model");
+
+  await page.locator("#go-runs").click();
+  await page.locator("#runs-list li").first().waitFor();
+  for (const name of ["causal", "under-way"]) await page.locator("#runs-list label", { hasText: name }).first().locator("input").check();
+  await page.locator("#runs-curves svg").first().waitFor();
+  const curve = () => page.locator("#runs-curves figure").last().locator("polyline").evaluateAll((all) => all.map((one) => one.getAttribute("points")).join());
+  const points = await curve();
+  await page.waitForFunction((old) => [...document.querySelectorAll("#runs-curves figure:last-of-type polyline")]
+    .map((one) => one.getAttribute("points")).join() !== old, points);
+  await page.locator("#ask-run").selectOption("causal");
+  await page.locator("#ask-text").fill("De kat");
+  await page.locator("#ask-tokens").fill("5");
+  await page.locator("#ask-send").click();
+  await page.waitForFunction(() => document.getElementById("ask-stop").hidden);
+  expect(await page.locator("#ask-result dd").count() > 1, "not every checkpoint answers");
+  await look("runs");
+  await page.reload();
+  await page.locator("#runs-list li").first().waitFor();
+  expect(await page.locator("#runs-view").isVisible(), "a reload leaves the runs");
   await context.close();
 }

@@ -117,7 +117,7 @@ pub fn browser(workspace: &Workspace) -> Result<()> {
 const TEMPLATE: &str = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}\
                         {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
 
-/// Uses the page of a server as people do. The model has learned nothing and has a context for an answer that takes its time.
+/// Uses the page of a server as people do: a model to talk with, a masked one, and runs. The first model has learned nothing and has a context for an answer that takes its time.
 fn served_page(taal: &Path, folder: &Path, pages: &Path) -> Result<()> {
     let settings = ["train.steps=2", "model.max_seq_len=4096", "eval.batch_size=1"];
     let settings = settings.iter().flat_map(|setting| ["--set", setting]);
@@ -135,9 +135,33 @@ fn served_page(taal: &Path, folder: &Path, pages: &Path) -> Result<()> {
         .current_dir(pages)
         .args(["export", "--to", "hf", "--model", "unlearned", "--out", "talk"]))?;
     fs::write(pages.join("talk/chat_template.jinja"), TEMPLATE).context("cannot write a template")?;
+    // The page shows the curve of a run under way.
+    let mut training = Command::new(taal)
+        .current_dir(pages)
+        .args([
+            "train",
+            "--recipe",
+            "dutch-bpe",
+            "--run-dir",
+            "under-way",
+            "--lang",
+            "en",
+        ])
+        .args([
+            "--set",
+            "train.steps=100000",
+            "--set",
+            "eval.every=2",
+            "--set",
+            "checkpoint.every=2",
+        ])
+        .spawn()
+        .context("cannot start a run")?;
+    let models = ["--model", "talk", "--model", "masked"];
     let mut server = Command::new(taal)
         .current_dir(pages)
-        .args(["serve", "--model", "talk", "--port", "0"])
+        .args(["serve", "--port", "0", "--conversations", "talks", "--runs", "."])
+        .args(models)
         .stdout(Stdio::piped())
         .spawn()
         .context("cannot start a server")?;
@@ -152,8 +176,10 @@ fn served_page(taal: &Path, folder: &Path, pages: &Path) -> Result<()> {
             .arg(address)),
         _ => Err(anyhow::anyhow!("the server did not say its address")),
     };
-    server.kill().context("cannot stop the server")?;
-    server.wait().context("cannot wait for the server")?;
+    for child in [&mut server, &mut training] {
+        child.kill().context("cannot stop the server and the run")?;
+        child.wait().context("cannot wait for the server and the run")?;
+    }
     used
 }
 

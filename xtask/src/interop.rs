@@ -5,6 +5,7 @@
 //! All files are in `interop` in the target folder: virtual environments of Python with the pinned packages of
 //! `xtask/interop/requirements*.txt`, kept from one call to the next, and the models of the last call.
 
+mod load;
 mod texts;
 mod weights;
 
@@ -35,6 +36,9 @@ const TEXTS: &str = "texts";
 /// The name of the comparison of weights in fewer bits among the families.
 const WEIGHTS: &str = "weights";
 
+/// The name of the comparison of servers under load among the families.
+const LOAD: &str = "load";
+
 /// The families that are compared, and whether Taal writes them.
 const FAMILIES: [(&str, bool); 9] = [
     ("gpt2", true),
@@ -53,7 +57,7 @@ const FAMILIES: [(&str, bool); 9] = [
 pub struct Interop {
     /// Families (default: all): gpt2, llama, mistral, qwen2, qwen3, bert, roberta, distilbert, modernbert; texts, for the
     /// outputs of the program `taal`; and, only if named, weights, for a model in fewer bits in Taal and llama.cpp:
-    /// distance to fp32, perplexity, speed
+    /// distance to fp32, perplexity, speed; and load, for tokens per second of both servers with many clients
     families: Vec<String>,
     /// A Python that has the packages, instead of a new one in the target folder (PIP_EXTRA_INDEX_URL may name an index
     /// with smaller builds of torch)
@@ -72,12 +76,18 @@ pub struct Interop {
     /// A folder with built libraries of llama.cpp; the Python then needs only the Python files of llama-cpp-python
     #[arg(long, value_name = "DIR", requires = "llama_cpp_python")]
     llama_cpp_libraries: Option<PathBuf>,
-    /// The trained model for weights: a model or run directory of a family that llama.cpp has
+    /// The trained model for weights: a model or run directory of a family that llama.cpp has; for load a GGUF file
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
     /// The text for weights
     #[arg(long, value_name = "FILE")]
     text: Option<PathBuf>,
+    /// llama.cpp's server, for load; nothing of it is built here
+    #[arg(long, value_name = "PATH")]
+    llama_server: Option<PathBuf>,
+    /// Threads of each server, for load
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    threads: usize,
 }
 
 /// Which program wrote the models, and which opened them.
@@ -141,6 +151,9 @@ pub fn interop(workspace: &Workspace, interop: &Interop) -> Result<()> {
     let folder = workspace.metadata()?.target_directory.join("interop");
     if interop.families.iter().any(|family| family == WEIGHTS) {
         return in_fewer_bits(workspace, interop, &folder);
+    }
+    if interop.families.iter().any(|family| family == LOAD) {
+        return under_load(workspace, interop);
     }
     let python = match &interop.python {
         Some(python) => python.clone(),
@@ -239,6 +252,24 @@ fn in_fewer_bits(workspace: &Workspace, interop: &Interop, folder: &Path) -> Res
     weights::compare(&programs, &model?, &text?, &folder)
 }
 
+/// Compares `taal serve` with llama.cpp's server under the same load.
+fn under_load(workspace: &Workspace, interop: &Interop) -> Result<()> {
+    let (Some(llama_server), Some(model), 1) = (&interop.llama_server, &interop.model, interop.families.len()) else {
+        bail!("load is compared alone, with --llama-server PATH and --model FILE.gguf");
+    };
+    let taal = match &interop.taal {
+        Some(taal) => taal.clone(),
+        None => program(workspace)?,
+    };
+    let found = |path: &Path| fs::canonicalize(path).with_context(|| format!("cannot find {}", path.display()));
+    load::compare(&load::Load {
+        taal: &found(&taal)?,
+        llama_server: &found(llama_server)?,
+        model: &found(model)?,
+        threads: interop.threads.max(1),
+    })
+}
+
 fn llama_cpp_python(workspace: &Workspace, interop: &Interop, folder: &Path) -> Result<PathBuf> {
     match &interop.llama_cpp_python {
         Some(python) => Ok(python.clone()),
@@ -282,9 +313,9 @@ fn llama_cpp(
 
 fn chosen(families: &[String]) -> Result<Vec<(&'static str, bool)>> {
     for family in families {
-        if ![TEXTS, WEIGHTS].contains(&family.as_str()) && !FAMILIES.iter().any(|(name, _)| name == family) {
+        if ![TEXTS, WEIGHTS, LOAD].contains(&family.as_str()) && !FAMILIES.iter().any(|(name, _)| name == family) {
             bail!(
-                "no family `{family}`; there are: {}, {TEXTS}, {WEIGHTS}",
+                "no family `{family}`; there are: {}, {TEXTS}, {WEIGHTS}, {LOAD}",
                 FAMILIES.map(|(name, _)| name).join(", ")
             );
         }

@@ -16,7 +16,12 @@ const MAX_BYTES: u64 = 64 * 1024 * 1024;
 pub fn run(arguments: &ReplayArguments) -> Result<(), Failure> {
     let path = &arguments.receipt;
     let receipt = read(path)?;
-    let lm = models::open_with(&arguments.model, arguments.device.device, arguments.weights)?;
+    let lm = models::open_adapted_with(
+        &arguments.model,
+        arguments.device.device,
+        &arguments.adapter,
+        arguments.weights,
+    )?;
     let lm = Arc::new(models::with_cache(lm, arguments.cache)?);
     let replay = replay(&lm, &receipt)?;
     let surroundings = sentence(&replay.surroundings);

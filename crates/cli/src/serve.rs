@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use anyhow::anyhow;
 use taal_inference::{EngineOptions, LanguageModel};
 use taal_metrics::energy::{Meter, SystemClock, nvidia_gpus};
 use taal_server::{ServedModel, Server, ServerOptions, Stopper};
 use taal_store::layout::MODEL_DIR;
 use taal_trainer::Checkpoints;
 
-use crate::arguments::{CacheArgument, Priority, ServeArguments, WeightsArgument};
+use crate::arguments::{CacheArgument, NamedAdapter, NamedModel, Priority, ServeArguments, WeightsArgument};
 use crate::energy::Place;
 use crate::failure::Failure;
 use crate::{models, terminal};
@@ -21,6 +22,9 @@ const NICE: i32 = 19;
 
 /// The variable with the key, where no file is named.
 const KEY: &str = "TAAL_API_KEY";
+
+/// Where a folder is expected: none.
+const NONE: &str = "none";
 
 /// Bytes of a file with a key.
 const MAX_KEY_BYTES: u64 = 4096;
@@ -40,6 +44,8 @@ pub fn run(arguments: &ServeArguments) -> Result<(), Failure> {
     if arguments.run.is_some() && arguments.priority == Priority::Train {
         let_others_first();
     }
+    #[cfg(not(target_env = "msvc"))]
+    crate::allocator::give_back();
     let engine = EngineOptions {
         slots: arguments.slots,
         context: arguments.context,
@@ -51,10 +57,17 @@ pub fn run(arguments: &ServeArguments) -> Result<(), Failure> {
         weights: arguments.weights,
         cache: arguments.cache,
     };
+    check_adapters(arguments)?;
     let mut models = Vec::new();
-    for model in &arguments.model {
-        let lm = opener.open(&model.dir)?;
-        models.push(ServedModel::start(&model.request_name(), lm, engine.clone())?);
+    for (index, model) in arguments.model.iter().enumerate() {
+        let name = model.request_name();
+        let of_model = |adapter: &&NamedAdapter| adapter.model.as_ref().map_or(index == 0, |wanted| *wanted == name);
+        let adapters = arguments.adapter.iter().filter(of_model);
+        let lm = opener.open_with_adapters(&model.dir, adapters)?;
+        let served = ServedModel::start(&name, lm, engine.clone())?;
+        let adapters = served.adapters();
+        models.push(served);
+        models.extend(adapters);
     }
     if let Some(run) = &arguments.run {
         let (run_dir, name) = (run.dir.clone(), run.request_name());
@@ -62,9 +75,14 @@ pub fn run(arguments: &ServeArguments) -> Result<(), Failure> {
         let lm = newest.first()?;
         models.push(ServedModel::start(&name, lm, engine)?.renewed_by(move || newest.newer()));
     }
-    let names = arguments.model.iter().chain(&arguments.run);
-    let names: Vec<String> = names.map(|model| model.request_name()).collect();
-    let mut server = metered(Server::bind(models, options)?);
+    let names: Vec<String> = models.iter().map(|model| model.name().to_owned()).collect();
+    let mut server = keeping(
+        metered(Server::bind(models, options)?),
+        arguments.conversations.as_deref(),
+    )?;
+    if arguments.runs != Path::new(NONE) {
+        server = server.with_runs(&arguments.runs);
+    }
     if arguments.log {
         server = server.on_request(|record| {
             if let Ok(line) = serde_json::to_string(record) {
@@ -95,9 +113,73 @@ struct Opener {
 
 impl Opener {
     fn open(&self, dir: &Path) -> Result<Arc<LanguageModel>, Failure> {
-        let lm = models::open_with(dir, self.device, self.weights)?;
-        Ok(Arc::new(models::with_cache(lm, self.cache)?))
+        self.open_with_adapters(dir, [])
     }
+
+    fn open_with_adapters<'a>(
+        &self,
+        dir: &Path,
+        adapters: impl IntoIterator<Item = &'a NamedAdapter>,
+    ) -> Result<Arc<LanguageModel>, Failure> {
+        let lm = models::open_with(dir, self.device, self.weights)?;
+        let mut lm = models::with_cache(lm, self.cache)?;
+        for NamedAdapter { name, dir: adapter, .. } in adapters {
+            lm = lm.with_served_adapter(name, dir, adapter)?;
+        }
+        Ok(Arc::new(lm))
+    }
+}
+
+/// Whether each adapter names a model that is served.
+fn check_adapters(arguments: &ServeArguments) -> Result<(), Failure> {
+    let names: Vec<String> = arguments.model.iter().map(NamedModel::request_name).collect();
+    let unknown = |adapter: &&NamedAdapter| adapter.model.as_ref().is_some_and(|model| !names.contains(model));
+    match arguments.adapter.iter().find(unknown) {
+        Some(NamedAdapter { model, name, .. }) => Err(Failure::from(anyhow!(
+            "--adapter {}:{name}: no model has this name; there are {}",
+            model.as_deref().unwrap_or_default(),
+            names.join(", ")
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// The server with the folder where the page keeps conversations. One that was named must be usable; without the default one, the page
+/// keeps them in the browser.
+fn keeping(mut server: Server, folder: Option<&Path>) -> Result<Server, Failure> {
+    match folder {
+        Some(folder) if folder == Path::new(NONE) => {}
+        Some(folder) => server.keep_conversations(folder)?,
+        None => {
+            let kept = match data_dir() {
+                Some(folder) => server.keep_conversations(&folder).map_err(|error| error.to_string()),
+                None => Err("this user has no folder for data".to_owned()),
+            };
+            if let Err(why) = kept {
+                terminal::message(&format!(
+                    "note: {why}; the page keeps conversations in the browser (--conversations DIR keeps them elsewhere)"
+                ));
+            }
+        }
+    }
+    Ok(server)
+}
+
+/// The directory of the user's data, by the rules of the system.
+fn data_dir() -> Option<PathBuf> {
+    let of_variable = |name: &str| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
+    let base = if cfg!(windows) {
+        of_variable("LOCALAPPDATA")
+    } else if cfg!(target_os = "macos") {
+        of_variable("HOME").map(|home| home.join("Library/Application Support"))
+    } else {
+        of_variable("XDG_DATA_HOME").or_else(|| Some(of_variable("HOME")?.join(".local/share")))
+    };
+    Some(base?.join("taal"))
 }
 
 /// The newest checkpoint of a run.

@@ -127,7 +127,8 @@ impl Place {
             .args(arguments)
             .current_dir(self.dir.path())
             .stdin(Stdio::null())
-            .env_remove("COLUMNS");
+            .env_remove("COLUMNS")
+            .env("XDG_DATA_HOME", self.path("data"));
         command
     }
 

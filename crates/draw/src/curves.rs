@@ -4,7 +4,7 @@
 const MAX_DRAWN: f64 = 1e30;
 
 /// A curve as runs of connected points; it is interrupted where values are not finite.
-pub(crate) type Curve = Vec<Vec<(f64, f64)>>;
+pub type Curve = Vec<Vec<(f64, f64)>>;
 
 /// The value where it can be drawn.
 pub(crate) fn drawable(value: f64) -> Option<f64> {
@@ -13,7 +13,7 @@ pub(crate) fn drawable(value: f64) -> Option<f64> {
 
 /// A curve of at most `max_buckets` buckets of neighboring points, each drawn by its first, lowest, highest and last value, so that
 /// spikes survive. A bucket without a drawable value is a gap.
-pub(crate) fn thin(points: &[(f64, f64)], max_buckets: usize) -> Curve {
+pub fn thin(points: &[(f64, f64)], max_buckets: usize) -> Curve {
     let bucket_size = points.len().div_ceil(max_buckets.max(1)).max(1);
     let mut curve = Curve::new();
     let mut run = Vec::new();
@@ -50,7 +50,7 @@ fn representatives(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
 ///
 /// The window is centered, so the average does not lag behind a falling loss. It shrinks to the first point, where a loss is steep, but
 /// keeps its earlier half at the last one, where a single step would say little. Values that are not drawable are passed over.
-pub(crate) fn smooth(points: &[(f64, f64)], span: usize, max_points: usize) -> Vec<(f64, f64)> {
+pub fn smooth(points: &[(f64, f64)], span: usize, max_points: usize) -> Vec<(f64, f64)> {
     let Some(last) = points.len().checked_sub(1) else {
         return Vec::new();
     };

@@ -3,7 +3,7 @@
 //! - [`Page`]: the skeleton of every page, with its style sheet and its content security policy;
 //! - [`RunPage`], [`trace`] and [`WordMap::html`]: the pages of a run, of a text through a model, and of texts as points of a plane;
 //! - [`Language`]: pages are in English or Dutch;
-//! - [`Comparison`]: several runs on one page;
+//! - [`Comparison`]: several runs on one page; [`thin`] and [`smooth`]: the points of a curve for other programs that draw it;
 //! - [`Lines`], [`Scatter`], [`WordMap::svg`] and [`Layer::svg`]: pictures as SVG files;
 //! - [`escape`]: the only way from text to markup.
 //!
@@ -44,10 +44,12 @@ mod texts;
 mod trace;
 
 pub use compare::Comparison;
+pub use curves::{Curve, smooth, thin};
 pub use layers::Layer;
 pub use lines::Lines;
 pub use map::{MapSource, WordMap};
 pub use page::{Page, Script, escape};
+pub use report::curves::smoothing_span;
 pub use report::{RunPage, RunState};
 pub use scatter::{Scatter, ScatterPoint};
 pub use texts::{Language, UnknownLanguage};

@@ -1,6 +1,7 @@
 //! Adapters on models that are open.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use taal_model::Transformer;
 use taal_model::hugging_face::{self, ADAPTER_CONFIG_FILE, CONFIG_FILE, SpecialIds, TOKENIZER_FILE};
@@ -44,28 +45,67 @@ impl LanguageModel {
     }
 
     /// The same model, which was opened from `base`, with one more adapter that an [`Engine`](crate::Engine)'s requests may name
-    /// ([`Request::adapter`](crate::Request)). Tokenizer and chat template stay those of the base.
+    /// ([`Request::adapter`](crate::Request)). A request to it has the special ids and the chat template of
+    /// [`with_adapter`](Self::with_adapter). Choose weights and cache before.
     ///
     /// # Errors
     ///
-    /// As [`with_adapter`](Self::with_adapter), and [`InferenceError::Setting`] for a name that another adapter has.
+    /// As [`with_adapter`](Self::with_adapter), and [`InferenceError::Setting`] for a name that another adapter has, and for an adapter that
+    /// changes the model's configuration, which one batch cannot share.
     pub fn with_served_adapter(mut self, name: &str, base: &Path, adapter: &Path) -> Result<Self> {
-        if self.adapters.iter().any(|other| other == name) {
+        if self.adapters.iter().any(|other| other.name == name) {
             return Err(InferenceError::setting(
                 "adapter",
                 format!("two adapters are named {name:?}"),
             ));
         }
-        let adapted = adapted(self.model.clone(), base, &adapter_dir(adapter)?)?;
-        self.model = self.model.with_choice(adapted);
-        self.adapters.push(name.to_owned());
+        let adapted = self.shared().with_adapter(base, adapter)?;
+        if adapted.model.config() != self.model.config() {
+            let detail = format!(
+                "{} changes the configuration of its base, so they cannot answer in one batch; \
+                 merge it (taal adapter merge) and serve the result as a model",
+                adapter.display()
+            );
+            return Err(InferenceError::setting("adapter", detail));
+        }
+        self.model = self.model.with_choice(adapted.model.clone());
+        self.adapters.push(ServedAdapter {
+            name: name.to_owned(),
+            lm: Arc::new(adapted),
+        });
         Ok(self)
     }
 
     /// The names of the adapters that requests may name.
-    pub fn adapters(&self) -> &[String] {
-        &self.adapters
+    pub fn adapters(&self) -> Vec<&str> {
+        self.adapters.iter().map(|adapter| adapter.name.as_str()).collect()
     }
+
+    /// The model with one of [`adapters`](Self::adapters), by its index, as [`with_adapter`](Self::with_adapter) opens it. It shares the
+    /// parameters of the base.
+    pub fn adapted(&self, adapter: usize) -> Option<&Arc<Self>> {
+        self.adapters.get(adapter).map(|adapter| &adapter.lm)
+    }
+
+    /// The same model, whose parameters are shared, without the adapters that requests may name.
+    fn shared(&self) -> Self {
+        Self {
+            begin_id: self.begin_id,
+            end_ids: self.end_ids.clone(),
+            unknown_end_ids: self.unknown_end_ids.clone(),
+            line_ends: self.line_ends,
+            chat: self.chat.clone(),
+            sentence: self.sentence.clone(),
+            ..Self::with_special_ids(self.model.clone(), self.tokenizer.clone(), self.special_ids.clone())
+        }
+    }
+}
+
+/// An adapter that requests may name.
+#[derive(Debug)]
+pub(crate) struct ServedAdapter {
+    name: String,
+    lm: Arc<LanguageModel>,
 }
 
 /// A model that was opened from `base`, with an adapter.

@@ -11,6 +11,7 @@ use taal_store::layout::{LOCK_NAME, MANIFEST_NAME, MODEL_DIR, RESOLVED_FILE, RUN
 use taal_tokenizer::Tokenizer;
 use taal_tokenizer::chat::{ChatFiles, ChatInput, ChatTemplate, Message};
 
+use crate::adapter::ServedAdapter;
 use crate::constraint::VocabularyCell;
 use crate::generate::Prompt;
 use crate::receipt::FingerprintCell;
@@ -41,8 +42,8 @@ pub struct LanguageModel {
     pub chat: ChatFiles,
     /// The languages that it translates, where its files say so.
     pub translation: Option<TranslationFacts>,
-    /// The names of the adapters that the rows of a batch may choose.
-    pub(crate) adapters: Vec<String>,
+    /// The adapters that the rows of a batch may choose.
+    pub(crate) adapters: Vec<ServedAdapter>,
     /// The sentence configuration, or why it cannot be used.
     pub(crate) sentence: Option<std::result::Result<SentenceConfig, String>>,
     /// The tokens' texts, for constraints.
@@ -81,8 +82,9 @@ impl LanguageModel {
     ///
     /// # Errors
     ///
-    /// As [`Transformer::with_weights`].
+    /// As [`Transformer::with_weights`], and [`InferenceError::Setting`] where there are served adapters already.
     pub fn with_weights(self, format: WeightFormat) -> Result<Self> {
+        self.check_no_adapters("weights")?;
         let model = self.model.with_weights(format)?;
         Ok(Self {
             model,
@@ -95,14 +97,23 @@ impl LanguageModel {
     ///
     /// # Errors
     ///
-    /// As [`Transformer::with_cache`].
+    /// As [`Transformer::with_cache`], and [`InferenceError::Setting`] where there are served adapters already.
     pub fn with_cache(self, kind: CacheType) -> Result<Self> {
+        self.check_no_adapters("cache")?;
         let model = self.model.with_cache(kind)?;
         Ok(Self {
             model,
             fingerprint: FingerprintCell::default(),
             ..self
         })
+    }
+
+    /// Served adapters share the base's weights, so these are chosen before.
+    fn check_no_adapters(&self, key: &'static str) -> Result<()> {
+        match self.adapters.is_empty() {
+            true => Ok(()),
+            false => Err(InferenceError::setting(key, "must be chosen before adapters are added")),
+        }
     }
 
     /// The same as a translator.

@@ -223,18 +223,26 @@ pub fn replay(lm: &Arc<LanguageModel>, receipt: &Receipt) -> Result<Replay> {
 }
 
 impl Engine {
-    /// The receipt of an answer that this engine gave to a request with these options.
+    /// The receipt of an answer that this engine gave to a request with this adapter and these options. That of an adapter is one of the
+    /// model that [`with_adapter`](LanguageModel::with_adapter) opens.
     ///
     /// # Errors
     ///
-    /// As [`Receipt::new`].
-    pub fn receipt(&self, options: &GenerateOptions, generation: &Generation) -> Result<Receipt> {
+    /// As [`Receipt::new`] and [`language_model_of`](Self::language_model_of).
+    pub fn receipt(
+        &self,
+        adapter: Option<usize>,
+        options: &GenerateOptions,
+        generation: &Generation,
+    ) -> Result<Receipt> {
         let options = GenerateOptions {
+            // No answer is longer, and numbers of this size survive programs whose numbers are floating point.
+            max_tokens: options.max_tokens.min(self.context().unwrap_or(usize::MAX)),
             truncate: false,
             use_cache: true,
             ..options.clone()
         };
-        Receipt::new(self.language_model(), self.context(), &options, generation)
+        Receipt::new(self.language_model_of(adapter)?, self.context(), &options, generation)
     }
 }
 

@@ -31,7 +31,7 @@ pub struct PageOptions<'a> {
 /// The page needs no other file. All text of the trace is data that the page's script reads, not part of its markup. Attention weights
 /// are rounded to 255ths, so 64 tokens through 12 layers of 12 heads stay below 1 MB.
 pub fn html(trace: &Trace, options: PageOptions<'_>) -> String {
-    taal_draw::trace(data(trace), options.model, options.language)
+    taal_draw::trace(page_data(trace), options.model, options.language)
 }
 
 impl Trace {
@@ -45,8 +45,14 @@ impl Trace {
     }
 }
 
-/// The data for the script.
-fn data(trace: &Trace) -> Value {
+/// What the script of a page reads: a trace as JSON in fewer bytes.
+///
+/// - `model`, `text`, `tokens`, `focus`, `predictions`, `filled` as in the trace; spans count characters;
+/// - `attention`: base64 of a byte per weight, in 255ths, layer after layer, head after head, row after row; for a causal model each row
+///   ends with its own position;
+/// - `lens`: `[state][place]` as `[[word, probability, ..], rank, probability, entropy]`, where a word is an index of `words`;
+/// - `norms`: `[state][place]`; `embedding`: lengths and first numbers of the vectors.
+pub fn page_data(trace: &Trace) -> Value {
     let mut words = Words::default();
     let lens: Vec<Vec<Value>> = trace
         .lens

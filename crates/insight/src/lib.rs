@@ -50,7 +50,7 @@ mod trace;
 pub use anatomy::{Part, Row, anatomy, rows, svg};
 pub use checkpoints::{CheckpointGuess, over_checkpoints};
 pub use error::{InsightError, Result};
-pub use html::{PageOptions, html};
+pub use html::{PageOptions, html, page_data};
 pub use pair::{Source, trace_pair};
 pub use reading::label as token_label;
 pub use taal_draw::Language;

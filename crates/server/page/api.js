@@ -22,14 +22,14 @@ export class ServerError extends Error {
   }
 }
 
-async function request(path, body, signal) {
+async function request(path, body, signal, method = body === undefined ? "GET" : "POST") {
   for (;;) {
     const headers = {};
     const key = sessionStorage.getItem(KEY);
     if (key) headers.Authorization = `Bearer ${key}`;
     if (body !== undefined) headers["Content-Type"] = "application/json";
     const response = await fetch(path, {
-      method: body === undefined ? "GET" : "POST",
+      method,
       headers,
       body: body === undefined ? undefined : JSON.stringify(body),
       signal,
@@ -43,6 +43,10 @@ async function request(path, body, signal) {
 
 export async function ask(path, body, signal) {
   return (await request(path, body, signal)).json();
+}
+
+export async function remove(path) {
+  return (await request(path, undefined, undefined, "DELETE")).json();
 }
 
 /** Sends a request with `stream: true` and hands each object of the answer to `take`. */

@@ -1,8 +1,13 @@
 // The page: conversations with a model, texts that it continues, and translations.
 
 import { ServerError, ask, onKeyNeeded, setKey, stream } from "./api.js";
+import { beginEncoder } from "./encoder.js";
+import { insideView } from "./inside.js";
+import { beginRuns, showRuns } from "./runs.js";
 import * as settings from "./settings.js";
-import { contentOf, fresh, fromFile, keep, load, prefer, preferences, toFile } from "./store.js";
+import {
+  areKept, contentOf, forget, fresh, fromFile, keep, load, onTrouble, prefer, preferences, toFile, whole,
+} from "./store.js";
 import { count, currentLanguage, setLanguage, t } from "./texts.js";
 import { shown, tokenView } from "./tokens.js";
 import * as translation from "./translation.js";
@@ -11,12 +16,14 @@ import * as translation from "./translation.js";
 const ALTERNATIVES = 5;
 /** How near to its end the page follows an answer, in pixels. */
 const NEAR = 150;
+/** Tokens of a text that are followed through the model: the last ones. */
+const FOLLOWED = 64;
 /** The longest title, in characters. */
 const TITLE = 40;
 
 const $ = (id) => document.getElementById(id);
-const conversations = load();
-let current = conversations[0] ?? null;
+const conversations = [];
+let current = null;
 let models = [];
 /** What stops the answer under way. */
 let running = null;
@@ -34,6 +41,14 @@ function button(key, act, { className = "small", label = null, values = {} } = {
   if (label !== null) made.setAttribute("aria-label", label);
   made.addEventListener("click", act);
   return made;
+}
+
+function download(name, text) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([text], { type: "application/json" }));
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 }
 
 function say(text) {
@@ -58,21 +73,36 @@ function writes() {
   return model() !== null && model().kind === "causal";
 }
 
-/** Keeps what has changed, and shows the list. */
-function save() {
-  if (current !== null) {
-    const first = current.kind === "chat" ? current.messages[0]?.content : current.text;
-    current.title = (first ?? "").trim().split("\n")[0].slice(0, TITLE);
-    current.updated = Date.now();
-  }
-  if (!keep(conversations)) complain(t("full"));
+/** Keeps a conversation that has changed, and shows the list. */
+function save(one = current) {
+  const first = one.kind === "chat" ? one.messages[0]?.content : one.text;
+  one.title = (first ?? "").trim().split("\n")[0].slice(0, TITLE);
+  one.updated = Date.now();
+  // One that was removed while its answer came stays removed.
+  if (conversations.includes(one)) keep(one);
   showList();
+}
+
+/** Says what could not be kept, and where it is now. */
+onTrouble((what) => {
+  if (what instanceof Error) complain(t("not_kept", { reason: what.message }));
+  else complain(t(what));
+});
+
+async function open(one) {
+  stop();
+  try {
+    await whole(one);
+  } catch (error) {
+    return explain(error);
+  }
+  current = one;
+  showAll();
 }
 
 function begin(kind) {
   current = fresh(kind);
   conversations.unshift(current);
-  save();
   showAll();
   $("input").focus();
 }
@@ -81,7 +111,9 @@ function begin(kind) {
 function branch(place) {
   if (place >= current.messages.length - 1) return;
   const copy = { ...current, id: fresh("chat").id, messages: current.messages.map((message) => structuredClone(message)) };
+  copy.revision = 0;
   conversations.splice(conversations.indexOf(current) + 1, 0, copy);
+  keep(copy);
   current.messages.length = place + 1;
   say(t("branched"));
 }
@@ -91,28 +123,24 @@ function branch(place) {
 function showList() {
   $("list").replaceChildren(...conversations.map((one) => {
     const item = document.createElement("li");
-    const open = document.createElement("button");
-    open.type = "button";
-    open.className = "open";
-    open.textContent = titleOf(one);
-    if (one === current) open.setAttribute("aria-current", "true");
-    open.addEventListener("click", () => {
-      stop();
-      current = one;
-      showAll();
-    });
-    const remove = button("remove", () => {
+    const select = document.createElement("button");
+    select.type = "button";
+    select.className = "open";
+    select.textContent = titleOf(one);
+    if (one === current) select.setAttribute("aria-current", "true");
+    select.addEventListener("click", () => open(one));
+    const remove = button("remove", async () => {
       stop();
       conversations.splice(conversations.indexOf(one), 1);
-      if (one === current) current = conversations[0] ?? null;
-      if (current === null) return begin(one.kind);
-      save();
-      showAll();
+      await forget(one).catch(explain);
+      if (conversations.length === 0) return begin(one.kind);
+      if (one === current) await open(conversations[0]);
+      showList();
       say(t("removed", { title: titleOf(one) }));
       $("new-chat").focus();
     }, { label: t("remove_what", { title: titleOf(one) }) });
     remove.textContent = "✕";
-    item.append(open, remove);
+    item.append(select, remove);
     return item;
   }));
 }
@@ -122,13 +150,18 @@ function showAll() {
   showList();
   const isChat = current.kind === "chat";
   const canChat = model()?.has_chat_template !== false;
-  const canWrite = writes();
-  const onlyTranslates = model()?.kind === "translator";
+  const kind = model()?.kind;
+  const [isEncoder, onlyTranslates] = [kind === "masked", kind === "translator"];
   document.body.classList.toggle("only-translates", onlyTranslates);
-  $("skip").setAttribute("href", onlyTranslates ? "#translation-form" : "#composer");
+  $("skip").setAttribute("href", onlyTranslates ? "#translation-form" : isEncoder ? "#fill-form" : "#composer");
   translation.show(model());
-  $("notice").hidden = onlyTranslates || (canWrite && (canChat || !isChat));
-  $("notice").textContent = t(model() === null ? "no_models" : canWrite ? "no_chat" : "no_text");
+  $("talk-view").hidden = isEncoder || onlyTranslates;
+  $("encoder-view").hidden = !isEncoder;
+  $("inside-details").hidden = onlyTranslates;
+  $("columns").classList.toggle("encoder", isEncoder);
+  $("kept").textContent = t(areKept() ? "kept_by_server" : "kept");
+  $("notice").hidden = isEncoder || onlyTranslates || (writes() && (canChat || !isChat));
+  $("notice").textContent = t(model() === null ? "no_models" : "no_chat");
   $("title").textContent = titleOf(current);
   $("new-chat").disabled = !canChat;
   $("system-field").hidden = !isChat;
@@ -140,8 +173,39 @@ function showAll() {
   $("context-meter").hidden = true;
   showMessages();
   showTextTokens();
+  $("inside-result").replaceChildren();
   showButtons();
   showPrompt();
+}
+
+// ---- views ----
+
+/** Shows a view: the talk with a model, or the runs. */
+function view(name) {
+  const isRuns = name === "runs";
+  $("columns").hidden = isRuns;
+  $("runs-view").hidden = !isRuns;
+  for (const one of ["talk", "runs"]) {
+    if (one === name) $(`go-${one}`).setAttribute("aria-current", "page");
+    else $(`go-${one}`).removeAttribute("aria-current");
+  }
+  complain("");
+  if (isRuns) showRuns();
+}
+
+/** The text at hand through the model. */
+async function lookInside() {
+  const isChat = model()?.kind !== "masked" && current.kind === "chat" && current.messages.length > 0;
+  const written = $(model()?.kind === "masked" ? "fill-text" : "input").value;
+  const text = isChat ? { messages: messagesUpTo(current.messages.length - 1) } : { prompt: written };
+  if (!isChat && written === "") return $("inside-result").replaceChildren(t("prompt_empty"));
+  $("inside-look").disabled = true;
+  try {
+    $("inside-result").replaceChildren(insideView(await ask("/trace", { model: model().id, ...text, last: FOLLOWED })));
+  } catch (error) {
+    explain(error);
+  }
+  $("inside-look").disabled = false;
 }
 
 function showButtons() {
@@ -178,6 +242,7 @@ function messageView(message, place) {
     tools.append(button("regenerate", () => answerAgain(place)));
     tools.append(button("show_tokens", () => toggleTokens(version, place)));
     tools.lastChild.setAttribute("aria-expanded", String(opened.has(version)));
+    if (version.receipt) tools.append(button("receipt", () => download("taal-receipt.json", JSON.stringify(version.receipt, null, 2))));
   } else {
     tools.append(button("edit", () => edit(article, message, place)));
   }
@@ -301,7 +366,7 @@ async function run(read) {
   if (running !== null || !settings.areValid()) return;
   complain("");
   running = new AbortController();
-  const ofThis = running;
+  const [ofThis, of] = [running, current];
   showButtons();
   say(t("writing"));
   const result = { count: 0, reason: null };
@@ -314,12 +379,12 @@ async function run(read) {
     say(error.name === "AbortError" ? t("stopped", { count: count(result.count) }) : "");
   }
   if (running === ofThis) running = null;
-  save();
+  save(of);
   showButtons();
 }
 
 /** Takes the tokens, the end and the figures from the objects of a stream. */
-function taker(result, onToken, onText) {
+function taker(result, onToken, onText, onReceipt = () => {}) {
   return (object) => {
     for (const choice of object.choices ?? []) {
       for (const token of choice.logprobs?.content ?? []) {
@@ -329,6 +394,7 @@ function taker(result, onToken, onText) {
       const text = choice.delta?.content ?? choice.text ?? "";
       if (text !== "") onText(text);
       result.reason = choice.finish_reason ?? result.reason;
+      if (choice.receipt) onReceipt(choice.receipt);
     }
     if (object.usage) showContext(object.usage);
   };
@@ -362,7 +428,7 @@ function answer(old = null) {
   if (old === null) current.messages.push(message);
   showMessages();
   return run(async (signal, result) => {
-    const body = { model: model().id, messages, ...settings.sampling(), logprobs: true, top_logprobs: ALTERNATIVES };
+    const body = { model: model().id, messages, ...settings.sampling(), logprobs: true, top_logprobs: ALTERNATIVES, receipt: true };
     await write(of, version, (take) => stream("/v1/chat/completions", body, signal, take), result);
   }).then(() => afterAnswer(of, message, version));
 }
@@ -376,7 +442,7 @@ async function write(of, version, start, result) {
     const isAtEnd = window.innerHeight + window.scrollY >= document.documentElement.scrollHeight - NEAR;
     content.textContent = version.content;
     if (isAtEnd) window.scrollTo(0, document.documentElement.scrollHeight);
-  }));
+  }, (receipt) => (version.receipt = receipt)));
 }
 
 /** An answer of which nothing came leaves no trace. */
@@ -385,7 +451,7 @@ function afterAnswer(of, message, version) {
     message.versions.splice(message.versions.indexOf(version), 1);
     message.at = message.versions.length - 1;
     if (message.versions.length === 0) of.messages.splice(of.messages.indexOf(message), 1);
-    save();
+    save(of);
   }
   if (current !== of) return;
   $("title").textContent = titleOf(current);
@@ -503,7 +569,7 @@ function submit() {
     // What the server refused is not said; it stays in the input.
     if (of.messages.at(-1)?.role !== "user") return;
     of.messages.pop();
-    save();
+    save(of);
     if (current !== of) return;
     $("title").textContent = titleOf(of);
     showMessages();
@@ -526,6 +592,8 @@ async function start() {
   }
   try {
     models = (await ask("/v1/models")).data;
+    conversations.push(...(await load()));
+    if (conversations.length > 0) current = await whole(conversations[0]);
   } catch (error) {
     explain(error);
   }
@@ -537,6 +605,7 @@ async function start() {
     conversations.unshift(current);
   }
   showAll();
+  view(location.hash === "#runs" ? "runs" : "talk");
   complain(said);
 }
 
@@ -549,6 +618,7 @@ $("language").addEventListener("change", () => {
   translate();
   prefer({ language: currentLanguage() });
   showAll();
+  if (!$("runs-view").hidden) showRuns();
 });
 $("model").addEventListener("change", () => {
   prefer({ model: $("model").value });
@@ -577,12 +647,21 @@ $("input").addEventListener("change", () => {
   save();
   showPrompt();
 });
-$("export").addEventListener("click", () => {
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([toFile(conversations)], { type: "application/json" }));
-  link.download = "taal-conversations.json";
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+for (const name of ["talk", "runs"]) {
+  $(`go-${name}`).addEventListener("click", () => {
+    location.hash = name === "runs" ? "runs" : "";
+  });
+}
+window.addEventListener("hashchange", () => view(location.hash === "#runs" ? "runs" : "talk"));
+$("inside-look").addEventListener("click", lookInside);
+beginEncoder(() => model().id, explain);
+beginRuns(explain);
+$("export").addEventListener("click", async () => {
+  try {
+    download("taal-conversations.json", await toFile(conversations));
+  } catch (error) {
+    explain(error);
+  }
 });
 $("import").addEventListener("click", () => $("import-file").click());
 $("import-file").addEventListener("change", async () => {
@@ -593,7 +672,7 @@ $("import-file").addEventListener("change", async () => {
     const found = fromFile(await file.text());
     conversations.unshift(...found);
     current = found[0] ?? current;
-    save();
+    found.forEach(keep);
     showAll();
     say(t("imported", { count: found.length }));
   } catch (error) {

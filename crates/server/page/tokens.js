@@ -1,5 +1,6 @@
 // Tokens of an answer, each colored by its probability, with what else could have come.
 
+import { bar, element } from "./elements.js";
 import { percent, t } from "./texts.js";
 
 /** From which probability on a token has which color; the first is for those below. */
@@ -12,17 +13,6 @@ function level(probability) {
 /** A token as people see it: white space has signs. */
 export function shown(token) {
   return token.replace(/\n/g, "⏎").replace(/\t/g, "⇥").replace(/^ +| +$/g, (spaces) => "␣".repeat(spaces.length)) || "∅";
-}
-
-/** An element with attributes and children. */
-export function element(name, attributes = {}, ...children) {
-  const made = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) {
-    if (key === "className") made.className = value;
-    else if (value !== null && value !== undefined) made.setAttribute(key, value);
-  }
-  made.append(...children);
-  return made;
 }
 
 function legend() {
@@ -70,14 +60,12 @@ export function tokenView(tokens, choose) {
     const all = known.has(token.token_id) ? token.top_logprobs : [...token.top_logprobs, token];
     const rows = all.map((other) => {
       const probability = Math.exp(other.logprob);
-      const bar = element("span", { className: "bar" });
-      bar.style.inlineSize = `${Math.max(1, 100 * probability)}%`;
       const isTaken = other.token_id === token.token_id;
       const take = element("button", { type: "button", "aria-label": t("take", { token: shown(other.token) }) }, shown(other.token));
       take.disabled = isTaken || !choose;
       take.addEventListener("click", () => choose(place, other));
       return element("li", isTaken ? { className: "is-taken" } : {}, take,
-        element("span", { className: "percent" }, percent(probability)), element("span", {}, bar));
+        element("span", { className: "percent" }, percent(probability)), element("span", {}, bar(probability)));
     });
     const title = element("p", {}, t("alternatives_of", { token: shown(token.token), percent: percent(Math.exp(token.logprob)) }));
     panel.replaceChildren(title, element("ol", {}, ...rows));

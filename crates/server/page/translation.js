@@ -1,8 +1,8 @@
 // Translations: the best one of each line, other ones, and what each word attends to.
 
 import { ask } from "./api.js";
+import { element } from "./elements.js";
 import { count, currentLanguage, percent, t } from "./texts.js";
-import { element } from "./tokens.js";
 
 /** From which share of the attention on a word of the source has which color. */
 const LEVELS = [0.05, 0.15, 0.3, 0.6];

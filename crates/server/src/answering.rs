@@ -8,8 +8,8 @@ use serde::Deserialize;
 use serde::de::Deserializer;
 use serde_json::Value;
 use taal_inference::{
-    Event, FinishReason, GenerateOptions, InferenceError, LanguageModel, Prompt, Request, Sampling, Ticket, TokenScore,
-    check_causal,
+    Event, FinishReason, GenerateOptions, InferenceError, LanguageModel, Prompt, Receipt, Request, Sampling, Ticket,
+    TokenScore, check_causal,
 };
 use tokio::sync::mpsc;
 use utoipa::ToSchema;
@@ -83,6 +83,8 @@ pub(crate) struct Settings {
     stream_options: Option<StreamOptions>,
     /// Whether the answer continues after the end-of-sequence token.
     ignore_eos: Option<bool>,
+    /// Whether each answer comes with its receipt, from which `taal replay` computes it again.
+    receipt: Option<bool>,
 }
 
 /// What a stream has besides the answer.
@@ -203,23 +205,33 @@ impl Settings {
         self.stream.unwrap_or(false)
     }
 
+    pub(crate) fn has_receipt(&self) -> bool {
+        self.receipt.unwrap_or(false)
+    }
+
     pub(crate) fn has_usage(&self) -> bool {
         self.stream_options.as_ref().and_then(|options| options.include_usage) == Some(true)
     }
 }
 
-/// What to say about tokens.
+/// What to say besides the text.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Scores {
-    pub(crate) new: Option<usize>,
-    pub(crate) prompt: Option<usize>,
+pub(crate) struct Extras {
+    /// Alternatives of new tokens, where they are scored.
+    pub(crate) scores: Option<usize>,
+    /// Alternatives of the prompt's tokens, where they are scored.
+    pub(crate) prompt_scores: Option<usize>,
+    /// Whether answers have receipts.
+    pub(crate) receipt: bool,
 }
 
 /// Answers under way. Dropping them cancels what is not finished.
 pub(crate) struct Answers {
     app: Arc<App>,
     /// What computes the answers; an engine that is no longer served ends with its last answers.
-    _model: Arc<Current>,
+    model: Arc<Current>,
+    /// The options of each answer to a prompt, where receipts are asked for.
+    receipts: Option<Vec<GenerateOptions>>,
     events: mpsc::Receiver<(usize, Event)>,
     /// The event that was looked at before the response began.
     first: Option<(usize, Event)>,
@@ -249,7 +261,7 @@ impl Answers {
         model: &Arc<Current>,
         prompts: Vec<Prompt>,
         options: &[GenerateOptions],
-        scores: Scores,
+        extras: Extras,
     ) -> Result<Self, Refusal> {
         let Some(engine) = &model.engine else {
             check_causal(&model.lm.model, "generating text")?;
@@ -267,8 +279,9 @@ impl Answers {
             for options in options {
                 let (mut send, index) = (Some(send.clone()), tickets.len());
                 let request = Request {
-                    scores: scores.new,
-                    prompt_scores: scores.prompt,
+                    scores: extras.scores,
+                    prompt_scores: extras.prompt_scores,
+                    adapter: model.adapter,
                     start_before: Some(begin + app.queue_timeout),
                     ..Request::new(Prompt::Ids(prompt.clone()), options.clone())
                 };
@@ -284,7 +297,8 @@ impl Answers {
         let count = tickets.len();
         Ok(Self {
             app: app.clone(),
-            _model: model.clone(),
+            model: model.clone(),
+            receipts: extras.receipt.then(|| options.to_vec()),
             events,
             first: None,
             _tickets: tickets,
@@ -360,6 +374,23 @@ impl Answers {
             self.usage.carbon = self.carbon().await;
         }
         Ok(Some((index, event)))
+    }
+
+    /// The receipt of an answer that ends with this event, where it was asked for. The first one of a model reads all of its weights.
+    ///
+    /// # Errors
+    ///
+    /// 500 where it cannot be made.
+    pub(crate) async fn receipt(&self, index: usize, event: &Event) -> Result<Option<Receipt>, Refusal> {
+        let (Some(options), Event::Finished { generation, .. }) = (&self.receipts, event) else {
+            return Ok(None);
+        };
+        let Some(engine) = self.model.engine.clone() else {
+            return Ok(None);
+        };
+        let (options, generation, adapter) = (options[index % self.n].clone(), generation.clone(), self.model.adapter);
+        let receipt = crate::api::computed(move || Ok(engine.receipt(adapter, &options, &generation)?));
+        receipt.await.map(Some)
     }
 
     /// Counts tokens that were computed.

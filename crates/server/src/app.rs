@@ -1,9 +1,11 @@
 //! What all requests share: models, key, limits, figures.
 
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::conversations::Conversations;
 use crate::energy::Ledger;
 use crate::failure::Refusal;
 use crate::metrics::Metrics;
@@ -35,6 +37,12 @@ pub(crate) struct App {
     pub(crate) metrics: Metrics,
     /// The meter, where there is one.
     pub(crate) energy: Option<Arc<Ledger>>,
+    /// What the page keeps on disk, where it does.
+    pub(crate) conversations: Option<Conversations>,
+    /// The folder of runs that the page shows.
+    pub(crate) runs: Option<PathBuf>,
+    /// Held by what needs much memory for a short time.
+    turn: Mutex<()>,
     pub(crate) is_stopping: AtomicBool,
     pub(crate) on_request: Option<OnRequest>,
     requests: AtomicU64,
@@ -52,6 +60,9 @@ impl App {
             queue_timeout: options.queue_timeout,
             metrics: Metrics::default(),
             energy: None,
+            conversations: None,
+            runs: None,
+            turn: Mutex::new(()),
             is_stopping: AtomicBool::new(false),
             on_request: None,
             requests: AtomicU64::new(0),
@@ -71,6 +82,11 @@ impl App {
                 Refusal::unknown_model(name, &known)
             }),
         }
+    }
+
+    /// Waits until nothing else needs much memory.
+    pub(crate) fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A number that no other request of this or an earlier server has.

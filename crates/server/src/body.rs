@@ -21,13 +21,32 @@ impl FromRequest<Arc<App>> for Object {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Refusal> {
-        check_type(request.headers())?;
-        let reading = whole(request.into_body(), app.max_body);
-        let body = tokio::time::timeout(app.body_timeout, reading).await;
-        let body = body.map_err(|_| Refusal::status(StatusCode::REQUEST_TIMEOUT, "the body took too long"))??;
-        parse::check_object(&body)?;
-        Ok(Self(body))
+        object(request, app, app.max_body).await
     }
+}
+
+/// Bytes of a body with conversations.
+const LARGE_BODY: usize = 16 << 20;
+
+/// A body with conversations, which may be longer than a prompt.
+pub(crate) struct LargeObject(pub(crate) Object);
+
+impl FromRequest<Arc<App>> for LargeObject {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Refusal> {
+        let most = app.max_body.max(LARGE_BODY);
+        object(request, app, most).await.map(Self)
+    }
+}
+
+async fn object(request: Request, app: &App, most: usize) -> Result<Object, Refusal> {
+    check_type(request.headers())?;
+    let reading = whole(request.into_body(), most);
+    let body = tokio::time::timeout(app.body_timeout, reading).await;
+    let body = body.map_err(|_| Refusal::status(StatusCode::REQUEST_TIMEOUT, "the body took too long"))??;
+    parse::check_object(&body)?;
+    Ok(Object(body))
 }
 
 /// A page of another site can send other types than JSON without asking first.

@@ -61,6 +61,9 @@ pub enum ServerError {
         /// The name.
         name: String,
     },
+    /// The conversations cannot be kept.
+    #[error(transparent)]
+    Store(#[from] taal_store::Error),
     /// The model cannot be served.
     #[error(transparent)]
     Inference(#[from] taal_inference::InferenceError),
@@ -79,6 +82,7 @@ impl ServerError {
             | Self::NoModel
             | Self::SameName { .. }
             | Self::BadName { .. } => ErrorKind::Usage,
+            Self::Store(error) => error.kind(),
             Self::Inference(error) => error.kind(),
         }
     }

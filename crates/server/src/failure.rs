@@ -6,6 +6,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use taal_inference::InferenceError;
+use taal_store::ErrorKind;
 use utoipa::ToSchema;
 
 /// OpenAI's code for a prompt that does not fit.
@@ -63,6 +64,26 @@ impl Refusal {
         let mut refusal = Self::status(StatusCode::NOT_FOUND, message);
         refusal.param = Some("model".to_owned());
         refusal.with_code("model_not_found")
+    }
+
+    pub(crate) fn not_found(message: impl Into<String>) -> Self {
+        Self::status(StatusCode::NOT_FOUND, message)
+    }
+
+    pub(crate) fn no_conversation(id: &str) -> Self {
+        let message = format!(
+            "there is no conversation {}; it may have been removed",
+            taal_store::excerpt(id)
+        );
+        Self::not_found(message).with_code("no_conversation")
+    }
+
+    pub(crate) fn changed_elsewhere(id: &str, given: u64, kept: u64) -> Self {
+        let message = format!(
+            "the conversation {id} was changed elsewhere: this change is of revision {given}, and revision {kept} is kept; \
+             keep yours under another id"
+        );
+        Self::status(StatusCode::CONFLICT, message).with_code("changed_elsewhere")
     }
 
     pub(crate) fn unauthorized() -> Self {
@@ -160,6 +181,19 @@ impl From<InferenceError> for Refusal {
             | InferenceError::NeedsSource { .. }
             | InferenceError::NotTranslator { .. }
             | InferenceError::Tokenizer(_) => Self::bad(message),
+            _ => Self::internal(message),
+        }
+    }
+}
+
+impl From<taal_store::Error> for Refusal {
+    fn from(error: taal_store::Error) -> Self {
+        let message = error.to_string();
+        match (error.kind(), &error) {
+            (ErrorKind::InUse, _) => Self::overloaded(StatusCode::SERVICE_UNAVAILABLE, message),
+            (_, taal_store::Error::NoSpace { .. }) => {
+                Self::new(StatusCode::INSUFFICIENT_STORAGE, "server_error", message).with_code("disk_full")
+            }
             _ => Self::internal(message),
         }
     }

@@ -39,6 +39,7 @@ mod api;
 mod app;
 mod body;
 mod connection;
+mod conversations;
 mod energy;
 mod error;
 mod failure;

@@ -121,10 +121,12 @@ fn energy(text: &mut String, total: &Carbon) {
 fn engines(text: &mut String, models: &[ServedModel]) {
     let stats: Vec<_> = models
         .iter()
+        // An adapter has the engine of its base.
+        .filter(|model| model.parent.is_none())
         .filter_map(|model| Some((model.name.as_str(), model.engine()?.stats())))
         .collect();
     type Of = fn(&taal_inference::EngineStats) -> u64;
-    let figures: [(&str, &str, &str, Of); 10] = [
+    let figures: [(&str, &str, &str, Of); 11] = [
         ("running", "gauge", "Requests in the batch.", |stats| {
             stats.running as u64
         }),
@@ -164,6 +166,12 @@ fn engines(text: &mut String, models: &[ServedModel]) {
         ("steps_total", "counter", "Passes that generated tokens.", |stats| {
             stats.steps
         }),
+        (
+            "rests_total",
+            "counter",
+            "Times that the cache was freed because nobody asked.",
+            |stats| stats.rests,
+        ),
     ];
     for (name, kind, help, of) in figures {
         let _ = writeln!(

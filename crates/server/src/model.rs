@@ -14,6 +14,8 @@ const BETWEEN: Duration = Duration::from_secs(1);
 /// A model under the name that requests use.
 pub struct ServedModel {
     pub(crate) name: String,
+    /// The model that this one is an adapter of.
+    pub(crate) parent: Option<String>,
     current: RwLock<Arc<Current>>,
     options: EngineOptions,
     source: Option<Source>,
@@ -34,6 +36,8 @@ pub(crate) struct Current {
     pub(crate) lm: Arc<LanguageModel>,
     /// A causal model without an encoder has one.
     pub(crate) engine: Option<Arc<Engine>>,
+    /// The engine's adapter that answers; none for the model itself.
+    pub(crate) adapter: Option<usize>,
     pub(crate) created: u64,
 }
 
@@ -46,6 +50,7 @@ impl Current {
         Ok(Self {
             lm,
             engine,
+            adapter: None,
             created: seconds_now(),
         })
     }
@@ -60,10 +65,34 @@ impl ServedModel {
     pub fn start(name: &str, lm: Arc<LanguageModel>, options: EngineOptions) -> Result<Self> {
         Ok(Self {
             name: name.to_owned(),
+            parent: None,
             current: RwLock::new(Arc::new(Current::start(lm, options.clone())?)),
             options,
             source: None,
         })
+    }
+
+    /// The adapters of the model ([`LanguageModel::adapters`]) as models of their own, named `MODEL:ADAPTER`. Requests to them share the
+    /// batches of the model's engine.
+    pub fn adapters(&self) -> Vec<Self> {
+        let base = self.current();
+        let names = base.lm.adapters().into_iter().enumerate();
+        let one = |(index, name): (usize, &str)| {
+            let current = Current {
+                lm: base.lm.adapted(index)?.clone(),
+                engine: base.engine.clone(),
+                adapter: Some(index),
+                created: base.created,
+            };
+            Some(Self {
+                name: format!("{}:{name}", self.name),
+                parent: Some(self.name.clone()),
+                current: RwLock::new(Arc::new(current)),
+                options: self.options.clone(),
+                source: None,
+            })
+        };
+        names.filter_map(one).collect()
     }
 
     /// Asks `newer` before requests, at most once per second, for a model that answers them and all later ones. Requests under way keep
@@ -75,6 +104,11 @@ impl ServedModel {
             asked: Mutex::new(None),
         });
         self
+    }
+
+    /// The name that requests use.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// The engine of a causal model.

@@ -37,6 +37,11 @@ const FILES: &[File] = &[
     file!("settings.js", "text/javascript; charset=utf-8"),
     file!("texts.js", "text/javascript; charset=utf-8"),
     file!("tokens.js", "text/javascript; charset=utf-8"),
+    file!("elements.js", "text/javascript; charset=utf-8"),
+    file!("inside.js", "text/javascript; charset=utf-8"),
+    file!("encoder.js", "text/javascript; charset=utf-8"),
+    file!("chart.js", "text/javascript; charset=utf-8"),
+    file!("runs.js", "text/javascript; charset=utf-8"),
     file!("translation.js", "text/javascript; charset=utf-8"),
 ];
 

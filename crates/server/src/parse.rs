@@ -30,6 +30,7 @@ fn plain(message: &str) -> String {
         ("expected f64", "expected a number"),
         ("expected usize", "expected a whole number from 0"),
         ("expected u32", "expected a whole number from 0"),
+        ("expected u64", "expected a whole number from 0"),
         ("expected i64", "expected a whole number"),
         ("expected a boolean", "expected true or false"),
         ("invalid type: ", "got "),

@@ -18,8 +18,11 @@ use hyper::body::{Frame, SizeHint};
 use serde::Serialize;
 
 use crate::api::openapi::Described;
-use crate::api::{chat, completions, models, openapi, responses, texts, translate};
+use crate::api::{
+    chat, completions, conversations, inside, models, openapi, responses, runs, texts, translate,
+};
 use crate::app::App;
+use crate::conversations::Conversation;
 use crate::failure::Refusal;
 use crate::page;
 use crate::shapes::{ChatCompletion, ChatCompletionPart, Completion};
@@ -68,6 +71,8 @@ struct Route {
     methods: fn() -> MethodRouter<Arc<App>>,
     /// What `/openapi.json` says about it.
     described: fn() -> Described,
+    /// The same for a second method, where there is one.
+    also: Option<fn() -> Described>,
 }
 
 const fn open(path: &'static str, methods: fn() -> MethodRouter<Arc<App>>, described: fn() -> Described) -> Route {
@@ -76,6 +81,7 @@ const fn open(path: &'static str, methods: fn() -> MethodRouter<Arc<App>>, descr
         needs_key: false,
         methods,
         described,
+        also: None,
     }
 }
 
@@ -85,11 +91,20 @@ const fn closed(path: &'static str, methods: fn() -> MethodRouter<Arc<App>>, des
         needs_key: true,
         methods,
         described,
+        also: None,
+    }
+}
+
+impl Route {
+    /// The same with a second method.
+    const fn also(mut self, described: fn() -> Described) -> Self {
+        self.also = Some(described);
+        self
     }
 }
 
 /// Every address.
-static ROUTES: [Route; 18] = [
+static ROUTES: [Route; 26] = [
     open(
         "/",
         || get(page::index),
@@ -188,6 +203,86 @@ static ROUTES: [Route; 18] = [
     ),
     closed("/v1/tokenize", || post(texts::tokenize), tokenizing),
     closed("/v1/detokenize", || post(texts::detokenize), detokenizing),
+    closed(
+        "/conversations",
+        || get(conversations::list).post(conversations::keep),
+        || {
+            Described::get("The conversations that the page keeps.")
+                .json::<conversations::ConversationList>()
+                .or([503])
+        },
+    )
+    .also(|| {
+        Described::post::<Conversation>("Keep a conversation.")
+            .json::<conversations::Kept>()
+            .or([409, 503, 507])
+    }),
+    closed(
+        "/conversations/export",
+        || get(conversations::export),
+        || {
+            Described::get("All conversations, as a file.")
+                .json::<conversations::ConversationFile>()
+                .or([404, 503])
+        },
+    ),
+    closed(
+        "/conversations/import",
+        || post(conversations::import),
+        || {
+            Described::post::<conversations::ConversationFile>("Keep the conversations of a file as new ones.")
+                .json::<conversations::Imported>()
+                .or([503, 507])
+        },
+    ),
+    closed(
+        "/conversations/{name}",
+        || get(conversations::get).delete(conversations::remove),
+        || {
+            Described::get("A conversation.")
+                .named()
+                .json::<Conversation>()
+                .or([503])
+        },
+    )
+    .also(|| {
+        Described::delete("Remove a conversation.")
+            .named()
+            .json::<conversations::Removed>()
+            .or([503, 507])
+    }),
+    closed(
+        "/trace",
+        || post(inside::trace),
+        || {
+            Described::post::<inside::TraceRequest>(
+                "What a model does with a text: attention, and guesses after every layer.",
+            )
+            .json::<inside::Traced>()
+        },
+    ),
+    closed(
+        "/runs",
+        || get(runs::list),
+        || Described::get("The runs of a folder.").json::<runs::RunList>(),
+    ),
+    closed(
+        "/runs/answer",
+        || post(runs::answer),
+        || {
+            Described::post::<runs::CheckpointRequest>("What a checkpoint of a run answers.")
+                .json::<runs::CheckpointAnswer>()
+        },
+    ),
+    closed(
+        "/runs/{name}",
+        || get(runs::curves),
+        || {
+            Described::get("A run with its curves.")
+                .named()
+                .json::<runs::RunCurves>()
+        },
+    ),
     closed("/tokenize", || post(texts::tokenize), tokenizing),
     closed("/detokenize", || post(texts::detokenize), detokenizing),
 ];
@@ -200,11 +295,12 @@ fn detokenizing() -> Described {
     Described::post::<texts::DetokenizeRequest>("The text of tokens.").json::<texts::Text>()
 }
 
-/// Each address, whether it needs the key where there is one, and its description.
+/// Each address and method, whether it needs the key where there is one, and its description.
 pub(crate) fn described() -> impl Iterator<Item = (&'static str, bool, Described)> {
-    ROUTES
-        .iter()
-        .map(|route| (route.path, route.needs_key, (route.described)()))
+    ROUTES.iter().flat_map(|route| {
+        let all = std::iter::once(route.described).chain(route.also);
+        all.map(move |described| (route.path, route.needs_key, described()))
+    })
 }
 
 /// The route of an answer.

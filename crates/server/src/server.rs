@@ -1,6 +1,7 @@
 //! From an address to connections, and to the end.
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use tokio::time::timeout;
 
 use crate::app::App;
 use crate::connection::Connections;
+use crate::conversations::Conversations;
 use crate::energy::Ledger;
 use crate::model::ServedModel;
 use crate::router::{self, RequestRecord};
@@ -155,6 +157,23 @@ impl Server {
     #[must_use]
     pub fn metered(mut self, meter: Meter, grid: Grid, pue: f64) -> Self {
         self.app.energy = Some(Arc::new(Ledger::new(meter, grid, pue)));
+        self
+    }
+
+    /// Lets the page keep its conversations in this folder, which is made where it does not exist. Several servers can share one.
+    ///
+    /// # Errors
+    ///
+    /// [`ServerError::Store`] where the folder or its file cannot be used.
+    pub fn keep_conversations(&mut self, folder: &Path) -> Result<()> {
+        self.app.conversations = Some(Conversations::open(folder)?);
+        Ok(())
+    }
+
+    /// Lets the page show the runs of a folder, which need not exist yet.
+    #[must_use]
+    pub fn with_runs(mut self, folder: &Path) -> Self {
+        self.app.runs = Some(folder.to_path_buf());
         self
     }
 

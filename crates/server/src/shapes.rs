@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Serialize;
-use taal_inference::LanguageModel;
+use taal_inference::{LanguageModel, Receipt};
 use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema};
 use utoipa::openapi::{Ref, RefOr};
 use utoipa::{PartialSchema, ToSchema};
@@ -175,6 +175,10 @@ pub(crate) struct CompletionChoice {
     /// Only where the model has no tokenizer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) token_ids: Option<Vec<u32>>,
+    /// What the answer depends on, as `taal replay` reads it; only where it was asked for, and in the last part of a stream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub(crate) receipt: Option<Receipt>,
 }
 
 /// OpenAI's older shape of log-probabilities.
@@ -197,6 +201,10 @@ pub(crate) struct ChatChoice {
     pub(crate) message: ChatMessage,
     pub(crate) logprobs: Option<ChatLogprobs>,
     pub(crate) finish_reason: &'static str,
+    /// What the answer depends on, as `taal replay` reads it; only where it was asked for, and in the last part of a stream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub(crate) receipt: Option<Receipt>,
 }
 
 /// What the model said.
@@ -219,6 +227,10 @@ pub(crate) struct ChatPart {
     pub(crate) logprobs: Option<ChatLogprobs>,
     /// `null` before the last part.
     pub(crate) finish_reason: Option<&'static str>,
+    /// What the answer depends on, as `taal replay` reads it; only where it was asked for, and in the last part of a stream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub(crate) receipt: Option<Receipt>,
 }
 
 /// What a part adds to a message.

@@ -6,14 +6,20 @@ mod chatting;
 mod client;
 #[path = "server/completing.rs"]
 mod completing;
+#[path = "server/conversing.rs"]
+mod conversing;
 #[path = "server/describing.rs"]
 mod describing;
 #[path = "server/forming.rs"]
 mod forming;
 #[path = "server/limits.rs"]
 mod limits;
+#[path = "server/looking.rs"]
+mod looking;
 #[path = "server/metering.rs"]
 mod metering;
+#[path = "server/receipts.rs"]
+mod receipts;
 #[path = "server/responding.rs"]
 mod responding;
 #[path = "server/stopping.rs"]

@@ -7,6 +7,7 @@
 //! - [`Manifest`]: sizes and BLAKE3 hashes of a directory's files, verified before anything in it is used;
 //! - [`RunLock`]: one process per directory; the kernel releases the lock when the process ends for any reason;
 //! - [`AppendLog`]: one line per record; a torn last line after a crash is dropped;
+//! - [`Table`]: named values in one file, changed in transactions;
 //! - [`read`], [`read_text`], [`Reread`], [`Reader`] and [`Map`]: reading with a stated limit, again and again, as a stream, or through a
 //!   read-only memory map;
 //! - [`TextReader`] and [`TextLines`]: the only reader of text, which drops a byte order mark and refuses other formats by name;
@@ -55,6 +56,7 @@ mod reading;
 mod rel_path;
 mod sniff;
 mod space;
+mod table;
 mod text;
 mod vfs;
 
@@ -77,6 +79,7 @@ pub use reading::{Reader, Reread, read, read_text};
 pub use rel_path::RelPath;
 pub use sniff::{FileFormat, SNIFFED_BYTES};
 pub use space::{ensure_space, free_space_bytes};
+pub use table::{Changes, Table};
 pub use text::{EXCERPT_CHARACTERS, LineEnds, TextLines, TextReader, excerpt, shorten};
 #[cfg(feature = "faults")]
 pub use vfs::faulty::{Dice, Fate, Fault, FaultVfs};

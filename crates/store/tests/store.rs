@@ -21,6 +21,8 @@ mod reading;
 mod rel_path;
 #[path = "store/sniff.rs"]
 mod sniff;
+#[path = "store/table.rs"]
+mod table;
 
 use std::path::Path;
 

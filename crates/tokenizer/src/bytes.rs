@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::file::Decoder;
 
 /// The bytes of every token, by id.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct TokenBytes {
     bytes: Vec<u8>,
     /// The end of each token's bytes; they start at the end of the previous token's.

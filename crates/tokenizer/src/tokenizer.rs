@@ -43,6 +43,7 @@ const PART_BYTES: usize = 64 * 1024;
 /// assert!(tokenizer.encode("kap").is_err());
 /// # Ok::<(), taal_tokenizer::Error>(())
 /// ```
+#[derive(Clone)]
 pub struct Tokenizer {
     pub(crate) inner: Inner,
     /// Its file, for messages.

@@ -274,6 +274,8 @@ pub struct ReplayArguments {
     #[command(flatten)]
     pub model: ModelArgument,
     #[command(flatten)]
+    pub adapter: AdapterArgument,
+    #[command(flatten)]
     pub weights: WeightsArgument,
     #[command(flatten)]
     pub cache: CacheArgument,

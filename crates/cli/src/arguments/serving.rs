@@ -22,6 +22,10 @@ pub struct ServeArguments {
     /// repeated; the first one answers requests that name none)
     #[arg(short, long, value_name = "[NAME=]DIR", required_unless_present = "run")]
     pub model: Vec<NamedModel>,
+    /// Adapter of a model, which requests name MODEL:NAME, in one batch with it (may be repeated); it belongs to the first model
+    /// unless it is given as MODEL:NAME=DIR
+    #[arg(long, value_name = "NAME=DIR", requires = "model")]
+    pub adapter: Vec<NamedAdapter>,
     /// Run directory whose newest checkpoint is served, also while it trains; a newer one answers the next request
     #[arg(long, value_name = "[NAME=]DIR")]
     pub run: Option<NamedModel>,
@@ -52,6 +56,12 @@ pub struct ServeArguments {
     /// Seconds that answers under way may take after Ctrl-C
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = from_zero::<u64>)]
     pub stop_seconds: u64,
+    /// Folder where the page keeps conversations, or none for the browser's storage [default: taal in the folder of the user's data]
+    #[arg(long, value_name = "DIR")]
+    pub conversations: Option<PathBuf>,
+    /// Folder of runs that the page shows, or none
+    #[arg(long, value_name = "DIR", default_value = crate::train::RUNS)]
+    pub runs: PathBuf,
     #[command(flatten)]
     pub weights: WeightsArgument,
     #[command(flatten)]
@@ -111,6 +121,37 @@ impl NamedModel {
             name.chars().map(fit).take(128).collect()
         };
         self.name.clone().unwrap_or_else(name)
+    }
+}
+
+/// An adapter, its name, and the name of its model.
+#[derive(Debug, Clone)]
+pub struct NamedAdapter {
+    /// The model's name; the first model without it.
+    pub model: Option<String>,
+    /// The adapter's own name.
+    pub name: String,
+    /// Where it is.
+    pub dir: PathBuf,
+}
+
+impl FromStr for NamedAdapter {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, dir) = text.split_once('=').unwrap_or_default();
+        let (model, name) = match name.rsplit_once(':') {
+            Some((model, name)) => (Some(model.to_owned()), name),
+            None => (None, name),
+        };
+        match name.is_empty() || dir.is_empty() || model.as_deref() == Some("") {
+            true => Err("expected NAME=DIR or MODEL:NAME=DIR".to_owned()),
+            false => Ok(Self {
+                model,
+                name: name.to_owned(),
+                dir: PathBuf::from(dir),
+            }),
+        }
     }
 }
 

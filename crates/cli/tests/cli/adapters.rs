@@ -13,7 +13,7 @@ const GREEDY: [&str; 7] = [
 ];
 
 /// A base model in `base`, and an adapter of it in `tuned` that was trained until it answers something else.
-fn tuned() -> Place {
+pub fn tuned() -> Place {
     let place = Place::new();
     done(place.taal(&[
         "train",

@@ -1,4 +1,4 @@
-//! `taal serve --run`: a run is served while it trains.
+//! `taal serve`: runs while they train, adapters, and what it keeps.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -6,8 +6,9 @@ use std::process::{Child, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use crate::adapters::tuned;
 use crate::runs::endless;
-use crate::{Place, fails};
+use crate::{Place, done, fails, json};
 
 /// A program that ends with the test.
 struct Ending(Child);
@@ -46,6 +47,121 @@ fn asked(address: &str, request: &str) -> String {
     stream.read_to_string(&mut answer).expect("an answer");
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     answer.split("\r\n\r\n").nth(1).expect("a body").to_owned()
+}
+
+/// The answer to a request with a body, as JSON.
+fn posted(address: &str, path: &str, body: &serde_json::Value) -> serde_json::Value {
+    let body = body.to_string();
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    serde_json::from_str(&asked(address, &request)).expect("JSON")
+}
+
+fn got(address: &str, path: &str) -> serde_json::Value {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    serde_json::from_str(&asked(address, &request)).expect("JSON")
+}
+
+#[test]
+fn an_adapter_answers_under_its_own_name_as_the_merged_model_does() {
+    let place = tuned();
+    done(place.taal(&["adapter", "merge", "tuned", "--out", "merged"]));
+    let expected = json(place.taal(&[
+        "generate",
+        "--model",
+        "merged",
+        "--prompt",
+        "de",
+        "--max-tokens",
+        "5",
+        "--temperature",
+        "0",
+        "--json",
+    ]));
+    let adapter = ["--adapter", "tuned=tuned", "--adapter", "base:again=tuned"];
+    let (_server, address, _) = serve(&place, &[&["--model", "base"], &adapter[..]].concat());
+    let models = got(&address, "/v1/models");
+    let names = |field: &str| -> Vec<serde_json::Value> {
+        let models = models["data"].as_array().expect("models").iter();
+        models.map(|model| model[field].clone()).collect()
+    };
+    assert_eq!(names("id"), ["base", "base:tuned", "base:again"]);
+    assert_eq!(names("parent"), [serde_json::Value::Null, "base".into(), "base".into()]);
+    let ask = |model: &str| {
+        let request = serde_json::json!({"model": model, "prompt": "de", "max_tokens": 5, "temperature": 0,
+            "logprobs": 1, "receipt": true});
+        posted(&address, "/v1/completions", &request)["choices"][0].clone()
+    };
+    let (base, tuned, again) = (ask("base"), ask("base:tuned"), ask("base:again"));
+    assert_eq!(tuned["text"], expected["text"]);
+    assert_eq!(tuned["logprobs"], again["logprobs"]);
+    assert_ne!(tuned["logprobs"], base["logprobs"], "the adapter does something");
+
+    // Receipts of a server are those of the library, and name the adapter by the weights.
+    let receipt = |name: &str, choice: &serde_json::Value| place.write(name, choice["receipt"].to_string());
+    receipt("base.json", &base);
+    receipt("tuned.json", &tuned);
+    let line = |choice: &serde_json::Value| format!("{}\n", choice["text"].as_str().expect("a text"));
+    assert_eq!(
+        done(place.taal(&["replay", "base.json", "--model", "base"])),
+        line(&base)
+    );
+    let replay = ["replay", "tuned.json", "--model", "base"];
+    assert_eq!(
+        done(place.taal(&[&replay[..], &["--adapter", "tuned"]].concat())),
+        line(&tuned)
+    );
+    fails(place.taal(&replay), 65, &["the answer is of another model", "weights"]);
+}
+
+#[test]
+fn adapters_of_another_model_or_none_are_refused() {
+    let place = tuned();
+    done(place.taal(&[
+        "train",
+        "--recipe",
+        "tiny.toml",
+        "--run-dir",
+        "other",
+        "--set",
+        "seed=99",
+    ]));
+    let serve =
+        |model: &str, adapter: &str| place.taal(&["serve", "--port", "0", "--model", model, "--adapter", adapter]);
+    fails(serve("other", "tuned=tuned"), 65, &["BLAKE3", "those of this one have"]);
+    fails(
+        serve("base", "nobody:tuned=tuned"),
+        2,
+        &["nobody:tuned", "there are base"],
+    );
+    fails(serve("base", "tuned"), 2, &["NAME=DIR"]);
+    fails(serve("base", "tuned=nowhere"), 2, &["no adapter here"]);
+}
+
+#[test]
+fn conversations_are_kept_in_the_users_folder_and_runs_shown() {
+    let place = Place::trained();
+    let conversation = serde_json::json!({"id": "a", "kind": "text", "text": "de kat"});
+    for revision in 1..=2 {
+        let (_server, address, _) = serve(&place, &["--model", "run", "--runs", "."]);
+        let kept = got(&address, "/conversations");
+        assert_eq!(kept["data"].as_array().expect("a list").len(), revision - 1, "{kept}");
+        let mut changed = conversation.clone();
+        changed["revision"] = serde_json::json!(revision - 1);
+        assert_eq!(posted(&address, "/conversations", &changed)["revision"], revision);
+        let runs = got(&address, "/runs");
+        assert_eq!(runs["data"][0]["name"], "run", "{runs}");
+    }
+    let (_server, address, _) = serve(&place, &["--model", "run", "--conversations", "none", "--runs", "none"]);
+    assert_eq!(got(&address, "/conversations")["is_kept"], false);
+    assert_eq!(got(&address, "/runs")["is_shown"], false);
+    // A folder that was named must be usable.
+    place.write("file", "");
+    let named = ["serve", "--port", "0", "--model", "run", "--conversations", "file"];
+    assert_ne!(place.taal(&named).status.code(), Some(0));
 }
 
 #[test]

@@ -152,7 +152,7 @@ impl RunPage<'_> {
 }
 
 /// The steps that a moving average covers; none if the run is so short that an average says no more than its steps.
-pub(crate) fn smoothing_span(points: &[(f64, f64)]) -> Option<usize> {
+pub fn smoothing_span(points: &[(f64, f64)]) -> Option<usize> {
     let span = points.len() / SMOOTHED_PARTS;
     (span > 1).then_some(span)
 }

@@ -33,6 +33,8 @@ pub struct EngineOptions {
     pub prefill_tokens: usize,
     /// Whether a prompt reuses the keys and values of an earlier text that begins as it does.
     pub reuse_prefixes: bool,
+    /// How long these texts are kept while there are no requests; then the memory of the cache is given back.
+    pub keep_texts: Duration,
 }
 
 impl Default for EngineOptions {
@@ -43,6 +45,7 @@ impl Default for EngineOptions {
             queue: 128,
             prefill_tokens: 128,
             reuse_prefixes: true,
+            keep_texts: Duration::from_secs(60),
         }
     }
 }
@@ -131,6 +134,15 @@ impl Engine {
     /// The model and its tokenizer.
     pub fn language_model(&self) -> &Arc<LanguageModel> {
         &self.lm
+    }
+
+    /// The model as it answers a request to an adapter: with its special ids and chat template.
+    ///
+    /// # Errors
+    ///
+    /// [`InferenceError::Setting`] where there is no such adapter.
+    pub fn language_model_of(&self, adapter: Option<usize>) -> Result<&Arc<LanguageModel>> {
+        request::speaker(&self.lm, adapter)
     }
 
     /// How many tokens prompt and answer may have together; `None` where there is no limit.

@@ -34,6 +34,8 @@ pub struct EngineStats {
     pub generated_tokens: u64,
     /// Passes through the model that generated tokens.
     pub steps: u64,
+    /// How often the cache was freed because there were no requests for a while.
+    pub rests: u64,
 }
 
 /// The counters of [`EngineStats`].
@@ -48,6 +50,7 @@ pub(super) struct Counters {
     pub(super) cached_tokens: AtomicU64,
     pub(super) generated_tokens: AtomicU64,
     pub(super) steps: AtomicU64,
+    pub(super) rests: AtomicU64,
 }
 
 pub(super) fn count(counter: &AtomicU64, more: u64) {
@@ -75,6 +78,8 @@ struct State {
 pub(super) enum Turn {
     /// Go on; a request may join.
     Go,
+    /// Free the cache: there was nothing to do for a while.
+    Rest,
     /// End.
     End,
 }
@@ -120,8 +125,9 @@ impl Shared {
         Ok(())
     }
 
-    /// Ends requests that were cancelled or have waited too long. With `is_idle`, waits until there is something to do.
-    pub(super) fn turn(&self, is_idle: bool) -> Turn {
+    /// Ends requests that were cancelled or have waited too long. With `is_idle`, waits until there is something to do, or for
+    /// `rest_after`.
+    pub(super) fn turn(&self, is_idle: bool, rest_after: Option<Duration>) -> Turn {
         let mut ended = Vec::new();
         let mut state = self.state();
         state.is_busy = !is_idle;
@@ -141,7 +147,16 @@ impl Shared {
             if state.mode == Mode::Closed || !is_done || !ended.is_empty() {
                 break;
             }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            let Some(limit) = rest_after else {
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let waited = self.changed.wait_timeout(state, limit);
+            let (woken, result) = waited.unwrap_or_else(PoisonError::into_inner);
+            if result.timed_out() && woken.waiting.is_empty() && woken.mode != Mode::Closed {
+                return Turn::Rest;
+            }
+            state = woken;
         }
         let is_closed = state.mode == Mode::Closed;
         state.is_busy |= !state.waiting.is_empty() && !is_closed;
@@ -219,6 +234,7 @@ impl Shared {
             cached_tokens: of(&counters.cached_tokens),
             generated_tokens: of(&counters.generated_tokens),
             steps: of(&counters.steps),
+            rests: of(&counters.rests),
         }
     }
 }

@@ -153,6 +153,22 @@ impl Answer {
     }
 }
 
+/// The model as an adapter has it, or itself.
+///
+/// # Errors
+///
+/// [`InferenceError::Setting`] where there is no such adapter.
+pub(super) fn speaker(lm: &Arc<LanguageModel>, adapter: Option<usize>) -> Result<&Arc<LanguageModel>> {
+    let Some(adapter) = adapter else { return Ok(lm) };
+    lm.adapted(adapter).ok_or_else(|| {
+        let known = lm.adapters().len();
+        InferenceError::setting(
+            "adapter",
+            format!("expected one of the model's {known}, got number {adapter}"),
+        )
+    })
+}
+
 /// A request that was accepted.
 pub(crate) struct Job {
     course: Course,
@@ -176,11 +192,7 @@ impl Job {
         capacity: usize,
         sink: Box<dyn FnMut(Event) + Send>,
     ) -> Result<(Self, Ticket)> {
-        let known = lm.adapters().len();
-        if let Some(adapter) = request.adapter.filter(|adapter| *adapter >= known) {
-            let detail = format!("expected one of the model's {known}, got number {adapter}");
-            return Err(InferenceError::setting("adapter", detail));
-        }
+        let lm = speaker(lm, request.adapter)?;
         let options = GenerateOptions {
             truncate: false,
             use_cache: true,

@@ -24,7 +24,10 @@ pub(super) struct Row {
 /// The rows in the order of the cache. The first [`decoding`](Self::decoding) ones generate, so that a step is one pass on neighbors;
 /// one of the others may be reading its prompt, and the rest keep texts that later prompts may begin with.
 pub(super) struct Table {
-    cache: Cache,
+    /// Made for the first request, and again after a rest.
+    cache: Option<Cache>,
+    /// Tokens of a row.
+    capacity: usize,
     rows: Vec<Row>,
     decoding: usize,
     reading: Option<usize>,
@@ -32,14 +35,21 @@ pub(super) struct Table {
 }
 
 impl Table {
-    pub(super) fn new(lm: &LanguageModel, slots: usize, capacity: usize) -> Self {
+    pub(super) fn new(slots: usize, capacity: usize) -> Self {
         Self {
-            cache: lm.model.new_cache(slots, capacity),
+            cache: None,
+            capacity,
             rows: (0..slots).map(|_| Row::default()).collect(),
             decoding: 0,
             reading: None,
             clock: 0,
         }
+    }
+
+    /// Gives the memory of all texts back; no row may generate or read.
+    pub(super) fn rest(&mut self) {
+        self.cache = None;
+        self.rows.fill_with(Row::default);
     }
 
     /// How many rows generate.
@@ -65,7 +75,7 @@ impl Table {
     }
 
     /// Gives a request a free row, which becomes the reading one; returns how many tokens of its prompt the row holds already.
-    pub(super) fn begin(&mut self, job: Job, reuses: bool) -> usize {
+    pub(super) fn begin(&mut self, lm: &LanguageModel, job: Job, reuses: bool) -> usize {
         // The last token is always computed: the logits after it are needed.
         let most = match reuses && job.prompt_scores.is_none() {
             true => job.ids.len() - 1,
@@ -88,10 +98,12 @@ impl Table {
         let len = lens[best];
         // A row that would lose most of its text is copied instead of used.
         let is_own = best >= self.decoding && (best == oldest || 2 * len >= self.rows[best].tokens.len());
+        let (slots, capacity) = (self.rows.len(), self.capacity);
+        let cache = self.cache.get_or_insert_with(|| lm.model.new_cache(slots, capacity));
         let (row, held) = match (len, is_own) {
-            (0, _) => (oldest, self.cache.truncate_row(oldest, 0)),
-            (_, true) => (best, self.cache.truncate_row(best, len)),
-            (_, false) => (oldest, self.cache.copy_within(best, oldest, len)),
+            (0, _) => (oldest, cache.truncate_row(oldest, 0)),
+            (_, true) => (best, cache.truncate_row(best, len)),
+            (_, false) => (oldest, cache.copy_within(best, oldest, len)),
         };
         self.rows[row].tokens = job.ids[..held].to_vec();
         self.rows[row].adapter = job.adapter;
@@ -124,13 +136,17 @@ impl Table {
 
     /// Forgets the text of a row, of which the cache may hold a part after a failure.
     pub(super) fn forget(&mut self, row: usize) {
-        self.cache.truncate_row(row, 0);
+        if let Some(cache) = &mut self.cache {
+            cache.truncate_row(row, 0);
+        }
         self.rows[row].tokens.clear();
     }
 
     fn swap(&mut self, a: usize, b: usize) {
         if a != b {
-            self.cache.swap_rows(a, b);
+            if let Some(cache) = &mut self.cache {
+                cache.swap_rows(a, b);
+            }
             self.rows.swap(a, b);
             self.reading = match self.reading {
                 Some(row) if row == a => Some(b),
@@ -151,7 +167,9 @@ impl Table {
     ) -> Result<Vec<f32>> {
         let width = new.len() / rows.len();
         let adapters = self.rows[rows.clone()].iter().map(|row| row.adapter).collect();
-        let logits = read_rows(&lm.model, &mut self.cache, rows.clone(), new, everywhere, adapters)?;
+        let (slots, capacity) = (self.rows.len(), self.capacity);
+        let cache = self.cache.get_or_insert_with(|| lm.model.new_cache(slots, capacity));
+        let logits = read_rows(&lm.model, cache, rows.clone(), new, everywhere, adapters)?;
         for (row, new) in rows.zip(new.chunks(width)) {
             self.rows[row].tokens.extend_from_slice(new);
         }

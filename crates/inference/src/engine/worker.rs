@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::queue::{Shared, Turn, count};
 use super::request::{Event, Job};
@@ -22,16 +23,22 @@ pub(super) struct Worker {
     capacity: usize,
     prefill_tokens: usize,
     reuses: bool,
+    /// How long texts are kept while there are no requests.
+    keep_texts: Duration,
+    /// Whether there are texts to keep.
+    has_texts: bool,
 }
 
 impl Worker {
     pub(super) fn new(lm: Arc<LanguageModel>, shared: Arc<Shared>, options: &EngineOptions, capacity: usize) -> Self {
         let allocated = if capacity == usize::MAX { UNLIMITED } else { capacity };
         Self {
-            table: Table::new(&lm, options.slots, allocated),
+            table: Table::new(options.slots, allocated),
             capacity,
             prefill_tokens: options.prefill_tokens,
             reuses: options.reuse_prefixes,
+            keep_texts: options.keep_texts,
+            has_texts: false,
             lm,
             shared,
         }
@@ -40,8 +47,15 @@ impl Worker {
     /// Works until the engine is closed. A panic ends the engine: its requests fail, further ones are refused.
     pub(super) fn run(mut self) {
         let outcome = catch_unwind(AssertUnwindSafe(|| {
-            while let Turn::Go = self.shared.turn(self.is_idle()) {
-                self.step();
+            loop {
+                match self
+                    .shared
+                    .turn(self.is_idle(), self.has_texts.then_some(self.keep_texts))
+                {
+                    Turn::Go => self.step(),
+                    Turn::Rest => self.rest(),
+                    Turn::End => break,
+                }
             }
         }));
         let waiting = self.shared.rest();
@@ -63,7 +77,15 @@ impl Worker {
         self.table.decoding() == 0 && self.table.reading().is_none()
     }
 
+    /// Nobody has asked for a while: the memory of the texts is free for others.
+    fn rest(&mut self) {
+        self.table.rest();
+        self.has_texts = false;
+        count(&self.shared.counters.rests, 1);
+    }
+
     fn step(&mut self) {
+        self.has_texts = true;
         self.drop_cancelled();
         self.decode();
         self.prefill();
@@ -122,7 +144,7 @@ impl Worker {
         }
         let counters = &self.shared.counters;
         count(&counters.prompt_tokens, job.ids.len() as u64);
-        let cached_tokens = self.table.begin(job, self.reuses);
+        let cached_tokens = self.table.begin(&self.lm, job, self.reuses);
         count(&counters.cached_tokens, cached_tokens as u64);
         let row = self.table.reading()?;
         self.table.job(row)?.tell(Event::Started { cached_tokens });

@@ -53,7 +53,7 @@ fn an_answer_given_among_others_is_computed_again_from_its_receipt() {
         let asked: Vec<_> = (0..12).map(ask).collect();
         for (index, answer) in asked.into_iter().enumerate() {
             let generation = answer.wait().expect("an answer").generation;
-            let receipt = engine.receipt(&options(index), &generation).expect("a receipt");
+            let receipt = engine.receipt(None, &options(index), &generation).expect("a receipt");
             let receipt = read_again(&receipt);
             let again = replay(&lm, &receipt).expect("an answer");
             assert_eq!((again.answer, again.surroundings), (vec![], vec![]), "{index}");
@@ -101,7 +101,7 @@ fn a_text_whose_context_slides_and_a_cancelled_answer_are_computed_again() {
         }
     }
     let generation = generation.expect("an answer");
-    let receipt = engine.receipt(&settings, &generation).expect("a receipt");
+    let receipt = engine.receipt(None, &settings, &generation).expect("a receipt");
     let again = replay(&lm, &receipt).expect("an answer");
     assert_eq!(again.answer, []);
     assert_eq!(again.generation.expect("an answer").token_ids, generation.token_ids);

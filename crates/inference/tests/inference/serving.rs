@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use taal_inference::{
     Answer, Answered, Engine, EngineOptions, Event, FinishReason, GenerateOptions, InferenceError, LanguageModel,
-    Prompt, Request, Sampling, Ticket, generate,
+    Prompt, Request, Sampling, Ticket, generate, replay,
 };
 use taal_model::hugging_face::{self, Base, Companions, Lora};
 use taal_model::{TransformerConfig, parameters};
@@ -416,6 +416,33 @@ fn settings_without_meaning_are_refused_by_name() {
     ));
 }
 
+/// Without requests the cache is freed; what comes afterwards is computed again, to the same bits.
+#[test]
+fn an_engine_that_rests_forgets_its_texts_and_answers_as_before() {
+    let lm = model();
+    let hasty = EngineOptions {
+        keep_texts: Duration::ZERO,
+        ..few(2)
+    };
+    let engine = engine(&lm, hasty);
+    let ask = || engine.ask(request(3)).expect("a request").wait().expect("an answer");
+    let first = ask();
+    let limit = Instant::now() + Duration::from_secs(60);
+    while engine.stats().rests == 0 {
+        assert!(Instant::now() < limit, "it does not rest");
+        std::thread::yield_now();
+    }
+    assert_eq!(ask(), first);
+    assert_eq!((first.cached_tokens, engine.stats().cached_tokens), (0, 0));
+    // It rests once, not again and again.
+    assert!(engine.stats().rests <= 2);
+    let patient = self::engine(&lm, few(2));
+    let ask = || patient.ask(request(3)).expect("a request").wait().expect("an answer");
+    assert_eq!(ask().generation, first.generation);
+    assert!(ask().cached_tokens > 0, "a text that is kept is found again");
+    assert_eq!(patient.stats().rests, 0);
+}
+
 /// A base model on disk with two adapters of it.
 fn with_adapters(folder: &std::path::Path) -> (std::path::PathBuf, [std::path::PathBuf; 2]) {
     let base = folder.join("base");
@@ -519,6 +546,14 @@ fn requests_of_several_adapters_in_one_batch_get_what_each_adapter_alone_gives()
             "request {index} of {which}"
         );
     }
+    // A receipt of an adapter's answer is one of the base with this adapter, and of no other model.
+    let receipt = engine.receipt(Some(0), &options(0), &alone[1][0].generation);
+    let receipt = receipt.expect("a receipt");
+    let adapted = open().with_adapter(&base, &adapters[0]).expect("an adapter");
+    let again = replay(&Arc::new(adapted), &receipt).expect("an answer");
+    assert_eq!((again.answer, again.surroundings), (vec![], vec![]));
+    let elsewhere = replay(&Arc::new(open()), &receipt).expect("no answer");
+    assert!(elsewhere.generation.is_none() && elsewhere.surroundings[0].what == "weights");
     let unknown = Request {
         adapter: Some(2),
         ..request(0)

@@ -7,14 +7,14 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
-use taal_inference::{Event, InferenceError, LanguageModel, Prompt, TokenScore};
+use taal_inference::{Event, InferenceError, LanguageModel, Prompt, Receipt, TokenScore};
 use taal_tokenizer::chat::{self, ChatInput, Message};
 use utoipa::ToSchema;
 
 use super::openapi::merge;
 use super::tools::{Callable, ToolCall, Tools};
 
-use crate::answering::{Answers, MAX_ALTERNATIVES, Scores, Settings, finish_reason, scored, token_text};
+use crate::answering::{Answers, Extras, MAX_ALTERNATIVES, Settings, finish_reason, scored, token_text};
 use crate::app::App;
 use crate::body::Object;
 use crate::failure::Refusal;
@@ -67,7 +67,7 @@ impl Conversation {
 #[derive(ToSchema)]
 #[schema(as = Message)]
 #[expect(dead_code, reason = "the shape that templates read; a message is read as it is")]
-struct Said {
+pub(super) struct Said {
     /// system, user, assistant or another role of the template.
     role: String,
     /// A text, or parts with texts.
@@ -226,12 +226,13 @@ impl Asked {
         for options in &mut options {
             options.stop.extend(spoken.end_of_turn.clone());
         }
-        let scores = Scores {
-            new: (own.logprobs == Some(true)).then(|| own.top_logprobs.unwrap_or(0)),
-            prompt: None,
+        let extras = Extras {
+            scores: (own.logprobs == Some(true)).then(|| own.top_logprobs.unwrap_or(0)),
+            prompt_scores: None,
+            receipt: settings.has_receipt(),
         };
         let prompts = vec![Prompt::Ids(spoken.ids)];
-        let answers = Answers::ask(app, &model, prompts, &options, scores);
+        let answers = Answers::ask(app, &model, prompts, &options, extras);
         Ok(Self {
             answers: answers.map_err(|refusal| match refusal.is_context() {
                 true => refusal.of("messages"),
@@ -239,7 +240,7 @@ impl Asked {
             })?,
             callable,
             frame: Frame::new(app, "chatcmpl", &served.name, &model),
-            has_scores: scores.new.is_some(),
+            has_scores: extras.scores.is_some(),
             is_stream: settings.is_stream(),
             has_usage: settings.has_usage(),
         })
@@ -256,6 +257,7 @@ impl Asked {
         let mut scores = vec![Vec::new(); self.answers.count()];
         let mut choices = Vec::new();
         while let Some((index, event)) = self.answers.next().await? {
+            let receipt = self.answers.receipt(index, &event).await?;
             match event {
                 Event::Token { score, .. } => scores[index].extend(score),
                 Event::Finished { generation, .. } => {
@@ -274,6 +276,7 @@ impl Asked {
                             tool_calls,
                         },
                         logprobs: self.logprobs(&scores[index]),
+                        receipt,
                     });
                 }
                 Event::Failed(error) => return Err(error.into()),
@@ -292,8 +295,18 @@ impl Asked {
             delta,
             logprobs: self.logprobs(scores).filter(|_| !scores.is_empty()),
             finish_reason: end,
+            receipt: None,
         };
         self.frame.answer(CHUNK, vec![part], self.has_usage.then_some(None))
+    }
+
+    /// The last part of an answer.
+    fn last_part(&self, index: usize, reason: &'static str, receipt: Option<Receipt>) -> Answer<ChatPart> {
+        let mut answer = self.part(index, Delta::default(), &[], Some(reason));
+        for choice in &mut answer.choices {
+            choice.receipt.clone_from(&receipt);
+        }
+        answer
     }
 
     /// The calls that an answer consists of, where it may call something.
@@ -305,6 +318,7 @@ impl Asked {
         // Text that may still turn out to be a call.
         let mut held = vec![(!self.callable.is_empty()).then(String::new); self.answers.count()];
         while let Some((index, event)) = self.answers.next().await? {
+            let receipt = self.answers.receipt(index, &event).await?;
             match event {
                 Event::Started { .. } => {
                     let delta = Delta {
@@ -330,9 +344,7 @@ impl Asked {
                     if delta != Delta::text(String::new()) {
                         events.send(&self.part(index, delta, &[], None)).await?;
                     }
-                    events
-                        .send(&self.part(index, Delta::default(), &[], Some(reason)))
-                        .await?;
+                    events.send(&self.last_part(index, reason, receipt)).await?;
                 }
                 Event::Prompt(_) => (),
                 Event::Failed(error) => return events.send(&Refusal::from(error).json()).await,

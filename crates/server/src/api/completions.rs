@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use super::Texts;
 use super::openapi::merge;
-use crate::answering::{Answers, MAX_ALTERNATIVES, Scores, Settings, finish_reason, logarithm, scored, token_text};
+use crate::answering::{Answers, Extras, MAX_ALTERNATIVES, Settings, finish_reason, logarithm, scored, token_text};
 use crate::app::App;
 use crate::body::Object;
 use crate::failure::Refusal;
@@ -87,13 +87,14 @@ impl Asked {
         let field = form::apply(form.wanted()?, &mut options);
         own.check(options.len())?;
         let echo = own.echo.unwrap_or(false);
-        let scores = Scores {
-            new: own.logprobs,
-            prompt: own.logprobs.filter(|_| echo),
+        let extras = Extras {
+            scores: own.logprobs,
+            prompt_scores: own.logprobs.filter(|_| echo),
+            receipt: settings.has_receipt(),
         };
         let prompts = own.prompt.map_or_else(|| vec![Prompt::from("")], |texts| texts.all);
         Ok(Self {
-            answers: Answers::ask(app, &model, prompts, &options, scores)
+            answers: Answers::ask(app, &model, prompts, &options, extras)
                 .map_err(|refusal| form::refused(refusal, field))?,
             frame: Frame::new(app, "cmpl", &served.name, &model),
             echo,
@@ -120,6 +121,7 @@ impl Asked {
                 }
                 _ => None,
             };
+            let receipt = self.answers.receipt(index, &event).await?;
             let part = &mut parts[index];
             let (text, finish_reason) = part.text(event)?;
             texts[index].push_str(&text);
@@ -130,6 +132,7 @@ impl Asked {
                     logprobs: part.taken(),
                     finish_reason,
                     token_ids,
+                    receipt,
                 });
             }
         }
@@ -141,6 +144,7 @@ impl Asked {
     async fn stream(mut self, events: Events) -> Result<(), Refusal> {
         let mut parts = self.parts();
         while let Some((index, event)) = self.answers.next().await? {
+            let receipt = self.answers.receipt(index, &event).await?;
             let part = &mut parts[index];
             let (text, finish_reason) = match part.text(event) {
                 Ok(found) => found,
@@ -155,6 +159,7 @@ impl Asked {
                 logprobs: part.taken(),
                 finish_reason,
                 token_ids: None,
+                receipt,
             };
             let usage = self.has_usage.then_some(None);
             events.send(&self.frame.answer(OBJECT, vec![choice], usage)).await?;

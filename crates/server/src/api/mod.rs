@@ -2,9 +2,12 @@
 
 pub(crate) mod chat;
 pub(crate) mod completions;
+pub(crate) mod conversations;
+pub(crate) mod inside;
 pub(crate) mod models;
 pub(crate) mod openapi;
 pub(crate) mod responses;
+pub(crate) mod runs;
 pub(crate) mod texts;
 pub(crate) mod tools;
 pub(crate) mod translate;
@@ -23,7 +26,9 @@ use crate::failure::Refusal;
 /// # Errors
 ///
 /// Those of `work`, and 500 where it panics.
-async fn computed<T: Send + 'static>(work: impl FnOnce() -> Result<T, Refusal> + Send + 'static) -> Result<T, Refusal> {
+pub(crate) async fn computed<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+) -> Result<T, Refusal> {
     let done = tokio::task::spawn_blocking(work).await;
     done.unwrap_or_else(|_| Err(Refusal::internal("the request could not be computed")))
 }

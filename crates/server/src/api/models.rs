@@ -33,6 +33,8 @@ pub(crate) struct Model {
     /// Seconds since 1970.
     created: u64,
     owned_by: &'static str,
+    /// The model that this one is an adapter of.
+    parent: Option<String>,
     /// Tokens of a prompt and its answer together; `null` where there is no limit.
     max_model_len: Option<usize>,
     /// `causal`, `masked`, or `translator` for a model with an encoder.
@@ -73,6 +75,7 @@ impl From<&ServedModel> for Model {
             object: "model",
             created: model.created,
             owned_by: "taal",
+            parent: served.parent.clone(),
             max_model_len: match &model.engine {
                 Some(engine) => engine.context(),
                 None => config.context_limit(),

@@ -17,19 +17,21 @@ use crate::failure::Failed;
 use crate::router;
 
 /// What an answer with a status means.
-const STATUSES: [(u16, &str); 12] = [
+const STATUSES: [(u16, &str); 14] = [
     (400, "A wrong value, by name, or a prompt that does not fit."),
     (401, "A key is needed."),
     (403, "Another host's name."),
-    (404, "No such model, or no such file of the page."),
+    (404, "No such model, conversation or run, or no such file of the page."),
     (405, "Another method; the field Allow has the right ones."),
     (408, "The body took too long."),
+    (409, "It was changed elsewhere."),
     (413, "The body is too large."),
     (414, "The address is too long."),
     (415, "The body is not JSON."),
     (429, "The queue is full; the field Retry-After has the seconds to wait."),
     (431, "The head is too large."),
     (503, "The wait was too long, or the server is stopping."),
+    (507, "The disk is full."),
 ];
 
 /// Statuses of every address, of those with a body, and of those that wait for an engine.
@@ -37,9 +39,10 @@ const ALWAYS: [u16; 4] = [403, 405, 414, 431];
 const WITH_BODY: [u16; 5] = [400, 404, 408, 413, 415];
 const WITH_ENGINE: [u16; 2] = [429, 503];
 
-/// What the description says about an address.
+/// What the description says about an address and a method.
 pub(crate) struct Described {
     summary: &'static str,
+    method: HttpMethod,
     has_name: bool,
     request: Option<String>,
     answers: Vec<(&'static str, RefOr<Schema>)>,
@@ -52,6 +55,7 @@ impl Described {
     pub(crate) fn get(summary: &'static str) -> Self {
         Self {
             summary,
+            method: HttpMethod::Get,
             has_name: false,
             request: None,
             answers: Vec::new(),
@@ -63,9 +67,24 @@ impl Described {
     /// A request with the JSON object `R`.
     pub(crate) fn post<R: ToSchema>(summary: &'static str) -> Self {
         let mut described = Self::get(summary);
+        described.method = HttpMethod::Post;
         described.statuses.extend(WITH_BODY);
         described.request = Some(described.schema::<R>());
         described
+    }
+
+    /// A request that removes what the address names.
+    pub(crate) fn delete(summary: &'static str) -> Self {
+        Self {
+            method: HttpMethod::Delete,
+            ..Self::get(summary)
+        }
+    }
+
+    /// The request may also end with these statuses.
+    pub(crate) fn or(mut self, statuses: impl IntoIterator<Item = u16>) -> Self {
+        self.statuses.extend(statuses);
+        self
     }
 
     /// The last part of the address is a name.
@@ -140,18 +159,14 @@ impl Described {
         if self.has_name {
             operation = operation.parameter(name_parameter());
         }
-        let method = match &self.request {
-            None => HttpMethod::Get,
-            Some(request) => {
-                let content = Content::new(Some(Ref::from_schema_name(request)));
-                let body = RequestBodyBuilder::new()
-                    .content("application/json", content)
-                    .required(Some(Required::True));
-                operation = operation.request_body(Some(body.build()));
-                HttpMethod::Post
-            }
-        };
-        PathItem::new(method, operation)
+        if let Some(request) = &self.request {
+            let content = Content::new(Some(Ref::from_schema_name(request)));
+            let body = RequestBodyBuilder::new()
+                .content("application/json", content)
+                .required(Some(Required::True));
+            operation = operation.request_body(Some(body.build()));
+        }
+        PathItem::new(self.method.clone(), operation)
     }
 }
 
@@ -202,7 +217,12 @@ pub(crate) use merge;
 fn description() -> OpenApi {
     let (mut paths, mut components) = (Paths::new(), Components::new());
     for (path, needs_key, described) in router::described() {
-        paths.paths.insert(path.to_owned(), described.item(needs_key));
+        let item = described.item(needs_key);
+        // An address has one entry, also where it takes several methods.
+        match paths.paths.get_mut(path) {
+            Some(known) => known.merge_operations(item),
+            None => drop(paths.paths.insert(path.to_owned(), item)),
+        }
         components.schemas.extend(described.schemas);
     }
     let mut failed = Described::get("");

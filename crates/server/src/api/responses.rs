@@ -8,13 +8,13 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use taal_inference::{Event, FinishReason, Generation, Prompt, TokenScore};
+use taal_inference::{Event, FinishReason, Generation, Prompt, Receipt, TokenScore};
 use taal_tokenizer::chat::Message;
 use utoipa::ToSchema;
 
 use super::chat::{Conversation, rendered};
 use super::openapi::merge;
-use crate::answering::{Answers, MAX_ALTERNATIVES, Scores, Settings, scored};
+use crate::answering::{Answers, Extras, MAX_ALTERNATIVES, Settings, scored};
 use crate::app::App;
 use crate::body::Object;
 use crate::energy::Carbon;
@@ -207,6 +207,10 @@ pub(crate) struct Responded {
     truncation: &'static str,
     /// `null` until the end.
     usage: Option<ResponseUsage>,
+    /// What the answer depends on, as `taal replay` reads it; only where it was asked for, and at the end of a stream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    receipt: Option<Receipt>,
 }
 
 /// Why an answer is not complete.
@@ -339,7 +343,11 @@ impl Asked {
         if options.len() != 1 {
             return Err(Refusal::field("n", format!("expected 1, got {}", options.len())));
         }
-        let new = own.scores();
+        let extras = Extras {
+            scores: own.scores(),
+            prompt_scores: None,
+            receipt: settings.has_receipt(),
+        };
         let wanted = match own.text.and_then(|text| text.format) {
             Some(format) => format.wanted("text.format")?,
             None => None,
@@ -349,7 +357,7 @@ impl Asked {
         let spoken = rendered(&model.lm, Conversation::new(messages)).map_err(|refusal| refusal.of("input"))?;
         options[0].stop.extend(spoken.end_of_turn);
         let prompts = vec![Prompt::Ids(spoken.ids)];
-        let answers = Answers::ask(app, &model, prompts, &options, Scores { new, prompt: None });
+        let answers = Answers::ask(app, &model, prompts, &options, extras);
         let frame = Frame::new(app, "resp", &served.name, &model);
         let response = Responded {
             id: frame.id.clone(),
@@ -372,6 +380,7 @@ impl Asked {
             top_p: options[0].sampling.top_p.unwrap_or(1.0),
             truncation: "disabled",
             usage: None,
+            receipt: None,
         };
         Ok(Self {
             answers: answers.map_err(|refusal| match refusal.is_context() {
@@ -395,7 +404,7 @@ impl Asked {
     }
 
     /// The whole response.
-    fn ended(&self, generation: Generation, logprobs: Vec<ScoredToken>) -> Responded {
+    fn ended(&self, generation: Generation, logprobs: Vec<ScoredToken>, receipt: Option<Receipt>) -> Responded {
         let is_cut = matches!(generation.finish_reason, FinishReason::Length | FinishReason::Cancelled);
         let status = if is_cut { "incomplete" } else { "completed" };
         let text = OutputText::new(generation.text.unwrap_or_default(), logprobs);
@@ -406,6 +415,7 @@ impl Asked {
             }),
             output: vec![self.message(status, vec![text])],
             usage: Some(self.answers.usage.clone().into()),
+            receipt,
             ..self.response.clone()
         }
     }
@@ -416,11 +426,12 @@ impl Asked {
 
     async fn whole(mut self) -> Result<Response, Refusal> {
         let mut logprobs = Vec::new();
-        while let Some((_, event)) = self.answers.next().await? {
+        while let Some((index, event)) = self.answers.next().await? {
+            let receipt = self.answers.receipt(index, &event).await?;
             match event {
                 Event::Token { score, .. } => logprobs.extend(self.scored(score)),
                 Event::Finished { generation, .. } => {
-                    return Ok(Json(self.ended(*generation, logprobs)).into_response());
+                    return Ok(Json(self.ended(*generation, logprobs, receipt)).into_response());
                 }
                 Event::Failed(error) => return Err(error.into()),
                 Event::Started { .. } | Event::Prompt(_) => (),
@@ -443,7 +454,8 @@ impl Asked {
             .send(part_event("response.content_part.added", &item_id, part))
             .await?;
         let mut all = Vec::new();
-        while let Some((_, event)) = self.answers.next().await? {
+        while let Some((index, event)) = self.answers.next().await? {
+            let receipt = self.answers.receipt(index, &event).await?;
             match event {
                 Event::Token { text, score, .. } => {
                     let logprobs = self.scored(score);
@@ -452,7 +464,7 @@ impl Asked {
                 }
                 Event::Finished { text, generation } => {
                     sender.delta(&item_id, text, Vec::new()).await?;
-                    return sender.end(self.ended(*generation, all)).await;
+                    return sender.end(self.ended(*generation, all, receipt)).await;
                 }
                 Event::Failed(error) => {
                     let message = Some(Refusal::from(error).message);

@@ -38,6 +38,8 @@ fn every_field_is_refused_by_name_when_its_type_is_wrong() {
         for field in required {
             good[field] = match field {
                 "tokens" => json!([65]),
+                "conversations" => json!([]),
+                "step" => json!(1),
                 _ => json!("the cat"),
             };
         }
@@ -190,18 +192,21 @@ fn every_described_address_exists_and_others_are_errors_in_the_same_shape() {
     let all = description(server.address);
     for (path, operations) in all["paths"].as_object().expect("paths") {
         let path = path.replace("{name}", "tiny");
-        let (right, wrong) = match operations.get("post") {
-            Some(_) => ("POST", "GET"),
-            None => ("GET", "POST"),
-        };
-        let reply = send(server.address, head(wrong, &path, "").as_bytes());
-        assert_eq!(reply.status, 405, "{wrong} {path}");
-        reply.error();
-        let reply = send(server.address, head(right, &path, "").as_bytes());
-        assert!(
-            reply.status != 405 && (reply.status != 404 || path.starts_with("/page")),
-            "{path}: {reply:?}"
-        );
+        let is_described = |method: &str| operations.get(method.to_ascii_lowercase()).is_some();
+        let all = ["GET", "POST", "PUT", "PATCH", "DELETE"];
+        let (right, wrong): (Vec<&str>, Vec<&str>) = all.into_iter().partition(|method| is_described(method));
+        for method in wrong {
+            let reply = send(server.address, head(method, &path, "").as_bytes());
+            assert_eq!(reply.status, 405, "{method} {path}");
+            reply.error();
+        }
+        // A name that nothing has is an answer of the address.
+        let may_lack = ["/page/", "/conversations/", "/runs/"];
+        for method in right {
+            let reply = send(server.address, head(method, &path, "").as_bytes());
+            let is_there = reply.status != 404 || may_lack.iter().any(|start| path.starts_with(start));
+            assert!(reply.status != 405 && is_there, "{path}: {reply:?}");
+        }
     }
     for path in [
         "/v2/models",
@@ -301,7 +306,7 @@ fn answers_are_as_described() {
         ("/v1/models/masked", Value::Null),
         (
             "/v1/completions",
-            json!({"prompt": "the cat", "max_tokens": 4, "echo": true, "logprobs": 2}),
+            json!({"prompt": "the cat", "max_tokens": 4, "echo": true, "logprobs": 2, "receipt": true}),
         ),
         (
             "/v1/chat/completions",
@@ -312,6 +317,9 @@ fn answers_are_as_described() {
             "/v1/responses",
             json!({"input": "the cat", "max_output_tokens": 4, "top_logprobs": 2}),
         ),
+        ("/conversations", Value::Null),
+        ("/runs", Value::Null),
+        ("/trace", json!({"prompt": "the cat"})),
         ("/v1/embeddings", json!({"input": ["the", "cat"]})),
         ("/v1/fill-mask", json!({"input": "the [MASK] sat", "model": "masked"})),
         (

@@ -1,0 +1,131 @@
+//! `/trace`: what a model does with a text, stage by stage.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use taal_inference::{InferenceError, LanguageModel, Prompt};
+use taal_insight::{InsightError, TraceOptions};
+use utoipa::ToSchema;
+
+use super::chat::{Conversation, rendered};
+use super::{Texts, computed};
+use crate::app::App;
+use crate::body::Object;
+use crate::failure::Refusal;
+use crate::parse;
+
+/// Attention weights of an answer, so that it stays below 6 MB.
+const MAX_WEIGHTS: usize = 1 << 22;
+
+/// Guesses per position.
+const TOP: usize = 5;
+
+/// What to follow through a model.
+#[derive(Debug, Deserialize, ToSchema)]
+pub(crate) struct TraceRequest {
+    /// A name of /v1/models; without it, the first model answers.
+    model: Option<String>,
+    /// A text or token ids.
+    #[schema(schema_with = super::texts_schema)]
+    prompt: Option<Texts>,
+    /// A conversation instead of a text.
+    #[schema(value_type = Option<Vec<super::chat::Said>>)]
+    messages: Option<Vec<taal_tokenizer::chat::Message>>,
+    /// Of a longer text only so many tokens at its end; a text that is too long is otherwise refused.
+    #[schema(minimum = 1)]
+    last: Option<usize>,
+}
+
+/// What a model does with a text.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Traced {
+    model: String,
+    /// Tokens at the beginning that were left out.
+    left_out: usize,
+    /// Tokens, attention (bytes of 255ths as base64), guesses after every layer (lens), as `taal_insight::page_data` describes them.
+    #[schema(value_type = Object)]
+    trace: Value,
+}
+
+impl From<InsightError> for Refusal {
+    fn from(error: InsightError) -> Self {
+        match error {
+            InsightError::Inference(error) => error.into(),
+            error if error.kind() == taal_store::ErrorKind::Usage => Self::bad(error.to_string()),
+            error => Self::internal(error.to_string()),
+        }
+    }
+}
+
+pub(crate) async fn trace(State(app): State<Arc<App>>, Object(body): Object) -> Result<Json<Traced>, Refusal> {
+    computed(move || {
+        let request: TraceRequest = parse::part(&body)?;
+        let served = app.model(request.model.as_deref())?;
+        let lm = &served.newest().lm;
+        let (prompt, left_out) = prompt(lm, request)?;
+        // It takes as much memory as a long prompt, so one is computed at a time.
+        let _turn = app.turn();
+        let trace = taal_insight::trace(lm, &prompt, &TraceOptions { top: TOP })?;
+        Ok(Json(Traced {
+            model: served.name.clone(),
+            left_out,
+            trace: taal_insight::page_data(&trace),
+        }))
+    })
+    .await
+}
+
+/// What the model reads, and how many tokens were left out.
+fn prompt(lm: &LanguageModel, request: TraceRequest) -> Result<(Prompt, usize), Refusal> {
+    let prompt = match (request.prompt, request.messages) {
+        (Some(texts), None) => one(texts)?,
+        (None, Some(messages)) => Prompt::Ids(rendered(lm, Conversation::new(messages))?.ids),
+        (Some(_), Some(_)) => return Err(Refusal::field("messages", "expected either a prompt or messages")),
+        (None, None) => return Err(Refusal::field("prompt", "expected a text, token ids or messages")),
+    };
+    let is_causal = lm.model.config().is_causal;
+    // A masked model reads a text between the tokens that begin and end one, so its text stays a text.
+    let ids = match (&prompt, is_causal) {
+        (Prompt::Text(text), false) => encoded(lm, text)?,
+        _ => lm.prompt_ids(&prompt)?,
+    };
+    let most = most_tokens(lm);
+    match request.last {
+        Some(0) => Err(Refusal::field("last", "expected at least 1, got 0")),
+        Some(last) if is_causal => {
+            let left_out = ids.len() - ids.len().min(last.min(most));
+            Ok((Prompt::Ids(ids[left_out..].to_vec()), left_out))
+        }
+        _ if ids.len() > most => Err(Refusal::from(InferenceError::PromptTooLong {
+            tokens: ids.len(),
+            context: most,
+        })),
+        _ => Ok((prompt, 0)),
+    }
+}
+
+fn one(texts: Texts) -> Result<Prompt, Refusal> {
+    let count = texts.all.len();
+    let mut all = texts.all.into_iter();
+    match (all.next(), count) {
+        (Some(prompt), 1) => Ok(prompt),
+        _ => Err(Refusal::field("prompt", format!("expected one text, got {count}"))),
+    }
+}
+
+fn encoded(lm: &LanguageModel, text: &str) -> Result<Vec<u32>, Refusal> {
+    let tokenizer = lm.tokenizer.as_ref();
+    let tokenizer = tokenizer.ok_or(InferenceError::NoTokenizer { purpose: "a text" })?;
+    Ok(tokenizer.encode(&lm.normalized(text)).map_err(InferenceError::from)?)
+}
+
+/// The tokens of which all weights may be returned, within the context.
+fn most_tokens(lm: &LanguageModel) -> usize {
+    let config = lm.model.config();
+    let heads = (config.n_layers * config.n_heads).max(1);
+    let most = ((MAX_WEIGHTS / heads) as f64).sqrt() as usize;
+    most.clamp(1, config.context_limit().unwrap_or(most).max(1))
+}
