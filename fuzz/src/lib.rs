@@ -11,6 +11,7 @@ pub mod run;
 pub mod scratch;
 mod seeds;
 mod targets;
+mod words;
 
 pub use targets::{Target, targets};
 

@@ -15,7 +15,7 @@ use taal_store::{MANIFEST_NAME, Manifest, RelPath};
 use taal_tokenizer::{ImportOptions, Kind, Tokenizer};
 use taal_trainer::{RecipeText, TrainState, resolve};
 
-use crate::{scratch, seeds};
+use crate::{scratch, seeds, words};
 
 /// A parser under test.
 pub struct Target {
@@ -53,35 +53,35 @@ impl Target {
 }
 
 static TARGETS: [Target; 15] = [
-    Target::new("tokenizer", tokenizer, seeds::tokenizers, seeds::TOKENIZER_WORDS),
-    Target::new("text", text, seeds::texts, seeds::TEXT_WORDS),
-    Target::new("config", config, seeds::configs, seeds::CONFIG_WORDS),
-    Target::new("safetensors", safetensors, seeds::weights, seeds::SAFETENSORS_WORDS),
-    Target::new("recipe", recipe, seeds::recipes, seeds::RECIPE_WORDS),
-    Target::new("setting", setting, seeds::settings, seeds::RECIPE_WORDS),
+    Target::new("tokenizer", tokenizer, seeds::tokenizers, words::TOKENIZER_WORDS),
+    Target::new("text", text, seeds::texts, words::TEXT_WORDS),
+    Target::new("config", config, seeds::configs, words::CONFIG_WORDS),
+    Target::new("safetensors", safetensors, seeds::weights, words::SAFETENSORS_WORDS),
+    Target::new("recipe", recipe, seeds::recipes, words::RECIPE_WORDS),
+    Target::new("setting", setting, seeds::settings, words::RECIPE_WORDS),
     Target::new("shard", shard, seeds::shards, &["TAALSHRD"]),
-    Target::new("shard_index", shard_index, seeds::shard_indexes, seeds::PATH_WORDS),
+    Target::new("shard_index", shard_index, seeds::shard_indexes, words::PATH_WORDS),
     Target::new(
         "conversations",
         conversations,
         seeds::conversations,
-        seeds::CONVERSATION_WORDS,
+        words::CONVERSATION_WORDS,
     ),
-    Target::new("manifest", manifest, seeds::manifests, seeds::PATH_WORDS),
+    Target::new("manifest", manifest, seeds::manifests, words::PATH_WORDS),
     Target::new(
         "train_state",
         train_state,
         seeds::train_states,
         &["\"step\"", "\"health\"", "\"val_loss\""],
     ),
-    Target::new("path", path, seeds::paths, seeds::PATH_WORDS),
+    Target::new("path", path, seeds::paths, words::PATH_WORDS),
     Target::new(
         "tokenizer_import",
         tokenizer_import,
         seeds::foreign_tokenizers,
-        seeds::FOREIGN_WORDS,
+        words::FOREIGN_WORDS,
     ),
-    Target::new("gguf", gguf, seeds::gguf_files, seeds::GGUF_WORDS),
+    Target::new("gguf", gguf, seeds::gguf_files, words::GGUF_WORDS),
     Target::new("llama2c", llama2c, seeds::llama2c_files, &["24ka", "\0\0\0\0"]),
 ];
 

@@ -1,6 +1,7 @@
-//! Tests of README.md, CHANGELOG.md and docs: their links work, and the README stays short.
+//! Tests of README.md, CHANGELOG.md and docs: their links work, nothing is there twice, and the README stays short.
 
-use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -143,6 +144,104 @@ fn every_path_of_the_workspace_that_a_page_names_exists() {
             }
         }
     }
+}
+
+/// The shortest paragraph that may not be repeated; shorter ones, such as "In the same file.", have their reason.
+const PARAGRAPH_CHARS: usize = 60;
+
+/// The paragraphs and list items of a page, each on one line, with the number of its first line.
+fn paragraphs(text: &str) -> Vec<(usize, String)> {
+    let is_item = |line: &str| {
+        line.starts_with("- ")
+            || line
+                .split_once(". ")
+                .is_some_and(|(number, _)| number.parse::<u32>().is_ok())
+    };
+    let mut found: Vec<(usize, String)> = Vec::new();
+    let mut next = 0;
+    for (number, line) in prose(text) {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('|') {
+            continue;
+        }
+        match found.last_mut() {
+            Some((_, paragraph)) if number == next && !is_item(line) => *paragraph = format!("{paragraph} {line}"),
+            _ => found.push((number, line.to_owned())),
+        }
+        next = number + 1;
+    }
+    found
+}
+
+/// What a row of a table is about, with its number and that of its table: every cell but the last, which describes it.
+fn rows(text: &str) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    let mut table = 0;
+    let mut next = 0;
+    for (number, line) in prose(text) {
+        let Some(row) = line.trim().strip_prefix('|') else {
+            continue;
+        };
+        table += usize::from(number != next);
+        next = number + 1;
+        let cells: Vec<&str> = row.trim_end_matches('|').split('|').map(str::trim).collect();
+        let subject = &cells[..cells.len().saturating_sub(1).max(1)];
+        found.push((number, format!("table {table}: {}", subject.join(" | "))));
+    }
+    found
+}
+
+/// What a page has twice, as a merge leaves it: a paragraph, or a row of a table about the same thing.
+fn doubled(page: &Path, text: &str) -> Vec<String> {
+    let long = paragraphs(text)
+        .into_iter()
+        .filter(|(_, paragraph)| paragraph.chars().count() >= PARAGRAPH_CHARS);
+    let mut first = BTreeMap::new();
+    let mut complaints = Vec::new();
+    for (number, part) in long.chain(rows(text)) {
+        match first.entry(part) {
+            Entry::Vacant(place) => _ = place.insert(number),
+            Entry::Occupied(place) => complaints.push(format!(
+                "{}, line {number}: line {} again: {}",
+                page.display(),
+                place.get(),
+                place.key()
+            )),
+        }
+    }
+    complaints
+}
+
+#[test]
+fn no_page_has_a_paragraph_or_a_row_twice() {
+    let pages = pages();
+    let complaints: Vec<String> = pages.iter().flat_map(|(page, text)| doubled(page, text)).collect();
+    assert!(complaints.is_empty(), "\n  {}\n", complaints.join("\n  "));
+}
+
+#[test]
+fn what_a_merge_doubles_is_noticed() {
+    let paragraph = "**A form is a mask.** It says in every step which tokens may\ncome next.";
+    let wrapped = paragraph.replace("may\ncome", "\nmay come");
+    let table = |rest: &str| format!("| a | b | c |\n|---|---|---|\n| 1 | x | new |\n{rest}");
+    let text = format!(
+        "{paragraph}\n\n- {paragraph}\n- In the same file.\n- In the same file.\n\n{wrapped}\n\n{}| 2 | x | new |\n| 1 | x | old |\n\n{}\n\
+         ```\n{paragraph}\n```\n",
+        table(""),
+        table("")
+    );
+    let complaints = doubled(Path::new("docs/a.md"), &text);
+    let begins: Vec<&str> = complaints
+        .iter()
+        .map(|complaint| complaint.split(": **").next().unwrap_or_default())
+        .collect();
+    assert_eq!(
+        begins,
+        [
+            "docs/a.md, line 9: line 1 again",
+            "docs/a.md, line 16: line 14 again: table 1: 1 | x"
+        ]
+    );
 }
 
 #[test]

@@ -74,7 +74,7 @@ pub fn list(arguments: &AdapterListArguments) -> Result<(), Failure> {
             }
         }
     }
-    if arguments.json {
+    if *arguments.json {
         return Ok(terminal::print_json(&found)?);
     }
     if found.is_empty() {
@@ -116,7 +116,7 @@ pub fn merge(arguments: &AdapterMergeArguments) -> Result<(), Failure> {
     }
     let sources = [merged.adapter.as_path(), merged.base.as_path()];
     card::after_merge(&sources, &arguments.out, LanguageArgument { lang: None }.language());
-    if arguments.json {
+    if *arguments.json {
         return Ok(terminal::print_json(&merged)?);
     }
     Ok(terminal::print(&summary(&merged))?)
@@ -150,7 +150,7 @@ pub fn diff(arguments: &AdapterDiffArguments) -> Result<(), Failure> {
         arguments.model.as_deref(),
         &device,
     )?;
-    if arguments.json {
+    if *arguments.json {
         return Ok(terminal::print_json(&found)?);
     }
     let percent = |share: f64| format!("{:.3} %", 100.0 * share);

@@ -23,7 +23,7 @@ pub fn train(arguments: &BenchTrainArguments) -> Result<(), Failure> {
         lora_rank: arguments.lora,
     };
     let figures = taal_trainer::bench::measure(arguments.shape, arguments.device.device, options)?;
-    match arguments.json {
+    match *arguments.json {
         true => terminal::print_json(&figures)?,
         false => terminal::print(&train_table(&figures))?,
     }
@@ -90,7 +90,7 @@ pub fn generate(arguments: &BenchGenerateArguments) -> Result<(), Failure> {
         decode_len: arguments.max_tokens,
     };
     let figures = taal_inference::bench::measure(&model, &arguments.batch, options)?;
-    match arguments.json {
+    match *arguments.json {
         true => terminal::print_json(&figures)?,
         false => terminal::print(&generate_table(&figures))?,
     }
@@ -151,7 +151,7 @@ pub fn serve(arguments: &BenchServeArguments) -> Result<(), Failure> {
         },
     };
     let figures = taal_inference::load::measure(Arc::new(lm), &options)?;
-    match arguments.json {
+    match *arguments.json {
         true => terminal::print_json(&figures)?,
         false => terminal::print(&serve_table(&figures, &options))?,
     }
@@ -208,7 +208,7 @@ pub fn paradigm(arguments: &BenchParadigmArguments) -> Result<(), Failure> {
     if let Some(path) = &arguments.svg {
         taal_store::write_atomic(path, position_chart(&figures).as_bytes())?;
     }
-    match arguments.json {
+    match *arguments.json {
         true => terminal::print_json(&figures)?,
         false => terminal::print(&paradigm_table(&figures))?,
     }

@@ -25,7 +25,7 @@ pub fn run(arguments: &CardArguments) -> Result<(), Failure> {
         return Ok(terminal::print(&card_text(&dir, &name, language)?)?);
     }
     let written = write_card(&dir, &name, language)?;
-    if arguments.json {
+    if *arguments.json {
         return Ok(terminal::print_json(
             &json!({ "path": written.path, "kept": written.kept }),
         )?);

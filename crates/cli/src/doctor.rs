@@ -49,7 +49,7 @@ struct Adapter {
 /// Looks and reports.
 pub fn run(arguments: &DoctorArguments) -> Result<(), Failure> {
     let findings = look();
-    match arguments.json {
+    match *arguments.json {
         true => terminal::print_json(&findings)?,
         false => terminal::print(&findings.table())?,
     }

@@ -42,7 +42,7 @@ pub fn run(arguments: &EmbedArguments) -> Result<(), Failure> {
         .iter()
         .map(|text| standard_input::text_or_stdin(text, arguments.raw));
     let mut texts: Vec<String> = texts.collect::<Result<_, _>>()?;
-    for path in &arguments.lines {
+    for path in arguments.lines.iter() {
         texts.extend(lines(path)?.into_iter().map(|(_, line)| line));
     }
     if texts.is_empty() {
@@ -51,8 +51,8 @@ pub fn run(arguments: &EmbedArguments) -> Result<(), Failure> {
     let lm = models::open_adapted(model, arguments.device.device, &arguments.adapter)?;
     say_what_is_cut(&lm, texts.iter().map(String::as_str))?;
     for text in texts {
-        let embedding = embed(&lm, &text, arguments.pool)?;
-        if arguments.json {
+        let embedding = embed(&lm, &text, *arguments.pool)?;
+        if *arguments.json {
             // One object a line, so that a large file can be read as it comes.
             let line = serde_json::to_string(&Embedded { text, embedding })?;
             terminal::print(&format!("{line}\n"))?;
@@ -91,7 +91,7 @@ pub fn similar(arguments: &SimilarArguments) -> Result<(), Failure> {
         Some(lines) => nearest_lines(&lm, &text, lines, arguments)?,
         None => nearest_words(&lm, text.trim(), arguments)?,
     };
-    if arguments.json {
+    if *arguments.json {
         return Ok(terminal::print_json(&found)?);
     }
     let words: String = found
@@ -108,10 +108,10 @@ fn nearest_lines(
     arguments: &SimilarArguments,
 ) -> Result<Vec<Near>, Failure> {
     say_what_is_cut(lm, lines.iter().map(|(_, line)| line.as_str()).chain([text]))?;
-    let wanted = embed(lm, text, arguments.pool)?;
+    let wanted = embed(lm, text, *arguments.pool)?;
     let mut found = Vec::with_capacity(lines.len());
     for (line, text) in lines {
-        let similarity = similarity(&wanted, &embed(lm, &text, arguments.pool)?);
+        let similarity = similarity(&wanted, &embed(lm, &text, *arguments.pool)?);
         let line = Some(line);
         found.push(Near { similarity, line, text });
     }
@@ -123,7 +123,7 @@ fn nearest_lines(
 
 /// The text itself is left out of its neighbors.
 fn nearest_words(lm: &LanguageModel, text: &str, arguments: &SimilarArguments) -> Result<Vec<Near>, Failure> {
-    let wanted = WordVectors::of_model(lm, [text], arguments.pool)?;
+    let wanted = WordVectors::of_model(lm, [text], *arguments.pool)?;
     let Some(wanted) = wanted.vector(text) else {
         return Err(anyhow::anyhow!("the model's tokenizer does not know {}", taal_store::excerpt(text)).into());
     };
@@ -133,7 +133,7 @@ fn nearest_words(lm: &LanguageModel, text: &str, arguments: &SimilarArguments) -
         .map(|tokenizer| vocabulary_words(tokenizer, lm.vocab_size()))
         .unwrap_or_default();
     let others = words.iter().map(String::as_str).filter(|word| *word != text);
-    let vectors = WordVectors::of_model(lm, others, arguments.pool)?;
+    let vectors = WordVectors::of_model(lm, others, *arguments.pool)?;
     if vectors.is_empty() {
         let error = anyhow::anyhow!("no token of the model is another word");
         return Err(Failure::from(error).with_hint("give the words or lines to compare with in a file: --lines FILE"));

@@ -50,7 +50,7 @@ pub fn score(arguments: &EmbeddingsScoreArguments) -> Result<(), Failure> {
         (Some(path), _) => WordVectors::read(path)?,
         (None, Some(dir)) => {
             let lm = models::open(dir, arguments.device.device)?;
-            WordVectors::of_model(&lm, wanted, arguments.pool)?
+            WordVectors::of_model(&lm, wanted, *arguments.pool)?
         }
         (None, None) => return Err(anyhow::anyhow!("expected --model or --vectors, got neither").into()),
     };
@@ -67,7 +67,7 @@ pub fn score(arguments: &EmbeddingsScoreArguments) -> Result<(), Failure> {
         analogies: analogies.iter().map(answer).collect(),
         categories: categories.iter().map(|categories| categories.score(&vectors)).collect(),
     };
-    if arguments.json {
+    if *arguments.json {
         return Ok(terminal::print_json(&scores)?);
     }
     let words: String = [
@@ -184,11 +184,11 @@ pub fn plot(arguments: &EmbeddingsPlotArguments) -> Result<(), Failure> {
     let lm = models::open(&arguments.model, arguments.device.device)?;
     let (labels, vectors, unknown) = if is_lines {
         texts::say_what_is_cut(&lm, wanted.iter().map(String::as_str))?;
-        let vectors = wanted.iter().map(|text| embed(&lm, text, arguments.pool));
+        let vectors = wanted.iter().map(|text| embed(&lm, text, *arguments.pool));
         let vectors = vectors.collect::<Result<Vec<_>, _>>()?;
         (wanted, vectors, Vec::new())
     } else {
-        let vectors = WordVectors::of_model(&lm, wanted.iter().map(String::as_str), arguments.pool)?;
+        let vectors = WordVectors::of_model(&lm, wanted.iter().map(String::as_str), *arguments.pool)?;
         let (known, unknown): (Vec<String>, Vec<String>) =
             wanted.into_iter().partition(|word| vectors.vector(word).is_some());
         let rows = known
@@ -217,7 +217,7 @@ pub fn plot(arguments: &EmbeddingsPlotArguments) -> Result<(), Failure> {
         Format::Html => map.html(),
     };
     taal_store::write_atomic(&arguments.out, content.as_bytes())?;
-    if arguments.json {
+    if *arguments.json {
         let points = map.labels.iter().zip(&map.points);
         return Ok(terminal::print_json(&Map {
             out: &arguments.out,
@@ -279,7 +279,7 @@ fn words(arguments: &EmbeddingsPlotArguments) -> Result<Vec<String>, Failure> {
 
 fn lines(arguments: &EmbeddingsPlotArguments) -> Result<Vec<String>, Failure> {
     let mut lines = Vec::new();
-    for path in &arguments.lines {
+    for path in arguments.lines.iter() {
         lines.extend(texts::lines(path)?.into_iter().map(|(_, line)| line));
     }
     few_enough(lines)

@@ -31,7 +31,7 @@ pub fn run(arguments: &EvalArguments) -> Result<(), Failure> {
         true => taal_evaluation::evaluate_files_after_bos(&lm, &texts)?,
         false => taal_evaluation::evaluate_files(&lm, &texts)?,
     };
-    if arguments.json {
+    if *arguments.json {
         return Ok(terminal::print_json(&evaluation)?);
     }
     Ok(terminal::print(&terminal::table(&[
@@ -57,7 +57,13 @@ fn model_and_texts(arguments: &EvalArguments) -> Result<(&Path, Vec<PathBuf>), F
     ];
     let option = given.into_iter().find(|(_, files)| !files.is_empty());
     match (option, words) {
-        (Some((option, _)), [word, ..]) => Err(twice(word, option)),
+        (Some((option @ "--text", _)), [word, ..]) => Err(twice(word, option)),
+        (Some((option, _)), [word, ..]) => {
+            let word = taal_store::excerpt(word);
+            let detail =
+                format!("{word} is a text to score, and {option} asks for something else: leave one of them out");
+            Err(anyhow::anyhow!(detail).into())
+        }
         (Some((option, files)), []) => Ok((model, if option == "--text" { files.clone() } else { Vec::new() })),
         (None, []) => Err(arguments.asked.no_text("eval", model)),
         (None, words) => Ok((model, words.iter().map(PathBuf::from).collect())),
@@ -76,7 +82,7 @@ fn task(lm: &LanguageModel, file: &Path, arguments: &EvalArguments) -> Result<()
             difference.map(|difference| (theirs, difference))
         }
     };
-    if arguments.json {
+    if *arguments.json {
         let printed = match &other {
             None => terminal::print_json(&found),
             Some((against, difference)) => terminal::print_json(&serde_json::json!({
@@ -147,7 +153,7 @@ fn with_interval(metric: AnswerMetric, value: f64, [low, high]: [f64; 2]) -> Str
 
 fn pairs(lm: &LanguageModel, arguments: &EvalArguments) -> Result<(), Failure> {
     let evaluation = taal_evaluation::evaluate_pairs(lm, &arguments.pairs)?;
-    match arguments.json {
+    match *arguments.json {
         true => terminal::print_json(&evaluation)?,
         false => terminal::print(&pair_words(&evaluation))?,
     }
@@ -185,7 +191,7 @@ fn choices(lm: &LanguageModel, arguments: &EvalArguments) -> Result<(), Failure>
     }
     let is_one = evaluation.files.len() == 1;
     let files = evaluation.files.iter().chain((!is_one).then_some(&evaluation.all));
-    match arguments.json {
+    match *arguments.json {
         true => terminal::print_json(&evaluation)?,
         false => terminal::print(&files.map(choice_words).collect::<String>())?,
     }

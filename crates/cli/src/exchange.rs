@@ -15,12 +15,15 @@ pub fn import(arguments: &ImportArguments) -> Result<(), Failure> {
         false => arguments.tokenizer.as_deref().into(),
     };
     let imported = import_model_as(&arguments.from, tokenizer, arguments.weights, &arguments.out, &device)?;
+    for note in &imported.notes {
+        terminal::error("hint", note);
+    }
     card::after_import(
         &arguments.from,
         &arguments.out,
         LanguageArgument { lang: None }.language(),
     );
-    if arguments.json {
+    if *arguments.json {
         return Ok(terminal::print_json(&imported)?);
     }
     Ok(terminal::print(&import_summary(&imported))?)
@@ -45,7 +48,7 @@ pub fn export(arguments: &ExportArguments) -> Result<(), Failure> {
         &arguments.out,
         LanguageArgument { lang: None }.language(),
     );
-    if arguments.json {
+    if *arguments.json {
         return Ok(terminal::print_json(&exported)?);
     }
     Ok(terminal::print(&export_summary(&exported))?)

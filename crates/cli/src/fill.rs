@@ -17,7 +17,7 @@ pub fn run(arguments: &FillArguments) -> Result<(), Failure> {
     };
     let lm = models::open_adapted(model, arguments.device.device, &arguments.adapter)?;
     let found = taal_inference::fill(&lm, &text, &options)?;
-    if arguments.json {
+    if *arguments.json {
         return Ok(terminal::print_json(&found)?);
     }
     let mut lines = format!("{}\n", found.filled);

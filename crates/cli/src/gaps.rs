@@ -15,7 +15,7 @@ use crate::{columns, terminal};
 pub fn run(lm: &LanguageModel, model: &Path, gaps: &Path, arguments: &EvalArguments) -> Result<(), Failure> {
     let file = match embedded_gaps(gaps) {
         Some((name, text)) => GapFile::parse(name, text)?,
-        None => GapFile::open(gaps)?,
+        None => GapFile::open(gaps).map_err(|error| what_is_embedded(error.into(), gaps))?,
     };
     let training = match arguments.training.is_empty() {
         true => training_of_run(model)?,
@@ -23,7 +23,7 @@ pub fn run(lm: &LanguageModel, model: &Path, gaps: &Path, arguments: &EvalArgume
     };
     let texts: Vec<&str> = training.iter().map(String::as_str).collect();
     let found = taal_evaluation::evaluate_gaps(lm, &file, &texts)?;
-    match arguments.json {
+    match *arguments.json {
         true => terminal::print_json(&found)?,
         false => terminal::print(&words(&found))?,
     }
@@ -34,6 +34,16 @@ pub fn run(lm: &LanguageModel, model: &Path, gaps: &Path, arguments: &EvalArgume
 fn embedded_gaps(name: &Path) -> Option<(&'static str, &'static str)> {
     let corpus = (!taal_store::exists(name)).then(|| taal_data::corpus(name.to_str()?))??;
     Some((corpus.name, corpus.gaps()?))
+}
+
+/// Adds the gaps that come along where no file has the name.
+fn what_is_embedded(failure: Failure, gaps: &Path) -> Failure {
+    if taal_store::exists(gaps) {
+        return failure;
+    }
+    let named = taal_data::corpora().iter().filter(|corpus| corpus.gaps().is_some());
+    let named: Vec<String> = named.map(|corpus| format!("--gaps {}", corpus.name)).collect();
+    failure.with_hint(format!("these come along: {}", named.join(", ")))
 }
 
 /// The texts that `--training` names: files, folders and embedded corpora, of which the training part counts.

@@ -26,9 +26,9 @@ pub fn run(arguments: &GenerateArguments) -> Result<(), Failure> {
     }
     warn_of_unknown_ends(&lm);
     if let Some(beam) = &beam {
-        return search(&lm, &prompt, &options, beam, arguments.json);
+        return search(&lm, &prompt, &options, beam, *arguments.json);
     }
-    if arguments.json {
+    if *arguments.json {
         let all = &mut |_: &str| ControlFlow::Continue(());
         let generation = taal_inference::generate(&lm, &prompt, &options, all).map_err(with_way_out)?;
         say_what_was_dropped(&lm, &generation);

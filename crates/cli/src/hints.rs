@@ -1,9 +1,7 @@
-//! Ways out that only the command line can name: which flag or verb helps after an error of a library, and what was
-//! probably meant by a word that clap does not know.
+//! Ways out that only the command line can name: which flag or verb helps after an error of a library.
 
 use std::path::{Path, PathBuf};
 
-use clap::error::{ContextKind, ContextValue, ErrorKind};
 use taal_data::DataError;
 use taal_exchange::ExchangeError;
 use taal_inference::{InferenceError, MissingModel};
@@ -152,191 +150,15 @@ fn entries(dir: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-fn has_model(dir: &Path) -> bool {
+/// Whether a directory has a model, as a run or as a model directory.
+pub fn has_model(dir: &Path) -> bool {
     let config = Path::new("config.json");
     taal_store::exists(&dir.join(config)) || taal_store::exists(&dir.join("model").join(config))
 }
 
-/// What other programs, or habit, call a verb.
-const VERBS: [(&[&str], &str); 16] = [
-    (&["talk", "converse", "repl"], "taal chat DIR"),
-    (
-        &["run", "sample", "predict", "complete", "prompt", "infer"],
-        "taal generate DIR PROMPT",
-    ),
-    (&["fit", "learn", "pretrain"], "taal train"),
-    (&["fine-tune", "tune", "sft"], "taal finetune --model DIR --recipe FILE"),
-    (&["resume", "continue"], "taal train --resume"),
-    (
-        &["evaluate", "test", "score", "perplexity", "ppl", "validate"],
-        "taal eval DIR FILE",
-    ),
-    (&["tokenize", "encode"], "taal tokenizer encode --tokenizer DIR TEXT"),
-    (&["decode", "detokenize"], "taal tokenizer decode --tokenizer DIR IDS"),
-    (
-        &["convert"],
-        "taal import --from FILE --out DIR, or taal export DIR --to FORMAT --out FILE",
-    ),
-    (&["info", "show", "summary", "model", "describe"], "taal inspect DIR"),
-    (&["list", "ls", "recipe", "presets"], "taal recipes"),
-    (
-        &["explain", "visualize", "attention", "look", "debug"],
-        "taal trace DIR TEXT --html page.html",
-    ),
-    (&["benchmark", "speed", "time"], "taal bench train"),
-    (&["devices", "device", "gpu", "check", "system"], "taal doctor"),
-    (
-        &["prepare", "dataset", "shards"],
-        "taal data build --tokenizer DIR --out shards FILE",
-    ),
-    (
-        &["download", "pull", "get"],
-        "taal import --from FILE --out DIR; Taal itself downloads nothing",
-    ),
-];
-
-/// What other programs, or habit, call an option: the verb, the words, and what to type. A verb of `""` is any.
-const OPTIONS: [(&str, &[&str], &str); 14] = [
-    ("train", &["--config", "--file", "-c", "-r"], "--recipe FILE"),
-    (
-        "train",
-        &["--data", "--text", "--input", "--dataset", "--corpus", "-i"],
-        "--set 'data.files=[\"my.txt\"]'",
-    ),
-    (
-        "train",
-        &["--out", "--output", "--dir", "--name", "-o"],
-        "--run-dir DIR",
-    ),
-    ("train", &["--continue"], "--resume"),
-    (
-        "train",
-        &["--model", "-m", "--init-from", "--from", "--checkpoint", "--weights"],
-        "taal finetune --model DIR --recipe FILE, or --set train.init_from=DIR",
-    ),
-    (
-        "generate",
-        &["--length", "--tokens", "--max-length", "--n-predict", "-n", "-l"],
-        "--max-tokens N",
-    ),
-    ("generate", &["--text", "--input", "-i"], "--prompt TEXT"),
-    ("generate", &["-t", "--temp"], "--temperature T"),
-    ("generate", &["-k"], "--top-k K"),
-    ("generate", &["-s"], "--seed S"),
-    ("", &["--gpu", "--cuda", "--wgpu", "--metal"], "--device wgpu"),
-    ("", &["--cpu"], "--device cpu"),
-    ("", &["--checkpoint", "--run"], "--model DIR"),
-    ("", &["--output", "--file"], "--out FILE"),
-];
-
-/// What was probably meant where clap refuses a word of the command line.
-pub fn of_usage(error: &clap::Error, typed: &[String]) -> Option<String> {
-    let word = |kind| match error.get(kind) {
-        Some(ContextValue::String(word)) => Some(word.as_str()),
-        _ => None,
-    };
-    let verb = typed.get(1).map_or("", String::as_str);
-    match error.kind() {
-        ErrorKind::InvalidSubcommand => {
-            let word = word(ContextKind::InvalidSubcommand)?;
-            match typed.get(1).is_some_and(|verb| verb == word) {
-                true => meant_verb(word),
-                false => meant_subcommand(verb, word),
-            }
-        }
-        ErrorKind::UnknownArgument => meant_option(verb, word(ContextKind::InvalidArg)?, typed),
-        ErrorKind::ValueValidation if word(ContextKind::InvalidArg)?.starts_with("--device") => {
-            Some("`taal doctor` lists the devices of this machine".to_string())
-        }
-        _ => None,
-    }
-}
-
-fn meant_verb(word: &str) -> Option<String> {
-    let path = Path::new(word);
-    let name = terminal::shell_word(word);
-    if word.ends_with(".toml") {
-        return Some(format!("taal train {name}"));
-    }
-    if has_model(path) {
-        return Some(format!("taal generate {name} PROMPT"));
-    }
-    let known = VERBS.iter().find(|(words, _)| words.contains(&word))?;
-    Some(known.1.to_string())
-}
-
-fn meant_subcommand(verb: &str, word: &str) -> Option<String> {
-    match verb {
-        "recipes" => Some(format!("taal recipes show {}", terminal::shell_word(word))),
-        _ => None,
-    }
-}
-
-fn meant_option(verb: &str, option: &str, typed: &[String]) -> Option<String> {
-    let known = OPTIONS.iter().find(|(of, words, meant)| {
-        words.contains(&option) && (*of == verb || (of.is_empty() && has_option(typed, meant)))
-    });
-    if let Some((_, _, meant)) = known {
-        return Some((*meant).to_string());
-    }
-    if verb != "train" || !option.starts_with("--") {
-        return None;
-    }
-    // The keys of a recipe are not options of their own: `--steps 10`, `--steps=10`.
-    let key = taal_trainer::nearest_keys(option.trim_start_matches('-'))
-        .into_iter()
-        .next()?;
-    let value = typed
-        .iter()
-        .enumerate()
-        .find_map(|(index, word)| match word.split_once('=') {
-            Some((name, value)) if name == option => Some(value),
-            None if word == option => typed.get(index + 1).map(String::as_str),
-            _ => None,
-        });
-    let value = value.filter(|value| !value.starts_with("--")).unwrap_or("VALUE");
-    Some(format!(
-        "keys of a recipe follow --set: --set {}",
-        terminal::shell_word(&format!("{key}={value}"))
-    ))
-}
-
-/// Whether the verb that was typed has the option with which a text begins.
-fn has_option(typed: &[String], meant: &str) -> bool {
-    let all = crate::arguments::command();
-    let mut command = &all;
-    for word in typed.iter().skip(1) {
-        match command.find_subcommand(word) {
-            Some(verb) => command = verb,
-            None => break,
-        }
-    }
-    let name = meant.trim_start_matches('-').split(' ').next();
-    command.get_arguments().any(|argument| argument.get_long() == name)
-}
-
 #[cfg(test)]
 mod tests {
-    use clap::error::ErrorKind;
-
     use super::*;
-
-    /// What clap makes of a hint, its placeholders filled in.
-    fn parses(command: &str) -> Result<(), ErrorKind> {
-        let words = command
-            .replace("'data.files=[\"my.txt\"]'", "data.files=my.txt")
-            .replace("IDS", "1")
-            .replace("FORMAT", "gguf")
-            .replace(" N", " 1")
-            .replace(" T", " 1")
-            .replace(" K", " 1")
-            .replace(" S", " 1");
-        let words: Vec<&str> = words.split_whitespace().collect();
-        crate::arguments::command()
-            .try_get_matches_from(words)
-            .map(|_| ())
-            .map_err(|error| error.kind())
-    }
 
     #[test]
     fn errors_of_libraries_are_followed_by_flags() {
@@ -371,50 +193,6 @@ mod tests {
                 hint.as_ref().is_some_and(|hint| hint.contains(flag)),
                 "{error}: {hint:?}"
             );
-        }
-    }
-
-    #[test]
-    fn every_verb_that_is_suggested_can_be_typed() {
-        for (words, meant) in VERBS {
-            for command in meant.split("; ").flat_map(|part| part.split(", or ")) {
-                if command.starts_with("taal ") {
-                    assert_eq!(parses(command), Ok(()), "{command}");
-                }
-            }
-            for word in words {
-                let typed = ["taal".to_string(), (*word).to_string()];
-                let error = crate::arguments::command()
-                    .try_get_matches_from(&typed)
-                    .expect_err(word);
-                assert_eq!(of_usage(&error, &typed).as_deref(), Some(meant), "{word}");
-            }
-        }
-    }
-
-    #[test]
-    fn every_option_that_is_suggested_can_be_typed() {
-        for (verb, words, meant) in OPTIONS {
-            let verbs = match (verb, meant.starts_with("--out")) {
-                ("", true) => "export x --to gguf",
-                ("", false) if meant.starts_with("--model") => "inspect",
-                ("", false) => "train",
-                (verb, _) => verb,
-            };
-            for way in meant.split(", or ") {
-                let line = match way.starts_with("taal ") {
-                    true => way.to_string(),
-                    false => format!("taal {verbs} {way}"),
-                };
-                assert_eq!(parses(&line), Ok(()), "{verb} {way}");
-            }
-            for word in words {
-                let typed: Vec<String> = format!("taal {verbs} {word}").split(' ').map(String::from).collect();
-                let error = crate::arguments::command()
-                    .try_get_matches_from(&typed)
-                    .expect_err(word);
-                assert_eq!(of_usage(&error, &typed).as_deref(), Some(meant), "{verb} {word}");
-            }
         }
     }
 }

@@ -84,7 +84,7 @@ pub fn run(arguments: &InspectArguments) -> Result<(), Failure> {
         taal_store::write_atomic(path, taal_insight::svg(&found.anatomy).as_bytes())?;
         terminal::message(&format!("wrote {}", path.display()));
     }
-    if arguments.json {
+    if *arguments.json {
         return Ok(terminal::print_json(&found)?);
     }
     Ok(terminal::print(&words(&found))?)

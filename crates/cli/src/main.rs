@@ -44,6 +44,7 @@ mod trace;
 mod train;
 mod transfer;
 mod translate;
+mod usage;
 
 use std::process::ExitCode;
 

@@ -13,7 +13,11 @@ use crate::terminal;
 
 /// Opens a model as its files have it.
 pub fn open(path: &Path, device: DeviceSpec) -> Result<LanguageModel, Failure> {
-    Ok(open_model(path, &device.open()?)?)
+    let lm = open_model(path, &device.open()?)?;
+    for note in &lm.notes {
+        terminal::message(&format!("note: {note}"));
+    }
+    Ok(lm)
 }
 
 /// Opens a model with the adapter that was asked for.

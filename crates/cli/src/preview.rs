@@ -25,7 +25,7 @@ pub fn run(arguments: &DataPreviewArguments) -> Result<(), Failure> {
     let found = taal_trainer::preview(&resolved, arguments.rows, &mut screen);
     screen.finish();
     let found = found?;
-    if arguments.json {
+    if *arguments.json {
         return Ok(terminal::print_json(&found)?);
     }
     let has_color = terminal::has_color_on_stdout();

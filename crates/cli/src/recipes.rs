@@ -11,7 +11,7 @@ use crate::terminal;
 pub fn run(arguments: &RecipesArguments) -> Result<(), Failure> {
     match &arguments.command {
         Some(RecipesCommand::Show(arguments)) => show(arguments),
-        Some(RecipesCommand::Keys(arguments)) => keys(arguments.json),
+        Some(RecipesCommand::Keys(arguments)) => keys(*arguments.json),
         Some(RecipesCommand::List) | None => list(),
     }
 }

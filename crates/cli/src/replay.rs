@@ -43,7 +43,7 @@ pub fn run(arguments: &ReplayArguments) -> Result<(), Failure> {
     if !surroundings.is_empty() {
         terminal::message(&format!("note: the answer is the same, though {surroundings}"));
     }
-    match (arguments.json, &generation.text) {
+    match (*arguments.json, &generation.text) {
         (true, _) => terminal::print_json(&generation)?,
         (false, Some(text)) => terminal::print(&format!("{text}\n"))?,
         (false, None) => terminal::print(&crate::generate::ids(&generation))?,
@@ -52,6 +52,10 @@ pub fn run(arguments: &ReplayArguments) -> Result<(), Failure> {
 }
 
 fn read(path: &Path) -> Result<Receipt, Failure> {
+    read_file(path).map_err(|failure| failure.with_hint("`taal generate DIR PROMPT --receipt FILE` writes a receipt"))
+}
+
+fn read_file(path: &Path) -> Result<Receipt, Failure> {
     let bytes = taal_store::read(path, MAX_BYTES)?;
     let receipt = serde_json::from_slice(&bytes);
     let receipt = receipt.map_err(|error| taal_store::Error::Corrupt {

@@ -13,8 +13,8 @@ use taal_trainer::{
 use crate::arguments::{RunsArguments, RunsCleanArguments, RunsCommand, RunsCompareArguments};
 use crate::columns::{cut, grid};
 use crate::failure::Failure;
-use crate::terminal;
 use crate::train::RUNS;
+use crate::{terminal, usage};
 
 /// Rows of the table of validation losses.
 const MAX_EVALUATIONS: usize = 12;
@@ -34,7 +34,10 @@ pub fn run(arguments: &RunsArguments) -> Result<(), Failure> {
 
 fn list(arguments: &RunsArguments) -> Result<(), Failure> {
     let dir = &arguments.dir;
-    check_exists(dir)?;
+    check_exists(dir).map_err(|failure| match usage::of_runs(dir) {
+        Some(meant) => failure.with_hint(meant),
+        None => failure,
+    })?;
     let found = list_runs(dir)?;
     for skipped in &found.skipped {
         terminal::message(&format!("skipped {}: {}", skipped.dir.display(), skipped.why));
@@ -44,7 +47,7 @@ fn list(arguments: &RunsArguments) -> Result<(), Failure> {
             terminal::message(&format!("{} is broken: {why}", run.dir.display()));
         }
     }
-    if arguments.json {
+    if *arguments.json {
         return Ok(terminal::print_json(&found)?);
     }
     if found.runs.is_empty() {
@@ -144,7 +147,7 @@ fn compare(arguments: &RunsCompareArguments) -> Result<(), Failure> {
         };
         taal_store::write_atomic(path, page.to_html().as_bytes())?;
     }
-    if arguments.json {
+    if *arguments.json {
         return Ok(terminal::print_json(&found)?);
     }
     terminal::print(&comparison_text(&found, figures, keys))?;

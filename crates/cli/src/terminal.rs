@@ -8,7 +8,7 @@ use std::time::Duration;
 
 pub use taal_metrics::short;
 
-use crate::hints;
+use crate::usage;
 
 /// Writes data to standard output at once; on a terminal, [`shown`].
 pub fn print(text: &str) -> io::Result<()> {
@@ -115,7 +115,7 @@ pub fn explain(error: &clap::Error, command: clap::Command) -> ExitCode {
     };
     // Without a reader nothing can be said.
     drop(said);
-    if let Some(hint) = hints::of_usage(error, &arguments) {
+    if let Some(hint) = usage::of_usage(error, &arguments) {
         self::error("hint", &hint);
     }
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1))

@@ -233,7 +233,7 @@ pub fn encode(arguments: &EncodeArguments) -> Result<(), Failure> {
         true => tokenizer.encode_with_special(&text)?,
         false => tokenizer.encode(&text)?,
     };
-    if arguments.json {
+    if *arguments.json {
         let tokens = tokenizer.tokens(&ids);
         return Ok(terminal::print_json(&Encoded { ids, tokens })?);
     }
@@ -328,7 +328,7 @@ pub fn compounds(arguments: &CompoundsArguments) -> Result<(), Failure> {
         let report = compound_report(&tokenizer, &compounds)?;
         scores.tokenizers.push(Scored::new(path, &tokenizer, &report));
     }
-    if arguments.json {
+    if *arguments.json {
         return Ok(terminal::print_json(&scores)?);
     }
     let count = |number: usize| terminal::grouped(number as u64);

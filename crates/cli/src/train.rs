@@ -10,8 +10,8 @@ use taal_metrics::{AnswerFigures, AnswerScore, ForgettingFigures, Report, Sample
 use taal_model::hugging_face::TranslationFacts;
 use taal_store::{ErrorKind, layout};
 use taal_trainer::{
-    Claim, DEFAULT_RECIPE, Outcome, RECIPE_FILE, REPORT_FILE, RecipeText, Resolved, RunOptions, Start, TrainError,
-    is_run, latest, nothing_to_resume, resolve, resolve_stored, stored_recipe, train_in,
+    Claim, DEFAULT_RECIPE, DataSource, Outcome, RECIPE_FILE, REPORT_FILE, Recipe, RecipeText, Resolved, RunOptions,
+    Start, TrainError, is_run, latest, nothing_to_resume, resolve, resolve_stored, stored_recipe, train_in,
 };
 
 use crate::arguments::TrainArguments;
@@ -46,7 +46,7 @@ pub fn run(arguments: &TrainArguments) -> Result<ExitCode, Failure> {
     let device = arguments.device.device;
     let mut screen = Screen::new();
     if arguments.dry_run {
-        dry_run::run(&plan.resolved, plan.run_dir.as_deref(), device, screen, arguments.json)?;
+        dry_run::run(&plan.resolved, plan.run_dir.as_deref(), device, screen, *arguments.json)?;
         return Ok(ExitCode::SUCCESS);
     }
     let start = listen(&screen, device)?;
@@ -87,7 +87,7 @@ pub fn run(arguments: &TrainArguments) -> Result<ExitCode, Failure> {
             ));
             Ok(ExitCode::from(STOPPED))
         }
-        Err(error) => Err(explain(error, &run_dir, device)),
+        Err(error) => Err(explain(error, &plan.resolved.recipe, &run_dir, device)),
     }
 }
 
@@ -243,7 +243,7 @@ fn resume_command(run_dir: &Path, device: DeviceSpec) -> String {
 }
 
 /// Adds the way out that depends on what was asked for.
-fn explain(error: TrainError, run_dir: &Path, device: DeviceSpec) -> Failure {
+fn explain(error: TrainError, recipe: &Recipe, run_dir: &Path, device: DeviceSpec) -> Failure {
     let is_full = has_cause(&error, |error| matches!(error, taal_store::Error::NoSpace { .. }));
     let resume = is_run(run_dir).then(|| resume_command(run_dir, device));
     let hint = match (error.kind(), resume) {
@@ -261,6 +261,7 @@ fn explain(error: TrainError, run_dir: &Path, device: DeviceSpec) -> Failure {
             "start again with the same recipe and a lower rate, for example --set train.lr=1e-4; events.jsonl says which batches were bad"
                 .to_string(),
         ),
+        (ErrorKind::Usage, None) => what_to_train_on(recipe, &error),
         _ => None,
     };
     let failure = Failure::from(error);
@@ -268,6 +269,17 @@ fn explain(error: TrainError, run_dir: &Path, device: DeviceSpec) -> Failure {
         Some(hint) => failure.with_hint(hint),
         None => failure,
     }
+}
+
+/// The key that names the rows, where the recipe's are not there.
+fn what_to_train_on(recipe: &Recipe, error: &TrainError) -> Option<String> {
+    let DataSource::Conversations(path) = &recipe.data.source else {
+        return None;
+    };
+    let is_cause = !taal_store::exists(path) && error.to_string().contains(&path.display().to_string());
+    is_cause.then(|| {
+        "name your rows with --set data.conversations=FILE; `taal data preview` shows how they are read".to_string()
+    })
 }
 
 /// Whether an error of the store is the cause.

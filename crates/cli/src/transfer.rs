@@ -1,11 +1,11 @@
 //! `taal bench transfer`: what pre-training is worth for a task.
 
 use taal_experiments::transfer::{ArmFigures, TaskFigures, TransferFigures, TransferOptions, compare, mean};
-use taal_trainer::{Progress, RecipeText};
+use taal_trainer::{Progress, RecipeText, is_run};
 
 use crate::arguments::BenchTransferArguments;
 use crate::failure::Failure;
-use crate::terminal;
+use crate::{hints, terminal};
 
 /// Which training is made, on standard error.
 struct Notes;
@@ -20,6 +20,19 @@ impl Progress for Notes {
 pub fn run(arguments: &BenchTransferArguments) -> Result<(), Failure> {
     let tasks = arguments.task.iter().map(|name| RecipeText::find(name));
     let tasks: Vec<RecipeText> = tasks.collect::<Result<_, _>>()?;
+    if !is_run(&arguments.model) {
+        let model = arguments.model.display();
+        let failure = Failure::from(anyhow::anyhow!(
+            "{model}: no run here; expected the run directory of the pre-trained model, which knows what it was trained on"
+        ));
+        return Err(match hints::models_near(Some(&arguments.model)) {
+            Some(models) => failure.with_hint(models),
+            None => failure,
+        });
+    }
+    if arguments.seeds == 0 {
+        return Err(anyhow::anyhow!("--seeds 0: expected at least 1, which is one training of each kind").into());
+    }
     let mut shares: Vec<f64> = arguments.percent.iter().map(|percent| percent / 100.0).collect();
     shares.sort_unstable_by(f64::total_cmp);
     let options = TransferOptions {
@@ -32,7 +45,7 @@ pub fn run(arguments: &BenchTransferArguments) -> Result<(), Failure> {
     if let (Some(path), Some(task)) = (&arguments.svg, figures.tasks.first()) {
         taal_store::write_atomic(path, chart(task).as_bytes())?;
     }
-    match arguments.json {
+    match *arguments.json {
         true => terminal::print_json(&figures)?,
         false => terminal::print(&table(&figures))?,
     }

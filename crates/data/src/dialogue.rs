@@ -66,6 +66,8 @@ pub struct Columns {
     pub prompt: Option<String>,
     /// Instead of `completion`, `output` or `chosen`.
     pub completion: Option<String>,
+    /// Instead of `rejected`.
+    pub rejected: Option<String>,
     /// Instead of `messages` or `conversations`.
     pub messages: Option<String>,
 }
@@ -124,6 +126,19 @@ pub(crate) enum Dialogue {
     Completion { prompt: String, completion: String },
     /// A conversation up to its last learned message, which a chat format turns into text.
     Messages(Vec<Message>),
+}
+
+impl Columns {
+    /// The same rows with the rejected answers in the place of the chosen ones.
+    #[must_use]
+    pub fn of_rejected(&self) -> Self {
+        let name = |mapped: &Option<String>, own: &str| Some(mapped.clone().unwrap_or_else(|| own.to_owned()));
+        Self {
+            completion: name(&self.rejected, "rejected"),
+            rejected: name(&self.completion, "chosen"),
+            ..self.clone()
+        }
+    }
 }
 
 /// The layout of a row by its columns, if it is a known one.
@@ -213,8 +228,8 @@ pub(crate) fn take_all(
             taker.pair(&mut object, &prompt, &completion)?
         }
         Layout::Preference => {
-            let (prompt, chosen) = (name(&columns.prompt, "prompt"), name(&columns.completion, "chosen"));
-            taker.preference(&mut object, &prompt, &chosen)?
+            let (chosen, rejected) = (name(&columns.completion, "chosen"), name(&columns.rejected, "rejected"));
+            taker.preference(&mut object, &name(&columns.prompt, "prompt"), &chosen, &rejected)?
         }
     };
     if taker.bytes > MAX_ROW_BYTES {
@@ -310,25 +325,41 @@ impl Taker<'_, '_> {
         Ok(Dialogue::Completion { prompt, completion })
     }
 
-    fn preference(&mut self, object: &mut Object, prompt_key: &str, chosen_key: &str) -> Result<Dialogue> {
-        if object.contains_key(prompt_key) {
-            let rejected = self.value(object, "rejected")?;
+    /// The chosen answer to a prompt. Without one, the messages with which both conversations begin are the prompt, as in trl's
+    /// `extract_prompt`.
+    fn preference(
+        &mut self,
+        object: &mut Object,
+        prompt_key: &str,
+        chosen_key: &str,
+        rejected_key: &str,
+    ) -> Result<Dialogue> {
+        // A table of Parquet has the columns of all rows.
+        if object.get(prompt_key).is_some_and(|prompt| !prompt.is_null()) {
+            let rejected = self.value(object, rejected_key)?;
             match rejected.is_array() {
-                true => drop(self.messages("rejected", rejected)?),
-                false => drop(self.text("rejected", rejected)?),
+                true => drop(self.messages(rejected_key, rejected)?),
+                false => drop(self.text(rejected_key, rejected)?),
             }
             return self.pair(object, prompt_key, chosen_key);
         }
-        let (chosen, rejected) = (self.value(object, chosen_key)?, self.value(object, "rejected")?);
+        let (chosen, rejected) = (self.value(object, chosen_key)?, self.value(object, rejected_key)?);
         if !chosen.is_array() {
             let detail = format!(
-                "key `{prompt_key}` is missing: without it, `{chosen_key}` and `rejected` are lists of messages"
+                "key `{prompt_key}` is missing: without it, `{chosen_key}` and `{rejected_key}` are lists of messages"
             );
             return Err(self.records.bad(detail));
         }
         let mut chosen = self.messages(chosen_key, chosen)?;
-        let rejected = self.messages("rejected", rejected)?;
+        let rejected = self.messages(rejected_key, rejected)?;
         let common = chosen.iter().zip(&rejected).take_while(|(a, b)| a == b).count();
+        if common == chosen.len().min(rejected.len()) {
+            let detail = format!(
+                "`{chosen_key}` and `{rejected_key}` do not differ in an answer: each needs a message after those with which both begin, \
+                 or leave the row out"
+            );
+            return Err(self.records.bad(detail));
+        }
         chosen[..common]
             .iter_mut()
             .for_each(|message| message.is_learned = false);

@@ -56,6 +56,7 @@ impl Direction {
         Columns {
             prompt: Some(named.prompt.clone().unwrap_or_else(|| self.from.clone())),
             completion: Some(named.completion.clone().unwrap_or_else(|| self.to.clone())),
+            rejected: None,
             messages: None,
         }
     }

@@ -46,7 +46,12 @@ impl ParquetRows {
         let reader = opened.map_err(|detail| bad(format!("is not a whole Parquet file ({detail}); write it again")))?;
         let schema = reader.metadata().file_metadata().schema_descr().root_schema_ptr();
         let is_read = |field: &TypePtr| {
-            let mapped = [&columns.prompt, &columns.completion, &columns.messages];
+            let mapped = [
+                &columns.prompt,
+                &columns.completion,
+                &columns.rejected,
+                &columns.messages,
+            ];
             READ_COLUMNS.contains(&field.name()) || mapped.into_iter().flatten().any(|name| name == field.name())
         };
         let (read, others): (Vec<TypePtr>, Vec<TypePtr>) = schema.get_fields().iter().cloned().partition(is_read);

@@ -101,6 +101,8 @@ pub struct Imported {
     pub weights: String,
     /// Number of tokens of the tokenizer; `None` without a tokenizer.
     pub tokenizer_vocab_size: Option<usize>,
+    /// Notes for users of the result.
+    pub notes: Vec<String>,
     /// The directory that was written.
     pub out: PathBuf,
 }
@@ -156,6 +158,7 @@ pub fn open_model(path: &Path, device: &Device) -> Result<LanguageModel> {
     check_tokenizer(opened.tokenizer.as_ref(), path, opened.model.config(), path)?;
     let mut lm = LanguageModel::with_special_ids(opened.model, opened.tokenizer, opened.special_ids);
     lm.chat = opened.chat;
+    lm.notes = opened.notes;
     Ok(lm)
 }
 
@@ -211,6 +214,7 @@ pub fn import_model_as<'a>(
         special_ids,
         line_ends,
         chat,
+        notes,
     } = open_any(from, choice != TokenizerChoice::Own, device)?;
     let tokenizer_path = tokenizer.unwrap_or(from);
     let tokenizer = match source {
@@ -218,9 +222,10 @@ pub fn import_model_as<'a>(
         _ => given.or(own),
     };
     check_tokenizer(tokenizer.as_ref(), tokenizer_path, model.config(), from)?;
-    let model = match weights {
-        Some(format) => model.with_weights(format)?,
-        None => model,
+    let (model, notes) = match weights {
+        // Then they are not kept as they were unpacked.
+        Some(format) => (model.with_weights(format)?, Vec::new()),
+        None => (model, notes),
     };
     make_parent(out)?;
     let sentence = match source {
@@ -235,6 +240,7 @@ pub fn import_model_as<'a>(
         params: model.config().n_params(),
         weights: model.weight_types(),
         tokenizer_vocab_size: tokenizer.as_ref().map(Tokenizer::vocab_size),
+        notes,
         out: out.to_path_buf(),
     })
 }
@@ -436,6 +442,7 @@ struct Opened {
     special_ids: SpecialIds,
     line_ends: LineEnds,
     chat: ChatFiles,
+    notes: Vec<String>,
 }
 
 /// Opens the model at a path; its tokenizer is skipped where another one is given or none is wanted.
@@ -453,6 +460,7 @@ fn open_any(path: &Path, has_tokenizer: bool, device: &Device) -> Result<Opened>
             special_ids: SpecialIds::open(&dir)?,
             line_ends: hugging_face::open_line_ends(&dir)?,
             chat: ChatFiles::open(&dir),
+            notes: Vec::new(),
         });
     }
     let map = Arc::new(Map::open(path)?);
@@ -467,6 +475,7 @@ fn open_any(path: &Path, has_tokenizer: bool, device: &Device) -> Result<Opened>
             special_ids: SpecialIds::default(),
             line_ends: LineEnds::Keep,
             chat: ChatFiles::default(),
+            notes: Vec::new(),
         });
     }
     hugging_face::refuse_pickle(path)?;
@@ -479,6 +488,7 @@ fn open_any(path: &Path, has_tokenizer: bool, device: &Device) -> Result<Opened>
             special_ids: SpecialIds::open(config.parent().unwrap_or(path))?,
             line_ends: hugging_face::open_line_ends(config.parent().unwrap_or(path))?,
             chat: ChatFiles::open(config.parent().unwrap_or(path)),
+            notes: Vec::new(),
         });
     }
     // The magic numbers of llama.cpp's files of 2023.
@@ -513,6 +523,7 @@ fn open_gguf(path: &Path, map: &Arc<Map>, has_tokenizer: bool, device: &Device) 
         special_ids: special_ids.unwrap_or_default(),
         line_ends: LineEnds::Keep,
         chat: chat.unwrap_or_default(),
+        notes: contents.note.into_iter().collect(),
     })
 }
 

@@ -2,6 +2,8 @@
 
 use taal_model::ModelSize;
 
+#[path = "exchange/block_types.rs"]
+mod block_types;
 #[path = "exchange/formats.rs"]
 mod formats;
 #[path = "exchange/models.rs"]

@@ -59,6 +59,15 @@ impl LanguageModel {
                 format!("two adapters are named {name:?}"),
             ));
         }
+        let dir = adapter_dir(adapter)?;
+        if !hugging_face::open_adapter_info(&dir)?.lora.modules_to_save.is_empty() {
+            let detail = format!(
+                "{} has its own embedding of tokens (modules_to_save), so it cannot share a batch with others; serve the model that \
+                 taal adapter merge makes of it",
+                dir.display()
+            );
+            return Err(InferenceError::setting("adapter", detail));
+        }
         let adapted = self.shared().with_adapter(base, adapter)?;
         if adapted.model.config() != self.model.config() {
             let detail = format!(

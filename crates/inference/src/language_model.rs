@@ -42,6 +42,8 @@ pub struct LanguageModel {
     pub chat: ChatFiles,
     /// The languages that it translates, where its files say so.
     pub translation: Option<TranslationFacts>,
+    /// What its user should know about its files.
+    pub notes: Vec<String>,
     /// The adapters that the rows of a batch may choose.
     pub(crate) adapters: Vec<ServedAdapter>,
     /// The sentence configuration, or why it cannot be used.
@@ -71,6 +73,7 @@ impl LanguageModel {
             special_ids,
             chat: ChatFiles::default(),
             translation: None,
+            notes: Vec::new(),
             adapters: Vec::new(),
             sentence: None,
             vocabulary: VocabularyCell::default(),
@@ -108,20 +111,20 @@ impl LanguageModel {
         })
     }
 
-    /// Served adapters share the base's weights, so these are chosen before.
-    fn check_no_adapters(&self, key: &'static str) -> Result<()> {
-        match self.adapters.is_empty() {
-            true => Ok(()),
-            false => Err(InferenceError::setting(key, "must be chosen before adapters are added")),
-        }
-    }
-
     /// The same as a translator.
     #[must_use]
     pub fn with_translation(self, facts: TranslationFacts) -> Self {
         Self {
             translation: Some(facts),
             ..self
+        }
+    }
+
+    /// Served adapters share the base's weights, so these are chosen before.
+    fn check_no_adapters(&self, key: &'static str) -> Result<()> {
+        match self.adapters.is_empty() {
+            true => Ok(()),
+            false => Err(InferenceError::setting(key, "must be chosen before adapters are added")),
         }
     }
 

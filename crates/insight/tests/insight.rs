@@ -343,7 +343,7 @@ fn a_sentence_pair_has_the_attention_of_its_translation_to_its_source() {
         encoder: Some(EncoderConfig { n_layers: 1 }),
         decoder_start: tokenizer().bos_id(),
         tie_embeddings: false,
-        ..TransformerConfig::llama(size(tokenizer().vocab_size(), 40, 2, 4, 24))
+        ..TransformerConfig::llama(size(tokenizer().vocab_size(), 200, 2, 4, 24))
     };
     let lm = model(&config, Some(tokenizer()));
     let options = TraceOptions::default();

@@ -146,6 +146,37 @@ pub fn palm_per_token(shape: &Shape) -> u64 {
     shape.n_params.saturating_mul(6).saturating_add(attention)
 }
 
+/// A model, and which of it a training changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Training {
+    /// The model.
+    pub shape: Shape,
+    /// Parameters among the shape's whose gradients are not computed.
+    pub n_frozen: u64,
+    /// Numbers of low-rank adapters, which the shape does not count.
+    pub n_low_rank: u64,
+}
+
+impl Training {
+    /// All parameters are trained.
+    pub fn whole(shape: Shape) -> Self {
+        Self {
+            shape,
+            n_frozen: 0,
+            n_low_rank: 0,
+        }
+    }
+
+    /// FLOPs to train on one token: [`palm_per_token`] without the gradients of frozen weights, and with the adapters. Of the six operations per
+    /// parameter two are the forward pass, two the gradient of the layer's input and two that of the weight, which a frozen weight lacks.
+    pub fn flops_per_token(&self) -> u64 {
+        let frozen = self.n_frozen.min(self.shape.n_params);
+        palm_per_token(&self.shape)
+            .saturating_sub(frozen.saturating_mul(2))
+            .saturating_add(self.n_low_rank.saturating_mul(6))
+    }
+}
+
 /// Model FLOPs utilization in training: PaLM's FLOPs for the tokens of a second over the peak of the machine, 1.0 being all of it.
 pub fn utilization(tokens_per_s: f64, shape: &Shape, peak_flops_per_s: f64) -> f64 {
     tokens_per_s * palm_per_token(shape) as f64 / peak_flops_per_s

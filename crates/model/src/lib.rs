@@ -33,6 +33,7 @@ mod head;
 pub mod hugging_face;
 pub mod layout;
 mod memory;
+mod more_tokens;
 mod norm;
 pub mod parameters;
 mod pass;

@@ -123,6 +123,41 @@ pub fn fill<E>(model: Transformer, mut give: impl FnMut(&str, &[usize]) -> Resul
     Ok(model)
 }
 
+/// The same model with other values of some parameters, and as many rows of tokens as these have. Matrices in fewer bits stay so where they are
+/// not replaced; adapters are lost.
+///
+/// # Errors
+///
+/// [`ModelError::Config`] where there cannot be so many tokens.
+pub(crate) fn with_tokens(
+    model: &Transformer,
+    vocab_size: usize,
+    replaced: BTreeMap<String, Vec<f32>>,
+) -> Result<Transformer, ModelError> {
+    let config = TransformerConfig {
+        vocab_size,
+        ..model.config().clone()
+    };
+    config.validate()?;
+    let mut given: BTreeMap<String, Given> = replaced
+        .into_iter()
+        .map(|(name, values)| (name, Given::Floats(values)))
+        .collect();
+    read_held(model, |name, _, held| {
+        if !given.contains_key(name) {
+            let held = match held {
+                Held::Floats(values) => Given::Floats(values),
+                Held::Quantized(matrices) => Given::Quantized(matrices.to_vec()),
+            };
+            given.insert(name.to_owned(), held);
+        }
+    });
+    fill(config.empty(&model.device())?, |name, _| {
+        let values = given.remove(name);
+        values.ok_or_else(|| ModelError::Input(format!("parameter `{name}` has no values")))
+    })
+}
+
 fn replace_by_row<E>(
     model: Transformer,
     mut give: impl FnMut(&ParameterInfo) -> Result<Vec<f32>, E>,

@@ -17,7 +17,42 @@ use crate::transformer::Transformer;
 use crate::weight_format::{Rounding, WeightFormat};
 
 /// The name of the table of tokens.
-const TOKENS: &str = "token_embedding.weight";
+pub(crate) const TOKENS: &str = "token_embedding.weight";
+
+/// The dense layers of a model with their names, by reference of either kind.
+macro_rules! dense_layers {
+    ($model:expr, $iter:ident, $as_ref:ident $(, $mutable:tt)?) => {{
+        let mut layers = Vec::new();
+        let decoder = match &$($mutable)? $model.stack {
+            Stack::Blocks(blocks) => Some(("", blocks)),
+            Stack::Recurrent(_) => None,
+        };
+        let encoder = $model.encoder.$as_ref().map(|encoder| (ENCODER, encoder));
+        for (side, blocks) in encoder.into_iter().chain(decoder) {
+            for (index, block) in blocks.blocks.$iter().enumerate() {
+                let MultiHeadAttention { qkv, output, .. } = &$($mutable)? block.attention;
+                let FeedForward { up, gate, down, .. } = &$($mutable)? block.feed_forward;
+                let [query, key_value, cross_output] = match &$($mutable)? block.cross {
+                    Some(cross) => {
+                        let CrossAttention { query, key_value, output, .. } = &$($mutable)? cross.attention;
+                        [Some(query), Some(key_value), Some(output)]
+                    }
+                    None => [None, None, None],
+                };
+                let attention = [Some(qkv), Some(output), query, key_value, cross_output];
+                let named = attention.into_iter().chain([Some(up), gate.$as_ref(), Some(down)]);
+                layers.extend(in_block(side, index, named));
+            }
+        }
+        let (transform, output) = match &$($mutable)? $model.head {
+            Head::LanguageModel(output) => (None, output),
+            Head::Masked(head) => (Some(&$($mutable)? head.transform.dense), &$($mutable)? head.output),
+        };
+        layers.extend(transform.map(|dense| (TRANSFORM.to_owned(), dense)));
+        layers.extend(output.matrix.$as_ref().map(|dense| (HEAD.to_owned(), dense)));
+        layers
+    }};
+}
 
 impl Transformer {
     /// The same model with its matrices and its token embedding rounded as a format says; with F32, they are multiplied in single
@@ -121,72 +156,12 @@ impl Transformer {
 
     /// Every dense layer with the name of its weight in the table of parameters.
     pub(crate) fn dense_layers(&mut self) -> Vec<(String, &mut Dense)> {
-        let mut layers = Vec::new();
-        let decoder = match &mut self.stack {
-            Stack::Blocks(blocks) => Some(("", blocks)),
-            Stack::Recurrent(_) => None,
-        };
-        let sides = self.encoder.as_mut().map(|encoder| (ENCODER, encoder));
-        for (side, blocks) in sides.into_iter().chain(decoder) {
-            for (index, block) in blocks.blocks.iter_mut().enumerate() {
-                let MultiHeadAttention { qkv, output, .. } = &mut block.attention;
-                let FeedForward { up, gate, down, .. } = &mut block.feed_forward;
-                let [query, key_value, cross_output] = match &mut block.cross {
-                    Some(cross) => {
-                        let CrossAttention {
-                            query,
-                            key_value,
-                            output,
-                            ..
-                        } = &mut cross.attention;
-                        [query, key_value, output].map(Some)
-                    }
-                    None => [None, None, None],
-                };
-                let attention = [Some(qkv), Some(output), query, key_value, cross_output];
-                let named = attention.into_iter().chain([Some(up), gate.as_mut(), Some(down)]);
-                layers.extend(in_block(side, index, named));
-            }
-        }
-        let (transform, output) = match &mut self.head {
-            Head::LanguageModel(output) => (None, output),
-            Head::Masked(head) => (Some(&mut head.transform.dense), &mut head.output),
-        };
-        layers.extend(transform.map(|dense| (TRANSFORM.to_owned(), dense)));
-        layers.extend(output.matrix.as_mut().map(|dense| (HEAD.to_owned(), dense)));
-        layers
+        dense_layers!(self, iter_mut, as_mut, mut)
     }
 
+    /// The same, to read.
     pub(crate) fn dense_layers_ref(&self) -> Vec<(String, &Dense)> {
-        let mut layers = Vec::new();
-        let decoder = match &self.stack {
-            Stack::Blocks(blocks) => Some(("", blocks)),
-            Stack::Recurrent(_) => None,
-        };
-        let sides = self.encoder.as_ref().map(|encoder| (ENCODER, encoder));
-        for (side, blocks) in sides.into_iter().chain(decoder) {
-            for (index, block) in blocks.blocks.iter().enumerate() {
-                let MultiHeadAttention { qkv, output, .. } = &block.attention;
-                let FeedForward { up, gate, down, .. } = &block.feed_forward;
-                let cross = block.cross.as_ref().map(|cross| &cross.attention);
-                let attention = [
-                    Some(qkv),
-                    Some(output),
-                    cross.map(|cross| &cross.query),
-                    cross.map(|cross| &cross.key_value),
-                    cross.map(|cross| &cross.output),
-                ];
-                let named = attention.into_iter().chain([Some(up), gate.as_ref(), Some(down)]);
-                layers.extend(in_block(side, index, named));
-            }
-        }
-        let (transform, output) = match &self.head {
-            Head::LanguageModel(output) => (None, output),
-            Head::Masked(head) => (Some(&head.transform.dense), &head.output),
-        };
-        layers.extend(transform.map(|dense| (TRANSFORM.to_owned(), dense)));
-        layers.extend(output.matrix.as_ref().map(|dense| (HEAD.to_owned(), dense)));
-        layers
+        dense_layers!(self, iter, as_ref)
     }
 }
 

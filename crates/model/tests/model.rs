@@ -14,6 +14,7 @@ use taal_model::{
 mod model {
     mod adapters;
     mod order;
+    mod pair_configs;
     mod pairs;
     mod published_pairs;
     mod quantized;

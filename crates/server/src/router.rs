@@ -18,9 +18,7 @@ use hyper::body::{Frame, SizeHint};
 use serde::Serialize;
 
 use crate::api::openapi::Described;
-use crate::api::{
-    chat, completions, conversations, inside, models, openapi, responses, runs, texts, translate,
-};
+use crate::api::{chat, completions, conversations, inside, models, openapi, responses, runs, texts, translate};
 use crate::app::App;
 use crate::conversations::Conversation;
 use crate::failure::Refusal;

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Once;
 
 use rayon::prelude::*;
-use serde_json::Value;
+use serde_json::{Value, json};
 use taal_store::FileFormat;
 use tokenizers::Tokenizer as Inner;
 use tokenizers::utils::SysRegex;
@@ -146,6 +146,69 @@ impl Tokenizer {
             characters,
             bytes,
         })
+    }
+
+    /// The same tokenizer with more special tokens, which get the ids after its own; those that it has are special from now on, with their ids.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Setting`] for a token that is empty or has white space, [`Error::Corrupt`] for one that would get another id.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use taal_tokenizer::{Kind, TrainerConfig};
+    ///
+    /// let tokenizer = TrainerConfig::new(Kind::Char, 100).train(["een kat"])?;
+    /// let more = tokenizer.with_special_tokens(["<|im_end|>"])?;
+    /// assert_eq!(more.encode("kat<|im_end|>")?, [3, 1, 5, 6]);
+    /// # Ok::<(), taal_tokenizer::Error>(())
+    /// ```
+    pub fn with_special_tokens<'t>(&self, tokens: impl IntoIterator<Item = &'t str>) -> Result<Self> {
+        let corrupt = |error: serde_json::Error| Error::Corrupt {
+            origin: self.origin.clone(),
+            detail: error.to_string(),
+        };
+        let mut file: Value = serde_json::from_slice(&self.json).map_err(corrupt)?;
+        let mut added = match file["added_tokens"].take() {
+            Value::Array(added) => added,
+            _ => Vec::new(),
+        };
+        let mut next = self.vocab_size();
+        for token in tokens {
+            if token.is_empty() || token.contains(char::is_whitespace) {
+                return Err(Error::Setting {
+                    key: "special_tokens",
+                    expected: "tokens without white space".to_owned(),
+                    got: taal_store::excerpt(token),
+                });
+            }
+            let content = |entry: &Value| entry["content"].as_str() == Some(token);
+            if let Some(entry) = added.iter_mut().find(|entry| content(entry)) {
+                entry["special"] = true.into();
+                continue;
+            }
+            let id = match self.token_to_id(token) {
+                Some(id) => id as usize,
+                None => {
+                    next += 1;
+                    next - 1
+                }
+            };
+            added.push(json!({
+                "id": id,
+                "content": token,
+                "single_word": false,
+                "lstrip": false,
+                "rstrip": false,
+                "normalized": false,
+                "special": true,
+            }));
+        }
+        added.sort_by_key(|entry| entry["id"].as_u64());
+        file["added_tokens"] = Value::Array(added);
+        let json = serde_json::to_vec_pretty(&file).map_err(corrupt)?;
+        Self::from_bytes(json, &self.origin)
     }
 
     /// The bytes of the `tokenizer.json`, as opened or as written by training. Equal training gives equal bytes.

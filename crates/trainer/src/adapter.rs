@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 
 use burn::tensor::Device;
+use taal_metrics::flops::Training;
 use taal_model::hugging_face::{self, Base, Companions, Lora};
 use taal_model::{ModelError, ParameterInfo, Transformer, TransformerConfig, parameters};
 
 use crate::TrainError;
 use crate::checkpoint::Checkpoint;
-use crate::recipe::{ModelRecipe, Recipe};
+use crate::recipe::{ModelRecipe, Recipe, TokenizerRecipe};
 
 /// The adapter that a run trains, and the model that it is for.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,22 +31,32 @@ impl Adapter {
             Some(dir) => dir,
             None => taal_inference::model_dir(dir)?,
         };
-        Ok(Some(Self {
-            lora: lora.clone(),
-            base: Base::open(&dir)?,
-        }))
+        let base = Base::open(&dir)?;
+        let mut lora = lora.clone();
+        if matches!(recipe.tokenizer, TokenizerRecipe::Extended(_)) {
+            // New tokens have rows that no low-rank part gives them.
+            lora.modules_to_save = hugging_face::token_modules(&hugging_face::open_config(&dir)?, base.family);
+        }
+        Ok(Some(Self { lora, base }))
     }
 
     /// How many parameters it has.
     pub(crate) fn n_params(&self, recipe: &Recipe, config: &TransformerConfig) -> Result<u64, TrainError> {
         let count = hugging_face::n_adapter_params(config, self.base.family, &self.lora);
-        count.map_err(|error| as_recipe(recipe, error))
+        let count = count.map_err(|error| as_recipe(recipe, error))?;
+        Ok(count + self.n_saved(config))
+    }
+
+    /// How many of them are in layers of the base that are trained whole.
+    pub(crate) fn n_saved(&self, config: &TransformerConfig) -> u64 {
+        hugging_face::n_saved_params(config, self.base.family, &self.lora)
     }
 
     /// The base with a fresh adapter, of which only the adapter is trained.
     pub(crate) fn fresh(&self, recipe: &Recipe, base: Transformer) -> Result<Transformer, TrainError> {
         let model = base.with_lora(&self.lora, self.base.family, recipe.seed);
-        Ok(model.map_err(|error| as_recipe(recipe, error))?.with_adapters_only())
+        let model = model.map_err(|error| as_recipe(recipe, error))?;
+        Ok(model.with_adapters_of(&self.lora, self.base.family))
     }
 
     /// The base with the adapter of a checkpoint.
@@ -53,7 +64,7 @@ impl Adapter {
         let base = hugging_face::open(&self.base.dir, device)?;
         let dir = checkpoint.model_dir();
         let model = hugging_face::with_adapter(base, self.base.family, &dir, Some(&self.base.blake3))?;
-        Ok(model.with_adapters_only())
+        Ok(model.with_adapters_of(&self.lora, self.base.family))
     }
 
     /// The files of an adapter directory.
@@ -99,8 +110,68 @@ pub(crate) fn freeze(recipe: &Recipe, model: Transformer) -> Result<Transformer,
     }
 }
 
+/// What a step on rows of this length computes: of frozen weights no gradients. With an adapter, all but `n_saved` parameters are frozen.
+pub(crate) fn training(model: &Transformer, frozen: &[String], n_saved: u64, block_size: usize) -> Training {
+    let shape = model.config().shape(block_size);
+    let n_low_rank = model.n_adapter_params();
+    let n_frozen = match n_low_rank > 0 {
+        true => shape.n_params - n_saved.min(shape.n_params),
+        false => {
+            let is_frozen = |row: &ParameterInfo| frozen.iter().any(|name| is_part(row, name));
+            // The shape does not count learned positions.
+            let rows = parameters::list(model).into_iter().filter(|row| is_frozen(row));
+            let counted = rows.filter(|row| !is_part(row, "position_embedding"));
+            counted.map(|row| row.shape.iter().product::<usize>() as u64).sum()
+        }
+    };
+    Training {
+        shape,
+        n_frozen,
+        n_low_rank,
+    }
+}
+
 /// Whether a parameter has this name, or is in the part of the model that has it.
 fn is_part(row: &ParameterInfo, name: &str) -> bool {
     let rest = row.name.strip_prefix(name);
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use taal_model::ModelSize;
+    use taal_model::hugging_face::Family;
+
+    use super::*;
+
+    #[test]
+    fn what_is_frozen_is_counted_without_its_gradients() {
+        let config = TransformerConfig::gpt2(ModelSize {
+            vocab_size: 7,
+            max_seq_len: 8,
+            n_layers: 2,
+            n_heads: 2,
+            d_model: 4,
+        });
+        let model = config.init(1, &Device::flex()).unwrap();
+        let counts = |model: &Transformer, names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_string()).collect();
+            let found = training(model, &names, 0, 8);
+            (found.n_frozen, found.n_low_rank)
+        };
+        assert_eq!(counts(&model, &[]), (0, 0));
+        // Attention 60 + 20, feed-forward 80 + 68, two norms of 8; positions are not counted.
+        assert_eq!(counts(&model, &["blocks.0", "position_embedding"]), (244, 0));
+        let lora = Lora {
+            rank: 1,
+            alpha: 2.0,
+            is_rslora: false,
+            dropout: 0.0,
+            targets: Vec::new(),
+            modules_to_save: Vec::new(),
+        };
+        let adapted = model.with_lora(&lora, Family::Gpt2, 1).unwrap();
+        // Per block 4 + 12, 4 + 4, 4 + 16 and 16 + 4.
+        assert_eq!(counts(&adapted, &[]), (config.n_params() - 8 * 4, 128));
+    }
 }

@@ -10,11 +10,11 @@ use taal_kernels::{DeviceSpec, Precision, profile};
 use taal_model::hugging_face::{Family, Lora};
 use taal_model::{ModelSize, TransformerConfig};
 
-use crate::TrainError;
 use crate::optimizer::{AdamW, Optimizer};
 use crate::precision::{self, MixedPrecision, PrecisionChoice};
 use crate::step::Learner;
 use crate::utilization::Peak;
+use crate::{TrainError, adapter};
 
 /// A model and a batch size that other programs are measured with too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -138,7 +138,7 @@ pub struct BenchFigures {
     pub tokens_per_s: f64,
     /// The median time of a step.
     pub step_time_ms: f64,
-    /// Share of the device's measured fp32 peak (PaLM's FLOPs, which are those of training the whole model).
+    /// Share of the device's measured fp32 peak (PaLM's FLOPs, without the gradients of what an adapter leaves as it is).
     pub mfu: f64,
     /// Floating-point operations per second of the fastest matrix product measured in the same run.
     pub peak_flops_per_s: f64,
@@ -204,6 +204,7 @@ pub fn measure(shape: BenchShape, device: DeviceSpec, options: BenchOptions) -> 
             is_rslora: false,
             dropout: 0.0,
             targets: Vec::new(),
+            modules_to_save: Vec::new(),
         };
         model = model.with_lora(&lora, Family::of(&config), 1337)?.with_adapters_only();
     }
@@ -255,10 +256,10 @@ pub fn measure(shape: BenchShape, device: DeviceSpec, options: BenchOptions) -> 
 
     let mut peak = Peak::measured(&opened, options.precision);
     let tokens_per_s = (batch_size * config.max_seq_len) as f64 / median;
-    let flops_shape = config.shape(config.max_seq_len);
-    peak.utilization(tokens_per_s, &flops_shape);
+    let training = adapter::training(&learner.model, &[], 0, config.max_seq_len);
+    peak.utilization(tokens_per_s, &training);
     peak.measure_again(&opened);
-    let mfu = peak.utilization(tokens_per_s, &flops_shape);
+    let mfu = peak.utilization(tokens_per_s, &training);
     Ok(BenchFigures {
         shape: shape.name(),
         device: device.to_string(),

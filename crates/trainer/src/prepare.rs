@@ -312,8 +312,12 @@ pub fn tokenizer(recipe: &Recipe) -> Result<Tokenizer, TrainError> {
         (TokenizerRecipe::Given, ModelRecipe::InitFrom { dir, .. }, _) => {
             Ok(Tokenizer::open(&taal_inference::model_dir(dir)?.join(TOKENIZER_FILE))?)
         }
+        (TokenizerRecipe::Extended(tokens), ModelRecipe::InitFrom { dir, .. }, _) => {
+            let tokenizer = Tokenizer::open(&taal_inference::model_dir(dir)?.join(TOKENIZER_FILE))?;
+            Ok(tokenizer.with_special_tokens(tokens.iter().map(String::as_str))?)
+        }
         (TokenizerRecipe::Given, ModelRecipe::New { .. }, DataSource::Shards(dir)) => Ok(Dataset::open_tokenizer(dir)?),
-        (TokenizerRecipe::Given, _, _) => Err(TrainError::recipe(
+        (TokenizerRecipe::Given | TokenizerRecipe::Extended(_), _, _) => Err(TrainError::recipe(
             &recipe.name,
             "tokenizer",
             "there is no tokenizer; set tokenizer.kind",
@@ -346,12 +350,14 @@ pub fn tokenizer(recipe: &Recipe) -> Result<Tokenizer, TrainError> {
 pub(crate) fn given_tokenizer_hash(recipe: &Recipe) -> Result<Option<String>, TrainError> {
     match &recipe.tokenizer {
         TokenizerRecipe::Train { .. } => Ok(None),
-        TokenizerRecipe::File(_) | TokenizerRecipe::Given | TokenizerRecipe::Own(_) => match tokenizer(recipe) {
-            Ok(tokenizer) => Ok(Some(tokenizer.hash().to_string())),
-            // The checkpoint has the tokenizer, and the model that the run was fine-tuned from may be gone.
-            Err(error) if error.is_missing_file() => Ok(None),
-            Err(error) => Err(error),
-        },
+        TokenizerRecipe::File(_) | TokenizerRecipe::Given | TokenizerRecipe::Extended(_) | TokenizerRecipe::Own(_) => {
+            match tokenizer(recipe) {
+                Ok(tokenizer) => Ok(Some(tokenizer.hash().to_string())),
+                // The checkpoint has the tokenizer, and the model that the run was fine-tuned from may be gone.
+                Err(error) if error.is_missing_file() => Ok(None),
+                Err(error) => Err(error),
+            }
+        }
     }
 }
 
@@ -395,7 +401,7 @@ pub(crate) fn tokenizer_words(recipe: &Recipe) -> String {
     match &recipe.tokenizer {
         TokenizerRecipe::Train { kind, .. } => kind.to_string(),
         TokenizerRecipe::File(path) => path.display().to_string(),
-        TokenizerRecipe::Given => match &recipe.model {
+        TokenizerRecipe::Given | TokenizerRecipe::Extended(_) => match &recipe.model {
             ModelRecipe::InitFrom { dir, .. } => format!("of {}", dir.display()),
             ModelRecipe::New { .. } | ModelRecipe::Own { .. } => "of the shards".to_string(),
         },
@@ -420,7 +426,10 @@ pub fn config(recipe: &Recipe, tokenizer: &Tokenizer) -> Result<TransformerConfi
         } => {
             let dir = taal_inference::model_dir(dir)?;
             refuse_quantized(recipe, &dir)?;
-            translator::with_encoder(hugging_face::open_config(&dir)?, *encoder_layers, tokenizer)
+            let config = hugging_face::open_config(&dir)?;
+            let vocab_size = config.vocab_size.max(rows_of_added(recipe, tokenizer));
+            let config = TransformerConfig { vocab_size, ..config };
+            translator::with_encoder(config, *encoder_layers, tokenizer)
         }
         ModelRecipe::Own { model, .. } => model.config().clone(),
     })
@@ -442,7 +451,9 @@ pub(crate) fn model(
         ModelRecipe::InitFrom { dir, .. } => {
             let dir = taal_inference::model_dir(dir)?;
             refuse_quantized(recipe, &dir)?;
-            let (given, shape) = (hugging_face::open(&dir, device)?, self::config(recipe, tokenizer)?);
+            let given = hugging_face::open(&dir, device)?;
+            let given = given.with_vocab_size(rows_of_added(recipe, tokenizer))?;
+            let shape = self::config(recipe, tokenizer)?;
             let model = match given.config().encoder.is_none() && shape.encoder.is_some() {
                 true => {
                     let grown = translator::grown_from(&given, &shape, recipe.seed, device)?;
@@ -465,6 +476,14 @@ pub(crate) fn model(
         None => adapter::freeze(recipe, model)?,
     };
     Ok(model.with_dropout(recipe.model.dropout()))
+}
+
+/// The rows that a model needs for the tokens that the recipe adds; 0 where it adds none.
+pub(crate) fn rows_of_added(recipe: &Recipe, tokenizer: &Tokenizer) -> usize {
+    match recipe.tokenizer {
+        TokenizerRecipe::Extended(_) => tokenizer.vocab_size(),
+        _ => 0,
+    }
 }
 
 /// Refuses a model to start from whose weights are in blocks of integers: small updates would be rounded away. An adapter leaves them as

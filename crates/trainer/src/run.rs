@@ -36,7 +36,7 @@ use crate::saver::Saver;
 use crate::setup::Setup;
 use crate::step::Learner;
 use crate::utilization::Peak;
-use crate::{TrainError, ledger, memory, objective};
+use crate::{TrainError, adapter, ledger, memory, objective};
 
 /// Where and how a recipe is run.
 #[derive(Debug, Clone)]
@@ -170,6 +170,10 @@ impl<'a> Run<'a> {
         if !energy.is_metered() {
             progress.note("the system gives no thread to meter energy with; this part of the run has no energy figure");
         }
+        let n_saved = origin
+            .adapter
+            .as_ref()
+            .map_or(0, |adapter| adapter.n_saved(learner.model.config()));
         let record = Record {
             claim,
             device: options.device,
@@ -185,7 +189,7 @@ impl<'a> Run<'a> {
             checkpoints,
             saver: Saver::default(),
             peak,
-            flops_shape: learner.model.config().shape(recipe.train.block_size),
+            training: adapter::training(&learner.model, &recipe.train.freeze, n_saved, recipe.train.block_size),
             samples: Vec::new(),
             page: Page::new(options.language),
             tokenizer,

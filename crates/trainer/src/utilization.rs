@@ -2,7 +2,7 @@
 
 use burn::tensor::Device;
 use taal_kernels::Precision;
-use taal_metrics::flops;
+use taal_metrics::flops::Training;
 
 /// The highest known speed of the machine: the measured peak, or the speed that training reached if that is higher.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -43,8 +43,8 @@ impl Peak {
     }
 
     /// The utilization at a speed; 0 without a peak. If the speed is above the peak, it becomes the new peak.
-    pub(crate) fn utilization(&mut self, tokens_per_s: f64, shape: &flops::Shape) -> f64 {
-        let reached = flops::utilization(tokens_per_s, shape, 1.0);
+    pub(crate) fn utilization(&mut self, tokens_per_s: f64, training: &Training) -> f64 {
+        let reached = tokens_per_s * training.flops_per_token() as f64;
         if reached.is_finite() {
             self.reached_flops_per_s = self.reached_flops_per_s.max(reached);
         }
@@ -71,28 +71,28 @@ mod tests {
 
     #[test]
     fn report_25_utilisation_is_never_more_than_all_of_the_peak() {
-        let shape = TransformerConfig::llama(ModelSize {
+        let config = TransformerConfig::llama(ModelSize {
             vocab_size: 64,
             max_seq_len: 32,
             n_layers: 1,
             n_heads: 2,
             d_model: 16,
-        })
-        .shape(32);
-        let per_token = flops::palm_per_token(&shape) as f64;
+        });
+        let training = Training::whole(config.shape(32));
+        let per_token = training.flops_per_token() as f64;
         // The measured peak is a tenth of what the steps then reach.
         let mut peak = Peak::new(100.0 * per_token, Precision::Fp32);
         let shares: Vec<f64> = [1000.0, 500.0, 1200.0, 600.0]
-            .map(|tokens_per_s| peak.utilization(tokens_per_s, &shape))
+            .map(|tokens_per_s| peak.utilization(tokens_per_s, &training))
             .to_vec();
         assert_eq!(shares, [1.0, 0.5, 1.0, 0.5]);
         assert!(peak.is_lower_bound());
         assert_eq!(peak.flops_per_s(), 1200.0 * per_token);
         // A peak above every reached speed does not change, and 0 stays 0.
         let mut unreached = Peak::new(1e4 * per_token, Precision::Fp32);
-        assert_eq!(unreached.utilization(1000.0, &shape), 0.1);
+        assert_eq!(unreached.utilization(1000.0, &training), 0.1);
         assert!(!unreached.is_lower_bound());
         let mut none = Peak::new(0.0, Precision::Fp32);
-        assert_eq!((none.utilization(1000.0, &shape), none.flops_per_s()), (0.0, 0.0));
+        assert_eq!((none.utilization(1000.0, &training), none.flops_per_s()), (0.0, 0.0));
     }
 }

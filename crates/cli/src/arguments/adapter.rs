@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use taal_exchange::Target;
 use taal_model::WeightFormat;
 
-use super::DeviceArgument;
+use super::{DeviceArgument, JsonArgument};
 
 /// The adapter of a verb that asks a model.
 #[derive(Debug, Clone, Default, Args)]
@@ -41,14 +41,13 @@ pub enum AdapterCommand {
 
 /// `taal adapter list`
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  taal adapter list runs")]
+#[command(mut_arg("json", |json| json.help("Print a JSON list: dir, rank, alpha, rslora, targets, parameters, base, base_blake3")), after_help = "Example:\n  taal adapter list runs")]
 pub struct AdapterListArguments {
     /// Where to look: adapter directories, runs, or directories with such
     #[arg(value_name = "DIR", default_value = crate::train::RUNS)]
     pub dirs: Vec<PathBuf>,
-    /// Print a JSON list: dir, rank, alpha, rslora, targets, parameters, base, base_blake3
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub json: JsonArgument,
 }
 
 /// `taal adapter merge`
@@ -77,14 +76,13 @@ pub struct AdapterMergeArguments {
     pub out: PathBuf,
     #[command(flatten)]
     pub device: DeviceArgument,
-    /// Print one JSON object
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub json: JsonArgument,
 }
 
 /// `taal adapter diff`
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  taal adapter diff runs/tuned runs/tuned-2")]
+#[command(mut_arg("json", |json| json.help("Print a JSON list: layer, relative, other, cosine")), after_help = "Example:\n  taal adapter diff runs/tuned runs/tuned-2")]
 pub struct AdapterDiffArguments {
     /// Adapter directory or run that trained one
     #[arg(value_name = "ADAPTER")]
@@ -97,7 +95,6 @@ pub struct AdapterDiffArguments {
     pub model: Option<PathBuf>,
     #[command(flatten)]
     pub device: DeviceArgument,
-    /// Print a JSON list: layer, relative, other, cosine
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub json: JsonArgument,
 }

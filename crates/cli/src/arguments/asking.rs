@@ -1,5 +1,6 @@
 //! Asking a model: texts, gaps, vectors, scores.
 
+use std::ops::Deref;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -7,13 +8,48 @@ use taal_evaluation::Normalize;
 use taal_inference::Pooling;
 
 use super::{
-    AdapterArgument, BeamArguments, CacheArgument, DeviceArgument, FormArguments, LanguageArgument, ModelAndTexts,
-    ModelArgument, SamplingArguments, WeightsArgument, from_zero,
+    AdapterArgument, BeamArguments, CacheArgument, DeviceArgument, FormArguments, JsonArgument, LanguageArgument,
+    ModelAndTexts, ModelArgument, SamplingArguments, WeightsArgument, from_zero,
 };
+
+/// How texts become vectors.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct PoolArgument {
+    /// How the states of all tokens become one vector: mean, cls, max, last, or
+    /// input for the tokens' own vectors before any layer [default: that of
+    /// modules.json, else mean]
+    #[arg(long, value_name = "POOLING")]
+    pub pool: Option<Pooling>,
+}
+
+impl Deref for PoolArgument {
+    type Target = Option<Pooling>;
+
+    fn deref(&self) -> &Option<Pooling> {
+        &self.pool
+    }
+}
+
+/// Texts from files.
+#[derive(Debug, Clone, Args)]
+pub struct LinesArgument {
+    /// A file, each line of which is a text (may be repeated)
+    #[arg(long, value_name = "FILE")]
+    pub lines: Vec<PathBuf>,
+}
+
+impl Deref for LinesArgument {
+    type Target = [PathBuf];
+
+    fn deref(&self) -> &[PathBuf] {
+        &self.lines
+    }
+}
 
 /// `taal fill`
 #[derive(Debug, Args)]
 #[command(
+    mut_arg("json", |json| json.help("Print one JSON object: text, filled, gaps, ranks")),
     override_usage = "taal fill [OPTIONS] <DIR> <TEXT>\n       taal fill [OPTIONS] --model <DIR> <TEXT>",
     mut_arg("words", |words| words.help("Text with at least one [MASK]; - reads standard input")),
     mut_arg("model", |model| model.help("Model directory or run directory of a masked model [default: the first word]")),
@@ -38,14 +74,14 @@ pub struct FillArguments {
     pub pieces: bool,
     #[command(flatten)]
     pub device: DeviceArgument,
-    /// Print one JSON object: text, filled, gaps, ranks
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub json: JsonArgument,
 }
 
 /// `taal embed`
 #[derive(Debug, Args)]
 #[command(
+    mut_arg("json", |json| json.help("Print one JSON object per text: text, embedding")),
     override_usage = "taal embed [OPTIONS] <DIR> [TEXT]...\n       taal embed [OPTIONS] --model <DIR> [TEXT]...",
     mut_arg("words", |words| words.help("Texts; - reads standard input")),
     after_help = "Example:\n  taal embed --model runs/dutch-mlm \"de kat\" \"de hond\" --json"
@@ -58,24 +94,20 @@ pub struct EmbedArguments {
     /// Keep the line break at the end of standard input
     #[arg(long)]
     pub raw: bool,
-    /// A file, each line of which is a text (may be repeated)
-    #[arg(long, value_name = "FILE")]
-    pub lines: Vec<PathBuf>,
-    /// How the states of all tokens become one vector: mean, cls, max, last, or
-    /// input for the tokens' own vectors before any layer [default: that of
-    /// modules.json, else mean]
-    #[arg(long, value_name = "POOLING")]
-    pub pool: Option<Pooling>,
+    #[command(flatten)]
+    pub lines: LinesArgument,
+    #[command(flatten)]
+    pub pool: PoolArgument,
     #[command(flatten)]
     pub device: DeviceArgument,
-    /// Print one JSON object per text: text, embedding
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub json: JsonArgument,
 }
 
 /// `taal similar`
 #[derive(Debug, Args)]
 #[command(
+    mut_arg("json", |json| json.help("Print a JSON list of similarity, line, text")),
     override_usage = "taal similar [OPTIONS] <DIR> <TEXT>\n       taal similar [OPTIONS] --model <DIR> <TEXT>",
     mut_arg("words", |words| words.help("Text to compare with; - reads standard input")),
     after_help = "Example:\n  taal similar --model runs/dutch-mlm kat\n  \
@@ -93,16 +125,12 @@ pub struct SimilarArguments {
     /// Lines or words to print
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = from_zero::<usize>)]
     pub top: usize,
-    /// How the states of all tokens become one vector: mean, cls, max, last, or
-    /// input for the tokens' own vectors before any layer [default: that of
-    /// modules.json, else mean]
-    #[arg(long, value_name = "POOLING")]
-    pub pool: Option<Pooling>,
+    #[command(flatten)]
+    pub pool: PoolArgument,
     #[command(flatten)]
     pub device: DeviceArgument,
-    /// Print a JSON list of similarity, line, text
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub json: JsonArgument,
 }
 
 /// `taal embeddings`
@@ -128,6 +156,7 @@ pub enum EmbeddingsCommand {
 /// `taal embeddings score`
 #[derive(Debug, Args)]
 #[command(
+    mut_arg("json", |json| json.help("Print one JSON object: similarity, analogies, categories")),
     group = clap::ArgGroup::new("test").required(true).multiple(true),
     after_help = "Example:\n  taal embeddings score --model runs/english-mlm --similarity simlex999.csv --analogies questions-words.txt"
 )]
@@ -147,24 +176,21 @@ pub struct EmbeddingsScoreArguments {
     /// Words and what they are: CSV with the columns category, word
     #[arg(long, value_name = "FILE", num_args = 1.., group = "test")]
     pub categories: Vec<PathBuf>,
-    /// How the states of all tokens become one vector: mean, cls, max, last, or
-    /// input for the tokens' own vectors before any layer [default: that of
-    /// modules.json, else mean]
-    #[arg(long, value_name = "POOLING")]
-    pub pool: Option<Pooling>,
+    #[command(flatten)]
+    pub pool: PoolArgument,
     /// Make the words of the tests lower case
     #[arg(long)]
     pub lowercase: bool,
     #[command(flatten)]
     pub device: DeviceArgument,
-    /// Print one JSON object: similarity, analogies, categories
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub json: JsonArgument,
 }
 
 /// `taal embeddings plot`
 #[derive(Debug, Args)]
 #[command(
+    mut_arg("json", |json| json.help("Print one JSON object: shares of the variance, points with text, x, y")),
     after_help = "Example:\n  taal embeddings plot --model runs/dutch-mlm --out words.svg kat hond huis kerk rood blauw\n  \
                   taal embeddings plot --model runs/dutch-mlm --out lines.html --lines sentences.txt"
 )]
@@ -177,29 +203,25 @@ pub struct EmbeddingsPlotArguments {
     /// A file with words between white space (may be repeated)
     #[arg(long = "words", value_name = "FILE", conflicts_with = "lines")]
     pub word_files: Vec<PathBuf>,
-    /// A file, each line of which is a text (may be repeated)
-    #[arg(long, value_name = "FILE")]
-    pub lines: Vec<PathBuf>,
+    #[command(flatten)]
+    pub lines: LinesArgument,
     /// The .svg or .html file to write; an old one is replaced
     #[arg(short, long, value_name = "FILE")]
     pub out: PathBuf,
-    /// How the states of all tokens become one vector: mean, cls, max, last, or
-    /// input for the tokens' own vectors before any layer [default: that of
-    /// modules.json, else mean]
-    #[arg(long, value_name = "POOLING")]
-    pub pool: Option<Pooling>,
+    #[command(flatten)]
+    pub pool: PoolArgument,
     #[command(flatten)]
     pub lang: LanguageArgument,
     #[command(flatten)]
     pub device: DeviceArgument,
-    /// Print one JSON object: shares of the variance, points with text, x, y
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub json: JsonArgument,
 }
 
 /// `taal generate`
 #[derive(Debug, Args)]
 #[command(
+    mut_arg("json", |json| json.help("Print one JSON object: prompt, text, token_ids, finish_reason (length, stop, eos or complete), prompt_tokens, dropped_prompt_tokens, slid_tokens; with --beam, a list of them as beams, with logprob and score")),
     override_usage = "taal generate [OPTIONS] <DIR> <TEXT>\n       taal generate [OPTIONS] --model <DIR> <--prompt <TEXT>|--prompt-ids <IDS>>",
     mut_arg("words", |words| words.help("Text to continue, as --prompt")),
     after_help = "If a prompt is longer than the model's context, only its last tokens are read, one less than the\n\
@@ -252,18 +274,16 @@ pub struct GenerateArguments {
     /// Compute every token from the whole text: slower, and the tokens are those of a cache in f32
     #[arg(long)]
     pub no_cache: bool,
-    /// Print one JSON object: prompt, text, token_ids, finish_reason (length, stop, eos or
-    /// complete), prompt_tokens, dropped_prompt_tokens, slid_tokens; with --beam,
-    /// a list of them as beams, with logprob and score
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub json: JsonArgument,
 }
 
 /// `taal replay`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Says what differs where the model, the version of Taal, or the kernels of this processor are not those of\n\
-                  the receipt; the exit code is 65 where the text is not the same.\n\n\
+    mut_arg("json", |json| json.help("Print one JSON object: text, token_ids, finish_reason and the rest of `taal generate --json`")),
+    after_help = "Says what differs where the model, the version of Taal, or the kernels of this processor are not\n\
+                  those of the receipt; the exit code is 65 where the text is not the same.\n\n\
                   Example:\n  taal generate runs/shakespeare-char ROMEO: --receipt romeo.json\n  \
                   taal replay romeo.json --model runs/shakespeare-char"
 )]
@@ -281,14 +301,14 @@ pub struct ReplayArguments {
     pub cache: CacheArgument,
     #[command(flatten)]
     pub device: DeviceArgument,
-    /// Print one JSON object: text, token_ids, finish_reason and the rest of `taal generate --json`
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub json: JsonArgument,
 }
 
 /// `taal eval`
 #[derive(Debug, Args)]
 #[command(
+    mut_arg("json", |json| json.help("Print one JSON object: loss, perplexity, bits_per_byte, tokens, bytes; of pairs and choices, files and all; of a task, every answer; of gaps, every rank")),
     override_usage = "taal eval [OPTIONS] <DIR> <FILE>...\n       taal eval [OPTIONS] --model <DIR> <--text <FILE>...|--pairs <FILE>...|--choices <FILE>...|--task <FILE>|--gaps <FILE>>",
     mut_arg("words", |words| words.value_name("FILE").help("Text files, as --text")),
     after_help = "Example:\n  taal eval --model runs/shakespeare-char --text hamlet.txt macbeth.txt\n  \
@@ -345,8 +365,6 @@ pub struct EvalArguments {
     pub bos: bool,
     #[command(flatten)]
     pub device: DeviceArgument,
-    /// Print one JSON object: loss, perplexity, bits_per_byte, tokens, bytes; of pairs and
-    /// choices, files and all; of a task, every answer; of gaps, every rank
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub json: JsonArgument,
 }

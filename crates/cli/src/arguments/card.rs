@@ -2,12 +2,15 @@
 
 use clap::Args;
 
-use super::{LanguageArgument, ModelPlace};
+use super::{JsonArgument, LanguageArgument, ModelPlace};
 
 /// `taal card`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "A README.md that is not Taal's, or that was changed, is kept; the card is then README.taal.md next to it.\n\n\
+    mut_arg("json", |json| json.help("Print one JSON object: path, kept").conflicts_with("print")),
+    mut_arg("dir", |dir| dir.help("Model directory or run directory")),
+    after_help = "A README.md that is not Taal's, or that was changed, is kept; the card is then README.taal.md\n\
+                  next to it.\n\n\
                   Example:\n  taal card --model runs/shakespeare-char --lang nl"
 )]
 pub struct CardArguments {
@@ -18,7 +21,6 @@ pub struct CardArguments {
     /// Print the card instead of writing it
     #[arg(long)]
     pub print: bool,
-    /// Print one JSON object: path, kept
-    #[arg(long, conflicts_with = "print")]
-    pub json: bool,
+    #[command(flatten)]
+    pub json: JsonArgument,
 }

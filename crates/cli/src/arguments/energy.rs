@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{number, positive};
+use super::{JsonArgument, number, positive};
 
 /// `taal energy`
 #[derive(Debug, Args)]
@@ -97,9 +97,8 @@ pub struct EnergyEstimateArguments {
     pub watts: Option<f64>,
     #[command(flatten)]
     pub grid: GridArguments,
-    /// Print one JSON object
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub json: JsonArgument,
 }
 
 /// `taal energy calibrate`
@@ -120,18 +119,16 @@ pub struct EnergyCalibrateArguments {
     /// Forget what is kept for this machine
     #[arg(long, conflicts_with_all = ["idle", "full", "grid", "pue"])]
     pub forget: bool,
-    /// Print one JSON object
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub json: JsonArgument,
 }
 
 /// `taal energy selftest`
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  taal energy selftest")]
 pub struct EnergySelftestArguments {
-    /// Print one JSON object
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub json: JsonArgument,
 }
 
 /// A number above 0, with k, M, B (or G) or T for thousands, millions, billions, trillions.
@@ -143,5 +140,11 @@ fn amount(text: &str) -> Result<f64, String> {
     let (digits, factor) = found.unwrap_or((text, 1.0));
     let number = digits.trim().parse::<f64>().ok().map(|number| number * factor);
     let number = number.filter(|number| number.is_finite() && *number > 0.0);
-    number.ok_or_else(|| "expected a number above 0, as in 124M or 2.3B".to_string())
+    number.ok_or_else(|| {
+        let point = match text.contains(',') {
+            true => format!("; decimals take a point: {}", text.replacen(',', ".", 1)),
+            false => String::new(),
+        };
+        format!("expected a number above 0, as in 124M or 2.3B{point}")
+    })
 }

@@ -6,7 +6,7 @@ use clap::Args;
 use taal_exchange::Target;
 use taal_model::WeightFormat;
 
-use super::{DeviceArgument, LanguageArgument, ModelAndTexts, ModelPlace, from_zero};
+use super::{DeviceArgument, JsonArgument, LanguageArgument, ModelAndTexts, ModelPlace, from_zero};
 
 /// `taal trace`
 #[derive(Debug, Args)]
@@ -57,14 +57,13 @@ pub struct InspectArguments {
     /// Draw the layers, boxes within boxes
     #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,
-    /// Print one JSON object
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub json: JsonArgument,
 }
 
 /// `taal import`
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  taal import --from stories260K.bin --tokenizer tok512.bin --out models/stories")]
+#[command(mut_arg("json", |json| json.help("Print one JSON object: source, family, params, weights, tokenizer_vocab_size, notes, out")), after_help = "Example:\n  taal import --from stories260K.bin --tokenizer tok512.bin --out models/stories")]
 pub struct ImportArguments {
     /// Hugging Face directory, .safetensors file next to its config.json, GGUF file or llama2.c .bin file
     #[arg(long, value_name = "FILE|DIR")]
@@ -83,14 +82,13 @@ pub struct ImportArguments {
     pub out: PathBuf,
     #[command(flatten)]
     pub device: DeviceArgument,
-    /// Print one JSON object: source, family, params, weights, tokenizer_vocab_size, out
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub json: JsonArgument,
 }
 
 /// `taal export`
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  taal export --model runs/dutch-bpe --to gguf --type q8_0 --out dutch.gguf")]
+#[command(mut_arg("json", |json| json.help("Print one JSON object: target, tensor_type, params, bytes, tokenizer, notes, out")), after_help = "Example:\n  taal export --model runs/dutch-bpe --to gguf --type q8_0 --out dutch.gguf")]
 pub struct ExportArguments {
     #[command(flatten)]
     pub model: ModelPlace,
@@ -106,7 +104,6 @@ pub struct ExportArguments {
     pub format: Option<WeightFormat>,
     #[command(flatten)]
     pub device: DeviceArgument,
-    /// Print one JSON object: target, tensor_type, params, bytes, tokenizer, notes, out
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub json: JsonArgument,
 }

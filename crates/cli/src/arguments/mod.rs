@@ -137,6 +137,22 @@ impl Deref for DeviceArgument {
     }
 }
 
+/// Output for programs instead of for people.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct JsonArgument {
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Deref for JsonArgument {
+    type Target = bool;
+
+    fn deref(&self) -> &bool {
+        &self.json
+    }
+}
+
 /// The language of a page.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct LanguageArgument {
@@ -222,5 +238,10 @@ fn positive(text: &str) -> Result<f64, String> {
         .parse::<f64>()
         .ok()
         .filter(|number| number.is_finite() && *number > 0.0);
-    number.ok_or_else(|| "expected a number above 0".to_string())
+    number.ok_or_else(|| match text.replacen(',', ".", 1) {
+        point if point != text && point.parse::<f64>().is_ok() => {
+            format!("expected a number above 0; decimals take a point: {point}")
+        }
+        _ => "expected a number above 0".to_string(),
+    })
 }

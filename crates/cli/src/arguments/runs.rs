@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::JsonArgument;
+
 /// `taal runs`
 #[derive(Debug, Args)]
 #[command(
@@ -18,9 +20,8 @@ pub struct RunsArguments {
     /// Where to look
     #[arg(value_name = "DIR", default_value = crate::train::RUNS)]
     pub dir: PathBuf,
-    /// Print one JSON object
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub json: JsonArgument,
 }
 
 /// `taal runs ...`
@@ -42,9 +43,8 @@ pub struct RunsCompareArguments {
     /// Write a page with the curves of all of them
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
-    /// Print one JSON object
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub json: JsonArgument,
 }
 
 /// `taal runs clean`

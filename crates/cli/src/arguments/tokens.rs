@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use taal_store::LineEnds;
 use taal_tokenizer::{Kind, Unknown};
 
-use super::{from_zero, number};
+use super::{JsonArgument, from_zero, number};
 
 /// `taal tokenizer`
 #[derive(Debug, Args)]
@@ -68,6 +68,7 @@ pub struct TokenizerTrainArguments {
 /// `taal tokenizer encode`
 #[derive(Debug, Args)]
 #[command(
+    mut_arg("json", |json| json.help("Print one JSON object: ids, tokens")),
     after_help = "Example:\n  taal tokenizer encode --tokenizer runs/names --json emma\n  \
                   taal tokenizer encode --tokenizer runs/dutch-bpe --text \"De kat zat\""
 )]
@@ -81,9 +82,8 @@ pub struct EncodeArguments {
     /// Print the tokens as text, as in De|␣kat, instead of their ids
     #[arg(long = "text", conflicts_with = "json")]
     pub is_text: bool,
-    /// Print one JSON object: ids, tokens
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub json: JsonArgument,
     /// The text; - reads standard input
     #[arg(value_name = "TEXT", allow_hyphen_values = true)]
     pub text: String,
@@ -133,9 +133,8 @@ pub struct CompoundsArguments {
     /// Lines of a word, a tab and its parts; or of words only, to find compounds in
     #[arg(long, value_name = "FILE")]
     pub words: PathBuf,
-    /// Print one JSON object
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub json: JsonArgument,
 }
 
 /// `taal data`
@@ -160,7 +159,7 @@ pub enum DataCommand {
 
 /// `taal data preview`
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  taal data preview --recipe mine.toml -n 5\n  \
+#[command(mut_arg("json", |json| json.help("Print one JSON object, with every token of the rows")), after_help = "Example:\n  taal data preview --recipe mine.toml -n 5\n  \
                         taal data preview --recipe mine.toml --set data.conversations=chats.csv --json")]
 pub struct DataPreviewArguments {
     /// Embedded recipe or TOML file
@@ -172,9 +171,8 @@ pub struct DataPreviewArguments {
     /// How many rows to show
     #[arg(short = 'n', long, value_name = "N", default_value_t = 5, value_parser = from_zero::<usize>)]
     pub rows: usize,
-    /// Print one JSON object, with every token of the rows
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub json: JsonArgument,
 }
 
 /// `taal data build`

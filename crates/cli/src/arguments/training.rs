@@ -7,11 +7,15 @@ use taal_kernels::Precision;
 use taal_metrics::energy::Joule;
 use taal_trainer::bench::BenchShape;
 
-use super::{CacheArgument, DeviceArgument, LanguageArgument, WeightsArgument, from_one, from_zero, length, positive};
+use super::{
+    CacheArgument, DeviceArgument, JsonArgument, LanguageArgument, WeightsArgument, from_one, from_zero, length,
+    number, positive,
+};
 
 /// `taal train`
 #[derive(Debug, Args)]
 #[command(
+    mut_arg("json", |json| json.requires("dry_run")),
     after_help = "Example:\n  taal train --recipe shakespeare-char --set train.steps=1000 --set model.n_layers=6\n\n\
                   Ctrl-C saves after the step under way; `taal train --resume` continues from there."
 )]
@@ -40,9 +44,8 @@ pub struct TrainArguments {
     /// Save and stop when the run has taken this energy, as in 0.05kWh (J, kJ, MJ, Wh, kWh, MWh)
     #[arg(long, value_name = "ENERGY", value_parser = Joule::parse, allow_hyphen_values = true, conflicts_with = "dry_run")]
     pub energy_budget: Option<Joule>,
-    /// Print one JSON object
-    #[arg(long, requires = "dry_run")]
-    pub json: bool,
+    #[command(flatten)]
+    pub json: JsonArgument,
     #[command(flatten)]
     pub lang: LanguageArgument,
 }
@@ -57,6 +60,7 @@ impl TrainArguments {
 /// `taal finetune`
 #[derive(Debug, Args)]
 #[command(
+    mut_arg("json", |json| json.requires("dry_run")),
     after_help = "Example:\n  taal finetune --model runs/dutch-bpe --recipe answers.toml\n\n\
                   The run is continued as any other: taal train --resume --run-dir DIR."
 )]
@@ -77,7 +81,7 @@ pub struct FinetuneArguments {
     pub set: Vec<String>,
     /// Nats per token that the loss on old data may rise by, as replay.budget: more old data are mixed
     /// in until it holds, and the result is the best checkpoint that held it
-    #[arg(long, value_name = "NATS", allow_hyphen_values = true)]
+    #[arg(long, value_name = "NATS", allow_hyphen_values = true, value_parser = number)]
     pub forget_budget: Option<f64>,
     /// Train nothing: show what would be read, rows as the model sees them, memory, disk and time
     #[arg(long)]
@@ -85,9 +89,8 @@ pub struct FinetuneArguments {
     /// Save and stop when the run has taken this energy, as in 0.05kWh (J, kJ, MJ, Wh, kWh, MWh)
     #[arg(long, value_name = "ENERGY", value_parser = Joule::parse, allow_hyphen_values = true, conflicts_with = "dry_run")]
     pub energy_budget: Option<Joule>,
-    /// Print one JSON object
-    #[arg(long, requires = "dry_run")]
-    pub json: bool,
+    #[command(flatten)]
+    pub json: JsonArgument,
     #[command(flatten)]
     pub lang: LanguageArgument,
 }
@@ -137,11 +140,10 @@ pub enum RecipesCommand {
 
 /// `taal recipes keys`
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  taal recipes keys | grep train.")]
+#[command(mut_arg("json", |json| json.help("Print a JSON list of key, type, range, default, meaning")), after_help = "Example:\n  taal recipes keys | grep train.")]
 pub struct RecipesKeysArguments {
-    /// Print a JSON list of key, type, range, default, meaning
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub json: JsonArgument,
 }
 
 /// `taal recipes show`
@@ -202,16 +204,15 @@ pub struct BenchForecastArguments {
     /// Where the runs are kept
     #[arg(long, value_name = "DIR", default_value = "runs/forecast")]
     pub dir: PathBuf,
-    /// Print one JSON object
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub json: JsonArgument,
 }
 
 /// `taal bench speedrun`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Start-up and evaluations count. Another program prints a JSON object with val_loss in its last line; {seed} in its\n\
-                  arguments is replaced. docs/speedrun.md has the rules.\n\n\
+    after_help = "Start-up and evaluations count. Another program prints a JSON object with val_loss in its last\n\
+                  line; {seed} in its arguments is replaced. docs/speedrun.md has the rules.\n\n\
                   Example:\n  taal bench speedrun -- python docs/speedrun/nanogpt.py --data input.txt --seed {seed}"
 )]
 pub struct BenchSpeedrunArguments {
@@ -230,9 +231,8 @@ pub struct BenchSpeedrunArguments {
     /// Where Taal's runs are kept; none of them may be there yet
     #[arg(long, value_name = "DIR", default_value = "runs/speedrun")]
     pub dir: PathBuf,
-    /// Print one JSON object
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub json: JsonArgument,
     /// The other program and its arguments
     #[arg(value_name = "COMMAND", last = true)]
     pub peer: Vec<std::ffi::OsString>,
@@ -241,8 +241,8 @@ pub struct BenchSpeedrunArguments {
 /// `taal bench green`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Each variant is a run in --dir; those that are finished there are not trained again, so an interrupted\n\
-                  comparison continues. Only figures of a machine that does nothing else count.\n\n\
+    after_help = "Each variant is a run in --dir; those that are finished there are not trained again, so an\n\
+                  interrupted comparison continues. Only figures of a machine that does nothing else count.\n\n\
                   Example:\n  taal bench green --svg green.svg"
 )]
 pub struct BenchGreenArguments {
@@ -267,9 +267,8 @@ pub struct BenchGreenArguments {
     /// Write a chart of energy and loss
     #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,
-    /// Print one JSON object
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub json: JsonArgument,
 }
 
 /// `taal bench meter`
@@ -279,9 +278,8 @@ pub struct BenchMeterArguments {
     /// Seconds of the measurement
     #[arg(long, value_name = "SECONDS", default_value = "20", value_parser = positive)]
     pub seconds: f64,
-    /// Print one JSON object
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub json: JsonArgument,
 }
 
 /// `taal bench train`
@@ -305,9 +303,8 @@ pub struct BenchTrainArguments {
     /// Train an adapter of this rank in all linear layers of the blocks instead of the model
     #[arg(long, value_name = "RANK", value_parser = from_one::<usize>)]
     pub lora: Option<usize>,
-    /// Print one JSON object
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub json: JsonArgument,
 }
 
 /// `taal bench generate`
@@ -332,9 +329,8 @@ pub struct BenchGenerateArguments {
     pub max_tokens: usize,
     #[command(flatten)]
     pub device: DeviceArgument,
-    /// Print one JSON object
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub json: JsonArgument,
 }
 
 /// `taal bench serve`
@@ -368,9 +364,8 @@ pub struct BenchServeArguments {
     pub slots: usize,
     #[command(flatten)]
     pub device: DeviceArgument,
-    /// Print one JSON object
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub json: JsonArgument,
 }
 
 /// `taal bench paradigm`
@@ -398,9 +393,8 @@ pub struct BenchParadigmArguments {
     /// Write a chart of the loss by position
     #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,
-    /// Print one JSON object
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub json: JsonArgument,
 }
 
 /// `taal bench transfer`
@@ -433,16 +427,14 @@ pub struct BenchTransferArguments {
     /// Write a chart of the first task: loss by share of the compute
     #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,
-    /// Print one JSON object
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub json: JsonArgument,
 }
 
 /// `taal doctor`
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  taal doctor --json")]
 pub struct DoctorArguments {
-    /// Print one JSON object
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub json: JsonArgument,
 }

@@ -13,10 +13,10 @@ use crate::terminal;
 /// Shows what a training takes.
 pub fn estimate(arguments: &EnergyEstimateArguments) -> Result<(), Failure> {
     match (arguments.preset.as_deref(), arguments.params, arguments.tokens) {
-        (Some("bloom"), ..) => show_bloom(arguments.json),
+        (Some("bloom"), ..) => show_bloom(*arguments.json),
         (Some(name), ..) => show_preset(arguments, name),
         (None, Some(params), Some(tokens)) => show_own(arguments, params, tokens),
-        _ => show_all(arguments.json),
+        _ => show_all(*arguments.json),
     }
 }
 
@@ -44,7 +44,7 @@ fn show_preset(arguments: &EnergyEstimateArguments, name: &str) -> Result<(), Fa
         plan.pue = pue;
     }
     let cost = plan.cost();
-    if arguments.json {
+    if *arguments.json {
         return Ok(terminal::print_json(&serde_json::json!({
             "preset": preset.name,
             "flops": plan.flops,
@@ -228,7 +228,7 @@ fn show_own(arguments: &EnergyEstimateArguments, params: f64, tokens: f64) -> Re
         cost(device.power.low),
         cost(device.power.high),
     );
-    if arguments.json {
+    if *arguments.json {
         let energy = Energy {
             joules: value.energy.joules(),
             low: low.energy.joules(),

@@ -20,6 +20,9 @@ struct Graded {
 
 /// Trains the short runs that are not done, and grades the forecasts of all.
 pub fn bench_forecast(arguments: &BenchForecastArguments) -> Result<(), Failure> {
+    if arguments.runs == 0 {
+        return Err(anyhow::anyhow!("--runs 0: expected at least 1 of the 45 short runs").into());
+    }
     let mut forecasts = Vec::new();
     for run in short_runs().into_iter().take(arguments.runs) {
         let dir = arguments.dir.join(&run.name);
@@ -44,7 +47,7 @@ pub fn bench_forecast(arguments: &BenchForecastArguments) -> Result<(), Failure>
         coverage: grade(&all),
         forecasts,
     };
-    match arguments.json {
+    match *arguments.json {
         true => terminal::print_json(&found)?,
         false => terminal::print(&table(&found))?,
     }

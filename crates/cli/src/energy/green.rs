@@ -70,7 +70,7 @@ pub fn bench_green(arguments: &BenchGreenArguments) -> Result<(), Failure> {
     if let Some(path) = &arguments.svg {
         taal_store::write_atomic(path, chart(&found).as_bytes())?;
     }
-    match arguments.json {
+    match *arguments.json {
         true => terminal::print_json(&found)?,
         false => terminal::print(&table(&found))?,
     }

@@ -31,7 +31,7 @@ pub fn bench_meter(arguments: &BenchMeterArguments) -> Result<(), Failure> {
     let duration = Duration::from_secs_f64(arguments.seconds.min(MAX_SECONDS));
     let found = overhead(make, duration, READING_INTERVAL);
     let found = found.ok_or_else(|| anyhow::anyhow!("the system gives no thread to meter with"))?;
-    match arguments.json {
+    match *arguments.json {
         true => terminal::print_json(&found)?,
         false => terminal::print(&table(&found))?,
     }

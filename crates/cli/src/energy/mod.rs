@@ -27,7 +27,7 @@ use crate::terminal;
 /// Runs the meter on simulated sensors.
 pub fn selftest(arguments: &EnergySelftestArguments) -> Result<(), Failure> {
     let cases = run_selftest();
-    match arguments.json {
+    match *arguments.json {
         true => terminal::print_json(&serde_json::json!({ "cases": cases }))?,
         false => terminal::print(&cases.iter().map(line).collect::<String>())?,
     }

@@ -118,7 +118,7 @@ pub fn calibrate(arguments: &EnergyCalibrateArguments) -> Result<(), Failure> {
         place.all.set(&place.key, settings);
         place.save()?;
     }
-    show(&place, arguments.json)
+    show(&place, *arguments.json)
 }
 
 fn show(place: &Place, is_json: bool) -> Result<(), Failure> {

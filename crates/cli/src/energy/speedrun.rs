@@ -70,7 +70,7 @@ pub fn bench_speedrun(arguments: &BenchSpeedrunArguments) -> Result<(), Failure>
         ratios: peer.map(|peer| [peer[0] / taal[0].max(1e-9), peer[1] / taal[1].max(1e-9)]),
         tries,
     };
-    match arguments.json {
+    match *arguments.json {
         true => terminal::print_json(&found)?,
         false => terminal::print(&table(&found))?,
     }

@@ -57,7 +57,7 @@ fn what_is_typed_first_works() {
 }
 
 /// What is typed after `taal`, the exit code, and the words of its message that lead on.
-const MISTAKES: [(&[&str], i32, &[&str]); 50] = [
+const MISTAKES: [(&[&str], i32, &[&str]); 109] = [
     // Verbs.
     (&["run", "runs/tiny"], 2, &["taal generate DIR PROMPT"]),
     (&["predict"], 2, &["taal generate DIR PROMPT"]),
@@ -67,7 +67,7 @@ const MISTAKES: [(&[&str], i32, &[&str]); 50] = [
     (&["info", "runs/tiny"], 2, &["taal inspect DIR"]),
     (&["ls"], 2, &["taal recipes"]),
     (&["download", "gpt2"], 2, &["Taal itself downloads nothing"]),
-    (&["trian"], 2, &["'trace', 'train'"]),
+    (&["trian"], 2, &["'trace', 'translate', 'train'"]),
     (&["tiny.toml"], 2, &["taal train tiny.toml"]),
     (&["runs/tiny"], 2, &["taal generate runs/tiny PROMPT"]),
     (&["recipes", "names"], 2, &["taal recipes show names"]),
@@ -155,6 +155,260 @@ const MISTAKES: [(&[&str], i32, &[&str]); 50] = [
         &["a new text can begin with a line break"],
     ),
     (&["inspect"], 2, &["--model <DIR>"]),
+    // Fine-tuning and adapters.
+    (
+        &["finetune", "runs/tiny"],
+        2,
+        &["taal finetune --model runs/tiny --recipe FILE"],
+    ),
+    (
+        &["finetune", "tiny.toml"],
+        2,
+        &["taal finetune --model DIR --recipe tiny.toml"],
+    ),
+    (
+        &["finetune", "--model", "runs/tiny"],
+        2,
+        &["--recipe <NAME|FILE>", "`taal recipes` lists"],
+    ),
+    (
+        &["finetune", "--recipe", "tiny.toml"],
+        2,
+        &["--model <DIR>", "models that are there: runs/tiny"],
+    ),
+    (
+        &["finetune", "-m", "runs/tiny", "--recipe", "tiny.toml", "--lora", "8"],
+        2,
+        &["--set lora.rank=8"],
+    ),
+    (
+        &[
+            "finetune",
+            "-m",
+            "runs/tiny",
+            "--recipe",
+            "tiny.toml",
+            "--set",
+            "lora.r=8",
+        ],
+        2,
+        &["lora.r: unknown key", "`rank`"],
+    ),
+    (
+        &["finetune", "-m", "runs/tiny", "--recipe", "tiny.toml", "--epochs", "3"],
+        2,
+        &["--set train.steps=1000"],
+    ),
+    (
+        &["finetune", "-m", "runs/tiny", "--recipe", "tiny.toml", "--steps", "3"],
+        2,
+        &["--set train.steps=3"],
+    ),
+    (
+        &[
+            "finetune",
+            "-m",
+            "runs/tiny",
+            "--recipe",
+            "tiny.toml",
+            "--data",
+            "rows.jsonl",
+        ],
+        2,
+        &["--set data.conversations=my.jsonl"],
+    ),
+    (
+        &["finetune", "-m", "runs/tiny", "--recipe", "tiny.toml", "--resume"],
+        2,
+        &["taal train --resume --run-dir DIR"],
+    ),
+    (
+        &[
+            "finetune",
+            "-m",
+            "runs/tiny",
+            "--recipe",
+            "tiny.toml",
+            "--forget-budget",
+            "0,02",
+        ],
+        2,
+        &["decimals take a point: 0.02"],
+    ),
+    (
+        &["train", "--lora", "8"],
+        2,
+        &["taal finetune --model DIR --recipe FILE --set lora.rank=8"],
+    ),
+    (
+        &["lora"],
+        2,
+        &["taal finetune --model DIR --recipe FILE --set lora.rank=8"],
+    ),
+    (&["merge", "runs/tiny"], 2, &["taal adapter merge DIR --out DIR"]),
+    (
+        &["quantize", "model.gguf"],
+        2,
+        &["taal export DIR --to gguf --type q4_k_m"],
+    ),
+    (&["adapter", "runs/tiny"], 2, &["taal adapter list runs/tiny"]),
+    (
+        &["adapter", "apply", "runs/tiny"],
+        2,
+        &["taal generate --model DIR --adapter DIR"],
+    ),
+    (
+        &["adapter", "list", "nowhere"],
+        2,
+        &["nowhere: no such file or directory"],
+    ),
+    (&["adapter", "merge", "runs/tiny"], 2, &["--out <PATH>"]),
+    (
+        &["adapter", "merge", "runs/tiny", "--out", "m"],
+        2,
+        &["runs/tiny: no adapter here", "lora.rank"],
+    ),
+    (
+        &["adapter", "diff", "runs/tiny"],
+        2,
+        &["runs/tiny: no adapter here", "lora.rank"],
+    ),
+    (&["generate", "runs/tiny", "de", "--lora", "a"], 2, &["--adapter DIR"]),
+    (
+        &["generate", "runs/tiny", "de", "--adapter", "runs/tiny"],
+        2,
+        &["runs/tiny: no adapter here"],
+    ),
+    // Cards, receipts and gaps.
+    (&["ledger", "runs/tiny"], 2, &["taal card DIR"]),
+    (&["card"], 2, &["--model <DIR>", "models that are there: runs/tiny"]),
+    (
+        &["card", "nowhere"],
+        2,
+        &["nowhere: no model here", "models that are there: runs/tiny"],
+    ),
+    (
+        &["card", "model.gguf"],
+        2,
+        &["a card goes into a model directory", "taal export"],
+    ),
+    (&["card", "runs/tiny", "--out", "card.md"], 2, &["hint: --print"]),
+    (
+        &["replay", "receipt.json"],
+        2,
+        &["--model <DIR>", "models that are there: runs/tiny"],
+    ),
+    (
+        &["replay", "receipt.json", "runs/tiny"],
+        2,
+        &["taal replay RECEIPT --model runs/tiny"],
+    ),
+    (
+        &["replay", "none.json", "-m", "runs/tiny"],
+        2,
+        &["none.json: no such file", "--receipt FILE"],
+    ),
+    (
+        &["replay", "text.txt", "-m", "runs/tiny"],
+        65,
+        &["text.txt: not a receipt", "--receipt FILE"],
+    ),
+    (
+        &["eval", "runs/tiny", "--gaps", "nowhere"],
+        2,
+        &["nowhere: no such file", "--gaps dutch"],
+    ),
+    (
+        &["eval", "runs/tiny", "--gaps", "text.txt"],
+        65,
+        &["text.txt: line 1", "a tab"],
+    ),
+    (
+        &["eval", "runs/tiny", "text.txt", "--gaps", "dutch"],
+        2,
+        &["\"text.txt\" is a text to score", "leave one of them out"],
+    ),
+    (
+        &["eval", "runs/tiny", "text.txt", "--metric", "accuracy"],
+        2,
+        &["--task FILE"],
+    ),
+    // Data, energy and measurements.
+    (&["data", "tiny.toml"], 2, &["taal data preview --recipe tiny.toml"]),
+    (&["data", "show"], 2, &["taal data preview --recipe FILE"]),
+    (
+        &["data", "preview"],
+        2,
+        &["--recipe <NAME|FILE>", "`taal recipes` lists"],
+    ),
+    (
+        &["data", "preview", "tiny.toml"],
+        2,
+        &["taal data preview --recipe tiny.toml"],
+    ),
+    (
+        &["data", "preview", "--recipe", "none.toml"],
+        2,
+        &["none.toml: no such file"],
+    ),
+    (&["runs", "list"], 2, &["hint: taal runs"]),
+    (&["footprint"], 2, &["taal energy estimate, or taal energy watch"]),
+    (&["energy", "sleep", "1"], 2, &["taal energy watch -- sleep"]),
+    (&["energy", "watch"], 2, &["<COMMAND>"]),
+    (
+        &["energy", "watch", "--grid", "Nederland", "--", "true"],
+        2,
+        &["Nederland", "NL or NLD"],
+    ),
+    (&["energy", "estimate", "--country", "NL"], 2, &["--grid COUNTRY"]),
+    (&["energy", "estimate", "--params", "124M"], 2, &["--tokens <N>"]),
+    (&["energy", "estimate", "--preset", "gpt4"], 2, &["gpt3", "bloom"]),
+    (
+        &["energy", "estimate", "--params", "1M", "--tokens", "2,3B"],
+        2,
+        &["decimals take a point: 2.3B"],
+    ),
+    (&["bench", "runs/tiny"], 2, &["taal bench generate --model runs/tiny"]),
+    (
+        &["bench", "generate", "runs/tiny"],
+        2,
+        &["taal bench generate --model runs/tiny"],
+    ),
+    (
+        &["bench", "train", "tiny.toml"],
+        2,
+        &["taal train --recipe tiny.toml --dry-run"],
+    ),
+    (
+        &["bench", "train", "--shape", "huge"],
+        2,
+        &["expected cpu, baby, small or gpt2"],
+    ),
+    (
+        &["bench", "paradigm", "tiny.toml"],
+        2,
+        &["taal bench paradigm --recipe tiny.toml"],
+    ),
+    (
+        &["bench", "transfer", "runs/tiny"],
+        2,
+        &["taal bench transfer --model runs/tiny --task RECIPE"],
+    ),
+    (
+        &["bench", "transfer", "--model", "nowhere", "--task", "chat-tldr"],
+        2,
+        &["nowhere: no run here", "models that are there: runs/tiny"],
+    ),
+    (
+        &["bench", "forecast", "--runs", "0"],
+        2,
+        &["--runs 0: expected at least 1"],
+    ),
+    (
+        &["bench", "green", "--only", "nonsense"],
+        2,
+        &["nonsense", "expected one of default"],
+    ),
 ];
 
 #[test]

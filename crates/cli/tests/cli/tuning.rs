@@ -220,7 +220,7 @@ fn eval_task_scores_generated_answers_and_compares_two_models() {
         2,
         &["no.toml"],
     );
-    place.write("task.toml", "metric = \"bleu\"");
-    fails(place.taal(&eval), 2, &["task.toml", "bleu", "exact_match"]);
+    place.write("task.toml", "metric = \"meteor\"");
+    fails(place.taal(&eval), 2, &["task.toml", "meteor", "exact_match"]);
     assert!(stderr(&place.taal(&["eval", "--model", "one", "--against", "two"])).contains("--task"));
 }

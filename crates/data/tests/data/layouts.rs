@@ -182,7 +182,7 @@ fn columns_of_other_names_are_mapped() {
     let columns = Columns {
         prompt: Some("vraag".to_owned()),
         completion: Some("antwoord".to_owned()),
-        messages: None,
+        ..Columns::default()
     };
     let mapped = ConversationOptions { columns, ..options() };
     let content = "antwoord\tvraag\nja\thoi?\n";
@@ -221,6 +221,53 @@ fn columns_of_other_names_are_mapped() {
         texts,
         ["System: kort\nUser: hoi?\nAssistant: dag\nUser: en?\nAssistant: niks\n"]
     );
+}
+
+#[test]
+fn a_pair_without_a_prompt_has_the_messages_with_which_both_begin_as_one() {
+    let said = |role: &str, content: &str| format!("{{\"role\": {role:?}, \"content\": {content:?}}}");
+    let before = [said("user", "hoi?"), said("assistant", "dag"), said("user", "en?")];
+    let with = |last: &str| [&before[..], &[said("assistant", last)]].concat().join(", ");
+    let line = |chosen: &str, rejected: &str| format!("{{\"chosen\": [{chosen}], \"rejected\": [{rejected}]}}\n");
+    let with_prompt = format!(
+        "{{\"prompt\": [{}], \"chosen\": [{}], \"rejected\": [{}]}}\n",
+        before.join(", "),
+        said("assistant", "ja"),
+        said("assistant", "nee")
+    );
+    let chosen = ConversationOptions {
+        layout: Some(Layout::Preference),
+        ..options()
+    };
+    let rejected = ConversationOptions {
+        columns: chosen.columns.of_rejected(),
+        ..chosen.clone()
+    };
+    for content in [line(&with("ja"), &with("nee")), with_prompt] {
+        let sides = [&chosen, &rejected].map(|options| shown(&open_with("a.jsonl", &content, BLOCK, options).unwrap()));
+        let expected = ["ja", "nee"].map(|last| {
+            vec![format!(
+                "User: hoi?\nAssistant: dag$\nUser: en?\nAssistant:{{ {last}$}}"
+            )]
+        });
+        assert_eq!(sides, expected, "{content}");
+    }
+    let same = line(&with("ja"), &with("ja"));
+    assert_says(
+        open_with("a.jsonl", &same, BLOCK, &chosen),
+        &[
+            "a.jsonl, line 1",
+            "`chosen` and `rejected` do not differ",
+            "leave the row out",
+        ],
+    );
+    let shorter = line(&with("ja"), &before.join(", "));
+    for options in [&chosen, &rejected] {
+        assert_says(
+            open_with("a.jsonl", &shorter, BLOCK, options),
+            &["a.jsonl, line 1", "do not differ in an answer"],
+        );
+    }
 }
 
 #[test]

@@ -288,6 +288,7 @@ fn a_file_of_pairs_with_other_columns_is_mapped_and_a_missing_column_is_named() 
         columns: Columns {
             prompt: Some("English".to_owned()),
             completion: Some("Dutch".to_owned()),
+            rejected: None,
             messages: None,
         },
         ..options("en", "nl")
@@ -343,7 +344,7 @@ fn swapped_languages_are_refused_and_single_swapped_rows_are_noted_by_line() {
     let plan = BatchPlan::new(0, 4, 64);
     let good =
         "I have the key.\tIk heb de sleutel.\nWhere are you?\tWaar ben je?\nYou are not here.\tJe bent hier niet.\n";
-    let tokenizer = characters(good);
+    let tokenizer = characters(&format!("{good} I am"));
     let read = |name: &str, header: &str, rows: &str| {
         let path = write(dir.path(), name, format!("{header}\n{rows}"));
         Pairs::open_with(&tokenizer, &[path], &plan, &options("en", "nl"))
@@ -385,7 +386,7 @@ fn a_part_of_the_validation_pairs_is_taken_evenly() {
     let mut pairs = Pairs::open_with(&tokenizer, &[path], &plan, &options("en", "nl")).unwrap();
     let all = pairs.train.target_ids().count() as u64;
     assert!(!pairs.train.limit(all));
-    assert!(pairs.train.limit(all / 4));
+    assert!(pairs.train.limit(all.div_ceil(4)));
     assert_eq!(pairs.train.pairs(), 25);
     let lines: Vec<u64> = pairs.train.first(100).iter().map(|pair| pair.line).collect();
     assert_eq!(lines, (0..25).map(|index| index * 4 + 2).collect::<Vec<_>>());

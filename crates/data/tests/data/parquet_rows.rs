@@ -176,7 +176,7 @@ fn every_encoding_page_version_and_known_compression_gives_the_same_rows() {
         columns: Columns {
             prompt: Some("question".to_owned()),
             completion: Some("answer".to_owned()),
-            messages: None,
+            ..Columns::default()
         },
         ..options()
     };

@@ -2,7 +2,8 @@
 //!
 //! A GGUF file is one file with everything: a header of keys, the tokenizer, and the tensors. Versions 2 and 3 are read, with
 //! tensors of any [`TensorType`], and version 3 is written with the types of a [`WeightFormat`]. Matrices keep their types and stay
-//! where they are in the mapped file; those in F32, and of types that are not multiplied, are unpacked to single precision. Norms, biases
+//! where they are in the mapped file; those in F32, and of types that are not multiplied, are unpacked to single precision,
+//! and [`Contents::note`] says so. Norms, biases
 //! and positions stay F32, as llama.cpp expects. The two coordinates of a rotary pair are adjacent in its LLaMA and half a head apart in
 //! its Qwen, as in Hugging Face's files and Taal for all families: rows of queries and keys are put into that order when a file is opened.
 //!
@@ -10,6 +11,7 @@
 
 mod architecture;
 mod file;
+mod read_only;
 mod rope;
 mod tensor_type;
 mod vocabulary;
@@ -35,8 +37,8 @@ use taal_model::parameters::{self, Given, Held};
 use taal_model::{ModelError, Transformer, TransformerConfig, WeightFormat, can_be_quantized, rows_of};
 use write::{Entry, Planned, Writer};
 
-/// The fewest bytes for 32 values: those of Q4_0.
-const LEAST_BLOCK_BYTES: u64 = 18;
+/// The fewest bytes for 256 values: those of Q2_K.
+const LEAST_BLOCK_BYTES: u64 = 84;
 
 /// The parameter that is a table of vectors.
 const EMBEDDING: &str = "token_embedding.weight";
@@ -54,6 +56,8 @@ pub struct Contents {
     pub model: Transformer,
     /// Its tokenizer, if any, without tokens that only pad the embedding.
     pub vocabulary: Option<Vocabulary>,
+    /// What its user should know: which matrices are unpacked, because their types are not multiplied.
+    pub note: Option<String>,
 }
 
 /// Whether a file begins as GGUF files do.
@@ -112,11 +116,13 @@ fn build(file: &File<'_>, device: &Device) -> Result<Contents, ModelError> {
     refuse_too_few(file, &config)?;
     let model = config.empty(device)?;
     check_tensors(file, architecture, &model)?;
+    let mut unpacked = Unpacked::default();
     let model = parameters::fill(model, |name, shape| -> Result<Given, ModelError> {
         let parameter = architecture.parameter(&config, name, shape);
         if let Some(matrices) = matrices(file, name, &parameter)? {
             return Ok(Given::Quantized(matrices));
         }
+        unpacked.count(file, name, &parameter);
         let mut values = vec![0.0; parameter.count()];
         for (index, part) in parameter.parts.iter().enumerate() {
             let info = file
@@ -129,7 +135,39 @@ fn build(file: &File<'_>, device: &Device) -> Result<Contents, ModelError> {
     Ok(Contents {
         model,
         vocabulary: vocabulary.map(Vocabulary::without_padding),
+        note: unpacked.note(),
     })
+}
+
+/// The matrices of a file that are kept in single precision, though the file has them in fewer bits.
+#[derive(Debug, Default)]
+struct Unpacked {
+    types: BTreeSet<String>,
+    values: usize,
+}
+
+impl Unpacked {
+    fn count(&mut self, file: &File<'_>, name: &str, parameter: &Parameter) {
+        let parts = parameter.parts.iter().filter(|_| can_be_quantized(name));
+        let types = parts.filter_map(|part| Some(file.tensor(&part.name)?.tensor_type));
+        let types: Vec<TensorType> = types.filter(|kind| *kind != TensorType::F32).collect();
+        if !types.is_empty() {
+            self.values += parameter.count();
+            self.types.extend(types.iter().map(TensorType::to_string));
+        }
+    }
+
+    fn note(self) -> Option<String> {
+        let names: Vec<String> = self.types.into_iter().collect();
+        (!names.is_empty()).then(|| {
+            format!(
+                "matrices in {} are unpacked to F32 and take {:.1} MB in memory; `taal import` with --weights q8_0 or q4_k_m writes a \
+                 model that takes less",
+                names.join(" and "),
+                4.0 * self.values as f64 / 1e6
+            )
+        })
+    }
 }
 
 /// A matrix that is multiplied as it is stored in all of its tensors.
@@ -164,7 +202,7 @@ fn missing_tensor(path: &Path, name: &str) -> ModelError {
 fn refuse_too_few(file: &File<'_>, config: &TransformerConfig) -> Result<(), ModelError> {
     let n_params = config.n_params();
     let bytes = file.tensor_bytes();
-    if bytes >= n_params / 32 * LEAST_BLOCK_BYTES {
+    if bytes >= n_params / 256 * LEAST_BLOCK_BYTES {
         return Ok(());
     }
     Err(ModelError::file(

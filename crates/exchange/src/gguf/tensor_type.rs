@@ -4,12 +4,10 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use half::f16;
-use taal_kernels::{WeightType, encode_q5_0, q8_0_of_q5_0};
+use taal_kernels::{WeightType, encode_q5_0};
 use taal_model::Rounding;
 
-/// Values per block of the types without a `K`.
-const BLOCK: usize = 32;
+use super::read_only;
 
 /// The storage of one tensor's values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,19 +28,27 @@ pub enum TensorType {
     Q5_0,
     /// The same with a 16-bit minimum. Read only.
     Q5_1,
+    /// Blocks of 32 values: a 16-bit scale and 4-bit integers into a table of 8-bit ones. Read only.
+    Iq4Nl,
+    /// Blocks of 256 values: 4-bit scales and minima of 16 parts, 2-bit integers. Read only.
+    Q2K,
+    /// Blocks of 256 values: 6-bit scales of 16 parts, 3-bit integers. Read only.
+    Q3K,
     /// Blocks of 256 values: 6-bit scales and minima of 8 parts, 4-bit integers.
     Q4K,
     /// The same with 5-bit integers.
     Q5K,
     /// Blocks of 256 values: 8-bit scales of 16 parts, 6-bit integers.
     Q6K,
+    /// Blocks of 256 values: 6-bit scales of 8 parts, 4-bit integers into the table of IQ4_NL. Read only.
+    Iq4Xs,
     /// An unsupported type, by its number in the format.
     Other(u32),
 }
 
 impl TensorType {
     /// The types that can be read.
-    pub(super) const READ: [Self; 11] = [
+    pub(super) const READ: [Self; 15] = [
         Self::F32,
         Self::F16,
         Self::Bf16,
@@ -51,9 +57,13 @@ impl TensorType {
         Self::Q4_1,
         Self::Q5_0,
         Self::Q5_1,
+        Self::Q2K,
+        Self::Q3K,
         Self::Q4K,
         Self::Q5K,
         Self::Q6K,
+        Self::Iq4Nl,
+        Self::Iq4Xs,
     ];
 
     /// Its number in the format.
@@ -66,9 +76,13 @@ impl TensorType {
             Self::Q5_0 => 6,
             Self::Q5_1 => 7,
             Self::Q8_0 => 8,
+            Self::Q2K => 10,
+            Self::Q3K => 11,
             Self::Q4K => 12,
             Self::Q5K => 13,
             Self::Q6K => 14,
+            Self::Iq4Nl => 20,
+            Self::Iq4Xs => 23,
             Self::Bf16 => 30,
             Self::Other(number) => number,
         }
@@ -92,50 +106,26 @@ impl TensorType {
             Self::Q4K => WeightType::Q4K,
             Self::Q5K => WeightType::Q5K,
             Self::Q6K => WeightType::Q6K,
-            Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::Other(_) => return None,
+            Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::Q2K | Self::Q3K | Self::Iq4Nl | Self::Iq4Xs => return None,
+            Self::Other(_) => return None,
         })
     }
 
     /// Values and bytes of a block; none of a type that is not read.
     pub(super) fn block(self) -> Option<(usize, usize)> {
-        Some(match self {
-            Self::Q4_1 => (BLOCK, 20),
-            Self::Q5_0 => (BLOCK, 22),
-            Self::Q5_1 => (BLOCK, 24),
-            other => other.weight_type()?.block(),
-        })
+        read_only::block(self).or_else(|| Some(self.weight_type()?.block()))
     }
 
     /// The values of whole blocks; `None` of a type that is not read.
     pub(super) fn decode(self, bytes: &[u8]) -> Option<Vec<f32>> {
-        Some(match self {
-            Self::Q4_1 => blocks::<20>(bytes, |block, values| {
-                let (scale, least) = (half(block, 0), half(block, 2));
-                for (i, value) in values.iter_mut().enumerate() {
-                    *value = f32::from(nibble(&block[4..], i)) * scale + least;
-                }
-            }),
-            Self::Q5_0 => blocks::<22>(bytes, |block, values| {
-                let scale = half(block, 0);
-                for (i, value) in values.iter_mut().enumerate() {
-                    *value = f32::from(i16::from(five_bits(&block[2..], i)) - 16) * scale;
-                }
-            }),
-            Self::Q5_1 => blocks::<24>(bytes, |block, values| {
-                let (scale, least) = (half(block, 0), half(block, 2));
-                for (i, value) in values.iter_mut().enumerate() {
-                    *value = f32::from(five_bits(&block[4..], i)) * scale + least;
-                }
-            }),
-            other => {
-                let kind = other.weight_type()?;
-                let (block_values, block_bytes) = kind.block();
-                let blocks = bytes.len() / block_bytes;
-                let mut values = vec![0.0; blocks * block_values];
-                kind.decode(&bytes[..blocks * block_bytes], &mut values);
-                values
-            }
-        })
+        let Some(kind) = self.weight_type() else {
+            return read_only::decode(self, bytes);
+        };
+        let (block_values, block_bytes) = kind.block();
+        let blocks = bytes.len() / block_bytes;
+        let mut values = vec![0.0; blocks * block_values];
+        kind.decode(&bytes[..blocks * block_bytes], &mut values);
+        Some(values)
     }
 
     /// The bytes of values, which are whole blocks; `None` where a value is too large for the type, or the type is not written.
@@ -150,39 +140,12 @@ impl TensorType {
     pub(super) fn multiplied(self, bytes: &[u8]) -> Option<(WeightType, Cow<'_, [u8]>)> {
         match self {
             Self::F32 => None,
-            Self::Q5_0 => Some((WeightType::Q8_0, Cow::Owned(q8_0_of_q5_0(bytes)))),
-            other => Some((other.weight_type()?, Cow::Borrowed(bytes))),
+            other => match other.weight_type() {
+                Some(kind) => Some((kind, Cow::Borrowed(bytes))),
+                None => read_only::without_rounding(other, bytes).map(|(kind, bytes)| (kind, Cow::Owned(bytes))),
+            },
         }
     }
-}
-
-fn blocks<const N: usize>(bytes: &[u8], decode: impl Fn(&[u8; N], &mut [f32; BLOCK])) -> Vec<f32> {
-    let (stored, _) = bytes.as_chunks::<N>();
-    let mut values = vec![0.0; BLOCK * stored.len()];
-    let (decoded, _) = values.as_chunks_mut::<BLOCK>();
-    for (block, values) in stored.iter().zip(decoded) {
-        decode(block, values);
-    }
-    values
-}
-
-fn half(block: &[u8], at: usize) -> f32 {
-    f16::from_le_bytes([block[at], block[at + 1]]).to_f32()
-}
-
-/// The first half of a block's values is in the lower halves of its bytes, the second in the upper ones.
-fn nibble(bytes: &[u8], i: usize) -> u8 {
-    if i < BLOCK / 2 {
-        bytes[i] & 0x0f
-    } else {
-        bytes[i - BLOCK / 2] >> 4
-    }
-}
-
-/// Four bytes with each value's fifth bit, then the other four.
-fn five_bits(bytes: &[u8], i: usize) -> u8 {
-    let fifth = bytes[i / 8] >> (i % 8) & 1;
-    nibble(&bytes[4..], i) | fifth << 4
 }
 
 impl fmt::Display for TensorType {
@@ -199,9 +162,28 @@ impl fmt::Display for TensorType {
             Self::Q4K => "Q4_K",
             Self::Q5K => "Q5_K",
             Self::Q6K => "Q6_K",
-            Self::Other(10) => "Q2_K",
-            Self::Other(11) => "Q3_K",
+            Self::Q2K => "Q2_K",
+            Self::Q3K => "Q3_K",
+            Self::Iq4Nl => "IQ4_NL",
+            Self::Iq4Xs => "IQ4_XS",
+            Self::Other(9) => "Q8_1",
             Self::Other(15) => "Q8_K",
+            Self::Other(16) => "IQ2_XXS",
+            Self::Other(17) => "IQ2_XS",
+            Self::Other(18) => "IQ3_XXS",
+            Self::Other(19) => "IQ1_S",
+            Self::Other(21) => "IQ3_S",
+            Self::Other(22) => "IQ2_S",
+            Self::Other(24) => "I8",
+            Self::Other(25) => "I16",
+            Self::Other(26) => "I32",
+            Self::Other(27) => "I64",
+            Self::Other(28) => "F64",
+            Self::Other(29) => "IQ1_M",
+            Self::Other(34) => "TQ1_0",
+            Self::Other(35) => "TQ2_0",
+            Self::Other(39) => "MXFP4",
+            Self::Other(40) => "NVFP4",
             Self::Other(number) => return write!(f, "number {number}"),
         };
         f.write_str(name)

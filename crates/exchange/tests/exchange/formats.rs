@@ -388,16 +388,16 @@ fn what_llama2c_does_not_support_is_not_written() {
 }
 
 /// The offsets within a tensor's entry.
-struct Info {
-    dims: Vec<u64>,
+pub struct Info {
+    pub dims: Vec<u64>,
     kind: u32,
-    offset: u64,
+    pub offset: u64,
     /// The first byte of its dimensions.
     at: usize,
 }
 
 impl Info {
-    fn find(bytes: &[u8], name: &str) -> Self {
+    pub fn find(bytes: &[u8], name: &str) -> Self {
         let at = after(bytes, name) + 4;
         let n_dims = u32::from_le_bytes(bytes[at - 4..at].try_into().unwrap()) as usize;
         let number = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
@@ -410,7 +410,7 @@ impl Info {
         }
     }
 
-    fn kind_at(&self) -> usize {
+    pub fn kind_at(&self) -> usize {
         self.at + 8 * self.dims.len()
     }
 }
@@ -423,7 +423,7 @@ fn after(bytes: &[u8], name: &str) -> usize {
 }
 
 /// The byte after the last entry of the header, from the known end of the last tensor.
-fn data_start(bytes: &[u8]) -> usize {
+pub fn data_start(bytes: &[u8]) -> usize {
     let mut at = 24;
     let number = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
     let kind = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
@@ -556,7 +556,8 @@ fn r6_tensors_of_gguf_files_match_the_keys() {
             bytes[at] = number;
         })
     };
-    assert_says(&refusal(&kind(10)), &[name, "Q2_K", "llama-quantize"]);
+    assert_says(&refusal(&kind(16)), &[name, "IQ2_XXS", "llama-quantize"]);
+    assert_says(&refusal(&kind(11)), &["rows of 32 values", "Q3_K", "256"]);
     assert_says(&refusal(&kind(99)), &[name, "number 99", "llama-quantize"]);
     let giant = info(|bytes, info| bytes[info.at..info.at + 8].copy_from_slice(&u64::MAX.to_le_bytes()));
     assert_says(&refusal(&giant), &[name, "a dimension of more than"]);

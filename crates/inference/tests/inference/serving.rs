@@ -457,6 +457,7 @@ fn with_adapters(folder: &std::path::Path) -> (std::path::PathBuf, [std::path::P
             is_rslora: false,
             dropout: 0.0,
             targets: targets.iter().map(|target| (*target).to_owned()).collect(),
+            modules_to_save: Vec::new(),
         };
         let adapted = lm
             .model

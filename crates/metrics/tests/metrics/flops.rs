@@ -1,4 +1,4 @@
-use taal_metrics::flops::{Shape, count, exact_utilization, palm_per_token, utilization};
+use taal_metrics::flops::{Shape, Training, count, exact_utilization, palm_per_token, utilization};
 
 /// GPT-2 124M without biases, whose 124,337,664 parameters include 786,432 of learned positions.
 const GPT2: Shape = Shape {
@@ -143,6 +143,20 @@ fn an_encoder_adds_its_blocks_and_attention_to_the_source_in_each_block_of_the_d
     assert_eq!(counts.transformer, 2 * 3288 + 5832);
     // Two blocks that attend twice, three that attend once.
     assert_eq!(palm_per_token(&shape), 600 + 12 * 7 * 2 * 3 * 4);
+}
+
+#[test]
+fn a_frozen_weight_has_no_gradient_and_an_adapter_has() {
+    assert_eq!(Training::whole(GROUPED_AND_GATED).flops_per_token(), 1176);
+    let training = |n_frozen, n_low_rank| Training {
+        shape: GROUPED_AND_GATED,
+        n_frozen,
+        n_low_rank,
+    };
+    // 4 instead of 6 per frozen parameter, 6 per number of an adapter.
+    assert_eq!(training(40, 0).flops_per_token(), 1176 - 80);
+    assert_eq!(training(100, 10).flops_per_token(), 1176 - 200 + 60);
+    assert_eq!(training(u64::MAX, 0).flops_per_token(), 1176 - 200);
 }
 
 #[test]

@@ -151,6 +151,16 @@ impl Layout {
         Parameter::cut(shape, is_transposed, parts)
     }
 
+    /// Whether the output matrix is the table of tokens.
+    pub(super) fn is_tied(&self) -> bool {
+        self.config.tie_embeddings
+    }
+
+    /// Rows of the table of tokens.
+    pub(super) fn vocab_size(&self) -> usize {
+        self.config.vocab_size
+    }
+
     /// The width of the vectors of tokens and positions.
     pub(super) fn width(&self) -> usize {
         self.config.d_model

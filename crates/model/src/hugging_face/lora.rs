@@ -9,8 +9,10 @@ use taal_kernels::{LowRankConfig, random};
 
 use super::Family;
 use super::layout::Layout;
+use super::saved::saved_layers;
 use crate::ModelError;
 use crate::config::TransformerConfig;
+use crate::layout::MatrixPlace;
 use crate::parameters::{self, ParameterInfo, ParameterTable, Role};
 use crate::precision::HEAD;
 use crate::transformer::Transformer;
@@ -28,6 +30,8 @@ pub struct Lora {
     pub dropout: f64,
     /// The ends of the names of linear layers, such as `q_proj`; where empty, all but the output matrix have an adapter.
     pub targets: Vec<String>,
+    /// The ends of the names of layers that are trained whole and kept with the adapter, see [`token_modules`](super::token_modules).
+    pub modules_to_save: Vec<String>,
 }
 
 impl Lora {
@@ -51,16 +55,21 @@ impl Lora {
 
     /// Whether a layer of this name has an adapter, as in PEFT: it is a target, or ends with one after a dot.
     fn is_target(&self, module: &str, is_head: bool) -> bool {
-        let ends = |target: &String| {
-            module
-                .strip_suffix(target.as_str())
-                .is_some_and(|start| start.is_empty() || start.ends_with('.'))
-        };
         match self.targets.is_empty() {
             true => !is_head,
-            false => self.targets.iter().any(ends),
+            false => is_named(module, &self.targets),
         }
     }
+}
+
+/// Whether a layer has one of these names, or ends with one after a dot.
+pub(super) fn is_named(module: &str, names: &[String]) -> bool {
+    let ends = |name: &String| {
+        module
+            .strip_suffix(name.as_str())
+            .is_some_and(|start| start.is_empty() || start.ends_with('.'))
+    };
+    names.iter().any(ends)
 }
 
 /// A linear layer of a family's file: its name there, and its outputs among those of ours.
@@ -68,21 +77,37 @@ impl Lora {
 pub(super) struct Linear {
     pub(super) module: String,
     pub(super) outputs: Range<usize>,
+    /// Which half of the layer's outputs ours are, where another one of ours has the other half: see [`halves`](super::halves).
+    pub(super) half: Option<usize>,
 }
 
-/// The linear layers of one of ours; none where it shares a tensor of the file with another.
-pub(super) fn linears(layout: &Layout, name: &str, [d_input, d_output]: [usize; 2]) -> Result<Vec<Linear>, String> {
+/// The linear layers of one of ours.
+pub(super) fn linears(layout: &Layout, name: &str, [d_input, d_output]: [usize; 2]) -> Vec<Linear> {
     let parameter = layout.parameter(name, &[d_input, d_output]);
     let modules = parameter
         .parts
         .iter()
         .map(|part| part.name.trim_end_matches(".weight").to_string());
     let modules: Vec<String> = modules.collect();
-    let Some(columns) = parameter.whole_columns() else {
-        return Err(modules.into_iter().next().unwrap_or_default());
-    };
-    let linears = modules.into_iter().zip(columns);
-    Ok(linears.map(|(module, outputs)| Linear { module, outputs }).collect())
+    match parameter.whole_columns() {
+        Some(columns) => {
+            let linear = |(module, outputs)| Linear {
+                module,
+                outputs,
+                half: None,
+            };
+            modules.into_iter().zip(columns).map(linear).collect()
+        }
+        None => {
+            let places = parameter.matrix_places(false);
+            let linear = |(module, place): (String, MatrixPlace)| Linear {
+                module,
+                half: Some(place.rows.start / d_output.max(1)),
+                outputs: place.outputs,
+            };
+            modules.into_iter().zip(places).map(linear).collect()
+        }
+    }
 }
 
 /// The name of a layer without what distinguishes it from that of other blocks.
@@ -116,21 +141,15 @@ impl Seen {
         [d_input, d_output]: [usize; 2],
     ) -> Result<Vec<Range<usize>>, ModelError> {
         let is_head = name == HEAD;
-        let linears = match linears(layout, name, [d_input, d_output]) {
-            Ok(linears) => linears,
-            Err(module) => {
-                self.note(&module);
-                return match lora.is_target(&module, is_head) {
-                    true => Err(ModelError::config("lora.targets", shares_a_tensor(&module))),
-                    false => Ok(Vec::new()),
-                };
-            }
-        };
         let mut chosen = Vec::new();
-        for Linear { module, outputs } in linears {
+        for Linear { module, outputs, .. } in linears(layout, name, [d_input, d_output]) {
             self.note(&module);
             if !lora.is_target(&module, is_head) {
                 continue;
+            }
+            if is_named(&module, &lora.modules_to_save) {
+                let detail = format!("{module} is trained whole, because there are new tokens; leave it out");
+                return Err(ModelError::config("lora.targets", detail));
             }
             let most = d_input.min(outputs.len());
             if !(1..=most).contains(&lora.rank) {
@@ -185,13 +204,6 @@ impl Seen {
         let names: Vec<&str> = self.names.iter().map(String::as_str).collect();
         names.join(", ")
     }
-}
-
-fn shares_a_tensor(module: &str) -> String {
-    format!(
-        "{module} is two matrices in one tensor, which cannot have an adapter; set lora.targets to other layers, such as \
-         [\"Wqkv\", \"Wo\"]"
-    )
 }
 
 /// The values of an adapter of one of our layers.
@@ -251,6 +263,14 @@ impl Transformer {
     #[must_use]
     pub fn with_adapters_only(self) -> Self {
         self.with_frozen(|row| row.role != Role::LowRank)
+    }
+
+    /// The same model of which only the adapters and the layers that are kept with them are trained.
+    #[must_use]
+    pub fn with_adapters_of(self, lora: &Lora, family: Family) -> Self {
+        let layers = saved_layers(&Layout::new(self.config(), family), lora);
+        let is_saved = |name: &str| layers.iter().any(|layer| layer.ours == name);
+        self.with_frozen(|row| row.role != Role::LowRank && !is_saved(&row.name))
     }
 
     /// Whether any layer has an adapter.

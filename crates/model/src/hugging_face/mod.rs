@@ -8,6 +8,7 @@
 mod blocks;
 mod config;
 mod encoders;
+mod halves;
 mod layout;
 mod lora;
 mod marian;
@@ -15,6 +16,7 @@ mod modernbert;
 mod peft;
 mod pickle;
 mod rope;
+mod saved;
 mod shards;
 mod special_ids;
 mod t5;
@@ -39,6 +41,7 @@ pub use peft::{
     open_adapter_info, weights_hash, with_adapter,
 };
 pub use pickle::refuse_pickle;
+pub use saved::{n_saved_params, token_modules};
 pub use special_ids::{GENERATION_CONFIG_FILE, Mark, SpecialIds, TOKENIZER_CONFIG_FILE};
 pub use translation::{OwnLoss, TRANSLATION_FILE, TranslationFacts};
 

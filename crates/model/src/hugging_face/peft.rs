@@ -14,16 +14,19 @@ use serde_json::{Map, Value, json};
 use taal_kernels::Dense;
 use taal_store::FileFormat;
 
+use super::halves::{Half, Whole, are_patterns, joined, patterns};
 use super::layout::Layout;
 use super::lora::{Linear, Lora, Values, linears, short_name};
+use super::saved::saved_layers;
 use super::shards::Shards;
 use super::weights::{self, Stored, shown};
 use super::{
-    CONFIG_FILE, Companions, Family, INDEX_FILE, MAX_CONFIG_BYTES, WEIGHTS_FILE, companion_files, read_config,
+    CONFIG_FILE, Companions, Family, INDEX_FILE, MAX_CONFIG_BYTES, WEIGHTS_FILE, companion_files, parse_config,
+    read_config,
 };
 use crate::ModelError;
 use crate::config::TransformerConfig;
-use crate::parameters::to_vec;
+use crate::parameters::{self, to_vec};
 use crate::transformer::Transformer;
 
 /// The file of an adapter directory that says what its tensors mean.
@@ -32,7 +35,7 @@ pub const ADAPTER_CONFIG_FILE: &str = "adapter_config.json";
 pub const ADAPTER_WEIGHTS_FILE: &str = "adapter_model.safetensors";
 
 /// What PEFT puts before a layer's name.
-const PREFIX: &str = "base_model.model.";
+pub(super) const PREFIX: &str = "base_model.model.";
 /// The key of the base's hash in the metadata of the weights.
 const BASE_HASH: &str = "base_blake3";
 /// Bytes hashed at a time.
@@ -143,7 +146,9 @@ struct AdapterConfig {
     #[serde(default)]
     bias: Option<String>,
     #[serde(default)]
-    modules_to_save: Value,
+    modules_to_save: Option<Vec<String>>,
+    #[serde(default)]
+    ensure_weight_tying: bool,
     #[serde(default)]
     rank_pattern: Value,
     #[serde(default)]
@@ -187,14 +192,13 @@ impl AdapterConfig {
         if self.bias.as_deref().is_some_and(|bias| bias != "none") {
             return Some("key `bias`: expected \"none\"; merge it with PEFT's merge_and_unload".to_string());
         }
-        let others = [
-            ("modules_to_save", &self.modules_to_save),
-            ("rank_pattern", &self.rank_pattern),
-            ("alpha_pattern", &self.alpha_pattern),
-        ];
-        let (key, _) = others.into_iter().find(|(_, value)| !is_empty(value))?;
+        if are_patterns(&self.lora(), [&self.rank_pattern, &self.alpha_pattern]) {
+            return None;
+        }
+        let is_ranks = !is_empty(&self.rank_pattern);
         Some(format!(
-            "key `{key}`: expected none, which is not supported; merge it with PEFT's merge_and_unload"
+            "key `{}`: expected none, which is not supported; merge it with PEFT's merge_and_unload",
+            if is_ranks { "rank_pattern" } else { "alpha_pattern" }
         ))
     }
 
@@ -209,6 +213,7 @@ impl AdapterConfig {
                 Value::String(pattern) => vec![pattern.clone()],
                 _ => Vec::new(),
             },
+            modules_to_save: self.modules_to_save.clone().unwrap_or_default(),
         }
     }
 }
@@ -223,12 +228,17 @@ pub fn open_adapter_info(dir: &Path) -> Result<AdapterInfo, ModelError> {
     let path = dir.join(ADAPTER_WEIGHTS_FILE);
     let map = taal_store::Map::open(&path)?;
     let (tensors, base_blake3) = parse(&path, &map)?;
-    let count = |view: TensorView<'_>| view.shape().iter().product::<usize>() as u64;
+    let count = |name: &str, view: TensorView<'_>| {
+        let numbers = view.shape().iter().product::<usize>() as u64;
+        // Half of the B of two matrices in one layer is zeros.
+        let is_doubled = name.ends_with(".lora_B.weight") && view.shape().last() == Some(&(2 * config.r));
+        numbers / if is_doubled { 2 } else { 1 }
+    };
     Ok(AdapterInfo {
         lora: config.lora(),
         base: config.base_model_name_or_path,
         base_blake3,
-        n_params: tensors.iter().map(|(_, view)| count(view)).sum(),
+        n_params: tensors.iter().map(|(name, view)| count(name, view)).sum(),
     })
 }
 
@@ -260,7 +270,8 @@ pub fn with_adapter(
     dir: &Path,
     base_blake3: Option<&str>,
 ) -> Result<Transformer, ModelError> {
-    let lora = AdapterConfig::read(dir)?.lora();
+    let config = AdapterConfig::read(dir)?;
+    let lora = config.lora();
     let path = dir.join(ADAPTER_WEIGHTS_FILE);
     let map = taal_store::Map::open(&path)?;
     let (tensors, made_for) = parse(&path, &map)?;
@@ -282,21 +293,31 @@ pub fn with_adapter(
         layout: Layout::new(model.config(), family),
         lora: &lora,
     };
-    let found = reader.read(&model)?;
+    let mut left: BTreeSet<&str> = tensors.names().into_iter().collect();
+    let model = match reader.saved(config.ensure_weight_tying, &mut left)? {
+        Some((vocab_size, found)) => parameters::with_tokens(&model, vocab_size, found)?,
+        None => model,
+    };
+    let found = reader.read(&model, left)?;
     Ok(model.with_values(&lora, found))
 }
 
+/// The names of A and B of a layer.
+fn low_rank_names(module: &str) -> [String; 2] {
+    ["A", "B"].map(|kind| format!("{PREFIX}{module}.lora_{kind}.weight"))
+}
+
 /// Reads the tensors of an adapter for a model.
-struct Reader<'a> {
-    path: &'a Path,
-    tensors: &'a SafeTensors<'a>,
-    layout: Layout,
-    lora: &'a Lora,
+pub(super) struct Reader<'a> {
+    pub(super) path: &'a Path,
+    pub(super) tensors: &'a SafeTensors<'a>,
+    pub(super) layout: Layout,
+    pub(super) lora: &'a Lora,
 }
 
 impl Reader<'_> {
-    fn read(&self, model: &Transformer) -> Result<BTreeMap<String, Values>, ModelError> {
-        let mut left: BTreeSet<&str> = self.tensors.names().into_iter().collect();
+    /// The low-rank parts, which are all tensors that are left.
+    fn read(&self, model: &Transformer, mut left: BTreeSet<&str>) -> Result<BTreeMap<String, Values>, ModelError> {
         let mut found = BTreeMap::new();
         for (name, dense) in model.dense_layers_ref() {
             if let Some(values) = self.layer(&name, dense, &mut left)? {
@@ -316,19 +337,21 @@ impl Reader<'_> {
     /// The adapter of one of our layers, whose tensors are taken from `left`.
     fn layer(&self, name: &str, dense: &Dense, left: &mut BTreeSet<&str>) -> Result<Option<Values>, ModelError> {
         let [d_input, d_output] = dense.weight.lazy_shape().dims();
-        // A layer that shares a tensor has no adapter; if the file has one, it stays in `left` and is refused by name.
-        let linears = linears(&self.layout, name, [d_input, d_output]).unwrap_or_default();
+        let linears = linears(&self.layout, name, [d_input, d_output]);
         let mut parts = Vec::new();
         let mut matrices = Vec::new();
-        for Linear { module, outputs } in linears {
+        for Linear { module, outputs, half } in linears {
             let Some(names) = self.names_of(&module) else { continue };
             let [a, b] = &names;
             left.remove(a.as_str());
             left.remove(b.as_str());
-            matrices.push([
-                self.matrix(a, [self.lora.rank, d_input])?,
-                self.matrix(b, [outputs.len(), self.lora.rank])?,
-            ]);
+            matrices.push(match half {
+                Some(half) => self.half(half, &names, [d_input, outputs.len()])?,
+                None => [
+                    self.matrix(a, [self.lora.rank, d_input])?,
+                    self.matrix(b, [outputs.len(), self.lora.rank])?,
+                ],
+            });
             parts.push(outputs);
         }
         Ok((!parts.is_empty()).then(|| in_our_order(parts, &matrices, d_input, self.lora.rank)))
@@ -336,25 +359,18 @@ impl Reader<'_> {
 
     /// The names of A and B of a layer, where the file has one of them.
     fn names_of(&self, module: &str) -> Option<[String; 2]> {
-        let names = |module: &str| ["A", "B"].map(|kind| format!("{PREFIX}{module}.lora_{kind}.weight"));
-        let has = |module: &str| names(module).iter().any(|name| self.tensors.tensor(name).is_ok());
+        let has = |module: &str| {
+            low_rank_names(module)
+                .iter()
+                .any(|name| self.tensors.tensor(name).is_ok())
+        };
         let is_stored = |weight: &str| weight.strip_suffix(".weight").is_some_and(has);
         let stored = self.layout.stored_name(&format!("{module}.weight"), is_stored)?;
-        stored.strip_suffix(".weight").map(names)
+        stored.strip_suffix(".weight").map(low_rank_names)
     }
 
-    fn matrix(&self, name: &str, shape: [usize; 2]) -> Result<Vec<f32>, ModelError> {
-        let view = self.tensors.tensor(name).map_err(|_| {
-            ModelError::file(
-                self.path,
-                format!("tensor `{}` is missing, and its pair is there", shown(name)),
-            )
-        })?;
-        let stored = Stored {
-            path: self.path,
-            view,
-            map: None,
-        };
+    pub(super) fn matrix(&self, name: &str, shape: [usize; 2]) -> Result<Vec<f32>, ModelError> {
+        let stored = self.stored(name)?;
         if stored.view.shape() != shape {
             let detail = format!(
                 "has shape {:?}, but this model and a rank of {} ask for {shape:?}",
@@ -363,11 +379,21 @@ impl Reader<'_> {
             );
             return Err(stored.bad(name, &detail));
         }
-        let mut values = Vec::with_capacity(stored.count());
-        stored.read(name, 0..stored.count(), shape[1], |block| {
-            values.extend_from_slice(block)
+        stored.values(name, shape[1])
+    }
+
+    pub(super) fn stored(&self, name: &str) -> Result<Stored<'_>, ModelError> {
+        let view = self.tensors.tensor(name).map_err(|_| {
+            ModelError::file(
+                self.path,
+                format!("tensor `{}` is missing, and its pair is there", shown(name)),
+            )
         })?;
-        Ok(values)
+        Ok(Stored {
+            path: self.path,
+            view,
+            map: None,
+        })
     }
 }
 
@@ -405,10 +431,11 @@ pub fn adapter_files(
     let layout = Layout::new(model.config(), base.family);
     let mut tensors = BTreeMap::new();
     let mut modules = BTreeSet::new();
+    let mut halves: BTreeMap<String, Vec<Half>> = BTreeMap::new();
     for (name, dense) in model.dense_layers_ref() {
         let Some(adapter) = &dense.adapter else { continue };
         let [d_input, d_output] = dense.weight.lazy_shape().dims();
-        let linears = linears(&layout, &name, [d_input, d_output]).unwrap_or_default();
+        let linears = linears(&layout, &name, [d_input, d_output]);
         let (a, b) = (to_vec(adapter.a.val()), to_vec(adapter.b.val()));
         let config = adapter.config();
         let (rank, ranks, width) = (config.rank, config.rank * config.parts.len(), config.width());
@@ -419,19 +446,54 @@ pub fn adapter_files(
             };
             let of_a = (0..rank).flat_map(|r| a.iter().skip(index * rank + r).step_by(ranks).copied());
             let of_b = (first..first + outputs.len()).flat_map(|column| b.iter().skip(column).step_by(width).copied());
-            let name = |kind: &str| format!("{PREFIX}{}.lora_{kind}.weight", linear.module);
-            tensors.insert(name("A"), ([rank, d_input], of_a.collect::<Vec<f32>>()));
-            tensors.insert(name("B"), ([outputs.len(), rank], of_b.collect()));
+            let (a, b): (Vec<f32>, Vec<f32>) = (of_a.collect(), of_b.collect());
+            match linear.half {
+                Some(index) => halves
+                    .entry(linear.module.clone())
+                    .or_default()
+                    .push(Half { index, a, b }),
+                None => {
+                    let [name_a, name_b] = low_rank_names(&linear.module);
+                    tensors.insert(name_a, ([rank, d_input], a));
+                    tensors.insert(name_b, ([outputs.len(), rank], b));
+                }
+            }
             modules.insert(linear.module.clone());
             first += outputs.len();
         }
     }
+    let mut doubled = BTreeSet::new();
+    for (module, halves) in halves {
+        let Whole { rank, a, b } = joined(halves, lora.rank);
+        if rank > lora.rank {
+            doubled.insert(short_name(&module).to_owned());
+        }
+        let [name_a, name_b] = low_rank_names(&module);
+        tensors.insert(name_a, ([rank, a.len() / rank], a));
+        tensors.insert(name_b, ([b.len() / rank, rank], b));
+    }
     if tensors.is_empty() {
         return Err(ModelError::Input("the model has no adapter".to_string()));
     }
-    let config = config_json(model.config(), lora, base, &modules);
+    let saved = saved_layers(&layout, lora);
+    parameters::read(model, |name, shape, values| {
+        if let Some(layer) = saved.iter().find(|layer| layer.ours == name) {
+            let parameter = layout.parameter(name, shape);
+            let values = parameter.part_values(0, &values);
+            let shape = [parameter.parts[0].shape[0], parameter.parts[0].row_len()];
+            if layout.is_tied() {
+                // As PEFT does, so that a reader that does not tie them has the same matrix twice.
+                tensors.insert(format!("{PREFIX}{}", layout.head_name()), (shape, values.clone()));
+            }
+            tensors.insert(format!("{PREFIX}{}.weight", layer.module), (shape, values));
+        }
+    });
+    let config = config_json(model.config(), lora, base, &modules, &doubled);
     let mut files = vec![
-        (CONFIG_FILE.to_string(), base_config(base, companions)?),
+        (
+            CONFIG_FILE.to_string(),
+            base_config(base, companions, model.config().vocab_size)?,
+        ),
         (ADAPTER_CONFIG_FILE.to_string(), config),
         (ADAPTER_WEIGHTS_FILE.to_string(), weights_bytes(&tensors, base)?),
     ];
@@ -440,16 +502,30 @@ pub fn adapter_files(
     Ok(files)
 }
 
-/// The base's `config.json` with the special ids of the adapter.
-fn base_config(base: &Base, companions: Companions<'_>) -> Result<Vec<u8>, ModelError> {
+/// The base's `config.json` with the special ids and the number of tokens of the adapter.
+fn base_config(base: &Base, companions: Companions<'_>, vocab_size: usize) -> Result<Vec<u8>, ModelError> {
     let path = base.dir.join(CONFIG_FILE);
     let text = taal_store::read_text(&path, MAX_CONFIG_BYTES)?;
-    let Some(special_ids) = companions.special_ids else {
+    let has_more = parse_config(&path, &text)?.0.vocab_size != vocab_size;
+    if companions.special_ids.is_none() && !has_more {
         return Ok(text.into_bytes());
-    };
+    }
     let mut config: Map<String, Value> =
         serde_json::from_str(&text).map_err(|error| ModelError::file(&path, format!("not valid JSON: {error}")))?;
-    config.extend(special_ids.config().clone());
+    if let Some(special_ids) = companions.special_ids {
+        config.extend(special_ids.config().clone());
+    }
+    if has_more {
+        let set = |object: &mut Map<String, Value>| {
+            if let Some(size) = object.get_mut("vocab_size") {
+                *size = vocab_size.into();
+            }
+        };
+        set(&mut config);
+        if let Some(own) = config.get_mut("taal").and_then(Value::as_object_mut) {
+            set(own);
+        }
+    }
     Ok(format!("{:#}\n", Value::Object(config)).into_bytes())
 }
 
@@ -471,9 +547,16 @@ fn weights_bytes(tensors: &BTreeMap<String, ([usize; 2], Vec<f32>)>, base: &Base
 }
 
 /// `adapter_config.json` with PEFT's keys in their order.
-fn config_json(config: &TransformerConfig, lora: &Lora, base: &Base, modules: &BTreeSet<String>) -> Vec<u8> {
-    let value = json!({
-        "alpha_pattern": {},
+fn config_json(
+    config: &TransformerConfig,
+    lora: &Lora,
+    base: &Base,
+    modules: &BTreeSet<String>,
+    doubled: &BTreeSet<String>,
+) -> Vec<u8> {
+    let [rank_pattern, alpha_pattern] = patterns(lora, doubled);
+    let mut value = json!({
+        "alpha_pattern": alpha_pattern,
         "auto_mapping": null,
         "base_model_name_or_path": base.dir.display().to_string(),
         "bias": "none",
@@ -488,7 +571,7 @@ fn config_json(config: &TransformerConfig, lora: &Lora, base: &Base, modules: &B
         "modules_to_save": null,
         "peft_type": "LORA",
         "r": lora.rank,
-        "rank_pattern": {},
+        "rank_pattern": rank_pattern,
         "revision": null,
         "target_modules": target_modules(modules),
         "task_type": match config.is_encoder_decoder() {
@@ -498,6 +581,11 @@ fn config_json(config: &TransformerConfig, lora: &Lora, base: &Base, modules: &B
         "use_dora": false,
         "use_rslora": lora.is_rslora,
     });
+    if !lora.modules_to_save.is_empty() {
+        value["modules_to_save"] = json!(lora.modules_to_save);
+        // Without it, PEFT trains and uses a copy of the table as the embedding alone.
+        value["ensure_weight_tying"] = config.tie_embeddings.into();
+    }
     format!("{value:#}\n").into_bytes()
 }
 

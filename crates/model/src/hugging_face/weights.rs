@@ -162,6 +162,13 @@ pub(super) struct Stored<'data> {
 }
 
 impl Stored<'_> {
+    /// All values, in the file's order.
+    pub(super) fn values(&self, name: &str, row_len: usize) -> Result<Vec<f32>, ModelError> {
+        let mut values = Vec::with_capacity(self.count());
+        self.read(name, 0..self.count(), row_len, |block| values.extend_from_slice(block))?;
+        Ok(values)
+    }
+
     /// Calls `see` with the values of `range`, in order and in blocks of some multiple of `row_len`, all of them finite. A
     /// block's bytes are released before the next is read, so no tensor is in memory twice.
     pub(super) fn read(

@@ -5,8 +5,8 @@ Each folder `adapters/NAME` holds `adapter_config.json` and `adapter_model.safet
 them, A and B normal with standard deviation 0.2, and `expected.json`: `base`, the folder of the base model, the versions
 used, and one sample with `input_ids` [batch, seq] and `logits` [batch, seq, vocab] with 7 significant digits.
 
-`python make_adapters.py check DIR BASE` opens an adapter that Taal wrote with PEFT and prints the logits for the same ids
-as JSON.
+`python make_adapters.py NAME...` makes only these. `python make_adapters.py check DIR BASE [TOKENS]` opens an adapter that
+Taal wrote with PEFT, on its base with rows for so many tokens, and prints the logits for the same ids as JSON.
 """
 
 import json
@@ -27,12 +27,21 @@ ADAPTERS = {
     "qwen2": dict(base="qwen2", r=2, lora_alpha=4, target_modules=["k_proj", "down_proj"]),
     "bert": dict(base="bert", r=3, lora_alpha=6, target_modules=["query", "value", "dense"]),
     "distilbert": dict(base="distilbert", r=2, lora_alpha=2, target_modules="all-linear"),
+    "llama-saved": dict(base="llama-untied", tokens=53, r=2, lora_alpha=4, target_modules=["q_proj", "v_proj"],
+                        modules_to_save=["embed_tokens", "lm_head"]),
+    "llama-tied-saved": dict(base="llama-tied", tokens=53, r=2, lora_alpha=4, target_modules=["q_proj", "v_proj"],
+                             modules_to_save=["embed_tokens"], ensure_weight_tying=True),
+    "modernbert": dict(base="modernbert", r=2, lora_alpha=4, target_modules=["Wqkv", "Wi", "Wo"]),
 }
 
 
-def open_base(name):
+def open_base(name, tokens=None):
+    """A base model, with rows for new tokens where there are more than it has."""
     kind = AutoModelForMaskedLM if "bert" in name else AutoModelForCausalLM
-    return kind.from_pretrained(HERE / name, attn_implementation="eager").eval()
+    model = kind.from_pretrained(HERE / name, attn_implementation="eager").eval()
+    if tokens is not None and tokens > model.config.vocab_size:
+        model.resize_token_embeddings(tokens)
+    return model
 
 
 def rounded(tensor):
@@ -40,20 +49,27 @@ def rounded(tensor):
 
 
 def logits_of(model, base):
-    sample = json.loads((HERE / base / "expected.json").read_text())["samples"][0]
+    """The ids of the base's first sample, of which some become new tokens where the model has more, and the logits for them."""
+    expected = json.loads((HERE / base / "expected.json").read_text())
+    ids = expected["samples"][0]["input_ids"]
+    known, tokens = json.loads((HERE / base / "config.json").read_text())["vocab_size"], model.config.vocab_size
+    for new in range(known, tokens):
+        ids[0][2 * (new - known)] = new
     with torch.no_grad():
-        return sample["input_ids"], model(input_ids=torch.tensor(sample["input_ids"])).logits
+        return ids, model(input_ids=torch.tensor(ids)).logits
 
 
-def make():
+def make(names):
     for seed, (name, settings) in enumerate(ADAPTERS.items()):
+        if names and name not in names:
+            continue
         settings = dict(settings)
-        base = settings.pop("base")
+        base, tokens = settings.pop("base"), settings.pop("tokens", None)
         task = None if "bert" in base else "CAUSAL_LM"
-        model = peft.get_peft_model(open_base(base), peft.LoraConfig(**settings, lora_dropout=0.1, task_type=task))
+        model = peft.get_peft_model(open_base(base, tokens), peft.LoraConfig(**settings, lora_dropout=0.1, task_type=task))
         generator = torch.Generator().manual_seed(seed)
         for parameter_name, parameter in sorted(model.named_parameters()):
-            if "lora_" in parameter_name:
+            if "lora_" in parameter_name or "modules_to_save.default" in parameter_name:
                 parameter.data = 0.2 * torch.randn(parameter.shape, generator=generator)
         model.eval()
         model.peft_config["default"].base_model_name_or_path = base
@@ -66,10 +82,10 @@ def make():
             samples=[dict(input_ids=ids, logits=rounded(logits), attention_layer0_head0=[])])) + "\n")
 
 
-def check(folder, base):
-    model = peft.PeftModel.from_pretrained(open_base(base), folder).eval()
+def check(folder, base, tokens=None):
+    model = peft.PeftModel.from_pretrained(open_base(base, tokens and int(tokens)), folder).eval()
     print(json.dumps(rounded(logits_of(model, base)[1])))
 
 
 if __name__ == "__main__":
-    check(*sys.argv[2:]) if sys.argv[1:2] == ["check"] else make()
+    check(*sys.argv[2:]) if sys.argv[1:2] == ["check"] else make(sys.argv[1:])

@@ -19,6 +19,7 @@ fn lora(targets: &[&str]) -> Lora {
         is_rslora: false,
         dropout: 0.1,
         targets: targets.iter().map(|target| (*target).to_owned()).collect(),
+        modules_to_save: Vec::new(),
     }
 }
 
@@ -71,9 +72,8 @@ fn relative_difference(found: &Transformer, expected: &Transformer) -> f32 {
 
 /// Configurations whose linear layers can all have an adapter.
 fn adaptable() -> Vec<(&'static str, TransformerConfig)> {
-    let has_own_tensors =
-        |(name, _): &(&str, TransformerConfig)| !name.contains("modernbert") && !name.contains("lstm");
-    many_configs().into_iter().filter(has_own_tensors).collect()
+    let has_linear_layers = |(name, _): &(&str, TransformerConfig)| !name.contains("lstm");
+    many_configs().into_iter().filter(has_linear_layers).collect()
 }
 
 #[test]
@@ -136,7 +136,17 @@ fn an_adapter_directory_opens_as_the_same_adapter_of_the_same_base() {
 
 #[test]
 fn adapters_of_peft_compute_what_peft_computes_and_are_written_with_the_same_tensors() {
-    let names = ["gpt2", "llama", "llama-head", "qwen2", "bert", "distilbert"];
+    let names = [
+        "gpt2",
+        "llama",
+        "llama-head",
+        "qwen2",
+        "bert",
+        "distilbert",
+        "llama-saved",
+        "llama-tied-saved",
+        "modernbert",
+    ];
     for name in names {
         let (dir, expected) = golden(&format!("adapters/{name}"));
         let text = std::fs::read_to_string(dir.join("expected.json")).unwrap();
@@ -184,6 +194,106 @@ fn adapters_of_peft_compute_what_peft_computes_and_are_written_with_the_same_ten
                 "{name}: {tensor}"
             );
         }
+    }
+}
+
+#[test]
+fn layers_that_are_kept_whole_come_back_with_their_tokens_and_what_is_not_one_of_them_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in [
+        "gpt2",
+        "llama",
+        "llama tied",
+        "qwen3 grouped",
+        "dynamic angles outside all families",
+    ] {
+        let (_, config) = many_configs().into_iter().find(|(known, _)| *known == name).unwrap();
+        let family = Family::of(&config);
+        let lora = Lora {
+            modules_to_save: hugging_face::token_modules(&config, family),
+            ..lora(&[])
+        };
+        let dir = folder.path().join(name);
+        hugging_face::save(&random_weights(&config), &dir, Companions::default()).unwrap();
+        let base = Base::open(&dir).unwrap();
+        let more = config.vocab_size + 3;
+        let model = random_weights(&config).with_vocab_size(more).unwrap();
+        let model = model.with_lora(&lora, family, 5).unwrap();
+        // Every parameter but those of the base has other values.
+        let saved = ["token_embedding.weight", "head.weight"];
+        let mut number = 0.0_f32;
+        let mut held = std::collections::BTreeMap::new();
+        parameters::read(&model, |name, _, values| drop(held.insert(name.to_owned(), values)));
+        let rows = parameters::list(&model);
+        let is_trained =
+            |name: &str| saved.contains(&name) || rows.iter().any(|row| row.name == name && row.role == Role::LowRank);
+        let model = parameters::replace(model, |name, _| -> Result<Vec<f32>, ModelError> {
+            let mut values = held[name].clone();
+            if is_trained(name) {
+                for value in &mut values {
+                    number += 0.37;
+                    *value += 0.1 * number.sin();
+                }
+            }
+            Ok(values)
+        })
+        .unwrap();
+        let adapter = write(folder.path(), &format!("{name} adapter"), &model, &lora, &base);
+        let opened = hugging_face::open(&dir, &Device::flex()).unwrap();
+        let opened = hugging_face::with_adapter(opened, family, &adapter, Some(&base.blake3)).unwrap();
+        assert_eq!(opened.config().vocab_size, more, "{name}");
+        let ids = || some_ids(2, 7, more);
+        let logits = |model: &Transformer| model.forward(ids()).unwrap();
+        assert_eq!(largest_difference(logits(&opened), logits(&model)), 0.0, "{name}");
+        assert_eq!(hugging_face::open_config(&adapter).unwrap().vocab_size, more, "{name}");
+        let merged = hugging_face::open(&adapter, &Device::flex()).unwrap();
+        let largest: f32 = logits(&model).abs().max().into_scalar();
+        let difference = largest_difference(logits(&merged), logits(&model)) / largest;
+        assert!(difference <= MERGED_TOLERANCE, "{name}: {difference}");
+        let info = hugging_face::open_adapter_info(&adapter).unwrap();
+        assert_eq!(info.lora.modules_to_save, lora.modules_to_save, "{name}");
+
+        let path = adapter.join("adapter_config.json");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let mut json: serde_json::Value = serde_json::from_str(&text).unwrap();
+        json["modules_to_save"] = serde_json::json!(["score"]);
+        std::fs::write(&path, json.to_string()).unwrap();
+        let error = hugging_face::open(&adapter, &Device::flex())
+            .expect_err("score is no layer of it")
+            .to_string();
+        assert!(
+            ["adapter_config.json", "modules_to_save", "score"]
+                .iter()
+                .all(|word| error.contains(word)),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_model_with_rows_for_more_tokens_gives_the_old_ones_the_logits_they_had() {
+    for (name, config) in many_configs() {
+        let before = random_weights(&config);
+        let (tokens, more) = (config.vocab_size, config.vocab_size + 2);
+        let after = before.clone().with_vocab_size(more).unwrap();
+        let ids = || some_ids(2, 7, tokens);
+        let [old, new] = [&before, &after].map(|model| model.forward(ids()).unwrap());
+        let [batch, seq, _] = old.dims();
+        assert_eq!(new.dims(), [batch, seq, more], "{name}");
+        let kept = new.clone().narrow(2, 0, tokens);
+        assert!(largest_difference(kept, old.clone()) <= LOGIT_TOLERANCE, "{name}");
+        // The logits are linear in the rows, unless they are capped.
+        if config.logit_softcap.is_none() {
+            let mean = old.mean_dim(2);
+            let added = new.narrow(2, tokens, 2);
+            let difference = largest_difference(added, mean.repeat_dim(2, 2));
+            assert!(difference <= LOGIT_TOLERANCE, "{name}: {difference}");
+        }
+        assert_eq!(
+            after.with_vocab_size(tokens).unwrap().config().vocab_size,
+            more,
+            "{name}"
+        );
     }
 }
 
@@ -257,17 +367,63 @@ fn ranks_and_targets_that_do_not_fit_are_refused_with_what_there_is() {
         error.contains("self_attn.q_proj") && error.contains("mlp.down_proj"),
         "{error}"
     );
-    let (_, modernbert) = many_configs()
+}
+
+#[test]
+fn two_matrices_in_one_layer_have_twice_its_rank_and_an_adapter_that_mixes_them_is_refused() {
+    let (_, config) = many_configs()
         .into_iter()
         .find(|(name, _)| *name == "modernbert")
         .unwrap();
-    let model = || random_weights(&modernbert);
-    let error = model()
-        .with_lora(&lora(&[]), Family::ModernBert, 1)
-        .expect_err("Wi is two matrices")
-        .to_string();
-    assert!(error.contains("mlp.Wi") && error.contains("lora.targets"), "{error}");
-    assert!(model().with_lora(&lora(&["Wqkv"]), Family::ModernBert, 1).is_ok());
+    let folder = tempfile::tempdir().unwrap();
+    for is_rslora in [false, true] {
+        let lora = Lora {
+            is_rslora,
+            ..lora(&["Wi"])
+        };
+        let name = format!("modernbert {is_rslora}");
+        let (base, model) = saved(folder.path(), &name, &config, &lora);
+        let dir = write(folder.path(), &format!("{name} adapter"), &model, &lora, &base);
+        let path = dir.join("adapter_config.json");
+        let json: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        assert_eq!(json["target_modules"], serde_json::json!(["Wi"]));
+        assert_eq!(json["rank_pattern"], serde_json::json!({ "mlp.Wi": 6 }));
+        // 7 / 3 is 14 / 6, and 7 / sqrt(3) is 9.8995 / sqrt(6).
+        let alpha = json["alpha_pattern"]["mlp.Wi"].as_f64().unwrap();
+        let expected = if is_rslora { 9.899_494_936_611_665 } else { 14.0 };
+        assert!((alpha - expected).abs() < 1e-12, "{alpha}");
+
+        let weights = dir.join("adapter_model.safetensors");
+        let whole = std::fs::read(&weights).unwrap();
+        let tensors = safetensors::SafeTensors::deserialize(&whole).unwrap();
+        let name = tensors
+            .names()
+            .into_iter()
+            .find(|name| name.ends_with("Wi.lora_B.weight"))
+            .unwrap()
+            .to_owned();
+        let view = tensors.tensor(&name).unwrap();
+        assert_eq!(view.shape(), [2 * config.d_ff, 6]);
+        // The last number of the first row belongs to the other matrix.
+        let at = view.data().as_ptr() as usize - whole.as_ptr() as usize + 4 * 5;
+        let mut mixed = whole.clone();
+        mixed[at..at + 4].copy_from_slice(&1.0_f32.to_le_bytes());
+        std::fs::write(&weights, mixed).unwrap();
+        let error = hugging_face::open(&dir, &Device::flex())
+            .expect_err("one A for both")
+            .to_string();
+        assert!(
+            error.contains(&name) && error.contains("mixes the two matrices"),
+            "{error}"
+        );
+        std::fs::write(&weights, &whole).unwrap();
+        let other = json.to_string().replace("\"mlp.Wi\":6", "\"mlp.Wi\":5");
+        std::fs::write(&path, other).unwrap();
+        let error = hugging_face::open(&dir, &Device::flex())
+            .expect_err("a rank of its own")
+            .to_string();
+        assert!(error.contains("rank_pattern"), "{error}");
+    }
 }
 
 #[test]

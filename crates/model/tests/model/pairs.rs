@@ -1,103 +1,16 @@
 //! Encoder-decoders of every kind against themselves: with and without a cache, padded and not, written and read.
 
 use taal_model::hugging_face::Lora;
-use taal_model::{Activation, Cache, CacheType, EncoderConfig, Memory, RelativePositions, Site, WeightFormat};
+use taal_model::{Cache, CacheType, EncoderConfig, Memory, RelativePositions, Site, WeightFormat};
 
 use super::super::*;
+use super::pair_configs::many_pairs;
 
 pub fn capture() -> Capture {
     Capture {
         attention_weights: true,
         ..Capture::default()
     }
-}
-
-/// Encoder-decoders of published families and of none, small.
-pub fn many_pairs() -> Vec<(&'static str, TransformerConfig)> {
-    let encoder = |n_layers| Some(EncoderConfig { n_layers });
-    let llama = TransformerConfig {
-        encoder: encoder(1),
-        decoder_start: Some(3),
-        ..TransformerConfig::llama(size(50, 40, 2, 4, 32))
-    };
-    let marian = TransformerConfig::marian(size(50, 40, 2, 4, 32));
-    let t5 = TransformerConfig {
-        relative: Some(RelativePositions {
-            buckets: 8,
-            max_distance: 12,
-        }),
-        ..TransformerConfig::t5(size(50, 40, 2, 4, 32))
-    };
-    vec![
-        ("llama with an encoder", llama.clone()),
-        (
-            "gpt2 with an encoder",
-            TransformerConfig {
-                encoder: encoder(3),
-                ..TransformerConfig::gpt2(size(50, 40, 2, 4, 32))
-            },
-        ),
-        (
-            "grouped queries, norms of heads, window, caps",
-            TransformerConfig {
-                n_kv_heads: 2,
-                qk_norm: true,
-                window: Some(5),
-                attention_softcap: Some(5.0),
-                logit_softcap: Some(3.0),
-                head_dim: 12,
-                ..llama.clone()
-            },
-        ),
-        (
-            "alibi",
-            TransformerConfig {
-                position: PositionKind::Alibi,
-                ..llama
-            },
-        ),
-        ("marian", marian.clone()),
-        (
-            "marian without biases",
-            TransformerConfig {
-                norm_bias: false,
-                qkv_bias: false,
-                attention_output_bias: false,
-                ffn_bias: false,
-                output_bias: false,
-                decoder_start: None,
-                dropout: 0.25,
-                encoder: encoder(1),
-                ..marian.clone()
-            },
-        ),
-        (
-            "marian with a norm of the embeddings",
-            TransformerConfig {
-                embedding_norm: true,
-                ..marian
-            },
-        ),
-        ("t5", t5.clone()),
-        (
-            "t5 tied",
-            TransformerConfig {
-                tie_embeddings: true,
-                logit_scale: Some(32.0_f64.sqrt().recip()),
-                activation: Activation::Relu,
-                relative: None,
-                head_dim: 6,
-                ..t5.clone()
-            },
-        ),
-        (
-            "t5 with scaled attention",
-            TransformerConfig {
-                attention_scale: None,
-                ..t5
-            },
-        ),
-    ]
 }
 
 /// A batch of two sources and two targets for a model.
@@ -389,6 +302,40 @@ fn every_parameter_of_both_sides_has_a_gradient_and_the_loss_is_that_of_the_logi
 }
 
 #[test]
+fn losses_in_bf16_are_near_those_in_single_precision() {
+    let device = Device::flex().autodiff();
+    for (name, config) in many_pairs() {
+        let model = config.init(3, &device).unwrap();
+        let targets: Vec<i32> = (0..26).map(|i| i * 7 % 50).collect();
+        let targets = Tensor::<1, Int>::from_data(TensorData::new(targets, [26]), &device);
+        let loss = |precision| {
+            taal_kernels::with_precision(precision, || {
+                let on = |ids: Tensor<2, Int>| ids.to_device(&device);
+                let memory = model.encode(on(some_ids(2, 9, 50)), &LENGTHS, None).unwrap();
+                let options = ForwardOptions {
+                    memory: Some(&memory),
+                    ..ForwardOptions::default()
+                };
+                let output = model.forward_with(on(some_ids(2, 13, 41)), options).unwrap();
+                model.loss_smoothed(output.hidden, targets.clone(), -100, 0.1)
+            })
+        };
+        let [single, half] = [taal_kernels::Precision::Fp32, taal_kernels::Precision::Bf16].map(loss);
+        let gradients = half.clone().backward();
+        let query = match &model.stack {
+            taal_model::Stack::Blocks(blocks) => &blocks.blocks[0].cross.as_ref().unwrap().attention.query,
+            _ => panic!("{name} has no blocks"),
+        };
+        let gradient = query.weight.val().grad(&gradients).unwrap();
+        let largest: f32 = gradient.abs().max().into_scalar();
+        assert!(largest > 0.0 && largest.is_finite(), "{name}: {largest}");
+        let [single, half] = [single, half].map(|loss| -> f32 { loss.inner().into_scalar() });
+        assert!(single != half, "{name} was computed in single precision");
+        assert!((single - half).abs() < 1e-2 * single, "{name}: {half} is not {single}");
+    }
+}
+
+#[test]
 fn dropout_of_both_sides_is_a_function_of_its_key() {
     let (_, config) = many_pairs().swap_remove(0);
     let config = TransformerConfig { dropout: 0.5, ..config };
@@ -484,6 +431,7 @@ fn rounded_weights_and_adapters_are_in_every_matrix_of_both_sides() {
             is_rslora: false,
             dropout: 0.0,
             targets: Vec::new(),
+            modules_to_save: Vec::new(),
         };
         let family = Family::of(&config);
         let fresh = model.clone().with_lora(&lora, family, 1).unwrap();

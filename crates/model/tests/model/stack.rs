@@ -3,7 +3,7 @@
 use taal_model::{Hook, Role, Site};
 
 use super::super::*;
-use super::pairs::many_pairs;
+use super::pair_configs::many_pairs;
 use crate::size;
 
 fn run(model: &Transformer, ids: Tensor<2, Int>, hook: Option<Hook<'_>>) -> Tensor<3> {

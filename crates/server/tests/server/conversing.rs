@@ -166,6 +166,7 @@ fn conversations_that_cannot_be_kept_are_refused_by_name() {
     let mut long = conversation("long", 1);
     long["text"] = json!("a".repeat(3 << 20));
     kept(&server, &long);
+    let mut long = conversation("longer", 1);
     long["text"] = json!("a".repeat(5 << 20));
     let reply = post(server.address, PATH, &long);
     assert!(reply.status == 400 && reply.error().0.contains("bytes"), "{reply:?}");

@@ -295,6 +295,35 @@ fn special_tokens_in_the_training_text_are_not_learned() {
 }
 
 #[test]
+fn special_tokens_are_added_after_the_vocabulary_and_those_that_are_there_keep_their_ids() {
+    for kind in Kind::ALL {
+        let tokenizer = TrainerConfig::new(kind, 400).train([CORPUS]).unwrap();
+        let added = ["<|im_start|>", "<|im_end|>", "<|im_start|>"];
+        let more = tokenizer.with_special_tokens(added).unwrap();
+        let next = tokenizer.vocab_size() as u32;
+        assert_eq!(more.vocab_size() as u32, next + 2, "{kind}");
+        assert!(more.is_special(next) && more.is_special(next + 1), "{kind}");
+        let sentence = CORPUS.lines().next().unwrap();
+        let expected = [tokenizer.encode(sentence).unwrap(), vec![next + 1]].concat();
+        assert_eq!(
+            more.encode(&format!("{sentence}<|im_end|>")).unwrap(),
+            expected,
+            "{kind}"
+        );
+        assert_ne!(more.hash(), tokenizer.hash());
+        let again = more.with_special_tokens(["<|im_end|>"]).unwrap();
+        assert_eq!(again.vocab_size(), more.vocab_size(), "{kind}");
+        assert!(matches!(
+            more.with_special_tokens(["im end"]),
+            Err(Error::Setting {
+                key: "special_tokens",
+                ..
+            })
+        ));
+    }
+}
+
+#[test]
 fn names_of_kinds_parse() {
     for kind in Kind::ALL {
         assert_eq!(kind.to_string().parse::<Kind>().unwrap(), kind);

@@ -8,9 +8,7 @@ use std::sync::OnceLock;
 
 use burn::tensor::activation::{log_sigmoid, log_softmax};
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use taal_data::{
-    Batch, BatchPlan, Columns, ConversationExample, ConversationOptions, Conversations, IGNORE_INDEX, Layout,
-};
+use taal_data::{Batch, BatchPlan, ConversationExample, ConversationOptions, Conversations, IGNORE_INDEX};
 use taal_evaluation::Score;
 use taal_inference::{Probe, Rows};
 use taal_model::{ForwardOptions, Transformer, hugging_face};
@@ -40,6 +38,8 @@ pub(crate) struct Preference {
     rejected: String,
     /// The directory of the model that training began with.
     reference_dir: PathBuf,
+    /// Rows for tokens that the recipe adds.
+    rows: usize,
     /// That model, opened when it is first used.
     reference: OnceLock<Transformer>,
 }
@@ -179,11 +179,7 @@ impl Preference {
         // The same rows, read as prompts with the other answer.
         let options = prepare::conversation_options(recipe, chat);
         let options = ConversationOptions {
-            layout: Some(Layout::Completion),
-            columns: Columns {
-                completion: Some("rejected".to_string()),
-                ..options.columns.clone()
-            },
+            columns: options.columns.of_rejected(),
             ..options
         };
         let rejected =
@@ -196,6 +192,7 @@ impl Preference {
             validation,
             rejected: rejected.fingerprint(),
             reference_dir: taal_inference::model_dir(dir)?,
+            rows: prepare::rows_of_added(recipe, tokenizer),
             reference: OnceLock::new(),
         })
     }
@@ -205,6 +202,7 @@ impl Preference {
             Some(reference) => Ok(reference),
             None => {
                 let opened = hugging_face::open(&self.reference_dir, &device.clone().inner())?;
+                let opened = opened.with_vocab_size(self.rows)?;
                 Ok(self.reference.get_or_init(|| opened))
             }
         }

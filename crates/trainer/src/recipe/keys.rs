@@ -131,6 +131,9 @@ keys! {
         file: PathBuf;
         /// special tokens, which get the first ids
         special_tokens: Vec<String>, in Words("without whitespace, each once"), or "the kind's own";
+        /// with `train.init_from`: special tokens that are added to the model's tokenizer, such as those of a chat template; each new one gets a row
+        /// of the embedding and the output matrix, which an adapter then trains whole (`modules_to_save` of PEFT)
+        added_tokens: Vec<String>, in Words("at least one");
         /// what a character or word outside the vocabulary becomes
         unknown: UnknownKind, in OneOf(&["error", "token"]), or "the kind's own";
     }

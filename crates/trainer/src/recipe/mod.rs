@@ -158,6 +158,8 @@ pub enum TokenizerRecipe {
     },
     /// The tokenizer of the shards or of the model in `train.init_from`.
     Given,
+    /// The tokenizer of the model in `train.init_from`, with more special tokens.
+    Extended(Vec<String>),
     /// The program's.
     Own(Own<Tokenizer>),
 }

@@ -1,10 +1,9 @@
 //! Resolves a recipe as it is written to a [`Recipe`] with every value.
 
 use taal_data::{Columns, LineEnds, Masking};
-use taal_model::hugging_face::Lora;
 use toml::Table;
 
-use super::keys::{KEYS, ObjectiveKind, Preset, RawLora, RawMasking, RawPreference, RawRecipe, RawTokenizer, RawTrain};
+use super::keys::{KEYS, ObjectiveKind, Preset, RawMasking, RawPreference, RawRecipe, RawTokenizer, RawTrain};
 use super::own::Brought;
 use super::{
     CheckpointRecipe, DataRecipe, DataSource, EvalRecipe, LSTM_IS_FP32, Objective, Recipe, RecipeText, SampleRecipe,
@@ -12,7 +11,6 @@ use super::{
 };
 use crate::TrainError;
 use crate::health::HealthRecipe;
-use crate::objective::Dpo;
 use crate::optimizer::{AdamW, Muon, OptimizerKind};
 use crate::precision::PrecisionChoice;
 use crate::schedule::Schedule;
@@ -316,6 +314,7 @@ impl Resolver<'_> {
                 prompt: raw.prompt_column.clone(),
                 completion: raw.completion_column.clone(),
                 messages: raw.messages_column.clone(),
+                rejected: None,
             },
             chat_template: raw.chat_template.clone(),
             validation_fraction: raw.validation_fraction(),
@@ -357,15 +356,23 @@ impl Resolver<'_> {
             _ => None,
         };
         if let Some(giver) = giver {
-            if *raw != RawTokenizer::default() {
+            let rest = RawTokenizer {
+                added_tokens: None,
+                ..raw.clone()
+            };
+            if rest != RawTokenizer::default() {
                 return Err(self.error(
                     "tokenizer",
                     format!("{giver} brings its own tokenizer; leave this section out"),
                 ));
             }
+            if let Some(tokens) = self.added_tokens(giver)? {
+                return Ok(TokenizerRecipe::Extended(tokens));
+            }
             let own = self.brought.tokenizer.clone();
             return Ok(own.map_or(TokenizerRecipe::Given, TokenizerRecipe::Own));
         }
+        self.added_tokens("a new tokenizer")?;
         if let Some(file) = &raw.file {
             if raw.kind.is_some() || raw.vocab_size.is_some() {
                 let detail = "an existing tokenizer has its own kind and size; leave tokenizer.kind and vocab_size out";
@@ -432,59 +439,6 @@ impl Resolver<'_> {
         })
     }
 
-    fn freeze(&self) -> Result<Vec<String>, TrainError> {
-        let frozen = self.raw.train.freeze.clone();
-        if frozen.is_some() && self.raw.lora.rank.is_some() {
-            let detail = "with lora.rank, all weights of the model are frozen; leave it out";
-            return Err(self.error("train.freeze", detail));
-        }
-        if frozen.as_ref().is_some_and(Vec::is_empty) {
-            return Err(self.error(
-                "train.freeze",
-                "expected the name of a parameter or of a part, got none",
-            ));
-        }
-        Ok(frozen.unwrap_or_default())
-    }
-
-    fn lora(&self) -> Result<Option<Lora>, TrainError> {
-        let raw = &self.raw.lora;
-        let Some(rank) = raw.rank else {
-            return match *raw == RawLora::default() {
-                true => Ok(None),
-                false => Err(self.error(
-                    "lora",
-                    "it has no effect without lora.rank; set it or leave this section out",
-                )),
-            };
-        };
-        if self.raw.train.init_from.is_none() {
-            let detail = "an adapter is for a trained model; set train.init_from to its directory";
-            return Err(self.error("lora.rank", detail));
-        }
-        if self.raw.train.optimizer() == OptimizerKind::Muon {
-            let detail = "Muon trains the matrices of the blocks, which are frozen with lora.rank; use \"adamw\"";
-            return Err(self.error("train.optimizer", detail));
-        }
-        let targets = raw.targets.clone();
-        if targets
-            .as_ref()
-            .is_some_and(|targets| targets.iter().any(String::is_empty) || targets.is_empty())
-        {
-            return Err(self.error(
-                "lora.targets",
-                "expected names of linear layers, got an empty one or none",
-            ));
-        }
-        Ok(Some(Lora {
-            rank,
-            alpha: raw.alpha.unwrap_or(2.0 * rank as f64),
-            is_rslora: raw.rslora(),
-            dropout: raw.dropout(),
-            targets: targets.unwrap_or_default(),
-        }))
-    }
-
     fn precision(&self) -> Result<PrecisionChoice, TrainError> {
         let Some(given) = &self.raw.train.precision else {
             return Ok(PrecisionChoice::default());
@@ -537,23 +491,6 @@ impl Resolver<'_> {
             };
         }
         Ok(Objective::Masked(masking))
-    }
-
-    fn preference(&self) -> Result<Dpo, TrainError> {
-        if self.raw.train.init_from.is_none() {
-            let detail =
-                "preferences are learned by a model that answers already; set train.init_from to its directory";
-            return Err(self.error("train.objective", detail));
-        }
-        if self.raw.data.conversations.is_none() {
-            let detail =
-                "preferences are rows of prompt, chosen and rejected; set data.conversations to a file of them";
-            return Err(self.error("train.objective", detail));
-        }
-        Ok(Dpo {
-            beta: self.raw.preference.beta(),
-            label_smoothing: self.raw.preference.label_smoothing(),
-        })
     }
 
     fn muon(&self, raw: &RawTrain) -> Result<Option<Muon>, TrainError> {

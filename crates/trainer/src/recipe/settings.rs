@@ -212,17 +212,38 @@ impl Way<'_> {
     fn tokenizer_and_shape(&mut self) {
         for giver in ["data.shards", "train.init_from"] {
             if self.is_set(giver) {
-                self.leave_out("tokenizer", &format!("{giver} was set, which brings its own"));
+                let because = format!("{giver} was set, which brings its own");
+                let adds = |table: &Table| get(table, "tokenizer.added_tokens").is_some();
+                if giver == "train.init_from" && (adds(&*self.recipe) || adds(self.sets)) {
+                    // What is added to the model's tokenizer stays.
+                    let section = get(self.recipe, "tokenizer").and_then(Value::as_table);
+                    let keys = section
+                        .into_iter()
+                        .flat_map(Table::keys)
+                        .filter(|key| key.as_str() != "added_tokens");
+                    let keys: Vec<String> = keys.map(|key| format!("tokenizer.{key}")).collect();
+                    keys.iter().for_each(|key| self.leave_out(key, &because));
+                } else {
+                    self.leave_out("tokenizer", &because);
+                }
             }
         }
-        if self.is_set("train.init_from") && !self.is_set("model") {
-            let kept = ["dropout", "encoder_layers"].into_iter();
+        // These two go with a model that brings its shape.
+        const KEPT: [&str; 2] = ["dropout", "encoder_layers"];
+        let set = get(self.sets, "model").and_then(Value::as_table);
+        let is_shape_set = set.is_some_and(|set| set.keys().any(|key| !KEPT.contains(&key.as_str())));
+        if self.is_set("train.init_from") && !is_shape_set {
+            let kept = KEPT.into_iter();
             let kept =
                 kept.filter_map(|key| Some((key.to_string(), get(self.recipe, &format!("model.{key}"))?.clone())));
             let kept = Table::from_iter(kept);
             let model = self.recipe.get("model").and_then(Value::as_table);
             if model.is_some_and(|model| model.len() > kept.len()) {
-                self.leave_out("model", "train.init_from was set, which brings its own");
+                self.take("model");
+                self.notes.push(
+                    "[model] of the recipe is left out, because train.init_from was set, which brings its own"
+                        .to_string(),
+                );
                 if !kept.is_empty() {
                     self.recipe.insert("model".to_string(), Value::Table(kept));
                 }

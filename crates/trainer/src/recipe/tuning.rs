@@ -1,11 +1,15 @@
-//! Resolves what fine-tuning adds to a recipe: rows of examples, the metric of answers, old data.
+//! Resolves what fine-tuning adds to a recipe: rows of examples, the metric of answers, old data, adapters, frozen
+//! parts, preferences.
 
 use taal_data::{Direction, Layout};
+use taal_model::hugging_face::Lora;
 
-use super::keys::ObjectiveKind;
+use super::keys::{ObjectiveKind, RawLora};
 use super::resolve::Resolver;
 use super::{DataRecipe, DataSource, ReplayRecipe};
 use crate::TrainError;
+use crate::objective::Dpo;
+use crate::optimizer::OptimizerKind;
 
 impl Resolver<'_> {
     /// Refuses keys about rows where there are none.
@@ -164,5 +168,97 @@ impl Resolver<'_> {
             return Err(self.error("replay", detail));
         }
         Ok(replay)
+    }
+
+    /// The special tokens that the tokenizer of the model to start from gets.
+    pub(super) fn added_tokens(&self, giver: &str) -> Result<Option<Vec<String>>, TrainError> {
+        let Some(tokens) = self.raw.tokenizer.added_tokens.clone() else {
+            return Ok(None);
+        };
+        let refuse = |detail: &str| Err(self.error("tokenizer.added_tokens", detail));
+        if giver != "train.init_from" {
+            return refuse("adds to the tokenizer of train.init_from; a new one has tokenizer.special_tokens");
+        }
+        if self.raw.train.objective() == ObjectiveKind::Masked {
+            return refuse("is for models that continue texts, and train.objective is \"masked\"; leave it out");
+        }
+        if tokens.is_empty() || tokens.iter().any(String::is_empty) {
+            return refuse("expected tokens such as \"<|im_end|>\", got an empty one or none");
+        }
+        Ok(Some(tokens))
+    }
+
+    /// The parts whose weights stay as they are.
+    pub(super) fn freeze(&self) -> Result<Vec<String>, TrainError> {
+        let frozen = self.raw.train.freeze.clone();
+        if frozen.is_some() && self.raw.lora.rank.is_some() {
+            let detail = "with lora.rank, all weights of the model are frozen; leave it out";
+            return Err(self.error("train.freeze", detail));
+        }
+        if frozen.as_ref().is_some_and(Vec::is_empty) {
+            return Err(self.error(
+                "train.freeze",
+                "expected the name of a parameter or of a part, got none",
+            ));
+        }
+        Ok(frozen.unwrap_or_default())
+    }
+
+    /// The adapter that is trained in the place of the weights.
+    pub(super) fn lora(&self) -> Result<Option<Lora>, TrainError> {
+        let raw = &self.raw.lora;
+        let Some(rank) = raw.rank else {
+            return match *raw == RawLora::default() {
+                true => Ok(None),
+                false => Err(self.error(
+                    "lora",
+                    "it has no effect without lora.rank; set it or leave this section out",
+                )),
+            };
+        };
+        if self.raw.train.init_from.is_none() {
+            let detail = "an adapter is for a trained model; set train.init_from to its directory";
+            return Err(self.error("lora.rank", detail));
+        }
+        if self.raw.train.optimizer() == OptimizerKind::Muon {
+            let detail = "Muon trains the matrices of the blocks, which are frozen with lora.rank; use \"adamw\"";
+            return Err(self.error("train.optimizer", detail));
+        }
+        let targets = raw.targets.clone();
+        if targets
+            .as_ref()
+            .is_some_and(|targets| targets.iter().any(String::is_empty) || targets.is_empty())
+        {
+            return Err(self.error(
+                "lora.targets",
+                "expected names of linear layers, got an empty one or none",
+            ));
+        }
+        Ok(Some(Lora {
+            rank,
+            alpha: raw.alpha.unwrap_or(2.0 * rank as f64),
+            is_rslora: raw.rslora(),
+            dropout: raw.dropout(),
+            targets: targets.unwrap_or_default(),
+            modules_to_save: Vec::new(),
+        }))
+    }
+
+    /// How preferences are learned, by a model that answers already.
+    pub(super) fn preference(&self) -> Result<Dpo, TrainError> {
+        if self.raw.train.init_from.is_none() {
+            let detail =
+                "preferences are learned by a model that answers already; set train.init_from to its directory";
+            return Err(self.error("train.objective", detail));
+        }
+        if self.raw.data.conversations.is_none() {
+            let detail =
+                "preferences are rows of prompt, chosen and rejected; set data.conversations to a file of them";
+            return Err(self.error("train.objective", detail));
+        }
+        Ok(Dpo {
+            beta: self.raw.preference.beta(),
+            label_smoothing: self.raw.preference.label_smoothing(),
+        })
     }
 }

@@ -1,6 +1,6 @@
 //! What a run says about its model: the ledger of its trainings, and the model card.
 
-use taal_metrics::{Ledger, LedgerEntry, Report, flops};
+use taal_metrics::{Ledger, LedgerEntry, Report};
 use taal_store::layout::MODEL_DIR;
 
 use super::compute::Compute;
@@ -23,7 +23,7 @@ impl Record<'_> {
             data_hash: self.origin.data.clone(),
             data: ledger::data_facts(self.recipe),
             split_tokens: Some([train, validation]),
-            flops: Some(flops::palm_per_token(&self.flops_shape) as f64 * report.tokens as f64),
+            flops: Some(self.training.flops_per_token() as f64 * report.tokens as f64),
             report: Some(Report {
                 samples: Vec::new(),
                 ledger: None,

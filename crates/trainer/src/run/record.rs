@@ -53,7 +53,8 @@ pub(super) struct Record<'a> {
     pub(super) checkpoints: Checkpoints,
     pub(super) saver: Saver,
     pub(super) peak: Peak,
-    pub(super) flops_shape: flops::Shape,
+    /// What a step computes, of which utilization is a share.
+    pub(super) training: flops::Training,
     pub(super) samples: Vec<Sample>,
     pub(super) page: Page,
     pub(super) progress: &'a mut dyn Progress,
@@ -129,7 +130,7 @@ impl Record<'_> {
 
     /// Shows a step.
     pub(super) fn show(&mut self, figures: &StepRecord, energy: Energy, is_saved: bool, is_best: bool) {
-        let mfu = self.peak.utilization(figures.tokens_per_s, &self.flops_shape);
+        let mfu = self.peak.utilization(figures.tokens_per_s, &self.training);
         let info = StepInfo {
             mfu,
             energy,
@@ -303,7 +304,7 @@ impl Record<'_> {
             val_bytes: state.val_bytes,
             tokens_per_s,
             epochs: self.epochs(state.tokens),
-            mfu: self.peak.utilization(tokens_per_s, &self.flops_shape),
+            mfu: self.peak.utilization(tokens_per_s, &self.training),
             peak_flops_per_s: self.peak.flops_per_s(),
             peak_is_lower_bound: self.peak.is_lower_bound(),
             peak_rss_bytes: taal_metrics::peak_rss_bytes().unwrap_or(0),

@@ -255,6 +255,7 @@ fn gradients_and_moments_of_an_adapter_are_a_tenth_of_the_whole_models_and_no_ot
                 is_rslora: false,
                 dropout: 0.0,
                 targets: Vec::new(),
+                modules_to_save: Vec::new(),
             };
             model = model.with_lora(&lora, Family::Gpt2, 1).unwrap().with_adapters_only();
         }
@@ -310,4 +311,78 @@ fn an_adapter_is_trained_on_quantized_weights_which_stay_as_they_are() {
         error.to_string().contains("quantized") && error.to_string().contains("lora.rank"),
         "{error}"
     );
+}
+
+/// Two tokens that the base lacks, of which one is in the text.
+const ADDED: &str = "tokenizer.added_tokens=[\"<|im_end|>\", \"<|im_start|>\"]";
+
+fn with_new_tokens() -> Place {
+    let place = Place::new();
+    let text = "de kat zat op de mat<|im_end|>en de hond zat op de kat; ".repeat(20);
+    std::fs::write(place.path("text.txt"), text).unwrap();
+    place
+}
+
+#[test]
+fn new_tokens_are_trained_whole_with_an_adapter_and_resume_with_the_same_bits() {
+    let place = with_new_tokens();
+    let base = LanguageModel::open(&place.path("base"), &Device::flex()).unwrap();
+    let tokens = base.model.config().vocab_size;
+    finished(place.trainer("whole", TUNED).set(ADDED).run());
+    let mut stop = StopAfter::step(5);
+    let stopped = place.trainer("stopped", TUNED).set(ADDED).progress(&mut stop).run();
+    assert!(matches!(stopped.unwrap(), Outcome::Interrupted(_)));
+    finished(place.trainer("stopped", TUNED).set(ADDED).resume().run());
+    let last = |run: &str| place.weights(&format!("{run}/checkpoints/step-00000012/model"));
+    assert!(last("stopped") == last("whole"));
+
+    let dir = place.path("whole/model");
+    let info = hugging_face::open_adapter_info(&dir).unwrap();
+    let names = hugging_face::token_modules(base.model.config(), Family::Qwen3);
+    assert_eq!(info.lora.modules_to_save, names);
+    let opened = LanguageModel::open(&place.path("whole"), &Device::flex()).unwrap();
+    let config = opened.model.config();
+    assert_eq!(config.vocab_size, tokens + 2);
+    let ids = opened.tokenizer.as_ref().unwrap().encode("de<|im_end|>").unwrap();
+    assert_eq!(ids[2..], [tokens as u32]);
+    // The new rows began alike, and one of them was read and predicted.
+    let mut rows = Vec::new();
+    parameters::read(&opened.model, |name, _, values| {
+        if name == "token_embedding.weight" {
+            rows = values.chunks_exact(config.d_model).map(<[f32]>::to_vec).collect();
+        }
+    });
+    assert!(rows.len() == tokens + 2 && rows[tokens] != rows[tokens + 1]);
+}
+
+#[test]
+fn new_tokens_are_trained_with_the_whole_model_where_there_is_no_adapter() {
+    let place = with_new_tokens();
+    let (start, rest) = TUNED.split_once("[lora]").unwrap();
+    let whole = format!("{start}{}", &rest[rest.find("[eval]").unwrap()..]);
+    let base = LanguageModel::open(&place.path("base"), &Device::flex()).unwrap();
+    finished(place.trainer("full", &whole).set(ADDED).run());
+    let opened = LanguageModel::open(&place.path("full"), &Device::flex()).unwrap();
+    let (before, after) = (base.model.config().vocab_size, opened.model.config().vocab_size);
+    assert_eq!(after, before + 2);
+    assert_eq!(opened.tokenizer.as_ref().unwrap().vocab_size(), after);
+    for (recipe, set, words) in [
+        (BASE, ADDED, "adds to the tokenizer of train.init_from"),
+        (TUNED, "tokenizer.added_tokens=[]", "got an empty one or none"),
+        (TUNED, "tokenizer.kind=\"bpe\"", "brings its own tokenizer"),
+    ] {
+        let error = place.trainer("refused", recipe).set(set).run().unwrap_err();
+        assert!(error.to_string().contains(words), "{error}");
+        assert_eq!(error.kind(), ErrorKind::Usage);
+    }
+    // The adapter would be on a layer that is trained whole.
+    let error = place
+        .trainer("refused", TUNED)
+        .set(ADDED)
+        .set("lora.targets=[\"lm_head\"]")
+        .run()
+        .unwrap_err();
+    let is_tied = base.model.config().tie_embeddings;
+    let word = if is_tied { "no linear layer" } else { "is trained whole" };
+    assert!(error.to_string().contains(word), "{error}");
 }

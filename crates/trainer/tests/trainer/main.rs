@@ -1,5 +1,7 @@
 //! Training: against PyTorch, against itself after an interruption, and against bad recipes.
 
+use std::path::Path;
+
 use taal_model::ModelSize;
 
 mod against_pytorch;
@@ -37,4 +39,9 @@ pub fn size(vocab_size: usize, max_seq_len: usize, n_layers: usize, n_heads: usi
         n_heads,
         d_model,
     }
+}
+
+/// The file of weights of a run's checkpoint.
+pub fn weights_at(run_dir: &Path, step: u64) -> Vec<u8> {
+    std::fs::read(run_dir.join(format!("checkpoints/step-{step:08}/model/model.safetensors"))).unwrap()
 }

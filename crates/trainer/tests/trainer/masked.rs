@@ -98,11 +98,7 @@ impl Place {
     }
 
     fn weights(&self, run_dir: &str) -> Vec<u8> {
-        std::fs::read(
-            self.path(run_dir)
-                .join("checkpoints/step-00000150/model/model.safetensors"),
-        )
-        .unwrap()
+        crate::weights_at(&self.path(run_dir), 150)
     }
 }
 

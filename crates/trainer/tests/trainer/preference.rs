@@ -310,3 +310,32 @@ fn preferences_without_pairs_or_a_model_to_begin_with_are_refused_and_a_changed_
         "{error}"
     );
 }
+
+#[test]
+fn conversations_that_begin_alike_are_learned_as_that_prompt_with_two_answers() {
+    let place = Place::new();
+    let template = place.path("plain.jinja");
+    std::fs::write(
+        &template,
+        "{% for message in messages %}{{ message.content }}{% endfor %}",
+    )
+    .unwrap();
+    let said = |role: &str, content: &str| format!("{{\"role\": {role:?}, \"content\": {content:?}}}");
+    let row = |row: usize, has_prompt: bool| {
+        let asked = said("user", &format!("{}zat ", &"de kat "[..row % 7]));
+        let [good, bad] = ["op de mat", "de kat"].map(|answer| said("assistant", answer));
+        match has_prompt {
+            true => format!("{{\"prompt\": [{asked}], \"chosen\": [{good}], \"rejected\": [{bad}]}}\n"),
+            false => format!("{{\"chosen\": [{asked}, {good}], \"rejected\": [{asked}, {bad}]}}\n"),
+        }
+    };
+    let [with, without] = [true, false].map(|has_prompt| {
+        let rows: String = (0..16).map(|index| row(index, has_prompt)).collect();
+        std::fs::write(place.path("pairs.jsonl"), rows).unwrap();
+        let run = if has_prompt { "with" } else { "without" };
+        let template = format!("data.chat_template={:?}", template.display().to_string());
+        finished(place.trainer(run, TUNED).set(template).run());
+        crate::weights_at(&place.path(run), 12)
+    });
+    assert!(with == without);
+}

@@ -37,7 +37,9 @@ fn every_embedded_recipe_resolves_and_has_a_description() {
             "english-mlm",
             "chat",
             "chat-tldr",
-            "speedrun"
+            "speedrun",
+            "translate-en-nl",
+            "translate-nl-en"
         ]
     );
 }
@@ -232,4 +234,25 @@ fn an_unknown_recipe_lists_the_embedded_ones() {
     );
     let message = RecipeText::find("nowhere/recipe.toml").unwrap_err().to_string();
     assert!(message.contains("nowhere/recipe.toml"), "{message}");
+}
+
+#[test]
+fn added_tokens_stay_where_a_model_to_start_from_is_set() {
+    let text = "[data]\ncorpus = \"names\"\n[tokenizer]\nkind = \"bpe\"\nadded_tokens = [\"<|im_end|>\"]\n";
+    let recipe = RecipeText::new("tiny", text);
+    let resolved = resolve(&recipe, &["train.init_from=\"runs/base\"".to_owned()]).unwrap();
+    let expected = TokenizerRecipe::Extended(vec!["<|im_end|>".to_owned()]);
+    assert_eq!(resolved.recipe.tokenizer, expected);
+    let note = "tokenizer.kind = \"bpe\" of the recipe is left out";
+    assert!(
+        resolved.notes.iter().any(|found| found.starts_with(note)),
+        "{:?}",
+        resolved.notes
+    );
+    // Without one there is no tokenizer that they could be added to.
+    let error = resolve(&recipe, &[]).unwrap_err().to_string();
+    assert!(
+        error.contains("tokenizer.added_tokens: adds to the tokenizer of train.init_from"),
+        "{error}"
+    );
 }

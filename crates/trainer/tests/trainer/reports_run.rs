@@ -140,7 +140,14 @@ fn report_23_fewer_steps_shorten_a_warm_up_that_the_recipe_wrote_for_more() {
 fn report_23_embedded_recipes_take_own_files_and_what_brings_a_tokenizer() {
     let own = sets(&["data.files=[\"mine.txt\"]"]);
     for (name, _) in taal_trainer::embedded() {
-        let resolved = resolve(&RecipeText::find(name).unwrap(), &own).unwrap();
+        let resolved = resolve(&RecipeText::find(name).unwrap(), &own);
+        // An encoder reads what a decoder answers, which running text does not have.
+        if name.starts_with("translate-") {
+            let said = resolved.unwrap_err().to_string();
+            assert!(said.contains("set data.conversations"), "{name}: {said}");
+            continue;
+        }
+        let resolved = resolved.unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(
             resolved.recipe.data.source,
             DataSource::Files(vec![PathBuf::from("mine.txt")]),

@@ -93,11 +93,7 @@ impl Workplace {
     }
 
     fn weights(&self, run_dir: &str, step: u64) -> Vec<u8> {
-        std::fs::read(
-            self.path(run_dir)
-                .join(format!("checkpoints/step-{step:08}/model/model.safetensors")),
-        )
-        .unwrap()
+        crate::weights_at(&self.path(run_dir), step)
     }
 
     /// The log without values that depend on the clock.
