@@ -13,6 +13,8 @@ fn main() {
         vocab_size: 50257,
         seq_len: 1024,
         is_gated: false,
+        is_recurrent: false,
+        n_encoder_layers: 0,
         n_params: 123_551_232,
     };
     let per_token = flops::palm_per_token(&gpt2);

@@ -1,6 +1,7 @@
 //! A user of the crate: trains on texts in memory, opens the result, continues training on others, and generates text.
 
 use std::error::Error;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::{env, fs, process};
 
@@ -46,7 +47,8 @@ fn continued(lm: &LanguageModel) -> Result<String, Box<dyn Error>> {
     };
     let mut text = String::new();
     generate(lm, &Prompt::Text("one two".to_owned()), &options, &mut |piece| {
-        text.push_str(piece)
+        text.push_str(piece);
+        ControlFlow::Continue(())
     })?;
     Ok(text)
 }
