@@ -59,7 +59,7 @@ impl BeamOptions {
     pub fn validate(&self) -> Result<()> {
         if !(1..=MAX_WIDTH).contains(&self.width) {
             let expected = format!("expected a number from 1 to {MAX_WIDTH}, got {}", self.width);
-            return Err(InferenceError::setting("width", expected));
+            return Err(InferenceError::setting("beam", expected));
         }
         match (-10.0..=10.0).contains(&self.length_penalty) {
             true => Ok(()),
