@@ -109,7 +109,8 @@ impl Lines {
             }));
         }
         let path = Path::new(text);
-        let text = match taal_store::is_file(path) {
+        let is_file = taal_store::is_file(path);
+        let text = match is_file {
             true => TextReader::open(path, MAX_FILE_BYTES)?.read_all()?,
             false if looks_like_file(text) => {
                 let error = anyhow::anyhow!("{text}: no such file");
@@ -121,8 +122,8 @@ impl Lines {
         let count = text.lines().count();
         let line = |(index, line): (usize, &str)| read(translator, line, index + 1, count > 1);
         let mut lines: Vec<Line> = text.lines().enumerate().map(line).collect::<Result<_, _>>()?;
-        if count == 0 {
-            // An empty text is an empty line.
+        if count == 0 && !is_file {
+            // An empty text is an empty line; an empty file has none.
             lines.push(translator.read("")?);
         }
         Ok(Self::Read(lines.into_iter()))

@@ -96,6 +96,17 @@ fn lines_of_a_text_a_file_and_standard_input_are_translated_in_order() {
         let found = done(place.taal(&[&asked[..], &more, &["in.txt"]].concat()));
         assert_eq!(found, of_file, "{more:?}");
     }
+    // An empty file has no line, an empty text is an empty one.
+    place.write("empty.txt", "");
+    for (text, wanted) in [("empty.txt", ""), ("", "\n")] {
+        assert_eq!(done(place.taal(&[&asked[..], &[text]].concat())), wanted, "{text:?}");
+    }
+    assert_eq!(stdout(&fed(&place, &asked, b"")), "");
+    let none = place.taal(&["translate", "run", "--beam", "0", "sat"]);
+    assert!(
+        crate::stderr(&none).contains("beam: expected a number from 1"),
+        "{none:?}"
+    );
     // A line is answered before the next one comes.
     let mut command = place.command(&asked);
     command
