@@ -165,8 +165,8 @@ fn what_beam_search_cannot_do_is_said() {
         ..wide(2)
     };
     for (options, beams, key) in [
-        (tokens(2), wide(0), "width"),
-        (tokens(2), wide(5000), "width"),
+        (tokens(2), wide(0), "beam"),
+        (tokens(2), wide(5000), "beam"),
         (tokens(2), steep, "length_penalty"),
         (stop, wide(2), "stop"),
     ] {

@@ -396,7 +396,7 @@ fn models_that_do_not_translate_are_refused_with_a_way_out() {
 fn wrong_options_and_languages_are_refused_by_name() {
     let lm = one_stack();
     for (options, key) in [
-        (TranslateOptions::default().with_width(0), "width"),
+        (TranslateOptions::default().with_width(0), "beam"),
         (
             TranslateOptions {
                 alternatives: 5,
