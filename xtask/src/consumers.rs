@@ -94,16 +94,23 @@ fn outside_manifest(members: &[String], product: &Table, packages: &[&Package]) 
     outside.insert("workspace".to_owned(), workspace.into());
     outside.insert("patch".to_owned(), crates_io.into());
     if let Some(Value::Table(profiles)) = product.get("profile") {
-        outside.insert("profile".to_owned(), dependency_profiles(profiles.clone()).into());
+        outside.insert(
+            "profile".to_owned(),
+            dependency_profiles(profiles.clone(), packages).into(),
+        );
     }
     outside
 }
 
-/// The profiles without overrides of single packages, which may not exist outside.
-fn dependency_profiles(mut profiles: Table) -> Table {
+/// The profiles without overrides of those of our packages that do not exist outside: with equal profiles, what was compiled for the
+/// tests is used again.
+fn dependency_profiles(mut profiles: Table, ours: &[&Package]) -> Table {
     for (_, profile) in &mut profiles {
-        if let Some(packages) = profile.get_mut("package").and_then(Value::as_table_mut) {
-            packages.retain(|package, _| package == "*");
+        if let Some(overrides) = profile.get_mut("package").and_then(Value::as_table_mut) {
+            overrides.retain(|name, _| {
+                let is_ours = name == "xtask" || name.starts_with("taal-");
+                !is_ours || ours.iter().any(|package| package.name == *name)
+            });
         }
     }
     profiles
@@ -170,14 +177,16 @@ mod tests {
 
     #[test]
     fn the_outside_workspace_has_the_crates_of_this_clone_and_its_profiles() {
-        let product: Table = "[profile.dev.package.'*']\nopt-level = 3\n[profile.dev.package.store]\nopt-level = 2\n"
+        let product: Table = "[profile.dev.package]\n'*' = { debug = false }\ntaal-store = { opt-level = 0 }\n\
+            taal-cli = { opt-level = 0 }\nother = { opt-level = 1 }\n"
             .parse()
             .expect("a manifest");
-        let store = package("store", &[]);
+        let store = package("taal-store", &[]);
         let manifest = outside_manifest(&["tokenizer".to_owned()], &product, &[&store]);
         let expected: Table = "[workspace]\nresolver = '3'\nmembers = ['tokenizer']\n\
-            [patch.crates-io.store]\npath = '/clone/crates/store'\n\
-            [profile.dev.package.'*']\nopt-level = 3\n"
+            [patch.crates-io.taal-store]\npath = '/clone/crates/taal-store'\n\
+            [profile.dev.package]\n'*' = { debug = false }\ntaal-store = { opt-level = 0 }\n\
+            other = { opt-level = 1 }\n"
             .parse()
             .expect("a manifest");
         assert_eq!(manifest, expected);
