@@ -253,6 +253,57 @@ pub(crate) fn for_each_dialogue(
     }
 }
 
+/// What inputs hold, to train on and to validate with.
+pub(crate) struct Parts<T> {
+    /// What all inputs together are called in messages.
+    pub(crate) name: String,
+    pub(crate) train: Vec<T>,
+    /// Empty where nothing is held back.
+    pub(crate) validation: Vec<T>,
+    pub(crate) counts: ConversationCounts,
+    pub(crate) carriage_returns: u64,
+}
+
+/// Reads inputs with `read`, which returns what an input holds and its carriage returns. The last share of each input is held
+/// back, or else a whole other input.
+pub(crate) fn read_parts<T>(
+    inputs: &[Input<'_>],
+    held_out: Option<&Input<'_>>,
+    validation_fraction: f64,
+    unit: &'static str,
+    read: impl Fn(&Input<'_>, &mut ConversationCounts) -> Result<(Vec<T>, u64)>,
+) -> Result<Parts<T>> {
+    let (mut train, mut validation) = (Vec::new(), Vec::new());
+    let (mut counts, mut carriage_returns) = (ConversationCounts::default(), 0);
+    for input in inputs {
+        let (mut found, returns) = read(input, &mut counts)?;
+        carriage_returns += returns;
+        // Every pair of a file may be too long.
+        if held_out.is_none() && !found.is_empty() {
+            let share = checked_train_share(&input.name, found.len() as u64, unit, validation_fraction)?;
+            validation.extend(found.drain(share as usize..));
+        }
+        train.append(&mut found);
+    }
+    if let Some(input) = held_out {
+        let (found, returns) = read(input, &mut counts)?;
+        carriage_returns += returns;
+        validation = found;
+    }
+    let name = match inputs {
+        [one] => one.name.clone(),
+        [first, rest @ ..] => format!("{} and {} more", first.name, rest.len()),
+        [] => return Err(DataError::NoInput),
+    };
+    Ok(Parts {
+        name,
+        train,
+        validation,
+        counts,
+        carriage_returns,
+    })
+}
+
 impl Conversations {
     /// A hash of all examples, those to train on and those to validate with: equal for equal data.
     pub fn fingerprint(&self) -> String {
@@ -304,7 +355,6 @@ impl Conversations {
         Self::of_inputs(tokenizer, &[train], Some(&held_out), block_size, options)
     }
 
-    /// Reads inputs; the last share of each is held back, or else a whole other input.
     fn of_inputs(
         tokenizer: &Tokenizer,
         inputs: &[Input<'_>],
@@ -322,37 +372,16 @@ impl Conversations {
             format: options.format.as_deref().unwrap_or(&plain),
             block_size,
         };
-        let (mut train, mut validation) = (Vec::new(), Vec::new());
-        let mut counts = ConversationCounts::default();
-        let mut carriage_returns = 0;
-        for input in inputs {
-            let (mut examples, returns) = read_examples(&encoder, input, options, &mut counts)?;
-            carriage_returns += returns;
-            if held_out.is_none() {
-                let all = examples.len() as u64;
-                let share = checked_train_share(&input.name, all, "example", options.validation_fraction)? as usize;
-                validation.extend(examples.drain(share..));
-            }
-            train.append(&mut examples);
-        }
-        if let Some(input) = held_out {
-            let (examples, returns) = read_examples(&encoder, input, options, &mut counts)?;
-            carriage_returns += returns;
-            validation = examples;
-        }
-        let name = match inputs {
-            [one] => one.name.clone(),
-            [first, rest @ ..] => format!("{} and {} more", first.name, rest.len()),
-            [] => return Err(DataError::NoInput),
-        };
+        let read = |input: &Input<'_>, counts: &mut _| read_examples(&encoder, input, options, counts);
+        let parts = read_parts(inputs, held_out, options.validation_fraction, "example", read)?;
         let pad_id = tokenizer.pad_id().or(tokenizer.eos_id()).unwrap_or(FALLBACK_PAD_ID);
-        let source = |examples| ConversationSource::pack(&name, examples, block_size, pad_id);
+        let source = |examples| ConversationSource::pack(&parts.name, examples, block_size, pad_id);
         Ok(Self {
-            train: source(train),
-            validation: (!validation.is_empty()).then(|| source(validation)),
-            counts,
+            train: source(parts.train),
+            validation: (!parts.validation.is_empty()).then(|| source(parts.validation)),
+            counts: parts.counts,
             line_ends: options.line_ends,
-            carriage_returns,
+            carriage_returns: parts.carriage_returns,
         })
     }
 }

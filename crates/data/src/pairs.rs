@@ -8,14 +8,16 @@ use std::path::PathBuf;
 use taal_tokenizer::Tokenizer;
 
 use crate::batch::{Batch, BatchPlan, BatchSource, IGNORE_INDEX, SourceBatch};
-use crate::conversation::{ConversationCounts, ConversationExample, ConversationOptions, for_each_dialogue};
+use crate::conversation::{
+    ConversationCounts, ConversationExample, ConversationOptions, for_each_dialogue, read_parts,
+};
 use crate::dialogue::Dialogue;
 use crate::direction::Direction;
 use crate::error::{DataError, Result};
 use crate::examples::ExampleSet;
 use crate::input::{Content, Input, find_inputs};
 use crate::random::{bits, permute};
-use crate::text::{check_fraction, checked_train_share};
+use crate::text::check_fraction;
 use crate::tokenize::tokenizer_error;
 
 /// Separates the order of pairs of equal lengths from other random numbers.
@@ -229,32 +231,12 @@ impl Pairs {
             eos_id,
             block_size: plan.block_size,
         };
-        let (mut train, mut validation) = (Vec::new(), Vec::new());
-        let (mut counts, mut carriage_returns) = (ConversationCounts::default(), 0);
-        for input in inputs {
-            let (mut pairs, returns) = encoder.read(input, options, &mut counts)?;
-            carriage_returns += returns;
-            if held_out.is_none() && !pairs.is_empty() {
-                let all = pairs.len() as u64;
-                let share = checked_train_share(&input.name, all, "pair", options.validation_fraction)? as usize;
-                validation.extend(pairs.drain(share..));
-            }
-            train.append(&mut pairs);
-        }
-        if let Some(input) = held_out {
-            let (pairs, returns) = encoder.read(input, options, &mut counts)?;
-            carriage_returns += returns;
-            validation = pairs;
-        }
-        let name = match inputs {
-            [one] => one.name.clone(),
-            [first, rest @ ..] => format!("{} and {} more", first.name, rest.len()),
-            [] => return Err(DataError::NoInput),
-        };
-        if train.is_empty() {
+        let read = |input: &Input<'_>, counts: &mut _| encoder.read(input, options, counts);
+        let parts = read_parts(inputs, held_out, options.validation_fraction, "pair", read)?;
+        if parts.train.is_empty() {
             let detail = format!(
-                "every pair of {name} is longer than {} tokens on one side, so none is left; make it larger",
-                plan.block_size
+                "every pair of {} is longer than {} tokens on one side, so none is left; make it larger",
+                parts.name, plan.block_size
             );
             return Err(DataError::Setting {
                 key: "train.block_size",
@@ -263,13 +245,13 @@ impl Pairs {
         }
         let start_id = tokenizer.bos_id().unwrap_or(eos_id);
         let pad_id = tokenizer.pad_id().unwrap_or(eos_id);
-        let source = |pairs| PairSource::new(&name, pairs, plan, [start_id, pad_id]);
+        let source = |pairs| PairSource::new(&parts.name, pairs, plan, [start_id, pad_id]);
         Ok(Self {
-            train: source(train),
-            validation: (!validation.is_empty()).then(|| source(validation)),
-            counts,
+            train: source(parts.train),
+            validation: (!parts.validation.is_empty()).then(|| source(parts.validation)),
+            counts: parts.counts,
             line_ends: options.line_ends,
-            carriage_returns,
+            carriage_returns: parts.carriage_returns,
         })
     }
 
