@@ -66,7 +66,7 @@ pub fn run(arguments: &TranslateArguments) -> Result<(), Failure> {
 }
 
 fn print(translation: &Translation, arguments: &TranslateArguments) -> Result<(), Failure> {
-    if arguments.json {
+    if *arguments.json {
         return Ok(terminal::print_json(translation)?);
     }
     let mut lines = format!("{}\n", one_line(&translation.translation));

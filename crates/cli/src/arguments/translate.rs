@@ -4,7 +4,8 @@ use clap::Args;
 use taal_inference::{BeamOptions, TranslateOptions};
 
 use super::{
-    AdapterArgument, CacheArgument, DeviceArgument, ModelAndTexts, WeightsArgument, from_one, from_zero, number,
+    AdapterArgument, CacheArgument, DeviceArgument, JsonArgument, ModelAndTexts, WeightsArgument, from_one, from_zero,
+    number,
 };
 
 /// Candidates that are followed, unless another number is asked for.
@@ -13,6 +14,7 @@ const BEAMS: usize = 5;
 /// `taal translate`
 #[derive(Debug, Args)]
 #[command(
+    mut_arg("json", |json| json.help("Print one JSON object per line: source, translation, score, logprob, tokens, is_complete, parts, unknown, source_tokens, alternatives, attention")),
     override_usage = "taal translate [OPTIONS] <DIR> [TEXT]\n       taal translate [OPTIONS] --model <DIR> [TEXT]",
     mut_arg("words", |words| words.help("Text, or a file of this name; each line is translated alone. Standard input where it is - or left out")),
     mut_arg("model", |model| model.help("Model directory or run directory of a model that translates [default: the first word]")),
@@ -59,10 +61,8 @@ pub struct TranslateArguments {
     pub attention: bool,
     #[command(flatten)]
     pub device: DeviceArgument,
-    /// Print one JSON object per line: source, translation, score, logprob, tokens, is_complete,
-    /// parts, unknown, source_tokens, alternatives, attention
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub json: JsonArgument,
 }
 
 impl TranslateArguments {
