@@ -43,6 +43,19 @@ pub fn tuned() -> Place {
     place
 }
 
+/// Another base model, in `other`, that the adapter does not fit.
+pub fn train_other(place: &Place) {
+    done(place.taal(&[
+        "train",
+        "--recipe",
+        "tiny.toml",
+        "--run-dir",
+        "other",
+        "--set",
+        "seed=99",
+    ]));
+}
+
 #[test]
 fn a_run_of_an_adapter_its_adapter_on_its_base_and_the_merged_model_say_the_same() {
     let place = tuned();
@@ -125,15 +138,7 @@ fn adapters_are_listed_and_their_changes_shown() {
 #[test]
 fn adapters_that_do_not_fit_are_refused_and_nothing_is_written() {
     let place = tuned();
-    done(place.taal(&[
-        "train",
-        "--recipe",
-        "tiny.toml",
-        "--run-dir",
-        "other",
-        "--set",
-        "seed=99",
-    ]));
+    train_other(&place);
     let ask = |model: &str, adapter: &str| {
         place.taal(&[&["generate", "--model", model, "--adapter", adapter], &GREEDY[..]].concat())
     };

@@ -6,7 +6,7 @@ use std::process::{Child, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use crate::adapters::tuned;
+use crate::adapters::{train_other, tuned};
 use crate::runs::endless;
 use crate::{Place, done, fails, json};
 
@@ -120,15 +120,7 @@ fn an_adapter_answers_under_its_own_name_as_the_merged_model_does() {
 #[test]
 fn adapters_of_another_model_or_none_are_refused() {
     let place = tuned();
-    done(place.taal(&[
-        "train",
-        "--recipe",
-        "tiny.toml",
-        "--run-dir",
-        "other",
-        "--set",
-        "seed=99",
-    ]));
+    train_other(&place);
     let serve =
         |model: &str, adapter: &str| place.taal(&["serve", "--port", "0", "--model", model, "--adapter", adapter]);
     fails(serve("other", "tuned=tuned"), 65, &["BLAKE3", "those of this one have"]);
@@ -169,21 +161,13 @@ fn the_newest_checkpoint_of_a_run_under_way_answers() {
     let place = Place::new();
     let _training = Ending(endless(&place, "runs/live"));
     let (_server, address, messages) = serve(&place, &["--run", "runs/live", "--context", "8"]);
-    let models = asked(
-        &address,
-        "GET /v1/models HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
-    );
-    assert!(models.contains("\"id\":\"live\""), "{models}");
-    let body = "{\"prompt\": \"de kat\", \"max_tokens\": 1, \"temperature\": 0}";
-    let request = format!(
-        "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n\
-         Content-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
+    let models = got(&address, "/v1/models");
+    assert_eq!(models["data"][0]["id"], "live", "{models}");
+    let request = serde_json::json!({"prompt": "de kat", "max_tokens": 1, "temperature": 0});
     let limit = Instant::now() + Duration::from_secs(60);
     loop {
-        let answer = asked(&address, &request);
-        assert!(answer.contains("\"carbon\":{\"joules\":"), "{answer}");
+        let answer = posted(&address, "/v1/completions", &request);
+        assert!(answer["usage"]["carbon"]["joules"].is_number(), "{answer}");
         // A checkpoint that the run has removed in the meantime is passed over.
         if messages
             .try_iter()
