@@ -47,15 +47,10 @@ impl Fused<4> for Linear {
         assert_eq!(shape[last], k, "input rows must be as wide as the weight is high");
         shape[last] = n;
         let mut y = uninitialized(m * n);
-        let residual = optional(&residual);
-        let write = match (residual, optional(&bias)) {
-            (Some(residual), _) => Write::Onto(Operand::row_major(residual, m, n)),
-            // SAFETY: a distance of 0 between rows stays within the bias.
-            (None, Some(bias)) => Write::Onto(unsafe { Operand::strided(bias.as_ptr(), 0, 1) }),
-            (None, None) => Write::Replace,
-        };
+        let (residual, bias) = (optional(&residual), optional(&bias));
+        let write = written_onto(residual, bias, [m, n]);
         if m <= FEW_ROWS && !is_tracked {
-            let bias = optional(&bias).filter(|_| residual.is_some());
+            let bias = bias.filter(|_| residual.is_some());
             let (x, weight) = (numbers(&x), numbers(&weight));
             // SAFETY: the addends are `m x n`.
             unsafe { few_rows(sizes, x, weight, self.is_transposed, write, bias, &mut y) };
@@ -71,12 +66,8 @@ impl Fused<4> for Linear {
                 write,
             )
         };
-        if let (Some(_), Some(bias)) = (residual, optional(&bias)) {
-            parallel::rows(&mut y, n, |_, rows| {
-                for row in rows.chunks_exact_mut(n) {
-                    row.iter_mut().zip(bias).for_each(|(y, bias)| *y += bias);
-                }
-            });
+        if let (Some(_), Some(bias)) = (residual, bias) {
+            add_bias(&mut y, n, bias);
         }
         (tensor(y, shape), is_tracked.then_some([x, weight]))
     }
@@ -124,11 +115,33 @@ impl Fused<4> for Linear {
     }
 }
 
-/// `x W (+ bias) (+ residual)`.
-pub(crate) fn linear<const D: usize>(
+/// What the product of a layer is written onto: the residual, or else the bias in every row.
+pub(super) fn written_onto(residual: Option<&[f32]>, bias: Option<&[f32]>, [rows, width]: [usize; 2]) -> Write {
+    match (residual, bias) {
+        (Some(residual), _) => Write::Onto(Operand::row_major(residual, rows, width)),
+        (None, Some(bias)) => {
+            assert!(bias.len() >= width, "the bias is shorter than the rows");
+            // SAFETY: a distance of 0 between rows stays within the bias.
+            Write::Onto(unsafe { Operand::strided(bias.as_ptr(), 0, 1) })
+        }
+        (None, None) => Write::Replace,
+    }
+}
+
+/// Adds the bias to every row, where the product was written onto a residual.
+pub(super) fn add_bias(y: &mut [f32], width: usize, bias: &[f32]) {
+    parallel::rows(y, width, |_, rows| {
+        for row in rows.chunks_exact_mut(width) {
+            row.iter_mut().zip(bias).for_each(|(y, bias)| *y += bias);
+        }
+    });
+}
+
+/// `x W (+ bias) (+ residual)`, in the precision of the operation.
+pub(super) fn linear<const D: usize>(
+    operation: impl Fused<4>,
     x: Tensor<D>,
     weight: Tensor<2>,
-    is_transposed: bool,
     bias: Option<Tensor<1>>,
     residual: Option<Tensor<D>>,
 ) -> Tensor<D> {
@@ -138,5 +151,5 @@ pub(crate) fn linear<const D: usize>(
         Input::optional(bias),
         Input::optional(residual),
     ];
-    apply(Linear { is_transposed }, inputs)
+    apply(operation, inputs)
 }

@@ -3,23 +3,24 @@
 use std::sync::Arc;
 
 use burn::backend::flex::FlexTensor;
-use burn::tensor::{Shape, Tensor};
+use burn::tensor::Shape;
 use half::bf16;
 
-use crate::autodiff::{Fused, Input, apply, contiguous, dims, numbers, optional, tensor};
+use super::autodiff::{add_bias, written_onto};
+use crate::autodiff::{Fused, contiguous, dims, numbers, optional, tensor};
 use crate::cpu::matmul::bf16::{Matrix, matmul, rounded};
-use crate::cpu::matmul::{Operand, Sizes, Target, Write};
+use crate::cpu::matmul::{Sizes, Target, Write};
 use crate::cpu::{parallel, uninitialized};
 
 #[derive(Debug, Clone)]
-struct LinearBf16 {
+pub(super) struct LinearBf16 {
     /// Whether the weight is `[d_output, d_input]`.
-    is_transposed: bool,
+    pub(super) is_transposed: bool,
 }
 
 /// What the backward pass needs: the weight is the layer's own.
 #[derive(Debug, Clone)]
-struct Saved {
+pub(super) struct Saved {
     x: Arc<Vec<bf16>>,
     x_shape: Shape,
     weight: FlexTensor,
@@ -59,21 +60,12 @@ impl Fused<4> for LinearBf16 {
         let x = Arc::new(rounded(numbers(&x)));
         let mut y = uninitialized(m * n);
         let (residual, bias) = (optional(&residual), optional(&bias));
-        let write = match (residual, bias) {
-            (Some(residual), _) => Write::Onto(Operand::row_major(residual, m, n)),
-            // SAFETY: a distance of 0 between rows stays within the bias.
-            (None, Some(bias)) => Write::Onto(unsafe { Operand::strided(bias.as_ptr(), 0, 1) }),
-            (None, None) => Write::Replace,
-        };
+        let write = written_onto(residual, bias, [m, n]);
         let target = Target::row_major(&mut y, m, n);
         // SAFETY: operands and target were made from slices of these sizes; the result is fresh.
         unsafe { matmul(Sizes { m, n, k }, Matrix::half(&x, m, k), matrix, target, write) };
         if let (Some(_), Some(bias)) = (residual, bias) {
-            parallel::rows(&mut y, n, |_, rows| {
-                for row in rows.chunks_exact_mut(n) {
-                    row.iter_mut().zip(bias).for_each(|(y, bias)| *y += bias);
-                }
-            });
+            add_bias(&mut y, n, bias);
         }
         (tensor(y, shape), is_tracked.then_some(Saved { x, x_shape, weight }))
     }
@@ -120,21 +112,4 @@ impl Fused<4> for LinearBf16 {
         let dbias = wanted[2].then(|| tensor(parallel::column_sums(numbers(&gradient), n), Shape::new([n])));
         [dx, dweight, dbias, wanted[3].then_some(gradient)]
     }
-}
-
-/// `x W (+ bias) (+ residual)`.
-pub(crate) fn linear<const D: usize>(
-    x: Tensor<D>,
-    weight: Tensor<2>,
-    is_transposed: bool,
-    bias: Option<Tensor<1>>,
-    residual: Option<Tensor<D>>,
-) -> Tensor<D> {
-    let inputs = [
-        Input::new(x),
-        Input::new(weight),
-        Input::optional(bias),
-        Input::optional(residual),
-    ];
-    apply(LinearBf16 { is_transposed }, inputs)
 }

@@ -7,6 +7,8 @@ pub(crate) mod reference;
 
 use burn::tensor::{FloatDType, Tensor};
 
+use self::autodiff::Linear;
+use self::bf16::LinearBf16;
 use crate::backend::Backend;
 use crate::precision;
 
@@ -20,7 +22,7 @@ pub fn linear<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tens
         return in_half(x, weight, false, half, bias, None);
     }
     match Backend::of(&x) {
-        Backend::Flex => autodiff::linear(x, weight, false, bias, None),
+        Backend::Flex => autodiff::linear(Linear { is_transposed: false }, x, weight, bias, None),
         #[cfg(feature = "cubecl")]
         Backend::Gpu => reference::linear(x, weight, bias),
         Backend::Other => reference::linear(x, weight, bias),
@@ -37,7 +39,7 @@ pub fn linear_transposed<const D: usize>(x: Tensor<D>, weight: Tensor<2>) -> Ten
         return in_half(x, weight, true, half, None, None);
     }
     match Backend::of(&x) {
-        Backend::Flex => autodiff::linear(x, weight, true, None, None),
+        Backend::Flex => autodiff::linear(Linear { is_transposed: true }, x, weight, None, None),
         #[cfg(feature = "cubecl")]
         Backend::Gpu => reference::linear_transposed(x, weight),
         Backend::Other => reference::linear_transposed(x, weight),
@@ -59,7 +61,7 @@ pub fn linear_add<const D: usize>(
         return in_half(x, weight, false, half, bias, Some(residual));
     }
     match Backend::of(&x) {
-        Backend::Flex => autodiff::linear(x, weight, false, bias, Some(residual)),
+        Backend::Flex => autodiff::linear(Linear { is_transposed: false }, x, weight, bias, Some(residual)),
         #[cfg(feature = "cubecl")]
         Backend::Gpu => reference::linear_add(x, weight, bias, residual),
         Backend::Other => reference::linear_add(x, weight, bias, residual),
@@ -77,7 +79,7 @@ fn in_half<const D: usize>(
 ) -> Tensor<D> {
     let as_needed = |weight: Tensor<2>| if is_transposed { weight.transpose() } else { weight };
     match (half, Backend::of(&x)) {
-        (FloatDType::BF16, Backend::Flex) => bf16::linear(x, weight, is_transposed, bias, residual),
+        (FloatDType::BF16, Backend::Flex) => autodiff::linear(LinearBf16 { is_transposed }, x, weight, bias, residual),
         (FloatDType::BF16, Backend::Other) => reference::linear_bf16(x, as_needed(weight), bias, residual),
         _ => precision::linear(x, as_needed(weight), half, bias, residual),
     }
