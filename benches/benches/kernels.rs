@@ -92,11 +92,12 @@ fn activations(c: &mut Criterion) {
     ];
     for [rows, width] in STREAMS {
         let shape = [rows, 4 * width];
+        let size = format!("{rows}x{}", 4 * width);
         for (name, fused, reference) in functions {
             fused_and_reference(
                 c,
                 name,
-                &format!("{rows}x{}", 4 * width),
+                &size,
                 Work::elementwise(shape[0] * shape[1], 20, 1),
                 |device| tracked(random(shape, "x", device)),
                 [
@@ -114,7 +115,7 @@ fn activations(c: &mut Criterion) {
         fused_and_reference(
             c,
             "swiglu",
-            &format!("{rows}x{}", 4 * width),
+            &size,
             Work::elementwise(shape[0] * shape[1], 21, 2),
             pair,
             [
@@ -170,14 +171,16 @@ fn linears(c: &mut Criterion) {
                     [([rows, k], "x"), ([k, n], "weight")].map(|(s, name)| tracked(random(s, name, device)));
                 (x, weight, tracked(random([rows, n], "residual", device)))
             };
+            let size = format!("{rows}x{k}x{n}");
+            let work = Work {
+                flops: 2 * rows * k * n,
+                numbers: rows * k + k * n + 2 * rows * n,
+            };
             fused_and_reference(
                 c,
                 "linear_add",
-                &format!("{rows}x{k}x{n}"),
-                Work {
-                    flops: 2 * rows * k * n,
-                    numbers: rows * k + k * n + 2 * rows * n,
-                },
+                &size,
+                work,
                 inputs,
                 [
                     ("fused", &|(x, w, r)| {
@@ -191,11 +194,8 @@ fn linears(c: &mut Criterion) {
             fused_and_reference(
                 c,
                 "linear_add_bf16",
-                &format!("{rows}x{k}x{n}"),
-                Work {
-                    flops: 2 * rows * k * n,
-                    numbers: rows * k + k * n + 2 * rows * n,
-                },
+                &size,
+                work,
                 inputs,
                 [
                     ("fused", &|(x, w, r)| {
@@ -211,7 +211,10 @@ fn linears(c: &mut Criterion) {
     // Decoding: one row, and eight.
     for rows in [1, 8] {
         let (k, n) = (768, 3072);
-        let inputs = |device: &Device| (random([rows, k], "x", device), random([k, n], "weight", device));
+        let inputs = |device: &Device| {
+            let shapes = [([rows, k], "x"), ([k, n], "weight")];
+            shapes.map(|(shape, name)| tracked(random(shape, name, device)))
+        };
         fused_and_reference(
             c,
             "linear",
@@ -220,13 +223,10 @@ fn linears(c: &mut Criterion) {
                 flops: 2 * rows * k * n,
                 numbers: rows * k + k * n + rows * n,
             },
-            |device| {
-                let (x, weight) = inputs(device);
-                (tracked(x), tracked(weight))
-            },
+            inputs,
             [
-                ("fused", &|(x, w)| taal_kernels::linear(x, w, None).flatten(0, 1)),
-                ("reference", &|(x, w)| reference::linear(x, w, None).flatten(0, 1)),
+                ("fused", &|[x, w]| taal_kernels::linear(x, w, None).flatten(0, 1)),
+                ("reference", &|[x, w]| reference::linear(x, w, None).flatten(0, 1)),
             ],
         );
     }
@@ -238,15 +238,17 @@ fn attentions(c: &mut Criterion) {
         let inputs = |device: &Device| ["q", "k", "v"].map(|name| tracked(random(shape, name, device)));
         let mask = AttentionMask::new(seq, seq, true, None, &Device::flex());
         let settings = AttentionSettings::default();
+        let size = format!("{batch}x{heads}x{seq}x{head_dim}");
         // A causal query sees half of the keys on average; gradients take five products, the result two.
+        let work = Work {
+            flops: 2 * batch * heads * seq * (seq + 1) * head_dim,
+            numbers: 4 * batch * heads * seq * head_dim,
+        };
         fused_and_reference(
             c,
             "attention",
-            &format!("{batch}x{heads}x{seq}x{head_dim}"),
-            Work {
-                flops: 2 * batch * heads * seq * (seq + 1) * head_dim,
-                numbers: 4 * batch * heads * seq * head_dim,
-            },
+            &size,
+            work,
             inputs,
             [
                 ("fused", &|[q, k, v]| {
@@ -260,11 +262,8 @@ fn attentions(c: &mut Criterion) {
         fused_and_reference(
             c,
             "attention_bf16",
-            &format!("{batch}x{heads}x{seq}x{head_dim}"),
-            Work {
-                flops: 2 * batch * heads * seq * (seq + 1) * head_dim,
-                numbers: 4 * batch * heads * seq * head_dim,
-            },
+            &size,
+            work,
             inputs,
             [
                 ("fused", &|[q, k, v]| {
