@@ -18,6 +18,8 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
+from make_golden import rounded
+
 HERE = pathlib.Path(__file__).parent
 
 ADAPTERS = {
@@ -42,10 +44,6 @@ def open_base(name, tokens=None):
     if tokens is not None and tokens > model.config.vocab_size:
         model.resize_token_embeddings(tokens)
     return model
-
-
-def rounded(tensor):
-    return [[[float(f"{x:.7g}") for x in row] for row in rows] for rows in tensor.tolist()]
 
 
 def logits_of(model, base):

@@ -11,16 +11,13 @@ Each folder written next to this script holds
   by our names: the norm and the first numbers in our orientation, [in, out] for matrices. Numbers have 7 significant digits.
 """
 
-import json
-import pathlib
-import platform
 import sys
 
 import torch
-import transformers
 from transformers import MarianConfig, MarianMTModel, T5Config, T5ForConditionalGeneration
 
-HERE = pathlib.Path(__file__).parent
+from make_golden import rounded, save, write_expected
+
 VOCAB = 30
 SMOOTHING = 0.1
 SHOWN = 8
@@ -60,15 +57,6 @@ def randomise(model, generator):
                 parameter.copy_(1.0 + 0.1 * noise if is_norm_weight else 0.2 * noise)
         if isinstance(model, MarianMTModel):
             model.final_logits_bias.copy_(0.2 * torch.randn(model.final_logits_bias.shape, generator=generator))
-
-
-def rounded(value):
-    """A tensor or number as nested lists with 7 significant digits."""
-    if isinstance(value, torch.Tensor):
-        value = value.tolist()
-    if isinstance(value, list):
-        return [rounded(item) for item in value]
-    return float(f"{value:.7g}")
 
 
 def our_names(model):
@@ -147,20 +135,13 @@ def sample(model, source, target, generator):
 
 def main():
     torch.set_num_threads(1)
-    versions = {"python": platform.python_version(), "torch": torch.__version__,
-                "transformers": transformers.__version__}
     for index, (name, model, lengths) in enumerate(models()):
         if sys.argv[1:] and name not in sys.argv[1:]:
             continue
         generator = torch.Generator().manual_seed(2000 + index)
         randomise(model, generator)
-        model.eval()
-        model.set_attn_implementation("eager")
-        folder = HERE / name
-        model.save_pretrained(folder)
-        (folder / "generation_config.json").unlink(missing_ok=True)
-        text = json.dumps({"made_with": versions, **sample(model, *lengths, generator)}, separators=(",", ":"))
-        (folder / "expected.json").write_text(text + "\n")
+        folder = save(model, name)
+        write_expected(folder, **sample(model, *lengths, generator))
 
 
 main()

@@ -159,20 +159,32 @@ def use_older_config_keys(folder):
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
-def main():
-    torch.set_num_threads(1)
+def save(model, name):
+    """Write a model, make its attention show its weights, and return its folder."""
+    model.eval()
+    model.set_attn_implementation("eager")
+    folder = HERE / name
+    model.save_pretrained(folder)
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    return folder
+
+
+def write_expected(folder, **found):
+    """Write what a model computes, with the versions used."""
     versions = {"python": platform.python_version(), "torch": torch.__version__,
                 "transformers": transformers.__version__}
+    text = json.dumps({"made_with": versions, **found}, separators=(",", ":"))
+    (folder / "expected.json").write_text(text + "\n")
+
+
+def main():
+    torch.set_num_threads(1)
     for index, (name, model) in enumerate(models()):
         if sys.argv[1:] and name not in sys.argv[1:]:
             continue
         generator = torch.Generator().manual_seed(1000 + index)
         randomise(model, generator)
-        model.eval()
-        model.set_attn_implementation("eager")
-        folder = HERE / name
-        model.save_pretrained(folder)
-        (folder / "generation_config.json").unlink(missing_ok=True)
+        folder = save(model, name)
         if name in ("llama-untied", "llama-linear"):
             use_older_config_keys(folder)
         # Scaled angles show beyond the original context, in one long row.
@@ -181,8 +193,8 @@ def main():
         first_id = FIRST_ORDINARY_ID if is_encoder else 0
         samples = [sample(model, torch.randint(first_id, VOCAB, shape, generator=generator)) for shape in shapes]
         samples += [padded_sample(model, generator)] if is_encoder else []
-        text = json.dumps({"made_with": versions, "samples": samples}, separators=(",", ":"))
-        (folder / "expected.json").write_text(text + "\n")
+        write_expected(folder, samples=samples)
 
 
-main()
+if __name__ == "__main__":
+    main()
