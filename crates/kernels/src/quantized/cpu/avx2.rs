@@ -172,7 +172,7 @@ unsafe fn pack_lines<const KIND: u8>(weight: Matrix<'_>, lines: [*const u8; HALF
 /// `block` is a whole block of the type, and `out` has the lines of its parts.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn scales<const KIND: u8>(block: *const u8, out: *mut Line, column: usize) {
+pub(super) unsafe fn scales<const KIND: u8>(block: *const u8, out: *mut Line, column: usize) {
     // SAFETY: the caller's promise; the offsets are those of the layouts.
     unsafe {
         match KIND {
@@ -328,7 +328,7 @@ unsafe fn tile<const KIND: u8, const R: usize>(
 /// Two bytes must be readable.
 #[inline]
 #[target_feature(enable = "f16c")]
-pub(super) unsafe fn half(bytes: *const u8) -> f32 {
+unsafe fn half(bytes: *const u8) -> f32 {
     // SAFETY: the caller's promise.
     let bits = unsafe { bytes.cast::<u16>().read_unaligned() };
     _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(bits))))

@@ -2,15 +2,15 @@
 
 use std::arch::x86_64::*;
 
-use super::avx2::{Q4_0, Q4K, Q5K, Q6K, Q8_0, for_kind, for_kind_and_rows, for_rows, half, has_minimum, kind};
+use super::avx2::{self, Q4_0, Q4K, Q5K, Q6K, Q8_0, for_kind, for_kind_and_rows, for_rows, has_minimum, kind};
 use super::panel::{Line, MINIMUM, SCALE, SECOND_SCALE, STRIDE};
 use super::{COLUMNS, ROWS};
 use crate::quantized::Matrix;
 use crate::quantized::activations::Activations;
-use crate::quantized::blocks::{BLOCK, WeightType, q4k_scales};
+use crate::quantized::blocks::{BLOCK, WeightType};
 
 pub(super) fn is_present() -> bool {
-    super::avx2::is_present()
+    avx2::is_present()
         && is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512vl")
@@ -131,25 +131,7 @@ unsafe fn scales<const KIND: u8>(block: *const u8, out: *mut Line, column: usize
     unsafe {
         match KIND {
             Q8_0 | Q4_0 => (*out.add(SCALE)).0[column] = u32::from(block.cast::<u16>().read_unaligned()),
-            Q4K | Q5K => {
-                let (scale, least) = (half(block), half(block.add(2)));
-                let packed = std::slice::from_raw_parts(block.add(4), 12);
-                for index in 0..8 {
-                    let (part_scale, part_least) = q4k_scales(packed, index);
-                    let out = out.add(index * STRIDE);
-                    (*out.add(SCALE)).0[column] = (scale * f32::from(part_scale)).to_bits();
-                    (*out.add(MINIMUM)).0[column] = (least * f32::from(part_least)).to_bits();
-                }
-            }
-            _ => {
-                let scale = half(block.add(208));
-                for index in 0..8 {
-                    let parts = block.add(192 + index / 4 * 8 + index % 4 * 2).cast::<i8>();
-                    let out = out.add(index * STRIDE);
-                    (*out.add(SCALE)).0[column] = (scale * f32::from(*parts)).to_bits();
-                    (*out.add(SECOND_SCALE)).0[column] = (scale * f32::from(*parts.add(1))).to_bits();
-                }
-            }
+            _ => avx2::scales::<KIND>(block, out, column),
         }
     }
 }
