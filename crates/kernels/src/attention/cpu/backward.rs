@@ -157,7 +157,7 @@ impl WithSimd for BackwardTask<'_> {
                 let dq = reserve(&mut scratch.dq, q_len * head_dim);
                 let log_sums = &log_sums[(batch * n_heads + head) * q_len..][..q_len];
                 for first in (0..q_len).step_by(BLOCK) {
-                    let block = block::<S>(batch, first, inputs);
+                    let block = block(batch, first, [BLOCK, width], inputs);
                     let Block { rows, .. } = block;
                     let keys = block.to - block.from;
                     let stride = keys.next_multiple_of(width);

@@ -39,25 +39,18 @@ thread_local! {
 
 /// As [`super::forward`].
 pub(crate) fn forward(inputs: &Inputs<'_>) -> Attended {
-    inputs.check();
-    let shape = inputs.shape;
-    let mut context = uninitialized(shape.batch * shape.q_len * shape.n_heads * shape.value_dim);
-    let mut log_sums = uninitialized(shape.batch * shape.n_heads * shape.q_len);
-    let context_parts = parallel::Parts::new(&mut context);
-    let log_sum_parts = parallel::Parts::new(&mut log_sums);
-    parallel::for_each(shape.batch * shape.n_kv_heads, |task| {
+    attended(inputs, |batch, kv_head, context, log_sums| {
         SCRATCH.with_borrow_mut(|scratch| {
             crate::cpu::dispatch(ForwardTask {
                 inputs,
-                batch: task / shape.n_kv_heads,
-                kv_head: task % shape.n_kv_heads,
-                context: context_parts,
-                log_sums: log_sum_parts,
+                batch,
+                kv_head,
+                context,
+                log_sums,
                 scratch,
             });
         });
-    });
-    Attended { context, log_sums }
+    })
 }
 
 struct ForwardTask<'a> {
@@ -67,21 +60,6 @@ struct ForwardTask<'a> {
     context: parallel::Parts<'a, f32>,
     log_sums: parallel::Parts<'a, f32>,
     scratch: &'a mut Scratch,
-}
-
-/// A block of queries with the keys that at least one of them sees, widened to whole tiles on the left.
-#[inline(always)]
-fn block(batch: usize, first: usize, inputs: &Inputs<'_>) -> Block {
-    let rows = BLOCK.min(inputs.shape.q_len - first);
-    let (from, _) = inputs.visible(batch, first);
-    let (_, to) = inputs.visible(batch, first + rows - 1);
-    let from = from / TILE * TILE;
-    Block {
-        first,
-        rows,
-        from,
-        to: to.max(from),
-    }
 }
 
 /// Packed columns from one of them, and from one place in the sum on.
@@ -131,7 +109,7 @@ impl WithSimd for ForwardTask<'_> {
                 let q = Matrix::of(prepared(inputs.q, at, q_len, head_dim, q_norm, rotary, &mut scratch.q));
                 let log_sums = log_sums.part((batch * n_heads + head) * q_len, q_len);
                 for first in (0..q_len).step_by(BLOCK) {
-                    let block = block(batch, first, inputs);
+                    let block = block(batch, first, [BLOCK, TILE], inputs);
                     let rows = block.rows;
                     let out_at = ((batch * q_len + first) * n_heads + head) * value_dim;
                     let out = context.as_mut_ptr().add(out_at);
@@ -161,14 +139,7 @@ impl WithSimd for ForwardTask<'_> {
                     for (row, inverse) in inverse.iter_mut().enumerate().take(rows) {
                         let i = first + row;
                         let scores = &mut scores[row * stride..][..stride];
-                        finish_scores(inputs, batch, head, i, &block, scores);
-                        let (largest, total) = exponentials(scores);
-                        (*inverse, log_sums[i]) = if total == 0.0 {
-                            (0.0, f32::INFINITY)
-                        } else {
-                            (1.0 / total, largest + total.ln())
-                        };
-                        drop_weights(inputs, batch, head, i, &block, &mut scores[..keys]);
+                        (*inverse, log_sums[i]) = weigh(inputs, batch, head, i, &block, scores);
                         round_in_place(scores);
                     }
                     let sizes = Sizes {
@@ -378,7 +349,7 @@ unsafe fn block_backward(
         value_dim,
         ..
     } = inputs.shape;
-    let block = block(batch, first, inputs);
+    let block = block(batch, first, [BLOCK, TILE], inputs);
     let rows = block.rows;
     let dq = &mut scratch.dq[first * head_dim..][..rows * head_dim];
     let keys = block.to - block.from;

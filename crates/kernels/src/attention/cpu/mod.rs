@@ -303,6 +303,25 @@ fn reserve(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
 
 /// `softmax(q k^T * scale + bias) v`.
 pub(crate) fn forward(inputs: &Inputs<'_>) -> Attended {
+    attended(inputs, |batch, kv_head, context, log_sums| {
+        SCRATCH.with_borrow_mut(|scratch| {
+            crate::cpu::dispatch(ForwardTask {
+                inputs,
+                batch,
+                kv_head,
+                context,
+                log_sums,
+                scratch,
+            });
+        });
+    })
+}
+
+/// Calls `work` for each batch row and key head with the parts of the context and of the logarithms that it writes.
+fn attended(
+    inputs: &Inputs<'_>,
+    work: impl Fn(usize, usize, parallel::Parts<'_, f32>, parallel::Parts<'_, f32>) + Sync + Send,
+) -> Attended {
     inputs.check();
     let shape = inputs.shape;
     let mut context = uninitialized(shape.batch * shape.q_len * shape.n_heads * shape.value_dim);
@@ -310,16 +329,8 @@ pub(crate) fn forward(inputs: &Inputs<'_>) -> Attended {
     let context_parts = parallel::Parts::new(&mut context);
     let log_sum_parts = parallel::Parts::new(&mut log_sums);
     parallel::for_each(shape.batch * shape.n_kv_heads, |task| {
-        SCRATCH.with_borrow_mut(|scratch| {
-            crate::cpu::dispatch(ForwardTask {
-                inputs,
-                batch: task / shape.n_kv_heads,
-                kv_head: task % shape.n_kv_heads,
-                context: context_parts,
-                log_sums: log_sum_parts,
-                scratch,
-            });
-        });
+        let (batch, kv_head) = (task / shape.n_kv_heads, task % shape.n_kv_heads);
+        work(batch, kv_head, context_parts, log_sum_parts);
     });
     Attended { context, log_sums }
 }
@@ -421,22 +432,22 @@ fn unprepare(
     }
 }
 
-/// A block of queries: its rows, and the keys that at least one of them sees, widened to whole panels on the left.
+/// A block of queries: its rows, and the keys that at least one of them sees, widened to whole panels or tiles on the left.
 struct Block {
     first: usize,
     rows: usize,
-    /// First key, a multiple of the panel width.
+    /// First key, a multiple of the width of a panel or tile.
     from: usize,
     /// One past the last key.
     to: usize,
 }
 
+/// At most so many queries from `first` on, with keys from a multiple of the width on.
 #[inline(always)]
-fn block<S: Simd>(batch: usize, first: usize, inputs: &Inputs<'_>) -> Block {
-    let rows = BLOCK.min(inputs.shape.q_len - first);
+fn block(batch: usize, first: usize, [most, width]: [usize; 2], inputs: &Inputs<'_>) -> Block {
+    let rows = most.min(inputs.shape.q_len - first);
     let (from, _) = inputs.visible(batch, first);
     let (_, to) = inputs.visible(batch, first + rows - 1);
-    let width = panel_width::<S>();
     let from = from / width * width;
     Block {
         first,
@@ -511,6 +522,20 @@ fn drop_weights(inputs: &Inputs<'_>, batch: usize, head: usize, i: usize, block:
     }
 }
 
+/// Raw scores of a row become exponentials after dropout, not yet divided by their sum. Returns the inverse of the sum before
+/// dropout, and the logarithm that [`Attended`] holds.
+#[inline(always)]
+fn weigh(inputs: &Inputs<'_>, batch: usize, head: usize, i: usize, block: &Block, scores: &mut [f32]) -> (f32, f32) {
+    finish_scores(inputs, batch, head, i, block, scores);
+    let (largest, total) = exponentials(scores);
+    drop_weights(inputs, batch, head, i, block, &mut scores[..block.to - block.from]);
+    if total == 0.0 {
+        (0.0, f32::INFINITY)
+    } else {
+        (1.0 / total, largest + total.ln())
+    }
+}
+
 impl WithSimd for ForwardTask<'_> {
     type Output = ();
 
@@ -550,7 +575,7 @@ impl WithSimd for ForwardTask<'_> {
                 let q = prepared(inputs.q, at, q_len, head_dim, q_norm, rotary, &mut scratch.q);
                 let log_sums = log_sums.part((batch * n_heads + head) * q_len, q_len);
                 for first in (0..q_len).step_by(BLOCK) {
-                    let block = block::<S>(batch, first, inputs);
+                    let block = block(batch, first, [BLOCK, width], inputs);
                     let keys = block.to - block.from;
                     let stride = keys.next_multiple_of(width);
                     let scores = reserve(&mut scratch.scores, BLOCK * stride);
@@ -566,14 +591,7 @@ impl WithSimd for ForwardTask<'_> {
                     for (row, inverse) in inverse.iter_mut().enumerate().take(block.rows) {
                         let i = block.first + row;
                         let scores = &mut scores[row * stride..][..stride];
-                        finish_scores(inputs, batch, head, i, &block, scores);
-                        let (largest, total) = exponentials(scores);
-                        (*inverse, log_sums[i]) = if total == 0.0 {
-                            (0.0, f32::INFINITY)
-                        } else {
-                            (1.0 / total, largest + total.ln())
-                        };
-                        drop_weights(inputs, batch, head, i, &block, &mut scores[..keys]);
+                        (*inverse, log_sums[i]) = weigh(inputs, batch, head, i, &block, scores);
                     }
                     let sizes = Sizes {
                         m: block.rows,
