@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use taal_kernels::DeviceSpec;
 use taal_metrics::Report;
-use taal_trainer::{Outcome, RecipeText, RunOptions, Silent, TrainError, resolve, train};
+use taal_trainer::{RecipeText, Silent, TrainError};
+
+use crate::{finished, run_recipe};
 
 const TINY: &str = r#"
 [tokenizer]
@@ -41,19 +42,8 @@ fn rows() -> String {
 }
 
 fn run(text: &str, sets: &[&str], run_dir: &Path) -> Result<Report, TrainError> {
-    let source = RecipeText::new("answers", text);
-    let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
-    let options = RunOptions {
-        run_dir,
-        device: DeviceSpec::Flex,
-        is_resume: false,
-        language: Default::default(),
-        energy: Default::default(),
-    };
-    match train(&resolve(&source, &sets)?, &source.text, &options, &mut Silent)? {
-        Outcome::Finished(report) => Ok(report),
-        other => panic!("{other:?}"),
-    }
+    let outcome = run_recipe(&RecipeText::new("answers", text), sets, run_dir, false, &mut Silent)?;
+    Ok(finished(Ok(outcome)))
 }
 
 #[test]

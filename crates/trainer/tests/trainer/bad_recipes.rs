@@ -2,7 +2,9 @@
 //! automatically.
 
 use taal_store::ErrorKind;
-use taal_trainer::{RecipeText, resolve};
+use taal_trainer::resolve;
+
+use crate::typed;
 
 /// What every case is added to: the minimum that a recipe needs.
 const SMALL: [&str; 3] = [
@@ -24,11 +26,7 @@ const WRONG_TYPE: [&str; 7] = [
 
 /// The message about a recipe with one more setting, or `None` if it is accepted.
 fn refusal(setting: &str) -> Option<String> {
-    let source = RecipeText {
-        name: "test".to_string(),
-        origin: "test.toml".to_string(),
-        text: String::new(),
-    };
+    let source = typed("test", "");
     let sets: Vec<String> = SMALL.iter().chain([&setting]).map(ToString::to_string).collect();
     let error = resolve(&source, &sets).err()?;
     assert_eq!(error.kind(), ErrorKind::Usage, "{setting}: {error}");

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use taal_inference::LanguageModel;
-use taal_kernels::DeviceSpec;
 use taal_tokenizer::chat::{ChatInput, Message};
-use taal_trainer::{Outcome, Progress, RecipeText, RunOptions, Silent, TrainError, preview, resolve, train};
+use taal_trainer::{Outcome, Progress, RecipeText, Silent, TrainError, preview, resolve};
 
+use crate::run_recipe;
 use crate::watchers::StopAfter;
 
 /// The manner of ChatML, whose answers end with a token of their own.
@@ -44,15 +44,7 @@ fn recipe(text: &str) -> RecipeText {
 }
 
 fn run(text: &str, run_dir: &Path, is_resume: bool, progress: &mut dyn Progress) -> Result<Outcome, TrainError> {
-    let source = recipe(text);
-    let options = RunOptions {
-        run_dir,
-        device: DeviceSpec::Flex,
-        is_resume,
-        language: Default::default(),
-        energy: Default::default(),
-    };
-    train(&resolve(&source, &[])?, &source.text, &options, progress)
+    run_recipe(&recipe(text), &[], run_dir, is_resume, progress)
 }
 
 /// A folder with rows, and a model of running text in `own` that has a template, and says twice which id ends a text.

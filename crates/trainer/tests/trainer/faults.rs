@@ -11,12 +11,12 @@ use taal_kernels::DeviceSpec;
 use taal_metrics::{Report, StepRecord};
 use taal_store::{Dice, ErrorKind, Fate, Fault, FaultVfs, Manifest, with_vfs};
 use taal_trainer::{
-    Act, Checkpoints, Event, Outcome, Progress, RecipeText, RunOptions, Silent, StepFault, TrainError, TrainState,
-    inject_step_faults, is_run, resolve, train,
+    Act, Checkpoints, Event, Outcome, Progress, Silent, StepFault, TrainError, TrainState, inject_step_faults, is_run,
+    resolve, train,
 };
 
-use crate::size;
 use crate::watchers::{Notes, StopAfter};
+use crate::{options, size, typed};
 
 /// Four steps. Each is saved, every second one is evaluated; the newest and the best checkpoint are kept.
 const RECIPE: &str = r#"
@@ -111,21 +111,9 @@ impl Machine {
     }
 
     fn run(&self, sets: &[&str], is_resume: bool, progress: &mut dyn Progress) -> Result<Outcome, TrainError> {
-        let source = RecipeText {
-            name: "tiny".to_string(),
-            origin: "tiny.toml".to_string(),
-            text: RECIPE.to_string(),
-        };
-        let sets: Vec<String> = sets.iter().map(|set| (*set).to_string()).collect();
-        let resolved = resolve(&source, &sets)?;
-        let options = RunOptions {
-            run_dir: Path::new(RUN),
-            device: DeviceSpec::Flex,
-            is_resume,
-            language: Default::default(),
-            energy: Default::default(),
-        };
-        self.on(|| train(&resolved, &source.text, &options, progress))
+        // The recipe is resolved outside of the machine, whose operations are counted.
+        let resolved = resolve(&typed("tiny", RECIPE), &crate::sets(sets))?;
+        self.on(|| train(&resolved, RECIPE, &options(Path::new(RUN), is_resume), progress))
     }
 
     /// Runs or resumes to the end.
@@ -1177,21 +1165,8 @@ fn a_damaged_shard_stops_the_run_unless_it_is_to_be_left_out() {
         .replace("files = [\"/text.txt\"]", "shards = \"/shards\"")
         .replace("[tokenizer]\nkind = \"char\"\n", "");
     let run = |run_dir: &str, sets: &[&str], is_resume: bool, progress: &mut dyn Progress| {
-        let source = RecipeText {
-            name: "tiny".to_string(),
-            origin: "tiny.toml".to_string(),
-            text: recipe.clone(),
-        };
-        let sets: Vec<String> = sets.iter().map(|set| (*set).to_string()).collect();
-        let resolved = resolve(&source, &sets).unwrap();
-        let options = RunOptions {
-            run_dir: Path::new(run_dir),
-            device: DeviceSpec::Flex,
-            is_resume,
-            language: Default::default(),
-            energy: Default::default(),
-        };
-        machine.on(|| train(&resolved, &source.text, &options, progress))
+        let resolved = resolve(&typed("tiny", recipe.as_str()), &crate::sets(sets)).unwrap();
+        machine.on(|| train(&resolved, &recipe, &options(Path::new(run_dir), is_resume), progress))
     };
     machine
         .disk

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use taal_kernels::DeviceSpec;
 use taal_metrics::{ForgettingFigures, Report};
-use taal_trainer::{Checkpoints, Outcome, Progress, RecipeText, RunOptions, Silent, TrainError, resolve, train};
+use taal_trainer::{Checkpoints, Outcome, Progress, RecipeText, Silent, TrainError};
 
 use crate::watchers::{Notes, StopAfter};
+use crate::{finished, run_recipe};
 
 const BASE: &str = r#"
 [tokenizer]
@@ -47,24 +47,7 @@ fn run(
     is_resume: bool,
     progress: &mut dyn Progress,
 ) -> Result<Outcome, TrainError> {
-    let source = RecipeText::new("tune", text);
-    let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
-    let options = RunOptions {
-        run_dir,
-        device: DeviceSpec::Flex,
-        is_resume,
-        language: Default::default(),
-        energy: Default::default(),
-    };
-    train(&resolve(&source, &sets)?, &source.text, &options, progress)
-}
-
-#[track_caller]
-fn report(outcome: Result<Outcome, TrainError>) -> Report {
-    match outcome.unwrap() {
-        Outcome::Finished(report) => report,
-        other => panic!("{other:?}"),
-    }
+    run_recipe(&RecipeText::new("tune", text), sets, run_dir, is_resume, progress)
 }
 
 /// A folder with a model in `base` that knows one text, and another text of the same characters.
@@ -87,7 +70,7 @@ impl Place {
         )
         .unwrap();
         let text = format!("[data]\nfiles = [{:?}]\n{BASE}", folder.path().join("old.txt"));
-        let base = report(run(&text, &[], &folder.path().join("base"), false, &mut Silent));
+        let base = finished(run(&text, &[], &folder.path().join("base"), false, &mut Silent));
         Self { folder, base }
     }
 
@@ -102,7 +85,7 @@ impl Place {
 
     #[track_caller]
     fn tuned(&self, sets: &[&str], name: &str) -> (Report, ForgettingFigures) {
-        let report = report(run(&self.recipe(), sets, &self.path(name), false, &mut Silent));
+        let report = finished(run(&self.recipe(), sets, &self.path(name), false, &mut Silent));
         let found = report.forgetting.clone().expect("figures");
         (report, found)
     }
@@ -134,7 +117,7 @@ fn the_loss_on_the_data_of_the_first_run_is_in_the_report_and_replay_lessens_its
     }
     let bare = place.recipe().replace("base", "bare");
     let mut notes = Notes::default();
-    let found = report(run(&bare, &["train.steps=1"], &place.path("noted"), false, &mut notes));
+    let found = finished(run(&bare, &["train.steps=1"], &place.path("noted"), false, &mut notes));
     assert!(found.forgetting.is_none());
     assert!(
         notes
@@ -145,7 +128,7 @@ fn the_loss_on_the_data_of_the_first_run_is_in_the_report_and_replay_lessens_its
         notes.0
     );
     let old = format!("replay.files=[{:?}]", place.path("old.txt"));
-    let found = report(run(
+    let found = finished(run(
         &bare,
         &["train.steps=1", &old],
         &place.path("named"),
@@ -160,7 +143,7 @@ fn a_budget_raises_replay_and_the_result_holds_it() {
     let place = Place::new();
     let budget = ["replay.budget=0.05"];
     let mut notes = Notes::default();
-    let found = report(run(&place.recipe(), &budget, &place.path("bound"), false, &mut notes));
+    let found = finished(run(&place.recipe(), &budget, &place.path("bound"), false, &mut notes));
     let forgotten = found.forgetting.clone().unwrap();
     assert!(forgotten.rise().unwrap() <= 0.05, "{forgotten:?}");
     assert!(forgotten.share >= 0.1, "{forgotten:?}");
@@ -194,7 +177,7 @@ fn a_budget_raises_replay_and_the_result_holds_it() {
         &mut StopAfter::step(7),
     )
     .unwrap();
-    let again = report(run(&place.recipe(), &budget, &place.path("again"), true, &mut Silent));
+    let again = finished(run(&place.recipe(), &budget, &place.path("again"), true, &mut Silent));
     assert_eq!(again.forgetting, found.forgetting);
     for file in [
         "model/model.safetensors",
@@ -207,7 +190,7 @@ fn a_budget_raises_replay_and_the_result_holds_it() {
     // With nothing that holds it, the result is the model that the run starts from.
     let mut notes = Notes::default();
     let harsh = ["replay.budget=0.0", "replay.max_tokens=40"];
-    let found = report(run(&place.recipe(), &harsh, &place.path("harsh"), false, &mut notes));
+    let found = finished(run(&place.recipe(), &harsh, &place.path("harsh"), false, &mut notes));
     if found.best_step == Some(0) {
         assert!(
             notes.0.iter().any(|note| note.contains("started from")),

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use taal_trainer::{KEYS, Key, Recipe, RecipeText, resolve};
+use taal_trainer::{KEYS, Key, Recipe, resolve};
+
+use crate::typed;
 
 /// The base for every setting: a minimal recipe, with Muon and masking so that their keys have an effect.
 const SMALL: [&str; 5] = [
@@ -14,11 +16,7 @@ const SMALL: [&str; 5] = [
 ];
 
 fn resolved(setting: Option<&str>) -> Result<Recipe, String> {
-    let source = RecipeText {
-        name: "test".to_string(),
-        origin: "test.toml".to_string(),
-        text: String::new(),
-    };
+    let source = typed("test", "");
     let sets: Vec<String> = SMALL.into_iter().chain(setting).map(str::to_string).collect();
     let resolved = resolve(&source, &sets).map_err(|error| error.to_string())?;
     Ok(resolved.recipe)

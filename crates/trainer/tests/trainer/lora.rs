@@ -9,8 +9,9 @@ use taal_inference::LanguageModel;
 use taal_model::hugging_face::{self, Base, Family, Lora};
 use taal_model::{ModelSize, TransformerConfig, parameters};
 use taal_store::ErrorKind;
-use taal_trainer::{AdamW, Learner, MixedPrecision, Optimizer, Outcome, RecipeText, Report, TrainError, Trainer};
+use taal_trainer::{AdamW, Learner, MixedPrecision, Optimizer, Outcome, RecipeText, Trainer};
 
+use crate::finished;
 use crate::watchers::StopAfter;
 
 const BASE: &str = r#"
@@ -89,13 +90,6 @@ impl Place {
     /// The tensors of a checkpoint, or of the best model.
     fn weights(&self, model: &str) -> Vec<u8> {
         std::fs::read(self.path(model).join("adapter_model.safetensors")).unwrap()
-    }
-}
-
-fn finished(outcome: Result<Outcome, TrainError>) -> Report {
-    match outcome.unwrap() {
-        Outcome::Finished(report) => report,
-        Outcome::Interrupted(report) => panic!("interrupted after step {}", report.steps),
     }
 }
 

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use taal_inference::{FillOptions, LanguageModel, fill};
 use taal_kernels::DeviceSpec;
 use taal_store::ErrorKind;
-use taal_trainer::{Outcome, Progress, RecipeText, Report, RunOptions, Silent, TrainError, resolve, train};
+use taal_trainer::{Outcome, Progress, Report, Silent, TrainError};
 
 use crate::watchers::StopAfter;
+use crate::{finished, run_recipe, typed};
 
 const RECIPE: &str = r#"
 seed = 3
@@ -72,29 +73,12 @@ impl Place {
         is_resume: bool,
         progress: &mut dyn Progress,
     ) -> Result<Outcome, TrainError> {
-        let source = RecipeText {
-            name: "tiny".to_string(),
-            origin: "tiny.toml".to_string(),
-            text: RECIPE.replace("TEXT", &self.path("text.txt").display().to_string()),
-        };
-        let sets: Vec<String> = sets.iter().map(|set| (*set).to_string()).collect();
-        let resolved = resolve(&source, &sets)?;
-        let run_dir = self.path(run_dir);
-        let options = RunOptions {
-            run_dir: &run_dir,
-            device: DeviceSpec::Flex,
-            is_resume,
-            language: Default::default(),
-            energy: Default::default(),
-        };
-        train(&resolved, &source.text, &options, progress)
+        let text = RECIPE.replace("TEXT", &self.path("text.txt").display().to_string());
+        run_recipe(&typed("tiny", text), sets, &self.path(run_dir), is_resume, progress)
     }
 
     fn finish(&self, run_dir: &str, sets: &[&str], is_resume: bool) -> Report {
-        match self.run(run_dir, sets, is_resume, &mut Silent).unwrap() {
-            Outcome::Finished(report) => report,
-            Outcome::Interrupted(_) => panic!("no stop was requested"),
-        }
+        finished(self.run(run_dir, sets, is_resume, &mut Silent))
     }
 
     fn weights(&self, run_dir: &str) -> Vec<u8> {
@@ -245,21 +229,8 @@ fn causal_models_fill_no_gaps_and_masked_ones_do_not_continue_text() {
         .replace("TEXT", &place.path("text.txt").display().to_string())
         .replace("[tokenizer]\nkind = \"wordpiece\"\nvocab_size = 80\n", "");
     let text = text[..text.find("[model]").unwrap()].to_string() + &text[text.find("[train]").unwrap()..];
-    let source = RecipeText {
-        name: "tiny".to_string(),
-        origin: "tiny.toml".to_string(),
-        text,
-    };
-    let resolved = resolve(&source, &[init]).unwrap();
     let run_dir = place.path("special");
-    let options = RunOptions {
-        run_dir: &run_dir,
-        device: DeviceSpec::Flex,
-        is_resume: false,
-        language: Default::default(),
-        energy: Default::default(),
-    };
-    let error = train(&resolved, &source.text, &options, &mut Silent).unwrap_err();
+    let error = run_recipe(&typed("tiny", text), &[&init], &run_dir, false, &mut Silent).unwrap_err();
     assert!(
         error.to_string().contains("causal") && error.to_string().contains("train.objective"),
         "{error}"

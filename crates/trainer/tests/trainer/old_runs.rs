@@ -4,9 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use taal_kernels::DeviceSpec;
 use taal_model::{Transformer, hugging_face, parameters};
-use taal_trainer::{Outcome, RecipeText, RunOptions, Silent, resolve, train};
+use taal_trainer::Silent;
+
+use crate::{finished, run_recipe, typed};
 
 /// Weights may differ in the last bits between processors.
 const TOLERANCE: f32 = 1e-5;
@@ -38,22 +39,7 @@ fn a_checkpoint_of_0_1_resumes_to_the_weights_that_0_1_ended_with() {
     let run_dir = folder.path().join("old");
     copy(&golden, &run_dir);
     let text = fs::read_to_string(golden.join("recipe.toml")).unwrap();
-    let source = RecipeText {
-        name: "old".to_owned(),
-        origin: "old.toml".to_owned(),
-        text,
-    };
-    let options = RunOptions {
-        run_dir: &run_dir,
-        device: DeviceSpec::Flex,
-        is_resume: true,
-        language: Default::default(),
-        energy: Default::default(),
-    };
-    let outcome = train(&resolve(&source, &[]).unwrap(), &source.text, &options, &mut Silent).unwrap();
-    let Outcome::Finished(report) = outcome else {
-        panic!("no stop was requested");
-    };
+    let report = finished(run_recipe(&typed("old", text), &[], &run_dir, true, &mut Silent));
     assert_eq!((report.resumed_from, report.steps), (Some(3), 6));
 
     let last = run_dir.join("checkpoints/step-00000006/model");

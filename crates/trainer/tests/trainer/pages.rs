@@ -4,8 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use taal_metrics::StepRecord;
-use taal_trainer::{Language, Outcome, Progress, RecipeText, RunInfo, Silent, StepInfo, TrainError, Trainer};
+use taal_trainer::{Language, Outcome, Progress, RunInfo, Silent, StepInfo, TrainError, Trainer};
 
+use crate::typed;
 use crate::watchers::StopAfter;
 
 const RECIPE: &str = r#"
@@ -30,12 +31,7 @@ max_tokens = 0
 "#;
 
 fn run<'a>(run_dir: &Path, progress: &'a mut dyn Progress) -> Trainer<'a> {
-    let recipe = RecipeText {
-        name: "tiny".to_string(),
-        origin: "tiny.toml".to_string(),
-        text: RECIPE.to_string(),
-    };
-    Trainer::new(recipe, run_dir)
+    Trainer::new(typed("tiny", RECIPE), run_dir)
         .texts(["de kat zat op de mat en de hond zat op de kat; ".repeat(20)])
         .progress(progress)
 }

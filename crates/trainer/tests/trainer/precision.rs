@@ -9,11 +9,11 @@ use taal_metrics::StepRecord;
 use taal_model::{Initialization, TransformerConfig, parameters};
 use taal_store::ErrorKind;
 use taal_trainer::{
-    AdamW, Learner, LossScale, MixedPrecision, Muon, Optimizer, Outcome, PrecisionChoice, Progress, RecipeText,
-    RunOptions, Silent, TrainError, TrainState, resolve, train,
+    AdamW, Learner, LossScale, MixedPrecision, Muon, Optimizer, Outcome, PrecisionChoice, Progress, Silent, TrainError,
+    TrainState, resolve,
 };
 
-use crate::size;
+use crate::{run_recipe, size, typed};
 
 /// The largest difference between the losses of a run in half precision and of one in fp32, in nats: products have 8
 /// bits (bf16) or 11 (f16), and differences accumulate in the weights over the steps.
@@ -58,22 +58,8 @@ fn run(
     is_resume: bool,
     progress: &mut dyn Progress,
 ) -> Result<Outcome, TrainError> {
-    let text = place.join("text.txt");
-    let source = RecipeText {
-        name: "tiny".to_string(),
-        origin: "tiny.toml".to_string(),
-        text: RECIPE.replace("TEXT", &text.display().to_string()),
-    };
-    let sets: Vec<String> = sets.iter().map(ToString::to_string).collect();
-    let resolved = resolve(&source, &sets).unwrap();
-    let options = RunOptions {
-        run_dir: &place.join(run),
-        device: DeviceSpec::Flex,
-        is_resume,
-        language: Default::default(),
-        energy: Default::default(),
-    };
-    train(&resolved, &source.text, &options, progress)
+    let text = RECIPE.replace("TEXT", &place.join("text.txt").display().to_string());
+    run_recipe(&typed("tiny", text), sets, &place.join(run), is_resume, progress)
 }
 
 /// The losses of all steps.
@@ -298,11 +284,7 @@ fn a_state_from_before_there_was_a_loss_scale_opens() {
 #[test]
 fn an_lstm_takes_no_precision_but_fp32() {
     let resolve = |precision: &str| {
-        let source = RecipeText {
-            name: "tiny".to_string(),
-            origin: "tiny.toml".to_string(),
-            text: RECIPE.replace("gpt2", "lstm"),
-        };
+        let source = typed("tiny", RECIPE.replace("gpt2", "lstm"));
         resolve(&source, &[format!("train.precision={precision}")])
     };
     let error = resolve("bf16").unwrap_err();

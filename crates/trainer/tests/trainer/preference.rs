@@ -10,9 +10,10 @@ use taal_data::{Batch, IGNORE_INDEX};
 use taal_model::hugging_face;
 use taal_model::{ParameterTable, Transformer};
 use taal_trainer::{
-    AdamW, Dpo, Learner, MixedPrecision, Optimizer, Outcome, RecipeText, Report, TrainError, Trainer, answer_log_probs,
+    AdamW, Dpo, Learner, MixedPrecision, Optimizer, Outcome, RecipeText, TrainError, Trainer, answer_log_probs,
 };
 
+use crate::finished;
 use crate::watchers::StopAfter;
 
 /// Relative, in single precision.
@@ -229,13 +230,6 @@ impl Place {
             text.replace(from, &self.path(to).display().to_string())
         });
         Trainer::new(RecipeText::new("tiny", recipe), self.path(run))
-    }
-}
-
-fn finished(outcome: Result<Outcome, TrainError>) -> Report {
-    match outcome.unwrap() {
-        Outcome::Finished(report) => report,
-        Outcome::Interrupted(report) => panic!("interrupted after step {}", report.steps),
     }
 }
 

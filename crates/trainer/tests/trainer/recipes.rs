@@ -3,19 +3,13 @@
 use taal_store::ErrorKind;
 use taal_trainer::{RecipeText, TokenizerRecipe, embedded, resolve};
 
+use crate::sets;
+
 fn typed(text: &str) -> RecipeText {
-    RecipeText {
-        name: "test".to_string(),
-        origin: "test.toml".to_string(),
-        text: text.to_string(),
-    }
+    crate::typed("test", text)
 }
 
 const SMALL: &str = "[data]\ncorpus = \"names\"\n[tokenizer]\nkind = \"char\"\nvocab_size = 100\n";
-
-fn sets(settings: &[&str]) -> Vec<String> {
-    settings.iter().map(|setting| (*setting).to_string()).collect()
-}
 
 #[test]
 fn every_embedded_recipe_resolves_and_has_a_description() {

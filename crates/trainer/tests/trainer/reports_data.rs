@@ -3,12 +3,11 @@
 
 use std::path::Path;
 
-use taal_kernels::DeviceSpec;
-use taal_metrics::Report;
 use taal_store::ErrorKind;
-use taal_trainer::{Checkpoints, Outcome, RecipeText, RunOptions, TrainError, TrainState, resolve, train};
+use taal_trainer::{Checkpoints, Outcome, TrainError, TrainState};
 
 use crate::watchers::Notes;
+use crate::{finished, run_recipe, typed};
 
 const TINY: &str = r#"
 [tokenizer]
@@ -54,26 +53,9 @@ fn run_with(
     } else {
         format!("{path:?}")
     };
-    let source = RecipeText {
-        name: "tiny".to_string(),
-        origin: "tiny.toml".to_string(),
-        text: format!("[data]\n{key} = {value}\n{recipe}"),
-    };
-    let sets: Vec<String> = sets.iter().map(|set| (*set).to_string()).collect();
-    let resolved = match resolve(&source, &sets) {
-        Ok(resolved) => resolved,
-        Err(error) => return (Err(error), String::new()),
-    };
-    let run_dir = folder.join("run");
-    let options = RunOptions {
-        run_dir: &run_dir,
-        device: DeviceSpec::Flex,
-        is_resume,
-        language: Default::default(),
-        energy: Default::default(),
-    };
+    let source = typed("tiny", format!("[data]\n{key} = {value}\n{recipe}"));
     let mut notes = Notes::default();
-    let outcome = train(&resolved, &source.text, &options, &mut notes);
+    let outcome = run_recipe(&source, sets, &folder.join("run"), is_resume, &mut notes);
     (outcome, notes.0.join("\n"))
 }
 
@@ -93,14 +75,6 @@ fn refused(outcome: Result<Outcome, TrainError>, folder: &Path, words: &[&str]) 
         !folder.join("run/checkpoints").join("step-00000004").exists(),
         "nothing was trained"
     );
-}
-
-#[track_caller]
-fn finished(outcome: Result<Outcome, TrainError>) -> Report {
-    match outcome.unwrap() {
-        Outcome::Finished(report) => report,
-        other => panic!("{other:?}"),
-    }
 }
 
 const MASKED: [&str; 4] = [
@@ -163,27 +137,16 @@ fn report_16_text_that_the_tokenizer_does_not_know_is_refused_with_its_share() {
         .unwrap();
     let path = folder.path().join("tokenizer.json");
     tokenizer.save(&path).unwrap();
-    let file = RecipeText {
-        name: "tiny".to_string(),
-        origin: "tiny.toml".to_string(),
-        text: format!(
-            "[data]\nfiles = [{:?}]\n{}",
-            folder.path().join("zh.txt").display().to_string(),
-            TINY.replace("kind = \"char\"", &format!("file = {:?}", path.display().to_string()))
-        ),
-    };
+    let file = format!(
+        "[data]\nfiles = [{:?}]\n{}",
+        folder.path().join("zh.txt").display().to_string(),
+        TINY.replace("kind = \"char\"", &format!("file = {:?}", path.display().to_string()))
+    );
+    let file = typed("tiny", file);
     let attempt = |text: &str| {
         std::fs::write(folder.path().join("zh.txt"), text).unwrap();
-        let run_dir = folder.path().join("run");
-        let options = RunOptions {
-            run_dir: &run_dir,
-            device: DeviceSpec::Flex,
-            is_resume: false,
-            language: Default::default(),
-            energy: Default::default(),
-        };
         let mut notes = Notes::default();
-        let outcome = train(&resolve(&file, &[]).unwrap(), &file.text, &options, &mut notes);
+        let outcome = run_recipe(&file, &[], &folder.path().join("run"), false, &mut notes);
         (outcome, notes.0.join("\n"))
     };
     let (outcome, _) = attempt(&"猫坐在垫子上 ".repeat(200));

@@ -6,22 +6,15 @@ use std::path::{Path, PathBuf};
 use taal_kernels::DeviceSpec;
 use taal_store::ErrorKind;
 use taal_trainer::{
-    Checkpoints, Claim, DataSource, Outcome, Progress, RecipeText, RunInfo, RunOptions, Silent, TokenizerRecipe,
-    TrainError, is_run, latest, resolve, resolve_stored, stored_recipe, train,
+    Checkpoints, Claim, DataSource, Outcome, Progress, RecipeText, RunInfo, Silent, TokenizerRecipe, TrainError,
+    is_run, latest, resolve, resolve_stored, stored_recipe, train,
 };
 
 use crate::watchers::{Notes, StopAfter};
+use crate::{finished, options, run_recipe, sets};
 
 fn typed(text: &str) -> RecipeText {
-    RecipeText {
-        name: "test".to_string(),
-        origin: "test.toml".to_string(),
-        text: text.to_string(),
-    }
-}
-
-fn sets(settings: &[&str]) -> Vec<String> {
-    settings.iter().map(|setting| (*setting).to_string()).collect()
+    crate::typed("test", text)
 }
 
 fn message(text: &str, settings: &[&str]) -> String {
@@ -228,16 +221,7 @@ impl Workplace {
         progress: &mut dyn Progress,
     ) -> Result<Outcome, TrainError> {
         let source = typed(&RECIPE.replace("TEXT", &self.path("text.txt").display().to_string()));
-        let resolved = resolve(&source, &sets(settings))?;
-        let run_dir = self.path(run_dir);
-        let options = RunOptions {
-            run_dir: &run_dir,
-            device: DeviceSpec::Flex,
-            is_resume,
-            language: Default::default(),
-            energy: Default::default(),
-        };
-        train(&resolved, &source.text, &options, progress)
+        run_recipe(&source, settings, &self.path(run_dir), is_resume, progress)
     }
 
     fn rates(&self, run_dir: &str) -> Vec<f64> {
@@ -292,14 +276,7 @@ fn report_27_a_run_from_before_the_key_keeps_the_line_ends_of_its_text() {
         } else {
             let source = stored_recipe(&run).unwrap();
             let resolved = resolve_stored(&source, &[]).unwrap();
-            let options = RunOptions {
-                run_dir: &run,
-                device: DeviceSpec::Flex,
-                is_resume: true,
-                language: Default::default(),
-                energy: Default::default(),
-            };
-            train(&resolved, &source.text, &options, &mut notes).unwrap();
+            train(&resolved, &source.text, &options(&run, true), &mut notes).unwrap();
         }
         let weights = |run: &str| std::fs::read(place.path(run).join("model/model.safetensors")).unwrap();
         assert_eq!(weights("old"), weights("whole"));
@@ -311,9 +288,7 @@ fn report_20_fewer_steps_than_done_are_noted() {
     let place = Workplace::new();
     place.run("run", &[], false, &mut Silent).unwrap();
     let mut notes = Notes::default();
-    let Outcome::Finished(report) = place.run("run", &["train.steps=5"], true, &mut notes).unwrap() else {
-        panic!("no stop was requested")
-    };
+    let report = finished(place.run("run", &["train.steps=5"], true, &mut notes));
     assert_eq!((report.steps, report.planned_steps), (20, 5));
     assert!(
         notes
@@ -612,9 +587,7 @@ fn report_23_the_number_of_epochs_is_known_before_the_first_step_and_in_the_repo
     }
     let place = Workplace::new();
     let mut watcher = Watcher::default();
-    let Outcome::Finished(report) = place.run("run", &[], false, &mut watcher).unwrap() else {
-        panic!("no stop was requested")
-    };
+    let report = finished(place.run("run", &[], false, &mut watcher));
     let info = watcher.0.unwrap();
     let expected = (20 * 3 * 8) as f64 / info.train_tokens as f64;
     assert_eq!((info.epochs, report.epochs), (expected, expected));
@@ -627,14 +600,8 @@ fn report_23_the_number_of_epochs_is_known_before_the_first_step_and_in_the_repo
 #[test]
 fn report_23_evaluation_is_limited_to_the_first_validation_tokens() {
     let place = Workplace::new();
-    let outcome = |run_dir: &str, settings: &[&str], is_resume: bool| match place.run(
-        run_dir,
-        settings,
-        is_resume,
-        &mut Silent,
-    ) {
-        Ok(Outcome::Finished(report)) => report,
-        other => panic!("{other:?}"),
+    let outcome = |run_dir: &str, settings: &[&str], is_resume: bool| {
+        finished(place.run(run_dir, settings, is_resume, &mut Silent))
     };
     let whole = outcome("whole", &[], false);
     let part = outcome("part", &["eval.max_tokens=30"], false);

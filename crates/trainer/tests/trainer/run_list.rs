@@ -3,13 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use taal_kernels::DeviceSpec;
 use taal_store::RunLock;
-use taal_trainer::{
-    Outcome, Progress, RecipeText, RunOptions, RunState, RunSummary, Silent, Trainer, list_runs, plan_cleaning,
-    resolve, train,
-};
+use taal_trainer::{Outcome, Progress, RecipeText, RunState, RunSummary, Silent, Trainer, list_runs, plan_cleaning};
 
+use crate::run_recipe;
 use crate::watchers::{Notes, StopAfter};
 
 const RECIPE: &str = r#"
@@ -55,15 +52,7 @@ impl Place {
     fn train(&self, name: &str, sets: &[&str], progress: &mut dyn Progress) -> Outcome {
         let text = RECIPE.replace("TEXT", &self.path("text.txt").display().to_string());
         let source = RecipeText::new("tiny", text);
-        let sets: Vec<String> = sets.iter().map(|set| (*set).to_string()).collect();
-        let options = RunOptions {
-            run_dir: &self.runs().join(name),
-            device: DeviceSpec::Flex,
-            is_resume: false,
-            language: Default::default(),
-            energy: Default::default(),
-        };
-        train(&resolve(&source, &sets).unwrap(), &source.text, &options, progress).unwrap()
+        run_recipe(&source, sets, &self.runs().join(name), false, progress).unwrap()
     }
 
     fn only(&self) -> RunSummary {

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use taal_kernels::DeviceSpec;
 use taal_metrics::{Report, StepRecord};
 use taal_store::ErrorKind;
-use taal_trainer::{Outcome, Progress, RecipeText, RunOptions, Silent, TrainError, resolve, train};
+use taal_trainer::{Outcome, Progress, Silent, TrainError};
 
 use crate::watchers::{Notes, StopAfter};
+use crate::{finished, run_recipe, typed};
 
 /// Dropout, accumulation, several epochs and Muon: everything that could differ after a resume.
 const RECIPE: &str = r#"
@@ -67,29 +68,11 @@ impl Workplace {
         progress: &mut dyn Progress,
     ) -> Result<Outcome, TrainError> {
         let text = RECIPE.replace("TEXT", &self.path("text.txt").display().to_string());
-        let source = RecipeText {
-            name: "tiny".to_string(),
-            origin: "tiny.toml".to_string(),
-            text,
-        };
-        let sets: Vec<String> = sets.iter().map(|set| (*set).to_string()).collect();
-        let resolved = resolve(&source, &sets)?;
-        let run_dir = self.path(run_dir);
-        let options = RunOptions {
-            run_dir: &run_dir,
-            device: DeviceSpec::Flex,
-            is_resume,
-            language: Default::default(),
-            energy: Default::default(),
-        };
-        train(&resolved, &source.text, &options, progress)
+        run_recipe(&typed("tiny", text), sets, &self.path(run_dir), is_resume, progress)
     }
 
     fn finish(&self, run_dir: &str, sets: &[&str], is_resume: bool) -> Report {
-        match self.run(run_dir, sets, is_resume, &mut Silent).unwrap() {
-            Outcome::Finished(report) => report,
-            Outcome::Interrupted(_) => panic!("no stop was requested"),
-        }
+        finished(self.run(run_dir, sets, is_resume, &mut Silent))
     }
 
     fn weights(&self, run_dir: &str, step: u64) -> Vec<u8> {
@@ -276,9 +259,7 @@ fn a_damaged_checkpoint_is_passed_over_for_the_one_before() {
     bytes[middle] ^= 1;
     std::fs::write(&victim, bytes).unwrap();
     let mut notes = Notes::default();
-    let Outcome::Finished(report) = place.run("run", &[], true, &mut notes).unwrap() else {
-        panic!()
-    };
+    let report = finished(place.run("run", &[], true, &mut notes));
     assert!(
         notes
             .0
@@ -393,23 +374,8 @@ fn a_pretrained_model_is_fine_tuned_with_its_own_tokenizer() {
         place.path("domain.txt").display(),
         place.path("base").display()
     );
-    let source = RecipeText {
-        name: "domain".to_string(),
-        origin: "domain.toml".to_string(),
-        text,
-    };
-    let resolved = resolve(&source, &[]).unwrap();
-    let run_dir = place.path("domain");
-    let options = RunOptions {
-        run_dir: &run_dir,
-        device: DeviceSpec::Flex,
-        is_resume: false,
-        language: Default::default(),
-        energy: Default::default(),
-    };
-    let Outcome::Finished(report) = train(&resolved, &source.text, &options, &mut Silent).unwrap() else {
-        panic!()
-    };
+    let source = typed("domain", text);
+    let report = finished(run_recipe(&source, &[], &place.path("domain"), false, &mut Silent));
     // The first loss is that of a trained model, far below the ln(14) of a fresh one.
     let first = place.log("domain")[0].1;
     assert!(first < place.log("base")[0].1 - 0.2, "{first}");
@@ -431,23 +397,8 @@ fn conversations_are_learned_from_their_completions() {
          [train]\nsteps = 30\nblock_size = 24\nbatch_size = 4\nlr = 1e-2\n",
         place.path("chat.jsonl").display()
     );
-    let source = RecipeText {
-        name: "chat".to_string(),
-        origin: "chat.toml".to_string(),
-        text,
-    };
-    let resolved = resolve(&source, &[]).unwrap();
-    let run_dir = place.path("chat");
-    let options = RunOptions {
-        run_dir: &run_dir,
-        device: DeviceSpec::Flex,
-        is_resume: false,
-        language: Default::default(),
-        energy: Default::default(),
-    };
-    let Outcome::Finished(report) = train(&resolved, &source.text, &options, &mut Silent).unwrap() else {
-        panic!()
-    };
+    let source = typed("chat", text);
+    let report = finished(run_recipe(&source, &[], &place.path("chat"), false, &mut Silent));
     assert!(report.val_loss.unwrap() < 2.0, "{:?}", report.val_loss);
 }
 

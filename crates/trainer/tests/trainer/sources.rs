@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use taal_kernels::DeviceSpec;
 use taal_metrics::read_log;
 use taal_store::ErrorKind;
-use taal_trainer::{Outcome, RecipeText, Report, RunOptions, Silent, TrainError, resolve, train};
+use taal_trainer::{RecipeText, Report, Silent, TrainError, resolve};
+
+use crate::{finished, run_recipe};
 
 const RECIPE: &str = r#"
 seed = 3
@@ -51,20 +52,8 @@ impl Place {
     fn run(&self, run_dir: &str, sets: &[&str], is_resume: bool) -> Result<Report, TrainError> {
         let text = RECIPE.replace("FOLDER", &self.folder.path().display().to_string());
         let source = RecipeText::new("tiny", text);
-        let sets: Vec<String> = sets.iter().map(|set| (*set).to_string()).collect();
-        let resolved = resolve(&source, &sets)?;
-        let run_dir = self.path(run_dir);
-        let options = RunOptions {
-            run_dir: &run_dir,
-            device: DeviceSpec::Flex,
-            is_resume,
-            language: Default::default(),
-            energy: Default::default(),
-        };
-        match train(&resolved, &source.text, &options, &mut Silent)? {
-            Outcome::Finished(report) => Ok(report),
-            Outcome::Interrupted(_) => panic!("no stop was requested"),
-        }
+        let outcome = run_recipe(&source, sets, &self.path(run_dir), is_resume, &mut Silent)?;
+        Ok(finished(Ok(outcome)))
     }
 
     fn weights(&self, run_dir: &str) -> Vec<u8> {

@@ -6,16 +6,15 @@ use burn::tensor::{Device, Int, Tensor, TensorData, activation::log_softmax};
 use safetensors::SafeTensors;
 use taal_data::{Batch, BatchPlan, ConversationOptions, Conversations, Direction, IGNORE_INDEX, Pairs};
 use taal_inference::{Probe, Rows};
-use taal_kernels::DeviceSpec;
 use taal_metrics::{Report, RunNote};
 use taal_model::hugging_face::{self, TranslationFacts};
 use taal_model::{EncoderConfig, ForwardOptions, PositionKind, Transformer, TransformerConfig};
 use taal_store::ErrorKind;
 use taal_tokenizer::{Kind, Tokenizer, TrainerConfig};
-use taal_trainer::{Outcome, Progress, RecipeText, RunOptions, Silent, TrainError, resolve, train};
+use taal_trainer::{Outcome, Progress, RecipeText, Silent, TrainError, resolve};
 
-use crate::size;
 use crate::watchers::{Notes, StopAfter};
+use crate::{finished, run_recipe, sets, size};
 
 /// How far the loss of padded rows may be from that of each pair alone, and a smoothed loss from its formula, in nats.
 const LOSS_TOLERANCE: f64 = 1e-6;
@@ -254,24 +253,11 @@ impl Workplace {
     ) -> Result<Outcome, TrainError> {
         let text = recipe.replace("PAIRS", &self.path("pairs.jsonl").display().to_string());
         let source = RecipeText::new("tiny", text);
-        let sets: Vec<String> = sets.iter().map(|set| (*set).to_string()).collect();
-        let resolved = resolve(&source, &sets)?;
-        let run_dir = self.path(run_dir);
-        let options = RunOptions {
-            run_dir: &run_dir,
-            device: DeviceSpec::Flex,
-            is_resume,
-            language: Default::default(),
-            energy: Default::default(),
-        };
-        train(&resolved, &source.text, &options, progress)
+        run_recipe(&source, sets, &self.path(run_dir), is_resume, progress)
     }
 
     fn finish(&self, run_dir: &str, sets: &[&str], progress: &mut dyn Progress) -> Report {
-        match self.run(run_dir, RECIPE, sets, false, progress).unwrap() {
-            Outcome::Finished(report) => report,
-            Outcome::Interrupted(_) => panic!("no stop was requested"),
-        }
+        finished(self.run(run_dir, RECIPE, sets, false, progress))
     }
 
     fn weights(&self, model_dir: &str) -> Vec<u8> {
@@ -309,9 +295,7 @@ fn an_interrupted_run_on_pairs_ends_with_the_same_bits_and_the_same_mean() {
             .run(&name, RECIPE, &[], false, &mut StopAfter::step(stop))
             .unwrap();
         assert!(matches!(stopped, Outcome::Interrupted(_)));
-        let Outcome::Finished(report) = place.run(&name, RECIPE, &[], true, &mut Silent).unwrap() else {
-            panic!("no stop was requested");
-        };
+        let report = finished(place.run(&name, RECIPE, &[], true, &mut Silent));
         assert_eq!((report.val_loss, report.tokens), (whole.val_loss, whole.tokens));
         for dir in ["checkpoints/step-00000012/model", "averaged/model"] {
             let [one, other] = ["whole", &name].map(|run| place.weights(&format!("{run}/{dir}")));
@@ -400,9 +384,13 @@ fn one_key_turns_the_direction_round() {
     assert_eq!((facts.from.as_str(), facts.to.as_str()), ("nl", "en"));
     for name in ["translate-en-nl", "translate-nl-en"] {
         let source = RecipeText::find(name).unwrap();
-        let of = |sets: &[&str]| {
-            let sets: Vec<String> = sets.iter().map(|set| (*set).to_string()).collect();
-            resolve(&source, &sets).unwrap().recipe.data.direction.unwrap()
+        let of = |settings: &[&str]| {
+            resolve(&source, &sets(settings))
+                .unwrap()
+                .recipe
+                .data
+                .direction
+                .unwrap()
         };
         let own = of(&[]);
         assert_eq!(format!("translate-{}-{}", own.from, own.to), name);
@@ -515,10 +503,8 @@ fn frozen_parts_of_an_encoder_decoder_stay_as_they_were() {
 
 #[test]
 fn recipes_that_contradict_an_encoder_or_a_direction_are_refused() {
-    let refusal = |sets: &[&str]| {
-        let source = RecipeText::new("test", "");
-        let sets: Vec<String> = sets.iter().map(|set| (*set).to_string()).collect();
-        let error = resolve(&source, &sets).expect_err("a refusal");
+    let refusal = |settings: &[&str]| {
+        let error = resolve(&RecipeText::new("test", ""), &sets(settings)).expect_err("a refusal");
         assert_eq!(error.kind(), ErrorKind::Usage);
         error.to_string()
     };
