@@ -62,28 +62,18 @@ fn report() -> Report {
         epochs: 1.53,
         mfu: 0.3714,
         peak_flops_per_s: 3.36e11,
-        peak_is_lower_bound: false,
         peak_rss_bytes: 512 << 20,
         energy: Some(energy()),
-        ledger: None,
-        forecast: None,
         resumed_from: Some(1000),
-        skipped_steps: 0,
-        masked: None,
-        answers: None,
-        forgetting: None,
-        sources: Vec::new(),
-        figures: Default::default(),
-        rewinds: 0,
         tokenizer: "char".to_owned(),
         vocab_size: 65,
-        notes: Vec::new(),
         samples: vec![Sample {
             prompt: "ROMEO:".to_owned(),
             text: "\nAy me!".to_owned(),
             error: None,
             ranks: Vec::new(),
         }],
+        ..Report::default()
     }
 }
 

@@ -23,10 +23,7 @@ fn report() -> Report {
         epochs: 1.53,
         mfu: 0.3714,
         peak_flops_per_s: 3.36e11,
-        peak_is_lower_bound: false,
         peak_rss_bytes: 512 << 20,
-        ledger: None,
-        forecast: None,
         energy: Some(taal_metrics::energy::EnergyFigures {
             joules: 19_332.5,
             low: 1e4,
@@ -35,10 +32,6 @@ fn report() -> Report {
             ..Default::default()
         }),
         resumed_from: Some(1000),
-        skipped_steps: 0,
-        masked: None,
-        answers: None,
-        forgetting: None,
         sources: vec![SourceFigures {
             name: "wiki".to_owned(),
             tokens: 5000,
@@ -46,8 +39,6 @@ fn report() -> Report {
             bits_per_byte: Some(0.1 + 0.2),
             accuracy: None,
         }],
-        figures: Default::default(),
-        rewinds: 0,
         tokenizer: "char".to_owned(),
         vocab_size: 65,
         samples: vec![Sample {
@@ -64,6 +55,7 @@ fn report() -> Report {
             train_tokens: 17_600,
             params: 1_070_000,
         }],
+        ..Report::default()
     }
 }
 
