@@ -198,6 +198,15 @@ impl Machine {
             assert!(needed.iter().all(has), "{case}: `model` leads to {names:?}");
         }
     }
+
+    /// What must be true after the last step: the bits are those of the run without faults, and nothing temporary is left.
+    #[track_caller]
+    fn check_ended(&self, unbroken: &Unbroken, case: &str) {
+        assert_eq!(self.weights(4), unbroken.weights, "{case}: other weights");
+        assert_eq!(self.log(), unbroken.log, "{case}: another log");
+        let names = self.on(|| taal_store::list_dir(&Path::new(RUN).join("checkpoints")).unwrap());
+        assert!(names.iter().all(|name| name.starts_with("step-")), "{case}: {names:?}");
+    }
 }
 
 /// The run without faults.
@@ -248,10 +257,7 @@ fn after_a_crash_at_any_file_operation_the_run_resumes_at_the_newest_checkpoint_
             let resumed = report.resumed_from.unwrap_or(0);
             let least = if is_done { 4 } else { begun.saturating_sub(1) };
             assert!(resumed >= least, "{case}: resumed at {resumed}, but {least} was saved");
-            assert_eq!(machine.weights(4), unbroken.weights, "{case}: other weights");
-            assert_eq!(machine.log(), unbroken.log, "{case}: another log");
-            let names = machine.on(|| taal_store::list_dir(&Path::new(RUN).join("checkpoints")).unwrap());
-            assert!(names.iter().all(|name| name.starts_with("step-")), "{case}: {names:?}");
+            machine.check_ended(&unbroken, &case);
             cases += 1;
         }
     }
@@ -337,10 +343,7 @@ fn a_full_or_broken_disk_at_any_write_leaves_the_last_good_checkpoint() {
                 assert_eq!(machine.checkpoints()[0].0, 1, "{case}: the last good one is gone");
             }
             machine.finish(&[]);
-            assert_eq!(machine.weights(4), unbroken.weights, "{case}: other weights");
-            assert_eq!(machine.log(), unbroken.log, "{case}: another log");
-            let names = machine.on(|| taal_store::list_dir(&Path::new(RUN).join("checkpoints")).unwrap());
-            assert!(names.iter().all(|name| name.starts_with("step-")), "{case}: {names:?}");
+            machine.check_ended(&unbroken, &case);
             cases += 1;
         }
     }
