@@ -71,7 +71,7 @@ fn model_and_texts(arguments: &EvalArguments) -> Result<(&Path, Vec<PathBuf>), F
 }
 
 fn task(lm: &LanguageModel, file: &Path, arguments: &EvalArguments) -> Result<(), Failure> {
-    let task = Task::open(file)?;
+    let task = Task::open_with(file, &embedded_rows())?;
     let found = answers(lm, &task)?;
     let other = match &arguments.against {
         None => None,
@@ -126,6 +126,13 @@ fn task(lm: &LanguageModel, file: &Path, arguments: &EvalArguments) -> Result<()
         }
     }
     Ok(terminal::print(&terminal::table(&rows))?)
+}
+
+/// The name of each embedded set, and its rows for tests, or those that are held out where it has no others.
+fn embedded_rows() -> Vec<(&'static str, String)> {
+    let sets = taal_data::example_sets().iter();
+    sets.map(|set| (set.name, set.test_rows().unwrap_or_else(|| set.held_out_rows())))
+        .collect()
 }
 
 fn answers(lm: &LanguageModel, task: &Task) -> Result<TaskEvaluation, Failure> {

@@ -4,7 +4,7 @@
 //!
 //! ```toml
 //! name = "capitals"                        # [default: the file's name]
-//! data = "capitals.jsonl"                  # JSONL, CSV or TSV next to this file; or [[items]] here
+//! data = "capitals.jsonl"                  # JSONL, CSV or TSV next to this file, or a set that comes along; or [[items]] here
 //! prompt_column = "question"               # [default: prompt]
 //! reference_column = "answer"              # [default: completion]; in JSONL also a list of right answers
 //! template = "Question: {prompt}\nAnswer:" # [default: the prompt alone]
@@ -21,6 +21,7 @@
 //! A score has the same bits every time. A model that translates gets the prompts as sources; one without an encoder only where the task
 //! has no template of its own.
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -34,7 +35,7 @@ use taal_metrics::{
     paired_difference, paired_resampling, rouge_l,
 };
 
-use crate::lines::{TEST_LIMITS, bad_line, is_json_lines, json_lines};
+use crate::lines::{TEST_LIMITS, bad_line, is_json_lines, json_lines, without_place};
 use crate::words::{BOOTSTRAP_ROUNDS, read_columns, stem};
 use crate::{EvaluationError, Result};
 
@@ -135,6 +136,17 @@ impl Task {
     /// [`EvaluationError::Task`] for an unknown or missing key and for values that contradict one another,
     /// [`EvaluationError::Line`] for a bad line of the data; the store's.
     pub fn open(path: &Path) -> Result<Self> {
+        Self::open_with(path, &[])
+    }
+
+    /// [`open`](Self::open) for a task whose `data` may also be the name of a set that the program comes with: each has its name and its
+    /// rows as JSON Lines. A file of that name next to the task comes first. Rows of a set with the same prompt are one question with
+    /// the references of all of them.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open); [`EvaluationError::Task`] lists the sets where `data` is neither one of them nor a file.
+    pub fn open_with(path: &Path, embedded: &[(&str, String)]) -> Result<Self> {
         let bad = |detail: String| EvaluationError::Task {
             path: path.to_path_buf(),
             detail: taal_store::shorten(&detail),
@@ -151,13 +163,24 @@ impl Task {
         }
         let mut items = match (&raw.data, raw.items.take()) {
             (Some(data), None) => {
-                let folder = path.parent().unwrap_or(Path::new("."));
-                let prompt = raw.prompt_column.as_deref().unwrap_or("prompt");
-                read_items(
-                    &folder.join(data),
-                    prompt,
-                    raw.reference_column.as_deref().unwrap_or("completion"),
-                )?
+                let columns = Columns {
+                    prompt: raw.prompt_column.as_deref().unwrap_or("prompt"),
+                    reference: raw.reference_column.as_deref().unwrap_or("completion"),
+                };
+                let file = path.parent().unwrap_or(Path::new(".")).join(data);
+                let set = embedded.iter().find(|(name, _)| data.as_path() == Path::new(name));
+                match set {
+                    _ if embedded.is_empty() || taal_store::exists(&file) => columns.read(&file)?,
+                    Some((name, rows)) => columns.read_embedded(name, rows)?,
+                    None => {
+                        let names: Vec<&str> = embedded.iter().map(|(name, _)| *name).collect();
+                        let shown = taal_store::excerpt(&data.display().to_string());
+                        return Err(bad(format!(
+                            "data: there is no file {shown} next to it; sets that come along are {}",
+                            names.join(", ")
+                        )));
+                    }
+                }
             }
             (None, Some(items)) => {
                 let item = |item: RawItem| TaskItem {
@@ -318,20 +341,59 @@ fn beam_of(raw: &RawTask) -> std::result::Result<Option<BeamOptions>, String> {
     Ok(Some(beam))
 }
 
-/// The questions of a file.
-fn read_items(path: &Path, prompt: &str, reference: &str) -> Result<Vec<TaskItem>> {
-    if !is_json_lines(path) {
-        let (prompt, reference) = (prompt.to_lowercase(), reference.to_lowercase());
+/// The columns of the rows of a task.
+struct Columns<'a> {
+    prompt: &'a str,
+    reference: &'a str,
+}
+
+/// A row of JSON Lines.
+type JsonRow = serde_json::Map<String, serde_json::Value>;
+
+impl Columns<'_> {
+    /// The questions of a file.
+    fn read(&self, path: &Path) -> Result<Vec<TaskItem>> {
+        if is_json_lines(path) {
+            let rows = json_lines::<JsonRow>(path, TEST_LIMITS)?;
+            return rows.iter().map(|(line, row)| self.item(path, *line, row)).collect();
+        }
+        let (prompt, reference) = (self.prompt.to_lowercase(), self.reference.to_lowercase());
         let rows = read_columns(path, [&[prompt.as_str()], &[reference.as_str()]])?;
         let item = |(_, [prompt, reference]): (usize, [String; 2])| TaskItem {
             prompt,
             prompt_ids: None,
             references: vec![reference],
         };
-        return Ok(rows.into_iter().map(item).collect());
+        Ok(rows.into_iter().map(item).collect())
     }
-    let rows = json_lines::<serde_json::Map<String, serde_json::Value>>(path, TEST_LIMITS)?;
-    let item = |(line, row): (usize, serde_json::Map<String, serde_json::Value>)| {
+
+    /// The questions of an embedded set, each with the references of all rows that have its prompt.
+    fn read_embedded(&self, name: &str, rows: &str) -> Result<Vec<TaskItem>> {
+        let path = Path::new(name);
+        let mut items: Vec<TaskItem> = Vec::new();
+        let mut places: HashMap<String, usize> = HashMap::new();
+        for (index, line) in rows.lines().enumerate() {
+            let line_number = index + 1;
+            let row: JsonRow =
+                serde_json::from_str(line).map_err(|error| bad_line(path, line_number, &without_place(&error)))?;
+            let item = self.item(path, line_number, &row)?;
+            let Some(place) = places.get(&item.prompt) else {
+                places.insert(item.prompt.clone(), items.len());
+                items.push(item);
+                continue;
+            };
+            let known = &mut items[*place].references;
+            for reference in item.references {
+                if !known.contains(&reference) {
+                    known.push(reference);
+                }
+            }
+        }
+        Ok(items)
+    }
+
+    /// The question of a row of JSON Lines.
+    fn item(&self, path: &Path, line: usize, row: &JsonRow) -> Result<TaskItem> {
         let take = |key: &str| {
             let missing = || {
                 let keys: Vec<&str> = row.keys().map(String::as_str).collect();
@@ -341,17 +403,16 @@ fn read_items(path: &Path, prompt: &str, reference: &str) -> Result<Vec<TaskItem
             row.get(key).cloned().ok_or_else(missing)
         };
         let wrong = |key: &str, detail: &str| bad_line(path, line, &format!("column `{key}`: {detail}"));
-        let asked = take(prompt)?;
-        let asked = asked.as_str().ok_or_else(|| wrong(prompt, "expected a text"))?;
+        let asked = take(self.prompt)?;
+        let asked = asked.as_str().ok_or_else(|| wrong(self.prompt, "expected a text"))?;
         let references: References =
-            serde_json::from_value(take(reference)?).map_err(|error| wrong(reference, &error.to_string()))?;
+            serde_json::from_value(take(self.reference)?).map_err(|error| wrong(self.reference, &error.to_string()))?;
         Ok(TaskItem {
             prompt: asked.to_owned(),
             prompt_ids: None,
             references: references.into_list(),
         })
-    };
-    rows.into_iter().map(item).collect()
+    }
 }
 
 /// An answer.

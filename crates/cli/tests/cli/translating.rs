@@ -49,12 +49,27 @@ max_tokens = 8
 
 /// With a translator in `run`.
 fn trained() -> Place {
+    trained_for(32)
+}
+
+/// The same for sentences of at most so many tokens.
+fn trained_for(block_size: usize) -> Place {
     let place = Place::new();
     let row = |index: usize| format!("the cat {index} sat\tde kat {index} zat\n");
     let rows: String = (0..30).map(row).collect();
     place.write("pairs.tsv", format!("en\tnl\n{rows}"));
     place.write("pairs.toml", RECIPE);
-    let summary = done(place.taal(&["train", "--recipe", "pairs.toml", "--run-dir", "run"]));
+    let block_size = format!("train.block_size={block_size}");
+    let train = [
+        "train",
+        "--recipe",
+        "pairs.toml",
+        "--run-dir",
+        "run",
+        "--set",
+        &block_size,
+    ];
+    let summary = done(place.taal(&train));
     assert!(summary.contains("taal translate run 'the cat sat'"), "{summary}");
     place
 }
@@ -277,6 +292,47 @@ fn a_translator_is_scored_by_bleu_and_compared_with_another() {
         found["model"]["value"]
             .as_f64()
             .is_some_and(|bleu| (0.0..=100.0).contains(&bleu))
+    );
+}
+
+#[test]
+fn eval_task_names_the_held_out_parts_of_the_embedded_sets() {
+    let place = trained_for(96);
+    let task = |data: &str, columns: [&str; 2], more: &str| {
+        let [prompt, reference] = columns;
+        place.write(
+            "task.toml",
+            format!(
+                "data = \"{data}\"\nprompt_column = \"{prompt}\"\nreference_column = \"{reference}\"\nmetric = \"chrf\"\n\
+                 max_tokens = 1\n{more}"
+            ),
+        );
+        place.taal(&["eval", "run", "--task", "task.toml", "--json"])
+    };
+    // All references of a sentence of the test part are together.
+    let rows = taal_data::example_set("tatoeba-en-nl").and_then(taal_data::ExampleSet::test_rows);
+    let rows = objects(&rows.expect("a test part"));
+    let found = json(task("tatoeba-en-nl", ["en", "nl"], "limit = 60\n"));
+    let answers = found["answers"].as_array().expect("answers");
+    assert_eq!((answers.len(), &answers[0]["prompt"]), (60, &rows[0]["en"]));
+    for answer in answers {
+        let same = rows.iter().filter(|row| row["en"] == answer["prompt"]);
+        let references: Vec<&Value> = same.map(|row| &row["nl"]).collect();
+        assert_eq!(Value::from_iter(references.into_iter().cloned()), answer["references"]);
+    }
+    assert!(
+        answers
+            .iter()
+            .any(|answer| answer["references"].as_array().map(Vec::len) > Some(1))
+    );
+    let rows = taal_data::example_set("tldr").map(taal_data::ExampleSet::held_out_rows);
+    let rows = objects(&rows.expect("a set"));
+    let found = json(task("tldr", ["instruction", "output"], "limit = 2\n"));
+    assert_eq!(found["answers"][1]["prompt"], rows[1]["instruction"]);
+    fails(
+        task("tatoeba", ["en", "nl"], ""),
+        2,
+        &["task.toml", "no file \"tatoeba\"", "tldr, tatoeba-en-nl"],
     );
 }
 

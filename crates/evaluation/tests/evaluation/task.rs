@@ -204,6 +204,56 @@ fn two_models_are_compared_on_the_same_questions_only() {
 }
 
 #[test]
+fn a_task_names_a_set_that_comes_along_and_rows_with_one_prompt_are_one_question() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows = "{\"en\": \"Hi.\", \"nl\": \"Hoi.\"}\n{\"en\": \"No.\", \"nl\": \"Nee.\"}\n\
+                {\"en\": \"Hi.\", \"nl\": [\"Hallo.\", \"Hoi.\"]}\n";
+    let sets = [("pairs", rows.to_owned()), ("other", String::new())];
+    let task = |data: &str, columns: &str| {
+        let text = format!("data = \"{data}\"\nmetric = \"chrf\"\n{columns}");
+        Task::open_with(&write(folder.path(), "task.toml", &text), &sets)
+    };
+    let columns = "prompt_column = \"en\"\nreference_column = \"nl\"\n";
+    let asked = |task: Task| -> Vec<(String, Vec<String>)> {
+        let items = task.items.into_iter();
+        items.map(|item| (item.prompt, item.references)).collect()
+    };
+    let wanted = |rows: &[(&str, &[&str])]| -> Vec<(String, Vec<String>)> {
+        let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+        rows.iter()
+            .map(|(prompt, references)| ((*prompt).to_owned(), owned(references)))
+            .collect()
+    };
+    assert_eq!(
+        asked(task("pairs", columns).unwrap()),
+        wanted(&[("Hi.", &["Hoi.", "Hallo."]), ("No.", &["Nee."])])
+    );
+    // The template comes after the rows are gathered, and the limit counts questions.
+    let cut = task("pairs", &format!("{columns}template = \"{{prompt}}!\"\nlimit = 1\n")).unwrap();
+    assert_eq!(asked(cut), wanted(&[("Hi.!", &["Hoi.", "Hallo."])]));
+    let error = task("pairs", "").unwrap_err().to_string();
+    assert!(
+        error.contains("pairs: line 1") && error.contains("has en, nl"),
+        "{error}"
+    );
+    for data in ["none", "none.jsonl", "../pairs"] {
+        let error = task(data, columns).unwrap_err();
+        assert!(matches!(error, EvaluationError::Task { .. }), "{error:?}");
+        let message = error.to_string();
+        assert!(
+            message.contains(data) && message.contains("come along are pairs, other"),
+            "{message}"
+        );
+    }
+    // Without sets a missing file is the store's error, as before.
+    let plain = write(folder.path(), "plain.toml", "data = \"pairs\"\nmetric = \"chrf\"\n");
+    assert!(matches!(Task::open(&plain), Err(EvaluationError::Store(_))));
+    // A file of the same name comes first.
+    write(folder.path(), "pairs", "en,nl\nYes.,Ja.\n");
+    assert_eq!(asked(task("pairs", columns).unwrap()), wanted(&[("Yes.", &["Ja."])]));
+}
+
+#[test]
 fn a_bad_task_file_is_named_with_what_is_wrong_and_the_line_of_its_data() {
     let folder = tempfile::tempdir().unwrap();
     write(
