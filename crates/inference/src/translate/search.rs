@@ -24,7 +24,8 @@ type Candidates = Vec<(u32, f64)>;
 pub(super) struct Searcher<'a> {
     lm: &'a LanguageModel,
     options: &'a TranslateOptions,
-    /// Special tokens that are no part of a translation.
+    /// Tokens that are no part of a translation: special ones, and the one that the decoder begins with, which is Marian's and T5's padding
+    /// and need not be special in the tokenizer's file.
     forbidden: HashSet<u32>,
 }
 
@@ -44,8 +45,13 @@ struct Group {
 impl<'a> Searcher<'a> {
     pub(super) fn new(lm: &'a LanguageModel, tokenizer: &Tokenizer, options: &'a TranslateOptions) -> Self {
         let ids = 0..lm.vocab_size() as u32;
-        let is_forbidden =
-            |id: &u32| tokenizer.is_special(*id) && !lm.end_ids.contains(id) && tokenizer.unk_id() != Some(*id);
+        let start = lm
+            .model
+            .config()
+            .decoder_start
+            .filter(|_| lm.model.is_encoder_decoder());
+        let is_special = |id: u32| tokenizer.is_special(id) && tokenizer.unk_id() != Some(id);
+        let is_forbidden = |id: &u32| (is_special(*id) || start == Some(*id)) && !lm.end_ids.contains(id);
         Self {
             lm,
             options,

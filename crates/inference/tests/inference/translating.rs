@@ -82,8 +82,10 @@ fn ids_tensor(ids: &[u32]) -> Tensor<2, Int> {
     Tensor::from_data(TensorData::new(ids, [1, len]), &Device::flex())
 }
 
-/// The log-probabilities of the token after `written`, by a whole pass of the encoder and of the decoder.
-fn next(model: &Transformer, source: &[u32], written: &[u32]) -> Vec<f64> {
+/// The log-probabilities of the token after `written`, by a whole pass of the encoder and of the decoder; the token that the decoder begins
+/// with is never the next one.
+fn next(lm: &LanguageModel, source: &[u32], written: &[u32]) -> Vec<f64> {
+    let model = &lm.model;
     let memory = model
         .encode(ids_tensor(source), &[source.len()], None)
         .expect("a source");
@@ -98,7 +100,35 @@ fn next(model: &Transformer, source: &[u32], written: &[u32]) -> Vec<f64> {
     let logits: Vec<f32> = model.logits(output.hidden).into_data().try_to_vec().expect("floats");
     let last = &logits[written.len() * model.config().vocab_size..];
     let total: f64 = last.iter().map(|logit| f64::from(*logit).exp()).sum();
-    last.iter().map(|logit| f64::from(*logit) - total.ln()).collect()
+    let mut logprobs: Vec<f64> = last.iter().map(|logit| f64::from(*logit) - total.ln()).collect();
+    if !lm.end_ids.contains(&start) {
+        logprobs[start as usize] = f64::NEG_INFINITY;
+    }
+    logprobs
+}
+
+/// A Marian whose bias makes it write one token always.
+fn writing(config: &TransformerConfig, id: u32) -> Transformer {
+    let mut values = BTreeMap::new();
+    let model = tiny::model(config, 3);
+    parameters::read(&model, |name, _, given| {
+        values.insert(name.to_owned(), given);
+    });
+    let mut is_biased = false;
+    let give = |name: &str, _: &[usize]| -> Result<Vec<f32>, Infallible> {
+        let mut given = values.remove(name).expect("a parameter");
+        if ["output_bias", "head.bias"].contains(&name) {
+            given[id as usize] = 1000.0;
+            is_biased = true;
+        }
+        Ok(given)
+    };
+    let model = match parameters::replace(model, give) {
+        Ok(model) => model,
+        Err(never) => match never {},
+    };
+    assert!(is_biased, "the model has no bias of the logits");
+    model
 }
 
 fn options(width: usize, max_tokens: usize) -> TranslateOptions {
@@ -122,7 +152,7 @@ fn one_candidate_takes_the_likeliest_token_of_a_whole_pass_each_time() {
         let ids = tokenizer.frame().around(&tokenizer.encode(source).unwrap());
         let (mut written, mut logprob) = (Vec::new(), 0.0);
         while written.len() < 8 && written.last() != lm.end_ids.first() {
-            let next = next(&lm.model, &ids, &written);
+            let next = next(&lm, &ids, &written);
             let best = (0..next.len()).max_by(|a, b| next[*a].total_cmp(&next[*b])).unwrap();
             logprob += next[best];
             written.push(best as u32);
@@ -147,13 +177,13 @@ fn as_many_candidates_as_tokens_find_the_best_of_all_translations_of_two_tokens(
         let ids = tokenizer.frame().around(&tokenizer.encode("bee").unwrap());
         let vocab_size = tokenizer.vocab_size() as u32;
         let mut all: Vec<(f64, Vec<u32>)> = Vec::new();
-        let first = next(&lm.model, &ids, &[]);
+        let first = next(&lm, &ids, &[]);
         for a in 0..vocab_size {
             if lm.end_ids.contains(&a) {
                 all.push((first[a as usize], vec![a]));
                 continue;
             }
-            let second = next(&lm.model, &ids, &[a]);
+            let second = next(&lm, &ids, &[a]);
             all.extend((0..vocab_size).map(|b| ((first[a as usize] + second[b as usize]) / 2.0, vec![a, b])));
         }
         all.sort_by(|left, right| right.0.total_cmp(&left.0));
@@ -286,27 +316,7 @@ fn unknown_characters_are_those_of_the_source_with_the_most_attention() {
         tie_embeddings: false,
         ..TransformerConfig::marian(size(tokenizer.vocab_size(), CONTEXT, 2, 2, 16))
     };
-    // A model that always writes the unknown token.
-    let mut values = BTreeMap::new();
-    let model = tiny::model(&config, 3);
-    parameters::read(&model, |name, _, given| {
-        values.insert(name.to_owned(), given);
-    });
-    let mut is_biased = false;
-    let give = |name: &str, _: &[usize]| -> Result<Vec<f32>, Infallible> {
-        let mut given = values.remove(name).expect("a parameter");
-        if ["output_bias", "head.bias"].contains(&name) {
-            given[unknown as usize] = 1000.0;
-            is_biased = true;
-        }
-        Ok(given)
-    };
-    let model = match parameters::replace(model, give) {
-        Ok(model) => model,
-        Err(never) => match never {},
-    };
-    assert!(is_biased, "the model has no bias of the logits");
-    let lm = LanguageModel::new(model, Some(tokenizer));
+    let lm = LanguageModel::new(writing(&config, unknown), Some(tokenizer));
     let found = translate(&lm, &["a猫 ?", "abc"], &options(1, 3)).unwrap();
     assert_eq!(found[0].unknown, 2);
     assert_eq!(found[0].translation.chars().count(), 3, "{found:?}");
@@ -319,6 +329,27 @@ fn unknown_characters_are_those_of_the_source_with_the_most_attention() {
         (found[1].unknown, found[1].translation.as_str()),
         (0, "[UNK][UNK][UNK]")
     );
+}
+
+#[test]
+fn the_token_that_the_decoder_begins_with_is_never_generated_unless_it_ends_a_text() {
+    let tokenizer = tokenizer();
+    let config = TransformerConfig::marian(size(tokenizer.vocab_size(), CONTEXT, 2, 2, 16));
+    let start = config.decoder_start.expect("a start");
+    assert!(!tokenizer.is_special(start), "its file may not call it special");
+    let padding = tokenizer.decode(&[start]).expect("a letter");
+    assert!(!padding.trim().is_empty());
+    let mut lm = LanguageModel::new(writing(&config, start), Some(tokenizer));
+    for width in [1, 3] {
+        let found = translate(&lm, &["a bad cab"], &options(width, 4)).unwrap().remove(0);
+        assert_eq!(found.tokens, 4, "{found:?}");
+        assert!(!found.translation.contains(padding.trim()), "{found:?}");
+        assert!(found.logprob < -1000.0, "others have what its probability leaves");
+    }
+    lm.end_ids = vec![start];
+    let found = translate(&lm, &["a bad cab"], &options(1, 4)).unwrap().remove(0);
+    assert_eq!((found.tokens, found.translation.as_str()), (1, ""));
+    assert!(found.is_complete);
 }
 
 #[test]
