@@ -10,8 +10,20 @@ use crate::cpu::uninitialized;
 use crate::precision::Precision;
 use crate::segments::KeyRanges;
 
-/// With at most this many queries and no gradient, keys and values are read in place instead of packed.
-pub(super) const FEW_QUERIES: usize = 4;
+/// With at most this many queries and no gradient, keys and values are read in place instead of packed: a step of decoding, also of the
+/// candidates of a beam search, which are queries of one row where they attend to their source. Bits do not depend on it.
+const FEW_QUERIES: usize = 16;
+
+/// The same in bfloat16, where more queries are multiplied in that precision and fewer are not.
+const FEW_QUERIES_BF16: usize = 4;
+
+/// With at most how many queries keys and values are read in place, in the precision of this thread.
+pub(super) fn few_queries() -> usize {
+    match Precision::current() {
+        Precision::Bf16 => FEW_QUERIES_BF16,
+        Precision::Fp32 | Precision::F16 => FEW_QUERIES,
+    }
+}
 
 /// What does not change between forward and backward.
 #[derive(Debug, Clone)]
@@ -174,7 +186,7 @@ impl Fused<3> for Attention {
             ..
         } = inputs.shape;
         let shape = Dims::new([batch, q_len, n_heads, value_dim]);
-        if !is_tracked && q_len <= FEW_QUERIES && self.0.settings.dropout.is_none() {
+        if !is_tracked && q_len <= few_queries() && self.0.settings.dropout.is_none() {
             let context = tensor(cpu::decode(&inputs), shape);
             return (context.transpose(1, 2), None);
         }

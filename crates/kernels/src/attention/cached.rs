@@ -5,7 +5,7 @@ use std::ops::Range;
 use burn::backend::Flex;
 use burn::tensor::{Shape as Dims, Tensor};
 
-use super::autodiff::{Common, FEW_QUERIES, heads, readable};
+use super::autodiff::{Common, few_queries, heads, readable};
 use super::cpu::{self, Inputs, Preparation, Shape};
 use super::{AttentionMask, AttentionSettings, attention, has_tracked_bias};
 use crate::backend::Backend;
@@ -35,7 +35,8 @@ pub fn attention_of_halves(
     let [_, _, q_len, head_dim] = q.dims();
     let is_step = matches!(Backend::of(&q), Backend::Flex)
         && q.gradient_checkpointing_strategy().is_none()
-        && q_len <= FEW_QUERIES.min(len)
+        && q_len <= few_queries()
+        && (q_len <= len || mask.is_without_order())
         && settings.dropout.is_none()
         && !has_tracked_bias(mask);
     if !is_step {

@@ -8,7 +8,7 @@ use taal_kernels::{
 };
 
 /// Numbers of rows: below and above each limit at which another kernel computes.
-const ROWS: [usize; 8] = [1, 2, 4, 5, 8, 9, 33, 200];
+const ROWS: [usize; 10] = [1, 2, 4, 5, 8, 9, 16, 17, 33, 200];
 pub(super) const MOST: usize = 200;
 
 pub(super) fn numbers<const D: usize>(shape: [usize; D], purpose: &str) -> Tensor<D> {
@@ -281,7 +281,7 @@ fn rows_of_a_cache_compute_what_each_computes_alone() {
     let text = &TEXTS[0];
     let [q, k, v] = text.parts();
     let lens = [200, 3, 70];
-    for q_len in [1, 2, 4, 5, 9] {
+    for q_len in [1, 2, 4, 5, 9, 16, 17] {
         for window in [None, Some(13)] {
             let stacked = |x: &Tensor<4>| Tensor::cat(vec![x.clone(); lens.len()], 0);
             let starts = lens.map(|len: usize| len.saturating_sub(q_len));
@@ -300,6 +300,50 @@ fn rows_of_a_cache_compute_what_each_computes_alone() {
                     bits(own) == bits(alone),
                     "{q_len} queries, {len} keys, window {window:?}"
                 );
+            }
+        }
+    }
+}
+
+/// The candidates of a beam search are queries of one row, of which there may be more than keys.
+#[test]
+fn a_query_to_another_text_does_not_depend_on_how_many_there_are() {
+    const BATCH: usize = 3;
+    for [heads, keys, width] in [[2, 3, 8], [3, 17, 16], [2, 70, 40], [1, 200, 64]] {
+        let shape = |len: usize| [BATCH, heads, len, width];
+        let q = numbers(shape(MOST), "queries");
+        let kept = ["keys", "values"].map(|purpose| numbers(shape(keys), purpose));
+        let halves = kept.clone().map(|x| {
+            let mut halves = Halves::zeros(shape(keys));
+            let place = |row| Positions {
+                row,
+                start: 0,
+                count: keys,
+            };
+            halves.write(x, 0, &[0, 1, 2].map(place));
+            halves
+        });
+        let lengths = [keys, keys.div_ceil(2), 1];
+        for settings in settings() {
+            let attend = |count: usize, is_half: bool| {
+                let mask = AttentionMask::of_keys(&lengths, count, keys, &Device::flex());
+                let q = q.clone().narrow(2, 0, count);
+                let [k, v] = kept.clone();
+                match is_half {
+                    true => {
+                        taal_kernels::attention_of_halves(q, [&halves[0], &halves[1]], 0..BATCH, keys, &mask, &settings)
+                    }
+                    false => taal_kernels::attention(q, k, v, &mask, &settings),
+                }
+            };
+            for is_half in [false, true] {
+                let all = attend(MOST, is_half);
+                for count in ROWS {
+                    assert!(
+                        bits(attend(count, is_half)) == bits(all.clone().narrow(2, 0, count)),
+                        "{count} queries, {keys} keys, in 16 bits {is_half}, {settings:?}"
+                    );
+                }
             }
         }
     }
@@ -373,7 +417,18 @@ fn of_a_cache(case: Cached) -> [Vec<u32>; 2] {
 
 #[test]
 fn a_step_over_a_cache_in_16_bits_is_the_step_over_the_same_numbers_in_32() {
-    for (q_len, len) in [(1, 1), (1, 17), (1, 64), (1, 200), (2, 65), (4, 130), (4, 4), (9, 40)] {
+    for (q_len, len) in [
+        (1, 1),
+        (1, 17),
+        (1, 64),
+        (1, 200),
+        (2, 65),
+        (4, 130),
+        (4, 4),
+        (9, 40),
+        (16, 70),
+        (17, 70),
+    ] {
         for (group, width) in [(1, 1), (1, 7), (3, 16), (2, 40), (1, 64), (1, 96)] {
             for (window, softcap) in [(None, None), (Some(3), None), (None, Some(5.0))] {
                 let case = Cached {
