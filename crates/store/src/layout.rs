@@ -91,6 +91,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_page_about_files_has_every_name() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/files.md");
+        let page = std::fs::read_to_string(path).expect("a page");
+        let constants = include_str!("layout.rs").lines();
+        let names: Vec<&str> = constants
+            .filter(|line| line.starts_with("pub const "))
+            .filter_map(|line| line.split('"').nth(1))
+            .collect();
+        assert!(names.contains(&AVERAGED_DIR) && names.contains(&SHARDS_INDEX_FILE));
+        for name in names {
+            assert!(page.contains(name), "docs/files.md does not have {name}");
+        }
+    }
+
+    #[test]
     fn only_files_about_the_model_may_come_after_a_checkpoint() {
         for path in [
             "model/README.md",
