@@ -95,7 +95,7 @@ fn entry(term: &Term, language: Language) -> String {
 }
 
 /// In alphabetical order of the English names.
-const TERMS: [Term; 28] = [
+const TERMS: [Term; 34] = [
     Term {
         names: ["attention", "aandacht (attention)"],
         also: &["aandacht", "self-attention", "zelfaandacht"],
@@ -121,6 +121,14 @@ const TERMS: [Term; 28] = [
         ],
     },
     Term {
+        names: ["beam search", "beam search"],
+        also: &["beam", "beams", "beam width"],
+        meanings: [
+            "A way to find a probable text: in each step the few most probable beginnings are continued with every token, and of all these the most probable are kept. Their number is the width of the beam; with a width of 1 it is the most likely token each time. `taal translate --beam` sets it.",
+            "Een manier om een waarschijnlijke tekst te vinden: in elke stap worden de paar waarschijnlijkste beginstukken met elk token verlengd, en daarvan blijven weer de waarschijnlijkste over. Hun aantal is de breedte van de bundel (beam); bij een breedte van 1 is het telkens het waarschijnlijkste token. `taal translate --beam` stelt die in.",
+        ],
+    },
+    Term {
         names: ["bits per byte", "bits per byte"],
         also: &["bits/byte", "bpb", "bits"],
         meanings: [
@@ -129,11 +137,27 @@ const TERMS: [Term; 28] = [
         ],
     },
     Term {
+        names: ["BLEU", "BLEU"],
+        also: &["sacrebleu"],
+        meanings: [
+            "A measure of translations, from 0 to 100: how many runs of one to four words they share with translations by people, over a whole text, and less where they are too short. Higher is better. Figures can only be compared for the same texts and the same settings, which the signature names.",
+            "Een maat voor vertalingen, van 0 tot 100: hoeveel reeksen van één tot vier woorden ze delen met vertalingen door mensen, over een hele tekst, en minder als ze te kort zijn. Hoger is beter. Cijfers zijn alleen te vergelijken bij dezelfde teksten en dezelfde instellingen, die in de signatuur staan.",
+        ],
+    },
+    Term {
         names: ["checkpoint", "checkpoint"],
         also: &["checkpoints"],
         meanings: [
             "A copy of the model on disk, saved during training, with everything that is needed to continue from there. `taal train --resume` starts from the last one.",
             "Een kopie van het model op schijf, bewaard tijdens het trainen, met alles wat nodig is om vandaar verder te gaan. `taal train --resume` begint bij de laatste.",
+        ],
+    },
+    Term {
+        names: ["chrF", "chrF"],
+        also: &["chrf2", "chrf++"],
+        meanings: [
+            "A measure of translations, from 0 to 100: how many runs of one to six characters they share with translations by people. Unlike BLEU it also counts what is right in a word with a wrong ending. Higher is better; chrF++ counts single words and pairs of words as well.",
+            "Een maat voor vertalingen, van 0 tot 100: hoeveel reeksen van één tot zes tekens ze delen met vertalingen door mensen. Anders dan bij BLEU telt ook mee wat er goed is aan een woord met een verkeerde uitgang. Hoger is beter; chrF++ telt daarnaast losse woorden en woordparen.",
         ],
     },
     Term {
@@ -151,11 +175,27 @@ const TERMS: [Term; 28] = [
         ],
     },
     Term {
+        names: ["cross-attention", "kruisaandacht (cross-attention)"],
+        also: &["cross attention", "kruisaandacht"],
+        meanings: [
+            "Attention from one text to another: in an encoder-decoder, each token of the translation takes over information from the tokens of the source. `taal trace --target` shows which.",
+            "Aandacht van de ene tekst naar de andere: in een encoder-decoder neemt elk token van de vertaling informatie over van de tokens van de bron. `taal trace --target` laat zien welke.",
+        ],
+    },
+    Term {
         names: ["embedding", "embedding"],
         also: &["embeddings", "vector", "word vector", "woordvector"],
         meanings: [
             "The list of numbers (vector) that stands for a token or a text inside the model. Tokens that are used alike get vectors that are near each other.",
             "De rij getallen (vector) die binnen het model voor een token of tekst staat. Tokens die op dezelfde manier worden gebruikt, krijgen vectoren die bij elkaar in de buurt liggen.",
+        ],
+    },
+    Term {
+        names: ["encoder-decoder", "encoder-decoder"],
+        also: &["encoder", "decoder", "encoder_layers", "seq2seq"],
+        meanings: [
+            "A model of two stacks of layers, for translating: the encoder reads the whole source, and the decoder writes the translation token by token and attends to what the encoder made of it. `model.encoder_layers` in a recipe gives a model an encoder.",
+            "Een model van twee stapels lagen, om mee te vertalen: de encoder leest de hele bron, en de decoder schrijft de vertaling token voor token, met aandacht voor wat de encoder ervan heeft gemaakt. `model.encoder_layers` in een recept geeft een model een encoder.",
         ],
     },
     Term {
@@ -188,6 +228,14 @@ const TERMS: [Term; 28] = [
         meanings: [
             "For each parameter, in which direction and how strongly the loss changes with it. The optimizer moves every parameter a little against it. The gradient norm is the size of all of it as one number.",
             "Voor elke parameter: in welke richting en hoe sterk het verlies ermee verandert. De optimizer schuift elke parameter er een stukje tegenin. De gradiëntnorm is de grootte van het geheel als één getal.",
+        ],
+    },
+    Term {
+        names: ["label smoothing", "label smoothing"],
+        also: &["label_smoothing", "smoothing"],
+        meanings: [
+            "In training, a share of each target's probability is spread over the whole vocabulary, so that a model does not learn to be completely sure. Translations often get better and the train loss higher; the validation loss is without it. `train.label_smoothing` sets the share.",
+            "Bij het trainen wordt een deel van de kans van elk doeltoken over de hele woordenlijst verdeeld, zodat een model niet leert om volkomen zeker te zijn. Vertalingen worden er vaak beter van en het trainingsverlies hoger; het validatieverlies is zonder. `train.label_smoothing` stelt het deel in.",
         ],
     },
     Term {

@@ -20,6 +20,12 @@ fn the_glossary_explains_a_word_in_two_languages() {
         "attention head",
         "checkpoint",
         "loss",
+        "encoder-decoder",
+        "cross-attention",
+        "beam search",
+        "label smoothing",
+        "BLEU",
+        "chrF",
     ] {
         assert!(all.lines().any(|line| line == word), "no {word} in: {all}");
     }
