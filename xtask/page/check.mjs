@@ -234,5 +234,23 @@ async function use(colorScheme, width, language) {
   await page.reload();
   await page.locator("#runs-list li").first().waitFor();
   expect(await page.locator("#runs-view").isVisible(), "a reload leaves the runs");
+
+  // A server that only translates and has no runs: one view, and nothing to talk with.
+  const translator = { id: "translator", kind: "translator", translates: { from: "en", to: "nl" }, has_chat_template: false };
+  await page.route("**/v1/models", (route) => route.fulfill({ json: { object: "list", data: [translator] } }));
+  await page.route("**/runs", (route) => route.fulfill({ json: { object: "list", is_shown: true, data: [] } }));
+  await page.reload();
+  await page.locator("#translation").waitFor();
+  for (const id of ["views", "runs-view", "talk-view", "composer", "new-chat", "settings", "inside-details", "notice"]) {
+    expect(!(await page.locator(`#${id}`).isVisible()), `a server that only translates shows #${id}`);
+  }
+  await look("only translates");
+  // With runs it has two, and the first one is not called after talking.
+  await page.unroute("**/runs");
+  await page.goto(address);
+  await page.reload();
+  await page.locator("#go-runs").waitFor();
+  const called = await page.locator("#go-talk").textContent();
+  expect(called === { en: "Translation", nl: "Vertaling" }[language], `the first view of a translator is called ${called}`);
   await context.close();
 }

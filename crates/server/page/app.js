@@ -11,6 +11,7 @@ import {
 import { count, currentLanguage, setLanguage, t } from "./texts.js";
 import { shown, tokenView } from "./tokens.js";
 import * as translation from "./translation.js";
+import { beginViews, nameFirst, offerViews, showView } from "./views.js";
 
 /** Alternatives per token. */
 const ALTERNATIVES = 5;
@@ -155,6 +156,7 @@ function showAll() {
   document.body.classList.toggle("only-translates", onlyTranslates);
   $("skip").setAttribute("href", onlyTranslates ? "#translation-form" : isEncoder ? "#fill-form" : "#composer");
   translation.show(model());
+  nameFirst(onlyTranslates);
   $("talk-view").hidden = isEncoder || onlyTranslates;
   $("encoder-view").hidden = !isEncoder;
   $("inside-details").hidden = onlyTranslates;
@@ -178,20 +180,7 @@ function showAll() {
   showPrompt();
 }
 
-// ---- views ----
-
-/** Shows a view: the talk with a model, or the runs. */
-function view(name) {
-  const isRuns = name === "runs";
-  $("columns").hidden = isRuns;
-  $("runs-view").hidden = !isRuns;
-  for (const one of ["talk", "runs"]) {
-    if (one === name) $(`go-${one}`).setAttribute("aria-current", "page");
-    else $(`go-${one}`).removeAttribute("aria-current");
-  }
-  complain("");
-  if (isRuns) showRuns();
-}
+// ---- inside the model ----
 
 /** The text at hand through the model. */
 async function lookInside() {
@@ -592,6 +581,7 @@ async function start() {
   }
   try {
     models = (await ask("/v1/models")).data;
+    await offerViews(models);
     conversations.push(...(await load()));
     if (conversations.length > 0) current = await whole(conversations[0]);
   } catch (error) {
@@ -605,7 +595,7 @@ async function start() {
     conversations.unshift(current);
   }
   showAll();
-  view(location.hash === "#runs" ? "runs" : "talk");
+  showView();
   complain(said);
 }
 
@@ -647,12 +637,7 @@ $("input").addEventListener("change", () => {
   save();
   showPrompt();
 });
-for (const name of ["talk", "runs"]) {
-  $(`go-${name}`).addEventListener("click", () => {
-    location.hash = name === "runs" ? "runs" : "";
-  });
-}
-window.addEventListener("hashchange", () => view(location.hash === "#runs" ? "runs" : "talk"));
+beginViews(() => complain(""));
 $("inside-look").addEventListener("click", lookInside);
 beginEncoder(() => model().id, explain);
 beginRuns(explain);

@@ -43,6 +43,7 @@ const FILES: &[File] = &[
     file!("chart.js", "text/javascript; charset=utf-8"),
     file!("runs.js", "text/javascript; charset=utf-8"),
     file!("translation.js", "text/javascript; charset=utf-8"),
+    file!("views.js", "text/javascript; charset=utf-8"),
 ];
 
 /// The page.

@@ -222,6 +222,25 @@ fn every_described_address_exists_and_others_are_errors_in_the_same_shape() {
     }
 }
 
+#[test]
+fn every_module_that_the_page_imports_is_served() {
+    let server = serve(&[("tiny", causal())], EngineOptions::default(), options());
+    let mut known = vec!["app.js".to_owned()];
+    let mut read = 0;
+    while let Some(name) = known.get(read).cloned() {
+        let reply = get(server.address, &format!("/page/{name}"));
+        assert_eq!(reply.status, 200, "{name}");
+        for part in reply.body.split(" from \"./").skip(1) {
+            let import = part.split('"').next().unwrap_or_default().to_owned();
+            if !known.contains(&import) {
+                known.push(import);
+            }
+        }
+        read += 1;
+    }
+    assert!(known.contains(&"views.js".to_owned()) && known.len() > 10, "{known:?}");
+}
+
 /// The object that a reference names.
 fn resolved<'a>(all: &'a Value, schema: &'a Value) -> &'a Value {
     match schema["$ref"].as_str() {
