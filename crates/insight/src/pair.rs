@@ -23,7 +23,7 @@ pub struct Source {
 }
 
 /// Reads a source and its translation, and returns the intermediate results of every stage of the decoder, with its attention to the
-/// source. Without a `target` it is the model's own translation, the likeliest token each time.
+/// source. Without a `target` it is the model's own translation, the likeliest token each time, by the ids that were generated.
 ///
 /// # Errors
 ///
@@ -36,15 +36,21 @@ pub fn trace_pair(lm: &LanguageModel, source: &str, target: Option<&str>, option
     }
     check_translator(lm)?;
     let source = source_reading(lm, source)?;
-    let target = match target {
-        Some(target) => target.to_owned(),
+    let reading = match target {
+        Some(target) => {
+            let (text, ids) = encoded(lm, target, "target")?;
+            lm.check_ids(&ids, "token id")?;
+            target_reading(lm, text, ids)
+        }
         None => {
             let text = source.text.clone().unwrap_or_default();
-            let found = translate(lm, &[text], &TranslateOptions::greedy())?;
-            found.into_iter().map(|found| found.translation).collect()
+            let found = translate(lm, &[text], &TranslateOptions::greedy())?.pop();
+            let (text, ids) = found
+                .map(|found| (found.translation, found.token_ids))
+                .unwrap_or_default();
+            target_reading(lm, text, ids)
         }
     };
-    let reading = target_reading(lm, &target)?;
     trace::check_weights(&lm.model, [reading.ids.len(), reading.ids.len().max(source.ids.len())])?;
     Probe::run(&lm.model.device(), || {
         let memory = memory(&lm.model, &source.ids)?;
@@ -79,17 +85,15 @@ fn source_reading(lm: &LanguageModel, source: &str) -> Result<Reading> {
 }
 
 /// The translation as the decoder reads it, after the token that it begins with.
-fn target_reading(lm: &LanguageModel, target: &str) -> Result<Reading> {
-    let (text, ids) = encoded(lm, target, "target")?;
-    lm.check_ids(&ids, "token id")?;
+fn target_reading(lm: &LanguageModel, text: String, ids: Vec<u32>) -> Reading {
     let start = lm.model.config().decoder_start.into_iter();
     let ids: Vec<u32> = start.chain(ids).collect();
-    Ok(Reading {
+    Reading {
         text: Some(text),
-        focus: vec![ids.len() - 1],
+        focus: vec![ids.len().saturating_sub(1)],
         ids,
         first: 1,
-    })
+    }
 }
 
 fn encoded(lm: &LanguageModel, text: &str, key: &'static str) -> Result<(String, Vec<u32>)> {

@@ -5,7 +5,9 @@ use base64::engine::general_purpose::STANDARD;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use taal_inference::{Decoder, FillOptions, LanguageModel, Prompt, TranslateOptions, fill, translate};
 use taal_insight::{Guess, InsightError, MAX_TOP, PageOptions, Token, Trace, TraceOptions, html, trace, trace_pair};
-use taal_model::{EncoderConfig, ForwardOptions, Initialization, Mixer, ModelSize, PositionKind, TransformerConfig};
+use taal_model::{
+    EncoderConfig, ForwardOptions, Initialization, Mixer, ModelSize, PositionKind, TransformerConfig, parameters,
+};
 use taal_store::ErrorKind;
 use taal_tokenizer::{Kind, Tokenizer, TrainerConfig};
 
@@ -405,11 +407,39 @@ fn a_sentence_pair_has_the_attention_of_its_translation_to_its_source() {
     let own = taal_insight::trace(&lm, &Prompt::from("de kat"), &options).unwrap();
     let written = translate(&lm, &["de kat"], &TranslateOptions::greedy()).unwrap();
     assert_eq!(own.text.as_deref(), Some(written[0].translation.as_str()));
+    assert_eq!(ids(&own.tokens)[1..], written[0].token_ids);
     let error = trace_pair(&dutch_model(), "de kat", Some("een hond"), &options).unwrap_err();
     assert!(
         error.to_string().starts_with("target: only a model with an encoder"),
         "{error}"
     );
+}
+
+#[test]
+fn a_models_own_translation_is_traced_by_the_ids_that_it_generated() {
+    let tokenizer = dutch(Kind::Bpe, 280);
+    let config = TransformerConfig {
+        decoder_start: tokenizer.bos_id(),
+        ..TransformerConfig::marian(size(tokenizer.vocab_size(), 200, 1, 2, 16))
+    };
+    // A model that always writes the first byte of a letter, which is no text: reading it again gives other ids.
+    let half = (0..tokenizer.vocab_size() as u32).find(|id| tokenizer.token_bytes(*id) == Some(&[0xC3][..]));
+    let half = half.expect("a byte");
+    let mut values = std::collections::BTreeMap::new();
+    let model = config.init(7, &Device::flex()).unwrap();
+    parameters::read(&model, |name, _, given| {
+        values.insert(name.to_owned(), given);
+    });
+    values.get_mut("output_bias").expect("a bias of the logits")[half as usize] = 1000.0;
+    let give = |name: &str, _: &[usize]| values.remove(name).ok_or_else(|| name.to_owned());
+    let lm = LanguageModel::new(parameters::replace(model, give).unwrap(), Some(tokenizer));
+    let own = trace(&lm, &Prompt::from("de kat"), &TraceOptions::default()).unwrap();
+    let ids: Vec<u32> = own.tokens.iter().map(|token| token.id).collect();
+    assert_eq!(ids[0], config.decoder_start.unwrap());
+    assert!(ids.len() > 50 && ids[1..].iter().all(|id| *id == half), "{ids:?}");
+    let text = own.text.expect("a text");
+    assert_ne!(lm.tokenizer.as_ref().unwrap().encode(&text).unwrap(), ids[1..]);
+    assert_eq!(own.predictions[0].guesses[0].id, half);
 }
 
 #[test]

@@ -114,6 +114,10 @@ pub struct Translation {
     pub source: String,
     /// Its translation; empty for a source without text.
     pub translation: String,
+    /// The ids that were generated, of all parts one after the other, without those that end a text. Encoding the translation may give
+    /// others.
+    #[serde(skip)]
+    pub token_ids: Vec<u32>,
     /// The log-probability divided by the number of tokens to the power of the length penalty.
     pub score: f64,
     /// The sum of the natural logarithms of the tokens' probabilities.
@@ -302,6 +306,7 @@ impl<'a> Translator<'a> {
         Ok(Translation {
             source: line.text.clone(),
             translation: texts.join(" "),
+            token_ids: best.iter().flat_map(|ended| self.without_end(&ended.ids)).collect(),
             score: match tokens {
                 0 => 0.0,
                 _ => self.options.beam.score(logprob, tokens),
