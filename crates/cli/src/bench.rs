@@ -1,11 +1,15 @@
 //! `taal bench`: how fast this machine trains and generates.
 
+use std::path::Path;
 use std::sync::Arc;
 
+use serde::Serialize;
 use taal_experiments::paradigm::{self, NetworkFigures, ParadigmFigures, ParadigmOptions, TrainedFigures};
-use taal_inference::bench::{BenchFigures as GenerateFigures, BenchOptions};
+use taal_inference::bench::{
+    BenchFigures as GenerateFigures, BenchOptions, SpeculativeFigures, measure_speculation, spread_ids,
+};
 use taal_inference::load::{LoadFigures, LoadOptions};
-use taal_inference::{EngineOptions, LanguageModel};
+use taal_inference::{EngineOptions, GenerateOptions, LanguageModel, Prompt, Sampling, Speculated, SpeculativeOptions};
 use taal_model::{ModelSize, TransformerConfig, WeightFormat};
 use taal_trainer::bench::BenchFigures;
 use taal_trainer::{Progress, RecipeText, resolve};
@@ -68,36 +72,72 @@ fn train_table(figures: &BenchFigures) -> String {
 
 /// `taal bench generate`
 pub fn generate(arguments: &BenchGenerateArguments) -> Result<(), Failure> {
+    arguments.draft.validate()?;
     let device = arguments.device.open()?;
-    let model = match &arguments.model {
-        Some(dir) => models::open_with(dir, arguments.device.device, arguments.weights)?.model,
-        None => TransformerConfig::gpt2(ModelSize {
-            vocab_size: 50_257,
-            max_seq_len: 1024,
-            n_layers: 12,
-            n_heads: 12,
-            d_model: 768,
-        })
-        .init(1337, &device)?
-        .with_weights(arguments.weights.weights.unwrap_or(WeightFormat::F32))?,
+    let lm = match &arguments.model {
+        Some(dir) => models::open_with(dir, arguments.device.device, arguments.weights)?,
+        None => {
+            let config = TransformerConfig::gpt2(ModelSize {
+                vocab_size: 50_257,
+                max_seq_len: 1024,
+                n_layers: 12,
+                n_heads: 12,
+                d_model: 768,
+            });
+            let model = config.init(1337, &device)?;
+            let model = model.with_weights(arguments.weights.weights.unwrap_or(WeightFormat::F32))?;
+            LanguageModel::new(model, None)
+        }
     };
-    let model = match arguments.cache.cache {
-        Some(kind) => model.with_cache(kind)?,
-        None => model,
-    };
+    let lm = models::with_cache(lm, arguments.cache)?;
     let options = BenchOptions {
         prompt_len: arguments.prompt_tokens,
         decode_len: arguments.max_tokens,
     };
-    let figures = taal_inference::bench::measure(&model, &arguments.batch, options)?;
+    let draft = arguments.draft.open(arguments.device.device)?;
+    let name = arguments.model.as_deref().unwrap_or(Path::new("random weights"));
+    let speculation = arguments.draft.options(draft.as_ref(), &lm, name)?;
+    let figures = taal_inference::bench::measure(&lm.model, &arguments.batch, options)?;
+    let speculative = match speculation {
+        Some(speculation) => Some(speculative(arguments, &lm, speculation)?),
+        None => None,
+    };
     match *arguments.json {
-        true => terminal::print_json(&figures)?,
-        false => terminal::print(&generate_table(&figures))?,
+        true => terminal::print_json(&GeneratePrinted { figures, speculative })?,
+        false => terminal::print(&generate_table(&figures, speculative.as_ref()))?,
     }
     Ok(())
 }
 
-fn generate_table(figures: &GenerateFigures) -> String {
+/// What `taal bench generate --json` prints.
+#[derive(Serialize)]
+struct GeneratePrinted {
+    #[serde(flatten)]
+    figures: GenerateFigures,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    speculative: Option<SpeculativeFigures>,
+}
+
+/// One text, greedily, with and without a draft.
+fn speculative(
+    arguments: &BenchGenerateArguments,
+    lm: &LanguageModel,
+    speculation: SpeculativeOptions<'_>,
+) -> Result<SpeculativeFigures, Failure> {
+    let prompt = match &arguments.prompt {
+        Some(text) => Prompt::Text(text.clone()),
+        None => Prompt::Ids(spread_ids(arguments.prompt_tokens.max(1), lm.vocab_size())),
+    };
+    let options = GenerateOptions {
+        max_tokens: arguments.max_tokens.max(1),
+        sampling: Sampling::greedy(),
+        stop_at_eos: false,
+        ..GenerateOptions::default()
+    };
+    Ok(measure_speculation(lm, &prompt, &options, speculation)?)
+}
+
+fn generate_table(figures: &GenerateFigures, speculative: Option<&SpeculativeFigures>) -> String {
     let mut rows = vec![
         ("parameters", terminal::grouped(figures.params)),
         (
@@ -116,6 +156,30 @@ fn generate_table(figures: &GenerateFigures) -> String {
                 100.0 * batch.decode_bandwidth_share
             ),
         ));
+    }
+    if let Some(figures) = speculative {
+        let Speculated {
+            drafted,
+            accepted,
+            passes,
+        } = figures.speculated;
+        rows.push((
+            "one text",
+            format!(
+                "{:.1} tok/s   with the draft {:.1} tok/s, {:.2} times as fast",
+                figures.plain_tokens_per_s, figures.speculative_tokens_per_s, figures.ratio
+            ),
+        ));
+        rows.push((
+            "draft",
+            format!(
+                "{accepted} of {drafted} guessed tokens were right; {passes} passes of the model for {} tokens",
+                figures.tokens
+            ),
+        ));
+        if !figures.is_same_text {
+            rows.push(("", "the texts differ: this device rounds in another order".to_owned()));
+        }
     }
     terminal::table(&rows)
 }

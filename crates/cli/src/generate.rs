@@ -3,8 +3,10 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
+use serde::Serialize;
 use taal_inference::{
-    BeamOptions, GenerateOptions, Generation, InferenceError, LanguageModel, Prompt, Receipt, beam_search,
+    BeamOptions, GenerateOptions, Generation, InferenceError, LanguageModel, Prompt, Receipt, Speculated,
+    SpeculativeOptions, beam_search,
 };
 
 use crate::arguments::{GenerateArguments, twice};
@@ -18,9 +20,12 @@ pub fn run(arguments: &GenerateArguments) -> Result<(), Failure> {
     options.validate()?;
     let beam = arguments.beam.options();
     beam.as_ref().map_or(Ok(()), BeamOptions::validate)?;
+    arguments.draft.validate()?;
     let (model, prompt) = model_and_prompt(arguments)?;
     let lm = models::open_adapted_with(model, arguments.device.device, &arguments.adapter, arguments.weights)?;
     let lm = models::with_cache(lm, arguments.cache)?;
+    let draft = arguments.draft.open(arguments.device.device)?;
+    let speculation = arguments.draft.options(draft.as_ref(), &lm, model)?;
     if arguments.sampling.has_random_seed() && beam.is_none() && terminal::is_watched() {
         terminal::message(&format!("seed: {}", options.sampling.seed));
     }
@@ -30,20 +35,22 @@ pub fn run(arguments: &GenerateArguments) -> Result<(), Failure> {
     }
     if *arguments.json {
         let all = &mut |_: &str| ControlFlow::Continue(());
-        let generation = taal_inference::generate(&lm, &prompt, &options, all).map_err(with_way_out)?;
+        let (generation, speculative) = generated(&lm, &prompt, &options, speculation, all)?;
         say_what_was_dropped(&lm, &generation);
         write_receipt(arguments, &lm, &options, &generation)?;
-        return Ok(terminal::print_json(&generation)?);
+        return Ok(terminal::print_json(&Printed {
+            generation: &generation,
+            speculative,
+        })?);
     }
     let mut written = Ok(());
-    let generation = taal_inference::generate(&lm, &prompt, &options, &mut |text| {
+    let (generation, speculated) = generated(&lm, &prompt, &options, speculation, &mut |text| {
         written = terminal::print(text);
         match written {
             Ok(()) => ControlFlow::Continue(()),
             Err(_) => ControlFlow::Break(()),
         }
-    })
-    .map_err(with_way_out)?;
+    })?;
     match written {
         // Nobody reads on, as with `| head`.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
@@ -54,7 +61,41 @@ pub fn run(arguments: &GenerateArguments) -> Result<(), Failure> {
         None => terminal::print(&ids(&generation))?,
     }
     say_what_was_dropped(&lm, &generation);
+    if let Some(speculated) = speculated {
+        terminal::message(&format!(
+            "draft: {} of {} guessed tokens were right; {} passes of the model for {} tokens",
+            speculated.accepted,
+            speculated.drafted,
+            speculated.passes,
+            generation.token_ids.len()
+        ));
+    }
     write_receipt(arguments, &lm, &options, &generation)
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Printed<'a> {
+    #[serde(flatten)]
+    generation: &'a Generation,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    speculative: Option<Speculated>,
+}
+
+/// The continuation, and how often a draft was right.
+fn generated<'a>(
+    lm: &'a LanguageModel,
+    prompt: &Prompt,
+    options: &GenerateOptions,
+    speculation: Option<SpeculativeOptions<'a>>,
+    on_text: &mut dyn FnMut(&str) -> ControlFlow<()>,
+) -> Result<(Generation, Option<Speculated>), Failure> {
+    let generated = match speculation {
+        Some(speculation) => taal_inference::generate_speculatively(lm, prompt, options, speculation, on_text)
+            .map(|(generation, speculated)| (generation, Some(speculated))),
+        None => taal_inference::generate(lm, prompt, options, on_text).map(|generation| (generation, None)),
+    };
+    generated.map_err(with_way_out)
 }
 
 fn write_receipt(

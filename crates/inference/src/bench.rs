@@ -1,13 +1,21 @@
-//! The speed of prefill and decoding, and the share of the memory's bandwidth that decoding reaches: [`measure`].
+//! The speed of prefill and decoding, and the share of the memory's bandwidth that decoding reaches: [`measure`]; what a draft gains:
+//! [`measure_speculation`].
 
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use taal_model::{Cache, Transformer};
 
-use crate::Result;
+use crate::generate::{GenerateOptions, Prompt};
 use crate::language_model::check_causal;
 use crate::probe::{Probe, Rows};
+use crate::session::Session;
+use crate::speculative::{Speculated, SpeculativeOptions};
+use crate::{LanguageModel, Result};
+
+/// How often a text is generated with and without a draft, in turns.
+const TURNS: usize = 3;
 
 /// How much to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +92,68 @@ fn within_the_whole(batches: &mut [BatchFigures]) -> f64 {
     reached
 }
 
+/// The results of [`measure_speculation`].
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SpeculativeFigures {
+    /// Tokens of the text.
+    pub tokens: usize,
+    /// Its tokens per second without a draft, the reading of the prompt included.
+    pub plain_tokens_per_s: f64,
+    /// The same with the draft.
+    pub speculative_tokens_per_s: f64,
+    /// The second divided by the first.
+    pub ratio: f64,
+    /// Whether both are the same text. A GPU rounds in another order where it reads several tokens at once.
+    pub is_same_text: bool,
+    /// How often the guesses were right.
+    #[serde(flatten)]
+    pub speculated: Speculated,
+}
+
+/// Measures one text with and without a draft, three times in turns after a first time of each. The figures are those of the median
+/// times.
+///
+/// # Errors
+///
+/// As [`generate_speculatively`](crate::generate_speculatively).
+pub fn measure_speculation(
+    lm: &LanguageModel,
+    prompt: &Prompt,
+    options: &GenerateOptions,
+    speculation: SpeculativeOptions<'_>,
+) -> Result<SpeculativeFigures> {
+    let run = |speculation: Option<SpeculativeOptions<'_>>| -> Result<_> {
+        let session = Session::of(lm, options.use_cache)?;
+        let mut session = match speculation {
+            Some(speculation) => session.with_speculation(speculation)?,
+            None => session,
+        };
+        let begin = Instant::now();
+        let generation = session.generate(prompt, options, &mut |_| ControlFlow::Continue(()))?;
+        Ok((begin.elapsed(), generation, session.speculated()))
+    };
+    let (_, plain, _) = run(None)?; // warm-up, as the next
+    let (_, drafted, speculated) = run(Some(speculation))?;
+    let mut times = [Vec::with_capacity(TURNS), Vec::with_capacity(TURNS)];
+    for _ in 0..TURNS {
+        for (times, speculation) in times.iter_mut().zip([None, Some(speculation)]) {
+            times.push(run(speculation)?.0);
+        }
+    }
+    let [plain_tokens_per_s, speculative_tokens_per_s] = times.map(|mut times| {
+        times.sort_unstable();
+        plain.token_ids.len() as f64 / times[TURNS / 2].as_secs_f64()
+    });
+    Ok(SpeculativeFigures {
+        tokens: plain.token_ids.len(),
+        plain_tokens_per_s,
+        speculative_tokens_per_s,
+        ratio: speculative_tokens_per_s / plain_tokens_per_s,
+        is_same_text: drafted == plain,
+        speculated,
+    })
+}
+
 fn measure_batch(
     model: &Transformer,
     batch_size: usize,
@@ -93,7 +163,7 @@ fn measure_batch(
     let config = model.config();
     let prompt_len = options.prompt_len.clamp(1, (config.max_seq_len - 1).max(1));
     let decode_len = options.decode_len.clamp(1, (config.max_seq_len - prompt_len).max(1));
-    let row: Vec<u32> = (0..prompt_len).map(|i| (i * 7919 % config.vocab_size) as u32).collect();
+    let row = spread_ids(prompt_len, config.vocab_size);
     let prompt = Rows::new(&row.repeat(batch_size), prompt_len);
 
     let mut cache = model.new_cache(batch_size, prompt_len + decode_len);
@@ -130,6 +200,11 @@ fn measure_batch(
         decode_tokens_per_s: batch_size as f64 / decode,
         decode_bandwidth_share: bytes as f64 / decode / bandwidth_bytes_per_s,
     })
+}
+
+/// So many ids, spread over a vocabulary.
+pub fn spread_ids(len: usize, vocab_size: usize) -> Vec<u32> {
+    (0..len).map(|i| (i * 7919 % vocab_size) as u32).collect()
 }
 
 /// Reads ids and returns the likeliest next id of each row.

@@ -3,7 +3,7 @@
 use taal_model::{Cache, Transformer};
 
 use crate::language_model::{check_causal, check_ids};
-use crate::probe::{Probe, Rows};
+use crate::probe::{Probe, Rows, finite};
 use crate::{InferenceError, Result};
 
 /// Predicts one token after another: first [`prefill`](Self::prefill) computes all positions of the prompt, then
@@ -128,22 +128,64 @@ impl<'a> Decoder<'a> {
         self.predict()
     }
 
+    /// Reads one more token and, in the same pass, guesses of those after it, as far as they fit the context. Returns the logits after
+    /// the token and after each guess that fits, which are those of [`decode`](Self::decode) after the same tokens; the caller checks
+    /// that they are finite, and [takes back](Self::take_back) wrong guesses.
+    ///
+    /// # Errors
+    ///
+    /// As [`decode`](Self::decode).
+    pub(crate) fn decode_ahead(&mut self, id: u32, guesses: &[u32]) -> Result<Vec<f32>> {
+        let vocab_size = self.model.config().vocab_size;
+        check_ids(&[id], vocab_size, "token id")?;
+        check_ids(guesses, vocab_size, "drafted id")?;
+        self.context.push(id);
+        // A guess never makes the context slide, so it slides where it does without guesses.
+        self.slide();
+        let fitting = guesses.len().min(self.limit() - self.context.len());
+        self.context.extend(&guesses[..fitting]);
+        self.predict_after(1 + fitting)
+    }
+
+    /// Drops the last tokens, as if they had not been read.
+    pub(crate) fn take_back(&mut self, tokens: usize) {
+        self.context.truncate(self.context.len().saturating_sub(tokens));
+        self.keep(self.context.len());
+    }
+
     fn predict(&mut self) -> Result<Vec<f32>> {
+        finite(self.predict_after(1)?)
+    }
+
+    /// The logits after each of the last `count` tokens of the context, at least one of which the cache does not hold.
+    fn predict_after(&mut self, count: usize) -> Result<Vec<f32>> {
+        self.slide();
         self.make_room()?;
         let known = self.cache.as_ref().map_or(0, Cache::len);
         let new = &self.context[known..];
-        Probe::new(self.model).next_logits(&Rows::new(new, new.len()), self.cache.as_mut())
+        let rows = Rows::new(new, new.len());
+        Probe::new(self.model).last_logits(&rows, count, self.cache.as_mut())
     }
 
-    /// Shortens a full context and makes the cache match it.
-    fn make_room(&mut self) -> Result<()> {
-        let limit = self.model.config().context_limit().unwrap_or(usize::MAX);
+    /// The most tokens of a context.
+    fn limit(&self) -> usize {
+        self.model.config().context_limit().unwrap_or(usize::MAX)
+    }
+
+    /// Shortens a full context.
+    fn slide(&mut self) {
+        let limit = self.limit();
         if self.context.len() > limit {
             let slid_tokens = self.context.len() - (limit / 2).max(1);
             self.context.drain(..slid_tokens);
             self.slid_tokens += slid_tokens;
             self.keep(0);
         }
+    }
+
+    /// Makes the cache large enough for the context.
+    fn make_room(&mut self) -> Result<()> {
+        let limit = self.limit();
         let (len, capacity) = (self.context.len(), self.cache.as_ref().map_or(0, Cache::capacity));
         if self.is_cached && len > capacity {
             let capacity = self.expected_len.max(len).max(2 * capacity).min(limit);

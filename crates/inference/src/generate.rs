@@ -143,15 +143,74 @@ pub fn generate(
     Session::of(lm, options.use_cache)?.generate(prompt, options, on_text)
 }
 
+/// The tokens so far and the state of the constraint: with the options, all that the choice of a token from its logits depends on.
+pub(crate) struct Written {
+    /// The part of the prompt that is read, and the new tokens.
+    seen: Vec<u32>,
+    prompt_len: usize,
+    matching: Option<Matching>,
+}
+
+impl Written {
+    /// The prompt and the new tokens.
+    pub(crate) fn seen(&self) -> &[u32] {
+        &self.seen
+    }
+
+    /// How many tokens are new.
+    pub(crate) fn new_tokens(&self) -> usize {
+        self.seen.len() - self.prompt_len
+    }
+
+    /// The same tokens, to be continued in another way.
+    pub(crate) fn fork(&self) -> Self {
+        Self {
+            seen: self.seen.clone(),
+            prompt_len: self.prompt_len,
+            matching: self.matching.as_ref().map(Matching::fork),
+        }
+    }
+
+    /// The next token by its logits, one for each id that may be drawn or more.
+    pub(crate) fn choose(&mut self, lm: &LanguageModel, options: &GenerateOptions, logits: &[f32]) -> Result<u32> {
+        let key = options.sampling.draw_key(self.new_tokens() as u64);
+        let mut logits = Cow::Borrowed(&logits[..lm.vocab_size()]);
+        if let Some(matching) = &mut self.matching {
+            let end_ids = if options.stop_at_eos { &lm.end_ids[..] } else { &[] };
+            let logits = logits.to_mut();
+            matching.forbid(end_ids, |id| {
+                // A logit that is not finite stays, so that it is reported.
+                let logit = &mut logits[id as usize];
+                if logit.is_finite() {
+                    *logit = f32::NEG_INFINITY;
+                }
+            })?;
+        }
+        let (prompt, new) = self.seen.split_at(self.prompt_len);
+        sample(&logits, Seen { prompt, new }, &options.sampling, key)
+    }
+
+    /// Adds a token; returns whether it ends the text.
+    pub(crate) fn add(&mut self, lm: &LanguageModel, options: &GenerateOptions, id: u32) -> Result<bool> {
+        self.seen.push(id);
+        let is_end = options.stop_at_eos && lm.end_ids.contains(&id);
+        if let Some(matching) = self.matching.as_mut().filter(|_| !is_end) {
+            matching.take(id)?;
+        }
+        Ok(is_end)
+    }
+
+    fn is_complete(&self) -> bool {
+        self.matching.as_ref().is_some_and(Matching::is_complete)
+    }
+}
+
 /// A continuation in progress: its tokens, and why it ended.
 pub(crate) struct Course {
     prompt: Prompt,
     prompt_tokens: usize,
-    prompt_len: usize,
-    /// The part of the prompt that is read, and the new tokens.
-    seen: Vec<u32>,
+    written: Written,
     finish_reason: Option<FinishReason>,
-    matching: Option<Matching>,
 }
 
 impl Course {
@@ -174,52 +233,53 @@ impl Course {
         let matching = matching.transpose()?;
         let prompt_tokens = prompt_ids.len();
         let seen = fit(lm, prompt_ids, options.truncate)?;
+        let written = Written {
+            prompt_len: seen.len(),
+            seen,
+            matching,
+        };
         let course = Self {
             prompt: prompt.clone(),
             prompt_tokens,
-            prompt_len: seen.len(),
-            seen,
-            finish_reason: match &matching {
-                Some(matching) if matching.is_complete() => Some(FinishReason::Complete),
-                _ => None,
-            },
-            matching,
+            finish_reason: written.is_complete().then_some(FinishReason::Complete),
+            written,
         };
         Ok((course, text))
     }
 
+    /// The tokens so far.
+    pub(crate) fn written(&self) -> &Written {
+        &self.written
+    }
+
     /// The prompt and the new tokens.
     pub(crate) fn seen(&self) -> &[u32] {
-        &self.seen
+        self.written.seen()
     }
 
     /// The newest token.
     pub(crate) fn last(&self) -> u32 {
-        self.seen[self.seen.len() - 1]
+        self.seen()[self.seen().len() - 1]
     }
 
     /// Whether there is a new token.
     pub(crate) fn is_begun(&self) -> bool {
-        self.new_tokens() > 0
+        self.written.new_tokens() > 0
     }
 
     /// How many tokens there will be at most.
     pub(crate) fn expected_len(&self, options: &GenerateOptions) -> usize {
-        self.prompt_len.saturating_add(options.max_tokens)
+        self.written.prompt_len.saturating_add(options.max_tokens)
     }
 
     /// Whether it has `max_tokens` tokens.
     pub(crate) fn is_long_enough(&self, options: &GenerateOptions) -> bool {
-        self.new_tokens() >= options.max_tokens
+        self.written.new_tokens() >= options.max_tokens
     }
 
     /// Whether it has ended.
     pub(crate) fn is_over(&self, options: &GenerateOptions) -> bool {
         self.finish_reason.is_some() || self.is_long_enough(options)
-    }
-
-    fn new_tokens(&self) -> usize {
-        self.seen.len() - self.prompt_len
     }
 
     /// Chooses the next token from the logits; returns the text that is certain now.
@@ -230,21 +290,7 @@ impl Course {
         text: &mut TextStream<'_>,
         logits: &[f32],
     ) -> Result<String> {
-        let key = options.sampling.draw_key(self.new_tokens() as u64);
-        let mut logits = Cow::Borrowed(&logits[..lm.vocab_size()]);
-        if let Some(matching) = &mut self.matching {
-            let end_ids = if options.stop_at_eos { &lm.end_ids[..] } else { &[] };
-            let logits = logits.to_mut();
-            matching.forbid(end_ids, |id| {
-                // A logit that is not finite stays, so that it is reported.
-                let logit = &mut logits[id as usize];
-                if logit.is_finite() {
-                    *logit = f32::NEG_INFINITY;
-                }
-            })?;
-        }
-        let (prompt, new) = self.seen.split_at(self.prompt_len);
-        let id = sample(&logits, Seen { prompt, new }, &options.sampling, key)?;
+        let id = self.written.choose(lm, options, logits)?;
         self.accept(lm, options, text, id)
     }
 
@@ -256,12 +302,7 @@ impl Course {
         text: &mut TextStream<'_>,
         id: u32,
     ) -> Result<String> {
-        self.seen.push(id);
-        let is_end = options.stop_at_eos && lm.end_ids.contains(&id);
-        if let Some(matching) = self.matching.as_mut().filter(|_| !is_end) {
-            matching.take(id)?;
-        }
-        if is_end {
+        if self.written.add(lm, options, id)? {
             self.finish_reason = Some(FinishReason::Eos);
             return match options.show_special {
                 true => Ok(text.push(id)?.0),
@@ -269,17 +310,16 @@ impl Course {
             };
         }
         let (piece, is_stopped) = text.push(id)?;
-        let is_complete = self.matching.as_ref().is_some_and(Matching::is_complete);
         self.finish_reason = match is_stopped {
             true => Some(FinishReason::Stop),
-            false => is_complete.then_some(FinishReason::Complete),
+            false => self.written.is_complete().then_some(FinishReason::Complete),
         };
         Ok(piece)
     }
 
     /// The part of the prompt that is read with the new tokens, and the state of the constraint.
     pub(crate) fn into_parts(self) -> (Vec<u32>, Option<Matching>) {
-        (self.seen, self.matching)
+        (self.written.seen, self.written.matching)
     }
 
     /// The remaining text, and the whole generation.
@@ -295,13 +335,14 @@ impl Course {
             (false, true) => FinishReason::Cancelled,
             (false, false) => FinishReason::Length,
         });
+        let prompt_len = self.written.prompt_len;
         let generation = Generation {
             prompt: self.prompt,
             text: text.text(),
-            token_ids: self.seen.split_off(self.prompt_len),
+            token_ids: self.written.seen.split_off(prompt_len),
             finish_reason,
             prompt_tokens: self.prompt_tokens,
-            dropped_prompt_tokens: self.prompt_tokens - self.prompt_len,
+            dropped_prompt_tokens: self.prompt_tokens - prompt_len,
             slid_tokens,
         };
         Ok((rest, generation))

@@ -12,7 +12,8 @@
 //! without a cache, and a score has the same bits every time.
 //!
 //! [`Session`] keeps what was computed between the turns of a conversation, whose text the model's chat template makes
-//! ([`LanguageModel::chat_template`]).
+//! ([`LanguageModel::chat_template`]). [`generate_speculatively`] gives the texts of [`generate`] in fewer passes of the model, with a small
+//! model that guesses ahead.
 //!
 //! A [`Receipt`] says what an answer depends on, and [`replay`] computes it again.
 //!
@@ -65,6 +66,7 @@ mod sampling;
 mod sentence;
 mod sequence;
 mod session;
+mod speculative;
 mod stop;
 mod text_stream;
 mod translate;
@@ -85,6 +87,7 @@ pub use receipt::{Difference, Fingerprint, Receipt, Replay, replay};
 pub use sampling::{Candidate, Sampling, Seen, candidates, sample};
 pub use sentence::{SentenceConfig, sentence_files};
 pub use session::Session;
+pub use speculative::{Draft, Speculated, SpeculativeOptions, generate_speculatively};
 pub use stop::{Passed, StopFilter};
 pub use translate::{
     Alternative, Doubt, Doubts, Line, TranslateOptions, Translation, Translator, WordAttention, check_languages,

@@ -103,14 +103,19 @@ impl<'a> Probe<'a> {
     ///
     /// As [`hidden`](Self::hidden).
     pub fn next_logits(&self, rows: &Rows, cache: Option<&mut Cache>) -> Result<Vec<f32>> {
+        finite(self.last_logits(rows, 1, cache)?)
+    }
+
+    /// The logits after each of the last `count` positions of each row, at most its length; the caller checks that they are finite.
+    pub(crate) fn last_logits(&self, rows: &Rows, count: usize, cache: Option<&mut Cache>) -> Result<Vec<f32>> {
         Self::run(&self.model.device(), || {
             let options = ForwardOptions {
                 cache,
                 ..ForwardOptions::default()
             };
             let hidden = self.states(rows, options)?.hidden; // [rows, width, d_model]
-            // The output matrix is the largest of the model, and only the last position is needed.
-            to_host(self.model.logits(hidden.narrow(1, rows.width - 1, 1)))
+            // The output matrix is the largest of the model, and only the last positions are needed.
+            values(self.model.logits(hidden.narrow(1, rows.width - count, count)))
         })
     }
 
@@ -278,12 +283,19 @@ pub fn to_host<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>> {
     finite(values(tensor)?)
 }
 
-fn finite(values: Vec<f32>) -> Result<Vec<f32>> {
+/// The same values, all of which must be finite.
+pub(crate) fn finite(values: Vec<f32>) -> Result<Vec<f32>> {
+    check_finite(&values)?;
+    Ok(values)
+}
+
+/// Checks that all values are finite.
+pub(crate) fn check_finite(values: &[f32]) -> Result<()> {
     match values.iter().find(|value| !value.is_finite()) {
         Some(value) => Err(InferenceError::NotFinite {
             what: format!("the model computed {value}, which is"),
         }),
-        None => Ok(values),
+        None => Ok(()),
     }
 }
 

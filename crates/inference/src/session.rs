@@ -4,6 +4,8 @@ use std::ops::ControlFlow;
 
 use crate::decoder::Decoder;
 use crate::generate::{Course, GenerateOptions, Generation, Prompt};
+use crate::probe::check_finite;
+use crate::speculative::{Speculated, Speculation, SpeculativeOptions};
 use crate::{LanguageModel, Result};
 
 /// Continues prompts one after another and keeps what the model has computed of the last one. In a conversation each prompt begins
@@ -36,6 +38,14 @@ pub struct Session<'a> {
     lm: &'a LanguageModel,
     decoder: Decoder<'a>,
     reused_tokens: usize,
+    speculation: Option<Speculation<'a>>,
+    speculated: Speculated,
+}
+
+/// The result of a pass: logits after the tokens so far, and after each guess that was read with them.
+struct Pass {
+    logits: Vec<f32>,
+    guesses: Vec<u32>,
 }
 
 impl<'a> Session<'a> {
@@ -53,7 +63,24 @@ impl<'a> Session<'a> {
             lm,
             decoder: Decoder::new(&lm.model, use_cache)?,
             reused_tokens: 0,
+            speculation: None,
+            speculated: Speculated::default(),
         })
+    }
+
+    /// The same with a draft: the texts are the same, as in [`generate_speculatively`](crate::generate_speculatively).
+    ///
+    /// # Errors
+    ///
+    /// As [`SpeculativeOptions::check_for`].
+    pub fn with_speculation(mut self, options: SpeculativeOptions<'a>) -> Result<Self> {
+        self.speculation = Some(Speculation::new(self.lm, options)?);
+        Ok(self)
+    }
+
+    /// How often the guesses of the last continuation were right.
+    pub fn speculated(&self) -> Speculated {
+        self.speculated
     }
 
     /// How many tokens of the last prompt were not computed again.
@@ -74,32 +101,58 @@ impl<'a> Session<'a> {
         on_text: &mut dyn FnMut(&str) -> ControlFlow<()>,
     ) -> Result<Generation> {
         let (mut course, mut text) = Course::new(self.lm, prompt, options)?;
-        let decoder = &mut self.decoder;
-        decoder.expect_len(course.expected_len(options));
-        let slid_before = decoder.slid_tokens();
+        let expected_len = course.expected_len(options);
+        self.decoder.expect_len(expected_len);
+        if let Some(speculation) = &mut self.speculation {
+            speculation.begin(expected_len);
+        }
+        let slid_before = self.decoder.slid_tokens();
         let mut is_cancelled = false;
         self.reused_tokens = 0;
-        while !course.is_over(options) {
-            let logits = match course.is_begun() {
-                true => decoder.decode(course.last())?,
-                false => {
-                    let (logits, kept) = decoder.prefill_after(course.seen())?;
-                    self.reused_tokens = kept;
-                    logits
+        self.speculated = Speculated::default();
+        while !is_cancelled && !course.is_over(options) {
+            let Pass { logits, guesses } = self.pass(&course, options)?;
+            let mut taken = 0;
+            for logits in logits.chunks_exact(self.lm.model.config().vocab_size) {
+                check_finite(logits)?;
+                let piece = course.take(self.lm, options, &mut text, logits)?;
+                let is_guessed = guesses.get(taken) == Some(&course.last());
+                taken += 1;
+                self.speculated.accepted += usize::from(is_guessed);
+                is_cancelled = !piece.is_empty() && on_text(&piece).is_break();
+                if is_cancelled || !is_guessed || course.is_over(options) {
+                    break;
                 }
-            };
-            let piece = course.take(self.lm, options, &mut text, &logits)?;
-            if !piece.is_empty() && on_text(&piece).is_break() {
-                is_cancelled = true;
-                break;
             }
+            // The last token was not read yet, whether it was guessed or not.
+            self.decoder.take_back(guesses.len() + 1 - taken);
         }
-        let slid_tokens = decoder.slid_tokens() - slid_before;
+        let slid_tokens = self.decoder.slid_tokens() - slid_before;
         let (rest, generation) = course.end(&mut text, is_cancelled, slid_tokens)?;
         if !rest.is_empty() {
             // Nothing is left to stop.
             let _ = on_text(&rest);
         }
         Ok(generation)
+    }
+
+    /// Reads the prompt, or the newest token with guesses of those after it.
+    fn pass(&mut self, course: &Course, options: &GenerateOptions) -> Result<Pass> {
+        self.speculated.passes += 1;
+        if !course.is_begun() {
+            let (logits, kept) = self.decoder.prefill_after(course.seen())?;
+            self.reused_tokens = kept;
+            let guesses = Vec::new();
+            return Ok(Pass { logits, guesses });
+        }
+        let mut guesses = match &mut self.speculation {
+            Some(speculation) => speculation.guesses(self.lm, course, options)?,
+            None => Vec::new(),
+        };
+        let logits = self.decoder.decode_ahead(course.last(), &guesses)?;
+        // Guesses that did not fit the context were not read.
+        guesses.truncate(logits.len() / self.lm.model.config().vocab_size - 1);
+        self.speculated.drafted += guesses.len();
+        Ok(Pass { logits, guesses })
     }
 }

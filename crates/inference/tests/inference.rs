@@ -29,6 +29,8 @@ mod scripted;
 mod serving;
 #[path = "inference/session.rs"]
 mod session;
+#[path = "inference/speculative.rs"]
+mod speculative;
 #[path = "inference/stopping.rs"]
 mod stopping;
 #[path = "inference/tiny.rs"]

@@ -8,8 +8,8 @@ use taal_evaluation::Normalize;
 use taal_inference::Pooling;
 
 use super::{
-    AdapterArgument, BeamArguments, CacheArgument, DeviceArgument, FormArguments, JsonArgument, LanguageArgument,
-    ModelAndTexts, ModelArgument, SamplingArguments, WeightsArgument, from_zero,
+    AdapterArgument, BeamArguments, CacheArgument, DeviceArgument, DraftArguments, FormArguments, JsonArgument,
+    LanguageArgument, ModelAndTexts, ModelArgument, SamplingArguments, WeightsArgument, from_zero,
 };
 
 /// How texts become vectors.
@@ -221,7 +221,7 @@ pub struct EmbeddingsPlotArguments {
 /// `taal generate`
 #[derive(Debug, Args)]
 #[command(
-    mut_arg("json", |json| json.help("Print one JSON object: prompt, text, token_ids, finish_reason (length, stop, eos or complete), prompt_tokens, dropped_prompt_tokens, slid_tokens; with --beam, a list of them as beams, with logprob and score")),
+    mut_arg("json", |json| json.help("Print one JSON object: prompt, text, token_ids, finish_reason (length, stop, eos or complete), prompt_tokens, dropped_prompt_tokens, slid_tokens; with --draft or --draft-ngram, speculative: drafted, accepted, passes; with --beam, a list of them as beams, with logprob and score")),
     override_usage = "taal generate [OPTIONS] <DIR> <TEXT>\n       taal generate [OPTIONS] --model <DIR> <--prompt <TEXT>|--prompt-ids <IDS>>",
     mut_arg("words", |words| words.help("Text to continue, as --prompt")),
     after_help = "If a prompt is longer than the model's context, only its last tokens are read, one less than the\n\
@@ -260,6 +260,8 @@ pub struct GenerateArguments {
     pub form: FormArguments,
     #[command(flatten)]
     pub beam: BeamArguments,
+    #[command(flatten)]
+    pub draft: DraftArguments,
     /// Write what the text depends on into this file, for `taal replay`
     #[arg(long, value_name = "FILE", conflicts_with = "beam")]
     pub receipt: Option<PathBuf>,

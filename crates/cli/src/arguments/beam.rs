@@ -13,7 +13,9 @@ pub struct BeamArguments {
         long,
         value_name = "N",
         value_parser = from_one::<usize>,
-        conflicts_with_all = ["temperature", "top_k", "top_p", "min_p", "typical_p", "seed", "stop", "no_cache"]
+        conflicts_with_all = [
+            "temperature", "top_k", "top_p", "min_p", "typical_p", "seed", "stop", "no_cache", "draft", "draft_ngram",
+        ]
     )]
     pub beam: Option<usize>,
     /// Divide a beam's log-probability by its number of tokens to this power

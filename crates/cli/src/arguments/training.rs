@@ -8,8 +8,8 @@ use taal_metrics::energy::Joule;
 use taal_trainer::bench::BenchShape;
 
 use super::{
-    CacheArgument, DeviceArgument, JsonArgument, LanguageArgument, WeightsArgument, from_one, from_zero, length,
-    number, positive,
+    CacheArgument, DeviceArgument, DraftArguments, JsonArgument, LanguageArgument, WeightsArgument, from_one,
+    from_zero, length, number, positive,
 };
 
 /// `taal train`
@@ -309,7 +309,11 @@ pub struct BenchTrainArguments {
 
 /// `taal bench generate`
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  taal bench generate --model runs/shakespeare-char --batch 1,8")]
+#[command(
+    mut_arg("draft", |draft| draft.help("Also time one text, alone and with this smaller model that guesses its next tokens")),
+    mut_arg("draft_ngram", |ngram| ngram.help("The same with guesses from the text itself: the tokens after the last earlier place of its last N")),
+    after_help = "Example:\n  taal bench generate --model runs/shakespeare-char --batch 1,8"
+)]
 pub struct BenchGenerateArguments {
     /// Model directory, run directory or GGUF file [default: random weights in GPT-2 124M's shape]
     #[arg(long, value_name = "DIR")]
@@ -327,6 +331,11 @@ pub struct BenchGenerateArguments {
     /// Tokens generated after it
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = from_zero::<usize>)]
     pub max_tokens: usize,
+    #[command(flatten)]
+    pub draft: DraftArguments,
+    /// Text to continue with the draft [default: --prompt-tokens of all ids]
+    #[arg(long, value_name = "TEXT", requires = "drafts")]
+    pub prompt: Option<String>,
     #[command(flatten)]
     pub device: DeviceArgument,
     #[command(flatten)]

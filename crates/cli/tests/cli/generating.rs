@@ -298,3 +298,95 @@ fn a_receipt_is_replayed_or_what_differs_is_said() {
     );
     assert_eq!(code, Some(65));
 }
+
+#[test]
+fn a_draft_changes_no_byte_and_says_how_many_guesses_were_right() {
+    let place = Place::trained();
+    let small = ["model.d_model=8", "seed=9"].map(|setting| ["--set", setting]).concat();
+    done(place.taal(&[&["train", "--recipe", "tiny.toml", "--run-dir", "small"][..], &small].concat()));
+    let generate = ["generate", "run", "de kat", "--max-tokens", "30", "--seed", "3"];
+    let with = |more: &[&str]| place.taal(&[&generate[..], more].concat());
+    let plain = done(with(&[]));
+    for draft in [
+        &["--draft", "small", "--receipt", "r.json"][..],
+        &["--draft", "run", "--draft-tokens", "7"],
+        &["--draft-ngram", "1"],
+    ] {
+        let output = with(draft);
+        let said = crate::stderr(&output).to_owned();
+        assert_eq!(done(output), plain, "{draft:?}");
+        assert!(
+            said.contains("draft: ") && said.contains(" guessed tokens were right; "),
+            "{said}"
+        );
+    }
+    assert_eq!(done(place.taal(&["replay", "r.json", "--model", "run"])), plain);
+
+    let alone = crate::json(with(&["--json"]));
+    assert_eq!(alone.get("speculative"), None);
+    let mut guessed = crate::json(with(&["--json", "--draft", "run"]));
+    let figures = guessed["speculative"].take();
+    let number = |key: &str| figures[key].as_u64().expect("a number");
+    assert!(
+        number("accepted") > 0 && number("accepted") <= number("drafted"),
+        "{figures}"
+    );
+    assert!(number("passes") < 30, "{figures}");
+    guessed.as_object_mut().expect("an object").remove("speculative");
+    assert_eq!(guessed, alone);
+}
+
+#[test]
+fn a_draft_that_cannot_guess_is_refused_by_name() {
+    let place = Place::trained();
+    place.write("other.txt", "een hond blaft naar de poes.\n".repeat(16));
+    let other = ["--run-dir", "other", "--set", "data.files=[\"other.txt\"]"];
+    done(place.taal(&[&["train", "--recipe", "tiny.toml"][..], &other].concat()));
+    let refusals: [(&[&str], &str); 6] = [
+        (
+            &["--draft", "other"],
+            "other cannot draft for run: draft: the draft's tokenizer has",
+        ),
+        (&["--draft", "none"], "none: no model here"),
+        (
+            &["--draft", "run", "--draft-tokens", "0"],
+            "draft_tokens: expected 1..=64, got 0",
+        ),
+        (&["--draft-tokens", "2"], "--draft"),
+        (&["--draft", "run", "--draft-ngram", "2"], "cannot be used with"),
+        (&["--draft-ngram", "2", "--beam", "2"], "cannot be used with"),
+    ];
+    for (more, words) in refusals {
+        let (message, code) = refused(&place, &[&["generate", "run", "de kat"][..], more].concat());
+        assert!(message.contains(words), "{more:?}: {message}");
+        assert_eq!(code, Some(2), "{more:?}: {message}");
+    }
+}
+
+#[test]
+fn a_benchmark_says_what_a_draft_gains() {
+    let place = Place::trained();
+    let bench = [
+        "bench",
+        "generate",
+        "--model",
+        "run",
+        "--batch",
+        "1",
+        "--prompt-tokens",
+        "2",
+        "--max-tokens",
+        "6",
+    ];
+    let plain = done(place.taal(&bench));
+    assert!(!plain.contains("draft"), "{plain}");
+    let table = done(place.taal(&[&bench[..], &["--draft", "run", "--prompt", "de kat"]].concat()));
+    assert!(
+        table.contains("with the draft") && table.contains("times as fast"),
+        "{table}"
+    );
+    let json = crate::json(place.taal(&[&bench[..], &["--draft-ngram", "1", "--json"]].concat()));
+    assert_eq!(json["speculative"]["is_same_text"], true);
+    assert_eq!(json["speculative"]["tokens"], 6);
+    assert!(json["batches"][0]["decode_tokens_per_s"].as_f64() > Some(0.0), "{json}");
+}
