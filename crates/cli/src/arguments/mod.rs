@@ -67,7 +67,7 @@ pub enum Command {
     /// Train a model further: `train` from the weights of a model directory
     Finetune(FinetuneArguments),
     /// Continue a prompt
-    Generate(GenerateArguments),
+    Generate(Box<GenerateArguments>),
     /// Compute the text of a receipt again, or say what differs
     Replay(ReplayArguments),
     /// Talk with a model

@@ -37,7 +37,7 @@ pub fn overhead(make: impl FnOnce() -> Meter, duration: Duration, interval: Dura
     let files = KernelFiles::default();
     let monitor = Monitor::start(make)?;
     let period_s = monitor.period().as_secs_f64();
-    let path = thread_times(&files);
+    let path = named_thread_times(&files);
     let thread_ns = || path.as_deref().and_then(|path| run_ns(&files, path));
     let (began, before_ns) = (Instant::now(), thread_ns());
     let (mut readings, mut spent, mut source) = (0_u64, Duration::ZERO, String::new());
@@ -65,6 +65,18 @@ pub fn overhead(make: impl FnOnce() -> Meter, duration: Duration, interval: Dura
         share: thread_share.map(|share| share + spent.as_secs_f64() / seconds),
         source,
     })
+}
+
+/// As [`thread_times`], of a thread that was just started: it gets its name a moment later.
+fn named_thread_times(files: &KernelFiles) -> Option<String> {
+    const TRIES: u32 = 100;
+    for _ in 0..TRIES {
+        if let Some(path) = thread_times(files) {
+            return Some(path);
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    None
 }
 
 /// The file with the processor time of the meter's thread.

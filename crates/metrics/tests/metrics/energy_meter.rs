@@ -272,6 +272,8 @@ fn the_meter_says_what_it_takes_itself() {
     assert!(found.readings > 0 && found.reading_s > 0.0, "{found:?}");
     assert!(found.seconds >= 0.06 && found.period_s >= 1.0, "{found:?}");
     assert!(!found.source.is_empty());
+    let is_known = std::fs::read("/proc/self/schedstat").is_ok();
+    assert_eq!(found.thread_share.is_some(), is_known, "{found:?}");
     if let (Some(thread), Some(share)) = (found.thread_share, found.share) {
         let readings = found.readings as f64 * found.reading_s / found.seconds;
         assert!((thread + readings - share).abs() < 1e-9, "{found:?}");
