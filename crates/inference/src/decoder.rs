@@ -94,8 +94,7 @@ impl<'a> Decoder<'a> {
     }
 
     /// [`prefill`](Self::prefill) that computes only what differs from the last context: keys and values of tokens that both begin
-    /// with are kept. Returns the logits and how many tokens were kept; the logits may differ from those of a whole prefill by
-    /// rounding.
+    /// with are kept. Returns the logits, on the CPU with the bits of a whole prefill, and how many tokens were kept.
     ///
     /// # Errors
     ///

@@ -27,8 +27,8 @@ pub struct Progress {
 }
 
 /// Continues several prompts of different lengths at once: each step adds a token to every one of them, and the weights are read
-/// once for all. Sequences can be added or cancelled between any two steps. Sequences do not influence each other, except for
-/// rounding (1e-6 of the largest logit).
+/// once for all. Sequences can be added or cancelled between any two steps, and do not influence each other: on the CPU each has the
+/// bits that it has alone.
 ///
 /// It owns its model, so it can be moved to another thread.
 ///
