@@ -249,7 +249,8 @@ async function use(colorScheme, width, language) {
   await page.unroute("**/runs");
   await page.goto(address);
   await page.reload();
-  await page.locator("#go-runs").waitFor();
+  await page.locator("#translation").waitFor();
+  expect(await page.locator("#go-runs").isVisible(), "a translator hides the runs");
   const called = await page.locator("#go-talk").textContent();
   expect(called === { en: "Translation", nl: "Vertaling" }[language], `the first view of a translator is called ${called}`);
   await context.close();
