@@ -21,7 +21,7 @@ pub enum Draft<'a> {
     /// A model that is faster and has the same vocabulary. It guesses with the sampling, the random numbers and the constraint of the
     /// text, so a draft that computes the same logits is always right.
     Model(&'a LanguageModel),
-    /// The text so far (prompt lookup, Saxena 2023): the tokens after the last earlier place at which its last `ngram` tokens stand.
+    /// The text so far (prompt lookup, Saxena 2023): the tokens after the last earlier occurrence of its last `ngram` tokens.
     PromptLookup {
         /// 1 or more.
         ngram: usize,
