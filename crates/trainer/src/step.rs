@@ -153,10 +153,10 @@ impl Learner {
 
     /// Updates with the gradients times a factor.
     pub(crate) fn update(&mut self, gradients: GradientsParams, lr_factor: f64, factor: f64) {
-        let optimizer = &mut self.optimizer;
+        let (optimizer, products) = (&mut self.optimizer, self.precision.products);
         // The model is moved into the update, so that its weights are uniquely owned and change in place.
         replace_with::replace_with_or_abort(&mut self.model, |model| {
-            optimizer.step(model, gradients, lr_factor, factor)
+            with_precision(products, || optimizer.step(model, gradients, lr_factor, factor))
         });
     }
 

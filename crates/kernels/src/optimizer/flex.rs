@@ -8,7 +8,7 @@ use super::cpu::muon::{self, Job, Muon};
 use super::cpu::{self, AdamW};
 use crate::MuonMatrix;
 use crate::autodiff::{contiguous, dims, numbers, primitive, tensor};
-use crate::cpu::matmul::matmul;
+use crate::cpu::matmul::{bf16, matmul, matmul_columns};
 use crate::profile;
 
 /// Value and moments after one update; memory that is not shared is updated in place.
@@ -43,8 +43,8 @@ pub(crate) fn sum_of_squares<const D: usize>(x: Tensor<D>) -> f64 {
     profile::count("gradient norm", || cpu::sum_of_squares(numbers(&x)))
 }
 
-/// Values and momenta after one update of Muon, in place as [`adamw`].
-pub(crate) fn muon(settings: Muon, matrices: Vec<MuonMatrix>) -> Vec<(Tensor<2>, Tensor<1>)> {
+/// Values and momenta after one update of Muon, in place as [`adamw`]; the products in bfloat16 or in single precision.
+pub(crate) fn muon(settings: Muon, in_bf16: bool, matrices: Vec<MuonMatrix>) -> Vec<(Tensor<2>, Tensor<1>)> {
     let mut found: Vec<_> = matrices
         .into_iter()
         .map(|matrix| {
@@ -68,7 +68,8 @@ pub(crate) fn muon(settings: Muon, matrices: Vec<MuonMatrix>) -> Vec<(Tensor<2>,
                 momentum: momentum.storage_mut::<f32>(),
             })
             .collect();
-        muon::muon(settings, &mut jobs);
+        let product = if in_bf16 { bf16::matmul_columns } else { matmul_columns };
+        muon::muon(settings, product, &mut jobs);
     });
     let tensors = |(_, _, [value, _, momentum]): (usize, Vec<usize>, [FlexTensor; 3])| {
         (

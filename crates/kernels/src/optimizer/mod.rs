@@ -9,6 +9,7 @@ pub(crate) mod reference;
 use burn::tensor::Tensor;
 
 use crate::backend::Backend;
+use crate::precision::Precision;
 
 /// One update of AdamW (Loshchilov and Hutter, 2019) with PyTorch's arithmetic.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -136,6 +137,9 @@ pub struct MuonMatrix {
 
 /// Value and momentum of each matrix after one update. All matrices of a model go together, because that is how they
 /// are shared out among threads. Memory that is not shared is updated in place.
+///
+/// On the CPU with [`Precision::Bf16`](crate::Precision::Bf16) the products of the Newton-Schulz iteration round their
+/// operands to bfloat16, as Keller Jordan's do; momentum and weights stay in single precision.
 pub fn muon(step: &MuonStep, matrices: Vec<MuonMatrix>) -> Vec<(Tensor<2>, Tensor<1>)> {
     // The kernel takes all of them or none.
     let mut backends = matrices.iter().map(|matrix| Backend::of(&matrix.value));
@@ -143,7 +147,10 @@ pub fn muon(step: &MuonStep, matrices: Vec<MuonMatrix>) -> Vec<(Tensor<2>, Tenso
         .find(|backend| *backend != Backend::Flex)
         .unwrap_or(Backend::Flex)
     {
-        Backend::Flex => flex::muon(step.constants(), matrices),
+        Backend::Flex => {
+            let in_bf16 = Precision::current() == Precision::Bf16;
+            flex::muon(step.constants(), in_bf16, matrices)
+        }
         #[cfg(feature = "cubecl")]
         Backend::Gpu => reference::muon(step, matrices),
         Backend::Other => reference::muon(step, matrices),

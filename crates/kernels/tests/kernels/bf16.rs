@@ -3,15 +3,19 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use taal_kernels::{
-    AttentionMask, AttentionSettings, IGNORE_INDEX, Precision, Projection, Segments, random, reference, with_precision,
+    AttentionMask, AttentionSettings, IGNORE_INDEX, MuonMatrix, MuonStep, Precision, Projection, Segments, random,
+    reference, with_precision,
 };
 
 use super::fused::{Operation, assert_same_bits_for_any_threads, differentiate, normal};
+use super::precision::values;
 
 /// The largest difference of a number, over the largest number of its tensor: some roundings of 2^-9 each.
 const TOLERANCE: f32 = 2e-2;
 /// The same of the whole tensor, root mean square over root mean square: roundings are as often up as down.
 const RMS_TOLERANCE: f32 = 8e-3;
+/// The same for Muon's change, which has gone through fifteen products whose roundings add up.
+const MUON_RMS_TOLERANCE: f32 = 2e-2;
 /// Tensors below this are compared as if they were as large: their numbers are what is left of terms that cancel.
 const SMALLEST_SCALE: f32 = 1e-1;
 
@@ -298,5 +302,44 @@ fn activations_keep_their_inputs_rounded() {
         assert_eq!(result, differentiate(&inputs, &gated).0);
         let (_, expected) = differentiate(&[round(&inputs[0]), round(&inputs[1])], &gated);
         assert_eq!(gradients, expected);
+    }
+}
+
+/// Matrices of one and of several blocks of a symmetric product, wide, tall and cut. The iteration in single precision is the
+/// reference: its result has singular values of 0.7 to 1.2, and that of bfloat16 differs by roundings.
+#[test]
+fn muon_in_bf16_is_near_muon_in_single_precision() {
+    for (rows, widths) in [(3, &[17][..]), (40, &[96]), (300, &[140]), (140, &[140, 17, 17])] {
+        let device = Device::flex();
+        let columns: usize = widths.iter().sum();
+        let tensor = |purpose: &str| -> Tensor<2> {
+            Tensor::from_data(
+                TensorData::new(normal(rows * columns, purpose), [rows, columns]),
+                &device,
+            )
+        };
+        let settings = MuonStep {
+            lr: 1.0,
+            momentum: 0.95,
+            weight_decay: 0.0,
+            iterations: 5,
+            gradient_factor: 0.7,
+        };
+        let update = || {
+            let matrix = MuonMatrix {
+                widths: widths.to_vec(),
+                value: Tensor::zeros([rows, columns], &device),
+                gradient: tensor("gradient"),
+                momentum: tensor("momentum").flatten::<1>(0, 1),
+            };
+            let (value, momentum) = taal_kernels::muon(&settings, vec![matrix]).remove(0);
+            (values(value), values(momentum))
+        };
+        let [(change, momentum), (expected, expected_momentum)] = [in_bf16(update), update()];
+        let difference = rms(change.iter().zip(&expected).map(|(found, expected)| found - expected));
+        let share = difference / rms(expected.iter().copied());
+        assert!(share < MUON_RMS_TOLERANCE, "{rows} x {widths:?}: off by {share}");
+        assert!(share > 0.0, "{rows} x {widths:?} was computed in fp32");
+        assert_eq!(momentum, expected_momentum, "{rows} x {widths:?}");
     }
 }

@@ -1003,6 +1003,7 @@ mod others {
             (96, &[40]),
             (17, &[17]),
             (40, &[40, 17, 17]),
+            (150, &[270]),
         ] {
             let device = Device::flex();
             let columns: usize = widths.iter().sum();

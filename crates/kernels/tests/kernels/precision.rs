@@ -37,7 +37,7 @@ struct Found {
     gradients: Vec<Vec<f32>>,
 }
 
-fn values<const D: usize>(x: Tensor<D>) -> Vec<f32> {
+pub(super) fn values<const D: usize>(x: Tensor<D>) -> Vec<f32> {
     x.into_data().iter::<f32>().collect()
 }
 

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::sum_of_squares;
-use crate::cpu::matmul::{Operand, Sizes, Target, Write, matmul_columns};
+use crate::cpu::matmul::{Operand, Sizes, Target, Write};
 use crate::cpu::{parallel, uninitialized, vectorized};
 
 /// The coefficients of Keller Jordan's iteration of degree five.
@@ -41,9 +41,9 @@ pub(crate) struct Job<'a> {
     pub(crate) momentum: &'a mut [f32],
 }
 
-/// One update of all matrices in place. Each part of a matrix is one task: they are many and small, so sharing out a
-/// single product would cost more than it gains.
-pub(crate) fn muon(settings: Muon, jobs: &mut [Job<'_>]) {
+/// One update of all matrices in place, with products on the calling thread. Each part of a matrix is one task: they are
+/// many and small, so sharing out a single product would cost more than it gains.
+pub(crate) fn muon(settings: Muon, product: Product, jobs: &mut [Job<'_>]) {
     let directions: Vec<Vec<f32>> = jobs.iter_mut().map(|job| look_ahead(settings, job)).collect();
     let parts: Vec<(usize, usize, usize)> = jobs
         .iter()
@@ -66,7 +66,7 @@ pub(crate) fn muon(settings: Muon, jobs: &mut [Job<'_>]) {
             rows,
             columns: *columns,
         };
-        orthogonalize(&matrix, settings.iterations, matmul_columns)
+        orthogonalize(&matrix, settings.iterations, product)
     };
     let changes: Vec<Vec<f32>> = parts.par_iter().with_max_len(1).map(change).collect();
     for ((index, from, width), change) in parts.iter().zip(changes) {
@@ -131,8 +131,40 @@ impl Matrix<'_> {
     }
 }
 
-/// How to multiply: with all threads, or on the calling one.
-type Product = unsafe fn(Sizes, Operand, Operand, Target, Write);
+/// How to multiply: with all threads or on the calling one, in single precision or in bfloat16.
+pub(crate) type Product = unsafe fn(Sizes, Operand, Operand, Target, Write);
+
+/// Columns of a symmetric product that are computed at a time, from the block on the diagonal down.
+const SYMMETRIC_COLUMNS: usize = 128;
+
+/// Rows that are mirrored at a time, so that the lines read stay in the first-level cache.
+const MIRRORED_ROWS: usize = 16;
+
+/// A product that is known to be symmetric, `size x size` and row-major: the blocks above the diagonal are copied.
+///
+/// # Safety
+///
+/// As the product; with [`Write::Add`], the numbers of `c` in and below the blocks on the diagonal must be there.
+unsafe fn symmetric(product: Product, [size, k]: [usize; 2], a: Operand, b: Operand, c: &mut [f32], write: Write) {
+    for from in (0..size).step_by(SYMMETRIC_COLUMNS) {
+        let end = size.min(from + SYMMETRIC_COLUMNS);
+        let sizes = Sizes {
+            m: size - from,
+            n: end - from,
+            k,
+        };
+        let target = Target::row_major(c, size, size);
+        // SAFETY: the offsets are within the sizes.
+        unsafe { product(sizes, a.from(from, 0), b.from(0, from), target.from(from, from), write) };
+        for rows in (end..size).step_by(MIRRORED_ROWS) {
+            for column in from..end {
+                for row in rows..size.min(rows + MIRRORED_ROWS) {
+                    c[column * size + row] = c[row * size + column];
+                }
+            }
+        }
+    }
+}
 
 /// `iterations` steps towards the nearest matrix with orthonormal rows or columns, row-major without gaps.
 pub(crate) fn orthogonalize(matrix: &Matrix<'_>, iterations: usize, product: Product) -> Vec<f32> {
@@ -143,25 +175,16 @@ pub(crate) fn orthogonalize(matrix: &Matrix<'_>, iterations: usize, product: Pro
     x.iter_mut().for_each(|x| *x *= scale);
     let mut next = uninitialized(short * long);
     let [mut gram, mut scaled, mut polynomial] = [(); 3].map(|()| uninitialized(short * short));
-    let square = Sizes {
-        m: short,
-        n: short,
-        k: short,
-    };
     for _ in 0..iterations {
         let rows = Operand::row_major(&x, short, long);
-        let target = Target::row_major(&mut gram, short, short);
         // SAFETY: operands and targets are slices of these sizes, and no target is an operand.
         unsafe {
-            product(
-                Sizes {
-                    m: short,
-                    n: short,
-                    k: long,
-                },
+            symmetric(
+                product,
+                [short, long],
                 rows,
                 rows.transposed(),
-                target,
+                &mut gram,
                 Write::Replace,
             )
         };
@@ -181,13 +204,7 @@ pub(crate) fn orthogonalize(matrix: &Matrix<'_>, iterations: usize, product: Pro
         unsafe {
             let left = Operand::row_major(&scaled, short, short);
             let right = Operand::row_major(&gram, short, short);
-            product(
-                square,
-                left,
-                right,
-                Target::row_major(&mut polynomial, short, short),
-                Write::Add,
-            );
+            symmetric(product, [short; 2], left, right, &mut polynomial, Write::Add);
             let left = Operand::row_major(&polynomial, short, short);
             let sizes = Sizes {
                 m: short,

@@ -210,6 +210,17 @@ pub(crate) unsafe fn matmul(sizes: Sizes, a: Matrix, b: Matrix, c: Target, write
     unsafe { matmul_with(Instructions::of_this_cpu(), sizes, a, b, c, write) }
 }
 
+/// The same for operands in single precision, on the calling thread.
+///
+/// # Safety
+///
+/// As [`matmul`].
+pub(crate) unsafe fn matmul_columns(sizes: Sizes, a: Operand, b: Operand, c: Target, write: Write) {
+    let [a, b] = [a, b].map(Matrix::of);
+    // SAFETY: the caller's promise.
+    unsafe { matmul_part(Instructions::of_this_cpu(), sizes, a, b, c, write) }
+}
+
 /// # Safety
 ///
 /// As [`matmul`].
