@@ -57,11 +57,20 @@ const SETTINGS: [(&str, &str, &[&str]); 15] = [
     ("names", "names", &[]),
     ("names-long", "names", &["train.steps=1500", "eval.every=150"]),
     ("names-adamw", "names", &["train.optimizer=adamw", "train.lr=0.003"]),
-    ("dutch", "dutch-bpe", &["train.steps=1000"]),
+    (
+        "dutch",
+        "dutch-bpe",
+        &["model.d_model=128", "train.batch_size=8", "train.steps=1000"],
+    ),
     (
         "dutch-small",
         "dutch-bpe",
-        &["tokenizer.vocab_size=512", "train.steps=1000", "model.d_model=96"],
+        &[
+            "tokenizer.vocab_size=512",
+            "model.d_model=96",
+            "train.batch_size=8",
+            "train.steps=1000",
+        ],
     ),
 ];
 

@@ -223,7 +223,7 @@ keys! {
         /// micro-steps per update, averaged by the number of predicted tokens
         accumulation: usize, in Whole(1, 65_536), = 1;
         /// what products are computed in; `bf16` on the CPU needs AVX512-BF16 or AMX; `auto` takes `bf16` where a product in it is
-        /// faster when the run starts, else `fp32`; refused if the device or an LSTM has only `fp32`
+        /// faster when the run starts, else `fp32`; `bf16` and `f16` are refused if the device or an LSTM has only `fp32`
         /// ([devices.md](devices.md#mixed-precision))
         precision: String, in OneOf(&["fp32", "bf16", "f16", "auto"]), or "`fp32`";
         /// the learning rate after the warm-up

@@ -39,10 +39,11 @@ pub use typos::nearest_keys;
 const MAX_RECIPE_BYTES: u64 = 1 << 20;
 
 /// The recipes that come with Taal: name and text.
-const EMBEDDED: [(&str, &str); 11] = [
+const EMBEDDED: [(&str, &str); 12] = [
     ("shakespeare-char", include_str!("../../recipes/shakespeare-char.toml")),
     ("nanogpt-cpu", include_str!("../../recipes/nanogpt-cpu.toml")),
     ("dutch-bpe", include_str!("../../recipes/dutch-bpe.toml")),
+    ("english-bpe", include_str!("../../recipes/english-bpe.toml")),
     ("names", include_str!("../../recipes/names.toml")),
     ("dutch-mlm", include_str!("../../recipes/dutch-mlm.toml")),
     ("english-mlm", include_str!("../../recipes/english-mlm.toml")),

@@ -447,10 +447,11 @@ impl Resolver<'_> {
             let detail = format!("expected fp32, bf16, f16 or auto, got \"{given}\"");
             self.error("train.precision", detail)
         })?;
-        if !precision.is_fp32() && self.raw.model.preset == Some(Preset::Lstm) {
-            return Err(self.error("train.precision", LSTM_IS_FP32));
+        match (precision, self.raw.model.preset) {
+            (PrecisionChoice::Auto, Some(Preset::Lstm)) => Ok(PrecisionChoice::default()),
+            (precision, Some(Preset::Lstm)) if !precision.is_fp32() => Err(self.error("train.precision", LSTM_IS_FP32)),
+            _ => Ok(precision),
         }
-        Ok(precision)
     }
 
     fn objective(&self) -> Result<Objective, TrainError> {

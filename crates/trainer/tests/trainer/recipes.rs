@@ -26,6 +26,7 @@ fn every_embedded_recipe_resolves_and_has_a_description() {
             "shakespeare-char",
             "nanogpt-cpu",
             "dutch-bpe",
+            "english-bpe",
             "names",
             "dutch-mlm",
             "english-mlm",
