@@ -172,9 +172,8 @@ impl From<InferenceError> for Refusal {
             InferenceError::WaitedTooLong | InferenceError::Stopping => {
                 Self::overloaded(StatusCode::SERVICE_UNAVAILABLE, message)
             }
+            InferenceError::UnknownId { .. } | InferenceError::EmptyPrompt { .. } => Self::bad(message).of("prompt"),
             InferenceError::NoTokenizer { .. }
-            | InferenceError::EmptyPrompt { .. }
-            | InferenceError::UnknownId { .. }
             | InferenceError::NoRow { .. }
             | InferenceError::NotMasked
             | InferenceError::NotCausal { .. }

@@ -70,7 +70,7 @@ impl Conversation {
 pub(super) struct Said {
     /// system, user, assistant or another role of the template.
     role: String,
-    /// A text, or parts with texts.
+    /// A text, or parts with texts, which are joined.
     #[schema(value_type = Option<Value>)]
     content: String,
 }
@@ -112,6 +112,15 @@ pub(super) struct Spoken {
     pub(super) end_of_turn: Option<String>,
 }
 
+/// A message as templates for text know it.
+fn plain((index, message): (usize, Message)) -> Result<Message, Refusal> {
+    message.into_plain().map_err(|kind| {
+        let kind = taal_store::excerpt(&kind);
+        let message = format!("only text can be read, got a part of type {kind}");
+        Refusal::field(format!("messages[{index}].content"), message)
+    })
+}
+
 /// The prompt that a conversation becomes.
 ///
 /// # Errors
@@ -128,8 +137,9 @@ pub(super) fn rendered(lm: &LanguageModel, conversation: Conversation) -> Result
             .of("messages")
     };
     let template = lm.chat_template().map_err(faulty)?;
+    let messages = conversation.messages.into_iter().enumerate();
     let input = ChatInput {
-        messages: conversation.messages,
+        messages: messages.map(plain).collect::<Result<_, _>>()?,
         tools: conversation.tools.unwrap_or_default(),
         add_generation_prompt: conversation.add_generation_prompt.unwrap_or(true),
         continue_final_message: conversation.continue_final_message.unwrap_or(false),

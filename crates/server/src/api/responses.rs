@@ -117,9 +117,7 @@ impl Item {
                 parts.into_iter().map(text).collect::<Result<String, Refusal>>()?
             }
         };
-        // Templates know the older name.
-        let role = if self.role == "developer" { "system" } else { &self.role };
-        Ok(Message::new(role, &text))
+        Ok(Message::new(&self.role, &text))
     }
 }
 

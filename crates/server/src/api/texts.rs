@@ -177,7 +177,8 @@ fn embedded(lm: &LanguageModel, tokenizer: &Tokenizer, input: &Prompt) -> Result
             Ok((taal_inference::embed(lm, text, None)?, count))
         }
         Prompt::Ids(ids) => {
-            lm.check_ids(ids, "token id")?;
+            lm.check_ids(ids, "token id")
+                .map_err(|error| Refusal::from(error).of("input"))?;
             if ids.is_empty() {
                 return Err(Refusal::field(
                     "input",

@@ -75,6 +75,25 @@ fn an_answer_is_the_continuation_of_the_rendered_conversation() {
 }
 
 #[test]
+fn parts_of_text_are_read_as_one_text_and_a_developer_as_the_system() {
+    let server = server();
+    let prompt = |messages: Value| post(server.address, "/v1/chat/render", &json!({"messages": messages}));
+    let parts = json!([{"role": "developer", "content": "be brief"},
+        {"role": "user", "content": [{"type": "text", "text": "the "}, {"type": "text", "text": "cat"}]}]);
+    assert_eq!(
+        prompt(parts).json()["prompt"],
+        "system: be brief\nuser: the cat\nassistant: "
+    );
+    let picture = json!({"type": "image_url", "image_url": {"url": "x"}});
+    for (part, kind) in [(picture, "image_url"), (json!("cat"), "string")] {
+        let reply = prompt(json!([{"role": "user", "content": "see"}, {"role": "user", "content": [part]}]));
+        let (message, param, _) = reply.error();
+        assert_eq!((reply.status, param), (400, json!("messages[1].content")));
+        assert!(message.contains(kind), "{message}");
+    }
+}
+
+#[test]
 fn a_stream_of_a_chat_has_the_pieces_and_the_scores_of_the_whole() {
     let server = server();
     let mut request =

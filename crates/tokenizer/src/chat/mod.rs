@@ -57,9 +57,38 @@ impl Message {
         Some(texts.collect())
     }
 
-    fn text_of(&self, key: &str) -> Option<String> {
-        Some(self.0.get_attr(key).ok()?.as_str()?.to_owned())
+    /// The same as templates for text know it: parts of text are joined into one text, and the role `developer` has its older name
+    /// `system`.
+    ///
+    /// # Errors
+    ///
+    /// The type of the first part that is not a text.
+    pub fn into_plain(self) -> std::result::Result<Self, String> {
+        let mut message = self.0.clone();
+        if self.role() == "developer" {
+            message = template::with_entries(&message, [("role", Value::from("system"))]);
+        }
+        let content = self.0.get_attr("content").ok();
+        if let Some(parts) = content.filter(|content| content.kind() == ValueKind::Seq) {
+            let text = |part: Value| match text_of(&part, "text") {
+                Some(text) => Ok(text),
+                None => Err(text_of(&part, "type").unwrap_or_else(|| part.kind().to_string())),
+            };
+            let texts = parts.try_iter().into_iter().flatten().map(text);
+            let joined = texts.collect::<std::result::Result<String, String>>()?;
+            message = template::with_entries(&message, [("content", Value::from(joined))]);
+        }
+        Ok(Self(message))
     }
+
+    fn text_of(&self, key: &str) -> Option<String> {
+        text_of(&self.0, key)
+    }
+}
+
+/// A text of an object.
+fn text_of(object: &Value, key: &str) -> Option<String> {
+    Some(object.get_attr(key).ok()?.as_str()?.to_owned())
 }
 
 impl<'de> Deserialize<'de> for Message {

@@ -234,7 +234,7 @@ fn with_reasoning(message: &Value) -> Value {
 }
 
 /// An object with some entries replaced or added.
-fn with_entries<const N: usize>(message: &Value, entries: [(&str, Value); N]) -> Value {
+pub(super) fn with_entries<const N: usize>(message: &Value, entries: [(&str, Value); N]) -> Value {
     let added = entries.map(|(key, value)| (key.to_owned(), value));
     json::object(json::entries(message).into_iter().chain(added))
 }
