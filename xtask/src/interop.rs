@@ -1,11 +1,12 @@
 //! `cargo xtask interop`: opens models of Hugging Face's `transformers` with Taal, and Taal's with `transformers` and optionally
 //! llama.cpp, and compares their logits; also compares `taal`'s outputs for texts with those of `transformers` and
-//! `sentence-transformers`.
+//! `sentence-transformers`, and lets other programs ask `taal serve`.
 //!
 //! All files are in `interop` in the target folder: virtual environments of Python with the pinned packages of
 //! `xtask/interop/requirements*.txt`, kept from one call to the next, and the models of the last call.
 
 mod load;
+mod talk;
 mod texts;
 mod weights;
 
@@ -39,6 +40,9 @@ const WEIGHTS: &str = "weights";
 /// The name of the comparison of servers under load among the families.
 const LOAD: &str = "load";
 
+/// The name of the programs that ask the server among the families.
+const TALK: &str = "talk";
+
 /// The families that are compared, and whether Taal writes them.
 const FAMILIES: [(&str, bool); 9] = [
     ("gpt2", true),
@@ -57,7 +61,8 @@ const FAMILIES: [(&str, bool); 9] = [
 pub struct Interop {
     /// Families (default: all): gpt2, llama, mistral, qwen2, qwen3, bert, roberta, distilbert, modernbert; texts, for the
     /// outputs of the program `taal`; and, only if named, weights, for a model in fewer bits in Taal and llama.cpp:
-    /// distance to fp32, perplexity, speed; and load, for tokens per second of both servers with many clients
+    /// distance to fp32, perplexity, speed; load, for tokens per second of both servers with many clients; and talk, for
+    /// the openai client, schemathesis and lm-evaluation-harness at `taal serve`
     families: Vec<String>,
     /// A Python that has the packages, instead of a new one in the target folder (PIP_EXTRA_INDEX_URL may name an index
     /// with smaller builds of torch)
@@ -154,6 +159,9 @@ pub fn interop(workspace: &Workspace, interop: &Interop) -> Result<()> {
     }
     if interop.families.iter().any(|family| family == LOAD) {
         return under_load(workspace, interop);
+    }
+    if interop.families.iter().any(|family| family == TALK) {
+        return by_others(workspace, interop, &folder);
     }
     let python = match &interop.python {
         Some(python) => python.clone(),
@@ -270,6 +278,27 @@ fn under_load(workspace: &Workspace, interop: &Interop) -> Result<()> {
     })
 }
 
+/// Lets programs of others ask `taal serve`.
+fn by_others(workspace: &Workspace, interop: &Interop, folder: &Path) -> Result<()> {
+    ensure!(interop.families.len() == 1, "talk is compared alone");
+    let python = match &interop.python {
+        Some(python) => python.clone(),
+        None => environment(workspace, folder, "venv-talk", "requirements-talk.txt")?,
+    };
+    let taal = match &interop.taal {
+        Some(taal) => fs::canonicalize(taal).with_context(|| format!("cannot find {}", taal.display()))?,
+        None => program(workspace)?,
+    };
+    let folder = folder.join(TALK);
+    emptied(&folder)?;
+    talk::compare(&talk::Talk {
+        taal: &taal,
+        python: &python,
+        workspace,
+        folder: &folder,
+    })
+}
+
 fn llama_cpp_python(workspace: &Workspace, interop: &Interop, folder: &Path) -> Result<PathBuf> {
     match &interop.llama_cpp_python {
         Some(python) => Ok(python.clone()),
@@ -313,9 +342,10 @@ fn llama_cpp(
 
 fn chosen(families: &[String]) -> Result<Vec<(&'static str, bool)>> {
     for family in families {
-        if ![TEXTS, WEIGHTS, LOAD].contains(&family.as_str()) && !FAMILIES.iter().any(|(name, _)| name == family) {
+        if ![TEXTS, WEIGHTS, LOAD, TALK].contains(&family.as_str()) && !FAMILIES.iter().any(|(name, _)| name == family)
+        {
             bail!(
-                "no family `{family}`; there are: {}, {TEXTS}, {WEIGHTS}, {LOAD}",
+                "no family `{family}`; there are: {}, {TEXTS}, {WEIGHTS}, {LOAD}, {TALK}",
                 FAMILIES.map(|(name, _)| name).join(", ")
             );
         }

@@ -41,9 +41,9 @@ pub(super) struct Load<'a> {
 }
 
 /// A server that ends with this value.
-struct Running {
+pub(super) struct Running {
     child: Child,
-    address: SocketAddr,
+    pub(super) address: SocketAddr,
 }
 
 impl Drop for Running {
@@ -108,7 +108,7 @@ impl Load<'_> {
 }
 
 /// Starts a server on a free port, and waits until it answers.
-fn started(mut command: Command, port: &str) -> Result<Running> {
+pub(super) fn started(mut command: Command, port: &str) -> Result<Running> {
     let free = TcpListener::bind("127.0.0.1:0").context("no free port")?.local_addr()?;
     command
         .arg(port)
