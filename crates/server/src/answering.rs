@@ -271,6 +271,14 @@ impl Answers {
             let message = format!("expected at most {MAX_PROMPTS} prompts, got {}", prompts.len());
             return Err(Refusal::field("prompt", message));
         }
+        let vocab_size = model.lm.model.config().vocab_size;
+        let biased = options
+            .iter()
+            .filter_map(|options| options.sampling.logit_bias.keys().next_back());
+        if let Some(id) = biased.max().filter(|id| **id as usize >= vocab_size) {
+            let message = format!("expected token ids below {vocab_size}, got {id}");
+            return Err(Refusal::field("logit_bias", message));
+        }
         let (begin, energy) = (Instant::now(), app.energy.as_ref().map(|ledger| ledger.begin()));
         let (send, events) = mpsc::channel(WAITING);
         let (mut all, mut tickets) = (Vec::new(), Vec::new());

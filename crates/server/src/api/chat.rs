@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
-use taal_inference::{Event, InferenceError, LanguageModel, Prompt, Receipt, TokenScore};
+use taal_inference::{Event, InferenceError, LanguageModel, Prompt, Receipt, TokenScore, check_causal};
 use taal_tokenizer::chat::{self, ChatInput, Message};
 use utoipa::ToSchema;
 
@@ -128,6 +128,7 @@ fn plain((index, message): (usize, Message)) -> Result<Message, Refusal> {
 /// 400 where there is no template, or it fails, or makes no text of this conversation.
 pub(super) fn rendered(lm: &LanguageModel, conversation: Conversation) -> Result<Spoken, Refusal> {
     if lm.chat.is_empty() {
+        check_causal(&lm.model, "a conversation").map_err(|error| Refusal::from(error).of("model"))?;
         let message = "this model has no chat template: use /v1/completions";
         return Err(Refusal::bad(message).with_code("no_chat_template").of("messages"));
     }

@@ -7,7 +7,7 @@ use taal_inference::{EngineOptions, LanguageModel};
 use taal_tokenizer::chat::ChatFiles;
 
 use crate::client::{get, post};
-use crate::tiny::{CONTEXT, Running, causal, options, serve};
+use crate::tiny::{CONTEXT, Running, causal, masked, options, serve};
 
 const PATH: &str = "/v1/chat/completions";
 
@@ -27,6 +27,7 @@ fn server() -> Running {
         ("tiny", with_template(TEMPLATE)),
         ("faulty", with_template(faulty)),
         ("bare", causal()),
+        ("masked", masked()),
     ];
     serve(&models, EngineOptions::default(), options())
 }
@@ -143,6 +144,9 @@ fn a_conversation_that_cannot_be_rendered_or_does_not_fit_is_refused() {
     let (message, _, code) = refused(json!({"model": "bare", "messages": messages}));
     assert_eq!(code, "no_chat_template");
     assert!(message.contains("no chat template"), "{message}");
+    let (message, param, _) = refused(json!({"model": "masked", "messages": messages}));
+    assert_eq!(param, json!("model"));
+    assert!(message.contains("bidirectional"), "{message}");
     let (message, _, code) = refused(json!({"model": "faulty", "messages": messages}));
     assert_eq!(code, "chat_template_failed");
     assert!(message.contains("roles must alternate"), "{message}");

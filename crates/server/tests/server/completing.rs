@@ -302,3 +302,20 @@ fn a_bias_forces_and_forbids_tokens() {
             .contains(&text[..1])
     );
 }
+
+#[test]
+fn ids_that_the_model_does_not_have_are_refused_with_their_field() {
+    let server = server();
+    for (field, value) in [
+        ("prompt", json!([1_000_000])),
+        ("prompt", json!([[1], [1_000_000]])),
+        ("logit_bias", json!({"1": 1, "1000000": 1})),
+    ] {
+        let mut request = json!({"prompt": "the cat", "max_tokens": 1});
+        request[field] = value;
+        let reply = post(server.address, "/v1/completions", &request);
+        let (message, param, _) = reply.error();
+        assert_eq!((reply.status, param), (400, json!(field)), "{message}");
+        assert!(message.contains("1000000"), "{message}");
+    }
+}
