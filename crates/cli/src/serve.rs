@@ -75,6 +75,8 @@ pub fn run(arguments: &ServeArguments) -> Result<(), Failure> {
         let lm = newest.first()?;
         models.push(ServedModel::start(&name, lm, engine)?.renewed_by(move || newest.newer()));
     }
+    #[cfg(target_os = "linux")]
+    crate::allocator::end_huge_pages();
     let names: Vec<String> = models.iter().map(|model| model.name().to_owned()).collect();
     let mut server = keeping(
         metered(Server::bind(models, options)?),

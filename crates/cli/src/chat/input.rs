@@ -1,7 +1,7 @@
 //! Lines from a person at a terminal, with editing and history, or from a file or another program.
 
 use std::borrow::Cow;
-use std::io::{self, BufRead, IsTerminal, Read};
+use std::io::{self, IsTerminal};
 
 use rustyline::completion::Completer;
 use rustyline::error::ReadlineError;
@@ -12,9 +12,10 @@ use rustyline::validate::{ValidationContext, ValidationResult, Validator};
 use rustyline::{Config, Editor, Helper};
 
 use crate::failure::Failure;
+use crate::standard_input::next_line;
 
 /// The longest message, so that a program that never ends a line does not fill the memory.
-const MAX_MESSAGE_BYTES: u64 = 1 << 20;
+const MAX_MESSAGE_BYTES: usize = 1 << 20;
 
 /// A line of this alone begins and ends a message of several lines.
 const FENCE: &str = "\"\"\"";
@@ -23,8 +24,8 @@ const FENCE: &str = "\"\"\"";
 pub enum Input {
     /// A terminal.
     Terminal(Box<Editor<MessageHelper, MemHistory>>),
-    /// A file or a pipe.
-    Lines(io::StdinLock<'static>),
+    /// A file or a pipe, and how many lines of it were read.
+    Lines(io::StdinLock<'static>, u64),
 }
 
 /// What was read.
@@ -42,7 +43,7 @@ impl Input {
     pub fn open() -> Result<Self, Failure> {
         let stdin = io::stdin();
         if !stdin.is_terminal() || !io::stdout().is_terminal() {
-            return Ok(Self::Lines(stdin.lock()));
+            return Ok(Self::Lines(stdin.lock(), 0));
         }
         let config = Config::builder().auto_add_history(true).bracketed_paste(true).build();
         let history = MemHistory::with_config(&config);
@@ -65,25 +66,23 @@ impl Input {
                 Err(ReadlineError::Eof) => return Ok(Next::End),
                 Err(error) => return Err(error.into()),
             },
-            Self::Lines(lines) => {
+            Self::Lines(lines, number) => {
                 let mut text = String::new();
                 loop {
-                    let before = text.len();
-                    let rest = MAX_MESSAGE_BYTES.saturating_sub(before as u64);
-                    if lines.by_ref().take(rest).read_line(&mut text)? == 0 {
-                        if rest == 0 {
+                    match next_line(lines, number)? {
+                        Some(line) if text.len() + line.len() > MAX_MESSAGE_BYTES => {
                             return Err(anyhow::anyhow!("a message has more than 1 MiB").into());
                         }
-                        if text.is_empty() {
-                            return Ok(Next::End);
-                        }
+                        Some(line) => text.push_str(&line),
+                        None if text.is_empty() => return Ok(Next::End),
+                        None => break,
+                    }
+                    if is_complete(&text) {
                         break;
                     }
-                    if text.ends_with('\n') && is_complete(text.trim_end_matches(['\n', '\r'])) {
-                        break;
-                    }
+                    text.push('\n');
                 }
-                text.trim_end_matches(['\n', '\r']).to_string()
+                text.trim_end_matches('\n').to_string()
             }
         };
         Ok(Next::Message(joined(&text)))

@@ -21,10 +21,10 @@ fn place(template: Option<&str>) -> Place {
 }
 
 /// `taal chat` with these lines on standard input.
-fn chat(place: &Place, arguments: &[&str], lines: &str) -> Output {
+fn chat(place: &Place, arguments: &[&str], lines: impl AsRef<[u8]>) -> Output {
     let mut child = start(place, arguments);
     let mut input = child.stdin.take().expect("a pipe");
-    input.write_all(lines.as_bytes()).expect("written");
+    input.write_all(lines.as_ref()).expect("written");
     drop(input);
     child.wait_with_output().expect("an end")
 }
@@ -198,6 +198,13 @@ fn bad_input_is_one_clear_error() {
     let output = chat(&place, &[], "de kat\n");
     assert_eq!(output.status.code(), Some(65));
     assert!(stderr(&output).contains("line 1: syntax error"), "{}", stderr(&output));
+    let output = chat(&place, &["--no-template"], b"de kat\nde \xff\n");
+    assert_eq!(output.status.code(), Some(65));
+    assert!(
+        stderr(&output).contains("standard input: line 2 is no text in UTF-8"),
+        "{}",
+        stderr(&output)
+    );
     // The model itself is whole.
     done(chat(&place, &["--no-template", "--max-tokens", "3"], "de kat\n"));
 }

@@ -193,3 +193,15 @@ fn a_run_without_a_checkpoint_and_a_priority_without_a_run_are_refused() {
     let without_run = ["serve", "--port", "0", "--model", "runs/new", "--priority", "serve"];
     fails(place.taal(&without_run), 2, &["--run"]);
 }
+
+/// Linux would otherwise fill huge pages again of which most was given back.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_server_takes_no_huge_pages_once_its_models_are_open() {
+    let place = Place::new();
+    done(place.train_with(&["train.steps=1"]));
+    let (child, ..) = serve(&place, &["--model", "run", "--conversations", "none"]);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.0.id())).expect("its status");
+    let setting = status.lines().find_map(|line| line.strip_prefix("THP_enabled:"));
+    assert!(setting.is_none_or(|setting| setting.trim() == "0"), "{status}");
+}
