@@ -34,7 +34,8 @@ pub fn run(arguments: &ReplayArguments) -> Result<(), Failure> {
             path,
             match surroundings.is_empty() {
                 true => format!(
-                    "another answer was computed ({answer}), and nothing that it depends on differs: report this"
+                    "another answer was computed ({answer}), and nothing that it depends on differs: the receipt was changed, or \
+                     report this"
                 ),
                 false => format!("another answer was computed ({answer}); what differs is {surroundings}"),
             },

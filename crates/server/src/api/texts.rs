@@ -306,7 +306,7 @@ pub(crate) async fn detokenize(State(app): State<Arc<App>>, Object(body): Object
         let tokenizer = tokenizer_of(lm, "detokenizing")?;
         let text = tokenizer
             .decode_with_special(&request.tokens)
-            .map_err(InferenceError::from)?;
+            .map_err(|error| Refusal::from(InferenceError::from(error)).of("tokens"))?;
         Ok(Text {
             model: name.to_owned(),
             prompt: text,

@@ -106,6 +106,6 @@ fn texts_become_tokens_and_texts_again() {
         assert_eq!(back["prompt"], text);
     }
     let reply = post(server.address, "/detokenize", &json!({"tokens": [1, 99_999]}));
-    assert_eq!(reply.status, 400);
+    assert_eq!((reply.status, reply.error().1), (400, json!("tokens")));
     assert!(reply.error().0.contains("99999"), "{reply:?}");
 }
