@@ -4,6 +4,7 @@ The server has the models `chat` (the first one, with a chat template) and `enco
 failed.
 """
 
+import concurrent.futures
 import json
 import sys
 import traceback
@@ -11,7 +12,7 @@ import traceback
 import openai
 
 URL, KEY = sys.argv[1:3]
-CLIENT = openai.OpenAI(base_url=f"{URL}/v1", api_key=KEY, max_retries=0)
+CLIENT = openai.OpenAI(base_url=f"{URL}/v1", api_key=KEY, max_retries=0, timeout=120)
 PROMPT = "De kat"
 TALK = [{"role": "system", "content": "Kort."}, {"role": "user", "content": "list files"}]
 SCHEMA = {
@@ -21,6 +22,8 @@ SCHEMA = {
     "additionalProperties": False,
 }
 TOOL = {"type": "function", "function": {"name": "weather", "description": "The weather.", "parameters": SCHEMA}}
+# Clients at once, and requests of each.
+CLIENTS, REQUESTS = 64, 200
 TOO_LONG = "context_length_exceeded"
 CHECKS = []
 
@@ -107,6 +110,20 @@ def several_answers_and_prompts():
     both = complete(prompt=[PROMPT, "Het"], n=2, temperature=0).choices
     assert [choice.index for choice in both] == [0, 1, 2, 3]
     assert both[2].text == complete(prompt="Het", temperature=0).choices[0].text
+
+
+@check
+def clients_at_once():
+    def text(number):
+        prompt = ("De kat", "Het", "Een man zegt", "list files")[number % 4]
+        return complete(prompt=prompt, max_tokens=4 + number % 9, temperature=number % 3 / 2, seed=number).choices[0].text
+
+    def texts(first):
+        return {number: text(number) for number in (*range(first, REQUESTS), *range(first))}
+
+    alone = texts(0)
+    with concurrent.futures.ThreadPoolExecutor(CLIENTS) as pool:
+        assert all(together == alone for together in pool.map(texts, range(CLIENTS)))
 
 
 @check
