@@ -5,10 +5,11 @@ set -e
 
 # Vooraf: twee modellen trainen
 
-taal train --recipe dutch-bpe --set train.steps=400 --set 'sample.prompts=[]' \
-  --set checkpoint.every=50 --set checkpoint.keep=10
+taal train --recipe dutch-bpe --set train.steps=400 --set train.precision=fp32 \
+  --set 'sample.prompts=[]' --set checkpoint.every=50 --set checkpoint.keep=10
 
-taal train --recipe dutch-mlm --set train.steps=400 --set 'sample.prompts=[]'
+taal train --recipe dutch-mlm --set train.steps=800 --set train.precision=fp32 \
+  --set 'sample.prompts=[]'
 
 # Een netwerk van lagen
 
@@ -16,11 +17,13 @@ taal inspect --model runs/dutch-bpe --svg lagen.svg
 
 # De transformer en de recurrente netwerken ervoor
 
-taal bench paradigm --seconds 1 --copy-steps 10 | grep -E 'transformer|^parameters|^us per token'
+taal bench paradigm --set model.d_model=128 --set train.precision=fp32 \
+  --set eval.max_tokens=4000 --seconds 1 --copy-steps 10 |
+  grep -E 'transformer|^parameters|^us per token'
 
 # Self-attention: een kring van luisteraars
 
-taal trace --model runs/dutch-bpe "Hij kwam niet meer terug, omdat" --html spoor.html |
+taal trace --model runs/dutch-bpe "Ik weet niet wat ik moet" --html spoor.html |
   sed -n '/^4 /,/^$/p;/^7 /,$p'
 
 # Posities: genummerde woorden
@@ -43,29 +46,29 @@ taal trace --model runs/dutch-bpe "De kat zat op de mat, in maart." | sed '/^3 /
 
 taal tokenizer encode --tokenizer runs/dutch-bpe "De kat zat op de mat, in maart."
 
-taal tokenizer decode --tokenizer runs/dutch-bpe 444,298,287,1525
+taal tokenizer decode --tokenizer runs/dutch-bpe 314,1278,1650
 
 # Embeddings: punten in een ruimte van betekenis
 
-for woord in jaar twee Nederland hij; do
+for woord in koffie moeder Engels drie; do
   echo "$woord:"; taal similar --model runs/dutch-bpe --pool input --top 4 "$woord"
 done
 
 taal embeddings plot --model runs/dutch-bpe --pool input --out woorden.svg \
-  twee drie vier vijf zes zeven acht tien jaar dagen uur maanden week \
-  januari februari april juni juli augustus september oktober november december \
-  Nederland België Frankrijk Engeland Duitsland Europa hij zij ik wij men \
-  is was wordt werd heeft had kan zal moet in op met voor door bij uit naar over
+  vader moeder broer zus oom vriendin Engels Duits Spaans Italiaans Nederlands \
+  koffie thee wijn water kan zal moet wil zou mag ik jij hij zij ze wij \
+  mijn jouw haar ons hun onze twee drie vier vijf zes tien uur jaar dagen maanden \
+  in op met voor door bij uit naar over
 
 # Leren door te voorspellen
 
-taal trace --checkpoints runs/dutch-bpe "In de Tweede" | sed -n '/^6 /,/^$/p;/^8 /,$p'
+taal trace --checkpoints runs/dutch-bpe "Ik weet niet wat ik moet" | sed -n '/^6 /,/^$/p;/^8 /,$p'
 
-taal generate --model runs/dutch-bpe --prompt "In de Tweede" --max-tokens 40 --seed 1
+taal generate --model runs/dutch-bpe --prompt "Ik weet niet wat ik moet" --max-tokens 40 --seed 2
 
 taal fill --model runs/dutch-mlm "De kat zat op de [MASK]." --rank mat
 
-taal fill --model runs/dutch-mlm "Zij ging naar [MASK] school."
+taal fill --model runs/dutch-mlm "Mijn [MASK] is ouder dan ik."
 
 # Finetunen: met 1 tot 10 % van het rekenwerk
 
@@ -75,7 +78,7 @@ corpus = "names"
 
 [train]
 init_from = "runs/dutch-bpe"   # gewichten, vorm en tokenizer
-steps = 40
+steps = 80
 batch_size = 8
 block_size = 128
 lr = 2e-3
