@@ -5,25 +5,25 @@ set -e
 
 # Setup: train two models
 
-taal train --recipe shakespeare-char --run-dir runs/shakespeare --set train.steps=400 \
-  --set tokenizer.kind=bpe --set tokenizer.vocab_size=2048 --set 'sample.prompts=[]' \
-  --set checkpoint.every=50 --set checkpoint.keep=10 --set eval.every=200
+taal train --recipe english-bpe --set train.steps=400 --set train.precision=fp32 \
+  --set 'sample.prompts=[]' --set checkpoint.every=50 --set checkpoint.keep=10
 
-taal train --recipe english-mlm --set train.steps=400 --set 'sample.prompts=[]' \
-  --set model.preset=encoder --set model.residual_std=0.0
+taal train --recipe english-mlm --set train.steps=800 --set train.precision=fp32 \
+  --set 'sample.prompts=[]'
 
 # A network of layers
 
-taal inspect --model runs/shakespeare --svg layers.svg
+taal inspect --model runs/english-bpe --svg layers.svg
 
 # The transformer, and the recurrent networks before it
 
-taal bench paradigm --recipe shakespeare-char --seconds 1 --copy-steps 10 |
+taal bench paradigm --recipe english-bpe --set model.d_model=128 --set train.precision=fp32 \
+  --set eval.max_tokens=4000 --seconds 1 --copy-steps 10 |
   grep -E 'transformer|^parameters|^us per token'
 
 # Self-attention: a circle of listeners
 
-taal trace --model runs/shakespeare "My lord, I will not" --html trace.html |
+taal trace --model runs/english-bpe "I don't know what I should" --html trace.html |
   sed -n '/^4 /,/^$/p;/^7 /,$p'
 
 # Positions: numbered words
@@ -31,44 +31,44 @@ taal trace --model runs/shakespeare "My lord, I will not" --html trace.html |
 cat > lines.txt <<'EOF'
 the dog bites the man
 the man bites the dog
-the king is dead
+the cat is asleep
 EOF
 
-taal similar --model runs/shakespeare --pool input --lines lines.txt "the dog bites the man"
+taal similar --model runs/english-bpe --pool input --lines lines.txt "the dog bites the man"
 
-taal trace --model runs/shakespeare "the dog bites the man" | sed -n '/^3 /,/^$/p'
+taal trace --model runs/english-bpe "the dog bites the man" | sed -n '/^3 /,/^$/p'
 
-taal similar --model runs/shakespeare --lines lines.txt "the dog bites the man"
+taal similar --model runs/english-bpe --lines lines.txt "the dog bites the man"
 
 # Tokens
 
-taal trace --model runs/shakespeare "The king sat on the cushion." | sed '/^3 /,$d'
+taal trace --model runs/english-bpe "The cat sat on the cushion." | sed '/^3 /,$d'
 
-taal tokenizer encode --tokenizer runs/shakespeare "The king sat on the cushion."
+taal tokenizer encode --tokenizer runs/english-bpe "The cat sat on the cushion."
 
-taal tokenizer encode --tokenizer runs/shakespeare --json "The king"
+taal tokenizer encode --tokenizer runs/english-bpe --json "The cat"
 
 # Embeddings: positions in a space of meaning
 
-for word in father he my shall; do
-  echo "$word:"; taal similar --model runs/shakespeare --pool input --top 4 "$word"
+for word in coffee mother French three; do
+  echo "$word:"; taal similar --model runs/english-bpe --pool input --top 4 "$word"
 done
 
-taal embeddings plot --model runs/shakespeare --pool input --out words.svg \
-  king queen duke lord prince father mother brother sister son daughter wife \
-  is was are were have had has do did will shall may must can would should \
-  I you he she we they me him her us them my your his our their thy \
-  in on of with for by from to upon
+taal embeddings plot --model runs/english-bpe --pool input --out words.svg \
+  father mother brother sister son daughter wife husband French English German Spanish \
+  coffee tea wine milk can could will would must should may I you he she we they \
+  my your his her our their two three four five six ten years days hours minutes \
+  in on of with for by from to at
 
 # Learning by prediction
 
-taal trace --checkpoints runs/shakespeare "My lord, I will not" | sed -n '/^6 /,/^$/p;/^8 /,$p'
+taal trace --checkpoints runs/english-bpe "I don't know what I should" | sed -n '/^6 /,/^$/p;/^8 /,$p'
 
-taal generate --model runs/shakespeare --prompt "My lord, I will not" --max-tokens 40 --seed 1
+taal generate --model runs/english-bpe --prompt "I don't know what I should" --max-tokens 40 --seed 1
 
-taal fill --model runs/english-mlm "My lord, I will not [MASK] with thee." --rank go
+taal fill --model runs/english-mlm "The cat sat on the [MASK]." --rank mat
 
-taal fill --model runs/english-mlm "My [MASK], I will not go with thee."
+taal fill --model runs/english-mlm "My [MASK] is older than me."
 
 # Fine-tuning: with 1 to 10 % of the work
 
@@ -77,8 +77,8 @@ cat > names.toml <<'EOF'
 corpus = "names"
 
 [train]
-init_from = "runs/shakespeare"   # weights, shape and tokenizer
-steps = 40
+init_from = "runs/english-bpe"   # weights, shape and tokenizer
+steps = 80
 batch_size = 8
 block_size = 128
 lr = 2e-3
@@ -96,7 +96,7 @@ rosalind
 benedict
 EOF
 
-taal eval --model runs/shakespeare --text new.txt
+taal eval --model runs/english-bpe --text new.txt
 
 taal train --recipe names.toml
 
