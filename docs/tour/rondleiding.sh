@@ -5,11 +5,10 @@ set -e
 
 # Vooraf: twee modellen trainen
 
-taal train --recipe dutch-bpe --set train.steps=400 --set train.precision=fp32 \
-  --set 'sample.prompts=[]' --set checkpoint.every=50 --set checkpoint.keep=10
+taal train --recipe dutch-bpe --set train.steps=400 --set 'sample.prompts=[]' \
+  --set checkpoint.every=50 --set checkpoint.keep=10
 
-taal train --recipe dutch-mlm --set train.steps=800 --set train.precision=fp32 \
-  --set 'sample.prompts=[]'
+taal train --recipe dutch-mlm --set train.steps=800 --set 'sample.prompts=[]'
 
 # Een netwerk van lagen
 
@@ -17,7 +16,7 @@ taal inspect --model runs/dutch-bpe --svg lagen.svg
 
 # De transformer en de recurrente netwerken ervoor
 
-taal bench paradigm --set model.d_model=128 --set train.precision=fp32 \
+taal bench paradigm --set model.d_model=128 \
   --set eval.max_tokens=4000 --seconds 1 --copy-steps 10 |
   grep -E 'transformer|^parameters|^us per token'
 

@@ -5,11 +5,10 @@ set -e
 
 # Setup: train two models
 
-taal train --recipe english-bpe --set train.steps=400 --set train.precision=fp32 \
-  --set 'sample.prompts=[]' --set checkpoint.every=50 --set checkpoint.keep=10
+taal train --recipe english-bpe --set train.steps=400 --set 'sample.prompts=[]' \
+  --set checkpoint.every=50 --set checkpoint.keep=10
 
-taal train --recipe english-mlm --set train.steps=800 --set train.precision=fp32 \
-  --set 'sample.prompts=[]'
+taal train --recipe english-mlm --set train.steps=800 --set 'sample.prompts=[]'
 
 # A network of layers
 
@@ -17,7 +16,7 @@ taal inspect --model runs/english-bpe --svg layers.svg
 
 # The transformer, and the recurrent networks before it
 
-taal bench paradigm --recipe english-bpe --set model.d_model=128 --set train.precision=fp32 \
+taal bench paradigm --recipe english-bpe --set model.d_model=128 \
   --set eval.max_tokens=4000 --seconds 1 --copy-steps 10 |
   grep -E 'transformer|^parameters|^us per token'
 

@@ -29,7 +29,16 @@ impl Default for Rules {
 }
 
 /// Labels of lines with speed, time, memory or energy: shown on the page, never compared.
-const OF_THE_MACHINE: [&str; 6] = ["tokens/s", "MFU", "time", "peak memory", "energy", "CO2e"];
+const OF_THE_MACHINE: [&str; 8] = [
+    "tokens/s",
+    "MFU",
+    "time",
+    "peak memory",
+    "energy",
+    "CO2e",
+    "forecast",
+    "with inherited",
+];
 
 /// The result of a comparison.
 #[derive(Debug, Default)]
