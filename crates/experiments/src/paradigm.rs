@@ -16,8 +16,8 @@ use taal_kernels::{DeviceSpec, random};
 use taal_model::{Initialization, Mixer, ModelSize, Transformer, TransformerConfig};
 use taal_trainer::prepare::{self, Corpus};
 use taal_trainer::{
-    BadStep, LSTM_INIT_STD, Learner, MixedPrecision, ModelRecipe, Optimizer, Precision, PrecisionChoice, Progress,
-    Recipe, Schedule, StepOutcome, TrainError,
+    BadStep, LSTM_INIT_STD, Learner, MixedPrecision, ModelRecipe, Optimizer, PrecisionChoice, Progress, Recipe,
+    Schedule, StepOutcome, TrainError,
 };
 
 /// Layers of the recurrent network.
@@ -176,10 +176,7 @@ pub fn compare(
             "a recurrent network reads forwards only; use \"next_token\"",
         ));
     }
-    if !matches!(
-        recipe.train.precision,
-        PrecisionChoice::Auto | PrecisionChoice::Fixed(Precision::Fp32)
-    ) {
+    if ![PrecisionChoice::default(), PrecisionChoice::Auto].contains(&recipe.train.precision) {
         return Err(TrainError::recipe(
             &recipe.name,
             "train.precision",
