@@ -112,7 +112,7 @@ pub(super) struct Spoken {
     pub(super) end_of_turn: Option<String>,
 }
 
-/// A message as templates for text know it.
+/// A message as templates for text expect it.
 fn plain((index, message): (usize, Message)) -> Result<Message, Refusal> {
     message.into_plain().map_err(|kind| {
         let kind = taal_store::excerpt(&kind);

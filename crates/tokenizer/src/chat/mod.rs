@@ -57,7 +57,7 @@ impl Message {
         Some(texts.collect())
     }
 
-    /// The same as templates for text know it: parts of text are joined into one text, and the role `developer` has its older name
+    /// The message as templates for text expect it: parts of text are joined into one text, and the role `developer` has its older name
     /// `system`.
     ///
     /// # Errors
