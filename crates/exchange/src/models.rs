@@ -232,7 +232,7 @@ pub fn import_model_as<'a>(
         Source::HuggingFace => own_files(&model_dir(from)?, model.config().d_model)?,
         _ => Vec::new(),
     };
-    let others = other_files(&chat, sentence, tokenizer.is_some());
+    let others = other_files(&chat, sentence, tokenizer.as_ref());
     save(&model, tokenizer.as_ref(), special_ids, line_ends, others, out)?;
     Ok(Imported {
         source,
@@ -314,7 +314,7 @@ pub(crate) fn export_opened(
                 lm.tokenizer.as_ref(),
                 lm.special_ids.clone(),
                 lm.line_ends,
-                other_files(&lm.chat, sentence, lm.tokenizer.is_some()),
+                other_files(&lm.chat, sentence, lm.tokenizer.as_ref()),
                 out,
             )?;
             weights = out.join(hugging_face::WEIGHTS_FILE);
@@ -393,10 +393,10 @@ fn own_files(dir: &Path, d_model: usize) -> Result<Vec<(&'static str, Vec<u8>)>>
 fn other_files(
     chat: &ChatFiles,
     sentence: Vec<(&'static str, Vec<u8>)>,
-    has_tokenizer: bool,
+    tokenizer: Option<&Tokenizer>,
 ) -> Vec<(String, Vec<u8>)> {
     let sentence = sentence.into_iter().map(|(name, bytes)| (name.to_string(), bytes));
-    let chat = if has_tokenizer { chat.files() } else { Vec::new() };
+    let chat = tokenizer.map(|tokenizer| chat.files(tokenizer)).unwrap_or_default();
     chat.into_iter().chain(sentence).collect()
 }
 

@@ -69,9 +69,7 @@ pub enum InferenceError {
         reason: &'static str,
     },
     /// A prompt that does not fit and may not be truncated.
-    #[error(
-        "the prompt has {tokens} tokens and the model's context holds {context}: give a shorter prompt, or let its beginning be left out"
-    )]
+    #[error("the prompt has {tokens} tokens and the model's context holds {context}: give a shorter prompt")]
     PromptTooLong {
         /// Number of tokens of the prompt.
         tokens: usize,

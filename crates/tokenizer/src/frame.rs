@@ -1,6 +1,6 @@
 //! The special tokens that a tokenizer puts around a text, read from the post-processor of its file.
 
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 /// The special tokens before and after a text, such as `[CLS]` and `[SEP]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -25,6 +25,26 @@ impl Frame {
     /// The ids of a text inside the frame.
     pub fn around(&self, ids: &[u32]) -> Vec<u32> {
         [self.before.as_slice(), ids, self.after.as_slice()].concat()
+    }
+
+    /// The post-processor of a `tokenizer.json` that puts these tokens around a text, and after the second of two.
+    pub(crate) fn post_processor(&self, name: impl Fn(&u32) -> String) -> Value {
+        let part = |token: String, type_id: u32| json!({"SpecialToken": {"id": token, "type_id": type_id}});
+        let text = |letter: &str, type_id: u32| json!({"Sequence": {"id": letter, "type_id": type_id}});
+        let parts = |ids: &[u32], type_id| ids.iter().map(|id| part(name(id), type_id)).collect::<Vec<_>>();
+        let single = [parts(&self.before, 0), vec![text("A", 0)], parts(&self.after, 0)].concat();
+        let second = [vec![text("B", 1)], parts(&self.after, 1)].concat();
+        let tokens = self.before.iter().chain(&self.after).map(|id| {
+            let token = name(id);
+            (token.clone(), json!({"id": token, "ids": [id], "tokens": [token]}))
+        });
+        let pair = [single.as_slice(), &second].concat();
+        json!({
+            "type": "TemplateProcessing",
+            "pair": pair,
+            "single": single,
+            "special_tokens": tokens.collect::<Map<String, Value>>(),
+        })
     }
 }
 
@@ -88,8 +108,6 @@ fn of_template(post_processor: &Value) -> Frame {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn frame(before: &[u32], after: &[u32]) -> Option<Frame> {

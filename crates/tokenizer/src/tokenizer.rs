@@ -459,6 +459,37 @@ impl Tokenizer {
         self.frame.clone().unwrap_or_default()
     }
 
+    /// The same tokenizer with its [`frame`](Self::frame) in the file, so that every program that opens it puts the frame around a text.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`], as for opening it.
+    pub fn with_frame(&self) -> Result<Self> {
+        let corrupt = |error: serde_json::Error| Error::Corrupt {
+            origin: self.origin.clone(),
+            detail: error.to_string(),
+        };
+        let mut file: Value = serde_json::from_slice(&self.json).map_err(corrupt)?;
+        if self.frame.is_none() {
+            let name = |id: &u32| self.id_to_token(*id).unwrap_or_default();
+            file["post_processor"] = self.frame().post_processor(name);
+        }
+        Self::from_bytes(serde_json::to_vec_pretty(&file).map_err(corrupt)?, &self.origin)
+    }
+
+    /// The special tokens by the names that transformers has for what they do.
+    pub(crate) fn roles(&self) -> [(&'static str, Option<u32>); 7] {
+        [
+            ("bos_token", self.bos_id()),
+            ("eos_token", self.eos_id()),
+            ("unk_token", self.unk_id()),
+            ("pad_token", self.pad_id()),
+            ("mask_token", self.mask_id()),
+            ("cls_token", self.special_id(&["[CLS]"])),
+            ("sep_token", self.special_id(&["[SEP]"])),
+        ]
+    }
+
     /// The special token that begins a text, such as `<s>`, `[CLS]` or GPT-2's `<|endoftext|>`.
     pub fn bos_id(&self) -> Option<u32> {
         self.special_id(special::BEGIN)

@@ -99,13 +99,18 @@ impl Chat {
         })
     }
 
-    /// The files of the directory of a model with or without an encoder.
-    pub(crate) fn files(&self, has_encoder: bool, own_loss: Option<OwnLoss>) -> Vec<(String, Vec<u8>)> {
+    /// The files of the directory of a model with this tokenizer, with or without an encoder.
+    pub(crate) fn files(
+        &self,
+        tokenizer: &Tokenizer,
+        has_encoder: bool,
+        own_loss: Option<OwnLoss>,
+    ) -> Vec<(String, Vec<u8>)> {
         let translation = self.translation(has_encoder, own_loss).map(|facts| {
             let (name, bytes) = facts.file();
             (name.to_string(), bytes)
         });
-        self.files.files().into_iter().chain(translation).collect()
+        self.files.files(tokenizer).into_iter().chain(translation).collect()
     }
 
     /// The ids that the model's files name.

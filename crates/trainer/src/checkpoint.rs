@@ -203,7 +203,7 @@ impl Snapshot {
         };
         let mut files: Vec<(String, Vec<u8>)> = model
             .into_iter()
-            .chain(chat.files(learner.model.config().is_encoder_decoder(), state.own_loss))
+            .chain(chat.files(tokenizer, learner.model.config().is_encoder_decoder(), state.own_loss))
             .map(|(name, bytes)| (format!("{MODEL_DIR}/{name}"), bytes))
             .collect();
         files.push((OPTIMIZER_FILE.to_string(), optimizer_bytes(learner)?));

@@ -306,6 +306,15 @@ pub fn batch_plan(recipe: &Recipe) -> BatchPlan {
 /// [`TrainError::Recipe`] if the recipe has none; errors of the tokenizer; and those of the data crate for the text to
 /// train it on.
 pub fn tokenizer(recipe: &Recipe) -> Result<Tokenizer, TrainError> {
+    let tokenizer = bare_tokenizer(recipe)?;
+    // An encoder reads the end of a text too, and other programs find that only in the file.
+    Ok(match recipe.model.gets_encoder() {
+        true => tokenizer.with_frame()?,
+        false => tokenizer,
+    })
+}
+
+fn bare_tokenizer(recipe: &Recipe) -> Result<Tokenizer, TrainError> {
     match (&recipe.tokenizer, &recipe.model, &recipe.data.source) {
         (TokenizerRecipe::File(path), _, _) => Ok(Tokenizer::open(path)?),
         (TokenizerRecipe::Own(tokenizer), _, _) => Ok(Tokenizer::from_json(&tokenizer.to_json())?),

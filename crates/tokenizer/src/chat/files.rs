@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::ChatTemplate;
 use super::template::{DEFAULT, MAX_SOURCE_BYTES};
-use crate::{Error, Result};
+use crate::{Error, Result, Tokenizer};
 
 /// The template of newer directories.
 const TEMPLATE_FILE: &str = "chat_template.jinja";
@@ -119,26 +119,27 @@ impl ChatFiles {
         }
     }
 
-    /// The files of a model directory with these templates, by name; empty where there is none.
-    pub fn files(&self) -> Vec<(String, Vec<u8>)> {
-        if self.templates.is_empty() {
-            return Vec::new();
-        }
-        let mut files: Vec<(String, Vec<u8>)> = Vec::new();
-        for (name, source) in &self.templates {
+    /// The files of the directory of a model with this tokenizer, by name: the templates, and `tokenizer_config.json`, which tells
+    /// transformers what the special tokens are for.
+    pub fn files(&self, tokenizer: &Tokenizer) -> Vec<(String, Vec<u8>)> {
+        let templates = self.templates.iter().map(|(name, source)| {
             let path = match name == DEFAULT {
                 true => TEMPLATE_FILE.to_owned(),
                 false => format!("{TEMPLATES_DIR}/{name}{EXTENSION}"),
             };
-            files.push((path, source.clone().into_bytes()));
+            (path, source.clone().into_bytes())
+        });
+        let mut config = json!({"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": false});
+        for (role, id) in tokenizer.roles() {
+            if let Some(token) = id.and_then(|id| tokenizer.id_to_token(id)) {
+                config[role] = token.into();
+            }
         }
-        if !self.tokens.is_empty() {
-            files.push((
-                CONFIG_FILE.to_owned(),
-                format!("{:#}\n", json!(self.tokens)).into_bytes(),
-            ));
+        for (role, token) in &self.tokens {
+            config[role] = token.as_str().into();
         }
-        files
+        let config = (CONFIG_FILE.to_owned(), format!("{config:#}\n").into_bytes());
+        templates.chain([config]).collect()
     }
 
     fn read(&mut self, dir: &Path) -> std::result::Result<(), String> {

@@ -6,7 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde::Deserialize;
 use taal_store::ErrorKind;
 use taal_tokenizer::chat::{ChatFiles, ChatInput, Json, Message};
-use taal_tokenizer::{Error, Tokenizer};
+use taal_tokenizer::{Error, Kind, Tokenizer, TrainerConfig};
 
 use crate::golden;
 
@@ -201,12 +201,31 @@ fn the_templates_of_a_directory_are_read_from_either_file_and_written_again() {
     assert_eq!(text(&listed, vec![Json::from("tool")]), "twee</s>");
 
     let copy = place.path().join("copy");
-    for (name, bytes) in listed.files() {
+    let tokenizer = TrainerConfig::new(Kind::WordPiece, 30)
+        .train(["een twee"])
+        .expect("a tokenizer");
+    for (name, bytes) in listed.files(&tokenizer) {
         let path = copy.join(name);
         std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
         std::fs::write(path, bytes).expect("written");
     }
-    assert_eq!(ChatFiles::open(&copy), listed);
+    let open = ChatFiles::open(&copy);
+    assert_eq!(open.templates(), listed.templates());
+    assert_eq!(text(&open, vec![]), "een<s>");
+    let config = std::fs::read(copy.join("tokenizer_config.json")).expect("written");
+    let config: serde_json::Value = serde_json::from_slice(&config).expect("an object");
+    assert_eq!(config["tokenizer_class"], "PreTrainedTokenizerFast");
+    let roles = [
+        "bos_token",
+        "unk_token",
+        "pad_token",
+        "mask_token",
+        "cls_token",
+        "sep_token",
+    ];
+    let tokens = roles.map(|role| config[role].as_str().expect("a token"));
+    // The model's files say how texts begin.
+    assert_eq!(tokens, ["<s>", "[UNK]", "[PAD]", "[MASK]", "[CLS]", "[SEP]"]);
 
     // The newer file counts, as in transformers.
     std::fs::write(dir.join("chat_template.jinja"), "drie").expect("written");

@@ -334,3 +334,19 @@ fn names_of_kinds_parse() {
         assert_eq!(unknown.to_string().parse::<Unknown>().unwrap(), unknown);
     }
 }
+
+#[test]
+fn a_frame_that_names_tell_is_in_the_file_on_request() {
+    let tokenizer = TrainerConfig::new(Kind::Bpe, 400).train([CORPUS]).unwrap();
+    let end = tokenizer.eos_id().unwrap();
+    let ids = tokenizer.encode("de kat").unwrap();
+    assert_eq!(tokenizer.encode_with_special("de kat").unwrap(), ids);
+    let framed = tokenizer.with_frame().unwrap();
+    let expected = [&[end], ids.as_slice(), &[end]].concat();
+    assert_eq!(framed.encode_with_special("de kat").unwrap(), expected);
+    assert_eq!(framed.encode("de kat").unwrap(), ids);
+    assert_eq!(framed.frame(), tokenizer.frame());
+    // What a file says stays as it is.
+    let again = framed.with_frame().unwrap();
+    assert_eq!(again.to_json(), framed.to_json());
+}

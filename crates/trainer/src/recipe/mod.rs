@@ -194,6 +194,15 @@ pub enum ModelRecipe {
 }
 
 impl ModelRecipe {
+    /// Whether a new encoder is trained.
+    pub(crate) fn gets_encoder(&self) -> bool {
+        match self {
+            Self::New { config, .. } => config.encoder.is_some(),
+            Self::InitFrom { encoder_layers, .. } => *encoder_layers > 0,
+            Self::Own { .. } => false,
+        }
+    }
+
     /// Dropout while training.
     pub fn dropout(&self) -> f64 {
         match self {
