@@ -1,12 +1,11 @@
 //! The keys and values of tokens already seen, so that a new token costs no recomputation.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 
 use burn::tensor::{Device, Tensor};
-use taal_kernels::{AttentionMask, Halves, Positions, attention, attention_of_halves};
+use taal_kernels::{AttentionMask, Halves, Positions, attention, attention_of_halves, reorder_rows};
 
 use crate::AttentionError;
 use crate::functional::AttentionOptions;
@@ -116,6 +115,31 @@ impl Kept {
                     device: device.clone(),
                 }
             }
+        }
+    }
+
+    fn reorder(&mut self, parents: &[usize], lens: &[usize]) {
+        match self {
+            Self::Floats(floats) => floats.inplace(|cache| reorder_rows(cache, parents, lens)),
+            Self::Halves { halves, .. } => halves.reorder_rows(parents, lens),
+        }
+    }
+
+    /// Makes room for `capacity` tokens; the first `len` stay.
+    fn grow(&mut self, capacity: usize, len: usize) {
+        let [rows, heads, _, width] = self.dims();
+        match self {
+            Self::Floats(floats) => {
+                let grown = Tensor::zeros([rows, heads, capacity, width], &floats.device());
+                *floats = match len {
+                    0 => grown,
+                    _ => {
+                        let first = floats.clone().narrow(2, 0, len);
+                        grown.slice_assign([0..rows, 0..heads, 0..len, 0..width], first)
+                    }
+                };
+            }
+            Self::Halves { halves, .. } => *halves = halves.grown(capacity),
         }
     }
 
@@ -440,15 +464,18 @@ impl KvCache {
     ///
     /// Where a row does not exist.
     pub fn reorder(&mut self, parents: &[usize]) {
-        let changed = || parents.iter().enumerate().filter(|(row, parent)| row != *parent);
-        let copies: BTreeMap<usize, _> = changed()
-            .map(|(_, parent)| *parent)
-            .collect::<BTreeSet<_>>()
-            .into_iter()
-            .map(|parent| (parent, self.row(parent, self.lens[parent])))
-            .collect();
-        for (row, parent) in changed() {
-            self.put_row(row, &copies[parent]);
+        self.keys.reorder(parents, &self.lens);
+        self.values.reorder(parents, &self.lens);
+        let lens: Vec<usize> = parents.iter().map(|parent| self.lens[*parent]).collect();
+        self.lens[..lens.len()].copy_from_slice(&lens);
+    }
+
+    /// Makes room for `capacity` tokens in each row, where there is less.
+    pub fn grow(&mut self, capacity: usize) {
+        if capacity > self.capacity() {
+            let len = self.len();
+            self.keys.grow(capacity, len);
+            self.values.grow(capacity, len);
         }
     }
 

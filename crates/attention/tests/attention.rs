@@ -9,6 +9,8 @@ use taal_attention::{
 use taal_embeddings::{Rotary, alibi_bias};
 use taal_kernels::random;
 
+#[path = "attention/beams.rs"]
+mod beams;
 #[path = "attention/reference.rs"]
 mod reference;
 #[path = "attention/worked_example.rs"]

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use taal_model::{Cache, ForwardOptions, Memory, Output, Segments, Transformer};
 
 use crate::{InferenceError, Result};
@@ -304,5 +304,9 @@ pub(crate) fn values<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>> {
     let data = tensor.try_into_data().map_err(|error| InferenceError::Device {
         detail: error.to_string(),
     })?;
-    Ok(data.iter::<f32>().collect())
+    // Single precision without a copy.
+    Ok(match data.dtype() {
+        DType::F32 => data.try_into_vec::<f32>().expect("single precision"),
+        _ => data.iter::<f32>().collect(),
+    })
 }

@@ -9,6 +9,7 @@ use half::slice::HalfFloatSliceExt;
 
 use crate::attention::cpu::{Heads, View};
 use crate::cpu::parallel;
+use crate::moved_rows;
 
 /// Below this many numbers, one thread converts them all.
 const PARALLEL_NUMBERS: usize = 1 << 15;
@@ -121,6 +122,30 @@ impl Halves {
             let from = &from.values[(from_row * heads + head) * from_capacity * width..][..len * width];
             self.values[(row * heads + head) * capacity * width..][..len * width].copy_from_slice(from);
         }
+    }
+
+    /// As [`reorder_rows`](crate::reorder_rows).
+    ///
+    /// # Panics
+    ///
+    /// Where a row does not exist.
+    pub fn reorder_rows(&mut self, parents: &[usize], lens: &[usize]) {
+        moved_rows::reorder(&mut self.values, self.shape, parents, lens);
+    }
+
+    /// The same numbers with room for `capacity` positions, which are no fewer than before.
+    ///
+    /// # Panics
+    ///
+    /// Where they are fewer.
+    #[must_use]
+    pub fn grown(&self, capacity: usize) -> Self {
+        let [batch, heads, old, width] = self.shape;
+        let mut grown = Self::zeros([batch, heads, capacity, width]);
+        for row in 0..batch {
+            grown.copy_row(row, self, row, old);
+        }
+        grown
     }
 }
 

@@ -108,6 +108,12 @@ impl Cache {
         self.capacity
     }
 
+    /// Makes room for `capacity` positions in each row, where there is less.
+    pub fn grow(&mut self, capacity: usize) {
+        self.layers.iter_mut().for_each(|layer| layer.grow(capacity));
+        self.capacity = self.capacity.max(capacity);
+    }
+
     /// Drops the positions of every row from `len` on. A recurrent network cannot go back: it drops everything.
     pub fn truncate(&mut self, len: usize) {
         if self.len() <= len {

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::ops::Range;
 
 use burn::tensor::{Int, Tensor, TensorData};
+use rayon::prelude::*;
 use taal_model::{Cache, ForwardOptions};
 use taal_tokenizer::Tokenizer;
 
@@ -16,6 +17,12 @@ use crate::{InferenceError, LanguageModel, Result, losses};
 
 /// Positions of a cache, of all candidates together: it bounds memory, and batches of long sources are smaller.
 const POSITIONS_AT_ONCE: usize = 1 << 14;
+
+/// Positions that a cache has room for at first, beyond the longest source: most translations are about as long.
+const ROOM: usize = 8;
+
+/// Logits that are compared at once with the least of those found.
+const CHUNK: usize = 32;
 
 /// The most probable next tokens of a row with their log-probabilities, the most probable first.
 type Candidates = Vec<(u32, f64)>;
@@ -98,9 +105,13 @@ impl<'a> Searcher<'a> {
         };
         let mut groups: Vec<Group> = sources.iter().enumerate().map(group).collect();
         let mut found = vec![Vec::new(); sources.len()];
+        let capacity = sources.iter().map(|source| self.capacity(source)).max().unwrap_or(1);
+        let longest = sources.iter().map(|source| source.ids.len()).max().unwrap_or(1);
+        // A cache that few texts fill would cost time to make.
+        let room = capacity.min(longest + ROOM);
         let (mut cache, mut candidates) = match self.lm.model.is_encoder_decoder() {
-            true => self.begin_encoded(sources)?,
-            false => self.begin_prompts(sources)?,
+            true => self.begin_encoded(sources, longest, room)?,
+            false => self.begin_prompts(sources, room)?,
         };
         loop {
             for (place, (group, candidates)) in groups.iter_mut().zip(&candidates).enumerate() {
@@ -122,6 +133,9 @@ impl<'a> Searcher<'a> {
                 group.parents.iter().map(|row| first + row).collect()
             };
             cache.reorder(&groups.iter().flat_map(parents).collect::<Vec<_>>());
+            if cache.len() == cache.capacity() {
+                cache.grow(capacity.min(2 * cache.capacity()));
+            }
             candidates = self.read_newest(&mut cache, &groups)?;
         }
     }
@@ -144,18 +158,22 @@ impl<'a> Searcher<'a> {
     }
 
     /// The sources in the encoder, and the candidates for the first token of each.
-    fn begin_encoded(&self, sources: &[&Part]) -> Result<(Cache, Vec<Vec<Candidates>>)> {
+    fn begin_encoded(
+        &self,
+        sources: &[&Part],
+        longest: usize,
+        capacity: usize,
+    ) -> Result<(Cache, Vec<Vec<Candidates>>)> {
         let (model, width) = (&self.lm.model, self.options.beam.width);
         let start = model.config().decoder_start.ok_or(InferenceError::NotTranslator {
             why: "its config.json names no decoder_start_token_id",
         })?;
         let lengths: Vec<usize> = sources.iter().map(|source| source.ids.len()).collect();
-        let (count, longest) = (sources.len(), lengths.iter().copied().max().unwrap_or(1));
+        let count = sources.len();
         let mut ids = vec![0_i32; count * longest];
         for (row, source) in ids.chunks_mut(longest).zip(sources) {
             row.iter_mut().zip(&source.ids).for_each(|(id, own)| *id = *own as i32);
         }
-        let capacity = sources.iter().map(|source| self.capacity(source)).max().unwrap_or(1);
         let mut cache = Probe::run(&model.device(), || {
             let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [count, longest]), &model.device());
             let memory = model.encode(ids, &lengths, None)?;
@@ -168,9 +186,8 @@ impl<'a> Searcher<'a> {
     }
 
     /// The prompts of sources in their rows, and the candidates for the first token of each.
-    fn begin_prompts(&self, sources: &[&Part]) -> Result<(Cache, Vec<Vec<Candidates>>)> {
+    fn begin_prompts(&self, sources: &[&Part], capacity: usize) -> Result<(Cache, Vec<Vec<Candidates>>)> {
         let width = self.options.beam.width;
-        let capacity = sources.iter().map(|source| self.capacity(source)).max().unwrap_or(1);
         let mut cache = self.lm.model.new_cache(sources.len() * width, capacity);
         let mut all = Vec::with_capacity(sources.len());
         for (place, source) in sources.iter().enumerate() {
@@ -225,7 +242,7 @@ impl<'a> Searcher<'a> {
         let [_, vocab_size] = logits.dims();
         let known = self.lm.vocab_size().min(vocab_size);
         let all = values(logits.clone())?;
-        let rows = all.chunks(vocab_size);
+        let rows = all.par_chunks(vocab_size);
         let best: Vec<Vec<(u32, f32)>> = rows.map(|row| self.most(&row[..known])).collect();
         let most = best.iter().map(|best| best.first().map_or(0, |(id, _)| *id as i32));
         // The loss of the most probable token is what its logit lacks to the logarithm of the sum.
@@ -251,13 +268,19 @@ impl<'a> Searcher<'a> {
         let count = self.count();
         let mut best: Vec<(u32, f32)> = Vec::with_capacity(count + 1);
         let mut least = f32::NEG_INFINITY;
-        for (id, logit) in (0..).zip(logits.iter().copied()) {
-            if logit > least && !self.forbidden.contains(&id) {
-                let place = best.partition_point(|(_, other)| *other >= logit);
-                best.insert(place, (id, logit));
-                best.truncate(count);
-                if best.len() == count {
-                    least = best[count - 1].1;
+        for (chunk, first) in logits.chunks(CHUNK).zip((0..).step_by(CHUNK)) {
+            // Nearly all chunks have none that is larger.
+            if !chunk.iter().fold(false, |found, logit| found | (*logit > least)) {
+                continue;
+            }
+            for (id, logit) in (first..).zip(chunk.iter().copied()) {
+                if logit > least && !self.forbidden.contains(&id) {
+                    let place = best.partition_point(|(_, other)| *other >= logit);
+                    best.insert(place, (id, logit));
+                    best.truncate(count);
+                    if best.len() == count {
+                        least = best[count - 1].1;
+                    }
                 }
             }
         }

@@ -151,13 +151,14 @@ fn one_candidate_takes_the_likeliest_token_of_a_whole_pass_each_time() {
         let tokenizer = lm.tokenizer.as_ref().unwrap();
         let ids = tokenizer.frame().around(&tokenizer.encode(source).unwrap());
         let (mut written, mut logprob) = (Vec::new(), 0.0);
-        while written.len() < 8 && written.last() != lm.end_ids.first() {
+        // Longer than the cache is at first.
+        while written.len() < 24 && written.last() != lm.end_ids.first() {
             let next = next(&lm, &ids, &written);
             let best = (0..next.len()).max_by(|a, b| next[*a].total_cmp(&next[*b])).unwrap();
             logprob += next[best];
             written.push(best as u32);
         }
-        let found = translate(&lm, &[source], &options(1, 8)).unwrap().remove(0);
+        let found = translate(&lm, &[source], &options(1, 24)).unwrap().remove(0);
         assert_eq!(found.translation, text(&lm, &written), "{name}");
         assert_eq!(found.tokens, written.len(), "{name}");
         assert!(
@@ -241,17 +242,32 @@ fn a_model_of_one_stack_translates_what_beam_search_continues() {
 
 #[test]
 fn a_translation_has_the_same_bits_alone_and_in_any_batch() {
-    let sources = ["abc", "", "a", "fade a bed", "bad", "  ", "gab he", "abc", "dead beef"];
+    // Enough for a search per thread.
+    let sources = [
+        "abc",
+        "",
+        "a",
+        "fade a bed",
+        "bad",
+        "  ",
+        "gab he",
+        "abc",
+        "dead beef",
+        "bed",
+        "a cab",
+        "fed",
+        "he",
+    ];
     let mut models = encoder_decoders();
     models.push(("one stack", one_stack()));
     for (name, lm) in models {
         for width in [1, 3] {
-            let alone = |source: &&str| translate(&lm, &[*source], &options(width, 9)).unwrap().remove(0);
+            let alone = |source: &&str| translate(&lm, &[*source], &options(width, 24)).unwrap().remove(0);
             let wanted: Vec<Translation> = sources.iter().map(alone).collect();
             for batch_size in [1, 2, 5, 32] {
                 let options = TranslateOptions {
                     batch_size,
-                    ..options(width, 9)
+                    ..options(width, 24)
                 };
                 let found = translate(&lm, &sources, &options).unwrap();
                 assert_eq!(found, wanted, "{name}, {width} candidates, batches of {batch_size}");
