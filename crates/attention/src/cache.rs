@@ -101,23 +101,6 @@ impl Kept {
         }
     }
 
-    /// The first `len` tokens of a row, in memory of their own: a view would be a second owner of the cache.
-    fn row(&self, row: usize, len: usize) -> Self {
-        let [_, heads, _, width] = self.dims();
-        match self {
-            // A product with 1 is exact.
-            Self::Floats(_) => Self::Floats(self.first(row..row + 1, len).mul_scalar(1.0)),
-            Self::Halves { halves, device } => {
-                let mut alone = Halves::zeros([1, heads, len, width]);
-                alone.copy_row(0, halves, row, len);
-                Self::Halves {
-                    halves: alone,
-                    device: device.clone(),
-                }
-            }
-        }
-    }
-
     fn reorder(&mut self, parents: &[usize], lens: &[usize]) {
         match self {
             Self::Floats(floats) => floats.inplace(|cache| reorder_rows(cache, parents, lens)),
@@ -446,15 +429,20 @@ impl KvCache {
 
     /// Replaces row `to` by the first `len` tokens of row `from`.
     pub fn copy_within(&mut self, from: usize, to: usize, len: usize) {
-        let copy = self.row(from, len.min(self.lens[from]));
-        self.put_row(to, &copy);
+        let mut parents: Vec<usize> = (0..=to).collect();
+        parents[to] = from;
+        let mut lens = self.lens.clone();
+        lens[from] = len.min(lens[from]);
+        self.keys.reorder(&parents, &lens);
+        self.values.reorder(&parents, &lens);
+        self.lens[to] = lens[from];
     }
 
     /// Exchanges the tokens of two rows.
     pub fn swap_rows(&mut self, a: usize, b: usize) {
-        let (of_a, of_b) = (self.row(a, self.lens[a]), self.row(b, self.lens[b]));
-        self.put_row(a, &of_b);
-        self.put_row(b, &of_a);
+        let mut parents: Vec<usize> = (0..=a.max(b)).collect();
+        parents.swap(a, b);
+        self.reorder(&parents);
     }
 
     /// Makes row `i` what row `parents[i]` was, for the first rows: the candidates of a beam search continue from others. Only rows that
@@ -477,23 +465,6 @@ impl KvCache {
             self.keys.grow(capacity, len);
             self.values.grow(capacity, len);
         }
-    }
-
-    /// The first `len` keys and values of a row; `None` for none.
-    fn row(&self, row: usize, len: usize) -> Option<[Kept; 2]> {
-        (len > 0).then(|| [self.keys.row(row, len), self.values.row(row, len)])
-    }
-
-    fn put_row(&mut self, row: usize, copy: &Option<[Kept; 2]>) {
-        self.lens[row] = match copy {
-            Some([keys, values]) => {
-                let len = keys.dims()[2];
-                self.keys.copy_row(row, keys, 0, len);
-                self.values.copy_row(row, values, 0, len);
-                len
-            }
-            None => 0,
-        };
     }
 
     /// Drops all tokens and keeps the memory.

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use rayon::prelude::*;
 use taal_kernels::with_adapters_of_rows;
 use taal_model::{Cache, ForwardOptions, Transformer};
 
@@ -68,6 +69,19 @@ impl Table {
 
     pub(super) fn row(&self, index: usize) -> &Row {
         &self.rows[index]
+    }
+
+    /// Gives the job of each generating row its numbers of `logits`, all rows at once.
+    pub(super) fn each_job(
+        &mut self,
+        logits: &[f32],
+        take: impl Fn(&mut Job, &[f32]) -> Result<()> + Sync,
+    ) -> Vec<Result<()>> {
+        let rows = &mut self.rows[..self.decoding];
+        let of_one = logits.len() / rows.len();
+        let outcomes = rows.par_iter_mut().zip(logits.par_chunks_exact(of_one));
+        let outcome = |(row, logits): (&mut Row, &[f32])| row.job.as_mut().map_or(Ok(()), |job| take(job, logits));
+        outcomes.map(outcome).collect()
     }
 
     pub(super) fn job(&mut self, index: usize) -> Option<&mut Job> {

@@ -228,10 +228,14 @@ impl Worker {
             }
         };
         count(&self.shared.counters.steps, 1);
-        let vocab_size = self.lm.model.config().vocab_size;
+        count(&self.shared.counters.generated_tokens, count_of as u64);
+        let known = self.lm.vocab_size();
+        let outcomes = self.table.each_job(&logits, |job, logits| {
+            job.take(logits, |id, alternatives| score(logits, id, alternatives, known))
+        });
         // Backwards, because a row that ends changes places with the last one.
-        for (row, logits) in logits.chunks_exact(vocab_size).enumerate().rev() {
-            match self.take(row, logits) {
+        for (row, outcome) in outcomes.into_iter().enumerate().rev() {
+            match outcome {
                 Ok(()) if self.is_over(row) => self.finish(row),
                 Ok(()) => (),
                 Err(error) => self.fail(row, error),
