@@ -163,6 +163,33 @@ fn norms(c: &mut Criterion) {
     }
 }
 
+fn rotations(c: &mut Criterion) {
+    const HEAD_DIM: usize = 32;
+    for [rows, width] in STREAMS {
+        let inputs = |device: &Device| {
+            let [cos, sin] = ["cos", "sin"].map(|name| random([rows, HEAD_DIM], name, device));
+            (tracked(random([rows, width], "x", device)), cos, sin)
+        };
+        // As a projection leaves them.
+        let heads = |x: Tensor<2>| -> Tensor<4> { x.reshape([1, rows, width / HEAD_DIM, HEAD_DIM]).swap_dims(1, 2) };
+        fused_and_reference(
+            c,
+            "rotary",
+            &format!("{rows}x{width}"),
+            Work::elementwise(rows * width, 3, 1),
+            inputs,
+            [
+                ("fused", &|(x, cos, sin)| {
+                    taal_kernels::rotary(heads(x), cos, sin).flatten(0, 3)
+                }),
+                ("reference", &|(x, cos, sin)| {
+                    reference::rotary(heads(x), cos, sin).flatten(0, 3)
+                }),
+            ],
+        );
+    }
+}
+
 fn linears(c: &mut Criterion) {
     for [rows, width] in STREAMS {
         for [k, n] in [[width, 3 * width], [width, 4 * width], [4 * width, width]] {
@@ -395,7 +422,7 @@ fn tracked<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 criterion_group!(
     name = benches;
     config = taal_benches::criterion();
-    targets = activations, norms, linears, attentions, losses, others, adamw
+    targets = activations, norms, rotations, linears, attentions, losses, others, adamw
 );
 
 fn main() {

@@ -16,5 +16,5 @@ pub use crate::loss::reference::{
 };
 pub use crate::norm::reference::{layer_norm, rms_norm};
 pub use crate::optimizer::reference::{adamw, muon, orthogonalize, sum_of_squares, sum_of_squares_on_device};
-pub use crate::rotary::rotary;
+pub use crate::rotary::reference::rotary;
 pub use crate::softmax::{masked_exp, softmax};

@@ -113,13 +113,13 @@ impl Common {
 }
 
 /// Rows that can be read in place, or a contiguous copy.
-pub(super) fn readable(x: FlexTensor) -> FlexTensor {
+pub(crate) fn readable(x: FlexTensor) -> FlexTensor {
     let is_row_contiguous = x.layout().strides()[3] == 1 && x.layout().strides().iter().all(|stride| *stride >= 0);
     if is_row_contiguous { x } else { x.to_contiguous() }
 }
 
 /// The numbers of `[batch, heads, rows, width]` with their strides.
-pub(super) fn heads(x: &FlexTensor) -> Heads<'_> {
+pub(crate) fn heads(x: &FlexTensor) -> Heads<'_> {
     let strides = x.layout().strides();
     Heads {
         values: x.storage::<f32>(),

@@ -17,6 +17,7 @@ use crate::backend::Backend;
 use crate::precision;
 use crate::segments::{KeyRanges, Segments};
 
+pub(crate) use self::autodiff::{heads, readable};
 pub use self::cached::attention_of_halves;
 
 /// Which query may attend to which key among the last `q_len` of `kv_len` positions.

@@ -945,6 +945,36 @@ mod others {
     }
 
     #[test]
+    fn rotary_has_the_bits_of_its_reference_with_angles_of_all_rows_and_of_each() {
+        for (batch, heads, seq, width) in [(1, 1, 1, 2), (3, 2, 5, 6), (2, 5, 33, 64)] {
+            for tables in [1, batch] {
+                let x = [normal(batch * heads * seq * width, "x")];
+                let table = |purpose: &str, device: &Device| -> Tensor<2> {
+                    let numbers = normal(tables * seq * width, purpose);
+                    Tensor::from_data(TensorData::new(numbers, [tables * seq, width]), device)
+                };
+                // Heads beside each other, as a projection leaves them.
+                let view = |x: &Tensor<1>| x.clone().reshape([batch, seq, heads, width]).swap_dims(1, 2);
+                let of =
+                    |x: &[Tensor<1>], rotary: &dyn Fn(Tensor<4>, Tensor<2>, Tensor<2>) -> Tensor<4>| -> Tensor<1> {
+                        let device = x[0].device();
+                        rotary(view(&x[0]), table("cos", &device), table("sin", &device)).flatten(0, 3)
+                    };
+                let fused = |x: &[Tensor<1>]| of(x, &taal_kernels::rotary);
+                let expected = |x: &[Tensor<1>]| of(x, &reference::rotary);
+                assert_equals_reference("rotary", &x, &fused, &expected);
+                let plain = [Tensor::from_data(
+                    TensorData::new(x[0].clone(), [x[0].len()]),
+                    &Device::flex(),
+                )];
+                let bits = |y: Tensor<1>| -> Vec<u32> { y.into_data().iter::<f32>().map(f32::to_bits).collect() };
+                assert_eq!(bits(fused(&plain)), bits(expected(&plain)));
+                assert_same_bits_for_any_threads("rotary", &x, fused);
+            }
+        }
+    }
+
+    #[test]
     fn embedding_equals_its_reference_and_does_not_depend_on_the_number_of_threads() {
         for (vocab, width, count) in [(3, 1, 5), (17, 40, 96), (50, 257, 300)] {
             let table = [normal(vocab * width, "table")];

@@ -440,7 +440,7 @@ fn no_flipped_bit_and_no_cut_in_a_checkpoint_goes_unnoticed() {
     // The card and the ledger are about the model; the manifest does not list them.
     let is_listed = |path: &PathBuf| !path.ends_with("README.md") && !path.ends_with("ledger.json");
     let files: Vec<PathBuf> = machine.on(|| files_below(&dir)).into_iter().filter(is_listed).collect();
-    assert_eq!(files.len(), 7, "{files:?}");
+    assert_eq!(files.len(), 8, "{files:?}");
     let is_noticed = || machine.on(|| Manifest::verify(&dir)).is_err();
     assert!(!is_noticed(), "a whole checkpoint is refused");
     let flips = setting("TAAL_CRASH_FLIPS", 1000);

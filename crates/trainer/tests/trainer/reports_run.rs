@@ -520,6 +520,7 @@ fn report_30_a_model_opens_while_its_link_changes() {
                     "model/model.safetensors",
                     "model/text.json",
                     "model/tokenizer.json",
+                    "model/tokenizer_config.json",
                 ] {
                     std::fs::copy(whole.join(file), next.join(file)).unwrap();
                 }

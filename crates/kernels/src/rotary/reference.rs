@@ -2,13 +2,7 @@
 
 use burn::tensor::Tensor;
 
-/// Turns queries or keys: coordinate `i` and `i + head_dim / 2` are a pair (Su et al., 2021, in Hugging Face's layout).
-///
-/// # Shapes
-///
-/// - `x`: `[batch, heads, seq, head_dim]`; the result has the same
-/// - `cos`, `signed_sin`: `[seq, head_dim]`, or `[batch * seq, head_dim]` where rows differ in their positions; the first half of each
-///   row of `signed_sin` negated
+/// [`rotary`](crate::rotary) of Burn's operations.
 pub fn rotary(x: Tensor<4>, cos: Tensor<2>, signed_sin: Tensor<2>) -> Tensor<4> {
     let [batch, heads, seq, head_dim] = x.dims();
     let row = |table: Tensor<2>| -> Tensor<4> {
