@@ -112,10 +112,10 @@ def main():
                         other.translate(lines[:1], batch, beam)
                         theirs, others = other.translate(lines, batch, beam)
                         speeds.append(((len(lines) - 1) / (ours - start), len(lines) / theirs))
-                    mean = [statistics.median(speed) for speed in zip(*speeds)]
+                    ours, theirs = (statistics.median(speed) for speed in zip(*speeds))
                     ratios = sorted(a / b for a, b in speeds)
                     equal = sum(a.strip() == b.strip() for a, b in zip(mine, others, strict=True)) / len(lines)
-                    print(f"| {kind} | {batch} | {beam} | {mean[0]:.1f} | {mean[1]:.1f} | {statistics.median(ratios):.2f} "
+                    print(f"| {kind} | {batch} | {beam} | {ours:.1f} | {theirs:.1f} | {statistics.median(ratios):.2f} "
                           f"({ratios[0]:.2f} to {ratios[-1]:.2f}) | {equal:.1%} |", flush=True)
 
 

@@ -272,8 +272,8 @@ impl<'a> Translator<'a> {
         Ok(found)
     }
 
-    /// The candidates of some parts. On the CPU each thread has a search of its own: the threads wait for each other less often than if all of
-    /// them computed every small product together.
+    /// The candidates of some parts. On the CPU each thread has a search of its own: threads that computed every small product together
+    /// would often wait for each other.
     fn searched_at_once(
         &self,
         searcher: &Searcher<'_>,
