@@ -59,6 +59,8 @@ def sentences(path, count):
 
 def with_taal(given, lines, batch, beam, kind):
     command = [given.taal, "translate", given.model, "-", "--beam", str(beam), "--batch-size", str(batch)]
+    # As CTranslate2, which stops at the end of its table of positions.
+    command += ["--max-tokens", str(json.loads((given.model / "config.json").read_text())["max_position_embeddings"])]
     if kind == "int8":
         command += ["--weights", "q8_0"]
     environment = os.environ | {"RAYON_NUM_THREADS": str(given.threads)}
@@ -70,6 +72,7 @@ def with_taal(given, lines, batch, beam, kind):
 class Other:
     def __init__(self, given, kind, folder):
         converted(given.model, folder, kind)
+        self.longest = json.loads((given.model / "config.json").read_text())["max_position_embeddings"]
         self.tokenizer = tokenizers.Tokenizer.from_file(str(given.model / "tokenizer.json"))
         self.translator = ctranslate2.Translator(str(folder), compute_type=kind, inter_threads=1, intra_threads=given.threads)
 
@@ -79,7 +82,9 @@ class Other:
         groups = [[source] for source in sources] if batch == 1 else [sources]
         results = []
         for group in groups:
-            results += self.translator.translate_batch(group, beam_size=beam, max_batch_size=batch, max_decoding_length=178)
+            results += self.translator.translate_batch(
+                group, beam_size=beam, max_batch_size=batch, max_decoding_length=self.longest
+            )
         ids = [[self.tokenizer.token_to_id(token) for token in result.hypotheses[0]] for result in results]
         out = self.tokenizer.decode_batch(ids)
         return time.monotonic() - began, out
