@@ -465,15 +465,16 @@ impl Tokenizer {
     ///
     /// [`Error::Corrupt`], as for opening it.
     pub fn with_frame(&self) -> Result<Self> {
+        if self.frame.is_some() {
+            return Self::from_bytes(self.json.clone(), &self.origin);
+        }
         let corrupt = |error: serde_json::Error| Error::Corrupt {
             origin: self.origin.clone(),
             detail: error.to_string(),
         };
         let mut file: Value = serde_json::from_slice(&self.json).map_err(corrupt)?;
-        if self.frame.is_none() {
-            let name = |id: &u32| self.id_to_token(*id).unwrap_or_default();
-            file["post_processor"] = self.frame().post_processor(name);
-        }
+        let name = |id: &u32| self.id_to_token(*id).unwrap_or_default();
+        file["post_processor"] = self.frame().post_processor(name);
         Self::from_bytes(serde_json::to_vec_pretty(&file).map_err(corrupt)?, &self.origin)
     }
 
