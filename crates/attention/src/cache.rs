@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::str::FromStr;
 
 use burn::tensor::{Device, Tensor};
-use taal_kernels::{AttentionMask, Halves, Positions, attention, attention_of_halves, reorder_rows};
+use taal_kernels::{AttentionMask, Halves, Positions, attention, attention_of_halves, reorder_rows, write_rows};
 
 use crate::AttentionError;
 use crate::functional::AttentionOptions;
@@ -68,27 +68,12 @@ impl Kept {
         }
     }
 
-    /// Puts the first tokens of each row of `new` at their places, `first` rows further down; `is_even` where all rows of `new` begin at
-    /// one place and are whole.
-    fn put(&mut self, new: Tensor<4>, first: usize, places: &[Positions], is_even: bool) {
-        let [_, heads, _, width] = self.dims();
+    /// Puts the first tokens of rows of `new` at their places, `first` rows further down.
+    fn put(&mut self, new: Tensor<4>, first: usize, places: &[Positions]) {
         match self {
             Self::Halves { halves, .. } => halves.write(new, first, places),
             // `inplace` moves the tensor into the write; a second owner would force a copy of the whole cache.
-            Self::Floats(floats) if is_even => {
-                let start = places.first().map_or(0, |place| place.start);
-                let [rows, _, seq, _] = new.dims();
-                let place = [first..first + rows, 0..heads, start..start + seq, 0..width];
-                floats.inplace(|cache| cache.slice_assign(place, new));
-            }
-            Self::Floats(floats) => {
-                for Positions { row, start, count } in places.iter().copied() {
-                    let at = first + row;
-                    let place = [at..at + 1, 0..heads, start..start + count, 0..width];
-                    let these = new.clone().slice([row..row + 1, 0..heads, 0..count, 0..width]);
-                    floats.inplace(|cache| cache.slice_assign(place, these));
-                }
-            }
+            Self::Floats(floats) => floats.inplace(|cache| write_rows(cache, new, first, places)),
         }
     }
 
@@ -360,7 +345,6 @@ impl KvCache {
         }
         let lens = &mut self.lens[rows.clone()];
         let (len, seq) = (lens.iter().copied().max().unwrap_or(0), keys.dims()[2]);
-        let is_even = lengths.is_none() && lens.iter().all(|row| *row == len);
         let added = |row: usize| lengths.map_or(seq, |lengths| lengths[row].min(seq));
         let ends = lens.iter().enumerate();
         let end = ends
@@ -380,8 +364,8 @@ impl KvCache {
             })
             .filter(|place| place.count > 0)
             .collect();
-        self.keys.put(keys, rows.start, &places, is_even);
-        self.values.put(values, rows.start, &places, is_even);
+        self.keys.put(keys, rows.start, &places);
+        self.values.put(values, rows.start, &places);
         for place in places {
             lens[place.row] += place.count;
         }

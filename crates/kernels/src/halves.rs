@@ -8,8 +8,8 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 
 use crate::attention::cpu::{Heads, View};
+use crate::cached_rows;
 use crate::cpu::parallel;
-use crate::moved_rows;
 
 /// Below this many numbers, one thread converts them all.
 const PARALLEL_NUMBERS: usize = 1 << 15;
@@ -130,7 +130,7 @@ impl Halves {
     ///
     /// Where a row does not exist.
     pub fn reorder_rows(&mut self, parents: &[usize], lens: &[usize]) {
-        moved_rows::reorder(&mut self.values, self.shape, parents, lens);
+        cached_rows::reorder(&mut self.values, self.shape, parents, lens);
     }
 
     /// The same numbers with room for `capacity` positions, which are no fewer than before.

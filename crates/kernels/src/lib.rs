@@ -24,6 +24,7 @@ mod activation;
 mod attention;
 mod autodiff;
 mod backend;
+mod cached_rows;
 mod cpu;
 mod dense;
 mod device;
@@ -37,7 +38,6 @@ mod kernel_set;
 mod linear;
 mod loss;
 mod low_rank;
-mod moved_rows;
 mod norm;
 mod optimizer;
 mod param;
@@ -58,6 +58,7 @@ pub use attention::{
     AttentionMask, AttentionSettings, Projection, attention, attention_of_halves, projected_attention,
     projected_cross_attention,
 };
+pub use cached_rows::{reorder_rows, write_rows};
 pub use cpu::parallel::on_pool;
 pub use dense::{Dense, DenseConfig};
 pub use device::{Adapter, DeviceInfo, DeviceSpec, adapters, available, is_gpu};
@@ -69,7 +70,6 @@ pub use kernel_set::kernel_set;
 pub use linear::{linear, linear_add, linear_transposed};
 pub use loss::{IGNORE_INDEX, cross_entropy, cross_entropy_smoothed, linear_cross_entropy, negative_log_likelihood};
 pub use low_rank::{LowRank, LowRankConfig, with_adapters_of_rows, with_low_rank_dropout};
-pub use moved_rows::reorder_rows;
 pub use norm::{layer_norm, rms_norm};
 pub use optimizer::{AdamWStep, MuonMatrix, MuonStep, adamw, muon, orthogonalize, sum_of_squares};
 pub use param::{constant_param, made_when_used, normal_param};

@@ -14,7 +14,9 @@ use std::sync::OnceLock;
 use burn::tensor::{Bool, Device, Tensor, TensorData};
 
 use crate::backend::Backend;
+use crate::norm::rms_norm;
 use crate::precision;
+use crate::rotary::rotary;
 use crate::segments::{KeyRanges, Segments};
 
 pub(crate) use self::autodiff::{heads, readable};
@@ -292,6 +294,23 @@ pub struct Projection {
     pub rotary: Option<(Tensor<2>, Tensor<2>)>,
 }
 
+/// The kernels of this crate.
+const HEAD_STEPS: reference::HeadSteps = reference::HeadSteps {
+    norm: rms_norm,
+    turn: rotary,
+};
+
+impl Projection {
+    /// Queries, keys and values of projected tokens, with norms and rotary positions applied to the first two.
+    ///
+    /// # Shapes
+    ///
+    /// - `qkv`: `[batch, seq, (n_heads + 2 * n_kv_heads) * head_dim]`; results: `[batch, heads, seq, head_dim]`
+    pub fn heads(&self, qkv: Tensor<3>) -> [Tensor<4>; 3] {
+        reference::heads_by(&HEAD_STEPS, self, qkv)
+    }
+}
+
 /// Self-attention of projected tokens: norms, rotary positions and [`attention`] without copying a head out.
 ///
 /// # Shapes
@@ -305,8 +324,11 @@ pub fn projected_attention(
     settings: &AttentionSettings,
 ) -> Tensor<3> {
     // Where there is no kernel for the whole, there may be one for the attention in it.
-    let by_parts =
-        |qkv, projection| reference::attend_projected(qkv, projection, |[q, k, v]| attention(q, k, v, mask, settings));
+    let by_parts = |qkv, projection| {
+        reference::attend_projected(qkv, projection, &HEAD_STEPS, |[q, k, v]| {
+            attention(q, k, v, mask, settings)
+        })
+    };
     match Backend::of(&qkv) {
         Backend::Flex if !has_tracked_bias(mask) => autodiff::attend_projected(qkv, projection, mask, settings),
         Backend::Flex => by_parts(qkv, projection),

@@ -72,13 +72,20 @@ pub fn projected_attention(
     mask: &AttentionMask,
     settings: &AttentionSettings,
 ) -> Tensor<3> {
-    attend_projected(qkv, projection, |[q, k, v]| attention(q, k, v, mask, settings).0)
+    let steps = HeadSteps {
+        norm: rms_norm,
+        turn: rotary,
+    };
+    attend_projected(qkv, projection, &steps, |[q, k, v]| {
+        attention(q, k, v, mask, settings).0
+    })
 }
 
 /// Any attention between the heads of projected tokens, with the heads' results concatenated.
 pub(crate) fn attend_projected(
     qkv: Tensor<3>,
     projection: Projection,
+    steps: &HeadSteps,
     attend: impl FnOnce([Tensor<4>; 3]) -> Tensor<4>,
 ) -> Tensor<3> {
     let [batch, seq, width] = qkv.dims();
@@ -86,7 +93,7 @@ pub(crate) fn attend_projected(
         n_heads, n_kv_heads, ..
     } = projection;
     let head_dim = width / (n_heads + 2 * n_kv_heads);
-    attend(projection.heads(qkv))
+    attend(heads_by(steps, &projection, qkv))
         .swap_dims(1, 2) // [batch, seq, n_heads, head_dim]
         .reshape([batch, seq, n_heads * head_dim])
 }
@@ -135,28 +142,28 @@ pub fn heads_of<const N: usize>(projected: Tensor<3>, n_heads: usize) -> [Tensor
     })
 }
 
-impl Projection {
-    /// Queries, keys and values of projected tokens, with norms and rotary positions applied to the first two.
-    ///
-    /// # Shapes
-    ///
-    /// - `qkv`: `[batch, seq, (n_heads + 2 * n_kv_heads) * head_dim]`; results: `[batch, heads, seq, head_dim]`
-    pub fn heads(&self, qkv: Tensor<3>) -> [Tensor<4>; 3] {
-        let [batch, seq, width] = qkv.dims();
-        let n_blocks = self.n_heads + 2 * self.n_kv_heads;
-        let k_start = self.n_heads;
-        let v_start = k_start + self.n_kv_heads;
-        let blocks = qkv.reshape([batch, seq, n_blocks, width / n_blocks]).swap_dims(1, 2); // [batch, n_blocks, seq, head_dim]
-        let [mut q, mut k, v] =
-            [0..k_start, k_start..v_start, v_start..n_blocks].map(|heads| blocks.clone().slice_dim(1, heads));
-        if let Some((q_norm, k_norm, eps)) = &self.norms {
-            q = rms_norm(q, q_norm.clone(), *eps);
-            k = rms_norm(k, k_norm.clone(), *eps);
-        }
-        if let Some((cos, sin)) = &self.rotary {
-            q = rotary(q, cos.clone(), sin.clone());
-            k = rotary(k, cos.clone(), sin.clone());
-        }
-        [q, k, v]
+/// The steps of [`heads_by`]: an RMS norm, and the turn by rotary positions.
+pub(crate) struct HeadSteps {
+    pub(crate) norm: fn(Tensor<4>, Tensor<1>, f64) -> Tensor<4>,
+    pub(crate) turn: fn(Tensor<4>, Tensor<2>, Tensor<2>) -> Tensor<4>,
+}
+
+/// Queries, keys and values of projected tokens, with norms and rotary positions applied to the first two.
+pub(crate) fn heads_by(steps: &HeadSteps, projection: &Projection, qkv: Tensor<3>) -> [Tensor<4>; 3] {
+    let [batch, seq, width] = qkv.dims();
+    let n_blocks = projection.n_heads + 2 * projection.n_kv_heads;
+    let k_start = projection.n_heads;
+    let v_start = k_start + projection.n_kv_heads;
+    let blocks = qkv.reshape([batch, seq, n_blocks, width / n_blocks]).swap_dims(1, 2); // [batch, n_blocks, seq, head_dim]
+    let [mut q, mut k, v] =
+        [0..k_start, k_start..v_start, v_start..n_blocks].map(|heads| blocks.clone().slice_dim(1, heads));
+    if let Some((q_norm, k_norm, eps)) = &projection.norms {
+        q = (steps.norm)(q, q_norm.clone(), *eps);
+        k = (steps.norm)(k, k_norm.clone(), *eps);
     }
+    if let Some((cos, sin)) = &projection.rotary {
+        q = (steps.turn)(q, cos.clone(), sin.clone());
+        k = (steps.turn)(k, cos.clone(), sin.clone());
+    }
+    [q, k, v]
 }

@@ -1,14 +1,93 @@
-//! Rows of a key/value cache that move: the candidates of a beam search continue from others.
+//! Rows of a key/value cache: new tokens are written into them, and rows move where the candidates of a beam search continue from others.
 
 use std::collections::BTreeMap;
 
 use burn::backend::Flex;
+use burn::backend::flex::FlexTensor;
 use burn::tensor::{Int, Tensor, TensorData};
 
-use crate::autodiff::{contiguous, primitive};
+use crate::attention::{heads, readable};
+use crate::autodiff::{contiguous, dims, primitive};
 use crate::backend::Backend;
 use crate::cpu::parallel::{self, Parts};
+use crate::halves::Positions;
 use crate::profile;
+
+/// Writes the first `count` positions of rows of `new` into their places, `first` rows further down. Memory that is not shared is
+/// changed in place on flex.
+///
+/// # Shapes
+///
+/// - `cache`: `[rows, heads, capacity, width]`, as the result
+/// - `new`: `[new rows, heads, seq, width]`
+///
+/// # Panics
+///
+/// Where the shapes do not fit each other, or a place does not exist.
+pub fn write_rows(cache: Tensor<4>, new: Tensor<4>, first: usize, places: &[Positions]) -> Tensor<4> {
+    match Backend::of(&cache) {
+        Backend::Flex if !is_differentiated(&cache) && !is_differentiated(&new) => {
+            let shape = cache.dims();
+            let new = readable(primitive(new));
+            let [mut cache] = contiguous([primitive(cache)]);
+            profile::count("write", || {
+                write(cache.storage_mut::<f32>(), shape, &new, first, places);
+            });
+            Tensor::from_primitive::<Flex>(cache)
+        }
+        Backend::Flex | Backend::Other => assigned(cache, new, first, places),
+        #[cfg(feature = "cubecl")]
+        Backend::Gpu => assigned(cache, new, first, places),
+    }
+}
+
+/// Whether a tensor may be part of a graph of gradients.
+fn is_differentiated(x: &Tensor<4>) -> bool {
+    x.gradient_checkpointing_strategy().is_some()
+}
+
+/// [`write_rows`] of Burn's operations.
+fn assigned(cache: Tensor<4>, new: Tensor<4>, first: usize, places: &[Positions]) -> Tensor<4> {
+    let [_, heads, _, width] = cache.dims();
+    let [rows, _, seq, _] = new.dims();
+    let start = places.first().map_or(0, |place| place.start);
+    let is_even = places.len() == rows && places.iter().all(|place| place.start == start && place.count == seq);
+    if is_even {
+        return cache.slice_assign([first..first + rows, 0..heads, start..start + seq, 0..width], new);
+    }
+    places.iter().fold(cache, |cache, &Positions { row, start, count }| {
+        let at = first + row;
+        let these = new.clone().slice([row..row + 1, 0..heads, 0..count, 0..width]);
+        cache.slice_assign([at..at + 1, 0..heads, start..start + count, 0..width], these)
+    })
+}
+
+fn write(
+    values: &mut [f32],
+    [rows, n_heads, capacity, width]: [usize; 4],
+    new: &FlexTensor,
+    first: usize,
+    places: &[Positions],
+) {
+    let [new_rows, new_heads, seq, new_width] = [0, 1, 2, 3].map(|axis| dims(new)[axis]);
+    assert_eq!([n_heads, width], [new_heads, new_width], "numbers of another shape");
+    assert!(first + new_rows <= rows, "rows that do not exist");
+    let new = heads(new);
+    for Positions { row, start, count } in places.iter().copied() {
+        assert!(
+            row < new_rows && count <= seq && start + count <= capacity,
+            "positions that do not exist"
+        );
+        for head in 0..n_heads {
+            let from = new.view.start + row * new.view.batch_stride + head * new.view.head_stride;
+            let to = (((first + row) * n_heads + head) * capacity + start) * width;
+            for position in 0..count {
+                let from = &new.values[from + position * new.view.row_stride..][..width];
+                values[to + position * width..][..width].copy_from_slice(from);
+            }
+        }
+    }
+}
 
 /// Makes row `i` what row `parents[i]` was, for the first rows. Of row `r` only the first `lens[r]` positions mean anything; what lies
 /// behind them is undefined afterwards. Memory that is not shared is changed in place on flex, and only rows that change are copied.
@@ -74,8 +153,11 @@ pub(crate) fn reorder<T: Copy + Send + Sync>(
     let start = |row: usize, head: usize| (row * heads + head) * capacity * width;
     // Rows that others continue and that are overwritten.
     let copied = |parent: usize| -> Vec<T> {
-        let head = |head: usize| values[start(parent, head)..][..lens[parent] * width].iter().copied();
-        (0..heads).flat_map(head).collect()
+        let mut copy = Vec::with_capacity(heads * lens[parent] * width);
+        for head in 0..heads {
+            copy.extend_from_slice(&values[start(parent, head)..][..lens[parent] * width]);
+        }
+        copy
     };
     let sources = changed.iter().map(|(_, parent)| *parent).filter(is_target);
     let copies: BTreeMap<usize, Vec<T>> = sources.map(|parent| (parent, copied(parent))).collect();
@@ -144,6 +226,37 @@ mod tests {
                 assert_eq!(filled(moved, &expected_lens), expected, "{parents:?}");
             }
         }
+    }
+
+    #[test]
+    fn new_tokens_are_written_alike_by_both_implementations_and_nothing_else_changes() {
+        // As a projection leaves them: heads beside each other.
+        let new: Tensor<4> = crate::random::normal([3, 2, 2, 3], 1.0, 4, &Device::flex());
+        let new = new.swap_dims(1, 2);
+        let at = |row, start, count| Positions { row, start, count };
+        let bits = |x: Tensor<4>| -> Vec<u32> { x.into_data().iter::<f32>().map(f32::to_bits).collect() };
+        for (first, places) in [
+            (0, vec![at(0, 1, 2), at(1, 1, 2), at(2, 1, 2)]),
+            (2, vec![at(0, 0, 1), at(2, 2, 2)]),
+            (1, vec![]),
+        ] {
+            let written = bits(write_rows(cache(), new.clone(), first, &places));
+            assert_eq!(written, bits(assigned(cache(), new.clone(), first, &places)));
+            let changed = bits(cache())
+                .iter()
+                .zip(&written)
+                .filter(|(old, new)| old != new)
+                .count();
+            let expected: usize = places.iter().map(|place| place.count * 2 * 3).sum();
+            assert_eq!(changed, expected);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "positions that do not exist")]
+    fn tokens_behind_the_capacity_are_refused() {
+        let (row, start, count) = (0, 4, 1);
+        write_rows(cache(), cache(), 0, &[Positions { row, start, count }]);
     }
 
     #[test]
