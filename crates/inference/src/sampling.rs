@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use taal_kernels::exp_in_place;
 use taal_kernels::random::{Generator, key};
 
 use crate::{InferenceError, Result};
@@ -263,9 +264,14 @@ fn weigh(logits: &[f32], seen: Seen<'_>, sampling: &Sampling) -> Result<Vec<Weig
     if sampling.temperature == 0.0 {
         return Ok(vec![Weighted { weight: 1.0, ..best }]);
     }
-    for weighted in &mut kept {
-        // The best has weight 1, so the sum is at least 1 and nothing overflows.
-        weighted.weight = ((weighted.logit - best.logit) / sampling.temperature).exp();
+    // The best has weight 1, so the sum is at least 1 and nothing overflows.
+    let scaled = kept
+        .iter()
+        .map(|weighted| (weighted.logit - best.logit) / sampling.temperature);
+    let mut weights: Vec<f64> = scaled.collect();
+    exp_in_place(&mut weights);
+    for (weighted, weight) in kept.iter_mut().zip(weights) {
+        weighted.weight = weight;
     }
     if let Some(top_k) = sampling.top_k.filter(|top_k| *top_k < kept.len()) {
         kept.select_nth_unstable_by(top_k, by_rank);

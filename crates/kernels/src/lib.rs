@@ -59,6 +59,7 @@ pub use attention::{
     projected_cross_attention,
 };
 pub use cached_rows::{reorder_rows, write_rows};
+pub use cpu::math::exp_in_place;
 pub use cpu::parallel::on_pool;
 pub use dense::{Dense, DenseConfig};
 pub use device::{Adapter, DeviceInfo, DeviceSpec, adapters, available, is_gpu};

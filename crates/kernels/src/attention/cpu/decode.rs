@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// Into how many parts per thread the heads are cut: few to hand over, and enough that a slow thread holds up no other.
+const TASKS_PER_THREAD: usize = 4;
+
 /// Attention of few queries, each key and value read once: decoding with a cache. The result is `[batch, q_len, n_heads, value_dim]`.
 /// Scores take `q_len * kv_len` numbers per head. Keys and values in [`f16`] are converted some lines at a time, so that only their
 /// own bytes come from memory; the result is that of the converted ones, bit for bit.
@@ -30,7 +33,11 @@ pub(crate) fn decode<N: Stored>(inputs: &Inputs<'_, N>) -> Vec<f32> {
     if tasks * shape.kv_len * shape.head_dim < 1 << 15 {
         (0..tasks).for_each(task);
     } else {
-        parallel::for_each(tasks, task);
+        // Several at a time: one takes a few microseconds, no more than to hand it over.
+        let at_once = tasks.div_ceil(TASKS_PER_THREAD * rayon::current_num_threads());
+        parallel::for_each(tasks.div_ceil(at_once), |chunk| {
+            (chunk * at_once..tasks.min((chunk + 1) * at_once)).for_each(&task);
+        });
     }
     context
 }
