@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use taal_data::DataError;
-use taal_exchange::ExchangeError;
+use taal_exchange::{ExchangeError, is_gguf_file};
 use taal_inference::{InferenceError, MissingModel};
 use taal_kernels::KernelError;
 use taal_trainer::TrainError;
@@ -69,6 +69,11 @@ fn of_inference(error: &InferenceError) -> Option<String> {
         InferenceError::NoModel { dir } => {
             let name = terminal::shell_word(&dir.display().to_string());
             match dir.extension().and_then(|extension| extension.to_str()) {
+                Some("gguf") if dir.is_dir() => models_near(Some(dir)),
+                Some("gguf") if dir.is_file() && !is_gguf_file(dir).unwrap_or(false) => Some(
+                    "a GGUF file begins with the letters GGUF, and this one does not: it is empty, cut off or another file; copy it again"
+                        .to_string(),
+                ),
                 // Verbs that ask a model open a GGUF file; training needs a directory with weights that are not rounded.
                 Some("gguf") => Some(format!(
                     "`taal import --from {name} --weights f32 --out DIR` turns it into a model directory"

@@ -113,7 +113,10 @@ fn bpe(merges: Vec<Value>) -> Value {
 }
 
 fn byte_level(v: &Vocabulary) -> std::result::Result<Parts, String> {
-    let merges = v.merges.iter().flatten().enumerate().map(|(index, merge)| {
+    let merges = v.merges.as_ref().ok_or(
+        "key `tokenizer.ggml.merges` is missing: without it every text would be single bytes; write the file again with the merges",
+    )?;
+    let merges = merges.iter().enumerate().map(|(index, merge)| {
         let pair = merge.split_once(' ').filter(|(first, _)| !first.is_empty());
         let (first, second) = pair.ok_or_else(|| {
             format!("key `tokenizer.ggml.merges`: entry {index} is not two tokens with a space between")

@@ -222,10 +222,15 @@ pub fn import_model_as<'a>(
         _ => given.or(own),
     };
     check_tokenizer(tokenizer.as_ref(), tokenizer_path, model.config(), from)?;
-    let (model, notes) = match weights {
+    let halves = match (weights, source) {
+        (None, Source::HuggingFace) if taal_store::is_dir(from) => hugging_face::stored_halves(&model_dir(from)?)?,
+        _ => None,
+    };
+    let (model, notes) = match (weights, halves) {
         // Then they are not kept as they were unpacked.
-        Some(format) => (model.with_weights(format)?, Vec::new()),
-        None => (model, notes),
+        (Some(format), _) => (model.with_weights(format)?, Vec::new()),
+        (None, Some(format)) => (model.with_weights(format)?, notes),
+        (None, None) => (model, notes),
     };
     make_parent(out)?;
     let sentence = match source {
@@ -277,6 +282,13 @@ pub(crate) fn export_opened(
     format: Option<WeightFormat>,
     out: &Path,
 ) -> Result<Exported> {
+    // What was opened in single precision may be 16-bit floats in the file.
+    let format = match (target, format) {
+        (Target::HuggingFace | Target::Gguf, None) if taal_store::is_dir(dir) => {
+            hugging_face::stored_halves(&model_dir(dir)?)?
+        }
+        _ => format,
+    };
     let tensor_type = match (target, format) {
         (Target::Llama2c, _) => WeightFormat::F32.to_string(),
         (_, Some(format)) => format.to_string(),
@@ -295,6 +307,10 @@ pub(crate) fn export_opened(
     exported
         .notes
         .extend(format.and_then(|format| format.note(lm.model.config(), &found)));
+    // Before anything is created: it may refuse. A GGUF file is rounded while it is written.
+    if let (Target::HuggingFace, Some(format)) = (target, format) {
+        lm = lm.with_weights(format)?;
+    }
     make_parent(out)?;
     let mut weights = out.to_path_buf();
     match target {
@@ -303,9 +319,6 @@ pub(crate) fn export_opened(
                 true => own_files(&model_dir(dir)?, lm.model.config().d_model)?,
                 false => Vec::new(),
             };
-            if let Some(format) = format {
-                lm = lm.with_weights(format)?;
-            }
             if lm.model.has_blocks() {
                 exported.notes.push(ONLY_TAAL.to_string());
             }

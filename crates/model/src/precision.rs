@@ -117,15 +117,17 @@ impl Transformer {
         dense.chain(tokens).filter(|(_, found)| !found.is_empty()).collect()
     }
 
-    /// The types of the matrices in memory, by name: F32 where none is in fewer bits.
+    /// The types of the matrices and the token embedding in memory, by name: F32 too where one of them is in single precision.
     pub fn weight_types(&self) -> String {
         let quantized = self.quantized();
         let kinds = quantized.values().copied().flatten().map(QuantizedMatrix::kind);
-        let found: BTreeSet<String> = kinds.map(|kind| kind.to_string()).collect();
-        match found.is_empty() {
-            true => WeightType::F32.to_string(),
-            false => Vec::from_iter(found).join(", "),
+        let mut found: BTreeSet<String> = kinds.map(|kind| kind.to_string()).collect();
+        let is_single = |dense: &Dense| dense.quantized().is_empty();
+        let tokens = self.embeddings.tokens.quantized();
+        if tokens.is_none() || self.dense_layers_ref().iter().any(|(_, dense)| is_single(dense)) {
+            found.insert(WeightType::F32.to_string());
         }
+        Vec::from_iter(found).join(", ")
     }
 
     /// Whether any matrix is in fewer bits.

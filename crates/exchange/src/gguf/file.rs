@@ -202,18 +202,31 @@ impl<'data> File<'data> {
             .sum()
     }
 
+    /// Refuses the file where a tensor has a type that is not read.
+    pub(super) fn refuse_unread(&self) -> Result<(), ModelError> {
+        match self.tensors.iter().find(|(_, info)| info.len.is_none()) {
+            Some((name, info)) => Err(self.unread(name, info)),
+            None => Ok(()),
+        }
+    }
+
+    fn unread(&self, name: &str, info: &TensorInfo) -> ModelError {
+        let detail = format!(
+            "tensor `{}` has type {}, which is not read; expected {}; convert the file, for example with \
+             `llama-quantize --allow-requantize IN.gguf OUT.gguf F16`",
+            shown(name),
+            info.tensor_type,
+            TensorType::READ.map(|tensor_type| tensor_type.to_string()).join(", ")
+        );
+        ModelError::file(self.path, detail)
+    }
+
     /// The values of a tensor, all of them finite.
     pub(super) fn values(&self, name: &str, info: &TensorInfo) -> Result<Vec<f32>, ModelError> {
         let bad = |detail: String| ModelError::file(self.path, detail);
         let bytes = info.len.and_then(|len| self.data.get(info.start..info.start + len));
-        let values = bytes.and_then(|bytes| info.tensor_type.decode(bytes)).ok_or_else(|| {
-            bad(format!(
-                "tensor `{name}` has type {}, which is not read; expected {}; convert the file, for example with \
-                 `llama-quantize --allow-requantize IN.gguf OUT.gguf F16`",
-                info.tensor_type,
-                TensorType::READ.map(|tensor_type| tensor_type.to_string()).join(", ")
-            ))
-        })?;
+        let values = bytes.and_then(|bytes| info.tensor_type.decode(bytes));
+        let values = values.ok_or_else(|| self.unread(name, info))?;
         if let (Some(map), Some(bytes)) = (self.map, bytes) {
             map.release(bytes);
         }

@@ -205,6 +205,7 @@ fn refuse_too_few(file: &File<'_>, config: &TransformerConfig) -> Result<(), Mod
     if bytes >= n_params / 256 * LEAST_BLOCK_BYTES {
         return Ok(());
     }
+    file.refuse_unread()?;
     Err(ModelError::file(
         file.path(),
         format!(

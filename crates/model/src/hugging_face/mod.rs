@@ -51,6 +51,7 @@ use crate::layout::{Parameter, Part};
 use crate::parameters::{self, Given, Held};
 use crate::precision::{can_be_quantized, rows_of};
 use crate::transformer::Transformer;
+use crate::weight_format::WeightFormat;
 use layout::Layout;
 use shards::{Shards, Weights};
 pub use taal_store::layout::{CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE, WEIGHTS_INDEX_FILE as INDEX_FILE};
@@ -250,14 +251,46 @@ pub fn open(dir: &Path, device: &Device) -> Result<Transformer, ModelError> {
         return Ok(open_with_adapter(dir, device)?.merged());
     }
     let (config, family) = read_config(dir)?;
+    with_weights_of(dir, &config, |weights| build(&config, family, weights, device))
+}
+
+/// Opens the weights of a directory, in one file or several.
+fn with_weights_of<R>(
+    dir: &Path,
+    config: &TransformerConfig,
+    read: impl FnOnce(&Weights<'_>) -> Result<R, ModelError>,
+) -> Result<R, ModelError> {
     let path = dir.join(WEIGHTS_FILE);
     if !taal_store::exists(&path) && taal_store::exists(&dir.join(INDEX_FILE)) {
-        let shards = Shards::open(dir, &config)?;
-        return build(&config, family, &shards.weights(&config)?, device);
+        let shards = Shards::open(dir, config)?;
+        return read(&shards.weights(config)?);
     }
     refuse_shards_without_index(dir, &path)?;
     let map = Arc::new(Map::open(&path)?);
-    build(&config, family, &Weights::of_map(&path, &map, &config)?, device)
+    read(&Weights::of_map(&path, &map, config)?)
+}
+
+/// The 16-bit floats in which a directory stores all of its matrices; `None` where some are in another type. [`open`] gives them in
+/// single precision, and [`Transformer::with_weights`] back without a change.
+///
+/// # Errors
+///
+/// As [`open`], except for what concerns single tensors.
+pub fn stored_halves(dir: &Path) -> Result<Option<WeightFormat>, ModelError> {
+    if is_adapter_dir(dir) {
+        return Ok(None);
+    }
+    let (config, _) = read_config(dir)?;
+    with_weights_of(dir, &config, |weights| {
+        let tensors = weights.names().filter_map(|(name, _)| weights.get(name));
+        let matrices = tensors.filter(|stored| stored.view.shape().len() > 1);
+        let types: BTreeSet<Dtype> = matrices.map(|stored| stored.view.dtype()).collect();
+        Ok(match Vec::from_iter(types)[..] {
+            [Dtype::F16] => Some(WeightFormat::F16),
+            [Dtype::BF16] => Some(WeightFormat::Bf16),
+            _ => None,
+        })
+    })
 }
 
 /// Weights in several files need the index that says which tensor is where.
@@ -538,12 +571,16 @@ fn read_matrices(
 
 /// The values of a parameter. The file is read block by block, so only one block is in memory in addition to the model.
 fn read_parameter(weights: &Weights<'_>, layout: &Layout, parameter: &Parameter) -> Result<Vec<f32>, ModelError> {
+    // Of what is no matrix there are none.
+    let places = parameter.matrix_places(false);
     let found: Vec<Stored<'_>> = parameter
         .parts
         .iter()
-        .map(|part| {
+        .enumerate()
+        .map(|(index, part)| {
             let stored = find(weights, layout, &part.name)?;
-            if stored.view.shape() == part.shape || stored.is_blocks() {
+            let is_matrix_of_blocks = stored.is_blocks() && index < places.len();
+            if stored.view.shape() == part.shape || is_matrix_of_blocks {
                 return Ok(stored);
             }
             let detail = format!(
@@ -557,9 +594,8 @@ fn read_parameter(weights: &Weights<'_>, layout: &Layout, parameter: &Parameter)
     // Allocated only now that all parts are known to exist.
     let mut values = vec![0.0; parameter.count()];
     for (index, (part, stored)) in parameter.parts.iter().zip(found).enumerate() {
-        if stored.is_blocks() {
+        if let Some(place) = places.get(index).filter(|_| stored.is_blocks()) {
             // Next to parts in floats, so that the parameter cannot be multiplied as it is stored.
-            let place = &parameter.matrix_places(false)[index];
             let matrix = stored.matrix(&part.name, place)?;
             parameter.place(index, 0, &matrix.dequantize(), &mut values);
             continue;
