@@ -13,7 +13,7 @@ use taal_store::layout::MODEL_DIR;
 use taal_trainer::Checkpoints;
 
 use crate::arguments::{CacheArgument, NamedAdapter, NamedModel, Priority, ServeArguments, WeightsArgument};
-use crate::energy::Place;
+use crate::energy::{Kept, Place};
 use crate::failure::Failure;
 use crate::{models, terminal};
 
@@ -247,21 +247,11 @@ impl Newest {
 
 /// The server with this machine's meter, electricity and PUE.
 fn metered(server: Server) -> Server {
-    let read = || -> Result<_, Failure> {
-        let place = Place::find()?;
-        let settings = place.settings();
-        let (grid, pue) = (settings.grid()?, settings.pue.unwrap_or(1.0));
-        let (options, clock) = (place.options(), Box::new(SystemClock::default()));
-        let meter = Meter::new(Box::new(place.files), clock, nvidia_gpus(), options);
-        Ok((meter, grid, pue))
-    };
-    match read() {
-        Ok((meter, grid, pue)) => server.metered(meter, grid, pue),
-        Err(failure) => {
-            terminal::message(&format!("note: {}; energy is not metered", failure.words()));
-            server
-        }
-    }
+    let place = Place::find();
+    let Kept { options, grid, pue } = place.kept(terminal::message);
+    let clock = Box::new(SystemClock::default());
+    let meter = Meter::new(Box::new(place.files), clock, nvidia_gpus(), options);
+    server.metered(meter, grid, pue)
 }
 
 /// Gives the processors to other programs first. Threads that start later, which are all that compute, inherit it.

@@ -77,7 +77,7 @@ pub enum Error {
         detail: String,
     },
     /// A file with the settings of machines is not one.
-    #[error("{}: not the settings of taal energy: {detail}; repair or remove the file", path.display())]
+    #[error("{}: not the settings of taal energy: {detail}; repair the file, or run `taal energy calibrate --forget`", path.display())]
     BadSettings {
         /// The file.
         path: PathBuf,

@@ -48,6 +48,29 @@ impl RunLog {
         Ok(self.log.sync()?)
     }
 
+    /// Changes the last record, atomically, such as to add what was only known after the last step. Nothing happens to an empty log.
+    ///
+    /// # Errors
+    ///
+    /// As [`read_log`] and [`AppendLog::rewrite`].
+    pub fn amend_last(&mut self, change: impl FnOnce(&mut StepRecord)) -> Result<()> {
+        let path = self.log.path().to_path_buf();
+        let mut lines = Vec::new();
+        for_each_line(&path, |_, line| {
+            lines.push(String::from_utf8_lossy(line).into_owned());
+            Ok(())
+        })?;
+        let Some(last) = lines.last_mut() else {
+            return Ok(());
+        };
+        let mut record = parse(&path, 0, last.as_bytes())?;
+        change(&mut record);
+        *last = serde_json::to_string(&record)
+            .map_err(|error| taal_store::Error::io("append a record to", &path, error.into()))?;
+        self.log = AppendLog::rewrite(&path, lines.iter().map(String::as_str))?;
+        Ok(())
+    }
+
     /// Drops the records of steps after `step`, atomically, so that a resumed run writes them again.
     ///
     /// Lines are kept as they are. Damage after the record of `step` goes with what is dropped.

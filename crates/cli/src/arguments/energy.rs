@@ -54,7 +54,7 @@ pub struct EnergyWatchArguments {
     /// Write the figures as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Write the figures in the columns of codecarbon's emissions.csv
+    /// Add a row to a table in the columns of codecarbon's emissions.csv
     #[arg(long, value_name = "FILE")]
     pub csv: Option<PathBuf>,
     /// Read the counter of the whole platform (psys) instead of those of processors and memory
@@ -86,14 +86,14 @@ pub struct EnergyEstimateArguments {
     /// Tokens to train on, as in 2.3B
     #[arg(long, value_name = "N", value_parser = amount, requires = "params")]
     pub tokens: Option<f64>,
-    /// cpu (this machine), p100, v100, v100-pcie, t4, a100, h100, h100-pcie, h200 or l4
-    #[arg(long, value_name = "NAME", default_value = "cpu")]
-    pub device: String,
-    /// Share of the device's peak that the training reaches
-    #[arg(long, value_name = "SHARE", value_parser = positive, default_value = "0.4")]
-    pub utilization: f64,
+    /// cpu (this machine), p100, v100, v100-pcie, t4, a100, h100, h100-pcie, h200 or l4 [default: cpu]
+    #[arg(long, value_name = "NAME", requires = "params")]
+    pub device: Option<String>,
+    /// Share of the device's peak that the training reaches [default: 0.4, between 0.2 and 0.6]
+    #[arg(long, value_name = "SHARE", value_parser = positive, requires = "params")]
+    pub utilization: Option<f64>,
     /// Mean power per device in watts [default: the device's design power]
-    #[arg(long, value_name = "W", value_parser = positive)]
+    #[arg(long, value_name = "W", value_parser = positive, requires = "params")]
     pub watts: Option<f64>,
     #[command(flatten)]
     pub grid: GridArguments,

@@ -1,23 +1,41 @@
 //! `taal energy estimate`: a training before it starts.
 
 use taal_metrics::energy::{
-    ACCELERATORS, Energy, GramCo2e, PRESETS, Power, PowerModel, TrainingCost, TrainingPlan, Watt, bloom,
-    find_accelerator, find_preset, training_flops,
+    ACCELERATOR_IDLE_SHARE, ACCELERATORS, Energy, Footprint, GramCo2e, Grid, PRESETS, Power, TrainingCost,
+    TrainingPlan, Watt, WattHour, bloom, bloom_grid, bloom_on, check_pue, embodied_of_accelerators, find_accelerator,
+    find_preset, training_flops,
 };
 
-use super::settings::Place;
+use super::settings::{Kept, Place};
 use crate::arguments::EnergyEstimateArguments;
 use crate::failure::Failure;
 use crate::terminal;
 
+/// The share of its peak that a device reaches in training, and its bounds: large trainings reach 20 to 60 %.
+const UTILIZATION: [f64; 3] = [0.4, 0.2, 0.6];
+
+/// How exact a share or a power is that was given, as a share of itself.
+const GIVEN_ERROR: f64 = 0.1;
+
 /// Shows what a training takes.
 pub fn estimate(arguments: &EnergyEstimateArguments) -> Result<(), Failure> {
     match (arguments.preset.as_deref(), arguments.params, arguments.tokens) {
-        (Some("bloom"), ..) => show_bloom(*arguments.json),
+        (Some(name), ..) if name.to_lowercase() == "bloom" => show_bloom(arguments),
         (Some(name), ..) => show_preset(arguments, name),
         (None, Some(params), Some(tokens)) => show_own(arguments, params, tokens),
+        _ if arguments.grid.grid.is_some() || arguments.grid.pue.is_some() => {
+            let sentence = "--grid and --pue need a training: --preset NAME, or --params N and --tokens N";
+            Err(Failure::from(anyhow::anyhow!(sentence)))
+        }
         _ => show_all(*arguments.json),
     }
+}
+
+/// The electricity and PUE that were asked for; none where the paper's hold.
+fn asked(arguments: &EnergyEstimateArguments) -> Result<(Option<Grid>, Option<f64>), Failure> {
+    let grid = arguments.grid.grid.as_deref().map(Grid::find).transpose()?;
+    let pue = arguments.grid.pue.map(check_pue).transpose()?;
+    Ok((grid, pue))
 }
 
 fn names() -> String {
@@ -35,14 +53,9 @@ fn show_preset(arguments: &EnergyEstimateArguments, name: &str) -> Result<(), Fa
     };
     // The electricity and the building are the paper's, unless others are asked for.
     let mut plan = preset.plan;
-    let place = Place::find()?;
-    let (grid, pue) = place.electricity(&arguments.grid)?;
-    if arguments.grid.grid.is_some() {
-        plan.g_per_kwh = grid.g_per_kwh;
-    }
-    if arguments.grid.pue.is_some() {
-        plan.pue = pue;
-    }
+    let (grid, pue) = asked(arguments)?;
+    plan.g_per_kwh = grid.map_or(plan.g_per_kwh, |grid| grid.g_per_kwh);
+    plan.pue = pue.unwrap_or(plan.pue);
     let cost = plan.cost();
     if *arguments.json {
         return Ok(terminal::print_json(&serde_json::json!({
@@ -55,6 +68,7 @@ fn show_preset(arguments: &EnergyEstimateArguments, name: &str) -> Result<(), Fa
             "accelerator_hours": cost.accelerator_hours,
             "kwh": cost.energy.kwh(),
             "co2e_g": cost.co2e,
+            "co2e_embodied_g": embodied_of_accelerators(cost.accelerator_hours),
             "published_mwh": preset.published.0,
             "published_t": preset.published.1,
             "paper": preset.paper,
@@ -80,6 +94,14 @@ fn show_preset(arguments: &EnergyEstimateArguments, name: &str) -> Result<(), Fa
         ),
         ("CO2e", format!("{} at {:.0} g/kWh", cost.co2e, plan.g_per_kwh)),
         (
+            "of it idle",
+            "not known: the paper has the mean power of the system, at work and at rest".to_owned(),
+        ),
+        (
+            "embodied",
+            format!("{} on top, estimated", embodied_of_accelerators(cost.accelerator_hours)),
+        ),
+        (
             "published",
             format!(
                 "{} MWh, {} t ({})",
@@ -90,9 +112,12 @@ fn show_preset(arguments: &EnergyEstimateArguments, name: &str) -> Result<(), Fa
     Ok(terminal::print(&terminal::table(&rows))?)
 }
 
-fn show_bloom(is_json: bool) -> Result<(), Failure> {
-    let found = bloom();
-    if is_json {
+fn show_bloom(arguments: &EnergyEstimateArguments) -> Result<(), Failure> {
+    let (grid, pue) = asked(arguments)?;
+    let grid = grid.unwrap_or_else(bloom_grid);
+    let pue = pue.unwrap_or(1.0);
+    let found = bloom_on(&grid, pue);
+    if *arguments.json {
         return Ok(terminal::print_json(&found)?);
     }
     let footprint = found.footprint;
@@ -106,6 +131,7 @@ fn show_bloom(is_json: bool) -> Result<(), Failure> {
         ("idle", format!("{}, {}", found.idle, footprint.idle)),
         ("embodied", footprint.embodied.to_string()),
         ("in all", footprint.total().to_string()),
+        ("electricity", format!("{}, PUE {pue}", grid.words())),
         (
             "published",
             "24.7, 14.6 and 11.2 t, 50.5 t in all (Luccioni et al. 2022, arXiv 2211.02001)".to_owned(),
@@ -161,73 +187,125 @@ struct Device {
     words: String,
     peak_flops_per_s: f64,
     power: Power,
+    /// At rest.
+    idle: Watt,
+    /// Whether it is an accelerator in a server.
+    is_accelerator: bool,
 }
 
-/// How far the mean power of an accelerator in training is from its design power: half of it to all of it.
-const ACCELERATOR_LOW: f64 = 0.5;
+/// How far the mean power of an accelerator in training, with its part of the server, is from its design power: half of it to one and a half.
+const ACCELERATOR_POWER: [f64; 2] = [0.5, 1.5];
 
-fn device(arguments: &EnergyEstimateArguments, place: &Place) -> Result<Device, Failure> {
-    let mut device = if matches!(arguments.device.as_str(), "cpu" | "flex") {
-        let settings = place.settings();
-        let model = settings
-            .calibration
-            .map_or_else(|| PowerModel::of(&place.machine), |it| PowerModel::calibrated(&it));
+fn device(arguments: &EnergyEstimateArguments, place: &Place, kept: &Kept) -> Result<Device, Failure> {
+    let name = arguments.device.as_deref().unwrap_or("cpu");
+    let mut device = if matches!(name, "cpu" | "flex") {
+        let model = place.model(&kept.options);
         Device {
             words: place.machine.words(),
             peak_flops_per_s: taal_kernels::measured_peak_flops_per_s(),
             power: model.full(),
+            idle: model.at_rest().watts,
+            is_accelerator: false,
         }
     } else {
-        let Some(found) = find_accelerator(&arguments.device) else {
+        let Some(found) = find_accelerator(name) else {
             let known: Vec<&str> = ACCELERATORS.iter().map(|it| it.name).collect();
-            let name = taal_store::excerpt(&arguments.device);
+            let name = taal_store::excerpt(name);
             let known = known.join(", ");
             return Err(Failure::from(anyhow::anyhow!(
                 "unknown device {name}: expected cpu or one of {known}"
             )));
         };
+        let [low, high] = ACCELERATOR_POWER;
         Device {
             words: format!("one {}", found.name),
             peak_flops_per_s: found.peak_flops_per_s,
             power: Power {
                 watts: found.watts,
-                low: found.watts * ACCELERATOR_LOW,
-                high: found.watts,
+                low: found.watts * low,
+                high: found.watts * high,
             },
+            idle: found.watts * ACCELERATOR_IDLE_SHARE,
+            is_accelerator: true,
         }
     };
     if let Some(watts) = arguments.watts {
-        device.power = Power::new(watts, watts, watts);
+        let [value, low, high] = given(watts);
+        device.power = Power::new(value, low, high);
+        device.idle = device.idle.min(device.power.watts);
     }
     Ok(device)
 }
 
-fn show_own(arguments: &EnergyEstimateArguments, params: f64, tokens: f64) -> Result<(), Failure> {
-    if arguments.utilization > 1.0 {
-        let share = arguments.utilization;
+/// A value that was given, with the bounds of what may be meant by it.
+fn given(value: f64) -> [f64; 3] {
+    [value, value * (1.0 - GIVEN_ERROR), value * (1.0 + GIVEN_ERROR)]
+}
+
+/// Hours, energy and gases: value, lower and upper bound.
+struct Costs {
+    utilization: f64,
+    value: TrainingCost,
+    low: TrainingCost,
+    high: TrainingCost,
+    footprint: Footprint,
+}
+
+fn costs(arguments: &EnergyEstimateArguments, device: &Device, kept: &Kept, flops: f64) -> Result<Costs, Failure> {
+    let share = arguments.utilization;
+    if let Some(share) = share.filter(|share| *share > 1.0) {
         return Err(Failure::from(anyhow::anyhow!(
             "--utilization {share}: expected a share of at most 1"
         )));
     }
-    let place = Place::find()?;
-    let (grid, pue) = place.electricity(&arguments.grid)?;
-    let device = device(arguments, &place)?;
-    let flops = training_flops(params, tokens);
-    let cost = |watts: Watt| {
+    let [utilization, least, most] = share.map_or(UTILIZATION, given);
+    let cost = |utilization: f64, watts: Watt| {
         let plan = TrainingPlan {
             flops,
-            flops_per_s: device.peak_flops_per_s * arguments.utilization,
+            flops_per_s: device.peak_flops_per_s * utilization,
             watts,
-            pue,
-            g_per_kwh: grid.g_per_kwh,
+            pue: kept.pue,
+            g_per_kwh: kept.grid.g_per_kwh,
         };
         plan.cost()
     };
-    let (value, low, high) = (
-        cost(device.power.watts),
-        cost(device.power.low),
-        cost(device.power.high),
-    );
+    let value = cost(utilization, device.power.watts);
+    let hours = value.accelerator_hours;
+    // PUE is added where gases are computed.
+    let all = WattHour(hours * device.power.watts.0);
+    let idle = WattHour(hours * device.idle.0).min(all);
+    Ok(Costs {
+        utilization,
+        value,
+        // Less power for a shorter time, and more power for a longer one.
+        low: cost(most.min(1.0), device.power.low),
+        high: cost(least, device.power.high),
+        footprint: Footprint::new(
+            all - idle,
+            idle,
+            match device.is_accelerator {
+                true => embodied_of_accelerators(hours),
+                false => Place::find().machine.embodied_per_hour() * hours,
+            },
+            &kept.grid,
+            kept.pue,
+        ),
+    })
+}
+
+fn show_own(arguments: &EnergyEstimateArguments, params: f64, tokens: f64) -> Result<(), Failure> {
+    let place = Place::find();
+    let kept = place.asked(&arguments.grid)?;
+    let device = device(arguments, &place, &kept)?;
+    let flops = training_flops(params, tokens);
+    let Costs {
+        utilization,
+        value,
+        low,
+        high,
+        footprint,
+    } = costs(arguments, &device, &kept, flops)?;
+    let (grid, pue) = (&kept.grid, kept.pue);
     if *arguments.json {
         let energy = Energy {
             joules: value.energy.joules(),
@@ -236,9 +314,11 @@ fn show_own(arguments: &EnergyEstimateArguments, params: f64, tokens: f64) -> Re
         };
         return Ok(terminal::print_json(&serde_json::json!({
             "device": device.words, "flops": flops, "peak_flops_per_s": device.peak_flops_per_s,
-            "utilization": arguments.utilization, "hours": value.accelerator_hours, "energy": energy,
-            "source": "estimated", "co2e_g": value.co2e, "grid": grid.code, "g_per_kwh": grid.g_per_kwh,
-            "year": grid.year, "pue": pue,
+            "utilization": utilization, "hours": value.accelerator_hours, "hours_low": low.accelerator_hours,
+            "hours_high": high.accelerator_hours, "energy": energy,
+            "source": "estimated", "co2e_g": value.co2e, "co2e_dynamic_g": footprint.dynamic,
+            "co2e_idle_g": footprint.idle, "co2e_embodied_g": footprint.embodied, "grid": grid.code,
+            "g_per_kwh": grid.g_per_kwh, "year": grid.year, "pue": pue,
         }))?);
     }
     let gases: GramCo2e = value.co2e;
@@ -246,8 +326,8 @@ fn show_own(arguments: &EnergyEstimateArguments, params: f64, tokens: f64) -> Re
         (
             "FLOPs",
             format!(
-                "{}: 6 times {} parameters times {} tokens",
-                terminal::short(flops),
+                "{:.3e}: 6 times {} parameters times {} tokens",
+                flops,
                 terminal::short(params),
                 terminal::short(tokens)
             ),
@@ -258,15 +338,26 @@ fn show_own(arguments: &EnergyEstimateArguments, params: f64, tokens: f64) -> Re
                 "{}, peak {}FLOP/s, {:.0} % of it",
                 device.words,
                 terminal::short(device.peak_flops_per_s),
-                arguments.utilization * 100.0
+                utilization * 100.0
             ),
         ),
-        ("hours", format!("{:.2}", value.accelerator_hours)),
+        (
+            "hours",
+            format!(
+                "{:.2} ({:.2} to {:.2})",
+                value.accelerator_hours, low.accelerator_hours, high.accelerator_hours
+            ),
+        ),
         (
             "energy",
             format!("{} ({} to {}), estimated", value.energy, low.energy, high.energy),
         ),
         ("CO2e", format!("{gases} ({} to {})", low.co2e, high.co2e)),
+        (
+            "of it",
+            format!("{} dynamic, {} idle", footprint.dynamic, footprint.idle),
+        ),
+        ("embodied", format!("{} on top", footprint.embodied)),
         ("electricity", format!("{}, PUE {pue}", grid.words())),
     ];
     Ok(terminal::print(&terminal::table(&rows))?)

@@ -18,8 +18,8 @@ const MAX_SECONDS: f64 = 86_400.0;
 
 /// Meters as a training with fast steps does, and shows the cost.
 pub fn bench_meter(arguments: &BenchMeterArguments) -> Result<(), Failure> {
-    let place = Place::find()?;
-    let (files, options) = (place.files.clone(), place.options());
+    let place = Place::find();
+    let (files, options) = (place.files.clone(), place.kept(terminal::message).options);
     let make = || {
         Meter::new(
             Box::new(files),

@@ -8,6 +8,7 @@ mod meter;
 mod settings;
 mod speedrun;
 mod watch;
+mod work;
 
 use taal_metrics::energy::{EnergyFigures, GramCo2e, Joule, SelftestCase, selftest as run_selftest};
 use taal_metrics::{Forecast, LedgerTotals, Predicted};
@@ -17,9 +18,10 @@ pub use self::estimate::estimate;
 pub use self::forecast::bench_forecast;
 pub use self::green::bench_green;
 pub use self::meter::bench_meter;
-pub use self::settings::{Place, calibrate};
+pub use self::settings::{Kept, Place, calibrate};
 pub use self::speedrun::bench_speedrun;
 pub use self::watch::watch;
+pub use self::work::{Work, WorkEnergy};
 use crate::arguments::EnergySelftestArguments;
 use crate::failure::Failure;
 use crate::terminal;
@@ -50,30 +52,17 @@ fn line(case: &SelftestCase) -> String {
     )
 }
 
-/// How a training is metered on this machine. Settings that cannot be read cost a note, not the training.
+/// How a training is metered on this machine. A setting that cannot be used costs a note, not the training.
 pub fn of_training(budget: Option<Joule>, note: impl Fn(&str)) -> EnergyOptions {
-    let mut options = EnergyOptions {
+    let place = Place::find();
+    let Kept { options, grid, pue } = place.kept(note);
+    EnergyOptions {
+        meter: options,
+        files: place.files,
+        grid,
+        pue,
         budget,
-        ..EnergyOptions::default()
-    };
-    let read = || -> Result<_, Failure> {
-        let place = Place::find()?;
-        let settings = place.settings();
-        Ok((place.options(), place.files.clone(), settings.grid()?, settings.pue))
-    };
-    match read() {
-        Ok((meter, files, grid, pue)) => {
-            options.meter = meter;
-            options.files = files;
-            options.grid = grid;
-            options.pue = pue.unwrap_or(options.pue);
-        }
-        Err(failure) => note(&format!(
-            "note: {}; energy is metered without these settings",
-            failure.words()
-        )),
     }
-    options
 }
 
 /// Energy and greenhouse gases, a row each.

@@ -179,10 +179,10 @@ impl<T> Metered<T> {
 
 /// Both programs are metered from outside, by the same meter.
 fn metered<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<Metered<T>, Failure> {
-    let place = Place::find()?;
+    let place = Place::find();
     let options = MeterOptions {
         scope: Scope::Tree,
-        ..place.options()
+        ..place.kept(terminal::message).options
     };
     let files = place.files.clone();
     let make = || {

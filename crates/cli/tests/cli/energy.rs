@@ -164,6 +164,93 @@ fn a_watched_program_keeps_its_output_and_its_code() {
     );
 }
 
+#[test]
+fn a_table_gets_another_row_and_one_with_other_columns_is_refused_before_the_program_runs() {
+    let place = Place::new();
+    let watch = |more: &[&str]| {
+        let arguments = [&["energy", "watch"], more, &["--", TAAL, "glossary", "loss"]].concat();
+        taal(&place, &arguments).output().expect("taal starts")
+    };
+    done(watch(&["--csv", "emissions.csv", "--pue", "1.5"]));
+    done(watch(&["--csv", "emissions.csv"]));
+    let table = place.read("emissions.csv");
+    assert_eq!(table.lines().count(), 3, "{table}");
+    place.write("own.csv", "a,b\n1,2\n");
+    for (file, words) in [("own.csv", "other columns"), ("nowhere/x.csv", "nowhere")] {
+        for option in ["--csv", "--json"] {
+            if (option, file) == ("--json", "own.csv") {
+                continue;
+            }
+            let output = watch(&[option, file]);
+            assert!(output.stdout.is_empty(), "the program did not run");
+            fails(output, 2, &[words]);
+        }
+    }
+    assert_eq!(place.read("own.csv"), "a,b\n1,2\n");
+}
+
+#[test]
+fn options_without_their_training_are_refused() {
+    let place = Place::new();
+    for (arguments, words) in [
+        (&["--grid", "NL"][..], "--preset NAME"),
+        (&["--pue", "1.2"], "--preset NAME"),
+        (&["--device", "nonsense"], "--params"),
+        (&["--utilization", "7"], "--params"),
+        (&["--watts", "7"], "--params"),
+        (&["--preset", "bloom", "--pue", "0.5"], "from 1 to 10"),
+        (&["--preset", "gpt3", "--pue", "0.5"], "from 1 to 10"),
+        (&["--params", "1M", "--tokens", "1M", "--utilization", "7"], "at most 1"),
+    ] {
+        let arguments = [&["energy", "estimate"][..], arguments].concat();
+        fails(taal(&place, &arguments).output().expect("taal starts"), 2, &[words]);
+    }
+    let dutch = ["energy", "estimate", "--preset", "bloom", "--grid", "NL", "--json"];
+    let dutch = json(&done(taal(&place, &dutch).output().expect("taal starts")));
+    let grams = dutch["footprint"]["dynamic"].as_f64().expect("a number");
+    assert!((grams / (433_196.0 * 267.622) - 1.0).abs() < 1e-6, "{dutch}");
+}
+
+#[test]
+fn what_was_given_has_bounds_too_and_gases_have_three_lines() {
+    let place = Place::new();
+    let estimate = |more: &[&str]| {
+        let arguments = [
+            &[
+                "energy", "estimate", "--params", "124M", "--tokens", "2.3B", "--device", "a100", "--json",
+            ],
+            more,
+        ]
+        .concat();
+        json(&done(taal(&place, &arguments).output().expect("taal starts")))
+    };
+    let number = |found: &serde_json::Value, path: &str| {
+        found
+            .pointer(path)
+            .and_then(serde_json::Value::as_f64)
+            .unwrap_or_else(|| panic!("{path}: {found}"))
+    };
+    let width = |found: &serde_json::Value| {
+        let [low, joules, high] = ["low", "joules", "high"].map(|name| number(found, &format!("/energy/{name}")));
+        assert!(low < joules && joules < high, "{found}");
+        high / low
+    };
+    let (plain, watts) = (estimate(&[]), estimate(&["--watts", "300"]));
+    let both = estimate(&["--watts", "300", "--utilization", "0.4"]);
+    assert!(width(&plain) > width(&watts) && width(&watts) > width(&both));
+    assert!(number(&plain, "/hours_low") < number(&plain, "/hours"));
+    let lines = number(&plain, "/co2e_dynamic_g") + number(&plain, "/co2e_idle_g");
+    assert!((lines / number(&plain, "/co2e_g") - 1.0).abs() < 1e-9, "{plain}");
+    assert!(number(&plain, "/co2e_embodied_g") > 0.0);
+    let text = [
+        "energy", "estimate", "--params", "124M", "--tokens", "2.3B", "--device", "a100",
+    ];
+    let text = done(taal(&place, &text).output().expect("taal starts"));
+    for words in ["1.711e18", "dynamic", "idle", "embodied"] {
+        assert!(text.contains(words), "no {words} in: {text}");
+    }
+}
+
 /// Two processes that compute at once count, and so do those that they start.
 #[cfg(unix)]
 #[test]
@@ -175,6 +262,74 @@ fn programs_that_a_watched_one_starts_are_metered() {
     done(taal(&place, &arguments).output().expect("taal starts"));
     let found = json(&place.read("energy.json"));
     assert!(found["cpu_seconds"].as_f64().expect("a number") > 0.02, "{found}");
+}
+
+/// A process that lost its parent, and one whose parent does not wait for it.
+#[cfg(target_os = "linux")]
+#[test]
+fn detached_processes_of_a_watched_program_are_metered() {
+    let place = Place::new();
+    let burn = "i=0; while [ $i -lt 400000 ]; do i=$((i+1)); done; echo done > detached";
+    // The shell in between ends at once, so the loop is nobody's child.
+    let command = format!("sh -c '({burn}) & exit 0'; while [ ! -e detached ]; do sleep 0.02; done");
+    let arguments = ["energy", "watch", "--json", "energy.json", "--", "sh", "-c", &command];
+    done(taal(&place, &arguments).output().expect("taal starts"));
+    let found = json(&place.read("energy.json"));
+    assert!(found["cpu_seconds"].as_f64().expect("a number") > 0.05, "{found}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_watched_program_gets_the_signals_of_the_one_that_watches() {
+    use nix::sys::signal::{Signal, kill};
+    use nix::unistd::Pid;
+
+    for (signal, code) in [(Signal::SIGTERM, 7), (Signal::SIGHUP, 8)] {
+        let place = Place::new();
+        let command = "trap 'exit 7' TERM; trap 'exit 8' HUP; echo > ready; while :; do sleep 0.02; done";
+        let mut child = taal(&place, &["energy", "watch", "--", "sh", "-c", command])
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .expect("taal starts");
+        while !place.path("ready").exists() {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        kill(Pid::from_raw(i32::try_from(child.id()).expect("a pid")), signal).expect("sent");
+        assert_eq!(child.wait().expect("it ends").code(), Some(code));
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn counters_that_stand_still_are_said_and_estimated() {
+    let place = Place::new();
+    for (zone, name) in [("intel-rapl:0", "package-0"), ("intel-rapl:0:0", "dram")] {
+        let directory = format!("sys/class/powercap/{zone}");
+        std::fs::create_dir_all(place.path(&directory)).expect("a directory");
+        for (file, text) in [
+            ("name", name),
+            ("max_energy_range_uj", "65532610987"),
+            ("energy_uj", "1000000"),
+        ] {
+            place.write(&format!("{directory}/{file}"), text);
+        }
+    }
+    let command = "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done";
+    let mut command = taal(
+        &place,
+        &["energy", "watch", "--json", "energy.json", "--", "sh", "-c", command],
+    );
+    let command = command.env("TAAL_SYS", place.path("sys"));
+    done(command.output().expect("taal starts"));
+    let found = json(&place.read("energy.json"));
+    assert_eq!(found["energy"]["source"], "estimated", "{found}");
+    assert!(found["energy"]["joules"].as_f64() > Some(0.0), "{found}");
+    assert!(
+        found["energy"]["notes"]
+            .to_string()
+            .contains("package-0 does not count"),
+        "{found}"
+    );
 }
 
 #[cfg(target_os = "linux")]
@@ -251,7 +406,53 @@ fn calibrations_are_kept_shown_and_forgotten() {
     assert!(done(calibrate(&["--forget"])).contains("estimated"));
     std::fs::create_dir_all(place.path("config/taal")).expect("a directory");
     place.write("config/taal/energy.json", "[");
-    fails(calibrate(&[]), 65, &["energy.json", "not the settings"]);
+    fails(calibrate(&[]), 65, &["energy.json", "not the settings", "--forget"]);
+    // An option that is given takes the place of what cannot be read.
+    let watched = ["energy", "watch", "--grid", "NL", "--", TAAL, "--version"];
+    let watched = taal(&place, &watched).output().expect("taal starts");
+    assert_eq!(watched.status.code(), Some(0));
+    assert!(String::from_utf8_lossy(&watched.stderr).contains("NLD"));
+    let forgotten = calibrate(&["--forget"]);
+    let words = String::from_utf8_lossy(&forgotten.stderr).into_owned();
+    assert!(done(forgotten).contains("estimated"));
+    assert!(words.contains("energy.json.damaged"), "{words}");
+    assert_eq!(place.read("config/taal/energy.json.damaged"), "[");
+}
+
+/// The file of a country that was kept may be gone; nothing else depends on it.
+#[test]
+fn a_setting_that_cannot_be_used_can_be_replaced_and_forgotten() {
+    let place = Place::new();
+    let energy = |arguments: &[&str]| {
+        let arguments = [&["energy"][..], arguments].concat();
+        taal(&place, &arguments).output().expect("taal starts")
+    };
+    let keep = || {
+        place.write("grid.csv", "time,g_per_kwh\n2026-01-01 00:00,100\n");
+        done(energy(&["calibrate", "--grid", "grid.csv", "--pue", "1.5"]));
+        std::fs::remove_file(place.path("grid.csv")).expect("removed");
+    };
+    keep();
+    fails(energy(&["calibrate"]), 2, &["grid.csv", "--grid"]);
+    fails(energy(&["watch", "--", TAAL, "--version"]), 2, &["grid.csv", "--grid"]);
+    assert!(done(energy(&["estimate", "--preset", "gpt3"])).contains("552.15 t"));
+    let watched = energy(&["watch", "--grid", "NL", "--", TAAL, "--version"]);
+    let words = String::from_utf8_lossy(&watched.stderr).into_owned();
+    assert!(words.contains("NLD") && words.contains("PUE 1.5"), "{words}");
+    // A training goes on with the other settings.
+    let trained = taal(&place, &["train", "--recipe", "tiny.toml", "--run-dir", "run"])
+        .output()
+        .expect("taal starts");
+    let words = String::from_utf8_lossy(&trained.stderr).into_owned();
+    assert!(
+        words.contains("grid.csv") && words.contains("world's average"),
+        "{words}"
+    );
+    done(trained);
+    assert_eq!(report_figure(&place, "pue"), 1.5);
+    assert!(done(energy(&["calibrate", "--grid", "NL"])).contains("Netherlands"));
+    keep();
+    assert!(done(energy(&["calibrate", "--forget"])).contains("world average"));
 }
 
 #[test]
@@ -269,6 +470,29 @@ fn report_figure(place: &Place, name: &str) -> f64 {
     json(&place.read("run/report.json"))["energy"][name]
         .as_f64()
         .expect(name)
+}
+
+/// The records add up to the report, and each lies between its bounds.
+fn check_log(place: &Place) {
+    let mut sums = [0.0; 3];
+    for line in place.read("run/log.jsonl").lines() {
+        let record = json(line);
+        let names = ["energy_low_j", "energy_j", "energy_high_j"];
+        let [Some(low), Some(joules), Some(high)] = names.map(|name| record[name].as_f64()) else {
+            continue;
+        };
+        assert!(
+            0.0 <= low && low <= joules && joules <= high && joules > 0.0,
+            "{record}"
+        );
+        for (sum, part) in sums.iter_mut().zip([low, joules, high]) {
+            *sum += part;
+        }
+    }
+    for (sum, name) in sums.into_iter().zip(["low", "joules", "high"]) {
+        let figure = report_figure(place, name);
+        assert!((sum / figure - 1.0).abs() < 1e-9, "{name}: {sum} of {figure}");
+    }
 }
 
 #[test]
@@ -300,11 +524,18 @@ fn every_run_says_what_it_took_and_resumed_runs_add_up() {
     let records = place.read("run/log.jsonl");
     let of_steps = records.lines().filter_map(|line| json(line)["energy_j"].as_f64());
     let sum: f64 = of_steps.sum();
-    assert!(sum > 0.0 && sum <= joules * 1.000_001, "{sum} of {joules}");
+    assert!((sum / joules - 1.0).abs() < 1e-9, "{sum} of {joules}");
+    check_log(&place);
+    let table = place.read("run/emissions.csv");
+    assert!(
+        table.starts_with("timestamp,project_name,") && table.lines().count() == 2,
+        "{table}"
+    );
     assert!(place.read("run/report.html").contains("<dt>Energie</dt>"));
 
     done(train(&["--resume", "--set", "train.steps=12"]));
     assert!(figure("joules") > joules, "both parts");
+    check_log(&place);
 }
 
 #[test]

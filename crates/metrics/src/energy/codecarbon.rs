@@ -4,8 +4,8 @@
 
 use super::grid::Grid;
 use super::machine::Machine;
-use super::meter::Reading;
-use super::units::Watt;
+use super::total::EnergyTotal;
+use super::units::{Joule, Watt};
 
 /// Watts per thread of a processor that its table lacks.
 const UNKNOWN_WATTS_PER_THREAD: f64 = 4.0;
@@ -52,10 +52,10 @@ pub const CSV_COLUMNS: [&str; 38] = [
     "wue",
 ];
 
-/// The design power that codecarbon uses: its table's, else 4 W per thread.
+/// The design power that codecarbon uses: its table's for each processor, else 4 W per thread.
 pub fn design_power(machine: &Machine) -> Watt {
     let unknown = UNKNOWN_WATTS_PER_THREAD * machine.n_cpus as f64;
-    Watt(machine.cpu_tdp_w.unwrap_or(unknown))
+    Watt(machine.design_power_w().unwrap_or(unknown))
 }
 
 /// Constant mode: half the design power, whatever the load.
@@ -122,34 +122,45 @@ pub struct CsvRun<'a> {
     pub gpus: (&'a str, usize),
 }
 
-/// The table's header and one row. What this meter does not know is empty or 0, as codecarbon writes it: water, places, the use of memory.
-pub fn csv(reading: &Reading, run: &CsvRun<'_>) -> String {
-    let seconds = reading.seconds.max(1e-9);
-    let kwh = |energy: super::Energy| energy.joules.watt_hours().kwh();
-    let watts = |energy: super::Energy| energy.joules.0 / seconds;
-    // What a wall plug or a battery measures is all there is, so it is in the processor's column.
-    let cpu = reading.cpu + reading.whole;
-    let emissions_kg = run.grid.emissions(reading.total().joules, run.pue).0 / 1e3;
+/// The table's header.
+pub fn csv_header() -> String {
+    CSV_COLUMNS.join(",") + "\n"
+}
+
+/// The table's header and one row.
+pub fn csv(total: &EnergyTotal, run: &CsvRun<'_>) -> String {
+    csv_header() + &csv_row(total, run)
+}
+
+/// One row. What this meter does not know is empty or 0, as codecarbon writes it: water, places, the use of memory.
+pub fn csv_row(total: &EnergyTotal, run: &CsvRun<'_>) -> String {
+    let seconds = total.seconds.max(1e-9);
+    // As in codecarbon 3.3, energies and powers include PUE, and the parts add up to energy_consumed.
+    let kwh = |joules: Joule| joules.watt_hours().kwh() * run.pue;
+    let watts = |joules: Joule| joules.0 / seconds * run.pue;
+    // What a wall plug or a battery measures is all there is, so it is in the processor's column; so is what has no part.
+    let cpu = total.energy.joules - total.memory - total.gpu;
+    let (grid, _) = run.grid.over(&total.by_hour);
+    let emissions_kg = grid.emissions(total.energy.joules, run.pue).0 / 1e3;
     let capacity_s = seconds * run.machine.n_cpus.max(1) as f64;
     let mut fields: Vec<String> = vec![
         timestamp(run.ended_s),
         run.project.to_owned(),
         run.run_id.to_owned(),
         String::new(),
-        reading.seconds.to_string(),
+        total.seconds.to_string(),
         emissions_kg.to_string(),
         (emissions_kg / seconds).to_string(),
         watts(cpu).to_string(),
-        watts(reading.gpu).to_string(),
-        watts(reading.memory).to_string(),
+        watts(total.gpu).to_string(),
+        watts(total.memory).to_string(),
         kwh(cpu).to_string(),
-        kwh(reading.gpu).to_string(),
-        kwh(reading.memory).to_string(),
-        // codecarbon's energy includes PUE.
-        (kwh(reading.total()) * run.pue).to_string(),
+        kwh(total.gpu).to_string(),
+        kwh(total.memory).to_string(),
+        kwh(total.energy.joules).to_string(),
         "0".to_owned(),
-        run.grid.name.clone(),
-        run.grid.code.clone(),
+        grid.name.clone(),
+        grid.code.clone(),
     ];
     fields.extend([""; 3].map(str::to_owned));
     fields.push(format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH));
@@ -161,12 +172,12 @@ pub fn csv(reading: &Reading, run: &CsvRun<'_>) -> String {
     fields.extend([""; 2].map(str::to_owned));
     fields.push(run.machine.memory_gib().to_string());
     fields.push("process".to_owned());
-    fields.push((reading.cpu_seconds / capacity_s * 100.0).to_string());
+    fields.push((total.cpu_seconds / capacity_s * 100.0).to_string());
     fields.extend(["0", "0", "0", "N"].map(str::to_owned));
     fields.push(run.pue.to_string());
     fields.push("0".to_owned());
     let fields: Vec<String> = fields.iter().map(|field| quoted(field)).collect();
-    format!("{}\n{}\n", CSV_COLUMNS.join(","), fields.join(","))
+    fields.join(",") + "\n"
 }
 
 /// A field of a CSV file (RFC 4180).

@@ -48,11 +48,16 @@ impl WrapCounter {
     }
 }
 
+/// A counter that moves again after a gap and counted less than this share of what stood in for it did not count during the gap.
+const CATCH_UP_SHARE: f64 = 0.5;
+
 /// What was unusual about a reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Oddity {
     /// It failed, and the power so far stands in until the counter can be read again.
     Failed,
+    /// The counter has not moved for longer than a working one takes; the power so far stands in until it moves.
+    Still,
     /// The counter went around more often than it was read; the number of times follows from the power so far.
     SeveralWraps,
     /// The counter started again at a number that no wrap explains; the power so far stands in for the interval.
@@ -72,21 +77,44 @@ pub(super) struct TimedCounter {
     advanced: f64,
     /// The mean power of what was read so far.
     watts: Option<f64>,
+    /// Seconds without a movement after which the counter counts as standing still.
+    still_s: f64,
+    /// Whether it stood still for longer than that.
+    was_still: bool,
+}
+
+/// Where a counter's joules come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Basis {
+    /// The counter.
+    Measured,
+    /// The power of what was read so far.
+    PowerSoFar,
+    /// The power that the caller gave, because nothing was read yet.
+    Fallback,
 }
 
 /// What a counter adds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Added {
     pub(super) joules: Joule,
-    /// Whether the power so far stands in for a measurement.
-    pub(super) is_estimated: bool,
+    pub(super) basis: Basis,
     pub(super) oddity: Option<Oddity>,
+}
+
+impl Added {
+    /// Whether something stands in for a measurement.
+    pub(super) fn is_estimated(&self) -> bool {
+        self.basis != Basis::Measured
+    }
 }
 
 impl TimedCounter {
     /// From its first reading.
-    pub(super) fn new(range_uj: Option<u64>, reading_uj: u64, now_s: f64) -> Self {
+    pub(super) fn new(range_uj: Option<u64>, reading_uj: u64, now_s: f64, still_s: f64) -> Self {
         Self {
+            still_s,
+            was_still: false,
             range_uj: range_uj.filter(|range| *range > 0),
             last: (reading_uj, now_s),
             given_until_s: now_s,
@@ -104,32 +132,65 @@ impl TimedCounter {
     pub(super) fn advance(&mut self, reading: Result<u64, ReadError>, now_s: f64, fallback_watts: f64) -> Added {
         let expected = self.watts.unwrap_or(fallback_watts);
         let Ok(reading) = reading else {
-            let joules = expected * (now_s - self.given_until_s).max(0.0);
-            self.given_until_s = now_s;
-            self.advanced += joules;
-            return Added {
-                joules: Joule(joules),
-                is_estimated: true,
-                oddity: Some(Oddity::Failed),
-            };
+            return self.stand_in(Oddity::Failed, now_s, expected);
         };
         let interval_s = (now_s - self.last.1).max(0.0);
+        if reading == self.last.0 {
+            if interval_s >= self.still_s {
+                self.was_still = true;
+                return self.stand_in(Oddity::Still, now_s, expected);
+            }
+            // It may just not have counted yet; what it counts next covers this time.
+            return Added {
+                joules: Joule::ZERO,
+                basis: Basis::Measured,
+                oddity: None,
+            };
+        }
         let (measured, oddity) = self.difference(reading, interval_s);
         let true_joules = measured.unwrap_or(expected * interval_s);
+        let mut counted_s = interval_s;
+        if self.was_still && true_joules < CATCH_UP_SHARE * self.advanced {
+            // It moves again and has not counted the gap, so what stood in for the gap stays.
+            self.advanced = 0.0;
+            counted_s = now_s - self.given_until_s;
+        }
+        self.was_still = false;
         // What failed readings were given in advance is taken back here, at once or from what follows.
         let joules = (true_joules - self.advanced).max(0.0);
         self.advanced = (self.advanced - true_joules).max(0.0);
         self.last = (reading, now_s);
         self.given_until_s = now_s;
-        if measured.is_some() && interval_s > 0.0 {
-            let watts = true_joules / interval_s;
+        let basis = self.basis(measured.is_some());
+        if measured.is_some() && counted_s > 0.0 {
+            let watts = true_joules / counted_s;
             // Recent power says most about a gap.
             self.watts = Some(self.watts.map_or(watts, |before| 0.5 * before + 0.5 * watts));
         }
         Added {
             joules: Joule(joules),
-            is_estimated: measured.is_none(),
+            basis,
             oddity,
+        }
+    }
+
+    fn basis(&self, is_measured: bool) -> Basis {
+        match (is_measured, self.watts) {
+            (true, _) => Basis::Measured,
+            (false, Some(_)) => Basis::PowerSoFar,
+            (false, None) => Basis::Fallback,
+        }
+    }
+
+    /// Hands out what is expected of the time since energy was handed out last.
+    fn stand_in(&mut self, oddity: Oddity, now_s: f64, expected_watts: f64) -> Added {
+        let joules = expected_watts * (now_s - self.given_until_s).max(0.0);
+        self.given_until_s = now_s;
+        self.advanced += joules;
+        Added {
+            joules: Joule(joules),
+            basis: self.basis(false),
+            oddity: Some(oddity),
         }
     }
 

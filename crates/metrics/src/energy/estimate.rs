@@ -63,9 +63,13 @@ impl PowerModel {
     /// From what is known of the machine.
     pub fn of(machine: &Machine) -> Self {
         let threads = machine.n_cpus as f64;
-        let (idle, full, per, basis) = match machine.cpu_tdp_w {
+        let (idle, full, per, basis) = match machine.design_power_w() {
             Some(tdp) if !machine.is_virtual => {
-                let basis = format!("{tdp} W design power of {}", machine.cpu_model);
+                let each = match machine.n_sockets {
+                    0 | 1 => String::new(),
+                    sockets => format!("{sockets} x "),
+                };
+                let basis = format!("{tdp} W design power of {each}{}", machine.cpu_model);
                 (IDLE_SHARES, FULL_SHARES, tdp, basis)
             }
             _ if machine.is_virtual => {

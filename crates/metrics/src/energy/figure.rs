@@ -99,6 +99,24 @@ impl Power {
         }
     }
 
+    /// A part of it.
+    pub(super) fn divided(self, parts: f64) -> Self {
+        Self {
+            watts: self.watts / parts,
+            low: self.low / parts,
+            high: self.high / parts,
+        }
+    }
+
+    /// This power and another one.
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            watts: self.watts + other.watts,
+            low: self.low + other.low,
+            high: self.high + other.high,
+        }
+    }
+
     /// The energy of this power over a time in seconds.
     pub fn over(self, seconds: f64) -> Energy {
         Energy {

@@ -47,6 +47,11 @@ pub trait SensorFiles: Send {
     /// The names in a directory in order; none if it cannot be read.
     fn list(&self, path: &str) -> Vec<String>;
 
+    /// The CPU seconds of this process with the exactness of its scheduler, where the system has them: files count in ticks of 10 ms.
+    fn process_cpu_s(&self) -> Option<f64> {
+        None
+    }
+
     /// The number in a file.
     ///
     /// # Errors
@@ -133,6 +138,14 @@ impl SensorFiles for KernelFiles {
             return Vec::new();
         }
         taal_store::with_vfs(None, || taal_store::list_dir(&self.path(path))).unwrap_or_default()
+    }
+
+    #[cfg(target_os = "linux")]
+    fn process_cpu_s(&self) -> Option<f64> {
+        use nix::time::{ClockId, clock_gettime};
+
+        let time = clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).ok()?;
+        Some(std::time::Duration::from(time).as_secs_f64())
     }
 }
 

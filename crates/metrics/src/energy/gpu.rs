@@ -1,6 +1,6 @@
 //! The energy of GPUs: their counters, or their power integrated where there is no counter.
 
-use super::counter::TimedCounter;
+use super::counter::{Oddity, TimedCounter};
 use super::figure::{Energy, Source, Sources};
 use super::files::ReadError;
 use super::notes::Notes;
@@ -13,6 +13,9 @@ const INTEGRATED_ERROR: f64 = 0.25;
 
 /// Watts of a GPU until it was read.
 const FALLBACK_WATTS: f64 = 100.0;
+
+/// Seconds after which a counter that has not moved does not count; working ones count every 0.1 s.
+const STILL_S: f64 = 0.5;
 
 /// GPUs that say their energy or their power.
 pub trait Gpus: Send {
@@ -60,7 +63,7 @@ impl GpuMeter {
         let mut ways = Vec::new();
         for index in 0..gpus.count() {
             if let Ok(reading) = gpus.energy_mj(index) {
-                let counter = TimedCounter::new(None, reading.saturating_mul(1000), now_s);
+                let counter = TimedCounter::new(None, reading.saturating_mul(1000), now_s, STILL_S);
                 ways.push((index, Way::Counter(counter)));
                 continue;
             }
@@ -101,13 +104,22 @@ impl GpuMeter {
             sum += match way {
                 Way::Counter(counter) => {
                     let reading = self.gpus.energy_mj(*index).map(|mj| mj.saturating_mul(1000));
-                    let added = counter.advance(reading, now_s, FALLBACK_WATTS);
+                    let is_still = reading.as_ref().is_ok_and(|reading| *reading == counter.last_uj());
+                    let power = is_still.then(|| self.gpus.power_mw(*index).ok()).flatten();
+                    let fallback = power.map_or(FALLBACK_WATTS, |power| power as f64 / 1e3);
+                    let added = counter.advance(reading, now_s, fallback);
                     sources.insert(Source::NvmlCounter);
-                    if added.is_estimated {
+                    if added.is_estimated() {
                         sources.insert(Source::Estimated);
-                        notes.add(format!("{} could not be read; its power so far stands in", name()));
+                        match added.oddity {
+                            Some(Oddity::Still) => {
+                                let sentence = "does not count (its energy stands still); its power so far stands in";
+                                notes.set(format!("{} {sentence}", name()));
+                            }
+                            _ => notes.add(format!("{} could not be read; its power so far stands in", name())),
+                        }
                     }
-                    let error = if added.is_estimated {
+                    let error = if added.is_estimated() {
                         INTEGRATED_ERROR
                     } else {
                         COUNTER_ERROR

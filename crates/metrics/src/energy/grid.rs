@@ -132,7 +132,7 @@ impl Grid {
     }
 
     /// This electricity with the figure that energy by the hour had, and what there is to say about it.
-    pub(super) fn over(&self, joules_by_hour: &BTreeMap<i64, Joule>) -> (Self, Option<String>) {
+    pub fn over(&self, joules_by_hour: &BTreeMap<i64, Joule>) -> (Self, Option<String>) {
         let Some(hourly) = &self.hourly else {
             return (self.clone(), None);
         };

@@ -12,6 +12,9 @@ const MAX_FILE_BYTES: u64 = 32 << 20;
 
 const SECONDS_PER_HOUR: i64 = 3600;
 
+/// The Line Islands are 14 hours ahead.
+const MAX_OFFSET_HOURS: i64 = 14;
+
 /// Grams of CO2 equivalent per kilowatt-hour, by hours since 1970 in UTC.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct HourlyGrid {
@@ -21,7 +24,10 @@ pub struct HourlyGrid {
 impl HourlyGrid {
     /// Reads a CSV file with a header: the first column is the time that a row begins at (`2026-11-29 14:00`, `2026-11-29T14:00:00Z`; UTC
     /// unless an offset such as `+01:00` follows), and the grams are in the first other column whose name has `carbon intensity`, `co2` or
-    /// `g_per_kwh`. Exports of Electricity Maps are such files. Rows of one hour are averaged.
+    /// `g_per_kwh`; one of them that says `life cycle` is preferred, because the table by country is of life cycles. Exports of Electricity
+    /// Maps are such files. Rows of one hour are averaged.
+    ///
+    /// Cells are separated by commas, or by semicolons if the header has one; decimals may then have a comma.
     ///
     /// # Errors
     ///
@@ -34,21 +40,27 @@ impl HourlyGrid {
             detail,
         };
         let mut rows = text.trim_start_matches('\u{feff}').lines().enumerate();
-        let header = rows.next().map(|(_, header)| fields(header)).unwrap_or_default();
-        let is_intensity = |name: &String| {
-            let name = name.to_lowercase();
-            ["carbon intensity", "co2", "g_per_kwh"]
-                .iter()
-                .any(|known| name.contains(known))
-        };
-        let column = header.iter().skip(1).position(is_intensity).map(|index| index + 1);
-        let Some(column) = column else {
+        let header = rows.next().map_or("", |(_, header)| header);
+        let separator = if fields(header, ';').len() > 1 { ';' } else { ',' };
+        let header = fields(header, separator);
+        let Some(column) = intensity_column(&header) else {
             let detail = "expected a header with a time and a column such as g_per_kwh";
             return Err(bad(1, detail.to_owned()));
         };
         let mut sums: BTreeMap<i64, (f64, u32)> = BTreeMap::new();
         for (index, row) in rows.filter(|(_, row)| !row.trim().is_empty()) {
-            let cells = fields(row);
+            let mut cells = fields(row, separator);
+            while cells.len() > header.len() && cells.last().is_some_and(|cell| cell.trim().is_empty()) {
+                cells.pop();
+            }
+            if cells.len() > header.len() {
+                let detail = format!(
+                    "{} cells below a header of {}; where decimals have a comma, separate cells with semicolons",
+                    cells.len(),
+                    header.len()
+                );
+                return Err(bad(index + 1, detail));
+            }
             let time = cells.first().map_or("", String::as_str);
             let Some(seconds) = unix_seconds(time) else {
                 let time = taal_store::excerpt(time);
@@ -58,7 +70,11 @@ impl HourlyGrid {
                 ));
             };
             let cell = cells.get(column).map_or("", String::as_str);
-            let grams = cell
+            let decimals = match separator {
+                ';' => cell.replacen(',', ".", 1),
+                _ => cell.to_owned(),
+            };
+            let grams = decimals
                 .trim()
                 .parse()
                 .ok()
@@ -115,13 +131,31 @@ pub(super) fn hour_of(unix_s: f64) -> i64 {
     (unix_s as i64).div_euclid(SECONDS_PER_HOUR)
 }
 
+/// The column with the grams.
+fn intensity_column(header: &[String]) -> Option<usize> {
+    let names: Vec<String> = header.iter().map(|name| name.to_lowercase()).collect();
+    let is_intensity = |index: &usize| {
+        let known = ["carbon intensity", "co2", "g_per_kwh"];
+        known.iter().any(|known| names[*index].contains(known))
+    };
+    let mut found = (1..names.len()).filter(is_intensity);
+    let first = found.next()?;
+    let is_of_life_cycle = |index: &usize| ["life cycle", "lifecycle"].iter().any(|it| names[*index].contains(it));
+    Some(
+        std::iter::once(first)
+            .chain(found)
+            .find(is_of_life_cycle)
+            .unwrap_or(first),
+    )
+}
+
 /// The cells of a row; quotes may enclose one.
-fn fields(row: &str) -> Vec<String> {
+fn fields(row: &str, separator: char) -> Vec<String> {
     let (mut cells, mut cell, mut is_quoted) = (Vec::new(), String::new(), false);
     for character in row.trim_end_matches('\r').chars() {
         match character {
             '"' => is_quoted = !is_quoted,
-            ',' | ';' if !is_quoted => cells.push(std::mem::take(&mut cell)),
+            other if other == separator && !is_quoted => cells.push(std::mem::take(&mut cell)),
             other => cell.push(other),
         }
     }
@@ -135,7 +169,15 @@ fn unix_seconds(text: &str) -> Option<i64> {
     let (date, time) = text.split_once(['T', ' '])?;
     let mut date = date.split('-').map(|part| part.parse::<i64>().ok());
     let (year, month, day) = (date.next()??, date.next()??, date.next()??);
-    if !(1970..=9999).contains(&year) || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+    if !(1970..=9999).contains(&year) || !(1..=12).contains(&month) || date.next().is_some() {
+        return None;
+    }
+    let first = days_since_1970(year, month, day);
+    let next_month = match month {
+        12 => days_since_1970(year + 1, 1, 1),
+        month => days_since_1970(year, month + 1, 1),
+    };
+    if day < 1 || first >= next_month {
         return None;
     }
     let (clock, offset_s) = match time.find(['Z', '+', '-']) {
@@ -150,13 +192,24 @@ fn unix_seconds(text: &str) -> Option<i64> {
     Some(days_since_1970(year, month, day) * 86_400 + hour * SECONDS_PER_HOUR + minute * 60 - offset_s)
 }
 
+/// The seconds of `Z`, `+01:00`, `+0100` or `+01`.
 fn offset_seconds(text: &str) -> Option<i64> {
     if text == "Z" {
         return Some(0);
     }
     let sign = if text.starts_with('-') { -1 } else { 1 };
-    let (hours, minutes) = text.get(1..)?.split_once(':')?;
-    Some(sign * (hours.parse::<i64>().ok()? * SECONDS_PER_HOUR + minutes.parse::<i64>().ok()? * 60))
+    let digits = text.get(1..)?;
+    let (hours, minutes) = match digits.split_once(':') {
+        Some(parts) => parts,
+        None if digits.len() == 4 => digits.split_at_checked(2)?,
+        None => (digits, "00"),
+    };
+    let number = |text: &str| match text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        true => text.parse::<i64>().ok(),
+        false => None,
+    };
+    let (hours, minutes) = (number(hours)?, number(minutes)?);
+    (hours <= MAX_OFFSET_HOURS && minutes < 60).then_some(sign * (hours * SECONDS_PER_HOUR + minutes * 60))
 }
 
 /// Howard Hinnant's `days_from_civil`.
@@ -180,12 +233,22 @@ mod tests {
         assert_eq!(unix_seconds("2000-02-29T00:00:00Z"), Some(951_782_400));
         assert_eq!(unix_seconds("2026-11-29T11:27+01:00"), Some(1_795_948_020));
         assert_eq!(unix_seconds("2026-11-29T09:57:10-00:30"), Some(1_795_948_020));
+        assert_eq!(unix_seconds("2026-11-29T11:27+0100"), Some(1_795_948_020));
+        assert_eq!(unix_seconds("2026-11-29 11:27 +01"), Some(1_795_948_020));
         for text in [
             "",
             "2026-11-29",
             "29-11-2026 10:00",
             "2026-13-01 00:00",
             "2026-01-01 24:00",
+            "2026-02-29 00:00",
+            "2026-02-31 00:00",
+            "2026-04-31 00:00",
+            "2026-01-01 00:00+99:99",
+            "2026-01-01 00:00+-5:00",
+            "2026-01-01 00:00+01:60",
+            "2026-01-01 00:00+010",
+            "2026-01-02-03 00:00",
             "noon",
         ] {
             assert_eq!(unix_seconds(text), None, "{text}");

@@ -7,6 +7,22 @@ use super::files::SensorFiles;
 /// Ticks per second of `/proc` on every Linux (`USER_HZ`).
 const TICKS_PER_S: f64 = 100.0;
 
+/// CPU times are counted in these steps.
+const TICK_S: f64 = 1.0 / TICKS_PER_S;
+const HALF_A_TICK_S: f64 = 0.5 / TICKS_PER_S;
+
+/// Reading the CPU times takes longer.
+const LEAST_S: f64 = 1e-5;
+
+/// Seconds over which the use of others is measured, so that ticks matter little.
+const OTHERS_S: f64 = 0.5;
+
+/// A parent that counts a child may round it down by some ticks, which is no fall.
+const ROUNDING_S: f64 = 0.05;
+
+/// How often a tree whose time fell is looked at again.
+const LOOKS: usize = 2;
+
 /// Processes of a tree that are looked at; more are left out.
 const MAX_PROCESSES: usize = 4096;
 
@@ -38,6 +54,8 @@ pub(super) struct Load {
     pub(super) ours_s: f64,
     /// Our CPU seconds over the machine's, in 0..=1.
     pub(super) share: f64,
+    /// The bounds of this share: CPU times are counted in ticks.
+    pub(super) share_bounds: [f64; 2],
     /// The share of the processors' time that is used, in 0..=1.
     pub(super) utilization: f64,
 }
@@ -48,6 +66,38 @@ pub(super) struct LoadReader {
     scope: Scope,
     n_cpus: usize,
     last: CpuTimes,
+    /// How much others use, from an interval that is long enough for ticks.
+    others: Others,
+    /// CPU seconds of processes of the tree that nobody waited for: they are in no count any more.
+    lost_s: f64,
+    /// The sum over the processes that live, and those that were waited for.
+    living_s: f64,
+}
+
+/// The processors that others use, measured over at least [`OTHERS_S`].
+#[derive(Debug, Default)]
+struct Others {
+    /// The mean number; none until it was measured.
+    rate: Option<f64>,
+    ours_s: f64,
+    busy_s: f64,
+    seconds: f64,
+}
+
+impl Others {
+    /// Counts an interval.
+    fn add(&mut self, ours_s: f64, busy_s: f64, seconds: f64) {
+        self.ours_s += ours_s;
+        self.busy_s += busy_s;
+        self.seconds += seconds;
+        if self.seconds >= OTHERS_S {
+            let rate = ((self.busy_s - self.ours_s) / self.seconds).max(0.0);
+            *self = Self {
+                rate: Some(rate),
+                ..Self::default()
+            };
+        }
+    }
 }
 
 impl LoadReader {
@@ -56,6 +106,9 @@ impl LoadReader {
             scope,
             n_cpus,
             last: CpuTimes::default(),
+            others: Others::default(),
+            lost_s: 0.0,
+            living_s: 0.0,
         };
         reader.last = reader.times(files);
         reader
@@ -71,8 +124,14 @@ impl LoadReader {
         self.last.ours_s.is_some()
     }
 
+    /// The CPU seconds of processes that ended without a parent that waited for them, up to the last time that they were seen.
+    pub(super) fn lost_s(&self) -> f64 {
+        self.lost_s
+    }
+
     /// The load of the interval that ends now.
     pub(super) fn advance(&mut self, files: &dyn SensorFiles, interval_s: f64) -> Load {
+        let is_exact = self.scope == Scope::Process && files.process_cpu_s().is_some();
         let now = self.times(files);
         let difference = |now: Option<f64>, last: Option<f64>| Some((now? - last?).max(0.0));
         let ours = difference(now.ours_s, self.last.ours_s);
@@ -82,65 +141,109 @@ impl LoadReader {
             busy_s: now.busy_s.or(self.last.busy_s),
         };
         let capacity_s = self.n_cpus as f64 * interval_s;
-        // A tick is 10 ms: work that is shorter is real too, and must not become a zero.
-        let half_a_tick = 0.5 / TICKS_PER_S;
-        let (ours, busy) = match (self.scope, ours, busy) {
+        // How far our seconds and the machine's may be off.
+        let ticks = [if is_exact { 0.0 } else { TICK_S }, TICK_S];
+        match (self.scope, ours, busy) {
             (Scope::Machine, _, busy) => {
-                let busy = busy.unwrap_or(capacity_s).max(half_a_tick);
-                (busy, busy)
+                let busy = busy.unwrap_or(capacity_s).max(HALF_A_TICK_S);
+                self.load(busy, busy, capacity_s, [0.0; 2])
             }
-            (_, Some(ours), busy) => {
-                let ours = ours.max(half_a_tick);
-                (ours, busy.unwrap_or(ours).max(ours))
+            (_, Some(ours), Some(busy)) => {
+                let counted = self.machine_seconds(ours, busy, interval_s);
+                // A tick is 10 ms: work that is shorter is real too, and must not become a zero.
+                let ours = ours.max(if is_exact { LEAST_S } else { HALF_A_TICK_S });
+                self.load(ours, counted.max(ours), capacity_s, ticks)
+            }
+            // What else runs is not known.
+            (_, Some(ours), None) => {
+                let ours = ours.max(HALF_A_TICK_S);
+                self.load(ours, ours, capacity_s, [0.0; 2])
             }
             // Nothing is known: as if the machine worked for us alone.
-            (_, None, _) => (capacity_s, capacity_s),
-        };
+            (_, None, _) => self.load(capacity_s, capacity_s, capacity_s, [0.0; 2]),
+        }
+    }
+
+    /// The CPU seconds of everything that ran. Ticks say little about a short interval: others are then taken to use what they used before.
+    fn machine_seconds(&mut self, ours_s: f64, busy_s: f64, interval_s: f64) -> f64 {
+        let rate = self.others.rate.filter(|_| interval_s < OTHERS_S);
+        self.others.add(ours_s, busy_s, interval_s);
+        rate.map_or(busy_s, |rate| ours_s + rate * interval_s)
+    }
+
+    fn load(&self, ours_s: f64, busy_s: f64, capacity_s: f64, [of_ours, of_busy]: [f64; 2]) -> Load {
+        let share = |ours: f64, busy: f64| if busy > 0.0 { (ours / busy).clamp(0.0, 1.0) } else { 1.0 };
+        let (least, most) = ((ours_s - of_ours).max(LEAST_S.min(ours_s)), ours_s + of_ours);
         Load {
-            ours_s: ours.min(capacity_s),
-            share: if busy > 0.0 { (ours / busy).clamp(0.0, 1.0) } else { 1.0 },
+            ours_s: ours_s.min(capacity_s),
+            share: share(ours_s, busy_s),
+            share_bounds: [
+                share(least, busy_s + of_busy),
+                share(most, (busy_s - of_busy).max(most)),
+            ],
             utilization: if capacity_s > 0.0 {
-                (busy / capacity_s).clamp(0.0, 1.0)
+                (busy_s / capacity_s).clamp(0.0, 1.0)
             } else {
                 0.0
             },
         }
     }
 
-    fn times(&self, files: &dyn SensorFiles) -> CpuTimes {
+    fn times(&mut self, files: &dyn SensorFiles) -> CpuTimes {
         let of_machine = files.read("proc/stat").ok();
         let busy_s = of_machine.and_then(|text| busy_seconds(&text));
         let ours_s = match self.scope {
             Scope::Machine => busy_s,
-            Scope::Process => files.read("proc/self/stat").ok().and_then(|text| cpu_seconds(&text)),
+            Scope::Process => files
+                .process_cpu_s()
+                .or_else(|| files.read("proc/self/stat").ok().and_then(|text| cpu_seconds(&text))),
             Scope::Tree => self.tree_seconds(files),
         };
         CpuTimes { ours_s, busy_s }
     }
 
-    /// The CPU seconds of this process and its descendants. Of those that ended, the parent that waited for them counts the time.
-    fn tree_seconds(&self, files: &dyn SensorFiles) -> Option<f64> {
-        let mut waiting = vec!["self".to_owned()];
-        let mut seen = BTreeSet::new();
-        let mut sum = None;
-        while let Some(process) = waiting.pop() {
-            if seen.len() >= MAX_PROCESSES || !seen.insert(process.clone()) {
-                continue;
+    /// The CPU seconds of this process and its descendants, with those that ended. The parent that waited for a process counts its time; what
+    /// nobody waited for keeps the time that it had when it was last seen.
+    fn tree_seconds(&mut self, files: &dyn SensorFiles) -> Option<f64> {
+        let mut living = living_seconds(files)?;
+        // Between the end of a process and its parent's wait it may be in neither count: such a fall is over at the next look.
+        for _ in 0..LOOKS {
+            if living >= self.living_s {
+                break;
             }
-            let stat = files.read(&format!("proc/{process}/stat")).ok();
-            // It may have ended since it was listed.
-            let Some(seconds) = stat.and_then(|text| cpu_seconds(&text)) else {
-                continue;
-            };
-            sum = Some(sum.unwrap_or(0.0) + seconds);
-            for task in files.list(&format!("proc/{process}/task")) {
-                let children = files.read(&format!("proc/{process}/task/{task}/children"));
-                waiting.extend(children.unwrap_or_default().split_whitespace().map(str::to_owned));
-            }
+            living = living_seconds(files)?;
         }
-        // Between the end of a process and its parent's wait it is in neither count.
-        Some(f64::max(sum?, self.last.ours_s.unwrap_or(0.0)))
+        let fall = self.living_s - living;
+        if fall > ROUNDING_S {
+            self.lost_s += fall;
+            self.living_s = living;
+        }
+        self.living_s = self.living_s.max(living);
+        Some(self.living_s + self.lost_s)
     }
+}
+
+/// The CPU seconds of this process and its descendants, and of those of them that ended and were waited for.
+fn living_seconds(files: &dyn SensorFiles) -> Option<f64> {
+    let mut waiting = vec!["self".to_owned()];
+    let mut seen = BTreeSet::new();
+    let mut sum = None;
+    while let Some(process) = waiting.pop() {
+        if seen.len() >= MAX_PROCESSES || !seen.insert(process.clone()) {
+            continue;
+        }
+        let stat = files.read(&format!("proc/{process}/stat")).ok();
+        // It may have ended since it was listed.
+        let Some(seconds) = stat.and_then(|text| cpu_seconds(&text)) else {
+            continue;
+        };
+        sum = Some(sum.unwrap_or(0.0) + seconds);
+        for task in files.list(&format!("proc/{process}/task")) {
+            let children = files.read(&format!("proc/{process}/task/{task}/children"));
+            waiting.extend(children.unwrap_or_default().split_whitespace().map(str::to_owned));
+        }
+    }
+    sum
 }
 
 /// The CPU seconds of all processors that did work: user, nice, system, interrupts. Guests are part of user; stolen time was somebody else's.

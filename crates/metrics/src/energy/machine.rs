@@ -1,5 +1,7 @@
 //! What is known of the machine: its processor, how many threads, how much memory, and whether it is a virtual one.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::files::SensorFiles;
@@ -16,8 +18,11 @@ const MAX_POLICIES: usize = 4;
 pub struct Machine {
     /// The processor's name as the system gives it; empty if it does not.
     pub cpu_model: String,
-    /// The thermal design power of that processor in watts, where the table has it.
+    /// The thermal design power of one such processor in watts, where the table has it.
     pub cpu_tdp_w: Option<f64>,
+    /// Processors on the board, each with that design power.
+    #[serde(default = "one")]
+    pub n_sockets: usize,
     /// Threads that run at once.
     pub n_cpus: usize,
     /// Bytes of memory; 0 if unknown.
@@ -28,6 +33,18 @@ pub struct Machine {
     pub has_battery: bool,
     /// Whether its processor is ARM's, whose memory takes less power.
     pub is_arm: bool,
+}
+
+fn one() -> usize {
+    1
+}
+
+/// The processors that the threads of `/proc/cpuinfo` are on; one where it does not say.
+fn n_sockets(cpu_info: &str) -> usize {
+    let fields = cpu_info.lines().filter_map(|line| line.split_once(':'));
+    let sockets = fields.filter(|(key, _)| key.trim() == "physical id");
+    let sockets: BTreeSet<&str> = sockets.map(|(_, number)| number.trim()).collect();
+    sockets.len().max(1)
 }
 
 impl Machine {
@@ -45,12 +62,18 @@ impl Machine {
         Self {
             cpu_tdp_w: tdp_watts(&cpu_model),
             cpu_model,
+            n_sockets: n_sockets(&cpu_info),
             n_cpus: if n_cpus > 0 { n_cpus } else { available() },
             memory_bytes: memory_bytes(&files.read("proc/meminfo").unwrap_or_default()),
             is_virtual: field("flags").split(' ').any(|flag| flag == "hypervisor"),
             has_battery: battery::Batteries::find(files).is_some(),
             is_arm: cfg!(target_arch = "aarch64") || cfg!(target_arch = "arm"),
         }
+    }
+
+    /// The thermal design power of all its processors in watts, where the table has it.
+    pub fn design_power_w(&self) -> Option<f64> {
+        self.cpu_tdp_w.map(|watts| watts * self.n_sockets.max(1) as f64)
     }
 
     /// Gibibytes of memory.
@@ -65,6 +88,10 @@ impl Machine {
             model => model,
         };
         let kind = if self.is_virtual { "virtual machine, " } else { "" };
+        let model = match self.n_sockets {
+            0 | 1 => model.to_owned(),
+            sockets => format!("{sockets} x {model}"),
+        };
         format!("{kind}{model}, {} threads, {:.0} GiB", self.n_cpus, self.memory_gib())
     }
 }

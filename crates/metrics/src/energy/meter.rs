@@ -17,19 +17,20 @@ use super::hourly;
 use super::load::{LoadReader, Scope};
 use super::machine::{Frequencies, Machine};
 use super::notes::Notes;
-use super::powercap::{Level, Powercap};
+use super::powercap::{Expected, Level, Powercap, ZoneSum};
 use super::units::{Joule, Watt};
 
-/// The errors of RAPL, of a battery's gauge, and of what stands in for a failed reading, as shares.
-const RAPL_ERROR: f64 = 0.05;
+/// The error of a battery's gauge, as a share.
 const BATTERY_ERROR: f64 = 0.1;
-const STAND_IN_ERROR: f64 = 0.5;
 
-/// Counters are read at most this often in seconds; ticks of CPU time are 10 ms, and GPUs count every 100 ms.
+/// A sample reads the sensors at most this often in seconds; ticks of CPU time are 10 ms, and GPUs count every 100 ms.
 const MIN_INTERVAL_S: f64 = 0.1;
 
+/// What is read for a piece of work as short as an answer reads the sensors at most this often in seconds.
+const SHORTEST_S: f64 = 0.001;
+
 /// How often the sensors are read. Counters wrap after minutes and CPU times add up by themselves; only a power that is integrated needs
-/// more. `taal bench meter` shows what this takes of a core.
+/// more, and so do processes that end without a parent that counts them. `taal bench meter` shows what this takes of a core.
 const PERIOD: Duration = Duration::from_secs(4);
 const PERIOD_OF_POWER: Duration = Duration::from_secs(1);
 
@@ -70,6 +71,13 @@ pub struct Reading {
     pub cpu_seconds: f64,
     /// Seconds of the machine that are ours by the same rule as its energy.
     pub shared_seconds: f64,
+    /// GPUs that are metered.
+    pub n_gpus: usize,
+    /// By how much our share may be off, below and above: CPU times are counted in ticks. The error of one interval's end is taken back in
+    /// the next one, so that of the sum is the largest of an interval.
+    pub unsure: [Joule; 2],
+    /// The same of the last interval.
+    pub last_unsure: [Joule; 2],
     /// Where the figures come from.
     pub sources: Sources,
     /// What they miss.
@@ -79,6 +87,18 @@ pub struct Reading {
 impl Reading {
     /// All parts together.
     pub fn total(&self) -> Energy {
+        widened(self.parts(), self.unsure)
+    }
+
+    /// What was added since an earlier reading, as by an answer of a server.
+    pub fn since(&self, earlier: &Self) -> Energy {
+        match self.seconds > earlier.seconds {
+            true => widened(self.parts().since(earlier.parts()), self.last_unsure),
+            false => Energy::ZERO,
+        }
+    }
+
+    fn parts(&self) -> Energy {
         self.cpu + self.memory + self.whole + self.gpu
     }
 
@@ -92,18 +112,31 @@ impl Reading {
         (self.seconds > 0.0).then(|| self.total().joules.mean_power(self.seconds))
     }
 
-    fn add(&mut self, interval: &Interval, factor: f64) {
-        self.cpu += interval.cpu * factor;
-        self.memory += interval.memory * factor;
-        self.whole += interval.whole * factor;
-        self.gpu += interval.gpu * factor;
-        self.idle += interval.idle * factor;
-        self.machine += interval.machine * factor;
-        self.seconds += interval.seconds * factor;
-        self.cpu_seconds += interval.cpu_seconds * factor;
-        self.shared_seconds += interval.shared_seconds * factor;
+    fn add(&mut self, interval: &Interval) {
+        self.cpu += interval.cpu;
+        self.memory += interval.memory;
+        self.whole += interval.whole;
+        self.gpu += interval.gpu;
+        self.idle += interval.idle;
+        self.machine += interval.machine;
+        self.seconds += interval.seconds;
+        self.cpu_seconds += interval.cpu_seconds;
+        self.shared_seconds += interval.shared_seconds;
+        let [below, above] = self.unsure;
+        let [now_below, now_above] = interval.unsure;
+        self.unsure = [below.max(now_below), above.max(now_above)];
+        self.last_unsure = interval.unsure;
         let of_hour = self.by_hour.entry(interval.hour).or_default();
-        *of_hour += (interval.cpu + interval.memory + interval.whole + interval.gpu).joules * factor;
+        *of_hour += (interval.cpu + interval.memory + interval.whole + interval.gpu).joules;
+    }
+}
+
+/// Energy with bounds that are further apart.
+fn widened(energy: Energy, [below, above]: [Joule; 2]) -> Energy {
+    Energy {
+        joules: energy.joules,
+        low: (energy.low - below).max(Joule::ZERO),
+        high: energy.high + above,
     }
 }
 
@@ -119,6 +152,7 @@ struct Interval {
     seconds: f64,
     cpu_seconds: f64,
     shared_seconds: f64,
+    unsure: [Joule; 2],
     /// The hour since 1970 in which it ended.
     hour: i64,
 }
@@ -137,7 +171,7 @@ pub struct Meter {
     load: LoadReader,
     frequencies: Frequencies,
     last: Moment,
-    last_interval: Option<Interval>,
+    scope: Scope,
     total: Reading,
 }
 
@@ -171,6 +205,7 @@ impl Meter {
         };
         let battery_watts = batteries.as_ref().and_then(|it| it.watts(files.as_ref()));
         let gpus = gpus.map(|gpus| GpuMeter::new(gpus, now.steady_s, notes));
+        total.n_gpus = gpus.as_ref().map_or(0, GpuMeter::count);
         let frequencies = Frequencies::find(files.as_ref());
         let load = LoadReader::new(files.as_ref(), options.scope, machine.n_cpus);
         if !load.sees_us() {
@@ -192,7 +227,7 @@ impl Meter {
             load,
             frequencies,
             last: now,
-            last_interval: None,
+            scope: options.scope,
             total,
         }
     }
@@ -215,7 +250,8 @@ impl Meter {
 
     /// How often the sensors should be read.
     pub fn period(&self) -> Duration {
-        match self.gpus.is_some() || self.batteries.is_some() {
+        let is_integrated = self.gpus.is_some() || self.batteries.is_some();
+        match is_integrated || self.scope == Scope::Tree {
             true => PERIOD_OF_POWER,
             false => PERIOD,
         }
@@ -238,23 +274,28 @@ impl Meter {
         self.total.clone()
     }
 
-    /// The energy until now. It reads the sensors if the last sample is a second old (or 0.1 s, in the first second); else the power of the
-    /// last interval goes on, so that steps of milliseconds have a figure.
+    /// The energy until the last sample. It reads the sensors if that is a second old (or 0.1 s, in the first second), so steps of
+    /// milliseconds share a figure.
     pub fn reading(&mut self) -> Reading {
-        let since_s = self.clock.now().steady_s - self.last.steady_s;
         let whole_s = PERIOD_OF_POWER.as_secs_f64();
-        let due_s = if self.total.seconds < whole_s {
+        self.read_after(if self.total.seconds < whole_s {
             MIN_INTERVAL_S
         } else {
             whole_s
-        };
-        let last_interval = self.last_interval.filter(|interval| interval.seconds > 0.0);
-        let Some(interval) = last_interval.filter(|_| since_s < due_s) else {
-            return self.finish();
-        };
-        let mut reading = self.total.clone();
-        reading.add(&interval, since_s.max(0.0) / interval.seconds);
-        reading
+        })
+    }
+
+    /// The energy until now: it reads the sensors unless that was less than a millisecond ago. For work that is as short as an answer.
+    pub fn reading_now(&mut self) -> Reading {
+        self.read_after(SHORTEST_S)
+    }
+
+    fn read_after(&mut self, due_s: f64) -> Reading {
+        let since_s = self.clock.now().steady_s - self.last.steady_s;
+        match self.total.seconds > 0.0 && since_s < due_s {
+            true => self.total.clone(),
+            false => self.finish(),
+        }
     }
 
     fn advance(&mut self, now: Moment) {
@@ -279,12 +320,16 @@ impl Meter {
         let mut interval = self.interval(now.steady_s, seconds);
         interval.hour = hourly::hour_of(now.wall_s);
         self.last = now;
-        self.total.add(&interval, 1.0);
-        self.last_interval = Some(interval);
+        self.total.add(&interval);
     }
 
     fn interval(&mut self, now_s: f64, seconds: f64) -> Interval {
         let load = self.load.advance(self.files.as_ref(), seconds);
+        if self.load.lost_s() > 0.0 {
+            self.total.notes.set(
+                "processes ended that nobody waited for; their last second may be missing, or all of one that was never seen",
+            );
+        }
         let mut of_machine = self.machine_energy(now_s, seconds, load.utilization);
         if let Some(gpus) = &mut self.gpus {
             of_machine.gpu = gpus.advance(now_s, &mut self.total.sources, &mut self.total.notes);
@@ -306,6 +351,13 @@ impl Meter {
             seconds,
             cpu_seconds: load.ours_s,
             shared_seconds: seconds * load.share,
+            unsure: {
+                let [least, most] = load.share_bounds;
+                [
+                    host.low * (load.share - least).max(0.0),
+                    host.high * (most - load.share).max(0.0),
+                ]
+            },
             hour: 0,
         }
     }
@@ -318,32 +370,33 @@ impl Meter {
             idle: idle_cpu + memory,
             ..Interval::default()
         };
-        let sources = &mut self.total.sources;
         if let Some(powercap) = &mut self.powercap {
-            let added = powercap.advance(self.files.as_ref(), now_s, &mut self.total.notes);
-            if added.estimated > Joule::ZERO {
-                sources.insert(Source::Estimated);
-            }
-            let all = added.processor + added.memory.unwrap_or_default();
-            let stand_in = if all > Joule::ZERO {
-                added.estimated.0 / all.0
-            } else {
-                0.0
+            let expected = Expected {
+                // What a wall plug measures is more than its processors.
+                processor: match self.model.source() {
+                    Source::Calibrated => PowerModel::of(&self.machine).at(utilization, None),
+                    _ => self.model.at(utilization, None),
+                },
+                memory: PowerModel::of(&self.machine).memory(),
             };
-            let error = RAPL_ERROR * (1.0 - stand_in) + STAND_IN_ERROR * stand_in;
-            let processor = Energy::measured(added.processor, error);
+            let added = powercap.advance(self.files.as_ref(), now_s, &expected, &mut self.total.notes);
+            let sources = &mut self.total.sources;
+            let mut energy_of = |sum: ZoneSum, source: Source| {
+                if sum.is_measured {
+                    sources.insert(source);
+                }
+                if sum.is_estimated {
+                    sources.insert(Source::Estimated);
+                }
+                sum.energy
+            };
             if powercap.is_platform() {
-                sources.insert(Source::Psys);
-                found.whole = processor;
+                found.whole = energy_of(added.processor, Source::Psys);
                 return found;
             }
-            sources.insert(Source::Rapl);
-            found.cpu = processor;
+            found.cpu = energy_of(added.processor, Source::Rapl);
             found.memory = match added.memory {
-                Some(joules) => {
-                    sources.insert(Source::Dram);
-                    Energy::measured(joules, error)
-                }
+                Some(sum) => energy_of(sum, Source::Dram),
                 None => {
                     sources.insert(Source::Estimated);
                     memory

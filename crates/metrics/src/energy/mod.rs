@@ -72,8 +72,8 @@ pub use selftest::{SelftestCase, selftest};
 pub use settings::{MachineSettings, SETTINGS_FILE, Settings, check_pue, machine_key};
 pub use total::{EnergyFigures, EnergyTotal};
 pub use training::{
-    ACCELERATORS, Accelerator, Bloom, PRESETS, Preset, TrainingCost, TrainingPlan, bloom, find_accelerator,
-    find_preset, training_flops,
+    ACCELERATOR_IDLE_SHARE, ACCELERATORS, Accelerator, Bloom, PRESETS, Preset, TrainingCost, TrainingPlan, bloom,
+    bloom_grid, bloom_on, embodied_of_accelerators, find_accelerator, find_preset, training_flops,
 };
 pub use units::{GramCo2e, Joule, Watt, WattHour};
 pub use usage::{MinMax, UsageCarbon, UsageEnergy};

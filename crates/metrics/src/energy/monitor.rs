@@ -71,7 +71,12 @@ impl Monitor {
         (&self.gpus.0, self.gpus.1)
     }
 
-    /// The energy until now; none if a sensor's code panicked.
+    /// The energy until now, from sensors that are read now; none if a sensor's code panicked.
+    pub fn reading_now(&self) -> Option<Reading> {
+        self.meter.lock().ok().map(|mut meter| meter.reading_now())
+    }
+
+    /// The energy until the last sample, which is at most a second old; none if a sensor's code panicked.
     pub fn reading(&self) -> Option<Reading> {
         self.meter.lock().ok().map(|mut meter| meter.reading())
     }

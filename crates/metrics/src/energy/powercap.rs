@@ -4,7 +4,8 @@
 //! added. Memory (`dram`) is beside the package and is added. Some machines show a zone twice, through registers and through memory
 //! (`intel-rapl-mmio`); it is counted once.
 
-use super::counter::{Added, Oddity, TimedCounter};
+use super::counter::{Added, Basis, Oddity, TimedCounter};
+use super::figure::{Energy, Power};
 use super::files::{ReadError, SensorFiles};
 use super::notes::Notes;
 use super::units::Joule;
@@ -14,8 +15,12 @@ const DIRECTORY: &str = "sys/class/powercap";
 /// Two counters that differ by less than this share are one counter under two names.
 const MIRROR_TOLERANCE: f64 = 1e-6;
 
-/// Watts of a zone until its first interval was read.
-const FALLBACK_WATTS: f64 = 10.0;
+/// The errors of RAPL, and of what stands in for a failed reading, as shares.
+const RAPL_ERROR: f64 = 0.05;
+const STAND_IN_ERROR: f64 = 0.5;
+
+/// A counter is brought up to date every millisecond; one that has not moved for this many seconds does not count.
+const STILL_S: f64 = 0.005;
 
 /// How to let everybody read the counters.
 const RIGHTS: &str = "sudo chmod a+r /sys/class/powercap/*/energy_uj gives the right until the next start";
@@ -56,15 +61,51 @@ pub(super) struct Powercap {
     zones: Vec<Zone>,
 }
 
+/// The power that the model expects of the machine now: it stands in for counters that were never seen to count.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Expected {
+    pub(super) processor: Power,
+    pub(super) memory: Power,
+}
+
+/// What the zones of one kind added in an interval.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct ZoneSum {
+    pub(super) energy: Energy,
+    /// Whether a counter has to do with it: it was read, or its power so far stands in.
+    pub(super) is_measured: bool,
+    /// Whether something stands in for a part.
+    pub(super) is_estimated: bool,
+}
+
 /// What the zones added in an interval.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct ZonesAdded {
     /// Packages, or the platform.
-    pub(super) processor: Joule,
+    pub(super) processor: ZoneSum,
     /// Memory; none if no zone measures it.
-    pub(super) memory: Option<Joule>,
-    /// The joules of both that stand in for failed readings.
-    pub(super) estimated: Joule,
+    pub(super) memory: Option<ZoneSum>,
+}
+
+impl ZoneSum {
+    fn add(&mut self, added: &Added, expected: Power) {
+        self.energy += match added.basis {
+            Basis::Measured => Energy::measured(added.joules, RAPL_ERROR),
+            Basis::PowerSoFar => Energy::measured(added.joules, STAND_IN_ERROR),
+            // The joules are the expected power's, so its bounds hold in proportion.
+            Basis::Fallback => {
+                let over =
+                    |bound: super::units::Watt| added.joules * (bound.0 / expected.watts.0.max(f64::MIN_POSITIVE));
+                Energy {
+                    joules: added.joules,
+                    low: over(expected.low),
+                    high: over(expected.high),
+                }
+            }
+        };
+        self.is_measured |= added.basis != Basis::Fallback;
+        self.is_estimated |= added.is_estimated();
+    }
 }
 
 impl Powercap {
@@ -89,7 +130,13 @@ impl Powercap {
         }
         let has_platform = zones.iter().any(|zone| zone.kind == Kind::Platform);
         if level == Level::Platform && !has_platform {
-            notes.set("powercap has no zone of the whole platform (psys); the packages are read");
+            let has_package = zones.iter().any(|zone| zone.kind == Kind::Package);
+            notes.set(match has_package {
+                true => "powercap has no zone of the whole platform (psys); the packages are read",
+                false => {
+                    "powercap has no zone of the whole platform (psys), and none of a package; other sources are used"
+                }
+            });
         }
         let reads_platform = level == Level::Platform && has_platform;
         zones.retain(|zone| (zone.kind == Kind::Platform) == reads_platform);
@@ -106,28 +153,45 @@ impl Powercap {
         self.zones.iter().any(|zone| zone.kind == Kind::Platform)
     }
 
-    /// What the zones added until now.
-    pub(super) fn advance(&mut self, files: &dyn SensorFiles, now_s: f64, notes: &mut Notes) -> ZonesAdded {
+    /// What the zones added until now; `expected` is the power of all zones of a kind together.
+    pub(super) fn advance(
+        &mut self,
+        files: &dyn SensorFiles,
+        now_s: f64,
+        expected: &Expected,
+        notes: &mut Notes,
+    ) -> ZonesAdded {
+        let counted = |kind: Kind| {
+            let zones = self.zones.iter().filter(|zone| zone.kind == kind && !zone.is_dropped);
+            zones.count().max(1) as f64
+        };
+        let (packages, memories) = (counted(Kind::Package), counted(Kind::Memory));
+        let of_zone = |kind: Kind| match kind {
+            Kind::Package => expected.processor.divided(packages),
+            Kind::Memory => expected.memory.divided(memories),
+            Kind::Platform => expected.processor.and(expected.memory),
+        };
         let mut added = Vec::new();
         for zone in self.zones.iter_mut() {
-            let reading = match zone.is_dropped {
-                true => Ok(zone.counter.last_uj()),
-                false => files.number(&zone.path),
-            };
+            if zone.is_dropped {
+                added.push(None);
+                continue;
+            }
+            let reading = files.number(&zone.path);
             let failure = reading.as_ref().err().cloned();
-            let found = zone.counter.advance(reading, now_s, FALLBACK_WATTS);
+            let found = zone.counter.advance(reading, now_s, of_zone(zone.kind).watts.0);
             zone.note(found, failure, notes);
-            added.push(found);
+            added.push(Some(found));
         }
         self.drop_mirrors(&mut added, notes);
         let mut sums = ZonesAdded::default();
         for (zone, found) in self.zones.iter().zip(&added) {
-            match zone.kind {
-                Kind::Memory => sums.memory = Some(sums.memory.unwrap_or_default() + found.joules),
-                Kind::Package | Kind::Platform => sums.processor += found.joules,
-            }
-            if found.is_estimated {
-                sums.estimated += found.joules;
+            let sum = match zone.kind {
+                Kind::Memory => sums.memory.get_or_insert_default(),
+                Kind::Package | Kind::Platform => &mut sums.processor,
+            };
+            if let Some(found) = found {
+                sum.add(found, of_zone(zone.kind));
             }
         }
         sums
@@ -135,10 +199,11 @@ impl Powercap {
 
     /// Counts a zone that shows another zone's counter as nothing: equal readings twice in a row, with a rise between them. Counters that
     /// pass each other are equal once.
-    fn drop_mirrors(&mut self, added: &mut [Added], notes: &mut Notes) {
+    fn drop_mirrors(&mut self, added: &mut [Option<Added>], notes: &mut Notes) {
         for (second, added) in added.iter_mut().enumerate().skip(1) {
             let equal = self.equal_before(second);
-            let rises = added.joules > Joule::ZERO;
+            let is_rise = |added: &Added| added.joules > Joule::ZERO && !added.is_estimated();
+            let rises = added.as_ref().is_some_and(is_rise);
             if let Some(first) = equal.filter(|_| rises && self.zones[second].equals == equal) {
                 let names = format!(
                     "{} shows the counter of {}",
@@ -146,7 +211,7 @@ impl Powercap {
                 );
                 notes.set(format!("powercap: {names}; it is counted once"));
                 self.zones[second].is_dropped = true;
-                added.joules = Joule::ZERO;
+                *added = None;
             }
             self.zones[second].equals = equal;
         }
@@ -209,7 +274,7 @@ impl Zone {
             kind,
             name,
             path,
-            counter: TimedCounter::new(range_uj, reading, now_s),
+            counter: TimedCounter::new(range_uj, reading, now_s, STILL_S),
             equals: None,
             is_dropped: false,
         })
@@ -222,6 +287,15 @@ impl Zone {
             (Some(Oddity::Failed), failure) => {
                 let reason = failure.map_or(String::new(), |failure| format!(" ({failure})"));
                 notes.add(format!("{name} could not be read{reason}; its power so far stands in"));
+            }
+            (Some(Oddity::Still), _) => {
+                let what = match added.basis {
+                    Basis::Fallback => "an estimate",
+                    _ => "its power so far",
+                };
+                notes.set(format!(
+                    "{name} does not count (energy_uj stands still); {what} stands in"
+                ));
             }
             (Some(Oddity::SeveralWraps), _) => {
                 notes.add(format!(

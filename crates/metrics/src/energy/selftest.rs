@@ -143,6 +143,26 @@ pub fn selftest() -> Vec<SelftestCase> {
             }),
         ),
         case(
+            "counters that stand still from the start",
+            21.4 * f64::from(SECONDS),
+            exact,
+            "estimated",
+            "stands still",
+            metered(&still(), nothing),
+        ),
+        case(
+            "a counter that stops",
+            both,
+            one_interval,
+            "rapl+dram+estimated",
+            "stands still",
+            metered(&sensors(), |machine, second| {
+                if second == 40 {
+                    machine.change_zone(0, |zone| zone.watts = 0.0);
+                }
+            }),
+        ),
+        case(
             "a zone is there twice",
             both,
             exact,
@@ -234,6 +254,13 @@ fn wrapping(range_uj: u64) -> FakeMachine {
     FakeMachine::new()
         .with_zone(FakeZone::new("intel-rapl:0", "package-0", PACKAGE_WATTS).with_range(range_uj))
         .with_zone(FakeZone::new("intel-rapl:0:2", "dram", MEMORY_WATTS).at(5e9))
+}
+
+/// Counters without power, as some virtual machines show them.
+fn still() -> FakeMachine {
+    FakeMachine::new()
+        .with_zone(FakeZone::new("intel-rapl:0", "package-0", 0.0))
+        .with_zone(FakeZone::new("intel-rapl:0:2", "dram", 0.0))
 }
 
 fn twice() -> FakeMachine {

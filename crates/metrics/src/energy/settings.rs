@@ -77,7 +77,8 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// [`Error::BadSettings`] for a file that is not settings or has values that make no sense; the store's.
+    /// [`Error::BadSettings`] for a file that is not settings; the store's. Values are checked where they are used
+    /// ([`MachineSettings::check`]), because those of another machine, or one that is to be forgotten, do no harm.
     pub fn read(path: &Path) -> Result<Self> {
         if !taal_store::is_file(path) {
             return Ok(Self::default());
@@ -87,11 +88,7 @@ impl Settings {
             detail,
         };
         let text = taal_store::read_text(path, MAX_FILE_BYTES)?;
-        let settings: Self = serde_json::from_str(&text).map_err(|error| bad(error.to_string()))?;
-        for machine in settings.machines.values() {
-            machine.check().map_err(|error| bad(error.to_string()))?;
-        }
-        Ok(settings)
+        serde_json::from_str(&text).map_err(|error| bad(error.to_string()))
     }
 
     /// Writes the file, atomically.
@@ -134,18 +131,24 @@ impl MachineSettings {
         self.country.as_deref().map_or_else(|| Ok(Grid::world()), Grid::find)
     }
 
+    /// The readings of a wall plug, if there are any.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadCalibration`] where the file was changed to values of no machine.
+    pub fn checked_calibration(&self) -> Result<Option<Calibration>> {
+        let checked = |Calibration { idle, full }: Calibration| Calibration::new(idle.0, full.0);
+        self.calibration.map(checked).transpose()
+    }
+
     /// Refuses values that make no sense.
     ///
     /// # Errors
     ///
-    /// [`Error::BadCalibration`], [`Error::UnknownCountry`], [`Error::BadQuantity`].
+    /// [`Error::BadCalibration`], [`Error::BadQuantity`], and those of [`Grid::find`].
     pub fn check(&self) -> Result<()> {
-        if let Some(Calibration { idle, full }) = self.calibration {
-            Calibration::new(idle.0, full.0)?;
-        }
-        if let Some(pue) = self.pue {
-            check_pue(pue)?;
-        }
+        self.checked_calibration()?;
+        self.pue.map(check_pue).transpose()?;
         self.grid().map(drop)
     }
 }

@@ -34,6 +34,16 @@ pub struct EnergyTotal {
     pub energy: Energy,
     /// The part that the machines take at rest.
     pub idle: Energy,
+    /// The part of the processors, or of what measures the whole machine at once.
+    pub cpu: Joule,
+    /// The part of the memory.
+    pub memory: Joule,
+    /// The part of the GPUs.
+    pub gpu: Joule,
+    /// Seconds metered.
+    pub seconds: f64,
+    /// Our CPU seconds.
+    pub cpu_seconds: f64,
     /// Greenhouse gases of making the machines, for the time that was used.
     pub embodied: GramCo2e,
     /// Energy by hours since 1970 in UTC.
@@ -49,15 +59,16 @@ pub struct EnergyTotal {
 impl EnergyTotal {
     /// From a reading on a machine.
     pub fn of(reading: &Reading, machine: &Machine) -> Self {
-        let accelerators = if reading.gpu.joules.0 > 0.0 {
-            Embodied::ACCELERATOR.per_hour()
-        } else {
-            GramCo2e::ZERO
-        };
+        let accelerators = Embodied::ACCELERATOR.per_hour() * reading.n_gpus as f64;
         let hours = reading.shared_seconds / SECONDS_PER_HOUR;
         Self {
             energy: reading.total(),
             idle: reading.idle,
+            cpu: (reading.cpu + reading.whole).joules,
+            memory: reading.memory.joules,
+            gpu: reading.gpu.joules,
+            seconds: reading.seconds,
+            cpu_seconds: reading.cpu_seconds,
             embodied: machine.embodied_per_hour() * hours + accelerators * (reading.seconds / SECONDS_PER_HOUR),
             by_hour: reading.by_hour.clone(),
             sources: reading.sources.clone(),
@@ -69,6 +80,11 @@ impl EnergyTotal {
     pub fn add(&mut self, other: &Self) {
         self.energy += other.energy;
         self.idle += other.idle;
+        self.cpu += other.cpu;
+        self.memory += other.memory;
+        self.gpu += other.gpu;
+        self.seconds += other.seconds;
+        self.cpu_seconds += other.cpu_seconds;
         self.embodied += other.embodied;
         for (hour, joules) in &other.by_hour {
             *self.by_hour.entry(*hour).or_default() += *joules;
@@ -80,6 +96,8 @@ impl EnergyTotal {
     /// Raises the energy to what an earlier report of the same run says: what was used after its last checkpoint.
     pub fn raise_to(&mut self, reported: &EnergyFigures) {
         if reported.joules > self.energy.joules.0 {
+            // Which part it was is not in a report.
+            self.cpu += Joule(reported.joules) - self.energy.joules;
             self.energy = Energy {
                 joules: Joule(reported.joules),
                 low: Joule(reported.low),

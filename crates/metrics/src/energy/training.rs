@@ -86,6 +86,18 @@ pub const PRESETS: [Preset; 6] = [
     patterson("evolved", "Evolved Transformer search, 200 P100", 2.91e21, 24.8, 208.0, 1.10, 0.431, (7.5, 3.2)),
 ];
 
+/// Accelerators that share a server, as in BLOOM's training.
+const ACCELERATORS_PER_SERVER: f64 = 8.0;
+
+/// The power of an accelerator at rest over its design power: makers' cards draw 40 to 75 W of 300 to 700 W.
+pub const ACCELERATOR_IDLE_SHARE: f64 = 0.13;
+
+/// The greenhouse gases of making accelerators and their servers, for hours of one accelerator.
+pub fn embodied_of_accelerators(hours: f64) -> GramCo2e {
+    let servers = Embodied::SERVER.per_hour() * (hours / ACCELERATORS_PER_SERVER);
+    servers + Embodied::ACCELERATOR.per_hour() * hours
+}
+
 /// BLOOM 176B by Luccioni et al. 2022 (arXiv 2211.02001): energy of the work and at rest, and the three lines of its gases.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Bloom {
@@ -101,27 +113,34 @@ pub struct Bloom {
 
 /// BLOOM's hours of accelerators, eight of them per server, and the energy of its machines at rest in kWh.
 const BLOOM_HOURS: f64 = 1_082_990.0;
-const BLOOM_ACCELERATORS_PER_SERVER: f64 = 8.0;
 const BLOOM_IDLE_KWH: f64 = 256_646.0;
 
 /// Reproduces BLOOM's figures: 0.4 kW per A100, 57 g/kWh, PUE not counted, servers and accelerators by the hour.
 pub fn bloom() -> Bloom {
-    let grid = Grid {
+    bloom_on(&bloom_grid(), 1.0)
+}
+
+/// The electricity of BLOOM's training.
+pub fn bloom_grid() -> Grid {
+    Grid {
         code: "FRA".to_owned(),
         name: "France, as the paper has it".to_owned(),
         g_per_kwh: 57.0,
         year: Some(2022),
         hourly: None,
-    };
+    }
+}
+
+/// BLOOM's training on other electricity, in another building.
+pub fn bloom_on(grid: &Grid, pue: f64) -> Bloom {
     let dynamic = WattHour(BLOOM_HOURS * 400.0);
     let idle = WattHour(BLOOM_IDLE_KWH * 1e3);
-    let servers = Embodied::SERVER.per_hour() * (BLOOM_HOURS / BLOOM_ACCELERATORS_PER_SERVER);
-    let embodied = servers + Embodied::ACCELERATOR.per_hour() * BLOOM_HOURS;
+    let embodied = embodied_of_accelerators(BLOOM_HOURS);
     Bloom {
         accelerator_hours: BLOOM_HOURS,
         dynamic,
         idle,
-        footprint: Footprint::new(dynamic, idle, embodied, &grid, 1.0),
+        footprint: Footprint::new(dynamic, idle, embodied, grid, pue),
     }
 }
 

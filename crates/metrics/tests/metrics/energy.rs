@@ -290,7 +290,7 @@ fn calibrations_of_no_machine_are_refused() {
 }
 
 #[test]
-fn settings_are_kept_per_machine_and_checked_when_read() {
+fn settings_are_kept_per_machine_and_checked_when_used() {
     let scratch = scratch();
     let path = scratch.path().join("taal/energy.json");
     assert_eq!(Settings::read(&path).expect("no file"), Settings::default());
@@ -310,11 +310,18 @@ fn settings_are_kept_per_machine_and_checked_when_read() {
     assert!(read.of("two").grid().expect("a grid").is_world_average());
 
     let text = std::fs::read_to_string(&path).expect("text");
-    for (from, to) in [("28.0", "2.0"), ("\"NL\"", "\"XX\""), ("{", "[")] {
+    for (from, to) in [("28.0", "2.0"), ("\"NL\"", "\"XX\""), ("\"NL\"", "\"gone.csv\"")] {
         std::fs::write(&path, text.replacen(from, to, 1)).expect("written");
-        let error = Settings::read(&path).unwrap_err();
-        assert!(matches!(error, Error::BadSettings { .. }), "{error}");
+        let read = Settings::read(&path).expect("it is settings");
+        assert!(read.of("one").check().is_err(), "{to}");
+        // What is wrong with one machine does not concern another, and can be forgotten.
+        assert_eq!(read.of("two"), MachineSettings::default());
+        let mut read = read;
+        assert!(read.forget("one") && read.of("one").check().is_ok());
     }
+    std::fs::write(&path, text.replacen('{', "[", 1)).expect("written");
+    let error = Settings::read(&path).unwrap_err();
+    assert!(matches!(error, Error::BadSettings { .. }), "{error}");
 }
 
 #[test]
@@ -347,11 +354,15 @@ fn parts_of_a_run_add_up() {
     let whole = part(40.0);
     for (found, expected) in [
         (sum.energy.joules, whole.energy.joules),
-        (sum.energy.low, whole.energy.low),
-        (sum.energy.high, whole.energy.high),
         (sum.idle.joules, whole.idle.joules),
+        (sum.cpu + sum.memory + sum.gpu, whole.energy.joules),
     ] {
         assert!(relative(found.0, expected.0) < 1e-9, "{found} {expected}");
+    }
+    assert_eq!((sum.seconds, sum.cpu_seconds), (whole.seconds, whole.cpu_seconds));
+    // Each part has its own tick of CPU time by which its share may be off.
+    for (found, expected) in [(sum.energy.low, whole.energy.low), (sum.energy.high, whole.energy.high)] {
+        assert!(relative(found.0, expected.0) < 1e-3, "{found} {expected}");
     }
     assert!(relative(sum.embodied.0, whole.embodied.0) < 1e-9);
     let text = serde_json::to_string(&sum).expect("JSON");
@@ -384,7 +395,8 @@ fn the_table_has_codecarbons_columns() {
         pue: 1.1,
         gpus: ("", 0),
     };
-    let text = codecarbon::csv(&reading, &run);
+    let total = EnergyTotal::of(&reading, meter.machine());
+    let text = codecarbon::csv(&total, &run);
     let (header, row) = text.trim_end().split_once('\n').expect("two lines");
     assert_eq!(header, include_str!("../golden/emissions_header.csv").trim_end());
     let row = row.replace("\"A \"\"quoted\"\", odd name\"", "name");
@@ -399,6 +411,9 @@ fn the_table_has_codecarbons_columns() {
     };
     let kwh = reading.total().joules.watt_hours().kwh() * 1.1;
     assert!(relative(number("energy_consumed"), kwh) < 1e-9);
+    // As in codecarbon 3.3.2, the parts include PUE too.
+    let parts = number("cpu_energy") + number("gpu_energy") + number("ram_energy");
+    assert!(relative(parts, kwh) < 1e-9, "{parts} {kwh}");
     assert!(relative(number("emissions"), kwh * 0.267622) < 1e-9);
     assert!(relative(number("emissions_rate"), kwh * 0.267622 / 60.0) < 1e-9);
     assert!(relative(number("cpu_utilization_percent"), 50.0) < 1e-9);
@@ -425,4 +440,66 @@ fn readings_on_constant_power_equal_the_plan() {
     };
     let found = meter.finish().total().joules;
     assert!(relative(found.0, plan.cost().energy.joules().0) < 0.01, "{found}");
+}
+
+#[test]
+fn two_sockets_have_twice_the_power_of_one() {
+    let cpu_info = |ids: &[u32]| {
+        let blocks = ids.iter().map(|id| {
+            format!("processor\t: 0\nphysical id\t: {id}\nmodel name\t: Intel(R) Core(TM) i5-8250U CPU @ 1.60GHz\n\n")
+        });
+        let machine = FakeMachine::new();
+        machine.set_file("proc/cpuinfo", &blocks.collect::<String>());
+        let meter = machine.meter(MeterOptions::default());
+        meter.machine().clone()
+    };
+    let (one, two) = (cpu_info(&[0, 0, 0, 0]), cpu_info(&[0, 1, 0, 1]));
+    assert_eq!((one.n_sockets, two.n_sockets), (1, 2));
+    assert_eq!((one.design_power_w(), two.design_power_w()), (Some(15.0), Some(30.0)));
+    let full = |machine: &Machine| PowerModel::of(machine).at(1.0, None).watts;
+    assert_eq!(full(&two), full(&one) * 2.0);
+    assert_eq!(codecarbon::design_power(&two), Watt(30.0));
+    assert!(two.words().contains("2 x "), "{}", two.words());
+}
+
+#[test]
+fn every_accelerator_was_made() {
+    let of = |gpus: usize| {
+        let machine = (0..gpus).fold(FakeMachine::new(), |machine, _| machine.with_gpu(100.0, true));
+        let mut meter = machine.meter(MeterOptions::default());
+        machine.pass(3600.0, 4.0, 0.0);
+        EnergyTotal::of(&meter.finish(), meter.machine()).embodied.0
+    };
+    let (none, one, eight) = (of(0), of(1), of(8));
+    assert!(none > 0.0 && one > none);
+    assert!(
+        relative(eight - none, 8.0 * (one - none)) < 1e-9,
+        "{none} {one} {eight}"
+    );
+}
+
+#[test]
+fn the_table_counts_each_hour_with_its_own_electricity() {
+    let scratch = scratch();
+    let path = scratch.path().join("grid.csv");
+    std::fs::write(&path, "time,g_per_kwh\n1970-01-01 00:00,100\n1970-01-01 01:00,900\n").expect("written");
+    let grid = Grid::find(&path.display().to_string()).expect("a grid");
+    let machine = FakeMachine::new();
+    let mut meter = machine.meter(MeterOptions::default());
+    machine.pass(60.0, 4.0, 0.0);
+    let total = EnergyTotal::of(&meter.finish(), meter.machine());
+    let run = codecarbon::CsvRun {
+        ended_s: 60.0,
+        project: "taal",
+        run_id: "run",
+        machine: meter.machine(),
+        grid: &grid,
+        pue: 1.0,
+        gpus: ("", 0),
+    };
+    let row = codecarbon::csv_row(&total, &run);
+    let kilograms: f64 = row.split(',').nth(5).expect("emissions").parse().expect("a number");
+    let expected = total.energy.joules.watt_hours().kwh() * 0.1;
+    assert!(relative(kilograms, expected) < 1e-9, "{kilograms} {expected}");
+    assert!(relative(kilograms, total.figures(None, &grid, 1.0).co2e_g / 1e3) < 1e-9);
 }

@@ -117,15 +117,57 @@ fn the_total_never_falls_and_the_mean_power_is_energy_over_time() {
 }
 
 #[test]
-fn between_samples_the_last_power_goes_on() {
+fn readings_are_of_samples_so_that_their_differences_are_never_taken_back() {
     let machine = FakeMachine::new();
     let mut meter = machine.meter(MeterOptions::default());
-    machine.pass(1.0, 4.0, 0.0);
-    meter.sample();
-    let at_1_s = meter.reading().total().joules.0;
-    machine.pass(0.05, 4.0, 0.0);
-    let at_1_05_s = meter.reading().total().joules.0;
-    assert!((at_1_05_s / at_1_s - 1.05).abs() < 1e-9);
+    machine.pass(2.0, 4.0, 0.0);
+    let mut before = meter.reading();
+    for step in 0..400 {
+        // Full load and rest in turn: a power that went on would be far off.
+        machine.pass(0.05, if step % 40 < 20 { 4.0 } else { 0.0 }, 0.0);
+        let now = meter.reading();
+        let (of_step, total) = (now.total(), before.total());
+        assert!(of_step.joules >= total.joules && of_step.low >= total.low && of_step.high >= total.high);
+        let joules = (of_step.joules - total.joules).0;
+        assert!((of_step.low - total.low).0 <= joules + 1e-9 && joules <= (of_step.high - total.high).0 + 1e-9);
+        before = now;
+    }
+}
+
+#[test]
+fn a_short_answer_has_the_energy_of_its_own_cpu_time() {
+    // A server rests for 4 s and answers for 20 ms with all processors, 25 times.
+    let machine = FakeMachine::new();
+    let mut meter = machine.meter(MeterOptions::default());
+    let mut sum = 0.0;
+    let begin = meter.reading_now();
+    for _ in 0..25 {
+        machine.pass(4.0, 0.0, 0.0);
+        meter.sample();
+        let begin = meter.reading_now();
+        machine.pass(0.02, 4.0, 0.0);
+        let of_answer = meter.reading_now().since(&begin);
+        assert!(of_answer.low <= of_answer.joules && of_answer.joules <= of_answer.high && of_answer.low.0 > 0.0);
+        // 15 W and the memory's 6.4 W.
+        assert!((of_answer.joules.0 - 0.428).abs() < 0.01, "{of_answer:?}");
+        sum += of_answer.joules.0;
+    }
+    assert!(sum <= meter.reading_now().since(&begin).joules.0);
+}
+
+#[test]
+fn a_share_from_less_than_a_tick_has_bounds_as_wide() {
+    let machine = FakeMachine::new();
+    let options = MeterOptions {
+        scope: Scope::Process,
+        ..MeterOptions::default()
+    };
+    let mut meter = machine.meter(options);
+    // Others use half of a processor, and we less than a tick.
+    machine.pass(5.0, 0.0005, 0.5);
+    let total = meter.finish().total();
+    assert!(total.low.0 < 0.01 * total.joules.0 && total.low.0 > 0.0, "{total:?}");
+    assert!(total.high.0 > 1.9 * total.joules.0, "{total:?}");
 }
 
 #[test]
@@ -176,6 +218,55 @@ fn missing_rights_are_said_with_a_way_out_and_estimated() {
     );
     assert_eq!(reading.sources.to_string(), "estimated");
     assert!(reading.notes.mention("chmod"), "{:?}", reading.notes);
+}
+
+#[test]
+fn a_counter_that_stands_still_is_said_and_estimated_and_may_come_back() {
+    let machine = FakeMachine::new()
+        .with_zone(FakeZone::new("intel-rapl:0", "package-0", 0.0))
+        .with_zone(FakeZone::new("intel-rapl:0:2", "dram", 4.0).at(5e9));
+    let reading = metered(&machine, MeterOptions::default(), 10, 4.0, 0.0);
+    assert_eq!(reading.sources.to_string(), "dram+estimated");
+    assert!(
+        reading.notes.mention("package-0 does not count") && reading.cpu.joules.0 > 100.0,
+        "{reading:?}"
+    );
+    let cpu = reading.cpu;
+    assert!(
+        cpu.low < cpu.joules * 0.6 && cpu.high > cpu.joules * 1.2,
+        "the estimate's bounds: {cpu:?}"
+    );
+
+    // Still for 10 s of 20 W, then 10 s that are counted: 400 J.
+    let machine = FakeMachine::new().with_zone(FakeZone::new("intel-rapl:0", "package-0", 20.0));
+    let mut meter = machine.meter(MeterOptions::default());
+    let mut seconds = |count: u32, watts: f64| {
+        machine.change_zone(0, |zone| zone.watts = watts);
+        for _ in 0..count {
+            machine.pass(1.0, 4.0, 0.0);
+            meter.sample();
+        }
+    };
+    seconds(10, 20.0);
+    seconds(10, 0.0);
+    seconds(10, 20.0);
+    let joules = meter.finish().cpu.joules.0;
+    assert!((joules - 600.0).abs() <= 20.0, "{joules}");
+}
+
+#[test]
+fn the_platform_that_is_missing_is_not_said_to_be_replaced_by_what_is_missing_too() {
+    let options = MeterOptions {
+        level: taal_metrics::energy::Level::Platform,
+        ..MeterOptions::default()
+    };
+    let reading = metered(&FakeMachine::new(), options, 5, 4.0, 0.0);
+    assert_eq!(reading.sources.to_string(), "estimated");
+    assert!(
+        reading.notes.mention("psys") && !reading.notes.mention("the packages are read"),
+        "{:?}",
+        reading.notes
+    );
 }
 
 #[test]
@@ -343,6 +434,9 @@ fn electricity_by_the_hour_counts_with_the_energy_of_each_hour() {
         ("time,g_per_kwh\n1970-01-01 00:00,1\nnoon,3\n", "line 3", "not a time"),
         ("time,g_per_kwh\n1970-01-01 00:00,-3\n", "line 2", "0 to 2000"),
         ("time,g_per_kwh\n1970-01-01 00:00\n", "line 2", "0 to 2000"),
+        ("time,g_per_kwh\n1970-01-01 00:00,267,5\n", "line 2", "semicolons"),
+        ("time;g_per_kwh\n1970-01-01 00:00;1.267,5\n", "line 2", "0 to 2000"),
+        ("time,g_per_kwh\n1970-01-01 00:00,\"267,5\"\n", "line 2", "0 to 2000"),
     ] {
         let error = grid(text).expect_err("refused").to_string();
         assert!(
@@ -351,4 +445,17 @@ fn electricity_by_the_hour_counts_with_the_energy_of_each_hour() {
         );
     }
     assert!(Grid::find("missing.csv").is_err());
+    for (text, grams) in [
+        ("time;g_per_kwh\n1970-01-01 00:00;267,5\n", 267.5),
+        ("time;price;g_per_kwh\n1970-01-01 00:00;45,87;267,5\n", 267.5),
+        ("time,g_per_kwh,\n1970-01-01 00:00,267.5,\n", 267.5),
+        ("time,g_per_kwh\n1970-01-01 00:00,267.5,,\n", 267.5),
+        (
+            "Datetime (UTC),Country,Carbon intensity gCO2eq/kWh (direct),Carbon intensity gCO2eq/kWh (Life cycle)\n\
+             1970-01-01 00:00,NL,100,300\n",
+            300.0,
+        ),
+    ] {
+        assert_eq!(grid(text).expect(text).g_per_kwh, grams, "{text}");
+    }
 }

@@ -1,0 +1,75 @@
+//! The energy of a piece of work of this process, such as a text that is generated.
+
+use serde::Serialize;
+use taal_metrics::energy::{Energy, Joule, Meter, Reading, SystemClock, nvidia_gpus};
+
+use super::settings::Place;
+use crate::terminal;
+
+/// A meter, and where the work began.
+pub struct Work {
+    meter: Meter,
+    begin: Reading,
+}
+
+/// What the work took.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct WorkEnergy {
+    joules: f64,
+    low: f64,
+    high: f64,
+    /// Where the figures come from.
+    source: String,
+    /// Joules per thousand generated tokens; none where there are none.
+    per_1000_tokens: Option<f64>,
+}
+
+impl Work {
+    /// Meters from now on, with what is kept for this machine.
+    pub fn begin() -> Self {
+        let place = Place::find();
+        let options = place.kept(terminal::message).options;
+        let clock = Box::new(SystemClock::default());
+        let meter = Meter::new(Box::new(place.files), clock, nvidia_gpus(), options);
+        Self {
+            begin: Reading::default(),
+            meter,
+        }
+    }
+
+    /// The energy since the last call, or since the beginning.
+    pub fn lap(&mut self) -> Energy {
+        let now = self.meter.reading_now();
+        let energy = now.since(&self.begin);
+        self.begin = now;
+        energy
+    }
+
+    /// Where the figures come from.
+    pub fn source(&self) -> String {
+        self.begin.sources.to_string()
+    }
+
+    /// What the work took until now, of which so many tokens came.
+    pub fn end(&mut self, tokens: usize) -> WorkEnergy {
+        let energy = self.lap();
+        WorkEnergy {
+            joules: energy.joules.0,
+            low: energy.low.0,
+            high: energy.high.0,
+            source: self.source(),
+            per_1000_tokens: (tokens > 0).then(|| energy.joules.0 / tokens as f64 * 1e3),
+        }
+    }
+}
+
+impl WorkEnergy {
+    /// The figures in a line.
+    pub fn words(&self) -> String {
+        let [joules, low, high] = [self.joules, self.low, self.high].map(|joules| Joule(joules).to_string());
+        let per = self.per_1000_tokens.map_or(String::new(), |joules| {
+            format!(", {} per thousand tokens", Joule(joules))
+        });
+        format!("energy: {joules} ({low} to {high}), {}{per}", self.source)
+    }
+}
