@@ -279,7 +279,7 @@ impl Answers {
             let message = format!("expected token ids below {vocab_size}, got {id}");
             return Err(Refusal::field("logit_bias", message));
         }
-        let (begin, energy) = (Instant::now(), app.energy.as_ref().map(|ledger| ledger.begin()));
+        let (begin, energy) = (Instant::now(), app.begin_energy());
         let (send, events) = mpsc::channel(WAITING);
         let (mut all, mut tickets) = (Vec::new(), Vec::new());
         for prompt in prompts {
@@ -379,7 +379,8 @@ impl Answers {
             _ => (),
         }
         if self.unfinished == 0 {
-            self.usage.carbon = self.carbon().await;
+            let carbon = self.carbon().await;
+            self.usage.set_energy(carbon);
         }
         Ok(Some((index, event)))
     }
@@ -411,10 +412,12 @@ impl Answers {
 
     /// The energy of the answers, where it is metered.
     async fn carbon(&self) -> Option<Carbon> {
-        let (ledger, begin) = (self.app.energy.clone()?, self.energy?);
+        let (ledger, begin) = (self.app.energy.clone()?, self.energy.clone()?);
         let own = self.computed;
         // Without a meter that works there is no figure.
-        tokio::task::spawn_blocking(move || ledger.share(begin, own)).await.ok()
+        tokio::task::spawn_blocking(move || ledger.share(&begin, own))
+            .await
+            .ok()
     }
 }
 

@@ -5,8 +5,10 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
-use taal_metrics::energy::{Energy, Grid, Meter, Reading};
+use taal_metrics::energy::{Energy, Grid, Joule, Meter, MinMax, Reading, Sources, UsageEnergy};
 use utoipa::ToSchema;
+
+use crate::app::App;
 
 /// The meter of a server, and the tokens among which its energy is shared.
 pub(crate) struct Ledger {
@@ -18,15 +20,21 @@ pub(crate) struct Ledger {
 }
 
 /// Energy and tokens of the whole server at the beginning of a request.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Begin {
-    energy: Energy,
+    reading: Reading,
     tokens: u64,
 }
 
 /// The energy of an answer, and the greenhouse gases of its electricity.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub(crate) struct Carbon {
+    /// Kilowatt-hours.
+    #[serde(rename = "kWh")]
+    pub(crate) kwh: Bounds,
+    /// Kilograms of CO2 equivalent of this electricity, PUE included.
+    #[serde(rename = "kgCO2eq")]
+    pub(crate) kg_co2eq: Bounds,
     /// Joules: of the server's energy while it worked on this request, the share of the request's tokens.
     pub(crate) joules: f64,
     /// The lower bound.
@@ -37,8 +45,23 @@ pub(crate) struct Carbon {
     pub(crate) source: String,
     /// Grams of CO2 equivalent of this electricity.
     pub(crate) co2e_g: f64,
-    /// The electricity: three letters of a country, `WORLD` or `custom`.
+    /// The electricity: three letters of a country, `WORLD`, `custom` or `hourly`.
     pub(crate) grid: String,
+}
+
+/// Two bounds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
+pub(crate) struct Bounds {
+    /// The lower one.
+    pub(crate) min: f64,
+    /// The upper one.
+    pub(crate) max: f64,
+}
+
+impl From<MinMax> for Bounds {
+    fn from(MinMax { min, max }: MinMax) -> Self {
+        Self { min, max }
+    }
 }
 
 impl Ledger {
@@ -61,44 +84,71 @@ impl Ledger {
         self.meter.lock().unwrap_or_else(PoisonError::into_inner).period()
     }
 
-    /// The energy until now. Sensors are read at most every 0.1 s, which takes up to a few milliseconds.
+    /// The energy until now. Answers take milliseconds, and the server rests between them: so the sensors are read at both ends of each.
     pub(crate) fn reading(&self) -> Reading {
         let mut meter = self.meter.lock().unwrap_or_else(PoisonError::into_inner);
-        meter.sample();
-        meter.reading()
+        meter.reading_now()
     }
 
     /// Where a request begins.
     pub(crate) fn begin(&self) -> Begin {
         Begin {
-            energy: self.reading().total(),
+            reading: self.reading(),
             tokens: self.tokens.load(Ordering::Relaxed),
         }
     }
 
     /// The part of a request for which `own` tokens were computed since its beginning.
-    pub(crate) fn share(&self, begin: Begin, own: usize) -> Carbon {
+    pub(crate) fn share(&self, begin: &Begin, own: usize) -> Carbon {
         let reading = self.reading();
         let all = self.tokens.load(Ordering::Relaxed).saturating_sub(begin.tokens);
         let share = own as f64 / all.max(1) as f64;
-        self.carbon(&reading, reading.total().since(begin.energy) * share.min(1.0))
+        let grid = self.grid_since(&reading, &begin.reading);
+        self.carbon(&reading.sources, &grid, reading.since(&begin.reading) * share.min(1.0))
     }
 
     /// Everything since the server began.
     pub(crate) fn total(&self) -> Carbon {
         let reading = self.reading();
-        self.carbon(&reading, reading.total())
+        let (grid, _) = self.grid.over(&reading.by_hour);
+        self.carbon(&reading.sources, &grid, reading.total())
     }
 
-    fn carbon(&self, reading: &Reading, energy: Energy) -> Carbon {
+    /// The electricity of the hours since an earlier reading.
+    fn grid_since(&self, reading: &Reading, earlier: &Reading) -> Grid {
+        let last = earlier.by_hour.last_key_value().map_or(i64::MIN, |(hour, _)| *hour);
+        let before = |hour: &i64| earlier.by_hour.get(hour).copied().unwrap_or(Joule::ZERO);
+        let hours = reading.by_hour.range(last..);
+        let hours = hours.map(|(hour, joules)| (*hour, *joules - before(hour))).collect();
+        self.grid.over(&hours).0
+    }
+
+    fn carbon(&self, sources: &Sources, grid: &Grid, energy: Energy) -> Carbon {
+        let usage = UsageEnergy::of(energy, sources, grid, self.pue);
         Carbon {
-            joules: energy.joules.0,
+            kwh: usage.carbon.kwh.into(),
+            kg_co2eq: usage.carbon.kg_co2eq.into(),
+            joules: usage.joules,
             low: energy.low.0,
             high: energy.high.0,
-            source: reading.sources.to_string(),
-            co2e_g: self.grid.emissions(energy.joules, self.pue).0,
-            grid: self.grid.code.clone(),
+            source: usage.source,
+            co2e_g: grid.emissions(energy.joules, self.pue).0,
+            grid: grid.code.clone(),
         }
+    }
+}
+
+impl App {
+    /// Where a request begins; none where energy is not metered.
+    pub(crate) fn begin_energy(&self) -> Option<Begin> {
+        self.energy.as_ref().map(|ledger| ledger.begin())
+    }
+
+    /// The energy of a request that is computed at once, for so many tokens.
+    pub(crate) fn energy_since(&self, begin: Option<Begin>, tokens: usize) -> Option<Carbon> {
+        let (ledger, begin) = (self.energy.as_ref()?, begin?);
+        ledger.add(tokens);
+        Some(ledger.share(&begin, tokens))
     }
 }
 
@@ -120,16 +170,63 @@ mod tests {
         ledger.add(30);
         ledger.add(60);
         let all = ledger.total();
-        let (second, third) = (ledger.share(of_both, 30), ledger.share(of_both, 60));
+        let (second, third) = (ledger.share(&of_both, 30), ledger.share(&of_both, 60));
         let near = |found: f64, wanted: f64| assert!((found - wanted).abs() < 1e-6 * wanted, "{found} for {wanted}");
         near(second.joules + third.joules, all.joules - alone.joules);
         near(third.joules, 2.0 * second.joules);
-        near(ledger.share(first, 40).joules, 0.4 * all.joules);
+        near(ledger.share(&first, 40).joules, 0.4 * all.joules);
         assert!(
             all.joules >= 99.0 && all.low < all.joules && all.joules < all.high,
             "{all:?}"
         );
         near(all.co2e_g, all.joules / 3.6e6 * 475.0);
         assert!(all.source.contains("rapl"), "{all:?}");
+    }
+    #[test]
+    fn an_answer_has_the_electricity_of_its_own_hour() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("grid.csv");
+        std::fs::write(&path, "time,g_per_kwh\n1970-01-01 00:00,100\n1970-01-01 01:00,900\n").expect("written");
+        let grid = Grid::find(&path.display().to_string()).expect("a grid");
+        let machine = FakeMachine::new();
+        let ledger = Ledger::new(machine.meter(MeterOptions::default()), grid, 1.0);
+        let answer = |seconds: f64| {
+            let begin = ledger.begin();
+            machine.pass(seconds, 1.0, 0.0);
+            ledger.add(1);
+            let found = ledger.share(&begin, 1);
+            found.co2e_g / (found.joules / 3.6e6)
+        };
+        assert!((answer(60.0) - 100.0).abs() < 1e-6);
+        machine.pass(3600.0, 0.0, 0.0);
+        assert!((answer(60.0) - 900.0).abs() < 1e-6);
+        let total = ledger.total();
+        let mean = total.co2e_g / (total.joules / 3.6e6);
+        assert!(100.0 < mean && mean < 900.0, "{mean}");
+        assert!(total.kwh.min < total.joules / 3.6e6 && total.joules / 3.6e6 < total.kwh.max);
+        assert!(total.kg_co2eq.min < total.co2e_g / 1e3 && total.co2e_g / 1e3 < total.kg_co2eq.max);
+    }
+
+    #[test]
+    fn short_answers_add_up_to_what_the_server_took_for_them() {
+        // 25 answers of 18 ms with a rest of half a second before each.
+        let machine = FakeMachine::new();
+        let ledger = Ledger::new(machine.meter(MeterOptions::default()), Grid::world(), 1.0);
+        machine.pass(4.0, 0.0, 4.0);
+        let before = ledger.total().joules;
+        let mut sum = [0.0; 3];
+        for _ in 0..25 {
+            machine.pass(0.5, 0.0, 4.0);
+            let begin = ledger.begin();
+            machine.pass(0.02, 4.0, 0.0);
+            ledger.add(3);
+            let found = ledger.share(&begin, 3);
+            for (sum, part) in sum.iter_mut().zip([found.low, found.joules, found.high]) {
+                *sum += part;
+            }
+        }
+        let all = ledger.total().joules - before;
+        assert!(sum[1] > 0.5 * all && sum[1] <= all, "{sum:?} of {all}");
+        assert!(sum[0] > 0.0 && sum[0] < sum[1] && sum[1] < sum[2], "{sum:?}");
     }
 }

@@ -82,7 +82,13 @@ pub(crate) struct Usage {
     pub(crate) completion_tokens: usize,
     pub(crate) total_tokens: usize,
     pub(crate) prompt_tokens_details: PromptTokens,
-    /// The energy of the answer, where the server meters it.
+    /// The joules of the answer, where the server meters its energy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) joules: Option<f64>,
+    /// Where they come from, such as `rapl+dram` or `estimated`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) source: Option<String>,
+    /// The energy and the greenhouse gases of the answer with their bounds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) carbon: Option<Carbon>,
 }
@@ -101,6 +107,13 @@ impl Usage {
             total_tokens: tokens,
             ..Self::default()
         }
+    }
+
+    /// Says the energy, where it is known.
+    pub(crate) fn set_energy(&mut self, carbon: Option<Carbon>) {
+        self.joules = carbon.as_ref().map(|carbon| carbon.joules);
+        self.source = carbon.as_ref().map(|carbon| carbon.source.clone());
+        self.carbon = carbon;
     }
 
     pub(crate) fn add_cached(&mut self, tokens: usize) {

@@ -11,6 +11,7 @@ use taal_insight::{InsightError, TraceOptions};
 use utoipa::ToSchema;
 
 use super::chat::{Conversation, rendered};
+use super::texts::EmbeddingUsage;
 use super::{Texts, computed};
 use crate::app::App;
 use crate::body::Object;
@@ -48,6 +49,7 @@ pub(crate) struct Traced {
     /// Tokens, attention (bytes of 255ths as base64), guesses after every layer (lens), as `taal_insight::page_data` describes them.
     #[schema(value_type = Object)]
     trace: Value,
+    usage: EmbeddingUsage,
 }
 
 impl From<InsightError> for Refusal {
@@ -68,11 +70,17 @@ pub(crate) async fn trace(State(app): State<Arc<App>>, Object(body): Object) -> 
         let (prompt, left_out) = prompt(lm, request)?;
         // It takes as much memory as a long prompt, so one is computed at a time.
         let _turn = app.turn();
+        let begin = app.begin_energy();
         let trace = taal_insight::trace(lm, &prompt, &TraceOptions { top: TOP })?;
+        let tokens = match &prompt {
+            Prompt::Ids(ids) => ids.len(),
+            Prompt::Text(text) => encoded(lm, text)?.len(),
+        };
         Ok(Json(Traced {
             model: served.name.clone(),
             left_out,
             trace: taal_insight::page_data(&trace),
+            usage: EmbeddingUsage::new(tokens, app.energy_since(begin, tokens)),
         }))
     })
     .await

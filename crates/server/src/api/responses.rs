@@ -259,7 +259,13 @@ struct ResponseUsage {
     output_tokens: usize,
     output_tokens_details: OutputTokens,
     total_tokens: usize,
-    /// The energy of the answer, where the server meters it.
+    /// The joules of the answer, where the server meters its energy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    joules: Option<f64>,
+    /// Where they come from, such as `rapl+dram` or `estimated`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<String>,
+    /// The energy and the greenhouse gases of the answer with their bounds.
     #[serde(skip_serializing_if = "Option::is_none")]
     carbon: Option<Carbon>,
 }
@@ -286,6 +292,8 @@ impl From<Usage> for ResponseUsage {
             output_tokens: usage.completion_tokens,
             output_tokens_details: OutputTokens { reasoning_tokens: 0 },
             total_tokens: usage.total_tokens,
+            joules: usage.joules,
+            source: usage.source,
             carbon: usage.carbon,
         }
     }

@@ -16,6 +16,7 @@ use super::Texts;
 use super::openapi::merge;
 use crate::app::App;
 use crate::body::Object;
+use crate::energy::Carbon;
 use crate::failure::Refusal;
 use crate::parse;
 
@@ -50,6 +51,16 @@ pub(super) async fn answered<T: DeserializeOwned, A: Send + 'static>(
         Ok(Json(answer(&model.newest().lm, &model.name, request)?))
     })
     .await
+}
+
+/// Answers a request that computes, with the application to meter it.
+pub(super) async fn computed_answer<T: DeserializeOwned, A: Send + 'static>(
+    app: Arc<App>,
+    body: Vec<u8>,
+    answer: impl FnOnce(&App, &LanguageModel, &str, T) -> Result<A, Refusal> + Send + 'static,
+) -> Result<Json<A>, Refusal> {
+    let metered = app.clone();
+    answered(app, body, move |lm, name, request| answer(&metered, lm, name, request)).await
 }
 
 fn tokenizer_of<'a>(lm: &'a LanguageModel, purpose: &'static str) -> Result<&'a Tokenizer, Refusal> {
@@ -109,10 +120,32 @@ pub(crate) enum Vector {
 pub(crate) struct EmbeddingUsage {
     prompt_tokens: usize,
     total_tokens: usize,
+    /// The joules of the answer, where the server meters its energy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    joules: Option<f64>,
+    /// Where they come from, such as `rapl+dram` or `estimated`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<String>,
+    /// The energy and the greenhouse gases of the answer with their bounds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    carbon: Option<Carbon>,
+}
+
+impl EmbeddingUsage {
+    pub(super) fn new(tokens: usize, carbon: Option<Carbon>) -> Self {
+        Self {
+            prompt_tokens: tokens,
+            total_tokens: tokens,
+            joules: carbon.as_ref().map(|carbon| carbon.joules),
+            source: carbon.as_ref().map(|carbon| carbon.source.clone()),
+            carbon,
+        }
+    }
 }
 
 pub(crate) async fn embeddings(State(app): State<Arc<App>>, Object(body): Object) -> Result<Json<Embeddings>, Refusal> {
-    answered(app, body, |lm, name, request: Vectorize| {
+    computed_answer(app, body, |app, lm, name, request: Vectorize| {
+        let begin = app.begin_energy();
         check_count("input", request.input.all.len())?;
         let width = lm.model.config().d_model;
         if let Some(dimensions) = request.dimensions.filter(|dimensions| *dimensions != width) {
@@ -149,10 +182,7 @@ pub(crate) async fn embeddings(State(app): State<Arc<App>>, Object(body): Object
             object: "list",
             data,
             model: name.to_owned(),
-            usage: EmbeddingUsage {
-                prompt_tokens: tokens,
-                total_tokens: tokens,
-            },
+            usage: EmbeddingUsage::new(tokens, app.energy_since(begin, tokens)),
         })
     })
     .await
@@ -215,10 +245,12 @@ pub(crate) struct Fillings {
     /// One per text: `text`, `filled`, `gaps` with guesses and their probabilities, `ranks`.
     #[schema(value_type = Vec<Object>)]
     data: Vec<Filled>,
+    usage: EmbeddingUsage,
 }
 
 pub(crate) async fn fill_mask(State(app): State<Arc<App>>, Object(body): Object) -> Result<Json<Fillings>, Refusal> {
-    answered(app, body, |lm, name, request: Fill| {
+    computed_answer(app, body, |app, lm, name, request: Fill| {
+        let begin = app.begin_energy();
         check_count("input", request.input.all.len())?;
         let defaults = FillOptions::default();
         let options = FillOptions {
@@ -231,17 +263,21 @@ pub(crate) async fn fill_mask(State(app): State<Arc<App>>, Object(body): Object)
             return Err(Refusal::field("top", message));
         }
         check_count("rank", options.rank.len())?;
-        let mut data = Vec::new();
+        let tokenizer = tokenizer_of(lm, "filling gaps")?;
+        let (mut data, mut tokens) = (Vec::new(), 0);
         for input in &request.input.all {
             let Prompt::Text(text) = input else {
                 return Err(Refusal::field("input", "expected texts with [MASK], got token ids"));
             };
             data.push(taal_inference::fill(lm, text, &options)?);
+            let ids = tokenizer.encode(&lm.normalized(text)).map_err(InferenceError::from)?;
+            tokens += ids.len();
         }
         Ok(Fillings {
             object: "list",
             model: name.to_owned(),
             data,
+            usage: EmbeddingUsage::new(tokens, app.energy_since(begin, tokens)),
         })
     })
     .await

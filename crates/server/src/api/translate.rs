@@ -10,9 +10,10 @@ use utoipa::ToSchema;
 
 use super::Texts;
 use super::openapi::merge;
-use super::texts::{Named, answered};
+use super::texts::{Named, computed_answer};
 use crate::app::App;
 use crate::body::Object;
+use crate::energy::Carbon;
 use crate::failure::Refusal;
 
 /// Sources of a request.
@@ -72,6 +73,15 @@ pub(crate) struct TranslationUsage {
     prompt_tokens: usize,
     completion_tokens: usize,
     total_tokens: usize,
+    /// The joules of the answer, where the server meters its energy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    joules: Option<f64>,
+    /// Where they come from, such as `rapl+dram` or `estimated`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<String>,
+    /// The energy and the greenhouse gases of the answer with their bounds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    carbon: Option<Carbon>,
 }
 
 impl Translate {
@@ -122,7 +132,8 @@ pub(crate) async fn translate(
     State(app): State<Arc<App>>,
     Object(body): Object,
 ) -> Result<Json<Translations>, Refusal> {
-    answered(app, body, |lm, name, request: Translate| {
+    computed_answer(app, body, |app, lm, name, request: Translate| {
+        let begin = app.begin_energy();
         let options = request.options()?;
         let sources = request.sources()?;
         let translator = Translator::new(lm, options)?;
@@ -134,6 +145,7 @@ pub(crate) async fn translate(
         data.iter().for_each(|translation| doubts.add(translation));
         let prompt_tokens = data.iter().map(|translation| translation.source_tokens).sum();
         let completion_tokens = data.iter().map(|translation| translation.tokens).sum();
+        let carbon = app.energy_since(begin, prompt_tokens + completion_tokens);
         Ok(Translations {
             object: "list",
             model: name.to_owned(),
@@ -143,6 +155,9 @@ pub(crate) async fn translate(
                 prompt_tokens,
                 completion_tokens,
                 total_tokens: prompt_tokens + completion_tokens,
+                joules: carbon.as_ref().map(|carbon| carbon.joules),
+                source: carbon.as_ref().map(|carbon| carbon.source.clone()),
+                carbon,
             },
         })
     })

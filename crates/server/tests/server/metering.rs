@@ -46,6 +46,23 @@ fn an_answer_says_the_energy_that_it_took_and_the_figures_the_total() {
         carbon["source"].as_str().is_some_and(|source| source.contains("rapl")),
         "{carbon}"
     );
+    // European providers' keys, and the joules and their source next to them.
+    assert_eq!(usage["usage"]["joules"], carbon["joules"]);
+    assert_eq!(usage["usage"]["source"], carbon["source"]);
+    let bound = |path: &str| {
+        carbon
+            .pointer(path)
+            .and_then(Value::as_f64)
+            .unwrap_or_else(|| panic!("{carbon}"))
+    };
+    let [low, high] = ["low", "high"].map(|name| carbon[name].as_f64().expect("a number"));
+    for (found, joules) in [(bound("/kWh/min"), low), (bound("/kWh/max"), high)] {
+        assert!((found / (joules / 3.6e6) - 1.0).abs() < 1e-9, "{carbon}");
+    }
+    assert!(
+        (bound("/kgCO2eq/max") / (high / 3.6e6 * 0.475 * 1.2) - 1.0).abs() < 1e-9,
+        "{carbon}"
+    );
     let grams = carbon["co2e_g"].as_f64().expect("a number");
     assert!((grams - joules / 3.6e6 * 475.0 * 1.2).abs() < 1e-9, "{carbon}");
     let figures = get(server.address, "/metrics").body;
@@ -57,6 +74,24 @@ fn an_answer_says_the_energy_that_it_took_and_the_figures_the_total() {
     // Without time there is no energy.
     let reply = post(server.address, PATH, &json!({"prompt": "a", "max_tokens": 2})).json();
     assert_eq!(reply["usage"]["carbon"]["joules"], 0.0, "{reply}");
+}
+
+#[test]
+fn vectors_say_their_energy_too() {
+    let machine = FakeMachine::new();
+    let model = ServedModel::start("causal", causal(), EngineOptions::default()).expect("a model");
+    let server = Server::bind(vec![model], options()).expect("an address");
+    let meter = machine.meter(MeterOptions::default());
+    let server = run(server.metered(meter, Grid::world(), 1.0), Vec::new());
+    let reply = post(server.address, "/v1/embeddings", &json!({"input": "a"})).json();
+    let usage = &reply["usage"];
+    // Time stands still on this machine.
+    assert_eq!(usage["joules"], 0.0, "{reply}");
+    assert!(
+        usage["source"].is_string() && usage["carbon"]["kWh"]["max"].is_number(),
+        "{reply}"
+    );
+    assert!(usage["prompt_tokens"].as_u64() > Some(0), "{reply}");
 }
 
 #[test]
