@@ -15,6 +15,8 @@ pub const RESOLVED_FILE: &str = "recipe.resolved.toml";
 pub const LOG_NAME: &str = "log.jsonl";
 /// The same as a table.
 pub const LOG_TABLE_FILE: &str = "log.csv";
+/// The energy of the run in the columns of codecarbon's table.
+pub const EMISSIONS_FILE: &str = "emissions.csv";
 /// The responses to bad steps.
 pub const EVENTS_FILE: &str = "events.jsonl";
 /// The report as a page, rewritten while the run trains.

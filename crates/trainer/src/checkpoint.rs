@@ -18,8 +18,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use taal_data::LineEnds;
 use taal_kernels::Precision;
-use taal_metrics::energy::EnergyTotal;
-use taal_metrics::{Forecast, Ledger, SourceFigures, StepRecord};
+use taal_metrics::energy::{EnergyTotal, Grid};
+use taal_metrics::{Forecast, Ledger, LedgerEntry, SourceFigures, StepRecord};
 use taal_model::Transformer;
 use taal_model::hugging_face::{self, Companions, OwnLoss};
 use taal_store::layout::{self, CHECKPOINTS_DIR, MODEL_DIR, OPTIMIZER_FILE, STATE_FILE};
@@ -60,6 +60,9 @@ pub struct TrainState {
     /// The trainings of the models that it started from.
     #[serde(skip_serializing_if = "has_no_entry")]
     pub inherited: Ledger,
+    /// What is known of this training from its start, for the ledger of a run that does not reach its end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub about: Option<About>,
     /// What the first steps said about the end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub forecast: Option<Forecast>,
@@ -109,6 +112,20 @@ pub struct TrainState {
     /// What the loss of the next step is multiplied by, with `train.precision = "f16"`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub loss_scale: Option<LossScale>,
+}
+
+/// A training as far as it is known at its start.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct About {
+    /// Its entry in a ledger, with the figures of its start.
+    pub entry: LedgerEntry,
+    /// Floating-point operations per token.
+    pub flops_per_token: f64,
+    /// Its electricity.
+    pub grid: Grid,
+    /// Power usage effectiveness.
+    pub pue: f64,
 }
 
 fn has_no_entry(ledger: &Ledger) -> bool {

@@ -7,7 +7,7 @@ use taal_metrics::{DataSourceFacts, Ledger, LedgerEntry, Report};
 use taal_store::layout::{self, LEDGER_FILE, REPORT_FIGURES_FILE, RESOLVED_FILE, STATE_FILE};
 
 use crate::TrainError;
-use crate::checkpoint::TrainState;
+use crate::checkpoint::{About, TrainState};
 use crate::recipe::{DataSource, ModelRecipe, Recipe};
 use crate::run_dir::MAX_RECIPE_BYTES;
 
@@ -84,14 +84,34 @@ fn of_unknown(dir: &Path) -> Ledger {
 fn of_checkpoint(checkpoint: &Path) -> Result<Ledger, TrainError> {
     let state = TrainState::read(&checkpoint.join(STATE_FILE))?;
     let run_dir = checkpoint.parent().and_then(Path::parent).unwrap_or(checkpoint);
-    let earlier = Report::read_json(&run_dir.join(REPORT_FIGURES_FILE)).unwrap_or_default();
+    let About {
+        entry,
+        flops_per_token,
+        grid,
+        pue,
+    } = state.about.clone().unwrap_or_else(|| About {
+        pue: 1.0,
+        ..About::default()
+    });
+    let earlier = Report::read_json(&run_dir.join(REPORT_FIGURES_FILE)).ok();
+    // Without a report there are the figures of the start.
+    let earlier = earlier.or(entry.report.clone()).unwrap_or_default();
     let name = run_dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let energy = match earlier.energy {
         Some(energy) if energy.joules >= state.energy.energy.joules.0 => Some(energy),
         earlier => {
-            let grid = earlier.map_or_else(Grid::world, |figures| Grid::of_figures(&figures));
-            (state.energy.energy.joules.0 > 0.0).then(|| state.energy.figures(Some(state.tokens), &grid, 1.0))
+            // The figures of the start have the electricity, without its figures by the hour.
+            let of_report = earlier.map(|figures| (Grid::of_figures(&figures), figures.pue));
+            let (grid, pue) = match state.about.is_some() {
+                true => (grid, pue),
+                false => of_report.unwrap_or((grid, pue)),
+            };
+            (state.energy.energy.joules.0 > 0.0).then(|| state.energy.figures(Some(state.tokens), &grid, pue))
         }
+    };
+    let recipe = match entry.recipe.is_empty() {
+        true => taal_store::read_text(&run_dir.join(RESOLVED_FILE), MAX_RECIPE_BYTES).unwrap_or_default(),
+        false => entry.recipe.clone(),
     };
     let mut ledger = state.inherited.clone();
     ledger.add(LedgerEntry {
@@ -100,12 +120,21 @@ fn of_checkpoint(checkpoint: &Path) -> Result<Ledger, TrainError> {
             false => state.run_id.clone(),
         },
         name,
-        taal_version: env!("CARGO_PKG_VERSION").to_string(),
+        taal_version: match entry.taal_version.is_empty() {
+            true => env!("CARGO_PKG_VERSION").to_string(),
+            false => entry.taal_version.clone(),
+        },
         started_unix_s: state.started_unix_s,
-        recipe: taal_store::read_text(&run_dir.join(RESOLVED_FILE), MAX_RECIPE_BYTES).unwrap_or_default(),
+        recipe,
+        flops: state.about.as_ref().map(|_| flops_per_token * state.tokens as f64),
         report: Some(Report {
             steps: state.step,
+            planned_steps: earlier.planned_steps.max(state.step),
             tokens: state.tokens,
+            epochs: match entry.split_tokens {
+                Some([train, _]) if train > 0 => state.tokens as f64 / train as f64,
+                _ => earlier.epochs,
+            },
             wall_s: state.wall_s,
             train_loss: state.train_loss,
             val_loss: state.val_loss,
@@ -120,7 +149,7 @@ fn of_checkpoint(checkpoint: &Path) -> Result<Ledger, TrainError> {
             ledger: None,
             ..earlier
         }),
-        ..LedgerEntry::default()
+        ..entry
     });
     Ok(ledger)
 }

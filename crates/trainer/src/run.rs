@@ -166,7 +166,9 @@ impl<'a> Run<'a> {
         if let Some(figures) = earlier.and_then(|report| report.energy) {
             state.energy.raise_to(&figures);
         }
-        let energy = RunEnergy::start(&options.energy, options.device, state.energy.clone());
+        let logged = taal_metrics::read_log(log.path()).unwrap_or_default();
+        let recorded = energy::of_records(&logged);
+        let energy = RunEnergy::start(&options.energy, options.device, state.energy.clone(), recorded);
         if !energy.is_metered() {
             progress.note("the system gives no thread to meter energy with; this part of the run has no energy figure");
         }
@@ -227,28 +229,31 @@ impl<'a> Run<'a> {
     /// Trains to the end, or until it is asked to stop.
     pub(crate) fn go(&mut self) -> Result<Outcome, TrainError> {
         let Self { compute, record } = self;
+        compute.state.about = Some(record.about(compute));
         record.live_page(compute);
         record.announce(compute);
         let measured = compute.measure_before(record);
         let outcome = measured.and_then(|()| compute.steps(record));
-        compute.count_energy(None);
         // However the steps ended, pending writes finish before the directory is unlocked.
         let saved = record.wait();
         let outcome = match (outcome, saved) {
             (Ok(outcome), Ok(())) => outcome,
             (Err(error), _) | (_, Err(error)) => {
+                compute.count_energy(None);
                 record.failure_page(compute, &error);
                 return Err(error);
             }
         };
         if outcome.is_break() {
+            compute.settle_energy(record);
             return Ok(Outcome::Interrupted(record.report(compute, RunState::Interrupted)?));
         }
+        compute.count_energy(None);
         compute.grade_forecast();
         compute.average(record)?;
         compute.measure_after(record)?;
         record.write_samples(compute);
-        compute.count_energy(None);
+        compute.settle_energy(record);
         Ok(Outcome::Finished(record.report(compute, RunState::Finished)?))
     }
 }

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use taal_store::layout::{
-    CHECKPOINTS_DIR, EVENTS_FILE, LOCK_NAME, LOG_NAME, LOG_TABLE_FILE, MODEL_DIR, RECIPE_FILE, REPORT_FIGURES_FILE,
-    REPORT_FILE, RESOLVED_FILE, RUN_FILE,
+    CHECKPOINTS_DIR, EMISSIONS_FILE, EVENTS_FILE, LOCK_NAME, LOG_NAME, LOG_TABLE_FILE, MODEL_DIR, RECIPE_FILE,
+    REPORT_FIGURES_FILE, REPORT_FILE, RESOLVED_FILE, RUN_FILE,
 };
 use taal_store::{ErrorKind, RunLock};
 
@@ -20,12 +20,13 @@ pub(crate) const MAX_RECIPE_BYTES: u64 = 1 << 20;
 const MAX_LISTED: usize = 8;
 
 /// Names of files that a run writes and that may already exist for another purpose.
-const OWN_NAMES: [&str; 9] = [
+const OWN_NAMES: [&str; 10] = [
     RECIPE_FILE,
     RESOLVED_FILE,
     LOG_NAME,
     EVENTS_FILE,
     LOG_TABLE_FILE,
+    EMISSIONS_FILE,
     REPORT_FIGURES_FILE,
     REPORT_FILE,
     MODEL_DIR,

@@ -11,7 +11,7 @@ use taal_tokenizer::Tokenizer;
 use crate::TrainError;
 use crate::progress::{Progress, Silent};
 use crate::recipe::{Brought, DataSource, RecipeText, resolve_own};
-use crate::run::{Outcome, RunOptions};
+use crate::run::{EnergyOptions, Outcome, RunOptions};
 use crate::train::train;
 
 /// Builds and starts a run of a recipe in a run directory.
@@ -41,6 +41,7 @@ pub struct Trainer<'a> {
     device: DeviceSpec,
     is_resume: bool,
     language: Language,
+    energy: EnergyOptions,
     progress: Option<&'a mut dyn Progress>,
 }
 
@@ -55,6 +56,7 @@ impl<'a> Trainer<'a> {
             device: DeviceSpec::Flex,
             is_resume: false,
             language: Language::English,
+            energy: EnergyOptions::default(),
             progress: None,
         }
     }
@@ -110,6 +112,12 @@ impl<'a> Trainer<'a> {
         self
     }
 
+    /// How it is metered, its electricity, and its energy budget.
+    pub fn energy(mut self, energy: EnergyOptions) -> Self {
+        self.energy = energy;
+        self
+    }
+
     /// Reports progress to the caller, who may stop the run.
     pub fn progress(mut self, progress: &'a mut dyn Progress) -> Self {
         self.progress = Some(progress);
@@ -128,7 +136,7 @@ impl<'a> Trainer<'a> {
             device: self.device,
             is_resume: self.is_resume,
             language: self.language,
-            energy: Default::default(),
+            energy: self.energy,
         };
         train(
             &resolved,

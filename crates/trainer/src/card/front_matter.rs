@@ -6,15 +6,8 @@ use taal_metrics::energy::Joule;
 use taal_metrics::{LedgerTotals, Report};
 
 use super::Facts;
-
-/// Languages of the embedded corpora (ISO 639-1).
-const LANGUAGES: [(&str, &str); 5] = [
-    ("tinyshakespeare", "en"),
-    ("names", "en"),
-    ("english", "en"),
-    ("dutch", "nl"),
-    ("dutch-alpino", "nl"),
-];
+use super::sources::{corpora, languages};
+use super::task::Task;
 
 /// The front matter with its fences.
 pub(super) fn of(facts: &Facts<'_>) -> String {
@@ -23,18 +16,13 @@ pub(super) fn of(facts: &Facts<'_>) -> String {
         // Writing to a string cannot fail.
         let _ = writeln!(yaml, "{key}: {value}");
     };
-    let data = facts.ledger.entries.iter().flat_map(|entry| &entry.data);
-    let names: Vec<&str> = data.map(|source| source.name.as_str()).collect();
-    let known = LANGUAGES.iter().filter(|(corpus, _)| names.contains(corpus));
-    let mut languages: Vec<&str> = known.map(|(_, language)| *language).collect();
-    languages.dedup();
+    let languages = languages(&corpora(facts.ledger.entries.iter().flat_map(|entry| &entry.data)));
     if !languages.is_empty() {
         line("language", &format!("[{}]", languages.join(", ")));
     }
     line("license", "unknown");
     line("library_name", "taal");
-    let is_causal = facts.config.is_none_or(|config| config.is_causal);
-    let task = if is_causal { "text-generation" } else { "fill-mask" };
+    let task = Task::of(facts).tag();
     line("pipeline_tag", task);
     line("tags", "[taal, burn]");
     let totals = facts.ledger.totals();
@@ -42,7 +30,7 @@ pub(super) fn of(facts: &Facts<'_>) -> String {
         yaml.push_str(&emissions(facts, &totals));
     }
     if let Some(report) = facts.last().and_then(|entry| entry.report.as_ref()) {
-        yaml.push_str(&results(facts, report, task, &names));
+        yaml.push_str(&results(facts, report, task));
     }
     yaml.push_str("---\n\n");
     yaml
@@ -75,7 +63,7 @@ fn emissions(facts: &Facts<'_>, totals: &LedgerTotals) -> String {
     )
 }
 
-fn results(facts: &Facts<'_>, report: &Report, task: &str, data: &[&str]) -> String {
+fn results(facts: &Facts<'_>, report: &Report, task: &str) -> String {
     let mut metrics = String::new();
     let mut metric = |kind: &str, name: &str, value: Option<f64>| {
         if let Some(value) = value.filter(|value| value.is_finite()) {
@@ -91,11 +79,16 @@ fn results(facts: &Facts<'_>, report: &Report, task: &str, data: &[&str]) -> Str
     if metrics.is_empty() {
         return String::new();
     }
-    let data = data.last().copied().unwrap_or("unknown");
+    // The validation split is one of the data of the last training.
+    let names = corpora(facts.last().into_iter().flat_map(|entry| &entry.data));
+    let data = match names.is_empty() {
+        true => "unknown".to_string(),
+        false => names.join("+"),
+    };
     format!(
         "model-index:\n- name: {}\n  results:\n  - task:\n      type: {task}\n    dataset:\n      type: {}\n      name: {}\n    metrics:\n{metrics}",
         quoted(facts.name),
-        quoted(data),
+        quoted(&data),
         quoted(&format!("{data}, validation split"))
     )
 }

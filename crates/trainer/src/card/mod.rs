@@ -5,6 +5,8 @@
 
 mod front_matter;
 mod questions;
+mod sources;
+mod task;
 mod text;
 
 use std::path::{Path, PathBuf};
@@ -19,6 +21,9 @@ use crate::ledger;
 
 /// A longer README.md is not Taal's.
 const MAX_CARD_BYTES: u64 = 4 << 20;
+
+/// Changed cards that are kept in a directory.
+const MAX_CARDS: usize = 99;
 
 /// What the last line of a card begins and ends with; between them is the hash of all lines before it.
 const MARK_START: &str = "<!-- taal card ";
@@ -102,12 +107,35 @@ pub fn write_card_of_export(
         config = config.or(config_of(source)?);
     }
     let text = text_of(&ledger, config.as_ref(), name, language);
-    let mut file = target.file_name().unwrap_or_default().to_owned();
-    file.push(".");
-    file.push(CARD_FILE);
-    let path = target.with_file_name(file);
-    taal_store::write_atomic(&path, text.as_bytes())?;
-    Ok(WrittenCard { path, kept: None })
+    let beside = |card: &str| {
+        let mut file = target.file_name().unwrap_or_default().to_owned();
+        file.push(".");
+        file.push(card);
+        target.with_file_name(file)
+    };
+    write_text(&text, beside)
+}
+
+/// Writes a card under the first of its names that is free or has a card that nobody has changed: `README.md`, `README.taal.md`,
+/// `README.taal-2.md` and so on. What somebody wrote or changed is kept.
+fn write_text(text: &str, path_of: impl Fn(&str) -> PathBuf) -> Result<WrittenCard, TrainError> {
+    let numbered = (2..=MAX_CARDS).map(|number| OTHER_CARD_FILE.replacen(".md", &format!("-{number}.md"), 1));
+    let names = [CARD_FILE, OTHER_CARD_FILE]
+        .map(str::to_owned)
+        .into_iter()
+        .chain(numbered);
+    let mut kept = None;
+    for path in names.map(|name| path_of(&name)) {
+        if !taal_store::exists(&path) || is_ours(&path) {
+            taal_store::remove_leftovers_of(&path)?;
+            taal_store::write_atomic(&path, text.as_bytes())?;
+            return Ok(WrittenCard { path, kept });
+        }
+        kept = kept.or(Some(path));
+    }
+    let path = path_of(CARD_FILE);
+    let reason = format!("{MAX_CARDS} cards next to it were changed; remove some");
+    Err(taal_store::Error::io("write a card next to", &path, std::io::Error::other(reason)).into())
 }
 
 /// The shape in a directory; an adapter, and a file of another program, have none of their own.
@@ -128,15 +156,7 @@ pub(crate) fn publish(
 ) -> Result<WrittenCard, TrainError> {
     ledger::write(ledger, model_dir)?;
     let text = text_of(ledger, config, name, language);
-    let readme = model_dir.join(CARD_FILE);
-    let kept = (taal_store::exists(&readme) && !is_ours(&readme)).then(|| readme.clone());
-    let path = match kept {
-        Some(_) => model_dir.join(OTHER_CARD_FILE),
-        None => readme,
-    };
-    taal_store::remove_leftovers_of(&path)?;
-    taal_store::write_atomic(&path, text.as_bytes())?;
-    Ok(WrittenCard { path, kept })
+    write_text(&text, |name| model_dir.join(name))
 }
 
 /// The card with its mark.

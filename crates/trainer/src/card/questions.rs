@@ -6,7 +6,9 @@ use serde::Deserialize;
 use taal_draw::Language;
 
 use super::Facts;
-use super::text::{architecture, cell, source_words};
+use super::sources::source_words;
+use super::task::Task;
+use super::text::{architecture, cell};
 
 /// Questions of the Dutch government, taken over; see cards/README.md.
 const ALGORITMEKADER: &str = include_str!("../../cards/algoritmekader.toml");
@@ -108,33 +110,37 @@ fn answer(facts: &Facts<'_>, kind: AnswerKind) -> Option<String> {
         }
         AnswerKind::Data => sources(facts),
         AnswerKind::Outcome => {
-            let is_causal = facts.config?.is_causal;
-            Some(
-                match is_causal {
-                    true => facts.say(
-                        "For every next token the model computes a probability from the tokens before it, and one is drawn; \
-                         `taal trace` shows the stages of one text",
-                        "Voor elk volgend token berekent het model een kans uit de tokens ervoor, en er wordt een token getrokken; \
-                         `taal trace` toont de stappen van een tekst",
-                    ),
-                    false => facts.say(
-                        "For every hidden token the model computes a probability from the tokens on both sides; `taal trace` shows \
-                         the stages of one text",
-                        "Voor elk verborgen token berekent het model een kans uit de tokens aan beide kanten; `taal trace` toont de \
-                         stappen van een tekst",
-                    ),
-                }
-                .to_string(),
-            )
+            facts.config?;
+            let words = match Task::of(facts) {
+                Task::Continues => facts.say(
+                    "For every next token the model computes a probability from the tokens before it, and one is drawn; \
+                     `taal trace` shows the stages of one text",
+                    "Voor elk volgend token berekent het model een kans uit de tokens ervoor, en er wordt een token getrokken; \
+                     `taal trace` toont de stappen van een tekst",
+                ),
+                Task::Fills => facts.say(
+                    "For every hidden token the model computes a probability from the tokens on both sides; `taal trace` shows \
+                     the stages of one text",
+                    "Voor elk verborgen token berekent het model een kans uit de tokens aan beide kanten; `taal trace` toont de \
+                     stappen van een tekst",
+                ),
+                Task::Translates => facts.say(
+                    "For every next token of the translation the model computes a probability from the text and the tokens before it; \
+                     the most probable translations are followed",
+                    "Voor elk volgend token van de vertaling berekent het model een kans uit de tekst en de tokens ervoor; de \
+                     waarschijnlijkste vertalingen worden gevolgd",
+                ),
+            };
+            Some(words.to_string())
         }
-        AnswerKind::Reliable => Some(
+        AnswerKind::Reliable => known(&facts.last()?.recipe).map(|_| {
             facts
                 .say(
                     "Yes on the same kind of processor: the same recipe gives the same weights, and the same seed the same text",
                     "Ja, op dezelfde soort processor: hetzelfde recept geeft dezelfde gewichten, en dezelfde seed dezelfde tekst",
                 )
-                .to_string(),
-        ),
+                .to_string()
+        }),
         AnswerKind::Licenses => {
             let entries = facts.ledger.entries.iter();
             let is_known = entries.clone().all(|entry| !entry.data.is_empty());
@@ -252,7 +258,7 @@ pub(super) fn ai_act(facts: &Facts<'_>) -> String {
     text
 }
 
-fn annex_xi<'a>(facts: &'a Facts<'a>) -> [(&'static str, &'a str, Option<String>); 10] {
+fn annex_xi<'a>(facts: &'a Facts<'a>) -> [(&'static str, &'a str, Option<String>); 11] {
     let config = facts.config;
     let architecture = config.map(|config| {
         let params = facts.grouped(config.n_params());
@@ -261,6 +267,10 @@ fn annex_xi<'a>(facts: &'a Facts<'a>) -> [(&'static str, &'a str, Option<String>
     let modality = facts.say("text in, text out", "tekst erin, tekst eruit").to_string();
     let method = facts.report().map(|report| {
         let objective = match report.objective.as_str() {
+            _ if Task::of(facts) == Task::Translates => facts.say(
+                "predicting the next token of a translation",
+                "het volgende token van een vertaling voorspellen",
+            ),
             "masked" => facts.say("predicting hidden tokens", "verborgen tokens voorspellen"),
             _ => facts.say("predicting the next token", "het volgende token voorspellen"),
         };
@@ -300,6 +310,11 @@ fn annex_xi<'a>(facts: &'a Facts<'a>) -> [(&'static str, &'a str, Option<String>
         (
             "1(f)",
             facts.say("license of the model", "licentie van het model"),
+            None,
+        ),
+        (
+            "2(a)",
+            facts.say("means to integrate it", "middelen om het te integreren"),
             None,
         ),
         (

@@ -8,6 +8,8 @@ use taal_metrics::{LedgerEntry, LedgerTotals, Report, RunNote, perplexity};
 use taal_model::{Mixer, NormKind, PositionKind, TransformerConfig};
 use toml::{Table, Value};
 
+use super::sources::source_words;
+use super::task::Task;
 use super::{Facts, questions};
 
 /// The card below its front matter.
@@ -118,23 +120,31 @@ pub(super) fn cell(text: &str) -> String {
 }
 
 fn introduction(facts: &Facts<'_>) -> String {
-    let version = facts.last().map_or("", |entry| entry.taal_version.as_str());
-    let is_causal = facts.config.is_none_or(|config| config.is_causal);
-    let kind = match is_causal {
-        true => facts.say("continues a text token by token", "een tekst token voor token aanvult"),
-        false => facts.say(
+    let kind = match Task::of(facts) {
+        Task::Continues => facts.say("continues a text token by token", "een tekst token voor token aanvult"),
+        Task::Fills => facts.say(
             "fills in hidden tokens of a text",
             "verborgen tokens van een tekst invult",
         ),
+        Task::Translates => facts.say("translates a text", "een tekst vertaalt"),
     };
-    match facts.language {
-        Language::English => format!(
+    let version = facts.last().map(|entry| entry.taal_version.as_str());
+    match (facts.language, version.filter(|version| !version.is_empty())) {
+        (Language::English, Some(version)) => format!(
             "A language model that {kind}, trained with Taal {version}. This card was written by `taal card` from what the \
              training measured. It answers what was measured, and says what was not.\n"
         ),
-        Language::Dutch => format!(
+        (Language::Dutch, Some(version)) => format!(
             "Een taalmodel dat {kind}, getraind met Taal {version}. Deze kaart is geschreven door `taal card` uit wat de \
              training heeft gemeten. Ze beantwoordt wat gemeten is, en zegt wat niet gemeten is.\n"
+        ),
+        (Language::English, None) => format!(
+            "A language model that {kind}. How it was trained is not known. This card was written by `taal card` from the files \
+             of the model, and says what they do not tell.\n"
+        ),
+        (Language::Dutch, None) => format!(
+            "Een taalmodel dat {kind}. Hoe het is getraind, is niet bekend. Deze kaart is geschreven door `taal card` uit de \
+             bestanden van het model, en zegt wat daar niet in staat.\n"
         ),
     }
 }
@@ -161,6 +171,19 @@ pub(super) fn architecture(config: &TransformerConfig, facts: &Facts<'_>) -> Str
         NormKind::RmsNorm => "RMSNorm",
     };
     let heads = config.n_heads;
+    if let Some(encoder) = &config.encoder {
+        let encoder = encoder.n_layers;
+        return match facts.language {
+            Language::English => format!(
+                "transformer, encoder and decoder: {encoder} encoder layers, {layers} decoder layers, {heads} heads, width {width}, \
+                 {position}, {norm}"
+            ),
+            Language::Dutch => format!(
+                "transformer, encoder en decoder: {encoder} encoderlagen, {layers} decoderlagen, {heads} koppen, breedte {width}, \
+                 {position}, {norm}"
+            ),
+        };
+    }
     let direction = match config.is_causal {
         true => facts.say("causal", "causaal"),
         false => facts.say("bidirectional", "twee richtingen op"),
@@ -199,19 +222,6 @@ fn model(facts: &Facts<'_>) -> String {
         ),
     ];
     format!("## Model\n\n{}", table(facts, &rows))
-}
-
-/// A source of text with its license, in a line.
-pub(super) fn source_words(facts: &Facts<'_>, source: &taal_metrics::DataSourceFacts) -> String {
-    let license = source.license.as_deref().unwrap_or(facts.say(
-        "license not stated (key data.license)",
-        "licentie niet opgegeven (sleutel data.license)",
-    ));
-    let origin = source
-        .origin
-        .as_deref()
-        .map_or(String::new(), |origin| format!("; {origin}"));
-    format!("{}: {license}{origin}", source.name)
 }
 
 fn data(facts: &Facts<'_>) -> String {
@@ -394,14 +404,22 @@ fn measured(facts: &Facts<'_>, figures: &EnergyFigures) -> String {
     for note in &figures.notes {
         let _ = writeln!(text, "\n{}: {note}", facts.say("Note", "Let op"));
     }
-    if figures.source.contains("estimated") {
-        let sentence = facts.say(
+    let parts: Vec<&str> = figures.source.split('+').collect();
+    let sentence = match (parts.contains(&"estimated"), parts.len()) {
+        (false, _) => return text,
+        (true, 1) => facts.say(
             "Estimated means that this machine has no sensor that a program may read: the bounds are those of its processor model.",
             "Estimated betekent dat deze machine geen sensor heeft die een programma mag lezen: de grenzen zijn die van het \
              processormodel.",
-        );
-        let _ = writeln!(text, "\n{sentence}");
-    }
+        ),
+        (true, _) => facts.say(
+            "The part that is estimated is what no sensor of this machine measures or what one failed to: the bounds of that part are \
+             those of a model.",
+            "Het deel dat estimated is, is wat geen sensor van deze machine meet of wat er een niet kon meten: de grenzen van dat deel \
+             zijn die van een model.",
+        ),
+    };
+    let _ = writeln!(text, "\n{sentence}");
     text
 }
 

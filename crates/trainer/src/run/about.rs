@@ -5,15 +5,34 @@ use taal_store::layout::MODEL_DIR;
 
 use super::compute::Compute;
 use super::record::Record;
+use crate::checkpoint::About;
 use crate::{card, ledger};
 
 impl Record<'_> {
     /// The trainings that the model is made of, with this one as `report` has it.
     pub(super) fn ledger(&self, compute: &Compute<'_>, report: &Report) -> Ledger {
+        let mut ledger = compute.state.inherited.clone();
+        ledger.add(self.entry(compute, report));
+        ledger
+    }
+
+    /// What is known of the training before its first step: checkpoints carry it, so that a run that is killed still has a ledger.
+    pub(super) fn about(&mut self, compute: &Compute<'_>) -> About {
+        let report = self.figures(compute, &[]);
+        let (grid, pue) = compute.energy.electricity();
+        About {
+            entry: self.entry(compute, &report),
+            flops_per_token: self.training.flops_per_token() as f64,
+            grid: grid.clone(),
+            pue,
+        }
+    }
+
+    /// This training, with its figures.
+    fn entry(&self, compute: &Compute<'_>, report: &Report) -> LedgerEntry {
         let state = &compute.state;
-        let mut ledger = state.inherited.clone();
         let (train, validation) = self.tokens;
-        ledger.add(LedgerEntry {
+        LedgerEntry {
             id: state.run_id.clone(),
             name: self.run_name(),
             taal_version: env!("CARGO_PKG_VERSION").to_string(),
@@ -29,11 +48,10 @@ impl Record<'_> {
                 ledger: None,
                 ..report.clone()
             }),
-        });
-        ledger
+        }
     }
 
-    fn run_name(&self) -> String {
+    pub(super) fn run_name(&self) -> String {
         let name = self.claim.dir().file_name();
         name.map_or(self.recipe.name.clone(), |name| name.to_string_lossy().into_owned())
     }

@@ -202,6 +202,13 @@ impl Compute<'_> {
         }
     }
 
+    /// Brings the energy of the run up to date at its end, and gives the last record of the log what the others lack: their sum is the run's.
+    pub(super) fn settle_energy(&mut self, record: &mut Record<'_>) {
+        self.count_energy(None);
+        let (energy, total) = (&mut self.energy, &self.state.energy);
+        record.amend_last(|last| energy.put(total, last));
+    }
+
     fn is_done_early(&self) -> bool {
         self.early_reason().is_some()
     }

@@ -5,12 +5,15 @@ use std::time::{Duration, Instant};
 use taal_kernels::DeviceSpec;
 use taal_metrics::StepRecord;
 use taal_metrics::energy::{
-    Energy, EnergyFigures, EnergyTotal, Grid, Joule, KernelFiles, Meter, MeterOptions, Monitor, SystemClock,
-    nvidia_gpus,
+    Clock, Energy, EnergyFigures, EnergyTotal, Grid, Joule, KernelFiles, Meter, MeterOptions, Monitor, SystemClock,
+    codecarbon, nvidia_gpus,
 };
 
 /// Steps that follow each other faster share one reading of the meter, which costs 0.1 ms in a debug build.
 pub const READING_INTERVAL: Duration = Duration::from_millis(200);
+
+/// The same after the first second.
+const LATER_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How a run is metered, and how much it may take.
 #[derive(Debug, Clone)]
@@ -47,14 +50,15 @@ pub(super) struct RunEnergy<'a> {
     missing: Option<String>,
     /// Of earlier parts of the run.
     before: EnergyTotal,
+    started: Instant,
     asked: Option<Instant>,
-    /// What the records so far have.
+    /// What the records of the log have together. The next one gets what is missing, so that their sum is the run's.
     recorded: Energy,
 }
 
 impl<'a> RunEnergy<'a> {
-    /// Meters from now on.
-    pub(super) fn start(options: &'a EnergyOptions, device: DeviceSpec, before: EnergyTotal) -> Self {
+    /// Meters from now on. `recorded` is what the log of earlier parts has.
+    pub(super) fn start(options: &'a EnergyOptions, device: DeviceSpec, before: EnergyTotal, recorded: Energy) -> Self {
         let (files, meter) = (options.files.clone(), options.meter);
         let is_gpu = !matches!(device, DeviceSpec::Flex | DeviceSpec::NdArray);
         let make = move || {
@@ -71,8 +75,9 @@ impl<'a> RunEnergy<'a> {
             options,
             monitor,
             missing,
-            recorded: before.energy,
+            recorded,
             before,
+            started: Instant::now(),
             asked: None,
         }
     }
@@ -80,6 +85,11 @@ impl<'a> RunEnergy<'a> {
     /// Whether there is a meter.
     pub(super) fn is_metered(&self) -> bool {
         self.monitor.is_some()
+    }
+
+    /// The electricity, and power usage effectiveness.
+    pub(super) fn electricity(&self) -> (&Grid, f64) {
+        (&self.options.grid, self.options.pue)
     }
 
     /// The machine in words; empty without a meter.
@@ -93,24 +103,64 @@ impl<'a> RunEnergy<'a> {
     pub(super) fn total(&mut self) -> Option<EnergyTotal> {
         let monitor = self.monitor.as_ref()?;
         let mut total = self.before.clone();
-        total.add(&EnergyTotal::of(&monitor.reading()?, monitor.machine()));
+        total.add(&EnergyTotal::of(&monitor.reading_now()?, monitor.machine()));
         total.notes.extend(self.missing.clone());
         self.asked = Some(Instant::now());
         Some(total)
     }
 
-    /// The total with the energy of a step put into its record; none where the last reading is only just past.
+    /// The total with the energy of a step put into its record; none where the last reading is only just past. An evaluation always has one,
+    /// because the cost of its loss is read from the log.
     pub(super) fn count(&mut self, record: &mut StepRecord) -> Option<EnergyTotal> {
-        if self.asked.is_some_and(|asked| asked.elapsed() < READING_INTERVAL) {
+        let interval = match self.started.elapsed() < LATER_INTERVAL {
+            true => READING_INTERVAL,
+            false => LATER_INTERVAL,
+        };
+        if record.val_loss.is_none() && self.asked.is_some_and(|asked| asked.elapsed() < interval) {
             return None;
         }
         let total = self.total()?;
-        let of_step = total.energy.since(self.recorded);
-        self.recorded = total.energy;
-        record.energy_j = Some(of_step.joules.0);
-        record.energy_low_j = Some(of_step.low.0);
-        record.energy_high_j = Some(of_step.high.0);
+        self.put(&total, record);
         Some(total)
+    }
+
+    /// Adds to a record what the log lacks of a total.
+    pub(super) fn put(&mut self, total: &EnergyTotal, record: &mut StepRecord) {
+        let (now, before) = (total.energy, self.recorded);
+        let [low, joules, high] = [
+            (now.low - before.low).0,
+            (now.joules - before.joules).0,
+            (now.high - before.high).0,
+        ];
+        // The log of an earlier version may have more than the run; what follows makes up for it.
+        if !(low >= 0.0 && low <= joules && joules <= high && joules > 0.0) {
+            return;
+        }
+        let add = |sum: &mut Option<f64>, joules: f64| *sum = Some(sum.unwrap_or(0.0) + joules);
+        add(&mut record.energy_j, joules);
+        add(&mut record.energy_low_j, low);
+        add(&mut record.energy_high_j, high);
+        self.recorded = now;
+    }
+
+    /// What the log has, after records were dropped from it.
+    pub(super) fn set_recorded(&mut self, recorded: Energy) {
+        self.recorded = recorded;
+    }
+
+    /// The row of the run in codecarbon's table; none without a meter.
+    pub(super) fn csv(&self, total: &EnergyTotal, project: &str, run_id: &str) -> Option<String> {
+        let monitor = self.monitor.as_ref()?;
+        let run = codecarbon::CsvRun {
+            ended_s: SystemClock::default().now().wall_s,
+            project,
+            run_id,
+            machine: monitor.machine(),
+            grid: &self.options.grid,
+            pue: self.options.pue,
+            gpus: monitor.gpus(),
+        };
+        Some(codecarbon::csv(total, &run))
     }
 
     /// The budget, if the run has exceeded it.
@@ -122,5 +172,15 @@ impl<'a> RunEnergy<'a> {
     pub(super) fn figures(&self, total: &EnergyTotal, tokens: u64) -> Option<EnergyFigures> {
         let is_known = self.monitor.is_some() || total.energy.joules > Joule::ZERO;
         is_known.then(|| total.figures(Some(tokens), &self.options.grid, self.options.pue))
+    }
+}
+
+/// The energy of all records.
+pub(super) fn of_records(records: &[StepRecord]) -> Energy {
+    let sum = |of: fn(&StepRecord) -> Option<f64>| Joule(records.iter().filter_map(of).sum());
+    Energy {
+        joules: sum(|record| record.energy_j),
+        low: sum(|record| record.energy_low_j),
+        high: sum(|record| record.energy_high_j),
     }
 }

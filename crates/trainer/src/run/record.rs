@@ -14,6 +14,7 @@ use taal_store::layout;
 use taal_tokenizer::Tokenizer;
 
 use super::compute::Compute;
+use super::energy;
 use super::page::Page;
 use crate::cautions::CheckpointPlan;
 use crate::chat::Chat;
@@ -164,6 +165,21 @@ impl Record<'_> {
         Ok(())
     }
 
+    /// Changes the last record of the log. The log is a help to read, so a failure is a note.
+    pub(super) fn amend_last(&mut self, change: impl FnOnce(&mut StepRecord)) {
+        let amended = self.write_records().and_then(|()| Ok(self.log.amend_last(change)?));
+        if let Err(error) = amended {
+            self.progress
+                .note(&format!("{error}; the log lacks the energy after its last step"));
+        }
+    }
+
+    /// What the records of the log have; nothing where it cannot be read.
+    pub(super) fn logged_energy(&self) -> Energy {
+        let records = taal_metrics::read_log(self.log.path()).unwrap_or_default();
+        energy::of_records(&records)
+    }
+
     /// Drops all records after the first `steps`, when a run goes back.
     pub(super) fn forget_after(&mut self, steps: u64) -> Result<(), TrainError> {
         self.unwritten.clear();
@@ -256,7 +272,7 @@ impl Record<'_> {
         }
     }
 
-    /// Writes report.json, report.html and log.csv over the whole run so far.
+    /// Writes report.json, report.html, log.csv and emissions.csv over the whole run so far.
     pub(super) fn report(&mut self, compute: &Compute<'_>, state: RunState<'_>) -> Result<Report, TrainError> {
         self.log.sync()?;
         let is_finished = state == RunState::Finished;
@@ -275,6 +291,10 @@ impl Record<'_> {
         self.write_about_model(compute, &report);
         self.write_page(&report, &records, state)?;
         taal_metrics::write_csv(&records, &self.path(layout::LOG_TABLE_FILE))?;
+        let (state, name) = (&compute.state, self.run_name());
+        if let Some(table) = compute.energy.csv(&state.energy, &name, &state.run_id) {
+            taal_store::write_atomic(&self.path(layout::EMISSIONS_FILE), table.as_bytes())?;
+        }
         Ok(report)
     }
 

@@ -88,10 +88,13 @@ impl Compute<'_> {
         state.run_id = self.state.run_id.clone();
         state.started_unix_s = self.state.started_unix_s;
         state.inherited = self.state.inherited.clone();
+        state.about = self.state.about.clone();
         state.forecast = self.state.forecast;
         self.learner.precision = MixedPrecision::resumed(self.learner.precision.products, state.loss_scale);
         self.state = state;
-        record.forget_after(self.state.logged_steps())
+        record.forget_after(self.state.logged_steps())?;
+        self.energy.set_recorded(record.logged_energy());
+        Ok(())
     }
 }
 

@@ -2,10 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use taal_metrics::Ledger;
+use burn::tensor::Device;
+use taal_metrics::energy::Grid;
+use taal_metrics::{DataSourceFacts, Ledger};
+use taal_model::hugging_face::{self, Companions};
+use taal_model::{EncoderConfig, ModelSize, TransformerConfig};
 use taal_trainer::{
-    Language, Outcome, RawRecipe, RecipeText, Report, Trainer, card_text, joined_ledger, ledger_of, write_card,
-    write_card_of_export,
+    EnergyOptions, Language, Outcome, RawRecipe, RecipeText, Report, Trainer, card_text, joined_ledger, ledger_of,
+    write_card, write_card_of_export,
 };
 
 use crate::watchers::{Notes, StopAfter};
@@ -132,6 +136,12 @@ fn a_readme_of_somebody_else_is_kept_and_the_card_goes_next_to_it() {
     assert_eq!(place.read("run/model/README.md"), changed);
     assert!(place.read("run/model/README.taal.md").contains("| steps | 4 of 4 |"));
 
+    // The card next to it may be changed too.
+    std::fs::write(dir.join("README.taal.md"), &changed).expect("written");
+    let written = write_card(&dir, "run", Language::English).expect("a card");
+    assert_eq!(written.path, dir.join("README.taal-2.md"));
+    assert_eq!(place.read("run/model/README.taal.md"), changed);
+
     std::fs::remove_file(dir.join("README.md")).expect("removed");
     let written = write_card(&dir, "run", Language::English).expect("a card");
     assert_eq!((written.path, written.kept), (dir.join("README.md"), None));
@@ -189,12 +199,25 @@ fn a_model_whose_training_is_not_known_says_so_in_every_sum() {
     assert!(card.contains("| foreign | not known | not known |"), "{card}");
     let card = card_text(&foreign, "foreign", Language::English).expect("a card");
     assert!(card.contains("The training is not known"), "{card}");
+    assert!(
+        card.contains("How it was trained is not known") && !card.contains("Taal ."),
+        "{card}"
+    );
+    assert!(
+        !card.contains("same recipe"),
+        "what is not known is not promised: {card}"
+    );
 }
 
 #[test]
 fn a_run_that_was_killed_has_the_energy_of_its_checkpoint() {
     let place = Place::new();
-    done(place.trainer("run", |_| {}));
+    let dutch = EnergyOptions {
+        grid: Grid::find("NL").expect("a country"),
+        pue: 1.5,
+        ..EnergyOptions::default()
+    };
+    done(place.trainer("run", |_| {}).energy(dutch));
     let dir = place.path("run/model");
     let id = ledger(&dir).entries[0].id.clone();
     for file in ["ledger.json", "README.md"] {
@@ -202,6 +225,21 @@ fn a_run_that_was_killed_has_the_energy_of_its_checkpoint() {
     }
     std::fs::remove_file(place.path("run/report.json")).expect("removed");
     let found = ledger(&dir);
+    let entry = &found.entries[0];
+    let figures = entry.report.as_ref().expect("figures");
+    assert_eq!((figures.steps, figures.planned_steps), (4, 4));
+    assert!(entry.data.iter().any(|source| source.name == "text.txt") && entry.split_tokens.is_some());
+    assert!(entry.flops.is_some_and(|flops| flops > 0.0) && !entry.machine.is_empty());
+    let energy = figures.energy.as_ref().expect("energy");
+    assert_eq!((energy.grid.as_str(), energy.pue), ("NLD", 1.5));
+    let card = card_text(&dir, "run", Language::English).expect("a card");
+    for words in [
+        "| steps | 4 of 4 |",
+        "NLD (2023), 268 g CO2e/kWh, PUE 1.50",
+        "text.txt: CC0 1.0",
+    ] {
+        assert!(card.contains(words), "{words}: {card}");
+    }
     assert_eq!((found.entries.len(), found.entries[0].id.as_str()), (1, id.as_str()));
     assert!(found.totals().joules > 0.0 && found.totals().unknown == 0, "{found:?}");
     std::fs::write(dir.join("ledger.json"), "{\"version\": 7}").expect("written");
@@ -227,6 +265,88 @@ fn an_export_has_the_card_of_its_model_and_dutch_cards_are_dutch() {
     let written = write_card_of_export(&[&place.path("run/model")], &file, "run", Language::English).expect("a card");
     assert_eq!(written.path, place.path("model.gguf.README.md"));
     assert!(place.read("model.gguf.README.md").contains("| steps | 4 of 4 |"));
+    std::fs::write(place.path("model.gguf.README.md"), "mine").expect("written");
+    let written = write_card_of_export(&[&place.path("run/model")], &file, "run", Language::English).expect("a card");
+    assert_eq!(written.path, place.path("model.gguf.README.taal.md"));
+    assert_eq!(place.read("model.gguf.README.md"), "mine");
+}
+
+#[test]
+fn a_translator_is_called_one() {
+    let place = Place::new();
+    let config = TransformerConfig {
+        encoder: Some(EncoderConfig { n_layers: 3 }),
+        ..TransformerConfig::marian(ModelSize {
+            vocab_size: 40,
+            max_seq_len: 16,
+            n_layers: 2,
+            n_heads: 2,
+            d_model: 16,
+        })
+    };
+    let model = config.init(1, &Device::flex()).expect("a model");
+    let dir = place.path("translator");
+    hugging_face::save(&model, &dir, Companions::default()).expect("saved");
+    let card = card_text(&dir, "translator", Language::English).expect("a card");
+    for words in [
+        "pipeline_tag: translation",
+        "A language model that translates a text.",
+        "3 encoder layers, 2 decoder layers",
+        "| 2(a) | means to integrate it | **not answered** |",
+    ] {
+        assert!(card.contains(words), "{words}: {card}");
+    }
+    assert!(!card.contains("causal"), "{card}");
+}
+
+#[test]
+fn the_parts_of_an_embedded_corpus_are_its_language_and_its_name() {
+    let place = Place::new();
+    done(place.trainer("run", |_| {}));
+    let mut found = ledger(&place.path("run/model"));
+    let english = taal_data::corpus("english").expect("an embedded corpus");
+    let facts = english.parts.iter().map(|part| DataSourceFacts {
+        name: part.name.to_string(),
+        license: Some(part.license.to_string()),
+        origin: Some(part.source.to_string()),
+    });
+    found.entries[0].data = facts.collect();
+    found.write(&place.path("run/model/ledger.json")).expect("written");
+    let card = card_text(&place.path("run/model"), "run", Language::English).expect("a card");
+    for words in [
+        "language: [en]",
+        "type: \"english\"",
+        "name: \"english, validation split\"",
+    ] {
+        assert!(card.contains(words), "{words}: {card}");
+    }
+    let dutch = card_text(&place.path("run/model"), "run", Language::Dutch).expect("a card");
+    assert!(
+        dutch.contains("zinnen om voor te lezen") && !dutch.contains("sentences to read"),
+        "{dutch}"
+    );
+}
+
+#[test]
+fn a_machine_with_a_sensor_is_not_said_to_have_none() {
+    let place = Place::new();
+    done(place.trainer("run", |_| {}));
+    let path = place.path("run/model/ledger.json");
+    let found = ledger(&place.path("run/model"));
+    let card = |found: &Ledger, source: &str| {
+        let mut found = found.clone();
+        let report = found.entries[0].report.as_mut().expect("figures");
+        report.energy.as_mut().expect("energy").source = source.to_string();
+        found.write(&path).expect("written");
+        card_text(&place.path("run/model"), "run", Language::English).expect("a card")
+    };
+    assert!(card(&found, "estimated").contains("this machine has no sensor"));
+    let partly = card(&found, "rapl+estimated");
+    assert!(
+        !partly.contains("no sensor that") && partly.contains("The part that is estimated"),
+        "{partly}"
+    );
+    assert!(!card(&found, "rapl+dram").contains("estimated is"));
 }
 
 #[test]

@@ -306,6 +306,7 @@ fn report_20_a_folder_of_another_program_is_not_overwritten() {
         "recipe.toml",
         "report.html",
         "log.csv",
+        "emissions.csv",
         "log.jsonl",
         "model",
         "report.json",

@@ -176,6 +176,7 @@ fn a_run_directory_holds_what_it_promises() {
         "recipe.resolved.toml",
         "log.jsonl",
         "log.csv",
+        "emissions.csv",
         "report.json",
         "report.html",
     ] {
