@@ -6,15 +6,18 @@ use std::sync::Arc;
 use serde::Serialize;
 use taal_experiments::paradigm::{self, NetworkFigures, ParadigmFigures, ParadigmOptions, TrainedFigures};
 use taal_inference::bench::{
-    BenchFigures as GenerateFigures, BenchOptions, SpeculativeFigures, measure_speculation, spread_ids,
+    BenchFigures as GenerateFigures, BenchOptions, DecodeEnergy, SpeculativeFigures, measure_metered,
+    measure_speculation, spread_ids,
 };
 use taal_inference::load::{LoadFigures, LoadOptions};
 use taal_inference::{EngineOptions, GenerateOptions, LanguageModel, Prompt, Sampling, Speculated, SpeculativeOptions};
+use taal_metrics::energy::{Energy, Joule};
 use taal_model::{ModelSize, TransformerConfig, WeightFormat};
 use taal_trainer::bench::BenchFigures;
 use taal_trainer::{Progress, RecipeText, resolve};
 
 use crate::arguments::{BenchGenerateArguments, BenchParadigmArguments, BenchServeArguments, BenchTrainArguments};
+use crate::energy::Work;
 use crate::failure::Failure;
 use crate::{models, terminal};
 
@@ -97,14 +100,28 @@ pub fn generate(arguments: &BenchGenerateArguments) -> Result<(), Failure> {
     let draft = arguments.draft.open(arguments.device.device)?;
     let name = arguments.model.as_deref().unwrap_or(Path::new("random weights"));
     let speculation = arguments.draft.options(draft.as_ref(), &lm, name)?;
-    let figures = taal_inference::bench::measure(&lm.model, &arguments.batch, options)?;
+    let mut work = Work::begin();
+    let mut metering = || {
+        let Energy { joules, low, high } = work.lap();
+        Some(DecodeEnergy {
+            joules: joules.0,
+            low: low.0,
+            high: high.0,
+        })
+    };
+    let figures = measure_metered(&lm.model, &arguments.batch, options, &mut metering)?;
+    let source = work.source();
     let speculative = match speculation {
         Some(speculation) => Some(speculative(arguments, &lm, speculation)?),
         None => None,
     };
     match *arguments.json {
-        true => terminal::print_json(&GeneratePrinted { figures, speculative })?,
-        false => terminal::print(&generate_table(&figures, speculative.as_ref()))?,
+        true => terminal::print_json(&GeneratePrinted {
+            figures,
+            energy_source: source,
+            speculative,
+        })?,
+        false => terminal::print(&generate_table(&figures, &source, speculative.as_ref()))?,
     }
     Ok(())
 }
@@ -114,6 +131,8 @@ pub fn generate(arguments: &BenchGenerateArguments) -> Result<(), Failure> {
 struct GeneratePrinted {
     #[serde(flatten)]
     figures: GenerateFigures,
+    /// Where the joules come from.
+    energy_source: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     speculative: Option<SpeculativeFigures>,
 }
@@ -137,7 +156,7 @@ fn speculative(
     Ok(measure_speculation(lm, &prompt, &options, speculation)?)
 }
 
-fn generate_table(figures: &GenerateFigures, speculative: Option<&SpeculativeFigures>) -> String {
+fn generate_table(figures: &GenerateFigures, source: &str, speculative: Option<&SpeculativeFigures>) -> String {
     let mut rows = vec![
         ("parameters", terminal::grouped(figures.params)),
         (
@@ -156,6 +175,13 @@ fn generate_table(figures: &GenerateFigures, speculative: Option<&SpeculativeFig
                 100.0 * batch.decode_bandwidth_share
             ),
         ));
+        if let Some(energy) = &batch.decode_energy_per_1000 {
+            let [joules, low, high] = [energy.joules, energy.low, energy.high].map(|it| Joule(it).to_string());
+            rows.push((
+                "",
+                format!("    {joules} ({low} to {high}) per thousand decoded tokens, {source}"),
+            ));
+        }
     }
     if let Some(figures) = speculative {
         let Speculated {

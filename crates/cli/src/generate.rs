@@ -10,6 +10,7 @@ use taal_inference::{
 };
 
 use crate::arguments::{GenerateArguments, twice};
+use crate::energy::{Work, WorkEnergy};
 use crate::failure::Failure;
 use crate::{models, standard_input, terminal};
 
@@ -33,14 +34,17 @@ pub fn run(arguments: &GenerateArguments) -> Result<(), Failure> {
     if let Some(beam) = &beam {
         return search(&lm, &prompt, &options, beam, *arguments.json);
     }
+    let mut work = arguments.energy.then(Work::begin);
     if *arguments.json {
         let all = &mut |_: &str| ControlFlow::Continue(());
         let (generation, speculative) = generated(&lm, &prompt, &options, speculation, all)?;
+        let energy = work.as_mut().map(|work| work.end(generation.token_ids.len()));
         say_what_was_dropped(&lm, &generation);
         write_receipt(arguments, &lm, &options, &generation)?;
         return Ok(terminal::print_json(&Printed {
             generation: &generation,
             speculative,
+            energy,
         })?);
     }
     let mut written = Ok(());
@@ -51,6 +55,7 @@ pub fn run(arguments: &GenerateArguments) -> Result<(), Failure> {
             Err(_) => ControlFlow::Break(()),
         }
     })?;
+    let energy = work.as_mut().map(|work| work.end(generation.token_ids.len()));
     match written {
         // Nobody reads on, as with `| head`.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
@@ -70,6 +75,9 @@ pub fn run(arguments: &GenerateArguments) -> Result<(), Failure> {
             generation.token_ids.len()
         ));
     }
+    if let Some(energy) = energy {
+        terminal::message(&energy.words());
+    }
     write_receipt(arguments, &lm, &options, &generation)
 }
 
@@ -80,6 +88,8 @@ struct Printed<'a> {
     generation: &'a Generation,
     #[serde(skip_serializing_if = "Option::is_none")]
     speculative: Option<Speculated>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    energy: Option<WorkEnergy>,
 }
 
 /// The continuation, and how often a draft was right.

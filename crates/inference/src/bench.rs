@@ -57,7 +57,24 @@ pub struct BatchFigures {
     pub decode_tokens_per_s: f64,
     /// The bytes that a step must read (weights once, cached keys and values of every row) divided by its time and the bandwidth.
     pub decode_bandwidth_share: f64,
+    /// The energy of a thousand decoded tokens, where it is metered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decode_energy_per_1000: Option<DecodeEnergy>,
 }
+
+/// Joules between their bounds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct DecodeEnergy {
+    /// The best value.
+    pub joules: f64,
+    /// The lower bound.
+    pub low: f64,
+    /// The upper bound.
+    pub high: f64,
+}
+
+/// Says the joules of a piece of work: called at its beginning, and at its end for the energy since then.
+pub type Metering<'a> = dyn FnMut() -> Option<DecodeEnergy> + Send + 'a;
 
 /// Measures a causal model at each batch size. Every row reads the same ids and decodes greedily.
 ///
@@ -65,9 +82,24 @@ pub struct BatchFigures {
 ///
 /// [`InferenceError::NotCausal`](crate::InferenceError::NotCausal), or the model's.
 pub fn measure(model: &Transformer, batch_sizes: &[usize], options: BenchOptions) -> Result<BenchFigures> {
+    measure_metered(model, batch_sizes, options, &mut || None)
+}
+
+/// As [`measure`], with the energy of decoding.
+///
+/// # Errors
+///
+/// As [`measure`].
+pub fn measure_metered(
+    model: &Transformer,
+    batch_sizes: &[usize],
+    options: BenchOptions,
+    metering: &mut Metering<'_>,
+) -> Result<BenchFigures> {
     check_causal(model, "generating text")?;
     let bandwidth_bytes_per_s = taal_kernels::measured_bandwidth_bytes_per_s();
-    let measure = |batch_size: &usize| measure_batch(model, (*batch_size).max(1), options, bandwidth_bytes_per_s);
+    let measure =
+        |batch_size: &usize| measure_batch(model, (*batch_size).max(1), options, bandwidth_bytes_per_s, metering);
     let mut batches = Probe::run(&model.device(), || {
         batch_sizes.iter().map(measure).collect::<Result<Vec<_>>>()
     })?;
@@ -159,6 +191,7 @@ fn measure_batch(
     batch_size: usize,
     options: BenchOptions,
     bandwidth_bytes_per_s: f64,
+    metering: &mut Metering<'_>,
 ) -> Result<BatchFigures> {
     let config = model.config();
     let prompt_len = options.prompt_len.clamp(1, (config.max_seq_len - 1).max(1));
@@ -177,11 +210,18 @@ fn measure_batch(
     let prefill = begin.elapsed();
 
     let mut times: Vec<Duration> = Vec::with_capacity(decode_len);
+    metering();
     for _ in 0..decode_len {
         let begin = Instant::now();
         next = step(model, &next, &mut cache)?;
         times.push(begin.elapsed());
     }
+    let thousands = (batch_size * decode_len) as f64 / 1e3;
+    let decode_energy_per_1000 = metering().map(|energy| DecodeEnergy {
+        joules: energy.joules / thousands,
+        low: energy.low / thousands,
+        high: energy.high / thousands,
+    });
     times.sort_unstable();
     let decode = times[times.len() / 2].as_secs_f64();
 
@@ -199,6 +239,7 @@ fn measure_batch(
         prefill_tokens_per_s: (batch_size * prompt_len) as f64 / prefill.as_secs_f64(),
         decode_tokens_per_s: batch_size as f64 / decode,
         decode_bandwidth_share: bytes as f64 / decode / bandwidth_bytes_per_s,
+        decode_energy_per_1000,
     })
 }
 
@@ -234,6 +275,7 @@ mod tests {
                     prefill_tokens_per_s: 1.0,
                     decode_tokens_per_s: 1.0,
                     decode_bandwidth_share: *share,
+                    decode_energy_per_1000: None,
                 })
                 .collect()
         };

@@ -265,6 +265,9 @@ pub struct GenerateArguments {
     /// Write what the text depends on into this file, for `taal replay`
     #[arg(long, value_name = "FILE", conflicts_with = "beam")]
     pub receipt: Option<PathBuf>,
+    /// Say the energy that the text took, on standard error; with --json as energy
+    #[arg(long, conflicts_with = "beam")]
+    pub energy: bool,
     /// Show special tokens in the text
     #[arg(long)]
     pub show_special: bool,
