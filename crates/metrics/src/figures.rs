@@ -50,7 +50,7 @@ pub struct StepRecord {
     /// Seconds of training so far, earlier parts of a resumed run included.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "numbers::optional")]
     pub wall_s: Option<f64>,
-    /// Joules since the record before, evaluation and checkpoint included; none before the meter's first reading.
+    /// Joules since the record before that has them, evaluation and checkpoint included; none where the meter was not read.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "numbers::optional")]
     pub energy_j: Option<f64>,
     /// Their lower bound.
@@ -115,7 +115,7 @@ pub const STEP_FIGURES: [StepFigure; 15] = [
         .not_in_csv()
         .with_chart("Loss on old data", "nats per token", false),
     figure("wall_s", "seconds", "of the run so far, earlier parts included", |it| it.wall_s),
-    figure("energy_j", "joules", "since the record before, evaluation and checkpoint included; its source is in `report.json`", |it| it.energy_j),
+    figure("energy_j", "joules", "since the last record that has it (fast steps share one); its source is in `report.json`", |it| it.energy_j),
     figure("energy_low_j", "joules", "its lower bound", |it| it.energy_low_j)
         .not_in_csv(),
     figure("energy_high_j", "joules", "its upper bound", |it| it.energy_high_j)

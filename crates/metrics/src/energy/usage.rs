@@ -37,7 +37,8 @@ pub struct UsageEnergy {
 }
 
 impl UsageEnergy {
-    /// From energy with its bounds and sources, on some electricity, which by the hour is that of its mean; PUE is the power of the building over that of its computers.
+    /// From energy with its bounds and sources, on some electricity, which by the hour is that of its mean. PUE is the power of the building
+    /// over that of its computers.
     ///
     /// ```
     /// use taal_metrics::energy::{Energy, Grid, Joule, Sources, UsageEnergy};

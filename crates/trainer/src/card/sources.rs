@@ -17,28 +17,66 @@ const LANGUAGES: [(&str, &[&str]); 7] = [
 ];
 
 /// What the licenses and origins of the embedded texts say, in English and in Dutch. Longer phrases come first.
-#[rustfmt::skip]
 const PHRASES: [(&str, &str); 20] = [
-    ("everyday sentences in English and Dutch, the pairs of the OPUS release", "alledaagse zinnen in het Engels en Nederlands, de paren van de OPUS-uitgave"),
-    ("Dutch sentences of the English-Dutch pairs in the OPUS release", "Nederlandse zinnen van de Engels-Nederlandse paren in de OPUS-uitgave"),
-    ("English sentences of the English-Dutch pairs in the OPUS release", "Engelse zinnen van de Engels-Nederlandse paren in de OPUS-uitgave"),
-    ("sentences to read aloud, among them many of the European Parliament", "zinnen om voor te lezen, waaronder vele van het Europees Parlement"),
+    (
+        "everyday sentences in English and Dutch, the pairs of the OPUS release",
+        "alledaagse zinnen in het Engels en Nederlands, de paren van de OPUS-uitgave",
+    ),
+    (
+        "Dutch sentences of the English-Dutch pairs in the OPUS release",
+        "Nederlandse zinnen van de Engels-Nederlandse paren in de OPUS-uitgave",
+    ),
+    (
+        "English sentences of the English-Dutch pairs in the OPUS release",
+        "Engelse zinnen van de Engels-Nederlandse paren in de OPUS-uitgave",
+    ),
+    (
+        "sentences to read aloud, among them many of the European Parliament",
+        "zinnen om voor te lezen, waaronder vele van het Europees Parlement",
+    ),
     ("sentences to read aloud", "zinnen om voor te lezen"),
     (", as selected in ", ", zoals gekozen in "),
-    ("newspapers of around 1970 (Eindhoven corpus)", "kranten van rond 1970 (Eindhovens corpus)"),
-    ("a guide for software projects of the government", "een leidraad voor softwareprojecten van de overheid"),
-    ("what the commands of a terminal do", "wat de opdrachten van een terminal doen"),
-    ("123 articles, as collected in gensim's and LLaMA-Factory's repositories", "123 artikelen, zoals verzameld in de repository's van gensim en LLaMA-Factory"),
+    (
+        "newspapers of around 1970 (Eindhoven corpus)",
+        "kranten van rond 1970 (Eindhovens corpus)",
+    ),
+    (
+        "a guide for software projects of the government",
+        "een leidraad voor softwareprojecten van de overheid",
+    ),
+    (
+        "what the commands of a terminal do",
+        "wat de opdrachten van een terminal doen",
+    ),
+    (
+        "123 articles, as collected in gensim's and LLaMA-Factory's repositories",
+        "123 artikelen, zoals verzameld in de repository's van gensim en LLaMA-Factory",
+    ),
     ("four novels of 1886 to 1912", "vier romans van 1886 tot 1912"),
-    ("Dutch newspaper text (Eindhoven corpus) and Dutch Wikipedia", "Nederlandse krantentekst (Eindhovens corpus) en de Nederlandse Wikipedia"),
-    ("tasks in English and Dutch with their shell command", "taken in het Engels en Nederlands met hun shell-opdracht"),
-    ("collected in a repository under the MIT license", "verzameld in een repository onder de MIT-licentie"),
+    (
+        "Dutch newspaper text (Eindhoven corpus) and Dutch Wikipedia",
+        "Nederlandse krantentekst (Eindhovens corpus) en de Nederlandse Wikipedia",
+    ),
+    (
+        "tasks in English and Dutch with their shell command",
+        "taken in het Engels en Nederlands met hun shell-opdracht",
+    ),
+    (
+        "collected in a repository under the MIT license",
+        "verzameld in een repository onder de MIT-licentie",
+    ),
     ("public domain", "publiek domein"),
-    ("adapted from CC BY-SA 3.0, Wikipedia's authors", "bewerkt van CC BY-SA 3.0, de auteurs van Wikipedia"),
+    (
+        "adapted from CC BY-SA 3.0, Wikipedia's authors",
+        "bewerkt van CC BY-SA 3.0, de auteurs van Wikipedia",
+    ),
     ("Tatoeba's contributors", "bijdragers van Tatoeba"),
     ("tldr-pages' contributors", "bijdragers van tldr-pages"),
     ("tldr-pages contributors", "bijdragers van tldr-pages"),
-    ("token ids of the program that trained", "token-ids van het programma dat trainde"),
+    (
+        "token ids of the program that trained",
+        "token-ids van het programma dat trainde",
+    ),
 ];
 
 /// The embedded corpus of which a source is a part, or the source's own name.
