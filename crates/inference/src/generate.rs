@@ -193,7 +193,8 @@ impl Written {
     /// Adds a token; returns whether it ends the text.
     pub(crate) fn add(&mut self, lm: &LanguageModel, options: &GenerateOptions, id: u32) -> Result<bool> {
         self.seen.push(id);
-        let is_end = options.stop_at_eos && lm.end_ids.contains(&id);
+        let is_named = self.matching.as_ref().is_some_and(|matching| matching.names(id));
+        let is_end = options.stop_at_eos && lm.end_ids.contains(&id) && !is_named;
         if let Some(matching) = self.matching.as_mut().filter(|_| !is_end) {
             matching.take(id)?;
         }

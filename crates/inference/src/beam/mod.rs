@@ -242,8 +242,10 @@ impl<'a> Follower<'a> {
         let mut matchings = Vec::with_capacity(extensions.len());
         let mut ends = Vec::with_capacity(extensions.len());
         for extension in &extensions {
-            let is_eos = end_ids.contains(&extension.id);
-            let mut matching = match &self.matchings[extension.parent] {
+            let parent = &self.matchings[extension.parent];
+            let is_named = parent.as_ref().is_some_and(|matching| matching.names(extension.id));
+            let is_eos = end_ids.contains(&extension.id) && !is_named;
+            let mut matching = match parent {
                 Some(matching) if !is_eos => Some(matching.fork()),
                 _ => None,
             };

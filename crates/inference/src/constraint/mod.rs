@@ -3,6 +3,7 @@
 //! The crate llguidance finds which bytes may come next; here they become tokens.
 
 mod endless;
+mod schema;
 mod vocabulary;
 
 use std::sync::Arc;
@@ -29,7 +30,8 @@ const WHITE_SPACE: &str = r"[\x20\x0A\x0D\x09]{1,32}";
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Constraint {
-    /// JSON that is valid by this JSON schema. Keys come in the schema's order. Keywords that cannot be enforced are an error.
+    /// JSON that is valid by this JSON schema, of at most 2,000 properties. Keys come in the schema's order. Keywords and numbers that
+    /// cannot be kept are an error.
     JsonSchema(Value),
     /// Any JSON object.
     JsonObject,
@@ -50,15 +52,18 @@ impl Constraint {
         }
     }
 
-    fn grammar(&self) -> TopLevelGrammar {
-        match self {
-            Self::JsonSchema(schema) => TopLevelGrammar::from_json_schema(with_white_space(schema.clone())),
+    fn grammar(&self) -> Result<TopLevelGrammar> {
+        Ok(match self {
+            Self::JsonSchema(schema) => {
+                let schema = schema::kept(schema.clone()).map_err(|detail| self.invalid(&detail))?;
+                TopLevelGrammar::from_json_schema(with_white_space(schema))
+            }
             Self::JsonObject => TopLevelGrammar::from_json_schema(with_white_space(json!({"type": "object"}))),
             // In a grammar, two slashes begin a comment.
             Self::Regex(text) if text.is_empty() => TopLevelGrammar::from_lark("start: \"\"".to_owned()),
             Self::Regex(text) => TopLevelGrammar::from_regex(text),
             Self::Lark(text) => TopLevelGrammar::from_lark(text.clone()),
-        }
+        })
     }
 
     fn invalid(&self, detail: &str) -> InferenceError {
@@ -107,7 +112,7 @@ impl Matching {
         shows_special: bool,
     ) -> Result<Self> {
         let vocabulary = lm.vocabulary()?;
-        let parser = vocabulary.parser(constraint.grammar());
+        let parser = vocabulary.parser(constraint.grammar()?);
         let parser = parser.map_err(|detail| constraint.invalid(&detail))?;
         if is_endless(parser.parser.grammar()) {
             return Err(constraint.invalid("every answer would have to contain itself, and would never end"));
@@ -130,19 +135,26 @@ impl Matching {
         }
     }
 
-    /// Calls `forbid` with every id that cannot come next. `end_ids` may where the answer may end here.
+    /// Calls `forbid` with every id that cannot come next. `end_ids` may where the answer may end here, or where the form names them.
     pub(crate) fn forbid(&mut self, end_ids: &[u32], forbid: impl FnMut(u32)) -> Result<()> {
         let next = match &mut self.next {
             Ok(next) => next,
             next => return std::mem::replace(next, Ok(SimpleVob::new())).map(|_| ()),
         };
         let may_end = next.is_allowed(self.vocabulary.end());
-        let is_forbidden = |id: &u32| match end_ids.contains(id) {
-            true => !may_end,
-            false => !self.vocabulary.allows(next, *id, self.is_first),
+        let is_forbidden = |id: &u32| {
+            let is_end = may_end && end_ids.contains(id);
+            !is_end && !self.vocabulary.allows(next, *id, self.is_first)
         };
         (0..self.vocab_size).filter(is_forbidden).for_each(forbid);
         Ok(())
+    }
+
+    /// Whether this id, of a token that ends texts otherwise, is a part of the form here, which goes on after it.
+    pub(crate) fn names(&self, id: u32) -> bool {
+        self.next.as_ref().is_ok_and(|next| {
+            !next.is_allowed(self.vocabulary.end()) && self.vocabulary.allows(next, id, self.is_first)
+        })
     }
 
     /// The state of another answer that begins with the same tokens.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use taal_inference::{
-    Constraint, Engine, EngineOptions, FinishReason, GenerateOptions, Generation, Generator, InferenceError,
-    LanguageModel, Prompt, Request, Result, Sampling, generate,
+    BeamOptions, Constraint, Engine, EngineOptions, FinishReason, GenerateOptions, Generation, Generator,
+    InferenceError, LanguageModel, Prompt, Request, Result, Sampling, beam_search, generate,
 };
 use taal_model::TransformerConfig;
 use taal_tokenizer::{Kind, Tokenizer, TrainerConfig};
@@ -213,6 +213,41 @@ fn a_grammar_can_name_special_tokens() {
     assert!(text(&generation).starts_with("xy"), "{generation:?}");
 }
 
+/// With the token that ends texts, too: in the middle of a form it is a part of it, at its end it completes it.
+#[test]
+fn a_grammar_can_name_a_token_that_ends_texts() {
+    let lm = LanguageModel::new(scripted::model(259, 64, &[]), Some(scripted::qwen()));
+    assert!(lm.end_ids.contains(&256));
+    for (grammar, ids) in [
+        ("start: <|endoftext|>", vec![256]),
+        ("start: \"x\" <|endoftext|>", vec![u32::from(b'x'), 256]),
+        (
+            "start: \"x\" <|endoftext|> \"y\"",
+            vec![u32::from(b'x'), 256, u32::from(b'y')],
+        ),
+    ] {
+        for stop_at_eos in [true, false] {
+            let options = GenerateOptions {
+                sampling: Sampling::greedy(),
+                stop_at_eos,
+                constraint: Some(Constraint::Lark(grammar.to_owned())),
+                max_tokens: 9,
+                ..GenerateOptions::default()
+            };
+            let prompt = Prompt::from("?");
+            let generation = generate(&lm, &prompt, &options, &mut |_| ControlFlow::Continue(()));
+            let generation = generation.unwrap_or_else(|error| panic!("{grammar}: {error}"));
+            assert_eq!(
+                (&generation.token_ids, generation.finish_reason),
+                (&ids, FinishReason::Complete),
+                "{grammar}, {stop_at_eos}"
+            );
+            let beams = beam_search(&lm, &prompt, &options, &BeamOptions::default()).expect("texts");
+            assert_eq!(beams[0].generation.token_ids, ids, "{grammar}, {stop_at_eos}");
+        }
+    }
+}
+
 /// A token's text at the beginning and after other text differs, and the form counts what the text shows.
 #[test]
 fn the_text_has_the_form_with_every_kind_of_tokenizer() {
@@ -316,6 +351,68 @@ fn a_form_that_no_text_has_is_refused_before_the_first_token() {
         println!("{message}");
     }
     assert_eq!(engine.stats().accepted, 0);
+}
+
+#[test]
+fn what_a_schema_says_and_cannot_be_kept_is_refused_with_its_place() {
+    let lm = random_model(json_tokenizer(), 64);
+    let exact = 1_u64 << 53;
+    let two = json!({"type": "object", "minProperties": 2});
+    let pattern = json!({"type": "object", "minProperties": 2, "patternProperties": {"^a$": {"const": 1}}, "additionalProperties": false});
+    let long: Value = serde_json::from_str("{\"const\": 12345678901234567890123}").expect("JSON");
+    let many: serde_json::Map<String, Value> = (0..2001).map(|index| (index.to_string(), json!(true))).collect();
+    for (schema, place) in [
+        (
+            json!({"enum": ["a", exact + 1]}),
+            "#/enum/1: the number 9007199254740993 ",
+        ),
+        (
+            json!({"properties": {"a": {"const": {"b": exact + 1}}}}),
+            "#/properties/a/const/b: ",
+        ),
+        (long, "#/const: "),
+        (
+            json!({"anyOf": [{"type": "integer", "minimum": 1_u64 << 63}]}),
+            "#/anyOf/0/minimum: ",
+        ),
+        (
+            json!({"type": "number", "exclusiveMaximum": -1e18}),
+            "#/exclusiveMaximum: ",
+        ),
+        (two.clone(), "#/minProperties: 2 "),
+        (pattern, "#/minProperties: 2 "),
+        (
+            json!({"type": "array", "items": {"$ref": "#/$defs/a"}, "$defs": {"a": two}}),
+            "#/$defs/a/minProperties: ",
+        ),
+        (
+            json!({"type": "object", "properties": many}),
+            "2001 properties, and at most 2000",
+        ),
+    ] {
+        match constrained(&lm, &Prompt::from("{"), Constraint::JsonSchema(schema.clone())) {
+            Err(InferenceError::Constraint { detail, .. }) => assert!(detail.contains(place), "{detail}"),
+            other => panic!("{schema}: {other:?}"),
+        }
+    }
+    // What can be kept is kept, and limits that allow more than 2^53 allow as much.
+    for (schema, said) in [
+        (json!({"enum": [exact]}), exact.to_string()),
+        (json!({"const": 1_u64 << 60}), (1_u64 << 60).to_string()),
+        (json!({"const": i64::MIN}), i64::MIN.to_string()),
+        (json!({"const": 0.1}), "0.1".to_owned()),
+    ] {
+        let answer = constrained(&lm, &Prompt::from("{"), Constraint::JsonSchema(schema.clone()));
+        let answer = answer.unwrap_or_else(|error| panic!("{schema}: {error}"));
+        assert_eq!(text(&answer), said, "{schema}");
+    }
+    let range = json!({"type": "integer", "minimum": exact - 1, "maximum": u64::MAX});
+    let answer = constrained(&lm, &Prompt::from("{"), Constraint::JsonSchema(range)).expect("a number");
+    let number: u64 = text(&answer).parse().expect("a number");
+    assert!((exact - 1..=exact).contains(&number), "{number}");
+    let closed = json!({"type": "object", "minProperties": 3, "required": ["a", "b"], "properties": {
+        "a": {"const": 1}, "b": {"const": 2}}, "additionalProperties": {"const": 3}});
+    assert!(constrained(&lm, &Prompt::from("{"), Constraint::JsonSchema(closed)).is_ok());
 }
 
 #[test]
