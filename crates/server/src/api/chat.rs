@@ -114,11 +114,8 @@ pub(super) struct Spoken {
 
 /// A message as templates for text expect it.
 fn plain((index, message): (usize, Message)) -> Result<Message, Refusal> {
-    message.into_plain().map_err(|kind| {
-        let kind = taal_store::excerpt(&kind);
-        let message = format!("only text can be read, got a part of type {kind}");
-        Refusal::field(format!("messages[{index}].content"), message)
-    })
+    let refused = |detail| Refusal::field(format!("messages[{index}].content"), detail);
+    message.into_plain().map_err(refused)
 }
 
 /// The prompt that a conversation becomes.

@@ -1,8 +1,8 @@
 //! Tools: functions that an answer may call.
 
-use serde::de::IgnoredAny;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use taal_inference::Constraint;
 use utoipa::ToSchema;
 
@@ -23,7 +23,7 @@ const MARKS: (&str, &str) = ("<tool_call>", "</tool_call>");
 pub(super) struct Tools {
     /// Functions that an answer may call.
     tools: Option<Vec<Tool>>,
-    /// `none`, `auto`, `required`, or a function by name; `auto` without it.
+    /// `none`, `auto`, `required`, a function by name, or `allowed_tools`; `auto` without it.
     #[schema(value_type = Option<Value>)]
     tool_choice: Option<Choice>,
     #[schema(ignore)]
@@ -35,7 +35,8 @@ struct Tool {
     /// `function`.
     #[serde(rename = "type")]
     kind: String,
-    function: Function,
+    #[schema(value_type = Function, required)]
+    function: Option<Function>,
 }
 
 /// A function.
@@ -47,10 +48,26 @@ struct Function {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(untagged, expecting = "expected none, auto, required, or a function by name")]
+#[serde(
+    untagged,
+    expecting = "expected none, auto, required, a function by name, or allowed_tools with mode and tools"
+)]
 enum Choice {
     Mode(String),
     Named { function: Named },
+    Allowed { allowed_tools: Allowed },
+}
+
+/// Some of the tools.
+#[derive(Debug, Deserialize)]
+struct Allowed {
+    mode: String,
+    tools: Vec<AllowedTool>,
+}
+
+#[derive(Debug, Deserialize)]
+struct AllowedTool {
+    function: Named,
 }
 
 #[derive(Debug, Deserialize)]
@@ -116,61 +133,79 @@ impl Tools {
             let message = format!("expected at most {MAX_TOOLS} tools, got {}", tools.len());
             return Err(Refusal::field("tools", message));
         }
-        if let Some(index) = tools.iter().position(|tool| tool.kind != "function") {
-            let given = taal_store::excerpt(&tools[index].kind);
-            return Err(Refusal::field(
-                format!("tools[{index}].type"),
-                format!("expected function, got {given}"),
-            ));
-        }
-        let all: Vec<Function> = tools.into_iter().map(|tool| tool.function).collect();
-        let is_empty = all.is_empty();
-        let wrong = |message: String| Err(Refusal::field("tool_choice", message));
-        let must_call = match self.tool_choice {
-            None => false,
-            Some(Choice::Mode(mode)) => match mode.as_str() {
-                "none" => return Ok((Callable::default(), None)),
-                "auto" => false,
-                "required" if is_empty => return wrong("there are no tools".to_owned()),
-                "required" => true,
-                other => {
-                    let given = taal_store::excerpt(other);
-                    return wrong(format!(
-                        "expected none, auto, required, or a function by name, got {given}"
-                    ));
-                }
-            },
-            Some(Choice::Named { function }) => {
-                let Some(found) = all.iter().find(|known| known.name == function.name) else {
-                    let given = taal_store::excerpt(&function.name);
-                    return wrong(format!("{given} is not among the tools"));
-                };
-                let wanted = form([found]);
-                let names = vec![found.name.clone()];
-                return Ok((Callable { names }, Some(wanted)));
+        let mut all = Vec::with_capacity(tools.len());
+        for (index, tool) in tools.into_iter().enumerate() {
+            if tool.kind != "function" {
+                let given = taal_store::excerpt(&tool.kind);
+                return Err(Refusal::field(
+                    format!("tools[{index}].type"),
+                    format!("expected function, the only type that is supported, got {given}"),
+                ));
             }
-        };
-        let wanted = must_call.then(|| form(&all));
-        let names = all.into_iter().map(|function| function.name).collect();
-        Ok((Callable { names }, wanted))
+            let missing = || Refusal::field(format!("tools[{index}].function"), "it is missing");
+            all.push(tool.function.ok_or_else(missing)?);
+        }
+        match self.tool_choice {
+            None => Ok(Callable::of(all, false)),
+            Some(Choice::Mode(mode)) => chosen(&mode, all),
+            Some(Choice::Named { function }) => Ok(Callable::of(named(all, &[function])?, true)),
+            Some(Choice::Allowed { allowed_tools }) => {
+                let Allowed { mode, tools } = allowed_tools;
+                let names: Vec<Named> = tools.into_iter().map(|tool| tool.function).collect();
+                chosen(&mode, named(all, &names)?)
+            }
+        }
     }
 }
 
+/// What may be called in a mode of `tool_choice`.
+fn chosen(mode: &str, all: Vec<Function>) -> Result<(Callable, Option<Wanted>), Refusal> {
+    let wrong = |message: String| Err(Refusal::field("tool_choice", message));
+    match mode {
+        "none" => Ok((Callable::default(), None)),
+        "auto" => Ok(Callable::of(all, false)),
+        "required" if all.is_empty() => wrong("there are no tools".to_owned()),
+        "required" => Ok(Callable::of(all, true)),
+        other => wrong(format!(
+            "expected none, auto, required, or a function by name, got {}",
+            taal_store::excerpt(other)
+        )),
+    }
+}
+
+/// The functions with these names.
+fn named(all: Vec<Function>, names: &[Named]) -> Result<Vec<Function>, Refusal> {
+    if let Some(unknown) = names
+        .iter()
+        .find(|wanted| all.iter().all(|known| known.name != wanted.name))
+    {
+        let given = taal_store::excerpt(&unknown.name);
+        return Err(Refusal::field("tool_choice", format!("{given} is not among the tools")));
+    }
+    let is_wanted = |function: &Function| names.iter().any(|wanted| wanted.name == function.name);
+    Ok(all.into_iter().filter(is_wanted).collect())
+}
+
 /// The form of a call of one of several functions.
-fn form<'a>(functions: impl IntoIterator<Item = &'a Function>) -> Wanted {
-    let one = |function: &Function| {
-        let parameters = function.parameters.clone();
+fn form(functions: &[Function]) -> Wanted {
+    let one = |(index, function): (usize, &Function)| {
+        let place = match functions.len() {
+            1 => "#/properties/arguments".to_owned(),
+            _ => format!("#/anyOf/{index}/properties/arguments"),
+        };
+        let mut parameters = function.parameters.clone().unwrap_or_else(|| json!({"type": "object"}));
+        move_references(&mut parameters, &place);
         json!({
             "type": "object",
             "properties": {
                 "name": {"const": function.name},
-                "arguments": parameters.unwrap_or_else(|| json!({"type": "object"})),
+                "arguments": parameters,
             },
             "required": ["name", "arguments"],
             "additionalProperties": false,
         })
     };
-    let mut all: Vec<Value> = functions.into_iter().map(one).collect();
+    let mut all: Vec<Value> = functions.iter().enumerate().map(one).collect();
     let mut schema = match all.len() {
         1 => all.swap_remove(0),
         _ => json!({"anyOf": all}),
@@ -182,7 +217,37 @@ fn form<'a>(functions: impl IntoIterator<Item = &'a Function>) -> Wanted {
     }
 }
 
+/// Makes references from the root of a schema lead to the same places after the schema has become the part `place` of another one.
+fn move_references(schema: &mut Value, place: &str) {
+    match schema {
+        Value::Array(items) => items.iter_mut().for_each(|item| move_references(item, place)),
+        Value::Object(keys) => {
+            for (key, value) in keys {
+                match value {
+                    Value::String(reference) if key == "$ref" => {
+                        let rest = reference.strip_prefix('#');
+                        if let Some(rest) = rest.filter(|rest| rest.is_empty() || rest.starts_with('/')) {
+                            *reference = format!("{place}{rest}");
+                        }
+                    }
+                    // Values, not schemas.
+                    _ if ["const", "enum", "default", "examples"].contains(&key.as_str()) && !value.is_object() => (),
+                    _ => move_references(value, place),
+                }
+            }
+        }
+        _ => (),
+    }
+}
+
 impl Callable {
+    /// What an answer may call, and the form of a call where it must.
+    fn of(all: Vec<Function>, must_call: bool) -> (Self, Option<Wanted>) {
+        let wanted = must_call.then(|| form(&all));
+        let names = all.into_iter().map(|function| function.name).collect();
+        (Self { names }, wanted)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.names.is_empty()
     }
@@ -208,25 +273,52 @@ impl Callable {
             None => vec![text],
         };
         let call = |(index, part): (usize, &str)| {
-            let mut object: Map<String, Value> = serde_json::from_str(part.trim()).ok()?;
-            let name = object
-                .get("name")?
-                .as_str()
-                .filter(|name| self.names.iter().any(|known| known == name))?;
-            let name = name.to_owned();
-            let arguments = object.remove("arguments").or_else(|| object.remove("parameters"))?;
+            let entries = entries(part.trim())?;
+            // Of two entries with one key the last counts.
+            let of = |key: &str| entries.iter().rev().find(|(found, _)| found == key);
+            let name: String = serde_json::from_str(of("name")?.1).ok()?;
+            if !self.names.contains(&name) {
+                return None;
+            }
+            let arguments = of("arguments").or_else(|| of("parameters"))?.1;
             Some(ToolCall {
                 index: None,
                 id: format!("call_{id}_{index}"),
                 kind: "function",
                 function: CalledFunction {
                     name,
-                    arguments: arguments.to_string(),
+                    arguments: arguments.to_owned(),
                 },
             })
         };
         parts.into_iter().enumerate().map(call).collect()
     }
+}
+
+/// The entries of a JSON object, the values as they are written; none of another text. Numbers would lose digits if they were read.
+fn entries(object: &str) -> Option<Vec<(String, &str)>> {
+    let mut rest = object.strip_prefix('{')?.trim_start();
+    let mut entries = Vec::new();
+    if let Some(end) = rest.strip_prefix('}') {
+        return end.is_empty().then_some(entries);
+    }
+    loop {
+        let (key, after) = first::<String>(rest)?;
+        let value = after.trim_start().strip_prefix(':')?.trim_start();
+        let (_, after) = first::<IgnoredAny>(value)?;
+        entries.push((key, &value[..value.len() - after.len()]));
+        match after.trim_start().strip_prefix(',') {
+            Some(more) => rest = more.trim_start(),
+            None => return (after.trim() == "}").then_some(entries),
+        }
+    }
+}
+
+/// The value that a text begins with, and the text after it.
+fn first<T: DeserializeOwned>(text: &str) -> Option<(T, &str)> {
+    let mut values = serde_json::Deserializer::from_str(text).into_iter();
+    let value = values.next()?.ok()?;
+    Some((value, &text[values.byte_offset()..]))
 }
 
 #[cfg(test)]
@@ -252,11 +344,15 @@ mod tests {
         };
         let one = |name: &str, arguments: &str| (name.to_owned(), arguments.to_owned());
         let plain = "{\"name\": \"add\", \"arguments\": {\"a\": 1}}";
-        assert_eq!(names(plain), Some(vec![one("add", "{\"a\":1}")]));
+        assert_eq!(names(plain), Some(vec![one("add", "{\"a\": 1}")]));
         let marked = format!(
             "<tool_call>\n{plain}\n</tool_call>\n<tool_call>{{\"name\":\"get\",\"parameters\":{{}}}}</tool_call>"
         );
-        assert_eq!(names(&marked), Some(vec![one("add", "{\"a\":1}"), one("get", "{}")]));
+        assert_eq!(names(&marked), Some(vec![one("add", "{\"a\": 1}"), one("get", "{}")]));
+        // The text of the arguments stays as it is.
+        let exact = r#"{"z": 12345678901234567890123, "a": [1.0, 1e400, "}, {"], "z": {}}"#;
+        let text = format!(r#" {{ "arguments" : {exact} , "name":"\u0061dd" }} "#);
+        assert_eq!(names(&text), Some(vec![one("add", exact)]));
         for text in [
             "",
             "hello",
@@ -265,6 +361,10 @@ mod tests {
             "{\"name\": \"add\"",
             "<tool_call>",
             "{\"name\": \"add\"}",
+            "{\"name\": \"add\", \"arguments\": {}",
+            "{\"name\": \"add\", \"arguments\": {},}",
+            "{\"name\": \"add\", \"arguments\": {}} {}",
+            "{\"name\": \"add\" \"arguments\": {}}",
         ] {
             assert_eq!(names(text), None, "{text}");
         }

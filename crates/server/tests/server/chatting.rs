@@ -92,6 +92,38 @@ fn parts_of_text_are_read_as_one_text_and_a_developer_as_the_system() {
         assert_eq!((reply.status, param), (400, json!("messages[1].content")));
         assert!(message.contains(kind), "{message}");
     }
+    for (content, kind) in [(json!(5), "number"), (json!(true), "bool"), (json!({"a": 1}), "map")] {
+        let (message, param, _) = prompt(json!([{"role": "user", "content": content}])).error();
+        assert_eq!(param, json!("messages[0].content"));
+        assert!(message.contains(kind), "{message}");
+    }
+}
+
+/// OpenAI's clients send arguments as a text; templates want the object.
+#[test]
+fn arguments_of_called_functions_reach_the_template_as_an_object() {
+    let template = "{% for m in messages %}{% for c in m.tool_calls or [] %}{{ c.id }} {{ c.function.name }}:\
+                    {% if c.function.arguments is mapping %}{% for k, v in c.function.arguments | items %} {{ k }}={{ v | tojson }}\
+                    {% endfor %}{% else %} {{ c.function.arguments }}{% endif %};{% endfor %}{% endfor %}";
+    let server = serve(
+        &[("tiny", with_template(template))],
+        EngineOptions::default(),
+        options(),
+    );
+    let call =
+        |arguments: Value| json!({"id": "1", "type": "function", "function": {"name": "f", "arguments": arguments}});
+    let calls = [
+        json!("{\"z\": 1, \"a\": [\"é\"]}"),
+        json!({"z": 1}),
+        json!(""),
+        json!("no {"),
+        json!("3"),
+    ]
+    .map(call);
+    let messages =
+        json!([{"role": "user", "content": "x"}, {"role": "assistant", "content": null, "tool_calls": calls}]);
+    let rendered = post(server.address, "/v1/chat/render", &json!({"messages": messages})).json();
+    assert_eq!(rendered["prompt"], "1 f: z=1 a=[\"é\"];1 f: z=1;1 f:;1 f: no {;1 f: 3;");
 }
 
 #[test]

@@ -170,3 +170,76 @@ fn a_call_that_is_required_names_a_function_and_fits_its_parameters() {
         .collect();
     assert_eq!(whole["choices"][0]["message"]["content"], text);
 }
+
+/// As `openai.pydantic_function_tool` writes a model that has another one.
+#[test]
+fn parameters_may_refer_to_their_own_definitions_and_to_themselves() {
+    let server = server();
+    let nested = json!({"type": "object", "$defs": {"S": {"enum": ["x"]}}, "required": ["s", "t", "next"],
+        "additionalProperties": false, "properties": {"s": {"$ref": "#/$defs/S"}, "t": {"$ref": "#/properties/s"},
+            "next": {"anyOf": [{"type": "null"}, {"$ref": "#"}]}}});
+    let tool = |name: &str, parameters: &Value| json!({"type": "function", "function": {"name": name, "parameters": parameters}});
+    for tools in [
+        json!([tool("add", &nested)]),
+        json!([tool("add", &nested), tool("get", &nested)]),
+    ] {
+        let mut chat = request();
+        chat["tools"] = tools;
+        chat["tool_choice"] = json!("required");
+        chat["seed"] = json!(1);
+        // The end of the nesting.
+        chat["max_tokens"] = json!(80);
+        let reply = post(server.address, CHAT, &chat);
+        assert_eq!(reply.status, 200, "{reply:?}");
+        let choice = &reply.json()["choices"][0];
+        let Some(arguments) = choice["message"]["tool_calls"][0]["function"]["arguments"].as_str() else {
+            assert_eq!(choice["finish_reason"], "length", "{choice}");
+            continue;
+        };
+        let arguments: Value = serde_json::from_str(arguments).expect("JSON");
+        assert_eq!(
+            (&arguments["s"], &arguments["t"]),
+            (&json!("x"), &json!("x")),
+            "{arguments}"
+        );
+    }
+    let mut chat = request();
+    chat["tools"] = json!([tool(
+        "add",
+        &json!({"type": "object", "properties": {"a": {"$ref": "#/$defs/no"}}})
+    )]);
+    chat["tool_choice"] = json!("required");
+    assert_eq!(post(server.address, CHAT, &chat).error().1, "tools");
+}
+
+#[test]
+fn only_allowed_tools_are_called_and_other_kinds_of_tools_are_refused_by_name() {
+    let server = server();
+    let mut chat = request();
+    chat["tools"] = tools();
+    let allowed = |mode: &str, name: &str| {
+        let tools = json!([{"type": "function", "function": {"name": name}}]);
+        json!({"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}})
+    };
+    chat["tool_choice"] = allowed("required", "get");
+    for seed in 0..3 {
+        chat["seed"] = json!(seed);
+        let reply = post(server.address, CHAT, &chat).json();
+        let call = &reply["choices"][0]["message"]["tool_calls"][0];
+        assert_eq!(call["function"]["name"], "get", "{reply}");
+    }
+    for (choice, tools, field) in [
+        (allowed("required", "other"), tools(), "tool_choice"),
+        (allowed("often", "get"), tools(), "tool_choice"),
+        (json!({"type": "allowed_tools"}), tools(), "tool_choice"),
+        (
+            json!("auto"),
+            json!([{"type": "custom", "custom": {"name": "get"}}]),
+            "tools[0].type",
+        ),
+    ] {
+        (chat["tool_choice"], chat["tools"]) = (choice, tools);
+        let (message, param, _) = post(server.address, CHAT, &chat).error();
+        assert_eq!(param, field, "{message}");
+    }
+}

@@ -57,32 +57,76 @@ impl Message {
         Some(texts.collect())
     }
 
-    /// The message as templates for text expect it: parts of text are joined into one text, and the role `developer` has its older name
-    /// `system`.
+    /// The message as templates for text expect it: parts of text are joined into one text, the role `developer` has its older name
+    /// `system`, and the arguments of called functions, which OpenAI's clients send as a text of JSON, are an object. Arguments that
+    /// are no JSON object stay as they are.
     ///
     /// # Errors
     ///
-    /// The type of the first part that is not a text.
+    /// What is wrong with the content.
     pub fn into_plain(self) -> std::result::Result<Self, String> {
         let mut message = self.0.clone();
         if self.role() == "developer" {
             message = template::with_entries(&message, [("role", Value::from("system"))]);
         }
-        let content = self.0.get_attr("content").ok();
-        if let Some(parts) = content.filter(|content| content.kind() == ValueKind::Seq) {
-            let text = |part: Value| match text_of(&part, "text") {
-                Some(text) => Ok(text),
-                None => Err(text_of(&part, "type").unwrap_or_else(|| part.kind().to_string())),
-            };
-            let texts = parts.try_iter().into_iter().flatten().map(text);
-            let joined = texts.collect::<std::result::Result<String, String>>()?;
-            message = template::with_entries(&message, [("content", Value::from(joined))]);
+        if let Some(calls) = self.entry("tool_calls").filter(|calls| calls.kind() == ValueKind::Seq) {
+            let calls: Vec<Value> = calls.try_iter().into_iter().flatten().map(with_arguments).collect();
+            message = template::with_entries(&message, [("tool_calls", Value::from(calls))]);
+        }
+        let content = self.entry("content");
+        match content.as_ref().map(Value::kind) {
+            None | Some(ValueKind::String) => (),
+            Some(ValueKind::Seq) => {
+                let text = |part: Value| match text_of(&part, "text") {
+                    Some(text) => Ok(text),
+                    None => Err(format!(
+                        "only text can be read, got a part of type {}",
+                        taal_store::excerpt(&text_of(&part, "type").unwrap_or_else(|| part.kind().to_string()))
+                    )),
+                };
+                let texts = content
+                    .iter()
+                    .filter_map(|parts| parts.try_iter().ok())
+                    .flatten()
+                    .map(text);
+                let joined = texts.collect::<std::result::Result<String, String>>()?;
+                message = template::with_entries(&message, [("content", Value::from(joined))]);
+            }
+            Some(kind) => return Err(format!("expected a text or a list of parts, got a {kind}")),
         }
         Ok(Self(message))
     }
 
+    /// An entry that is there.
+    fn entry(&self, key: &str) -> Option<Value> {
+        self.0.get_attr(key).ok().filter(|entry| !entry.is_undefined())
+    }
+
     fn text_of(&self, key: &str) -> Option<String> {
         text_of(&self.0, key)
+    }
+}
+
+/// A called function whose arguments are an object, where their text is that of one; an empty text is an empty object.
+fn with_arguments(call: Value) -> Value {
+    let function = call
+        .get_attr("function")
+        .ok()
+        .filter(|function| !function.is_undefined());
+    let arguments = function.as_ref().and_then(|function| text_of(function, "arguments"));
+    let (Some(function), Some(text)) = (function, arguments) else {
+        return call;
+    };
+    let arguments = match text.trim() {
+        "" => Ok(Json(json::object([]))),
+        text => serde_json::from_str(text),
+    };
+    match arguments {
+        Ok(Json(arguments)) if arguments.kind() == ValueKind::Map => {
+            let function = template::with_entries(&function, [("arguments", arguments)]);
+            template::with_entries(&call, [("function", function)])
+        }
+        _ => call,
     }
 }
 
