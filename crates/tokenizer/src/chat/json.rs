@@ -1,11 +1,8 @@
 //! JSON whose objects keep the order of their keys, which templates print.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
 
 use minijinja::Value;
-use minijinja::value::{Enumerator, Object, ObjectRepr};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde::{Serialize, Serializer};
 
@@ -97,17 +94,7 @@ impl<'de> Visitor<'de> for JsonVisitor {
 
 /// An object with these entries in this order; of two with one key the last counts, as in JSON.
 pub(super) fn object(pairs: impl IntoIterator<Item = (String, Value)>) -> Value {
-    let mut ordered = Ordered::default();
-    for (key, value) in pairs {
-        match ordered.places.get(&key) {
-            Some(place) => ordered.entries[*place].1 = value,
-            None => {
-                ordered.places.insert(key.clone(), ordered.entries.len());
-                ordered.entries.push((key, value));
-            }
-        }
-    }
-    Value::from_object(ordered)
+    Value::from_pairs(pairs)
 }
 
 /// The entries of an object.
@@ -115,26 +102,4 @@ pub(super) fn entries(object: &Value) -> Vec<(String, Value)> {
     let keys = object.try_iter().into_iter().flatten();
     keys.filter_map(|key| Some((key.to_string(), object.get_item(&key).ok()?)))
         .collect()
-}
-
-/// minijinja has such a map too, but its feature changes those of crates below Burn.
-#[derive(Debug, Default)]
-struct Ordered {
-    entries: Vec<(String, Value)>,
-    places: HashMap<String, usize>,
-}
-
-impl Object for Ordered {
-    fn repr(self: &Arc<Self>) -> ObjectRepr {
-        ObjectRepr::Map
-    }
-
-    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
-        let place = self.places.get(key.as_str()?)?;
-        Some(self.entries[*place].1.clone())
-    }
-
-    fn enumerate(self: &Arc<Self>) -> Enumerator {
-        Enumerator::Values(self.entries.iter().map(|(key, _)| Value::from(key.as_str())).collect())
-    }
 }

@@ -7,6 +7,8 @@
 mod files;
 mod functions;
 mod json;
+mod methods;
+mod source;
 mod template;
 
 pub use files::ChatFiles;

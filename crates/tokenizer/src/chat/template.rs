@@ -10,7 +10,8 @@ use minijinja::value::Kwargs;
 use minijinja::{Environment, ErrorKind, State, Value};
 
 use super::functions::{Raised, print, raise_exception, strftime, string, tojson};
-use super::{ChatInput, Rendered, json};
+use super::source::{GENERATION, PERCENT, prepared};
+use super::{ChatInput, Rendered, json, methods};
 use crate::{Error, Result};
 
 /// The longest template.
@@ -29,8 +30,6 @@ pub(super) const DEFAULT: &str = "default";
 /// The template that is used where there are tools.
 const FOR_TOOLS: &str = "tool_use";
 
-/// The function that a `{% generation %}` block calls.
-const GENERATION: &str = "__generation__";
 /// Characters that stand around generated text until its place is known. They are reserved: no text has them.
 const MARKS: [char; 2] = ['\u{FDD0}', '\u{FDD1}'];
 /// The end of a message that is left open, which is cut off afterwards.
@@ -64,7 +63,7 @@ impl ChatTemplate {
                 });
             }
             environment
-                .add_template_owned(name.clone(), with_generation_blocks(source))
+                .add_template_owned(name.clone(), prepared(source))
                 .map_err(|error| fault(&error))?;
         }
         Ok(Self { environment, tokens })
@@ -159,11 +158,14 @@ fn environment() -> Environment<'static> {
     // Only delimiters can be wrong.
     environment.set_syntax(syntax.unwrap_or_default());
     environment.set_recursion_limit(MAX_RECURSION);
-    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    environment.set_unknown_method_callback(methods::call);
     environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
     environment.set_formatter(print);
     environment.add_filter("string", string);
     environment.add_filter("tojson", tojson);
+    environment.add_filter(PERCENT, methods::percent);
+    environment.add_test("iterable", methods::is_iterable);
+    environment.add_test("sequence", methods::is_sequence);
     environment.add_function("raise_exception", raise_exception);
     environment.add_function(GENERATION, generated);
     environment
@@ -174,30 +176,6 @@ fn generated(state: &mut State, options: Kwargs) -> std::result::Result<String, 
     let caller: Value = options.get("caller")?;
     let text = caller.call(state, &[])?;
     Ok(format!("{}{text}{}", MARKS[0], MARKS[1]))
-}
-
-/// `{% generation %}` and `{% endgeneration %}` as calls, with the same marks for white space.
-fn with_generation_blocks(source: &str) -> String {
-    let mut text = String::with_capacity(source.len());
-    let mut rest = source;
-    while let Some(start) = rest.find("{%") {
-        let Some(len) = rest[start..].find("%}") else { break };
-        let inside = &rest[start + 2..start + len];
-        let word = inside
-            .trim_start_matches(['-', '+'])
-            .trim_end_matches(['-', '+'])
-            .trim();
-        let replaced = match word {
-            "generation" => inside.replace("generation", &format!("call {GENERATION}()")),
-            "endgeneration" => inside.replace("endgeneration", "endcall"),
-            _ => inside.to_owned(),
-        };
-        text.push_str(&rest[..start + 2]);
-        text.push_str(&replaced);
-        text.push_str("%}");
-        rest = &rest[start + len + 2..];
-    }
-    text + rest
 }
 
 /// The text without marks, and what was between them.

@@ -111,6 +111,9 @@ fn a_template_that_does_not_end_or_grows_without_limit_is_an_error() {
         "{% set ns = namespace(t='xxxxxxxx') %}{% for i in range(60) %}{% set ns.t = ns.t + ns.t %}{% endfor %}{{ ns.t }}",
         "{{ messages[0].content.replace('', messages[0].content) }}",
         "{{ '%100000000s' | format('x') }}",
+        "{{ '%100000000s' % 'x' }}",
+        "{{ '{:>999999999}'.format('x') | length }}",
+        "{{ '{:.99999999999999999999999f}'.format(1.5) }}",
         "{{ ['x'] * 90000000 }}",
         "{{ (['x' * 1000000] * 1000000) | string | length }}",
         "{{ (['x' * 1000000] * 1000000) | tojson }}",
@@ -126,6 +129,20 @@ fn a_template_that_does_not_end_or_grows_without_limit_is_an_error() {
         assert!(matches!(error, Error::Template { .. }), "{error}");
         assert_eq!(error.kind(), ErrorKind::Corrupt);
         assert!(error.to_string().len() < 500, "{error}");
+    }
+}
+
+#[test]
+fn line_ends_of_other_systems_mean_the_same() {
+    let source = std::fs::read_to_string(golden("chat/python.jinja")).expect("a template");
+    let text = |source: &str| {
+        let template = ChatFiles::new(source).template().expect("a template");
+        template.render(&user("een\r\ntwee")).expect("a text").text
+    };
+    let expected = text(&source);
+    assert!(expected.contains("een\r\ntwee"), "{expected}");
+    for line_end in ["\r\n", "\r"] {
+        assert_eq!(text(&source.replace('\n', line_end)), expected);
     }
 }
 

@@ -90,6 +90,7 @@ CASES = [
     ("generation", ["turns", "system", "parts", "named"], {}),
     ("generation", ["named"], {"continue_final_message": True}),
     ("printing", ["named", "turns"], {"tools": [CLOCK]}),
+    ("python", ["one", "turns"], {}),
 ]
 
 
