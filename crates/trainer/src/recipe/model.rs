@@ -146,6 +146,7 @@ impl Resolver<'_> {
         });
         let norm_place = raw.norm_place.unwrap_or(base.norm_place);
         let embedding_norm = raw.embedding_norm.unwrap_or(base.embedding_norm);
+        let encoder = encoder_of(self.encoder_layers());
         let config = TransformerConfig {
             n_kv_heads: raw.n_kv_heads.unwrap_or(base.n_kv_heads),
             head_dim: raw.head_dim.unwrap_or(base.head_dim),
@@ -171,7 +172,9 @@ impl Resolver<'_> {
             attention_softcap: raw.attention_softcap.or(base.attention_softcap),
             logit_softcap: raw.logit_softcap.or(base.logit_softcap),
             is_causal: !is_masked,
-            encoder: encoder_of(self.encoder_layers()),
+            // A decoder alone has no text of its own to begin: it continues the prompt.
+            decoder_start: base.decoder_start.filter(|_| encoder.is_some()),
+            encoder,
             dropout,
             ..base
         };

@@ -368,12 +368,28 @@ fn the_model_of_a_run_is_the_mean_of_its_last_checkpoints_unless_the_best_is_bet
 #[test]
 fn the_same_recipe_trains_a_decoder_alone() {
     let place = Workplace::new();
-    let report = place.finish("alone", &["model.encoder_layers=0"], &mut Silent);
-    assert!(report.samples[0].error.is_none(), "{:?}", report.samples);
-    let config = hugging_face::open_config(&place.path("alone/model")).unwrap();
-    assert!(config.encoder.is_none() && config.is_causal);
-    let facts = TranslationFacts::open(&place.path("alone/model")).unwrap().unwrap();
-    assert_eq!(facts.prompt.as_deref(), Some("{source}\n"));
+    for preset in ["llama", "marian", "t5"] {
+        let sets = [&format!("model.preset={preset}"), "model.encoder_layers=0"];
+        let report = place.finish(preset, &sets, &mut Silent);
+        assert!(report.samples[0].error.is_none(), "{:?}", report.samples);
+        let dir = place.path(preset).join("model");
+        let config = hugging_face::open_config(&dir).unwrap();
+        assert!(config.encoder.is_none() && config.is_causal, "{preset}");
+        let facts = TranslationFacts::open(&dir).unwrap().unwrap();
+        assert_eq!(facts.prompt.as_deref(), Some("{source}\n"));
+    }
+}
+
+#[test]
+fn the_translators_recipes_resolve_with_a_decoder_alone() {
+    for name in ["translate-en-nl", "translate-nl-en"] {
+        let source = RecipeText::find(name).unwrap();
+        let recipe = resolve(&source, &sets(&["model.encoder_layers=0"])).unwrap().recipe;
+        let taal_trainer::ModelRecipe::New { config, .. } = &recipe.model else {
+            panic!("{name}")
+        };
+        assert_eq!((config.encoder, config.decoder_start), (None, None), "{name}");
+    }
 }
 
 #[test]
