@@ -16,6 +16,9 @@ pub(crate) struct Table {
     /// Bytes read so far.
     read: usize,
     reader: Reader,
+    delimiter: u8,
+    /// Whether a field may be in quotes; otherwise they are text.
+    has_quotes: bool,
     columns: Vec<String>,
     line: u64,
     next_line: u64,
@@ -29,7 +32,7 @@ impl std::fmt::Debug for Table {
 
 impl Table {
     /// Reads the file and its header. Fields are separated by tabs in a `.tsv` file, otherwise by commas, or by tabs or semicolons if
-    /// the header has these and no comma.
+    /// the header has these and no comma. Quotes are text in a `.tsv` file; elsewhere a field may be in quotes.
     ///
     /// # Errors
     /// [`DataError::Line`] for a header with an empty or repeated name; [`DataError::NotUtf8`], [`DataError::Binary`]; the store's.
@@ -49,7 +52,9 @@ impl Table {
             name: input.name.clone(),
             text,
             read: 0,
-            reader: ReaderBuilder::new().delimiter(delimiter).build(),
+            reader: ReaderBuilder::new().delimiter(delimiter).quoting(!is_tabs).build(),
+            delimiter,
+            has_quotes: !is_tabs,
             columns: Vec::new(),
             line: 1,
             next_line: 1,
@@ -76,15 +81,18 @@ impl Table {
     /// The next row, and the line on which it begins, counted from 1.
     ///
     /// # Errors
-    /// [`DataError::Line`] where it has more or fewer fields than the header.
+    /// [`DataError::Line`] where it has more or fewer fields than the header, or a quote that is not closed where its field ends.
     pub(crate) fn next_row(&mut self) -> Result<Option<(u64, Object)>> {
         let Some(fields) = self.next_fields()? else {
             return Ok(None);
         };
         if fields.len() != self.columns.len() {
+            let quotes = match self.has_quotes {
+                true => ": a field with the delimiter, a quote or a line break in it needs quotes around it",
+                false => ": a field cannot have a tab or a line break in it",
+            };
             return Err(self.bad(format!(
-                "expected {} fields, as the header has, found {}: a field with the delimiter, a quote or a line break in it needs \
-                 quotes around it, and a quote that is not closed takes in the rows after it",
+                "expected {} fields, as the header has, found {}{quotes}",
                 self.columns.len(),
                 fields.len()
             )));
@@ -129,7 +137,11 @@ impl Table {
                 ReadRecordResult::Record => break,
             }
         }
-        self.next_line = self.line + lines_in(&self.text.as_bytes()[self.read + empty..start]);
+        let row = &self.text.as_bytes()[self.read + empty..start];
+        if let Some(wrong) = taal_store::misquoted(row, self.delimiter).filter(|_| self.has_quotes) {
+            return Err(self.bad(wrong.to_owned()));
+        }
+        self.next_line = self.line + lines_in(row);
         self.read = start;
         let starts = [0].into_iter().chain(ends[..counted].iter().copied());
         let parts = starts.zip(&ends[..counted]).map(|(start, end)| &output[start..*end]);

@@ -11,6 +11,7 @@
 //! - [`read`], [`read_text`], [`Reread`], [`Reader`] and [`Map`]: reading with a stated limit, again and again, as a stream, or through a
 //!   read-only memory map;
 //! - [`TextReader`] and [`TextLines`]: the only reader of text, which drops a byte order mark and refuses other formats by name;
+//! - [`misquoted`]: quotes of CSV that would take in the rows after them;
 //! - [`RelPath`]: paths found inside files, parsed before they are joined to anything;
 //! - [`layout`]: the names of files and folders in run directories, checkpoints and model directories;
 //! - [`Vfs`]: the file system below all of this; with the feature `faults`, a `FaultVfs` that fails or crashes on request;
@@ -52,6 +53,7 @@ mod lock;
 mod manifest;
 mod map;
 mod mutants;
+mod quotes;
 mod reading;
 mod rel_path;
 mod sniff;
@@ -75,6 +77,7 @@ pub use manifest::{FileEntry, Manifest};
 pub use map::{Map, MapPart};
 #[doc(hidden)]
 pub use mutants::is_broken;
+pub use quotes::misquoted;
 pub use reading::{Reader, Reread, read, read_text};
 pub use rel_path::RelPath;
 pub use sniff::{FileFormat, SNIFFED_BYTES};

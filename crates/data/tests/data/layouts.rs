@@ -291,22 +291,25 @@ fn a_table_keeps_quoted_line_breaks_and_says_where_a_row_begins() {
         .map(|example| example.line)
         .collect();
     assert_eq!(lines, [2, 6]);
-    let cases: [(&str, &[&str]); 5] = [
+    let cases: [(&str, &[&str]); 6] = [
         ("d?,ja,nee\n", &["a.csv, line 5", "expected 2 fields", "found 3"]),
         ("\nd?\n", &["a.csv, line 6", "expected 2 fields", "found 1"]),
         ("d?,\n", &["a.csv, line 5", "`completion` is empty"]),
+        ("\"d?,ja\ne?,nee\n", &["a.csv, line 5", "a quote that is not closed"]),
+        // Another field that begins with a quote ends the first one.
         (
-            "\"d?,ja\ne?,nee\n",
-            &["a.csv, line 5", "found 1", "a quote that is not closed"],
+            "\"d?,ja\ne?,nee\n\"f?,ja\n",
+            &["a.csv, line 5", "text follows a quote that closes a field"],
         ),
         ("d?,Q\n", &["a.csv, line 5", "'Q'"]),
     ];
     for (more, parts) in cases {
         assert_says(open("a.csv", &format!("{good}{more}")), parts);
     }
-    // An unclosed quote in the last field takes in the rest, as in every reader of CSV.
-    let rest = open("a.csv", &format!("{good}d?,\"ja\ne?\nf")).unwrap();
-    assert_eq!(shown(&rest)[1], "d?{ja\ne?\nf$}");
+    assert_says(
+        open("a.csv", &format!("{good}d?,\"ja\ne?\nf")),
+        &["a.csv, line 5", "a quote that is not closed"],
+    );
     assert_says(open("a.csv", "prompt,completion\n"), &["a.csv is empty"]);
     assert_says(open("a.csv", ""), &["a.csv is empty"]);
     assert_says(
@@ -318,6 +321,17 @@ fn a_table_keeps_quoted_line_breaks_and_says_where_a_row_begins() {
         &["line 1", "column 2 has no name"],
     );
     assert_says(open("a.csv", "prompt,completion\na,\0\n"), &["a.csv is a binary file"]);
+}
+
+#[test]
+fn quotes_of_a_tsv_file_are_text() {
+    let content = "prompt\tcompletion\n\"a?\tja\nb?\t\"nee\nc\t\"ja\"\n";
+    let conversations = open("a.tsv", content).unwrap();
+    assert_eq!(shown(&conversations), ["\"a?{ja$}", "b?{\"nee$}", "c{\"ja\"$}"]);
+    assert_says(
+        open("a.tsv", "prompt\tcompletion\n\"a\tb?\"\tja\n"),
+        &["a.tsv, line 2", "found 3", "cannot have a tab"],
+    );
 }
 
 #[test]

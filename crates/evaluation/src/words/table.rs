@@ -12,14 +12,15 @@ const MAX_ROW_BYTES: usize = 1 << 20;
 const MAX_FIELDS: usize = 1024;
 
 /// The rows of a file with a header, each with its line number and the wanted columns; other columns are ignored, as are rows in
-/// which the wanted ones are empty. Columns are separated by commas, or by tabs or semicolons if the header has these.
+/// which the wanted ones are empty. Columns are separated by commas, or by tabs or semicolons if the header has these; in a `.tsv` file
+/// quotes are text.
 ///
 /// `wanted` lists the possible names of each column, in lower case.
 ///
 /// # Errors
 ///
-/// [`EvaluationError::Line`] for a missing column, a row with more or fewer fields than the header, and a file without rows;
-/// the store's.
+/// [`EvaluationError::Line`] for a missing column, a row with more or fewer fields than the header or with a quote that is not closed, and
+/// a file without rows; the store's.
 pub(crate) fn read_columns<const N: usize>(path: &Path, wanted: [&[&str]; N]) -> Result<Vec<(usize, [String; N])>> {
     let bad = |line: usize, detail: String| EvaluationError::Line {
         path: path.to_path_buf(),
@@ -36,7 +37,8 @@ pub(crate) fn read_columns<const N: usize>(path: &Path, wanted: [&[&str]; N]) ->
         ));
     }
     let delimiter = [b'\t', b';'].into_iter().find(|byte| header.as_bytes().contains(byte));
-    let mut rows = records(&text, delimiter.unwrap_or(b','))
+    let has_quotes = !path.extension().is_some_and(|end| end.eq_ignore_ascii_case("tsv"));
+    let mut rows = records(&text, delimiter.unwrap_or(b','), has_quotes)
         .map_err(|(line, detail)| bad(line, detail))?
         .into_iter();
     let (_, header) = rows.next().unwrap_or_default();
@@ -80,8 +82,8 @@ pub(crate) fn read_columns<const N: usize>(path: &Path, wanted: [&[&str]; N]) ->
 type Record = (usize, Vec<String>);
 
 /// The records of a text, each with the line on which it begins, with trimmed fields.
-fn records(text: &str, delimiter: u8) -> std::result::Result<Vec<Record>, (usize, String)> {
-    let mut reader = ReaderBuilder::new().delimiter(delimiter).build();
+fn records(text: &str, delimiter: u8, has_quotes: bool) -> std::result::Result<Vec<Record>, (usize, String)> {
+    let mut reader = ReaderBuilder::new().delimiter(delimiter).quoting(has_quotes).build();
     let (mut fields, mut ends) = (vec![0; MAX_ROW_BYTES], vec![0; MAX_FIELDS]);
     let mut rest = text.as_bytes();
     let (mut line, mut records) = (1, Vec::new());
@@ -102,6 +104,9 @@ fn records(text: &str, delimiter: u8) -> std::result::Result<Vec<Record>, (usize
             ReadRecordResult::OutputEndsFull => return Err((line, format!("a row has more than {MAX_FIELDS} fields"))),
             ReadRecordResult::InputEmpty | ReadRecordResult::End => return Ok(records),
             ReadRecordResult::Record => {
+                if let Some(wrong) = taal_store::misquoted(&rest[..read], delimiter).filter(|_| has_quotes) {
+                    return Err((line, wrong.to_owned()));
+                }
                 let starts = [0].into_iter().chain(ends[..counted].iter().copied());
                 let parts = starts.zip(&ends[..counted]).map(|(start, end)| &fields[start..*end]);
                 let parts = parts.map(|part| String::from_utf8_lossy(part).trim().to_owned());

@@ -254,6 +254,37 @@ fn a_task_names_a_set_that_comes_along_and_rows_with_one_prompt_are_one_question
 }
 
 #[test]
+fn quotes_are_text_in_a_tsv_file_and_have_to_be_closed_in_a_csv_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = |data: &str, rows: &str| {
+        write(folder.path(), data, rows);
+        let text = format!("data = \"{data}\"\nmetric = \"chrf\"\n");
+        Task::open(&write(folder.path(), "task.toml", &text))
+    };
+    let task = open(
+        "a.tsv",
+        "prompt\tcompletion\n\"Where is he?\tWaar is hij?\nNo.\tNee.\n\"Yes.\tJa.\n",
+    )
+    .unwrap();
+    let prompts: Vec<&str> = task.items.iter().map(|item| item.prompt.as_str()).collect();
+    assert_eq!(prompts, ["\"Where is he?", "No.", "\"Yes."]);
+    for rows in [
+        "prompt,completion\nNo.,Nee.\n\"Where is he?,Waar is hij?\nNo.,Nee.\n",
+        "prompt,completion\nNo.,Nee.\n\"Where is he?,Waar is hij?\n\"Yes.,Ja.\n",
+    ] {
+        let message = open("a.csv", rows).unwrap_err().to_string();
+        assert!(
+            message.contains("a.csv: line 3") && message.contains("quote"),
+            "{message}"
+        );
+    }
+    assert_eq!(
+        open("b.csv", "prompt,completion\n\"No, no.\",Nee.\n").unwrap().items[0].prompt,
+        "No, no."
+    );
+}
+
+#[test]
 fn a_bad_task_file_is_named_with_what_is_wrong_and_the_line_of_its_data() {
     let folder = tempfile::tempdir().unwrap();
     write(
