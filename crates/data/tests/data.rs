@@ -8,6 +8,7 @@ mod data {
     mod hostile;
     mod inputs;
     mod layouts;
+    mod lost_answers;
     mod masking;
     mod mixture;
     mod pairs;

@@ -42,7 +42,7 @@ fn open(name: &str, content: &str) -> taal_data::Result<Conversations> {
 }
 
 /// Every example with `{ }` around what is learned and `$` for the end of a text.
-fn shown(conversations: &Conversations) -> Vec<String> {
+pub(super) fn shown(conversations: &Conversations) -> Vec<String> {
     let tokenizer = tokenizer();
     let examples = conversations.train.first(usize::MAX).into_iter();
     examples
@@ -551,7 +551,7 @@ fn the_answers_of_any_chat_template_are_found_or_it_is_refused() {
 }
 
 /// `messages.jsonl` as a chat template in Jinja writes it.
-fn templated(source: &str, content: &str) -> taal_data::Result<Conversations> {
+pub(super) fn templated(source: &str, content: &str) -> taal_data::Result<Conversations> {
     let template = ChatFiles::new(source)
         .with_token("eos_token", "<|endoftext|>")
         .template();
