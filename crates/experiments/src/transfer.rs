@@ -13,13 +13,15 @@ use taal_model::hugging_face::{self, Companions};
 use taal_model::{Initialization, TransformerConfig};
 use taal_trainer::{
     ModelRecipe, Outcome, Progress, Recipe, RecipeText, RunOptions, Silent, TokenizerRecipe, TrainError, is_run,
-    prepare, resolve, resolve_stored, stored_recipe, train,
+    list_runs, prepare, resolve, resolve_stored, stored_recipe, train,
 };
 
 /// Evaluations of a training.
 const EVALUATIONS: u64 = 8;
 /// The figures of a finished run, in its directory.
 const REPORT: &str = "report.json";
+/// Digits of a hash in the name of a directory.
+const KEY_LEN: usize = 12;
 
 /// Options of [`compare`].
 #[derive(Debug, Clone, PartialEq)]
@@ -30,7 +32,8 @@ pub struct TransferOptions {
     pub seeds: Vec<u64>,
     /// Multiples of the recipe's learning rate that are tried with the first seed.
     pub rates: Vec<f64>,
-    /// Where the runs are kept. Runs that are finished there are not trained again, so an interrupted comparison goes on.
+    /// Where the runs are kept. Runs of the same recipe, data and pre-trained model that are finished there are not trained again, so an
+    /// interrupted comparison goes on.
     pub dir: PathBuf,
 }
 
@@ -140,6 +143,7 @@ pub fn compare(
             device,
             options,
             progress: &mut *progress,
+            key: String::new(),
         };
         found.push(bench.task()?);
     }
@@ -159,17 +163,21 @@ struct Base {
     config: TransformerConfig,
     tokens: u64,
     flops: f64,
+    /// The hash of its weights.
+    hash: String,
 }
 
 impl Base {
     fn open(dir: &Path) -> Result<Self, TrainError> {
         let recipe = resolve_stored(&stored_recipe(dir)?, &[])?.recipe;
         let tokens = Report::read_json(&dir.join(REPORT))?.tokens;
-        let config = hugging_face::open_config(&taal_inference::model_dir(dir)?)?;
+        let model = taal_inference::model_dir(dir)?;
+        let config = hugging_face::open_config(&model)?;
         let per_token = flops::palm_per_token(&config.shape(recipe.train.block_size));
         Ok(Self {
             dir: dir.to_path_buf(),
             flops: tokens as f64 * per_token as f64,
+            hash: hugging_face::weights_hash(&model)?,
             recipe,
             config,
             tokens,
@@ -184,6 +192,8 @@ struct Bench<'a, 'p> {
     device: DeviceSpec,
     options: &'a TransferOptions,
     progress: &'a mut (dyn Progress + 'p),
+    /// What its trainings depend on, in the names of their directories.
+    key: String,
 }
 
 /// How a training starts.
@@ -196,7 +206,10 @@ enum Start {
 impl Bench<'_, '_> {
     fn task(&mut self) -> Result<TaskFigures, TrainError> {
         let model = format!("train.init_from={:?}", self.base.dir.display().to_string());
-        let recipe = resolve(self.task, &[model])?.recipe;
+        let resolved = resolve(self.task, &[model])?;
+        self.key = resolved.identity()?.chars().take(KEY_LEN).collect();
+        self.note_others()?;
+        let recipe = resolved.recipe;
         let metric = recipe.eval.metric.map(|metric| metric.to_string());
         let per_step = recipe.train.batch_size * recipe.train.block_size * recipe.train.accumulation;
         let per_token = flops::palm_per_token(&self.base.config.shape(recipe.train.block_size));
@@ -221,6 +234,21 @@ impl Bench<'_, '_> {
             metric,
             points,
         })
+    }
+
+    /// Says which trainings in the directory are not those of this comparison.
+    fn note_others(&mut self) -> Result<(), TrainError> {
+        let dir = self.options.dir.join(&self.task.name);
+        let runs = list_runs(&dir)?.runs;
+        let others = runs.iter().filter(|run| !run.name.ends_with(&self.key)).count();
+        if others > 0 {
+            self.progress.note(&format!(
+                "{}: {others} trainings in {} are of another recipe, other data or another pre-trained model, and are not used",
+                self.task.name,
+                dir.display()
+            ));
+        }
+        Ok(())
     }
 
     /// Tunes the rate with the first seed, and trains the other seeds with it.
@@ -281,7 +309,7 @@ impl Bench<'_, '_> {
             Start::Scratch => "scratch",
             Start::Tuned => "tuned",
         };
-        let run = format!("{name}-{}pc-seed{seed}-x{rate}", 100.0 * share);
+        let run = format!("{name}-{}pc-seed{seed}-x{rate}-{}", 100.0 * share, self.key);
         let run_dir = self.options.dir.join(&self.task.name).join(&run);
         if let Ok(report) = Report::read_json(&run_dir.join(REPORT))
             && report.steps == steps
@@ -320,7 +348,8 @@ impl Bench<'_, '_> {
 
     /// A directory with new weights in the shape of the pre-trained model, and its tokenizer.
     fn new_model(&self, seed: u64) -> Result<PathBuf, TrainError> {
-        let dir = self.options.dir.join(format!("new-weights-seed{seed}"));
+        let of_base: String = self.base.hash.chars().take(KEY_LEN).collect();
+        let dir = self.options.dir.join(format!("new-weights-seed{seed}-{of_base}"));
         if hugging_face::open_config(&dir).is_ok() {
             return Ok(dir);
         }

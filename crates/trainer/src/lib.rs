@@ -34,6 +34,7 @@ mod error;
 mod events;
 mod gradients;
 mod health;
+mod identity;
 mod learnable;
 mod ledger;
 mod limit;

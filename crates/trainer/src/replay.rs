@@ -162,7 +162,7 @@ impl OldData {
 }
 
 /// Where the old data are.
-fn source(recipe: &Recipe) -> Result<Option<DataRecipe>, TrainError> {
+pub(crate) fn source(recipe: &Recipe) -> Result<Option<DataRecipe>, TrainError> {
     if let Some(source) = &recipe.replay.source {
         return Ok(Some(DataRecipe {
             direction: None,

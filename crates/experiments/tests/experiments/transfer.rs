@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use taal_experiments::transfer::{TransferFigures, TransferOptions, compare};
-use taal_trainer::{DeviceSpec, RecipeText, RunOptions, Silent, TrainError, resolve, train};
+use taal_trainer::{DeviceSpec, Progress, RecipeText, RunOptions, Silent, TrainError, list_runs, resolve, train};
 
 const BASE: &str = r#"
 [tokenizer]
@@ -42,19 +42,42 @@ fn folder() -> tempfile::TempDir {
     let names: Vec<&str> = taal_data::corpus("names").unwrap().text().lines().take(1600).collect();
     std::fs::write(path("old.txt"), names[..1200].join("\n")).unwrap();
     std::fs::write(path("new.txt"), names[1200..].join("\n")).unwrap();
-    let base = recipe("base", &path("old.txt"), BASE);
+    pre_train(folder.path(), "");
+    folder
+}
+
+/// Trains the model of the first half in `base`; `first` is put before the recipe.
+fn pre_train(folder: &Path, first: &str) {
+    let base = recipe("base", &folder.join("old.txt"), BASE);
+    let base = RecipeText::new("base", format!("{first}{}", base.text));
+    let run_dir = folder.join("base");
     let options = RunOptions {
-        run_dir: &path("base"),
+        run_dir: &run_dir,
         device: DeviceSpec::Flex,
         is_resume: false,
         language: Default::default(),
         energy: Default::default(),
     };
     train(&resolve(&base, &[]).unwrap(), &base.text, &options, &mut Silent).unwrap();
-    folder
+}
+
+/// The notes of a comparison that are not about a training that is made.
+#[derive(Default)]
+struct Notes(Vec<String>);
+
+impl Progress for Notes {
+    fn note(&mut self, message: &str) {
+        if !message.contains("-seed") {
+            self.0.push(message.to_owned());
+        }
+    }
 }
 
 fn compared(folder: &Path, task: &RecipeText) -> Result<TransferFigures, TrainError> {
+    compared_with(folder, task, &mut Silent)
+}
+
+fn compared_with(folder: &Path, task: &RecipeText, progress: &mut dyn Progress) -> Result<TransferFigures, TrainError> {
     let options = TransferOptions {
         shares: vec![0.02, 0.1],
         seeds: vec![1, 2],
@@ -66,7 +89,7 @@ fn compared(folder: &Path, task: &RecipeText) -> Result<TransferFigures, TrainEr
         std::slice::from_ref(task),
         DeviceSpec::Flex,
         &options,
-        &mut Silent,
+        progress,
     )
 }
 
@@ -100,16 +123,57 @@ fn a_pre_trained_model_learns_a_task_with_less_compute_than_a_new_one() {
     assert!(many < few, "{many} {few}");
 
     // What is finished is not trained again.
-    let weights = folder
-        .path()
-        .join("runs/task/tuned-2pc-seed2-x1/model/model.safetensors");
-    let other = folder
-        .path()
-        .join("runs/task/tuned-2pc-seed2-x2/model/model.safetensors");
-    let kept = if weights.exists() { weights } else { other };
-    let before = std::fs::metadata(&kept).unwrap().modified().unwrap();
-    assert_eq!(compared(folder.path(), &task).unwrap(), found);
-    assert_eq!(std::fs::metadata(&kept).unwrap().modified().unwrap(), before);
+    let trained = || {
+        let runs = list_runs(&folder.path().join("runs/task")).unwrap().runs;
+        let weights = runs.iter().map(|run| run.dir.join("model/model.safetensors"));
+        let mut times: Vec<_> = weights
+            .map(|path| (std::fs::metadata(&path).unwrap().modified().unwrap(), path))
+            .collect();
+        times.sort();
+        times
+    };
+    let before = trained();
+    assert!(!before.is_empty());
+    let mut notes = Notes::default();
+    assert_eq!(compared_with(folder.path(), &task, &mut notes).unwrap(), found);
+    assert_eq!(trained(), before);
+    assert!(notes.0.is_empty(), "{:?}", notes.0);
+
+    // Other data under the same name and an other model in the same directory are trained on, whatever is there.
+    let more = folder.path().join("new.txt");
+    let longer = std::fs::read_to_string(&more).unwrap().repeat(2);
+    std::fs::write(&more, longer).unwrap();
+    let mut notes = Notes::default();
+    let other = compared_with(folder.path(), &task, &mut notes).unwrap();
+    assert_ne!(other, found);
+    let line = format!("{} trainings in", before.len());
+    assert!(
+        notes.0[0].contains(&line) && notes.0[0].contains("are not used"),
+        "{:?}",
+        notes.0
+    );
+    assert_eq!(trained().len(), 2 * before.len());
+}
+
+#[test]
+fn trainings_of_another_pre_trained_model_or_rate_are_not_taken_for_those_of_this_one() {
+    let folder = folder();
+    let path = |name: &str| folder.path().join(name);
+    let task = recipe("task", &path("new.txt"), TASK);
+    let found = compared(folder.path(), &task).unwrap();
+    let fast = recipe("task", &path("new.txt"), &TASK.replace("lr = 5e-3", "lr = 1e-4"));
+    assert_ne!(compared(folder.path(), &fast).unwrap(), found);
+
+    // The same recipe, steps and directory, with other weights.
+    std::fs::remove_dir_all(path("base")).unwrap();
+    pre_train(folder.path(), "seed = 77\n");
+    let other = compared(folder.path(), &task).unwrap();
+    assert_ne!(other, found);
+    let new_weights = std::fs::read_dir(path("runs"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.starts_with("new-weights-seed1-"));
+    assert_eq!(new_weights.count(), 2);
 }
 
 #[test]
