@@ -5,6 +5,7 @@
 //! BERT. A model that no family can express is written with `model_type: "taal"` under Taal's own names. Tensors that a family requires
 //! but the model lacks (GPT-2 without biases) are written as zeros, and a `taal` object in `config.json` holds the true configuration.
 
+mod adapter_config;
 mod blocks;
 mod config;
 mod encoders;

@@ -9,12 +9,11 @@ use std::path::{Path, PathBuf};
 
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
-use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use taal_kernels::Dense;
-use taal_store::FileFormat;
 
-use super::halves::{Half, Whole, are_patterns, joined, patterns};
+use super::adapter_config::AdapterConfig;
+use super::halves::{Half, Whole, joined, patterns};
 use super::layout::Layout;
 use super::lora::{Linear, Lora, Values, linears, short_name};
 use super::saved::saved_layers;
@@ -33,6 +32,8 @@ use crate::transformer::Transformer;
 pub const ADAPTER_CONFIG_FILE: &str = "adapter_config.json";
 /// The tensors of an adapter.
 pub const ADAPTER_WEIGHTS_FILE: &str = "adapter_model.safetensors";
+/// The same as older versions of PEFT write them, as a pickle.
+const PICKLED_WEIGHTS_FILE: &str = "adapter_model.bin";
 
 /// What PEFT puts before a layer's name.
 pub(super) const PREFIX: &str = "base_model.model.";
@@ -125,99 +126,6 @@ pub fn is_adapter_dir(dir: &Path) -> bool {
     has(ADAPTER_CONFIG_FILE) && !has(WEIGHTS_FILE) && !has(INDEX_FILE)
 }
 
-/// `adapter_config.json`, of which these keys change what the tensors mean.
-#[derive(Debug, Deserialize)]
-struct AdapterConfig {
-    peft_type: Option<String>,
-    #[serde(default)]
-    r: usize,
-    #[serde(default)]
-    lora_alpha: f64,
-    #[serde(default)]
-    lora_dropout: f64,
-    #[serde(default)]
-    use_rslora: bool,
-    #[serde(default)]
-    use_dora: bool,
-    #[serde(default)]
-    target_modules: Value,
-    #[serde(default)]
-    base_model_name_or_path: Option<String>,
-    #[serde(default)]
-    bias: Option<String>,
-    #[serde(default)]
-    modules_to_save: Option<Vec<String>>,
-    #[serde(default)]
-    ensure_weight_tying: bool,
-    #[serde(default)]
-    rank_pattern: Value,
-    #[serde(default)]
-    alpha_pattern: Value,
-}
-
-impl AdapterConfig {
-    fn read(dir: &Path) -> Result<Self, ModelError> {
-        let path = dir.join(ADAPTER_CONFIG_FILE);
-        let text = taal_store::read_text(&path, MAX_CONFIG_BYTES)?;
-        weights::refuse_other_format(&path, text.as_bytes(), FileFormat::Json, "an adapter_config.json")?;
-        let config: Self = serde_json::from_str(&text)
-            .map_err(|error| ModelError::file(&path, format!("not an adapter's: {}", shown(&error.to_string()))))?;
-        match config.refusal() {
-            Some(detail) => Err(ModelError::file(path, detail)),
-            None => Ok(config),
-        }
-    }
-
-    /// What of it would make the tensors mean something else.
-    fn refusal(&self) -> Option<String> {
-        let is_empty = |value: &Value| match value {
-            Value::Null => true,
-            Value::Array(items) => items.is_empty(),
-            Value::Object(items) => items.is_empty(),
-            _ => false,
-        };
-        let kind = self.peft_type.as_deref().unwrap_or("missing");
-        if kind != "LORA" {
-            return Some(format!("key `peft_type`: expected LORA, got {}", shown(kind)));
-        }
-        if self.r == 0 {
-            return Some("key `r`: expected a rank of 1 or more, got 0".to_string());
-        }
-        if !self.lora_alpha.is_finite() {
-            return Some("key `lora_alpha`: expected a number".to_string());
-        }
-        if self.use_dora {
-            return Some("key `use_dora`: DoRA is not supported; merge it with PEFT's merge_and_unload".to_string());
-        }
-        if self.bias.as_deref().is_some_and(|bias| bias != "none") {
-            return Some("key `bias`: expected \"none\"; merge it with PEFT's merge_and_unload".to_string());
-        }
-        if are_patterns(&self.lora(), [&self.rank_pattern, &self.alpha_pattern]) {
-            return None;
-        }
-        let is_ranks = !is_empty(&self.rank_pattern);
-        Some(format!(
-            "key `{}`: expected none, which is not supported; merge it with PEFT's merge_and_unload",
-            if is_ranks { "rank_pattern" } else { "alpha_pattern" }
-        ))
-    }
-
-    fn lora(&self) -> Lora {
-        Lora {
-            rank: self.r,
-            alpha: self.lora_alpha,
-            is_rslora: self.use_rslora,
-            dropout: self.lora_dropout,
-            targets: match &self.target_modules {
-                Value::Array(names) => names.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
-                Value::String(pattern) => vec![pattern.clone()],
-                _ => Vec::new(),
-            },
-            modules_to_save: self.modules_to_save.clone().unwrap_or_default(),
-        }
-    }
-}
-
 /// Reads the description of an adapter directory.
 ///
 /// # Errors
@@ -226,20 +134,40 @@ impl AdapterConfig {
 pub fn open_adapter_info(dir: &Path) -> Result<AdapterInfo, ModelError> {
     let config = AdapterConfig::read(dir)?;
     let path = dir.join(ADAPTER_WEIGHTS_FILE);
-    let map = taal_store::Map::open(&path)?;
+    let map = open_weights(dir)?;
     let (tensors, base_blake3) = parse(&path, &map)?;
-    let count = |name: &str, view: TensorView<'_>| {
+    // The table of tokens of a tied model is in the file a second time, as the output matrix.
+    let is_table = |name: &str| !name.contains(".lora_");
+    let mut tables = BTreeSet::new();
+    let mut count = |name: &str, view: TensorView<'_>| {
+        if config.ensure_weight_tying && is_table(name) && !tables.insert(view.data().to_vec()) {
+            return 0;
+        }
         let numbers = view.shape().iter().product::<usize>() as u64;
         // Half of the B of two matrices in one layer is zeros.
         let is_doubled = name.ends_with(".lora_B.weight") && view.shape().last() == Some(&(2 * config.r));
         numbers / if is_doubled { 2 } else { 1 }
     };
+    let n_params = tensors.iter().map(|(name, view)| count(name, view)).sum();
     Ok(AdapterInfo {
         lora: config.lora(),
         base: config.base_model_name_or_path,
         base_blake3,
-        n_params: tensors.iter().map(|(name, view)| count(name, view)).sum(),
+        n_params,
     })
+}
+
+/// The bytes of an adapter's weights.
+fn open_weights(dir: &Path) -> Result<taal_store::Map, ModelError> {
+    let (path, pickle) = (dir.join(ADAPTER_WEIGHTS_FILE), dir.join(PICKLED_WEIGHTS_FILE));
+    if !taal_store::exists(&path) && taal_store::exists(&pickle) {
+        let detail = format!(
+            "a PyTorch pickle, which is never opened because reading it can run any code: of an adapter only \
+             {ADAPTER_WEIGHTS_FILE} is read; save it again with PEFT's save_pretrained"
+        );
+        return Err(ModelError::file(pickle, detail));
+    }
+    Ok(taal_store::Map::open(&path)?)
 }
 
 /// The tensors, and the hash of the base where the file has it.
@@ -273,7 +201,7 @@ pub fn with_adapter(
     let config = AdapterConfig::read(dir)?;
     let lora = config.lora();
     let path = dir.join(ADAPTER_WEIGHTS_FILE);
-    let map = taal_store::Map::open(&path)?;
+    let map = open_weights(dir)?;
     let (tensors, made_for) = parse(&path, &map)?;
     if let (Some(made_for), Some(found)) = (&made_for, base_blake3)
         && made_for != found

@@ -252,6 +252,10 @@ fn layers_that_are_kept_whole_come_back_with_their_tokens_and_what_is_not_one_of
         assert!(difference <= MERGED_TOLERANCE, "{name}: {difference}");
         let info = hugging_face::open_adapter_info(&adapter).unwrap();
         assert_eq!(info.lora.modules_to_save, lora.modules_to_save, "{name}");
+        // The table of a tied model is in the file twice, and counts once.
+        let whole: u64 = if config.tie_embeddings { 1 } else { 2 };
+        let whole = whole * (more * config.d_model) as u64;
+        assert_eq!(info.n_params, model.n_adapter_params() + whole, "{name}");
 
         let path = adapter.join("adapter_config.json");
         let text = std::fs::read_to_string(&path).unwrap();
@@ -341,6 +345,75 @@ fn another_base_is_refused_with_both_hashes_and_tensors_that_do_not_fit_by_name(
     std::fs::rename(&base.dir, folder.path().join("moved")).unwrap();
     let error = refused(hugging_face::open(&dir, &Device::flex()));
     assert!(error.contains("not there") && error.contains("--adapter"), "{error}");
+}
+
+#[test]
+fn an_adapter_of_peft_that_computes_something_else_is_refused_by_its_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = adaptable()[2].1.clone();
+    let lora = lora(&[]);
+    let (base, model) = saved(folder.path(), "base", &config, &lora);
+    let dir = write(folder.path(), "adapter", &model, &lora, &base);
+    let path = dir.join("adapter_config.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let open_with = |key: &str, value: serde_json::Value| {
+        let mut json: serde_json::Value = serde_json::from_str(&text).unwrap();
+        json[key] = value;
+        std::fs::write(&path, json.to_string()).unwrap();
+        hugging_face::open(&dir, &Device::flex()).map_err(|error| error.to_string())
+    };
+    let wrong = [
+        ("init_lora_weights", serde_json::json!("pissa")),
+        ("init_lora_weights", serde_json::json!("pissa_niter_16")),
+        ("init_lora_weights", serde_json::json!("olora")),
+        ("init_lora_weights", serde_json::json!("OLoRA")),
+        ("init_lora_weights", serde_json::json!("corda")),
+        ("init_lora_weights", serde_json::json!("loftq")),
+        ("init_lora_weights", serde_json::json!("lora_ga")),
+        ("use_dora", true.into()),
+        ("lora_bias", true.into()),
+        ("alora_invocation_tokens", serde_json::json!([3, 4])),
+        ("layer_replication", serde_json::json!([[0, 1], [0, 2]])),
+        ("trainable_token_indices", serde_json::json!({ "embed_tokens": [1] })),
+        ("target_parameters", serde_json::json!(["experts.up"])),
+        ("use_qalora", true.into()),
+        ("use_bdlora", serde_json::json!({ "nblocks": 2 })),
+        ("arrow_config", serde_json::json!({ "top_k": 3 })),
+        ("kasa_config", serde_json::json!({ "beta": 1e-4 })),
+        ("monteclora_config", serde_json::json!({ "num_samples": 8 })),
+        ("bias", serde_json::json!("all")),
+    ];
+    for (key, value) in wrong {
+        let error = open_with(key, value.clone()).expect_err(key);
+        assert!(
+            error.contains("adapter_config.json") && error.contains(&format!("key `{key}`")),
+            "{key} = {value}: {error}"
+        );
+    }
+    // What PEFT writes where these are not set, and keys that only say how it was trained or which layers have tensors.
+    let right = [
+        ("init_lora_weights", serde_json::json!("gaussian")),
+        ("init_lora_weights", false.into()),
+        ("alora_invocation_tokens", serde_json::Value::Null),
+        ("lora_bias", false.into()),
+        ("loftq_config", serde_json::json!({})),
+        ("qalora_group_size", 16.into()),
+        ("exclude_modules", serde_json::json!(["lm_head"])),
+        ("layers_to_transform", serde_json::json!([0])),
+        ("key_of_a_later_version", serde_json::Value::Null),
+    ];
+    for (key, value) in right {
+        if let Err(error) = open_with(key, value) {
+            panic!("{key}: {error}");
+        }
+    }
+    let weights = dir.join("adapter_model.safetensors");
+    std::fs::rename(&weights, dir.join("adapter_model.bin")).unwrap();
+    let error = open_with("lora_bias", false.into()).expect_err("a pickle");
+    assert!(
+        error.contains("adapter_model.bin") && error.contains("only adapter_model.safetensors is read"),
+        "{error}"
+    );
 }
 
 #[test]
