@@ -105,6 +105,10 @@ fn task(lm: &LanguageModel, file: &Path, arguments: &EvalArguments) -> Result<()
             ),
         ),
     ];
+    if task.is_chat_with(lm) {
+        let how = "messages in the model's chat template; chat = false in the task gives them as they are";
+        rows.push(("prompts", how.to_owned()));
+    }
     if let Some(signature) = &found.signature {
         rows.push(("signature", signature.clone()));
     }

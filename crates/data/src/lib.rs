@@ -91,6 +91,7 @@ pub use input::{Content, FoundFiles, find_files, text_files};
 pub use masking::{MaskUnit, MaskVocabulary, Masking};
 pub use mixture::Mixture;
 pub use pairs::{PairSource, Pairs, References, references};
+pub use records::read_table;
 pub use shard::{Shard, ShardOrigin, ShardWriter};
 pub use source::TokenSource;
 pub use taal_store::LineEnds;

@@ -1,6 +1,7 @@
 //! Rows of any file of examples: JSON Lines, CSV, TSV or Parquet.
 
 use std::borrow::Cow;
+use std::path::Path;
 
 use taal_store::LineEnds;
 
@@ -10,6 +11,26 @@ use crate::input::{Input, Rows as Kind};
 use crate::parquet::ParquetRows;
 use crate::table::Table;
 use crate::text::{Lines, Object};
+
+/// The rows of a table as JSON objects, each with the line on which it begins, counted from 1; of Parquet its number. A file with another
+/// extension than `.parquet` and `.tsv` is CSV. Of Parquet only the columns of [layouts](crate::Layout) and those named in `columns` are
+/// read; the others are null.
+///
+/// # Errors
+/// [`DataError::Line`] and [`DataError::Row`] for a header or a row that cannot be read, [`DataError::Parquet`],
+/// [`DataError::NotUtf8`]; the store's.
+pub fn read_table(path: &Path, columns: &Columns) -> Result<Vec<(u64, Object)>> {
+    let input = Input::file(path.to_owned(), LineEnds::Keep);
+    let mut records = match input.rows() {
+        Kind::Parquet | Kind::Tabs | Kind::Commas => Records::open(&input, columns)?,
+        Kind::Json | Kind::None => Records::of(&input, Rows::Table(Box::new(Table::open(&input, false)?))),
+    };
+    let mut rows = Vec::new();
+    while let Some(row) = records.next_row()? {
+        rows.push(row);
+    }
+    Ok(rows)
+}
 
 /// The rows of a file as JSON objects.
 pub(crate) struct Records<'a> {
@@ -37,12 +58,16 @@ impl<'a> Records<'a> {
             Kind::Parquet => Rows::Parquet(Box::new(ParquetRows::open(input, columns)?)),
             Kind::Json | Kind::None => Rows::Json(Lines::open(input)?),
         };
-        Ok(Self {
+        Ok(Self::of(input, rows))
+    }
+
+    fn of(input: &Input<'_>, rows: Rows<'a>) -> Self {
+        Self {
             name: input.name.clone(),
             rows,
             line_ends: input.line_ends,
             carriage_returns: 0,
-        })
+        }
     }
 
     /// The file and a row that begins on this line, in messages.

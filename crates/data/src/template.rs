@@ -9,10 +9,6 @@ use taal_tokenizer::chat::{self, ChatFiles, ChatInput, ChatTemplate, Rendered};
 use crate::chat::{ChatFormat, Marked};
 use crate::dialogue::{Message, Role};
 
-/// The time that `strftime_now` tells in training, in seconds since 1970: 26 July 2024, the day that LLaMA 3.1's template writes where
-/// it is told none. With the time of the clock, rows would be others when a run is resumed the next day.
-const NOW_S: u64 = 1_721_952_000;
-
 impl ChatFormat for ChatTemplate {
     fn render(&self, messages: &[Message], with_answer_start: bool) -> Result<String, String> {
         Ok(run(self, messages, with_answer_start)?.text)
@@ -31,7 +27,8 @@ fn run(template: &ChatTemplate, messages: &[Message], add_generation_prompt: boo
             .map(|message| chat::Message::new(message.role.name(), &message.content))
             .collect(),
         add_generation_prompt,
-        now: SystemTime::UNIX_EPOCH + Duration::from_secs(NOW_S),
+        // With the time of the clock, rows would be others when a run is resumed the next day.
+        now: SystemTime::UNIX_EPOCH + Duration::from_secs(chat::FIXED_NOW_S),
         ..ChatInput::default()
     };
     template.render(&input).map_err(|error| error.to_string())

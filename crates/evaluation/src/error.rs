@@ -69,6 +69,9 @@ pub enum EvaluationError {
         /// How many ids it returned.
         given: usize,
     },
+    /// A table of questions could not be read.
+    #[error(transparent)]
+    Data(#[from] taal_data::DataError),
     /// Inference failed.
     #[error(transparent)]
     Inference(#[from] InferenceError),
@@ -92,6 +95,7 @@ impl EvaluationError {
             Self::TooShort { .. } | Self::Source { .. } | Self::Task { .. } => ErrorKind::Usage,
             Self::LeftOut { .. } | Self::Line { .. } => ErrorKind::Corrupt,
             Self::Text { source, .. } => source.kind(),
+            Self::Data(error) => error.kind(),
             Self::Inference(error) => error.kind(),
             Self::Tokenizer(error) => error.kind(),
             Self::Store(error) => error.kind(),

@@ -38,6 +38,7 @@ mod left_out;
 mod lines;
 mod nearest;
 mod pairs;
+mod questions;
 mod score;
 mod task;
 mod text;

@@ -4,10 +4,11 @@
 //!
 //! ```toml
 //! name = "capitals"                        # [default: the file's name]
-//! data = "capitals.jsonl"                  # JSONL, CSV or TSV next to this file, or a set that comes along; or [[items]] here
+//! data = "capitals.jsonl"                  # JSONL, CSV, TSV or Parquet next to this file, or a set that comes along; or [[items]] here
 //! prompt_column = "question"               # [default: prompt]
-//! reference_column = "answer"              # [default: completion]; in JSONL also a list of right answers
+//! reference_column = "answer"              # [default: completion]; in JSONL and Parquet also a list of right answers
 //! template = "Question: {prompt}\nAnswer:" # [default: the prompt alone]
+//! chat = false                             # as a message in the model's chat template [default: where it has one, and no template is given]
 //! metric = "exact_match"                   # or accuracy, macro_f1, rouge_l, bleu, chrf, chrf++
 //! labels = ["yes", "no"]                   # of accuracy and macro_f1 [default: the references]
 //! max_tokens = 64
@@ -18,12 +19,13 @@
 //! length_penalty = 1.0                     # of the beam search
 //! ```
 //!
-//! A score has the same bits every time. A model that translates gets the prompts as sources; one without an encoder only where the task
+//! A score has the same bits every time. A prompt is the message of a user in the model's chat template where the model has one; `template`
+//! or `chat = false` leaves it out. A model that translates gets the prompts as sources; one without an encoder only where the task
 //! has no template of its own.
 
-use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use taal_inference::{
@@ -34,9 +36,10 @@ use taal_metrics::{
     AnswerMetric, PairedDifference, SentenceCounts, bootstrap_interval, exact_match, label_of, macro_f1,
     paired_difference, paired_resampling, rouge_l,
 };
+use taal_tokenizer::chat::{ChatInput, ChatTemplate, FIXED_NOW_S, Message};
 
-use crate::lines::{TEST_LIMITS, bad_line, is_json_lines, json_lines, without_place};
-use crate::words::{BOOTSTRAP_ROUNDS, read_columns, stem};
+use crate::questions::{Columns, EMPTY_REFERENCE, References};
+use crate::words::{BOOTSTRAP_ROUNDS, stem};
 use crate::{EvaluationError, Result};
 
 /// A task file above this size is not one.
@@ -70,6 +73,8 @@ pub struct Task {
     pub beam: Option<BeamOptions>,
     /// Whether the prompts have a template of the task around them already.
     pub has_template: bool,
+    /// Whether a prompt is the message of a user in the model's chat template; `None`: where the model has one and the task no template.
+    pub chat: Option<bool>,
     /// The questions.
     pub items: Vec<TaskItem>,
 }
@@ -93,6 +98,7 @@ struct RawTask {
     prompt_column: Option<String>,
     reference_column: Option<String>,
     template: Option<String>,
+    chat: Option<bool>,
     metric: AnswerMetric,
     labels: Option<Vec<String>>,
     max_tokens: Option<usize>,
@@ -110,22 +116,6 @@ struct RawTask {
 struct RawItem {
     prompt: String,
     reference: References,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged, expecting = "expected a text or a list of texts")]
-enum References {
-    One(String),
-    Several(Vec<String>),
-}
-
-impl References {
-    fn into_list(self) -> Vec<String> {
-        match self {
-            Self::One(text) => vec![text],
-            Self::Several(texts) => texts,
-        }
-    }
 }
 
 impl Task {
@@ -202,13 +192,14 @@ impl Task {
                 index + 1
             )));
         }
+        let is_empty = |item: &TaskItem| item.references.iter().any(|text| text.trim().is_empty());
+        if let (true, Some(index)) = (raw.data.is_none(), items.iter().position(is_empty)) {
+            return Err(bad(format!("question {}: {EMPTY_REFERENCE}", index + 1)));
+        }
         let is_labeled = matches!(raw.metric, AnswerMetric::Accuracy | AnswerMetric::MacroF1);
         let labels = match (is_labeled, raw.labels.take()) {
             (true, Some(labels)) => labels,
-            (true, None) => items
-                .iter()
-                .filter_map(|item| item.references.first().cloned())
-                .collect(),
+            (true, None) => items.iter().flat_map(|item| item.references.clone()).collect(),
             (false, None) => Vec::new(),
             (false, Some(_)) => {
                 return Err(bad(format!(
@@ -221,11 +212,13 @@ impl Task {
         labels.sort();
         labels.dedup();
         if is_labeled {
+            let is_unknown = |reference: &&String| label_of(reference, &labels).is_none();
             let unknown = items
                 .iter()
-                .position(|item| label_of(&item.references[0], &labels).is_none());
-            if let Some(index) = unknown {
-                let reference = taal_store::excerpt(&items[index].references[0]);
+                .enumerate()
+                .find_map(|(index, item)| Some((index, item.references.iter().find(is_unknown)?)));
+            if let Some((index, reference)) = unknown {
+                let reference = taal_store::excerpt(reference);
                 return Err(bad(format!(
                     "question {}: the reference {reference} is none of the labels",
                     index + 1
@@ -244,9 +237,23 @@ impl Task {
             max_tokens: raw.max_tokens.unwrap_or(64),
             beam,
             has_template: raw.template.is_some(),
+            chat: raw.chat,
             stop: raw.stop.unwrap_or_default(),
             items,
         })
+    }
+
+    /// Whether a model gets the prompts as messages in its chat template.
+    pub fn is_chat_with(&self, lm: &LanguageModel) -> bool {
+        let has_ids = self.items.iter().any(|item| item.prompt_ids.is_some());
+        !self.is_translation_by(lm) && !has_ids && self.chat.unwrap_or(!self.has_template && !lm.chat.is_empty())
+    }
+
+    /// Whether a model gets the prompts as sources to translate.
+    fn is_translation_by(&self, lm: &LanguageModel) -> bool {
+        let has_ids = self.items.iter().any(|item| item.prompt_ids.is_some());
+        let is_alone = !self.has_template && !has_ids && self.chat != Some(true);
+        lm.model.is_encoder_decoder() || (lm.translation.is_some() && is_alone)
     }
 
     /// The evaluation of answers that no model generated.
@@ -309,7 +316,11 @@ impl Task {
                 (f64::from(u8::from(is_equal)), Counted::Nothing)
             }
             AnswerMetric::Accuracy | AnswerMetric::MacroF1 => {
-                let labels = [label(answer), label(&references[0])];
+                let given = label(answer);
+                // Of several right labels the one that was given, else the first.
+                let mut right = references.iter().map(|reference| label(reference));
+                let first = right.clone().next().unwrap_or(self.labels.len());
+                let labels = [given, right.find(|label| *label == given).unwrap_or(first)];
                 (f64::from(u8::from(labels[0] == labels[1])), Counted::Labels(labels))
             }
             // The metrics of a whole text have returned.
@@ -339,80 +350,6 @@ fn beam_of(raw: &RawTask) -> std::result::Result<Option<BeamOptions>, String> {
     }
     beam.validate().map_err(|error| format!("beam: {error}"))?;
     Ok(Some(beam))
-}
-
-/// The columns of the rows of a task.
-struct Columns<'a> {
-    prompt: &'a str,
-    reference: &'a str,
-}
-
-/// A row of JSON Lines.
-type JsonRow = serde_json::Map<String, serde_json::Value>;
-
-impl Columns<'_> {
-    /// The questions of a file.
-    fn read(&self, path: &Path) -> Result<Vec<TaskItem>> {
-        if is_json_lines(path) {
-            let rows = json_lines::<JsonRow>(path, TEST_LIMITS)?;
-            return rows.iter().map(|(line, row)| self.item(path, *line, row)).collect();
-        }
-        let (prompt, reference) = (self.prompt.to_lowercase(), self.reference.to_lowercase());
-        let rows = read_columns(path, [&[prompt.as_str()], &[reference.as_str()]])?;
-        let item = |(_, [prompt, reference]): (usize, [String; 2])| TaskItem {
-            prompt,
-            prompt_ids: None,
-            references: vec![reference],
-        };
-        Ok(rows.into_iter().map(item).collect())
-    }
-
-    /// The questions of an embedded set, each with the references of all rows that have its prompt.
-    fn read_embedded(&self, name: &str, rows: &str) -> Result<Vec<TaskItem>> {
-        let path = Path::new(name);
-        let mut items: Vec<TaskItem> = Vec::new();
-        let mut places: HashMap<String, usize> = HashMap::new();
-        for (index, line) in rows.lines().enumerate() {
-            let line_number = index + 1;
-            let row: JsonRow =
-                serde_json::from_str(line).map_err(|error| bad_line(path, line_number, &without_place(&error)))?;
-            let item = self.item(path, line_number, &row)?;
-            let Some(place) = places.get(&item.prompt) else {
-                places.insert(item.prompt.clone(), items.len());
-                items.push(item);
-                continue;
-            };
-            let known = &mut items[*place].references;
-            for reference in item.references {
-                if !known.contains(&reference) {
-                    known.push(reference);
-                }
-            }
-        }
-        Ok(items)
-    }
-
-    /// The question of a row of JSON Lines.
-    fn item(&self, path: &Path, line: usize, row: &JsonRow) -> Result<TaskItem> {
-        let take = |key: &str| {
-            let missing = || {
-                let keys: Vec<&str> = row.keys().map(String::as_str).collect();
-                let detail = format!("column `{key}` is missing: the line has {}", keys.join(", "));
-                bad_line(path, line, &detail)
-            };
-            row.get(key).cloned().ok_or_else(missing)
-        };
-        let wrong = |key: &str, detail: &str| bad_line(path, line, &format!("column `{key}`: {detail}"));
-        let asked = take(self.prompt)?;
-        let asked = asked.as_str().ok_or_else(|| wrong(self.prompt, "expected a text"))?;
-        let references: References =
-            serde_json::from_value(take(self.reference)?).map_err(|error| wrong(self.reference, &error.to_string()))?;
-        Ok(TaskItem {
-            prompt: asked.to_owned(),
-            prompt_ids: None,
-            references: references.into_list(),
-        })
-    }
 }
 
 /// An answer.
@@ -487,9 +424,7 @@ pub fn evaluate_task(
     task: &Task,
     on_answer: &mut dyn FnMut(usize) -> ControlFlow<()>,
 ) -> Result<TaskEvaluation> {
-    let has_ids = task.items.iter().any(|item| item.prompt_ids.is_some());
-    let is_translation = lm.model.is_encoder_decoder() || (lm.translation.is_some() && !task.has_template && !has_ids);
-    let answered = match is_translation {
+    let answered = match task.is_translation_by(lm) {
         true => translated(lm, task, on_answer)?,
         false => generated(lm, task, on_answer)?,
     };
@@ -511,12 +446,22 @@ struct Answered {
 /// Answers by continuing the prompts.
 fn generated(lm: &LanguageModel, task: &Task, on_answer: &mut dyn FnMut(usize) -> ControlFlow<()>) -> Result<Answered> {
     let mut answered = Answered::default();
+    let template = task.is_chat_with(lm).then(|| lm.chat_template()).transpose()?;
+    // A beam search has no stop strings; the ends of texts that the model's files name hold for both.
+    let turn = template.as_ref().and_then(|template| lm.end_of_turn(template));
+    let stop: Vec<String> = task
+        .stop
+        .iter()
+        .cloned()
+        .chain(turn.filter(|_| task.beam.is_none()))
+        .collect();
     for item in &task.items {
-        let prompt = match &item.prompt_ids {
-            Some(ids) => Prompt::Ids(ids.clone()),
-            None => Prompt::Text(item.prompt.clone()),
+        let prompt = match (&item.prompt_ids, &template) {
+            (Some(ids), _) => Prompt::Ids(ids.clone()),
+            (None, Some(template)) => Prompt::Ids(lm.chat_ids(&asked(template, &item.prompt)?)?),
+            (None, None) => Prompt::Text(item.prompt.clone()),
         };
-        let found = generation(lm, task, &prompt)?;
+        let found = generation(lm, task, &stop, &prompt)?;
         answered.truncated += u64::from(found.dropped_prompt_tokens > 0);
         answered.unfinished += u64::from(found.finish_reason == FinishReason::Length);
         let text = found.text.unwrap_or_default();
@@ -528,11 +473,21 @@ fn generated(lm: &LanguageModel, task: &Task, on_answer: &mut dyn FnMut(usize) -
     Ok(answered)
 }
 
-fn generation(lm: &LanguageModel, task: &Task, prompt: &Prompt) -> Result<Generation> {
+/// A question as the message of a user, up to where the answer begins, as in training.
+fn asked(template: &ChatTemplate, prompt: &str) -> Result<String> {
+    let input = ChatInput {
+        messages: vec![Message::new("user", prompt)],
+        now: SystemTime::UNIX_EPOCH + Duration::from_secs(FIXED_NOW_S),
+        ..ChatInput::default()
+    };
+    Ok(template.render(&input)?.text)
+}
+
+fn generation(lm: &LanguageModel, task: &Task, stop: &[String], prompt: &Prompt) -> Result<Generation> {
     let options = GenerateOptions {
         max_tokens: task.max_tokens,
         sampling: Sampling::greedy(),
-        stop: task.stop.clone(),
+        stop: stop.to_vec(),
         ..GenerateOptions::default()
     };
     Ok(match &task.beam {

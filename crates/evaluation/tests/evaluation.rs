@@ -10,6 +10,8 @@ mod gaps;
 mod nearest;
 #[path = "evaluation/pairs.rs"]
 mod pairs;
+#[path = "evaluation/questions.rs"]
+mod questions;
 #[path = "evaluation/reports_encoders.rs"]
 mod reports_encoders;
 #[path = "evaluation/scoring.rs"]

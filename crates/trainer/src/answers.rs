@@ -84,6 +84,7 @@ impl Answers {
                 stop: Vec::new(),
                 beam: None,
                 has_template: true,
+                chat: Some(false),
                 items,
             },
             tokenizer_json: tokenizer.to_json(),

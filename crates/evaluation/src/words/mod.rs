@@ -16,7 +16,6 @@ pub use analogies::{Analogies, AnalogyScore, SectionScore};
 pub use categories::{Categories, CategoryScore};
 use serde::{Deserialize, Serialize};
 pub use similarity::{SimilarityScore, WordPairs};
-pub(crate) use table::read_columns;
 pub use vectors::{WordVectors, vocabulary_words};
 
 /// Default number of bootstrap samples for an interval.

@@ -212,6 +212,12 @@ fn bad_files_are_named_with_their_line() {
             "word1,word2,similarity\na,b,NaN\n",
             "line 2: expected a number",
         ),
+        (
+            pairs,
+            "g1.csv",
+            "word1,similarity,word2\na,1,b\nc,1,\"d\ne,1,f\n",
+            "line 3: a field begins with a quote that is not closed",
+        ),
         // A quoted field may hold a line end; an empty line is not a row.
         (
             pairs,

@@ -24,6 +24,10 @@ use minijinja::value::ValueKind;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
+/// The time that `strftime_now` tells where a text must be the same every time, in training and in evaluation, in seconds since 1970:
+/// 26 July 2024, the day that LLaMA 3.1's template writes where it is told none.
+pub const FIXED_NOW_S: u64 = 1_721_952_000;
+
 /// One message of a conversation: an object with `role` and, in most cases, `content`. Keys whose value is `null` are left out, as
 /// in transformers.
 #[derive(Debug, Clone, PartialEq, Serialize)]
