@@ -1,6 +1,6 @@
 //! Who uses the processors: our CPU seconds and the machine's, from Linux's `/proc`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::files::SensorFiles;
 
@@ -17,10 +17,10 @@ const LEAST_S: f64 = 1e-5;
 /// Seconds over which the use of others is measured, so that ticks matter little.
 const OTHERS_S: f64 = 0.5;
 
-/// A parent that counts a child may round it down by some ticks, which is no fall.
-const ROUNDING_S: f64 = 0.05;
+/// A parent that counts a child may round it down by some ticks, which are not lost.
+const ROUNDING_S: f64 = 0.03;
 
-/// How often a tree whose time fell is looked at again.
+/// How often a tree from which time was lost is looked at again.
 const LOOKS: usize = 2;
 
 /// Processes of a tree that are looked at; more are left out.
@@ -70,8 +70,10 @@ pub(super) struct LoadReader {
     others: Others,
     /// CPU seconds of processes of the tree that nobody waited for: they are in no count any more.
     lost_s: f64,
-    /// The sum over the processes that live, and those that were waited for.
-    living_s: f64,
+    /// The processes of the tree at the last look.
+    tree: Tree,
+    /// Their CPU seconds so far, with those that ended.
+    tree_s: f64,
 }
 
 /// The processors that others use, measured over at least [`OTHERS_S`].
@@ -108,7 +110,8 @@ impl LoadReader {
             last: CpuTimes::default(),
             others: Others::default(),
             lost_s: 0.0,
-            living_s: 0.0,
+            tree: Tree::new(),
+            tree_s: 0.0,
         };
         reader.last = reader.times(files);
         reader
@@ -205,45 +208,61 @@ impl LoadReader {
     /// The CPU seconds of this process and its descendants, with those that ended. The parent that waited for a process counts its time; what
     /// nobody waited for keeps the time that it had when it was last seen.
     fn tree_seconds(&mut self, files: &dyn SensorFiles) -> Option<f64> {
-        let mut living = living_seconds(files)?;
-        // Between the end of a process and its parent's wait it may be in neither count: such a fall is over at the next look.
+        let mut tree = look(files)?;
+        let mut lost_s = lost_between(&self.tree, &tree);
+        // Between the end of a process and its parent's wait it may be in neither count, which is over at the next look.
         for _ in 0..LOOKS {
-            if living >= self.living_s {
+            if lost_s <= 0.0 {
                 break;
             }
-            living = living_seconds(files)?;
+            tree = look(files)?;
+            lost_s = lost_between(&self.tree, &tree);
         }
-        let fall = self.living_s - living;
-        if fall > ROUNDING_S {
-            self.lost_s += fall;
-            self.living_s = living;
-        }
-        self.living_s = self.living_s.max(living);
-        Some(self.living_s + self.lost_s)
+        self.lost_s += lost_s;
+        let living_s: f64 = tree.values().flatten().sum();
+        self.tree = tree;
+        self.tree_s = self.tree_s.max(living_s + self.lost_s);
+        Some(self.tree_s)
     }
 }
 
-/// The CPU seconds of this process and its descendants, and of those of them that ended and were waited for.
-fn living_seconds(files: &dyn SensorFiles) -> Option<f64> {
+/// The CPU seconds of processes by their number: their own, and those of their children that ended and were waited for.
+type Tree = BTreeMap<String, [f64; 2]>;
+
+/// The CPU seconds of processes that ended between two looks and that no parent has counted since.
+fn lost_between(before: &Tree, now: &Tree) -> f64 {
+    let ended = before.iter().filter(|(process, _)| !now.contains_key(*process));
+    let ended_s: f64 = ended
+        .map(|(_, [own, waited])| (own + waited - ROUNDING_S).max(0.0))
+        .sum();
+    let counted = now.iter().map(|(process, [_, waited])| {
+        let earlier = before.get(process).map_or(0.0, |[_, waited]| *waited);
+        (waited - earlier).max(0.0)
+    });
+    (ended_s - counted.sum::<f64>()).max(0.0)
+}
+
+/// This process and its descendants; none where the system does not say.
+fn look(files: &dyn SensorFiles) -> Option<Tree> {
     let mut waiting = vec!["self".to_owned()];
     let mut seen = BTreeSet::new();
-    let mut sum = None;
+    let mut tree = Tree::new();
     while let Some(process) = waiting.pop() {
         if seen.len() >= MAX_PROCESSES || !seen.insert(process.clone()) {
             continue;
         }
         let stat = files.read(&format!("proc/{process}/stat")).ok();
         // It may have ended since it was listed.
-        let Some(seconds) = stat.and_then(|text| cpu_seconds(&text)) else {
+        let Some(times) = stat.and_then(|text| cpu_times(&text)) else {
             continue;
         };
-        sum = Some(sum.unwrap_or(0.0) + seconds);
         for task in files.list(&format!("proc/{process}/task")) {
             let children = files.read(&format!("proc/{process}/task/{task}/children"));
             waiting.extend(children.unwrap_or_default().split_whitespace().map(str::to_owned));
         }
+        tree.insert(process, times);
     }
-    sum
+    (!tree.is_empty()).then_some(tree)
 }
 
 /// The CPU seconds of all processors that did work: user, nice, system, interrupts. Guests are part of user; stolen time was somebody else's.
@@ -266,17 +285,18 @@ pub(super) fn n_cpus(stat: &str) -> usize {
     stat.lines().filter(is_cpu).count()
 }
 
-/// The CPU seconds of a process and of its children that ended and were waited for (proc_pid_stat(5), fields 14 to 17).
+/// The CPU seconds of a process and of its children that ended and were waited for.
 pub(super) fn cpu_seconds(stat: &str) -> Option<f64> {
+    cpu_times(stat).map(|times| times.iter().sum())
+}
+
+/// The same apart (proc_pid_stat(5), fields 14 to 17).
+fn cpu_times(stat: &str) -> Option<[f64; 2]> {
     // The name in parentheses may have spaces and parentheses itself.
     let (_, rest) = stat.rsplit_once(')')?;
-    let ticks: Vec<f64> = rest
-        .split_whitespace()
-        .skip(11)
-        .take(4)
-        .map_while(|it| it.parse().ok())
-        .collect();
-    (ticks.len() == 4).then(|| ticks.iter().sum::<f64>() / TICKS_PER_S)
+    let mut ticks = rest.split_whitespace().skip(11).map_while(|it| it.parse::<f64>().ok());
+    let mut two = || Some((ticks.next()? + ticks.next()?) / TICKS_PER_S);
+    Some([two()?, two()?])
 }
 
 #[cfg(test)]

@@ -270,6 +270,61 @@ fn the_platform_that_is_missing_is_not_said_to_be_replaced_by_what_is_missing_to
 }
 
 #[test]
+fn processes_that_nobody_waits_for_keep_their_time_and_are_said() {
+    let machine = FakeMachine::new();
+    let set = |process: &str, own: u32, waited: u32| {
+        let fields = " 0".repeat(10);
+        machine.set_file(
+            &format!("proc/{process}/stat"),
+            &format!("1 (x) R{fields} {own} 0 {waited} 0"),
+        );
+    };
+    let children = |numbers: &str| machine.set_file("proc/self/task/1/children", numbers);
+    set("self", 0, 0);
+    set("7", 0, 0);
+    children("7");
+    let options = MeterOptions {
+        scope: Scope::Tree,
+        ..MeterOptions::default()
+    };
+    let mut meter = machine.meter(options);
+    let mut seconds = || {
+        machine.pass(4.0, 0.0, 4.0);
+        meter.sample();
+        let reading = meter.reading();
+        (reading.cpu_seconds, reading.notes.mention("nobody waited for"))
+    };
+    set("7", 300, 0);
+    assert_eq!(seconds(), (3.0, false));
+    // Process 7 ends and is waited for; 8 takes its place.
+    machine.set_file("proc/7/stat", "");
+    set("self", 100, 310);
+    set("8", 0, 0);
+    children("8");
+    let (found, is_said) = seconds();
+    assert!((found - 4.1).abs() < 1e-9 && !is_said, "{found}");
+    set("8", 500, 0);
+    let (found, is_said) = seconds();
+    assert!((found - 9.1).abs() < 1e-9 && !is_said, "{found}");
+    // Process 8 ends and nobody waits for it.
+    machine.set_file("proc/8/stat", "");
+    set("self", 300, 310);
+    children("");
+    let (found, is_said) = seconds();
+    assert!((found - 11.1).abs() < 0.05 && is_said, "{found}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn this_process_knows_its_time_more_exactly_than_in_ticks() {
+    let files = KernelFiles::default();
+    let before = files.process_cpu_s().expect("Linux has this clock");
+    let sum = (0..200_000_u64).fold(1_u64, |sum, it| sum.wrapping_mul(31).wrapping_add(it));
+    let spent = files.process_cpu_s().expect("Linux has this clock") - before;
+    assert!(sum != 0 && spent > 0.0, "{spent}");
+}
+
+#[test]
 fn a_battery_that_discharges_measures_the_whole_machine() {
     let machine = FakeMachine::new();
     let battery = "sys/class/power_supply/BAT0";
