@@ -113,6 +113,13 @@ fn of_checkpoint(checkpoint: &Path) -> Result<Ledger, TrainError> {
         true => taal_store::read_text(&run_dir.join(RESOLVED_FILE), MAX_RECIPE_BYTES).unwrap_or_default(),
         false => entry.recipe.clone(),
     };
+    let planned_steps = |recipe: &str| -> u64 {
+        let table: Option<toml::Table> = recipe.parse().ok();
+        let steps = table
+            .as_ref()
+            .and_then(|table| table.get("train")?.get("steps")?.as_integer());
+        steps.and_then(|steps| u64::try_from(steps).ok()).unwrap_or(0)
+    };
     let mut ledger = state.inherited.clone();
     ledger.add(LedgerEntry {
         id: match state.run_id.is_empty() {
@@ -125,11 +132,14 @@ fn of_checkpoint(checkpoint: &Path) -> Result<Ledger, TrainError> {
             false => entry.taal_version.clone(),
         },
         started_unix_s: state.started_unix_s,
-        recipe,
+        recipe: recipe.clone(),
         flops: state.about.as_ref().map(|_| flops_per_token * state.tokens as f64),
         report: Some(Report {
             steps: state.step,
-            planned_steps: earlier.planned_steps.max(state.step),
+            planned_steps: match earlier.planned_steps {
+                0 => planned_steps(&recipe),
+                steps => steps,
+            },
             tokens: state.tokens,
             epochs: match entry.split_tokens {
                 Some([train, _]) if train > 0 => state.tokens as f64 / train as f64,

@@ -277,12 +277,11 @@ fn training(facts: &Facts<'_>) -> String {
         });
         format!("{best} nats {}{at}", facts.say("per token", "per token"))
     });
-    let steps = format!(
-        "{} {} {}",
-        facts.grouped(report.steps),
-        facts.say("of", "van"),
-        facts.grouped(report.planned_steps)
-    );
+    let planned = match report.planned_steps {
+        0 => String::new(),
+        planned => format!(" {} {}", facts.say("of", "van"), facts.grouped(planned)),
+    };
+    let steps = format!("{}{planned}", facts.grouped(report.steps));
     let positive = |value: f64, words: String| (value > 0.0).then_some(words);
     let entry = facts.last();
     let machine = entry
