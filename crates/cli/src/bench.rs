@@ -102,7 +102,7 @@ pub fn generate(arguments: &BenchGenerateArguments) -> Result<(), Failure> {
     let speculation = arguments.draft.options(draft.as_ref(), &lm, name)?;
     let mut work = Work::begin();
     let mut metering = || {
-        let Energy { joules, low, high } = work.lap();
+        let Energy { joules, low, high } = work.lap()?;
         Some(DecodeEnergy {
             joules: joules.0,
             low: low.0,

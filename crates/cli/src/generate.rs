@@ -38,7 +38,7 @@ pub fn run(arguments: &GenerateArguments) -> Result<(), Failure> {
     if *arguments.json {
         let all = &mut |_: &str| ControlFlow::Continue(());
         let (generation, speculative) = generated(&lm, &prompt, &options, speculation, all)?;
-        let energy = work.as_mut().map(|work| work.end(generation.token_ids.len()));
+        let energy = work.as_mut().and_then(|work| work.end(generation.token_ids.len()));
         say_what_was_dropped(&lm, &generation);
         write_receipt(arguments, &lm, &options, &generation)?;
         return Ok(terminal::print_json(&Printed {
@@ -55,7 +55,7 @@ pub fn run(arguments: &GenerateArguments) -> Result<(), Failure> {
             Err(_) => ControlFlow::Break(()),
         }
     })?;
-    let energy = work.as_mut().map(|work| work.end(generation.token_ids.len()));
+    let energy = work.as_mut().and_then(|work| work.end(generation.token_ids.len()));
     match written {
         // Nobody reads on, as with `| head`.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),

@@ -1,14 +1,15 @@
 //! The energy of a piece of work of this process, such as a text that is generated.
 
 use serde::Serialize;
-use taal_metrics::energy::{Energy, Joule, Meter, Reading, SystemClock, nvidia_gpus};
+use taal_metrics::energy::{Energy, Joule, Meter, Monitor, Reading, SystemClock, nvidia_gpus};
 
 use super::settings::Place;
 use crate::terminal;
 
-/// A meter, and where the work began.
+/// A meter, and where the work began. Its thread sees counters that wrap around during a long text.
 pub struct Work {
-    meter: Meter,
+    /// None where the system gives no thread.
+    monitor: Option<Monitor>,
     begin: Reading,
 }
 
@@ -30,19 +31,19 @@ impl Work {
         let place = Place::find();
         let options = place.kept(terminal::message).options;
         let clock = Box::new(SystemClock::default());
-        let meter = Meter::new(Box::new(place.files), clock, nvidia_gpus(), options);
+        let make = || Meter::new(Box::new(place.files), clock, nvidia_gpus(), options);
         Self {
             begin: Reading::default(),
-            meter,
+            monitor: Monitor::start(make),
         }
     }
 
-    /// The energy since the last call, or since the beginning.
-    pub fn lap(&mut self) -> Energy {
-        let now = self.meter.reading_now();
+    /// The energy since the last call, or since the beginning; none without a meter.
+    pub fn lap(&mut self) -> Option<Energy> {
+        let now = self.monitor.as_ref()?.reading_now()?;
         let energy = now.since(&self.begin);
         self.begin = now;
-        energy
+        Some(energy)
     }
 
     /// Where the figures come from.
@@ -50,16 +51,16 @@ impl Work {
         self.begin.sources.to_string()
     }
 
-    /// What the work took until now, of which so many tokens came.
-    pub fn end(&mut self, tokens: usize) -> WorkEnergy {
-        let energy = self.lap();
-        WorkEnergy {
+    /// What the work took until now, of which so many tokens came; none without a meter.
+    pub fn end(&mut self, tokens: usize) -> Option<WorkEnergy> {
+        let energy = self.lap()?;
+        Some(WorkEnergy {
             joules: energy.joules.0,
             low: energy.low.0,
             high: energy.high.0,
             source: self.source(),
             per_1000_tokens: (tokens > 0).then(|| energy.joules.0 / tokens as f64 * 1e3),
-        }
+        })
     }
 }
 

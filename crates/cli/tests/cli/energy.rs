@@ -581,6 +581,48 @@ fn a_budget_of_energy_stops_a_run_with_a_checkpoint() {
 }
 
 #[test]
+fn a_generated_text_says_its_joules_per_thousand_tokens() {
+    let place = Place::new();
+    done(
+        taal(&place, &["train", "--recipe", "tiny.toml", "--run-dir", "run"])
+            .output()
+            .expect("taal starts"),
+    );
+    let generate = |more: &[&str]| {
+        let arguments = [
+            &[
+                "generate",
+                "--model",
+                "run",
+                "--prompt-ids",
+                "1,2",
+                "--max-tokens",
+                "40",
+                "--energy",
+            ],
+            more,
+        ]
+        .concat();
+        taal(&place, &arguments).output().expect("taal starts")
+    };
+    let found = json(&done(generate(&["--json"])));
+    let number = |name: &str| {
+        found["energy"][name]
+            .as_f64()
+            .unwrap_or_else(|| panic!("{name}: {found}"))
+    };
+    assert!(number("low") <= number("joules") && number("joules") <= number("high"));
+    let tokens = found["token_ids"].as_array().expect("ids").len() as f64;
+    assert!((number("per_1000_tokens") * tokens / 1e3 / number("joules") - 1.0).abs() < 1e-9);
+    let words = generate(&[]);
+    let words = String::from_utf8_lossy(&words.stderr).into_owned();
+    assert!(
+        words.contains("energy: ") && words.contains("per thousand tokens"),
+        "{words}"
+    );
+}
+
+#[test]
 fn the_meter_shows_its_own_cost() {
     let place = Place::new();
     let bench = |seconds: &str, more: &[&str]| {
