@@ -21,7 +21,12 @@ impl Compute<'_> {
             return;
         }
         self.seen.push(figures.clone());
-        let mut found = self.state.forecast.or_else(|| forecast(&self.seen, &plan));
+        let mut found = self.state.forecast;
+        if found.is_none() && forecast(&self.seen, &plan).is_some() {
+            // The meter is read once per second; the forecast begins with the energy until now.
+            self.count_energy(None);
+            found = forecast(&self.seen, &self.forecast_plan(record));
+        }
         if let Some(found) = &mut found
             && found.loss.is_none()
         {
