@@ -145,10 +145,6 @@ impl Receipt {
             });
             return differences;
         }
-        // A caller stopped it after some token, whose text may have been held back.
-        if self.finish_reason == FinishReason::Cancelled {
-            return differences;
-        }
         let text = generation.text.as_ref().map(|text| blake3_hex(text.as_bytes()));
         if self.text != text {
             let hash = |hash: &Option<String>| hash.clone().unwrap_or_else(|| "none".to_owned());
@@ -156,6 +152,19 @@ impl Receipt {
                 what: "text",
                 then: hash(&self.text),
                 now: hash(&text),
+            });
+        }
+        // What a caller ended after some token is computed again up to it.
+        let ended = match (self.finish_reason, generation.finish_reason) {
+            (FinishReason::Cancelled, FinishReason::Length) => FinishReason::Cancelled,
+            (_, ended) => ended,
+        };
+        if self.finish_reason != ended {
+            let word = |reason: FinishReason| format!("{reason:?}").to_lowercase();
+            differences.push(Difference {
+                what: "end of the answer",
+                then: word(self.finish_reason),
+                now: word(ended),
             });
         }
         differences

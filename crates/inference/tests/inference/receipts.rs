@@ -152,7 +152,30 @@ fn what_differs_is_named() {
     assert_eq!(differences(&lm, &shorter), (true, vec!["answer"]));
     let other_text = Receipt {
         text: Some("00".to_owned()),
-        ..receipt
+        ..receipt.clone()
     };
     assert_eq!(differences(&lm, &other_text), (true, vec!["text"]));
+    let all = [
+        (FinishReason::Length, "length"),
+        (FinishReason::Stop, "stop"),
+        (FinishReason::Eos, "eos"),
+        (FinishReason::Complete, "complete"),
+    ];
+    for (reason, word) in all.into_iter().filter(|(reason, _)| *reason != receipt.finish_reason) {
+        let other_end = Receipt {
+            finish_reason: reason,
+            ..receipt.clone()
+        };
+        assert_eq!(differences(&lm, &other_end), (true, vec!["end of the answer"]));
+        let again = replay(&lm, &other_end).expect("a replay");
+        assert!(again.answer[0].to_string().contains(word), "{}", again.answer[0]);
+    }
+    // An answer that was cancelled before its first token has the text of no token.
+    let cancelled = Receipt {
+        token_ids: Vec::new(),
+        finish_reason: FinishReason::Cancelled,
+        text: Some("00".to_owned()),
+        ..receipt
+    };
+    assert_eq!(differences(&lm, &cancelled), (true, vec!["text"]));
 }
