@@ -14,7 +14,6 @@ use llguidance::toktrie::SimpleVob;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use self::endless::is_endless;
 use self::vocabulary::Vocabulary;
 pub(crate) use self::vocabulary::VocabularyCell;
 use crate::{InferenceError, LanguageModel, Result};
@@ -112,18 +111,14 @@ impl Matching {
         shows_special: bool,
     ) -> Result<Self> {
         let vocabulary = lm.vocabulary()?;
-        let parser = vocabulary.parser(constraint.grammar()?);
-        let parser = parser.map_err(|detail| constraint.invalid(&detail))?;
-        if is_endless(parser.parser.grammar()) {
-            return Err(constraint.invalid("every answer would have to contain itself, and would never end"));
-        }
+        let matcher = vocabulary.matcher(constraint)?;
         let mut matching = Self {
             is_first: prompt_ids
                 .iter()
                 .all(|id| !shows_special && vocabulary.is_left_out(*id)),
             next: Ok(SimpleVob::new()),
             vocabulary,
-            matcher: Matcher::new(Ok(parser)),
+            matcher,
             kind: constraint.name(),
             vocab_size: lm.vocab_size() as u32,
             shows_special,

@@ -1,14 +1,15 @@
 //! A tokenizer's vocabulary as llguidance reads it: the bytes of every token in a prefix tree.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use llguidance::api::TopLevelGrammar;
 use llguidance::earley::SlicedBiasComputer;
 use llguidance::toktrie::{ApproximateTokEnv, InferenceCapabilities, SimpleVob, TokEnv, TokRxInfo, TokTrie};
-use llguidance::{ParserFactory, TokenParser};
+use llguidance::{Matcher, ParserFactory};
 use taal_tokenizer::Tokenizer;
 
+use super::Constraint;
+use super::endless::is_endless;
 use crate::{InferenceError, LanguageModel, Result};
 
 /// The name of the entry for the end of an answer; every token that ends texts stands for it.
@@ -21,6 +22,8 @@ pub(super) struct Vocabulary {
     first: Vec<(u32, u32)>,
     left_out: Vec<bool>,
     end: u32,
+    /// The newest constraint, read: all answers of a request have the same.
+    newest: Mutex<Option<(Constraint, Matcher)>>,
 }
 
 impl Vocabulary {
@@ -58,13 +61,28 @@ impl Vocabulary {
             first,
             left_out: ids.map(is_left_out).collect(),
             end,
+            newest: Mutex::new(None),
         })
     }
 
-    /// A parser for a grammar, or why there is none.
-    pub(super) fn parser(&self, grammar: TopLevelGrammar) -> std::result::Result<TokenParser, String> {
-        let parser = self.factory.create_parser(grammar);
-        parser.map_err(|error| format!("{error:#}"))
+    /// The state of a constraint before an answer.
+    ///
+    /// # Errors
+    ///
+    /// [`InferenceError::Constraint`] where it is invalid, or no answer ever ends.
+    pub(super) fn matcher(&self, constraint: &Constraint) -> Result<Matcher> {
+        let newest = || self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, matcher)) = newest().as_ref().filter(|(known, _)| known == constraint) {
+            return Ok(matcher.clone());
+        }
+        let parser = self.factory.create_parser(constraint.grammar()?);
+        let parser = parser.map_err(|error| constraint.invalid(&format!("{error:#}")))?;
+        if is_endless(parser.parser.grammar()) {
+            return Err(constraint.invalid("every answer would have to contain itself, and would never end"));
+        }
+        let matcher = Matcher::new(Ok(parser));
+        *newest() = Some((constraint.clone(), matcher.clone()));
+        Ok(matcher)
     }
 
     /// The entry of the end of an answer.
