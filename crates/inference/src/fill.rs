@@ -84,7 +84,7 @@ pub struct Filled {
 /// # Errors
 ///
 /// [`InferenceError::NotMasked`] for a causal model, [`InferenceError::NoTokenizer`], [`InferenceError::Setting`] for a text without a mask
-/// or `top` of 0, and the model's where the text is longer than its context.
+/// or `top` of 0, and [`InferenceError::PromptTooLong`] where the text is longer than the model's context.
 pub fn fill(lm: &LanguageModel, text: &str, options: &FillOptions) -> Result<Filled> {
     if lm.model.config().is_causal {
         return Err(InferenceError::NotMasked);
@@ -104,6 +104,10 @@ pub fn fill(lm: &LanguageModel, text: &str, options: &FillOptions) -> Result<Fil
     let masked = with_own_mask(tokenizer, &lm.normalized(text));
     let ids = framed(tokenizer, &masked)?;
     lm.check_ids(&ids, "token id")?;
+    if let Some(context) = lm.model.config().context_limit().filter(|context| ids.len() > *context) {
+        let tokens = ids.len();
+        return Err(InferenceError::PromptTooLong { tokens, context });
+    }
     let masks: Vec<usize> = (0..ids.len()).filter(|place| ids[*place] == mask_id).collect();
     if masks.is_empty() {
         return Err(InferenceError::setting(

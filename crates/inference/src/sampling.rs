@@ -52,7 +52,7 @@ pub struct Sampling {
     pub temperature: f64,
     /// 1 or more.
     pub top_k: Option<usize>,
-    /// In `(0, 1]`.
+    /// In `[0, 1]`; 0 keeps the most probable token.
     pub top_p: Option<f64>,
     /// In `[0, 1]`.
     pub min_p: Option<f64>,
@@ -132,13 +132,13 @@ impl Sampling {
         if self.top_k == Some(0) {
             return wrong("top_k", "1 or more; leave it out to keep all tokens", "0".to_owned());
         }
-        for (key, share) in [("top_p", self.top_p), ("typical_p", self.typical_p)] {
-            if let Some(share) = share.filter(|p| !(*p > 0.0 && *p <= 1.0)) {
-                return wrong(key, "a number above 0 and at most 1", share.to_string());
+        for (key, share) in [("top_p", self.top_p), ("min_p", self.min_p)] {
+            if let Some(share) = share.filter(|p| !(0.0..=1.0).contains(p)) {
+                return wrong(key, "a number from 0 to 1", share.to_string());
             }
         }
-        match self.min_p.filter(|p| !(0.0..=1.0).contains(p)) {
-            Some(min_p) => wrong("min_p", "a number from 0 to 1", min_p.to_string()),
+        match self.typical_p.filter(|p| !(*p > 0.0 && *p <= 1.0)) {
+            Some(share) => wrong("typical_p", "a number above 0 and at most 1", share.to_string()),
             None => Ok(()),
         }
     }

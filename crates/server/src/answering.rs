@@ -19,6 +19,7 @@ use crate::app::App;
 use crate::energy::{Begin, Carbon};
 use crate::failure::Refusal;
 use crate::model::Current;
+use crate::parse;
 use crate::shapes::{Alternative, ScoredToken, Usage};
 
 /// Events of a request that may wait to be sent; an answer whose client is further behind is cut off.
@@ -46,8 +47,8 @@ pub(crate) struct Settings {
     /// 0 always takes the most probable token; 1, which is the default, samples the model's own probabilities.
     #[schema(minimum = 0.0)]
     temperature: Option<f64>,
-    /// Sample from the most probable tokens that together have this probability.
-    #[schema(exclusive_minimum = 0.0, maximum = 1.0)]
+    /// Sample from the most probable tokens that together have this probability; 0 keeps the most probable one.
+    #[schema(minimum = 0.0, maximum = 1.0)]
     top_p: Option<f64>,
     /// Sample from this many most probable tokens.
     #[schema(minimum = 1)]
@@ -67,8 +68,10 @@ pub(crate) struct Settings {
     /// Subtracted from a logit whose token occurs in the new text.
     #[schema(minimum = -2.0, maximum = 2.0)]
     presence_penalty: Option<f64>,
-    /// Equal seeds give equal answers; without it, another one each time.
-    seed: Option<i64>,
+    /// Equal seeds give equal answers; without it, another one each time. From -2^63 to 2^64 - 1; a negative one is the same as 2^64 more.
+    #[serde(default, deserialize_with = "seed")]
+    #[schema(schema_with = seed_schema)]
+    seed: Option<u64>,
     /// Texts that end the answer and are not part of it, at most 16 of at most 256 bytes.
     #[serde(default, deserialize_with = "one_or_more")]
     #[schema(schema_with = stop_schema)]
@@ -80,6 +83,7 @@ pub(crate) struct Settings {
     n: Option<usize>,
     /// Whether the answer comes as server-sent events.
     pub(crate) stream: Option<bool>,
+    #[serde(default, deserialize_with = "parse::object")]
     stream_options: Option<StreamOptions>,
     /// Whether the answer continues after the end-of-sequence token.
     ignore_eos: Option<bool>,
@@ -93,6 +97,26 @@ struct StreamOptions {
     /// Whether a last event counts the tokens.
     #[serde(default)]
     include_usage: Option<bool>,
+}
+
+/// A whole number of 64 bits, with or without a sign; or `null`.
+fn seed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let number = match Value::deserialize(deserializer)? {
+        Value::Null => return Ok(None),
+        Value::Number(number) => number.as_u64().or(number.as_i64().map(|seed| seed as u64)),
+        _ => None,
+    };
+    let wrong = || serde::de::Error::custom("expected a whole number of 64 bits");
+    number.map(Some).ok_or_else(wrong)
+}
+
+/// The schema of `seed`.
+fn seed_schema() -> Schema {
+    OneOfBuilder::new()
+        .item(Object::with_type(Type::Integer))
+        .item(Object::with_type(Type::Null))
+        .build()
+        .into()
 }
 
 /// The schema of `stop`.
@@ -137,10 +161,7 @@ impl Settings {
             return Err(Refusal::field("n", message));
         }
         self.check_stops()?;
-        let seed = match self.seed {
-            Some(seed) => seed as u64,
-            None => app.request_number(),
-        };
+        let seed = self.seed.unwrap_or_else(|| app.request_number());
         let options = |choice: u64| GenerateOptions {
             max_tokens: self.max_tokens.unwrap_or(default_max_tokens),
             sampling: Sampling {
@@ -281,27 +302,30 @@ impl Answers {
         }
         let (begin, energy) = (Instant::now(), app.begin_energy());
         let (send, events) = mpsc::channel(WAITING);
-        let (mut all, mut tickets) = (Vec::new(), Vec::new());
+        let (mut all, mut requests) = (Vec::new(), Vec::new());
         for prompt in prompts {
             let prompt = model.lm.prompt_ids(&prompt)?;
             for options in options {
-                let (mut send, index) = (Some(send.clone()), tickets.len());
+                let (mut send, index) = (Some(send.clone()), requests.len());
                 let request = Request {
                     scores: extras.scores,
                     prompt_scores: extras.prompt_scores,
                     adapter: model.adapter,
-                    start_before: Some(begin + app.queue_timeout),
+                    // Once the first one has its turn, the others follow it.
+                    start_before: (index == 0).then(|| begin + app.queue_timeout),
                     ..Request::new(Prompt::Ids(prompt.clone()), options.clone())
                 };
-                tickets.push(engine.submit(request, move |event| {
+                let sink = move |event| {
                     // The client may have left, or be too far behind; without a sender the answer is cut off.
                     if send.as_ref().is_some_and(|send| send.try_send((index, event)).is_err()) {
                         send = None;
                     }
-                })?);
+                };
+                requests.push((request, sink));
             }
             all.push(prompt);
         }
+        let tickets = engine.submit_all(requests)?;
         let count = tickets.len();
         Ok(Self {
             app: app.clone(),
@@ -456,7 +480,7 @@ pub(crate) fn token_text(lm: &LanguageModel, id: u32) -> String {
 }
 
 /// The bytes of one token.
-fn token_bytes(lm: &LanguageModel, id: u32) -> Vec<u8> {
+pub(crate) fn token_bytes(lm: &LanguageModel, id: u32) -> Vec<u8> {
     let tokenizer = lm.tokenizer.as_ref();
     let bytes = tokenizer.and_then(|tokenizer| tokenizer.token_bytes(id));
     bytes.map_or_else(|| token_text(lm, id).into_bytes(), <[u8]>::to_vec)

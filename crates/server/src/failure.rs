@@ -124,6 +124,31 @@ impl Refusal {
         self
     }
 
+    /// The same with the name of the field, where it has none.
+    pub(crate) fn or_of(self, param: &str) -> Self {
+        match self.param {
+            Some(_) => self,
+            None => self.of(param),
+        }
+    }
+
+    /// The same for a request whose text is in `input`.
+    pub(crate) fn of_input(mut self) -> Self {
+        const OTHERS: [&str; 2] = ["prompt", "text"];
+        if let Some(param) = self.param.take_if(|param| OTHERS.contains(&param.as_str())) {
+            if let Some(rest) = self.message.strip_prefix(&format!("{param}: ")) {
+                self.message = format!("input: {rest}");
+            }
+            self.param = Some("input".to_owned());
+        }
+        self
+    }
+
+    /// A prompt that does not fit, in other words than those of the context.
+    pub(crate) fn too_long(param: &str, message: impl std::fmt::Display) -> Self {
+        Self::field(param, message).with_code(CONTEXT)
+    }
+
     /// OpenAI's object.
     pub(crate) fn json(&self) -> Failed {
         Failed {

@@ -6,10 +6,12 @@ use taal_inference::{Constraint, GenerateOptions, InferenceError};
 use utoipa::ToSchema;
 
 use crate::failure::Refusal;
+use crate::parse;
 
 /// What a request says about the form of its answer. At most one of the fields.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub(crate) struct Form {
+    #[serde(default, deserialize_with = "parse::object")]
     response_format: Option<Format>,
     /// A regular expression that the whole answer matches.
     guided_regex: Option<String>,
@@ -24,8 +26,9 @@ pub(crate) struct Format {
     /// `text`, `json_object` or `json_schema`.
     #[serde(rename = "type")]
     kind: String,
+    #[serde(default, deserialize_with = "parse::object")]
     json_schema: Option<JsonSchema>,
-    /// The schema, where it is not in `json_schema`.
+    /// The schema, where it is not in `json_schema`; also with `json_object`.
     schema: Option<Value>,
 }
 
@@ -51,10 +54,11 @@ impl Format {
     pub(crate) fn wanted(self, field: &'static str) -> Result<Option<Wanted>, Refusal> {
         let constraint = match (self.kind.as_str(), self.json_schema, self.schema) {
             ("text", ..) => return Ok(None),
-            ("json_object", ..) => Constraint::JsonObject,
-            ("json_schema", Some(JsonSchema { schema }), _) | ("json_schema", None, Some(schema)) => {
-                Constraint::JsonSchema(schema)
-            }
+            ("json_object", _, None) => Constraint::JsonObject,
+            // As llama.cpp's server reads it.
+            ("json_object", _, Some(schema))
+            | ("json_schema", Some(JsonSchema { schema }), _)
+            | ("json_schema", None, Some(schema)) => Constraint::JsonSchema(schema),
             ("json_schema", None, None) => return Err(Refusal::field(field, "the schema is missing")),
             (other, ..) => {
                 let given = taal_store::excerpt(other);

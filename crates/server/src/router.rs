@@ -171,7 +171,7 @@ static ROUTES: [Route; 26] = [
         || post(chat::render),
         || {
             let summary = "The exact prompt that a conversation becomes, and its tokens.";
-            Described::post::<chat::ChatRequest>(summary).json::<chat::Rendered>()
+            Described::post::<chat::RenderRequest>(summary).json::<chat::Rendered>()
         },
     ),
     closed(
@@ -388,7 +388,11 @@ async fn check_key(State(app): State<Arc<App>>, request: Request, next: Next) ->
             .headers()
             .get(AUTHORIZATION)
             .and_then(|value| value.to_str().ok());
-        let given = given.and_then(|value| value.strip_prefix("Bearer "));
+        // The name of the scheme has no case.
+        let given = given
+            .and_then(|value| value.split_once(' '))
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("Bearer"))
+            .map(|(_, key)| key);
         // Hashes compare in constant time.
         if given.is_none_or(|given| blake3::hash(given.trim().as_bytes()) != key) {
             return Err(Refusal::unauthorized());

@@ -26,7 +26,7 @@ pub struct EngineOptions {
     pub slots: usize,
     /// Tokens of a row, prompt and answer together; `None`: the model's context. A recurrent network has no limit otherwise.
     pub context: Option<usize>,
-    /// How many requests may wait for a row; further ones are refused.
+    /// How many requests may wait for a row; further ones are refused. Those that were submitted together count as one.
     pub queue: usize,
     /// How many tokens of prompts are read between two tokens of the running answers. More reads prompts faster, fewer keeps the
     /// answers more fluent.
@@ -159,8 +159,27 @@ impl Engine {
     /// [`InferenceError::QueueFull`]; [`InferenceError::Stopping`].
     pub fn submit(&self, request: Request, sink: impl FnMut(Event) + Send + 'static) -> Result<Ticket> {
         let (job, ticket) = Job::new(&self.lm, request, self.capacity, Box::new(sink))?;
-        self.shared.push(job)?;
+        self.shared.push(vec![job])?;
         Ok(ticket)
+    }
+
+    /// Queues several requests, each with its sink, as one: either all of them are accepted or none, and in the queue they count as one
+    /// request. So they are never refused while no other request waits.
+    ///
+    /// # Errors
+    ///
+    /// As [`submit`](Self::submit), for the first request that is wrong.
+    pub fn submit_all<S>(&self, requests: impl IntoIterator<Item = (Request, S)>) -> Result<Vec<Ticket>>
+    where
+        S: FnMut(Event) + Send + 'static,
+    {
+        let job = |(request, sink)| Job::new(&self.lm, request, self.capacity, Box::new(sink));
+        let (jobs, tickets) = requests
+            .into_iter()
+            .map(job)
+            .collect::<Result<(Vec<Job>, Vec<Ticket>)>>()?;
+        self.shared.push(jobs)?;
+        Ok(tickets)
     }
 
     /// [`submit`](Self::submit) with the events in a channel.

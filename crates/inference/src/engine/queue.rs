@@ -11,6 +11,9 @@ use crate::{InferenceError, Result};
 /// How often [`Shared::drain`] looks at its time limit.
 const TICK: Duration = Duration::from_millis(100);
 
+/// Parts of requests that may wait beside those of a request that finds the queue empty.
+const MAX_PARTS: usize = 1024;
+
 /// What an engine does and has done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct EngineStats {
@@ -68,10 +71,23 @@ enum Mode {
 }
 
 struct State {
-    waiting: VecDeque<Job>,
+    /// The jobs that wait, each with the number of its request; those of one request follow each other.
+    waiting: VecDeque<(u64, Job)>,
+    /// The number of the newest request.
+    newest: u64,
     mode: Mode,
     /// Whether the thread has requests.
     is_busy: bool,
+}
+
+impl State {
+    /// How many requests wait, each with all of its parts or some.
+    fn requests(&self) -> usize {
+        let numbers = self.waiting.iter().map(|(number, _)| number);
+        let next = numbers.clone().skip(1);
+        // Of each run of equal numbers, all but the first are left out.
+        self.waiting.len() - numbers.zip(next).filter(|(one, other)| one == other).count()
+    }
 }
 
 /// What the thread should do next.
@@ -96,6 +112,7 @@ impl Shared {
         Self {
             state: Mutex::new(State {
                 waiting: VecDeque::new(),
+                newest: 0,
                 mode: Mode::Open,
                 is_busy: false,
             }),
@@ -110,17 +127,24 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn push(&self, job: Job) -> Result<()> {
+    /// Accepts the jobs of one request, or none of them.
+    pub(super) fn push(&self, jobs: Vec<Job>) -> Result<()> {
         let mut state = self.state();
         if state.mode != Mode::Open {
             return Err(InferenceError::Stopping);
         }
-        if state.waiting.len() >= self.limit {
-            count(&self.counters.refused, 1);
-            return Err(InferenceError::QueueFull { limit: self.limit });
+        let limit = match state.waiting.len() >= MAX_PARTS.max(self.limit) {
+            true => state.requests(),
+            false => self.limit,
+        };
+        if state.requests() >= limit {
+            count(&self.counters.refused, jobs.len() as u64);
+            return Err(InferenceError::QueueFull { limit });
         }
-        count(&self.counters.accepted, 1);
-        state.waiting.push_back(job);
+        count(&self.counters.accepted, jobs.len() as u64);
+        state.newest += 1;
+        let number = state.newest;
+        state.waiting.extend(jobs.into_iter().map(|job| (number, job)));
         self.changed.notify_all();
         Ok(())
     }
@@ -133,12 +157,12 @@ impl Shared {
         state.is_busy = !is_idle;
         loop {
             let now = Instant::now();
-            let stays = |job: &Job| !job.is_cancelled() && !job.waited_too_long(now);
+            let stays = |(_, job): &(u64, Job)| !job.is_cancelled() && !job.waited_too_long(now);
             if !state.waiting.iter().all(stays) {
-                let (stay, go): (VecDeque<Job>, VecDeque<Job>) =
+                let (stay, go): (VecDeque<_>, VecDeque<_>) =
                     std::mem::take(&mut state.waiting).into_iter().partition(stays);
                 state.waiting = stay;
-                ended.extend(go);
+                ended.extend(go.into_iter().map(|(_, job)| job));
             }
             let is_done = state.waiting.is_empty() && is_idle;
             if is_done {
@@ -184,7 +208,7 @@ impl Shared {
     }
 
     pub(super) fn pop(&self) -> Option<Job> {
-        self.state().waiting.pop_front()
+        self.state().waiting.pop_front().map(|(_, job)| job)
     }
 
     /// Accepts nothing more, and ends everything.
@@ -194,12 +218,13 @@ impl Shared {
     }
 
     /// The requests that still wait once the engine is closed.
-    pub(super) fn rest(&self) -> VecDeque<Job> {
+    pub(super) fn rest(&self) -> Vec<Job> {
         let mut state = self.state();
         state.mode = Mode::Closed;
         state.is_busy = false;
         self.changed.notify_all();
-        std::mem::take(&mut state.waiting)
+        let waiting = std::mem::take(&mut state.waiting);
+        waiting.into_iter().map(|(_, job)| job).collect()
     }
 
     pub(super) fn drain(&self, limit: Duration) -> bool {

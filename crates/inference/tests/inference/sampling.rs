@@ -77,6 +77,7 @@ fn top_p_keeps_the_smallest_set_with_enough_mass() {
         ..Sampling::default()
     };
     assert_eq!(kept(&four(), &top(1e-9)), [2], "always at least one");
+    assert_eq!(kept(&four(), &top(0.0)), [2], "as in transformers");
     assert_eq!(kept(&four(), &top(0.39)), [2]);
     assert_eq!(kept(&four(), &top(0.41)), [0, 2]);
     assert_eq!(kept(&four(), &top(0.69)), [0, 2]);
@@ -273,7 +274,7 @@ fn settings_outside_their_range_are_refused_by_name() {
         ("temperature", |s| s.temperature = f64::NAN),
         ("temperature", |s| s.temperature = f64::INFINITY),
         ("top_k", |s| s.top_k = Some(0)),
-        ("top_p", |s| s.top_p = Some(0.0)),
+        ("top_p", |s| s.top_p = Some(-0.1)),
         ("top_p", |s| s.top_p = Some(1.1)),
         ("top_p", |s| s.top_p = Some(f64::NAN)),
         ("min_p", |s| s.min_p = Some(-0.1)),

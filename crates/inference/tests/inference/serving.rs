@@ -277,6 +277,44 @@ fn until(is_met: impl Fn() -> bool) {
 }
 
 #[test]
+fn requests_that_are_submitted_together_wait_as_one() {
+    let lm = model();
+    let engine = engine(&lm, EngineOptions { queue: 2, ..few(1) });
+    let gate = Gate::closed();
+    let (_ticket, events) = gate.submit(&engine);
+    until(|| engine.stats().waiting == 0);
+    let (send, answers) = std::sync::mpsc::channel();
+    let part = |index: usize| {
+        let send = send.clone();
+        let sink = move |event| {
+            if let Event::Finished { generation, .. } = event {
+                let _ = send.send((index, generation));
+            }
+        };
+        (request(index), sink)
+    };
+    let tickets = engine.submit_all((0..5).map(part)).expect("room");
+    assert_eq!((tickets.len(), engine.stats().waiting), (5, 5));
+    let second = engine.ask(request(1)).expect("room for a second request");
+    let error = engine.submit_all((0..2).map(part)).expect_err("no room");
+    assert!(matches!(error, InferenceError::QueueFull { limit: 2 }), "{error}");
+    assert_eq!((engine.stats().waiting, engine.stats().refused), (6, 2));
+    // One that is wrong leaves nothing of the others behind.
+    let wrong = Request::new(Prompt::Ids(vec![u32::MAX]), request(0).options);
+    let sink = |_: Event| ();
+    assert!(engine.submit_all([(request(0), sink), (wrong, sink)]).is_err());
+    assert_eq!(engine.stats().waiting, 6);
+    gate.open();
+    second.wait().expect("an answer");
+    let mut found: Vec<_> = answers.iter().take(5).collect();
+    found.sort_by_key(|(index, _)| *index);
+    for ((index, generation), alone) in found.into_iter().zip(alone(&lm, 5)) {
+        assert_eq!(*generation, alone.generation, "{index}");
+    }
+    assert!(matches!(events.iter().last(), Some(Event::Finished { .. })));
+}
+
+#[test]
 fn a_full_queue_refuses_and_who_waits_too_long_is_told() {
     let lm = model();
     let engine = engine(&lm, EngineOptions { queue: 2, ..few(1) });

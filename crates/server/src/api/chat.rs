@@ -12,6 +12,7 @@ use taal_tokenizer::chat::{self, ChatInput, Message};
 use utoipa::ToSchema;
 
 use super::openapi::merge;
+use super::texts::Named;
 use super::tools::{Callable, ToolCall, Tools};
 
 use crate::answering::{Answers, Extras, MAX_ALTERNATIVES, Settings, finish_reason, scored, token_text};
@@ -76,6 +77,7 @@ pub(super) struct Said {
 }
 
 merge!(ChatRequest: Settings, Own, Conversation, Form, Tools);
+merge!(RenderRequest: Named, Conversation, Tools);
 
 #[derive(Debug, Default, Deserialize, ToSchema)]
 struct Own {
@@ -178,8 +180,13 @@ pub(crate) struct RenderedToken {
 
 pub(crate) async fn render(State(app): State<Arc<App>>, Object(body): Object) -> Result<Json<Rendered>, Refusal> {
     super::computed(move || {
-        let (settings, conversation): (Settings, Conversation) = (parse::part(&body)?, parse::part(&body)?);
-        let served = app.model(settings.model.as_deref())?;
+        let (named, mut conversation): (Named, Conversation) = (parse::part(&body)?, parse::part(&body)?);
+        let tools: Tools = parse::part(&body)?;
+        if !tools.are_shown() {
+            conversation.tools = None;
+        }
+        tools.read()?;
+        let served = app.model(named.model.as_deref())?;
         let lm = &served.newest().lm;
         let spoken = rendered(lm, conversation)?;
         let token = |id: &u32| RenderedToken {

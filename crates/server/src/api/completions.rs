@@ -12,7 +12,9 @@ use utoipa::ToSchema;
 
 use super::Texts;
 use super::openapi::merge;
-use crate::answering::{Answers, Extras, MAX_ALTERNATIVES, Settings, finish_reason, logarithm, scored, token_text};
+use crate::answering::{
+    Answers, Extras, MAX_ALTERNATIVES, Settings, finish_reason, logarithm, scored, token_bytes, token_text,
+};
 use crate::app::App;
 use crate::body::Object;
 use crate::failure::Refusal;
@@ -188,8 +190,10 @@ struct Part {
     prompt: Vec<u32>,
     echo: bool,
     has_logprobs: bool,
-    /// Characters so far, prompt included.
+    /// Whole characters so far, prompt included.
     characters: usize,
+    /// The bytes of the next character so far.
+    begun: Vec<u8>,
     logprobs: CompletionLogprobs,
 }
 
@@ -206,6 +210,7 @@ impl Part {
             echo: asked.echo,
             has_logprobs: asked.logprobs.is_some(),
             characters,
+            begun: Vec::new(),
             logprobs: CompletionLogprobs::default(),
         }
     }
@@ -241,9 +246,13 @@ impl Part {
 
     fn score(&mut self, id: u32, score: Option<&TokenScore>) {
         let text = token_text(&self.lm, id);
-        let length = text.chars().count();
         add(&mut self.logprobs, &self.lm, text, score, self.characters);
-        self.characters += length;
+        let tokenizer = self.lm.tokenizer.as_ref();
+        // The text of the answer is without special tokens.
+        if tokenizer.is_none_or(|tokenizer| !tokenizer.is_left_out(id)) {
+            self.begun.extend(token_bytes(&self.lm, id));
+            self.characters += taken_characters(&mut self.begun);
+        }
     }
 
     fn has_scores(&self) -> bool {
@@ -253,6 +262,24 @@ impl Part {
     /// The log-probabilities since the last call.
     fn taken(&mut self) -> Option<CompletionLogprobs> {
         self.has_logprobs.then(|| std::mem::take(&mut self.logprobs))
+    }
+}
+
+/// Takes whole characters from the beginning of bytes, and counts them; bytes that are no character count as one.
+fn taken_characters(bytes: &mut Vec<u8>) -> usize {
+    let mut count = 0;
+    loop {
+        let (whole, wrong) = match std::str::from_utf8(bytes) {
+            Ok(_) => (bytes.len(), None),
+            Err(error) => (error.valid_up_to(), error.error_len()),
+        };
+        // Each character has one byte that does not continue another one.
+        count += bytes[..whole].iter().filter(|byte| **byte & 0xC0 != 0x80).count();
+        bytes.drain(..whole + wrong.unwrap_or(0));
+        match wrong {
+            Some(_) => count += 1,
+            None => return count,
+        }
     }
 }
 
@@ -278,4 +305,19 @@ fn add(all: &mut CompletionLogprobs, lm: &LanguageModel, text: String, score: Op
     all.token_logprobs.push(score.map(|score| logarithm(score.logprob)));
     all.top_logprobs.push(top);
     all.text_offset.push(offset);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn characters_count_once_they_are_whole() {
+        let mut begun = Vec::new();
+        let counts = [&b"a"[..], b"\xf0", b"\x9f\x98", b"\x80b", b"\xff\xc3", b"x", b""].map(|bytes| {
+            begun.extend(bytes);
+            taken_characters(&mut begun)
+        });
+        assert_eq!(counts, [1, 0, 0, 2, 1, 2, 0]);
+    }
 }

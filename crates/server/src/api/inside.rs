@@ -67,11 +67,13 @@ pub(crate) async fn trace(State(app): State<Arc<App>>, Object(body): Object) -> 
         let request: TraceRequest = parse::part(&body)?;
         let served = app.model(request.model.as_deref())?;
         let lm = &served.newest().lm;
+        let field = request.field();
         let (prompt, left_out) = prompt(lm, request)?;
         // It takes as much memory as a long prompt, so one is computed at a time.
         let _turn = app.turn();
         let begin = app.begin_energy();
-        let trace = taal_insight::trace(lm, &prompt, &TraceOptions { top: TOP })?;
+        let trace = taal_insight::trace(lm, &prompt, &TraceOptions { top: TOP });
+        let trace = trace.map_err(|error| Refusal::from(error).or_of(field))?;
         let tokens = match &prompt {
             Prompt::Ids(ids) => ids.len(),
             Prompt::Text(text) => encoded(lm, text)?.len(),
@@ -86,8 +88,19 @@ pub(crate) async fn trace(State(app): State<Arc<App>>, Object(body): Object) -> 
     .await
 }
 
+impl TraceRequest {
+    /// The field that has the text.
+    fn field(&self) -> &'static str {
+        match self.messages {
+            Some(_) => "messages",
+            None => "prompt",
+        }
+    }
+}
+
 /// What the model reads, and how many tokens were left out.
 fn prompt(lm: &LanguageModel, request: TraceRequest) -> Result<(Prompt, usize), Refusal> {
+    let field = request.field();
     let prompt = match (request.prompt, request.messages) {
         (Some(texts), None) => one(texts)?,
         (None, Some(messages)) => Prompt::Ids(rendered(lm, Conversation::new(messages))?.ids),
@@ -98,19 +111,31 @@ fn prompt(lm: &LanguageModel, request: TraceRequest) -> Result<(Prompt, usize), 
     // A masked model reads a text between the tokens that begin and end one, so its text stays a text.
     let ids = match (&prompt, is_causal) {
         (Prompt::Text(text), false) => encoded(lm, text)?,
-        _ => lm.prompt_ids(&prompt)?,
+        _ => lm
+            .prompt_ids(&prompt)
+            .map_err(|error| Refusal::from(error).or_of(field))?,
     };
     let most = most_tokens(lm);
+    let context = lm.model.config().context_limit();
     match request.last {
         Some(0) => Err(Refusal::field("last", "expected at least 1, got 0")),
         Some(last) if is_causal => {
             let left_out = ids.len() - ids.len().min(last.min(most));
             Ok((Prompt::Ids(ids[left_out..].to_vec()), left_out))
         }
-        _ if ids.len() > most => Err(Refusal::from(InferenceError::PromptTooLong {
+        _ if context.is_some_and(|context| ids.len() > context) => Err(Refusal::from(InferenceError::PromptTooLong {
             tokens: ids.len(),
-            context: most,
-        })),
+            context: context.unwrap_or(most),
+        })
+        .of(field)),
+        _ if ids.len() > most => Err(Refusal::too_long(
+            field,
+            format!(
+                "the weights of all heads are returned for at most {most} tokens of this model, and the text has {}: give a \
+                 shorter one, or last",
+                ids.len()
+            ),
+        )),
         _ => Ok((prompt, 0)),
     }
 }

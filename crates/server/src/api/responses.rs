@@ -49,6 +49,21 @@ struct Own {
     /// Not supported: responses are not kept.
     #[schema(max_length = 0)]
     previous_response_id: Option<String>,
+    /// Not supported: an answer is text. Must be empty, or `tool_choice` `none`.
+    #[schema(value_type = Option<Vec<Object>>)]
+    tools: Option<Vec<Value>>,
+    /// `none` or `auto`.
+    #[schema(value_type = Option<Value>)]
+    tool_choice: Option<Value>,
+    /// Not supported: conversations are not kept for this address.
+    #[schema(value_type = Option<Value>)]
+    conversation: Option<Value>,
+    /// Not supported: prompts are not kept.
+    #[schema(value_type = Option<Value>)]
+    prompt: Option<Value>,
+    /// Must be false: an answer is given at once.
+    background: Option<bool>,
+    #[serde(default, deserialize_with = "parse::object")]
     text: Option<TextSettings>,
     /// Returned as it is.
     metadata: Option<BTreeMap<String, String>>,
@@ -57,6 +72,7 @@ struct Own {
 /// What the text of a response must be.
 #[derive(Debug, Deserialize, ToSchema)]
 struct TextSettings {
+    #[serde(default, deserialize_with = "parse::object")]
     format: Option<Format>,
 }
 
@@ -140,12 +156,44 @@ impl Own {
             );
             return wrong("truncation", message);
         }
+        self.check_unsupported()?;
         match self.previous_response_id.as_deref().is_some_and(|id| !id.is_empty()) {
             true => wrong(
                 "previous_response_id",
                 "responses are not kept: send the whole conversation in input".to_owned(),
             ),
             false => Ok(()),
+        }
+    }
+
+    fn check_unsupported(&self) -> Result<(), Refusal> {
+        let wrong = |field: &str, message: &str| Err(Refusal::field(field, message));
+        let choice = self.tool_choice.as_ref();
+        if let Some(choice) = choice.filter(|choice| !["none", "auto"].iter().any(|mode| **choice == *mode)) {
+            let given = taal_store::excerpt(&choice.to_string());
+            let message =
+                format!("functions are called in /v1/chat/completions only: expected none or auto, got {given}");
+            return wrong("tool_choice", &message);
+        }
+        let has_tools = self.tools.as_ref().is_some_and(|tools| !tools.is_empty());
+        if has_tools && choice.is_none_or(|choice| *choice != "none") {
+            return wrong(
+                "tools",
+                "functions are called in /v1/chat/completions only: leave them out",
+            );
+        }
+        if self.conversation.is_some() {
+            return wrong("conversation", "it is not kept: send the whole conversation in input");
+        }
+        if self.prompt.is_some() {
+            return wrong(
+                "prompt",
+                "prompts are not kept: send the text in instructions and input",
+            );
+        }
+        match self.background {
+            Some(true) => wrong("background", "an answer is given at once: expected false, got true"),
+            _ => Ok(()),
         }
     }
 

@@ -30,7 +30,7 @@ const MAX_GUESSES: usize = 100;
 #[derive(Deserialize, ToSchema)]
 pub(super) struct Named {
     /// A name of /v1/models; without it, the first model answers.
-    model: Option<String>,
+    pub(super) model: Option<String>,
 }
 
 merge!(EmbeddingRequest: Named, Vectorize);
@@ -163,7 +163,7 @@ pub(crate) async fn embeddings(State(app): State<Arc<App>>, Object(body): Object
         let tokenizer = tokenizer_of(lm, "the vector of a text")?;
         let (mut data, mut tokens) = (Vec::new(), 0);
         for (index, input) in request.input.all.iter().enumerate() {
-            let (vector, count) = embedded(lm, tokenizer, input)?;
+            let (vector, count) = embedded(lm, tokenizer, input).map_err(Refusal::of_input)?;
             tokens += count;
             let embedding = match is_coded {
                 true => {
@@ -201,8 +201,7 @@ fn embedded(lm: &LanguageModel, tokenizer: &Tokenizer, input: &Prompt) -> Result
                 return Err(Refusal::from(InferenceError::PromptTooLong {
                     tokens: count,
                     context: count - cut.min(count),
-                })
-                .of("input"));
+                }));
             }
             Ok((taal_inference::embed(lm, text, None)?, count))
         }
@@ -269,7 +268,8 @@ pub(crate) async fn fill_mask(State(app): State<Arc<App>>, Object(body): Object)
             let Prompt::Text(text) = input else {
                 return Err(Refusal::field("input", "expected texts with [MASK], got token ids"));
             };
-            data.push(taal_inference::fill(lm, text, &options)?);
+            let filled = taal_inference::fill(lm, text, &options);
+            data.push(filled.map_err(|error| Refusal::from(error).of_input())?);
             let ids = tokenizer.encode(&lm.normalized(text)).map_err(InferenceError::from)?;
             tokens += ids.len();
         }

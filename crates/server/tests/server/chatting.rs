@@ -212,19 +212,18 @@ fn a_conversation_that_cannot_be_rendered_or_does_not_fit_is_refused() {
 fn every_field_of_a_conversation_is_refused_by_name_when_its_type_is_wrong() {
     let server = server();
     let all = get(server.address, "/openapi.json").json();
-    for field in all["components"]["schemas"]["ChatRequest"]["properties"]
-        .as_object()
-        .expect("fields")
-        .keys()
-    {
-        let mut request = json!({"messages": conversation(), "max_tokens": 1});
-        request[field] = json!([[{"no": "such thing"}]]);
-        let reply = post(server.address, PATH, &request);
-        assert_eq!(reply.status, 400, "{field}: {reply:?}");
-        let (message, param, _) = reply.error();
-        assert!(
-            param.as_str().is_some_and(|param| param.starts_with(field.as_str())),
-            "{field}: {message}"
-        );
+    for (name, path) in [("ChatRequest", PATH), ("RenderRequest", "/v1/chat/render")] {
+        let fields = all["components"]["schemas"][name]["properties"].as_object();
+        for field in fields.expect("fields").keys() {
+            let mut request = json!({"messages": conversation(), "max_tokens": 1});
+            request[field] = json!([[{"no": "such thing"}]]);
+            let reply = post(server.address, path, &request);
+            assert_eq!(reply.status, 400, "{path} {field}: {reply:?}");
+            let (message, param, _) = reply.error();
+            assert!(
+                param.as_str().is_some_and(|param| param.starts_with(field.as_str())),
+                "{path} {field}: {message}"
+            );
+        }
     }
 }

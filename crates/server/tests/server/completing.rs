@@ -204,6 +204,31 @@ fn echo_and_logprobs_score_the_prompt() {
         .collect();
     assert_eq!(offsets[0], 0);
     assert!(offsets.is_sorted());
+    // Tokens that are parts of a character begin where it does.
+    let text = "a 😀 b c";
+    let ids = tokenizer.encode(text).expect("ids");
+    let request = json!({"prompt": text, "echo": true, "logprobs": 0, "max_tokens": 0});
+    let reply = post(server.address, "/v1/completions", &request).json();
+    let mut length = 0;
+    let expected: Vec<usize> = ids
+        .iter()
+        .map(|id| {
+            let before = text
+                .char_indices()
+                .filter(|(at, character)| at + character.len_utf8() <= length);
+            let offset = before.count();
+            length += tokenizer.token_bytes(*id).expect("bytes").len();
+            offset
+        })
+        .collect();
+    assert_eq!(
+        expected.iter().filter(|offset| **offset == 2).count(),
+        4,
+        "{expected:?}"
+    );
+    assert_eq!(reply["choices"][0]["logprobs"]["text_offset"], json!(expected));
+    let text = "the cat sat on the mat; é";
+    let ids = tokenizer.encode(text).expect("ids");
     // Without a new token, and in a stream.
     let request = json!({"prompt": text, "echo": true, "logprobs": 2, "max_tokens": 0});
     let reply = post(server.address, "/v1/completions", &request).json();

@@ -25,7 +25,7 @@ fn every_field_is_refused_by_name_when_its_type_is_wrong() {
             continue;
         };
         // A conversation needs a model with a template; its fields are tested with one.
-        if ["ChatRequest", "ResponseRequest"].contains(&name) {
+        if ["ChatRequest", "RenderRequest", "ResponseRequest"].contains(&name) {
             continue;
         }
         let schema = &all["components"]["schemas"][name];
@@ -66,7 +66,7 @@ fn values_outside_their_range_are_refused_by_name() {
     let server = server();
     for (field, values) in [
         ("temperature", vec![json!(-0.1), json!(-1)]),
-        ("top_p", vec![json!(0), json!(1.1), json!(-1)]),
+        ("top_p", vec![json!(-0.1), json!(1.1), json!(-1)]),
         ("top_k", vec![json!(0), json!(-1), json!(1.5)]),
         ("min_p", vec![json!(-0.1), json!(2)]),
         ("typical_p", vec![json!(0), json!(1.5)]),
@@ -97,7 +97,12 @@ fn values_outside_their_range_are_refused_by_name() {
                 json!({"-1": 1}),
             ],
         ),
-        ("seed", vec![json!(0.5), json!("1")]),
+        ("seed", vec![json!(0.5), json!("1"), json!(1e20)]),
+        (
+            "stream_options",
+            vec![json!([]), json!("usage"), json!({"include_usage": 1})],
+        ),
+        ("response_format", vec![json!([]), json!(["text"]), json!("json")]),
         ("max_tokens", vec![json!(-1), json!("many"), json!(1e3)]),
         ("best_of", vec![json!(2)]),
         ("suffix", vec![json!("the end")]),
@@ -182,6 +187,7 @@ fn with_a_key_every_address_but_the_page_and_the_health_check_needs_it() {
             }
         }
         assert_ne!(keyed(method, &path, "Bearer open-sesame").status, 401, "{path}");
+        assert_ne!(keyed(method, &path, "bearer open-sesame").status, 401, "{path}");
     }
 }
 

@@ -63,6 +63,8 @@ fn answers_have_the_form_that_was_asked_for() {
     let reply = post(server.address, CHAT, &chat).json();
     let text = reply["choices"][0]["message"]["content"].as_str().expect("a text");
     assert!(text.trim_start().starts_with('{'), "{text}");
+    chat["response_format"] = json!({"type": "json_object", "schema": schema()});
+    is_valid(&post(server.address, CHAT, &chat).json()["choices"][0]["message"]["content"]);
     chat["response_format"] = json!({"type": "text"});
     assert_eq!(post(server.address, CHAT, &chat).status, 200);
 }

@@ -54,6 +54,19 @@ fn bodies_that_are_no_request_are_refused() {
     let mut invalid = head_of_json(PATH, 14).into_bytes();
     invalid.extend(b"{\"prompt\":\"\xff\"}");
     assert_eq!(send(server.address, &invalid).status, 400);
+    // Also in a field that nobody reads.
+    let mut unread = head_of_json(PATH, 41).into_bytes();
+    unread.extend(b"{\"prompt\":\"a\",\"max_tokens\":1,\"other\":\"\xff\"}");
+    let reply = send(server.address, &unread);
+    assert!(reply.status == 400 && reply.error().0.contains("UTF-8"), "{reply:?}");
+    // A name that is missing or there twice is the field.
+    for body in ["{\"max_tokens\": 1, \"max_tokens\": 2}", "{\"seed\": 1, \"seed\": 1}"] {
+        let request = format!("{}{body}", head_of_json(PATH, body.len()));
+        let (message, param, _) = send(server.address, request.as_bytes()).error();
+        assert!(body.contains(param.as_str().expect("a field")), "{body}: {message}");
+    }
+    let (message, param, _) = post(server.address, "/v1/embeddings", &json!({"model": "tiny"})).error();
+    assert_eq!(param, "input", "{message}");
     for kind in [
         "",
         "Content-Type: text/plain\r\n",
@@ -186,6 +199,21 @@ fn a_full_queue_is_429_and_a_wait_that_is_too_long_503() {
     drop(streaming);
     until(|| server.stats().running == 0);
     assert_eq!(post(address, PATH, &json!({"prompt": "a"})).status, 200);
+}
+
+/// All answers of a request are one request in the queue.
+#[test]
+fn a_request_for_many_answers_is_served_by_an_idle_server_whatever_its_queue() {
+    let small = EngineOptions {
+        slots: 2,
+        queue: 1,
+        ..EngineOptions::default()
+    };
+    let server = serve(&[("tiny", causal())], small, options());
+    let request = json!({"prompt": vec!["a"; 20], "n": 3, "max_tokens": 2});
+    let reply = post(server.address, PATH, &request);
+    assert_eq!(reply.status, 200, "{reply:?}");
+    assert_eq!(reply.json()["choices"].as_array().map(Vec::len), Some(60));
 }
 
 #[test]

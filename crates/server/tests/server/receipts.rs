@@ -34,6 +34,19 @@ fn every_kind_of_answer_comes_with_a_receipt_that_gives_it_again() {
     for choice in choices {
         assert_eq!(again(&lm, &choice["receipt"]), choice["text"]);
     }
+    // Such a seed may be sent back, whatever its size.
+    let receipt = &choices[1]["receipt"];
+    let seed = &receipt["options"]["sampling"]["seed"];
+    let one = json!({"prompt": "the cat", "max_tokens": 9, "seed": seed});
+    assert_eq!(
+        ask("/v1/completions", &one).json()["choices"][0]["text"],
+        choices[1]["text"]
+    );
+    let text = |seed: Value| {
+        let one = json!({"prompt": "the cat", "max_tokens": 9, "seed": seed});
+        ask("/v1/completions", &one).json()["choices"][0]["text"].clone()
+    };
+    assert_eq!(text(json!(u64::MAX)), text(json!(-1)));
     // A stream has it in the last part of each answer.
     request["seed"] = json!(5);
     let whole = ask("/v1/completions", &request).json();

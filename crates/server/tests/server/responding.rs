@@ -128,6 +128,13 @@ fn what_a_response_cannot_do_is_refused_by_name() {
         ("max_output_tokens", json!(-1)),
         ("temperature", json!("hot")),
         ("metadata", json!({"a": 1})),
+        ("tools", json!([{"type": "function", "name": "f"}])),
+        ("tool_choice", json!("required")),
+        ("tool_choice", json!({"type": "function", "name": "f"})),
+        ("conversation", json!("conv_1")),
+        ("prompt", json!({"id": "pmpt_1"})),
+        ("background", json!(true)),
+        ("text", json!([])),
     ] {
         let mut request = json!({"input": "the cat", "max_output_tokens": 1});
         request[field] = value.clone();
@@ -139,6 +146,9 @@ fn what_a_response_cannot_do_is_refused_by_name() {
             "{field}: {param}: {message}"
         );
     }
+    let request = json!({"input": "a", "max_output_tokens": 1, "tools": [], "tool_choice": "auto", "background": false,
+        "conversation": null, "prompt": null, "text": null});
+    assert_eq!(post(server.address, PATH, &request).status, 200);
     let reply = post(server.address, PATH, &json!({"input": "a", "model": "bare"}));
     assert_eq!((reply.status, reply.error().2), (400, json!("no_chat_template")));
 }

@@ -85,6 +85,24 @@ fn gaps_are_filled_as_the_library_fills_them() {
     assert!(refused(json!({"model": "masked", "input": text, "top": 0})).starts_with("top"));
     assert!(refused(json!({"model": "masked", "input": text, "top": 101})).starts_with("top"));
     assert!(refused(json!({"model": "masked", "input": [1, 2]})).starts_with("input"));
+    let long = format!("[MASK] {}", "the cat ".repeat(40));
+    let reply = post(
+        server.address,
+        "/v1/fill-mask",
+        &json!({"model": "masked", "input": long}),
+    );
+    let (message, param, code) = reply.error();
+    assert_eq!(
+        (reply.status, param, code),
+        (400, json!("input"), json!("context_length_exceeded"))
+    );
+    assert!(message.contains("32"), "{message}");
+    for (path, input) in [("/v1/fill-mask", "no gap"), ("/v1/embeddings", "")] {
+        let reply = post(server.address, path, &json!({"model": "masked", "input": input}));
+        let (message, param, _) = reply.error();
+        assert_eq!((reply.status, param), (400, json!("input")), "{message}");
+        assert!(message.starts_with("input: "), "{message}");
+    }
 }
 
 #[test]
