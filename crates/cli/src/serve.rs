@@ -64,6 +64,7 @@ pub fn run(arguments: &ServeArguments) -> Result<(), Failure> {
         let of_model = |adapter: &&NamedAdapter| adapter.model.as_ref().map_or(index == 0, |wanted| *wanted == name);
         let adapters = arguments.adapter.iter().filter(of_model);
         let lm = opener.open_with_adapters(&model.dir, adapters)?;
+        note_context(&name, &lm, arguments.context);
         let served = ServedModel::start(&name, lm, engine.clone())?;
         let adapters = served.adapters();
         models.push(served);
@@ -73,6 +74,7 @@ pub fn run(arguments: &ServeArguments) -> Result<(), Failure> {
         let (run_dir, name) = (run.dir.clone(), run.request_name());
         let newest = Newest::new(opener, run_dir);
         let lm = newest.first()?;
+        note_context(&name, &lm, arguments.context);
         models.push(ServedModel::start(&name, lm, engine)?.renewed_by(move || newest.newer()));
     }
     #[cfg(target_os = "linux")]
@@ -103,6 +105,18 @@ pub fn run(arguments: &ServeArguments) -> Result<(), Failure> {
         terminal::message("some answers were cut off: they took longer than --stop-seconds");
     }
     Ok(())
+}
+
+/// Says where `--context` asks for more than a model has.
+fn note_context(name: &str, lm: &LanguageModel, wanted: Option<usize>) {
+    let limit = lm.model.config().context_limit();
+    if let (Some(wanted), Some(limit)) = (wanted, limit)
+        && wanted > limit
+    {
+        terminal::message(&format!(
+            "note: --context {wanted} is more than {name} has: it reads {limit} tokens"
+        ));
+    }
 }
 
 /// How models are opened.

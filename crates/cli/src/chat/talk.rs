@@ -196,8 +196,16 @@ impl<'a> Talk<'a> {
             ..self.options.clone()
         };
         let generation = self.answer(&Prompt::Ids(ids), options)?;
-        if generation.finish_reason == FinishReason::Length && generation.token_ids.len() == room {
-            terminal::message("note: the answer ends here because the context is full; /new starts a new conversation");
+        let tokens = generation.token_ids.len();
+        match generation.finish_reason {
+            FinishReason::Length if tokens == room => terminal::message(
+                "note: the answer ends here because the context is full; /new starts a new conversation",
+            ),
+            FinishReason::Length => terminal::message(&format!(
+                "note: the answer ends here because it has {} tokens (--max-tokens)",
+                grouped(tokens as u64)
+            )),
+            _ => (),
         }
         self.turns.push(Turn {
             role: "assistant",

@@ -48,6 +48,11 @@ fn a_scripted_chat_answers_saves_and_says_the_same_again() {
         &short,
         "de kat\n\n/save a.json\nde rat\n/save a.json\n/stats\n/quit\nde trap\n",
     );
+    let said = stderr(&output);
+    assert!(
+        said.contains("the answer ends here because it has 5 tokens (--max-tokens)"),
+        "{said}"
+    );
     let text = done(output);
     let saved: serde_json::Value = serde_json::from_str(&place.read("a.json")).expect("JSON");
     let messages = saved["messages"].as_array().expect("messages");

@@ -82,7 +82,10 @@ fn an_adapter_answers_under_its_own_name_as_the_merged_model_does() {
         "--json",
     ]));
     let adapter = ["--adapter", "tuned=tuned", "--adapter", "base:again=tuned"];
-    let (_server, address, _) = serve(&place, &[&["--model", "base"], &adapter[..]].concat());
+    let arguments = ["--model", "base", "--context", "100000"];
+    let (_server, address, messages) = serve(&place, &[&arguments[..], &adapter[..]].concat());
+    let mut messages = std::iter::from_fn(|| messages.recv_timeout(Duration::from_secs(20)).ok());
+    assert!(messages.any(|line| line.contains("--context 100000 is more than base has")));
     let models = got(&address, "/v1/models");
     let names = |field: &str| -> Vec<serde_json::Value> {
         let models = models["data"].as_array().expect("models").iter();
