@@ -98,7 +98,8 @@ fn check_exact(value: &Value, place: &str) -> Result<(), String> {
         Value::Number(number) => {
             let float = number.as_f64().unwrap_or(f64::INFINITY);
             let is_exact = match (number.as_i64(), number.as_u64()) {
-                (Some(whole), _) => float as i128 == i128::from(whole),
+                // The library negates numbers below zero.
+                (Some(whole), _) => whole > i64::MIN && float as i128 == i128::from(whole),
                 (None, Some(whole)) => float as i128 == i128::from(whole),
                 // A whole number of so many digits has lost some of them when it was read.
                 (None, None) => float.abs() < MAX_WHOLE,
