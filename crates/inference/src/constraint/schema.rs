@@ -5,6 +5,9 @@ use serde_json::{Map, Value};
 /// Properties that a schema may name. The library takes time quadratic in their number.
 const MAX_PROPERTIES: usize = 2_000;
 
+/// Patterns of keys. The library compares each with each other one.
+const MAX_PATTERNS: usize = 64;
+
 /// The largest whole number below which all have 64-bit floating point, in which the library computes.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
@@ -45,17 +48,29 @@ const MAPS: [&str; 5] = [
 ///
 /// What cannot be kept, and its place.
 pub(super) fn kept(mut schema: Value) -> Result<Value, String> {
-    let mut count = 0;
-    visit(&mut schema, "#", &mut count)?;
-    match count > MAX_PROPERTIES {
-        true => Err(format!(
-            "it has {count} properties, and at most {MAX_PROPERTIES} are read: divide it, or leave some out"
-        )),
-        false => Ok(schema),
+    let mut size = Size::default();
+    visit(&mut schema, "#", &mut size)?;
+    for (count, what, most) in [
+        (size.properties, "properties", MAX_PROPERTIES),
+        (size.patterns, "patterns of properties", MAX_PATTERNS),
+    ] {
+        if count > most {
+            return Err(format!(
+                "it has {count} {what}, and at most {most} are read: divide it, or leave some out"
+            ));
+        }
     }
+    Ok(schema)
 }
 
-fn visit(schema: &mut Value, place: &str, count: &mut usize) -> Result<(), String> {
+/// What a schema has, all its parts together.
+#[derive(Default)]
+struct Size {
+    properties: usize,
+    patterns: usize,
+}
+
+fn visit(schema: &mut Value, place: &str, size: &mut Size) -> Result<(), String> {
     let Some(keys) = schema.as_object_mut() else {
         return Ok(());
     };
@@ -71,10 +86,10 @@ fn visit(schema: &mut Value, place: &str, count: &mut usize) -> Result<(), Strin
         match keys.get_mut(name) {
             Some(Value::Array(all)) => {
                 for (index, schema) in all.iter_mut().enumerate() {
-                    visit(schema, &format!("{place}/{index}"), count)?;
+                    visit(schema, &format!("{place}/{index}"), size)?;
                 }
             }
-            Some(schema) => visit(schema, &place, count)?,
+            Some(schema) => visit(schema, &place, size)?,
             None => (),
         }
     }
@@ -82,11 +97,13 @@ fn visit(schema: &mut Value, place: &str, count: &mut usize) -> Result<(), Strin
         let Some(all) = keys.get_mut(name).and_then(Value::as_object_mut) else {
             continue;
         };
-        if name == "properties" {
-            *count += all.len();
+        match name {
+            "properties" => size.properties += all.len(),
+            "patternProperties" => size.patterns += all.len(),
+            _ => (),
         }
         for (key, schema) in all {
-            visit(schema, &format!("{place}/{name}/{key}"), count)?;
+            visit(schema, &format!("{place}/{name}/{key}"), size)?;
         }
     }
     Ok(())

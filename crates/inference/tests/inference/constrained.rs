@@ -361,6 +361,8 @@ fn what_a_schema_says_and_cannot_be_kept_is_refused_with_its_place() {
     let pattern = json!({"type": "object", "minProperties": 2, "patternProperties": {"^a$": {"const": 1}}, "additionalProperties": false});
     let long: Value = serde_json::from_str("{\"const\": 12345678901234567890123}").expect("JSON");
     let many: serde_json::Map<String, Value> = (0..2001).map(|index| (index.to_string(), json!(true))).collect();
+    let patterns = (0..65).map(|index| (format!("^{index}$"), json!(true)));
+    let patterns: serde_json::Map<String, Value> = patterns.collect();
     for (schema, place) in [
         (
             json!({"enum": ["a", exact + 1]}),
@@ -388,6 +390,10 @@ fn what_a_schema_says_and_cannot_be_kept_is_refused_with_its_place() {
         (
             json!({"type": "object", "properties": many}),
             "2001 properties, and at most 2000",
+        ),
+        (
+            json!({"type": "object", "patternProperties": patterns}),
+            "65 patterns of properties, and at most 64",
         ),
     ] {
         match constrained(&lm, &Prompt::from("{"), Constraint::JsonSchema(schema.clone())) {
