@@ -180,6 +180,9 @@ pub enum InferenceError {
         /// What is not finite, with its verb.
         what: String,
     },
+    /// Nobody waits for the result.
+    #[error("the work was cancelled before its end")]
+    Cancelled,
     /// The device failed.
     #[error("the device failed while computing ({detail}); if its memory is full, use a smaller model, or the CPU")]
     Device {
@@ -267,6 +270,7 @@ impl InferenceError {
             | Self::SentenceTooLong { .. }
             | Self::QueueFull { .. }
             | Self::WaitedTooLong
+            | Self::Cancelled
             | Self::Stopping => ErrorKind::Usage,
             Self::TokenizerMismatch { .. } => ErrorKind::Corrupt,
             Self::NotFinite { .. } => ErrorKind::Diverged,

@@ -90,6 +90,6 @@ pub use session::Session;
 pub use speculative::{Draft, Speculated, SpeculativeOptions, generate_speculatively};
 pub use stop::{Passed, StopFilter};
 pub use translate::{
-    Alternative, Doubt, Doubts, Line, TranslateOptions, Translation, Translator, WordAttention, check_languages,
+    Alternative, Cut, Doubt, Doubts, Line, TranslateOptions, Translation, Translator, WordAttention, check_languages,
     check_translator, own_loss, translate,
 };

@@ -1,9 +1,13 @@
 //! Translation: sources to texts in another language, several at once, by beam search.
 
+mod copied;
 mod doubt;
 mod search;
+mod sentences;
 mod source;
 mod words;
+
+use std::sync::atomic::AtomicBool;
 
 use rayon::prelude::*;
 use serde::Serialize;
@@ -14,7 +18,7 @@ use taal_tokenizer::Tokenizer;
 pub use self::doubt::{Doubt, Doubts};
 use self::search::Searcher;
 pub use self::source::Line;
-use self::source::{Part, Reader};
+use self::source::{Part, Piece, Reader};
 pub use self::words::WordAttention;
 use crate::beam::search::Ended;
 use crate::beam::{BeamOptions, EarlyStopping};
@@ -112,6 +116,16 @@ impl TranslateOptions {
     }
 }
 
+/// What ended a translation that did not end by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cut {
+    /// [`TranslateOptions::max_tokens`], or its default.
+    MaxTokens,
+    /// The model's context.
+    Context,
+}
+
 /// A translation, in the form that `taal translate --json` prints.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Translation {
@@ -131,16 +145,19 @@ pub struct Translation {
     pub tokens: usize,
     /// Whether it ended by itself, not because it was as long as it may be.
     pub is_complete: bool,
-    /// In how many parts the source was translated: more than 1 where it is longer than the model reads.
+    /// What ended it, or the first part that did not end by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cut_by: Option<Cut>,
+    /// In how many parts the source was translated, see [`Translator`].
     pub parts: usize,
-    /// How many tokens of the source the tokenizer does not know.
+    /// How many tokens of the source the tokenizer does not know, or are of words that were copied.
     pub unknown: usize,
     /// How many tokens the source has.
     pub source_tokens: usize,
-    /// Other translations, the best first; none where there are several parts.
+    /// Other translations, the best first; of a source in several parts each differs from the translation in one part.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub alternatives: Vec<Alternative>,
-    /// What each word of the translation attends to, where it was asked for and there is one part.
+    /// What each word of the translation attends to, where it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attention: Option<WordAttention>,
 }
@@ -164,9 +181,15 @@ pub struct Alternative {
 /// the log-probability of `n` tokens is divided by `n` to the power of the length penalty. A source computes the same bits alone and in any
 /// batch, so its translation does not depend on the others.
 ///
-/// A source that the model cannot read whole is translated in parts that end where sentences do. A character that the tokenizer does not
-/// know becomes its unknown token; where the translation has one, it is replaced by the text of the source's unknown token with the highest
-/// attention. Tokenizers that spell in bytes have no unknown characters.
+/// A source is translated line by line, and sentence by sentence where the model's directory says which languages it translates: such models
+/// were trained on sentences. Another model gets a line whole, or in as few parts as it can read that end where sentences do. The white space
+/// between parts stays as it is.
+///
+/// A character that the tokenizer does not know becomes its unknown token; where the translation has one, it is replaced by the text of the
+/// source's unknown token with the highest attention. A tokenizer that spells in bytes knows all characters, but a model cannot write those
+/// it never read: a word with a character above U+00FF of which no token has all bytes, such as 田中 or an emoji, is replaced by a name that
+/// the source does not have, and the word takes the name's place in the translation. Where a translation does not have each name once, the
+/// source is translated as it is; a sentence without other words stays as it is.
 ///
 /// ```
 /// use burn::tensor::Device;
@@ -191,6 +214,7 @@ pub struct Translator<'a> {
     tokenizer: &'a Tokenizer,
     options: TranslateOptions,
     reader: Reader<'a>,
+    is_cancelled: Option<&'a AtomicBool>,
 }
 
 impl<'a> Translator<'a> {
@@ -212,7 +236,15 @@ impl<'a> Translator<'a> {
             tokenizer,
             reader: Reader::new(lm, tokenizer),
             options,
+            is_cancelled: None,
         })
+    }
+
+    /// The same with a flag that ends its work with [`InferenceError::Cancelled`] before the next token once it is set.
+    #[must_use]
+    pub fn with_cancel(mut self, is_cancelled: &'a AtomicBool) -> Self {
+        self.is_cancelled = Some(is_cancelled);
+        self
     }
 
     /// What the model's files say about its languages.
@@ -220,7 +252,12 @@ impl<'a> Translator<'a> {
         self.lm.translation.as_ref()
     }
 
-    /// Reads a source: its tokens, in parts where it is longer than the model reads.
+    /// The most tokens of a text that the model reads or writes, where it has a limit.
+    pub fn context(&self) -> Option<usize> {
+        self.lm.model.config().context_limit()
+    }
+
+    /// Reads a source: its tokens, in the parts that are translated.
     ///
     /// # Errors
     ///
@@ -244,19 +281,56 @@ impl<'a> Translator<'a> {
     /// # Errors
     ///
     /// As [`translate`](Self::translate).
-    pub fn translate_lines(&self, lines: Vec<Line>) -> Result<Vec<Translation>> {
-        let parts: Vec<&Part> = lines.iter().flat_map(|line| &line.parts).collect();
-        let mut found = self.searched(&parts)?.into_iter();
+    pub fn translate_lines(&self, mut lines: Vec<Line>) -> Result<Vec<Translation>> {
+        let mut found = self.searched(&lines.iter().flat_map(Line::parts).collect::<Vec<_>>())?;
+        let mut again = Vec::new();
+        for (index, part) in lines.iter_mut().flat_map(Line::parts_mut).enumerate() {
+            if part.copied.is_empty() || self.keep_whole(part, &mut found[index])? {
+                continue;
+            }
+            if let Some(plain) = self.reader.plain(part)? {
+                *part = plain;
+                again.push(index);
+            }
+        }
+        if !again.is_empty() {
+            let parts: Vec<&Part> = lines.iter().flat_map(Line::parts).collect();
+            let of_again: Vec<&Part> = again.iter().map(|index| parts[*index]).collect();
+            for (index, ended) in again.iter().zip(self.searched(&of_again)?) {
+                found[*index] = ended;
+            }
+        }
+        let mut found = found.into_iter();
         let translation = |line: &Line| {
-            let of_line: Vec<Vec<Ended>> = found.by_ref().take(line.parts.len()).collect();
+            let of_line: Vec<Vec<Ended>> = found.by_ref().take(line.n_parts()).collect();
             self.translation(line, &of_line)
         };
         lines.iter().map(translation).collect()
     }
 
+    /// Leaves out the candidates that do not have the name of each copied word once; `false`, and all stay, where none has them.
+    fn keep_whole(&self, part: &Part, found: &mut Vec<Ended>) -> Result<bool> {
+        let mut whole = Vec::with_capacity(found.len());
+        for ended in found.iter() {
+            let text = self.tokenizer.decode(&self.without_end(&ended.ids))?;
+            if copied::with_words(&text, &part.copied).1 {
+                whole.push(ended.clone());
+            }
+        }
+        let is_some = !whole.is_empty();
+        if is_some {
+            *found = whole;
+        }
+        Ok(is_some)
+    }
+
+    fn searcher(&self) -> Searcher<'_> {
+        Searcher::new(self.lm, self.tokenizer, &self.options, self.is_cancelled)
+    }
+
     /// The candidates of every part, the best first.
     fn searched(&self, parts: &[&Part]) -> Result<Vec<Vec<Ended>>> {
-        let searcher = Searcher::new(self.lm, self.tokenizer, &self.options);
+        let searcher = self.searcher();
         // Texts of one length together, the longest first, so that little is padding and memory is largest at the beginning.
         let mut order: Vec<usize> = (0..parts.len()).collect();
         order.sort_by_key(|index| std::cmp::Reverse(parts[*index].ids.len()));
@@ -306,38 +380,20 @@ impl<'a> Translator<'a> {
             .iter()
             .map(|ended| ended.first().cloned().unwrap_or_default())
             .collect();
-        let texts = line
-            .parts
-            .iter()
-            .zip(&best)
-            .map(|(part, ended)| self.text(part, &ended.ids));
+        let texts = line.parts().zip(&best).map(|(part, ended)| self.text(part, &ended.ids));
         let texts: Vec<String> = texts.collect::<Result<_>>()?;
         let (logprob, tokens) = best.iter().fold((0.0, 0), |(logprob, tokens), ended| {
             (logprob + ended.logprob, tokens + ended.ids.len())
         });
         let is_complete = |ended: &Ended| ended.ids.last().is_some_and(|id| self.lm.end_ids.contains(id));
-        let one = match (&line.parts[..], found) {
-            ([part], [ended]) => Some((part, ended)),
-            _ => None,
+        let cut = line.parts().zip(&best).find(|(_, ended)| !is_complete(ended));
+        let attention = match self.options.with_attention {
+            true => self.attention(line, &best)?,
+            false => None,
         };
-        let alternative = |part: &Part, ended: &Ended| {
-            Ok::<_, InferenceError>(Alternative {
-                translation: self.text(part, &ended.ids)?,
-                score: ended.score,
-                logprob: ended.logprob,
-            })
-        };
-        let alternatives = one.into_iter().flat_map(|(part, ended)| {
-            let others = ended.iter().skip(1).take(self.options.alternatives);
-            others.map(move |ended| alternative(part, ended))
-        });
-        let attention = one.filter(|_| self.options.with_attention).map(|(part, ended)| {
-            let best = ended.first().cloned().unwrap_or_default();
-            words::attention(self.lm, self.tokenizer, part, &self.without_end(&best.ids))
-        });
         Ok(Translation {
             source: line.text.clone(),
-            translation: texts.join(" "),
+            translation: joined(line, &texts),
             token_ids: best.iter().flat_map(|ended| self.without_end(&ended.ids)).collect(),
             score: match tokens {
                 0 => 0.0,
@@ -345,13 +401,67 @@ impl<'a> Translator<'a> {
             },
             logprob,
             tokens,
-            is_complete: best.iter().all(is_complete),
-            parts: line.parts.len(),
-            unknown: line.parts.iter().map(|part| part.unknown.len()).sum(),
-            source_tokens: line.parts.iter().map(|part| part.n_tokens).sum(),
-            alternatives: alternatives.collect::<Result<_>>()?,
-            attention: attention.transpose()?,
+            is_complete: cut.is_none(),
+            cut_by: cut.map(|(part, _)| self.searcher().limit(part).1),
+            parts: line.n_parts(),
+            unknown: line.n_unknown,
+            source_tokens: line.n_tokens,
+            alternatives: self.alternatives(line, found, &texts)?,
+            attention,
         })
+    }
+
+    /// The next best translations, each with another candidate of one part.
+    fn alternatives(&self, line: &Line, found: &[Vec<Ended>], texts: &[String]) -> Result<Vec<Alternative>> {
+        let others = |(index, ended): (usize, &'_ Vec<Ended>)| {
+            let of_others = found.iter().enumerate().filter(move |(other, _)| *other != index);
+            let of_others = of_others.filter_map(|(_, ended)| ended.first());
+            let (logprob, tokens) = of_others.fold((0.0, 0), |(logprob, tokens), ended| {
+                (logprob + ended.logprob, tokens + ended.ids.len())
+            });
+            let with_others = move |other: &Ended| {
+                let (logprob, tokens) = (logprob + other.logprob, tokens + other.ids.len());
+                (self.options.beam.score(logprob, tokens), logprob)
+            };
+            let scored = move |other: &Ended| (with_others(other), index, other.ids.clone());
+            ended.iter().skip(1).map(scored).collect::<Vec<_>>()
+        };
+        let mut all: Vec<_> = found.iter().enumerate().flat_map(others).collect();
+        all.sort_by(|((left, _), ..), ((right, _), ..)| right.total_cmp(left));
+        let parts: Vec<&Part> = line.parts().collect();
+        let alternative = |((score, logprob), index, ids): ((f64, f64), usize, Vec<u32>)| {
+            let mut texts = texts.to_vec();
+            texts[index] = self.text(parts[index], &ids)?;
+            Ok(Alternative {
+                translation: joined(line, &texts),
+                score,
+                logprob,
+            })
+        };
+        all.into_iter()
+            .take(self.options.alternatives)
+            .map(alternative)
+            .collect()
+    }
+
+    /// The attention of each part, one after the other; `None` without words.
+    fn attention(&self, line: &Line, best: &[Ended]) -> Result<Option<WordAttention>> {
+        let mut best = best.iter();
+        let mut all: Option<WordAttention> = None;
+        for piece in &line.pieces {
+            let found = match piece {
+                Piece::Kept(text) => WordAttention::none(text),
+                Piece::Part(part) => {
+                    let ids = best.next().map(|ended| self.without_end(&ended.ids));
+                    words::attention(self.lm, self.tokenizer, part, &ids.unwrap_or_default())?
+                }
+            };
+            match &mut all {
+                Some(all) => all.append(found),
+                None => all = Some(found),
+            }
+        }
+        Ok(all)
     }
 
     fn without_end(&self, ids: &[u32]) -> Vec<u32> {
@@ -359,7 +469,7 @@ impl<'a> Translator<'a> {
         ids.iter().copied().filter(|id| !is_end(id)).collect()
     }
 
-    /// The text of a part's translation, in which unknown tokens are those of the source.
+    /// The text of a part's translation, in which unknown tokens and copied words are those of the source.
     fn text(&self, part: &Part, ids: &[u32]) -> Result<String> {
         let ids = self.without_end(ids);
         let text = self.tokenizer.decode(&ids)?;
@@ -369,8 +479,18 @@ impl<'a> Translator<'a> {
             }
             _ => text,
         };
-        Ok(text.trim().to_owned())
+        Ok(copied::with_words(text.trim(), &part.copied).0)
     }
+}
+
+/// The texts of the parts of a line with what is kept between them.
+fn joined(line: &Line, texts: &[String]) -> String {
+    let mut texts = texts.iter();
+    let text = |piece: &Piece| match piece {
+        Piece::Kept(text) => text.clone(),
+        Piece::Part(_) => texts.next().cloned().unwrap_or_default(),
+    };
+    line.pieces.iter().map(text).collect()
 }
 
 /// Translates sources with a model; the translations are in their order. See [`Translator`].

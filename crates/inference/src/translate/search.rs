@@ -2,14 +2,15 @@
 
 use std::collections::HashSet;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::tensor::{Int, Tensor, TensorData};
 use rayon::prelude::*;
 use taal_model::{Cache, ForwardOptions};
 use taal_tokenizer::Tokenizer;
 
-use super::TranslateOptions;
 use super::source::Part;
+use super::{Cut, TranslateOptions};
 use crate::beam::placed;
 use crate::beam::search::{Ended, Search};
 use crate::probe::{Probe, Rows, values};
@@ -34,6 +35,8 @@ pub(super) struct Searcher<'a> {
     /// Tokens that are no part of a translation: special ones, and the one that the decoder begins with, which is Marian's and T5's padding
     /// and need not be special in the tokenizer's file.
     forbidden: HashSet<u32>,
+    /// Whether nobody waits for the translations.
+    is_cancelled: Option<&'a AtomicBool>,
 }
 
 /// The search for the translation of one source.
@@ -50,7 +53,12 @@ struct Group {
 }
 
 impl<'a> Searcher<'a> {
-    pub(super) fn new(lm: &'a LanguageModel, tokenizer: &Tokenizer, options: &'a TranslateOptions) -> Self {
+    pub(super) fn new(
+        lm: &'a LanguageModel,
+        tokenizer: &Tokenizer,
+        options: &'a TranslateOptions,
+        is_cancelled: Option<&'a AtomicBool>,
+    ) -> Self {
         let ids = 0..lm.vocab_size() as u32;
         let start = lm
             .model
@@ -63,6 +71,15 @@ impl<'a> Searcher<'a> {
             lm,
             options,
             forbidden: ids.filter(is_forbidden).collect(),
+            is_cancelled,
+        }
+    }
+
+    /// Ends the search where nobody waits for it.
+    fn check_cancelled(&self) -> Result<()> {
+        match self.is_cancelled.is_some_and(|flag| flag.load(Ordering::Relaxed)) {
+            true => Err(InferenceError::Cancelled),
+            false => Ok(()),
         }
     }
 
@@ -72,8 +89,12 @@ impl<'a> Searcher<'a> {
         (POSITIONS_AT_ONCE / of_one.max(1)).clamp(1, self.options.batch_size)
     }
 
-    /// The most tokens of a translation.
     fn max_tokens(&self, source: &Part) -> usize {
+        self.limit(source).0
+    }
+
+    /// The most tokens of a translation, and what sets the limit.
+    pub(super) fn limit(&self, source: &Part) -> (usize, Cut) {
         let wanted = self.options.max_tokens.unwrap_or(2 * source.n_tokens + 50);
         let limit = self.lm.model.config().context_limit().unwrap_or(usize::MAX);
         // The last token is not read.
@@ -81,7 +102,10 @@ impl<'a> Searcher<'a> {
             true => limit,
             false => limit.saturating_sub(source.ids.len()).saturating_add(1),
         };
-        wanted.min(room)
+        match wanted <= room {
+            true => (wanted, Cut::MaxTokens),
+            false => (room, Cut::Context),
+        }
     }
 
     /// Positions that a candidate takes in the cache.
@@ -95,6 +119,7 @@ impl<'a> Searcher<'a> {
 
     /// The candidates of each source, the best first.
     pub(super) fn search(&self, sources: &[&Part]) -> Result<Vec<Vec<Ended>>> {
+        self.check_cancelled()?;
         let width = self.options.beam.width;
         let group = |(index, source): (usize, &&Part)| Group {
             index,
@@ -114,6 +139,7 @@ impl<'a> Searcher<'a> {
             false => self.begin_prompts(sources, room)?,
         };
         loop {
+            self.check_cancelled()?;
             for (place, (group, candidates)) in groups.iter_mut().zip(&candidates).enumerate() {
                 group.place = place;
                 self.advance(group, candidates);
@@ -249,7 +275,9 @@ impl<'a> Searcher<'a> {
         let losses = losses(logits, most)?;
         let row = |(best, loss): (Vec<(u32, f32)>, f32)| {
             let Some((_, largest)) = best.first().copied() else {
-                return Ok(Candidates::new());
+                return Err(InferenceError::NotFinite {
+                    what: "the logits of all tokens are NaN or -inf, which is".to_owned(),
+                });
             };
             if !loss.is_finite() {
                 return Err(InferenceError::NotFinite {

@@ -1,23 +1,58 @@
-//! Reading sources: lines to token ids, in parts where a line is longer than the model reads.
+//! Reading sources: texts to token ids, in parts that are translated one by one.
 
 use std::ops::Range;
 
 use taal_tokenizer::Tokenizer;
 
+use super::copied::{Copied, Copies, copied};
+use super::sentences::{lines, marked_parts, sentences};
 use crate::{InferenceError, LanguageModel, Prompt, Result};
 
-/// A source that was read; empty lines have no parts.
+/// A source that was read; an empty one has no parts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
     /// The source as it was given.
     pub(super) text: String,
-    pub(super) parts: Vec<Part>,
+    pub(super) pieces: Vec<Piece>,
+    /// How many tokens it has.
+    pub(super) n_tokens: usize,
+    /// How many of them the tokenizer does not know, or are of words that are copied.
+    pub(super) n_unknown: usize,
+    is_long: bool,
+}
+
+/// A piece of a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Piece {
+    /// What is in the translation as it is in the source: white space between parts, and words of other scripts without anything else.
+    Kept(String),
+    /// What is translated.
+    Part(Part),
 }
 
 impl Line {
-    /// In how many parts it is translated: 0 without text, more than 1 where it is longer than the model reads.
+    /// In how many parts it is translated: 0 without text.
     pub fn n_parts(&self) -> usize {
-        self.parts.len()
+        self.parts().count()
+    }
+
+    /// Whether it, or a line of it, is longer than the model reads at once.
+    pub fn is_longer_than_context(&self) -> bool {
+        self.is_long
+    }
+
+    pub(super) fn parts(&self) -> impl Iterator<Item = &Part> {
+        self.pieces.iter().filter_map(|piece| match piece {
+            Piece::Part(part) => Some(part),
+            Piece::Kept(_) => None,
+        })
+    }
+
+    pub(super) fn parts_mut(&mut self) -> impl Iterator<Item = &mut Part> {
+        self.pieces.iter_mut().filter_map(|piece| match piece {
+            Piece::Part(part) => Some(part),
+            Piece::Kept(_) => None,
+        })
     }
 }
 
@@ -36,9 +71,14 @@ pub(super) struct Part {
     pub(super) n_tokens: usize,
     /// Places of the unknown token among the ids.
     pub(super) unknown: Vec<usize>,
+    /// Words of the source in whose places the text has names.
+    pub(super) copied: Vec<Copied>,
 }
 
-/// Turns lines into what a model reads.
+/// A part of a text, and where it is.
+type Placed = (Range<usize>, Part);
+
+/// Turns texts into what a model reads.
 #[derive(Debug)]
 pub(super) struct Reader<'a> {
     lm: &'a LanguageModel,
@@ -64,43 +104,115 @@ impl<'a> Reader<'a> {
     pub(super) fn read(&self, source: &str) -> Result<Line> {
         let normalized = self.lm.normalized(source);
         let text = normalized.trim();
-        Ok(Line {
+        let mut line = Line {
             text: source.to_owned(),
-            parts: match text.is_empty() {
-                true => Vec::new(),
-                false => self.parts(text)?,
-            },
+            pieces: Vec::new(),
+            n_tokens: 0,
+            n_unknown: 0,
+            is_long: false,
+        };
+        let mut end = 0;
+        for place in lines(text) {
+            let whole = self.part(&text[place.clone()])?;
+            line.is_long |= whole.ids.len() > self.limit;
+            for (place, part) in self.parts(text, place, whole)? {
+                if place.start > end {
+                    line.pieces.push(Piece::Kept(text[end..place.start].to_owned()));
+                }
+                end = place.end;
+                line.n_tokens += part.n_tokens;
+                line.n_unknown += part.unknown.len();
+                let piece = self.with_names(part, &text[place], &mut line.n_unknown)?;
+                line.pieces.push(piece);
+            }
+        }
+        Ok(line)
+    }
+
+    /// The parts of a line: its sentences, if the model is known to translate sentences; otherwise as few as possible.
+    fn parts(&self, text: &str, line: Range<usize>, whole: Part) -> Result<Vec<Placed>> {
+        if whole.n_tokens == 0 {
+            return Ok(Vec::new());
+        }
+        let is_by_sentence = self.lm.translation.is_some();
+        if !is_by_sentence && whole.ids.len() <= self.limit {
+            return Ok(vec![(line, whole)]);
+        }
+        let mut parts = Vec::new();
+        for sentence in moved(sentences(&text[line.clone()]), line.start) {
+            let alone = self.part(&text[sentence.clone()])?;
+            if alone.ids.len() <= self.limit {
+                parts.push((sentence, alone));
+                continue;
+            }
+            // Where the end of a sentence was not seen, a part of a sentence is better than nothing.
+            let mut pieces = Vec::new();
+            for piece in moved(marked_parts(&text[sentence.clone()]), sentence.start) {
+                let alone = self.part(&text[piece.clone()])?;
+                if alone.ids.len() > self.limit {
+                    return Err(InferenceError::SentenceTooLong {
+                        place: String::new(),
+                        tokens: alone.ids.len(),
+                        context: self.limit,
+                    });
+                }
+                pieces.push((piece, alone));
+            }
+            parts.extend(self.packed(text, pieces)?);
+        }
+        match is_by_sentence {
+            true => Ok(parts),
+            false => self.packed(text, parts),
+        }
+    }
+
+    /// As few parts as possible of some that are in order.
+    fn packed(&self, text: &str, parts: Vec<Placed>) -> Result<Vec<Placed>> {
+        let mut packed: Vec<Placed> = Vec::new();
+        for (place, part) in parts {
+            if let Some((open, longer)) = packed.last_mut() {
+                let both = self.part(&text[open.start..place.end])?;
+                if both.ids.len() <= self.limit {
+                    (open.end, *longer) = (place.end, both);
+                    continue;
+                }
+            }
+            packed.push((place, part));
+        }
+        Ok(packed)
+    }
+
+    /// A part with names in the places of the words that are copied, whose tokens are counted.
+    fn with_names(&self, part: Part, source: &str, n_unknown: &mut usize) -> Result<Piece> {
+        let mut count = |word: &str| -> Result<()> {
+            *n_unknown += self.tokenizer.encode(word)?.len();
+            Ok(())
+        };
+        Ok(match copied(self.tokenizer, source) {
+            Copies::Nothing => Piece::Part(part),
+            Copies::All => {
+                count(source)?;
+                Piece::Kept(source.to_owned())
+            }
+            Copies::Some { source: named, words } => {
+                let named = self.part(&named)?;
+                if named.ids.len() > self.limit {
+                    return Ok(Piece::Part(part));
+                }
+                words.iter().try_for_each(|copied| count(&copied.word))?;
+                Piece::Part(Part { copied: words, ..named })
+            }
         })
     }
 
-    /// The text as one part, or as few as possible that end where sentences do.
-    fn parts(&self, text: &str) -> Result<Vec<Part>> {
-        let whole = self.part(text)?;
-        if whole.ids.len() <= self.limit {
-            return Ok(if whole.n_tokens == 0 { Vec::new() } else { vec![whole] });
+    /// A part with its words instead of names; `None` where the model cannot read it whole.
+    pub(super) fn plain(&self, part: &Part) -> Result<Option<Part>> {
+        let mut source = part.text[part.source.clone()].to_owned();
+        for Copied { name, word } in &part.copied {
+            source = source.replacen(name, word, 1);
         }
-        let mut parts: Vec<Part> = Vec::new();
-        let mut open: Option<(Range<usize>, Part)> = None;
-        for sentence in sentences(text) {
-            let begin = open.as_ref().map_or(sentence.start, |(range, _)| range.start);
-            let longer = self.part(&text[begin..sentence.end])?;
-            if longer.ids.len() <= self.limit {
-                open = Some((begin..sentence.end, longer));
-                continue;
-            }
-            parts.extend(open.take().map(|(_, part)| part));
-            let alone = self.part(&text[sentence.clone()])?;
-            if alone.ids.len() > self.limit {
-                return Err(InferenceError::SentenceTooLong {
-                    place: String::new(),
-                    tokens: alone.ids.len(),
-                    context: self.limit,
-                });
-            }
-            open = Some((sentence, alone));
-        }
-        parts.extend(open.map(|(_, part)| part));
-        Ok(parts)
+        let plain = self.part(&source)?;
+        Ok((plain.ids.len() <= self.limit).then_some(plain))
     }
 
     fn part(&self, source: &str) -> Result<Part> {
@@ -130,46 +242,11 @@ impl<'a> Reader<'a> {
             source: start..start + source.len(),
             text,
             before,
+            copied: Vec::new(),
         })
     }
 }
 
-/// The sentences of a text, without the white space between them: one ends with a mark such as a period, after which there may be closing
-/// quotes and brackets, before white space.
-pub(super) fn sentences(text: &str) -> Vec<Range<usize>> {
-    let is_end = |letter: char| matches!(letter, '.' | '!' | '?' | '…' | '。' | '！' | '？');
-    let is_closing = |letter: char| matches!(letter, '"' | '\'' | ')' | ']' | '”' | '’' | '»');
-    let mut found = Vec::new();
-    let mut start = None;
-    let mut is_over = false;
-    for (place, letter) in text.char_indices() {
-        if letter.is_whitespace() {
-            if is_over && let Some(start) = start.take() {
-                found.push(start..place);
-                is_over = false;
-            }
-            continue;
-        }
-        start = start.or(Some(place));
-        is_over = is_end(letter) || (is_over && is_closing(letter));
-    }
-    found.extend(start.map(|start| start..text.trim_end().len()));
-    found
-}
-
-#[cfg(test)]
-mod tests {
-    use super::sentences;
-
-    #[test]
-    fn sentences_end_with_a_mark_before_white_space() {
-        let found =
-            |text: &'static str| -> Vec<&str> { sentences(text).into_iter().map(|range| &text[range]).collect() };
-        assert_eq!(found("Een. Twee!  Drie?"), ["Een.", "Twee!", "Drie?"]);
-        assert_eq!(found("Hij zei: \"Ja.\" Toen niets"), ["Hij zei: \"Ja.\"", "Toen niets"]);
-        assert_eq!(found("3.5 km ... verder"), ["3.5 km ...", "verder"]);
-        assert_eq!(found("zonder einde "), ["zonder einde"]);
-        assert_eq!(found("Ja.) nee"), ["Ja.)", "nee"]);
-        assert!(found("  ").is_empty());
-    }
+fn moved(ranges: Vec<Range<usize>>, by: usize) -> impl Iterator<Item = Range<usize>> {
+    ranges.into_iter().map(move |range| range.start + by..range.end + by)
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 use taal_model::{Capture, ForwardOptions};
 use taal_tokenizer::Tokenizer;
 
+use super::copied::with_words;
 use super::source::Part;
 use crate::probe::{Probe, Rows, to_host};
 use crate::{LanguageModel, Result};
@@ -21,8 +22,32 @@ pub struct WordAttention {
     /// Words of the translation.
     pub translation: Vec<String>,
     /// A row per word of the translation, a number per word of the source. A row sums to at most 1; the rest is attention to other
-    /// tokens, such as the one that ends the source.
+    /// tokens, such as the one that ends the source. Sentences that were translated alone attend to nothing of the others.
     pub weights: Vec<Vec<f32>>,
+}
+
+impl WordAttention {
+    /// Of a text that is in the translation as it is in the source.
+    pub(super) fn none(text: &str) -> Self {
+        let words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+        Self {
+            weights: vec![vec![0.0; words.len()]; words.len()],
+            translation: words.clone(),
+            source: words,
+        }
+    }
+
+    /// Adds the words of the next part, which attend to their part only.
+    pub(super) fn append(&mut self, next: Self) {
+        let (before, after) = (self.source.len(), next.source.len());
+        for row in &mut self.weights {
+            row.resize(before + after, 0.0);
+        }
+        let moved = next.weights.into_iter().map(|row| [vec![0.0; before], row].concat());
+        self.weights.extend(moved);
+        self.source.extend(next.source);
+        self.translation.extend(next.translation);
+    }
 }
 
 /// The attention between the words of a part and its translation, `ids` without those that end it.
@@ -60,7 +85,8 @@ pub(super) fn attention(lm: &LanguageModel, tokenizer: &Tokenizer, part: &Part, 
         row.iter_mut().for_each(|weight| *weight /= count.max(1) as f32);
     }
     let shown = with_unknown_of_source(lm, tokenizer, part, ids, text)?;
-    let cut = |text: &str, words: Vec<Range<usize>>| words.into_iter().map(|word| text[word].to_owned()).collect();
+    let word = |word: &str| with_words(word, &part.copied).0;
+    let cut = |text: &str, words: Vec<Range<usize>>| words.into_iter().map(|place| word(&text[place])).collect();
     Ok(WordAttention {
         source: cut(source, of_source),
         translation: cut(&shown, words_of(&shown)),

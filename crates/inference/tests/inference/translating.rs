@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use taal_inference::{
-    BeamOptions, EarlyStopping, GenerateOptions, InferenceError, LanguageModel, Prompt, Sampling, TranslateOptions,
-    Translation, Translator, beam_search, check_languages, generate, own_loss, translate,
+    BeamOptions, Cut, EarlyStopping, GenerateOptions, InferenceError, LanguageModel, Prompt, Sampling,
+    TranslateOptions, Translation, Translator, beam_search, check_languages, generate, own_loss, translate,
 };
 use taal_model::hugging_face::TranslationFacts;
 use taal_model::{EncoderConfig, ForwardOptions, Transformer, TransformerConfig, parameters};
@@ -319,7 +320,173 @@ fn a_source_longer_than_the_context_is_translated_in_parts_that_end_where_senten
     // Half of the context of one stack is for the translation.
     let lm = one_stack();
     let translator = Translator::new(&lm, options(2, 5)).unwrap();
-    assert_eq!(translator.read("abc. bad. cab.").unwrap().n_parts(), 2);
+    let error = translator.read("a bad cab had").unwrap_err();
+    assert!(
+        matches!(error, InferenceError::SentenceTooLong { context: 12, .. }),
+        "{error:?}"
+    );
+}
+
+#[test]
+fn a_translator_of_known_languages_translates_each_sentence_and_each_line_alone() {
+    for (name, lm) in encoder_decoders() {
+        let by_line = Translator::new(&lm, options(2, 5)).unwrap();
+        assert_eq!(by_line.read("a bad. a cab.").unwrap().n_parts(), 1, "{name}");
+        let lines = ["a bad.", "had a cab. he"];
+        let found = by_line.translate(&[lines.join("\n\n")]).unwrap().remove(0);
+        let alone = by_line.translate(&lines).unwrap();
+        let alone: Vec<&str> = alone.iter().map(|line| line.translation.as_str()).collect();
+        assert_eq!(found.translation, alone.join("\n\n"), "{name}: lines are always alone");
+
+        let known = lm.with_translation(facts());
+        let translator = Translator::new(&known, options(3, 5)).unwrap();
+        let line = translator.read("\ta bad.  had a cab. he\n\n bed ").unwrap();
+        assert_eq!((line.n_parts(), line.is_longer_than_context()), (4, false), "{name}");
+        let found = translator.translate_lines(vec![line]).unwrap().remove(0);
+        let alone = translator.translate(&["a bad.", "had a cab.", "he", "bed"]).unwrap();
+        let of = |index: usize| alone[index].translation.as_str();
+        assert_eq!(
+            found.translation,
+            format!("{}  {} {}\n\n {}", of(0), of(1), of(2), of(3)),
+            "{name}: the white space between sentences stays"
+        );
+        assert_eq!(found.tokens, alone.iter().map(|it| it.tokens).sum::<usize>(), "{name}");
+        assert_eq!(
+            found.source_tokens,
+            alone.iter().map(|it| it.source_tokens).sum::<usize>(),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn alternatives_of_several_sentences_differ_in_one_and_their_attention_is_side_by_side() {
+    for (name, lm) in encoder_decoders() {
+        let lm = lm.with_translation(facts());
+        let asked = TranslateOptions {
+            alternatives: 2,
+            with_attention: true,
+            ..options(3, 5)
+        };
+        let translator = Translator::new(&lm, asked).unwrap();
+        let found = translator.translate(&["a bad. he had"]).unwrap().remove(0);
+        let alone = translator.translate(&["a bad.", "he had"]).unwrap();
+        let texts = |translation: &Translation| -> Vec<String> {
+            let others = translation.alternatives.iter().map(|other| other.translation.clone());
+            std::iter::once(translation.translation.clone()).chain(others).collect()
+        };
+        let (left, right) = (texts(&alone[0]), texts(&alone[1]));
+        assert_eq!(found.alternatives.len(), 2, "{name}");
+        for other in &found.alternatives {
+            let is_first = left[1..]
+                .iter()
+                .any(|text| other.translation == format!("{text} {}", right[0]));
+            let is_second = right[1..]
+                .iter()
+                .any(|text| other.translation == format!("{} {text}", left[0]));
+            assert!(is_first || is_second, "{name}: {other:?} of {left:?} and {right:?}");
+        }
+        assert!(found.alternatives[0].score >= found.alternatives[1].score, "{name}");
+        let [whole, first, second] = [&found, &alone[0], &alone[1]].map(|it| it.attention.as_ref().expect("attention"));
+        assert_eq!(whole.source, ["a", "bad.", "he", "had"], "{name}");
+        let rows = first.weights.iter().map(|row| [&row[..], &[0.0, 0.0]].concat());
+        let rows = rows.chain(second.weights.iter().map(|row| [&[0.0, 0.0], &row[..]].concat()));
+        assert_eq!(whole.weights, rows.collect::<Vec<_>>(), "{name}");
+    }
+}
+
+/// A model that writes a name whatever it reads, and spells in bytes.
+fn writer_of_names() -> LanguageModel {
+    let tokenizer = TrainerConfig::new(Kind::Bpe, 300)
+        .train(["Tom\n".repeat(20)])
+        .expect("merges");
+    let config = TransformerConfig {
+        decoder_start: tokenizer.eos_id(),
+        ..TransformerConfig::marian(size(tokenizer.vocab_size(), CONTEXT, 1, 2, 16))
+    };
+    let id = tokenizer.token_to_id("Tom").expect("one token");
+    LanguageModel::new(writing(&config, id), Some(tokenizer))
+}
+
+#[test]
+fn words_that_are_spelled_in_bytes_take_the_place_of_the_name_that_stands_for_them() {
+    let lm = writer_of_names();
+    let found = translate(&lm, &["o 田中!", "😀 😀", "Tom"], &options(1, 1)).unwrap();
+    assert_eq!(found[0].translation, "田中", "the model writes Tom");
+    assert!(
+        found[0].unknown >= 6 && found[0].unknown <= found[0].source_tokens,
+        "{found:?}"
+    );
+    assert_eq!(
+        (found[1].translation.as_str(), found[1].tokens),
+        ("😀 😀", 0),
+        "nothing else is there"
+    );
+    assert_eq!((found[2].translation.as_str(), found[2].unknown), ("Tom", 0));
+    // The name is there twice, so the source is translated as it is.
+    let found = translate(&lm, &["o 田中!"], &options(1, 2)).unwrap().remove(0);
+    assert_eq!(found.translation, "TomTom");
+}
+
+#[test]
+fn logits_that_are_not_finite_are_an_error_and_never_an_empty_translation() {
+    for value in [f32::NAN, f32::INFINITY] {
+        let tokenizer = tokenizer();
+        let config = TransformerConfig::marian(size(tokenizer.vocab_size(), CONTEXT, 2, 2, 16));
+        let model = tiny::model(&config, 3);
+        let broken =
+            |name: &str, dims: &[usize], given: Vec<f32>| match name.contains("final_norm") || name.contains("cross") {
+                true => vec![value; dims.iter().product()],
+                false => given,
+            };
+        let mut values = BTreeMap::new();
+        parameters::read(&model, |name, dims, given| {
+            values.insert(name.to_owned(), broken(name, dims, given));
+        });
+        let give =
+            |name: &str, _: &[usize]| -> Result<Vec<f32>, Infallible> { Ok(values.remove(name).expect("a parameter")) };
+        let model = match parameters::replace(model, give) {
+            Ok(model) => model,
+            Err(never) => match never {},
+        };
+        let lm = LanguageModel::new(model, Some(tokenizer));
+        for width in [1, 3] {
+            let error = translate(&lm, &["a bad cab"], &options(width, 4)).expect_err("not finite");
+            assert!(matches!(error, InferenceError::NotFinite { .. }), "{value}: {error:?}");
+        }
+    }
+}
+
+#[test]
+fn a_translator_stops_once_nobody_waits() {
+    let lm = one_stack();
+    let is_cancelled = AtomicBool::new(false);
+    let translator = Translator::new(&lm, options(2, 5)).unwrap().with_cancel(&is_cancelled);
+    assert_eq!(translator.translate(&["abc"]).unwrap().len(), 1);
+    is_cancelled.store(true, Ordering::Relaxed);
+    let error = translator.translate(&["abc"]).expect_err("cancelled");
+    assert!(matches!(error, InferenceError::Cancelled), "{error:?}");
+}
+
+#[test]
+fn a_translation_says_what_cut_it_off() {
+    let tokenizer = tokenizer();
+    let id = tokenizer.token_to_id("a").expect("a letter");
+    let config = TransformerConfig::marian(size(tokenizer.vocab_size(), CONTEXT, 2, 2, 16));
+    let lm = LanguageModel::new(writing(&config, id), Some(tokenizer));
+    for (max_tokens, tokens, cut) in [
+        (Some(4), 4, Cut::MaxTokens),
+        (Some(100), CONTEXT, Cut::Context),
+        (None, CONTEXT, Cut::Context),
+    ] {
+        let options = TranslateOptions {
+            max_tokens,
+            ..options(1, 1)
+        };
+        let found = translate(&lm, &["bad"], &options).unwrap().remove(0);
+        assert_eq!((found.tokens, found.cut_by), (tokens, Some(cut)));
+        assert!(!found.is_complete);
+    }
 }
 
 #[test]

@@ -40,9 +40,10 @@ pub struct OwnLoss {
 }
 
 impl OwnLoss {
-    /// The loss from which on a text is nearer to another language than to the model's; `None` where the two cannot be told apart.
+    /// The loss from which on a text is doubtful: twice as far above the usual one as the other language's, because texts of other kinds than
+    /// the held-out ones are above it as well. `None` where the two cannot be told apart.
     pub fn limit(&self) -> Option<f64> {
-        (self.other > self.usual).then(|| f64::midpoint(self.usual, self.other))
+        (self.other > self.usual).then_some(2.0 * self.other - self.usual)
     }
 }
 
@@ -120,7 +121,7 @@ mod tests {
         let found = TranslationFacts::open(dir.path()).unwrap().unwrap();
         assert_eq!(found, facts());
         assert_eq!(found.prompt_of("a {cat}"), ("a: a {cat}\nDutch: ".to_owned(), 3));
-        assert_eq!(found.own_loss.unwrap().limit(), Some(1.0));
+        assert_eq!(found.own_loss.unwrap().limit(), Some(2.5));
         let same = OwnLoss { usual: 1.0, other: 1.0 };
         assert_eq!(same.limit(), None);
     }
