@@ -1,10 +1,11 @@
 //! `taal translate`: lines to lines of another language, as they come.
 
+use std::ffi::OsStr;
 use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, sync_channel};
 
-use taal_inference::{Doubts, Line, Translation, Translator, check_languages, check_translator};
+use taal_inference::{Cut, Doubts, Line, Translation, Translator, check_languages, check_translator};
 use taal_store::TextReader;
 
 use crate::arguments::TranslateArguments;
@@ -101,7 +102,7 @@ struct Stream {
 impl Lines {
     /// A file of this name, standard input for `-`, or else the text itself.
     fn open(translator: &Translator<'_>, text: &str) -> Result<Self, Failure> {
-        if text == "-" {
+        if ["-", "/dev/stdin", "/dev/fd/0"].contains(&text) {
             return Ok(Self::Stream(Stream {
                 lines: listen(),
                 count: 0,
@@ -109,12 +110,14 @@ impl Lines {
             }));
         }
         let path = Path::new(text);
-        let is_file = taal_store::is_file(path);
+        let is_file = taal_store::exists(path);
         let text = match is_file {
+            // A directory and a pipe are refused by their names.
             true => TextReader::open(path, MAX_FILE_BYTES)?.read_all()?,
             false if looks_like_file(text) => {
                 let error = anyhow::anyhow!("{text}: no such file");
-                let hint = format!("to translate this as text: echo {text} | taal translate ...");
+                let word = terminal::shell_word(text);
+                let hint = format!("to translate this as text: echo {word} | taal translate ... -");
                 return Err(Failure::from(error).with_hint(hint));
             }
             false => text.to_owned(),
@@ -171,12 +174,17 @@ fn read(translator: &Translator<'_>, line: &str, number: usize, is_one_of_many: 
     })?)
 }
 
-/// A name that is hardly a text.
+/// A name that is hardly a text: a word with a slash or with the ending of a file.
 fn looks_like_file(text: &str) -> bool {
-    let is_named = [".txt", ".tsv", ".csv", ".md", ".jsonl"]
-        .iter()
-        .any(|end| text.ends_with(end));
-    is_named && !text.contains(char::is_whitespace)
+    let has_ending = || {
+        let ending = Path::new(text).extension().and_then(OsStr::to_str);
+        ending.is_some_and(|ending| {
+            ending.len() <= 5
+                && ending.starts_with(|letter: char| letter.is_ascii_alphabetic())
+                && ending.chars().all(|letter| letter.is_ascii_alphanumeric())
+        })
+    };
+    !text.contains(char::is_whitespace) && (text.contains('/') || has_ending())
 }
 
 /// The lines of standard input, read on a thread of their own, so that those that have come are translated together and none waits for the
@@ -205,7 +213,8 @@ fn listen() -> Receiver<taal_store::Result<String>> {
 struct Notes {
     seen: usize,
     in_parts: usize,
-    unfinished: usize,
+    /// Cut off at their most tokens, and at the model's context.
+    cut: [usize; 2],
     doubts: Doubts,
 }
 
@@ -213,7 +222,7 @@ impl Notes {
     fn see_lines(&mut self, lines: &[Line]) {
         for line in lines {
             self.seen += 1;
-            if line.n_parts() < 2 {
+            if !line.is_longer_than_context() {
                 continue;
             }
             self.in_parts += 1;
@@ -228,7 +237,9 @@ impl Notes {
     }
 
     fn see(&mut self, translation: &Translation) {
-        self.unfinished += usize::from(!translation.is_complete);
+        for (count, by) in self.cut.iter_mut().zip([Cut::MaxTokens, Cut::Context]) {
+            *count += usize::from(translation.cut_by == Some(by));
+        }
         self.doubts.add(translation);
     }
 
@@ -239,18 +250,20 @@ impl Notes {
                 terminal::grouped(self.in_parts as u64)
             ));
         }
-        if self.unfinished > 0 {
+        let context = translator.context().unwrap_or_default();
+        let limits = [
+            "their most tokens (--max-tokens)".to_owned(),
+            format!("the model's context of {context} tokens; shorter sentences leave room"),
+        ];
+        for (count, limit) in self.cut.into_iter().zip(limits).filter(|(count, _)| *count > 0) {
             terminal::message(&format!(
-                "note: {} of {} translations were cut off at their most tokens (--max-tokens)",
-                terminal::grouped(self.unfinished as u64),
+                "note: {} of {} translations were cut off at {limit}",
+                terminal::grouped(count as u64),
                 terminal::grouped(self.seen as u64)
             ));
         }
         if let Some(doubt) = self.doubts.verdict(translator.facts()) {
-            let language = translator
-                .facts()
-                .map_or("the model's language", |facts| facts.from.as_str());
-            terminal::message(&format!("warning: this does not look like {language}: {doubt}"));
+            terminal::message(&format!("warning: {}", doubt.sentence(translator.facts())));
         }
     }
 }

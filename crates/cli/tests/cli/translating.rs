@@ -228,6 +228,18 @@ fn other_languages_and_models_that_do_not_translate_are_refused_with_a_way_out()
         2,
         &["no.txt: no such file", "hint: "],
     );
+    for name in ["./typo.en", "typo.en", "folder/typo", "no.html"] {
+        fails(
+            place.taal(&["translate", "run", name]),
+            2,
+            &[name, "no such file", "hint: "],
+        );
+    }
+    fails(place.taal(&["translate", "run", "run"]), 2, &["run is not a file"]);
+    for text in ["3.5", "e.g.", "a/b c", "sat."] {
+        let output = place.taal(&["translate", "run", text, "--max-tokens", "2", "--beam", "1"]);
+        assert_eq!(done(output).lines().count(), 1, "{text}");
+    }
     fails(
         place.taal(&["translate", "run", "a", "--beam", "2", "--alternatives", "2"]),
         2,
