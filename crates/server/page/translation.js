@@ -91,6 +91,7 @@ function lineView(line, at, total) {
   const title = total === 1 ? t("translation") : t("translation_of", { at: count(at + 1), count: count(total) });
   const article = element("article", {}, element("h3", {}, title),
     element("p", { className: "content", lang }, line.translation));
+  if (!line.is_complete) article.append(element("p", { className: "quiet" }, t(line.cut_by === "context" ? "cut_context" : "cut_tokens")));
   if (line.alternatives?.length) {
     const score = (value) => value.toLocaleString(currentLanguage(), { maximumFractionDigits: 3, minimumFractionDigits: 3 });
     const items = line.alternatives.map((other) => element("li", {}, element("span", { lang }, other.translation),

@@ -12,6 +12,9 @@ pub(crate) mod texts;
 pub(crate) mod tools;
 pub(crate) mod translate;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 use serde_json::Value;
@@ -31,6 +34,31 @@ pub(crate) async fn computed<T: Send + 'static>(
 ) -> Result<T, Refusal> {
     let done = tokio::task::spawn_blocking(work).await;
     done.unwrap_or_else(|_| Err(Refusal::internal("the request could not be computed")))
+}
+
+/// [`computed`] for work that looks at a flag, which is set once nobody waits for the answer, such as after a client has left.
+///
+/// # Errors
+///
+/// As [`computed`].
+pub(crate) async fn computed_while_awaited<T: Send + 'static>(
+    work: impl FnOnce(&AtomicBool) -> Result<T, Refusal> + Send + 'static,
+) -> Result<T, Refusal> {
+    let awaited = Awaited::default();
+    let is_left = awaited.is_left.clone();
+    computed(move || work(&is_left)).await
+}
+
+/// Dropped with the future that waits.
+#[derive(Default)]
+struct Awaited {
+    is_left: Arc<AtomicBool>,
+}
+
+impl Drop for Awaited {
+    fn drop(&mut self) {
+        self.is_left.store(true, Ordering::Relaxed);
+    }
 }
 
 /// A text, a list of ids, or a list of either.
@@ -81,4 +109,31 @@ fn texts_schema() -> Schema {
         .item(list(ids().build().into()))
         .build()
         .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    #[test]
+    fn work_is_told_once_nobody_waits_for_it() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().build().expect("a runtime");
+        let ((begin, begun), (tell, told)) = (channel(), channel());
+        let patience = Duration::from_secs(60);
+        let waiting = runtime.spawn(computed_while_awaited(move |is_left| {
+            begin.send(()).expect("a test");
+            let begin = Instant::now();
+            while !is_left.load(Ordering::Relaxed) && begin.elapsed() < patience {
+                std::thread::yield_now();
+            }
+            tell.send(is_left.load(Ordering::Relaxed)).expect("a test");
+            Ok(())
+        }));
+        begun.recv_timeout(patience).expect("the work begins");
+        waiting.abort();
+        assert_eq!(told.recv_timeout(2 * patience), Ok(true));
+    }
 }

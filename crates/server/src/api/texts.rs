@@ -1,6 +1,7 @@
 //! Requests about texts that generate nothing: tokens, vectors, gaps.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use axum::Json;
 use axum::extract::State;
@@ -39,16 +40,25 @@ merge!(TokenizeRequest: Named, Split);
 merge!(DetokenizeRequest: Named, Join);
 
 /// Answers a request to the model that it names.
-pub(super) async fn answered<T: DeserializeOwned, A: Send + 'static>(
+async fn answered<T: DeserializeOwned, A: Send + 'static>(
     app: Arc<App>,
     body: Vec<u8>,
     answer: impl FnOnce(&LanguageModel, &str, T) -> Result<A, Refusal> + Send + 'static,
 ) -> Result<Json<A>, Refusal> {
-    super::computed(move || {
+    answered_while_awaited(app, body, |lm, name, request, _| answer(lm, name, request)).await
+}
+
+/// [`answered`] by work that looks at a flag, which is set once nobody waits for the answer.
+pub(super) async fn answered_while_awaited<T: DeserializeOwned, A: Send + 'static>(
+    app: Arc<App>,
+    body: Vec<u8>,
+    answer: impl FnOnce(&LanguageModel, &str, T, &AtomicBool) -> Result<A, Refusal> + Send + 'static,
+) -> Result<Json<A>, Refusal> {
+    super::computed_while_awaited(move |is_left| {
         let named: Named = parse::part(&body)?;
         let request: T = parse::part(&body)?;
         let model = app.model(named.model.as_deref())?;
-        Ok(Json(answer(&model.newest().lm, &model.name, request)?))
+        Ok(Json(answer(&model.newest().lm, &model.name, request, is_left)?))
     })
     .await
 }

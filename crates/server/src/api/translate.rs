@@ -5,12 +5,12 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
-use taal_inference::{BeamOptions, Doubts, Prompt, TranslateOptions, Translation, Translator, check_languages};
+use taal_inference::{BeamOptions, Doubts, Line, Prompt, TranslateOptions, Translation, Translator, check_languages};
 use utoipa::ToSchema;
 
 use super::Texts;
 use super::openapi::merge;
-use super::texts::{Named, computed_answer};
+use super::texts::{Named, answered_while_awaited};
 use crate::app::App;
 use crate::body::Object;
 use crate::energy::Carbon;
@@ -30,7 +30,7 @@ merge!(TranslateRequest: Named, Translate);
 /// Texts to translate.
 #[derive(Deserialize, ToSchema)]
 pub(crate) struct Translate {
-    /// Texts, at most 256; each is translated alone.
+    /// Texts, at most 256; each is translated alone, line by line.
     #[serde(alias = "inputs", alias = "text")]
     #[schema(schema_with = super::texts_schema)]
     input: Texts,
@@ -59,7 +59,8 @@ pub(crate) struct Translate {
 pub(crate) struct Translations {
     object: &'static str,
     model: String,
-    /// One per text: `source`, `translation`, `score`, `logprob`, `alternatives` and, where it was asked for, `attention` between words.
+    /// One per text: `source`, `translation`, `score`, `logprob`, `alternatives`, `is_complete`, `cut_by` (`max_tokens` or `context`) where it
+    /// is cut off, and, where it was asked for, `attention` between words.
     #[schema(value_type = Vec<Object>)]
     data: Vec<Translation>,
     /// Why the texts may be in another language than the model's; `null` where nothing says so.
@@ -132,14 +133,22 @@ pub(crate) async fn translate(
     State(app): State<Arc<App>>,
     Object(body): Object,
 ) -> Result<Json<Translations>, Refusal> {
-    computed_answer(app, body, |app, lm, name, request: Translate| {
+    let metered = app.clone();
+    answered_while_awaited(app, body, move |lm, name, request: Translate, is_left| {
+        let app = &metered;
         let begin = app.begin_energy();
         let options = request.options()?;
         let sources = request.sources()?;
-        let translator = Translator::new(lm, options)?;
+        let translator = Translator::new(lm, options)?.with_cancel(is_left);
         check_languages(translator.facts(), request.from.as_deref(), request.to.as_deref())?;
-        let lines = sources.iter().map(|source| translator.read(source));
-        let lines = lines.collect::<Result<_, _>>()?;
+        let read = |(index, source): (usize, &&str)| {
+            let line = translator.read(source);
+            line.map_err(|error| match sources.len() {
+                1 => error,
+                _ => error.of_text(&format!("text {}", index + 1)),
+            })
+        };
+        let lines: Vec<Line> = sources.iter().enumerate().map(read).collect::<Result<_, _>>()?;
         let data = translator.translate_lines(lines)?;
         let mut doubts = Doubts::default();
         data.iter().for_each(|translation| doubts.add(translation));
@@ -149,7 +158,9 @@ pub(crate) async fn translate(
         Ok(Translations {
             object: "list",
             model: name.to_owned(),
-            warning: doubts.verdict(translator.facts()).map(|doubt| doubt.to_string()),
+            warning: doubts
+                .verdict(translator.facts())
+                .map(|doubt| doubt.sentence(translator.facts())),
             data,
             usage: TranslationUsage {
                 prompt_tokens,

@@ -67,6 +67,31 @@ fn texts_are_translated_as_the_library_translates_them() {
 }
 
 #[test]
+fn every_line_of_a_text_is_translated_and_cut_translations_say_so() {
+    let server = server();
+    let ask = |input: Value| {
+        post(
+            server.address,
+            "/v1/translate",
+            &json!({"input": input, "max_tokens": 3}),
+        )
+        .json()
+    };
+    let found = ask(json!("the cat sat.\nthe rat\n\nthe cat"));
+    let alone = ask(json!(["the cat sat.", "the rat", "the cat"]));
+    let text = |index: usize| alone["data"][index]["translation"].as_str().expect("a text");
+    assert_eq!(
+        found["data"][0]["translation"],
+        format!("{}\n{}\n\n{}", text(0), text(1), text(2))
+    );
+    assert_eq!(found["data"][0]["parts"], 3);
+    for line in alone["data"].as_array().expect("translations") {
+        let is_cut = line["is_complete"] == false;
+        assert_eq!(line["cut_by"], if is_cut { json!("max_tokens") } else { Value::Null });
+    }
+}
+
+#[test]
 fn what_cannot_be_translated_is_refused_by_name() {
     let server = server();
     let refused = |request: Value| {
@@ -98,6 +123,8 @@ fn what_cannot_be_translated_is_refused_by_name() {
         ("input", json!("context_length_exceeded")),
         "{message}"
     );
+    let (message, ..) = refused(json!({"input": ["a", "", "cat ".repeat(200)]}));
+    assert!(message.contains("text 3: a sentence has"), "{message}");
     for (model, part) in [("tiny", "translation.json"), ("masked", "masked")] {
         let (message, ..) = refused(json!({"model": model, "input": "a"}));
         assert!(message.contains(part), "{message}");
