@@ -73,6 +73,9 @@ fn model_and_texts(arguments: &EvalArguments) -> Result<(&Path, Vec<PathBuf>), F
 fn task(lm: &LanguageModel, file: &Path, arguments: &EvalArguments) -> Result<(), Failure> {
     let task = Task::open_with(file, &embedded_rows())?;
     let found = answers(lm, &task)?;
+    if let Some(warning) = &found.warning {
+        terminal::message(&format!("warning: {warning}"));
+    }
     let other = match &arguments.against {
         None => None,
         Some(dir) => {

@@ -134,6 +134,7 @@ impl Columns<'_> {
             prompt: asked.to_owned(),
             prompt_ids: None,
             references,
+            line: Some(line),
         })
     }
 }

@@ -14,7 +14,7 @@
 //! max_tokens = 64
 //! stop = ["\n"]                            # [default: only the end of the text]
 //! limit = 200                              # only the first items
-//! ignore_case = true                       # of exact_match
+//! ignore_case = true                       # of exact_match, bleu, chrf and chrf++; the others do so always
 //! beam = 5                                 # beam search with so many candidates [default: the likeliest token each time]
 //! length_penalty = 1.0                     # of the beam search
 //! ```
@@ -29,8 +29,8 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use taal_inference::{
-    BeamOptions, FinishReason, GenerateOptions, Generation, LanguageModel, Prompt, Sampling, TranslateOptions,
-    Translator,
+    BeamOptions, Doubts, FinishReason, GenerateOptions, Generation, InferenceError, LanguageModel, Line, Prompt,
+    Sampling, TranslateOptions, Translator,
 };
 use taal_metrics::{
     AnswerMetric, PairedDifference, SentenceCounts, bootstrap_interval, exact_match, label_of, macro_f1,
@@ -63,7 +63,7 @@ pub struct Task {
     pub metric: AnswerMetric,
     /// The labels of [`AnswerMetric::Accuracy`] and [`AnswerMetric::MacroF1`].
     pub labels: Vec<String>,
-    /// Whether capitals do not count in [`AnswerMetric::ExactMatch`].
+    /// Whether capitals do not count in [`AnswerMetric::ExactMatch`], and the metrics of a whole text get lower case, as with sacrebleu's `-lc`.
     pub ignore_case: bool,
     /// The most tokens of an answer.
     pub max_tokens: usize,
@@ -75,6 +75,8 @@ pub struct Task {
     pub has_template: bool,
     /// Whether a prompt is the message of a user in the model's chat template; `None`: where the model has one and the task no template.
     pub chat: Option<bool>,
+    /// The file or the set of the questions, where they are not in the task file.
+    pub data: Option<PathBuf>,
     /// The questions.
     pub items: Vec<TaskItem>,
 }
@@ -88,6 +90,8 @@ pub struct TaskItem {
     pub prompt_ids: Option<Vec<u32>>,
     /// Right answers, at least one.
     pub references: Vec<String>,
+    /// The line of the task's data that has it, or the first one of several.
+    pub line: Option<usize>,
 }
 
 #[derive(Deserialize)]
@@ -151,6 +155,7 @@ impl Task {
         if !template.contains(PLACE) {
             return Err(bad(format!("template: expected {PLACE} where the prompt goes")));
         }
+        let mut data_path = None;
         let mut items = match (&raw.data, raw.items.take()) {
             (Some(data), None) => {
                 let columns = Columns {
@@ -160,8 +165,14 @@ impl Task {
                 let file = path.parent().unwrap_or(Path::new(".")).join(data);
                 let set = embedded.iter().find(|(name, _)| data.as_path() == Path::new(name));
                 match set {
-                    _ if embedded.is_empty() || taal_store::exists(&file) => columns.read(&file)?,
-                    Some((name, rows)) => columns.read_embedded(name, rows)?,
+                    _ if embedded.is_empty() || taal_store::exists(&file) => {
+                        data_path = Some(file.clone());
+                        columns.read(&file)?
+                    }
+                    Some((name, rows)) => {
+                        data_path = Some(PathBuf::from(name));
+                        columns.read_embedded(name, rows)?
+                    }
                     None => {
                         let names: Vec<&str> = embedded.iter().map(|(name, _)| *name).collect();
                         let shown = taal_store::excerpt(&data.display().to_string());
@@ -177,6 +188,7 @@ impl Task {
                     prompt: item.prompt,
                     prompt_ids: None,
                     references: item.reference.into_list(),
+                    line: None,
                 };
                 items.into_iter().map(item).collect()
             }
@@ -238,6 +250,7 @@ impl Task {
             beam,
             has_template: raw.template.is_some(),
             chat: raw.chat,
+            data: data_path,
             stop: raw.stop.unwrap_or_default(),
             items,
         })
@@ -276,6 +289,7 @@ impl Task {
             total: answers.len() as u64,
             truncated: 0,
             unfinished: 0,
+            warning: None,
             answers,
         }
     }
@@ -292,20 +306,38 @@ impl Task {
         }
     }
 
+    /// An error about a question, the `number`th, with its file and line.
+    fn of_item(&self, error: InferenceError, item: &TaskItem, number: usize) -> EvaluationError {
+        match (&self.data, item.line) {
+            (Some(path), Some(line)) => bad_line(path, line, &error.to_string()),
+            _ => error.of_text(&format!("question {number}")).into(),
+        }
+    }
+
     /// The settings of a metric of the whole text, as in sacrebleu's signature.
     fn signature(&self) -> Option<String> {
         let count = |item: &TaskItem| item.references.len();
         let first = self.items.first().map(count);
         let is_one = self.items.iter().all(|item| Some(count(item)) == first);
         let metric = self.metric.of_corpus()?;
-        Some(metric.signature(first.filter(|_| is_one), Some((BOOTSTRAP_ROUNDS, SEED))))
+        Some(metric.signature(
+            first.filter(|_| is_one),
+            Some((BOOTSTRAP_ROUNDS, SEED)),
+            self.ignore_case,
+        ))
     }
 
     /// The score of an answer, and what its metric counts; an answer without a label has the number after the last.
     fn score(&self, answer: &str, references: &[String]) -> (f64, Counted) {
         let label = |text: &str| label_of(text, &self.labels).unwrap_or(self.labels.len());
         if let Some(metric) = self.metric.of_corpus() {
-            let counts = metric.counts(answer, references);
+            let counts = match self.ignore_case {
+                true => {
+                    let references: Vec<String> = references.iter().map(|text| text.to_lowercase()).collect();
+                    metric.counts(&answer.to_lowercase(), &references)
+                }
+                false => metric.counts(answer, references),
+            };
             return (metric.sentence_score(&counts), Counted::Runs(counts));
         }
         match self.metric {
@@ -398,6 +430,9 @@ pub struct TaskEvaluation {
     pub truncated: u64,
     /// Answers that ended only because `max_tokens` were generated.
     pub unfinished: u64,
+    /// Why the prompts may be in another language than a translator's; `None` where nothing says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
     /// The answers.
     pub answers: Vec<TaskAnswer>,
 }
@@ -431,6 +466,7 @@ pub fn evaluate_task(
     Ok(TaskEvaluation {
         truncated: answered.truncated,
         unfinished: answered.unfinished,
+        warning: answered.warning,
         ..task.evaluation(answered.answers)
     })
 }
@@ -441,6 +477,7 @@ struct Answered {
     answers: Vec<TaskAnswer>,
     truncated: u64,
     unfinished: u64,
+    warning: Option<String>,
 }
 
 /// Answers by continuing the prompts.
@@ -522,17 +559,24 @@ fn translated(
     };
     let translator = Translator::new(lm, options)?;
     let mut answered = Answered::default();
-    for items in task.items.chunks(SOURCES_AT_ONCE) {
-        let sources: Vec<&str> = items.iter().map(|item| item.prompt.as_str()).collect();
-        let found = translator.translate(&sources)?;
-        for (item, translation) in items.iter().zip(found) {
+    let mut doubts = Doubts::default();
+    for (chunk, items) in task.items.chunks(SOURCES_AT_ONCE).enumerate() {
+        let read = |(place, item): (usize, &TaskItem)| {
+            let line = translator.read(&item.prompt);
+            line.map_err(|error| task.of_item(error, item, chunk * SOURCES_AT_ONCE + place + 1))
+        };
+        let lines: Vec<Line> = items.iter().enumerate().map(read).collect::<Result<_>>()?;
+        for (item, translation) in items.iter().zip(translator.translate_lines(lines)?) {
             answered.unfinished += u64::from(!translation.is_complete);
+            doubts.add(&translation);
             answered.answers.push(task.answered(item, &translation.translation));
             if on_answer(answered.answers.len()).is_break() {
                 return Ok(answered);
             }
         }
     }
+    let doubt = doubts.verdict(translator.facts());
+    answered.warning = doubt.map(|doubt| doubt.sentence(translator.facts()));
     Ok(answered)
 }
 

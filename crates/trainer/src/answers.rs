@@ -85,6 +85,7 @@ impl Answers {
                 beam: None,
                 has_template: true,
                 chat: Some(false),
+                data: None,
                 items,
             },
             tokenizer_json: tokenizer.to_json(),
@@ -153,6 +154,7 @@ pub(crate) fn source_item(example: &ConversationExample, tokenizer: &Tokenizer) 
         prompt: tokenizer.decode(&text)?,
         prompt_ids: None,
         references: item.references,
+        line: None,
     })
 }
 
@@ -182,6 +184,7 @@ pub(crate) fn item(example: &ConversationExample, tokenizer: &Tokenizer) -> Resu
         prompt: tokenizer.decode(prompt)?,
         prompt_ids: Some(prompt.to_vec()),
         references: vec![tokenizer.decode(&said)?],
+        line: None,
     })
 }
 

@@ -141,6 +141,80 @@ fn translations_are_scored_over_the_whole_text_with_the_signature_of_their_metri
 }
 
 #[test]
+fn capitals_do_not_count_in_the_metrics_of_a_whole_text_where_the_task_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = "{\"prompt\": \"a\", \"completion\": [\"De kat zit op de mat\", \"de Poes ligt op het kleed\"]}\n\
+                {\"prompt\": \"b\", \"completion\": \"De hond slaapt vandaag niet\"}\n";
+    write(folder.path(), "data.jsonl", data);
+    let answers = ["De Kat ligt op de MAT", "de HOND slaapt Niet"];
+    // sacrebleu 2.6.0 on the same texts, with lowercase=True and without.
+    for (metric, ignoring, minding) in [
+        (CorpusMetric::Bleu, 38.044, 14.453),
+        (CorpusMetric::Chrf, 59.176, 25.320),
+        (CorpusMetric::ChrfPlusPlus, 61.917, 25.045),
+    ] {
+        for (key, wanted, case) in [("true", ignoring, "lc"), ("false", minding, "mixed")] {
+            let text = format!("data = \"data.jsonl\"\nmetric = \"{metric}\"\nignore_case = {key}\n");
+            let task = Task::open(&write(folder.path(), "lower.toml", &text)).unwrap();
+            let mut answers = answers.iter();
+            let found = task.evaluate(|_| answers.next().unwrap().to_string());
+            assert!((found.value - wanted).abs() < 0.01, "{metric} {case}: {}", found.value);
+            let signature = found.signature.unwrap();
+            assert!(signature.contains(&format!("|case:{case}|")), "{signature}");
+            assert_eq!(
+                found.answers[0].answer, "De Kat ligt op de MAT",
+                "answers stay as they are"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_source_that_is_too_long_is_named_by_the_file_and_the_line_of_its_question() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = TransformerConfig {
+        encoder: Some(EncoderConfig { n_layers: 1 }),
+        decoder_start: Some(0),
+        ..TransformerConfig::llama(size(VOCAB_SIZE, CONTEXT, 1, 2, 16))
+    };
+    let lm = LanguageModel::new(model(&config, 3), Some(char_tokenizer()));
+    let long = "ab".repeat(CONTEXT);
+    let open = |text: &str| Task::open(&write(folder.path(), "task.toml", text)).unwrap();
+    write(
+        folder.path(),
+        "data.jsonl",
+        &format!("{{\"prompt\": \"a\", \"completion\": \"b\"}}\n\n{{\"prompt\": \"{long}\", \"completion\": \"b\"}}\n"),
+    );
+    write(
+        folder.path(),
+        "data.tsv",
+        &format!("prompt\tcompletion\na\tb\n{long}\tb\n"),
+    );
+    let item = |prompt: &str| format!("[[items]]\nprompt = \"{prompt}\"\nreference = \"b\"\n");
+    for (text, part, is_line) in [
+        (
+            "metric = \"bleu\"\ndata = \"data.jsonl\"\n".to_owned(),
+            "data.jsonl: line 3: a sentence has",
+            true,
+        ),
+        (
+            "metric = \"bleu\"\ndata = \"data.tsv\"\n".to_owned(),
+            "data.tsv: line 3: a sentence has",
+            true,
+        ),
+        (
+            format!("metric = \"bleu\"\n{}{}", item("a"), item(&long)),
+            "question 2: a sentence has",
+            false,
+        ),
+    ] {
+        let error = evaluate_task(&lm, &open(&text), &mut |_| ControlFlow::Continue(())).unwrap_err();
+        assert_eq!(matches!(error, EvaluationError::Line { .. }), is_line, "{error:?}");
+        assert!(error.to_string().contains(part), "{error}");
+    }
+}
+
+#[test]
 fn a_model_with_an_encoder_gets_the_prompts_as_sources_and_a_beam_search_where_the_task_has_one() {
     let config = TransformerConfig {
         encoder: Some(EncoderConfig { n_layers: 1 }),

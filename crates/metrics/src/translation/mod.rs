@@ -113,13 +113,19 @@ impl CorpusMetric {
     }
 
     /// The settings as in sacrebleu's signature, so that a figure can be reproduced. The version is that of Taal. `n_references`: of every
-    /// source, `None` where they differ; `bootstrap`: rounds and seed of an interval.
+    /// source, `None` where they differ; `bootstrap`: rounds and seed of an interval; `is_lower_case`: whether all texts were in lower case.
     ///
     /// ```
-    /// let signature = taal_metrics::CorpusMetric::Bleu.signature(Some(1), None);
+    /// let signature = taal_metrics::CorpusMetric::Bleu.signature(Some(1), None, false);
     /// assert!(signature.starts_with("nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:taal-"));
     /// ```
-    pub fn signature(self, n_references: Option<usize>, bootstrap: Option<(usize, u64)>) -> String {
+    pub fn signature(
+        self,
+        n_references: Option<usize>,
+        bootstrap: Option<(usize, u64)>,
+        is_lower_case: bool,
+    ) -> String {
+        let case = if is_lower_case { "lc" } else { "mixed" };
         let references = n_references.map_or_else(|| "var".to_owned(), |count| count.to_string());
         let bootstrap = bootstrap.map_or_else(String::new, |(rounds, seed)| format!("|bs:{rounds}|seed:{seed}"));
         let settings = match self {
@@ -128,6 +134,6 @@ impl CorpusMetric {
             Self::ChrfPlusPlus => chrf::settings(chrf::MAX_WORD_ORDER),
         };
         let version = env!("CARGO_PKG_VERSION");
-        format!("nrefs:{references}{bootstrap}|case:mixed|{settings}|version:taal-{version}")
+        format!("nrefs:{references}{bootstrap}|case:{case}|{settings}|version:taal-{version}")
     }
 }

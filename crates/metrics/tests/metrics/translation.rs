@@ -80,13 +80,13 @@ fn the_signature_is_that_of_sacrebleu_but_for_the_version() {
         let first = text.references[0].len();
         let is_same = text.references.iter().all(|references| references.len() == first);
         for metric in METRICS {
-            let found = metric.signature(is_same.then_some(first), None);
+            let found = metric.signature(is_same.then_some(first), None, false);
             let wanted = text.signature[&metric.to_string()].replace("version:", "version:taal-");
             let settings = |signature: &str| signature.rsplit_once("|version:taal-").unwrap().0.to_owned();
             assert_eq!(settings(&found), settings(&wanted));
         }
     }
-    let found = CorpusMetric::Bleu.signature(None, Some((1000, 1)));
+    let found = CorpusMetric::Bleu.signature(None, Some((1000, 1)), false);
     assert!(found.starts_with("nrefs:var|bs:1000|seed:1|case:mixed|"), "{found}");
 }
 
