@@ -158,6 +158,7 @@ pub fn dry_run(resolved: &Resolved, device: DeviceSpec, progress: &mut dyn Progr
     let (train_rows, val_rows) = setup.corpus.rows(recipe.train.block_size, setup.config.max_seq_len);
     let checkpoints = CheckpointPlan::of(recipe, &setup.config, &setup.estimate, val_tokens > 0);
     let params = setup.config.n_params();
+    let cut = setup.corpus.cut_examples().map(|note| cautions::line(&note));
     let tokens_per_step = setup.corpus.tokens_per_step(recipe)?;
     let pairs = match &setup.corpus {
         Corpus::Pairs(found) => {
@@ -220,7 +221,10 @@ pub fn dry_run(resolved: &Resolved, device: DeviceSpec, progress: &mut dyn Progr
             activation_bytes: estimate.activations,
             snapshot_bytes: estimate.snapshot,
         },
-        notes: cautions::before_training(recipe, params, train_tokens, &checkpoints),
+        notes: cautions::before_training(recipe, params, train_tokens, &checkpoints)
+            .into_iter()
+            .chain(cut)
+            .collect(),
         checkpoints,
         time: TimePlan {
             timed_steps,

@@ -6,6 +6,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData, activation::log_softmax};
 use safetensors::SafeTensors;
 use taal_data::{Batch, BatchPlan, ConversationOptions, Conversations, Direction, IGNORE_INDEX, Pairs};
 use taal_inference::{Probe, Rows};
+use taal_kernels::DeviceSpec;
 use taal_metrics::{Report, RunNote};
 use taal_model::hugging_face::{self, TranslationFacts};
 use taal_model::{EncoderConfig, ForwardOptions, PositionKind, Transformer, TransformerConfig};
@@ -589,6 +590,25 @@ fn recipes_that_contradict_an_encoder_or_a_direction_are_refused() {
             assert!(message.contains(part), "{sets:?}: {message}");
         }
     }
+}
+
+#[test]
+fn a_dry_run_says_how_many_pairs_would_be_left_out() {
+    let place = Workplace::new();
+    let long = format!("{{\"en\": \"{0}\", \"nl\": \"{0}\"}}\n", "KAT HOND ".repeat(60));
+    std::fs::write(place.path("pairs.jsonl"), rows() + &long.repeat(3)).unwrap();
+    let text = RECIPE.replace("PAIRS", &place.path("pairs.jsonl").display().to_string());
+    let resolved = resolve(&RecipeText::new("tiny", text), &sets(&["train.block_size=32"])).unwrap();
+    let found = taal_trainer::dry_run(&resolved, DeviceSpec::Flex, &mut Silent).unwrap();
+    let note = found
+        .notes
+        .iter()
+        .find(|note| note.contains("left out"))
+        .expect("a note");
+    assert!(
+        note.starts_with("3 pairs have a side longer than train.block_size = 32"),
+        "{note}"
+    );
 }
 
 #[test]
