@@ -9,6 +9,7 @@ mod bert;
 mod class;
 mod gpt2;
 mod llama2c;
+mod marian;
 mod pieces;
 mod protobuf;
 mod sentencepiece;
@@ -64,7 +65,7 @@ pub enum Format {
     Bert,
     /// A tiktoken rank file: a token in base64 and its rank per line.
     Tiktoken,
-    /// A SentencePiece `.model`.
+    /// A SentencePiece `.model`, or Marian's `source.spm` with `vocab.json`.
     SentencePiece,
     /// The tokenizer `.bin` of llama2.c.
     Llama2c,
@@ -107,6 +108,7 @@ enum Found {
     Bert(PathBuf),
     Tiktoken(PathBuf),
     SentencePiece(PathBuf),
+    Marian(PathBuf),
     Llama2c(PathBuf),
 }
 
@@ -167,6 +169,7 @@ impl Tokenizer {
                 finish(file, &path, Format::Tiktoken)
             }
             Found::SentencePiece(path) => finish(sentencepiece::read(&path)?, &path, Format::SentencePiece),
+            Found::Marian(path) => finish(marian::read(&path)?, &path, Format::SentencePiece),
             Found::Llama2c(path) => finish(llama2c::read(&path)?, &path, Format::Llama2c),
         }
     }
@@ -221,6 +224,7 @@ fn in_folder(folder: &Path) -> Result<Found> {
         "encoder.json",
         "tokenizer.model",
         "spiece.model",
+        marian::SOURCE_FILE,
         "vocab.txt",
         "tokenizer.bin",
     ] {
@@ -278,6 +282,9 @@ fn recognize(path: &Path) -> Result<Found> {
     // SentencePiece's first bytes, read as a length, are far larger than llama2.c's longest token.
     if llama2c::looks_like(&bytes) {
         return Ok(Found::Llama2c(path));
+    }
+    if sentencepiece::looks_like(&bytes) && name == marian::SOURCE_FILE {
+        return Ok(Found::Marian(path));
     }
     if sentencepiece::looks_like(&bytes) {
         return Ok(Found::SentencePiece(path));

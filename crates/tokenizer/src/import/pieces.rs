@@ -67,6 +67,8 @@ pub(super) struct PieceModel {
     pub(super) end: String,
     /// Whether texts begin with `begin` by default, unless the files next to it say otherwise.
     pub(super) begins_texts: bool,
+    /// Whether texts end with `end` by default.
+    pub(super) ends_texts: bool,
 }
 
 impl Default for PieceModel {
@@ -82,6 +84,7 @@ impl Default for PieceModel {
             begin: "<s>".to_owned(),
             end: "</s>".to_owned(),
             begins_texts: false,
+            ends_texts: false,
         }
     }
 }
@@ -189,7 +192,7 @@ impl PieceModel {
             found.map(|(id, piece)| (piece.text.as_str(), id))
         };
         let begins = sidecar.switch("add_bos_token").unwrap_or(self.begins_texts);
-        let ends = sidecar.switch("add_eos_token").unwrap_or(false);
+        let ends = sidecar.switch("add_eos_token").unwrap_or(self.ends_texts);
         let first = control(&self.begin).filter(|_| begins);
         let last = control(&self.end).filter(|_| ends);
         (first.is_some() || last.is_some()).then(|| PostProcessor::template(first, last))

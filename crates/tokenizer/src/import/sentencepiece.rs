@@ -22,10 +22,15 @@ pub(super) fn looks_like(bytes: &[u8]) -> bool {
 }
 
 pub(super) fn read(path: &Path) -> Result<File> {
-    let wrong = |detail: String| problem(path, Format::SentencePiece, detail);
+    let model = read_pieces(path)?;
+    let file = model.to_file(&Sidecar::next_to(path)?);
+    file.map_err(|detail| problem(path, Format::SentencePiece, detail))
+}
+
+/// The pieces and settings of a model.
+pub(super) fn read_pieces(path: &Path) -> Result<PieceModel> {
     let bytes = taal_store::read(path, MAX_MODEL_BYTES)?;
-    let model = read_model(&bytes).map_err(wrong)?;
-    model.to_file(&Sidecar::next_to(path)?).map_err(wrong)
+    read_model(&bytes).map_err(|detail| problem(path, Format::SentencePiece, detail))
 }
 
 fn read_model(bytes: &[u8]) -> std::result::Result<PieceModel, String> {

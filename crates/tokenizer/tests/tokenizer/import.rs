@@ -81,6 +81,62 @@ fn every_format_encodes_hard_texts_to_the_ids_of_its_own_program() {
 }
 
 #[test]
+fn marians_model_of_the_source_gets_the_ids_of_its_list_and_ends_texts() {
+    let folder = tempfile::tempdir().unwrap();
+    let (plain, _) = import("unigram.model");
+    fs::copy(file("unigram.model"), folder.path().join("source.spm")).unwrap();
+    let refused = |list: &str, part: &str| {
+        fs::write(folder.path().join("vocab.json"), list).unwrap();
+        let message = Tokenizer::import(folder.path(), &ImportOptions::default())
+            .unwrap_err()
+            .to_string();
+        assert!(message.contains(part), "{message}");
+    };
+    let alone = Tokenizer::import(&folder.path().join("source.spm"), &ImportOptions::default()).unwrap_err();
+    assert!(alone.to_string().contains("copy vocab.json next to it"), "{alone}");
+    refused("[]", "an object with the id");
+    refused("{\"a\": 0, \"b\": 0}", "two tokens have the id 0");
+    refused("{\"a\": 0, \"b\": 2}", "\"b\" has the id 2");
+
+    // The pieces in another order, and some that the source's model does not have.
+    let mut names: Vec<String> = (0..plain.vocab_size() as u32)
+        .filter_map(|id| plain.id_to_token(id))
+        .filter(|name| !["</s>", "<unk>", "<pad>"].contains(&name.as_str()))
+        .rev()
+        .collect();
+    names.splice(0..0, ["</s>", "<unk>"].map(str::to_owned));
+    names.extend([">>nld<<", "\u{2581}kat\u{2581}op", "<pad>"].map(str::to_owned));
+    let ids: BTreeMap<&str, usize> = names.iter().enumerate().map(|(id, name)| (name.as_str(), id)).collect();
+    fs::write(folder.path().join("vocab.json"), serde_json::to_vec(&ids).unwrap()).unwrap();
+    let (tokenizer, format) = Tokenizer::import_reported(folder.path(), &ImportOptions::default()).unwrap();
+    assert_eq!(format, Format::SentencePiece);
+    for text in ["de kat op de mat", "De  kat krabt de krullen.", "kat"] {
+        let wanted = plain.encode(text).unwrap().into_iter();
+        let wanted: Vec<u32> = wanted
+            .map(|id| ids[plain.id_to_token(id).unwrap().as_str()] as u32)
+            .collect();
+        let found = tokenizer.encode(text).unwrap();
+        assert_eq!(found, wanted, "{text}");
+        assert_eq!(tokenizer.frame().around(&found), [&wanted[..], &[0]].concat(), "{text}");
+        assert_eq!(
+            tokenizer.decode(&found).unwrap(),
+            plain.decode(&plain.encode(text).unwrap()).unwrap()
+        );
+    }
+    let asked = tokenizer.encode(">>nld<< kat").unwrap();
+    assert_eq!(asked[0], ids[">>nld<<"] as u32);
+    assert_eq!(
+        tokenizer.decode(&[ids["\u{2581}kat\u{2581}op"] as u32]).unwrap(),
+        "kat op",
+        "the target's pieces are read"
+    );
+    assert_eq!(
+        [tokenizer.eos_id(), tokenizer.unk_id(), tokenizer.pad_id()],
+        [Some(0), Some(1), Some(names.len() as u32 - 1)]
+    );
+}
+
+#[test]
 fn special_tokens_in_a_text_become_their_ids_and_keep_spaces() {
     let (tokenizer, _) = import("bpe.model");
     let [begin, end] = [tokenizer.bos_id(), tokenizer.eos_id()].map(Option::unwrap);
