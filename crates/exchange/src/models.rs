@@ -322,12 +322,23 @@ pub(crate) fn export_opened(
             if lm.model.has_blocks() {
                 exported.notes.push(ONLY_TAAL.to_string());
             }
+            if let Some(field) = Family::obstacle(lm.model.config()) {
+                exported.notes.push(format!(
+                    "no family of transformers has this model's {field}, so only Taal opens the directory"
+                ));
+            }
+            // An encoder reads the end of a text too, and other programs find that only in the tokenizer's file.
+            let framed = match lm.model.is_encoder_decoder() {
+                true => lm.tokenizer.as_ref().map(Tokenizer::with_frame).transpose()?,
+                false => None,
+            };
+            let tokenizer = framed.as_ref().or(lm.tokenizer.as_ref());
             save(
                 &lm.model,
-                lm.tokenizer.as_ref(),
+                tokenizer,
                 lm.special_ids.clone(),
                 lm.line_ends,
-                other_files(&lm.chat, sentence, lm.tokenizer.as_ref()),
+                other_files(&lm.chat, sentence, tokenizer),
                 out,
             )?;
             weights = out.join(hugging_face::WEIGHTS_FILE);
@@ -541,11 +552,12 @@ fn open_gguf(path: &Path, map: &Arc<Map>, has_tokenizer: bool, device: &Device) 
 }
 
 /// Possible names of a directory's tokenizer; the first that exists is used.
-const TOKENIZER_FILES: [&str; 7] = [
+const TOKENIZER_FILES: [&str; 8] = [
     hugging_face::TOKENIZER_FILE,
     "tokenizer.model",
     "spiece.model",
     "sentencepiece.bpe.model",
+    "source.spm",
     "vocab.json",
     "encoder.json",
     "vocab.txt",

@@ -575,3 +575,39 @@ fn a_template_with_the_name_of_another_place_is_left_out() {
     let lm = import(&file, None, &folder.path().join("out"));
     assert_eq!(lm.chat.templates(), [("default".to_owned(), "een".to_owned())]);
 }
+
+#[test]
+fn an_exported_encoder_decoder_has_the_tokens_around_a_text_in_its_tokenizers_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (dir, out) = (folder.path().join("dir"), folder.path().join("out"));
+    let tokenizer = trained(Kind::Bpe, &["the cat sat on the mat"]);
+    let config = TransformerConfig {
+        decoder_start: tokenizer.eos_id(),
+        ..TransformerConfig::marian(size(tokenizer.vocab_size(), 32, 1, 2, 16))
+    };
+    let json = tokenizer.to_json();
+    let companions = Companions {
+        tokenizer_json: Some(&json),
+        bos_token_id: tokenizer.bos_id(),
+        eos_token_id: tokenizer.eos_id(),
+        ..Companions::default()
+    };
+    hugging_face::save(&tiny::model(&config, 5), &dir, companions).expect("a saved model");
+    let end = tokenizer.eos_id().expect("an end");
+    let inner = tokenizer.encode("the cat").expect("ids");
+    let ids = |dir: &Path| {
+        Tokenizer::open(&dir.join("tokenizer.json"))
+            .expect("a tokenizer")
+            .template()
+    };
+    assert!(ids(&dir).is_empty(), "as translators of before have it");
+    export(&dir, Target::HuggingFace, None, &out);
+    let framed = ids(&out).around(&inner);
+    assert_eq!(framed, tokenizer.frame().around(&inner));
+    assert_eq!(framed.last(), Some(&end));
+    // A causal model's file stays as it is.
+    let (dir, out) = (folder.path().join("causal"), folder.path().join("causal-out"));
+    save_with(&tokenizer, &dir);
+    export(&dir, Target::HuggingFace, None, &out);
+    assert!(ids(&out).is_empty());
+}

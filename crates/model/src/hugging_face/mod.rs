@@ -365,7 +365,16 @@ fn read_config(dir: &Path) -> Result<(TransformerConfig, Family), ModelError> {
     refuse_pickle(dir)?;
     let path = dir.join(CONFIG_FILE);
     let text = taal_store::read_text(&path, MAX_CONFIG_BYTES)?;
-    parse_config(&path, &text)
+    let (mut config, family) = parse_config(&path, &text)?;
+    // As in transformers, the generation settings come first.
+    if config.is_encoder_decoder()
+        && let Some(start) = special_ids::decoder_start(dir)?
+    {
+        config.decoder_start = Some(start);
+        let checked = config.validate();
+        checked.map_err(|error| ModelError::file(dir.join(GENERATION_CONFIG_FILE), error.to_string()))?;
+    }
+    Ok((config, family))
 }
 
 fn parse_config(path: &Path, text: &str) -> Result<(TransformerConfig, Family), ModelError> {

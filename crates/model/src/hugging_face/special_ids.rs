@@ -21,6 +21,7 @@ const MAX_TOKENIZER_CONFIG_BYTES: u64 = 16 << 20;
 pub(super) const BOS_KEY: &str = "bos_token_id";
 pub(super) const EOS_KEY: &str = "eos_token_id";
 pub(super) const PAD_KEY: &str = "pad_token_id";
+const START_KEY: &str = "decoder_start_token_id";
 
 /// The value of a key for the beginning or end of a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,6 +128,32 @@ impl SpecialIds {
     /// The file with the generation settings, which is copied unchanged.
     pub(super) fn generation_config(&self) -> Option<&[u8]> {
         self.generation_config.as_deref()
+    }
+}
+
+/// The id that a decoder's text begins with, from the generation settings of a model directory; `None` where they do not say.
+///
+/// # Errors
+///
+/// [`ModelError::File`] names the file and the key, where it is not JSON or the value is not an id.
+pub(super) fn decoder_start(dir: &Path) -> Result<Option<u32>, ModelError> {
+    let path = dir.join(GENERATION_CONFIG_FILE);
+    if !taal_store::exists(&path) {
+        return Ok(None);
+    }
+    let object = parse(&path, &taal_store::read_text(&path, MAX_CONFIG_BYTES)?)?;
+    match object.get(START_KEY) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => match value.as_u64().and_then(|id| u32::try_from(id).ok()) {
+            Some(id) => Ok(Some(id)),
+            None => {
+                let value = shown(&value.to_string());
+                Err(ModelError::file(
+                    path,
+                    format!("key `{START_KEY}`: expected a token id, got {value}"),
+                ))
+            }
+        },
     }
 }
 

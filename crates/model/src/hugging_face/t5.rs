@@ -1,7 +1,7 @@
 //! The names of T5's keys and tensors, as `T5ForConditionalGeneration`: version 1.0 (ReLU, tied) and version 1.1 (gated, untied).
 //!
-//! Where the output matrix is the table of tokens, the logits are scaled. Files of transformers 5 have a key for that, and say that all
-//! models are tied: the tensors decide.
+//! Where the output matrix is the table of tokens, the logits are scaled, unless `scale_decoder_outputs` says otherwise, a key of
+//! transformers 5. Its files say that all models are tied: the tensors decide.
 
 use serde_json::{Value, json};
 
@@ -35,7 +35,10 @@ pub(super) fn obstacle(c: &TransformerConfig) -> Option<&'static str> {
         (c.window.is_some(), "window"),
         (c.attention_scale != Some(1.0), "attention_scale"),
         (c.attention_softcap.is_some(), "attention_softcap"),
-        (c.logit_scale != logit_scale(c.tie_embeddings, c.d_model), "logit_scale"),
+        (
+            c.logit_scale != logit_scale(c.logit_scale.is_some(), c.d_model),
+            "logit_scale",
+        ),
         (c.logit_softcap.is_some(), "logit_softcap"),
     ];
     first(obstacles)

@@ -83,6 +83,14 @@ pub fn many_pairs() -> Vec<(&'static str, TransformerConfig)> {
             },
         ),
         (
+            "t5 tied without a scale, as transformers 5 may have it",
+            TransformerConfig {
+                tie_embeddings: true,
+                logit_scale: None,
+                ..t5.clone()
+            },
+        ),
+        (
             "t5 with scaled attention",
             TransformerConfig {
                 attention_scale: None,

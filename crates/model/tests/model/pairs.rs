@@ -95,6 +95,10 @@ fn families_of_encoder_decoders_are_told_from_the_configuration() {
     assert_eq!(family_of("t5"), (Family::T5, None));
     assert_eq!(family_of("t5 tied"), (Family::T5, None));
     assert_eq!(
+        family_of("t5 tied without a scale, as transformers 5 may have it"),
+        (Family::T5, None)
+    );
+    assert_eq!(
         family_of("t5 with scaled attention"),
         (Family::Taal, Some("attention_scale"))
     );

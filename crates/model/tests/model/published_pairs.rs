@@ -271,3 +271,38 @@ fn marian_and_t5_files_with_another_meaning_are_refused_and_named() {
     let message = open_changed("t5", |_| (), |tensors| drop(tensors.remove(missing))).unwrap_err();
     assert!(message.to_string().contains(missing), "{message}");
 }
+
+#[test]
+fn the_token_that_a_decoder_begins_with_is_also_read_from_the_generation_settings() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["config.json", "model.safetensors"] {
+        std::fs::copy(golden_dir("marian").join(name), folder.path().join(name)).unwrap();
+    }
+    let path = folder.path().join("config.json");
+    let mut config: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let start = config["decoder_start_token_id"].as_u64().unwrap() as u32;
+    config.as_object_mut().unwrap().remove("decoder_start_token_id");
+    std::fs::write(&path, config.to_string()).unwrap();
+    let open = |settings: &str| {
+        std::fs::write(folder.path().join("generation_config.json"), settings).unwrap();
+        hugging_face::open_config(folder.path()).map(|config| config.decoder_start)
+    };
+    assert_eq!(open("{}").unwrap(), None);
+    assert_eq!(open("{\"decoder_start_token_id\": null}").unwrap(), None);
+    let settings = format!("{{\"decoder_start_token_id\": {start}}}");
+    assert_eq!(open(&settings).unwrap(), Some(start));
+    // Where both files have it, this one comes first, as in transformers.
+    config["decoder_start_token_id"] = 0.into();
+    std::fs::write(&path, config.to_string()).unwrap();
+    assert_eq!(open(&settings).unwrap(), Some(start));
+    for settings in [
+        "{\"decoder_start_token_id\": -1}",
+        "{\"decoder_start_token_id\": 4000000}",
+    ] {
+        let message = open(settings).unwrap_err().to_string();
+        assert!(
+            message.contains("generation_config.json") && message.contains("decoder_start"),
+            "{message}"
+        );
+    }
+}
