@@ -14,12 +14,12 @@ const BEAMS: usize = 5;
 /// `taal translate`
 #[derive(Debug, Args)]
 #[command(
-    mut_arg("json", |json| json.help("Print one JSON object per line: source, translation, score, logprob, tokens, is_complete, parts, unknown, source_tokens, alternatives, attention")),
+    mut_arg("json", |json| json.help("Print one JSON object per line: source, translation, score, logprob, tokens, is_complete, cut_by, parts, unknown, source_tokens, alternatives, attention")),
     override_usage = "taal translate [OPTIONS] <DIR> [TEXT]\n       taal translate [OPTIONS] --model <DIR> [TEXT]",
     mut_arg("words", |words| words.help("Text, or a file of this name; each line is translated alone. Standard input where it is - or left out")),
     mut_arg("model", |model| model.help("Model directory or run directory of a model that translates [default: the first word]")),
-    after_help = "Empty lines stay empty. A line longer than the model reads is translated in parts that end where\n\
-                  sentences do.\n\n\
+    after_help = "Empty lines stay empty. Several sentences in a line are translated one by one by models that Taal\n\
+                  trained.\n\n\
                   Examples:\n  taal translate runs/translate-en-nl \"The cat sat on the mat.\"\n  \
                   taal translate runs/translate-en-nl sentences.txt --beam 5 > vertaald.txt\n  \
                   taal translate runs/translate-en-nl \"Good morning\" --alternatives 3"
