@@ -16,7 +16,7 @@ use taal_model::hugging_face::TranslationFacts;
 use taal_tokenizer::Tokenizer;
 
 pub use self::doubt::{Doubt, Doubts};
-use self::search::Searcher;
+use self::search::{Searcher, check_cancelled, limit};
 pub use self::source::Line;
 use self::source::{Part, Piece, Reader};
 pub use self::words::WordAttention;
@@ -324,13 +324,9 @@ impl<'a> Translator<'a> {
         Ok(is_some)
     }
 
-    fn searcher(&self) -> Searcher<'_> {
-        Searcher::new(self.lm, self.tokenizer, &self.options, self.is_cancelled)
-    }
-
     /// The candidates of every part, the best first.
     fn searched(&self, parts: &[&Part]) -> Result<Vec<Vec<Ended>>> {
-        let searcher = self.searcher();
+        let searcher = Searcher::new(self.lm, self.tokenizer, &self.options, self.is_cancelled);
         // Texts of one length together, the longest first, so that little is padding and memory is largest at the beginning.
         let mut order: Vec<usize> = (0..parts.len()).collect();
         order.sort_by_key(|index| std::cmp::Reverse(parts[*index].ids.len()));
@@ -402,7 +398,7 @@ impl<'a> Translator<'a> {
             logprob,
             tokens,
             is_complete: cut.is_none(),
-            cut_by: cut.map(|(part, _)| self.searcher().limit(part).1),
+            cut_by: cut.map(|(part, _)| limit(self.lm, &self.options, part).1),
             parts: line.n_parts(),
             unknown: line.n_unknown,
             source_tokens: line.n_tokens,
@@ -449,6 +445,7 @@ impl<'a> Translator<'a> {
         let mut best = best.iter();
         let mut all: Option<WordAttention> = None;
         for piece in &line.pieces {
+            check_cancelled(self.is_cancelled)?;
             let found = match piece {
                 Piece::Kept(text) => WordAttention::none(text),
                 Piece::Part(part) => {

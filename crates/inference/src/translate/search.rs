@@ -52,6 +52,29 @@ struct Group {
     parents: Vec<usize>,
 }
 
+/// The most tokens of a translation, and what sets the limit.
+pub(super) fn limit(lm: &LanguageModel, options: &TranslateOptions, source: &Part) -> (usize, Cut) {
+    let wanted = options.max_tokens.unwrap_or(2 * source.n_tokens + 50);
+    let limit = lm.model.config().context_limit().unwrap_or(usize::MAX);
+    // The last token is not read.
+    let room = match lm.model.is_encoder_decoder() {
+        true => limit,
+        false => limit.saturating_sub(source.ids.len()).saturating_add(1),
+    };
+    match wanted <= room {
+        true => (wanted, Cut::MaxTokens),
+        false => (room, Cut::Context),
+    }
+}
+
+/// Ends work for which nobody waits.
+pub(super) fn check_cancelled(is_cancelled: Option<&AtomicBool>) -> Result<()> {
+    match is_cancelled.is_some_and(|flag| flag.load(Ordering::Relaxed)) {
+        true => Err(InferenceError::Cancelled),
+        false => Ok(()),
+    }
+}
+
 impl<'a> Searcher<'a> {
     pub(super) fn new(
         lm: &'a LanguageModel,
@@ -75,14 +98,6 @@ impl<'a> Searcher<'a> {
         }
     }
 
-    /// Ends the search where nobody waits for it.
-    fn check_cancelled(&self) -> Result<()> {
-        match self.is_cancelled.is_some_and(|flag| flag.load(Ordering::Relaxed)) {
-            true => Err(InferenceError::Cancelled),
-            false => Ok(()),
-        }
-    }
-
     /// How many sources of at most this length are searched together.
     pub(super) fn at_once(&self, longest: &Part) -> usize {
         let of_one = self.options.beam.width * self.capacity(longest);
@@ -90,22 +105,7 @@ impl<'a> Searcher<'a> {
     }
 
     fn max_tokens(&self, source: &Part) -> usize {
-        self.limit(source).0
-    }
-
-    /// The most tokens of a translation, and what sets the limit.
-    pub(super) fn limit(&self, source: &Part) -> (usize, Cut) {
-        let wanted = self.options.max_tokens.unwrap_or(2 * source.n_tokens + 50);
-        let limit = self.lm.model.config().context_limit().unwrap_or(usize::MAX);
-        // The last token is not read.
-        let room = match self.lm.model.is_encoder_decoder() {
-            true => limit,
-            false => limit.saturating_sub(source.ids.len()).saturating_add(1),
-        };
-        match wanted <= room {
-            true => (wanted, Cut::MaxTokens),
-            false => (room, Cut::Context),
-        }
+        limit(self.lm, self.options, source).0
     }
 
     /// Positions that a candidate takes in the cache.
@@ -119,7 +119,7 @@ impl<'a> Searcher<'a> {
 
     /// The candidates of each source, the best first.
     pub(super) fn search(&self, sources: &[&Part]) -> Result<Vec<Vec<Ended>>> {
-        self.check_cancelled()?;
+        check_cancelled(self.is_cancelled)?;
         let width = self.options.beam.width;
         let group = |(index, source): (usize, &&Part)| Group {
             index,
@@ -139,7 +139,7 @@ impl<'a> Searcher<'a> {
             false => self.begin_prompts(sources, room)?,
         };
         loop {
-            self.check_cancelled()?;
+            check_cancelled(self.is_cancelled)?;
             for (place, (group, candidates)) in groups.iter_mut().zip(&candidates).enumerate() {
                 group.place = place;
                 self.advance(group, candidates);
