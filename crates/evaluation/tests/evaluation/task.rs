@@ -7,6 +7,7 @@ use taal_evaluation::{EvaluationError, Task, TaskEvaluation, compare_tasks, eval
 use taal_inference::{GenerateOptions, LanguageModel, Prompt, Sampling, TranslateOptions, generate, translate};
 use taal_metrics::{AnswerMetric, CorpusMetric, SentenceCounts};
 use taal_model::{EncoderConfig, TransformerConfig};
+use taal_tokenizer::{Kind, TrainerConfig, Unknown};
 
 use crate::size;
 use crate::tiny::{CONTEXT, VOCAB_SIZE, char_model, char_tokenizer, model};
@@ -212,6 +213,31 @@ fn a_source_that_is_too_long_is_named_by_the_file_and_the_line_of_its_question()
         assert_eq!(matches!(error, EvaluationError::Line { .. }), is_line, "{error:?}");
         assert!(error.to_string().contains(part), "{error}");
     }
+}
+
+#[test]
+fn prompts_that_do_not_look_like_the_models_language_are_warned_about() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut trainer = TrainerConfig::new(Kind::Char, 100);
+    trainer.unknown = Unknown::Token;
+    let tokenizer = trainer.train(["abcdefgh "]).unwrap();
+    let config = TransformerConfig {
+        encoder: Some(EncoderConfig { n_layers: 1 }),
+        decoder_start: Some(0),
+        ..TransformerConfig::llama(size(tokenizer.vocab_size(), CONTEXT, 1, 2, 16))
+    };
+    let lm = LanguageModel::new(model(&config, 3), Some(tokenizer));
+    let warning = |prompt: &str| {
+        let item = format!("[[items]]\nprompt = \"{prompt}\"\nreference = \"b\"\n");
+        let text = format!("metric = \"chrf\"\nmax_tokens = 2\n{}", item.repeat(10));
+        evaluate(&lm, &Task::open(&write(folder.path(), "task.toml", &text)).unwrap()).warning
+    };
+    assert_eq!(warning("a bad"), None);
+    let found = warning("x y z x y").unwrap();
+    assert!(
+        found.contains("does not look like the model's language") && found.contains("56 %"),
+        "{found}"
+    );
 }
 
 #[test]
