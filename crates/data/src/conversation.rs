@@ -203,7 +203,7 @@ pub(crate) struct ReadFile {
     pub(crate) layout: Layout,
     pub(crate) carriage_returns: u64,
     /// What is doubtful about its rows.
-    pub(crate) note: Option<String>,
+    pub(crate) notes: Vec<String>,
 }
 
 /// Calls `take` with the records, the line and the example of every row.
@@ -242,9 +242,10 @@ pub(crate) fn for_each_dialogue(
         Some(layout) => Ok(ReadFile {
             layout,
             carriage_returns: records.carriage_returns(),
-            note: match direction {
-                Some(direction) => swapped.verdict(&input.name, direction)?,
-                None => None,
+            notes: {
+                let verdict = direction.map(|direction| swapped.verdict(&input.name, direction));
+                let notes = verdict.transpose()?.flatten();
+                notes.into_iter().chain(records.left_out_notes()).collect()
             },
         }),
         None => Err(DataError::Empty {
@@ -412,7 +413,7 @@ impl ConversationCounts {
     /// Adds a file that was read.
     pub(crate) fn add_file(&mut self, name: &str, read: &ReadFile) {
         self.layouts.push((name.to_owned(), read.layout));
-        self.notes.extend(read.note.clone());
+        self.notes.extend(read.notes.iter().cloned());
     }
 
     pub(crate) fn add_roles(&mut self, dialogue: &Dialogue) {

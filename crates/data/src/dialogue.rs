@@ -16,7 +16,7 @@ const MAX_ROW_BYTES: usize = 8 << 20;
 const MESSAGES: [&str; 3] = ["messages", "conversations", "conversation"];
 
 /// All columns that a layout reads under its own names, and that of plain texts.
-pub(crate) const READ_COLUMNS: [&str; 11] = [
+pub(crate) const READ_COLUMNS: [&str; 13] = [
     "messages",
     "conversations",
     "conversation",
@@ -27,8 +27,18 @@ pub(crate) const READ_COLUMNS: [&str; 11] = [
     "output",
     "chosen",
     "rejected",
+    "system",
+    HISTORY,
     "text",
 ];
+
+/// What a row of LLaMA-Factory's Alpaca layout may have besides: earlier turns.
+const HISTORY: &str = "history";
+/// What a message may have besides its content: what was thought before it.
+const REASONING: &str = "reasoning_content";
+
+/// The only key of the object that a column of bytes that are no text has in a row of Parquet.
+pub(crate) const NOT_TEXT: &str = "\u{0}bytes";
 
 /// How the rows of a file hold examples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -38,10 +48,10 @@ pub enum Layout {
     Completion,
     /// `messages`: a list of `{"role": ..., "content": ...}` (OpenAI).
     Messages,
-    /// `conversations`: a list of `{"from": ..., "value": ...}` (ShareGPT).
+    /// `conversations`: a list of `{"from": ..., "value": ...}` (ShareGPT), and `system`, if it is there.
     #[serde(rename = "sharegpt")]
     ShareGpt,
-    /// `instruction`, `input` (may be missing or empty) and `output` (Alpaca).
+    /// `instruction`, `input` and `system` (may be missing or empty) and `output` (Alpaca).
     Alpaca,
     /// `prompt`, `chosen` and `rejected`: texts or lists of messages; without `prompt`, the messages with which both begin.
     Preference,
@@ -64,6 +74,8 @@ impl std::fmt::Display for Layout {
 pub struct Columns {
     /// Instead of `prompt`, or `instruction` of [`Layout::Alpaca`].
     pub prompt: Option<String>,
+    /// Instead of `input` of [`Layout::Alpaca`].
+    pub input: Option<String>,
     /// Instead of `completion`, `output` or `chosen`.
     pub completion: Option<String>,
     /// Instead of `rejected`.
@@ -161,6 +173,12 @@ pub(crate) fn recognize(object: &Object, columns: &Columns) -> Option<Layout> {
             });
         }
     }
+    if columns.rejected.is_some() {
+        return Some(Layout::Preference);
+    }
+    if columns.input.is_some() {
+        return Some(Layout::Alpaca);
+    }
     if columns.completion.is_some() || (has("completion") && !has("chosen")) {
         return Some(Layout::Completion);
     }
@@ -206,7 +224,11 @@ pub(crate) fn take_all(
     layout: Layout,
     columns: &Columns,
 ) -> Result<Dialogue> {
-    let mut taker = Taker { records, bytes: 0 };
+    let mut taker = Taker {
+        records,
+        bytes: 0,
+        taken: Vec::new(),
+    };
     let name = |mapped: &Option<String>, own: &str| mapped.clone().unwrap_or_else(|| own.to_owned());
     let dialogue = match layout {
         Layout::Messages | Layout::ShareGpt => {
@@ -216,11 +238,18 @@ pub(crate) fn take_all(
             });
             let key = key.unwrap_or_else(|| MESSAGES[usize::from(layout == Layout::ShareGpt)].to_owned());
             let list = taker.value(&mut object, &key)?;
-            Dialogue::Messages(taker.messages(&key, list)?)
+            let mut messages = taker.messages(&key, list)?;
+            let has_own = messages.first().is_some_and(|message| message.role == Role::System);
+            if layout == Layout::ShareGpt && !has_own {
+                let system = taker.system(&mut object)?;
+                messages.splice(0..0, system);
+            }
+            Dialogue::Messages(messages)
         }
         Layout::Alpaca => taker.alpaca(
             &mut object,
             &name(&columns.prompt, "instruction"),
+            &name(&columns.input, "input"),
             &name(&columns.completion, "output"),
         )?,
         Layout::Completion => {
@@ -247,17 +276,27 @@ pub(crate) fn take_all(
 struct Taker<'r, 'a> {
     records: &'r mut Records<'a>,
     bytes: usize,
+    /// The keys whose values are taken.
+    taken: Vec<String>,
 }
 
 impl Taker<'_, '_> {
-    fn value(&self, object: &mut Object, key: &str) -> Result<Value> {
-        match object.remove(key) {
+    fn value(&mut self, object: &mut Object, key: &str) -> Result<Value> {
+        let value = object.remove(key);
+        if value.is_some() {
+            self.taken.push(key.to_owned());
+        }
+        match value {
+            Some(Value::Object(bytes)) if bytes.contains_key(NOT_TEXT) => Err(self.records.bad(format!(
+                "column `{key}` has bytes that are not UTF-8 text: write it as a column of texts"
+            ))),
             Some(Value::Null) => Err(self
                 .records
                 .bad(format!("key `{key}` is null: fill it, or leave the row out"))),
             Some(value) => Ok(value),
             None => {
-                let keys: Vec<&str> = object.keys().map(String::as_str).collect();
+                let left = object.keys().filter(|key| !self.taken.contains(key));
+                let keys: Vec<&str> = self.taken.iter().chain(left).map(String::as_str).collect();
                 let others = taal_store::excerpt(&keys.join(", "));
                 Err(self.records.bad(format!(
                     "key `{key}` is missing: every row of a file has the same layout, and this one has {others}"
@@ -278,29 +317,41 @@ impl Taker<'_, '_> {
         }
     }
 
-    fn alpaca(&mut self, object: &mut Object, instruction: &str, output: &str) -> Result<Dialogue> {
+    fn alpaca(&mut self, object: &mut Object, instruction: &str, input: &str, output: &str) -> Result<Dialogue> {
         let value = self.value(object, instruction)?;
         let mut asked = self.text(instruction, value)?;
-        if let Some(input) = object.remove("input").filter(|input| !input.is_null()) {
-            let input = self.text("input", input)?;
-            if !input.trim().is_empty() {
-                asked = format!("{asked}\n\n{input}");
+        if object.get(input).is_some_and(|input| !input.is_null()) {
+            let value = self.value(object, input)?;
+            let more = self.text(input, value)?;
+            if !more.trim().is_empty() {
+                asked = format!("{asked}\n\n{more}");
             }
         }
         let value = self.value(object, output)?;
         let answer = self.text(output, value)?;
-        if answer.is_empty() {
+        if answer.trim().is_empty() {
             return Err(self.empty(output));
         }
-        let message = |role, content| Message {
-            role,
-            content,
-            is_learned: role == Role::Assistant,
-        };
-        Ok(Dialogue::Messages(vec![
-            message(Role::User, asked),
-            message(Role::Assistant, answer),
-        ]))
+        let mut messages: Vec<Message> = self.system(object)?.into_iter().collect();
+        if object
+            .get(HISTORY)
+            .is_some_and(|turns| turns.as_array().is_some_and(|turns| !turns.is_empty()))
+        {
+            self.records.leave_out(HISTORY);
+        }
+        messages.push(said(Role::User, asked));
+        messages.push(said(Role::Assistant, answer));
+        Ok(Dialogue::Messages(messages))
+    }
+
+    /// The instructions that a row has next to its messages.
+    fn system(&mut self, object: &mut Object) -> Result<Option<Message>> {
+        if object.get("system").is_none_or(Value::is_null) {
+            return Ok(None);
+        }
+        let value = self.value(object, "system")?;
+        let text = self.text("system", value)?;
+        Ok((!text.trim().is_empty()).then(|| said(Role::System, text)))
     }
 
     fn pair(&mut self, object: &mut Object, prompt_key: &str, completion_key: &str) -> Result<Dialogue> {
@@ -319,7 +370,7 @@ impl Taker<'_, '_> {
         }
         let prompt = self.text(prompt_key, prompt)?;
         let completion = self.text(completion_key, completion)?;
-        if completion.is_empty() {
+        if completion.trim().is_empty() {
             return Err(self.empty(completion_key));
         }
         Ok(Dialogue::Completion { prompt, completion })
@@ -337,6 +388,12 @@ impl Taker<'_, '_> {
         // A table of Parquet has the columns of all rows.
         if object.get(prompt_key).is_some_and(|prompt| !prompt.is_null()) {
             let rejected = self.value(object, rejected_key)?;
+            if object.get(chosen_key) == Some(&rejected) {
+                let detail = format!(
+                    "`{chosen_key}` and `{rejected_key}` are the same: there is nothing to prefer, leave the row out"
+                );
+                return Err(self.records.bad(detail));
+            }
             match rejected.is_array() {
                 true => drop(self.messages(rejected_key, rejected)?),
                 false => drop(self.text(rejected_key, rejected)?),
@@ -435,6 +492,10 @@ impl Taker<'_, '_> {
                     .bad(format!("`{place}`: expected a string `{content_key}`, found {found}")));
             }
         };
+        let has_thought = |thought: &Value| thought.as_str().is_some_and(|thought| !thought.trim().is_empty());
+        if role == Role::Assistant && object.get(REASONING).is_some_and(has_thought) {
+            self.records.leave_out(REASONING);
+        }
         let is_weightless = object.get("weight").and_then(Value::as_f64) == Some(0.0);
         Ok(Message {
             role,
@@ -468,6 +529,15 @@ impl Taker<'_, '_> {
         self.records.bad(format!(
             "key `{key}` is empty: there is nothing to learn, leave the row out"
         ))
+    }
+}
+
+/// A message of a row that has no list of them.
+fn said(role: Role, content: String) -> Message {
+    Message {
+        role,
+        content,
+        is_learned: role == Role::Assistant,
     }
 }
 

@@ -57,6 +57,7 @@ impl Direction {
             prompt: Some(named.prompt.clone().unwrap_or_else(|| self.from.clone())),
             completion: Some(named.completion.clone().unwrap_or_else(|| self.to.clone())),
             rejected: None,
+            input: None,
             messages: None,
         }
     }

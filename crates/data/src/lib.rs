@@ -57,6 +57,7 @@ mod corpus;
 mod dataset;
 mod dialogue;
 mod direction;
+mod distinct;
 mod error;
 mod example;
 mod examples;

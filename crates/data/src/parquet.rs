@@ -13,7 +13,7 @@ use parquet::record::{Field, Row};
 use parquet::schema::types::{Type, TypePtr};
 use serde_json::Value;
 
-use crate::dialogue::{Columns, READ_COLUMNS};
+use crate::dialogue::{Columns, NOT_TEXT, READ_COLUMNS};
 use crate::error::{DataError, Result};
 use crate::input::Input;
 use crate::text::Object;
@@ -48,12 +48,20 @@ impl ParquetRows {
         let is_read = |field: &TypePtr| {
             let mapped = [
                 &columns.prompt,
+                &columns.input,
                 &columns.completion,
                 &columns.rejected,
                 &columns.messages,
             ];
             READ_COLUMNS.contains(&field.name()) || mapped.into_iter().flatten().any(|name| name == field.name())
         };
+        let fields = schema.get_fields();
+        let is_twice =
+            |(index, field): &(usize, &TypePtr)| fields[..*index].iter().any(|other| other.name() == field.name());
+        if let Some((_, field)) = fields.iter().enumerate().find(is_twice) {
+            let name = taal_store::excerpt(field.name());
+            return Err(bad(format!("has two columns that are named {name}: rename one")));
+        }
         let (read, others): (Vec<TypePtr>, Vec<TypePtr>) = schema.get_fields().iter().cloned().partition(is_read);
         if let Some((column, compression)) = unsupported(reader.metadata(), &read) {
             return Err(bad(format!(
@@ -174,7 +182,7 @@ fn value(field: &Field) -> Value {
         Field::Double(value) => (*value).into(),
         Field::Str(text) => text.as_str().into(),
         // Writers without a logical type mark texts as bytes. Other bytes are nothing that a layout reads.
-        Field::Bytes(bytes) => std::str::from_utf8(bytes.data()).map_or(Value::Array(Vec::new()), Value::from),
+        Field::Bytes(bytes) => std::str::from_utf8(bytes.data()).map_or_else(|_| not_text(), Value::from),
         Field::Group(row) => Value::Object(object(row)),
         Field::ListInternal(list) => list.elements().iter().map(value).collect(),
         Field::MapInternal(map) => {
@@ -187,4 +195,9 @@ fn value(field: &Field) -> Value {
         }
         other => other.to_string().into(),
     }
+}
+
+/// The value of bytes that are no text, which a layout that reads them refuses.
+fn not_text() -> Value {
+    Value::Object([(NOT_TEXT.to_owned(), Value::Null)].into_iter().collect())
 }

@@ -1,6 +1,7 @@
 //! Rows of any file of examples: JSON Lines, CSV, TSV or Parquet.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use taal_store::LineEnds;
@@ -38,6 +39,8 @@ pub(crate) struct Records<'a> {
     rows: Rows<'a>,
     line_ends: LineEnds,
     carriage_returns: u64,
+    /// How often each key was left out that says something and is not learned.
+    left_out: BTreeMap<&'static str, u64>,
 }
 
 enum Rows<'a> {
@@ -67,6 +70,7 @@ impl<'a> Records<'a> {
             rows,
             line_ends: input.line_ends,
             carriage_returns: 0,
+            left_out: BTreeMap::new(),
         }
     }
 
@@ -97,6 +101,23 @@ impl<'a> Records<'a> {
             Cow::Borrowed(_) => text,
             Cow::Owned(changed) => changed,
         }
+    }
+
+    /// Counts a key of a row that is left out.
+    pub(crate) fn leave_out(&mut self, key: &'static str) {
+        *self.left_out.entry(key).or_default() += 1;
+    }
+
+    /// A note for each key that was left out.
+    pub(crate) fn left_out_notes(&self) -> Vec<String> {
+        let note = |(key, count): (&&str, &u64)| {
+            let places = if *count == 1 { "place" } else { "places" };
+            format!(
+                "{}: `{key}` is left out in {count} {places}: write it into the messages to train on it",
+                self.name
+            )
+        };
+        self.left_out.iter().map(note).collect()
     }
 
     /// Carriage returns in the texts taken so far.

@@ -67,10 +67,10 @@ impl Table {
                     index + 1
                 )));
             }
-            if columns[..index].contains(column) {
+            if columns[..index].iter().any(|other| other.trim() == column.trim()) {
                 return Err(table.bad(format!(
                     "two columns are named {}: rename one",
-                    taal_store::excerpt(column)
+                    taal_store::excerpt(column.trim())
                 )));
             }
         }

@@ -5,6 +5,7 @@ use std::io::Read;
 
 use taal_store::{LineEnds, TextLines, TextReader};
 
+use crate::distinct::Distinct;
 use crate::error::{DataError, Result};
 use crate::input::{Input, text_error};
 
@@ -167,10 +168,11 @@ impl<'a> Lines<'a> {
             if text.trim().is_empty() {
                 continue;
             }
-            let value = serde_json::from_str(text);
-            return match value {
+            let value = serde_json::from_str::<Distinct>(text);
+            return match value.map(|value| value.0) {
                 Ok(serde_json::Value::Object(object)) => Ok(Some((self.lines.line(), object))),
                 Ok(other) => Err(self.bad(format!("expected a JSON object, found {}", type_name(&other)))),
+                Err(error) if error.is_data() => Err(self.bad(reason(&error))),
                 Err(error) => Err(self.bad(format!(
                     "not valid JSON at column {}: {}",
                     error.column(),

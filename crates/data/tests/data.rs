@@ -11,6 +11,7 @@ mod data {
     mod lost_answers;
     mod masking;
     mod mixture;
+    mod odd_rows;
     mod pairs;
     mod parquet_rows;
     mod reports_txt;

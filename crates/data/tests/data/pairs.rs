@@ -288,6 +288,7 @@ fn a_file_of_pairs_with_other_columns_is_mapped_and_a_missing_column_is_named() 
         columns: Columns {
             prompt: Some("English".to_owned()),
             completion: Some("Dutch".to_owned()),
+            input: None,
             rejected: None,
             messages: None,
         },

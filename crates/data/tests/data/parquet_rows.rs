@@ -39,6 +39,8 @@ fn open(content: &[u8]) -> taal_data::Result<Conversations> {
 enum Column {
     Texts(Vec<String>, Vec<i16>, Vec<i16>),
     Numbers(Vec<i32>),
+    /// A required column of bytes.
+    Bytes(Vec<&'static [u8]>),
 }
 
 /// A column of texts that may be `None`.
@@ -61,6 +63,10 @@ fn file(schema: &str, properties: WriterPropertiesBuilder, groups: Vec<Vec<Colum
                     let values: Vec<ByteArray> = values.iter().map(|text| text.as_str().into()).collect();
                     let to = to.typed::<ByteArrayType>();
                     to.write_batch(&values, Some(&definitions), Some(&repetitions)).unwrap();
+                }
+                Column::Bytes(values) => {
+                    let values: Vec<ByteArray> = values.iter().map(|bytes| bytes.to_vec().into()).collect();
+                    to.typed::<ByteArrayType>().write_batch(&values, None, None).unwrap();
                 }
                 Column::Numbers(values) => {
                     to.typed::<Int32Type>().write_batch(&values, None, None).unwrap();
@@ -333,4 +339,25 @@ fn files_of_pyarrow_are_read_or_refused_by_their_column() {
     }
     assert_says(golden("gzip.parquet"), &["gzip.parquet", "GZIP", "`prompt`", "zstd"]);
     assert_eq!(golden("other-gzip.parquet").unwrap().counts.examples, 1);
+}
+
+#[test]
+fn bytes_that_are_no_text_are_told_of_the_column_that_has_them_and_two_columns_need_two_names() {
+    let schema = "message rows { optional binary prompt (STRING); required binary completion; }";
+    let bytes = |second: &'static [u8]| {
+        let columns = vec![texts([Some("hoi?"), Some("en?")]), Column::Bytes(vec![b"ja", second])];
+        file(schema, properties(), vec![columns])
+    };
+    assert_eq!(open(&bytes(b"nee")).unwrap().counts.examples, 2);
+    assert_says(
+        open(&bytes(b"\xff\xfe")),
+        &["a.parquet, row 2", "column `completion` has bytes that are not UTF-8"],
+    );
+    let twice = "message rows { required binary prompt; required binary completion; required binary completion; }";
+    let column = |text: &'static [u8]| Column::Bytes(vec![text]);
+    let columns = vec![column(b"hoi?"), column(b"ja"), column(b"nee")];
+    assert_says(
+        open(&file(twice, properties(), vec![columns])),
+        &["a.parquet", "two columns that are named \"completion\""],
+    );
 }

@@ -102,6 +102,10 @@ keys! {
         prompt_column: String, or "by layout";
         /// the column with the answer
         completion_column: String, or "by layout";
+        /// the column with the answer that is not preferred
+        rejected_column: String, or "`rejected`";
+        /// the column with what an instruction is about, which makes rows those of `alpaca`
+        input_column: String, or "`input`";
         /// the column with the list of messages
         messages_column: String, or "by layout";
         /// a file with the chat template (Jinja) that writes messages as text
@@ -259,7 +263,7 @@ keys! {
         muon_weight_decay: f64, in Number(Included(0.0), Included(10.0)), = Muon::default().weight_decay;
         /// parameters that are not trained, by the beginning of their names: `token_embedding`, `blocks.0`, `head`
         freeze: Vec<String>, in Words("at least one"), or "none";
-        /// stop after this many evaluations without a better loss
+        /// stop after this many evaluations without a better loss, or with `eval.metric` without better answers
         patience: u64, in Whole(1, u64::MAX), or "none";
         /// stop after the first evaluation with at most this validation loss, in nats per token
         stop_loss: f64, in Number(Excluded(0.0), Unbounded), or "none";

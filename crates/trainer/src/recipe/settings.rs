@@ -16,11 +16,13 @@ const MAX_SHOWN_CHARS: usize = 80;
 /// The keys of `[data]`, exactly one of which a recipe has.
 const SOURCES: [&str; 5] = ["corpus", "files", "shards", "conversations", "examples"];
 
-/// Keys about rows of examples; the first six are about those of one file or set.
+/// Keys about rows of examples; the first eight are about those of one file or set.
 const ROW_KEYS: &[&str] = &[
     "data.layout",
     "data.prompt_column",
     "data.completion_column",
+    "data.rejected_column",
+    "data.input_column",
     "data.messages_column",
     "data.from",
     "data.to",
@@ -184,7 +186,7 @@ impl Way<'_> {
         // Rows have layouts and answers, running text has neither.
         let of_rows: &[&str] = match set {
             "conversations" => &[],
-            "examples" => &ROW_KEYS[..6],
+            "examples" => &ROW_KEYS[..8],
             _ => ROW_KEYS,
         };
         for key in of_rows {

@@ -19,6 +19,8 @@ impl Resolver<'_> {
             ("layout", raw.layout.is_some()),
             ("prompt_column", raw.prompt_column.is_some()),
             ("completion_column", raw.completion_column.is_some()),
+            ("rejected_column", raw.rejected_column.is_some()),
+            ("input_column", raw.input_column.is_some()),
             ("messages_column", raw.messages_column.is_some()),
         ];
         let of_rows = [("chat_template", raw.chat_template.is_some())];
@@ -74,11 +76,12 @@ impl Resolver<'_> {
                 format!("expected two different languages, got \"{from}\" and \"{to}\""),
             ));
         }
-        if raw.layout.is_some_and(|layout| layout != Layout::Completion) || raw.messages_column.is_some() {
-            return Err(self.error(
-                key,
-                "pairs are two texts per row, not messages; leave data.layout and data.messages_column out",
-            ));
+        let others = [&raw.messages_column, &raw.rejected_column, &raw.input_column];
+        let is_other = raw.layout.is_some_and(|layout| layout != Layout::Completion);
+        if is_other || others.into_iter().any(Option::is_some) {
+            let detail = "pairs are two texts per row, not messages; leave data.layout, data.messages_column, data.rejected_column and \
+                          data.input_column out";
+            return Err(self.error(key, detail));
         }
         if self.raw.train.objective() != ObjectiveKind::NextToken {
             return Err(self.error(
@@ -184,6 +187,13 @@ impl Resolver<'_> {
         }
         if tokens.is_empty() || tokens.iter().any(String::is_empty) {
             return refuse("expected tokens such as \"<|im_end|>\", got an empty one or none");
+        }
+        if let Some((_, twice)) = tokens
+            .iter()
+            .enumerate()
+            .find(|(index, token)| tokens[..*index].contains(token))
+        {
+            return refuse(&format!("has {} twice; leave one out", taal_store::excerpt(twice)));
         }
         Ok(Some(tokens))
     }
