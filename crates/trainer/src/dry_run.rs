@@ -123,7 +123,7 @@ pub struct Row {
 pub struct RowToken {
     /// The id that the model reads.
     pub id: u32,
-    /// Its text.
+    /// Its text; empty for a part of a character that a later token ends.
     pub text: String,
     /// Whether predicting it counts in the loss. The first token of a row and prompts do not count.
     pub is_learned: bool,
@@ -404,7 +404,7 @@ fn causal_row(
     // After the last token with a loss there is only padding; the last target of running text is beyond the row.
     let last = targets.iter().rposition(|target| *target != IGNORE_INDEX);
     let len = last.map_or(0, |last| (last + 2).min(inputs.len()));
-    let texts = texts(&inputs[..len], tokenizer)?;
+    let texts = joined_texts(&inputs[..len], tokenizer)?;
     let token = |(position, text): (usize, String)| RowToken {
         id: inputs[position] as u32,
         text,
@@ -442,8 +442,21 @@ fn masked_row(inputs: &[i32], targets: &[i32], tokenizer: &Tokenizer) -> Result<
     })
 }
 
+/// The text that each id adds: a character whose bytes are several tokens is in the last of them, and the others add nothing.
+pub(crate) fn joined_texts(ids: &[i32], tokenizer: &Tokenizer) -> Result<Vec<String>, TrainError> {
+    let mut stream = tokenizer.decode_stream().with_special();
+    let texts = ids.iter().map(|id| Ok(stream.push(*id as u32)?.unwrap_or_default()));
+    let mut texts = texts.collect::<Result<Vec<String>, TrainError>>()?;
+    // What is cut off within a character becomes a replacement character.
+    let rest = stream.finish()?;
+    if let Some(last) = texts.last_mut() {
+        *last += &rest;
+    }
+    Ok(texts)
+}
+
 /// The text that each id adds, or its spelling in the vocabulary if it adds none by itself.
-pub(crate) fn texts(ids: &[i32], tokenizer: &Tokenizer) -> Result<Vec<String>, TrainError> {
+fn texts(ids: &[i32], tokenizer: &Tokenizer) -> Result<Vec<String>, TrainError> {
     let mut stream = tokenizer.decode_stream().with_special();
     ids.iter()
         .map(|id| {

@@ -355,6 +355,28 @@ fn bare_tokenizer(recipe: &Recipe) -> Result<Tokenizer, TrainError> {
     }
 }
 
+/// A note about added tokens that the tokenizer of the model has as ordinary ones; `None` where there are none.
+pub(crate) fn added_tokens_note(recipe: &Recipe) -> Result<Option<String>, TrainError> {
+    let (TokenizerRecipe::Extended(tokens), ModelRecipe::InitFrom { dir, .. }) = (&recipe.tokenizer, &recipe.model)
+    else {
+        return Ok(None);
+    };
+    let tokenizer = Tokenizer::open(&taal_inference::model_dir(dir)?.join(TOKENIZER_FILE))?;
+    let is_ordinary = |token: &&String| tokenizer.token_to_id(token).is_some_and(|id| !tokenizer.is_special(id));
+    let ordinary: Vec<String> = tokens
+        .iter()
+        .filter(is_ordinary)
+        .map(|token| taal_store::excerpt(token))
+        .collect();
+    Ok((!ordinary.is_empty()).then(|| {
+        format!(
+            "tokenizer.added_tokens: the model knows {} as ordinary text; as special tokens these are cut out of every text they are in, \
+             and are not shown in answers",
+            ordinary.join(", ")
+        )
+    }))
+}
+
 /// The hash of a tokenizer that is read from a file, which may have been replaced; `None` if it is trained on the text.
 pub(crate) fn given_tokenizer_hash(recipe: &Recipe) -> Result<Option<String>, TrainError> {
     match &recipe.tokenizer {

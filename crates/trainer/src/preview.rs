@@ -5,7 +5,7 @@ use taal_data::{ConversationCounts, ConversationExample};
 use taal_tokenizer::Tokenizer;
 
 use crate::chat::Chat;
-use crate::dry_run::{inputs, rows, texts};
+use crate::dry_run::{inputs, joined_texts, rows};
 use crate::prepare::{self, Corpus};
 use crate::progress::Progress;
 use crate::recipe::Resolved;
@@ -62,6 +62,9 @@ pub fn preview(resolved: &Resolved, count: usize, progress: &mut dyn Progress) -
     }
     let inputs = inputs(recipe)?;
     let tokenizer = prepare::tokenizer(recipe)?;
+    if let Some(note) = prepare::added_tokens_note(recipe)? {
+        progress.note(&note);
+    }
     let corpus = Corpus::prepare(recipe, &tokenizer, |message| progress.note(&message))?;
     objective::check(recipe, &tokenizer)?;
     learnable::check(recipe, &corpus, &tokenizer, &mut |message| progress.note(&message))?;
@@ -99,7 +102,7 @@ pub(crate) fn example_row(
     tokenizer: &Tokenizer,
 ) -> Result<ExampleRow, TrainError> {
     let ids: Vec<i32> = example.ids.iter().map(|id| *id as i32).collect();
-    let tokens = texts(&ids, tokenizer)?
+    let tokens = joined_texts(&ids, tokenizer)?
         .into_iter()
         .enumerate()
         .map(|(position, text)| RowToken {

@@ -46,6 +46,12 @@ impl Setup {
             Some(checkpoint) => checkpoint.tokenizer()?,
             None => prepare::tokenizer(recipe)?,
         };
+        // A resumed run has said it, and may not have the first model any more.
+        if checkpoint.is_none()
+            && let Some(note) = prepare::added_tokens_note(recipe)?
+        {
+            progress.note(&note);
+        }
         let chat = Chat::of(recipe, &tokenizer, checkpoint)?;
         let config = match checkpoint {
             Some(checkpoint) => hugging_face::open_config(&checkpoint.model_dir())?,

@@ -8,7 +8,7 @@ use taal_tokenizer::chat::{ChatInput, Message};
 use taal_trainer::{Outcome, Progress, RecipeText, Silent, TrainError, preview, resolve};
 
 use crate::run_recipe;
-use crate::watchers::StopAfter;
+use crate::watchers::{Notes, StopAfter};
 
 /// The manner of ChatML, whose answers end with a token of their own.
 const TEMPLATE: &str = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}\
@@ -189,6 +189,51 @@ fn a_recipe_names_another_template_and_a_model_without_one_gets_the_plain_one() 
     let error = resolve(&recipe(&stray), &[]).unwrap_err().to_string();
     assert!(
         error.contains("data.chat_template") && error.contains("data.conversations"),
+        "{error}"
+    );
+}
+
+#[test]
+fn characters_of_several_tokens_are_shown_whole_and_ordinary_tokens_that_become_special_are_told() {
+    let folder = folder();
+    let path = |name: &str| folder.path().join(name);
+    let row = "{\"messages\": [{\"role\": \"user\", \"content\": \"één €?\"}, {\"role\": \"assistant\", \"content\": \"café 🦜\"}]}\n";
+    std::fs::write(path("rows.jsonl"), row.repeat(10)).unwrap();
+    let rows_of =
+        |text: &str, notes: &mut Notes| preview(&resolve(&recipe(text), &[]).unwrap(), 1, notes).unwrap().rows;
+    let mut notes = Notes::default();
+    let rows = rows_of(&tuned(folder.path(), ""), &mut notes);
+    let tokens = &rows[0].row.tokens;
+    let text = |is_learned: bool| -> String {
+        let tokens = tokens.iter().filter(|token| token.is_learned == is_learned);
+        tokens.map(|token| token.text.as_str()).collect()
+    };
+    // Each byte is a token of this tokenizer, so no token has one of these characters alone.
+    assert_eq!(text(true), "café 🦜<|im_end|>");
+    assert_eq!(
+        text(false),
+        "<|im_start|>user\néén €?<|im_end|>\n<|im_start|>assistant\n"
+    );
+    assert!(tokens.iter().any(|token| token.text == "🦜") && tokens.iter().any(|token| token.text.is_empty()));
+
+    let added = |tokens: &str| tuned(folder.path(), "") + &format!("[tokenizer]\nadded_tokens = {tokens}\n");
+    assert!(
+        !notes.0.iter().any(|note| note.contains("added_tokens")),
+        "{:?}",
+        notes.0
+    );
+    rows_of(&added("[\"d\", \"<|end|>\"]"), &mut notes);
+    let note = notes
+        .0
+        .iter()
+        .find(|note| note.contains("added_tokens"))
+        .expect("a note");
+    assert!(note.contains("\"d\"") && !note.contains("<|end|>"), "{note}");
+    let error = resolve(&recipe(&added("[\"<|a|>\", \"<|b|>\", \"<|a|>\"]")), &[])
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("tokenizer.added_tokens") && error.contains("\"<|a|>\" twice"),
         "{error}"
     );
 }
