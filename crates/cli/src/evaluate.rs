@@ -14,6 +14,10 @@ use crate::{gaps, models, progress, terminal};
 /// Evaluates.
 pub fn run(arguments: &EvalArguments) -> Result<(), Failure> {
     let (model, texts) = model_and_texts(arguments)?;
+    if arguments.against.is_some() && arguments.task.is_none() {
+        let detail = "--against compares the answers to a task: give --task, or evaluate each model by itself";
+        return Err(anyhow::anyhow!(detail).into());
+    }
     let lm = models::open_adapted_with(model, arguments.device.device, &arguments.adapter, arguments.weights)?;
     if let Some(file) = &arguments.task {
         return task(&lm, file, arguments);

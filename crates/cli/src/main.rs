@@ -71,7 +71,10 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
     let done = match command {
         // Training, and a program that is watched, can end in a way that is neither done nor failed.
         Command::Train(arguments) => return train::run(&arguments),
-        Command::Finetune(arguments) => return train::run(&arguments.into()),
+        Command::Finetune(arguments) => {
+            arguments.check_budgets()?;
+            return train::run(&arguments.into());
+        }
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Chat(arguments) => chat::run(&arguments),

@@ -59,7 +59,7 @@ pub(crate) struct OldData {
 
 impl OldData {
     /// The old data of a run that does not start from new weights: those that the recipe names, or those of the run that it starts
-    /// from. Where neither the share nor the budget needs them, data that are not there are a note.
+    /// from. Where neither the share nor the budget needs them and the recipe does not name them, data that are not there are a note.
     ///
     /// # Errors
     ///
@@ -89,7 +89,8 @@ impl OldData {
         };
         match found {
             Ok(found) => Ok(Some(found)),
-            Err(error) if !is_needed => {
+            // Data that the recipe names are wanted.
+            Err(error) if !is_needed && recipe.replay.source.is_none() => {
                 note(format!("what the model forgets is not measured: {error}"));
                 Ok(None)
             }

@@ -95,6 +95,26 @@ pub struct FinetuneArguments {
     pub lang: LanguageArgument,
 }
 
+impl FinetuneArguments {
+    /// Refuses two different budgets.
+    ///
+    /// # Errors
+    ///
+    /// Both of them.
+    pub fn check_budgets(&self) -> Result<(), anyhow::Error> {
+        let set = self.set.iter().rev().find_map(|set| {
+            let (key, value) = set.split_once('=')?;
+            (key.trim() == "replay.budget").then_some(value.trim())
+        });
+        match (self.forget_budget, set) {
+            (Some(budget), Some(set)) if set.parse() != Ok(budget) => Err(anyhow::anyhow!(
+                "--forget-budget {budget} and --set replay.budget={set} are two different budgets: leave one of them out"
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
 impl From<FinetuneArguments> for TrainArguments {
     fn from(arguments: FinetuneArguments) -> Self {
         // A string of Rust is one of TOML, too, but for its way to escape characters that no path has.

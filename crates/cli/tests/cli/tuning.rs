@@ -224,3 +224,33 @@ fn eval_task_scores_generated_answers_and_compares_two_models() {
     fails(place.taal(&eval), 2, &["task.toml", "meteor", "exact_match"]);
     assert!(stderr(&place.taal(&["eval", "--model", "one", "--against", "two"])).contains("--task"));
 }
+
+#[test]
+fn two_different_budgets_and_a_comparison_without_a_task_are_refused() {
+    let place = Place::new();
+    done(place.taal(&["train", "--recipe", "tiny.toml", "--run-dir", "base"]));
+    let budgets = |set: &str| {
+        let arguments = [
+            "finetune",
+            "--model",
+            "base",
+            "--recipe",
+            "tiny.toml",
+            "--run-dir",
+            "tuned",
+        ];
+        place.taal(&[&arguments[..], &["--forget-budget", "0.02", "--set", set, "--dry-run"]].concat())
+    };
+    fails(
+        budgets("replay.budget=0.5"),
+        2,
+        &["--forget-budget 0.02", "replay.budget=0.5"],
+    );
+    done(budgets("replay.budget=0.02"));
+    place.write("text.txt", "hoi");
+    fails(
+        place.taal(&["eval", "--model", "base", "--text", "text.txt", "--against", "base"]),
+        2,
+        &["--against", "--task"],
+    );
+}

@@ -347,10 +347,13 @@ impl Compute<'_> {
         // After a bad step the weights are those of an earlier step, so this evaluation cannot be a new best one.
         let is_good = self.state.health.in_a_row == 0;
         let is_best = is_good && is_held && self.is_better(found.score.loss(), answered);
+        let is_gain = is_best && self.is_gain(answered);
         if is_best {
             self.state.best_val_loss = Some(found.score.loss());
             self.state.best_metric = answered;
             self.state.best_step = Some(self.state.step);
+        }
+        if is_gain {
             self.state.evaluations_without_gain = 0;
         } else if self.state.forgetting.map(|it| it.share) == before {
             // More old data have to take effect before patience counts.
@@ -402,6 +405,15 @@ impl Compute<'_> {
         match (answered, self.state.best_metric) {
             (Some(value), Some(best)) => value > best || value == best && is_lower,
             _ => is_lower,
+        }
+    }
+
+    /// Whether patience begins again with an evaluation that is the best so far. Of equally good answers the loss chooses the checkpoint,
+    /// but only a model that answers nothing right yet gains by it.
+    fn is_gain(&self, answered: Option<f64>) -> bool {
+        match (answered, self.state.best_metric) {
+            (Some(value), Some(best)) => value > best || value == 0.0,
+            _ => true,
         }
     }
 

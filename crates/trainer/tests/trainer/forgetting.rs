@@ -229,6 +229,8 @@ fn old_data_that_nobody_has_are_refused_by_key() {
         &["replay.corpus=zzz"],
         &["replay.corpus", "zzz", "names"],
     );
+    // Named data that are not there, also where they are only measured.
+    refused(&place.recipe(), &["replay.files=[\"nope.txt\"]"], &["nope.txt"]);
     std::fs::remove_file(place.path("old.txt")).unwrap();
     refused(&place.recipe(), &["replay.budget=0.1"], &["old.txt"]);
 }
