@@ -68,6 +68,11 @@ impl TokenEmbedding {
         self.quantized.as_ref()
     }
 
+    /// Whether products with the table in fewer bits are in single precision, see [`QuantizedMatrix::with_exact_products`].
+    pub fn set_exact_products(&mut self, is_exact: bool) {
+        self.quantized = self.quantized.take().map(|table| table.with_exact_products(is_exact));
+    }
+
     /// Reads and multiplies the table in single precision again: its values are made where they are first used.
     pub fn unpack(&mut self) {
         self.quantized = None;

@@ -81,9 +81,10 @@ pub fn merge_adapter(
     }
     let base = base_of(adapter, base)?;
     let mut lm = open_with_adapter(&base, adapter, device)?;
-    let unmerged = lm.model.clone();
+    // The adapter was trained on these products.
+    let unmerged = lm.model.clone().with_exact_products(true);
     lm.model = lm.model.merged();
-    let rounding = difference(&lm.model, &unmerged)?;
+    let rounding = difference(&lm.model.clone().with_exact_products(true), &unmerged)?;
     let expected = match format {
         Some(format) => lm.model.clone().with_weights(format)?,
         None => lm.model.clone(),

@@ -170,6 +170,12 @@ impl Dense {
         self.quantized = matrices;
     }
 
+    /// Whether products with the weight in fewer bits are in single precision, see [`QuantizedMatrix::with_exact_products`].
+    pub fn set_exact_products(&mut self, is_exact: bool) {
+        let matrices = std::mem::take(&mut self.quantized).into_iter();
+        self.quantized = matrices.map(|matrix| matrix.with_exact_products(is_exact)).collect();
+    }
+
     /// Multiplies in single precision again: the values of the weight in fewer bits are made where they are first used.
     pub fn unpack(&mut self) {
         self.quantized.clear();

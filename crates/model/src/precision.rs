@@ -95,6 +95,16 @@ impl Transformer {
         Ok(self)
     }
 
+    /// The same model with products of matrices in fewer bits in single precision, as in training, or with activations in as few bits,
+    /// which is faster and rounds them. Without such matrices it is the same.
+    #[must_use]
+    pub fn with_exact_products(mut self, is_exact: bool) -> Self {
+        let layers = self.dense_layers().into_iter();
+        layers.for_each(|(_, dense)| dense.set_exact_products(is_exact));
+        self.embeddings.tokens.set_exact_products(is_exact);
+        self
+    }
+
     /// Takes matrices in fewer bits, by the names of the parameters that they replace.
     pub(crate) fn take_quantized(&mut self, mut matrices: BTreeMap<String, Vec<QuantizedMatrix>>) {
         for (name, dense) in self.dense_layers() {

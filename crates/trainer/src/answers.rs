@@ -135,7 +135,8 @@ impl Answers {
     fn model(&self, model: &Transformer) -> Result<LanguageModel, TrainError> {
         let tokenizer = Tokenizer::from_json(&self.tokenizer_json)?;
         Ok(LanguageModel::with_special_ids(
-            model.clone(),
+            // As the model answers afterwards, and as fast.
+            model.clone().with_exact_products(false),
             Some(tokenizer),
             self.special_ids.clone(),
         ))

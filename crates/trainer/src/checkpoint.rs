@@ -518,7 +518,7 @@ impl Checkpoint {
             Some(adapter) => adapter.resumed(self, device)?,
             None => adapter::freeze(recipe, hugging_face::open(&self.model_dir(), device)?)?,
         };
-        Ok(model.with_dropout(recipe.model.dropout()))
+        Ok(model.with_dropout(recipe.model.dropout()).with_exact_products(true))
     }
 
     /// Puts the saved moments into an optimizer that was built from the same recipe.

@@ -506,7 +506,8 @@ pub(crate) fn model(
         Some(adapter) => adapter.fresh(recipe, model)?,
         None => adapter::freeze(recipe, model)?,
     };
-    Ok(model.with_dropout(recipe.model.dropout()))
+    // Validation computes what training does.
+    Ok(model.with_dropout(recipe.model.dropout()).with_exact_products(true))
 }
 
 /// The rows that a model needs for the tokens that the recipe adds; 0 where it adds none.

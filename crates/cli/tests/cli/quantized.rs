@@ -106,3 +106,25 @@ fn training_from_quantized_weights_is_refused() {
     assert_eq!(inspected["weight_types"], "F32");
     done(from("unpacked"));
 }
+
+#[test]
+fn an_adapter_of_a_quantized_base_is_merged_into_what_it_was_trained_to_compute() {
+    let place = wide();
+    let file = exported(&place, "q8_0");
+    done(place.taal(&["import", "--from", &file, "--out", "dir"]));
+    let tune = [
+        "finetune",
+        "--model",
+        "dir",
+        "--recipe",
+        "tiny.toml",
+        "--run-dir",
+        "tuned",
+    ];
+    let sets = ["lora.rank=2", "lora.alpha=8", "train.lr=0.05"];
+    let sets: Vec<&str> = sets.iter().flat_map(|set| ["--set", set]).collect();
+    done(place.taal(&[&tune[..], &sets].concat()));
+    let merged = json(place.taal(&["adapter", "merge", "tuned", "--out", "merged", "--json"]));
+    let rounding = merged["rounding"].as_f64().expect("a figure");
+    assert!(rounding <= 1e-5, "{merged}");
+}

@@ -34,6 +34,7 @@ pub struct QuantizedMatrix {
     kind: WeightType,
     rows: usize,
     columns: usize,
+    is_exact: bool,
 }
 
 impl QuantizedMatrix {
@@ -59,7 +60,15 @@ impl QuantizedMatrix {
             kind,
             rows,
             columns,
+            is_exact: false,
         })
+    }
+
+    /// The same with products in single precision, for which the values are decoded each time, or with activations rounded as the type asks
+    /// for: that is faster, and another result than in training.
+    #[must_use]
+    pub fn with_exact_products(self, is_exact: bool) -> Self {
+        Self { is_exact, ..self }
     }
 
     /// Rounds values, row after row, to a type.
@@ -160,7 +169,8 @@ fn row_bytes(kind: WeightType, columns: usize) -> Result<usize, KernelError> {
     })
 }
 
-/// `x W^T + bias + residual`, inference only: where `x` is tracked, or not on a CPU, the weight is multiplied in single precision.
+/// `x W^T + bias + residual`, inference only: where `x` is tracked, or not on a CPU, or the matrix asks for it, the weight is multiplied in
+/// single precision.
 ///
 /// # Shapes
 ///
@@ -172,7 +182,7 @@ pub fn quantized_linear<const D: usize>(
     residual: Option<Tensor<D>>,
 ) -> Tensor<D> {
     match Backend::of(&x) {
-        Backend::Flex if !x.is_autodiff() => on_flex(x, weight, bias, residual),
+        Backend::Flex if !x.is_autodiff() && !weight.is_exact => on_flex(x, weight, bias, residual),
         Backend::Flex => in_single_precision(x, weight, bias, residual),
         #[cfg(feature = "cubecl")]
         Backend::Gpu => in_single_precision(x, weight, bias, residual),

@@ -202,7 +202,7 @@ impl Preference {
             Some(reference) => Ok(reference),
             None => {
                 let opened = hugging_face::open(&self.reference_dir, &device.clone().inner())?;
-                let opened = opened.with_vocab_size(self.rows)?;
+                let opened = opened.with_vocab_size(self.rows)?.with_exact_products(true);
                 Ok(self.reference.get_or_init(|| opened))
             }
         }
