@@ -48,13 +48,26 @@ impl Columns<'_> {
             return rows.iter().map(|(line, row)| self.item(path, *line, row)).collect();
         }
         // A file that is missing is told in the store's words.
-        taal_store::file_size_bytes(path)?;
+        if taal_store::file_size_bytes(path)? > TEST_LIMITS.bytes {
+            let detail = format!(
+                "more than {} MiB are not accepted here; is it the right file?",
+                TEST_LIMITS.bytes >> 20
+            );
+            return Err(bad_line(path, 1, &detail));
+        }
         let columns = taal_data::Columns {
             prompt: Some(self.prompt.to_owned()),
             completion: Some(self.reference.to_owned()),
             ..taal_data::Columns::default()
         };
         let rows = taal_data::read_table(path, &columns)?;
+        if let Some((line, _)) = rows.get(TEST_LIMITS.lines) {
+            let detail = format!(
+                "more than {} rows are not accepted here; is it the right file?",
+                TEST_LIMITS.lines
+            );
+            return Err(bad_line(path, usize::try_from(*line).unwrap_or(usize::MAX), &detail));
+        }
         let keys: Vec<&str> = rows
             .first()
             .map(|(_, row)| row.keys().map(String::as_str).collect())
