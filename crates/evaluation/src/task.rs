@@ -38,6 +38,7 @@ use taal_metrics::{
 };
 use taal_tokenizer::chat::{ChatInput, ChatTemplate, FIXED_NOW_S, Message};
 
+use crate::lines::bad_line;
 use crate::questions::{Columns, EMPTY_REFERENCE, References};
 use crate::words::{BOOTSTRAP_ROUNDS, stem};
 use crate::{EvaluationError, Result};
