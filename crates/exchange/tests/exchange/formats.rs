@@ -559,6 +559,24 @@ fn r6_tensors_of_gguf_files_match_the_keys() {
     assert_says(&refusal(&kind(16)), &[name, "IQ2_XXS", "llama-quantize"]);
     assert_says(&refusal(&kind(11)), &["rows of 32 values", "Q3_K", "256"]);
     assert_says(&refusal(&kind(99)), &[name, "number 99", "llama-quantize"]);
+    // Of so many that what is read is too little for the model.
+    let all = changed(|bytes| {
+        let parts = [
+            "attn_q",
+            "attn_k",
+            "attn_v",
+            "attn_output",
+            "ffn_gate",
+            "ffn_up",
+            "ffn_down",
+        ];
+        let of_blocks = (0..2).flat_map(|block| parts.map(|part| format!("blk.{block}.{part}.weight")));
+        for name in of_blocks.chain(["token_embd.weight", "output.weight"].map(str::to_owned)) {
+            let at = Info::find(bytes, &name).kind_at();
+            bytes[at] = 34;
+        }
+    });
+    assert_says(&refusal(&all), &["TQ1_0", "which is not read", "llama-quantize"]);
     let giant = info(|bytes, info| bytes[info.at..info.at + 8].copy_from_slice(&u64::MAX.to_le_bytes()));
     assert_says(&refusal(&giant), &[name, "a dimension of more than"]);
     let deep = info(|bytes, info| bytes[info.at - 4] = 200);

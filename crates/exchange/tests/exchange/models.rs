@@ -462,7 +462,11 @@ fn kind(number: u8) -> TokenKind {
 fn r6_vocabularies_with_another_meaning_are_refused_by_their_key() {
     let folder = tempfile::tempdir().expect("a folder");
     type Change = fn(&mut Vocabulary);
-    let cases: [(Change, &[&str]); 6] = [
+    let cases: [(Change, &[&str]); 7] = [
+        (
+            |v| (v.model, v.pre, v.merges) = ("gpt2".to_owned(), None, None),
+            &["tokenizer.ggml.merges", "missing"],
+        ),
         (|v| v.model = "bert".to_owned(), &["tokenizer.ggml.model", "bert"]),
         (|v| v.scores = None, &["tokenizer.ggml.scores"]),
         (

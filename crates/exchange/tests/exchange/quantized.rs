@@ -95,6 +95,22 @@ fn types_survive_a_directory_and_a_second_file() {
             let second = gguf::open(&again, &Device::flex()).unwrap().model;
             assert_eq!(types(&second), types(&ours), "{format}");
             assert_eq!(values(&second), values(&ours), "{format}");
+            // So has one of a directory, which opens 16-bit floats in single precision.
+            let third = inside.join("third.gguf");
+            export_model(&dir, Target::Gguf, None, &third, &Device::flex()).unwrap();
+            let third = gguf::open(&third, &Device::flex()).unwrap().model;
+            assert_eq!(types(&third), types(&ours), "{format}");
+            assert_eq!(values(&third), values(&ours), "{format}");
+            let [copy, imported] = ["copy", "imported"].map(|name| inside.join(name));
+            export_model(&dir, Target::HuggingFace, None, &copy, &Device::flex()).unwrap();
+            import_model(&dir, None, &imported, &Device::flex()).unwrap();
+            for other in [copy, imported] {
+                let [ours, theirs] = [&dir, &other].map(|dir| hugging_face::stored_halves(dir).unwrap());
+                assert_eq!(ours, (!is_blocks).then_some(format));
+                assert_eq!(theirs, ours);
+                let [ours, theirs] = [&dir, &other].map(|dir| std::fs::read(dir.join("model.safetensors")).unwrap());
+                assert!(theirs == ours, "{format}");
+            }
         }
     }
 }

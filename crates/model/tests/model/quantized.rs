@@ -282,7 +282,20 @@ fn damaged_blocks_are_refused_and_named() {
     let mut infinite = whole.clone();
     let last = infinite.len() - 34;
     infinite[last..last + 2].copy_from_slice(&0x7c00_u16.to_le_bytes());
+    // Bytes in the place of a norm's numbers, as many of them.
+    let (length, rest) = whole.split_first_chunk::<8>().unwrap();
+    let length = u64::from_le_bytes(*length) as usize;
+    let text = std::str::from_utf8(&rest[..length]).unwrap();
+    let at = text.find("\"model.norm.weight\"").unwrap();
+    let norm = text[at..].replacen("\"F32\",\"shape\":[64]", "\"U8\",\"shape\":[1,2,128]", 1);
+    assert_ne!(norm, text[at..], "a norm of 64 numbers");
+    let text = text[..at].to_owned() + &norm;
+    let vector = [&(text.len() as u64).to_le_bytes(), text.as_bytes(), &rest[length..]].concat();
     for (bytes, expected) in [
+        (
+            vector,
+            "tensor `model.norm.weight` has shape [1, 2, 128], but config.json asks for [64]",
+        ),
         (
             unknown,
             "has blocks of 17 bytes, of an unknown type; expected one of 34 (Q8_0), 18 (Q4_0)",
