@@ -15,6 +15,9 @@ const MAX_ROW_BYTES: usize = 8 << 20;
 /// Columns that hold a list of messages.
 const MESSAGES: [&str; 3] = ["messages", "conversations", "conversation"];
 
+/// What an instruction of Alpaca's layout is about.
+const INPUT: &str = "input";
+
 /// All columns that a layout reads under its own names, and that of plain texts.
 pub(crate) const READ_COLUMNS: [&str; 13] = [
     "messages",
@@ -23,7 +26,7 @@ pub(crate) const READ_COLUMNS: [&str; 13] = [
     "prompt",
     "completion",
     "instruction",
-    "input",
+    INPUT,
     "output",
     "chosen",
     "rejected",
@@ -249,7 +252,7 @@ pub(crate) fn take_all(
         Layout::Alpaca => taker.alpaca(
             &mut object,
             &name(&columns.prompt, "instruction"),
-            &name(&columns.input, "input"),
+            &name(&columns.input, INPUT),
             &name(&columns.completion, "output"),
         )?,
         Layout::Completion => {
@@ -320,7 +323,8 @@ impl Taker<'_, '_> {
     fn alpaca(&mut self, object: &mut Object, instruction: &str, input: &str, output: &str) -> Result<Dialogue> {
         let value = self.value(object, instruction)?;
         let mut asked = self.text(instruction, value)?;
-        if object.get(input).is_some_and(|input| !input.is_null()) {
+        // A column that was named must be there; one of the usual name need not.
+        if object.get(input).map_or(input != INPUT, |input| !input.is_null()) {
             let value = self.value(object, input)?;
             let more = self.text(input, value)?;
             if !more.trim().is_empty() {

@@ -10,8 +10,7 @@ use crate::lines::{TEST_LIMITS, bad_line, is_json_lines, json_lines, without_pla
 use crate::task::TaskItem;
 
 /// Every model that says nothing would be right.
-pub(crate) const EMPTY_REFERENCE: &str =
-    "a reference is empty, and an empty answer would be right: fill it, or leave the question out";
+pub(crate) const EMPTY_REFERENCE: &str = "a reference is empty: fill it, or leave the question out";
 
 /// The right answers to a question.
 #[derive(Deserialize)]

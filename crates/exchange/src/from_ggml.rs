@@ -113,6 +113,14 @@ fn bpe(merges: Vec<Value>) -> Value {
 }
 
 fn byte_level(v: &Vocabulary) -> std::result::Result<Parts, String> {
+    // Files without this key are from the time when GPT-2's pre-tokenizer was the only one.
+    let pre = v.pre.as_deref().unwrap_or("gpt-2");
+    let words = words::named(pre).ok_or_else(|| {
+        format!(
+            "key `tokenizer.ggml.pre`: expected one of {}, got {pre:?}",
+            words::names()
+        )
+    })?;
     let merges = v.merges.as_ref().ok_or(
         "key `tokenizer.ggml.merges` is missing: without it every text would be single bytes; write the file again with the merges",
     )?;
@@ -124,14 +132,6 @@ fn byte_level(v: &Vocabulary) -> std::result::Result<Parts, String> {
         Ok(json!([first, second]))
     });
     let mut model = bpe(merges.collect::<std::result::Result<Vec<Value>, String>>()?);
-    // Files without this key are from the time when GPT-2's pre-tokenizer was the only one.
-    let pre = v.pre.as_deref().unwrap_or("gpt-2");
-    let words = words::named(pre).ok_or_else(|| {
-        format!(
-            "key `tokenizer.ggml.pre`: expected one of {}, got {pre:?}",
-            words::names()
-        )
-    })?;
     model["ignore_merges"] = words.ignores_merges.into();
     Ok(Parts {
         normalizer: if words.composes {

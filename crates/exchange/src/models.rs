@@ -271,6 +271,13 @@ pub fn export_model(
             InferenceError::setting("type", format!("llama2.c files do not have {format}; expected f32")).into(),
         );
     }
+    // What was opened in single precision may be 16-bit floats in the file.
+    let format = match (target, format) {
+        (Target::HuggingFace | Target::Gguf, None) if taal_store::is_dir(dir) => {
+            hugging_face::stored_halves(&model_dir(dir)?)?
+        }
+        _ => format,
+    };
     export_opened(open_model(dir, device)?, dir, target, format, out)
 }
 
@@ -282,13 +289,6 @@ pub(crate) fn export_opened(
     format: Option<WeightFormat>,
     out: &Path,
 ) -> Result<Exported> {
-    // What was opened in single precision may be 16-bit floats in the file.
-    let format = match (target, format) {
-        (Target::HuggingFace | Target::Gguf, None) if taal_store::is_dir(dir) => {
-            hugging_face::stored_halves(&model_dir(dir)?)?
-        }
-        _ => format,
-    };
     let tensor_type = match (target, format) {
         (Target::Llama2c, _) => WeightFormat::F32.to_string(),
         (_, Some(format)) => format.to_string(),

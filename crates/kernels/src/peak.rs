@@ -153,7 +153,7 @@ const COMPARED_SIDE: usize = 512;
 const COMPARED: Duration = Duration::from_millis(100);
 
 /// How often at least.
-const LEAST_TURNS: usize = 8;
+const LEAST_TURNS: usize = 24;
 
 /// How many times as fast a product in bf16 is as the same one in fp32 on this machine, rounding included; `None` where the device
 /// has no kernels for bf16. Takes a tenth of a second. Measure while nothing else runs.

@@ -29,6 +29,10 @@ struct Ended {
 pub fn watch(arguments: &EnergyWatchArguments) -> Result<ExitCode, Failure> {
     let place = Place::find();
     let Kept { options, grid, pue } = place.asked(&arguments.grid)?;
+    if let Some(path) = arguments.json.as_ref().filter(|_| arguments.json == arguments.csv) {
+        let message = format!("--json and --csv both name {}; name two files", path.display());
+        return Err(Failure::from(anyhow::anyhow!(message)));
+    }
     if let Some(path) = &arguments.json {
         check_writable(path)?;
     }
@@ -161,7 +165,7 @@ mod children {
 
     use std::process::{Child, Command, ExitCode};
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicI32, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
     use nix::errno::Errno;
     use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill};
@@ -180,6 +184,8 @@ mod children {
         before: SigSet,
         blocked: SigSet,
         program: Arc<AtomicI32>,
+        /// Whether a signal came before there was a program to hand it to.
+        is_early: Arc<AtomicBool>,
     }
 
     impl Signals {
@@ -190,20 +196,25 @@ mod children {
             blocked.add(Signal::SIGTERM);
             blocked.add(Signal::SIGHUP);
             let before = blocked.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
-            ctrlc::set_handler(|| {})?;
+            let (program, is_early) = (Arc::new(AtomicI32::new(NONE)), Arc::new(AtomicBool::new(false)));
+            let (started, early) = (program.clone(), is_early.clone());
+            // While the program is started no signal is blocked, because it would inherit that.
+            ctrlc::set_handler(move || early.store(started.load(Ordering::SeqCst) == NONE, Ordering::SeqCst))?;
             #[cfg(target_os = "linux")]
             // Without it (before Linux 3.4) detached processes are not counted.
             let _ = nix::sys::prctl::set_child_subreaper(true);
             let signals = Self {
                 before,
                 blocked,
-                program: Arc::new(AtomicI32::new(NONE)),
+                program,
+                is_early,
             };
-            let (set, program) = (signals.blocked, signals.program.clone());
+            let set = signals.blocked;
+            let (program, early) = (signals.program.clone(), signals.is_early.clone());
             let hand_on = move || {
                 while let Ok(signal) = set.wait() {
                     match program.load(Ordering::SeqCst) {
-                        NONE => {}
+                        NONE => early.store(true, Ordering::SeqCst),
                         // It may have ended meanwhile.
                         id => drop(kill(Pid::from_raw(id), signal)),
                     }
@@ -219,8 +230,12 @@ mod children {
             let child = command.spawn();
             self.blocked.thread_block()?;
             if let Ok(child) = &child {
-                self.program
-                    .store(i32::try_from(child.id()).unwrap_or(NONE), Ordering::SeqCst);
+                let id = i32::try_from(child.id()).unwrap_or(NONE);
+                self.program.store(id, Ordering::SeqCst);
+                // Which signal it was is not known any more; all of them ask for the end.
+                if self.is_early.load(Ordering::SeqCst) && id != NONE {
+                    let _ = kill(Pid::from_raw(id), Signal::SIGTERM);
+                }
             }
             child
         }

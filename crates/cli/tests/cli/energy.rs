@@ -294,6 +294,8 @@ fn a_watched_program_gets_the_signals_of_the_one_that_watches() {
         while !place.path("ready").exists() {
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
+        // A signal that comes before the program's number is known is handed on as SIGTERM.
+        std::thread::sleep(std::time::Duration::from_millis(300));
         kill(Pid::from_raw(i32::try_from(child.id()).expect("a pid")), signal).expect("sent");
         assert_eq!(child.wait().expect("it ends").code(), Some(code));
     }

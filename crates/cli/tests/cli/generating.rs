@@ -17,7 +17,7 @@ fn report_14_a_negative_number_is_answered_by_the_range() {
         ("--temperature", "-0.5", "got -0.5"),
         ("--temperature", "-1e3", "positive number"),
         ("--temperature", "warm", "expected a number"),
-        ("--top-p", "-0.1", "top_p: expected a number above 0 and at most 1"),
+        ("--top-p", "-0.1", "top_p: expected a number from 0 to 1"),
         ("--min-p", "-1", "min_p: expected a number from 0 to 1"),
         (
             "--repetition-penalty",

@@ -374,7 +374,7 @@ fn quotes_are_text_in_a_tsv_file_and_have_to_be_closed_in_a_csv_file() {
     ] {
         let message = open("a.csv", rows).unwrap_err().to_string();
         assert!(
-            message.contains("a.csv: line 3") && message.contains("quote"),
+            message.contains("a.csv, line 3") && message.contains("quote"),
             "{message}"
         );
     }

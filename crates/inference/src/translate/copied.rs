@@ -1,6 +1,7 @@
 //! Words whose characters the tokenizer only spells in bytes, such as 田中 or an emoji: a model that never read them cannot write them, so
 //! a name that it copies stands for them while it translates.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use taal_tokenizer::Tokenizer;
@@ -24,6 +25,35 @@ pub(super) enum Copies {
     All,
     /// Some words; the source with names in their places.
     Some { source: String, words: Vec<Copied> },
+}
+
+/// A source with the punctuation of a keyboard in the place of quotes, dashes and spaces that the tokenizer spells in bytes: the model
+/// never read those, and they mean the same.
+pub(super) fn with_plain_punctuation<'s>(tokenizer: &Tokenizer, source: &'s str) -> Cow<'s, str> {
+    let is_unread = |letter: char| plain_of(letter).is_some() && is_spelled_in_bytes(tokenizer, letter);
+    if !source.contains(is_unread) {
+        return Cow::Borrowed(source);
+    }
+    let mut plain = String::with_capacity(source.len());
+    for letter in source.chars() {
+        match plain_of(letter).filter(|_| is_unread(letter)) {
+            Some(text) => plain.push_str(text),
+            None => plain.push(letter),
+        }
+    }
+    Cow::Owned(plain)
+}
+
+/// What stands for typographic punctuation on a keyboard.
+fn plain_of(letter: char) -> Option<&'static str> {
+    Some(match letter {
+        '\u{2018}'..='\u{201b}' | '\u{2032}' => "'",
+        '\u{201c}'..='\u{201f}' | '\u{2033}' => "\"",
+        '\u{2010}'..='\u{2015}' | '\u{2212}' => "-",
+        '\u{2026}' => "...",
+        '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{205f}' | '\u{3000}' | '\u{a0}' => " ",
+        _ => return None,
+    })
 }
 
 /// Which words of a source are copied.
@@ -183,6 +213,23 @@ mod tests {
         ] {
             assert_eq!(words(source), wanted, "{source}");
         }
+    }
+
+    #[test]
+    fn typographic_punctuation_has_a_place_on_the_keyboard() {
+        for (letters, plain) in [
+            ("\u{2018}\u{2019}", "'"),
+            ("\u{201c}\u{201d}\u{201e}", "\""),
+            ("\u{2013}\u{2014}", "-"),
+            ("\u{2026}", "..."),
+            ("\u{202f}\u{a0}", " "),
+        ] {
+            assert!(
+                letters.chars().all(|letter| plain_of(letter) == Some(plain)),
+                "{letters}"
+            );
+        }
+        assert!("a'\"- .é€".chars().all(|letter| plain_of(letter).is_none()));
     }
 
     #[test]

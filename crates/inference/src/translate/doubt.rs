@@ -11,7 +11,7 @@ use super::Translation;
 const MIN_TOKENS: usize = 20;
 
 /// Fewer words of translations say nothing about a language.
-const MIN_WORDS: usize = 10;
+const MIN_WORDS: usize = 20;
 
 /// The share of unknown tokens from which on a text is not what the tokenizer was made for.
 const MAX_UNKNOWN: f64 = 0.2;
@@ -172,7 +172,7 @@ mod tests {
     fn a_text_in_the_language_of_the_translation_is_doubted_and_names_are_not() {
         let counted = |source: &str, translation: &str| {
             let mut doubts = Doubts::default();
-            doubts.add(&Translation {
+            let translation = Translation {
                 source: source.to_owned(),
                 translation: translation.to_owned(),
                 token_ids: Vec::new(),
@@ -186,7 +186,13 @@ mod tests {
                 source_tokens: 30,
                 alternatives: Vec::new(),
                 attention: None,
-            });
+            };
+            doubts.add(&translation);
+            assert!(
+                !matches!(doubts.verdict(Some(&facts())), Some(Doubt::Shared { .. })),
+                "too few words"
+            );
+            doubts.add(&translation);
             doubts.verdict(Some(&facts()))
         };
         let dutch = "De hond van mijn zus heeft gisteren de hele dag in de tuin gelegen.";

@@ -1,10 +1,11 @@
 //! Reading sources: texts to token ids, in parts that are translated one by one.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use taal_tokenizer::Tokenizer;
 
-use super::copied::{Copied, Copies, copied};
+use super::copied::{Copied, Copies, copied, with_plain_punctuation};
 use super::sentences::{lines, marked_parts, sentences};
 use crate::{InferenceError, LanguageModel, Prompt, Result};
 
@@ -115,14 +116,21 @@ impl<'a> Reader<'a> {
         for place in lines(text) {
             let whole = self.part(&text[place.clone()])?;
             line.is_long |= whole.ids.len() > self.limit;
-            for (place, part) in self.parts(text, place, whole)? {
+            for (place, mut part) in self.parts(text, place, whole)? {
                 if place.start > end {
                     line.pieces.push(Piece::Kept(text[end..place.start].to_owned()));
                 }
                 end = place.end;
+                let plain = with_plain_punctuation(self.tokenizer, &text[place]);
+                if let Cow::Owned(plain) = &plain {
+                    let plain = self.part(plain)?;
+                    if plain.ids.len() <= self.limit {
+                        part = plain;
+                    }
+                }
                 line.n_tokens += part.n_tokens;
                 line.n_unknown += part.unknown.len();
-                let piece = self.with_names(part, &text[place], &mut line.n_unknown)?;
+                let piece = self.with_names(part, &plain, &mut line.n_unknown)?;
                 line.pieces.push(piece);
             }
         }

@@ -271,7 +271,7 @@ fn with_weights_of<R>(
     read(&Weights::of_map(&path, &map, config)?)
 }
 
-/// The 16-bit floats in which a directory stores all of its matrices; `None` where some are in another type. [`open`] gives them in
+/// The 16-bit floats in which a directory stores all of its matrices and its token embedding; `None` where some are in another type. [`open`] gives them in
 /// single precision, and [`Transformer::with_weights`] back without a change.
 ///
 /// # Errors
@@ -281,11 +281,18 @@ pub fn stored_halves(dir: &Path) -> Result<Option<WeightFormat>, ModelError> {
     if is_adapter_dir(dir) {
         return Ok(None);
     }
-    let (config, _) = read_config(dir)?;
+    let (config, family) = read_config(dir)?;
     with_weights_of(dir, &config, |weights| {
-        let tensors = weights.names().filter_map(|(name, _)| weights.get(name));
-        let matrices = tensors.filter(|stored| stored.view.shape().len() > 1);
-        let types: BTreeSet<Dtype> = matrices.map(|stored| stored.view.dtype()).collect();
+        let config = &tying::as_stored(&config, family, weights);
+        let layout = Layout::new(config, family);
+        let parameters = parameters::list(&config.empty(&Device::flex())?);
+        let matrices = parameters.iter().filter(|info| can_be_quantized(&info.name));
+        let mut types: BTreeSet<Dtype> = BTreeSet::new();
+        for info in matrices {
+            for part in layout.parameter(&info.name, &info.shape).parts {
+                types.insert(find(weights, &layout, &part.name)?.view.dtype());
+            }
+        }
         Ok(match Vec::from_iter(types)[..] {
             [Dtype::F16] => Some(WeightFormat::F16),
             [Dtype::BF16] => Some(WeightFormat::Bf16),

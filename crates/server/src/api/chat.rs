@@ -114,10 +114,13 @@ pub(super) struct Spoken {
     pub(super) end_of_turn: Option<String>,
 }
 
-/// A message as templates for text expect it.
-fn plain((index, message): (usize, Message)) -> Result<Message, Refusal> {
-    let refused = |detail| Refusal::field(format!("messages[{index}].content"), detail);
-    message.into_plain().map_err(refused)
+/// Messages as templates for text expect them.
+fn plain(messages: &[Message], plain: impl Fn(Message) -> Result<Message, String>) -> Result<Vec<Message>, Refusal> {
+    let messages = messages.iter().cloned().enumerate();
+    let plain = messages.map(|(index, message)| {
+        plain(message).map_err(|detail| Refusal::field(format!("messages[{index}].content"), detail))
+    });
+    plain.collect()
 }
 
 /// The prompt that a conversation becomes.
@@ -137,16 +140,25 @@ pub(super) fn rendered(lm: &LanguageModel, conversation: Conversation) -> Result
             .of("messages")
     };
     let template = lm.chat_template().map_err(faulty)?;
-    let messages = conversation.messages.into_iter().enumerate();
+    let given = conversation.messages;
     let input = ChatInput {
-        messages: messages.map(plain).collect::<Result<_, _>>()?,
+        messages: plain(&given, Message::into_plain)?,
         tools: conversation.tools.unwrap_or_default(),
         add_generation_prompt: conversation.add_generation_prompt.unwrap_or(true),
         continue_final_message: conversation.continue_final_message.unwrap_or(false),
         variables: conversation.chat_template_kwargs.unwrap_or_default(),
         ..ChatInput::default()
     };
-    let text = template.render(&input).map_err(|error| faulty(error.into()))?.text;
+    let text = match template.render(&input) {
+        Ok(rendered) => rendered.text,
+        Err(error) => {
+            // Templates such as DeepSeek's put the text of arguments together with other texts.
+            let messages = plain(&given, Message::into_plain_with_given_arguments)?;
+            let is_other = messages != input.messages;
+            let again = is_other.then(|| template.render(&ChatInput { messages, ..input }));
+            again.and_then(Result::ok).ok_or_else(|| faulty(error.into()))?.text
+        }
+    };
     let ids = lm.chat_ids(&text)?;
     if ids.is_empty() {
         return Err(Refusal::field(

@@ -49,7 +49,7 @@ fn vectors_are_those_of_the_library_as_numbers_and_as_base64() {
         (json!({"input": "a", "encoding_format": "hex"}), "encoding_format"),
         (json!({"input": []}), "input"),
         (json!({"input": [[]]}), "input"),
-        (json!({}), ""),
+        (json!({}), "input"),
     ] {
         let reply = post(server.address, "/v1/embeddings", &request);
         assert_eq!(reply.status, 400, "{request}");

@@ -71,13 +71,27 @@ impl Message {
     ///
     /// What is wrong with the content.
     pub fn into_plain(self) -> std::result::Result<Self, String> {
+        let plain = self.into_plain_with_given_arguments()?;
+        let calls = plain.entry("tool_calls");
+        let Some(calls) = calls.filter(|calls| calls.kind() == ValueKind::Seq) else {
+            return Ok(plain);
+        };
+        let calls: Vec<Value> = calls.try_iter().into_iter().flatten().map(with_arguments).collect();
+        Ok(Self(template::with_entries(
+            &plain.0,
+            [("tool_calls", Value::from(calls))],
+        )))
+    }
+
+    /// [`into_plain`](Self::into_plain) with the arguments of called functions as they are, for templates that put their text together.
+    ///
+    /// # Errors
+    ///
+    /// As [`into_plain`](Self::into_plain).
+    pub fn into_plain_with_given_arguments(self) -> std::result::Result<Self, String> {
         let mut message = self.0.clone();
         if self.role() == "developer" {
             message = template::with_entries(&message, [("role", Value::from("system"))]);
-        }
-        if let Some(calls) = self.entry("tool_calls").filter(|calls| calls.kind() == ValueKind::Seq) {
-            let calls: Vec<Value> = calls.try_iter().into_iter().flatten().map(with_arguments).collect();
-            message = template::with_entries(&message, [("tool_calls", Value::from(calls))]);
         }
         let content = self.entry("content");
         match content.as_ref().map(Value::kind) {

@@ -188,10 +188,17 @@ fn answer(facts: &Facts<'_>, kind: AnswerKind) -> Option<String> {
             let report = facts.report()?;
             let per_token = report.energy.as_ref()?.per_token?;
             let joules = facts.local(&taal_metrics::energy::Joule(per_token).to_string());
-            let share = facts.decimals(100.0 * report.mfu, 1);
-            Some(match facts.language {
-                Language::English => format!("{joules} per token read; {share} % of the processor's peak was used"),
-                Language::Dutch => format!("{joules} per gelezen token; {share} % van de piek van de processor werd gebruikt"),
+            let read = facts.say("per token read", "per gelezen token");
+            // A run that was killed has no measured share.
+            let share = (report.mfu > 0.0).then(|| facts.decimals(100.0 * report.mfu, 1));
+            Some(match (facts.language, share) {
+                (_, None) => format!("{joules} {read}"),
+                (Language::English, Some(share)) => {
+                    format!("{joules} {read}; {share} % of the processor's peak was used")
+                }
+                (Language::Dutch, Some(share)) => {
+                    format!("{joules} {read}; {share} % van de piek van de processor werd gebruikt")
+                }
             })
         }
     }

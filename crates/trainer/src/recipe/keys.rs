@@ -103,9 +103,9 @@ keys! {
         /// the column with the answer
         completion_column: String, or "by layout";
         /// the column with the answer that is not preferred
-        rejected_column: String, or "`rejected`";
+        rejected_column: String, or "by layout";
         /// the column with what an instruction is about, which makes rows those of `alpaca`
-        input_column: String, or "`input`";
+        input_column: String, or "by layout";
         /// the column with the list of messages
         messages_column: String, or "by layout";
         /// a file with the chat template (Jinja) that writes messages as text
