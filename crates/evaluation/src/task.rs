@@ -38,7 +38,6 @@ use taal_metrics::{
 };
 use taal_tokenizer::chat::{ChatInput, ChatTemplate, FIXED_NOW_S, Message};
 
-use crate::lines::bad_line;
 use crate::questions::{Columns, EMPTY_REFERENCE, References};
 use crate::words::{BOOTSTRAP_ROUNDS, stem};
 use crate::{EvaluationError, Result};
@@ -310,7 +309,12 @@ impl Task {
     /// An error about a question, the `number`th, with its file and line.
     fn of_item(&self, error: InferenceError, item: &TaskItem, number: usize) -> EvaluationError {
         match (&self.data, item.line) {
-            (Some(path), Some(line)) => bad_line(path, line, &error.to_string()),
+            // Whole: how long a text may be stands at its end.
+            (Some(path), Some(line)) => EvaluationError::Line {
+                path: path.clone(),
+                line,
+                detail: error.to_string(),
+            },
             _ => error.of_text(&format!("question {number}")).into(),
         }
     }
