@@ -294,11 +294,18 @@ pub struct Projection {
     pub rotary: Option<(Tensor<2>, Tensor<2>)>,
 }
 
-/// The kernels of this crate.
-const HEAD_STEPS: reference::HeadSteps = reference::HeadSteps {
-    norm: rms_norm,
-    turn: rotary,
-};
+/// What heads are made with: this crate's kernels where `qkv` is on flex, and Burn's operations elsewhere.
+fn head_steps(qkv: &Tensor<3>) -> reference::HeadSteps {
+    match Backend::of(qkv) {
+        Backend::Flex => reference::HeadSteps {
+            norm: rms_norm,
+            turn: rotary,
+        },
+        #[cfg(feature = "cubecl")]
+        Backend::Gpu => reference::REFERENCE_STEPS,
+        Backend::Other => reference::REFERENCE_STEPS,
+    }
+}
 
 impl Projection {
     /// Queries, keys and values of projected tokens, with norms and rotary positions applied to the first two.
@@ -307,7 +314,7 @@ impl Projection {
     ///
     /// - `qkv`: `[batch, seq, (n_heads + 2 * n_kv_heads) * head_dim]`; results: `[batch, heads, seq, head_dim]`
     pub fn heads(&self, qkv: Tensor<3>) -> [Tensor<4>; 3] {
-        reference::heads_by(&HEAD_STEPS, self, qkv)
+        reference::heads_by(&head_steps(&qkv), self, qkv)
     }
 }
 
@@ -325,9 +332,8 @@ pub fn projected_attention(
 ) -> Tensor<3> {
     // Where there is no kernel for the whole, there may be one for the attention in it.
     let by_parts = |qkv, projection| {
-        reference::attend_projected(qkv, projection, &HEAD_STEPS, |[q, k, v]| {
-            attention(q, k, v, mask, settings)
-        })
+        let steps = head_steps(&qkv);
+        reference::attend_projected(qkv, projection, &steps, |[q, k, v]| attention(q, k, v, mask, settings))
     };
     match Backend::of(&qkv) {
         Backend::Flex if !has_tracked_bias(mask) => autodiff::attend_projected(qkv, projection, mask, settings),

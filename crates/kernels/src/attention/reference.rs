@@ -72,11 +72,7 @@ pub fn projected_attention(
     mask: &AttentionMask,
     settings: &AttentionSettings,
 ) -> Tensor<3> {
-    let steps = HeadSteps {
-        norm: rms_norm,
-        turn: rotary,
-    };
-    attend_projected(qkv, projection, &steps, |[q, k, v]| {
+    attend_projected(qkv, projection, &REFERENCE_STEPS, |[q, k, v]| {
         attention(q, k, v, mask, settings).0
     })
 }
@@ -147,6 +143,12 @@ pub(crate) struct HeadSteps {
     pub(crate) norm: fn(Tensor<4>, Tensor<1>, f64) -> Tensor<4>,
     pub(crate) turn: fn(Tensor<4>, Tensor<2>, Tensor<2>) -> Tensor<4>,
 }
+
+/// Those of Burn's operations.
+pub(crate) const REFERENCE_STEPS: HeadSteps = HeadSteps {
+    norm: rms_norm,
+    turn: rotary,
+};
 
 /// Queries, keys and values of projected tokens, with norms and rotary positions applied to the first two.
 pub(crate) fn heads_by(steps: &HeadSteps, projection: &Projection, qkv: Tensor<3>) -> [Tensor<4>; 3] {
