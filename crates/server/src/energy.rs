@@ -49,6 +49,30 @@ pub(crate) struct Carbon {
     pub(crate) grid: String,
 }
 
+/// What the `usage` of an answer says of its energy; nothing where the server does not meter.
+#[derive(Debug, Clone, Default, Serialize, ToSchema)]
+pub(crate) struct UsedEnergy {
+    /// The joules of the answer, where the server meters its energy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    joules: Option<f64>,
+    /// Where they come from, such as `rapl+dram` or `estimated`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<String>,
+    /// The energy and the greenhouse gases of the answer with their bounds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    carbon: Option<Carbon>,
+}
+
+impl From<Option<Carbon>> for UsedEnergy {
+    fn from(carbon: Option<Carbon>) -> Self {
+        Self {
+            joules: carbon.as_ref().map(|carbon| carbon.joules),
+            source: carbon.as_ref().map(|carbon| carbon.source.clone()),
+            carbon,
+        }
+    }
+}
+
 /// Two bounds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
 pub(crate) struct Bounds {

@@ -12,7 +12,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 use crate::api::tools::ToolCall;
 use crate::app::{App, seconds_now};
-use crate::energy::Carbon;
+use crate::energy::{Carbon, UsedEnergy};
 use crate::model::Current;
 
 /// What computed an answer, as far as a client needs to know.
@@ -82,15 +82,8 @@ pub(crate) struct Usage {
     pub(crate) completion_tokens: usize,
     pub(crate) total_tokens: usize,
     pub(crate) prompt_tokens_details: PromptTokens,
-    /// The joules of the answer, where the server meters its energy.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) joules: Option<f64>,
-    /// Where they come from, such as `rapl+dram` or `estimated`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) source: Option<String>,
-    /// The energy and the greenhouse gases of the answer with their bounds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) carbon: Option<Carbon>,
+    #[serde(flatten)]
+    pub(crate) energy: UsedEnergy,
 }
 
 /// Where tokens of prompts came from.
@@ -111,9 +104,7 @@ impl Usage {
 
     /// Says the energy, where it is known.
     pub(crate) fn set_energy(&mut self, carbon: Option<Carbon>) {
-        self.joules = carbon.as_ref().map(|carbon| carbon.joules);
-        self.source = carbon.as_ref().map(|carbon| carbon.source.clone());
-        self.carbon = carbon;
+        self.energy = carbon.into();
     }
 
     pub(crate) fn add_cached(&mut self, tokens: usize) {

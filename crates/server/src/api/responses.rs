@@ -17,7 +17,7 @@ use super::openapi::merge;
 use crate::answering::{Answers, Extras, MAX_ALTERNATIVES, Settings, scored};
 use crate::app::App;
 use crate::body::Object;
-use crate::energy::Carbon;
+use crate::energy::UsedEnergy;
 use crate::failure::Refusal;
 use crate::form::{self, Format};
 use crate::shapes::{Frame, ScoredToken, Usage};
@@ -307,15 +307,8 @@ struct ResponseUsage {
     output_tokens: usize,
     output_tokens_details: OutputTokens,
     total_tokens: usize,
-    /// The joules of the answer, where the server meters its energy.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    joules: Option<f64>,
-    /// Where they come from, such as `rapl+dram` or `estimated`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    source: Option<String>,
-    /// The energy and the greenhouse gases of the answer with their bounds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    carbon: Option<Carbon>,
+    #[serde(flatten)]
+    energy: UsedEnergy,
 }
 
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -340,9 +333,7 @@ impl From<Usage> for ResponseUsage {
             output_tokens: usage.completion_tokens,
             output_tokens_details: OutputTokens { reasoning_tokens: 0 },
             total_tokens: usage.total_tokens,
-            joules: usage.joules,
-            source: usage.source,
-            carbon: usage.carbon,
+            energy: usage.energy,
         }
     }
 }

@@ -17,7 +17,7 @@ use super::Texts;
 use super::openapi::merge;
 use crate::app::App;
 use crate::body::Object;
-use crate::energy::Carbon;
+use crate::energy::{Carbon, UsedEnergy};
 use crate::failure::Refusal;
 use crate::parse;
 
@@ -130,15 +130,8 @@ pub(crate) enum Vector {
 pub(crate) struct EmbeddingUsage {
     prompt_tokens: usize,
     total_tokens: usize,
-    /// The joules of the answer, where the server meters its energy.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    joules: Option<f64>,
-    /// Where they come from, such as `rapl+dram` or `estimated`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    source: Option<String>,
-    /// The energy and the greenhouse gases of the answer with their bounds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    carbon: Option<Carbon>,
+    #[serde(flatten)]
+    energy: UsedEnergy,
 }
 
 impl EmbeddingUsage {
@@ -146,9 +139,7 @@ impl EmbeddingUsage {
         Self {
             prompt_tokens: tokens,
             total_tokens: tokens,
-            joules: carbon.as_ref().map(|carbon| carbon.joules),
-            source: carbon.as_ref().map(|carbon| carbon.source.clone()),
-            carbon,
+            energy: carbon.into(),
         }
     }
 }

@@ -13,7 +13,7 @@ use super::openapi::merge;
 use super::texts::{Named, answered_while_awaited};
 use crate::app::App;
 use crate::body::Object;
-use crate::energy::Carbon;
+use crate::energy::UsedEnergy;
 use crate::failure::Refusal;
 
 /// Sources of a request.
@@ -74,15 +74,8 @@ pub(crate) struct TranslationUsage {
     prompt_tokens: usize,
     completion_tokens: usize,
     total_tokens: usize,
-    /// The joules of the answer, where the server meters its energy.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    joules: Option<f64>,
-    /// Where they come from, such as `rapl+dram` or `estimated`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    source: Option<String>,
-    /// The energy and the greenhouse gases of the answer with their bounds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    carbon: Option<Carbon>,
+    #[serde(flatten)]
+    energy: UsedEnergy,
 }
 
 impl Translate {
@@ -166,9 +159,7 @@ pub(crate) async fn translate(
                 prompt_tokens,
                 completion_tokens,
                 total_tokens: prompt_tokens + completion_tokens,
-                joules: carbon.as_ref().map(|carbon| carbon.joules),
-                source: carbon.as_ref().map(|carbon| carbon.source.clone()),
-                carbon,
+                energy: carbon.into(),
             },
         })
     })
