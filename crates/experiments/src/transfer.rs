@@ -16,8 +16,8 @@ use taal_trainer::{
     list_runs, prepare, resolve, resolve_stored, stored_recipe, train,
 };
 
-/// Evaluations of a training.
-const EVALUATIONS: u64 = 8;
+/// Evaluations of a training. Each answers the held-out prompts of a recipe with a metric, so they take longer than short trainings.
+const EVALUATIONS: u64 = 4;
 /// The figures of a finished run, in its directory.
 const REPORT: &str = "report.json";
 /// Digits of a hash in the name of a directory.
