@@ -16,8 +16,9 @@ use taal_trainer::{
     list_runs, prepare, resolve, resolve_stored, stored_recipe, train,
 };
 
-/// Evaluations of a training. Each answers the held-out prompts of a recipe with a metric, so they take longer than short trainings.
-const EVALUATIONS: u64 = 4;
+/// Evaluations of a training: halfway and at the end. Each goes through the whole held-out part and answers its prompts, which takes longer
+/// than many a training.
+const EVALUATIONS: u64 = 2;
 /// The figures of a finished run, in its directory.
 const REPORT: &str = "report.json";
 /// Digits of a hash in the name of a directory.
@@ -324,7 +325,7 @@ impl Bench<'_, '_> {
             format!("train.init_from={:?}", model.display().to_string()),
             format!("seed={seed}"),
             format!("train.steps={steps}"),
-            format!("eval.every={}", (steps / EVALUATIONS).max(1)),
+            format!("eval.every={}", steps.div_ceil(EVALUATIONS).max(1)),
             // Both arms make all of their steps.
             format!("train.patience={}", u64::MAX >> 1),
         ];
