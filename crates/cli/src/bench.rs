@@ -21,6 +21,9 @@ use crate::energy::Work;
 use crate::failure::Failure;
 use crate::{models, terminal};
 
+/// The name of a model that is not opened.
+const RANDOM: &str = "random weights";
+
 /// `taal bench train`
 pub fn train(arguments: &BenchTrainArguments) -> Result<(), Failure> {
     let options = taal_trainer::bench::BenchOptions {
@@ -97,9 +100,8 @@ pub fn generate(arguments: &BenchGenerateArguments) -> Result<(), Failure> {
         prompt_len: arguments.prompt_tokens,
         decode_len: arguments.max_tokens,
     };
-    let draft = arguments.draft.open(arguments.device.device)?;
-    let name = arguments.model.as_deref().unwrap_or(Path::new("random weights"));
-    let speculation = arguments.draft.options(draft.as_ref(), &lm, name)?;
+    let name = arguments.model.as_deref().unwrap_or(Path::new(RANDOM));
+    let speculation = arguments.draft.open(arguments.device.device, &lm, name)?;
     let mut work = Work::begin();
     let mut metering = || {
         let Energy { joules, low, high } = work.lap()?;
@@ -112,7 +114,7 @@ pub fn generate(arguments: &BenchGenerateArguments) -> Result<(), Failure> {
     let figures = measure_metered(&lm.model, &arguments.batch, options, &mut metering)?;
     let source = work.source();
     let speculative = match speculation {
-        Some(speculation) => Some(speculative(arguments, &lm, speculation)?),
+        Some(speculation) => Some(speculative(arguments, &lm, &speculation)?),
         None => None,
     };
     match *arguments.json {
@@ -141,7 +143,7 @@ struct GeneratePrinted {
 fn speculative(
     arguments: &BenchGenerateArguments,
     lm: &LanguageModel,
-    speculation: SpeculativeOptions<'_>,
+    speculation: &SpeculativeOptions,
 ) -> Result<SpeculativeFigures, Failure> {
     let prompt = match &arguments.prompt {
         Some(text) => Prompt::Text(text.clone()),
@@ -184,11 +186,6 @@ fn generate_table(figures: &GenerateFigures, source: &str, speculative: Option<&
         }
     }
     if let Some(figures) = speculative {
-        let Speculated {
-            drafted,
-            accepted,
-            passes,
-        } = figures.speculated;
         rows.push((
             "one text",
             format!(
@@ -196,11 +193,14 @@ fn generate_table(figures: &GenerateFigures, source: &str, speculative: Option<&
                 figures.plain_tokens_per_s, figures.speculative_tokens_per_s, figures.ratio
             ),
         ));
+        rows.push(("draft", right(&figures.speculated)));
+        let passes = figures.speculated.passes;
         rows.push((
-            "draft",
+            "",
             format!(
-                "{accepted} of {drafted} guessed tokens were right; {passes} passes of the model for {} tokens",
-                figures.tokens
+                "{passes} passes of the model for {} tokens, {:.2} tokens per pass",
+                figures.tokens,
+                figures.tokens as f64 / passes.max(1) as f64
             ),
         ));
         if !figures.is_same_text {
@@ -210,8 +210,16 @@ fn generate_table(figures: &GenerateFigures, source: &str, speculative: Option<&
     terminal::table(&rows)
 }
 
+/// How many guesses were right.
+fn right(speculated: &Speculated) -> String {
+    let Speculated { accepted, drafted, .. } = *speculated;
+    let share = 100.0 * accepted as f64 / drafted.max(1) as f64;
+    format!("{accepted} of {drafted} guessed tokens were right, {share:.1} %")
+}
+
 /// `taal bench serve`
 pub fn serve(arguments: &BenchServeArguments) -> Result<(), Failure> {
+    arguments.draft.validate()?;
     let device = arguments.device.open()?;
     let lm = match &arguments.model {
         Some(dir) => models::open_with(dir, arguments.device.device, arguments.weights)?,
@@ -229,6 +237,8 @@ pub fn serve(arguments: &BenchServeArguments) -> Result<(), Failure> {
         }
     };
     let lm = models::with_cache(lm, arguments.cache)?;
+    let name = arguments.model.as_deref().unwrap_or(Path::new(RANDOM));
+    let speculation = arguments.draft.open(arguments.device.device, &lm, name)?;
     let options = LoadOptions {
         clients: arguments.clients,
         requests: arguments.requests,
@@ -237,6 +247,7 @@ pub fn serve(arguments: &BenchServeArguments) -> Result<(), Failure> {
         max_tokens: arguments.max_tokens,
         engine: EngineOptions {
             slots: arguments.slots,
+            speculation,
             ..EngineOptions::default()
         },
     };
@@ -271,6 +282,9 @@ fn serve_table(figures: &LoadFigures, options: &LoadOptions) -> String {
             format!("first token, ms p50 p95 p99 {}", times(pace.first_token_ms)),
         ));
         rows.push(("", format!("next token, ms p50 p95 p99  {}", times(pace.next_token_ms))));
+        if let Some(speculated) = &pace.speculative {
+            rows.push(("", format!("{}; {} steps", right(speculated), speculated.passes)));
+        }
     }
     rows.push(("ratio", format!("{:.2}", figures.ratio)));
     terminal::table(&rows)

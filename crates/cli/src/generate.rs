@@ -25,8 +25,7 @@ pub fn run(arguments: &GenerateArguments) -> Result<(), Failure> {
     let (model, prompt) = model_and_prompt(arguments)?;
     let lm = models::open_adapted_with(model, arguments.device.device, &arguments.adapter, arguments.weights)?;
     let lm = models::with_cache(lm, arguments.cache)?;
-    let draft = arguments.draft.open(arguments.device.device)?;
-    let speculation = arguments.draft.options(draft.as_ref(), &lm, model)?;
+    let speculation = arguments.draft.open(arguments.device.device, &lm, model)?;
     if arguments.sampling.has_random_seed() && beam.is_none() && terminal::is_watched() {
         terminal::message(&format!("seed: {}", options.sampling.seed));
     }
@@ -93,11 +92,11 @@ struct Printed<'a> {
 }
 
 /// The continuation, and how often a draft was right.
-fn generated<'a>(
-    lm: &'a LanguageModel,
+fn generated(
+    lm: &LanguageModel,
     prompt: &Prompt,
     options: &GenerateOptions,
-    speculation: Option<SpeculativeOptions<'a>>,
+    speculation: Option<SpeculativeOptions>,
     on_text: &mut dyn FnMut(&str) -> ControlFlow<()>,
 ) -> Result<(Generation, Option<Speculated>), Failure> {
     let generated = match speculation {

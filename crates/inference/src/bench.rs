@@ -152,12 +152,12 @@ pub fn measure_speculation(
     lm: &LanguageModel,
     prompt: &Prompt,
     options: &GenerateOptions,
-    speculation: SpeculativeOptions<'_>,
+    speculation: &SpeculativeOptions,
 ) -> Result<SpeculativeFigures> {
-    let run = |speculation: Option<SpeculativeOptions<'_>>| -> Result<_> {
+    let run = |speculation: Option<&SpeculativeOptions>| -> Result<_> {
         let session = Session::of(lm, options.use_cache)?;
         let mut session = match speculation {
-            Some(speculation) => session.with_speculation(speculation)?,
+            Some(speculation) => session.with_speculation(speculation.clone())?,
             None => session,
         };
         let begin = Instant::now();

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::constraint::{Constraint, Matching};
 use crate::sampling::{Sampling, Seen, sample};
 use crate::session::Session;
+use crate::speculative::Guessing;
 use crate::text_stream::TextStream;
 use crate::{InferenceError, LanguageModel, Result};
 
@@ -248,9 +249,23 @@ impl Course {
         Ok((course, text))
     }
 
-    /// The tokens so far.
-    pub(crate) fn written(&self) -> &Written {
-        &self.written
+    /// The text in a row of a batch, with room for at most `most` guesses of its next tokens. A pass gives one token more than it has
+    /// right guesses, so one fewer than are missing are of use.
+    pub(crate) fn guessing<'a>(
+        &'a self,
+        lm: &'a LanguageModel,
+        options: &'a GenerateOptions,
+        row: usize,
+        most: usize,
+    ) -> Guessing<'a> {
+        let missing = self.expected_len(options) - self.seen().len();
+        Guessing {
+            lm,
+            options,
+            written: &self.written,
+            row,
+            most: most.min(missing.saturating_sub(1)),
+        }
     }
 
     /// The prompt and the new tokens.

@@ -6,10 +6,13 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use taal_kernels::random::Generator;
 
-use crate::{Engine, EngineOptions, Event, GenerateOptions, InferenceError, LanguageModel, Prompt, Request, Result};
+use crate::{
+    Engine, EngineOptions, EngineStats, Event, GenerateOptions, InferenceError, LanguageModel, Prompt, Request, Result,
+    Speculated,
+};
 
 /// How much to measure.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct LoadOptions {
     /// Clients that ask at the same time, each its next request as soon as the last one is answered.
     pub clients: usize,
@@ -64,6 +67,9 @@ pub struct Pace {
     pub first_token_ms: [f64; 3],
     /// Milliseconds between two tokens of an answer: the same percentiles.
     pub next_token_ms: [f64; 3],
+    /// How often guesses were right, and the steps of the batch as passes; where the engine has a draft.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub speculative: Option<Speculated>,
 }
 
 /// Puts an engine under load. Prompts are random and have nothing in common, answers are sampled and ignore the end of text.
@@ -117,6 +123,7 @@ fn pace(lm: &Arc<LanguageModel>, options: &LoadOptions, clients: usize, requests
     // The first pass allocates memory.
     let warm_up = request(lm, options, u64::MAX);
     engine.ask(warm_up)?.wait()?;
+    let before = engine.stats();
     let begin = Instant::now();
     let times = std::thread::scope(|scope| {
         let (engine, threads) = (&engine, 0..clients as u64);
@@ -138,6 +145,14 @@ fn pace(lm: &Arc<LanguageModel>, options: &LoadOptions, clients: usize, requests
         joined.collect::<Result<Vec<_>>>()
     })?;
     let seconds = begin.elapsed().as_secs_f64();
+    let after = engine.stats();
+    let of = |count: fn(&EngineStats) -> u64| (count(&after) - count(&before)) as usize;
+    let accepted = of(|stats| stats.draft_tokens_accepted);
+    let speculated = Speculated {
+        drafted: accepted + of(|stats| stats.draft_tokens_rejected),
+        accepted,
+        passes: of(|stats| stats.steps),
+    };
     let times = times.concat();
     let tokens: usize = times.iter().map(|(_, next)| 1 + next.len()).sum();
     Ok(Pace {
@@ -146,6 +161,7 @@ fn pace(lm: &Arc<LanguageModel>, options: &LoadOptions, clients: usize, requests
         tokens_per_s: tokens as f64 / seconds,
         first_token_ms: percentiles(times.iter().map(|(first, _)| *first).collect()),
         next_token_ms: percentiles(times.into_iter().flat_map(|(_, next)| next).collect()),
+        speculative: options.engine.speculation.as_ref().map(|_| speculated),
     })
 }
 

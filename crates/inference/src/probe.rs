@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use taal_kernels::with_adapters_of_rows;
 use taal_model::{Cache, ForwardOptions, Memory, Output, Segments, Transformer};
 
 use crate::{InferenceError, Result};
@@ -116,6 +117,44 @@ impl<'a> Probe<'a> {
             let hidden = self.states(rows, options)?.hidden; // [rows, width, d_model]
             // The output matrix is the largest of the model, and only the last positions are needed.
             values(self.model.logits(hidden.narrow(1, rows.width - count, count)))
+        })
+    }
+
+    /// Reads tokens in some rows of a cache, `new[i]` in the row of number `i` among them, with the adapter of its number or none. Returns
+    /// the logits after the last new token of each row, or after every one, row by row; the caller checks that they are finite.
+    pub(crate) fn read_rows(
+        &self,
+        cache: &mut Cache,
+        rows: Range<usize>,
+        new: &[&[u32]],
+        everywhere: bool,
+        adapters: Vec<Option<usize>>,
+    ) -> Result<Vec<f32>> {
+        let lengths: Vec<usize> = new.iter().map(|new| new.len()).collect();
+        let width = lengths.iter().copied().max().unwrap_or(0);
+        // The ends of shorter rows are padding, of which the cache keeps nothing.
+        let is_padded = lengths.iter().any(|length| *length < width);
+        let mut ids = Vec::with_capacity(width * new.len());
+        for new in new {
+            ids.extend_from_slice(new);
+            ids.resize(ids.len() + width - new.len(), 0);
+        }
+        Self::run(&self.model.device(), || {
+            with_adapters_of_rows(adapters, || {
+                let options = ForwardOptions {
+                    cache: Some(cache),
+                    rows: Some(rows),
+                    lengths: is_padded.then_some(&lengths[..]),
+                    ..ForwardOptions::default()
+                };
+                let hidden = self.states(&Rows::new(&ids, width), options)?.hidden; // [rows, width, d_model]
+                let asked = match (is_padded, everywhere) {
+                    (false, true) => hidden,
+                    (false, false) => hidden.narrow(1, width - 1, 1),
+                    (true, _) => select(as_one_row(hidden), &ends(&lengths, width, everywhere)),
+                };
+                values(self.model.logits(asked))
+            })
         })
     }
 
@@ -252,6 +291,15 @@ pub fn losses(logits: Tensor<2>, targets: impl IntoIterator<Item = i32>) -> Resu
     let count = targets.len();
     let targets = Tensor::<1, Int>::from_data(TensorData::new(targets, [count]), &logits.device());
     values(taal_kernels::negative_log_likelihood(logits, targets))
+}
+
+/// The places of the last real token of each row, or of every one, in rows of `width` of which the first `lengths[row]` are real.
+fn ends(lengths: &[usize], width: usize, everywhere: bool) -> Vec<usize> {
+    let of_row = |(row, length): (usize, &usize)| {
+        let first = if everywhere { 0 } else { length.saturating_sub(1) };
+        (first..*length).map(move |at| row * width + at)
+    };
+    lengths.iter().enumerate().flat_map(of_row).collect()
 }
 
 /// # Shapes

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use self_cell::self_cell;
 
 use crate::generate::{Course, GenerateOptions, Generation, Prompt};
+use crate::speculative::Guessing;
 use crate::text_stream::TextStream;
 use crate::{InferenceError, LanguageModel, Result};
 
@@ -40,6 +41,12 @@ impl OwnedStream {
 
     pub(crate) fn options(&self) -> &GenerateOptions {
         &self.borrow_owner().options
+    }
+
+    /// [`Course::guessing`].
+    pub(crate) fn guessing<'a>(&'a self, course: &'a Course, row: usize, most: usize) -> Guessing<'a> {
+        let Source { lm, options } = self.borrow_owner();
+        course.guessing(lm, options, row, most)
     }
 
     /// [`Course::take`].

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use crate::decoder::Decoder;
 use crate::generate::{Course, GenerateOptions, Generation, Prompt};
 use crate::probe::check_finite;
-use crate::speculative::{Speculated, Speculation, SpeculativeOptions};
+use crate::speculative::{Speculated, Speculation, SpeculativeOptions, Tally};
 use crate::{LanguageModel, Result};
 
 /// Continues prompts one after another and keeps what the model has computed of the last one. In a conversation each prompt begins
@@ -38,8 +38,8 @@ pub struct Session<'a> {
     lm: &'a LanguageModel,
     decoder: Decoder<'a>,
     reused_tokens: usize,
-    speculation: Option<Speculation<'a>>,
-    speculated: Speculated,
+    speculation: Option<Speculation>,
+    tally: Tally,
 }
 
 /// The result of a pass: logits after the tokens so far, and after each guess that was read with them.
@@ -64,7 +64,7 @@ impl<'a> Session<'a> {
             decoder: Decoder::new(&lm.model, use_cache)?,
             reused_tokens: 0,
             speculation: None,
-            speculated: Speculated::default(),
+            tally: Tally::default(),
         })
     }
 
@@ -73,14 +73,14 @@ impl<'a> Session<'a> {
     /// # Errors
     ///
     /// As [`SpeculativeOptions::check_for`].
-    pub fn with_speculation(mut self, options: SpeculativeOptions<'a>) -> Result<Self> {
-        self.speculation = Some(Speculation::new(self.lm, options)?);
+    pub fn with_speculation(mut self, options: SpeculativeOptions) -> Result<Self> {
+        self.speculation = Some(Speculation::new(self.lm, options, 1)?);
         Ok(self)
     }
 
     /// How often the guesses of the last continuation were right.
     pub fn speculated(&self) -> Speculated {
-        self.speculated
+        self.tally.speculated
     }
 
     /// How many tokens of the last prompt were not computed again.
@@ -101,24 +101,23 @@ impl<'a> Session<'a> {
         on_text: &mut dyn FnMut(&str) -> ControlFlow<()>,
     ) -> Result<Generation> {
         let (mut course, mut text) = Course::new(self.lm, prompt, options)?;
-        let expected_len = course.expected_len(options);
-        self.decoder.expect_len(expected_len);
+        self.decoder.expect_len(course.expected_len(options));
         if let Some(speculation) = &mut self.speculation {
-            speculation.begin(expected_len);
+            speculation.begin(0, 0, 0);
         }
         let slid_before = self.decoder.slid_tokens();
         let mut is_cancelled = false;
         self.reused_tokens = 0;
-        self.speculated = Speculated::default();
+        self.tally = Tally::default();
         while !is_cancelled && !course.is_over(options) {
             let Pass { logits, guesses } = self.pass(&course, options)?;
-            let mut taken = 0;
+            let (mut taken, mut accepted) = (0, 0);
             for logits in logits.chunks_exact(self.lm.model.config().vocab_size) {
                 check_finite(logits)?;
                 let piece = course.take(self.lm, options, &mut text, logits)?;
                 let is_guessed = guesses.get(taken) == Some(&course.last());
                 taken += 1;
-                self.speculated.accepted += usize::from(is_guessed);
+                accepted += usize::from(is_guessed);
                 is_cancelled = !piece.is_empty() && on_text(&piece).is_break();
                 if is_cancelled || !is_guessed || course.is_over(options) {
                     break;
@@ -126,6 +125,7 @@ impl<'a> Session<'a> {
             }
             // The last token was not read yet, whether it was guessed or not.
             self.decoder.take_back(guesses.len() + 1 - taken);
+            self.tally.count(guesses.len(), accepted);
         }
         let slid_tokens = self.decoder.slid_tokens() - slid_before;
         let (rest, generation) = course.end(&mut text, is_cancelled, slid_tokens)?;
@@ -138,7 +138,6 @@ impl<'a> Session<'a> {
 
     /// Reads the prompt, or the newest token with guesses of those after it.
     fn pass(&mut self, course: &Course, options: &GenerateOptions) -> Result<Pass> {
-        self.speculated.passes += 1;
         if !course.is_begun() {
             let (logits, kept) = self.decoder.prefill_after(course.seen())?;
             self.reused_tokens = kept;
@@ -146,13 +145,16 @@ impl<'a> Session<'a> {
             return Ok(Pass { logits, guesses });
         }
         let mut guesses = match &mut self.speculation {
-            Some(speculation) => speculation.guesses(self.lm, course, options)?,
+            Some(speculation) => {
+                let most = self.tally.next(speculation.tokens());
+                let text = course.guessing(self.lm, options, 0, most);
+                speculation.guesses(&[text], usize::MAX)?.pop().unwrap_or_default()
+            }
             None => Vec::new(),
         };
         let logits = self.decoder.decode_ahead(course.last(), &guesses)?;
         // Guesses that did not fit the context were not read.
         guesses.truncate(logits.len() / self.lm.model.config().vocab_size - 1);
-        self.speculated.drafted += guesses.len();
         Ok(Pass { logits, guesses })
     }
 }

@@ -8,6 +8,8 @@ mod beams;
 mod constrained;
 #[path = "inference/decoding.rs"]
 mod decoding;
+#[path = "inference/drafting.rs"]
+mod drafting;
 #[path = "inference/embedding.rs"]
 mod embedding;
 #[path = "inference/generation.rs"]

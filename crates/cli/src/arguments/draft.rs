@@ -1,6 +1,7 @@
 //! What guesses the next tokens, for speculative decoding.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 use taal_inference::{Draft, LanguageModel, SpeculativeOptions};
@@ -21,7 +22,7 @@ pub struct DraftArguments {
     /// tokens, for texts that repeat what they have said
     #[arg(long, value_name = "N", value_parser = from_one::<usize>, group = "drafts")]
     pub draft_ngram: Option<usize>,
-    /// Tokens that are guessed at once
+    /// The most tokens that are guessed at once; after wrong guesses there are fewer
     #[arg(
         long,
         value_name = "N",
@@ -35,43 +36,51 @@ pub struct DraftArguments {
 impl DraftArguments {
     /// Checks the numbers, without a model.
     pub fn validate(&self) -> Result<(), Failure> {
-        let draft = Draft::PromptLookup {
-            ngram: self.draft_ngram.unwrap_or(1),
-        };
-        Ok(self.with(draft).validate()?)
+        validate_draft(self.draft_ngram, self.draft_tokens)
     }
 
-    /// Opens the draft model, as its files have it.
-    pub fn open(&self, device: DeviceSpec) -> Result<Option<LanguageModel>, Failure> {
-        self.draft.as_ref().map(|dir| models::open(dir, device)).transpose()
-    }
-
-    /// The settings, if guesses were asked for, with the model of [`open`](Self::open) as the draft of `lm`, which `model` names.
-    pub fn options<'a>(
+    /// What guesses the tokens of `lm`, which `model` names, if it was asked for. A draft model is opened as its files have it.
+    pub fn open(
         &self,
-        draft: Option<&'a LanguageModel>,
+        device: DeviceSpec,
         lm: &LanguageModel,
         model: &Path,
-    ) -> Result<Option<SpeculativeOptions<'a>>, Failure> {
-        let options = match (draft, self.draft_ngram) {
-            (Some(draft), _) => self.with(Draft::Model(draft)),
-            (None, Some(ngram)) => self.with(Draft::PromptLookup { ngram }),
-            (None, None) => return Ok(None),
-        };
-        options.check_for(lm).map_err(|error| {
-            let error = anyhow::Error::from(error);
-            Failure::from(match &self.draft {
-                Some(dir) => error.context(format!("{} cannot draft for {}", dir.display(), model.display())),
-                None => error,
-            })
-        })?;
-        Ok(Some(options))
-    }
-
-    fn with<'a>(&self, draft: Draft<'a>) -> SpeculativeOptions<'a> {
-        SpeculativeOptions {
-            draft,
-            tokens: self.draft_tokens,
+    ) -> Result<Option<SpeculativeOptions>, Failure> {
+        let tokens = self.draft_tokens;
+        match (&self.draft, self.draft_ngram) {
+            (Some(dir), _) => open_draft(dir, tokens, device, lm, model).map(Some),
+            (None, Some(ngram)) => {
+                let draft = Draft::PromptLookup { ngram };
+                let options = SpeculativeOptions { draft, tokens };
+                options.check_for(lm)?;
+                Ok(Some(options))
+            }
+            (None, None) => Ok(None),
         }
     }
+}
+
+/// Checks numbers, without a model.
+pub fn validate_draft(ngram: Option<usize>, tokens: usize) -> Result<(), Failure> {
+    let draft = Draft::PromptLookup {
+        ngram: ngram.unwrap_or(1),
+    };
+    Ok(SpeculativeOptions { draft, tokens }.validate()?)
+}
+
+/// The model at `dir` as the draft of `lm`, which `model` names.
+pub fn open_draft(
+    dir: &Path,
+    tokens: usize,
+    device: DeviceSpec,
+    lm: &LanguageModel,
+    model: &Path,
+) -> Result<SpeculativeOptions, Failure> {
+    let draft = Draft::Model(Arc::new(models::open(dir, device)?));
+    let options = SpeculativeOptions { draft, tokens };
+    options.check_for(lm).map_err(|error| {
+        let which = format!("{} cannot draft for {}", dir.display(), model.display());
+        anyhow::Error::from(error).context(which)
+    })?;
+    Ok(options)
 }

@@ -392,6 +392,8 @@ pub struct BenchServeArguments {
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = from_one::<usize>)]
     pub slots: usize,
     #[command(flatten)]
+    pub draft: DraftArguments,
+    #[command(flatten)]
     pub device: DeviceArgument,
     #[command(flatten)]
     pub json: JsonArgument,

@@ -382,11 +382,39 @@ fn a_benchmark_says_what_a_draft_gains() {
     assert!(!plain.contains("draft"), "{plain}");
     let table = done(place.taal(&[&bench[..], &["--draft", "run", "--prompt", "de kat"]].concat()));
     assert!(
-        table.contains("with the draft") && table.contains("times as fast"),
+        table.contains("with the draft") && table.contains("times as fast") && table.contains(" tokens per pass"),
         "{table}"
     );
     let json = crate::json(place.taal(&[&bench[..], &["--draft-ngram", "1", "--json"]].concat()));
     assert_eq!(json["speculative"]["is_same_text"], true);
     assert_eq!(json["speculative"]["tokens"], 6);
     assert!(json["batches"][0]["decode_tokens_per_s"].as_f64() > Some(0.0), "{json}");
+
+    // Two clients share the guesses of a step.
+    let load = [
+        "bench",
+        "serve",
+        "--model",
+        "run",
+        "--clients",
+        "2",
+        "--requests",
+        "2",
+        "--alone",
+        "2",
+    ];
+    let load = [
+        &load[..],
+        &["--prompt-tokens", "2", "--max-tokens", "5", "--draft", "run"],
+    ]
+    .concat();
+    assert!(done(place.taal(&load)).contains(" guessed tokens were right, "));
+    let json = crate::json(place.taal(&[&load[..], &["--json"]].concat()));
+    let alone = &json["alone"]["speculative"];
+    // Of the four tokens after the first, three are guessed.
+    assert_eq!(
+        (alone["accepted"].as_u64(), alone["passes"].as_u64()),
+        (Some(6), Some(2)),
+        "{json}"
+    );
 }

@@ -7,9 +7,9 @@ use taal_model::Cache;
 
 use self::search::{Extension, Search, numbered};
 use crate::constraint::Matching;
-use crate::engine::read_rows;
 use crate::generate::{Course, GenerateOptions, Generation, Prompt};
 use crate::language_model::check_causal;
+use crate::probe::Probe;
 use crate::sampling::{Seen, logprobs};
 use crate::{InferenceError, LanguageModel, Result};
 
@@ -180,7 +180,8 @@ impl<'a> Follower<'a> {
 
     fn run(mut self) -> Result<Vec<search::Ended>> {
         let prompt = self.prompt.clone();
-        let mut logits = read_rows(&self.lm.model, &mut self.cache, 0..1, &prompt, false, vec![None])?;
+        let probe = Probe::new(&self.lm.model);
+        let mut logits = probe.read_rows(&mut self.cache, 0..1, &[&prompt], false, vec![None])?;
         loop {
             self.step(&logits)?;
             if self.search.is_over() {
@@ -192,14 +193,8 @@ impl<'a> Follower<'a> {
             for (row, running) in self.rows.iter().zip(&self.search.running) {
                 newest[*row] = running.ids.last().copied().unwrap_or_default();
             }
-            logits = read_rows(
-                &self.lm.model,
-                &mut self.cache,
-                0..count,
-                &newest,
-                false,
-                vec![None; count],
-            )?;
+            let newest: Vec<&[u32]> = newest.chunks(1).collect();
+            logits = probe.read_rows(&mut self.cache, 0..count, &newest, false, vec![None; count])?;
         }
     }
 

@@ -14,13 +14,13 @@ pub use self::queue::EngineStats;
 use self::queue::Shared;
 use self::request::Job;
 pub use self::request::{Answer, Answered, Event, Request, Ticket, TokenScore};
-pub(crate) use self::rows::read_rows;
 use self::worker::Worker;
 use crate::language_model::check_causal;
+use crate::speculative::SpeculativeOptions;
 use crate::{InferenceError, LanguageModel, Result};
 
 /// Options of an [`Engine`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct EngineOptions {
     /// How many requests are computed at once; each has its own row of the key/value cache.
     pub slots: usize,
@@ -35,6 +35,9 @@ pub struct EngineOptions {
     pub reuse_prefixes: bool,
     /// How long these texts are kept while there are no requests; then the memory of the cache is given back.
     pub keep_texts: Duration,
+    /// What guesses the next tokens of the running answers, which do not change. The rows of the batch share the tokens that are guessed
+    /// at once: with 4, an answer alone has 4 guesses per step, each of two has 2, and each of five has none.
+    pub speculation: Option<SpeculativeOptions>,
 }
 
 impl Default for EngineOptions {
@@ -46,6 +49,7 @@ impl Default for EngineOptions {
             prefill_tokens: 128,
             reuse_prefixes: true,
             keep_texts: Duration::from_secs(60),
+            speculation: None,
         }
     }
 }
@@ -106,7 +110,8 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// [`InferenceError::NotCausal`], [`InferenceError::Setting`], or [`InferenceError::Device`] where there is no thread.
+    /// [`InferenceError::NotCausal`], [`InferenceError::Setting`], also for a draft that cannot guess the tokens of this model
+    /// ([`SpeculativeOptions::check_for`]), or [`InferenceError::Device`] where there is no thread.
     pub fn start(lm: Arc<LanguageModel>, options: EngineOptions) -> Result<Self> {
         check_causal(&lm.model, "generating text")?;
         options.validate()?;
@@ -117,7 +122,7 @@ impl Engine {
             (None, limit) => limit.unwrap_or(usize::MAX),
         };
         let shared = Arc::new(Shared::new(options.queue));
-        let worker = Worker::new(lm.clone(), shared.clone(), &options, capacity);
+        let worker = Worker::new(lm.clone(), shared.clone(), &options, capacity)?;
         let thread = std::thread::Builder::new().name("taal-engine".to_owned());
         let thread = thread.spawn(move || worker.run());
         let thread = thread.map_err(|error| InferenceError::Device {

@@ -37,6 +37,10 @@ pub struct EngineStats {
     pub generated_tokens: u64,
     /// Passes through the model that generated tokens.
     pub steps: u64,
+    /// Guessed tokens that became part of an answer.
+    pub draft_tokens_accepted: u64,
+    /// Guessed tokens that the model read and that did not.
+    pub draft_tokens_rejected: u64,
     /// How often the cache was freed because there were no requests for a while.
     pub rests: u64,
 }
@@ -53,6 +57,8 @@ pub(super) struct Counters {
     pub(super) cached_tokens: AtomicU64,
     pub(super) generated_tokens: AtomicU64,
     pub(super) steps: AtomicU64,
+    pub(super) draft_tokens_accepted: AtomicU64,
+    pub(super) draft_tokens_rejected: AtomicU64,
     pub(super) rests: AtomicU64,
 }
 
@@ -259,6 +265,8 @@ impl Shared {
             cached_tokens: of(&counters.cached_tokens),
             generated_tokens: of(&counters.generated_tokens),
             steps: of(&counters.steps),
+            draft_tokens_accepted: of(&counters.draft_tokens_accepted),
+            draft_tokens_rejected: of(&counters.draft_tokens_rejected),
             rests: of(&counters.rests),
         }
     }

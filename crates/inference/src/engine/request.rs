@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use crate::generate::{Course, GenerateOptions, Generation, Prompt};
 use crate::sequence::OwnedStream;
+use crate::speculative::{Guessing, Speculated, Tally};
 use crate::{InferenceError, LanguageModel, Result};
 
 /// What to continue, and what to say about it.
@@ -76,6 +77,8 @@ pub enum Event {
         text: String,
         /// The whole answer.
         generation: Box<Generation>,
+        /// How often guesses of its tokens were right.
+        speculated: Speculated,
     },
     /// The last event of a request that could not be answered.
     Failed(InferenceError),
@@ -111,6 +114,8 @@ pub struct Answered {
     pub scores: Vec<TokenScore>,
     /// The scores of the prompt's tokens except the first, if requested.
     pub prompt_scores: Vec<TokenScore>,
+    /// How often guesses of its tokens were right.
+    pub speculated: Speculated,
 }
 
 impl Answer {
@@ -138,12 +143,15 @@ impl Answer {
                 Event::Started { cached_tokens } => cached = cached_tokens,
                 Event::Prompt(found) => of_prompt = found,
                 Event::Token { score, .. } => scores.extend(score),
-                Event::Finished { generation, .. } => {
+                Event::Finished {
+                    generation, speculated, ..
+                } => {
                     return Ok(Answered {
                         generation: *generation,
                         cached_tokens: cached,
                         scores,
                         prompt_scores: of_prompt,
+                        speculated,
                     });
                 }
                 Event::Failed(error) => return Err(error),
@@ -169,6 +177,14 @@ pub(super) fn speaker(lm: &Arc<LanguageModel>, adapter: Option<usize>) -> Result
     })
 }
 
+/// The new tokens of a pass.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Taken {
+    pub(crate) tokens: usize,
+    /// Those that were guessed.
+    pub(crate) guessed: usize,
+}
+
 /// A request that was accepted.
 pub(crate) struct Job {
     course: Course,
@@ -180,6 +196,7 @@ pub(crate) struct Job {
     pub(crate) adapter: Option<usize>,
     /// The scores of the prompt so far.
     pub(crate) found: Vec<TokenScore>,
+    tally: Tally,
     start_before: Option<Instant>,
     is_cancelled: Arc<AtomicBool>,
     sink: Box<dyn FnMut(Event) + Send>,
@@ -217,6 +234,7 @@ impl Job {
             prompt_scores: request.prompt_scores,
             adapter: request.adapter,
             found: Vec::new(),
+            tally: Tally::default(),
             start_before: request.start_before,
             is_cancelled,
             sink,
@@ -246,13 +264,35 @@ impl Job {
         (self.sink)(event);
     }
 
-    /// Chooses the next token and sends it.
-    pub(crate) fn take(&mut self, logits: &[f32], score: impl FnOnce(u32, usize) -> TokenScore) -> Result<()> {
-        let text = self.text.take(&mut self.course, logits)?;
-        let id = self.course.last();
-        let score = self.scores.map(|alternatives| score(id, alternatives));
-        self.tell(Event::Token { id, text, score });
-        Ok(())
+    /// What is to be guessed: at most `most` tokens, and fewer where guesses were wrong or fewer are missing.
+    pub(crate) fn guessing(&self, row: usize, most: usize) -> Guessing<'_> {
+        self.text.guessing(&self.course, row, self.tally.next(most))
+    }
+
+    /// Chooses the next token and sends it, and those after it as long as each was guessed. The logits are those after the newest token
+    /// and after each guess. Returns how many tokens it took, and how many of them were guessed.
+    pub(crate) fn take(
+        &mut self,
+        logits: &[f32],
+        guesses: &[u32],
+        score: impl Fn(&[f32], u32, usize) -> TokenScore,
+    ) -> Result<Taken> {
+        let of_one = logits.len() / (guesses.len() + 1);
+        let mut taken = Taken::default();
+        for logits in logits.chunks_exact(of_one) {
+            let text = self.text.take(&mut self.course, logits)?;
+            let id = self.course.last();
+            let score = self.scores.map(|alternatives| score(logits, id, alternatives));
+            self.tell(Event::Token { id, text, score });
+            let is_guessed = guesses.get(taken.tokens) == Some(&id);
+            taken.tokens += 1;
+            taken.guessed += usize::from(is_guessed);
+            if !is_guessed || self.is_over() || self.is_cancelled() {
+                break;
+            }
+        }
+        self.tally.count(guesses.len(), taken.guessed);
+        Ok(taken)
     }
 
     /// Sends the last event.
@@ -261,12 +301,14 @@ impl Job {
             course,
             mut text,
             mut sink,
+            tally,
             ..
         } = self;
         sink(match text.end(course, is_cancelled, 0) {
             Ok((text, generation)) => Event::Finished {
                 text,
                 generation: Box::new(generation),
+                speculated: tally.speculated,
             },
             Err(error) => Event::Failed(error),
         });

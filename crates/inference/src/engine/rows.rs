@@ -3,11 +3,11 @@
 use std::ops::Range;
 
 use rayon::prelude::*;
-use taal_kernels::with_adapters_of_rows;
-use taal_model::{Cache, ForwardOptions, Transformer};
+use taal_model::Cache;
 
-use super::request::Job;
-use crate::probe::{Probe, Rows, values};
+use super::request::{Job, Taken};
+use crate::probe::Probe;
+use crate::speculative::Speculation;
 use crate::{LanguageModel, Result};
 
 /// A row of the cache.
@@ -33,10 +33,12 @@ pub(super) struct Table {
     decoding: usize,
     reading: Option<usize>,
     clock: u64,
+    /// What guesses the next tokens of the generating rows.
+    speculation: Option<Speculation>,
 }
 
 impl Table {
-    pub(super) fn new(slots: usize, capacity: usize) -> Self {
+    pub(super) fn new(slots: usize, capacity: usize, speculation: Option<Speculation>) -> Self {
         Self {
             cache: None,
             capacity,
@@ -44,6 +46,7 @@ impl Table {
             decoding: 0,
             reading: None,
             clock: 0,
+            speculation,
         }
     }
 
@@ -51,6 +54,9 @@ impl Table {
     pub(super) fn rest(&mut self) {
         self.cache = None;
         self.rows.fill_with(Row::default);
+        if let Some(speculation) = &mut self.speculation {
+            speculation.forget();
+        }
     }
 
     /// How many rows generate.
@@ -71,17 +77,65 @@ impl Table {
         &self.rows[index]
     }
 
-    /// Gives the job of each generating row its numbers of `logits`, all rows at once.
+    /// Guesses of the next tokens of each generating row. The rows share the tokens that are guessed at once: reading a few more costs a
+    /// step next to nothing, and in a full batch there are many already. A draft model reads at most `prefill` tokens of new texts.
+    pub(super) fn guesses(&mut self, prefill: usize) -> Vec<Vec<u32>> {
+        let mut all = vec![Vec::new(); self.decoding];
+        let Some(speculation) = &mut self.speculation else {
+            return all;
+        };
+        let most = speculation.tokens() / self.decoding.max(1);
+        if most == 0 {
+            return all;
+        }
+        let rows = self.rows[..self.decoding].iter().enumerate();
+        let texts: Vec<_> = rows
+            .filter_map(|(index, row)| {
+                // The newest token needs a place too.
+                let room = self.capacity.saturating_sub(row.tokens.len() + 1);
+                Some(row.job.as_ref()?.guessing(index, most.min(room)))
+            })
+            .collect();
+        // A draft that fails guesses nothing, and the answer is the same.
+        let found = speculation.guesses(&texts, prefill).unwrap_or_default();
+        for (text, found) in texts.iter().zip(found) {
+            all[text.row] = found;
+        }
+        all
+    }
+
+    /// Gives the job of each generating row its logits, all rows at once: those after the newest token and after each guess, so many for
+    /// each as the row has read new tokens.
     pub(super) fn each_job(
         &mut self,
-        logits: &[f32],
-        take: impl Fn(&mut Job, &[f32]) -> Result<()> + Sync,
-    ) -> Vec<Result<()>> {
-        let rows = &mut self.rows[..self.decoding];
-        let of_one = logits.len() / rows.len();
-        let outcomes = rows.par_iter_mut().zip(logits.par_chunks_exact(of_one));
-        let outcome = |(row, logits): (&mut Row, &[f32])| row.job.as_mut().map_or(Ok(()), |job| take(job, logits));
-        outcomes.map(outcome).collect()
+        mut logits: &[f32],
+        new: &[Vec<u32>],
+        take: impl Fn(&mut Job, &[f32], &[u32]) -> Result<Taken> + Sync,
+    ) -> Vec<Result<Taken>> {
+        let of_one = logits.len() / new.iter().map(Vec::len).sum::<usize>().max(1);
+        let parts: Vec<&[f32]> = new
+            .iter()
+            .map(|new| {
+                let (part, rest) = logits.split_at(new.len() * of_one);
+                logits = rest;
+                part
+            })
+            .collect();
+        let rows = self.rows[..self.decoding].par_iter_mut();
+        let outcome = |((row, logits), new): ((&mut Row, &[f32]), &Vec<u32>)| {
+            let job = row.job.as_mut();
+            job.map_or(Ok(Taken::default()), |job| take(job, logits, &new[1..]))
+        };
+        rows.zip(parts).zip(new).map(outcome).collect()
+    }
+
+    /// Drops the last tokens of a row, as if it had not read them.
+    pub(super) fn take_back(&mut self, row: usize, tokens: usize) {
+        let held = self.rows[row].tokens.len() - tokens;
+        self.rows[row].tokens.truncate(held);
+        if let Some(cache) = self.cache.as_mut().filter(|_| tokens > 0) {
+            cache.truncate_row(row, held);
+        }
     }
 
     pub(super) fn job(&mut self, index: usize) -> Option<&mut Job> {
@@ -119,6 +173,9 @@ impl Table {
             (_, true) => (best, cache.truncate_row(best, len)),
             (_, false) => (oldest, cache.copy_within(best, oldest, len)),
         };
+        if let Some(speculation) = &mut self.speculation {
+            speculation.begin(row, best, len);
+        }
         self.rows[row].tokens = job.ids[..held].to_vec();
         self.rows[row].adapter = job.adapter;
         self.rows[row].job = Some(job);
@@ -161,6 +218,9 @@ impl Table {
             if let Some(cache) = &mut self.cache {
                 cache.swap_rows(a, b);
             }
+            if let Some(speculation) = &mut self.speculation {
+                speculation.swap(a, b);
+            }
             self.rows.swap(a, b);
             self.reading = match self.reading {
                 Some(row) if row == a => Some(b),
@@ -170,52 +230,22 @@ impl Table {
         }
     }
 
-    /// Reads one more token in each generating row, or several in one row, and returns the logits after the last token of each, or after
-    /// every token.
+    /// Reads new tokens in some rows, at least one in each; returns the logits after the last one of each row, or after every one.
     pub(super) fn read(
         &mut self,
         lm: &LanguageModel,
         rows: Range<usize>,
-        new: &[u32],
+        new: &[Vec<u32>],
         everywhere: bool,
     ) -> Result<Vec<f32>> {
-        let width = new.len() / rows.len();
         let adapters = self.rows[rows.clone()].iter().map(|row| row.adapter).collect();
         let (slots, capacity) = (self.rows.len(), self.capacity);
         let cache = self.cache.get_or_insert_with(|| lm.model.new_cache(slots, capacity));
-        let logits = read_rows(&lm.model, cache, rows.clone(), new, everywhere, adapters)?;
-        for (row, new) in rows.zip(new.chunks(width)) {
+        let tokens: Vec<&[u32]> = new.iter().map(Vec::as_slice).collect();
+        let logits = Probe::new(&lm.model).read_rows(cache, rows.clone(), &tokens, everywhere, adapters)?;
+        for (row, new) in rows.zip(new) {
             self.rows[row].tokens.extend_from_slice(new);
         }
         Ok(logits)
     }
-}
-
-/// Reads the same number of tokens in some rows of a cache, each with the adapter of its number or none; returns the logits after the
-/// last token of each, or after every token.
-pub(crate) fn read_rows(
-    model: &Transformer,
-    cache: &mut Cache,
-    rows: Range<usize>,
-    new: &[u32],
-    everywhere: bool,
-    adapters: Vec<Option<usize>>,
-) -> Result<Vec<f32>> {
-    let width = new.len() / rows.len();
-    Probe::run(&model.device(), || {
-        with_adapters_of_rows(adapters, || {
-            let options = ForwardOptions {
-                cache: Some(cache),
-                rows: Some(rows),
-                ..ForwardOptions::default()
-            };
-            let hidden = Probe::new(model).states(&Rows::new(new, width), options)?.hidden; // [rows, width, d_model]
-            let asked = match everywhere {
-                true => hidden,
-                false => hidden.narrow(1, width - 1, 1),
-            };
-            // What is not finite ends only the request that it belongs to.
-            values(model.logits(asked))
-        })
-    })
 }

@@ -6,11 +6,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::queue::{Shared, Turn, count};
-use super::request::{Event, Job};
+use super::request::{Event, Job, Taken};
 use super::rows::Table;
 use super::scores::score;
 use super::{EngineOptions, TokenScore};
 use crate::probe::LOGITS_AT_ONCE;
+use crate::speculative::Speculation;
 use crate::{InferenceError, LanguageModel, Result};
 
 /// A row of this many tokens is allocated where neither the model nor the options set a limit: a recurrent network needs none.
@@ -30,10 +31,18 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn new(lm: Arc<LanguageModel>, shared: Arc<Shared>, options: &EngineOptions, capacity: usize) -> Self {
+    /// Checks the options of the draft.
+    pub(super) fn new(
+        lm: Arc<LanguageModel>,
+        shared: Arc<Shared>,
+        options: &EngineOptions,
+        capacity: usize,
+    ) -> Result<Self> {
         let allocated = if capacity == usize::MAX { UNLIMITED } else { capacity };
-        Self {
-            table: Table::new(options.slots, allocated),
+        let speculation = options.speculation.clone();
+        let speculation = speculation.map(|speculation| Speculation::new(&lm, speculation, options.slots));
+        Ok(Self {
+            table: Table::new(options.slots, allocated, speculation.transpose()?),
             capacity,
             prefill_tokens: options.prefill_tokens,
             reuses: options.reuse_prefixes,
@@ -41,7 +50,7 @@ impl Worker {
             has_texts: false,
             lm,
             shared,
-        }
+        })
     }
 
     /// Works until the engine is closed. A panic ends the engine: its requests fail, further ones are refused.
@@ -167,7 +176,8 @@ impl Worker {
         let new = job.ids[held..end].to_vec();
         let next: Vec<u32> = job.ids[held + 1..job.ids.len().min(end + 1)].to_vec();
         let is_last = end == job.ids.len();
-        let logits = self.table.read(&self.lm, row..row + 1, &new, scored.is_some())?;
+        let read = new.len();
+        let logits = self.table.read(&self.lm, row..row + 1, &[new], scored.is_some())?;
         if let Some(alternatives) = scored {
             let scores = logits.chunks_exact(vocab_size).zip(next);
             let known = self.lm.vocab_size();
@@ -180,7 +190,7 @@ impl Worker {
         if is_last {
             self.first_token(&logits[logits.len() - vocab_size..])?;
         }
-        Ok(new.len())
+        Ok(read)
     }
 
     /// The prompt of the reading row is read, and these are the logits after it.
@@ -207,16 +217,20 @@ impl Worker {
         Ok(())
     }
 
-    /// One token for every generating row.
+    /// A token for every generating row, and more where the tokens after it were guessed.
     fn decode(&mut self) {
         let count_of = self.table.decoding();
         if count_of == 0 {
             return;
         }
-        let newest: Vec<u32> = (0..count_of)
-            .map(|row| self.table.row(row).job.as_ref().map_or(0, Job::last))
+        let guesses = self.table.guesses(self.prefill_tokens).into_iter().enumerate();
+        let new: Vec<Vec<u32>> = guesses
+            .map(|(row, guesses)| {
+                let newest = self.table.row(row).job.as_ref().map_or(0, Job::last);
+                [vec![newest], guesses].concat()
+            })
             .collect();
-        let logits = match self.table.read(&self.lm, 0..count_of, &newest, false) {
+        let logits = match self.table.read(&self.lm, 0..count_of, &new, true) {
             Ok(logits) => logits,
             Err(error) => {
                 let detail = error.to_string();
@@ -228,29 +242,46 @@ impl Worker {
             }
         };
         count(&self.shared.counters.steps, 1);
-        count(&self.shared.counters.generated_tokens, count_of as u64);
         let known = self.lm.vocab_size();
-        let outcomes = self.table.each_job(&logits, |job, logits| {
-            job.take(logits, |id, alternatives| score(logits, id, alternatives, known))
+        let outcomes = self.table.each_job(&logits, &new, |job, logits, guesses| {
+            job.take(logits, guesses, |logits, id, alternatives| {
+                score(logits, id, alternatives, known)
+            })
         });
         // Backwards, because a row that ends changes places with the last one.
         for (row, outcome) in outcomes.into_iter().enumerate().rev() {
             match outcome {
-                Ok(()) if self.is_over(row) => self.finish(row),
-                Ok(()) => (),
+                Ok(taken) => {
+                    self.count_tokens(taken, new[row].len() - 1);
+                    // The last token was not read yet, whether it was guessed or not.
+                    self.table.take_back(row, new[row].len() - taken.tokens);
+                    if self.is_over(row) {
+                        self.finish(row);
+                    }
+                }
                 Err(error) => self.fail(row, error),
             }
         }
     }
 
-    /// Chooses the next token of a row.
+    /// Counts the tokens of a row's pass that read so many guesses.
+    fn count_tokens(&self, taken: Taken, guesses: usize) {
+        let counters = &self.shared.counters;
+        count(&counters.generated_tokens, taken.tokens as u64);
+        count(&counters.draft_tokens_accepted, taken.guessed as u64);
+        count(&counters.draft_tokens_rejected, (guesses - taken.guessed) as u64);
+    }
+
+    /// Chooses the first token of a row.
     fn take(&mut self, row: usize, logits: &[f32]) -> Result<()> {
         let known = self.lm.vocab_size();
-        count(&self.shared.counters.generated_tokens, 1);
-        match self.table.job(row) {
-            Some(job) => job.take(logits, |id, alternatives| score(logits, id, alternatives, known)),
-            None => Ok(()),
+        if let Some(job) = self.table.job(row) {
+            let taken = job.take(logits, &[], |logits, id, alternatives| {
+                score(logits, id, alternatives, known)
+            })?;
+            self.count_tokens(taken, 0);
         }
+        Ok(())
     }
 
     /// Whether a row's answer is complete, or has no room for the token after the newest one.

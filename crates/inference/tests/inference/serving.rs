@@ -5,8 +5,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use taal_inference::{
-    Answer, Answered, Engine, EngineOptions, Event, FinishReason, GenerateOptions, InferenceError, LanguageModel,
-    Prompt, Request, Sampling, Ticket, generate, replay,
+    Answer, Answered, Draft, Engine, EngineOptions, Event, FinishReason, GenerateOptions, InferenceError,
+    LanguageModel, Prompt, Request, Sampling, SpeculativeOptions, Ticket, generate, replay,
 };
 use taal_model::hugging_face::{self, Base, Companions, Lora};
 use taal_model::{TransformerConfig, parameters};
@@ -567,24 +567,36 @@ fn requests_of_several_adapters_in_one_batch_get_what_each_adapter_alone_gives()
             .collect()
     };
     assert!(tokens(&alone[0]) != tokens(&alone[1]) && tokens(&alone[1]) != tokens(&alone[2]));
-    let engine = engine(&Arc::new(served), few(7));
-    let asked: Vec<(usize, usize, Answer)> = (0..18_usize)
-        .map(|number| {
-            let (index, which) = (number / 3, number % 3);
-            let request = Request {
-                adapter: which.checked_sub(1),
-                ..request(index)
-            };
-            (index, which, engine.ask(request).expect("a request"))
-        })
-        .collect();
-    for (index, which, answer) in asked {
-        let answered = answer.wait().expect("an answer");
-        assert_eq!(
-            answered.generation, alone[which][index].generation,
-            "request {index} of {which}"
-        );
+    let served = Arc::new(served);
+    let draft = SpeculativeOptions {
+        draft: Draft::Model(Arc::new(open())),
+        tokens: 21,
+    };
+    let drafting = EngineOptions {
+        speculation: Some(draft),
+        ..few(7)
+    };
+    let [engine, drafting] = [few(7), drafting].map(|options| self::engine(&served, options));
+    for engine in [&engine, &drafting] {
+        let asked: Vec<(usize, usize, Answer)> = (0..18_usize)
+            .map(|number| {
+                let (index, which) = (number / 3, number % 3);
+                let request = Request {
+                    adapter: which.checked_sub(1),
+                    ..request(index)
+                };
+                (index, which, engine.ask(request).expect("a request"))
+            })
+            .collect();
+        for (index, which, answer) in asked {
+            let answered = answer.wait().expect("an answer");
+            assert_eq!(
+                answered.generation, alone[which][index].generation,
+                "request {index} of {which}"
+            );
+        }
     }
+    assert!(drafting.stats().draft_tokens_accepted > 0);
     // A receipt of an adapter's answer is one of the base with this adapter, and of no other model.
     let receipt = engine.receipt(Some(0), &options(0), &alone[1][0].generation);
     let receipt = receipt.expect("a receipt");

@@ -1,6 +1,7 @@
 //! Speculative decoding: the same text as without, whatever guesses, in fewer passes where the guesses are right.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use taal_inference::{
     Constraint, Draft, FinishReason, GenerateOptions, Generation, InferenceError, LanguageModel, Prompt, Sampling,
@@ -39,8 +40,17 @@ fn samplings() -> [Sampling; 3] {
     [Sampling::greedy(), seeded, penalized]
 }
 
-fn drafted(tokens: usize, draft: Draft<'_>) -> SpeculativeOptions<'_> {
+fn drafted(tokens: usize, draft: Draft) -> SpeculativeOptions {
     SpeculativeOptions { draft, tokens }
+}
+
+/// The draft that a model is.
+fn of(lm: &Arc<LanguageModel>) -> Draft {
+    Draft::Model(lm.clone())
+}
+
+fn lookup(ngram: usize) -> Draft {
+    Draft::PromptLookup { ngram }
 }
 
 /// The generation and its pieces.
@@ -58,7 +68,7 @@ fn checked(
     lm: &LanguageModel,
     prompt: &Prompt,
     options: &GenerateOptions,
-    speculation: SpeculativeOptions<'_>,
+    speculation: SpeculativeOptions,
     what: &str,
 ) -> (Generation, Speculated) {
     let mut pieces = Vec::new();
@@ -78,16 +88,20 @@ fn a_text_with_a_draft_is_the_text_without_one() {
     let prompts = [vec![5, 1, 19], (0..20).collect::<Vec<u32>>()].map(Prompt::Ids);
     let mut accepted = 0;
     for (name, config) in configs() {
-        let lm = LanguageModel::new(model(&config, 3), None);
-        let other = LanguageModel::new(model(&TransformerConfig::gpt2(size(VOCAB_SIZE, 7, 1, 2, 16)), 4), None);
+        let lm = Arc::new(LanguageModel::new(model(&config, 3), None));
+        let other = model(&TransformerConfig::gpt2(size(VOCAB_SIZE, 7, 1, 2, 16)), 4);
+        let other = Arc::new(LanguageModel::new(other, None));
         let drafts = [
-            drafted(4, Draft::Model(&lm)),
-            drafted(3, Draft::Model(&other)),
-            drafted(1, Draft::PromptLookup { ngram: 1 }),
-            drafted(20, Draft::PromptLookup { ngram: 2 }),
+            drafted(4, of(&lm)),
+            drafted(3, of(&other)),
+            drafted(1, lookup(1)),
+            drafted(20, lookup(2)),
         ];
         for sampling in samplings() {
-            for (prompt, speculation) in prompts.iter().flat_map(|prompt| drafts.map(|draft| (prompt, draft))) {
+            for (prompt, speculation) in prompts
+                .iter()
+                .flat_map(|prompt| drafts.clone().map(|draft| (prompt, draft)))
+            {
                 let options = GenerateOptions {
                     max_tokens: 40,
                     sampling: sampling.clone(),
@@ -110,9 +124,10 @@ fn caches_and_weights_in_16_bits_and_no_cache_give_the_text_without_a_draft() {
         ..config
     };
     let whole = || LanguageModel::new(model(&config, 3), None);
-    let other = LanguageModel::new(model(&config, 4), None);
+    let other = Arc::new(LanguageModel::new(model(&config, 4), None));
     let prompt = Prompt::Ids(vec![5, 1, 19]);
-    let of = |lm: &LanguageModel, use_cache: bool, what: &str| {
+    let check = |lm: LanguageModel, use_cache: bool, what: &str| {
+        let lm = Arc::new(lm);
         for sampling in samplings() {
             let options = GenerateOptions {
                 max_tokens: 50,
@@ -120,30 +135,30 @@ fn caches_and_weights_in_16_bits_and_no_cache_give_the_text_without_a_draft() {
                 use_cache,
                 ..GenerateOptions::default()
             };
-            for draft in [Draft::Model(lm), Draft::Model(&other), Draft::PromptLookup { ngram: 1 }] {
-                checked(lm, &prompt, &options, drafted(4, draft), what);
+            for draft in [of(&lm), of(&other), lookup(1)] {
+                checked(&lm, &prompt, &options, drafted(4, draft), what);
             }
         }
     };
-    of(
-        &whole().with_cache(CacheType::F16).expect("a cache"),
+    check(
+        whole().with_cache(CacheType::F16).expect("a cache"),
         true,
         "cache in f16",
     );
     for format in [WeightFormat::F16, WeightFormat::Bf16] {
-        of(
-            &whole().with_weights(format).expect("weights"),
+        check(
+            whole().with_weights(format).expect("weights"),
             true,
             "weights in 16 bits",
         );
     }
-    of(&whole(), false, "no cache");
+    check(whole(), false, "no cache");
 }
 
 /// 60 tokens of context are never full here.
-fn roomy() -> LanguageModel {
+fn roomy() -> Arc<LanguageModel> {
     let config = TransformerConfig::llama(size(VOCAB_SIZE, 60, 2, 4, 24));
-    LanguageModel::new(model(&config, 7), Some(char_tokenizer()))
+    Arc::new(LanguageModel::new(model(&config, 7), Some(char_tokenizer())))
 }
 
 #[test]
@@ -156,7 +171,7 @@ fn a_draft_that_is_the_model_is_always_right() {
             ..GenerateOptions::default()
         };
         for (tokens, passes) in [(1, 13), (4, 6), (5, 5), (64, 2)] {
-            let speculation = drafted(tokens, Draft::Model(&lm));
+            let speculation = drafted(tokens, of(&lm));
             let (_, speculated) = checked(&lm, &Prompt::from("abc"), &options, speculation, "the model itself");
             // The prompt's pass gives a token, and each other one more than it has guesses.
             let guesses = 25 - passes;
@@ -171,23 +186,24 @@ fn a_draft_that_is_the_model_is_always_right() {
 }
 
 #[test]
-fn a_draft_that_is_always_wrong_changes_nothing() {
+fn a_draft_that_is_always_wrong_changes_nothing_and_guesses_less() {
     let ring = |step: u32| -> Vec<(u32, u32)> { (0..20).map(|id| (id, (id + step) % 20)).collect() };
     let lm = LanguageModel::new(scripted::model(20, 64, &ring(1)), None);
-    let wrong = LanguageModel::new(scripted::model(20, 64, &ring(2)), None);
-    let speculation = drafted(4, Draft::Model(&wrong));
+    let wrong = Arc::new(LanguageModel::new(scripted::model(20, 64, &ring(2)), None));
+    let speculation = drafted(4, of(&wrong));
     let (generation, speculated) = checked(&lm, &Prompt::Ids(vec![3]), &greedy(30), speculation, "wrong");
     assert_eq!(generation.token_ids[..3], [4, 5, 6]);
     assert_eq!((speculated.accepted, speculated.passes), (0, 30));
-    // Four in each pass, and no more than would be of use in the last ones; the first has the prompt only.
-    assert_eq!(speculated.drafted, 25 * 4 + 3 + 2 + 1);
+    // Four, then half as many, then one in each pass; none in the first, which has the prompt only, and in the last, where it would be of
+    // no use.
+    assert_eq!(speculated.drafted, 4 + 2 + 26);
 }
 
 #[test]
 fn a_text_that_repeats_itself_is_looked_up() {
     let ring: Vec<(u32, u32)> = (0..5).map(|id| (id, (id + 1) % 5)).collect();
     let lm = LanguageModel::new(scripted::model(20, 64, &ring), None);
-    let speculation = drafted(8, Draft::PromptLookup { ngram: 2 });
+    let speculation = drafted(8, lookup(2));
     let prompt = Prompt::Ids(vec![0, 1, 2, 3, 4, 0]);
     let (_, speculated) = checked(&lm, &prompt, &greedy(28), speculation, "a ring");
     // One from the prompt and nine of each other pass, though the text has only five different tokens to copy.
@@ -197,7 +213,7 @@ fn a_text_that_repeats_itself_is_looked_up() {
         passes: 4,
     };
     assert_eq!(speculated, all);
-    let never = drafted(8, Draft::PromptLookup { ngram: 40 });
+    let never = drafted(8, lookup(40));
     let (_, speculated) = checked(&lm, &prompt, &greedy(20), never, "longer than the text");
     assert_eq!((speculated.drafted, speculated.passes), (0, 20));
 }
@@ -216,7 +232,7 @@ fn a_stop_string_ends_the_text_within_accepted_tokens() {
             ..free.clone()
         };
         for tokens in [3, 6] {
-            let speculation = drafted(tokens, Draft::Model(&lm));
+            let speculation = drafted(tokens, of(&lm));
             let (generation, speculated) = checked(&lm, &Prompt::from("abc"), &options, speculation, "a stop string");
             assert_eq!(generation.finish_reason, FinishReason::Stop);
             // Every pass but the last gives a token more than it has accepted guesses; the last may end with a guess.
@@ -231,18 +247,18 @@ fn a_stop_string_ends_the_text_within_accepted_tokens() {
 
 #[test]
 fn every_length_and_every_end_is_that_of_the_text_without_a_draft() {
-    let mut lm = roomy();
+    let draft = roomy();
+    let mut lm = Arc::into_inner(roomy()).expect("one owner");
     for max_tokens in 0..=13 {
-        let speculation = drafted(5, Draft::Model(&lm));
+        let speculation = drafted(5, of(&draft));
         let (generation, speculated) = checked(&lm, &Prompt::from("abc"), &greedy(max_tokens), speculation, "a length");
         assert_eq!(generation.token_ids.len(), max_tokens);
         assert_eq!(speculated.drafted, speculated.accepted, "{max_tokens} tokens");
     }
     let ids = plain(&lm, &Prompt::from("abc"), &greedy(13)).0.token_ids;
-    let draft = roomy();
     for id in ids {
         lm.end_ids = vec![id];
-        let speculation = drafted(5, Draft::Model(&draft));
+        let speculation = drafted(5, of(&draft));
         let (generation, _) = checked(&lm, &Prompt::from("abc"), &greedy(13), speculation, "an end");
         assert_eq!(
             (generation.finish_reason, generation.token_ids.last()),
@@ -262,10 +278,10 @@ fn a_constraint_holds_and_guides_the_draft() {
     for seed in 0..5 {
         let mut options = options.clone();
         options.sampling.seed = seed;
-        let same = drafted(4, Draft::Model(&lm));
+        let same = drafted(4, of(&lm));
         let (_, speculated) = checked(&lm, &Prompt::from("abc"), &options, same, "a constraint");
-        let lookup = drafted(4, Draft::PromptLookup { ngram: 1 });
-        checked(&lm, &Prompt::from("abc"), &options, lookup, "a constraint");
+        let looked_up = drafted(4, lookup(1));
+        checked(&lm, &Prompt::from("abc"), &options, looked_up, "a constraint");
         assert!(speculated.accepted >= 4, "{speculated:?}");
         assert_eq!(speculated.drafted, speculated.accepted, "seed {seed}");
     }
@@ -276,15 +292,9 @@ fn a_draft_with_a_smaller_context_keeps_guessing() {
     let ring: Vec<(u32, u32)> = (0..20).map(|id| (id, (id + 1) % 20)).collect();
     let lm = LanguageModel::new(scripted::model(20, 64, &ring), None);
     for context in [1, 2, 3, 5, 8] {
-        let draft = LanguageModel::new(scripted::model(20, context, &ring), None);
+        let draft = Arc::new(LanguageModel::new(scripted::model(20, context, &ring), None));
         let prompt = Prompt::Ids(vec![3, 4, 5, 6, 7, 8]);
-        let (_, speculated) = checked(
-            &lm,
-            &prompt,
-            &greedy(50),
-            drafted(4, Draft::Model(&draft)),
-            "a small context",
-        );
+        let (_, speculated) = checked(&lm, &prompt, &greedy(50), drafted(4, of(&draft)), "a small context");
         assert_eq!(speculated.accepted, speculated.drafted, "context {context}");
         assert_eq!(speculated.accepted + speculated.passes, 50, "context {context}");
         assert!(speculated.passes <= 26, "context {context}: {speculated:?}");
@@ -293,17 +303,15 @@ fn a_draft_with_a_smaller_context_keeps_guessing() {
 
 #[test]
 fn a_draft_without_a_row_for_an_id_guesses_nothing() {
-    let rows = LanguageModel::new(
-        model(&TransformerConfig::llama(size(64, CONTEXT, 1, 2, 16)), 1),
-        Some(char_tokenizer()),
-    );
-    let draft = char_model();
-    let speculation = drafted(4, Draft::Model(&draft));
+    let rows = model(&TransformerConfig::llama(size(64, CONTEXT, 1, 2, 16)), 1);
+    let rows = Arc::new(LanguageModel::new(rows, Some(char_tokenizer())));
+    let draft = Arc::new(char_model());
+    let speculation = drafted(4, of(&draft));
     let (_, speculated) = checked(
         &rows,
         &Prompt::Ids(vec![1, 60]),
         &greedy(5),
-        speculation,
+        speculation.clone(),
         "an unknown id",
     );
     assert_eq!(speculated.drafted, 0);
@@ -314,19 +322,15 @@ fn a_draft_without_a_row_for_an_id_guesses_nothing() {
         &draft,
         &Prompt::Ids(vec![1, 2]),
         &greedy(5),
-        drafted(4, Draft::Model(&rows)),
+        drafted(4, of(&rows)),
         "more rows",
     );
 }
 
 #[test]
 fn a_session_with_a_draft_reuses_what_it_has_read() {
-    let (lm, other) = (roomy(), char_model());
-    for draft in [
-        Draft::Model(&lm),
-        Draft::Model(&other),
-        Draft::PromptLookup { ngram: 1 },
-    ] {
+    let (lm, other) = (roomy(), Arc::new(char_model()));
+    for draft in [of(&lm), of(&other), lookup(1)] {
         let mut alone = Session::new(&lm).expect("a session");
         let with = Session::new(&lm).expect("a session");
         let mut with = with.with_speculation(drafted(4, draft)).expect("a draft");
@@ -349,7 +353,7 @@ fn a_session_with_a_draft_reuses_what_it_has_read() {
 fn a_caller_stops_a_text_within_accepted_tokens() {
     let lm = roomy();
     for wanted in 1..8 {
-        let stopped = |speculation: Option<SpeculativeOptions<'_>>| {
+        let stopped = |speculation: Option<SpeculativeOptions>| {
             let mut pieces = 0;
             let on_text = &mut |_: &str| {
                 pieces += 1;
@@ -368,7 +372,7 @@ fn a_caller_stops_a_text_within_accepted_tokens() {
                 None => generate(&lm, &prompt, &greedy(20), on_text).expect("a generation"),
             }
         };
-        let found = stopped(Some(drafted(4, Draft::Model(&lm))));
+        let found = stopped(Some(drafted(4, of(&lm))));
         assert_eq!(found, stopped(None));
         assert_eq!(
             (found.finish_reason, found.token_ids.len()),
@@ -379,37 +383,36 @@ fn a_caller_stops_a_text_within_accepted_tokens() {
 
 #[test]
 fn drafts_that_cannot_guess_are_refused_with_a_way_out() {
-    let lm = char_model();
-    let without = |model| LanguageModel::new(model, None);
+    let lm = Arc::new(char_model());
+    let without = |model| Arc::new(LanguageModel::new(model, None));
     let mut letters = taal_tokenizer::TrainerConfig::new(taal_tokenizer::Kind::Char, 100);
     let other = letters.train(["abcdefghijklm nopqrstx\n"]).expect("a tokenizer");
     letters.special_tokens = vec!["<s>".to_owned()];
     let more = letters.train(["abcdefghijklm nopqrstu\n"]).expect("a tokenizer");
     let config = |rows| TransformerConfig::llama(size(rows, CONTEXT, 1, 2, 16));
-    let other = LanguageModel::new(model(&config(VOCAB_SIZE), 1), Some(other));
-    let more = LanguageModel::new(model(&config(VOCAB_SIZE + 1), 1), Some(more));
+    let other = Arc::new(LanguageModel::new(model(&config(VOCAB_SIZE), 1), Some(other)));
+    let more = Arc::new(LanguageModel::new(model(&config(VOCAB_SIZE + 1), 1), Some(more)));
     let wider = without(model(&config(30), 1));
     let masked = without(model(&TransformerConfig::bert(size(VOCAB_SIZE, CONTEXT, 1, 2, 16)), 1));
-    let recurrent = recurrent_model();
-    let lookup = |ngram| Draft::PromptLookup { ngram };
+    let recurrent = Arc::new(recurrent_model());
     let cases = [
         (
             &lm,
-            drafted(4, Draft::Model(&other)),
+            drafted(4, of(&other)),
             "is \"x\" in the draft and \"u\" in the model",
         ),
         (
             &lm,
-            drafted(4, Draft::Model(&more)),
+            drafted(4, of(&more)),
             "the draft's tokenizer has 24 tokens and the model's 23",
         ),
         (
             &lm,
-            drafted(4, Draft::Model(&wider)),
+            drafted(4, of(&wider)),
             "the draft has 30 token ids and the model 23",
         ),
-        (&lm, drafted(4, Draft::Model(&masked)), "needs a causal model"),
-        (&lm, drafted(4, Draft::Model(&recurrent)), "the draft is recurrent"),
+        (&lm, drafted(4, of(&masked)), "needs a causal model"),
+        (&lm, drafted(4, of(&recurrent)), "the draft is recurrent"),
         (&recurrent, drafted(4, lookup(2)), "the model is recurrent"),
         (
             &lm,
@@ -432,7 +435,7 @@ fn drafts_that_cannot_guess_are_refused_with_a_way_out() {
         &lm,
         &Prompt::from("a"),
         &greedy(3),
-        drafted(4, Draft::Model(&ids_only)),
+        drafted(4, of(&ids_only)),
         "ids only",
     );
 }

@@ -1,13 +1,16 @@
 //! Speculative decoding: tokens guessed ahead, which the model checks many at a time.
 
+mod draft_model;
+
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use taal_model::{Mixer, TransformerConfig};
 use taal_tokenizer::Tokenizer;
 
-use crate::decoder::Decoder;
-use crate::generate::{Course, GenerateOptions, Generation, Prompt, Written};
+use self::draft_model::DraftModel;
+use crate::generate::{GenerateOptions, Generation, Prompt, Written};
 use crate::language_model::check_causal;
 use crate::session::Session;
 use crate::{InferenceError, LanguageModel, Result};
@@ -16,11 +19,11 @@ use crate::{InferenceError, LanguageModel, Result};
 const MAX_TOKENS: usize = 64;
 
 /// What guesses the next tokens.
-#[derive(Debug, Clone, Copy)]
-pub enum Draft<'a> {
+#[derive(Debug, Clone)]
+pub enum Draft {
     /// A model that is faster and has the same vocabulary. It guesses with the sampling, the random numbers and the constraint of the
     /// text, so a draft that computes the same logits is always right.
-    Model(&'a LanguageModel),
+    Model(Arc<LanguageModel>),
     /// The text so far (prompt lookup, Saxena 2023): the tokens after the last earlier occurrence of its last `ngram` tokens.
     PromptLookup {
         /// 1 or more.
@@ -28,21 +31,22 @@ pub enum Draft<'a> {
     },
 }
 
-/// How [`generate_speculatively`] guesses.
-#[derive(Debug, Clone, Copy)]
-pub struct SpeculativeOptions<'a> {
+/// How [`generate_speculatively`] and an [`Engine`](crate::Engine) guess.
+#[derive(Debug, Clone)]
+pub struct SpeculativeOptions {
     /// What guesses.
-    pub draft: Draft<'a>,
-    /// How many tokens are guessed at once, from 1 to 64.
+    pub draft: Draft,
+    /// The most tokens that are guessed at once, from 1 to 64. After a pass without a right guess half as many are guessed, after one
+    /// with right guesses only twice as many. In an engine the texts of a batch share them.
     pub tokens: usize,
 }
 
-impl<'a> SpeculativeOptions<'a> {
-    /// The number of tokens that are guessed at once, where nothing else is known: 4.
+impl SpeculativeOptions {
+    /// The most tokens that are guessed at once, where nothing else is known: 4.
     pub const DEFAULT_TOKENS: usize = 4;
 
-    /// Guesses of a draft, [`DEFAULT_TOKENS`](Self::DEFAULT_TOKENS) at once.
-    pub fn new(draft: Draft<'a>) -> Self {
+    /// Guesses of a draft, at most [`DEFAULT_TOKENS`](Self::DEFAULT_TOKENS) at once.
+    pub fn new(draft: Draft) -> Self {
         let tokens = Self::DEFAULT_TOKENS;
         Self { draft, tokens }
     }
@@ -66,17 +70,18 @@ impl<'a> SpeculativeOptions<'a> {
         }
     }
 
-    /// Checks every value, and that the draft can guess the tokens of this model.
+    /// Checks every value, and that the draft can guess the tokens of this model and of its adapters.
     ///
     /// # Errors
     ///
     /// As [`validate`](Self::validate), and [`InferenceError::Setting`] for a draft whose vocabulary is not the model's, and for a
     /// recurrent network, which cannot take back a wrong guess; [`InferenceError::NotCausal`] and [`InferenceError::NeedsSource`] for a
-    /// draft that does not continue texts.
+    /// model or a draft that does not continue texts.
     pub fn check_for(&self, lm: &LanguageModel) -> Result<()> {
         self.validate()?;
+        check_causal(&lm.model, "speculative decoding")?;
         check_can_go_back(lm.model.config(), "the model")?;
-        if let Draft::Model(draft) = self.draft {
+        if let Draft::Model(draft) = &self.draft {
             check_causal(&draft.model, "guessing the next tokens")?;
             check_can_go_back(draft.model.config(), "the draft")?;
             check_vocabulary(lm, draft)?;
@@ -88,12 +93,19 @@ impl<'a> SpeculativeOptions<'a> {
 /// How often guesses were right.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Speculated {
-    /// Guessed tokens that the model checked.
+    /// Guessed tokens that the model read.
     pub drafted: usize,
     /// Those that are part of the text.
     pub accepted: usize,
     /// Passes of the model, that of the prompt included. Without guesses there is one per token.
     pub passes: usize,
+}
+
+impl Speculated {
+    /// Guessed tokens that are not part of the text.
+    pub fn rejected(&self) -> usize {
+        self.drafted - self.accepted
+    }
 }
 
 /// [`generate`](crate::generate()), with tokens that a draft guesses: the model reads them in one pass (Leviathan et al. 2023) and the text
@@ -104,6 +116,7 @@ pub struct Speculated {
 ///
 /// ```
 /// use std::ops::ControlFlow;
+/// use std::sync::Arc;
 /// use burn::tensor::Device;
 /// use taal_inference::{
 ///     Draft, GenerateOptions, LanguageModel, Prompt, SpeculativeOptions, generate, generate_speculatively,
@@ -116,7 +129,7 @@ pub struct Speculated {
 ///
 /// let prompt = Prompt::Ids(vec![1, 2, 3]);
 /// let options = GenerateOptions { max_tokens: 10, ..GenerateOptions::default() };
-/// let speculation = SpeculativeOptions::new(Draft::Model(&small));
+/// let speculation = SpeculativeOptions::new(Draft::Model(Arc::new(small)));
 /// let all = &mut |_: &str| ControlFlow::Continue(());
 /// let (generation, speculated) = generate_speculatively(&lm, &prompt, &options, speculation, all)?;
 /// assert_eq!(generation, generate(&lm, &prompt, &options, all)?);
@@ -127,11 +140,11 @@ pub struct Speculated {
 /// # Errors
 ///
 /// As [`generate`](crate::generate()) and [`SpeculativeOptions::check_for`], and those of the draft model.
-pub fn generate_speculatively<'a>(
-    lm: &'a LanguageModel,
+pub fn generate_speculatively(
+    lm: &LanguageModel,
     prompt: &Prompt,
     options: &GenerateOptions,
-    speculation: SpeculativeOptions<'a>,
+    speculation: SpeculativeOptions,
     on_text: &mut dyn FnMut(&str) -> ControlFlow<()>,
 ) -> Result<(Generation, Speculated)> {
     let mut session = Session::of(lm, options.use_cache)?.with_speculation(speculation)?;
@@ -139,121 +152,126 @@ pub fn generate_speculatively<'a>(
     Ok((generation, session.speculated()))
 }
 
-/// Guesses the next tokens of one text after another.
+/// Guesses the next tokens of the texts in some rows.
 #[derive(Debug)]
-pub(crate) struct Speculation<'a> {
-    guesser: Guesser<'a>,
+pub(crate) struct Speculation {
+    guesser: Guesser,
     tokens: usize,
 }
 
 #[derive(Debug)]
-enum Guesser<'a> {
-    Model(DraftModel<'a>),
+enum Guesser {
+    Model(DraftModel),
     PromptLookup { ngram: usize },
 }
 
-impl<'a> Speculation<'a> {
-    /// Checks the options.
-    pub(crate) fn new(lm: &LanguageModel, options: SpeculativeOptions<'a>) -> Result<Self> {
+/// A text whose next tokens are guessed.
+#[derive(Clone, Copy)]
+pub(crate) struct Guessing<'a> {
+    pub(crate) lm: &'a LanguageModel,
+    pub(crate) options: &'a GenerateOptions,
+    pub(crate) written: &'a Written,
+    /// Its row.
+    pub(crate) row: usize,
+    /// The most guesses that are of use.
+    pub(crate) most: usize,
+}
+
+impl Speculation {
+    /// Checks the options; there will be texts in so many rows.
+    pub(crate) fn new(lm: &LanguageModel, options: SpeculativeOptions, rows: usize) -> Result<Self> {
         options.check_for(lm)?;
         Ok(Self {
             guesser: match options.draft {
-                Draft::Model(draft) => Guesser::Model(DraftModel {
-                    lm: draft,
-                    decoder: Decoder::new(&draft.model, true)?,
-                    start: 0,
-                }),
+                Draft::Model(draft) => Guesser::Model(DraftModel::new(draft, rows)),
                 Draft::PromptLookup { ngram } => Guesser::PromptLookup { ngram },
             },
             tokens: options.tokens,
         })
     }
 
-    /// Begins a text of at most so many tokens.
-    pub(crate) fn begin(&mut self, expected_len: usize) {
-        if let Guesser::Model(draft) = &mut self.guesser {
-            draft.start = 0;
-            draft.decoder.expect_len(expected_len);
-        }
+    /// The most tokens that are guessed at once.
+    pub(crate) fn tokens(&self) -> usize {
+        self.tokens
     }
 
-    /// Guesses of the next tokens. A pass gives one token more than it has right guesses, so one fewer than are missing.
-    pub(crate) fn guesses(
-        &mut self,
-        lm: &LanguageModel,
-        course: &Course,
-        options: &GenerateOptions,
-    ) -> Result<Vec<u32>> {
-        let missing = course.expected_len(options) - course.seen().len();
-        let count = self.tokens.min(missing.saturating_sub(1));
-        match (count, &mut self.guesser) {
-            (0, _) => Ok(Vec::new()),
-            (_, Guesser::PromptLookup { ngram }) => Ok(looked_up(course.seen(), *ngram, count)),
-            (_, Guesser::Model(draft)) => draft.guesses(lm, course.written(), options, count),
-        }
-    }
-}
-
-/// A draft model and what it has read.
-#[derive(Debug)]
-struct DraftModel<'a> {
-    lm: &'a LanguageModel,
-    decoder: Decoder<'a>,
-    /// The first token of the text that is in its context.
-    start: usize,
-}
-
-impl DraftModel<'_> {
-    /// The tokens that the text would continue with if the logits were this model's.
-    fn guesses(
-        &mut self,
-        lm: &LanguageModel,
-        written: &Written,
-        options: &GenerateOptions,
-        count: usize,
-    ) -> Result<Vec<u32>> {
-        let mut written = written.fork();
-        let count = self.make_room(written.seen().len(), count);
-        let context = &written.seen()[self.start..];
-        let known = self.lm.model.config().vocab_size;
-        if context.iter().any(|id| *id as usize >= known) {
-            // A prompt may have ids beyond the tokenizer's, for which only the model has rows.
-            return Ok(Vec::new());
-        }
-        let (mut logits, _) = self.decoder.prefill_after(context)?;
-        let mut guesses = Vec::with_capacity(count);
-        loop {
-            // A draft may have fewer rows than the tokenizer has tokens, and never guesses the others.
-            logits.resize(lm.vocab_size(), f32::NEG_INFINITY);
-            // Logits of which no token may come next are no error: they are only guesses.
-            let Ok(id) = written.choose(lm, options, &logits) else {
-                break;
-            };
-            guesses.push(id);
-            if guesses.len() == count || written.add(lm, options, id).unwrap_or(true) {
-                break;
+    /// Guesses for each of some texts, which come in the order of their rows. A draft model reads at most `prefill` tokens of texts that
+    /// it does not know yet; a text of which it knows too little has no guesses.
+    ///
+    /// # Errors
+    ///
+    /// Those of the draft model, which then forgets all texts.
+    pub(crate) fn guesses(&mut self, texts: &[Guessing<'_>], prefill: usize) -> Result<Vec<Vec<u32>>> {
+        match &mut self.guesser {
+            Guesser::Model(draft) => draft.guesses(texts, prefill).inspect_err(|_| draft.forget()),
+            Guesser::PromptLookup { ngram } => {
+                let guesses = |text: &Guessing<'_>| looked_up(text.written.seen(), *ngram, text.most);
+                Ok(texts.iter().map(guesses).collect())
             }
-            logits = self.decoder.decode(id)?;
         }
-        Ok(guesses)
     }
 
-    /// Moves the context so that the text and all guesses but the last fit. Where it is full, it keeps its last half, as that of the
-    /// model does. Returns how many guesses fit.
-    fn make_room(&mut self, len: usize, count: usize) -> usize {
-        let limit = self.lm.model.config().context_limit().unwrap_or(usize::MAX).max(1);
-        let count = count.min(limit);
-        if len - self.start > limit - (count - 1) {
-            self.start = len - (limit / 2).clamp(1, limit - (count - 1));
+    /// A row has another text, of which row `from` has the first `len` tokens.
+    pub(crate) fn begin(&mut self, row: usize, from: usize, len: usize) {
+        if let Guesser::Model(draft) = &mut self.guesser {
+            draft.begin(row, from, len);
         }
-        count
+    }
+
+    /// Two rows exchange their texts.
+    pub(crate) fn swap(&mut self, a: usize, b: usize) {
+        if let Guesser::Model(draft) = &mut self.guesser {
+            draft.swap(a, b);
+        }
+    }
+
+    /// Gives the memory of all texts back.
+    pub(crate) fn forget(&mut self) {
+        if let Guesser::Model(draft) = &mut self.guesser {
+            draft.forget();
+        }
+    }
+}
+
+/// How the guesses for one text went, which says how many are made next.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tally {
+    pub(crate) speculated: Speculated,
+    next: usize,
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self {
+            speculated: Speculated::default(),
+            next: MAX_TOKENS,
+        }
+    }
+}
+
+impl Tally {
+    /// How many tokens to guess next, of at most `most`.
+    pub(crate) fn next(&self, most: usize) -> usize {
+        self.next.min(most)
+    }
+
+    /// Counts a pass with so many guesses, of which so many were right.
+    pub(crate) fn count(&mut self, guessed: usize, accepted: usize) {
+        self.speculated.passes += 1;
+        self.speculated.drafted += guessed;
+        self.speculated.accepted += accepted;
+        if accepted == guessed {
+            self.next = self.next.max(2 * guessed);
+        } else if accepted == 0 {
+            self.next = (guessed / 2).max(1);
+        }
     }
 }
 
 /// The tokens after the last earlier place of the last `ngram` tokens. Where the copy reaches the end of the text it continues with
 /// itself, so that a text that repeats itself goes on doing so.
 fn looked_up(seen: &[u32], ngram: usize, count: usize) -> Vec<u32> {
-    let Some(at) = seen.len().checked_sub(ngram) else {
+    let Some(at) = seen.len().checked_sub(ngram).filter(|_| count > 0) else {
         return Vec::new();
     };
     let last = &seen[at..];
@@ -276,9 +294,14 @@ fn check_can_go_back(config: &TransformerConfig, which: &str) -> Result<()> {
     }
 }
 
-/// Checks that each id is the same token in both models.
+/// Checks that each id is the same token in both models, and with the adapters of the first one.
 fn check_vocabulary(lm: &LanguageModel, draft: &LanguageModel) -> Result<()> {
-    match difference(lm, draft) {
+    let of_adapter = |(index, name): (usize, &str)| {
+        let difference = difference(lm.adapted(index)?, draft)?;
+        Some(format!("with the adapter {name}, {difference}"))
+    };
+    let of_adapters = || lm.adapters().into_iter().enumerate().find_map(of_adapter);
+    match difference(lm, draft).or_else(of_adapters) {
         Some(difference) => {
             let detail = format!("{difference}: take a draft with the model's tokenizer");
             Err(InferenceError::setting("draft", detail))
