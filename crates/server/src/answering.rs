@@ -399,7 +399,11 @@ impl Answers {
                     Some(earlier) => self.app.metrics.next_token.add(now - earlier),
                 }
             }
-            Event::Finished { .. } | Event::Failed(_) => self.unfinished -= 1,
+            Event::Finished { speculated, .. } => {
+                self.usage.add_guesses(speculated);
+                self.unfinished -= 1;
+            }
+            Event::Failed(_) => self.unfinished -= 1,
             _ => (),
         }
         if self.unfinished == 0 {

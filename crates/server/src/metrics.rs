@@ -126,7 +126,7 @@ fn engines(text: &mut String, models: &[ServedModel]) {
         .filter_map(|model| Some((model.name.as_str(), model.engine()?.stats())))
         .collect();
     type Of = fn(&taal_inference::EngineStats) -> u64;
-    let figures: [(&str, &str, &str, Of); 11] = [
+    let figures: [(&str, &str, &str, Of); 13] = [
         ("running", "gauge", "Requests in the batch.", |stats| {
             stats.running as u64
         }),
@@ -166,6 +166,18 @@ fn engines(text: &mut String, models: &[ServedModel]) {
         ("steps_total", "counter", "Passes that generated tokens.", |stats| {
             stats.steps
         }),
+        (
+            "draft_tokens_accepted_total",
+            "counter",
+            "Guessed tokens that became part of an answer.",
+            |stats| stats.draft_tokens_accepted,
+        ),
+        (
+            "draft_tokens_rejected_total",
+            "counter",
+            "Guessed tokens that did not.",
+            |stats| stats.draft_tokens_rejected,
+        ),
         (
             "rests_total",
             "counter",

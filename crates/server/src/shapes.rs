@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Serialize;
-use taal_inference::{LanguageModel, Receipt};
+use taal_inference::{LanguageModel, Receipt, Speculated};
 use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema};
 use utoipa::openapi::{Ref, RefOr};
 use utoipa::{PartialSchema, ToSchema};
@@ -82,6 +82,7 @@ pub(crate) struct Usage {
     pub(crate) completion_tokens: usize,
     pub(crate) total_tokens: usize,
     pub(crate) prompt_tokens_details: PromptTokens,
+    pub(crate) completion_tokens_details: CompletionTokens,
     #[serde(flatten)]
     pub(crate) energy: UsedEnergy,
 }
@@ -91,6 +92,15 @@ pub(crate) struct Usage {
 pub(crate) struct PromptTokens {
     /// Those that an earlier text had left in the cache.
     pub(crate) cached_tokens: usize,
+}
+
+/// How often guesses of new tokens were right, where the model has a draft; otherwise 0.
+#[derive(Debug, Clone, Copy, Default, Serialize, ToSchema)]
+pub(crate) struct CompletionTokens {
+    /// Guessed tokens that are part of the answers.
+    pub(crate) accepted_prediction_tokens: usize,
+    /// Guessed tokens that are not; they are not among the new tokens.
+    pub(crate) rejected_prediction_tokens: usize,
 }
 
 impl Usage {
@@ -109,6 +119,11 @@ impl Usage {
 
     pub(crate) fn add_cached(&mut self, tokens: usize) {
         self.prompt_tokens_details.cached_tokens += tokens;
+    }
+
+    pub(crate) fn add_guesses(&mut self, speculated: &Speculated) {
+        self.completion_tokens_details.accepted_prediction_tokens += speculated.accepted;
+        self.completion_tokens_details.rejected_prediction_tokens += speculated.rejected();
     }
 
     pub(crate) fn add_new(&mut self) {

@@ -361,7 +361,7 @@ impl Asked {
                         events.send(&self.part(index, Delta::text(text), &scores, None)).await?;
                     }
                 }
-                Event::Finished { text, generation } => {
+                Event::Finished { text, generation, .. } => {
                     let text = held[index].take().unwrap_or_default() + &text;
                     let calls = self.calls(generation.text.as_deref().unwrap_or_default(), index);
                     let (delta, reason) = match calls {

@@ -230,7 +230,7 @@ impl Part {
                 }
                 (text, None)
             }
-            Event::Finished { text, generation } => (text, Some(finish_reason(generation.finish_reason))),
+            Event::Finished { text, generation, .. } => (text, Some(finish_reason(generation.finish_reason))),
             Event::Failed(error) => return Err(error.into()),
         })
     }

@@ -507,7 +507,7 @@ impl Asked {
                     all.extend(logprobs.clone());
                     sender.delta(&item_id, text, logprobs).await?;
                 }
-                Event::Finished { text, generation } => {
+                Event::Finished { text, generation, .. } => {
                     sender.delta(&item_id, text, Vec::new()).await?;
                     return sender.end(self.ended(*generation, all, receipt)).await;
                 }

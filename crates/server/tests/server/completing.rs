@@ -3,10 +3,12 @@
 use std::ops::ControlFlow;
 
 use serde_json::{Value, json};
-use taal_inference::{GenerateOptions, LanguageModel, Prompt, Sampling, generate};
+use taal_inference::{
+    Draft, EngineOptions, GenerateOptions, LanguageModel, Prompt, Sampling, SpeculativeOptions, generate,
+};
 
 use crate::client::{get, post};
-use crate::tiny::{CONTEXT, causal, server};
+use crate::tiny::{CONTEXT, causal, options, serve, server};
 
 const PROMPTS: [&str; 4] = ["the cat", "and", "the rat sat on the mat; é", " "];
 
@@ -309,6 +311,50 @@ fn tokens_of_an_earlier_prompt_are_counted_as_cached() {
     ] {
         assert!(metrics.contains(line), "{line} in\n{metrics}");
     }
+}
+
+#[test]
+fn a_draft_changes_no_answer_and_usage_and_metrics_count_its_guesses() {
+    let lm = causal();
+    let engine = EngineOptions {
+        speculation: Some(SpeculativeOptions::new(Draft::Model(lm.clone()))),
+        ..EngineOptions::default()
+    };
+    let drafting = serve(&[("tiny", lm)], engine, options());
+    let plain = server();
+    let of = |object: &Value, key: &str| {
+        object["usage"]["completion_tokens_details"][key]
+            .as_u64()
+            .expect("a number")
+    };
+    let guesses =
+        |object: &Value| ["accepted_prediction_tokens", "rejected_prediction_tokens"].map(|key| of(object, key));
+    let (mut accepted, mut rejected) = (0, 0);
+    for index in 0..8 {
+        let mut request = request(index);
+        request["receipt"] = json!(true);
+        request["n"] = json!(1 + index % 3);
+        let [found, expected] =
+            [&drafting, &plain].map(|server| post(server.address, "/v1/completions", &request).json());
+        assert_eq!(found["choices"], expected["choices"], "{request}");
+        for key in ["prompt_tokens", "completion_tokens", "total_tokens"] {
+            assert_eq!(found["usage"][key], expected["usage"][key], "{request}");
+        }
+        assert_eq!(guesses(&expected), [0, 0]);
+        let [right, wrong] = guesses(&found);
+        (accepted, rejected) = (accepted + right, rejected + wrong);
+    }
+    assert!(accepted > 30, "{accepted} accepted");
+    let metrics = get(drafting.address, "/metrics").body;
+    for (name, count) in [("accepted", accepted), ("rejected", rejected)] {
+        let line = format!("taal_engine_draft_tokens_{name}_total{{model=\"tiny\"}} {count}\n");
+        assert!(metrics.contains(&line), "{line} in\n{metrics}");
+    }
+    let mut streamed = request(1);
+    streamed["stream"] = json!(true);
+    streamed["stream_options"] = json!({"include_usage": true});
+    let events = post(drafting.address, "/v1/completions", &streamed).events();
+    assert!(guesses(events.last().expect("an event"))[0] > 0);
 }
 
 #[test]
