@@ -1,18 +1,21 @@
 //! `taal serve`: models over HTTP, until a signal comes.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::anyhow;
-use taal_inference::{EngineOptions, LanguageModel};
+use taal_inference::{Draft, EngineOptions, LanguageModel, SpeculativeOptions};
 use taal_metrics::energy::{Meter, SystemClock, nvidia_gpus};
 use taal_server::{ServedModel, Server, ServerOptions, Stopper};
 use taal_store::layout::MODEL_DIR;
 use taal_trainer::Checkpoints;
 
-use crate::arguments::{CacheArgument, NamedAdapter, NamedModel, Priority, ServeArguments, WeightsArgument};
+use crate::arguments::{
+    CacheArgument, NamedAdapter, NamedModel, Priority, ServeArguments, WeightsArgument, open_draft, validate_draft,
+};
 use crate::energy::{Kept, Place};
 use crate::failure::Failure;
 use crate::{models, terminal};
@@ -58,6 +61,7 @@ pub fn run(arguments: &ServeArguments) -> Result<(), Failure> {
         cache: arguments.cache,
     };
     check_adapters(arguments)?;
+    let drafts = Drafts::of(arguments)?;
     let mut models = Vec::new();
     for (index, model) in arguments.model.iter().enumerate() {
         let name = model.request_name();
@@ -65,7 +69,11 @@ pub fn run(arguments: &ServeArguments) -> Result<(), Failure> {
         let adapters = arguments.adapter.iter().filter(of_model);
         let lm = opener.open_with_adapters(&model.dir, adapters)?;
         note_context(&name, &lm, arguments.context);
-        let served = ServedModel::start(&name, lm, engine.clone())?;
+        let engine = EngineOptions {
+            speculation: drafts.speculation(&name, &lm, &model.dir)?,
+            ..engine.clone()
+        };
+        let served = ServedModel::start(&name, lm, engine)?;
         let adapters = served.adapters();
         models.push(served);
         models.extend(adapters);
@@ -75,6 +83,10 @@ pub fn run(arguments: &ServeArguments) -> Result<(), Failure> {
         let newest = Newest::new(opener, run_dir);
         let lm = newest.first()?;
         note_context(&name, &lm, arguments.context);
+        let engine = EngineOptions {
+            speculation: drafts.speculation(&name, &lm, &run.dir)?,
+            ..engine
+        };
         models.push(ServedModel::start(&name, lm, engine)?.renewed_by(move || newest.newer()));
     }
     #[cfg(target_os = "linux")]
@@ -157,6 +169,50 @@ fn check_adapters(arguments: &ServeArguments) -> Result<(), Failure> {
             names.join(", ")
         ))),
         None => Ok(()),
+    }
+}
+
+/// What guesses the next tokens of the models.
+struct Drafts<'a> {
+    arguments: &'a ServeArguments,
+    /// The directory of a draft, by the name of its model.
+    dirs: BTreeMap<String, &'a Path>,
+}
+
+impl<'a> Drafts<'a> {
+    /// Checks that each draft names a model that is served, and that no model has two.
+    fn of(arguments: &'a ServeArguments) -> Result<Self, Failure> {
+        validate_draft(arguments.draft_ngram, arguments.draft_tokens)?;
+        let names = arguments.model.iter().chain(&arguments.run);
+        let names: Vec<String> = names.map(NamedModel::request_name).collect();
+        let mut dirs = BTreeMap::new();
+        for NamedModel { name, dir } in &arguments.draft {
+            let first = names.first().cloned().unwrap_or_default();
+            let name = name.clone().unwrap_or(first);
+            if !names.contains(&name) {
+                let detail = format!("no model has this name; there are {}", names.join(", "));
+                return Err(anyhow!("--draft {name}={}: {detail}", dir.display()).into());
+            }
+            if let Some(other) = dirs.insert(name.clone(), dir.as_path()) {
+                let (dir, other) = (dir.display(), other.display());
+                return Err(anyhow!("--draft: {other} and {dir} are both for {name}; leave one of them out").into());
+            }
+        }
+        Ok(Self { arguments, dirs })
+    }
+
+    /// What guesses for the model `lm` of `dir`.
+    fn speculation(&self, name: &str, lm: &LanguageModel, dir: &Path) -> Result<Option<SpeculativeOptions>, Failure> {
+        let (tokens, device) = (self.arguments.draft_tokens, self.arguments.device.device);
+        if let Some(draft) = self.dirs.get(name) {
+            return open_draft(draft, tokens, device, lm, dir).map(Some);
+        }
+        let lookup = self.arguments.draft_ngram.map(|ngram| SpeculativeOptions {
+            draft: Draft::PromptLookup { ngram },
+            tokens,
+        });
+        // A recurrent network cannot take back a guess, and a model that fills gaps makes no text to guess.
+        Ok(lookup.filter(|lookup| lookup.check_for(lm).is_ok()))
     }
 }
 

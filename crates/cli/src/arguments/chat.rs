@@ -3,7 +3,8 @@
 use clap::Args;
 
 use super::{
-    AdapterArgument, CacheArgument, DeviceArgument, ModelPlace, SamplingArguments, WeightsArgument, from_zero,
+    AdapterArgument, CacheArgument, DeviceArgument, DraftArguments, ModelPlace, SamplingArguments, WeightsArgument,
+    from_zero,
 };
 
 /// `taal chat`
@@ -37,6 +38,8 @@ pub struct ChatArguments {
     /// Text that ends an answer, special tokens included (may be repeated)
     #[arg(long, value_name = "TEXT")]
     pub stop: Vec<String>,
+    #[command(flatten)]
+    pub draft: DraftArguments,
     #[command(flatten)]
     pub device: DeviceArgument,
 }

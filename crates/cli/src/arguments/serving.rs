@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
+use taal_inference::SpeculativeOptions;
 
 use super::{CacheArgument, DeviceArgument, WeightsArgument, from_one, from_zero};
 use crate::terminal;
@@ -11,6 +12,7 @@ use crate::terminal;
 /// `taal serve`
 #[derive(Debug, Args)]
 #[command(
+    group = clap::ArgGroup::new("drafts").multiple(true),
     after_help = "Without a key only this machine can ask: --host 0.0.0.0 needs --api-key-file FILE or the key in\n\
                   TAAL_API_KEY. Ctrl-C finishes the answers under way, a second one stops at once.\n\n\
                   Example:\n  taal serve --model runs/shakespeare-char\n  \
@@ -26,6 +28,22 @@ pub struct ServeArguments {
     /// unless it is given as MODEL:NAME=DIR
     #[arg(long, value_name = "NAME=DIR", requires = "model")]
     pub adapter: Vec<NamedAdapter>,
+    /// Smaller model with the same tokenizer that guesses the next tokens of a model's answers, which stay the same, to the byte on the
+    /// CPU (may be repeated); it drafts for the first model unless it is given as NAME=DIR
+    #[arg(long, value_name = "[NAME=]DIR", group = "drafts")]
+    pub draft: Vec<NamedModel>,
+    /// Guess the next tokens of models without a draft from the text so far: those after the last earlier place of its last N tokens
+    #[arg(long, value_name = "N", value_parser = from_one::<usize>, group = "drafts")]
+    pub draft_ngram: Option<usize>,
+    /// The most tokens that are guessed at once; answers that are computed together share them
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = SpeculativeOptions::DEFAULT_TOKENS,
+        value_parser = from_one::<usize>,
+        requires = "drafts"
+    )]
+    pub draft_tokens: usize,
     /// Run directory whose newest checkpoint is served, also while it trains; a newer one answers the next request
     #[arg(long, value_name = "[NAME=]DIR")]
     pub run: Option<NamedModel>,

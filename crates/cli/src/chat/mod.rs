@@ -22,6 +22,7 @@ static IS_STOPPED: AtomicBool = AtomicBool::new(false);
 /// Talks until the input ends.
 pub fn run(arguments: &ChatArguments) -> Result<(), Failure> {
     arguments.sampling.sampling().validate()?;
+    arguments.draft.validate()?;
     let lm = models::open_adapted_with(
         &arguments.model,
         arguments.device.device,
@@ -33,6 +34,7 @@ pub fn run(arguments: &ChatArguments) -> Result<(), Failure> {
     if lm.tokenizer.is_none() {
         return Err(InferenceError::NoTokenizer { purpose: "a chat" }.into());
     }
+    let speculation = arguments.draft.open(arguments.device.device, &lm, &arguments.model)?;
     ctrlc::set_handler(|| {
         // Ctrl-C stops the answer under way; without one, or a second time, the program.
         if !IS_ANSWERING.load(Ordering::SeqCst) || IS_STOPPED.swap(true, Ordering::SeqCst) {
@@ -40,7 +42,7 @@ pub fn run(arguments: &ChatArguments) -> Result<(), Failure> {
         }
     })?;
     let mut input = Input::open()?;
-    let mut talk = Talk::new(&lm, arguments)?;
+    let mut talk = Talk::new(&lm, arguments, speculation)?;
     talk.greet(&terminal::model_name(&arguments.model), input.is_terminal());
     loop {
         let said = match input.next("> ")? {

@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use taal_inference::{FinishReason, GenerateOptions, Generation, InferenceError, LanguageModel, Prompt, Session};
+use taal_inference::{
+    FinishReason, GenerateOptions, Generation, InferenceError, LanguageModel, Prompt, Session, Speculated,
+    SpeculativeOptions,
+};
 use taal_tokenizer::chat::{ChatInput, ChatTemplate, Message};
 
 use super::{answering, is_stopped};
@@ -20,6 +23,8 @@ const BAR_CHARACTERS: usize = 10;
 pub struct Talk<'a> {
     lm: &'a LanguageModel,
     session: Session<'a>,
+    /// Whether something guesses the next tokens.
+    has_draft: bool,
     options: GenerateOptions,
     /// `None` where the model continues texts.
     template: Option<ChatTemplate>,
@@ -53,21 +58,33 @@ struct Last {
     prompt_tokens: usize,
     reused_tokens: usize,
     new_tokens: usize,
+    speculated: Speculated,
     until_first: Duration,
     time: Duration,
 }
 
 impl<'a> Talk<'a> {
-    pub fn new(lm: &'a LanguageModel, arguments: &ChatArguments) -> Result<Self, Failure> {
+    pub fn new(
+        lm: &'a LanguageModel,
+        arguments: &ChatArguments,
+        speculation: Option<SpeculativeOptions>,
+    ) -> Result<Self, Failure> {
         let template = match arguments.no_template || lm.chat.is_empty() {
             true => None,
             false => Some(lm.chat_template()?),
         };
         let mut stop = arguments.stop.clone();
         stop.extend(template.as_ref().and_then(|template| lm.end_of_turn(template)));
+        let has_draft = speculation.is_some();
+        let session = Session::new(lm)?;
+        let session = match speculation {
+            Some(speculation) => session.with_speculation(speculation)?,
+            None => session,
+        };
         let mut talk = Self {
             lm,
-            session: Session::new(lm)?,
+            session,
+            has_draft,
             options: GenerateOptions {
                 max_tokens: arguments.max_tokens,
                 sampling: arguments.sampling.sampling(),
@@ -291,6 +308,7 @@ impl<'a> Talk<'a> {
             prompt_tokens: generation.prompt_tokens,
             reused_tokens: self.session.reused_tokens(),
             new_tokens: generation.token_ids.len(),
+            speculated: self.session.speculated(),
             until_first: until_first.unwrap_or(time),
             time,
         });
@@ -347,6 +365,9 @@ impl<'a> Talk<'a> {
                     per_second(last.new_tokens, last.time)
                 ),
             ));
+            if self.has_draft {
+                rows.push(("draft", drafted(&last.speculated)));
+            }
         }
         terminal::table(&rows)
     }
@@ -378,6 +399,16 @@ impl<'a> Talk<'a> {
         let turns = self.turns.iter().map(|turn| entry(turn.role, &turn.text));
         Ok(json!({ "messages": instructions.chain(turns).collect::<Vec<_>>() }))
     }
+}
+
+/// How the guesses of an answer went.
+fn drafted(speculated: &Speculated) -> String {
+    format!(
+        "{} guessed tokens of the last answer were right and {} wrong, in {} passes of the model",
+        grouped(speculated.accepted as u64),
+        grouped(speculated.rejected() as u64),
+        grouped(speculated.passes as u64)
+    )
 }
 
 fn nothing_yet() -> Failure {

@@ -77,6 +77,31 @@ fn a_scripted_chat_answers_saves_and_says_the_same_again() {
 }
 
 #[test]
+fn a_draft_changes_no_answer_of_a_chat_and_stats_say_how_it_guessed() {
+    let place = place(Some(TEMPLATE));
+    let lines = "de kat\nde rat\n";
+    let short = ["--max-tokens", "8"];
+    let plain = done(chat(&place, &short, lines));
+    let drafts = [["--draft", "model"], ["--draft-ngram", "1"]];
+    for draft in drafts {
+        let text = done(chat(&place, &[&short[..], &draft].concat(), format!("{lines}/stats\n")));
+        assert!(text.starts_with(&plain), "{text}");
+        assert!(text.contains(" guessed tokens were right and "), "{text}");
+    }
+    // The prompt gives the first token, a pass with four guesses five more, and one with a guess the last two.
+    let text = done(chat(&place, &[&short[..], &drafts[0]].concat(), "de kat\n/stats\n"));
+    let all = "5 guessed tokens were right and 0 wrong, in 3 passes of the model";
+    assert!(text.contains(all), "{text}");
+    let output = chat(&place, &["--draft", "nowhere"], "");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        stderr(&output).contains("nowhere: no model here"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
 fn regenerate_replaces_the_answer_and_instructions_come_first() {
     let place = place(Some(TEMPLATE));
     let lines = "/system het\nde kat\n/regenerate\n/system\n/save b.json\n/new\nde\n/save c.json\n";

@@ -137,6 +137,80 @@ fn adapters_of_another_model_or_none_are_refused() {
 }
 
 #[test]
+fn a_model_with_a_draft_gives_the_answers_of_one_without_and_counts_right_guesses() {
+    let place = Place::new();
+    for (run, settings) in [
+        ("run", ["seed=7", "model.d_model=16"]),
+        ("small", ["seed=9", "model.d_model=8"]),
+    ] {
+        let settings = settings.map(|setting| ["--set", setting]).concat();
+        let train = [
+            "train",
+            "--recipe",
+            "tiny.toml",
+            "--run-dir",
+            run,
+            "--set",
+            "train.block_size=40",
+        ];
+        done(place.taal(&[&train[..], &settings].concat()));
+    }
+    let models = ["--model", "plain=run", "--model", "same=run", "--model", "small=run"];
+    let drafts = ["--draft", "same=run", "--draft", "small=small", "--draft-tokens", "6"];
+    let (_server, address, _) = serve(&place, &[models, drafts].concat());
+    let ask = |model: &str| {
+        let request =
+            serde_json::json!({"model": model, "prompt": "de kat", "max_tokens": 20, "seed": 3, "receipt": true});
+        let answer = posted(&address, "/v1/completions", &request);
+        let details = &answer["usage"]["completion_tokens_details"];
+        let of = |key: &str| details[key].as_u64().expect("a number");
+        let counted = [of("accepted_prediction_tokens"), of("rejected_prediction_tokens")];
+        (answer["choices"].clone(), counted)
+    };
+    let (plain, none) = ask("plain");
+    assert_eq!(none, [0, 0]);
+    let (same, [accepted, rejected]) = ask("same");
+    assert!(same == plain && accepted > 9 && rejected == 0, "{accepted} {rejected}");
+    let (small, [accepted, rejected]) = ask("small");
+    assert!(small == plain && accepted + rejected > 0, "{accepted} {rejected}");
+    place.write("receipt.json", same[0]["receipt"].to_string());
+    let text = same[0]["text"].as_str().expect("a text");
+    let replay = ["replay", "receipt.json", "--model", "run"];
+    assert_eq!(done(place.taal(&replay)), format!("{text}\n"));
+}
+
+#[test]
+fn drafts_of_other_tokens_of_no_model_or_two_for_one_are_refused() {
+    let place = Place::trained();
+    place.write("other.txt", "een hond blaft naar de poes.\n".repeat(16));
+    let other = ["--run-dir", "other", "--set", "data.files=[\"other.txt\"]"];
+    done(place.taal(&[&["train", "--recipe", "tiny.toml"][..], &other].concat()));
+    let refusals: [(&[&str], &[&str]); 5] = [
+        (
+            &["--draft", "other"],
+            &["other cannot draft for run: draft: the draft's tokenizer has"],
+        ),
+        (&["--draft", "nobody=other"], &["--draft nobody=other", "there are run"]),
+        (
+            &["--draft", "other", "--draft", "run=run"],
+            &["other and run are both for run"],
+        ),
+        (
+            &["--draft", "run", "--draft-tokens", "65"],
+            &["expected 1..=64, got 65"],
+        ),
+        (&["--draft-tokens", "2"], &["--draft"]),
+    ];
+    for (more, words) in refusals {
+        fails(
+            place.taal(&[&["serve", "--port", "0", "--model", "run"][..], more].concat()),
+            2,
+            words,
+        );
+    }
+}
+
+#[test]
 fn conversations_are_kept_in_the_users_folder_and_runs_shown() {
     let place = Place::trained();
     let conversation = serde_json::json!({"id": "a", "kind": "text", "text": "de kat"});
