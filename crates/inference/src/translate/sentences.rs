@@ -14,20 +14,43 @@ const BEFORE_NUMBER: [&str; 16] = [
     "afb", "art", "blz", "ch", "fig", "hfst", "no", "nos", "nr", "nrs", "p", "par", "pp", "sec", "tel", "vol",
 ];
 
+/// What follows a period inside a word that is a file or an address, where it begins with a capital: node.Js, amazon.Com.
+const ENDINGS: [&str; 43] = [
+    "app", "be", "biz", "cfg", "com", "conf", "cpp", "css", "csv", "doc", "docx", "edu", "eu", "exe", "gif", "gov",
+    "htm", "html", "ini", "io", "java", "jpeg", "jpg", "js", "json", "md", "net", "nl", "odt", "org", "pdf", "php",
+    "png", "pptx", "py", "rs", "svg", "tsx", "txt", "uk", "xlsx", "xml", "zip",
+];
+
+/// Words that begin sentences. After a capitalized word only these show that a period inside a word ends a sentence.
+const OPENERS: [&str; 71] = [
+    "alles", "also", "and", "because", "but", "daar", "dan", "dat", "de", "dit", "do", "dus", "een", "er", "everyone",
+    "haar", "have", "he", "heb", "her", "het", "hier", "hij", "his", "hoe", "how", "i", "ik", "is", "it", "its", "je",
+    "jij", "jullie", "maar", "mijn", "my", "nobody", "omdat", "onze", "our", "please", "she", "so", "that", "the",
+    "their", "then", "there", "these", "they", "this", "those", "toen", "u", "waar", "waarom", "wat", "we", "what",
+    "when", "where", "who", "why", "wie", "wij", "you", "your", "ze", "zij", "zijn",
+];
+
 /// Abbreviations of single letters after which a sentence may end.
 const MAY_END: [&str; 6] = ["a.m", "a.u.b", "e.a", "e.d", "p.m", "s.v.p"];
 
 /// The sentences of a text, without the white space between them. One ends with a mark such as a period, after which there may be closing
 /// quotes and brackets, before white space; not where the next word begins with a small letter (unless the whole text is in small letters),
-/// nor after abbreviations, initials and the number of a list.
+/// nor after abbreviations, initials and the number of a list. Without white space it ends before a capital letter, as in "I came.He left.",
+/// where the word with the mark is not that of a file, an address or a name.
 pub(super) fn sentences(text: &str) -> Vec<Range<usize>> {
     let is_small = !text.chars().any(char::is_uppercase);
-    split(text, |sentence, word, next| ends(sentence, word, next, is_small))
+    split(text, ends_inside, |sentence, word, next| {
+        ends(sentence, word, next, is_small)
+    })
 }
 
 /// The shortest parts that end with a mark before white space.
 pub(super) fn marked_parts(text: &str) -> Vec<Range<usize>> {
-    split(text, |_, word, _| without_closing(word).ends_with(is_mark))
+    split(
+        text,
+        |_, _, _| None,
+        |_, word, _| without_closing(word).ends_with(is_mark),
+    )
 }
 
 /// The lines of a text that have words, without the white space around them.
@@ -45,14 +68,25 @@ fn is_line_break(letter: char) -> bool {
     )
 }
 
-/// Splits after the words that end a sentence, given the sentence so far, its last word and the next one.
-fn split(text: &str, is_end: impl Fn(&str, &str, &str) -> bool) -> Vec<Range<usize>> {
+/// Splits after the words that end a sentence, given the sentence so far, its last word and the next one; and in words in which one ends,
+/// given what is before the word, the word, and whether another one follows.
+fn split(
+    text: &str,
+    end_inside: impl Fn(&str, &str, bool) -> Option<usize>,
+    is_end: impl Fn(&str, &str, &str) -> bool,
+) -> Vec<Range<usize>> {
     let place = |part: &str| part.as_ptr() as usize - text.as_ptr() as usize;
     let mut words = text.split_whitespace().peekable();
     let (mut found, mut start) = (Vec::new(), None);
-    while let Some(word) = words.next() {
+    while let Some(mut word) = words.next() {
         let end = place(word) + word.len();
-        let begin = *start.get_or_insert_with(|| place(word));
+        let mut begin = *start.get_or_insert_with(|| place(word));
+        if let Some(cut) = end_inside(&text[begin..place(word)], word, words.peek().is_some()) {
+            let middle = place(word) + cut;
+            found.push(begin..middle);
+            (begin, word) = (middle, &text[middle..end]);
+            start = Some(begin);
+        }
         let is_last = words.peek().is_none_or(|next| is_end(&text[begin..end], word, next));
         if is_last {
             found.push(begin..end);
@@ -94,6 +128,65 @@ fn ends(sentence: &str, word: &str, next: &str, is_small: bool) -> bool {
         // Points of suspension.
         _ => !goes_on_small,
     }
+}
+
+/// Where a sentence ends inside a word, as in "came.He": after the mark, directly before a capital letter. `before` is the sentence so far.
+fn ends_inside(before: &str, word: &str, has_next: bool) -> Option<usize> {
+    let inner = without_opening(word);
+    // Addresses, paths, code and numbers have other characters, and periods inside.
+    let is_of_text = |letter: char| letter.is_alphabetic() || "'’-\"”)],;:!?.…".contains(letter);
+    if !inner.chars().all(is_of_text) || inner.to_lowercase().starts_with("www.") {
+        return None;
+    }
+    let bare = inner.trim_end_matches(|letter: char| !letter.is_alphabetic());
+    let is_inside = |(place, _): &(usize, &str)| bare[place + 1..].starts_with(char::is_alphabetic);
+    let mut marks = bare.match_indices(['.', '!', '?']).filter(is_inside);
+    // Several are an abbreviation, or code.
+    let ((place, mark), None) = (marks.next()?, marks.next()) else {
+        return None;
+    };
+    let is_period = mark == ".";
+    let left = match is_period {
+        true => &bare[..place],
+        false => bare[..place].trim_end_matches(['!', '?']),
+    };
+    let is_of_word = |letter: char| letter.is_alphabetic() || matches!(letter, '\'' | '’');
+    let left = left.rsplit(|letter| !is_of_word(letter)).next().unwrap_or_default();
+    let mut after = bare[place + 1..].split(|letter: char| !letter.is_alphabetic());
+    let right = after.next().unwrap_or_default();
+    // A last word without a mark, as in "Open file.Name", is not a sentence.
+    let is_followed = has_next || bare.len() < inner.len();
+    let is_long = left.chars().filter(|letter| letter.is_lowercase()).count() >= 2;
+    let is_end = is_followed
+        && is_long
+        && begins_sentence(right)
+        && (!is_period || ends_with_joined_period(before, &left.to_lowercase(), left, &right.to_lowercase()));
+    is_end.then_some(word.len() - inner.len() + place + 1)
+}
+
+/// Whether a period between two words without white space ends a sentence, given both in small letters, and the first as it is written.
+fn ends_with_joined_period(before: &str, small: &str, left: &str, right: &str) -> bool {
+    if GOES_ON.contains(&small) || right.len() == 1 && BEFORE_NUMBER.contains(&small) {
+        return false;
+    }
+    match small == left {
+        // A sentence that is one word in small letters is none.
+        true => !ENDINGS.contains(&right) && before.contains(char::is_alphabetic),
+        // A name such as Node.Js is two words with capitals too.
+        false => OPENERS.contains(&right),
+    }
+}
+
+/// Whether a word begins with a capital and has no other one, or is one such as I.
+fn begins_sentence(word: &str) -> bool {
+    // Dutch writes IJ with two.
+    let rest = word
+        .strip_prefix("IJ")
+        .or_else(|| word.strip_prefix(char::is_uppercase));
+    rest.is_some_and(|rest| match rest {
+        "" => matches!(word, "I" | "A" | "U"),
+        _ => rest.chars().all(char::is_lowercase),
+    })
 }
 
 /// Whether a period after `stem` ends a sentence.
@@ -162,6 +255,56 @@ mod tests {
             "white space is between them"
         );
         assert!(sentences("  ").is_empty());
+    }
+
+    #[test]
+    fn sentences_without_white_space_between_them_end_before_a_capital_letter() {
+        for (text, wanted) in [
+            ("I came.He left.", vec!["I came.", "He left."]),
+            (
+                "Ik kwam.Hij ging weg.Niemand bleef.",
+                vec!["Ik kwam.", "Hij ging weg.", "Niemand bleef."],
+            ),
+            (
+                "Did he come?No one knows!I don't.",
+                vec!["Did he come?", "No one knows!", "I don't."],
+            ),
+            (
+                "(Het was koud.IJs lag overal.) Ja.",
+                vec!["(Het was koud.", "IJs lag overal.)", "Ja."],
+            ),
+            ("Dat is Tom.Hij lacht.", vec!["Dat is Tom.", "Hij lacht."]),
+            (
+                "I said no.He's gone, really?!Yes I did.",
+                vec!["I said no.", "He's gone, really?!", "Yes I did."],
+            ),
+            (
+                "Stuur een e-mail.U krijgt antwoord.",
+                vec!["Stuur een e-mail.", "U krijgt antwoord."],
+            ),
+        ] {
+            assert_eq!(cut(text, sentences(text)), wanted);
+        }
+    }
+
+    #[test]
+    fn files_addresses_names_and_abbreviations_are_one_word() {
+        for text in [
+            "He uses Node.Js and vue.Js here.",
+            "See www.Taal.Nl or https://a.nl/x.Html and amazon.Com today.",
+            "Mail jan.Jansen@example.nl now.",
+            "Open readme.Txt or Verslag.Docx first.",
+            "Fruit, e.g.Apples or bijv.Peren, dhr.Jansen and the U.S.Army.",
+            "See fig.A and vol.I of it.",
+            "Call math.Floor(x) and System.Out.Println now.",
+            "Wait...What?",
+            "The ID of foo.BAR is an object.ToString call.",
+            "Open file.Name",
+            "index.Page is a word.",
+            "I came.he left.",
+        ] {
+            assert_eq!(cut(text, sentences(text)), [text]);
+        }
     }
 
     #[test]
