@@ -267,14 +267,21 @@ pub fn import(arguments: &TokenizerImportArguments) -> Result<(), Failure> {
         false => arguments.out.clone(),
     };
     tokenizer.save(&out)?;
-    let rows = [
-        ("tokenizer", out.display().to_string()),
+    let target = tokenizer.target_json().and_then(|_| Tokenizer::target_file(&out));
+    if tokenizer.target_json().is_some() && target.is_none() {
+        terminal::message(&format!(
+            "the tokenizer of the translations is another one and was not written; write to a folder, or to a file named {TOKENIZER_FILE}"
+        ));
+    }
+    let mut rows = vec![("tokenizer", out.display().to_string())];
+    rows.extend(target.map(|target| ("of targets", target.display().to_string())));
+    rows.extend([
         ("format", format.to_string()),
         (
             "vocabulary",
             format!("{} tokens", terminal::grouped(tokenizer.vocab_size() as u64)),
         ),
-    ];
+    ]);
     Ok(terminal::print(&terminal::table(&rows))?)
 }
 

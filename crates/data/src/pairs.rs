@@ -144,12 +144,12 @@ impl Encoder<'_> {
                     "an encoder-decoder reads a prompt and writes a completion: expected two texts, found messages";
                 return Err(records.bad(detail));
             };
-            let ids_of = |text: &str| {
-                let ids = self.tokenizer.encode(text);
+            let ids_of = |tokenizer: &Tokenizer, text: &str| {
+                let ids = tokenizer.encode(text);
                 ids.map_err(|source| tokenizer_error(&records.place(line), source))
             };
-            let source = frame.around(&ids_of(&prompt)?);
-            let mut target = ids_of(&completion)?;
+            let source = frame.around(&ids_of(self.tokenizer, &prompt)?);
+            let mut target = ids_of(self.tokenizer.of_targets(), &completion)?;
             if target.is_empty() || source.is_empty() {
                 let detail = "one of the two texts has no token the tokenizer knows: leave the row out";
                 return Err(records.bad(detail));

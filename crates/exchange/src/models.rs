@@ -434,10 +434,12 @@ fn save(
     out: &Path,
 ) -> Result<()> {
     let json = tokenizer.map(Tokenizer::to_json);
+    let target_json = tokenizer.and_then(Tokenizer::target_json);
     let ends = Ends::of(&special_ids, tokenizer, model.config().vocab_size);
     special_ids.complete(ends.begin_id, &ends.end_ids, tokenizer.and_then(Tokenizer::pad_id));
     let companions = Companions {
         tokenizer_json: json.as_deref(),
+        target_tokenizer_json: target_json.as_deref(),
         bos_token_id: ends.begin_id,
         eos_token_id: ends.end_ids.first().copied(),
         pad_token_id: tokenizer.and_then(Tokenizer::pad_id),

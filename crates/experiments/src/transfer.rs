@@ -368,9 +368,10 @@ impl Bench<'_, '_> {
             _ => Initialization::default(),
         };
         let model = self.base.config.init_with(seed, init, &self.device.open()?)?;
-        let json = tokenizer.to_json();
+        let (json, target_json) = (tokenizer.to_json(), tokenizer.target_json());
         let companions = Companions {
             tokenizer_json: Some(&json),
+            target_tokenizer_json: target_json.as_deref(),
             bos_token_id: tokenizer.bos_id(),
             eos_token_id: tokenizer.eos_id(),
             pad_token_id: tokenizer.pad_id(),

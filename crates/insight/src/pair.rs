@@ -4,6 +4,7 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 use taal_inference::{InferenceError, LanguageModel, Probe, TranslateOptions, check_translator, translate};
 use taal_model::{Memory, Transformer};
+use taal_tokenizer::Tokenizer;
 
 use crate::forward::row;
 use crate::reading::{self, Reading};
@@ -38,7 +39,7 @@ pub fn trace_pair(lm: &LanguageModel, source: &str, target: Option<&str>, option
     let source = source_reading(lm, source)?;
     let reading = match target {
         Some(target) => {
-            let (text, ids) = encoded(lm, target, "target")?;
+            let (text, ids) = encoded(lm, Tokenizer::of_targets, target, "target")?;
             lm.check_ids(&ids, "token id")?;
             target_reading(lm, text, ids)
         }
@@ -71,7 +72,7 @@ pub(crate) fn memory(model: &Transformer, ids: &[u32]) -> Result<Memory> {
 
 /// The source as the encoder reads it, with the special tokens around a text.
 fn source_reading(lm: &LanguageModel, source: &str) -> Result<Reading> {
-    let (text, ids) = encoded(lm, source, "text")?;
+    let (text, ids) = encoded(lm, |tokenizer| tokenizer, source, "text")?;
     let tokenizer = lm.tokenizer.as_ref();
     let frame = tokenizer.map(|tokenizer| tokenizer.frame()).unwrap_or_default();
     let ids = frame.around(&ids);
@@ -96,12 +97,17 @@ fn target_reading(lm: &LanguageModel, text: String, ids: Vec<u32>) -> Reading {
     }
 }
 
-fn encoded(lm: &LanguageModel, text: &str, key: &'static str) -> Result<(String, Vec<u32>)> {
+fn encoded(
+    lm: &LanguageModel,
+    side: impl Fn(&Tokenizer) -> &Tokenizer,
+    text: &str,
+    key: &'static str,
+) -> Result<(String, Vec<u32>)> {
     let tokenizer = lm.tokenizer.as_ref().ok_or(InferenceError::NoTokenizer {
         purpose: "tracing a text",
     })?;
     let text = lm.normalized(text).trim().to_owned();
-    let ids = tokenizer.encode(&text)?;
+    let ids = side(tokenizer).encode(&text)?;
     match ids.is_empty() {
         true => Err(InsightError::setting(
             key,

@@ -324,7 +324,11 @@ pub(crate) fn pass(
     };
     let output = read(model, &reading.ids, capture, memory)?;
     let logits = logits_at(model, output.hidden.clone(), &reading.focus)?;
-    let tokenizer = lm.tokenizer.as_ref();
+    // A decoder reads what the model writes.
+    let tokenizer = lm.tokenizer.as_ref().map(|tokenizer| match memory {
+        Some(_) => tokenizer.of_targets(),
+        None => tokenizer,
+    });
     let predictions = logits
         .chunks_exact(config.vocab_size)
         .zip(&reading.focus)

@@ -9,7 +9,7 @@ use taal_model::{
     EncoderConfig, ForwardOptions, Initialization, Mixer, ModelSize, PositionKind, TransformerConfig, parameters,
 };
 use taal_store::ErrorKind;
-use taal_tokenizer::{Kind, Tokenizer, TrainerConfig};
+use taal_tokenizer::{ImportOptions, Kind, Tokenizer, TrainerConfig};
 
 const VOCAB_SIZE: usize = 23;
 const CONTEXT: usize = 13;
@@ -413,6 +413,34 @@ fn a_sentence_pair_has_the_attention_of_its_translation_to_its_source() {
         error.to_string().starts_with("target: only a model with an encoder"),
         "{error}"
     );
+}
+
+#[test]
+fn the_target_of_a_pair_is_split_by_the_tokenizer_of_targets() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tokenizer/tests/golden/import/marian");
+    let tokenizer = Tokenizer::import(&folder, &ImportOptions::default()).unwrap();
+    let config = TransformerConfig {
+        decoder_start: tokenizer.pad_id(),
+        ..TransformerConfig::marian(size(tokenizer.vocab_size(), 64, 2, 2, 16))
+    };
+    let lm = model(&config, Some(tokenizer.clone()));
+    let (english, dutch) = ("the other winter", "de andere kinderen");
+    let trace = trace_pair(&lm, english, Some(dutch), &TraceOptions::default()).unwrap();
+    let ids = |tokens: &[Token]| -> Vec<u32> { tokens.iter().map(|token| token.id).collect() };
+    let source = trace.source.as_ref().expect("a source");
+    assert_eq!(
+        ids(&source.tokens),
+        tokenizer.frame().around(&tokenizer.encode(english).unwrap())
+    );
+    assert_eq!(ids(&trace.tokens)[1..], tokenizer.of_targets().encode(dutch).unwrap());
+    assert_ne!(ids(&trace.tokens)[1..], tokenizer.encode(dutch).unwrap());
+    // Each token is a part of the text, one after the other.
+    let spans: Vec<[usize; 2]> = trace.tokens[1..]
+        .iter()
+        .map(|token| token.span.expect("a span"))
+        .collect();
+    assert_eq!((spans[0][0], spans[spans.len() - 1][1]), (0, dutch.len()));
+    assert!(spans.windows(2).all(|pair| pair[0][1] <= pair[1][0]), "{spans:?}");
 }
 
 #[test]

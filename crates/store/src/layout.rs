@@ -49,6 +49,8 @@ pub const WEIGHTS_FILE: &str = "model.safetensors";
 pub const WEIGHTS_INDEX_FILE: &str = "model.safetensors.index.json";
 /// The tokenizer, in a model directory and next to token shards.
 pub const TOKENIZER_FILE: &str = "tokenizer.json";
+/// The tokenizer of the texts that a model writes, where it is another than that of the texts it reads.
+pub const TARGET_TOKENIZER_FILE: &str = "target_tokenizer.json";
 /// The trainings that a model is made of.
 pub const LEDGER_FILE: &str = "ledger.json";
 /// The model card of a model directory.

@@ -59,6 +59,7 @@ mod pipeline;
 mod special;
 mod steps;
 mod stream;
+mod target;
 mod texts;
 mod tokenizer;
 mod train;

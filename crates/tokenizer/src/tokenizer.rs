@@ -6,7 +6,7 @@ use std::fmt;
 use std::ops::Range;
 use std::panic::{self, AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::Once;
+use std::sync::{Arc, Once};
 
 use rayon::prelude::*;
 use serde_json::{Value, json};
@@ -47,10 +47,10 @@ const PART_BYTES: usize = 64 * 1024;
 pub struct Tokenizer {
     pub(crate) inner: Inner,
     /// Its file, for messages.
-    origin: String,
-    json: Vec<u8>,
-    hash: String,
-    tokens: Vec<String>,
+    pub(crate) origin: String,
+    pub(crate) json: Vec<u8>,
+    pub(crate) hash: String,
+    pub(crate) tokens: Vec<String>,
     special: HashSet<u32>,
     unknown: Option<u32>,
     /// The tokens that the post-processor puts around a text; `None` without a post-processor.
@@ -63,6 +63,8 @@ pub struct Tokenizer {
     characters: Option<HashMap<char, u32>>,
     /// Every token's bytes, where decoding concatenates them.
     pub(crate) bytes: Option<TokenBytes>,
+    /// That of the texts that a model writes, see [`crate::target`].
+    pub(crate) target: Option<Arc<Tokenizer>>,
 }
 
 impl fmt::Debug for Tokenizer {
@@ -76,13 +78,22 @@ impl fmt::Debug for Tokenizer {
 }
 
 impl Tokenizer {
-    /// Opens a `tokenizer.json` of at most 64 MiB.
+    /// Opens a `tokenizer.json` of at most 64 MiB, with the `target_tokenizer.json` next to a file of that name, see
+    /// [`of_targets`](Self::of_targets).
     ///
     /// # Errors
     ///
     /// [`Error::Store`] when it cannot be read, and [`Error::Corrupt`], with the file's name, when it is damaged, has another
     /// format, more than a million tokens, ids with gaps, or merges of missing tokens.
     pub fn open(path: &Path) -> Result<Self> {
+        let tokenizer = Self::open_alone(path)?;
+        match Self::target_file(path) {
+            Some(target) => tokenizer.with_target(&Self::open_alone(&target)?),
+            None => Ok(tokenizer),
+        }
+    }
+
+    fn open_alone(path: &Path) -> Result<Self> {
         let bytes = taal_store::read(path, open::MAX_FILE_BYTES)?;
         Self::from_bytes(bytes, &path.display().to_string())
     }
@@ -145,6 +156,7 @@ impl Tokenizer {
             can_cut,
             characters,
             bytes,
+            target: None,
         })
     }
 
@@ -174,8 +186,9 @@ impl Tokenizer {
             Value::Array(added) => added,
             _ => Vec::new(),
         };
+        let tokens: Vec<&str> = tokens.into_iter().collect();
         let mut next = self.vocab_size();
-        for token in tokens {
+        for &token in &tokens {
             if token.is_empty() || token.contains(char::is_whitespace) {
                 return Err(Error::Setting {
                     key: "special_tokens",
@@ -208,7 +221,8 @@ impl Tokenizer {
         added.sort_by_key(|entry| entry["id"].as_u64());
         file["added_tokens"] = Value::Array(added);
         let json = serde_json::to_vec_pretty(&file).map_err(corrupt)?;
-        Self::from_bytes(json, &self.origin)
+        let more = Self::from_bytes(json, &self.origin)?;
+        self.with_target_as(more, |target| target.with_special_tokens(tokens.iter().copied()))
     }
 
     /// The bytes of the `tokenizer.json`, as opened or as written by training. Equal training gives equal bytes.
@@ -216,16 +230,19 @@ impl Tokenizer {
         self.json.clone()
     }
 
-    /// Writes the `tokenizer.json`; an old file is replaced atomically.
+    /// Writes the `tokenizer.json`; an old file is replaced atomically. Next to a file of that name, the tokenizer of targets is written or
+    /// removed, so that opening the file gives this tokenizer.
     ///
     /// # Errors
     ///
     /// [`Error::Store`] when the disk is full or the path cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
+        self.save_target_next_to(path)?;
         Ok(taal_store::write_atomic(path, &self.json)?)
     }
 
-    /// BLAKE3 of [`to_json`](Self::to_json) in hexadecimal, by which shards and checkpoints identify their tokenizer.
+    /// BLAKE3 of [`to_json`](Self::to_json) in hexadecimal, by which shards and checkpoints identify their tokenizer; with another tokenizer
+    /// for targets, of both hashes.
     pub fn hash(&self) -> &str {
         &self.hash
     }
@@ -466,7 +483,7 @@ impl Tokenizer {
     /// [`Error::Corrupt`], as for opening it.
     pub fn with_frame(&self) -> Result<Self> {
         if self.frame.is_some() {
-            return Self::from_bytes(self.json.clone(), &self.origin);
+            return Ok(self.clone());
         }
         let corrupt = |error: serde_json::Error| Error::Corrupt {
             origin: self.origin.clone(),
@@ -475,7 +492,8 @@ impl Tokenizer {
         let mut file: Value = serde_json::from_slice(&self.json).map_err(corrupt)?;
         let name = |id: &u32| self.id_to_token(*id).unwrap_or_default();
         file["post_processor"] = self.frame().post_processor(name);
-        Self::from_bytes(serde_json::to_vec_pretty(&file).map_err(corrupt)?, &self.origin)
+        let framed = Self::from_bytes(serde_json::to_vec_pretty(&file).map_err(corrupt)?, &self.origin)?;
+        self.with_target_as(framed, Self::with_frame)
     }
 
     /// The special tokens by the names that transformers has for what they do.

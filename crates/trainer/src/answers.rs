@@ -24,7 +24,7 @@ pub(crate) struct Answers {
     task: Task,
     /// The answers to the prompts that the run trains on.
     nearest: Nearest,
-    tokenizer_json: Vec<u8>,
+    tokenizer: Tokenizer,
     special_ids: SpecialIds,
 }
 
@@ -88,7 +88,7 @@ impl Answers {
                 data: None,
                 items,
             },
-            tokenizer_json: tokenizer.to_json(),
+            tokenizer: tokenizer.clone(),
             special_ids: chat.special_ids().cloned().unwrap_or_default(),
         }))
     }
@@ -107,7 +107,7 @@ impl Answers {
 
     /// The score of a model's answers, and that of the answers to the nearest prompts of the training part.
     pub(crate) fn compare(&self, model: &Transformer) -> Result<[AnswerScore; 2], TrainError> {
-        let found = evaluate_task(&self.model(model)?, &self.task, &mut |_| ControlFlow::Continue(()))?;
+        let found = evaluate_task(&self.model(model), &self.task, &mut |_| ControlFlow::Continue(()))?;
         let nearest = self
             .task
             .evaluate(|item| self.nearest.answer(&item.prompt).unwrap_or_default().to_owned());
@@ -121,7 +121,7 @@ impl Answers {
     /// The figure of a model, 0 to 1.
     pub(crate) fn score(&self, model: &Transformer, ask: &mut Ask<'_>) -> Result<ControlFlow<(), f64>, TrainError> {
         let mut is_stopped = false;
-        let found = evaluate_task(&self.model(model)?, &self.task, &mut |_| {
+        let found = evaluate_task(&self.model(model), &self.task, &mut |_| {
             let asked = ask();
             is_stopped = asked.is_break();
             asked
@@ -132,14 +132,13 @@ impl Answers {
         })
     }
 
-    fn model(&self, model: &Transformer) -> Result<LanguageModel, TrainError> {
-        let tokenizer = Tokenizer::from_json(&self.tokenizer_json)?;
-        Ok(LanguageModel::with_special_ids(
+    fn model(&self, model: &Transformer) -> LanguageModel {
+        LanguageModel::with_special_ids(
             // As the model answers afterwards, and as fast.
             model.clone().with_exact_products(false),
-            Some(tokenizer),
+            Some(self.tokenizer.clone()),
             self.special_ids.clone(),
-        ))
+        )
     }
 }
 

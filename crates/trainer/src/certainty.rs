@@ -19,7 +19,7 @@ pub(crate) struct Certainty {
     sources: Vec<String>,
     others: Vec<String>,
     facts: TranslationFacts,
-    tokenizer_json: Vec<u8>,
+    tokenizer: Tokenizer,
     special_ids: SpecialIds,
 }
 
@@ -54,15 +54,14 @@ impl Certainty {
             sources,
             others,
             facts,
-            tokenizer_json: tokenizer.to_json(),
+            tokenizer: tokenizer.clone(),
             special_ids: chat.special_ids().cloned().unwrap_or_default(),
         }))
     }
 
     /// The mean losses; `None` where they cannot be measured, which matters for no step.
     pub(crate) fn measure(&self, model: &Transformer) -> Option<OwnLoss> {
-        let tokenizer = Tokenizer::from_json(&self.tokenizer_json).ok()?;
-        let lm = LanguageModel::with_special_ids(model.clone(), Some(tokenizer), self.special_ids.clone());
+        let lm = LanguageModel::with_special_ids(model.clone(), Some(self.tokenizer.clone()), self.special_ids.clone());
         let lm = lm.with_translation(self.facts.clone());
         let loss_of = |texts: &[String]| {
             own_loss(&lm, texts)

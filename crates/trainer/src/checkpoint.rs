@@ -202,9 +202,10 @@ impl Snapshot {
         chat: &Chat,
         origin: &Origin,
     ) -> Result<Option<Self>, TrainError> {
-        let tokenizer_json = tokenizer.to_json();
+        let (tokenizer_json, target_json) = (tokenizer.to_json(), tokenizer.target_json());
         let companions = Companions {
             tokenizer_json: Some(&tokenizer_json),
+            target_tokenizer_json: target_json.as_deref(),
             bos_token_id: tokenizer.bos_id(),
             eos_token_id: tokenizer.eos_id(),
             pad_token_id: tokenizer.pad_id(),

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use taal_data::Content;
 use taal_model::hugging_face::{self, TOKENIZER_FILE};
+use taal_tokenizer::Tokenizer;
 use taal_tokenizer::chat::ChatFiles;
 
 use crate::TrainError;
@@ -25,7 +26,7 @@ impl Resolved {
         let mut parts = vec![taal_store::blake3_hex(self.text.as_bytes())];
         parts.extend(data(&recipe.data.source)?);
         if let TokenizerRecipe::File(path) = &recipe.tokenizer {
-            parts.push(file(path)?);
+            parts.extend(tokenizer(path)?);
         }
         if let Some(path) = &recipe.data.chat_template {
             parts.push(file(path)?);
@@ -47,11 +48,21 @@ fn model(dir: &Path) -> Result<Vec<String>, TrainError> {
         file(&dir.join(hugging_face::CONFIG_FILE))?,
         taal_store::blake3_hex(format!("{template:?}").as_bytes()),
     ];
-    let tokenizer = dir.join(TOKENIZER_FILE);
-    if taal_store::exists(&tokenizer) {
-        parts.push(file(&tokenizer)?);
+    let path = dir.join(TOKENIZER_FILE);
+    if taal_store::exists(&path) {
+        parts.extend(tokenizer(&path)?);
     }
     Ok(parts)
+}
+
+/// Hashes of a tokenizer's file, and of the one for targets that belongs to it.
+fn tokenizer(path: &Path) -> Result<Vec<String>, TrainError> {
+    let target = Tokenizer::target_file(path);
+    [Some(path), target.as_deref()]
+        .into_iter()
+        .flatten()
+        .map(file)
+        .collect()
 }
 
 /// Hashes of the old data; what stands in the way of reading them is a note or an error of the run.

@@ -317,7 +317,7 @@ pub fn tokenizer(recipe: &Recipe) -> Result<Tokenizer, TrainError> {
 fn bare_tokenizer(recipe: &Recipe) -> Result<Tokenizer, TrainError> {
     match (&recipe.tokenizer, &recipe.model, &recipe.data.source) {
         (TokenizerRecipe::File(path), _, _) => Ok(Tokenizer::open(path)?),
-        (TokenizerRecipe::Own(tokenizer), _, _) => Ok(Tokenizer::from_json(&tokenizer.to_json())?),
+        (TokenizerRecipe::Own(tokenizer), _, _) => Ok(Tokenizer::clone(tokenizer)),
         (TokenizerRecipe::Given, ModelRecipe::InitFrom { dir, .. }, _) => {
             Ok(Tokenizer::open(&taal_inference::model_dir(dir)?.join(TOKENIZER_FILE))?)
         }

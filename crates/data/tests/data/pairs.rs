@@ -6,7 +6,7 @@ use taal_data::{
     Batch, BatchPlan, BatchSource, Columns, ConversationOptions, Conversations, Direction, IGNORE_INDEX, Pairs, corpus,
     example_set, references,
 };
-use taal_tokenizer::Tokenizer;
+use taal_tokenizer::{ImportOptions, Tokenizer};
 
 use super::corpora::{sentences, words};
 use super::{assert_says, characters, write};
@@ -193,6 +193,28 @@ fn batches_by_length_have_every_pair_once_per_epoch_within_their_positions() {
         pairs.train.batch(&BatchPlan::new(7, 5, 30), 0),
         &["train.batch_size", "120", "150"],
     );
+}
+
+#[test]
+fn targets_are_split_by_the_tokenizer_of_targets() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tokenizer/tests/golden/import/marian");
+    let tokenizer = Tokenizer::import(&folder, &ImportOptions::default()).unwrap();
+    let (english, dutch) = ("the other winter in the weather", "de andere kinderen er waren");
+    let path = write(dir.path(), "pairs.tsv", format!("en\tnl\n{english}\t{dutch}\n"));
+    let pairs = Pairs::open_with(&tokenizer, &[path], &BatchPlan::new(7, 2, 40), &options("en", "nl")).unwrap();
+    let batch = pairs.train.in_order(80).next().unwrap();
+    let wanted = |ids: Vec<u32>| {
+        tokenizer
+            .frame()
+            .around(&ids)
+            .into_iter()
+            .map(|id| id as i32)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(batch.source.unwrap().ids, wanted(tokenizer.encode(english).unwrap()));
+    assert_eq!(batch.targets, wanted(tokenizer.of_targets().encode(dutch).unwrap()));
+    assert_ne!(batch.targets, wanted(tokenizer.encode(dutch).unwrap()));
 }
 
 #[test]

@@ -12,7 +12,7 @@ use taal_model::hugging_face::{self, Companions};
 use taal_model::{TransformerConfig, WeightFormat, parameters};
 use taal_store::ErrorKind;
 use taal_tokenizer::chat::{ChatInput, Message};
-use taal_tokenizer::{Kind, Tokenizer, TrainerConfig};
+use taal_tokenizer::{ImportOptions, Kind, Tokenizer, TrainerConfig};
 
 use crate::size;
 use crate::tiny;
@@ -614,4 +614,34 @@ fn an_exported_encoder_decoder_has_the_tokens_around_a_text_in_its_tokenizers_fi
     save_with(&tokenizer, &dir);
     export(&dir, Target::HuggingFace, None, &out);
     assert!(ids(&out).is_empty());
+}
+
+#[test]
+fn marians_two_models_of_pieces_are_kept_by_import_and_export() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [dir, out, again] = ["marian", "imported", "exported"].map(|name| folder.path().join(name));
+    let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tokenizer/tests/golden/import/marian");
+    let tokenizer = Tokenizer::import(&files, &ImportOptions::default()).expect("a tokenizer");
+    let config = TransformerConfig {
+        decoder_start: tokenizer.pad_id(),
+        ..TransformerConfig::marian(size(tokenizer.vocab_size(), 32, 1, 2, 32))
+    };
+    hugging_face::save(&tiny::model(&config, 5), &dir, Companions::default()).expect("a saved model");
+    for name in ["source.spm", "target.spm", "vocab.json"] {
+        std::fs::copy(files.join(name), dir.join(name)).expect("a copy");
+    }
+    let lm = import(&dir, None, &out);
+    export(&out, Target::HuggingFace, Some(WeightFormat::Q8_0), &again);
+    let exported = LanguageModel::open(&again, &Device::flex()).expect("a model");
+    let text = "de andere kinderen";
+    for lm in [&lm, &exported] {
+        let found = lm.tokenizer.as_ref().expect("a tokenizer");
+        assert_eq!(found.encode(text).expect("ids"), tokenizer.encode(text).expect("ids"));
+        assert_eq!(
+            found.of_targets().encode(text).expect("ids"),
+            tokenizer.of_targets().encode(text).expect("ids")
+        );
+    }
+    let [first, second] = [&out, &again].map(|dir| std::fs::read(dir.join("target_tokenizer.json")).expect("a file"));
+    assert!(first == second);
 }

@@ -312,7 +312,7 @@ impl<'a> Translator<'a> {
     fn keep_whole(&self, part: &Part, found: &mut Vec<Ended>) -> Result<bool> {
         let mut whole = Vec::with_capacity(found.len());
         for ended in found.iter() {
-            let text = self.tokenizer.decode(&self.without_end(&ended.ids))?;
+            let text = self.tokenizer.of_targets().decode(&self.without_end(&ended.ids))?;
             if copied::with_words(&text, &part.copied).1 {
                 whole.push(ended.clone());
             }
@@ -469,7 +469,7 @@ impl<'a> Translator<'a> {
     /// The text of a part's translation, in which unknown tokens and copied words are those of the source.
     fn text(&self, part: &Part, ids: &[u32]) -> Result<String> {
         let ids = self.without_end(ids);
-        let text = self.tokenizer.decode(&ids)?;
+        let text = self.tokenizer.of_targets().decode(&ids)?;
         let text = match self.tokenizer.unk_id() {
             Some(unknown) if ids.contains(&unknown) => {
                 words::with_unknown_of_source(self.lm, self.tokenizer, part, &ids, text)?

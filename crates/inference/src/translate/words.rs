@@ -54,7 +54,7 @@ impl WordAttention {
 pub(super) fn attention(lm: &LanguageModel, tokenizer: &Tokenizer, part: &Part, ids: &[u32]) -> Result<WordAttention> {
     let source = &part.text[part.source.clone()];
     let of_source = words_of(source);
-    let (text, spans) = spelled(tokenizer, ids)?;
+    let (text, spans) = spelled(tokenizer.of_targets(), ids)?;
     let of_text = words_of(&text);
     let weights = token_weights(lm, part, ids)?;
     let columns: Vec<Option<usize>> = source_spans(tokenizer, part)?
@@ -106,7 +106,7 @@ pub(super) fn with_unknown_of_source(
         return Ok(text);
     };
     let places = (0..ids.len()).filter(|place| ids[*place] == unknown);
-    let name = tokenizer.decode(&[unknown])?;
+    let name = tokenizer.of_targets().decode(&[unknown])?;
     let name = name.trim();
     let Some(spans) = tokenizer.spans(&part.text, part.inner()) else {
         return Ok(text);

@@ -55,7 +55,9 @@ use crate::transformer::Transformer;
 use crate::weight_format::WeightFormat;
 use layout::Layout;
 use shards::{Shards, Weights};
-pub use taal_store::layout::{CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE, WEIGHTS_INDEX_FILE as INDEX_FILE};
+pub use taal_store::layout::{
+    CONFIG_FILE, TARGET_TOKENIZER_FILE, TOKENIZER_FILE, WEIGHTS_FILE, WEIGHTS_INDEX_FILE as INDEX_FILE,
+};
 use weights::Stored;
 pub use weights::shown;
 
@@ -79,6 +81,8 @@ const MAX_TEXT_RULES_BYTES: u64 = 1 << 16;
 pub struct Companions<'a> {
     /// The bytes of `tokenizer.json`.
     pub tokenizer_json: Option<&'a [u8]>,
+    /// The bytes of `target_tokenizer.json`.
+    pub target_tokenizer_json: Option<&'a [u8]>,
     /// The id that begins a text.
     pub bos_token_id: Option<u32>,
     /// The id that ends a text.
@@ -156,7 +160,15 @@ pub fn files(model: &Transformer, companions: Companions<'_>) -> Result<Vec<(&'s
 /// The files of a model directory that do not depend on its weights, by name.
 pub fn companion_files(companions: Companions<'_>) -> Vec<(&'static str, Vec<u8>)> {
     let mut files = Vec::new();
-    files.extend(companions.tokenizer_json.map(|json| (TOKENIZER_FILE, json.to_vec())));
+    let tokenizers = [
+        (TOKENIZER_FILE, companions.tokenizer_json),
+        (TARGET_TOKENIZER_FILE, companions.target_tokenizer_json),
+    ];
+    files.extend(
+        tokenizers
+            .into_iter()
+            .filter_map(|(name, json)| Some((name, json?.to_vec()))),
+    );
     let generation_config = companions.special_ids.and_then(SpecialIds::generation_config);
     if companions.line_ends != LineEnds::Keep {
         files.push((

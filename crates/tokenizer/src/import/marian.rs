@@ -1,11 +1,13 @@
 //! Marian's files (OPUS-MT): a SentencePiece model per language, and one list of ids for both, `vocab.json`.
 //!
-//! Texts are split by the source's model. Pieces that only the target's model has are never found in a text; they are read by their names.
+//! Each model becomes a tokenizer with all pieces of the list; those that only the other model has are never found in a text, except
+//! single characters, and are read by their names. As in transformers, the model of the source splits texts, and that of the target
+//! splits those that the model writes ([`Tokenizer::of_targets`](crate::Tokenizer::of_targets)).
 
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::pieces::{Kind, Piece, PieceModel, Search};
+use super::pieces::{Kind, Piece, PieceModel, Search, UNKNOWN_PENALTY};
 use super::sidecar::Sidecar;
 use super::{Format, problem, sentencepiece};
 use crate::Result;
@@ -15,6 +17,9 @@ use crate::open::MAX_VOCAB_SIZE;
 /// The model that splits sources.
 pub(super) const SOURCE_FILE: &str = "source.spm";
 
+/// The model that splits targets.
+pub(super) const TARGET_FILE: &str = "target.spm";
+
 const VOCABULARY_FILE: &str = "vocab.json";
 
 /// The largest list of ids that is read; the largest in public use have about 5 MB.
@@ -23,12 +28,13 @@ const MAX_VOCABULARY_BYTES: u64 = 64 << 20;
 /// What marks the tokens that name the language of the translation, such as `>>nld<<`.
 const LANGUAGE_MARKS: [&str; 2] = [">>", "<<"];
 
+/// The tokenizer of one of the two models.
 pub(super) fn read(path: &Path) -> Result<File> {
     let wrong = |detail: String| problem(path, Format::SentencePiece, detail);
     let list = path.with_file_name(VOCABULARY_FILE);
     if !taal_store::exists(&list) {
         return Err(wrong(format!(
-            "Marian's model of the source without the ids of its pieces; copy {VOCABULARY_FILE} next to it"
+            "a model of Marian's without the ids of its pieces; copy {VOCABULARY_FILE} next to it"
         )));
     }
     let model = sentencepiece::read_pieces(path)?;
@@ -85,6 +91,9 @@ fn with_ids(model: PieceModel, tokens: Vec<String>, sidecar: &Sidecar) -> std::r
     );
     let known: HashMap<&str, &Piece> = model.pieces.iter().map(|piece| (piece.text.as_str(), piece)).collect();
     let [before, after] = LANGUAGE_MARKS;
+    let normal = model.pieces.iter().filter(|piece| piece.kind == Kind::Normal);
+    let worst = normal.map(|piece| piece.score).fold(0.0, f32::min);
+    let is_one_character = |text: &str| text.chars().nth(1).is_none();
     let piece = |text: String| {
         let own = known.get(text.as_str());
         let kind = match own {
@@ -93,10 +102,12 @@ fn with_ids(model: PieceModel, tokens: Vec<String>, sidecar: &Sidecar) -> std::r
             _ if text.starts_with(before) && text.ends_with(after) => Kind::Control,
             Some(piece) if piece.kind == Kind::Unknown => Kind::Unused,
             Some(piece) => piece.kind,
+            // Marian looks up what its model does not know in the list, and finds a character that the other language has.
+            None if is_one_character(&text) => Kind::Normal,
             None => Kind::Unused,
         };
         Piece {
-            score: own.map_or(0.0, |piece| piece.score),
+            score: own.map_or(worst - UNKNOWN_PENALTY as f32, |piece| piece.score),
             kind,
             text,
         }

@@ -65,7 +65,7 @@ pub enum Format {
     Bert,
     /// A tiktoken rank file: a token in base64 and its rank per line.
     Tiktoken,
-    /// A SentencePiece `.model`, or Marian's `source.spm` with `vocab.json`.
+    /// A SentencePiece `.model`, or Marian's `source.spm` and `target.spm` with `vocab.json`.
     SentencePiece,
     /// The tokenizer `.bin` of llama2.c.
     Llama2c,
@@ -169,7 +169,7 @@ impl Tokenizer {
                 finish(file, &path, Format::Tiktoken)
             }
             Found::SentencePiece(path) => finish(sentencepiece::read(&path)?, &path, Format::SentencePiece),
-            Found::Marian(path) => finish(marian::read(&path)?, &path, Format::SentencePiece),
+            Found::Marian(path) => marian_pair(&path),
             Found::Llama2c(path) => finish(llama2c::read(&path)?, &path, Format::Llama2c),
         }
     }
@@ -185,6 +185,18 @@ fn finish(file: File, path: &Path, format: Format) -> Result<(Tokenizer, Format)
         Err(Error::Corrupt { detail, .. }) => Err(problem(path, format, detail)),
         Err(error) => Err(error),
     }
+}
+
+/// Marian's model of the source, with that of the target where it is next to it.
+fn marian_pair(path: &Path) -> Result<(Tokenizer, Format)> {
+    let (source, format) = finish(marian::read(path)?, path, Format::SentencePiece)?;
+    let target = path.with_file_name(marian::TARGET_FILE);
+    if !taal_store::exists(&target) {
+        return Ok((source, format));
+    }
+    refuse_stand_in(&target, &taal_store::read(&target, MAX_FILE_BYTES)?)?;
+    let (target, _) = finish(marian::read(&target)?, &target, format)?;
+    Ok((source.with_target(&target)?, format))
 }
 
 fn problem(path: &Path, format: Format, detail: impl Into<String>) -> Error {

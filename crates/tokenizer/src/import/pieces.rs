@@ -18,7 +18,7 @@ use crate::file::{AddedToken, Decoder, File, Model, Normalizer, Pattern, PostPro
 pub(super) const SPACE: &str = "\u{2581}";
 
 /// The penalty of an unknown character relative to the worst piece; source: `kUnkPenalty` of SentencePiece.
-const UNKNOWN_PENALTY: f64 = 10.0;
+pub(super) const UNKNOWN_PENALTY: f64 = 10.0;
 
 /// How a text is split into pieces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -136,6 +136,121 @@ fn marians_model_of_the_source_gets_the_ids_of_its_list_and_ends_texts() {
     );
 }
 
+#[derive(Deserialize)]
+struct Sides {
+    cases: Vec<Side>,
+}
+
+/// The ids of `MarianTokenizer` for a text as a source and as `text_target`.
+#[derive(Deserialize)]
+struct Side {
+    text: String,
+    source: Vec<u32>,
+    target: Vec<u32>,
+}
+
+#[test]
+fn marians_sources_and_targets_get_the_ids_of_transformers_from_the_model_of_their_side() {
+    let marian = file("marian");
+    let expected: Sides = serde_json::from_slice(&fs::read(marian.join("expected.json")).unwrap()).unwrap();
+    let tokenizer = Tokenizer::import(&marian, &ImportOptions::default()).unwrap();
+    let of_source = Tokenizer::import(&marian.join("source.spm"), &ImportOptions::default()).unwrap();
+    assert_eq!(of_source.hash(), tokenizer.hash());
+    let target = tokenizer.of_targets();
+    for Side {
+        text,
+        source,
+        target: written,
+    } in &expected.cases
+    {
+        let ids = |tokenizer: &Tokenizer| tokenizer.frame().around(&tokenizer.encode(text).unwrap());
+        assert_eq!((&ids(&tokenizer), &ids(target)), (source, written), "{text:?}");
+        assert_eq!(
+            tokenizer.decode(written).unwrap(),
+            target.decode(written).unwrap(),
+            "{text:?}"
+        );
+    }
+    let differ = expected.cases.iter().filter(|case| case.source != case.target).count();
+    assert!(differ > 15, "{differ}");
+    assert_eq!(
+        [tokenizer.eos_id(), tokenizer.unk_id()],
+        [target.eos_id(), target.unk_id()]
+    );
+    assert_eq!(
+        (tokenizer.tokens(&[0, 2, 40]), target.of_targets().hash()),
+        (target.tokens(&[0, 2, 40]), target.hash())
+    );
+
+    // Without the model of the target there is one tokenizer; a file that cannot be read is named.
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["source.spm", "vocab.json"] {
+        fs::copy(marian.join(name), folder.path().join(name)).unwrap();
+    }
+    let alone = Tokenizer::import(folder.path(), &ImportOptions::default()).unwrap();
+    assert_eq!((alone.to_json(), alone.target_json()), (tokenizer.to_json(), None));
+    assert_ne!(
+        alone.hash(),
+        tokenizer.hash(),
+        "the tokenizer of targets is a part of what the hash stands for"
+    );
+    fs::write(folder.path().join("target.spm"), b"\x0a\x05damaged").unwrap();
+    let message = Tokenizer::import(folder.path(), &ImportOptions::default())
+        .unwrap_err()
+        .to_string();
+    assert!(message.contains("target.spm"), "{message}");
+}
+
+#[test]
+fn the_tokenizer_of_targets_is_saved_opened_and_changed_with_that_of_sources() {
+    let both = Tokenizer::import(&file("marian"), &ImportOptions::default()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (path, target_path) = (
+        folder.path().join("tokenizer.json"),
+        folder.path().join("target_tokenizer.json"),
+    );
+    both.save(&path).unwrap();
+    assert_eq!(Some(fs::read(&target_path).unwrap()), both.target_json());
+    let opened = Tokenizer::open(&path).unwrap();
+    assert_eq!((opened.hash(), opened.target_json()), (both.hash(), both.target_json()));
+    let imported = Tokenizer::import(folder.path(), &ImportOptions::default()).unwrap();
+    assert_eq!(imported.hash(), both.hash());
+
+    let more = both.with_special_tokens(["<new>"]).unwrap().with_frame().unwrap();
+    for side in [&more, more.of_targets()] {
+        assert_eq!(side.vocab_size(), both.vocab_size() + 1);
+        assert_eq!(side.encode("<new>").unwrap(), [both.vocab_size() as u32]);
+    }
+    let text = "de andere winter";
+    assert_eq!(
+        more.of_targets().encode(text).unwrap(),
+        both.of_targets().encode(text).unwrap()
+    );
+    assert_ne!(more.of_targets().encode(text).unwrap(), more.encode(text).unwrap());
+
+    // A file of another name stands alone, and one tokenizer replaces two.
+    let other = folder.path().join("other.json");
+    both.save(&other).unwrap();
+    assert_eq!(Tokenizer::open(&other).unwrap().target_json(), None);
+    let same = both
+        .clone()
+        .with_target(&Tokenizer::from_json(&both.to_json()).unwrap())
+        .unwrap();
+    assert_eq!(same.target_json(), None, "equal files are one");
+    same.save(&path).unwrap();
+    assert!(!target_path.exists());
+
+    // A file that belongs to another tokenizer is refused by name.
+    fs::write(&target_path, import("unigram.model").0.to_json()).unwrap();
+    let message = Tokenizer::open(&path).unwrap_err().to_string();
+    assert!(
+        message.contains("target_tokenizer.json")
+            && message.contains("in the same order")
+            && message.contains("id 0 is"),
+        "{message}"
+    );
+}
+
 #[test]
 fn special_tokens_in_a_text_become_their_ids_and_keep_spaces() {
     let (tokenizer, _) = import("bpe.model");

@@ -634,3 +634,61 @@ fn bad_pairs_stop_a_run_before_it_begins() {
         assert!(!place.path(name).join("checkpoints").exists(), "{name}");
     }
 }
+
+#[test]
+fn a_model_with_another_tokenizer_for_targets_is_fine_tuned_with_both() {
+    let place = Workplace::new();
+    place.finish("base", &["train.steps=1", "checkpoint.average=2"], &mut Silent);
+    let given = place.path("given");
+    std::fs::create_dir(&given).unwrap();
+    for file in std::fs::read_dir(place.path("base/model")).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), given.join(file.file_name())).unwrap();
+    }
+    // The same tokens without merges: targets are split into bytes.
+    let path = given.join("tokenizer.json");
+    let mut without: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    without["model"]["merges"] = serde_json::json!([]);
+    let target = given.join("target_tokenizer.json");
+    std::fs::write(&target, without.to_string()).unwrap();
+
+    let init = format!("train.init_from={}", given.display());
+    let sets = |steps: &'static str| [init.clone(), steps.to_string(), "checkpoint.average=2".to_string()];
+    let run = |steps: &'static str, is_resume: bool| {
+        let sets = sets(steps);
+        let sets: Vec<&str> = sets.iter().map(String::as_str).collect();
+        place.run("tuned", RECIPE, &sets, is_resume, &mut Silent)
+    };
+    let report = finished(run("train.steps=4", false));
+    let kept = place.path("tuned/model/target_tokenizer.json");
+    assert_eq!(std::fs::read(&kept).unwrap(), std::fs::read(&target).unwrap());
+    // Its loss is that of targets in bytes.
+    let held = ConversationOptions {
+        validation_fraction: 0.2,
+        ..options()
+    };
+    let losses = [
+        Tokenizer::open(&path).unwrap(),
+        Tokenizer::from_json(&std::fs::read(&path).unwrap()).unwrap(),
+    ];
+    let [of_both, of_one] = losses.map(|tokenizer| {
+        let files = [place.path("pairs.jsonl")];
+        let pairs = Pairs::open_with(&tokenizer, &files, &BatchPlan::new(3, 2, 64), &held).unwrap();
+        let batches: Vec<Batch> = pairs.validation.unwrap().in_order(1).collect();
+        let step = place.path("tuned/checkpoints/step-00000004/model");
+        mean(&hugging_face::open(&step, &Device::flex()).unwrap(), &batches)
+    });
+    assert!(of_both.1 > of_one.1, "{} and {} tokens", of_both.1, of_one.1);
+    let found = report.val_loss.unwrap();
+    assert!(
+        (found - of_both.0).abs() < 4.0 * LOSS_TOLERANCE,
+        "{found} {}",
+        of_both.0
+    );
+
+    // The run goes on, and not with another file.
+    finished(run("train.steps=6", true));
+    std::fs::write(&target, serde_json::to_vec_pretty(&without).unwrap()).unwrap();
+    let error = run("train.steps=8", true).unwrap_err();
+    assert!(error.to_string().contains("tokenizer"), "{error}");
+}
