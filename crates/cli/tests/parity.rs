@@ -10,9 +10,11 @@ use std::path::Path;
 use std::process::Command;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use taal_data::{Batch, IGNORE_INDEX};
+use taal_data::{Batch, IGNORE_INDEX, SourceBatch};
+use taal_inference::{LanguageModel, TranslateOptions, translate};
 use taal_kernels::{DeviceSpec, Precision, random};
-use taal_model::{ForwardOptions, ModelSize, Transformer, TransformerConfig, parameters};
+use taal_model::{ForwardOptions, Initialization, ModelSize, Transformer, TransformerConfig, parameters};
+use taal_tokenizer::{Kind, TrainerConfig};
 use taal_trainer::{AdamW, Learner, MixedPrecision, Optimizer};
 
 /// Lengths at which other programs have gone wrong: one token, odd ones, one above a power of two.
@@ -287,6 +289,102 @@ fn fifty_steps_give_one_loss_curve() {
                 difference <= CURVE,
                 "loss of {family} at step {step}: {found} instead of {expected}"
             );
+        }
+    }
+}
+
+/// Models with an encoder; one of them where kernels are slow to compile.
+fn translators() -> Vec<(&'static str, TransformerConfig)> {
+    let sizes = size(67, 64, 2, 4, 32);
+    let mut found = vec![
+        ("marian", TransformerConfig::marian(sizes)),
+        ("t5", TransformerConfig::t5(sizes)),
+    ];
+    for (_, config) in &mut found {
+        // A tied matrix with random weights repeats the last token.
+        config.tie_embeddings = false;
+    }
+    found.truncate(if is_small() { 1 } else { 2 });
+    found
+}
+
+/// Weights that are larger than fresh ones, so that predictions differ.
+fn random_translator(config: &TransformerConfig, device: &Device) -> Transformer {
+    let wide = Initialization {
+        std: 0.1,
+        residual_std: Some(0.1),
+    };
+    config.init_with(7, wide, device).expect("a valid shape")
+}
+
+#[test]
+#[ignore = "needs a GPU: cargo xtask parity"]
+fn losses_and_gradients_of_sentence_pairs_are_alike() {
+    let (cpu, gpu) = (Device::flex(), gpu());
+    for (family, config) in translators() {
+        let source = SourceBatch {
+            ids: ids(2, 13, config.vocab_size),
+            lengths: vec![13, 6],
+            seq_len: 13,
+        };
+        let pair = Batch {
+            source: Some(source),
+            ..batch(2, 9, config.vocab_size)
+        };
+        let [expected, found] = [&cpu, &gpu].map(|device| {
+            let learner = Learner {
+                model: random_translator(&config, &device.clone().autodiff()),
+                ..learner(&config, device)
+            };
+            let loss = taal_trainer::loss(&learner.model, &pair, None).expect("the pair fits");
+            let gradients = learner.gradients(&pair).expect("the pair fits");
+            (loss.into_scalar::<f32>(), gradients)
+        });
+        assert_alike(&format!("loss of {family}"), &[found.0], &[expected.0], LOSS);
+        assert_eq!(found.1.len(), expected.1.len());
+        for (found, expected) in found.1.iter().zip(&expected.1) {
+            let difference = difference(&found.values, &expected.values, 1e-2);
+            let name = &found.name;
+            assert!(
+                difference <= GRADIENT,
+                "gradient of {name} of {family}: differs by {difference:.2e}"
+            );
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs a GPU: cargo xtask parity"]
+fn translations_are_alike_with_one_candidate_and_with_several() {
+    let tokenizer = TrainerConfig::new(Kind::Char, 100)
+        .train(["abcdefgh .\n"])
+        .expect("characters");
+    let end = tokenizer.token_to_id(".").expect("a period");
+    for (family, config) in translators() {
+        let [on_cpu, on_gpu] = [&Device::flex(), &gpu()].map(|device| {
+            let config = TransformerConfig {
+                vocab_size: tokenizer.vocab_size(),
+                decoder_start: Some(0),
+                ..config.clone()
+            };
+            let mut lm = LanguageModel::new(random_translator(&config, device), Some(tokenizer.clone()));
+            lm.end_ids = vec![end];
+            lm
+        });
+        for width in [1, 3] {
+            let options = TranslateOptions {
+                max_tokens: Some(8),
+                ..TranslateOptions::default().with_width(width)
+            };
+            let sources = ["a bad cab", "he", "dead beef had a cage"];
+            let [expected, found] =
+                [&on_cpu, &on_gpu].map(|lm| translate(lm, &sources, &options).expect("translations"));
+            for (found, expected) in found.iter().zip(&expected) {
+                let what = format!("{family}, {width} candidates, {}", found.source);
+                assert_eq!(found.token_ids, expected.token_ids, "{what}");
+                let [found, expected] = [found, expected].map(|translation| translation.logprob as f32);
+                assert_alike(&what, &[found], &[expected], 8.0 * LOGITS);
+            }
         }
     }
 }

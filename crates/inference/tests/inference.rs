@@ -20,6 +20,8 @@ mod opening;
 mod receipts;
 #[path = "inference/reports_generate.rs"]
 mod reports_generate;
+#[path = "inference/rounded.rs"]
+mod rounded;
 #[path = "inference/sampling.rs"]
 mod sampling;
 #[path = "inference/schemas.rs"]

@@ -54,21 +54,17 @@ fn trained() -> Place {
 
 /// The same for sentences of at most so many tokens.
 fn trained_for(block_size: usize) -> Place {
+    trained_with(&format!("train.block_size={block_size}"))
+}
+
+/// The same with another value of a key.
+fn trained_with(setting: &str) -> Place {
     let place = Place::new();
     let row = |index: usize| format!("the cat {index} sat\tde kat {index} zat\n");
     let rows: String = (0..30).map(row).collect();
     place.write("pairs.tsv", format!("en\tnl\n{rows}"));
     place.write("pairs.toml", RECIPE);
-    let block_size = format!("train.block_size={block_size}");
-    let train = [
-        "train",
-        "--recipe",
-        "pairs.toml",
-        "--run-dir",
-        "run",
-        "--set",
-        &block_size,
-    ];
+    let train = ["train", "--recipe", "pairs.toml", "--run-dir", "run", "--set", setting];
     let summary = done(place.taal(&train));
     assert!(summary.contains("taal translate run 'the cat sat'"), "{summary}");
     place
@@ -174,6 +170,44 @@ fn alternatives_and_attention_come_with_scores_and_words() {
     assert_eq!(plain.len(), 3);
     assert_eq!((&plain[1]["translation"], &plain[1]["parts"]), (&"".into(), &0.into()));
     assert!(plain[0].get("attention").is_none() && plain[0].get("alternatives").is_none());
+}
+
+#[test]
+fn weights_in_fewer_bits_translate_when_opened_and_from_an_exported_directory() {
+    // Rows of whole blocks.
+    let place = trained_with("model.d_model=64");
+    let translated = |model: &str, more: &[&str]| {
+        let asked = [
+            "translate",
+            model,
+            "the cat 1 sat\nsat",
+            "--max-tokens",
+            "6",
+            "--json",
+            "--from",
+            "en",
+        ];
+        objects(&done(place.taal(&[&asked[..], more].concat())))
+    };
+    let exact = translated("run", &[]);
+    for kind in ["f16", "q8_0", "q4_0"] {
+        let weights = ["--weights", kind];
+        let found = translated("run", &weights);
+        assert_eq!(found.len(), 2);
+        assert_ne!(
+            found[0]["logprob"], exact[0]["logprob"],
+            "{kind}: the weights are rounded"
+        );
+        done(place.taal(&["export", "run", "--to", "hf", "--type", kind, "--out", kind]));
+        // A directory in f16 is unpacked, unless f16 is asked for.
+        let more: &[&str] = if kind == "f16" { &weights } else { &[] };
+        assert_eq!(translated(kind, more), found, "{kind}");
+        let types = json(place.taal(&["inspect", kind, "--json"]))["weight_types"].clone();
+        let types = types.as_str().expect("types").to_owned();
+        assert!(kind == "f16" || types.contains(&kind.to_uppercase()), "{kind}: {types}");
+        let greedy = translated(kind, &["--beam", "1"]);
+        assert_eq!(greedy.len(), 2, "{kind}");
+    }
 }
 
 #[test]

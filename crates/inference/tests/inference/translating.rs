@@ -19,7 +19,7 @@ use crate::{size, tiny};
 const CONTEXT: usize = 24;
 
 /// Characters, of which `.` ends a text.
-fn tokenizer() -> Tokenizer {
+pub fn tokenizer() -> Tokenizer {
     TrainerConfig::new(Kind::Char, 100)
         .train(["abcdefgh .\n"])
         .expect("characters")
@@ -51,7 +51,7 @@ fn encoder_decoders() -> Vec<(&'static str, LanguageModel)> {
     configs.into_iter().map(lm).collect()
 }
 
-fn end_id(tokenizer: &Tokenizer) -> u32 {
+pub fn end_id(tokenizer: &Tokenizer) -> u32 {
     tokenizer.token_to_id(".").expect("a period")
 }
 
@@ -85,7 +85,7 @@ fn ids_tensor(ids: &[u32]) -> Tensor<2, Int> {
 
 /// The log-probabilities of the token after `written`, by a whole pass of the encoder and of the decoder; the token that the decoder begins
 /// with is never the next one.
-fn next(lm: &LanguageModel, source: &[u32], written: &[u32]) -> Vec<f64> {
+pub fn next(lm: &LanguageModel, source: &[u32], written: &[u32]) -> Vec<f64> {
     let model = &lm.model;
     let memory = model
         .encode(ids_tensor(source), &[source.len()], None)
@@ -132,7 +132,7 @@ fn writing(config: &TransformerConfig, id: u32) -> Transformer {
     model
 }
 
-fn options(width: usize, max_tokens: usize) -> TranslateOptions {
+pub fn options(width: usize, max_tokens: usize) -> TranslateOptions {
     TranslateOptions {
         max_tokens: Some(max_tokens),
         ..TranslateOptions::default().with_width(width)
@@ -357,6 +357,25 @@ fn a_translator_of_known_languages_translates_each_sentence_and_each_line_alone(
             "{name}"
         );
     }
+}
+
+#[test]
+fn sentences_without_white_space_between_them_are_translated_alone_and_get_none() {
+    let letters = TrainerConfig::new(Kind::Char, 100).train(["abcdefgh .HA\n"]).unwrap();
+    let config = TransformerConfig::marian(size(letters.vocab_size(), CONTEXT, 2, 2, 16));
+    let mut lm = LanguageModel::new(tiny::model(&config, 11), Some(letters)).with_translation(facts());
+    lm.end_ids = vec![end_id(lm.tokenizer.as_ref().unwrap())];
+    let translator = Translator::new(&lm, options(2, 5)).unwrap();
+    let found = translator
+        .translate(&["He had a bed.He faded. A cab"])
+        .unwrap()
+        .remove(0);
+    let alone = translator.translate(&["He had a bed.", "He faded.", "A cab"]).unwrap();
+    let of = |index: usize| alone[index].translation.as_str();
+    assert_eq!(
+        (found.parts, found.translation),
+        (3, format!("{}{} {}", of(0), of(1), of(2)))
+    );
 }
 
 #[test]

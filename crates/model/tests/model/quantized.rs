@@ -1,9 +1,11 @@
 //! Weights in fewer bits: their logits, their size, and that rows of a batch are independent.
 
 use taal_kernels::{QuantizedMatrix, WeightType};
-use taal_model::WeightFormat;
+use taal_model::{Initialization, WeightFormat};
 
 use super::super::*;
+use super::pair_configs::many_pairs;
+use super::pairs::Pair;
 
 /// A model of a published family, wide enough for blocks of 32.
 fn model_of(family: &str) -> Transformer {
@@ -216,6 +218,82 @@ fn a_directory_keeps_blocks_and_gives_the_same_logits() {
                     std::fs::read(dir.join(name)).unwrap(),
                     bytes,
                     "{family} in {format}: {name}"
+                );
+            }
+        }
+    }
+}
+
+/// Encoder-decoders, wide enough for blocks of 32.
+fn translators() -> Vec<(&'static str, Transformer)> {
+    let wanted = ["marian", "t5", "llama with an encoder"];
+    let found = many_pairs().into_iter().filter(|(name, _)| wanted.contains(name));
+    let model = |(name, config): (&'static str, TransformerConfig)| {
+        let config = TransformerConfig {
+            d_model: 64,
+            head_dim: 16,
+            d_ff: 96,
+            ..config
+        };
+        let wide = Initialization {
+            std: 0.1,
+            residual_std: Some(0.1),
+        };
+        (name, config.init_with(3, wide, &Device::flex()).unwrap())
+    };
+    found.map(model).collect()
+}
+
+#[test]
+fn logits_of_translators_in_fewer_bits_are_near_those_of_their_values_in_single_precision() {
+    for (name, model) in translators() {
+        // The products of integers round the activations to 8 bits too.
+        for (format, tolerance) in [
+            (WeightFormat::F16, 10.0 * SELF_TOLERANCE),
+            (WeightFormat::Q8_0, 5e-2),
+            (WeightFormat::Q4_0, 5e-2),
+        ] {
+            let rounded = model.clone().with_weights(format).unwrap();
+            for side in [
+                "encoder.blocks.0.attention.qkv",
+                "blocks.0.cross.key_value",
+                "blocks.1.cross.query",
+            ] {
+                let kinds = &rounded.quantized()[&*format!("{side}.weight")];
+                assert!(
+                    kinds
+                        .iter()
+                        .all(|matrix| matrix.kind().to_string() == format.to_string()),
+                    "{name}: {side}"
+                );
+            }
+            let plain = rounded.clone().with_weights(WeightFormat::F32).unwrap();
+            let difference = relative(Pair::of(&rounded).logits(), Pair::of(&plain).logits());
+            assert!(difference < tolerance, "{name} in {format}: {difference:e}");
+            assert!(
+                relative(Pair::of(&rounded).logits(), Pair::of(&model).logits()) > 0.0,
+                "{name} in {format}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_directory_of_a_translator_keeps_its_blocks_and_gives_the_same_logits() {
+    for (name, model) in translators() {
+        for format in [WeightFormat::Q8_0, WeightFormat::Q4_0] {
+            let folder = tempfile::tempdir().unwrap();
+            let dir = folder.path().join("model");
+            let model = model.clone().with_weights(format).unwrap();
+            hugging_face::save(&model, &dir, Companions::default()).unwrap();
+            let opened = hugging_face::open(&dir, &Device::flex()).unwrap();
+            assert_eq!(opened.weight_bytes(), model.weight_bytes(), "{name} in {format}");
+            let difference = largest_difference(Pair::of(&opened).logits(), Pair::of(&model).logits());
+            assert_eq!(difference, 0.0, "{name} in {format}");
+            for (file, bytes) in hugging_face::files(&opened, Companions::default()).unwrap() {
+                assert!(
+                    std::fs::read(dir.join(file)).unwrap() == bytes,
+                    "{name} in {format}: {file}"
                 );
             }
         }
