@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use taal_inference::{InferenceError, LanguageModel, Prompt};
 use taal_insight::{InsightError, TraceOptions};
+use taal_tokenizer::Tokenizer;
 use utoipa::ToSchema;
 
 use super::chat::{Conversation, rendered};
@@ -35,6 +36,8 @@ pub(crate) struct TraceRequest {
     /// A conversation instead of a text.
     #[schema(value_type = Option<Vec<super::chat::Said>>)]
     messages: Option<Vec<taal_tokenizer::chat::Message>>,
+    /// Of a model with an encoder, a translation of the prompt to follow; without it, the model's own.
+    target: Option<String>,
     /// Of a longer text only so many tokens at its end; a text that is too long is otherwise refused.
     #[schema(minimum = 1)]
     last: Option<usize>,
@@ -46,7 +49,8 @@ pub(crate) struct Traced {
     model: String,
     /// Tokens at the beginning that were left out.
     left_out: usize,
-    /// Tokens, attention (bytes of 255ths as base64), guesses after every layer (lens), as `taal_insight::page_data` describes them.
+    /// Tokens, attention (bytes of 255ths as base64), guesses after every layer (lens), as `taal_insight::page_data` describes them; of a
+    /// model with an encoder those of the translation, and in `source` what it attends to.
     #[schema(value_type = Object)]
     trace: Value,
     usage: EmbeddingUsage,
@@ -67,16 +71,21 @@ pub(crate) async fn trace(State(app): State<Arc<App>>, Object(body): Object) -> 
         let request: TraceRequest = parse::part(&body)?;
         let served = app.model(request.model.as_deref())?;
         let lm = &served.newest().lm;
-        let field = request.field();
+        let (field, target) = (request.field(), request.target.clone());
         let (prompt, left_out) = prompt(lm, request)?;
+        let target_tokens = target.as_deref().map(|target| check_target(lm, target)).transpose()?;
         // It takes as much memory as a long prompt, so one is computed at a time.
         let _turn = app.turn();
         let begin = app.begin_energy();
-        let trace = taal_insight::trace(lm, &prompt, &TraceOptions { top: TOP });
+        let options = TraceOptions { top: TOP };
+        let trace = match (&prompt, &target) {
+            (Prompt::Text(source), Some(target)) => taal_insight::trace_pair(lm, source, Some(target), &options),
+            _ => taal_insight::trace(lm, &prompt, &options),
+        };
         let trace = trace.map_err(|error| Refusal::from(error).or_of(field))?;
         let tokens = match &prompt {
             Prompt::Ids(ids) => ids.len(),
-            Prompt::Text(text) => encoded(lm, text)?.len(),
+            Prompt::Text(text) => encoded(lm, text)?.len() + target_tokens.unwrap_or(0),
         };
         Ok(Json(Traced {
             model: served.name.clone(),
@@ -107,6 +116,18 @@ fn prompt(lm: &LanguageModel, request: TraceRequest) -> Result<(Prompt, usize), 
         (Some(_), Some(_)) => return Err(Refusal::field("messages", "expected either a prompt or messages")),
         (None, None) => return Err(Refusal::field("prompt", "expected a text, token ids or messages")),
     };
+    if lm.model.is_encoder_decoder() {
+        if matches!(prompt, Prompt::Ids(_)) {
+            return Err(Refusal::field(
+                field,
+                "a model with an encoder is followed with a source text; give one",
+            ));
+        }
+        if request.last.is_some() {
+            let detail = "a model with an encoder reads its source whole; leave it out";
+            return Err(Refusal::field("last", detail));
+        }
+    }
     let is_causal = lm.model.config().is_causal;
     // A masked model reads a text between the tokens that begin and end one, so its text stays a text.
     let ids = match (&prompt, is_causal) {
@@ -115,28 +136,54 @@ fn prompt(lm: &LanguageModel, request: TraceRequest) -> Result<(Prompt, usize), 
             .prompt_ids(&prompt)
             .map_err(|error| Refusal::from(error).or_of(field))?,
     };
-    let most = most_tokens(lm);
-    let context = lm.model.config().context_limit();
     match request.last {
         Some(0) => Err(Refusal::field("last", "expected at least 1, got 0")),
         Some(last) if is_causal => {
-            let left_out = ids.len() - ids.len().min(last.min(most));
+            let left_out = ids.len() - ids.len().min(last.min(most_tokens(lm)));
             Ok((Prompt::Ids(ids[left_out..].to_vec()), left_out))
         }
-        _ if context.is_some_and(|context| ids.len() > context) => Err(Refusal::from(InferenceError::PromptTooLong {
-            tokens: ids.len(),
-            context: context.unwrap_or(most),
-        })
-        .of(field)),
-        _ if ids.len() > most => Err(Refusal::too_long(
+        _ => check_length(lm, ids.len(), field).map(|()| (prompt, 0)),
+    }
+}
+
+/// Checks that so many tokens of a field fit the model and the answer.
+fn check_length(lm: &LanguageModel, tokens: usize, field: &str) -> Result<(), Refusal> {
+    let most = most_tokens(lm);
+    match lm.model.config().context_limit() {
+        Some(context) if tokens > context => {
+            Err(Refusal::from(InferenceError::PromptTooLong { tokens, context }).of(field))
+        }
+        _ if tokens > most => Err(Refusal::too_long(
             field,
             format!(
-                "the weights of all heads are returned for at most {most} tokens of this model, and the text has {}: give a \
-                 shorter one, or last",
-                ids.len()
+                "the weights of all heads are returned for at most {most} tokens of this model, and the text has {tokens}: give a \
+                 shorter one, or last"
             ),
         )),
-        _ => Ok((prompt, 0)),
+        _ => Ok(()),
+    }
+}
+
+/// How many tokens a translation has that a request brings.
+fn check_target(lm: &LanguageModel, target: &str) -> Result<usize, Refusal> {
+    const FIELD: &str = "target";
+    if !lm.model.is_encoder_decoder() {
+        let detail = "only a model with an encoder has a source and a translation; leave it out";
+        return Err(Refusal::field(FIELD, detail));
+    }
+    let tokenizer = tokenizer(lm)?.of_targets();
+    let ids = tokenizer
+        .encode(lm.normalized(target).trim())
+        .map_err(InferenceError::from)?;
+    // After the token that the decoder begins with.
+    let tokens = ids.len() + 1;
+    match lm.model.config().context_limit() {
+        _ if ids.is_empty() => Err(Refusal::field(FIELD, "expected at least one token, got none")),
+        Some(context) if tokens > context => {
+            let detail = format!("the model writes at most {context} tokens, and this has {tokens}");
+            Err(Refusal::too_long(FIELD, detail))
+        }
+        _ => check_length(lm, tokens, FIELD).map(|()| ids.len()),
     }
 }
 
@@ -149,10 +196,16 @@ fn one(texts: Texts) -> Result<Prompt, Refusal> {
     }
 }
 
+fn tokenizer(lm: &LanguageModel) -> Result<&Tokenizer, InferenceError> {
+    lm.tokenizer
+        .as_ref()
+        .ok_or(InferenceError::NoTokenizer { purpose: "a text" })
+}
+
 fn encoded(lm: &LanguageModel, text: &str) -> Result<Vec<u32>, Refusal> {
-    let tokenizer = lm.tokenizer.as_ref();
-    let tokenizer = tokenizer.ok_or(InferenceError::NoTokenizer { purpose: "a text" })?;
-    Ok(tokenizer.encode(&lm.normalized(text)).map_err(InferenceError::from)?)
+    Ok(tokenizer(lm)?
+        .encode(&lm.normalized(text))
+        .map_err(InferenceError::from)?)
 }
 
 /// The tokens of which all weights may be returned, within the context.

@@ -12,7 +12,7 @@ use taal_trainer::{RawRecipe, RecipeText, Trainer};
 
 use crate::chatting::{TEMPLATE, with_template};
 use crate::client::{get, post};
-use crate::tiny::{Running, causal, masked, options, run, serve, server};
+use crate::tiny::{Running, causal, masked, options, run, serve, server, translator};
 
 #[test]
 fn a_trace_is_that_of_the_library() {
@@ -42,6 +42,37 @@ fn a_trace_is_that_of_the_library() {
     let weights = STANDARD.decode(found["trace"]["attention"].as_str().expect("a text"));
     // Two layers of four heads, each a triangle.
     assert_eq!(weights.expect("base64").len(), 2 * 4 * (4 * 5 / 2));
+}
+
+#[test]
+fn a_sentence_pair_is_followed_with_its_attention_to_the_source() {
+    let lm = translator();
+    let models = [("translator", lm.clone()), ("tiny", causal())];
+    let server = serve(&models, EngineOptions::default(), options());
+    let ask = |request: Value| post(server.address, "/trace", &request);
+    let (source, target) = ("the cat sat", "the rat ran");
+    let found = ask(json!({"prompt": source, "target": target})).json();
+    let asked = TraceOptions { top: 5 };
+    let expected = taal_insight::trace_pair(&lm, source, Some(target), &asked).expect("a trace");
+    assert_eq!(found["trace"], taal_insight::page_data(&expected));
+    let crossed = STANDARD.decode(found["trace"]["source"]["attention"].as_str().expect("a text"));
+    let sources = found["trace"]["source"]["tokens"].as_array().expect("tokens").len();
+    let targets = found["trace"]["tokens"].as_array().expect("tokens").len();
+    assert_eq!(crossed.expect("base64").len(), 2 * 4 * sources * targets);
+    // Without a translation it is the model's own.
+    let own = ask(json!({"prompt": source})).json();
+    let expected = taal_insight::trace(&lm, &Prompt::from(source), &asked).expect("a trace");
+    assert_eq!(own["trace"], taal_insight::page_data(&expected));
+    for (request, field) in [
+        (json!({"prompt": source, "target": target, "model": "tiny"}), "target"),
+        (json!({"prompt": source, "target": ""}), "target"),
+        (json!({"prompt": source, "target": "x".repeat(500)}), "target"),
+        (json!({"prompt": source, "last": 3}), "last"),
+        (json!({"prompt": [1, 2], "target": target}), "prompt"),
+    ] {
+        let reply = ask(request);
+        assert_eq!((reply.status, reply.error().1), (400, json!(field)), "{reply:?}");
+    }
 }
 
 #[test]
