@@ -7,6 +7,9 @@ The encoder and the decoder have three blocks each of width 256 in Marian's shap
 swish, biases, one scaled embedding for both sides and the output. The rate rises for 4 % of the time and falls to 0 on a straight line; the
 weights that are tested are the mean of five, the last four minutes apart by `--average-every`. The clock covers training with its
 evaluations, not reading the data and not the translations of the test.
+
+`--steps N` makes so many steps instead of going by the clock, as many as an idle machine makes in `--minutes`, so that the result does not
+depend on what else a machine does; minutes are then shares of the steps. `--bf16` computes products in bfloat16 (autocast) in training.
 """
 
 import argparse
@@ -152,7 +155,7 @@ def loss_of(model, tensors, smoothing):
     hidden = model.decode(inputs, *model.encode(source, lengths))
     counted = targets.flatten() != IGNORE
     logits = model.logits(hidden.flatten(0, 1)[counted])
-    return F.cross_entropy(logits, targets.flatten()[counted], label_smoothing=smoothing), int(counted.sum())
+    return F.cross_entropy(logits.float(), targets.flatten()[counted], label_smoothing=smoothing), int(counted.sum())
 
 
 @torch.no_grad()
@@ -228,6 +231,8 @@ def main():
     arguments.add_argument("--source", default="en")
     arguments.add_argument("--target", default="nl")
     arguments.add_argument("--minutes", type=float, default=60.0)
+    arguments.add_argument("--steps", type=int, help="as many as an idle machine makes in --minutes (default: go by the clock)")
+    arguments.add_argument("--bf16", action="store_true")
     arguments.add_argument("--threads", type=int, default=2)
     arguments.add_argument("--positions", type=int, default=128 * 64)
     arguments.add_argument("--lr", type=float, default=1e-3)
@@ -250,22 +255,25 @@ def main():
     groups = [{"params": matrices, "weight_decay": given.weight_decay}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=given.lr, betas=(0.9, 0.98), fused=True)
     shuffle, kept, epoch, step, next_kept, shown = random.Random(given.seed), [], 0, 0, 0.0, 0.0
-    began, seconds = time.monotonic(), 60.0 * given.minutes
-    while (done := (time.monotonic() - began) / seconds) < 1.0:
+    began = time.monotonic()
+    # From 0 to 1.
+    progress = lambda: step / given.steps if given.steps else (time.monotonic() - began) / (60.0 * given.minutes)
+    while progress() < 1.0:
         epoch += 1
         for batch in train.batches(given.positions, shuffle):
-            done = (time.monotonic() - began) / seconds
+            done = progress()
             if done >= 1.0:
                 break
             for group in optimizer.param_groups:
                 group["lr"] = given.lr * min(done / 0.04, (1.0 - done) / 0.96)
-            loss, _ = loss_of(model, train.tensors(batch), given.smoothing)
+            with torch.autocast("cpu", torch.bfloat16, enabled=given.bf16):
+                loss, _ = loss_of(model, train.tensors(batch), given.smoothing)
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad()
             step += 1
-            minutes = (time.monotonic() - began) / 60.0
+            minutes = given.minutes * progress()
             if minutes - shown >= given.minutes / 20.0:
                 shown = minutes
                 print(f"{minutes:5.1f} min, step {step}, epoch {epoch}: loss {loss.item():.3f}, "
