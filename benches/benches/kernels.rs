@@ -7,7 +7,10 @@
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group};
 use taal_kernels::random::{self, Generator};
-use taal_kernels::{AdamWStep, AttentionMask, AttentionSettings, IGNORE_INDEX, Precision, reference, with_precision};
+use taal_kernels::{
+    AdamWStep, AttentionMask, AttentionSettings, IGNORE_INDEX, Precision, QuantizedMatrix, WeightType,
+    quantized_linear, reference, with_precision,
+};
 
 /// Rows and width: nanoGPT's CPU model, one with odd sizes, and nanoGPT's baby model.
 const STREAMS: [[usize; 2]; 3] = [[768, 128], [257, 96], [4096, 384]];
@@ -259,6 +262,32 @@ fn linears(c: &mut Criterion) {
     }
 }
 
+/// Products with weights in fewer bits, which only inference has, next to the same weights decoded and multiplied in single precision. The
+/// share is that of the peak in single precision, which products of integers may pass.
+fn quantized(c: &mut Criterion) {
+    let (k, n) = (768, 3072);
+    let device = Device::flex();
+    let mut group = c.benchmark_group("kernels/quantized_linear");
+    for kind in WeightType::ALL {
+        let weight = QuantizedMatrix::of(random([n, k], "weight", &device), kind).expect("rows of whole blocks");
+        let exact = weight.clone().with_exact_products(true);
+        for rows in [1, 8, 128] {
+            let x = random([rows, k], "x", &device);
+            group.throughput(Throughput::ElementsAndBytes {
+                elements: (2 * rows * k * n) as u64,
+                bytes: (weight.bytes().len() + 4 * rows * (k + n)) as u64,
+            });
+            for (implementation, weight) in [("fused", &weight), ("reference", &exact)] {
+                let name = format!("forward/{implementation}/{kind}");
+                group.bench_function(BenchmarkId::new(name, format!("{rows}x{k}x{n}")), |b| {
+                    b.iter(|| quantized_linear(x.clone(), weight, None, None));
+                });
+            }
+        }
+    }
+    group.finish();
+}
+
 fn attentions(c: &mut Criterion) {
     for [batch, heads, seq, head_dim] in [[12, 4, 64, 32], [3, 3, 96, 40], [16, 6, 256, 64], [1, 6, 2048, 64]] {
         let shape = [batch, heads, seq, head_dim];
@@ -422,7 +451,7 @@ fn tracked<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 criterion_group!(
     name = benches;
     config = taal_benches::criterion();
-    targets = activations, norms, rotations, linears, attentions, losses, others, adamw
+    targets = activations, norms, rotations, linears, quantized, attentions, losses, others, adamw
 );
 
 fn main() {

@@ -35,6 +35,11 @@ fn instructions() -> impl Iterator<Item = &'static str> {
         ("avx512vl", is_x86_feature_detected!("avx512vl")),
         ("avx512vnni", is_x86_feature_detected!("avx512vnni")),
         ("avx512bf16", is_x86_feature_detected!("avx512bf16")),
+        // Next to the same instruction on wider vectors it is not used.
+        (
+            "avxvnni",
+            is_x86_feature_detected!("avxvnni") && !is_x86_feature_detected!("avx512vnni"),
+        ),
     ];
     all.into_iter()
         .filter(|(_, is_present)| *is_present)

@@ -13,6 +13,8 @@ mod gpu;
 mod low_rank;
 #[path = "kernels/precision.rs"]
 mod precision;
+#[path = "kernels/quantized.rs"]
+mod quantized;
 #[path = "kernels/rows.rs"]
 mod rows;
 

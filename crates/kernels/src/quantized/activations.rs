@@ -3,6 +3,9 @@
 use super::blocks::BLOCK;
 use crate::cpu::{parallel, vectorized};
 
+/// A block whose values are all below this has an inverse scale that is not finite, or nearly.
+const LEAST: f32 = 128.0 / f32::MAX;
+
 /// Blocks that a task rounds.
 const TASK_BLOCKS: usize = 512;
 
@@ -87,8 +90,8 @@ vectorized! {
                 width /= 2;
             }
             let largest = largest[0];
-            // Below this the inverse would not be finite; such a block is zero in eight bits next to any other.
-            let inverse = if largest < f32::MIN_POSITIVE { 0.0 } else { 127.0 / largest };
+            // Such a block is zero in eight bits next to any other.
+            let inverse = if largest < LEAST { 0.0 } else { 127.0 / largest };
             for (integer, value) in integers.iter_mut().zip(block) {
                 *integer = (value * inverse).round_ties_even() as i32 as i8;
             }

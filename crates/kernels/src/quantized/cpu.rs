@@ -20,7 +20,11 @@ mod avx2;
     reason = "an iterator's closure is compiled without the instructions of its function"
 )]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod avx_vnni;
 mod floats;
+#[cfg(target_arch = "x86_64")]
+mod floats256;
 #[cfg(target_arch = "x86_64")]
 #[expect(
     clippy::needless_range_loop,
@@ -47,6 +51,9 @@ pub(super) enum Instructions {
     /// `vpdpbusd` on 64 bytes.
     #[cfg(target_arch = "x86_64")]
     Avx512Vnni,
+    /// `vpdpbusd` on 32 bytes.
+    #[cfg(target_arch = "x86_64")]
+    AvxVnni,
     /// `vpmaddubsw` on 32 bytes.
     #[cfg(target_arch = "x86_64")]
     Avx2,
@@ -62,6 +69,9 @@ impl Instructions {
             if avx512::is_present() {
                 return Self::Avx512Vnni;
             }
+            if avx_vnni::is_present() {
+                return Self::AvxVnni;
+            }
             if avx2::is_present() {
                 return Self::Avx2;
             }
@@ -69,13 +79,14 @@ impl Instructions {
         Self::Portable
     }
 
-    /// All that this CPU has, for tests.
+    /// All that this CPU has, the widest last, for tests.
     #[cfg(test)]
     pub(super) fn all() -> Vec<Self> {
         let mut all = vec![Self::Portable];
         #[cfg(target_arch = "x86_64")]
         {
             all.extend(avx2::is_present().then_some(Self::Avx2));
+            all.extend(avx_vnni::is_present().then_some(Self::AvxVnni));
             all.extend(avx512::is_present().then_some(Self::Avx512Vnni));
         }
         all
@@ -85,7 +96,7 @@ impl Instructions {
     fn columns(self) -> usize {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => avx2::HALF,
+            Self::AvxVnni | Self::Avx2 => avx2::HALF,
             _ => COLUMNS,
         }
     }
@@ -160,12 +171,12 @@ fn task_columns(m: usize, n: usize, k: usize) -> usize {
     share.div_ceil(share.div_ceil(TASK_COLUMNS)).next_multiple_of(COLUMNS)
 }
 
-/// What the sums of each row and block begin at: the part of what [`added`](avx512::added) was added to the weights for.
+/// What the sums of each row and block begin at: the part of what [`added`](avx2::added) was added to the weights for.
 fn starts(instructions: Instructions, x: &Activations, weight: Matrix<'_>) -> Vec<i32> {
     match instructions {
         #[cfg(target_arch = "x86_64")]
-        Instructions::Avx512Vnni => {
-            let added = avx512::added(weight.kind);
+        Instructions::Avx512Vnni | Instructions::AvxVnni => {
+            let added = avx2::added(weight.kind);
             let (halves, _) = x.halves.as_chunks::<2>();
             if weight.kind.has_two_scales() {
                 x.halves.iter().map(|sum| -added * sum).collect()
@@ -192,7 +203,9 @@ impl Product<'_> {
             #[cfg(target_arch = "x86_64")]
             Instructions::Avx512Vnni => avx512::pack(self.weight, columns, panel),
             #[cfg(target_arch = "x86_64")]
-            Instructions::Avx2 => avx2::pack(self.weight, columns, panel),
+            Instructions::AvxVnni => avx2::pack::<true>(self.weight, columns, panel),
+            #[cfg(target_arch = "x86_64")]
+            Instructions::Avx2 => avx2::pack::<false>(self.weight, columns, panel),
             Instructions::Portable => {}
         }
     }
@@ -203,7 +216,9 @@ impl Product<'_> {
             #[cfg(target_arch = "x86_64")]
             Instructions::Avx512Vnni => avx512::rows(self.weight.kind, self.x, &self.starts, panel, rows, sums),
             #[cfg(target_arch = "x86_64")]
-            Instructions::Avx2 => avx2::rows(self.weight.kind, self.x, panel, rows, sums),
+            Instructions::AvxVnni => avx_vnni::rows(self.weight.kind, self.x, &self.starts, panel, rows, sums),
+            #[cfg(target_arch = "x86_64")]
+            Instructions::Avx2 => avx2::rows(self.weight.kind, self.x, &self.starts, panel, rows, sums),
             Instructions::Portable => {
                 for (i, sums) in sums.iter_mut().enumerate().take(rows[1]) {
                     for (j, sum) in sums.iter_mut().enumerate().take(columns) {

@@ -31,12 +31,18 @@ fn product_of(instructions: Instructions, x: &[f32], weight: &QuantizedMatrix, w
     product_with(instructions, x, weight.matrix(), epilogue, &mut fused);
     let mut plain = vec![f32::NAN; rows * weight.rows];
     reference::product(x, weight.matrix(), epilogue, &mut plain);
-    assert_eq!(
-        fused.iter().map(|x| x.to_bits()).collect::<Vec<_>>(),
-        plain.iter().map(|x| x.to_bits()).collect::<Vec<_>>(),
-        "{instructions:?}, {weight:?}, {rows} rows"
-    );
+    // Of what is not a number only that it is none is defined.
+    let bits = |y: &[f32]| -> Vec<u32> {
+        let numbers = y.iter().map(|y| if y.is_nan() { f32::NAN } else { *y });
+        numbers.map(f32::to_bits).collect()
+    };
+    assert_eq!(bits(&fused), bits(&plain), "{instructions:?}, {weight:?}, {rows} rows");
     fused
+}
+
+#[test]
+fn the_widest_instructions_of_the_cpu_are_chosen() {
+    assert_eq!(Instructions::all().last(), Some(&Instructions::of_this_cpu()));
 }
 
 #[test]
@@ -65,6 +71,44 @@ fn fused_products_equal_the_reference_bit_for_bit_on_all_instructions() {
                     &matrix(kind, 6, columns, 7),
                     true,
                 );
+            }
+        }
+    }
+}
+
+/// Where the halves of a block are: scales, and minima where the type has them.
+fn halves_of(kind: WeightType) -> &'static [usize] {
+    match kind {
+        WeightType::Q4K | WeightType::Q5K => &[0, 2],
+        WeightType::Q6K => &[208],
+        _ => &[0],
+    }
+}
+
+/// Files may hold integers that rounding never gives, such as -128.
+#[test]
+fn all_integers_that_a_block_can_hold_are_multiplied_exactly() {
+    for kind in WeightType::ALL.into_iter().filter(|kind| kind.is_integer()) {
+        let (values, block) = kind.block();
+        let columns = 2 * values.max(96).next_multiple_of(values);
+        for (rows, fill) in [(19, None), (9, Some(0x00)), (9, Some(0x80)), (9, Some(0xff))] {
+            let of_drawn = |x: f32| (x * 1e6) as i32 as u8;
+            let mut bytes: Vec<u8> = drawn(rows * columns / values * block, 9)
+                .into_iter()
+                .map(|x| fill.unwrap_or_else(|| of_drawn(x)))
+                .collect();
+            for block in bytes.chunks_exact_mut(block) {
+                for at in halves_of(kind) {
+                    block[*at..at + 2].copy_from_slice(&half::f16::from_f32(0.01).to_le_bytes());
+                }
+            }
+            let weight = QuantizedMatrix::from_bytes(Arc::new(bytes), kind, [rows, columns]).expect("fits");
+            for instructions in Instructions::all() {
+                for activation in [1.0, -1.0] {
+                    // The largest activations, of one sign.
+                    product_of(instructions, &vec![activation; 3 * columns], &weight, false);
+                }
+                product_of(instructions, &drawn(5 * columns, 12), &weight, false);
             }
         }
     }
@@ -134,15 +178,33 @@ fn blocks_are_llama_cpps() {
 }
 
 #[test]
-fn a_value_that_is_not_a_number_is_seen_in_its_row_only() {
+fn a_value_that_is_not_finite_is_seen_in_its_row_only() {
+    for instructions in Instructions::all() {
+        for kind in WeightType::ALL {
+            let columns = 2 * kind.block().0.max(32);
+            let weight = matrix(kind, 8, columns, 1);
+            for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                let mut x = drawn(2 * columns, 2);
+                x[3] = value;
+                let y = product_of(instructions, &x, &weight, false);
+                let (first, second) = y.split_at(8);
+                assert!(
+                    first.iter().all(|y| !y.is_finite()) && second.iter().all(|y| y.is_finite()),
+                    "{instructions:?}, {kind}, {value}: {y:?}"
+                );
+            }
+        }
+    }
+}
+
+/// Of a block whose largest value is so small, the inverse scale is beyond all floats.
+#[test]
+fn tiny_activations_are_zero_in_eight_bits() {
     let weight = matrix(WeightType::Q8_0, 8, 64, 1);
-    let mut x = drawn(2 * 64, 2);
-    x[3] = f32::NAN;
-    let y = product_of(Instructions::of_this_cpu(), &x, &weight, false);
-    assert!(
-        y[..8].iter().all(|y| y.is_nan()) && y[8..].iter().all(|y| y.is_finite()),
-        "{y:?}"
-    );
+    for tiny in [1e-37, 2e-38, f32::MIN_POSITIVE / 4.0] {
+        let y = product_of(Instructions::of_this_cpu(), &[tiny; 64], &weight, false);
+        assert!(y.iter().all(|y| *y == 0.0), "{tiny}: {y:?}");
+    }
 }
 
 #[test]

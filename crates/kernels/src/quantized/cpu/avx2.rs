@@ -1,4 +1,4 @@
-//! Products of integers with AVX2: a panel of eight columns, four neighbors of each in every lane.
+//! Products of integers with AVX2: a panel of eight columns, four neighbors of each in every lane. AVX-VNNI shares all but the dot product.
 
 use std::arch::x86_64::*;
 
@@ -10,6 +10,9 @@ use crate::quantized::blocks::{BLOCK, WeightType, q4k_scales};
 
 /// Columns of a panel, half of those that a line has room for.
 pub(super) const HALF: usize = COLUMNS / 2;
+
+/// Rows of a tile.
+pub(super) const AT_ONCE: usize = 4;
 
 /// The types as constants of functions.
 pub(super) const Q8_0: u8 = 0;
@@ -37,15 +40,25 @@ pub(super) fn is_present() -> bool {
     is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
 }
 
-/// Calls a function for a type as a constant.
+/// What is added to the integers of a type in a panel, because one factor of `vpdpbusd` must be without a sign.
+pub(super) const fn added(kind: WeightType) -> i32 {
+    match kind {
+        WeightType::Q8_0 => 128,
+        WeightType::Q4_0 => 8,
+        WeightType::Q6K => 32,
+        _ => 0,
+    }
+}
+
+/// Calls a function for a type as a constant, and for another constant where one is given.
 macro_rules! for_kind {
-    ($function:ident, $weight:expr, $arguments:tt) => {
+    ($function:ident $(::$constant:ident)?, $weight:expr, $arguments:tt) => {
         match $weight.kind {
-            WeightType::Q8_0 => $function::<{ Q8_0 }> $arguments,
-            WeightType::Q4_0 => $function::<{ Q4_0 }> $arguments,
-            WeightType::Q4K => $function::<{ Q4K }> $arguments,
-            WeightType::Q5K => $function::<{ Q5K }> $arguments,
-            WeightType::Q6K => $function::<{ Q6K }> $arguments,
+            WeightType::Q8_0 => $function::<{ Q8_0 } $(, $constant)?> $arguments,
+            WeightType::Q4_0 => $function::<{ Q4_0 } $(, $constant)?> $arguments,
+            WeightType::Q4K => $function::<{ Q4K } $(, $constant)?> $arguments,
+            WeightType::Q5K => $function::<{ Q5K } $(, $constant)?> $arguments,
+            WeightType::Q6K => $function::<{ Q6K } $(, $constant)?> $arguments,
             other => unreachable!("{other} has no integers"),
         }
     };
@@ -80,21 +93,117 @@ macro_rules! for_rows {
     };
 }
 
-pub(super) use {for_kind, for_kind_and_rows, for_rows};
+/// The products of a panel of eight columns by the function `dot` of the module, with its instructions and whether something is [`added`]
+/// to the weights. A macro, because a function that another one is given is not compiled into it with its instructions.
+macro_rules! products {
+    ($instructions:tt, $is_added:literal) => {
+        /// The sums of some rows and the columns of a panel. `starts` holds, per row and scale of a block, the sum of the activations times
+        /// what was added to the weights, negated; where nothing was, it is not read.
+        pub(super) fn rows(
+            kind: WeightType,
+            x: &Activations,
+            starts: &[i32],
+            panel: &[Line],
+            [row, rows]: [usize; 2],
+            sums: &mut [[f32; COLUMNS]; ROWS],
+        ) {
+            let blocks = x.columns / BLOCK;
+            let scales = if kind == WeightType::Q6K { 2 } else { 1 };
+            let read = if $is_added { x.rows() * blocks * scales } else { 0 };
+            assert!(0 < rows && rows <= ROWS && row + rows <= x.rows() && panel.len() >= blocks * STRIDE);
+            assert!(starts.len() >= read);
+            // SAFETY: this function is only chosen where `is_present`, and the assertions keep all reads within the operands.
+            unsafe {
+                // As many rows at a time as sums fit in the registers.
+                for first in (0..rows).step_by(AT_ONCE) {
+                    let sums = &mut sums[first..];
+                    let (at, count) = (row + first, AT_ONCE.min(rows - first));
+                    for_kind_and_rows!(tile, kind, count, (x, starts, panel.as_ptr(), at, sums));
+                }
+            }
+        }
 
-pub(super) fn pack(weight: Matrix<'_>, [first, columns]: [usize; 2], panel: &mut [Line]) {
+        /// # Safety
+        ///
+        /// Rows must be within the activations, the starts and the sums, and the panel must hold as many blocks.
+        #[target_feature(enable = $instructions)]
+        unsafe fn tile<const KIND: u8, const R: usize>(
+            x: &Activations,
+            starts: &[i32],
+            panel: *const Line,
+            row: usize,
+            sums: &mut [[f32; COLUMNS]],
+        ) {
+            let blocks = x.columns / BLOCK;
+            let mut totals = [_mm256_setzero_ps(); R];
+            let mut minima = [_mm256_setzero_ps(); R];
+            for block in 0..blocks {
+                // SAFETY: the block is within the panel and the rows.
+                unsafe {
+                    // Loops, not closures: a closure that another function calls is not compiled into this one with its instructions.
+                    let from = panel.add(block * STRIDE);
+                    let parts = if KIND == Q6K { 2 } else { 1 };
+                    for part in 0..parts {
+                        let mut integers = [_mm256_setzero_si256(); R];
+                        if $is_added {
+                            for r in 0..R {
+                                let place = ((row + r) * blocks + block) * parts + part;
+                                integers[r] = _mm256_set1_epi32(*starts.get_unchecked(place));
+                            }
+                        }
+                        for i in part * 4..part * 4 + 8 / parts {
+                            let quad = _mm256_load_si256(from.add(i).cast());
+                            for r in 0..R {
+                                let place = ((row + r) * blocks + block) * BLOCK + 4 * i;
+                                let four = x.integers.as_ptr().add(place).cast::<i32>().read_unaligned();
+                                integers[r] = dot(integers[r], quad, _mm256_set1_epi32(four));
+                            }
+                        }
+                        let line = if part == 0 { SCALE } else { SECOND_SCALE };
+                        let scale = _mm256_load_ps(from.add(line).cast());
+                        for r in 0..R {
+                            let factor = _mm256_set1_ps(*x.scales.get_unchecked((row + r) * blocks + block));
+                            let scale = _mm256_mul_ps(scale, factor);
+                            totals[r] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(integers[r]), scale, totals[r]);
+                        }
+                    }
+                    if has_minimum(KIND) {
+                        let least = _mm256_load_ps(from.add(MINIMUM).cast());
+                        for r in 0..R {
+                            let sum = _mm256_set1_ps(*x.sums.get_unchecked((row + r) * blocks + block));
+                            minima[r] = _mm256_fmadd_ps(least, sum, minima[r]);
+                        }
+                    }
+                }
+            }
+            for r in 0..R {
+                // SAFETY: a row of sums has room for more lanes than a vector has.
+                unsafe { _mm256_storeu_ps(sums[r].as_mut_ptr(), _mm256_sub_ps(totals[r], minima[r])) };
+            }
+        }
+    };
+}
+
+pub(super) use {for_kind, for_kind_and_rows, for_rows, products};
+
+/// Unpacks some columns, from the first and how many; where `IS_ADDED`, with what is [`added`] to the integers of the type.
+pub(super) fn pack<const IS_ADDED: bool>(weight: Matrix<'_>, [first, columns]: [usize; 2], panel: &mut [Line]) {
     assert!(0 < columns && first + columns <= weight.rows && panel.len() >= weight.columns / BLOCK * STRIDE);
     // A column past the end is the last one again and is not used.
     let lines = std::array::from_fn(|i| weight.row(first + i.min(columns - 1)).as_ptr());
     // SAFETY: this function is only chosen where `is_present`; the rows and the panel are as long as the sizes say.
-    unsafe { for_kind!(pack_lines, weight, (weight, lines, panel.as_mut_ptr())) }
+    unsafe { for_kind!(pack_lines::IS_ADDED, weight, (weight, lines, panel.as_mut_ptr())) }
 }
 
 /// # Safety
 ///
 /// The lines are rows of the matrix, and the panel holds all their blocks.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn pack_lines<const KIND: u8>(weight: Matrix<'_>, lines: [*const u8; HALF], panel: *mut Line) {
+unsafe fn pack_lines<const KIND: u8, const IS_ADDED: bool>(
+    weight: Matrix<'_>,
+    lines: [*const u8; HALF],
+    panel: *mut Line,
+) {
     let blocks = weight.columns / BLOCK;
     let (values, bytes) = kind(KIND).block();
     let parts = values / BLOCK;
@@ -121,9 +230,8 @@ unsafe fn pack_lines<const KIND: u8>(weight: Matrix<'_>, lines: [*const u8; HALF
                 Q4_0 => {
                     half_columns_of(&lines, at + 2, &mut quads);
                     for i in 0..4 {
-                        let high = _mm256_and_si256(_mm256_srli_epi16::<4>(quads[i]), low);
-                        quads[4 + i] = _mm256_sub_epi8(high, _mm256_set1_epi8(8));
-                        quads[i] = _mm256_sub_epi8(_mm256_and_si256(quads[i], low), _mm256_set1_epi8(8));
+                        quads[4 + i] = _mm256_and_si256(_mm256_srli_epi16::<4>(quads[i]), low);
+                        quads[i] = _mm256_and_si256(quads[i], low);
                     }
                 }
                 Q4K | Q5K => {
@@ -153,9 +261,20 @@ unsafe fn pack_lines<const KIND: u8>(weight: Matrix<'_>, lines: [*const u8; HALF
                     for i in 0..8 {
                         let nibble = _mm256_and_si256(_mm256_srl_epi16(quads[i], low_shift), low);
                         let high = _mm256_and_si256(_mm256_srl_epi16(high[i], high_shift), _mm256_set1_epi8(3));
-                        let both = _mm256_or_si256(nibble, _mm256_slli_epi16::<4>(high));
-                        quads[i] = _mm256_sub_epi8(both, _mm256_set1_epi8(32));
+                        quads[i] = _mm256_or_si256(nibble, _mm256_slli_epi16::<4>(high));
                     }
+                }
+            }
+            // Q8_0 is stored with a sign, the others without one.
+            let shift: i8 = match KIND {
+                Q8_0 if IS_ADDED => -128,
+                Q4_0 if !IS_ADDED => -8,
+                Q6K if !IS_ADDED => -32,
+                _ => 0,
+            };
+            if shift != 0 {
+                for quad in &mut quads {
+                    *quad = _mm256_add_epi8(*quad, _mm256_set1_epi8(shift));
                 }
             }
             for i in 0..8 {
@@ -242,86 +361,18 @@ unsafe fn half_columns_of(lines: &[*const u8; HALF], at: usize, quads: &mut [__m
     quads[3] = _mm256_unpackhi_epi64(ab_high, cd_high);
 }
 
-/// The sums of some rows and the columns of a panel.
-pub(super) fn rows(
-    kind: WeightType,
-    x: &Activations,
-    panel: &[Line],
-    [row, rows]: [usize; 2],
-    sums: &mut [[f32; COLUMNS]; ROWS],
-) {
-    assert!(0 < rows && rows <= ROWS && row + rows <= x.rows() && panel.len() >= x.columns / BLOCK * STRIDE);
-    // SAFETY: this function is only chosen where `is_present`, and the assertion keeps all reads within the operands.
-    unsafe {
-        // As many rows at a time as sums fit in the registers.
-        for first in (0..rows).step_by(AT_ONCE) {
-            let sums = &mut sums[first..];
-            let at = row + first;
-            for_kind_and_rows!(tile, kind, AT_ONCE.min(rows - first), (x, panel.as_ptr(), at, sums));
-        }
-    }
+/// The dot products of four weights and activations, added to the lanes of `sum`.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn dot(sum: __m256i, weights: __m256i, activations: __m256i) -> __m256i {
+    // The first factor must be without a sign, so that of the weight goes to the activation. The sum of two products stays within 16 bits
+    // because an activation is at most 127.
+    let signed = _mm256_sign_epi8(activations, weights);
+    let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(weights), signed);
+    _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
 }
 
-/// Rows of a tile.
-const AT_ONCE: usize = 4;
-
-/// # Safety
-///
-/// Rows must be within the activations and the sums, and the panel must hold as many blocks.
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn tile<const KIND: u8, const R: usize>(
-    x: &Activations,
-    panel: *const Line,
-    row: usize,
-    sums: &mut [[f32; COLUMNS]],
-) {
-    let blocks = x.columns / BLOCK;
-    let ones = _mm256_set1_epi16(1);
-    let mut totals = [_mm256_setzero_ps(); R];
-    let mut minima = [_mm256_setzero_ps(); R];
-    for block in 0..blocks {
-        // SAFETY: the block is within the panel and the rows.
-        unsafe {
-            // Loops, not closures: a closure that another function calls is not compiled into this one with its instructions.
-            let from = panel.add(block * STRIDE);
-            let parts = if KIND == Q6K { 2 } else { 1 };
-            for part in 0..parts {
-                let mut integers = [_mm256_setzero_si256(); R];
-                for i in part * 4..part * 4 + 8 / parts {
-                    let quad = _mm256_load_si256(from.add(i).cast());
-                    let sizes = _mm256_abs_epi8(quad);
-                    for r in 0..R {
-                        let place = ((row + r) * blocks + block) * BLOCK + 4 * i;
-                        let four = x.integers.as_ptr().add(place).cast::<i32>().read_unaligned();
-                        // The first factor must be without a sign, so that of the weight goes to the activation. The sum of two products
-                        // stays within 16 bits because an activation is at most 127.
-                        let signed = _mm256_sign_epi8(_mm256_set1_epi32(four), quad);
-                        let fours = _mm256_madd_epi16(_mm256_maddubs_epi16(sizes, signed), ones);
-                        integers[r] = _mm256_add_epi32(integers[r], fours);
-                    }
-                }
-                let line = if part == 0 { SCALE } else { SECOND_SCALE };
-                let scale = _mm256_load_ps(from.add(line).cast());
-                for r in 0..R {
-                    let factor = _mm256_set1_ps(*x.scales.get_unchecked((row + r) * blocks + block));
-                    let scale = _mm256_mul_ps(scale, factor);
-                    totals[r] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(integers[r]), scale, totals[r]);
-                }
-            }
-            if has_minimum(KIND) {
-                let least = _mm256_load_ps(from.add(MINIMUM).cast());
-                for r in 0..R {
-                    let sum = _mm256_set1_ps(*x.sums.get_unchecked((row + r) * blocks + block));
-                    minima[r] = _mm256_fmadd_ps(least, sum, minima[r]);
-                }
-            }
-        }
-    }
-    for r in 0..R {
-        // SAFETY: a row of sums has room for more lanes than a vector has.
-        unsafe { _mm256_storeu_ps(sums[r].as_mut_ptr(), _mm256_sub_ps(totals[r], minima[r])) };
-    }
-}
+products!("avx2,fma,f16c", false);
 
 /// # Safety
 ///

@@ -18,16 +18,6 @@ pub(super) fn is_present() -> bool {
         && is_x86_feature_detected!("avx512vnni")
 }
 
-/// What is added to the integers of a type in a panel, because one factor of `vpdpbusd` must be without a sign.
-pub(super) const fn added(kind: WeightType) -> i32 {
-    match kind {
-        WeightType::Q8_0 => 128,
-        WeightType::Q4_0 => 8,
-        WeightType::Q6K => 32,
-        _ => 0,
-    }
-}
-
 pub(super) fn pack(weight: Matrix<'_>, [first, columns]: [usize; 2], panel: &mut [Line]) {
     assert!(0 < columns && first + columns <= weight.rows && panel.len() >= weight.columns / BLOCK * STRIDE);
     // A column past the end is the last one again and is not used.

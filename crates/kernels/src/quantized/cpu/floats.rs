@@ -33,7 +33,6 @@ pub(super) fn product(
     let columns = task_columns(m, n, k);
     // A row of unpacked weights is whole lanes, the last ones zeros.
     let stride = k.next_multiple_of(FLOAT_LANES);
-    let is_halves = matches!(weight.kind, WeightType::F16 | WeightType::Bf16);
     let out = parallel::Parts::new(y);
     parallel::for_each(n.div_ceil(columns), |task| {
         let from = task * columns;
@@ -43,11 +42,11 @@ pub(super) fn product(
             for panel in (from..to).step_by(COLUMNS) {
                 let panel_end = to.min(panel + COLUMNS);
                 // Few rows read the weights as they are stored: unpacking them would cost more than widening them twice.
-                let source = match instructions {
+                let source = match (instructions, weight.kind) {
                     #[cfg(target_arch = "x86_64")]
-                    Instructions::Avx512Vnni if is_halves && m <= 2 * ROWS => None,
+                    (Instructions::Avx512Vnni, WeightType::F16 | WeightType::Bf16) if m <= 2 * ROWS => None,
                     _ => {
-                        unpack(weight, panel..panel_end, stride, unpacked);
+                        unpack(instructions, weight, panel..panel_end, stride, unpacked);
                         Some(&unpacked[..])
                     }
                 };
@@ -70,14 +69,24 @@ pub(super) fn product(
 }
 
 /// Some rows of W in single precision.
-fn unpack(weight: Matrix<'_>, columns: std::ops::Range<usize>, stride: usize, unpacked: &mut [f32]) {
+fn unpack(
+    instructions: Instructions,
+    weight: Matrix<'_>,
+    columns: std::ops::Range<usize>,
+    stride: usize,
+    unpacked: &mut [f32],
+) {
     for (column, values) in columns.zip(unpacked.chunks_exact_mut(stride)) {
         let (values, rest) = values.split_at_mut(weight.columns);
         rest.fill(0.0);
-        match weight.kind {
+        match (instructions, weight.kind) {
             #[cfg(target_arch = "x86_64")]
-            WeightType::F16 | WeightType::Bf16 if super::avx512::is_present() => {
+            (Instructions::Avx512Vnni, WeightType::F16 | WeightType::Bf16) => {
                 super::floats512::unpack(weight.kind, weight.row(column), values);
+            }
+            #[cfg(target_arch = "x86_64")]
+            (Instructions::AvxVnni | Instructions::Avx2, WeightType::F16 | WeightType::Bf16) => {
+                super::floats256::unpack(weight.kind, weight.row(column), values);
             }
             _ => weight.kind.decode(weight.row(column), values),
         }
