@@ -51,7 +51,7 @@ pub fn is_asked_to_stop() -> bool {
 }
 
 /// Makes room for what a verb will write to `out` in one step: what interrupted processes left on their way there goes now, and what this one
-/// has begun goes when it is interrupted.
+/// has begun goes when it is interrupted, with the folders that it made for it.
 ///
 /// # Errors
 ///
@@ -59,9 +59,15 @@ pub fn is_asked_to_stop() -> bool {
 pub fn clean_up(out: &Path) -> Result<(), Failure> {
     taal_store::remove_leftovers_of(out)?;
     let out = out.to_path_buf();
+    let is_missing = |folder: &&Path| !folder.as_os_str().is_empty() && !taal_store::exists(folder);
+    let folders = out.ancestors().skip(1).take_while(is_missing);
+    let folders: Vec<_> = folders.map(Path::to_path_buf).collect();
     Ok(ctrlc::set_handler(move || {
         // The program ends in any case; the next one removes what is left.
         let _ = taal_store::remove_unfinished_of(&out);
+        for folder in &folders {
+            let _ = taal_store::remove_dir_if_empty(folder);
+        }
         exit(i32::from(INTERRUPTED));
     })?)
 }

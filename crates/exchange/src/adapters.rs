@@ -8,6 +8,7 @@ use serde::Serialize;
 use taal_inference::{InferenceError, LanguageModel, adapter_dir};
 use taal_model::hugging_face;
 use taal_model::{Activation, ForwardOptions, Transformer, WeightFormat};
+use taal_store::NewFolders;
 
 use crate::models::{Exported, Target, export_opened, open_model, refuse_existing};
 use crate::{ExchangeError, Result};
@@ -93,16 +94,21 @@ pub fn merge_adapter(
         (Target::Gguf, Activation::Gelu) => GELU_TOLERANCE,
         _ => MERGE_TOLERANCE,
     };
+    // Made here, because what is written goes again where the comparison fails.
+    let folders = NewFolders::above(out)?;
     let exported = export_opened(lm, &base, target, format, out)?;
     let difference = open_model(out, device).and_then(|written| difference(&written.model, &expected));
     match difference {
-        Ok(difference) if difference <= tolerance => Ok(Merged {
-            base,
-            adapter: adapter.to_path_buf(),
-            exported,
-            difference,
-            rounding,
-        }),
+        Ok(difference) if difference <= tolerance => {
+            folders.keep();
+            Ok(Merged {
+                base,
+                adapter: adapter.to_path_buf(),
+                exported,
+                difference,
+                rounding,
+            })
+        }
         found => {
             match taal_store::is_dir(out) {
                 true => taal_store::retire_dir(out)?,

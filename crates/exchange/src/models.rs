@@ -10,7 +10,7 @@ use serde::Serialize;
 use taal_inference::{Ends, InferenceError, LanguageModel, check_tokenizer, model_dir, sentence_files};
 use taal_model::hugging_face::{self, CONFIG_FILE, Companions, Family, SpecialIds, TranslationFacts};
 use taal_model::{Activation, RopeScaling, Transformer, WeightFormat};
-use taal_store::{AtomicDir, FileFormat, LineEnds, Map};
+use taal_store::{AtomicDir, FileFormat, LineEnds, Map, NewFolders};
 use taal_tokenizer::chat::ChatFiles;
 use taal_tokenizer::{ImportOptions, Tokenizer};
 
@@ -228,17 +228,21 @@ pub fn import_model_as<'a>(
     };
     let (model, notes) = match (weights, halves) {
         // Then they are not kept as they were unpacked.
-        (Some(format), _) => (model.with_weights(format)?, Vec::new()),
+        (Some(format), _) => {
+            let note = format.note(model.config(), &taal_model::parameters::list(&model));
+            (model.with_weights(format)?, note.into_iter().collect())
+        }
         (None, Some(format)) => (model.with_weights(format)?, notes),
         (None, None) => (model, notes),
     };
-    make_parent(out)?;
+    let folders = NewFolders::above(out)?;
     let sentence = match source {
         Source::HuggingFace => own_files(&model_dir(from)?, model.config().d_model)?,
         _ => Vec::new(),
     };
     let others = other_files(&chat, sentence, tokenizer.as_ref());
     save(&model, tokenizer.as_ref(), special_ids, line_ends, others, out)?;
+    folders.keep();
     Ok(Imported {
         source,
         family: family_name(&model),
@@ -311,7 +315,7 @@ pub(crate) fn export_opened(
     if let (Target::HuggingFace, Some(format)) = (target, format) {
         lm = lm.with_weights(format)?;
     }
-    make_parent(out)?;
+    let folders = NewFolders::above(out)?;
     let mut weights = out.to_path_buf();
     match target {
         Target::HuggingFace => {
@@ -383,6 +387,7 @@ pub(crate) fn export_opened(
                 .push("llama2.c keeps the tokenizer in another file, which is not written".to_string());
         }
     }
+    folders.keep();
     exported.bytes = taal_store::file_size_bytes(&weights)?;
     Ok(exported)
 }
@@ -395,14 +400,6 @@ pub(crate) fn refuse_existing(out: &Path) -> Result<()> {
         }
         .into()),
         false => Ok(()),
-    }
-}
-
-/// Creates the parent folders of the output.
-fn make_parent(out: &Path) -> Result<()> {
-    match out.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        Some(parent) => Ok(taal_store::create_dir_all(parent)?),
-        None => Ok(()),
     }
 }
 

@@ -149,8 +149,10 @@ pub(crate) struct Conversations {
 impl Conversations {
     /// Opens those of a folder, which is made where it does not exist.
     pub(crate) fn open(folder: &Path) -> taal_store::Result<Self> {
-        taal_store::create_dir_all(folder)?;
-        let table = Table::open(&folder.join(FILE))?;
+        let file = folder.join(FILE);
+        let folders = taal_store::NewFolders::above(&file)?;
+        let table = Table::open(&file)?;
+        folders.keep();
         Ok(Self { table })
     }
 

@@ -136,6 +136,11 @@ pub fn is_file(path: &Path) -> bool {
 ///
 /// [`Error::AlreadyExists`] when another kind of file is in the way, [`Error::NoSpace`] or [`Error::Io`].
 pub fn create_dir_all(dir: &Path) -> Result<()> {
+    create_missing(dir, &mut Vec::new())
+}
+
+/// The same; what it made is added to `made`, also where it fails, a parent before what is in it.
+pub(crate) fn create_missing(dir: &Path, made: &mut Vec<PathBuf>) -> Result<()> {
     if disk::is_dir(dir) {
         return Ok(());
     }
@@ -147,12 +152,13 @@ pub fn create_dir_all(dir: &Path) -> Result<()> {
     let parent = parent_of(dir);
     // If the parent is the directory itself, a root is missing; the system's error explains it.
     if parent != dir {
-        create_dir_all(&parent)?;
+        create_missing(&parent, made)?;
     }
     match disk::create_dir(dir) {
+        Ok(()) => made.push(dir.to_path_buf()),
         // Another process may have created it since the check.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && disk::is_dir(dir) => {}
-        other => other.map_err(|source| Error::io("create directory", dir, source))?,
+        Err(source) => return Err(Error::io("create directory", dir, source)),
     }
     if is_broken("create-dir-fsync") {
         return Ok(());

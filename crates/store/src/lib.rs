@@ -4,6 +4,7 @@
 //! possible; no other library crate opens files for writing:
 //!
 //! - [`write_atomic`], [`AtomicFile`] and [`AtomicDir`]: the final name shows either the old state or the complete new one;
+//! - [`NewFolders`]: the parent folders of an output, which go again where it does not come;
 //! - [`Manifest`]: sizes and BLAKE3 hashes of a directory's files, verified before anything in it is used;
 //! - [`RunLock`]: one process per directory; the kernel releases the lock when the process ends for any reason;
 //! - [`AppendLog`]: one line per record; a torn last line after a crash is dropped;
@@ -53,6 +54,7 @@ mod lock;
 mod manifest;
 mod map;
 mod mutants;
+mod new_folders;
 mod quotes;
 mod reading;
 mod rel_path;
@@ -77,6 +79,7 @@ pub use manifest::{FileEntry, Manifest};
 pub use map::{Map, MapPart};
 #[doc(hidden)]
 pub use mutants::is_broken;
+pub use new_folders::NewFolders;
 pub use quotes::misquoted;
 pub use reading::{Reader, Reread, read, read_text};
 pub use rel_path::RelPath;

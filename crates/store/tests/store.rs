@@ -15,6 +15,8 @@ mod link;
 mod lock;
 #[path = "store/manifest.rs"]
 mod manifest;
+#[path = "store/new_folders.rs"]
+mod new_folders;
 #[path = "store/reading.rs"]
 mod reading;
 #[path = "store/rel_path.rs"]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use serde::Deserialize;
 use taal_exchange::gguf::{self, TokenKind, Vocabulary};
-use taal_exchange::{ExchangeError, Source, Target, export_model, import_model};
+use taal_exchange::{ExchangeError, Source, Target, TokenizerChoice, export_model, import_model};
 use taal_inference::{GenerateOptions, LanguageModel, Prompt, Sampling, generate};
 use taal_model::hugging_face::{self, Companions};
 use taal_model::{TransformerConfig, WeightFormat, parameters};
@@ -321,7 +321,7 @@ fn tokenizers_that_llama_cpp_does_not_support_are_refused_and_leave_no_file() {
     for kind in [Kind::WordPiece, Kind::Unigram, Kind::Word] {
         let dir = folder.path().join(kind.to_string());
         save_with(&trained(kind, &[corpus]), &dir);
-        let file = folder.path().join("model.gguf");
+        let file = folder.path().join("new/folders/model.gguf");
         let error =
             export_model(&dir, Target::Gguf, Some(WeightFormat::F32), &file, &Device::flex()).expect_err("a refusal");
         assert!(matches!(error, ExchangeError::Inexpressible { .. }), "{kind}: {error}");
@@ -330,8 +330,30 @@ fn tokenizers_that_llama_cpp_does_not_support_are_refused_and_leave_no_file() {
             message.contains("tokenizer.json") && message.contains("llama.cpp"),
             "{kind}: {message}"
         );
-        assert!(!file.exists(), "{kind}");
+        assert!(!folder.path().join("new").exists(), "{kind}");
     }
+}
+
+#[test]
+fn an_export_or_import_that_fails_leaves_no_new_folder() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path().join("gpt2");
+    let config = TransformerConfig::gpt2(size(23, 13, 1, 2, 16));
+    hugging_face::save(&tiny::model(&config, 5), &dir, Companions::default()).expect("a saved model");
+    // A module that Taal lacks, which is seen when the model's other files are copied; llama2.c has no learned positions.
+    let modules = r#"[{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Dense"}]"#;
+    std::fs::write(dir.join("modules.json"), modules).expect("a file");
+    let (new, device) = (folder.path().join("new"), Device::flex());
+    let out = new.join("folders/out");
+    for target in [Target::Llama2c, Target::HuggingFace] {
+        export_model(&dir, target, None, &out, &device).expect_err("a refusal");
+        assert!(!new.exists(), "{target}");
+    }
+    import_model(&dir, TokenizerChoice::Without, &out, &device).expect_err("a refusal");
+    assert!(!new.exists(), "import");
+    // What succeeds makes them.
+    export_model(&dir, Target::Gguf, None, &out, &device).expect("a file");
+    assert!(out.exists());
 }
 
 #[test]

@@ -97,12 +97,12 @@ impl Settings {
     ///
     /// The store's.
     pub fn write(&self, path: &Path) -> Result<()> {
-        if let Some(directory) = path.parent() {
-            taal_store::create_dir_all(directory)?;
-        }
+        let folders = taal_store::NewFolders::above(path)?;
         let text = serde_json::to_string_pretty(self)
             .map_err(|error| taal_store::Error::io("write settings to", path, error.into()))?;
-        Ok(taal_store::write_atomic(path, (text + "\n").as_bytes())?)
+        taal_store::write_atomic(path, (text + "\n").as_bytes())?;
+        folders.keep();
+        Ok(())
     }
 
     /// The settings of a machine.
