@@ -8,7 +8,7 @@ use taal_attention::{CrossAttention, MultiHeadAttention};
 use taal_kernels::{Dense, KernelError, QuantizedMatrix, WeightType, encode_q5_0, q8_0_of_q5_0};
 
 use crate::ModelError;
-use crate::config::TransformerConfig;
+use crate::config::{Mixer, TransformerConfig};
 use crate::feed_forward::FeedForward;
 use crate::head::Head;
 use crate::parameters;
@@ -288,7 +288,8 @@ fn saved_bytes(matrix: &QuantizedMatrix) -> u64 {
 }
 
 impl WeightFormat {
-    /// What to say of matrices whose rows are not whole blocks of the type that the format gives them; none where all are.
+    /// What to say of matrices whose rows are not whole blocks of the type that the format gives them, and of an LSTM's, which it leaves as
+    /// they are; none where all have their type.
     pub fn note(self, config: &TransformerConfig, found: &[parameters::ParameterInfo]) -> Option<String> {
         let matrices = found.iter().filter(|info| can_be_quantized(&info.name));
         let mut replaced: BTreeMap<(String, String, usize), usize> = BTreeMap::new();
@@ -307,7 +308,7 @@ impl WeightFormat {
                 }
             }
         }
-        let parts: Vec<String> = replaced
+        let mut parts: Vec<String> = replaced
             .into_iter()
             .map(|((wanted, got, width), count)| {
                 let matrices = if count == 1 {
@@ -318,6 +319,9 @@ impl WeightFormat {
                 format!("{matrices} {got} instead of {wanted}, whose blocks rows of {width} numbers do not fill")
             })
             .collect();
+        if self != Self::F32 && config.mixer == Mixer::Lstm {
+            parts.push("the matrices of the LSTM's gates stay F32".to_owned());
+        }
         (!parts.is_empty()).then(|| parts.join("; "))
     }
 }

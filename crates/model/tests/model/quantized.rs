@@ -122,6 +122,24 @@ fn the_loss_of_rounded_weights_is_that_of_their_logits() {
     assert_eq!(loss.to_bits(), expected.to_bits());
 }
 
+#[test]
+fn an_lstm_keeps_its_gates_in_f32_and_a_note_says_so() {
+    let model = TransformerConfig::lstm(size(50, 40, 2, 1, 64))
+        .init(3, &Device::flex())
+        .unwrap();
+    let note = |format: WeightFormat| format.note(model.config(), &parameters::list(&model));
+    assert_eq!(note(WeightFormat::F32), None);
+    for format in [WeightFormat::F16, WeightFormat::Q8_0] {
+        let said = note(format).expect("a note");
+        assert_eq!(said, "the matrices of the LSTM's gates stay F32");
+        let rounded = model.clone().with_weights(format).unwrap();
+        assert_eq!(
+            Vec::from_iter(rounded.quantized().into_keys()),
+            ["token_embedding.weight"]
+        );
+    }
+}
+
 /// Where llama-quantize puts which type, for a model whose rows are whole blocks of 256.
 #[test]
 fn formats_give_matrices_the_types_of_llama_quantize() {
