@@ -48,7 +48,7 @@ pub fn run(arguments: &EmbedArguments) -> Result<(), Failure> {
     if texts.is_empty() {
         return Err(anyhow::anyhow!("no text was given: name at least one, or a file with --lines").into());
     }
-    let lm = models::open_adapted(model, arguments.device.device, &arguments.adapter)?;
+    let lm = models::open_adapted_with(model, arguments.device.device, &arguments.adapter, arguments.weights)?;
     say_what_is_cut(&lm, texts.iter().map(String::as_str))?;
     for text in texts {
         let embedding = embed(&lm, &text, *arguments.pool)?;
@@ -86,7 +86,7 @@ pub fn similar(arguments: &SimilarArguments) -> Result<(), Failure> {
     let lines = arguments.lines.as_deref().map(lines).transpose()?;
     let (model, text) = arguments.asked.model_and_one_text("similar")?;
     let text = standard_input::text_or_stdin(text, arguments.raw)?;
-    let lm = models::open(model, arguments.device.device)?;
+    let lm = models::open_with(model, arguments.device.device, arguments.weights)?;
     let found = match lines {
         Some(lines) => nearest_lines(&lm, &text, lines, arguments)?,
         None => nearest_words(&lm, text.trim(), arguments)?,

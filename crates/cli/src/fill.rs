@@ -15,7 +15,7 @@ pub fn run(arguments: &FillArguments) -> Result<(), Failure> {
         whole_words: !arguments.pieces,
         rank: arguments.rank.clone(),
     };
-    let lm = models::open_adapted(model, arguments.device.device, &arguments.adapter)?;
+    let lm = models::open_adapted_with(model, arguments.device.device, &arguments.adapter, arguments.weights)?;
     let found = taal_inference::fill(&lm, &text, &options)?;
     if *arguments.json {
         return Ok(terminal::print_json(&found)?);

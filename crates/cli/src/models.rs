@@ -21,7 +21,7 @@ pub fn open(path: &Path, device: DeviceSpec) -> Result<LanguageModel, Failure> {
 }
 
 /// Opens a model with the adapter that was asked for.
-pub fn open_adapted(path: &Path, device: DeviceSpec, adapter: &AdapterArgument) -> Result<LanguageModel, Failure> {
+fn open_adapted(path: &Path, device: DeviceSpec, adapter: &AdapterArgument) -> Result<LanguageModel, Failure> {
     let lm = open(path, device)?;
     match &adapter.adapter {
         Some(adapter) => Ok(lm.with_adapter(path, adapter)?),

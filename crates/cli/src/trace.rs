@@ -40,7 +40,7 @@ pub fn run(arguments: &TraceArguments) -> Result<(), Failure> {
         (None, None) => return Err(asked.no_text("trace", model)),
     };
     let device = arguments.device.open()?;
-    let lm = models::open(model, arguments.device.device)?;
+    let lm = models::open_with(model, arguments.device.device, arguments.weights)?;
     let mut trace = match (&prompt, &arguments.target) {
         (Prompt::Text(source), Some(target)) => taal_insight::trace_pair(&lm, source, Some(target), &options)?,
         _ => taal_insight::trace(&lm, &prompt, &options)?,
@@ -52,7 +52,17 @@ pub fn run(arguments: &TraceArguments) -> Result<(), Failure> {
             .into_iter()
             .map(|step| (step, checkpoints.path(step)))
             .collect();
-        taal_insight::over_checkpoints(&mut trace, lm.tokenizer.as_ref(), run_dir, &dirs, &device, &options)?;
+        // Rounded as the traced model is, so that the newest of them answers alike.
+        let weights = arguments.weights.weights;
+        taal_insight::over_checkpoints(
+            &mut trace,
+            lm.tokenizer.as_ref(),
+            run_dir,
+            &dirs,
+            weights,
+            &device,
+            &options,
+        )?;
     }
     if let Some(path) = &arguments.html {
         let name = terminal::model_name(model);

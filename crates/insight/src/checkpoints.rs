@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 use taal_inference::{LanguageModel, Probe};
 use taal_metrics::{StepRecord, read_log};
-use taal_model::Capture;
+use taal_model::{Capture, WeightFormat};
 use taal_store::Manifest;
 use taal_store::layout::{LOG_NAME, MODEL_DIR};
 use taal_tokenizer::Tokenizer;
@@ -36,7 +36,7 @@ pub struct CheckpointGuess {
 }
 
 /// Adds to a trace the predictions of a run's checkpoints for its text, in their order. A checkpoint is a step and a directory,
-/// which is verified byte for byte before it is opened; the losses come from the run's log.
+/// which is verified byte for byte before it is opened; with a format, its weights are rounded to that. The losses come from the run's log.
 ///
 /// # Errors
 ///
@@ -46,6 +46,7 @@ pub fn over_checkpoints(
     tokenizer: Option<&Tokenizer>,
     run_dir: &Path,
     checkpoints: &[(u64, PathBuf)],
+    weights: Option<WeightFormat>,
     device: &Device,
     options: &TraceOptions,
 ) -> Result<()> {
@@ -67,6 +68,10 @@ pub fn over_checkpoints(
     for (step, dir) in checkpoints {
         Manifest::verify(dir)?;
         let lm = LanguageModel::open(&dir.join(MODEL_DIR), device)?;
+        let lm = match weights {
+            Some(format) => lm.with_weights(format)?,
+            None => lm,
+        };
         let is_same = match (&lm.tokenizer, tokenizer) {
             (Some(own), Some(traced)) => own.hash() == traced.hash(),
             _ => lm.vocab_size() == trace.model.vocab_size,

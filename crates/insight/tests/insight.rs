@@ -6,7 +6,8 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use taal_inference::{Decoder, FillOptions, LanguageModel, Prompt, TranslateOptions, fill, translate};
 use taal_insight::{Guess, InsightError, MAX_TOP, PageOptions, Token, Trace, TraceOptions, html, trace, trace_pair};
 use taal_model::{
-    EncoderConfig, ForwardOptions, Initialization, Mixer, ModelSize, PositionKind, TransformerConfig, parameters,
+    CacheType, EncoderConfig, ForwardOptions, Initialization, Mixer, ModelSize, PositionKind, TransformerConfig,
+    WeightFormat, parameters,
 };
 use taal_store::ErrorKind;
 use taal_tokenizer::{ImportOptions, Kind, Tokenizer, TrainerConfig};
@@ -141,6 +142,30 @@ fn logits_are_those_of_generating_bit_for_bit() {
         let logits = decoder.prefill(&IDS).unwrap();
         assert_eq!(trace.focus, [IDS.len() - 1]);
         assert_eq!(bits(&trace.predictions[0].logits), bits(&logits), "{name}");
+    }
+}
+
+/// Generating keeps keys and values of such a model in 16-bit floats; a trace has none that are kept.
+#[test]
+fn logits_of_a_model_in_fewer_bits_are_those_of_generating_with_a_cache_in_f32() {
+    for config in [
+        TransformerConfig::nanogpt(size(VOCAB_SIZE, CONTEXT, 3, 4, 32)),
+        TransformerConfig::llama(size(VOCAB_SIZE, CONTEXT, 2, 4, 64)),
+        TransformerConfig::lstm(size(VOCAB_SIZE, CONTEXT, 2, 1, 32)),
+    ] {
+        let exact = model(&config, None).model;
+        let unrounded = Decoder::new(&exact, true).unwrap().prefill(&IDS).unwrap();
+        for format in [WeightFormat::F16, WeightFormat::Q8_0, WeightFormat::Q4_0] {
+            let rounded = exact.clone().with_weights(format).unwrap();
+            let lm = LanguageModel::new(rounded.with_cache(CacheType::F32).unwrap(), None);
+            let trace = trace(&lm, &Prompt::Ids(IDS.to_vec()), &TraceOptions::default()).unwrap();
+            let mut decoder = Decoder::new(&lm.model, true).unwrap().with_expected_len(CONTEXT);
+            let logits = decoder.prefill(&IDS).unwrap();
+            assert_eq!(bits(&trace.predictions[0].logits), bits(&logits), "{format}");
+            assert_ne!(logits, unrounded, "{format}");
+            let last = trace.lens.last().and_then(|row| row.last()).unwrap();
+            assert_eq!(last.guesses, trace.predictions[0].guesses, "{format}");
+        }
     }
 }
 

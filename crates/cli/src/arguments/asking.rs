@@ -60,6 +60,8 @@ pub struct FillArguments {
     pub asked: ModelAndTexts,
     #[command(flatten)]
     pub adapter: AdapterArgument,
+    #[command(flatten)]
+    pub weights: WeightsArgument,
     /// Keep the line break at the end of standard input
     #[arg(long)]
     pub raw: bool,
@@ -91,6 +93,8 @@ pub struct EmbedArguments {
     pub asked: ModelAndTexts,
     #[command(flatten)]
     pub adapter: AdapterArgument,
+    #[command(flatten)]
+    pub weights: WeightsArgument,
     /// Keep the line break at the end of standard input
     #[arg(long)]
     pub raw: bool,
@@ -116,6 +120,8 @@ pub struct EmbedArguments {
 pub struct SimilarArguments {
     #[command(flatten)]
     pub asked: ModelAndTexts,
+    #[command(flatten)]
+    pub weights: WeightsArgument,
     /// Keep the line break at the end of standard input
     #[arg(long)]
     pub raw: bool,

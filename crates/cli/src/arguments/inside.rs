@@ -6,7 +6,7 @@ use clap::Args;
 use taal_exchange::Target;
 use taal_model::WeightFormat;
 
-use super::{DeviceArgument, JsonArgument, LanguageArgument, ModelAndTexts, ModelPlace, from_zero};
+use super::{DeviceArgument, JsonArgument, LanguageArgument, ModelAndTexts, ModelPlace, WeightsArgument, from_zero};
 
 /// `taal trace`
 #[derive(Debug, Args)]
@@ -21,6 +21,8 @@ use super::{DeviceArgument, JsonArgument, LanguageArgument, ModelAndTexts, Model
 pub struct TraceArguments {
     #[command(flatten)]
     pub asked: ModelAndTexts,
+    #[command(flatten)]
+    pub weights: WeightsArgument,
     /// Keep the line break at the end of standard input
     #[arg(long)]
     pub raw: bool,

@@ -81,6 +81,77 @@ fn weights_unpack_and_round_and_the_cache_has_a_type() {
 }
 
 #[test]
+fn fill_embed_similar_and_trace_round_weights_as_generate_does() {
+    let place = wide();
+    let masked = [
+        "tokenizer.kind=wordpiece",
+        "tokenizer.vocab_size=60",
+        "model.preset=bert",
+        "model.d_model=64",
+        "train.objective=masked",
+        "train.block_size=24",
+        "sample.prompts=[\"de kat krabt de [MASK]\"]",
+    ];
+    let more: Vec<&str> = masked.iter().flat_map(|setting| ["--set", setting]).collect();
+    let train = ["train", "--recipe", "tiny.toml", "--run-dir", "masked"];
+    done(place.taal(&[&train[..], &more].concat()));
+
+    let trace = ["trace", "--checkpoints", "run", "de kat", "--top", "1", "--json", "-"];
+    let checks: [(&[&str], &str); 4] = [
+        (
+            &["fill", "masked", "de kat krabt de [MASK]", "--json"],
+            "/gaps/0/guesses/0/probability",
+        ),
+        (&["embed", "run", "de kat", "--json"], "/embedding/0"),
+        (
+            &["similar", "run", "--lines", "text.txt", "de kat", "--json"],
+            "/0/similarity",
+        ),
+        (&trace, "/predictions/0/guesses/0/logit"),
+    ];
+    for (arguments, figure) in checks {
+        let found = |weights: &[&str]| json(place.taal(&[arguments, weights].concat()));
+        let number = |weights: &[&str]| found(weights).pointer(figure).and_then(|x| x.as_f64()).expect(figure);
+        let (exact, rounded) = (number(&[]), number(&["--weights", "q8_0"]));
+        assert!(
+            exact != rounded && (exact - rounded).abs() <= 0.1 * exact.abs().max(0.1),
+            "{arguments:?}: {exact} and {rounded}"
+        );
+        assert_eq!(found(&[]), found(&["--weights", "f32"]), "{arguments:?}");
+        fails(
+            place.taal(&[arguments, &["--weights", "q3"]].concat()),
+            2,
+            &["expected f32, f16, bf16, q8_0, q4_0 or q4_k_m"],
+        );
+    }
+    // The checkpoints are rounded too, so that the one that is the model answers alike.
+    let found = json(place.taal(&[&trace[..], &["--weights", "q4_0"]].concat()));
+    let answers = found["checkpoints"].as_array().expect("checkpoints");
+    let choice = &found["predictions"][0]["guesses"][0];
+    assert!(answers.iter().any(|answer| answer["guesses"][0] == *choice), "{found}");
+}
+
+#[test]
+fn an_lstm_says_that_its_gates_stay_in_f32() {
+    let place = Place::new();
+    done(place.train_with(&["model.preset=lstm", "model.d_model=64"]));
+    let said = place.taal(&["eval", "run", "text.txt", "--weights", "q8_0"]);
+    let note = "note: the matrices of the LSTM's gates stay F32";
+    assert!(stderr(&said).contains(note), "{}", stderr(&said));
+    done(said);
+    let plain = place.taal(&["eval", "run", "text.txt"]);
+    assert!(!stderr(&plain).contains("LSTM"), "{}", stderr(&plain));
+    done(plain);
+    let exported = place.taal(&["export", "run", "--to", "hf", "--type", "q8_0", "--out", "new/rounded"]);
+    assert!(stderr(&exported).contains("gates stay F32"), "{}", stderr(&exported));
+    done(exported);
+    // No other format has an LSTM, and nothing of the attempt is left.
+    let failed = place.taal(&["export", "run", "--to", "gguf", "--out", "other/folders/run.gguf"]);
+    fails(failed, 2, &["mixer"]);
+    assert!(!place.path("other").exists());
+}
+
+#[test]
 fn training_from_quantized_weights_is_refused() {
     let place = wide();
     let file = exported(&place, "q4_0");
