@@ -8,6 +8,8 @@ mod adapters;
 mod chatting;
 #[path = "cli/energy.rs"]
 mod energy;
+#[path = "cli/energy_runs.rs"]
+mod energy_runs;
 #[path = "cli/first_things.rs"]
 mod first_things;
 #[path = "cli/gaps.rs"]

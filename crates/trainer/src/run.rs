@@ -12,7 +12,6 @@ mod rewind;
 
 use std::collections::VecDeque;
 use std::path::Path;
-use std::time::Instant;
 
 use taal_draw::{Language, RunState};
 use taal_kernels::DeviceSpec;
@@ -20,7 +19,7 @@ use taal_metrics::{Report, RunLog};
 use taal_store::{ErrorKind, layout};
 
 use self::compute::{Clock, Compute};
-use self::energy::RunEnergy;
+pub(crate) use self::energy::RunEnergy;
 pub use self::energy::{EnergyOptions, READING_INTERVAL};
 use self::page::Page;
 use self::record::Record;
@@ -75,7 +74,7 @@ impl<'a> Run<'a> {
         options: &'a RunOptions<'a>,
         checkpoints: Checkpoints,
         checkpoint: Option<Checkpoint>,
-        started: Instant,
+        mut energy: RunEnergy<'a>,
         progress: &'a mut dyn Progress,
     ) -> Result<Self, TrainError> {
         let recipe = &resolved.recipe;
@@ -167,8 +166,8 @@ impl<'a> Run<'a> {
             state.energy.raise_to(&figures);
         }
         let logged = taal_metrics::read_log(log.path()).unwrap_or_default();
-        let recorded = energy::of_records(&logged);
-        let energy = RunEnergy::start(&options.energy, options.device, state.energy.clone(), recorded);
+        let recorded = self::energy::of_records(&logged);
+        energy.continue_from(state.energy.clone(), recorded);
         if !energy.is_metered() {
             progress.note("the system gives no thread to meter energy with; this part of the run has no energy figure");
         }
@@ -198,7 +197,7 @@ impl<'a> Run<'a> {
             chat,
             progress,
         };
-        let compute = Compute {
+        let mut compute = Compute {
             recipe,
             task,
             plan,
@@ -209,7 +208,7 @@ impl<'a> Run<'a> {
             averaged: None,
             learner,
             clock: Clock {
-                started,
+                started: energy.began(),
                 before_s: state.wall_s,
             },
             energy,
@@ -217,6 +216,7 @@ impl<'a> Run<'a> {
             seen: Vec::new(),
         };
         compute.rehearse()?;
+        compute.end_preparation();
         let mut run = Self { compute, record };
         let words = estimate.words(before_bytes, taal_metrics::peak_rss_bytes());
         run.record.note(&words);

@@ -1,13 +1,11 @@
 //! A run from its first step to its report: [`train`].
 
-use std::time::Instant;
-
 use crate::TrainError;
 use crate::checkpoint::Checkpoints;
 use crate::precision;
 use crate::progress::Progress;
 use crate::recipe::Resolved;
-use crate::run::{Outcome, Run, RunOptions};
+use crate::run::{Outcome, Run, RunEnergy, RunOptions};
 use crate::run_dir::{self, Claim};
 
 /// Trains a recipe in a run directory, which is locked meanwhile.
@@ -55,7 +53,8 @@ fn train_locked(
     options: &RunOptions<'_>,
     progress: &mut dyn Progress,
 ) -> Result<Outcome, TrainError> {
-    let started = Instant::now();
+    // Before anything else: what prepares a training is part of its time and energy.
+    let energy = RunEnergy::start(&options.energy, options.device);
     let opened = options.device.open()?;
     let recipe = &resolved.recipe;
     precision::check(
@@ -71,7 +70,7 @@ fn train_locked(
     let checkpoints = Checkpoints::of(options.run_dir);
     checkpoints.clean()?;
     let (checkpoint, resolved) = run_dir::enter(options.run_dir, options.is_resume, resolved, &checkpoints, progress)?;
-    let mut run = Run::prepare(claim, &resolved, options, checkpoints, checkpoint, started, progress)?;
+    let mut run = Run::prepare(claim, &resolved, options, checkpoints, checkpoint, energy, progress)?;
     run_dir::write_recipe(options.run_dir, &resolved, recipe_text)?;
     run.go()
 }

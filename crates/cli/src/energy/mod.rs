@@ -71,6 +71,9 @@ pub fn summary_rows(figures: &EnergyFigures) -> [(&'static str, String); 2] {
     let per_token = figures
         .per_token
         .map_or(String::new(), |joules| format!(", {} per token", Joule(joules)));
+    let preparation = figures.preparation.as_ref().map_or(String::new(), |part| {
+        format!(", {} of it before the first step", energy(part.joules))
+    });
     let (low, high) = (energy(figures.low), energy(figures.high));
     let gases = |grams: f64| GramCo2e(grams).to_string();
     let year = figures.year.map_or(String::new(), |year| format!(" of {year}"));
@@ -78,7 +81,7 @@ pub fn summary_rows(figures: &EnergyFigures) -> [(&'static str, String); 2] {
         (
             "energy",
             format!(
-                "{} ({low} to {high}), {}{per_token}",
+                "{} ({low} to {high}), {}{preparation}{per_token}",
                 energy(figures.joules),
                 figures.source
             ),

@@ -2,17 +2,18 @@
 
 use std::process::Command;
 
+use crate::energy_runs::report_figure;
 use crate::{Place, TAAL, done, fails};
 
 /// `taal` with its settings in the place, so that those of whoever runs the tests stay.
-fn taal(place: &Place, arguments: &[&str]) -> Command {
+pub fn taal(place: &Place, arguments: &[&str]) -> Command {
     let mut command = place.command(arguments);
     command.env("XDG_CONFIG_HOME", place.path("config"));
     command.env("APPDATA", place.path("config"));
     command
 }
 
-fn json(text: &str) -> serde_json::Value {
+pub fn json(text: &str) -> serde_json::Value {
     serde_json::from_str(text).expect("JSON")
 }
 
@@ -465,121 +466,6 @@ fn simulated_sensors_with_faults_are_metered_rightly() {
         shown.lines().count() >= 15 && shown.lines().all(|line| line.starts_with("ok")),
         "{shown}"
     );
-}
-
-/// Numbers of `energy` in a run's report.
-fn report_figure(place: &Place, name: &str) -> f64 {
-    json(&place.read("run/report.json"))["energy"][name]
-        .as_f64()
-        .expect(name)
-}
-
-/// The records add up to the report, and each lies between its bounds.
-fn check_log(place: &Place) {
-    let mut sums = [0.0; 3];
-    for line in place.read("run/log.jsonl").lines() {
-        let record = json(line);
-        let names = ["energy_low_j", "energy_j", "energy_high_j"];
-        let [Some(low), Some(joules), Some(high)] = names.map(|name| record[name].as_f64()) else {
-            continue;
-        };
-        assert!(
-            0.0 <= low && low <= joules && joules <= high && joules > 0.0,
-            "{record}"
-        );
-        for (sum, part) in sums.iter_mut().zip([low, joules, high]) {
-            *sum += part;
-        }
-    }
-    for (sum, name) in sums.into_iter().zip(["low", "joules", "high"]) {
-        let figure = report_figure(place, name);
-        assert!((sum / figure - 1.0).abs() < 1e-9, "{name}: {sum} of {figure}");
-    }
-}
-
-#[test]
-fn every_run_says_what_it_took_and_resumed_runs_add_up() {
-    let place = Place::new();
-    let train = |more: &[&str]| {
-        let arguments = [
-            &["train", "--recipe", "tiny.toml", "--run-dir", "run", "--lang", "nl"],
-            more,
-        ]
-        .concat();
-        taal(&place, &arguments).output().expect("taal starts")
-    };
-    let output = train(&[]);
-    assert!(
-        String::from_utf8_lossy(&output.stderr).contains("Wh"),
-        "progress says the energy"
-    );
-    let shown = done(output);
-    assert!(
-        shown.contains("energy") && shown.contains("per token") && shown.contains("WORLD, 475 g/kWh of 2018"),
-        "{shown}"
-    );
-    let figure = |name: &str| report_figure(&place, name);
-    let (joules, tokens) = (figure("joules"), 6.0 * 2.0 * 8.0);
-    assert!(figure("low") > 0.0 && figure("low") <= joules && joules <= figure("high"));
-    assert!((figure("per_token") / (joules / tokens) - 1.0).abs() < 1e-9);
-    assert!((figure("co2e_g") / (joules / 3.6e6 * 475.0) - 1.0).abs() < 1e-9);
-    let records = place.read("run/log.jsonl");
-    let of_steps = records.lines().filter_map(|line| json(line)["energy_j"].as_f64());
-    let sum: f64 = of_steps.sum();
-    assert!((sum / joules - 1.0).abs() < 1e-9, "{sum} of {joules}");
-    check_log(&place);
-    let table = place.read("run/emissions.csv");
-    assert!(
-        table.starts_with("timestamp,project_name,") && table.lines().count() == 2,
-        "{table}"
-    );
-    assert!(place.read("run/report.html").contains("<dt>Energie</dt>"));
-
-    done(train(&["--resume", "--set", "train.steps=12"]));
-    assert!(figure("joules") > joules, "both parts");
-    check_log(&place);
-}
-
-#[test]
-fn a_budget_of_energy_stops_a_run_with_a_checkpoint() {
-    let place = Place::new();
-    let stopped = taal(
-        &place,
-        &[
-            "train",
-            "--recipe",
-            "tiny.toml",
-            "--run-dir",
-            "run",
-            "--energy-budget",
-            "0.001J",
-        ],
-    )
-    .output()
-    .expect("taal starts");
-    let words = String::from_utf8_lossy(&stopped.stderr).into_owned();
-    assert_eq!(stopped.status.code(), Some(75), "{words}");
-    assert!(
-        words.contains("energy budget of") && words.contains("after step 1"),
-        "{words}"
-    );
-    assert!(place.path("run/checkpoints/step-00000001").is_dir());
-    let joules = report_figure(&place, "joules");
-    done(
-        taal(
-            &place,
-            &["train", "--resume", "--run-dir", "run", "--energy-budget", "1kWh"],
-        )
-        .output()
-        .expect("taal starts"),
-    );
-    assert!(report_figure(&place, "joules") > joules);
-    for (budget, reason) in [("0.05", "unit is missing"), ("5h", "unknown unit"), ("-1Wh", "above 0")] {
-        let output = taal(&place, &["train", "--recipe", "tiny.toml", "--energy-budget", budget])
-            .output()
-            .expect("taal starts");
-        fails(output, 2, &[reason]);
-    }
 }
 
 #[test]

@@ -41,7 +41,18 @@ impl RunPage<'_> {
                 &escape(unit),
             );
         }
-        format!("<dl class=\"figures\">\n{}</dl>\n", cards.html)
+        format!("<dl class=\"figures\">\n{}</dl>\n{}", cards.html, self.missing_energy())
+    }
+
+    /// What the energy figures miss and what went wrong with sensors, a paragraph each. The meter's sentences are English.
+    fn missing_energy(&self) -> String {
+        let text = self.language.texts().report.energy_missing;
+        let notes = self.report.energy.iter().flat_map(|energy| &energy.notes);
+        let paragraph = |note: &String| {
+            let note = format!("<span lang=\"en\">{}</span>", escape(note));
+            format!("<p class=\"quiet\">{}</p>\n", fill(text, &[("note", &note)]))
+        };
+        notes.map(paragraph).collect()
     }
 
     fn losses(&self, cards: &mut Cards) {
@@ -263,10 +274,18 @@ impl RunPage<'_> {
         let gases = |grams: f64| numbers.localized(&GramCo2e(grams).to_string());
         let source = escape(&energy.source);
         let (low, high) = (amount(energy.low), amount(energy.high));
-        let note = fill(
+        let mut note = fill(
             texts.energy_note,
             &[("low", &low), ("high", &high), ("source", &source)],
         );
+        if let Some(preparation) = &energy.preparation {
+            let values = [
+                ("energy", amount(preparation.joules)),
+                ("time", numbers.duration(preparation.seconds)),
+            ];
+            let values = values.each_ref().map(|(name, value)| (*name, value.as_str()));
+            note += &format!("; {}", fill(texts.energy_preparation, &values));
+        }
         cards.add(texts.energy, &amount(energy.joules), &note);
         let year = energy.year.map_or(String::new(), |year| format!(" {year}"));
         let grid = escape(&format!("{}{year}", energy.grid));

@@ -62,6 +62,8 @@ pub(super) const TEXTS: Texts = Texts {
         peak_memory: "Peak memory",
         energy: "Energy",
         energy_note: "{low} to {high}, {source}",
+        energy_preparation: "{energy} of it in {time} before the first step",
+        energy_missing: "On the energy: {note}",
         co2e_note: "{grams} g per kWh ({grid}), PUE {pue}; {embodied} for making the machine comes on top",
         forecast: "Forecast",
         forecast_after: "after step {step}",

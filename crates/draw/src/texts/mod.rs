@@ -125,7 +125,7 @@ tables! {
         interrupted, stopped_early, failed,
         val_loss, val_of_source, over_tokens, per_token, perplexity, on_validation, best_val_loss, at_step, bits_per_byte,
         answers, answers_note, nearest, nearest_note, old_loss, old_before, old_rise, hidden_tokens, hidden_note, train_loss, last_step, parameters, steps, of_steps, tokens_seen, times_over, time, speed, per_second,
-        utilization, utilization_note, utilization_at_most, peak_memory, energy, energy_note, co2e_note, inherited, inherited_note, inherited_without,
+        utilization, utilization_note, utilization_at_most, peak_memory, energy, energy_note, energy_preparation, energy_missing, co2e_note, inherited, inherited_note, inherited_without,
         forecast, forecast_after, forecast_part, forecast_inside, forecast_outside,
         loss, no_steps, no_finite_loss, legend_steps, legend_average, legend_validation, loss_title, step_axis, loss_axis,
         one_not_finite, some_not_finite, one_beyond, some_beyond,

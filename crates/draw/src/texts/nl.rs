@@ -62,6 +62,8 @@ pub(super) const TEXTS: Texts = Texts {
         peak_memory: "Piekgeheugen",
         energy: "Energie",
         energy_note: "{low} tot {high}, {source}",
+        energy_preparation: "waarvan {energy} in {time} voor de eerste stap",
+        energy_missing: "Over de energie: {note}",
         co2e_note: "{grams} g per kWh ({grid}), PUE {pue}; daarbovenop {embodied} voor het maken van de machine",
         forecast: "Voorspelling",
         forecast_after: "na stap {step}",

@@ -1,7 +1,7 @@
 use std::time::{Duration, SystemTime};
 
 use taal_draw::{Language, RunPage, RunState};
-use taal_metrics::energy::EnergyFigures;
+use taal_metrics::energy::{EnergyFigures, PreparationFigures};
 use taal_metrics::{
     AnswerFigures, AnswerMetric, AnswerScore, Forecast, ForgettingFigures, LedgerTotals, Predicted, Report, RunNote,
     Sample, SourceFigures, StepRecord, WordRank,
@@ -430,6 +430,44 @@ fn energy_is_on_the_page_with_bounds_and_source_in_both_languages() {
         "<dt>Energie</dt><dd class=\"figure\">5,37 Wh</dd>",
         "2,78 Wh tot 10,00 Wh",
         "PUE 1,1",
+    ] {
+        assert!(dutch.contains(words), "no {words}");
+    }
+}
+
+#[test]
+fn what_sensors_missed_and_what_the_preparation_took_are_on_the_page() {
+    let without = html(&report(), &[], "");
+    assert!(!without.contains("On the energy:") && !without.contains("before the first step"));
+    let report = Report {
+        energy: Some(EnergyFigures {
+            preparation: Some(PreparationFigures {
+                joules: 3600.0,
+                low: 1800.0,
+                high: 7200.0,
+                seconds: 90.0,
+            }),
+            notes: vec![
+                "the counter of <package-0> stood still".to_owned(),
+                "a clock jumped".to_owned(),
+            ],
+            ..energy()
+        }),
+        ..report()
+    };
+    let english = html(&report, &[], "");
+    for words in [
+        "2.78 Wh to 10.00 Wh, rapl+&lt;estimated&gt;; 1.00 Wh of it in ",
+        "before the first step",
+        "On the energy: <span lang=\"en\">the counter of &lt;package-0&gt; stood still</span>",
+        "On the energy: <span lang=\"en\">a clock jumped</span>",
+    ] {
+        assert!(english.contains(words), "no {words}");
+    }
+    let dutch = page(&report, &[], "", RunState::Finished, Language::Dutch);
+    for words in [
+        "waarvan 1,00 Wh in ",
+        "Over de energie: <span lang=\"en\">a clock jumped",
     ] {
         assert!(dutch.contains(words), "no {words}");
     }

@@ -70,7 +70,7 @@ pub use overhead::{Overhead, overhead};
 pub use powercap::Level;
 pub use selftest::{SelftestCase, selftest};
 pub use settings::{MachineSettings, SETTINGS_FILE, Settings, check_pue, machine_key};
-pub use total::{EnergyFigures, EnergyTotal};
+pub use total::{EnergyFigures, EnergyTotal, Preparation, PreparationFigures};
 pub use training::{
     ACCELERATOR_IDLE_SHARE, ACCELERATORS, Accelerator, Bloom, PRESETS, Preset, TrainingCost, TrainingPlan, bloom,
     bloom_grid, bloom_on, embodied_of_accelerators, find_accelerator, find_preset, training_flops,

@@ -26,12 +26,31 @@ impl Machine {
     }
 }
 
+/// What came before the work itself, such as reading the data of a training; the parts of a resumed run add up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Preparation {
+    /// Its energy.
+    pub energy: Energy,
+    /// Its seconds.
+    pub seconds: f64,
+}
+
+impl Preparation {
+    fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// What a piece of work took so far; the parts of a resumed run add up.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct EnergyTotal {
     /// All of it.
     pub energy: Energy,
+    /// The part that came before the work itself.
+    #[serde(skip_serializing_if = "Preparation::is_none")]
+    pub preparation: Preparation,
     /// The part that the machines take at rest.
     pub idle: Energy,
     /// The part of the processors, or of what measures the whole machine at once.
@@ -63,6 +82,7 @@ impl EnergyTotal {
         let hours = reading.shared_seconds / SECONDS_PER_HOUR;
         Self {
             energy: reading.total(),
+            preparation: Preparation::default(),
             idle: reading.idle,
             cpu: (reading.cpu + reading.whole).joules,
             memory: reading.memory.joules,
@@ -79,6 +99,8 @@ impl EnergyTotal {
     /// Adds another part.
     pub fn add(&mut self, other: &Self) {
         self.energy += other.energy;
+        self.preparation.energy += other.preparation.energy;
+        self.preparation.seconds += other.preparation.seconds;
         self.idle += other.idle;
         self.cpu += other.cpu;
         self.memory += other.memory;
@@ -93,6 +115,18 @@ impl EnergyTotal {
         self.notes.extend(other.notes.iter().cloned());
     }
 
+    /// Counts all energy so far as preparation.
+    #[must_use]
+    pub fn prepared(self) -> Self {
+        Self {
+            preparation: Preparation {
+                energy: self.energy,
+                seconds: self.seconds,
+            },
+            ..self
+        }
+    }
+
     /// Raises the energy to what an earlier report of the same run says: what was used after its last checkpoint.
     pub fn raise_to(&mut self, reported: &EnergyFigures) {
         if reported.joules > self.energy.joules.0 {
@@ -103,10 +137,21 @@ impl EnergyTotal {
                 low: Joule(reported.low),
                 high: Joule(reported.high),
             };
+            let known = reported.preparation.unwrap_or_default();
+            if known.joules > self.preparation.energy.joules.0 {
+                self.preparation = Preparation {
+                    energy: Energy {
+                        joules: Joule(known.joules),
+                        low: Joule(known.low),
+                        high: Joule(known.high),
+                    },
+                    seconds: known.seconds,
+                };
+            }
         }
     }
 
-    /// The figures with the greenhouse gases of the electricity; `tokens` were read or written with this energy.
+    /// The figures with the greenhouse gases of the electricity; `tokens` were read or written with the energy after the preparation.
     pub fn figures(&self, tokens: Option<u64>, grid: &Grid, pue: f64) -> EnergyFigures {
         let (grid, note) = grid.over(&self.by_hour);
         let dynamic = self.energy.since(self.idle).joules;
@@ -118,12 +163,22 @@ impl EnergyTotal {
             pue,
         );
         let joules = self.energy.joules.0;
+        let preparation = &self.preparation;
+        let of_tokens = joules - preparation.energy.joules.0;
         EnergyFigures {
             joules,
             low: self.energy.low.0,
             high: self.energy.high.0,
             source: self.sources.to_string(),
-            per_token: tokens.filter(|tokens| *tokens > 0).map(|tokens| joules / tokens as f64),
+            per_token: tokens
+                .filter(|tokens| *tokens > 0)
+                .map(|tokens| of_tokens / tokens as f64),
+            preparation: (!preparation.is_none()).then_some(PreparationFigures {
+                joules: preparation.energy.joules.0,
+                low: preparation.energy.low.0,
+                high: preparation.energy.high.0,
+                seconds: preparation.seconds,
+            }),
             co2e_g: grid.emissions(self.energy.joules, pue).0,
             co2e_dynamic_g: footprint.dynamic.0,
             co2e_idle_g: footprint.idle.0,
@@ -149,8 +204,11 @@ pub struct EnergyFigures {
     pub high: f64,
     /// Where they come from, such as `rapl+dram` or `estimated`.
     pub source: String,
-    /// Joules per token.
+    /// Joules per token, without the preparation.
     pub per_token: Option<f64>,
+    /// The part that came before the work itself: of a training, all before its first step.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preparation: Option<PreparationFigures>,
     /// Grams of CO2 equivalent of this energy, PUE included.
     pub co2e_g: f64,
     /// Of them, beyond the machine at rest.
@@ -170,6 +228,20 @@ pub struct EnergyFigures {
     /// What the figures miss.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+}
+
+/// The part of energy figures that came before the work itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PreparationFigures {
+    /// Joules.
+    pub joules: f64,
+    /// Their lower bound.
+    pub low: f64,
+    /// Their upper bound.
+    pub high: f64,
+    /// Seconds.
+    pub seconds: f64,
 }
 
 impl Sources {

@@ -380,6 +380,47 @@ fn parts_of_a_run_add_up() {
 }
 
 #[test]
+fn what_comes_before_the_work_is_in_its_total_and_not_in_its_tokens() {
+    let machine = FakeMachine::new();
+    let part = |seconds: f64| {
+        let mut meter = machine.meter(MeterOptions::default());
+        machine.pass(seconds, 4.0, 0.0);
+        EnergyTotal::of(&meter.finish(), meter.machine())
+    };
+    let mut total = part(10.0).prepared();
+    let before = total.energy;
+    assert_eq!((total.preparation.energy, total.preparation.seconds), (before, 10.0));
+    total.add(&part(30.0));
+    // A resumed part prepares too.
+    total.add(&part(5.0).prepared());
+    let grid = Grid::find("NL").expect("a country");
+    let figures = total.figures(Some(100), &grid, 1.0);
+    let preparation = figures.preparation.expect("a preparation");
+    assert_eq!((preparation.seconds, total.seconds), (15.0, 45.0));
+    assert!(relative(preparation.joules, figures.joules / 3.0) < 1e-9);
+    assert!(preparation.low <= preparation.joules && preparation.joules <= preparation.high);
+    let of_tokens = (figures.joules - preparation.joules) / 100.0;
+    assert!(relative(figures.per_token.expect("tokens"), of_tokens) < 1e-12);
+    let text = serde_json::to_string(&total).expect("JSON");
+    assert_eq!(serde_json::from_str::<EnergyTotal>(&text).expect("read back"), total);
+
+    // What a report of the same run has besides is taken over with its preparation.
+    let mut checkpoint = part(10.0).prepared();
+    checkpoint.raise_to(&figures);
+    let raised = checkpoint.figures(Some(100), &grid, 1.0);
+    assert_eq!(
+        (raised.joules, raised.preparation),
+        (figures.joules, figures.preparation)
+    );
+    assert_eq!(raised.per_token, figures.per_token);
+    // Of work without a preparation nothing is said, as in reports of before.
+    let plain = part(1.0).figures(Some(1), &grid, 1.0);
+    assert_eq!(plain.preparation, None);
+    let text = serde_json::to_string(&plain).expect("JSON");
+    assert!(!text.contains("preparation"), "{text}");
+}
+
+#[test]
 fn the_table_has_codecarbons_columns() {
     let machine = FakeMachine::new();
     machine.set_file("proc/cpuinfo", "model name\t: A \"quoted\", odd name\n");

@@ -378,11 +378,16 @@ fn measured(facts: &Facts<'_>, figures: &EnergyFigures) -> String {
         facts.decimals(figures.pue, 2)
     );
     let per_token = figures.per_token.map(|joules| facts.local(&Joule(joules).to_string()));
+    let before = figures.preparation.as_ref().map(|part| facts.energy(part.joules));
     let mut text = table(
         facts,
         &[
             (facts.say("energy", "energie"), Some(bounds)),
             (facts.say("source", "bron"), Some(figures.source.clone())),
+            (
+                facts.say("of it before the first step", "daarvan voor de eerste stap"),
+                before,
+            ),
             (facts.say("per token read", "per gelezen token"), per_token),
             ("CO2e", Some(facts.gases(figures.co2e_g))),
             (

@@ -191,6 +191,13 @@ impl Compute<'_> {
         Ok(act)
     }
 
+    /// Counts the energy so far as preparation.
+    pub(super) fn end_preparation(&mut self) {
+        if let Some(total) = self.energy.end_preparation() {
+            self.state.energy = total;
+        }
+    }
+
     /// Brings the energy of the run up to date, and puts that of a step into its record.
     pub(super) fn count_energy(&mut self, figures: Option<&mut StepRecord>) {
         let total = match figures {

@@ -1,12 +1,12 @@
-//! The energy of a run: metered while it trains, added to that of its earlier parts.
+//! The energy of a run: metered from its start, with what comes before the first step, and added to that of its earlier parts.
 
 use std::time::{Duration, Instant};
 
 use taal_kernels::DeviceSpec;
 use taal_metrics::StepRecord;
 use taal_metrics::energy::{
-    Clock, Energy, EnergyFigures, EnergyTotal, Grid, Joule, KernelFiles, Meter, MeterOptions, Monitor, SystemClock,
-    codecarbon, nvidia_gpus,
+    Clock, Energy, EnergyFigures, EnergyTotal, Grid, Joule, KernelFiles, Meter, MeterOptions, Monitor, Preparation,
+    SystemClock, codecarbon, nvidia_gpus,
 };
 
 /// Steps that follow each other faster share one reading of the meter, which costs 0.1 ms in a debug build.
@@ -43,13 +43,18 @@ impl Default for EnergyOptions {
 }
 
 /// The meter of a run.
-pub(super) struct RunEnergy<'a> {
+pub(crate) struct RunEnergy<'a> {
     options: &'a EnergyOptions,
     monitor: Option<Monitor>,
     /// What the GPU's energy lacks, where it is not metered.
     missing: Option<String>,
+    /// When this part of the run began.
+    began: Instant,
     /// Of earlier parts of the run.
     before: EnergyTotal,
+    /// What this part took before its first step; none until then.
+    preparation: Option<Preparation>,
+    /// When its steps began.
     started: Instant,
     asked: Option<Instant>,
     /// What the records of the log have together. The next one gets what is missing, so that their sum is the run's.
@@ -57,8 +62,9 @@ pub(super) struct RunEnergy<'a> {
 }
 
 impl<'a> RunEnergy<'a> {
-    /// Meters from now on. `recorded` is what the log of earlier parts has.
-    pub(super) fn start(options: &'a EnergyOptions, device: DeviceSpec, before: EnergyTotal, recorded: Energy) -> Self {
+    /// Meters from now on, at the very beginning of a run: reading the data and opening the model may take more than the training.
+    pub(crate) fn start(options: &'a EnergyOptions, device: DeviceSpec) -> Self {
+        let began = Instant::now();
         let (files, meter) = (options.files.clone(), options.meter);
         let is_gpu = !matches!(device, DeviceSpec::Flex | DeviceSpec::NdArray);
         let make = move || {
@@ -75,11 +81,34 @@ impl<'a> RunEnergy<'a> {
             options,
             monitor,
             missing,
-            recorded,
-            before,
-            started: Instant::now(),
+            began,
+            before: EnergyTotal::default(),
+            preparation: None,
+            started: began,
             asked: None,
+            recorded: Energy::ZERO,
         }
+    }
+
+    /// When this part of the run began.
+    pub(super) fn began(&self) -> Instant {
+        self.began
+    }
+
+    /// Adds earlier parts of the run; `recorded` is what their log has.
+    pub(super) fn continue_from(&mut self, before: EnergyTotal, recorded: Energy) {
+        self.before = before;
+        self.recorded = recorded;
+    }
+
+    /// Counts what this part took so far as its preparation; the total of the run, none without a meter.
+    pub(super) fn end_preparation(&mut self) -> Option<EnergyTotal> {
+        let part = self.part()?.prepared();
+        self.preparation = Some(part.preparation);
+        self.started = Instant::now();
+        let mut total = self.before.clone();
+        total.add(&part);
+        Some(total)
     }
 
     /// Whether there is a meter.
@@ -101,12 +130,19 @@ impl<'a> RunEnergy<'a> {
 
     /// What the whole run took so far; none without a meter.
     pub(super) fn total(&mut self) -> Option<EnergyTotal> {
-        let monitor = self.monitor.as_ref()?;
         let mut total = self.before.clone();
-        total.add(&EnergyTotal::of(&monitor.reading_now()?, monitor.machine()));
-        total.notes.extend(self.missing.clone());
+        total.add(&self.part()?);
         self.asked = Some(Instant::now());
         Some(total)
+    }
+
+    /// What this part of the run took so far.
+    fn part(&self) -> Option<EnergyTotal> {
+        let monitor = self.monitor.as_ref()?;
+        let mut part = EnergyTotal::of(&monitor.reading_now()?, monitor.machine());
+        part.preparation = self.preparation.unwrap_or_default();
+        part.notes.extend(self.missing.clone());
+        Some(part)
     }
 
     /// The total with the energy of a step put into its record; none where the last reading is only just past. An evaluation always has one,

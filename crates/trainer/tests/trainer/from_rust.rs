@@ -5,7 +5,11 @@ use std::path::{Path, PathBuf};
 use taal_data::{Dataset, TokenizeOptions};
 use taal_inference::LanguageModel;
 use taal_kernels::DeviceSpec;
+#[cfg(target_os = "linux")]
+use taal_metrics::energy::KernelFiles;
 use taal_tokenizer::{Kind, TrainerConfig};
+#[cfg(target_os = "linux")]
+use taal_trainer::{EnergyOptions, Progress};
 use taal_trainer::{Outcome, RawRecipe, RecipeText, Trainer};
 
 use crate::watchers::StopAfter;
@@ -205,4 +209,54 @@ fn what_a_program_brings_the_recipe_leaves_out() {
             "{words}: a refused run leaves no files"
         );
     }
+}
+
+/// Moves a machine's counter of energy once: when a run first says something.
+#[cfg(target_os = "linux")]
+struct CountsOnce(Option<PathBuf>);
+
+#[cfg(target_os = "linux")]
+impl Progress for CountsOnce {
+    fn note(&mut self, _message: &str) {
+        if let Some(counter) = self.0.take() {
+            std::fs::write(counter, "51000000\n").expect("a counter");
+        }
+    }
+}
+
+/// The counter stands still from before the model is opened on, so a meter that starts later reads nothing from it.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_energy_of_reading_the_data_is_counted() {
+    let place = Place::new();
+    let zone = place.path("sys/class/powercap/intel-rapl:0");
+    std::fs::create_dir_all(&zone).expect("a directory");
+    for (file, text) in [
+        ("name", "package-0\n"),
+        ("max_energy_range_uj", "65532610987\n"),
+        ("energy_uj", "1000000\n"),
+    ] {
+        std::fs::write(zone.join(file), text).expect("a file");
+    }
+    let energy = EnergyOptions {
+        files: KernelFiles::with_sys(&place.path("sys")),
+        ..EnergyOptions::default()
+    };
+    // A carriage return is a note about the data.
+    let text = format!("{}\r\n", texts().concat());
+    let mut counts = CountsOnce(Some(zone.join("energy_uj")));
+    let report = finished(
+        Trainer::new(recipe(&keys()), place.path("run"))
+            .texts([text])
+            .energy(energy)
+            .progress(&mut counts),
+    );
+    assert!(counts.0.is_none(), "the run said something");
+    let energy = report.energy.expect("a meter");
+    assert!(energy.source.contains("rapl"), "{energy:?}");
+    let preparation = energy.preparation.expect("a preparation");
+    assert!(
+        preparation.joules > 0.0 && preparation.seconds > 0.0 && preparation.joules <= energy.joules,
+        "{energy:?}"
+    );
 }
