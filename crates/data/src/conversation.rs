@@ -9,8 +9,8 @@ use taal_store::LineEnds;
 use taal_tokenizer::Tokenizer;
 
 use crate::batch::{Batch, BatchPlan, BatchSource, IGNORE_INDEX};
-use crate::chat::ChatFormat;
-use crate::dialogue::{self, Columns, Dialogue, Layout};
+use crate::chat::{ChatFormat, Writer};
+use crate::dialogue::{self, Columns, Conversation, Dialogue, Layout};
 use crate::direction::{self, Direction, SwappedRows};
 use crate::error::{DataError, Result};
 use crate::example::{Encoder, Example};
@@ -94,10 +94,16 @@ pub struct ConversationCounts {
     /// Pairs that are longer than a block on one side, which are left out.
     #[serde(skip_serializing_if = "is_zero")]
     pub left_out: u64,
-    /// What is doubtful about single rows, one line per file.
+    /// Keys of rows and of their messages that have something in them and are not read; of Parquet all columns that are not read.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub unused: BTreeSet<String>,
+    /// What is doubtful about single rows, one line per file, and a line about the unused keys of files.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
 }
+
+/// The most unused keys that a note names.
+const NAMED_UNUSED: usize = 20;
 
 fn is_zero(count: &u64) -> bool {
     *count == 0
@@ -120,8 +126,8 @@ pub struct RoleCount {
 /// prompt's last letters merge. An empty prompt becomes the beginning-of-text token where the tokenizer has one; where it has
 /// none, the completion's first token has no loss.
 ///
-/// An example of messages is the text that the [`ChatFormat`] makes of them; the answers of the assistant have a loss, each with what
-/// the format ends it with.
+/// An example of messages is the text that the [`ChatFormat`] makes of them and of the `tools` of their row; the answers of the assistant,
+/// which may be calls of tools, have a loss, each with what the format ends it with.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Conversations {
@@ -148,6 +154,8 @@ pub struct ConversationExample {
     pub ids: Vec<u32>,
     /// The positions that have a loss.
     pub learned: Vec<Range<usize>>,
+    /// The last answer, from its first position with a loss to its last: a chat template may mark several parts of an answer.
+    pub answer: Range<usize>,
     /// Tokens that truncation took away.
     pub lost: usize,
 }
@@ -204,6 +212,8 @@ pub(crate) struct ReadFile {
     pub(crate) carriage_returns: u64,
     /// What is doubtful about its rows.
     pub(crate) notes: Vec<String>,
+    /// Keys that are not read.
+    pub(crate) unused: Vec<String>,
 }
 
 /// Calls `take` with the records, the line and the example of every row.
@@ -247,6 +257,7 @@ pub(crate) fn for_each_dialogue(
                 let notes = verdict.transpose()?.flatten();
                 notes.into_iter().chain(records.left_out_notes()).collect()
             },
+            unused: records.unused().cloned().collect(),
         }),
         None => Err(DataError::Empty {
             name: input.name.clone(),
@@ -338,7 +349,9 @@ impl Conversations {
     ) -> Result<Self> {
         check_fraction(options.validation_fraction)?;
         let inputs = find_inputs(paths, Content::Conversations, options.line_ends)?;
-        Self::of_inputs(tokenizer, &inputs, None, block_size, options)
+        let mut found = Self::of_inputs(tokenizer, &inputs, None, block_size, options)?;
+        found.counts.note_unused();
+        Ok(found)
     }
 
     /// Reads an embedded set, whose held-out rows validate; `validation_fraction` has no effect.
@@ -370,7 +383,7 @@ impl Conversations {
             .map_err(|source| tokenizer_error("the chat template", source))?;
         let encoder = Encoder {
             tokenizer,
-            format: options.format.as_deref().unwrap_or(&plain),
+            writer: Writer::new(options.format.as_deref().unwrap_or(&plain)),
             block_size,
         };
         let read = |input: &Input<'_>, counts: &mut _| read_examples(&encoder, input, options, counts);
@@ -414,6 +427,32 @@ impl ConversationCounts {
     pub(crate) fn add_file(&mut self, name: &str, read: &ReadFile) {
         self.layouts.push((name.to_owned(), read.layout));
         self.notes.extend(read.notes.iter().cloned());
+        self.unused.extend(read.unused.iter().cloned());
+    }
+
+    /// Adds a note about the keys of all files that are not read, if there are any.
+    pub(crate) fn note_unused(&mut self) {
+        let shown = self.unused.iter().take(NAMED_UNUSED).map(|key| {
+            let is_plain =
+                key.len() <= 40 && !key.contains(|character: char| character.is_control() || character == '`');
+            match is_plain {
+                true => format!("`{key}`"),
+                false => taal_store::excerpt(key),
+            }
+        });
+        let mut shown = shown.collect::<Vec<String>>().join(", ");
+        if self.unused.len() > NAMED_UNUSED {
+            shown += &format!(" and {} more", self.unused.len() - NAMED_UNUSED);
+        }
+        let is_are = if self.unused.len() == 1 {
+            "key of rows is"
+        } else {
+            "keys of rows are"
+        };
+        if !self.unused.is_empty() {
+            self.notes
+                .push(format!("{} {is_are} not used: {shown}", self.unused.len()));
+        }
     }
 
     pub(crate) fn add_roles(&mut self, dialogue: &Dialogue) {
@@ -427,7 +466,7 @@ impl ConversationCounts {
                 add("prompt", prompt);
                 add("completion", completion);
             }
-            Dialogue::Messages(messages) => messages
+            Dialogue::Messages(Conversation { messages, .. }) => messages
                 .iter()
                 .for_each(|message| add(message.role.name(), &message.content)),
         }
@@ -542,6 +581,7 @@ impl ConversationSource {
                 line: example.line,
                 ids: example.ids.clone(),
                 learned: example.learned.clone(),
+                answer: example.answer.clone(),
                 lost: example.lost,
             })
             .collect()

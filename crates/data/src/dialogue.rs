@@ -2,9 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use taal_tokenizer::chat::Json;
 
 use crate::conversation::ConversationOptions;
 use crate::error::Result;
+use crate::message::{Message, Role, json_text};
 use crate::records::Records;
 use crate::template::label;
 use crate::text::{Object, type_name};
@@ -18,8 +20,13 @@ const MESSAGES: [&str; 3] = ["messages", "conversations", "conversation"];
 /// What an instruction of Alpaca's layout is about.
 const INPUT: &str = "input";
 
+/// The functions that the messages of a row may call, as in OpenAI's rows for fine-tuning.
+const TOOLS: &str = "tools";
+/// Instructions that a row has next to its messages.
+const SYSTEM: &str = "system";
+
 /// All columns that a layout reads under its own names, and that of plain texts.
-pub(crate) const READ_COLUMNS: [&str; 13] = [
+pub(crate) const READ_COLUMNS: [&str; 14] = [
     "messages",
     "conversations",
     "conversation",
@@ -30,15 +37,14 @@ pub(crate) const READ_COLUMNS: [&str; 13] = [
     "output",
     "chosen",
     "rejected",
-    "system",
+    SYSTEM,
     HISTORY,
+    TOOLS,
     "text",
 ];
 
 /// What a row of LLaMA-Factory's Alpaca layout may have besides: earlier turns.
 const HISTORY: &str = "history";
-/// What a message may have besides its content: what was thought before it.
-const REASONING: &str = "reasoning_content";
 
 /// The only key of the object that a column of bytes that are no text has in a row of Parquet.
 pub(crate) const NOT_TEXT: &str = "\u{0}bytes";
@@ -87,60 +93,30 @@ pub struct Columns {
     pub messages: Option<String>,
 }
 
-/// Who says a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    /// Instructions for the whole conversation.
-    System,
-    /// The person.
-    User,
-    /// The model: what is learned.
-    Assistant,
-    /// The result of a tool.
-    Tool,
-}
-
-impl Role {
-    /// `system`, `user`, `assistant` or `tool`, as chat templates spell it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::System => "system",
-            Self::User => "user",
-            Self::Assistant => "assistant",
-            Self::Tool => "tool",
-        }
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        Some(match text {
-            "system" | "developer" => Self::System,
-            "user" | "human" => Self::User,
-            "assistant" | "gpt" | "chatgpt" | "model" => Self::Assistant,
-            "tool" | "function" | "observation" => Self::Tool,
-            _ => return None,
-        })
-    }
-}
-
-/// One message of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Message {
-    /// Who says it.
-    pub role: Role,
-    /// What is said.
-    pub content: String,
-    /// Whether it has a loss: only the assistant's do, unless their `weight` is 0 or they belong to the prompt.
-    pub is_learned: bool,
-}
-
 /// What a row says.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Dialogue {
     /// Two texts that follow one another as they are.
     Completion { prompt: String, completion: String },
     /// A conversation up to its last learned message, which a chat format turns into text.
-    Messages(Vec<Message>),
+    Messages(Conversation),
+}
+
+/// Messages, and the functions that they may call.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Conversation {
+    pub(crate) messages: Vec<Message>,
+    /// Their JSON schemas.
+    pub(crate) tools: Vec<Json>,
+}
+
+impl From<Vec<Message>> for Conversation {
+    fn from(messages: Vec<Message>) -> Self {
+        Self {
+            messages,
+            tools: Vec::new(),
+        }
+    }
 }
 
 impl Columns {
@@ -233,7 +209,7 @@ pub(crate) fn take_all(
         taken: Vec::new(),
     };
     let name = |mapped: &Option<String>, own: &str| mapped.clone().unwrap_or_else(|| own.to_owned());
-    let dialogue = match layout {
+    let mut dialogue = match layout {
         Layout::Messages | Layout::ShareGpt => {
             let key = columns.messages.clone().or_else(|| {
                 let known = MESSAGES.iter().find(|key| object.contains_key(**key));
@@ -242,12 +218,17 @@ pub(crate) fn take_all(
             let key = key.unwrap_or_else(|| MESSAGES[usize::from(layout == Layout::ShareGpt)].to_owned());
             let list = taker.value(&mut object, &key)?;
             let mut messages = taker.messages(&key, list)?;
-            let has_own = messages.first().is_some_and(|message| message.role == Role::System);
-            if layout == Layout::ShareGpt && !has_own {
+            if layout == Layout::ShareGpt {
                 let system = taker.system(&mut object)?;
-                messages.splice(0..0, system);
+                let own = messages.first().filter(|message| message.role == Role::System);
+                let is_other = |own: &Message| system.as_ref().is_some_and(|system| system != own);
+                if own.is_some_and(is_other) {
+                    taker.records.leave_out(SYSTEM);
+                } else if own.is_none() {
+                    messages.splice(0..0, system);
+                }
             }
-            Dialogue::Messages(messages)
+            Dialogue::Messages(messages.into())
         }
         Layout::Alpaca => taker.alpaca(
             &mut object,
@@ -264,6 +245,14 @@ pub(crate) fn take_all(
             taker.preference(&mut object, &name(&columns.prompt, "prompt"), &chosen, &rejected)?
         }
     };
+    if let Dialogue::Messages(conversation) = &mut dialogue {
+        conversation.tools = taker.tools(&mut object)?;
+    }
+    // What is said before an instruction has a note of its own.
+    let unused = object
+        .iter()
+        .filter(|(key, _)| layout != Layout::Alpaca || *key != HISTORY);
+    unused.for_each(|(key, value)| taker.records.not_used(key, value));
     if taker.bytes > MAX_ROW_BYTES {
         return Err(taker.records.bad(format!(
             "the row has {:.1} MiB of text, more than {} MiB, and no block has room for it: make several rows of it, or train on it \
@@ -276,9 +265,9 @@ pub(crate) fn take_all(
 }
 
 /// Takes values out of a row, and counts their bytes.
-struct Taker<'r, 'a> {
-    records: &'r mut Records<'a>,
-    bytes: usize,
+pub(crate) struct Taker<'r, 'a> {
+    pub(crate) records: &'r mut Records<'a>,
+    pub(crate) bytes: usize,
     /// The keys whose values are taken.
     taken: Vec<String>,
 }
@@ -308,7 +297,7 @@ impl Taker<'_, '_> {
         }
     }
 
-    fn text(&mut self, key: &str, value: Value) -> Result<String> {
+    pub(crate) fn text(&mut self, key: &str, value: Value) -> Result<String> {
         match value {
             Value::String(text) => {
                 self.bytes += text.len();
@@ -343,19 +332,29 @@ impl Taker<'_, '_> {
         {
             self.records.leave_out(HISTORY);
         }
-        messages.push(said(Role::User, asked));
-        messages.push(said(Role::Assistant, answer));
-        Ok(Dialogue::Messages(messages))
+        messages.push(Message::new(Role::User, asked));
+        messages.push(Message::new(Role::Assistant, answer));
+        Ok(Dialogue::Messages(messages.into()))
     }
 
     /// The instructions that a row has next to its messages.
     fn system(&mut self, object: &mut Object) -> Result<Option<Message>> {
-        if object.get("system").is_none_or(Value::is_null) {
+        if object.get(SYSTEM).is_none_or(Value::is_null) {
             return Ok(None);
         }
-        let value = self.value(object, "system")?;
-        let text = self.text("system", value)?;
-        Ok((!text.trim().is_empty()).then(|| said(Role::System, text)))
+        let value = self.value(object, SYSTEM)?;
+        let text = self.text(SYSTEM, value)?;
+        Ok((!text.trim().is_empty()).then(|| Message::new(Role::System, text)))
+    }
+
+    /// The functions that messages may call.
+    fn tools(&mut self, object: &mut Object) -> Result<Vec<Json>> {
+        let value = object.remove(TOOLS).unwrap_or(Value::Null);
+        self.functions(
+            &format!("key `{TOOLS}`"),
+            &value,
+            "leave it out, or give it another name",
+        )
     }
 
     fn pair(&mut self, object: &mut Object, prompt_key: &str, completion_key: &str) -> Result<Dialogue> {
@@ -370,7 +369,7 @@ impl Taker<'_, '_> {
                 })
                 .collect();
             messages.extend(self.messages(completion_key, completion)?);
-            return Ok(Dialogue::Messages(messages));
+            return Ok(Dialogue::Messages(messages.into()));
         }
         let prompt = self.text(prompt_key, prompt)?;
         let completion = self.text(completion_key, completion)?;
@@ -424,109 +423,7 @@ impl Taker<'_, '_> {
         chosen[..common]
             .iter_mut()
             .for_each(|message| message.is_learned = false);
-        Ok(Dialogue::Messages(chosen))
-    }
-
-    fn messages(&mut self, key: &str, value: Value) -> Result<Vec<Message>> {
-        let value = match value {
-            // A table has no lists, only texts that hold one.
-            Value::String(text) => serde_json::from_str(&text).map_err(|_| {
-                let detail = format!("key `{key}`: expected a list of messages, or a text that is one in JSON");
-                self.records.bad(detail)
-            })?,
-            value => value,
-        };
-        let Value::Array(list) = value else {
-            let found = type_name(&value);
-            return Err(self
-                .records
-                .bad(format!("key `{key}`: expected a list of messages, found {found}")));
-        };
-        let messages = list.into_iter().enumerate();
-        messages
-            .map(|(index, value)| self.message(&format!("{key}[{index}]"), value))
-            .collect()
-    }
-
-    fn message(&mut self, place: &str, value: Value) -> Result<Message> {
-        let Value::Object(mut object) = value else {
-            let more = match value {
-                Value::Array(_) => ": write one conversation per row",
-                _ => "",
-            };
-            return Err(self.records.bad(format!(
-                "`{place}`: expected an object with `role` and `content`, found {}{more}",
-                type_name(&value)
-            )));
-        };
-        // A table of lists has all keys of all messages, `null` where a message has none.
-        let is_sharegpt = object.get("from").is_some_and(|from| !from.is_null());
-        let (role_key, content_key) = if is_sharegpt {
-            ("from", "value")
-        } else {
-            ("role", "content")
-        };
-        let role = match object.remove(role_key) {
-            Some(Value::String(role)) => role,
-            _ => {
-                return Err(self.records.bad(format!(
-                    "`{place}`: expected a string `{role_key}` that says who speaks"
-                )));
-            }
-        };
-        let role = Role::parse(&role).ok_or_else(|| {
-            self.records.bad(format!(
-                "`{place}`: the role {} is unknown: expected system, user, assistant or tool (human and gpt in ShareGPT)",
-                taal_store::excerpt(&role)
-            ))
-        })?;
-        if object.get("tool_calls").is_some_and(|calls| !calls.is_null()) {
-            let detail = format!(
-                "`{place}` has `tool_calls`, which are not learned: write the call as text into `{content_key}`"
-            );
-            return Err(self.records.bad(detail));
-        }
-        let content = match object.remove(content_key) {
-            Some(Value::Array(parts)) => self.parts(place, parts)?,
-            Some(Value::String(text)) => self.text(place, Value::String(text))?,
-            other => {
-                let found = other.as_ref().map_or("nothing", type_name);
-                return Err(self
-                    .records
-                    .bad(format!("`{place}`: expected a string `{content_key}`, found {found}")));
-            }
-        };
-        let has_thought = |thought: &Value| thought.as_str().is_some_and(|thought| !thought.trim().is_empty());
-        if role == Role::Assistant && object.get(REASONING).is_some_and(has_thought) {
-            self.records.leave_out(REASONING);
-        }
-        let is_weightless = object.get("weight").and_then(Value::as_f64) == Some(0.0);
-        Ok(Message {
-            role,
-            content,
-            is_learned: role == Role::Assistant && !is_weightless,
-        })
-    }
-
-    /// The text of a list of `{"type": "text", "text": "..."}`.
-    fn parts(&mut self, place: &str, parts: Vec<Value>) -> Result<String> {
-        let mut whole = String::new();
-        for part in parts {
-            let text = match part {
-                Value::Object(mut part) if part.get("type").and_then(Value::as_str) == Some("text") => {
-                    part.remove("text")
-                }
-                _ => None,
-            };
-            let text = text.ok_or_else(|| {
-                let detail = format!(
-                    "`{place}`: expected a content of text, or of parts {{\"type\": \"text\", \"text\": \"...\"}}"
-                );
-                self.records.bad(detail)
-            })?;
-            whole += &self.text(place, text)?;
-        }
-        Ok(whole)
+        Ok(Dialogue::Messages(chosen.into()))
     }
 
     fn empty(&self, key: &str) -> crate::DataError {
@@ -536,24 +433,15 @@ impl Taker<'_, '_> {
     }
 }
 
-/// A message of a row that has no list of them.
-fn said(role: Role, content: String) -> Message {
-    Message {
-        role,
-        content,
-        is_learned: role == Role::Assistant,
-    }
-}
-
 /// Leaves out what follows the last learned message.
 fn end_with_learned(dialogue: &mut Dialogue) -> std::result::Result<(), String> {
-    let Dialogue::Messages(messages) = dialogue else {
+    let Dialogue::Messages(Conversation { messages, .. }) = dialogue else {
         return Ok(());
     };
     let last = messages.iter().rposition(|message| message.is_learned);
     let last = last.ok_or("no message of the assistant is learned: add one after the user's, or leave the row out")?;
     messages.truncate(last + 1);
-    let is_empty = |message: &Message| message.is_learned && message.content.trim().is_empty();
+    let is_empty = |message: &Message| message.is_learned && message.says_nothing();
     match messages.iter().position(is_empty) {
         None => Ok(()),
         Some(index) => Err(format!(
@@ -579,20 +467,22 @@ impl Dialogue {
     pub(crate) fn into_text(self) -> String {
         match self {
             Self::Completion { prompt, completion } => prompt + &completion,
-            Self::Messages(messages) => {
-                let contents: Vec<String> = messages.into_iter().map(|message| message.content).collect();
+            Self::Messages(Conversation { messages, .. }) => {
+                let contents: Vec<String> = messages.into_iter().map(Message::into_text).collect();
                 contents.join("\n")
             }
         }
     }
 
-    /// Everything that is trained, for a tokenizer of its own: each message after the name of its role, as the plain template writes it.
+    /// Everything that is trained, for a tokenizer of its own: each message after the name of its role, as the plain template writes it,
+    /// and tools and calls as JSON.
     pub(crate) fn into_rows(self) -> String {
         match self {
             Self::Completion { prompt, completion } => prompt + &completion,
-            Self::Messages(messages) => {
-                let line = |message: Message| format!("{}: {}\n", label(message.role), message.content);
-                messages.into_iter().map(line).collect()
+            Self::Messages(Conversation { messages, tools }) => {
+                let tools = tools.iter().map(|tool| json_text(tool) + "\n");
+                let line = |message: Message| format!("{}: {}\n", label(message.role), message.into_text());
+                tools.chain(messages.into_iter().map(line)).collect()
             }
         }
     }

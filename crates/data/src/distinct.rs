@@ -5,6 +5,8 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
+use crate::in_order::{self, InOrder};
+
 /// A value without repeated keys.
 pub(crate) struct Distinct(pub(crate) Value);
 
@@ -63,12 +65,12 @@ impl<'de> Visitor<'de> for Values {
         let mut object = Map::new();
         while let Some(key) = entries.next_key::<String>()? {
             if object.contains_key(&key) {
-                let key = taal_store::excerpt(&key);
-                return Err(A::Error::custom(format!(
-                    "an object has the key {key} twice: rename or remove one"
-                )));
+                return Err(A::Error::custom(in_order::twice(&key)));
             }
-            let Distinct(value) = entries.next_value()?;
+            let value = match in_order::is_kept(&key) {
+                true => in_order::standing_for(entries.next_value::<InOrder>()?.0),
+                false => entries.next_value::<Distinct>()?.0,
+            };
             object.insert(key, value);
         }
         Ok(Value::Object(object))

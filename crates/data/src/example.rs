@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use taal_tokenizer::Tokenizer;
 
-use crate::chat::{self, ChatFormat};
-use crate::dialogue::{Dialogue, Message};
+use crate::chat::Writer;
+use crate::dialogue::{Conversation, Dialogue};
 use crate::error::Result;
 use crate::records::Records;
 use crate::tokenize::tokenizer_error;
@@ -16,6 +16,8 @@ pub(crate) struct Example {
     pub(crate) ids: Vec<u32>,
     /// Positions of ids with a loss, in order. The first id of an example has nothing before it, so it never has one.
     pub(crate) learned: Vec<Range<usize>>,
+    /// The last answer, from its first position with a loss to its last.
+    pub(crate) answer: Range<usize>,
     /// Bytes of text of the ids with a loss.
     pub(crate) learned_bytes: u64,
     /// Ids that truncation took away.
@@ -31,7 +33,7 @@ pub(crate) struct Example {
 /// What makes ids of rows.
 pub(crate) struct Encoder<'a> {
     pub(crate) tokenizer: &'a Tokenizer,
-    pub(crate) format: &'a dyn ChatFormat,
+    pub(crate) writer: Writer<'a>,
     pub(crate) block_size: usize,
 }
 
@@ -39,17 +41,18 @@ impl Encoder<'_> {
     /// # Errors
     /// [`DataError::Line`](crate::DataError::Line) where the chat format refuses or loses an answer, and where no token is learned;
     /// the tokenizer's with the line.
-    pub(crate) fn encode(&self, records: &Records<'_>, line: u64, dialogue: Dialogue) -> Result<Example> {
+    pub(crate) fn encode(&self, records: &mut Records<'_>, line: u64, dialogue: Dialogue) -> Result<Example> {
+        let place = records.place(line);
         let ids_of = |text: &str| {
             self.tokenizer
                 .encode(text)
-                .map_err(|source| tokenizer_error(&records.place(line), source))
+                .map_err(|source| tokenizer_error(&place, source))
         };
         let mut example = match dialogue {
             Dialogue::Completion { prompt, completion } => {
                 self.completion(ids_of(&prompt)?, ids_of(&completion)?, completion.len() as u64)
             }
-            Dialogue::Messages(messages) => self.messages(records, &messages, ids_of)?,
+            Dialogue::Messages(conversation) => self.messages(records, &conversation, ids_of)?,
         };
         example.line = line;
         if example.counted().next().is_some() {
@@ -76,7 +79,7 @@ impl Encoder<'_> {
         prompt.extend(completion);
         prompt.extend(self.tokenizer.eos_id());
         let learned = start..prompt.len();
-        let mut example = Example::cut(prompt, vec![learned], begin_len, self.block_size);
+        let mut example = Example::cut(prompt, vec![vec![learned]], begin_len, self.block_size);
         example.learned_bytes = match example.lost > 0 || start == 0 {
             true => example.text_bytes(self.tokenizer),
             false => completion_bytes,
@@ -87,26 +90,34 @@ impl Encoder<'_> {
     /// Messages as the chat format writes them.
     fn messages(
         &self,
-        records: &Records<'_>,
-        messages: &[Message],
+        records: &mut Records<'_>,
+        conversation: &Conversation,
         ids_of: impl Fn(&str) -> Result<Vec<u32>>,
     ) -> Result<Example> {
-        let (text, answers) = chat::answers(self.format, messages).map_err(|detail| records.bad(detail))?;
+        let written = self.writer.write(conversation).map_err(|detail| records.bad(detail))?;
+        for key in written.not_shown {
+            records.not_shown(key);
+        }
+        let (text, answers) = (written.text, written.answers);
         let (mut ids, mut learned) = (Vec::new(), Vec::with_capacity(answers.len()));
         let mut end = 0;
-        for answer in answers {
-            extend(&mut ids, &text[..answer.start], &text[end..answer.start], &ids_of)?;
-            let start = ids.len();
-            extend(&mut ids, &text[..answer.end], &text[answer.clone()], &ids_of)?;
-            learned.push(start..ids.len());
-            end = answer.end;
+        for parts in answers {
+            let mut positions = Vec::with_capacity(parts.len());
+            for part in parts {
+                extend(&mut ids, &text[..part.start], &text[end..part.start], &ids_of)?;
+                let start = ids.len();
+                extend(&mut ids, &text[..part.end], &text[part.clone()], &ids_of)?;
+                positions.push(start..ids.len());
+                end = part.end;
+            }
+            learned.push(positions);
         }
         // A model must learn where to stop.
         let eos = self
             .tokenizer
             .eos_id()
             .filter(|_| ids.last().is_none_or(|id| !self.tokenizer.is_special(*id)));
-        if let (Some(eos), Some(last)) = (eos, learned.last_mut()) {
+        if let (Some(eos), Some(last)) = (eos, learned.last_mut().and_then(|parts| parts.last_mut())) {
             ids.push(eos);
             last.end = ids.len();
         }
@@ -131,27 +142,34 @@ fn extend(ids: &mut Vec<u32>, text: &str, next: &str, ids_of: impl Fn(&str) -> R
 }
 
 impl Example {
-    /// One example of at most `block_size` ids. A longer one loses its beginning after the `begin_len` tokens that begin a text, because
-    /// an answer answers what is before it; a last answer that is too long alone loses its end. One id stays before the last answer.
-    fn cut(mut ids: Vec<u32>, mut learned: Vec<Range<usize>>, begin_len: usize, block_size: usize) -> Self {
+    /// One example of at most `block_size` ids, with the parts of each answer that are learned. A longer one loses its beginning after
+    /// the `begin_len` tokens that begin a text, because an answer answers what is before it; a last answer that is too long alone loses
+    /// its end. One id stays before the last answer.
+    fn cut(mut ids: Vec<u32>, mut answers: Vec<Vec<Range<usize>>>, begin_len: usize, block_size: usize) -> Self {
         let lost = ids.len().saturating_sub(block_size);
-        let answer_start = learned.last().map_or(0, |range| range.start);
+        let start_of = |parts: &Vec<Range<usize>>| parts.first().map_or(0, |range| range.start);
+        let answer_start = answers.last().map_or(0, start_of);
         let from_front = lost.min(answer_start.saturating_sub(begin_len.max(1)));
         ids.drain(begin_len..begin_len + from_front);
         ids.truncate(block_size);
         let len = ids.len();
         if from_front > 0 {
             // An earlier answer that lost its beginning or its question teaches nothing.
-            learned.retain(|range| range.start > begin_len + from_front || range.start == answer_start);
+            answers.retain(|parts| start_of(parts) > begin_len + from_front || start_of(parts) == answer_start);
         }
-        for range in &mut learned {
+        for parts in &mut answers {
             let moved = |position: usize| position.saturating_sub(from_front).clamp(begin_len, len.max(begin_len));
-            *range = moved(range.start)..moved(range.end);
+            parts
+                .iter_mut()
+                .for_each(|range| *range = moved(range.start)..moved(range.end));
+            parts.retain(|range| !range.is_empty());
         }
-        learned.retain(|range| !range.is_empty());
+        let ends = |parts: &Vec<Range<usize>>| Some(parts.first()?.start..parts.last()?.end);
+        let answer = answers.last().and_then(ends).unwrap_or_default();
         Self {
             ids,
-            learned,
+            learned: answers.into_iter().flatten().collect(),
+            answer,
             learned_bytes: 0,
             lost,
             is_answer_cut: lost > from_front,

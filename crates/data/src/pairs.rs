@@ -192,7 +192,9 @@ impl Pairs {
     ) -> Result<Self> {
         check_fraction(options.validation_fraction)?;
         let inputs = find_inputs(paths, Content::Conversations, options.line_ends)?;
-        Self::of_inputs(tokenizer, &inputs, None, plan, options)
+        let mut found = Self::of_inputs(tokenizer, &inputs, None, plan, options)?;
+        found.counts.note_unused();
+        Ok(found)
     }
 
     /// Reads an embedded set, whose held-out rows validate; `validation_fraction` has no effect.
@@ -348,12 +350,16 @@ impl PairSource {
         pairs.sort_by_key(|pair| (pair.file, pair.line));
         let shown = pairs.into_iter().take(count);
         shown
-            .map(|pair| ConversationExample {
-                file: pair.file as usize,
-                line: pair.line,
-                ids: [&pair.source[..], &pair.target].concat(),
-                learned: std::iter::once(pair.source.len()..pair.source.len() + pair.target.len()).collect(),
-                lost: 0,
+            .map(|pair| {
+                let answer = pair.source.len()..pair.source.len() + pair.target.len();
+                ConversationExample {
+                    file: pair.file as usize,
+                    line: pair.line,
+                    ids: [&pair.source[..], &pair.target].concat(),
+                    learned: vec![answer.clone()],
+                    answer,
+                    lost: 0,
+                }
             })
             .collect()
     }

@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use crate::dialogue::{Columns, NOT_TEXT, READ_COLUMNS};
 use crate::error::{DataError, Result};
+use crate::in_order;
 use crate::input::Input;
 use crate::text::Object;
 
@@ -103,6 +104,11 @@ impl ParquetRows {
         }
     }
 
+    /// Names of the columns that are not decoded.
+    pub(crate) fn others(&self) -> &[String] {
+        &self.others
+    }
+
     /// An error about the last row read.
     pub(crate) fn bad(&self, detail: String) -> DataError {
         DataError::Row {
@@ -162,7 +168,40 @@ fn decoded<T>(read: impl FnOnce() -> Decoded<T>) -> std::result::Result<T, Strin
 
 fn object(row: &Row) -> Object {
     let columns = row.get_column_iter();
-    columns.map(|(name, field)| (name.clone(), value(field))).collect()
+    let columns = columns.map(|(name, field)| match in_order::is_kept(name) {
+        true => (name.clone(), in_order::standing_for(json(field))),
+        false => (name.clone(), value(field)),
+    });
+    columns.collect()
+}
+
+/// The JSON of a field in the order of its schema. A list of structs has all keys of all its items, `null` where an item has none: these
+/// are left out, as trl does.
+fn json(field: &Field) -> String {
+    match field {
+        Field::Group(row) => {
+            let columns = row.get_column_iter();
+            let known = columns.filter(|(_, field)| !matches!(field, Field::Null));
+            in_order::object_of(known.map(|(name, field)| (name.clone(), json(field))))
+        }
+        Field::ListInternal(list) => {
+            let items: Vec<String> = list.elements().iter().map(json).collect();
+            in_order::list_of(&items)
+        }
+        Field::MapInternal(map) => {
+            let entries = map.entries().iter();
+            in_order::object_of(entries.map(|(name, entry)| (key(name), json(entry))))
+        }
+        other => value(other).to_string(),
+    }
+}
+
+/// The key of an entry of a map.
+fn key(field: &Field) -> String {
+    match value(field) {
+        Value::String(text) => text,
+        other => other.to_string(),
+    }
 }
 
 /// What a field is in JSON; kinds that JSON does not have become texts.
@@ -186,10 +225,6 @@ fn value(field: &Field) -> Value {
         Field::Group(row) => Value::Object(object(row)),
         Field::ListInternal(list) => list.elements().iter().map(value).collect(),
         Field::MapInternal(map) => {
-            let key = |field: &Field| match value(field) {
-                Value::String(text) => text,
-                other => other.to_string(),
-            };
             let entries = map.entries().iter();
             Value::Object(entries.map(|(name, entry)| (key(name), value(entry))).collect())
         }

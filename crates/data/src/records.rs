@@ -1,9 +1,10 @@
 //! Rows of any file of examples: JSON Lines, CSV, TSV or Parquet.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use serde_json::Value;
 use taal_store::LineEnds;
 
 use crate::dialogue::Columns;
@@ -41,7 +42,14 @@ pub(crate) struct Records<'a> {
     carriage_returns: u64,
     /// How often each key was left out that says something and is not learned.
     left_out: BTreeMap<&'static str, u64>,
+    /// Rows of which the chat template does not write what each key has.
+    not_shown: BTreeMap<&'static str, u64>,
+    /// Keys that say something and are not read.
+    unused: BTreeSet<String>,
 }
+
+/// The most unused keys that are kept; rows may have all sorts of them.
+const MAX_UNUSED: usize = 1000;
 
 enum Rows<'a> {
     Json(Lines<'a>),
@@ -71,6 +79,8 @@ impl<'a> Records<'a> {
             line_ends: input.line_ends,
             carriage_returns: 0,
             left_out: BTreeMap::new(),
+            not_shown: BTreeMap::new(),
+            unused: BTreeSet::new(),
         }
     }
 
@@ -108,16 +118,53 @@ impl<'a> Records<'a> {
         *self.left_out.entry(key).or_default() += 1;
     }
 
-    /// A note for each key that was left out.
+    /// Counts a row of which the chat template does not write what a key has.
+    pub(crate) fn not_shown(&mut self, key: &'static str) {
+        *self.not_shown.entry(key).or_default() += 1;
+    }
+
+    /// Keeps a key that is not read, if it says something.
+    pub(crate) fn not_used(&mut self, key: &str, value: &Value) {
+        let says_something = match value {
+            Value::Null => false,
+            Value::String(text) => !text.trim().is_empty(),
+            Value::Array(items) => !items.is_empty(),
+            Value::Object(entries) => !entries.is_empty(),
+            Value::Bool(_) | Value::Number(_) => true,
+        };
+        if says_something && !self.unused.contains(key) && self.unused.len() < MAX_UNUSED {
+            self.unused.insert(key.to_owned());
+        }
+    }
+
+    /// The keys that are not read.
+    pub(crate) fn unused(&self) -> impl Iterator<Item = &String> {
+        let not_decoded: &[String] = match &self.rows {
+            Rows::Parquet(rows) => rows.others(),
+            Rows::Json(_) | Rows::Table(_) => &[],
+        };
+        self.unused.iter().chain(not_decoded)
+    }
+
+    /// A note for each key that was left out, and for each that the chat template does not write.
     pub(crate) fn left_out_notes(&self) -> Vec<String> {
-        let note = |(key, count): (&&str, &u64)| {
+        let left_out = |(key, count): (&&str, &u64)| {
             let places = if *count == 1 { "place" } else { "places" };
             format!(
                 "{}: `{key}` is left out in {count} {places}: write it into the messages to train on it",
                 self.name
             )
         };
-        self.left_out.iter().map(note).collect()
+        let not_shown = |(key, count): (&&str, &u64)| {
+            let rows = if *count == 1 { "row" } else { "rows" };
+            format!(
+                "{}: the `{key}` of {count} {rows} are not shown to the model, because the chat template does not write them; name one \
+                 that does in data.chat_template",
+                self.name
+            )
+        };
+        let left_out = self.left_out.iter().map(left_out);
+        left_out.chain(self.not_shown.iter().map(not_shown)).collect()
     }
 
     /// Carriage returns in the texts taken so far.

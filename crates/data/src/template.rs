@@ -4,34 +4,61 @@ use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
 use taal_tokenizer::Tokenizer;
-use taal_tokenizer::chat::{self, ChatFiles, ChatInput, ChatTemplate, Rendered};
+use taal_tokenizer::chat::{self, ChatFiles, ChatInput, ChatTemplate, Json, Rendered};
 
 use crate::chat::{ChatFormat, Marked};
-use crate::dialogue::{Message, Role};
+use crate::message::{Message, Role};
 
 impl ChatFormat for ChatTemplate {
-    fn render(&self, messages: &[Message], with_answer_start: bool) -> Result<String, String> {
-        Ok(run(self, messages, with_answer_start)?.text)
+    fn render(&self, messages: &[Message], tools: &[Json], with_answer_start: bool) -> Result<String, String> {
+        Ok(run(self, messages, tools, with_answer_start)?.text)
     }
 
-    fn marked(&self, messages: &[Message]) -> Result<Option<Marked>, String> {
-        let Rendered { text, generated } = run(self, messages, false)?;
-        Ok((!generated.is_empty()).then_some((text, generated)))
+    fn marked(&self, messages: &[Message], tools: &[Json]) -> Result<Marked, String> {
+        let Rendered { text, generated } = run(self, messages, tools, false)?;
+        Ok((text, generated))
     }
 }
 
-fn run(template: &ChatTemplate, messages: &[Message], add_generation_prompt: bool) -> Result<Rendered, String> {
-    let messages = messages.iter();
-    let input = ChatInput {
-        messages: messages
-            .map(|message| chat::Message::new(message.role.name(), &message.content))
-            .collect(),
+fn run(
+    template: &ChatTemplate,
+    messages: &[Message],
+    tools: &[Json],
+    add_generation_prompt: bool,
+) -> Result<Rendered, String> {
+    let mut input = ChatInput {
+        messages: messages.iter().map(said).collect(),
+        tools: tools.to_vec(),
         add_generation_prompt,
         // With the time of the clock, rows would be others when a run is resumed the next day.
         now: SystemTime::UNIX_EPOCH + Duration::from_secs(chat::FIXED_NOW_S),
         ..ChatInput::default()
     };
-    template.render(&input).map_err(|error| error.to_string())
+    if messages.iter().all(|message| message.tool_calls.is_none()) {
+        return template.render(&input).map_err(|error| error.to_string());
+    }
+    // As the server does: the arguments of calls are an object, unless the template puts their text together with others.
+    let plain = input.messages.iter().cloned().map(chat::Message::into_plain);
+    let plain = plain.collect::<Result<Vec<chat::Message>, String>>()?;
+    let given = std::mem::replace(&mut input.messages, plain);
+    template.render(&input).or_else(|error| {
+        input.messages = given;
+        template.render(&input).map_err(|_| error.to_string())
+    })
+}
+
+/// A message as templates read it.
+fn said(message: &Message) -> chat::Message {
+    let role = message.role.name();
+    let mut said = match (&message.tool_calls, message.content.is_empty()) {
+        (Some(_), true) => chat::Message::without_content(role),
+        _ => chat::Message::new(role, &message.content),
+    };
+    if let Some(calls) = &message.tool_calls {
+        said = said.with("tool_calls", calls.clone());
+    }
+    let more = message.more.iter();
+    more.fold(said, |said, (key, text)| said.with(key, Json::from(text.as_str())))
 }
 
 /// The chat template of models that have none: each message is a line `Role: content`, and the assistant's end with the end-of-text

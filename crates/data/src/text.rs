@@ -7,6 +7,7 @@ use taal_store::{LineEnds, TextLines, TextReader};
 
 use crate::distinct::Distinct;
 use crate::error::{DataError, Result};
+use crate::in_order;
 use crate::input::{Input, text_error};
 
 /// The longest line of a JSONL file; a longer one is more likely a file of another format.
@@ -213,7 +214,7 @@ impl<'a> Lines<'a> {
 }
 
 /// serde_json's message without its position, which would always name line 1.
-fn reason(error: &serde_json::Error) -> String {
+pub(crate) fn reason(error: &serde_json::Error) -> String {
     let message = error.to_string();
     let text = message
         .rsplit_once(" at line ")
@@ -228,6 +229,9 @@ pub(crate) fn type_name(value: &serde_json::Value) -> &'static str {
         serde_json::Value::Number(_) => "a number",
         serde_json::Value::String(_) => "a string",
         serde_json::Value::Array(_) => "a list",
-        serde_json::Value::Object(_) => "an object",
+        serde_json::Value::Object(_) => match in_order::json_of(value) {
+            Some(json) if json.starts_with('[') => "a list",
+            _ => "an object",
+        },
     }
 }

@@ -16,7 +16,9 @@ mod data {
     mod parquet_rows;
     mod reports_txt;
     mod shards;
+    mod skeletons;
     mod tokenizing;
+    mod tools;
 
     use std::path::{Path, PathBuf};
 

@@ -173,9 +173,8 @@ fn with_all_references(items: Vec<TaskItem>) -> Vec<TaskItem> {
 
 /// What comes before the last answer of an example, and that answer.
 pub(crate) fn item(example: &ConversationExample, tokenizer: &Tokenizer) -> Result<TaskItem, TrainError> {
-    let answer = example.learned.last().cloned().unwrap_or_default();
-    let prompt = &example.ids[..answer.start];
-    let said: Vec<u32> = example.ids[answer]
+    let prompt = &example.ids[..example.answer.start];
+    let said: Vec<u32> = example.ids[example.answer.clone()]
         .iter()
         .copied()
         .filter(|id| !tokenizer.is_special(*id))

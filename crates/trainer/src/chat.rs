@@ -6,7 +6,7 @@ use taal_data::{ChatFormat, Direction, Message};
 use taal_inference::Ends;
 use taal_model::hugging_face::{OwnLoss, SpecialIds, TranslationFacts};
 use taal_tokenizer::Tokenizer;
-use taal_tokenizer::chat::ChatFiles;
+use taal_tokenizer::chat::{ChatFiles, Json};
 
 use crate::TrainError;
 use crate::checkpoint::Checkpoint;
@@ -148,7 +148,7 @@ impl Chat {
 struct Faulty(String);
 
 impl ChatFormat for Faulty {
-    fn render(&self, _messages: &[Message], _with_answer_start: bool) -> Result<String, String> {
+    fn render(&self, _messages: &[Message], _tools: &[Json], _with_answer_start: bool) -> Result<String, String> {
         Err(format!("{}; name another template in data.chat_template", self.0))
     }
 }

@@ -9,14 +9,14 @@ use taal_data::{
     has_conversations, plain_chat,
 };
 use taal_tokenizer::Tokenizer;
-use taal_tokenizer::chat::ChatFiles;
+use taal_tokenizer::chat::{ChatFiles, ChatTemplate, Json};
 
 use super::{assert_says, characters, write};
 
 const BLOCK: usize = 256;
 
-fn tokenizer() -> Tokenizer {
-    characters("abcdefghijklmnopqrstuvwxyzSUAT ?!:\n[]/<>|_\"\r")
+pub(super) fn tokenizer() -> Tokenizer {
+    characters("abcdefghijklmnopqrstuvwxyzSUATE0123456789 ?!:,\n[](){}/<>|_\"\r")
 }
 
 fn options() -> ConversationOptions {
@@ -37,7 +37,7 @@ fn open_with(
     Conversations::open_with(&tokenizer(), &[path], block_size, options)
 }
 
-fn open(name: &str, content: &str) -> taal_data::Result<Conversations> {
+pub(super) fn open(name: &str, content: &str) -> taal_data::Result<Conversations> {
     open_with(name, content, BLOCK, &options())
 }
 
@@ -65,7 +65,7 @@ pub(super) fn shown(conversations: &Conversations) -> Vec<String> {
         .collect()
 }
 
-const MESSAGES: &str = concat!(
+pub(super) const MESSAGES: &str = concat!(
     r#"{"messages": [{"role": "system", "content": "kort"}, {"role": "user", "content": "hoi?"}, "#,
     r#"{"role": "assistant", "content": "dag"}, {"role": "user", "content": "en?"}, {"role": "assistant", "content": "niks"}, "#,
     r#"{"role": "user", "content": "weg"}]}"#,
@@ -412,7 +412,7 @@ fn a_row_that_teaches_nothing_is_refused_by_its_line() {
         (
             chat,
             r#"{"messages": [{"role": "assistant", "content": null, "tool_calls": [1]}]}"#,
-            &["line 2", "tool_calls"],
+            &["line 2", "`messages[0]`, `tool_calls`", "a list of something else"],
         ),
         (chat, r#"{"messages": "hoi"}"#, &["line 2", "`messages`", "in JSON"]),
         (
@@ -509,15 +509,18 @@ impl Template {
 }
 
 impl ChatFormat for Template {
-    fn render(&self, messages: &[Message], with_answer_start: bool) -> Result<String, String> {
+    fn render(&self, messages: &[Message], _tools: &[Json], with_answer_start: bool) -> Result<String, String> {
         if self.fails {
             return Err("the chat template refuses: roles must alternate".to_owned());
         }
         Ok(self.ranges(messages).0 + if with_answer_start { ">" } else { "" })
     }
 
-    fn marked(&self, messages: &[Message]) -> Result<Option<(String, Vec<Range<usize>>)>, String> {
-        Ok(self.marks.then(|| self.ranges(messages)))
+    fn marked(&self, messages: &[Message], tools: &[Json]) -> Result<(String, Vec<Range<usize>>), String> {
+        match self.marks {
+            true => Ok(self.ranges(messages)),
+            false => Ok((self.render(messages, tools, false)?, Vec::new())),
+        }
     }
 }
 
@@ -552,14 +555,26 @@ fn the_answers_of_any_chat_template_are_found_or_it_is_refused() {
 
 /// `messages.jsonl` as a chat template in Jinja writes it.
 pub(super) fn templated(source: &str, content: &str) -> taal_data::Result<Conversations> {
-    let template = ChatFiles::new(source)
-        .with_token("eos_token", "<|endoftext|>")
-        .template();
-    let with_template = ConversationOptions {
-        format: Some(Arc::new(template.unwrap())),
+    formatted(template(source), "a.jsonl", content, BLOCK)
+}
+
+/// A file as a chat format writes it.
+pub(super) fn formatted(
+    format: impl ChatFormat + 'static,
+    name: &str,
+    content: &str,
+    block_size: usize,
+) -> taal_data::Result<Conversations> {
+    let with_format = ConversationOptions {
+        format: Some(Arc::new(format)),
         ..options()
     };
-    open_with("a.jsonl", content, BLOCK, &with_template)
+    open_with(name, content, block_size, &with_format)
+}
+
+pub(super) fn template(source: &str) -> ChatTemplate {
+    let files = ChatFiles::new(source).with_token("eos_token", "<|endoftext|>");
+    files.template().unwrap()
 }
 
 #[test]
@@ -610,17 +625,13 @@ fn a_chat_template_that_loses_answers_or_refuses_a_row_is_named_with_the_line() 
                {% else %}[{{ m.content }}]{% endif %}{% endfor %}";
     assert_says(
         templated(few, &second),
-        &["a.jsonl, line 2", "marks 1 answers", "has 2"],
+        &["a.jsonl, line 2", "marks 1 part", "has 2 answers"],
     );
 }
 
 #[test]
 fn the_plain_template_is_what_its_page_says() {
-    let message = |role, content: &str| Message {
-        role,
-        content: content.to_owned(),
-        is_learned: false,
-    };
+    let message = |role, content: &str| Message::new(role, content);
     let messages = [
         message(Role::System, "Answer briefly."),
         message(Role::User, "What is the capital of France?"),
@@ -629,11 +640,11 @@ fn the_plain_template_is_what_its_page_says() {
     ];
     let plain = plain_chat(&tokenizer()).template().unwrap();
     assert_eq!(
-        ChatFormat::render(&plain, &messages, false).unwrap(),
+        ChatFormat::render(&plain, &messages, &[], false).unwrap(),
         "System: Answer briefly.\nUser: What is the capital of France?\nAssistant: Paris.<|endoftext|>\nTool: sunny\n"
     );
     assert!(
-        ChatFormat::render(&plain, &messages[..2], true)
+        ChatFormat::render(&plain, &messages[..2], &[], true)
             .unwrap()
             .ends_with("France?\nAssistant:")
     );

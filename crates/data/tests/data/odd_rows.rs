@@ -2,8 +2,8 @@
 
 use taal_data::{Columns, ConversationOptions, Conversations, Layout};
 
-use super::layouts::shown;
-use super::{assert_says, characters, write};
+use super::layouts::{shown, tokenizer};
+use super::{assert_says, write};
 
 fn options() -> ConversationOptions {
     ConversationOptions {
@@ -15,8 +15,7 @@ fn options() -> ConversationOptions {
 fn open_with(name: &str, content: &str, options: &ConversationOptions) -> taal_data::Result<Conversations> {
     let dir = tempfile::tempdir().unwrap();
     let path = write(dir.path(), name, content);
-    let tokenizer = characters("abcdefghijklmnopqrstuvwxyzSUAT ?!:\n[]/<>|_\"\r");
-    Conversations::open_with(&tokenizer, &[path], 256, options)
+    Conversations::open_with(&tokenizer(), &[path], 256, options)
 }
 
 fn open(name: &str, content: &str) -> taal_data::Result<Conversations> {
@@ -124,13 +123,46 @@ fn instructions_next_to_the_messages_are_trained_and_what_is_left_out_is_counted
             rest.to_owned()
         ]
     );
-    assert!(found.counts.notes.is_empty());
+    let [note] = found.counts.notes.as_slice() else {
+        panic!("one note: {:?}", found.counts.notes)
+    };
+    assert!(note.contains("a.jsonl: `system` is left out in 1 place:"), "{note}");
 
     let thought = "{\"messages\": [{\"role\": \"user\", \"content\": \"hoi?\"}, {\"role\": \"assistant\", \"content\": \"ja\", \
                    \"reasoning_content\": \"een groet\"}]}\n";
     let found = open("a.jsonl", &thought.repeat(2)).unwrap();
     assert!(
         found.counts.notes[0].contains("`reasoning_content` is left out in 2 places"),
+        "{:?}",
+        found.counts.notes
+    );
+}
+
+#[test]
+fn keys_that_are_not_read_are_listed_once_for_all_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let rows =
+        "{\"prompt\": \"hoi?\", \"completion\": \"ja\", \"id\": 3, \"empty\": \"\", \"nothing\": null, \"none\": []}\n";
+    write(dir.path(), "a.jsonl", rows.repeat(2));
+    write(dir.path(), "b.csv", "prompt,completion,source,empty\nen?,nee,mij,\n");
+    let turns = "[{\"role\": \"user\", \"content\": \"hoi?\", \"mood\": \"good\"}, {\"role\": \"assistant\", \"content\": \"ja\", \
+                 \"weight\": 1, \"refusal\": null}]";
+    write(
+        dir.path(),
+        "c.jsonl",
+        format!("{{\"messages\": {turns}, \"system\": \"kort\"}}\n"),
+    );
+    let found = Conversations::open_with(&tokenizer(), &[dir.path().to_owned()], 256, &options()).unwrap();
+    assert_eq!(
+        found.counts.notes,
+        ["4 keys of rows are not used: `id`, `messages[].mood`, `source`, `system`"]
+    );
+    assert!(open("a.jsonl", GOOD).unwrap().counts.notes.is_empty());
+    let many: Vec<String> = (0..30).map(|index| format!("\"k{index:02}\": 1")).collect();
+    let row = format!("{{\"prompt\": \"a\", \"completion\": \"b\", {}}}\n", many.join(", "));
+    let found = open("a.jsonl", &row).unwrap();
+    assert!(
+        found.counts.notes[0].starts_with("30 keys") && found.counts.notes[0].ends_with("`k19` and 10 more"),
         "{:?}",
         found.counts.notes
     );

@@ -8,14 +8,17 @@ use parquet::data_type::{ByteArray, ByteArrayType, Int32Type};
 use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder, WriterVersion};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
-use taal_data::{Columns, ConversationOptions, Conversations, Layout, LineEnds, has_conversations, tokenizer_texts};
+use taal_data::{
+    ChatFormat, Columns, ConversationOptions, Conversations, Layout, LineEnds, has_conversations, tokenizer_texts,
+};
 use taal_store::ErrorKind;
 use taal_tokenizer::Tokenizer;
+use taal_tokenizer::chat::ChatFiles;
 
 use super::{assert_says, characters, write};
 
 fn tokenizer() -> Tokenizer {
-    characters("abcdefghijklmnopqrstuvwxyzSUAT0123456789 ?!:\n")
+    characters("abcdefghijklmnopqrstuvwxyzSUAT0123456789 ?!:,{}[]\"\n")
 }
 
 fn options() -> ConversationOptions {
@@ -162,6 +165,41 @@ fn lists_of_messages_in_several_row_groups_are_the_rows_of_their_twin_in_json_li
     // A folder is searched for them too.
     let found = Conversations::open_with(&tokenizer(), &[dir.path().to_owned()], 64, &options()).unwrap();
     assert_eq!(found.counts.examples, 3);
+}
+
+#[test]
+fn tools_are_read_in_the_order_of_the_schema_without_the_keys_that_other_tools_have() {
+    let source =
+        "{% for t in tools or [] %}{{ t | tojson }}:{% endfor %}{% for m in messages %}{{ m.content }}:{% endfor %}";
+    let format: Arc<dyn ChatFormat> = Arc::new(ChatFiles::new(source).template().unwrap());
+    let options = ConversationOptions {
+        format: Some(format),
+        ..options()
+    };
+    let said: &[(&str, Option<&str>)] = &[("user", Some("hoi?")), ("assistant", Some("dag"))];
+    let messages = |tools: Vec<Column>| vec![conversations(&[said]).into_iter().chain(tools).collect()];
+    let twin = "{\"messages\": [{\"role\": \"user\", \"content\": \"hoi?\"}, {\"role\": \"assistant\", \"content\": \"dag\"}], \
+                \"tools\": [{\"type\": \"f\", \"name\": \"weer\"}]}\n";
+    let twin = trained(&open_with("a.jsonl", twin.as_bytes(), &options).unwrap());
+    let schema = |tools: &str| format!("{} {tools} }}", MESSAGES.strip_suffix('}').unwrap());
+
+    let structs = schema(
+        "optional group tools (LIST) { repeated group list { optional group element { optional binary type (STRING);
+         optional binary name (STRING); optional binary strict (STRING); } } }",
+    );
+    let field = |value: Option<&str>| {
+        let level = 3 + i16::from(value.is_some());
+        Column::Texts(value.map(ToOwned::to_owned).into_iter().collect(), vec![level], vec![0])
+    };
+    let columns = vec![field(Some("f")), field(Some("weer")), field(None)];
+    let found = open_with("a.parquet", &file(&structs, properties(), messages(columns)), &options).unwrap();
+    assert_eq!(trained(&found), twin);
+    assert_eq!(found.counts.notes, ["1 key of rows is not used: `number`"]);
+
+    let text = schema("optional binary tools (STRING);");
+    let columns = vec![texts([Some("[{\"type\": \"f\", \"name\": \"weer\"}]")])];
+    let found = open_with("a.parquet", &file(&text, properties(), messages(columns)), &options).unwrap();
+    assert_eq!(trained(&found), twin);
 }
 
 #[test]

@@ -3,12 +3,28 @@
 use std::fmt;
 
 use minijinja::Value;
+use minijinja::value::ValueKind;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde::{Serialize, Serializer};
 
 /// A value of JSON that keeps the order of its keys, which templates print.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Json(pub(crate) Value);
+
+impl Json {
+    /// Whether it is an object.
+    pub fn is_object(&self) -> bool {
+        self.0.kind() == ValueKind::Map
+    }
+}
+
+impl From<Vec<Self>> for Json {
+    fn from(items: Vec<Self>) -> Self {
+        Self(Value::from(
+            items.into_iter().map(|Self(item)| item).collect::<Vec<Value>>(),
+        ))
+    }
+}
 
 impl From<&str> for Json {
     fn from(text: &str) -> Self {

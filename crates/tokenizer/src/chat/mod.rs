@@ -43,6 +43,17 @@ impl Message {
         ]))
     }
 
+    /// A message without content, such as one that only calls functions.
+    pub fn without_content(role: &str) -> Self {
+        Self(json::object([("role".to_owned(), Value::from(role))]))
+    }
+
+    /// The same with another entry, such as `tool_calls`, which replaces one of its key.
+    #[must_use]
+    pub fn with(self, key: &str, value: Json) -> Self {
+        Self(template::with_entries(&self.0, [(key, value.0)]))
+    }
+
     /// Its role.
     pub fn role(&self) -> String {
         self.text_of("role").unwrap_or_default()
@@ -148,6 +159,29 @@ fn with_arguments(call: Value) -> Value {
         }
         _ => call,
     }
+}
+
+/// The calls of a message, each with one argument in the place of its own: `word`, whose value is the same word. What a template writes
+/// otherwise for them is what it writes of the calls.
+#[must_use]
+pub fn with_other_arguments(calls: &Json, word: &str) -> Json {
+    let other = |function: Value| {
+        let arguments = json::object([(word.to_owned(), Value::from(word))]);
+        let arguments = match text_of(&function, "arguments") {
+            // OpenAI's clients send a text of JSON.
+            Some(_) => Value::from(format!("{{\"{word}\": \"{word}\"}}")),
+            None => arguments,
+        };
+        template::with_entries(&function, [("arguments", arguments)])
+    };
+    let calls = calls.0.try_iter().into_iter().flatten().map(|call| {
+        let function = call.get_attr("function").ok();
+        match function.filter(|function| function.kind() == ValueKind::Map) {
+            Some(function) => template::with_entries(&call, [("function", other(function))]),
+            None => other(call),
+        }
+    });
+    Json(Value::from(calls.collect::<Vec<Value>>()))
 }
 
 /// A text of an object.

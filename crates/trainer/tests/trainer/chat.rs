@@ -7,8 +7,8 @@ use taal_inference::LanguageModel;
 use taal_tokenizer::chat::{ChatInput, Message};
 use taal_trainer::{Outcome, Progress, RecipeText, Silent, TrainError, preview, resolve};
 
-use crate::run_recipe;
 use crate::watchers::{Notes, StopAfter};
+use crate::{finished, run_recipe};
 
 /// The manner of ChatML, whose answers end with a token of their own.
 const TEMPLATE: &str = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}\
@@ -235,5 +235,63 @@ fn characters_of_several_tokens_are_shown_whole_and_ordinary_tokens_that_become_
     assert!(
         error.contains("tokenizer.added_tokens") && error.contains("\"<|a|>\" twice"),
         "{error}"
+    );
+}
+
+#[test]
+fn rows_with_tools_are_shown_trained_and_answered_as_the_template_writes_them() {
+    let folder = folder();
+    let path = |name: &str| folder.path().join(name);
+    let template = "{% for t in tools or [] %}{{ t.name }}\n{% endfor %}{% for m in messages %}<|im_start|>{{ m.role }}\n\
+                    {% if m.role == 'assistant' %}{% generation %}{{ m.content }}{% endgeneration %}\
+                    {% for call in m.tool_calls or [] %}<call>{% generation %}{{ call.function.name }}\
+                    {{ call.function.arguments | tojson }}{% endgeneration %}{% endfor %}{% generation %}<|im_end|>{% endgeneration %}\
+                    {% else %}{{ m.content }}<|im_end|>\n{% endif %}{% endfor %}\
+                    {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+    std::fs::write(path("own/chat_template.jinja"), template).unwrap();
+    let row = "{\"messages\": [{\"role\": \"user\", \"content\": \"weer?\"}, {\"role\": \"assistant\", \"content\": \"even\", \
+               \"tool_calls\": [{\"type\": \"function\", \"function\": {\"name\": \"weer\", \"arguments\": \"{}\"}}]}], \
+               \"tools\": [{\"name\": \"weer\"}], \"id\": 7}\n";
+    std::fs::write(path("rows.jsonl"), row.repeat(10)).unwrap();
+    let text = tuned(folder.path(), "validation_fraction = 0.5\n");
+    let resolved = resolve(&recipe(&text), &[]).unwrap();
+    let mut notes = Notes::default();
+    let rows = preview(&resolved, 1, &mut notes).unwrap().rows;
+    let text_of = |is_wanted: &dyn Fn(bool) -> bool| -> String {
+        let tokens = rows[0].row.tokens.iter().filter(|token| is_wanted(token.is_learned));
+        tokens.map(|token| token.text.as_str()).collect()
+    };
+    assert_eq!(
+        text_of(&|_| true),
+        "weer\n<|im_start|>user\nweer?<|im_end|>\n<|im_start|>assistant\neven<call>weer{}<|im_end|>"
+    );
+    assert_eq!(text_of(&|is_learned| is_learned), "evenweer{}<|im_end|>");
+    let unused: Vec<&String> = notes.0.iter().filter(|note| note.contains("not used")).collect();
+    assert_eq!(unused, ["1 key of rows is not used: `id`"]);
+
+    // The held-out rows are asked with their tools, and their answer is all that the model writes.
+    let settings = ["eval.metric=exact_match", "eval.answers=2"];
+    let report = finished(run_recipe(
+        &recipe(&text),
+        &settings,
+        &path("tuned"),
+        false,
+        &mut Silent,
+    ));
+    let answers = report.answers.expect("a metric of answers");
+    assert_eq!(answers.questions, 2);
+    let nearest = answers.nearest.expect("the nearest row");
+    assert_eq!(nearest.value, 1.0, "equal rows have equal answers");
+
+    std::fs::write(path("own/chat_template.jinja"), TEMPLATE).unwrap();
+    let mut notes = Notes::default();
+    let plain = row.replace("\"tool_calls\"", "\"calls\"");
+    std::fs::write(path("rows.jsonl"), plain.repeat(3)).unwrap();
+    preview(&resolved, 1, &mut notes).unwrap();
+    let note = notes.0.iter().find(|note| note.contains("not shown to the model"));
+    assert!(
+        note.is_some_and(|note| note.contains("`tools` of 3 rows")),
+        "{:?}",
+        notes.0
     );
 }
