@@ -1,13 +1,20 @@
 //! The functions and filters that transformers gives templates.
 
 use std::fmt::Write;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{Error, ErrorKind, Output, State, Value};
 
-/// The deepest value that is written as JSON.
-const MAX_DEPTH: usize = 64;
+/// The deepest value that is written as JSON, ...
+const MAX_JSON_DEPTH: usize = 64;
+/// ... and as Python's text. A value may hold itself.
+const MAX_TEXT_DEPTH: usize = 128;
+
+/// The longest text of JSON; white space may be much longer than what is between it.
+const MAX_JSON_BYTES: usize = 8 << 20;
+
+/// Characters of white space per level of JSON.
+const MAX_INDENT: usize = 64;
 
 /// The message of a template that refuses a conversation.
 #[derive(Debug, thiserror::Error)]
@@ -15,25 +22,44 @@ const MAX_DEPTH: usize = 64;
 pub(super) struct Raised(pub String);
 
 /// `raise_exception(message)`
-pub(super) fn raise_exception(message: String) -> Result<Value, Error> {
+pub(super) fn raise_exception(state: &State, message: &Value) -> Result<Value, Error> {
+    charge_lists(state, message)?;
+    let message = message.to_string();
     Err(Error::new(ErrorKind::InvalidOperation, message.clone()).with_source(Raised(message)))
 }
 
 /// Takes the fuel for a value that is written as text. A list may be one item a million times, which takes nothing until it is written.
 pub(super) fn charge(state: &State, value: &Value) -> Result<(), Error> {
+    charge_at(state, value, 0)
+}
+
+/// [`charge`] for what is not a text yet.
+pub(super) fn charge_lists(state: &State, value: &Value) -> Result<(), Error> {
+    match value.as_str() {
+        Some(_) => Ok(()),
+        None => charge(state, value),
+    }
+}
+
+fn charge_at(state: &State, value: &Value, depth: usize) -> Result<(), Error> {
+    if depth > MAX_TEXT_DEPTH {
+        let message = format!("a value of more than {MAX_TEXT_DEPTH} levels cannot be written");
+        return Err(Error::new(ErrorKind::InvalidOperation, message));
+    }
     match value.kind() {
         ValueKind::String => state.consume_fuel(value.as_str().map_or(0, str::len) as u64 / 64),
         ValueKind::Seq | ValueKind::Iterable => {
             for item in value.try_iter()? {
                 state.consume_fuel(1)?;
-                charge(state, &item)?;
+                charge_at(state, &item, depth + 1)?;
             }
             Ok(())
         }
         ValueKind::Map => {
             for key in value.try_iter()? {
                 state.consume_fuel(1)?;
-                charge(state, &value.get_item(&key)?)?;
+                charge_at(state, &key, depth + 1)?;
+                charge_at(state, &value.get_item(&key)?, depth + 1)?;
             }
             Ok(())
         }
@@ -63,14 +89,19 @@ pub(super) fn tojson(
     state: &State,
     value: &Value,
     ensure_ascii: Option<bool>,
+    indent: Option<Value>,
     options: Kwargs,
 ) -> Result<String, Error> {
+    let indent = match indent {
+        Some(indent) => Some(indent),
+        None => options.get::<Option<Value>>("indent")?,
+    };
     let mut layout = Layout {
         ensure_ascii: options
             .get::<Option<bool>>("ensure_ascii")?
             .or(ensure_ascii)
             .unwrap_or(false),
-        indent: options.get("indent")?,
+        indent: indent.as_ref().map(unit).transpose()?,
         separators: (", ".to_owned(), ": ".to_owned()),
         sort_keys: options.get::<Option<bool>>("sort_keys")?.unwrap_or(false),
     };
@@ -95,16 +126,29 @@ pub(super) fn tojson(
     Ok(out)
 }
 
+/// The white space of one level: a text, or that many spaces.
+fn unit(indent: &Value) -> Result<String, Error> {
+    match indent.as_str() {
+        Some(text) => Ok(text.chars().take(MAX_INDENT).collect()),
+        None => {
+            let count = i64::try_from(indent.clone())?;
+            // As in Python, where a negative number is like 0.
+            Ok(" ".repeat(usize::try_from(count).unwrap_or(0).min(MAX_INDENT)))
+        }
+    }
+}
+
 struct Layout {
     ensure_ascii: bool,
-    indent: Option<usize>,
+    /// The white space of one level, where each item has a line.
+    indent: Option<String>,
     separators: (String, String),
     sort_keys: bool,
 }
 
 fn write_json(out: &mut String, value: &Value, layout: &Layout, depth: usize) -> Result<(), Error> {
     let refused = |what: &str| Err(Error::new(ErrorKind::BadSerialization, format!("{what} is not JSON")));
-    if depth > MAX_DEPTH {
+    if depth > MAX_JSON_DEPTH {
         return refused("a value of more than 64 levels");
     }
     match value.kind() {
@@ -143,9 +187,9 @@ fn write_items(
     mut write: impl FnMut(&mut String, usize) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let new_line = |out: &mut String, depth: usize| {
-        if let Some(indent) = layout.indent {
+        if let Some(unit) = &layout.indent {
             out.push('\n');
-            out.extend(std::iter::repeat_n(' ', indent.min(64) * depth));
+            out.extend(std::iter::repeat_n(unit.as_str(), depth));
         }
     };
     out.push(open);
@@ -155,6 +199,9 @@ fn write_items(
         }
         new_line(out, depth + 1);
         write(out, index)?;
+        if out.len() > MAX_JSON_BYTES {
+            return Err(Error::from(ErrorKind::OutOfFuel));
+        }
     }
     if count > 0 {
         new_line(out, depth);
@@ -214,132 +261,9 @@ fn write_text(out: &mut String, text: &str, ensure_ascii: bool) {
     out.push('"');
 }
 
-const DAYS: [&str; 7] = [
-    "Sunday",
-    "Monday",
-    "Tuesday",
-    "Wednesday",
-    "Thursday",
-    "Friday",
-    "Saturday",
-];
-const MONTHS: [&str; 12] = [
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-];
-
-/// A moment by C's `strftime`, in UTC and English; a directive that is not known stays as it is.
-pub(super) fn strftime(now: SystemTime, format: &str) -> String {
-    let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    let (year, month, day) = date_of(days);
-    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
-    let weekday = DAYS[(days as usize + 4) % 7];
-    let month_name = MONTHS[month as usize - 1];
-    let hour12 = (hour + 11) % 12 + 1;
-    let mut text = String::new();
-    let mut characters = format.chars();
-    while let Some(character) = characters.next() {
-        if character != '%' {
-            text.push(character);
-            continue;
-        }
-        let Some(mut directive) = characters.next() else {
-            text.push('%');
-            break;
-        };
-        // `%-d` is `%d` without padding.
-        let is_bare = directive == '-';
-        if is_bare {
-            directive = characters.next().unwrap_or('-');
-        }
-        let number = |number: u64, width: usize| match is_bare {
-            true => number.to_string(),
-            false => format!("{number:0>width$}"),
-        };
-        match directive {
-            'Y' => text.push_str(&year.to_string()),
-            'y' => text.push_str(&number(year % 100, 2)),
-            'm' => text.push_str(&number(month, 2)),
-            'd' => text.push_str(&number(day, 2)),
-            'e' => text.push_str(&format!("{day:>2}")),
-            'H' => text.push_str(&number(hour, 2)),
-            'I' => text.push_str(&number(hour12, 2)),
-            'M' => text.push_str(&number(minute, 2)),
-            'S' => text.push_str(&number(second, 2)),
-            'j' => text.push_str(&number(days - days_before(year) + 1, 3)),
-            'p' => text.push_str(if hour < 12 { "AM" } else { "PM" }),
-            'A' => text.push_str(weekday),
-            'a' => text.push_str(&weekday[..3]),
-            'B' => text.push_str(month_name),
-            'b' | 'h' => text.push_str(&month_name[..3]),
-            'F' => text.push_str(&format!("{year}-{month:02}-{day:02}")),
-            'T' => text.push_str(&format!("{hour:02}:{minute:02}:{second:02}")),
-            'Z' => text.push_str("UTC"),
-            'z' => text.push_str("+0000"),
-            '%' => text.push('%'),
-            other => text.extend(['%', other]),
-        }
-    }
-    text
-}
-
-/// Year, month and day of a day counted from 1970.
-fn date_of(mut days: u64) -> (u64, u64, u64) {
-    let mut year = 1970;
-    while days >= days_of(year) {
-        days -= days_of(year);
-        year += 1;
-    }
-    let february = days_of(year) - 337;
-    for (month, length) in (1..).zip([31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]) {
-        if days < length {
-            return (year, month, days + 1);
-        }
-        days -= length;
-    }
-    (year, 12, 31)
-}
-
-fn days_of(year: u64) -> u64 {
-    let is_leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
-    if is_leap { 366 } else { 365 }
-}
-
-fn days_before(year: u64) -> u64 {
-    (1970..year).map(days_of).sum()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
-
-    #[test]
-    fn dates_are_those_of_python() {
-        let at = |seconds: u64, format: &str| strftime(UNIX_EPOCH + Duration::from_secs(seconds), format);
-        // datetime.fromtimestamp(..., timezone.utc).strftime(...)
-        assert_eq!(at(0, "%Y-%m-%d %H:%M:%S %a %j"), "1970-01-01 00:00:00 Thu 001");
-        assert_eq!(
-            at(1_709_210_096, "%d %b %Y, %A %I:%M %p"),
-            "29 Feb 2024, Thursday 12:34 PM"
-        );
-        assert_eq!(
-            at(1_798_675_199, "%-d %B %y %T %j %% %Q%"),
-            "30 December 26 23:59:59 364 % %Q%"
-        );
-        assert_eq!(at(4_102_444_800, "%F"), "2100-01-01");
-    }
 
     #[test]
     fn numbers_are_those_of_python() {

@@ -3,10 +3,15 @@
 use minijinja::value::{Kwargs, Tuple, ValueKind, from_args};
 use minijinja::{Error, ErrorKind, State, Value};
 
+use super::bounds::charge_all;
+
 /// A method of a value: those of this module first, then those of the compatibility module.
 pub(super) fn call(state: &mut State, value: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {
     let found = match value.kind() {
-        ValueKind::String => of_text(state, value.as_str().unwrap_or_default(), method, args)?,
+        ValueKind::String => {
+            charge_all(state, args)?;
+            of_text(state, value, method, args)?
+        }
         ValueKind::Seq if method == "index" => {
             let (item,): (Value,) = from_args(args)?;
             let place = value.try_iter()?.position(|found| found == item);
@@ -24,7 +29,8 @@ fn wrong(message: &'static str) -> Error {
     Error::new(ErrorKind::InvalidOperation, message)
 }
 
-fn of_text(state: &State, text: &str, method: &str, args: &[Value]) -> Result<Option<Value>, Error> {
+fn of_text(state: &mut State, value: &Value, method: &str, args: &[Value]) -> Result<Option<Value>, Error> {
+    let text = value.as_str().unwrap_or_default();
     let part = || from_args::<(&str,)>(args).map(|(part,)| part);
     Ok(Some(match method {
         "format" => {
@@ -50,17 +56,29 @@ fn of_text(state: &State, text: &str, method: &str, args: &[Value]) -> Result<Op
         },
         "removeprefix" => Value::from(text.strip_prefix(part()?).unwrap_or(text)),
         "removesuffix" => Value::from(text.strip_suffix(part()?).unwrap_or(text)),
+        "split" => {
+            // The compatibility module does not know the names of the arguments.
+            let (separator, most) = split_args(args)?;
+            let args = [separator.map_or(Value::from(()), Value::from), Value::from(most)];
+            return minijinja_contrib::pycompat::unknown_method_callback(state, value, method, &args).map(Some);
+        }
         "rsplit" => {
-            let (separator, most, options): (Option<&str>, Option<i64>, Kwargs) = from_args(args)?;
-            let separator = separator.or(options.get("sep")?);
-            let most = most.or(options.get("maxsplit")?).unwrap_or(-1);
-            options.assert_all_used()?;
-            let parts = rsplit(text, separator, usize::try_from(most).ok())?;
+            let (separator, most) = split_args(args)?;
+            let parts = rsplit(text, separator.as_deref(), usize::try_from(most).ok())?;
             state.consume_fuel(parts.len() as u64)?;
             parts.into_iter().map(Value::from).collect()
         }
         _ => return Ok(None),
     }))
+}
+
+/// The arguments of `split(sep=None, maxsplit=-1)`.
+fn split_args(args: &[Value]) -> Result<(Option<String>, i64), Error> {
+    let (separator, most, options): (Option<&str>, Option<i64>, Kwargs) = from_args(args)?;
+    let separator = separator.or(options.get("sep")?).map(str::to_owned);
+    let most = most.or(options.get("maxsplit")?).unwrap_or(-1);
+    options.assert_all_used()?;
+    Ok((separator, most))
 }
 
 fn tuple(parts: [&str; 3]) -> Value {

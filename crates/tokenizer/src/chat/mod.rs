@@ -2,13 +2,16 @@
 //!
 //! A template is a program in Jinja that comes with a model. It is run here by minijinja with the functions that transformers gives
 //! templates, so that the text equals that of `apply_chat_template`. A template may come from a stranger: it has no access to
-//! anything but the conversation, and a limit on steps, nesting and output.
+//! anything but the conversation, and limits of its steps, its nesting, the texts that it builds and its output.
 
+mod bounds;
 mod files;
 mod functions;
 mod json;
 mod methods;
+mod operators;
 mod source;
+mod strftime;
 mod template;
 
 pub use files::ChatFiles;
@@ -74,9 +77,10 @@ impl Message {
         Some(texts.collect())
     }
 
-    /// The message as templates for text expect it: parts of text are joined into one text, the role `developer` has its older name
-    /// `system`, and the arguments of called functions, which OpenAI's clients send as a text of JSON, are an object. Arguments that
-    /// are no JSON object stay as they are.
+    /// The message as templates for text expect it: parts of text and refusals are joined into one text, the role `developer` has its
+    /// older name `system` and the role `function` its newer one `tool`, a `function_call` is one of the `tool_calls`, and the
+    /// arguments of called functions, which OpenAI's clients send as a text of JSON, are an object. Arguments that are no JSON object
+    /// stay as they are.
     ///
     /// # Errors
     ///
@@ -101,29 +105,41 @@ impl Message {
     /// As [`into_plain`](Self::into_plain).
     pub fn into_plain_with_given_arguments(self) -> std::result::Result<Self, String> {
         let mut message = self.0.clone();
-        if self.role() == "developer" {
-            message = template::with_entries(&message, [("role", Value::from("system"))]);
+        let role = match self.role().as_str() {
+            "developer" => Some("system"),
+            "function" => Some("tool"),
+            _ => None,
+        };
+        if let Some(role) = role {
+            message = template::with_entries(&message, [("role", Value::from(role))]);
+        }
+        if self.entry("audio").is_some() {
+            return Err("only text can be read, got audio".to_owned());
         }
         let content = self.entry("content");
         match content.as_ref().map(Value::kind) {
-            None | Some(ValueKind::String) => (),
+            None => {
+                if let Some(refusal) = self.text_of("refusal") {
+                    message = template::with_entries(&message, [("content", Value::from(refusal))]);
+                }
+            }
+            Some(ValueKind::String) => (),
             Some(ValueKind::Seq) => {
-                let text = |part: Value| match text_of(&part, "text") {
-                    Some(text) => Ok(text),
-                    None => Err(format!(
-                        "only text can be read, got a part of type {}",
-                        taal_store::excerpt(&text_of(&part, "type").unwrap_or_else(|| part.kind().to_string()))
-                    )),
-                };
-                let texts = content
-                    .iter()
-                    .filter_map(|parts| parts.try_iter().ok())
-                    .flatten()
-                    .map(text);
-                let joined = texts.collect::<std::result::Result<String, String>>()?;
+                let parts = content.iter().filter_map(|parts| parts.try_iter().ok()).flatten();
+                let joined = parts
+                    .map(|part| text_of_part(&part))
+                    .collect::<std::result::Result<String, String>>()?;
                 message = template::with_entries(&message, [("content", Value::from(joined))]);
             }
             Some(kind) => return Err(format!("expected a text or a list of parts, got a {kind}")),
+        }
+        let older = self.entry("function_call").filter(|call| call.kind() == ValueKind::Map);
+        if let (Some(function), None) = (older, self.entry("tool_calls")) {
+            let call = json::object([
+                ("type".to_owned(), Value::from("function")),
+                ("function".to_owned(), function),
+            ]);
+            message = template::with_entries(&message, [("tool_calls", Value::from(vec![call]))]);
         }
         Ok(Self(message))
     }
@@ -136,6 +152,23 @@ impl Message {
     fn text_of(&self, key: &str) -> Option<String> {
         text_of(&self.0, key)
     }
+}
+
+/// The text of a part of a message, which is a text or a refusal.
+fn text_of_part(part: &Value) -> std::result::Result<String, String> {
+    let kind = text_of(part, "type");
+    let key = if kind.as_deref() == Some("refusal") {
+        "refusal"
+    } else {
+        "text"
+    };
+    text_of(part, key).ok_or_else(|| {
+        let kind = kind.unwrap_or_else(|| part.kind().to_string());
+        format!(
+            "only text can be read, got a part of type {}",
+            taal_store::excerpt(&kind)
+        )
+    })
 }
 
 /// A called function whose arguments are an object, where their text is that of one; an empty text is an empty object.

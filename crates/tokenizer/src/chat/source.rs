@@ -1,13 +1,13 @@
 //! The source of a template, with what minijinja does not have written in another way.
 
+use super::operators::{in_block, in_expression};
+
 /// The function that a `{% generation %}` block calls.
 pub(super) const GENERATION: &str = "__generation__";
-/// The filter that a text followed by `%` calls.
-pub(super) const PERCENT: &str = "__percent__";
 
 /// The source that minijinja reads: line ends as Jinja reads them; `{% generation %}` and `{% endgeneration %}` as calls, with the same
 /// marks for white space; before `{% set NAME.x = ... %}` a branch that never runs and reads the name, so that a macro knows that it
-/// uses it; `"..." % value` as a filter.
+/// uses it; some operators as filters.
 pub(super) fn prepared(source: &str) -> String {
     let source = source.replace("\r\n", "\n").replace('\r', "\n");
     let mut text = String::with_capacity(source.len());
@@ -37,7 +37,7 @@ pub(super) fn prepared(source: &str) -> String {
         rest = &tag[end + 4..];
         match close {
             "#}" => text.push_str(&tag[..end + 4]),
-            "}}" => text.extend(["{{", &with_filters(inside), "}}"]),
+            "}}" => text.extend(["{{", &in_expression(inside), "}}"]),
             _ if word(inside) == "raw" => {
                 let end = rest.find("endraw").unwrap_or(rest.len());
                 text.extend(["{%", inside, "%}", &rest[..end]]);
@@ -62,7 +62,7 @@ fn push_block(text: &mut String, inside: &str) {
     let inside = match word {
         "generation" => inside.replace("generation", &format!("call {GENERATION}()")),
         "endgeneration" => inside.replace("endgeneration", "endcall"),
-        _ => with_filters(inside),
+        _ => in_block(inside),
     };
     let Some(name) = namespace(word) else {
         text.extend(["{%", &inside, "%}"]);
@@ -87,12 +87,12 @@ fn namespace(word: &str) -> Option<&str> {
     (name.len() < target.len() && end > 0 && is_attribute).then_some(&name[..end])
 }
 
-fn is_of_name(character: char) -> bool {
+pub(super) fn is_of_name(character: char) -> bool {
     character == '_' || character.is_alphanumeric()
 }
 
 /// Where a tag ends: its end in a text or within brackets does not count.
-fn end_of_tag(text: &str, close: &str) -> Option<usize> {
+pub(super) fn end_of_tag(text: &str, close: &str) -> Option<usize> {
     let mut depth = 0_usize;
     let mut at = 0;
     while at < text.len() {
@@ -114,70 +114,13 @@ fn end_of_tag(text: &str, close: &str) -> Option<usize> {
 }
 
 /// The place of the quote that ends the text which begins at `start`, or the last place.
-fn end_of_text(text: &str, start: usize) -> usize {
+pub(super) fn end_of_text(text: &str, start: usize) -> usize {
     let bytes = text.as_bytes();
     let mut at = start + 1;
     while at < bytes.len() && bytes[at] != bytes[start] {
         at += if bytes[at] == b'\\' { 2 } else { 1 };
     }
     at.min(bytes.len().saturating_sub(1))
-}
-
-/// Writes `"..." % value` as a call of a filter.
-fn with_filters(inside: &str) -> String {
-    let mut text = String::with_capacity(inside.len());
-    let (mut from, mut at) = (0, 0);
-    while at < inside.len() {
-        if !matches!(inside.as_bytes()[at], b'"' | b'\'') {
-            at += 1;
-            continue;
-        }
-        at = end_of_text(inside, at) + 1;
-        let Some(operand) = inside.get(at..).and_then(|rest| rest.trim_start().strip_prefix('%')) else {
-            continue;
-        };
-        let operand = operand.trim_start();
-        let length = length_of_operand(operand);
-        let start = inside.len() - operand.len();
-        text.extend([&inside[from..at], "|", PERCENT, "(", &operand[..length], ")"]);
-        from = start + length;
-        at = from;
-    }
-    text + &inside[from..]
-}
-
-/// The length of the value that an expression begins with, with its attributes, indices, calls and filters.
-fn length_of_operand(text: &str) -> usize {
-    let name = |from: usize| {
-        let length = text[from..].find(|character: char| !is_of_name(character));
-        from + length.unwrap_or(text.len() - from)
-    };
-    let group = |from: usize| {
-        let close = match text.as_bytes()[from] {
-            b'(' => ")",
-            _ => "]",
-        };
-        let end = end_of_tag(&text[from + 1..], close);
-        end.map_or(text.len(), |end| from + 1 + end + 1)
-    };
-    let mut at = match text.as_bytes().first() {
-        Some(b'(' | b'[') => group(0),
-        Some(b'"' | b'\'') => (end_of_text(text, 0) + 1).min(text.len()),
-        _ => name(0),
-    };
-    loop {
-        let space = text[at..].len() - text[at..].trim_start().len();
-        match text.as_bytes().get(at + space) {
-            Some(b'(' | b'[') => at = group(at + space),
-            Some(b'.') => at = name(at + space + 1),
-            Some(b'|') => {
-                let filter = at + space + 1;
-                let space = text[filter..].len() - text[filter..].trim_start().len();
-                at = name(filter + space);
-            }
-            _ => return at,
-        }
-    }
 }
 
 #[cfg(test)]
@@ -206,7 +149,7 @@ mod tests {
             ("{{ '%s' % x }}", "{{ '%s'|__percent__(x) }}"),
             (
                 "{{ \"%s\\\"\" % (a, 'b') ~ {'a': {'b': '%'}} }}",
-                "{{ \"%s\\\"\"|__percent__((a, 'b')) ~ {'a': {'b': '%'}} }}",
+                "{{ \"%s\\\"\"|__percent__((a, 'b')) ~ ({'a': {'b': '%'}})|__bounded__ }}",
             ),
             (
                 "{{ 'é' % x.y[0] | trim(1) + 1 }}",

@@ -6,12 +6,15 @@ use std::io;
 use std::ops::Range;
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::Kwargs;
+use minijinja::value::{Kwargs, Rest, ValueKind};
 use minijinja::{Environment, ErrorKind, State, Value};
+use minijinja_contrib::globals::{cycler, joiner};
 
-use super::functions::{Raised, print, raise_exception, strftime, string, tojson};
-use super::source::{GENERATION, PERCENT, prepared};
-use super::{ChatInput, Rendered, json, methods};
+use super::functions::{Raised, charge_lists, print, raise_exception, string, tojson};
+use super::operators::PERCENT;
+use super::source::{GENERATION, prepared};
+use super::strftime::strftime;
+use super::{ChatInput, Rendered, bounds, json, methods};
 use crate::{Error, Result};
 
 /// The longest template.
@@ -20,10 +23,14 @@ pub(super) const MAX_SOURCE_BYTES: usize = 256 << 10;
 const MAX_OUTPUT_BYTES: usize = 1 << 20;
 /// How deep a template may nest; a call of a macro counts as several levels.
 const MAX_RECURSION: usize = 200;
-/// Steps of a rendering, of which a template of a published model takes a few hundred, ...
+/// Steps of a rendering, of which a template of a published model takes a few hundred; every 64 bytes of a text that it builds are one, ...
 const FUEL: u64 = 100_000;
-/// ... and these in addition per message.
+/// ... these in addition per message, ...
 const FUEL_PER_MESSAGE: u64 = 2_000;
+/// ... one for so many bytes of the conversation, which makes 16 copies of it, ...
+const BYTES_PER_FUEL: u64 = 4;
+/// ... and never more than these: all texts together have at most 128 MB.
+const MAX_FUEL: u64 = 2_000_000;
 
 /// The template that is used unless another one is asked for.
 pub(super) const DEFAULT: &str = "default";
@@ -84,7 +91,7 @@ impl ChatTemplate {
     /// # Errors
     ///
     /// [`Error::Refused`] where the template refuses the conversation, [`Error::Template`] where the template is faulty, takes too
-    /// many steps or writes more than 1 MiB.
+    /// many steps, builds too long texts or writes more than 1 MiB.
     pub fn render(&self, input: &ChatInput) -> Result<Rendered> {
         if input.messages.is_empty() {
             return Err(Error::refused("the conversation is empty; give at least one message"));
@@ -98,6 +105,8 @@ impl ChatTemplate {
             leave_open(&mut messages)?;
         }
         let tools: Vec<Value> = input.tools.iter().map(|tool| tool.0.clone()).collect();
+        let bytes: u64 = messages.iter().chain(&tools).map(bytes_of).sum();
+        let fuel = FUEL + FUEL_PER_MESSAGE * messages.len() as u64 + bytes / BYTES_PER_FUEL;
         let now = input.now;
         let has_tools = !tools.is_empty();
         let mut variables: BTreeMap<String, Value> = BTreeMap::new();
@@ -115,12 +124,18 @@ impl ChatTemplate {
             ("add_generation_prompt", Value::from(is_open)),
             (
                 "strftime_now",
-                Value::from_function(move |format: String| strftime(now, &format)),
+                Value::from_function(move |state: &State, format: &Value| {
+                    charge_lists(state, format)?;
+                    let format = format.to_string();
+                    // A directive of two bytes may stand for up to 24.
+                    state.consume_fuel(format.len() as u64 / 4)?;
+                    Ok::<String, minijinja::Error>(strftime(now, &format))
+                }),
             ),
         ];
         variables.extend(fixed.map(|(name, value)| (name.to_owned(), value)));
         let context = Value::from_pairs(variables);
-        let text = self.run(has_tools, context, input.messages.len())?;
+        let text = self.run(has_tools, context, fuel.min(MAX_FUEL))?;
         let (text, generated) = without_marks(&text);
         match input.continue_final_message {
             true => Ok(Rendered {
@@ -131,9 +146,9 @@ impl ChatTemplate {
         }
     }
 
-    fn run(&self, has_tools: bool, context: Value, n_messages: usize) -> Result<String> {
+    fn run(&self, has_tools: bool, context: Value, fuel: u64) -> Result<String> {
         let mut environment = self.environment.clone();
-        environment.set_fuel(Some(FUEL + FUEL_PER_MESSAGE * n_messages as u64));
+        environment.set_fuel(Some(fuel));
         let for_tools = environment.get_template(FOR_TOOLS).ok().filter(|_| has_tools);
         let template = match for_tools {
             Some(template) => template,
@@ -151,7 +166,20 @@ impl ChatTemplate {
     }
 }
 
-/// Where templates run: as in transformers, with a limit on their nesting.
+/// The bytes of all texts of a value.
+fn bytes_of(value: &Value) -> u64 {
+    match (value.as_str(), value.kind()) {
+        (Some(text), _) => text.len() as u64,
+        (None, ValueKind::Seq) => value.try_iter().into_iter().flatten().map(|item| bytes_of(&item)).sum(),
+        (None, ValueKind::Map) => {
+            let entries = json::entries(value).into_iter();
+            entries.map(|(key, entry)| key.len() as u64 + bytes_of(&entry)).sum()
+        }
+        _ => 0,
+    }
+}
+
+/// Where templates run: as in transformers, with limits.
 fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
     let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
@@ -161,11 +189,14 @@ fn environment() -> Environment<'static> {
     environment.set_unknown_method_callback(methods::call);
     environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
     environment.set_formatter(print);
+    bounds::add(&mut environment);
     environment.add_filter("string", string);
     environment.add_filter("tojson", tojson);
     environment.add_filter(PERCENT, methods::percent);
     environment.add_test("iterable", methods::is_iterable);
     environment.add_test("sequence", methods::is_sequence);
+    environment.add_function("cycler", |items: Rest<Value>| cycler(items.0));
+    environment.add_function("joiner", joiner);
     environment.add_function("raise_exception", raise_exception);
     environment.add_function(GENERATION, generated);
     environment
@@ -267,7 +298,7 @@ fn fault(error: &minijinja::Error) -> Error {
     }
     let place = error.line().map_or(String::new(), |line| format!("line {line}: "));
     let what = match error.kind() {
-        ErrorKind::OutOfFuel => "it takes too many steps; does it loop?".to_owned(),
+        ErrorKind::OutOfFuel => "it takes too many steps, or builds too long texts; does it loop?".to_owned(),
         ErrorKind::WriteFailure => "it writes more than 1 MiB".to_owned(),
         kind => match error.detail() {
             Some(detail) => format!("{kind}: {}", taal_store::shorten(detail)),

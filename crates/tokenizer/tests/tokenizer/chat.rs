@@ -117,6 +117,27 @@ fn a_template_that_does_not_end_or_grows_without_limit_is_an_error() {
         "{{ ['x'] * 90000000 }}",
         "{{ (['x' * 1000000] * 1000000) | string | length }}",
         "{{ (['x' * 1000000] * 1000000) | tojson }}",
+        "{{ (['x' * 1000000] * 1000000) | join | length }}",
+        "{{ ''.join(['x' * 1000000] * 1000000) | length }}",
+        "{{ ((['x' * 1000000] * 1000000) ~ '') | length }}",
+        "{{ ('' ~ ['x' * 1000000] * 1000000) | length }}",
+        "{% if 1 is number ~ (['x' * 1000000] * 1000000) %}{% endif %}",
+        "{% if ['x' * 1000000] * 1000000 in 'x' %}{% endif %}",
+        "{{ (['x' * 1000000] * 1000000) is in('x') }}",
+        "{{ (['x' * 1000000] * 1000000) | upper | length }}",
+        "{{ [['x' * 1000000] * 1000000] | map('upper') | list | length }}",
+        "{{ (['x' * 1000000] * 1000000) | pprint | length }}",
+        "{{ '%s' | format(['x' * 1000000] * 1000000) | length }}",
+        "{{ '%s' % (['x' * 1000000] * 1000000) }}",
+        "{{ '{}'.format(['x' * 1000000] * 1000000) | length }}",
+        "{{ '{a}'.format(a=['x' * 1000000] * 1000000) | length }}",
+        "{{ raise_exception(['x' * 1000000] * 1000000) }}",
+        "{{ strftime_now('%A' * 3000000) | length }}",
+        "{{ ('a' * 5000) | replace('', 'b' * 100000) | length }}",
+        "{{ ('a\\n' * 100000) | indent(100000) | length }}",
+        "{{ (['x'] * 20000) | tojson(separators=('y' * 500000, ':')) | length }}",
+        "{% set ns = namespace(l=['x']) %}{% for i in range(60) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}{{ (ns.l ~ '') | length }}",
+        "{% set ns = namespace() %}{% set ns.a = [ns] %}{{ ns }}",
         deep_loops.as_str(),
         deep_nest.as_str(),
         deep_value.as_str(),
@@ -129,6 +150,65 @@ fn a_template_that_does_not_end_or_grows_without_limit_is_an_error() {
         assert!(matches!(error, Error::Template { .. }), "{error}");
         assert_eq!(error.kind(), ErrorKind::Corrupt);
         assert!(error.to_string().len() < 500, "{error}");
+    }
+}
+
+/// A text is copied many times before it is written.
+#[test]
+fn a_long_message_is_not_taken_for_a_loop() {
+    let source =
+        "{% for m in messages %}{% set text = '<' ~ m.content | trim ~ '>' ~ '\\n' %}{{ text + '' }}{% endfor %}";
+    let template = ChatFiles::new(source).template().expect("a template");
+    let rendered = template.render(&user(&"a".repeat(900_000))).expect("a text");
+    assert_eq!(rendered.text.len(), 900_003);
+}
+
+/// What jinja2 3.1.6 writes.
+#[test]
+fn filters_and_functions_of_jinja_that_published_templates_lack_are_there_too() {
+    for (source, expected) in [
+        ("{{ 'a\\n\\nb\\n' | indent }}", "a\n\n    b\n"),
+        ("{{ 'a\\nb' | indent('> ', true) }}", "> a\n> b"),
+        ("{{ 'a\\r\\n\\nb' | indent(2, blank=true) }}", "a\n  \n  b"),
+        ("{{ '<b>a &amp; b</b>  c' | striptags }}", "a & b c"),
+        ("{{ 'een twee_drie, 4!' | wordcount }}", "3"),
+        ("{{ 'a b/é&' | urlencode }}", "a%20b/%C3%A9%26"),
+        (
+            "{{ 1500000 | filesizeformat }} {{ 999 | filesizeformat }}",
+            "1.5 MB 999 Bytes",
+        ),
+        ("{{ 2048 | filesizeformat(true) }}", "2.0 KiB"),
+        ("{% set j = joiner(', ') %}{{ j() }}a{{ j() }}b", "a, b"),
+        (
+            "{% set c = cycler('x', 'y') %}{{ c.next() }}{{ c.next() }}{{ c.next() }}",
+            "xyx",
+        ),
+        ("{{ 'een twee drie vier' | truncate(length=12) }}", "een twee..."),
+        ("{{ 'aXbXc'.split('X', maxsplit=1) | join('|') }}", "a|bXc"),
+        ("{{ 'a b  c'.split(maxsplit=1) | join('|') }}", "a|b  c"),
+        (
+            "{{ 'ab' | replace('', '-') }} {{ 'aaa' | replace('a', 'b', 2) }}",
+            "-a-b- bba",
+        ),
+        ("{{ 'aaa' | replace('a', 'bb', count=1) }}", "bbaa"),
+        ("{{ {'a': [1]} | tojson(indent='- ') }}", "{\n- \"a\": [\n- - 1\n- ]\n}"),
+        ("{{ ['é'] | tojson(true, 0) }}", "[\n\"\\u00e9\"\n]"),
+        ("{{ 'a' ~ 1 ~ [1, 'b'] ~ none }} {{ 2 ~ 3 * 2 }}", "a1[1, 'b']None 26"),
+        ("{{ 'b' in 'abc' and 1 not in [2] }} {{ 2 is in([1, 2]) }}", "True True"),
+        ("{{ 'a' ~ 'b' if 'x' is in 'xyz' else 'c' }}", "ab"),
+    ] {
+        let template = ChatFiles::new(source).template().expect(source);
+        assert_eq!(template.render(&user("x")).expect(source).text, expected, "{source}");
+    }
+    // What is drawn anew each time, and what minijinja has alone, is not there.
+    for source in [
+        "{{ [1, 2] | random }}",
+        "{{ debug() }}",
+        "{{ 'a' is startingwith('a') }}",
+    ] {
+        let found = ChatFiles::new(source).template();
+        let found = found.and_then(|template| template.render(&user("x")));
+        assert!(matches!(found, Err(Error::Template { .. })), "{source}: {found:?}");
     }
 }
 
