@@ -3,6 +3,7 @@
 //! The crate llguidance finds which bytes may come next; here they become tokens.
 
 mod endless;
+mod limits;
 mod schema;
 mod vocabulary;
 
@@ -20,6 +21,9 @@ use crate::{InferenceError, LanguageModel, Result};
 
 /// White space between the parts of a JSON answer. A model may otherwise write it forever.
 const WHITE_SPACE: &str = r"[\x20\x0A\x0D\x09]{1,32}";
+
+/// What a JSON schema is called in messages.
+const SCHEMA: &str = "JSON schema";
 
 /// The form that an answer must have. Tokens that cannot continue an answer of this form are ruled out before any other setting of
 /// [`Sampling`](crate::Sampling) applies, and a token that ends texts is possible only once the answer is complete.
@@ -44,28 +48,33 @@ impl Constraint {
     /// What it is, for messages.
     fn name(&self) -> &'static str {
         match self {
-            Self::JsonSchema(_) => "JSON schema",
+            Self::JsonSchema(_) => SCHEMA,
             Self::JsonObject => "JSON object",
             Self::Regex(_) => "regular expression",
             Self::Lark(_) => "Lark grammar",
         }
     }
 
-    fn grammar(&self) -> Result<TopLevelGrammar> {
-        Ok(match self {
+    /// The library's grammar, and how many properties of objects it names.
+    fn grammar(&self) -> Result<(TopLevelGrammar, usize)> {
+        let grammar = match self {
             Self::JsonSchema(schema) => {
-                let schema = schema::kept(schema.clone()).map_err(|detail| self.invalid(&detail))?;
-                TopLevelGrammar::from_json_schema(with_white_space(schema))
+                let (schema, properties) = schema::kept(schema.clone()).map_err(|detail| self.invalid(&detail))?;
+                return Ok((TopLevelGrammar::from_json_schema(with_white_space(schema)), properties));
             }
             Self::JsonObject => TopLevelGrammar::from_json_schema(with_white_space(json!({"type": "object"}))),
             // In a grammar, two slashes begin a comment.
             Self::Regex(text) if text.is_empty() => TopLevelGrammar::from_lark("start: \"\"".to_owned()),
             Self::Regex(text) => TopLevelGrammar::from_regex(text),
             Self::Lark(text) => TopLevelGrammar::from_lark(text.clone()),
-        })
+        };
+        Ok((grammar, 0))
     }
 
     fn invalid(&self, detail: &str) -> InferenceError {
+        if limits::is_exceeded(detail) {
+            return too_large(self.name());
+        }
         // The library adds its state after the first paragraph.
         let detail = detail.split("\n<").next().unwrap_or(detail);
         let words: Vec<&str> = detail.split_whitespace().collect();
@@ -73,6 +82,20 @@ impl Constraint {
             kind: self.name(),
             detail: taal_store::shorten(words.join(" ").trim_end_matches('.')),
         }
+    }
+}
+
+/// A form beyond a limit of the library.
+fn too_large(kind: &'static str) -> InferenceError {
+    let detail = match kind {
+        SCHEMA => {
+            "it allows too many things at one place: make more properties required, list fewer alternatives, or divide it"
+        }
+        _ => "it allows too many things at one place: make it smaller, or divide it",
+    };
+    InferenceError::Constraint {
+        kind,
+        detail: detail.to_owned(),
     }
 }
 
@@ -210,6 +233,9 @@ impl Matching {
     }
 
     fn failed(&self, detail: &str) -> InferenceError {
+        if limits::is_exceeded(detail) {
+            return too_large(self.kind);
+        }
         let detail = detail.lines().next().unwrap_or_default();
         InferenceError::Constraint {
             kind: self.kind,

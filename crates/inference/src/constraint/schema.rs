@@ -42,12 +42,12 @@ const MAPS: [&str; 5] = [
     "properties",
 ];
 
-/// The schema as the library keeps it: limits of numbers beyond 2^53 become 2^53.
+/// The schema as the library keeps it, where limits of numbers beyond 2^53 become 2^53, and how many properties it names.
 ///
 /// # Errors
 ///
 /// What cannot be kept, and its place.
-pub(super) fn kept(mut schema: Value) -> Result<Value, String> {
+pub(super) fn kept(mut schema: Value) -> Result<(Value, usize), String> {
     let mut size = Size::default();
     visit(&mut schema, "#", &mut size)?;
     for (count, what, most) in [
@@ -60,7 +60,7 @@ pub(super) fn kept(mut schema: Value) -> Result<Value, String> {
             ));
         }
     }
-    Ok(schema)
+    Ok((schema, size.properties))
 }
 
 /// What a schema has, all its parts together.

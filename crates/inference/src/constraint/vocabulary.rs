@@ -3,13 +3,14 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use llguidance::api::GrammarInit;
 use llguidance::earley::SlicedBiasComputer;
 use llguidance::toktrie::{ApproximateTokEnv, InferenceCapabilities, SimpleVob, TokEnv, TokRxInfo, TokTrie};
-use llguidance::{Matcher, ParserFactory};
+use llguidance::{Logger, Matcher, ParserFactory};
 use taal_tokenizer::Tokenizer;
 
-use super::Constraint;
 use super::endless::is_endless;
+use super::{Constraint, limits};
 use crate::{InferenceError, LanguageModel, Result};
 
 /// The name of the entry for the end of an answer; every token that ends texts stands for it.
@@ -75,7 +76,13 @@ impl Vocabulary {
         if let Some((_, matcher)) = newest().as_ref().filter(|(known, _)| known == constraint) {
             return Ok(matcher.clone());
         }
-        let parser = self.factory.create_parser(constraint.grammar()?);
+        let (grammar, properties) = constraint.grammar()?;
+        let parser = self.factory.create_parser_from_init_ext(
+            GrammarInit::Serialized(grammar),
+            Logger::new(self.factory.buffer_log_level(), self.factory.stderr_log_level()),
+            InferenceCapabilities::default(),
+            limits::of(self.factory.limits(), properties),
+        );
         let parser = parser.map_err(|error| constraint.invalid(&format!("{error:#}")))?;
         if is_endless(parser.parser.grammar()) {
             return Err(constraint.invalid("every answer would have to contain itself, and would never end"));

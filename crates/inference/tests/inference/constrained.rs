@@ -421,6 +421,44 @@ fn what_a_schema_says_and_cannot_be_kept_is_refused_with_its_place() {
     assert!(constrained(&lm, &Prompt::from("{"), Constraint::JsonSchema(closed)).is_ok());
 }
 
+/// The library's own limit is reached with 500 of them.
+#[test]
+fn two_thousand_properties_may_be_optional() {
+    let lm = random_model(json_tokenizer(), 256);
+    let names: serde_json::Map<String, Value> = (0..2000)
+        .map(|index| (index.to_string(), json!({"type": "boolean"})))
+        .collect();
+    let schema = json!({"type": "object", "properties": names, "additionalProperties": false});
+    for seed in 0..2 {
+        let options = GenerateOptions {
+            max_tokens: 30,
+            ..options(&lm, Constraint::JsonSchema(schema.clone()), seed)
+        };
+        let answer = generate(&lm, &Prompt::from("{"), &options, &mut |_| ControlFlow::Continue(()));
+        let answer = answer.expect("an answer");
+        assert!(text(&answer).starts_with('{'), "{answer:?}");
+        if answer.finish_reason != FinishReason::Length {
+            let value: Value = serde_json::from_str(text(&answer)).expect("JSON");
+            assert!(schemas::is_valid(&schema, &schema, &value), "{value}");
+        }
+    }
+}
+
+#[test]
+fn a_form_beyond_a_limit_of_the_library_is_refused_in_words_of_the_client() {
+    let lm = random_model(json_tokenizer(), 64);
+    let lists: Vec<Value> = (0..3000)
+        .map(|index| json!({"type": "array", "items": {"const": index}, "minItems": 1}))
+        .collect();
+    let found = constrained(&lm, &Prompt::from("["), Constraint::JsonSchema(json!({"anyOf": lists})));
+    match found {
+        Err(InferenceError::Constraint { detail, .. }) => {
+            assert!(detail.contains("too many things at one place"), "{detail}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn a_vocabulary_that_cannot_write_the_form_is_an_error() {
     let lm = tiny::char_model();
