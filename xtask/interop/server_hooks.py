@@ -32,5 +32,5 @@ def map_body(context, body):
     if path == "/v1/fill-mask" and isinstance(body.get("input"), str):
         kept["input"] += " [MASK]"
     if path == "/v1/responses" and number(body, 2):
-        kept["input"] = kept["messages"] = [message(body, 0)]
+        kept["input"] = [message(body, 0)]
     return kept

@@ -77,7 +77,7 @@ pub(crate) struct Settings {
     #[schema(schema_with = stop_schema)]
     stop: Vec<String>,
     /// Added to the logits of token ids, from -100 to 100.
-    logit_bias: Option<BTreeMap<String, f64>>,
+    logit_bias: Option<BTreeMap<String, Option<f64>>>,
     /// Answers per prompt; 1 without it.
     #[schema(minimum = 1, maximum = 16)]
     n: Option<usize>,
@@ -212,14 +212,14 @@ impl Settings {
 
     fn bias(&self) -> Result<BTreeMap<u32, f64>, Refusal> {
         let all = self.logit_bias.iter().flatten();
-        let pair = |(id, bias): (&String, &f64)| {
+        let pair = |(id, bias): (&String, &Option<f64>)| {
             let number = id.parse::<u32>().map_err(|_| {
                 let given = taal_store::excerpt(id);
                 Refusal::field("logit_bias", format!("expected token ids as keys, got {given}"))
             })?;
-            Ok((number, *bias))
+            Ok(bias.map(|bias| (number, bias)))
         };
-        all.map(pair).collect()
+        all.map(pair).filter_map(Result::transpose).collect()
     }
 
     pub(crate) fn is_stream(&self) -> bool {

@@ -21,7 +21,8 @@ use crate::socket::Socket;
 /// How long the server waits before it accepts again after the operating system refused.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Bytes and fields of a head beyond which hyper itself refuses it. The router refuses smaller ones first, with a reason.
+/// Bytes and fields of a head beyond which hyper itself refuses it. The router refuses smaller ones first; the socket gives hyper's
+/// refusals their reason.
 const MAX_HEAD: (usize, usize) = (32 * 1024, 256);
 
 /// How long, and for how many bytes, a client may go on sending after its last answer.

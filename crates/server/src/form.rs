@@ -35,7 +35,8 @@ pub(crate) struct Format {
 /// A JSON schema and its name.
 #[derive(Debug, Deserialize, ToSchema)]
 struct JsonSchema {
-    schema: Value,
+    /// Any object without it.
+    schema: Option<Value>,
 }
 
 /// A form, and the field that asks for it.
@@ -54,11 +55,14 @@ impl Format {
     pub(crate) fn wanted(self, field: &'static str) -> Result<Option<Wanted>, Refusal> {
         let constraint = match (self.kind.as_str(), self.json_schema, self.schema) {
             ("text", ..) => return Ok(None),
-            ("json_object", _, None) => Constraint::JsonObject,
+            // A name without a schema allows any object.
+            ("json_object", _, None) | ("json_schema", Some(JsonSchema { schema: None }), None) => {
+                Constraint::JsonObject
+            }
             // As llama.cpp's server reads it.
             ("json_object", _, Some(schema))
-            | ("json_schema", Some(JsonSchema { schema }), _)
-            | ("json_schema", None, Some(schema)) => Constraint::JsonSchema(schema),
+            | ("json_schema", Some(JsonSchema { schema: Some(schema) }), _)
+            | ("json_schema", _, Some(schema)) => Constraint::JsonSchema(schema),
             ("json_schema", None, None) => return Err(Refusal::field(field, "the schema is missing")),
             (other, ..) => {
                 let given = taal_store::excerpt(other);
@@ -89,12 +93,21 @@ impl Form {
             field: "guided_grammar",
             constraint: Constraint::Lark(text),
         });
-        let mut all = [of_format, of_regex, of_grammar].into_iter().flatten();
-        let first = all.next();
-        match all.next() {
-            Some(second) => Err(Refusal::field(second.field, "an answer has one form: give one of them")),
-            None => Ok(first),
-        }
+        one([of_format, of_regex, of_grammar])
+    }
+}
+
+/// The one form of several fields; none where none asks for one.
+///
+/// # Errors
+///
+/// 400 where there are two forms.
+pub(crate) fn one(all: impl IntoIterator<Item = Option<Wanted>>) -> Result<Option<Wanted>, Refusal> {
+    let mut all = all.into_iter().flatten();
+    let first = all.next();
+    match all.next() {
+        Some(second) => Err(Refusal::field(second.field, "an answer has one form: give one of them")),
+        None => Ok(first),
     }
 }
 

@@ -31,7 +31,7 @@ const MAX_HEAD: usize = 16 * 1024;
 const MAX_ADDRESS: usize = 4096;
 
 /// Fields of every answer. Only files of the server itself may be loaded by its page, and no other page may show it.
-const FIELDS: [(&str, &str); 6] = [
+pub(crate) const FIELDS: [(&str, &str); 6] = [
     (
         "content-security-policy",
         "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -328,6 +328,24 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .with_state(app.clone())
 }
 
+/// Why hyper refuses a request with this status before it is one.
+pub(crate) fn unreadable(status: u16) -> Option<String> {
+    match StatusCode::from_u16(status).ok()? {
+        StatusCode::BAD_REQUEST => Some("the head of the request is not that of HTTP/1.1".to_owned()),
+        StatusCode::URI_TOO_LONG => Some(long_address()),
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => Some(large_head()),
+        _ => None,
+    }
+}
+
+fn long_address() -> String {
+    format!("the address is longer than {MAX_ADDRESS} bytes")
+}
+
+fn large_head() -> String {
+    format!("the head of the request has more than {MAX_FIELDS} fields or {MAX_HEAD} bytes")
+}
+
 async fn wrong_method(method: Method) -> Refusal {
     let name = taal_store::excerpt(method.as_str());
     let message = format!("{name} is not a method of this address");
@@ -338,17 +356,14 @@ async fn wrong_method(method: Method) -> Refusal {
 async fn check_head(State(app): State<Arc<App>>, request: Request, next: Next) -> Result<Response, Refusal> {
     let address = request.uri().to_string();
     if address.len() > MAX_ADDRESS {
-        return Err(Refusal::status(
-            StatusCode::URI_TOO_LONG,
-            format!("the address is longer than {MAX_ADDRESS} bytes"),
-        ));
+        return Err(Refusal::status(StatusCode::URI_TOO_LONG, long_address()));
     }
     let fields = request.headers();
     let length = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 4;
     if fields.len() > MAX_FIELDS || address.len() + fields.iter().map(length).sum::<usize>() > MAX_HEAD {
         return Err(Refusal::status(
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            format!("the head of the request has more than {MAX_FIELDS} fields or {MAX_HEAD} bytes"),
+            large_head(),
         ));
     }
     if app.is_local && app.key.is_none() {

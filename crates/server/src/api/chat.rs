@@ -7,10 +7,12 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use taal_inference::{Event, InferenceError, LanguageModel, Prompt, Receipt, TokenScore, check_causal};
 use taal_tokenizer::chat::{self, ChatInput, Message};
 use utoipa::ToSchema;
 
+use super::foreign::{self, Address};
 use super::openapi::merge;
 use super::texts::Named;
 use super::tools::{Callable, ToolCall, Tools};
@@ -42,6 +44,17 @@ pub(super) struct Conversation {
     #[serde(default)]
     #[schema(ignore)]
     pub(super) tools: Option<Vec<chat::Json>>,
+}
+
+impl Conversation {
+    pub(super) fn new(messages: Vec<Message>) -> Self {
+        Self { messages, tools: None }
+    }
+}
+
+/// What the template does besides.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+pub(super) struct Templating {
     /// Whether the rendered text ends with the beginning of an answer; true without it.
     add_generation_prompt: Option<bool>,
     /// Whether the last message is continued.
@@ -50,17 +63,18 @@ pub(super) struct Conversation {
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     chat_template_kwargs: Option<BTreeMap<String, chat::Json>>,
+    /// The variable reasoning_effort of the template; few templates read it.
+    pub(super) reasoning_effort: Option<String>,
 }
 
-impl Conversation {
-    pub(super) fn new(messages: Vec<Message>) -> Self {
-        Self {
-            messages,
-            tools: None,
-            add_generation_prompt: None,
-            continue_final_message: None,
-            chat_template_kwargs: None,
+impl Templating {
+    fn variables(&self) -> BTreeMap<String, chat::Json> {
+        let mut variables = self.chat_template_kwargs.clone().unwrap_or_default();
+        if let Some(effort) = &self.reasoning_effort {
+            let named = variables.entry("reasoning_effort".to_owned());
+            named.or_insert_with(|| chat::Json::from(effort.as_str()));
         }
+        variables
     }
 }
 
@@ -76,8 +90,8 @@ pub(super) struct Said {
     content: String,
 }
 
-merge!(ChatRequest: Settings, Own, Conversation, Form, Tools);
-merge!(RenderRequest: Named, Conversation, Tools);
+merge!(ChatRequest: Settings, Own, Conversation, Templating, Form, Tools);
+merge!(RenderRequest: Named, Conversation, Templating, Tools);
 
 #[derive(Debug, Default, Deserialize, ToSchema)]
 struct Own {
@@ -88,6 +102,14 @@ struct Own {
     /// Alternatives per token; needs logprobs.
     #[schema(maximum = 20)]
     top_logprobs: Option<usize>,
+    /// Must be text.
+    modalities: Option<Vec<String>>,
+    /// Not supported: an answer is text.
+    #[schema(value_type = Option<Value>)]
+    audio: Option<Value>,
+    /// Not supported: the server makes no connection.
+    #[schema(value_type = Option<Value>)]
+    web_search_options: Option<Value>,
 }
 
 impl Own {
@@ -98,11 +120,27 @@ impl Own {
                 let message = format!("expected a whole number from 0 to {MAX_ALTERNATIVES}, got {count}");
                 return Err(Refusal::field("top_logprobs", message));
             }
-            if self.logprobs != Some(true) {
+            if count > 0 && self.logprobs != Some(true) {
                 return Err(Refusal::field("top_logprobs", "needs logprobs to be true"));
             }
         }
-        Ok(())
+        if let Some(other) = self.modalities.iter().flatten().find(|one| *one != "text") {
+            let message = format!(
+                "an answer is text: expected [\"text\"], got {}",
+                taal_store::excerpt(other)
+            );
+            return Err(Refusal::field("modalities", message));
+        }
+        if self.audio.is_some() {
+            return Err(Refusal::field("audio", "an answer is text: leave it out"));
+        }
+        match self.web_search_options {
+            Some(_) => Err(Refusal::field(
+                "web_search_options",
+                "the server makes no connection: leave it out",
+            )),
+            None => Ok(()),
+        }
     }
 }
 
@@ -128,7 +166,11 @@ fn plain(messages: &[Message], plain: impl Fn(Message) -> Result<Message, String
 /// # Errors
 ///
 /// 400 where there is no template, or it fails, or makes no text of this conversation.
-pub(super) fn rendered(lm: &LanguageModel, conversation: Conversation) -> Result<Spoken, Refusal> {
+pub(super) fn rendered(
+    lm: &LanguageModel,
+    conversation: Conversation,
+    templating: &Templating,
+) -> Result<Spoken, Refusal> {
     if lm.chat.is_empty() {
         check_causal(&lm.model, "a conversation").map_err(|error| Refusal::from(error).of("model"))?;
         let message = "this model has no chat template: use /v1/completions";
@@ -144,9 +186,9 @@ pub(super) fn rendered(lm: &LanguageModel, conversation: Conversation) -> Result
     let input = ChatInput {
         messages: plain(&given, Message::into_plain)?,
         tools: conversation.tools.unwrap_or_default(),
-        add_generation_prompt: conversation.add_generation_prompt.unwrap_or(true),
-        continue_final_message: conversation.continue_final_message.unwrap_or(false),
-        variables: conversation.chat_template_kwargs.unwrap_or_default(),
+        add_generation_prompt: templating.add_generation_prompt.unwrap_or(true),
+        continue_final_message: templating.continue_final_message.unwrap_or(false),
+        variables: templating.variables(),
         ..ChatInput::default()
     };
     let text = match template.render(&input) {
@@ -200,7 +242,7 @@ pub(crate) async fn render(State(app): State<Arc<App>>, Object(body): Object) ->
         tools.read()?;
         let served = app.model(named.model.as_deref())?;
         let lm = &served.newest().lm;
-        let spoken = rendered(lm, conversation)?;
+        let spoken = rendered(lm, conversation, &parse::part(&body)?)?;
         let token = |id: &u32| RenderedToken {
             id: *id,
             text: token_text(lm, *id),
@@ -227,8 +269,9 @@ struct Asked {
 
 impl Asked {
     fn new(app: &Arc<App>, body: &[u8]) -> Result<Self, Refusal> {
+        foreign::check(body, Address::Chat)?;
         let (mut settings, own): (Settings, Own) = (parse::part(body)?, parse::part(body)?);
-        let mut conversation: Conversation = parse::part(body)?;
+        let (mut conversation, templating): (Conversation, Templating) = (parse::part(body)?, parse::part(body)?);
         let (form, tools): (Form, Tools) = (parse::part(body)?, parse::part(body)?);
         own.check()?;
         if !tools.are_shown() {
@@ -249,7 +292,7 @@ impl Asked {
         let model = served.newest();
         let mut options = settings.options(app, MAX_TOKENS)?;
         let field = form::apply(wanted, &mut options);
-        let spoken = rendered(&model.lm, conversation)?;
+        let spoken = rendered(&model.lm, conversation, &templating)?;
         for options in &mut options {
             options.stop.extend(spoken.end_of_turn.clone());
         }

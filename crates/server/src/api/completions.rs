@@ -11,6 +11,7 @@ use taal_inference::{Event, LanguageModel, Prompt, TokenScore};
 use utoipa::ToSchema;
 
 use super::Texts;
+use super::foreign::{self, Address};
 use super::openapi::merge;
 use crate::answering::{
     Answers, Extras, MAX_ALTERNATIVES, Settings, finish_reason, logarithm, scored, token_bytes, token_text,
@@ -32,7 +33,7 @@ const MAX_TOKENS: usize = 16;
 #[derive(Debug, Default, Deserialize, ToSchema)]
 struct Own {
     /// What to continue: a text, token ids, or a list of either, at most 64; the token that begins texts without it.
-    #[schema(schema_with = super::texts_schema)]
+    #[schema(schema_with = super::optional_texts_schema)]
     prompt: Option<Texts>,
     /// Whether the answer begins with the prompt.
     echo: Option<bool>,
@@ -81,6 +82,7 @@ struct Asked {
 
 impl Asked {
     fn new(app: &Arc<App>, body: &[u8]) -> Result<Self, Refusal> {
+        foreign::check(body, Address::Completions)?;
         let (settings, own): (Settings, Own) = (parse::part(body)?, parse::part(body)?);
         let served = app.model(settings.model.as_deref())?;
         let model = served.newest();

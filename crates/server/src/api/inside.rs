@@ -11,7 +11,7 @@ use taal_insight::{InsightError, TraceOptions};
 use taal_tokenizer::Tokenizer;
 use utoipa::ToSchema;
 
-use super::chat::{Conversation, rendered};
+use super::chat::{Conversation, Templating, rendered};
 use super::texts::EmbeddingUsage;
 use super::{Texts, computed};
 use crate::app::App;
@@ -31,7 +31,7 @@ pub(crate) struct TraceRequest {
     /// A name of /v1/models; without it, the first model answers.
     model: Option<String>,
     /// A text or token ids.
-    #[schema(schema_with = super::texts_schema)]
+    #[schema(schema_with = super::optional_texts_schema)]
     prompt: Option<Texts>,
     /// A conversation instead of a text.
     #[schema(value_type = Option<Vec<super::chat::Said>>)]
@@ -112,7 +112,10 @@ fn prompt(lm: &LanguageModel, request: TraceRequest) -> Result<(Prompt, usize), 
     let field = request.field();
     let prompt = match (request.prompt, request.messages) {
         (Some(texts), None) => one(texts)?,
-        (None, Some(messages)) => Prompt::Ids(rendered(lm, Conversation::new(messages))?.ids),
+        (None, Some(messages)) => {
+            let conversation = Conversation::new(messages);
+            Prompt::Ids(rendered(lm, conversation, &Templating::default())?.ids)
+        }
         (Some(_), Some(_)) => return Err(Refusal::field("messages", "expected either a prompt or messages")),
         (None, None) => return Err(Refusal::field("prompt", "expected a text, token ids or messages")),
     };

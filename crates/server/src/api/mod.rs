@@ -3,9 +3,11 @@
 pub(crate) mod chat;
 pub(crate) mod completions;
 pub(crate) mod conversations;
+mod foreign;
 pub(crate) mod inside;
 pub(crate) mod models;
 pub(crate) mod openapi;
+mod response_request;
 pub(crate) mod responses;
 pub(crate) mod runs;
 pub(crate) mod texts;
@@ -98,6 +100,15 @@ impl<'de> Deserialize<'de> for Texts {
 
 /// The schema of [`Texts`].
 fn texts_schema() -> Schema {
+    texts_builder().build().into()
+}
+
+/// The schema of [`Texts`] that may be left out.
+fn optional_texts_schema() -> Schema {
+    texts_builder().item(Object::with_type(Type::Null)).build().into()
+}
+
+fn texts_builder() -> OneOfBuilder {
     let text = || Object::with_type(Type::String);
     let id = || ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0));
     let list = |items: Schema| ArrayBuilder::new().items(RefOr::T(items)).min_items(Some(1));
@@ -107,8 +118,6 @@ fn texts_schema() -> Schema {
         .item(list(text().into()))
         .item(ids())
         .item(list(ids().build().into()))
-        .build()
-        .into()
 }
 
 #[cfg(test)]

@@ -6,222 +6,27 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 use taal_inference::{Event, FinishReason, Generation, Prompt, Receipt, TokenScore};
-use taal_tokenizer::chat::Message;
 use utoipa::ToSchema;
 
-use super::chat::{Conversation, rendered};
-use super::openapi::merge;
-use crate::answering::{Answers, Extras, MAX_ALTERNATIVES, Settings, scored};
+use super::chat::{Conversation, Templating, rendered};
+use super::foreign::{self, Address};
+use super::response_request::Own;
+pub(crate) use super::response_request::ResponseRequest;
+use crate::answering::{Answers, Extras, Settings, scored};
 use crate::app::App;
 use crate::body::Object;
 use crate::energy::UsedEnergy;
 use crate::failure::Refusal;
-use crate::form::{self, Format};
+use crate::form::{self, Form};
 use crate::shapes::{Frame, ScoredToken, Usage};
 use crate::sse::Events;
 use crate::{parse, sse};
 
 /// Without a limit an answer ends with the context.
 const MAX_TOKENS: usize = usize::MAX;
-
-/// What `include` asks for log-probabilities with.
-const LOGPROBS: &str = "message.output_text.logprobs";
-
-#[derive(Debug, Deserialize, ToSchema)]
-struct Own {
-    /// A text, which is a message of the user, or messages.
-    #[schema(value_type = Value)]
-    input: Input,
-    /// A message of the system before the others.
-    instructions: Option<String>,
-    /// The most new tokens; without it as many as fit.
-    max_output_tokens: Option<usize>,
-    /// `message.output_text.logprobs` for log-probabilities.
-    include: Option<Vec<String>>,
-    /// Alternatives per token.
-    #[schema(maximum = 20)]
-    top_logprobs: Option<usize>,
-    /// Must be `disabled`: nothing is cut in silence.
-    truncation: Option<String>,
-    /// Not supported: responses are not kept.
-    #[schema(max_length = 0)]
-    previous_response_id: Option<String>,
-    /// Not supported: an answer is text. Must be empty, or `tool_choice` `none`.
-    #[schema(value_type = Option<Vec<Object>>)]
-    tools: Option<Vec<Value>>,
-    /// `none` or `auto`.
-    #[schema(value_type = Option<Value>)]
-    tool_choice: Option<Value>,
-    /// Not supported: conversations are not kept for this address.
-    #[schema(value_type = Option<Value>)]
-    conversation: Option<Value>,
-    /// Not supported: prompts are not kept.
-    #[schema(value_type = Option<Value>)]
-    prompt: Option<Value>,
-    /// Must be false: an answer is given at once.
-    background: Option<bool>,
-    #[serde(default, deserialize_with = "parse::object")]
-    text: Option<TextSettings>,
-    /// Returned as it is.
-    metadata: Option<BTreeMap<String, String>>,
-}
-
-/// What the text of a response must be.
-#[derive(Debug, Deserialize, ToSchema)]
-struct TextSettings {
-    #[serde(default, deserialize_with = "parse::object")]
-    format: Option<Format>,
-}
-
-merge!(ResponseRequest: Settings, Own);
-
-/// A text, or messages.
-#[derive(Debug, Deserialize)]
-#[serde(untagged, expecting = "expected a text, or a list of messages with role and content")]
-enum Input {
-    Text(String),
-    Messages(Vec<Item>),
-}
-
-/// A message.
-#[derive(Debug, Deserialize)]
-struct Item {
-    #[serde(rename = "type")]
-    kind: Option<String>,
-    role: String,
-    content: Content,
-}
-
-/// What a message says.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum Content {
-    Text(String),
-    Parts(Vec<ContentPart>),
-}
-
-/// A part of a message.
-#[derive(Debug, Deserialize)]
-struct ContentPart {
-    #[serde(rename = "type")]
-    kind: String,
-    text: Option<String>,
-}
-
-impl Item {
-    fn message(self, index: usize) -> Result<Message, Refusal> {
-        let wrong = |what: &str, kind: &str| {
-            let kind = taal_store::excerpt(kind);
-            Refusal::field(
-                format!("input[{index}]"),
-                format!("{what} of type {kind} cannot be read"),
-            )
-        };
-        if let Some(kind) = self.kind.filter(|kind| kind != "message") {
-            return Err(wrong("items", &kind));
-        }
-        let text = match self.content {
-            Content::Text(text) => text,
-            Content::Parts(parts) => {
-                let text = |part: ContentPart| match part.kind.as_str() {
-                    "input_text" | "output_text" | "text" => Ok(part.text.unwrap_or_default()),
-                    kind => Err(wrong("parts", kind)),
-                };
-                parts.into_iter().map(text).collect::<Result<String, Refusal>>()?
-            }
-        };
-        Ok(Message::new(&self.role, &text))
-    }
-}
-
-impl Own {
-    /// What would change the answer and is not supported is refused, not ignored.
-    fn check(&self) -> Result<(), Refusal> {
-        let wrong = |field: &str, message: String| Err(Refusal::field(field, message));
-        if let Some(count) = self.top_logprobs.filter(|count| *count > MAX_ALTERNATIVES) {
-            let message = format!("expected a whole number from 0 to {MAX_ALTERNATIVES}, got {count}");
-            return wrong("top_logprobs", message);
-        }
-        if let Some(other) = self.include.iter().flatten().find(|one| *one != LOGPROBS) {
-            let message = format!("only {LOGPROBS} is supported, got {}", taal_store::excerpt(other));
-            return wrong("include", message);
-        }
-        if let Some(other) = self.truncation.as_deref().filter(|one| *one != "disabled") {
-            let message = format!(
-                "nothing is cut in silence: expected disabled, got {}",
-                taal_store::excerpt(other)
-            );
-            return wrong("truncation", message);
-        }
-        self.check_unsupported()?;
-        match self.previous_response_id.as_deref().is_some_and(|id| !id.is_empty()) {
-            true => wrong(
-                "previous_response_id",
-                "responses are not kept: send the whole conversation in input".to_owned(),
-            ),
-            false => Ok(()),
-        }
-    }
-
-    fn check_unsupported(&self) -> Result<(), Refusal> {
-        let wrong = |field: &str, message: &str| Err(Refusal::field(field, message));
-        let choice = self.tool_choice.as_ref();
-        if let Some(choice) = choice.filter(|choice| !["none", "auto"].iter().any(|mode| **choice == *mode)) {
-            let given = taal_store::excerpt(&choice.to_string());
-            let message =
-                format!("functions are called in /v1/chat/completions only: expected none or auto, got {given}");
-            return wrong("tool_choice", &message);
-        }
-        let has_tools = self.tools.as_ref().is_some_and(|tools| !tools.is_empty());
-        if has_tools && choice.is_none_or(|choice| *choice != "none") {
-            return wrong(
-                "tools",
-                "functions are called in /v1/chat/completions only: leave them out",
-            );
-        }
-        if self.conversation.is_some() {
-            return wrong("conversation", "it is not kept: send the whole conversation in input");
-        }
-        if self.prompt.is_some() {
-            return wrong(
-                "prompt",
-                "prompts are not kept: send the text in instructions and input",
-            );
-        }
-        match self.background {
-            Some(true) => wrong("background", "an answer is given at once: expected false, got true"),
-            _ => Ok(()),
-        }
-    }
-
-    /// Alternatives per token, where log-probabilities are asked for.
-    fn scores(&self) -> Option<usize> {
-        let is_asked = self.include.as_ref().is_some_and(|include| !include.is_empty());
-        (is_asked || self.top_logprobs.is_some()).then(|| self.top_logprobs.unwrap_or(0))
-    }
-
-    fn messages(input: Input, instructions: Option<&str>) -> Result<Vec<Message>, Refusal> {
-        let instructions = instructions.map(|text| Ok(Message::new("system", text)));
-        let messages: Vec<Result<Message, Refusal>> = match input {
-            Input::Text(text) => vec![Ok(Message::new("user", &text))],
-            Input::Messages(items) if items.is_empty() => {
-                return Err(Refusal::field(
-                    "input",
-                    "expected at least one message, got an empty list",
-                ));
-            }
-            Input::Messages(items) => items
-                .into_iter()
-                .enumerate()
-                .map(|(index, item)| item.message(index))
-                .collect(),
-        };
-        instructions.into_iter().chain(messages).collect()
-    }
-}
 
 /// An answer.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -379,9 +184,12 @@ struct Asked {
 
 impl Asked {
     fn new(app: &Arc<App>, body: &[u8]) -> Result<Self, Refusal> {
+        foreign::check(body, Address::Responses)?;
         let (mut settings, own): (Settings, Own) = (parse::part(body)?, parse::part(body)?);
+        let (mut templating, form): (Templating, Form) = (parse::part(body)?, parse::part(body)?);
         own.check()?;
-        settings.max_tokens = own.max_output_tokens;
+        settings.max_tokens = own.max_tokens().or(settings.max_tokens);
+        templating.reasoning_effort = own.effort().or(templating.reasoning_effort);
         let served = app.model(settings.model.as_deref())?;
         let model = served.newest();
         let mut options = settings.options(app, MAX_TOKENS)?;
@@ -393,13 +201,14 @@ impl Asked {
             prompt_scores: None,
             receipt: settings.has_receipt(),
         };
-        let wanted = match own.text.and_then(|text| text.format) {
+        let of_text = match own.text.and_then(|text| text.format) {
             Some(format) => format.wanted("text.format")?,
             None => None,
         };
-        let field = form::apply(wanted, &mut options);
+        let field = form::apply(form::one([of_text, form.wanted()?])?, &mut options);
         let messages = Own::messages(own.input, own.instructions.as_deref())?;
-        let spoken = rendered(&model.lm, Conversation::new(messages)).map_err(|refusal| refusal.of("input"))?;
+        let spoken = rendered(&model.lm, Conversation::new(messages), &templating);
+        let spoken = spoken.map_err(|refusal| refusal.of("input"))?;
         options[0].stop.extend(spoken.end_of_turn);
         let prompts = vec![Prompt::Ids(spoken.ids)];
         let answers = Answers::ask(app, &model, prompts, &options, extras);
@@ -412,7 +221,7 @@ impl Asked {
             error: None,
             incomplete_details: None,
             instructions: own.instructions,
-            max_output_tokens: own.max_output_tokens,
+            max_output_tokens: settings.max_tokens,
             metadata: own.metadata.unwrap_or_default(),
             model: frame.model.clone(),
             output: Vec::new(),

@@ -26,8 +26,12 @@ pub(super) struct Tools {
     /// `none`, `auto`, `required`, a function by name, or `allowed_tools`; `auto` without it.
     #[schema(value_type = Option<Value>)]
     tool_choice: Option<Choice>,
+    /// Where it is false, an answer of several calls is the first one.
+    parallel_tool_calls: Option<bool>,
     #[schema(ignore)]
     functions: Option<IgnoredAny>,
+    #[schema(ignore)]
+    function_call: Option<Value>,
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -108,6 +112,8 @@ impl ToolCall {
 #[derive(Debug, Default)]
 pub(super) struct Callable {
     names: Vec<String>,
+    /// Whether an answer has at most one call.
+    is_single: bool,
 }
 
 impl Tools {
@@ -128,6 +134,14 @@ impl Tools {
                 "this older field is not supported: use tools",
             ));
         }
+        let is_free = |choice: &Value| *choice == "none" || *choice == "auto";
+        if self.function_call.is_some_and(|choice| !is_free(&choice)) {
+            return Err(Refusal::field(
+                "function_call",
+                "this older field is not supported: use tool_choice",
+            ));
+        }
+        let is_single = self.parallel_tool_calls == Some(false);
         let tools = self.tools.unwrap_or_default();
         if tools.len() > MAX_TOOLS {
             let message = format!("expected at most {MAX_TOOLS} tools, got {}", tools.len());
@@ -145,16 +159,17 @@ impl Tools {
             let missing = || Refusal::field(format!("tools[{index}].function"), "it is missing");
             all.push(tool.function.ok_or_else(missing)?);
         }
-        match self.tool_choice {
-            None => Ok(Callable::of(all, false)),
-            Some(Choice::Mode(mode)) => chosen(&mode, all),
-            Some(Choice::Named { function }) => Ok(Callable::of(named(all, &[function])?, true)),
+        let (callable, wanted) = match self.tool_choice {
+            None => Callable::of(all, false),
+            Some(Choice::Mode(mode)) => chosen(&mode, all)?,
+            Some(Choice::Named { function }) => Callable::of(named(all, &[function])?, true),
             Some(Choice::Allowed { allowed_tools }) => {
                 let Allowed { mode, tools } = allowed_tools;
                 let names: Vec<Named> = tools.into_iter().map(|tool| tool.function).collect();
-                chosen(&mode, named(all, &names)?)
+                chosen(&mode, named(all, &names)?)?
             }
-        }
+        };
+        Ok((Callable { is_single, ..callable }, wanted))
     }
 }
 
@@ -245,7 +260,8 @@ impl Callable {
     fn of(all: Vec<Function>, must_call: bool) -> (Self, Option<Wanted>) {
         let wanted = must_call.then(|| form(&all));
         let names = all.into_iter().map(|function| function.name).collect();
-        (Self { names }, wanted)
+        let is_single = false;
+        (Self { names, is_single }, wanted)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -291,7 +307,13 @@ impl Callable {
                 },
             })
         };
-        parts.into_iter().enumerate().map(call).collect()
+        let calls: Option<Vec<ToolCall>> = parts.into_iter().enumerate().map(call).collect();
+        calls.map(|mut calls| {
+            if self.is_single {
+                calls.truncate(1);
+            }
+            calls
+        })
     }
 }
 
@@ -328,6 +350,7 @@ mod tests {
     fn callable() -> Callable {
         Callable {
             names: vec!["add".to_owned(), "get".to_owned()],
+            is_single: false,
         }
     }
 
@@ -349,6 +372,12 @@ mod tests {
             "<tool_call>\n{plain}\n</tool_call>\n<tool_call>{{\"name\":\"get\",\"parameters\":{{}}}}</tool_call>"
         );
         assert_eq!(names(&marked), Some(vec![one("add", "{\"a\": 1}"), one("get", "{}")]));
+        let single = Callable {
+            is_single: true,
+            ..callable()
+        };
+        let calls = single.calls(&marked, "x").expect("a call");
+        assert_eq!((calls.len(), calls[0].function.name.as_str()), (1, "add"));
         // The text of the arguments stays as it is.
         let exact = r#"{"z": 12345678901234567890123, "a": [1.0, 1e400, "}, {"], "z": {}}"#;
         let text = format!(r#" {{ "arguments" : {exact} , "name":"\u0061dd" }} "#);

@@ -227,3 +227,116 @@ fn every_field_of_a_conversation_is_refused_by_name_when_its_type_is_wrong() {
         }
     }
 }
+
+/// What OpenAI's description allows: `null` for what may be left out, and fields that change no answer here.
+#[test]
+fn requests_that_openais_description_allows_are_answered() {
+    let server = server();
+    let mut request =
+        json!({"messages": [{"role": "user", "content": "the cat", "name": "u"}], "max_tokens": 3, "seed": 1});
+    let plain = post(server.address, PATH, &request).json();
+    for (field, value) in [
+        ("function_call", json!("auto")),
+        ("logit_bias", json!({"65": null})),
+        ("metadata", json!({"a": "b"})),
+        ("modalities", json!(["text"])),
+        ("parallel_tool_calls", json!(false)),
+        ("prediction", json!({"type": "content", "content": "the cat"})),
+        ("prompt_cache_key", json!("k")),
+        ("response_format", json!({"type": "text"})),
+        ("safety_identifier", json!("s")),
+        ("service_tier", json!("auto")),
+        ("stop", json!([])),
+        ("store", json!(true)),
+        ("stream_options", json!({"include_usage": null})),
+        ("tool_choice", json!("none")),
+        ("tools", json!([])),
+        ("top_logprobs", json!(0)),
+        ("user", json!("u")),
+        ("verbosity", json!("low")),
+    ] {
+        request[field] = value;
+    }
+    for field in [
+        "audio",
+        "frequency_penalty",
+        "functions",
+        "logprobs",
+        "max_completion_tokens",
+        "n",
+        "presence_penalty",
+        "prompt",
+        "reasoning_effort",
+        "stream",
+        "temperature",
+        "top_p",
+        "web_search_options",
+    ] {
+        request[field] = Value::Null;
+    }
+    let reply = post(server.address, PATH, &request);
+    assert_eq!(reply.status, 200, "{reply:?}");
+    assert_eq!(
+        reply.json()["choices"][0]["message"]["content"],
+        plain["choices"][0]["message"]["content"]
+    );
+    // A schema may be left out.
+    request["response_format"] = json!({"type": "json_schema", "json_schema": {"name": "any", "schema": null}});
+    assert_eq!(post(server.address, PATH, &request).status, 200);
+    let messages = json!([
+        {"role": "developer", "content": [{"type": "text", "text": "be brief"}], "name": "d"},
+        {"role": "assistant", "content": null, "refusal": "no"},
+        {"role": "assistant", "content": [{"type": "refusal", "refusal": "never"}]},
+        {"role": "assistant", "content": null, "audio": null, "function_call": {"name": "f", "arguments": "{}"}},
+        {"role": "function", "name": "f", "content": "1"},
+        {"role": "user", "content": []},
+    ]);
+    let rendered = post(server.address, "/v1/chat/render", &json!({"messages": messages})).json();
+    assert_eq!(
+        rendered["prompt"],
+        "system: be brief\nassistant: no\nassistant: never\nassistant: \ntool: 1\nuser: \nassistant: "
+    );
+}
+
+#[test]
+fn what_a_chat_cannot_do_and_fields_of_other_addresses_are_refused_by_name() {
+    let server = server();
+    let message = json!([{"role": "user", "content": "the cat"}]);
+    for (path, field, value) in [
+        (PATH, "audio", json!({"voice": "alloy", "format": "wav"})),
+        (PATH, "modalities", json!(["text", "audio"])),
+        (PATH, "web_search_options", json!({})),
+        (PATH, "function_call", json!({"name": "f"})),
+        (PATH, "prompt", json!("the cat")),
+        (PATH, "input", json!("the cat")),
+        (PATH, "instructions", json!("sit")),
+        (PATH, "max_output_tokens", json!(2)),
+        (PATH, "text", json!({"format": {"type": "json_object"}})),
+        (PATH, "echo", json!(true)),
+        (PATH, "suffix", json!("the end")),
+        (PATH, "previous_response_id", json!("resp_1")),
+        ("/v1/completions", "messages", message.clone()),
+        ("/v1/completions", "tools", json!([{"type": "function"}])),
+        ("/v1/completions", "max_completion_tokens", json!(2)),
+        ("/v1/completions", "top_logprobs", json!(2)),
+        ("/v1/completions", "chat_template_kwargs", json!({"x": 1})),
+        ("/v1/completions", "audio", json!({})),
+    ] {
+        let mut request = match path {
+            PATH => json!({"messages": message, "max_tokens": 1}),
+            _ => json!({"prompt": "the cat", "max_tokens": 1}),
+        };
+        request[field] = value.clone();
+        let reply = post(server.address, path, &request);
+        assert_eq!(reply.status, 400, "{path} {field} {value}: {reply:?}");
+        let (said, param, _) = reply.error();
+        assert_eq!(param, field, "{said}");
+        assert!(said.starts_with(field), "{said}");
+    }
+    let harmless = json!({"prompt": "a", "max_tokens": 1, "tools": [], "tool_choice": "auto", "top_logprobs": 0, "text": {},
+        "chat_template_kwargs": {}, "continue_final_message": false, "messages": null, "background": false});
+    assert_eq!(post(server.address, "/v1/completions", &harmless).status, 200);
+    let audio = json!([{"role": "assistant", "audio": {"id": "a"}}]);
+    let reply = post(server.address, PATH, &json!({"messages": audio}));
+    assert_eq!((reply.status, reply.error().1), (400, json!("messages[0].content")));
+}

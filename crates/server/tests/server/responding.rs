@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::chatting::{TEMPLATE, with_template};
-use crate::client::post;
+use crate::client::{get, post};
 use crate::tiny::{CONTEXT, Running, causal, options, serve};
 
 const PATH: &str = "/v1/responses";
@@ -121,7 +121,7 @@ fn what_a_response_cannot_do_is_refused_by_name() {
         ),
         ("input", json!("x".repeat(10 * CONTEXT))),
         ("n", json!(2)),
-        ("include", json!(["file_search_call.results"])),
+        ("include", json!(["no.such.thing"])),
         ("truncation", json!("auto")),
         ("previous_response_id", json!("resp_1")),
         ("top_logprobs", json!(21)),
@@ -135,6 +135,20 @@ fn what_a_response_cannot_do_is_refused_by_name() {
         ("prompt", json!({"id": "pmpt_1"})),
         ("background", json!(true)),
         ("text", json!([])),
+        ("input", Value::Null),
+        ("messages", json!([{"role": "user", "content": "the cat"}])),
+        ("functions", json!([{"name": "f"}])),
+        ("function_call", json!({"name": "f"})),
+        ("echo", json!(true)),
+        ("suffix", json!("the end")),
+        ("best_of", json!(2)),
+        ("modalities", json!(["text", "audio"])),
+        ("audio", json!({"voice": "alloy", "format": "wav"})),
+        ("web_search_options", json!({})),
+        ("logprobs", json!(2)),
+        ("response_format", json!({"type": "yaml"})),
+        ("guided_regex", json!("(")),
+        ("guided_grammar", json!("no grammar")),
     ] {
         let mut request = json!({"input": "the cat", "max_output_tokens": 1});
         request[field] = value.clone();
@@ -147,8 +161,135 @@ fn what_a_response_cannot_do_is_refused_by_name() {
         );
     }
     let request = json!({"input": "a", "max_output_tokens": 1, "tools": [], "tool_choice": "auto", "background": false,
-        "conversation": null, "prompt": null, "text": null});
+        "conversation": null, "prompt": null, "text": null, "messages": null, "echo": false, "suffix": "", "best_of": 1,
+        "function_call": "none", "modalities": ["text"]});
     assert_eq!(post(server.address, PATH, &request).status, 200);
     let reply = post(server.address, PATH, &json!({"input": "a", "model": "bare"}));
     assert_eq!((reply.status, reply.error().2), (400, json!("no_chat_template")));
+}
+
+/// Each is a field of another address too.
+#[test]
+fn a_response_takes_the_forms_and_the_settings_of_a_chat() {
+    let server = server();
+    let response = |more: Value| {
+        let mut request = json!({"input": "the cat", "seed": 1});
+        for (field, value) in more.as_object().expect("fields") {
+            request[field] = value.clone();
+        }
+        let reply = post(server.address, PATH, &request);
+        assert_eq!(reply.status, 200, "{more}: {reply:?}");
+        reply.json()
+    };
+    let text = |more: Value| response(more)["output"][0]["content"][0]["text"].clone();
+    let digits = text(json!({"guided_regex": "[0-9]{3}"}));
+    let digits = digits.as_str().expect("a text");
+    assert!(
+        digits.len() == 3 && digits.bytes().all(|byte| byte.is_ascii_digit()),
+        "{digits}"
+    );
+    let word = text(json!({"guided_grammar": "start: \"ja\" | \"nee\""}));
+    assert!(word == "ja" || word == "nee", "{word}");
+    let format = json!({"type": "json_schema", "json_schema": {"name": "n", "schema": {"enum": ["x", "y"]}}});
+    let value = text(json!({"response_format": format}));
+    assert!(value == "\"x\"" || value == "\"y\"", "{value}");
+    let both = json!({"input": "a", "guided_regex": "a", "text": {"format": {"type": "json_object"}}});
+    assert_eq!(post(server.address, PATH, &both).error().1, "guided_regex");
+    for field in ["max_tokens", "max_completion_tokens", "max_output_tokens"] {
+        let mut limited = json!({});
+        limited[field] = json!(2);
+        let reply = response(limited);
+        assert_eq!(reply["max_output_tokens"], 2, "{field}");
+        assert!(
+            reply["usage"]["output_tokens"].as_u64().is_some_and(|count| count <= 2),
+            "{reply}"
+        );
+    }
+    let scored = response(json!({"logprobs": true, "max_tokens": 2}));
+    assert!(
+        scored["output"][0]["content"][0]["logprobs"][0]["logprob"].is_number(),
+        "{scored}"
+    );
+}
+
+#[test]
+fn a_response_gives_the_template_the_variables_of_a_chat() {
+    let template = "{% for m in messages %}{{ m.content }}{% endfor %}|{{ reasoning_effort }}|{{ x }}|";
+    let models = [("tiny", with_template(template))];
+    let server = serve(&models, taal_inference::EngineOptions::default(), options());
+    let settings = json!({"seed": 4, "max_tokens": 9, "chat_template_kwargs": {"x": "y"}});
+    let mut chat = settings.clone();
+    chat["messages"] = json!([{"role": "user", "content": "the cat"}]);
+    chat["reasoning_effort"] = json!("low");
+    let rendered = post(server.address, "/v1/chat/render", &chat).json();
+    assert_eq!(rendered["prompt"], "the cat|low|y|");
+    let chat = post(server.address, "/v1/chat/completions", &chat).json();
+    for (field, value) in [
+        ("reasoning", json!({"effort": "low", "summary": "auto"})),
+        ("reasoning_effort", json!("low")),
+    ] {
+        let mut request = settings.clone();
+        request["input"] = json!("the cat");
+        request[field] = value;
+        let reply = post(server.address, PATH, &request).json();
+        assert_eq!(
+            reply["output"][0]["content"][0]["text"],
+            chat["choices"][0]["message"]["content"]
+        );
+        assert_eq!(reply["usage"]["input_tokens"], chat["usage"]["prompt_tokens"]);
+    }
+}
+
+/// What OpenAI's description allows and what changes no answer here.
+#[test]
+fn what_earlier_answers_of_other_servers_had_is_read_or_left_out() {
+    let server = server();
+    let mut request = json!({"input": "the cat", "instructions": "sit", "seed": 1, "max_output_tokens": 5});
+    let plain = post(server.address, PATH, &request).json();
+    request["input"] = json!([
+        {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "x"},
+        {"type": null, "role": "user", "content": [{"type": "input_text", "text": "the cat"}]},
+    ]);
+    for (field, value) in [
+        ("include", json!(["reasoning.encrypted_content"])),
+        ("max_tool_calls", json!(3)),
+        ("parallel_tool_calls", json!(false)),
+        ("prompt_cache_key", json!("k")),
+        ("reasoning", json!({"summary": "auto"})),
+        ("safety_identifier", json!("s")),
+        ("service_tier", json!("flex")),
+        ("stream_options", json!({"include_obfuscation": false})),
+        ("text", json!({"format": {"type": "text"}, "verbosity": "low"})),
+        ("user", json!("u")),
+    ] {
+        request[field] = value;
+    }
+    let reply = post(server.address, PATH, &request).json();
+    assert_eq!(reply["output"][0]["content"], plain["output"][0]["content"]);
+    request["input"] = json!([{"role": "assistant", "type": "message", "id": "m", "status": "completed",
+        "content": [{"type": "refusal", "refusal": "no"}]}]);
+    let refusal = post(server.address, PATH, &request).json();
+    request["input"] = json!([{"role": "assistant", "content": "no"}]);
+    let text = post(server.address, PATH, &request).json();
+    assert_eq!(refusal["output"][0]["content"], text["output"][0]["content"]);
+    let only = json!({"input": null, "instructions": "sit", "max_output_tokens": 1});
+    assert_eq!(post(server.address, PATH, &only).status, 200);
+}
+
+#[test]
+fn every_field_of_a_response_is_refused_by_name_when_its_type_is_wrong() {
+    let server = server();
+    let all = get(server.address, "/openapi.json").json();
+    let fields = all["components"]["schemas"]["ResponseRequest"]["properties"].as_object();
+    for field in fields.expect("fields").keys() {
+        let mut request = json!({"input": "the cat", "max_output_tokens": 1});
+        request[field] = json!([[{"no": "such thing"}]]);
+        let reply = post(server.address, PATH, &request);
+        assert_eq!(reply.status, 400, "{field}: {reply:?}");
+        let (message, param, _) = reply.error();
+        assert!(
+            param.as_str().is_some_and(|param| param.starts_with(field.as_str())),
+            "{field}: {message}"
+        );
+    }
 }
