@@ -140,21 +140,27 @@ impl<'a> Probe<'a> {
             ids.resize(ids.len() + width - new.len(), 0);
         }
         Self::run(&self.model.device(), || {
-            with_adapters_of_rows(adapters, || {
-                let options = ForwardOptions {
-                    cache: Some(cache),
-                    rows: Some(rows),
-                    lengths: is_padded.then_some(&lengths[..]),
-                    ..ForwardOptions::default()
-                };
-                let hidden = self.states(&Rows::new(&ids, width), options)?.hidden; // [rows, width, d_model]
-                let asked = match (is_padded, everywhere) {
-                    (false, true) => hidden,
-                    (false, false) => hidden.narrow(1, width - 1, 1),
-                    (true, _) => select(as_one_row(hidden), &ends(&lengths, width, everywhere)),
-                };
-                values(self.model.logits(asked))
-            })
+            let options = ForwardOptions {
+                cache: Some(cache),
+                rows: Some(rows),
+                lengths: is_padded.then_some(&lengths[..]),
+                ..ForwardOptions::default()
+            };
+            let read = || self.states(&Rows::new(&ids, width), options);
+            let hidden = with_adapters_of_rows(adapters.clone(), read)?.hidden; // [rows, width, d_model]
+            let (asked, adapters) = match (is_padded, everywhere) {
+                (false, true) => (hidden, adapters),
+                (false, false) => (hidden.narrow(1, width - 1, 1), adapters),
+                (true, _) => {
+                    // Each position is a row of its own, with the adapter of its row.
+                    let count = |row: usize| if everywhere { lengths[row] } else { 1 };
+                    let of_row = |(row, adapter)| std::iter::repeat_n(adapter, count(row));
+                    let adapters = adapters.into_iter().enumerate().flat_map(of_row).collect();
+                    let asked = select(as_one_row(hidden), &ends(&lengths, width, everywhere));
+                    (asked.swap_dims(0, 1), adapters)
+                }
+            };
+            with_adapters_of_rows(adapters, || values(self.model.logits(asked)))
         })
     }
 

@@ -86,11 +86,14 @@ fn a_draft_changes_no_answer_of_a_chat_and_stats_say_how_it_guessed() {
     for draft in drafts {
         let text = done(chat(&place, &[&short[..], &draft].concat(), format!("{lines}/stats\n")));
         assert!(text.starts_with(&plain), "{text}");
-        assert!(text.contains(" guessed tokens were right and "), "{text}");
+        assert!(
+            text.contains(" guessed tokens of the last answer were right and "),
+            "{text}"
+        );
     }
     // The prompt gives the first token, a pass with four guesses five more, and one with a guess the last two.
     let text = done(chat(&place, &[&short[..], &drafts[0]].concat(), "de kat\n/stats\n"));
-    let all = "5 guessed tokens were right and 0 wrong, in 3 passes of the model";
+    let all = "5 guessed tokens of the last answer were right and 0 wrong, in 3 passes of the model";
     assert!(text.contains(all), "{text}");
     let output = chat(&place, &["--draft", "nowhere"], "");
     assert_eq!(output.status.code(), Some(2));
