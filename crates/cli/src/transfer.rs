@@ -70,12 +70,12 @@ fn table(figures: &TransferFigures) -> String {
             task.name
         );
         text += &format!(
-            "{:>9}{:>8}  {:<34}{:<34}{}\n",
+            "{:>9}{:>8}  {:<42}{:<42}{}\n",
             "compute", "steps", "from new weights", "fine-tuned", "disjoint"
         );
         for point in &task.points {
             text += &format!(
-                "{:>7} %{:>8}  {:<34}{:<34}{}\n",
+                "{:>7} %{:>8}  {:<42}{:<42}{}\n",
                 100.0 * point.share,
                 terminal::grouped(point.steps),
                 arm(&point.from_scratch, task),
@@ -84,7 +84,7 @@ fn table(figures: &TransferFigures) -> String {
             );
             if !point.fine_tuned.forgotten.is_empty() {
                 let rise = mean(&point.fine_tuned.forgotten);
-                text += &format!("{:>19}{:<34}old data {rise:+.4} nats\n", "", "");
+                text += &format!("{:>19}{:<42}old data {rise:+.4} nats\n", "", "");
             }
         }
     }
