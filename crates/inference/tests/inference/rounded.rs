@@ -2,10 +2,10 @@
 
 use burn::tensor::Device;
 use taal_inference::{LanguageModel, TranslateOptions, Translation, translate};
-use taal_model::{CacheType, EncoderConfig, Initialization, TransformerConfig, WeightFormat};
+use taal_model::{CacheType, Initialization, TransformerConfig, WeightFormat};
 
 use crate::size;
-use crate::translating::{end_id, next, options, tokenizer};
+use crate::translating::{configs, end_id, next, options, tokenizer};
 
 const SOURCES: [&str; 4] = ["a bad cab", "fade a bed", "he", "dead beef had a cage"];
 
@@ -22,24 +22,7 @@ const FORMATS: [(WeightFormat, CacheType, f64); 5] = [
 /// Encoder-decoders wide enough for blocks of 32.
 fn models() -> Vec<(&'static str, LanguageModel)> {
     let size = size(tokenizer().vocab_size(), 24, 2, 2, 64);
-    let llama = TransformerConfig {
-        encoder: Some(EncoderConfig { n_layers: 1 }),
-        decoder_start: Some(0),
-        ..TransformerConfig::llama(size)
-    };
-    let configs = [
-        ("marian", TransformerConfig::marian(size)),
-        ("t5", TransformerConfig::t5(size)),
-        ("llama", llama),
-    ];
-    let lm = |(name, config): (&'static str, TransformerConfig)| {
-        let config = TransformerConfig {
-            tie_embeddings: false,
-            ..config
-        };
-        (name, opened(&config))
-    };
-    configs.into_iter().map(lm).collect()
+    configs(size).map(|(name, config)| (name, opened(&config))).into()
 }
 
 fn opened(config: &TransformerConfig) -> LanguageModel {

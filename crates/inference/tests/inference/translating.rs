@@ -11,7 +11,7 @@ use taal_inference::{
     TranslateOptions, Translation, Translator, beam_search, check_languages, generate, own_loss, translate,
 };
 use taal_model::hugging_face::TranslationFacts;
-use taal_model::{EncoderConfig, ForwardOptions, Transformer, TransformerConfig, parameters};
+use taal_model::{EncoderConfig, ForwardOptions, ModelSize, Transformer, TransformerConfig, parameters};
 use taal_tokenizer::{Kind, Tokenizer, TrainerConfig, Unknown};
 
 use crate::{size, tiny};
@@ -26,9 +26,7 @@ pub fn tokenizer() -> Tokenizer {
 }
 
 /// An encoder and a decoder of every kind of position and norm.
-fn encoder_decoders() -> Vec<(&'static str, LanguageModel)> {
-    let tokenizer = tokenizer();
-    let size = size(tokenizer.vocab_size(), CONTEXT, 2, 2, 16);
+pub fn configs(size: ModelSize) -> [(&'static str, TransformerConfig); 3] {
     let llama = TransformerConfig {
         encoder: Some(EncoderConfig { n_layers: 1 }),
         decoder_start: Some(0),
@@ -39,16 +37,23 @@ fn encoder_decoders() -> Vec<(&'static str, LanguageModel)> {
         ("t5", TransformerConfig::t5(size)),
         ("llama", llama),
     ];
-    let lm = |(name, config): (&'static str, TransformerConfig)| {
+    configs.map(|(name, config)| {
         let config = TransformerConfig {
             tie_embeddings: false,
             ..config
         };
+        (name, config)
+    })
+}
+
+fn encoder_decoders() -> Vec<(&'static str, LanguageModel)> {
+    let tokenizer = tokenizer();
+    let lm = |(name, config): (&'static str, TransformerConfig)| {
         let mut lm = LanguageModel::new(tiny::model(&config, 11), Some(self::tokenizer()));
         lm.end_ids = vec![end_id(&tokenizer)];
         (name, lm)
     };
-    configs.into_iter().map(lm).collect()
+    configs(size(tokenizer.vocab_size(), CONTEXT, 2, 2, 16)).map(lm).into()
 }
 
 pub fn end_id(tokenizer: &Tokenizer) -> u32 {
