@@ -7,7 +7,6 @@ use taal_metrics::{Forecast, ForecastPlan, Predicted, StepRecord};
 use super::compute::Compute;
 use super::record::Record;
 use crate::recipe::{ModelRecipe, Objective};
-use crate::schedule::ScheduleKind;
 
 /// Records that are kept for it; it is made long before a run has more.
 const MAX_SEEN: usize = 100_000;
@@ -50,7 +49,7 @@ impl Compute<'_> {
             joules: self.energy.is_metered().then_some(self.state.energy.energy.joules.0),
             vocab_size: record.tokenizer.vocab_size() as u64,
             peak_lr: train.schedule.lr,
-            is_cosine: train.schedule.kind == ScheduleKind::Cosine,
+            is_adamw_only: train.muon.is_none(),
             is_from_nothing: is_next_token && matches!(self.recipe.model, ModelRecipe::New { .. }),
         }
     }
