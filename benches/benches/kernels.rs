@@ -2,13 +2,24 @@
 //! per second. `cargo xtask bench kernels` adds their share of the roofline.
 //!
 //! The work of a pass is counted from its sizes: a product of m x k x n takes 2 m k n operations, its gradients twice as
-//! many more; an element-wise operation reads and writes each number once per pass. Exponentials count as one operation.
+//! many more; an element-wise operation reads and writes each number once per pass. Exponentials count as one operation. The share of
+//! products in bf16 and of integers is that of the peak in single precision, which they may pass.
 
+#[path = "kernels/cached.rs"]
+mod cached;
+#[path = "kernels/crossing.rs"]
+mod crossing;
+#[path = "kernels/recurrent.rs"]
+mod recurrent;
+#[path = "kernels/updates.rs"]
+mod updates;
+
+use burn::module::Param;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group};
 use taal_kernels::random::{self, Generator};
 use taal_kernels::{
-    AdamWStep, AttentionMask, AttentionSettings, IGNORE_INDEX, Precision, QuantizedMatrix, WeightType,
+    AttentionMask, AttentionSettings, DenseConfig, IGNORE_INDEX, LowRankConfig, Precision, QuantizedMatrix, WeightType,
     quantized_linear, reference, with_precision,
 };
 
@@ -67,15 +78,27 @@ fn fused_and_reference<I: Clone>(
     inputs: impl Fn(&Device) -> I,
     implementations: [(&str, &dyn Fn(I) -> Tensor<1>); 2],
 ) {
+    with_work(c, name, size, [work, work.with_gradient()], inputs, implementations);
+}
+
+/// [`fused_and_reference`] with the work of a forward pass, and of one with its gradients.
+fn with_work<I: Clone>(
+    c: &mut Criterion,
+    name: &str,
+    size: &str,
+    [forward, both]: [Work; 2],
+    inputs: impl Fn(&Device) -> I,
+    implementations: [(&str, &dyn Fn(I) -> Tensor<1>); 2],
+) {
     let mut group = c.benchmark_group(format!("kernels/{name}"));
     for (implementation, compute) in implementations {
         let values = inputs(&Device::flex());
-        group.throughput(work.throughput());
+        group.throughput(forward.throughput());
         group.bench_function(BenchmarkId::new(format!("forward/{implementation}"), size), |b| {
             b.iter(|| compute(values.clone()));
         });
         let tracked = inputs(&Device::flex().autodiff());
-        group.throughput(work.with_gradient().throughput());
+        group.throughput(both.throughput());
         group.bench_function(
             BenchmarkId::new(format!("forward_backward/{implementation}"), size),
             |b| {
@@ -88,20 +111,27 @@ fn fused_and_reference<I: Clone>(
 
 fn activations(c: &mut Criterion) {
     type Function = fn(Tensor<2>) -> Tensor<2>;
-    let functions: [(&str, Function, Function); 3] = [
-        ("gelu", taal_kernels::gelu, reference::gelu),
-        ("gelu_tanh", taal_kernels::gelu_tanh, reference::gelu_tanh),
-        ("silu", taal_kernels::silu, reference::silu),
+    type Gate = fn(Tensor<2>, Tensor<2>) -> Tensor<2>;
+    let functions: [(&str, usize, Function, Function); 4] = [
+        ("gelu", 20, taal_kernels::gelu, reference::gelu),
+        ("gelu_tanh", 20, taal_kernels::gelu_tanh, reference::gelu_tanh),
+        ("silu", 20, taal_kernels::silu, reference::silu),
+        ("relu_squared", 2, taal_kernels::relu_squared, reference::relu_squared),
+    ];
+    let gates: [(&str, Gate, Gate); 3] = [
+        ("swiglu", taal_kernels::swiglu, reference::swiglu),
+        ("geglu", taal_kernels::geglu, reference::geglu),
+        ("geglu_tanh", taal_kernels::geglu_tanh, reference::geglu_tanh),
     ];
     for [rows, width] in STREAMS {
         let shape = [rows, 4 * width];
         let size = format!("{rows}x{}", 4 * width);
-        for (name, fused, reference) in functions {
+        for (name, flops, fused, reference) in functions {
             fused_and_reference(
                 c,
                 name,
                 &size,
-                Work::elementwise(shape[0] * shape[1], 20, 1),
+                Work::elementwise(shape[0] * shape[1], flops, 1),
                 |device| tracked(random(shape, "x", device)),
                 [
                     ("fused", &|x| fused(x).flatten(0, 1)),
@@ -115,17 +145,19 @@ fn activations(c: &mut Criterion) {
                 tracked(random(shape, "up", device)),
             ]
         };
-        fused_and_reference(
-            c,
-            "swiglu",
-            &size,
-            Work::elementwise(shape[0] * shape[1], 21, 2),
-            pair,
-            [
-                ("fused", &|[gate, up]| taal_kernels::swiglu(gate, up).flatten(0, 1)),
-                ("reference", &|[gate, up]| reference::swiglu(gate, up).flatten(0, 1)),
-            ],
-        );
+        for (name, fused, reference) in gates {
+            fused_and_reference(
+                c,
+                name,
+                &size,
+                Work::elementwise(shape[0] * shape[1], 21, 2),
+                pair,
+                [
+                    ("fused", &|[gate, up]| fused(gate, up).flatten(0, 1)),
+                    ("reference", &|[gate, up]| reference(gate, up).flatten(0, 1)),
+                ],
+            );
+        }
     }
 }
 
@@ -262,8 +294,93 @@ fn linears(c: &mut Criterion) {
     }
 }
 
-/// Products with weights in fewer bits, which only inference has, next to the same weights decoded and multiplied in single precision. The
-/// share is that of the peak in single precision, which products of integers may pass.
+/// The tied output matrix: some rows of training, and one and eight of decoding.
+fn tied_outputs(c: &mut Criterion) {
+    for [rows, width, vocab_size] in [[768, 128, 65], [257, 96, 4096], [1, 768, 8192], [8, 768, 8192]] {
+        let inputs = |device: &Device| {
+            let shapes = [([rows, width], "x"), ([vocab_size, width], "embedding")];
+            shapes.map(|(shape, name)| tracked(random(shape, name, device)))
+        };
+        fused_and_reference(
+            c,
+            "linear_transposed",
+            &format!("{rows}x{width}x{vocab_size}"),
+            Work {
+                flops: 2 * rows * width * vocab_size,
+                numbers: rows * width + width * vocab_size + rows * vocab_size,
+            },
+            inputs,
+            [
+                ("fused", &|[x, w]| taal_kernels::linear_transposed(x, w).flatten(0, 1)),
+                ("reference", &|[x, w]| reference::linear_transposed(x, w).flatten(0, 1)),
+            ],
+        );
+    }
+}
+
+/// A frozen linear layer with an adapter, next to three linear layers of Burn's.
+fn low_rank(c: &mut Criterion) {
+    const RANK: usize = 8;
+    const SCALE: f64 = 2.0;
+    for [rows, width] in STREAMS {
+        let [k, n] = [width, 3 * width];
+        let config = DenseConfig {
+            d_input: k,
+            d_output: n,
+            bias: false,
+        };
+        let adapter = LowRankConfig {
+            rank: RANK,
+            scale: SCALE,
+            parts: vec![0..width, width..2 * width, 2 * width..n],
+            dropout: 0.0,
+            site: 0,
+        };
+        let inputs = |device: &Device| {
+            let mut dense = config.init(0.02, 0, device);
+            dense.weight = Param::initialized(dense.weight.id, random([k, n], "weight", device));
+            let mut part = adapter.clone().init(k, 0, device);
+            part.a = Param::initialized(part.a.id, tracked(random([k, 3 * RANK], "a", device)));
+            part.b = Param::initialized(part.b.id, tracked(random([RANK, n], "b", device)));
+            dense.adapter = Some(part);
+            (tracked(random([rows, k], "x", device)), dense)
+        };
+        let thin = 2 * rows * 3 * RANK * (k + width);
+        let forward = Work {
+            flops: 2 * rows * k * n + thin,
+            numbers: rows * k + k * n + rows * n,
+        };
+        // The frozen weight has no gradient, so that its product is made once more and not twice.
+        let both = Work {
+            flops: 4 * rows * k * n + 3 * thin,
+            numbers: 2 * forward.numbers,
+        };
+        let reference = |(x, dense): (Tensor<2>, taal_kernels::Dense)| {
+            let y = reference::linear(x.clone(), dense.weight(), None);
+            let part = dense.adapter.expect("an adapter");
+            let (down, b) = (reference::linear(x, part.a.val(), None), part.b.val());
+            let added = (0..3).map(|part| {
+                let down = down.clone().narrow(1, part * RANK, RANK);
+                reference::linear(down, b.clone().narrow(1, part * width, width), None)
+            });
+            (y + Tensor::cat(added.collect(), 1).mul_scalar(SCALE)).flatten(0, 1)
+        };
+        with_work(
+            c,
+            "linear_low_rank",
+            &format!("{rows}x{k}x{n}"),
+            [forward, both],
+            inputs,
+            [
+                ("fused", &|(x, dense)| dense.forward(x).flatten(0, 1)),
+                ("reference", &reference),
+            ],
+        );
+    }
+}
+
+/// Products with weights in fewer bits, which only inference has, next to the same weights decoded and multiplied in single precision; and
+/// rows of a token embedding, which are decoded.
 fn quantized(c: &mut Criterion) {
     let (k, n) = (768, 3072);
     let device = Device::flex();
@@ -283,6 +400,22 @@ fn quantized(c: &mut Criterion) {
                     b.iter(|| quantized_linear(x.clone(), weight, None, None));
                 });
             }
+        }
+    }
+    group.finish();
+    let mut group = c.benchmark_group("kernels/quantized_embedding");
+    for kind in WeightType::ALL {
+        let table = QuantizedMatrix::of(random([n, k], "weight", &device), kind).expect("rows of whole blocks");
+        for rows in [1, 128] {
+            let ids = targets(rows, n, &device).reshape([1, rows]);
+            group.throughput(Throughput::ElementsAndBytes {
+                elements: (rows * k) as u64,
+                bytes: (rows * (table.bytes().len() / n + 4 * k)) as u64,
+            });
+            let name = format!("forward/fused/{kind}");
+            group.bench_function(BenchmarkId::new(name, format!("{rows} of {n}x{k}")), |b| {
+                b.iter(|| table.rows_of(ids.clone()));
+            });
         }
     }
     group.finish();
@@ -334,6 +467,7 @@ fn attentions(c: &mut Criterion) {
 }
 
 fn losses(c: &mut Criterion) {
+    type Losses = fn(Tensor<2>, Tensor<1, Int>) -> Tensor<1>;
     for [rows, vocab_size] in [[768, 65], [257, 4096], [4096, 65]] {
         let shape = [rows, vocab_size];
         let ids = targets(rows, vocab_size, &Device::flex());
@@ -356,6 +490,28 @@ fn losses(c: &mut Criterion) {
             ],
         );
     }
+    let mut group = c.benchmark_group("kernels/negative_log_likelihood");
+    for [rows, vocab_size] in [[768, 65], [257, 4096]] {
+        let logits = random([rows, vocab_size], "logits", &Device::flex());
+        let ids = targets(rows, vocab_size, &Device::flex());
+        group.throughput(
+            Work {
+                flops: 3 * rows * vocab_size,
+                numbers: rows * vocab_size + rows,
+            }
+            .throughput(),
+        );
+        for (implementation, compute) in [
+            ("fused", taal_kernels::negative_log_likelihood as Losses),
+            ("reference", reference::negative_log_likelihood as Losses),
+        ] {
+            let name = format!("forward/{implementation}");
+            group.bench_function(BenchmarkId::new(name, format!("{rows}x{vocab_size}")), |b| {
+                b.iter(|| compute(logits.clone(), ids.clone()));
+            });
+        }
+    }
+    group.finish();
     for [rows, width, vocab_size] in [[768, 128, 65], [256, 96, 8192]] {
         let ids = targets(rows, vocab_size, &Device::flex());
         let of_device = |x: &Tensor<2>| ids.clone().to_device(&x.device());
@@ -363,14 +519,16 @@ fn losses(c: &mut Criterion) {
             let shapes = [([rows, width], "hidden"), ([width, vocab_size], "weight")];
             shapes.map(|(shape, name)| tracked(random(shape, name, device)))
         };
+        let size = format!("{rows}x{width}x{vocab_size}");
+        let work = Work {
+            flops: 2 * rows * width * vocab_size,
+            numbers: rows * width + width * vocab_size + 2 * rows * vocab_size,
+        };
         fused_and_reference(
             c,
             "linear_cross_entropy",
-            &format!("{rows}x{width}x{vocab_size}"),
-            Work {
-                flops: 2 * rows * width * vocab_size,
-                numbers: rows * width + width * vocab_size + 2 * rows * vocab_size,
-            },
+            &size,
+            work,
             inputs,
             [
                 ("fused", &|[hidden, weight]| {
@@ -380,6 +538,55 @@ fn losses(c: &mut Criterion) {
                 ("reference", &|[hidden, weight]| {
                     let ids = of_device(&hidden);
                     reference::linear_cross_entropy(hidden, weight, false, ids, IGNORE_INDEX, 0.0)
+                }),
+            ],
+        );
+        fused_and_reference(
+            c,
+            "linear_cross_entropy_bf16",
+            &size,
+            work,
+            inputs,
+            [
+                ("fused", &|[hidden, weight]| {
+                    let ids = of_device(&hidden);
+                    with_precision(Precision::Bf16, || {
+                        taal_kernels::linear_cross_entropy(hidden, weight, false, ids, IGNORE_INDEX, 0.0)
+                    })
+                }),
+                ("reference", &|[hidden, weight]| {
+                    let ids = of_device(&hidden);
+                    reference::linear_cross_entropy_bf16(hidden, weight, false, ids, IGNORE_INDEX, 0.0)
+                }),
+            ],
+        );
+    }
+}
+
+fn embeddings(c: &mut Criterion) {
+    for [rows, vocab_size, width] in [[768, 65, 128], [4096, 4096, 256]] {
+        let ids = targets(rows, vocab_size, &Device::flex()).reshape([1, rows]);
+        let of_device = |table: &Tensor<2>| ids.clone().to_device(&table.device());
+        let forward = Work::elementwise(rows * width, 1, 1);
+        // The gradient has the size of the whole table.
+        let both = Work {
+            flops: 2 * rows * width,
+            numbers: forward.numbers + rows * width + vocab_size * width,
+        };
+        with_work(
+            c,
+            "embedding",
+            &format!("{rows} of {vocab_size}x{width}"),
+            [forward, both],
+            |device| tracked(random([vocab_size, width], "table", device)),
+            [
+                ("fused", &|table| {
+                    let ids = of_device(&table);
+                    taal_kernels::embedding(table, ids).flatten(0, 2)
+                }),
+                ("reference", &|table| {
+                    let ids = of_device(&table);
+                    reference::embedding(table, ids).flatten(0, 2)
                 }),
             ],
         );
@@ -403,46 +610,6 @@ fn others(c: &mut Criterion) {
     }
 }
 
-/// One update of a matrix, moments included, in place.
-fn adamw(c: &mut Criterion) {
-    type Update = fn(&AdamWStep, Tensor<1>, Tensor<1>, Tensor<1>, Tensor<1>) -> (Tensor<1>, Tensor<1>, Tensor<1>);
-    let step = AdamWStep {
-        lr: 1e-3,
-        beta1: 0.9,
-        beta2: 0.99,
-        eps: 1e-8,
-        weight_decay: 0.1,
-        step: 10,
-        gradient_factor: 0.5,
-    };
-    let mut group = c.benchmark_group("kernels/adamw");
-    for len in [128 * 512, 99_999, 768 * 3072] {
-        group.throughput(
-            Work {
-                flops: 12 * len,
-                numbers: 7 * len,
-            }
-            .throughput(),
-        );
-        for (implementation, update) in [
-            ("fused", taal_kernels::adamw as Update),
-            ("reference", reference::adamw as Update),
-        ] {
-            let device = Device::flex();
-            let gradient = random([len], "gradient", &device);
-            let zeros = || Tensor::<1>::zeros([len], &device);
-            let mut state = Some((random([len], "value", &device), zeros(), zeros()));
-            group.bench_function(BenchmarkId::new(implementation, len), |b| {
-                b.iter(|| {
-                    let (value, first, second) = state.take().expect("put back below");
-                    state = Some(update(&step, value, gradient.clone(), first, second));
-                });
-            });
-        }
-    }
-    group.finish();
-}
-
 /// A leaf of the autodiff graph, if the device has autodiff.
 fn tracked<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     if x.is_autodiff() { x.require_grad() } else { x }
@@ -451,7 +618,9 @@ fn tracked<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 criterion_group!(
     name = benches;
     config = taal_benches::criterion();
-    targets = activations, norms, rotations, linears, quantized, attentions, losses, others, adamw
+    targets = activations, norms, rotations, linears, tied_outputs, low_rank, quantized, attentions,
+        crossing::projected, crossing::crossed, cached::attention, cached::rows, losses, embeddings, others,
+        updates::adamw, updates::sum_of_squares, updates::muon, updates::orthogonalize, recurrent::lstm
 );
 
 fn main() {
