@@ -3,12 +3,22 @@
 
 use std::sync::Arc;
 
-use safetensors::tensor::Dtype;
+use safetensors::tensor::{Dtype, TensorView};
+use serde_json::Value;
 use taal_kernels::{QuantizedMatrix, WeightType};
 
-use super::weights::Stored;
+use super::weights::{Stored, shown};
 use crate::ModelError;
 use crate::layout::MatrixPlace;
+
+/// The key of `config.json` that says how weights are quantized, so that other programs refuse what they cannot read.
+pub(super) const QUANTIZATION: &str = "quantization_config";
+
+/// The key in it of the method.
+pub(super) const METHOD: &str = "quant_method";
+
+/// The method of blocks.
+pub(super) const BLOCKS: &str = "ggml";
 
 /// The types that are stored so; floats have a type of their own in the format.
 const TYPES: [WeightType; 5] = [
@@ -25,10 +35,69 @@ pub(super) fn shape(kind: WeightType, [rows, columns]: [usize; 2]) -> Option<Vec
     TYPES.contains(&kind).then(|| vec![rows, columns / values, bytes])
 }
 
+/// Whether a `config.json` says that weights are in blocks.
+pub(super) fn is_quantized(text: &str) -> bool {
+    let config: Option<Value> = serde_json::from_str(text).ok();
+    config.is_some_and(|config| config[QUANTIZATION][METHOD] == BLOCKS)
+}
+
+/// Refuses a `config.json` of weights that another method has quantized: their tensors would be missing, or have other shapes.
+pub(super) fn check_method(config: &Value) -> Result<(), String> {
+    let method = match &config[QUANTIZATION] {
+        Value::Null => return Ok(()),
+        quantization => &quantization[METHOD],
+    };
+    let by = match method.as_str() {
+        Some(BLOCKS) => return Ok(()),
+        Some(method) => format!("\"{}\"", shown(method)),
+        None => format!("a method that `{METHOD}` does not name"),
+    };
+    Err(format!(
+        "key `{QUANTIZATION}`: the weights are quantized by {by}, which is not read; take the model in F16 or BF16, or as a GGUF \
+         file"
+    ))
+}
+
+/// Whether a tensor holds blocks.
+pub(super) fn is_blocks(view: &TensorView<'_>) -> bool {
+    view.dtype() == Dtype::U8 && view.shape().len() == 3
+}
+
+/// The type of 16-bit floats that tensors have; `None` where they are stored otherwise, or not all alike.
+pub(super) fn half_of<'s>(mut stored: impl Iterator<Item = &'s Stored<'s>>) -> Option<WeightType> {
+    let kind = |stored: &Stored<'_>| match stored.view.dtype() {
+        Dtype::F16 => Some(WeightType::F16),
+        Dtype::BF16 => Some(WeightType::Bf16),
+        _ => None,
+    };
+    let first = kind(stored.next()?)?;
+    stored.all(|stored| kind(stored) == Some(first)).then_some(first)
+}
+
+/// The values of a matrix `[d_input, d_output]`, or of a table, in the 16-bit floats that they were read from.
+pub(super) fn in_half(
+    values: &[f32],
+    kind: WeightType,
+    shape: &[usize],
+    is_table: bool,
+) -> Result<QuantizedMatrix, ModelError> {
+    let &[rows, columns] = shape else {
+        return Err(ModelError::Input("a vector is not stored in fewer bits".to_owned()));
+    };
+    let matrix = if is_table {
+        QuantizedMatrix::quantize(values, kind, [rows, columns])
+    } else {
+        let column = |column: usize| values.iter().skip(column).step_by(columns.max(1)).copied();
+        let outputs: Vec<f32> = (0..columns).flat_map(column).collect();
+        QuantizedMatrix::quantize(&outputs, kind, [columns, rows])
+    };
+    matrix.map_err(|error| ModelError::Input(error.to_string()))
+}
+
 impl Stored<'_> {
     /// Whether it holds blocks.
     pub(super) fn is_blocks(&self) -> bool {
-        self.view.dtype() == Dtype::U8 && self.view.shape().len() == 3
+        is_blocks(&self.view)
     }
 
     /// The rows of a matrix of blocks, in the file's memory where it is mapped.

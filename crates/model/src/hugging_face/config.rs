@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::blocks::{BLOCKS, METHOD, QUANTIZATION, check_method};
 use super::rope::rotary;
 use super::special_ids::{BOS_KEY, EOS_KEY, PAD_KEY};
 use super::weights::shown;
@@ -11,15 +12,6 @@ use crate::config::{Activation, Mixer, ModelSize, NormKind, NormPlace, PositionK
 
 /// The window of Mistral 7B v0.1.
 const MISTRAL_WINDOW: usize = 4096;
-
-/// The key that says how weights are quantized, so that other programs refuse what they cannot read.
-const QUANTIZATION: &str = "quantization_config";
-
-/// The key in it of the method.
-const METHOD: &str = "quant_method";
-
-/// The method of [`blocks`](super::blocks).
-const BLOCKS: &str = "ggml";
 
 /// How the matrices of a directory are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,12 +32,6 @@ impl StoredAs {
             Self::Bf16 => "bfloat16",
         }
     }
-}
-
-/// Whether a `config.json` says that weights are in blocks.
-pub(super) fn is_quantized(text: &str) -> bool {
-    let config: Option<Value> = serde_json::from_str(text).ok();
-    config.is_some_and(|config| config[QUANTIZATION][METHOD] == BLOCKS)
 }
 
 /// A published layout of configuration and weights.
@@ -426,6 +412,7 @@ fn llama_json(c: &TransformerConfig, family: Family) -> Value {
 pub(super) fn from_json(text: &str) -> Result<(TransformerConfig, Family), String> {
     let value: Value = serde_json::from_str(text).map_err(|error| format!("not valid JSON: {error}"))?;
     let keys = Keys(value.as_object().ok_or("expected a JSON object")?);
+    check_method(&value)?;
     let family = Family::of_model_type(keys.text("model_type")?)?;
     if family == Family::Taal {
         let own = keys.0.get("taal").cloned().ok_or("key `taal` is missing")?;

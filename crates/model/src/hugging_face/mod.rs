@@ -208,7 +208,7 @@ fn stored_as(model: &Transformer) -> config::StoredAs {
 /// As [`open_config`].
 pub fn is_quantized(dir: &Path) -> Result<bool, ModelError> {
     let text = taal_store::read_text(&dir.join(CONFIG_FILE), MAX_CONFIG_BYTES)?;
-    Ok(config::is_quantized(&text))
+    Ok(blocks::is_quantized(&text))
 }
 
 /// Whether the family of a configuration stores queries, keys and values separately.
@@ -365,12 +365,19 @@ fn build(
     let layout = Layout::new(config, family);
     let parameters = parameters::list(&model);
     check_names(weights, &layout, &parameters)?;
+    let has_blocks = weights.has_blocks();
     let model = parameters::fill(model, |name, shape| -> Result<Given, ModelError> {
         let parameter = layout.parameter(name, shape);
-        if let Some(matrices) = read_matrices(weights, &layout, name, &parameter)? {
+        let found = find_parts(weights, &layout, name, &parameter)?;
+        if let Some(matrices) = read_matrices(&found, name, &parameter)? {
             return Ok(Given::Quantized(matrices));
         }
         let mut values = read_parameter(weights, &layout, &parameter)?;
+        // Next to blocks, what has no whole ones is in 16-bit floats, and stays so.
+        if let Some(kind) = blocks::half_of(found.iter()).filter(|_| has_blocks) {
+            let matrix = blocks::in_half(&values, kind, shape, name == EMBEDDING)?;
+            return Ok(Given::Quantized(vec![matrix]));
+        }
         if let Some(table) = layout.added_table(name) {
             add_first_row(weights, &layout, table, &mut values)?;
         }
@@ -575,21 +582,24 @@ fn check_names(
     }
 }
 
-/// A matrix that is stored in blocks in all of its tensors.
-fn read_matrices(
-    weights: &Weights<'_>,
+/// The tensors of a matrix that can be in fewer bits; of another parameter none.
+fn find_parts<'data>(
+    weights: &Weights<'data>,
     layout: &Layout,
     name: &str,
     parameter: &Parameter,
+) -> Result<Vec<Stored<'data>>, ModelError> {
+    let parts = parameter.parts.iter().filter(|_| can_be_quantized(name));
+    parts.map(|part| find(weights, layout, &part.name)).collect()
+}
+
+/// A matrix that is stored in blocks in all of its tensors.
+fn read_matrices(
+    found: &[Stored<'_>],
+    name: &str,
+    parameter: &Parameter,
 ) -> Result<Option<Vec<QuantizedMatrix>>, ModelError> {
-    if !can_be_quantized(name) {
-        return Ok(None);
-    }
-    let parts = parameter.parts.iter();
-    let found: Vec<_> = parts
-        .map(|part| find(weights, layout, &part.name))
-        .collect::<Result<_, _>>()?;
-    if !found.iter().all(Stored::is_blocks) {
+    if found.is_empty() || !found.iter().all(Stored::is_blocks) {
         return Ok(None);
     }
     let places = parameter.matrix_places(name == EMBEDDING);

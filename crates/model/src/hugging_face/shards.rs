@@ -12,6 +12,7 @@ use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use taal_store::{ErrorKind, Map, RelPath};
 
 use super::INDEX_FILE;
+use super::blocks::is_blocks;
 use super::weights::{Stored, header_limit_bytes, parse, refuse_too_few, shown};
 use crate::ModelError;
 use crate::config::TransformerConfig;
@@ -68,6 +69,12 @@ impl<'data> Weights<'data> {
     fn data_bytes(&self) -> u64 {
         let tensors = self.files.iter().flat_map(|file| file.tensors.iter());
         tensors.map(|(_, view)| view.data().len() as u64).sum()
+    }
+
+    /// Whether some matrices are in blocks of small integers.
+    pub(super) fn has_blocks(&self) -> bool {
+        let mut tensors = self.files.iter().flat_map(|file| file.tensors.iter());
+        tensors.any(|(_, view)| is_blocks(&view))
     }
 
     /// The file, or the index of several.

@@ -242,6 +242,59 @@ fn a_directory_keeps_blocks_and_gives_the_same_logits() {
     }
 }
 
+/// Rows that fill no blocks are in 16-bit floats, as in llama.cpp's files, and stay so next to the blocks.
+#[test]
+fn matrices_in_sixteen_bits_next_to_blocks_stay_so_in_a_directory() {
+    for family in ["gpt2", "llama-untied", "bert"] {
+        let config = TransformerConfig {
+            d_ff: 100,
+            ..model_of(family).config().clone()
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().join("model");
+        let model = config.init(3, &Device::flex()).unwrap();
+        let model = model.with_weights(WeightFormat::Q8_0).unwrap();
+        assert_eq!(model.weight_types(), "F16, Q8_0", "{family}");
+        hugging_face::save(&model, &dir, Companions::default()).unwrap();
+        let opened = hugging_face::open(&dir, &Device::flex()).unwrap();
+        assert_eq!(opened.weight_types(), "F16, Q8_0", "{family}");
+        assert_eq!(opened.weight_bytes(), model.weight_bytes(), "{family}");
+        let ids = some_ids(2, 6, model.config().vocab_size);
+        let difference = largest_difference(opened.forward(ids.clone()).unwrap(), model.forward(ids).unwrap());
+        assert_eq!(difference, 0.0, "{family}");
+        for (name, bytes) in hugging_face::files(&opened, Companions::default()).unwrap() {
+            assert!(std::fs::read(dir.join(name)).unwrap() == bytes, "{family}: {name}");
+        }
+    }
+}
+
+#[test]
+fn weights_of_another_method_are_refused_by_its_name() {
+    let with = |quantization: serde_json::Value| {
+        config_of("llama-untied", |json| json["quantization_config"] = quantization)
+            .unwrap_err()
+            .to_string()
+    };
+    for method in ["gptq", "awq", "bitsandbytes", "fp8"] {
+        let message = with(serde_json::json!({ "quant_method": method, "bits": 4 }));
+        let expected =
+            format!("key `quantization_config`: the weights are quantized by \"{method}\", which is not read");
+        assert!(
+            message.contains(&expected) && message.contains("GGUF"),
+            "{method}: {message}"
+        );
+    }
+    let message = with(serde_json::json!({ "group_size": 64 }));
+    assert!(
+        message.contains("a method that `quant_method` does not name"),
+        "{message}"
+    );
+    let own = serde_json::json!({ "quant_method": "ggml" });
+    for quantization in [own, serde_json::Value::Null] {
+        config_of("llama-untied", |json| json["quantization_config"] = quantization).unwrap();
+    }
+}
+
 /// Encoder-decoders, wide enough for blocks of 32.
 fn translators() -> Vec<(&'static str, Transformer)> {
     let wanted = ["marian", "t5", "llama with an encoder"];
