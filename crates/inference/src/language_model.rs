@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use taal_model::hugging_face::{self, CONFIG_FILE, Mark, SpecialIds, TOKENIZER_FILE, TranslationFacts};
-use taal_model::{CacheType, Transformer, TransformerConfig, WeightFormat};
+use taal_model::{CacheType, Mixer, Transformer, TransformerConfig, WeightFormat};
 use taal_store::LineEnds;
 use taal_store::layout::{LOCK_NAME, MANIFEST_NAME, MODEL_DIR, RESOLVED_FILE, RUN_FILE};
 use taal_tokenizer::Tokenizer;
@@ -100,9 +100,14 @@ impl LanguageModel {
     ///
     /// # Errors
     ///
-    /// As [`Transformer::with_cache`], and [`InferenceError::Setting`] where there are served adapters already.
+    /// As [`Transformer::with_cache`], and [`InferenceError::Setting`] where there are served adapters already, or the model has no keys
+    /// and values.
     pub fn with_cache(self, kind: CacheType) -> Result<Self> {
         self.check_no_adapters("cache")?;
+        if self.model.config().mixer == Mixer::Lstm {
+            let detail = "an LSTM has a state instead of keys and values, so there is no type to choose; leave it out";
+            return Err(InferenceError::setting("cache", detail));
+        }
         let model = self.model.with_cache(kind)?;
         Ok(Self {
             model,

@@ -283,7 +283,7 @@ pub struct GenerateArguments {
     #[command(flatten)]
     pub device: DeviceArgument,
     /// Compute every token from the whole text: slower, and the tokens are those of a cache in f32
-    #[arg(long)]
+    #[arg(long, conflicts_with = "cache")]
     pub no_cache: bool,
     #[command(flatten)]
     pub json: JsonArgument,

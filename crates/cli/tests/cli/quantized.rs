@@ -73,6 +73,13 @@ fn weights_unpack_and_round_and_the_cache_has_a_type() {
         2,
         &["expected f32 or f16"],
     );
+    // Without a cache there is no type of it.
+    let both = ["generate", "--model", &file, "de", "--no-cache", "--cache", "f16"];
+    fails(
+        place.taal(&both),
+        2,
+        &["--no-cache", "cannot be used with", "--cache <TYPE>"],
+    );
     fails(
         place.taal(&["eval", &file, "text.txt", "--weights", "q3"]),
         2,
@@ -145,6 +152,22 @@ fn an_lstm_says_that_its_gates_stay_in_f32() {
     let exported = place.taal(&["export", "run", "--to", "hf", "--type", "q8_0", "--out", "new/rounded"]);
     assert!(stderr(&exported).contains("gates stay F32"), "{}", stderr(&exported));
     done(exported);
+    // It has no keys and values, whose type could be chosen.
+    let cached = [
+        "generate",
+        "run",
+        "de",
+        "--max-tokens",
+        "2",
+        "--receipt",
+        "receipt.json",
+    ];
+    for cache in ["f32", "f16"] {
+        let refused = place.taal(&[&cached[..], &["--cache", cache]].concat());
+        fails(refused, 2, &["cache: an LSTM has a state", "leave it out"]);
+        assert!(!place.path("receipt.json").exists());
+    }
+    done(place.taal(&cached));
     // No other format has an LSTM, and nothing of the attempt is left.
     let failed = place.taal(&["export", "run", "--to", "gguf", "--out", "other/folders/run.gguf"]);
     fails(failed, 2, &["mixer"]);
