@@ -102,7 +102,7 @@ pub fn generate(arguments: &BenchGenerateArguments) -> Result<(), Failure> {
     };
     let name = arguments.model.as_deref().unwrap_or(Path::new(RANDOM));
     let speculation = arguments.draft.open(arguments.device.device, &lm, name)?;
-    let mut work = Work::begin();
+    let mut work = Work::begin(arguments.device.device);
     let mut metering = || {
         let Energy { joules, low, high } = work.lap()?;
         Some(DecodeEnergy {
@@ -113,6 +113,9 @@ pub fn generate(arguments: &BenchGenerateArguments) -> Result<(), Failure> {
     };
     let figures = measure_metered(&lm.model, &arguments.batch, options, &mut metering)?;
     let source = work.source();
+    for note in work.notes() {
+        terminal::message(&format!("note: {note}"));
+    }
     let speculative = match speculation {
         Some(speculation) => Some(speculative(arguments, &lm, &speculation)?),
         None => None,

@@ -33,7 +33,7 @@ pub fn run(arguments: &GenerateArguments) -> Result<(), Failure> {
     if let Some(beam) = &beam {
         return search(&lm, &prompt, &options, beam, *arguments.json);
     }
-    let mut work = arguments.energy.then(Work::begin);
+    let mut work = arguments.energy.then(|| Work::begin(arguments.device.device));
     if *arguments.json {
         let all = &mut |_: &str| ControlFlow::Continue(());
         let (generation, speculative) = generated(&lm, &prompt, &options, speculation, all)?;

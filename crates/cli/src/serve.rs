@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use taal_inference::{Draft, EngineOptions, LanguageModel, SpeculativeOptions};
-use taal_metrics::energy::{Meter, SystemClock, nvidia_gpus};
+use taal_kernels::DeviceSpec;
+use taal_metrics::energy::{Meter, MeterOptions, SystemClock, nvidia_gpus};
 use taal_server::{ServedModel, Server, ServerOptions, Stopper};
 use taal_store::layout::MODEL_DIR;
 use taal_trainer::Checkpoints;
@@ -93,7 +94,7 @@ pub fn run(arguments: &ServeArguments) -> Result<(), Failure> {
     crate::allocator::end_huge_pages();
     let names: Vec<String> = models.iter().map(|model| model.name().to_owned()).collect();
     let mut server = keeping(
-        metered(Server::bind(models, options)?),
+        metered(Server::bind(models, options)?, arguments.device.device),
         arguments.conversations.as_deref(),
     )?;
     if arguments.runs != Path::new(NONE) {
@@ -316,11 +317,16 @@ impl Newest {
 }
 
 /// The server with this machine's meter, electricity and PUE.
-fn metered(server: Server) -> Server {
+fn metered(server: Server, device: DeviceSpec) -> Server {
     let place = Place::find();
     let Kept { options, grid, pue } = place.kept(terminal::message);
+    let options = MeterOptions {
+        uses_gpu: device.is_gpu(),
+        ..options
+    };
+    let gpus = if options.uses_gpu { nvidia_gpus() } else { None };
     let clock = Box::new(SystemClock::default());
-    let meter = Meter::new(Box::new(place.files), clock, nvidia_gpus(), options);
+    let meter = Meter::new(Box::new(place.files), clock, gpus, options);
     server.metered(meter, grid, pue)
 }
 

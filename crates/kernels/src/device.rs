@@ -127,6 +127,11 @@ pub fn is_gpu(device: &Device) -> bool {
 }
 
 impl DeviceSpec {
+    /// Whether it is a GPU, with memory and energy of its own.
+    pub fn is_gpu(self) -> bool {
+        matches!(self, Self::Wgpu(_) | Self::Cuda(_))
+    }
+
     /// Opens the device, without autodiff; call `.autodiff()` on it to train.
     ///
     /// # Errors

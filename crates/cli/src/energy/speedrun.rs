@@ -1,5 +1,6 @@
 //! `taal bench speedrun`: the time and energy to a loss, next to another program's.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -7,7 +8,9 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use taal_metrics::Report;
-use taal_metrics::energy::{Energy, Joule, Meter, MeterOptions, Monitor, Scope, SystemClock, nvidia_gpus};
+use taal_metrics::energy::{
+    Energy, Joule, Meter, MeterOptions, Monitor, Scope, SystemClock, has_nvidia_gpu, nvidia_gpus,
+};
 use taal_store::layout::REPORT_FIGURES_FILE;
 
 use super::settings::Place;
@@ -182,6 +185,7 @@ fn metered<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<Metered<T>, F
     let place = Place::find();
     let options = MeterOptions {
         scope: Scope::Tree,
+        uses_gpu: has_nvidia_gpu(&place.files),
         ..place.kept(terminal::message).options
     };
     let files = place.files.clone();
@@ -199,6 +203,9 @@ fn metered<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<Metered<T>, F
     let result = work()?;
     let seconds = began.elapsed().as_secs_f64();
     let reading = monitor.finish().ok_or_else(no_thread)?;
+    for note in reading.notes.sentences() {
+        terminal::message(&format!("note: {note}"));
+    }
     Ok(Metered {
         result,
         seconds,
@@ -240,6 +247,9 @@ fn table(found: &Speedrun) -> String {
             if one.is_reached { "yes" } else { "no" }
         ));
     }
+    let sources: BTreeSet<&str> = found.tries.iter().map(|one| one.source.as_str()).collect();
+    let sources: Vec<&str> = sources.into_iter().collect();
+    text.push_str(&format!("source: {}\n", sources.join(", ")));
     let median = |name: &str, [seconds, joules]: [f64; 2]| format!("{name}: {seconds:.2} s, {}\n", energy(joules));
     text.push('\n');
     text.push_str(&median("median of taal", found.taal));

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use taal_metrics::energy::{
-    Clock, EnergyTotal, Level, Meter, MeterOptions, Monitor, Scope, SystemClock, codecarbon, nvidia_gpus,
+    Clock, EnergyTotal, Level, Meter, MeterOptions, Monitor, Scope, SystemClock, codecarbon, has_nvidia_gpu,
+    nvidia_gpus,
 };
 use taal_store::AtomicFile;
 
@@ -49,6 +50,7 @@ pub fn watch(arguments: &EnergyWatchArguments) -> Result<ExitCode, Failure> {
         } else {
             Level::Package
         },
+        uses_gpu: has_nvidia_gpu(&place.files),
         ..options
     };
     let clock = SystemClock::default();

@@ -1,7 +1,8 @@
 //! The energy of a piece of work of this process, such as a text that is generated.
 
 use serde::Serialize;
-use taal_metrics::energy::{Energy, Joule, Meter, Monitor, Reading, SystemClock, nvidia_gpus};
+use taal_kernels::DeviceSpec;
+use taal_metrics::energy::{Energy, Joule, Meter, MeterOptions, Monitor, Reading, SystemClock, nvidia_gpus};
 
 use super::settings::Place;
 use crate::terminal;
@@ -23,15 +24,24 @@ pub struct WorkEnergy {
     source: String,
     /// Joules per thousand generated tokens; none where there are none.
     per_1000_tokens: Option<f64>,
+    /// What the figures miss.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<String>,
 }
 
 impl Work {
-    /// Meters from now on, with what is kept for this machine.
-    pub fn begin() -> Self {
+    /// Meters work on a device from now on, with what is kept for this machine.
+    pub fn begin(device: DeviceSpec) -> Self {
         let place = Place::find();
-        let options = place.kept(terminal::message).options;
+        let options = MeterOptions {
+            uses_gpu: device.is_gpu(),
+            ..place.kept(terminal::message).options
+        };
         let clock = Box::new(SystemClock::default());
-        let make = || Meter::new(Box::new(place.files), clock, nvidia_gpus(), options);
+        let make = || {
+            let gpus = if options.uses_gpu { nvidia_gpus() } else { None };
+            Meter::new(Box::new(place.files), clock, gpus, options)
+        };
         Self {
             begin: Reading::default(),
             monitor: Monitor::start(make),
@@ -51,6 +61,11 @@ impl Work {
         self.begin.sources.to_string()
     }
 
+    /// What the figures miss, a sentence each.
+    pub fn notes(&self) -> Vec<String> {
+        self.begin.notes.sentences()
+    }
+
     /// What the work took until now, of which so many tokens came; none without a meter.
     pub fn end(&mut self, tokens: usize) -> Option<WorkEnergy> {
         let energy = self.lap()?;
@@ -60,17 +75,19 @@ impl Work {
             high: energy.high.0,
             source: self.source(),
             per_1000_tokens: (tokens > 0).then(|| energy.joules.0 / tokens as f64 * 1e3),
+            notes: self.notes(),
         })
     }
 }
 
 impl WorkEnergy {
-    /// The figures in a line.
+    /// The figures in a line, and what they miss in lines of their own.
     pub fn words(&self) -> String {
         let [joules, low, high] = [self.joules, self.low, self.high].map(|joules| Joule(joules).to_string());
         let per = self.per_1000_tokens.map_or(String::new(), |joules| {
             format!(", {} per thousand tokens", Joule(joules))
         });
-        format!("energy: {joules} ({low} to {high}), {}{per}", self.source)
+        let notes: String = self.notes.iter().map(|note| format!("\nnote: {note}")).collect();
+        format!("energy: {joules} ({low} to {high}), {}{per}{notes}", self.source)
     }
 }

@@ -81,6 +81,8 @@ pub(super) struct TimedCounter {
     still_s: f64,
     /// Whether it stood still for longer than that.
     was_still: bool,
+    /// Whether it could not be read yet: the first reading is what the next ones count from.
+    is_unread: bool,
 }
 
 /// Where a counter's joules come from.
@@ -88,6 +90,8 @@ pub(super) struct TimedCounter {
 pub(super) enum Basis {
     /// The counter.
     Measured,
+    /// The power that the caller gave, until the counter's next step, which takes it back.
+    Ahead,
     /// The power of what was read so far.
     PowerSoFar,
     /// The power that the caller gave, because nothing was read yet.
@@ -103,9 +107,9 @@ pub(super) struct Added {
 }
 
 impl Added {
-    /// Whether something stands in for a measurement.
+    /// Whether something stands in for a measurement. What is handed out ahead of a counter's step is measured a moment later.
     pub(super) fn is_estimated(&self) -> bool {
-        self.basis != Basis::Measured
+        matches!(self.basis, Basis::PowerSoFar | Basis::Fallback)
     }
 }
 
@@ -115,6 +119,7 @@ impl TimedCounter {
         Self {
             still_s,
             was_still: false,
+            is_unread: false,
             range_uj: range_uj.filter(|range| *range > 0),
             last: (reading_uj, now_s),
             given_until_s: now_s,
@@ -123,29 +128,43 @@ impl TimedCounter {
         }
     }
 
+    /// One whose first reading failed.
+    pub(super) fn unread(range_uj: Option<u64>, now_s: f64, still_s: f64) -> Self {
+        Self {
+            is_unread: true,
+            ..Self::new(range_uj, 0, now_s, still_s)
+        }
+    }
+
+    /// Whether it was never read.
+    pub(super) fn is_unread(&self) -> bool {
+        self.is_unread
+    }
+
     /// The last reading in microjoules.
     pub(super) fn last_uj(&self) -> u64 {
         self.last.0
     }
 
-    /// What was added until now. `fallback_watts` is the power until a first interval was read.
+    /// What was added until now. `fallback_watts` is the power until a first interval was read, and until the counter's next step.
     pub(super) fn advance(&mut self, reading: Result<u64, ReadError>, now_s: f64, fallback_watts: f64) -> Added {
         let expected = self.watts.unwrap_or(fallback_watts);
         let Ok(reading) = reading else {
             return self.stand_in(Oddity::Failed, now_s, expected);
         };
+        if self.is_unread {
+            let added = self.stand_in(Oddity::Failed, now_s, expected);
+            *self = Self::new(self.range_uj, reading, now_s, self.still_s);
+            return added;
+        }
         let interval_s = (now_s - self.last.1).max(0.0);
         if reading == self.last.0 {
             if interval_s >= self.still_s {
                 self.was_still = true;
                 return self.stand_in(Oddity::Still, now_s, expected);
             }
-            // It may just not have counted yet; what it counts next covers this time.
-            return Added {
-                joules: Joule::ZERO,
-                basis: Basis::Measured,
-                oddity: None,
-            };
+            // It may just not have counted yet: what it counts next covers this time.
+            return self.ahead(now_s, fallback_watts);
         }
         let (measured, oddity) = self.difference(reading, interval_s);
         let true_joules = measured.unwrap_or(expected * interval_s);
@@ -184,14 +203,31 @@ impl TimedCounter {
 
     /// Hands out what is expected of the time since energy was handed out last.
     fn stand_in(&mut self, oddity: Oddity, now_s: f64, expected_watts: f64) -> Added {
-        let joules = expected_watts * (now_s - self.given_until_s).max(0.0);
-        self.given_until_s = now_s;
-        self.advanced += joules;
         Added {
-            joules: Joule(joules),
+            joules: self.expected_until(now_s, expected_watts),
             basis: self.basis(false),
             oddity: Some(oddity),
         }
+    }
+
+    /// The same for a time that is shorter than the counter's step: work as short as an answer is not free. The power so far says little
+    /// about it.
+    fn ahead(&mut self, now_s: f64, expected_watts: f64) -> Added {
+        Added {
+            joules: self.expected_until(now_s, expected_watts),
+            basis: match self.watts {
+                Some(_) => Basis::Ahead,
+                None => Basis::Fallback,
+            },
+            oddity: None,
+        }
+    }
+
+    fn expected_until(&mut self, now_s: f64, expected_watts: f64) -> Joule {
+        let joules = expected_watts * (now_s - self.given_until_s).max(0.0);
+        self.given_until_s = now_s;
+        self.advanced += joules;
+        Joule(joules)
     }
 
     /// The joules between the last reading and this one; none if it cannot be told.

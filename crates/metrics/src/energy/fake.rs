@@ -27,6 +27,8 @@ pub struct FakeZone {
     pub energy_uj: f64,
     /// What a reading ends with instead of the count.
     pub fault: Option<ReadError>,
+    /// Seconds between two steps of the count; 0 if it is exact at any time.
+    pub step_s: f64,
 }
 
 impl FakeZone {
@@ -39,6 +41,7 @@ impl FakeZone {
             range_uj: LARGE_RANGE_UJ,
             energy_uj: 1e9,
             fault: None,
+            step_s: 0.0,
         }
     }
 
@@ -54,6 +57,12 @@ impl FakeZone {
         self.energy_uj = energy_uj;
         self
     }
+
+    /// With a count that is brought up to date once in so many seconds, as the kernels' are.
+    pub fn with_steps_of(mut self, seconds: f64) -> Self {
+        self.step_s = seconds;
+        self
+    }
 }
 
 /// A GPU.
@@ -65,6 +74,13 @@ pub struct FakeGpu {
     pub has_counter: bool,
     /// Its count.
     pub joules: f64,
+    /// Seconds between two steps of the count; 0 if it is exact at any time.
+    pub step_s: f64,
+}
+
+/// Seconds since the last step of a count.
+fn since_step(now_s: f64, step_s: f64) -> f64 {
+    if step_s > 0.0 { now_s % step_s } else { 0.0 }
 }
 
 #[derive(Debug, Default)]
@@ -110,10 +126,16 @@ impl FakeMachine {
 
     /// Adds a GPU.
     pub fn with_gpu(self, watts: f64, has_counter: bool) -> Self {
+        self.with_stepping_gpu(watts, has_counter, 0.0)
+    }
+
+    /// Adds a GPU whose count is brought up to date once in so many seconds.
+    pub fn with_stepping_gpu(self, watts: f64, has_counter: bool, step_s: f64) -> Self {
         self.state().gpus.push(FakeGpu {
             watts,
             has_counter,
             joules: 0.0,
+            step_s,
         });
         self
     }
@@ -203,7 +225,10 @@ impl SensorFiles for FakeMachine {
             "max_energy_range_uj" => Ok(format!("{}\n", zone.range_uj)),
             "energy_uj" => match &zone.fault {
                 Some(fault) => Err(fault.clone()),
-                None => Ok(format!("{}\n", zone.energy_uj as u64)),
+                None => {
+                    let since_s = since_step(state.now.steady_s, zone.step_s);
+                    Ok(format!("{}\n", (zone.energy_uj - zone.watts * since_s * 1e6) as u64))
+                }
             },
             _ => Err(ReadError::Missing),
         }
@@ -255,7 +280,8 @@ impl Gpus for FakeMachine {
     fn energy_mj(&self, index: usize) -> Result<u64, ReadError> {
         let state = self.state();
         let gpu = state.gpus.get(index).filter(|gpu| gpu.has_counter);
-        gpu.map(|gpu| (gpu.joules * 1e3) as u64).ok_or(ReadError::Missing)
+        let shown = |gpu: &FakeGpu| gpu.joules - gpu.watts * since_step(state.now.steady_s, gpu.step_s);
+        gpu.map(|gpu| (shown(gpu) * 1e3) as u64).ok_or(ReadError::Missing)
     }
 
     fn power_mw(&self, index: usize) -> Result<u64, ReadError> {

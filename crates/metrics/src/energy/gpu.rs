@@ -1,8 +1,8 @@
 //! The energy of GPUs: their counters, or their power integrated where there is no counter.
 
-use super::counter::{Oddity, TimedCounter};
+use super::counter::{Basis, Oddity, TimedCounter};
 use super::figure::{Energy, Source, Sources};
-use super::files::ReadError;
+use super::files::{ReadError, SensorFiles};
 use super::notes::Notes;
 use super::units::Joule;
 
@@ -16,6 +16,14 @@ const FALLBACK_WATTS: f64 = 100.0;
 
 /// Seconds after which a counter that has not moved does not count; working ones count every 0.1 s.
 const STILL_S: f64 = 0.5;
+
+/// Where NVIDIA's driver for Linux lists its GPUs.
+const NVIDIA_DIRECTORY: &str = "proc/driver/nvidia/gpus";
+
+/// Whether the machine has a GPU of NVIDIA, also where this program cannot read it.
+pub fn has_nvidia_gpu(files: &dyn SensorFiles) -> bool {
+    !files.list(NVIDIA_DIRECTORY).is_empty()
+}
 
 /// GPUs that say their energy or their power.
 pub trait Gpus: Send {
@@ -109,20 +117,23 @@ impl GpuMeter {
                     let fallback = power.map_or(FALLBACK_WATTS, |power| power as f64 / 1e3);
                     let added = counter.advance(reading, now_s, fallback);
                     sources.insert(Source::NvmlCounter);
-                    if added.is_estimated() {
-                        sources.insert(Source::Estimated);
-                        match added.oddity {
-                            Some(Oddity::Still) => {
-                                let sentence = "does not count (its energy stands still); its power so far stands in";
-                                notes.set(format!("{} {sentence}", name()));
-                            }
-                            _ => notes.add(format!("{} could not be read; its power so far stands in", name())),
+                    match added.oddity {
+                        // Before its first step there is only the power.
+                        None if added.is_estimated() && power.is_some() => sources.insert(Source::NvmlIntegrated),
+                        _ if !added.is_estimated() => {}
+                        Some(Oddity::Still) => {
+                            sources.insert(Source::Estimated);
+                            let sentence = "does not count (its energy stands still); its power so far stands in";
+                            notes.set(format!("{} {sentence}", name()));
+                        }
+                        _ => {
+                            sources.insert(Source::Estimated);
+                            notes.add(format!("{} could not be read; its power so far stands in", name()));
                         }
                     }
-                    let error = if added.is_estimated() {
-                        INTEGRATED_ERROR
-                    } else {
-                        COUNTER_ERROR
+                    let error = match added.basis {
+                        Basis::Measured => COUNTER_ERROR,
+                        _ => INTEGRATED_ERROR,
                     };
                     Energy::measured(added.joules, error)
                 }

@@ -37,6 +37,10 @@ const PERIOD_OF_POWER: Duration = Duration::from_secs(1);
 /// Seconds by which the clock on the wall may leave the steady one before it is mentioned.
 const MAX_DRIFT_S: f64 = 5.0;
 
+/// What a figure misses whose work is on a GPU that is not metered.
+const NO_GPU: &str =
+    "the GPU's energy is missing: it is read on NVIDIA's only, by a program built with the feature nvml";
+
 /// What to meter, and how.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct MeterOptions {
@@ -46,6 +50,8 @@ pub struct MeterOptions {
     pub level: Level,
     /// Two readings of a wall plug, for a machine without sensors.
     pub calibration: Option<Calibration>,
+    /// Whether the work may be on a GPU: where none is metered, a note says what the figures miss.
+    pub uses_gpu: bool,
 }
 
 /// Energy since the meter started: ours, by part, with what it misses.
@@ -206,6 +212,9 @@ impl Meter {
         let battery_watts = batteries.as_ref().and_then(|it| it.watts(files.as_ref()));
         let gpus = gpus.map(|gpus| GpuMeter::new(gpus, now.steady_s, notes));
         total.n_gpus = gpus.as_ref().map_or(0, GpuMeter::count);
+        if options.uses_gpu && total.n_gpus == 0 {
+            notes.set(NO_GPU);
+        }
         let frequencies = Frequencies::find(files.as_ref());
         let load = LoadReader::new(files.as_ref(), options.scope, machine.n_cpus);
         if !load.sees_us() {
@@ -240,6 +249,11 @@ impl Meter {
     /// What stands in where no sensor measures.
     pub fn model(&self) -> &PowerModel {
         &self.model
+    }
+
+    /// What the figures miss so far.
+    pub fn notes(&self) -> &Notes {
+        &self.total.notes
     }
 
     /// The names of the metered GPUs and their number.
@@ -288,6 +302,15 @@ impl Meter {
     /// The energy until now: it reads the sensors unless that was less than a millisecond ago. For work that is as short as an answer.
     pub fn reading_now(&mut self) -> Reading {
         self.read_after(SHORTEST_S)
+    }
+
+    /// The energy until now, of work that began with an earlier reading. It is as [`reading_now`](Self::reading_now), but never that reading
+    /// again: work of less than a millisecond takes energy too.
+    pub fn reading_after(&mut self, begin: &Reading) -> Reading {
+        match self.total.seconds > begin.seconds {
+            true => self.reading_now(),
+            false => self.finish(),
+        }
     }
 
     fn read_after(&mut self, due_s: f64) -> Reading {
@@ -404,7 +427,7 @@ impl Meter {
             };
             return found;
         }
-        if let Some(watts) = self.battery(seconds) {
+        if let Some(watts) = self.battery() {
             self.total.sources.insert(Source::Battery);
             found.whole = Energy::measured(Watt(watts).over(seconds), BATTERY_ERROR);
             return found;
@@ -426,7 +449,7 @@ impl Meter {
     }
 
     /// The mean of the battery's power at both ends of the interval; none where it did not discharge at both.
-    fn battery(&mut self, seconds: f64) -> Option<f64> {
+    fn battery(&mut self) -> Option<f64> {
         let batteries = self.batteries.as_ref()?;
         let now = batteries.watts(self.files.as_ref());
         let before = std::mem::replace(&mut self.battery_watts, now);
@@ -434,8 +457,10 @@ impl Meter {
             (Some(before), Some(now)) => Some((before + now) / 2.0),
             (None, None) => None,
             _ => {
-                let sentence = format!("the power plug was moved; {seconds:.1} s around it are estimated");
-                self.total.notes.set(sentence);
+                self.total.notes.add(
+                    "the battery says its power at one end of an interval only: the power plug was moved, or it cannot be read; what it \
+                     does not say is estimated",
+                );
                 None
             }
         }

@@ -58,7 +58,7 @@ pub use estimate::{Calibration, PowerModel};
 pub use fake::{FakeGpu, FakeMachine, FakeZone};
 pub use figure::{Energy, Power, Source, Sources};
 pub use files::{KernelFiles, ReadError, SensorFiles};
-pub use gpu::{Gpus, nvidia_gpus};
+pub use gpu::{Gpus, has_nvidia_gpu, nvidia_gpus};
 pub use grid::{Embodied, Footprint, Fuel, Grid, mix_g_per_kwh};
 pub use hourly::HourlyGrid;
 pub use load::Scope;

@@ -31,6 +31,17 @@ impl Notes {
         self.0.iter().map(with_count).collect()
     }
 
+    /// The sentences that earlier notes lack, and those that were added again since.
+    pub fn since(&self, earlier: &Self) -> Vec<String> {
+        let is_new =
+            |(sentence, count): &(&String, &u64)| earlier.0.get(*sentence).is_none_or(|before| before < *count);
+        self.0
+            .iter()
+            .filter(is_new)
+            .map(|(sentence, _)| sentence.clone())
+            .collect()
+    }
+
     /// Whether a sentence has these words.
     pub fn mention(&self, words: &str) -> bool {
         self.0.keys().any(|sentence| sentence.contains(words))

@@ -93,7 +93,7 @@ impl ZoneSum {
             Basis::Measured => Energy::measured(added.joules, RAPL_ERROR),
             Basis::PowerSoFar => Energy::measured(added.joules, STAND_IN_ERROR),
             // The joules are the expected power's, so its bounds hold in proportion.
-            Basis::Fallback => {
+            Basis::Ahead | Basis::Fallback => {
                 let over =
                     |bound: super::units::Watt| added.joules * (bound.0 / expected.watts.0.max(f64::MIN_POSITIVE));
                 Energy {
@@ -119,16 +119,20 @@ impl Powercap {
             let Some(zone) = Zone::open(files, &name, now_s, notes) else {
                 continue;
             };
-            if zones.iter().any(|other| other.name == zone.name) {
-                notes.set(format!(
-                    "powercap shows the zone {} twice; it is counted once",
-                    zone.name
-                ));
+            let Some(other) = zones.iter_mut().find(|other| other.name == zone.name) else {
+                zones.push(zone);
                 continue;
+            };
+            notes.set(format!(
+                "powercap shows the zone {} twice; it is counted once",
+                zone.name
+            ));
+            if other.counter.is_unread() {
+                *other = zone;
             }
-            zones.push(zone);
         }
-        let has_platform = zones.iter().any(|zone| zone.kind == Kind::Platform);
+        let is_platform = |zone: &Zone| zone.kind == Kind::Platform && !zone.counter.is_unread();
+        let has_platform = zones.iter().any(is_platform);
         if level == Level::Platform && !has_platform {
             let has_package = zones.iter().any(|zone| zone.kind == Kind::Package);
             notes.set(match has_package {
@@ -140,7 +144,14 @@ impl Powercap {
         }
         let reads_platform = level == Level::Platform && has_platform;
         zones.retain(|zone| (zone.kind == Kind::Platform) == reads_platform);
-        let has_processor = zones.iter().any(|zone| zone.kind != Kind::Memory);
+        // Where no processor can be read, other sources are used. One of several that cannot be read is estimated.
+        let is_read = |zone: &Zone| zone.kind != Kind::Memory && !zone.counter.is_unread();
+        let has_processor = zones.iter().any(is_read);
+        if has_processor {
+            for zone in zones.iter().filter(|zone| zone.counter.is_unread()) {
+                notes.set(format!("{} cannot be read; an estimate stands in", zone.name));
+            }
+        }
         let mut found = has_processor.then_some(Self { zones })?;
         for index in 1..found.zones.len() {
             found.zones[index].equals = found.equal_before(index);
@@ -202,7 +213,7 @@ impl Powercap {
     fn drop_mirrors(&mut self, added: &mut [Option<Added>], notes: &mut Notes) {
         for (second, added) in added.iter_mut().enumerate().skip(1) {
             let equal = self.equal_before(second);
-            let is_rise = |added: &Added| added.joules > Joule::ZERO && !added.is_estimated();
+            let is_rise = |added: &Added| added.joules > Joule::ZERO && added.basis == Basis::Measured;
             let rises = added.as_ref().is_some_and(is_rise);
             if let Some(first) = equal.filter(|_| rises && self.zones[second].equals == equal) {
                 let names = format!(
@@ -252,29 +263,24 @@ impl Zone {
             _ => return None,
         };
         let path = format!("{DIRECTORY}/{directory}/energy_uj");
-        let reading = match files.number(&path) {
-            Ok(reading) => reading,
-            Err(ReadError::Denied) => {
-                notes.set(format!(
-                    "no permission to read the energy counters of powercap; {RIGHTS}"
-                ));
-                return None;
-            }
-            Err(error) => {
-                notes.set(format!(
-                    "powercap's zone {name} cannot be read: {error}; it is left out"
-                ));
-                return None;
-            }
-        };
         let range_uj = files
             .number(&format!("{DIRECTORY}/{directory}/max_energy_range_uj"))
             .ok();
+        let counter = match files.number(&path) {
+            Ok(reading) => TimedCounter::new(range_uj, reading, now_s, STILL_S),
+            Err(error) => {
+                notes.set(match error {
+                    ReadError::Denied => format!("no permission to read the energy counters of powercap; {RIGHTS}"),
+                    error => format!("powercap's zone {name} cannot be read: {error}"),
+                });
+                TimedCounter::unread(range_uj, now_s, STILL_S)
+            }
+        };
         Some(Self {
             kind,
             name,
             path,
-            counter: TimedCounter::new(range_uj, reading, now_s, STILL_S),
+            counter,
             equals: None,
             is_dropped: false,
         })
@@ -283,16 +289,16 @@ impl Zone {
     /// Writes down what was odd about a reading.
     fn note(&self, added: Added, failure: Option<ReadError>, notes: &mut Notes) {
         let name = &self.name;
+        let what = match added.basis {
+            Basis::Fallback => "an estimate",
+            _ => "its power so far",
+        };
         match (added.oddity, failure) {
             (Some(Oddity::Failed), failure) => {
                 let reason = failure.map_or(String::new(), |failure| format!(" ({failure})"));
-                notes.add(format!("{name} could not be read{reason}; its power so far stands in"));
+                notes.add(format!("{name} could not be read{reason}; {what} stands in"));
             }
             (Some(Oddity::Still), _) => {
-                let what = match added.basis {
-                    Basis::Fallback => "an estimate",
-                    _ => "its power so far",
-                };
                 notes.set(format!(
                     "{name} does not count (energy_uj stands still); {what} stands in"
                 ));

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use taal_metrics::energy::{
-    Calibration, EnergyTotal, FakeMachine, FakeZone, Grid, KernelFiles, Meter, MeterOptions, Monitor, Reading, Scope,
-    SensorFiles, Source, SystemClock, overhead, selftest,
+    Calibration, EnergyTotal, FakeMachine, FakeZone, Grid, KernelFiles, Meter, MeterOptions, Monitor, ReadError,
+    Reading, Scope, SensorFiles, Source, SystemClock, has_nvidia_gpu, overhead, selftest,
 };
 
 use super::scratch;
@@ -156,6 +156,134 @@ fn a_short_answer_has_the_energy_of_its_own_cpu_time() {
 }
 
 #[test]
+fn work_shorter_than_a_counters_step_is_not_free_and_the_total_stays_right() {
+    // Counters of processors step once per millisecond, and those of GPUs once in 0.1 s.
+    let machine = FakeMachine::new()
+        .with_zone(FakeZone::new("intel-rapl:0", "package-0", 20.0).with_steps_of(0.001))
+        .with_zone(
+            FakeZone::new("intel-rapl:0:2", "dram", 4.0)
+                .at(5e9)
+                .with_steps_of(0.001),
+        )
+        .with_stepping_gpu(300.0, true, 0.1);
+    let options = MeterOptions {
+        scope: Scope::Machine,
+        ..MeterOptions::default()
+    };
+    let mut meter = machine.meter(options);
+    machine.pass(2.0, 4.0, 0.0);
+    meter.sample();
+    let mut elapsed_s = 2.0;
+    for seconds in [0.0304, 0.0004].repeat(200) {
+        machine.pass(0.0173, 4.0, 0.0);
+        let begin = meter.reading_now();
+        machine.pass(seconds, 4.0, 0.0);
+        elapsed_s += 0.0173 + seconds;
+        let end = meter.reading_after(&begin);
+        let (all, gpu) = (end.since(&begin), end.gpu.since(begin.gpu));
+        assert!(
+            all.low.0 > 0.0 && all.low <= all.joules && all.joules <= all.high,
+            "{all:?}"
+        );
+        assert!(gpu.joules.0 > 0.0, "{seconds} s: {gpu:?}");
+        assert!(end.cpu.since(begin.cpu).joules.0 > 0.0, "{seconds} s");
+    }
+    let reading = meter.finish();
+    assert_eq!(reading.sources.to_string(), "rapl+dram+nvml_counter");
+    assert!((reading.gpu.joules.0 - 300.0 * elapsed_s).abs() <= 30.0, "{reading:?}");
+    assert!((reading.cpu.joules.0 - 20.0 * elapsed_s).abs() <= 0.1, "{reading:?}");
+
+    // Before its first step a counter says nothing, and the power is integrated.
+    let machine = FakeMachine::new().with_stepping_gpu(300.0, true, 0.1);
+    let mut meter = machine.meter(options);
+    machine.pass(0.03, 4.0, 0.0);
+    let reading = meter.finish();
+    assert!((reading.gpu.joules.0 - 9.0).abs() < 1e-6, "{reading:?}");
+    assert!(reading.sources.contains(Source::NvmlIntegrated), "{}", reading.sources);
+}
+
+#[test]
+fn an_answer_of_less_than_a_millisecond_is_not_free() {
+    let machine = FakeMachine::new();
+    let mut meter = machine.meter(MeterOptions::default());
+    machine.pass(1.0, 0.0, 0.0);
+    let begin = meter.reading_now();
+    machine.pass(0.0004, 1.0, 0.0);
+    assert_eq!(meter.reading_now().since(&begin).joules.0, 0.0, "they share a reading");
+    let of_answer = meter.reading_after(&begin).since(&begin);
+    assert!(of_answer.low.0 > 0.0 && of_answer.joules.0 > 0.0, "{of_answer:?}");
+}
+
+#[test]
+fn one_of_two_processors_that_cannot_be_read_from_the_start_is_estimated() {
+    for error in [ReadError::Failed("Input/output error".to_owned()), ReadError::Denied] {
+        let mut second = FakeZone::new("intel-rapl:1", "package-1", 20.0).at(7e9);
+        second.fault = Some(error);
+        let first = FakeZone::new("intel-rapl:0", "package-0", 20.0);
+        let machine = FakeMachine::new().with_zone(first).with_zone(second);
+        let mut meter = machine.meter(MeterOptions::default());
+        let mut seconds = |count: u32| {
+            for _ in 0..count {
+                machine.pass(1.0, 4.0, 0.0);
+                meter.sample();
+            }
+            meter.reading()
+        };
+        // Half of the model's 15 W.
+        let reading = seconds(10);
+        assert!((reading.cpu.joules.0 - 275.0).abs() < 1e-6, "{reading:?}");
+        assert!(reading.sources.contains(Source::Estimated));
+        assert!(
+            reading.notes.mention("package-1 cannot be read; an estimate stands in"),
+            "{:?}",
+            reading.notes
+        );
+        // From the reading on that works it counts.
+        machine.change_zone(1, |zone| zone.fault = None);
+        let reading = seconds(11);
+        assert!((reading.cpu.joules.0 - 702.5).abs() < 1e-6, "{reading:?}");
+    }
+    // The platform's zone that cannot be read gives way to the packages.
+    let mut platform = FakeZone::new("intel-rapl:1", "psys", 30.0).at(7e9);
+    platform.fault = Some(ReadError::Missing);
+    let machine = FakeMachine::new().with_zone(FakeZone::new("intel-rapl:0", "package-0", 20.0));
+    let options = MeterOptions {
+        level: taal_metrics::energy::Level::Platform,
+        ..MeterOptions::default()
+    };
+    let reading = metered(&machine.with_zone(platform), options, 10, 4.0, 0.0);
+    assert!(
+        (reading.cpu.joules.0 - 200.0).abs() < 1e-6 && reading.sources.contains(Source::Rapl),
+        "{reading:?}"
+    );
+    // Two names of one zone, of which one cannot be read.
+    let mut mapped = FakeZone::new("intel-rapl-mmio:0", "package-0", 20.0);
+    mapped.fault = Some(ReadError::Failed("Input/output error".to_owned()));
+    let machine = FakeMachine::new().with_zone(mapped);
+    let machine = machine.with_zone(FakeZone::new("intel-rapl:0", "package-0", 20.0));
+    let reading = metered(&machine, MeterOptions::default(), 10, 4.0, 0.0);
+    assert!((reading.cpu.joules.0 - 200.0).abs() < 1e-6, "{reading:?}");
+}
+
+#[test]
+fn a_gpu_that_is_not_metered_is_said_to_be_missing() {
+    let options = MeterOptions {
+        uses_gpu: true,
+        ..MeterOptions::default()
+    };
+    let is_missing = |machine: FakeMachine| {
+        let notes = metered(&machine, options, 5, 4.0, 0.0).notes;
+        notes.mention("the GPU's energy is missing")
+    };
+    assert!(is_missing(FakeMachine::new()));
+    assert!(!is_missing(FakeMachine::new().with_gpu(100.0, true)));
+    let machine = FakeMachine::new();
+    assert!(!has_nvidia_gpu(&machine));
+    machine.set_file("proc/driver/nvidia/gpus/0000:01:00.0/information", "Model: some GPU\n");
+    assert!(has_nvidia_gpu(&machine));
+}
+
+#[test]
 fn a_share_from_less_than_a_tick_has_bounds_as_wide() {
     let machine = FakeMachine::new();
     let options = MeterOptions {
@@ -208,7 +336,7 @@ fn clocks_that_jump_are_said_and_time_does_not_run_back() {
 #[test]
 fn missing_rights_are_said_with_a_way_out_and_estimated() {
     let mut zone = FakeZone::new("intel-rapl:0", "package-0", 20.0);
-    zone.fault = Some(taal_metrics::energy::ReadError::Denied);
+    zone.fault = Some(ReadError::Denied);
     let reading = metered(
         &FakeMachine::new().with_zone(zone),
         MeterOptions::default(),

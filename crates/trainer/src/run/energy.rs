@@ -46,8 +46,6 @@ impl Default for EnergyOptions {
 pub(crate) struct RunEnergy<'a> {
     options: &'a EnergyOptions,
     monitor: Option<Monitor>,
-    /// What the GPU's energy lacks, where it is not metered.
-    missing: Option<String>,
     /// When this part of the run began.
     began: Instant,
     /// Of earlier parts of the run.
@@ -65,22 +63,18 @@ impl<'a> RunEnergy<'a> {
     /// Meters from now on, at the very beginning of a run: reading the data and opening the model may take more than the training.
     pub(crate) fn start(options: &'a EnergyOptions, device: DeviceSpec) -> Self {
         let began = Instant::now();
-        let (files, meter) = (options.files.clone(), options.meter);
-        let is_gpu = !matches!(device, DeviceSpec::Flex | DeviceSpec::NdArray);
+        let files = options.files.clone();
+        let meter = MeterOptions {
+            uses_gpu: device.is_gpu(),
+            ..options.meter
+        };
         let make = move || {
-            let gpus = if is_gpu { nvidia_gpus() } else { None };
+            let gpus = if meter.uses_gpu { nvidia_gpus() } else { None };
             Meter::new(Box::new(files), Box::new(SystemClock::default()), gpus, meter)
         };
-        let monitor = Monitor::start(make);
-        let n_gpus = monitor.as_ref().map_or(0, |monitor| monitor.gpus().1);
-        let missing = (is_gpu && n_gpus == 0).then(|| {
-            "the GPU's energy is missing: it is read on NVIDIA's only, by a program built with the feature nvml"
-                .to_owned()
-        });
         Self {
             options,
-            monitor,
-            missing,
+            monitor: Monitor::start(make),
             began,
             before: EnergyTotal::default(),
             preparation: None,
@@ -141,7 +135,6 @@ impl<'a> RunEnergy<'a> {
         let monitor = self.monitor.as_ref()?;
         let mut part = EnergyTotal::of(&monitor.reading_now()?, monitor.machine());
         part.preparation = self.preparation.unwrap_or_default();
-        part.notes.extend(self.missing.clone());
         Some(part)
     }
 
