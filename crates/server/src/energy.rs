@@ -1,5 +1,6 @@
 //! The energy of answers: what the meter counts for this process, shared among requests by their tokens.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -17,6 +18,8 @@ pub(crate) struct Ledger {
     pue: f64,
     /// Tokens that were computed, of prompts and of answers.
     tokens: AtomicU64,
+    /// What the meter said when the server began: it holds for every answer.
+    standing: Vec<String>,
 }
 
 /// Energy and tokens of the whole server at the beginning of a request.
@@ -47,6 +50,14 @@ pub(crate) struct Carbon {
     pub(crate) co2e_g: f64,
     /// The electricity: three letters of a country, `WORLD`, `custom` or `hourly`.
     pub(crate) grid: String,
+    /// The year of its figure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) year: Option<u16>,
+    /// Power usage effectiveness, which is in the greenhouse gases and not in the energy.
+    pub(crate) pue: f64,
+    /// What the figures miss, a sentence each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) notes: Vec<String>,
 }
 
 /// What the `usage` of an answer says of its energy; nothing where the server does not meter.
@@ -91,6 +102,7 @@ impl From<MinMax> for Bounds {
 impl Ledger {
     pub(crate) fn new(meter: Meter, grid: Grid, pue: f64) -> Self {
         Self {
+            standing: meter.notes().sentences(),
             meter: Mutex::new(meter),
             grid,
             pue,
@@ -124,30 +136,45 @@ impl Ledger {
 
     /// The part of a request for which `own` tokens were computed since its beginning.
     pub(crate) fn share(&self, begin: &Begin, own: usize) -> Carbon {
-        let reading = self.reading();
+        let reading = {
+            let mut meter = self.meter.lock().unwrap_or_else(PoisonError::into_inner);
+            meter.reading_after(&begin.reading)
+        };
         let all = self.tokens.load(Ordering::Relaxed).saturating_sub(begin.tokens);
-        let share = own as f64 / all.max(1) as f64;
-        let grid = self.grid_since(&reading, &begin.reading);
-        self.carbon(&reading.sources, &grid, reading.since(&begin.reading) * share.min(1.0))
+        // An answer for which nothing was computed took some work too.
+        let own = own.max(1) as f64;
+        let share = own / own.max(all as f64);
+        let (grid, missing_hours) = self.grid_since(&reading, &begin.reading);
+        let news = reading.notes.since(&begin.reading.notes);
+        let news = news.into_iter().filter(|note| !self.standing.contains(note));
+        let notes = self.standing.iter().cloned().chain(news).chain(missing_hours).collect();
+        self.carbon(&reading.sources, &grid, reading.since(&begin.reading) * share, notes)
     }
 
     /// Everything since the server began.
     pub(crate) fn total(&self) -> Carbon {
         let reading = self.reading();
-        let (grid, _) = self.grid.over(&reading.by_hour);
-        self.carbon(&reading.sources, &grid, reading.total())
+        let (grid, missing_hours) = self.grid.over(&reading.by_hour);
+        let notes = reading.notes.sentences().into_iter().chain(missing_hours).collect();
+        self.carbon(&reading.sources, &grid, reading.total(), notes)
     }
 
-    /// The electricity of the hours since an earlier reading.
-    fn grid_since(&self, reading: &Reading, earlier: &Reading) -> Grid {
-        let last = earlier.by_hour.last_key_value().map_or(i64::MIN, |(hour, _)| *hour);
+    /// The electricity of the hours since an earlier reading, and what there is to say about it.
+    fn grid_since(&self, reading: &Reading, earlier: &Reading) -> (Grid, Option<String>) {
         let before = |hour: &i64| earlier.by_hour.get(hour).copied().unwrap_or(Joule::ZERO);
-        let hours = reading.by_hour.range(last..);
-        let hours = hours.map(|(hour, joules)| (*hour, *joules - before(hour))).collect();
-        self.grid.over(&hours).0
+        // All hours are looked at: where the clock was set back, the newest energy is not in the last one.
+        let hours = reading
+            .by_hour
+            .iter()
+            .map(|(hour, joules)| (*hour, *joules - before(hour)));
+        let hours: BTreeMap<i64, Joule> = hours.filter(|(_, joules)| *joules > Joule::ZERO).collect();
+        match hours.is_empty() {
+            true => (self.grid.clone(), None),
+            false => self.grid.over(&hours),
+        }
     }
 
-    fn carbon(&self, sources: &Sources, grid: &Grid, energy: Energy) -> Carbon {
+    fn carbon(&self, sources: &Sources, grid: &Grid, energy: Energy, notes: Vec<String>) -> Carbon {
         let usage = UsageEnergy::of(energy, sources, grid, self.pue);
         Carbon {
             kwh: usage.carbon.kwh.into(),
@@ -158,6 +185,9 @@ impl Ledger {
             source: usage.source,
             co2e_g: grid.emissions(energy.joules, self.pue).0,
             grid: grid.code.clone(),
+            year: grid.year,
+            pue: self.pue,
+            notes,
         }
     }
 }
@@ -178,7 +208,7 @@ impl App {
 
 #[cfg(test)]
 mod tests {
-    use taal_metrics::energy::{FakeMachine, FakeZone, MeterOptions};
+    use taal_metrics::energy::{FakeMachine, FakeZone, MeterOptions, ReadError};
 
     use super::*;
 
@@ -206,6 +236,55 @@ mod tests {
         near(all.co2e_g, all.joules / 3.6e6 * 475.0);
         assert!(all.source.contains("rapl"), "{all:?}");
     }
+
+    #[test]
+    fn an_answer_of_less_than_a_millisecond_is_not_free() {
+        let machine = FakeMachine::new();
+        let ledger = Ledger::new(machine.meter(MeterOptions::default()), Grid::world(), 1.0);
+        machine.pass(1.0, 0.0, 0.0);
+        for tokens in [5, 0] {
+            let begin = ledger.begin();
+            machine.pass(0.0004, 1.0, 0.0);
+            ledger.add(tokens);
+            let found = ledger.share(&begin, tokens);
+            assert!(
+                found.low > 0.0 && found.low <= found.joules,
+                "{tokens} tokens: {found:?}"
+            );
+            assert!(found.kwh.min > 0.0 && found.kg_co2eq.min > 0.0, "{found:?}");
+            assert_eq!((found.year, found.pue), (Some(2018), 1.0));
+        }
+    }
+
+    #[test]
+    fn answers_say_what_their_figures_miss_and_not_what_was_missed_before() {
+        let machine = FakeMachine::new().with_zone(FakeZone::new("intel-rapl:0", "package-0", 10.0));
+        let options = MeterOptions {
+            uses_gpu: true,
+            ..MeterOptions::default()
+        };
+        let ledger = Ledger::new(machine.meter(options), Grid::world(), 1.0);
+        let answer = || {
+            let begin = ledger.begin();
+            machine.pass(1.0, 1.0, 0.0);
+            ledger.add(1);
+            ledger.share(&begin, 1).notes
+        };
+        let standing = answer();
+        assert!(
+            standing.len() == 1 && standing[0].contains("GPU's energy is missing"),
+            "{standing:?}"
+        );
+        machine.change_zone(0, |zone| zone.fault = Some(ReadError::Missing));
+        let failed = answer();
+        assert!(
+            failed.len() == 2 && failed[1].contains("package-0 could not be read"),
+            "{failed:?}"
+        );
+        machine.change_zone(0, |zone| zone.fault = None);
+        assert_eq!(answer(), standing);
+    }
+
     #[test]
     fn an_answer_has_the_electricity_of_its_own_hour() {
         let folder = tempfile::tempdir().expect("a folder");
@@ -224,6 +303,18 @@ mod tests {
         assert!((answer(60.0) - 100.0).abs() < 1e-6);
         machine.pass(3600.0, 0.0, 0.0);
         assert!((answer(60.0) - 900.0).abs() < 1e-6);
+        // The clock is set back by an hour, and to a day of which the file knows nothing.
+        machine.set_wall_clock_by(-3600.0);
+        assert!((answer(60.0) - 100.0).abs() < 1e-6);
+        machine.set_wall_clock_by(86_400.0);
+        let begin = ledger.begin();
+        machine.pass(60.0, 1.0, 0.0);
+        ledger.add(1);
+        let notes = ledger.share(&begin, 1).notes;
+        assert!(
+            notes.iter().any(|note| note.contains("no row for the hours of 100 %")),
+            "{notes:?}"
+        );
         let total = ledger.total();
         let mean = total.co2e_g / (total.joules / 3.6e6);
         assert!(100.0 < mean && mean < 900.0, "{mean}");
