@@ -1,7 +1,7 @@
 //! `taal energy estimate`: a training before it starts.
 
 use taal_metrics::energy::{
-    ACCELERATOR_IDLE_SHARE, ACCELERATORS, Energy, Footprint, GramCo2e, Grid, PRESETS, Power, TrainingCost,
+    ACCELERATOR_IDLE_SHARE, ACCELERATORS, Bloom, Energy, Footprint, GramCo2e, Grid, PRESETS, Power, TrainingCost,
     TrainingPlan, Watt, WattHour, bloom, bloom_grid, bloom_on, check_pue, embodied_of_accelerators, find_accelerator,
     find_preset, training_flops,
 };
@@ -54,8 +54,12 @@ fn show_preset(arguments: &EnergyEstimateArguments, name: &str) -> Result<(), Fa
     // The electricity and the building are the paper's, unless others are asked for.
     let mut plan = preset.plan;
     let (grid, pue) = asked(arguments)?;
-    plan.g_per_kwh = grid.map_or(plan.g_per_kwh, |grid| grid.g_per_kwh);
+    plan.g_per_kwh = grid.as_ref().map_or(plan.g_per_kwh, |grid| grid.g_per_kwh);
     plan.pue = pue.unwrap_or(plan.pue);
+    let electricity = match &grid {
+        Some(grid) => grid.words(),
+        None => format!("{:.0} g CO2e/kWh, as the paper has it", plan.g_per_kwh),
+    };
     let cost = plan.cost();
     if *arguments.json {
         return Ok(terminal::print_json(&serde_json::json!({
@@ -64,7 +68,9 @@ fn show_preset(arguments: &EnergyEstimateArguments, name: &str) -> Result<(), Fa
             "flops_per_s": plan.flops_per_s,
             "watts": plan.watts,
             "pue": plan.pue,
+            "grid": grid.as_ref().map(|grid| &grid.code),
             "g_per_kwh": plan.g_per_kwh,
+            "year": grid.as_ref().and_then(|grid| grid.year),
             "accelerator_hours": cost.accelerator_hours,
             "kwh": cost.energy.kwh(),
             "co2e_g": cost.co2e,
@@ -92,7 +98,7 @@ fn show_preset(arguments: &EnergyEstimateArguments, name: &str) -> Result<(), Fa
             "energy",
             format!("{} at {} per accelerator, PUE {}", cost.energy, plan.watts, plan.pue),
         ),
-        ("CO2e", format!("{} at {:.0} g/kWh", cost.co2e, plan.g_per_kwh)),
+        ("CO2e", cost.co2e.to_string()),
         (
             "of it idle",
             "not known: the paper has the mean power of the system, at work and at rest".to_owned(),
@@ -101,6 +107,7 @@ fn show_preset(arguments: &EnergyEstimateArguments, name: &str) -> Result<(), Fa
             "embodied",
             format!("{} on top, estimated", embodied_of_accelerators(cost.accelerator_hours)),
         ),
+        ("electricity", electricity),
         (
             "published",
             format!(
@@ -118,7 +125,7 @@ fn show_bloom(arguments: &EnergyEstimateArguments) -> Result<(), Failure> {
     let pue = pue.unwrap_or(1.0);
     let found = bloom_on(&grid, pue);
     if *arguments.json {
-        return Ok(terminal::print_json(&found)?);
+        return Ok(terminal::print_json(&bloom_json(&found, &grid, pue))?);
     }
     let footprint = found.footprint;
     let rows = [
@@ -127,17 +134,42 @@ fn show_bloom(arguments: &EnergyEstimateArguments) -> Result<(), Failure> {
             "hours",
             format!("{} of one accelerator", terminal::short(found.accelerator_hours)),
         ),
-        ("dynamic", format!("{}, {}", found.dynamic, footprint.dynamic)),
-        ("idle", format!("{}, {}", found.idle, footprint.idle)),
+        ("dynamic", format!("{}, {}", found.dynamic * pue, footprint.dynamic)),
+        ("idle", format!("{}, {}", found.idle * pue, footprint.idle)),
         ("embodied", footprint.embodied.to_string()),
         ("in all", footprint.total().to_string()),
         ("electricity", format!("{}, PUE {pue}", grid.words())),
         (
             "published",
-            "24.7, 14.6 and 11.2 t, 50.5 t in all (Luccioni et al. 2022, arXiv 2211.02001)".to_owned(),
+            format!("24.7, 14.6 and 11.2 t, 50.5 t in all ({LUCCIONI})"),
         ),
     ];
     Ok(terminal::print(&terminal::table(&rows))?)
+}
+
+/// Where BLOOM's figures were published.
+const LUCCIONI: &str = "Luccioni et al. 2022, arXiv 2211.02001";
+
+/// BLOOM's figures under the names that the other presets have.
+fn bloom_json(found: &Bloom, grid: &Grid, pue: f64) -> serde_json::Value {
+    let (dynamic, idle) = (found.dynamic.kwh() * pue, found.idle.kwh() * pue);
+    serde_json::json!({
+        "preset": "bloom",
+        "accelerator_hours": found.accelerator_hours,
+        "kwh": dynamic + idle,
+        "dynamic_kwh": dynamic,
+        "idle_kwh": idle,
+        "co2e_g": found.footprint.dynamic + found.footprint.idle,
+        "co2e_dynamic_g": found.footprint.dynamic,
+        "co2e_idle_g": found.footprint.idle,
+        "co2e_embodied_g": found.footprint.embodied,
+        "grid": grid.code,
+        "g_per_kwh": grid.g_per_kwh,
+        "year": grid.year,
+        "pue": pue,
+        "published_t": [24.7, 14.6, 11.2],
+        "paper": LUCCIONI,
+    })
 }
 
 fn show_all(is_json: bool) -> Result<(), Failure> {
@@ -148,8 +180,9 @@ fn show_all(is_json: bool) -> Result<(), Failure> {
                 "published_mwh": preset.published.0, "published_t": preset.published.1 })
         });
         let rows: Vec<_> = rows.collect();
+        let of_bloom = bloom_json(&bloom(), &bloom_grid(), 1.0);
         return Ok(terminal::print_json(
-            &serde_json::json!({ "presets": rows, "bloom": bloom() }),
+            &serde_json::json!({ "presets": rows, "bloom": of_bloom }),
         )?);
     }
     let mut text = format!(

@@ -32,6 +32,17 @@ fn gpt3_took_1287_megawatt_hours() {
     let dutch = json(&done(taal(&place, &dutch).output().expect("taal starts")));
     let tonnes = dutch["co2e_g"].as_f64().expect("a number") / 1e6;
     assert!((tonnes - 344.4).abs() < 0.1, "{tonnes}");
+    assert_eq!(
+        (dutch["grid"].as_str(), dutch["year"].as_u64()),
+        (Some("NLD"), Some(2023))
+    );
+    let arguments = ["energy", "estimate", "--preset", "gpt3", "--grid", "NL"];
+    let dutch = done(taal(&place, &arguments).output().expect("taal starts"));
+    assert!(
+        dutch.contains("268 g CO2e/kWh, Netherlands 2023"),
+        "the figure has its year: {dutch}"
+    );
+    assert!(shown.contains("429 g CO2e/kWh, as the paper has it"), "{shown}");
     let all = done(taal(&place, &["energy", "estimate"]).output().expect("taal starts"));
     for words in ["gpt3", "t5", "meena", "gshard", "switch", "evolved", "bloom", "24.69 t"] {
         assert!(all.contains(words), "no {words} in: {all}");
@@ -208,8 +219,26 @@ fn options_without_their_training_are_refused() {
     }
     let dutch = ["energy", "estimate", "--preset", "bloom", "--grid", "NL", "--json"];
     let dutch = json(&done(taal(&place, &dutch).output().expect("taal starts")));
-    let grams = dutch["footprint"]["dynamic"].as_f64().expect("a number");
-    assert!((grams / (433_196.0 * 267.622) - 1.0).abs() < 1e-6, "{dutch}");
+    let number = |name: &str| dutch[name].as_f64().unwrap_or_else(|| panic!("{name}: {dutch}"));
+    assert!(
+        (number("co2e_dynamic_g") / (433_196.0 * 267.622) - 1.0).abs() < 1e-6,
+        "{dutch}"
+    );
+    assert!((number("dynamic_kwh") - 433_196.0).abs() < 0.5 && (number("idle_kwh") - 256_646.0).abs() < 0.5);
+    assert_eq!(
+        (dutch["grid"].as_str(), dutch["year"].as_u64()),
+        (Some("NLD"), Some(2023))
+    );
+    // As of the other presets, energies include PUE.
+    let arguments = ["energy", "estimate", "--preset", "bloom", "--pue", "1.2"];
+    let housed = done(taal(&place, &arguments).output().expect("taal starts"));
+    assert!(housed.contains("519.84 MWh, 29.63 t"), "{housed}");
+    assert!(
+        number("co2e_embodied_g") > 0.0
+            && dutch["paper"]
+                .as_str()
+                .is_some_and(|paper| paper.contains("2211.02001"))
+    );
 }
 
 #[test]
@@ -561,5 +590,14 @@ fn models_and_their_exports_have_cards() {
     let import = ["import", "--from", "copy", "--out", "again"];
     done(taal(&place, &import).output().expect("taal starts"));
     assert!(place.read("again/README.md").contains("co2_eq_emissions:"));
+    // So does a copy of a file.
+    for arguments in [
+        ["export", "--model", "run", "--to", "gguf", "--out", "run.gguf"].as_slice(),
+        &["import", "--from", "run.gguf", "--out", "from-file"],
+    ] {
+        done(taal(&place, arguments).output().expect("taal starts"));
+    }
+    assert_eq!(place.read("from-file/ledger.json"), place.read("run/model/ledger.json"));
+    assert!(place.read("from-file/README.md").contains("co2_eq_emissions:"));
     fails(card(&["nothing"]), 2, &["nothing"]);
 }

@@ -10,6 +10,9 @@ use super::units::{Joule, Watt};
 /// Watts per thread of a processor that its table lacks.
 const UNKNOWN_WATTS_PER_THREAD: f64 = 4.0;
 
+/// Letters of a country's code.
+const ISO_LETTERS: usize = 3;
+
 /// The columns of `emissions.csv`, in order.
 pub const CSV_COLUMNS: [&str; 38] = [
     "timestamp",
@@ -132,7 +135,7 @@ pub fn csv(total: &EnergyTotal, run: &CsvRun<'_>) -> String {
     csv_header() + &csv_row(total, run)
 }
 
-/// One row. What this meter does not know is empty or 0, as codecarbon writes it: water, places, the use of memory.
+/// One row. What this meter does not know is empty: places, the use of memory, that of GPUs. Water is 0, because `wue` is 0.
 pub fn csv_row(total: &EnergyTotal, run: &CsvRun<'_>) -> String {
     let seconds = total.seconds.max(1e-9);
     // As in codecarbon 3.3, energies and powers include PUE, and the parts add up to energy_consumed.
@@ -160,7 +163,12 @@ pub fn csv_row(total: &EnergyTotal, run: &CsvRun<'_>) -> String {
         kwh(total.energy.joules).to_string(),
         "0".to_owned(),
         grid.name.clone(),
-        grid.code.clone(),
+        // ISO 3166-1's three letters, which the world, a number and a file do not have.
+        if grid.code.len() == ISO_LETTERS {
+            grid.code.clone()
+        } else {
+            String::new()
+        },
     ];
     fields.extend([""; 3].map(str::to_owned));
     fields.push(format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH));
@@ -173,7 +181,9 @@ pub fn csv_row(total: &EnergyTotal, run: &CsvRun<'_>) -> String {
     fields.push(run.machine.memory_gib().to_string());
     fields.push("process".to_owned());
     fields.push((total.cpu_seconds / capacity_s * 100.0).to_string());
-    fields.extend(["0", "0", "0", "N"].map(str::to_owned));
+    // Machines without GPUs use none; how much of them is used is not read.
+    let of_gpus = if run.gpus.1 == 0 { "0" } else { "" };
+    fields.extend([of_gpus, "", "", "N"].map(str::to_owned));
     fields.push(run.pue.to_string());
     fields.push("0".to_owned());
     let fields: Vec<String> = fields.iter().map(|field| quoted(field)).collect();

@@ -1,7 +1,5 @@
 //! What a training takes before it is started: FLOPs, hours, energy and greenhouse gases, by Patterson et al. 2021 (arXiv 2104.10350).
 
-use serde::Serialize;
-
 use super::grid::{Embodied, Footprint, Grid};
 use super::units::{GramCo2e, Watt, WattHour};
 
@@ -21,7 +19,7 @@ pub struct TrainingPlan {
 }
 
 /// What it takes.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TrainingCost {
     /// Hours of one accelerator.
     pub accelerator_hours: f64,
@@ -99,7 +97,7 @@ pub fn embodied_of_accelerators(hours: f64) -> GramCo2e {
 }
 
 /// BLOOM 176B by Luccioni et al. 2022 (arXiv 2211.02001): energy of the work and at rest, and the three lines of its gases.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Bloom {
     /// Hours of one A100.
     pub accelerator_hours: f64,

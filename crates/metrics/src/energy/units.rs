@@ -179,7 +179,14 @@ impl fmt::Display for Joule {
         scaled(
             f,
             self.0,
-            &[(1e9, "GJ"), (1e6, "MJ"), (1e3, "kJ"), (1.0, "J"), (1e-3, "mJ")],
+            &[
+                (1e9, "GJ"),
+                (1e6, "MJ"),
+                (1e3, "kJ"),
+                (1.0, "J"),
+                (1e-3, "mJ"),
+                (1e-6, "µJ"),
+            ],
         )
     }
 }
@@ -195,7 +202,14 @@ impl fmt::Display for WattHour {
         scaled(
             f,
             self.0,
-            &[(1e6, "MWh"), (1e3, "kWh"), (1.0, "Wh"), (1e-3, "mWh"), (1e-6, "µWh")],
+            &[
+                (1e6, "MWh"),
+                (1e3, "kWh"),
+                (1.0, "Wh"),
+                (1e-3, "mWh"),
+                (1e-6, "µWh"),
+                (1e-9, "nWh"),
+            ],
         )
     }
 }
@@ -205,7 +219,14 @@ impl fmt::Display for GramCo2e {
         scaled(
             f,
             self.0,
-            &[(1e6, "t"), (1e3, "kg"), (1.0, "g"), (1e-3, "mg"), (1e-6, "µg")],
+            &[
+                (1e6, "t"),
+                (1e3, "kg"),
+                (1.0, "g"),
+                (1e-3, "mg"),
+                (1e-6, "µg"),
+                (1e-9, "ng"),
+            ],
         )
     }
 }
@@ -249,6 +270,10 @@ mod tests {
         assert_eq!(GramCo2e(1.0705).to_string(), "1.07 g");
         assert_eq!(WattHour(0.004).to_string(), "4.00 mWh");
         assert_eq!(Joule(999.999).to_string(), "1.00 kJ");
+        // The lower bound of a program that runs for less than a tick is not 0.
+        assert_eq!(WattHour(1.5e-9).to_string(), "1.50 nWh");
+        assert_eq!(Joule(5.4e-6).to_string(), "5.40 µJ");
+        assert_eq!(GramCo2e(7.1e-10).to_string(), "0.71 ng");
         assert_eq!(Joule(0.0).to_string(), "0 J");
         assert_eq!(Watt(12.345).to_string(), "12.35 W");
     }

@@ -462,6 +462,51 @@ fn the_table_has_codecarbons_columns() {
 }
 
 #[test]
+fn what_the_table_does_not_know_is_empty_and_not_zero() {
+    let row = |machine: &FakeMachine, grid: &Grid, gpus: (&str, usize)| -> Vec<String> {
+        let mut meter = machine.meter(MeterOptions::default());
+        machine.pass(60.0, 2.0, 0.0);
+        let total = EnergyTotal::of(&meter.finish(), meter.machine());
+        let run = codecarbon::CsvRun {
+            ended_s: 0.0,
+            project: "taal",
+            run_id: "run",
+            machine: &Machine::default(),
+            grid,
+            pue: 1.0,
+            gpus,
+        };
+        codecarbon::csv_row(&total, &run)
+            .trim_end()
+            .split(',')
+            .map(str::to_owned)
+            .collect()
+    };
+    let of = |fields: &[String], name: &str| {
+        let index = codecarbon::CSV_COLUMNS
+            .iter()
+            .position(|column| *column == name)
+            .expect(name);
+        fields[index].clone()
+    };
+    let dutch = row(&FakeMachine::new(), &Grid::find("NL").expect("a country"), ("", 0));
+    assert_eq!(of(&dutch, "country_iso_code"), "NLD");
+    assert_eq!(of(&dutch, "gpu_utilization_percent"), "0", "there is none");
+    for name in ["ram_utilization_percent", "ram_used_gb", "longitude", "region"] {
+        assert_eq!(of(&dutch, name), "", "{name}");
+    }
+    let machine = FakeMachine::new().with_gpu(100.0, true);
+    let with_gpu = row(&machine, &Grid::world(), ("GPU 0", 1));
+    assert_eq!(of(&with_gpu, "gpu_utilization_percent"), "");
+    assert!(of(&with_gpu, "gpu_energy").parse::<f64>().is_ok_and(|kwh| kwh > 0.0));
+    for grid in [Grid::world(), Grid::custom(100.0).expect("a figure")] {
+        let fields = row(&FakeMachine::new(), &grid, ("", 0));
+        assert_eq!(of(&fields, "country_iso_code"), "", "{}", grid.code);
+        assert_eq!(of(&fields, "country_name"), grid.name);
+    }
+}
+
+#[test]
 fn readings_on_constant_power_equal_the_plan() {
     // 20 W for 600 s of 1e9 FLOP/s each, predicted and metered.
     let zone = taal_metrics::energy::FakeZone::new("intel-rapl:0", "package-0", 20.0);
