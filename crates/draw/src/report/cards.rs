@@ -44,12 +44,16 @@ impl RunPage<'_> {
         format!("<dl class=\"figures\">\n{}</dl>\n{}", cards.html, self.missing_energy())
     }
 
-    /// What the energy figures miss and what went wrong with sensors, a paragraph each. The meter's sentences are English.
+    /// What the energy figures miss and what went wrong with sensors, a paragraph each.
     fn missing_energy(&self) -> String {
         let text = self.language.texts().report.energy_missing;
         let notes = self.report.energy.iter().flat_map(|energy| &energy.notes);
         let paragraph = |note: &String| {
-            let note = format!("<span lang=\"en\">{}</span>", escape(note));
+            let note = match self.language.meter_sentence(note) {
+                Some(note) => escape(&note),
+                // A sentence of another version.
+                None => format!("<span lang=\"en\">{}</span>", escape(note)),
+            };
             format!("<p class=\"quiet\">{}</p>\n", fill(text, &[("note", &note)]))
         };
         notes.map(paragraph).collect()

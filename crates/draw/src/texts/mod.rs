@@ -3,6 +3,7 @@
 //! `{name}` in a text is replaced by [`fill`]. Texts of the trace page are also read by `trace.html` (`{{entry}}`) and by `trace.js` (`say.entry`).
 
 mod en;
+mod meter;
 mod nl;
 
 use std::fmt;
