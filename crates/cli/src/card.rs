@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 use taal_exchange::is_gguf_file;
 use taal_inference::model_dir;
-use taal_store::layout::{LEDGER_FILE, MODEL_DIR};
-use taal_trainer::{Language, WrittenCard, card_text, write_card, write_card_of_export};
+use taal_store::layout::MODEL_DIR;
+use taal_trainer::{Language, WrittenCard, card_text, ledger_path, write_card, write_card_of_export};
 
 use crate::arguments::CardArguments;
 use crate::failure::Failure;
@@ -51,10 +51,10 @@ pub fn after_merge(from: &[&Path], out: &Path, language: Language) {
     }
 }
 
-/// The same of an import, where the other directory knows its trainings.
+/// The same of an import, where the other directory or file knows its trainings.
 pub fn after_import(from: &Path, out: &Path, language: Language) {
     let source = model_dir(from).unwrap_or_else(|_| from.to_path_buf());
-    if taal_store::is_file(&source.join(LEDGER_FILE)) {
+    if taal_store::is_file(&ledger_path(&source)) {
         after_export(from, out, language);
     }
 }

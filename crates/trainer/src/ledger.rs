@@ -4,14 +4,34 @@ use std::path::{Path, PathBuf};
 
 use taal_metrics::energy::Grid;
 use taal_metrics::{DataSourceFacts, Ledger, LedgerEntry, Report};
-use taal_store::layout::{self, LEDGER_FILE, REPORT_FIGURES_FILE, RESOLVED_FILE, STATE_FILE};
+use taal_store::layout::{LEDGER_FILE, REPORT_FIGURES_FILE, RESOLVED_FILE, STATE_FILE};
 
 use crate::TrainError;
 use crate::checkpoint::{About, TrainState};
 use crate::recipe::{DataSource, ModelRecipe, Recipe};
 use crate::run_dir::MAX_RECIPE_BYTES;
 
-/// The trainings of the model in a directory: its `ledger.json`, or what the checkpoint around it says of a run that has not ended yet.
+/// Where the ledger of a model is: `ledger.json` in its directory, or next to a file such as `model.gguf`, under its name with
+/// `.ledger.json` appended. Weights in `.safetensors` are a file of a directory.
+pub fn ledger_path(model: &Path) -> PathBuf {
+    let is_of_directory = model.extension().is_some_and(|ending| ending == "safetensors");
+    match (taal_store::is_file(model), is_of_directory) {
+        (true, false) => beside(model, LEDGER_FILE),
+        (true, true) => model.with_file_name(LEDGER_FILE),
+        (false, _) => model.join(LEDGER_FILE),
+    }
+}
+
+/// A file about a model that is a file itself: next to it, under both names.
+pub(crate) fn beside(model: &Path, name: &str) -> PathBuf {
+    let mut file = model.file_name().unwrap_or_default().to_owned();
+    file.push(".");
+    file.push(name);
+    model.with_file_name(file)
+}
+
+/// The trainings of the model in a directory, or in a file of another program: its [`ledger_path`], or what the checkpoint around it says of
+/// a run that has not ended yet.
 ///
 /// A model of another program has one entry without figures, so that sums over it say what they miss.
 ///
@@ -19,7 +39,7 @@ use crate::run_dir::MAX_RECIPE_BYTES;
 ///
 /// [`TrainError::Metrics`] for a damaged ledger, and [`TrainError::Checkpoint`] for a damaged checkpoint.
 pub fn ledger_of(model_dir: &Path) -> Result<Ledger, TrainError> {
-    let path = model_dir.join(LEDGER_FILE);
+    let path = ledger_path(model_dir);
     if taal_store::is_file(&path) {
         return Ok(Ledger::read(&path)?);
     }
@@ -208,8 +228,8 @@ fn facts_of(source: &DataSource, license: Option<&String>) -> Vec<DataSourceFact
 }
 
 /// Writes a model's ledger next to its weights.
-pub(crate) fn write(ledger: &Ledger, model_dir: &Path) -> Result<(), TrainError> {
-    let path = model_dir.join(layout::LEDGER_FILE);
+pub(crate) fn write(ledger: &Ledger, model: &Path) -> Result<(), TrainError> {
+    let path = ledger_path(model);
     // Of a process that was killed while it wrote one.
     taal_store::remove_leftovers_of(&path)?;
     Ok(ledger.write(&path)?)

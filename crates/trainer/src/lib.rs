@@ -67,7 +67,7 @@ pub use dry_run::{DryRun, InputSize, MemoryPlan, Row, RowToken, TimePlan, dry_ru
 pub use error::TrainError;
 pub use events::{Act, Event};
 pub use health::{HealthRecipe, HealthState};
-pub use ledger::{joined_ledger, ledger_of};
+pub use ledger::{joined_ledger, ledger_of, ledger_path};
 pub use objective::{Dpo, answer_log_probs};
 pub use optimizer::{AdamW, Muon, Optimizer, OptimizerKind};
 pub use precision::{

@@ -9,6 +9,9 @@ use super::Facts;
 use super::sources::{corpora, languages};
 use super::task::Task;
 
+/// Letters of a country's code (ISO 3166-1).
+const ISO_LETTERS: usize = 3;
+
 /// The front matter with its fences.
 pub(super) fn of(facts: &Facts<'_>) -> String {
     let mut yaml = String::from("---\n");
@@ -43,24 +46,43 @@ fn quoted(text: &str) -> String {
 
 fn emissions(facts: &Facts<'_>, totals: &LedgerTotals) -> String {
     let energy = facts.last().and_then(|entry| entry.report.as_ref()?.energy.as_ref());
-    let place = energy.map_or(String::new(), |energy| energy.grid.clone());
     let source = energy.map_or("estimated", |energy| energy.source.as_str());
-    let amount = Joule(totals.joules).watt_hours();
-    let training = if facts.ledger.entries.len() > 1 {
-        "pre-training and fine-tuning"
-    } else {
-        "pre-training"
+    let [amount, low, high] = [totals.joules, totals.low, totals.high].map(|joules| Joule(joules).watt_hours());
+    let (missing, training) = match (totals.unknown, totals.trainings) {
+        (0, 1) => (String::new(), "pre-training"),
+        (0, _) => (String::new(), "pre-training and fine-tuning"),
+        (unknown, all) => (
+            format!("; without {unknown} of {all} trainings, which are not known"),
+            if energy.is_some() {
+                "fine-tuning"
+            } else {
+                "pre-training"
+            },
+        ),
     };
-    let machine = facts.last().map_or("", |entry| entry.machine.as_str());
-    let note = format!("taal energy ({source}), {amount}");
-    format!(
-        "co2_eq_emissions:\n  emissions: {:.6}\n  source: {}\n  training_type: {}\n  geographical_location: {}\n  hardware_used: {}\n",
-        totals.co2e_g,
-        quoted(&note),
-        quoted(training),
-        quoted(&place),
-        quoted(machine)
-    )
+    let mut yaml = format!("co2_eq_emissions:\n  emissions: {}\n", grams(totals.co2e_g));
+    let mut line = |key: &str, value: &str| {
+        if !value.is_empty() {
+            let _ = writeln!(yaml, "  {key}: {}", quoted(value));
+        }
+    };
+    line(
+        "source",
+        &format!("taal energy ({source}), {amount} ({low} to {high}){missing}"),
+    );
+    line("training_type", training);
+    // The world, a number and a file are not places.
+    let is_country = |code: &&str| code.len() == ISO_LETTERS;
+    let place = energy.map(|energy| energy.grid.as_str()).filter(is_country);
+    line("geographical_location", place.unwrap_or_default());
+    line("hardware_used", facts.last().map_or("", |entry| entry.machine.as_str()));
+    yaml
+}
+
+/// Grams with so many decimals that a short training is not 0.
+fn grams(grams: f64) -> String {
+    let decimals = if grams > 0.0 && grams < 1e-3 { 12 } else { 6 };
+    format!("{grams:.decimals$}")
 }
 
 fn results(facts: &Facts<'_>, report: &Report, task: &str) -> String {

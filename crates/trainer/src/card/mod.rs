@@ -87,7 +87,7 @@ pub fn write_card(model_dir: &Path, name: &str, language: Language) -> Result<Wr
 }
 
 /// Writes the ledger and the card of a model that was made of those in other directories: an export has one source, a merge has its base and
-/// its adapter. A file of another program has its card next to it, under its own name with `.README.md` appended.
+/// its adapter. A file of another program has both next to it, under its own name with `.README.md` and `.ledger.json` appended.
 ///
 /// # Errors
 ///
@@ -107,13 +107,8 @@ pub fn write_card_of_export(
         config = config.or(config_of(source)?);
     }
     let text = text_of(&ledger, config.as_ref(), name, language);
-    let beside = |card: &str| {
-        let mut file = target.file_name().unwrap_or_default().to_owned();
-        file.push(".");
-        file.push(card);
-        target.with_file_name(file)
-    };
-    write_text(&text, beside)
+    ledger::write(&ledger, target)?;
+    write_text(&text, |card| ledger::beside(target, card))
 }
 
 /// Writes a card under the first of its names that is free or has a card that nobody has changed: `README.md`, `README.taal.md`,

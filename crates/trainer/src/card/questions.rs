@@ -209,9 +209,21 @@ fn known(text: &str) -> Option<&str> {
 }
 
 fn sources(facts: &Facts<'_>) -> Option<String> {
-    let data = facts.ledger.entries.iter().flat_map(|entry| &entry.data);
-    let words: Vec<String> = data.map(|source| source_words(facts, source)).collect();
-    (!words.is_empty()).then(|| words.join("; "))
+    let is_known = facts.ledger.entries.iter().any(|entry| !entry.data.is_empty());
+    let mut words: Vec<String> = Vec::new();
+    for entry in &facts.ledger.entries {
+        let of_entry: Vec<String> = match entry.data.is_empty() {
+            true => vec![format!("{}: {}", entry.name, facts.unknown())],
+            false => entry.data.iter().map(|source| source_words(facts, source)).collect(),
+        };
+        for source in of_entry {
+            // Trainings on the same text name it once.
+            if !words.contains(&source) {
+                words.push(source);
+            }
+        }
+    }
+    is_known.then(|| words.join("; "))
 }
 
 /// The energy of all trainings, with what is missing.
@@ -230,6 +242,8 @@ fn energy(facts: &Facts<'_>) -> Option<String> {
     let gases = facts.gases(totals.co2e_g);
     let missing = match (totals.unknown, facts.language) {
         (0, _) => String::new(),
+        (1, Language::English) => "; without 1 inherited training that is not known".to_string(),
+        (1, Language::Dutch) => "; zonder 1 geërfde training die niet bekend is".to_string(),
         (count, Language::English) => format!("; without {count} inherited trainings that are not known"),
         (count, Language::Dutch) => format!("; zonder {count} geërfde trainingen die niet bekend zijn"),
     };

@@ -200,7 +200,7 @@ pub(super) fn architecture(config: &TransformerConfig, facts: &Facts<'_>) -> Str
 
 fn model(facts: &Facts<'_>) -> String {
     let config = facts.config;
-    let tokenizer = facts.report().map(|report| report.tokenizer.clone());
+    let tokenizer = facts.report().map(|report| tokenizer_words(facts, &report.tokenizer));
     let tokenizer = tokenizer.filter(|words| !words.is_empty());
     let rows = [
         (
@@ -222,6 +222,34 @@ fn model(facts: &Facts<'_>) -> String {
         ),
     ];
     format!("## Model\n\n{}", table(facts, &rows))
+}
+
+/// The tokenizer's kind, or where it is from, without folders.
+fn tokenizer_words(facts: &Facts<'_>, words: &str) -> String {
+    let (of, name) = match words.strip_prefix("of ") {
+        Some(name) => (facts.say("of ", "van "), name),
+        None => ("", words),
+    };
+    let name = match name {
+        "the shards" => facts.say("the shards", "de shards"),
+        "the program" => facts.say("the program", "het programma"),
+        path => path
+            .trim_end_matches(['/', '\\'])
+            .rsplit(['/', '\\'])
+            .next()
+            .unwrap_or_default(),
+    };
+    format!("{of}{name}")
+}
+
+/// The machine in words.
+fn machine_words(facts: &Facts<'_>, machine: &str) -> String {
+    match facts.language {
+        Language::English => machine.to_string(),
+        Language::Dutch => machine
+            .replace("virtual machine, ", "virtuele machine, ")
+            .replace("unknown processor", "onbekende processor"),
+    }
 }
 
 fn data(facts: &Facts<'_>) -> String {
@@ -285,7 +313,7 @@ fn training(facts: &Facts<'_>) -> String {
     let positive = |value: f64, words: String| (value > 0.0).then_some(words);
     let entry = facts.last();
     let machine = entry
-        .map(|entry| entry.machine.clone())
+        .map(|entry| machine_words(facts, &entry.machine))
         .filter(|words| !words.is_empty());
     let rows = [
         (facts.say("steps", "stappen"), Some(steps)),
@@ -406,6 +434,8 @@ fn measured(facts: &Facts<'_>, figures: &EnergyFigures) -> String {
         ],
     );
     for note in &figures.notes {
+        // A sentence of another version has no translation.
+        let note = facts.language.meter_sentence(note).unwrap_or_else(|| note.clone());
         let _ = writeln!(text, "\n{}: {note}", facts.say("Note", "Let op"));
     }
     let parts: Vec<&str> = figures.source.split('+').collect();
@@ -572,6 +602,9 @@ fn limits(facts: &Facts<'_>) -> String {
             )
             .to_string(),
     );
+    if facts.report().is_none() {
+        return text;
+    }
     item(
         facts
             .say(

@@ -9,7 +9,7 @@ use taal_model::hugging_face::{self, Companions};
 use taal_model::{EncoderConfig, ModelSize, TransformerConfig};
 use taal_trainer::{
     EnergyOptions, Language, Outcome, RawRecipe, RecipeText, Report, Trainer, card_text, joined_ledger, ledger_of,
-    write_card, write_card_of_export,
+    ledger_path, write_card, write_card_of_export,
 };
 
 use crate::watchers::{Notes, StopAfter};
@@ -101,6 +101,18 @@ fn a_run_writes_its_card_and_ledger_and_resumes_next_to_them() {
     ] {
         assert!(card.contains(words), "{words}: {card}");
     }
+    assert!(
+        !card.contains("geographical_location"),
+        "the world is not a place: {card}"
+    );
+    let source = card
+        .lines()
+        .find(|line| line.starts_with("  source: "))
+        .expect("a source");
+    assert!(
+        source.contains(" to ") && source.contains("Wh)"),
+        "with its bounds: {source}"
+    );
     let folder = place.0.path().display().to_string();
     assert!(!card.contains(&folder), "a card names no folders of the machine");
     let found = ledger(&place.path("run/model"));
@@ -175,6 +187,23 @@ fn a_model_carries_the_trainings_that_it_started_from() {
     assert_eq!(joined.entries.len(), 3);
     let card = place.read("third/model/README.md");
     assert!(card.contains("| **in all** |") && card.contains("| base |"), "{card}");
+    assert!(
+        card.contains("training_type: \"pre-training and fine-tuning\""),
+        "{card}"
+    );
+    // All three read the same text, which is named once, and no folder is.
+    assert_eq!(
+        card.matches("| text.txt: CC0 1.0 |").count(),
+        3,
+        "two questions and 2(c): {card}"
+    );
+    let folder = place.0.path().display().to_string();
+    assert!(
+        card.contains("| tokenizer | of second |") && !card.contains(&folder),
+        "{card}"
+    );
+    let dutch = card_text(&place.path("third/model"), "third", Language::Dutch).expect("a card");
+    assert!(dutch.contains("| tokenizer | van second |"), "{dutch}");
     assert!(place.read("third/report.html").contains("3 trainings"));
 }
 
@@ -197,6 +226,20 @@ fn a_model_whose_training_is_not_known_says_so_in_every_sum() {
         "{card}"
     );
     assert!(card.contains("| foreign | not known | not known |"), "{card}");
+    // Nobody measured the pre-training, and the card does not claim it, nor its data.
+    for words in [
+        "training_type: \"fine-tuning\"",
+        "; without 1 of 2 trainings, which are not known\"",
+        "; without 1 inherited training that is not known",
+        "| 2(c) | data: type and provenance | foreign: not known; text.txt: CC0 1.0 |",
+    ] {
+        assert!(card.contains(words), "{words}: {card}");
+    }
+    let dutch = card_text(&place.path("tuned/model"), "tuned", Language::Dutch).expect("a card");
+    assert!(
+        dutch.contains("; zonder 1 geërfde training die niet bekend is"),
+        "{dutch}"
+    );
     let card = card_text(&foreign, "foreign", Language::English).expect("a card");
     assert!(card.contains("The training is not known"), "{card}");
     assert!(
@@ -207,6 +250,7 @@ fn a_model_whose_training_is_not_known_says_so_in_every_sum() {
         !card.contains("same recipe"),
         "what is not known is not promised: {card}"
     );
+    assert!(!card.contains("The losses are those"), "it has none: {card}");
 }
 
 #[test]
@@ -237,6 +281,7 @@ fn a_run_that_was_killed_has_the_energy_of_its_checkpoint() {
         "| steps | 4 of 4 |",
         "NLD (2023), 268 g CO2e/kWh, PUE 1.50",
         "text.txt: CC0 1.0",
+        "geographical_location: \"NLD\"",
     ] {
         assert!(card.contains(words), "{words}: {card}");
     }
@@ -265,6 +310,14 @@ fn an_export_has_the_card_of_its_model_and_dutch_cards_are_dutch() {
     let written = write_card_of_export(&[&place.path("run/model")], &file, "run", Language::English).expect("a card");
     assert_eq!(written.path, place.path("model.gguf.README.md"));
     assert!(place.read("model.gguf.README.md").contains("| steps | 4 of 4 |"));
+    // The trainings of a file are next to it, so a model that is made of it carries them.
+    assert_eq!(
+        place.read("model.gguf.ledger.json"),
+        place.read("run/model/ledger.json")
+    );
+    assert_eq!(ledger(&file), ledger(&place.path("run/model")));
+    let weights = place.path("run/model/model.safetensors");
+    assert_eq!(ledger_path(&weights), place.path("run/model/ledger.json"));
     std::fs::write(place.path("model.gguf.README.md"), "mine").expect("written");
     let written = write_card_of_export(&[&place.path("run/model")], &file, "run", Language::English).expect("a card");
     assert_eq!(written.path, place.path("model.gguf.README.taal.md"));
@@ -347,6 +400,27 @@ fn a_machine_with_a_sensor_is_not_said_to_have_none() {
         "{partly}"
     );
     assert!(!card(&found, "rapl+dram").contains("estimated is"));
+}
+
+#[test]
+fn a_dutch_card_says_in_dutch_what_sensors_missed() {
+    let place = Place::new();
+    done(place.trainer("run", |_| {}));
+    let mut found = ledger(&place.path("run/model"));
+    found.entries[0].machine = "virtual machine, unknown processor, 2 threads, 24 GiB".to_string();
+    let report = found.entries[0].report.as_mut().expect("figures");
+    report.energy.as_mut().expect("energy").notes =
+        vec!["package-0 could not be read (not there); its power so far stands in (3 times)".to_string()];
+    found.write(&place.path("run/model/ledger.json")).expect("written");
+    let card = |language| card_text(&place.path("run/model"), "run", language).expect("a card");
+    assert!(card(Language::English).contains("Note: package-0 could not be read (not there)"));
+    let dutch = card(Language::Dutch);
+    for words in [
+        "Let op: package-0 kon niet worden gelezen (niet aanwezig); het vermogen tot dan toe komt ervoor in de plaats (3 keer)",
+        "| machine | virtuele machine, onbekende processor, 2 threads, 24 GiB |",
+    ] {
+        assert!(dutch.contains(words), "{words}: {dutch}");
+    }
 }
 
 #[test]
