@@ -206,6 +206,10 @@ pub struct LossCost {
     pub seconds: f64,
     /// Joules until then.
     pub joules: f64,
+    /// Their lower bound.
+    pub low: f64,
+    /// Their upper bound.
+    pub high: f64,
     /// The loss of that evaluation.
     pub val_loss: f64,
 }
@@ -213,10 +217,13 @@ pub struct LossCost {
 /// What it took until the validation loss was at most `target`; none if it never was. The energy of a step is in its record, that of the
 /// evaluation with it.
 pub fn cost_of_loss(records: &[StepRecord], target: f64) -> Option<LossCost> {
-    let mut joules = 0.0;
+    let [mut low, mut joules, mut high] = [0.0; 3];
     let mut found = None;
     for record in records {
-        joules += record.energy_j.unwrap_or(0.0);
+        let of_step = record.energy_j.unwrap_or(0.0);
+        joules += of_step;
+        low += record.energy_low_j.unwrap_or(of_step);
+        high += record.energy_high_j.unwrap_or(of_step);
         if let Some(val_loss) = record.val_loss.filter(|loss| *loss <= target) {
             found = Some((record, val_loss));
             break;
@@ -227,6 +234,8 @@ pub fn cost_of_loss(records: &[StepRecord], target: f64) -> Option<LossCost> {
         step: record.step,
         seconds: record.wall_s?,
         joules,
+        low,
+        high,
         val_loss,
     })
 }

@@ -1,5 +1,6 @@
 //! `taal bench green`: variants of a recipe, their time, energy and loss.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde::Serialize;
@@ -32,8 +33,12 @@ struct Contestant {
     about: String,
     #[serde(flatten)]
     cost: LossCost,
+    /// Where the joules come from.
+    source: String,
     /// With the trainings that it started from.
     joules_with_inherited: f64,
+    low_with_inherited: f64,
+    high_with_inherited: f64,
 }
 
 /// Trains the variants, one process each, and compares them.
@@ -146,13 +151,18 @@ fn contest(runner: &Runner<'_>, base: &Path, steps: u64, found: &mut Green) -> R
         let Some(cost) = cost_of_loss(records, loss) else {
             continue;
         };
-        let own = report.energy.as_ref().map_or(0.0, |energy| energy.joules);
-        let inherited = report.ledger.as_ref().map_or(0.0, |totals| totals.joules - own);
+        let own = report.energy.clone().unwrap_or_default();
+        let [low, joules, high] = report.ledger.as_ref().map_or([0.0; 3], |totals| {
+            [totals.low - own.low, totals.joules - own.joules, totals.high - own.high]
+        });
         found.contest.push(Contestant {
             name: contestant.name.to_string(),
             about: contestant.about.to_string(),
             cost,
-            joules_with_inherited: cost.joules + inherited,
+            source: own.source,
+            joules_with_inherited: cost.joules + joules,
+            low_with_inherited: cost.low + low,
+            high_with_inherited: cost.high + high,
         });
     }
     Ok(())
@@ -163,34 +173,41 @@ fn table(found: &Green) -> String {
         "{}\n\n{:<20}{:>9}{:>10}{:>11}{:>24}{:>10}  {}\n",
         found.recipe, "variant", "steps", "time", "energy", "bounds", "loss", "front"
     );
+    let energy = |joules: f64| Joule(joules).watt_hours().to_string();
+    let bounds = |low: f64, high: f64| format!("{} to {}", energy(low), energy(high));
     for one in &found.variants {
-        let energy = |joules: f64| Joule(joules).watt_hours().to_string();
         text.push_str(&format!(
             "{:<20}{:>9}{:>10}{:>11}{:>24}{:>10.4}  {}\n",
             one.name,
             terminal::grouped(one.steps),
             format!("{:.1} s", one.seconds),
             energy(one.joules),
-            format!("{} to {}", energy(one.low), energy(one.high)),
+            bounds(one.low, one.high),
             one.val_loss,
             if one.is_on_front { "yes" } else { "" }
         ));
     }
-    let sources: Vec<&str> = found.variants.iter().map(|one| one.source.as_str()).collect();
-    text.push_str(&format!("source: {}\n", sources.first().copied().unwrap_or("none")));
+    let of_variants = found.variants.iter().map(|one| one.source.as_str());
+    let sources: BTreeSet<&str> = of_variants
+        .chain(found.contest.iter().map(|one| one.source.as_str()))
+        .collect();
+    let sources: Vec<&str> = sources.into_iter().collect();
+    text.push_str(&format!("source: {}\n", sources.join(", ")));
     if let Some(loss) = found.contest_loss {
         text.push_str(&format!(
-            "\nto a loss of {loss:.4} on names\n{:<20}{:>9}{:>10}{:>11}{:>24}\n",
-            "model", "steps", "time", "energy", "with what it inherits"
+            "\nto a loss of {loss:.4} on names\n{:<20}{:>9}{:>10}{:>11}{:>24}{:>23}{:>24}\n",
+            "model", "steps", "time", "energy", "bounds", "with what it inherits", "bounds"
         ));
         for one in &found.contest {
             text.push_str(&format!(
-                "{:<20}{:>9}{:>10}{:>11}{:>24}\n",
+                "{:<20}{:>9}{:>10}{:>11}{:>24}{:>23}{:>24}\n",
                 one.name,
                 terminal::grouped(one.cost.step),
                 format!("{:.1} s", one.cost.seconds),
-                Joule(one.cost.joules).watt_hours().to_string(),
-                Joule(one.joules_with_inherited).watt_hours().to_string()
+                energy(one.cost.joules),
+                bounds(one.cost.low, one.cost.high),
+                energy(one.joules_with_inherited),
+                bounds(one.low_with_inherited, one.high_with_inherited)
             ));
         }
     }

@@ -90,6 +90,8 @@ fn the_cost_of_a_loss_is_what_was_spent_until_the_evaluation_that_reached_it() {
         val_loss,
         wall_s: Some(step as f64 * 2.0),
         energy_j: (step != 2).then_some(10.0),
+        energy_low_j: (step != 2).then_some(4.0),
+        energy_high_j: (step != 2).then_some(25.0),
         ..StepRecord::default()
     };
     let records = [
@@ -104,6 +106,7 @@ fn the_cost_of_a_loss_is_what_was_spent_until_the_evaluation_that_reached_it() {
         (cost.step, cost.seconds, cost.joules, cost.val_loss),
         (4, 8.0, 30.0, 1.5)
     );
+    assert_eq!((cost.low, cost.high), (12.0, 75.0), "with its bounds");
     assert_eq!(cost_of_loss(&records, 1.0), None);
     let other = vec![record(1, Some(1.8)), record(2, Some(1.7))];
     assert_eq!(common_loss(&[records.to_vec(), other]), Some(1.7));
