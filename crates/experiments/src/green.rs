@@ -41,6 +41,9 @@ impl Variant {
     }
 }
 
+/// The variant that differs from the recipe only if its loss stops falling.
+const EARLY_STOP: &str = "early-stop";
+
 /// The steps and the batch of the recipe that is varied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Scale {
@@ -70,7 +73,7 @@ pub fn variants(scale: Scale) -> Vec<Variant> {
             &["train.optimizer=adamw", "train.lr=0.003"],
         ),
         Variant::new(
-            "early-stop",
+            EARLY_STOP,
             "stop after two evaluations without gain",
             &["train.patience=2"],
         ),
@@ -154,6 +157,9 @@ pub struct VariantFigures {
     pub source: String,
     /// The lowest validation loss in nats per token.
     pub val_loss: f64,
+    /// Whether it was the recipe's own training once more, because it had no reason to stop early. Its time and energy differ from the
+    /// first one's only as the machine's speed does, so it is not compared.
+    pub is_repeat: bool,
     /// Whether no other variant is better.
     pub is_on_front: bool,
 }
@@ -172,6 +178,7 @@ impl VariantFigures {
             high: energy.high,
             source: energy.source.clone(),
             val_loss: report.best_val_loss?,
+            is_repeat: variant.name == EARLY_STOP && report.steps == report.planned_steps,
             is_on_front: false,
         })
     }
@@ -191,7 +198,8 @@ impl VariantFigures {
 pub fn compare(mut figures: Vec<VariantFigures>) -> Vec<VariantFigures> {
     let all = figures.clone();
     for one in &mut figures {
-        one.is_on_front = !all.iter().any(|other| other.dominates(one));
+        let mut others = all.iter().filter(|other| !other.is_repeat);
+        one.is_on_front = !one.is_repeat && !others.any(|other| other.dominates(one));
     }
     figures.sort_by(|a, b| a.joules.total_cmp(&b.joules));
     figures

@@ -184,7 +184,11 @@ fn table(found: &Green) -> String {
             energy(one.joules),
             bounds(one.low, one.high),
             one.val_loss,
-            if one.is_on_front { "yes" } else { "" }
+            match (one.is_on_front, one.is_repeat) {
+                (true, _) => "yes",
+                (false, true) => "did not stop: default once more",
+                (false, false) => "",
+            }
         ));
     }
     let of_variants = found.variants.iter().map(|one| one.source.as_str());
@@ -225,7 +229,7 @@ fn chart(found: &Green) -> String {
         title: "Validation loss by energy of each variant",
         x_label: "energy (Wh)",
         y_label: "validation loss (nats per token)",
-        points: found.variants.iter().map(point).collect(),
+        points: found.variants.iter().filter(|one| !one.is_repeat).map(point).collect(),
     };
     chart.to_svg()
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use taal_experiments::green::{Scale, VariantFigures, common_loss, compare, contestants, cost_of_loss, variants};
-use taal_metrics::StepRecord;
+use taal_metrics::{EnergyFigures, Report, StepRecord};
 use taal_trainer::{RecipeText, resolve};
 
 const SCALE: Scale = Scale {
@@ -22,6 +22,7 @@ fn figures(name: &str, seconds: f64, joules: f64, val_loss: f64) -> VariantFigur
         high: joules,
         source: "estimated".to_string(),
         val_loss,
+        is_repeat: false,
         is_on_front: false,
     }
 }
@@ -42,6 +43,38 @@ fn the_front_is_what_no_other_beats_in_time_energy_and_loss() {
         .collect();
     assert_eq!(front, ["short", "slow", "default"]);
     assert!(found.windows(2).all(|pair| pair[0].joules <= pair[1].joules));
+}
+
+#[test]
+fn an_early_stop_that_never_came_is_the_recipe_once_more_and_is_not_compared() {
+    let figures_of = |name: &str, steps: u64, wall_s: f64| {
+        let variant = variants(SCALE)
+            .into_iter()
+            .find(|it| it.name == name)
+            .expect("a variant");
+        let report = Report {
+            steps,
+            planned_steps: 1000,
+            wall_s,
+            best_val_loss: Some(1.5),
+            energy: Some(EnergyFigures {
+                joules: 10.0 * wall_s,
+                ..EnergyFigures::default()
+            }),
+            ..Report::default()
+        };
+        VariantFigures::of(&variant, &report).expect("figures")
+    };
+    let front = |early_steps: u64| {
+        let found = compare(vec![
+            figures_of("default", 1000, 10.0),
+            figures_of("early-stop", early_steps, 9.0),
+        ]);
+        let front = found.iter().filter(|one| one.is_on_front).map(|one| one.name.clone());
+        (front.collect::<Vec<_>>(), found.iter().any(|one| one.is_repeat))
+    };
+    assert_eq!(front(1000), (vec!["default".to_string()], true));
+    assert_eq!(front(900), (vec!["early-stop".to_string()], false));
 }
 
 #[test]
