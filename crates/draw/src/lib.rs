@@ -33,6 +33,7 @@
 mod chart;
 mod compare;
 mod curves;
+mod labels;
 mod layers;
 mod lines;
 mod map;

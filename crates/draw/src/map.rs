@@ -2,6 +2,7 @@
 
 use taal_metrics::Projection;
 
+use crate::labels::{Label, LabelStyle, Room};
 use crate::numbers::AxisNumbers;
 use crate::page::PICTURE_STYLE;
 use crate::texts::fill;
@@ -11,14 +12,14 @@ use crate::{Language, Page, escape};
 const TITLE_HEIGHT: f64 = 62.0;
 const DOT_RADIUS: f64 = 4.5;
 const FONT_SIZE: f64 = 15.0;
+const STYLE: LabelStyle = LabelStyle {
+    font_size: FONT_SIZE,
+    dot_radius: DOT_RADIUS,
+};
 /// Longer names are cut in the drawing and whole in the table.
 const MAX_LABEL_CHARS: usize = 36;
-/// How far a name may be from its dot; from the second on, a line leads to it.
-const DISTANCES: [f64; 5] = [8.0, 22.0, 40.0, 64.0, 92.0];
 /// About how far apart the numbers of an axis are.
 const TICK_DISTANCE: f64 = 115.0;
-/// The gap between a name and the line that leads to it.
-const LEADER_GAP: f64 = 3.0;
 
 /// A drawing, in units of its own.
 #[derive(Debug, Clone, Copy)]
@@ -415,53 +416,14 @@ fn ticks(low: f64, high: f64, wanted: f64) -> Vec<f64> {
     (first..=last).take(32).map(|count| count as f64 * step).collect()
 }
 
-/// A rectangle of the drawing.
-#[derive(Debug, Clone, Copy)]
-struct Area {
-    left: f64,
-    top: f64,
-    right: f64,
-    bottom: f64,
-}
-
-impl Area {
-    fn around([x, y]: [f64; 2], reach: f64) -> Self {
-        Self {
-            left: x - reach,
-            top: y - reach,
-            right: x + reach,
-            bottom: y + reach,
-        }
-    }
-
-    fn overlaps(&self, other: &Self) -> bool {
-        self.left < other.right && other.left < self.right && self.top < other.bottom && other.top < self.bottom
-    }
-
-    fn is_inside(&self, [left, top, right, bottom]: [f64; 4]) -> bool {
-        self.left >= left + 2.0 && self.right <= right - 2.0 && self.top >= top + 2.0 && self.bottom <= bottom - 2.0
-    }
-}
-
-/// A name or number in the drawing.
-struct Label {
-    text: String,
-    area: Area,
-    /// The position of the side that faces its dot, or of its middle, whatever the width of the font.
-    x: f64,
-    anchor: &'static str,
-    /// The end of the line from its dot, if it is apart from it.
-    leader: Option<[f64; 2]>,
-}
-
 /// A label for every point that has room for one, and which points have a number because not every name has room.
 fn labels_of(canvas: &Canvas, dots: &[[f64; 2]], names: &[String]) -> (Vec<Option<Label>>, Vec<usize>) {
-    let mut room = Room::new(canvas, dots);
+    let mut room = Room::new(canvas.frame(), STYLE, dots);
     let mut labels: Vec<Option<Label>> = (0..dots.len()).map(|index| room.place(index, &names[index])).collect();
     let without: Vec<usize> = (0..dots.len()).filter(|index| labels[*index].is_none()).collect();
     let numbered: Vec<usize> = match canvas.labels {
         Labels::Numbers if !without.is_empty() => {
-            room = Room::new(canvas, dots);
+            room = Room::new(canvas.frame(), STYLE, dots);
             (0..dots.len()).collect()
         }
         Labels::Names => Vec::new(),
@@ -471,108 +433,6 @@ fn labels_of(canvas: &Canvas, dots: &[[f64; 2]], names: &[String]) -> (Vec<Optio
         labels[index] = room.place(index, &(index + 1).to_string());
     }
     (labels, numbered)
-}
-
-/// What labels may not cover.
-struct Room<'a> {
-    canvas: &'a Canvas,
-    dots: &'a [[f64; 2]],
-    /// Areas of the dots, in their order, then of labels and lines.
-    taken: Vec<Area>,
-}
-
-impl<'a> Room<'a> {
-    fn new(canvas: &'a Canvas, dots: &'a [[f64; 2]]) -> Self {
-        let taken = dots.iter().map(|dot| Area::around(*dot, DOT_RADIUS + 1.0)).collect();
-        Self { canvas, dots, taken }
-    }
-
-    /// Places a label that covers no dot, no earlier label and no line; none if there is no such place.
-    fn place(&mut self, index: usize, text: &str) -> Option<Label> {
-        let dot = self.dots[index];
-        let found = candidates(dot, text).find(|label| {
-            let is_free = |area: &Area, own: bool| {
-                let blocks = |(other, taken): (usize, &Area)| !(own && other == index) && taken.overlaps(area);
-                !self.taken.iter().enumerate().any(blocks)
-            };
-            let line = leader_areas(dot, label.leader);
-            label.area.is_inside(self.canvas.frame())
-                && is_free(&label.area, false)
-                && line.iter().all(|area| is_free(area, true))
-        });
-        if let Some(label) = &found {
-            self.taken.push(label.area);
-            self.taken.extend(leader_areas(dot, label.leader));
-        }
-        found
-    }
-}
-
-/// Places around a dot, the best first: right, left, above, below, then the corners; near, then further away.
-fn candidates([x, y]: [f64; 2], text: &str) -> impl Iterator<Item = Label> {
-    const SIDES: [[f64; 2]; 8] = [
-        [1.0, 0.0],
-        [-1.0, 0.0],
-        [0.0, -1.0],
-        [0.0, 1.0],
-        [0.7, -0.7],
-        [0.7, 0.7],
-        [-0.7, -0.7],
-        [-0.7, 0.7],
-    ];
-    let width = text_width(text);
-    let height = 1.2 * FONT_SIZE;
-    DISTANCES.into_iter().enumerate().flat_map(move |(round, distance)| {
-        SIDES.into_iter().map(move |[across, down]| {
-            let near = [x + across * distance, y + down * distance];
-            let (anchor, before) = match across {
-                a if a > 0.0 => ("start", 0.0),
-                a if a < 0.0 => ("end", width),
-                _ => ("middle", width / 2.0),
-            };
-            let left = near[0] - before;
-            let top = near[1] - height * (1.0 - down) / 2.0;
-            let area = Area {
-                left,
-                top,
-                right: left + width,
-                bottom: top + height,
-            };
-            let end = 1.0 - LEADER_GAP / distance;
-            let leader = (round > 0).then_some([x + across * distance * end, y + down * distance * end]);
-            Label {
-                text: text.to_owned(),
-                area,
-                x: near[0],
-                anchor,
-                leader,
-            }
-        })
-    })
-}
-
-/// A line as small squares along it.
-fn leader_areas(from: [f64; 2], to: Option<[f64; 2]>) -> Vec<Area> {
-    let Some(to) = to else { return Vec::new() };
-    let along = |part: f64| [0, 1].map(|axis| from[axis] + part * (to[axis] - from[axis]));
-    let steps = ((to[0] - from[0]).hypot(to[1] - from[1]) / 4.0).ceil().max(1.0) as u32;
-    (1..steps)
-        .map(|step| Area::around(along(f64::from(step) / f64::from(steps)), 1.5))
-        .collect()
-}
-
-/// About how wide a name is; rather too much, because fonts differ.
-fn text_width(text: &str) -> f64 {
-    let width = |character: char| match character {
-        'i' | 'j' | 'l' | 't' | 'f' | 'r' | 'I' | '.' | ',' | ':' | ';' | '\'' | '!' | '|' | ' ' | '-' | '(' | ')' => {
-            0.42
-        }
-        'm' | 'w' | 'M' | 'W' | '@' | '%' => 1.0,
-        c if c.is_ascii_uppercase() => 0.74,
-        c if (c as u32) < 0x1100 => 0.62,
-        _ => 1.05,
-    };
-    FONT_SIZE * text.chars().map(width).sum::<f64>() + 2.0
 }
 
 fn shortened(label: &str) -> String {

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::curves::{axis, drawable};
+use crate::labels::{Label, LabelStyle, Room};
 use crate::page::PICTURE_STYLE;
 use crate::{Language, escape};
 
@@ -13,6 +14,7 @@ const RIGHT: f64 = 40.0;
 const TOP: f64 = 30.0;
 const BOTTOM: f64 = 80.0;
 const FONT_SIZE: f64 = 20.0;
+const DOT_RADIUS: f64 = 7.0;
 /// Numbers along an axis.
 const TICKS: usize = 5;
 
@@ -92,6 +94,7 @@ impl Scatter<'_> {
         }
         let mut front: Vec<&&ScatterPoint> = points.iter().filter(|point| point.is_on_front).collect();
         front.sort_by(|a, b| a.x.total_cmp(&b.x));
+        let place = |point: &ScatterPoint| [x(point.x), y(point.y)];
         let line: Vec<String> = front
             .iter()
             .map(|point| format!("{:.1},{:.1}", x(point.x), y(point.y)))
@@ -101,8 +104,17 @@ impl Scatter<'_> {
             "<polyline class=\"smooth-line\" fill=\"none\" stroke-width=\"3\" points=\"{}\"/>",
             line.join(" ")
         );
-        for point in points {
-            svg.push_str(&named_dot(point, x(point.x), y(point.y)));
+        let dots: Vec<[f64; 2]> = points.iter().map(|point| place(point)).collect();
+        let style = LabelStyle {
+            font_size: FONT_SIZE,
+            dot_radius: DOT_RADIUS,
+        };
+        let mut room = Room::new([LEFT, TOP, LEFT + width, TOP + height], style, &dots);
+        for pair in front.windows(2) {
+            room.take_line(place(pair[0]), place(pair[1]));
+        }
+        for (index, point) in points.iter().enumerate() {
+            svg.push_str(&named_dot(point, dots[index], room.place(index, &point.name)));
         }
         let (x_label, y_label) = (escape(self.x_label), escape(self.y_label));
         let (middle_x, middle_y) = (LEFT + width / 2.0, TOP + height / 2.0);
@@ -117,21 +129,27 @@ impl Scatter<'_> {
     }
 }
 
-/// A dot with its name on the side that has room.
-fn named_dot(point: &ScatterPoint, x: f64, y: f64) -> String {
+/// A dot with its name, which stands beside it where nothing has room for it.
+fn named_dot(point: &ScatterPoint, [x, y]: [f64; 2], label: Option<Label>) -> String {
     let class = if point.is_on_front { "smooth" } else { "validation" };
-    let (anchor, shift) = if x > WIDTH * 0.6 {
-        ("end", -12.0)
-    } else {
-        ("start", 12.0)
+    let mut svg = format!("<circle class=\"{class}-fill\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"{DOT_RADIUS}\"/>\n");
+    let (at, anchor) = match &label {
+        Some(label) => ([label.x, label.area.bottom - 0.28 * FONT_SIZE], label.anchor),
+        None if x > WIDTH * 0.6 => ([x - 12.0, y - 10.0], "end"),
+        None => ([x + 12.0, y - 10.0], "start"),
     };
-    format!(
-        "<circle class=\"{class}-fill\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"7\"/>\n\
-         <text class=\"text-fill\" x=\"{:.1}\" y=\"{:.1}\" font-size=\"{FONT_SIZE}\" text-anchor=\"{anchor}\">{}</text>\n",
-        x + shift,
-        y - 10.0,
+    if let Some([end_x, end_y]) = label.and_then(|label| label.leader) {
+        svg.push_str(&format!(
+            "<line class=\"leader\" stroke-width=\"1.5\" x1=\"{x:.1}\" y1=\"{y:.1}\" x2=\"{end_x:.1}\" y2=\"{end_y:.1}\"/>\n"
+        ));
+    }
+    svg.push_str(&format!(
+        "<text class=\"text-fill\" x=\"{:.1}\" y=\"{:.1}\" font-size=\"{FONT_SIZE}\" text-anchor=\"{anchor}\">{}</text>\n",
+        at[0],
+        at[1],
         escape(&point.name)
-    )
+    ));
+    svg
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use taal_experiments::green::{Scale, VariantFigures, common_loss, compare, contestants, cost_of_loss, variants};
-use taal_metrics::{EnergyFigures, Report, StepRecord};
+use taal_metrics::energy::EnergyFigures;
+use taal_metrics::{Report, StepRecord};
 use taal_trainer::{RecipeText, resolve};
 
 const SCALE: Scale = Scale {
