@@ -187,4 +187,35 @@ mod tests {
         };
         assert!(empty.to_svg().starts_with("<svg"));
     }
+
+    #[test]
+    fn names_of_points_that_are_close_stand_in_different_places() {
+        let point = |name: &str, x: f64| ScatterPoint {
+            name: name.to_owned(),
+            x,
+            y: 1.0,
+            is_on_front: false,
+        };
+        let chart = Scatter {
+            title: "close",
+            x_label: "x",
+            y_label: "y",
+            points: vec![point("default", 5.0), point("one-thread", 5.01), point("far", 9.0)],
+        };
+        let svg = chart.to_svg();
+        let place = |name: &str| {
+            let line = svg.lines().find(|line| line.contains(&format!(">{name}<")));
+            let line = line.unwrap_or_else(|| panic!("{name}"));
+            let value = |key: &str| {
+                line.split(&format!(" {key}=\""))
+                    .nth(1)
+                    .and_then(|rest| rest.split('"').next())
+            };
+            let number = |key: &str| value(key).and_then(|it| it.parse::<f64>().ok()).unwrap_or_default();
+            (number("x"), number("y"), value("text-anchor").map(str::to_owned))
+        };
+        let (default, other) = (place("default"), place("one-thread"));
+        let is_apart = (default.1 - other.1).abs() >= FONT_SIZE || default.2 != other.2;
+        assert!(is_apart, "{default:?}, {other:?}");
+    }
 }
