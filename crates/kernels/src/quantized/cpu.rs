@@ -31,6 +31,8 @@ mod floats256;
     reason = "an iterator's closure is compiled without the instructions of its function"
 )]
 mod floats512;
+#[cfg(target_arch = "x86_64")]
+mod kinds;
 mod panel;
 
 /// Columns of the result that a task computes at most.
@@ -96,7 +98,7 @@ impl Instructions {
     fn columns(self) -> usize {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Self::AvxVnni | Self::Avx2 => avx2::HALF,
+            Self::AvxVnni | Self::Avx2 => kinds::HALF,
             _ => COLUMNS,
         }
     }

@@ -2,39 +2,15 @@
 
 use std::arch::x86_64::*;
 
+use super::kinds::{HALF, Q4_0, Q4K, Q5K, Q6K, Q8_0, for_kind, has_minimum, kind, scales};
 use super::panel::{Line, MINIMUM, SCALE, SECOND_SCALE, STRIDE};
 use super::{COLUMNS, ROWS};
 use crate::quantized::Matrix;
 use crate::quantized::activations::Activations;
 use crate::quantized::blocks::{BLOCK, WeightType, q4k_scales};
 
-/// Columns of a panel, half of those that a line has room for.
-pub(super) const HALF: usize = COLUMNS / 2;
-
 /// Rows of a tile.
 pub(super) const AT_ONCE: usize = 4;
-
-/// The types as constants of functions.
-pub(super) const Q8_0: u8 = 0;
-pub(super) const Q4_0: u8 = 1;
-pub(super) const Q4K: u8 = 2;
-pub(super) const Q5K: u8 = 3;
-pub(super) const Q6K: u8 = 4;
-
-pub(super) const fn kind(kind: u8) -> WeightType {
-    match kind {
-        Q8_0 => WeightType::Q8_0,
-        Q4_0 => WeightType::Q4_0,
-        Q4K => WeightType::Q4K,
-        Q5K => WeightType::Q5K,
-        _ => WeightType::Q6K,
-    }
-}
-
-/// Whether blocks of a type have a minimum that is subtracted.
-pub(super) const fn has_minimum(kind: u8) -> bool {
-    matches!(kind, Q4K | Q5K)
-}
 
 pub(super) fn is_present() -> bool {
     is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
@@ -48,20 +24,6 @@ pub(super) const fn added(kind: WeightType) -> i32 {
         WeightType::Q6K => 32,
         _ => 0,
     }
-}
-
-/// Calls a function for a type as a constant, and for another constant where one is given.
-macro_rules! for_kind {
-    ($function:ident $(::$constant:ident)?, $weight:expr, $arguments:tt) => {
-        match $weight.kind {
-            WeightType::Q8_0 => $function::<{ Q8_0 } $(, $constant)?> $arguments,
-            WeightType::Q4_0 => $function::<{ Q4_0 } $(, $constant)?> $arguments,
-            WeightType::Q4K => $function::<{ Q4K } $(, $constant)?> $arguments,
-            WeightType::Q5K => $function::<{ Q5K } $(, $constant)?> $arguments,
-            WeightType::Q6K => $function::<{ Q6K } $(, $constant)?> $arguments,
-            other => unreachable!("{other} has no integers"),
-        }
-    };
 }
 
 /// Calls a function for a type and a number of rows, as constants.
@@ -184,7 +146,7 @@ macro_rules! products {
     };
 }
 
-pub(super) use {for_kind, for_kind_and_rows, for_rows, products};
+pub(super) use {for_kind_and_rows, for_rows, products};
 
 /// Unpacks some columns, from the first and how many; where `IS_ADDED`, with what is [`added`] to the integers of the type.
 pub(super) fn pack<const IS_ADDED: bool>(weight: Matrix<'_>, [first, columns]: [usize; 2], panel: &mut [Line]) {
@@ -192,7 +154,7 @@ pub(super) fn pack<const IS_ADDED: bool>(weight: Matrix<'_>, [first, columns]: [
     // A column past the end is the last one again and is not used.
     let lines = std::array::from_fn(|i| weight.row(first + i.min(columns - 1)).as_ptr());
     // SAFETY: this function is only chosen where `is_present`; the rows and the panel are as long as the sizes say.
-    unsafe { for_kind!(pack_lines::IS_ADDED, weight, (weight, lines, panel.as_mut_ptr())) }
+    unsafe { for_kind!(pack_lines::IS_ADDED, weight.kind, (weight, lines, panel.as_mut_ptr())) }
 }
 
 /// # Safety
@@ -284,40 +246,7 @@ unsafe fn pack_lines<const KIND: u8, const IS_ADDED: bool>(
     }
 }
 
-/// The scales and minima of one block of one column, for all its parts.
-///
-/// # Safety
-///
-/// `block` is a whole block of the type, and `out` has the lines of its parts.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn scales<const KIND: u8>(block: *const u8, out: *mut Line, column: usize) {
-    // SAFETY: the caller's promise; the offsets are those of the layouts.
-    unsafe {
-        match KIND {
-            Q8_0 | Q4_0 => (*out.add(SCALE)).0[column] = half(block).to_bits(),
-            Q4K | Q5K => {
-                let (scale, least) = (half(block), half(block.add(2)));
-                let packed = std::slice::from_raw_parts(block.add(4), 12);
-                for index in 0..8 {
-                    let (part_scale, part_least) = q4k_scales(packed, index);
-                    let out = out.add(index * STRIDE);
-                    (*out.add(SCALE)).0[column] = (scale * f32::from(part_scale)).to_bits();
-                    (*out.add(MINIMUM)).0[column] = (least * f32::from(part_least)).to_bits();
-                }
-            }
-            _ => {
-                let scale = half(block.add(208));
-                for index in 0..8 {
-                    let parts = block.add(192 + index / 4 * 8 + index % 4 * 2).cast::<i8>();
-                    let out = out.add(index * STRIDE);
-                    (*out.add(SCALE)).0[column] = (scale * f32::from(*parts)).to_bits();
-                    (*out.add(SECOND_SCALE)).0[column] = (scale * f32::from(*parts.add(1))).to_bits();
-                }
-            }
-        }
-    }
-}
+scales!("avx2,fma,f16c");
 
 /// 32 bytes of each line from `at`: a vector per four bytes, a lane per line.
 ///

@@ -2,7 +2,8 @@
 
 use std::arch::x86_64::*;
 
-use super::avx2::{self, Q4_0, Q4K, Q5K, Q6K, Q8_0, for_kind, for_kind_and_rows, for_rows, has_minimum, kind};
+use super::avx2::{self, for_kind_and_rows, for_rows};
+use super::kinds::{Q4_0, Q4K, Q5K, Q6K, Q8_0, for_kind, has_minimum, kind};
 use super::panel::{Line, MINIMUM, SCALE, SECOND_SCALE, STRIDE};
 use super::{COLUMNS, ROWS};
 use crate::quantized::Matrix;
@@ -23,7 +24,7 @@ pub(super) fn pack(weight: Matrix<'_>, [first, columns]: [usize; 2], panel: &mut
     // A column past the end is the last one again and is not used.
     let lines = std::array::from_fn(|i| weight.row(first + i.min(columns - 1)).as_ptr());
     // SAFETY: this function is only chosen where `is_present`; the rows and the panel are as long as the sizes say.
-    unsafe { for_kind!(pack_lines, weight, (weight, lines, panel.as_mut_ptr())) }
+    unsafe { for_kind!(pack_lines, weight.kind, (weight, lines, panel.as_mut_ptr())) }
 }
 
 /// # Safety

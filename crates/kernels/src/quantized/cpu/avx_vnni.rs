@@ -2,7 +2,8 @@
 
 use std::arch::x86_64::*;
 
-use super::avx2::{self, AT_ONCE, Q4_0, Q4K, Q5K, Q6K, Q8_0, for_kind_and_rows, for_rows, has_minimum, products};
+use super::avx2::{self, AT_ONCE, for_kind_and_rows, for_rows, products};
+use super::kinds::{Q4_0, Q4K, Q5K, Q6K, Q8_0, has_minimum};
 use super::panel::{Line, MINIMUM, SCALE, SECOND_SCALE, STRIDE};
 use super::{COLUMNS, ROWS};
 use crate::quantized::activations::Activations;
