@@ -16,7 +16,7 @@ pub fn kernel_set(device: &Device) -> String {
         return "gpu".to_owned();
     }
     let mut parts = vec![std::env::consts::ARCH];
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     parts.extend(instructions());
     parts.join(" ")
 }
@@ -44,4 +44,10 @@ fn instructions() -> impl Iterator<Item = &'static str> {
     all.into_iter()
         .filter(|(_, is_present)| *is_present)
         .map(|(name, _)| name)
+}
+
+/// The instructions that `quantized` and the crate `pulp` look for.
+#[cfg(target_arch = "aarch64")]
+fn instructions() -> Option<&'static str> {
+    std::arch::is_aarch64_feature_detected!("neon").then_some("neon")
 }

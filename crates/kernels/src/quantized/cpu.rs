@@ -31,8 +31,13 @@ mod floats256;
     reason = "an iterator's closure is compiled without the instructions of its function"
 )]
 mod floats512;
-#[cfg(target_arch = "x86_64")]
+#[cfg(target_arch = "aarch64")]
+mod floats_neon;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod kinds;
+#[cfg(target_arch = "aarch64")]
+#[expect(clippy::needless_range_loop, reason = "the same loops as in the other sets")]
+mod neon;
 mod panel;
 
 /// Columns of the result that a task computes at most.
@@ -59,7 +64,10 @@ pub(super) enum Instructions {
     /// `vpmaddubsw` on 32 bytes.
     #[cfg(target_arch = "x86_64")]
     Avx2,
-    /// What the compiler makes of the plain loops: NEON on Arm.
+    /// `smlal` on 16 bytes.
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+    /// What the compiler makes of the plain loops.
     Portable,
 }
 
@@ -78,6 +86,10 @@ impl Instructions {
                 return Self::Avx2;
             }
         }
+        #[cfg(target_arch = "aarch64")]
+        if neon::is_present() {
+            return Self::Neon;
+        }
         Self::Portable
     }
 
@@ -91,6 +103,8 @@ impl Instructions {
             all.extend(avx_vnni::is_present().then_some(Self::AvxVnni));
             all.extend(avx512::is_present().then_some(Self::Avx512Vnni));
         }
+        #[cfg(target_arch = "aarch64")]
+        all.extend(neon::is_present().then_some(Self::Neon));
         all
     }
 
@@ -99,6 +113,8 @@ impl Instructions {
         match self {
             #[cfg(target_arch = "x86_64")]
             Self::AvxVnni | Self::Avx2 => kinds::HALF,
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => kinds::HALF,
             _ => COLUMNS,
         }
     }
@@ -133,6 +149,7 @@ pub(super) fn product_with(
     let x = Activations::of(x, k);
     let product = Product {
         instructions,
+        #[cfg(target_arch = "x86_64")]
         starts: starts(instructions, &x, weight),
         x: &x,
         weight,
@@ -174,9 +191,9 @@ fn task_columns(m: usize, n: usize, k: usize) -> usize {
 }
 
 /// What the sums of each row and block begin at: the part of what [`added`](avx2::added) was added to the weights for.
+#[cfg(target_arch = "x86_64")]
 fn starts(instructions: Instructions, x: &Activations, weight: Matrix<'_>) -> Vec<i32> {
     match instructions {
-        #[cfg(target_arch = "x86_64")]
         Instructions::Avx512Vnni | Instructions::AvxVnni => {
             let added = avx2::added(weight.kind);
             let (halves, _) = x.halves.as_chunks::<2>();
@@ -194,6 +211,7 @@ fn starts(instructions: Instructions, x: &Activations, weight: Matrix<'_>) -> Ve
 struct Product<'a> {
     instructions: Instructions,
     x: &'a Activations,
+    #[cfg(target_arch = "x86_64")]
     starts: Vec<i32>,
     weight: Matrix<'a>,
 }
@@ -208,6 +226,8 @@ impl Product<'_> {
             Instructions::AvxVnni => avx2::pack::<true>(self.weight, columns, panel),
             #[cfg(target_arch = "x86_64")]
             Instructions::Avx2 => avx2::pack::<false>(self.weight, columns, panel),
+            #[cfg(target_arch = "aarch64")]
+            Instructions::Neon => neon::pack(self.weight, columns, panel),
             Instructions::Portable => {}
         }
     }
@@ -221,6 +241,8 @@ impl Product<'_> {
             Instructions::AvxVnni => avx_vnni::rows(self.weight.kind, self.x, &self.starts, panel, rows, sums),
             #[cfg(target_arch = "x86_64")]
             Instructions::Avx2 => avx2::rows(self.weight.kind, self.x, &self.starts, panel, rows, sums),
+            #[cfg(target_arch = "aarch64")]
+            Instructions::Neon => neon::rows(self.weight.kind, self.x, panel, rows, sums),
             Instructions::Portable => {
                 for (i, sums) in sums.iter_mut().enumerate().take(rows[1]) {
                     for (j, sum) in sums.iter_mut().enumerate().take(columns) {

@@ -88,6 +88,10 @@ fn unpack(
             (Instructions::AvxVnni | Instructions::Avx2, WeightType::F16 | WeightType::Bf16) => {
                 super::floats256::unpack(weight.kind, weight.row(column), values);
             }
+            #[cfg(target_arch = "aarch64")]
+            (Instructions::Neon, WeightType::F16 | WeightType::Bf16) => {
+                super::floats_neon::unpack(weight.kind, weight.row(column), values);
+            }
             _ => weight.kind.decode(weight.row(column), values),
         }
     }
