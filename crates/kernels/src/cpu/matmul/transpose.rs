@@ -53,6 +53,7 @@ impl WithSimd for Transpose {
         unsafe {
             let line = |row: usize| from.ptr.offset(row.min(rows - 1) as isize * from.row_stride);
             let mut row = 0;
+            #[cfg_attr(not(target_arch = "x86_64"), expect(unused_mut, reason = "only AVX-512 sets it"))]
             let mut done = [0, 0];
             #[cfg(target_arch = "x86_64")]
             if S::F32_LANES == 16 {

@@ -84,6 +84,10 @@ impl Instructions {
 
     /// All that this CPU has.
     #[cfg(test)]
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        expect(unused_mut, reason = "others have the loops only")
+    )]
     fn all() -> Vec<Self> {
         let mut all = vec![Self::Portable];
         #[cfg(target_arch = "x86_64")]
