@@ -25,8 +25,10 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// refusals their reason.
 const MAX_HEAD: (usize, usize) = (32 * 1024, 256);
 
-/// How long, and for how many bytes, a client may go on sending after its last answer.
-const LINGER: (Duration, usize) = (Duration::from_secs(1), 1 << 20);
+/// How long a client may be silent after its last answer before the connection is closed, ...
+const SILENCE: Duration = Duration::from_secs(1);
+/// ... and how long and for how many bytes it may go on sending. Many clients send all of a body that is too large before they read why.
+const LINGER: (Duration, usize) = (Duration::from_secs(10), 128 << 20);
 
 /// What all connections share.
 #[derive(Clone)]
@@ -100,7 +102,8 @@ async fn end(mut socket: Socket) -> io::Result<()> {
     let mut read = 0;
     while read < LINGER.1 {
         let mut buffer = ReadBuf::new(&mut bytes);
-        poll_fn(|context| Pin::new(&mut socket).poll_read(context, &mut buffer)).await?;
+        let reading = poll_fn(|context| Pin::new(&mut socket).poll_read(context, &mut buffer));
+        tokio::time::timeout(SILENCE, reading).await??;
         match buffer.filled().len() {
             0 => break,
             length => read += length,

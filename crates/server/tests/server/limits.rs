@@ -104,10 +104,18 @@ fn a_body_of_100_megabytes_is_refused_before_it_is_read() {
     stream.write_all(head.as_bytes()).expect("a head");
     let piece = format!("10000\r\n{}\r\n", " ".repeat(0x10000));
     let mut sent = 0;
-    while sent < 1600 && stream.write_all(piece.as_bytes()).is_ok() {
+    while sent < 16_000 && stream.write_all(piece.as_bytes()).is_ok() {
         sent += 1;
     }
-    assert!(sent < 1600, "the server read 100 MB");
+    assert!(sent < 16_000, "the server read a gigabyte");
+    // A client that sends all of a body before it reads learns why too.
+    let mut stream = connect(server.address);
+    let head = head_of_json(PATH, 20_000_000);
+    stream.write_all(head.as_bytes()).expect("a head");
+    for _ in 0..20 {
+        stream.write_all(&[b' '; 1_000_000]).expect("the body is taken");
+    }
+    assert_eq!(read(stream).status, 413);
     // At the edge.
     for (length, status) in [(1 << 20, 200), ((1 << 20) + 1, 413)] {
         let mut body = json!({"prompt": "a", "max_tokens": 1}).to_string();
