@@ -1,8 +1,8 @@
 // Uses the page of a running `taal serve` as people do: types, streams, stops, edits, forks, reloads; by pointer and by keyboard, in
 // light and dark, on a desk and on a phone, in English and Dutch.
-// `node check.mjs SCREENSHOTS ADDRESS`; the server's first model has a chat template, another is masked, it keeps conversations, and one of
-// its runs is under way. CHROMIUM names the browser (default: chromium),
-// KEY the server's key. Ends with 1 where something is wrong.
+// `node check.mjs SCREENSHOTS ADDRESS [MOST]`: at most so many of the four arrangements of color, width and language (two have every one
+// of these); the server's first model has a chat template, another is masked, it keeps conversations, and one of its runs is under way.
+// CHROMIUM names the browser (default: chromium), KEY the server's key. Ends with 1 where something is wrong.
 
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -10,7 +10,7 @@ import path from "node:path";
 import { chromium } from "playwright-core";
 
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-const [screenshots, address] = process.argv.slice(2);
+const [screenshots, address, most = "4"] = process.argv.slice(2);
 const problems = [];
 let checks = 0;
 
@@ -18,7 +18,8 @@ const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
   args: ["--no-sandbox"],
 });
-for (const [colorScheme, width, language] of [["light", 1280, "en"], ["dark", 1280, "nl"], ["light", 375, "nl"], ["dark", 375, "en"]]) {
+const arrangements = [["light", 1280, "en"], ["dark", 375, "nl"], ["dark", 1280, "nl"], ["light", 375, "en"]];
+for (const [colorScheme, width, language] of arrangements.slice(0, Number(most))) {
   await use(colorScheme, width, language).catch((error) => problems.push(`${colorScheme} ${width} ${language}: ${error.message}`));
 }
 await browser.close();

@@ -68,8 +68,9 @@ enum Verb {
     /// `--against REF` alone runs the `taal` of both commits in turns: training, decoding and evaluation, with the 95 % interval of the
     /// ratio of their speeds. With a filter, criterion compares those benchmarks.
     Bench(Bench),
-    /// Open traces, a report and a map in Chromium, with node and npm, and check them by pointer, keyboard and axe-core
-    Browser,
+    /// Open traces, reports, a map and the page of `taal serve` in Chromium, with node and npm, and check them by pointer, keyboard and
+    /// axe-core
+    Browser(browser::Browser),
     /// Run the guided tours from an empty folder, and fail if the output differs from their pages
     ///
     /// Text must be equal, numbers within 2 % or the tolerance of their fence; speeds and times are not compared.
@@ -171,7 +172,7 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         Verb::Parity(arguments) => parity::parity(&workspace, arguments),
         Verb::Equal(arguments) => equal::equal(&workspace, arguments),
         Verb::Bench(bench) => bench::bench(&workspace, bench),
-        Verb::Browser => browser::browser(&workspace),
+        Verb::Browser(arguments) => browser::browser(&workspace, arguments),
         Verb::Tour(arguments) => tour::tour(&workspace, arguments),
         Verb::Lint => suite::lint(&workspace),
         Verb::Fmt { check } => suite::fmt(&workspace, *check),
