@@ -38,7 +38,8 @@ fn run(
         return template.render(&input).map_err(|error| error.to_string());
     }
     // As the server does: the arguments of calls are an object, unless the template puts their text together with others.
-    let plain = input.messages.iter().cloned().map(chat::Message::into_plain);
+    let plain = input.messages.iter().cloned();
+    let plain = plain.map(|message| message.into_plain(template));
     let plain = plain.collect::<Result<Vec<chat::Message>, String>>()?;
     let given = std::mem::replace(&mut input.messages, plain);
     template.render(&input).or_else(|error| {

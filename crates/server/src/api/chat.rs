@@ -184,7 +184,7 @@ pub(super) fn rendered(
     let template = lm.chat_template().map_err(faulty)?;
     let given = conversation.messages;
     let input = ChatInput {
-        messages: plain(&given, Message::into_plain)?,
+        messages: plain(&given, |message| message.into_plain(&template))?,
         tools: conversation.tools.unwrap_or_default(),
         add_generation_prompt: templating.add_generation_prompt.unwrap_or(true),
         continue_final_message: templating.continue_final_message.unwrap_or(false),
@@ -195,7 +195,7 @@ pub(super) fn rendered(
         Ok(rendered) => rendered.text,
         Err(error) => {
             // Templates such as DeepSeek's put the text of arguments together with other texts.
-            let messages = plain(&given, Message::into_plain_with_given_arguments)?;
+            let messages = plain(&given, |message| message.into_plain_with_given_arguments(&template))?;
             let is_other = messages != input.messages;
             let again = is_other.then(|| template.render(&ChatInput { messages, ..input }));
             again.and_then(Result::ok).ok_or_else(|| faulty(error.into()))?.text

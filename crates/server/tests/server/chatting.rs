@@ -99,6 +99,50 @@ fn parts_of_text_are_read_as_one_text_and_a_developer_as_the_system() {
     }
 }
 
+#[test]
+fn a_template_that_names_the_developer_sees_it() {
+    let template = "{% for m in messages %}{{ '<instructions>' if m.role == 'developer' else m.role }}: {{ m.content }}\n{% endfor %}";
+    let server = serve(
+        &[("tiny", with_template(template))],
+        EngineOptions::default(),
+        options(),
+    );
+    let messages = json!([{"role": "developer", "content": [{"type": "text", "text": "be brief"}]},
+        {"role": "system", "content": "sit"}, {"role": "function", "content": "1"}]);
+    let rendered = post(server.address, "/v1/chat/render", &json!({"messages": messages})).json();
+    assert_eq!(rendered["prompt"], "<instructions>: be brief\nsystem: sit\ntool: 1\n");
+}
+
+/// An overflow of a stack would end the server.
+#[test]
+fn a_template_of_values_within_values_leaves_the_server_alone() {
+    let (open, close) = ("[".repeat(40), "]".repeat(40));
+    let deep = format!("{{% set x = {open}x{close} %}}").repeat(1000) + "the cat";
+    let endless = "{% set ns = namespace(l=[]) %}{% for i in range(9999) %}{% set ns.l = [ns.l] %}{% endfor %}";
+    let long = "{{ 1".to_owned() + &"+1".repeat(100_000) + " }}";
+    let models = [deep.as_str(), endless, &long].map(with_template);
+    let [deep, endless, long] = models;
+    let server = serve(
+        &[("deep", deep), ("endless", endless), ("long", long)],
+        EngineOptions::default(),
+        options(),
+    );
+    for (model, status, said) in [
+        ("endless", 400, "more than 128 levels"),
+        ("long", 400, "more than 2000 operators in one tag"),
+        ("deep", 200, ""),
+    ] {
+        let request = json!({"model": model, "messages": [{"role": "user", "content": "x"}], "max_tokens": 1});
+        let reply = post(server.address, PATH, &request);
+        assert_eq!(reply.status, status, "{reply:?}");
+        if status == 400 {
+            let (message, _, code) = reply.error();
+            assert!(message.contains(said), "{message}");
+            assert_eq!(code, json!("chat_template_failed"));
+        }
+    }
+}
+
 /// OpenAI's clients send arguments as a text; templates want the object.
 #[test]
 fn arguments_of_called_functions_reach_the_template_as_an_object() {

@@ -6,14 +6,24 @@
 
 use std::borrow::Cow;
 
-use minijinja::value::{Kwargs, Rest, ValueOrKwargs, from_args};
+use minijinja::value::{Kwargs, Rest, ValueKind, ValueOrKwargs, from_args};
 use minijinja::{Environment, Error, State, Value, filters, tests};
 use minijinja_contrib::filters as more_filters;
 
 use super::functions::charge_lists;
+use super::plain::{PLAIN, plain};
+use super::wrap::wordwrap;
 
 /// The filter that operands of `~` and `in` go through.
 pub(super) const BOUNDED: &str = "__bounded__";
+
+/// The filter that slices and products go through, which are lists in Python.
+pub(super) const EAGER: &str = "__eager__";
+
+/// Where Python's `splitlines` ends a line.
+const LINE_ENDS: [char; 10] = [
+    '\n', '\r', '\u{b}', '\u{c}', '\u{1c}', '\u{1d}', '\u{1e}', '\u{85}', '\u{2028}', '\u{2029}',
+];
 
 /// Bytes for one unit of fuel, as minijinja counts them.
 const BYTES_PER_FUEL: usize = 64;
@@ -49,9 +59,15 @@ pub(super) fn add(environment: &mut Environment<'static>) {
     }
     environment.add_filter("indent", indent);
     environment.add_filter("replace", replace);
+    environment.add_filter("reverse", reverse);
+    environment.add_filter("wordwrap", wordwrap);
     environment.add_filter(BOUNDED, bounded);
+    environment.add_filter(EAGER, eager);
+    environment.add_filter(PLAIN, plain);
     environment.add_test("in", is_in);
     // These are not Jinja's.
+    environment.remove_filter("chain");
+    environment.remove_filter("zip");
     environment.remove_test("endingwith");
     environment.remove_test("startingwith");
     environment.remove_global("debug");
@@ -63,7 +79,7 @@ pub(super) fn charge_all(state: &State, args: &[Value]) -> Result<(), Error> {
 }
 
 /// Takes the fuel for bytes that will be written.
-fn charge_bytes(state: &State, bytes: usize) -> Result<(), Error> {
+pub(super) fn charge_bytes(state: &State, bytes: usize) -> Result<(), Error> {
     state.consume_fuel((bytes / BYTES_PER_FUEL) as u64)
 }
 
@@ -71,6 +87,24 @@ fn charge_bytes(state: &State, bytes: usize) -> Result<(), Error> {
 fn bounded(state: &State, value: Value) -> Result<Value, Error> {
     charge_lists(state, &value)?;
     Ok(value)
+}
+
+/// A list of what an iterator gives. An iterator over an iterator over another one takes time and stack for each of them, each time that
+/// it is used.
+fn eager(state: &State, value: Value) -> Result<Value, Error> {
+    if value.kind() != ValueKind::Iterable {
+        return Ok(value);
+    }
+    let items = value.try_iter()?.map(|item| -> Result<Value, Error> {
+        state.consume_fuel(1)?;
+        Ok(item)
+    });
+    Ok(Value::from(items.collect::<Result<Vec<Value>, Error>>()?))
+}
+
+/// `value | reverse`
+fn reverse(state: &State, value: &Value) -> Result<Value, Error> {
+    eager(state, filters::reverse(value)?)
 }
 
 /// `value is in(container)`
@@ -110,10 +144,6 @@ fn indent(state: &State, args: Rest<ValueOrKwargs>) -> Result<Value, Error> {
     let blank = blank.or(options.get("blank")?).unwrap_or(false);
     options.assert_all_used()?;
     let text = text.replace("\r\n", "\n");
-    // Where Python's `splitlines` ends a line.
-    let ends = [
-        '\n', '\r', '\u{b}', '\u{c}', '\u{1c}', '\u{1d}', '\u{1e}', '\u{85}', '\u{2028}', '\u{2029}',
-    ];
     let unit = match &width {
         Some(width) => match width.as_str() {
             Some(unit) => Cow::Borrowed(unit),
@@ -121,9 +151,9 @@ fn indent(state: &State, args: Rest<ValueOrKwargs>) -> Result<Value, Error> {
         },
         None => spaces(state, 4)?,
     };
-    charge_bytes(state, (text.matches(ends).count() + 1).saturating_mul(unit.len()))?;
+    charge_bytes(state, (text.matches(LINE_ENDS).count() + 1).saturating_mul(unit.len()))?;
     let mut out = String::new();
-    for (index, line) in text.split(ends).enumerate() {
+    for (index, line) in text.split(LINE_ENDS).enumerate() {
         let is_indented = match index {
             0 => first,
             _ => blank || !line.is_empty(),
@@ -137,6 +167,22 @@ fn indent(state: &State, args: Rest<ValueOrKwargs>) -> Result<Value, Error> {
         out.push_str(line);
     }
     Ok(Value::from(out))
+}
+
+/// The lines of a text, as Python's `splitlines` has them.
+pub(super) fn lines_of(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let (line, end) = rest.split_at(rest.find(LINE_ENDS).unwrap_or(rest.len()));
+        rest = match end.strip_prefix("\r\n") {
+            Some(after) => after,
+            None => end.strip_prefix(LINE_ENDS).unwrap_or(end),
+        };
+        Some(line)
+    })
 }
 
 fn spaces(state: &State, count: usize) -> Result<Cow<'static, str>, Error> {

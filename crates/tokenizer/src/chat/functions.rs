@@ -8,7 +8,7 @@ use minijinja::{Error, ErrorKind, Output, State, Value};
 /// The deepest value that is written as JSON, ...
 const MAX_JSON_DEPTH: usize = 64;
 /// ... and as Python's text. A value may hold itself.
-const MAX_TEXT_DEPTH: usize = 128;
+pub(super) const MAX_TEXT_DEPTH: usize = 128;
 
 /// The longest text of JSON; white space may be much longer than what is between it.
 const MAX_JSON_BYTES: usize = 8 << 20;

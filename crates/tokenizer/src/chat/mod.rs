@@ -10,9 +10,11 @@ mod functions;
 mod json;
 mod methods;
 mod operators;
+mod plain;
 mod source;
 mod strftime;
 mod template;
+mod wrap;
 
 pub use files::ChatFiles;
 pub use json::Json;
@@ -78,15 +80,15 @@ impl Message {
     }
 
     /// The message as templates for text expect it: parts of text and refusals are joined into one text, the role `developer` has its
-    /// older name `system` and the role `function` its newer one `tool`, a `function_call` is one of the `tool_calls`, and the
-    /// arguments of called functions, which OpenAI's clients send as a text of JSON, are an object. Arguments that are no JSON object
-    /// stay as they are.
+    /// older name `system` unless the template names it, the role `function` its newer name `tool`, a `function_call` is one of the
+    /// `tool_calls`, and the arguments of called functions, which OpenAI's clients send as a text of JSON, are an object. Arguments that
+    /// are no JSON object stay as they are.
     ///
     /// # Errors
     ///
     /// What is wrong with the content.
-    pub fn into_plain(self) -> std::result::Result<Self, String> {
-        let plain = self.into_plain_with_given_arguments()?;
+    pub fn into_plain(self, template: &ChatTemplate) -> std::result::Result<Self, String> {
+        let plain = self.into_plain_with_given_arguments(template)?;
         let calls = plain.entry("tool_calls");
         let Some(calls) = calls.filter(|calls| calls.kind() == ValueKind::Seq) else {
             return Ok(plain);
@@ -103,10 +105,10 @@ impl Message {
     /// # Errors
     ///
     /// As [`into_plain`](Self::into_plain).
-    pub fn into_plain_with_given_arguments(self) -> std::result::Result<Self, String> {
+    pub fn into_plain_with_given_arguments(self, template: &ChatTemplate) -> std::result::Result<Self, String> {
         let mut message = self.0.clone();
         let role = match self.role().as_str() {
-            "developer" => Some("system"),
+            "developer" if !template.knows_developer() => Some("system"),
             "function" => Some("tool"),
             _ => None,
         };

@@ -1,9 +1,10 @@
 //! Operators of expressions that minijinja has otherwise than Jinja, or without a limit: they are written as filters.
 //!
 //! `"..." % value` formats. The operands of `~`, and the left one of `in`, may be lists whose text is much longer than they are in
-//! memory; they go through a filter that takes the fuel first. All else stays as it is, and so does what is no expression.
+//! memory; they go through a filter that takes the fuel first. Slices and products are lists, and not iterators over lists. All else
+//! stays as it is, and so does what is no expression.
 
-use super::bounds::BOUNDED;
+use super::bounds::{BOUNDED, EAGER};
 use super::source::{end_of_tag, end_of_text, is_of_name};
 
 /// The filter that a text followed by `%` calls.
@@ -17,6 +18,27 @@ const WORDS: [&str; 7] = ["and", "else", "if", "in", "is", "not", "or"];
 
 /// Operators that bind their operands more tightly than `~`.
 const OF_PRODUCTS: [&str; 5] = ["**", "*", "//", "/", "%"];
+
+/// The operators, brackets and words of a tag, which minijinja walks through one within the other.
+pub(super) fn count(inside: &str) -> usize {
+    let mut count = 0;
+    let mut at = 0;
+    while let Some(next) = inside[at..].chars().next() {
+        match next {
+            '"' | '\'' => at = end_of_text(inside, at) + 1,
+            _ if is_of_name(next) => {
+                let word = word_at(&inside[at..]);
+                count += usize::from(WORDS.contains(&word));
+                at += word.len();
+            }
+            _ => {
+                count += usize::from(!next.is_whitespace() && !matches!(next, ',' | ':' | ')' | ']' | '}'));
+                at += next.len_utf8();
+            }
+        }
+    }
+    count
+}
 
 /// What is between `{{` and `}}`, with filters instead of these operators.
 pub(super) fn in_expression(inside: &str) -> String {
@@ -187,14 +209,21 @@ impl<'t> Reader<'t> {
     /// Operands with `*`, `/`, `//`, `%` and `**` between them.
     fn product(&mut self) -> Option<Operand> {
         let mut product = self.operand()?;
+        let mut may_be_list = product.kind == Kind::Other;
+        let mut is_multiplied = false;
         while let Some((before, operator, after)) = self.operator(&OF_PRODUCTS) {
             let right = self.operand()?;
+            may_be_list |= right.kind == Kind::Other;
+            is_multiplied |= operator == "*";
             if operator == "%" && product.kind == Kind::Literal {
                 product.text = format!("{}|{PERCENT}({})", product.text, right.text);
             } else {
                 product.text = [&product.text, before, operator, after, &right.text].concat();
                 product.kind = joined(product.kind, right.kind);
             }
+        }
+        if is_multiplied && may_be_list && product.kind == Kind::Other {
+            product.text = format!("(({})|{EAGER})", product.text);
         }
         Some(product)
     }
@@ -218,13 +247,14 @@ impl<'t> Reader<'t> {
 
     /// A value with its sign, attributes, indices, calls and filters.
     fn operand(&mut self) -> Option<Operand> {
-        let mut text = String::new();
+        let mut signs = String::new();
         while self.next() == Some('-') {
             let length = self.space().len() + 1;
-            self.copy(&mut text, length);
+            self.copy(&mut signs, length);
         }
         let space = self.space().len();
-        self.copy(&mut text, space);
+        self.copy(&mut signs, space);
+        let mut text = String::new();
         let mut kind = match self.next()? {
             '"' | '\'' => {
                 self.literals(&mut text)?;
@@ -251,7 +281,11 @@ impl<'t> Reader<'t> {
             match next {
                 '(' | '[' => {
                     self.copy(&mut text, space);
+                    let is_slice = self.begins_slice();
                     self.group(&mut text)?;
+                    if is_slice {
+                        text = format!("({text}|{EAGER})");
+                    }
                 }
                 '.' | '|' => {
                     let name = &self.rest()[space + 1..];
@@ -262,7 +296,17 @@ impl<'t> Reader<'t> {
             }
             kind = Kind::Other;
         }
-        Some(Operand { text, kind })
+        Some(Operand {
+            text: signs + &text,
+            kind,
+        })
+    }
+
+    /// Whether a slice comes next: brackets with a colon in them.
+    fn begins_slice(&self) -> bool {
+        let inner = self.rest().strip_prefix('[');
+        let inner = inner.and_then(|inner| Some(&inner[..end_of_tag(inner, "]")?]));
+        inner.is_some_and(|inner| end_of_tag(inner, ":").is_some())
     }
 
     /// Texts next to each other, which are one.
@@ -349,7 +393,18 @@ mod tests {
                 " a+b ~c.d(e ~ 1)['f'] | g(h) + i ",
                 " a+(b)|__bounded__ ~(c.d((e)|__bounded__ ~ 1)['f'] | g(h))|__bounded__ + i ",
             ),
-            (" x * -2 ~ - y ", " (x * -2)|__bounded__ ~ (- y)|__bounded__ "),
+            (
+                " x * -2 ~ - y ",
+                " (((x * -2)|__eager__))|__bounded__ ~ (- y)|__bounded__ ",
+            ),
+            (" [1] * 2 ** x + 3 * 4 ", " (([1] * 2 ** x)|__eager__) + 3 * 4 "),
+            (" x[1:] + y[0] ", " (x[1:]|__eager__) + y[0] "),
+            (
+                " - x[:1] [0] | f(y[::2]) ",
+                " - (x[:1]|__eager__) [0] | f((y[::2]|__eager__)) ",
+            ),
+            (" x['a:b'][{'a': 1}['a']] ", " x['a:b'][{'a': 1}['a']] "),
+            (" x[y[1:][0]] ", " x[(y[1:]|__eager__)[0]] "),
             (
                 " x is divisibleby(a, b) ~ y ",
                 " x is divisibleby(a, b) ~ (y)|__bounded__ ",
@@ -388,5 +443,18 @@ mod tests {
         }
         let deep = format!("{}a ~ b{}", "(".repeat(1000), ")".repeat(1000));
         assert_eq!(in_expression(&deep), deep);
+    }
+
+    #[test]
+    fn operators_brackets_and_words_are_counted_outside_texts() {
+        for (inside, expected) in [
+            ("", 0),
+            (" a, 'b + \\'c', [1] ", 1),
+            (" - not a.b(c|d) == e[1:2] if f is in g ", 11),
+            (" 'open + ", 0),
+            ("é+é", 1),
+        ] {
+            assert_eq!(count(inside), expected, "{inside}");
+        }
     }
 }

@@ -1,17 +1,28 @@
 //! The source of a template, with what minijinja does not have written in another way.
 
-use super::operators::{in_block, in_expression};
+use super::operators::{self, in_block, in_expression};
+use super::plain::PLAIN;
 
 /// The function that a `{% generation %}` block calls.
 pub(super) const GENERATION: &str = "__generation__";
 
+/// The most operators, brackets and words of one tag, of which minijinja takes stack for each, ...
+const MAX_OPERATORS: usize = 2_000;
+/// ... and the most `elif` of a template, for the same reason.
+const MAX_BRANCHES: usize = 1_000;
+
 /// The source that minijinja reads: line ends as Jinja reads them; `{% generation %}` and `{% endgeneration %}` as calls, with the same
 /// marks for white space; before `{% set NAME.x = ... %}` a branch that never runs and reads the name, so that a macro knows that it
-/// uses it; some operators as filters.
-pub(super) fn prepared(source: &str) -> String {
+/// uses it, and a filter for the value; some operators as filters.
+///
+/// # Errors
+///
+/// Why the source cannot be compiled on any stack, with the line.
+pub(super) fn prepared(source: &str) -> Result<String, String> {
     let source = source.replace("\r\n", "\n").replace('\r', "\n");
     let mut text = String::with_capacity(source.len());
     let mut rest = source.as_str();
+    let mut branches = 0;
     while let Some(start) = rest.find('{') {
         let (before, tag) = rest.split_at(start);
         text.push_str(before);
@@ -29,11 +40,22 @@ pub(super) fn prepared(source: &str) -> String {
             "#}" => tag[2..].find(close),
             _ => end_of_tag(&tag[2..], close),
         };
+        let inside = &tag[2..end.map_or(tag.len(), |end| 2 + end)];
+        branches += usize::from(close == "%}" && word(inside).starts_with("elif"));
+        let line = || source[..source.len() - tag.len()].matches('\n').count() + 1;
+        if close != "#}" && operators::count(inside) > MAX_OPERATORS {
+            return Err(format!(
+                "line {}: more than {MAX_OPERATORS} operators in one tag",
+                line()
+            ));
+        }
+        if branches > MAX_BRANCHES {
+            return Err(format!("line {}: more than {MAX_BRANCHES} elif", line()));
+        }
         let Some(end) = end else {
             rest = tag;
             break;
         };
-        let inside = &tag[2..2 + end];
         rest = &tag[end + 4..];
         match close {
             "#}" => text.push_str(&tag[..end + 4]),
@@ -46,7 +68,7 @@ pub(super) fn prepared(source: &str) -> String {
             _ => push_block(&mut text, inside),
         }
     }
-    text + rest
+    Ok(text + rest)
 }
 
 /// What a block says, without its marks for white space.
@@ -62,6 +84,7 @@ fn push_block(text: &mut String, inside: &str) {
     let inside = match word {
         "generation" => inside.replace("generation", &format!("call {GENERATION}()")),
         "endgeneration" => inside.replace("endgeneration", "endcall"),
+        _ if sets_attribute(word) => with_plain_value(&in_block(inside)),
         _ => in_block(inside),
     };
     let Some(name) = namespace(word) else {
@@ -74,6 +97,28 @@ fn push_block(text: &mut String, inside: &str) {
     text.push_str(&format!(
         "{{%{mark} if false %}}{{{{ {name} }}}}{{% endif %}}{{%{inside}%}}"
     ));
+}
+
+/// Whether a block sets an attribute, perhaps together with other names.
+fn sets_attribute(word: &str) -> bool {
+    let target = word.strip_prefix("set").filter(|rest| !rest.starts_with(is_of_name));
+    let target = target.unwrap_or_default();
+    target[..target.find(['=', '|']).unwrap_or(target.len())].contains('.')
+}
+
+/// A block that sets an attribute, with the filter for what a namespace may hold. The value is the item of a list there, because a text
+/// that goes through a filter takes fuel for each byte.
+fn with_plain_value(inside: &str) -> String {
+    let body = inside.trim_end_matches(['-', '+']);
+    let mark = &inside[body.len()..];
+    let at = body.find(['=', '|']).unwrap_or(body.len());
+    let (target, value) = body.split_at(at);
+    match value.strip_prefix('=') {
+        Some(value) if !value.trim().is_empty() => format!("{target}= ([({value})]|{PLAIN})[0] {mark}"),
+        None if !value.is_empty() => format!("{body}|{PLAIN} {mark}"),
+        // What is between the tags is a text.
+        _ => inside.to_owned(),
+    }
 }
 
 /// The name of the namespace that a block sets an attribute of.
@@ -140,8 +185,18 @@ mod tests {
             ("{% set a = 1 %}", "{% set a = 1 %}"),
             (
                 "{%- set a.b = '%}' -%}",
-                "{%- if false %}{{ a }}{% endif %}{% set a.b = '%}' -%}",
+                "{%- if false %}{{ a }}{% endif %}{% set a.b = ([( '%}' )]|__plain__)[0] -%}",
             ),
+            (
+                "{% set a, (b.c) = 1, x[1:] %}",
+                "{% set a, (b.c) = ([( 1, (x[1:]|__eager__) )]|__plain__)[0] %}",
+            ),
+            (
+                "{% set a.b | upper -%}",
+                "{% if false %}{{ a }}{% endif %}{% set a.b | upper |__plain__ -%}",
+            ),
+            ("{% set a.b %}", "{% if false %}{{ a }}{% endif %}{% set a.b %}"),
+            ("{% set a = b.c %}", "{% set a = b.c %}"),
             (
                 "{% raw %}{% set a.b = 1 %}{% endraw %}",
                 "{% raw %}{% set a.b = 1 %}{% endraw %}",
@@ -159,7 +214,16 @@ mod tests {
             ("{{ 'open", "{{ 'open"),
             ("{{ 'a' % ", "{{ 'a' % "),
         ] {
-            assert_eq!(prepared(source), expected, "{source}");
+            assert_eq!(prepared(source).as_deref(), Ok(expected), "{source}");
         }
+        let many = "\n{{ 1".to_owned() + &" + 1".repeat(2001);
+        for source in [many.clone(), many.clone() + " }}"] {
+            assert_eq!(
+                prepared(&source),
+                Err("line 2: more than 2000 operators in one tag".to_owned())
+            );
+        }
+        let many = "{% if a %}{% elif b %}\n".repeat(1001);
+        assert_eq!(prepared(&many), Err("line 1001: more than 1000 elif".to_owned()));
     }
 }

@@ -31,6 +31,11 @@ const FUEL_PER_MESSAGE: u64 = 2_000;
 const BYTES_PER_FUEL: u64 = 4;
 /// ... and never more than these: all texts together have at most 128 MB.
 const MAX_FUEL: u64 = 2_000_000;
+/// Stack for each unit of fuel. A list within a list takes one and a half of them, and stack when it is compared with another one (at most
+/// 520 bytes for a level of both in an optimized build) and when it is dropped (75 bytes).
+const STACK_BYTES_PER_FUEL: u64 = 512;
+/// Stack for all else.
+const STACK_BYTES: u64 = 2 << 20;
 
 /// The template that is used unless another one is asked for.
 pub(super) const DEFAULT: &str = "default";
@@ -57,6 +62,7 @@ const OPEN_END: &str = "CONTINUE_FINAL_MESSAGE_TAG ";
 pub struct ChatTemplate {
     environment: Environment<'static>,
     tokens: BTreeMap<String, String>,
+    knows_developer: bool,
 }
 
 impl ChatTemplate {
@@ -69,11 +75,26 @@ impl ChatTemplate {
                     detail: format!("it has {} bytes, and at most {MAX_SOURCE_BYTES} are read", source.len()),
                 });
             }
+            let source = prepared(source).map_err(|detail| Error::Template { detail })?;
             environment
-                .add_template_owned(name.clone(), prepared(source))
+                .add_template_owned(name.clone(), source)
                 .map_err(|error| fault(&error))?;
         }
-        Ok(Self { environment, tokens })
+        let names = |source: &str| {
+            ["'developer'", "\"developer\""]
+                .iter()
+                .any(|name| source.contains(name))
+        };
+        Ok(Self {
+            environment,
+            tokens,
+            knows_developer: sources.iter().any(|(_, source)| names(source)),
+        })
+    }
+
+    /// Whether it names the role `developer`, which newer models have beside `system`.
+    pub fn knows_developer(&self) -> bool {
+        self.knows_developer
     }
 
     /// Sets a special token, such as `bos_token`, that the model's files do not name.
@@ -146,7 +167,22 @@ impl ChatTemplate {
         }
     }
 
+    /// Writes on a thread of its own, because values within values take stack where they are compared and dropped.
     fn run(&self, has_tools: bool, context: Value, fuel: u64) -> Result<String> {
+        let stack = usize::try_from(STACK_BYTES + fuel * STACK_BYTES_PER_FUEL).unwrap_or(usize::MAX);
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new()
+                .name("chat-template".to_owned())
+                .stack_size(stack)
+                .spawn_scoped(scope, move || self.write(has_tools, context, fuel));
+            let thread = thread.map_err(|source| Error::Template {
+                detail: format!("no thread with {} MiB of stack starts for it: {source}", stack >> 20),
+            })?;
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    fn write(&self, has_tools: bool, context: Value, fuel: u64) -> Result<String> {
         let mut environment = self.environment.clone();
         environment.set_fuel(Some(fuel));
         let for_tools = environment.get_template(FOR_TOOLS).ok().filter(|_| has_tools);

@@ -205,10 +205,204 @@ fn filters_and_functions_of_jinja_that_published_templates_lack_are_there_too() 
         "{{ [1, 2] | random }}",
         "{{ debug() }}",
         "{{ 'a' is startingwith('a') }}",
+        "{{ [1] | zip([2]) }}",
+        "{{ [1] | chain([2]) }}",
     ] {
         let found = ChatFiles::new(source).template();
         let found = found.and_then(|template| template.render(&user("x")));
         assert!(matches!(found, Err(Error::Template { .. })), "{source}: {found:?}");
+    }
+}
+
+/// What jinja2 3.1.6 writes with Python 3.11.
+#[test]
+fn lines_are_wrapped_where_python_wraps_them() {
+    for (source, expected) in [
+        ("{{ 'een twee drie vier' | wordwrap(9) }}", "een twee\ndrie vier"),
+        (
+            "{{ 'een  twee drie' | wordwrap(5) }}|{{ '  een twee' | wordwrap(5) }}|{{ 'een   ' | wordwrap(3) }}|{{ '   ' | wordwrap }}",
+            "een\ntwee\ndrie|  een\ntwee|een|",
+        ),
+        (
+            "{{ 'een\\n\\ntwee drie\\r\\nvier\\n' | wordwrap(4) }}",
+            "een\n\ntwee\ndrie\nvier",
+        ),
+        (
+            "{{ 'hottentottententententoonstelling' | wordwrap(10) }}",
+            "hottentott\nententente\nntoonstell\ning",
+        ),
+        (
+            "{{ 'a hottentottententen b' | wordwrap(8, false) }}",
+            "a\nhottentottententen\nb",
+        ),
+        (
+            "{{ 'aa bbbbbbbb' | wordwrap(3) }}|{{ 'aaa bbbbbbbb' | wordwrap(4) }}|{{ 'ééé ééééé' | wordwrap(4) }}",
+            "aa \nbbb\nbbb\nbb|aaa \nbbbb\nbbbb|ééé \néééé\né",
+        ),
+        (
+            "{{ 'een twee' | wordwrap(4, wrapstring='<br>') }}|{{ 'een\\ntwee drie' | wordwrap(5, true, '; ') }}",
+            "een<br>twee|een; twee; drie",
+        ),
+        (
+            "{{ 'well-known goof-ball e-mail x-y-z' | wordwrap(7) }}",
+            "well-\nknown\ngoof-\nball\ne-mail\nx-y-z",
+        ),
+        (
+            "{{ 'well-known goof-ball e-mail x-y-z' | wordwrap(7, break_on_hyphens=false) }}",
+            "well-kn\nown goo\nf-ball\ne-mail\nx-y-z",
+        ),
+        (
+            "{{ 'use the -b option -- or--else -- 2-3 ab-2cd' | wordwrap(5) }}",
+            "use\nthe\n-b op\ntion\n-- or\n--\nelse\n--\n2-3 a\nb-2cd",
+        ),
+        (
+            "{{ 'use the -b option -- or--else -- 2-3 ab-2cd' | wordwrap(3, break_long_words=false) }}",
+            "use\nthe\n-b\noption\n--\nor\n--\nelse\n--\n2-3\nab-2cd",
+        ),
+        (
+            "{{ 'noord-oost-zuid-west aa-bb--cc-dd' | wordwrap(1) }}",
+            "n\no\no\nr\nd\n-\no\no\ns\nt\n-\nz\nu\ni\nd\n-\nw\ne\ns\nt\na\na\n-\nb\nb\n-\n-\nc\nc\n-\nd\nd",
+        ),
+        (
+            "{{ 'aaaa-bbbbbbb ----- -a- --b' | wordwrap(6) }}",
+            "aaaa-b\nbbbbbb\n-----\n-a-\n--b",
+        ),
+        (
+            "{{ 'a\\tb\\u000bc d\\u00a0e' | wordwrap(2) }}|{{ '' | wordwrap }}|{{ 12345 | string | wordwrap(2) }}",
+            "a\nb\nc \nd\u{a0}\ne||12\n34\n5",
+        ),
+        (
+            "{{ 'a  \\u00a0 b' | wordwrap(2) }}|{{ 'aa\\u00a0' | wordwrap(1) }}|{{ 'a \\u2003 b' | wordwrap(2) }}",
+            "a\n\u{a0}\nb|a\na|a\n b",
+        ),
+        (
+            "{{ '(a-b) \"cc-dd\" e_f-g_h ij-k.l mn-o-p' | wordwrap(4) }}",
+            "(a-\nb)\n\"cc-\ndd\"\ne_f-\ng_h \nij-\nk.l\nmn-\no-p",
+        ),
+        ("{{ ('woord ' * 30) | wordwrap | length }}", "179"),
+    ] {
+        let template = ChatFiles::new(source).template().expect(source);
+        assert_eq!(template.render(&user("x")).expect(source).text, expected, "{source}");
+    }
+    let long = "{{ (messages[0].content * 100) | wordwrap(1, wrapstring='-' * 1000) | length }}";
+    for source in ["{{ 'a' | wordwrap(0) }}", "{{ 'a' | wordwrap(widht=3) }}", long] {
+        let found = ChatFiles::new(source).template();
+        let found = found.and_then(|template| template.render(&user(&"a".repeat(1000))));
+        assert!(matches!(found, Err(Error::Template { .. })), "{source}: {found:?}");
+    }
+}
+
+#[test]
+fn a_namespace_holds_texts_numbers_and_lists_and_dictionaries_of_them() {
+    for (source, expected) in [
+        (
+            "{% set ns.l = [1, (2, {'a': [3.5, none]})][0:] + ['b'] -%}\n{{ ns.l }}",
+            "[1, (2, {'a': [3.5, None]}), 'b']",
+        ),
+        ("{% set ns.a, b = 'x', [1] %}{{ ns.a }}{{ b }}", "x[1]"),
+        ("{% set ns.a %}een{% endset %}{{ ns.a }}", "een"),
+        (
+            "{% set ns.a | upper | list %}een{% endset %}{{ ns.a }}",
+            "['E', 'E', 'N']",
+        ),
+        ("{% set ns.a = range(3) %}{{ ns.a }} {{ ns.a | length }}", "[0, 1, 2] 3"),
+        ("{% set ns.a = missing %}{{ ns.a is defined }}", "False"),
+        ("{% set ns.a = 1 if true else 2 %}{{ ns.a + 1 }}", "2"),
+        (
+            "{% set ns.a = messages %}{{ ns.a[0].content }}{{ ns.a == messages }}",
+            "xTrue",
+        ),
+    ] {
+        let source = "{% set ns = namespace() %}".to_owned() + source;
+        let template = ChatFiles::new(&source).template().expect(&source);
+        assert_eq!(template.render(&user("x")).expect(&source).text, expected, "{source}");
+    }
+    for value in [
+        "ns",
+        "[ns]",
+        "{'a': (ns,)}",
+        "cycler(ns)",
+        "cycler",
+        "ns | items | list",
+    ] {
+        let source = format!("{{% set ns = namespace(a=namespace()) %}}{{% set ns.b = {value} %}}");
+        let found = ChatFiles::new(&source).template();
+        let error = found.and_then(|template| template.render(&user("x")));
+        let error = error.expect_err(&source).to_string();
+        assert!(
+            error.contains("can hold texts, numbers, lists and dictionaries only"),
+            "{error}"
+        );
+    }
+}
+
+/// A server renders on threads with 2 MiB of stack. An overflow of one ends the whole process, and these tests with it.
+#[test]
+fn values_within_values_and_long_expressions_do_not_overflow_the_stack() {
+    let nested = |name: &str, times: usize| {
+        let (open, close) = ("[".repeat(40), "]".repeat(40));
+        format!("{{% set {name} = {open}{name}{close} %}}").repeat(times)
+    };
+    let both = nested("x", 500) + &nested("y", 500);
+    let namespaces = "{% set x = namespace(a=namespace(a=namespace(a=x))) %}".repeat(4000);
+    // Of 20,000 levels and more.
+    for source in [
+        nested("x", 1000) + "end",
+        both.clone() + "{{ 'end' if x != y or x == y }}",
+        both + "{{ 'end' if x < y or x >= y }}",
+        nested("x", 1000) + "{% set d = {x: 1} %}end",
+        namespaces + "end",
+    ] {
+        let template = ChatFiles::new(&source).template().expect("a template");
+        let text = template.render(&user("x")).expect("a text").text;
+        assert_eq!(text, "end", "{}", &source[..40]);
+    }
+    let repeated = |begin: &str, part: &str, end: &str| begin.to_owned() + &part.repeat(200_000 / part.len()) + end;
+    let sources = [
+        "{% set ns = namespace(l=[]) %}{% for i in range(9999) %}{% set ns.l = [ns.l] %}{% endfor %}".to_owned(),
+        "{% set a = namespace() %}{% set b = namespace() %}{% set a.x = [a] %}{% set b.x = [b] %}{{ a == b }}"
+            .to_owned(),
+        "{% macro m(x) %}{{ m([[[[[x]]]]]) }}{% endmacro %}{{ m(1) }}".to_owned(),
+        repeated("{{ range(9000)", "[0:]", " | length }}"),
+        repeated("{{ range(9000) | list ", "* 1", " | length }}"),
+        repeated("{{ range(9000) ", "|reverse", " | length }}"),
+        repeated("{{ 1", "+1", " }}"),
+        repeated("{{ 1", "**1", " }}"),
+        repeated("{{ 1", " and 1", " }}"),
+        repeated("{{ ", "1 if 0 else ", "1 }}"),
+        repeated("{{ ", "not ", "1 }}"),
+        repeated("{{ ", "-", "1 }}"),
+        repeated("{{ 'a'", "~1", " }}"),
+        repeated("{{ messages", ".a", " }}"),
+        repeated("{{ messages", "()", " }}"),
+        repeated("{{ 1", " is odd", " }}"),
+        repeated("{{ messages", "|list", ""),
+        repeated("{% if 0 %}", "{% elif 0 %}", "{% endif %}"),
+    ];
+    for source in sources {
+        let found = ChatFiles::new(&source).template();
+        let found = found.and_then(|template| template.render(&user("x")));
+        let start = &source[..source.len().min(80)];
+        assert!(matches!(found, Err(Error::Template { .. })), "{start}: {found:?}");
+    }
+}
+
+#[test]
+fn the_developer_is_the_system_to_a_template_that_does_not_name_it() {
+    for (source, expected) in [
+        ("{{ messages[0].role }}", "system"),
+        (
+            "{% if messages[0].role in ['system', \"developer\"] %}{{ messages[0].role }}{% endif %}",
+            "developer",
+        ),
+    ] {
+        let template = ChatFiles::new(source).template().expect("a template");
+        let plain = Message::new("developer", "be brief").into_plain(&template);
+        let input = ChatInput {
+            messages: vec![plain.expect("a message")],
+            ..ChatInput::default()
+        };
+        assert_eq!(template.render(&input).expect("a text").text, expected);
     }
 }
 
