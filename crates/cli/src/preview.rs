@@ -3,7 +3,7 @@
 use taal_data::ConversationCounts;
 use taal_trainer::{DataPreview, ExampleRow, RecipeText, resolve};
 
-use crate::arguments::DataPreviewArguments;
+use crate::arguments::{DataPreviewArguments, start_from};
 use crate::failure::Failure;
 use crate::progress::Screen;
 use crate::terminal;
@@ -20,7 +20,9 @@ const BRACKETS: [&str; 2] = ["[", "]"];
 /// Shows.
 pub fn run(arguments: &DataPreviewArguments) -> Result<(), Failure> {
     let recipe = RecipeText::find(&arguments.recipe)?;
-    let resolved = resolve(&recipe, &arguments.set)?;
+    let model = arguments.model.as_deref().map(start_from);
+    let settings: Vec<String> = model.into_iter().chain(arguments.set.iter().cloned()).collect();
+    let resolved = resolve(&recipe, &settings)?;
     let mut screen = Screen::new();
     let found = taal_trainer::preview(&resolved, arguments.rows, &mut screen);
     screen.finish();
@@ -151,7 +153,11 @@ fn heading(index: usize, row: &ExampleRow) -> String {
         0 => String::new(),
         lost => format!(", {} lost to truncation", terminal::grouped(lost as u64)),
     };
-    format!("{place}: {} tokens, {learned} learned{lost}", row.row.tokens.len())
+    let rejected = if row.is_rejected { " (rejected)" } else { "" };
+    format!(
+        "{place}{rejected}: {} tokens, {learned} learned{lost}",
+        row.row.tokens.len()
+    )
 }
 
 /// The text of a row with marks around what is learned.

@@ -70,7 +70,9 @@ impl<'a> Writer<'a> {
     /// The format's words, or which answer the text does not have.
     pub(crate) fn write(&self, conversation: &Conversation) -> Result<Written, String> {
         let Conversation { messages, tools } = conversation;
-        let (text, marks) = self.format.marked(messages, tools)?;
+        let marked = self.format.marked(messages, tools);
+        let (text, marks) =
+            marked.map_err(|error| format!("{error}; name another template ({TEMPLATES}), or leave the row out"))?;
         let is_plain = tools.is_empty() && messages.iter().all(Message::is_plain);
         let known = is_plain.then(|| self.skeletons.answers(messages, &text, &marks));
         if let Some(answers) = known.flatten() {
@@ -101,6 +103,9 @@ impl<'a> Writer<'a> {
 
 /// Two answers that no conversation gives, without a letter in common at either end: what differs between their renderings is the answer.
 const STAND_INS: [&str; 2] = ["answer", "reply"];
+
+/// Where templates are named.
+const TEMPLATES: &str = "data.chat_template of a recipe, chat_template.jinja of a model";
 
 /// What a message says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -250,13 +255,13 @@ impl Rendered<'_> {
         let number = index + 1;
         match (said, &message.tool_calls) {
             (Said::Calls, Some(calls)) => format!(
-                "the chat template loses the calls of message {number} (assistant): name a template that writes `tool_calls` in \
-                 data.chat_template, write them as text into its content, or leave the row out; {} is not in its text",
+                "the chat template loses the calls of message {number} (assistant): name a template that writes `tool_calls` \
+                 ({TEMPLATES}), write them as text into its content, or leave the row out; {} is not in its text",
                 taal_store::excerpt(&json_text(calls))
             ),
             _ => format!(
-                "the chat template loses message {number} (assistant): name a template that writes it in data.chat_template, or leave the \
-                 row out; {} is not in its text",
+                "the chat template loses message {number} (assistant): name a template that writes it ({TEMPLATES}), or leave the row \
+                 out; {} is not in its text",
                 taal_store::excerpt(message.content.trim())
             ),
         }
@@ -367,7 +372,7 @@ impl Rendered<'_> {
     fn unsure(&self, index: usize) -> String {
         format!(
             "where the calls of message {} (assistant) begin or end is not known, because the chat template writes a conversation \
-             otherwise where it ends with them: name a template with {{% generation %}} marks in data.chat_template, or leave the row out",
+             otherwise where it ends with them: name a template with {{% generation %}} marks ({TEMPLATES}), or leave the row out",
             index + 1
         )
     }

@@ -149,6 +149,6 @@ struct Faulty(String);
 
 impl ChatFormat for Faulty {
     fn render(&self, _messages: &[Message], _tools: &[Json], _with_answer_start: bool) -> Result<String, String> {
-        Err(format!("{}; name another template in data.chat_template", self.0))
+        Err(self.0.clone())
     }
 }

@@ -8,7 +8,7 @@ use crate::chat::Chat;
 use crate::dry_run::{inputs, joined_texts, rows};
 use crate::prepare::{self, Corpus};
 use crate::progress::Progress;
-use crate::recipe::Resolved;
+use crate::recipe::{Objective, Resolved};
 use crate::{InputSize, Row, RowToken, TrainError, learnable, objective};
 
 /// A recipe's data.
@@ -43,6 +43,9 @@ pub struct ExampleRow {
     /// The line on which it begins, counted from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub line: Option<u64>,
+    /// Whether it is the rejected answer of a pair; that of the chosen one comes before it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub is_rejected: bool,
     /// Tokens that truncation took away.
     pub lost: usize,
     /// Its tokens.
@@ -72,9 +75,24 @@ pub fn preview(resolved: &Resolved, count: usize, progress: &mut dyn Progress) -
     let (train_rows, val_rows) = corpus.rows(block_size, block_size);
     let (conversations, rows) = match &corpus {
         Corpus::Conversations(found) => {
-            let examples = found.train.first(count).into_iter();
-            let rows = examples.map(|example| example_row(&example, &found.counts, &tokenizer));
-            (Some(found.counts.clone()), rows.collect::<Result<_, _>>()?)
+            let mut rows = Vec::new();
+            if let Objective::Preference(_) = recipe.train.objective {
+                // Both answers of a pair are trained.
+                let chat = Chat::of(recipe, &tokenizer, None)?;
+                let (pairs, _, _) = objective::pairs(recipe, &tokenizer, &chat, found)?;
+                for [chosen, rejected] in pairs.examples.iter().take(count) {
+                    rows.push(example_row(chosen, &found.counts, &tokenizer)?);
+                    rows.push(ExampleRow {
+                        is_rejected: true,
+                        ..example_row(rejected, &found.counts, &tokenizer)?
+                    });
+                }
+            } else {
+                for example in &found.train.first(count) {
+                    rows.push(example_row(example, &found.counts, &tokenizer)?);
+                }
+            }
+            (Some(found.counts.clone()), rows)
         }
         Corpus::Pairs(found) => {
             let examples = found.train.first(count).into_iter();
@@ -115,6 +133,7 @@ pub(crate) fn example_row(
     Ok(ExampleRow {
         file: counts.layouts.get(example.file).map(|(name, _)| name.clone()),
         line: Some(example.line),
+        is_rejected: false,
         lost: example.lost,
         row: Row {
             tokens: tokens.collect(),
@@ -146,6 +165,7 @@ fn text_rows(
     let row = |row| ExampleRow {
         file: None,
         line: None,
+        is_rejected: false,
         lost: 0,
         row,
     };

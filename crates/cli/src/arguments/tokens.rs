@@ -165,6 +165,9 @@ pub struct DataPreviewArguments {
     /// Embedded recipe or TOML file
     #[arg(long, value_name = "NAME|FILE")]
     pub recipe: String,
+    /// Model to fine-tune: the rows as its tokenizer and template write them
+    #[arg(short, long, value_name = "DIR")]
+    pub model: Option<PathBuf>,
     /// Change a value of the recipe, as in data.conversations=chats.jsonl (may be repeated)
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,

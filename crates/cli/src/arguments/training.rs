@@ -1,6 +1,6 @@
 //! Training, its recipes, and what the machine can do.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use taal_kernels::Precision;
@@ -115,10 +115,15 @@ impl FinetuneArguments {
     }
 }
 
+/// The setting of a recipe that starts from this model.
+pub fn start_from(model: &Path) -> String {
+    // A string of Rust is one of TOML, too, but for its way to escape characters that no path has.
+    format!("train.init_from={:?}", model.display().to_string())
+}
+
 impl From<FinetuneArguments> for TrainArguments {
     fn from(arguments: FinetuneArguments) -> Self {
-        // A string of Rust is one of TOML, too, but for its way to escape characters that no path has.
-        let model = format!("train.init_from={:?}", arguments.model.display().to_string());
+        let model = start_from(&arguments.model);
         let budget = arguments
             .forget_budget
             .map(|budget| format!("replay.budget={budget:?}"));

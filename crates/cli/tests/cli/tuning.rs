@@ -81,6 +81,11 @@ fn finetune_trains_further_from_a_model_as_init_from_does() {
     done(place.taal(&[&["train", "--recipe", "tiny.toml"], &set[..]].concat()));
     let weights = |run: &str| std::fs::read(place.path(run).join("model/model.safetensors")).expect("weights");
     assert!(weights("tuned") == weights("same") && weights("tuned") != weights("base"));
+    let preview = ["data", "preview", "--recipe", "tiny.toml", "-n", "1", "--json"];
+    let [named, set] = [["--model", "base"], ["--set", "train.init_from=base"]]
+        .map(|model| json(place.taal(&[&preview[..], &model[..]].concat())));
+    assert_eq!(named, set);
+    assert_ne!(named["tokenizer"], json(place.taal(&preview))["tokenizer"]);
     let again = place.taal(&["train", "--resume", "--run-dir", "tuned"]);
     assert!(stderr(&again).contains("tuned"), "{}", stderr(&again));
     fails(place.taal(&["finetune", "--recipe", "tiny.toml"]), 2, &["--model"]);

@@ -619,7 +619,10 @@ fn a_chat_template_that_loses_answers_or_refuses_a_row_is_named_with_the_line() 
     );
     let refuses = "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}{% endif %}\
                    [{{ m.content }}]{% endfor %}";
-    assert_says(templated(refuses, &second), &["a.jsonl, line 2", "no system"]);
+    assert_says(
+        templated(refuses, &second),
+        &["a.jsonl, line 2", "no system", "leave the row out"],
+    );
     let few = "{% set ns = namespace(done=false) %}{% for m in messages %}{% if m.role == 'assistant' and not ns.done %}\
                {% generation %}{{ m.content }}{% endgeneration %}{% set ns.done = true %}\
                {% else %}[{{ m.content }}]{% endif %}{% endfor %}";

@@ -23,6 +23,7 @@ use self::completion::Completion;
 use self::masked::{Masked, Masker};
 use self::next_token::NextToken;
 use self::preference::Preference;
+pub(crate) use self::preference::pairs;
 pub use self::preference::{Dpo, answer_log_probs};
 use self::samples::Written;
 use self::translation::Translation;

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use burn::tensor::activation::{log_sigmoid, log_softmax};
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use taal_data::{Batch, BatchPlan, ConversationExample, ConversationOptions, Conversations, IGNORE_INDEX};
+use taal_data::{Batch, BatchPlan, ConversationExample, ConversationOptions, Conversations, DataError, IGNORE_INDEX};
 use taal_evaluation::Score;
 use taal_inference::{Probe, Rows};
 use taal_model::{ForwardOptions, Transformer, hugging_face};
@@ -47,7 +47,8 @@ pub(crate) struct Preference {
 /// Examples of chosen answers, each with that of the rejected answer to the same prompt.
 #[derive(Debug)]
 pub(crate) struct Pairs {
-    examples: Vec<[ConversationExample; 2]>,
+    /// In the order of files and lines.
+    pub(crate) examples: Vec<[ConversationExample; 2]>,
     pad_id: u32,
 }
 
@@ -163,6 +164,69 @@ pub(crate) fn needs_pairs(recipe: &Recipe) -> TrainError {
     TrainError::recipe(&recipe.name, "train.objective", detail)
 }
 
+/// The pairs of a recipe: the training part, the held-out part, and a hash of the rejected answers.
+///
+/// # Errors
+///
+/// Those of the data crate, naming file and line, also for a pair without a difference.
+pub(crate) fn pairs(
+    recipe: &Recipe,
+    tokenizer: &Tokenizer,
+    chat: &Chat,
+    chosen: &Conversations,
+) -> Result<(Pairs, Option<Pairs>, String), TrainError> {
+    let DataSource::Conversations(path) = &recipe.data.source else {
+        return Err(needs_pairs(recipe));
+    };
+    // The same rows, read as prompts with the other answer.
+    let options = prepare::conversation_options(recipe, chat);
+    let options = ConversationOptions {
+        columns: options.columns.of_rejected(),
+        ..options
+    };
+    let paths = std::slice::from_ref(path);
+    let rejected = Conversations::open_with(tokenizer, paths, recipe.train.block_size, &options)?;
+    let pad_id = tokenizer.pad_id().or(tokenizer.eos_id()).unwrap_or(0);
+    let (train, validation) = Pairs::of(chosen, &rejected, pad_id);
+    let all = train
+        .examples
+        .iter()
+        .chain(validation.iter().flat_map(|pairs| &pairs.examples));
+    for [chosen_example, rejected_example] in all {
+        // A chat template may write both alike, and a block may cut what differs.
+        if chosen_example.ids == rejected_example.ids {
+            return Err(same_answers(chosen, chosen_example).into());
+        }
+    }
+    Ok((train, validation, rejected.fingerprint()))
+}
+
+/// The error of a pair without a difference.
+fn same_answers(chosen: &Conversations, example: &ConversationExample) -> DataError {
+    let name = chosen.counts.layouts.get(example.file).map(|(name, _)| name.clone());
+    let name = name.unwrap_or_default();
+    let detail = match example.lost {
+        0 => "the chosen and the rejected answer are the same tokens: there is nothing to prefer, leave the row out",
+        _ => {
+            "the chosen and the rejected answer are the same tokens once they are cut: make train.block_size larger, or leave the row \
+             out"
+        }
+    };
+    let detail = detail.to_string();
+    match name.ends_with(".parquet") {
+        true => DataError::Row {
+            row: example.line,
+            name,
+            detail,
+        },
+        false => DataError::Line {
+            line: example.line,
+            name,
+            detail,
+        },
+    }
+}
+
 impl Preference {
     /// Reads the rejected answers to the prompts of the chosen ones.
     pub(crate) fn new(
@@ -172,25 +236,15 @@ impl Preference {
         chat: &Chat,
         chosen: &Conversations,
     ) -> Result<Self, TrainError> {
-        let (DataSource::Conversations(path), ModelRecipe::InitFrom { dir, .. }) = (&recipe.data.source, &recipe.model)
-        else {
+        let ModelRecipe::InitFrom { dir, .. } = &recipe.model else {
             return Err(needs_pairs(recipe));
         };
-        // The same rows, read as prompts with the other answer.
-        let options = prepare::conversation_options(recipe, chat);
-        let options = ConversationOptions {
-            columns: options.columns.of_rejected(),
-            ..options
-        };
-        let rejected =
-            Conversations::open_with(tokenizer, std::slice::from_ref(path), recipe.train.block_size, &options)?;
-        let pad_id = tokenizer.pad_id().or(tokenizer.eos_id()).unwrap_or(0);
-        let (train, validation) = Pairs::of(chosen, &rejected, pad_id);
+        let (train, validation, rejected) = pairs(recipe, tokenizer, chat, chosen)?;
         Ok(Self {
             dpo,
             train,
             validation,
-            rejected: rejected.fingerprint(),
+            rejected,
             reference_dir: taal_inference::model_dir(dir)?,
             rows: prepare::rows_of_added(recipe, tokenizer),
             reference: OnceLock::new(),

@@ -10,7 +10,8 @@ use taal_data::{Batch, IGNORE_INDEX};
 use taal_model::hugging_face;
 use taal_model::{ParameterTable, Transformer};
 use taal_trainer::{
-    AdamW, Dpo, Learner, MixedPrecision, Optimizer, Outcome, RecipeText, TrainError, Trainer, answer_log_probs,
+    AdamW, Dpo, ExampleRow, Learner, MixedPrecision, Optimizer, Outcome, RecipeText, Silent, TrainError, Trainer,
+    answer_log_probs, preview, resolve,
 };
 
 use crate::finished;
@@ -303,6 +304,61 @@ fn preferences_without_pairs_or_a_model_to_begin_with_are_refused_and_a_changed_
         error.to_string().contains("line 1") && error.to_string().contains("rejected"),
         "{error}"
     );
+}
+
+#[test]
+fn a_preview_shows_both_answers_of_a_pair_and_refuses_what_training_refuses() {
+    let place = Place::new();
+    let replaced = [("BASE", "base"), ("PAIRS", "pairs.jsonl")];
+    let recipe = replaced.iter().fold(TUNED.to_owned(), |text, (from, to)| {
+        text.replace(from, &place.path(to).display().to_string())
+    });
+    let recipe = RecipeText::new("tiny", recipe);
+    let shown = || preview(&resolve(&recipe, &[]).unwrap(), 2, &mut Silent);
+    let learned = |row: &ExampleRow| -> String {
+        let tokens = row.row.tokens.iter().filter(|token| token.is_learned);
+        tokens.map(|token| token.text.as_str()).collect()
+    };
+    let rows = shown().unwrap().rows;
+    let found: Vec<(Option<u64>, bool, String)> = rows
+        .iter()
+        .map(|row| (row.line, row.is_rejected, learned(row)))
+        .collect();
+    let expected = [
+        (1, false, "op de mat"),
+        (1, true, "de kat"),
+        (2, false, "op de hond"),
+        (2, true, "op"),
+    ];
+    assert_eq!(found.len(), expected.len());
+    for (found, (line, is_rejected, text)) in found.iter().zip(expected) {
+        assert_eq!((found.0, found.1), (Some(line), is_rejected));
+        assert!(found.2.starts_with(text), "{found:?}");
+    }
+    std::fs::write(
+        place.path("pairs.jsonl"),
+        "{\"prompt\": \"de\", \"chosen\": \"kat\", \"rejected\": \"\"}\n".repeat(8),
+    )
+    .unwrap();
+    let error = shown().unwrap_err().to_string();
+    assert!(
+        error.contains("line 1") && error.contains("`rejected` is empty"),
+        "{error}"
+    );
+    // Answers that differ only in what a block has no room for.
+    let long = "kat ".repeat(12);
+    let same = format!("{{\"prompt\": \"de\", \"chosen\": \"{long}op\", \"rejected\": \"{long}mat\"}}\n");
+    let good = "{\"prompt\": \"de\", \"chosen\": \"kat\", \"rejected\": \"mat\"}\n";
+    std::fs::write(place.path("pairs.jsonl"), good.repeat(3) + &same + good).unwrap();
+    for error in [
+        shown().unwrap_err().to_string(),
+        place.trainer("same", TUNED).run().unwrap_err().to_string(),
+    ] {
+        assert!(
+            error.contains("pairs.jsonl, line 4") && error.contains("train.block_size larger"),
+            "{error}"
+        );
+    }
 }
 
 #[test]
