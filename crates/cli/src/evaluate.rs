@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use taal_evaluation::{ChoiceAccuracy, ChoiceFile, ChoiceOptions, LeftOut, PairEvaluation, Task, TaskEvaluation};
 use taal_inference::LanguageModel;
 use taal_metrics::AnswerMetric;
+use taal_model::hugging_face;
 
-use crate::arguments::{EvalArguments, twice};
+use crate::arguments::{AdapterArgument, EvalArguments, twice};
 use crate::failure::Failure;
 use crate::{gaps, models, progress, terminal};
 
@@ -20,7 +21,7 @@ pub fn run(arguments: &EvalArguments) -> Result<(), Failure> {
     }
     let lm = models::open_adapted_with(model, arguments.device.device, &arguments.adapter, arguments.weights)?;
     if let Some(file) = &arguments.task {
-        return task(&lm, file, arguments);
+        return task(&lm, model, file, arguments);
     }
     if let Some(file) = &arguments.gaps {
         return gaps::run(&lm, model, file, arguments);
@@ -74,7 +75,7 @@ fn model_and_texts(arguments: &EvalArguments) -> Result<(&Path, Vec<PathBuf>), F
     }
 }
 
-fn task(lm: &LanguageModel, file: &Path, arguments: &EvalArguments) -> Result<(), Failure> {
+fn task(lm: &LanguageModel, model: &Path, file: &Path, arguments: &EvalArguments) -> Result<(), Failure> {
     let task = Task::open_with(file, &embedded_rows())?;
     let found = answers(lm, &task)?;
     if let Some(warning) = &found.warning {
@@ -83,8 +84,11 @@ fn task(lm: &LanguageModel, file: &Path, arguments: &EvalArguments) -> Result<()
     let other = match &arguments.against {
         None => None,
         Some(dir) => {
-            let lm = models::open_with(dir, arguments.device.device, arguments.weights)?;
+            let lm = compared(dir, model, arguments)?;
             let theirs = answers(&lm, &task)?;
+            if let Some(warning) = theirs.warning.as_ref().filter(|_| theirs.warning != found.warning) {
+                terminal::message(&format!("warning: {}: {warning}", dir.display()));
+            }
             let difference = taal_evaluation::compare_tasks(&theirs, &found);
             difference.map(|difference| (theirs, difference))
         }
@@ -113,7 +117,11 @@ fn task(lm: &LanguageModel, file: &Path, arguments: &EvalArguments) -> Result<()
         ),
     ];
     if task.is_chat_with(lm) {
-        let how = "messages in the model's chat template; chat = false in the task gives them as they are";
+        let how = match (task.has_messages(), lm.chat.is_empty()) {
+            (true, true) => "messages in the plain template, because the model has none",
+            (true, false) => "messages in the model's chat template",
+            (false, _) => "messages in the model's chat template; chat = false in the task gives them as they are",
+        };
         rows.push(("prompts", how.to_owned()));
     }
     if let Some(signature) = &found.signature {
@@ -137,6 +145,19 @@ fn task(lm: &LanguageModel, file: &Path, arguments: &EvalArguments) -> Result<()
         }
     }
     Ok(terminal::print(&terminal::table(&rows))?)
+}
+
+/// The model to compare with. An adapter whose base is not where it was made is put on the model that is evaluated.
+fn compared(dir: &Path, model: &Path, arguments: &EvalArguments) -> Result<LanguageModel, Failure> {
+    let (device, weights) = (arguments.device.device, arguments.weights);
+    let is_alone = taal_inference::adapter_dir(dir).is_ok_and(|dir| hugging_face::base_dir(&dir).is_err());
+    if !is_alone {
+        return models::open_with(dir, device, weights);
+    }
+    let adapter = AdapterArgument {
+        adapter: Some(dir.to_path_buf()),
+    };
+    models::open_adapted_with(model, device, &adapter, weights)
 }
 
 /// The name of each embedded set, and its rows for tests, or those that are held out where it has no others.

@@ -575,16 +575,7 @@ impl ConversationSource {
         let mut examples: Vec<&Example> = self.rows.iter().flatten().collect();
         examples.sort_by_key(|example| (example.file, example.line));
         let shown = examples.into_iter().take(count);
-        shown
-            .map(|example| ConversationExample {
-                file: example.file as usize,
-                line: example.line,
-                ids: example.ids.clone(),
-                learned: example.learned.clone(),
-                answer: example.answer.clone(),
-                lost: example.lost,
-            })
-            .collect()
+        shown.map(|example| example.clone().into()).collect()
     }
 
     /// All rows once, in order, at most `batch_size` at a time, for evaluation.

@@ -104,10 +104,11 @@ pub(crate) enum Dialogue {
 
 /// Messages, and the functions that they may call.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Conversation {
-    pub(crate) messages: Vec<Message>,
-    /// Their JSON schemas.
-    pub(crate) tools: Vec<Json>,
+pub struct Conversation {
+    /// The oldest message first.
+    pub messages: Vec<Message>,
+    /// The JSON schemas of the functions.
+    pub tools: Vec<Json>,
 }
 
 impl From<Vec<Message>> for Conversation {
@@ -203,11 +204,7 @@ pub(crate) fn take_all(
     layout: Layout,
     columns: &Columns,
 ) -> Result<Dialogue> {
-    let mut taker = Taker {
-        records,
-        bytes: 0,
-        taken: Vec::new(),
-    };
+    let mut taker = Taker::new(records);
     let name = |mapped: &Option<String>, own: &str| mapped.clone().unwrap_or_else(|| own.to_owned());
     let mut dialogue = match layout {
         Layout::Messages | Layout::ShareGpt => {
@@ -253,14 +250,7 @@ pub(crate) fn take_all(
         .iter()
         .filter(|(key, _)| layout != Layout::Alpaca || *key != HISTORY);
     unused.for_each(|(key, value)| taker.records.not_used(key, value));
-    if taker.bytes > MAX_ROW_BYTES {
-        return Err(taker.records.bad(format!(
-            "the row has {:.1} MiB of text, more than {} MiB, and no block has room for it: make several rows of it, or train on it \
-             as running text in data.files",
-            taker.bytes as f64 / f64::from(1 << 20),
-            MAX_ROW_BYTES >> 20
-        )));
-    }
+    taker.check_bytes("make several rows of it, or train on it as running text in data.files")?;
     Ok(dialogue)
 }
 
@@ -272,8 +262,18 @@ pub(crate) struct Taker<'r, 'a> {
     taken: Vec<String>,
 }
 
-impl Taker<'_, '_> {
-    fn value(&mut self, object: &mut Object, key: &str) -> Result<Value> {
+impl<'r, 'a> Taker<'r, 'a> {
+    pub(crate) fn new(records: &'r mut Records<'a>) -> Self {
+        Self {
+            records,
+            bytes: 0,
+            taken: Vec::new(),
+        }
+    }
+
+    /// # Errors
+    /// [`DataError::Line`](crate::DataError::Line) where the row does not have it.
+    pub(crate) fn value(&mut self, object: &mut Object, key: &str) -> Result<Value> {
         let value = object.remove(key);
         if value.is_some() {
             self.taken.push(key.to_owned());
@@ -294,6 +294,21 @@ impl Taker<'_, '_> {
                     "key `{key}` is missing: every row of a file has the same layout, and this one has {others}"
                 )))
             }
+        }
+    }
+
+    /// `otherwise` says what to do about a row with too much text.
+    ///
+    /// # Errors
+    /// [`DataError::Line`](crate::DataError::Line) where more was taken than a block has room for.
+    pub(crate) fn check_bytes(&self, otherwise: &str) -> Result<()> {
+        match self.bytes > MAX_ROW_BYTES {
+            false => Ok(()),
+            true => Err(self.records.bad(format!(
+                "the row has {:.1} MiB of text, more than {} MiB, and no block has room for it: {otherwise}",
+                self.bytes as f64 / f64::from(1 << 20),
+                MAX_ROW_BYTES >> 20
+            ))),
         }
     }
 
@@ -348,7 +363,7 @@ impl Taker<'_, '_> {
     }
 
     /// The functions that messages may call.
-    fn tools(&mut self, object: &mut Object) -> Result<Vec<Json>> {
+    pub(crate) fn tools(&mut self, object: &mut Object) -> Result<Vec<Json>> {
         let value = object.remove(TOOLS).unwrap_or(Value::Null);
         self.functions(
             &format!("key `{TOOLS}`"),
@@ -468,7 +483,7 @@ impl Dialogue {
         match self {
             Self::Completion { prompt, completion } => prompt + &completion,
             Self::Messages(Conversation { messages, .. }) => {
-                let contents: Vec<String> = messages.into_iter().map(Message::into_text).collect();
+                let contents: Vec<String> = messages.iter().map(Message::text).collect();
                 contents.join("\n")
             }
         }
@@ -479,11 +494,14 @@ impl Dialogue {
     pub(crate) fn into_rows(self) -> String {
         match self {
             Self::Completion { prompt, completion } => prompt + &completion,
-            Self::Messages(Conversation { messages, tools }) => {
-                let tools = tools.iter().map(|tool| json_text(tool) + "\n");
-                let line = |message: Message| format!("{}: {}\n", label(message.role), message.into_text());
-                tools.chain(messages.into_iter().map(line)).collect()
-            }
+            Self::Messages(Conversation { messages, tools }) => rows_of(&messages, &tools),
         }
     }
+}
+
+/// Tools and calls as JSON, and each message after the name of its role.
+pub(crate) fn rows_of(messages: &[Message], tools: &[Json]) -> String {
+    let tools = tools.iter().map(|tool| json_text(tool) + "\n");
+    let line = |message: &Message| format!("{}: {}\n", label(message.role), message.text());
+    tools.chain(messages.iter().map(line)).collect()
 }

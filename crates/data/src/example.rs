@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use taal_tokenizer::Tokenizer;
 
-use crate::chat::Writer;
+use crate::chat::{Writer, Written};
+use crate::conversation::ConversationExample;
 use crate::dialogue::{Conversation, Dialogue};
 use crate::error::Result;
 use crate::records::Records;
@@ -95,9 +96,14 @@ impl Encoder<'_> {
         ids_of: impl Fn(&str) -> Result<Vec<u32>>,
     ) -> Result<Example> {
         let written = self.writer.write(conversation).map_err(|detail| records.bad(detail))?;
-        for key in written.not_shown {
+        for &key in &written.not_shown {
             records.not_shown(key);
         }
+        self.written(written, ids_of)
+    }
+
+    /// What a chat format has written.
+    pub(crate) fn written(&self, written: Written, ids_of: impl Fn(&str) -> Result<Vec<u32>>) -> Result<Example> {
         let (text, answers) = (written.text, written.answers);
         let (mut ids, mut learned) = (Vec::new(), Vec::with_capacity(answers.len()));
         let mut end = 0;
@@ -204,6 +210,36 @@ impl Example {
         let mut bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
         bytes.extend(self.ids.iter().flat_map(|id| id.to_le_bytes()));
         bytes
+    }
+}
+
+impl ConversationExample {
+    /// What comes before the last answer, as ids.
+    pub fn prompt_ids(&self) -> &[u32] {
+        &self.ids[..self.answer.start]
+    }
+
+    /// The text of the last answer, without special tokens.
+    ///
+    /// # Errors
+    /// The tokenizer's.
+    pub fn answer_text(&self, tokenizer: &Tokenizer) -> taal_tokenizer::Result<String> {
+        let ids = self.ids[self.answer.clone()].iter().copied();
+        let said: Vec<u32> = ids.filter(|id| !tokenizer.is_special(*id)).collect();
+        tokenizer.decode(&said)
+    }
+}
+
+impl From<Example> for ConversationExample {
+    fn from(example: Example) -> Self {
+        Self {
+            file: example.file as usize,
+            line: example.line,
+            ids: example.ids,
+            learned: example.learned,
+            answer: example.answer,
+            lost: example.lost,
+        }
     }
 }
 

@@ -19,6 +19,7 @@
 //! - **Examples.** [`Conversations`] reads prompts with completions, messages and other [layouts](Layout) from JSONL, CSV, TSV and Parquet
 //!   files,
 //!   finds the answers in what a [`ChatFormat`] writes, and packs several examples into a row.
+//! - **Questions.** [`for_each_row`] reads rows that a model is to answer, [`Conversation::question`] writes them as in training.
 //! - **Pairs.** [`Pairs`] reads prompts and completions for an encoder-decoder; pairs of similar length share a batch.
 //! - **Masking.** [`Masking`] masks tokens, words or spans of a batch for a masked model to predict.
 //! - **Trust.** Shards carry the hash of their tokenizer and a checksum for every MiB; damage is found when they are
@@ -68,6 +69,7 @@ mod message;
 mod mixture;
 mod pairs;
 mod parquet;
+mod question;
 mod random;
 mod records;
 mod shard;
@@ -87,7 +89,7 @@ pub use conversation::{
 };
 pub use corpus::{Corpus, corpora, corpus};
 pub use dataset::Dataset;
-pub use dialogue::{Columns, Layout};
+pub use dialogue::{Columns, Conversation, Layout};
 pub use direction::Direction;
 pub use error::{DataError, Result};
 pub use examples::{ExampleSet, example_set, example_sets};
@@ -96,7 +98,7 @@ pub use masking::{MaskUnit, MaskVocabulary, Masking};
 pub use message::{Message, Role};
 pub use mixture::Mixture;
 pub use pairs::{PairSource, Pairs, References, references};
-pub use records::read_table;
+pub use question::{FileRow, Question, RowSource, for_each_row};
 pub use shard::{Shard, ShardOrigin, ShardWriter};
 pub use source::TokenSource;
 pub use taal_store::LineEnds;

@@ -83,7 +83,7 @@ impl Message {
     }
 
     /// Whether it has neither a text nor a call.
-    pub(crate) fn says_nothing(&self) -> bool {
+    pub fn says_nothing(&self) -> bool {
         self.content.trim().is_empty() && self.tool_calls.is_none()
     }
 
@@ -93,9 +93,9 @@ impl Message {
     }
 
     /// What it says: its content, and its calls as JSON.
-    pub(crate) fn into_text(self) -> String {
+    pub fn text(&self) -> String {
         match &self.tool_calls {
-            None => self.content,
+            None => self.content.clone(),
             Some(calls) if self.content.is_empty() => json_text(calls),
             Some(calls) => format!("{}\n{}", self.content, json_text(calls)),
         }

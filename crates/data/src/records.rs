@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 use serde_json::Value;
 use taal_store::LineEnds;
@@ -13,26 +12,6 @@ use crate::input::{Input, Rows as Kind};
 use crate::parquet::ParquetRows;
 use crate::table::Table;
 use crate::text::{Lines, Object};
-
-/// The rows of a table as JSON objects, each with the line on which it begins, counted from 1; of Parquet its number. A file with another
-/// extension than `.parquet` and `.tsv` is CSV. Of Parquet only the columns of [layouts](crate::Layout) and those named in `columns` are
-/// read; the others are null.
-///
-/// # Errors
-/// [`DataError::Line`] and [`DataError::Row`] for a header or a row that cannot be read, [`DataError::Parquet`],
-/// [`DataError::NotUtf8`]; the store's.
-pub fn read_table(path: &Path, columns: &Columns) -> Result<Vec<(u64, Object)>> {
-    let input = Input::file(path.to_owned(), LineEnds::Keep);
-    let mut records = match input.rows() {
-        Kind::Parquet | Kind::Tabs | Kind::Commas => Records::open(&input, columns)?,
-        Kind::Json | Kind::None => Records::of(&input, Rows::Table(Box::new(Table::open(&input, false)?))),
-    };
-    let mut rows = Vec::new();
-    while let Some(row) = records.next_row()? {
-        rows.push(row);
-    }
-    Ok(rows)
-}
 
 /// The rows of a file as JSON objects.
 pub(crate) struct Records<'a> {
@@ -51,7 +30,7 @@ pub(crate) struct Records<'a> {
 /// The most unused keys that are kept; rows may have all sorts of them.
 const MAX_UNUSED: usize = 1000;
 
-enum Rows<'a> {
+pub(crate) enum Rows<'a> {
     Json(Lines<'a>),
     Table(Box<Table>),
     Parquet(Box<ParquetRows>),
@@ -72,7 +51,7 @@ impl<'a> Records<'a> {
         Ok(Self::of(input, rows))
     }
 
-    fn of(input: &Input<'_>, rows: Rows<'a>) -> Self {
+    pub(crate) fn of(input: &Input<'_>, rows: Rows<'a>) -> Self {
         Self {
             name: input.name.clone(),
             rows,

@@ -31,6 +31,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod asking;
 mod choices;
 mod error;
 mod gaps;
@@ -44,6 +45,7 @@ mod task;
 mod text;
 mod words;
 
+pub use asking::TaskItem;
 pub use choices::{
     ChoiceAccuracy, ChoiceEvaluation, ChoiceFile, ChoiceItem, ChoiceOptions, ChoiceScore, Normalize, evaluate_choices,
     read_choices, score_choices,
@@ -54,7 +56,7 @@ pub use left_out::LeftOut;
 pub use nearest::Nearest;
 pub use pairs::{PairEvaluation, PairScore, evaluate_pairs, log_likelihood};
 pub use score::{Score, default_batch_size, score_ids, score_windows, try_score_windows};
-pub use task::{Task, TaskAnswer, TaskEvaluation, TaskItem, compare_tasks, evaluate_task};
+pub use task::{Task, TaskAnswer, TaskEvaluation, compare_tasks, evaluate_task};
 pub use text::{Evaluation, TextScore, evaluate_files, evaluate_files_after_bos, evaluate_text};
 pub use words::{
     Analogies, AnalogyScore, BOOTSTRAP_ROUNDS, Categories, CategoryScore, SectionScore, SimilarityScore, UnknownWords,

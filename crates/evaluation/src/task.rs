@@ -7,6 +7,7 @@
 //! data = "capitals.jsonl"                  # JSONL, CSV, TSV or Parquet next to this file, or a set that comes along; or [[items]] here
 //! prompt_column = "question"               # [default: prompt]
 //! reference_column = "answer"              # [default: completion]; in JSONL and Parquet also a list of right answers
+//! messages_column = "dialog"               # conversations, whose last answer is the right one [default: messages or conversations, where rows have no prompt and completion]
 //! template = "Question: {prompt}\nAnswer:" # [default: the prompt alone]
 //! chat = false                             # as a message in the model's chat template [default: where it has one, and no template is given]
 //! metric = "exact_match"                   # or accuracy, macro_f1, rouge_l, bleu, chrf, chrf++
@@ -19,15 +20,18 @@
 //! length_penalty = 1.0                     # of the beam search
 //! ```
 //!
+//! A prompt may also be a list of messages, and a reference a list of messages that ends with the right answer; `tools` of a row are functions
+//! that answers may call. The model's chat template writes them as in training, or the plain one where the model has none.
+//!
 //! A score has the same bits every time. A prompt is the message of a user in the model's chat template where the model has one; `template`
 //! or `chat = false` leaves it out. A model that translates gets the prompts as sources; one without an encoder only where the task
 //! has no template of its own.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
+use taal_data::RowSource;
 use taal_inference::{
     BeamOptions, Doubts, FinishReason, GenerateOptions, Generation, InferenceError, LanguageModel, Line, Prompt,
     Sampling, TranslateOptions, Translator,
@@ -36,8 +40,8 @@ use taal_metrics::{
     AnswerMetric, PairedDifference, SentenceCounts, bootstrap_interval, exact_match, label_of, macro_f1,
     paired_difference, paired_resampling, rouge_l,
 };
-use taal_tokenizer::chat::{ChatInput, ChatTemplate, FIXED_NOW_S, Message};
 
+use crate::asking::{Asked, Asker, TaskItem};
 use crate::questions::{Columns, EMPTY_REFERENCE, References};
 use crate::words::{BOOTSTRAP_ROUNDS, stem};
 use crate::{EvaluationError, Result};
@@ -81,19 +85,6 @@ pub struct Task {
     pub items: Vec<TaskItem>,
 }
 
-/// A question.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TaskItem {
-    /// What the model continues, the template around it.
-    pub prompt: String,
-    /// The same as ids, where they are not those of the text.
-    pub prompt_ids: Option<Vec<u32>>,
-    /// Right answers, at least one.
-    pub references: Vec<String>,
-    /// The line of the task's data that has it, or the first one of several.
-    pub line: Option<usize>,
-}
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawTask {
@@ -101,6 +92,7 @@ struct RawTask {
     data: Option<PathBuf>,
     prompt_column: Option<String>,
     reference_column: Option<String>,
+    messages_column: Option<String>,
     template: Option<String>,
     chat: Option<bool>,
     metric: AnswerMetric,
@@ -152,6 +144,10 @@ impl Task {
             bad(format!("line {line}: {}", error.message()))
         })?;
         let template = raw.template.as_deref().unwrap_or(PLACE);
+        if raw.messages_column.is_some() && (raw.prompt_column.is_some() || raw.reference_column.is_some()) {
+            let detail = "`messages_column` has prompts and answers: leave out `prompt_column` and `reference_column`";
+            return Err(bad(detail.to_owned()));
+        }
         if !template.contains(PLACE) {
             return Err(bad(format!("template: expected {PLACE} where the prompt goes")));
         }
@@ -159,15 +155,16 @@ impl Task {
         let mut items = match (&raw.data, raw.items.take()) {
             (Some(data), None) => {
                 let columns = Columns {
-                    prompt: raw.prompt_column.as_deref().unwrap_or("prompt"),
-                    reference: raw.reference_column.as_deref().unwrap_or("completion"),
+                    prompt: raw.prompt_column.as_deref(),
+                    reference: raw.reference_column.as_deref(),
+                    messages: raw.messages_column.as_deref(),
                 };
                 let file = path.parent().unwrap_or(Path::new(".")).join(data);
                 let set = embedded.iter().find(|(name, _)| data.as_path() == Path::new(name));
                 match set {
                     _ if embedded.is_empty() || taal_store::exists(&file) => {
                         data_path = Some(file.clone());
-                        columns.read(&file)?
+                        columns.read(RowSource::File(&file))?
                     }
                     Some((name, rows)) => {
                         data_path = Some(PathBuf::from(name));
@@ -184,12 +181,7 @@ impl Task {
                 }
             }
             (None, Some(items)) => {
-                let item = |item: RawItem| TaskItem {
-                    prompt: item.prompt,
-                    prompt_ids: None,
-                    references: item.reference.into_list(),
-                    line: None,
-                };
+                let item = |item: RawItem| TaskItem::new(item.prompt, item.reference.into_list());
                 items.into_iter().map(item).collect()
             }
             _ => return Err(bad("expected exactly one of data and [[items]]".to_owned())),
@@ -238,6 +230,12 @@ impl Task {
             }
         }
         let beam = beam_of(&raw).map_err(bad)?;
+        let has_messages = items.iter().any(|item| item.conversation.is_some());
+        if has_messages && (raw.template.is_some() || raw.chat == Some(false)) {
+            let detail =
+                "prompts of messages are written by the model's chat template: leave out `template` and `chat = false`";
+            return Err(bad(detail.to_owned()));
+        }
         for item in &mut items {
             item.prompt = template.replace(PLACE, &item.prompt);
         }
@@ -259,19 +257,23 @@ impl Task {
     /// Whether a model gets the prompts as messages in its chat template.
     pub fn is_chat_with(&self, lm: &LanguageModel) -> bool {
         let has_ids = self.items.iter().any(|item| item.prompt_ids.is_some());
-        !self.is_translation_by(lm) && !has_ids && self.chat.unwrap_or(!self.has_template && !lm.chat.is_empty())
+        let is_chat = || self.chat.unwrap_or(!self.has_template && !lm.chat.is_empty());
+        !self.is_translation_by(lm) && !has_ids && (self.has_messages() || is_chat())
     }
 
     /// Whether a model gets the prompts as sources to translate.
     fn is_translation_by(&self, lm: &LanguageModel) -> bool {
         let has_ids = self.items.iter().any(|item| item.prompt_ids.is_some());
-        let is_alone = !self.has_template && !has_ids && self.chat != Some(true);
+        let is_alone = !self.has_template && !has_ids && self.chat != Some(true) && !self.has_messages();
         lm.model.is_encoder_decoder() || (lm.translation.is_some() && is_alone)
     }
 
     /// The evaluation of answers that no model generated.
     pub fn evaluate(&self, mut answer: impl FnMut(&TaskItem) -> String) -> TaskEvaluation {
-        let answers = self.items.iter().map(|item| self.answered(item, &answer(item)));
+        let answers = self
+            .items
+            .iter()
+            .map(|item| self.answered(item, &answer(item), Vec::new()));
         self.evaluation(answers.collect())
     }
 
@@ -294,12 +296,15 @@ impl Task {
         }
     }
 
-    fn answered(&self, item: &TaskItem, answer: &str) -> TaskAnswer {
+    /// An answer; `written` is the right one as the model's chat template writes it, if it is a message.
+    fn answered(&self, item: &TaskItem, answer: &str, written: Vec<String>) -> TaskAnswer {
         let answer = answer.trim().to_owned();
-        let (score, counted) = self.score(&answer, &item.references);
+        let right = if written.is_empty() { &item.references } else { &written };
+        let (score, counted) = self.score(&answer, right);
         TaskAnswer {
             prompt: item.prompt.clone(),
             references: item.references.clone(),
+            written,
             answer,
             score,
             counted,
@@ -396,6 +401,10 @@ pub struct TaskAnswer {
     pub prompt: String,
     /// Right answers.
     pub references: Vec<String>,
+    /// The right answer as the model's chat template writes it, without special tokens, where it is a message: the answer is compared
+    /// with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub written: Vec<String>,
     /// What it generated, without surrounding white space.
     pub answer: String,
     /// 0 to 1; of labels whether it is the right one. BLEU, chrF and chrF++ of this answer alone are from 0 to 100.
@@ -435,7 +444,8 @@ pub struct TaskEvaluation {
     pub truncated: u64,
     /// Answers that ended only because `max_tokens` were generated.
     pub unfinished: u64,
-    /// Why the prompts may be in another language than a translator's; `None` where nothing says so.
+    /// Why the prompts may be in another language than a translator's, or what of the rows the model is not shown; `None` where nothing
+    /// says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warning: Option<String>,
     /// The answers.
@@ -488,41 +498,23 @@ struct Answered {
 /// Answers by continuing the prompts.
 fn generated(lm: &LanguageModel, task: &Task, on_answer: &mut dyn FnMut(usize) -> ControlFlow<()>) -> Result<Answered> {
     let mut answered = Answered::default();
-    let template = task.is_chat_with(lm).then(|| lm.chat_template()).transpose()?;
+    let mut asker = Asker::new(lm, task)?;
     // A beam search has no stop strings; the ends of texts that the model's files name hold for both.
-    let turn = template.as_ref().and_then(|template| lm.end_of_turn(template));
-    let stop: Vec<String> = task
-        .stop
-        .iter()
-        .cloned()
-        .chain(turn.filter(|_| task.beam.is_none()))
-        .collect();
-    for item in &task.items {
-        let prompt = match (&item.prompt_ids, &template) {
-            (Some(ids), _) => Prompt::Ids(ids.clone()),
-            (None, Some(template)) => Prompt::Ids(lm.chat_ids(&asked(template, &item.prompt)?)?),
-            (None, None) => Prompt::Text(item.prompt.clone()),
-        };
+    let turn = asker.end_of_turn().filter(|_| task.beam.is_none());
+    let stop: Vec<String> = task.stop.iter().cloned().chain(turn).collect();
+    for (index, item) in task.items.iter().enumerate() {
+        let Asked { prompt, written } = asker.asked(item, index + 1)?;
         let found = generation(lm, task, &stop, &prompt)?;
         answered.truncated += u64::from(found.dropped_prompt_tokens > 0);
         answered.unfinished += u64::from(found.finish_reason == FinishReason::Length);
         let text = found.text.unwrap_or_default();
-        answered.answers.push(task.answered(item, &text));
+        answered.answers.push(task.answered(item, &text, written));
         if on_answer(answered.answers.len()).is_break() {
             break;
         }
     }
+    answered.warning = asker.warning();
     Ok(answered)
-}
-
-/// A question as the message of a user, up to where the answer begins, as in training.
-fn asked(template: &ChatTemplate, prompt: &str) -> Result<String> {
-    let input = ChatInput {
-        messages: vec![Message::new("user", prompt)],
-        now: SystemTime::UNIX_EPOCH + Duration::from_secs(FIXED_NOW_S),
-        ..ChatInput::default()
-    };
-    Ok(template.render(&input)?.text)
 }
 
 fn generation(lm: &LanguageModel, task: &Task, stop: &[String], prompt: &Prompt) -> Result<Generation> {
@@ -556,6 +548,10 @@ fn translated(
             "a translation has no stop strings; leave them out",
         ));
     }
+    if task.has_messages() {
+        let detail = "the prompts are messages, and a model that translates reads texts";
+        return Err(EvaluationError::setting("data", detail));
+    }
     let greedy = TranslateOptions::greedy();
     let options = TranslateOptions {
         beam: task.beam.unwrap_or(greedy.beam),
@@ -574,7 +570,8 @@ fn translated(
         for (item, translation) in items.iter().zip(translator.translate_lines(lines)?) {
             answered.unfinished += u64::from(!translation.is_complete);
             doubts.add(&translation);
-            answered.answers.push(task.answered(item, &translation.translation));
+            let text = &translation.translation;
+            answered.answers.push(task.answered(item, text, Vec::new()));
             if on_answer(answered.answers.len()).is_break() {
                 return Ok(answered);
             }

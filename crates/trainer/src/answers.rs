@@ -150,12 +150,7 @@ pub(crate) fn source_item(example: &ConversationExample, tokenizer: &Tokenizer) 
     let item = item(example, tokenizer)?;
     let source = item.prompt_ids.unwrap_or_default();
     let text: Vec<u32> = source.into_iter().filter(|id| !tokenizer.is_special(*id)).collect();
-    Ok(TaskItem {
-        prompt: tokenizer.decode(&text)?,
-        prompt_ids: None,
-        references: item.references,
-        line: None,
-    })
+    Ok(TaskItem::new(tokenizer.decode(&text)?, item.references))
 }
 
 /// Each source once, with all its translations.
@@ -173,17 +168,10 @@ fn with_all_references(items: Vec<TaskItem>) -> Vec<TaskItem> {
 
 /// What comes before the last answer of an example, and that answer.
 pub(crate) fn item(example: &ConversationExample, tokenizer: &Tokenizer) -> Result<TaskItem, TrainError> {
-    let prompt = &example.ids[..example.answer.start];
-    let said: Vec<u32> = example.ids[example.answer.clone()]
-        .iter()
-        .copied()
-        .filter(|id| !tokenizer.is_special(*id))
-        .collect();
+    let prompt = example.prompt_ids();
     Ok(TaskItem {
-        prompt: tokenizer.decode(prompt)?,
         prompt_ids: Some(prompt.to_vec()),
-        references: vec![tokenizer.decode(&said)?],
-        line: None,
+        ..TaskItem::new(tokenizer.decode(prompt)?, vec![example.answer_text(tokenizer)?])
     })
 }
 

@@ -349,7 +349,7 @@ pub struct EvalArguments {
     /// Questions that the model answers with generated text: a TOML file with data, metric and template
     #[arg(long, value_name = "FILE", conflicts_with_all = ["text", "pairs", "choices", "bos"])]
     pub task: Option<PathBuf>,
-    /// Another model that answers the same questions; the difference is measured pair by pair
+    /// Another model or adapter that answers the same questions; the difference is measured pair by pair
     #[arg(long, value_name = "DIR", requires = "task")]
     pub against: Option<PathBuf>,
     /// Sentences with a gap, by causal and masked models: lines of a sentence with [MASK], a tab and the

@@ -105,6 +105,17 @@ fn a_run_of_an_adapter_its_adapter_on_its_base_and_the_merged_model_say_the_same
         vector(&["--model", "base"]),
         vector(&["--model", "base", "--adapter", "tuned"])
     );
+
+    // An adapter whose base was moved is compared on the model that is evaluated.
+    std::fs::rename(place.path("base"), place.path("moved")).expect("a new name");
+    place.write(
+        "task.toml",
+        "metric = \"exact_match\"\nmax_tokens = 4\n[[items]]\nprompt = \"de kat\"\nreference = \"iets\"\n",
+    );
+    let asked = ["eval", "--model", "moved", "--task", "task.toml", "--json"];
+    let both = json(place.taal(&[&asked[..], &["--against", "tuned"]].concat()));
+    let alone = json(place.taal(&[&asked[..], &["--adapter", "tuned"]].concat()));
+    assert_eq!(both["against"]["answers"], alone["answers"]);
 }
 
 #[test]

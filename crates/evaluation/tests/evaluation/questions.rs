@@ -105,7 +105,7 @@ fn fields_of_a_table_are_kept_as_they_are_and_a_row_without_an_answer_is_named()
     for (rows, line) in [("1,a,b\n2,c,\n", 3), ("1,a,b\n2,,\n", 3), ("1,a,\"  \"\n", 2)] {
         let error = read(rows).unwrap_err().to_string();
         assert!(
-            error.contains(&format!("data.csv: line {line}")) && error.contains("`completion`: a reference is empty"),
+            error.contains(&format!("data.csv, line {line}")) && error.contains("`completion`: a reference is empty"),
             "{error}"
         );
     }
@@ -122,7 +122,7 @@ fn fields_of_a_table_are_kept_as_they_are_and_a_row_without_an_answer_is_named()
         .unwrap_err()
         .to_string();
     assert!(
-        error.contains("data.jsonl: line 1") && error.contains("is empty"),
+        error.contains("data.jsonl, line 1") && error.contains("is empty"),
         "{error}"
     );
 }

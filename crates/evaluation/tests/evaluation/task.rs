@@ -333,7 +333,7 @@ fn a_task_names_a_set_that_comes_along_and_rows_with_one_prompt_are_one_question
     assert_eq!(asked(cut), wanted(&[("Hi.!", &["Hoi.", "Hallo."])]));
     let error = task("pairs", "").unwrap_err().to_string();
     assert!(
-        error.contains("pairs: line 1") && error.contains("has en, nl"),
+        error.contains("pairs, line 1") && error.contains("has en, nl"),
         "{error}"
     );
     for data in ["none", "none.jsonl", "../pairs"] {
@@ -427,11 +427,11 @@ fn a_bad_task_file_is_named_with_what_is_wrong_and_the_line_of_its_data() {
         ),
         (
             format!("{exact}data = \"data.jsonl\"\n"),
-            ["data.jsonl: line 2", "`completion` is missing"],
+            ["data.jsonl, line 2", "`completion` is missing"],
         ),
         (
             format!("{exact}data = \"list.jsonl\"\n"),
-            ["list.jsonl: line 1", "a text or a list of texts"],
+            ["list.jsonl, line 1", "a text or a list of texts"],
         ),
         (
             format!("{exact}data = \"data.csv\"\n"),
@@ -440,7 +440,10 @@ fn a_bad_task_file_is_named_with_what_is_wrong_and_the_line_of_its_data() {
     ] {
         let error = Task::open(&write(folder.path(), "task.toml", &text)).expect_err(&text);
         assert!(
-            matches!(error, EvaluationError::Task { .. } | EvaluationError::Line { .. }),
+            matches!(
+                error,
+                EvaluationError::Task { .. } | EvaluationError::Line { .. } | EvaluationError::Data(_)
+            ),
             "{error:?}"
         );
         let message = error.to_string();
