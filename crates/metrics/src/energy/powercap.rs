@@ -147,11 +147,6 @@ impl Powercap {
         // Where no processor can be read, other sources are used. One of several that cannot be read is estimated.
         let is_read = |zone: &Zone| zone.kind != Kind::Memory && !zone.counter.is_unread();
         let has_processor = zones.iter().any(is_read);
-        if has_processor {
-            for zone in zones.iter().filter(|zone| zone.counter.is_unread()) {
-                notes.set(format!("{} cannot be read; an estimate stands in", zone.name));
-            }
-        }
         let mut found = has_processor.then_some(Self { zones })?;
         for index in 1..found.zones.len() {
             found.zones[index].equals = found.equal_before(index);
