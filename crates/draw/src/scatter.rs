@@ -200,7 +200,12 @@ mod tests {
             title: "close",
             x_label: "x",
             y_label: "y",
-            points: vec![point("default", 5.0), point("one-thread", 5.01), point("far", 9.0)],
+            points: vec![
+                point("near", 0.0),
+                point("default", 5.0),
+                point("one-thread", 5.4),
+                point("far", 9.0),
+            ],
         };
         let svg = chart.to_svg();
         let place = |name: &str| {
