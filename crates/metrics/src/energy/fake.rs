@@ -227,7 +227,10 @@ impl SensorFiles for FakeMachine {
                 Some(fault) => Err(fault.clone()),
                 None => {
                     let since_s = since_step(state.now.steady_s, zone.step_s);
-                    Ok(format!("{}\n", (zone.energy_uj - zone.watts * since_s * 1e6) as u64))
+                    Ok(format!(
+                        "{}\n",
+                        (zone.energy_uj - zone.watts * since_s * 1e6).round() as u64
+                    ))
                 }
             },
             _ => Err(ReadError::Missing),
@@ -281,7 +284,8 @@ impl Gpus for FakeMachine {
         let state = self.state();
         let gpu = state.gpus.get(index).filter(|gpu| gpu.has_counter);
         let shown = |gpu: &FakeGpu| gpu.joules - gpu.watts * since_step(state.now.steady_s, gpu.step_s);
-        gpu.map(|gpu| (shown(gpu) * 1e3) as u64).ok_or(ReadError::Missing)
+        gpu.map(|gpu| (shown(gpu) * 1e3).round() as u64)
+            .ok_or(ReadError::Missing)
     }
 
     fn power_mw(&self, index: usize) -> Result<u64, ReadError> {

@@ -185,7 +185,8 @@ fn work_shorter_than_a_counters_step_is_not_free_and_the_total_stays_right() {
             all.low.0 > 0.0 && all.low <= all.joules && all.joules <= all.high,
             "{all:?}"
         );
-        assert!(gpu.joules.0 > 0.0, "{seconds} s: {gpu:?}");
+        // Also when the step came just after the first reading.
+        assert!(gpu.joules.0 >= 0.4 * 300.0 * seconds, "{seconds} s: {gpu:?}");
         assert!(end.cpu.since(begin.cpu).joules.0 > 0.0, "{seconds} s");
     }
     let reading = meter.finish();
