@@ -62,7 +62,8 @@ pub enum Layout {
     ShareGpt,
     /// `instruction`, `input` and `system` (may be missing or empty) and `output` (Alpaca).
     Alpaca,
-    /// `prompt`, `chosen` and `rejected`: texts or lists of messages; without `prompt`, the messages with which both begin.
+    /// `prompt`, `chosen` and `rejected`: texts or lists of messages; without `prompt`, or where it is a text next to lists, the messages with
+    /// which both begin.
     Preference,
 }
 
@@ -403,8 +404,11 @@ impl<'r, 'a> Taker<'r, 'a> {
         chosen_key: &str,
         rejected_key: &str,
     ) -> Result<Dialogue> {
-        // A table of Parquet has the columns of all rows.
-        if object.get(prompt_key).is_some_and(|prompt| !prompt.is_null()) {
+        let list = |key: &str| object.get(key).and_then(list_of)?.first();
+        let is_in_both = list(chosen_key).is_some_and(|first| list(rejected_key) == Some(first));
+        let is_prompt = |prompt: &Value| !prompt.is_null() && !(prompt.is_string() && is_in_both);
+        // A table of Parquet has the columns of all rows, and a text says again what both lists of messages begin with.
+        if object.get(prompt_key).is_some_and(is_prompt) {
             let rejected = self.value(object, rejected_key)?;
             if object.get(chosen_key) == Some(&rejected) {
                 let detail = format!(

@@ -243,7 +243,9 @@ fn a_pair_without_a_prompt_has_the_messages_with_which_both_begin_as_one() {
         columns: chosen.columns.of_rejected(),
         ..chosen.clone()
     };
-    for content in [line(&with("ja"), &with("nee")), with_prompt] {
+    // As in UltraFeedback, whose prompt is the text of a message that both lists have.
+    let with_text = line(&with("ja"), &with("nee")).replacen('{', "{\"prompt\": \"en?\", ", 1);
+    for content in [line(&with("ja"), &with("nee")), with_prompt, with_text] {
         let sides = [&chosen, &rejected].map(|options| shown(&open_with("a.jsonl", &content, BLOCK, options).unwrap()));
         let expected = ["ja", "nee"].map(|last| {
             vec![format!(
