@@ -406,7 +406,11 @@ impl<'r, 'a> Taker<'r, 'a> {
     ) -> Result<Dialogue> {
         let list = |key: &str| object.get(key).and_then(list_of)?.first();
         let is_in_both = list(chosen_key).is_some_and(|first| list(rejected_key) == Some(first));
-        let is_prompt = |prompt: &Value| !prompt.is_null() && !(prompt.is_string() && is_in_both);
+        let is_prompt = |prompt: &Value| match prompt {
+            Value::Null => false,
+            Value::String(_) => !is_in_both,
+            _ => true,
+        };
         // A table of Parquet has the columns of all rows, and a text says again what both lists of messages begin with.
         if object.get(prompt_key).is_some_and(is_prompt) {
             let rejected = self.value(object, rejected_key)?;
