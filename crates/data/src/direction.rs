@@ -63,10 +63,10 @@ impl Direction {
     }
 }
 
-/// Refuses a row without the column of one side.
+/// Refuses a row without the column of one side, or with several texts in it.
 ///
 /// # Errors
-/// [`DataError::Line`](crate::DataError::Line) naming the column.
+/// [`DataError::Line`](crate::DataError::Line) naming the column, with a way out.
 pub(crate) fn check_columns(records: &Records<'_>, row: &Object, columns: &Columns) -> Result<()> {
     let sides = [
         (&columns.prompt, "data.from", "data.prompt_column"),
@@ -79,6 +79,12 @@ pub(crate) fn check_columns(records: &Records<'_>, row: &Object, columns: &Colum
                 "column `{column}` of {language} is missing: the columns are {}; name the right one in {key} (the first row of a CSV \
                  or TSV file names its columns)",
                 taal_store::excerpt(&found.join(", "))
+            )));
+        }
+        let is_list = |column: &&String| row.get(*column).is_some_and(|value| value.is_array());
+        if let Some(column) = column.as_ref().filter(is_list) {
+            return Err(records.bad(format!(
+                "column `{column}` of {language} is a list: a pair has one text on each side; write a row for each translation"
             )));
         }
     }

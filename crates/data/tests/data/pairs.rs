@@ -359,6 +359,14 @@ fn a_file_of_pairs_with_other_columns_is_mapped_and_a_missing_column_is_named() 
         read("null.jsonl", "{\"en\":\"The cat.\",\"nl\":null}\n"),
         &["null.jsonl, line 1", "`nl` is null"],
     );
+    assert_says(
+        read("list.jsonl", "{\"en\":\"The cat.\",\"nl\":[\"De kat.\"]}\n"),
+        &[
+            "list.jsonl, line 1",
+            "`nl` of data.to is a list",
+            "a row for each translation",
+        ],
+    );
 }
 
 #[test]
