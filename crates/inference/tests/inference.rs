@@ -43,6 +43,8 @@ mod tiny;
 mod together;
 #[path = "inference/translating.rs"]
 mod translating;
+#[path = "inference/written.rs"]
+mod written;
 
 /// [`ModelSize`] in one line: vocabulary, context, layers, heads, width.
 pub fn size(vocab_size: usize, max_seq_len: usize, n_layers: usize, n_heads: usize, d_model: usize) -> ModelSize {

@@ -24,7 +24,8 @@ pub struct Source {
 }
 
 /// Reads a source and its translation, and returns the intermediate results of every stage of the decoder, with its attention to the
-/// source. Without a `target` it is the model's own translation, the likeliest token each time, by the ids that were generated.
+/// source. Without a `target` it is the model's own translation, the likeliest token each time, by the ids that were generated, and the
+/// source as the model read it then.
 ///
 /// # Errors
 ///
@@ -36,7 +37,7 @@ pub fn trace_pair(lm: &LanguageModel, source: &str, target: Option<&str>, option
         return Err(InsightError::setting("target", detail));
     }
     check_translator(lm)?;
-    let source = source_reading(lm, source)?;
+    let mut source = source_reading(lm, source)?;
     let reading = match target {
         Some(target) => {
             let (text, ids) = encoded(lm, Tokenizer::of_targets, target, "target")?;
@@ -45,11 +46,16 @@ pub fn trace_pair(lm: &LanguageModel, source: &str, target: Option<&str>, option
         }
         None => {
             let text = source.text.clone().unwrap_or_default();
-            let found = translate(lm, &[text], &TranslateOptions::greedy())?.pop();
-            let (text, ids) = found
+            let found = translate(lm, &[&text], &TranslateOptions::greedy())?.pop();
+            let read = found.as_ref().and_then(|found| found.read.clone());
+            let (mut translation, ids) = found
                 .map(|found| (found.translation, found.token_ids))
                 .unwrap_or_default();
-            target_reading(lm, text, ids)
+            if let Some(read) = read.filter(|read| *read != text) {
+                source = source_reading(lm, &read)?;
+                translation = decoded(lm, &ids)?;
+            }
+            target_reading(lm, translation, ids)
         }
     };
     trace::check_weights(&lm.model, [reading.ids.len(), reading.ids.len().max(source.ids.len())])?;
@@ -95,6 +101,13 @@ fn target_reading(lm: &LanguageModel, text: String, ids: Vec<u32>) -> Reading {
         ids,
         first: 1,
     }
+}
+
+/// The text of ids that were generated.
+fn decoded(lm: &LanguageModel, ids: &[u32]) -> Result<String> {
+    let tokenizer = lm.tokenizer.as_ref().map(Tokenizer::of_targets);
+    let text = tokenizer.map(|tokenizer| tokenizer.decode(ids)).transpose()?;
+    Ok(text.unwrap_or_default())
 }
 
 fn encoded(

@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use taal_inference::{Decoder, FillOptions, LanguageModel, Prompt, TranslateOptions, fill, translate};
 use taal_insight::{Guess, InsightError, MAX_TOP, PageOptions, Token, Trace, TraceOptions, html, trace, trace_pair};
+use taal_model::hugging_face::TranslationFacts;
 use taal_model::{
     CacheType, EncoderConfig, ForwardOptions, Initialization, Mixer, ModelSize, PositionKind, TransformerConfig,
     WeightFormat, parameters,
@@ -493,6 +494,21 @@ fn a_models_own_translation_is_traced_by_the_ids_that_it_generated() {
     let text = own.text.expect("a text");
     assert_ne!(lm.tokenizer.as_ref().unwrap().encode(&text).unwrap(), ids[1..]);
     assert_eq!(own.predictions[0].guesses[0].id, half);
+    let facts = TranslationFacts {
+        from: "nl".to_owned(),
+        to: "en".to_owned(),
+        prompt: None,
+        own_loss: None,
+    };
+    let own = trace(
+        &lm.with_translation(facts),
+        &Prompt::from("De  kat"),
+        &TraceOptions::default(),
+    )
+    .unwrap();
+    let source = own.source.expect("a source");
+    assert_eq!(source.text, "De kat", "as the model read it");
+    assert_eq!(source.attention[0][0][0].len(), source.tokens.len());
 }
 
 #[test]

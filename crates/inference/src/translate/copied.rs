@@ -1,10 +1,15 @@
-//! Words whose characters the tokenizer only spells in bytes, such as 田中 or an emoji: a model that never read them cannot write them, so
-//! a name that it copies stands for them while it translates.
+//! Words that a model cannot write, so a name that it copies stands for them while it translates: those whose characters the tokenizer only
+//! spells in bytes, such as 田中 or an emoji, and addresses and numbers such as those of telephones.
 
 use std::borrow::Cow;
 use std::ops::Range;
 
 use taal_tokenizer::Tokenizer;
+
+use super::sentences::ENDINGS;
+
+/// The fewest digits of a number that is copied: that of a telephone, an order or an account.
+const MIN_DIGITS: usize = 6;
 
 /// Names that are the same in most languages; a translation has them where the source had them.
 const NAMES: [&str; 6] = ["Tom", "Jack", "Ken", "Bill", "Bob", "Emily"];
@@ -16,13 +21,18 @@ pub(super) struct Copied {
     pub(super) word: String,
 }
 
+/// Whether a copied word is of a language that the tokenizer does not know: not a symbol, nor an address.
+pub(super) fn is_unknown(word: &str) -> bool {
+    word.contains(char::is_alphabetic) && !word.split_whitespace().any(is_address)
+}
+
 /// What is copied of a source.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Copies {
     /// Nothing, or there are more words to copy than names.
     Nothing,
-    /// Every word.
-    All,
+    /// Every word; whether it has one that the tokenizer does not know.
+    All { is_unknown: bool },
     /// Some words; the source with names in their places.
     Some { source: String, words: Vec<Copied> },
 }
@@ -47,8 +57,8 @@ pub(super) fn with_plain_punctuation<'s>(tokenizer: &Tokenizer, source: &'s str)
 /// What stands for typographic punctuation on a keyboard.
 fn plain_of(letter: char) -> Option<&'static str> {
     Some(match letter {
-        '\u{2018}'..='\u{201b}' | '\u{2032}' => "'",
-        '\u{201c}'..='\u{201f}' | '\u{2033}' => "\"",
+        '\u{2018}'..='\u{201b}' | '\u{2032}' | '\u{b4}' => "'",
+        '\u{201c}'..='\u{201f}' | '\u{2033}' | '\u{ab}' | '\u{bb}' => "\"",
         '\u{2010}'..='\u{2015}' | '\u{2212}' => "-",
         '\u{2026}' => "...",
         '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{205f}' | '\u{3000}' | '\u{a0}' => " ",
@@ -56,14 +66,26 @@ fn plain_of(letter: char) -> Option<&'static str> {
     })
 }
 
-/// Which words of a source are copied.
-pub(super) fn copied(tokenizer: &Tokenizer, source: &str) -> Copies {
-    let places = unspelled(source, |letter| is_spelled_in_bytes(tokenizer, letter));
+/// Which words of a source are copied; addresses are only asked for.
+pub(super) fn copied(tokenizer: &Tokenizer, source: &str, with_addresses: bool) -> Copies {
+    let mut places = unspelled(source, |letter| is_spelled_in_bytes(tokenizer, letter));
+    if with_addresses {
+        let addresses = addresses(source);
+        let is_apart = |place: &Range<usize>| {
+            addresses
+                .iter()
+                .all(|it| place.end <= it.start || it.end <= place.start)
+        };
+        places.retain(is_apart);
+        places.extend(addresses);
+        places.sort_by_key(|place| place.start);
+    }
     if places.is_empty() {
         return Copies::Nothing;
     }
     if !without(source, &places).contains(char::is_alphanumeric) {
-        return Copies::All;
+        let is_unknown = places.into_iter().any(|place| is_unknown(&source[place]));
+        return Copies::All { is_unknown };
     }
     let names: Vec<&str> = NAMES.into_iter().filter(|name| !source.contains(name)).collect();
     if names.len() < places.len() {
@@ -114,6 +136,42 @@ fn places_of(text: &str, name: &str) -> Vec<usize> {
         .map(|(place, _)| place)
         .filter(is_word)
         .collect()
+}
+
+/// The words of a text that are addresses, names of files, or long numbers, without the punctuation around them.
+fn addresses(source: &str) -> Vec<Range<usize>> {
+    let place = |part: &str| part.as_ptr() as usize - source.as_ptr() as usize;
+    let words = source.split_whitespace().map(without_punctuation);
+    let found = words.filter(|word| is_address(word));
+    found.map(|word| place(word)..place(word) + word.len()).collect()
+}
+
+fn without_punctuation(word: &str) -> &str {
+    let is_closing = |letter: char| ".,:;!?)]>\"'…".contains(letter);
+    word.trim_start_matches(['(', '[', '<', '"', '\''])
+        .trim_end_matches(is_closing)
+}
+
+/// Whether a word is copied as it is: https://a.nl/b, www.a.nl, jan@a.nl, a-file.pdf, 06-12345678, NL91ABNA0417164300.
+fn is_address(word: &str) -> bool {
+    let word = without_punctuation(word);
+    let small = word.to_lowercase();
+    let has_name = |left: &str| left.chars().filter(|letter| letter.is_alphanumeric()).count() >= 2;
+    let is_mail = || {
+        word.split_once('@')
+            .is_some_and(|(user, host)| !user.is_empty() && host.contains('.'))
+    };
+    let is_file = || {
+        let parts = small.rsplit_once('.');
+        parts.is_some_and(|(left, ending)| has_name(left) && ENDINGS.contains(&ending))
+    };
+    let is_number = || {
+        let digits = word.chars().filter(char::is_ascii_digit).count();
+        let is_of_number =
+            |letter: char| letter.is_ascii_digit() || letter.is_ascii_uppercase() || "+-".contains(letter);
+        digits >= MIN_DIGITS && word.chars().all(is_of_number)
+    };
+    small.contains("://") || small.starts_with("www.") || is_mail() || is_file() || is_number()
 }
 
 fn without(source: &str, places: &[Range<usize>]) -> String {
@@ -216,10 +274,43 @@ mod tests {
     }
 
     #[test]
+    fn addresses_and_long_numbers_are_copied_without_the_punctuation_around_them() {
+        for (source, wanted) in [
+            (
+                "See https://taal.nl/a?b=1, www.a.nl (or taal.nl).",
+                vec!["https://taal.nl/a?b=1", "www.a.nl", "taal.nl"],
+            ),
+            (
+                "Mail \"jan@a.nl\" or call +31-612345678!",
+                vec!["jan@a.nl", "+31-612345678"],
+            ),
+            (
+                "Open Report.pdf of 2010-11-03: NL91ABNA0417164300.",
+                vec!["Report.pdf", "2010-11-03", "NL91ABNA0417164300"],
+            ),
+            (
+                "In 1989 at 5:30 p.m. I paid 1,250,000 of $15.99 @ home, e.g. now...",
+                vec![],
+            ),
+        ] {
+            let places = addresses(source).into_iter();
+            assert_eq!(
+                places.map(|place| &source[place]).collect::<Vec<_>>(),
+                wanted,
+                "{source}"
+            );
+        }
+        assert_eq!(
+            ["田中", "😀", "jan@a.nl", "06-12345678"].map(is_unknown),
+            [true, false, false, false]
+        );
+    }
+
+    #[test]
     fn typographic_punctuation_has_a_place_on_the_keyboard() {
         for (letters, plain) in [
-            ("\u{2018}\u{2019}", "'"),
-            ("\u{201c}\u{201d}\u{201e}", "\""),
+            ("\u{2018}\u{2019}´", "'"),
+            ("\u{201c}\u{201d}\u{201e}«»", "\""),
             ("\u{2013}\u{2014}", "-"),
             ("\u{2026}", "..."),
             ("\u{202f}\u{a0}", " "),

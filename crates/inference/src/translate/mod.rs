@@ -6,6 +6,7 @@ mod search;
 mod sentences;
 mod source;
 mod words;
+mod written;
 
 use std::sync::atomic::AtomicBool;
 
@@ -150,10 +151,17 @@ pub struct Translation {
     pub cut_by: Option<Cut>,
     /// In how many parts the source was translated, see [`Translator`].
     pub parts: usize,
-    /// How many tokens of the source the tokenizer does not know, or are of words that were copied.
+    /// How many tokens of the source the tokenizer does not know, or are of words of other scripts that were copied.
     pub unknown: usize,
     /// How many tokens the source has.
     pub source_tokens: usize,
+    /// How many words of the source begin with a small letter, and how many of these are tokens; 0 for models whose
+    /// [`OwnLoss`](taal_model::hugging_face::OwnLoss) is not known, see [`Doubts`].
+    #[serde(skip)]
+    pub source_words: [usize; 2],
+    /// What the model read of a source that was translated in one part; it may differ from the source, see [`Translator`].
+    #[serde(skip)]
+    pub read: Option<String>,
     /// Other translations, the best first; of a source in several parts each differs from the translation in one part.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub alternatives: Vec<Alternative>,
@@ -402,6 +410,8 @@ impl<'a> Translator<'a> {
             parts: line.n_parts(),
             unknown: line.n_unknown,
             source_tokens: line.n_tokens,
+            source_words: line.words,
+            read: line.as_read().map(str::to_owned),
             alternatives: self.alternatives(line, found, &texts)?,
             attention,
         })
@@ -476,7 +486,8 @@ impl<'a> Translator<'a> {
             }
             _ => text,
         };
-        Ok(copied::with_words(text.trim(), &part.copied).0)
+        let text = copied::with_words(text.trim(), &part.copied).0;
+        Ok(part.manner.of_translation(text, part.source()))
     }
 }
 

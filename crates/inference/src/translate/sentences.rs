@@ -15,7 +15,7 @@ const BEFORE_NUMBER: [&str; 16] = [
 ];
 
 /// What follows a period inside a word that is a file or an address, where it begins with a capital: node.Js, amazon.Com.
-const ENDINGS: [&str; 43] = [
+pub(super) const ENDINGS: [&str; 43] = [
     "app", "be", "biz", "cfg", "com", "conf", "cpp", "css", "csv", "doc", "docx", "edu", "eu", "exe", "gif", "gov",
     "htm", "html", "ini", "io", "java", "jpeg", "jpg", "js", "json", "md", "net", "nl", "odt", "org", "pdf", "php",
     "png", "pptx", "py", "rs", "svg", "tsx", "txt", "uk", "xlsx", "xml", "zip",

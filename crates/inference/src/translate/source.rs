@@ -2,11 +2,14 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use taal_tokenizer::Tokenizer;
 
-use super::copied::{Copied, Copies, copied, with_plain_punctuation};
+use super::copied::{Copied, Copies, copied, is_unknown, with_plain_punctuation};
+use super::doubt::words;
 use super::sentences::{lines, marked_parts, sentences};
+use super::written::{Manner, as_sentence, has_capitals};
 use crate::{InferenceError, LanguageModel, Prompt, Result};
 
 /// A source that was read; an empty one has no parts.
@@ -17,8 +20,10 @@ pub struct Line {
     pub(super) pieces: Vec<Piece>,
     /// How many tokens it has.
     pub(super) n_tokens: usize,
-    /// How many of them the tokenizer does not know, or are of words that are copied.
+    /// How many of them the tokenizer does not know, or are of words of other scripts that are copied.
     pub(super) n_unknown: usize,
+    /// How many words begin with a small letter, and how many of these are tokens; 0 where nobody asks.
+    pub(super) words: [usize; 2],
     is_long: bool,
 }
 
@@ -40,6 +45,13 @@ impl Line {
     /// Whether it, or a line of it, is longer than the model reads at once.
     pub fn is_longer_than_context(&self) -> bool {
         self.is_long
+    }
+
+    /// What the model reads of a source that is one part: with names in the places of words that are copied, and a capital at the beginning.
+    pub(super) fn as_read(&self) -> Option<&str> {
+        let mut parts = self.parts();
+        let part = parts.next()?;
+        parts.next().is_none().then(|| part.source())
     }
 
     pub(super) fn parts(&self) -> impl Iterator<Item = &Part> {
@@ -74,6 +86,15 @@ pub(super) struct Part {
     pub(super) unknown: Vec<usize>,
     /// Words of the source in whose places the text has names.
     pub(super) copied: Vec<Copied>,
+    /// How the source was written.
+    pub(super) manner: Manner,
+}
+
+impl Part {
+    /// The source without its prompt.
+    pub(super) fn source(&self) -> &str {
+        &self.text[self.source.clone()]
+    }
 }
 
 /// A part of a text, and where it is.
@@ -86,6 +107,8 @@ pub(super) struct Reader<'a> {
     tokenizer: &'a Tokenizer,
     /// The most ids of a part.
     limit: usize,
+    /// Whether the tokenizer has words with a capital.
+    has_capitals: OnceLock<bool>,
 }
 
 impl<'a> Reader<'a> {
@@ -99,6 +122,7 @@ impl<'a> Reader<'a> {
                 true => context,
                 false => context / 2,
             },
+            has_capitals: OnceLock::new(),
         }
     }
 
@@ -110,27 +134,32 @@ impl<'a> Reader<'a> {
             pieces: Vec::new(),
             n_tokens: 0,
             n_unknown: 0,
+            words: self.known_words(text),
             is_long: false,
         };
         let mut end = 0;
-        for place in lines(text) {
+        for mut place in lines(text) {
+            if self.lm.translation.is_some() {
+                place.start += bullet(&text[place.clone()]);
+            }
             let whole = self.part(&text[place.clone()])?;
-            line.is_long |= whole.ids.len() > self.limit;
+            line.is_long |= !self.fits(&whole)?;
             for (place, mut part) in self.parts(text, place, whole)? {
                 if place.start > end {
                     line.pieces.push(Piece::Kept(text[end..place.start].to_owned()));
                 }
                 end = place.end;
-                let plain = with_plain_punctuation(self.tokenizer, &text[place]);
+                let source = &text[place];
+                let (plain, manner) = self.as_in_training(source);
                 if let Cow::Owned(plain) = &plain {
                     let plain = self.part(plain)?;
                     if plain.ids.len() <= self.limit {
-                        part = plain;
+                        part = Part { manner, ..plain };
                     }
                 }
                 line.n_tokens += part.n_tokens;
                 line.n_unknown += part.unknown.len();
-                let piece = self.with_names(part, &plain, &mut line.n_unknown)?;
+                let piece = self.with_names(part, [source, &plain], &mut line.n_unknown)?;
                 line.pieces.push(piece);
             }
         }
@@ -149,7 +178,7 @@ impl<'a> Reader<'a> {
         let mut parts = Vec::new();
         for sentence in moved(sentences(&text[line.clone()]), line.start) {
             let alone = self.part(&text[sentence.clone()])?;
-            if alone.ids.len() <= self.limit {
+            if self.fits(&alone)? {
                 parts.push((sentence, alone));
                 continue;
             }
@@ -190,36 +219,91 @@ impl<'a> Reader<'a> {
         Ok(packed)
     }
 
-    /// A part with names in the places of the words that are copied, whose tokens are counted.
-    fn with_names(&self, part: Part, source: &str, n_unknown: &mut usize) -> Result<Piece> {
+    /// A text as the texts were that the model read in training, and how it is written.
+    fn as_in_training<'s>(&self, text: &'s str) -> (Cow<'s, str>, Manner) {
+        let plain = with_plain_punctuation(self.tokenizer, text);
+        let has_capitals = || *self.has_capitals.get_or_init(|| has_capitals(self.tokenizer));
+        let facts = self.lm.translation.as_ref();
+        match facts.and_then(|facts| as_sentence(self.tokenizer, &plain, &facts.from, has_capitals)) {
+            Some((sentence, manner)) => (Cow::Owned(sentence), manner),
+            None => (plain, Manner::default()),
+        }
+    }
+
+    /// Whether the model can read a part, with names in the places of words that are copied if need be.
+    fn fits(&self, part: &Part) -> Result<bool> {
+        if part.ids.len() <= self.limit {
+            return Ok(true);
+        }
+        let (plain, _) = self.as_in_training(part.source());
+        let named = match copied(self.tokenizer, &plain, self.lm.translation.is_some()) {
+            Copies::Nothing => plain.into_owned(),
+            Copies::All { .. } => return Ok(true),
+            Copies::Some { source, .. } => source,
+        };
+        Ok(self.part(&named)?.ids.len() <= self.limit)
+    }
+
+    /// How many words of a text begin with a small letter, and how many of these are a token.
+    fn known_words(&self, text: &str) -> [usize; 2] {
+        let is_asked = self
+            .lm
+            .translation
+            .as_ref()
+            .is_some_and(|facts| facts.own_loss.is_some());
+        if !is_asked {
+            return [0; 2];
+        }
+        let is_token = |word: &&str| {
+            let ids = self.tokenizer.encode(&format!(" {word}"));
+            ids.is_ok_and(|ids| ids.len() == 1)
+        };
+        let small = || words(text).filter(|word| word.starts_with(char::is_lowercase));
+        [small().count(), small().filter(is_token).count()]
+    }
+
+    /// A part with names in the places of the words that are copied, whose tokens are counted where they are of another script. `source` is
+    /// the text as it was given, and as it is read.
+    fn with_names(&self, part: Part, source: [&str; 2], n_unknown: &mut usize) -> Result<Piece> {
         let mut count = |word: &str| -> Result<()> {
             *n_unknown += self.tokenizer.encode(word)?.len();
             Ok(())
         };
-        Ok(match copied(self.tokenizer, source) {
+        let [given, read] = source;
+        Ok(match copied(self.tokenizer, read, self.lm.translation.is_some()) {
             Copies::Nothing => Piece::Part(part),
-            Copies::All => {
-                count(source)?;
-                Piece::Kept(source.to_owned())
+            Copies::All { is_unknown } => {
+                if is_unknown {
+                    count(given)?;
+                }
+                Piece::Kept(given.to_owned())
             }
             Copies::Some { source: named, words } => {
                 let named = self.part(&named)?;
                 if named.ids.len() > self.limit {
                     return Ok(Piece::Part(part));
                 }
-                words.iter().try_for_each(|copied| count(&copied.word))?;
-                Piece::Part(Part { copied: words, ..named })
+                let mut unknown = words.iter().filter(|copied| is_unknown(&copied.word));
+                unknown.try_for_each(|copied| count(&copied.word))?;
+                Piece::Part(Part {
+                    copied: words,
+                    manner: part.manner,
+                    ..named
+                })
             }
         })
     }
 
     /// A part with its words instead of names; `None` where the model cannot read it whole.
     pub(super) fn plain(&self, part: &Part) -> Result<Option<Part>> {
-        let mut source = part.text[part.source.clone()].to_owned();
+        let mut source = part.source().to_owned();
         for Copied { name, word } in &part.copied {
             source = source.replacen(name, word, 1);
         }
-        let plain = self.part(&source)?;
+        let plain = Part {
+            manner: part.manner,
+            ..self.part(&source)?
+        };
         Ok((plain.ids.len() <= self.limit).then_some(plain))
     }
 
@@ -251,7 +335,17 @@ impl<'a> Reader<'a> {
             text,
             before,
             copied: Vec::new(),
+            manner: Manner::default(),
         })
+    }
+}
+
+/// How many bytes at the beginning of a line are the mark of a list, or the dash of who speaks, with the white space after it.
+fn bullet(line: &str) -> usize {
+    let rest = line.strip_prefix(['-', '–', '—', '•', '*', '·']).unwrap_or(line);
+    match rest.len() < line.len() && rest.starts_with(char::is_whitespace) {
+        true => line.len() - rest.trim_start().len(),
+        false => 0,
     }
 }
 

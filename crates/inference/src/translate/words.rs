@@ -52,7 +52,7 @@ impl WordAttention {
 
 /// The attention between the words of a part and its translation, `ids` without those that end it.
 pub(super) fn attention(lm: &LanguageModel, tokenizer: &Tokenizer, part: &Part, ids: &[u32]) -> Result<WordAttention> {
-    let source = &part.text[part.source.clone()];
+    let source = part.source();
     let of_source = words_of(source);
     let (text, spans) = spelled(tokenizer.of_targets(), ids)?;
     let of_text = words_of(&text);
@@ -85,11 +85,18 @@ pub(super) fn attention(lm: &LanguageModel, tokenizer: &Tokenizer, part: &Part, 
         row.iter_mut().for_each(|weight| *weight /= count.max(1) as f32);
     }
     let shown = with_unknown_of_source(lm, tokenizer, part, ids, text)?;
-    let word = |word: &str| with_words(word, &part.copied).0;
-    let cut = |text: &str, words: Vec<Range<usize>>| words.into_iter().map(|place| word(&text[place])).collect();
+    let word = |text: &str, place: Range<usize>| with_words(&text[place], &part.copied).0;
+    let of_shown = words_of(&shown).into_iter().enumerate();
+    let written = of_shown.map(|(index, place)| {
+        let manner = match index {
+            0 => part.manner,
+            _ => part.manner.after_first(),
+        };
+        manner.of_translation(word(&shown, place), source)
+    });
     Ok(WordAttention {
-        source: cut(source, of_source),
-        translation: cut(&shown, words_of(&shown)),
+        translation: written.collect(),
+        source: of_source.into_iter().map(|place| word(source, place)).collect(),
         weights: rows,
     })
 }

@@ -60,7 +60,7 @@ pub fn end_id(tokenizer: &Tokenizer) -> u32 {
     tokenizer.token_to_id(".").expect("a period")
 }
 
-fn facts() -> TranslationFacts {
+pub fn facts() -> TranslationFacts {
     TranslationFacts {
         from: "en".to_owned(),
         to: "nl".to_owned(),
@@ -114,7 +114,7 @@ pub fn next(lm: &LanguageModel, source: &[u32], written: &[u32]) -> Vec<f64> {
 }
 
 /// A Marian whose bias makes it write one token always.
-fn writing(config: &TransformerConfig, id: u32) -> Transformer {
+pub fn writing(config: &TransformerConfig, id: u32) -> Transformer {
     let mut values = BTreeMap::new();
     let model = tiny::model(config, 3);
     parameters::read(&model, |name, _, given| {
