@@ -71,7 +71,11 @@ fn addresses_and_long_numbers_stay_as_they_are() {
     }
     let long = format!("See www.taal.nl/{} now", "a".repeat(60));
     let found = translated(&lm, &long);
-    assert_eq!((found.read.as_deref(), found.parts), (Some("See Tom now"), 1), "it fits with a name");
+    assert_eq!(
+        (found.read.as_deref(), found.parts),
+        (Some("See Tom now"), 1),
+        "it fits with a name"
+    );
     let alone = translated(&lm, "www.taal.nl");
     assert_eq!(
         (alone.translation.as_str(), alone.parts, alone.unknown),
