@@ -87,6 +87,9 @@ pub struct Interop {
     /// The text for weights
     #[arg(long, value_name = "FILE")]
     text: Option<PathBuf>,
+    /// Leaves out the speeds of weights, which only an idle machine can measure
+    #[arg(long)]
+    without_speeds: bool,
     /// llama.cpp's server, for load; nothing of it is built here
     #[arg(long, value_name = "PATH")]
     llama_server: Option<PathBuf>,
@@ -257,7 +260,7 @@ fn in_fewer_bits(workspace: &Workspace, interop: &Interop, folder: &Path) -> Res
         example: &example(workspace)?,
         script: &|name| llama_cpp_script(workspace, interop, &python, name),
     };
-    weights::compare(&programs, &model?, &text?, &folder)
+    weights::compare(&programs, [&model?, &text?, &folder], !interop.without_speeds)
 }
 
 /// Compares `taal serve` with llama.cpp's server under the same load.

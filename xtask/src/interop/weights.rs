@@ -25,8 +25,9 @@ const TYPES: [(&str, &str); 5] = [
 /// Tokens of a text in a window, or the model's context if it is shorter.
 const WINDOW: usize = 256;
 
-/// Windows that are compared.
-const WINDOWS: usize = 4;
+/// The most windows that are compared, and the most logits of each program and type; of these are 256 MiB.
+const MAX_WINDOWS: usize = 64;
+const MAX_LOGITS: usize = 1 << 26;
 
 /// The lengths of the text before the tokens that are timed, and how many these are.
 const DEPTHS: [usize; 2] = [16, 512];
@@ -78,11 +79,12 @@ struct Encoded {
     ids: Vec<u32>,
 }
 
-/// Exports the model in every type, compares and prints the table; what is worse than allowed is an error.
-pub(super) fn compare(programs: &Programs<'_>, model: &Path, text: &Path, folder: &Path) -> Result<()> {
+/// Exports the model in every type, compares and prints the table; what is worse than allowed is an error. Speeds are only measured if asked for.
+pub(super) fn compare(programs: &Programs<'_>, [model, text, folder]: [&Path; 3], with_speeds: bool) -> Result<()> {
     let inspected = read_json(Command::new(programs.taal).arg("inspect").arg(model).arg("--json"))?;
     let context = inspected["config"]["max_seq_len"].as_u64().context("no context")? as usize;
-    let windows = windows(programs, model, text, context.min(WINDOW))?;
+    let vocabulary = inspected["config"]["vocab_size"].as_u64().context("no vocabulary")? as usize;
+    let windows = windows(programs, model, text, [context.min(WINDOW), vocabulary])?;
     for (kind, _) in TYPES {
         let case = folder.join("model").join(kind);
         fs::create_dir_all(&case).with_context(|| format!("cannot create {}", case.display()))?;
@@ -110,7 +112,10 @@ pub(super) fn compare(programs: &Programs<'_>, model: &Path, text: &Path, folder
             bytes: fs::metadata(&file)?.len(),
             ours: quality(&logits(&case, "taal")?, &our_exact, &windows)?,
             theirs: quality(&logits(&case, "llama.cpp")?, &their_exact, &windows)?,
-            speeds: speeds(programs, &file, cache, context)?,
+            speeds: match with_speeds {
+                true => speeds(programs, &file, cache, context)?,
+                false => Vec::new(),
+            },
         });
     }
     print!("{}", table(&rows));
@@ -120,9 +125,15 @@ pub(super) fn compare(programs: &Programs<'_>, model: &Path, text: &Path, folder
 }
 
 /// The ids of the text, in windows.
-fn windows(programs: &Programs<'_>, model: &Path, text: &Path, length: usize) -> Result<Vec<Vec<u32>>> {
+fn windows(
+    programs: &Programs<'_>,
+    model: &Path,
+    text: &Path,
+    [length, vocabulary]: [usize; 2],
+) -> Result<Vec<Vec<u32>>> {
+    let most = (MAX_LOGITS / (length * vocabulary)).clamp(1, MAX_WINDOWS);
     let words = fs::read_to_string(text).with_context(|| format!("cannot read {}", text.display()))?;
-    let words: String = words.chars().take(40 * WINDOW * WINDOWS).collect();
+    let words: String = words.chars().take(40 * length * most).collect();
     let short = std::env::temp_dir().join(format!("taal-interop-text-{}", std::process::id()));
     fs::write(&short, words)?;
     let mut encode = Command::new(programs.taal);
@@ -136,7 +147,7 @@ fn windows(programs: &Programs<'_>, model: &Path, text: &Path, length: usize) ->
     let windows: Vec<Vec<u32>> = encoded
         .ids
         .chunks_exact(length)
-        .take(WINDOWS)
+        .take(most)
         .map(<[u32]>::to_vec)
         .collect();
     ensure!(!windows.is_empty(), "{} has fewer than {length} tokens", text.display());
