@@ -6,8 +6,12 @@ use taal_model::ModelSize;
 mod block_types;
 #[path = "exchange/formats.rs"]
 mod formats;
+#[path = "exchange/gguf_bytes.rs"]
+mod gguf_bytes;
 #[path = "exchange/models.rs"]
 mod models;
+#[path = "exchange/places.rs"]
+mod places;
 #[path = "exchange/quantized.rs"]
 mod quantized;
 #[path = "exchange/reports_ids.rs"]

@@ -37,6 +37,9 @@ const MAX_NAME_BYTES: usize = 256;
 /// The most dimensions of a tensor.
 const MAX_DIMENSIONS: u32 = 4;
 
+/// What to do about a list of tensors that does not fit the file.
+const DAMAGED: &str = "the file is damaged or made by another program: download or convert it again";
+
 /// The largest alignment that is accepted.
 const MAX_ALIGNMENT: u64 = 1 << 16;
 
@@ -162,16 +165,19 @@ impl<'data> File<'data> {
             }
         }
         let alignment = alignment(&metadata)?;
-        let mut tensors = BTreeMap::new();
+        let mut listed = Vec::new();
         for index in 0..n_tensors {
-            let (name, info) = read_tensor(&mut cursor, index, alignment)?;
+            listed.push(read_tensor(&mut cursor, index, alignment)?);
+        }
+        let start = cursor.at.next_multiple_of(alignment);
+        let data = bytes.get(start..).unwrap_or_default();
+        check_places(&listed, alignment, data.len())?;
+        let mut tensors = BTreeMap::new();
+        for (name, info) in listed {
             if tensors.insert(name, info).is_some() {
                 return Err(format!("tensor `{}` is there twice", shown(name)));
             }
         }
-        let start = cursor.at.next_multiple_of(alignment);
-        let data = bytes.get(start..).unwrap_or_default();
-        check_ranges(&tensors, data.len())?;
         Ok(Self {
             path,
             metadata,
@@ -488,14 +494,14 @@ fn tensor_info(cursor: &mut Cursor<'_>, alignment: usize) -> Result<TensorInfo, 
     let start = usize::try_from(offset).map_err(|_| format!("begins at byte {offset}, beyond the end of the file"))?;
     if !start.is_multiple_of(alignment) {
         return Err(format!(
-            "begins at byte {offset}, which is not a multiple of {alignment}"
+            "begins at byte {offset} of the data, which is not a multiple of {alignment}; {DAMAGED}"
         ));
     }
     let len = match tensor_type.block() {
         None => None,
         Some((values, _)) if !row.is_multiple_of(values) => {
             return Err(format!(
-                "has rows of {row} values; {tensor_type} has blocks of {values}"
+                "has rows of {row} values, which are not whole blocks of {values}, as {tensor_type} has; {DAMAGED}"
             ));
         }
         Some((values, bytes)) => {
@@ -511,10 +517,35 @@ fn tensor_info(cursor: &mut Cursor<'_>, alignment: usize) -> Result<TensorInfo, 
     })
 }
 
-/// Checks that tensors are within the data and do not overlap: otherwise a small file could claim a large model.
-fn check_ranges(tensors: &BTreeMap<&str, TensorInfo>, data_len: usize) -> Result<(), String> {
-    let mut places = Vec::with_capacity(tensors.len());
-    for (name, info) in tensors {
+/// Checks that each tensor begins at the padded end of the one before it in the list, as llama.cpp asks, and that the last one ends
+/// with the file. So a damaged type, shape or offset is noticed where it changes a size, and a small file cannot claim a large model.
+/// The length of a type that is not read is not known: what follows may begin anywhere after its first byte, since the file is refused
+/// for the type.
+fn check_places(listed: &[(&str, TensorInfo)], alignment: usize, data_len: usize) -> Result<(), String> {
+    let (mut expected, mut is_exact) = (0, true);
+    let mut before: Option<&(&str, TensorInfo)> = None;
+    for listed in listed {
+        let (name, info) = listed;
+        let fits = if is_exact {
+            info.start == expected
+        } else {
+            info.start >= expected
+        };
+        if !fits {
+            let least = if is_exact { "" } else { "at least " };
+            let place = before.map_or("the first byte".to_string(), |(name, info)| {
+                format!(
+                    "the end of `{}` in {}, padded to {alignment}",
+                    shown(name),
+                    info.tensor_type
+                )
+            });
+            return Err(format!(
+                "tensor `{}` begins at byte {} of the data, expected {least}{expected}, {place}; {DAMAGED}",
+                shown(name),
+                info.start
+            ));
+        }
         let len = info.len.unwrap_or(0);
         let end = info.start.checked_add(len).filter(|end| *end <= data_len);
         let end = end.ok_or_else(|| {
@@ -524,18 +555,15 @@ fn check_ranges(tensors: &BTreeMap<&str, TensorInfo>, data_len: usize) -> Result
                 info.start
             )
         })?;
-        if len > 0 {
-            places.push((info.start, end, *name));
-        }
+        (expected, is_exact) = (end.next_multiple_of(alignment), info.len.is_some());
+        before = Some(listed);
     }
-    places.sort_unstable();
-    match places.windows(2).find(|pair| pair[1].0 < pair[0].1) {
-        Some(pair) => Err(format!(
-            "tensors `{}` and `{}` overlap",
-            shown(pair[0].2),
-            shown(pair[1].2)
+    match before {
+        Some((name, _)) if is_exact && data_len > expected => Err(format!(
+            "tensor `{}`, the last one, ends at byte {expected} of the data, expected {data_len}, the end of the file; {DAMAGED}",
+            shown(name)
         )),
-        None => Ok(()),
+        _ => Ok(()),
     }
 }
 

@@ -9,7 +9,7 @@ use taal_exchange::{gguf, import_model, open_model};
 use taal_kernels::QuantizedMatrix;
 use taal_model::{Transformer, TransformerConfig, parameters};
 
-use crate::formats::{Info, data_start};
+use crate::gguf_bytes::{Info, data_start, tensors_of};
 use crate::size;
 use crate::support::random_weights;
 
@@ -66,7 +66,16 @@ fn file_with(blocks: &Blocks, whole: &[u8]) -> Vec<u8> {
     bytes[kind..kind + 4].copy_from_slice(&blocks.number.to_le_bytes());
     let start = data_start(&bytes) + info.offset as usize;
     let stored = blocks.bytes();
-    bytes[start..start + stored.len()].copy_from_slice(&stored);
+    let saved = 4 * WIDTH * D_FF - stored.len();
+    assert!(stored.len().is_multiple_of(32), "no padding");
+    bytes.splice(start..start + 4 * WIDTH * D_FF, stored);
+    // The tensors behind it begin earlier.
+    for (_, at) in tensors_of(&bytes) {
+        let offset = u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
+        if offset > info.offset {
+            bytes[at..at + 8].copy_from_slice(&(offset - saved as u64).to_le_bytes());
+        }
+    }
     bytes
 }
 
