@@ -11,6 +11,8 @@ mod fused;
 mod gpu;
 #[path = "kernels/low_rank.rs"]
 mod low_rank;
+#[path = "kernels/many_rows.rs"]
+mod many_rows;
 #[path = "kernels/precision.rs"]
 mod precision;
 #[path = "kernels/quantized.rs"]

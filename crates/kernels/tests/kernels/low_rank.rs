@@ -5,6 +5,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use taal_kernels::{Dense, DenseConfig, LowRankConfig, WeightType, with_low_rank_dropout};
 
 use crate::fused::{assert_near, assert_same_bits_for_any_threads, differentiate, normal};
+use crate::many_rows::{self, assert_many_rows_are_independent};
 use crate::rows::{MOST, assert_rows_are_independent, numbers};
 
 /// One part with all outputs.
@@ -241,6 +242,10 @@ fn a_row_of_a_layer_with_an_adapter_does_not_depend_on_the_others() {
         let dense = some_layer(&case, &Device::flex());
         let x = numbers([MOST, case.0], "x");
         assert_rows_are_independent(&format!("{case:?}"), |from, count| {
+            dense.forward(x.clone().narrow(0, from, count))
+        });
+        let x = numbers([many_rows::MOST, case.0], "many");
+        assert_many_rows_are_independent(&format!("{case:?}"), |from, count| {
             dense.forward(x.clone().narrow(0, from, count))
         });
     }

@@ -16,7 +16,7 @@ pub(super) fn numbers<const D: usize>(shape: [usize; D], purpose: &str) -> Tenso
     random::normal([count], 1.0, random::key(11, count as u64, purpose), &Device::flex()).reshape(shape)
 }
 
-fn bits<const D: usize>(x: Tensor<D>) -> Vec<u32> {
+pub(super) fn bits<const D: usize>(x: Tensor<D>) -> Vec<u32> {
     x.into_data().iter::<f32>().map(f32::to_bits).collect()
 }
 
@@ -24,15 +24,26 @@ fn bits<const D: usize>(x: Tensor<D>) -> Vec<u32> {
 /// one and three threads.
 #[track_caller]
 pub(super) fn assert_rows_are_independent(name: &str, of_rows: impl Fn(usize, usize) -> Tensor<2> + Sync) {
-    let all = bits(of_rows(0, MOST));
-    let width = all.len() / MOST;
+    assert_independent(name, MOST, &ROWS, of_rows);
+}
+
+/// The same for other numbers of rows.
+#[track_caller]
+pub(super) fn assert_independent(
+    name: &str,
+    most: usize,
+    numbers: &[usize],
+    of_rows: impl Fn(usize, usize) -> Tensor<2> + Sync,
+) {
+    let all = bits(of_rows(0, most));
+    let width = all.len() / most;
     for threads in [1, 3] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        for rows in ROWS {
+        for rows in numbers.iter().copied() {
             let found = pool.install(|| bits(of_rows(0, rows)));
             assert!(found == all[..rows * width], "{name}: {rows} rows, {threads} threads");
         }
-        for row in [MOST - 1, MOST / 2] {
+        for row in [most - 1, most / 2] {
             let alone = pool.install(|| bits(of_rows(row, 1)));
             assert!(
                 alone == all[row * width..][..width],
@@ -91,50 +102,68 @@ fn a_row_times_quantized_weights_does_not_depend_on_the_others() {
 #[test]
 fn a_row_of_norms_and_activations_does_not_depend_on_the_others() {
     for width in [1, 17, 65, 768] {
-        let x = numbers([MOST, width], "x");
-        let y = numbers([MOST, width], "y");
-        let weight = numbers([width], "weight");
-        let bias = numbers([width], "bias");
-        let check = |name: &str, operation: &(dyn Fn(Tensor<2>, Tensor<2>) -> Tensor<2> + Sync)| {
-            assert_rows_are_independent(&format!("{name} of {width}"), |from, count| {
-                let [x, y] = [&x, &y].map(|x| x.clone().narrow(0, from, count));
-                operation(x, y)
-            });
-        };
-        check("layer_norm", &|x, _| {
-            taal_kernels::layer_norm(x, weight.clone(), Some(bias.clone()), 1e-5)
-        });
-        check("rms_norm", &|x, _| taal_kernels::rms_norm(x, weight.clone(), 1e-6));
-        check("gelu", &|x, _| taal_kernels::gelu(x));
-        check("gelu_tanh", &|x, _| taal_kernels::gelu_tanh(x));
-        check("silu", &|x, _| taal_kernels::silu(x));
-        check("relu_squared", &|x, _| taal_kernels::relu_squared(x));
-        check("swiglu", &taal_kernels::swiglu::<2>);
-        check("geglu", &taal_kernels::geglu::<2>);
-        check("softmax", &|x, _| taal_kernels::softmax(x));
-        // Burn's own, which a head with a cap and a recurrent network use.
-        check("tanh", &|x, _| x.tanh());
-        check("sigmoid", &|x, _| burn::tensor::activation::sigmoid(x));
-        check("sum", &|x, y| x * y.clone() + y);
+        of_norms_and_activations(width, MOST, &ROWS);
+        of_burns_activations(width, MOST, &ROWS);
     }
 }
 
+type Operation<'a> = &'a (dyn Fn(Tensor<2>, Tensor<2>) -> Tensor<2> + Sync);
+
+/// Checks operations on two tensors of rows.
+fn check_operations(operations: &[(&str, Operation<'_>)], width: usize, most: usize, counts: &[usize]) {
+    let [x, y] = ["x", "y"].map(|purpose| numbers([most, width], purpose));
+    for (name, operation) in operations {
+        assert_independent(&format!("{name} of {width}"), most, counts, |from, count| {
+            let [x, y] = [&x, &y].map(|x| x.clone().narrow(0, from, count));
+            operation(x, y)
+        });
+    }
+}
+
+pub(super) fn of_norms_and_activations(width: usize, most: usize, counts: &[usize]) {
+    let [weight, bias] = ["weight", "bias"].map(|purpose| numbers([width], purpose));
+    let operations: [(&str, Operation<'_>); 9] = [
+        ("layer_norm", &|x, _| {
+            taal_kernels::layer_norm(x, weight.clone(), Some(bias.clone()), 1e-5)
+        }),
+        ("rms_norm", &|x, _| taal_kernels::rms_norm(x, weight.clone(), 1e-6)),
+        ("gelu", &|x, _| taal_kernels::gelu(x)),
+        ("gelu_tanh", &|x, _| taal_kernels::gelu_tanh(x)),
+        ("silu", &|x, _| taal_kernels::silu(x)),
+        ("relu_squared", &|x, _| taal_kernels::relu_squared(x)),
+        ("swiglu", &taal_kernels::swiglu::<2>),
+        ("geglu", &taal_kernels::geglu::<2>),
+        ("softmax", &|x, _| taal_kernels::softmax(x)),
+    ];
+    check_operations(&operations, width, most, counts);
+}
+
+/// Burn's own, which a head with a cap and a recurrent network use.
+pub(super) fn of_burns_activations(width: usize, most: usize, counts: &[usize]) {
+    let operations: [(&str, Operation<'_>); 3] = [
+        ("tanh", &|x, _| x.tanh()),
+        ("sigmoid", &|x, _| burn::tensor::activation::sigmoid(x)),
+        ("sum", &|x, y| x * y.clone() + y),
+    ];
+    check_operations(&operations, width, most, counts);
+}
+
 /// Queries, keys and values of one text.
-struct Text {
-    len: usize,
-    heads: usize,
-    kv_heads: usize,
-    head_dim: usize,
+pub(super) struct Text {
+    pub(super) len: usize,
+    pub(super) heads: usize,
+    pub(super) kv_heads: usize,
+    pub(super) head_dim: usize,
 }
 
 impl Text {
-    fn qkv(&self) -> Tensor<3> {
+    pub(super) fn qkv(&self) -> Tensor<3> {
         let width = (self.heads + 2 * self.kv_heads) * self.head_dim;
         numbers([1, self.len, width], "qkv")
     }
 
     /// Queries, keys and values as `[1, heads, len, head_dim]`.
-    fn parts(&self) -> [Tensor<4>; 3] {
+    pub(super) fn parts(&self) -> [Tensor<4>; 3] {
         let mut first = 0;
         [self.heads, self.kv_heads, self.kv_heads].map(|heads| {
             let width = heads * self.head_dim;

@@ -8,7 +8,7 @@ use super::super::*;
 const SEQ: usize = 75;
 
 /// The families that differ in what they compute, wide enough for blocks of 32.
-fn families() -> Vec<(&'static str, TransformerConfig)> {
+fn families(max_seq_len: usize) -> Vec<(&'static str, TransformerConfig)> {
     let published = ["gpt2", "llama-untied", "mistral", "qwen3", "bert", "modernbert"].map(|name| {
         let config = config_of(name, |_| {}).unwrap();
         (name, config)
@@ -31,14 +31,17 @@ fn families() -> Vec<(&'static str, TransformerConfig)> {
                 ..llama.clone()
             },
         ),
-        ("lstm", TransformerConfig::lstm(size(llama.vocab_size, SEQ, 2, 1, 64))),
+        (
+            "lstm",
+            TransformerConfig::lstm(size(llama.vocab_size, max_seq_len, 2, 1, 64)),
+        ),
     ];
     let wide = |(name, config): (&'static str, TransformerConfig)| {
         let config = TransformerConfig {
             d_model: 64,
             head_dim: 64 / config.n_heads.max(1),
             d_ff: 96,
-            max_seq_len: SEQ,
+            max_seq_len,
             ..config
         };
         (name, config)
@@ -46,14 +49,19 @@ fn families() -> Vec<(&'static str, TransformerConfig)> {
     published.into_iter().chain(others).map(wide).collect()
 }
 
+/// With weights that are large enough for all numbers to matter.
+fn initialized(config: &TransformerConfig) -> Transformer {
+    let large = Initialization {
+        std: 0.2,
+        ..Initialization::default()
+    };
+    config.init_with(7, large, &Device::flex()).unwrap()
+}
+
 /// Each family with each type of weights that it takes.
 fn models() -> impl Iterator<Item = (String, Transformer)> {
-    families().into_iter().flat_map(|(name, config)| {
-        let large = Initialization {
-            std: 0.2,
-            ..Initialization::default()
-        };
-        let model = config.init_with(7, large, &Device::flex()).unwrap();
+    families(SEQ).into_iter().flat_map(|(name, config)| {
+        let model = initialized(&config);
         [
             WeightFormat::F32,
             WeightFormat::F16,
@@ -124,7 +132,7 @@ fn texts_padded_on_either_side_have_the_bits_they_have_alone() {
 
 /// The logits of a text that is read in steps with a cache.
 fn in_steps(model: &Transformer, ids: &[i32], steps: &[usize]) -> Vec<u32> {
-    let mut cache = model.new_cache(1, SEQ);
+    let mut cache = model.new_cache(1, ids.len());
     let mut done = 0;
     let logits_of = |len: &usize| {
         let options = ForwardOptions {
@@ -160,6 +168,44 @@ fn any_division_of_a_text_into_steps_gives_the_same_bits() {
                 let found = in_steps(&model, &ids, steps);
                 assert!(found == expected, "{name}, cache in {kind}: steps {steps:?}");
             }
+        }
+    }
+}
+
+/// With the tied output matrix, learned and rotary positions, and norms of queries and keys.
+#[test]
+fn a_text_of_4096_tokens_has_the_same_bits_in_any_division() {
+    const LONGEST: usize = 4_096;
+    let chosen = ["gpt2", "qwen3", "soft caps"];
+    let families = families(LONGEST).into_iter();
+    for (name, config) in families.filter(|(name, _)| chosen.contains(name)) {
+        let model = initialized(&TransformerConfig { n_layers: 1, ..config });
+        let ids = text(&model, LONGEST, 0);
+        let steps = [1_037, 1, 16, 17, 200, 2_825];
+        for weights in [WeightFormat::F32, WeightFormat::Q8_0] {
+            let model = model.clone().with_weights(weights).unwrap();
+            for kind in [CacheType::F32, CacheType::F16] {
+                let model = model.clone().with_cache(kind).unwrap();
+                let expected = match kind {
+                    CacheType::F32 => alone(&model, &ids),
+                    CacheType::F16 => in_steps(&model, &ids, &[LONGEST]),
+                };
+                let found = in_steps(&model, &ids, &steps);
+                assert!(found == expected, "{name} in {weights}, cache in {kind}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_text_in_a_batch_of_4096_tokens_has_the_bits_it_has_alone() {
+    const TEXTS: usize = 1_024;
+    for (name, model) in models() {
+        let texts: Vec<Vec<i32>> = (0..TEXTS).map(|row| text(&model, 4, row)).collect();
+        let logits = model.forward(rows_of(&texts)).unwrap();
+        for row in [0, 500, TEXTS - 1] {
+            let own = bits(logits.clone().narrow(0, row, 1));
+            assert!(own == alone(&model, &texts[row]), "{name}: row {row}");
         }
     }
 }
