@@ -66,24 +66,7 @@ fn of_data(error: &DataError) -> Option<String> {
 
 fn of_inference(error: &InferenceError) -> Option<String> {
     match error {
-        InferenceError::NoModel { dir } => {
-            let name = terminal::shell_word(&dir.display().to_string());
-            match dir.extension().and_then(|extension| extension.to_str()) {
-                Some("gguf") if dir.is_dir() => models_near(Some(dir)),
-                Some("gguf") if dir.is_file() && !is_gguf_file(dir).unwrap_or(false) => Some(
-                    "a GGUF file begins with the letters GGUF, and this one does not: it is empty, cut off or another file; copy it again"
-                        .to_string(),
-                ),
-                // Verbs that ask a model open a GGUF file; training needs a directory with weights that are not rounded.
-                Some("gguf") => Some(format!(
-                    "`taal import --from {name} --weights f32 --out DIR` turns it into a model directory"
-                )),
-                Some("safetensors" | "bin") => Some(format!(
-                    "`taal import --from {name} --out DIR` turns another program's model into a model directory"
-                )),
-                _ => models_near(Some(dir)),
-            }
-        }
+        InferenceError::NoModel { dir } => models_near(Some(dir)),
         InferenceError::NoModelYet { dir, why } => match why {
             MissingModel::DanglingLink { .. } => Some("`taal export --to hf` writes a model without links".to_string()),
             MissingModel::NotSaved => Some(format!(
@@ -91,6 +74,7 @@ fn of_inference(error: &InferenceError) -> Option<String> {
                 terminal::shell_word(&dir.display().to_string())
             )),
             MissingModel::NotBegun => Some("start it again with `taal train`".to_string()),
+            MissingModel::IsFile => of_file(dir),
             MissingModel::NoSuchPath => models_near(Some(dir)),
         },
         InferenceError::EmptyPrompt { .. } => {
@@ -98,6 +82,25 @@ fn of_inference(error: &InferenceError) -> Option<String> {
         }
         InferenceError::Device { .. } => Some("--device flex computes on the CPU".to_string()),
         _ => None,
+    }
+}
+
+/// What becomes of a file that was named where a model directory is needed.
+fn of_file(path: &Path) -> Option<String> {
+    let name = terminal::shell_word(&path.display().to_string());
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("gguf") if !is_gguf_file(path).unwrap_or(false) => Some(
+            "a GGUF file begins with the letters GGUF, and this one does not: it is empty, cut off or another file; copy it again"
+                .to_string(),
+        ),
+        // Verbs that ask a model open a GGUF file; training needs a directory with weights that are not rounded.
+        Some("gguf") => Some(format!(
+            "`taal import --from {name} --weights f32 --out DIR` turns it into a model directory"
+        )),
+        Some("safetensors" | "bin") => Some(format!(
+            "`taal import --from {name} --out DIR` turns another program's model into a model directory"
+        )),
+        _ => models_near(Some(path)),
     }
 }
 

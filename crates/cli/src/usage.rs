@@ -114,8 +114,124 @@ const SUBCOMMANDS: [(&str, &[&str], &str); 13] = [
     ),
 ];
 
+/// What training has in the place of options of the verbs that ask a model.
+const IN_TRAINING: &str = "training keeps weights in f32 and computes in what train.precision says, --weights and \
+                           --cache belong to the verbs that ask a model, and a model to start from is that of taal finetune \
+                           --model DIR";
+
+/// What other programs, or habit, call a verb.
+const VERBS: [(&[&str], &str); 24] = [
+    (&["talk", "converse", "repl"], "taal chat DIR"),
+    (
+        &["run", "sample", "predict", "complete", "prompt", "infer"],
+        "taal generate DIR PROMPT",
+    ),
+    (&["fit", "learn", "pretrain"], "taal train"),
+    (&["fine-tune", "tune", "sft"], "taal finetune --model DIR --recipe FILE"),
+    (
+        &["lora", "peft", "qlora", "adapt"],
+        "taal finetune --model DIR --recipe FILE --set lora.rank=8",
+    ),
+    (
+        &["dpo", "rlhf", "align"],
+        "taal finetune --model DIR --recipe FILE --set train.objective=preference",
+    ),
+    (&["merge", "unload"], "taal adapter merge DIR --out DIR"),
+    (
+        &["quantize", "quantise"],
+        "taal export DIR --to gguf --type q4_k_m --out FILE",
+    ),
+    (
+        &["carbon", "footprint", "emissions", "co2", "power", "watt"],
+        "taal energy estimate, or taal energy watch -- COMMAND",
+    ),
+    (&["ledger", "model-card", "readme"], "taal card DIR"),
+    (&["gaps", "gap", "cloze"], "taal eval DIR --gaps FILE"),
+    (&["receipt", "verify", "reproduce"], "taal replay FILE --model DIR"),
+    (&["resume", "continue"], "taal train --resume"),
+    (
+        &["evaluate", "test", "score", "perplexity", "ppl", "validate"],
+        "taal eval DIR FILE",
+    ),
+    (&["tokenize", "encode"], "taal tokenizer encode --tokenizer DIR TEXT"),
+    (&["decode", "detokenize"], "taal tokenizer decode --tokenizer DIR IDS"),
+    (
+        &["convert"],
+        "taal import --from FILE --out DIR, or taal export DIR --to FORMAT --out FILE",
+    ),
+    (&["info", "show", "summary", "model", "describe"], "taal inspect DIR"),
+    (&["list", "ls", "recipe", "presets"], "taal recipes"),
+    (
+        &["explain", "visualize", "attention", "look", "debug"],
+        "taal trace DIR TEXT --html page.html",
+    ),
+    (&["benchmark", "speed", "time"], "taal bench train"),
+    (&["devices", "device", "gpu", "check", "system"], "taal doctor"),
+    (
+        &["prepare", "dataset", "shards", "preview"],
+        "taal data preview --recipe FILE, or taal data build --tokenizer DIR --out shards FILE",
+    ),
+    (
+        &["download", "pull", "get"],
+        "taal import --from FILE --out DIR; Taal itself downloads nothing",
+    ),
+];
+
+/// The same of the verbs below a verb.
+const SUBCOMMANDS: [(&str, &[&str], &str); 13] = [
+    (
+        "adapter",
+        &["apply", "use", "load", "run"],
+        "taal generate --model DIR --adapter DIR --prompt TEXT",
+    ),
+    (
+        "adapter",
+        &["train", "new", "create", "make"],
+        "taal finetune --model DIR --recipe FILE --set lora.rank=8",
+    ),
+    ("adapter", &["show", "info", "inspect", "ls"], "taal adapter list DIR"),
+    (
+        "adapter",
+        &["export", "convert", "fuse"],
+        "taal adapter merge DIR --to gguf --out FILE",
+    ),
+    ("adapter", &["compare"], "taal adapter diff DIR DIR"),
+    ("bench", &["finetune", "tune", "lora"], "taal bench train --lora 8"),
+    (
+        "bench",
+        &["inference", "decode", "prompt", "model"],
+        "taal bench generate --model DIR",
+    ),
+    (
+        "bench",
+        &["energy", "power", "carbon"],
+        "taal bench green, or taal bench meter",
+    ),
+    ("bench", &["server", "http", "api"], "taal bench serve --model DIR"),
+    (
+        "data",
+        &["show", "head", "view", "inspect", "look"],
+        "taal data preview --recipe FILE",
+    ),
+    (
+        "data",
+        &["prepare", "tokenize", "shards", "make"],
+        "taal data build --tokenizer DIR --out shards FILE",
+    ),
+    ("energy", &["measure", "meter", "run"], "taal energy watch -- COMMAND"),
+    (
+        "energy",
+        &["status", "show", "grid", "settings"],
+        "taal energy calibrate",
+    ),
+];
+
+/// What training has in the place of options of the verbs that ask a model.
+const IN_TRAINING: &str = "training has its weights in f32, and computes in what train.precision says; the verbs that ask a model, such as \
+                           taal generate, open it in fewer bits. A model to start from: taal finetune --model DIR --recipe FILE";
+
 /// What other programs, or habit, call an option: the verb, the words, and what to type. A verb of `""` is any.
-const OPTIONS: [(&str, &[&str], &str); 33] = [
+const OPTIONS: [(&str, &[&str], &str); 36] = [
     ("train", &["--config", "--file", "-c", "-r"], "--recipe FILE"),
     (
         "train",
@@ -130,8 +246,15 @@ const OPTIONS: [(&str, &[&str], &str); 33] = [
     ("train", &["--continue"], "--resume"),
     (
         "train",
-        &["--model", "-m", "--init-from", "--from", "--checkpoint", "--weights"],
+        &["--model", "-m", "--init-from", "--from", "--checkpoint"],
         "taal finetune --model DIR --recipe FILE, or --set train.init_from=DIR",
+    ),
+    ("train", &["--weights", "--cache"], IN_TRAINING),
+    ("finetune", &["--weights", "--cache"], IN_TRAINING),
+    (
+        "bench",
+        &["--weights", "--cache"],
+        "taal bench generate has it; taal bench train has --precision",
     ),
     (
         "generate",

@@ -21,7 +21,7 @@ pub enum InferenceError {
         /// The directory that was named.
         dir: PathBuf,
     },
-    /// A run directory that has no model, or a path that does not exist.
+    /// A run directory that has no model, a file, or a path that does not exist.
     #[error("{}: no model here: {why}", dir.display())]
     NoModelYet {
         /// The directory that was named.
@@ -227,6 +227,9 @@ pub enum MissingModel {
     /// The run has not made a step.
     #[error("a run was started here and ended before its first step")]
     NotBegun,
+    /// It is a file.
+    #[error("this is a file; name a model directory, or a run directory that holds one")]
+    IsFile,
     /// The path does not exist.
     #[error("no file or directory has this name")]
     NoSuchPath,

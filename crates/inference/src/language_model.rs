@@ -476,6 +476,9 @@ fn why_no_model(dir: &Path) -> Option<MissingModel> {
     if !taal_store::exists(dir) {
         return Some(MissingModel::NoSuchPath);
     }
+    if taal_store::is_file(dir) {
+        return Some(MissingModel::IsFile);
+    }
     if taal_store::exists(&dir.join(RESOLVED_FILE)) {
         return Some(MissingModel::NotSaved);
     }

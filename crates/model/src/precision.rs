@@ -71,7 +71,7 @@ impl Transformer {
         }
         if taal_kernels::is_gpu(&self.device()) {
             return Err(ModelError::Input(format!(
-                "weights in {format} are multiplied on the CPU only; a GPU needs them in F32"
+                "weights in {format} are multiplied on the CPU only: choose F32, or the device flex"
             )));
         }
         let config = self.config().clone();

@@ -78,7 +78,8 @@ impl Transformer {
     pub fn with_cache(mut self, kind: CacheType) -> Result<Self, ModelError> {
         if kind == CacheType::F16 && taal_kernels::is_gpu(&self.device()) {
             return Err(ModelError::Input(
-                "keys and values are cached in f16 on the CPU only; a GPU has them in f32".to_owned(),
+                "keys and values are cached in f16 on the CPU only: choose a cache in f32, or the device flex"
+                    .to_owned(),
             ));
         }
         self.cache_type = Some(kind);

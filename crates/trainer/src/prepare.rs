@@ -456,7 +456,7 @@ pub fn config(recipe: &Recipe, tokenizer: &Tokenizer) -> Result<TransformerConfi
             dir, encoder_layers, ..
         } => {
             let dir = taal_inference::model_dir(dir)?;
-            refuse_quantized(recipe, &dir)?;
+            refuse_quantized(recipe, &dir, hugging_face::is_quantized(&dir)?)?;
             let config = hugging_face::open_config(&dir)?;
             let vocab_size = config.vocab_size.max(rows_of_added(recipe, tokenizer));
             let config = TransformerConfig { vocab_size, ..config };
@@ -481,8 +481,10 @@ pub(crate) fn model(
         }
         ModelRecipe::InitFrom { dir, .. } => {
             let dir = taal_inference::model_dir(dir)?;
-            refuse_quantized(recipe, &dir)?;
+            refuse_quantized(recipe, &dir, hugging_face::is_quantized(&dir)?)?;
             let given = hugging_face::open(&dir, device)?;
+            // Another program may have left out the key of `config.json` that says so.
+            refuse_quantized(recipe, &dir, !given.quantized().is_empty())?;
             let given = given.with_vocab_size(rows_of_added(recipe, tokenizer))?;
             let shape = self::config(recipe, tokenizer)?;
             let model = match given.config().encoder.is_none() && shape.encoder.is_some() {
@@ -520,8 +522,8 @@ pub(crate) fn rows_of_added(recipe: &Recipe, tokenizer: &Tokenizer) -> usize {
 
 /// Refuses a model to start from whose weights are in blocks of integers: small updates would be rounded away. An adapter leaves them as
 /// they are.
-fn refuse_quantized(recipe: &Recipe, dir: &Path) -> Result<(), TrainError> {
-    if recipe.lora.is_some() || !hugging_face::is_quantized(dir)? {
+fn refuse_quantized(recipe: &Recipe, dir: &Path, is_quantized: bool) -> Result<(), TrainError> {
+    if recipe.lora.is_some() || !is_quantized {
         return Ok(());
     }
     let detail = format!(

@@ -57,7 +57,7 @@ fn what_is_typed_first_works() {
 }
 
 /// What is typed after `taal`, the exit code, and the words of its message that lead on.
-const MISTAKES: [(&[&str], i32, &[&str]); 109] = [
+const MISTAKES: [(&[&str], i32, &[&str]); 112] = [
     // Verbs.
     (&["run", "runs/tiny"], 2, &["taal generate DIR PROMPT"]),
     (&["predict"], 2, &["taal generate DIR PROMPT"]),
@@ -118,6 +118,17 @@ const MISTAKES: [(&[&str], i32, &[&str]); 109] = [
         &["taal finetune --model DIR", "--set train.init_from=DIR"],
     ),
     (&["train", "--gpu"], 2, &["--device wgpu"]),
+    (
+        &["train", "--weights", "q8_0"],
+        2,
+        &["weights in f32", "train.precision"],
+    ),
+    (
+        &["finetune", "--cache", "f16"],
+        2,
+        &["weights in f32", "train.precision"],
+    ),
+    (&["bench", "train", "--weights", "q8_0"], 2, &["taal bench generate"]),
     (&["train", "--device", "tpu"], 2, &["expected flex", "taal doctor"]),
     // Models.
     (&["generate"], 2, &["taal generate DIR TEXT", "runs/tiny"]),

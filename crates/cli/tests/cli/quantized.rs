@@ -193,6 +193,14 @@ fn training_from_quantized_weights_is_refused() {
         &["dir are quantized", "needs them in f32", "--type f32"],
     );
     fails(from(&file), 2, &["taal import --from q4_0.gguf --weights f32"]);
+    // Also where another program left out the key that says so.
+    let config = place.read("dir/config.json");
+    place.write(
+        "dir/config.json",
+        config.replace("quantization_config", "some_other_config"),
+    );
+    fails(from("dir"), 2, &["dir are quantized", "--type f32"]);
+    place.write("dir/config.json", config);
     assert!(!place.path("second").exists(), "nothing is written");
     // Unpacked, it is a model like any other.
     done(place.taal(&["export", "dir", "--to", "hf", "--type", "f32", "--out", "unpacked"]));

@@ -88,6 +88,13 @@ fn a_directory_without_model_is_refused_naming_what_was_looked_for() {
     for expected in [dir.join("config.json"), dir.join("model").join("config.json")] {
         assert!(error.to_string().contains(&expected.display().to_string()), "{error}");
     }
+    let file = scratch.path().join("file.gguf");
+    std::fs::write(&file, "GGUF").expect("a file");
+    let error = open(&file).expect_err("a file").to_string();
+    assert!(
+        error.contains("no model here: this is a file; name a model directory"),
+        "{error}"
+    );
 }
 
 #[test]
