@@ -61,6 +61,10 @@ fn fused_products_equal_the_reference_bit_for_bit_on_all_instructions() {
                     product_of(instructions, &drawn(m * columns, 11), &weight, m % 2 == 1);
                 }
             }
+            let weight = matrix(kind, 3, block, 7);
+            for m in [1_037, 4_096] {
+                product_of(instructions, &drawn(m * block, 11), &weight, true);
+            }
         }
         // Widths that are no multiple of a vector.
         for kind in [WeightType::F32, WeightType::F16, WeightType::Bf16] {

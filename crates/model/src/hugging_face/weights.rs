@@ -187,7 +187,9 @@ impl Stored<'_> {
                 convert(bytes, values, |bytes| half::bf16::from_le_bytes(bytes).to_f32());
             }),
             other => {
-                return Err(self.bad(name, &format!("has type {other:?}; expected F32, F16 or BF16")));
+                let detail =
+                    format!("has type {other:?}; expected F32, F16 or BF16, so take the model in one of these");
+                return Err(self.bad(name, &detail));
             }
         };
         let bytes = &self.view.data()[range.start * value_bytes..range.end * value_bytes];
