@@ -563,7 +563,7 @@ fn unknown_character(character: char, position: usize) -> Error {
 }
 
 thread_local! {
-    /// Whether this thread is inside [`guarded`].
+    /// Whether this thread is inside [`caught`].
     static IS_GUARDED: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -584,17 +584,22 @@ fn silence_guarded_panics() {
     });
 }
 
+/// Runs a call into a library; `None` where it panics, which is not printed.
+pub(crate) fn caught<T>(call: impl FnOnce() -> T) -> Option<T> {
+    silence_guarded_panics();
+    let was_guarded = IS_GUARDED.replace(true);
+    let result = catch_unwind(AssertUnwindSafe(call));
+    IS_GUARDED.set(was_guarded);
+    result.ok()
+}
+
 /// Runs a call into the library and turns a panic into an error.
 ///
 /// The checks of [`crate::open`] keep out the damaged files that are known to panic. Normalizers, decoders and templates of
 /// imported files use unchecked arithmetic in many places, and a panic there must not end a training run.
 pub(crate) fn guarded<T>(call: impl FnOnce() -> T) -> std::result::Result<T, String> {
-    silence_guarded_panics();
-    let was_guarded = IS_GUARDED.replace(true);
-    let result = catch_unwind(AssertUnwindSafe(call));
-    IS_GUARDED.set(was_guarded);
     // The library's panic message does not help the user of a file.
-    result.map_err(|_| {
+    caught(call).ok_or_else(|| {
         "a step of the tokenizer failed inside the library, as damaged files and steps of rare kinds make it do; make the tokenizer.json \
          again, or use another"
             .to_owned()

@@ -12,12 +12,14 @@ mod methods;
 mod operators;
 mod plain;
 mod source;
+mod stack;
 mod strftime;
 mod template;
 mod wrap;
 
 pub use files::ChatFiles;
 pub use json::Json;
+pub use stack::on_rendering_thread;
 pub use template::ChatTemplate;
 
 use std::collections::BTreeMap;
@@ -79,10 +81,9 @@ impl Message {
         Some(texts.collect())
     }
 
-    /// The message as templates for text expect it: parts of text and refusals are joined into one text, the role `developer` has its
-    /// older name `system` unless the template names it, the role `function` its newer name `tool`, a `function_call` is one of the
-    /// `tool_calls`, and the arguments of called functions, which OpenAI's clients send as a text of JSON, are an object. Arguments that
-    /// are no JSON object stay as they are.
+    /// The message as templates for text expect it: parts of text and refusals are joined into one text, the role is one that the template
+    /// knows ([`ChatTemplate::role`]), a `function_call` is one of the `tool_calls`, and the arguments of called functions, which OpenAI's
+    /// clients send as a text of JSON, are an object. Arguments that are no JSON object stay as they are.
     ///
     /// # Errors
     ///
@@ -107,12 +108,9 @@ impl Message {
     /// As [`into_plain`](Self::into_plain).
     pub fn into_plain_with_given_arguments(self, template: &ChatTemplate) -> std::result::Result<Self, String> {
         let mut message = self.0.clone();
-        let role = match self.role().as_str() {
-            "developer" if !template.knows_developer() => Some("system"),
-            "function" => Some("tool"),
-            _ => None,
-        };
-        if let Some(role) = role {
+        let given = self.role();
+        let role = template.role(&given);
+        if role != given {
             message = template::with_entries(&message, [("role", Value::from(role))]);
         }
         if self.entry("audio").is_some() {

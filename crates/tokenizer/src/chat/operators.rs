@@ -1,10 +1,11 @@
 //! Operators of expressions that minijinja has otherwise than Jinja, or without a limit: they are written as filters.
 //!
 //! `"..." % value` formats. The operands of `~`, and the left one of `in`, may be lists whose text is much longer than they are in
-//! memory; they go through a filter that takes the fuel first. Slices and products are lists, and not iterators over lists. All else
-//! stays as it is, and so does what is no expression.
+//! memory; they go through a filter that takes the fuel first. Slices and products are lists, and not iterators over lists. The method
+//! `changed` of loops is a function, which refuses what a loop cannot keep. All else stays as it is, and so does what is no expression.
 
 use super::bounds::{BOUNDED, EAGER};
+use super::plain::CHANGED;
 use super::source::{end_of_tag, end_of_text, is_of_name};
 
 /// The filter that a text followed by `%` calls.
@@ -288,9 +289,14 @@ impl<'t> Reader<'t> {
                     }
                 }
                 '.' | '|' => {
-                    let name = &self.rest()[space + 1..];
-                    let length = name.len() - name.trim_start().len() + word_at(name.trim_start()).len();
+                    let of = text.len();
+                    let rest = &self.rest()[space + 1..];
+                    let name = word_at(rest.trim_start());
+                    let length = rest.len() - rest.trim_start().len() + name.len();
                     self.copy(&mut text, space + 1 + length);
+                    if next == '.' && name == "changed" && self.next() == Some('(') {
+                        text = self.changed(&text[..of])?;
+                    }
                 }
                 _ => break,
             }
@@ -300,6 +306,16 @@ impl<'t> Reader<'t> {
             text: signs + &text,
             kind,
         })
+    }
+
+    /// The function for the method `changed` of a value, whose arguments come next.
+    fn changed(&mut self, value: &str) -> Option<String> {
+        self.at += self.space().len();
+        let mut args = String::new();
+        self.group(&mut args)?;
+        let args = &args[1..args.len() - 1];
+        let comma = if args.trim().is_empty() { "" } else { ", " };
+        Some(format!("{CHANGED}({value}{comma}{args})"))
     }
 
     /// Whether a slice comes next: brackets with a colon in them.
@@ -419,6 +435,11 @@ mod tests {
                 " {'a': (x)|__bounded__ ~ 1}['a'] if b is not none else [c][0] ",
             ),
             (" f(a=b ~ 1.5, *c) ", " f(a=(b)|__bounded__ ~ 1.5, *c) "),
+            (
+                " not loop . changed (a ~ 1, b[1:]) or loop.changed() ~ x.changed ",
+                " not __changed__(loop, (a)|__bounded__ ~ 1, (b[1:]|__eager__)) or \
+                 (__changed__(loop))|__bounded__ ~ (x.changed)|__bounded__ ",
+            ),
             (" loop.index ~ \"\\\"~\" ", " (loop.index)|__bounded__ ~ \"\\\"~\" "),
             (" x.0 - 1 ", " x.0 - 1 "),
             // What is no expression stays as it is.
@@ -436,6 +457,7 @@ mod tests {
             ),
             (" set x = 'a' ~ b ", " set x = 'a' ~ (b)|__bounded__ "),
             (" include (a) ~ b ", " include ((a))|__bounded__ ~ (b)|__bounded__ "),
+            (" call loop.changed(x) -", " call __changed__(loop, x) -"),
             (" macro f(a, b='x' ~ c) ", " macro f(a, b='x' ~ (c)|__bounded__) "),
             (" endif ", " endif "),
         ] {

@@ -1,9 +1,10 @@
-//! What a template may put into a namespace: texts, numbers, and lists and dictionaries of them.
+//! What a template may put into a namespace or a loop: texts, numbers, and lists and dictionaries of them.
 //!
-//! A namespace is the only value that a template can change. So it alone could come to hold itself, which no comparison survives, or grow
-//! by a level in each round of a loop.
+//! These are the only values that a template can change: `{% set NAME.x = ... %}` puts a value into a namespace, and `loop.changed(...)`
+//! keeps its arguments in the loop. So they alone could come to hold themselves, which no comparison survives and which keeps the whole
+//! conversation in memory for ever, or grow by a level in each round of a loop.
 
-use minijinja::value::{DynObject, Tuple, ValueKind};
+use minijinja::value::{DynObject, Rest, Tuple, ValueKind, ValueOrKwargs};
 use minijinja::{Error, ErrorKind, State, Value};
 
 use super::functions::MAX_TEXT_DEPTH;
@@ -15,16 +16,36 @@ pub(super) const PLAIN: &str = "__plain__";
 /// Items of a list for one unit of fuel.
 const ITEMS_PER_FUEL: usize = 8;
 
+/// The function that `VALUE.changed(...)` is written as: its value, and its arguments.
+pub(super) const CHANGED: &str = "__changed__";
+
 /// A value as a namespace may hold it. Iterators become lists, because they hold what they come from.
 pub(super) fn plain(state: &State, value: Value) -> Result<Value, Error> {
-    Ok(changed(state, &value, 0)?.unwrap_or(value))
+    held(state, value, "a namespace can hold")
 }
 
-/// [`plain`]; none where the value is that already.
-fn changed(state: &State, value: &Value, depth: usize) -> Result<Option<Value>, Error> {
-    let refused = |message: String| Err(Error::new(ErrorKind::InvalidOperation, message));
+/// `loop.changed(...)`: whether the arguments are others than those of the last call.
+pub(super) fn changed(state: &mut State, args: Rest<ValueOrKwargs>) -> Result<Value, Error> {
+    let mut args = args.into_values().into_iter();
+    let looped = args.next().unwrap_or_default();
+    let args = args.map(|arg| held(state, arg, "loop.changed can compare"));
+    let args = args.collect::<Result<Vec<Value>, Error>>()?;
+    looped.call_method(state, "changed", &args)
+}
+
+/// A value as it may be held by what `can` names.
+fn held(state: &State, value: Value, can: &str) -> Result<Value, Error> {
+    Ok(in_other_form(state, &value, can, 0)?.unwrap_or(value))
+}
+
+/// [`held`]; none where the value is that already.
+fn in_other_form(state: &State, value: &Value, can: &str, depth: usize) -> Result<Option<Value>, Error> {
+    let refused = |what: &str| {
+        let message = format!("{can} {what} only");
+        Err(Error::new(ErrorKind::InvalidOperation, message))
+    };
     if depth > MAX_TEXT_DEPTH {
-        return refused(format!("a namespace cannot hold more than {MAX_TEXT_DEPTH} levels"));
+        return refused(&format!("values of at most {MAX_TEXT_DEPTH} levels"));
     }
     let mut is_same = true;
     let mut count = 0_usize;
@@ -33,9 +54,9 @@ fn changed(state: &State, value: &Value, depth: usize) -> Result<Option<Value>, 
             state.consume_fuel(1)?;
         }
         count += 1;
-        let changed = changed(state, &item, depth + 1)?;
-        is_same &= changed.is_none();
-        Ok(changed.unwrap_or(item))
+        let other = in_other_form(state, &item, can, depth + 1)?;
+        is_same &= other.is_none();
+        Ok(other.unwrap_or(item))
     };
     match value.kind() {
         ValueKind::Seq | ValueKind::Iterable => {
@@ -62,7 +83,7 @@ fn changed(state: &State, value: &Value, depth: usize) -> Result<Option<Value>, 
         | ValueKind::Number
         | ValueKind::String
         | ValueKind::Bytes => Ok(None),
-        _ => refused("a namespace can hold texts, numbers, lists and dictionaries only".to_owned()),
+        _ => refused("texts, numbers, lists and dictionaries"),
     }
 }
 

@@ -12,7 +12,9 @@ use minijinja_contrib::globals::{cycler, joiner};
 
 use super::functions::{Raised, charge_lists, print, raise_exception, string, tojson};
 use super::operators::PERCENT;
+use super::plain::{CHANGED, changed};
 use super::source::{GENERATION, prepared};
+use super::stack::with_stack;
 use super::strftime::strftime;
 use super::{ChatInput, Rendered, bounds, json, methods};
 use crate::{Error, Result};
@@ -31,12 +33,6 @@ const FUEL_PER_MESSAGE: u64 = 2_000;
 const BYTES_PER_FUEL: u64 = 4;
 /// ... and never more than these: all texts together have at most 128 MB.
 const MAX_FUEL: u64 = 2_000_000;
-/// Stack for each unit of fuel. A list within a list takes one and a half of them, and stack when it is compared with another one (at most
-/// 520 bytes for a level of both in an optimized build) and when it is dropped (75 bytes).
-const STACK_BYTES_PER_FUEL: u64 = 512;
-/// Stack for all else.
-const STACK_BYTES: u64 = 2 << 20;
-
 /// The template that is used unless another one is asked for.
 pub(super) const DEFAULT: &str = "default";
 /// The template that is used where there are tools.
@@ -97,6 +93,15 @@ impl ChatTemplate {
         self.knows_developer
     }
 
+    /// The role as this template knows it: `developer` is `system` unless the template names it, and the older `function` is `tool`.
+    pub fn role<'a>(&self, role: &'a str) -> &'a str {
+        match role {
+            "developer" if !self.knows_developer => "system",
+            "function" => "tool",
+            _ => role,
+        }
+    }
+
     /// Sets a special token, such as `bos_token`, that the model's files do not name.
     #[must_use]
     pub fn or_token(mut self, name: &str, token: Option<String>) -> Self {
@@ -112,7 +117,7 @@ impl ChatTemplate {
     /// # Errors
     ///
     /// [`Error::Refused`] where the template refuses the conversation, [`Error::Template`] where the template is faulty, takes too
-    /// many steps, builds too long texts or writes more than 1 MiB.
+    /// many steps, builds too long texts or writes more than 1 MiB, and where the library that runs it panics.
     pub fn render(&self, input: &ChatInput) -> Result<Rendered> {
         if input.messages.is_empty() {
             return Err(Error::refused("the conversation is empty; give at least one message"));
@@ -156,7 +161,8 @@ impl ChatTemplate {
         ];
         variables.extend(fixed.map(|(name, value)| (name.to_owned(), value)));
         let context = Value::from_pairs(variables);
-        let text = self.run(has_tools, context, fuel.min(MAX_FUEL))?;
+        let fuel = fuel.min(MAX_FUEL);
+        let text = with_stack(fuel, || self.write(has_tools, context, fuel))?;
         let (text, generated) = without_marks(&text);
         match input.continue_final_message {
             true => Ok(Rendered {
@@ -165,21 +171,6 @@ impl ChatTemplate {
             }),
             false => Ok(Rendered { text, generated }),
         }
-    }
-
-    /// Writes on a thread of its own, because values within values take stack where they are compared and dropped.
-    fn run(&self, has_tools: bool, context: Value, fuel: u64) -> Result<String> {
-        let stack = usize::try_from(STACK_BYTES + fuel * STACK_BYTES_PER_FUEL).unwrap_or(usize::MAX);
-        std::thread::scope(|scope| {
-            let thread = std::thread::Builder::new()
-                .name("chat-template".to_owned())
-                .stack_size(stack)
-                .spawn_scoped(scope, move || self.write(has_tools, context, fuel));
-            let thread = thread.map_err(|source| Error::Template {
-                detail: format!("no thread with {} MiB of stack starts for it: {source}", stack >> 20),
-            })?;
-            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
     }
 
     fn write(&self, has_tools: bool, context: Value, fuel: u64) -> Result<String> {
@@ -234,6 +225,7 @@ fn environment() -> Environment<'static> {
     environment.add_function("cycler", |items: Rest<Value>| cycler(items.0));
     environment.add_function("joiner", joiner);
     environment.add_function("raise_exception", raise_exception);
+    environment.add_function(CHANGED, changed);
     environment.add_function(GENERATION, generated);
     environment
 }

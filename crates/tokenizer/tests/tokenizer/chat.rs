@@ -5,7 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use serde::Deserialize;
 use taal_store::ErrorKind;
-use taal_tokenizer::chat::{ChatFiles, ChatInput, Json, Message};
+use taal_tokenizer::chat::{self, ChatFiles, ChatInput, Json, Message};
 use taal_tokenizer::{Error, Kind, Tokenizer, TrainerConfig};
 
 use crate::golden;
@@ -334,6 +334,96 @@ fn a_namespace_holds_texts_numbers_and_lists_and_dictionaries_of_them() {
             "{error}"
         );
     }
+}
+
+/// A loop that kept itself would keep the conversation in memory after the rendering.
+#[test]
+fn a_loop_compares_texts_numbers_and_lists_and_dictionaries_of_them() {
+    for (source, expected) in [
+        (
+            "{% for i in [1, 1, 2] %}{{ loop.changed(i) }} {% endfor %}",
+            "True False True ",
+        ),
+        (
+            "{% for i in ['a', 'a', 'b'] %}{% if loop . changed(i, [{'a': (i,)}]) %}{{ i }}{% endif %}{% endfor %}",
+            "ab",
+        ),
+        (
+            "{% for i in [1, 2] %}{{ loop.changed() }} {{ loop.changed(*[messages, missing]) }} {% endfor %}",
+            "True True True True ",
+        ),
+        (
+            "{% for i in [1, 2] %}{% set outer = loop %}{% for j in [1, 2] %}{{ outer.changed(i) }} {% endfor %}{% endfor %}",
+            "True False True False ",
+        ),
+        (
+            "{% macro m(x) %}<{{ x }}>{% endmacro %}{{ {'changed': m}.changed(1) }}",
+            "<1>",
+        ),
+    ] {
+        let template = ChatFiles::new(source).template().expect(source);
+        assert_eq!(template.render(&user("x")).expect(source).text, expected, "{source}");
+    }
+    for call in [
+        "{{ loop.changed(loop) }}",
+        "{{ loop.changed(1, [{'a': loop}]) }}",
+        "{{ loop.changed(a=1) }}",
+        "{% set l = loop %}{{ l.changed(l) }}",
+        "{% set x = loop\n.changed\n(*[loop]) %}",
+        "{{ loop.changed(namespace(a=loop)) }}",
+        "{{ loop.changed(cycler(loop)) }}",
+        "{% call loop.changed() %}{{ loop }}{% endcall %}",
+        "{% macro m(l) %}{{ [1, (l.changed(l))][1] }}{% endmacro %}{{ m(loop) }}",
+    ] {
+        let source = format!("{{% for m in messages %}}{call}{{% endfor %}}");
+        let found = ChatFiles::new(&source).template();
+        let error = found.and_then(|template| template.render(&user("x")));
+        let error = error.expect_err(&source).to_string();
+        assert!(
+            error.contains("loop.changed can compare texts, numbers, lists and dictionaries only"),
+            "{source}: {error}"
+        );
+    }
+}
+
+/// minijinja panics on a cycle of nothing.
+#[test]
+fn a_template_on_which_the_library_panics_is_an_error_on_every_thread() {
+    let source = "{% if messages[0].content == 'x' %}{% for i in [1] %}{{ loop.cycle() }}{% endfor %}{% endif %}end";
+    let template = ChatFiles::new(source).template().expect("a template");
+    let render = |text: &str| template.render(&user(text)).map(|rendered| rendered.text);
+    let check = || {
+        for _ in 0..3 {
+            let error = render("x").expect_err("a panic").to_string();
+            assert!(error.contains("cannot be used: minijinja"), "{error}");
+            assert_eq!(render("y").expect("a text"), "end");
+        }
+    };
+    check();
+    chat::on_rendering_thread(check);
+}
+
+#[test]
+fn many_renderings_share_a_thread_that_has_stack_for_them() {
+    // What the template builds has 40,000 levels, which overflow the stack of a test's thread where they are dropped.
+    let (open, close) = ("[".repeat(40), "]".repeat(40));
+    let deep = format!("{{% set x = {open}x{close} %}}").repeat(1000) + "{{ messages[0].content | length }}";
+    let template = ChatFiles::new(&deep).template().expect("a template");
+    // The longest one has more fuel than the thread has stack for.
+    let texts = ["x".to_owned(), "x".repeat(2000), "x".repeat(1_500_000)];
+    let found = chat::on_rendering_thread(|| {
+        let inner = chat::on_rendering_thread(|| std::thread::current().id());
+        assert_eq!(inner, std::thread::current().id());
+        let rendered = texts.iter().map(|text| template.render(&user(text)));
+        let rendered = rendered.collect::<taal_tokenizer::Result<Vec<_>>>();
+        (inner, rendered)
+    });
+    assert_ne!(found.0, std::thread::current().id());
+    let lengths: Vec<String> = found.1.expect("texts").into_iter().map(|text| text.text).collect();
+    assert_eq!(lengths, ["1", "2000", "1500000"]);
+    let panicked = std::panic::catch_unwind(|| chat::on_rendering_thread(|| assert!(texts.is_empty(), "it is told")));
+    let panic = panicked.expect_err("a panic");
+    assert_eq!(panic.downcast_ref::<&str>(), Some(&"it is told"));
 }
 
 /// A server renders on threads with 2 MiB of stack. An overflow of one ends the whole process, and these tests with it.
