@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use taal_store::LineEnds;
-use taal_tokenizer::Tokenizer;
+use taal_tokenizer::{Tokenizer, chat};
 
 use crate::batch::{Batch, BatchPlan, BatchSource, IGNORE_INDEX};
 use crate::chat::{ChatFormat, Writer};
@@ -89,7 +89,7 @@ pub struct ConversationCounts {
     pub lost_tokens: u64,
     /// Examples whose last learned token is a special one that ends the answer.
     pub ended: u64,
-    /// Messages and bytes of text by role: `system`, `user`, `assistant` and `tool`, or `prompt` and `completion`.
+    /// Messages and bytes of text by role: `system`, `developer`, `user`, `assistant` and `tool`, or `prompt` and `completion`.
     pub roles: BTreeMap<&'static str, RoleCount>,
     /// Pairs that are longer than a block on one side, which are left out.
     #[serde(skip_serializing_if = "is_zero")]
@@ -381,13 +381,16 @@ impl Conversations {
         let plain = plain
             .template()
             .map_err(|source| tokenizer_error("the chat template", source))?;
-        let encoder = Encoder {
-            tokenizer,
-            writer: Writer::new(options.format.as_deref().unwrap_or(&plain)),
-            block_size,
-        };
-        let read = |input: &Input<'_>, counts: &mut _| read_examples(&encoder, input, options, counts);
-        let parts = read_parts(inputs, held_out, options.validation_fraction, "example", read)?;
+        // Every row is rendered.
+        let parts = chat::on_rendering_thread(|| {
+            let encoder = Encoder {
+                tokenizer,
+                writer: Writer::new(options.format.as_deref().unwrap_or(&plain)),
+                block_size,
+            };
+            let read = |input: &Input<'_>, counts: &mut _| read_examples(&encoder, input, options, counts);
+            read_parts(inputs, held_out, options.validation_fraction, "example", read)
+        })?;
         let pad_id = tokenizer.pad_id().or(tokenizer.eos_id()).unwrap_or(FALLBACK_PAD_ID);
         let source = |examples| ConversationSource::pack(&parts.name, examples, block_size, pad_id);
         Ok(Self {

@@ -218,8 +218,8 @@ pub(crate) fn take_all(
             let mut messages = taker.messages(&key, list)?;
             if layout == Layout::ShareGpt {
                 let system = taker.system(&mut object)?;
-                let own = messages.first().filter(|message| message.role == Role::System);
-                let is_other = |own: &Message| system.as_ref().is_some_and(|system| system != own);
+                let own = messages.first().filter(|message| message.role.is_system());
+                let is_other = |own: &Message| system.as_ref().is_some_and(|system| system.content != own.content);
                 if own.is_some_and(is_other) {
                     taker.records.leave_out(SYSTEM);
                 } else if own.is_none() {

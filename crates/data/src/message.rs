@@ -25,6 +25,9 @@ const WEIGHT: &str = "weight";
 pub enum Role {
     /// Instructions for the whole conversation.
     System,
+    /// The same under its newer name, which reaches a chat template that names it; others get `system`
+    /// ([`ChatTemplate::role`](taal_tokenizer::chat::ChatTemplate::role)).
+    Developer,
     /// The person.
     User,
     /// The model: what is learned.
@@ -34,19 +37,26 @@ pub enum Role {
 }
 
 impl Role {
-    /// `system`, `user`, `assistant` or `tool`, as chat templates spell it.
+    /// `system`, `developer`, `user`, `assistant` or `tool`, as chat templates spell it.
     pub fn name(self) -> &'static str {
         match self {
             Self::System => "system",
+            Self::Developer => "developer",
             Self::User => "user",
             Self::Assistant => "assistant",
             Self::Tool => "tool",
         }
     }
 
+    /// Whether it gives instructions.
+    pub(crate) fn is_system(self) -> bool {
+        matches!(self, Self::System | Self::Developer)
+    }
+
     fn parse(text: &str) -> Option<Self> {
         Some(match text {
-            "system" | "developer" => Self::System,
+            "system" => Self::System,
+            "developer" => Self::Developer,
             "user" | "human" => Self::User,
             "assistant" | "gpt" | "chatgpt" | "model" => Self::Assistant,
             "tool" | "function" | "observation" => Self::Tool,
@@ -165,7 +175,7 @@ impl Taker<'_, '_> {
         };
         let role = Role::parse(&role).ok_or_else(|| {
             self.records.bad(format!(
-                "`{place}`: the role {} is unknown: expected system, user, assistant or tool (human and gpt in ShareGPT)",
+                "`{place}`: the role {} is unknown: expected system, developer, user, assistant or tool (human and gpt in ShareGPT)",
                 taal_store::excerpt(&role)
             ))
         })?;

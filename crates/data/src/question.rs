@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 use taal_store::LineEnds;
 use taal_tokenizer::Tokenizer;
-use taal_tokenizer::chat::Json;
+use taal_tokenizer::chat::{Json, on_rendering_thread};
 
 use crate::chat::{ChatFormat, Writer};
 use crate::conversation::ConversationExample;
@@ -170,6 +170,11 @@ impl Conversation {
     /// # Errors
     /// What the chat format refuses or loses, or the tokenizer's error, in words.
     pub fn question(&self, tokenizer: &Tokenizer, format: &dyn ChatFormat) -> std::result::Result<Question, String> {
+        // It is rendered several times.
+        on_rendering_thread(|| self.written(tokenizer, format))
+    }
+
+    fn written(&self, tokenizer: &Tokenizer, format: &dyn ChatFormat) -> std::result::Result<Question, String> {
         let ids_of = |text: &str| {
             let ids = tokenizer.encode(text);
             ids.map_err(|source| tokenizer_error("its text", source))

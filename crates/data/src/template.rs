@@ -27,7 +27,7 @@ fn run(
     add_generation_prompt: bool,
 ) -> Result<Rendered, String> {
     let mut input = ChatInput {
-        messages: messages.iter().map(said).collect(),
+        messages: messages.iter().map(|message| said(template, message)).collect(),
         tools: tools.to_vec(),
         add_generation_prompt,
         // With the time of the clock, rows would be others when a run is resumed the next day.
@@ -48,9 +48,9 @@ fn run(
     })
 }
 
-/// A message as templates read it.
-fn said(message: &Message) -> chat::Message {
-    let role = message.role.name();
+/// A message as a template reads it.
+fn said(template: &ChatTemplate, message: &Message) -> chat::Message {
+    let role = template.role(message.role.name());
     let mut said = match (&message.tool_calls, message.content.is_empty()) {
         (Some(_), true) => chat::Message::without_content(role),
         _ => chat::Message::new(role, &message.content),
@@ -107,7 +107,7 @@ pub fn plain_chat(tokenizer: &Tokenizer) -> ChatFiles {
 /// What [`plain_chat`] writes before a message.
 pub(crate) fn label(role: Role) -> &'static str {
     match role {
-        Role::System => "System",
+        Role::System | Role::Developer => "System",
         Role::User => "User",
         Role::Assistant => "Assistant",
         Role::Tool => "Tool",

@@ -389,7 +389,7 @@ fn a_row_that_teaches_nothing_is_refused_by_its_line() {
         (
             chat,
             r#"{"messages": [{"role": "bard", "content": "a"}]}"#,
-            &["line 2", "`messages[0]`", "bard", "expected system, user"],
+            &["line 2", "`messages[0]`", "bard", "expected system, developer, user"],
         ),
         (
             chat,

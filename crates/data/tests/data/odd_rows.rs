@@ -1,8 +1,9 @@
 //! Rows that would be trained on otherwise than they were meant: refused by line, or said in a note.
 
 use taal_data::{Columns, ConversationOptions, Conversations, Layout};
+use taal_tokenizer::chat::{self, ChatInput};
 
-use super::layouts::{shown, tokenizer};
+use super::layouts::{shown, template, templated, tokenizer};
 use super::{assert_says, write};
 
 fn options() -> ConversationOptions {
@@ -206,4 +207,38 @@ fn the_input_of_an_instruction_and_the_rejected_answer_may_have_other_names() {
         ..options()
     };
     assert_eq!(shown(&open_with("a.csv", content, &rejected).unwrap()), ["hoi?{nee$}"]);
+}
+
+#[test]
+fn a_developer_is_trained_under_the_role_that_the_server_gives_it() {
+    let row = r#"{"messages": [{"role": "developer", "content": "kort"}, {"role": "user", "content": "hoi?"}, {"role": "assistant", "content": "dag"}]}"#;
+    let turns = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{{ eos_token }}{% endfor %}\
+                 {% if add_generation_prompt %}<|assistant|>{% endif %}";
+    for (before, expected) in [
+        ("", "<|system|>kort$"),
+        ("{% set x = 'developer' %}", "<|developer|>kort$"),
+    ] {
+        let source = format!("{before}{turns}");
+        let found = templated(&source, row).unwrap();
+        let trained = shown(&found).remove(0);
+        assert!(trained.starts_with(expected), "{trained}");
+        let template = template(&source);
+        let asked = [("developer", "kort"), ("user", "hoi?")];
+        let asked = asked.map(|(role, content)| chat::Message::new(role, content).into_plain(&template).unwrap());
+        let input = ChatInput {
+            messages: asked.to_vec(),
+            ..ChatInput::default()
+        };
+        let served = template.render(&input).unwrap().text.replace("<|endoftext|>", "$");
+        assert_eq!(trained, served + "{dag$}");
+        assert_eq!(found.counts.roles["developer"].messages, 1);
+    }
+    assert_eq!(
+        shown(&open("a.jsonl", row).unwrap()),
+        ["System: kort\nUser: hoi?\nAssistant:{ dag$}"]
+    );
+    let sharegpt = r#"{"system": "kort", "conversations": [{"from": "developer", "value": "kort"}, {"from": "human", "value": "hoi?"}, {"from": "gpt", "value": "dag"}]}"#;
+    let found = open("a.jsonl", sharegpt).unwrap();
+    assert_eq!(shown(&found), ["System: kort\nUser: hoi?\nAssistant:{ dag$}"]);
+    assert!(found.counts.notes.is_empty(), "{:?}", found.counts.notes);
 }

@@ -7,6 +7,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Value, json};
 
+use super::response_request::LOGPROBS;
 use crate::failure::Refusal;
 use crate::parse;
 
@@ -34,7 +35,7 @@ const NO_TEMPLATE: &str = "a prompt is read as it is: use /v1/chat/completions";
 const ONLY_TEXT: &str = "an answer is text: leave it out";
 const NOT_KEPT: &str = "nothing is kept between requests: send the whole conversation";
 
-static FIELDS: [Field; 24] = [
+static FIELDS: [Field; 28] = [
     field(
         "prompt",
         &[(Chat, "a conversation is in messages: use them, or /v1/completions")],
@@ -107,6 +108,25 @@ static FIELDS: [Field; 24] = [
         &[(Completions, "use response_format"), (Chat, "use response_format")],
         |value| value.is_object() && value["format"].is_null(),
     ),
+    or_none(
+        "include",
+        &[(Completions, "use logprobs with a number"), (Chat, "use logprobs")],
+        |value| value.as_array().is_some_and(|parts| !parts.contains(&json!(LOGPROBS))),
+    ),
+    or_none(
+        "truncation",
+        &[
+            (Completions, "nothing is cut in silence: expected disabled"),
+            (Chat, "nothing is cut in silence: expected disabled"),
+        ],
+        |value| *value == "disabled",
+    ),
+    or_none(
+        "reasoning",
+        &[(Completions, NO_TEMPLATE), (Chat, "use reasoning_effort")],
+        |value| value.is_object() && value["effort"].is_null(),
+    ),
+    field("reasoning_effort", &[(Completions, NO_TEMPLATE)]),
     or_none("chat_template_kwargs", &[(Completions, NO_TEMPLATE)], |value| {
         *value == json!({})
     }),

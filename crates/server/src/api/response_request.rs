@@ -15,7 +15,7 @@ use crate::form::{Form, Format};
 use crate::parse;
 
 /// What `include` asks for log-probabilities with.
-const LOGPROBS: &str = "message.output_text.logprobs";
+pub(super) const LOGPROBS: &str = "message.output_text.logprobs";
 
 /// What `include` may ask for besides: parts of answers that no answer here has.
 const NEVER_THERE: [&str; 7] = [

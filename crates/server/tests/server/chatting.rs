@@ -359,12 +359,19 @@ fn what_a_chat_cannot_do_and_fields_of_other_addresses_are_refused_by_name() {
         (PATH, "echo", json!(true)),
         (PATH, "suffix", json!("the end")),
         (PATH, "previous_response_id", json!("resp_1")),
+        (PATH, "reasoning", json!({"effort": "low"})),
+        (PATH, "include", json!(["message.output_text.logprobs"])),
+        (PATH, "truncation", json!("auto")),
         ("/v1/completions", "messages", message.clone()),
         ("/v1/completions", "tools", json!([{"type": "function"}])),
         ("/v1/completions", "max_completion_tokens", json!(2)),
         ("/v1/completions", "top_logprobs", json!(2)),
         ("/v1/completions", "chat_template_kwargs", json!({"x": 1})),
         ("/v1/completions", "audio", json!({})),
+        ("/v1/completions", "reasoning", json!({"effort": "low"})),
+        ("/v1/completions", "reasoning_effort", json!("low")),
+        ("/v1/completions", "include", json!(["message.output_text.logprobs"])),
+        ("/v1/completions", "truncation", json!("auto")),
     ] {
         let mut request = match path {
             PATH => json!({"messages": message, "max_tokens": 1}),
@@ -378,7 +385,8 @@ fn what_a_chat_cannot_do_and_fields_of_other_addresses_are_refused_by_name() {
         assert!(said.starts_with(field), "{said}");
     }
     let harmless = json!({"prompt": "a", "max_tokens": 1, "tools": [], "tool_choice": "auto", "top_logprobs": 0, "text": {},
-        "chat_template_kwargs": {}, "continue_final_message": false, "messages": null, "background": false});
+        "chat_template_kwargs": {}, "continue_final_message": false, "messages": null, "background": false,
+        "truncation": "disabled", "reasoning": {"summary": "auto"}, "include": ["reasoning.encrypted_content"]});
     assert_eq!(post(server.address, "/v1/completions", &harmless).status, 200);
     let audio = json!([{"role": "assistant", "audio": {"id": "a"}}]);
     let reply = post(server.address, PATH, &json!({"messages": audio}));
