@@ -61,8 +61,8 @@ pub fn read_text(path: &Path, limit_bytes: u64) -> Result<String> {
     let bytes = read(path, limit_bytes)?;
     let first = FileFormat::of(&bytes);
     String::from_utf8(bytes).map_err(|error| match first {
-        Some(format) => Error::corrupt(path, format.in_place_of("text in UTF-8")),
-        None => Error::NotUtf8 {
+        Some(format) if format != FileFormat::Json => Error::corrupt(path, format.in_place_of("text in UTF-8")),
+        _ => Error::NotUtf8 {
             path: path.to_path_buf(),
             offset: error.utf8_error().valid_up_to() as u64,
         },

@@ -342,7 +342,8 @@ fn refuse_other_formats(name: &Path, first: &[u8]) -> Result<()> {
     };
     // A text may begin with the letters of another format, such as GGUF; these three are readable but not the text.
     let is_other = matches!(format, FileFormat::Pdf | FileFormat::Rtf | FileFormat::GitLfsPointer);
-    if is_text && !is_other {
+    // JSON is text, of which a damaged byte is told by its place.
+    if is_text && !is_other || format == FileFormat::Json {
         return Ok(());
     }
     Err(Error::corrupt(name, format.in_place_of("text in UTF-8")))
@@ -407,6 +408,7 @@ mod tests {
         };
         assert_eq!(offset(b"caf\xe9 noir"), 3);
         assert_eq!(offset(b"euro \xe2\x82"), 5);
+        assert_eq!(offset(b"{\"a\": \"caf\xe9\"}\n"), 10);
     }
 
     #[test]
