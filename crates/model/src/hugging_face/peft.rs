@@ -206,11 +206,15 @@ pub fn with_adapter(
     if let (Some(made_for), Some(found)) = (&made_for, base_blake3)
         && made_for != found
     {
+        let base = config.base_model_name_or_path.filter(|base| !base.is_empty());
+        let then = base.map_or(String::new(), |base| {
+            format!(", which was in {}", taal_store::excerpt(&base))
+        });
         return Err(ModelError::file(
             dir,
             format!(
                 "the adapter was made for a base model whose weights have the BLAKE3 hash {}, and those of this one have {found}; \
-                 open it with the model that it was made for",
+                 open it with the model that it was made for{then}",
                 shown(made_for)
             ),
         ));

@@ -318,6 +318,7 @@ fn another_base_is_refused_with_both_hashes_and_tensors_that_do_not_fit_by_name(
         Some(&found),
     ));
     assert!(error.contains(&base.blake3) && error.contains(&found), "{error}");
+    assert!(error.contains("which was in"), "{error}");
 
     let narrow = TransformerConfig {
         d_ff: config.d_ff + 1,
