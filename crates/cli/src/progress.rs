@@ -112,6 +112,7 @@ impl Screen {
                 .val_loss
                 .map(|loss| format!("val {loss:.4}{}", if info.is_best { " (best)" } else { "" })),
         );
+        words.extend(evaluated_words(record));
         words.push(self.speed_words(speed));
         words.extend(energy_words(info));
         words.extend(figure_words(record));
@@ -174,8 +175,9 @@ impl Progress for Screen {
             let bits = record
                 .val_bits_per_byte
                 .map_or(String::new(), |bits| format!("  {bits:.3} bits/byte"));
+            let more: String = evaluated_words(record).map(|words| format!("  {words}")).collect();
             self.line(&format!(
-                "step {}  train {:.4}  val {loss:.4}{bits}{best}",
+                "step {}  train {:.4}  val {loss:.4}{bits}{more}{best}",
                 record.step, record.loss
             ));
         }
@@ -202,6 +204,13 @@ impl Progress for Screen {
 fn energy_words(info: &StepInfo) -> Option<String> {
     let joules = info.energy.joules;
     (joules > Joule::ZERO).then(|| joules.watt_hours().to_string())
+}
+
+/// What an evaluation found besides the loss: how good answers are, by which the best checkpoint goes, and the loss on old data.
+fn evaluated_words(record: &StepRecord) -> impl Iterator<Item = String> {
+    let answers = record.val_answers.map(|value| format!("answers {value:.4}"));
+    let old = record.old_loss.map(|loss| format!("old data {loss:.4}"));
+    answers.into_iter().chain(old)
 }
 
 /// The words of the figures that have no place of their own in a line.

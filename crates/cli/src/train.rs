@@ -9,6 +9,7 @@ use taal_kernels::DeviceSpec;
 use taal_metrics::{AnswerFigures, AnswerScore, ForgettingFigures, Report, Sample, SourceFigures, WordRank};
 use taal_model::hugging_face::TranslationFacts;
 use taal_store::{ErrorKind, layout};
+use taal_tokenizer::chat::ChatFiles;
 use taal_trainer::{
     Claim, DEFAULT_RECIPE, DataSource, Outcome, RECIPE_FILE, REPORT_FILE, Recipe, RecipeText, Resolved, RunOptions,
     Start, TrainError, is_run, latest, nothing_to_resume, resolve, resolve_stored, stored_recipe, train_in,
@@ -320,13 +321,17 @@ fn summary(report: &Report, run_dir: &Path, device: DeviceSpec) -> String {
     if !report.samples.is_empty() {
         text.push_str("---\n");
     }
+    let unit = match report.objective.as_str() {
+        "preference" => "nats/pair",
+        _ => "nats/token",
+    };
     let mut rows = vec![
         ("recipe", report.recipe.clone()),
         ("steps", terminal::grouped(report.steps)),
-        ("train loss", format!("{:.4} nats/token", report.train_loss)),
+        ("train loss", format!("{:.4} {unit}", report.train_loss)),
     ];
     if let Some(loss) = report.val_loss {
-        rows.push(("val loss", format!("{loss:.4} nats/token")));
+        rows.push(("val loss", format!("{loss:.4} {unit}")));
     }
     if let (Some(best), Some(step)) = (report.best_val_loss, report.best_step) {
         rows.push((
@@ -408,7 +413,11 @@ fn summary(report: &Report, run_dir: &Path, device: DeviceSpec) -> String {
     match report.objective.as_str() {
         _ if translates => rows.push(("translate", translate_command(report, run_dir, device))),
         "masked" => rows.push(("fill", fill_command(report, run_dir, device))),
-        _ => rows.push(("generate", generate_command(report, run_dir, device))),
+        _ => {
+            rows.push(("generate", generate_command(report, run_dir, device)));
+            let is_chat = !ChatFiles::open(&run_dir.join(layout::MODEL_DIR)).is_empty();
+            rows.extend(is_chat.then(|| ("chat", chat_command(run_dir, device))));
+        }
     }
     rows.push(("words", "taal glossary explains nats, MFU and the others".to_string()));
     text + &terminal::table(&rows)
@@ -477,6 +486,14 @@ fn fill_command(report: &Report, run_dir: &Path, device: DeviceSpec) -> String {
         format!(" --device {device}")
     };
     format!("taal fill --model {model} {}{device}", terminal::shell_word(prompt))
+}
+
+fn chat_command(run_dir: &Path, device: DeviceSpec) -> String {
+    let model = terminal::shell_word(&run_dir.display().to_string());
+    match device {
+        DeviceSpec::Flex => format!("taal chat --model {model}"),
+        device => format!("taal chat --model {model} --device {device}"),
+    }
 }
 
 fn generate_command(report: &Report, run_dir: &Path, device: DeviceSpec) -> String {

@@ -35,7 +35,8 @@ pub struct StepRecord {
     /// The same in bits per byte of text.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "numbers::optional")]
     pub val_bits_per_byte: Option<f64>,
-    /// Share of the hidden tokens of the validation split that a masked model guessed; only if evaluated.
+    /// Share of the hidden tokens of the validation split that a masked model guessed, or of its pairs whose chosen answer the model prefers
+    /// more than the reference does; only if evaluated.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "numbers::optional")]
     pub val_accuracy: Option<f64>,
     /// How good generated answers to held-out prompts are, 0 to 1; only if evaluated with a metric of answers.
@@ -106,7 +107,7 @@ pub const STEP_FIGURES: [StepFigure; 15] = [
     figure("tokens_per_s", "tokens per second", "of this step: drawing the batches, forward, backward, update", |it| Some(it.tokens_per_s)),
     figure("val_loss", "nats per token", "over the whole validation split, after the update; only where evaluated", |it| it.val_loss),
     figure("val_bits_per_byte", "bits per byte", "the same over the bytes of the text; only where evaluated", |it| it.val_bits_per_byte),
-    figure("val_accuracy", "share", "of the hidden tokens that were guessed; only of masked models, where evaluated", |it| it.val_accuracy)
+    figure("val_accuracy", "share", "of the hidden tokens that were guessed, or of the pairs whose chosen answer is preferred; only of masked models and preferences, where evaluated", |it| it.val_accuracy)
         .not_in_csv(),
     figure("val_answers", "share", "`eval.metric` of answers to held-out prompts; only where evaluated with one", |it| it.val_answers)
         .not_in_csv()

@@ -263,7 +263,8 @@ keys! {
         muon_weight_decay: f64, in Number(Included(0.0), Included(10.0)), = Muon::default().weight_decay;
         /// parameters that are not trained, by the beginning of their names: `token_embedding`, `blocks.0`, `head`
         freeze: Vec<String>, in Words("at least one"), or "none";
-        /// stop after this many evaluations without a better loss, or with `eval.metric` without better answers
+        /// stop after this many evaluations without a better loss, or with `eval.metric` without better answers (while none is right, a better
+        /// loss counts too)
         patience: u64, in Whole(1, u64::MAX), or "none";
         /// stop after the first evaluation with at most this validation loss, in nats per token
         stop_loss: f64, in Number(Excluded(0.0), Unbounded), or "none";

@@ -234,7 +234,11 @@ impl Compute<'_> {
         }
         let without_gain = state.evaluations_without_gain;
         let is_out_of_patience = train.patience.is_some_and(|patience| without_gain >= patience);
-        is_out_of_patience.then(|| format!("{without_gain} evaluations without a better loss"))
+        let what = match &self.answers {
+            Some(_) => "better answers (eval.metric)",
+            None => "a better loss",
+        };
+        is_out_of_patience.then(|| format!("{without_gain} evaluations without {what}"))
     }
 
     /// Draws the batches of the next step, updates the weights if the step is good, and keeps the figures.
