@@ -77,6 +77,9 @@ fn model_and_texts(arguments: &EvalArguments) -> Result<(&Path, Vec<PathBuf>), F
 
 fn task(lm: &LanguageModel, model: &Path, file: &Path, arguments: &EvalArguments) -> Result<(), Failure> {
     let task = Task::open_with(file, &embedded_rows())?;
+    for note in &task.notes {
+        terminal::message(&format!("note: {note}"));
+    }
     let found = answers(lm, &task)?;
     if let Some(warning) = &found.warning {
         terminal::message(&format!("warning: {warning}"));
@@ -132,12 +135,15 @@ fn task(lm: &LanguageModel, model: &Path, file: &Path, arguments: &EvalArguments
         let shown = with_interval(found.metric, difference.difference, difference.interval);
         rows.push(("difference", format!("{shown}, p = {:.3}", difference.p_value)));
     }
-    for (name, count, what) in [
-        (
-            "truncated",
-            found.truncated,
-            "prompts lost their beginning: they do not fit the model",
+    let lost = match lm.model.config().context_limit() {
+        Some(limit) => format!(
+            "prompts lost their beginning: the model reads at most {} tokens",
+            terminal::grouped(limit as u64)
         ),
+        None => "prompts lost their beginning".to_owned(),
+    };
+    for (name, count, what) in [
+        ("truncated", found.truncated, lost.as_str()),
         ("unfinished", found.unfinished, "answers ended at max_tokens"),
     ] {
         if count > 0 {

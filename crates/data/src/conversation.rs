@@ -10,13 +10,13 @@ use taal_tokenizer::{Tokenizer, chat};
 
 use crate::batch::{Batch, BatchPlan, BatchSource, IGNORE_INDEX};
 use crate::chat::{ChatFormat, Writer};
-use crate::dialogue::{self, Columns, Conversation, Dialogue, Layout};
+use crate::dialogue::{self, Columns, Conversation, Dialogue, LONG_ROW, Layout, RECIPE_KEYS};
 use crate::direction::{self, Direction, SwappedRows};
 use crate::error::{DataError, Result};
 use crate::example::{Encoder, Example};
 use crate::examples::ExampleSet;
 use crate::input::{Content, Input, Rows, find_inputs};
-use crate::records::Records;
+use crate::records::{Records, unused_note};
 use crate::template::plain_chat;
 use crate::text::{DEFAULT_VALIDATION_FRACTION, check_fraction, checked_train_share};
 use crate::tokenize::tokenizer_error;
@@ -101,9 +101,6 @@ pub struct ConversationCounts {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
 }
-
-/// The most unused keys that a note names.
-const NAMED_UNUSED: usize = 20;
 
 fn is_zero(count: &u64) -> bool {
     *count == 0
@@ -230,14 +227,14 @@ pub(crate) fn for_each_dialogue(
     while let Some((line, object)) = records.next_row()? {
         let known = match layout.or_else(|| dialogue::recognize(&object, &columns)) {
             Some(known) => known,
-            None => return Err(records.bad(dialogue::unknown_layout(&object))),
+            None => return Err(records.bad(dialogue::unknown_layout(&object, RECIPE_KEYS))),
         };
         layout = Some(known);
         rows += 1;
         if direction.is_some() {
             direction::check_columns(&records, &object, &columns)?;
         }
-        let dialogue = dialogue::take(&mut records, object, known, &columns)?;
+        let dialogue = dialogue::take(&mut records, object, known, &columns, LONG_ROW)?;
         if let (Some(direction), Dialogue::Completion { prompt, completion }) = (direction, &dialogue) {
             if prompt.trim().is_empty() {
                 let column = columns.prompt.as_deref().unwrap_or_default();
@@ -435,27 +432,7 @@ impl ConversationCounts {
 
     /// Adds a note about the keys of all files that are not read, if there are any.
     pub(crate) fn note_unused(&mut self) {
-        let shown = self.unused.iter().take(NAMED_UNUSED).map(|key| {
-            let is_plain =
-                key.len() <= 40 && !key.contains(|character: char| character.is_control() || character == '`');
-            match is_plain {
-                true => format!("`{key}`"),
-                false => taal_store::excerpt(key),
-            }
-        });
-        let mut shown = shown.collect::<Vec<String>>().join(", ");
-        if self.unused.len() > NAMED_UNUSED {
-            shown += &format!(" and {} more", self.unused.len() - NAMED_UNUSED);
-        }
-        let is_are = if self.unused.len() == 1 {
-            "key of rows is"
-        } else {
-            "keys of rows are"
-        };
-        if !self.unused.is_empty() {
-            self.notes
-                .push(format!("{} {is_are} not used: {shown}", self.unused.len()));
-        }
+        self.notes.extend(unused_note(&self.unused));
     }
 
     pub(crate) fn add_roles(&mut self, dialogue: &Dialogue) {

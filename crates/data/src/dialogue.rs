@@ -96,9 +96,14 @@ pub struct Columns {
 
 /// What a row says.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Dialogue {
+pub enum Dialogue {
     /// Two texts that follow one another as they are.
-    Completion { prompt: String, completion: String },
+    Completion {
+        /// What is read.
+        prompt: String,
+        /// What is learned.
+        completion: String,
+    },
     /// A conversation up to its last learned message, which a chat format turns into text.
     Messages(Conversation),
 }
@@ -173,24 +178,35 @@ fn list_of(value: &Value) -> Option<&Vec<Value>> {
     value.as_array()
 }
 
-/// What to do about a first row that no layout fits.
-pub(crate) fn unknown_layout(object: &Object) -> String {
-    let keys: Vec<&str> = object.keys().map(String::as_str).collect();
+/// The keys of a recipe that name columns.
+pub(crate) const RECIPE_KEYS: &str = "data.prompt_column and data.completion_column, or in data.messages_column";
+
+/// What to do about a first row that no layout fits; `keys` are those that name columns.
+pub(crate) fn unknown_layout(object: &Object, keys: &str) -> String {
+    let columns: Vec<&str> = object.keys().map(String::as_str).collect();
     format!(
         "the columns {} are no layout that is recognized: expected `prompt` and `completion`, `messages` or `conversations`, \
-         `instruction` and `output`, or `prompt`, `chosen` and `rejected`; name others in data.prompt_column and \
-         data.completion_column, or in data.messages_column",
-        taal_store::excerpt(&keys.join(", "))
+         `instruction` and `output`, or `prompt`, `chosen` and `rejected`; name others in {keys}",
+        taal_store::excerpt(&columns.join(", "))
     )
 }
 
-/// Takes the example to learn from out of a row.
+/// What to do about a row with too much text to train on.
+pub(crate) const LONG_ROW: &str = "make several rows of it, or train on it as running text in data.files";
+
+/// Takes the example to learn from out of a row. `long` says what to do about one with too much text.
 ///
 /// # Errors
 /// [`DataError::Line`](crate::DataError::Line) naming the column, what was found in it and what to do; also where nothing of it is
 /// learned.
-pub(crate) fn take(records: &mut Records<'_>, object: Object, layout: Layout, columns: &Columns) -> Result<Dialogue> {
-    let mut dialogue = take_all(records, object, layout, columns)?;
+pub(crate) fn take(
+    records: &mut Records<'_>,
+    object: Object,
+    layout: Layout,
+    columns: &Columns,
+    long: &str,
+) -> Result<Dialogue> {
+    let mut dialogue = take_all(records, object, layout, columns, long)?;
     end_with_learned(&mut dialogue).map_err(|detail| records.bad(detail))?;
     Ok(dialogue)
 }
@@ -204,6 +220,7 @@ pub(crate) fn take_all(
     mut object: Object,
     layout: Layout,
     columns: &Columns,
+    long: &str,
 ) -> Result<Dialogue> {
     let mut taker = Taker::new(records);
     let name = |mapped: &Option<String>, own: &str| mapped.clone().unwrap_or_else(|| own.to_owned());
@@ -251,7 +268,7 @@ pub(crate) fn take_all(
         .iter()
         .filter(|(key, _)| layout != Layout::Alpaca || *key != HISTORY);
     unused.for_each(|(key, value)| taker.records.not_used(key, value));
-    taker.check_bytes("make several rows of it, or train on it as running text in data.files")?;
+    taker.check_bytes(long)?;
     Ok(dialogue)
 }
 
@@ -306,7 +323,7 @@ impl<'r, 'a> Taker<'r, 'a> {
         match self.bytes > MAX_ROW_BYTES {
             false => Ok(()),
             true => Err(self.records.bad(format!(
-                "the row has {:.1} MiB of text, more than {} MiB, and no block has room for it: {otherwise}",
+                "the row has {:.1} MiB of text, more than {} MiB, and no model reads so much at once: {otherwise}",
                 self.bytes as f64 / f64::from(1 << 20),
                 MAX_ROW_BYTES >> 20
             ))),

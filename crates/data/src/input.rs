@@ -207,7 +207,7 @@ pub fn find_files(paths: &[PathBuf], content: Content) -> Result<FoundFiles> {
     let mut found = FoundFiles::default();
     for path in paths {
         if !taal_store::is_dir(path) {
-            check_named(path)?;
+            check_named(path, content)?;
             found.files.push(path.clone());
             continue;
         }
@@ -230,7 +230,7 @@ pub(crate) fn find_inputs(paths: &[PathBuf], content: Content, line_ends: LineEn
 }
 
 /// A file named directly is checked at once, so that a mistyped last path is found before all others are read.
-fn check_named(path: &Path) -> Result<()> {
+fn check_named(path: &Path, content: Content) -> Result<()> {
     taal_store::file_size_bytes(path)?;
     if !taal_store::is_file(path) {
         // A named pipe or a device is refused here, without waiting for it.
@@ -240,10 +240,23 @@ fn check_named(path: &Path) -> Result<()> {
             detail: "is a pipe, and texts are read more than once: write it to a file first",
         });
     }
+    check_extension(path, content)
+}
+
+/// Refuses a `.json` file.
+pub(crate) fn check_extension(path: &Path, content: Content) -> Result<()> {
     if extension(path) == "json" {
         return Err(DataError::Format {
             path: path.to_owned(),
-            detail: "is one JSON value, not text: write one object per line, {\"text\": \"...\"}, to a .jsonl file",
+            detail: match content {
+                Content::Text => {
+                    "is one JSON value, not text: write one object per line, {\"text\": \"...\"}, to a .jsonl file"
+                }
+                Content::Conversations => {
+                    "is one JSON value, not rows: write each row as an object on a line of its own to a .jsonl file, of a list with \
+                     `jq -c '.[]' rows.json > rows.jsonl`"
+                }
+            },
         });
     }
     Ok(())

@@ -89,7 +89,7 @@ pub use conversation::{
 };
 pub use corpus::{Corpus, corpora, corpus};
 pub use dataset::Dataset;
-pub use dialogue::{Columns, Conversation, Layout};
+pub use dialogue::{Columns, Conversation, Dialogue, Layout};
 pub use direction::Direction;
 pub use error::{DataError, Result};
 pub use examples::{ExampleSet, example_set, example_sets};

@@ -12,9 +12,9 @@ use crate::conversation::ConversationExample;
 use crate::dialogue::{self, Columns, Conversation, Dialogue, Layout, Taker};
 use crate::error::{DataError, Result};
 use crate::example::Encoder;
-use crate::input::{Input, Rows as Kind};
-use crate::message::{Message, Role};
-use crate::records::{Records, Rows};
+use crate::input::{Content, Input, Rows as Kind, check_extension};
+use crate::message::Message;
+use crate::records::{Records, Rows, unused_note};
 use crate::table::Table;
 use crate::text::Object;
 use crate::tokenize::tokenizer_error;
@@ -89,20 +89,24 @@ impl FileRow<'_, '_> {
         Ok(tools)
     }
 
-    /// Takes everything up to the last answer that is learned in training; a pair of texts is a question and its answer.
+    /// Takes everything up to the last answer that is learned in training.
     ///
     /// # Errors
     /// [`DataError::Line`] or [`DataError::Row`], as for a row that is trained: also where there is no answer, or an empty one.
-    pub fn conversation(&mut self, layout: Layout, columns: &Columns) -> Result<Conversation> {
+    pub fn dialogue(&mut self, layout: Layout, columns: &Columns) -> Result<Dialogue> {
         let object = std::mem::take(&mut self.object);
-        Ok(match dialogue::take(self.records, object, layout, columns)? {
-            Dialogue::Messages(conversation) => conversation,
-            Dialogue::Completion { prompt, completion } => {
-                let said = [(Role::User, prompt), (Role::Assistant, completion)];
-                let messages = said.map(|(role, text)| Message::new(role, text));
-                messages.to_vec().into()
-            }
-        })
+        dialogue::take(self.records, object, layout, columns, LONG)
+    }
+
+    /// Keeps the names of all columns that are not taken yet and are not among `used`, for a note.
+    pub fn leave_others(&mut self, used: &[&str]) {
+        let others = self.object.iter().filter(|(key, _)| !used.contains(&key.as_str()));
+        others.for_each(|(key, value)| self.records.not_used(key, value));
+    }
+
+    /// What to do about a row that no layout fits; `keys` are those that name columns.
+    pub fn unknown_layout(&self, keys: &str) -> String {
+        dialogue::unknown_layout(&self.object, keys)
     }
 
     /// An error about this row.
@@ -114,18 +118,22 @@ impl FileRow<'_, '_> {
 /// What to do about a question with too much text.
 const LONG: &str = "shorten it, or leave the row out";
 
-/// Calls `take` with every row. Of Parquet only the columns of [layouts](Layout) and those named in `columns` are read.
+/// Calls `take` with every row, and returns notes about what rows have that is not read, those of training. Of Parquet only the columns
+/// of [layouts](Layout) and those named in `columns` are read.
 ///
 /// # Errors
 /// `take`'s; [`DataError::Line`] and [`DataError::Row`] for a header or a row that cannot be read, [`DataError::Parquet`],
-/// [`DataError::NotUtf8`]; the store's.
+/// [`DataError::Format`] for a `.json` file, [`DataError::NotUtf8`]; the store's.
 pub fn for_each_row<E: From<DataError>>(
     source: RowSource<'_>,
     columns: &Columns,
     mut take: impl FnMut(FileRow<'_, '_>) -> std::result::Result<(), E>,
-) -> std::result::Result<(), E> {
+) -> std::result::Result<Vec<String>, E> {
     let input = match source {
-        RowSource::File(path) => Input::file(path.to_owned(), LineEnds::Keep),
+        RowSource::File(path) => {
+            check_extension(path, Content::Conversations)?;
+            Input::file(path.to_owned(), LineEnds::Keep)
+        }
         RowSource::Lines { name, rows } => Input::lines(name, rows, LineEnds::Keep),
     };
     let mut records = match input.rows() {
@@ -139,7 +147,12 @@ pub fn for_each_row<E: From<DataError>>(
             line,
         })?;
     }
-    Ok(())
+    let mut notes = records.left_out_notes();
+    // The rows of a set are known.
+    if let RowSource::File(_) = source {
+        notes.extend(unused_note(&records.unused().cloned().collect()));
+    }
+    Ok(notes)
 }
 
 /// A question as a model reads it.

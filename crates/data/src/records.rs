@@ -30,6 +30,30 @@ pub(crate) struct Records<'a> {
 /// The most unused keys that are kept; rows may have all sorts of them.
 const MAX_UNUSED: usize = 1000;
 
+/// The most unused keys that a note names.
+const NAMED_UNUSED: usize = 20;
+
+/// A note about keys that are not read, if there are any.
+pub(crate) fn unused_note(keys: &BTreeSet<String>) -> Option<String> {
+    let shown = keys.iter().take(NAMED_UNUSED).map(|key| {
+        let is_plain = key.len() <= 40 && !key.contains(|character: char| character.is_control() || character == '`');
+        match is_plain {
+            true => format!("`{key}`"),
+            false => taal_store::excerpt(key),
+        }
+    });
+    let mut shown = shown.collect::<Vec<String>>().join(", ");
+    if keys.len() > NAMED_UNUSED {
+        shown += &format!(" and {} more", keys.len() - NAMED_UNUSED);
+    }
+    let is_are = match keys.len() {
+        0 => return None,
+        1 => "key of rows is",
+        _ => "keys of rows are",
+    };
+    Some(format!("{} {is_are} not used: {shown}", keys.len()))
+}
+
 pub(crate) enum Rows<'a> {
     Json(Lines<'a>),
     Table(Box<Table>),
@@ -130,7 +154,7 @@ impl<'a> Records<'a> {
         let left_out = |(key, count): (&&str, &u64)| {
             let places = if *count == 1 { "place" } else { "places" };
             format!(
-                "{}: `{key}` is left out in {count} {places}: write it into the messages to train on it",
+                "{}: `{key}` is left out in {count} {places}: write it into the messages to have it read",
                 self.name
             )
         };

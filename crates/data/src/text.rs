@@ -172,7 +172,10 @@ impl<'a> Lines<'a> {
             let value = serde_json::from_str::<Distinct>(text);
             return match value.map(|value| value.0) {
                 Ok(serde_json::Value::Object(object)) => Ok(Some((self.lines.line(), object))),
-                Ok(other) => Err(self.bad(format!("expected a JSON object, found {}", type_name(&other)))),
+                Ok(other) => Err(self.bad(format!(
+                    "expected a JSON object, found {}: write each row as an object on a line of its own",
+                    type_name(&other)
+                ))),
                 Err(error) if error.is_data() => Err(self.bad(reason(&error))),
                 Err(error) => Err(self.bad(format!(
                     "not valid JSON at column {}: {}",

@@ -8,7 +8,7 @@ use taal_store::LineEnds;
 use taal_tokenizer::{TextPart, Tokenizer};
 
 use crate::chunk::{CHUNK_BYTES, Chunk, Chunker};
-use crate::dialogue::{self, Columns};
+use crate::dialogue::{self, Columns, LONG_ROW};
 use crate::error::{DataError, Result};
 use crate::input::{Content, Input, Rows as RowKind, find_inputs};
 use crate::records::Records;
@@ -436,7 +436,7 @@ fn next_said(records: &mut Records<'_>) -> Result<Option<String>> {
     }
     let columns = Columns::default();
     match dialogue::recognize(&object, &columns) {
-        Some(layout) => Ok(Some(dialogue::take_all(records, object, layout, &columns)?.into_text())),
+        Some(layout) => Ok(Some(dialogue::take_all(records, object, layout, &columns, LONG_ROW)?.into_text())),
         None => Err(records.bad(
             "expected a key `text`, or those of a conversation, such as `messages` or `prompt` and `completion`: nothing else of a \
              line is text",

@@ -62,7 +62,7 @@ impl TaskItem {
 /// What a model is given.
 pub(crate) struct Asked {
     pub(crate) prompt: Prompt,
-    /// The right answer as the chat template writes it, where it is a message.
+    /// The right answer as the chat template writes it, where it is a message, and others as they are.
     pub(crate) written: Vec<String>,
 }
 
@@ -141,7 +141,13 @@ impl<'a> Asker<'a> {
         }
         Ok(Asked {
             prompt: Prompt::Ids(question.prompt_ids),
-            written: question.answer.into_iter().collect(),
+            // Rows of a set with the same prompt have one question, each with its own answer.
+            written: match question.answer {
+                Some(answer) => std::iter::once(answer)
+                    .chain(item.references.iter().skip(1).cloned())
+                    .collect(),
+                None => Vec::new(),
+            },
         })
     }
 

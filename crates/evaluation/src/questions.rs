@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 use serde_json::Value;
-use taal_data::{Conversation, FileRow, Layout, Message, Role, RowSource};
+use taal_data::{Conversation, Dialogue, FileRow, Layout, Message, Role, RowSource};
 
 use crate::asking::TaskItem;
 use crate::lines::{TEST_LIMITS, bad_line, is_json_lines};
@@ -39,27 +39,44 @@ impl References {
     }
 }
 
-/// The columns that a task names.
+/// The keys of a task that name columns.
+const KEYS: &str = "prompt_column and reference_column, or in messages_column";
+
+/// The columns that a task names, and what else it says of rows.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Columns<'a> {
+    /// The layout, where the first row does not say it.
+    pub(crate) layout: Option<Layout>,
     pub(crate) prompt: Option<&'a str>,
     pub(crate) reference: Option<&'a str>,
+    /// What an instruction is about.
+    pub(crate) input: Option<&'a str>,
     /// Whole conversations.
     pub(crate) messages: Option<&'a str>,
+    /// Whether instructions are texts, because the task says how prompts are written.
+    pub(crate) is_text: bool,
+}
+
+/// The questions of rows.
+#[derive(Debug, Default)]
+pub(crate) struct Questions {
+    pub(crate) items: Vec<TaskItem>,
+    /// What rows have that is not read.
+    pub(crate) notes: Vec<String>,
 }
 
 /// How the rows of a file hold questions.
 #[derive(Debug)]
 enum Reading {
-    /// In these columns.
+    /// In these columns, the right answer perhaps as one of several.
     Pair { prompt: String, reference: String },
-    /// As the last answer of a conversation.
-    Conversation(Layout),
+    /// As training reads examples.
+    Example(Layout, taal_data::Columns),
 }
 
 impl Columns<'_> {
     /// The questions of a file, or of an embedded set.
-    pub(crate) fn read(&self, source: RowSource<'_>) -> Result<Vec<TaskItem>> {
+    pub(crate) fn read(&self, source: RowSource<'_>) -> Result<Questions> {
         let path = source.path();
         let is_table = matches!(source, RowSource::File(_)) && !is_json_lines(path);
         // A file that is missing is told in the store's words.
@@ -72,13 +89,9 @@ impl Columns<'_> {
             );
             return Err(bad_line(path, 1, &detail));
         }
-        let decoded = taal_data::Columns {
-            prompt: Some(self.prompt.unwrap_or(PROMPT).to_owned()),
-            completion: Some(self.reference.unwrap_or(REFERENCE).to_owned()),
-            ..self.of_messages()
-        };
+        let named = self.named(str::to_owned);
         let (mut items, mut reading) = (Vec::new(), None);
-        taal_data::for_each_row(source, &decoded, |mut row| {
+        let notes = taal_data::for_each_row(source, &named, |mut row| {
             if items.len() == TEST_LIMITS.lines {
                 let detail = format!(
                     "more than {} rows are not accepted here; is it the right file?",
@@ -92,24 +105,23 @@ impl Columns<'_> {
             };
             items.push(match item {
                 Reading::Pair { prompt, reference } => pair(&mut row, prompt, reference)?,
-                Reading::Conversation(layout) => {
-                    let line = row.line();
-                    TaskItem::of_conversation(row.conversation(*layout, &self.of_messages())?, Vec::new(), line)
-                }
+                Reading::Example(layout, columns) => self.example(&mut row, *layout, columns)?,
             });
             Ok::<(), EvaluationError>(())
         })?;
-        if items.is_empty() && is_table {
-            return Err(bad_line(path, 1, "no row follows the header"));
+        match (items.is_empty(), is_table) {
+            (false, _) => Ok(Questions { items, notes }),
+            (true, true) => Err(bad_line(path, 1, "no row follows the header")),
+            (true, false) => Err(bad_line(path, 1, "the file is empty: write a question on each line")),
         }
-        Ok(items)
     }
 
     /// The questions of an embedded set, each with the references of all rows that have its prompt.
-    pub(crate) fn read_embedded(&self, name: &str, rows: &str) -> Result<Vec<TaskItem>> {
+    pub(crate) fn read_embedded(&self, name: &str, rows: &str) -> Result<Questions> {
         let mut items: Vec<TaskItem> = Vec::new();
         let mut places: HashMap<String, usize> = HashMap::new();
-        for item in self.read(RowSource::Lines { name, rows })? {
+        let Questions { items: all, notes } = self.read(RowSource::Lines { name, rows })?;
+        for item in all {
             let Some(place) = places.get(&item.prompt) else {
                 places.insert(item.prompt.clone(), items.len());
                 items.push(item);
@@ -122,14 +134,17 @@ impl Columns<'_> {
                 }
             }
         }
-        Ok(items)
+        Ok(Questions { items, notes })
     }
 
-    /// The columns by which conversations are recognized.
-    fn of_messages(&self) -> taal_data::Columns {
+    /// The columns that the task names, as training names them; `find` gives their names in the file.
+    fn named(&self, find: impl Fn(&str) -> String) -> taal_data::Columns {
         taal_data::Columns {
-            messages: self.messages.map(ToOwned::to_owned),
-            ..taal_data::Columns::default()
+            prompt: self.prompt.map(&find),
+            input: self.input.map(&find),
+            completion: self.reference.map(&find),
+            rejected: None,
+            messages: self.messages.map(&find),
         }
     }
 
@@ -149,29 +164,79 @@ impl Columns<'_> {
             };
             same.or_else(alike).map(|key| (*key).to_owned())
         };
-        let is_pair = self.prompt.is_some() || self.reference.is_some() || find(PROMPT).and(find(REFERENCE)).is_some();
-        match row.layout(&self.of_messages()) {
-            Some(layout @ (Layout::Messages | Layout::ShareGpt)) if self.messages.is_some() || !is_pair => {
-                return Ok(Reading::Conversation(layout));
-            }
-            _ if self.messages.is_some() => return Ok(Reading::Conversation(Layout::Messages)),
-            _ => {}
+        let no_column = |name: &str| {
+            let has = taal_store::excerpt(&keys.join(", "));
+            bad_line(path, 1, &format!("no column `{name}` in the table, which has {has}"))
+        };
+        let all_named = [self.prompt, self.reference, self.input, self.messages];
+        let is_missing = |name: &&str| is_table && find(name).is_none();
+        if let Some(name) = all_named.into_iter().flatten().find(is_missing) {
+            return Err(no_column(name));
         }
-        let [prompt, reference] = [self.prompt.unwrap_or(PROMPT), self.reference.unwrap_or(REFERENCE)];
-        let found = [find(prompt), find(reference)];
-        Ok(match (found, is_table) {
-            ([Some(prompt), Some(reference)], _) => Reading::Pair { prompt, reference },
-            (_, false) => Reading::Pair {
-                prompt: prompt.to_owned(),
-                reference: reference.to_owned(),
-            },
-            ([missing, _], true) => {
-                let wanted = if missing.is_none() { prompt } else { reference };
-                let has = taal_store::excerpt(&keys.join(", "));
-                let detail = format!("no column `{wanted}` in the table, which has {has}");
-                return Err(bad_line(path, 1, &detail));
+        let mut columns = self.named(|name| find(name).unwrap_or_else(|| name.to_owned()));
+        // A named prompt next to a completion is a pair, whatever else a row has.
+        if self.prompt.is_some() && self.layout.is_none() && self.input.is_none() && columns.completion.is_none() {
+            columns.completion = find(REFERENCE);
+        }
+        let recognized = match (self.layout, self.messages, row.layout(&columns)) {
+            (Some(layout), ..) => Some(layout),
+            (None, Some(_), Some(Layout::ShareGpt)) => Some(Layout::ShareGpt),
+            (None, Some(_), _) => Some(Layout::Messages),
+            (None, None, Some(layout)) => Some(layout),
+            (None, None, None) => find(PROMPT).and(find(REFERENCE)).map(|_| Layout::Completion),
+        };
+        match recognized {
+            Some(Layout::Completion) => {
+                let [prompt, reference] = [self.prompt.unwrap_or(PROMPT), self.reference.unwrap_or(REFERENCE)];
+                let [prompt, reference] = [prompt, reference].map(|name| match find(name) {
+                    None if is_table => Err(no_column(name)),
+                    found => Ok(found.unwrap_or_else(|| name.to_owned())),
+                });
+                Ok(Reading::Pair {
+                    prompt: prompt?,
+                    reference: reference?,
+                })
             }
-        })
+            Some(layout) => Ok(Reading::Example(layout, columns)),
+            None if is_table => Err(EvaluationError::Line {
+                path: path.to_path_buf(),
+                line: 1,
+                detail: row.unknown_layout(KEYS),
+            }),
+            None => Err(row.bad(row.unknown_layout(KEYS)).into()),
+        }
+    }
+
+    /// The question of a row that training reads.
+    fn example(&self, row: &mut FileRow<'_, '_>, layout: Layout, columns: &taal_data::Columns) -> Result<TaskItem> {
+        let line = row.line();
+        let conversation = match row.dialogue(layout, columns)? {
+            Dialogue::Completion { prompt, completion } => return Ok(text_item(prompt, completion, line)),
+            Dialogue::Messages(conversation) => conversation,
+        };
+        if layout != Layout::Alpaca || !self.is_text {
+            return Ok(TaskItem::of_conversation(conversation, Vec::new(), line));
+        }
+        let Conversation { messages, tools } = conversation;
+        match <[Message; 2]>::try_from(messages) {
+            Ok([asked, answer]) => Ok(TaskItem {
+                tools,
+                ..text_item(asked.content, answer.content, line)
+            }),
+            Err(_) => {
+                let detail = "`system` is written by a chat template only: leave out `template` and `chat = false`, or write it into \
+                              `instruction`";
+                Err(row.bad(detail).into())
+            }
+        }
+    }
+}
+
+/// A prompt of text and its right answer.
+fn text_item(prompt: String, answer: String, line: u64) -> TaskItem {
+    TaskItem {
+        line: Some(usize::try_from(line).unwrap_or(usize::MAX)),
+        ..TaskItem::new(prompt, vec![answer])
     }
 }
 
@@ -200,6 +265,7 @@ fn pair(row: &mut FileRow<'_, '_>, prompt: &str, reference: &str) -> Result<Task
     let bytes = messages.iter().map(|message| message.content.len()).sum::<usize>();
     check_bytes(row, bytes + references.iter().map(String::len).sum::<usize>())?;
     let tools = row.tools()?;
+    row.leave_others(&[prompt, reference]);
     Ok(match text.filter(|_| !is_answered_in_messages) {
         Some(text) => TaskItem {
             tools,

@@ -5,9 +5,11 @@
 //! ```toml
 //! name = "capitals"                        # [default: the file's name]
 //! data = "capitals.jsonl"                  # JSONL, CSV, TSV or Parquet next to this file, or a set that comes along; or [[items]] here
-//! prompt_column = "question"               # [default: prompt]
-//! reference_column = "answer"              # [default: completion]; in JSONL and Parquet also a list of right answers
-//! messages_column = "dialog"               # conversations, whose last answer is the right one [default: messages or conversations, where rows have no prompt and completion]
+//! layout = "alpaca"                        # completion, messages, sharegpt, alpaca or preference [default: recognized by the first row, as in training]
+//! prompt_column = "question"               # [default: by layout, such as prompt]
+//! reference_column = "answer"              # [default: by layout, such as completion]; next to a prompt, in JSONL and Parquet, also a list of right answers
+//! input_column = "context"                 # what an instruction is about: rows are those of alpaca [default: input]
+//! messages_column = "dialog"               # conversations, whose last answer is the right one [default: messages or conversations]
 //! template = "Question: {prompt}\nAnswer:" # [default: the prompt alone]
 //! chat = false                             # as a message in the model's chat template [default: where it has one, and no template is given]
 //! metric = "exact_match"                   # or accuracy, macro_f1, rouge_l, bleu, chrf, chrf++
@@ -24,14 +26,14 @@
 //! that answers may call. The model's chat template writes them as in training, or the plain one where the model has none.
 //!
 //! A score has the same bits every time. A prompt is the message of a user in the model's chat template where the model has one; `template`
-//! or `chat = false` leaves it out. A model that translates gets the prompts as sources; one without an encoder only where the task
+//! or `chat = false` leaves it out. An instruction and its input are one prompt, as in training. A model that translates gets the prompts as sources; one without an encoder only where the task
 //! has no template of its own.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use taal_data::RowSource;
+use taal_data::{Layout, RowSource};
 use taal_inference::{
     BeamOptions, Doubts, FinishReason, GenerateOptions, Generation, InferenceError, LanguageModel, Line, Prompt,
     Sampling, TranslateOptions, Translator,
@@ -42,7 +44,7 @@ use taal_metrics::{
 };
 
 use crate::asking::{Asked, Asker, TaskItem};
-use crate::questions::{Columns, EMPTY_REFERENCE, References};
+use crate::questions::{Columns, EMPTY_REFERENCE, Questions, References};
 use crate::words::{BOOTSTRAP_ROUNDS, stem};
 use crate::{EvaluationError, Result};
 
@@ -81,6 +83,8 @@ pub struct Task {
     pub chat: Option<bool>,
     /// The file or the set of the questions, where they are not in the task file.
     pub data: Option<PathBuf>,
+    /// What the rows of its data have that is not read, in sentences.
+    pub notes: Vec<String>,
     /// The questions.
     pub items: Vec<TaskItem>,
 }
@@ -90,6 +94,8 @@ pub struct Task {
 struct RawTask {
     name: Option<String>,
     data: Option<PathBuf>,
+    layout: Option<Layout>,
+    input_column: Option<String>,
     prompt_column: Option<String>,
     reference_column: Option<String>,
     messages_column: Option<String>,
@@ -144,17 +150,17 @@ impl Task {
             bad(format!("line {line}: {}", error.message()))
         })?;
         let template = raw.template.as_deref().unwrap_or(PLACE);
-        if raw.messages_column.is_some() && (raw.prompt_column.is_some() || raw.reference_column.is_some()) {
-            let detail = "`messages_column` has prompts and answers: leave out `prompt_column` and `reference_column`";
-            return Err(bad(detail.to_owned()));
-        }
+        raw.check_columns().map_err(|detail| bad(detail.to_owned()))?;
         if !template.contains(PLACE) {
             return Err(bad(format!("template: expected {PLACE} where the prompt goes")));
         }
         let mut data_path = None;
-        let mut items = match (&raw.data, raw.items.take()) {
+        let Questions { mut items, notes } = match (&raw.data, raw.items.take()) {
             (Some(data), None) => {
                 let columns = Columns {
+                    layout: raw.layout,
+                    input: raw.input_column.as_deref(),
+                    is_text: raw.template.is_some() || raw.chat == Some(false),
                     prompt: raw.prompt_column.as_deref(),
                     reference: raw.reference_column.as_deref(),
                     messages: raw.messages_column.as_deref(),
@@ -182,7 +188,10 @@ impl Task {
             }
             (None, Some(items)) => {
                 let item = |item: RawItem| TaskItem::new(item.prompt, item.reference.into_list());
-                items.into_iter().map(item).collect()
+                Questions {
+                    items: items.into_iter().map(item).collect(),
+                    notes: Vec::new(),
+                }
             }
             _ => return Err(bad("expected exactly one of data and [[items]]".to_owned())),
         };
@@ -249,6 +258,7 @@ impl Task {
             has_template: raw.template.is_some(),
             chat: raw.chat,
             data: data_path,
+            notes,
             stop: raw.stop.unwrap_or_default(),
             items,
         })
@@ -371,6 +381,32 @@ impl Task {
                 (scores.fold(0.0, f64::max), Counted::Nothing)
             }
         }
+    }
+}
+
+impl RawTask {
+    /// Refuses columns that contradict one another.
+    fn check_columns(&self) -> std::result::Result<(), &'static str> {
+        let is_messages =
+            matches!(self.layout, Some(Layout::Messages | Layout::ShareGpt)) || self.messages_column.is_some();
+        let is_pair = self.prompt_column.is_some() || self.reference_column.is_some();
+        if is_messages && (is_pair || self.input_column.is_some()) {
+            return Err(
+                "a column of messages has prompts and answers: leave out `prompt_column`, `reference_column` and `input_column`, or \
+                 `messages_column` and `layout`",
+            );
+        }
+        let is_other = |layout: Layout| layout != Layout::Alpaca;
+        if self.input_column.is_some() && self.layout.is_some_and(is_other) {
+            return Err("`input_column` is about rows of layout \"alpaca\": leave it or `layout` out");
+        }
+        let is_other = |layout: Layout| !matches!(layout, Layout::Messages | Layout::ShareGpt);
+        if self.messages_column.is_some() && self.layout.is_some_and(is_other) {
+            return Err(
+                "`messages_column` is about rows of layout \"messages\" or \"sharegpt\": leave it or `layout` out",
+            );
+        }
+        Ok(())
     }
 }
 
@@ -549,7 +585,8 @@ fn translated(
         ));
     }
     if task.has_messages() {
-        let detail = "the prompts are messages, and a model that translates reads texts";
+        let detail = "the prompts are messages, and a model that translates reads texts: name their columns in prompt_column and \
+                      reference_column";
         return Err(EvaluationError::setting("data", detail));
     }
     let greedy = TranslateOptions::greedy();

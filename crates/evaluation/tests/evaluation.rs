@@ -6,6 +6,8 @@ use taal_model::ModelSize;
 mod choices;
 #[path = "evaluation/gaps.rs"]
 mod gaps;
+#[path = "evaluation/layouts.rs"]
+mod layouts;
 #[path = "evaluation/messages.rs"]
 mod messages;
 #[path = "evaluation/nearest.rs"]

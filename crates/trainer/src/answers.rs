@@ -86,6 +86,7 @@ impl Answers {
                 has_template: true,
                 chat: Some(false),
                 data: None,
+                notes: Vec::new(),
                 items,
             },
             tokenizer: tokenizer.clone(),

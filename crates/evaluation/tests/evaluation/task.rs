@@ -333,7 +333,7 @@ fn a_task_names_a_set_that_comes_along_and_rows_with_one_prompt_are_one_question
     assert_eq!(asked(cut), wanted(&[("Hi.!", &["Hoi.", "Hallo."])]));
     let error = task("pairs", "").unwrap_err().to_string();
     assert!(
-        error.contains("pairs, line 1") && error.contains("has en, nl"),
+        error.contains("pairs, line 1") && error.contains("\"en, nl\" are no layout"),
         "{error}"
     );
     for data in ["none", "none.jsonl", "../pairs"] {
