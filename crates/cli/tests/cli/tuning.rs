@@ -102,9 +102,13 @@ fn a_model_tuned_on_messages_answers_in_a_chat_and_stops_and_its_gguf_file_has_t
     let row = r#"{"messages": [{"role": "user", "content": "hoi"}, {"role": "assistant", "content": "dag"}]}"#;
     place.write("chat.jsonl", format!("{row}\n").repeat(10));
     let recipe = "[data]\nconversations = \"chat.jsonl\"\n[tokenizer]\nkind = \"bpe\"\nvocab_size = 257\n[model]\nn_layers = 1\n\
-                  d_model = 32\nn_heads = 2\n[train]\nsteps = 60\nbatch_size = 2\nblock_size = 48\nlr = 0.02\nwarmup_steps = 5\n";
+                  d_model = 32\nn_heads = 2\n[train]\nsteps = 60\nbatch_size = 2\nblock_size = 48\nlr = 0.02\nwarmup_steps = 5\n\
+                  [eval]\nmetric = \"exact_match\"\n";
     place.write("chat.toml", recipe);
-    done(place.taal(&["train", "--recipe", "chat.toml", "--run-dir", "talker"]));
+    let trained = place.taal(&["train", "--recipe", "chat.toml", "--run-dir", "talker"]);
+    assert!(stderr(&trained).contains("  answers "), "{}", stderr(&trained));
+    let summary = done(trained);
+    assert!(summary.contains("taal chat --model talker\n"), "{summary}");
     let mut command = place.command(&["chat", "--model", "talker", "--temperature", "0"]);
     let command = command
         .stdin(Stdio::piped())
@@ -119,6 +123,24 @@ fn a_model_tuned_on_messages_answers_in_a_chat_and_stops_and_its_gguf_file_has_t
         .expect("written");
     let output = child.wait_with_output().expect("an end");
     assert_eq!(done(output).trim(), "dag");
+
+    // Rows of another layout are asked in the same words, and what is not read of them is said.
+    place.write(
+        "rows.jsonl",
+        "{\"instruction\": \"hoi\", \"output\": \"dag\", \"id\": 7}\n",
+    );
+    place.write("task.toml", "data = \"rows.jsonl\"\nmetric = \"exact_match\"\n");
+    let asked = place.taal(&["eval", "--model", "talker", "--task", "task.toml"]);
+    assert!(
+        stderr(&asked).contains("note: 1 key of rows is not used: `id`"),
+        "{}",
+        stderr(&asked)
+    );
+    let table = done(asked);
+    assert!(
+        table.contains("exact_match 100.0 %") && table.contains("messages in the model's chat template"),
+        "{table}"
+    );
 
     // Fine-tuning on text keeps the template of the model.
     let tune = [
@@ -161,7 +183,9 @@ fn finetune_says_what_was_forgotten_and_holds_a_budget() {
         text.contains("old data") && text.contains("nats/token before"),
         "{text}"
     );
-    let text = done(place.taal(&[&tune[..], &["--run-dir", "bound", "--forget-budget", "0.0"]].concat()));
+    let bound = place.taal(&[&tune[..], &["--run-dir", "bound", "--forget-budget", "0.0"]].concat());
+    assert!(stderr(&bound).contains("  old data "), "{}", stderr(&bound));
+    let text = done(bound);
     assert!(text.contains("budget 0"), "{text}");
     let report: serde_json::Value = serde_json::from_str(&place.read("bound/report.json")).expect("JSON");
     let [before, after] = ["before", "after"].map(|key| report["forgetting"][key].as_f64().expect("a number"));

@@ -242,3 +242,23 @@ fn a_developer_is_trained_under_the_role_that_the_server_gives_it() {
     assert_eq!(shown(&found), ["System: kort\nUser: hoi?\nAssistant:{ dag$}"]);
     assert!(found.counts.notes.is_empty(), "{:?}", found.counts.notes);
 }
+
+#[test]
+fn a_list_of_rows_is_refused_with_what_makes_lines_of_it_and_a_damaged_byte_by_its_place() {
+    let list = "[{\"prompt\": \"a\", \"completion\": \"b\"}]\n";
+    for (name, parts) in [
+        ("a.json", ["a.json", "`jq -c '.[]' rows.json > rows.jsonl`"]),
+        (
+            "a.jsonl",
+            ["a.jsonl, line 1", "each row as an object on a line of its own"],
+        ),
+    ] {
+        let error = open(name, list).unwrap_err().to_string();
+        assert!(parts.iter().all(|part| error.contains(part)), "{error}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.jsonl");
+    std::fs::write(&path, b"{\"prompt\": \"caf\xe9\", \"completion\": \"b\"}\n").unwrap();
+    let error = Conversations::open_with(&tokenizer(), &[path], 256, &options()).unwrap_err();
+    assert!(error.to_string().contains("a.jsonl is not UTF-8 at byte 15"), "{error}");
+}
