@@ -236,6 +236,7 @@ def main():
     arguments.add_argument("--threads", type=int, default=2)
     arguments.add_argument("--positions", type=int, default=128 * 64)
     arguments.add_argument("--lr", type=float, default=1e-3)
+    arguments.add_argument("--warmup", type=float, default=0.04, help="share of the time in which the rate rises")
     arguments.add_argument("--weight-decay", type=float, default=0.01)
     arguments.add_argument("--dropout", type=float, default=0.2)
     arguments.add_argument("--smoothing", type=float, default=0.1)
@@ -265,7 +266,7 @@ def main():
             if done >= 1.0:
                 break
             for group in optimizer.param_groups:
-                group["lr"] = given.lr * min(done / 0.04, (1.0 - done) / 0.96)
+                group["lr"] = given.lr * min(done / given.warmup, (1.0 - done) / (1.0 - given.warmup))
             with torch.autocast("cpu", torch.bfloat16, enabled=given.bf16):
                 loss, _ = loss_of(model, train.tensors(batch), given.smoothing)
             loss.backward()

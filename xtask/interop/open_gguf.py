@@ -10,9 +10,21 @@ import sys
 
 import gguf
 import numpy as np
-from llama_cpp import Llama
+from llama_cpp import Llama, llama_cpp
 
 FP32 = 0
+
+default_params = llama_cpp.llama_model_default_params
+
+
+def plain_params():
+    """Without the weights in other buffers, whose AMX kernels crash on some CPUs that have AMX."""
+    params = default_params()
+    params.use_extra_bufts = False
+    return params
+
+
+llama_cpp.llama_model_default_params = plain_params
 
 
 def logits_of(model, rows):

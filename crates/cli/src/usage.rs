@@ -114,11 +114,6 @@ const SUBCOMMANDS: [(&str, &[&str], &str); 13] = [
     ),
 ];
 
-/// What training has in the place of options of the verbs that ask a model.
-const IN_TRAINING: &str = "training keeps weights in f32 and computes in what train.precision says, --weights and \
-                           --cache belong to the verbs that ask a model, and a model to start from is that of taal finetune \
-                           --model DIR";
-
 /// What other programs, or habit, call an option: the verb, the words, and what to type. A verb of `""` is any.
 const OPTIONS: [(&str, &[&str], &str); 36] = [
     ("train", &["--config", "--file", "-c", "-r"], "--recipe FILE"),
@@ -138,12 +133,16 @@ const OPTIONS: [(&str, &[&str], &str); 36] = [
         &["--model", "-m", "--init-from", "--from", "--checkpoint"],
         "taal finetune --model DIR --recipe FILE, or --set train.init_from=DIR",
     ),
-    ("train", &["--weights", "--cache"], IN_TRAINING),
-    ("finetune", &["--weights", "--cache"], IN_TRAINING),
+    (
+        "train",
+        &["--weights"],
+        "--set train.precision=bf16, or taal finetune --model DIR --recipe FILE",
+    ),
+    ("finetune", &["--weights"], "--set train.precision=bf16"),
     (
         "bench",
         &["--weights", "--cache"],
-        "taal bench generate has it; taal bench train has --precision",
+        "taal bench generate --weights q8_0, or taal bench train --precision bf16",
     ),
     (
         "generate",

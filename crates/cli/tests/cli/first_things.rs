@@ -121,13 +121,9 @@ const MISTAKES: [(&[&str], i32, &[&str]); 112] = [
     (
         &["train", "--weights", "q8_0"],
         2,
-        &["weights in f32", "train.precision"],
+        &["--set train.precision=bf16", "taal finetune --model DIR"],
     ),
-    (
-        &["finetune", "--cache", "f16"],
-        2,
-        &["weights in f32", "train.precision"],
-    ),
+    (&["finetune", "--weights", "f16"], 2, &["--set train.precision=bf16"]),
     (&["bench", "train", "--weights", "q8_0"], 2, &["taal bench generate"]),
     (&["train", "--device", "tpu"], 2, &["expected flex", "taal doctor"]),
     // Models.
