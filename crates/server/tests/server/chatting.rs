@@ -128,7 +128,7 @@ fn a_template_of_values_within_values_leaves_the_server_alone() {
         options(),
     );
     for (model, status, said) in [
-        ("endless", 400, "more than 128 levels"),
+        ("endless", 400, "values of at most 128 levels"),
         ("long", 400, "more than 2000 operators in one tag"),
         ("deep", 200, ""),
     ] {
