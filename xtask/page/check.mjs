@@ -161,13 +161,22 @@ async function use(colorScheme, width, language) {
 
   if (width <= 1000) await page.locator("#settings-details > summary").click();
   await page.locator("#set-max_tokens").fill("2000");
-  await send("Vertel een lang verhaal");
-  await page.waitForFunction(() => [...document.querySelectorAll("article.assistant .content")].at(-1).textContent.length > 5);
-  if (width > 600) await page.keyboard.press("Escape");
-  else await page.locator("#stop").click();
-  await done();
+  // The model draws the end of a text too, so an answer may end before it is stopped; then another one is asked for.
+  let asked = 0;
+  let isStopped = false;
+  while (!isStopped && asked < 5) {
+    asked += 1;
+    await send("Vertel een lang verhaal");
+    await page.waitForFunction(() => document.getElementById("stop").hidden
+      || [...document.querySelectorAll("article.assistant .content")].at(-1).textContent.length > 5);
+    isStopped = await page.locator("#stop").isVisible();
+    if (width > 600) await page.keyboard.press("Escape");
+    else await page.locator("#stop").click({ timeout: 2000 }).catch(() => { isStopped = false; });
+    await done();
+  }
+  expect(isStopped, "five answers ended before they were stopped");
   expect((await page.locator("#live").textContent()).match(/\d+/)?.[0] !== "2000", "an answer is not stopped");
-  expect(await page.locator("article").count() === 4, "a stopped answer is not kept");
+  expect(await page.locator("article").count() === 2 + 2 * asked, "a stopped answer is not kept");
   await page.locator("#set-max_tokens").fill("5");
 
   await named(say.edit).first().click();
