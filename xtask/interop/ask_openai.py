@@ -240,7 +240,7 @@ def errors():
     assert "maximum context length is" in str(error)
     refused(openai.BadRequestError, lambda: talk(messages=[{"role": "user", "content": long}]), param="messages", code=TOO_LONG)
     refused(openai.BadRequestError, lambda: CLIENT.responses.create(model="chat", input=long), param="input", code=TOO_LONG)
-    for settings in {"temperature": -1}, {"n": 1_000_000}, {"stop": ""}, {"stop": [""]}, {"top_p": 0}, {"logprobs": 21}, \
+    for settings in {"temperature": -1}, {"n": 1_000_000}, {"stop": ""}, {"stop": [""]}, {"top_p": 1.5}, {"logprobs": 21}, \
             {"max_tokens": -1}, {"logit_bias": {"x": 1}}, {"frequency_penalty": 3}, {"best_of": 2}, {"suffix": "end"}:
         refused(openai.BadRequestError, lambda settings=settings: complete(**settings), param=next(iter(settings)))
     refused(openai.BadRequestError, lambda: complete(model="encoder"))
