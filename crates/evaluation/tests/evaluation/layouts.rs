@@ -1,46 +1,18 @@
 //! The questions of tasks in the layouts of rows that training reads.
 
-use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use taal_data::{ConversationExample, ConversationOptions, Conversations};
-use taal_evaluation::{EvaluationError, Task, TaskEvaluation, TaskItem, evaluate_task};
+use taal_evaluation::{Task, TaskItem};
 use taal_inference::LanguageModel;
-use taal_model::TransformerConfig;
-use taal_tokenizer::chat::ChatFiles;
 
-use crate::size;
-use crate::tiny::{byte_tokenizer, model};
+use crate::messages::{METRIC, chat_model, evaluate, open, write};
 
 const TEMPLATE: &str = "{% for m in messages %}<{{ m.role }}>{{ m.content }}<|endoftext|>\n{% endfor %}\
     {% if add_generation_prompt %}<assistant>{% endif %}";
-const METRIC: &str = "metric = \"exact_match\"\nmax_tokens = 6\n";
 const ALPACA: &str = "{\"instruction\": \"vertaal\", \"input\": \"kat\", \"output\": \"cat\"}\n\
     {\"instruction\": \"zeg hoi\", \"input\": \"\", \"output\": \"hoi\"}\n\
     {\"instruction\": \"zeg dag\", \"output\": \"dag\", \"system\": \"kort\"}\n";
-
-fn chat_model(template: Option<&str>) -> LanguageModel {
-    let tokenizer = byte_tokenizer();
-    let config = TransformerConfig::llama(size(tokenizer.vocab_size(), 512, 2, 2, 16));
-    let mut lm = LanguageModel::new(model(&config, 3), Some(tokenizer));
-    lm.chat = template.map(ChatFiles::new).unwrap_or_default();
-    lm
-}
-
-fn write(folder: &Path, name: &str, text: &str) -> PathBuf {
-    let path = folder.join(name);
-    std::fs::write(&path, text).unwrap();
-    path
-}
-
-/// The task of these rows.
-fn open(keys: &str, name: &str, rows: &str) -> Result<Task, EvaluationError> {
-    let folder = tempfile::tempdir().unwrap();
-    write(folder.path(), name, rows);
-    let text = format!("data = \"{name}\"\n{METRIC}{keys}");
-    Task::open(&write(folder.path(), "task.toml", &text))
-}
 
 fn refused(keys: &str, name: &str, rows: &str) -> String {
     open(keys, name, rows).expect_err(rows).to_string()
@@ -51,10 +23,6 @@ fn asked(task: &Task) -> Vec<(&str, &str)> {
     items
         .map(|item| (item.prompt.as_str(), item.references[0].as_str()))
         .collect()
-}
-
-fn evaluate(lm: &LanguageModel, task: &Task) -> TaskEvaluation {
-    evaluate_task(lm, task, &mut |_| ControlFlow::Continue(())).unwrap()
 }
 
 /// The same rows as training reads them.

@@ -27,10 +27,10 @@ const CALL: &str =
 const ASKED: &str = r#"{"role": "user", "content": "weer in Ede?"}"#;
 const RESULT: &str = r#"{"role": "tool", "tool_call_id": "c1", "name": "weer", "content": "zon"}"#;
 const SAID: &str = r#"{"role": "assistant", "content": "zonnig"}"#;
-const METRIC: &str = "metric = \"exact_match\"\nmax_tokens = 6\n";
+pub(super) const METRIC: &str = "metric = \"exact_match\"\nmax_tokens = 6\n";
 
 /// A model of bytes that reads 512 of them.
-fn chat_model(template: Option<&str>) -> LanguageModel {
+pub(super) fn chat_model(template: Option<&str>) -> LanguageModel {
     let tokenizer = byte_tokenizer();
     let config = TransformerConfig::llama(size(tokenizer.vocab_size(), 512, 2, 2, 16));
     let config = TransformerConfig {
@@ -46,21 +46,21 @@ fn calling() -> String {
     format!("{{\"role\": \"assistant\", \"content\": null, \"tool_calls\": {CALL}}}")
 }
 
-fn write(folder: &Path, name: &str, text: &str) -> PathBuf {
+pub(super) fn write(folder: &Path, name: &str, text: &str) -> PathBuf {
     let path = folder.join(name);
     std::fs::write(&path, text).unwrap();
     path
 }
 
 /// The task of these rows.
-fn open(keys: &str, name: &str, rows: &str) -> Result<Task, EvaluationError> {
+pub(super) fn open(keys: &str, name: &str, rows: &str) -> Result<Task, EvaluationError> {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), name, rows);
     let text = format!("data = \"{name}\"\n{METRIC}{keys}");
     Task::open(&write(folder.path(), "task.toml", &text))
 }
 
-fn evaluate(lm: &LanguageModel, task: &Task) -> TaskEvaluation {
+pub(super) fn evaluate(lm: &LanguageModel, task: &Task) -> TaskEvaluation {
     evaluate_task(lm, task, &mut |_| ControlFlow::Continue(())).unwrap()
 }
 

@@ -2,12 +2,12 @@
 //! which work is divided among threads in another way, also by Burn.
 
 use burn::tensor::{Device, Tensor};
-use taal_kernels::{
-    AttentionMask, AttentionSettings, Halves, Positions, Projection, QuantizedMatrix, Segments, WeightType,
-    quantized_linear,
-};
+use taal_kernels::{AttentionMask, AttentionSettings, Halves, Positions, Projection, Segments};
 
-use crate::rows::{Text, assert_independent, bits, numbers, of_burns_activations, of_norms_and_activations};
+use crate::rows::{
+    Text, assert_independent, bits, numbers, of_burns_activations, of_linear_layers, of_norms_and_activations,
+    of_quantized_weights,
+};
 
 /// The most rows.
 pub(super) const MOST: usize = 4_096;
@@ -23,44 +23,13 @@ pub(super) fn assert_many_rows_are_independent(name: &str, of_rows: impl Fn(usiz
 #[test]
 fn a_row_of_a_linear_layer_does_not_depend_on_thousands_of_others() {
     // Less than a vector; widths that threads divide by rows, and by columns; an inner dimension of two blocks.
-    for [k, n] in [[3, 40], [40, 67], [400, 65], [24, 700]] {
-        let x = numbers([MOST, k], "x");
-        let residual = numbers([MOST, n], "residual");
-        let weight = numbers([k, n], "weight");
-        let transposed = numbers([n, k], "transposed");
-        let bias = numbers([n], "bias");
-        let rows = |x: &Tensor<2>, from, count| x.clone().narrow(0, from, count);
-        assert_many_rows_are_independent(&format!("{k} x {n} with a bias"), |from, count| {
-            taal_kernels::linear(rows(&x, from, count), weight.clone(), Some(bias.clone()))
-        });
-        assert_many_rows_are_independent(&format!("{k} x {n} with bias and residual"), |from, count| {
-            let residual = rows(&residual, from, count);
-            taal_kernels::linear_add(rows(&x, from, count), weight.clone(), Some(bias.clone()), residual)
-        });
-        // The output matrix, if it is the table of the embedding.
-        assert_many_rows_are_independent(&format!("{k} x {n} transposed"), |from, count| {
-            taal_kernels::linear_transposed(rows(&x, from, count), transposed.clone())
-        });
-    }
+    of_linear_layers(MOST, &FEWER, &[[3, 40], [40, 67], [400, 65], [24, 700]]);
 }
 
 #[test]
 fn a_row_times_quantized_weights_does_not_depend_on_thousands_of_others() {
-    for kind in WeightType::ALL {
-        // Columns of a panel and one more, several tasks per thread, and blocks of 256.
-        let sizes = [[32, 17], [32, 800], [256, 67]];
-        let has_whole_blocks = |[k, _]: &[usize; 2]| kind.row_bytes(*k).is_some();
-        for [k, n] in sizes.into_iter().filter(has_whole_blocks) {
-            let x = numbers([MOST, k], "x");
-            let residual = numbers([MOST, n], "residual");
-            let bias = numbers([n], "bias");
-            let weight = QuantizedMatrix::of(numbers([n, k], "weight"), kind).unwrap();
-            assert_many_rows_are_independent(&format!("{k} x {n} in {kind}"), |from, count| {
-                let [x, residual] = [&x, &residual].map(|x| x.clone().narrow(0, from, count));
-                quantized_linear(x, &weight, Some(bias.clone()), Some(residual))
-            });
-        }
-    }
+    // Columns of a panel and one more, several tasks per thread, and blocks of 256.
+    of_quantized_weights(MOST, &FEWER, &[[32, 17], [32, 800], [256, 67]]);
 }
 
 #[test]

@@ -58,24 +58,35 @@ const SIZES: [[usize; 2]; 6] = [[1, 1], [3, 40], [40, 67], [96, 2000], [800, 65]
 
 #[test]
 fn a_row_of_a_linear_layer_does_not_depend_on_the_others() {
-    for [k, n] in SIZES {
-        let x = numbers([MOST, k], "x");
-        let residual = numbers([MOST, n], "residual");
+    of_linear_layers(MOST, &ROWS, &SIZES);
+}
+
+/// Linear layers of these inner dimensions and widths, without a bias, with one, with a residual, and with a transposed matrix: the output
+/// matrix, if it is the table of the embedding.
+pub(super) fn of_linear_layers(most: usize, fewer: &[usize], sizes: &[[usize; 2]]) {
+    for [k, n] in sizes.iter().copied() {
+        let x = numbers([most, k], "x");
+        let residual = numbers([most, n], "residual");
         let weight = numbers([k, n], "weight");
         let transposed = numbers([n, k], "transposed");
         let bias = numbers([n], "bias");
         let rows = |x: &Tensor<2>, from, count| x.clone().narrow(0, from, count);
-        assert_rows_are_independent(&format!("{k} x {n}"), |from, count| {
+        assert_independent(&format!("{k} x {n}"), most, fewer, |from, count| {
             taal_kernels::linear(rows(&x, from, count), weight.clone(), None)
         });
-        assert_rows_are_independent(&format!("{k} x {n} with a bias"), |from, count| {
+        assert_independent(&format!("{k} x {n} with a bias"), most, fewer, |from, count| {
             taal_kernels::linear(rows(&x, from, count), weight.clone(), Some(bias.clone()))
         });
-        assert_rows_are_independent(&format!("{k} x {n} with bias and residual"), |from, count| {
-            let residual = rows(&residual, from, count);
-            taal_kernels::linear_add(rows(&x, from, count), weight.clone(), Some(bias.clone()), residual)
-        });
-        assert_rows_are_independent(&format!("{k} x {n} transposed"), |from, count| {
+        assert_independent(
+            &format!("{k} x {n} with bias and residual"),
+            most,
+            fewer,
+            |from, count| {
+                let residual = rows(&residual, from, count);
+                taal_kernels::linear_add(rows(&x, from, count), weight.clone(), Some(bias.clone()), residual)
+            },
+        );
+        assert_independent(&format!("{k} x {n} transposed"), most, fewer, |from, count| {
             taal_kernels::linear_transposed(rows(&x, from, count), transposed.clone())
         });
     }
@@ -83,15 +94,19 @@ fn a_row_of_a_linear_layer_does_not_depend_on_the_others() {
 
 #[test]
 fn a_row_times_quantized_weights_does_not_depend_on_the_others() {
+    of_quantized_weights(MOST, &ROWS, &[[32, 1], [96, 67], [800, 65], [768, 257], [512, 67]]);
+}
+
+/// Weights of every type with these inner dimensions, where they are whole blocks, and widths.
+pub(super) fn of_quantized_weights(most: usize, fewer: &[usize], sizes: &[[usize; 2]]) {
     for kind in WeightType::ALL {
-        let sizes = [[32, 1], [96, 67], [800, 65], [768, 257], [512, 67]];
         let has_whole_blocks = |[k, _]: &[usize; 2]| kind.row_bytes(*k).is_some();
-        for [k, n] in sizes.into_iter().filter(has_whole_blocks) {
-            let x = numbers([MOST, k], "x");
-            let residual = numbers([MOST, n], "residual");
+        for [k, n] in sizes.iter().copied().filter(has_whole_blocks) {
+            let x = numbers([most, k], "x");
+            let residual = numbers([most, n], "residual");
             let bias = numbers([n], "bias");
             let weight = QuantizedMatrix::of(numbers([n, k], "weight"), kind).unwrap();
-            assert_rows_are_independent(&format!("{k} x {n} in {kind}"), |from, count| {
+            assert_independent(&format!("{k} x {n} in {kind}"), most, fewer, |from, count| {
                 let [x, residual] = [&x, &residual].map(|x| x.clone().narrow(0, from, count));
                 quantized_linear(x, &weight, Some(bias.clone()), Some(residual))
             });
