@@ -4,9 +4,10 @@
     python docs/translate/pytorch.py --tokenizer runs/translate-en-nl/model/tokenizer.json --minutes 60
 
 The encoder and the decoder have three blocks each of width 256 in Marian's shape: LayerNorm after each residual sum, sinusoidal positions,
-swish, biases, one scaled embedding for both sides and the output. The rate rises for a fifth of the time (in less, AdamW does not learn to
-read the source) and falls to 0 on a straight line; the weights that are tested are the mean of five, the last four minutes apart by `--average-every`. The clock covers training with its
-evaluations, not reading the data and not the translations of the test.
+swish, biases, one scaled embedding for both sides and the output. The rate rises for a fifth of the time (with a rise of 4 % AdamW did not
+learn to read the source) and falls to 0 on a straight line. The weights that are tested are the mean of five states, taken every
+`--average-every` minutes up to the end. The clock covers training with its evaluations, not reading the data and not the translations of
+the test.
 
 `--steps N` makes so many steps instead of going by the clock, as many as an idle machine makes in `--minutes`, so that the result does not
 depend on what else a machine does; minutes are then shares of the steps. `--bf16` computes products in bfloat16 (autocast) in training.
