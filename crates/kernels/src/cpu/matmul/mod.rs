@@ -44,6 +44,18 @@ const COLUMNS: usize = 256;
 /// Products smaller than this many multiplications run on the calling thread.
 const PARALLEL_WORK: usize = 1 << 18;
 
+/// Rows of a task are a multiple of this, which every tile's height divides.
+const ROW_STEP: usize = 24;
+
+/// How many multiplications take as long as packing one number.
+const PACKING_WORK: usize = 8;
+
+/// What a task of this many rows and columns costs per number of the sum, in multiplications.
+fn task_cost([rows, columns]: [usize; 2], packs_a: bool) -> usize {
+    let packed = columns + if packs_a { rows } else { 0 };
+    rows * columns + PACKING_WORK * packed
+}
+
 /// A matrix that is read: its first element and the distances between rows and between columns.
 #[derive(Clone, Copy)]
 pub(crate) struct Operand {
@@ -175,13 +187,11 @@ pub(crate) unsafe fn matmul(sizes: Sizes, a: Operand, b: Operand, c: Target, wri
     if threads == 1 || m * n * k < PARALLEL_WORK {
         return unsafe { matmul_columns(sizes, a, b, c, write) };
     }
-    // Each task packs its own part, and none waits for another. Columns of B are divided where they come out even,
-    // so that nothing is packed twice; where A must be packed and is the larger one, its rows are.
-    let divides_columns = if a.column_stride == 1 {
-        panels.is_multiple_of(threads) || panels >= 6 * threads
-    } else {
-        n >= m && panels >= threads
-    };
+    // Each task packs its own part, and none waits for another.
+    let columns = panels.div_ceil(threads) * width;
+    let rows = m.div_ceil(threads).next_multiple_of(ROW_STEP);
+    let packs_a = a.column_stride != 1;
+    let divides_columns = task_cost([m, columns.min(n)], packs_a) <= task_cost([rows.min(m), n], packs_a);
     if divides_columns {
         let share = panels.div_ceil(threads);
         let pieces = share.div_ceil((COLUMNS / width).max(1));
@@ -197,11 +207,10 @@ pub(crate) unsafe fn matmul(sizes: Sizes, a: Operand, b: Operand, c: Target, wri
             unsafe { matmul_columns(sizes, a, b.from(0, from), c.from(0, from), write.from(0, from)) };
         });
     } else {
-        let per_task = m.div_ceil(threads).next_multiple_of(24);
-        parallel::for_each(m.div_ceil(per_task), |task| {
-            let from = task * per_task;
+        parallel::for_each(m.div_ceil(rows), |task| {
+            let from = task * rows;
             let sizes = Sizes {
-                m: per_task.min(m - from),
+                m: rows.min(m - from),
                 ..sizes
             };
             // SAFETY: the caller's promise; tasks have different rows.
@@ -397,11 +406,12 @@ unsafe fn tiles_of<S: Simd, const MR: usize, const NV: usize>(
                     write: write.from(row, column),
                     is_packed,
                 };
-                // Thin matrices, such as those of a low-rank part, fill one vector of a panel's row.
-                if n - column <= S::F32_LANES {
-                    simd.vectorize(TileOf::<MR, 1>(tile));
-                } else {
-                    simd.vectorize(TileOf::<MR, NV>(tile));
+                // A thin matrix, such as that of a low-rank part, and the last panel of a width such as 128 do not
+                // fill all vectors of a panel's row.
+                match (n - column).div_ceil(S::F32_LANES) {
+                    1 => simd.vectorize(TileOf::<MR, 1>(tile)),
+                    2 if NV > 2 => simd.vectorize(TileOf::<MR, 2>(tile)),
+                    _ => simd.vectorize(TileOf::<MR, NV>(tile)),
                 }
             }
         }

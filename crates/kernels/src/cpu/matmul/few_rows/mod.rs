@@ -1,5 +1,9 @@
 //! Products of few rows, as a step of decoding has them.
 
+mod lines;
+#[cfg(target_arch = "x86_64")]
+mod turned;
+
 use super::chains::{Start, chains, prefetch, streamed_chains};
 use super::transpose::transpose;
 use super::*;
@@ -51,12 +55,9 @@ pub(crate) unsafe fn few_rows(
     if m * n == 0 {
         return;
     }
-    let columns = if m * n * k < FEW_PARALLEL_WORK {
-        n
-    } else {
-        // As many tasks for each thread, so that none waits for another.
-        let share = n.div_ceil(rayon::current_num_threads());
-        share.div_ceil(share.div_ceil(FEW_COLUMNS)).next_multiple_of(16)
+    let threads = match m * n * k < FEW_PARALLEL_WORK {
+        true => 1,
+        false => rayon::current_num_threads(),
     };
     let b = if is_transposed {
         Operand::row_major(b, n, k)
@@ -64,6 +65,17 @@ pub(crate) unsafe fn few_rows(
         Operand::row_major(b, k, n)
     };
     let (a, c) = (Operand::row_major(a, m, k), Target::row_major(c, m, n));
+    let out = Out { c, write, bias };
+    if m <= lines::MOST_ROWS && !is_transposed {
+        // SAFETY: the sizes are checked above, and the addend's is the caller's promise.
+        return unsafe { lines::product(sizes, a, b, out, threads) };
+    }
+    // As many tasks for each thread, so that none waits for another.
+    let share = n.div_ceil(threads);
+    let columns = match threads {
+        1 => n,
+        _ => share.div_ceil(share.div_ceil(FEW_COLUMNS)).next_multiple_of(16),
+    };
     parallel::for_each(n.div_ceil(columns), |task| {
         let from = task * columns;
         SCRATCH.with_borrow_mut(|(sums, lines)| {
@@ -72,9 +84,7 @@ pub(crate) unsafe fn few_rows(
                 a,
                 b,
                 is_transposed,
-                write,
-                bias,
-                c,
+                out,
                 from,
                 to: n.min(from + columns),
                 sums,
@@ -84,15 +94,50 @@ pub(crate) unsafe fn few_rows(
     });
 }
 
+/// What becomes of the sums.
+#[derive(Clone, Copy)]
+struct Out<'a> {
+    c: Target,
+    write: Write,
+    bias: Option<&'a [f32]>,
+}
+
+impl Out<'_> {
+    /// Adds the sums of a block of the inner dimension to a row of the result from column `first` on, in the order of [`matmul`].
+    ///
+    /// # Safety
+    ///
+    /// Row and columns must be within the result and the addend, and no other thread may write them.
+    #[inline(always)]
+    unsafe fn add(self, [is_first, is_last]: [bool; 2], row: usize, first: usize, sums: &[f32]) {
+        let columns = sums.len();
+        // SAFETY: the caller's promise.
+        unsafe {
+            let out = std::slice::from_raw_parts_mut(self.c.from(row, first).ptr, columns);
+            match self.write {
+                Write::Replace if is_first => out.copy_from_slice(sums),
+                Write::Onto(addend) if is_first => {
+                    let addend = std::slice::from_raw_parts(addend.from(row, first).ptr, columns);
+                    for ((out, addend), sum) in out.iter_mut().zip(addend).zip(sums) {
+                        *out = addend + sum;
+                    }
+                }
+                _ => out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum),
+            }
+            if let Some(bias) = self.bias.filter(|_| is_last) {
+                out.iter_mut().zip(&bias[first..]).for_each(|(out, bias)| *out += bias);
+            }
+        }
+    }
+}
+
 /// Some columns of the result; tasks have different ones.
 struct Columns<'a> {
     sizes: Sizes,
     a: Operand,
     b: Operand,
     is_transposed: bool,
-    write: Write,
-    bias: Option<&'a [f32]>,
-    c: Target,
+    out: Out<'a>,
     from: usize,
     to: usize,
     sums: &'a mut Vec<f32>,
@@ -122,6 +167,19 @@ impl Columns<'_> {
     fn group<S: Simd>(&mut self, simd: S, first: usize, columns: usize, width: usize) {
         let Sizes { m, k, .. } = self.sizes;
         let depth = block_depth(k);
+        #[cfg(target_arch = "x86_64")]
+        if S::F32_LANES == 16 && self.is_transposed && columns == width && m <= turned::MOST_ROWS {
+            for start in (0..k).step_by(depth) {
+                let count = depth.min(k - start);
+                // SAFETY: the sizes were checked by `few_rows`, and vectors of 16 numbers are those of AVX-512.
+                let sums = unsafe { turned::sums(m, self.a.from(0, start), self.b.from(first, start), [count, k]) };
+                for (row, sums) in sums.iter().enumerate().take(m) {
+                    // SAFETY: as below.
+                    unsafe { self.out.add([start == 0, start + count == k], row, first, sums) };
+                }
+            }
+            return;
+        }
         let step = if self.is_transposed {
             TRANSPOSED_DEPTH
         } else {
@@ -149,7 +207,11 @@ impl Columns<'_> {
                     }
                 }
             }
-            self.write_out(start == 0, end == k, first, columns, width);
+            for row in 0..m {
+                let sums = &self.sums[row * width..][..columns];
+                // SAFETY: rows and columns are within the result and the addend, and tasks have different columns.
+                unsafe { self.out.add([start == 0, end == k], row, first, sums) };
+            }
         }
     }
 
@@ -174,31 +236,6 @@ impl Columns<'_> {
             }
             transpose(simd, b, [columns, count], self.lines.as_mut_ptr(), width);
             Operand::strided(self.lines.as_ptr(), width, 1)
-        }
-    }
-
-    /// Adds the sums of a block of the inner dimension to the result, in the order of [`matmul`].
-    #[inline(always)]
-    fn write_out(&mut self, is_first: bool, is_last: bool, first: usize, columns: usize, width: usize) {
-        for row in 0..self.sizes.m {
-            let sums = &self.sums[row * width..][..columns];
-            // SAFETY: rows and columns are within C and the addend, and tasks have different columns.
-            unsafe {
-                let out = std::slice::from_raw_parts_mut(self.c.from(row, first).ptr, columns);
-                match self.write {
-                    Write::Replace if is_first => out.copy_from_slice(sums),
-                    Write::Onto(addend) if is_first => {
-                        let addend = std::slice::from_raw_parts(addend.from(row, first).ptr, columns);
-                        for ((out, addend), sum) in out.iter_mut().zip(addend).zip(sums) {
-                            *out = addend + sum;
-                        }
-                    }
-                    _ => out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum),
-                }
-                if let Some(bias) = self.bias.filter(|_| is_last) {
-                    out.iter_mut().zip(&bias[first..]).for_each(|(out, bias)| *out += bias);
-                }
-            }
         }
     }
 }
