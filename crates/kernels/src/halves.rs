@@ -86,7 +86,7 @@ impl Halves {
             // SAFETY: heads are disjoint.
             let out = unsafe { out.part(head * len * width, len * width) };
             let from = (rows.start * heads + head) * capacity * width;
-            self.values[from..][..len * width].convert_to_f32_slice(out);
+            crate::cpu::f16::widen(&self.values[from..][..len * width], out);
         };
         if total < PARALLEL_NUMBERS {
             (0..rows.len() * heads).for_each(head);

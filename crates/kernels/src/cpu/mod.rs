@@ -34,6 +34,7 @@ macro_rules! vectorized {
     (@output) => { () };
 }
 
+pub(crate) mod f16;
 pub(crate) mod math;
 pub(crate) mod matmul;
 pub(crate) mod parallel;

@@ -165,10 +165,16 @@ pub(super) fn product_with(
             panel.resize(panel.len().max(k / BLOCK * STRIDE), Line([0; COLUMNS]));
             for first in (from..to).step_by(instructions.columns()) {
                 let count = instructions.columns().min(to - first);
-                product.unpack([first, count], panel);
+                let is_direct = product.is_direct();
+                if !is_direct {
+                    product.unpack([first, count], panel);
+                }
                 for row in (0..m).step_by(height) {
                     let rows = height.min(m - row);
-                    product.tile(panel, [row, rows], [first, count], &mut sums);
+                    match is_direct {
+                        true => product.direct(panel, [first, count], &mut sums),
+                        false => product.tile(panel, [row, rows], [first, count], &mut sums),
+                    }
                     for (i, sums) in sums.iter().enumerate().take(rows) {
                         // SAFETY: tasks have different columns.
                         let out = unsafe { out.part((row + i) * n + first, count) };
@@ -217,6 +223,23 @@ struct Product<'a> {
 }
 
 impl Product<'_> {
+    /// Whether weights are multiplied where they are unpacked, because one tile has all rows.
+    fn is_direct(&self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        if self.instructions == Instructions::Avx512Vnni {
+            return self.x.rows() <= ROWS;
+        }
+        false
+    }
+
+    /// The sums of all rows and some columns, where [`is_direct`](Self::is_direct).
+    fn direct(&self, panel: &mut [Line], columns: [usize; 2], sums: &mut [[f32; COLUMNS]; ROWS]) {
+        #[cfg(target_arch = "x86_64")]
+        avx512::direct(self.weight, self.x, &self.starts, columns, panel, sums);
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = (panel, columns, sums);
+    }
+
     /// Some columns, from the first and how many, as the panel of the instructions.
     fn unpack(&self, columns: [usize; 2], panel: &mut [Line]) {
         match self.instructions {

@@ -259,10 +259,20 @@ impl Epilogue<'_> {
     /// The sums of some columns of a row, from column `first` on, with what is added to them.
     #[inline(always)]
     fn write(&self, sums: &[f32], row: usize, first: usize, out: &mut [f32]) {
+        // Nearly all panels are whole, and loops of a length that is known are a few vectors.
+        match <&[f32; 16]>::try_from(sums) {
+            Ok(sums) => self.write_all(sums.as_slice(), row, first, out),
+            Err(_) => self.write_all(sums, row, first, out),
+        }
+    }
+
+    #[inline(always)]
+    fn write_all(&self, sums: &[f32], row: usize, first: usize, out: &mut [f32]) {
+        let out = &mut out[..sums.len()];
         out.copy_from_slice(sums);
         let residual = self.residual.map(|residual| &residual[row * self.columns..]);
         for addend in [self.bias, residual].into_iter().flatten() {
-            for (out, addend) in out.iter_mut().zip(&addend[first..]) {
+            for (out, addend) in out.iter_mut().zip(&addend[first..][..sums.len()]) {
                 *out += addend;
             }
         }

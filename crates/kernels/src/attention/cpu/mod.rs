@@ -12,7 +12,6 @@ mod decode;
 use std::cell::RefCell;
 
 use half::f16;
-use half::slice::HalfFloatSliceExt;
 use pulp::{Simd, WithSimd};
 
 pub(crate) use self::backward::backward;
@@ -135,10 +134,10 @@ impl Stored for f16 {
     unsafe fn rows(heads: &Heads<'_, Self>, at: usize, rows: usize, width: usize, buffer: &mut Vec<f32>) -> Operand {
         let buffer = reserve(buffer, rows * width);
         if heads.view.row_stride == width {
-            heads.values[at..][..rows * width].convert_to_f32_slice(buffer);
+            crate::cpu::f16::widen(&heads.values[at..][..rows * width], buffer);
         } else {
             for (row, out) in buffer.chunks_exact_mut(width).enumerate() {
-                heads.values[at + row * heads.view.row_stride..][..width].convert_to_f32_slice(out);
+                crate::cpu::f16::widen(&heads.values[at + row * heads.view.row_stride..][..width], out);
             }
         }
         Operand::row_major(buffer, rows, width)

@@ -14,7 +14,7 @@ pub(super) const COLUMNS: usize = 8;
 pub(super) const GROUP: usize = 4;
 
 /// Rows of a tile: with its columns, as many sums as fit in the registers.
-pub(super) const ROWS: usize = 4;
+pub(super) const ROWS: usize = 6;
 
 thread_local! {
     /// The weights that this thread multiplies with; kept, so that no product allocates.
@@ -33,6 +33,7 @@ pub(super) fn product(
     let columns = task_columns(m, n, k);
     // A row of unpacked weights is whole lanes, the last ones zeros.
     let stride = k.next_multiple_of(FLOAT_LANES);
+    let height = m.div_ceil(m.div_ceil(ROWS));
     let out = parallel::Parts::new(y);
     parallel::for_each(n.div_ceil(columns), |task| {
         let from = task * columns;
@@ -41,21 +42,20 @@ pub(super) fn product(
             unpacked.resize(unpacked.len().max(COLUMNS * stride), 0.0);
             for panel in (from..to).step_by(COLUMNS) {
                 let panel_end = to.min(panel + COLUMNS);
-                // Few rows read the weights as they are stored: unpacking them would cost more than widening them twice.
-                let source = match (instructions, weight.kind) {
+                let source = match instructions {
                     #[cfg(target_arch = "x86_64")]
-                    (Instructions::Avx512Vnni, WeightType::F16 | WeightType::Bf16) if m <= 2 * ROWS => None,
+                    Instructions::Avx512Vnni => None,
                     _ => {
                         unpack(instructions, weight, panel..panel_end, stride, unpacked);
                         Some(&unpacked[..])
                     }
                 };
-                for row in (0..m).step_by(ROWS) {
-                    let rows = ROWS.min(m - row);
+                for row in (0..m).step_by(height) {
+                    let rows = height.min(m - row);
                     for first in (panel..panel_end).step_by(GROUP) {
                         let count = GROUP.min(panel_end - first);
                         let source = source.map(|unpacked| &unpacked[(first - panel) * stride..]);
-                        let sums = tile(instructions, x, weight, source, [row, rows], [first, count]);
+                        let sums = tile(x, weight, source, [row, rows], [first, count]);
                         for (i, sums) in sums.iter().enumerate().take(rows) {
                             // SAFETY: tasks have different columns.
                             let out = unsafe { out.part((row + i) * n + first, count) };
@@ -81,10 +81,6 @@ fn unpack(
         rest.fill(0.0);
         match (instructions, weight.kind) {
             #[cfg(target_arch = "x86_64")]
-            (Instructions::Avx512Vnni, WeightType::F16 | WeightType::Bf16) => {
-                super::floats512::unpack(weight.kind, weight.row(column), values);
-            }
-            #[cfg(target_arch = "x86_64")]
             (Instructions::AvxVnni | Instructions::Avx2, WeightType::F16 | WeightType::Bf16) => {
                 super::floats256::unpack(weight.kind, weight.row(column), values);
             }
@@ -99,7 +95,6 @@ fn unpack(
 
 /// The sums of some rows and columns, each the first and how many.
 fn tile(
-    instructions: Instructions,
     x: &[f32],
     weight: Matrix<'_>,
     unpacked: Option<&[f32]>,
@@ -107,14 +102,10 @@ fn tile(
     columns: [usize; 2],
 ) -> [[f32; GROUP]; ROWS] {
     let mut sums = [[0.0; GROUP]; ROWS];
-    match (instructions, unpacked) {
+    match unpacked {
         #[cfg(target_arch = "x86_64")]
-        (Instructions::Avx512Vnni, Some(unpacked)) => {
-            super::floats512::unpacked(x, unpacked, weight.columns, rows, columns[1], &mut sums);
-        }
-        #[cfg(target_arch = "x86_64")]
-        (Instructions::Avx512Vnni, None) => super::floats512::stored(x, weight, rows, columns, &mut sums),
-        (_, unpacked) => {
+        None => super::floats512::sums_of(x, weight, rows, columns, &mut sums),
+        unpacked => {
             let unpacked = unpacked.expect("only AVX-512 reads weights as they are stored");
             plain(x, unpacked, weight.columns, rows, columns[1], &mut sums);
         }

@@ -1,4 +1,4 @@
-//! Products with 16-bit floats on AVX-512: tiles of four rows and four columns, sixteen lanes each.
+//! Products with 16-bit floats on AVX-512: tiles of six rows and four columns, sixteen lanes each.
 
 use std::arch::x86_64::*;
 
@@ -6,37 +6,12 @@ use super::floats::{GROUP, ROWS};
 use crate::quantized::reference::FLOAT_LANES;
 use crate::quantized::{Matrix, WeightType};
 
+/// Numbers of a row in one turn of the loop: a cache line of halves.
+const STEP: usize = 2 * FLOAT_LANES;
+
 const F16: u8 = 0;
 const BF16: u8 = 1;
-/// Already single precision.
 const F32: u8 = 2;
-
-/// The values of a row of halves.
-pub(super) fn unpack(kind: WeightType, bytes: &[u8], values: &mut [f32]) {
-    assert!(bytes.len() >= 2 * values.len(), "a row is shorter than its width");
-    // SAFETY: this function is only called where AVX-512 is present, and the assertion keeps all reads within the row.
-    unsafe {
-        match kind {
-            WeightType::F16 => unpack_of::<F16>(bytes.as_ptr(), values),
-            _ => unpack_of::<BF16>(bytes.as_ptr(), values),
-        }
-    }
-}
-
-/// # Safety
-///
-/// As many halves must be readable as there are values.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-unsafe fn unpack_of<const KIND: u8>(bytes: *const u8, values: &mut [f32]) {
-    for from in (0..values.len()).step_by(FLOAT_LANES) {
-        let mask = u16::MAX >> (FLOAT_LANES - FLOAT_LANES.min(values.len() - from));
-        // SAFETY: the mask keeps what is past the end from being read and written.
-        unsafe {
-            let numbers = load::<KIND>(bytes, from, mask);
-            _mm512_mask_storeu_ps(values.as_mut_ptr().add(from), mask, numbers);
-        }
-    }
-}
 
 /// Sixteen weights of a row from `from`.
 ///
@@ -59,8 +34,9 @@ unsafe fn load<const KIND: u8>(row: *const u8, from: usize, mask: u16) -> __m512
     }
 }
 
-/// A tile with weights as they are stored; rows and columns are the first and how many.
-pub(super) fn stored(
+/// A tile, with weights as they are stored: to widen them again for every six rows costs less than a copy in single precision. Rows and columns
+/// are the first and how many.
+pub(super) fn sums_of(
     x: &[f32],
     weight: Matrix<'_>,
     [row, rows]: [usize; 2],
@@ -74,23 +50,10 @@ pub(super) fn stored(
     let ahead = GROUP * weight.row_bytes;
     match weight.kind {
         WeightType::F16 => of_rows::<F16>(x, weight.columns, lines, ahead, rows, sums),
-        _ => of_rows::<BF16>(x, weight.columns, lines, ahead, rows, sums),
+        WeightType::Bf16 => of_rows::<BF16>(x, weight.columns, lines, ahead, rows, sums),
+        WeightType::F32 => of_rows::<F32>(x, weight.columns, lines, ahead, rows, sums),
+        other => unreachable!("{other} has integers"),
     }
-}
-
-/// A tile with weights in single precision, in rows of whole lanes.
-pub(super) fn unpacked(
-    x: &[f32],
-    unpacked: &[f32],
-    k: usize,
-    [row, rows]: [usize; 2],
-    columns: usize,
-    sums: &mut [[f32; GROUP]; ROWS],
-) {
-    let stride = k.next_multiple_of(FLOAT_LANES);
-    assert!((row + rows) * k <= x.len() && columns * stride <= unpacked.len() && columns > 0);
-    let lines = std::array::from_fn(|i| unpacked[i.min(columns - 1) * stride..].as_ptr().cast());
-    of_rows::<F32>(&x[row * k..], k, lines, 0, rows, sums);
 }
 
 fn of_rows<const KIND: u8>(
@@ -107,7 +70,9 @@ fn of_rows<const KIND: u8>(
             1 => tile::<KIND, 1>(x.as_ptr(), k, lines, ahead, sums),
             2 => tile::<KIND, 2>(x.as_ptr(), k, lines, ahead, sums),
             3 => tile::<KIND, 3>(x.as_ptr(), k, lines, ahead, sums),
-            _ => tile::<KIND, 4>(x.as_ptr(), k, lines, ahead, sums),
+            4 => tile::<KIND, 4>(x.as_ptr(), k, lines, ahead, sums),
+            5 => tile::<KIND, 5>(x.as_ptr(), k, lines, ahead, sums),
+            _ => tile::<KIND, 6>(x.as_ptr(), k, lines, ahead, sums),
         }
     }
 }
@@ -124,40 +89,73 @@ unsafe fn tile<const KIND: u8, const R: usize>(
     sums: &mut [[f32; GROUP]; ROWS],
 ) {
     let mut lanes = [[_mm512_setzero_ps(); GROUP]; R];
-    for from in (0..k).step_by(FLOAT_LANES) {
-        let mask = u16::MAX >> (FLOAT_LANES - FLOAT_LANES.min(k - from));
-        // SAFETY: the mask keeps what is past the end of a row from being read; a prefetch past the end is harmless.
-        unsafe {
-            // Loops, not closures: a closure that another function calls is not compiled into this one with its instructions.
-            let mut weights = [_mm512_setzero_ps(); GROUP];
+    let whole = k / STEP * STEP;
+    // SAFETY: whole vectors are within the rows, and masks keep what is past their ends from being read; a prefetch past the end is harmless.
+    unsafe {
+        for start in (0..whole).step_by(STEP) {
             for column in 0..GROUP {
-                if KIND != F32 {
-                    _mm_prefetch::<_MM_HINT_T0>(lines[column].wrapping_add(ahead + 2 * from).cast());
+                let bytes = if KIND == F32 { 4 } else { 2 };
+                let next = lines[column].wrapping_add(ahead + bytes * start);
+                _mm_prefetch::<_MM_HINT_T0>(next.cast());
+                if KIND == F32 {
+                    _mm_prefetch::<_MM_HINT_T0>(next.wrapping_add(64).cast());
                 }
-                weights[column] = load::<KIND>(lines[column], from, mask);
             }
-            for r in 0..R {
-                let x = _mm512_maskz_loadu_ps(mask, x.add(r * k + from));
-                for column in 0..GROUP {
-                    lanes[r][column] = _mm512_fmadd_ps(weights[column], x, lanes[r][column]);
-                }
+            add::<KIND, R>(x, k, lines, start, u16::MAX, &mut lanes);
+            add::<KIND, R>(x, k, lines, start + FLOAT_LANES, u16::MAX, &mut lanes);
+        }
+        for from in (whole..k).step_by(FLOAT_LANES) {
+            let mask = u16::MAX >> (FLOAT_LANES - FLOAT_LANES.min(k - from));
+            add::<KIND, R>(x, k, lines, from, mask, &mut lanes);
+        }
+    }
+    for first in (0..R).step_by(4) {
+        let mut rows = [_mm512_setzero_ps(); 4];
+        for r in first..R.min(first + 4) {
+            rows[r - first] = quarters(lanes[r]);
+        }
+        // Two more halvings, of four rows together: a lane per column, a number per row.
+        let pairs = [halves_of_two(rows[0], rows[1]), halves_of_two(rows[2], rows[3])];
+        let even = _mm512_shuffle_ps::<0x88>(pairs[0], pairs[1]);
+        let odd = _mm512_shuffle_ps::<0xdd>(pairs[0], pairs[1]);
+        let mut columns = [[0.0_f32; 4]; GROUP];
+        // SAFETY: sixteen numbers fit.
+        unsafe { _mm512_storeu_ps(columns.as_mut_ptr().cast(), _mm512_add_ps(even, odd)) };
+        for r in first..R.min(first + 4) {
+            for column in 0..GROUP {
+                sums[r][column] = columns[column][r - first];
             }
         }
     }
-    let mut rows = [_mm512_setzero_ps(); ROWS];
-    for r in 0..R {
-        rows[r] = quarters(lanes[r]);
-    }
-    // Two more halvings, of all rows together: a lane per column, a number per row.
-    let pairs = [halves_of_two(rows[0], rows[1]), halves_of_two(rows[2], rows[3])];
-    let even = _mm512_shuffle_ps::<0x88>(pairs[0], pairs[1]);
-    let odd = _mm512_shuffle_ps::<0xdd>(pairs[0], pairs[1]);
-    let mut columns = [[0.0_f32; ROWS]; GROUP];
-    // SAFETY: sixteen numbers fit.
-    unsafe { _mm512_storeu_ps(columns.as_mut_ptr().cast(), _mm512_add_ps(even, odd)) };
-    for r in 0..R {
+}
+
+/// Adds the products of sixteen numbers of each row and line.
+///
+/// # Safety
+///
+/// The numbers in the mask must be readable.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq")]
+unsafe fn add<const KIND: u8, const R: usize>(
+    x: *const f32,
+    k: usize,
+    lines: [*const u8; GROUP],
+    from: usize,
+    mask: u16,
+    lanes: &mut [[__m512; GROUP]; R],
+) {
+    // Loops, not closures: a closure that another function calls is not compiled into this one with its instructions.
+    let mut weights = [_mm512_setzero_ps(); GROUP];
+    // SAFETY: the caller's promise.
+    unsafe {
         for column in 0..GROUP {
-            sums[r][column] = columns[column][r];
+            weights[column] = load::<KIND>(lines[column], from, mask);
+        }
+        for r in 0..R {
+            let x = _mm512_maskz_loadu_ps(mask, x.add(r * k + from));
+            for column in 0..GROUP {
+                lanes[r][column] = _mm512_fmadd_ps(weights[column], x, lanes[r][column]);
+            }
         }
     }
 }
