@@ -24,6 +24,10 @@ mod avx512;
 mod avx_vnni;
 mod floats;
 #[cfg(target_arch = "x86_64")]
+#[expect(
+    clippy::needless_range_loop,
+    reason = "an iterator's closure is compiled without the instructions of its function"
+)]
 mod floats256;
 #[cfg(target_arch = "x86_64")]
 #[expect(

@@ -4,8 +4,10 @@ use std::cell::RefCell;
 
 use super::{Instructions, task_columns};
 use crate::cpu::{parallel, vectorized};
+#[cfg(target_arch = "aarch64")]
+use crate::quantized::WeightType;
 use crate::quantized::reference::{FLOAT_LANES, sum_of_lanes};
-use crate::quantized::{Epilogue, Matrix, WeightType};
+use crate::quantized::{Epilogue, Matrix};
 
 /// Columns that are unpacked at a time: with the rows of a tile they fit in the first-level cache where they are not too long.
 pub(super) const COLUMNS: usize = 8;
@@ -44,7 +46,7 @@ pub(super) fn product(
                 let panel_end = to.min(panel + COLUMNS);
                 let source = match instructions {
                     #[cfg(target_arch = "x86_64")]
-                    Instructions::Avx512Vnni => None,
+                    Instructions::Avx512Vnni | Instructions::AvxVnni | Instructions::Avx2 => None,
                     _ => {
                         unpack(instructions, weight, panel..panel_end, stride, unpacked);
                         Some(&unpacked[..])
@@ -55,7 +57,7 @@ pub(super) fn product(
                     for first in (panel..panel_end).step_by(GROUP) {
                         let count = GROUP.min(panel_end - first);
                         let source = source.map(|unpacked| &unpacked[(first - panel) * stride..]);
-                        let sums = tile(x, weight, source, [row, rows], [first, count]);
+                        let sums = tile(instructions, x, weight, source, [row, rows], [first, count]);
                         for (i, sums) in sums.iter().enumerate().take(rows) {
                             // SAFETY: tasks have different columns.
                             let out = unsafe { out.part((row + i) * n + first, count) };
@@ -79,22 +81,20 @@ fn unpack(
     for (column, values) in columns.zip(unpacked.chunks_exact_mut(stride)) {
         let (values, rest) = values.split_at_mut(weight.columns);
         rest.fill(0.0);
-        match (instructions, weight.kind) {
-            #[cfg(target_arch = "x86_64")]
-            (Instructions::AvxVnni | Instructions::Avx2, WeightType::F16 | WeightType::Bf16) => {
-                super::floats256::unpack(weight.kind, weight.row(column), values);
-            }
-            #[cfg(target_arch = "aarch64")]
-            (Instructions::Neon, WeightType::F16 | WeightType::Bf16) => {
-                super::floats_neon::unpack(weight.kind, weight.row(column), values);
-            }
-            _ => weight.kind.decode(weight.row(column), values),
+        #[cfg(target_arch = "aarch64")]
+        if instructions == Instructions::Neon && matches!(weight.kind, WeightType::F16 | WeightType::Bf16) {
+            super::floats_neon::unpack(weight.kind, weight.row(column), values);
+            continue;
         }
+        #[cfg(not(target_arch = "aarch64"))]
+        let _ = instructions;
+        weight.kind.decode(weight.row(column), values);
     }
 }
 
 /// The sums of some rows and columns, each the first and how many.
 fn tile(
+    instructions: Instructions,
     x: &[f32],
     weight: Matrix<'_>,
     unpacked: Option<&[f32]>,
@@ -102,11 +102,15 @@ fn tile(
     columns: [usize; 2],
 ) -> [[f32; GROUP]; ROWS] {
     let mut sums = [[0.0; GROUP]; ROWS];
-    match unpacked {
+    match (instructions, unpacked) {
         #[cfg(target_arch = "x86_64")]
-        None => super::floats512::sums_of(x, weight, rows, columns, &mut sums),
-        unpacked => {
-            let unpacked = unpacked.expect("only AVX-512 reads weights as they are stored");
+        (Instructions::Avx512Vnni, _) => super::floats512::sums_of(x, weight, rows, columns, &mut sums),
+        #[cfg(target_arch = "x86_64")]
+        (Instructions::AvxVnni | Instructions::Avx2, _) => {
+            super::floats256::sums_of(x, weight, rows, columns, &mut sums);
+        }
+        (_, unpacked) => {
+            let unpacked = unpacked.expect("the other instructions read weights as they are stored");
             plain(x, unpacked, weight.columns, rows, columns[1], &mut sums);
         }
     }
