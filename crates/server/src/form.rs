@@ -13,6 +13,10 @@ use crate::parse;
 pub(crate) struct Form {
     #[serde(default, deserialize_with = "parse::object")]
     response_format: Option<Format>,
+    /// The JSON schema of the answer, or its text, as vLLM's clients send it.
+    guided_json: Option<Value>,
+    /// The texts of which the answer is one.
+    guided_choice: Option<Vec<String>>,
     /// A regular expression that the whole answer matches.
     guided_regex: Option<String>,
     /// A grammar of the answer in Lark.
@@ -85,6 +89,8 @@ impl Form {
             Some(format) => format.wanted("response_format")?,
             None => None,
         };
+        let of_schema = self.guided_json.map(schema).transpose()?;
+        let of_choice = self.guided_choice.map(|texts| choice(&texts)).transpose()?;
         let of_regex = self.guided_regex.map(|text| Wanted {
             field: "guided_regex",
             constraint: Constraint::Regex(text),
@@ -93,8 +99,38 @@ impl Form {
             field: "guided_grammar",
             constraint: Constraint::Lark(text),
         });
-        one([of_format, of_regex, of_grammar])
+        one([of_format, of_schema, of_choice, of_regex, of_grammar])
     }
+}
+
+/// A schema, or the text of one.
+fn schema(given: Value) -> Result<Wanted, Refusal> {
+    let field = "guided_json";
+    let schema = match given {
+        Value::String(text) => serde_json::from_str(&text)
+            .map_err(|error| Refusal::field(field, format!("a text that is no JSON: {error}")))?,
+        schema => schema,
+    };
+    Ok(Wanted {
+        field,
+        constraint: Constraint::JsonSchema(schema),
+    })
+}
+
+/// One of some texts, as a grammar: its literals are written as JSON writes texts.
+fn choice(texts: &[String]) -> Result<Wanted, Refusal> {
+    let field = "guided_choice";
+    if texts.is_empty() || texts.iter().any(String::is_empty) {
+        return Err(Refusal::field(field, "expected texts, none of them empty"));
+    }
+    let literals: Vec<String> = texts
+        .iter()
+        .map(|text| Value::from(text.as_str()).to_string())
+        .collect();
+    Ok(Wanted {
+        field,
+        constraint: Constraint::Lark(format!("start: {}", literals.join(" | "))),
+    })
 }
 
 /// The one form of several fields; none where none asks for one.

@@ -1,4 +1,4 @@
-//! Fields of one address in a request to another. They would change the answer there, so they are refused by name; all other fields
+//! Fields of one address in a request to another, and of other servers. They would change the answer there, so they are refused by name; all other fields
 //! that an address does not know are ignored.
 
 use std::collections::BTreeMap;
@@ -35,7 +35,7 @@ const NO_TEMPLATE: &str = "a prompt is read as it is: use /v1/chat/completions";
 const ONLY_TEXT: &str = "an answer is text: leave it out";
 const NOT_KEPT: &str = "nothing is kept between requests: send the whole conversation";
 
-static FIELDS: [Field; 28] = [
+static FIELDS: [Field; 31] = [
     field(
         "prompt",
         &[(Chat, "a conversation is in messages: use them, or /v1/completions")],
@@ -161,7 +161,20 @@ static FIELDS: [Field; 28] = [
             (Responses, "the server makes no connection: leave it out"),
         ],
     ),
+    field("structured_outputs", &everywhere(OTHER_FORMS)),
+    field("json_schema", &everywhere("use guided_json or response_format")),
+    field(
+        "grammar",
+        &everywhere("a grammar in Lark is in guided_grammar, and GBNF is not read"),
+    ),
 ];
+
+const OTHER_FORMS: &str = "use guided_json, guided_choice, guided_regex or guided_grammar";
+
+/// A field that no address knows.
+const fn everywhere(hint: &'static str) -> [(Address, &'static str); 3] {
+    [(Completions, hint), (Chat, hint), (Responses, hint)]
+}
 
 const fn field(name: &'static str, hints: &'static [(Address, &'static str)]) -> Field {
     or_none(name, hints, |_| false)

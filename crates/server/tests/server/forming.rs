@@ -58,6 +58,19 @@ fn answers_have_the_form_that_was_asked_for() {
             "{text}"
         );
     }
+    for (seed, choice) in [(0, json!(["ja", "nee"])), (1, json!(["a \"b\" \\", "één\n", "|"]))] {
+        let completion = json!({"prompt": "the cat", "seed": seed, "guided_choice": choice, "max_tokens": 20});
+        let reply = post(server.address, "/v1/completions", &completion).json();
+        assert!(
+            choice.as_array().expect("texts").contains(&reply["choices"][0]["text"]),
+            "{reply}"
+        );
+    }
+    for schema in [schema(), json!(schema().to_string())] {
+        let mut chat = request();
+        chat["guided_json"] = schema;
+        is_valid(&post(server.address, CHAT, &chat).json()["choices"][0]["message"]["content"]);
+    }
     let mut chat = request();
     // Of other seeds some write white space until the context is full.
     chat["seed"] = json!(0);
@@ -83,6 +96,13 @@ fn forms_that_cannot_be_kept_are_refused_by_name() {
         ),
         ("guided_regex", json!("(")),
         ("guided_grammar", json!("no grammar")),
+        ("guided_json", json!("{")),
+        ("guided_json", json!({"type": "no such type"})),
+        ("guided_choice", json!([])),
+        ("guided_choice", json!(["a", ""])),
+        ("structured_outputs", json!({"choice": ["a"]})),
+        ("json_schema", json!({"type": "object"})),
+        ("grammar", json!("root ::= \"a\"")),
         ("tools", json!([{"type": "function"}])),
         ("tools", json!([{"type": "search", "function": {"name": "a"}}])),
         ("tool_choice", json!("required")),
