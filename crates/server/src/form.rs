@@ -111,6 +111,12 @@ fn schema(given: Value) -> Result<Wanted, Refusal> {
             .map_err(|error| Refusal::field(field, format!("a text that is no JSON: {error}")))?,
         schema => schema,
     };
+    if !schema.is_object() && !schema.is_boolean() {
+        return Err(Refusal::field(
+            field,
+            "expected a JSON schema, which is an object, or its text",
+        ));
+    }
     Ok(Wanted {
         field,
         constraint: Constraint::JsonSchema(schema),

@@ -68,6 +68,7 @@ fn answers_have_the_form_that_was_asked_for() {
     }
     for schema in [schema(), json!(schema().to_string())] {
         let mut chat = request();
+        chat["seed"] = json!(0);
         chat["guided_json"] = schema;
         is_valid(&post(server.address, CHAT, &chat).json()["choices"][0]["message"]["content"]);
     }
