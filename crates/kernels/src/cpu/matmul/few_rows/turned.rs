@@ -54,11 +54,11 @@ unsafe fn sums_of<const R: usize>(a: Operand, b: Operand, [count, k]: [usize; 2]
             }
             // Quarters of a register: four numbers of the rows i, i + 4, i + 8, i + 12.
             let mut fours = [_mm512_setzero_ps(); 4];
-            for i in 0..4 {
+            for (i, four_rows) in fours.iter_mut().enumerate() {
                 let four = _mm512_castps128_ps512(_mm_loadu_ps(line(i)));
                 let four = _mm512_insertf32x4::<1>(four, _mm_loadu_ps(line(i + 4)));
                 let four = _mm512_insertf32x4::<2>(four, _mm_loadu_ps(line(i + 8)));
-                fours[i] = _mm512_insertf32x4::<3>(four, _mm_loadu_ps(line(i + 12)));
+                *four_rows = _mm512_insertf32x4::<3>(four, _mm_loadu_ps(line(i + 12)));
             }
             for (i, column) in columns_of(fours).into_iter().enumerate() {
                 for (row, sum) in sums.iter_mut().enumerate() {
