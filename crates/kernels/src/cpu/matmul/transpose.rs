@@ -123,34 +123,48 @@ fn transpose8(mut block: [[f32; 8]; 8]) -> [[f32; 8]; 8] {
 #[inline]
 unsafe fn transpose16(lines: [*const f32; 16], start: usize, out: *mut f32, width: usize) {
     use std::arch::x86_64::*;
-    // Lanes of four: those of the rows i, i + 4, i + 8, i + 12 in one register, for four columns; the loads do the work of half the shuffles.
     // SAFETY: the caller's promise.
     unsafe {
         for quarter in 0..4 {
-            let at = start + 4 * quarter;
-            let mut fours = [_mm512_setzero_ps(); 4];
-            for i in 0..4 {
-                let quad = _mm512_castps128_ps512(_mm_loadu_ps(lines[i].add(at)));
-                let quad = _mm512_insertf32x4::<1>(quad, _mm_loadu_ps(lines[i + 4].add(at)));
-                let quad = _mm512_insertf32x4::<2>(quad, _mm_loadu_ps(lines[i + 8].add(at)));
-                fours[i] = _mm512_insertf32x4::<3>(quad, _mm_loadu_ps(lines[i + 12].add(at)));
-            }
-            let [a, b, c, d] = fours;
-            let (ab_low, ab_high) = (_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
-            let (cd_low, cd_high) = (_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
-            let low = (_mm512_castps_pd(ab_low), _mm512_castps_pd(cd_low));
-            let high = (_mm512_castps_pd(ab_high), _mm512_castps_pd(cd_high));
-            let columns = [
-                _mm512_unpacklo_pd(low.0, low.1),
-                _mm512_unpackhi_pd(low.0, low.1),
-                _mm512_unpacklo_pd(high.0, high.1),
-                _mm512_unpackhi_pd(high.0, high.1),
-            ];
-            for (i, column) in columns.into_iter().enumerate() {
-                _mm512_storeu_ps(out.add((4 * quarter + i) * width), _mm512_castpd_ps(column));
+            for (i, column) in four_columns(&lines, start + 4 * quarter).into_iter().enumerate() {
+                _mm512_storeu_ps(out.add((4 * quarter + i) * width), column);
             }
         }
     }
+}
+
+/// Four numbers of 16 rows from `at`, as four columns.
+///
+/// # Safety
+///
+/// The CPU has AVX-512, and the numbers are readable.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+#[inline]
+pub(super) unsafe fn four_columns(lines: &[*const f32; 16], at: usize) -> [std::arch::x86_64::__m512; 4] {
+    use std::arch::x86_64::*;
+    // Lanes of four: those of the rows i, i + 4, i + 8, i + 12 in one register; the loads do the work of half the shuffles.
+    let mut fours = [_mm512_setzero_ps(); 4];
+    // SAFETY: the caller's promise.
+    unsafe {
+        for (i, rows) in fours.iter_mut().enumerate() {
+            let four = _mm512_castps128_ps512(_mm_loadu_ps(lines[i].add(at)));
+            let four = _mm512_insertf32x4::<1>(four, _mm_loadu_ps(lines[i + 4].add(at)));
+            let four = _mm512_insertf32x4::<2>(four, _mm_loadu_ps(lines[i + 8].add(at)));
+            *rows = _mm512_insertf32x4::<3>(four, _mm_loadu_ps(lines[i + 12].add(at)));
+        }
+    }
+    let [a, b, c, d] = fours;
+    let (ab_low, ab_high) = (_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+    let (cd_low, cd_high) = (_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+    let low = (_mm512_castps_pd(ab_low), _mm512_castps_pd(cd_low));
+    let high = (_mm512_castps_pd(ab_high), _mm512_castps_pd(cd_high));
+    [
+        _mm512_castpd_ps(_mm512_unpacklo_pd(low.0, low.1)),
+        _mm512_castpd_ps(_mm512_unpackhi_pd(low.0, low.1)),
+        _mm512_castpd_ps(_mm512_unpacklo_pd(high.0, high.1)),
+        _mm512_castpd_ps(_mm512_unpackhi_pd(high.0, high.1)),
+    ]
 }
 
 #[cfg(test)]
