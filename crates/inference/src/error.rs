@@ -55,8 +55,9 @@ pub enum InferenceError {
     },
     /// Text input or output for a model without a tokenizer.
     #[error(
-        "{purpose} needs a tokenizer, and this model has none: put its tokenizer.json into the model directory, \
-         or give the prompt as token ids"
+        "{purpose} needs a tokenizer, and this model has none: put its tokenizer.json into the model directory \
+         (`taal tokenizer import` makes one of other files, such as vocab.json with merges.txt), or give the prompt as \
+         token ids"
     )]
     NoTokenizer {
         /// What needs it, as the beginning of a sentence.
