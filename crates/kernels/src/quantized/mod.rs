@@ -245,6 +245,11 @@ impl<'a> Matrix<'a> {
     fn row(&self, row: usize) -> &'a [u8] {
         &self.bytes[row * self.row_bytes..][..self.row_bytes]
     }
+
+    /// Where some rows begin, the first and how many; past the last of them it is the last one again, whose products nobody uses.
+    fn lines<const N: usize>(&self, [first, count]: [usize; 2]) -> [*const u8; N] {
+        std::array::from_fn(|i| self.row(first + i.min(count - 1)).as_ptr())
+    }
 }
 
 /// What is added to a product: a bias per column, then a residual per number.

@@ -151,8 +151,7 @@ pub(super) use {for_kind_and_rows, for_rows, products};
 /// Unpacks some columns, from the first and how many; where `IS_ADDED`, with what is [`added`] to the integers of the type.
 pub(super) fn pack<const IS_ADDED: bool>(weight: Matrix<'_>, [first, columns]: [usize; 2], panel: &mut [Line]) {
     assert!(0 < columns && first + columns <= weight.rows && panel.len() >= weight.columns / BLOCK * STRIDE);
-    // A column past the end is the last one again and is not used.
-    let lines = std::array::from_fn(|i| weight.row(first + i.min(columns - 1)).as_ptr());
+    let lines = weight.lines([first, columns]);
     // SAFETY: this function is only chosen where `is_present`; the rows and the panel are as long as the sizes say.
     unsafe { for_kind!(pack_lines::IS_ADDED, weight.kind, (weight, lines, panel.as_mut_ptr())) }
 }

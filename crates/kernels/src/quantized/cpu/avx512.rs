@@ -21,8 +21,7 @@ pub(super) fn is_present() -> bool {
 
 pub(super) fn pack(weight: Matrix<'_>, [first, columns]: [usize; 2], panel: &mut [Line]) {
     assert!(0 < columns && first + columns <= weight.rows && panel.len() >= weight.columns / BLOCK * STRIDE);
-    // A column past the end is the last one again and is not used.
-    let lines = std::array::from_fn(|i| weight.row(first + i.min(columns - 1)).as_ptr());
+    let lines = weight.lines([first, columns]);
     // SAFETY: this function is only chosen where `is_present`; the rows and the panel are as long as the sizes say.
     unsafe { for_kind!(pack_lines, weight.kind, (weight, lines, panel.as_mut_ptr())) }
 }
@@ -253,7 +252,7 @@ pub(super) fn direct(
 ) {
     check(weight.kind, x, starts, panel, [0, x.rows()]);
     assert!(0 < columns && first + columns <= weight.rows && weight.columns == x.columns);
-    let lines = std::array::from_fn(|i| weight.row(first + i.min(columns - 1)).as_ptr());
+    let lines = weight.lines([first, columns]);
     // SAFETY: as in `rows`; the lines are rows of the matrix.
     unsafe {
         for_kind_and_rows!(

@@ -25,8 +25,7 @@ pub(super) fn sums_of(
     sums: &mut [[f32; GROUP]; ROWS],
 ) {
     assert!(rows <= ROWS && (row + rows) * weight.columns <= x.len() && 0 < columns && first + columns <= weight.rows);
-    // A column past the end is the last one again and is not used.
-    let lines: [*const u8; GROUP] = std::array::from_fn(|i| weight.row(first + i.min(columns - 1)).as_ptr());
+    let lines: [*const u8; GROUP] = weight.lines([first, columns]);
     let ahead = GROUP * weight.row_bytes;
     for (at, sums) in (0..rows).step_by(MOST_ROWS).zip(sums.chunks_mut(MOST_ROWS)) {
         let x = &x[(row + at) * weight.columns..];

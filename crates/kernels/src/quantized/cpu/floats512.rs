@@ -44,8 +44,7 @@ pub(super) fn sums_of(
     sums: &mut [[f32; GROUP]; ROWS],
 ) {
     assert!((row + rows) * weight.columns <= x.len() && first + columns <= weight.rows);
-    // A column past the end is the last one again and is not used.
-    let lines = std::array::from_fn(|i| weight.row(first + i.min(columns - 1)).as_ptr());
+    let lines = weight.lines([first, columns]);
     let x = &x[row * weight.columns..];
     let ahead = GROUP * weight.row_bytes;
     match weight.kind {
