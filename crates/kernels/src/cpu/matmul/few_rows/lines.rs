@@ -1,4 +1,4 @@
-//! One or two rows times lines of weights in place: the step of decoding of a text alone.
+//! One or two rows times weights that are read in place, line by line: a step of decoding one text or two.
 
 use super::super::chains::{Start, chains};
 use super::*;
@@ -17,8 +17,8 @@ const LINE: usize = 64;
 const DEPTH: usize = 8;
 const VECTORS: usize = 4;
 
-/// A task has a block of the inner dimension, and columns only as far as there would be too few tasks: so it reads memory from front to back,
-/// which is faster than a part of each line. The blocks are added in order when all are there.
+/// Each task takes a block of the inner dimension, and all columns unless there would be too few tasks. So it reads memory from front to back,
+/// which is faster than reading a part of each line. The sums of the blocks are added in order at the end.
 ///
 /// # Safety
 ///

@@ -2,7 +2,7 @@
 
 mod lines;
 #[cfg(target_arch = "x86_64")]
-mod turned;
+mod transposed;
 
 use super::chains::{Start, chains, prefetch, streamed_chains};
 use super::transpose::transpose;
@@ -168,11 +168,11 @@ impl Columns<'_> {
         let Sizes { m, k, .. } = self.sizes;
         let depth = block_depth(k);
         #[cfg(target_arch = "x86_64")]
-        if S::F32_LANES == 16 && self.is_transposed && columns == width && m <= turned::MOST_ROWS {
+        if S::F32_LANES == 16 && self.is_transposed && columns == width && m <= transposed::MOST_ROWS {
             for start in (0..k).step_by(depth) {
                 let count = depth.min(k - start);
                 // SAFETY: the sizes were checked by `few_rows`, and vectors of 16 numbers are those of AVX-512.
-                let sums = unsafe { turned::sums(m, self.a.from(0, start), self.b.from(first, start), [count, k]) };
+                let sums = unsafe { transposed::sums(m, self.a.from(0, start), self.b.from(first, start), [count, k]) };
                 for (row, sums) in sums.iter().enumerate().take(m) {
                     // SAFETY: as below.
                     unsafe { self.out.add([start == 0, start + count == k], row, first, sums) };

@@ -1,4 +1,5 @@
-//! Rows of transposed weights on AVX-512: sixteen of them become columns in the registers and are multiplied there, without a way through memory.
+//! Few rows times transposed weights on AVX-512: sixteen rows of weights are transposed in registers and multiplied there, so that no
+//! transposed copy is written to memory.
 
 use std::arch::x86_64::*;
 
@@ -12,7 +13,7 @@ pub(super) const MOST_ROWS: usize = 8;
 /// How far ahead a row of weights is asked for, in numbers.
 const AHEAD: usize = 128;
 
-/// The products of `m` rows of A with 16 rows of weights, `count` numbers each, as chains along these; a row of weights is `k` long.
+/// The products of `m` rows of A with 16 rows of weights: chains along `count` numbers of each. A row of weights has `k` numbers.
 ///
 /// # Safety
 ///
